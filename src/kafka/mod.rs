@@ -1,0 +1,3 @@
+//! The Kafka side: wire client, record batches, producer. All sans-I/O: bytes and `now` in, bytes and effects out.
+
+pub mod types;

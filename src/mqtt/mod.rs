@@ -1,0 +1,8 @@
+//! MQTT 3.1, 3.1.1 and 5.0: bytes to packets and back. No I/O, no clock.
+//!
+//! In: [`frame::next`] cuts one packet out of a byte slice, [`decode::decode`] checks it and gives a borrowed view.
+//! Out: [`encode`] appends to one buffer. A PUBLISH allocates nothing either way.
+
+pub mod packet;
+pub mod property;
+pub mod reason;

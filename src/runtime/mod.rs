@@ -1,0 +1,3 @@
+//! The shard seam, the ring, the executors.
+
+pub mod seam;

@@ -1,0 +1,179 @@
+//! The seam between the ring and everything above it: plain data, two traits, no io_uring and no glommio.
+//!
+//! The runtime calls a [`Shard`]; the shard answers through [`Io`]. Both are event-shaped: there is no task per
+//! connection and no `await` above this folder. An epoll loop, or a simulator with a fake clock, can stand behind the
+//! same calls.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+/// A connection of one shard: a slot in the runtime's slab and the generation that makes a stale id harmless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId {
+    /// Index into the runtime's slab; shards may use it to index tables of their own.
+    pub slot: u32,
+    /// Raised each time the slot is given to another connection.
+    pub generation: u32,
+}
+
+/// Nanoseconds on the monotonic clock, read once a turn. Never wall time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Monotonic(pub u64);
+
+impl Monotonic {
+    /// The end of time: a deadline that never comes.
+    pub const NEVER: Self = Self(u64::MAX);
+
+    /// This instant plus `duration`, saturating.
+    #[must_use]
+    pub fn after(self, duration: std::time::Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// Time since `earlier`; zero if `earlier` lies ahead.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> std::time::Duration {
+        std::time::Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Milliseconds since the Unix epoch, read once a turn. Only for what leaves the process (record timestamps).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WallMs(pub i64);
+
+/// Which of the configured listeners accepted a connection (index into the configuration's list).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerId(pub u16);
+
+/// A timer that was set; stale ids are ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimerId {
+    /// Slot in the wheel.
+    pub slot: u32,
+    /// Generation of the slot.
+    pub generation: u32,
+}
+
+/// A connection taken off its ring: the descriptor, and what had been read from it and not been consumed.
+#[derive(Debug)]
+pub struct Detached {
+    /// The socket.
+    pub fd: OwnedFd,
+    /// The peer's address.
+    pub peer: SocketAddr,
+    /// The listener it came in by.
+    pub listener: ListenerId,
+    /// Bytes the new owner must look at before it reads from the socket.
+    pub unread: Vec<u8>,
+}
+
+/// Why a connection is gone. After `on_close` its [`ConnId`] is dead.
+#[derive(Debug)]
+pub enum Closed {
+    /// The peer closed its sending side (end of stream).
+    Peer,
+    /// We closed it ([`Io::close`] or [`Io::abort`]).
+    Local,
+    /// The socket failed; also a failed outgoing connect.
+    Error(io::Error),
+}
+
+/// A piece of memory handed to the kernel for sending. The runtime holds it until the kernel is done with it.
+#[derive(Clone, Debug)]
+pub enum Chunk {
+    /// Bytes of this send alone.
+    Owned(Vec<u8>),
+    /// Bytes that the sender keeps as well (a Kafka batch that may have to be sent again). Never changed once shared.
+    Shared(Rc<Vec<u8>>),
+}
+
+/// What a shard may ask of the runtime while it is being called. All calls are cheap and never block.
+///
+/// A dead [`ConnId`] is ignored by every call, so a shard needs no bookkeeping of what just closed.
+pub trait Io<M> {
+    /// Monotonic time of this turn.
+    fn now(&self) -> Monotonic;
+    /// Wall-clock time of this turn.
+    fn wall(&self) -> WallMs;
+    /// This shard's index, 0-based.
+    fn shard(&self) -> usize;
+    /// How many shards there are.
+    fn shards(&self) -> usize;
+
+    /// The out-buffer of a connection, for appending. What is in it at the end of the turn goes out as one send.
+    /// For a dead connection: a scratch that is thrown away.
+    fn out(&mut self, conn: ConnId) -> &mut Vec<u8>;
+    /// Queues chunks behind whatever is in the out-buffer, without copying them.
+    fn send(&mut self, conn: ConnId, chunks: &mut Vec<Chunk>);
+    /// Bytes queued for this connection and not yet taken by the kernel.
+    fn unsent(&self, conn: ConnId) -> usize;
+
+    /// Goes from one-shot reads (an accepted socket that may still move) to the multishot receive.
+    fn stream(&mut self, conn: ConnId);
+    /// Stops reading. Bytes that the kernel had already delivered still arrive in `on_bytes`.
+    fn pause(&mut self, conn: ConnId);
+    /// Reads again after [`Io::pause`].
+    fn resume(&mut self, conn: ConnId);
+    /// Sends what is queued, then closes. `on_close` follows with [`Closed::Local`].
+    fn close(&mut self, conn: ConnId);
+    /// Closes at once; what is queued is dropped. `on_close` follows with [`Closed::Local`].
+    fn abort(&mut self, conn: ConnId);
+
+    /// Opens an outgoing TCP connection. `on_connect` or `on_close` follows.
+    fn connect(&mut self, to: SocketAddr) -> ConnId;
+    /// Takes a connection off the ring to move it. Only while its reads are one-shot (before [`Io::stream`]), and
+    /// only from inside its own `on_bytes`. No `on_close` follows. `None` for a dead id.
+    fn detach(&mut self, conn: ConnId) -> Option<(OwnedFd, SocketAddr, ListenerId)>;
+    /// Takes a moved connection onto this ring, reads one-shot, nothing armed until this turn ends. `unread` of the
+    /// value is the caller's business: the runtime does not deliver it.
+    fn adopt(&mut self, fd: OwnedFd, peer: SocketAddr, listener: ListenerId) -> ConnId;
+    /// Stops accepting on all listeners of this shard (drain).
+    fn stop_accepting(&mut self);
+
+    /// Sets a timer; `on_timer(token)` follows, never early, at most one tick (see `limits`) late on an idle core.
+    fn set_timer(&mut self, at: Monotonic, token: u64) -> TimerId;
+    /// Cancels a timer that has not fired.
+    fn cancel_timer(&mut self, timer: TimerId);
+
+    /// Puts a letter into another shard's mailbox (or this one's own). Full: the letter comes back.
+    ///
+    /// # Errors
+    /// The letter itself, when the mailbox has no room.
+    fn mail(&mut self, to: usize, letter: M) -> Result<(), M>;
+
+    /// Writes `data` to `file` at `offset` and then syncs it (`fdatasync`), linked on the ring; `on_disk(token, …)`
+    /// follows once both are done.
+    fn write_and_sync(&mut self, file: Rc<std::fs::File>, offset: u64, data: Rc<Vec<u8>>, token: u64);
+
+    /// Ends this shard's loop after this turn.
+    fn stop(&mut self);
+}
+
+/// What one core owns and does. Called by the runtime only, always on the same thread.
+pub trait Shard {
+    /// Letters between shards (and from ordinary threads to a shard).
+    type Mail: Send + 'static;
+
+    /// Called once, before the first turn.
+    fn on_start(&mut self, io: &mut dyn Io<Self::Mail>);
+    /// A socket was accepted; a one-shot read is armed after this returns.
+    fn on_accept(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId, listener: ListenerId, peer: SocketAddr);
+    /// An outgoing connection stands; its reads are multishot already.
+    fn on_connect(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId);
+    /// Bytes came in. `bytes` is the ring's buffer: it is gone when this returns, so keep only what must be kept.
+    fn on_bytes(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId, bytes: &[u8]);
+    /// The unsent bytes of a connection fell below half of the cap again after having been above the cap.
+    fn on_writable(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId);
+    /// The connection is gone.
+    fn on_close(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId, why: Closed);
+    /// A write and its sync are done (bytes written), or failed.
+    fn on_disk(&mut self, io: &mut dyn Io<Self::Mail>, token: u64, result: io::Result<u32>);
+    /// A letter from another shard or an ordinary thread.
+    fn on_mail(&mut self, io: &mut dyn Io<Self::Mail>, letter: Self::Mail);
+    /// A timer fired.
+    fn on_timer(&mut self, io: &mut dyn Io<Self::Mail>, token: u64);
+    /// Everything of this turn has been delivered: seal, submit, answer. The writes go out after this.
+    fn on_turn_end(&mut self, io: &mut dyn Io<Self::Mail>);
+}
