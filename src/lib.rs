@@ -1,6 +1,9 @@
 //! Forebay: MQTT in front of Apache Kafka. See `docs/ARCHITECTURE.md` for the plan of the house.
 
+pub mod control;
 pub mod kafka;
 pub mod limits;
+pub mod metrics;
 pub mod mqtt;
 pub mod runtime;
+pub mod service;

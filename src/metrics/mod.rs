@@ -1,0 +1,9 @@
+//! Counters of a core, and how the control plane reads them.
+//!
+//! A shard counts in plain `u64`s that nobody else sees. Once a turn, if anything moved, it copies them onto its
+//! [`board::Board`]: atomics guarded by a version number, so a reader gets one turn's values whole, never half of one
+//! turn and half of the next, and the writer never waits. `/metrics` reads boards; it never reads a shard.
+
+pub mod board;
+pub mod collector;
+pub mod spec;

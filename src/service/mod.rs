@@ -1,0 +1,7 @@
+//! What a well-behaved service owes its host: checks before it starts, signals, the notify protocol of systemd, logs.
+
+pub mod log;
+pub mod notify;
+pub mod preflight;
+pub mod resolver;
+pub mod signals;

@@ -1,0 +1,172 @@
+//! What the host must offer, looked at before anything is opened, each finding with the advice that cures it.
+
+use std::fmt;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Oldest kernel: multishot receive came with 6.0, `DEFER_TASKRUN` with 6.1.
+const KERNEL_MIN: (u32, u32) = (6, 1);
+/// Memory an executor's rings must be able to lock.
+const MEMLOCK_BYTES_PER_SHARD: u64 = 512 << 10;
+/// Descriptors that the service itself needs, beside one a device.
+const OPEN_FILES_MIN: u64 = 1_024;
+
+/// A finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The service cannot start with this.
+    pub fatal: bool,
+    /// What is the matter.
+    pub what: String,
+    /// What to do.
+    pub advice: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}. {}", self.what, self.advice)
+    }
+}
+
+/// What was read from the host; apart from the reading, so that every verdict can be tested.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Kernel release, as `uname -r` prints it.
+    pub release: String,
+    /// `kernel.io_uring_disabled`; absent on kernels without it.
+    pub io_uring_disabled: Option<String>,
+    /// Whether a ring with the flags we need could be made; else the error.
+    pub ring: Result<(), String>,
+    /// Memory that may be locked; `None` without limit.
+    pub memlock_bytes: Option<u64>,
+    /// Files that may be open; `None` without limit.
+    pub open_files: Option<u64>,
+}
+
+impl Host {
+    /// Reads the host, after raising the soft limits of open files and locked memory to the hard ones.
+    #[must_use]
+    pub fn read(ring: Result<(), String>) -> Self {
+        Self {
+            release: rustix::system::uname().release().to_string_lossy().into_owned(),
+            io_uring_disabled: std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
+                .ok()
+                .map(|text| text.trim().to_owned()),
+            ring,
+            memlock_bytes: raised(Resource::Memlock),
+            open_files: raised(Resource::Nofile),
+        }
+    }
+
+    /// Everything that is the matter, fatal findings first.
+    #[must_use]
+    pub fn findings(&self, shards: usize) -> Vec<Finding> {
+        let mut found = Vec::new();
+        found.extend(self.kernel());
+        found.extend(self.io_uring());
+        found.extend(self.memlock(shards as u64));
+        found.extend(self.files());
+        found.sort_by_key(|finding| !finding.fatal);
+        found
+    }
+
+    fn kernel(&self) -> Option<Finding> {
+        let mut parts = self.release.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok());
+        let version = (parts.next()?, parts.next()?);
+        (version < KERNEL_MIN).then(|| Finding {
+            fatal: true,
+            what: format!("this kernel is {}, and io_uring as it is used here came with 6.1", self.release),
+            advice: "Run on Linux 6.1 or later (Debian 12, Ubuntu 24.04, RHEL 10 and newer have it)".into(),
+        })
+    }
+
+    fn io_uring(&self) -> Option<Finding> {
+        let error = self.ring.as_ref().err()?;
+        let disabled = self.io_uring_disabled.as_deref().is_some_and(|value| value != "0");
+        let advice = if disabled {
+            "Allow it: `sysctl kernel.io_uring_disabled=0`"
+        } else {
+            "In a container, Docker's default seccomp profile blocks io_uring: allow io_uring_setup, io_uring_enter and \
+             io_uring_register in a profile of your own (or --security-opt seccomp=unconfined to try)"
+        };
+        Some(Finding { fatal: true, what: format!("no io_uring to be had: {error}"), advice: advice.into() })
+    }
+
+    fn memlock(&self, shards: u64) -> Option<Finding> {
+        let (has, needs) = (self.memlock_bytes?, MEMLOCK_BYTES_PER_SHARD * shards);
+        (has < needs).then(|| Finding {
+            fatal: true,
+            what: format!("{} KiB of memory may be locked, {shards} shards need {} KiB", has >> 10, needs >> 10),
+            advice: "Set LimitMEMLOCK=infinity in the systemd unit, or `ulimit -l unlimited`, or fewer service.shards"
+                .into(),
+        })
+    }
+
+    fn files(&self) -> Option<Finding> {
+        let has = self.open_files?;
+        (has < OPEN_FILES_MIN * 16).then(|| Finding {
+            fatal: has < OPEN_FILES_MIN,
+            what: format!("{has} files may be open, so at most {} devices", has.saturating_sub(OPEN_FILES_MIN / 4)),
+            advice: "Set LimitNOFILE=1048576 in the systemd unit, or raise the hard limit (`ulimit -Hn`)".into(),
+        })
+    }
+}
+
+fn raised(resource: Resource) -> Option<u64> {
+    let now = getrlimit(resource);
+    if now.current != now.maximum {
+        // Not being allowed to is no error: what holds then is the soft limit.
+        let _ = setrlimit(resource, Rlimit { current: now.maximum, maximum: now.maximum });
+    }
+    getrlimit(resource).current
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Host {
+        Host {
+            release: "6.18.44-cloud".into(),
+            io_uring_disabled: Some("0".into()),
+            ring: Ok(()),
+            memlock_bytes: Some(8 << 20),
+            open_files: Some(20_000),
+        }
+    }
+
+    fn only(host: &Host) -> Finding {
+        let found = host.findings(2);
+        assert_eq!(found.len(), 1, "{found:?}");
+        found[0].clone()
+    }
+
+    #[test]
+    fn a_good_host_has_no_findings() {
+        assert_eq!(good().findings(2), []);
+        let unlimited = Host { memlock_bytes: None, open_files: None, ..good() };
+        assert_eq!(unlimited.findings(64), []);
+    }
+
+    #[test]
+    fn each_lack_is_named_with_its_cure() {
+        let old = only(&Host { release: "5.15.0-91-generic".into(), ..good() });
+        assert!(old.fatal && old.what.contains("5.15.0-91") && old.advice.contains("6.1"));
+        let blocked = only(&Host { ring: Err("Operation not permitted".into()), ..good() });
+        assert!(blocked.fatal && blocked.advice.contains("seccomp"));
+        let disabled = Host { ring: Err("no".into()), io_uring_disabled: Some("2".into()), ..good() };
+        assert!(only(&disabled).advice.contains("kernel.io_uring_disabled=0"));
+        let locked = only(&Host { memlock_bytes: Some(512 << 10), ..good() });
+        assert!(locked.fatal && locked.advice.contains("LimitMEMLOCK"));
+        let few = only(&Host { open_files: Some(4_096), ..good() });
+        assert!(!few.fatal && few.advice.contains("LimitNOFILE"));
+        assert!(only(&Host { open_files: Some(256), ..good() }).fatal);
+    }
+
+    #[test]
+    fn fatal_findings_come_first() {
+        let host = Host { open_files: Some(4_096), ring: Err("no".into()), ..good() };
+        let found = host.findings(1);
+        assert!(found[0].fatal && !found[1].fatal);
+    }
+}
