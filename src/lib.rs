@@ -7,3 +7,4 @@ pub mod metrics;
 pub mod mqtt;
 pub mod runtime;
 pub mod service;
+pub mod shard;

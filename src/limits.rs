@@ -1,1 +1,28 @@
 //! Every bound in one place, each with its reason. Relations between them are held by `const` assertions.
+//!
+//! What one shard may hold, as a sum: the producers' buffers (`kafka.*.buffer_bytes`, a share each), half-received
+//! packets ([`PARTIAL_BYTES_MAX`]), the runtime's receive buffers (1,024 of 4 KiB), out-buffers (the runtime's cap for
+//! each connection that does not read), and what an idle connection costs (a slot in two tables and a session).
+
+/// Largest CONNECT that is read. Nothing is known of the peer yet, so it is far below `mqtt.packet_bytes_max`; it holds
+/// the largest client id, will topic, will payload, user name and password that 3.1.1 can express, together.
+pub const CONNECT_BYTES_MAX: u32 = 384 << 10;
+
+/// Bytes of half-received packets on a shard, of all connections together. The connection that crosses it is closed
+/// (0x97): a thousand devices that each announce a megabyte and never finish must cost themselves and nobody else.
+pub const PARTIAL_BYTES_MAX: usize = 64 << 20;
+
+/// A buffer for half-received packets is kept for the next one up to this size; larger ones go back to the allocator.
+pub const POOLED_TAIL_BYTES_MAX: usize = 16 << 10;
+
+/// How many such buffers a shard keeps: one for each connection whose packet may straddle two reads in one turn.
+pub const POOLED_TAILS_MAX: usize = 256;
+
+/// Letters a shard's mailbox holds. A hand-over is one letter; past it the connection is closed and the device
+/// connects again.
+pub const MAILBOX_LETTERS_MAX: usize = 4_096;
+
+/// A CONNECT must fit into the bound of half-received packets many times over.
+const _: () = assert!(CONNECT_BYTES_MAX as usize * 64 <= PARTIAL_BYTES_MAX);
+/// The pool of buffers is small beside what it serves.
+const _: () = assert!(POOLED_TAIL_BYTES_MAX * POOLED_TAILS_MAX <= PARTIAL_BYTES_MAX / 8);

@@ -1,0 +1,3 @@
+//! The door: what happens between an accepted socket and the shard that owns its client.
+
+pub mod door;

@@ -1,0 +1,167 @@
+//! What a shard knows of each connection. Small on purpose: an idle device costs this, a session, and no buffer.
+
+use crate::kafka::client::LinkId;
+use crate::mqtt::packet::Version;
+use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
+use crate::session::SessionKey;
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// A socket that has not sent its CONNECT yet.
+    Door,
+    /// A device with a session.
+    Device {
+        /// Its session, on this shard.
+        session: SessionKey,
+        /// Its protocol level.
+        version: Version,
+    },
+    /// A Kafka broker.
+    Link {
+        /// Index of the cluster.
+        cluster: usize,
+        /// The client's name for the connection.
+        link: LinkId,
+    },
+    /// Ended by us; what still comes in is thrown away.
+    Ending,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    generation: u32,
+    /// Who.
+    pub(super) kind: Kind,
+    /// The listener it came by.
+    pub(super) listener: ListenerId,
+    /// Left unread because the memory bound was reached; `tail` begins with the packet that found no room.
+    pub(super) stalled: bool,
+    /// The start of a packet that has not arrived whole. No capacity while there is none.
+    pub(super) tail: Vec<u8>,
+    /// When bytes last came in.
+    pub(super) heard: Monotonic,
+    /// CONNECT time-out at the door, keep-alive afterwards.
+    pub(super) timer: Option<TimerId>,
+}
+
+/// Connections by the runtime's slot.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    slots: Vec<Option<Connection>>,
+    open: usize,
+}
+
+impl Connections {
+    /// Takes note of a connection.
+    pub(super) fn insert(&mut self, id: ConnId, kind: Kind, listener: ListenerId, now: Monotonic) {
+        let slot = id.slot as usize;
+        if slot >= self.slots.len() {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        let fresh = Connection {
+            generation: id.generation,
+            kind,
+            listener,
+            stalled: false,
+            tail: Vec::new(),
+            heard: now,
+            timer: None,
+        };
+        if self.slots[slot].replace(fresh).is_none() {
+            self.open += 1;
+        }
+    }
+
+    /// A connection that stands.
+    pub(super) fn get(&mut self, id: ConnId) -> Option<&mut Connection> {
+        self.slots.get_mut(id.slot as usize)?.as_mut().filter(|c| c.generation == id.generation)
+    }
+
+    /// Forgets a connection.
+    pub(super) fn remove(&mut self, id: ConnId) -> Option<Connection> {
+        self.get(id)?;
+        self.open -= 1;
+        self.slots[id.slot as usize].take()
+    }
+
+    /// How many stand.
+    pub(super) fn len(&self) -> usize {
+        self.open
+    }
+
+    /// Ids of all that stand. Only for rare walks (drain).
+    pub(super) fn ids(&self) -> Vec<ConnId> {
+        let id = |(slot, c): (usize, &Option<Connection>)| {
+            c.as_ref().map(|c| ConnId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: c.generation })
+        };
+        self.slots.iter().enumerate().filter_map(id).collect()
+    }
+}
+
+/// What a timer of the shard is for, packed into the runtime's token: two bits of kind, thirty of slot, 32 of
+/// generation. A token of a connection that is gone finds nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// A connection's (CONNECT time-out or keep-alive).
+    Connection(ConnId),
+    /// A cluster's producer or client.
+    Cluster(usize),
+    /// Sessions and wills.
+    Sessions,
+    /// The end of the drain's grace.
+    Grace,
+}
+
+impl Timer {
+    pub(super) fn token(self) -> u64 {
+        let (kind, slot, generation) = match self {
+            Self::Connection(id) => (0, id.slot, id.generation),
+            Self::Cluster(index) => (1, u32::try_from(index).unwrap_or(u32::MAX), 0),
+            Self::Sessions => (2, 0, 0),
+            Self::Grace => (3, 0, 0),
+        };
+        (kind << 62) | (u64::from(slot & (u32::MAX >> 2)) << 32) | u64::from(generation)
+    }
+
+    pub(super) fn of(token: u64) -> Self {
+        let slot = u32::try_from(token >> 32).unwrap_or(0) & (u32::MAX >> 2);
+        let generation = u32::try_from(token & u64::from(u32::MAX)).unwrap_or(0);
+        match token >> 62 {
+            0 => Self::Connection(ConnId { slot, generation }),
+            1 => Self::Cluster(slot as usize),
+            2 => Self::Sessions,
+            _ => Self::Grace,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_id_finds_nothing() {
+        let mut all = Connections::default();
+        let (old, new) = (ConnId { slot: 3, generation: 1 }, ConnId { slot: 3, generation: 2 });
+        all.insert(old, Kind::Door, ListenerId(0), Monotonic(0));
+        assert!(all.remove(old).is_some());
+        all.insert(new, Kind::Door, ListenerId(0), Monotonic(0));
+        assert!(all.get(old).is_none() && all.remove(old).is_none());
+        assert_eq!((all.len(), all.ids()), (1, vec![new]));
+    }
+
+    #[test]
+    fn timer_tokens_round_trip() {
+        let connection = Timer::Connection(ConnId { slot: 123_456, generation: u32::MAX });
+        for timer in [connection, Timer::Cluster(7), Timer::Sessions, Timer::Grace] {
+            assert_eq!(Timer::of(timer.token()), timer);
+        }
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Option<Connection>>() <= 96, "{}", size_of::<Option<Connection>>());
+    }
+}

@@ -1,0 +1,91 @@
+//! The way out: stop accepting, stop reading, let Kafka confirm what is buffered, answer, say goodbye, report.
+
+use std::time::Duration;
+
+use hashbrown::HashSet;
+
+use crate::mqtt::reason::ReasonCode;
+use crate::runtime::seam::ConnId;
+
+use super::connection::{Kind, Timer};
+use super::mail::Notice;
+use super::{Core, Ring};
+
+/// A drain under way.
+#[derive(Debug, Default)]
+pub(super) struct Drain {
+    /// Goodbyes that the kernel has not taken yet; `None` while answers are still owed.
+    closing: Option<HashSet<ConnId>>,
+}
+
+impl Drain {
+    /// A connection is gone.
+    pub(super) fn closed(&mut self, conn: ConnId) {
+        if let Some(closing) = &mut self.closing {
+            closing.remove(&conn);
+        }
+    }
+}
+
+impl Core {
+    /// Devices are read no more; what they sent is finished within `grace`.
+    pub(super) fn begin_drain(&mut self, io: &mut Ring<'_>, grace: Duration) {
+        if self.drain.is_some() {
+            return;
+        }
+        io.stop_accepting();
+        for conn in self.connections.ids() {
+            match self.connections.get(conn).map(|c| c.kind) {
+                Some(Kind::Door) => self.end(io, conn, ReasonCode::SERVER_SHUTTING_DOWN),
+                Some(Kind::Device { .. }) => io.pause(conn),
+                Some(Kind::Link { .. }) | None => {}
+            }
+        }
+        self.stalled.clear();
+        self.drain = Some(Drain::default());
+        let _ = io.set_timer(io.now().after(grace), Timer::Grace.token());
+    }
+
+    /// Looks, at the end of a turn, whether the drain can go a step on.
+    pub(super) fn go_on_draining(&mut self, io: &mut Ring<'_>) {
+        let rows_left: u64 = self.outlets.upstreams.iter().map(super::Upstream::buffered_rows).sum();
+        match &self.drain {
+            Some(Drain { closing: None }) if rows_left == 0 => self.say_goodbye(io),
+            Some(Drain { closing: Some(closing) }) if rows_left == 0 && closing.is_empty() => self.finish(io, 0, 0),
+            _ => {}
+        }
+    }
+
+    /// Closes every device's connection; a will that is due becomes a row, which is waited for as well.
+    fn say_goodbye(&mut self, io: &mut Ring<'_>) {
+        let mut closing = HashSet::new();
+        for conn in self.connections.ids() {
+            if matches!(self.connections.get(conn).map(|c| c.kind), Some(Kind::Device { .. })) {
+                self.end(io, conn, ReasonCode::SERVER_SHUTTING_DOWN);
+                closing.insert(conn);
+            }
+        }
+        self.drain = Some(Drain { closing: Some(closing) });
+    }
+
+    /// The grace is over: what is left is reported, not waited for.
+    pub(super) fn grace_over(&mut self, io: &mut Ring<'_>) {
+        if self.drain.is_none() {
+            return;
+        }
+        let rows_left = self.outlets.upstreams.iter().map(super::Upstream::buffered_rows).sum();
+        let devices = |core: &mut Self| {
+            let ids = core.connections.ids();
+            ids.into_iter().filter(|c| core.connections.get(*c).is_some_and(|c| !matches!(c.kind, Kind::Link { .. }))).count()
+        };
+        let connections_left = devices(self);
+        self.finish(io, rows_left, connections_left);
+    }
+
+    fn finish(&mut self, io: &mut Ring<'_>, rows_left: u64, connections_left: usize) {
+        self.drain = None;
+        let _ = self.around.notices.send(Notice::Drained { shard: self.index, rows_left, connections_left });
+        self.numbers.publish();
+        io.stop();
+    }
+}

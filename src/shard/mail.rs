@@ -1,0 +1,43 @@
+//! Letters between cores, and from ordinary threads to a core. The only way anything crosses.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::runtime::seam::Detached;
+
+/// A letter to a shard.
+#[derive(Debug)]
+pub enum Mail {
+    /// A connection whose CONNECT names a client that this shard owns, with the bytes read so far.
+    HandOver(Detached),
+    /// The resolver's answer to a cluster's question.
+    Resolved {
+        /// Index of the cluster.
+        cluster: usize,
+        /// The client's ticket for the question.
+        ticket: u64,
+        /// Addresses, or what went wrong.
+        found: Result<Vec<SocketAddr>, String>,
+    },
+    /// Stop accepting, finish what is in flight within `grace`, report, end.
+    Drain {
+        /// How long it may take.
+        grace: Duration,
+    },
+}
+
+/// What a shard tells the thread that started it.
+#[derive(Debug)]
+pub enum Notice {
+    /// The shard's first turn has begun: it accepts.
+    Started(usize),
+    /// The shard has drained, or its grace is over.
+    Drained {
+        /// Which.
+        shard: usize,
+        /// Messages that Kafka has not confirmed. Their publishers were not answered (or asked for `received`).
+        rows_left: u64,
+        /// Connections that were still open.
+        connections_left: usize,
+    },
+}

@@ -1,0 +1,109 @@
+//! The floor: everything one core owns, in one struct, and the order in which it works.
+//!
+//! | file | step |
+//! |---|---|
+//! | [`router`] | client id to owning shard |
+//! | `arrivals` | an accepted or handed-over socket becomes a device with a session |
+//! | `device` | bytes of a device: packets, session, answers |
+//! | `publish` | a message to the rows of its sinks, all or none |
+//! | `sinks` | a sink's templates, compiled |
+//! | `upstream` | producers and Kafka connections: rows out, results in |
+//! | `turn` | what the runtime calls, and the order of work at the end of a turn |
+//! | `drain` | the way out |
+//! | `numbers` | the board |
+//!
+//! Nothing here waits and nothing here locks. What a core cannot do now it writes down (a tail, a row, a timer).
+
+mod arrivals;
+mod connection;
+mod device;
+mod drain;
+pub mod mail;
+mod numbers;
+mod publish;
+pub mod router;
+mod sinks;
+mod tails;
+mod turn;
+mod upstream;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use crate::config::resolved::Config;
+use crate::metrics::board::Board;
+use crate::runtime::mailbox::Post;
+use crate::runtime::seam::{ConnId, Io, TimerId};
+use crate::service::resolver::Question;
+use crate::session::{SessionKey, Sessions};
+
+use self::connection::Connections;
+use self::mail::{Mail, Notice};
+use self::numbers::Numbers;
+use self::publish::Outlets;
+use self::tails::Tails;
+use self::upstream::Upstream;
+
+/// The runtime as a shard sees it.
+type Ring<'a> = dyn Io<Mail> + 'a;
+
+/// What all shards of a process share: read-only, or a way to send.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The resolved configuration.
+    pub config: Arc<Config>,
+    /// Mail to any shard.
+    pub post: Post<Mail>,
+    /// Questions to the resolver's thread.
+    pub resolver: Sender<Question>,
+    /// To the thread that started the shards.
+    pub notices: Sender<Notice>,
+}
+
+/// Everything one core owns.
+pub struct Core {
+    index: usize,
+    shards: usize,
+    around: Surroundings,
+    connections: Connections,
+    sessions: Sessions,
+    session_settings: crate::session::Settings,
+    outlets: Outlets,
+    /// Connections left unread, in the order in which they found no room.
+    stalled: VecDeque<ConnId>,
+    /// Sessions that may owe answers after this turn's completions.
+    touched: Vec<SessionKey>,
+    session_timer: Option<(crate::runtime::seam::Monotonic, TimerId)>,
+    drain: Option<drain::Drain>,
+    numbers: Numbers,
+    random: fastrand::Rng,
+    tails: Tails,
+}
+
+impl Core {
+    /// A shard with nothing in it yet. `index` is its place among the configuration's shards.
+    #[must_use]
+    pub fn new(index: usize, around: Surroundings, board: Arc<Board>) -> Self {
+        let config = Arc::clone(&around.config);
+        let mut random = fastrand::Rng::new();
+        let upstreams = (0..config.clusters.len()).map(|c| Upstream::new(&config, c, random.u64(..))).collect();
+        let outlets = Outlets::new(config.router.clone(), sinks::plans(&config), upstreams);
+        Self {
+            index,
+            shards: config.service.shards,
+            connections: Connections::default(),
+            sessions: Sessions::default(),
+            session_settings: arrivals::session_settings(&config),
+            outlets,
+            stalled: VecDeque::new(),
+            touched: Vec::new(),
+            session_timer: None,
+            drain: None,
+            numbers: Numbers::new(board, config.sinks.len(), config.clusters.len()),
+            random,
+            tails: Tails::default(),
+            around,
+        }
+    }
+}

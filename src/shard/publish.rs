@@ -1,0 +1,121 @@
+//! A message and its sinks: first whether all that match can take it, then the rows. All of them take it or none.
+
+use crate::kafka::producer::{Refusal, Row};
+use crate::kafka::types::Ticket;
+use crate::mqtt::reason::ReasonCode;
+use crate::runtime::seam::{Monotonic, WallMs};
+
+use smallvec::SmallVec;
+
+use crate::route::trie::SinkRouter;
+
+use super::sinks::{Message, Plan};
+use super::upstream::Upstream;
+
+/// Everything between a message and Kafka: which sinks match, how each writes its row, and the producers behind them.
+pub(super) struct Outlets {
+    router: SinkRouter,
+    plans: Vec<Plan>,
+    /// One for each cluster.
+    pub(super) upstreams: Vec<Upstream>,
+    scratch: Scratch,
+}
+
+/// Memory reused from message to message.
+#[derive(Default)]
+struct Scratch {
+    matched: SmallVec<[u16; 4]>,
+    needs: Vec<usize>,
+    topic: Vec<u8>,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    headers: Vec<u8>,
+}
+
+/// What became of the question whether a message can be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// The sinks in `scratch.matched` have room and no objection.
+    Room,
+    /// No filter matches.
+    Unmatched,
+    /// A sink's memory bound is reached: leave the packet unread.
+    Full,
+    /// A sink will never take it; nobody has taken it.
+    Refused(ReasonCode),
+}
+
+impl Outlets {
+    /// `plans` and the router's numbers are both in the order of the configuration.
+    pub(super) fn new(router: SinkRouter, plans: Vec<Plan>, upstreams: Vec<Upstream>) -> Self {
+        Self { router, plans, upstreams, scratch: Scratch::default() }
+    }
+
+    /// Matches the message and asks every sink that it matched. Takes nothing yet.
+    pub(super) fn admit(&mut self, message: &Message<'_>) -> Admission {
+        let scratch = &mut self.scratch;
+        self.router.matches(message.context.topic, &mut scratch.matched);
+        if scratch.matched.is_empty() {
+            return Admission::Unmatched;
+        }
+        scratch.needs.clear();
+        scratch.needs.resize(self.upstreams.len(), 0);
+        for sink in &scratch.matched {
+            let plan = &self.plans[usize::from(*sink)];
+            let bytes = plan.row_bytes_max(message);
+            scratch.topic.clear();
+            let topic = plan.topic.value(&message.context, &mut scratch.topic);
+            let Ok(topic) = std::str::from_utf8(topic) else {
+                return Admission::Refused(ReasonCode::TOPIC_NAME_INVALID);
+            };
+            if let Err(refusal) = self.upstreams[plan.cluster].producer.check(plan.sink, topic, bytes) {
+                return Admission::Refused(reason(refusal));
+            }
+            scratch.needs[plan.cluster] += bytes;
+        }
+        let room = |(upstream, bytes): (&Upstream, &usize)| *bytes == 0 || upstream.producer.has_room(*bytes);
+        if self.upstreams.iter().zip(&scratch.needs).all(room) { Admission::Room } else { Admission::Full }
+    }
+
+    /// Writes the message's rows, after [`Outlets::admit`] found room. Returns how many sinks owe an answer for it.
+    pub(super) fn take(&mut self, message: &Message<'_>, ticket: Option<Ticket>, now: Monotonic, wall: WallMs) -> u8 {
+        let scratch = &mut self.scratch;
+        let mut owed = 0;
+        for sink in &scratch.matched {
+            let plan = &self.plans[usize::from(*sink)];
+            let context = &message.context;
+            scratch.topic.clear();
+            scratch.key.clear();
+            scratch.value.clear();
+            scratch.headers.clear();
+            let topic = plan.topic.value(context, &mut scratch.topic);
+            // `admit` has seen that it is UTF-8.
+            let topic = std::str::from_utf8(topic).unwrap_or_default();
+            let key = plan.key.as_ref().map(|key| key.value(context, &mut scratch.key));
+            let value = plan.value.value(context, &mut scratch.value);
+            let ranges = plan.render_headers(context, &mut scratch.headers);
+            let rendered = &scratch.headers;
+            let configured = plan.headers.iter().zip(&ranges);
+            let configured = configured.map(|((name, _), (from, to))| (name.as_bytes(), &rendered[*from..*to]));
+            let from_device = message.properties.user_properties().map(|(k, v)| (k.as_bytes(), v.as_bytes()));
+            let headers = configured.chain(from_device);
+            let row = Row { key, value: Some(value), headers, timestamp: wall };
+            let upstream = &mut self.upstreams[plan.cluster];
+            let owner = ticket.filter(|_| plan.owes_answer);
+            upstream.producer.append(plan.sink, topic, row, owner, now);
+            upstream.busy = true;
+            owed += u8::from(plan.owes_answer);
+        }
+        owed
+    }
+}
+
+/// What a publisher is told when a sink will never take a message (5.0; the session closes older clients).
+fn reason(refusal: Refusal) -> ReasonCode {
+    match refusal {
+        Refusal::TooLarge => ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
+        Refusal::TopicInvalid => ReasonCode::TOPIC_NAME_INVALID,
+        Refusal::TopicForbidden => ReasonCode::NOT_AUTHORIZED,
+        Refusal::TooManyTopics => ReasonCode::QUOTA_EXCEEDED,
+    }
+}

@@ -1,0 +1,158 @@
+//! What the runtime calls. Each event is taken note of where it belongs; the work that can be shared by all events of a
+//! turn is done once, at its end: rows to Kafka, results to sessions, answers to devices, then the board.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::reason::ReasonCode;
+use crate::runtime::seam::{Closed, ConnId, ListenerId, Shard};
+
+use super::connection::{Kind, Timer};
+use super::mail::{Mail, Notice};
+use super::{Core, Ring};
+
+impl Shard for Core {
+    type Mail = Mail;
+
+    fn on_start(&mut self, io: &mut Ring<'_>) {
+        for upstream in &mut self.outlets.upstreams {
+            upstream.client.start(io.now());
+            upstream.busy = true;
+        }
+        // The receiver is gone only when the process ends.
+        let _ = self.around.notices.send(Notice::Started(self.index));
+    }
+
+    fn on_accept(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, _peer: SocketAddr) {
+        self.numbers.count(M::ConnectionsAccepted);
+        self.arrive(io, conn, listener);
+    }
+
+    fn on_connect(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+        if let Some(Kind::Link { cluster, link }) = self.connections.get(conn).map(|c| c.kind) {
+            let upstream = &mut self.outlets.upstreams[cluster];
+            upstream.busy = true;
+            upstream.client.on_connected(link, io.now());
+        }
+    }
+
+    fn on_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) {
+        match self.connections.get(conn).map(|c| c.kind) {
+            Some(Kind::Device { .. }) => {
+                self.numbers.raise(M::BytesReceived, bytes.len() as u64);
+                self.device_bytes(io, conn, bytes);
+            }
+            Some(Kind::Door) => {
+                self.numbers.raise(M::BytesReceived, bytes.len() as u64);
+                self.door_bytes(io, conn, bytes);
+            }
+            Some(Kind::Link { cluster, link }) => {
+                let upstream = &mut self.outlets.upstreams[cluster];
+                upstream.busy = true;
+                upstream.client.on_bytes(link, bytes, io.now());
+            }
+            None => {}
+        }
+    }
+
+    fn on_writable(&mut self, _io: &mut Ring<'_>, _conn: ConnId) {
+        // The runtime itself stops reading from a peer that does not read, and goes on at half: nothing to add.
+    }
+
+    fn on_close(&mut self, io: &mut Ring<'_>, conn: ConnId, why: Closed) {
+        let Some(kind) = self.connections.get(conn).map(|c| c.kind) else { return };
+        self.forget(io, conn);
+        match kind {
+            Kind::Door => {}
+            Kind::Device { session, .. } => {
+                let gone = self.sessions.disconnected(session, conn, io.now());
+                self.wills(io, gone);
+            }
+            Kind::Link { cluster, link } => {
+                let why = match &why {
+                    Closed::Peer => "closed by the broker".to_owned(),
+                    Closed::Local => "closed".to_owned(),
+                    Closed::Error(error) => error.to_string(),
+                };
+                self.link_closed(io, cluster, link, &why);
+            }
+        }
+    }
+
+    fn on_disk(&mut self, _io: &mut Ring<'_>, _token: u64, _result: io::Result<u32>) {
+        // The spool's place.
+    }
+
+    fn on_mail(&mut self, io: &mut Ring<'_>, letter: Mail) {
+        match letter {
+            Mail::HandOver(detached) => self.receive(io, detached),
+            Mail::Resolved { cluster, ticket, found } => {
+                let upstream = &mut self.outlets.upstreams[cluster];
+                upstream.busy = true;
+                upstream.client.on_resolved(ticket, found, io.now());
+            }
+            Mail::Drain { grace } => self.begin_drain(io, grace),
+        }
+    }
+
+    fn on_timer(&mut self, io: &mut Ring<'_>, token: u64) {
+        match Timer::of(token) {
+            Timer::Connection(conn) => self.connection_time(io, conn),
+            Timer::Cluster(cluster) => self.cluster_time(io, cluster),
+            Timer::Sessions => self.session_time(io),
+            Timer::Grace => self.grace_over(io),
+        }
+    }
+
+    fn on_turn_end(&mut self, io: &mut Ring<'_>) {
+        for cluster in 0..self.outlets.upstreams.len() {
+            self.pump(io, cluster);
+        }
+        let mut touched = std::mem::take(&mut self.touched);
+        for session in touched.drain(..) {
+            self.answer(io, session);
+        }
+        self.touched = touched;
+        if !self.stalled.is_empty() {
+            self.unstall(io);
+            for cluster in 0..self.outlets.upstreams.len() {
+                self.pump(io, cluster);
+            }
+        }
+        self.set_session_timer(io);
+        self.go_on_draining(io);
+        self.numbers.count(M::Turns);
+        self.numbers.set(M::Sessions, self.sessions.len() as u64);
+        self.numbers.set(M::StalledConnections, self.stalled.len() as u64);
+        self.numbers.publish();
+    }
+}
+
+impl Core {
+    /// The CONNECT time-out at the door, or the keep-alive of a device.
+    fn connection_time(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+        let now = io.now();
+        let Some(connection) = self.connections.get(conn) else { return };
+        connection.timer = None;
+        match connection.kind {
+            Kind::Door => {
+                self.numbers.count(M::ConnectTimeouts);
+                self.end(io, conn, ReasonCode::KEEP_ALIVE_TIMEOUT);
+            }
+            Kind::Device { session, .. } => {
+                let heard = if connection.stalled { now } else { connection.heard };
+                let Some(deadline) = self.sessions.get_mut(session).and_then(|s| s.keep_alive().deadline(heard)) else {
+                    return;
+                };
+                if deadline <= now {
+                    self.numbers.count(M::KeepAliveTimeouts);
+                    self.end(io, conn, ReasonCode::KEEP_ALIVE_TIMEOUT);
+                } else {
+                    connection.timer = Some(io.set_timer(deadline, Timer::Connection(conn).token()));
+                }
+            }
+            Kind::Link { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! One Kafka cluster as a shard holds it: a producer, a wire client, and the sockets of its links.
+//!
+//! The producer and the client know nothing of each other. Here rows become requests, requests become bytes on links,
+//! answers become results, and results become answers to devices.
+
+use hashbrown::HashMap;
+
+use crate::config::resolved::{Acknowledge, Config};
+use crate::kafka::client::{Client, Effect, LinkId};
+use crate::kafka::producer::{Producer, Want};
+use crate::kafka::types::{ClientEvent, Outcome, ProduceRequest, Run};
+use crate::metrics::spec::{ClusterMetric, SinkMetric};
+use crate::mqtt::reason::ReasonCode;
+use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
+use crate::service::resolver::Question;
+use crate::session::SessionKey;
+
+use super::connection::{Kind, Timer};
+use super::mail::Mail;
+use super::{Core, Ring};
+
+/// A cluster on this shard.
+pub(super) struct Upstream {
+    pub(super) client: Client,
+    pub(super) producer: Producer,
+    /// Something happened this turn: rows, bytes, a timer.
+    pub(super) busy: bool,
+    links: HashMap<LinkId, ConnId>,
+    /// Numbers of its sinks in the configuration, by their number in the producer.
+    sinks: Vec<usize>,
+    requests: Vec<ProduceRequest>,
+    effects: Vec<Effect>,
+    sent: u64,
+    reachable: bool,
+    timer: Option<(Monotonic, TimerId)>,
+}
+
+impl Upstream {
+    /// `cluster` is its index in the configuration.
+    pub(super) fn new(config: &Config, cluster: usize, seed: u64) -> Self {
+        let mine = config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
+        let sinks: Vec<usize> = mine.map(|(index, _)| index).collect();
+        Self {
+            client: Client::new(config.client_settings(cluster), seed),
+            producer: Producer::new(config.producer_settings(cluster), seed.rotate_left(32)),
+            busy: true,
+            links: HashMap::new(),
+            sinks,
+            requests: Vec::new(),
+            effects: Vec::new(),
+            sent: 0,
+            reachable: false,
+            timer: None,
+        }
+    }
+
+    pub(super) fn buffered_rows(&self) -> u64 {
+        (0u16..).zip(&self.sinks).map(|(i, _)| self.producer.stats(crate::kafka::types::SinkId(i)).buffered_rows).sum()
+    }
+
+    /// Rows to requests to effects, until nothing more comes of it.
+    fn pump(&mut self, now: Monotonic) {
+        self.producer.poll(now, &mut self.requests);
+        for request in self.requests.drain(..) {
+            self.sent += 1;
+            self.client.produce(request, now);
+        }
+        let client = &mut self.client;
+        self.producer.drain_wants(|want| match want {
+            Want::Metadata(topic) => client.want_metadata(&topic, now),
+            Want::ProducerId(token) => client.want_producer_id(token, now),
+            Want::Refresh => client.refresh_metadata(now),
+        });
+        self.client.take_effects(&mut self.effects);
+    }
+
+    fn event(&mut self, event: &ClientEvent, now: Monotonic) {
+        match event {
+            ClientEvent::Produced { id, results, throttle_ms } => {
+                self.producer.on_produced(*id, results, *throttle_ms, now);
+            }
+            ClientEvent::ProduceFailed { id, sent } => self.producer.on_failed(*id, *sent, now),
+            ClientEvent::Metadata(topics) => self.producer.on_metadata(topics, now),
+            ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch, now),
+            ClientEvent::Reachable(yes) => self.reachable = *yes,
+        }
+    }
+
+    fn next_deadline(&self) -> Monotonic {
+        self.producer.next_deadline().min(self.client.next_deadline())
+    }
+}
+
+impl Core {
+    /// Everything that a cluster has to do after this turn's events.
+    pub(super) fn pump(&mut self, io: &mut Ring<'_>, cluster: usize) {
+        if !std::mem::take(&mut self.outlets.upstreams[cluster].busy) {
+            return;
+        }
+        let now = io.now();
+        loop {
+            let upstream = &mut self.outlets.upstreams[cluster];
+            upstream.pump(now);
+            if upstream.effects.is_empty() {
+                break;
+            }
+            let mut effects = std::mem::take(&mut upstream.effects);
+            for effect in effects.drain(..) {
+                self.effect(io, cluster, effect);
+            }
+            self.outlets.upstreams[cluster].effects = effects;
+        }
+        self.settle(cluster);
+        self.set_cluster_timer(io, cluster);
+        self.read_stats(cluster);
+    }
+
+    fn effect(&mut self, io: &mut Ring<'_>, cluster: usize, effect: Effect) {
+        let now = io.now();
+        let upstream = &mut self.outlets.upstreams[cluster];
+        match effect {
+            Effect::Resolve { ticket, host, port } => self.resolve(cluster, ticket, host, port),
+            Effect::Connect { link, to } => {
+                let conn = io.connect(to);
+                upstream.links.insert(link, conn);
+                self.connections.insert(conn, Kind::Link { cluster, link }, ListenerId(u16::MAX), now);
+            }
+            Effect::Send { link, mut chunks } => {
+                if let Some(conn) = upstream.links.get(&link) {
+                    io.send(*conn, &mut chunks);
+                }
+            }
+            Effect::Close { link } => {
+                if let Some(conn) = upstream.links.remove(&link) {
+                    self.connections.remove(conn);
+                    io.abort(conn);
+                }
+            }
+            Effect::Event(event) => {
+                let was = upstream.reachable;
+                upstream.event(&event, now);
+                if upstream.reachable != was {
+                    let name = &self.around.config.clusters[cluster].name;
+                    tracing::info!(shard = self.index, kafka = %name, reachable = !was, "Kafka cluster");
+                }
+            }
+        }
+    }
+
+    fn resolve(&self, cluster: usize, ticket: u64, host: String, port: u16) {
+        let (post, shard) = (self.around.post.clone(), self.index);
+        let answer = Box::new(move |found| {
+            let mut letter = Mail::Resolved { cluster, ticket, found };
+            // The mailbox of a busy shard may be full for a moment; this thread may wait, the shard may not.
+            while let Err(back) = post.send(shard, letter) {
+                letter = back;
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        });
+        // Fails only when the resolver's thread is gone, which is when the process ends.
+        let _ = self.around.resolver.send(Question { host, port, answer });
+    }
+
+    /// A link's socket is gone.
+    pub(super) fn link_closed(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId, why: &str) {
+        let upstream = &mut self.outlets.upstreams[cluster];
+        upstream.links.remove(&link);
+        upstream.busy = true;
+        upstream.client.on_closed(link, why, io.now());
+    }
+
+    /// Results of batches to the sessions whose messages stand in them.
+    fn settle(&mut self, cluster: usize) {
+        let (sessions, touched) = (&mut self.sessions, &mut self.touched);
+        self.outlets.upstreams[cluster].producer.drain_completions(|run: Run, outcome| {
+            let code = match outcome {
+                Outcome::Delivered => ReasonCode::SUCCESS,
+                Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
+            };
+            let key = SessionKey::from_u64(run.session);
+            // A session that has ended is owed nothing.
+            if let Some(session) = sessions.get_mut(key) {
+                session.complete(run.first, run.count, code);
+                if touched.last() != Some(&key) {
+                    touched.push(key);
+                }
+            }
+        });
+    }
+
+    fn set_cluster_timer(&mut self, io: &mut Ring<'_>, cluster: usize) {
+        let upstream = &mut self.outlets.upstreams[cluster];
+        let at = upstream.next_deadline();
+        match upstream.timer {
+            // An earlier one that is set already will look again when it fires.
+            Some((set, _)) if set <= at => {}
+            earlier => {
+                if let Some((_, timer)) = earlier {
+                    io.cancel_timer(timer);
+                }
+                upstream.timer =
+                    (at != Monotonic::NEVER).then(|| (at, io.set_timer(at, Timer::Cluster(cluster).token())));
+            }
+        }
+    }
+
+    /// The timer of a cluster fired.
+    pub(super) fn cluster_time(&mut self, io: &mut Ring<'_>, cluster: usize) {
+        if let Some(upstream) = self.outlets.upstreams.get_mut(cluster) {
+            upstream.timer = None;
+            upstream.busy = true;
+            upstream.client.on_time(io.now());
+        }
+    }
+
+    fn read_stats(&mut self, cluster: usize) {
+        let upstream = &self.outlets.upstreams[cluster];
+        let numbers = &mut self.numbers;
+        for (number, sink) in (0u16..).zip(&upstream.sinks) {
+            let stats = upstream.producer.stats(crate::kafka::types::SinkId(number));
+            let values = [
+                (SinkMetric::Matched, stats.appended),
+                (SinkMetric::Delivered, stats.delivered),
+                (SinkMetric::Refused, stats.refused),
+                (SinkMetric::BufferedRows, stats.buffered_rows),
+                (SinkMetric::BufferedBytes, stats.buffered_bytes),
+                (SinkMetric::Batches, stats.batches),
+                (SinkMetric::Retries, stats.retries),
+                (SinkMetric::OutcomeUnknown, stats.outcome_unknown),
+            ];
+            for (metric, value) in values {
+                numbers.set_sink(*sink, metric, value);
+            }
+        }
+        let settings = upstream.producer.settings();
+        numbers.set_cluster(cluster, ClusterMetric::Reachable, u64::from(upstream.reachable));
+        numbers.set_cluster(cluster, ClusterMetric::Requests, upstream.sent);
+        numbers.set_cluster(cluster, ClusterMetric::BufferBytes, upstream.producer.buffered_bytes() as u64);
+        numbers.set_cluster(cluster, ClusterMetric::BufferBytesMax, settings.buffer_bytes as u64);
+        numbers.set_cluster(cluster, ClusterMetric::Links, upstream.links.len() as u64);
+    }
+}

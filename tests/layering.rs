@@ -1,0 +1,129 @@
+//! The one rule of the house that a program holds: data flows one way through the rooms of `src/`, so a room may name
+//! only rooms that stand before it in this table; glommio and io_uring are named in `runtime/` alone; `unsafe` likewise.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each room with the rooms it may name. A path (`runtime::seam`) allows that module only.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("limits", &[]),
+    ("mqtt", &["limits"]),
+    ("runtime", &["limits"]),
+    ("rule", &["limits"]),
+    ("route", &["limits", "mqtt"]),
+    ("session", &["limits", "mqtt", "runtime::seam"]),
+    ("kafka", &["limits", "runtime::seam"]),
+    ("metrics", &["limits"]),
+    ("service", &["limits"]),
+    ("embedded", &["limits", "kafka", "metrics"]),
+    ("control", &["limits", "metrics"]),
+    ("config", &["limits", "mqtt", "rule", "route", "session", "kafka", "service", "embedded", "runtime"]),
+    ("listener", &["limits", "mqtt"]),
+    (
+        "shard",
+        &["limits", "mqtt", "rule", "route", "session", "kafka", "metrics", "service", "config", "listener", "runtime"],
+    ),
+    (
+        "cli",
+        &[
+            "limits", "mqtt", "rule", "route", "session", "kafka", "metrics", "service", "config", "listener", "runtime",
+            "shard", "embedded", "control",
+        ],
+    ),
+];
+
+/// Files that stand in no room.
+const DOOR: &[&str] = &["lib.rs", "main.rs"];
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+fn files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a folder of src").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The program text of a file: comments away, so that a document may name what it likes.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).expect("a source file");
+    text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n")
+}
+
+/// The room of a file below `src/`: the folder's name, or that of a file which stands alone.
+fn room(path: &Path) -> String {
+    let below = path.strip_prefix(source()).expect("below src");
+    let first = below.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// Paths that follow `crate::`, up to two segments, groups taken apart.
+fn named(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        let end = rest.find([';', ')', '(', ' ', ',', '\n', '<', '>', '!']).unwrap_or(rest.len());
+        let path = &rest[..end];
+        if let Some(group) = rest.strip_prefix('{') {
+            let group = &group[..group.find("};").unwrap_or(group.len())];
+            found.extend(group.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()));
+        } else {
+            found.push(path.to_owned());
+        }
+    }
+    found
+}
+
+fn allowed(rooms: &[&str], path: &str) -> bool {
+    rooms.iter().any(|room| path == *room || path.starts_with(&format!("{room}::")))
+}
+
+fn violations(room: &str, code: &str) -> Vec<String> {
+    let Some((_, may)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+        return vec![format!("{room} is not in the table of rooms")];
+    };
+    let crosses = |path: &&String| !path.starts_with(&format!("{room}::")) && path.as_str() != room;
+    named(code).iter().filter(crosses).filter(|path| !allowed(may, path)).map(|path| format!("names {path}")).collect()
+}
+
+#[test]
+fn rooms_name_only_rooms_before_them() {
+    let mut all = Vec::new();
+    files(&source(), &mut all);
+    assert!(all.len() > 50, "this test looks at the wrong folder");
+    let mut wrong = Vec::new();
+    for path in all {
+        let short = path.strip_prefix(source()).expect("below src").display().to_string();
+        if !DOOR.contains(&short.as_str()) {
+            wrong.extend(violations(&room(&path), &code(&path)).into_iter().map(|what| format!("{short} {what}")));
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_ring_and_unsafe_stay_in_the_cellar() {
+    let mut all = Vec::new();
+    files(&source(), &mut all);
+    for path in all.iter().filter(|path| room(path) != "runtime") {
+        let code = code(path);
+        for word in ["glommio", "io_uring::", "unsafe {", "unsafe fn", "unsafe impl"] {
+            assert!(!code.contains(word), "{} names {word}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_reader_of_this_test_sees_what_it_should() {
+    assert_eq!(violations("mqtt", "use crate::kafka::types::Run;"), ["names kafka::types::Run"]);
+    assert_eq!(violations("session", "use crate::runtime::ring::Ring;"), ["names runtime::ring::Ring"]);
+    assert!(violations("session", "use crate::runtime::seam::{ConnId, Io};\nuse crate::session::x;").is_empty());
+    assert_eq!(violations("kafka", "use crate::{session::Sessions, limits};").len(), 1);
+    assert_eq!(violations("attic", "").len(), 1);
+}
