@@ -4,3 +4,4 @@ pub mod kafka;
 pub mod limits;
 pub mod mqtt;
 pub mod runtime;
+pub mod session;
