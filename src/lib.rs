@@ -7,4 +7,5 @@ pub mod metrics;
 pub mod mqtt;
 pub mod runtime;
 pub mod service;
+pub mod session;
 pub mod shard;

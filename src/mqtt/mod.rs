@@ -3,6 +3,17 @@
 //! In: [`frame::next`] cuts one packet out of a byte slice, [`decode::decode`] checks it and gives a borrowed view.
 //! Out: [`encode`] appends to one buffer. A PUBLISH allocates nothing either way.
 
+pub mod decode;
+pub mod encode;
+pub mod filters;
+pub mod frame;
+pub mod malformed;
 pub mod packet;
 pub mod property;
 pub mod reason;
+pub mod topic;
+mod wire;
+
+pub use filters::FilterBuf;
+pub use malformed::Malformed;
+pub use wire::{STRING_MAX, VARIABLE_MAX};

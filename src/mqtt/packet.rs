@@ -15,6 +15,62 @@ pub enum Version {
     V5,
 }
 
+/// Who sent a packet. What is allowed differs: a client sends no CONNACK, a server no Session Expiry in DISCONNECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// The client end.
+    Client,
+    /// The server end.
+    Server,
+}
+
+/// MQTT Control Packet type (section 2.1.2), the high four bits of the first byte. 0 is reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "the standard's own names")]
+pub enum PacketType {
+    Connect = 1,
+    ConnAck = 2,
+    Publish = 3,
+    PubAck = 4,
+    PubRec = 5,
+    PubRel = 6,
+    PubComp = 7,
+    Subscribe = 8,
+    SubAck = 9,
+    Unsubscribe = 10,
+    UnsubAck = 11,
+    PingReq = 12,
+    PingResp = 13,
+    Disconnect = 14,
+    Auth = 15,
+}
+
+impl PacketType {
+    /// The type in a packet's first byte; `None` for the reserved 0.
+    #[must_use]
+    pub const fn of(first: u8) -> Option<PacketType> {
+        Some(match first >> 4 {
+            1 => Self::Connect,
+            2 => Self::ConnAck,
+            3 => Self::Publish,
+            4 => Self::PubAck,
+            5 => Self::PubRec,
+            6 => Self::PubRel,
+            7 => Self::PubComp,
+            8 => Self::Subscribe,
+            9 => Self::SubAck,
+            10 => Self::Unsubscribe,
+            11 => Self::UnsubAck,
+            12 => Self::PingReq,
+            13 => Self::PingResp,
+            14 => Self::Disconnect,
+            15 => Self::Auth,
+            _ => return None,
+        })
+    }
+}
+
 /// Quality of service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -26,6 +82,19 @@ pub enum QoS {
     AtLeastOnce = 1,
     /// 2: exactly once.
     ExactlyOnce = 2,
+}
+
+impl QoS {
+    /// From its two bits; `None` for the reserved 3.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Option<QoS> {
+        match bits {
+            0 => Some(QoS::AtMostOnce),
+            1 => Some(QoS::AtLeastOnce),
+            2 => Some(QoS::ExactlyOnce),
+            _ => None,
+        }
+    }
 }
 
 /// Any packet, either direction.

@@ -1,0 +1,149 @@
+//! CONNECT (section 3.1), the packet that says which version the rest is in.
+
+use super::{finish, properties};
+use crate::mqtt::frame::{Frame, check_first};
+use crate::mqtt::malformed::Malformed;
+use crate::mqtt::packet::{Connect, PacketType, QoS, Sender, Version, Will};
+use crate::mqtt::property::Place;
+use crate::mqtt::reason::ReasonCode;
+use crate::mqtt::topic;
+use crate::mqtt::wire::Reader;
+
+/// Connect Flags (section 3.1.2.3).
+const RESERVED: u8 = 1 << 0;
+const CLEAN_START: u8 = 1 << 1;
+const WILL: u8 = 1 << 2;
+const WILL_QOS_SHIFT: u8 = 3;
+const WILL_RETAIN: u8 = 1 << 5;
+const PASSWORD: u8 = 1 << 6;
+const USER_NAME: u8 = 1 << 7;
+
+/// The first packet of a connection.
+///
+/// # Errors
+/// The first sentence of the standard that it breaks. Before a client is refused, [`answer_version`] says in which form
+/// it can be told why. A client identifier that a 3.x server must refuse is
+/// [`ReasonCode::CLIENT_IDENTIFIER_NOT_VALID`], a version that we do not speak
+/// [`ReasonCode::UNSUPPORTED_PROTOCOL_VERSION`].
+pub fn connect(frame: Frame<'_>) -> Result<Connect<'_>, Malformed> {
+    if check_first(frame.first, None)? != PacketType::Connect {
+        return Err(Malformed::protocol("MQTT-3.1.0-1", "the first packet is not CONNECT"));
+    }
+    let mut body = Reader::new(frame.body);
+    let version = version(&mut body)?;
+    let flags = body.u8()?;
+    check_flags(version, flags)?;
+    let keep_alive_s = body.u16()?;
+    let connect_properties = properties(version, &mut body, Place::Packet(PacketType::Connect, Sender::Client))?;
+    let client_id = body.string()?;
+    let will = if flags & WILL == 0 { None } else { Some(will(version, flags, &mut body)?) };
+    let username = if flags & USER_NAME == 0 || missing_in_v31(version, &body) { None } else { Some(body.string()?) };
+    let password = if flags & PASSWORD == 0 || missing_in_v31(version, &body) { None } else { Some(body.binary()?) };
+    finish(&body)?;
+    let clean_start = flags & CLEAN_START != 0;
+    check_client_id(version, clean_start, client_id)?;
+    Ok(Connect {
+        version,
+        clean_start,
+        keep_alive_s,
+        client_id,
+        will,
+        username,
+        password,
+        properties: connect_properties,
+    })
+}
+
+/// The version whose CONNACK a refused client of this CONNECT body understands. `None`: it cannot be told, and the
+/// connection is closed without one.
+#[must_use]
+pub fn answer_version(body: &[u8]) -> Option<Version> {
+    let mut body = Reader::new(body);
+    match (body.string().ok()?, body.u8().ok()?) {
+        ("MQIsdp", _) => Some(Version::V31),
+        // A newer client than we know is told in the newest form that we know [MQTT-3.1.2-2].
+        ("MQTT", level) => Some(if level >= 5 { Version::V5 } else { Version::V311 }),
+        _ => None,
+    }
+}
+
+/// Protocol Name and Protocol Version (sections 3.1.2.1 and 3.1.2.2).
+fn version(body: &mut Reader<'_>) -> Result<Version, Malformed> {
+    const fn unsupported(clause: &'static str, what: &'static str) -> Malformed {
+        Malformed::with(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, clause, what)
+    }
+    let name = body.string()?;
+    if !matches!(name, "MQTT" | "MQIsdp") {
+        return Err(unsupported("MQTT-3.1.2-1", "the Protocol Name is not MQTT"));
+    }
+    match (name, body.u8()?) {
+        ("MQTT", 5) => Ok(Version::V5),
+        ("MQTT", 4) => Ok(Version::V311),
+        ("MQIsdp", 3) => Ok(Version::V31),
+        _ => Err(unsupported("MQTT-3.1.2-2", "a Protocol Version that this server does not speak")),
+    }
+}
+
+/// Connect Flags that contradict each other or the version. 3.1 disregards will fields without a will.
+fn check_flags(version: Version, flags: u8) -> Result<(), Malformed> {
+    let will_qos = flags >> WILL_QOS_SHIFT & 0b11;
+    if flags & RESERVED != 0 && version != Version::V31 {
+        return Err(Malformed::packet("MQTT-3.1.2-3", "the reserved Connect Flag is set"));
+    }
+    if flags & WILL != 0 {
+        if will_qos == 3 {
+            return Err(Malformed::packet("MQTT-3.1.2-12", "Will QoS is 3"));
+        }
+    } else if version != Version::V31 {
+        if will_qos != 0 {
+            return Err(Malformed::packet("MQTT-3.1.2-11", "Will QoS without a will"));
+        }
+        if flags & WILL_RETAIN != 0 {
+            return Err(Malformed::packet("MQTT-3.1.2-13", "Will Retain without a will"));
+        }
+    }
+    if version < Version::V5 && flags & (USER_NAME | PASSWORD) == PASSWORD {
+        return Err(Malformed::packet("3.1.1 MQTT-3.1.2-22", "a password without a user name"));
+    }
+    Ok(())
+}
+
+/// Will Properties, Will Topic, Will Payload (section 3.1.3.2 to 3.1.3.4).
+fn will<'a>(version: Version, flags: u8, body: &mut Reader<'a>) -> Result<Will<'a>, Malformed> {
+    let properties = properties(version, body, Place::Will)?;
+    let will_topic = body.string()?;
+    if will_topic.is_empty() {
+        return Err(Malformed::packet("MQTT-4.7.3-1", "the Will Topic is empty"));
+    }
+    if !topic::valid_name(will_topic) {
+        return Err(Malformed::packet("MQTT-4.7.0-1", "the Will Topic holds a wildcard"));
+    }
+    Ok(Will {
+        // 3 has been refused with the flags.
+        qos: QoS::from_bits(flags >> WILL_QOS_SHIFT & 0b11).unwrap_or_default(),
+        retain: flags & WILL_RETAIN != 0,
+        topic: will_topic,
+        payload: body.binary()?,
+        properties,
+    })
+}
+
+/// 3.1 section 3.1: for the sake of older clients the Remaining Length takes precedence over the User Name and Password
+/// flags, and a CONNECT that ends before them is valid.
+fn missing_in_v31(version: Version, body: &Reader<'_>) -> bool {
+    version == Version::V31 && body.is_empty()
+}
+
+/// Section 3.1.3.1. More than 23 characters are taken in every version, as 3.1.1 allows.
+fn check_client_id(version: Version, clean_start: bool, client_id: &str) -> Result<(), Malformed> {
+    const fn refused(clause: &'static str, what: &'static str) -> Malformed {
+        Malformed::with(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, clause, what)
+    }
+    match version {
+        Version::V31 if client_id.is_empty() => Err(refused("3.1 section 3.1", "the Client Identifier is empty")),
+        Version::V311 if client_id.is_empty() && !clean_start => {
+            Err(refused("3.1.1 MQTT-3.1.3-8", "the Client Identifier of a kept session is empty"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,108 @@
+//! SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK (sections 3.8 to 3.11).
+
+use super::{packet_id, properties, reason};
+use crate::mqtt::malformed::Malformed;
+use crate::mqtt::packet::{Filters, PacketType, Sender, SubAck, Subscribe, SubscriptionOptions, Unsubscribe, Version};
+use crate::mqtt::property::Place;
+use crate::mqtt::topic;
+use crate::mqtt::wire::Reader;
+
+pub(super) fn subscribe<'a>(version: Version, body: &mut Reader<'a>) -> Result<Subscribe<'a>, Malformed> {
+    let packet_id = packet_id(body)?;
+    let properties = properties(version, body, Place::Packet(PacketType::Subscribe, Sender::Client))?;
+    if body.is_empty() {
+        return Err(Malformed::protocol("MQTT-3.8.3-2", "a SUBSCRIBE without a Topic Filter"));
+    }
+    let bytes = body.rest();
+    while !body.is_empty() {
+        let filter = filter(version, body)?;
+        let options = options(version, body.u8()?)?;
+        if options.no_local && topic::is_shared(filter) {
+            return Err(Malformed::protocol("MQTT-3.8.3-4", "No Local on a Shared Subscription"));
+        }
+    }
+    Ok(Subscribe { packet_id, properties, filters: Filters { bytes, with_options: true } })
+}
+
+pub(super) fn unsubscribe<'a>(version: Version, body: &mut Reader<'a>) -> Result<Unsubscribe<'a>, Malformed> {
+    let packet_id = packet_id(body)?;
+    let properties = properties(version, body, Place::Packet(PacketType::Unsubscribe, Sender::Client))?;
+    if body.is_empty() {
+        return Err(Malformed::protocol("MQTT-3.10.3-2", "an UNSUBSCRIBE without a Topic Filter"));
+    }
+    let bytes = body.rest();
+    while !body.is_empty() {
+        filter(version, body)?;
+    }
+    Ok(Unsubscribe { packet_id, properties, filters: Filters { bytes, with_options: false } })
+}
+
+pub(super) fn suback<'a>(version: Version, body: &mut Reader<'a>) -> Result<SubAck<'a>, Malformed> {
+    let packet_id = packet_id(body)?;
+    let properties = properties(version, body, Place::Packet(PacketType::SubAck, Sender::Server))?;
+    let codes = body.take(body.rest().len())?;
+    if codes.is_empty() {
+        return Err(Malformed::protocol("MQTT-3.8.4-6", "a SUBACK without a code"));
+    }
+    for &code in codes {
+        match (version, code) {
+            (Version::V5, _) => _ = reason(code, PacketType::SubAck, Sender::Server, "MQTT-3.9.3-2")?,
+            // 3.1 knows no failure.
+            (_, 0..=2) | (Version::V311, 0x80) => {}
+            _ => return Err(Malformed::packet("3.1.1 MQTT-3.9.3-2", "a reserved SUBACK return code")),
+        }
+    }
+    Ok(SubAck { packet_id, properties, codes })
+}
+
+pub(super) fn unsuback<'a>(version: Version, body: &mut Reader<'a>) -> Result<SubAck<'a>, Malformed> {
+    let packet_id = packet_id(body)?;
+    let place = Place::Packet(PacketType::UnsubAck, Sender::Server);
+    let properties = properties(version, body, place)?;
+    if version < Version::V5 {
+        return Ok(SubAck { packet_id, properties, codes: &[] });
+    }
+    let codes = body.take(body.rest().len())?;
+    if codes.is_empty() {
+        return Err(Malformed::protocol("MQTT-3.11.3-1", "an UNSUBACK without a code"));
+    }
+    for &code in codes {
+        reason(code, PacketType::UnsubAck, Sender::Server, "MQTT-3.11.3-2")?;
+    }
+    Ok(SubAck { packet_id, properties, codes })
+}
+
+fn filter<'a>(version: Version, body: &mut Reader<'a>) -> Result<&'a str, Malformed> {
+    let filter = body.string()?;
+    if filter.is_empty() {
+        return Err(Malformed::packet("MQTT-4.7.3-1", "a Topic Filter is empty"));
+    }
+    // Before 5.0 `$share` means nothing and the filter is like any other.
+    if version == Version::V5 && topic::is_shared(filter) {
+        if topic::split_shared(filter).is_none() {
+            return Err(Malformed::packet(
+                "MQTT-4.8.2-2",
+                "the Share Name of a Shared Subscription is not well formed",
+            ));
+        }
+        if !topic::valid_filter_v5(filter) {
+            return Err(Malformed::packet("MQTT-4.7.1-1", "a wildcard of a Shared Subscription is misplaced"));
+        }
+    } else if !topic::valid_filter(filter) {
+        return Err(Malformed::packet("MQTT-4.7.1-1", "a wildcard of a Topic Filter is misplaced"));
+    }
+    Ok(filter)
+}
+
+/// Section 3.8.3.1; before 5.0 only the QoS.
+fn options(version: Version, byte: u8) -> Result<SubscriptionOptions, Malformed> {
+    if version < Version::V5 {
+        if byte > 2 {
+            return Err(Malformed::packet("3.1.1 MQTT-3.8.3-4", "the requested QoS is not 0, 1 or 2"));
+        }
+    } else if byte & 0b1100_0000 != 0 {
+        return Err(Malformed::packet("MQTT-3.8.3-5", "reserved subscription options are set"));
+    }
+    SubscriptionOptions::from_byte(byte)
+        .ok_or(Malformed::protocol("section 3.8.3.1", "Maximum QoS or Retain Handling is 3"))
+}

@@ -1,0 +1,105 @@
+//! The payload of SUBSCRIBE and UNSUBSCRIBE: a list of topic filters in wire form, and how one is built.
+
+use super::packet::{Filters, QoS, SubscriptionOptions};
+use super::wire::{self, Reader};
+
+impl<'a> Filters<'a> {
+    /// The filters in the order sent; in an UNSUBSCRIBE the options are zero.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'a> {
+        Iter { reader: Reader::new(self.bytes), with_options: self.with_options }
+    }
+
+    /// How many: so many codes the answer has [MQTT-3.8.4-6]. Walks the list.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.iter().count()
+    }
+}
+
+impl<'a> IntoIterator for &Filters<'a> {
+    type Item = (&'a str, SubscriptionOptions);
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+/// Walks [`Filters`].
+#[derive(Clone, Debug)]
+pub struct Iter<'a> {
+    reader: Reader<'a>,
+    with_options: bool,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = (&'a str, SubscriptionOptions);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // The bytes have been checked, so the only way to fail is to be at the end.
+        let filter = self.reader.string().ok()?;
+        let options = if self.with_options { self.reader.u8().ok()? } else { 0 };
+        Some((filter, SubscriptionOptions::from_byte(options)?))
+    }
+}
+
+impl SubscriptionOptions {
+    /// From the byte of section 3.8.3.1, whose two highest bits are not looked at. `None` when Maximum QoS or Retain
+    /// Handling is 3.
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        let retain_handling = byte >> 4 & 0b11;
+        let Some(qos) = QoS::from_bits(byte & 0b11) else { return None };
+        if retain_handling == 3 {
+            return None;
+        }
+        Some(Self { qos, no_local: byte & 0b100 != 0, retain_as_published: byte & 0b1000 != 0, retain_handling })
+    }
+
+    /// The byte of section 3.8.3.1.
+    #[must_use]
+    pub const fn to_byte(self) -> u8 {
+        self.qos as u8
+            | (self.no_local as u8) << 2
+            | (self.retain_as_published as u8) << 3
+            | (self.retain_handling & 0b11) << 4
+    }
+}
+
+/// Filters being built, owned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilterBuf {
+    bytes: Vec<u8>,
+    with_options: bool,
+}
+
+impl FilterBuf {
+    /// For a SUBSCRIBE.
+    #[must_use]
+    pub const fn for_subscribe() -> Self {
+        Self { bytes: Vec::new(), with_options: true }
+    }
+
+    /// For an UNSUBSCRIBE: the options are left out.
+    #[must_use]
+    pub const fn for_unsubscribe() -> Self {
+        Self { bytes: Vec::new(), with_options: false }
+    }
+
+    /// Appends one. `false`, and left out, when it is longer than 65 535 bytes. Whether it is well formed is
+    /// [`super::topic::valid_filter`]'s to say.
+    pub fn push(&mut self, filter: &str, options: SubscriptionOptions) -> bool {
+        let said = wire::put_binary(filter.as_bytes(), &mut self.bytes);
+        if said && self.with_options {
+            self.bytes.push(options.to_byte());
+        }
+        said
+    }
+
+    /// What has been pushed.
+    #[must_use]
+    pub fn as_filters(&self) -> Filters<'_> {
+        Filters { bytes: &self.bytes, with_options: self.with_options }
+    }
+}

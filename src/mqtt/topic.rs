@@ -1,0 +1,109 @@
+//! Topic names and topic filters (section 4.7): what is well formed, their levels, shared subscriptions (section 4.8).
+//! Nothing here recurses: 65 535 slashes cost 65 535 steps of a loop.
+
+use super::wire::STRING_MAX;
+
+/// Level separator.
+pub const SEPARATOR: char = '/';
+
+/// A topic that a PUBLISH may carry: 1 to 65 535 bytes [MQTT-4.7.3-1] [MQTT-4.7.3-3], no wildcard [MQTT-4.7.0-1], no
+/// U+0000 [MQTT-4.7.3-2].
+#[must_use]
+pub fn valid_name(topic: &str) -> bool {
+    (1..=STRING_MAX).contains(&topic.len()) && !topic.bytes().any(|b| matches!(b, b'+' | b'#' | 0))
+}
+
+/// A filter that SUBSCRIBE and UNSUBSCRIBE may carry: 1 to 65 535 bytes, `#` alone in the last level [MQTT-4.7.1-1],
+/// `+` alone in its level [MQTT-4.7.1-2], no U+0000. `$share` is not looked at: see [`valid_filter_v5`].
+#[must_use]
+pub fn valid_filter(filter: &str) -> bool {
+    if !(1..=STRING_MAX).contains(&filter.len()) {
+        return false;
+    }
+    let bytes = filter.as_bytes();
+    bytes.iter().enumerate().all(|(at, &byte)| {
+        let opens = at == 0 || bytes[at - 1] == b'/';
+        match byte {
+            0 => false,
+            b'#' => opens && at + 1 == bytes.len(),
+            b'+' => opens && bytes.get(at + 1).is_none_or(|&next| next == b'/'),
+            _ => true,
+        }
+    })
+}
+
+/// [`valid_filter`] and, when it is shared, the form of [MQTT-4.8.2-1] and [MQTT-4.8.2-2].
+#[must_use]
+pub fn valid_filter_v5(filter: &str) -> bool {
+    if is_shared(filter) {
+        split_shared(filter).is_some_and(|(_, filter)| valid_filter(filter)) && filter.len() <= STRING_MAX
+    } else {
+        valid_filter(filter)
+    }
+}
+
+/// Whether it begins with `$share/`, well formed or not. `$share` alone is an ordinary filter.
+#[must_use]
+pub fn is_shared(filter: &str) -> bool {
+    filter.starts_with("$share/")
+}
+
+/// `$share/{ShareName}/{filter}` as (ShareName, filter). `None` when it is no shared subscription, when the ShareName
+/// is empty or holds a wildcard, or when no filter follows.
+#[must_use]
+pub fn split_shared(filter: &str) -> Option<(&str, &str)> {
+    let (name, filter) = filter.strip_prefix("$share/")?.split_once(SEPARATOR)?;
+    let well_formed = !name.is_empty() && !name.contains(['+', '#']) && !filter.is_empty();
+    well_formed.then_some((name, filter))
+}
+
+/// The levels of a name or filter, from the left. `a//b` has three, the middle one empty; `/` has two.
+pub fn levels(topic: &str) -> impl DoubleEndedIterator<Item = &str> + Clone {
+    topic.split(SEPARATOR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["a", "/", "a/b", "//", " ", "$SYS/x", "ä/ö", "sport+x".replace('+', "-").as_str()] {
+            assert!(valid_name(good), "{good:?}");
+        }
+        for bad in ["", "+", "#", "a/+/b", "a/#", "a+b", "a#", "a\0b"] {
+            assert!(!valid_name(bad), "{bad:?}");
+        }
+        assert!(valid_name(&"/".repeat(65_535)) && !valid_name(&"/".repeat(65_536)));
+    }
+
+    #[test]
+    fn filters() {
+        for good in ["a", "#", "+", "a/#", "/#", "+/+/#", "/+", "a/+/b", "$SYS/#", "//", "+/"] {
+            assert!(valid_filter(good), "{good:?}");
+        }
+        for bad in ["", "a#", "#/a", "a/#/b", "a/b#", "##", "#+", "+a", "a+", "a/b+/c", "++", "a/+#", "a\0"] {
+            assert!(!valid_filter(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn very_deep_filters_are_only_long() {
+        assert!(valid_filter(&"/".repeat(65_535)));
+        assert!(valid_filter(&"+/".repeat(32_767)));
+        assert_eq!(levels(&"/".repeat(65_535)).count(), 65_536);
+    }
+
+    #[test]
+    fn shared() {
+        assert_eq!(split_shared("$share/g/a/#"), Some(("g", "a/#")));
+        assert_eq!(split_shared("$share/g//"), Some(("g", "/")));
+        for bad in ["$share/", "$share/g", "$share/g/", "$share//a", "$share/g+/a", "$share/#/a"] {
+            assert!(is_shared(bad) && !valid_filter_v5(bad), "{bad:?}");
+        }
+        assert!(!valid_filter_v5("$share/g/a#"), "the filter inside is checked as well");
+        for plain in ["$shared/a", "$share"] {
+            assert!(valid_filter_v5(plain) && !is_shared(plain), "{plain:?}");
+        }
+    }
+}

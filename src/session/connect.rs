@@ -1,0 +1,166 @@
+//! CONNECT to CONNACK: what a client asks for, what it gets, and how it is told.
+
+use super::end::Violation;
+use super::peer::Peer;
+use super::session::Terms;
+use super::settings::Settings;
+use crate::mqtt::packet::{ConnAck, Connect, Packet, QoS, Version};
+use crate::mqtt::property::{Properties, Property, PropertyBuf};
+use crate::mqtt::reason::ReasonCode;
+
+/// A CONNECT that was refused. Its CONNACK, where the client's version has one for the case, is in `out`: close
+/// [MQTT-3.2.2-7].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub violation: Violation,
+}
+
+/// What a CONNECT will get if there is room.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan<'a> {
+    pub(super) client_id: &'a str,
+    pub(super) terms: Terms,
+    /// Session Expiry Interval in force.
+    pub(super) expiry_s: u32,
+    /// Keep Alive in force.
+    pub(super) keep_alive_s: u16,
+}
+
+/// Refuses a CONNECT, also one that could not be decoded (then with [`Peer::new`] of the version it named): appends the
+/// CONNACK that the version has for it. Close after it.
+pub fn refuse(peer: Peer, violation: &Violation, out: &mut Vec<u8>) {
+    let reason_string = violation.reason_string();
+    let mut properties = PropertyBuf::new();
+    if peer.wants_reasons() {
+        properties.push(Property::ReasonString(&reason_string));
+    }
+    let connack =
+        |properties| Packet::ConnAck(ConnAck { session_present: false, reason: violation.reason, properties });
+    // Reason String must not make it too large [MQTT-3.2.2-19].
+    if !peer.send(&connack(properties.as_properties()), out) {
+        peer.send(&connack(Properties::EMPTY), out);
+    }
+}
+
+/// The reading end of a client that has sent CONNECT.
+pub(super) fn peer(connect: &Connect<'_>) -> Peer {
+    let properties = connect.properties;
+    Peer {
+        version: connect.version,
+        packet_size_max: properties.maximum_packet_size().unwrap_or(u32::MAX),
+        problem_information: properties.request_problem_information().unwrap_or(true),
+    }
+}
+
+/// Checks a CONNECT by itself and settles its terms.
+pub(super) fn plan<'a>(
+    connect: &Connect<'a>,
+    assigned_id: Option<&'a str>,
+    settings: &Settings,
+) -> Result<Plan<'a>, Violation> {
+    if connect.properties.authentication_method().is_some() {
+        return Err(Violation::AUTHENTICATION_METHOD);
+    }
+    if let Some(will) = &connect.will {
+        if will.qos > settings.maximum_qos {
+            return Err(Violation::WILL_QOS);
+        }
+        if will.retain && !settings.retain_available {
+            return Err(Violation::WILL_RETAIN);
+        }
+    }
+    let client_id = match connect.client_id {
+        "" => assigned_id.filter(|id| !id.is_empty()).ok_or(Violation::CLIENT_ID_EMPTY)?,
+        id => id,
+    };
+    let peer = peer(connect);
+    let inflight_max = settings.inflight_max.max(1);
+    let terms = Terms {
+        receive_maximum: settings.receive_maximum.clamp(1, inflight_max),
+        inflight_max,
+        topic_alias_maximum: settings.topic_alias_maximum,
+        topic_alias_bytes_max: settings.topic_alias_bytes_max,
+        maximum_qos: settings.maximum_qos,
+        retain_available: settings.retain_available,
+        problem_information: peer.problem_information,
+        packet_size_max: peer.packet_size_max,
+        session_expiry_max_s: settings.session_expiry_max_s,
+        wildcard_subscriptions: settings.wildcard_subscriptions,
+        subscription_identifiers: settings.subscription_identifiers,
+        shared_subscriptions: settings.shared_subscriptions,
+        version: peer.version,
+    };
+    Ok(Plan { client_id, terms, expiry_s: expiry_s(connect, settings), keep_alive_s: keep_alive_s(connect, settings) })
+}
+
+/// 5.0 asks in seconds; before, a session is kept or not [3.1.1 MQTT-3.1.2-4] [3.1.1 MQTT-3.1.2-6].
+fn expiry_s(connect: &Connect<'_>, settings: &Settings) -> u32 {
+    let asked = match connect.version {
+        Version::V5 => connect.properties.session_expiry_interval_s().unwrap_or(0),
+        Version::V31 | Version::V311 if connect.clean_start => 0,
+        Version::V31 | Version::V311 => settings.session_expiry_3x_s,
+    };
+    asked.min(settings.session_expiry_max_s)
+}
+
+fn keep_alive_s(connect: &Connect<'_>, settings: &Settings) -> u16 {
+    match settings.keep_alive_max_s {
+        Some(max) if connect.version == Version::V5 => connect.keep_alive_s.min(max),
+        _ => connect.keep_alive_s,
+    }
+}
+
+/// Appends the CONNACK of success. False, and nothing appended, if the client could not take it.
+pub(super) fn connack(
+    connect: &Connect<'_>,
+    plan: &Plan<'_>,
+    session_present: bool,
+    settings: &Settings,
+    out: &mut Vec<u8>,
+) -> bool {
+    let mut properties = PropertyBuf::new();
+    if plan.terms.version == Version::V5 {
+        describe(connect, plan, settings, &mut properties);
+    }
+    let properties = properties.as_properties();
+    plan.terms.peer().send(&Packet::ConnAck(ConnAck { session_present, reason: ReasonCode::SUCCESS, properties }), out)
+}
+
+/// The properties of CONNACK (section 3.2.2.3): each is left out where its absence says the same.
+fn describe(connect: &Connect<'_>, plan: &Plan<'_>, settings: &Settings, to: &mut PropertyBuf) {
+    let terms = &plan.terms;
+    if plan.expiry_s != connect.properties.session_expiry_interval_s().unwrap_or(0) {
+        to.push(Property::SessionExpiryInterval(plan.expiry_s));
+    }
+    if terms.receive_maximum != u16::MAX {
+        to.push(Property::ReceiveMaximum(terms.receive_maximum));
+    }
+    if terms.maximum_qos != QoS::ExactlyOnce {
+        to.push(Property::MaximumQoS(terms.maximum_qos as u8)); // [MQTT-3.2.2-9]
+    }
+    if !terms.retain_available {
+        to.push(Property::RetainAvailable(false));
+    }
+    if let Some(bytes) = settings.packet_size_max {
+        to.push(Property::MaximumPacketSize(bytes.max(1)));
+    }
+    if connect.client_id.is_empty() {
+        to.push(Property::AssignedClientIdentifier(plan.client_id)); // [MQTT-3.2.2-16]
+    }
+    if terms.topic_alias_maximum > 0 {
+        to.push(Property::TopicAliasMaximum(terms.topic_alias_maximum));
+    }
+    if !terms.wildcard_subscriptions {
+        to.push(Property::WildcardSubscriptionAvailable(false));
+    }
+    if !terms.subscription_identifiers {
+        to.push(Property::SubscriptionIdentifierAvailable(false));
+    }
+    if !terms.shared_subscriptions {
+        to.push(Property::SharedSubscriptionAvailable(false));
+    }
+    if plan.keep_alive_s != connect.keep_alive_s {
+        to.push(Property::ServerKeepAlive(plan.keep_alive_s)); // [MQTT-3.1.2-21]
+    }
+}

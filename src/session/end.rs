@@ -1,0 +1,144 @@
+//! Every way a connection ends, and what the client hears of it: DISCONNECT with a reason in 5.0, nothing before.
+//!
+//! 3.x servers send no DISCONNECT; they close. So an [`End`] is written for every client, and only 5.0 clients get bytes.
+
+use super::peer::Peer;
+use crate::mqtt::Malformed;
+use crate::mqtt::packet::{Disconnect, Packet, Version};
+use crate::mqtt::property::{Properties, Property, PropertyBuf};
+use crate::mqtt::reason::ReasonCode;
+
+/// What a client did that it may not do. The connection ends with it [MQTT-4.13.1-1].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// For DISCONNECT, or CONNACK while there is no session.
+    pub reason: ReasonCode,
+    /// The sentence that was broken, `MQTT-3.3.4-9`, or the section.
+    pub clause: &'static str,
+    /// In a few words.
+    pub what: &'static str,
+}
+
+impl From<Malformed> for Violation {
+    fn from(malformed: Malformed) -> Self {
+        Self { reason: malformed.reason, clause: malformed.clause, what: malformed.what }
+    }
+}
+
+macro_rules! violations {
+    ($($name:ident = $reason:ident, $clause:literal, $what:literal;)*) => {
+        impl Violation {
+            $(
+                #[doc = concat!($what, " [", $clause, "].")]
+                pub const $name: Violation =
+                    Violation { reason: ReasonCode::$reason, clause: $clause, what: $what };
+            )*
+
+            /// Every violation this room knows.
+            #[cfg(test)]
+            pub(super) const ALL: &[Violation] = &[$(Violation::$name),*];
+        }
+    };
+}
+
+violations! {
+    CLIENT_ID_EMPTY = CLIENT_IDENTIFIER_NOT_VALID, "MQTT-3.1.3-8", "a client without an identifier must ask for a clean session";
+    AUTHENTICATION_METHOD = BAD_AUTHENTICATION_METHOD, "MQTT-4.12.0-1", "no extended authentication here";
+    SESSIONS_MAX = QUOTA_EXCEEDED, "section 3.2.2.2", "no room for another session";
+    PACKET_SIZE_TINY = PACKET_TOO_LARGE, "MQTT-3.1.2-24", "CONNACK does not fit the Maximum Packet Size asked for";
+    WILL_QOS = QOS_NOT_SUPPORTED, "MQTT-3.2.2-12", "will of a higher QoS than is taken here";
+    WILL_RETAIN = RETAIN_NOT_SUPPORTED, "MQTT-3.2.2-13", "retained will, and nothing is retained here";
+    PUBLISH_QOS = QOS_NOT_SUPPORTED, "MQTT-3.2.2-11", "QoS above the Maximum QoS of CONNACK";
+    PUBLISH_RETAIN = RETAIN_NOT_SUPPORTED, "MQTT-3.2.2-14", "RETAIN, and CONNACK said it is not available";
+    RECEIVE_MAXIMUM = RECEIVE_MAXIMUM_EXCEEDED, "MQTT-3.3.4-7", "more unanswered publishes than Receive Maximum";
+    BLOCKED = RECEIVE_MAXIMUM_EXCEEDED, "section 4.9", "more unanswered publishes than are held for one connection";
+    OPEN_IDS = RECEIVE_MAXIMUM_EXCEEDED, "section 4.9", "more QoS 2 packet identifiers open than are held for one session";
+    ALIAS_RANGE = TOPIC_ALIAS_INVALID, "MQTT-3.3.2-9", "topic alias 0, or above the Topic Alias Maximum of CONNACK";
+    ALIAS_UNKNOWN = PROTOCOL_ERROR, "section 3.3.4", "empty topic name with an alias that was never set";
+    ALIAS_BYTES = QUOTA_EXCEEDED, "section 3.3.2.3.4", "topic aliases hold too many bytes";
+    TOPIC_EMPTY = PROTOCOL_ERROR, "section 3.3.2.1", "empty topic name and no alias";
+    PUBREL_EARLY = PROTOCOL_ERROR, "MQTT-4.3.3-4", "PUBREL for a publish that has not been answered with PUBREC";
+    SECOND_CONNECT = PROTOCOL_ERROR, "MQTT-3.1.0-2", "second CONNECT";
+    SERVER_PACKET = PROTOCOL_ERROR, "section 2.1.2", "a packet that only servers send";
+    AUTH_UNASKED = PROTOCOL_ERROR, "MQTT-4.12.0-7", "AUTH without an authentication method in CONNECT";
+    EXPIRY_RAISED = PROTOCOL_ERROR, "section 3.14.2.2.2", "session expiry set in DISCONNECT, and CONNECT said 0";
+    SUBSCRIBE_WILDCARD = WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED, "section 3.2.2.3.11", "wildcard filter, and CONNACK said not available";
+    SUBSCRIBE_IDENTIFIER = SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED, "section 3.2.2.3.12", "subscription identifier, and CONNACK said not available";
+    SUBSCRIBE_SHARED = SHARED_SUBSCRIPTIONS_NOT_SUPPORTED, "section 3.2.2.3.13", "shared filter, and CONNACK said not available";
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client sent DISCONNECT: its will is forgotten [MQTT-3.14.4-3].
+    Left,
+    /// The client sent DISCONNECT with a reason other than 0x00: its will is sent (section 3.14.2.1).
+    LeftWithWill,
+    /// The socket closed or failed.
+    Lost,
+    /// The client broke a rule.
+    Violation(Violation),
+    /// Silence for 1.5 x Keep Alive [MQTT-3.1.2-22].
+    KeepAliveTimeout,
+    /// Another connection came with its client identifier [MQTT-3.1.4-3].
+    TakenOver,
+    /// Drain.
+    ShuttingDown,
+    /// An answer was held for longer than `answer_timeout`: the client is to come back and send again.
+    AnswerTimeout,
+    /// The operator ended it.
+    Administrative,
+    /// What it would have to be told has no form in its version of the protocol: a permanent refusal of a publish before
+    /// 5.0, the refusal of a SUBSCRIBE in 3.1.
+    NoWord,
+}
+
+impl End {
+    /// The reason for a 5.0 DISCONNECT; `None` when the server has nothing to say.
+    #[must_use]
+    pub fn reason(self) -> Option<ReasonCode> {
+        match self {
+            Self::Left | Self::LeftWithWill | Self::Lost => None,
+            Self::Violation(violation) => Some(violation.reason),
+            Self::KeepAliveTimeout => Some(ReasonCode::KEEP_ALIVE_TIMEOUT),
+            Self::TakenOver => Some(ReasonCode::SESSION_TAKEN_OVER),
+            Self::ShuttingDown => Some(ReasonCode::SERVER_SHUTTING_DOWN),
+            Self::AnswerTimeout => Some(ReasonCode::SERVER_BUSY),
+            Self::Administrative => Some(ReasonCode::ADMINISTRATIVE_ACTION),
+            Self::NoWord => Some(ReasonCode::UNSPECIFIED_ERROR),
+        }
+    }
+
+    /// Whether the will is to be published: always, unless the client took its leave [MQTT-3.1.2-8] [MQTT-3.1.2-10].
+    #[must_use]
+    pub fn sends_will(self) -> bool {
+        self != Self::Left
+    }
+
+    /// Appends what the client is told before the close: DISCONNECT in 5.0, nothing before.
+    pub fn write(self, peer: Peer, out: &mut Vec<u8>) {
+        let Some(reason) = self.reason().filter(|_| peer.version == Version::V5) else { return };
+        let Self::Violation(violation) = self else {
+            peer.send(&disconnect(reason, Properties::default()), out);
+            return;
+        };
+        let reason_string = violation.reason_string();
+        let mut properties = PropertyBuf::default();
+        properties.push(Property::ReasonString(&reason_string));
+        if !peer.problem_information || !peer.send(&disconnect(reason, properties.as_properties()), out) {
+            // Reason String must not make it too large [MQTT-3.14.2-3].
+            peer.send(&disconnect(reason, Properties::default()), out);
+        }
+    }
+}
+
+fn disconnect(reason: ReasonCode, properties: Properties<'_>) -> Packet<'_> {
+    Packet::Disconnect(Disconnect { reason, properties })
+}
+
+impl Violation {
+    /// What a developer on the other side needs: the words and the clause.
+    pub(super) fn reason_string(&self) -> String {
+        format!("{} [{}]", self.what, self.clause)
+    }
+}

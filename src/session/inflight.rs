@@ -1,0 +1,299 @@
+//! The answers a connection is owed, in order of receipt.
+//!
+//! Every QoS 1 and QoS 2 PUBLISH takes a slot at the back of one queue and a number (a wrapping `u32`, never used twice
+//! within a session's four billion publishes). Sinks answer by number, in any order; the queue is answered from its front
+//! only, so PUBACK and PUBREC go out in the order of the publishes [MQTT-4.6.0-2] [MQTT-4.6.0-3].
+//!
+//! The queue belongs to a connection and ends with it. QoS 1 slots are dropped: a sink's answer for them finds no number
+//! and is ignored, because the packet id may mean another message by now. QoS 2 rows go to the side table of
+//! [`super::qos2`] until their sinks have answered.
+
+use super::end::Violation;
+use super::peer::Peer;
+use super::qos2::{Qos2, Release, Row};
+use crate::mqtt::encode;
+use crate::mqtt::packet::{PacketType, QoS, Version};
+use crate::mqtt::reason::ReasonCode;
+use std::collections::VecDeque;
+
+/// Slots that a queue keeps when it shrinks while in use.
+const SLOTS_KEPT: usize = 64;
+
+/// What a slot stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A QoS 1 row.
+    Qos1,
+    /// A QoS 2 row.
+    Qos2,
+    /// A QoS 2 PUBLISH of a row that exists already.
+    Repeat,
+    /// A `Repeat` whose id was released before its turn: nothing goes out.
+    Silent,
+}
+
+/// One owed answer. The number is implied by its place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Slot {
+    pub(super) packet_id: u16,
+    /// Sinks that have not answered; while `opening`, those that already have.
+    owed: u8,
+    /// The gravest code so far.
+    pub(super) code: ReasonCode,
+    kind: Kind,
+    /// Its sinks are not known yet.
+    pub(super) opening: bool,
+    /// At least one sink has the message.
+    landed: bool,
+}
+
+impl Slot {
+    /// One sink's answer.
+    pub(super) fn answer(&mut self, code: ReasonCode) {
+        self.owed = if self.opening { self.owed.saturating_add(1) } else { self.owed.saturating_sub(1) };
+        self.landed |= !code.is_error();
+        self.code = self.code.max(code);
+    }
+
+    /// Every sink has answered.
+    pub(super) fn is_done(self) -> bool {
+        self.owed == 0 && !self.opening
+    }
+
+    /// Refused, and no sink has it.
+    pub(super) fn is_nowhere(self) -> bool {
+        self.is_done() && self.code.is_error() && !self.landed
+    }
+}
+
+/// What came of one call of [`super::Session::drain_answers`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// PUBACK and PUBREC appended.
+    pub answered: usize,
+    /// The next answer is a permanent refusal, and 3.1 and 3.1.1 have no way to say one: end the connection with
+    /// [`super::End::NoWord`] rather than acknowledge a message that is lost.
+    pub refused: Option<ReasonCode>,
+}
+
+/// What a PUBLISH became.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    /// A new row with this number.
+    New(u32),
+    /// A row that exists already.
+    Repeat,
+}
+
+/// The queue of one connection and the QoS 2 state of its session.
+#[derive(Debug, Default)]
+pub(super) struct Inflight {
+    slots: VecDeque<Slot>,
+    /// The number of the front slot.
+    base: u32,
+    /// The client's send quota used up, as the client counts it (section 4.9).
+    quota_used: u16,
+    /// Something came in since the last [`Inflight::rest`].
+    busy: bool,
+    qos2: Option<Box<Qos2>>,
+}
+
+impl Inflight {
+    /// Answers owed to the present connection.
+    pub(super) fn owed(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// QoS 2 ids that are open.
+    pub(super) fn open_ids(&self) -> usize {
+        self.qos2.as_ref().map_or(0, |qos2| qos2.len())
+    }
+
+    /// Publishes that the client counts against Receive Maximum.
+    pub(super) fn quota_used(&self) -> u16 {
+        self.quota_used
+    }
+
+    /// Takes a PUBLISH of QoS 1 or 2.
+    pub(super) fn receive(&mut self, packet_id: u16, qos: QoS, ids_max: u16) -> Result<Received, Violation> {
+        self.busy = true;
+        let number = self.next_number();
+        if qos != QoS::ExactlyOnce {
+            self.push(Slot { packet_id, owed: 0, code: ReasonCode::SUCCESS, kind: Kind::Qos1, opening: true, landed: false });
+            return Ok(Received::New(number));
+        }
+        let qos2 = self.qos2.get_or_insert_default();
+        let mut slot =
+            Slot { packet_id, owed: 0, code: ReasonCode::SUCCESS, kind: Kind::Qos2, opening: true, landed: false };
+        if let Some(open) = qos2.get_mut(packet_id) {
+            if open.slot.is_none() {
+                open.slot = Some(number);
+                slot.kind = Kind::Repeat;
+                slot.opening = false;
+                match open.row {
+                    Row::Done(code) => (slot.code, slot.landed) = (code, true),
+                    Row::Here | Row::Parked(_) => slot.owed = 1,
+                }
+                self.push(slot);
+            }
+            // Else its PUBREC is still to come and answers both: a second one could meet the id's next message.
+            return Ok(Received::Repeat);
+        }
+        if qos2.len() >= usize::from(ids_max) {
+            return Err(Violation::OPEN_IDS);
+        }
+        qos2.open(packet_id, number);
+        self.push(slot);
+        Ok(Received::New(number))
+    }
+
+    fn next_number(&self) -> u32 {
+        self.base.wrapping_add(self.slots.len() as u32)
+    }
+
+    fn push(&mut self, slot: Slot) {
+        self.slots.push_back(slot);
+        self.quota_used = self.quota_used.saturating_add(1);
+    }
+
+    fn slot_mut(&mut self, number: u32) -> Option<&mut Slot> {
+        self.slots.get_mut(number.wrapping_sub(self.base) as usize)
+    }
+
+    /// See [`super::Session::opened`].
+    pub(super) fn opened(&mut self, number: u32, sinks: u8, code: ReasonCode) {
+        if let Some(slot) = self.slot_mut(number).filter(|slot| slot.opening) {
+            slot.opening = false;
+            slot.owed = sinks.saturating_sub(slot.owed);
+            slot.code = slot.code.max(code);
+        }
+    }
+
+    /// See [`super::Session::complete`].
+    pub(super) fn complete(&mut self, first: u32, count: u32, code: ReasonCode) {
+        let has_parked = self.qos2.as_ref().is_some_and(|qos2| qos2.has_parked());
+        for offset in 0..count {
+            let number = first.wrapping_add(offset);
+            if let Some(slot) = self.slot_mut(number) {
+                if matches!(slot.kind, Kind::Qos1 | Kind::Qos2) {
+                    slot.answer(code);
+                }
+            } else if has_parked {
+                self.complete_parked(number, code);
+            }
+        }
+    }
+
+    #[cold]
+    fn complete_parked(&mut self, number: u32, code: ReasonCode) {
+        let waiting = self.qos2.as_mut().and_then(|qos2| qos2.answer(number, code));
+        if let Some((waiting, row)) = waiting
+            && let Some(slot) = self.slot_mut(waiting)
+        {
+            (slot.owed, slot.code, slot.landed) = (0, row.code, row.landed);
+        }
+    }
+
+    /// See [`super::Session::drain_answers`].
+    pub(super) fn drain(&mut self, peer: &Peer, out: &mut Vec<u8>) -> Drained {
+        let mut drained = Drained::default();
+        while let Some(&slot) = self.slots.front() {
+            if !slot.is_done() {
+                break;
+            }
+            if slot.code.is_error() && peer.version < Version::V5 && slot.kind != Kind::Silent {
+                drained.refused = Some(slot.code);
+                break;
+            }
+            self.slots.pop_front();
+            self.base = self.base.wrapping_add(1);
+            let answer = match slot.kind {
+                Kind::Qos1 => PacketType::PubAck,
+                Kind::Qos2 | Kind::Repeat => PacketType::PubRec,
+                Kind::Silent => {
+                    self.give_back_quota();
+                    continue;
+                }
+            };
+            encode::ack(peer.version, answer, slot.packet_id, slot.code, out);
+            drained.answered += 1;
+            if slot.kind == Kind::Qos1 || slot.code.is_error() {
+                self.give_back_quota();
+            }
+            if slot.kind != Kind::Qos1
+                && let Some(qos2) = &mut self.qos2
+            {
+                qos2.answered(slot.packet_id, slot.code);
+            }
+        }
+        drained
+    }
+
+    /// The client gets one place of its send quota back with each PUBACK, PUBCOMP and refusing PUBREC, whatever it is
+    /// for (section 4.9).
+    fn give_back_quota(&mut self) {
+        self.quota_used = self.quota_used.saturating_sub(1);
+    }
+
+    /// PUBREL. Every PUBREL but one that comes too early is answered with PUBCOMP by the caller.
+    pub(super) fn release(&mut self, packet_id: u16) -> Release {
+        let release = self.qos2.as_mut().map_or(Release::Unknown, |qos2| qos2.release(packet_id));
+        if let Release::Freed { silence: Some(number) } = release
+            && let Some(slot) = self.slot_mut(number)
+        {
+            slot.kind = Kind::Silent;
+        }
+        if release != Release::TooEarly {
+            self.give_back_quota();
+        }
+        release
+    }
+
+    /// The connection is gone. What it was owed dies with it; QoS 2 rows go on without it.
+    pub(super) fn park(&mut self) {
+        let slots = std::mem::take(&mut self.slots);
+        let base = self.base;
+        self.base = base.wrapping_add(slots.len() as u32);
+        self.quota_used = 0;
+        if let Some(qos2) = &mut self.qos2 {
+            for (offset, slot) in slots.into_iter().enumerate() {
+                if matches!(slot.kind, Kind::Qos2 | Kind::Repeat) {
+                    qos2.park(base.wrapping_add(offset as u32), slot);
+                }
+            }
+        }
+        self.give_back_memory();
+    }
+
+    /// Called now and then: gives back what a session that has gone quiet holds. Returns whether it is still in use.
+    pub(super) fn rest(&mut self) -> bool {
+        if std::mem::take(&mut self.busy) || !self.slots.is_empty() {
+            if self.slots.capacity() / 4 > self.slots.len().max(SLOTS_KEPT) {
+                self.slots.shrink_to(SLOTS_KEPT);
+            }
+            return true;
+        }
+        self.give_back_memory();
+        false
+    }
+
+    fn give_back_memory(&mut self) {
+        self.slots.shrink_to_fit();
+        match &mut self.qos2 {
+            Some(qos2) if qos2.is_empty() => self.qos2 = None,
+            Some(qos2) => qos2.shrink(),
+            None => {}
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> (usize, bool) {
+        (self.slots.capacity(), self.qos2.is_some())
+    }
+
+    #[cfg(test)]
+    pub(super) fn start_at(&mut self, base: u32) {
+        assert!(self.slots.is_empty());
+        self.base = base;
+    }
+}

@@ -1,0 +1,152 @@
+//! Keep alive of one connection: one and a half times the client's interval, in whole nanoseconds of the monotonic
+//! clock [MQTT-3.1.2-22].
+//!
+//! The shard keeps one timer per connection and never moves it: a packet only notes the time, and the timer, when it
+//! fires, either closes or is set again for what is left ([`KeepAlive::check`]). So a packet costs one store, and the
+//! close comes at the deadline plus the timer's own lateness.
+
+use crate::runtime::seam::Monotonic;
+use std::time::Duration;
+
+/// The clock of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// 1.5 x the interval; `None`: keep alive is off.
+    limit: Option<Duration>,
+    /// The last packet, or the last moment at which the shard began to read again.
+    since: Monotonic,
+    resting: bool,
+}
+
+/// What the timer finds when it fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Nothing came for 1.5 x the interval: close the connection (5.0: 0x8D first).
+    Close,
+    /// Set the timer again for this instant.
+    Again(Monotonic),
+    /// No timer: keep alive is off, or the connection rests until [`KeepAlive::resume`].
+    Rest,
+}
+
+impl KeepAlive {
+    /// A clock for an interval of `keep_alive_s` seconds that starts `now`. 0 turns it off [MQTT-3.1.2-22].
+    #[must_use]
+    pub fn new(keep_alive_s: u16, now: Monotonic) -> Self {
+        // 1500 ms a second: exact, where 1.5 in floating point or `s + s / 2` would not be.
+        let limit = (keep_alive_s > 0).then(|| Duration::from_millis(u64::from(keep_alive_s) * 1500));
+        Self { limit, since: now, resting: false }
+    }
+
+    /// A whole packet came in, of whatever type. Bytes of a packet that is still incomplete do not count.
+    pub fn heard(&mut self, now: Monotonic) {
+        self.since = now;
+    }
+
+    /// When the timer is to fire; `None` while there is nothing to wait for.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Monotonic> {
+        let limit = self.limit?;
+        (!self.resting).then(|| self.since.after(limit))
+    }
+
+    /// What to do when the timer fires.
+    #[must_use]
+    pub fn check(&self, now: Monotonic) -> Check {
+        match self.deadline() {
+            None => Check::Rest,
+            Some(deadline) if deadline <= now => Check::Close,
+            Some(deadline) => Check::Again(deadline),
+        }
+    }
+
+    /// The shard has stopped reading this connection: a PINGREQ may stand unread behind a PUBLISH, so silence proves
+    /// nothing. A timer that fires meanwhile gets [`Check::Rest`].
+    pub fn rest(&mut self) {
+        self.resting = true;
+    }
+
+    /// The shard reads again. The client gets its whole interval from here on: what it sent meanwhile has yet to be
+    /// read. Returns when to set the timer; `None` if it is off.
+    pub fn resume(&mut self, now: Monotonic) -> Option<Monotonic> {
+        self.resting = false;
+        self.since = now;
+        self.deadline()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: u64 = 1_000_000;
+    const S: u64 = 1000 * MS;
+
+    #[test]
+    fn one_and_a_half_times_to_the_nanosecond() {
+        let start = Monotonic(17);
+        for (keep_alive_s, limit_ns) in [(1, 1_500 * MS), (3, 4_500 * MS), (65_535, 98_302_500 * MS)] {
+            let clock = KeepAlive::new(keep_alive_s, start);
+            let deadline = Monotonic(17 + limit_ns);
+            assert_eq!(clock.deadline(), Some(deadline));
+            assert_eq!(clock.check(Monotonic(deadline.0 - 1)), Check::Again(deadline));
+            assert_eq!(clock.check(deadline), Check::Close, "[MQTT-3.1.2-22]");
+        }
+    }
+
+    #[test]
+    fn zero_turns_it_off() {
+        let clock = KeepAlive::new(0, Monotonic(0));
+        assert_eq!(clock.deadline(), None);
+        assert_eq!(clock.check(Monotonic::NEVER), Check::Rest);
+    }
+
+    #[test]
+    fn a_connection_that_is_not_read_is_not_closed_for_silence() {
+        let mut clock = KeepAlive::new(10, Monotonic(0));
+        clock.rest();
+        assert_eq!(clock.check(Monotonic(3600 * S)), Check::Rest);
+        assert_eq!(clock.resume(Monotonic(3600 * S)), Some(Monotonic(3615 * S)));
+        assert_eq!(clock.check(Monotonic(3615 * S - 1)), Check::Again(Monotonic(3615 * S)));
+        assert_eq!(clock.check(Monotonic(3615 * S)), Check::Close);
+        assert_eq!(KeepAlive::new(0, Monotonic(0)).resume(Monotonic(5)), None);
+    }
+
+    /// The shard's pattern on a simulated clock: one timer, set at the deadline, never moved, looked at when it fires.
+    /// `late` is how late the wheel may be each time. Returns when the connection was closed.
+    fn closed_at(keep_alive_s: u16, packets: &[u64], mut late: impl FnMut() -> u64) -> u64 {
+        let mut clock = KeepAlive::new(keep_alive_s, Monotonic(0));
+        let mut packets = packets.iter().copied().peekable();
+        let mut fires = clock.deadline().expect("on").0 + late();
+        loop {
+            while let Some(at) = packets.next_if(|&at| at <= fires) {
+                clock.heard(Monotonic(at));
+            }
+            match clock.check(Monotonic(fires)) {
+                Check::Close => return fires,
+                Check::Again(at) => fires = at.0 + late(),
+                Check::Rest => unreachable!("never rested"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn closes_within_a_fifth_of_a_second_and_never_early(
+            keep_alive_s in 1_u16..=300,
+            gaps in proptest::collection::vec(0_u64..=1000, 0..40),
+            lateness in proptest::collection::vec(0..=20 * MS, 1..60),
+        ) {
+            let limit = u64::from(keep_alive_s) * 1500 * MS;
+            // Each gap is a share of the limit, so that none of them is long enough to close.
+            let mut at = 0;
+            let packets: Vec<u64> = gaps.iter().map(|share| { at += limit / 1001 * share; at }).collect();
+            let mut lateness = lateness.iter().copied().cycle();
+            let closed = closed_at(keep_alive_s, &packets, || lateness.next().unwrap_or(0));
+            let deadline = packets.last().copied().unwrap_or(0) + limit;
+            prop_assert!(closed >= deadline, "early: {closed} < {deadline}");
+            prop_assert!(closed - deadline <= 200 * MS, "late by {} ns", closed - deadline);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! One client's state machine: packets and `now` in, bytes and effects out. No socket, no clock, no `async`.
+//!
+//! [`Sessions`] holds the sessions of one shard. `CONNECT` goes to [`Sessions::connect`], `PUBLISH` to
+//! [`Sessions::publish`], every other packet to [`Session::packet`]; the end of a connection, whatever it was, to
+//! [`Sessions::disconnected`]. Bytes are appended to the connection's out-buffer; what the caller must do is in the value
+//! returned. [`Sessions::expire`] does what time has made due.
+//!
+//! The promise kept here (`docs/` has the whole of it): an answer goes out when every sink that took the message has met
+//! its level, in the order of the publishes, on the connection of its publish or never.
+
+mod alias;
+mod connect;
+mod end;
+mod inflight;
+mod keep_alive;
+mod packets;
+mod peer;
+mod qos2;
+mod session;
+mod settings;
+mod store;
+mod will;
+
+pub use connect::{Refused, refuse};
+pub use end::{End, Violation};
+pub use inflight::Drained;
+pub use keep_alive::{Check, KeepAlive};
+pub use packets::Next;
+pub use peer::Peer;
+pub use session::{Message, Session, Taken};
+pub use settings::Settings;
+pub use store::{Connected, SessionKey, Sessions, TakenOver};
+pub use will::DueWill;
+
+#[cfg(test)]
+mod tests;

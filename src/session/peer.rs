@@ -1,0 +1,41 @@
+//! What must be known of a client to write to it.
+
+use crate::mqtt::encode;
+use crate::mqtt::packet::{Packet, Version};
+
+/// The reading end of one connection. Small enough to copy: it outlives the session when a connection is taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its protocol.
+    pub version: Version,
+    /// Its Maximum Packet Size in bytes; `u32::MAX` if it named none.
+    pub packet_size_max: u32,
+    /// Its Request Problem Information: whether reason strings may go where the standard lets a client refuse them
+    /// [MQTT-3.1.2-29].
+    pub problem_information: bool,
+}
+
+impl Peer {
+    /// A client that has set no bounds.
+    #[must_use]
+    pub const fn new(version: Version) -> Self {
+        Self { version, packet_size_max: u32::MAX, problem_information: true }
+    }
+
+    /// Whether a reason string is of use: 5.0, and wanted.
+    pub(super) fn wants_reasons(self) -> bool {
+        self.version == Version::V5 && self.problem_information
+    }
+
+    /// Appends a packet; leaves `out` as it was and returns false if the client could not take one of that size
+    /// [MQTT-3.1.2-24], or its version has no such packet.
+    pub(super) fn send(self, packet: &Packet<'_>, out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        let encoded = encode::packet(self.version, packet, out);
+        let fits = encoded.is_ok() && out.len() - start <= self.packet_size_max as usize;
+        if !fits {
+            out.truncate(start);
+        }
+        fits
+    }
+}

@@ -1,0 +1,146 @@
+//! The QoS 2 packet ids that a session holds open, from PUBLISH to PUBREL [MQTT-4.3.3-10], and the rows that went on
+//! without a connection.
+//!
+//! An id is open in one of three ways. Its row stands in the connection's queue (`Here`); or the connection went first
+//! and the row waits for its sinks on the side (`Parked`), where it holds up nobody; or the row is done (`Done`) and the
+//! id waits for PUBREL. A PUBLISH repeated meanwhile never becomes a second row: it takes a place in the queue of its own
+//! connection, which is answered when the row is done.
+
+use super::inflight::Slot;
+use crate::mqtt::reason::ReasonCode;
+use hashbrown::HashMap;
+
+/// Packet ids and row numbers are our own or 16 bits wide: nothing to gain from colliding them on purpose.
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// One open id.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open {
+    pub(super) row: Row,
+    /// The number of the slot, on the present connection, that still owes this id a PUBREC.
+    pub(super) slot: Option<u32>,
+}
+
+/// Where the row of an open id is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Row {
+    /// In the queue; `Open::slot` is it.
+    Here,
+    /// Its connection is gone, its sinks still owe answers; the number it was given.
+    Parked(u32),
+    /// Every sink has answered.
+    Done(ReasonCode),
+}
+
+/// What a PUBREL meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Release {
+    /// The id is free again. A slot that was to repeat its PUBREC must stay silent: the client may use the id anew.
+    Freed {
+        /// That slot.
+        silence: Option<u32>,
+    },
+    /// No such id.
+    Unknown,
+    /// No PUBREC can have been sent for it.
+    TooEarly,
+}
+
+/// All of a session's QoS 2 state. Boxed, made by the first QoS 2 PUBLISH, given back when empty and idle.
+#[derive(Debug, Default)]
+pub(super) struct Qos2 {
+    open: Map<u16, Open>,
+    parked: Map<u32, Slot>,
+}
+
+impl Qos2 {
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    pub(super) fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    pub(super) fn get_mut(&mut self, packet_id: u16) -> Option<&mut Open> {
+        self.open.get_mut(&packet_id)
+    }
+
+    /// Opens an id whose row is slot `number`.
+    pub(super) fn open(&mut self, packet_id: u16, number: u32) {
+        self.open.insert(packet_id, Open { row: Row::Here, slot: Some(number) });
+    }
+
+    /// A PUBREC has gone out. 0x80 and above free the id [MQTT-4.3.3-9].
+    pub(super) fn answered(&mut self, packet_id: u16, code: ReasonCode) {
+        if code.is_error() {
+            self.open.remove(&packet_id);
+        } else if let Some(open) = self.open.get_mut(&packet_id) {
+            *open = Open { row: Row::Done(code), slot: None };
+        }
+    }
+
+    /// PUBREL: discards the id [MQTT-4.3.3-11].
+    pub(super) fn release(&mut self, packet_id: u16) -> Release {
+        match self.open.get(&packet_id) {
+            None => Release::Unknown,
+            Some(Open { row: Row::Done(code), slot }) if !code.is_error() => {
+                let silence = *slot;
+                self.open.remove(&packet_id);
+                Release::Freed { silence }
+            }
+            Some(_) => Release::TooEarly,
+        }
+    }
+
+    /// The connection is gone, and `slot`, its number `number`, had not been answered.
+    pub(super) fn park(&mut self, number: u32, slot: Slot) {
+        let Some(open) = self.open.get_mut(&slot.packet_id) else { return };
+        open.slot = None;
+        if open.row == Row::Here {
+            if !slot.is_done() {
+                open.row = Row::Parked(number);
+                self.parked.insert(number, slot);
+            } else {
+                open.row = Row::Done(slot.code);
+            }
+        }
+        if slot.is_nowhere() || slot.opening {
+            // Refused by all and nobody was told, or never handed to any: the next attempt is a new one, doubles nothing.
+            self.parked.remove(&number);
+            self.open.remove(&slot.packet_id);
+        }
+    }
+
+    /// A sink's answer for a parked row. If that was the last one and a repeated PUBLISH waits for it, says which slot
+    /// now has its answer, and the row's last state.
+    pub(super) fn answer(&mut self, number: u32, code: ReasonCode) -> Option<(u32, Slot)> {
+        let slot = self.parked.get_mut(&number)?;
+        slot.answer(code);
+        if !slot.is_done() {
+            return None;
+        }
+        let slot = self.parked.remove(&number)?;
+        let open = self.open.get_mut(&slot.packet_id)?;
+        open.row = Row::Done(slot.code);
+        match open.slot {
+            Some(waiting) => Some((waiting, slot)),
+            None => {
+                if slot.is_nowhere() {
+                    self.open.remove(&slot.packet_id);
+                }
+                None
+            }
+        }
+    }
+
+    /// Gives back what the tables hold beyond their contents.
+    pub(super) fn shrink(&mut self) {
+        self.open.shrink_to_fit();
+        self.parked.shrink_to_fit();
+    }
+}

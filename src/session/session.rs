@@ -1,0 +1,241 @@
+//! One client's session: who it is, what its connection was promised, and the path of a PUBLISH.
+
+use super::alias::Aliases;
+use super::end::Violation;
+use super::inflight::{Drained, Inflight, Received};
+use super::peer::Peer;
+use super::will::Will;
+use crate::mqtt::packet::{Publish, QoS, Version};
+use crate::mqtt::reason::ReasonCode;
+use crate::runtime::seam::{ConnId, Monotonic};
+
+/// What CONNACK promised the present connection, copied so that a change of settings breaks no promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) receive_maximum: u16,
+    pub(super) inflight_max: u16,
+    pub(super) topic_alias_maximum: u16,
+    pub(super) topic_alias_bytes_max: u32,
+    pub(super) maximum_qos: QoS,
+    pub(super) retain_available: bool,
+    pub(super) problem_information: bool,
+    pub(super) packet_size_max: u32,
+    pub(super) session_expiry_max_s: u32,
+    pub(super) wildcard_subscriptions: bool,
+    pub(super) subscription_identifiers: bool,
+    pub(super) shared_subscriptions: bool,
+    pub(super) version: Version,
+}
+
+impl Terms {
+    pub(super) fn peer(&self) -> Peer {
+        Peer {
+            version: self.version,
+            packet_size_max: self.packet_size_max,
+            problem_information: self.problem_information,
+        }
+    }
+}
+
+/// One session. About 200 bytes beside its client id: what is rare is boxed, what is idle is given back.
+#[derive(Debug)]
+pub struct Session {
+    pub(super) client_id: Box<str>,
+    pub(super) username: Option<Box<str>>,
+    pub(super) conn: Option<ConnId>,
+    pub(super) terms: Terms,
+    /// Session Expiry Interval in force, seconds; 0: ends with its connection; `u32::MAX`: never.
+    pub(super) expiry_s: u32,
+    /// When a kept session ends; [`Monotonic::NEVER`] while connected.
+    pub(super) expires: Monotonic,
+    /// When the memory of its queue is looked at next; [`Monotonic::NEVER`]: it holds none.
+    pub(super) rests: Monotonic,
+    pub(super) inflight: Inflight,
+    pub(super) aliases: Option<Box<Aliases>>,
+    pub(super) will: Option<Box<Will>>,
+}
+
+/// What a sink needs to know of a message beside its payload and properties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'a> {
+    /// The topic name, its alias resolved.
+    pub topic: &'a str,
+    /// Who published it.
+    pub client_id: &'a str,
+    /// The user name of its connection.
+    pub username: Option<&'a str>,
+}
+
+/// What to do with a PUBLISH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken<'a> {
+    /// QoS 1 or 2: route it, then say with [`Session::opened`] how many sinks owe an answer for `number`.
+    Take {
+        /// The row's number in its session.
+        number: u32,
+        /// The message.
+        message: Message<'a>,
+    },
+    /// QoS 0: route it; nobody is owed an answer.
+    TakeQos0 {
+        /// The message.
+        message: Message<'a>,
+    },
+    /// QoS 2, and its row exists: route nothing. Its PUBREC comes in its turn, maybe with the next drain.
+    Repeat,
+    /// End the connection.
+    Violation(Violation),
+}
+
+impl Session {
+    pub(super) fn new(client_id: &str, conn: ConnId, terms: Terms) -> Self {
+        Self {
+            client_id: client_id.into(),
+            username: None,
+            conn: Some(conn),
+            terms,
+            expiry_s: 0,
+            expires: Monotonic::NEVER,
+            rests: Monotonic::NEVER,
+            inflight: Inflight::default(),
+            aliases: None,
+            will: None,
+        }
+    }
+
+    /// The client identifier.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// The user name of the present or last connection.
+    #[must_use]
+    pub fn username(&self) -> Option<&str> {
+        self.username.as_deref()
+    }
+
+    /// The connection that has the session; `None` while it is kept without one.
+    #[must_use]
+    pub fn conn(&self) -> Option<ConnId> {
+        self.conn
+    }
+
+    /// What must be known to write to the present connection.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        self.terms.peer()
+    }
+
+    /// Takes a PUBLISH: checks what only the session can check, and gives QoS 1 and 2 their place in the order of
+    /// answers. [`super::Sessions::publish`] is the way in from outside.
+    pub(super) fn publish<'a>(&'a mut self, publish: &'a Publish<'_>) -> Taken<'a> {
+        if let Err(violation) = self.may_publish(publish) {
+            return Taken::Violation(violation);
+        }
+        let alias = match self.note_alias(publish) {
+            Ok(alias) => alias,
+            Err(violation) => return Taken::Violation(violation),
+        };
+        let received = match publish.qos {
+            QoS::AtMostOnce => None,
+            qos => match self.inflight.receive(publish.packet_id, qos, self.terms.inflight_max) {
+                Ok(received) => Some(received),
+                Err(violation) => return Taken::Violation(violation),
+            },
+        };
+        let topic = match &self.aliases {
+            Some(aliases) if publish.topic.is_empty() => aliases.get(alias).unwrap_or_default(),
+            _ => publish.topic,
+        };
+        let message = Message { topic, client_id: &self.client_id, username: self.username.as_deref() };
+        match received {
+            None => Taken::TakeQos0 { message },
+            Some(Received::New(number)) => Taken::Take { number, message },
+            Some(Received::Repeat) => Taken::Repeat,
+        }
+    }
+
+    fn may_publish(&self, publish: &Publish<'_>) -> Result<(), Violation> {
+        let terms = &self.terms;
+        if publish.qos > terms.maximum_qos {
+            return Err(Violation::PUBLISH_QOS);
+        }
+        if publish.retain && !terms.retain_available {
+            return Err(Violation::PUBLISH_RETAIN);
+        }
+        if publish.qos == QoS::AtMostOnce {
+            return Ok(());
+        }
+        if terms.version == Version::V5 && self.inflight.quota_used() >= terms.receive_maximum {
+            return Err(Violation::RECEIVE_MAXIMUM);
+        }
+        if self.is_blocked() {
+            return Err(Violation::BLOCKED);
+        }
+        Ok(())
+    }
+
+    /// Sets or checks the topic alias. Returns it; 0 when there is none.
+    fn note_alias(&mut self, publish: &Publish<'_>) -> Result<u16, Violation> {
+        let Some(alias) = publish.properties.topic_alias() else {
+            return if publish.topic.is_empty() { Err(Violation::TOPIC_EMPTY) } else { Ok(0) };
+        };
+        if alias == 0 || alias > self.terms.topic_alias_maximum {
+            return Err(Violation::ALIAS_RANGE);
+        }
+        if !publish.topic.is_empty() {
+            let bytes_max = self.terms.topic_alias_bytes_max;
+            self.aliases.get_or_insert_default().set(alias, publish.topic, bytes_max)?;
+        } else if self.aliases.as_ref().and_then(|aliases| aliases.get(alias)).is_none() {
+            return Err(Violation::ALIAS_UNKNOWN);
+        }
+        Ok(alias)
+    }
+
+    /// How many sinks took message `number`, each of which will [`Session::complete`] it once. 0: it is answered with
+    /// `code`, 0x10 if no sink matched, or a refusal. Otherwise `code` is the least grave that the answer can be
+    /// (normally 0x00). Once per number; sinks may have completed it already.
+    pub fn opened(&mut self, number: u32, sinks: u8, code: ReasonCode) {
+        self.inflight.opened(number, sinks, code);
+    }
+
+    /// One sink's answer for `count` messages from number `first` on. The gravest code of all sinks is the one that is
+    /// sent. Numbers that are answered, or whose connection took its claim with it, are ignored.
+    pub fn complete(&mut self, first: u32, count: u32, code: ReasonCode) {
+        self.inflight.complete(first, count, code);
+    }
+
+    /// Appends the answers that are ready, in order of receipt, up to the first that is not. Once per turn and
+    /// connection is enough.
+    pub fn drain_answers(&mut self, out: &mut Vec<u8>) -> Drained {
+        let peer = self.peer();
+        self.inflight.drain(&peer, out)
+    }
+
+    /// Whether as many answers are owed as are held for one connection: stop reading it, also within the bytes at
+    /// hand, and let its keep-alive rest.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.inflight.owed() >= usize::from(self.terms.inflight_max)
+    }
+
+    /// Answers owed to the present connection.
+    #[must_use]
+    pub fn answers_owed(&self) -> usize {
+        self.inflight.owed()
+    }
+
+    /// QoS 2 packet identifiers between PUBLISH and PUBREL.
+    #[must_use]
+    pub fn open_packet_ids(&self) -> usize {
+        self.inflight.open_ids()
+    }
+
+    /// The connection is gone; what belonged to it alone goes with it.
+    pub(super) fn detach(&mut self) {
+        self.conn = None;
+        self.aliases = None;
+        self.inflight.park();
+    }
+}

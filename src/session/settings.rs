@@ -1,0 +1,63 @@
+//! What the operator allows, as plain numbers. What a client was promised in its CONNACK is copied into its session:
+//! a change of these settings holds from the next CONNECT on.
+
+use crate::mqtt::packet::QoS;
+
+/// Bounds and offers of one listener's sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Sessions of one shard, connected and kept. One more is refused: 0x97 in 5.0, return code 3 before.
+    pub sessions_max: usize,
+    /// The longest Session Expiry Interval in seconds; `u32::MAX`: no bound, sessions may be kept for ever. A client
+    /// that asks for more is told this value in CONNACK. 0: nothing is kept.
+    pub session_expiry_max_s: u32,
+    /// How long a 3.1 or 3.1.1 session with clean session 0 outlives its connection, in seconds; `u32::MAX`: for ever.
+    pub session_expiry_3x_s: u32,
+    /// The longest Keep Alive in seconds; `None`: no bound. Told to 5.0 clients as Server Keep Alive [MQTT-3.1.2-21]; a
+    /// 3.x client cannot be told and keeps its own. 0 (off) is the client's to choose.
+    pub keep_alive_max_s: Option<u16>,
+    /// Receive Maximum for 5.0 clients, 1 to 65,535.
+    pub receive_maximum: u16,
+    /// Answers that one connection may be owed before the shard stops reading it, and QoS 2 packet ids that one session
+    /// may hold open. Also bounds `receive_maximum`. At most 65,535, which is what packet ids allow anyway.
+    pub inflight_max: u16,
+    /// Topic aliases that a 5.0 client may use; 0: none.
+    pub topic_alias_maximum: u16,
+    /// Bytes of topic names that the aliases of one connection may hold in all; past it the connection ends with 0x97.
+    pub topic_alias_bytes_max: u32,
+    /// Maximum Packet Size in bytes, told to 5.0 clients; `None`: not told. The frame cutter enforces it.
+    pub packet_size_max: Option<u32>,
+    /// The highest QoS taken from clients, wills too.
+    pub maximum_qos: QoS,
+    /// Whether RETAIN may be set by clients, wills too.
+    pub retain_available: bool,
+    /// Whether CONNACK leaves wildcard subscriptions open. Said to be unavailable, a filter with a wildcard is a protocol
+    /// error that ends the connection (section 3.2.2.3.11); left open, it gets a failure code in SUBACK.
+    pub wildcard_subscriptions: bool,
+    /// The same for subscription identifiers (section 3.2.2.3.12).
+    pub subscription_identifiers: bool,
+    /// The same for shared subscriptions (section 3.2.2.3.13).
+    pub shared_subscriptions: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            sessions_max: 1_000_000,
+            session_expiry_max_s: u32::MAX,
+            session_expiry_3x_s: 24 * 3600,
+            keep_alive_max_s: None,
+            receive_maximum: 1024,
+            inflight_max: u16::MAX,
+            topic_alias_maximum: 32,
+            topic_alias_bytes_max: 64 * 1024,
+            packet_size_max: None,
+            maximum_qos: QoS::ExactlyOnce,
+            retain_available: true,
+            // A device that subscribes in vain should still be able to publish: a failure code, not a disconnect.
+            wildcard_subscriptions: true,
+            subscription_identifiers: true,
+            shared_subscriptions: true,
+        }
+    }
+}

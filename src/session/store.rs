@@ -1,0 +1,321 @@
+//! All sessions of one shard: by client identifier, by key, and what time will make of them.
+
+use super::connect::{self, Refused, refuse};
+use super::end::{End, Violation};
+use super::keep_alive::KeepAlive;
+use super::peer::Peer;
+use super::session::{Session, Taken};
+use super::settings::Settings;
+use super::will::{DueWill, Will};
+use crate::mqtt::packet::{Connect, Publish};
+use crate::runtime::seam::{ConnId, Monotonic};
+use hashbrown::HashTable;
+use slotmap::{Key, KeyData, SlotMap, new_key_type};
+use std::collections::{BTreeSet, VecDeque};
+use std::hash::BuildHasher;
+use std::time::Duration;
+
+/// A session that took a publish is looked at this often, until it has been quiet for as long; then its queue's memory
+/// is given back.
+const REST_EVERY: Duration = Duration::from_secs(10);
+
+new_key_type! {
+    /// A session of one shard. Never names another session, however many come and go.
+    pub struct SessionKey;
+}
+
+impl SessionKey {
+    /// As a number, for the ticket that travels with a row.
+    #[must_use]
+    pub fn to_bits(self) -> u64 {
+        self.data().as_ffi()
+    }
+
+    /// From [`SessionKey::to_bits`]. Any other number names no session, or a wrong one, and is memory-safe.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        KeyData::from_ffi(bits).into()
+    }
+}
+
+/// What a CONNECT led to; its CONNACK is in `out`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connected {
+    /// The session.
+    pub key: SessionKey,
+    /// Whether it was there before, as CONNACK says [MQTT-3.2.2-2] [MQTT-3.2.2-3].
+    pub session_present: bool,
+    /// The connection that had the client identifier until now: answer it with `End::TakenOver.write(peer, …)` and close
+    /// it [MQTT-3.1.4-3].
+    pub taken_over: Option<TakenOver>,
+    /// The connection's clock.
+    pub keep_alive: KeepAlive,
+}
+
+/// A connection that has lost its session to a newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenOver {
+    /// It.
+    pub conn: ConnId,
+    /// How to write to it.
+    pub peer: Peer,
+}
+
+/// What time brings to a session. Of two that fall due together, the will goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Task {
+    Will,
+    Expire,
+    Rest,
+}
+
+/// All sessions of one shard.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    sessions: SlotMap<SessionKey, Session>,
+    by_client: HashTable<SessionKey>,
+    hasher: foldhash::quality::RandomState,
+    timers: BTreeSet<(Monotonic, Task, SessionKey)>,
+    wills: VecDeque<DueWill>,
+    connected: usize,
+}
+
+impl Sessions {
+    /// No sessions. The hash of client identifiers is seeded anew, so that no client can choose ids that collide.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sessions, connected and kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// Sessions that have a connection.
+    #[must_use]
+    pub fn connected(&self) -> usize {
+        self.connected
+    }
+
+    /// The session behind a key; `None` once it has ended.
+    #[must_use]
+    pub fn get(&self, key: SessionKey) -> Option<&Session> {
+        self.sessions.get(key)
+    }
+
+    /// The same, to work on.
+    pub fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        self.sessions.get_mut(key)
+    }
+
+    /// The session of a client identifier.
+    #[must_use]
+    pub fn find(&self, client_id: &str) -> Option<SessionKey> {
+        let hash = self.hasher.hash_one(client_id);
+        self.by_client.find(hash, |&key| &*self.sessions[key].client_id == client_id).copied()
+    }
+
+    /// A CONNECT. Settles the session and appends CONNACK to `out`, the out-buffer of `conn`. `assigned_id` is the name
+    /// for a client that brings none.
+    ///
+    /// # Errors
+    /// [`Refused`]; what the client can be told is in `out`. No session has changed.
+    pub fn connect(
+        &mut self,
+        connect: &Connect<'_>,
+        assigned_id: Option<&str>,
+        conn: ConnId,
+        now: Monotonic,
+        settings: &Settings,
+        out: &mut Vec<u8>,
+    ) -> Result<Connected, Refused> {
+        self.try_connect(connect, assigned_id, conn, now, settings, out).map_err(|violation| {
+            refuse(connect::peer(connect), &violation, out);
+            Refused { violation }
+        })
+    }
+
+    fn try_connect(
+        &mut self,
+        connect: &Connect<'_>,
+        assigned_id: Option<&str>,
+        conn: ConnId,
+        now: Monotonic,
+        settings: &Settings,
+        out: &mut Vec<u8>,
+    ) -> Result<Connected, Violation> {
+        let plan = connect::plan(connect, assigned_id, settings)?;
+        let old = self.find(plan.client_id);
+        if old.is_none() && self.sessions.len() >= settings.sessions_max {
+            return Err(Violation::SESSIONS_MAX);
+        }
+        let resumed = old.filter(|&key| !connect.clean_start && self.is_kept(key, now));
+        if !connect::connack(connect, &plan, resumed.is_some(), settings, out) {
+            return Err(Violation::PACKET_SIZE_TINY);
+        }
+        let taken_over = old.and_then(|key| self.take_from(key, resumed.is_some(), now));
+        let key = match resumed {
+            Some(key) => key,
+            None => self.insert(Session::new(plan.client_id, conn, plan.terms)),
+        };
+        let session = &mut self.sessions[key];
+        session.conn = Some(conn);
+        session.terms = plan.terms;
+        session.expiry_s = plan.expiry_s;
+        session.username = connect.username.map(Into::into);
+        session.will = connect.will.as_ref().map(Will::store);
+        self.connected += 1;
+        let keep_alive = KeepAlive::new(plan.keep_alive_s, now);
+        Ok(Connected { key, session_present: resumed.is_some(), taken_over, keep_alive })
+    }
+
+    /// Whether a session outlives its connection and has not run out. A session whose client left without asking for
+    /// it to be kept ends with its takeover, too (section 3.1.2.5).
+    fn is_kept(&self, key: SessionKey, now: Monotonic) -> bool {
+        let session = &self.sessions[key];
+        session.expiry_s > 0 && now < session.expires
+    }
+
+    /// Takes a session from its connection, or from its rest, for a new one; ends it unless it is `resumed`.
+    fn take_from(&mut self, key: SessionKey, resumed: bool, now: Monotonic) -> Option<TakenOver> {
+        let session = &mut self.sessions[key];
+        let taken_over = session.conn.map(|conn| TakenOver { conn, peer: session.peer() });
+        if taken_over.is_some() {
+            session.detach();
+            self.connected -= 1;
+        }
+        if !resumed {
+            self.remove(key);
+            return taken_over;
+        }
+        self.cancel(key, Task::Expire);
+        self.cancel(key, Task::Will);
+        let session = &mut self.sessions[key];
+        session.expires = Monotonic::NEVER;
+        // A delayed will is not sent once its client is back [MQTT-3.1.3-9]. One without delay is sent as its connection
+        // closes, and a will that fell due in this very turn is no longer the client's to take back.
+        if let Some(will) = session.will.take()
+            && ((taken_over.is_some() && will.is_immediate()) || will.due <= now)
+        {
+            self.publish_will(key, will);
+        }
+        taken_over
+    }
+
+    fn insert(&mut self, session: Session) -> SessionKey {
+        let hash = self.hasher.hash_one(&*session.client_id);
+        let key = self.sessions.insert(session);
+        let (sessions, hasher) = (&self.sessions, &self.hasher);
+        self.by_client.insert_unique(hash, key, |&key| hasher.hash_one(&*sessions[key].client_id));
+        key
+    }
+
+    /// Ends a session: nothing of it is left but its will, which is sent now [MQTT-3.1.2-8].
+    fn remove(&mut self, key: SessionKey) {
+        for task in [Task::Will, Task::Expire, Task::Rest] {
+            self.cancel(key, task);
+        }
+        if let Some(will) = self.sessions[key].will.take() {
+            self.publish_will(key, will);
+        }
+        let hash = self.hasher.hash_one(&*self.sessions[key].client_id);
+        if let Ok(entry) = self.by_client.find_entry(hash, |&other| other == key) {
+            entry.remove();
+        }
+        self.sessions.remove(key);
+    }
+
+    fn publish_will(&mut self, key: SessionKey, will: Box<Will>) {
+        let session = &self.sessions[key];
+        let (client_id, username) = (session.client_id.clone(), session.username.clone());
+        self.wills.push_back(DueWill { client_id, username, will });
+    }
+
+    /// The connection `conn` of a session is gone, for whatever reason. Stale news (the session has moved on to another
+    /// connection, or has ended) is ignored. Wills that are due now are in [`Sessions::next_will`].
+    pub fn disconnected(&mut self, key: SessionKey, conn: ConnId, end: End, now: Monotonic) {
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.conn == Some(conn)) else { return };
+        session.detach();
+        self.connected -= 1;
+        if !end.sends_will() {
+            session.will = None; // [MQTT-3.1.2-10]
+        }
+        if session.expiry_s == 0 {
+            self.remove(key);
+            return;
+        }
+        if session.expiry_s != u32::MAX {
+            session.expires = now.after(Duration::from_secs(u64::from(session.expiry_s)));
+            self.timers.insert((session.expires, Task::Expire, key));
+        }
+        if let Some(will) = &mut session.will {
+            will.due = will.due_after(now, session.expires);
+            self.timers.insert((will.due, Task::Will, key));
+            self.expire(now);
+        }
+    }
+
+    /// A PUBLISH of the connection that has the session. `None`: the session has ended.
+    #[inline]
+    pub fn publish<'a>(&'a mut self, key: SessionKey, publish: &'a Publish<'_>, now: Monotonic) -> Option<Taken<'a>> {
+        let session = self.sessions.get_mut(key)?;
+        if session.rests == Monotonic::NEVER {
+            session.rests = now.after(REST_EVERY);
+            self.timers.insert((session.rests, Task::Rest, key));
+        }
+        Some(session.publish(publish))
+    }
+
+    /// Does what is due: ends sessions, hands out wills, gives back memory.
+    pub fn expire(&mut self, now: Monotonic) {
+        while let Some(&(at, task, key)) = self.timers.first().filter(|(at, ..)| *at <= now) {
+            self.timers.remove(&(at, task, key));
+            let Some(session) = self.sessions.get_mut(key) else { continue };
+            match task {
+                Task::Will => {
+                    if let Some(will) = session.will.take() {
+                        self.publish_will(key, will);
+                    }
+                }
+                Task::Expire => self.remove(key),
+                Task::Rest => {
+                    session.rests = if session.inflight.rest() { now.after(REST_EVERY) } else { Monotonic::NEVER };
+                    if session.rests != Monotonic::NEVER {
+                        self.timers.insert((session.rests, Task::Rest, key));
+                    }
+                }
+            }
+        }
+    }
+
+    /// When [`Sessions::expire`] is to be called next; `None`: nothing waits.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Monotonic> {
+        self.timers.first().map(|&(at, ..)| at)
+    }
+
+    /// The next will to be published, in the order in which they fell due.
+    pub fn next_will(&mut self) -> Option<DueWill> {
+        self.wills.pop_front()
+    }
+
+    fn cancel(&mut self, key: SessionKey, task: Task) {
+        let session = &self.sessions[key];
+        let at = match task {
+            Task::Will => session.will.as_ref().map_or(Monotonic::NEVER, |will| will.due),
+            Task::Expire => session.expires,
+            Task::Rest => session.rests,
+        };
+        if at != Monotonic::NEVER {
+            self.timers.remove(&(at, task, key));
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The will of a connection: kept small while it waits, and when it falls due (section 3.1.2.5).
+
+use crate::mqtt::packet::{self, Publish, QoS};
+use crate::mqtt::property::{Property, PropertyBuf};
+use crate::runtime::seam::Monotonic;
+use std::time::Duration;
+
+/// A will that is stored. Boxed in its session: most sessions have none.
+#[derive(Debug)]
+pub(super) struct Will {
+    qos: QoS,
+    retain: bool,
+    topic: Box<str>,
+    payload: Box<[u8]>,
+    /// Those that a PUBLISH may carry, in order; the Will Delay Interval stands apart.
+    properties: PropertyBuf,
+    delay_s: u32,
+    /// When it is to be sent; [`Monotonic::NEVER`] while the client is connected.
+    pub(super) due: Monotonic,
+}
+
+impl Will {
+    pub(super) fn store(will: &packet::Will<'_>) -> Box<Self> {
+        let mut properties = PropertyBuf::new();
+        properties.extend(will.properties.iter().filter(|property| !matches!(property, Property::WillDelayInterval(_))));
+        Box::new(Self {
+            qos: will.qos,
+            retain: will.retain,
+            topic: will.topic.into(),
+            payload: will.payload.into(),
+            properties,
+            delay_s: will.properties.will_delay_interval_s().unwrap_or(0),
+            due: Monotonic::NEVER,
+        })
+    }
+
+    /// Whether it goes out as soon as its connection is gone.
+    pub(super) fn is_immediate(&self) -> bool {
+        self.delay_s == 0
+    }
+
+    /// When it is due if the connection closes now: after its delay, or when the session ends, whichever is first
+    /// [MQTT-3.1.2-8]. `ends` is the session's end.
+    pub(super) fn due_after(&self, now: Monotonic, ends: Monotonic) -> Monotonic {
+        now.after(Duration::from_secs(u64::from(self.delay_s))).min(ends)
+    }
+}
+
+/// A will whose time has come, with what a sink's templates may ask of its sender. To be routed like a PUBLISH; nobody
+/// is owed an answer.
+#[derive(Debug)]
+pub struct DueWill {
+    /// The client that left it.
+    pub client_id: Box<str>,
+    /// The user name of its last connection.
+    pub username: Option<Box<str>>,
+    pub(super) will: Box<Will>,
+}
+
+impl DueWill {
+    /// The message as it would stand in a PUBLISH. The packet id is 0 and means nothing.
+    #[must_use]
+    pub fn publish(&self) -> Publish<'_> {
+        let will = &self.will;
+        Publish {
+            dup: false,
+            qos: will.qos,
+            retain: will.retain,
+            topic: &will.topic,
+            packet_id: 0,
+            properties: will.properties.as_properties(),
+            payload: &will.payload,
+        }
+    }
+}
