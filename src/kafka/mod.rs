@@ -1,3 +1,4 @@
 //! The Kafka side: wire client, record batches, producer. All sans-I/O: bytes and `now` in, bytes and effects out.
 
+pub mod client;
 pub mod types;

@@ -1,0 +1,174 @@
+//! The answers to Metadata and InitProducerId, read where they lie, bounded by their own bytes.
+
+use std::rc::Rc;
+
+use super::api::Api;
+use super::wire::{Malformed, Read, Reader};
+use crate::kafka::types::{NodeId, TopicMetadata};
+
+/// LEADER_NOT_AVAILABLE.
+pub(super) const LEADER_NOT_AVAILABLE: i16 = 5;
+
+/// More brokers than any cluster has: such an answer is a lie.
+const BROKERS_MAX: usize = 10_000;
+
+/// A broker as metadata advertises it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Advertised {
+    /// Node id.
+    pub(super) node: NodeId,
+    /// Name or literal address.
+    pub(super) host: Rc<str>,
+    /// TCP port.
+    pub(super) port: u16,
+}
+
+/// A Metadata answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Metadata {
+    /// Throttle time.
+    pub(super) throttle_ms: i32,
+    /// The live brokers, by node id. One whose address makes no sense is left out.
+    pub(super) brokers: Vec<Advertised>,
+    /// What it says of each topic asked, in the order asked; `None` for one it does not mention.
+    pub(super) topics: Vec<Option<TopicMetadata>>,
+}
+
+/// An InitProducerId answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ProducerIdAnswer {
+    /// Throttle time.
+    pub(super) throttle_ms: i32,
+    /// Error code.
+    pub(super) error: i16,
+    /// The producer id.
+    pub(super) id: i64,
+    /// Its epoch.
+    pub(super) epoch: i16,
+}
+
+/// Reads an InitProducerId answer, header already read.
+///
+/// # Errors
+/// [`Malformed`].
+pub(super) fn read_producer_id(body: &[u8], version: i16) -> Read<ProducerIdAnswer> {
+    let mut reader = Reader::new(body, Api::InitProducerId.is_flexible(version));
+    let answer =
+        ProducerIdAnswer { throttle_ms: reader.i32()?, error: reader.i16()?, id: reader.i64()?, epoch: reader.i16()? };
+    reader.tags()?;
+    reader.end()?;
+    if answer.error == 0 && (answer.id < 0 || answer.epoch < 0) {
+        return Err(Malformed("negative producer id"));
+    }
+    Ok(answer)
+}
+
+/// Reads a Metadata answer, header already read. `asked` is sorted; topics that are not in it are passed over.
+///
+/// # Errors
+/// [`Malformed`].
+pub(super) fn read_metadata(body: &[u8], version: i16, asked: &[Rc<str>]) -> Read<Metadata> {
+    let mut reader = Reader::new(body, Api::Metadata.is_flexible(version));
+    let throttle_ms = reader.i32()?;
+    let brokers = read_brokers(&mut reader)?;
+    reader.nullable_string()?; // cluster id
+    reader.i32()?; // controller id
+    let mut topics = vec![None; asked.len()];
+    for _ in 0..reader.array(8)? {
+        let (name, topic) = read_topic(&mut reader, version, &brokers, asked)?;
+        if let Some(i) = name
+            && let Some(place) = topics.get_mut(i)
+        {
+            place.get_or_insert(topic);
+        }
+    }
+    if (8..=10).contains(&version) {
+        reader.i32()?; // cluster authorized operations
+    }
+    reader.tags()?;
+    reader.end()?;
+    Ok(Metadata { throttle_ms, brokers, topics })
+}
+
+fn read_brokers(reader: &mut Reader<'_>) -> Read<Vec<Advertised>> {
+    let count = reader.array(10)?;
+    if count > BROKERS_MAX {
+        return Err(Malformed("more brokers than a cluster has"));
+    }
+    let mut brokers = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (node, host, port) = (NodeId(reader.i32()?), reader.string()?, reader.i32()?);
+        reader.nullable_string()?; // rack
+        reader.tags()?;
+        if let (Ok(host), Ok(port)) = (std::str::from_utf8(host), u16::try_from(port))
+            && !host.is_empty()
+            && port != 0
+            && node.0 >= 0
+        {
+            brokers.push(Advertised { node, host: Rc::from(host), port });
+        }
+    }
+    brokers.sort_by_key(|broker| broker.node);
+    brokers.dedup_by_key(|broker| broker.node);
+    Ok(brokers)
+}
+
+/// One topic, and its place in `asked`.
+fn read_topic(
+    reader: &mut Reader<'_>,
+    version: i16,
+    brokers: &[Advertised],
+    asked: &[Rc<str>],
+) -> Read<(Option<usize>, TopicMetadata)> {
+    let mut error = reader.i16()?;
+    let name = reader.nullable_string()?.unwrap_or_default();
+    let asked_at = asked.binary_search_by(|topic| topic.as_bytes().cmp(name)).ok();
+    if version >= 10 {
+        reader.skip(16)?; // topic id
+    }
+    reader.u8()?; // is internal
+    let count = reader.array(18)?;
+    let (mut leaders, mut named) = (vec![None; count], 0usize);
+    let mut seen = vec![false; count];
+    for _ in 0..count {
+        let (index, leader) = read_partition(reader, version)?;
+        // Only a leader that is alive can be spoken to.
+        let leader = brokers.binary_search_by_key(&leader, |broker| broker.node).is_ok().then_some(leader);
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        if let Some(first) = seen.get_mut(index)
+            && !std::mem::replace(first, true)
+        {
+            (leaders[index], named) = (leader, named + 1);
+        }
+    }
+    if version >= 8 {
+        reader.i32()?; // topic authorized operations
+    }
+    reader.tags()?;
+    // A topic that is just being made may show some of its partitions only, and none has no place for a row: the count
+    // would send keys elsewhere than it will a moment later.
+    if error == 0 && (count == 0 || named < count) {
+        error = LEADER_NOT_AVAILABLE;
+    }
+    if error != 0 {
+        leaders = Vec::new();
+    }
+    let name = asked_at.and_then(|i| asked.get(i)).cloned().unwrap_or_else(|| Rc::from(""));
+    Ok((asked_at, TopicMetadata { name, error, leaders }))
+}
+
+/// One partition: index and leader (a negative node id for none).
+fn read_partition(reader: &mut Reader<'_>, version: i16) -> Read<(i32, NodeId)> {
+    reader.i16()?; // error code: the leader says it as well
+    let (index, leader) = (reader.i32()?, NodeId(reader.i32()?));
+    if version >= 7 {
+        reader.i32()?; // leader epoch
+    }
+    reader.skip_i32s()?; // replicas
+    reader.skip_i32s()?; // in sync
+    if version >= 5 {
+        reader.skip_i32s()?; // offline
+    }
+    reader.tags()?;
+    Ok((index, leader))
+}

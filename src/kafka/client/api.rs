@@ -1,0 +1,128 @@
+//! The four calls that this client makes, the versions it speaks of each, and how it settles on one with a broker
+//! (ApiVersions, KIP-35 and KIP-511).
+
+use super::wire::{Malformed, Read, Reader};
+
+/// A call of Kafka's protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Api {
+    /// Key 0.
+    Produce,
+    /// Key 3.
+    Metadata,
+    /// Key 18.
+    ApiVersions,
+    /// Key 22.
+    InitProducerId,
+}
+
+/// UNSUPPORTED_VERSION: the broker does not know the version of the request.
+pub(super) const UNSUPPORTED_VERSION: i16 = 35;
+
+/// The version that ApiVersions is asked in at first; v0 follows if the broker does not know it (KIP-511).
+pub(super) const API_VERSIONS: i16 = 3;
+
+impl Api {
+    /// Its number on the wire.
+    pub(super) fn key(self) -> i16 {
+        match self {
+            Self::Produce => 0,
+            Self::Metadata => 3,
+            Self::ApiVersions => 18,
+            Self::InitProducerId => 22,
+        }
+    }
+
+    /// First version with flexible encoding (KIP-482).
+    fn flexible_from(self) -> i16 {
+        match self {
+            Self::Produce | Self::Metadata => 9,
+            Self::ApiVersions => 3,
+            Self::InitProducerId => 2,
+        }
+    }
+
+    /// Whether the body of `version` is in the flexible encoding.
+    pub(super) fn is_flexible(self, version: i16) -> bool {
+        version >= self.flexible_from()
+    }
+
+    /// Whether an answer's header has tagged fields. ApiVersions answers never have: the asker may not know yet what
+    /// the broker speaks (KIP-511).
+    pub(super) fn has_flexible_answer_header(self, version: i16) -> bool {
+        self != Self::ApiVersions && self.is_flexible(version)
+    }
+
+    /// What this client speaks. Produce below 3 has no v2 batches, above 12 names topics by id; Metadata below 4 cannot
+    /// say whether to create a topic, above 12 is not needed. Apache Kafka 0.11 to 4.x is within.
+    fn ours(self) -> (i16, i16) {
+        match self {
+            Self::Produce => (3, 12),
+            Self::Metadata => (4, 12),
+            Self::ApiVersions => (0, API_VERSIONS),
+            Self::InitProducerId => (0, 5),
+        }
+    }
+}
+
+/// The versions settled with one broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Versions {
+    /// Of Produce, 3 to 12.
+    pub(super) produce: i16,
+    /// Of Metadata, 4 to 12.
+    pub(super) metadata: i16,
+    /// Of InitProducerId, 0 to 5.
+    pub(super) init_producer_id: i16,
+}
+
+/// What a broker said to ApiVersions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Negotiated {
+    /// The highest common versions, and a throttle time in ms.
+    Settled(Versions, i32),
+    /// It does not know the version it was asked in: ask again with v0.
+    AskV0,
+    /// It answered with this error.
+    Refused(i16),
+    /// There is no common version of this call.
+    NothingCommon(Api),
+}
+
+/// Reads an ApiVersions answer, header already read.
+///
+/// # Errors
+/// [`Malformed`].
+pub(super) fn read_api_versions(body: &[u8], version: i16) -> Read<Negotiated> {
+    let mut reader = Reader::new(body, Api::ApiVersions.is_flexible(version));
+    let error = reader.i16()?;
+    if error == UNSUPPORTED_VERSION && version > 0 {
+        // The rest is in the encoding of v0, whatever was asked.
+        return Ok(Negotiated::AskV0);
+    }
+    if error != 0 {
+        return Ok(Negotiated::Refused(error));
+    }
+    let apis = [Api::Produce, Api::Metadata, Api::InitProducerId];
+    let mut settled = [None; 3];
+    for _ in 0..reader.array(6)? {
+        let (key, low, high) = (reader.i16()?, reader.i16()?, reader.i16()?);
+        reader.tags()?;
+        if low > high {
+            return Err(Malformed("version range upside down"));
+        }
+        if let Some(i) = apis.iter().position(|api| api.key() == key) {
+            let (our_low, our_high) = apis[i].ours();
+            settled[i] = (low.max(our_low) <= high.min(our_high)).then(|| high.min(our_high));
+        }
+    }
+    let throttle_ms = if version >= 1 { reader.i32()? } else { 0 };
+    reader.tags()?;
+    reader.end()?;
+    Ok(match settled {
+        [Some(produce), Some(metadata), Some(init_producer_id)] => {
+            Negotiated::Settled(Versions { produce, metadata, init_producer_id }, throttle_ms)
+        }
+        _ => Negotiated::NothingCommon(apis[settled.iter().position(Option::is_none).unwrap_or(0)]),
+    })
+}

@@ -1,0 +1,265 @@
+//! One connection that stands: requests out with correlation ids, answers in, in order. It owns no socket; it knows
+//! what was asked and until when an answer may come.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::answer::{self, Metadata, ProducerIdAnswer};
+use super::api::{self, Api, Negotiated, Versions};
+use super::frame::Frames;
+use super::produce;
+use super::request::{self, Head};
+use super::settings::Settings;
+use super::wire::{Malformed, Read, Reader};
+use super::{Effect, LinkId};
+use crate::kafka::types::{ProduceBatch, ProduceRequest, ProduceResult};
+use crate::runtime::seam::{Chunk, Monotonic};
+
+/// The longest throttle time that is believed. Apache Kafka's own are seconds.
+const THROTTLE_MAX: Duration = Duration::from_secs(300);
+
+/// What a request was about: what is needed to read its answer, or to tell that there is none.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// ApiVersions.
+    ApiVersions,
+    /// Metadata of these topics, sorted.
+    Metadata(Vec<Rc<str>>),
+    /// InitProducerId for this token.
+    ProducerId(u64),
+    /// Produce: the request's id and its batches.
+    Produce(u64, Vec<ProduceBatch>),
+}
+
+/// An answer that was read.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// To ApiVersions.
+    ApiVersions(Negotiated),
+    /// To Metadata.
+    Metadata(Metadata),
+    /// To InitProducerId.
+    ProducerId(ProducerIdAnswer),
+    /// To Produce.
+    Produced(Vec<ProduceResult>, i32),
+}
+
+impl Answer {
+    fn throttle_ms(&self) -> i32 {
+        match self {
+            Self::ApiVersions(Negotiated::Settled(_, throttle_ms)) | Self::Produced(_, throttle_ms) => *throttle_ms,
+            Self::ApiVersions(_) => 0,
+            Self::Metadata(metadata) => metadata.throttle_ms,
+            Self::ProducerId(answer) => answer.throttle_ms,
+        }
+    }
+}
+
+/// A request that waits for its answer.
+#[derive(Debug)]
+struct Waiting {
+    correlation: i32,
+    api: Api,
+    version: i16,
+    patience: Duration,
+    asked: Asked,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Its name.
+    pub(super) link: LinkId,
+    /// Bytes of an answer that is not whole yet.
+    pub(super) frames: Frames,
+    versions: Option<Versions>,
+    next_correlation: i32,
+    waiting: VecDeque<Waiting>,
+    /// Since when the oldest request is the one that the broker works at.
+    head_since: Monotonic,
+    throttled_until: Monotonic,
+}
+
+impl Connection {
+    /// A connection that has just been made.
+    pub(super) fn new(link: LinkId) -> Self {
+        Self {
+            link,
+            frames: Frames::default(),
+            versions: None,
+            next_correlation: 0,
+            waiting: VecDeque::new(),
+            head_since: Monotonic(0),
+            throttled_until: Monotonic(0),
+        }
+    }
+
+    /// The settled versions; `None` while they are being settled.
+    pub(super) fn versions(&self) -> Option<Versions> {
+        self.versions
+    }
+
+    /// ApiVersions was answered: requests may follow.
+    pub(super) fn settle(&mut self, versions: Versions) {
+        self.versions = Some(versions);
+    }
+
+    /// Requests that wait for an answer.
+    pub(super) fn in_flight(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Until when the broker wishes to be left alone (KIP-219).
+    pub(super) fn throttled_until(&self) -> Monotonic {
+        self.throttled_until
+    }
+
+    /// When the oldest request has waited too long. A throttled connection is muted by the broker: its time stands.
+    pub(super) fn deadline(&self) -> Monotonic {
+        match self.waiting.front() {
+            Some(head) => self.head_since.max(self.throttled_until).after(head.patience),
+            None => Monotonic::NEVER,
+        }
+    }
+
+    /// What waits for an answer, oldest first, for telling that none will come.
+    pub(super) fn into_unanswered(self) -> impl Iterator<Item = Asked> {
+        self.waiting.into_iter().map(|waiting| waiting.asked)
+    }
+
+    /// Asks for the versions.
+    #[must_use = "false: the request could not be encoded"]
+    pub(super) fn ask_versions(&mut self, version: i16, by: &Settings, now: Monotonic, out: &mut Vec<Effect>) -> bool {
+        let frame = request::api_versions(self.head(&by.client_id), version);
+        self.send_small(frame, Api::ApiVersions, version, Asked::ApiVersions, by.connect_timeout, now, out)
+    }
+
+    /// Asks for metadata; `topics` are sorted.
+    #[must_use = "false: the request could not be encoded"]
+    pub(super) fn ask_metadata(
+        &mut self,
+        topics: Vec<Rc<str>>,
+        create: bool,
+        by: &Settings,
+        now: Monotonic,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(versions) = self.versions else { return false };
+        let frame = request::metadata(self.head(&by.client_id), versions.metadata, &topics, create);
+        let asked = Asked::Metadata(topics);
+        self.send_small(frame, Api::Metadata, versions.metadata, asked, by.request_timeout, now, out)
+    }
+
+    /// Asks for a producer id.
+    #[must_use = "false: the request could not be encoded"]
+    pub(super) fn ask_producer_id(&mut self, token: u64, by: &Settings, now: Monotonic, out: &mut Vec<Effect>) -> bool {
+        let Some(versions) = self.versions else { return false };
+        let version = versions.init_producer_id;
+        let frame = request::init_producer_id(self.head(&by.client_id), version);
+        self.send_small(frame, Api::InitProducerId, version, Asked::ProducerId(token), by.request_timeout, now, out)
+    }
+
+    /// Sends a Produce request.
+    ///
+    /// # Errors
+    /// The request itself, if it is larger than the protocol allows.
+    pub(super) fn produce(
+        &mut self,
+        request: ProduceRequest,
+        by: &Settings,
+        now: Monotonic,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), ProduceRequest> {
+        let version = match self.versions {
+            Some(versions) => versions.produce,
+            None => return Err(request),
+        };
+        let Some((chunks, bytes)) = produce::request(self.head(&by.client_id), version, &request) else {
+            return Err(request);
+        };
+        let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+        let on_the_wire = Duration::from_millis(bytes as u64 * 1000 / u64::from(by.link_bytes_s_min.max(1)));
+        let patience = by.request_timeout.saturating_add(timeout).saturating_add(on_the_wire);
+        if request.acks == 0 {
+            // Nothing will come back, so nothing waits; the correlation id is used up all the same.
+            self.next_correlation = following(self.next_correlation);
+        } else {
+            self.wait(Api::Produce, version, Asked::Produce(request.id, request.batches), patience, now);
+        }
+        out.push(Effect::Send { link: self.link, chunks });
+        Ok(())
+    }
+
+    /// Reads the answer to the oldest request. Nothing changes until [`Connection::answered`].
+    ///
+    /// # Errors
+    /// [`Malformed`]: also if nothing was asked, or something else.
+    pub(super) fn read(&self, frame: &[u8]) -> Read<Answer> {
+        let head = self.waiting.front().ok_or(Malformed("answer without a question"))?;
+        let (correlation, rest) = frame.split_first_chunk().ok_or(Malformed("frame shorter than its header"))?;
+        if i32::from_be_bytes(*correlation) != head.correlation {
+            return Err(Malformed("correlation id of another request"));
+        }
+        let body = if head.api.has_flexible_answer_header(head.version) { past_tags(rest)? } else { rest };
+        Ok(match &head.asked {
+            Asked::ApiVersions => Answer::ApiVersions(api::read_api_versions(body, head.version)?),
+            Asked::Metadata(topics) => Answer::Metadata(answer::read_metadata(body, head.version, topics)?),
+            Asked::ProducerId(_) => Answer::ProducerId(answer::read_producer_id(body, head.version)?),
+            Asked::Produce(_, batches) => {
+                let (results, throttle_ms) = produce::read_answer(body, head.version, batches)?;
+                Answer::Produced(results, throttle_ms)
+            }
+        })
+    }
+
+    /// The oldest request has its answer: takes it off.
+    pub(super) fn answered(&mut self, answer: &Answer, now: Monotonic) -> Option<Asked> {
+        let throttle = Duration::from_millis(u64::try_from(answer.throttle_ms()).unwrap_or(0)).min(THROTTLE_MAX);
+        self.throttled_until = self.throttled_until.max(now.after(throttle));
+        self.head_since = now;
+        self.waiting.pop_front().map(|waiting| waiting.asked)
+    }
+
+    fn head<'a>(&self, client_id: &'a str) -> Head<'a> {
+        Head { correlation: self.next_correlation, client_id }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one call for each small request, all of them here")]
+    fn send_small(
+        &mut self,
+        frame: Option<Vec<u8>>,
+        api: Api,
+        version: i16,
+        asked: Asked,
+        patience: Duration,
+        now: Monotonic,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(frame) = frame else { return false };
+        self.wait(api, version, asked, patience, now);
+        out.push(Effect::Send { link: self.link, chunks: vec![Chunk::Owned(frame)] });
+        true
+    }
+
+    fn wait(&mut self, api: Api, version: i16, asked: Asked, patience: Duration, now: Monotonic) {
+        if self.waiting.is_empty() {
+            self.head_since = now;
+        }
+        let correlation = self.next_correlation;
+        self.next_correlation = following(correlation);
+        self.waiting.push_back(Waiting { correlation, api, version, patience, asked });
+    }
+}
+
+/// Correlation ids go round below 2^31: some brokers log them, and a negative one looks like a fault.
+fn following(correlation: i32) -> i32 {
+    correlation.checked_add(1).unwrap_or(0)
+}
+
+/// The body behind the tagged fields of a flexible answer header.
+fn past_tags(rest: &[u8]) -> Read<&[u8]> {
+    let mut reader = Reader::new(rest, true);
+    reader.tags()?;
+    Ok(reader.rest())
+}

@@ -1,0 +1,289 @@
+//! A lane: the way to one broker, whether a connection stands or not. Resolving, connecting through the addresses one
+//! after the other, negotiating, and waiting after a failure.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::api::{API_VERSIONS, Versions};
+use super::backoff::{Backoff, jittered};
+use super::connection::Connection;
+use super::settings::{Endpoint, Settings};
+use super::{Effect, LinkId};
+use crate::kafka::types::{ClientEvent, NodeId};
+use crate::runtime::seam::Monotonic;
+
+/// Which lane a connection or a resolution belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The one for metadata and producer ids.
+    Metadata,
+    /// The one for Produce to this broker.
+    Produce(NodeId),
+}
+
+/// What all lanes share: the way out, and the names they give.
+#[derive(Debug)]
+pub(super) struct Hands {
+    pub(super) settings: Settings,
+    pub(super) effects: Vec<Effect>,
+    pub(super) rng: fastrand::Rng,
+    links: BTreeMap<LinkId, Owner>,
+    tickets: BTreeMap<u64, Owner>,
+    next_link: u32,
+    next_ticket: u64,
+    /// Connections that have been negotiated.
+    ready: usize,
+    reachable: bool,
+}
+
+impl Hands {
+    pub(super) fn new(settings: Settings, seed: u64) -> Self {
+        Self {
+            settings,
+            effects: Vec::new(),
+            rng: fastrand::Rng::with_seed(seed),
+            links: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            next_link: 0,
+            next_ticket: 0,
+            ready: 0,
+            reachable: false,
+        }
+    }
+
+    pub(super) fn event(&mut self, event: ClientEvent) {
+        self.effects.push(Effect::Event(event));
+    }
+
+    /// Whose connection this is; `None` for one that the client has given up.
+    pub(super) fn owner(&self, link: LinkId) -> Option<Owner> {
+        self.links.get(&link).copied()
+    }
+
+    /// Whose resolution this is. Each comes back once.
+    pub(super) fn take_ticket(&mut self, ticket: u64) -> Option<Owner> {
+        self.tickets.remove(&ticket)
+    }
+
+    /// The connection is gone already: it needs no closing.
+    pub(super) fn forget_link(&mut self, link: LinkId) {
+        self.links.remove(&link);
+    }
+
+    /// Tells whether any connection stands, where that changed.
+    pub(super) fn tell_reachable(&mut self) {
+        let reachable = self.ready > 0;
+        if reachable != self.reachable {
+            self.reachable = reachable;
+            self.event(ClientEvent::Reachable(reachable));
+        }
+    }
+
+    fn connect(&mut self, owner: Owner, to: SocketAddr) -> LinkId {
+        let link = LinkId(self.next_link);
+        self.next_link += 1;
+        self.links.insert(link, owner);
+        self.effects.push(Effect::Connect { link, to });
+        link
+    }
+
+    /// Closes a connection, unless it is gone already.
+    fn close(&mut self, link: LinkId) {
+        if self.links.remove(&link).is_some() {
+            self.effects.push(Effect::Close { link });
+        }
+    }
+
+    fn resolve(&mut self, owner: Owner, endpoint: &Endpoint) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.tickets.insert(ticket, owner);
+        self.effects.push(Effect::Resolve { ticket, host: endpoint.host.to_string(), port: endpoint.port });
+        ticket
+    }
+}
+
+/// Where a lane stands.
+#[derive(Debug)]
+enum Phase {
+    /// No connection, none in the making; none is to be made before this instant.
+    Down(Monotonic),
+    Resolving {
+        ticket: u64,
+        deadline: Monotonic,
+    },
+    Connecting {
+        link: LinkId,
+        /// Addresses that are left to try.
+        rest: std::vec::IntoIter<SocketAddr>,
+        deadline: Monotonic,
+    },
+    /// The connection stands; its versions may not be settled yet.
+    Up(Box<Connection>),
+}
+
+/// A lane.
+#[derive(Debug)]
+pub(super) struct Lane {
+    owner: Owner,
+    /// Where it goes to at its next connection.
+    pub(super) endpoint: Endpoint,
+    phase: Phase,
+    pub(super) backoff: Backoff,
+}
+
+impl Lane {
+    /// A lane without a connection.
+    pub(super) fn new(owner: Owner, endpoint: Endpoint) -> Self {
+        Self { owner, endpoint, phase: Phase::Down(Monotonic(0)), backoff: Backoff::default() }
+    }
+
+    /// Whether a connection may be made now.
+    pub(super) fn may_dial(&self, now: Monotonic) -> bool {
+        matches!(self.phase, Phase::Down(until) if until <= now)
+    }
+
+    /// When a connection may be made; `NEVER` if one stands or is being made.
+    pub(super) fn dial_at(&self) -> Monotonic {
+        match self.phase {
+            Phase::Down(until) => until,
+            _ => Monotonic::NEVER,
+        }
+    }
+
+    /// The connection, where it is negotiated.
+    pub(super) fn ready(&mut self) -> Option<&mut Connection> {
+        match &mut self.phase {
+            Phase::Up(connection) if connection.versions().is_some() => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// The connection, where it is negotiated.
+    pub(super) fn ready_ref(&self) -> Option<&Connection> {
+        match &self.phase {
+            Phase::Up(connection) if connection.versions().is_some() => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// The connection, negotiated or not.
+    pub(super) fn connection(&mut self) -> Option<&mut Connection> {
+        match &mut self.phase {
+            Phase::Up(connection) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// When the step at hand has taken too long.
+    pub(super) fn deadline(&self) -> Monotonic {
+        match &self.phase {
+            Phase::Down(_) => Monotonic::NEVER,
+            Phase::Resolving { deadline, .. } | Phase::Connecting { deadline, .. } => *deadline,
+            Phase::Up(connection) => connection.deadline(),
+        }
+    }
+
+    /// Which step that is.
+    pub(super) fn overdue(&self) -> &'static str {
+        match &self.phase {
+            Phase::Down(_) | Phase::Resolving { .. } => "the name was not resolved in time",
+            Phase::Connecting { .. } => "no connection in time",
+            Phase::Up(connection) if connection.versions().is_none() => "no answer to ApiVersions in time",
+            Phase::Up(_) => "no answer in time",
+        }
+    }
+
+    /// Starts towards the endpoint.
+    pub(super) fn dial(&mut self, hands: &mut Hands, now: Monotonic) {
+        match self.endpoint.literal() {
+            Some(address) => {
+                self.try_next(vec![address].into_iter(), hands, now);
+            }
+            None => {
+                let ticket = hands.resolve(self.owner, &self.endpoint);
+                self.phase = Phase::Resolving { ticket, deadline: now.after(hands.settings.connect_timeout) };
+            }
+        }
+    }
+
+    /// The name is resolved. `false`: there is no address to try.
+    pub(super) fn resolved(&mut self, addresses: Vec<SocketAddr>, hands: &mut Hands, now: Monotonic) -> bool {
+        self.try_next(addresses.into_iter(), hands, now)
+    }
+
+    /// Whether this resolution is the one the lane waits for.
+    pub(super) fn awaits(&self, to: u64) -> bool {
+        matches!(self.phase, Phase::Resolving { ticket, .. } if ticket == to)
+    }
+
+    /// The address at hand did not work: goes on to the next one. `false`: there is none.
+    pub(super) fn next_address(&mut self, hands: &mut Hands, now: Monotonic) -> bool {
+        let Phase::Connecting { link, rest, .. } = &mut self.phase else { return false };
+        let (link, rest) = (*link, std::mem::take(rest));
+        hands.close(link);
+        self.try_next(rest, hands, now)
+    }
+
+    fn try_next(&mut self, mut rest: std::vec::IntoIter<SocketAddr>, hands: &mut Hands, now: Monotonic) -> bool {
+        let Some(address) = rest.next() else { return false };
+        let link = hands.connect(self.owner, address);
+        self.phase = Phase::Connecting { link, rest, deadline: now.after(hands.settings.connect_timeout) };
+        true
+    }
+
+    /// The connection stands: asks for the versions. `false`: it cannot.
+    pub(super) fn connected(&mut self, link: LinkId, hands: &mut Hands, now: Monotonic) -> bool {
+        match self.phase {
+            Phase::Connecting { link: awaited, .. } if awaited == link => {
+                let mut connection = Box::new(Connection::new(link));
+                let asked = connection.ask_versions(API_VERSIONS, &hands.settings, now, &mut hands.effects);
+                self.phase = Phase::Up(connection);
+                asked
+            }
+            _ => true,
+        }
+    }
+
+    /// The versions are settled: the lane is ready.
+    pub(super) fn settled(&mut self, versions: Versions, hands: &mut Hands) {
+        if let Phase::Up(connection) = &mut self.phase
+            && connection.versions().is_none()
+        {
+            connection.settle(versions);
+            hands.ready += 1;
+            hands.tell_reachable();
+        }
+    }
+
+    /// Lets go of whatever stands or is being made, and makes nothing before `until`. Returns the connection that
+    /// stood, for what it owes; its `Close` is on its way.
+    pub(super) fn down(&mut self, until: Monotonic, hands: &mut Hands) -> Option<Box<Connection>> {
+        match std::mem::replace(&mut self.phase, Phase::Down(until)) {
+            Phase::Down(_) => None,
+            Phase::Resolving { ticket, .. } => {
+                hands.tickets.remove(&ticket);
+                None
+            }
+            Phase::Connecting { link, .. } => {
+                hands.close(link);
+                None
+            }
+            Phase::Up(connection) => {
+                hands.close(connection.link);
+                hands.ready -= usize::from(connection.versions().is_some());
+                Some(connection)
+            }
+        }
+    }
+
+    /// How long to wait after one more failure, doubling.
+    pub(super) fn failed(&mut self, hands: &mut Hands) -> std::time::Duration {
+        self.backoff.next(hands.settings.reconnect(), &mut hands.rng)
+    }
+
+    /// The shortest wait, that does not count as a failure.
+    pub(super) fn pause(hands: &mut Hands) -> std::time::Duration {
+        jittered(hands.settings.reconnect_backoff_min, &mut hands.rng)
+    }
+}

@@ -1,0 +1,313 @@
+//! The wire client of one Kafka cluster on one shard, sans-I/O: bytes and `now` in, [`Effect`]s out.
+//!
+//! One connection for metadata and producer ids, one for Produce to each broker that is produced to: Kafka works at one
+//! request of a connection at a time, so metadata must never stand behind a Produce that waits for followers
+//! (`docs/HOT_PATH.md`). What it promises:
+//!
+//! - **Order.** Produce requests to one broker go out in the order given. When a connection fails, everything given for
+//!   that broker and not answered fails with it, oldest first: sent and unsent alike, so that nothing overtakes.
+//! - **`sent`.** [`ClientEvent::ProduceFailed`] says `sent: false` only if no byte was handed to a socket.
+//! - **No waiting for ever.** Every step has a deadline; a silent connection is closed and replaced. Failed connections
+//!   and refused questions come again with backoff, exponential with ± 20 % of chance.
+//! - **Bounds.** An answer is judged by its length before it is gathered, and by its counts before anything is reserved;
+//!   queues have the bounds of [`Settings`]; topics are as many as the caller wants, and producer ids too.
+//!
+//! With acks=0 Kafka answers nothing: [`ClientEvent::Produced`] (error 0, offset -1) comes when the bytes are handed
+//! over, and says no more than that.
+//!
+//! Files: `lane` is the way to one broker, `connection` what stands there, `topics` and `producer_ids` what is to be
+//! asked; `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes. `answers` and `upkeep` keep the lanes going.
+
+mod answer;
+mod answers;
+mod api;
+mod backoff;
+mod connection;
+mod frame;
+mod lane;
+mod produce;
+mod producer_ids;
+mod request;
+mod settings;
+mod topics;
+mod upkeep;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+pub use settings::{Endpoint, Settings};
+
+use self::lane::{Hands, Lane, Owner};
+use self::producer_ids::ProducerIds;
+use self::topics::{INVALID_TOPIC, Topics};
+use crate::kafka::types::{ClientEvent, NodeId, ProduceRequest, TopicMetadata};
+use crate::runtime::seam::{Chunk, Monotonic};
+
+/// The longest topic name that Kafka takes, in bytes.
+const TOPIC_BYTES_MAX: usize = 249;
+/// The longest client id sent.
+const CLIENT_ID_BYTES_MAX: usize = 249;
+
+/// A connection, as the client names it. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId(pub u32);
+
+/// What the client wants done. In order: the sends of one link above all.
+#[derive(Debug)]
+pub enum Effect {
+    /// Resolve a name; [`Client::on_resolved`] with the same ticket.
+    Resolve {
+        /// Never used twice. A late answer is ignored.
+        ticket: u64,
+        /// The name; never a literal address.
+        host: String,
+        /// The port, for the addresses.
+        port: u16,
+    },
+    /// Open a TCP connection; [`Client::on_connected`] or [`Client::on_closed`].
+    Connect {
+        /// Its name.
+        link: LinkId,
+        /// Where to.
+        to: SocketAddr,
+    },
+    /// Send these bytes.
+    Send {
+        /// On which connection.
+        link: LinkId,
+        /// One whole request.
+        chunks: Vec<Chunk>,
+    },
+    /// Close at once, dropping what is unsent; also one that is still being made. The client has forgotten it.
+    Close {
+        /// Which connection.
+        link: LinkId,
+    },
+    /// News for the producer.
+    Event(ClientEvent),
+}
+
+/// The lane for Produce to one broker, and what waits for it.
+#[derive(Debug)]
+struct ProduceLane {
+    lane: Lane,
+    /// Not handed to a connection yet.
+    queue: VecDeque<ProduceRequest>,
+}
+
+/// The client.
+#[derive(Debug)]
+pub struct Client {
+    hands: Hands,
+    bootstrap: Vec<Endpoint>,
+    /// The live brokers, as the last metadata says.
+    brokers: BTreeMap<NodeId, Endpoint>,
+    metadata: Lane,
+    /// Counts through the brokers and the bootstrap list.
+    candidate: usize,
+    /// Candidates tried since metadata last came.
+    tried: usize,
+    started: bool,
+    lanes: BTreeMap<NodeId, ProduceLane>,
+    topics: Topics,
+    producer_ids: ProducerIds,
+}
+
+impl Client {
+    /// A client that does nothing before [`Client::start`]. `seed`: of its jitter and of where in the bootstrap list it
+    /// begins; shards should differ.
+    #[must_use]
+    pub fn new(mut settings: Settings, seed: u64) -> Self {
+        let end = settings.client_id.floor_char_boundary(CLIENT_ID_BYTES_MAX);
+        settings.client_id.truncate(end);
+        let mut bootstrap: Vec<Endpoint> = Vec::new();
+        for endpoint in settings.bootstrap.iter().filter_map(|text| Endpoint::parse(text)) {
+            if !bootstrap.contains(&endpoint) {
+                bootstrap.push(endpoint);
+            }
+        }
+        let mut hands = Hands::new(settings, seed);
+        let candidate = if bootstrap.is_empty() { 0 } else { hands.rng.usize(..bootstrap.len()) };
+        let nowhere = Endpoint { host: Rc::from(""), port: 0 };
+        Self {
+            hands,
+            bootstrap,
+            brokers: BTreeMap::new(),
+            metadata: Lane::new(Owner::Metadata, nowhere),
+            candidate,
+            tried: 0,
+            started: false,
+            lanes: BTreeMap::new(),
+            topics: Topics::new(),
+            producer_ids: ProducerIds::default(),
+        }
+    }
+
+    /// Begins with the bootstrap list.
+    pub fn start(&mut self, now: Monotonic) {
+        self.started = true;
+        self.pump_metadata(now);
+    }
+
+    /// A name was resolved, or was not.
+    pub fn on_resolved(&mut self, ticket: u64, result: Result<Vec<SocketAddr>, String>, now: Monotonic) {
+        let Some(owner) = self.hands.take_ticket(ticket) else { return };
+        let Some((lane, hands)) = self.lane(owner).filter(|(lane, _)| lane.awaits(ticket)) else { return };
+        match result {
+            Ok(addresses) => {
+                if !lane.resolved(addresses, hands, now) {
+                    self.fail(owner, "the name has no address", now);
+                }
+            }
+            Err(why) => self.fail(owner, &why, now),
+        }
+    }
+
+    /// A connection stands.
+    pub fn on_connected(&mut self, link: LinkId, now: Monotonic) {
+        let Some(owner) = self.hands.owner(link) else { return };
+        if let Some((lane, hands)) = self.lane(owner)
+            && !lane.connected(link, hands, now)
+        {
+            self.fail(owner, "ApiVersions cannot be asked", now);
+        }
+    }
+
+    /// Bytes came in. They are not kept, but for a torn answer's.
+    pub fn on_bytes(&mut self, link: LinkId, bytes: &[u8], now: Monotonic) {
+        let Some(owner) = self.hands.owner(link) else { return };
+        // The frames leave their connection while the answers are worked at.
+        let Some((lane, hands)) = self.lane(owner) else { return };
+        let answer_bytes_max = hands.settings.answer_bytes_max;
+        let Some(connection) = lane.connection().filter(|connection| connection.link == link) else { return };
+        let mut frames = std::mem::take(&mut connection.frames);
+        let mut input = bytes;
+        let result = loop {
+            match frames.next(&mut input, answer_bytes_max) {
+                Ok(Some(frame)) => {
+                    if let Err(why) = self.on_answer(owner, frame, now) {
+                        break Err(why);
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(malformed) => break Err(malformed.to_string()),
+            }
+        };
+        match result {
+            Ok(()) => {
+                if let Some((lane, _)) = self.lane(owner)
+                    && let Some(connection) = lane.connection().filter(|connection| connection.link == link)
+                {
+                    connection.frames = frames;
+                }
+                self.pump(owner, now);
+            }
+            Err(why) => self.fail(owner, &why, now),
+        }
+    }
+
+    /// A connection is gone, or was not made.
+    pub fn on_closed(&mut self, link: LinkId, why: &str, now: Monotonic) {
+        let Some(owner) = self.hands.owner(link) else { return };
+        self.hands.forget_link(link);
+        let Some((lane, hands)) = self.lane(owner) else { return };
+        if !lane.next_address(hands, now) {
+            self.fail(owner, why, now);
+        }
+    }
+
+    /// Time passed. Cheap when nothing is due.
+    pub fn on_time(&mut self, now: Monotonic) {
+        if self.started && self.next_deadline() <= now {
+            self.upkeep(now);
+        }
+    }
+
+    /// When [`Client::on_time`] has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Monotonic {
+        if !self.started {
+            return Monotonic::NEVER;
+        }
+        let lanes = self.lanes.values().map(|lane| self.produce_deadline(lane));
+        lanes.fold(self.metadata_deadline(), Monotonic::min)
+    }
+
+    /// Sends a Produce request to its broker, behind those before it, over a connection that is opened when needed.
+    /// `ProduceFailed { sent: false }` comes at once if the broker is not in the metadata (which is asked for again: wait
+    /// for it, or a while, before the next try), or too much waits for it.
+    pub fn produce(&mut self, request: ProduceRequest, now: Monotonic) {
+        let (id, node) = (request.id, request.node);
+        let Some(endpoint) = self.brokers.get(&node) else {
+            self.hands.event(ClientEvent::ProduceFailed { id, sent: false });
+            self.topics.refresh(now);
+            self.pump_metadata(now);
+            return;
+        };
+        let lane = self.lanes.entry(node).or_insert_with(|| ProduceLane {
+            lane: Lane::new(Owner::Produce(node), endpoint.clone()),
+            queue: VecDeque::new(),
+        });
+        if lane.queue.len() >= self.hands.settings.queued_max {
+            self.hands.event(ClientEvent::ProduceFailed { id, sent: false });
+            return;
+        }
+        lane.queue.push_back(request);
+        self.pump_produce(node, now);
+    }
+
+    /// Asks for metadata of a topic: at once, or when its backoff ends if it was asked lately; the answer is
+    /// [`ClientEvent::Metadata`]. From then on it is kept fresh, and asked again by itself while it is not whole (error,
+    /// partition without leader), until [`Client::forget_topic`]. May create the topic.
+    pub fn want_metadata(&mut self, topic: &Rc<str>, now: Monotonic) {
+        if topic.is_empty() || topic.len() > TOPIC_BYTES_MAX {
+            let topic = TopicMetadata { name: Rc::clone(topic), error: INVALID_TOPIC, leaders: Vec::new() };
+            self.hands.event(ClientEvent::Metadata(vec![topic]));
+            return;
+        }
+        self.topics.want(topic, now);
+        self.pump_metadata(now);
+    }
+
+    /// Stops keeping a topic's metadata fresh.
+    pub fn forget_topic(&mut self, topic: &str) {
+        self.topics.forget(topic);
+    }
+
+    /// Asks for a producer id (idempotent, without transactions) until one comes: [`ClientEvent::ProducerId`].
+    pub fn want_producer_id(&mut self, token: u64, now: Monotonic) {
+        self.producer_ids.want(token, now);
+        self.pump_metadata(now);
+    }
+
+    /// Asks again for all that is known (a leader has moved): at once, or when the backoff of each topic ends.
+    pub fn refresh_metadata(&mut self, now: Monotonic) {
+        self.topics.refresh(now);
+        self.pump_metadata(now);
+    }
+
+    /// Moves the effects to the end of `into`, in order.
+    pub fn take_effects(&mut self, into: &mut Vec<Effect>) {
+        into.append(&mut self.hands.effects);
+    }
+
+    fn lane(&mut self, owner: Owner) -> Option<(&mut Lane, &mut Hands)> {
+        let lane = match owner {
+            Owner::Metadata => &mut self.metadata,
+            Owner::Produce(node) => &mut self.lanes.get_mut(&node)?.lane,
+        };
+        Some((lane, &mut self.hands))
+    }
+
+    fn pump(&mut self, owner: Owner, now: Monotonic) {
+        match owner {
+            Owner::Metadata => self.pump_metadata(now),
+            Owner::Produce(node) => self.pump_produce(node, now),
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Produce, both ways and by hand. The request is the hot one: its batches go to the socket where they lie, so only the
+//! bytes around them are made here. The answer is read where it lies.
+
+use std::rc::Rc;
+
+use super::api::Api;
+use super::request::Head;
+use super::wire::{Malformed, Read, Reader, put_uvarint};
+use crate::kafka::types::{ProduceBatch, ProduceRequest, ProduceResult};
+use crate::runtime::seam::Chunk;
+
+/// Stands in a result's `base_offset` until the answer names its partition.
+const UNANSWERED: i64 = i64::MIN;
+
+/// The longest topic name that goes on the wire: i16 in the classic encoding (Kafka itself takes 249 bytes).
+const NAME_BYTES_MAX: usize = i16::MAX as usize;
+
+/// A Produce request as chunks: `[length, header, first partition's head][batch][next head][batch]…[tail]`, and how
+/// many bytes that is. `None` if it is too large for the protocol (2 GiB, or a topic name of 32 KiB).
+pub(super) fn request(head: Head<'_>, version: i16, request: &ProduceRequest) -> Option<(Vec<Chunk>, usize)> {
+    let mut body = Body { flexible: Api::Produce.is_flexible(version), chunks: Vec::new(), open: Vec::new(), bytes: 0 };
+    body.chunks.reserve_exact(2 * request.batches.len() + 1);
+    body.open.reserve_exact(96 + head.client_id.len());
+    body.open.extend_from_slice(&[0; 4]);
+    body.open.extend_from_slice(&Api::Produce.key().to_be_bytes());
+    body.open.extend_from_slice(&version.to_be_bytes());
+    body.open.extend_from_slice(&head.correlation.to_be_bytes());
+    // The client id is in the classic encoding in every header version.
+    body.open.extend_from_slice(&i16::try_from(head.client_id.len()).ok()?.to_be_bytes());
+    body.open.extend_from_slice(head.client_id.as_bytes());
+    body.tags();
+    body.null_string();
+    body.open.extend_from_slice(&request.acks.to_be_bytes());
+    body.open.extend_from_slice(&request.timeout_ms.to_be_bytes());
+    body.count(request.batches.chunk_by(same_topic).count())?;
+    for topic in request.batches.chunk_by(same_topic) {
+        body.topic(topic)?;
+    }
+    body.tags();
+    body.finish()
+}
+
+fn same_topic(a: &ProduceBatch, b: &ProduceBatch) -> bool {
+    Rc::ptr_eq(&a.topic, &b.topic) || a.topic == b.topic
+}
+
+/// The chunks so far, and the one that is being written.
+struct Body {
+    flexible: bool,
+    chunks: Vec<Chunk>,
+    open: Vec<u8>,
+    /// In `chunks`.
+    bytes: usize,
+}
+
+impl Body {
+    fn topic(&mut self, batches: &[ProduceBatch]) -> Option<()> {
+        let name = &batches.first()?.topic;
+        if name.len() > NAME_BYTES_MAX {
+            return None;
+        }
+        if self.flexible {
+            put_uvarint(&mut self.open, name.len() as u32 + 1);
+        } else {
+            self.open.extend_from_slice(&(name.len() as i16).to_be_bytes());
+        }
+        self.open.extend_from_slice(name.as_bytes());
+        self.count(batches.len())?;
+        for batch in batches {
+            self.open.extend_from_slice(&batch.partition.to_be_bytes());
+            // Records are counted like an array of bytes: i32, or uvarint of length + 1.
+            self.count(batch.bytes.len())?;
+            self.close_chunk();
+            self.bytes += batch.bytes.len();
+            self.chunks.push(Chunk::Shared(Rc::clone(&batch.bytes)));
+            self.tags();
+        }
+        self.tags();
+        Some(())
+    }
+
+    fn count(&mut self, count: usize) -> Option<()> {
+        let count = i32::try_from(count).ok().filter(|count| *count < i32::MAX)?;
+        if self.flexible {
+            put_uvarint(&mut self.open, count as u32 + 1);
+        } else {
+            self.open.extend_from_slice(&count.to_be_bytes());
+        }
+        Some(())
+    }
+
+    fn tags(&mut self) {
+        if self.flexible {
+            self.open.push(0);
+        }
+    }
+
+    fn null_string(&mut self) {
+        if self.flexible {
+            self.open.push(0);
+        } else {
+            self.open.extend_from_slice(&(-1i16).to_be_bytes());
+        }
+    }
+
+    fn close_chunk(&mut self) {
+        let chunk = std::mem::take(&mut self.open);
+        self.bytes += chunk.len();
+        self.chunks.push(Chunk::Owned(chunk));
+    }
+
+    fn finish(mut self) -> Option<(Vec<Chunk>, usize)> {
+        if !self.open.is_empty() {
+            self.close_chunk();
+        }
+        let length = i32::try_from(self.bytes - 4).ok()?;
+        if let Some(Chunk::Owned(first)) = self.chunks.first_mut() {
+            first.get_mut(..4)?.copy_from_slice(&length.to_be_bytes());
+        }
+        Some((self.chunks, self.bytes))
+    }
+}
+
+/// Reads a Produce answer, header already read: one result for each of `batches`, in their order, and the throttle
+/// time in ms.
+///
+/// # Errors
+/// [`Malformed`], also if a partition is missing, answered twice, or was never asked.
+pub(super) fn read_answer(body: &[u8], version: i16, batches: &[ProduceBatch]) -> Read<(Vec<ProduceResult>, i32)> {
+    let mut reader = Reader::new(body, Api::Produce.is_flexible(version));
+    let mut results: Vec<ProduceResult> = batches
+        .iter()
+        .map(|batch| ProduceResult {
+            topic: Rc::clone(&batch.topic),
+            partition: batch.partition,
+            error: 0,
+            base_offset: UNANSWERED,
+        })
+        .collect();
+    // Brokers may answer in another order, but mostly do not: the search starts where the last one ended.
+    let (mut missing, mut expected) = (results.len(), 0);
+    for _ in 0..reader.array(2)? {
+        let name = reader.string()?;
+        for _ in 0..reader.array(22)? {
+            let (partition, error, base_offset) = read_partition(&mut reader, version)?;
+            let found = (expected..results.len()).chain(0..expected).find(|i| {
+                let result = &results[*i];
+                result.partition == partition && result.base_offset == UNANSWERED && result.topic.as_bytes() == name
+            });
+            let found = found.ok_or(Malformed("partition that was not asked"))?;
+            results[found].error = error;
+            results[found].base_offset = if error == 0 { base_offset.max(-1) } else { -1 };
+            (missing, expected) = (missing - 1, found + 1);
+        }
+        reader.tags()?;
+    }
+    let throttle_ms = reader.i32()?;
+    reader.tags()?;
+    reader.end()?;
+    if missing > 0 {
+        return Err(Malformed("partition without an answer"));
+    }
+    Ok((results, throttle_ms))
+}
+
+/// One partition of an answer: index, error code, base offset.
+fn read_partition(reader: &mut Reader<'_>, version: i16) -> Read<(i32, i16, i64)> {
+    let answer = (reader.i32()?, reader.i16()?, reader.i64()?);
+    reader.i64()?; // log append time
+    if version >= 5 {
+        reader.i64()?; // log start offset
+    }
+    if version >= 8 {
+        for _ in 0..reader.array(5)? {
+            reader.i32()?;
+            reader.nullable_string()?;
+            reader.tags()?;
+        }
+        reader.nullable_string()?;
+    }
+    // From v10 the tags name the new leader (KIP-951); metadata says it too.
+    reader.tags()?;
+    Ok(answer)
+}

@@ -1,0 +1,61 @@
+//! Producer ids that were asked for and have not come yet.
+
+use std::collections::BTreeMap;
+
+use super::backoff::{Backoff, Bounds};
+use crate::runtime::seam::Monotonic;
+
+#[derive(Debug)]
+struct Wish {
+    due: Monotonic,
+    asking: bool,
+    backoff: Backoff,
+}
+
+/// The open wishes, by the asker's token: a handful (one for each sink).
+#[derive(Debug, Default)]
+pub(super) struct ProducerIds {
+    wishes: BTreeMap<u64, Wish>,
+}
+
+impl ProducerIds {
+    /// Somebody wants a producer id. Wanting again before it comes changes nothing.
+    pub(super) fn want(&mut self, token: u64, now: Monotonic) {
+        self.wishes.entry(token).or_insert(Wish { due: now, asking: false, backoff: Backoff::default() });
+    }
+
+    /// When one is to be asked for.
+    pub(super) fn next_due(&self) -> Monotonic {
+        self.wishes.values().filter(|wish| !wish.asking).map(|wish| wish.due).min().unwrap_or(Monotonic::NEVER)
+    }
+
+    /// One that is due; from now on it is being asked for.
+    pub(super) fn take_due(&mut self, now: Monotonic) -> Option<u64> {
+        let (token, wish) = self.wishes.iter_mut().find(|(_, wish)| !wish.asking && wish.due <= now)?;
+        wish.asking = true;
+        Some(*token)
+    }
+
+    /// It came. `false`: nobody waits for it.
+    pub(super) fn granted(&mut self, token: u64) -> bool {
+        self.wishes.remove(&token).is_some()
+    }
+
+    /// The broker answered with an error. Whatever it says (not loaded yet, no permission yet), asking goes on: without
+    /// an id nothing can be delivered. Returns whether this is the first refusal in a row.
+    pub(super) fn refused(&mut self, token: u64, bounds: Bounds, rng: &mut fastrand::Rng, now: Monotonic) -> bool {
+        let Some(wish) = self.wishes.get_mut(&token) else { return false };
+        let first = wish.backoff.is_fresh();
+        wish.asking = false;
+        wish.due = now.after(wish.backoff.next(bounds, rng));
+        first
+    }
+
+    /// The connection is gone: due again.
+    pub(super) fn unanswered(&mut self, token: u64, now: Monotonic) {
+        if let Some(wish) = self.wishes.get_mut(&token) {
+            wish.asking = false;
+            wish.due = now;
+        }
+    }
+}

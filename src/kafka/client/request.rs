@@ -1,0 +1,70 @@
+//! The small requests (ApiVersions, Metadata, InitProducerId), encoded by kafka-protocol into one frame each.
+
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{ApiVersionsRequest, InitProducerIdRequest, MetadataRequest, RequestHeader, TopicName};
+use kafka_protocol::protocol::{Encodable, StrBytes};
+
+use super::api::Api;
+
+/// Who asks, and as which request of the connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head<'a> {
+    /// Counts up on each connection.
+    pub(super) correlation: i32,
+    /// The client's name in the broker's logs and quotas.
+    pub(super) client_id: &'a str,
+}
+
+/// ApiVersions.
+pub(super) fn api_versions(head: Head<'_>, version: i16) -> Option<Vec<u8>> {
+    let body = ApiVersionsRequest::default()
+        .with_client_software_name(StrBytes::from_static_str("forebay"))
+        .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
+    // Before v3 there is no software name; kafka-protocol refuses to leave a value out.
+    let body = if version >= 3 { body } else { ApiVersionsRequest::default() };
+    frame(head, Api::ApiVersions, version, &body)
+}
+
+/// Metadata of `topics` (none of them: of the brokers alone), creating them if `create` and the cluster allows it.
+pub(super) fn metadata(head: Head<'_>, version: i16, topics: &[Rc<str>], create: bool) -> Option<Vec<u8>> {
+    let topics = topics
+        .iter()
+        .map(|topic| MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from(topic.to_string())))))
+        .collect();
+    let body = MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(create);
+    frame(head, Api::Metadata, version, &body)
+}
+
+/// InitProducerId of an idempotent producer without transactions.
+pub(super) fn init_producer_id(head: Head<'_>, version: i16) -> Option<Vec<u8>> {
+    let body = InitProducerIdRequest::default()
+        .with_transactional_id(None)
+        .with_transaction_timeout_ms(i32::MAX)
+        .with_producer_id((-1).into())
+        .with_producer_epoch(-1);
+    frame(head, Api::InitProducerId, version, &body)
+}
+
+/// Length, header, body. `None` if kafka-protocol will not encode it, which no input of ours brings about.
+fn frame<B: Encodable>(head: Head<'_>, api: Api, version: i16, body: &B) -> Option<Vec<u8>> {
+    let header = RequestHeader::default()
+        .with_request_api_key(api.key())
+        .with_request_api_version(version)
+        .with_correlation_id(head.correlation)
+        .with_client_id(Some(StrBytes::from(head.client_id.to_owned())));
+    let mut bytes = BytesMut::from(&[0u8; 4][..]);
+    header.encode(&mut bytes, header_version(api, version)).ok()?;
+    body.encode(&mut bytes, version).ok()?;
+    let mut bytes = Vec::from(bytes);
+    let length = i32::try_from(bytes.len() - 4).ok()?;
+    bytes.get_mut(..4)?.copy_from_slice(&length.to_be_bytes());
+    Some(bytes)
+}
+
+/// The request header's version: 2 has tagged fields.
+fn header_version(api: Api, version: i16) -> i16 {
+    if api.is_flexible(version) { 2 } else { 1 }
+}

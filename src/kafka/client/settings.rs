@@ -1,0 +1,136 @@
+//! What the client is told at its making, and where a broker is.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::backoff::Bounds;
+
+/// The settings of one cluster's client. Times are bounds on waiting, never delays added to work.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to ask first: `host:port`, `[v6]:port`. Entries that cannot be read are left out (the configuration has
+    /// refused them before).
+    pub bootstrap: Vec<String>,
+    /// Our name in the brokers' logs and quotas; cut to 249 bytes.
+    pub client_id: String,
+    /// How long a broker may be silent on a request: since it was sent or, behind others, since the answer before.
+    /// A Produce request is given its own `timeout_ms` and the time its bytes need on top.
+    pub request_timeout: Duration,
+    /// For each step to a connection: resolving, connecting, ApiVersions.
+    pub connect_timeout: Duration,
+    /// Metadata is asked again at this age (± 20 %).
+    pub metadata_max_age: Duration,
+    /// Wait after the first failed connection to a broker; doubles with each further one (± 20 %).
+    pub reconnect_backoff_min: Duration,
+    /// Longest wait between connections to a broker.
+    pub reconnect_backoff_max: Duration,
+    /// Least time between two questions about one topic, and after the first failed InitProducerId; doubles (± 20 %).
+    pub retry_backoff_min: Duration,
+    /// Longest wait before a question is asked again.
+    pub retry_backoff_max: Duration,
+    /// The largest answer taken, in bytes; a larger one closes the connection.
+    pub answer_bytes_max: usize,
+    /// Requests on one connection that wait for an answer; more wait here.
+    pub in_flight_max: usize,
+    /// Produce requests that wait here for one broker (not connected, throttled, window full); one more fails at once.
+    /// The producer's window of five for each partition keeps well below.
+    pub queued_max: usize,
+    /// What a link is expected to carry at least, in bytes a second: how long a large request may take.
+    pub link_bytes_s_min: u32,
+    /// Whether a topic that was wanted may be created by asking for it (the cluster must allow it too).
+    pub allow_auto_topic_creation: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bootstrap: Vec::new(),
+            client_id: "forebay".to_owned(),
+            request_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+            metadata_max_age: Duration::from_secs(300),
+            reconnect_backoff_min: Duration::from_millis(50),
+            reconnect_backoff_max: Duration::from_secs(1),
+            retry_backoff_min: Duration::from_millis(100),
+            retry_backoff_max: Duration::from_secs(1),
+            answer_bytes_max: 16 * 1024 * 1024,
+            in_flight_max: 32,
+            queued_max: 1024,
+            link_bytes_s_min: 128 * 1024,
+            allow_auto_topic_creation: true,
+        }
+    }
+}
+
+impl Settings {
+    pub(super) fn reconnect(&self) -> Bounds {
+        Bounds { min: self.reconnect_backoff_min, max: self.reconnect_backoff_max }
+    }
+
+    pub(super) fn retry(&self) -> Bounds {
+        Bounds { min: self.retry_backoff_min, max: self.retry_backoff_max }
+    }
+}
+
+/// Where a broker listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// A name, or a literal address without brackets.
+    pub host: Rc<str>,
+    /// TCP port, not 0.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// Reads `host:port` or `[v6]:port`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (host, port) = text.trim().rsplit_once(':')?;
+        let host = match host.strip_prefix('[') {
+            Some(bracketed) => bracketed.strip_suffix(']').filter(|v6| v6.parse::<IpAddr>().is_ok())?,
+            None if host.contains(':') => return None,
+            None => host,
+        };
+        let port = port.parse().ok().filter(|port| *port != 0)?;
+        (!host.is_empty()).then(|| Self { host: Rc::from(host), port })
+    }
+
+    /// The address, where the host is a literal one.
+    pub(super) fn literal(&self) -> Option<SocketAddr> {
+        self.host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.port))
+    }
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints() {
+        for (text, host, port, literal) in [
+            ("kafka-1.example:9092", "kafka-1.example", 9092, false),
+            ("127.0.0.1:1", "127.0.0.1", 1, true),
+            ("[::1]:65535", "::1", 65535, true),
+        ] {
+            let endpoint = Endpoint::parse(text).expect(text);
+            assert_eq!((&*endpoint.host, endpoint.port), (host, port));
+            assert_eq!(endpoint.literal().is_some(), literal);
+            assert_eq!(endpoint.to_string(), text);
+        }
+        for bad in ["", "kafka", "kafka:", ":9092", "kafka:0", "kafka:65536", "::1:9092", "[::1]", "[kafka]:1", "a:-1"]
+        {
+            assert_eq!(Endpoint::parse(bad), None, "{bad}");
+        }
+    }
+}

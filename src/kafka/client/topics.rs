@@ -1,0 +1,175 @@
+//! Which topics are wanted, and when metadata of each is to be asked (again). Questions that are due together go in one
+//! request; the answers of one request come due together again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::backoff::{Backoff, jittered};
+use super::settings::Settings;
+use crate::kafka::types::TopicMetadata;
+use crate::runtime::seam::Monotonic;
+
+/// Topics in one request: bounds the answer (1,000 topics of 100 partitions take about 5 MB).
+const TOPICS_PER_REQUEST: usize = 1000;
+
+/// INVALID_TOPIC_EXCEPTION: no asking will help.
+pub(super) const INVALID_TOPIC: i16 = 17;
+
+#[derive(Debug)]
+struct Topic {
+    /// When to ask; it stands in `Topics::due` under this time, unless it is being asked.
+    due: Monotonic,
+    /// Not asked before, whoever wants it.
+    not_before: Monotonic,
+    /// In a request that has no answer yet.
+    asking: bool,
+    /// Somebody wanted it since it was last whole: asking may create it.
+    create: bool,
+    backoff: Backoff,
+}
+
+/// The topics.
+#[derive(Debug)]
+pub(super) struct Topics {
+    known: BTreeMap<Rc<str>, Topic>,
+    due: BTreeSet<(Monotonic, Rc<str>)>,
+    /// When the brokers are to be asked for even if no topic is due.
+    cluster_due: Monotonic,
+    cluster_not_before: Monotonic,
+}
+
+impl Topics {
+    /// Nothing wanted; the brokers are due at once.
+    pub(super) fn new() -> Self {
+        Self {
+            known: BTreeMap::new(),
+            due: BTreeSet::new(),
+            cluster_due: Monotonic(0),
+            cluster_not_before: Monotonic(0),
+        }
+    }
+
+    /// Somebody wants this topic: asked as soon as its backoff allows.
+    pub(super) fn want(&mut self, name: &Rc<str>, now: Monotonic) {
+        if let Some(topic) = self.known.get_mut(name) {
+            topic.create = true;
+            ask_at(&mut self.due, name, topic, now);
+            return;
+        }
+        let topic = Topic { due: now, not_before: now, asking: false, create: true, backoff: Backoff::default() };
+        self.due.insert((topic.due, Rc::clone(name)));
+        self.known.insert(Rc::clone(name), topic);
+    }
+
+    /// Nobody wants this topic any more.
+    pub(super) fn forget(&mut self, name: &str) {
+        if let Some((name, topic)) = self.known.remove_entry(name) {
+            self.due.remove(&(topic.due, name));
+        }
+    }
+
+    /// Everything that is known may be wrong: all of it is asked again, as soon as each topic's backoff allows.
+    pub(super) fn refresh(&mut self, now: Monotonic) {
+        for (name, topic) in &mut self.known {
+            ask_at(&mut self.due, name, topic, now);
+        }
+        self.cluster_due = self.cluster_due.min(now.max(self.cluster_not_before));
+    }
+
+    /// When something is due.
+    pub(super) fn next_due(&self) -> Monotonic {
+        self.due.first().map_or(self.cluster_due, |(due, _)| self.cluster_due.min(*due))
+    }
+
+    /// The topics of the next request, sorted, and whether it may create them. Empty topics: the brokers alone.
+    pub(super) fn take_due(&mut self, now: Monotonic) -> Option<(Vec<Rc<str>>, bool)> {
+        if self.next_due() > now {
+            return None;
+        }
+        let mut create = None;
+        let mut names = Vec::new();
+        for (_, name) in self.due.iter().take_while(|(due, _)| *due <= now) {
+            // One flag serves a whole request: those that differ from the first wait for the next one.
+            let Some(topic) = self.known.get_mut(name) else { continue };
+            if *create.get_or_insert(topic.create) == topic.create {
+                topic.asking = true;
+                names.push(Rc::clone(name));
+                if names.len() == TOPICS_PER_REQUEST {
+                    break;
+                }
+            }
+        }
+        for name in &names {
+            if let Some(topic) = self.known.get(name) {
+                self.due.remove(&(topic.due, Rc::clone(name)));
+            }
+        }
+        names.sort_unstable();
+        // Whatever is asked, the brokers come with it.
+        self.cluster_due = Monotonic::NEVER;
+        Some((names, create.unwrap_or(false)))
+    }
+
+    /// A request was answered. Topics that are not whole (an error, a partition without leader, not mentioned) are
+    /// asked again by themselves, with backoff; the rest at `metadata_max_age`.
+    pub(super) fn answered(
+        &mut self,
+        asked: &[Rc<str>],
+        answers: &[Option<TopicMetadata>],
+        by: &Settings,
+        rng: &mut fastrand::Rng,
+        now: Monotonic,
+    ) {
+        let old = jittered(by.metadata_max_age, rng);
+        let pause = jittered(by.retry_backoff_min, rng);
+        self.cluster_due = now.after(old);
+        self.cluster_not_before = now.after(pause);
+        for (name, answer) in asked.iter().zip(answers) {
+            let Some(topic) = self.known.get_mut(name).filter(|topic| topic.asking) else { continue };
+            topic.asking = false;
+            let (due, not_before) = match answer {
+                Some(answer) if answer.error == 0 && answer.leaders.iter().all(Option::is_some) => {
+                    topic.create = false;
+                    topic.backoff.reset();
+                    (old, pause)
+                }
+                Some(answer) if answer.error == INVALID_TOPIC => (old, by.retry_backoff_max),
+                _ => {
+                    let wait = topic.backoff.next(by.retry(), rng);
+                    (wait, wait)
+                }
+            };
+            self.schedule(name, due, not_before, now);
+        }
+    }
+
+    /// A request got no answer: its topics are due again.
+    pub(super) fn unanswered(&mut self, asked: &[Rc<str>], now: Monotonic) {
+        self.cluster_due = now;
+        for name in asked {
+            if let Some(topic) = self.known.get_mut(name).filter(|topic| topic.asking) {
+                topic.asking = false;
+                self.schedule(name, Duration::ZERO, Duration::ZERO, now);
+            }
+        }
+    }
+
+    fn schedule(&mut self, name: &Rc<str>, due: Duration, not_before: Duration, now: Monotonic) {
+        if let Some(topic) = self.known.get_mut(name) {
+            topic.due = now.after(due);
+            topic.not_before = now.after(not_before);
+            self.due.insert((topic.due, Rc::clone(name)));
+        }
+    }
+}
+
+/// Moves a topic's question forward to `now`, or to where its backoff ends. One that is being asked is left alone.
+fn ask_at(due: &mut BTreeSet<(Monotonic, Rc<str>)>, name: &Rc<str>, topic: &mut Topic, now: Monotonic) {
+    let at = now.max(topic.not_before);
+    if !topic.asking && at < topic.due {
+        due.remove(&(topic.due, Rc::clone(name)));
+        topic.due = at;
+        due.insert((at, Rc::clone(name)));
+    }
+}

@@ -1,0 +1,221 @@
+//! What keeps the lanes going: failures, deadlines, and handing on what waits.
+
+use std::collections::btree_map::Entry;
+use std::rc::Rc;
+
+use super::connection::Asked;
+use super::lane::{Lane, Owner};
+use super::settings::Endpoint;
+use super::{Client, ProduceLane};
+use crate::kafka::types::{ClientEvent, NodeId, ProduceBatch, ProduceRequest, ProduceResult};
+use crate::runtime::seam::Monotonic;
+
+impl Client {
+    /// Fails requests that never saw a connection.
+    pub(super) fn give_back(&mut self, requests: impl Iterator<Item = ProduceRequest>) {
+        for request in requests {
+            self.hands.event(ClientEvent::ProduceFailed { id: request.id, sent: false });
+        }
+    }
+
+    /// Something went wrong on a lane: lets go of its connection, tells who waited for it, and waits.
+    pub(super) fn fail(&mut self, owner: Owner, why: &str, now: Monotonic) {
+        match owner {
+            Owner::Metadata => self.fail_metadata(why, now),
+            Owner::Produce(node) => self.fail_produce(node, why, now),
+        }
+        self.hands.tell_reachable();
+    }
+
+    fn fail_metadata(&mut self, why: &str, now: Monotonic) {
+        log_failure(&self.metadata, why);
+        self.tried += 1;
+        // The next candidate comes soon; a whole round of failures makes the wait longer.
+        let wait = if self.tried.is_multiple_of(self.candidates().count()) {
+            self.metadata.failed(&mut self.hands)
+        } else {
+            Lane::pause(&mut self.hands)
+        };
+        let connection = self.metadata.down(now.after(wait), &mut self.hands);
+        for asked in connection.into_iter().flat_map(|connection| connection.into_unanswered()) {
+            match asked {
+                Asked::Metadata(topics) => self.topics.unanswered(&topics, now),
+                Asked::ProducerId(token) => self.producer_ids.unanswered(token, now),
+                Asked::ApiVersions | Asked::Produce(..) => {}
+            }
+        }
+        // A broker has gone: what is known may be wrong.
+        self.topics.refresh(now);
+    }
+
+    fn fail_produce(&mut self, node: NodeId, why: &str, now: Monotonic) {
+        let Some(lane) = self.lanes.get_mut(&node) else { return };
+        let idle = lane.queue.is_empty() && lane.lane.ready_ref().is_some_and(|connection| connection.in_flight() == 0);
+        if idle {
+            // A broker closes what is idle for long; the next request opens it again.
+            let wait = Lane::pause(&mut self.hands);
+            lane.lane.down(now.after(wait), &mut self.hands);
+            return;
+        }
+        log_failure(&lane.lane, why);
+        let wait = lane.lane.failed(&mut self.hands);
+        let connection = lane.lane.down(now.after(wait), &mut self.hands);
+        let queue = std::mem::take(&mut lane.queue);
+        for asked in connection.into_iter().flat_map(|connection| connection.into_unanswered()) {
+            if let Asked::Produce(id, _) = asked {
+                self.hands.event(ClientEvent::ProduceFailed { id, sent: true });
+            }
+        }
+        self.give_back(queue.into_iter());
+        if !self.brokers.contains_key(&node) {
+            self.lanes.remove(&node);
+        }
+        self.topics.refresh(now);
+        self.pump_metadata(now);
+    }
+
+    /// Whatever is due.
+    pub(super) fn upkeep(&mut self, now: Monotonic) {
+        for owner in std::iter::once(Owner::Metadata).chain(self.nodes().into_iter().map(Owner::Produce)) {
+            let Some((lane, hands)) = self.lane(owner) else { continue };
+            if lane.deadline() <= now {
+                let why = lane.overdue();
+                if !lane.next_address(hands, now) {
+                    self.fail(owner, why, now);
+                }
+            }
+        }
+        for node in self.nodes() {
+            self.pump_produce(node, now);
+        }
+        self.pump_metadata(now);
+    }
+
+    pub(super) fn nodes(&self) -> Vec<NodeId> {
+        self.lanes.keys().copied().collect()
+    }
+
+    /// Dials the next candidate, or asks what is due.
+    pub(super) fn pump_metadata(&mut self, now: Monotonic) {
+        if !self.started {
+            return;
+        }
+        if self.metadata.may_dial(now) {
+            if let Some(endpoint) = self.next_candidate() {
+                self.metadata.endpoint = endpoint;
+                self.metadata.dial(&mut self.hands, now);
+            }
+            return;
+        }
+        let Some(connection) = self.metadata.ready() else { return };
+        if connection.throttled_until() > now {
+            return;
+        }
+        let (settings, effects) = (&self.hands.settings, &mut self.hands.effects);
+        while connection.in_flight() < settings.in_flight_max
+            && let Some(token) = self.producer_ids.take_due(now)
+        {
+            if !connection.ask_producer_id(token, settings, now, effects) {
+                return;
+            }
+        }
+        while connection.in_flight() < settings.in_flight_max
+            && let Some((topics, create)) = self.topics.take_due(now)
+        {
+            let create = create && settings.allow_auto_topic_creation;
+            if !connection.ask_metadata(topics, create, settings, now, effects) {
+                return;
+            }
+        }
+    }
+
+    /// Dials, or hands on what waits, in order.
+    pub(super) fn pump_produce(&mut self, node: NodeId, now: Monotonic) {
+        let Entry::Occupied(mut entry) = self.lanes.entry(node) else { return };
+        let ProduceLane { lane, queue } = entry.get_mut();
+        if lane.may_dial(now) && !queue.is_empty() {
+            lane.dial(&mut self.hands, now);
+            return;
+        }
+        let Some(connection) = lane.ready() else { return };
+        let mut unanswerable = false;
+        while connection.throttled_until() <= now && connection.in_flight() < self.hands.settings.in_flight_max {
+            let Some(request) = queue.pop_front() else { break };
+            let (id, results) = (request.id, (request.acks == 0).then(|| handed_over(&request)));
+            match connection.produce(request, &self.hands.settings, now, &mut self.hands.effects) {
+                Ok(()) => {
+                    if let Some(results) = results {
+                        unanswerable = true;
+                        self.hands.event(ClientEvent::Produced { id, results, throttle_ms: 0 });
+                    }
+                }
+                Err(_) => self.hands.event(ClientEvent::ProduceFailed { id, sent: false }),
+            }
+        }
+        if unanswerable {
+            lane.backoff.reset();
+        }
+        let idle = queue.is_empty() && lane.ready_ref().is_some_and(|connection| connection.in_flight() == 0);
+        if idle && !self.brokers.contains_key(&node) {
+            entry.remove().lane.down(now, &mut self.hands);
+            self.hands.tell_reachable();
+        }
+    }
+
+    pub(super) fn metadata_deadline(&self) -> Monotonic {
+        let dial_at = if self.candidates().next().is_some() { self.metadata.dial_at() } else { Monotonic::NEVER };
+        let ask_at =
+            self.metadata.ready_ref().filter(|connection| connection.in_flight() < self.hands.settings.in_flight_max);
+        let ask_at = ask_at.map_or(Monotonic::NEVER, |connection| {
+            self.topics.next_due().min(self.producer_ids.next_due()).max(connection.throttled_until())
+        });
+        self.metadata.deadline().min(dial_at).min(ask_at)
+    }
+
+    pub(super) fn produce_deadline(&self, lane: &ProduceLane) -> Monotonic {
+        let mut at = lane.lane.deadline();
+        if !lane.queue.is_empty() {
+            at = at.min(lane.lane.dial_at());
+            if let Some(connection) = lane.lane.ready_ref()
+                && connection.in_flight() < self.hands.settings.in_flight_max
+            {
+                at = at.min(connection.throttled_until());
+            }
+        }
+        at
+    }
+
+    /// The endpoints of the bootstrap list, then those of the known brokers that are not in it.
+    fn candidates(&self) -> impl Iterator<Item = &Endpoint> {
+        let known = self.brokers.values().filter(|endpoint| !self.bootstrap.contains(endpoint));
+        self.bootstrap.iter().chain(known)
+    }
+
+    /// The candidates in turn.
+    fn next_candidate(&mut self) -> Option<Endpoint> {
+        let count = self.candidates().count();
+        let at = self.candidate.checked_rem(count)?;
+        self.candidate = at + 1;
+        self.candidates().nth(at).cloned()
+    }
+}
+
+/// What is said of a request with acks=0.
+fn handed_over(request: &ProduceRequest) -> Vec<ProduceResult> {
+    let result = |batch: &ProduceBatch| ProduceResult {
+        topic: Rc::clone(&batch.topic),
+        partition: batch.partition,
+        error: 0,
+        base_offset: -1,
+    };
+    request.batches.iter().map(result).collect()
+}
+
+/// The first failure in a row is worth an operator's look; the others are the same news.
+fn log_failure(lane: &Lane, why: &str) {
+    if lane.backoff.is_fresh() {
+        tracing::warn!(broker = %lane.endpoint, "no way to this Kafka broker: {why}");
+    } else {
+        tracing::debug!(broker = %lane.endpoint, "no way to this Kafka broker: {why}");
+    }
+}
