@@ -63,6 +63,7 @@ table!(
     PublishesRepeated, Counter, "publishes_repeated", "QoS 2 PUBLISH packets recognised as repeats and not taken again.";
     PublishesUnmatched, Counter, "publishes_unmatched", "Publishes that no sink's filter matched.";
     PublishesRefused, Counter, "publishes_refused", "Publishes refused before any sink took them.";
+    Wills, Counter, "wills", "Wills published because a client went away without taking its leave.";
     Answers, Counter, "answers", "PUBACK and PUBREC packets sent.";
     Stalls, Counter, "stalls", "Times a connection was left unread because the memory bound was reached.";
     StalledConnections, Gauge, "stalled_connections", "Connections that are left unread now.";

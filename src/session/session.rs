@@ -127,6 +127,16 @@ impl Session {
         self.terms.peer()
     }
 
+    /// The topic of a PUBLISH, its alias resolved, without taking it: what a sink must know before it can say whether
+    /// it has room. `None`: an alias that stands for nothing, which [`super::Sessions::publish`] will refuse.
+    #[must_use]
+    pub fn topic_of<'a>(&'a self, publish: &Publish<'a>) -> Option<&'a str> {
+        if !publish.topic.is_empty() {
+            return Some(publish.topic);
+        }
+        self.aliases.as_ref()?.get(publish.properties.topic_alias()?)
+    }
+
     /// Takes a PUBLISH: checks what only the session can check, and gives QoS 1 and 2 their place in the order of
     /// answers. [`super::Sessions::publish`] is the way in from outside.
     pub(super) fn publish<'a>(&'a mut self, publish: &'a Publish<'_>) -> Taken<'a> {

@@ -1,23 +1,17 @@
 //! From a socket to a device with a session: the door, the hand-over to the owning shard, CONNECT.
 
-use crate::config::resolved::Config;
 use crate::listener::door::{self, Verdict};
 use crate::metrics::spec::ShardMetric as M;
-use crate::mqtt::malformed::Malformed;
+use crate::mqtt::Malformed;
 use crate::mqtt::packet::Connect;
 use crate::mqtt::reason::ReasonCode;
-use crate::runtime::seam::{ConnId, Detached, ListenerId, Monotonic};
-use crate::session::{Disconnected, Settings, end};
+use crate::runtime::seam::{ConnId, Detached, ListenerId};
+use crate::session::{End, Peer, Violation, refuse};
 
 use super::connection::{Kind, Timer};
 use super::mail::Mail;
 use super::router;
 use super::{Core, Ring};
-
-/// What the sessions of a shard are bound by.
-pub(super) fn session_settings(config: &Config) -> Settings {
-    config.session_settings()
-}
 
 impl Core {
     /// A socket stands at the door, fresh or handed over. It has so long to say CONNECT.
@@ -42,6 +36,7 @@ impl Core {
             Verdict::Wait => self.keep(io, conn, &all),
             Verdict::Refuse(malformed) => self.refuse(io, conn, &all, malformed),
             Verdict::Connect(connect, used) => {
+                let connect = *connect;
                 let owner = match connect.client_id {
                     "" => self.index,
                     id => router::owner(id, self.shards),
@@ -79,38 +74,43 @@ impl Core {
     fn connect(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>, rest: &[u8]) {
         let now = io.now();
         if self.drain.is_some() {
-            end::refuse(connect.version, ReasonCode::SERVER_UNAVAILABLE, io.out(conn));
+            refuse(Peer::new(connect.version), &DRAINING, io.out(conn));
             return self.turn_away(io, conn);
         }
         let named = connect.client_id.is_empty().then(|| {
             let random = &mut self.random;
             router::name(self.index, self.shards, || random.u64(..))
         });
-        let answer = self.sessions.connect(connect, named.as_deref(), conn, now, &self.session_settings, io.out(conn));
+        let settings = &self.session_settings;
+        let answer = self.sessions.connect(connect, named.as_deref(), conn, now, settings, io.out(conn));
         let connected = match answer {
             Ok(connected) => connected,
-            Err(_refused) => return self.turn_away(io, conn),
+            Err(refused) => {
+                tracing::debug!(clause = refused.violation.clause, what = refused.violation.what, "CONNECT refused");
+                return self.turn_away(io, conn);
+            }
         };
         self.numbers.count(M::ConnectsAccepted);
+        if let Some(old) = connected.taken_over {
+            self.numbers.count(M::Takeovers);
+            End::TakenOver.write(old.peer, io.out(old.conn));
+            self.forget(io, old.conn);
+            io.close(old.conn);
+        }
+        let Some(peer) = self.sessions.get(connected.key).map(crate::session::Session::peer) else { return };
         let Some(connection) = self.connections.get(conn) else { return };
-        connection.kind = Kind::Device { session: connected.key, version: connect.version };
+        connection.kind = Kind::Device { session: connected.key, peer };
+        connection.clock = connected.keep_alive;
         if let Some(timer) = connection.timer.take() {
             io.cancel_timer(timer);
         }
-        let keep_alive = self.sessions.get_mut(connected.key).map(|s| s.keep_alive());
-        if let Some(deadline) = keep_alive.and_then(|k| k.deadline(now)) {
-            connection.timer = Some(io.set_timer(deadline, Timer::Connection(conn).token()));
-        }
+        let deadline = connection.clock.deadline();
+        connection.timer = deadline.map(|at| io.set_timer(at, Timer::Connection(conn).token()));
         io.stream(conn);
-        if let Some(old) = connected.taken_over {
-            self.numbers.count(M::Takeovers);
-            end::write(old.version, ReasonCode::SESSION_TAKEN_OVER, io.out(old.connection));
-            self.forget(io, old.connection);
-            io.close(old.connection);
-            self.wills(io, old.will);
-        }
-        // Publishes may stand right behind the CONNECT.
-        if !rest.is_empty() {
+        // Publishes may stand right behind the CONNECT; a kept session may have answers ready.
+        if rest.is_empty() {
+            self.answer(io, connected.key);
+        } else {
             self.device_bytes(io, conn, rest);
         }
     }
@@ -119,7 +119,9 @@ impl Core {
     /// [MQTT-3.1.4-1].
     fn refuse(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8], malformed: Malformed) {
         self.numbers.count(M::MalformedPackets);
-        end::refuse_malformed(bytes, malformed, io.out(conn));
+        if let Some(version) = door::version(bytes) {
+            refuse(Peer::new(version), &malformed.into(), io.out(conn));
+        }
         self.turn_away(io, conn);
     }
 
@@ -142,3 +144,7 @@ impl Core {
         }
     }
 }
+
+/// A CONNECT that comes while the service ends.
+const DRAINING: Violation =
+    Violation { reason: ReasonCode::SERVER_SHUTTING_DOWN, clause: "section 4.13", what: "the server is shutting down" };

@@ -1,9 +1,8 @@
 //! What a shard knows of each connection. Small on purpose: an idle device costs this, a session, and no buffer.
 
 use crate::kafka::client::LinkId;
-use crate::mqtt::packet::Version;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
-use crate::session::SessionKey;
+use crate::session::{KeepAlive, Peer, SessionKey};
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]
@@ -14,8 +13,8 @@ pub(super) enum Kind {
     Device {
         /// Its session, on this shard.
         session: SessionKey,
-        /// Its protocol level.
-        version: Version,
+        /// What it can be told.
+        peer: Peer,
     },
     /// A Kafka broker.
     Link {
@@ -24,8 +23,6 @@ pub(super) enum Kind {
         /// The client's name for the connection.
         link: LinkId,
     },
-    /// Ended by us; what still comes in is thrown away.
-    Ending,
 }
 
 /// One connection.
@@ -36,12 +33,12 @@ pub(super) struct Connection {
     pub(super) kind: Kind,
     /// The listener it came by.
     pub(super) listener: ListenerId,
-    /// Left unread because the memory bound was reached; `tail` begins with the packet that found no room.
+    /// Left unread: `tail` begins with the packet that found no room.
     pub(super) stalled: bool,
     /// The start of a packet that has not arrived whole. No capacity while there is none.
     pub(super) tail: Vec<u8>,
-    /// When bytes last came in.
-    pub(super) heard: Monotonic,
+    /// Its keep-alive; off at the door and on links.
+    pub(super) clock: KeepAlive,
     /// CONNECT time-out at the door, keep-alive afterwards.
     pub(super) timer: Option<TimerId>,
 }
@@ -66,7 +63,7 @@ impl Connections {
             listener,
             stalled: false,
             tail: Vec::new(),
-            heard: now,
+            clock: KeepAlive::new(0, now),
             timer: None,
         };
         if self.slots[slot].replace(fresh).is_none() {
@@ -162,6 +159,6 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Option<Connection>>() <= 96, "{}", size_of::<Option<Connection>>());
+        assert!(size_of::<Option<Connection>>() <= 136, "{}", size_of::<Option<Connection>>());
     }
 }

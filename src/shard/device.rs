@@ -3,25 +3,25 @@
 use crate::kafka::types::Ticket;
 use crate::limits;
 use crate::metrics::spec::ShardMetric as M;
-use crate::mqtt::malformed::Malformed;
-use crate::mqtt::packet::{Packet, Publish, QoS, Version};
+use crate::mqtt::packet::{Packet, Publish, QoS};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
 use crate::rule::template::MessageContext;
-use crate::runtime::seam::ConnId;
-use crate::session::{Answered, Next, SessionKey, Taken, end};
+use crate::runtime::seam::{ConnId, WallMs};
+use crate::session::{End, Next, Peer, Session, SessionKey, Taken, Violation};
 
-use super::connection::Kind;
+use super::connection::{Kind, Timer};
 use super::publish::Admission;
 use super::sinks::Message;
+use super::stalls::Stall;
 use super::{Core, Ring};
 
 /// How to go on after a packet.
 enum Flow {
     /// With the next one.
     On,
-    /// Not at all until there is room; the packet stays unread.
-    Stall,
+    /// Not at all for now; the packet stays unread.
+    Stall(Stall),
     /// The connection has been ended.
     Ended,
 }
@@ -30,7 +30,6 @@ impl Core {
     /// All that has come in goes through here: `bytes` alone, or behind the tail of what came before.
     pub(super) fn device_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) {
         let Some(connection) = self.connections.get(conn) else { return };
-        connection.heard = io.now();
         if connection.stalled {
             connection.tail.extend_from_slice(bytes);
             self.partial(io, conn, bytes.len());
@@ -74,36 +73,40 @@ impl Core {
         self.numbers.raise(M::PartialBytes, more as u64);
         if self.numbers.get(M::PartialBytes) > limits::PARTIAL_BYTES_MAX as u64 {
             self.numbers.count(M::PartialQuotaCloses);
-            self.end(io, conn, ReasonCode::QUOTA_EXCEEDED);
+            self.end(io, conn, End::Violation(PARTIAL_QUOTA));
         }
     }
 
     /// Works through the whole packets in `bytes`; returns how many bytes they were (all, once the connection ended).
     pub(super) fn packets(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) -> usize {
-        let Some(Kind::Device { session, version }) = self.connections.get(conn).map(|c| c.kind) else {
+        let Some(Kind::Device { session, peer }) = self.connections.get(conn).map(|c| c.kind) else {
             return bytes.len();
         };
         let packet_bytes_max = self.around.config.mqtt.packet_bytes_max;
         let mut used = 0;
         while used < bytes.len() {
-            let flow = match frame::next(&bytes[used..], packet_bytes_max) {
+            let flow = match frame::next_for(peer.version, decode::Sender::Client, &bytes[used..], packet_bytes_max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
-                    let len = frame.len;
-                    let flow = self.packet(io, conn, session, version, frame);
-                    used += if matches!(flow, Flow::On) { len } else { 0 };
+                    let flow = self.packet(io, conn, session, peer, frame);
+                    used += if matches!(flow, Flow::On) { frame.len } else { 0 };
                     flow
                 }
-                Err(malformed) => self.malformed(io, conn, malformed),
+                Err(malformed) => self.violation(io, conn, malformed.into()),
             };
             match flow {
                 Flow::On => {}
-                Flow::Stall => {
-                    self.stall(io, conn);
+                Flow::Stall(why) => {
+                    self.stall(io, conn, why);
                     break;
                 }
                 Flow::Ended => return bytes.len(),
             }
+        }
+        if used > 0
+            && let Some(connection) = self.connections.get(conn)
+        {
+            connection.clock.heard(io.now());
         }
         self.answer(io, session);
         used
@@ -114,34 +117,29 @@ impl Core {
         io: &mut Ring<'_>,
         conn: ConnId,
         session: SessionKey,
-        version: Version,
+        peer: Peer,
         frame: frame::Frame<'_>,
     ) -> Flow {
         const PUBLISH: u8 = 3;
         if frame.first >> 4 == PUBLISH {
-            return match decode::publish(version, frame.first, frame.body) {
+            return match decode::publish(peer.version, frame.first, frame.body) {
                 Ok(publish) => self.publish(io, conn, session, &publish),
-                Err(malformed) => self.malformed(io, conn, malformed),
+                Err(malformed) => self.violation(io, conn, malformed.into()),
             };
         }
-        let packet = match decode::decode(version, decode::Sender::Client, frame) {
-            Ok(packet) => packet,
-            Err(malformed) => return self.malformed(io, conn, malformed),
-        };
-        self.control_packet(io, conn, session, &packet)
+        match decode::decode(peer.version, decode::Sender::Client, frame) {
+            Ok(packet) => self.control_packet(io, conn, session, &packet),
+            Err(malformed) => self.violation(io, conn, malformed.into()),
+        }
     }
 
     fn control_packet(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, packet: &Packet<'_>) -> Flow {
-        let now = io.now();
         let Some(session) = self.sessions.get_mut(key) else { return Flow::Ended };
         match session.packet(packet, io.out(conn)) {
-            Next::GoOn => Flow::On,
-            Next::Disconnected(disconnected) => {
-                self.leave(io, conn, disconnected, now);
-                Flow::Ended
-            }
-            Next::End(reason, _clause) => {
-                self.end(io, conn, reason);
+            Next::Go => Flow::On,
+            Next::End(End::Violation(violation)) => self.violation(io, conn, violation),
+            Next::End(end) => {
+                self.end(io, conn, end);
                 Flow::Ended
             }
         }
@@ -149,27 +147,28 @@ impl Core {
 
     /// The hot path: match, ask the sinks, let the session number it, write the rows.
     fn publish(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, publish: &Publish<'_>) -> Flow {
-        let Some(session) = self.sessions.get_mut(key) else { return Flow::Ended };
-        let wall = io.wall();
-        let Some(topic) = session.topic(publish) else {
-            self.end(io, conn, ReasonCode::TOPIC_ALIAS_INVALID);
-            return Flow::Ended;
-        };
-        let admission = self.outlets.admit(&message(session, topic, publish, wall));
-        if admission == Admission::Full {
-            return Flow::Stall;
+        let (now, wall) = (io.now(), io.wall());
+        let Some(session) = self.sessions.get(key) else { return Flow::Ended };
+        if publish.qos != QoS::AtMostOnce && session.is_blocked() {
+            return Flow::Stall(Stall::Answers);
         }
-        let number = match session.publish(publish) {
-            Taken::Take(number) => number,
-            Taken::Repeat => {
+        let admission = match session.topic_of(publish) {
+            Some(topic) => self.outlets.admit(&message(session, topic, publish, wall)),
+            // The session refuses it in a moment.
+            None => Admission::Unmatched,
+        };
+        if let Admission::Full(cluster) = admission {
+            return Flow::Stall(Stall::Memory(cluster));
+        }
+        let (number, sender) = match self.sessions.publish(key, publish, now) {
+            Some(Taken::Take { number, message }) => (Some(number), message),
+            Some(Taken::TakeQos0 { message }) => (None, message),
+            Some(Taken::Repeat) => {
                 self.numbers.count(M::PublishesRepeated);
                 return Flow::On;
             }
-            Taken::Violation(reason, _clause) => {
-                self.numbers.count(M::MalformedPackets);
-                self.end(io, conn, reason);
-                return Flow::Ended;
-            }
+            Some(Taken::Violation(violation)) => return self.violation(io, conn, violation),
+            None => return Flow::Ended,
         };
         self.numbers.count(match publish.qos {
             QoS::AtMostOnce => M::PublishesQos0,
@@ -178,21 +177,21 @@ impl Core {
         });
         let (owed, code) = match admission {
             Admission::Room => {
-                let topic = session.topic(publish).unwrap_or_default();
-                let ticket = number.map(|number| Ticket { session: key.as_u64(), number });
-                let message = message(session, topic, publish, wall);
-                (self.outlets.take(&message, ticket, io.now(), wall), ReasonCode::SUCCESS)
+                let context = context(sender.topic, sender.client_id, sender.username, publish, wall);
+                let ticket = number.map(|number| Ticket { session: key.to_bits(), number });
+                let message = Message { context, properties: publish.properties };
+                (self.outlets.take(&message, ticket, now, wall), ReasonCode::SUCCESS)
             }
             Admission::Refused(code) => {
                 self.numbers.count(M::PublishesRefused);
                 (0, code)
             }
-            Admission::Unmatched | Admission::Full => {
+            Admission::Unmatched | Admission::Full(_) => {
                 self.numbers.count(M::PublishesUnmatched);
                 (0, ReasonCode::NO_MATCHING_SUBSCRIBERS)
             }
         };
-        if let Some(number) = number {
+        if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
             session.opened(number, owed, code);
         }
         Flow::On
@@ -201,86 +200,76 @@ impl Core {
     /// Sends what answers of a session are ready, in order of receipt.
     pub(super) fn answer(&mut self, io: &mut Ring<'_>, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let Some(conn) = session.connection() else { return };
-        if !session.has_answers() {
-            return;
-        }
-        match session.drain_answers(io.out(conn)) {
-            Answered::Sent(count) => self.numbers.raise(M::Answers, count as u64),
-            // A client before 5.0 cannot be told that a message was refused.
-            Answered::Close(reason) => self.end(io, conn, reason),
+        let Some(conn) = session.conn() else { return };
+        let drained = session.drain_answers(io.out(conn));
+        self.numbers.raise(M::Answers, drained.answered as u64);
+        if let Some(reason) = drained.refused {
+            tracing::debug!(%reason, "a refusal that the client's protocol has no word for");
+            self.end(io, conn, End::NoWord);
         }
     }
 
-    fn malformed(&mut self, io: &mut Ring<'_>, conn: ConnId, malformed: Malformed) -> Flow {
+    fn violation(&mut self, io: &mut Ring<'_>, conn: ConnId, violation: Violation) -> Flow {
         self.numbers.count(M::MalformedPackets);
-        tracing::debug!(slot = conn.slot, %malformed, "connection ended");
-        self.end(io, conn, malformed.reason);
+        tracing::debug!(slot = conn.slot, clause = violation.clause, what = violation.what, "connection ended");
+        self.end(io, conn, End::Violation(violation));
         Flow::Ended
     }
 
-    /// Leaves a connection unread until there is room. Its keep-alive rests: a PINGREQ stands behind the PUBLISH in
-    /// the same stream.
-    fn stall(&mut self, io: &mut Ring<'_>, conn: ConnId) {
-        if let Some(connection) = self.connections.get(conn) {
-            connection.stalled = true;
-            io.pause(conn);
-            self.stalled.push_back(conn);
-            self.numbers.count(M::Stalls);
+    /// Ends a connection from our side: DISCONNECT with the reason where the client knows one, then closed.
+    pub(super) fn end(&mut self, io: &mut Ring<'_>, conn: ConnId, end: End) {
+        let Some(kind) = self.connections.get(conn).map(|c| c.kind) else { return };
+        if let Kind::Device { session, peer } = kind {
+            end.write(peer, io.out(conn));
+            self.sessions.disconnected(session, conn, end, io.now());
         }
+        self.forget(io, conn);
+        io.close(conn);
     }
 
-    /// Reads stalled connections again, oldest first, as long as there is room.
-    pub(super) fn unstall(&mut self, io: &mut Ring<'_>) {
-        for _ in 0..self.stalled.len() {
-            let Some(conn) = self.stalled.pop_front() else { return };
-            let Some(connection) = self.connections.get(conn) else { continue };
-            connection.stalled = false;
-            connection.heard = io.now();
-            let tail = std::mem::take(&mut connection.tail);
-            self.numbers.lower(M::PartialBytes, tail.len() as u64);
-            let used = self.packets(io, conn, &tail);
-            self.keep(io, conn, &tail[used..]);
-            self.tails.give_back(tail);
-            match self.connections.get(conn) {
-                // No room even now: `packets` has put it at the end of the queue; it goes back to the front.
-                Some(connection) if connection.stalled => {
-                    self.stalled.pop_back();
-                    self.stalled.push_front(conn);
-                    return;
-                }
-                Some(_) => io.resume(conn),
-                None => {}
+    /// Wills that are due, published to the sinks like any message; nobody is owed an answer. A will that finds no room
+    /// is written down as refused: there is no socket to leave it in.
+    pub(super) fn publish_wills(&mut self, now: crate::runtime::seam::Monotonic, wall: WallMs) {
+        while let Some(due) = self.sessions.next_will() {
+            let publish = due.publish();
+            let context = context(publish.topic, &due.client_id, due.username.as_deref(), &publish, wall);
+            let message = Message { context, properties: publish.properties };
+            self.numbers.count(M::Wills);
+            match self.outlets.admit(&message) {
+                Admission::Room => drop(self.outlets.take(&message, None, now, wall)),
+                Admission::Unmatched => self.numbers.count(M::PublishesUnmatched),
+                Admission::Full(_) | Admission::Refused(_) => self.numbers.count(M::PublishesRefused),
             }
-        }
-    }
-
-    /// Ends a device's connection from our side: DISCONNECT with the reason where the client knows one.
-    pub(super) fn end(&mut self, io: &mut Ring<'_>, conn: ConnId, reason: ReasonCode) {
-        let Some(connection) = self.connections.get(conn) else { return };
-        if let Kind::Device { session, version } = connection.kind {
-            end::write(version, reason, io.out(conn));
-            let now = io.now();
-            let gone = self.sessions.disconnected(session, conn, now);
-            self.forget(io, conn);
-            io.close(conn);
-            self.wills(io, gone);
-        } else {
-            self.forget(io, conn);
-            io.close(conn);
         }
     }
 }
 
+/// Half-received packets of all connections have filled their bound.
+const PARTIAL_QUOTA: Violation = Violation {
+    reason: ReasonCode::QUOTA_EXCEEDED,
+    clause: "section 4.13",
+    what: "half-received packets fill the memory set aside for them",
+};
+
 fn message<'a>(session: &'a Session, topic: &'a str, publish: &Publish<'a>, wall: WallMs) -> Message<'a> {
-    let context = MessageContext {
+    let context = context(topic, session.client_id(), session.username(), publish, wall);
+    Message { context, properties: publish.properties }
+}
+
+fn context<'a>(
+    topic: &'a str,
+    client_id: &'a str,
+    username: Option<&'a str>,
+    publish: &Publish<'a>,
+    wall: WallMs,
+) -> MessageContext<'a> {
+    MessageContext {
         topic,
-        client_id: session.client_id(),
-        username: session.username(),
+        client_id,
+        username,
         qos: publish.qos as u8,
         retain: publish.retain,
         payload: publish.payload,
         timestamp_ms: wall.0,
-    };
-    Message { context, properties: publish.properties }
+    }
 }

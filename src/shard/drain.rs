@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use hashbrown::HashSet;
 
-use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::ConnId;
+use crate::session::End;
 
 use super::connection::{Kind, Timer};
 use super::mail::Notice;
@@ -36,12 +36,12 @@ impl Core {
         io.stop_accepting();
         for conn in self.connections.ids() {
             match self.connections.get(conn).map(|c| c.kind) {
-                Some(Kind::Door) => self.end(io, conn, ReasonCode::SERVER_SHUTTING_DOWN),
+                Some(Kind::Door) => self.end(io, conn, End::ShuttingDown),
                 Some(Kind::Device { .. }) => io.pause(conn),
                 Some(Kind::Link { .. }) | None => {}
             }
         }
-        self.stalled.clear();
+        self.stalls.clear();
         self.drain = Some(Drain::default());
         let _ = io.set_timer(io.now().after(grace), Timer::Grace.token());
     }
@@ -61,7 +61,7 @@ impl Core {
         let mut closing = HashSet::new();
         for conn in self.connections.ids() {
             if matches!(self.connections.get(conn).map(|c| c.kind), Some(Kind::Device { .. })) {
-                self.end(io, conn, ReasonCode::SERVER_SHUTTING_DOWN);
+                self.end(io, conn, End::ShuttingDown);
                 closing.insert(conn);
             }
         }

@@ -7,6 +7,7 @@
 //! | `device` | bytes of a device: packets, session, answers |
 //! | `publish` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
+//! | `stalls` | connections left unread, and read again |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
 //! | `turn` | what the runtime calls, and the order of work at the end of a turn |
 //! | `drain` | the way out |
@@ -23,18 +24,18 @@ mod numbers;
 mod publish;
 pub mod router;
 mod sinks;
+mod stalls;
 mod tails;
 mod turn;
 mod upstream;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use crate::config::resolved::Config;
 use crate::metrics::board::Board;
 use crate::runtime::mailbox::Post;
-use crate::runtime::seam::{ConnId, Io, TimerId};
+use crate::runtime::seam::{Io, Monotonic, TimerId};
 use crate::service::resolver::Question;
 use crate::session::{SessionKey, Sessions};
 
@@ -42,6 +43,7 @@ use self::connection::Connections;
 use self::mail::{Mail, Notice};
 use self::numbers::Numbers;
 use self::publish::Outlets;
+use self::stalls::Stalls;
 use self::tails::Tails;
 use self::upstream::Upstream;
 
@@ -70,11 +72,10 @@ pub struct Core {
     sessions: Sessions,
     session_settings: crate::session::Settings,
     outlets: Outlets,
-    /// Connections left unread, in the order in which they found no room.
-    stalled: VecDeque<ConnId>,
+    stalls: Stalls,
     /// Sessions that may owe answers after this turn's completions.
     touched: Vec<SessionKey>,
-    session_timer: Option<(crate::runtime::seam::Monotonic, TimerId)>,
+    session_timer: Option<(Monotonic, TimerId)>,
     drain: Option<drain::Drain>,
     numbers: Numbers,
     random: fastrand::Rng,
@@ -94,9 +95,9 @@ impl Core {
             shards: config.service.shards,
             connections: Connections::default(),
             sessions: Sessions::default(),
-            session_settings: arrivals::session_settings(&config),
+            session_settings: config.session_settings(),
             outlets,
-            stalled: VecDeque::new(),
+            stalls: Stalls::new(config.clusters.len()),
             touched: Vec::new(),
             session_timer: None,
             drain: None,

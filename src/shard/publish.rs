@@ -39,8 +39,8 @@ pub(super) enum Admission {
     Room,
     /// No filter matches.
     Unmatched,
-    /// A sink's memory bound is reached: leave the packet unread.
-    Full,
+    /// The memory bound of this cluster's producer is reached: leave the packet unread.
+    Full(usize),
     /// A sink will never take it; nobody has taken it.
     Refused(ReasonCode),
 }
@@ -73,8 +73,9 @@ impl Outlets {
             }
             scratch.needs[plan.cluster] += bytes;
         }
-        let room = |(upstream, bytes): (&Upstream, &usize)| *bytes == 0 || upstream.producer.has_room(*bytes);
-        if self.upstreams.iter().zip(&scratch.needs).all(room) { Admission::Room } else { Admission::Full }
+        let no_room = |(upstream, bytes): (&Upstream, &usize)| *bytes > 0 && !upstream.producer.has_room(*bytes);
+        let full = self.upstreams.iter().zip(&scratch.needs).position(no_room);
+        full.map_or(Admission::Room, Admission::Full)
     }
 
     /// Writes the message's rows, after [`Outlets::admit`] found room. Returns how many sinks owe an answer for it.

@@ -5,8 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::metrics::spec::ShardMetric as M;
-use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{Closed, ConnId, ListenerId, Shard};
+use crate::session::{Check, End};
 
 use super::connection::{Kind, Timer};
 use super::mail::{Mail, Notice};
@@ -61,14 +61,14 @@ impl Shard for Core {
     }
 
     fn on_close(&mut self, io: &mut Ring<'_>, conn: ConnId, why: Closed) {
+        if let Some(drain) = &mut self.drain {
+            drain.closed(conn);
+        }
         let Some(kind) = self.connections.get(conn).map(|c| c.kind) else { return };
         self.forget(io, conn);
         match kind {
             Kind::Door => {}
-            Kind::Device { session, .. } => {
-                let gone = self.sessions.disconnected(session, conn, io.now());
-                self.wills(io, gone);
-            }
+            Kind::Device { session, .. } => self.sessions.disconnected(session, conn, End::Lost, io.now()),
             Kind::Link { cluster, link } => {
                 let why = match &why {
                     Closed::Peer => "closed by the broker".to_owned(),
@@ -106,6 +106,7 @@ impl Shard for Core {
     }
 
     fn on_turn_end(&mut self, io: &mut Ring<'_>) {
+        self.publish_wills(io.now(), io.wall());
         for cluster in 0..self.outlets.upstreams.len() {
             self.pump(io, cluster);
         }
@@ -114,7 +115,7 @@ impl Shard for Core {
             self.answer(io, session);
         }
         self.touched = touched;
-        if !self.stalled.is_empty() {
+        if self.stalls.len() > 0 {
             self.unstall(io);
             for cluster in 0..self.outlets.upstreams.len() {
                 self.pump(io, cluster);
@@ -124,7 +125,7 @@ impl Shard for Core {
         self.go_on_draining(io);
         self.numbers.count(M::Turns);
         self.numbers.set(M::Sessions, self.sessions.len() as u64);
-        self.numbers.set(M::StalledConnections, self.stalled.len() as u64);
+        self.numbers.set(M::StalledConnections, self.stalls.len() as u64);
         self.numbers.publish();
     }
 }
@@ -138,21 +139,34 @@ impl Core {
         match connection.kind {
             Kind::Door => {
                 self.numbers.count(M::ConnectTimeouts);
-                self.end(io, conn, ReasonCode::KEEP_ALIVE_TIMEOUT);
+                self.end(io, conn, End::KeepAliveTimeout);
             }
-            Kind::Device { session, .. } => {
-                let heard = if connection.stalled { now } else { connection.heard };
-                let Some(deadline) = self.sessions.get_mut(session).and_then(|s| s.keep_alive().deadline(heard)) else {
-                    return;
-                };
-                if deadline <= now {
+            Kind::Device { .. } => match connection.clock.check(now) {
+                Check::Close => {
                     self.numbers.count(M::KeepAliveTimeouts);
-                    self.end(io, conn, ReasonCode::KEEP_ALIVE_TIMEOUT);
-                } else {
-                    connection.timer = Some(io.set_timer(deadline, Timer::Connection(conn).token()));
+                    self.end(io, conn, End::KeepAliveTimeout);
                 }
-            }
+                Check::Again(at) => connection.timer = Some(io.set_timer(at, Timer::Connection(conn).token())),
+                Check::Rest => {}
+            },
             Kind::Link { .. } => {}
         }
+    }
+
+    /// Sessions expire and wills fall due by one timer for all of them.
+    fn set_session_timer(&mut self, io: &mut Ring<'_>) {
+        let Some(at) = self.sessions.next_expiry() else { return };
+        if self.session_timer.is_some_and(|(set, _)| set <= at) {
+            return;
+        }
+        if let Some((_, timer)) = self.session_timer.take() {
+            io.cancel_timer(timer);
+        }
+        self.session_timer = Some((at, io.set_timer(at, Timer::Sessions.token())));
+    }
+
+    fn session_time(&mut self, io: &mut Ring<'_>) {
+        self.session_timer = None;
+        self.sessions.expire(io.now());
     }
 }

@@ -177,7 +177,7 @@ impl Core {
                 Outcome::Delivered => ReasonCode::SUCCESS,
                 Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
             };
-            let key = SessionKey::from_u64(run.session);
+            let key = SessionKey::from_bits(run.session);
             // A session that has ended is owed nothing.
             if let Some(session) = sessions.get_mut(key) {
                 session.complete(run.first, run.count, code);
