@@ -1,0 +1,91 @@
+//! Accepting: one multishot accept for each listener.
+
+use std::net::SocketAddr;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::getpeername;
+
+use super::connections::{Conn, Phase, Reading};
+use super::core::{Alarm, Core};
+use super::listen::Listener;
+use super::ring::{Completion, Kind, Tag};
+use super::seam::{ConnId, ListenerId};
+
+/// How long a listener waits when descriptors or memory have run out. Connections wait in the kernel's queue.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listener of this shard.
+pub(super) struct Accepting {
+    /// Gone once accepting has been stopped and the kernel has let go of it.
+    listener: Option<Listener>,
+    armed: bool,
+    stopped: bool,
+}
+
+impl Accepting {
+    pub(super) fn new(listener: Listener) -> Self {
+        Self { listener: Some(listener), armed: false, stopped: false }
+    }
+}
+
+fn accept_tag(index: u16) -> Tag {
+    Tag { kind: Kind::Accept, slot: u32::from(index), generation: 0 }
+}
+
+impl<M: Send + 'static> Core<M> {
+    /// Accepts on all listeners.
+    pub(super) fn open_listeners(&mut self) {
+        (0..self.accepting.len() as u16).for_each(|index| self.arm_accept(index));
+    }
+
+    /// Stops accepting on all listeners and closes them.
+    pub(super) fn close_listeners(&mut self) {
+        for (index, accepting) in (0..).zip(&mut self.accepting) {
+            accepting.stopped = true;
+            if accepting.armed {
+                self.ring.cancel(accept_tag(index), Tag::of(Kind::Ignored));
+            } else {
+                accepting.listener = None;
+            }
+        }
+    }
+
+    pub(super) fn arm_accept(&mut self, index: u16) {
+        let Some(accepting) = self.accepting.get_mut(usize::from(index)) else { return };
+        if let Some(listener) = accepting.listener.as_ref().filter(|_| !accepting.armed) {
+            accepting.armed = true;
+            self.ring.accept(listener.fd(), accept_tag(index));
+        }
+    }
+
+    /// Takes in what an accept answered: a connection, if it still stands.
+    pub(super) fn accepted(&mut self, completion: &Completion) -> Option<(ConnId, ListenerId, SocketAddr)> {
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        let fd = (completion.result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(completion.result) });
+        let index = completion.tag.slot as u16;
+        let accepting = self.accepting.get_mut(usize::from(index))?;
+        let listener = accepting.listener.as_ref()?.id();
+        let stopped = accepting.stopped;
+        if !completion.more() {
+            accepting.armed = false;
+            if stopped {
+                accepting.listener = None;
+            } else if is_exhausted(completion.result) {
+                self.wheel.insert(self.now.after(EXHAUSTED_PAUSE), Alarm::Accept(index));
+            } else {
+                self.arm_accept(index);
+            }
+        }
+        let fd = fd.filter(|_| !stopped)?;
+        // Fails when the peer has gone again: not worth a callback.
+        let peer = getpeername(&fd).ok()??;
+        let peer = SocketAddr::try_from(peer).ok()?;
+        let conn = Conn::new(Some(fd), peer, listener, Phase::Open, Reading::OneShot);
+        Some((self.adopted(conn), listener, peer))
+    }
+}
+
+fn is_exhausted(result: i32) -> bool {
+    matches!(-result, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+}

@@ -1,0 +1,63 @@
+//! Outgoing connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::connections::{Conn, Phase, Reading, id_of, tag};
+use super::core::Core;
+use super::ring::{Completion, Kind};
+use super::seam::{Closed, ConnId, ListenerId};
+
+/// Outgoing connections came in by no listener.
+const NO_LISTENER: ListenerId = ListenerId(u16::MAX);
+
+impl<M: Send + 'static> Core<M> {
+    pub(super) fn start_connect(&mut self, to: SocketAddr) -> ConnId {
+        let (fd, error) = match open(to) {
+            Ok(fd) => (Some(fd), None),
+            Err(error) => (None, Some(error)),
+        };
+        let conn = Conn::new(fd, to, NO_LISTENER, Phase::Connecting, Reading::Multishot);
+        let id = self.adopted(conn);
+        if let Some(error) = error {
+            self.end(id, Closed::Error(error));
+        } else if let Some(conn) = self.conns.named(id) {
+            let addr = conn.connecting.insert(Box::new(to.into()));
+            let addr: *const socket2::SockAddr = &raw const **addr;
+            if let Some(fd) = conn.fd() {
+                // SAFETY: the address is in a box that the slot keeps until the completion takes it out.
+                unsafe { self.ring.connect(fd, addr, tag(Kind::Connect, id)) };
+            }
+        }
+        id
+    }
+
+    /// Takes in what a connect answered. `Some`: the connection stands.
+    pub(super) fn connected(&mut self, completion: &Completion) -> Option<ConnId> {
+        let id = id_of(completion.tag);
+        let conn = self.conns.named(id)?;
+        conn.connecting = None;
+        if conn.phase == Phase::Dead {
+            self.release(id);
+            return None;
+        }
+        if let Err(error) = completion.count() {
+            self.end(id, Closed::Error(error));
+            return None;
+        }
+        conn.phase = Phase::Open;
+        self.queue_arm(id);
+        // The shard may have written before the connection stood.
+        self.mark_dirty(id);
+        Some(id)
+    }
+}
+
+fn open(to: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket.into())
+}

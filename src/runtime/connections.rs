@@ -1,0 +1,281 @@
+//! The connections of one shard, in a slab that never moves them.
+//!
+//! A slot is named by its index and a generation; both travel in the `user_data` of every operation and in every
+//! [`ConnId`], so an answer or an id that comes late meets nobody. A slot is given away again only when the kernel
+//! has answered everything that was under way on it.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use super::ring::{Kind, Tag};
+use super::seam::{Chunk, Closed, ConnId, ListenerId, TimerId};
+use super::send::Gather;
+
+/// Slots are allocated by the page, so that growing never copies what the kernel or a long-lived server holds.
+const PAGE_SLOTS: usize = 256;
+
+/// How long what is queued may take to go out once the connection is being closed.
+pub(super) const FLUSH_LIMIT: Duration = Duration::from_secs(10);
+/// How long the peer may take to close its side once we have closed ours.
+pub(super) const LINGER_LIMIT: Duration = Duration::from_secs(1);
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// An outgoing connect is under way.
+    Connecting,
+    /// Reads and writes.
+    Open,
+    /// [`close`](super::seam::Io::close) was called: sends what is queued; what comes in is thrown away.
+    Closing,
+    /// The shard has been told the end, but the peer may still read: the rest is sent.
+    Flushing,
+    /// Told; our side is shut down; waits for the peer to do the same, so that unread bytes do not reset the
+    /// connection under the peer's last read.
+    Lingering,
+    /// Told; waits for the kernel's last answers.
+    Dead,
+}
+
+/// Reads by the piece, or all the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    OneShot,
+    Multishot,
+}
+
+/// What waits to be sent, oldest first: `flight`, `queue`, `tail`.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    /// Plain bytes the kernel is sending (or the rest of them).
+    pub(super) flight: Vec<u8>,
+    /// How much of `flight`, or else of the first chunk of `queue`, has gone.
+    pub(super) sent: usize,
+    /// Chunks; the first ones are with the kernel while `gather` is there.
+    pub(super) queue: VecDeque<Chunk>,
+    /// Bytes of `queue`, without those that have gone.
+    pub(super) queued: usize,
+    /// The pieces of the send under way.
+    pub(super) gather: Option<Box<Gather>>,
+    /// The out-buffer that the shard appends to; borrowed from the pool.
+    pub(super) tail: Vec<u8>,
+}
+
+impl Outgoing {
+    pub(super) fn unsent(&self) -> usize {
+        let flight = if self.flight.is_empty() { 0 } else { self.flight.len() - self.sent };
+        flight + self.queued + self.tail.len()
+    }
+}
+
+/// One connection.
+pub(super) struct Conn {
+    /// `None` only for an outgoing connection that could not even get a socket.
+    pub(super) fd: Option<OwnedFd>,
+    pub(super) peer: SocketAddr,
+    pub(super) listener: ListenerId,
+    pub(super) phase: Phase,
+    pub(super) reading: Reading,
+    /// A receive is with the kernel.
+    pub(super) armed: bool,
+    /// That receive is being cancelled.
+    pub(super) cancelling: bool,
+    /// Is in the list of receives to be armed at the end of the turn.
+    pub(super) arm_queued: bool,
+    /// A send is with the kernel.
+    pub(super) sending: bool,
+    /// Is in the list of those with something to send.
+    pub(super) dirty: bool,
+    /// The shard wants no bytes.
+    pub(super) paused: bool,
+    /// More is unsent than allowed: the runtime wants no bytes.
+    pub(super) capped: bool,
+    /// The peer has closed its sending side.
+    pub(super) peer_done: bool,
+    pub(super) outgoing: Outgoing,
+    /// Set when the shard must be told the end.
+    pub(super) why: Option<Closed>,
+    /// Ends flushing and lingering at the latest.
+    pub(super) deadline: Option<TimerId>,
+    /// The address of a connect under way: the kernel reads it.
+    pub(super) connecting: Option<Box<socket2::SockAddr>>,
+}
+
+impl Conn {
+    pub(super) fn new(
+        fd: Option<OwnedFd>,
+        peer: SocketAddr,
+        listener: ListenerId,
+        phase: Phase,
+        reading: Reading,
+    ) -> Self {
+        Self {
+            fd,
+            peer,
+            listener,
+            phase,
+            reading,
+            armed: false,
+            cancelling: false,
+            arm_queued: false,
+            sending: false,
+            dirty: false,
+            paused: false,
+            capped: false,
+            peer_done: false,
+            outgoing: Outgoing::default(),
+            why: None,
+            deadline: None,
+            connecting: None,
+        }
+    }
+
+    /// The shard may still name it.
+    pub(super) fn is_alive(&self) -> bool {
+        matches!(self.phase, Phase::Connecting | Phase::Open | Phase::Closing) && self.why.is_none()
+    }
+
+    /// The shard may still append.
+    pub(super) fn takes_output(&self) -> bool {
+        matches!(self.phase, Phase::Connecting | Phase::Open) && self.why.is_none()
+    }
+
+    /// A receive should be armed.
+    pub(super) fn wants_bytes(&self) -> bool {
+        match self.phase {
+            Phase::Open => !self.paused && !self.capped && self.why.is_none(),
+            Phase::Lingering => true,
+            Phase::Connecting | Phase::Closing | Phase::Flushing | Phase::Dead => false,
+        }
+    }
+
+    /// The kernel holds nothing of it.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.armed && !self.sending && self.connecting.is_none()
+    }
+
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+}
+
+struct Slot {
+    generation: u32,
+    conn: Option<Conn>,
+}
+
+/// The slab.
+#[derive(Default)]
+pub(super) struct Connections {
+    pages: Vec<Box<[Slot]>>,
+    free: Vec<u32>,
+    used: u32,
+    len: usize,
+}
+
+impl Connections {
+    /// How many slots are taken, those of connections that are only waiting for the kernel included.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Takes a slot. Gives the connection back when there are none left (2^24).
+    pub(super) fn insert(&mut self, conn: Conn) -> Result<ConnId, Box<Conn>> {
+        let index = match self.free.pop() {
+            Some(index) => index,
+            None if self.used == Tag::SLOTS => return Err(Box::new(conn)),
+            None => {
+                if self.used as usize == self.pages.len() * PAGE_SLOTS {
+                    let page = (0..PAGE_SLOTS).map(|_| Slot { generation: 0, conn: None });
+                    self.pages.push(page.collect());
+                }
+                self.used += 1;
+                self.used - 1
+            }
+        };
+        let slot = self.slot_mut(index);
+        slot.conn = Some(conn);
+        let generation = slot.generation;
+        self.len += 1;
+        Ok(ConnId { slot: index, generation })
+    }
+
+    /// Empties a slot; its generation ends.
+    pub(super) fn remove(&mut self, index: u32) -> Option<Conn> {
+        let slot = self.slot_mut(index);
+        let conn = slot.conn.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(index);
+        self.len -= 1;
+        Some(conn)
+    }
+
+    /// The connection an id names, while the shard may name it.
+    pub(super) fn alive(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.named(id).filter(|conn| conn.is_alive())
+    }
+
+    /// The connection an id names, alive or not.
+    pub(super) fn named(&mut self, id: ConnId) -> Option<&mut Conn> {
+        let slot = self.pages.get_mut(id.slot as usize / PAGE_SLOTS)?.get_mut(id.slot as usize % PAGE_SLOTS)?;
+        if slot.generation == id.generation { slot.conn.as_mut() } else { None }
+    }
+
+    /// The same, to look at.
+    pub(super) fn get(&self, id: ConnId) -> Option<&Conn> {
+        let slot = self.pages.get(id.slot as usize / PAGE_SLOTS)?.get(id.slot as usize % PAGE_SLOTS)?;
+        if slot.generation == id.generation { slot.conn.as_ref() } else { None }
+    }
+
+    /// The connection in a slot.
+    pub(super) fn at(&mut self, index: u32) -> Option<(ConnId, &mut Conn)> {
+        let slot = self.slot_mut(index);
+        let id = ConnId { slot: index, generation: slot.generation };
+        slot.conn.as_mut().map(|conn| (id, conn))
+    }
+
+    fn slot_mut(&mut self, index: u32) -> &mut Slot {
+        &mut self.pages[index as usize / PAGE_SLOTS][index as usize % PAGE_SLOTS]
+    }
+}
+
+/// The name of an operation on a connection.
+pub(super) fn tag(kind: Kind, id: ConnId) -> Tag {
+    Tag { kind, slot: id.slot, generation: id.generation }
+}
+
+/// The connection an operation was on.
+pub(super) fn id_of(tag: Tag) -> ConnId {
+    ConnId { slot: tag.slot, generation: tag.generation }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conn() -> Conn {
+        let fd = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
+        Conn::new(Some(fd), SocketAddr::from(([127, 0, 0, 1], 1)), ListenerId(0), Phase::Open, Reading::OneShot)
+    }
+
+    #[test]
+    fn a_stale_id_meets_nobody() {
+        let mut slab = Connections::default();
+        let first = slab.insert(conn()).unwrap_or_else(|_| unreachable!());
+        assert!(slab.alive(first).is_some());
+        assert!(slab.remove(first.slot).is_some());
+        let second = slab.insert(conn()).unwrap_or_else(|_| unreachable!());
+        assert_eq!(first.slot, second.slot);
+        assert!(slab.alive(first).is_none() && slab.named(first).is_none());
+        assert!(slab.alive(second).is_some());
+        assert!(slab.alive(ConnId { slot: 70_000, generation: 0 }).is_none());
+        assert_eq!(slab.len(), 1);
+    }
+
+    #[test]
+    fn a_connection_is_small() {
+        assert!(size_of::<Slot>() <= 256, "{}", size_of::<Slot>());
+    }
+}

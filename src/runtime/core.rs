@@ -1,0 +1,281 @@
+//! What a shard's loop owns besides the shard: the ring, the connections, the timers. It is the [`Io`] that the
+//! shard is handed; the parts of it live beside what they do (`receive`, `send`, `accept`, `connect`, `disk`).
+//!
+//! Nothing in here calls the shard. What it must be told is noted, and [`turn`](super::turn) tells it.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::accept::Accepting;
+use super::connections::{Conn, Connections, FLUSH_LIMIT, Phase, Reading, tag};
+use super::disk::Disk;
+use super::executor::Settings;
+use super::mailbox::Post;
+use super::ring::{Kind, Ring};
+use super::seam::{Chunk, Closed, ConnId, Io, ListenerId, Monotonic, TimerId, WallMs};
+use super::send::Pool;
+use super::timer::Wheel;
+
+/// What the timer wheel holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Alarm {
+    /// A timer of the shard.
+    Shard(u64),
+    /// Accept again on a listener that ran out of descriptors.
+    Accept(u16),
+    /// A connection has flushed or lingered long enough.
+    Deadline(ConnId),
+}
+
+/// Everything of one shard's loop but the shard, the receive buffers and the mailbox.
+pub(super) struct Core<M> {
+    pub(super) index: usize,
+    pub(super) now: Monotonic,
+    wall: WallMs,
+    pub(super) ring: Ring,
+    pub(super) conns: Connections,
+    pub(super) pool: Pool,
+    /// The out-buffer of nobody.
+    scratch: Vec<u8>,
+    /// Connections with something to send.
+    pub(super) dirty: Vec<u32>,
+    /// Connections whose receive is to be armed at the end of the turn.
+    pub(super) to_arm: Vec<u32>,
+    /// Connections whose end the shard has not been told yet.
+    pub(super) ended: VecDeque<ConnId>,
+    pub(super) wheel: Wheel<Alarm>,
+    pub(super) disk: Disk,
+    pub(super) accepting: Vec<Accepting>,
+    post: Post<M>,
+    pub(super) out_bytes_max: usize,
+    pub(super) stopping: bool,
+}
+
+impl<M: Send + 'static> Core<M> {
+    pub(super) fn new(index: usize, settings: &Settings, ring: Ring, accepting: Vec<Accepting>, post: Post<M>) -> Self {
+        let now = monotonic();
+        Self {
+            index,
+            now,
+            wall: wall(),
+            ring,
+            conns: Connections::default(),
+            pool: Pool::default(),
+            scratch: Vec::new(),
+            dirty: Vec::new(),
+            to_arm: Vec::new(),
+            ended: VecDeque::new(),
+            wheel: Wheel::new(now),
+            disk: Disk::default(),
+            accepting,
+            post,
+            out_bytes_max: settings.out_bytes_max,
+            stopping: false,
+        }
+    }
+
+    /// Reads both clocks: once a turn, so that everything in a turn happens at one instant.
+    pub(super) fn read_clocks(&mut self) {
+        self.now = monotonic();
+        self.wall = wall();
+    }
+
+    /// Ends a connection for the shard: it will be told `why`, and may not name it any more. What the peer can still
+    /// read is sent if it closed its sending side only.
+    pub(super) fn end(&mut self, id: ConnId, why: Closed) {
+        let Some(conn) = self.conns.alive(id) else { return };
+        let flush = matches!(why, Closed::Peer) && conn.outgoing.unsent() > 0;
+        conn.why = Some(why);
+        self.ended.push_back(id);
+        if flush {
+            conn.phase = Phase::Flushing;
+            self.set_deadline(id, FLUSH_LIMIT);
+        } else {
+            self.kill(id);
+        }
+    }
+
+    /// Takes back from the kernel what it holds of a connection, and frees the slot as soon as it has answered.
+    pub(super) fn kill(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.named(id) else { return };
+        if conn.phase != Phase::Dead {
+            conn.phase = Phase::Dead;
+            if conn.armed && !conn.cancelling {
+                conn.cancelling = true;
+                self.ring.cancel(tag(Kind::Receive, id), tag(Kind::CancelReceive, id));
+            }
+            if conn.sending {
+                self.ring.cancel(tag(Kind::Send, id), tag(Kind::Ignored, id));
+            }
+            if conn.connecting.is_some() {
+                self.ring.cancel(tag(Kind::Connect, id), tag(Kind::Ignored, id));
+            }
+        }
+        self.release(id);
+    }
+
+    /// Frees the slot of a dead connection that the kernel is done with and the shard has been told of.
+    pub(super) fn release(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.named(id) else { return };
+        if conn.phase != Phase::Dead || !conn.is_settled() || conn.why.is_some() {
+            return;
+        }
+        if let Some(mut conn) = self.conns.remove(id.slot) {
+            if let Some(timer) = conn.deadline.take() {
+                self.wheel.cancel(timer);
+            }
+            self.pool.take_all(&mut conn.outgoing);
+        }
+    }
+
+    /// Ends flushing or lingering after `limit`.
+    pub(super) fn set_deadline(&mut self, id: ConnId, limit: Duration) {
+        let at = self.now.after(limit);
+        if let Some(conn) = self.conns.named(id) {
+            let timer = self.wheel.insert(at, Alarm::Deadline(id));
+            if let Some(earlier) = conn.deadline.replace(timer) {
+                self.wheel.cancel(earlier);
+            }
+        }
+    }
+
+    /// The deadline has come.
+    pub(super) fn deadline_passed(&mut self, id: ConnId) {
+        self.end(id, Closed::Local);
+        self.kill(id);
+    }
+
+    pub(super) fn adopted(&mut self, conn: Conn) -> ConnId {
+        // 2^24 connections on one core: out of descriptors long before. The id of nobody, as for a dead one.
+        let id = self.conns.insert(conn).unwrap_or(ConnId { slot: u32::MAX, generation: u32::MAX });
+        self.queue_arm(id);
+        id
+    }
+}
+
+impl<M: Send + 'static> Io<M> for Core<M> {
+    fn now(&self) -> Monotonic {
+        self.now
+    }
+
+    fn wall(&self) -> WallMs {
+        self.wall
+    }
+
+    fn shard(&self) -> usize {
+        self.index
+    }
+
+    fn shards(&self) -> usize {
+        self.post.shards()
+    }
+
+    fn out(&mut self, id: ConnId) -> &mut Vec<u8> {
+        let Some(conn) = self.conns.named(id).filter(|conn| conn.takes_output()) else {
+            self.scratch.clear();
+            return &mut self.scratch;
+        };
+        if !conn.dirty {
+            conn.dirty = true;
+            self.dirty.push(id.slot);
+        }
+        if conn.outgoing.tail.capacity() == 0 {
+            conn.outgoing.tail = self.pool.lend();
+        }
+        &mut conn.outgoing.tail
+    }
+
+    fn send(&mut self, id: ConnId, chunks: &mut Vec<Chunk>) {
+        self.queue_chunks(id, chunks);
+    }
+
+    fn unsent(&self, id: ConnId) -> usize {
+        self.conns.get(id).filter(|conn| conn.is_alive()).map_or(0, |conn| conn.outgoing.unsent())
+    }
+
+    fn stream(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.alive(id) {
+            conn.reading = Reading::Multishot;
+        }
+    }
+
+    fn pause(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.alive(id) {
+            conn.paused = true;
+            self.follow_wish(id);
+        }
+    }
+
+    fn resume(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.alive(id) {
+            conn.paused = false;
+            self.follow_wish(id);
+        }
+    }
+
+    fn close(&mut self, id: ConnId) {
+        self.close_gently(id);
+    }
+
+    fn abort(&mut self, id: ConnId) {
+        self.end(id, Closed::Local);
+    }
+
+    fn connect(&mut self, to: SocketAddr) -> ConnId {
+        self.start_connect(to)
+    }
+
+    fn detach(&mut self, id: ConnId) -> Option<(OwnedFd, SocketAddr, ListenerId)> {
+        let conn = self.conns.alive(id)?;
+        let movable = conn.phase == Phase::Open && conn.reading == Reading::OneShot && conn.is_settled();
+        if !movable || conn.outgoing.unsent() > 0 {
+            return None;
+        }
+        let mut conn = self.conns.remove(id.slot)?;
+        self.pool.take_all(&mut conn.outgoing);
+        Some((conn.fd?, conn.peer, conn.listener))
+    }
+
+    fn adopt(&mut self, fd: OwnedFd, peer: SocketAddr, listener: ListenerId) -> ConnId {
+        self.adopted(Conn::new(Some(fd), peer, listener, Phase::Open, Reading::OneShot))
+    }
+
+    fn stop_accepting(&mut self) {
+        self.close_listeners();
+    }
+
+    fn set_timer(&mut self, at: Monotonic, token: u64) -> TimerId {
+        self.wheel.insert(at, Alarm::Shard(token))
+    }
+
+    fn cancel_timer(&mut self, timer: TimerId) {
+        self.wheel.cancel(timer);
+    }
+
+    fn mail(&mut self, to: usize, letter: M) -> Result<(), M> {
+        self.post.send(to, letter)
+    }
+
+    fn write_and_sync(&mut self, file: Rc<std::fs::File>, offset: u64, data: Rc<Vec<u8>>, token: u64) {
+        self.disk.start(&mut self.ring, file, offset, data, token);
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+    }
+}
+
+fn monotonic() -> Monotonic {
+    let time = clock_gettime(ClockId::Monotonic);
+    Monotonic(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
+}
+
+fn wall() -> WallMs {
+    let time = clock_gettime(ClockId::Realtime);
+    WallMs(time.tv_sec * 1000 + time.tv_nsec / 1_000_000)
+}

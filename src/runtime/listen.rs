@@ -1,0 +1,164 @@
+//! Listening sockets: one per shard and address, all on the same port, so that the kernel spreads connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread::sleep;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::seam::ListenerId;
+
+/// Length of the queue of connections that nobody has accepted yet; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// After a kill the kernel takes the rings down in the background, and the port stays bound for a moment.
+const BIND_ATTEMPTS: u32 = 10;
+const BIND_PAUSE: Duration = Duration::from_millis(100);
+
+/// One listening socket of one shard.
+#[derive(Debug)]
+pub struct Listener {
+    id: ListenerId,
+    socket: OwnedFd,
+}
+
+impl Listener {
+    pub(super) fn id(&self) -> ListenerId {
+        self.id
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The listening sockets of all shards, bound once at start. They listen already: what connects before the shards
+/// run waits in the queue.
+#[derive(Debug)]
+pub struct Listeners {
+    addrs: Vec<SocketAddr>,
+    per_shard: Vec<Vec<Listener>>,
+}
+
+impl Listeners {
+    /// Binds every address once for each shard. Port 0 gives a free port, the same for all shards.
+    ///
+    /// # Errors
+    /// Names the address. `AddrInUse` also when another instance of this program holds the port: shards share it by
+    /// `SO_REUSEPORT`, which would let a second instance silently take half of the devices, so each address is
+    /// bound once without that option first.
+    pub fn bind(addrs: &[SocketAddr], shards: usize) -> io::Result<Self> {
+        Self::bind_with(addrs, shards, BIND_ATTEMPTS)
+    }
+
+    fn bind_with(addrs: &[SocketAddr], shards: usize, attempts: u32) -> io::Result<Self> {
+        let mut bound = Vec::with_capacity(addrs.len());
+        let mut per_shard: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+        for (index, &addr) in addrs.iter().enumerate() {
+            let id = ListenerId(u16::try_from(index).map_err(|_| io::Error::other("more than 65536 listeners"))?);
+            // `[::]` takes IPv4 as well, unless IPv4 has a listener of its own on that port.
+            let only_v6 = addr.is_ipv6() && addrs.iter().any(|other| other.is_ipv4() && other.port() == addr.port());
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"));
+            probe(addr, only_v6, attempts).map_err(named)?;
+            let mut local = addr;
+            for sockets in &mut per_shard {
+                let socket = open(local, only_v6, true).map_err(named)?;
+                socket.listen(BACKLOG).map_err(named)?;
+                local = local_addr(&socket).map_err(named)?;
+                sockets.push(Listener { id, socket: socket.into() });
+            }
+            bound.push(local);
+        }
+        Ok(Self { addrs: bound, per_shard })
+    }
+
+    /// Where the listeners stand, in the order of the configuration, with the real port.
+    #[must_use]
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.addrs.clone()
+    }
+
+    /// The sockets of each shard, by the shard's index.
+    #[must_use]
+    pub fn into_shards(self) -> Vec<Vec<Listener>> {
+        self.per_shard
+    }
+}
+
+fn open(addr: SocketAddr, only_v6: bool, reuse_port: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    // Accepted sockets inherit it: answers are gathered once a turn, Nagle's waiting would only add to that.
+    socket.set_tcp_nodelay(true)?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    socket.bind(&addr.into())?;
+    Ok(socket)
+}
+
+/// Binds without `SO_REUSEPORT`, which fails while anybody else listens there.
+fn probe(addr: SocketAddr, only_v6: bool, attempts: u32) -> io::Result<()> {
+    let mut attempt = 1;
+    loop {
+        match open(addr, only_v6, false) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempt < attempts => {
+                attempt += 1;
+                sleep(BIND_PAUSE);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn local_addr(socket: &Socket) -> io::Result<SocketAddr> {
+    socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an internet address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+    #[test]
+    fn all_shards_share_one_free_port() {
+        let listeners = Listeners::bind_with(&[ANY, ANY], 3, 1).unwrap();
+        let addrs = listeners.local_addrs();
+        assert_ne!(addrs[0].port(), 0);
+        assert_ne!(addrs[0].port(), addrs[1].port());
+        let shards = listeners.into_shards();
+        assert_eq!(shards.len(), 3);
+        for sockets in &shards {
+            assert_eq!(sockets.iter().map(Listener::id).collect::<Vec<_>>(), [ListenerId(0), ListenerId(1)]);
+        }
+        TcpStream::connect(addrs[1]).unwrap();
+    }
+
+    #[test]
+    fn a_second_instance_is_noticed_and_named() {
+        let first = Listeners::bind_with(&[ANY], 2, 1).unwrap();
+        let addr = first.local_addrs()[0];
+        let error = Listeners::bind_with(&[addr], 2, 2).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(error.to_string().contains(&addr.to_string()), "{error}");
+    }
+
+    /// Trap 4: the port of a killed instance is free again only after a moment.
+    #[test]
+    fn trap_4_the_port_of_a_dying_instance_is_waited_for() {
+        let first = Listeners::bind_with(&[ANY], 1, 1).unwrap();
+        let addr = first.local_addrs()[0];
+        let dying = std::thread::spawn(move || {
+            sleep(Duration::from_millis(150));
+            drop(first);
+        });
+        Listeners::bind_with(&[addr], 1, 600).unwrap();
+        dying.join().unwrap();
+    }
+}

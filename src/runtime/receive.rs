@@ -1,0 +1,109 @@
+//! Receiving: arming, pausing, and what a receive may answer.
+//!
+//! Nothing is armed while the shard is being called, only at the end of the turn. So a socket that has just given
+//! its first bytes has no receive under way and can be moved to another shard as it is.
+
+use std::io;
+
+use super::connections::{Phase, Reading, id_of, tag};
+use super::core::Core;
+use super::ring::{Completion, Kind, is_transient};
+use super::seam::{Closed, ConnId};
+
+impl<M: Send + 'static> Core<M> {
+    /// Brings the receive in line with what is wanted: arms it at the end of the turn, or cancels it.
+    pub(super) fn follow_wish(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.named(id) else { return };
+        if conn.wants_bytes() {
+            self.queue_arm(id);
+        } else if conn.armed && !conn.cancelling && conn.phase != Phase::Closing {
+            conn.cancelling = true;
+            self.ring.cancel(tag(Kind::Receive, id), tag(Kind::CancelReceive, id));
+        }
+    }
+
+    /// Notes that a receive is to be armed. One that is armed, or still being cancelled, stays: when its last answer
+    /// comes, the wish is looked at again.
+    pub(super) fn queue_arm(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.named(id) else { return };
+        if !conn.armed && !conn.arm_queued {
+            conn.arm_queued = true;
+            self.to_arm.push(id.slot);
+        }
+    }
+
+    /// Arms what was noted. The returned buffers must have been published before.
+    pub(super) fn arm_all(&mut self) {
+        let mut slots = std::mem::take(&mut self.to_arm);
+        for slot in slots.drain(..) {
+            let Some((id, conn)) = self.conns.at(slot) else { continue };
+            if !std::mem::take(&mut conn.arm_queued) || conn.armed || !conn.wants_bytes() {
+                continue;
+            }
+            let Some(fd) = conn.fd() else { continue };
+            match conn.reading {
+                Reading::OneShot => self.ring.receive_once(fd, tag(Kind::Receive, id)),
+                Reading::Multishot => self.ring.receive_always(fd, tag(Kind::Receive, id)),
+            }
+            conn.armed = true;
+        }
+        self.to_arm = slots;
+    }
+
+    /// Takes in what a receive answered. `Some`: that many bytes are for the shard.
+    pub(super) fn received(&mut self, completion: &Completion) -> Option<usize> {
+        let id = id_of(completion.tag);
+        let conn = self.conns.named(id)?;
+        if !completion.more() {
+            conn.armed = false;
+            conn.cancelling = false;
+        }
+        match (conn.phase, completion.count()) {
+            (Phase::Dead, _) => {
+                self.release(id);
+                None
+            }
+            (Phase::Open, Ok(length)) if length > 0 && conn.why.is_none() => Some(length),
+            (Phase::Open, Ok(0)) => {
+                conn.peer_done = true;
+                self.end(id, Closed::Peer);
+                None
+            }
+            (Phase::Open, Err(error)) if !is_retry(&error) => {
+                self.end(id, Closed::Error(error));
+                None
+            }
+            (Phase::Lingering, Ok(0)) => {
+                self.kill(id);
+                None
+            }
+            (Phase::Lingering, Err(error)) if !is_retry(&error) => {
+                self.kill(id);
+                None
+            }
+            (Phase::Closing, Ok(0)) => {
+                conn.peer_done = true;
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// A cancellation found nothing to cancel: the receive has answered meanwhile, or is just about to.
+    pub(super) fn receive_cancelled(&mut self, completion: &Completion) {
+        if completion.result >= 0 {
+            return;
+        }
+        let id = id_of(completion.tag);
+        if let Some(conn) = self.conns.named(id) {
+            conn.cancelling = false;
+            self.follow_wish(id);
+        }
+    }
+}
+
+/// Answers after which the receive is simply armed again, if bytes are still (or again) wanted: out of buffers, or
+/// cancelled by a pause that has been taken back since.
+fn is_retry(error: &io::Error) -> bool {
+    is_transient(error) || matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ECANCELED))
+}

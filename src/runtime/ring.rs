@@ -1,0 +1,385 @@
+//! Our io_uring: what can be asked of the kernel, and what it answers. Nothing here knows a connection.
+//!
+//! `SINGLE_ISSUER | DEFER_TASKRUN`: completions are made on this thread, and only when it enters the kernel, so a busy
+//! shard is never interrupted. Operations that carry no memory of ours are safe calls; those that do are `unsafe`,
+//! and their callers say who keeps the memory until the completion.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{CancelBuilder, Fd, FsyncFlags, TimeoutFlags, Timespec};
+use io_uring::{IoUring, cqueue, opcode};
+
+use super::seam::Monotonic;
+
+/// Run deferred work and reap, also without waiting (`IORING_ENTER_GETEVENTS`).
+const ENTER_GETEVENTS: u32 = 1;
+/// The one group of provided buffers.
+const BUFFER_GROUP: u16 = 0;
+/// Most bytes one write may carry (the kernel's own limit, `MAX_RW_COUNT`).
+pub(super) const WRITE_BYTES_MAX: usize = 0x7fff_f000;
+
+/// What an operation was, packed into the low byte of `user_data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    /// Nobody waits for this answer (cancellations, timeout updates).
+    Ignored,
+    /// The one timeout that ends a wait.
+    Wake,
+    /// The mailbox's eventfd.
+    Bell,
+    Accept,
+    Receive,
+    CancelReceive,
+    Send,
+    Connect,
+    DiskWrite,
+    DiskSync,
+}
+
+impl Kind {
+    const ALL: [Self; 10] = [
+        Self::Ignored,
+        Self::Wake,
+        Self::Bell,
+        Self::Accept,
+        Self::Receive,
+        Self::CancelReceive,
+        Self::Send,
+        Self::Connect,
+        Self::DiskWrite,
+        Self::DiskSync,
+    ];
+}
+
+/// Names an operation in `user_data`: 32 bits generation, 24 bits slot, 8 bits kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag {
+    pub(super) kind: Kind,
+    pub(super) slot: u32,
+    pub(super) generation: u32,
+}
+
+impl Tag {
+    /// Slots that fit.
+    pub(super) const SLOTS: u32 = 1 << 24;
+
+    pub(super) const fn of(kind: Kind) -> Self {
+        Self { kind, slot: 0, generation: 0 }
+    }
+
+    fn pack(self) -> u64 {
+        debug_assert!(self.slot < Self::SLOTS);
+        u64::from(self.generation) << 32 | u64::from(self.slot) << 8 | self.kind as u64
+    }
+
+    fn unpack(data: u64) -> Self {
+        let kind = Kind::ALL.get(usize::from(data as u8)).copied().unwrap_or(Kind::Ignored);
+        Self { kind, slot: (data >> 8) as u32 & (Self::SLOTS - 1), generation: (data >> 32) as u32 }
+    }
+}
+
+/// One answer of the kernel.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Completion {
+    pub(super) tag: Tag,
+    /// The result as the system call would give it: negative is an errno.
+    pub(super) result: i32,
+    flags: u32,
+}
+
+impl Completion {
+    /// The operation goes on and will answer again.
+    pub(super) fn more(&self) -> bool {
+        cqueue::more(self.flags)
+    }
+
+    /// The provided buffer that was filled.
+    pub(super) fn buffer(&self) -> Option<u16> {
+        cqueue::buffer_select(self.flags)
+    }
+
+    /// The result as a count, or the error.
+    pub(super) fn count(&self) -> io::Result<usize> {
+        usize::try_from(self.result).map_err(|_| io::Error::from_raw_os_error(-self.result))
+    }
+}
+
+pub(super) struct Ring {
+    inner: IoUring,
+    /// What found no room, in order. Empty unless the kernel refuses to take submissions.
+    backlog: VecDeque<(Entry, Option<Entry>)>,
+    /// Operations that will still answer.
+    in_flight: usize,
+    /// The kernel copies it when it takes the submission.
+    wake: Box<Timespec>,
+    /// When the one timeout will fire, if it is set.
+    wake_at: Option<Monotonic>,
+}
+
+impl Ring {
+    /// `entries` submissions, four times as many completions. To be called on the thread that will use it.
+    pub(super) fn new(entries: u32) -> io::Result<Self> {
+        let inner = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_cqsize(entries * 4)
+            .dontfork()
+            .build(entries)?;
+        Ok(Self { inner, backlog: VecDeque::new(), in_flight: 0, wake: Box::new(Timespec::new()), wake_at: None })
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Accepts until cancelled.
+    pub(super) fn accept(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
+        let accept = opcode::AcceptMulti::new(fd(socket)).flags(libc::SOCK_CLOEXEC);
+        self.push(accept.build(), tag);
+    }
+
+    /// Receives once into a provided buffer.
+    pub(super) fn receive_once(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
+        // Length 0: as much as the chosen buffer holds.
+        let receive = opcode::Recv::new(fd(socket), std::ptr::null_mut(), 0).buf_group(BUFFER_GROUP);
+        self.push(receive.build().flags(Flags::BUFFER_SELECT), tag);
+    }
+
+    /// Receives into provided buffers until cancelled, ended, or out of buffers.
+    pub(super) fn receive_always(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
+        self.push(opcode::RecvMulti::new(fd(socket), BUFFER_GROUP).build(), tag);
+    }
+
+    /// Cancels the operations named `target`; their completions say how that went, the answer to `tag` whether any
+    /// was found.
+    pub(super) fn cancel(&mut self, target: Tag, tag: Tag) {
+        let cancel = opcode::AsyncCancel2::new(CancelBuilder::user_data(target.pack()).all());
+        self.push(cancel.build(), tag);
+    }
+
+    /// Cancels whatever is under way.
+    pub(super) fn cancel_everything(&mut self) {
+        self.push(opcode::AsyncCancel2::new(CancelBuilder::any()).build(), Tag::of(Kind::Ignored));
+    }
+
+    /// Answers [`Kind::Bell`] each time the eventfd is written to.
+    pub(super) fn poll_bell(&mut self, bell: BorrowedFd<'_>) {
+        let poll = opcode::PollAdd::new(fd(bell), libc::POLLIN as u32).multi(true);
+        self.push(poll.build(), Tag::of(Kind::Bell));
+    }
+
+    /// Makes sure that a wait ends at `at` or before. One timeout serves all: it is moved forward when needed, and
+    /// left alone when it fires early anyway.
+    pub(super) fn wake_by(&mut self, at: Monotonic) {
+        if self.wake_at.is_some_and(|armed| armed <= at) {
+            return;
+        }
+        *self.wake = Timespec::new().sec(at.0 / 1_000_000_000).nsec((at.0 % 1_000_000_000) as u32);
+        let (entry, tag) = match self.wake_at {
+            None => {
+                let timeout = opcode::Timeout::new(&raw const *self.wake).flags(TimeoutFlags::ABS);
+                (timeout.build(), Tag::of(Kind::Wake))
+            }
+            Some(_) => {
+                let target = Tag::of(Kind::Wake).pack();
+                let update = opcode::TimeoutUpdate::new(target, &raw const *self.wake).flags(TimeoutFlags::ABS);
+                (update.build(), Tag::of(Kind::Ignored))
+            }
+        };
+        self.wake_at = Some(at);
+        self.push(entry, tag);
+    }
+
+    /// Sends `length` bytes, or fewer.
+    ///
+    /// # Safety
+    /// `bytes` must stay readable and unchanged until the completion.
+    pub(super) unsafe fn send(&mut self, socket: BorrowedFd<'_>, bytes: *const u8, length: u32, tag: Tag) {
+        self.push(opcode::Send::new(fd(socket), bytes, length).flags(libc::MSG_NOSIGNAL).build(), tag);
+    }
+
+    /// Sends what the header's pieces point to, or less.
+    ///
+    /// # Safety
+    /// The header, its pieces and what they point to must stay readable and unchanged until the completion.
+    pub(super) unsafe fn send_pieces(&mut self, socket: BorrowedFd<'_>, header: *const libc::msghdr, tag: Tag) {
+        self.push(opcode::SendMsg::new(fd(socket), header).flags(libc::MSG_NOSIGNAL as u32).build(), tag);
+    }
+
+    /// Connects.
+    ///
+    /// # Safety
+    /// `addr` must stay readable until the completion.
+    pub(super) unsafe fn connect(&mut self, socket: BorrowedFd<'_>, addr: *const socket2::SockAddr, tag: Tag) {
+        // SAFETY: readable, says the caller.
+        let addr = unsafe { &*addr };
+        self.push(opcode::Connect::new(fd(socket), addr.as_ptr().cast(), addr.len()).build(), tag);
+    }
+
+    /// Writes, then `fdatasync`, the second only if the first wrote everything. Both answer.
+    ///
+    /// # Safety
+    /// `bytes` must stay readable and unchanged, and the file open, until both completions.
+    pub(super) unsafe fn write_and_sync(
+        &mut self,
+        file: BorrowedFd<'_>,
+        bytes: *const u8,
+        length: u32,
+        offset: u64,
+        slot: u32,
+    ) {
+        let write = opcode::Write::new(fd(file), bytes, length).offset(offset).build().flags(Flags::IO_LINK);
+        let sync = opcode::Fsync::new(fd(file)).flags(FsyncFlags::DATASYNC).build();
+        let tagged = |entry: Entry, kind| entry.user_data(Tag { kind, slot, generation: 0 }.pack());
+        self.enqueue(tagged(write, Kind::DiskWrite), Some(tagged(sync, Kind::DiskSync)));
+    }
+
+    /// Registers the ring of provided buffers.
+    ///
+    /// # Safety
+    /// `addr` must be page-aligned and hold `entries` entries, for as long as this ring lives.
+    pub(super) unsafe fn register_buffers(&mut self, addr: u64, entries: u16) -> io::Result<()> {
+        // SAFETY: the caller's.
+        unsafe { self.inner.submitter().register_buf_ring_with_flags(addr, entries, BUFFER_GROUP, 0) }
+    }
+
+    /// Has the kernel write to `eventfd` when there is something to reap, while that is switched on.
+    pub(super) fn register_eventfd(&mut self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
+        self.inner.submitter().register_eventfd(eventfd.as_raw_fd())?;
+        self.eventfd(false);
+        Ok(())
+    }
+
+    /// Switches the eventfd on or off.
+    pub(super) fn eventfd(&mut self, on: bool) {
+        let completions = self.inner.completion();
+        if on { completions.enable_eventfd() } else { completions.disable_eventfd() }
+    }
+
+    fn push(&mut self, entry: Entry, tag: Tag) {
+        self.enqueue(entry.user_data(tag.pack()), None);
+    }
+
+    /// A linked pair goes in together: a chain ends where a submission ends.
+    fn enqueue(&mut self, first: Entry, second: Option<Entry>) {
+        self.in_flight += 1 + usize::from(second.is_some());
+        if !self.backlog.is_empty() || !self.try_push(&first, second.as_ref()) {
+            self.backlog.push_back((first, second));
+        }
+    }
+
+    fn try_push(&mut self, first: &Entry, second: Option<&Entry>) -> bool {
+        let wanted = 1 + usize::from(second.is_some());
+        let mut queue = self.inner.submission();
+        if queue.capacity() - queue.len() < wanted {
+            drop(queue);
+            if self.enter(0).is_err() {
+                return false;
+            }
+            queue = self.inner.submission();
+        }
+        // SAFETY: what the entries point to is kept by the callers of the unsafe methods above; the timespec is
+        // ours, in a box.
+        unsafe {
+            match second {
+                None => queue.push(first).is_ok(),
+                Some(second) => queue.push_multiple(&[first.clone(), second.clone()]).is_ok(),
+            }
+        }
+    }
+
+    /// Hands over what was asked, and waits until at least `wait` answers are there (0: does not wait).
+    ///
+    /// # Errors
+    /// Only what cannot be gone on from. A signal, or a kernel that wants its answers reaped first, is no error.
+    pub(super) fn submit(&mut self, wait: usize) -> io::Result<()> {
+        while let Some((first, second)) = self.backlog.pop_front() {
+            if !self.try_push(&first, second.as_ref()) {
+                self.backlog.push_front((first, second));
+                return Ok(());
+            }
+        }
+        match self.enter(wait) {
+            Err(error) if !is_transient(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn enter(&mut self, wait: usize) -> io::Result<()> {
+        let queued = self.inner.submission().len() as u32;
+        // SAFETY: no argument is passed; the queued entries were checked when pushed.
+        unsafe { self.inner.submitter().enter::<libc::sigset_t>(queued, wait as u32, ENTER_GETEVENTS, None)? };
+        Ok(())
+    }
+
+    /// Whether there is something to do without waiting.
+    pub(super) fn has_work(&mut self) -> bool {
+        !self.backlog.is_empty() || !self.inner.completion().is_empty()
+    }
+
+    /// Moves up to `limit` answers to `into`.
+    pub(super) fn reap(&mut self, into: &mut Vec<Completion>, limit: usize) {
+        for entry in self.inner.completion().take(limit) {
+            let tag = Tag::unpack(entry.user_data());
+            let completion = Completion { tag, result: entry.result(), flags: entry.flags() };
+            if !completion.more() {
+                self.in_flight -= 1;
+                if tag.kind == Kind::Wake {
+                    self.wake_at = None;
+                }
+            }
+            into.push(completion);
+        }
+    }
+}
+
+fn fd(fd: BorrowedFd<'_>) -> Fd {
+    Fd(fd.as_raw_fd())
+}
+
+/// Errors after which the same call may succeed: interrupted, answers to be reaped first, short of memory.
+pub(super) fn is_transient(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_survives_user_data() {
+        for kind in Kind::ALL {
+            for (slot, generation) in [(0, 0), (Tag::SLOTS - 1, u32::MAX), (77, 1 << 31)] {
+                let tag = Tag { kind, slot, generation };
+                assert_eq!(Tag::unpack(tag.pack()), tag);
+            }
+        }
+    }
+
+    /// A queue of 4 takes any number of operations, pairs stay together, and every one answers once.
+    #[test]
+    fn more_operations_than_the_queue_holds() {
+        let mut ring = Ring::new(4).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let fd = std::os::fd::AsFd::as_fd(&file);
+        for slot in 0..101 {
+            // SAFETY: a static; the file outlives the loop below.
+            unsafe { ring.write_and_sync(fd, b"x".as_ptr(), 1, u64::from(slot), slot) };
+            ring.cancel(Tag::of(Kind::Bell), Tag { kind: Kind::Ignored, slot, generation: 0 });
+        }
+        let mut answers = Vec::new();
+        while ring.in_flight() > 0 {
+            ring.submit(1).unwrap();
+            ring.reap(&mut answers, 7);
+        }
+        assert_eq!(answers.len(), 303);
+        let of = |kind| answers.iter().filter(move |answer| answer.tag.kind == kind).map(|answer| answer.result);
+        assert!(of(Kind::DiskWrite).all(|result| result == 1));
+        assert!(of(Kind::DiskSync).all(|result| result == 0));
+        assert_eq!(file.metadata().unwrap().len(), 101);
+    }
+}

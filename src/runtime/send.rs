@@ -1,0 +1,297 @@
+//! Sending: one send under way per connection, gathered once a turn.
+//!
+//! What the shard appended during a turn goes out as one send at its end. While that is with the kernel, the next
+//! turn's bytes gather in another buffer. Buffers come from a pool and go back when they have drained, so a
+//! connection with nothing to say holds none.
+
+use std::os::fd::AsFd;
+
+use rustix::net::{Shutdown, shutdown};
+
+use super::connections::{FLUSH_LIMIT, LINGER_LIMIT, Outgoing, Phase, Reading, id_of, tag};
+use super::core::Core;
+use super::ring::{Completion, Kind, is_transient};
+use super::seam::{Chunk, Closed, ConnId};
+
+/// Pieces of one gathered send; what is more goes with the next.
+const PIECES: usize = 64;
+/// A new out-buffer: a turn's acknowledgements.
+const BUFFER_BYTES: usize = 1024;
+/// A buffer that has grown beyond this is not kept.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+/// Buffers that are kept.
+const KEPT_MAX: usize = 1024;
+
+/// The pieces of a gathered send, at an address that does not move.
+pub(super) struct Gather {
+    header: libc::msghdr,
+    pieces: [libc::iovec; PIECES],
+    /// How many chunks at the head of the queue they cover.
+    count: usize,
+}
+
+impl Gather {
+    fn new() -> Box<Self> {
+        const NOTHING: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        // SAFETY: a message header is plain integers and pointers; all zero means no address, no pieces, no control.
+        let header = unsafe { std::mem::zeroed() };
+        Box::new(Self { header, pieces: [NOTHING; PIECES], count: 0 })
+    }
+
+    /// Points to the head of the queue, less the `sent` bytes of its first chunk.
+    fn fill(&mut self, outgoing: &Outgoing) {
+        let mut skip = outgoing.sent;
+        self.count = 0;
+        for (piece, chunk) in self.pieces.iter_mut().zip(&outgoing.queue) {
+            let bytes = &bytes_of(chunk)[skip..];
+            *piece = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+            self.count += 1;
+            skip = 0;
+        }
+        self.header.msg_iov = self.pieces.as_mut_ptr();
+        self.header.msg_iovlen = self.count as _;
+    }
+}
+
+fn bytes_of(chunk: &Chunk) -> &[u8] {
+    match chunk {
+        Chunk::Owned(bytes) => bytes,
+        Chunk::Shared(bytes) => bytes,
+    }
+}
+
+/// Spare out-buffers of a shard.
+#[derive(Default)]
+pub(super) struct Pool {
+    buffers: Vec<Vec<u8>>,
+    gathers: Vec<Box<Gather>>,
+    /// Buffers given out and not come back.
+    lent: usize,
+}
+
+impl Pool {
+    pub(super) fn lend(&mut self) -> Vec<u8> {
+        self.lent += 1;
+        self.buffers.pop().unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+    }
+
+    /// How many out-buffers are with connections.
+    pub(super) fn lent(&self) -> usize {
+        self.lent
+    }
+
+    fn take(&mut self, mut buffer: Vec<u8>) {
+        if (BUFFER_BYTES..=KEPT_BYTES_MAX).contains(&buffer.capacity()) && self.buffers.len() < KEPT_MAX {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+
+    fn take_lent(&mut self, buffer: Vec<u8>) {
+        if buffer.capacity() > 0 {
+            self.lent -= 1;
+            self.take(buffer);
+        }
+    }
+
+    fn take_chunk(&mut self, chunk: Chunk) {
+        if let Chunk::Owned(buffer) = chunk {
+            self.take(buffer);
+        }
+    }
+
+    /// Takes back whatever a connection still holds. Only when the kernel is done with it.
+    pub(super) fn take_all(&mut self, outgoing: &mut Outgoing) {
+        let Outgoing { flight, queue, gather, tail, .. } = std::mem::take(outgoing);
+        self.take_lent(flight);
+        self.take_lent(tail);
+        queue.into_iter().for_each(|chunk| self.take_chunk(chunk));
+        self.gathers.extend(gather);
+    }
+}
+
+impl Outgoing {
+    /// Puts what was appended behind the chunks.
+    fn tail_to_queue(&mut self, pool: &mut Pool) {
+        if !self.tail.is_empty() {
+            // From here on it is a chunk like others, and comes back to the pool as one.
+            pool.lent -= 1;
+            let tail = std::mem::take(&mut self.tail);
+            self.queued += tail.len();
+            self.queue.push_back(Chunk::Owned(tail));
+        }
+    }
+
+    /// Takes off what the kernel has sent.
+    fn advance(&mut self, mut count: usize, pool: &mut Pool) {
+        let Some(gather) = self.gather.take() else {
+            self.sent += count;
+            if self.sent >= self.flight.len() {
+                pool.take_lent(std::mem::take(&mut self.flight));
+                self.sent = 0;
+            }
+            return;
+        };
+        pool.gathers.push(gather);
+        self.queued -= count;
+        while let Some(chunk) = self.queue.front() {
+            let rest = bytes_of(chunk).len() - self.sent;
+            if count < rest {
+                self.sent += count;
+                break;
+            }
+            count -= rest;
+            self.sent = 0;
+            if let Some(chunk) = self.queue.pop_front() {
+                pool.take_chunk(chunk);
+            }
+            if count == 0 {
+                break;
+            }
+        }
+    }
+}
+
+impl<M: Send + 'static> Core<M> {
+    pub(super) fn mark_dirty(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.named(id).filter(|conn| !conn.dirty) {
+            conn.dirty = true;
+            self.dirty.push(id.slot);
+        }
+    }
+
+    pub(super) fn queue_chunks(&mut self, id: ConnId, chunks: &mut Vec<Chunk>) {
+        let Some(conn) = self.conns.named(id).filter(|conn| conn.takes_output()) else { return chunks.clear() };
+        conn.outgoing.tail_to_queue(&mut self.pool);
+        for chunk in chunks.drain(..).filter(|chunk| !bytes_of(chunk).is_empty()) {
+            conn.outgoing.queued += bytes_of(&chunk).len();
+            conn.outgoing.queue.push_back(chunk);
+        }
+        self.mark_dirty(id);
+    }
+
+    pub(super) fn close_gently(&mut self, id: ConnId) {
+        match self.conns.alive(id) {
+            Some(conn) if conn.phase == Phase::Open => {
+                conn.phase = Phase::Closing;
+                self.set_deadline(id, FLUSH_LIMIT);
+                self.mark_dirty(id);
+            }
+            Some(conn) if conn.phase == Phase::Connecting => self.end(id, Closed::Local),
+            _ => {}
+        }
+    }
+
+    /// Sends what this turn has gathered.
+    pub(super) fn flush_all(&mut self) {
+        while let Some(slot) = self.dirty.pop() {
+            let Some((id, conn)) = self.conns.at(slot) else { continue };
+            if !std::mem::take(&mut conn.dirty) {
+                continue;
+            }
+            if !conn.sending && matches!(conn.phase, Phase::Open | Phase::Closing | Phase::Flushing) {
+                self.flush(id);
+            }
+            self.cap(id);
+        }
+    }
+
+    fn flush(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.named(id) else { return };
+        let outgoing = &mut conn.outgoing;
+        if outgoing.flight.is_empty() {
+            if outgoing.queue.is_empty() {
+                outgoing.flight = std::mem::take(&mut outgoing.tail);
+            } else {
+                outgoing.tail_to_queue(&mut self.pool);
+            }
+        }
+        let tag = tag(Kind::Send, id);
+        let Some(fd) = conn.fd.as_ref().map(AsFd::as_fd) else { return };
+        if !outgoing.flight.is_empty() {
+            let rest = &outgoing.flight[outgoing.sent..];
+            let length = u32::try_from(rest.len()).unwrap_or(i32::MAX as u32);
+            // SAFETY: the slot keeps `flight` untouched until the completion: appending goes to `tail`, and neither
+            // is a buffer taken back nor a slot freed while `sending` is set.
+            unsafe { self.ring.send(fd, rest.as_ptr(), length, tag) };
+        } else if !outgoing.queue.is_empty() {
+            let mut gather = self.pool.gathers.pop().unwrap_or_else(Gather::new);
+            gather.fill(outgoing);
+            // SAFETY: as above: header and pieces lie in a box that the slot keeps, the chunks stay at the head of
+            // the queue; a chunk's bytes do not move when the queue does, and shared ones are never changed.
+            unsafe { self.ring.send_pieces(fd, &raw const gather.header, tag) };
+            outgoing.gather = Some(gather);
+        } else {
+            self.pool.take_lent(std::mem::take(&mut outgoing.flight));
+            return self.flushed(id);
+        }
+        conn.sending = true;
+    }
+
+    /// Nothing is left to send.
+    fn flushed(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.named(id) else { return };
+        match conn.phase {
+            Phase::Flushing => self.kill(id),
+            Phase::Closing => {
+                conn.why = Some(Closed::Local);
+                self.ended.push_back(id);
+                let shut = conn.fd().is_some_and(|fd| shutdown(fd, Shutdown::Write).is_ok());
+                if conn.peer_done || !shut {
+                    return self.kill(id);
+                }
+                conn.phase = Phase::Lingering;
+                conn.reading = Reading::Multishot;
+                self.set_deadline(id, LINGER_LIMIT);
+                self.queue_arm(id);
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes in what a send answered. True: the shard is to be told that it may write again.
+    pub(super) fn sent(&mut self, completion: &Completion) -> bool {
+        let id = id_of(completion.tag);
+        let Some(conn) = self.conns.named(id) else { return false };
+        conn.sending = false;
+        match completion.count() {
+            _ if conn.phase == Phase::Dead => self.release(id),
+            Ok(count) => {
+                conn.outgoing.advance(count, &mut self.pool);
+                self.mark_dirty(id);
+                return self.uncap(id);
+            }
+            Err(error) if is_transient(&error) => {
+                self.pool.gathers.extend(conn.outgoing.gather.take());
+                self.mark_dirty(id);
+            }
+            Err(error) => {
+                let why = if conn.phase == Phase::Closing { Closed::Local } else { Closed::Error(error) };
+                self.end(id, why);
+                self.kill(id);
+            }
+        }
+        false
+    }
+
+    /// Reads no more from a peer that does not read what it is sent.
+    fn cap(&mut self, id: ConnId) {
+        let max = self.out_bytes_max;
+        if let Some(conn) = self.conns.alive(id).filter(|conn| !conn.capped && conn.outgoing.unsent() > max) {
+            conn.capped = true;
+            self.follow_wish(id);
+        }
+    }
+
+    fn uncap(&mut self, id: ConnId) -> bool {
+        let half = self.out_bytes_max / 2;
+        match self.conns.alive(id).filter(|conn| conn.capped && conn.outgoing.unsent() <= half) {
+            Some(conn) => {
+                conn.capped = false;
+                self.follow_wish(id);
+                true
+            }
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The runtime from outside: real sockets on the loopback, real threads, one or two shards.
+
+mod connections;
+mod harness;
+mod parking;
+mod streams;
+mod traps;

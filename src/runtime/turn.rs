@@ -1,0 +1,229 @@
+//! One turn of a shard, in its order. Each step has a budget, so that none can starve those behind it; what is left
+//! over comes first in the next turn, which then does not wait.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::buffers::Buffers;
+use super::connections::id_of;
+use super::core::{Alarm, Core};
+use super::mailbox::MailboxReceiver;
+use super::ring::{Completion, Kind};
+use super::seam::Shard;
+use super::watchdog::Heartbeat;
+
+/// Letters of one turn.
+const MAIL_BUDGET: usize = 1024;
+/// Answers of the kernel taken in one turn.
+const COMPLETION_BUDGET: usize = 4096;
+/// Receives delivered in one turn.
+const READ_BUDGET: usize = 1024;
+/// Timers fired in one turn.
+const TIMER_BUDGET: usize = 1024;
+
+/// A shard and all that belongs to its loop.
+pub(super) struct Turn<S: Shard> {
+    pub(super) shard: S,
+    pub(super) core: Core<S::Mail>,
+    pub(super) mailbox: MailboxReceiver<S::Mail>,
+    pub(super) heartbeat: Arc<Heartbeat>,
+    buffers: Buffers,
+    completions: Vec<Completion>,
+    /// Receives that were answered and not delivered yet.
+    reads: VecDeque<Completion>,
+}
+
+impl<S: Shard> Turn<S> {
+    pub(super) fn new(
+        shard: S,
+        mut core: Core<S::Mail>,
+        buffers: Buffers,
+        mailbox: MailboxReceiver<S::Mail>,
+        heartbeat: Arc<Heartbeat>,
+    ) -> Self {
+        core.ring.poll_bell(mailbox.bell());
+        Self { shard, core, mailbox, heartbeat, buffers, completions: Vec::new(), reads: VecDeque::new() }
+    }
+
+    /// Before the first turn: the shard sets up, then the doors open.
+    pub(super) fn start(&mut self) {
+        self.core.read_clocks();
+        self.shard.on_start(&mut self.core);
+        self.tell_ends();
+        self.core.open_listeners();
+    }
+
+    /// One turn. True if there was work: more than a timer or a wake-up.
+    pub(super) fn run(&mut self) -> bool {
+        self.heartbeat.turn();
+        self.core.read_clocks();
+        let letters = self.deliver_letters();
+        let answers = self.take_answers();
+        self.deliver_reads();
+        self.fire_timers();
+        self.shard.on_turn_end(&mut self.core);
+        self.tell_ends();
+        self.core.flush_all();
+        // Ends that the flushing brought about.
+        self.tell_ends();
+        self.buffers.publish();
+        self.core.arm_all();
+        self.heartbeat.hold(self.core.conns.len(), self.core.pool.lent());
+        letters || answers
+    }
+
+    /// Whether the next turn has something to do without the kernel's help. Then nothing may be waited for: what was
+    /// made outside completions would never go out.
+    pub(super) fn has_left_over(&mut self) -> bool {
+        let due = self.core.wheel.deadline().is_some_and(|at| at <= self.core.now);
+        due || !self.reads.is_empty()
+            || !self.mailbox.is_empty()
+            || !self.core.ended.is_empty()
+            || !self.core.dirty.is_empty()
+            || !self.core.to_arm.is_empty()
+            || self.core.ring.has_work()
+    }
+
+    fn deliver_letters(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..MAIL_BUDGET {
+            let Some(letter) = self.mailbox.take() else { break };
+            any = true;
+            self.shard.on_mail(&mut self.core, letter);
+            self.tell_ends();
+        }
+        any
+    }
+
+    fn take_answers(&mut self) -> bool {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.core.ring.reap(&mut completions, COMPLETION_BUDGET);
+        let mut any = false;
+        for completion in completions.drain(..) {
+            any |= !matches!(completion.tag.kind, Kind::Wake | Kind::Bell | Kind::Ignored);
+            self.take_answer(completion);
+            self.tell_ends();
+        }
+        self.completions = completions;
+        any
+    }
+
+    fn take_answer(&mut self, completion: Completion) {
+        let core = &mut self.core;
+        match completion.tag.kind {
+            Kind::Receive | Kind::CancelReceive => self.reads.push_back(completion),
+            // What the peer had sent before the connection broke is delivered before its end.
+            Kind::Send if completion.result < 0 => self.reads.push_back(completion),
+            Kind::Send => {
+                if core.sent(&completion) {
+                    self.shard.on_writable(core, id_of(completion.tag));
+                }
+            }
+            Kind::Accept => {
+                if let Some((id, listener, peer)) = core.accepted(&completion) {
+                    self.shard.on_accept(core, id, listener, peer);
+                }
+            }
+            Kind::Connect => {
+                if let Some(id) = core.connected(&completion) {
+                    self.shard.on_connect(core, id);
+                }
+            }
+            Kind::DiskWrite | Kind::DiskSync => {
+                if let Some((token, result)) = core.disk.answered(&mut core.ring, &completion) {
+                    self.shard.on_disk(core, token, result);
+                }
+            }
+            Kind::Bell => {
+                if !completion.more() {
+                    core.ring.poll_bell(self.mailbox.bell());
+                }
+            }
+            Kind::Wake | Kind::Ignored => {}
+        }
+    }
+
+    fn deliver_reads(&mut self) {
+        for _ in 0..READ_BUDGET {
+            let Some(completion) = self.reads.pop_front() else { break };
+            match completion.tag.kind {
+                Kind::Receive => self.deliver(&completion),
+                Kind::Send => _ = self.core.sent(&completion),
+                _ => self.core.receive_cancelled(&completion),
+            }
+            self.tell_ends();
+        }
+    }
+
+    fn deliver(&mut self, completion: &Completion) {
+        let id = id_of(completion.tag);
+        let length = self.core.received(completion);
+        if let Some(buffer) = completion.buffer() {
+            if let Some(length) = length {
+                self.shard.on_bytes(&mut self.core, id, self.buffers.bytes(buffer, length));
+            }
+            self.buffers.give_back(buffer);
+        }
+        self.core.follow_wish(id);
+    }
+
+    fn fire_timers(&mut self) {
+        self.core.wheel.advance(self.core.now);
+        for _ in 0..TIMER_BUDGET {
+            let Some(alarm) = self.core.wheel.pop() else { break };
+            match alarm {
+                Alarm::Shard(token) => self.shard.on_timer(&mut self.core, token),
+                Alarm::Accept(index) => self.core.arm_accept(index),
+                Alarm::Deadline(id) => self.core.deadline_passed(id),
+            }
+            self.tell_ends();
+        }
+    }
+
+    /// Tells the shard which connections are gone.
+    fn tell_ends(&mut self) {
+        while let Some(id) = self.core.ended.pop_front() {
+            if let Some(why) = self.core.conns.named(id).and_then(|conn| conn.why.take()) {
+                self.shard.on_close(&mut self.core, id, why);
+                self.core.release(id);
+            }
+        }
+    }
+
+    /// Cancels everything and waits for the kernel's last answers: until then it may read and write our memory.
+    fn tear_down(&mut self) -> io::Result<()> {
+        self.core.close_listeners();
+        for round in 0..2000 {
+            if self.core.ring.in_flight() == 0 {
+                return Ok(());
+            }
+            if round % 10 == 0 {
+                self.core.ring.cancel_everything();
+            }
+            self.core.ring.submit(0)?;
+            self.core.ring.reap(&mut self.completions, COMPLETION_BUDGET);
+            if self.completions.is_empty() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // A connection that was accepted meanwhile is a descriptor to be closed.
+            for completion in self.completions.drain(..).filter(|completion| completion.tag.kind == Kind::Accept) {
+                let _ = self.core.accepted(&completion);
+            }
+        }
+        Err(io::ErrorKind::TimedOut.into())
+    }
+}
+
+impl<S: Shard> Drop for Turn<S> {
+    fn drop(&mut self) {
+        if self.tear_down().is_err() {
+            // The kernel still holds some of it (a disk that does not answer). A leak at the end of a thread is
+            // harmless, memory that changes hands under the kernel is not.
+            std::mem::forget(std::mem::take(&mut self.core.conns));
+            std::mem::forget(std::mem::take(&mut self.core.disk));
+            self.buffers.leak();
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Notices a shard that no longer turns. glommio 0.9 can fall asleep for good with work at hand, and our own code
+//! could spin or block; either way the shard itself cannot tell. An ordinary thread can.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_utils::CachePadded;
+
+use super::mailbox::Post;
+
+/// What a shard publishes about itself: written by its thread alone, read by anyone.
+#[derive(Debug, Default)]
+pub struct Heartbeat {
+    turns: CachePadded<AtomicU64>,
+    parked: AtomicBool,
+    connections: AtomicUsize,
+    out_buffers: AtomicUsize,
+}
+
+impl Heartbeat {
+    /// Turns since the start. Stands still while the shard sleeps without work.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    /// Whether the shard sleeps (in its ring or in the executor), as it last said.
+    #[must_use]
+    pub fn parked(&self) -> bool {
+        self.parked.load(Ordering::Relaxed)
+    }
+
+    /// Slots that are taken, as of the last turn; a closed connection keeps its slot until the kernel has let go.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Out-buffers that are with connections, as of the last turn. Idle connections hold none.
+    #[must_use]
+    pub fn out_buffers(&self) -> usize {
+        self.out_buffers.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn hold(&self, connections: usize, out_buffers: usize) {
+        self.connections.store(connections, Ordering::Relaxed);
+        self.out_buffers.store(out_buffers, Ordering::Relaxed);
+    }
+
+    pub(super) fn turn(&self) {
+        // One writer: a plain load and store, no read-modify-write.
+        self.turns.store(self.turns() + 1, Ordering::Relaxed);
+        self.parked.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn park(&self) {
+        self.parked.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Looks after all shards. A shard that sleeps is knocked at; whoever neither turns nor answers the knock for the
+/// whole of `limit` is stalled.
+pub struct Watchdog<M> {
+    post: Post<M>,
+    limit: Duration,
+    seen: Vec<Seen>,
+}
+
+struct Seen {
+    heartbeat: Arc<Heartbeat>,
+    turns: u64,
+    since: Instant,
+}
+
+impl<M> fmt::Debug for Watchdog<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watchdog").field("shards", &self.seen.len()).field("limit", &self.limit).finish()
+    }
+}
+
+impl<M: Send> Watchdog<M> {
+    /// Heartbeats in the order of the shards. `limit` should be some seconds: longer than any turn may take.
+    #[must_use]
+    pub fn new(post: Post<M>, heartbeats: Vec<Arc<Heartbeat>>, limit: Duration, now: Instant) -> Self {
+        let seen =
+            heartbeats.into_iter().map(|heartbeat| Seen { turns: heartbeat.turns(), heartbeat, since: now }).collect();
+        Self { post, limit, seen }
+    }
+
+    /// Call it every second or so. Gives the shards that have not turned for `limit`, and for how long.
+    pub fn stalled(&mut self, now: Instant) -> Vec<(usize, Duration)> {
+        let mut stalled = Vec::new();
+        for (index, seen) in self.seen.iter_mut().enumerate() {
+            let turns = seen.heartbeat.turns();
+            if turns != seen.turns {
+                (seen.turns, seen.since) = (turns, now);
+                continue;
+            }
+            let silent = now.saturating_duration_since(seen.since);
+            if silent >= self.limit {
+                stalled.push((index, silent));
+            }
+            self.post.knock(index);
+        }
+        stalled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::mailbox::mailboxes;
+
+    #[test]
+    fn only_who_does_not_turn_is_reported() {
+        let (post, _receivers) = mailboxes::<()>(2, 1).unwrap();
+        let hearts = [Arc::new(Heartbeat::default()), Arc::new(Heartbeat::default())];
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let mut watchdog = Watchdog::new(post, hearts.to_vec(), Duration::from_secs(5), start);
+        for second in 1..5 {
+            hearts[0].turn();
+            assert_eq!(watchdog.stalled(at(second)), []);
+        }
+        hearts[0].turn();
+        assert_eq!(watchdog.stalled(at(5)), [(1, Duration::from_secs(5))]);
+        hearts[1].turn();
+        assert_eq!(watchdog.stalled(at(6)), []);
+        assert_eq!(watchdog.stalled(at(9)), []);
+    }
+}
