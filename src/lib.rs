@@ -3,4 +3,6 @@
 pub mod kafka;
 pub mod limits;
 pub mod mqtt;
+pub mod route;
+pub mod rule;
 pub mod runtime;
