@@ -26,17 +26,22 @@ pub enum KafkaTopicError {
     },
 }
 
+/// Whether a character may stand in a name.
+#[must_use]
+pub fn is_legal(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
 /// Checks a name, and gives it back as text.
 ///
 /// # Errors
 /// The first reason for which Kafka would refuse it.
 pub fn kafka_topic(name: &[u8]) -> Result<&str, KafkaTopicError> {
-    let legal = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     match name {
         [] => Err(KafkaTopicError::Empty),
         b"." | b".." => Err(KafkaTopicError::Dots),
         _ if name.len() > KAFKA_TOPIC_BYTES_MAX => Err(KafkaTopicError::TooLong(name.len())),
-        _ => match name.iter().position(|byte| !legal(byte)) {
+        _ => match name.iter().position(|byte| !is_legal(char::from(*byte))) {
             Some(at) => Err(KafkaTopicError::Character { byte: name[at], at }),
             // Only ASCII is left, so this is always text.
             None => Ok(std::str::from_utf8(name).unwrap_or_default()),

@@ -232,6 +232,7 @@ mod tests {
         assert_eq!(ask(&router, "x"), [0, 1]);
         assert_eq!(ask(&router, "a/b/c"), [0, 2, 3, 4]);
         assert_eq!(ask(&router, "$SYS"), [4]);
+        assert_eq!(ask(&router, "$SYS/b"), [4]);
         assert_eq!(ask(&router, "$SYS/b/c"), [4]);
         assert_eq!(ask(&router, "$other/b"), []);
         assert_eq!(ask(&SinkRouter::build::<&str>(&[]).unwrap(), "a"), []);

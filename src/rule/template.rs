@@ -140,6 +140,14 @@ impl Template {
         }
     }
 
+    /// The texts between the variables, in order; `$$` is already one `$`.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Text(text) => Some(&**text),
+            Part::Variable(_) => None,
+        })
+    }
+
     /// The bytes for this message: lent where they exist already (plain text, one variable other than `${timestamp}`),
     /// else rendered into `scratch`, which is cleared first.
     pub fn value<'a>(&'a self, message: &MessageContext<'a>, scratch: &'a mut Vec<u8>) -> &'a [u8] {
