@@ -1,0 +1,181 @@
+//! Where messages go: the clusters, and whether the embedded log runs.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use toml::de::DeValue;
+
+use super::keys::{self, Section};
+use super::problem::Fault;
+use super::reader::{Source, Spot, Table, in_file_order};
+use super::resolve::Document;
+use super::resolved::Cluster;
+use super::{EMBEDDED, Overrides, values};
+
+/// `buffer_bytes` where it is not given: this, or so much a shard, whichever is more.
+const BUFFER_BYTES_DEFAULT: u64 = 256 << 20;
+const BUFFER_BYTES_SHARD: u64 = 4 << 20;
+
+/// A cluster that sinks may name, and what they have to fit into.
+pub(super) struct Target {
+    pub(super) name: String,
+    /// A shard's part of its buffer, in bytes.
+    pub(super) share: u64,
+    /// Where the buffer is set.
+    pub(super) spot: Spot,
+    /// The largest batch that it takes, where that is known.
+    pub(super) message_bytes_max: Option<u64>,
+}
+
+/// The embedded log as a cluster: where it listens, the memory on the way to it, and where that is set.
+pub(super) struct EmbeddedCluster {
+    pub(super) bind: SocketAddr,
+    pub(super) buffer_bytes: Option<u64>,
+    pub(super) message_bytes_max: u64,
+    pub(super) spot: Spot,
+}
+
+/// Whether the embedded log runs: where it is asked for, and where there is no other Kafka.
+pub(super) fn embedded_runs(document: &Document<'_>, overrides: &Overrides) -> bool {
+    let elsewhere = document.has(Section::Kafka) || overrides.kafka.is_some();
+    !elsewhere || document.has(Section::Embedded) || overrides.embedded.is_some()
+}
+
+/// Reads the clusters, each with what a sink has to know of it; the embedded log is the last.
+pub(super) fn resolve(
+    document: &Document<'_>,
+    overrides: &Overrides,
+    shards: usize,
+    embedded: Option<EmbeddedCluster>,
+) -> (Vec<Cluster>, Vec<Target>) {
+    let mut clusters = Vec::new();
+    for table in cluster_tables(document) {
+        clusters.push((cluster(&table, overrides, shards), table.spot("buffer_bytes")));
+    }
+    if let Some(brokers) = &overrides.kafka {
+        override_brokers(document.source, brokers, &mut clusters, shards);
+    }
+    let message_bytes_max = embedded.as_ref().map(|embedded| embedded.message_bytes_max);
+    if let Some(EmbeddedCluster { bind, buffer_bytes, spot, .. }) = embedded {
+        let defaults = cluster_defaults(EMBEDDED, vec![reachable(bind).to_string()], shards);
+        let buffer_bytes = buffer_bytes.unwrap_or(defaults.buffer_bytes);
+        clusters.push((Cluster { buffer_bytes, ..defaults }, spot));
+    }
+    let target = |(cluster, spot): &(Cluster, Spot)| Target {
+        name: cluster.name.clone(),
+        share: cluster.buffer_bytes / shards as u64,
+        spot: spot.clone(),
+        message_bytes_max: message_bytes_max.filter(|_| cluster.name == EMBEDDED),
+    };
+    let targets = clusters.iter().map(target).collect();
+    (clusters.into_iter().map(|(cluster, _)| cluster).collect(), targets)
+}
+
+/// The address at which this process reaches what listens on `bind`.
+fn reachable(mut bind: SocketAddr) -> SocketAddr {
+    if bind.ip().is_unspecified() {
+        bind.set_ip(if bind.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    bind
+}
+
+fn buffer_bytes_default(shards: usize) -> u64 {
+    BUFFER_BYTES_DEFAULT.max(BUFFER_BYTES_SHARD * shards as u64)
+}
+
+/// The tables `[kafka.NAME]`, in the order of the file.
+fn cluster_tables<'a>(document: &Document<'a>) -> Vec<Table<'a>> {
+    let Some(value) = document.named(Section::Kafka) else { return Vec::new() };
+    let hint = "give the cluster a name, as in [kafka.main]";
+    let DeValue::Table(table) = value.get_ref() else {
+        let fault = values::wrong_type("a table", value.get_ref()).hint(hint);
+        document.source.report(&document.spot(Section::Kafka), fault);
+        return Vec::new();
+    };
+    if table.is_empty() {
+        document.source.report(&document.spot(Section::Kafka), Fault::new("has no cluster").hint(hint));
+    }
+    let mut tables = Vec::new();
+    for (key, value) in in_file_order(table) {
+        let name = key.get_ref().as_ref();
+        let spot = Spot { path: format!("kafka.{name}"), span: value.span() };
+        match value.get_ref() {
+            DeValue::Table(entries) => {
+                if let Err(fault) = cluster_name(name) {
+                    document.source.report(&spot, fault);
+                }
+                tables.push(Table::new(document.source, Section::Kafka, entries, spot));
+            }
+            _ if keys::of(Section::Kafka).any(|known| known.name == name) => {
+                document.source.report(&spot, Fault::new("stands outside of a cluster").hint(hint));
+            }
+            other => document.source.report(&spot, values::wrong_type("a table", other).hint(hint)),
+        }
+    }
+    tables
+}
+
+fn cluster_name(name: &str) -> Result<(), Fault> {
+    if name == EMBEDDED {
+        return Err(Fault::new("this name stands for the embedded log").hint("choose another; [embedded] sets it up"));
+    }
+    values::check_name(name)
+}
+
+fn cluster(table: &Table<'_>, overrides: &Overrides, shards: usize) -> Cluster {
+    let mut bootstrap = Vec::new();
+    if overrides.kafka.is_none() || table.has("bootstrap") {
+        for (text, spot) in table.texts("bootstrap") {
+            bootstrap.extend(brokers(&text, |fault| table.source.report(&spot, fault)));
+        }
+    }
+    let min = table.read("reconnect_backoff_min", values::duration);
+    let max = table.read("reconnect_backoff_max", values::duration);
+    if min > max {
+        let key = if table.has("reconnect_backoff_min") { "reconnect_backoff_min" } else { "reconnect_backoff_max" };
+        let what = "reconnect_backoff_min is longer than reconnect_backoff_max";
+        table.source.report(&table.spot(key), Fault::new(what).hint("make max at least min"));
+    }
+    let buffer_bytes = table.find("buffer_bytes", values::size);
+    Cluster {
+        name: table.spot.path.strip_prefix("kafka.").unwrap_or_default().to_owned(),
+        bootstrap,
+        client_id: table.read("client_id", values::non_empty),
+        connect_timeout: table.read("connect_timeout", values::duration),
+        request_timeout: table.read("request_timeout", values::duration),
+        metadata_max_age: table.read("metadata_max_age", values::duration),
+        reconnect_backoff_min: min,
+        reconnect_backoff_max: max,
+        buffer_bytes: buffer_bytes.unwrap_or_else(|| buffer_bytes_default(shards)),
+    }
+}
+
+/// A cluster of which nothing is said but its brokers.
+fn cluster_defaults(name: &str, bootstrap: Vec<String>, shards: usize) -> Cluster {
+    let (source, entries) = (Source::new("defaults", ""), toml::de::DeTable::new());
+    let spot = Spot { path: format!("kafka.{name}"), span: 0..0 };
+    let overrides = Overrides { kafka: Some(String::new()), ..Overrides::default() };
+    let defaults = cluster(&Table::new(&source, Section::Kafka, &entries, spot), &overrides, shards);
+    Cluster { bootstrap, ..defaults }
+}
+
+/// The brokers in a text, separated by commas; each that is none goes to `report`.
+fn brokers(text: &str, mut report: impl FnMut(Fault)) -> Vec<String> {
+    text.split(',').filter_map(|broker| values::broker(broker).map_err(&mut report).ok()).collect()
+}
+
+/// `--kafka`: the brokers of the only cluster, or a cluster where there is none.
+fn override_brokers(source: &Source<'_>, text: &str, clusters: &mut Vec<(Cluster, Spot)>, shards: usize) {
+    let bootstrap = brokers(text, |fault| source.report_option("--kafka", fault));
+    match clusters.as_mut_slice() {
+        [] => {
+            let spot = Spot { path: "kafka.main".to_owned(), span: 0..0 };
+            clusters.push((cluster_defaults("main", bootstrap, shards), spot));
+        }
+        [(only, _)] => only.bootstrap = bootstrap,
+        several => {
+            let names: Vec<_> = several.iter().map(|(cluster, _)| cluster.name.as_str()).collect();
+            let fault = Fault::new(format!("the file has several clusters: {}", names.join(", ")));
+            source.report_option("--kafka", fault.hint("set bootstrap in the file"));
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Every key of the configuration in one table: what it takes, its bounds, its default and its meaning. The reader takes
+//! types, bounds and defaults from here, the messages their "did you mean", and `docs/CONFIGURATION.md` its tables.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::units::{ShowDuration, ShowSize};
+
+/// A part of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Section {
+    Service,
+    Control,
+    Log,
+    Mqtt,
+    Listener,
+    Kafka,
+    Embedded,
+    Sink,
+}
+
+impl Section {
+    pub(super) const ALL: [Self; 8] =
+        [Self::Service, Self::Control, Self::Log, Self::Mqtt, Self::Listener, Self::Kafka, Self::Embedded, Self::Sink];
+
+    /// The key at the top of the file.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Control => "control",
+            Self::Log => "log",
+            Self::Mqtt => "mqtt",
+            Self::Listener => "listener",
+            Self::Kafka => "kafka",
+            Self::Embedded => "embedded",
+            Self::Sink => "sink",
+        }
+    }
+
+    /// The header as it is written in the file.
+    pub(super) fn header(self) -> String {
+        match self {
+            Self::Listener | Self::Sink => format!("[[{}]]", self.name()),
+            Self::Kafka => "[kafka.NAME]".to_owned(),
+            _ => format!("[{}]", self.name()),
+        }
+    }
+}
+
+impl Section {
+    /// What it is about, for the documents.
+    pub(super) fn meaning(self) -> &'static str {
+        match self {
+            Self::Service => "The process.",
+            Self::Control => "The control plane.",
+            Self::Log => "What is written to standard error.",
+            Self::Mqtt => "Limits of the protocol, for all listeners.",
+            Self::Listener => "Where devices connect; one part for each. With none: `bind = \"127.0.0.1:1883\"`.",
+            Self::Kafka => {
+                "A Kafka cluster; NAME is yours, and sinks refer to it. With none, the embedded log takes its place."
+            }
+            Self::Embedded => {
+                "The embedded log: a single-node Kafka-protocol log in this process, for a machine with no Kafka yet. It \
+                 runs where there is no `[kafka.NAME]`, and where this part is there; sinks know it as `\"embedded\"`."
+            }
+            Self::Sink => {
+                "MQTT to Kafka. A message goes to every sink of which a filter matches, and is answered when each has met \
+                 its level. With no sink and no `[kafka.NAME]` there is one that takes `#` to the Kafka topic \
+                 `mqtt-messages`; with a `[kafka.NAME]` and no sink the configuration is refused."
+            }
+        }
+    }
+}
+
+/// A word that a key may have as its value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word {
+    pub(super) name: &'static str,
+    /// Why it cannot be used yet, and what to use; `None`: it can.
+    pub(super) later: Option<&'static str>,
+}
+
+const fn word(name: &'static str) -> Word {
+    Word { name, later: None }
+}
+
+const fn later(name: &'static str, why: &'static str) -> Word {
+    Word { name, later: Some(why) }
+}
+
+/// What a key takes. Bounds are inclusive.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Flag,
+    Integer { min: u64, max: u64 },
+    Duration { min: Duration, max: Duration },
+    Size { min: u64, max: u64 },
+    Word(&'static [Word]),
+    Text,
+    TextList,
+    Address,
+    AddressOrOff,
+    Template,
+    TemplateTable,
+}
+
+impl Kind {
+    /// Its bounds, if it has any, as messages and documents show them.
+    pub(super) fn bounds(self) -> Option<(String, String)> {
+        match self {
+            Self::Integer { min, max } => Some((min.to_string(), max.to_string())),
+            Self::Duration { min, max } => {
+                Some((format!("\"{}\"", ShowDuration(min)), format!("\"{}\"", ShowDuration(max))))
+            }
+            Self::Size { min, max } => Some((format!("\"{}\"", ShowSize(min)), format!("\"{}\"", ShowSize(max)))),
+            _ => None,
+        }
+    }
+}
+
+/// With its article, for "expected …".
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flag => "true or false",
+            Self::Integer { .. } => "an integer",
+            Self::Duration { .. } => "a duration",
+            Self::Size { .. } => "a size",
+            Self::Word(_) => "a word",
+            Self::Text => "a string",
+            Self::TextList => "a string or a list of strings",
+            Self::Address => "an address",
+            Self::AddressOrOff => "an address or \"off\"",
+            Self::Template => "a template",
+            Self::TemplateTable => "a table of templates",
+        })
+    }
+}
+
+/// What holds where a key is not given.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Absent {
+    /// It must be given.
+    Required,
+    /// This, as it would be written.
+    Is(&'static str),
+    /// This, worked out; said for the documents.
+    From(&'static str),
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    pub(super) section: Section,
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) default: Absent,
+    pub(super) meaning: &'static str,
+}
+
+/// Keys that other documents speak of and that this version does not have: `section.key`, or a section; and what to do.
+pub(super) const LATER: [(&str, &str); 13] = [
+    ("spool", "this version has no disk buffer: leave it out; sinks answer at \"replicated\""),
+    ("source", "this version goes from MQTT to Kafka only: leave it out"),
+    ("rule", "this version has filters and templates in [[sink]] only: leave it out"),
+    ("bridge", "this version is a server only: leave it out"),
+    ("listener.tls", "this version listens on plain TCP: put a TLS proxy in front"),
+    ("kafka.tls", "this version speaks to Kafka without TLS"),
+    ("kafka.sasl", "this version speaks to Kafka without SASL"),
+    ("sink.answer_timeout", "answers are held until Kafka has spoken: leave it out"),
+    ("sink.expire_after", "rows wait for Kafka as long as it takes: leave it out"),
+    ("sink.dead_letters", "a message that Kafka refuses for good is counted and its publisher told: leave it out"),
+    ("sink.topics_max", "leave it out"),
+    ("sink.when_full", "a full buffer holds its publishers back: leave it out"),
+    ("sink.partition", "a record with a key goes where Kafka's own producer puts it: leave it out"),
+];
+
+/// The key of that name; every name the code asks for is in the table, which the tests walk through.
+pub(super) fn get(section: Section, name: &str) -> &'static Key {
+    of(section).find(|key| key.name == name).expect("the code asks for keys of the table only")
+}
+
+/// The keys of a section.
+pub(super) fn of(section: Section) -> impl Iterator<Item = &'static Key> {
+    KEYS.iter().filter(move |key| key.section == section)
+}
+
+const fn us(n: u64) -> Duration {
+    Duration::from_micros(n)
+}
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+const fn s(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const DAY: u64 = 86_400;
+
+const TRANSPORT: &[Word] = &[
+    word("tcp"),
+    later("tls", "this version listens on plain TCP: put a TLS proxy in front"),
+    later("ws", "this version listens on plain TCP"),
+    later("wss", "this version listens on plain TCP"),
+];
+const ACKNOWLEDGE: &[Word] = &[
+    word("received"),
+    word("replicated"),
+    later("stored", "it needs a disk buffer, which this version does not have: use \"replicated\""),
+    later("leader", "use \"replicated\", or \"received\" where losing messages is acceptable"),
+];
+const COMPRESSION: &[Word] = &[
+    word("none"),
+    word("lz4"),
+    later("gzip", "use \"lz4\" or \"none\""),
+    later("snappy", "use \"lz4\" or \"none\""),
+    later("zstd", "use \"lz4\" or \"none\""),
+];
+const FORMAT: &[Word] = &[word("text"), word("json")];
+const LEVEL: &[Word] = &[word("error"), word("warn"), word("info"), word("debug"), word("trace")];
+
+macro_rules! keys {
+    ($($section:ident . $name:ident : $kind:expr, $default:expr, $meaning:expr;)*) => {
+        &[$(Key {
+            section: Section::$section,
+            name: stringify!($name),
+            kind: { use Kind::*; $kind },
+            default: { use Absent::*; $default },
+            meaning: $meaning,
+        }),*]
+    };
+}
+
+/// The table.
+pub(super) const KEYS: &[Key] = keys! {
+    Service.shards: Integer { min: 0, max: 1_024 }, Is("0"),
+        "Shards: threads that each own a part of the sessions. 0 takes one for each core that the process may use.";
+    Service.pin: Flag, Is("true"),
+        "Pins each shard to a core of its own. Off: the kernel places them, and there may be more shards than cores.";
+    Service.data_dir: Text, Is("\"./forebay-data\""),
+        "Directory for all that is kept on disk. A relative one starts at the working directory.";
+    Service.drain_grace: Duration { min: s(0), max: s(600) }, Is("\"10s\""),
+        "How long SIGTERM waits for Kafka to take what has been received. What is left then is reported.";
+
+    Control.bind: AddressOrOff, Is("\"127.0.0.1:8080\""),
+        "Address of `/healthz`, `/readyz` and `/metrics`; `\"off\"`: none.";
+
+    Log.format: Word(FORMAT), Is("\"text\""),
+        "Lines for people, or one JSON object a line.";
+    Log.level: Word(LEVEL), Is("\"info\""),
+        "The least severe level that is written.";
+
+    Mqtt.packet_bytes_max: Size { min: KIB, max: 256 * MIB }, Is("\"1MiB\""),
+        "The largest packet taken, whole; told to 5.0 clients as Maximum Packet Size.";
+    Mqtt.receive_maximum: Integer { min: 1, max: 65_535 }, Is("1024"),
+        "QoS 1 and 2 messages that a 5.0 client may have unanswered at a time.";
+    Mqtt.topic_alias_maximum: Integer { min: 0, max: 1_024 }, Is("32"),
+        "Topic aliases that a 5.0 client may set up. 0: none.";
+    Mqtt.connect_timeout: Duration { min: ms(100), max: s(300) }, Is("\"10s\""),
+        "A connection that has not sent its whole CONNECT by then is closed.";
+    Mqtt.keep_alive_max: Duration { min: s(0), max: s(65_535) }, Is("\"0s\""),
+        "The longest keep-alive: a 5.0 client that asks for more is told this instead. Whole seconds; `\"0s\"`: no bound. \
+         A client may turn keep-alive off.";
+    Mqtt.session_expiry_max: Duration { min: s(0), max: s(36_500 * DAY) }, Is("\"30d\""),
+        "The longest time that a 5.0 client may have its session kept without a connection. Whole seconds; `\"0s\"`: \
+         nothing is kept.";
+    Mqtt.session_expiry_3x: Duration { min: s(0), max: s(36_500 * DAY) }, Is("\"1d\""),
+        "How long the session of a 3.x client without clean session is kept, which the client cannot say. Whole seconds.";
+    Mqtt.sessions_max: Integer { min: 1, max: 100_000_000 }, Is("1000000"),
+        "Sessions at a time, all shards together, connected or kept.";
+
+    Listener.bind: Address, Required,
+        "Address that devices connect to. Port 0 takes a free one, which the log names.";
+    Listener.transport: Word(TRANSPORT), Is("\"tcp\""),
+        "How bytes travel on it.";
+
+    Kafka.bootstrap: TextList, Required,
+        "Brokers to start from, `\"host:port\"`: a list, or one string with commas.";
+    Kafka.client_id: Text, Is("\"forebay\""),
+        "Name in the brokers' logs and quotas.";
+    Kafka.connect_timeout: Duration { min: ms(100), max: s(120) }, Is("\"5s\""),
+        "How long a connection to a broker may take to stand.";
+    Kafka.request_timeout: Duration { min: s(1), max: s(600) }, Is("\"10s\""),
+        "A broker that has not answered by then is taken for gone: the connection is closed and opened anew.";
+    Kafka.metadata_max_age: Duration { min: s(1), max: s(DAY) }, Is("\"5m\""),
+        "Metadata older than this is asked for again, though nothing went wrong.";
+    Kafka.reconnect_backoff_min: Duration { min: ms(1), max: s(60) }, Is("\"50ms\""),
+        "Wait before the second attempt to reach a broker; it doubles with each.";
+    Kafka.reconnect_backoff_max: Duration { min: ms(10), max: s(600) }, Is("\"1s\""),
+        "The longest such wait.";
+    Kafka.buffer_bytes: Size { min: MIB, max: 1_024 * GIB }, From("`\"256MiB\"`, at least 4 MiB a shard"),
+        "Memory for records on their way to this cluster, all shards together. Where it is full, nothing is read from \
+         publishing clients until there is room.";
+
+    Embedded.bind: Address, Is("\"127.0.0.1:9092\""),
+        "Address of the embedded log. Port 0 takes a free one, which the log names.";
+    Embedded.dir: Text, From("`log` in `data_dir`"),
+        "Directory of its files.";
+    Embedded.advertised: Text, From("the address at which a client came in"),
+        "`\"host:port\"` that Kafka clients are told to connect to, where translation of addresses makes it another one.";
+    Embedded.partitions: Integer { min: 1, max: 1_000 }, Is("4"),
+        "Partitions of a topic that is made by being used.";
+    Embedded.segment_bytes: Size { min: MIB, max: GIB }, Is("\"64MiB\""),
+        "A partition's file is followed by a new one when it is this long.";
+    Embedded.message_bytes_max: Size { min: 64 * KIB, max: 15 * MIB }, Is("1048588"),
+        "The largest record batch taken, as `max.message.bytes` of a Kafka topic. Sinks must stay below it.";
+    Embedded.buffer_bytes: Size { min: MIB, max: 1_024 * GIB }, From("`\"256MiB\"`, at least 4 MiB a shard"),
+        "Memory for records on their way to it, as in `[kafka.NAME]`.";
+
+    Sink.name: Text, Required,
+        "Its name in metrics and messages: letters, digits, `.`, `_`, `-`, at most 100.";
+    Sink.kafka: Text, From("the cluster, if there is only one"),
+        "NAME of a `[kafka.NAME]`, or `\"embedded\"`.";
+    Sink.filters: TextList, Required,
+        "MQTT topic filters; `+` and `#` as in MQTT.";
+    Sink.topic: Template, Required,
+        "Kafka topic. A message for which it renders a name that Kafka does not take is refused.";
+    Sink.key: Template, Is("\"${topic}\""),
+        "Record key; messages with the same key stay in order. `\"\"`: records without a key.";
+    Sink.value: Template, Is("\"${payload}\""),
+        "Record value.";
+    Sink.headers: TemplateTable, From("none"),
+        "Record headers, in the order of the file; MQTT 5 user properties follow them.";
+    Sink.acknowledge: Word(ACKNOWLEDGE), Is("\"replicated\""),
+        "What an answered message can rely on: see below.";
+    Sink.compression: Word(COMPRESSION), Is("\"none\""),
+        "Of record batches.";
+    Sink.linger: Duration { min: us(0), max: s(60) }, Is("\"2ms\""),
+        "How long a record waits for company before its batch may go.";
+    Sink.batch_bytes: Size { min: KIB, max: 16 * MIB }, Is("\"256KiB\""),
+        "A batch is full when it has this many bytes; the topic's `max.message.bytes` must allow it.";
+    Sink.record_bytes_max: Size { min: KIB, max: 64 * MIB }, Is("\"1000KiB\""),
+        "The largest record taken (key, value and headers together); a larger message is refused. The default fits the \
+         1 MiB that a Kafka topic takes by default.";
+};

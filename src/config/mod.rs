@@ -1,0 +1,144 @@
+//! What the operator wrote becomes what it means, once, before anything is started.
+//!
+//! The text is parsed into a tree that knows where everything stands; [`resolve`] walks it with the table of
+//! [`keys`] in hand, and gives a [`Config`] in which everything is checked and every default in place. All problems
+//! are found in one go, each with file, line, key and hint. Without a file the same walk runs over an empty one, so
+//! the defaults have one home.
+
+mod binds;
+mod clusters;
+mod keys;
+mod problem;
+mod reader;
+mod reference;
+mod resolve;
+mod resolved;
+mod sinks;
+mod units;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+pub use problem::{Problem, Problems};
+pub use reference::reference;
+pub use resolved::{
+    Acknowledge, Cluster, Compression, Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Service,
+    Sink, Transport,
+};
+pub use values::parse_address;
+
+/// The name under which sinks know the embedded log.
+pub const EMBEDDED: &str = "embedded";
+/// Listeners at most. Each shard accepts on each of them; more than this is a mistake, not a plan.
+pub const LISTENERS_MAX: usize = 64;
+/// Sinks at most: their number is a `u16`.
+pub const SINKS_MAX: usize = 65_535;
+/// The longest file that is read, in bytes.
+const FILE_BYTES_MAX: usize = 16 << 20;
+
+/// What the command line puts in the place of the file's values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--data-dir`: `service.data_dir`.
+    pub data_dir: Option<PathBuf>,
+    /// `--shards`: `service.shards`.
+    pub shards: Option<usize>,
+    /// `--no-pin`: `service.pin`.
+    pub pin: Option<bool>,
+    /// `--listen`: all listeners; empty: as the file has them.
+    pub listen: Vec<SocketAddr>,
+    /// `--control`: `control.bind`; `Some(None)` is `off`.
+    pub control: Option<Option<SocketAddr>>,
+    /// `--kafka`: `bootstrap` of the only cluster; where there is none yet, one named `main` in the place of the
+    /// embedded log.
+    pub kafka: Option<String>,
+    /// `--embedded`: `embedded.bind`; turns the embedded log on.
+    pub embedded: Option<SocketAddr>,
+    /// `--log-format`: `log.format`.
+    pub log_format: Option<LogFormat>,
+    /// `--log-level`: `log.level`.
+    pub log_level: Option<LogLevel>,
+}
+
+impl Config {
+    /// What holds with no file: MQTT on 127.0.0.1:1883, control on 127.0.0.1:8080, the embedded log on 127.0.0.1:9092,
+    /// data below `./forebay-data`, one sink that takes `#` to the Kafka topic `mqtt-messages`.
+    ///
+    /// # Panics
+    /// Never: the defaults go together, whatever the machine.
+    #[must_use]
+    pub fn default_no_file() -> Self {
+        let resolved = parse("", "defaults");
+        resolved.expect("the defaults go together on any number of cores: a test tries them")
+    }
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    load_with(Some(path), &Overrides::default())
+}
+
+/// Reads a file, or takes the defaults, and puts the command line's values in their places.
+///
+/// # Errors
+/// Everything that is wrong with either.
+pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Config, Problems> {
+    let Some(path) = path else { return parse_with("", "defaults", overrides, cores()) };
+    let file = path.display().to_string();
+    let whole = |what: String, hint: Option<&str>| {
+        let hint = hint.map(str::to_owned);
+        Problems(vec![Problem { file: file.clone(), line: 0, column: 0, key: String::new(), what, hint }])
+    };
+    let bytes = std::fs::read(path).map_err(|error| {
+        let hint = "--config names the file; with no --config Forebay runs on its defaults";
+        whole(format!("cannot be read: {error}"), Some(hint))
+    })?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(whole(format!("has {} bytes; a configuration has at most {FILE_BYTES_MAX}", bytes.len()), None));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        whole(format!("is not UTF-8, from line {line} on"), None)
+    })?;
+    parse_with(&text, &file, overrides, cores())
+}
+
+/// Reads a configuration from text; `file` is its name in messages.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(text: &str, file: &str) -> Result<Config, Problems> {
+    parse_with(text, file, &Overrides::default(), cores())
+}
+
+/// The same for a machine on which the process may use `cores` cores.
+fn parse_with(text: &str, file: &str, overrides: &Overrides, cores: usize) -> Result<Config, Problems> {
+    let source = reader::Source::new(file, text);
+    let (tree, errors) = toml::de::DeTable::parse_recoverable(text);
+    // What the parser made of a broken file would only give problems that are none: they wait for the next run.
+    let config =
+        if errors.is_empty() { Some(resolve::resolve(&source, tree.get_ref(), overrides, cores)) } else { None };
+    for error in errors {
+        let span = error.span().unwrap_or(text.len()..text.len());
+        let spot = reader::Spot { path: String::new(), span };
+        source.report(&spot, problem::Fault::new(format!("not TOML: {}", error.message().replace('\n', ", "))));
+    }
+    let problems = source.into_problems();
+    match config {
+        Some(config) if problems.0.is_empty() => Ok(config),
+        _ => Err(problems),
+    }
+}
+
+/// Cores that the process may use: its affinity, and a container's quota where that is less.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

@@ -1,0 +1,99 @@
+//! What is wrong with a configuration: every problem with its place, its key and what to do about it.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+/// One problem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file as it was named, or `command line`.
+    pub file: String,
+    /// Line, from 1; 0 where the problem has no place in a file.
+    pub line: usize,
+    /// Column in characters, from 1; 0 where `line` is 0.
+    pub column: usize,
+    /// The key with its path, like `sink[0].linger`; empty where no key is concerned.
+    pub key: String,
+    /// What is wrong.
+    pub what: String,
+    /// What to do, where that is known.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if self.line > 0 {
+            write!(f, ":{}:{}", self.line, self.column)?;
+        }
+        if !self.key.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        write!(f, ": {}", self.what)?;
+        match &self.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All problems of a configuration, in the order of the file. Never empty where it is an error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl Problems {
+    pub(super) fn sort(&mut self) {
+        self.0.sort_by(|a, b| match (a.line, a.column).cmp(&(b.line, b.column)) {
+            Ordering::Equal => a.key.cmp(&b.key),
+            other => other,
+        });
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, problem) in self.0.iter().enumerate() {
+            let end = if at + 1 == self.0.len() { "" } else { "\n" };
+            write!(f, "{problem}{end}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// What is wrong with one value, before its place is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) what: String,
+    pub(super) hint: Option<String>,
+    /// Byte offset within a string value, where the fault has a place of its own.
+    pub(super) at: Option<usize>,
+}
+
+impl Fault {
+    pub(super) fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), hint: None, at: None }
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// The one of `known` that `given` was most likely meant to be.
+pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let given = given.to_lowercase().replace(['-', '.', ' '], "_");
+    known
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(&given, known), known))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, known)| *distance <= known.len().max(3) / 3)
+        .map(|(_, known)| known)
+}
+
+/// `did you mean "…"?`, or nothing.
+pub(super) fn did_you_mean<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    nearest(given, known).map(|known| format!("did you mean \"{known}\"?"))
+}

@@ -1,0 +1,231 @@
+//! Walks the TOML tree with its spans. Each getter reads one key by the table in [`super::keys`]: a wrong value is
+//! reported with its place and the default goes on in its stead, so that one run finds every problem.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{self, Absent, Key, LATER, Section};
+use super::problem::{Fault, Problem, Problems, did_you_mean};
+use super::values;
+
+/// The file's text, and what was found wrong with it so far.
+pub(super) struct Source<'t> {
+    file: &'t str,
+    text: &'t str,
+    problems: RefCell<Problems>,
+}
+
+/// A place in the file: a key's path and the bytes that are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Spot {
+    pub(super) path: String,
+    pub(super) span: Range<usize>,
+}
+
+impl<'t> Source<'t> {
+    pub(super) fn new(file: &'t str, text: &'t str) -> Self {
+        Self { file, text, problems: RefCell::default() }
+    }
+
+    /// Notes a problem.
+    pub(super) fn report(&self, spot: &Spot, fault: Fault) {
+        let offset = fault.at.and_then(|at| self.inside(&spot.span, at)).unwrap_or(spot.span.start);
+        let (line, column) = self.position(offset);
+        let Fault { what, hint, .. } = fault;
+        let problem = Problem { file: self.file.to_owned(), line, column, key: spot.path.clone(), what, hint };
+        self.problems.borrow_mut().0.push(problem);
+    }
+
+    /// Notes a problem of an option on the command line.
+    pub(super) fn report_option(&self, option: &str, fault: Fault) {
+        let Fault { what, hint, .. } = fault;
+        let file = "command line".to_owned();
+        self.problems.borrow_mut().0.push(Problem { file, line: 0, column: 0, key: option.to_owned(), what, hint });
+    }
+
+    /// All that was noted, in the order of the file.
+    pub(super) fn into_problems(self) -> Problems {
+        let mut problems = self.problems.into_inner();
+        problems.sort();
+        problems
+    }
+
+    /// `file:line`, for messages that point at another place.
+    pub(super) fn place(&self, spot: &Spot) -> String {
+        format!("line {}", self.position(spot.span.start).0)
+    }
+
+    /// The file's name.
+    pub(super) fn file(&self) -> &'t str {
+        self.file
+    }
+
+    /// Line and column of a byte, both from 1, the column in characters.
+    fn position(&self, offset: usize) -> (usize, usize) {
+        let mut offset = offset.min(self.text.len());
+        while !self.text.is_char_boundary(offset) {
+            offset -= 1;
+        }
+        let before = &self.text[..offset];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        (line, before[line_start..].chars().count() + 1)
+    }
+
+    /// Byte `at` of a string value, where the string stands in the file as it is: one pair of quotes, no escapes.
+    fn inside(&self, span: &Range<usize>, at: usize) -> Option<usize> {
+        let raw = self.text.get(span.clone())?;
+        let plain = !raw.starts_with("\"\"\"") && !raw.starts_with("'''") && !raw.contains('\\');
+        plain.then_some(span.start + 1 + at)
+    }
+}
+
+/// One table of the file, read by one section's keys.
+pub(super) struct Table<'a> {
+    pub(super) source: &'a Source<'a>,
+    section: Section,
+    entries: &'a DeTable<'a>,
+    /// The table itself: its header.
+    pub(super) spot: Spot,
+}
+
+impl<'a> Table<'a> {
+    /// Takes a table, and reports the keys in it that do not belong there.
+    pub(super) fn new(source: &'a Source<'a>, section: Section, entries: &'a DeTable<'a>, spot: Spot) -> Self {
+        let table = Self { source, section, entries, spot };
+        for key in entries.keys() {
+            let name = key.get_ref().as_ref();
+            if !keys::of(section).any(|known| known.name == name) {
+                source.report(&table.spot_of(name, key.span()), unknown(section, name));
+            }
+        }
+        table
+    }
+
+    /// The place of a key's value; of the table, if the key is not given.
+    pub(super) fn spot(&self, name: &str) -> Spot {
+        let span = self.entries.get(name).map_or_else(|| self.spot.span.clone(), Spanned::span);
+        self.spot_of(name, span)
+    }
+
+    /// Whether the key is given.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// Reads a key that has a default.
+    pub(super) fn read<T>(&self, name: &str, read: impl Fn(&Key, &DeValue<'_>) -> Result<T, Fault>) -> T {
+        let key = keys::get(self.section, name);
+        if let Some(value) = self.given(key, &read) {
+            return value;
+        }
+        let Absent::Is(default) = key.default else { unreachable!("{name} is read as one that has a default") };
+        let value = DeValue::parse(default).expect("defaults are TOML: a test reads them all");
+        read(key, value.get_ref()).expect("defaults are in their own bounds: a test reads them all")
+    }
+
+    /// Reads a key that has no default, or one that is worked out elsewhere. Reports one that is required and missing.
+    pub(super) fn find<T>(&self, name: &str, read: impl Fn(&Key, &DeValue<'_>) -> Result<T, Fault>) -> Option<T> {
+        let key = keys::get(self.section, name);
+        if !self.has(name) && matches!(key.default, Absent::Required) {
+            self.source.report(&self.spot(name), Fault::new("is required").hint(key.meaning.trim_end_matches('.')));
+        }
+        self.given(key, &read)
+    }
+
+    fn given<T>(&self, key: &Key, read: impl Fn(&Key, &DeValue<'_>) -> Result<T, Fault>) -> Option<T> {
+        let value = self.entries.get(key.name)?;
+        read(key, value.get_ref()).map_err(|fault| self.source.report(&self.spot(key.name), fault)).ok()
+    }
+
+    /// Reads a key whose value is one string or a list of strings; each with its place. Reports what is neither, and a
+    /// list with nothing in it.
+    pub(super) fn texts(&self, name: &str) -> Vec<(String, Spot)> {
+        let key = keys::get(self.section, name);
+        let Some(value) = self.entries.get(name) else {
+            self.find(name, |_, _| Ok(()));
+            return Vec::new();
+        };
+        let spot = self.spot(name);
+        match value.get_ref() {
+            DeValue::String(text) => vec![(text.clone().into_owned(), spot)],
+            DeValue::Array(items) if items.is_empty() => {
+                self.source
+                    .report(&spot, Fault::new("is an empty list").hint("give at least one, or leave the part out"));
+                Vec::new()
+            }
+            DeValue::Array(items) => items
+                .iter()
+                .enumerate()
+                .filter_map(|(at, item)| {
+                    let spot = Spot { path: format!("{}[{at}]", spot.path), span: item.span() };
+                    match values::text(key, item.get_ref()) {
+                        Ok(text) => Some((text, spot)),
+                        Err(_) => {
+                            self.source.report(&spot, values::wrong_type("a string", item.get_ref()));
+                            None
+                        }
+                    }
+                })
+                .collect(),
+            other => {
+                self.source.report(&spot, values::wrong_type("a string or a list of strings", other));
+                Vec::new()
+            }
+        }
+    }
+
+    /// The entries of a key whose value is a table, in the order of the file.
+    pub(super) fn entries(&self, name: &str) -> Vec<(&'a str, &'a DeValue<'a>, Spot)> {
+        let spot = self.spot(name);
+        match self.entries.get(name).map(Spanned::get_ref) {
+            None => Vec::new(),
+            Some(DeValue::Table(table)) => in_file_order(table)
+                .into_iter()
+                .map(|(key, value)| {
+                    let path = format!("{}.{}", spot.path, key.get_ref());
+                    (key.get_ref().as_ref(), value.get_ref(), Spot { path, span: value.span() })
+                })
+                .collect(),
+            Some(other) => {
+                self.source.report(&spot, values::wrong_type("a table", other));
+                Vec::new()
+            }
+        }
+    }
+
+    fn spot_of(&self, name: &str, span: Range<usize>) -> Spot {
+        Spot { path: format!("{}.{name}", self.spot.path), span }
+    }
+}
+
+/// Entries by their place in the file; the tree has them by name.
+pub(super) fn in_file_order<'a, 't>(
+    table: &'a DeTable<'t>,
+) -> Vec<(&'a Spanned<toml::de::DeString<'t>>, &'a Spanned<DeValue<'t>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}
+
+/// What to say about a key that a section does not have.
+fn unknown(section: Section, name: &str) -> Fault {
+    let path = format!("{}.{name}", section.name());
+    if let Some((_, advice)) = LATER.iter().find(|(later, _)| *later == path) {
+        return Fault::new("is not built yet").hint(*advice);
+    }
+    let fault = Fault::new("unknown key");
+    if let Some(hint) = did_you_mean(name, keys::of(section).map(|key| key.name)) {
+        return fault.hint(hint);
+    }
+    match keys::KEYS.iter().find(|key| key.name == name) {
+        Some(key) => fault.hint(format!("it belongs to {}", key.section.header())),
+        None => {
+            let known: Vec<_> = keys::of(section).map(|key| key.name).collect();
+            fault.hint(format!("{} has {}", section.header(), known.join(", ")))
+        }
+    }
+}

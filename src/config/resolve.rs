@@ -1,0 +1,284 @@
+//! The walk over the whole file: its sections, the service's own settings, and the addresses.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::binds::Binds;
+use super::clusters::EmbeddedCluster;
+use super::keys::{KEYS, LATER, Section};
+use super::problem::{Fault, did_you_mean};
+use super::reader::{Source, Spot, Table};
+use super::resolved::{Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Service, Transport};
+use super::{LISTENERS_MAX, Overrides, clusters, sinks, values};
+
+/// Where devices connect when nothing else is said.
+const LISTENER_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1883);
+
+/// The top of the file.
+pub(super) struct Document<'a> {
+    pub(super) source: &'a Source<'a>,
+    root: &'a DeTable<'a>,
+    empty: &'a DeTable<'a>,
+}
+
+/// Walks the tree. What is wrong is noted in `source`; then what comes back is not to be used.
+pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overrides, cores: usize) -> Config {
+    let empty = DeTable::new();
+    let document = Document { source, root, empty: &empty };
+    document.check_sections();
+    let service = service(&document.table(Section::Service), overrides, cores);
+    let mut binds = Binds::default();
+    let log = log(&document.table(Section::Log), overrides);
+    let mqtt = mqtt(&document.table(Section::Mqtt));
+    let listeners = listeners(&document, overrides, &mut binds);
+    let control = control(&document.table(Section::Control), overrides, &mut binds);
+    let embedded = clusters::embedded_runs(&document, overrides)
+        .then(|| embedded(&document.table(Section::Embedded), &service, overrides, &mut binds));
+    let (embedded, as_cluster) = embedded.unzip();
+    let (clusters, targets) = clusters::resolve(&document, overrides, service.shards, as_cluster);
+    let sinks = sinks::resolve(&document, overrides, &targets, service.shards);
+    binds.check(source);
+    Config { service, control, log, mqtt, listeners, clusters, sinks, embedded }
+}
+
+impl<'a> Document<'a> {
+    /// Whether the file has this section.
+    pub(super) fn has(&self, section: Section) -> bool {
+        self.root.contains_key(section.name())
+    }
+
+    /// A section that is one table; an empty one, if the file does not have it.
+    pub(super) fn table(&self, section: Section) -> Table<'a> {
+        let spot = self.spot(section);
+        let entries = match self.root.get(section.name()).map(Spanned::get_ref) {
+            Some(DeValue::Table(entries)) => entries,
+            Some(other) => {
+                let fault = values::wrong_type("a table", other);
+                self.source.report(&spot, fault.hint(format!("write {} above its keys", section.header())));
+                self.empty
+            }
+            None => self.empty,
+        };
+        Table::new(self.source, section, entries, spot)
+    }
+
+    /// A section that is a list of tables.
+    pub(super) fn tables(&self, section: Section) -> Vec<Table<'a>> {
+        let list = match self.root.get(section.name()).map(Spanned::get_ref) {
+            Some(DeValue::Array(list)) => list.iter(),
+            Some(other) => {
+                let fault = values::wrong_type("a list of tables", other);
+                self.source.report(&self.spot(section), fault.hint(format!("write {}", section.header())));
+                return Vec::new();
+            }
+            None => return Vec::new(),
+        };
+        list.enumerate()
+            .filter_map(|(at, item)| {
+                let spot = Spot { path: format!("{}[{at}]", section.name()), span: item.span() };
+                match item.get_ref() {
+                    DeValue::Table(entries) => Some(Table::new(self.source, section, entries, spot)),
+                    other => {
+                        self.source.report(&spot, values::wrong_type("a table", other));
+                        None
+                    }
+                }
+            })
+            .collect()
+    }
+
+    /// A section's place; the file's start, if it does not have it.
+    pub(super) fn spot(&self, section: Section) -> Spot {
+        let span = self.root.get_key_value(section.name()).map_or(0..0, |(key, _)| key.span());
+        Spot { path: section.name().to_owned(), span }
+    }
+
+    /// The table of all tables named NAME in `[section.NAME]`, as it stands.
+    pub(super) fn named(&self, section: Section) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.root.get(section.name())
+    }
+
+    fn check_sections(&self) {
+        for key in self.root.keys() {
+            let name = key.get_ref().as_ref();
+            if Section::ALL.iter().any(|section| section.name() == name) {
+                continue;
+            }
+            let fault = match LATER.iter().find(|(later, _)| *later == name) {
+                Some((_, advice)) => Fault::new("is not built yet").hint(*advice),
+                None => unknown_section(name),
+            };
+            self.source.report(&Spot { path: name.to_owned(), span: key.span() }, fault);
+        }
+    }
+}
+
+fn unknown_section(name: &str) -> Fault {
+    let fault = Fault::new("unknown key");
+    if let Some(key) = KEYS.iter().find(|key| key.name == name) {
+        return fault.hint(format!("it belongs to {}", key.section.header()));
+    }
+    match did_you_mean(name, Section::ALL.map(Section::name)) {
+        Some(hint) => fault.hint(hint),
+        None => fault.hint(format!("the file has {}", Section::ALL.map(Section::header).join(", "))),
+    }
+}
+
+fn service(table: &Table<'_>, overrides: &Overrides, cores: usize) -> Service {
+    let asked = table.read("shards", values::integer);
+    let pin = table.read("pin", values::flag);
+    let data_dir = table.read("data_dir", values::non_empty);
+    let asked = overrides.shards.unwrap_or_else(|| usize::try_from(asked).unwrap_or_default());
+    let pin = overrides.pin.unwrap_or(pin);
+    let shards = if asked == 0 { cores.min(1_024) } else { asked };
+    if pin && shards > cores {
+        let fault = Fault::new(format!("{shards} pinned shards, but the process may use {cores} cores"))
+            .hint("0 takes one for each core; pin = false lets shards share cores");
+        match overrides.shards {
+            Some(_) => table.source.report_option("--shards", fault),
+            None => table.source.report(&table.spot("shards"), fault),
+        }
+    }
+    Service {
+        shards,
+        data_dir: overrides.data_dir.clone().unwrap_or_else(|| PathBuf::from(data_dir)),
+        drain_grace: table.read("drain_grace", values::duration),
+        pin,
+    }
+}
+
+fn log(table: &Table<'_>, overrides: &Overrides) -> Log {
+    let format = match table.read("format", values::word) {
+        "json" => LogFormat::Json,
+        _ => LogFormat::Text,
+    };
+    let level = match table.read("level", values::word) {
+        "error" => LogLevel::Error,
+        "warn" => LogLevel::Warn,
+        "debug" => LogLevel::Debug,
+        "trace" => LogLevel::Trace,
+        _ => LogLevel::Info,
+    };
+    Log { format: overrides.log_format.unwrap_or(format), level: overrides.log_level.unwrap_or(level) }
+}
+
+fn mqtt(table: &Table<'_>) -> Mqtt {
+    // The table's bounds keep each of these in its type.
+    let small = |name| u16::try_from(table.read(name, values::integer)).unwrap_or(u16::MAX);
+    let seconds = |name| {
+        let time = table.read(name, values::duration);
+        if time.subsec_nanos() != 0 {
+            table
+                .source
+                .report(&table.spot(name), Fault::new("goes in whole seconds").hint("write it in s, m, h or d"));
+        }
+        u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+    };
+    Mqtt {
+        packet_bytes_max: u32::try_from(table.read("packet_bytes_max", values::size)).unwrap_or(u32::MAX),
+        receive_maximum: small("receive_maximum"),
+        topic_alias_maximum: small("topic_alias_maximum"),
+        connect_timeout: table.read("connect_timeout", values::duration),
+        keep_alive_max_s: u16::try_from(seconds("keep_alive_max")).ok().filter(|seconds| *seconds > 0),
+        session_expiry_max_s: seconds("session_expiry_max"),
+        session_expiry_3x_s: seconds("session_expiry_3x"),
+        sessions_max: usize::try_from(table.read("sessions_max", values::integer)).unwrap_or(usize::MAX),
+    }
+}
+
+fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) -> Vec<Listener> {
+    let tables = document.tables(Section::Listener);
+    let mut listeners = Vec::new();
+    for (at, table) in tables.iter().enumerate() {
+        let bind = table.find("bind", values::address);
+        let transport = match table.read("transport", values::word) {
+            "tcp" => Transport::Tcp,
+            other => unreachable!("{other} is for later, and refused"),
+        };
+        if at == LISTENERS_MAX {
+            document.source.report(&table.spot, Fault::new(format!("at most {LISTENERS_MAX} listeners")));
+        }
+        let Some(bind) = bind else { continue };
+        let spot = table.spot("bind");
+        let moved_by = format!("{} in {}", spot.path, document.source.file());
+        if overrides.listen.is_empty() {
+            binds.take(bind, spot);
+        }
+        listeners.push(Listener { bind, transport, moved_by });
+    }
+    let options = overrides.listen.iter().map(|bind| {
+        binds.take_option(*bind, "--listen");
+        Listener { bind: *bind, transport: Transport::Tcp, moved_by: "--listen".to_owned() }
+    });
+    if !overrides.listen.is_empty() {
+        return options.collect();
+    }
+    if tables.is_empty() {
+        binds.take(LISTENER_DEFAULT, Spot { path: "listener[0].bind".to_owned(), span: 0..0 });
+        let moved_by = "--listen, or bind in [[listener]]".to_owned();
+        return vec![Listener { bind: LISTENER_DEFAULT, transport: Transport::Tcp, moved_by }];
+    }
+    listeners
+}
+
+fn control(table: &Table<'_>, overrides: &Overrides, binds: &mut Binds) -> Control {
+    let bind = table.read("bind", values::address_or_off);
+    if let Some(bind) = overrides.control {
+        if let Some(address) = bind {
+            binds.take_option(address, "--control");
+        }
+        return Control { bind, moved_by: "--control".to_owned() };
+    }
+    if let Some(address) = bind {
+        binds.take(address, table.spot("bind"));
+    }
+    Control { bind, moved_by: moved_by(table, "--control, or bind in [control]") }
+}
+
+fn embedded(
+    table: &Table<'_>,
+    service: &Service,
+    overrides: &Overrides,
+    binds: &mut Binds,
+) -> (Embedded, EmbeddedCluster) {
+    let configured = table.read("bind", values::address);
+    let (bind, moved_by) = match overrides.embedded {
+        Some(bind) => {
+            binds.take_option(bind, "--embedded");
+            (bind, "--embedded".to_owned())
+        }
+        None => {
+            binds.take(configured, table.spot("bind"));
+            (configured, moved_by(table, "--embedded, or bind in [embedded]"))
+        }
+    };
+    let message_bytes_max = table.read("message_bytes_max", values::size);
+    let embedded = Embedded {
+        bind,
+        dir: table.find("dir", values::non_empty).map_or_else(|| service.data_dir.join("log"), PathBuf::from),
+        advertised: table
+            .find("advertised", |key, value| {
+                let broker = values::broker(&values::text(key, value)?)?;
+                let host_port = broker.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+                Ok(host_port.map(|(host, port)| (host.trim_matches(['[', ']']).to_owned(), port)))
+            })
+            .flatten(),
+        partitions: u32::try_from(table.read("partitions", values::integer)).unwrap_or(1),
+        segment_bytes: table.read("segment_bytes", values::size),
+        message_bytes_max: usize::try_from(message_bytes_max).unwrap_or(usize::MAX),
+        moved_by,
+    };
+    let buffer_bytes = table.find("buffer_bytes", values::size);
+    (embedded, EmbeddedCluster { bind, buffer_bytes, message_bytes_max, spot: table.spot("buffer_bytes") })
+}
+
+fn moved_by(table: &Table<'_>, default: &str) -> String {
+    if table.has("bind") {
+        format!("{} in {}", table.spot("bind").path, table.source.file())
+    } else {
+        default.to_owned()
+    }
+}

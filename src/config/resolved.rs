@@ -1,0 +1,229 @@
+//! What the configuration means: plain data with every default in place, checked as a whole. Nothing here can be
+//! wrong any more, so nothing that uses it has to ask again.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::rule::template::Template;
+
+/// Everything that the operator decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The process.
+    pub service: Service,
+    /// The control plane.
+    pub control: Control,
+    /// Logging.
+    pub log: Log,
+    /// Limits of the protocol.
+    pub mqtt: Mqtt,
+    /// Where devices connect; at least one, at most [`super::LISTENERS_MAX`].
+    pub listeners: Vec<Listener>,
+    /// Kafka clusters, in the order of the file; the embedded log, where there is one, is the last.
+    pub clusters: Vec<Cluster>,
+    /// MQTT to Kafka, in the order of the file; at most [`super::SINKS_MAX`].
+    pub sinks: Vec<Sink>,
+    /// The embedded log.
+    pub embedded: Option<Embedded>,
+}
+
+/// `[service]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Number of shards, at least 1: what was asked for, or one for each core that the process may use.
+    pub shards: usize,
+    /// Directory for all that is kept on disk.
+    pub data_dir: PathBuf,
+    /// How long a stop waits for what is in flight.
+    pub drain_grace: Duration,
+    /// Whether each shard has a core of its own.
+    pub pin: bool,
+}
+
+/// `[control]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Its address; `None`: off.
+    pub bind: Option<SocketAddr>,
+    /// What moves it, for the message that the port is taken.
+    pub moved_by: String,
+}
+
+/// `[log]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// For people or for programs.
+    pub format: LogFormat,
+    /// The least severe level that is written.
+    pub level: LogLevel,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How severe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Something is lost or stops.
+    Error,
+    /// Something is wrong and is coped with.
+    Warn,
+    /// What an operator wants to know.
+    Info,
+    /// What a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// `[mqtt]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mqtt {
+    /// Largest packet, whole, in bytes (5.0: Maximum Packet Size).
+    pub packet_bytes_max: u32,
+    /// QoS 1 and 2 messages a client may have unanswered (5.0: Receive Maximum), at least 1.
+    pub receive_maximum: u16,
+    /// Topic aliases a client may set up (5.0: Topic Alias Maximum).
+    pub topic_alias_maximum: u16,
+    /// From accept to the whole CONNECT.
+    pub connect_timeout: Duration,
+    /// Longest keep-alive in seconds (5.0: Server Keep Alive); `None`: as the client asks.
+    pub keep_alive_max_s: Option<u16>,
+    /// Longest Session Expiry Interval of a 5.0 client, in seconds.
+    pub session_expiry_max_s: u32,
+    /// How long the session of a 3.x client without clean session is kept, in seconds.
+    pub session_expiry_3x_s: u32,
+    /// Sessions at a time, all shards together.
+    pub sessions_max: usize,
+}
+
+/// `[[listener]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Address; port 0: any free one.
+    pub bind: SocketAddr,
+    /// How bytes travel.
+    pub transport: Transport,
+    /// What moves it, for the message that the port is taken.
+    pub moved_by: String,
+}
+
+/// How bytes travel between a device and a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Plain TCP.
+    Tcp,
+}
+
+/// `[kafka.NAME]`, or the way to the embedded log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// NAME; [`super::EMBEDDED`] for the embedded log.
+    pub name: String,
+    /// Brokers to start from, `host:port`, at least one. For the embedded log its address as configured: with port 0
+    /// whoever starts it puts the real one here.
+    pub bootstrap: Vec<String>,
+    /// Kafka client id.
+    pub client_id: String,
+    /// For a connection to stand.
+    pub connect_timeout: Duration,
+    /// For an answer.
+    pub request_timeout: Duration,
+    /// After this metadata is asked for again.
+    pub metadata_max_age: Duration,
+    /// First wait between attempts to connect.
+    pub reconnect_backoff_min: Duration,
+    /// Longest wait between attempts to connect; not shorter than the first.
+    pub reconnect_backoff_max: Duration,
+    /// Memory for records on their way, in bytes, all shards together. A shard's part, `buffer_bytes / shards`, holds at
+    /// least the largest record and a full batch of every sink of this cluster.
+    pub buffer_bytes: u64,
+}
+
+/// `[[sink]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sink {
+    /// Name, unique.
+    pub name: String,
+    /// Index into [`Config::clusters`].
+    pub cluster: usize,
+    /// MQTT topic filters, valid, at least one.
+    pub filters: Vec<String>,
+    /// Kafka topic. A literal one is a legal name; what a template renders has to be checked with
+    /// [`crate::route::kafka_topic::kafka_topic`].
+    pub topic: Template,
+    /// Record key; `None`: records have none.
+    pub key: Option<Template>,
+    /// Record value.
+    pub value: Template,
+    /// Record headers, in the order of the file.
+    pub headers: Vec<(String, Template)>,
+    /// What an answer means.
+    pub acknowledge: Acknowledge,
+    /// Of batches.
+    pub compression: Compression,
+    /// How long a record waits for company.
+    pub linger: Duration,
+    /// Bytes at which a batch is full.
+    pub batch_bytes: usize,
+    /// Key, value and headers of one record, in bytes.
+    pub record_bytes_max: usize,
+}
+
+/// When a sink's part of an answer is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// The record is in this shard's memory.
+    Received,
+    /// All in-sync replicas have it.
+    Replicated,
+}
+
+/// How batches are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// LZ4 frames.
+    Lz4,
+}
+
+/// `[embedded]`: the single-node log inside the binary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Embedded {
+    /// Address; port 0: any free one.
+    pub bind: SocketAddr,
+    /// Directory of its files.
+    pub dir: PathBuf,
+    /// Host and port that clients are told; `None`: where they came in.
+    pub advertised: Option<(String, u16)>,
+    /// Partitions of a topic that is made by being used.
+    pub partitions: u32,
+    /// Bytes after which a partition's file is followed by a new one.
+    pub segment_bytes: u64,
+    /// Largest record batch taken, in bytes. The sinks that go there stay below it.
+    pub message_bytes_max: usize,
+    /// What moves it, for the message that the port is taken.
+    pub moved_by: String,
+}

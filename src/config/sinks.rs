@@ -1,0 +1,203 @@
+//! What goes where: the sinks, each checked against the cluster that it goes to.
+
+use std::collections::HashMap;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::clusters::Target;
+use super::keys::{self, Section};
+use super::problem::{Fault, did_you_mean};
+use super::reader::{Spot, Table};
+use super::resolve::Document;
+use super::resolved::{Acknowledge, Compression, Sink};
+use super::units::ShowSize;
+use super::{Overrides, SINKS_MAX, values};
+use crate::route::filter;
+use crate::route::kafka_topic::{is_legal, kafka_topic};
+use crate::rule::template::Template;
+
+/// The topic of the sink that is there when none is configured.
+const TOPIC_DEFAULT: &str = "mqtt-messages";
+/// What a batch of one record has beside key, value and headers, at most: its header and the record's own lengths.
+const BATCH_OVERHEAD: u64 = 128;
+
+/// Reads the sinks, or makes the one that is there without any.
+pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &[Target], shards: usize) -> Vec<Sink> {
+    let tables = document.tables(Section::Sink);
+    if let Some(table) = tables.get(SINKS_MAX) {
+        document.source.report(&table.spot, Fault::new(format!("at most {SINKS_MAX} sinks")));
+    }
+    let mut names = HashMap::new();
+    let sinks = tables
+        .iter()
+        .filter_map(|table| {
+            let name = table.find("name", values::name);
+            if let Some(name) = &name {
+                let spot = table.spot("name");
+                if let Some(earlier) = names.insert(name.clone(), spot.clone()) {
+                    let what = format!("\"{name}\" is the name of another sink, on {}", table.source.place(&earlier));
+                    table.source.report(&spot, Fault::new(what).hint("each sink has a name of its own"));
+                }
+            }
+            sink(table, name, targets, shards)
+        })
+        .collect();
+    if !tables.is_empty() {
+        return sinks;
+    }
+    // A file that says where Kafka is and not what goes there would lose every message without a word.
+    if document.has(Section::Kafka) && overrides.kafka.is_none() && !document.has(Section::Sink) {
+        let fault = Fault::new("there is no [[sink]]: nothing would go to Kafka");
+        document.source.report(&document.spot(Section::Kafka), fault.hint("add one with name, filters and topic"));
+    }
+    sink_default(document, targets, shards).into_iter().collect()
+}
+
+/// The sink of a configuration without one: everything, to the first cluster.
+fn sink_default(document: &Document<'_>, targets: &[Target], shards: usize) -> Option<Sink> {
+    let mut entries = DeTable::new();
+    for (key, value) in [("name", "default"), ("filters", "#"), ("topic", TOPIC_DEFAULT)] {
+        let value = DeValue::String(value.into());
+        entries.insert(Spanned::new(0..0, key.into()), Spanned::new(0..0, value));
+    }
+    let spot = Spot { path: "sink[0]".to_owned(), span: 0..0 };
+    let table = Table::new(document.source, Section::Sink, &entries, spot);
+    sink(&table, Some("default".to_owned()), targets.get(..1)?, shards)
+}
+
+fn sink(table: &Table<'_>, name: Option<String>, targets: &[Target], shards: usize) -> Option<Sink> {
+    let topic = table.find("topic", values::template);
+    if let Some(topic) = &topic {
+        check_topic(table, topic);
+    }
+    let key = table.read("key", values::template);
+    let compression = match table.read("compression", values::word) {
+        "lz4" => Compression::Lz4,
+        _ => Compression::None,
+    };
+    let acknowledge = match table.read("acknowledge", values::word) {
+        "received" => Acknowledge::Received,
+        _ => Acknowledge::Replicated,
+    };
+    let batch_bytes = table.read("batch_bytes", values::size);
+    let record_bytes_max = table.read("record_bytes_max", values::size);
+    let filters = filters(table);
+    let headers = headers(table);
+    let value = table.read("value", values::template);
+    let linger = table.read("linger", values::duration);
+    let cluster = target(table, targets);
+    if let Some(target) = cluster.map(|cluster| &targets[cluster]) {
+        check_room(table, name.as_deref().unwrap_or("?"), batch_bytes + record_bytes_max, target, shards);
+        check_message(table, "batch_bytes", batch_bytes, target);
+        check_message(table, "record_bytes_max", record_bytes_max + BATCH_OVERHEAD, target);
+    }
+    Some(Sink {
+        name: name?,
+        cluster: cluster?,
+        filters,
+        topic: topic?,
+        key: (key.as_literal() != Some("")).then_some(key),
+        value,
+        headers,
+        acknowledge,
+        compression,
+        linger,
+        batch_bytes: usize::try_from(batch_bytes).ok()?,
+        record_bytes_max: usize::try_from(record_bytes_max).ok()?,
+    })
+}
+
+/// The cluster that a sink names, or the only one there is.
+fn target(table: &Table<'_>, targets: &[Target]) -> Option<usize> {
+    let names = || targets.iter().map(|target| target.name.as_str());
+    let known = || names().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    if !table.has("kafka") {
+        // With no cluster at all, `[kafka]` is what is wrong, and has been said.
+        if targets.len() > 1 {
+            let fault = Fault::new("is required, as there are several clusters");
+            table.source.report(&table.spot("kafka"), fault.hint(format!("it is one of {}", known())));
+        }
+        return (targets.len() == 1).then_some(0);
+    }
+    let name = table.find("kafka", values::text)?;
+    let found = names().position(|known| known == name);
+    if found.is_none() {
+        let hint = did_you_mean(&name, names()).unwrap_or_else(|| match targets {
+            [] => "add [kafka.NAME]".to_owned(),
+            _ => format!("there is {}", known()),
+        });
+        table.source.report(&table.spot("kafka"), Fault::new(format!("there is no cluster \"{name}\"")).hint(hint));
+    }
+    found
+}
+
+/// A shard's part of the buffer that could not hold one full batch and one large record would stand still for ever.
+fn check_room(table: &Table<'_>, sink: &str, need: u64, target: &Target, shards: usize) {
+    if target.share >= need {
+        return;
+    }
+    let what = format!(
+        "a shard's part ({} for {shards} shards) cannot hold batch_bytes and record_bytes_max of sink \"{sink}\" ({})",
+        ShowSize(target.share),
+        ShowSize(need)
+    );
+    let hint = format!("it takes at least \"{}\", or a smaller batch or record", ShowSize(need * shards as u64));
+    table.source.report(&target.spot, Fault::new(what).hint(hint));
+}
+
+/// The embedded log says what it takes; of a cluster only its operator knows.
+fn check_message(table: &Table<'_>, key: &str, need: u64, target: &Target) {
+    let Some(max) = target.message_bytes_max.filter(|max| *max < need) else { return };
+    let what = format!("a batch of {need} bytes is more than embedded.message_bytes_max, {max}");
+    table.source.report(&table.spot(key), Fault::new(what).hint("lower this, or raise that"));
+}
+
+/// A literal topic has to be a name that Kafka takes; of a template, its texts must be made of legal characters.
+fn check_topic(table: &Table<'_>, topic: &Template) {
+    let spot = table.spot("topic");
+    match topic.as_literal() {
+        Some(name) => {
+            if let Err(error) = kafka_topic(name.as_bytes()) {
+                table.source.report(&spot, Fault::new(format!("\"{name}\" is no Kafka topic: it {error}")));
+            }
+        }
+        None => {
+            if let Some(c) = topic.texts().flat_map(str::chars).find(|c| !is_legal(*c)) {
+                let hint = "Kafka takes letters, digits, `.`, `_` and `-`";
+                table.source.report(&spot, Fault::new(format!("`{c}` cannot be in a Kafka topic")).hint(hint));
+            }
+        }
+    }
+}
+
+fn filters(table: &Table<'_>) -> Vec<String> {
+    let mut filters = Vec::new();
+    for (filter, spot) in table.texts("filters") {
+        match filter::validate(&filter) {
+            Err(error) => table.source.report(&spot, Fault::new(format!("\"{filter}\" is no topic filter: {error}"))),
+            Ok(()) if filter.starts_with("$share/") => {
+                let hint = "a sink takes each message once as it is: leave $share and the group out";
+                table.source.report(&spot, Fault::new(format!("\"{filter}\" is a shared subscription")).hint(hint));
+            }
+            Ok(()) => filters.push(filter),
+        }
+    }
+    filters
+}
+
+fn headers(table: &Table<'_>) -> Vec<(String, Template)> {
+    let mut headers = Vec::new();
+    for (name, value, spot) in table.entries("headers") {
+        let read = match value {
+            DeValue::Table(_) => Err(values::wrong_type("a template", value).hint("put a name with dots in quotes")),
+            _ => values::template(keys::get(Section::Sink, "headers"), value),
+        };
+        match read {
+            Ok(_) if name.is_empty() => table.source.report(&spot, Fault::new("a header needs a name")),
+            Ok(template) => headers.push((name.to_owned(), template)),
+            Err(fault) => table.source.report(&spot, fault),
+        }
+    }
+    headers
+}

@@ -1,0 +1,184 @@
+//! One value of the file to one value of the program, by what the table of keys says about it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::keys::{Key, Kind};
+use super::problem::{Fault, did_you_mean};
+use super::units::{self, ShowDuration, ShowSize};
+use crate::rule::template::Template;
+
+/// "expected … , found …".
+pub(super) fn wrong_type(expected: &str, found: &DeValue<'_>) -> Fault {
+    let found = match found {
+        DeValue::String(text) if text.len() <= 40 => format!("the string \"{text}\""),
+        DeValue::String(_) => "a string".to_owned(),
+        DeValue::Integer(number) => format!("the integer {number}"),
+        DeValue::Float(number) => format!("the number {number}"),
+        DeValue::Boolean(flag) => format!("{flag}"),
+        DeValue::Datetime(_) => "a date or time".to_owned(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    };
+    Fault::new(format!("expected {expected}, found {found}"))
+}
+
+fn mismatch(key: &Key, found: &DeValue<'_>) -> Fault {
+    wrong_type(&key.kind.to_string(), found)
+}
+
+fn beyond(key: &Key, given: &str) -> Fault {
+    let (min, max) = key.kind.bounds().unwrap_or_default();
+    Fault::new(format!("{given} is out of range")).hint(format!("it goes from {min} to {max}"))
+}
+
+pub(super) fn flag(key: &Key, value: &DeValue<'_>) -> Result<bool, Fault> {
+    value.as_bool().ok_or_else(|| mismatch(key, value))
+}
+
+pub(super) fn integer(key: &Key, value: &DeValue<'_>) -> Result<u64, Fault> {
+    let Kind::Integer { min, max } = key.kind else { unreachable!("{} is not an integer", key.name) };
+    let DeValue::Integer(number) = value else { return Err(mismatch(key, value)) };
+    match u64::from_str_radix(number.as_str(), number.radix()) {
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err(beyond(key, &number.to_string())),
+    }
+}
+
+pub(super) fn duration(key: &Key, value: &DeValue<'_>) -> Result<Duration, Fault> {
+    let Kind::Duration { min, max } = key.kind else { unreachable!("{} is not a duration", key.name) };
+    let text = match value {
+        DeValue::String(text) => text,
+        DeValue::Integer(number) => {
+            return Err(mismatch(key, value).hint(format!("say the unit, as in \"{number}ms\" or \"{number}s\"")));
+        }
+        _ => return Err(mismatch(key, value)),
+    };
+    let given = units::duration(text)?;
+    let shown = ShowDuration(given);
+    if (min..=max).contains(&given) { Ok(given) } else { Err(beyond(key, &format!("\"{shown}\""))) }
+}
+
+/// A bare integer is taken, too: the unit of a size is never in doubt.
+pub(super) fn size(key: &Key, value: &DeValue<'_>) -> Result<u64, Fault> {
+    let Kind::Size { min, max } = key.kind else { unreachable!("{} is not a size", key.name) };
+    let given = match value {
+        DeValue::String(text) => units::size(text)?,
+        DeValue::Integer(number) => {
+            let bytes = u64::from_str_radix(number.as_str(), number.radix());
+            bytes.map_err(|_| beyond(key, &number.to_string()))?
+        }
+        _ => return Err(mismatch(key, value)),
+    };
+    let shown = ShowSize(given);
+    if (min..=max).contains(&given) { Ok(given) } else { Err(beyond(key, &format!("\"{shown}\""))) }
+}
+
+/// One of the key's words; never one that is for later.
+pub(super) fn word(key: &Key, value: &DeValue<'_>) -> Result<&'static str, Fault> {
+    let Kind::Word(words) = key.kind else { unreachable!("{} is not a word", key.name) };
+    let DeValue::String(text) = value else { return Err(mismatch(key, value).hint(one_of(key))) };
+    match words.iter().find(|word| word.name == text) {
+        Some(word) => match word.later {
+            Some(advice) => Err(Fault::new(format!("\"{text}\" is not built yet")).hint(advice)),
+            None => Ok(word.name),
+        },
+        None => {
+            let names = words.iter().map(|word| word.name);
+            let hint = did_you_mean(text, names).unwrap_or_else(|| one_of(key));
+            Err(Fault::new(format!("\"{text}\" is none of its words")).hint(hint))
+        }
+    }
+}
+
+fn one_of(key: &Key) -> String {
+    let Kind::Word(words) = key.kind else { return String::new() };
+    let names: Vec<_> =
+        words.iter().filter(|word| word.later.is_none()).map(|word| format!("\"{}\"", word.name)).collect();
+    format!("it is one of {}", names.join(", "))
+}
+
+pub(super) fn text(key: &Key, value: &DeValue<'_>) -> Result<String, Fault> {
+    value.as_str().map(str::to_owned).ok_or_else(|| mismatch(key, value))
+}
+
+/// A string with something in it.
+pub(super) fn non_empty(key: &Key, value: &DeValue<'_>) -> Result<String, Fault> {
+    match text(key, value)? {
+        text if text.is_empty() => Err(Fault::new("must not be empty")),
+        text => Ok(text),
+    }
+}
+
+/// A sink's name.
+pub(super) fn name(key: &Key, value: &DeValue<'_>) -> Result<String, Fault> {
+    let text = text(key, value)?;
+    check_name(&text).map(|()| text)
+}
+
+/// Names of sinks and clusters become labels of metrics.
+pub(super) fn check_name(text: &str) -> Result<(), Fault> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if (1..=100).contains(&text.len()) && text.chars().all(legal) {
+        return Ok(());
+    }
+    Err(Fault::new(format!("\"{text}\" is not a name")).hint("it takes letters, digits, `.`, `_` and `-`, at most 100"))
+}
+
+pub(super) fn address(key: &Key, value: &DeValue<'_>) -> Result<SocketAddr, Fault> {
+    let hint = "write an IP address and a port, as in \"127.0.0.1:1883\"";
+    let DeValue::String(text) = value else { return Err(mismatch(key, value).hint(hint)) };
+    parse_address(text).map_err(|what| Fault::new(what).hint(hint))
+}
+
+/// An address, or `None` for `"off"`.
+pub(super) fn address_or_off(key: &Key, value: &DeValue<'_>) -> Result<Option<SocketAddr>, Fault> {
+    if value.as_str() == Some("off") { Ok(None) } else { address(key, value).map(Some) }
+}
+
+/// Reads an IP address with a port.
+///
+/// # Errors
+/// Says what the text is instead.
+pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| match text.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() && !host.is_empty() && !host.contains([':', '.']) => {
+            format!("\"{text}\" has a name where an IP address belongs")
+        }
+        _ => format!("\"{text}\" is not an address"),
+    })
+}
+
+pub(super) fn template(_: &Key, value: &DeValue<'_>) -> Result<Template, Fault> {
+    let DeValue::String(text) = value else { return Err(wrong_type("a template", value)) };
+    Template::parse(text).map_err(|error| Fault { what: error.what, hint: error.hint, at: Some(error.position) })
+}
+
+/// One broker, `host:port`: trimmed and checked.
+pub(super) fn broker(text: &str) -> Result<String, Fault> {
+    let text = text.trim();
+    let form = "write \"host:port\", as in \"127.0.0.1:9092\" or \"[::1]:9092\"";
+    if let Some((scheme, rest)) = text.split_once("://") {
+        return Err(
+            Fault::new(format!("\"{text}\" has a scheme")).hint(format!("write \"{rest}\" without {scheme}://"))
+        );
+    }
+    let Some((host, port)) = text.rsplit_once(':').filter(|(host, _)| !host.ends_with(':')) else {
+        let hint = if text.is_empty() { form.to_owned() } else { format!("write \"{text}:9092\" if that is its port") };
+        return Err(Fault::new(format!("\"{text}\" has no port")).hint(hint));
+    };
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let legal = match inner {
+        Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_')),
+    };
+    if !legal {
+        return Err(Fault::new(format!("\"{text}\" has no host that could be looked up")).hint(form));
+    }
+    match port.parse::<u16>() {
+        Ok(port) if port > 0 => Ok(text.to_owned()),
+        _ => Err(Fault::new(format!("\"{text}\" has no port from 1 to 65535")).hint(form)),
+    }
+}

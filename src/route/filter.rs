@@ -1,0 +1,131 @@
+//! Topic filters: what is one, and the rule by which one matches a topic, written as plainly as the standard has it.
+//! The hot path asks [`super::trie`]; this is what the trie is measured against.
+
+/// The longest filter or topic in bytes: a UTF-8 string has a two-byte length [MQTT-1.5.4, MQTT-4.7.3-3].
+pub const FILTER_BYTES_MAX: usize = 65_535;
+
+/// Why a text is not a topic filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    /// [MQTT-4.7.3-1]
+    #[error("is empty; a filter has at least one character")]
+    Empty,
+    /// [MQTT-4.7.3-3]
+    #[error("has {0} bytes; a filter has at most 65535")]
+    TooLong(usize),
+    /// [MQTT-4.7.3-2]
+    #[error("contains U+0000")]
+    Null,
+    /// `#` with something before it in its level [MQTT-4.7.1-1].
+    #[error("`#` must stand alone in its level: `{0}`", "a/#")]
+    HashNotAlone,
+    /// `#` before the last level [MQTT-4.7.1-1].
+    #[error("`#` must be the last level")]
+    HashNotLast,
+    /// `+` with something beside it in its level [MQTT-4.7.1-2].
+    #[error("`+` must stand alone in its level: `{0}`", "a/+/b")]
+    PlusNotAlone,
+}
+
+/// Checks that `filter` is a topic filter.
+///
+/// # Errors
+/// The first clause that it breaks.
+pub fn validate(filter: &str) -> Result<(), FilterError> {
+    if filter.is_empty() {
+        return Err(FilterError::Empty);
+    }
+    if filter.len() > FILTER_BYTES_MAX {
+        return Err(FilterError::TooLong(filter.len()));
+    }
+    if filter.contains('\0') {
+        return Err(FilterError::Null);
+    }
+    let mut levels = filter.split('/').peekable();
+    while let Some(level) = levels.next() {
+        match level {
+            "+" => {}
+            "#" if levels.peek().is_some() => return Err(FilterError::HashNotLast),
+            "#" => {}
+            _ if level.contains('#') => return Err(FilterError::HashNotAlone),
+            _ if level.contains('+') => return Err(FilterError::PlusNotAlone),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether `filter` (a valid one) matches `topic` (a topic name).
+#[must_use]
+pub fn matches(filter: &str, topic: &str) -> bool {
+    // A leading wildcard does not reach the server's own topics [MQTT-4.7.2-1].
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut levels = topic.split('/');
+    for wanted in filter.split('/') {
+        match (wanted, levels.next()) {
+            // Also the level above: `sport/#` matches `sport` [4.7.1.2].
+            ("#", _) => return true,
+            ("+", Some(_)) => {}
+            (_, Some(level)) if wanted == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn validity() {
+        for good in ["a", "/", "#", "+", "a/#", "+/+", "/+/a/#", "$SYS/#", "a//b", " "] {
+            assert_eq!(validate(good), Ok(()), "{good}");
+        }
+        for (bad, why) in [
+            ("", FilterError::Empty),
+            ("a\0b", FilterError::Null),
+            ("a#", FilterError::HashNotAlone),
+            ("a/b#/c", FilterError::HashNotAlone),
+            ("#/a", FilterError::HashNotLast),
+            ("a/#/#", FilterError::HashNotLast),
+            ("a+", FilterError::PlusNotAlone),
+            ("a/+b/c", FilterError::PlusNotAlone),
+            ("++", FilterError::PlusNotAlone),
+        ] {
+            assert_eq!(validate(bad), Err(why), "{bad}");
+        }
+        assert_eq!(validate(&"/".repeat(65_535)), Ok(()));
+        assert_eq!(validate(&"/".repeat(65_536)), Err(FilterError::TooLong(65_536)));
+        assert_eq!(FilterError::HashNotAlone.to_string(), "`#` must stand alone in its level: `a/#`");
+    }
+
+    /// The standard's own examples (4.7.1.2, 4.7.1.3, 4.7.2).
+    #[test]
+    fn examples_of_the_standard() {
+        let player = "sport/tennis/player1";
+        for (filter, topic, want) in [
+            ("sport/tennis/player1/#", player, true),
+            ("sport/tennis/player1/#", "sport/tennis/player1/ranking", true),
+            ("sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon", true),
+            ("sport/#", "sport", true),
+            ("#", "a", true),
+            ("sport/tennis/+", player, true),
+            ("sport/tennis/+", "sport/tennis/player1/ranking", false),
+            ("sport/+", "sport", false),
+            ("sport/+", "sport/", true),
+            ("+/+", "/finance", true),
+            ("/+", "/finance", true),
+            ("+", "/finance", false),
+            ("#", "$SYS/x", false),
+            ("+/monitor/Clients", "$SYS/monitor/Clients", false),
+            ("$SYS/#", "$SYS/x", true),
+            ("$SYS/monitor/+", "$SYS/monitor/Clients", true),
+            ("ACCOUNTS", "Accounts", false),
+        ] {
+            assert_eq!(matches(filter, topic), want, "{filter} on {topic}");
+        }
+    }
+}

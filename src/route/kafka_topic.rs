@@ -1,0 +1,67 @@
+//! Names of Kafka topics. Checked when a literal one is configured, and again for each name that a template makes of
+//! what a device sent: Kafka refuses a bad one with INVALID_TOPIC_EXCEPTION (17), and the publisher has long been told.
+
+/// The longest name, in bytes (Kafka: `Topic.MAX_NAME_LENGTH`; a directory is named `<topic>-<partition>`).
+pub const KAFKA_TOPIC_BYTES_MAX: usize = 249;
+
+/// Why Kafka would not take a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KafkaTopicError {
+    /// No name.
+    #[error("is empty")]
+    Empty,
+    /// Longer than [`KAFKA_TOPIC_BYTES_MAX`].
+    #[error("has {0} bytes; Kafka takes at most 249")]
+    TooLong(usize),
+    /// `.` and `..` are directories.
+    #[error("must not be `.` or `..`")]
+    Dots,
+    /// A byte that is not one of the legal ones.
+    #[error("has `{}` at byte {at}; Kafka takes letters, digits, `.`, `_` and `-`", byte.escape_ascii())]
+    Character {
+        /// The first such byte.
+        byte: u8,
+        /// Its offset.
+        at: usize,
+    },
+}
+
+/// Whether a character may stand in a name.
+#[must_use]
+pub fn is_legal(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+/// Checks a name, and gives it back as text.
+///
+/// # Errors
+/// The first reason for which Kafka would refuse it.
+pub fn kafka_topic(name: &[u8]) -> Result<&str, KafkaTopicError> {
+    match name {
+        [] => Err(KafkaTopicError::Empty),
+        b"." | b".." => Err(KafkaTopicError::Dots),
+        _ if name.len() > KAFKA_TOPIC_BYTES_MAX => Err(KafkaTopicError::TooLong(name.len())),
+        _ => match name.iter().position(|byte| !is_legal(char::from(*byte))) {
+            Some(at) => Err(KafkaTopicError::Character { byte: name[at], at }),
+            // Only ASCII is left, so this is always text.
+            None => Ok(std::str::from_utf8(name).unwrap_or_default()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["a", "A.b_c-9", "...", &"x".repeat(249)] {
+            assert_eq!(kafka_topic(good.as_bytes()), Ok(good));
+        }
+        assert_eq!(kafka_topic(b""), Err(KafkaTopicError::Empty));
+        assert_eq!(kafka_topic(b".."), Err(KafkaTopicError::Dots));
+        assert_eq!(kafka_topic(&[b'x'; 250]), Err(KafkaTopicError::TooLong(250)));
+        assert_eq!(kafka_topic(b"a/b"), Err(KafkaTopicError::Character { byte: b'/', at: 1 }));
+        assert_eq!(kafka_topic("é".as_bytes()), Err(KafkaTopicError::Character { byte: 0xc3, at: 0 }));
+    }
+}
