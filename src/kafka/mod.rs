@@ -1,4 +1,8 @@
 //! The Kafka side: wire client, record batches, producer. All sans-I/O: bytes and `now` in, bytes and effects out.
 
 pub mod client;
+pub mod batch;
+pub mod compression;
+pub mod murmur2;
+pub mod producer;
 pub mod types;

@@ -1,0 +1,192 @@
+//! The batch that grows: rows go from their borrowed slices into it once, every length written where it stays. The
+//! header is patched when the batch is closed, the producer's identity and the checksum when it is cut.
+
+use super::{HEADER_LEN, Row, Tail, at, varint};
+use crate::kafka::compression::{Codec, Lz4};
+
+/// A producer's identity for one batch, given at the cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Producer id.
+    pub producer_id: i64,
+    /// Producer epoch.
+    pub epoch: i16,
+    /// Sequence number of the first record.
+    pub sequence: i32,
+}
+
+/// A growing v2 batch. It never asks for memory of its own accord: a row that would not fit in the capacity of the
+/// buffer is the caller's business (see [`Builder::fits`]), or the buffer grows as a `Vec` does.
+#[derive(Debug)]
+pub struct Builder {
+    bytes: Vec<u8>,
+    count: u32,
+    base_timestamp: i64,
+    max_timestamp: i64,
+}
+
+impl Builder {
+    /// An empty batch in `buffer`, whose capacity is kept and whose content is not.
+    #[must_use]
+    pub fn new(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        buffer.resize(HEADER_LEN, 0);
+        Self { bytes: buffer, count: 0, base_timestamp: -1, max_timestamp: -1 }
+    }
+
+    /// Records in it.
+    #[must_use]
+    pub const fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Bytes so far, header included.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it has no record.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Capacity of the buffer.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Newest timestamp in it, −1 if there is none.
+    #[must_use]
+    pub const fn max_timestamp(&self) -> i64 {
+        self.max_timestamp
+    }
+
+    /// Exact bytes of a row as this batch's next record.
+    #[inline]
+    #[must_use]
+    pub fn record_len(&self, timestamp: i64, tail_len: usize) -> usize {
+        let body = self.body_len(timestamp, tail_len);
+        varint::len(body as i64) + body
+    }
+
+    #[inline]
+    fn body_len(&self, timestamp: i64, tail_len: usize) -> usize {
+        1 + varint::len(self.timestamp_delta(timestamp)) + varint::len(i64::from(self.count)) + tail_len
+    }
+
+    #[inline]
+    const fn timestamp_delta(&self, timestamp: i64) -> i64 {
+        // Wrapping, as Java's `long` arithmetic: the reader adds with the same wrap.
+        if self.count == 0 { 0 } else { timestamp.wrapping_sub(self.base_timestamp) }
+    }
+
+    /// Whether a record of `len` bytes fits without the buffer growing.
+    #[inline]
+    #[must_use]
+    pub const fn fits(&self, len: usize) -> bool {
+        self.bytes.capacity() - self.bytes.len() >= len
+    }
+
+    /// Appends a row. `tail` is its [`Row::measure`].
+    #[inline]
+    pub fn append<'a, H>(&mut self, row: &Row<'a, H>, tail: Tail)
+    where
+        H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    {
+        self.prefix(row.timestamp.0, tail.len);
+        row.put(tail.headers, &mut self.bytes);
+    }
+
+    /// Appends a row whose tail was encoded before (see [`super::Record::tail`]).
+    pub fn append_tail(&mut self, timestamp: i64, tail: &[u8]) {
+        self.prefix(timestamp, tail.len());
+        self.bytes.extend_from_slice(tail);
+    }
+
+    #[inline]
+    fn prefix(&mut self, timestamp: i64, tail_len: usize) {
+        let body = self.body_len(timestamp, tail_len);
+        self.bytes.reserve(varint::LEN_MAX + body);
+        let timestamp_delta = self.timestamp_delta(timestamp);
+        varint::put(&mut self.bytes, body as i64);
+        self.bytes.push(0);
+        varint::put(&mut self.bytes, timestamp_delta);
+        varint::put(&mut self.bytes, i64::from(self.count));
+        if self.count == 0 {
+            self.base_timestamp = timestamp;
+        }
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        self.count += 1;
+    }
+
+    /// Moves the content into a buffer with more room; the old one comes back.
+    #[must_use]
+    pub fn move_to(&mut self, mut buffer: Vec<u8>) -> Vec<u8> {
+        buffer.clear();
+        buffer.extend_from_slice(&self.bytes);
+        std::mem::replace(&mut self.bytes, buffer)
+    }
+
+    /// Takes back the buffer, its content with it, as it stands.
+    #[must_use]
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// The batch so far: header not valid, records uncompressed.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Closes the batch: compresses its records in place where `lz4` is given and gains by it, and patches the header
+    /// but for what [`stamp`] gives.
+    #[must_use]
+    pub fn close(mut self, lz4: Option<&mut Lz4>) -> Vec<u8> {
+        let mut codec = Codec::None;
+        let plain_len = self.bytes.len() - HEADER_LEN;
+        let compressed = lz4.and_then(|lz4| lz4.compress(&self.bytes[HEADER_LEN..]));
+        // Not smaller: sent as it is. Readers look at the batch's own codec.
+        if let Some(compressed) = compressed.filter(|compressed| compressed.len() < plain_len) {
+            self.bytes.truncate(HEADER_LEN);
+            self.bytes.extend_from_slice(compressed);
+            codec = Codec::Lz4;
+        }
+        patch_header(&mut self.bytes, self.count, self.base_timestamp, self.max_timestamp, codec);
+        self.bytes
+    }
+}
+
+fn patch_header(bytes: &mut [u8], count: u32, base_timestamp: i64, max_timestamp: i64, codec: Codec) {
+    let length = (bytes.len() - at::LEADER_EPOCH) as i32;
+    let count = count as i32;
+    put_at(bytes, at::BASE_OFFSET, &0i64.to_be_bytes());
+    put_at(bytes, at::BATCH_LENGTH, &length.to_be_bytes());
+    put_at(bytes, at::LEADER_EPOCH, &(-1i32).to_be_bytes());
+    bytes[at::MAGIC] = 2;
+    put_at(bytes, at::ATTRIBUTES, &(codec as i16).to_be_bytes());
+    put_at(bytes, at::LAST_OFFSET_DELTA, &(count - 1).to_be_bytes());
+    put_at(bytes, at::BASE_TIMESTAMP, &base_timestamp.to_be_bytes());
+    put_at(bytes, at::MAX_TIMESTAMP, &max_timestamp.to_be_bytes());
+    put_at(bytes, at::COUNT, &count.to_be_bytes());
+}
+
+/// Cuts a closed batch: writes the producer's identity and the checksum. May be done again with another identity, as
+/// long as nobody else holds the bytes.
+///
+/// # Panics
+/// If `bytes` is shorter than a header (it came from [`Builder::close`]).
+pub fn stamp(bytes: &mut [u8], stamp: Stamp) {
+    put_at(bytes, at::PRODUCER_ID, &stamp.producer_id.to_be_bytes());
+    put_at(bytes, at::PRODUCER_EPOCH, &stamp.epoch.to_be_bytes());
+    put_at(bytes, at::BASE_SEQUENCE, &stamp.sequence.to_be_bytes());
+    let crc = crc32c::crc32c(&bytes[at::ATTRIBUTES..]);
+    put_at(bytes, at::CRC, &crc.to_be_bytes());
+}
+
+fn put_at(bytes: &mut [u8], at: usize, value: &[u8]) {
+    bytes[at..at + value.len()].copy_from_slice(value);
+}

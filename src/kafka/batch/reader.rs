@@ -1,0 +1,301 @@
+//! A borrowed, bounded reader of v2 batches. It trusts nothing: lengths are checked against what is there, counts are
+//! only upper bounds, and nothing is reserved on their word.
+
+use super::{HEADER_LEN, at, varint};
+use crate::kafka::compression::Codec;
+
+/// Why bytes are not a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// Fewer bytes than the header or the batch's own length asks for.
+    #[error("the batch is cut short")]
+    Short,
+    /// A length that no batch can have.
+    #[error("the batch length is impossible")]
+    Length,
+    /// Not format v2.
+    #[error("magic {0} is not 2")]
+    Magic(i8),
+    /// The checksum differs.
+    #[error("the checksum differs")]
+    Crc,
+    /// A codec that is unknown, or not built in.
+    #[error("codec {0} is not known here")]
+    Codec(i16),
+    /// A record does not add up.
+    #[error("a record is malformed")]
+    Record,
+    /// The records do not decompress, or to more than was allowed.
+    #[error("the records do not decompress")]
+    Compression,
+}
+
+/// A batch, borrowed. The header's fields are what the bytes say, not what is true.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchView<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> BatchView<'a> {
+    /// Takes one batch from the front of `input`; the rest comes with it. Looks at length and magic, not at the
+    /// checksum (see [`Self::check_crc`]).
+    ///
+    /// # Errors
+    /// [`BatchError::Short`], [`BatchError::Length`], [`BatchError::Magic`].
+    pub fn parse(input: &'a [u8]) -> Result<(Self, &'a [u8]), BatchError> {
+        if input.len() < HEADER_LEN {
+            return Err(BatchError::Short);
+        }
+        let view = Self { bytes: input };
+        if view.magic() != 2 {
+            return Err(BatchError::Magic(view.magic()));
+        }
+        let length = usize::try_from(view.i32(at::BATCH_LENGTH)).map_err(|_| BatchError::Length)?;
+        let total = length + at::LEADER_EPOCH;
+        if total < HEADER_LEN {
+            return Err(BatchError::Length);
+        }
+        if total > input.len() {
+            return Err(BatchError::Short);
+        }
+        let (bytes, rest) = input.split_at(total);
+        Ok((Self { bytes }, rest))
+    }
+
+    fn array<const N: usize>(&self, at: usize) -> [u8; N] {
+        let mut out = [0; N];
+        out.copy_from_slice(&self.bytes[at..at + N]);
+        out
+    }
+
+    fn i32(&self, at: usize) -> i32 {
+        i32::from_be_bytes(self.array(at))
+    }
+
+    fn i64(&self, at: usize) -> i64 {
+        i64::from_be_bytes(self.array(at))
+    }
+
+    fn i16(&self, at: usize) -> i16 {
+        i16::from_be_bytes(self.array(at))
+    }
+
+    /// All bytes of the batch.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Offset of the first record.
+    #[must_use]
+    pub fn base_offset(&self) -> i64 {
+        self.i64(at::BASE_OFFSET)
+    }
+
+    /// Leader epoch, −1 from a producer.
+    #[must_use]
+    pub fn leader_epoch(&self) -> i32 {
+        self.i32(at::LEADER_EPOCH)
+    }
+
+    fn magic(&self) -> i8 {
+        self.bytes[at::MAGIC] as i8
+    }
+
+    /// Attribute bits: codec (0..=2), timestamp type (3), transactional (4), control (5), delete horizon (6).
+    #[must_use]
+    pub fn attributes(&self) -> i16 {
+        self.i16(at::ATTRIBUTES)
+    }
+
+    /// Offset of the last record, from the base.
+    #[must_use]
+    pub fn last_offset_delta(&self) -> i32 {
+        self.i32(at::LAST_OFFSET_DELTA)
+    }
+
+    /// Timestamp that the records' deltas count from.
+    #[must_use]
+    pub fn base_timestamp(&self) -> i64 {
+        self.i64(at::BASE_TIMESTAMP)
+    }
+
+    /// Newest timestamp.
+    #[must_use]
+    pub fn max_timestamp(&self) -> i64 {
+        self.i64(at::MAX_TIMESTAMP)
+    }
+
+    /// Producer id, −1 if it is not idempotent.
+    #[must_use]
+    pub fn producer_id(&self) -> i64 {
+        self.i64(at::PRODUCER_ID)
+    }
+
+    /// Producer epoch.
+    #[must_use]
+    pub fn producer_epoch(&self) -> i16 {
+        self.i16(at::PRODUCER_EPOCH)
+    }
+
+    /// Sequence number of the first record.
+    #[must_use]
+    pub fn base_sequence(&self) -> i32 {
+        self.i32(at::BASE_SEQUENCE)
+    }
+
+    /// How many records the header claims.
+    #[must_use]
+    pub fn count(&self) -> i32 {
+        self.i32(at::COUNT)
+    }
+
+    /// Codec of the records.
+    ///
+    /// # Errors
+    /// [`BatchError::Codec`].
+    pub fn codec(&self) -> Result<Codec, BatchError> {
+        match self.attributes() & 7 {
+            0 => Ok(Codec::None),
+            3 => Ok(Codec::Lz4),
+            other => Err(BatchError::Codec(other)),
+        }
+    }
+
+    /// Compares the checksum.
+    ///
+    /// # Errors
+    /// [`BatchError::Crc`].
+    pub fn check_crc(&self) -> Result<(), BatchError> {
+        let stored = u32::from_be_bytes(self.array(at::CRC));
+        if crc32c::crc32c(&self.bytes[at::ATTRIBUTES..]) == stored { Ok(()) } else { Err(BatchError::Crc) }
+    }
+
+    /// What follows the header: the records, or their compressed form.
+    #[must_use]
+    pub fn body(&self) -> &'a [u8] {
+        &self.bytes[HEADER_LEN..]
+    }
+
+    /// The records of an uncompressed batch.
+    ///
+    /// # Errors
+    /// [`BatchError::Codec`] if it is compressed: decompress [`Self::body`] and use [`Records::new`].
+    pub fn records(&self) -> Result<Records<'a>, BatchError> {
+        match self.codec()? {
+            Codec::None => Ok(Records::new(self.body(), self.count(), self.base_timestamp())),
+            codec => Err(BatchError::Codec(codec as i16)),
+        }
+    }
+}
+
+/// The records of a batch, one by one. Ends after the first error.
+#[derive(Clone, Debug)]
+pub struct Records<'a> {
+    rest: &'a [u8],
+    left: i32,
+    base_timestamp: i64,
+}
+
+impl<'a> Records<'a> {
+    /// Over uncompressed records; at most `count` of them come, and bytes behind the last are an error.
+    #[must_use]
+    pub const fn new(body: &'a [u8], count: i32, base_timestamp: i64) -> Self {
+        Self { rest: body, left: count, base_timestamp }
+    }
+
+    /// Bytes that have not been read.
+    #[must_use]
+    pub const fn rest_len(&self) -> usize {
+        self.rest.len()
+    }
+
+    fn read(&mut self) -> Option<Record<'a>> {
+        let length = usize::try_from(varint::get_i32(&mut self.rest)?).ok()?;
+        let (mut body, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        let (_attributes, after) = body.split_first()?;
+        body = after;
+        let timestamp = self.base_timestamp.wrapping_add(varint::get(&mut body)?);
+        let offset_delta = varint::get_i32(&mut body)?;
+        let tail = body;
+        let key = field(&mut body)?;
+        let value = field(&mut body)?;
+        let headers = Headers { count: u32::try_from(varint::get_i32(&mut body)?).ok()?, rest: body };
+        // Every header is walked once here, so that [`Headers`] need not fail later.
+        let mut walk = headers.clone();
+        for _ in 0..headers.count {
+            walk.read()?;
+        }
+        walk.rest.is_empty().then_some(Record { timestamp, offset_delta, key, value, headers, tail })
+    }
+}
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Result<Record<'a>, BatchError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left <= 0 {
+            let odd = !std::mem::take(&mut self.rest).is_empty();
+            return odd.then_some(Err(BatchError::Record));
+        }
+        self.left -= 1;
+        let record = self.read().ok_or(BatchError::Record);
+        if record.is_err() {
+            (self.left, self.rest) = (0, &[]);
+        }
+        Some(record)
+    }
+}
+
+fn field<'a>(input: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+    match varint::get_i32(input)? {
+        -1 => Some(None),
+        length => {
+            let (bytes, rest) = input.split_at_checked(usize::try_from(length).ok()?)?;
+            *input = rest;
+            Some(Some(bytes))
+        }
+    }
+}
+
+/// One record, borrowed.
+#[derive(Clone, Debug)]
+pub struct Record<'a> {
+    /// Timestamp in milliseconds since the epoch; −1: none.
+    pub timestamp: i64,
+    /// Offset from the batch's base offset.
+    pub offset_delta: i32,
+    /// Key.
+    pub key: Option<&'a [u8]>,
+    /// Value.
+    pub value: Option<&'a [u8]>,
+    /// Headers, in order.
+    pub headers: Headers<'a>,
+    /// Key, value and headers as encoded: what [`super::Builder::append_tail`] takes.
+    pub tail: &'a [u8],
+}
+
+/// A record's headers: key and value, in order, duplicates and all.
+#[derive(Clone, Debug)]
+pub struct Headers<'a> {
+    count: u32,
+    rest: &'a [u8],
+}
+
+impl<'a> Headers<'a> {
+    fn read(&mut self) -> Option<(&'a [u8], Option<&'a [u8]>)> {
+        // A header's key is never null.
+        let key = field(&mut self.rest)??;
+        Some((key, field(&mut self.rest)?))
+    }
+}
+
+impl<'a> Iterator for Headers<'a> {
+    type Item = (&'a [u8], Option<&'a [u8]>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.count = self.count.checked_sub(1)?;
+        self.read()
+    }
+}

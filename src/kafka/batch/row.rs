@@ -1,0 +1,67 @@
+//! A row: what becomes one record, borrowed from wherever it lies.
+
+use super::varint;
+use crate::runtime::seam::WallMs;
+
+/// One record to be, all of it borrowed. Headers keep their order and their duplicates; keys and values are any bytes.
+#[derive(Clone, Debug)]
+pub struct Row<'a, H> {
+    /// Record key; `None` is Kafka's null.
+    pub key: Option<&'a [u8]>,
+    /// Record value; `None` is Kafka's null (a tombstone in a compacted topic).
+    pub value: Option<&'a [u8]>,
+    /// Headers. Walked twice: once for the length, once for the bytes.
+    pub headers: H,
+    /// Record timestamp; −1: none.
+    pub timestamp: WallMs,
+}
+
+/// The measure of a row's tail: all of the record that depends on nothing but the row. See [`Row::measure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// Encoded bytes.
+    pub len: usize,
+    /// Headers in it.
+    pub headers: usize,
+}
+
+impl<'a, H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone> Row<'a, H> {
+    /// Measures the tail exactly.
+    #[must_use]
+    pub fn measure(&self) -> Tail {
+        let mut len = field_len(self.key) + field_len(self.value);
+        let mut headers = 0;
+        for (key, value) in self.headers.clone() {
+            len += field_len(Some(key)) + field_len(Some(value));
+            headers += 1;
+        }
+        Tail { len: len + varint::len(headers as i64), headers }
+    }
+
+    /// Appends the tail.
+    pub(super) fn put(&self, headers: usize, out: &mut Vec<u8>) {
+        put_field(out, self.key);
+        put_field(out, self.value);
+        varint::put(out, headers as i64);
+        for (key, value) in self.headers.clone() {
+            put_field(out, Some(key));
+            put_field(out, Some(value));
+        }
+    }
+}
+
+#[inline]
+fn field_len(field: Option<&[u8]>) -> usize {
+    field.map_or(1, |bytes| varint::len(bytes.len() as i64) + bytes.len())
+}
+
+#[inline]
+fn put_field(out: &mut Vec<u8>, field: Option<&[u8]>) {
+    match field {
+        None => varint::put(out, -1),
+        Some(bytes) => {
+            varint::put(out, bytes.len() as i64);
+            out.extend_from_slice(bytes);
+        }
+    }
+}
