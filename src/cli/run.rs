@@ -5,18 +5,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::config::resolved::Config;
+use crate::config::{Config, EMBEDDED, LogFormat};
 use crate::control::{Control, View};
-use crate::embedded::EmbeddedLog;
+use crate::embedded::{self, EmbeddedLog};
 use crate::limits::MAILBOX_LETTERS_MAX;
 use crate::metrics::board::Board;
 use crate::metrics::collector::{Boards, Extra};
 use crate::metrics::spec::Layout;
-use crate::runtime::mailbox::Post;
-use crate::runtime::{self, Heartbeat, Listeners};
+use crate::runtime::{self, Listeners, Post, ShardThread, Watchdog};
 use crate::service::preflight::Host;
 use crate::service::{log, notify, resolver, signals};
 use crate::shard::mail::{Mail, Notice};
@@ -34,7 +32,7 @@ enum Event {
 /// Runs the service until a signal ends it.
 #[must_use]
 pub fn run(config: Config) -> ExitCode {
-    let logging = match log::start(config.log.format, &config.log.level) {
+    let logging = match log::start(log_format(&config), config.log.level.as_str()) {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
@@ -55,7 +53,7 @@ struct Service {
     config: Arc<Config>,
     embedded: Option<EmbeddedLog>,
     control: Option<Control>,
-    shards: Vec<JoinHandle<()>>,
+    shards: Vec<ShardThread>,
     heard: Receiver<Event>,
     post: Post<Mail>,
     ready: Arc<AtomicBool>,

@@ -4,11 +4,9 @@
 //! alone, bounded by [`CONNECT_BYTES_MAX`](crate::limits::CONNECT_BYTES_MAX).
 
 use crate::limits::CONNECT_BYTES_MAX;
-use crate::mqtt::decode;
-use crate::mqtt::frame;
-use crate::mqtt::malformed::Malformed;
-use crate::mqtt::packet::Connect;
-use crate::mqtt::reason::ReasonCode;
+use crate::mqtt::decode::connect::answer_version;
+use crate::mqtt::packet::{Connect, Version};
+use crate::mqtt::{Malformed, decode, frame};
 
 /// What the first bytes of a connection are.
 #[derive(Debug)]
@@ -17,29 +15,21 @@ pub enum Verdict<'a> {
     Wait,
     /// A CONNECT of so many bytes; more may follow it in the same slice.
     Connect(Box<Connect<'a>>, usize),
-    /// Not a CONNECT, or one that breaks the standard.
-    Refuse(Malformed),
+    /// Not a CONNECT, or one that breaks the standard; and in which version its sender can be told, if in any.
+    Refuse(Malformed, Option<Version>),
 }
 
 /// Looks at all bytes that a connection has sent so far.
 #[must_use]
 pub fn look(bytes: &[u8]) -> Verdict<'_> {
-    const CONNECT: u8 = 1;
-    match bytes.first() {
-        None => return Verdict::Wait,
-        Some(first) if first >> 4 != CONNECT => {
-            let what = "the first packet is not a CONNECT";
-            return Verdict::Refuse(Malformed { reason: ReasonCode::PROTOCOL_ERROR, clause: "MQTT-3.1.0-1", what });
-        }
-        Some(_) => {}
-    }
-    match frame::next(bytes, CONNECT_BYTES_MAX) {
-        Ok(None) => Verdict::Wait,
-        Ok(Some(frame)) => match decode::connect(frame) {
-            Ok(connect) => Verdict::Connect(Box::new(connect), frame.len),
-            Err(malformed) => Verdict::Refuse(malformed),
-        },
-        Err(malformed) => Verdict::Refuse(malformed),
+    let frame = match frame::next_connect(bytes, CONNECT_BYTES_MAX) {
+        Ok(Some(frame)) => frame,
+        Ok(None) => return Verdict::Wait,
+        Err(malformed) => return Verdict::Refuse(malformed, None),
+    };
+    match decode::connect(frame) {
+        Ok(connect) => Verdict::Connect(Box::new(connect), frame.len),
+        Err(malformed) => Verdict::Refuse(malformed, answer_version(frame.body)),
     }
 }
 
@@ -64,12 +54,12 @@ mod tests {
     #[test]
     fn anything_else_first_is_refused_at_its_first_byte() {
         for kind in (0..=15u8).filter(|k| *k != 1) {
-            assert!(matches!(look(&[kind << 4]), Verdict::Refuse(_)), "{kind}");
+            assert!(matches!(look(&[kind << 4]), Verdict::Refuse(..)), "{kind}");
         }
     }
 
     #[test]
     fn an_announcement_of_256_mib_is_refused_before_anything_is_kept() {
-        assert!(matches!(look(b"\x10\xff\xff\xff\x7f"), Verdict::Refuse(_)));
+        assert!(matches!(look(b"\x10\xff\xff\xff\x7f"), Verdict::Refuse(..)));
     }
 }

@@ -163,6 +163,19 @@ impl Template {
         }
     }
 
+    /// An upper bound of the bytes for this message, without rendering them.
+    #[must_use]
+    pub fn bytes_max(&self, message: &MessageContext<'_>) -> usize {
+        const I64_DIGITS: usize = 20;
+        let part = |part: &Part| match part {
+            Part::Text(text) => text.len(),
+            Part::Variable(Variable::Timestamp) => I64_DIGITS,
+            Part::Variable(Variable::TopicLevel(_)) => message.topic.len(),
+            Part::Variable(variable) => variable.lent(message).len(),
+        };
+        self.parts.iter().map(part).sum()
+    }
+
     /// Appends the bytes for this message to `out`.
     pub fn render(&self, message: &MessageContext<'_>, out: &mut Vec<u8>) {
         for part in &self.parts {

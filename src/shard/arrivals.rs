@@ -3,7 +3,7 @@
 use crate::listener::door::{self, Verdict};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::Malformed;
-use crate::mqtt::packet::Connect;
+use crate::mqtt::packet::{Connect, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, Detached, ListenerId};
 use crate::session::{End, Peer, Violation, refuse};
@@ -34,7 +34,7 @@ impl Core {
         all.extend_from_slice(bytes);
         match door::look(&all) {
             Verdict::Wait => self.keep(io, conn, &all),
-            Verdict::Refuse(malformed) => self.refuse(io, conn, &all, malformed),
+            Verdict::Refuse(malformed, version) => self.refuse(io, conn, malformed, version),
             Verdict::Connect(connect, used) => {
                 let connect = *connect;
                 let owner = match connect.client_id {
@@ -117,9 +117,10 @@ impl Core {
 
     /// A first packet that is none: CONNACK with the reason where the client could read one, then closed
     /// [MQTT-3.1.4-1].
-    fn refuse(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8], malformed: Malformed) {
+    fn refuse(&mut self, io: &mut Ring<'_>, conn: ConnId, malformed: Malformed, version: Option<Version>) {
         self.numbers.count(M::MalformedPackets);
-        if let Some(version) = door::version(bytes) {
+        tracing::debug!(slot = conn.slot, %malformed, "first packet refused");
+        if let Some(version) = version {
             refuse(Peer::new(version), &malformed.into(), io.out(conn));
         }
         self.turn_away(io, conn);
@@ -147,4 +148,4 @@ impl Core {
 
 /// A CONNECT that comes while the service ends.
 const DRAINING: Violation =
-    Violation { reason: ReasonCode::SERVER_SHUTTING_DOWN, clause: "section 4.13", what: "the server is shutting down" };
+    Violation { reason: ReasonCode::SERVER_UNAVAILABLE, clause: "section 4.13", what: "the server is shutting down" };

@@ -23,6 +23,7 @@ pub mod mail;
 mod numbers;
 mod publish;
 pub mod router;
+mod settings;
 mod sinks;
 mod stalls;
 mod tails;
@@ -32,9 +33,10 @@ mod upstream;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use crate::config::resolved::Config;
+use crate::config::Config;
 use crate::metrics::board::Board;
-use crate::runtime::mailbox::Post;
+use crate::route::trie::SinkRouter;
+use crate::runtime::Post;
 use crate::runtime::seam::{Io, Monotonic, TimerId};
 use crate::service::resolver::Question;
 use crate::session::{SessionKey, Sessions};
@@ -89,13 +91,13 @@ impl Core {
         let config = Arc::clone(&around.config);
         let mut random = fastrand::Rng::new();
         let upstreams = (0..config.clusters.len()).map(|c| Upstream::new(&config, c, random.u64(..))).collect();
-        let outlets = Outlets::new(config.router.clone(), sinks::plans(&config), upstreams);
+        let outlets = Outlets::new(router(&config), sinks::plans(&config), upstreams);
         Self {
             index,
             shards: config.service.shards,
             connections: Connections::default(),
             sessions: Sessions::default(),
-            session_settings: config.session_settings(),
+            session_settings: settings::sessions(&config),
             outlets,
             stalls: Stalls::new(config.clusters.len()),
             touched: Vec::new(),
@@ -107,4 +109,12 @@ impl Core {
             around,
         }
     }
+}
+
+/// The filters of all sinks as one trie.
+fn router(config: &Config) -> SinkRouter {
+    let filters: Vec<(Vec<&str>, u16)> =
+        (0u16..).zip(&config.sinks).map(|(i, s)| (s.filters.iter().map(String::as_str).collect(), i)).collect();
+    // The configuration has refused every text that is no filter.
+    SinkRouter::build(&filters).unwrap_or_else(|error| unreachable!("a checked filter: {error}"))
 }

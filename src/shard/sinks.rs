@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::config::resolved::{Acknowledge, Sink};
+use crate::config::{Acknowledge, Config, Sink};
 use crate::kafka::producer::row_bytes_max;
 use crate::kafka::types::SinkId;
 use crate::mqtt::property::Properties;
@@ -49,14 +49,14 @@ impl Plan {
     /// An upper bound of the memory that this sink's row of a message takes, without rendering anything.
     pub(super) fn row_bytes_max(&self, message: &Message<'_>) -> usize {
         let context = &message.context;
-        let key = self.key.as_ref().map_or(0, |key| key.len(context));
+        let key = self.key.as_ref().map_or(0, |key| key.bytes_max(context));
         let mut header_bytes = message.properties.raw().len();
         for (name, value) in &self.headers {
-            header_bytes += name.len() + value.len(context);
+            header_bytes += name.len() + value.bytes_max(context);
         }
         // A user property takes at least five bytes on the wire, so this bounds their number.
         let header_count = self.headers.len() + message.properties.raw().len() / 5;
-        row_bytes_max(key, self.value.len(context), header_bytes, header_count)
+        row_bytes_max(key, self.value.bytes_max(context), header_bytes, header_count)
     }
 
     /// Renders the configured headers into `scratch`; the ranges stand in the order of the configuration.
@@ -69,6 +69,17 @@ impl Plan {
         }
         ranges
     }
+}
+
+/// The sinks of a configuration, each with its number within its cluster's producer.
+pub(super) fn plans(config: &Config) -> Vec<Plan> {
+    let mut next = vec![0u16; config.clusters.len()];
+    let number = |sink: &Sink| {
+        let number = next[sink.cluster];
+        next[sink.cluster] += 1;
+        Plan::new(sink, SinkId(number))
+    };
+    config.sinks.iter().map(number).collect()
 }
 
 /// Where the rendered headers stand in the scratch.

@@ -5,10 +5,10 @@
 
 use hashbrown::HashMap;
 
-use crate::config::resolved::{Acknowledge, Config};
+use crate::config::Config;
 use crate::kafka::client::{Client, Effect, LinkId};
 use crate::kafka::producer::{Producer, Want};
-use crate::kafka::types::{ClientEvent, Outcome, ProduceRequest, Run};
+use crate::kafka::types::{ClientEvent, Outcome, ProduceRequest, Run, SinkId};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
@@ -17,7 +17,7 @@ use crate::session::SessionKey;
 
 use super::connection::{Kind, Timer};
 use super::mail::Mail;
-use super::{Core, Ring};
+use super::{Core, Ring, settings};
 
 /// A cluster on this shard.
 pub(super) struct Upstream {
@@ -41,8 +41,8 @@ impl Upstream {
         let mine = config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
         let sinks: Vec<usize> = mine.map(|(index, _)| index).collect();
         Self {
-            client: Client::new(config.client_settings(cluster), seed),
-            producer: Producer::new(config.producer_settings(cluster), seed.rotate_left(32)),
+            client: Client::new(settings::client(&config.clusters[cluster]), seed),
+            producer: Producer::new(settings::producer(config, cluster, seed.rotate_left(32))),
             busy: true,
             links: HashMap::new(),
             sinks,
@@ -55,7 +55,7 @@ impl Upstream {
     }
 
     pub(super) fn buffered_rows(&self) -> u64 {
-        (0u16..).zip(&self.sinks).map(|(i, _)| self.producer.stats(crate::kafka::types::SinkId(i)).buffered_rows).sum()
+        (0u16..).zip(&self.sinks).map(|(i, _)| self.producer.stats(SinkId(i)).buffered_rows).sum()
     }
 
     /// Rows to requests to effects, until nothing more comes of it.
@@ -217,7 +217,7 @@ impl Core {
         let upstream = &self.outlets.upstreams[cluster];
         let numbers = &mut self.numbers;
         for (number, sink) in (0u16..).zip(&upstream.sinks) {
-            let stats = upstream.producer.stats(crate::kafka::types::SinkId(number));
+            let stats = upstream.producer.stats(SinkId(number));
             let values = [
                 (SinkMetric::Matched, stats.appended),
                 (SinkMetric::Delivered, stats.delivered),
