@@ -1,8 +1,11 @@
 //! Forebay: MQTT in front of Apache Kafka. See `docs/ARCHITECTURE.md` for the plan of the house.
 
+pub mod cli;
 pub mod config;
 pub mod control;
+pub mod embedded;
 pub mod kafka;
+pub mod listener;
 pub mod limits;
 pub mod metrics;
 pub mod mqtt;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, EMBEDDED, LogFormat};
@@ -14,11 +14,13 @@ use crate::limits::MAILBOX_LETTERS_MAX;
 use crate::metrics::board::Board;
 use crate::metrics::collector::{Boards, Extra};
 use crate::metrics::spec::Layout;
-use crate::runtime::{self, Listeners, Post, ShardThread, Watchdog};
+use crate::runtime::{self, Listeners, Post, ShardThread};
 use crate::service::preflight::Host;
 use crate::service::{log, notify, resolver, signals};
 use crate::shard::mail::{Mail, Notice};
 use crate::shard::{Core, Surroundings};
+
+use super::health;
 
 /// Why the service did not start or did not end well, in words for a person.
 type Failure = String;
@@ -32,7 +34,11 @@ enum Event {
 /// Runs the service until a signal ends it.
 #[must_use]
 pub fn run(config: Config) -> ExitCode {
-    let logging = match log::start(log_format(&config), config.log.level.as_str()) {
+    let format = match config.log.format {
+        LogFormat::Text => log::Format::Text,
+        LogFormat::Json => log::Format::Json,
+    };
+    let logging = match log::start(format, config.log.level.as_str()) {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
@@ -63,44 +69,39 @@ struct Service {
 impl Service {
     fn start(mut config: Config) -> Result<Self, Failure> {
         preflight(config.service.shards)?;
-        let data_dir = config.service.data_dir.clone();
-        std::fs::create_dir_all(&data_dir)
-            .map_err(|e| format!("data directory {}: {e}; `service.data_dir` (or --data-dir) moves it", data_dir.display()))?;
+        let data_dir = config.service.data_dir.display();
+        std::fs::create_dir_all(&config.service.data_dir)
+            .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) moves it"))?;
         let embedded = start_embedded(&mut config)?;
-        let shards = config.service.shards;
         let listeners = bind_listeners(&config)?;
         let mqtt = listeners.local_addrs();
         let config = Arc::new(config);
-
         let (tell, heard) = channel();
         signals::watch(tell.clone(), Event::Signal).map_err(|e| format!("signals: {e}"))?;
-        let (notices, notice) = channel();
-        std::thread::spawn(move || notice.iter().try_for_each(|n| tell.send(Event::Shard(n))));
-        let (post, mailboxes) = runtime::mailboxes(shards, MAILBOX_LETTERS_MAX);
-        let resolver = resolver::start().map_err(|e| format!("resolver: {e}"))?;
-        let around = Surroundings { config: Arc::clone(&config), post: post.clone(), resolver, notices };
-        let layout = Layout { sinks: config.sinks.len(), clusters: config.clusters.len() };
-        let boards: Vec<Arc<Board>> = (0..shards).map(|_| Arc::new(Board::new(layout.len()))).collect();
-        let settings = config.runtime_settings();
-        let (mut threads, mut hearts) = (Vec::new(), Vec::new());
-        for (mailbox, (board, sockets)) in mailboxes.into_iter().zip(boards.iter().zip(listeners.per_shard())) {
-            let index = threads.len();
-            let (around, board) = (around.clone(), Arc::clone(board));
+        let (post, mailboxes) = runtime::mailboxes(config.service.shards, MAILBOX_LETTERS_MAX)
+            .map_err(|e| format!("mailboxes between shards: {e}"))?;
+        let boards = boards(&config);
+        let around = Surroundings {
+            config: Arc::clone(&config),
+            post: post.clone(),
+            resolver: resolver::start().map_err(|e| format!("resolver: {e}"))?,
+            notices: notices(tell),
+        };
+        let settings = runtime_settings(&config);
+        let mut shards = Vec::new();
+        for (mailbox, sockets) in mailboxes.into_iter().zip(listeners.into_shards()) {
+            let index = shards.len();
+            let (around, board) = (around.clone(), Arc::clone(&boards.shards[index]));
             let make = move |index| Core::new(index, around, board);
-            let spawned = runtime::spawn(index, &settings, sockets, mailbox, make);
-            let running = spawned.map_err(|e| format!("shard {index} does not start: {e}"))?;
-            hearts.push(running.heartbeat);
-            threads.push(running.thread);
+            let shard = runtime::spawn(index, &settings, sockets, mailbox, make);
+            shards.push(shard.map_err(|e| format!("shard {index} does not start: {e}"))?);
         }
         let ready = Arc::new(AtomicBool::new(false));
-        let boards = Arc::new(Boards {
-            shards: boards,
-            sinks: config.sinks.iter().map(|s| s.name.clone()).collect(),
-            clusters: config.clusters.iter().map(|c| c.name.clone()).collect(),
-        });
+        let hearts = shards.iter().map(ShardThread::heartbeat).collect();
+        let health = health::watch(post.clone(), hearts).map_err(|e| format!("watchdog: {e}"))?;
         let extra = embedded.iter().map(|log| log.counters() as Arc<dyn Extra>).collect();
-        let control = start_control(&config, boards, extra, Arc::clone(&ready), hearts)?;
-        Ok(Self { config, embedded, control, shards: threads, heard, post, ready, mqtt })
+        let control = start_control(&config, View { boards, extra, ready: Arc::clone(&ready), health })?;
+        Ok(Self { config, embedded, control, shards, heard, post, ready, mqtt })
     }
 
     fn serve(self) -> Result<(), Failure> {
@@ -134,11 +135,11 @@ impl Service {
         if let Some(log) = &self.embedded {
             println!("embedded log listening on {}", log.local_addr());
         }
-        let sink = self.config.sinks.first().and_then(|s| s.topic.as_literal());
-        if let (Some(mqtt), Some(log), Some(topic)) = (self.mqtt.first(), &self.embedded, sink) {
-            let kafka = log.local_addr();
+        let topic = self.config.sinks.first().and_then(|s| s.topic.as_literal());
+        if let (Some(mqtt), Some(log), Some(topic)) = (self.mqtt.first(), &self.embedded, topic) {
             println!("\nPublish something:\n  mosquitto_pub -h {} -p {} -q 1 -t hello -m world", mqtt.ip(), mqtt.port());
-            println!("and read it as a Kafka record:\n  kcat -b {kafka} -C -t {topic} -o beginning -e -f '%k: %s\\n'");
+            println!("and read it as a Kafka record:");
+            println!("  kcat -b {} -C -t {topic} -o beginning -e -f '%k: %s\\n'", log.local_addr());
             println!("\nCtrl-C ends it; `forebay --help` tells the rest.");
         }
     }
@@ -155,9 +156,9 @@ impl Service {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        let (rows_left, connections_left) = self.await_drained(grace)?;
+        let rows_left = self.await_drained(grace)?;
         for shard in self.shards.drain(..) {
-            let _ = shard.join();
+            shard.join().map_err(|e| format!("a shard ended badly: {e}"))?;
         }
         drop(self.control.take());
         if let Some(log) = self.embedded.take() {
@@ -165,35 +166,50 @@ impl Service {
         }
         if rows_left == 0 {
             tracing::info!("drained: everything taken is in Kafka");
-        } else {
-            tracing::warn!(
-                rows_left,
-                connections_left,
-                "grace over: these messages are not in Kafka; at `replicated` their publishers were not answered and send again"
-            );
+            return Ok(());
         }
-        Ok(())
+        Err(format!(
+            "grace over: {rows_left} messages are not in Kafka; at `replicated` their publishers were not answered and \
+             send again. `service.drain_grace` gives more time"
+        ))
     }
 
-    fn await_drained(&self, grace: Duration) -> Result<(u64, usize), Failure> {
+    /// Waits for every shard's report; gives the messages left.
+    fn await_drained(&self, grace: Duration) -> Result<u64, Failure> {
         // The shards keep the grace themselves; this is for one that stands still.
         let deadline = Instant::now() + grace + Duration::from_secs(5);
-        let (mut left, mut rows, mut connections) = (self.shards.len(), 0, 0);
-        while left > 0 {
+        let (mut waiting, mut rows) = (self.shards.len(), 0);
+        while waiting > 0 {
             match self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Event::Shard(Notice::Drained { rows_left, connections_left, .. })) => {
-                    left -= 1;
+                Ok(Event::Shard(Notice::Drained { shard, rows_left, connections_left })) => {
+                    tracing::info!(shard, rows_left, connections_left, "drained");
+                    waiting -= 1;
                     rows += rows_left;
-                    connections += connections_left;
                 }
                 Ok(Event::Shard(Notice::Started(_))) => {}
                 Ok(Event::Signal(_)) => return Err("second signal: ended without finishing the drain".into()),
-                Err(RecvTimeoutError::Timeout) => return Err(format!("{left} shards did not finish draining")),
+                Err(RecvTimeoutError::Timeout) => return Err(format!("{waiting} shards did not finish draining")),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        Ok((rows, connections))
+        Ok(rows)
     }
+}
+
+/// Shards speak to the same ear as the signals do.
+fn notices(tell: Sender<Event>) -> Sender<Notice> {
+    let (notices, heard) = channel();
+    std::thread::spawn(move || heard.iter().try_for_each(|notice| tell.send(Event::Shard(notice))));
+    notices
+}
+
+fn boards(config: &Config) -> Arc<Boards> {
+    let layout = Layout { sinks: config.sinks.len(), clusters: config.clusters.len() };
+    Arc::new(Boards {
+        shards: (0..config.service.shards).map(|_| Arc::new(Board::new(layout.len()))).collect(),
+        sinks: config.sinks.iter().map(|s| s.name.clone()).collect(),
+        clusters: config.clusters.iter().map(|c| c.name.clone()).collect(),
+    })
 }
 
 fn preflight(shards: usize) -> Result<(), Failure> {
@@ -206,33 +222,43 @@ fn preflight(shards: usize) -> Result<(), Failure> {
     if fatal.is_empty() { Ok(()) } else { Err(fatal.join("\nforebay: ")) }
 }
 
+/// Shards are pinned to the CPUs that this process may use, if there is one for each.
+fn runtime_settings(config: &Config) -> runtime::Settings {
+    let shards = config.service.shards;
+    let pin = config.service.pin.then(runtime::cpus).filter(|cpus| cpus.len() >= shards);
+    if config.service.pin && pin.is_none() {
+        tracing::warn!(shards, "more shards than CPUs: not pinned");
+    }
+    runtime::Settings { shards, pin, mailbox_capacity: MAILBOX_LETTERS_MAX, ..runtime::Settings::default() }
+}
+
 /// Starts the embedded log, and tells the cluster that stands for it where it listens.
 fn start_embedded(config: &mut Config) -> Result<Option<EmbeddedLog>, Failure> {
-    let Some(settings) = config.embedded_settings() else { return Ok(None) };
-    let log = EmbeddedLog::start(settings).map_err(|e| e.to_string())?;
-    config.point_embedded_cluster_at(log.local_addr());
+    let Some(wanted) = &config.embedded else { return Ok(None) };
+    let settings = embedded::Settings {
+        advertised: wanted.advertised.clone(),
+        partitions_default: i32::try_from(wanted.partitions).unwrap_or(i32::MAX),
+        segment_bytes: wanted.segment_bytes,
+        message_bytes_max: wanted.message_bytes_max,
+        ..embedded::Settings::new(wanted.bind, &wanted.dir)
+    };
+    let log = EmbeddedLog::start(settings).map_err(|e| format!("{e} ({} moves its address)", wanted.moved_by))?;
+    for cluster in config.clusters.iter_mut().filter(|c| c.name == EMBEDDED) {
+        cluster.bootstrap = vec![log.local_addr().to_string()];
+    }
     Ok(Some(log))
 }
 
 fn bind_listeners(config: &Config) -> Result<Listeners, Failure> {
     let addrs: Vec<SocketAddr> = config.listeners.iter().map(|l| l.bind).collect();
+    let moved_by: Vec<&str> = config.listeners.iter().map(|l| l.moved_by.as_str()).collect();
     Listeners::bind(&addrs, config.service.shards)
-        .map_err(|e| format!("{e}; `listener.bind` (or --listen) moves it"))
+        .map_err(|e| format!("{e}; {} moves it (is another instance running?)", moved_by.join(" or ")))
 }
 
-fn start_control(
-    config: &Config,
-    boards: Arc<Boards>,
-    extra: Vec<Arc<dyn Extra>>,
-    ready: Arc<AtomicBool>,
-    hearts: Vec<Heartbeat>,
-) -> Result<Option<Control>, Failure> {
+fn start_control(config: &Config, view: View) -> Result<Option<Control>, Failure> {
     let Some(bind) = config.control.bind else { return Ok(None) };
-    let health = Box::new(move || {
-        let stalled = hearts.iter().enumerate().find(|(_, heart)| heart.stalled());
-        stalled.map(|(shard, _)| format!("shard {shard} stands still"))
-    });
-    Control::start(bind, View { boards, extra, ready, health })
-        .map(Some)
-        .map_err(|e| format!("control on {bind}: {e}; `control.bind` (or --control) moves it, \"off\" turns it off"))
+    Control::start(bind, view).map(Some).map_err(|e| {
+        format!("control plane cannot listen on {bind}: {e}; {} moves it, \"off\" turns it off", config.control.moved_by)
+    })
 }

@@ -4,7 +4,6 @@
 //! alone, bounded by [`CONNECT_BYTES_MAX`](crate::limits::CONNECT_BYTES_MAX).
 
 use crate::limits::CONNECT_BYTES_MAX;
-use crate::mqtt::decode::connect::answer_version;
 use crate::mqtt::packet::{Connect, Version};
 use crate::mqtt::{Malformed, decode, frame};
 
@@ -29,7 +28,7 @@ pub fn look(bytes: &[u8]) -> Verdict<'_> {
     };
     match decode::connect(frame) {
         Ok(connect) => Verdict::Connect(Box::new(connect), frame.len),
-        Err(malformed) => Verdict::Refuse(malformed, answer_version(frame.body)),
+        Err(malformed) => Verdict::Refuse(malformed, decode::answer_version(frame.body)),
     }
 }
 

@@ -7,6 +7,7 @@ mod connections;
 mod core;
 mod disk;
 mod executor;
+mod host;
 mod listen;
 mod mailbox;
 mod park;
@@ -19,6 +20,7 @@ mod turn;
 mod watchdog;
 
 pub use executor::{Settings, ShardThread, spawn};
+pub use host::{cpus, probe};
 pub use listen::{Listener, Listeners};
 pub use mailbox::{MailboxReceiver, Post, mailboxes};
 pub use watchdog::{Heartbeat, Watchdog};

@@ -3,14 +3,14 @@
 use crate::kafka::types::Ticket;
 use crate::limits;
 use crate::metrics::spec::ShardMetric as M;
-use crate::mqtt::packet::{Packet, Publish, QoS};
+use crate::mqtt::packet::{Packet, Publish, QoS, Sender};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
 use crate::rule::template::MessageContext;
 use crate::runtime::seam::{ConnId, WallMs};
 use crate::session::{End, Next, Peer, Session, SessionKey, Taken, Violation};
 
-use super::connection::{Kind, Timer};
+use super::connection::Kind;
 use super::publish::Admission;
 use super::sinks::Message;
 use super::stalls::Stall;
@@ -57,7 +57,7 @@ impl Core {
     }
 
     /// Keeps what is not a whole packet yet.
-    fn keep(&mut self, io: &mut Ring<'_>, conn: ConnId, rest: &[u8]) {
+    pub(super) fn keep(&mut self, io: &mut Ring<'_>, conn: ConnId, rest: &[u8]) {
         if rest.is_empty() {
             return;
         }
@@ -85,7 +85,7 @@ impl Core {
         let packet_bytes_max = self.around.config.mqtt.packet_bytes_max;
         let mut used = 0;
         while used < bytes.len() {
-            let flow = match frame::next_for(peer.version, decode::Sender::Client, &bytes[used..], packet_bytes_max) {
+            let flow = match frame::next_for(peer.version, Sender::Client, &bytes[used..], packet_bytes_max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
                     let flow = self.packet(io, conn, session, peer, frame);
@@ -127,7 +127,7 @@ impl Core {
                 Err(malformed) => self.violation(io, conn, malformed.into()),
             };
         }
-        match decode::decode(peer.version, decode::Sender::Client, frame) {
+        match decode::decode(peer.version, Sender::Client, frame) {
             Ok(packet) => self.control_packet(io, conn, session, &packet),
             Err(malformed) => self.violation(io, conn, malformed.into()),
         }
@@ -204,7 +204,7 @@ impl Core {
         let drained = session.drain_answers(io.out(conn));
         self.numbers.raise(M::Answers, drained.answered as u64);
         if let Some(reason) = drained.refused {
-            tracing::debug!(%reason, "a refusal that the client's protocol has no word for");
+            tracing::debug!(reason = reason.name(), "a refusal that the client's protocol has no word for");
             self.end(io, conn, End::NoWord);
         }
     }

@@ -1,8 +1,7 @@
 //! The way out: stop accepting, stop reading, let Kafka confirm what is buffered, answer, say goodbye, report.
 
+use std::collections::HashSet;
 use std::time::Duration;
-
-use hashbrown::HashSet;
 
 use crate::runtime::seam::ConnId;
 use crate::session::End;

@@ -2,7 +2,7 @@
 
 use crate::config::{Acknowledge, Cluster, Compression, Config, Sink};
 use crate::kafka::compression::Codec;
-use crate::kafka::producer::{AnsweredOn, Settings as ProducerSettings, SinkSettings};
+use crate::kafka::producer::{AnsweredOn, SinkSettings};
 use crate::kafka::{client, producer};
 use crate::session;
 
@@ -21,7 +21,7 @@ pub(super) fn client(cluster: &Cluster) -> client::Settings {
 }
 
 /// The producer of a cluster on one shard, with its share of the memory.
-pub(super) fn producer(config: &Config, cluster: usize, seed: u64) -> ProducerSettings {
+pub(super) fn producer(config: &Config, cluster: usize, seed: u64) -> producer::Settings {
     let sinks = config.sinks.iter().filter(|sink| sink.cluster == cluster).map(sink).collect();
     let share = config.clusters[cluster].buffer_bytes / config.service.shards.max(1) as u64;
     producer::Settings {

@@ -3,7 +3,7 @@
 //! The producer and the client know nothing of each other. Here rows become requests, requests become bytes on links,
 //! answers become results, and results become answers to devices.
 
-use hashbrown::HashMap;
+use std::collections::HashMap;
 
 use crate::config::Config;
 use crate::kafka::client::{Client, Effect, LinkId};

@@ -1,0 +1,78 @@
+//! The steady state allocates nothing per message: sixteen QoS 1 publishes a read, their records, their answers.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use super::ONE_SINK;
+use super::world::{World, publish};
+use forebay::runtime::seam::Shard;
+
+/// The system's allocator, counting what the thread that asks for it allocates.
+pub(crate) struct Counting;
+
+thread_local! {
+    static COUNT: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = COUNT.try_with(|count| count.set(count.get().map(|c| c + 1)));
+        // SAFETY: the caller keeps `alloc`'s contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+/// Allocations made by `work` on this thread.
+fn counted(work: impl FnOnce()) -> u64 {
+    COUNT.with(|count| count.set(Some(0)));
+    work();
+    COUNT.with(|count| count.take()).expect("counted")
+}
+
+#[test]
+fn a_publish_allocates_nothing_in_the_steady_state() {
+    const PER_READ: u16 = 16;
+    const DEVICES: usize = 8;
+    let mut world = World::new(ONE_SINK);
+    world.broker.keep = false;
+    let devices: Vec<_> = (0..DEVICES).map(|i| world.device(&format!("d{i}"), 0)).collect();
+    let reads: Vec<Vec<u8>> = (0..DEVICES)
+        .map(|i| {
+            let mut read = Vec::new();
+            for id in 1..=PER_READ {
+                publish(&format!("dev/{i}/telemetry"), id, &[b'x'; 100], &mut read);
+            }
+            read
+        })
+        .collect();
+    let mut allocations = 0;
+    const ROUNDS: usize = 400;
+    const WARM: usize = 100;
+    for round in 0..ROUNDS {
+        let shard = |world: &mut World| {
+            for (device, read) in devices.iter().zip(&reads) {
+                world.core.on_bytes(&mut world.table, *device, read);
+            }
+        };
+        let made = counted(|| shard(&mut world));
+        allocations += if round >= WARM { made } else { 0 };
+        world.advance(std::time::Duration::from_millis(5));
+        for device in &devices {
+            assert_eq!(world.table.wire(*device).out.len(), 4 * usize::from(PER_READ), "round {round}: PUBACKs");
+            world.table.wire(*device).out.clear();
+        }
+    }
+    let messages = (ROUNDS - WARM) * DEVICES * usize::from(PER_READ);
+    assert!(allocations * 1_000 < messages as u64, "{allocations} allocations for {messages} messages");
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(counted(|| drop(Box::new(1))), 1);
+    assert_eq!(counted(|| ()), 0);
+}

@@ -1,0 +1,118 @@
+//! A broker that takes what it is given: one node, one topic's partitions, every Produce answered with success. What it
+//! was given is kept, so that a test can read the records.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsResponse, BrokerId, InitProducerIdResponse, MetadataRequest, MetadataResponse, ProduceRequest,
+    ProduceResponse, ProducerId, RequestHeader, ResponseHeader,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use kafka_protocol::records::RecordBatchDecoder;
+
+/// Partitions of every topic.
+pub(crate) const PARTITIONS: i32 = 4;
+
+#[derive(Default)]
+pub(crate) struct Broker {
+    /// (topic, partition, key, value) in the order of arrival.
+    pub(crate) records: Vec<(String, i32, Vec<u8>, Vec<u8>)>,
+    /// Whether records are decoded and kept (not while allocations are counted).
+    pub(crate) keep: bool,
+    offsets: std::collections::HashMap<(String, i32), i64>,
+}
+
+impl Broker {
+    /// Answers every whole request at the front of `bytes`, and takes it away.
+    pub(crate) fn answer(&mut self, bytes: &mut Vec<u8>) -> Vec<u8> {
+        let mut answers = Vec::new();
+        while bytes.len() >= 4 {
+            let len = u32::from_be_bytes(bytes[..4].try_into().expect("four")) as usize;
+            if bytes.len() < 4 + len {
+                break;
+            }
+            let request = Bytes::copy_from_slice(&bytes[4..4 + len]);
+            bytes.drain(..4 + len);
+            answers.extend_from_slice(&self.request(request));
+        }
+        answers
+    }
+
+    fn request(&mut self, mut bytes: Bytes) -> Vec<u8> {
+        let key = ApiKey::try_from(i16::from_be_bytes([bytes[0], bytes[1]])).expect("a known request");
+        let version = i16::from_be_bytes([bytes[2], bytes[3]]);
+        let header = RequestHeader::decode(&mut bytes, key.request_header_version(version)).expect("header");
+        let mut body = BytesMut::new();
+        let correlation = ResponseHeader::default().with_correlation_id(header.correlation_id);
+        correlation.encode(&mut body, key.response_header_version(version)).expect("header");
+        match key {
+            ApiKey::ApiVersions => versions().encode(&mut body, version),
+            ApiKey::Metadata => {
+                let asked = MetadataRequest::decode(&mut bytes, version).expect("metadata");
+                metadata(&asked).encode(&mut body, version)
+            }
+            ApiKey::InitProducerId => {
+                InitProducerIdResponse::default().with_producer_id(ProducerId(7)).encode(&mut body, version)
+            }
+            ApiKey::Produce => {
+                let produce = ProduceRequest::decode(&mut bytes, version).expect("produce");
+                self.produce(&produce).encode(&mut body, version)
+            }
+            other => panic!("unexpected request {other:?}"),
+        }
+        .expect("encoded");
+        let mut framed = Vec::new();
+        framed.put_u32(u32::try_from(body.len()).expect("short"));
+        framed.extend_from_slice(&body);
+        framed
+    }
+
+    fn produce(&mut self, request: &ProduceRequest) -> ProduceResponse {
+        let topics = request.topic_data.iter().map(|topic| {
+            let name = topic.name.0.to_string();
+            let partitions = topic.partition_data.iter().map(|data| {
+                let batch = data.records.clone().expect("records");
+                let count = i64::from((&batch[57..61]).get_i32());
+                if self.keep {
+                    let decoded = RecordBatchDecoder::decode(&mut batch.clone()).expect("a sound batch");
+                    self.records.extend(decoded.records.into_iter().map(|r| {
+                        let bytes = |b: Option<Bytes>| b.map(|b| b.to_vec()).unwrap_or_default();
+                        (name.clone(), data.index, bytes(r.key), bytes(r.value))
+                    }));
+                }
+                let next = self.offsets.entry((name.clone(), data.index)).or_default();
+                let base = *next;
+                *next += count;
+                PartitionProduceResponse::default().with_index(data.index).with_base_offset(base)
+            });
+            let partitions = partitions.collect();
+            TopicProduceResponse::default().with_name(topic.name.clone()).with_partition_responses(partitions)
+        });
+        let topics = topics.collect();
+        ProduceResponse::default().with_responses(topics)
+    }
+}
+
+fn versions() -> ApiVersionsResponse {
+    let keys = [(ApiKey::ApiVersions, 0, 3), (ApiKey::Metadata, 0, 12), (ApiKey::InitProducerId, 0, 4), (ApiKey::Produce, 3, 11)];
+    let key = |(key, min, max): (ApiKey, i16, i16)| {
+        ApiVersion::default().with_api_key(key as i16).with_min_version(min).with_max_version(max)
+    };
+    ApiVersionsResponse::default().with_api_keys(keys.into_iter().map(key).collect())
+}
+
+fn metadata(asked: &MetadataRequest) -> MetadataResponse {
+    let host = StrBytes::from_static_str("127.0.0.1");
+    let broker = MetadataResponseBroker::default().with_node_id(BrokerId(1)).with_host(host).with_port(9092);
+    let partition = |index| MetadataResponsePartition::default().with_partition_index(index).with_leader_id(BrokerId(1));
+    let topics = asked.topics.iter().flatten().map(|topic| {
+        MetadataResponseTopic::default()
+            .with_name(topic.name.clone())
+            .with_partitions((0..PARTITIONS).map(partition).collect())
+    });
+    MetadataResponse::default().with_brokers(vec![broker]).with_topics(topics.collect())
+}

@@ -1,0 +1,86 @@
+//! What an answer means, seen from a device: held until Kafka has it, in order of receipt, and for every sink.
+
+use std::time::Duration;
+
+use super::ONE_SINK;
+use super::world::{World, publish};
+
+fn ids(answers: &[u8]) -> Vec<u16> {
+    answers.chunks(4).map(|a| (a[0], u16::from_be_bytes([a[2], a[3]]))).map(|(kind, id)| {
+        assert_eq!(kind, 0x40, "PUBACK");
+        id
+    }).collect()
+}
+
+#[test]
+fn answers_wait_for_kafka_and_come_in_order_of_receipt() {
+    let mut world = World::new(ONE_SINK);
+    world.kafka_down();
+    let device = world.device("d", 0);
+    for id in 1..=100 {
+        let mut bytes = Vec::new();
+        publish(&format!("plant/{}/temp", id % 7), id, b"21.5", &mut bytes);
+        world.bytes(device, &bytes);
+    }
+    world.advance(Duration::from_secs(60));
+    assert!(world.sent(device).is_empty(), "an answer without Kafka");
+    world.kafka_up = true;
+    world.advance(Duration::from_secs(5));
+    assert_eq!(ids(&world.sent(device)), (1..=100).collect::<Vec<u16>>());
+    assert_eq!(world.broker.records.len(), 100);
+    let keys = world.broker.records.iter().filter(|r| r.2 == b"plant/3/temp").count();
+    assert_eq!(keys, 100usize.div_ceil(7) - 1 + usize::from(100 % 7 >= 3));
+}
+
+#[test]
+fn a_message_of_two_sinks_is_answered_when_both_have_it() {
+    let text = format!(
+        "{ONE_SINK}\n[kafka.away]\nbootstrap = \"127.0.0.2:9092\"\n[[sink]]\nname = \"two\"\nkafka = \"main\"\nfilters = \
+         [\"a/+\"]\ntopic = \"second-${{topic[1]}}\"\n"
+    );
+    let mut world = World::new(&text);
+    let device = world.device("d", 0);
+    let mut bytes = Vec::new();
+    publish("a/b", 1, b"x", &mut bytes);
+    publish("c", 2, b"y", &mut bytes);
+    world.bytes(device, &bytes);
+    world.advance(Duration::from_secs(1));
+    assert_eq!(ids(&world.sent(device)), [1, 2]);
+    let mut topics: Vec<_> = world.broker.records.iter().map(|r| r.0.as_str()).collect();
+    topics.sort_unstable();
+    assert_eq!(topics, ["all", "all", "second-b"]);
+}
+
+#[test]
+fn received_is_answered_at_once_and_delivered_later() {
+    let mut world = World::new(&format!("{ONE_SINK}acknowledge = \"received\"\n"));
+    world.kafka_down();
+    let device = world.device("d", 0);
+    let mut bytes = Vec::new();
+    publish("a", 9, b"x", &mut bytes);
+    world.bytes(device, &bytes);
+    assert_eq!(ids(&world.sent(device)), [9]);
+    world.kafka_up = true;
+    world.advance(Duration::from_secs(5));
+    assert_eq!(world.broker.records.len(), 1);
+}
+
+#[test]
+fn packets_cut_at_every_byte_are_the_same_packets() {
+    let mut bytes = Vec::new();
+    publish("a/b", 1, b"payload", &mut bytes);
+    publish("a/c", 2, b"", &mut bytes);
+    bytes.extend_from_slice(&[0xc0, 0]);
+    for cut in 1..bytes.len() {
+        let mut world = World::new(ONE_SINK);
+        let device = world.device("d", 0);
+        world.bytes(device, &bytes[..cut]);
+        world.bytes(device, &bytes[cut..]);
+        world.advance(Duration::from_secs(1));
+        let mut sent = world.sent(device);
+        let pong = sent.windows(2).position(|w| w == [0xd0, 0]).expect("PINGRESP");
+        sent.drain(pong..pong + 2);
+        assert_eq!(ids(&sent), [1, 2], "cut at {cut}");
+        assert_eq!(world.broker.records.len(), 2);
+    }
+}

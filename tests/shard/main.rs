@@ -1,0 +1,25 @@
+//! A whole shard on a simulated clock: no socket, no kernel, a Kafka in memory. What is shown here is exact where a
+//! real clock could only be approximate.
+
+mod allocation;
+mod broker;
+mod contract;
+mod keep_alive;
+mod ring;
+mod world;
+
+use allocation::Counting;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// One sink that takes everything, at `replicated`.
+const ONE_SINK: &str = r#"
+[kafka.main]
+bootstrap = "127.0.0.1:9092"
+[[sink]]
+name = "all"
+kafka = "main"
+filters = ["#"]
+topic = "all"
+"#;

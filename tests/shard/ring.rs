@@ -1,0 +1,150 @@
+//! The runtime's place taken by plain tables and a clock that tests turn: every call of the seam is carried out in
+//! memory, so a whole shard runs here without a socket, and time passes when a test says so.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use forebay::runtime::seam::{Chunk, ConnId, Io, ListenerId, Monotonic, TimerId, WallMs};
+use forebay::shard::mail::Mail;
+
+/// One side of a connection, as the shard has left it.
+#[derive(Default)]
+pub(crate) struct Wire {
+    /// What the shard has written and nobody has taken yet.
+    pub(crate) out: Vec<u8>,
+    pub(crate) paused: bool,
+    pub(crate) closed: bool,
+    pub(crate) outgoing: Option<SocketAddr>,
+}
+
+/// The ring that is none.
+pub(crate) struct Table {
+    pub(crate) now: Monotonic,
+    pub(crate) wires: Vec<Wire>,
+    pub(crate) stopped: bool,
+    timers: BTreeMap<(Monotonic, u32), u64>,
+    next_timer: u32,
+    scratch: Vec<u8>,
+}
+
+impl Table {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: Monotonic(1_000_000_000),
+            wires: Vec::new(),
+            stopped: false,
+            timers: BTreeMap::new(),
+            next_timer: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    pub(crate) fn open(&mut self, outgoing: Option<SocketAddr>) -> ConnId {
+        self.wires.push(Wire { outgoing, ..Wire::default() });
+        ConnId { slot: u32::try_from(self.wires.len() - 1).expect("few wires"), generation: 1 }
+    }
+
+    /// The next timer due at or before `until`, with the clock turned to it.
+    pub(crate) fn next_timer(&mut self, until: Monotonic) -> Option<u64> {
+        let (&(at, _), _) = self.timers.first_key_value()?;
+        if at > until {
+            return None;
+        }
+        self.now = self.now.max(at);
+        self.timers.pop_first().map(|(_, token)| token)
+    }
+
+    /// When the next timer is due.
+    pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
+        self.timers.first_key_value().map(|(&(at, _), _)| at)
+    }
+
+    pub(crate) fn wire(&mut self, conn: ConnId) -> &mut Wire {
+        &mut self.wires[conn.slot as usize]
+    }
+}
+
+impl Io<Mail> for Table {
+    fn now(&self) -> Monotonic {
+        self.now
+    }
+    fn wall(&self) -> WallMs {
+        let epoch_ms = 1_790_000_000_000;
+        WallMs(epoch_ms + i64::try_from(Duration::from_nanos(self.now.0).as_millis()).expect("soon"))
+    }
+    fn shard(&self) -> usize {
+        0
+    }
+    fn shards(&self) -> usize {
+        1
+    }
+    fn out(&mut self, conn: ConnId) -> &mut Vec<u8> {
+        let wire = &mut self.wires[conn.slot as usize];
+        if wire.closed {
+            self.scratch.clear();
+            return &mut self.scratch;
+        }
+        &mut wire.out
+    }
+    fn send(&mut self, conn: ConnId, chunks: &mut Vec<Chunk>) {
+        let out = self.out(conn);
+        for chunk in chunks.drain(..) {
+            match chunk {
+                Chunk::Owned(bytes) => out.extend_from_slice(&bytes),
+                Chunk::Shared(bytes) => out.extend_from_slice(&bytes),
+            }
+        }
+    }
+    fn unsent(&self, conn: ConnId) -> usize {
+        self.wires[conn.slot as usize].out.len()
+    }
+    fn stream(&mut self, _conn: ConnId) {}
+    fn pause(&mut self, conn: ConnId) {
+        self.wire(conn).paused = true;
+    }
+    fn resume(&mut self, conn: ConnId) {
+        self.wire(conn).paused = false;
+    }
+    fn close(&mut self, conn: ConnId) {
+        self.wire(conn).closed = true;
+    }
+    fn abort(&mut self, conn: ConnId) {
+        self.wire(conn).closed = true;
+    }
+    fn connect(&mut self, to: SocketAddr) -> ConnId {
+        self.open(Some(to))
+    }
+    fn detach(&mut self, _conn: ConnId) -> Option<(OwnedFd, SocketAddr, ListenerId)> {
+        unreachable!("one shard owns every client")
+    }
+    fn adopt(&mut self, _fd: OwnedFd, _peer: SocketAddr, _listener: ListenerId) -> ConnId {
+        unreachable!("one shard owns every client")
+    }
+    fn stop_accepting(&mut self) {}
+    fn set_timer(&mut self, at: Monotonic, token: u64) -> TimerId {
+        self.next_timer += 1;
+        self.timers.insert((at, self.next_timer), token);
+        TimerId { slot: self.next_timer, generation: 0 }
+    }
+    fn cancel_timer(&mut self, timer: TimerId) {
+        self.timers.retain(|(_, id), _| *id != timer.slot);
+    }
+    fn mail(&mut self, _to: usize, letter: Mail) -> Result<(), Mail> {
+        Err(letter)
+    }
+    fn write_and_sync(&mut self, _file: Rc<std::fs::File>, _offset: u64, _data: Rc<Vec<u8>>, _token: u64) {
+        unreachable!("no spool yet")
+    }
+    fn stop(&mut self) {
+        self.stopped = true;
+    }
+}
+
+/// A peer's failure, for `on_close`.
+pub(crate) fn reset() -> io::Error {
+    io::Error::from(io::ErrorKind::ConnectionReset)
+}

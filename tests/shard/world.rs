@@ -1,0 +1,175 @@
+//! A shard, its devices and its Kafka, in one thread and one clock.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use forebay::config::{self, Config};
+use forebay::metrics::board::Board;
+use forebay::metrics::spec::Layout;
+use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard};
+use forebay::shard::{Core, Surroundings};
+
+use super::broker::Broker;
+use super::ring::{Table, reset};
+
+pub(crate) struct World {
+    pub(crate) core: Core,
+    pub(crate) table: Table,
+    pub(crate) broker: Broker,
+    /// Whether Kafka can be reached.
+    pub(crate) kafka_up: bool,
+    /// Outgoing connections that the broker has accepted.
+    linked: Vec<ConnId>,
+    /// Bytes of each link that the broker has not taken as whole requests.
+    requests: Vec<(ConnId, Vec<u8>)>,
+    pub(crate) board: Arc<Board>,
+}
+
+impl World {
+    /// One shard with this configuration.
+    pub(crate) fn new(text: &str) -> Self {
+        let config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
+        Self::of(config)
+    }
+
+    fn of(mut config: Config) -> Self {
+        config.service.shards = 1;
+        let (post, _mailboxes) = forebay::runtime::mailboxes(1, 16).expect("mailbox");
+        let (resolver, _) = channel();
+        let (notices, _) = channel();
+        let layout = Layout { sinks: config.sinks.len(), clusters: config.clusters.len() };
+        let board = Arc::new(Board::new(layout.len()));
+        let around = Surroundings { config: Arc::new(config), post, resolver, notices };
+        let mut world = Self {
+            core: Core::new(0, around, Arc::clone(&board)),
+            table: Table::new(),
+            broker: Broker { keep: true, ..Broker::default() },
+            kafka_up: true,
+            linked: Vec::new(),
+            requests: Vec::new(),
+            board,
+        };
+        world.core.on_start(&mut world.table);
+        world.turn();
+        world
+    }
+
+    /// A device's socket.
+    pub(crate) fn accept(&mut self) -> ConnId {
+        let conn = self.table.open(None);
+        let peer = ([127, 0, 0, 1], 40_000).into();
+        self.core.on_accept(&mut self.table, conn, ListenerId(0), peer);
+        conn
+    }
+
+    /// Bytes of a device, and the rest of the turn.
+    pub(crate) fn bytes(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.core.on_bytes(&mut self.table, conn, bytes);
+        self.turn();
+    }
+
+    /// What the shard has sent to a device since the last look.
+    pub(crate) fn sent(&mut self, conn: ConnId) -> Vec<u8> {
+        std::mem::take(&mut self.table.wire(conn).out)
+    }
+
+    /// A device that is connected: 3.1.1, clean session, CONNACK taken away.
+    pub(crate) fn device(&mut self, client_id: &str, keep_alive_s: u16) -> ConnId {
+        let conn = self.accept();
+        let mut connect = vec![0x10, 0, 0, 4, b'M', b'Q', b'T', b'T', 4, 2];
+        connect.extend_from_slice(&keep_alive_s.to_be_bytes());
+        connect.extend_from_slice(&u16::try_from(client_id.len()).expect("short").to_be_bytes());
+        connect.extend_from_slice(client_id.as_bytes());
+        connect[1] = u8::try_from(connect.len() - 2).expect("short");
+        self.bytes(conn, &connect);
+        assert_eq!(self.sent(conn), [0x20, 2, 0, 0], "CONNACK");
+        conn
+    }
+
+    /// Ends the turn and lets Kafka answer, until nobody has anything more to say.
+    pub(crate) fn turn(&mut self) {
+        loop {
+            self.core.on_turn_end(&mut self.table);
+            if !self.kafka() {
+                return;
+            }
+        }
+    }
+
+    /// Turns the clock, firing what falls due on the way.
+    pub(crate) fn advance(&mut self, by: Duration) {
+        let until = self.table.now.after(by);
+        while let Some(token) = self.table.next_timer(until) {
+            self.core.on_timer(&mut self.table, token);
+            self.turn();
+        }
+        self.table.now = until;
+        self.turn();
+    }
+
+    /// Kafka goes away: every link breaks, new ones are refused.
+    pub(crate) fn kafka_down(&mut self) {
+        self.kafka_up = false;
+        for conn in std::mem::take(&mut self.linked) {
+            if !self.table.wire(conn).closed {
+                self.table.wire(conn).closed = true;
+                self.core.on_close(&mut self.table, conn, Closed::Error(reset()));
+            }
+        }
+        self.requests.clear();
+        self.turn();
+    }
+
+    /// Kafka's side of a turn; whether anything happened.
+    fn kafka(&mut self) -> bool {
+        let mut moved = false;
+        for slot in 0..self.table.wires.len() {
+            let conn = ConnId { slot: u32::try_from(slot).expect("few"), generation: 1 };
+            let wire = &mut self.table.wires[slot];
+            if wire.outgoing.is_none() || wire.closed {
+                continue;
+            }
+            if !self.linked.contains(&conn) {
+                moved = true;
+                if self.kafka_up {
+                    self.linked.push(conn);
+                    self.requests.push((conn, Vec::new()));
+                    self.core.on_connect(&mut self.table, conn);
+                } else {
+                    wire.closed = true;
+                    self.core.on_close(&mut self.table, conn, Closed::Error(reset()));
+                }
+                continue;
+            }
+            if wire.out.is_empty() {
+                continue;
+            }
+            let Some((_, pending)) = self.requests.iter_mut().find(|(id, _)| *id == conn) else { continue };
+            pending.append(&mut wire.out);
+            let answers = self.broker.answer(pending);
+            if !answers.is_empty() {
+                moved = true;
+                self.core.on_bytes(&mut self.table, conn, &answers);
+            }
+        }
+        moved
+    }
+}
+
+/// A QoS 1 PUBLISH in 3.1.1.
+pub(crate) fn publish(topic: &str, packet_id: u16, payload: &[u8], into: &mut Vec<u8>) {
+    let len = 2 + topic.len() + 2 + payload.len();
+    assert!(len < 16_384, "two bytes of remaining length");
+    into.push(0x32);
+    if len < 128 {
+        into.push(u8::try_from(len).expect("short"));
+    } else {
+        into.push(u8::try_from(len & 127).expect("seven bits") | 128);
+        into.push(u8::try_from(len >> 7).expect("short"));
+    }
+    into.extend_from_slice(&u16::try_from(topic.len()).expect("short").to_be_bytes());
+    into.extend_from_slice(topic.as_bytes());
+    into.extend_from_slice(&packet_id.to_be_bytes());
+    into.extend_from_slice(payload);
+}
