@@ -1,5 +1,7 @@
 //! What is said about a wrong configuration: every word of it.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// The messages, one a line, as an operator sees them.
@@ -128,6 +130,18 @@ fn shapes_that_are_easily_mistaken() {
             "[kafka]\nbootstrap = 'a:1'\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
             "2:13: kafka.bootstrap: stands outside of a cluster; give the cluster a name, as in [kafka.main]",
         ),
+        (
+            "[kafka.embedded]\nbootstrap = 'a:1'\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
+            "1:1: kafka.embedded: this name stands for the embedded log; choose another; [embedded] sets it up",
+        ),
+        (
+            "[kafka.'a b']\nbootstrap = 'a:1'\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
+            "1:1: kafka.a b: \"a b\" is not a name; it takes letters, digits, `.`, `_` and `-`, at most 100",
+        ),
+        (
+            "[kafka]\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
+            "1:2: kafka: has no cluster; give the cluster a name, as in [kafka.main]",
+        ),
         ("shards = 2", "1:1: shards: unknown key; it belongs to [service]"),
         ("[lgo]\nlevel = 'info'", "1:2: lgo: unknown key; did you mean \"log\"?"),
         (
@@ -203,4 +217,28 @@ fn options_that_do_not_go_together() {
         said("", Overrides { listen: address.into_iter().collect(), ..Overrides::default() }),
         ["forebay.toml: control.bind: 127.0.0.1:8080 is taken by --listen; give each a port of its own"]
     );
+}
+
+proptest! {
+    /// Whatever is in the file: a configuration, or problems with places that exist. Lines are moved, doubled and left
+    /// out, values are swapped for others.
+    #[test]
+    fn any_text_is_answered(picks in proptest::collection::vec((0usize..200, 0usize..12), 0..30)) {
+        let values = ["''", "7", "-1", "true", "[]", "{}", "'off'", "'1s'", "'1KiB'", "'é${'", "1979-05-27", ""];
+        let lines: Vec<&str> = WRONG.lines().collect();
+        let mut text = String::new();
+        for (line, value) in picks {
+            let line = lines[line % lines.len()];
+            match line.split_once(" = ") {
+                Some((key, _)) if value % 2 == 0 => text.push_str(&format!("{key} = {}\n", values[value])),
+                _ => text.push_str(&format!("{line}\n")),
+            }
+        }
+        if let Err(problems) = read(&text) {
+            prop_assert!(!problems.0.is_empty());
+            for problem in problems.0 {
+                prop_assert!(problem.line <= text.lines().count() + 1, "{}", problem);
+            }
+        }
+    }
 }
