@@ -1,5 +1,6 @@
 //! Where messages go: the clusters, and whether the embedded log runs.
 
+use std::cell::RefCell;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use toml::de::DeValue;
@@ -24,6 +25,8 @@ pub(super) struct Target {
     pub(super) spot: Spot,
     /// The largest batch that it takes, where that is known.
     pub(super) message_bytes_max: Option<u64>,
+    /// The most that one of its sinks has to have room for, in bytes, and which it is; noted while sinks are read.
+    pub(super) need: RefCell<(u64, String)>,
 }
 
 /// The embedded log as a cluster: where it listens, the memory on the way to it, and where that is set.
@@ -65,6 +68,7 @@ pub(super) fn resolve(
         share: cluster.buffer_bytes / shards as u64,
         spot: spot.clone(),
         message_bytes_max: message_bytes_max.filter(|_| cluster.name == EMBEDDED),
+        need: RefCell::default(),
     };
     let targets = clusters.iter().map(target).collect();
     (clusters.into_iter().map(|(cluster, _)| cluster).collect(), targets)
@@ -152,7 +156,7 @@ fn cluster(table: &Table<'_>, overrides: &Overrides, shards: usize) -> Cluster {
 /// A cluster of which nothing is said but its brokers.
 fn cluster_defaults(name: &str, bootstrap: Vec<String>, shards: usize) -> Cluster {
     let (source, entries) = (Source::new("defaults", ""), toml::de::DeTable::new());
-    let spot = Spot { path: format!("kafka.{name}"), span: 0..0 };
+    let spot = Spot::nowhere(format!("kafka.{name}"));
     let overrides = Overrides { kafka: Some(String::new()), ..Overrides::default() };
     let defaults = cluster(&Table::new(&source, Section::Kafka, &entries, spot), &overrides, shards);
     Cluster { bootstrap, ..defaults }
@@ -168,7 +172,7 @@ fn override_brokers(source: &Source<'_>, text: &str, clusters: &mut Vec<(Cluster
     let bootstrap = brokers(text, |fault| source.report_option("--kafka", fault));
     match clusters.as_mut_slice() {
         [] => {
-            let spot = Spot { path: "kafka.main".to_owned(), span: 0..0 };
+            let spot = Spot::nowhere("kafka.main");
             clusters.push((cluster_defaults("main", bootstrap, shards), spot));
         }
         [(only, _)] => only.bootstrap = bootstrap,

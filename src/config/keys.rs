@@ -318,7 +318,7 @@ pub(super) const KEYS: &[Key] = keys! {
     Sink.topic: Template, Required,
         "Kafka topic. A message for which it renders a name that Kafka does not take is refused.";
     Sink.key: Template, Is("\"${topic}\""),
-        "Record key; messages with the same key stay in order. `\"\"`: records without a key.";
+        "Record key; messages of one client with the same key stay in order. `\"\"`: records without a key.";
     Sink.value: Template, Is("\"${payload}\""),
         "Record value.";
     Sink.headers: TemplateTable, From("none"),

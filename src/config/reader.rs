@@ -25,6 +25,17 @@ pub(super) struct Spot {
     pub(super) span: Range<usize>,
 }
 
+impl Spot {
+    /// A key that holds by default, and stands nowhere in the file.
+    pub(super) fn nowhere(path: impl Into<String>) -> Self {
+        Self { path: path.into(), span: 0..0 }
+    }
+
+    fn is_in_file(&self) -> bool {
+        self.span != (0..0)
+    }
+}
+
 impl<'t> Source<'t> {
     pub(super) fn new(file: &'t str, text: &'t str) -> Self {
         Self { file, text, problems: RefCell::default() }
@@ -33,7 +44,7 @@ impl<'t> Source<'t> {
     /// Notes a problem.
     pub(super) fn report(&self, spot: &Spot, fault: Fault) {
         let offset = fault.at.and_then(|at| self.inside(&spot.span, at)).unwrap_or(spot.span.start);
-        let (line, column) = self.position(offset);
+        let (line, column) = if spot.is_in_file() { self.position(offset) } else { (0, 0) };
         let Fault { what, hint, .. } = fault;
         let problem = Problem { file: self.file.to_owned(), line, column, key: spot.path.clone(), what, hint };
         self.problems.borrow_mut().0.push(problem);
@@ -131,7 +142,7 @@ impl<'a> Table<'a> {
     pub(super) fn find<T>(&self, name: &str, read: impl Fn(&Key, &DeValue<'_>) -> Result<T, Fault>) -> Option<T> {
         let key = keys::get(self.section, name);
         if !self.has(name) && matches!(key.default, Absent::Required) {
-            self.source.report(&self.spot(name), Fault::new("is required").hint(key.meaning.trim_end_matches('.')));
+            self.source.report(&self.spot(name), Fault::new("is required").hint(first_sentence(key.meaning)));
         }
         self.given(key, &read)
     }
@@ -202,6 +213,16 @@ impl<'a> Table<'a> {
     }
 }
 
+/// The start of a key's meaning, as it goes on after a semicolon.
+fn first_sentence(meaning: &str) -> String {
+    let sentence = meaning.split(". ").next().unwrap_or(meaning).trim_end_matches('.');
+    let name = sentence.starts_with("Kafka") || sentence.starts_with("MQTT");
+    match sentence.chars().next() {
+        Some(first) if !name => format!("{}{}", first.to_lowercase(), &sentence[first.len_utf8()..]),
+        _ => sentence.to_owned(),
+    }
+}
+
 /// Entries by their place in the file; the tree has them by name.
 pub(super) fn in_file_order<'a, 't>(
     table: &'a DeTable<'t>,
@@ -221,11 +242,20 @@ fn unknown(section: Section, name: &str) -> Fault {
     if let Some(hint) = did_you_mean(name, keys::of(section).map(|key| key.name)) {
         return fault.hint(hint);
     }
-    match keys::KEYS.iter().find(|key| key.name == name) {
-        Some(key) => fault.hint(format!("it belongs to {}", key.section.header())),
-        None => {
-            let known: Vec<_> = keys::of(section).map(|key| key.name).collect();
-            fault.hint(format!("{} has {}", section.header(), known.join(", ")))
-        }
+    if let Some(hint) = belongs_to(name) {
+        return fault.hint(hint);
     }
+    let known: Vec<_> = keys::of(section).map(|key| key.name).collect();
+    fault.hint(format!("{} has {}", section.header(), known.join(", ")))
+}
+
+/// Which parts of the file have a key of that name.
+pub(super) fn belongs_to(name: &str) -> Option<String> {
+    let mut headers: Vec<_> =
+        keys::KEYS.iter().filter(|key| key.name == name).map(|key| key.section.header()).collect();
+    let last = headers.pop()?;
+    if headers.is_empty() {
+        return Some(format!("it belongs to {last}"));
+    }
+    Some(format!("it belongs to {} or {last}", headers.join(", ")))
 }

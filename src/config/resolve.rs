@@ -8,9 +8,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::binds::Binds;
 use super::clusters::EmbeddedCluster;
-use super::keys::{KEYS, LATER, Section};
+use super::keys::{LATER, Section};
 use super::problem::{Fault, did_you_mean};
-use super::reader::{Source, Spot, Table};
+use super::reader::{Source, Spot, Table, belongs_to};
 use super::resolved::{Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Service, Transport};
 use super::{LISTENERS_MAX, Overrides, clusters, sinks, values};
 
@@ -118,8 +118,8 @@ impl<'a> Document<'a> {
 
 fn unknown_section(name: &str) -> Fault {
     let fault = Fault::new("unknown key");
-    if let Some(key) = KEYS.iter().find(|key| key.name == name) {
-        return fault.hint(format!("it belongs to {}", key.section.header()));
+    if let Some(hint) = belongs_to(name) {
+        return fault.hint(hint);
     }
     match did_you_mean(name, Section::ALL.map(Section::name)) {
         Some(hint) => fault.hint(hint),
@@ -217,7 +217,7 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
         return options.collect();
     }
     if tables.is_empty() {
-        binds.take(LISTENER_DEFAULT, Spot { path: "listener[0].bind".to_owned(), span: 0..0 });
+        binds.take(LISTENER_DEFAULT, Spot::nowhere("listener[0].bind"));
         let moved_by = "--listen, or bind in [[listener]]".to_owned();
         return vec![Listener { bind: LISTENER_DEFAULT, transport: Transport::Tcp, moved_by }];
     }

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::clusters::Target;
 use super::keys::{self, Section};
 use super::problem::{Fault, did_you_mean};
-use super::reader::{Spot, Table};
+use super::reader::{Source, Spot, Table};
 use super::resolve::Document;
 use super::resolved::{Acknowledge, Compression, Sink};
 use super::units::ShowSize;
@@ -40,10 +40,11 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
                     table.source.report(&spot, Fault::new(what).hint("each sink has a name of its own"));
                 }
             }
-            sink(table, name, targets, shards)
+            sink(table, name, targets)
         })
         .collect();
     if !tables.is_empty() {
+        targets.iter().for_each(|target| check_room(document.source, target, shards));
         return sinks;
     }
     // A file that says where Kafka is and not what goes there would lose every message without a word.
@@ -51,22 +52,24 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
         let fault = Fault::new("there is no [[sink]]: nothing would go to Kafka");
         document.source.report(&document.spot(Section::Kafka), fault.hint("add one with name, filters and topic"));
     }
-    sink_default(document, targets, shards).into_iter().collect()
+    let sink = sink_default(document, targets);
+    targets.iter().for_each(|target| check_room(document.source, target, shards));
+    sink.into_iter().collect()
 }
 
 /// The sink of a configuration without one: everything, to the first cluster.
-fn sink_default(document: &Document<'_>, targets: &[Target], shards: usize) -> Option<Sink> {
+fn sink_default(document: &Document<'_>, targets: &[Target]) -> Option<Sink> {
     let mut entries = DeTable::new();
     for (key, value) in [("name", "default"), ("filters", "#"), ("topic", TOPIC_DEFAULT)] {
         let value = DeValue::String(value.into());
         entries.insert(Spanned::new(0..0, key.into()), Spanned::new(0..0, value));
     }
-    let spot = Spot { path: "sink[0]".to_owned(), span: 0..0 };
+    let spot = Spot::nowhere("default sink");
     let table = Table::new(document.source, Section::Sink, &entries, spot);
-    sink(&table, Some("default".to_owned()), targets.get(..1)?, shards)
+    sink(&table, Some("default".to_owned()), targets.get(..1)?)
 }
 
-fn sink(table: &Table<'_>, name: Option<String>, targets: &[Target], shards: usize) -> Option<Sink> {
+fn sink(table: &Table<'_>, name: Option<String>, targets: &[Target]) -> Option<Sink> {
     let topic = table.find("topic", values::template);
     if let Some(topic) = &topic {
         check_topic(table, topic);
@@ -88,7 +91,10 @@ fn sink(table: &Table<'_>, name: Option<String>, targets: &[Target], shards: usi
     let linger = table.read("linger", values::duration);
     let cluster = target(table, targets);
     if let Some(target) = cluster.map(|cluster| &targets[cluster]) {
-        check_room(table, name.as_deref().unwrap_or("?"), batch_bytes + record_bytes_max, target, shards);
+        let need = batch_bytes + record_bytes_max;
+        if need > target.need.borrow().0 {
+            target.need.replace((need, table.spot.path.clone()));
+        }
         check_message(table, "batch_bytes", batch_bytes, target);
         check_message(table, "record_bytes_max", record_bytes_max + BATCH_OVERHEAD, target);
     }
@@ -133,17 +139,18 @@ fn target(table: &Table<'_>, targets: &[Target]) -> Option<usize> {
 }
 
 /// A shard's part of the buffer that could not hold one full batch and one large record would stand still for ever.
-fn check_room(table: &Table<'_>, sink: &str, need: u64, target: &Target, shards: usize) {
-    if target.share >= need {
+fn check_room(source: &Source<'_>, target: &Target, shards: usize) {
+    let (need, sink) = &*target.need.borrow();
+    if target.share >= *need {
         return;
     }
     let what = format!(
-        "a shard's part ({} for {shards} shards) cannot hold batch_bytes and record_bytes_max of sink \"{sink}\" ({})",
+        "a shard's part ({} for {shards} shards) cannot hold batch_bytes and record_bytes_max of {sink} ({})",
         ShowSize(target.share),
-        ShowSize(need)
+        ShowSize(*need)
     );
     let hint = format!("it takes at least \"{}\", or a smaller batch or record", ShowSize(need * shards as u64));
-    table.source.report(&target.spot, Fault::new(what).hint(hint));
+    source.report(&target.spot, Fault::new(what).hint(hint));
 }
 
 /// The embedded log says what it takes; of a cluster only its operator knows.

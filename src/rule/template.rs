@@ -260,8 +260,10 @@ fn suggestion(name: &str) -> String {
     let near = VARIABLES
         .iter()
         .map(|(known, _)| (strsim::damerau_levenshtein(&plain, known), *known))
-        .min()
-        .filter(|(distance, known)| *distance <= known.len() / 3);
+        .filter(|(distance, known)| {
+            *distance <= known.len() / 3 || (plain.len() >= 3 && (known.starts_with(&plain) || plain.ends_with(known)))
+        })
+        .min();
     match near {
         Some((_, known)) => format!("did you mean `${{{known}}}`?"),
         None => {
@@ -338,7 +340,9 @@ mod tests {
             ("a${topic", 1, "without a closing", "$${"),
             ("${clientId}", 0, "unknown variable `${clientId}`", "did you mean `${clientid}`?"),
             ("${client_id}", 0, "unknown", "${clientid}"),
-            ("é-${user}", 3, "unknown", "there are ${topic}, ${topic[n]}"),
+            ("é-${key}", 3, "unknown", "there are ${topic}, ${topic[n]}"),
+            ("${user}", 0, "unknown", "did you mean `${username}`?"),
+            ("${message.payload}", 0, "unknown", "did you mean `${payload}`?"),
             ("${topics}", 0, "unknown", "did you mean `${topic}`?"),
             ("${}", 0, "unknown variable `${}`", "there are"),
             ("${topic[-1]}", 0, "`-1` is not a topic level", "from 0"),

@@ -1,1 +1,16 @@
-//! Tests of the whole walk.
+//! Tests of the whole walk: what the defaults mean, what a full file means, what is said about a wrong one.
+
+mod document;
+mod meaning;
+mod problems;
+
+use super::*;
+
+/// Reads a text for a machine with two cores.
+fn read(text: &str) -> Result<Config, Problems> {
+    parse_with(text, "forebay.toml", &Overrides::default(), 2)
+}
+
+fn good(text: &str) -> Config {
+    read(text).unwrap_or_else(|problems| panic!("{problems}"))
+}

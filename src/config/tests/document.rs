@@ -1,0 +1,71 @@
+//! `docs/CONFIGURATION.md` says what the program does.
+
+use super::*;
+use crate::rule::template::VARIABLES;
+
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CONFIGURATION.md");
+const BEGIN: &str = "<!-- keys: made from src/config/keys.rs; FOREBAY_BLESS=1 cargo test config writes them anew -->\n";
+const END: &str = "<!-- end of keys -->\n";
+
+fn document() -> String {
+    std::fs::read_to_string(PATH).expect("docs/CONFIGURATION.md")
+}
+
+/// The blocks fenced as TOML.
+fn examples(document: &str) -> Vec<&str> {
+    document.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect()
+}
+
+#[test]
+fn its_tables_are_the_programs() {
+    let document = document();
+    let (before, rest) = document.split_once(BEGIN).expect("the line above the tables");
+    let (tables, after) = rest.split_once(END).expect("the line below the tables");
+    if std::env::var_os("FOREBAY_BLESS").is_some() {
+        std::fs::write(PATH, format!("{before}{BEGIN}{}{END}{after}", reference())).unwrap();
+    } else {
+        assert_eq!(tables, reference(), "FOREBAY_BLESS=1 writes them anew");
+    }
+}
+
+#[test]
+fn its_examples_are_configurations() {
+    let document = document();
+    let examples = examples(&document);
+    assert!(!examples.is_empty());
+    for example in examples {
+        good(example);
+    }
+}
+
+/// The first example is the whole of it: every key, spelled out.
+#[test]
+fn its_example_has_every_key() {
+    let document = document();
+    let example = examples(&document)[0];
+    let missing: Vec<_> = super::keys::KEYS
+        .iter()
+        .filter(|key| {
+            let header = key.section.header().replace("NAME", "main");
+            let parts = example.split(&header).skip(1).filter_map(|rest| rest.split("\n[").next());
+            !parts.flat_map(str::lines).any(|line| line.split(" =").next() == Some(key.name))
+        })
+        .map(|key| format!("{} {}", key.section.header(), key.name))
+        .collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn it_has_every_variable_option_and_status() {
+    let document = document();
+    for (name, meaning) in VARIABLES {
+        assert!(document.contains(&format!("| `${{{name}}}` | {meaning} |")), "{name}");
+    }
+    let command = crate::cli::args::definition();
+    for option in command.get_arguments().filter_map(|option| option.get_long()) {
+        assert!(["help", "version"].contains(&option) || document.contains(&format!("`--{option}")), "--{option}");
+    }
+    for status in [crate::cli::EXIT_DONE, crate::cli::EXIT_FAILED, crate::cli::EXIT_USAGE] {
+        assert!(document.contains(&format!("| {status} | ")), "{status}");
+    }
+}

@@ -1,0 +1,175 @@
+//! What a right configuration means.
+
+use std::time::Duration;
+
+use super::*;
+use crate::rule::template::Variable;
+
+#[test]
+fn no_file_is_what_the_product_promises() {
+    let config = Config::default_no_file();
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners[0].bind.to_string(), "127.0.0.1:1883");
+    assert_eq!(config.control.bind.unwrap().to_string(), "127.0.0.1:8080");
+    let embedded = config.embedded.as_ref().unwrap();
+    assert_eq!(embedded.bind.to_string(), "127.0.0.1:9092");
+    assert_eq!(embedded.dir, Path::new("./forebay-data/log"));
+    assert_eq!(config.service.data_dir, Path::new("./forebay-data"));
+    assert!(config.service.shards >= 1 && config.service.pin);
+    assert_eq!((config.clusters.len(), config.clusters[0].name.as_str()), (1, EMBEDDED));
+    assert_eq!(config.clusters[0].bootstrap, ["127.0.0.1:9092"]);
+    let [sink] = &config.sinks[..] else { panic!("{:?}", config.sinks) };
+    assert_eq!((sink.cluster, &sink.filters[..]), (0, &["#".to_owned()][..]));
+    assert_eq!(sink.topic.as_literal(), Some("mqtt-messages"));
+    assert_eq!(sink.key.as_ref().unwrap().as_single(), Some(Variable::Topic));
+    assert_eq!(sink.value.as_single(), Some(Variable::Payload));
+    assert_eq!(sink.acknowledge, Acknowledge::Replicated);
+    assert_eq!((sink.linger, sink.batch_bytes), (Duration::from_millis(2), 256 << 10));
+}
+
+/// The defaults fit each other on every machine, which `default_no_file` relies on.
+#[test]
+fn defaults_go_together_on_any_number_of_cores() {
+    for cores in [1, 2, 64, 255, 256, 1_024, 4_096] {
+        let config = parse_with("", "defaults", &Overrides::default(), cores).unwrap();
+        assert_eq!(config.service.shards, cores.min(1_024));
+        assert!(config.clusters[0].buffer_bytes / config.service.shards as u64 >= 4 << 20 || cores < 64);
+    }
+}
+
+/// Every default in the table can be read and lies within its own bounds.
+#[test]
+fn the_table_reads_its_own_defaults() {
+    let everything = "[kafka.main]\nbootstrap = 'a:1'\n[embedded]\n[[listener]]\nbind = '127.0.0.1:1'\n\
+                      [[sink]]\nkafka = 'main'\nname = 'a'\nfilters = '#'\ntopic = 'a'";
+    let config = good(everything);
+    for key in super::keys::KEYS {
+        let super::keys::Absent::Is(default) = key.default else { continue };
+        let header = match key.section {
+            super::keys::Section::Kafka => "[kafka.main]".to_owned(),
+            section => section.header(),
+        };
+        let line = format!("{} = {default}\n", key.name);
+        // Written out where the section stands already, or with a header of its own.
+        let text = match everything.split_once(&format!("{header}\n")) {
+            Some((before, after)) => format!("{before}{header}\n{line}{after}"),
+            None => format!("{everything}\n{header}\n{line}"),
+        };
+        let mut written = good(&text);
+        // Where it is moved is the only difference that writing an address makes.
+        written.control.moved_by.clone_from(&config.control.moved_by);
+        written.embedded.as_mut().unwrap().moved_by.clone_from(&config.embedded.as_ref().unwrap().moved_by);
+        assert_eq!(written, config, "{header} {line}");
+    }
+}
+
+#[test]
+fn the_products_example_reads() {
+    let config = good(
+        r##"
+        [service]
+        shards = 0
+        data_dir = "/var/lib/forebay"
+        [control]
+        bind = "off"
+        [[listener]]
+        bind = "0.0.0.0:1883"
+        transport = "tcp"
+        [kafka.zulu]
+        bootstrap = "127.0.0.1:9092, [::1]:9093"
+        [kafka.alpha]
+        bootstrap = ["kafka-1.example:9092", "b:1,c:2"]
+        [[sink]]
+        name = "telemetry"
+        kafka = "alpha"
+        filters = ["telemetry/#", "dev/+/telemetry"]
+        topic = "telemetry-${topic[0]}"
+        key = ""
+        value = "${payload}"
+        headers = { site = "berlin", client = "${clientid}", "a.b" = "$$" }
+        acknowledge = "received"
+        compression = "lz4"
+        linger = "500us"
+        batch_bytes = 1_000_000
+        "##,
+    );
+    assert_eq!((config.service.shards, config.control.bind, config.embedded), (2, None, None));
+    let clusters: Vec<_> = config.clusters.iter().map(|c| (c.name.as_str(), c.bootstrap.join(" "))).collect();
+    let (zulu, alpha) = ("127.0.0.1:9092 [::1]:9093".to_owned(), "kafka-1.example:9092 b:1 c:2".to_owned());
+    assert_eq!(clusters, [("zulu", zulu), ("alpha", alpha)]);
+    let sink = &config.sinks[0];
+    assert_eq!((sink.cluster, sink.key.as_ref(), sink.compression), (1, None, Compression::Lz4));
+    assert_eq!(sink.acknowledge, Acknowledge::Received);
+    assert_eq!((sink.linger, sink.batch_bytes), (Duration::from_micros(500), 1_000_000));
+    assert_eq!(sink.headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["site", "client", "a.b"]);
+    assert_eq!(sink.headers[2].1.as_literal(), Some("$"));
+    assert_eq!(config.listeners[0].moved_by, "listener[0].bind in forebay.toml");
+}
+
+#[test]
+fn when_the_embedded_log_runs() {
+    let sink = "\n[[sink]]\nname = 's'\nfilters = '#'\ntopic = 't'\n";
+    let kafka = "\n[kafka.main]\nbootstrap = 'k:9092'\n";
+    assert!(good("").embedded.is_some());
+    assert!(good(sink).embedded.is_some());
+    assert!(good(&format!("{sink}{kafka}")).embedded.is_none());
+    let both = good(&format!("{sink}kafka = 'embedded'{kafka}[embedded]\nbind = '0.0.0.0:0'\ndir = '/e'"));
+    assert_eq!(both.clusters[1].bootstrap, ["127.0.0.1:0"], "what the process itself can connect to");
+    assert_eq!((both.sinks[0].cluster, both.embedded.unwrap().dir), (1, PathBuf::from("/e")));
+    let advertised = good("[embedded]\nadvertised = '[fd00::1]:29092'").embedded.unwrap().advertised;
+    assert_eq!(advertised, Some(("fd00::1".to_owned(), 29_092)));
+}
+
+#[test]
+fn the_command_line_takes_the_place_of_the_file() {
+    let text = "[service]\ndata_dir = '/a'\n[[listener]]\nbind = '127.0.0.1:1883'\n";
+    let overrides = Overrides {
+        data_dir: Some(PathBuf::from("/b")),
+        listen: vec!["127.0.0.1:0".parse().unwrap(), "127.0.0.1:0".parse().unwrap()],
+        control: Some(None),
+        kafka: Some("k1:1,k2:2".to_owned()),
+        ..Overrides::default()
+    };
+    let config = parse_with(text, "forebay.toml", &overrides, 2).unwrap();
+    assert_eq!(config.service.data_dir, Path::new("/b"));
+    assert_eq!((config.listeners.len(), config.listeners[0].moved_by.as_str()), (2, "--listen"));
+    assert_eq!((config.control.bind, config.embedded), (None, None));
+    assert_eq!((config.clusters[0].name.as_str(), config.clusters[0].bootstrap.len()), ("main", 2));
+    assert_eq!(config.sinks[0].topic.as_literal(), Some("mqtt-messages"));
+
+    // The brokers of the only cluster, whatever its name, also where the file leaves them to the command line.
+    let text = "[kafka.prod]\nclient_id = 'x'\n[[sink]]\nname = 's'\nfilters = '#'\ntopic = 't'";
+    let config = parse_with(text, "forebay.toml", &overrides, 2).unwrap();
+    assert_eq!((config.clusters[0].name.as_str(), config.clusters[0].bootstrap.len()), ("prod", 2));
+}
+
+#[test]
+fn bounds_hold_at_both_ends() {
+    for (section, key, at, beyond) in [
+        ("service", "shards", "0", "1025"),
+        ("mqtt", "receive_maximum", "1", "0"),
+        ("mqtt", "receive_maximum", "65535", "65536"),
+        ("mqtt", "receive_maximum", "0xffff", "-1"),
+        ("mqtt", "packet_bytes_max", "'256MiB'", "268435457"),
+        ("mqtt", "keep_alive_max", "'65535s'", "'65536s'"),
+        ("mqtt", "connect_timeout", "'100ms'", "'99ms'"),
+        ("embedded", "partitions", "1000", "99999999999999999999"),
+    ] {
+        good(&format!("[{section}]\n{key} = {at}"));
+        let problems = read(&format!("[{section}]\n{key} = {beyond}")).expect_err(beyond);
+        let [problem] = &problems.0[..] else { panic!("{problems}") };
+        assert!(problem.what.ends_with("is out of range") && problem.hint.is_some(), "{problem}");
+    }
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("forebay.toml");
+    let said = |path: &Path| load(path).unwrap_err().to_string();
+    assert!(said(&path).contains("cannot be read: No such file"), "{}", said(&path));
+    std::fs::write(&path, b"# fine\nx = \"\xff\"").unwrap();
+    assert!(said(&path).ends_with("is not UTF-8, from line 2 on"), "{}", said(&path));
+    std::fs::write(&path, "[log]\nlevel = 'debug'").unwrap();
+    assert_eq!(load(&path).unwrap().log.level, LogLevel::Debug);
+}

@@ -1,0 +1,244 @@
+//! What is said about a wrong configuration: every word of it.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// The messages, one a line, as an operator sees them.
+fn said(text: &str) -> Vec<String> {
+    read(text).expect_err("a wrong configuration").0.iter().map(ToString::to_string).collect()
+}
+
+/// The same without the file's name, for one problem.
+fn only(text: &str) -> String {
+    let said = said(text);
+    assert_eq!(said.len(), 1, "{said:#?}");
+    said[0].strip_prefix("forebay.toml:").unwrap_or(&said[0]).to_owned()
+}
+
+const WRONG: &str = r##"
+[service]
+shards = "four"
+data_dir = ""
+drain_grace = 10
+
+[control]
+bind = "localhost:8080"
+
+[mqtt]
+recieve_maximum = 10
+packet_bytes_max = "300MiB"
+bind = "0.0.0.0:1883"
+
+[[listener]]
+bind = "0.0.0.0:1883"
+
+[[listener]]
+bind = "127.0.0.1:1883"
+transport = "tls"
+
+[kafka.main]
+bootstrap = ["k1:9092", "k2"]
+reconnect_backoff_min = "5s"
+buffer_bytes = "2MiB"
+
+[[sink]]
+name = "a"
+kafka = "mian"
+filters = ["x/#/y", "ok/#"]
+topic = "bad/topic"
+acknowlege = "replicated"
+linger = "2 ms"
+
+[[sink]]
+name = "a"
+kafka = "main"
+filters = []
+topic = "t-${topik}"
+acknowledge = "stored"
+compression = "lzma"
+headers = { site = 7, who = "é${user}" }
+batch_bytes = "2MiB"
+
+[[sink]]
+filters = "$share/g/#"
+
+[spool]
+bytes_max = "8GiB"
+
+[unheard]
+of = true
+"##;
+
+#[test]
+fn every_mistake_is_found_once_and_in_its_place() {
+    let want = [
+        r#"3:10: service.shards: expected an integer, found the string "four""#,
+        r#"4:12: service.data_dir: must not be empty"#,
+        r#"5:15: service.drain_grace: expected a duration, found the integer 10; say the unit, as in "10ms" or "10s""#,
+        r#"8:8: control.bind: "localhost:8080" has a name where an IP address belongs; write an IP address and a port, as in "127.0.0.1:1883""#,
+        r#"11:1: mqtt.recieve_maximum: unknown key; did you mean "receive_maximum"?"#,
+        r#"12:20: mqtt.packet_bytes_max: "300MiB" is out of range; it goes from "1KiB" to "256MiB""#,
+        r#"13:1: mqtt.bind: unknown key; it belongs to [control], [[listener]] or [embedded]"#,
+        r#"19:8: listener[1].bind: 127.0.0.1:1883 is taken by listener[0].bind, which has 0.0.0.0:1883; give each a port of its own"#,
+        r#"20:13: listener[1].transport: "tls" is not built yet; this version listens on plain TCP: put a TLS proxy in front"#,
+        r#"23:25: kafka.main.bootstrap[1]: "k2" has no port; write "k2:9092" if that is its port"#,
+        r#"24:25: kafka.main.reconnect_backoff_min: reconnect_backoff_min is longer than reconnect_backoff_max; make max at least min"#,
+        r#"25:16: kafka.main.buffer_bytes: a shard's part (1MiB for 2 shards) cannot hold batch_bytes and record_bytes_max of sink[1] (3048KiB); it takes at least "6096KiB", or a smaller batch or record"#,
+        r#"29:9: sink[0].kafka: there is no cluster "mian"; did you mean "main"?"#,
+        r#"30:12: sink[0].filters[0]: "x/#/y" is no topic filter: `#` must be the last level"#,
+        r#"31:9: sink[0].topic: "bad/topic" is no Kafka topic: it has `/` at byte 3; Kafka takes letters, digits, `.`, `_` and `-`"#,
+        r#"32:1: sink[0].acknowlege: unknown key; did you mean "acknowledge"?"#,
+        r#"33:10: sink[0].linger: "2 ms" is not a duration; write a whole number and one of us, ms, s, m, h, d, as in "2ms""#,
+        r#"36:8: sink[1].name: "a" is the name of another sink, on line 28; each sink has a name of its own"#,
+        r#"38:11: sink[1].filters: is an empty list; give at least one, or leave the part out"#,
+        r#"39:12: sink[1].topic: unknown variable `${topik}`; did you mean `${topic}`?"#,
+        r#"40:15: sink[1].acknowledge: "stored" is not built yet; it needs a disk buffer, which this version does not have: use "replicated""#,
+        r#"41:15: sink[1].compression: "lzma" is none of its words; it is one of "none", "lz4""#,
+        r#"42:20: sink[1].headers.site: expected a template, found the integer 7"#,
+        r#"42:31: sink[1].headers.who: unknown variable `${user}`; did you mean `${username}`?"#,
+        r#"45:1: sink[2].name: is required; its name in metrics and messages: letters, digits, `.`, `_`, `-`, at most 100"#,
+        r#"45:1: sink[2].topic: is required; Kafka topic"#,
+        r#"46:11: sink[2].filters: "$share/g/#" is a shared subscription; a sink takes each message once as it is: leave $share and the group out"#,
+        r#"48:2: spool: is not built yet; this version has no disk buffer: leave it out; sinks answer at "replicated""#,
+        r#"51:2: unheard: unknown key; the file has [service], [control], [log], [mqtt], [[listener]], [kafka.NAME], [embedded], [[sink]]"#,
+    ];
+    let said = said(WRONG);
+    let want: Vec<_> = want.iter().map(|line| format!("forebay.toml:{line}")).collect();
+    for (said, want) in said.iter().zip(&want) {
+        assert_eq!(said, want);
+    }
+    assert_eq!(said.len(), want.len(), "{said:#?}");
+}
+
+#[test]
+fn broken_toml_is_told_with_its_lines() {
+    let said = said("[service]\nshards = \nshards = 2\n[log\nlevel = 'info'\n");
+    assert!(said.len() >= 2, "{said:#?}");
+    assert!(said[0].starts_with("forebay.toml:2:"), "{said:#?}");
+    assert!(said.iter().any(|line| line.starts_with("forebay.toml:4:")), "{said:#?}");
+    assert!(said.iter().all(|line| line.contains("not TOML: ")), "{said:#?}");
+    assert_eq!(only("[log]\nlevel = 'info'\nlevel = 'warn'"), "3:1: not TOML: duplicate key");
+}
+
+#[test]
+fn shapes_that_are_easily_mistaken() {
+    for (text, want) in [
+        ("[sink]\nname = 'a'", "1:2: sink: expected a list of tables, found a table; write [[sink]]"),
+        ("[[service]]\npin = true", "1:3: service: expected a table, found a list; write [service] above its keys"),
+        (
+            "[kafka]\nbootstrap = 'a:1'\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
+            "2:13: kafka.bootstrap: stands outside of a cluster; give the cluster a name, as in [kafka.main]",
+        ),
+        (
+            "[kafka.embedded]\nbootstrap = 'a:1'\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
+            "1:1: kafka.embedded: this name stands for the embedded log; choose another; [embedded] sets it up",
+        ),
+        (
+            "[kafka.'a b']\nbootstrap = 'a:1'\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
+            "1:1: kafka.a b: \"a b\" is not a name; it takes letters, digits, `.`, `_` and `-`, at most 100",
+        ),
+        (
+            "[kafka]\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
+            "1:2: kafka: has no cluster; give the cluster a name, as in [kafka.main]",
+        ),
+        ("shards = 2", "1:1: shards: unknown key; it belongs to [service]"),
+        ("[lgo]\nlevel = 'info'", "1:2: lgo: unknown key; did you mean \"log\"?"),
+        (
+            "[kafka.main]\nbootstrap = 'PLAINTEXT://k:9092'\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
+            "2:13: kafka.main.bootstrap: \"PLAINTEXT://k:9092\" has a scheme; write \"k:9092\" without PLAINTEXT://",
+        ),
+        (
+            "[kafka.main]\nbootstrap = 'k:9092'",
+            "1:2: kafka: there is no [[sink]]: nothing would go to Kafka; add one with name, filters and topic",
+        ),
+        (
+            "[kafka.a]\nbootstrap = 'k:1'\n[kafka.b]\nbootstrap = 'k:2'\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
+            "5:1: sink[0].kafka: is required, as there are several clusters; it is one of \"a\", \"b\"",
+        ),
+        (
+            "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nheaders.a.b = 'x'",
+            "5:9: sink[0].headers.a: expected a template, found a table; put a name with dots in quotes",
+        ),
+        (
+            "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 'x/${topic[0]}'",
+            "4:9: sink[0].topic: `/` cannot be in a Kafka topic; Kafka takes letters, digits, `.`, `_` and `-`",
+        ),
+        (
+            "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nbatch_bytes = '4MiB'",
+            "5:15: sink[0].batch_bytes: a batch of 4194304 bytes is more than embedded.message_bytes_max, 1048588; lower \
+             this, or raise that",
+        ),
+        (
+            "[embedded]\nbuffer_bytes = '1MiB'",
+            "2:16: embedded.buffer_bytes: a shard's part (512KiB for 2 shards) cannot hold batch_bytes and record_bytes_max \
+             of default sink (1256KiB); it takes at least \"2512KiB\", or a smaller batch or record",
+        ),
+        (
+            "[service]\nshards = 3",
+            "2:10: service.shards: 3 pinned shards, but the process may use 2 cores; 0 takes one for each core; pin = false \
+             lets shards share cores",
+        ),
+        (
+            "[mqtt]\nsession_expiry_max = '1500ms'",
+            "2:22: mqtt.session_expiry_max: goes in whole seconds; write it in s, m, h or d",
+        ),
+        (
+            "[[listener]]\nbind = '127.0.0.1:9092'",
+            " embedded.bind: 127.0.0.1:9092 is taken by listener[0].bind; give each a port of its own",
+        ),
+    ] {
+        assert_eq!(only(text), want);
+    }
+}
+
+#[test]
+fn options_that_do_not_go_together() {
+    let text = "[kafka.a]\nbootstrap = 'k:1'\n[kafka.b]\nbootstrap = 'k:2'";
+    let said = |text: &str, overrides: Overrides| {
+        parse_with(text, "forebay.toml", &overrides, 2)
+            .unwrap_err()
+            .0
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    let kafka = Overrides { kafka: Some("k1:1, nope".to_owned()), ..Overrides::default() };
+    assert_eq!(
+        said("", kafka.clone()),
+        [r#"command line: --kafka: "nope" has no port; write "nope:9092" if that is its port"#]
+    );
+    assert_eq!(
+        said(text, Overrides { kafka: Some("k1:1".to_owned()), ..Overrides::default() })[0],
+        "command line: --kafka: the file has several clusters: a, b; set bootstrap in the file"
+    );
+    let address = Some("127.0.0.1:8080".parse().unwrap());
+    assert_eq!(
+        said("", Overrides { listen: address.into_iter().collect(), ..Overrides::default() }),
+        ["forebay.toml: control.bind: 127.0.0.1:8080 is taken by --listen; give each a port of its own"]
+    );
+}
+
+proptest! {
+    /// Whatever is in the file: a configuration, or problems with places that exist. Lines are moved, doubled and left
+    /// out, values are swapped for others.
+    #[test]
+    fn any_text_is_answered(picks in proptest::collection::vec((0usize..200, 0usize..12), 0..30)) {
+        let values = ["''", "7", "-1", "true", "[]", "{}", "'off'", "'1s'", "'1KiB'", "'é${'", "1979-05-27", ""];
+        let lines: Vec<&str> = WRONG.lines().collect();
+        let mut text = String::new();
+        for (line, value) in picks {
+            let line = lines[line % lines.len()];
+            match line.split_once(" = ") {
+                Some((key, _)) if value % 2 == 0 => text.push_str(&format!("{key} = {}\n", values[value])),
+                _ => text.push_str(&format!("{line}\n")),
+            }
+        }
+        if let Err(problems) = read(&text) {
+            prop_assert!(!problems.0.is_empty());
+            for problem in problems.0 {
+                prop_assert!(problem.line <= text.lines().count() + 1, "{}", problem);
+            }
+        }
+    }
+}
