@@ -1,0 +1,98 @@
+//! ListOffsets (2): by name of the place (latest, earliest, newest record) or by time.
+
+use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use tokio::task::spawn_blocking;
+
+use super::{Close, Context, LEADER_EPOCH, Reply, encode};
+use crate::embedded::code;
+use crate::embedded::guard::Head;
+use crate::embedded::partition::PartitionRef;
+use crate::embedded::read::TimedOffset;
+use crate::embedded::sync;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+/// KIP-734.
+const MAX_TIMESTAMP: i64 = -3;
+/// KIP-405: nothing is tiered here, so all of it is local.
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+
+pub(super) async fn answer(context: &Context<'_>, head: Head, request: ListOffsetsRequest) -> Result<Reply, Close> {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for asked in request.topics {
+        let topic = context.store.topic(&asked.name);
+        let mut partitions = Vec::with_capacity(asked.partitions.len());
+        for partition in &asked.partitions {
+            let found = topic.as_ref().and_then(|topic| topic.partition(partition.partition_index));
+            let result = match found {
+                None => Err(code::UNKNOWN_TOPIC_OR_PARTITION),
+                Some(_) if partition.current_leader_epoch > LEADER_EPOCH => Err(code::UNKNOWN_LEADER_EPOCH),
+                Some(found) => look_up(context, found, partition.timestamp).await,
+            };
+            partitions.push(response(head, partition, result));
+        }
+        topics.push(ListOffsetsTopicResponse::default().with_name(asked.name).with_partitions(partitions));
+    }
+    encode(head, &ListOffsetsResponse::default().with_topics(topics))
+}
+
+const NOWHERE: TimedOffset = TimedOffset { timestamp: -1, offset: -1 };
+
+async fn look_up(context: &Context<'_>, partition: &PartitionRef, timestamp: i64) -> Result<TimedOffset, i16> {
+    let place = |offset| Ok(TimedOffset { timestamp: -1, offset });
+    match timestamp {
+        LATEST => place(partition.borrow().high_watermark()),
+        EARLIEST | EARLIEST_LOCAL => place(partition.borrow().log_start_offset()),
+        LATEST_TIERED => place(-1),
+        MAX_TIMESTAMP => newest(context, partition).await,
+        0.. => first_at(partition, timestamp).await,
+        _ => Err(code::INVALID_REQUEST),
+    }
+}
+
+async fn first_at(partition: &PartitionRef, timestamp: i64) -> Result<TimedOffset, i16> {
+    let plans = partition.borrow().plan_time(timestamp);
+    let work = move || plans.iter().map(|plan| plan.run()).find_map(|found| found.transpose()).transpose();
+    finish(spawn_blocking(work).await)
+}
+
+async fn newest(context: &Context<'_>, partition: &PartitionRef) -> Result<TimedOffset, i16> {
+    let target = partition.borrow().next_offset();
+    let plan = partition.borrow().plan_newest();
+    let Some(plan) = plan else { return Ok(NOWHERE) };
+    // The newest record may be on its way to the disk: what is not synced is not shown.
+    context.store.syncer.kick();
+    if sync::wait(&[(partition.clone(), target)]).await != [true] {
+        return Err(code::STORAGE_ERROR);
+    }
+    finish(spawn_blocking(move || plan.run()).await)
+}
+
+fn finish<E>(result: Result<std::io::Result<Option<TimedOffset>>, E>) -> Result<TimedOffset, i16> {
+    match result {
+        Ok(Ok(found)) => Ok(found.unwrap_or(NOWHERE)),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "a segment could not be read");
+            Err(code::STORAGE_ERROR)
+        }
+        Err(_) => Err(code::STORAGE_ERROR),
+    }
+}
+
+fn response(
+    head: Head,
+    asked: &ListOffsetsPartition,
+    result: Result<TimedOffset, i16>,
+) -> ListOffsetsPartitionResponse {
+    let response = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
+    match result {
+        Err(code) => response.with_error_code(code).with_timestamp(-1).with_offset(-1),
+        Ok(found) => {
+            let epoch = if head.version >= 4 && found.offset >= 0 { LEADER_EPOCH } else { -1 };
+            response.with_timestamp(found.timestamp).with_offset(found.offset).with_leader_epoch(epoch)
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Metadata (3): one node that leads everything. A missing topic is made if client and settings allow it.
+
+use std::rc::Rc;
+
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
+
+use super::{Close, Context, LEADER_EPOCH, NODE_ID, Reply, encode, text};
+use crate::embedded::code;
+use crate::embedded::guard::Head;
+use crate::embedded::store::Topic;
+
+pub(super) async fn answer(context: &Context<'_>, head: Head, request: MetadataRequest) -> Result<Reply, Close> {
+    // Null asks for all; in version 0 an empty list does.
+    let asked = request.topics.filter(|topics| head.version > 0 || !topics.is_empty());
+    let may_create =
+        context.store.settings.auto_create_topics && (head.version < 4 || request.allow_auto_topic_creation);
+    let mut topics = Vec::new();
+    match asked {
+        None => topics.extend(context.store.all_topics().iter().map(|topic| described(topic))),
+        Some(asked) => {
+            for topic in asked {
+                topics.push(one(context, topic, may_create).await);
+            }
+        }
+    }
+    let body = MetadataResponse::default()
+        .with_brokers(vec![this_node(context)])
+        .with_cluster_id(Some(text(context.store.cluster_id())))
+        .with_controller_id(NODE_ID.into())
+        .with_topics(topics);
+    encode(head, &body)
+}
+
+fn this_node(context: &Context<'_>) -> MetadataResponseBroker {
+    let (host, port) = match &context.store.settings.advertised {
+        Some((host, port)) => (host.clone(), *port),
+        None => (context.local.ip().to_canonical().to_string(), context.local.port()),
+    };
+    MetadataResponseBroker::default().with_node_id(NODE_ID.into()).with_host(text(&host)).with_port(port.into())
+}
+
+async fn one(context: &Context<'_>, asked: MetadataRequestTopic, may_create: bool) -> MetadataResponseTopic {
+    let store = context.store;
+    let Some(name) = asked.name else {
+        return match store.topic_by_id(asked.topic_id) {
+            Some(topic) => described(&topic),
+            None => failed(code::UNKNOWN_TOPIC_ID).with_topic_id(asked.topic_id).with_name(None),
+        };
+    };
+    if let Some(topic) = store.topic(&name) {
+        return described(&topic);
+    }
+    let error = match store.check_new_topic(&name, -1) {
+        Err(refusal) => refusal.code,
+        Ok(_) if !may_create => code::UNKNOWN_TOPIC_OR_PARTITION,
+        Ok(count) => match store.create_topic(&name, count).await {
+            Ok(topic) => return described(&topic),
+            // Somebody else was quicker.
+            Err(refusal) => match store.topic(&name) {
+                Some(topic) => return described(&topic),
+                None => refusal.code,
+            },
+        },
+    };
+    failed(error).with_name(Some(name))
+}
+
+fn failed(error: i16) -> MetadataResponseTopic {
+    MetadataResponseTopic::default().with_error_code(error)
+}
+
+fn described(topic: &Rc<Topic>) -> MetadataResponseTopic {
+    let partition = |index: usize| {
+        MetadataResponsePartition::default()
+            .with_partition_index(index as i32)
+            .with_leader_id(NODE_ID.into())
+            .with_leader_epoch(LEADER_EPOCH)
+            .with_replica_nodes(vec![NODE_ID.into()])
+            .with_isr_nodes(vec![NODE_ID.into()])
+    };
+    MetadataResponseTopic::default()
+        .with_name(Some(text(&topic.name).into()))
+        .with_topic_id(topic.id)
+        .with_partitions((0..topic.partitions.len()).map(partition).collect())
+}

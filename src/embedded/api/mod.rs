@@ -1,0 +1,124 @@
+//! One file for each request that the embedded log answers, and the door to them.
+
+mod create_topics;
+mod fetch;
+mod list_offsets;
+mod metadata;
+mod produce;
+mod producer_id;
+mod versions;
+
+use std::net::SocketAddr;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::guard::{self, Head, Malformed, Shape};
+use super::store::Store;
+
+/// The only node's id.
+pub(crate) const NODE_ID: i32 = 1;
+/// The only leader epoch there ever is.
+pub(crate) const LEADER_EPOCH: i32 = 0;
+
+/// What a request's handler knows beside the request.
+pub(crate) struct Context<'a> {
+    /// The log.
+    pub(crate) store: &'a Store,
+    /// The address at which this client reached us.
+    pub(crate) local: SocketAddr,
+    /// Becomes `true` when the log stops: long polls end.
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+/// How a request ends.
+pub(crate) enum Reply {
+    /// These bytes go back, length included; the memory that they were granted is given back after that.
+    Answer(BytesMut, Option<OwnedSemaphorePermit>),
+    /// Nothing goes back (Produce with acks=0).
+    Nothing,
+}
+
+/// Why a connection is closed instead of answered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Close {
+    /// The bytes are no request.
+    #[error("malformed: {0}")]
+    Malformed(String),
+    /// A request that ApiVersions does not list.
+    #[error("request {0} version {1} is not served here")]
+    Unsupported(i16, i16),
+    /// Produce with acks=0 has no other way to say that it failed.
+    #[error("a batch sent with acks=0 was refused with {0}")]
+    Unanswerable(i16),
+    /// An answer could not be encoded: ours.
+    #[error("answer not encoded: {0}")]
+    Encode(String),
+}
+
+impl From<Malformed> for Close {
+    fn from(error: Malformed) -> Close {
+        Close::Malformed(error.0.to_owned())
+    }
+}
+
+/// First and last version taken of each request, and its schema.
+const APIS: [(ApiKey, i16, i16, Shape); 7] = [
+    (ApiKey::Produce, 3, 13, guard::PRODUCE),
+    (ApiKey::Fetch, 4, 17, guard::FETCH),
+    (ApiKey::ListOffsets, 1, 10, guard::LIST_OFFSETS),
+    (ApiKey::Metadata, 0, 13, guard::METADATA),
+    (ApiKey::ApiVersions, 0, 3, guard::API_VERSIONS),
+    (ApiKey::CreateTopics, 2, 7, guard::CREATE_TOPICS),
+    (ApiKey::InitProducerId, 0, 5, guard::INIT_PRODUCER_ID),
+];
+
+/// Answers one request. `frame` is the request without its length.
+pub(crate) async fn answer(context: &Context<'_>, frame: Bytes) -> Result<Reply, Close> {
+    let head = Head::read(&frame)?;
+    let unsupported = Close::Unsupported(head.api_key, head.version);
+    let Some((key, first, last, shape)) = APIS.iter().find(|(key, ..)| *key as i16 == head.api_key) else {
+        return Err(unsupported);
+    };
+    if !(*first..=*last).contains(&head.version) {
+        // The one request whose version nobody can know beforehand is answered in version 0 (KIP-511).
+        return if *key == ApiKey::ApiVersions { versions::unsupported(head) } else { Err(unsupported) };
+    }
+    let body_at = guard::check(&frame, shape, head.version)?;
+    let body = frame.slice(body_at..);
+    match key {
+        ApiKey::Produce => produce::answer(context, head, decode(body, head)?).await,
+        ApiKey::Fetch => fetch::answer(context, head, decode(body, head)?).await,
+        ApiKey::ListOffsets => list_offsets::answer(context, head, decode(body, head)?).await,
+        ApiKey::Metadata => metadata::answer(context, head, decode(body, head)?).await,
+        ApiKey::CreateTopics => create_topics::answer(context, head, decode(body, head)?).await,
+        ApiKey::InitProducerId => producer_id::answer(context, head, decode(body, head)?).await,
+        _ => versions::answer(head),
+    }
+}
+
+fn decode<T: Decodable>(mut body: Bytes, head: Head) -> Result<T, Close> {
+    T::decode(&mut body, head.version).map_err(|error| Close::Malformed(error.to_string()))
+}
+
+/// Length, correlation id, tagged fields where the version has them, body.
+fn encode<T: Encodable + HeaderVersion>(head: Head, body: &T) -> Result<Reply, Close> {
+    let ours = |error: &dyn std::fmt::Display| Close::Encode(error.to_string());
+    let size = body.compute_size(head.version).map_err(|error| ours(&error))?;
+    let mut frame = BytesMut::with_capacity(size + 9);
+    frame.put_i32(0);
+    frame.put_i32(head.correlation_id);
+    if T::header_version(head.version) >= 1 {
+        frame.put_u8(0);
+    }
+    body.encode(&mut frame, head.version).map_err(|error| ours(&error))?;
+    let length = i32::try_from(frame.len() - 4).map_err(|error| ours(&error))?;
+    frame[0..4].copy_from_slice(&length.to_be_bytes());
+    Ok(Reply::Answer(frame, None))
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}

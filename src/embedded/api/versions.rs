@@ -1,0 +1,29 @@
+//! ApiVersions (18): what this log answers. Groups, transactions and administration are not listed, so a client that
+//! needs them says so itself instead of waiting for an answer.
+
+use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, api_versions_response::ApiVersion};
+
+use super::{APIS, Close, Reply, encode};
+use crate::embedded::code;
+use crate::embedded::guard::Head;
+
+fn listed() -> Vec<ApiVersion> {
+    let entry = |key: ApiKey, first: i16, last: i16| {
+        // librdkafka up to 2.11 takes a missing Produce v0 for a broker without compression (KAFKA-18659); Apache Kafka
+        // 4 lists it too and closes the connection of whoever really sends it.
+        let first = if key == ApiKey::Produce { 0 } else { first };
+        ApiVersion::default().with_api_key(key as i16).with_min_version(first).with_max_version(last)
+    };
+    APIS.iter().map(|(key, first, last, _)| entry(*key, *first, *last)).collect()
+}
+
+pub(super) fn answer(head: Head) -> Result<Reply, Close> {
+    // No tagged fields: librdkafka 2.0.2 (Debian 12) misreads them here.
+    encode(head, &ApiVersionsResponse::default().with_api_keys(listed()))
+}
+
+/// A version that we do not know is answered in version 0, with the list, so that the client can try again.
+pub(super) fn unsupported(head: Head) -> Result<Reply, Close> {
+    let body = ApiVersionsResponse::default().with_error_code(code::UNSUPPORTED_VERSION).with_api_keys(listed());
+    encode(Head { version: 0, ..head }, &body)
+}

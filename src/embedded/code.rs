@@ -1,0 +1,52 @@
+//! Kafka error codes that the embedded log answers with, by their names in Kafka's protocol guide.
+
+/// No error.
+pub(crate) const NONE: i16 = 0;
+/// OFFSET_OUT_OF_RANGE.
+pub(crate) const OFFSET_OUT_OF_RANGE: i16 = 1;
+/// CORRUPT_MESSAGE: the batch's CRC or its lengths are wrong.
+pub(crate) const CORRUPT_MESSAGE: i16 = 2;
+/// UNKNOWN_TOPIC_OR_PARTITION.
+pub(crate) const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+/// MESSAGE_TOO_LARGE (RECORD_TOO_LARGE in older texts).
+pub(crate) const MESSAGE_TOO_LARGE: i16 = 10;
+/// INVALID_TOPIC_EXCEPTION.
+pub(crate) const INVALID_TOPIC: i16 = 17;
+/// INVALID_REQUIRED_ACKS.
+pub(crate) const INVALID_REQUIRED_ACKS: i16 = 21;
+/// INVALID_TIMESTAMP: further ahead of the broker's clock than it allows.
+pub(crate) const INVALID_TIMESTAMP: i16 = 32;
+/// UNSUPPORTED_VERSION.
+pub(crate) const UNSUPPORTED_VERSION: i16 = 35;
+/// TOPIC_ALREADY_EXISTS.
+pub(crate) const TOPIC_ALREADY_EXISTS: i16 = 36;
+/// INVALID_PARTITIONS.
+pub(crate) const INVALID_PARTITIONS: i16 = 37;
+/// INVALID_REPLICATION_FACTOR.
+pub(crate) const INVALID_REPLICATION_FACTOR: i16 = 38;
+/// INVALID_REPLICA_ASSIGNMENT.
+pub(crate) const INVALID_REPLICA_ASSIGNMENT: i16 = 39;
+/// INVALID_CONFIG.
+pub(crate) const INVALID_CONFIG: i16 = 40;
+/// INVALID_REQUEST.
+pub(crate) const INVALID_REQUEST: i16 = 42;
+/// POLICY_VIOLATION: a bound of this server.
+pub(crate) const POLICY_VIOLATION: i16 = 44;
+/// OUT_OF_ORDER_SEQUENCE_NUMBER.
+pub(crate) const OUT_OF_ORDER_SEQUENCE: i16 = 45;
+/// INVALID_PRODUCER_EPOCH.
+pub(crate) const INVALID_PRODUCER_EPOCH: i16 = 47;
+/// INVALID_TXN_STATE: there are no transactions here.
+pub(crate) const INVALID_TXN_STATE: i16 = 48;
+/// KAFKA_STORAGE_ERROR: the disk under the partition failed.
+pub(crate) const STORAGE_ERROR: i16 = 56;
+/// FETCH_SESSION_ID_NOT_FOUND: every fetch here is sessionless (KIP-227 allows that).
+pub(crate) const FETCH_SESSION_ID_NOT_FOUND: i16 = 70;
+/// UNKNOWN_LEADER_EPOCH.
+pub(crate) const UNKNOWN_LEADER_EPOCH: i16 = 75;
+/// UNSUPPORTED_COMPRESSION_TYPE.
+pub(crate) const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
+/// INVALID_RECORD: the batch is not what its header says, or more than one came for a partition.
+pub(crate) const INVALID_RECORD: i16 = 87;
+/// UNKNOWN_TOPIC_ID.
+pub(crate) const UNKNOWN_TOPIC_ID: i16 = 100;

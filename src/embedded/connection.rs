@@ -1,0 +1,112 @@
+//! One client's connection: a length, a request, an answer, one after the other and in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::api::{self, Close, Context, Reply};
+use super::counters::add;
+use super::guard::HEAD_BYTES;
+use super::store::Store;
+
+/// What is reserved for a request before its bytes come, whatever it announces.
+const FIRST_READ_BYTES: usize = 16 << 10;
+/// An answer goes out in pieces of this size, each within the stall timeout: a slow reader is not a stalled one.
+const WRITE_BYTES: usize = 256 << 10;
+
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("it let us wait for longer than {} s", .0.as_secs())]
+    Stalled(Duration),
+    #[error("a request of {0} bytes was announced")]
+    Length(i32),
+    #[error(transparent)]
+    Close(#[from] Close),
+}
+
+/// Serves a connection until its end. Why it ended is logged at debug level and counted; a client sees the close.
+pub(crate) async fn serve(store: Rc<Store>, mut stream: TcpStream, peer: SocketAddr, stopping: watch::Receiver<bool>) {
+    add(&store.counters.connections_open, 1);
+    if let Err(end) = serve_requests(&store, &mut stream, stopping).await {
+        if matches!(end, End::Length(_) | End::Close(Close::Malformed(_))) {
+            add(&store.counters.requests_malformed, 1);
+        }
+        tracing::debug!(%peer, reason = %end, "connection closed");
+    }
+    store.counters.connections_open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+}
+
+async fn serve_requests(store: &Store, stream: &mut TcpStream, mut stopping: watch::Receiver<bool>) -> Result<(), End> {
+    stream.set_nodelay(true)?;
+    let local = stream.local_addr()?;
+    let context = Context { store, local, stopping: stopping.clone() };
+    loop {
+        let next = timeout(store.settings.idle_timeout, read_length(stream));
+        let length = tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+            next = next => match next {
+                Err(_) => return Ok(()),
+                Ok(length) => length?,
+            },
+        };
+        let Some(length) = length else { return Ok(()) };
+        let wanted = usize::try_from(length).unwrap_or(0);
+        if wanted < HEAD_BYTES || wanted > store.settings.request_bytes_max {
+            return Err(End::Length(length));
+        }
+        let _memory = store.request_memory(wanted).await;
+        let stall = store.settings.stall_timeout;
+        let frame = timeout(stall, read_frame(stream, wanted)).await.map_err(|_| End::Stalled(stall))??;
+        let reply = api::answer(&context, frame).await?;
+        add(&store.counters.requests, 1);
+        if let Reply::Answer(bytes, _memory) = reply {
+            write(stream, &bytes, stall).await?;
+        }
+    }
+}
+
+/// The four bytes before a request; `None`: the client has gone in between two.
+async fn read_length(stream: &mut TcpStream) -> io::Result<Option<i32>> {
+    let mut length = [0; 4];
+    let mut have = 0;
+    while have < 4 {
+        match stream.read(&mut length[have..]).await? {
+            0 if have == 0 => return Ok(None),
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => have += count,
+        }
+    }
+    Ok(Some(i32::from_be_bytes(length)))
+}
+
+/// Grows with what really comes.
+async fn read_frame(stream: &mut TcpStream, length: usize) -> io::Result<Bytes> {
+    let mut frame = BytesMut::with_capacity(length.min(FIRST_READ_BYTES));
+    let mut limited = stream.take(length as u64);
+    while frame.len() < length {
+        if frame.len() == frame.capacity() {
+            frame.reserve((length - frame.len()).min(frame.len()));
+        }
+        if limited.read_buf(&mut frame).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(frame.freeze())
+}
+
+async fn write(stream: &mut TcpStream, bytes: &[u8], stall: Duration) -> Result<(), End> {
+    for piece in bytes.chunks(WRITE_BYTES) {
+        timeout(stall, stream.write_all(piece)).await.map_err(|_| End::Stalled(stall))??;
+    }
+    Ok(())
+}

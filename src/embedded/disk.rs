@@ -1,0 +1,44 @@
+//! The three things that can fail for good on a disk, behind one small trait, so that tests can make them fail.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Writes and syncs.
+pub(crate) trait Disk: Send + Sync + 'static {
+    /// Writes all bytes at a position.
+    fn write(&self, file: &File, bytes: &[u8], position: u64) -> io::Result<()>;
+    /// `fdatasync`.
+    fn sync_file(&self, file: &File) -> io::Result<()>;
+    /// Makes the entries of a directory durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// The kernel's.
+#[derive(Debug)]
+pub(crate) struct KernelDisk;
+
+impl Disk for KernelDisk {
+    fn write(&self, file: &File, bytes: &[u8], position: u64) -> io::Result<()> {
+        file.write_all_at(bytes, position)
+    }
+
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+}
+
+/// Replaces a small file whole: whoever reads it after a crash finds the old text or the new one.
+pub(crate) fn replace_file(disk: &dyn Disk, dir: &Path, name: &str, text: &[u8]) -> io::Result<()> {
+    let fresh = dir.join(format!("{name}.new"));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&fresh)?;
+    file.write_all(text)?;
+    disk.sync_file(&file)?;
+    std::fs::rename(&fresh, dir.join(name))?;
+    disk.sync_dir(dir)
+}

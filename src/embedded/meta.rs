@@ -1,0 +1,276 @@
+//! The small files beside the segments: who we are, which topics there are, which producer ids were given out.
+//!
+//! ```text
+//! <dir>/LOCK                       held (flock) while the log runs
+//! <dir>/node.json                  format and cluster id
+//! <dir>/producer-ids.json          the first producer id that was never reserved
+//! <dir>/topics/<topic>.json        id and partition count; a topic is there when this file is
+//! <dir>/partitions/<topic>-<n>/    segments
+//! ```
+//!
+//! Each is replaced whole (`disk::replace_file`). A topic's directories are made before its file, so a crash in between
+//! leaves empty directories, which the next creation takes over.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::disk::{Disk, replace_file};
+
+const FORMAT: u64 = 1;
+const NODE_FILE: &str = "node.json";
+const PRODUCER_IDS_FILE: &str = "producer-ids.json";
+const TOPICS_DIR: &str = "topics";
+const PARTITIONS_DIR: &str = "partitions";
+/// Producer ids are reserved on disk in blocks of this size; a crash skips what is left of one.
+const PRODUCER_ID_BLOCK: i64 = 1_000;
+
+/// Why the data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MetaError {
+    /// Another process (or another log of this one) has it.
+    #[error(
+        "the directory {} is in use by another process: stop that one, or give this one a directory of its own \
+         (key `service.data_dir`)",
+        .0.display()
+    )]
+    Locked(PathBuf),
+    /// An operation on a file failed.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The cause.
+        error: io::Error,
+    },
+    /// A file is not what this version writes.
+    #[error("{}: {reason}. It was not written by this version or was changed since; nothing was touched", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> MetaError {
+    let path = path.to_owned();
+    move |error| MetaError::Io { path, error }
+}
+
+/// A topic as its file tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TopicMeta {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its id (KIP-516).
+    pub(crate) id: Uuid,
+    /// How many partitions.
+    pub(crate) partitions: i32,
+}
+
+/// The data directory, locked.
+#[derive(Debug)]
+pub(crate) struct MetaDir {
+    dir: PathBuf,
+    cluster_id: String,
+    /// Keeps the lock; the kernel lets go of it when the process ends, however it ends.
+    _lock: File,
+}
+
+impl MetaDir {
+    /// Makes or opens a data directory and locks it.
+    pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> Result<MetaDir, MetaError> {
+        let is_new = !dir.exists();
+        fs::create_dir_all(dir).map_err(at(dir))?;
+        let lock_path = dir.join("LOCK");
+        let options = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = options.map_err(at(&lock_path))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(MetaError::Locked(dir.to_owned())),
+            Err(error) => return Err(at(&lock_path)(error.into())),
+        }
+        for sub in [TOPICS_DIR, PARTITIONS_DIR] {
+            fs::create_dir_all(dir.join(sub)).map_err(at(&dir.join(sub)))?;
+        }
+        disk.sync_dir(dir).map_err(at(dir))?;
+        if let Some(parent) = dir.parent().filter(|parent| is_new && !parent.as_os_str().is_empty()) {
+            disk.sync_dir(parent).map_err(at(parent))?;
+        }
+        let cluster_id = node_file(disk, dir)?;
+        Ok(MetaDir { dir: dir.to_owned(), cluster_id, _lock: lock })
+    }
+
+    /// Given once, when the directory was made.
+    pub(crate) fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// Where the segments of a partition are.
+    pub(crate) fn partition_dir(&self, topic: &str, index: i32) -> PathBuf {
+        self.dir.join(PARTITIONS_DIR).join(format!("{topic}-{index}"))
+    }
+
+    /// All topics, by name.
+    pub(crate) fn topics(&self) -> Result<Vec<TopicMeta>, MetaError> {
+        let dir = self.dir.join(TOPICS_DIR);
+        let mut topics = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(at(&dir))? {
+            let path = entry.map_err(at(&dir))?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                topics.push(read_topic(&path)?);
+            }
+        }
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(topics)
+    }
+
+    /// What [`create_topic`] needs, to be taken to another thread.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.dir.clone()
+    }
+}
+
+/// Makes a topic durable: its directories, then its file.
+pub(crate) fn create_topic(disk: &dyn Disk, root: &Path, topic: &TopicMeta) -> io::Result<()> {
+    let partitions = root.join(PARTITIONS_DIR);
+    for index in 0..topic.partitions {
+        fs::create_dir_all(partitions.join(format!("{}-{index}", topic.name)))?;
+    }
+    disk.sync_dir(&partitions)?;
+    let text = json!({
+        "format": FORMAT, "name": topic.name, "id": topic.id.to_string(), "partitions": topic.partitions,
+    });
+    replace_file(disk, &root.join(TOPICS_DIR), &format!("{}.json", topic.name), text.to_string().as_bytes())
+}
+
+/// Reserves the next block of producer ids, durably, and returns it. An id in it was never given out before.
+pub(crate) fn reserve_producer_ids(disk: &dyn Disk, root: &Path) -> Result<std::ops::Range<i64>, MetaError> {
+    let path = root.join(PRODUCER_IDS_FILE);
+    let first = match read_json(&path)? {
+        None => 0,
+        Some(value) => integer(&value, "next", &path)?,
+    };
+    let Some(end) = first.checked_add(PRODUCER_ID_BLOCK).filter(|_| first >= 0) else {
+        return Err(MetaError::Content { path, reason: format!("`next` is {first}") });
+    };
+    let text = json!({ "format": FORMAT, "next": end }).to_string();
+    replace_file(disk, root, PRODUCER_IDS_FILE, text.as_bytes()).map_err(at(&path))?;
+    Ok(first..end)
+}
+
+fn node_file(disk: &dyn Disk, dir: &Path) -> Result<String, MetaError> {
+    let path = dir.join(NODE_FILE);
+    if let Some(value) = read_json(&path)? {
+        return text(&value, "cluster_id", &path);
+    }
+    let cluster_id = random_id().simple().to_string();
+    let content = json!({ "format": FORMAT, "cluster_id": cluster_id }).to_string();
+    replace_file(disk, dir, NODE_FILE, content.as_bytes()).map_err(at(&path))?;
+    Ok(cluster_id)
+}
+
+/// A fresh random UUID (version 4).
+pub(crate) fn random_id() -> Uuid {
+    uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid()
+}
+
+fn read_topic(path: &Path) -> Result<TopicMeta, MetaError> {
+    let content = |reason: String| MetaError::Content { path: path.to_owned(), reason };
+    let value = read_json(path)?.ok_or_else(|| content("it is gone".into()))?;
+    let name = text(&value, "name", path)?;
+    if !is_valid_topic_name(&name) || path.file_stem().is_none_or(|stem| stem != name.as_str()) {
+        return Err(content(format!("`name` is {name:?}")));
+    }
+    let id = Uuid::parse_str(&text(&value, "id", path)?).map_err(|error| content(format!("`id`: {error}")))?;
+    let partitions = i32::try_from(integer(&value, "partitions", path)?).ok().filter(|count| *count > 0);
+    let partitions = partitions.ok_or_else(|| content("`partitions` is no number of partitions".into()))?;
+    Ok(TopicMeta { name, id, partitions })
+}
+
+fn read_json(path: &Path) -> Result<Option<Value>, MetaError> {
+    let bytes = match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(at(path))?,
+    };
+    let content = |reason: String| MetaError::Content { path: path.to_owned(), reason };
+    let value: Value = serde_json::from_slice(&bytes).map_err(|error| content(error.to_string()))?;
+    match value.get("format").and_then(Value::as_u64) {
+        Some(FORMAT) => Ok(Some(value)),
+        format => Err(content(format!("`format` is {format:?}, this version knows {FORMAT}"))),
+    }
+}
+
+fn text(value: &Value, key: &str, path: &Path) -> Result<String, MetaError> {
+    let text = value.get(key).and_then(Value::as_str).map(str::to_owned);
+    text.ok_or_else(|| MetaError::Content { path: path.to_owned(), reason: format!("`{key}` is missing") })
+}
+
+fn integer(value: &Value, key: &str, path: &Path) -> Result<i64, MetaError> {
+    let number = value.get(key).and_then(Value::as_i64);
+    number.ok_or_else(|| MetaError::Content { path: path.to_owned(), reason: format!("`{key}` is no number") })
+}
+
+/// Kafka's rule: 1 to 249 of `[a-zA-Z0-9._-]`, and neither `.` nor `..`. So a name is also a safe file name.
+pub(crate) fn is_valid_topic_name(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=249).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::disk::KernelDisk;
+
+    #[test]
+    fn topic_names_follow_kafka_and_stay_below_the_directory() {
+        for good in ["a", "a.b_c-D9", "...", &"x".repeat(249)] {
+            assert!(is_valid_topic_name(good), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "../x", "a b", "ä", "a\0", &"x".repeat(250)] {
+            assert!(!is_valid_topic_name(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_directory_has_one_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = MetaDir::open(&KernelDisk, dir.path()).unwrap();
+        let second = MetaDir::open(&KernelDisk, dir.path());
+        assert!(matches!(second, Err(MetaError::Locked(_))), "{second:?}");
+        let cluster_id = first.cluster_id().to_owned();
+        drop(first);
+        assert_eq!(MetaDir::open(&KernelDisk, dir.path()).unwrap().cluster_id(), cluster_id);
+    }
+
+    #[test]
+    fn producer_id_blocks_never_overlap() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut next = 0;
+        for _ in 0..5 {
+            let block = reserve_producer_ids(&KernelDisk, dir.path()).unwrap();
+            assert!(block.start >= next && block.end > block.start);
+            next = block.end;
+        }
+        fs::write(dir.path().join(PRODUCER_IDS_FILE), b"{\"format\":1,\"next\":\"x\"}").unwrap();
+        assert!(matches!(reserve_producer_ids(&KernelDisk, dir.path()), Err(MetaError::Content { .. })));
+    }
+
+    #[test]
+    fn topics_come_back_and_strange_files_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let meta = MetaDir::open(&KernelDisk, dir.path()).unwrap();
+        let topic = TopicMeta { name: "a.b-1".into(), id: random_id(), partitions: 3 };
+        create_topic(&KernelDisk, &meta.root(), &topic).unwrap();
+        assert_eq!(meta.topics().unwrap(), [topic]);
+        assert!(meta.partition_dir("a.b-1", 2).is_dir());
+        fs::write(dir.path().join("topics/b.json"), b"{}").unwrap();
+        let error = meta.topics().unwrap_err().to_string();
+        assert!(error.contains("b.json") && error.contains("format"), "{error}");
+    }
+}

@@ -1,0 +1,229 @@
+//! Reading batches out of segments: for a Fetch, by time for ListOffsets, and the walk that recovery does.
+//!
+//! A plan is made on the log's thread from what is in memory; running it touches the disk and happens on a blocking
+//! thread. Plans own all they need, so nothing is shared in between.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use bytes::Bytes;
+
+use super::batch::{BatchHeader, HEADER_BYTES, Records};
+use super::segment::{Hole, INDEX_INTERVAL_BYTES, Source};
+
+/// Reads whole batches from one segment, beginning with the one that holds an offset.
+#[derive(Clone, Debug)]
+pub(crate) struct ReadPlan {
+    /// The segment.
+    pub(crate) source: Source,
+    /// At or a little before the batch.
+    pub(crate) start: u64,
+    /// Not beyond this.
+    pub(crate) end: u64,
+    /// The offset.
+    pub(crate) offset: i64,
+    /// Whether nothing visible lies beyond `end`.
+    pub(crate) to_visible_end: bool,
+}
+
+/// What a [`ReadPlan`] gave.
+#[derive(Debug)]
+pub(crate) struct Read {
+    /// Whole batches.
+    pub(crate) bytes: Bytes,
+    /// Whether more was there.
+    pub(crate) more: bool,
+}
+
+fn corrupt(source: &Source) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{}: no batch where one should be", source.path().display()))
+}
+
+fn read_at(file: &File, position: u64, count: usize) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0; count];
+    file.read_exact_at(&mut buffer, position)?;
+    Ok(buffer)
+}
+
+impl ReadPlan {
+    /// As many whole batches as fit into `bytes_max`, and the first one even if it does not, if `at_least_one`.
+    pub(crate) fn run(&self, bytes_max: usize, at_least_one: bool) -> io::Result<Read> {
+        let file = self.source.open()?;
+        // The batch begins within an index interval from `start`; its header is read in any case.
+        let wanted = (bytes_max as u64).saturating_add(INDEX_INTERVAL_BYTES + HEADER_BYTES as u64);
+        let buffer = read_at(&file, self.start, wanted.min(self.end.saturating_sub(self.start)) as usize)?;
+        let (from, first) = self.first_batch(&buffer).ok_or_else(|| corrupt(&self.source))?;
+        if first.size > bytes_max {
+            if !at_least_one {
+                return Ok(Read { bytes: Bytes::new(), more: true });
+            }
+            let position = self.start + from as u64;
+            let batch = read_batch(&file, position, &first, self.end, &self.source)?;
+            return Ok(self.read(batch.into(), position));
+        }
+        let mut to = from;
+        while let Some(header) = BatchHeader::read(&buffer[to..]) {
+            if to - from + header.size > bytes_max || to + header.size > buffer.len() {
+                break;
+            }
+            to += header.size;
+        }
+        if to == from {
+            return Err(corrupt(&self.source));
+        }
+        Ok(self.read(Bytes::from(buffer).slice(from..to), self.start + from as u64))
+    }
+
+    fn read(&self, bytes: Bytes, position: u64) -> Read {
+        let more = !self.to_visible_end || position + (bytes.len() as u64) < self.end;
+        Read { bytes, more }
+    }
+
+    /// The most it can give.
+    pub(crate) fn bytes_available(&self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+
+    fn first_batch(&self, buffer: &[u8]) -> Option<(usize, BatchHeader)> {
+        let mut at = 0;
+        loop {
+            let header = BatchHeader::read(buffer.get(at..)?)?;
+            if header.last_offset() >= self.offset {
+                return Some((at, header));
+            }
+            at += header.size;
+        }
+    }
+}
+
+/// An offset with the timestamp of its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimedOffset {
+    /// Milliseconds.
+    pub(crate) timestamp: i64,
+    /// Offset.
+    pub(crate) offset: i64,
+}
+
+/// Looks for the first record at or after a time in one segment.
+#[derive(Clone, Debug)]
+pub(crate) struct TimePlan {
+    /// The segment.
+    pub(crate) source: Source,
+    /// Where to begin.
+    pub(crate) start: u64,
+    /// Where to end.
+    pub(crate) end: u64,
+    /// What to step over.
+    pub(crate) holes: Vec<Hole>,
+    /// The time, milliseconds.
+    pub(crate) timestamp: i64,
+}
+
+impl TimePlan {
+    /// The first record whose timestamp is not before the time. Compressed batches stay closed: for them it is the
+    /// first record of the batch that holds the one looked for.
+    pub(crate) fn run(&self) -> io::Result<Option<TimedOffset>> {
+        let file = self.source.open()?;
+        let mut position = self.start;
+        while position < self.end {
+            if let Some(hole) = self.holes.iter().find(|hole| hole.start == position) {
+                position = hole.end;
+                continue;
+            }
+            let header = read_header(&file, position, &self.source)?;
+            if header.max_timestamp >= self.timestamp {
+                let batch = read_batch(&file, position, &header, self.end, &self.source)?;
+                if let Some(found) = first_at(&batch, &header, self.timestamp) {
+                    return Ok(Some(found));
+                }
+            }
+            position += header.size as u64;
+        }
+        Ok(None)
+    }
+}
+
+fn read_header(file: &File, position: u64, source: &Source) -> io::Result<BatchHeader> {
+    BatchHeader::read(&read_at(file, position, HEADER_BYTES)?).ok_or_else(|| corrupt(source))
+}
+
+fn read_batch(file: &File, at: u64, header: &BatchHeader, end: u64, source: &Source) -> io::Result<Vec<u8>> {
+    if at + header.size as u64 > end {
+        return Err(corrupt(source));
+    }
+    read_at(file, at, header.size)
+}
+
+fn first_at(batch: &[u8], header: &BatchHeader, timestamp: i64) -> Option<TimedOffset> {
+    if header.codec() != 0 {
+        return Some(TimedOffset { timestamp: header.base_timestamp, offset: header.base_offset });
+    }
+    let found = Records::of(batch, header).find(|record| record.timestamp >= timestamp)?;
+    let offset = header.base_offset + i64::from(found.offset_delta);
+    Some(TimedOffset { timestamp: found.timestamp, offset })
+}
+
+/// The record with the newest timestamp in the batch at a position.
+#[derive(Clone, Debug)]
+pub(crate) struct NewestPlan {
+    /// The segment.
+    pub(crate) source: Source,
+    /// The batch.
+    pub(crate) position: u64,
+    /// Where the segment ends.
+    pub(crate) end: u64,
+}
+
+impl NewestPlan {
+    /// Its timestamp and offset; of a compressed batch, the last offset.
+    pub(crate) fn run(&self) -> io::Result<Option<TimedOffset>> {
+        let file = self.source.open()?;
+        let header = read_header(&file, self.position, &self.source)?;
+        if header.codec() != 0 {
+            return Ok(Some(TimedOffset { timestamp: header.max_timestamp, offset: header.last_offset() }));
+        }
+        let batch = read_batch(&file, self.position, &header, self.end, &self.source)?;
+        let mut newest: Option<TimedOffset> = None;
+        for record in Records::of(&batch, &header) {
+            if newest.is_none_or(|so_far| record.timestamp > so_far.timestamp) {
+                let offset = header.base_offset + i64::from(record.offset_delta);
+                newest = Some(TimedOffset { timestamp: record.timestamp, offset });
+            }
+        }
+        Ok(newest)
+    }
+}
+
+/// A view of a file that moves forward: recovery reads headers and batches through it without a call for each.
+pub(crate) struct Window<'a> {
+    file: &'a File,
+    file_len: u64,
+    step_bytes: usize,
+    start: u64,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Window<'a> {
+    /// Reads at least `step_bytes` at a time.
+    pub(crate) fn new(file: &'a File, file_len: u64, step_bytes: usize) -> Window<'a> {
+        Window { file, file_len, step_bytes, start: 0, buffer: Vec::new() }
+    }
+
+    /// `count` bytes at a position, or `None` if the file ends before.
+    pub(crate) fn get(&mut self, position: u64, count: usize) -> io::Result<Option<&[u8]>> {
+        let end = position.saturating_add(count as u64);
+        if end > self.file_len {
+            return Ok(None);
+        }
+        if position < self.start || end > self.start + self.buffer.len() as u64 {
+            let wanted = (count.max(self.step_bytes) as u64).min(self.file_len - position);
+            self.buffer.resize(wanted as usize, 0);
+            self.file.read_exact_at(&mut self.buffer, position)?;
+            self.start = position;
+        }
+        let from = (position - self.start) as usize;
+        Ok(Some(&self.buffer[from..from + count]))
+    }
+}

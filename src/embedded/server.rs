@@ -1,0 +1,164 @@
+//! The log's thread: a current-thread runtime with a task for each connection, one that accepts, one that takes
+//! finished syncs.
+
+use std::net::TcpListener as StdListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinSet, LocalSet, spawn_local};
+
+use super::StartError;
+use super::connection;
+use super::counters::{Counters, add};
+use super::disk::Disk;
+use super::settings::Settings;
+use super::store::{self, Store};
+use super::sync::{self, Done, SyncThread};
+
+/// How the log is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Finish what is in flight, sync, leave.
+    Graceful,
+    /// Leave now: what is not synced is left to the kernel, as a kill would.
+    Abrupt,
+}
+
+/// All that the thread is started with.
+pub(crate) struct Start {
+    /// Settings.
+    pub(crate) settings: Settings,
+    /// Bound already.
+    pub(crate) listener: StdListener,
+    /// For `/metrics`.
+    pub(crate) counters: Arc<Counters>,
+    /// The disk, or a test's.
+    pub(crate) disk: Arc<dyn Disk>,
+    /// Told once: ready, or why not.
+    pub(crate) ready: std::sync::mpsc::Sender<Result<(), StartError>>,
+    /// Fires, or is dropped (abrupt), when it is time to go.
+    pub(crate) stop: oneshot::Receiver<Stop>,
+}
+
+/// Runs the log until it is stopped.
+pub(crate) fn run(start: Start) {
+    let ready = start.ready.clone();
+    if let Err(error) = try_run(start) {
+        // Nobody listens any more if it was ready already; then it is for the log.
+        if let Err(unsent) = ready.send(Err(error)) {
+            tracing::error!(error = ?unsent.0.err(), "the embedded log ended");
+        }
+    }
+}
+
+fn try_run(start: Start) -> Result<(), StartError> {
+    let Start { settings, listener, counters, disk, ready, stop } = start;
+    let loaded = store::load(disk.as_ref(), &settings, &counters)?;
+    let thread = |error| StartError::Thread { error };
+    let (syncer, finished, sync_thread) = sync::start(Arc::clone(&disk), Arc::clone(&counters)).map_err(thread)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .thread_name("embedded-io")
+        .max_blocking_threads(4)
+        .build()
+        .map_err(thread)?;
+    let store = Rc::new(Store::new(settings, counters, disk, syncer, loaded));
+    announce(&store, &listener);
+    let served = LocalSet::new().block_on(&runtime, serve(Rc::clone(&store), listener, finished, stop, ready));
+    end(runtime, store, sync_thread);
+    served.map_err(thread)
+}
+
+/// The blocking threads first (they may read), then the sync thread, which ends with the store.
+fn end(runtime: tokio::runtime::Runtime, store: Rc<Store>, sync_thread: SyncThread) {
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    drop(store);
+    sync_thread.join();
+}
+
+fn announce(store: &Store, listener: &StdListener) {
+    let address = listener.local_addr().map(|address| address.to_string()).unwrap_or_default();
+    tracing::info!(
+        %address,
+        dir = %store.settings.dir.display(),
+        topics = store.all_topics().len(),
+        "embedded log: a single-node Kafka-protocol log, for a machine with no Kafka yet, for trying out, for one edge \
+         box. Every answer waits for fdatasync. Not here: replication, consumer groups, transactions, retention, \
+         compaction, TLS. See docs/EMBEDDED_LOG.md"
+    );
+}
+
+async fn serve(
+    store: Rc<Store>,
+    listener: StdListener,
+    mut finished: mpsc::UnboundedReceiver<Done>,
+    stop: oneshot::Receiver<Stop>,
+    ready: std::sync::mpsc::Sender<Result<(), StartError>>,
+) -> std::io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let (stopping, stopped) = watch::channel(false);
+    let syncing = Rc::clone(&store);
+    let syncing = spawn_local(async move {
+        while let Some(done) = finished.recv().await {
+            syncing.syncer.finish(done);
+        }
+    });
+    let _ = ready.send(Ok(()));
+    let mut connections = JoinSet::new();
+    let how = tokio::select! {
+        how = stop => how.unwrap_or(Stop::Abrupt),
+        never = accept(&store, &listener, &mut connections, stopped) => never,
+    };
+    drop(listener);
+    if how == Stop::Graceful {
+        let _ = stopping.send(true);
+        let drained =
+            tokio::time::timeout(store.settings.stop_grace, async { while connections.join_next().await.is_some() {} });
+        if drained.await.is_err() {
+            tracing::warn!(connections = connections.len(), "embedded log: closed with requests in flight");
+        }
+        connections.shutdown().await;
+        store.syncer.settle().await;
+        tracing::info!("embedded log stopped, everything synced");
+    }
+    connections.shutdown().await;
+    syncing.abort();
+    let _ = syncing.await;
+    Ok(())
+}
+
+async fn accept(
+    store: &Rc<Store>,
+    listener: &TcpListener,
+    connections: &mut JoinSet<()>,
+    stopped: watch::Receiver<bool>,
+) -> Stop {
+    let mut told_full = false;
+    loop {
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                add(&store.counters.connections_accepted, 1);
+                while connections.try_join_next().is_some() {}
+                if connections.len() < store.settings.connections_max {
+                    told_full = false;
+                    connections.spawn_local(connection::serve(Rc::clone(store), stream, peer, stopped.clone()));
+                } else {
+                    add(&store.counters.connections_refused, 1);
+                    if !std::mem::replace(&mut told_full, true) {
+                        tracing::warn!(open = connections.len(), "embedded log: no more connections are taken for now");
+                    }
+                }
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: the connection stays in the backlog, so do not spin on it.
+                tracing::warn!(%error, "embedded log: a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! All topics of the log, and what is shared by the tasks on its thread: the directory, the syncer, the counters.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+use uuid::Uuid;
+
+use super::batch::{BatchHeader, Refusal};
+use super::code;
+use super::counters::{Counters, add};
+use super::disk::Disk;
+use super::meta::{self, MetaDir, MetaError, TopicMeta};
+use super::partition::{Appended, Bounds, Findings, Partition, PartitionRef};
+use super::settings::Settings;
+use super::sync::Syncer;
+
+/// A topic.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its id.
+    pub(crate) id: Uuid,
+    /// Its partitions, by index.
+    pub(crate) partitions: Vec<PartitionRef>,
+}
+
+impl Topic {
+    /// The partition with an index from the wire.
+    pub(crate) fn partition(&self, index: i32) -> Option<&PartitionRef> {
+        usize::try_from(index).ok().and_then(|index| self.partitions.get(index))
+    }
+}
+
+#[derive(Default)]
+struct Topics {
+    by_name: BTreeMap<String, Rc<Topic>>,
+    by_id: HashMap<Uuid, Rc<Topic>>,
+    partitions: usize,
+}
+
+/// The log.
+pub(crate) struct Store {
+    /// As it was started.
+    pub(crate) settings: Settings,
+    /// For `/metrics`.
+    pub(crate) counters: Arc<Counters>,
+    /// Group commit.
+    pub(crate) syncer: Syncer,
+    disk: Arc<dyn Disk>,
+    meta: MetaDir,
+    topics: RefCell<Topics>,
+    /// One creation at a time: each looks whether the topic came meanwhile.
+    creating: Mutex<()>,
+    producer_ids: Mutex<Range<i64>>,
+    /// Partitions whose file is open, in the order of opening.
+    open_files: RefCell<VecDeque<PartitionRef>>,
+    scratch: Cell<Vec<u8>>,
+    /// Memory for requests and for answers, apart: a request waits for room for its answer while it holds its own.
+    request_memory: Budget,
+    answer_memory: Budget,
+}
+
+/// Bytes that all connections share.
+struct Budget {
+    semaphore: Arc<Semaphore>,
+    bytes_max: u32,
+}
+
+/// What fits into this is not worth waiting for.
+const SMALL_BYTES: usize = 16 << 10;
+
+impl Budget {
+    fn new(bytes_max: usize) -> Budget {
+        let bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX).max(1);
+        Budget { semaphore: Arc::new(Semaphore::new(bytes_max as usize)), bytes_max }
+    }
+
+    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        if bytes <= SMALL_BYTES {
+            return None;
+        }
+        // One that is larger than everything waits until it has everything.
+        let count = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.bytes_max);
+        Arc::clone(&self.semaphore).acquire_many_owned(count).await.ok()
+    }
+}
+
+/// The directory and the topics as they were found in it.
+pub(crate) struct Loaded {
+    meta: MetaDir,
+    topics: Vec<(TopicMeta, Vec<Partition>)>,
+}
+
+/// Opens the directory and reads all partitions back.
+pub(crate) fn load(disk: &dyn Disk, settings: &Settings, counters: &Counters) -> Result<Loaded, MetaError> {
+    let meta = MetaDir::open(disk, &settings.dir)?;
+    let mut topics = Vec::new();
+    for topic in meta.topics()? {
+        let mut partitions = Vec::new();
+        for index in 0..topic.partitions {
+            let dir = meta.partition_dir(&topic.name, index);
+            let name = format!("{}-{index}", topic.name);
+            let opened = Partition::open(disk, name, dir.clone(), bounds(settings));
+            let (partition, findings) = opened.map_err(|error| MetaError::Io { path: dir, error })?;
+            count_findings(counters, findings);
+            partitions.push(partition);
+        }
+        topics.push((topic, partitions));
+    }
+    Ok(Loaded { meta, topics })
+}
+
+fn count_findings(counters: &Counters, findings: Findings) {
+    add(&counters.recovery_bytes_cut, findings.bytes_cut);
+    add(&counters.recovery_holes, findings.holes);
+}
+
+fn bounds(settings: &Settings) -> Bounds {
+    Bounds {
+        segment_bytes: settings.segment_bytes,
+        // A batch that was taken under a larger bound must still be known as one.
+        size_max: settings.message_bytes_max.max(settings.request_bytes_max),
+        producers_max: settings.producers_per_partition_max,
+    }
+}
+
+impl Store {
+    /// The log over what was loaded.
+    pub(crate) fn new(
+        settings: Settings,
+        counters: Arc<Counters>,
+        disk: Arc<dyn Disk>,
+        syncer: Syncer,
+        loaded: Loaded,
+    ) -> Store {
+        let half = settings.memory_bytes_max / 2;
+        let store = Store {
+            settings,
+            counters,
+            syncer,
+            disk,
+            meta: loaded.meta,
+            topics: RefCell::default(),
+            creating: Mutex::new(()),
+            producer_ids: Mutex::new(0..0),
+            open_files: RefCell::default(),
+            scratch: Cell::default(),
+            request_memory: Budget::new(half),
+            answer_memory: Budget::new(half),
+        };
+        for (topic, partitions) in loaded.topics {
+            store.enter(topic, partitions);
+        }
+        store
+    }
+
+    fn enter(&self, topic: TopicMeta, partitions: Vec<Partition>) -> Rc<Topic> {
+        let partitions: Vec<_> = partitions.into_iter().map(|partition| Rc::new(RefCell::new(partition))).collect();
+        add(&self.counters.topics, 1);
+        add(&self.counters.partitions, partitions.len() as u64);
+        let mut topics = self.topics.borrow_mut();
+        topics.partitions += partitions.len();
+        let topic = Rc::new(Topic { name: topic.name, id: topic.id, partitions });
+        topics.by_name.insert(topic.name.clone(), Rc::clone(&topic));
+        topics.by_id.insert(topic.id, Rc::clone(&topic));
+        topic
+    }
+
+    /// Identity of this log, as Metadata tells it.
+    pub(crate) fn cluster_id(&self) -> &str {
+        self.meta.cluster_id()
+    }
+
+    /// Waits for room for a request of so many bytes; to be held until it is answered. Small ones need none.
+    pub(crate) async fn request_memory(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.request_memory.take(bytes).await
+    }
+
+    /// Waits for room for an answer of so many bytes; to be held until it is written.
+    pub(crate) async fn answer_memory(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.answer_memory.take(bytes).await
+    }
+
+    /// A topic by name.
+    pub(crate) fn topic(&self, name: &str) -> Option<Rc<Topic>> {
+        self.topics.borrow().by_name.get(name).cloned()
+    }
+
+    /// A topic by id.
+    pub(crate) fn topic_by_id(&self, id: Uuid) -> Option<Rc<Topic>> {
+        self.topics.borrow().by_id.get(&id).cloned()
+    }
+
+    /// All of them, by name.
+    pub(crate) fn all_topics(&self) -> Vec<Rc<Topic>> {
+        self.topics.borrow().by_name.values().cloned().collect()
+    }
+
+    /// Whether a topic may be made. `partitions` -1 is the default count; the count to make comes back.
+    pub(crate) fn check_new_topic(&self, name: &str, partitions: i32) -> Result<i32, Refusal> {
+        let refuse = |code, reason| Err(Refusal { code, reason });
+        if !meta::is_valid_topic_name(name) {
+            return refuse(code::INVALID_TOPIC, "a topic name is 1 to 249 of [a-zA-Z0-9._-], and not . or ..");
+        }
+        if self.topic(name).is_some() {
+            return refuse(code::TOPIC_ALREADY_EXISTS, "the topic exists");
+        }
+        let count = if partitions == -1 { self.settings.partitions_default } else { partitions };
+        if count < 1 || count > self.settings.partitions_per_topic_max {
+            return refuse(code::INVALID_PARTITIONS, "the partition count is below 1 or above this log's bound");
+        }
+        if self.topics.borrow().partitions + count as usize > self.settings.partitions_max {
+            return refuse(code::POLICY_VIOLATION, "this log has as many partitions as it may have");
+        }
+        Ok(count)
+    }
+
+    /// Makes a topic, durably.
+    pub(crate) async fn create_topic(&self, name: &str, partitions: i32) -> Result<Rc<Topic>, Refusal> {
+        let _turn = self.creating.lock().await;
+        let partitions = self.check_new_topic(name, partitions)?;
+        let topic = TopicMeta { name: name.to_owned(), id: meta::random_id(), partitions };
+        let (disk, root, made) = (Arc::clone(&self.disk), self.meta.root(), topic.clone());
+        let result = spawn_blocking(move || meta::create_topic(disk.as_ref(), &root, &made)).await;
+        if let Err(error) = result.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            tracing::error!(topic = name, %error, "the topic could not be made");
+            return Err(Refusal { code: code::STORAGE_ERROR, reason: "the disk refused the topic's files" });
+        }
+        tracing::info!(topic = name, partitions, id = %topic.id, "topic made");
+        let open = |index| {
+            let dir = self.meta.partition_dir(name, index);
+            Partition::new(format!("{name}-{index}"), dir, bounds(&self.settings))
+        };
+        let partitions = (0..partitions).map(open).collect();
+        Ok(self.enter(topic, partitions))
+    }
+
+    /// A producer id that no one got before, across restarts and crashes.
+    pub(crate) async fn producer_id(&self) -> Result<i64, i16> {
+        let mut ids = self.producer_ids.lock().await;
+        if ids.is_empty() {
+            let (disk, root) = (Arc::clone(&self.disk), self.meta.root());
+            match spawn_blocking(move || meta::reserve_producer_ids(disk.as_ref(), &root)).await {
+                Ok(Ok(block)) => *ids = block,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "no producer ids could be reserved");
+                    return Err(code::STORAGE_ERROR);
+                }
+                Err(_) => return Err(code::STORAGE_ERROR),
+            }
+        }
+        ids.next().ok_or(code::STORAGE_ERROR)
+    }
+
+    /// Appends a sound batch and queues it for the next sync; [`Syncer::kick`] starts that.
+    pub(crate) fn append(&self, partition: &PartitionRef, bytes: &[u8], header: &BatchHeader) -> Result<Appended, i16> {
+        let was_open = partition.borrow().is_open();
+        let mut scratch = self.scratch.take();
+        let bounds = bounds(&self.settings);
+        let result = partition.borrow_mut().append(self.disk.as_ref(), bounds, bytes, header, &mut scratch);
+        self.scratch.set(scratch);
+        if !was_open && partition.borrow().is_open() {
+            self.opened(partition);
+        }
+        match result {
+            Ok(appended) if appended.duplicate => add(&self.counters.batches_duplicate, 1),
+            Ok(_) => {
+                add(&self.counters.batches_appended, 1);
+                add(&self.counters.records_appended, header.records_count.max(0) as u64);
+                add(&self.counters.bytes_appended, header.size as u64);
+                self.syncer.mark(partition);
+            }
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// Keeps the number of open files bounded: the ones longest open are closed, unless they wait for a sync.
+    fn opened(&self, partition: &PartitionRef) {
+        let mut open = self.open_files.borrow_mut();
+        open.push_back(Rc::clone(partition));
+        for _ in 0..open.len() {
+            if open.len() <= self.settings.open_files_max {
+                return;
+            }
+            let Some(oldest) = open.pop_front() else { return };
+            if Rc::ptr_eq(&oldest, partition) || !oldest.borrow_mut().close_if_clean() {
+                open.push_back(oldest);
+            }
+        }
+    }
+}

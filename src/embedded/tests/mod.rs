@@ -1,0 +1,3 @@
+//! Tests of the embedded log that need more than one of its files.
+
+pub(crate) mod support;
