@@ -2,19 +2,15 @@
 
 use std::process::ExitCode;
 
-use forebay::cli::args::{self, Command};
-use forebay::cli::run::run;
-
-/// Wrong usage or configuration.
-const USAGE: u8 = 2;
+use forebay::cli::{self, Command, EXIT_USAGE};
 
 fn main() -> ExitCode {
-    match args::parse() {
+    match cli::parse() {
         Command::Run(options) => match options.load() {
-            Ok(config) => run(config),
+            Ok(config) => cli::run::run(config),
             Err(problems) => {
                 eprintln!("{problems}");
-                ExitCode::from(USAGE)
+                ExitCode::from(EXIT_USAGE)
             }
         },
     }

@@ -1,6 +1,9 @@
-//! The door: what may be said on the command line, and how the process ends.
+//! The door for people: arguments, exit codes, each command in a file of its own.
 
 pub mod args;
+mod embedded_numbers;
+mod health;
+pub mod run;
 
 pub use args::{Command, RunArgs, parse, parse_from};
 

@@ -20,6 +20,7 @@ use crate::service::{log, notify, resolver, signals};
 use crate::shard::mail::{Mail, Notice};
 use crate::shard::{Core, Surroundings};
 
+use super::embedded_numbers::EmbeddedNumbers;
 use super::health;
 
 /// Why the service did not start or did not end well, in words for a person.
@@ -99,7 +100,7 @@ impl Service {
         let ready = Arc::new(AtomicBool::new(false));
         let hearts = shards.iter().map(ShardThread::heartbeat).collect();
         let health = health::watch(post.clone(), hearts).map_err(|e| format!("watchdog: {e}"))?;
-        let extra = embedded.iter().map(|log| log.counters() as Arc<dyn Extra>).collect();
+        let extra = embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>).collect();
         let control = start_control(&config, View { boards, extra, ready: Arc::clone(&ready), health })?;
         Ok(Self { config, embedded, control, shards, heard, post, ready, mqtt })
     }

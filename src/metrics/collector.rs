@@ -26,8 +26,8 @@ pub struct Boards {
 
 /// Numbers of other threads (the embedded log): read at each scrape.
 pub trait Extra: Send + Sync + fmt::Debug {
-    /// Each number with its name and meaning.
-    fn read(&self) -> Vec<(Spec, u64)>;
+    /// Each number with its name (as in [`Spec`]), what it says and its kind.
+    fn read(&self) -> Vec<(String, &'static str, Kind, u64)>;
 }
 
 #[derive(Debug)]
@@ -55,14 +55,14 @@ impl Collector for Scrape {
         let snapshots: Vec<Vec<u64>> = boards.shards.iter().map(|b| b.read()).collect();
         for (place, spec) in SHARD.iter().enumerate() {
             let rows = snapshots.iter().enumerate().map(|(s, v)| (labels(s, None), v[place])).collect();
-            family(&mut encoder, spec, rows)?;
+            family(&mut encoder, (spec.name, spec.help, spec.kind), rows)?;
         }
         let first = ShardMetric::COUNT;
         group(&mut encoder, &SINK, &snapshots, first, ("sink", &boards.sinks))?;
         let first = first + layout.sinks * SinkMetric::COUNT;
         group(&mut encoder, &CLUSTER, &snapshots, first, ("kafka", &boards.clusters))?;
-        for (spec, value) in self.extra.iter().flat_map(|e| e.read()) {
-            family(&mut encoder, &spec, vec![(Vec::new(), value)])?;
+        for (name, help, kind, value) in self.extra.iter().flat_map(|e| e.read()) {
+            family(&mut encoder, (&name, help, kind), vec![(Vec::new(), value)])?;
         }
         Ok(())
     }
@@ -91,21 +91,25 @@ fn group(
             }
         }
         if !rows.is_empty() {
-            family(encoder, spec, rows)?;
+            family(encoder, (spec.name, spec.help, spec.kind), rows)?;
         }
     }
     Ok(())
 }
 
-fn family(encoder: &mut DescriptorEncoder<'_>, spec: &Spec, rows: Vec<(Labels, u64)>) -> fmt::Result {
-    let kind = match spec.kind {
+fn family(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help, kind): (&str, &str, Kind),
+    rows: Vec<(Labels, u64)>,
+) -> fmt::Result {
+    let metric_type = match kind {
         Kind::Counter => MetricType::Counter,
         Kind::Gauge => MetricType::Gauge,
     };
-    let mut metric = encoder.encode_descriptor(spec.name, spec.help, None, kind)?;
+    let mut metric = encoder.encode_descriptor(name, help, None, metric_type)?;
     for (labels, value) in rows {
         let at = metric.encode_family(&labels)?;
-        match spec.kind {
+        match kind {
             Kind::Counter => ConstCounter::new(value).encode(at)?,
             Kind::Gauge => ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(at)?,
         }
