@@ -5,4 +5,6 @@ pub mod batch;
 pub mod compression;
 pub mod murmur2;
 pub mod producer;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod types;

@@ -1,0 +1,7 @@
+//! The client against the fake cluster, on a clock that only the test moves.
+
+mod bytes;
+mod failures;
+mod flow;
+mod storm;
+mod world;

@@ -1,0 +1,129 @@
+//! A seeded storm: brokers come and go, freeze, lie, move, throttle, while requests are given. Whatever happens, each
+//! request ends exactly once, batches of one partition never overtake each other on a broker, and the client never spins.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kafka_protocol::messages::ApiKey;
+
+use super::world::{name, request, world_of};
+use crate::kafka::client::Settings;
+use crate::kafka::fake::{Fault, Mode, Seen};
+use crate::kafka::types::ClientEvent;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Open,
+    Produced,
+    Failed { sent: bool },
+}
+
+fn fault(rng: &mut fastrand::Rng) -> Fault {
+    match rng.u8(..6) {
+        0 => Fault::Silence,
+        1 => Fault::Close(rng.bool()),
+        2 => Fault::Bytes((0..rng.usize(..40)).map(|_| rng.u8(..)).collect()),
+        3 => Fault::Error(*rng.choice(&[3i16, 5, 6, 7, 14, 35, 41]).unwrap()),
+        _ => Fault::Throttle(rng.i32(0..3000)),
+    }
+}
+
+fn storm(seed: u64) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let settings = Settings {
+        bootstrap: vec!["10.0.0.1:9092".into(), "kafka.example:9092".into()],
+        in_flight_max: rng.usize(1..6),
+        queued_max: 20,
+        ..Settings::default()
+    };
+    let mut world = world_of(settings);
+    world
+        .names
+        .insert("kafka.example".into(), vec!["10.0.0.9:9092".parse().unwrap(), "10.0.0.2:9092".parse().unwrap()]);
+    let mut fates: BTreeMap<u64, Fate> = BTreeMap::new();
+    world.client.start(world.now);
+    world.client.want_metadata(&name("a"), world.now);
+    world.client.want_producer_id(1, world.now);
+    for id in 0..400 {
+        world.piece = rng.usize(1..60);
+        let node = rng.i32(1..=2);
+        match rng.u8(..24) {
+            0 => world.cluster.broker(node).mode = *rng.choice(&[Mode::Refuse, Mode::Blackhole, Mode::Frozen]).unwrap(),
+            1..=3 => world.cluster.broker(node).mode = Mode::Serve,
+            4 => world.cut(node),
+            5 => world.cluster.add_topic("a", &[rng.i32(-1..=2), rng.i32(1..=2)]),
+            6 => world.client.refresh_metadata(world.now),
+            7 => world.resolver_hangs = rng.bool(),
+            8 => {
+                let key = *rng.choice(&[ApiKey::Produce, ApiKey::Metadata, ApiKey::ApiVersions]).unwrap();
+                let fault = fault(&mut rng);
+                world.cluster.broker(node).faults.push((key, fault));
+            }
+            9 => {
+                let address = format!("10.0.{}.{node}:9092", rng.u8(0..2));
+                let broker = world.cluster.broker(node);
+                (broker.address, broker.host) = (address.parse().unwrap(), address.replace(":9092", ""));
+                world.cut(node);
+            }
+            10 => world.run(Duration::from_secs(rng.u64(1..30))),
+            11 => world.client.want_producer_id(id, world.now),
+            _ => {
+                fates.insert(id, Fate::Open);
+                world.client.produce(request(id, node, &[("a", node - 1)]), world.now);
+            }
+        }
+        world.run(Duration::from_millis(rng.u64(..50)));
+        take_fates(&mut fates, world.take_events());
+    }
+    // The storm is over: in the end everything is answered, and the client is of use.
+    for node in [1, 2] {
+        world.cluster.broker(node).mode = Mode::Serve;
+        world.cluster.broker(node).faults.clear();
+    }
+    world.cluster.broker(1).address = "10.0.0.1:9092".parse().unwrap();
+    world.cluster.broker(1).host = "10.0.0.1".into();
+    world.cluster.add_topic("a", &[1, 2]);
+    world.resolver_hangs = false;
+    world.run(Duration::from_secs(120));
+    take_fates(&mut fates, world.take_events());
+    assert!(fates.values().all(|fate| *fate != Fate::Open), "seed {seed}: {fates:?}");
+    world.client.refresh_metadata(world.now);
+    world.run(Duration::from_secs(2));
+    world.take_events();
+    world.produce(request(1000, 2, &[("a", 1)]));
+    world.run(Duration::from_secs(1));
+    assert!(matches!(world.take_events()[..], [ClientEvent::Produced { id: 1000, .. }]), "seed {seed}");
+    for node in [1, 2] {
+        let arrived: Vec<u64> = arrivals(&world.cluster.broker(node).seen);
+        assert!(arrived.is_sorted(), "seed {seed}: overtaken on {node}: {arrived:?}");
+        for id in arrived {
+            assert_ne!(fates.get(&id), Some(&Fate::Failed { sent: false }), "seed {seed}: {id} was sent");
+        }
+    }
+}
+
+/// The requests that a broker saw, in the order of arrival.
+fn arrivals(seen: &[Seen]) -> Vec<u64> {
+    let id = |seen: &Seen| match seen {
+        Seen::Produce(_, _, batches) => batches[0].2.first_chunk().map(|id| u64::from_be_bytes(*id)),
+        _ => None,
+    };
+    seen.iter().filter_map(id).collect()
+}
+
+fn take_fates(fates: &mut BTreeMap<u64, Fate>, events: Vec<ClientEvent>) {
+    for event in events {
+        let (id, fate) = match event {
+            ClientEvent::Produced { id, .. } => (id, Fate::Produced),
+            ClientEvent::ProduceFailed { id, sent } => (id, Fate::Failed { sent }),
+            _ => continue,
+        };
+        let old = fates.insert(id, fate);
+        assert_eq!(old, Some(Fate::Open), "{id} ends twice");
+    }
+}
+
+#[test]
+fn every_request_ends_once_and_nothing_overtakes() {
+    (0..60).for_each(storm);
+}

@@ -1,0 +1,201 @@
+//! The client, a fake cluster and the wires between them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::kafka::client::{Client, Effect, LinkId, Settings};
+use crate::kafka::fake::{FakeCluster, Mode, Reply};
+use crate::kafka::types::{ClientEvent, NodeId, ProduceBatch, ProduceRequest};
+use crate::runtime::seam::{Chunk, Monotonic};
+
+/// What the client asked of the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Net {
+    Resolve(String),
+    Connect(SocketAddr),
+    Close(LinkId),
+}
+
+pub(super) struct World {
+    pub(super) client: Client,
+    pub(super) cluster: FakeCluster,
+    pub(super) now: Monotonic,
+    pub(super) events: Vec<ClientEvent>,
+    pub(super) net: Vec<(Monotonic, Net)>,
+    /// What names resolve to; others do not.
+    pub(super) names: BTreeMap<String, Vec<SocketAddr>>,
+    /// Resolutions are never answered.
+    pub(super) resolver_hangs: bool,
+    /// Open connections: the node, and the bytes of a request that is not whole.
+    pub(super) wires: BTreeMap<LinkId, (i32, Vec<u8>)>,
+    /// Answers are delivered in pieces of this many bytes.
+    pub(super) piece: usize,
+}
+
+/// Two brokers at 10.0.0.1 and .2, topics `a` (0 on 1, 1 on 2) and `b` (0 on 1).
+pub(super) fn world() -> World {
+    world_of(Settings { bootstrap: vec!["10.0.0.1:9092".into()], ..Settings::default() })
+}
+
+pub(super) fn world_of(settings: Settings) -> World {
+    let mut cluster = FakeCluster::default();
+    cluster.add_broker(1, "10.0.0.1:9092", "10.0.0.1");
+    cluster.add_broker(2, "10.0.0.2:9092", "10.0.0.2");
+    cluster.add_topic("a", &[1, 2]);
+    cluster.add_topic("b", &[1]);
+    World {
+        client: Client::new(settings, 11),
+        cluster,
+        now: Monotonic(1_000_000_000),
+        events: Vec::new(),
+        net: Vec::new(),
+        names: BTreeMap::new(),
+        resolver_hangs: false,
+        wires: BTreeMap::new(),
+        piece: usize::MAX,
+    }
+}
+
+pub(super) fn name(topic: &str) -> Rc<str> {
+    Rc::from(topic)
+}
+
+/// A request of one batch of 40 bytes for each (topic, partition).
+pub(super) fn request(id: u64, node: i32, batches: &[(&str, i32)]) -> ProduceRequest {
+    let batch = |(topic, partition): &(&str, i32)| ProduceBatch {
+        topic: name(topic),
+        partition: *partition,
+        bytes: Rc::new(id.to_be_bytes().repeat(5)),
+    };
+    ProduceRequest { id, node: NodeId(node), acks: -1, timeout_ms: 500, batches: batches.iter().map(batch).collect() }
+}
+
+impl World {
+    /// Started, with metadata of `a` and `b` known.
+    pub(super) fn up(mut self) -> Self {
+        self.client.start(self.now);
+        self.client.want_metadata(&name("a"), self.now);
+        self.client.want_metadata(&name("b"), self.now);
+        self.settle();
+        self.events.clear();
+        self
+    }
+
+    pub(super) fn produce(&mut self, request: ProduceRequest) {
+        self.client.produce(request, self.now);
+        self.settle();
+    }
+
+    /// Carries everything to and fro until nobody has anything to say.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let mut effects = Vec::new();
+            self.client.take_effects(&mut effects);
+            if effects.is_empty() {
+                return;
+            }
+            effects.into_iter().for_each(|effect| self.carry(effect));
+        }
+        panic!("the client never comes to rest");
+    }
+
+    /// Lets time pass, stopping wherever the client wants it. After each stop nothing may be due any more: a deadline
+    /// that stays in the past would spin.
+    pub(super) fn run(&mut self, time: Duration) {
+        let end = self.now.after(time);
+        self.settle();
+        while self.client.next_deadline() <= end {
+            self.now = self.now.max(self.client.next_deadline());
+            self.client.on_time(self.now);
+            self.settle();
+            assert!(self.client.next_deadline() > self.now, "spins at {:?}", self.now);
+        }
+        self.now = end;
+    }
+
+    /// The far end closes all connections to a node.
+    pub(super) fn cut(&mut self, node: i32) {
+        let links: Vec<LinkId> = self.wires.iter().filter(|(_, wire)| wire.0 == node).map(|(link, _)| *link).collect();
+        for link in links {
+            self.wires.remove(&link);
+            self.client.on_closed(link, "reset", self.now);
+        }
+        self.settle();
+    }
+
+    pub(super) fn take_events(&mut self) -> Vec<ClientEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// When connections were asked for, and where to.
+    pub(super) fn connects(&self) -> Vec<(Monotonic, SocketAddr)> {
+        let connect = |(at, net): &(Monotonic, Net)| match net {
+            Net::Connect(to) => Some((*at, *to)),
+            _ => None,
+        };
+        self.net.iter().filter_map(connect).collect()
+    }
+
+    fn carry(&mut self, effect: Effect) {
+        match effect {
+            Effect::Resolve { ticket, host, port } => {
+                self.net.push((self.now, Net::Resolve(host.clone())));
+                let found = self.names.get(&host).cloned().ok_or_else(|| "no such name".to_owned());
+                assert!(found.iter().flatten().all(|address| address.port() == port));
+                if !self.resolver_hangs {
+                    self.client.on_resolved(ticket, found, self.now);
+                }
+            }
+            Effect::Connect { link, to } => {
+                self.net.push((self.now, Net::Connect(to)));
+                match self.cluster.at(to).map(|node| (node, self.cluster.broker(node).mode)) {
+                    Some((node, Mode::Serve | Mode::Frozen)) => {
+                        assert!(self.wires.insert(link, (node, Vec::new())).is_none(), "{link:?} twice");
+                        self.client.on_connected(link, self.now);
+                    }
+                    Some((_, Mode::Blackhole)) => {}
+                    Some((_, Mode::Refuse)) | None => self.client.on_closed(link, "connection refused", self.now),
+                }
+            }
+            Effect::Send { link, chunks } => self.deliver(link, &chunks),
+            Effect::Close { link } => {
+                self.net.push((self.now, Net::Close(link)));
+                self.wires.remove(&link);
+            }
+            Effect::Event(event) => self.events.push(event),
+        }
+    }
+
+    fn deliver(&mut self, link: LinkId, chunks: &[Chunk]) {
+        let Some((node, pending)) = self.wires.get_mut(&link) else { return };
+        let node = *node;
+        for chunk in chunks {
+            match chunk {
+                Chunk::Owned(bytes) => pending.extend_from_slice(bytes),
+                Chunk::Shared(bytes) => pending.extend_from_slice(bytes),
+            }
+        }
+        let mut pending = std::mem::take(pending);
+        while let Some((length, rest)) = pending.split_first_chunk::<4>() {
+            let length = u32::from_be_bytes(*length) as usize;
+            assert!(rest.len() >= length, "a send that is not one whole request");
+            let reply = self.cluster.answer(node, &rest[..length]);
+            pending.drain(..4 + length);
+            match reply {
+                Reply::Nothing => {}
+                Reply::Close => {
+                    self.wires.remove(&link);
+                    self.client.on_closed(link, "closed by peer", self.now);
+                    return;
+                }
+                Reply::Bytes(bytes) => {
+                    for piece in bytes.chunks(self.piece.min(bytes.len()).max(1)) {
+                        self.client.on_bytes(link, piece, self.now);
+                    }
+                }
+            }
+        }
+    }
+}

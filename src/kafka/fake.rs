@@ -1,0 +1,317 @@
+//! A scripted minimal Kafka cluster for tests: whole request frames in, answer frames out, encoded by kafka-protocol, so
+//! that our own decoders are held against somebody else's encoders. No socket, no clock.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::produce_response::{LeaderIdAndEpoch, PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, InitProducerIdRequest, InitProducerIdResponse,
+    MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+
+/// What is to go wrong with one request.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Fault {
+    /// No answer; the connection stays.
+    Silence,
+    /// The connection is closed. What was asked is done (`true`) or not.
+    Close(bool),
+    /// These bytes in place of the answer's frame.
+    Bytes(Vec<u8>),
+    /// This Kafka error code, in every place where one can stand.
+    Error(i16),
+    /// Answered as usual, with this throttle time in ms.
+    Throttle(i32),
+}
+
+/// How a broker takes connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// As it should.
+    Serve,
+    /// Connections are refused.
+    Refuse,
+    /// Connections are never made nor refused.
+    Blackhole,
+    /// Connections are made; nothing is ever answered.
+    Frozen,
+}
+
+/// What a broker has been asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Seen {
+    /// In this version.
+    ApiVersions(i16),
+    /// Version, topics, allow_auto_topic_creation.
+    Metadata(i16, Vec<String>, bool),
+    /// Version.
+    InitProducerId(i16),
+    /// Version, acks, and each batch.
+    Produce(i16, i16, Vec<(String, i32, Bytes)>),
+}
+
+/// A broker.
+#[derive(Debug)]
+pub(crate) struct FakeBroker {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// The host that metadata advertises.
+    pub(crate) host: String,
+    pub(crate) mode: Mode,
+    /// Version ranges by API key.
+    pub(crate) speaks: BTreeMap<i16, (i16, i16)>,
+    /// What goes wrong with the next request of a key, oldest first.
+    pub(crate) faults: Vec<(ApiKey, Fault)>,
+    /// All requests, in order of arrival.
+    pub(crate) seen: Vec<Seen>,
+}
+
+/// A topic: an error, or the leader of each partition (-1: none).
+#[derive(Clone, Debug)]
+pub(crate) struct FakeTopic {
+    pub(crate) error: i16,
+    pub(crate) leaders: Vec<i32>,
+}
+
+/// The cluster.
+#[derive(Debug, Default)]
+pub(crate) struct FakeCluster {
+    pub(crate) brokers: BTreeMap<i32, FakeBroker>,
+    pub(crate) topics: BTreeMap<String, FakeTopic>,
+    /// Topics that are asked for with leave to create them come to be, with this many partitions on the first broker.
+    pub(crate) creates: Option<usize>,
+    next_producer_id: i64,
+    next_offset: i64,
+}
+
+/// What comes back for a frame.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Reply {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// Nothing.
+    Nothing,
+    /// The connection's end.
+    Close,
+}
+
+impl FakeCluster {
+    /// A broker that speaks what Apache Kafka 4 speaks; `host` as metadata says it, on the address's port.
+    pub(crate) fn add_broker(&mut self, node: i32, address: &str, host: &str) {
+        let speaks = BTreeMap::from([(0, (3, 13)), (3, (0, 13)), (18, (0, 4)), (22, (0, 6)), (1, (4, 18))]);
+        let address = address.parse().expect("an address");
+        let broker = FakeBroker {
+            address,
+            host: host.to_owned(),
+            mode: Mode::Serve,
+            speaks,
+            faults: Vec::new(),
+            seen: Vec::new(),
+        };
+        self.brokers.insert(node, broker);
+    }
+
+    pub(crate) fn add_topic(&mut self, name: &str, leaders: &[i32]) {
+        self.topics.insert(name.to_owned(), FakeTopic { error: 0, leaders: leaders.to_vec() });
+    }
+
+    pub(crate) fn broker(&mut self, node: i32) -> &mut FakeBroker {
+        self.brokers.get_mut(&node).expect("a broker of this id")
+    }
+
+    /// The node that listens there.
+    pub(crate) fn at(&self, address: SocketAddr) -> Option<i32> {
+        self.brokers.iter().find(|(_, broker)| broker.address == address).map(|(node, _)| *node)
+    }
+
+    /// Answers one request, without its length field. Panics at what Kafka would not take: this is a test.
+    pub(crate) fn answer(&mut self, node: i32, frame: &[u8]) -> Reply {
+        let mut bytes = Bytes::copy_from_slice(frame);
+        let key = ApiKey::try_from(i16::from_be_bytes([frame[0], frame[1]])).expect("an API key");
+        let version = i16::from_be_bytes([frame[2], frame[3]]);
+        let header = RequestHeader::decode(&mut bytes, key.request_header_version(version)).expect("a header");
+        if self.broker(node).mode == Mode::Frozen {
+            return Reply::Nothing;
+        }
+        let broker = self.broker(node);
+        let fault = broker.faults.iter().position(|(of, _)| *of == key).map(|at| broker.faults.remove(at).1);
+        let (error, throttle) = match fault {
+            Some(Fault::Error(error)) => (error, 0),
+            Some(Fault::Throttle(throttle_ms)) => (0, throttle_ms),
+            Some(Fault::Close(false)) => return Reply::Close,
+            _ => (0, 0),
+        };
+        let body = match key {
+            ApiKey::ApiVersions => self.api_versions(node, version, &mut bytes, error),
+            ApiKey::Metadata => self.metadata(node, version, &mut bytes, throttle),
+            ApiKey::InitProducerId => self.init_producer_id(node, version, &mut bytes, error, throttle),
+            ApiKey::Produce => self.produce(node, version, &mut bytes, error, throttle),
+            other => panic!("nobody asks {other:?}"),
+        };
+        assert!(bytes.is_empty(), "{key:?} v{version} goes on after its end: {bytes:?}");
+        match (fault, body) {
+            (Some(Fault::Silence), _) | (_, None) => Reply::Nothing,
+            (Some(Fault::Close(_)), _) => Reply::Close,
+            (Some(Fault::Bytes(bytes)), _) => Reply::Bytes(bytes),
+            (_, Some((body, version))) => {
+                let mut out = BytesMut::from(&[0; 4][..]);
+                let header = ResponseHeader::default().with_correlation_id(header.correlation_id);
+                header.encode(&mut out, key.response_header_version(version)).expect("a header");
+                out.extend_from_slice(&body);
+                let length = (out.len() - 4) as u32;
+                out[..4].copy_from_slice(&length.to_be_bytes());
+                Reply::Bytes(out.to_vec())
+            }
+        }
+    }
+
+    fn api_versions(&mut self, node: i32, version: i16, bytes: &mut Bytes, error: i16) -> Option<(BytesMut, i16)> {
+        let broker = self.broker(node);
+        broker.seen.push(Seen::ApiVersions(version));
+        let (low, high) = broker.speaks[&18];
+        if version > high {
+            // KIP-511: the error in the encoding of v0, with the range of this call alone.
+            bytes.clear();
+            let own = ApiVersion::default().with_api_key(18).with_min_version(low).with_max_version(high);
+            let body = ApiVersionsResponse::default().with_error_code(35).with_api_keys(vec![own]);
+            return Some((encoded(&body, 0), 0));
+        }
+        ApiVersionsRequest::decode(bytes, version).expect("ApiVersions");
+        let keys = broker.speaks.iter().map(|(key, (low, high))| {
+            ApiVersion::default().with_api_key(*key).with_min_version(*low).with_max_version(*high)
+        });
+        let body = ApiVersionsResponse::default().with_error_code(error).with_api_keys(keys.collect());
+        Some((encoded(&body, version), version))
+    }
+
+    fn metadata(&mut self, node: i32, version: i16, bytes: &mut Bytes, throttle: i32) -> Option<(BytesMut, i16)> {
+        self.must_speak(node, 3, version);
+        let request = MetadataRequest::decode(bytes, version).expect("Metadata");
+        let asked: Vec<String> =
+            request.topics.unwrap_or_default().iter().map(|t| t.name.as_ref().expect("a name").0.to_string()).collect();
+        let create = request.allow_auto_topic_creation;
+        self.broker(node).seen.push(Seen::Metadata(version, asked.clone(), create));
+        let first = self.brokers.keys().next().copied().unwrap_or(-1);
+        let topics = asked.iter().map(|name| {
+            if let (Some(partitions), true, false) = (self.creates, create, self.topics.contains_key(name)) {
+                // As in Kafka: the first answer says that it is not there yet.
+                self.topics.insert(name.clone(), FakeTopic { error: 0, leaders: vec![first; partitions] });
+                return fake_topic(name, &FakeTopic { error: 5, leaders: Vec::new() });
+            }
+            let unknown = FakeTopic { error: 3, leaders: Vec::new() };
+            fake_topic(name, self.topics.get(name).unwrap_or(&unknown))
+        });
+        let topics = topics.collect();
+        let brokers = self.brokers.iter().map(|(node, broker)| {
+            MetadataResponseBroker::default()
+                .with_node_id(BrokerId(*node))
+                .with_host(StrBytes::from(broker.host.clone()))
+                .with_port(i32::from(broker.address.port()))
+                .with_rack(Some(StrBytes::from_static_str("rack")))
+        });
+        let body = MetadataResponse::default()
+            .with_throttle_time_ms(throttle)
+            .with_brokers(brokers.collect())
+            .with_cluster_id(Some(StrBytes::from_static_str("fake")))
+            .with_controller_id(BrokerId(first))
+            .with_topics(topics);
+        Some((encoded(&body, version), version))
+    }
+
+    fn init_producer_id(
+        &mut self,
+        node: i32,
+        version: i16,
+        bytes: &mut Bytes,
+        error: i16,
+        throttle: i32,
+    ) -> Option<(BytesMut, i16)> {
+        self.must_speak(node, 22, version);
+        let request = InitProducerIdRequest::decode(bytes, version).expect("InitProducerId");
+        assert_eq!((request.transactional_id, request.producer_id.0, request.producer_epoch), (None, -1, -1));
+        self.broker(node).seen.push(Seen::InitProducerId(version));
+        let (id, epoch) = if error == 0 { (self.next_producer_id, 0) } else { (-1, -1) };
+        self.next_producer_id += i64::from(error == 0);
+        let body = InitProducerIdResponse::default()
+            .with_throttle_time_ms(throttle)
+            .with_error_code(error)
+            .with_producer_id(id.into())
+            .with_producer_epoch(epoch);
+        Some((encoded(&body, version), version))
+    }
+
+    fn produce(
+        &mut self,
+        node: i32,
+        version: i16,
+        bytes: &mut Bytes,
+        error: i16,
+        throttle: i32,
+    ) -> Option<(BytesMut, i16)> {
+        self.must_speak(node, 0, version);
+        let request = ProduceRequest::decode(bytes, version).expect("Produce");
+        assert_eq!(request.transactional_id, None);
+        let mut batches = Vec::new();
+        let mut topics = Vec::new();
+        for topic in &request.topic_data {
+            let mut partitions = Vec::new();
+            for partition in &topic.partition_data {
+                let records = partition.records.clone().expect("records");
+                batches.push((topic.name.0.to_string(), partition.index, records));
+                let leader = self.topics.get(topic.name.as_str()).and_then(|t| t.leaders.get(partition.index as usize));
+                let error = if leader == Some(&node) { error } else { 6 };
+                let answer = PartitionProduceResponse::default()
+                    .with_index(partition.index)
+                    .with_error_code(error)
+                    .with_base_offset(if error == 0 { self.next_offset } else { -1 })
+                    .with_log_start_offset(0);
+                // New leaders come in a tag from v10 on (KIP-951), which the client passes over.
+                let hint = LeaderIdAndEpoch::default().with_leader_id(BrokerId(7)).with_leader_epoch(3);
+                partitions.push(if version >= 10 && error != 0 { answer.with_current_leader(hint) } else { answer });
+                self.next_offset += 1;
+            }
+            // Kafka keeps its own order.
+            partitions.reverse();
+            topics.push(
+                TopicProduceResponse::default().with_name(topic.name.clone()).with_partition_responses(partitions),
+            );
+        }
+        topics.reverse();
+        self.broker(node).seen.push(Seen::Produce(version, request.acks, batches));
+        let body = ProduceResponse::default().with_responses(topics).with_throttle_time_ms(throttle);
+        (request.acks != 0).then(|| (encoded(&body, version), version))
+    }
+
+    fn must_speak(&mut self, node: i32, key: i16, version: i16) {
+        let (low, high) = self.broker(node).speaks[&key];
+        assert!((low..=high).contains(&version), "key {key} v{version} is not spoken here");
+    }
+}
+
+fn fake_topic(name: &str, topic: &FakeTopic) -> MetadataResponseTopic {
+    let partitions = topic.leaders.iter().enumerate().map(|(index, leader)| {
+        MetadataResponsePartition::default()
+            .with_partition_index(index as i32)
+            .with_error_code(if *leader < 0 { 5 } else { 0 })
+            .with_leader_id(BrokerId(*leader))
+            .with_replica_nodes(vec![BrokerId(1), BrokerId(2)])
+            .with_isr_nodes(vec![BrokerId(*leader)])
+    });
+    MetadataResponseTopic::default()
+        .with_error_code(topic.error)
+        .with_name(Some(StrBytes::from(name.to_owned()).into()))
+        .with_partitions(partitions.collect())
+}
+
+fn encoded<B: Encodable>(body: &B, version: i16) -> BytesMut {
+    let mut out = BytesMut::new();
+    body.encode(&mut out, version).expect("an answer that can be encoded");
+    out
+}
