@@ -265,7 +265,7 @@ impl Sessions {
 
     /// A PUBLISH of the connection that has the session. `None`: the session has ended.
     #[inline]
-    pub fn publish<'a>(&'a mut self, key: SessionKey, publish: &'a Publish<'_>, now: Monotonic) -> Option<Taken<'a>> {
+    pub fn publish<'a>(&'a mut self, key: SessionKey, publish: &Publish<'a>, now: Monotonic) -> Option<Taken<'a>> {
         let session = self.sessions.get_mut(key)?;
         if session.rests == Monotonic::NEVER {
             session.rests = now.after(REST_EVERY);
