@@ -118,7 +118,7 @@ pub(super) fn check_first(first: u8, version: Option<Version>) -> Result<PacketT
             }
         }
         PacketType::Auth if version.is_some_and(|version| version < Version::V5) => {
-            return Err(Malformed::packet("3.1.1 section 2.2.1", "packet type 15 is reserved before 5.0"));
+            return Err(Malformed::packet("section 2.2.1", "packet type 15 is reserved before 5.0"));
         }
         _ if flags == 0 => return Ok(kind),
         PacketType::Disconnect => "MQTT-3.14.1-1",
@@ -140,7 +140,7 @@ pub(super) fn check_sender(kind: PacketType, version: Option<Version>, sender: S
             Err(Malformed::protocol("section 2.1.2", "only a client sends this packet"))
         }
         (Sender::Server, Disconnect) if before_v5 => {
-            Err(Malformed::protocol("3.1.1 section 3.14", "only a client sends DISCONNECT before 5.0"))
+            Err(Malformed::protocol("section 3.14", "only a client sends DISCONNECT before 5.0"))
         }
         _ => Ok(()),
     }
@@ -153,13 +153,13 @@ fn check_length(kind: PacketType, version: Option<Version>, remaining: u32) -> R
     let (exact, clause) = match kind {
         PingReq => (0, "section 3.12.1"),
         PingResp => (0, "section 3.13.1"),
-        Disconnect if before_v5 => (0, "3.1.1 section 3.14.1"),
-        ConnAck if before_v5 => (2, "3.1.1 section 3.2.1"),
-        PubAck if before_v5 => (2, "3.1.1 section 3.4.1"),
-        PubRec if before_v5 => (2, "3.1.1 section 3.5.1"),
-        PubRel if before_v5 => (2, "3.1.1 section 3.6.1"),
-        PubComp if before_v5 => (2, "3.1.1 section 3.7.1"),
-        UnsubAck if before_v5 => (2, "3.1.1 section 3.11.1"),
+        Disconnect if before_v5 => (0, "section 3.14.1"),
+        ConnAck if before_v5 => (2, "section 3.2.1"),
+        PubAck if before_v5 => (2, "section 3.4.1"),
+        PubRec if before_v5 => (2, "section 3.5.1"),
+        PubRel if before_v5 => (2, "section 3.6.1"),
+        PubComp if before_v5 => (2, "section 3.7.1"),
+        UnsubAck if before_v5 => (2, "section 3.11.1"),
         _ => return Ok(()),
     };
     if remaining == exact {

@@ -1,11 +1,13 @@
 //! The one error of this room: what a peer sent that the standard forbids, and the sentence that forbids it.
 
+use super::packet::Version;
 use super::reason::ReasonCode;
 use std::fmt;
 
 /// A packet that must not be acted on. The connection ends with it [MQTT-4.13.1-1].
 ///
-/// Clauses are those of MQTT 5.0 (OASIS, 2019); where 3.1.1 or 3.1 alone has the rule, the text begins with `3.1`.
+/// Clauses are those of MQTT 5.0 (OASIS, 2019), or of 3.1.1 where it alone has the rule; [`Malformed::clause_in`] gives
+/// 3.1.1's number for those that both have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
     /// What a 5.0 peer is told in CONNACK or DISCONNECT. Older clients see the connection close, or the return code
@@ -31,6 +33,42 @@ impl Malformed {
     /// Any other reason that the standard names for the case.
     pub(super) const fn with(reason: ReasonCode, clause: &'static str, what: &'static str) -> Self {
         Self { reason, clause, what }
+    }
+}
+
+/// Sentences that 5.0 took over from 3.1.1 under another number, (5.0, 3.1.1). The rest have kept theirs.
+const RENUMBERED: &[(&str, &str)] = &[
+    ("MQTT-1.5.4-1", "MQTT-1.5.3-1"),
+    ("MQTT-1.5.4-2", "MQTT-1.5.3-2"),
+    ("MQTT-1.5.5-1", "section 2.2.3"),
+    ("MQTT-2.1.3-1", "MQTT-2.2.2-2"),
+    ("MQTT-2.2.1-3", "MQTT-2.3.1-1"),
+    ("MQTT-3.1.2-11", "MQTT-3.1.2-13"),
+    ("MQTT-3.1.2-12", "MQTT-3.1.2-14"),
+    ("MQTT-3.1.2-13", "MQTT-3.1.2-15"),
+    ("MQTT-3.2.2-1", "section 3.2.2.1"),
+    ("MQTT-3.2.2-6", "MQTT-3.2.2-4"),
+    ("MQTT-3.2.2-15", "section 2.2.3"),
+    ("MQTT-3.8.3-2", "MQTT-3.8.3-3"),
+    ("MQTT-3.8.3-5", "MQTT-3.8.3-4"),
+    ("MQTT-4.7.0-1", "MQTT-4.7.1-1"),
+    ("MQTT-4.7.1-1", "MQTT-4.7.1-2"),
+    ("MQTT-4.7.1-2", "MQTT-4.7.1-3"),
+    ("section 1.5.5", "section 2.2.3"),
+    ("section 2.1.2", "section 2.2.1"),
+    ("section 2.1.4", "section 2.2.3"),
+    ("section 1.2", "section 4.8"),
+];
+
+impl Malformed {
+    /// The clause under the number it has in the standard of `version`. 3.1 has no numbers: there 3.1.1's say what 3.1
+    /// meant.
+    #[must_use]
+    pub fn clause_in(&self, version: Version) -> &'static str {
+        if version == Version::V5 {
+            return self.clause;
+        }
+        RENUMBERED.iter().find(|(v5, _)| *v5 == self.clause).map_or(self.clause, |(_, v311)| v311)
     }
 }
 

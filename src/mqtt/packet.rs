@@ -5,7 +5,7 @@ use super::property::Properties;
 use super::reason::ReasonCode;
 
 /// The protocol level of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Version {
     /// MQTT 3.1 (`MQIsdp`, level 3).
     V31,

@@ -17,28 +17,39 @@ pub fn valid_name(topic: &str) -> bool {
 /// `+` alone in its level [MQTT-4.7.1-2], no U+0000. `$share` is not looked at: see [`valid_filter_v5`].
 #[must_use]
 pub fn valid_filter(filter: &str) -> bool {
-    if !(1..=STRING_MAX).contains(&filter.len()) {
-        return false;
-    }
-    let bytes = filter.as_bytes();
-    bytes.iter().enumerate().all(|(at, &byte)| {
-        let opens = at == 0 || bytes[at - 1] == b'/';
-        match byte {
-            0 => false,
-            b'#' => opens && at + 1 == bytes.len(),
-            b'+' => opens && bytes.get(at + 1).is_none_or(|&next| next == b'/'),
-            _ => true,
-        }
-    })
+    (1..=STRING_MAX).contains(&filter.len()) && filter_fault(filter).is_none()
 }
 
 /// [`valid_filter`] and, when it is shared, the form of [MQTT-4.8.2-1] and [MQTT-4.8.2-2].
 #[must_use]
 pub fn valid_filter_v5(filter: &str) -> bool {
-    if is_shared(filter) {
-        split_shared(filter).is_some_and(|(_, filter)| valid_filter(filter)) && filter.len() <= STRING_MAX
-    } else {
-        valid_filter(filter)
+    (1..=STRING_MAX).contains(&filter.len()) && filter_fault_v5(filter).is_none()
+}
+
+/// The sentence that a filter's characters break, its length aside.
+pub(super) fn filter_fault(filter: &str) -> Option<&'static str> {
+    let bytes = filter.as_bytes();
+    bytes.iter().enumerate().find_map(|(at, &byte)| {
+        let opens = at == 0 || bytes[at - 1] == b'/';
+        let (well_formed, clause) = match byte {
+            b'#' => (opens && at + 1 == bytes.len(), "MQTT-4.7.1-1"),
+            b'+' => (opens && bytes.get(at + 1).is_none_or(|&next| next == b'/'), "MQTT-4.7.1-2"),
+            0 => (false, "MQTT-4.7.3-2"),
+            _ => (true, ""),
+        };
+        (!well_formed).then_some(clause)
+    })
+}
+
+/// [`filter_fault`] where `$share` has its meaning.
+pub(super) fn filter_fault_v5(filter: &str) -> Option<&'static str> {
+    if !is_shared(filter) {
+        return filter_fault(filter);
+    }
+    match split_shared(filter) {
+        Some((_, filter)) => filter_fault(filter),
+        None if filter.starts_with("$share//") || filter == "$share/" => Some("MQTT-4.8.2-1"),
+        None => Some("MQTT-4.8.2-2"),
     }
 }
 

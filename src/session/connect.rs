@@ -2,8 +2,8 @@
 
 use super::end::Violation;
 use super::peer::Peer;
-use super::session::Terms;
 use super::settings::Settings;
+use super::state::Terms;
 use crate::mqtt::packet::{ConnAck, Connect, Packet, QoS, Version};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;

@@ -48,8 +48,11 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// One sink's answer.
+    /// One sink's answer. One too many changes nothing: the answer may be on its way.
     pub(super) fn answer(&mut self, code: ReasonCode) {
+        if self.is_done() {
+            return;
+        }
         self.owed = if self.opening { self.owed.saturating_add(1) } else { self.owed.saturating_sub(1) };
         self.landed |= !code.is_error();
         self.code = self.code.max(code);
@@ -119,7 +122,14 @@ impl Inflight {
         self.busy = true;
         let number = self.next_number();
         if qos != QoS::ExactlyOnce {
-            self.push(Slot { packet_id, owed: 0, code: ReasonCode::SUCCESS, kind: Kind::Qos1, opening: true, landed: false });
+            self.push(Slot {
+                packet_id,
+                owed: 0,
+                code: ReasonCode::SUCCESS,
+                kind: Kind::Qos1,
+                opening: true,
+                landed: false,
+            });
             return Ok(Received::New(number));
         }
         let qos2 = self.qos2.get_or_insert_default();

@@ -16,8 +16,8 @@ mod keep_alive;
 mod packets;
 mod peer;
 mod qos2;
-mod session;
 mod settings;
+mod state;
 mod store;
 mod will;
 
@@ -27,8 +27,8 @@ pub use inflight::Drained;
 pub use keep_alive::{Check, KeepAlive};
 pub use packets::Next;
 pub use peer::Peer;
-pub use session::{Message, Session, Taken};
 pub use settings::Settings;
+pub use state::{Message, Session, Taken};
 pub use store::{Connected, SessionKey, Sessions, TakenOver};
 pub use will::DueWill;
 

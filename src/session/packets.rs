@@ -2,7 +2,7 @@
 
 use super::end::{End, Violation};
 use super::qos2::Release;
-use super::session::{Session, Terms};
+use super::state::{Session, Terms};
 use crate::mqtt::encode;
 use crate::mqtt::packet::{Disconnect, Packet, PacketType, SubAck, Subscribe, Unsubscribe, Version};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};

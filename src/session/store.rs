@@ -4,8 +4,8 @@ use super::connect::{self, Refused, refuse};
 use super::end::{End, Violation};
 use super::keep_alive::KeepAlive;
 use super::peer::Peer;
-use super::session::{Session, Taken};
 use super::settings::Settings;
+use super::state::{Session, Taken};
 use super::will::{DueWill, Will};
 use crate::mqtt::packet::{Connect, Publish};
 use crate::runtime::seam::{ConnId, Monotonic};
@@ -265,7 +265,7 @@ impl Sessions {
 
     /// A PUBLISH of the connection that has the session. `None`: the session has ended.
     #[inline]
-    pub fn publish<'a>(&'a mut self, key: SessionKey, publish: &'a Publish<'_>, now: Monotonic) -> Option<Taken<'a>> {
+    pub fn publish<'a>(&'a mut self, key: SessionKey, publish: &Publish<'a>, now: Monotonic) -> Option<Taken<'a>> {
         let session = self.sessions.get_mut(key)?;
         if session.rests == Monotonic::NEVER {
             session.rests = now.after(REST_EVERY);

@@ -22,7 +22,8 @@ pub(super) struct Will {
 impl Will {
     pub(super) fn store(will: &packet::Will<'_>) -> Box<Self> {
         let mut properties = PropertyBuf::new();
-        properties.extend(will.properties.iter().filter(|property| !matches!(property, Property::WillDelayInterval(_))));
+        properties
+            .extend(will.properties.iter().filter(|property| !matches!(property, Property::WillDelayInterval(_))));
         Box::new(Self {
             qos: will.qos,
             retain: will.retain,

@@ -103,7 +103,7 @@ fn check_flags(version: Version, flags: u8) -> Result<(), Malformed> {
         }
     }
     if version < Version::V5 && flags & (USER_NAME | PASSWORD) == PASSWORD {
-        return Err(Malformed::packet("3.1.1 MQTT-3.1.2-22", "a password without a user name"));
+        return Err(Malformed::packet("MQTT-3.1.2-22", "a password without a user name"));
     }
     Ok(())
 }
@@ -140,9 +140,9 @@ fn check_client_id(version: Version, clean_start: bool, client_id: &str) -> Resu
         Malformed::with(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, clause, what)
     }
     match version {
-        Version::V31 if client_id.is_empty() => Err(refused("3.1 section 3.1", "the Client Identifier is empty")),
+        Version::V31 if client_id.is_empty() => Err(refused("section 3.1", "the Client Identifier is empty")),
         Version::V311 if client_id.is_empty() && !clean_start => {
-            Err(refused("3.1.1 MQTT-3.1.3-8", "the Client Identifier of a kept session is empty"))
+            Err(refused("MQTT-3.1.3-8", "the Client Identifier of a kept session is empty"))
         }
         _ => Ok(()),
     }

@@ -95,7 +95,7 @@ fn connack<'a>(version: Version, body: &mut Reader<'a>) -> Result<ConnAck<'a>, M
         reason(code, PacketType::ConnAck, Sender::Server, "MQTT-3.2.2-8")?
     } else {
         ReasonCode::from_connack_return_code_v3(code)
-            .ok_or(Malformed::packet("3.1.1 section 3.2.2.3", "a reserved return code"))?
+            .ok_or(Malformed::packet("section 3.2.2.3", "a reserved return code"))?
     };
     let session_present = flags == 1;
     if session_present && reason != ReasonCode::SUCCESS {

@@ -42,14 +42,14 @@ pub(super) fn suback<'a>(version: Version, body: &mut Reader<'a>) -> Result<SubA
     let properties = properties(version, body, Place::Packet(PacketType::SubAck, Sender::Server))?;
     let codes = body.take(body.rest().len())?;
     if codes.is_empty() {
-        return Err(Malformed::protocol("MQTT-3.8.4-6", "a SUBACK without a code"));
+        return Err(Malformed::protocol("section 3.9.3", "a SUBACK without a code"));
     }
     for &code in codes {
         match (version, code) {
             (Version::V5, _) => _ = reason(code, PacketType::SubAck, Sender::Server, "MQTT-3.9.3-2")?,
             // 3.1 knows no failure.
             (_, 0..=2) | (Version::V311, 0x80) => {}
-            _ => return Err(Malformed::packet("3.1.1 MQTT-3.9.3-2", "a reserved SUBACK return code")),
+            _ => return Err(Malformed::packet("MQTT-3.9.3-2", "a reserved SUBACK return code")),
         }
     }
     Ok(SubAck { packet_id, properties, codes })
@@ -64,7 +64,7 @@ pub(super) fn unsuback<'a>(version: Version, body: &mut Reader<'a>) -> Result<Su
     }
     let codes = body.take(body.rest().len())?;
     if codes.is_empty() {
-        return Err(Malformed::protocol("MQTT-3.11.3-1", "an UNSUBACK without a code"));
+        return Err(Malformed::protocol("section 3.11.3", "an UNSUBACK without a code"));
     }
     for &code in codes {
         reason(code, PacketType::UnsubAck, Sender::Server, "MQTT-3.11.3-2")?;
@@ -78,18 +78,9 @@ fn filter<'a>(version: Version, body: &mut Reader<'a>) -> Result<&'a str, Malfor
         return Err(Malformed::packet("MQTT-4.7.3-1", "a Topic Filter is empty"));
     }
     // Before 5.0 `$share` means nothing and the filter is like any other.
-    if version == Version::V5 && topic::is_shared(filter) {
-        if topic::split_shared(filter).is_none() {
-            return Err(Malformed::packet(
-                "MQTT-4.8.2-2",
-                "the Share Name of a Shared Subscription is not well formed",
-            ));
-        }
-        if !topic::valid_filter_v5(filter) {
-            return Err(Malformed::packet("MQTT-4.7.1-1", "a wildcard of a Shared Subscription is misplaced"));
-        }
-    } else if !topic::valid_filter(filter) {
-        return Err(Malformed::packet("MQTT-4.7.1-1", "a wildcard of a Topic Filter is misplaced"));
+    let fault = if version == Version::V5 { topic::filter_fault_v5(filter) } else { topic::filter_fault(filter) };
+    if let Some(clause) = fault {
+        return Err(Malformed::packet(clause, "a Topic Filter is not well formed"));
     }
     Ok(filter)
 }
@@ -98,7 +89,7 @@ fn filter<'a>(version: Version, body: &mut Reader<'a>) -> Result<&'a str, Malfor
 fn options(version: Version, byte: u8) -> Result<SubscriptionOptions, Malformed> {
     if version < Version::V5 {
         if byte > 2 {
-            return Err(Malformed::packet("3.1.1 MQTT-3.8.3-4", "the requested QoS is not 0, 1 or 2"));
+            return Err(Malformed::packet("MQTT-3.8.3-5", "the requested QoS is not 0, 1 or 2"));
         }
     } else if byte & 0b1100_0000 != 0 {
         return Err(Malformed::packet("MQTT-3.8.3-5", "reserved subscription options are set"));

@@ -181,7 +181,7 @@ pub(super) fn words(version: Version, mut bytes: &[u8]) -> Vec<String> {
     let mut words = Vec::new();
     while !bytes.is_empty() {
         let frame = frame::next(bytes, u32::MAX).expect("well formed").expect("whole");
-        let len = frame.len();
+        let len = frame.len;
         words.push(word(&decode(version, Sender::Server, frame).expect("well formed")));
         bytes = &bytes[len..];
     }

@@ -139,7 +139,7 @@ impl Session {
 
     /// Takes a PUBLISH: checks what only the session can check, and gives QoS 1 and 2 their place in the order of
     /// answers. [`super::Sessions::publish`] is the way in from outside.
-    pub(super) fn publish<'a>(&'a mut self, publish: &'a Publish<'_>) -> Taken<'a> {
+    pub(super) fn publish<'a>(&'a mut self, publish: &Publish<'a>) -> Taken<'a> {
         if let Err(violation) = self.may_publish(publish) {
             return Taken::Violation(violation);
         }
@@ -210,8 +210,8 @@ impl Session {
         self.inflight.opened(number, sinks, code);
     }
 
-    /// One sink's answer for `count` messages from number `first` on. The gravest code of all sinks is the one that is
-    /// sent. Numbers that are answered, or whose connection took its claim with it, are ignored.
+    /// One sink's answer for `count` messages from number `first` on, all of which it took. The gravest code of all
+    /// sinks is the one that is sent. Numbers that are answered, or whose connection took its claim with it, are ignored.
     pub fn complete(&mut self, first: u32, count: u32, code: ReasonCode) {
         self.inflight.complete(first, count, code);
     }

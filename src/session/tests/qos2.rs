@@ -1,0 +1,212 @@
+//! QoS 2: one row for each life of a packet id [MQTT-4.3.3-10], whatever happens to the connection.
+
+use super::*;
+use ReasonCode as R;
+
+fn client(shard: &mut Shard, version: Version) -> Client {
+    let asked = properties(if version == Version::V5 { &[Property::SessionExpiryInterval(100)] } else { &[] });
+    shard.connect(&Connect { properties: asked.as_properties(), ..connect(version, "c", false) })
+}
+
+fn pubrel(shard: &mut Shard, c: Client, packet_id: u16) -> Next {
+    shard.packet(c, &Packet::PubRel(ack(packet_id)))
+}
+
+#[test]
+fn the_whole_exchange() {
+    let mut shard = Shard::default();
+    let c = client(&mut shard, Version::V5);
+    let number = shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
+    shard.complete(c, number, R::SUCCESS);
+    assert_eq!(shard.answers(c), ["pubrec 7"], "[MQTT-4.3.3-8]");
+    assert_eq!(pubrel(&mut shard, c, 7), Next::Go);
+    assert_eq!(shard.heard(c.conn), ["pubcomp 7"], "[MQTT-4.3.3-11]");
+    assert_ne!(shard.open(c, &publish(QoS::ExactlyOnce, 7), 1), number, "[MQTT-4.3.3-12]: a new message");
+}
+
+#[test]
+fn an_unknown_id_gets_its_pubcomp() {
+    for (version, heard) in [(Version::V5, "pubcomp 7 0x92"), (Version::V311, "pubcomp 7"), (Version::V31, "pubcomp 7")]
+    {
+        let mut shard = Shard::default();
+        let c = client(&mut shard, version);
+        assert_eq!(pubrel(&mut shard, c, 7), Next::Go);
+        assert_eq!(shard.heard(c.conn), [heard]);
+    }
+}
+
+#[test]
+fn pubrel_before_pubrec_is_a_protocol_error() {
+    for version in [Version::V5, Version::V311] {
+        let mut shard = Shard::default();
+        let c = client(&mut shard, version);
+        shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
+        let early = Next::End(End::Violation(Violation::PUBREL_EARLY));
+        assert_eq!(pubrel(&mut shard, c, 7), early, "[MQTT-4.3.3-4]");
+        assert_eq!(shard.session(c).open_packet_ids(), 1, "the id stays: its row may not be doubled");
+        shard.end(c, End::Violation(Violation::PUBREL_EARLY));
+        let c = client(&mut shard, version);
+        assert_eq!(pubrel(&mut shard, c, 7), early, "nor while the row goes on without a connection");
+    }
+}
+
+#[test]
+fn a_refusal_frees_the_id() {
+    let mut shard = Shard::default();
+    let c = client(&mut shard, Version::V5);
+    let number = shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
+    shard.complete(c, number, R::UNSPECIFIED_ERROR);
+    assert_eq!(shard.answers(c), ["pubrec 7 0x80"]);
+    assert_eq!(shard.session(c).open_packet_ids(), 0);
+    shard.open(c, &publish(QoS::ExactlyOnce, 7), 1); // [MQTT-4.3.3-9]: taken, not a repeat
+}
+
+#[test]
+fn a_repeat_while_the_answer_is_owed_adds_nothing() {
+    let mut shard = Shard::default();
+    let c = client(&mut shard, Version::V311);
+    let number = shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
+    shard.repeat(c, 7);
+    shard.repeat(c, 7);
+    assert_eq!(shard.session(c).answers_owed(), 1);
+    shard.complete(c, number, R::SUCCESS);
+    assert_eq!(shard.answers(c), ["pubrec 7"]);
+}
+
+#[test]
+fn a_repeat_after_pubrec_gets_another_in_its_order() {
+    let mut shard = Shard::default();
+    let c = client(&mut shard, Version::V5);
+    let number = shard.take(c, &publish(QoS::ExactlyOnce, 7));
+    shard.session(c).opened(number, 0, R::NO_MATCHING_SUBSCRIBERS);
+    assert_eq!(shard.answers(c), ["pubrec 7 0x10"]);
+    let ahead = shard.open(c, &publish(QoS::AtLeastOnce, 8), 1);
+    shard.repeat(c, 7);
+    assert_eq!(shard.answers(c), [""; 0], "8 came before it");
+    shard.complete(c, ahead, R::SUCCESS);
+    assert_eq!(shard.answers(c), ["puback 8", "pubrec 7 0x10"], "[MQTT-4.3.3-10], the same code");
+    assert_eq!(shard.session(c).open_packet_ids(), 1);
+}
+
+#[test]
+fn a_second_pubrec_that_pubrel_overtakes_is_not_sent() {
+    let mut shard = Shard::default();
+    let c = client(&mut shard, Version::V311);
+    let number = shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
+    shard.complete(c, number, R::SUCCESS);
+    shard.drain(c);
+    let ahead = shard.open(c, &publish(QoS::AtLeastOnce, 8), 1);
+    shard.repeat(c, 7);
+    pubrel(&mut shard, c, 7);
+    let next = shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
+    shard.complete(c, ahead, R::SUCCESS);
+    // Were the old PUBREC to follow, it would acknowledge the new message 7, which no sink has yet.
+    assert_eq!(shard.answers(c), ["pubrec 7", "pubcomp 7", "puback 8"]);
+    shard.complete(c, next, R::SUCCESS);
+    assert_eq!(shard.answers(c), ["pubrec 7"]);
+}
+
+#[test]
+fn a_repeat_after_a_reconnect_attaches_to_the_row_that_is_there() {
+    for version in [Version::V31, Version::V311, Version::V5] {
+        let mut shard = Shard::default();
+        let old = client(&mut shard, version);
+        let row = shard.open(old, &publish(QoS::ExactlyOnce, 7), 2);
+        shard.complete(old, row, R::SUCCESS);
+        shard.end(old, End::Lost);
+        let c = client(&mut shard, version);
+        let ahead = shard.open(c, &publish(QoS::AtLeastOnce, 1), 1);
+        shard.repeat(c, 7);
+        let behind = shard.open(c, &publish(QoS::AtLeastOnce, 2), 1);
+        shard.complete(c, behind, R::SUCCESS);
+        shard.complete(c, ahead, R::SUCCESS);
+        assert_eq!(shard.answers(c), ["puback 1"], "the row's second sink is owed still");
+        shard.complete(c, row, R::SUCCESS);
+        assert_eq!(shard.answers(c), ["pubrec 7", "puback 2"]);
+        pubrel(&mut shard, c, 7);
+        assert_eq!(shard.heard(c.conn), ["pubcomp 7"]);
+        assert_eq!(shard.session(c).open_packet_ids(), 0);
+    }
+}
+
+#[test]
+fn a_row_done_while_nobody_was_there_is_answered_when_it_is_repeated() {
+    let mut shard = Shard::default();
+    let old = client(&mut shard, Version::V5);
+    let row = shard.open(old, &publish(QoS::ExactlyOnce, 7), 1);
+    let ready = shard.open(old, &publish(QoS::ExactlyOnce, 8), 1);
+    shard.complete(old, ready, R::SUCCESS); // ready, but behind 7 when the connection goes
+    shard.end(old, End::Lost);
+    shard.complete(old, row, R::SUCCESS);
+    let c = client(&mut shard, Version::V5);
+    assert_eq!(shard.answers(c), [""; 0], "nothing is answered that this connection has not published");
+    shard.repeat(c, 8);
+    shard.repeat(c, 7);
+    assert_eq!(shard.answers(c), ["pubrec 8", "pubrec 7"]);
+}
+
+#[test]
+fn a_row_outlives_several_connections() {
+    let mut shard = Shard::default();
+    let mut c = client(&mut shard, Version::V311);
+    let row = shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
+    for _ in 0..5 {
+        shard.end(c, End::Lost);
+        c = client(&mut shard, Version::V311);
+        shard.repeat(c, 7);
+        assert_eq!(shard.answers(c), [""; 0]);
+    }
+    shard.complete(c, row, R::SUCCESS);
+    assert_eq!(shard.answers(c), ["pubrec 7"]);
+}
+
+#[test]
+fn a_refusal_that_nobody_heard() {
+    // No sink has it: the repeat is a new attempt. One has it: the repeat gets the refusal, and no second record.
+    for (landed, sinks) in [(false, 1), (true, 2)] {
+        let mut shard = Shard::default();
+        let old = client(&mut shard, Version::V5);
+        let row = shard.open(old, &publish(QoS::ExactlyOnce, 7), sinks);
+        if landed {
+            shard.complete(old, row, R::SUCCESS);
+        }
+        shard.end(old, End::Lost);
+        shard.complete(old, row, R::UNSPECIFIED_ERROR);
+        let c = client(&mut shard, Version::V5);
+        if landed {
+            shard.repeat(c, 7);
+            assert_eq!(shard.answers(c), ["pubrec 7 0x80"]);
+        } else {
+            shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
+        }
+        assert_eq!(shard.session(c).open_packet_ids(), usize::from(!landed));
+    }
+}
+
+#[test]
+fn before_5_0_a_refusal_after_one_sink_took_it_is_never_doubled() {
+    let mut shard = Shard::default();
+    let mut c = client(&mut shard, Version::V311);
+    let row = shard.open(c, &publish(QoS::ExactlyOnce, 7), 2);
+    shard.complete(c, row, R::SUCCESS);
+    shard.complete(c, row, R::UNSPECIFIED_ERROR);
+    for _ in 0..3 {
+        let drained = shard.drain(c);
+        assert_eq!(drained, Drained { answered: 0, refused: Some(R::UNSPECIFIED_ERROR) });
+        shard.end(c, End::NoWord);
+        c = client(&mut shard, Version::V311);
+        shard.repeat(c, 7);
+    }
+    let early = pubrel(&mut shard, c, 7);
+    assert_eq!(early, Next::End(End::Violation(Violation::PUBREL_EARLY)), "it has had no PUBREC");
+}
+
+#[test]
+fn an_id_is_not_leaked_when_its_publish_was_never_routed() {
+    let mut shard = Shard::default();
+    let c = client(&mut shard, Version::V311);
+    shard.take(c, &publish(QoS::ExactlyOnce, 7));
+    shard.end(c, End::Lost);
+    let c = client(&mut shard, Version::V311);
+    shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
+}
