@@ -42,6 +42,7 @@ class Told:
     acknowledged: set[int] = field(default_factory=set)
     connects: int = 0  # 0: this client's library does not say
     finished: bool = False  # said by the client itself at its orderly end
+    lost_connections: int = 0
     errors: list[str] = field(default_factory=list)
 
 
@@ -135,6 +136,9 @@ def _judge_client(verdict: Verdict, client: str, told: Told, copies: Counter, cr
     verdict.counts[f"{level}: in Kafka"] += len(copies)
     for text in told.errors:
         verdict.fault("client error", f"{client}: {text}")
+    verdict.counts["connections lost"] += told.lost_connections
+    if told.lost_connections and not crashed:
+        verdict.fault("connection lost", f"{client}: {told.lost_connections} times")
     if not told.finished and not crashed:
         verdict.fault("client did not finish", f"{client}: {len(told.acknowledged)} of {told.sent} acknowledged")
 
@@ -155,11 +159,12 @@ def _judge_client(verdict: Verdict, client: str, told: Told, copies: Counter, cr
 
 def read_log(path: Path, qos: int) -> Told:
     """The log that a publisher keeps, one line per event:
-    `c` connected, `s N` handed message N to the library, `a N` acknowledged, `e TEXT` error, `end` all done and closed in order.
+    `c` connected, `x TEXT` connection lost, `s N` handed message N to the library, `a N` acknowledged, `e TEXT` error, `end` all done and closed in order.
     A program that does not speak of single messages has `n N` (it was given messages 0 to N-1) and `all` (it stated, by its exit status,
     that every one of them is acknowledged) instead."""
     told = Told(qos)
-    for line in path.read_text().splitlines():
+    text = path.read_text()
+    for line in text[: text.rfind("\n") + 1].splitlines():  # a program that was killed may leave half a line
         word, _, rest = line.partition(" ")
         if word == "s":
             if int(rest) != told.sent:
@@ -169,6 +174,8 @@ def read_log(path: Path, qos: int) -> Told:
             told.acknowledged.add(int(rest))
         elif word == "c":
             told.connects += 1
+        elif word == "x":
+            told.lost_connections += 1
         elif word == "n":
             told.sent = int(rest)
         elif word == "all":

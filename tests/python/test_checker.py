@@ -155,7 +155,8 @@ class Judge(unittest.TestCase):
         world = World()
         world.clients["one"].finished = False
         world.clients["two"].errors.append("refused")
-        self.fails(world.judge(), "client did not finish", "client error")
+        world.clients["two"].lost_connections = 1
+        self.fails(world.judge(), "client did not finish", "client error", "connection lost")
 
 
 class Format(unittest.TestCase):
