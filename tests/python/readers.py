@@ -19,7 +19,8 @@ TIMEOUT_S = 30
 
 
 def create_topic(bootstrap: str, topic: str, partitions: int) -> None:
-    AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(topic, partitions)])[topic].result(TIMEOUT_S)
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})  # lives until the answer is there
+    admin.create_topics([NewTopic(topic, partitions)])[topic].result(TIMEOUT_S)
 
 
 def ends(bootstrap: str, topic: str) -> dict[int, int]:
