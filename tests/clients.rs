@@ -1,0 +1,137 @@
+//! Real MQTT clients publish through the service into its embedded log; stock Kafka clients read it back.
+//!
+//! The clients are the libraries and programs that people use: Eclipse Paho, mqtt.js, rumqttc, mosquitto_pub, each in every MQTT version
+//! and QoS that it speaks. `tests/python/smoke.py` drives them and judges what kcat and confluent-kafka read.
+
+mod support;
+
+use std::process::Command;
+
+use support::service::{Service, config};
+use support::{python, run, tool};
+
+fn flow_service() -> Service {
+    Service::start(&config(
+        r#"
+        [[sink]]
+        name = "flow"
+        filters = ["flow/#"]
+        topic = "flow"
+        headers = { client = "${clientid}" }
+        "#,
+    ))
+}
+
+fn smoke(kind: &str) {
+    let service = flow_service();
+    let folder = support::temp_dir();
+    let mut program = python("smoke.py");
+    program.args([kind, &service.mqtt().port().to_string(), &service.embedded().to_string()]).arg(folder.path());
+    let report = run(&mut program);
+    println!("{report}");
+}
+
+#[test]
+fn paho() {
+    smoke("paho");
+}
+
+#[test]
+fn mqttjs() {
+    smoke("mqttjs");
+}
+
+#[test]
+fn rumqttc() {
+    smoke("rumqttc");
+}
+
+#[test]
+fn mosquitto_pub_line_by_line() {
+    tool("mosquitto_pub");
+    smoke("mosquitto");
+}
+
+fn mosquitto_pub(service: &Service) -> Command {
+    let mut command = tool("mosquitto_pub");
+    command.args(["-h", "127.0.0.1", "-p", &service.mqtt().port().to_string()]);
+    command
+}
+
+/// All records of a topic as kcat prints them by `format`, one line each, sorted.
+fn kcat(service: &Service, topic: &str, format: &str) -> Vec<String> {
+    let mut command = tool("kcat");
+    command.args([
+        "-C",
+        "-q",
+        "-e",
+        "-o",
+        "beginning",
+        "-b",
+        &service.embedded().to_string(),
+        "-t",
+        topic,
+        "-f",
+        format,
+    ]);
+    let mut lines: Vec<String> = run(&mut command).lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn one_message_from_the_command_line_in_every_version_and_qos() {
+    let service = flow_service();
+    let mut expected = Vec::new();
+    for version in ["mqttv31", "mqttv311", "mqttv5"] {
+        for qos in ["1", "2"] {
+            let (client, topic) = (format!("{version}-{qos}"), format!("flow/{version}/{qos}"));
+            run(mosquitto_pub(&service).args(["-i", &client, "-V", version, "-q", qos, "-t", &topic, "-m", "21.5"]));
+            expected.push(format!("client={client} {topic} 21.5"));
+        }
+    }
+    expected.sort();
+    assert_eq!(kcat(&service, "flow", "%h %k %s\n"), expected);
+}
+
+#[test]
+fn user_properties_become_headers_in_order_with_duplicates() {
+    let service = flow_service();
+    let mut publish = mosquitto_pub(&service);
+    publish.args(["-i", "one", "-V", "mqttv5", "-q", "1", "-t", "flow/one", "-m", "21.5"]);
+    for (name, value) in [("unit", "C"), ("site", "north"), ("unit", "K")] {
+        publish.args(["-D", "publish", "user-property", name, value]);
+    }
+    run(&mut publish);
+    let lines = kcat(&service, "flow", "%h\n");
+    let headers: Vec<&str> = lines.iter().flat_map(|line| line.split(',')).collect();
+    let from_device: Vec<&str> = headers.iter().copied().filter(|header| !header.starts_with("client=")).collect();
+    assert_eq!(from_device, ["unit=C", "site=north", "unit=K"]);
+    assert!(headers.contains(&"client=one"), "{headers:?}");
+}
+
+#[test]
+fn bytes_of_every_value_arrive_untouched() {
+    let service = flow_service();
+    let folder = support::temp_dir();
+    let file = folder.path().join("payload");
+    let payload: Vec<u8> = (0..=255).cycle().take(70_000).collect();
+    std::fs::write(&file, &payload).expect("the payload can be written");
+    run(mosquitto_pub(&service).args(["-i", "one", "-q", "2", "-t", "flow/one"]).arg("-f").arg(&file));
+    let mut read = tool("kcat");
+    read.args(["-C", "-q", "-e", "-o", "beginning", "-b", &service.embedded().to_string(), "-t", "flow", "-f", "%s"]);
+    let got = read.output().expect("kcat runs");
+    assert!(got.status.success(), "{}", String::from_utf8_lossy(&got.stderr));
+    assert!(got.stdout == payload, "{} bytes came back of {}, or others", got.stdout.len(), payload.len());
+}
+
+#[test]
+fn acknowledged_messages_survive_kill_9_and_a_restart() {
+    let mut service = flow_service();
+    run(mosquitto_pub(&service).args(["-i", "one", "-q", "1", "-t", "flow/one", "-m", "before"]));
+    service.kill9();
+    service.start_again();
+    run(mosquitto_pub(&service).args(["-i", "one", "-q", "1", "-t", "flow/one", "-m", "after"]));
+    assert_eq!(kcat(&service, "flow", "%o %s\n"), ["0 before", "1 after"]);
+    assert!(service.terminate().success());
+}

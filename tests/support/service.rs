@@ -1,0 +1,203 @@
+//! The service under test as a child process: started from a configuration on free ports, ended by its pid, its log kept.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A configuration for tests: one shard, free ports everywhere, data below `$DIR`. `rest` holds what the test is about, such as
+/// `[kafka.main]` and `[[sink]]`; without `[kafka.…]` the embedded log serves.
+pub fn config(rest: &str) -> String {
+    let embedded = if rest.contains("[kafka.") { "" } else { "[embedded]\nbind = \"127.0.0.1:0\"\n" };
+    format!(
+        "[service]\nshards = 1\ndata_dir = \"$DIR/data\"\n[control]\nbind = \"127.0.0.1:0\"\n\
+         [[listener]]\nbind = \"127.0.0.1:0\"\ntransport = \"tcp\"\n{embedded}{rest}"
+    )
+}
+
+/// A running `forebay run`. Dropping it kills the process and removes its directory; a test that fails prints the end of the log first.
+pub struct Service {
+    dir: tempfile::TempDir,
+    child: Child,
+    /// Where the log of the present start begins in the log file.
+    log_start: u64,
+    mqtt: SocketAddr,
+    control: SocketAddr,
+    embedded: Option<SocketAddr>,
+}
+
+impl Service {
+    /// Starts it and waits until `/readyz` says 200. `$DIR` in the configuration is the service's own directory.
+    pub fn start(config: &str) -> Self {
+        let dir = super::temp_dir();
+        let text = config.replace("$DIR", &dir.path().display().to_string());
+        fs::write(dir.path().join("forebay.toml"), text).expect("the configuration can be written");
+        let child = spawn(dir.path());
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut service = Self { dir, child, log_start: 0, mqtt: nowhere, control: nowhere, embedded: None };
+        service.wait_until_ready();
+        service
+    }
+
+    /// Starts it again after `terminate` or `kill9`: same configuration, same data, other ports if the configuration says 0.
+    pub fn start_again(&mut self) {
+        self.log_start = fs::metadata(self.log_file()).map_or(0, |file| file.len());
+        self.child = spawn(self.dir.path());
+        self.wait_until_ready();
+    }
+
+    pub fn mqtt(&self) -> SocketAddr {
+        self.mqtt
+    }
+
+    pub fn control(&self) -> SocketAddr {
+        self.control
+    }
+
+    /// Bootstrap address of the embedded log.
+    pub fn embedded(&self) -> SocketAddr {
+        self.embedded.unwrap_or_else(|| panic!("this service has no embedded log; its log:\n{}", self.log()))
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote since its present start.
+    pub fn log(&self) -> String {
+        let bytes = fs::read(self.log_file()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes[(self.log_start as usize).min(bytes.len())..]).into_owned()
+    }
+
+    /// A GET on the control address: status and body.
+    pub fn get(&self, path: &str) -> std::io::Result<(u16, String)> {
+        let mut stream = TcpStream::connect_timeout(&self.control, Duration::from_secs(5))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.control)?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+        Ok((status.ok_or(std::io::ErrorKind::InvalidData)?, body.to_owned()))
+    }
+
+    /// The sum over all labels of one metric of `/metrics`; None if it is not there.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let (_, page) = self.get("/metrics").expect("the metrics can be read");
+        let values = page.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            let whole = rest.starts_with(' ') || rest.starts_with('{');
+            whole.then(|| rest.rsplit(' ').next()?.parse::<f64>().ok()).flatten()
+        });
+        values.reduce(|sum, value| sum + value)
+    }
+
+    /// SIGTERM, then waits for its end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the service did not end within {STOP_TIMEOUT:?} of SIGTERM; its log:\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// SIGKILL: no chance to finish anything.
+    pub fn kill9(&mut self) {
+        self.child.kill().expect("the child can be killed");
+        let status = self.child.wait().expect("the child can be waited for");
+        assert_eq!(
+            status.signal(),
+            Some(9),
+            "the service had ended before it was killed: {status}; its log:\n{}",
+            self.log()
+        );
+    }
+
+    /// Sends a signal by name, such as `STOP` and `CONT`.
+    pub fn signal(&self, name: &str) {
+        super::run(super::tool("kill").arg(format!("-{name}")).arg(self.pid().to_string()));
+    }
+
+    fn wait_until_ready(&mut self) {
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !self.is_ready() {
+            if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
+                panic!("the service ended at its start: {status}; its log:\n{}", self.log());
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the service was not ready within {START_TIMEOUT:?}; its log:\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn is_ready(&mut self) -> bool {
+        let log = self.log();
+        let (Some(mqtt), Some(control)) =
+            (address(&log, "mqtt listening on "), address(&log, "control listening on http://"))
+        else {
+            return false;
+        };
+        (self.mqtt, self.control) = (mqtt, control);
+        self.embedded = address(&log, "embedded log listening on ");
+        matches!(self.get("/readyz"), Ok((200, _)))
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.path().join("forebay.log")
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _already_ended = self.child.kill();
+        let _status = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("the service's log, its end:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+        }
+    }
+}
+
+fn spawn(dir: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(dir.join("forebay.log")).expect("the log can be created");
+    let program = std::env::var_os("FOREBAY_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_forebay").into());
+    Command::new(program)
+        .args(["run", "--config"])
+        .arg(dir.join("forebay.toml"))
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a second descriptor"))
+        .stderr(log)
+        .spawn()
+        .expect("the service can be started")
+}
+
+/// The first address that the log names behind `words`.
+fn address(log: &str, words: &str) -> Option<SocketAddr> {
+    log.lines().filter_map(|line| line.split_once(words)).find_map(|(_, rest)| {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(rest.len());
+        rest[..end].parse().ok()
+    })
+}
