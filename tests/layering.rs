@@ -26,8 +26,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "limits", "mqtt", "rule", "route", "session", "kafka", "metrics", "service", "config", "listener", "runtime",
-            "shard", "embedded", "control",
+            "limits", "mqtt", "rule", "route", "session", "kafka", "metrics", "service", "config", "listener",
+            "runtime", "shard", "embedded", "control",
         ],
     ),
 ];

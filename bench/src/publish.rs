@@ -56,7 +56,12 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<Value> {
     for number in 0..settings.connections {
         let socket = connect(settings.target, &format!("bench-{}-{number}", std::process::id()), 0)?;
         let data = epoll::EventData::new_u64(number as u64);
-        epoll::add(&poll, socket.as_fd(), data, epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET)?;
+        epoll::add(
+            &poll,
+            socket.as_fd(),
+            data,
+            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET,
+        )?;
         let topic = settings.topic.replace("{}", &number.to_string());
         devices.push(Device::new(socket, topic, qos, settings.payload));
     }

@@ -117,7 +117,9 @@ impl Service {
                         notify::ready("accepting devices");
                     }
                 }
-                Ok(Event::Shard(Notice::Drained { shard, .. })) => return Err(format!("shard {shard} ended by itself")),
+                Ok(Event::Shard(Notice::Drained { shard, .. })) => {
+                    return Err(format!("shard {shard} ended by itself"));
+                }
                 Ok(Event::Signal(signal)) => break signal,
                 Err(_) => return Err("all shards ended".into()),
             }
@@ -138,7 +140,11 @@ impl Service {
         }
         let topic = self.config.sinks.first().and_then(|s| s.topic.as_literal());
         if let (Some(mqtt), Some(log), Some(topic)) = (self.mqtt.first(), &self.embedded, topic) {
-            println!("\nPublish something:\n  mosquitto_pub -h {} -p {} -q 1 -t hello -m world", mqtt.ip(), mqtt.port());
+            println!(
+                "\nPublish something:\n  mosquitto_pub -h {} -p {} -q 1 -t hello -m world",
+                mqtt.ip(),
+                mqtt.port()
+            );
             println!("and read it as a Kafka record:");
             println!("  kcat -b {} -C -t {topic} -o beginning -e -f '%k: %s\\n'", log.local_addr());
             println!("\nCtrl-C ends it; `forebay --help` tells the rest.");
@@ -260,6 +266,9 @@ fn bind_listeners(config: &Config) -> Result<Listeners, Failure> {
 fn start_control(config: &Config, view: View) -> Result<Option<Control>, Failure> {
     let Some(bind) = config.control.bind else { return Ok(None) };
     Control::start(bind, view).map(Some).map_err(|e| {
-        format!("control plane cannot listen on {bind}: {e}; {} moves it, \"off\" turns it off", config.control.moved_by)
+        format!(
+            "control plane cannot listen on {bind}: {e}; {} moves it, \"off\" turns it off",
+            config.control.moved_by
+        )
     })
 }

@@ -221,7 +221,7 @@ impl<'a> Properties<'a> {
     }
 
     /// The User Properties, (name, value), in the order sent, duplicates kept [MQTT-3.3.2-18].
-    pub fn user_properties(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+    pub fn user_properties(&self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone + use<'a> {
         self.iter().filter_map(|property| match property {
             Property::UserProperty(name, value) => Some((name, value)),
             _ => None,

@@ -234,8 +234,8 @@ mod tests {
         assert_eq!(ask(&router, "$SYS"), [4]);
         assert_eq!(ask(&router, "$SYS/b"), [4]);
         assert_eq!(ask(&router, "$SYS/b/c"), [4]);
-        assert_eq!(ask(&router, "$other/b"), []);
-        assert_eq!(ask(&SinkRouter::build::<&str>(&[]).unwrap(), "a"), []);
+        assert!(ask(&router, "$other/b").is_empty());
+        assert!(ask(&SinkRouter::build::<&str>(&[]).unwrap(), "a").is_empty());
     }
 
     #[test]
@@ -268,7 +268,7 @@ mod tests {
         let router = SinkRouter::build(&sinks).unwrap();
         assert_eq!(ask(&router, "a/a/a/a/a/a/a/a/a/a").len(), 1 << 10);
         assert_eq!(ask(&router, "a/a/a/a/a/a/a/a/a/b").len(), 1 << 9);
-        assert_eq!(ask(&router, "a/a/a/a/a/a/a/a/a"), []);
+        assert!(ask(&router, "a/a/a/a/a/a/a/a/a").is_empty());
     }
 
     fn level() -> impl Strategy<Value = &'static str> {

@@ -1,7 +1,7 @@
 //! What a shard knows of each connection. Small on purpose: an idle device costs this, a session, and no buffer.
 
 use crate::kafka::client::LinkId;
-use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
+use crate::runtime::seam::{ConnId, Monotonic, TimerId};
 use crate::session::{KeepAlive, Peer, SessionKey};
 
 /// Who is at the other end.
@@ -31,8 +31,6 @@ pub(super) struct Connection {
     generation: u32,
     /// Who.
     pub(super) kind: Kind,
-    /// The listener it came by.
-    pub(super) listener: ListenerId,
     /// Left unread: `tail` begins with the packet that found no room.
     pub(super) stalled: bool,
     /// The start of a packet that has not arrived whole. No capacity while there is none.
@@ -47,12 +45,11 @@ pub(super) struct Connection {
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     slots: Vec<Option<Connection>>,
-    open: usize,
 }
 
 impl Connections {
     /// Takes note of a connection.
-    pub(super) fn insert(&mut self, id: ConnId, kind: Kind, listener: ListenerId, now: Monotonic) {
+    pub(super) fn insert(&mut self, id: ConnId, kind: Kind, now: Monotonic) {
         let slot = id.slot as usize;
         if slot >= self.slots.len() {
             self.slots.resize_with(slot + 1, || None);
@@ -60,15 +57,12 @@ impl Connections {
         let fresh = Connection {
             generation: id.generation,
             kind,
-            listener,
             stalled: false,
             tail: Vec::new(),
             clock: KeepAlive::new(0, now),
             timer: None,
         };
-        if self.slots[slot].replace(fresh).is_none() {
-            self.open += 1;
-        }
+        self.slots[slot] = Some(fresh);
     }
 
     /// A connection that stands.
@@ -79,13 +73,7 @@ impl Connections {
     /// Forgets a connection.
     pub(super) fn remove(&mut self, id: ConnId) -> Option<Connection> {
         self.get(id)?;
-        self.open -= 1;
         self.slots[id.slot as usize].take()
-    }
-
-    /// How many stand.
-    pub(super) fn len(&self) -> usize {
-        self.open
     }
 
     /// Ids of all that stand. Only for rare walks (drain).
@@ -142,11 +130,11 @@ mod tests {
     fn a_stale_id_finds_nothing() {
         let mut all = Connections::default();
         let (old, new) = (ConnId { slot: 3, generation: 1 }, ConnId { slot: 3, generation: 2 });
-        all.insert(old, Kind::Door, ListenerId(0), Monotonic(0));
+        all.insert(old, Kind::Door, Monotonic(0));
         assert!(all.remove(old).is_some());
-        all.insert(new, Kind::Door, ListenerId(0), Monotonic(0));
+        all.insert(new, Kind::Door, Monotonic(0));
         assert!(all.get(old).is_none() && all.remove(old).is_none());
-        assert_eq!((all.len(), all.ids()), (1, vec![new]));
+        assert_eq!(all.ids(), [new]);
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Core {
 
     /// Looks, at the end of a turn, whether the drain can go a step on.
     pub(super) fn go_on_draining(&mut self, io: &mut Ring<'_>) {
-        let rows_left: u64 = self.outlets.upstreams.iter().map(super::Upstream::buffered_rows).sum();
+        let rows_left: u64 = self.outlets.upstreams.iter().map(|u| u.producer.buffered_rows()).sum();
         match &self.drain {
             Some(Drain { closing: None }) if rows_left == 0 => self.say_goodbye(io),
             Some(Drain { closing: Some(closing) }) if rows_left == 0 && closing.is_empty() => self.finish(io, 0, 0),
@@ -72,10 +72,12 @@ impl Core {
         if self.drain.is_none() {
             return;
         }
-        let rows_left = self.outlets.upstreams.iter().map(super::Upstream::buffered_rows).sum();
+        let rows_left = self.outlets.upstreams.iter().map(|u| u.producer.buffered_rows()).sum();
         let devices = |core: &mut Self| {
             let ids = core.connections.ids();
-            ids.into_iter().filter(|c| core.connections.get(*c).is_some_and(|c| !matches!(c.kind, Kind::Link { .. }))).count()
+            ids.into_iter()
+                .filter(|c| core.connections.get(*c).is_some_and(|c| !matches!(c.kind, Kind::Link { .. })))
+                .count()
         };
         let connections_left = devices(self);
         self.finish(io, rows_left, connections_left);

@@ -24,9 +24,9 @@ impl Shard for Core {
         let _ = self.around.notices.send(Notice::Started(self.index));
     }
 
-    fn on_accept(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, _peer: SocketAddr) {
+    fn on_accept(&mut self, io: &mut Ring<'_>, conn: ConnId, _listener: ListenerId, _peer: SocketAddr) {
         self.numbers.count(M::ConnectionsAccepted);
-        self.arrive(io, conn, listener);
+        self.arrive(io, conn);
     }
 
     fn on_connect(&mut self, io: &mut Ring<'_>, conn: ConnId) {

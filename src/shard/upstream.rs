@@ -11,7 +11,7 @@ use crate::kafka::producer::{Producer, Want};
 use crate::kafka::types::{ClientEvent, Outcome, ProduceRequest, Run, SinkId};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
-use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
+use crate::runtime::seam::{ConnId, Monotonic, TimerId, WallMs};
 use crate::service::resolver::Question;
 use crate::session::SessionKey;
 
@@ -30,6 +30,7 @@ pub(super) struct Upstream {
     sinks: Vec<usize>,
     requests: Vec<ProduceRequest>,
     effects: Vec<Effect>,
+    buffer_bytes_max: usize,
     sent: u64,
     reachable: bool,
     timer: Option<(Monotonic, TimerId)>,
@@ -39,28 +40,26 @@ impl Upstream {
     /// `cluster` is its index in the configuration.
     pub(super) fn new(config: &Config, cluster: usize, seed: u64) -> Self {
         let mine = config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
+        let producer = settings::producer(config, cluster, seed.rotate_left(32));
         let sinks: Vec<usize> = mine.map(|(index, _)| index).collect();
         Self {
             client: Client::new(settings::client(&config.clusters[cluster]), seed),
-            producer: Producer::new(settings::producer(config, cluster, seed.rotate_left(32))),
+            producer: Producer::new(producer.clone()),
             busy: true,
             links: HashMap::new(),
             sinks,
             requests: Vec::new(),
             effects: Vec::new(),
+            buffer_bytes_max: producer.buffer_bytes,
             sent: 0,
             reachable: false,
             timer: None,
         }
     }
 
-    pub(super) fn buffered_rows(&self) -> u64 {
-        (0u16..).zip(&self.sinks).map(|(i, _)| self.producer.stats(SinkId(i)).buffered_rows).sum()
-    }
-
     /// Rows to requests to effects, until nothing more comes of it.
-    fn pump(&mut self, now: Monotonic) {
-        self.producer.poll(now, &mut self.requests);
+    fn pump(&mut self, now: Monotonic, wall: WallMs) {
+        self.producer.poll(now, wall, &mut self.requests);
         for request in self.requests.drain(..) {
             self.sent += 1;
             self.client.produce(request, now);
@@ -81,8 +80,11 @@ impl Upstream {
             }
             ClientEvent::ProduceFailed { id, sent } => self.producer.on_failed(*id, *sent, now),
             ClientEvent::Metadata(topics) => self.producer.on_metadata(topics, now),
-            ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch, now),
-            ClientEvent::Reachable(yes) => self.reachable = *yes,
+            ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch),
+            ClientEvent::Reachable(yes) => {
+                self.reachable = *yes;
+                self.producer.on_reachable(*yes);
+            }
         }
     }
 
@@ -100,7 +102,7 @@ impl Core {
         let now = io.now();
         loop {
             let upstream = &mut self.outlets.upstreams[cluster];
-            upstream.pump(now);
+            upstream.pump(now, io.wall());
             if upstream.effects.is_empty() {
                 break;
             }
@@ -123,7 +125,7 @@ impl Core {
             Effect::Connect { link, to } => {
                 let conn = io.connect(to);
                 upstream.links.insert(link, conn);
-                self.connections.insert(conn, Kind::Link { cluster, link }, ListenerId(u16::MAX), now);
+                self.connections.insert(conn, Kind::Link { cluster, link }, now);
             }
             Effect::Send { link, mut chunks } => {
                 if let Some(conn) = upstream.links.get(&link) {
@@ -232,11 +234,10 @@ impl Core {
                 numbers.set_sink(*sink, metric, value);
             }
         }
-        let settings = upstream.producer.settings();
         numbers.set_cluster(cluster, ClusterMetric::Reachable, u64::from(upstream.reachable));
         numbers.set_cluster(cluster, ClusterMetric::Requests, upstream.sent);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytes, upstream.producer.buffered_bytes() as u64);
-        numbers.set_cluster(cluster, ClusterMetric::BufferBytesMax, settings.buffer_bytes as u64);
+        numbers.set_cluster(cluster, ClusterMetric::BufferBytesMax, upstream.buffer_bytes_max as u64);
         numbers.set_cluster(cluster, ClusterMetric::Links, upstream.links.len() as u64);
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Broker {
     pub(crate) records: Vec<(String, i32, Vec<u8>, Vec<u8>)>,
     /// Whether records are decoded and kept (not while allocations are counted).
     pub(crate) keep: bool,
-    offsets: std::collections::HashMap<(String, i32), i64>,
+    pub(crate) offsets: std::collections::HashMap<(String, i32), i64>,
 }
 
 impl Broker {
@@ -98,7 +98,12 @@ impl Broker {
 }
 
 fn versions() -> ApiVersionsResponse {
-    let keys = [(ApiKey::ApiVersions, 0, 3), (ApiKey::Metadata, 0, 12), (ApiKey::InitProducerId, 0, 4), (ApiKey::Produce, 3, 11)];
+    let keys = [
+        (ApiKey::ApiVersions, 0, 3),
+        (ApiKey::Metadata, 0, 12),
+        (ApiKey::InitProducerId, 0, 4),
+        (ApiKey::Produce, 3, 11),
+    ];
     let key = |(key, min, max): (ApiKey, i16, i16)| {
         ApiVersion::default().with_api_key(key as i16).with_min_version(min).with_max_version(max)
     };
@@ -108,7 +113,8 @@ fn versions() -> ApiVersionsResponse {
 fn metadata(asked: &MetadataRequest) -> MetadataResponse {
     let host = StrBytes::from_static_str("127.0.0.1");
     let broker = MetadataResponseBroker::default().with_node_id(BrokerId(1)).with_host(host).with_port(9092);
-    let partition = |index| MetadataResponsePartition::default().with_partition_index(index).with_leader_id(BrokerId(1));
+    let partition =
+        |index| MetadataResponsePartition::default().with_partition_index(index).with_leader_id(BrokerId(1));
     let topics = asked.topics.iter().flatten().map(|topic| {
         MetadataResponseTopic::default()
             .with_name(topic.name.clone())

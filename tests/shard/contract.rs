@@ -6,10 +6,14 @@ use super::ONE_SINK;
 use super::world::{World, publish};
 
 fn ids(answers: &[u8]) -> Vec<u16> {
-    answers.chunks(4).map(|a| (a[0], u16::from_be_bytes([a[2], a[3]]))).map(|(kind, id)| {
-        assert_eq!(kind, 0x40, "PUBACK");
-        id
-    }).collect()
+    answers
+        .chunks(4)
+        .map(|a| (a[0], u16::from_be_bytes([a[2], a[3]])))
+        .map(|(kind, id)| {
+            assert_eq!(kind, 0x40, "PUBACK");
+            id
+        })
+        .collect()
 }
 
 #[test]

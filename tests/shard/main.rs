@@ -14,7 +14,7 @@ use allocation::Counting;
 static COUNTING: Counting = Counting;
 
 /// One sink that takes everything, at `replicated`.
-const ONE_SINK: &str = r#"
+const ONE_SINK: &str = r##"
 [kafka.main]
 bootstrap = "127.0.0.1:9092"
 [[sink]]
@@ -22,4 +22,4 @@ name = "all"
 kafka = "main"
 filters = ["#"]
 topic = "all"
-"#;
+"##;

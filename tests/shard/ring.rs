@@ -58,11 +58,6 @@ impl Table {
         self.timers.pop_first().map(|(_, token)| token)
     }
 
-    /// When the next timer is due.
-    pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
-        self.timers.first_key_value().map(|(&(at, _), _)| at)
-    }
-
     pub(crate) fn wire(&mut self, conn: ConnId) -> &mut Wire {
         &mut self.wires[conn.slot as usize]
     }
