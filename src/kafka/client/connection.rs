@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::answer::{self, Metadata, ProducerIdAnswer};
-use super::api::{self, Api, Negotiated, Versions};
+use super::api::{self, Call, Negotiated, Versions};
 use super::frame::Frames;
 use super::produce;
 use super::request::{self, Head};
@@ -60,7 +60,7 @@ impl Answer {
 #[derive(Debug)]
 struct Waiting {
     correlation: i32,
-    api: Api,
+    api: Call,
     version: i16,
     patience: Duration,
     asked: Asked,
@@ -132,7 +132,7 @@ impl Connection {
     #[must_use = "false: the request could not be encoded"]
     pub(super) fn ask_versions(&mut self, version: i16, by: &Settings, now: Monotonic, out: &mut Vec<Effect>) -> bool {
         let frame = request::api_versions(self.head(&by.client_id), version);
-        self.send_small(frame, Api::ApiVersions, version, Asked::ApiVersions, by.connect_timeout, now, out)
+        self.send_small(frame, Call::ApiVersions, version, Asked::ApiVersions, by.connect_timeout, now, out)
     }
 
     /// Asks for metadata; `topics` are sorted.
@@ -148,7 +148,7 @@ impl Connection {
         let Some(versions) = self.versions else { return false };
         let frame = request::metadata(self.head(&by.client_id), versions.metadata, &topics, create);
         let asked = Asked::Metadata(topics);
-        self.send_small(frame, Api::Metadata, versions.metadata, asked, by.request_timeout, now, out)
+        self.send_small(frame, Call::Metadata, versions.metadata, asked, by.request_timeout, now, out)
     }
 
     /// Asks for a producer id.
@@ -157,7 +157,7 @@ impl Connection {
         let Some(versions) = self.versions else { return false };
         let version = versions.init_producer_id;
         let frame = request::init_producer_id(self.head(&by.client_id), version);
-        self.send_small(frame, Api::InitProducerId, version, Asked::ProducerId(token), by.request_timeout, now, out)
+        self.send_small(frame, Call::InitProducerId, version, Asked::ProducerId(token), by.request_timeout, now, out)
     }
 
     /// Sends a Produce request.
@@ -185,7 +185,7 @@ impl Connection {
             // Nothing will come back, so nothing waits; the correlation id is used up all the same.
             self.next_correlation = following(self.next_correlation);
         } else {
-            self.wait(Api::Produce, version, Asked::Produce(request.id, request.batches), patience, now);
+            self.wait(Call::Produce, version, Asked::Produce(request.id, request.batches), patience, now);
         }
         out.push(Effect::Send { link: self.link, chunks });
         Ok(())
@@ -229,7 +229,7 @@ impl Connection {
     fn send_small(
         &mut self,
         frame: Option<Vec<u8>>,
-        api: Api,
+        api: Call,
         version: i16,
         asked: Asked,
         patience: Duration,
@@ -242,7 +242,7 @@ impl Connection {
         true
     }
 
-    fn wait(&mut self, api: Api, version: i16, asked: Asked, patience: Duration, now: Monotonic) {
+    fn wait(&mut self, api: Call, version: i16, asked: Asked, patience: Duration, now: Monotonic) {
         if self.waiting.is_empty() {
             self.head_since = now;
         }
