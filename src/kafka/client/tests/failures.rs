@@ -265,12 +265,17 @@ fn a_broker_that_speaks_too_new_or_too_old_is_passed_over() {
 #[test]
 fn what_waits_for_a_broker_goes_back_when_the_leader_moves() {
     let mut world = world().up();
+    world.cluster.add_topic("a", &[2, 2]);
+    world.run(Duration::from_secs(1));
+    world.client.refresh_metadata(world.now);
+    world.settle();
+    world.take_events();
     world.cluster.broker(2).mode = Mode::Blackhole;
     world.run(Duration::from_secs(1));
-    world.produce(request(1, 2, &[("a", 1)]));
-    world.produce(request(2, 2, &[("b", 0)]));
+    world.produce(request(1, 2, &[("a", 0), ("a", 1)]));
+    world.produce(request(2, 2, &[("a", 0)]));
     assert!(world.take_events().is_empty());
-    world.cluster.add_topic("a", &[1, 1]);
+    world.cluster.add_topic("a", &[2, 1]);
     world.client.refresh_metadata(world.now);
     world.settle();
     let events = world.take_events();
