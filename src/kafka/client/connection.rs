@@ -115,10 +115,10 @@ impl Connection {
         self.throttled_until
     }
 
-    /// When the oldest request has waited too long. A throttled connection is muted by the broker: its time stands.
+    /// When the oldest request has waited too long.
     pub(super) fn deadline(&self) -> Monotonic {
         match self.waiting.front() {
-            Some(head) => self.head_since.max(self.throttled_until).after(head.patience),
+            Some(head) => self.head_since.after(head.patience),
             None => Monotonic::NEVER,
         }
     }
@@ -217,7 +217,8 @@ impl Connection {
     pub(super) fn answered(&mut self, answer: &Answer, now: Monotonic) -> Option<Asked> {
         let throttle = Duration::from_millis(u64::try_from(answer.throttle_ms()).unwrap_or(0)).min(THROTTLE_MAX);
         self.throttled_until = self.throttled_until.max(now.after(throttle));
-        self.head_since = now;
+        // The broker takes up the next one now, or when it unmutes a throttled connection.
+        self.head_since = self.throttled_until;
         self.waiting.pop_front().map(|waiting| waiting.asked)
     }
 

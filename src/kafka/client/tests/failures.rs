@@ -187,6 +187,22 @@ fn a_slow_broker_that_answers_is_not_a_silent_one() {
 }
 
 #[test]
+fn a_throttled_request_is_given_that_time_too() {
+    let mut world = world().up();
+    world.produce(request(0, 1, &[("b", 0)]));
+    world.take_events();
+    world.work = Duration::from_secs(1);
+    world.cluster.broker(1).faults =
+        vec![(ApiKey::Produce, Fault::Throttle(15_000)), (ApiKey::Produce, Fault::Silence)];
+    world.produce(request(1, 1, &[("b", 0)]));
+    world.produce(request(2, 1, &[("b", 0)]));
+    world.run(Duration::from_millis(1_000 + 15_000 + 10_499));
+    assert!(matches!(world.take_events()[..], [ClientEvent::Produced { id: 1, .. }]));
+    world.run(Duration::from_millis(10));
+    assert_eq!(failed(&world.take_events()), [(2, true)]);
+}
+
+#[test]
 fn a_large_request_is_given_the_time_its_bytes_need() {
     let mut world = world().up();
     world.cluster.broker(1).faults = vec![(ApiKey::Produce, Fault::Silence)];
