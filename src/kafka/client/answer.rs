@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::api::Api;
+use super::api::Call;
 use super::wire::{Malformed, Read, Reader};
 use crate::kafka::types::{NodeId, TopicMetadata};
 
@@ -52,7 +52,7 @@ pub(super) struct ProducerIdAnswer {
 /// # Errors
 /// [`Malformed`].
 pub(super) fn read_producer_id(body: &[u8], version: i16) -> Read<ProducerIdAnswer> {
-    let mut reader = Reader::new(body, Api::InitProducerId.is_flexible(version));
+    let mut reader = Reader::new(body, Call::InitProducerId.is_flexible(version));
     let answer =
         ProducerIdAnswer { throttle_ms: reader.i32()?, error: reader.i16()?, id: reader.i64()?, epoch: reader.i16()? };
     reader.tags()?;
@@ -68,7 +68,7 @@ pub(super) fn read_producer_id(body: &[u8], version: i16) -> Read<ProducerIdAnsw
 /// # Errors
 /// [`Malformed`].
 pub(super) fn read_metadata(body: &[u8], version: i16, asked: &[Rc<str>]) -> Read<Metadata> {
-    let mut reader = Reader::new(body, Api::Metadata.is_flexible(version));
+    let mut reader = Reader::new(body, Call::Metadata.is_flexible(version));
     let throttle_ms = reader.i32()?;
     let brokers = read_brokers(&mut reader)?;
     reader.nullable_string()?; // cluster id

@@ -5,7 +5,7 @@ use super::wire::{Malformed, Read, Reader};
 
 /// A call of Kafka's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Api {
+pub(super) enum Call {
     /// Key 0.
     Produce,
     /// Key 3.
@@ -22,7 +22,7 @@ pub(super) const UNSUPPORTED_VERSION: i16 = 35;
 /// The version that ApiVersions is asked in at first; v0 follows if the broker does not know it (KIP-511).
 pub(super) const API_VERSIONS: i16 = 3;
 
-impl Api {
+impl Call {
     /// Its number on the wire.
     pub(super) fn key(self) -> i16 {
         match self {
@@ -86,7 +86,7 @@ pub(super) enum Negotiated {
     /// It answered with this error.
     Refused(i16),
     /// There is no common version of this call.
-    NothingCommon(Api),
+    NothingCommon(Call),
 }
 
 /// Reads an ApiVersions answer, header already read.
@@ -94,7 +94,7 @@ pub(super) enum Negotiated {
 /// # Errors
 /// [`Malformed`].
 pub(super) fn read_api_versions(body: &[u8], version: i16) -> Read<Negotiated> {
-    let mut reader = Reader::new(body, Api::ApiVersions.is_flexible(version));
+    let mut reader = Reader::new(body, Call::ApiVersions.is_flexible(version));
     let error = reader.i16()?;
     if error == UNSUPPORTED_VERSION && version > 0 {
         // The rest is in the encoding of v0, whatever was asked.
@@ -103,7 +103,7 @@ pub(super) fn read_api_versions(body: &[u8], version: i16) -> Read<Negotiated> {
     if error != 0 {
         return Ok(Negotiated::Refused(error));
     }
-    let apis = [Api::Produce, Api::Metadata, Api::InitProducerId];
+    let apis = [Call::Produce, Call::Metadata, Call::InitProducerId];
     let mut settled = [None; 3];
     for _ in 0..reader.array(6)? {
         let (key, low, high) = (reader.i16()?, reader.i16()?, reader.i16()?);

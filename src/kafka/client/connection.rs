@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::answer::{self, Metadata, ProducerIdAnswer};
-use super::api::{self, Api, Negotiated, Versions};
+use super::api::{self, Call, Negotiated, Versions};
 use super::frame::Frames;
 use super::produce;
 use super::request::{self, Head};
@@ -60,7 +60,7 @@ impl Answer {
 #[derive(Debug)]
 struct Waiting {
     correlation: i32,
-    api: Api,
+    api: Call,
     version: i16,
     patience: Duration,
     asked: Asked,
@@ -115,10 +115,10 @@ impl Connection {
         self.throttled_until
     }
 
-    /// When the oldest request has waited too long. A throttled connection is muted by the broker: its time stands.
+    /// When the oldest request has waited too long.
     pub(super) fn deadline(&self) -> Monotonic {
         match self.waiting.front() {
-            Some(head) => self.head_since.max(self.throttled_until).after(head.patience),
+            Some(head) => self.head_since.after(head.patience),
             None => Monotonic::NEVER,
         }
     }
@@ -132,7 +132,7 @@ impl Connection {
     #[must_use = "false: the request could not be encoded"]
     pub(super) fn ask_versions(&mut self, version: i16, by: &Settings, now: Monotonic, out: &mut Vec<Effect>) -> bool {
         let frame = request::api_versions(self.head(&by.client_id), version);
-        self.send_small(frame, Api::ApiVersions, version, Asked::ApiVersions, by.connect_timeout, now, out)
+        self.send_small(frame, Call::ApiVersions, version, Asked::ApiVersions, by.connect_timeout, now, out)
     }
 
     /// Asks for metadata; `topics` are sorted.
@@ -148,7 +148,7 @@ impl Connection {
         let Some(versions) = self.versions else { return false };
         let frame = request::metadata(self.head(&by.client_id), versions.metadata, &topics, create);
         let asked = Asked::Metadata(topics);
-        self.send_small(frame, Api::Metadata, versions.metadata, asked, by.request_timeout, now, out)
+        self.send_small(frame, Call::Metadata, versions.metadata, asked, by.request_timeout, now, out)
     }
 
     /// Asks for a producer id.
@@ -157,7 +157,7 @@ impl Connection {
         let Some(versions) = self.versions else { return false };
         let version = versions.init_producer_id;
         let frame = request::init_producer_id(self.head(&by.client_id), version);
-        self.send_small(frame, Api::InitProducerId, version, Asked::ProducerId(token), by.request_timeout, now, out)
+        self.send_small(frame, Call::InitProducerId, version, Asked::ProducerId(token), by.request_timeout, now, out)
     }
 
     /// Sends a Produce request.
@@ -185,7 +185,7 @@ impl Connection {
             // Nothing will come back, so nothing waits; the correlation id is used up all the same.
             self.next_correlation = following(self.next_correlation);
         } else {
-            self.wait(Api::Produce, version, Asked::Produce(request.id, request.batches), patience, now);
+            self.wait(Call::Produce, version, Asked::Produce(request.id, request.batches), patience, now);
         }
         out.push(Effect::Send { link: self.link, chunks });
         Ok(())
@@ -217,7 +217,8 @@ impl Connection {
     pub(super) fn answered(&mut self, answer: &Answer, now: Monotonic) -> Option<Asked> {
         let throttle = Duration::from_millis(u64::try_from(answer.throttle_ms()).unwrap_or(0)).min(THROTTLE_MAX);
         self.throttled_until = self.throttled_until.max(now.after(throttle));
-        self.head_since = now;
+        // The broker takes up the next one now, or when it unmutes a throttled connection.
+        self.head_since = self.throttled_until;
         self.waiting.pop_front().map(|waiting| waiting.asked)
     }
 
@@ -229,7 +230,7 @@ impl Connection {
     fn send_small(
         &mut self,
         frame: Option<Vec<u8>>,
-        api: Api,
+        api: Call,
         version: i16,
         asked: Asked,
         patience: Duration,
@@ -242,7 +243,7 @@ impl Connection {
         true
     }
 
-    fn wait(&mut self, api: Api, version: i16, asked: Asked, patience: Duration, now: Monotonic) {
+    fn wait(&mut self, api: Call, version: i16, asked: Asked, patience: Duration, now: Monotonic) {
         if self.waiting.is_empty() {
             self.head_since = now;
         }

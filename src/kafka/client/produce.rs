@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use super::api::Api;
+use super::api::Call;
 use super::request::Head;
 use super::wire::{Malformed, Read, Reader, put_uvarint};
 use crate::kafka::types::{ProduceBatch, ProduceRequest, ProduceResult};
@@ -18,11 +18,12 @@ const NAME_BYTES_MAX: usize = i16::MAX as usize;
 /// A Produce request as chunks: `[length, header, first partition's head][batch][next head][batch]…[tail]`, and how
 /// many bytes that is. `None` if it is too large for the protocol (2 GiB, or a topic name of 32 KiB).
 pub(super) fn request(head: Head<'_>, version: i16, request: &ProduceRequest) -> Option<(Vec<Chunk>, usize)> {
-    let mut body = Body { flexible: Api::Produce.is_flexible(version), chunks: Vec::new(), open: Vec::new(), bytes: 0 };
+    let mut body =
+        Body { flexible: Call::Produce.is_flexible(version), chunks: Vec::new(), open: Vec::new(), bytes: 0 };
     body.chunks.reserve_exact(2 * request.batches.len() + 1);
     body.open.reserve_exact(96 + head.client_id.len());
     body.open.extend_from_slice(&[0; 4]);
-    body.open.extend_from_slice(&Api::Produce.key().to_be_bytes());
+    body.open.extend_from_slice(&Call::Produce.key().to_be_bytes());
     body.open.extend_from_slice(&version.to_be_bytes());
     body.open.extend_from_slice(&head.correlation.to_be_bytes());
     // The client id is in the classic encoding in every header version.
@@ -127,7 +128,7 @@ impl Body {
 /// # Errors
 /// [`Malformed`], also if a partition is missing, answered twice, or was never asked.
 pub(super) fn read_answer(body: &[u8], version: i16, batches: &[ProduceBatch]) -> Read<(Vec<ProduceResult>, i32)> {
-    let mut reader = Reader::new(body, Api::Produce.is_flexible(version));
+    let mut reader = Reader::new(body, Call::Produce.is_flexible(version));
     let mut results: Vec<ProduceResult> = batches
         .iter()
         .map(|batch| ProduceResult {

@@ -7,7 +7,7 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{ApiVersionsRequest, InitProducerIdRequest, MetadataRequest, RequestHeader, TopicName};
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
-use super::api::Api;
+use super::api::Call;
 
 /// Who asks, and as which request of the connection.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ pub(super) fn api_versions(head: Head<'_>, version: i16) -> Option<Vec<u8>> {
         .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
     // Before v3 there is no software name; kafka-protocol refuses to leave a value out.
     let body = if version >= 3 { body } else { ApiVersionsRequest::default() };
-    frame(head, Api::ApiVersions, version, &body)
+    frame(head, Call::ApiVersions, version, &body)
 }
 
 /// Metadata of `topics` (none of them: of the brokers alone), creating them if `create` and the cluster allows it.
@@ -35,7 +35,7 @@ pub(super) fn metadata(head: Head<'_>, version: i16, topics: &[Rc<str>], create:
         .map(|topic| MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from(topic.to_string())))))
         .collect();
     let body = MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(create);
-    frame(head, Api::Metadata, version, &body)
+    frame(head, Call::Metadata, version, &body)
 }
 
 /// InitProducerId of an idempotent producer without transactions.
@@ -45,11 +45,11 @@ pub(super) fn init_producer_id(head: Head<'_>, version: i16) -> Option<Vec<u8>> 
         .with_transaction_timeout_ms(i32::MAX)
         .with_producer_id((-1).into())
         .with_producer_epoch(-1);
-    frame(head, Api::InitProducerId, version, &body)
+    frame(head, Call::InitProducerId, version, &body)
 }
 
 /// Length, header, body. `None` if kafka-protocol will not encode it, which no input of ours brings about.
-fn frame<B: Encodable>(head: Head<'_>, api: Api, version: i16, body: &B) -> Option<Vec<u8>> {
+fn frame<B: Encodable>(head: Head<'_>, api: Call, version: i16, body: &B) -> Option<Vec<u8>> {
     let header = RequestHeader::default()
         .with_request_api_key(api.key())
         .with_request_api_version(version)
@@ -65,6 +65,6 @@ fn frame<B: Encodable>(head: Head<'_>, api: Api, version: i16, body: &B) -> Opti
 }
 
 /// The request header's version: 2 has tagged fields.
-fn header_version(api: Api, version: i16) -> i16 {
+fn header_version(api: Call, version: i16) -> i16 {
     if api.is_flexible(version) { 2 } else { 1 }
 }

@@ -211,6 +211,17 @@ fn produce_answers_of_every_version() {
     }
 }
 
+#[test]
+fn an_answer_given_twice_does_not_count_for_another() {
+    let partition = || PartitionProduceResponse::default().with_index(0).with_base_offset(7);
+    let topic = TopicProduceResponse::default()
+        .with_name(StrBytes::from_static_str("a").into())
+        .with_partition_responses(vec![partition(), partition()]);
+    let bytes = encoded(&ProduceResponse::default().with_responses(vec![topic]), 3);
+    assert!(produce::read_answer(&bytes, 3, &[batch("a", 0, 1), batch("a", 1, 1)]).is_err());
+    assert!(produce::read_answer(&bytes, 3, &[batch("a", 0, 1)]).is_err());
+}
+
 fn metadata_answer(version: i16) -> Vec<u8> {
     let broker = |node: i32, host: &'static str, port: i32| {
         MetadataResponseBroker::default()

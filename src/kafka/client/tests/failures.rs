@@ -163,6 +163,46 @@ fn a_silent_broker_is_given_its_time_and_no_more() {
 }
 
 #[test]
+fn a_slow_broker_that_answers_is_not_a_silent_one() {
+    let mut world = world().up();
+    world.produce(request(0, 1, &[("b", 0)]));
+    world.take_events();
+    world.work = Duration::from_secs(9);
+    for id in 1..=5 {
+        world.produce(request(id, 1, &[("b", 0)]));
+    }
+    // The fifth answer comes after 45 s, each of them within 10.5 s of the one before.
+    world.run(Duration::from_secs(46));
+    let events = world.take_events();
+    let produced = events.iter().filter(|event| matches!(event, ClientEvent::Produced { .. })).count();
+    assert_eq!((produced, failed(&events).len()), (5, 5), "{events:?}");
+    // Silence after an answer counts from that answer.
+    world.produce(request(6, 1, &[("b", 0)]));
+    world.cluster.broker(1).mode = Mode::Frozen;
+    world.produce(request(7, 1, &[("b", 0)]));
+    world.run(Duration::from_millis(9_000 + 10_499));
+    assert!(failed(&world.take_events()).iter().all(|(id, _)| *id == u64::MAX));
+    world.run(Duration::from_millis(10));
+    assert_eq!(failed(&world.take_events()), [(7, true)]);
+}
+
+#[test]
+fn a_throttled_request_is_given_that_time_too() {
+    let mut world = world().up();
+    world.produce(request(0, 1, &[("b", 0)]));
+    world.take_events();
+    world.work = Duration::from_secs(1);
+    world.cluster.broker(1).faults =
+        vec![(ApiKey::Produce, Fault::Throttle(15_000)), (ApiKey::Produce, Fault::Silence)];
+    world.produce(request(1, 1, &[("b", 0)]));
+    world.produce(request(2, 1, &[("b", 0)]));
+    world.run(Duration::from_millis(1_000 + 15_000 + 10_499));
+    assert!(matches!(world.take_events()[..], [ClientEvent::Produced { id: 1, .. }]));
+    world.run(Duration::from_millis(10));
+    assert_eq!(failed(&world.take_events()), [(2, true)]);
+}
+
+#[test]
 fn a_large_request_is_given_the_time_its_bytes_need() {
     let mut world = world().up();
     world.cluster.broker(1).faults = vec![(ApiKey::Produce, Fault::Silence)];
@@ -241,12 +281,17 @@ fn a_broker_that_speaks_too_new_or_too_old_is_passed_over() {
 #[test]
 fn what_waits_for_a_broker_goes_back_when_the_leader_moves() {
     let mut world = world().up();
+    world.cluster.add_topic("a", &[2, 2]);
+    world.run(Duration::from_secs(1));
+    world.client.refresh_metadata(world.now);
+    world.settle();
+    world.take_events();
     world.cluster.broker(2).mode = Mode::Blackhole;
     world.run(Duration::from_secs(1));
-    world.produce(request(1, 2, &[("a", 1)]));
-    world.produce(request(2, 2, &[("b", 0)]));
+    world.produce(request(1, 2, &[("a", 0), ("a", 1)]));
+    world.produce(request(2, 2, &[("a", 0)]));
     assert!(world.take_events().is_empty());
-    world.cluster.add_topic("a", &[1, 1]);
+    world.cluster.add_topic("a", &[2, 1]);
     world.client.refresh_metadata(world.now);
     world.settle();
     let events = world.take_events();

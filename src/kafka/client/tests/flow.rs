@@ -213,6 +213,42 @@ fn questions_are_coalesced_and_spaced() {
 }
 
 #[test]
+fn a_topic_that_is_being_asked_is_not_asked_again() {
+    let mut world = world().up();
+    let before = asked(&mut world, 1).len();
+    world.work = Duration::from_secs(1);
+    for _ in 0..10 {
+        world.client.want_metadata(&name("c"), world.now);
+        world.client.refresh_metadata(world.now);
+        world.run(Duration::from_millis(50));
+    }
+    let mut questions: Vec<String> =
+        asked(&mut world, 1)[before..].iter().flat_map(|(topics, _)| topics.clone()).collect();
+    questions.sort_unstable();
+    assert_eq!(questions, ["a", "b", "c"]);
+}
+
+#[test]
+fn a_refresh_creates_nothing_even_beside_a_topic_that_is_wanted() {
+    let mut world = world();
+    world.client.want_metadata(&name("a"), world.now);
+    world.client.start(world.now);
+    world.settle();
+    world.run(Duration::from_secs(1));
+    world.cluster.broker(1).mode = Mode::Refuse;
+    world.cut(1);
+    let before = asked(&mut world, 1).len();
+    world.client.want_metadata(&name("new"), world.now);
+    world.cluster.broker(1).mode = Mode::Serve;
+    world.cluster.brokers.remove(&2);
+    world.run(Duration::from_millis(200));
+    let mut questions = asked(&mut world, 1).split_off(before);
+    questions.truncate(2);
+    questions.sort_unstable();
+    assert_eq!(questions, [(vec!["a".to_owned()], false), (vec!["new".to_owned()], true)]);
+}
+
+#[test]
 fn names_that_kafka_cannot_have_are_answered_here() {
     let mut world = world().up();
     let before = asked(&mut world, 1).len();

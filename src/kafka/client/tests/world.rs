@@ -32,6 +32,10 @@ pub(super) struct World {
     pub(super) wires: BTreeMap<LinkId, (i32, Vec<u8>)>,
     /// Answers are delivered in pieces of this many bytes.
     pub(super) piece: usize,
+    /// How long a broker works at each request of a connection, one after the other.
+    pub(super) work: Duration,
+    /// Answers under way, by the time of their arrival.
+    late: BTreeMap<(Monotonic, LinkId), Vec<u8>>,
 }
 
 /// Two brokers at 10.0.0.1 and .2, topics `a` (0 on 1, 1 on 2) and `b` (0 on 1).
@@ -55,6 +59,8 @@ pub(super) fn world_of(settings: Settings) -> World {
         resolver_hangs: false,
         wires: BTreeMap::new(),
         piece: usize::MAX,
+        work: Duration::ZERO,
+        late: BTreeMap::new(),
     }
 }
 
@@ -106,8 +112,18 @@ impl World {
     pub(super) fn run(&mut self, time: Duration) {
         let end = self.now.after(time);
         self.settle();
-        while self.client.next_deadline() <= end {
-            self.now = self.now.max(self.client.next_deadline());
+        loop {
+            let arrival = self.late.keys().next().map_or(Monotonic::NEVER, |(at, _)| *at);
+            let next = self.client.next_deadline().min(arrival);
+            if next > end {
+                break;
+            }
+            self.now = self.now.max(next);
+            if arrival <= self.now
+                && let Some(((_, link), bytes)) = self.late.pop_first()
+            {
+                self.client.on_bytes(link, &bytes, self.now);
+            }
             self.client.on_time(self.now);
             self.settle();
             assert!(self.client.next_deadline() > self.now, "spins at {:?}", self.now);
@@ -189,6 +205,10 @@ impl World {
                     self.wires.remove(&link);
                     self.client.on_closed(link, "closed by peer", self.now);
                     return;
+                }
+                Reply::Bytes(bytes) if self.work > Duration::ZERO => {
+                    let busy_until = self.late.keys().filter(|(_, of)| *of == link).map(|(at, _)| *at).max();
+                    self.late.insert((busy_until.unwrap_or(self.now).after(self.work), link), bytes);
                 }
                 Reply::Bytes(bytes) => {
                     for piece in bytes.chunks(self.piece.min(bytes.len()).max(1)) {

@@ -1,0 +1,162 @@
+//! The wire client against a real Kafka: `KAFKA_BOOTSTRAP=host:port` (`eval "$(scripts/kafka env)"`). Without it there is
+//! nothing to test against and the tests say so.
+
+#[path = "support/kafka_driver.rs"]
+mod kafka_driver;
+
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use forebay::kafka::client::Settings;
+use forebay::kafka::types::{ClientEvent, NodeId, ProduceBatch, ProduceRequest, ProduceResult};
+use kafka_driver::Driver;
+use kafka_protocol::indexmap::IndexMap;
+use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn driver() -> Option<Driver> {
+    let Ok(bootstrap) = std::env::var("KAFKA_BOOTSTRAP") else {
+        eprintln!("KAFKA_BOOTSTRAP is not set: nothing to test against");
+        return None;
+    };
+    let bootstrap = bootstrap.split(',').map(str::to_owned).collect();
+    Some(Driver::start(Settings { bootstrap, ..Settings::default() }, u64::from(std::process::id())))
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+fn fresh_topic(what: &str) -> Rc<str> {
+    Rc::from(format!("client-{what}-{}-{}", std::process::id(), now_ms()))
+}
+
+/// The leaders, once each partition has one.
+fn leaders(driver: &mut Driver, topic: &Rc<str>) -> Vec<NodeId> {
+    driver.client.want_metadata(topic, driver.now());
+    let leaders = driver.wait(PATIENCE, |event| match event {
+        ClientEvent::Metadata(topics) => {
+            let whole = topics.iter().find(|t| t.name == *topic && t.error == 0)?;
+            whole.leaders.iter().copied().collect::<Option<Vec<_>>>()
+        }
+        _ => None,
+    });
+    leaders.expect("metadata in time")
+}
+
+fn producer_id(driver: &mut Driver) -> (i64, i16) {
+    driver.client.want_producer_id(7, driver.now());
+    let id = driver.wait(PATIENCE, |event| match event {
+        ClientEvent::ProducerId { token: 7, id, epoch } => Some((*id, *epoch)),
+        _ => None,
+    });
+    id.expect("a producer id in time")
+}
+
+/// Ten records.
+fn batch(topic: &Rc<str>, partition: i32, producer: (i64, i16), sequence: i32) -> ProduceBatch {
+    let record = |i: i32| Record {
+        transactional: false,
+        control: false,
+        delete_horizon: false,
+        partition_leader_epoch: -1,
+        producer_id: producer.0,
+        producer_epoch: producer.1,
+        timestamp_type: TimestampType::Creation,
+        offset: i64::from(i),
+        sequence: sequence + i,
+        timestamp: now_ms(),
+        key: None,
+        value: Some(Bytes::from(format!("value {}", sequence + i))),
+        headers: IndexMap::new(),
+    };
+    let records: Vec<Record> = (0..10).map(record).collect();
+    let mut bytes = BytesMut::new();
+    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+    RecordBatchEncoder::encode(&mut bytes, &records, &options).expect("a batch");
+    ProduceBatch { topic: Rc::clone(topic), partition, bytes: Rc::new(bytes.to_vec()) }
+}
+
+fn produce(driver: &mut Driver, id: u64, node: NodeId, acks: i16, batches: Vec<ProduceBatch>) {
+    let now = driver.now();
+    driver.client.produce(ProduceRequest { id, node, acks, timeout_ms: 5000, batches }, now);
+}
+
+fn answer(driver: &mut Driver, wanted: u64) -> Vec<ProduceResult> {
+    let results = driver.wait(PATIENCE, |event| match event {
+        ClientEvent::Produced { id, results, .. } if *id == wanted => Some(results.clone()),
+        ClientEvent::ProduceFailed { id, .. } if *id == wanted => panic!("{id} failed"),
+        _ => None,
+    });
+    results.expect("an answer in time")
+}
+
+#[test]
+fn batches_arrive_once_and_in_order() {
+    let Some(mut driver) = driver() else { return };
+    let topic = fresh_topic("order");
+    let leaders = leaders(&mut driver, &topic);
+    let producer = producer_id(&mut driver);
+    // Five in flight for each partition, several partitions in one request.
+    let mut id = 0;
+    for round in 0..5 {
+        for node in leaders.iter().collect::<std::collections::BTreeSet<_>>() {
+            let mine = (0i32..).zip(&leaders).filter(|(_, leader)| leader == &node);
+            let batches = mine.map(|(partition, _)| batch(&topic, partition, producer, round * 10)).collect();
+            produce(&mut driver, id, *node, -1, batches);
+            id += 1;
+        }
+    }
+    let mut next = vec![0; leaders.len()];
+    for id in 0..id {
+        for result in answer(&mut driver, id) {
+            let expected = &mut next[result.partition as usize];
+            assert_eq!((result.error, result.base_offset), (0, *expected), "request {id}: {result:?}");
+            *expected += 10;
+        }
+    }
+    assert!(next.iter().all(|next| *next == 50));
+    // The last batch again, over a new connection: Kafka knows it.
+    driver.cut();
+    let gone = driver.wait(PATIENCE, |event| matches!(event, ClientEvent::Reachable(false)).then_some(()));
+    gone.expect("noticed");
+    produce(&mut driver, 1000, leaders[0], -1, vec![batch(&topic, 0, producer, 40)]);
+    let results = answer(&mut driver, 1000);
+    assert_eq!((results[0].error, results[0].base_offset), (0, 40), "the original offset");
+    // One with acks=0, then one with an answer: it went in between.
+    produce(&mut driver, 1001, leaders[0], 0, vec![batch(&topic, 0, producer, 50)]);
+    produce(&mut driver, 1002, leaders[0], 1, vec![batch(&topic, 0, producer, 60)]);
+    assert_eq!(answer(&mut driver, 1001)[0].base_offset, -1);
+    assert_eq!(answer(&mut driver, 1002)[0].base_offset, 60);
+}
+
+#[test]
+fn refusals_are_read() {
+    let Some(mut driver) = driver() else { return };
+    let topic = fresh_topic("refusals");
+    let leaders = leaders(&mut driver, &topic);
+    let producer = producer_id(&mut driver);
+    let mut torn = batch(&topic, 0, producer, 0);
+    let mut bytes = torn.bytes.to_vec();
+    *bytes.last_mut().expect("bytes") ^= 1;
+    torn.bytes = Rc::new(bytes);
+    produce(&mut driver, 1, leaders[0], -1, vec![torn]);
+    assert_eq!(answer(&mut driver, 1)[0].error, 2, "CORRUPT_MESSAGE");
+    let elsewhere = batch(&topic, 999, producer, 0);
+    let good = batch(&topic, 0, producer, 0);
+    produce(&mut driver, 2, leaders[0], -1, vec![elsewhere, good]);
+    let results = answer(&mut driver, 2);
+    assert_eq!(results.iter().map(|r| (r.partition, r.error)).collect::<Vec<_>>(), [(999, 3), (0, 0)]);
+    // A gap in the sequence.
+    produce(&mut driver, 3, leaders[0], -1, vec![batch(&topic, 0, producer, 500)]);
+    assert_eq!(answer(&mut driver, 3)[0].error, 45, "OUT_OF_ORDER_SEQUENCE_NUMBER");
+    let invalid = Rc::from("no such/topic");
+    driver.client.want_metadata(&invalid, driver.now());
+    let error = driver.wait(PATIENCE, |event| match event {
+        ClientEvent::Metadata(topics) => topics.iter().find(|topic| topic.name == invalid).map(|topic| topic.error),
+        _ => None,
+    });
+    assert_eq!(error, Some(17), "INVALID_TOPIC_EXCEPTION");
+}
