@@ -156,6 +156,7 @@ pub struct Producer {
     /// Memory in use up to which rows are taken, and up to which they are placed.
     append_ceiling: usize,
     place_ceiling: usize,
+    limit: usize,
     lz4: Option<Lz4>,
     rng: fastrand::Rng,
 }
@@ -172,8 +173,8 @@ impl Producer {
         let lz4 = settings.lz4_used().then(|| Lz4::new(largest));
         let mut pool = Pool::new(limit);
         pool.charge(lz4.as_ref().map_or(0, Lz4::memory));
-        // Splitting a batch needs it twice, and once more decompressed; placing needs one batch.
-        let place_ceiling = limit - largest * if lz4.is_some() { 2 } else { 1 };
+        // Splitting a batch needs twice its room, and once more if it is compressed; placing needs one batch.
+        let place_ceiling = limit - largest * if lz4.is_some() { 3 } else { 2 } - 4 * BATCH_COST;
         let sinks = settings.sinks.iter().map(|sink| Sink {
             settings: sink.clone(),
             stats: SinkStats::default(),
@@ -206,6 +207,7 @@ impl Producer {
             promised: Cell::new(0),
             append_ceiling: place_ceiling - largest - BATCH_COST,
             place_ceiling,
+            limit,
             lz4,
             rng: fastrand::Rng::with_seed(settings.seed),
             settings,

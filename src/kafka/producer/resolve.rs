@@ -3,17 +3,23 @@
 //! Every path here runs with no request of the partition unanswered, and leaves no gap: what is taken back is cut
 //! anew, with sequence 0 of a higher epoch, after everything before it is done or ended.
 
-use super::batch::{Batch, Flight, push};
+use std::collections::VecDeque;
+
+use super::batch::{Batch, Bounds, Flight, push};
 use super::error::is_about_records;
 use super::partition::{Identity, Resolution};
+use super::pool::BATCH_COST;
 use super::stats::SinkStats;
-use super::tickets::Cursor;
+use super::tickets::{Cursor, SPAN_BYTES};
 use super::timers::Timer;
 use super::{Key, Producer, is_about_topic};
-use crate::kafka::batch::{BatchView, Record, Records};
+use crate::kafka::batch::{BatchError, BatchView, HEADER_LEN, Record, Records};
 use crate::kafka::compression::{Codec, Lz4};
 use crate::kafka::types::Outcome;
 use crate::runtime::seam::Monotonic;
+
+/// How often a split waits for memory.
+const SPLIT_WAITS: u32 = 8;
 
 impl Producer {
     pub(super) fn resolve(&mut self, key: Key, now: Monotonic) {
@@ -64,13 +70,21 @@ impl Producer {
     /// P6: final only if every earlier attempt is known not to have been appended. What may be about one record of
     /// many is split until it is about one.
     fn refused(&mut self, key: Key, code: i16, now: Monotonic) {
-        let Some(work) = self.partition_mut(key).work.as_mut() else { return };
+        let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
+        let Some(work) = partition.work.as_ref() else { return };
         let Some(first) = work.queue.front() else { return };
         if first.maybe_there {
             return self.cannot_tell(key, now);
         }
-        if first.count > 1 && is_about_records(code) && self.split(key) {
-            return self.raise_epoch(key, now);
+        if first.count > 1 && is_about_records(code) {
+            // Not for ever: better a moment above the bound than a partition that waits for itself.
+            if work.attempts < SPLIT_WAITS && !self.can_split(first) {
+                self.raise_epoch(key, now);
+                return self.back_off(key, now);
+            }
+            if self.split(key) {
+                return self.raise_epoch(key, now);
+            }
         }
         let Some(work) = self.partition_mut(key).work.as_mut() else { return };
         work.cut -= 1;
@@ -118,26 +132,27 @@ impl Producer {
         let Some(first) = work.queue.front() else { return false };
         let mut lz4 = self.lz4.as_mut();
         let Some(records) = records_of(first, lz4.as_deref_mut()) else { return false };
-        let bounds = super::batch::Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint: (0, 0) };
-        let mut halves = std::collections::VecDeque::with_capacity(2);
+        let half = first.count / 2;
+        let first_len = len_of(records.clone(), half);
+        let mut halves = VecDeque::with_capacity(2);
         let mut cursor = Cursor::default();
-        let half = (first.count / 2) as usize;
         let mut len = 0;
-        // Our own bytes, checked by nobody since: they parse. If not, the count below tells.
-        for (i, record) in records.map_while(Result::ok).enumerate() {
+        for (record, i) in records.map_while(Result::ok).zip(0..) {
             let ticket = first.tickets.next(&mut cursor);
-            // Those already there take no more rows once the second half begins.
-            let uncut = usize::from(i >= half);
+            let (uncut, hint) = if i < half { (0, first_len) } else { (1, first.plain_len.saturating_sub(first_len)) };
+            let hint = (hint + HEADER_LEN, first.tickets.spans());
+            let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint };
+            // The first half takes no more rows once the second begins.
             let new = (&mut self.serial, Monotonic(0));
             len += push(&mut halves, uncut, &mut self.pool, bounds, (&record, ticket), new).len;
         }
         for batch in &mut halves {
-            let lz4 = lz4.as_deref_mut().filter(|_| sink.settings.compression == Codec::Lz4);
-            batch.close(lz4);
+            batch.close(lz4.as_deref_mut().filter(|_| sink.settings.compression == Codec::Lz4));
         }
         if let Some(lz4) = lz4 {
             lz4.forget_plain();
         }
+        // Our own bytes: they parse. Should they not, nothing is made of them.
         if halves.iter().map(|batch| batch.count).sum::<u32>() != first.count {
             for batch in halves {
                 let tickets = batch.end(&mut self.pool);
@@ -156,6 +171,21 @@ impl Producer {
         }
         true
     }
+
+    /// Whether the halves of a batch have room beside it. What splits many batches at once is a topic's whole traffic
+    /// being refused; then they take turns.
+    fn can_split(&self, batch: &Batch) -> bool {
+        // Powers of two, both of them.
+        let halves = 2 * (batch.plain_len + 4 * HEADER_LEN) + 2 * BATCH_COST;
+        let tickets = 2 * batch.tickets.capacity() * SPAN_BYTES;
+        let plain = if self.lz4.is_some() { batch.plain_len } else { 0 };
+        self.pool.used() + halves + tickets + plain <= self.limit
+    }
+}
+
+fn len_of<'a>(records: impl Iterator<Item = Result<Record<'a>, BatchError>>, count: u32) -> usize {
+    // Bytes of a record beside its tail, nearly: it is a hint.
+    records.take(count as usize).map_while(Result::ok).map(|record| record.tail.len() + 8).sum()
 }
 
 /// A batch whose timestamps are older than Kafka's memory is sent again: here too P5 would ask. The same identity, one
@@ -168,10 +198,7 @@ pub(super) fn sent_again_late(batch: &mut Batch, stats: &mut SinkStats) {
     }
 }
 
-fn records_of<'a>(
-    batch: &'a Batch,
-    lz4: Option<&'a mut Lz4>,
-) -> Option<impl Iterator<Item = Result<Record<'a>, crate::kafka::batch::BatchError>>> {
+fn records_of<'a>(batch: &'a Batch, lz4: Option<&'a mut Lz4>) -> Option<Records<'a>> {
     let (view, _) = BatchView::parse(batch.bytes()?).ok()?;
     let body = match view.codec().ok()? {
         Codec::None => view.body(),

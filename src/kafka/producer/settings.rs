@@ -101,11 +101,11 @@ impl Settings {
     }
 
     /// The least memory with which every promise can be kept: the largest row in every sink at once, one more to place
-    /// while all else is full, one more to split a batch; with LZ4 twice the largest batch for the codec.
+    /// while all else is full, two more to split a batch; with LZ4 twice the largest batch for the codec.
     #[must_use]
     pub fn buffer_bytes_min(&self) -> usize {
         let largest = self.batch_capacity_max();
         let codec = if self.lz4_used() { 2 * largest + LZ4_BYTES } else { 0 };
-        (self.sinks.len() + 2) * (largest + BUFFER_MIN + 2 * BATCH_COST) + codec
+        (self.sinks.len() + 3) * (largest + BUFFER_MIN + 2 * BATCH_COST) + codec
     }
 }

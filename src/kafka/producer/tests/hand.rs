@@ -112,14 +112,18 @@ impl Hand {
 
     /// Answers every batch of a request with this code.
     pub(super) fn answer(&mut self, request: &ProduceRequest, error: i16) {
-        let result = |batch: &ProduceBatch| ProduceResult {
-            topic: batch.topic.clone(),
-            partition: batch.partition,
-            error,
-            base_offset: -1,
-        };
-        let results: Vec<_> = request.batches.iter().map(result).collect();
-        self.producer.on_produced(request.id, &results, 0, self.now);
+        self.produced(request.id, &results(request, error));
+    }
+
+    /// The same; the wire client has let go of the bytes by then, as it does.
+    pub(super) fn answer_and_drop(&mut self, request: ProduceRequest, error: i16) {
+        let (id, results) = (request.id, results(&request, error));
+        drop(request);
+        self.produced(id, &results);
+    }
+
+    fn produced(&mut self, id: u64, results: &[ProduceResult]) {
+        self.producer.on_produced(id, results, 0, self.now);
         self.producer.drain_completions(|run, outcome| self.done.push((run, outcome)));
     }
 
@@ -145,4 +149,14 @@ pub(super) fn identity(request: &ProduceRequest) -> (i64, i16, i32) {
 pub(super) fn values(request: &ProduceRequest) -> Vec<String> {
     let (view, _) = BatchView::parse(&request.batches[0].bytes).expect("a batch");
     read(&view).into_iter().map(|(_, value)| String::from_utf8(value).expect("text")).collect()
+}
+
+fn results(request: &ProduceRequest, error: i16) -> Vec<ProduceResult> {
+    let result = |batch: &ProduceBatch| ProduceResult {
+        topic: batch.topic.clone(),
+        partition: batch.partition,
+        error,
+        base_offset: -1,
+    };
+    request.batches.iter().map(result).collect()
 }
