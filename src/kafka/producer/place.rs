@@ -147,7 +147,7 @@ impl Producer {
         place: &mut Place,
         now: Monotonic,
     ) -> bool {
-        let need = (HEADER_LEN + super::RECORD_OVERHEAD + record.tail.len()).max(BUFFER_MIN) + BATCH_COST;
+        let need = (HEADER_LEN + super::append::RECORD_OVERHEAD + record.tail.len()).max(BUFFER_MIN) + BATCH_COST;
         if self.pool.used() + need > self.place_ceiling {
             return false;
         }

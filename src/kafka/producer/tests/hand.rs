@@ -145,6 +145,11 @@ pub(super) fn identity(request: &ProduceRequest) -> (i64, i16, i32) {
     (view.producer_id(), view.producer_epoch(), view.base_sequence())
 }
 
+/// The same of several requests.
+pub(super) fn identities(requests: &[ProduceRequest]) -> Vec<(i64, i16, i32)> {
+    requests.iter().map(identity).collect()
+}
+
 /// The values of a request's first batch, as text.
 pub(super) fn values(request: &ProduceRequest) -> Vec<String> {
     let (view, _) = BatchView::parse(&request.batches[0].bytes).expect("a batch");
