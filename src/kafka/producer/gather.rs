@@ -2,15 +2,14 @@
 
 use std::rc::Rc;
 
-use super::partition::{Step, forgotten};
+use super::batch::Flight;
+use super::partition::{Partition, Step, WINDOW, Work, forgotten};
 use super::timers::Timer;
 use super::{Key, Node, Producer};
+use crate::kafka::batch::HEADER_LEN;
 use crate::kafka::compression::Codec;
 use crate::kafka::types::{NodeId, ProduceBatch, ProduceRequest};
 use crate::runtime::seam::{Monotonic, WallMs};
-
-use super::batch::Flight;
-use super::partition::WINDOW;
 
 /// A batch in a request.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +102,7 @@ impl Producer {
         self.due = due;
     }
 
-    pub(super) fn partition_mut(&mut self, key: Key) -> &mut super::partition::Partition {
+    pub(super) fn partition_mut(&mut self, key: Key) -> &mut Partition {
         &mut self.topics[key.topic as usize].partitions[key.partition as usize]
     }
 
@@ -197,7 +196,7 @@ impl Producer {
         let place = work.cut;
         let batch = &mut work.queue[place];
         if !batch.is_closed() {
-            partition.hint = (batch.plain_len + crate::kafka::batch::HEADER_LEN, batch.tickets.spans());
+            partition.hint = (batch.plain_len + HEADER_LEN, batch.tickets.spans());
             let lz4 = self.lz4.as_mut().filter(|_| sink.settings.compression == Codec::Lz4);
             batch.close(lz4);
         }
@@ -261,7 +260,7 @@ impl Producer {
         let idle = partition.work.take_if(|work| work.queue.is_empty() && work.in_flight == 0);
         if let Some(mut work) = idle {
             work.queue.shrink_to(2 * WINDOW);
-            *work = super::partition::Work { queue: std::mem::take(&mut work.queue), ..Default::default() };
+            *work = Work { queue: std::mem::take(&mut work.queue), ..Default::default() };
             if self.spare.len() < SPARE_MAX {
                 self.spare.push(work);
             }

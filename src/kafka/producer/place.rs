@@ -1,6 +1,6 @@
 //! Rows into partitions: straight from a publish, or out of the batches of rows that had none yet.
 
-use super::batch::{Bounds, Source, push};
+use super::batch::{Batch, Bounds, Source, push};
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::topic::Place;
 use super::{Key, Producer};
@@ -107,10 +107,8 @@ impl Producer {
         let sink = topic.sink;
         let mut stalled = false;
         if let Some(builder) = batch.builder() {
-            let records = builder.records_after(place.bytes, place.count);
-            let all = records.rest_len();
-            let mut records = records;
-            let mut rest = all;
+            let mut records = builder.records_after(place.bytes, place.count);
+            let mut rest = records.rest_len();
             while *budget > 0 {
                 // Our own bytes: they parse.
                 let Some(Ok(record)) = records.next() else { break };
@@ -143,7 +141,7 @@ impl Producer {
         &mut self,
         index: u32,
         record: &Record<'_>,
-        batch: &super::batch::Batch,
+        batch: &Batch,
         place: &mut Place,
         now: Monotonic,
     ) -> bool {
