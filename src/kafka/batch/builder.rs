@@ -1,7 +1,7 @@
 //! The batch that grows: rows go from their borrowed slices into it once, every length written where it stays. The
 //! header is patched when the batch is closed, the producer's identity and the checksum when it is cut.
 
-use super::{HEADER_LEN, Row, Tail, at, varint};
+use super::{HEADER_LEN, Records, Row, Tail, at, varint};
 use crate::kafka::compression::{Codec, Lz4};
 
 /// A producer's identity for one batch, given at the cut.
@@ -17,7 +17,7 @@ pub struct Stamp {
 
 /// A growing v2 batch. It never asks for memory of its own accord: a row that would not fit in the capacity of the
 /// buffer is the caller's business (see [`Builder::fits`]), or the buffer grows as a `Vec` does.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Builder {
     bytes: Vec<u8>,
     count: u32,
@@ -62,6 +62,20 @@ impl Builder {
     #[must_use]
     pub const fn max_timestamp(&self) -> i64 {
         self.max_timestamp
+    }
+
+    /// Exact bytes of a row as the first record of a batch.
+    #[must_use]
+    pub const fn first_record_len(tail_len: usize) -> usize {
+        let body = 3 + tail_len;
+        varint::len(body as i64) + body
+    }
+
+    /// The records from `consumed` bytes (of records) and `count` records on.
+    #[must_use]
+    pub fn records_after(&self, consumed: usize, count: u32) -> Records<'_> {
+        let body = self.bytes.get(HEADER_LEN + consumed..).unwrap_or_default();
+        Records::new(body, self.count.saturating_sub(count) as i32, self.base_timestamp)
     }
 
     /// Exact bytes of a row as this batch's next record.
@@ -109,7 +123,8 @@ impl Builder {
     #[inline]
     fn prefix(&mut self, timestamp: i64, tail_len: usize) {
         let body = self.body_len(timestamp, tail_len);
-        self.bytes.reserve(varint::LEN_MAX + body);
+        // Exactly: one byte more would make a buffer grow in which the row fits.
+        self.bytes.reserve(varint::len(body as i64) + body);
         let timestamp_delta = self.timestamp_delta(timestamp);
         varint::put(&mut self.bytes, body as i64);
         self.bytes.push(0);
@@ -134,12 +149,6 @@ impl Builder {
     #[must_use]
     pub fn into_buffer(self) -> Vec<u8> {
         self.bytes
-    }
-
-    /// The batch so far: header not valid, records uncompressed.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
     }
 
     /// Closes the batch: compresses its records in place where `lz4` is given and gains by it, and patches the header

@@ -1,1 +1,286 @@
-//! x
+//! The producer: rows in, Produce requests out, answers back to whoever is owed one. Sans-I/O: one for each shard and
+//! cluster, driven by [`Producer::append`], [`Producer::poll`] once a turn, and the `on_…` calls.
+//!
+//! The life of a row (rules P1–P8 of the durable path):
+//!
+//! ```text
+//! append ─▶ unplaced (no metadata yet, or the topic is growing)      topic.rs, place.rs
+//!        └▶ growing batch of its partition ─▶ full, or linger over   batch.rs
+//!           ─▶ cut: producer id, epoch, sequence, checksum           partition.rs, gather.rs   P1 P2 P3
+//!           ─▶ sent, one request for each broker and turn            gather.rs                 P7 P8
+//!           ─▶ answered: 0 settles it and all older; else see        answer.rs, resolve.rs     P4 P5 P6
+//!           ─▶ its tickets come out of `drain_completions`
+//! ```
+//!
+//! Nothing is allocated for a row in the steady state: buffers, ticket lists and the state of busy partitions are
+//! used again, and idle partitions hold none of them.
+
+mod answer;
+mod append;
+mod batch;
+mod error;
+mod gather;
+mod metadata;
+mod partition;
+mod place;
+mod pool;
+mod resolve;
+mod settings;
+mod stats;
+mod tickets;
+mod timers;
+mod topic;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+pub use self::append::row_bytes_max;
+use self::batch::Batch;
+use self::error::{FORBIDDEN, INVALID_TOPIC};
+use self::gather::{Load, Request};
+use self::partition::{Identity, Work};
+use self::pool::{BATCH_COST, Pool};
+pub use self::settings::{AnsweredOn, Settings, SinkSettings};
+pub use self::stats::SinkStats;
+use self::tickets::Tickets;
+use self::timers::Timers;
+use self::topic::Topic;
+pub use crate::kafka::batch::Row;
+use crate::kafka::compression::{Codec, Lz4};
+use crate::kafka::types::{NodeId, Outcome, Run, SinkId};
+use crate::runtime::seam::Monotonic;
+
+/// Why a row can never go to this sink and topic: known before any sink has taken the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Larger than `record_bytes_max`.
+    TooLarge,
+    /// Kafka has no topics of this name.
+    TopicInvalid,
+    /// Kafka said that we may not write there.
+    TopicForbidden,
+    /// One topic more than `topics_max`.
+    TooManyTopics,
+}
+
+/// What the producer needs from the wire client. Said once; said again only if nothing comes of it for long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// Metadata of a topic: [`Producer::on_metadata`].
+    Metadata(Rc<str>),
+    /// A producer id, under this token: [`Producer::on_producer_id`].
+    ProducerId(u64),
+    /// Fresh metadata of the topics already asked for: some leader is not where it was.
+    Refresh,
+}
+
+/// A partition of a topic of a sink, by indices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Key {
+    topic: u32,
+    partition: u32,
+}
+
+/// A sink's own state.
+#[derive(Debug)]
+struct Sink {
+    settings: SinkSettings,
+    stats: SinkStats,
+    /// The producer id that new work starts with (P3: one for each shard, cluster and sink).
+    identity: Option<Identity>,
+    asked_until: Option<Monotonic>,
+    topics: HashMap<Rc<str>, u32, RandomState>,
+    /// The topic of the last row: a sink with a fixed topic never hashes.
+    last: u32,
+    /// Batches whose linger runs, in the order in which it ends.
+    lingering: VecDeque<(Monotonic, Key)>,
+}
+
+/// A broker as the producer sees it.
+#[derive(Debug)]
+struct Node {
+    id: NodeId,
+    in_flight: usize,
+    throttled_until: Monotonic,
+    /// Partitions that wait until it has room.
+    waiting: Vec<Key>,
+}
+
+/// Tickets whose outcome is known.
+#[derive(Debug)]
+struct Finished {
+    tickets: Tickets,
+    outcome: Outcome,
+    /// Not of a batch: answered when they were appended, and more may join.
+    at_once: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Producer {
+    settings: Settings,
+    sinks: Vec<Sink>,
+    topics: Vec<Topic>,
+    nodes: Vec<Node>,
+    requests: HashMap<u64, Request, RandomState>,
+    requests_begun: u64,
+    serial: u64,
+    pool: Pool,
+    /// State for partitions that get busy.
+    #[expect(clippy::vec_box, reason = "the boxes are what is kept: a partition's slot is one pointer")]
+    spare: Vec<Box<Work>>,
+    /// Lists of entries for requests to come.
+    spare_entries: Vec<Vec<gather::Entry>>,
+    /// Partitions to look at in the next poll.
+    ready: Vec<Key>,
+    /// The same, while they are being looked at.
+    due: Vec<Key>,
+    /// Requests that are being loaded.
+    loads: Vec<Load>,
+    /// Topics whose rows without a partition can be placed.
+    placing: Vec<u32>,
+    /// The last poll left work that it could have done: it only had done enough.
+    behind: bool,
+    timers: Timers,
+    finished: Vec<Finished>,
+    wants: Vec<Want>,
+    refresh: bool,
+    reachable: bool,
+    /// Memory promised by [`Producer::has_room`] to rows that have not come yet.
+    promised: Cell<usize>,
+    /// Memory in use up to which rows are taken, and up to which they are placed.
+    append_ceiling: usize,
+    place_ceiling: usize,
+    limit: usize,
+    lz4: Option<Lz4>,
+    rng: fastrand::Rng,
+}
+
+impl Producer {
+    /// A producer without rows.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let limit = settings.buffer_bytes.max(settings.buffer_bytes_min());
+        let largest = settings.batch_capacity_max();
+        let lz4 = settings.lz4_used().then(|| Lz4::new(largest));
+        let mut pool = Pool::new(limit);
+        pool.charge(lz4.as_ref().map_or(0, Lz4::memory));
+        // Splitting a batch needs twice its room, and once more if it is compressed; placing needs one batch.
+        let place_ceiling = limit - largest * if lz4.is_some() { 3 } else { 2 } - 4 * BATCH_COST;
+        let sinks = settings.sinks.iter().map(|sink| Sink {
+            settings: sink.clone(),
+            stats: SinkStats::default(),
+            identity: None,
+            asked_until: None,
+            topics: HashMap::default(),
+            last: u32::MAX,
+            lingering: VecDeque::new(),
+        });
+        Self {
+            sinks: sinks.collect(),
+            topics: Vec::new(),
+            nodes: Vec::new(),
+            requests: HashMap::default(),
+            requests_begun: 0,
+            serial: 0,
+            pool,
+            spare: Vec::new(),
+            spare_entries: Vec::new(),
+            ready: Vec::new(),
+            due: Vec::new(),
+            loads: Vec::new(),
+            placing: Vec::new(),
+            behind: false,
+            timers: Timers::default(),
+            finished: Vec::new(),
+            wants: Vec::new(),
+            refresh: false,
+            reachable: true,
+            promised: Cell::new(0),
+            append_ceiling: place_ceiling - largest - BATCH_COST,
+            place_ceiling,
+            limit,
+            lz4,
+            rng: fastrand::Rng::with_seed(settings.seed),
+            settings,
+        }
+    }
+
+    /// Ends a batch: its rows leave the ledger's "buffered", its answers are due.
+    fn end(&mut self, topic: u32, batch: Batch, outcome: Outcome) {
+        let topic = &mut self.topics[topic as usize];
+        let stats = &mut self.sinks[topic.sink].stats;
+        let count = u64::from(batch.count);
+        stats.buffered_rows -= count;
+        stats.buffered_bytes -= batch.plain_len as u64;
+        match outcome {
+            Outcome::Delivered => stats.delivered += count,
+            Outcome::Refused(_) => stats.refused += count,
+        }
+        let tickets = batch.end(&mut self.pool);
+        self.finished.push(Finished { tickets, outcome, at_once: false });
+    }
+
+    /// Answers that are due, batch by batch in the order in which Kafka settled them.
+    pub fn drain_completions(&mut self, mut f: impl FnMut(Run, Outcome)) {
+        for finished in self.finished.drain(..) {
+            finished.tickets.runs().for_each(|run| f(run, finished.outcome));
+            if !finished.at_once {
+                self.pool.give_tickets(finished.tickets);
+            }
+        }
+    }
+
+    /// What the wire client should get for the producer.
+    pub fn drain_wants(&mut self, mut f: impl FnMut(Want)) {
+        self.wants.drain(..).for_each(&mut f);
+        if std::mem::take(&mut self.refresh) {
+            f(Want::Refresh);
+        }
+    }
+
+    /// A sink's counters.
+    ///
+    /// # Panics
+    /// If there is no such sink.
+    #[must_use]
+    pub fn stats(&self, sink: SinkId) -> &SinkStats {
+        &self.sinks[usize::from(sink.0)].stats
+    }
+
+    /// Memory in use: buffers by capacity, tickets, and a flat sum for each batch.
+    #[must_use]
+    pub const fn buffered_bytes(&self) -> usize {
+        self.pool.used()
+    }
+
+    /// Memory in use and memory kept for later: never above `buffer_bytes`.
+    #[must_use]
+    pub const fn memory_bytes(&self) -> usize {
+        self.pool.total()
+    }
+
+    /// Rows held, of all sinks.
+    #[must_use]
+    pub fn buffered_rows(&self) -> u64 {
+        self.sinks.iter().map(|sink| sink.stats.buffered_rows).sum()
+    }
+}
+
+impl Settings {
+    fn lz4_used(&self) -> bool {
+        self.sinks.iter().any(|sink| sink.compression == Codec::Lz4)
+    }
+}
+
+/// Whether a refusal of a batch is about its topic: then the topic counts as refused for a while.
+const fn is_about_topic(code: i16) -> bool {
+    matches!(code, FORBIDDEN | INVALID_TOPIC)
+}

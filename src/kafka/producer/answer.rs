@@ -1,0 +1,98 @@
+//! Answers of Kafka, and their absence. An answer 0 settles a batch and all older ones of its identity (P4); anything
+//! else waits until the partition has no request without an answer, and is then resolved at once for all undone.
+
+use super::batch::{Bad, Flight};
+use super::error::{UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict, verdict};
+use super::gather::Entry;
+use super::partition::REMEMBERED;
+use super::{Key, Producer};
+use crate::kafka::types::{Outcome, ProduceResult};
+use crate::runtime::seam::Monotonic;
+
+impl Producer {
+    /// A Produce request was answered (with `acks` 0: written). A batch that the answer leaves out counts as not
+    /// answered.
+    pub fn on_produced(&mut self, id: u64, results: &[ProduceResult], throttle_ms: i32, now: Monotonic) {
+        let Some(request) = self.request_over(id, throttle_ms, now) else { return };
+        for (i, entry) in request.entries.iter().enumerate() {
+            let topic = &self.topics[entry.key.topic as usize].name;
+            let partition = entry.key.partition as i32;
+            let is_it = |result: &&ProduceResult| result.partition == partition && *result.topic == **topic;
+            // Brokers answer in the order of the request; but nothing says that they must.
+            let result = results.get(i).filter(is_it).or_else(|| results.iter().find(is_it));
+            let code = result.map_or(i16::MIN, |result| result.error);
+            if result.is_some() && code != 0 {
+                self.sinks[self.topics[entry.key.topic as usize].sink].stats.errors += 1;
+            }
+            if matches!(code, UNKNOWN_TOPIC | UNKNOWN_TOPIC_ID) {
+                // It may be made anew, and then knows no producer: one batch at a time until it has taken one (P2).
+                self.partition_mut(entry.key).proven_until = Monotonic(0);
+            }
+            self.answered(*entry, verdict(code), now);
+        }
+        self.keep_entries(request.entries);
+    }
+
+    /// A Produce request got no answer. `sent`: some of it may have reached the broker.
+    pub fn on_failed(&mut self, id: u64, sent: bool, now: Monotonic) {
+        let Some(request) = self.request_over(id, 0, now) else { return };
+        if let Some(entry) = request.entries.first() {
+            self.sinks[self.topics[entry.key.topic as usize].sink].stats.unanswered += 1;
+        }
+        for entry in &request.entries {
+            self.answered(*entry, Verdict::Again { refresh: true, maybe_there: sent }, now);
+        }
+        self.keep_entries(request.entries);
+    }
+
+    fn answered(&mut self, entry: Entry, verdict: Verdict, now: Monotonic) {
+        let Some(work) = self.partition_mut(entry.key).work.as_mut() else { return };
+        work.in_flight -= 1;
+        // Not there: a younger one's answer has settled it before.
+        let place = work.window().position(|batch| batch.serial == entry.serial);
+        if let Some(place) = place {
+            let batch = &mut work.queue[place];
+            match verdict {
+                Verdict::Done => self.settle(entry.key, place, now),
+                Verdict::Again { refresh, maybe_there } => {
+                    batch.flight = Flight::Answered(Bad::Again);
+                    batch.maybe_there |= maybe_there;
+                    self.refresh |= refresh;
+                }
+                Verdict::OutOfOrder => batch.flight = Flight::Answered(Bad::OutOfOrder),
+                Verdict::NewEpoch => batch.flight = Flight::Answered(Bad::NewEpoch),
+                Verdict::Refused(code) => batch.flight = Flight::Answered(Bad::Refused(code)),
+            }
+        }
+        self.go_on(entry.key, now);
+    }
+
+    /// P4: the batch is in the log, and so is every older one of its identity; the window holds no other identity.
+    fn settle(&mut self, key: Key, place: usize, now: Monotonic) {
+        let mut alone = false;
+        for _ in 0..=place {
+            let Some(work) = self.partition_mut(key).work.as_mut() else { return };
+            let Some(batch) = work.queue.pop_front() else { return };
+            work.cut -= 1;
+            work.attempts = 0;
+            alone = batch.alone;
+            self.topics[key.topic as usize].placed -= u64::from(batch.count);
+            self.end(key.topic, batch, Outcome::Delivered);
+        }
+        // A batch that Kafka may forget at its next look leaves the partition as it was before the first.
+        self.partition_mut(key).proven_until = if alone { Monotonic(0) } else { now.after(REMEMBERED) };
+    }
+
+    /// After an answer: resolves a round that has ended with errors, lets the next batches go, or rests.
+    pub(super) fn go_on(&mut self, key: Key, now: Monotonic) {
+        let Some(work) = self.partition_mut(key).work.as_ref() else { return };
+        if work.in_flight == 0 && work.has_answered() {
+            self.resolve(key, now);
+        }
+        self.make_ready(key);
+        self.rest(key);
+        if self.topics[key.topic as usize].placed == 0 {
+            self.may_place(key.topic);
+        }
+    }
+}

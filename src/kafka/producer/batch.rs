@@ -1,0 +1,270 @@
+//! One batch on its way: growing, then closed, then cut, sent and answered; and how rows get into one.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::pool::{BATCH_COST, BUFFER_MIN, Pool};
+use super::tickets::{SPAN_BYTES, Tickets};
+use crate::kafka::batch::{Builder, HEADER_LEN, Record, Row, Stamp, Tail, stamp};
+use crate::kafka::compression::Lz4;
+use crate::kafka::types::Ticket;
+use crate::runtime::seam::Monotonic;
+
+/// Records of a batch: far below what the offset delta can hold, far above what a batch has.
+const COUNT_MAX: u32 = 1 << 24;
+
+/// A batch's bytes.
+#[derive(Debug)]
+enum Body {
+    /// Takes rows.
+    Open(Builder),
+    /// Compressed and whole but for the stamp; shared with the requests that carry it.
+    Closed(Rc<Vec<u8>>),
+}
+
+/// How the last sending of a cut batch stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flight {
+    /// Not sent in this round.
+    Unsent,
+    /// In a request without an answer.
+    Flying,
+    /// Answered, and not with success.
+    Answered(Bad),
+}
+
+/// What an answer without success was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bad {
+    /// Retriable, or no answer at all.
+    Again,
+    /// 45.
+    OutOfOrder,
+    /// 47 and its like.
+    NewEpoch,
+    /// Final.
+    Refused(i16),
+}
+
+/// A batch of one partition, or of rows that have no partition yet.
+#[derive(Debug)]
+pub(super) struct Batch {
+    body: Body,
+    pub(super) tickets: Tickets,
+    /// Names it in requests.
+    pub(super) serial: u64,
+    pub(super) count: u32,
+    /// Bytes of its records, uncompressed.
+    pub(super) plain_len: usize,
+    /// When its linger is over.
+    pub(super) ripe_at: Monotonic,
+    pub(super) max_timestamp: i64,
+    pub(super) flight: Flight,
+    /// It has been sent since it was cut.
+    pub(super) sent: bool,
+    /// An attempt since it was cut may have been appended without our being told.
+    pub(super) maybe_there: bool,
+    /// Its timestamps are none that Kafka remembers a producer by: it goes alone (P2).
+    pub(super) alone: bool,
+    /// Already counted as sent again with its outcome unknown.
+    pub(super) counted: bool,
+}
+
+/// A row in either form: from a publish, or out of a batch of rows without a partition.
+pub(super) trait Source {
+    fn timestamp(&self) -> i64;
+    fn tail_len(&self) -> usize;
+    fn put(&self, builder: &mut Builder);
+}
+
+/// A row and its measure.
+pub(super) struct Measured<'r, 'a, H>(pub(super) &'r Row<'a, H>, pub(super) Tail);
+
+impl<'a, H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone> Source for Measured<'_, 'a, H> {
+    fn timestamp(&self) -> i64 {
+        self.0.timestamp.0
+    }
+    fn tail_len(&self) -> usize {
+        self.1.len
+    }
+    fn put(&self, builder: &mut Builder) {
+        builder.append(self.0, self.1);
+    }
+}
+
+impl Source for Record<'_> {
+    fn timestamp(&self) -> i64 {
+        self.timestamp
+    }
+    fn tail_len(&self) -> usize {
+        self.tail.len()
+    }
+    fn put(&self, builder: &mut Builder) {
+        builder.append_tail(self.timestamp, self.tail);
+    }
+}
+
+/// What a batch may become.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Size up to which it gathers.
+    pub(super) batch_bytes: usize,
+    /// Memory in use up to which it may ask for more than it must have.
+    pub(super) ceiling: usize,
+    /// Bytes and spans of the one before it.
+    pub(super) hint: (usize, usize),
+}
+
+impl Batch {
+    /// A batch for at least `source`. It takes `BUFFER_MIN` or what the row needs at the least, more if the one before
+    /// it was larger and memory allows.
+    pub(super) fn open(pool: &mut Pool, bounds: Bounds, source: &impl Source, serial: u64, ripe_at: Monotonic) -> Self {
+        let need = HEADER_LEN + Builder::first_record_len(source.tail_len());
+        let wanted = need.max(bounds.hint.0.min(bounds.batch_bytes)).max(BUFFER_MIN).next_power_of_two();
+        pool.charge(BATCH_COST);
+        let capacity = if pool.used() + wanted <= bounds.ceiling { wanted } else { need.max(BUFFER_MIN) };
+        let buffer = pool.take(capacity);
+        Self {
+            body: Body::Open(Builder::new(buffer)),
+            tickets: pool.take_tickets(bounds.hint.1, bounds.ceiling),
+            serial,
+            count: 0,
+            plain_len: 0,
+            ripe_at,
+            max_timestamp: -1,
+            flight: Flight::Unsent,
+            sent: false,
+            maybe_there: false,
+            alone: false,
+            counted: false,
+        }
+    }
+
+    /// The growing batch, if it takes rows.
+    pub(super) const fn builder(&self) -> Option<&Builder> {
+        match &self.body {
+            Body::Open(builder) => Some(builder),
+            Body::Closed(_) => None,
+        }
+    }
+
+    /// Whether a row of this tail fits within `batch_bytes`.
+    pub(super) fn has_place(&self, batch_bytes: usize, timestamp: i64, tail_len: usize) -> bool {
+        self.builder().is_some_and(|builder| {
+            self.count < COUNT_MAX && builder.len() + builder.record_len(timestamp, tail_len) <= batch_bytes
+        })
+    }
+
+    /// Takes a row if there is a place for it, and memory where it must grow. The bytes that the row took.
+    pub(super) fn take(
+        &mut self,
+        pool: &mut Pool,
+        bounds: Bounds,
+        source: &impl Source,
+        ticket: Option<Ticket>,
+    ) -> Option<usize> {
+        let (timestamp, tail_len) = (source.timestamp(), source.tail_len());
+        if self.count > 0 && !self.has_place(bounds.batch_bytes, timestamp, tail_len) {
+            return None;
+        }
+        let Body::Open(builder) = &mut self.body else { return None };
+        let len = builder.record_len(timestamp, tail_len);
+        let wanted = if builder.fits(len) { 0 } else { (builder.len() + len).next_power_of_two() };
+        let growth = self.tickets.growth(ticket);
+        if wanted + growth > 0 && self.count > 0 && pool.used() + wanted + growth > bounds.ceiling {
+            return None;
+        }
+        if wanted > 0 {
+            let buffer = pool.take(wanted);
+            pool.give(builder.move_to(buffer));
+        }
+        source.put(builder);
+        let before = self.tickets.capacity();
+        self.tickets.push(ticket);
+        pool.charge((self.tickets.capacity() - before) * SPAN_BYTES);
+        self.count += 1;
+        self.plain_len += len;
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        Some(len)
+    }
+
+    /// Closes it, if it still grows.
+    pub(super) fn close(&mut self, lz4: Option<&mut Lz4>) {
+        if let Body::Open(builder) = &mut self.body {
+            let builder = std::mem::take(builder);
+            self.body = Body::Closed(Rc::new(builder.close(lz4)));
+        }
+    }
+
+    /// Whether it takes no more rows.
+    pub(super) const fn is_closed(&self) -> bool {
+        matches!(self.body, Body::Closed(_))
+    }
+
+    /// Gives a closed batch its identity. Bytes that somebody still holds are never changed: they are copied.
+    pub(super) fn stamp(&mut self, identity: Stamp, pool: &mut Pool) {
+        let Body::Closed(bytes) = &mut self.body else { return };
+        if Rc::get_mut(bytes).is_none() {
+            let mut copy = pool.take(bytes.len());
+            copy.extend_from_slice(bytes);
+            pool.give_shared(std::mem::replace(bytes, Rc::new(copy)));
+        }
+        if let Some(bytes) = Rc::get_mut(bytes) {
+            stamp(bytes, identity);
+        }
+        self.flight = Flight::Unsent;
+        (self.sent, self.maybe_there, self.counted) = (false, false, false);
+    }
+
+    /// The bytes of a closed batch.
+    pub(super) const fn bytes(&self) -> Option<&Rc<Vec<u8>>> {
+        match &self.body {
+            Body::Closed(bytes) => Some(bytes),
+            Body::Open(_) => None,
+        }
+    }
+
+    /// Gives its memory back; the tickets, still charged, are the caller's.
+    pub(super) fn end(self, pool: &mut Pool) -> Tickets {
+        pool.refund(BATCH_COST);
+        match self.body {
+            Body::Open(builder) => pool.give(builder.into_buffer()),
+            Body::Closed(bytes) => pool.give_shared(bytes),
+        }
+        self.tickets
+    }
+}
+
+/// What [`push`] did.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pushed {
+    /// A new batch was opened.
+    pub(super) opened: bool,
+    /// Bytes of the record.
+    pub(super) len: usize,
+}
+
+/// Appends a row to the last batch of a queue, or to a new one behind it. Batches before `uncut` take no rows.
+pub(super) fn push(
+    queue: &mut VecDeque<Batch>,
+    uncut: usize,
+    pool: &mut Pool,
+    bounds: Bounds,
+    row: (&impl Source, Option<Ticket>),
+    new: (&mut u64, Monotonic),
+) -> Pushed {
+    let (source, ticket) = row;
+    let (serial, ripe_at) = new;
+    if queue.len() > uncut
+        && let Some(last) = queue.back_mut()
+        && let Some(len) = last.take(pool, bounds, source, ticket)
+    {
+        return Pushed { opened: false, len };
+    }
+    *serial += 1;
+    let mut batch = Batch::open(pool, bounds, source, *serial, ripe_at);
+    // An empty batch takes any row.
+    let len = batch.take(pool, bounds, source, ticket).unwrap_or_default();
+    queue.push_back(batch);
+    Pushed { opened: true, len }
+}

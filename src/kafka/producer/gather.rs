@@ -1,0 +1,269 @@
+//! The end of a turn: what is ripe is cut, and all that is due for a broker goes into one request (P7, P8).
+
+use std::rc::Rc;
+
+use super::batch::Flight;
+use super::partition::{Partition, Step, WINDOW, Work, forgotten};
+use super::timers::Timer;
+use super::{Key, Node, Producer};
+use crate::kafka::batch::HEADER_LEN;
+use crate::kafka::compression::Codec;
+use crate::kafka::types::{NodeId, ProduceBatch, ProduceRequest};
+use crate::runtime::seam::{Monotonic, WallMs};
+
+/// A batch in a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) key: Key,
+    pub(super) serial: u64,
+}
+
+/// A request without an answer.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) node: NodeId,
+    pub(super) entries: Vec<Entry>,
+}
+
+/// A request that is being loaded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Load {
+    /// Its place among the requests of this poll.
+    out: usize,
+    node: NodeId,
+    acks: i16,
+    /// The sink, where its topic is also another sink's.
+    only: Option<usize>,
+    bytes: usize,
+}
+
+/// Spare parts kept for later.
+const SPARE_MAX: usize = 1024;
+
+impl Producer {
+    /// The end of a turn: appends to `out` what is to be sent. Requests for one broker stand in the order in which
+    /// they must reach it. `wall` is the wall clock of this turn (rules on old timestamps, P2).
+    pub fn poll(&mut self, now: Monotonic, wall: WallMs, out: &mut Vec<ProduceRequest>) {
+        self.promised.set(0);
+        self.pool.sweep();
+        self.fire_timers(now);
+        self.place_held(now);
+        self.ripen(now);
+        if self.reachable && !self.ready.is_empty() {
+            self.gather(now, wall, out);
+        }
+    }
+
+    /// Looks at the partitions whose linger is over.
+    fn ripen(&mut self, now: Monotonic) {
+        for sink in 0..self.sinks.len() {
+            while let Some((ripe_at, key)) = self.sinks[sink].lingering.front().copied() {
+                if ripe_at > now && self.is_growing(key, ripe_at) {
+                    break;
+                }
+                self.sinks[sink].lingering.pop_front();
+                if ripe_at <= now {
+                    self.make_ready(key);
+                }
+            }
+        }
+    }
+
+    /// Whether the batch whose linger ends then still waits for that: most are full before.
+    fn is_growing(&self, key: Key, ripe_at: Monotonic) -> bool {
+        let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
+        let last =
+            partition.work.as_ref().filter(|work| work.queue.len() > work.cut).and_then(|work| work.queue.back());
+        last.is_some_and(|batch| batch.ripe_at == ripe_at)
+    }
+
+    fn gather(&mut self, now: Monotonic, wall: WallMs, out: &mut Vec<ProduceRequest>) {
+        let mut due = std::mem::replace(&mut self.ready, std::mem::take(&mut self.due));
+        // By topic, as requests want them; a partition that went idle and came back may stand here twice.
+        due.sort_unstable();
+        due.dedup();
+        for key in &due {
+            if let Some(work) = self.partition_mut(*key).work.as_mut() {
+                work.queued = false;
+            }
+        }
+        // One batch a partition and request (P7): a partition's second batch goes into the next wave of requests.
+        for _ in 0..WINDOW {
+            self.loads.clear();
+            let before = out.len();
+            for key in &due {
+                self.send_next(*key, now, wall, out);
+            }
+            if out.len() == before {
+                break;
+            }
+        }
+        due.clear();
+        self.due = due;
+    }
+
+    pub(super) fn partition_mut(&mut self, key: Key) -> &mut Partition {
+        &mut self.topics[key.topic as usize].partitions[key.partition as usize]
+    }
+
+    /// Puts the next batch of a partition into a request of this wave, if it may go.
+    fn send_next(&mut self, key: Key, now: Monotonic, wall: WallMs, out: &mut Vec<ProduceRequest>) {
+        let topic = &self.topics[key.topic as usize];
+        let partition = &topic.partitions[key.partition as usize];
+        let Some(work) = partition.work.as_deref() else { return };
+        // Backoff has a timer; in the list of a busy broker already.
+        if work.queued || now < work.backoff_until {
+            return;
+        }
+        let sink = &self.sinks[topic.sink];
+        let Some(step) = partition.step(now, wall, sink.identity) else { return };
+        let Some(node) = partition.leader else {
+            return self.ask_metadata(key.topic, now);
+        };
+        // The leader has moved: what is under way to the old one is answered first, or order would be a matter of luck.
+        if work.in_flight > 0 && work.node != Some(node) {
+            return;
+        }
+        let (acks, only) = (sink.settings.acks, topic.shared.then_some(topic.sink));
+        let bytes = match step {
+            Step::Send(place) => work.queue[place].bytes().map_or(0, |bytes| bytes.len()),
+            Step::Cut => work.queue[work.cut].plain_len,
+        };
+        let Some(load) = self.load_for(node, acks, only, bytes, now, out) else {
+            return self.wait_for_node(node, key);
+        };
+        let place = match step {
+            Step::Send(place) => place,
+            Step::Cut => self.cut(key, wall),
+        };
+        self.send(key, place, node, load, wall, out);
+    }
+
+    /// The request of this wave that a batch goes into. `None`: the broker has enough to do.
+    fn load_for(
+        &mut self,
+        node: NodeId,
+        acks: i16,
+        only: Option<usize>,
+        bytes: usize,
+        now: Monotonic,
+        out: &mut Vec<ProduceRequest>,
+    ) -> Option<usize> {
+        let bytes_max = self.settings.request_bytes_max;
+        let fits = |load: &Load| {
+            load.node == node && load.acks == acks && load.only == only && load.bytes + bytes <= bytes_max
+        };
+        if let Some(index) = self.loads.iter().position(fits) {
+            return Some(index);
+        }
+        let index = self.nodes.iter().position(|known| known.id == node).unwrap_or_else(|| {
+            self.nodes.push(Node { id: node, in_flight: 0, throttled_until: Monotonic(0), waiting: Vec::new() });
+            self.nodes.len() - 1
+        });
+        let broker = &mut self.nodes[index];
+        if broker.in_flight >= self.settings.requests_per_node_max || now < broker.throttled_until {
+            return None;
+        }
+        broker.in_flight += 1;
+        self.requests_begun += 1;
+        let entries = self.spare_entries.pop().unwrap_or_default();
+        self.requests.insert(self.requests_begun, Request { node, entries });
+        self.loads.push(Load { out: out.len(), node, acks, only, bytes: 0 });
+        let timeout_ms = i32::try_from(self.settings.acks_timeout.as_millis()).unwrap_or(i32::MAX);
+        out.push(ProduceRequest { id: self.requests_begun, node, acks, timeout_ms, batches: Vec::new() });
+        Some(self.loads.len() - 1)
+    }
+
+    fn wait_for_node(&mut self, node: NodeId, key: Key) {
+        if let Some(broker) = self.nodes.iter_mut().find(|broker| broker.id == node) {
+            broker.waiting.push(key);
+            if let Some(work) = self.partition_mut(key).work.as_mut() {
+                work.queued = true;
+            }
+        }
+    }
+
+    /// Cuts a partition's first ripe batch: producer id, epoch, sequence and checksum are given now and not before
+    /// (P1, P3). Its place in the queue.
+    fn cut(&mut self, key: Key, wall: WallMs) -> usize {
+        let topic = &mut self.topics[key.topic as usize];
+        let sink = &mut self.sinks[topic.sink];
+        let partition = &mut topic.partitions[key.partition as usize];
+        if partition.identity.is_none() {
+            partition.adopt(sink.identity);
+        }
+        let (Some(identity), Some(mut work)) = (partition.identity, partition.work.take()) else { return 0 };
+        let place = work.cut;
+        let batch = &mut work.queue[place];
+        if !batch.is_closed() {
+            partition.hint = (batch.plain_len + HEADER_LEN, batch.tickets.spans());
+            let lz4 = self.lz4.as_mut().filter(|_| sink.settings.compression == Codec::Lz4);
+            batch.close(lz4);
+        }
+        batch.stamp(partition.next_stamp(identity, batch.count), &mut self.pool);
+        batch.alone = forgotten(batch, wall);
+        sink.stats.batches += 1;
+        sink.stats.batch_bytes += batch.bytes().map_or(0, |bytes| bytes.len()) as u64;
+        work.cut += 1;
+        partition.work = Some(work);
+        place
+    }
+
+    fn send(&mut self, key: Key, place: usize, node: NodeId, load: usize, wall: WallMs, out: &mut [ProduceRequest]) {
+        let topic = &mut self.topics[key.topic as usize];
+        let stats = &mut self.sinks[topic.sink].stats;
+        let Some(work) = topic.partitions[key.partition as usize].work.as_mut() else { return };
+        let batch = &mut work.queue[place];
+        let Some(bytes) = batch.bytes().map(Rc::clone) else { return };
+        let load = &mut self.loads[load];
+        load.bytes += bytes.len();
+        let request = &mut out[load.out];
+        stats.requests += u64::from(request.batches.is_empty());
+        stats.retries += u64::from(batch.sent);
+        if batch.sent && forgotten(batch, wall) {
+            super::resolve::sent_again_late(batch, stats);
+        }
+        batch.flight = Flight::Flying;
+        batch.sent = true;
+        work.in_flight += 1;
+        work.node = Some(node);
+        if let Some(entered) = self.requests.get_mut(&request.id) {
+            entered.entries.push(Entry { key, serial: batch.serial });
+        }
+        request.batches.push(ProduceBatch { topic: Rc::clone(&topic.name), partition: key.partition as i32, bytes });
+    }
+
+    /// A request is over: its broker has room for another.
+    pub(super) fn request_over(&mut self, id: u64, throttle_ms: i32, now: Monotonic) -> Option<Request> {
+        let request = self.requests.remove(&id)?;
+        if let Some(node) = self.nodes.iter_mut().find(|node| node.id == request.node) {
+            node.in_flight = node.in_flight.saturating_sub(1);
+            if let Ok(throttle @ 1..) = u64::try_from(throttle_ms) {
+                node.throttled_until = now.after(std::time::Duration::from_millis(throttle));
+                self.timers.set(node.throttled_until, Timer::Node(request.node));
+            }
+        }
+        self.wake_node(request.node);
+        Some(request)
+    }
+
+    pub(super) fn keep_entries(&mut self, mut entries: Vec<Entry>) {
+        entries.clear();
+        if self.spare_entries.len() < SPARE_MAX {
+            self.spare_entries.push(entries);
+        }
+    }
+
+    /// Gives back what an idle partition holds.
+    pub(super) fn rest(&mut self, key: Key) {
+        let partition = self.partition_mut(key);
+        let idle = partition.work.take_if(|work| work.queue.is_empty() && work.in_flight == 0);
+        if let Some(mut work) = idle {
+            work.queue.shrink_to(2 * WINDOW);
+            *work = Work { queue: std::mem::take(&mut work.queue), ..Default::default() };
+            if self.spare.len() < SPARE_MAX {
+                self.spare.push(work);
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What the wire client learns for the producer: topics and their leaders, producer ids, whether Kafka is there.
+
+use super::error::{FORBIDDEN, INVALID_TOPIC};
+use super::partition::{Identity, Partition};
+use super::timers::Timer;
+use super::{Key, Producer};
+use crate::kafka::types::{NodeId, Outcome, TopicMetadata};
+use crate::runtime::seam::Monotonic;
+
+impl Producer {
+    /// Fresh metadata. Topics of which the producer knows nothing are ignored.
+    pub fn on_metadata(&mut self, topics: &[TopicMetadata], now: Monotonic) {
+        for metadata in topics {
+            for sink in 0..self.sinks.len() {
+                if let Some(index) = self.sinks[sink].topics.get(&*metadata.name).copied() {
+                    self.topic_metadata(index, metadata, now);
+                }
+            }
+        }
+    }
+
+    fn topic_metadata(&mut self, index: u32, metadata: &TopicMetadata, now: Monotonic) {
+        match metadata.error {
+            0 if !metadata.leaders.is_empty() => self.topic_known(index, &metadata.leaders),
+            code @ (FORBIDDEN | INVALID_TOPIC) => self.topic_refused(index, code, now),
+            _ => self.leaders(index, &[]),
+        }
+        let topic = &mut self.topics[index as usize];
+        topic.asked_until = None;
+        if topic.wants_metadata() {
+            // Not there, or not all of it: asked again, but not at once.
+            topic.attempts = (topic.attempts + 1).min(16);
+            let wait = self.settings.backoff_min.saturating_mul(1 << topic.attempts).min(self.settings.backoff_max);
+            let until = now.after(wait.mul_f64(0.8 + 0.4 * self.rng.f64()));
+            topic.asked_until = Some(until);
+            self.timers.set(until, Timer::Topic(index));
+        } else {
+            topic.attempts = 0;
+        }
+    }
+
+    fn topic_known(&mut self, index: u32, leaders: &[Option<NodeId>]) {
+        self.leaders(index, leaders);
+        let topic = &mut self.topics[index as usize];
+        if topic.count == 0 {
+            topic.count = leaders.len();
+        } else {
+            // Fewer partitions means that the topic was made anew: the same way, without haste.
+            topic.growth = (leaders.len() != topic.count).then_some(leaders.len());
+        }
+        self.may_place(index);
+    }
+
+    /// Notes the leaders; partitions beyond the list have none.
+    fn leaders(&mut self, index: u32, leaders: &[Option<NodeId>]) {
+        let topic = &mut self.topics[index as usize];
+        if topic.partitions.len() < leaders.len() {
+            topic.partitions.resize_with(leaders.len(), Partition::default);
+        }
+        for number in 0..topic.partitions.len() {
+            let leader = leaders.get(number).copied().flatten();
+            let key = Key { topic: index, partition: number as u32 };
+            let partition = self.partition_mut(key);
+            if partition.leader != leader {
+                partition.leader = leader;
+                if let Some(work) = partition.work.as_mut() {
+                    // What was wrong with the old leader need not be with this one.
+                    work.backoff_until = Monotonic(0);
+                    self.make_ready(key);
+                }
+            }
+        }
+    }
+
+    /// Kafka takes nothing for this topic: rows that no partition has yet are refused. Rows in partitions hear it from
+    /// their leader.
+    fn topic_refused(&mut self, index: u32, code: i16, now: Monotonic) {
+        let topic = &mut self.topics[index as usize];
+        if topic.count == 0 {
+            for batch in std::mem::take(&mut topic.unplaced) {
+                self.end(index, batch, Outcome::Refused(code));
+            }
+        }
+        self.refuse_topic(index, code, now);
+    }
+
+    /// New rows are refused at the door for a while; then one may try again.
+    pub(super) fn refuse_topic(&mut self, index: u32, code: i16, now: Monotonic) {
+        let topic = &mut self.topics[index as usize];
+        topic.refused = Some(code);
+        topic.refused_until = now.after(self.settings.forbidden_for);
+        self.timers.set(topic.refused_until, Timer::Topic(index));
+    }
+
+    /// A producer id that was asked for. Partitions that already work under an older one go on with it.
+    pub fn on_producer_id(&mut self, token: u64, id: i64, epoch: i16) {
+        let Some(index) = usize::try_from(token).ok().filter(|index| *index < self.sinks.len()) else { return };
+        let sink = &mut self.sinks[index];
+        if sink.identity.is_some() || id < 0 {
+            return;
+        }
+        sink.identity = Some(Identity { id, epoch });
+        sink.asked_until = None;
+        self.wake(|topic| topic.sink == index);
+    }
+
+    /// Kafka became reachable or unreachable. While it is not, nothing is cut and no request is made: batches grow.
+    pub fn on_reachable(&mut self, reachable: bool) {
+        self.reachable = reachable;
+        if reachable {
+            for work in self.topics.iter_mut().flat_map(|topic| &mut topic.partitions).flat_map(|p| &mut p.work) {
+                work.backoff_until = Monotonic(0);
+            }
+            self.wake(|_| true);
+        }
+    }
+
+    /// Puts all busy partitions of some topics on the list for the next poll.
+    fn wake(&mut self, which: impl Fn(&super::topic::Topic) -> bool) {
+        for index in 0..self.topics.len() {
+            if which(&self.topics[index]) {
+                for partition in 0..self.topics[index].partitions.len() {
+                    self.make_ready(Key { topic: index as u32, partition: partition as u32 });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! One partition of one topic of one sink: whose turn it is next. Window of five by span, first batch alone (P2).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::batch::{Bad, Batch, Flight};
+use crate::kafka::batch::Stamp;
+use crate::kafka::types::NodeId;
+use crate::runtime::seam::{Monotonic, WallMs};
+
+/// Batches that are cut and not done: Kafka remembers the last five of a producer and partition.
+pub(super) const WINDOW: usize = 5;
+
+/// For how long Kafka surely remembers a producer: after an answer, and from a batch's newest timestamp.
+pub(super) const REMEMBERED: Duration = Duration::from_secs(3600);
+
+/// A producer id and the epoch on this partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) id: i64,
+    pub(super) epoch: i16,
+}
+
+/// What a partition keeps for as long as its topic is known.
+#[derive(Debug, Default)]
+pub(super) struct Partition {
+    pub(super) leader: Option<NodeId>,
+    pub(super) identity: Option<Identity>,
+    /// Sequence of the next record to be cut.
+    pub(super) sequence: i32,
+    /// Until when Kafka is sure to know this identity here; 0: it has not answered a batch of it with 0.
+    pub(super) proven_until: Monotonic,
+    /// Bytes and spans of the last batch.
+    pub(super) hint: (usize, usize),
+    /// Only while there are rows.
+    pub(super) work: Option<Box<Work>>,
+}
+
+/// What a partition has only while it has rows or an unanswered request.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// Oldest first: cut, then closed or full, then at most one that grows.
+    pub(super) queue: VecDeque<Batch>,
+    /// How many of them are cut.
+    pub(super) cut: usize,
+    /// Unanswered requests with a batch of this partition.
+    pub(super) in_flight: usize,
+    /// Where those went.
+    pub(super) node: Option<NodeId>,
+    /// Errors in a row.
+    pub(super) attempts: u32,
+    pub(super) backoff_until: Monotonic,
+    /// It stands in the list of the ready, or in that of a busy broker.
+    pub(super) queued: bool,
+}
+
+/// What is to be sent next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A batch that is cut, by its place in the queue.
+    Send(usize),
+    /// The first that is not cut.
+    Cut,
+}
+
+impl Work {
+    pub(super) fn window(&self) -> impl Iterator<Item = &Batch> {
+        self.queue.iter().take(self.cut)
+    }
+
+    pub(super) fn has_answered(&self) -> bool {
+        self.window().any(|batch| matches!(batch.flight, Flight::Answered(_)))
+    }
+
+    /// The first batch that is not cut, if it may be: its linger is over, or it takes no more rows.
+    pub(super) fn ripe(&self, now: Monotonic) -> Option<&Batch> {
+        let batch = self.queue.get(self.cut)?;
+        let full = self.queue.len() > self.cut + 1 || batch.is_closed();
+        (full || batch.ripe_at <= now).then_some(batch)
+    }
+
+    /// Where what all the undone batches were answered with leads. Only when no request is unanswered.
+    pub(super) fn resolution(&self) -> Resolution {
+        let bad = |batch: &Batch| match batch.flight {
+            Flight::Answered(bad) => Some(bad),
+            Flight::Unsent | Flight::Flying => None,
+        };
+        let Some(first) = self.window().next().and_then(bad) else { return Resolution::Retry };
+        match first {
+            Bad::Again => Resolution::Retry,
+            Bad::NewEpoch => Resolution::CannotTell,
+            Bad::Refused(code) => Resolution::Refused(code),
+            // P4: 45 while anything else is open says nothing.
+            Bad::OutOfOrder if self.window().any(|batch| bad(batch) == Some(Bad::Again)) => Resolution::Retry,
+            Bad::OutOfOrder if self.window().all(|batch| matches!(bad(batch), None | Some(Bad::OutOfOrder))) => {
+                if self.window().any(|batch| bad(batch).is_none()) { Resolution::GoOn } else { Resolution::CannotTell }
+            }
+            Bad::OutOfOrder => Resolution::CannotTell,
+        }
+    }
+}
+
+/// What to do about a window in which something was not answered with success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resolution {
+    /// Send all undone again, in order, same identity (P4).
+    Retry,
+    /// Only 45 so far, and some have not been sent: they may be the ones that settle it. Send those.
+    GoOn,
+    /// Nothing but 45, or an epoch that is no longer taken: whether they are there, only Kafka's log can tell (P5).
+    CannotTell,
+    /// The oldest is refused.
+    Refused(i16),
+}
+
+impl Partition {
+    /// What may be sent next, if anything; backoff, leader and the broker's room are the caller's.
+    pub(super) fn step(&self, now: Monotonic, wall: WallMs, sink: Option<Identity>) -> Option<Step> {
+        let work = self.work.as_ref()?;
+        let answered = work.has_answered();
+        // A round with an error in it comes to its end before anything more is sent.
+        if answered && work.in_flight > 0 {
+            return None;
+        }
+        let proven = now < self.proven_until;
+        if let Some(place) = work.window().position(|batch| batch.flight == Flight::Unsent) {
+            let batch = &work.queue[place];
+            let alone = !proven || batch.alone || forgotten(batch, wall) || (place > 0 && work.queue[place - 1].alone);
+            return (work.in_flight == 0 || !alone).then_some(Step::Send(place));
+        }
+        if answered || work.cut >= WINDOW {
+            return None;
+        }
+        let batch = work.ripe(now)?;
+        if work.cut == 0 {
+            return (self.identity.is_some() || sink.is_some()).then_some(Step::Cut);
+        }
+        let alone = !proven || forgotten(batch, wall) || work.queue[work.cut - 1].alone;
+        (!alone).then_some(Step::Cut)
+    }
+
+    /// The identity of a batch of `count` records, which are herewith used up.
+    pub(super) fn next_stamp(&mut self, identity: Identity, count: u32) -> Stamp {
+        let stamp = Stamp { producer_id: identity.id, epoch: identity.epoch, sequence: self.sequence };
+        self.sequence = sequence_after(self.sequence, count);
+        stamp
+    }
+
+    /// Starts with another identity.
+    pub(super) fn adopt(&mut self, identity: Option<Identity>) {
+        self.identity = identity;
+        self.sequence = 0;
+        self.proven_until = Monotonic(0);
+    }
+}
+
+/// Whether Kafka may have forgotten a producer whose last batch is this: it remembers by *record* time.
+pub(super) fn forgotten(batch: &Batch, wall: WallMs) -> bool {
+    batch.max_timestamp < 0 || wall.0.abs_diff(batch.max_timestamp) > REMEMBERED.as_millis() as u64
+}
+
+/// Sequences go round from 2³¹ − 1 to 0 (`DefaultRecordBatch.incrementSequence`).
+fn sequence_after(sequence: i32, count: u32) -> i32 {
+    (i64::from(sequence) + i64::from(count)).rem_euclid(1 << 31) as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sequence_after;
+
+    #[test]
+    fn sequences_go_round() {
+        assert_eq!(sequence_after(0, 10), 10);
+        assert_eq!(sequence_after(i32::MAX, 1), 0);
+        assert_eq!(sequence_after(i32::MAX - 3, 10), 6);
+    }
+}

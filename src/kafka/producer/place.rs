@@ -1,0 +1,157 @@
+//! Rows into partitions: straight from a publish, or out of the batches of rows that had none yet.
+
+use super::batch::{Batch, Bounds, Source, push};
+use super::pool::{BATCH_COST, BUFFER_MIN};
+use super::topic::Place;
+use super::{Key, Producer};
+use crate::kafka::batch::{HEADER_LEN, Record};
+use crate::kafka::types::Ticket;
+use crate::runtime::seam::Monotonic;
+
+/// Bytes of waiting rows that one poll places: a turn must stay short when a backlog finds its partitions.
+const PLACED_BYTES_PER_POLL: usize = 512 * 1024;
+
+impl Producer {
+    /// Puts a row into the growing batch of its partition.
+    pub(super) fn place(
+        &mut self,
+        index: u32,
+        key: Option<&[u8]>,
+        source: &impl Source,
+        ticket: Option<Ticket>,
+        (ripe_at, now): (Monotonic, Monotonic),
+        ceiling: usize,
+    ) {
+        let topic = &mut self.topics[index as usize];
+        let sink = &mut self.sinks[topic.sink];
+        let batch_bytes = sink.settings.batch_bytes;
+        let (timestamp, tail_len) = (source.timestamp(), source.tail_len());
+        let number = topic.partition_of(key, |batch| batch.has_place(batch_bytes, timestamp, tail_len), &mut self.rng);
+        let partition = &mut topic.partitions[number];
+        let work = partition.work.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
+        let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint };
+        let new = (&mut self.serial, ripe_at);
+        let pushed = push(&mut work.queue, work.cut, &mut self.pool, bounds, (source, ticket), new);
+        topic.placed += 1;
+        sink.stats.buffered_bytes += pushed.len as u64;
+        if pushed.opened {
+            let key = Key { topic: index, partition: number as u32 };
+            let full_before = work.queue.len() > work.cut + 1;
+            if ripe_at > now {
+                sink.lingering.push_back((ripe_at, key));
+            }
+            if full_before || ripe_at <= now {
+                self.make_ready(key);
+            }
+        }
+    }
+
+    /// Holds a row until its topic's partitions are known.
+    pub(super) fn hold(&mut self, index: u32, source: &impl Source, ticket: Option<Ticket>, ceiling: usize) {
+        let topic = &mut self.topics[index as usize];
+        let sink = &mut self.sinks[topic.sink];
+        let bounds = Bounds { batch_bytes: sink.settings.batch_bytes, ceiling, hint: (0, 0) };
+        let new = (&mut self.serial, Monotonic::NEVER);
+        let pushed = push(&mut topic.unplaced, 0, &mut self.pool, bounds, (source, ticket), new);
+        sink.stats.buffered_bytes += pushed.len as u64;
+    }
+
+    /// Puts a topic on the list of those whose held rows can be placed, if that is so.
+    pub(super) fn may_place(&mut self, index: u32) {
+        let topic = &mut self.topics[index as usize];
+        if topic.placed == 0
+            && let Some(count) = topic.growth.take()
+        {
+            // Order across growth: the new count holds once every row placed by the old one is done.
+            topic.count = count;
+        }
+        if topic.count > 0 && topic.growth.is_none() && !topic.unplaced.is_empty() && !topic.placing {
+            topic.placing = true;
+            self.placing.push(index);
+        }
+    }
+
+    /// Places held rows, as far as memory goes and one turn should take.
+    pub(super) fn place_held(&mut self, now: Monotonic) {
+        self.behind = false;
+        if self.placing.is_empty() {
+            return;
+        }
+        let mut budget = PLACED_BYTES_PER_POLL;
+        let mut topics = std::mem::take(&mut self.placing);
+        topics.retain(|index| {
+            while budget > 0 && self.topics[*index as usize].growth.is_none() {
+                if !self.place_batch(*index, &mut budget, now) {
+                    break;
+                }
+            }
+            let topic = &mut self.topics[*index as usize];
+            // A topic that has begun to grow comes again when its placed rows are done.
+            topic.placing = topic.growth.is_none() && !topic.unplaced.is_empty();
+            topic.placing
+        });
+        self.behind = budget == 0 && !topics.is_empty();
+        // The next one first: a topic with a large backlog must not keep the others waiting.
+        if !topics.is_empty() {
+            topics.rotate_left(1);
+        }
+        topics.append(&mut self.placing);
+        self.placing = topics;
+    }
+
+    /// Places rows of a topic's first held batch. `false`: no memory, or no more rows.
+    fn place_batch(&mut self, index: u32, budget: &mut usize, now: Monotonic) -> bool {
+        let topic = &mut self.topics[index as usize];
+        let Some(batch) = topic.unplaced.pop_front() else { return false };
+        let mut place = std::mem::take(&mut topic.place);
+        let sink = topic.sink;
+        let mut stalled = false;
+        if let Some(builder) = batch.builder() {
+            let mut records = builder.records_after(place.bytes, place.count);
+            let mut rest = records.rest_len();
+            while *budget > 0 {
+                // Our own bytes: they parse.
+                let Some(Ok(record)) = records.next() else { break };
+                if !self.place_record(index, &record, &batch, &mut place, now) {
+                    stalled = true;
+                    break;
+                }
+                let len = rest - records.rest_len();
+                rest -= len;
+                place.bytes += len;
+                place.count += 1;
+                *budget = budget.saturating_sub(len);
+            }
+        }
+        if place.count < batch.count {
+            let topic = &mut self.topics[index as usize];
+            topic.place = place;
+            topic.unplaced.push_front(batch);
+            return !stalled;
+        }
+        self.topics[index as usize].place = Place::default();
+        self.sinks[sink].stats.buffered_bytes -= batch.plain_len as u64;
+        let tickets = batch.end(&mut self.pool);
+        self.pool.give_tickets(tickets);
+        true
+    }
+
+    /// Places one held row. `false`: no memory.
+    fn place_record(
+        &mut self,
+        index: u32,
+        record: &Record<'_>,
+        batch: &Batch,
+        place: &mut Place,
+        now: Monotonic,
+    ) -> bool {
+        let need = (HEADER_LEN + super::append::RECORD_OVERHEAD + record.tail.len()).max(BUFFER_MIN) + BATCH_COST;
+        if self.pool.used() + need > self.place_ceiling {
+            return false;
+        }
+        let ticket = batch.tickets.next(&mut place.tickets);
+        // It has waited long enough: no linger.
+        self.place(index, record.key, record, ticket, (now, now), self.append_ceiling);
+        true
+    }
+}

@@ -1,0 +1,207 @@
+//! Memory of one producer: buffers of batches by size, used again; and the account of all that is in use.
+
+use std::rc::Rc;
+
+use super::tickets::{SPAN_BYTES, Tickets};
+
+/// Smallest buffer of a batch.
+pub(super) const BUFFER_MIN: usize = 1024;
+
+/// Charged for every batch beside its buffer: its place in a queue, header, shared count, a small list of tickets.
+pub(super) const BATCH_COST: usize = 1024;
+
+/// Spans that a small list of tickets has room for; they are within [`BATCH_COST`].
+const SPANS_SMALL: usize = 24;
+
+/// Lists of tickets kept for later, of each kind.
+const TICKETS_KEPT: usize = 64;
+
+/// Buffers of 2^10 to 2^31 bytes.
+const CLASSES: usize = 32;
+
+/// The buffers and the account.
+#[derive(Debug)]
+pub(super) struct Pool {
+    /// Free buffers, by the logarithm of their capacity.
+    free: [Vec<Vec<u8>>; CLASSES],
+    free_bytes: usize,
+    /// Given back while the wire client or the kernel still held them.
+    lent: Vec<Rc<Vec<u8>>>,
+    small: Vec<Tickets>,
+    large: Vec<Tickets>,
+    used: usize,
+    limit: usize,
+}
+
+impl Pool {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            free: std::array::from_fn(|_| Vec::new()),
+            free_bytes: 0,
+            lent: Vec::new(),
+            small: Vec::new(),
+            large: Vec::new(),
+            used: 0,
+            limit,
+        }
+    }
+
+    /// Bytes in use.
+    pub(super) const fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Bytes in use and bytes kept for later.
+    pub(super) const fn total(&self) -> usize {
+        self.used + self.free_bytes
+    }
+
+    /// Puts memory that lies elsewhere on the account; free buffers make way for it.
+    pub(super) fn charge(&mut self, bytes: usize) {
+        self.used += bytes;
+        if self.total() > self.limit {
+            self.trim(0);
+        }
+    }
+
+    pub(super) const fn refund(&mut self, bytes: usize) {
+        debug_assert!(self.used >= bytes);
+        self.used = self.used.saturating_sub(bytes);
+    }
+
+    /// An empty buffer of at least `capacity` bytes, exactly that many if it is a fresh one.
+    pub(super) fn take(&mut self, capacity: usize) -> Vec<u8> {
+        let class = capacity.next_power_of_two().trailing_zeros() as usize;
+        let kept = self.free.get_mut(class).filter(|_| capacity.is_power_of_two()).and_then(Vec::pop);
+        let buffer = if let Some(buffer) = kept {
+            self.free_bytes -= buffer.capacity();
+            buffer
+        } else {
+            self.trim(capacity);
+            Vec::with_capacity(capacity)
+        };
+        self.used += buffer.capacity();
+        buffer
+    }
+
+    /// Lets go of free buffers, large ones first, until `more` bytes have room.
+    fn trim(&mut self, more: usize) {
+        for class in self.free.iter_mut().rev() {
+            while self.used + self.free_bytes + more > self.limit {
+                let Some(buffer) = class.pop() else { break };
+                self.free_bytes -= buffer.capacity();
+            }
+        }
+        while self.used + self.free_bytes + more > self.limit {
+            let Some(tickets) = self.large.pop() else { break };
+            self.free_bytes -= extra(&tickets);
+        }
+    }
+
+    /// Takes a buffer back.
+    pub(super) fn give(&mut self, mut buffer: Vec<u8>) {
+        let capacity = buffer.capacity();
+        self.refund(capacity);
+        if capacity.is_power_of_two() && self.total() + capacity <= self.limit {
+            buffer.clear();
+            if let Some(class) = self.free.get_mut(capacity.trailing_zeros() as usize) {
+                class.push(buffer);
+                self.free_bytes += capacity;
+            }
+        }
+    }
+
+    /// Takes a shared buffer back: at once, or when the last other holder lets go of it.
+    pub(super) fn give_shared(&mut self, buffer: Rc<Vec<u8>>) {
+        match Rc::try_unwrap(buffer) {
+            Ok(buffer) => self.give(buffer),
+            Err(shared) => self.lent.push(shared),
+        }
+    }
+
+    /// Collects what was lent and has come free.
+    pub(super) fn sweep(&mut self) {
+        if self.lent.is_empty() {
+            return;
+        }
+        for shared in std::mem::take(&mut self.lent) {
+            self.give_shared(shared);
+        }
+    }
+
+    /// An empty list for about `spans` spans, if that keeps the memory in use below `ceiling`; else a small one.
+    pub(super) fn take_tickets(&mut self, spans: usize, ceiling: usize) -> Tickets {
+        if spans > SPANS_SMALL
+            && let Some(index) = self.large.len().checked_sub(1)
+            && self.used + extra(&self.large[index]) <= ceiling
+        {
+            let tickets = self.large.swap_remove(index);
+            self.free_bytes -= extra(&tickets);
+            self.used += extra(&tickets);
+            return tickets;
+        }
+        self.small.pop().unwrap_or_else(|| Tickets::with_capacity(SPANS_SMALL))
+    }
+
+    /// Takes a list back.
+    pub(super) fn give_tickets(&mut self, mut tickets: Tickets) {
+        tickets.clear();
+        let extra = extra(&tickets);
+        self.refund(extra);
+        if extra == 0 && self.small.len() < TICKETS_KEPT {
+            self.small.push(tickets);
+        } else if extra > 0 && self.large.len() < TICKETS_KEPT && self.total() + extra <= self.limit {
+            self.free_bytes += extra;
+            self.large.push(tickets);
+        }
+    }
+}
+
+/// What a list costs beyond [`BATCH_COST`].
+fn extra(tickets: &Tickets) -> usize {
+    (tickets.capacity() * SPAN_BYTES).saturating_sub(SPANS_SMALL * SPAN_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_come_back_and_the_account_is_exact() {
+        let mut pool = Pool::new(10_000);
+        let a = pool.take(4096);
+        let b = pool.take(1500);
+        assert_eq!(pool.used(), 5596);
+        let address = a.as_ptr();
+        pool.give(a);
+        pool.give(b);
+        assert_eq!((pool.used(), pool.total()), (0, 4096), "odd sizes are let go");
+        let again = pool.take(4096);
+        assert_eq!(again.as_ptr(), address);
+    }
+
+    #[test]
+    fn free_buffers_make_way() {
+        let mut pool = Pool::new(10_000);
+        let a = pool.take(4096);
+        let b = pool.take(4096);
+        pool.give(a);
+        pool.give(b);
+        assert_eq!(pool.total(), 8192);
+        let _large = pool.take(8192);
+        assert_eq!(pool.total(), 8192);
+    }
+
+    #[test]
+    fn a_lent_buffer_stays_on_the_account_until_it_is_free() {
+        let mut pool = Pool::new(10_000);
+        let shared = Rc::new(pool.take(1024));
+        let holder = Rc::clone(&shared);
+        pool.give_shared(shared);
+        pool.sweep();
+        assert_eq!(pool.used(), 1024);
+        drop(holder);
+        pool.sweep();
+        assert_eq!((pool.used(), pool.total()), (0, 1024));
+    }
+}

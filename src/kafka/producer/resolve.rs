@@ -1,0 +1,208 @@
+//! When a round of sends has ended and something was not taken: again, split, refused, or a new epoch (P3 to P7).
+//!
+//! Every path here runs with no request of the partition unanswered, and leaves no gap: what is taken back is cut
+//! anew, with sequence 0 of a higher epoch, after everything before it is done or ended.
+
+use std::collections::VecDeque;
+
+use super::batch::{Batch, Bounds, Flight, push};
+use super::error::is_about_records;
+use super::partition::{Identity, Resolution};
+use super::pool::BATCH_COST;
+use super::stats::SinkStats;
+use super::tickets::{Cursor, SPAN_BYTES};
+use super::timers::Timer;
+use super::{Key, Producer, is_about_topic};
+use crate::kafka::batch::{BatchError, BatchView, HEADER_LEN, Record, Records};
+use crate::kafka::compression::{Codec, Lz4};
+use crate::kafka::types::Outcome;
+use crate::runtime::seam::Monotonic;
+
+/// How often a split waits for memory.
+const SPLIT_WAITS: u32 = 8;
+
+impl Producer {
+    pub(super) fn resolve(&mut self, key: Key, now: Monotonic) {
+        let Some(work) = self.partition_mut(key).work.as_mut() else { return };
+        match work.resolution() {
+            Resolution::GoOn => {}
+            Resolution::Retry => {
+                let cut = work.cut;
+                work.queue.iter_mut().take(cut).for_each(|batch| batch.flight = Flight::Unsent);
+                self.back_off(key, now);
+            }
+            Resolution::CannotTell => self.cannot_tell(key, now),
+            Resolution::Refused(code) => self.refused(key, code, now),
+        }
+    }
+
+    fn back_off(&mut self, key: Key, now: Monotonic) {
+        let (min, max) = (self.settings.backoff_min, self.settings.backoff_max);
+        let jitter = 0.8 + 0.4 * self.rng.f64();
+        let Some(work) = self.partition_mut(key).work.as_mut() else { return };
+        let doubled = min.saturating_mul(1 << work.attempts.min(16)).min(max);
+        work.attempts += 1;
+        work.backoff_until = now.after(doubled.mul_f64(jitter));
+        let until = work.backoff_until;
+        self.timers.set(until, Timer::Partition(key));
+    }
+
+    /// The one place where the producer would ask Kafka what its log holds (P5, P6: DescribeProducers, then the tail
+    /// of the log) and does not: asking comes with "Kafka in depth". Until then as if we were not allowed to ask: all
+    /// undone are sent again under a new epoch, and what may by that be there twice is counted.
+    fn cannot_tell(&mut self, key: Key, now: Monotonic) {
+        let topic = &mut self.topics[key.topic as usize];
+        let stats = &mut self.sinks[topic.sink].stats;
+        let Some(work) = topic.partitions[key.partition as usize].work.as_mut() else { return };
+        let mut unknown = 0;
+        for batch in work.window().filter(|batch| batch.maybe_there && !batch.counted) {
+            unknown += u64::from(batch.count);
+        }
+        stats.outcome_unknown += unknown;
+        if !work.window().any(|batch| batch.maybe_there) {
+            // None of them can be there, and yet Kafka does not expect them: it lacks what it had acknowledged.
+            stats.acknowledged_lost += 1;
+        }
+        self.raise_epoch(key, now);
+        self.back_off(key, now);
+    }
+
+    /// P6: final only if every earlier attempt is known not to have been appended. What may be about one record of
+    /// many is split until it is about one.
+    fn refused(&mut self, key: Key, code: i16, now: Monotonic) {
+        let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
+        let Some(work) = partition.work.as_ref() else { return };
+        let Some(first) = work.queue.front() else { return };
+        if first.maybe_there {
+            return self.cannot_tell(key, now);
+        }
+        if first.count > 1 && is_about_records(code) {
+            // Not for ever: better a moment above the bound than a partition that waits for itself.
+            if work.attempts < SPLIT_WAITS && !self.can_split(first) {
+                self.raise_epoch(key, now);
+                return self.back_off(key, now);
+            }
+            if self.split(key) {
+                return self.raise_epoch(key, now);
+            }
+        }
+        let Some(work) = self.partition_mut(key).work.as_mut() else { return };
+        work.cut -= 1;
+        work.attempts = 0;
+        if let Some(batch) = work.queue.pop_front() {
+            self.topics[key.topic as usize].placed -= u64::from(batch.count);
+            self.end(key.topic, batch, Outcome::Refused(code));
+        }
+        if is_about_topic(code) {
+            self.refuse_topic(key.topic, code, now);
+        }
+        self.raise_epoch(key, now);
+    }
+
+    /// Takes back what is cut and undone. The next cut of this partition is sequence 0 of the next epoch, and goes
+    /// alone until it is answered 0. After the last epoch: a new producer id.
+    fn raise_epoch(&mut self, key: Key, now: Monotonic) {
+        let topic = &mut self.topics[key.topic as usize];
+        let sink_index = topic.sink;
+        let sink = &mut self.sinks[sink_index];
+        let partition = &mut topic.partitions[key.partition as usize];
+        if let Some(work) = partition.work.as_mut() {
+            work.cut = 0;
+        }
+        sink.stats.epochs_raised += 1;
+        let Some(Identity { id, epoch }) = partition.identity else { return };
+        match epoch.checked_add(1) {
+            Some(epoch) => partition.adopt(Some(Identity { id, epoch })),
+            None => {
+                partition.adopt(None);
+                // Unless another partition has got it one already.
+                if sink.identity.is_some_and(|identity| identity.id == id) {
+                    sink.identity = None;
+                    self.ask_producer_id(sink_index, now);
+                }
+            }
+        }
+    }
+
+    /// Replaces the first batch of a partition by two halves, closed. `false`: it cannot be read (and is as it was).
+    fn split(&mut self, key: Key) -> bool {
+        let topic = &mut self.topics[key.topic as usize];
+        let sink = &mut self.sinks[topic.sink];
+        let Some(work) = topic.partitions[key.partition as usize].work.as_mut() else { return false };
+        let Some(first) = work.queue.front() else { return false };
+        let mut lz4 = self.lz4.as_mut();
+        let Some(records) = records_of(first, lz4.as_deref_mut()) else { return false };
+        let half = first.count / 2;
+        let first_len = len_of(records.clone(), half);
+        let mut halves = VecDeque::with_capacity(2);
+        let mut cursor = Cursor::default();
+        let mut len = 0;
+        for (record, i) in records.map_while(Result::ok).zip(0..) {
+            let ticket = first.tickets.next(&mut cursor);
+            let (uncut, hint) = if i < half { (0, first_len) } else { (1, first.plain_len.saturating_sub(first_len)) };
+            let hint = (hint + HEADER_LEN, first.tickets.spans());
+            let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint };
+            // The first half takes no more rows once the second begins.
+            let new = (&mut self.serial, Monotonic(0));
+            len += push(&mut halves, uncut, &mut self.pool, bounds, (&record, ticket), new).len;
+        }
+        for batch in &mut halves {
+            batch.close(lz4.as_deref_mut().filter(|_| sink.settings.compression == Codec::Lz4));
+        }
+        if let Some(lz4) = lz4 {
+            lz4.forget_plain();
+        }
+        // Our own bytes: they parse. Should they not, nothing is made of them.
+        if halves.iter().map(|batch| batch.count).sum::<u32>() != first.count {
+            for batch in halves {
+                let tickets = batch.end(&mut self.pool);
+                self.pool.give_tickets(tickets);
+            }
+            return false;
+        }
+        let Some(whole) = work.queue.pop_front() else { return false };
+        sink.stats.splits += 1;
+        sink.stats.buffered_bytes += len as u64;
+        sink.stats.buffered_bytes -= whole.plain_len as u64;
+        let tickets = whole.end(&mut self.pool);
+        self.pool.give_tickets(tickets);
+        while let Some(batch) = halves.pop_back() {
+            work.queue.push_front(batch);
+        }
+        true
+    }
+
+    /// Whether the halves of a batch have room beside it. What splits many batches at once is a topic's whole traffic
+    /// being refused; then they take turns.
+    fn can_split(&self, batch: &Batch) -> bool {
+        // Powers of two, both of them.
+        let halves = 2 * (batch.plain_len + 4 * HEADER_LEN) + 2 * BATCH_COST;
+        let tickets = 2 * batch.tickets.capacity() * SPAN_BYTES;
+        let plain = if self.lz4.is_some() { batch.plain_len } else { 0 };
+        self.pool.used() + halves + tickets + plain <= self.limit
+    }
+}
+
+fn len_of<'a>(records: impl Iterator<Item = Result<Record<'a>, BatchError>>, count: u32) -> usize {
+    // Bytes of a record beside its tail, nearly: it is a hint.
+    records.take(count as usize).map_while(Result::ok).map(|record| record.tail.len() + 8).sum()
+}
+
+/// A batch whose timestamps are older than Kafka's memory is sent again: here too P5 would ask. The same identity, one
+/// at a time: where Kafka still remembers, that is as good as knowing.
+pub(super) fn sent_again_late(batch: &mut Batch, stats: &mut SinkStats) {
+    batch.alone = true;
+    if batch.maybe_there && !batch.counted {
+        batch.counted = true;
+        stats.outcome_unknown += u64::from(batch.count);
+    }
+}
+
+fn records_of<'a>(batch: &'a Batch, lz4: Option<&'a mut Lz4>) -> Option<Records<'a>> {
+    let (view, _) = BatchView::parse(batch.bytes()?).ok()?;
+    let body = match view.codec().ok()? {
+        Codec::None => view.body(),
+        Codec::Lz4 => lz4?.decompress(view.body(), batch.plain_len)?,
+    };
+    Some(Records::new(body, view.count(), view.base_timestamp()))
+}

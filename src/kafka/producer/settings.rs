@@ -1,0 +1,111 @@
+//! What the operator decides about producing, as the producer needs it.
+
+use std::time::Duration;
+
+use super::pool::{BATCH_COST, BUFFER_MIN};
+use crate::kafka::compression::Codec;
+
+/// The encoder's own memory and the overhead of its output buffer, with room to spare.
+const LZ4_BYTES: usize = 256 * 1024;
+
+/// When a row's publisher may be answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnsweredOn {
+    /// As soon as the row is in this shard's memory (`acknowledge = "received"`).
+    Append,
+    /// When Kafka has answered its batch at the sink's `acks` (`"leader"`, `"replicated"`).
+    #[default]
+    Replicated,
+}
+
+/// One sink.
+#[derive(Clone, Debug)]
+pub struct SinkSettings {
+    /// How long a batch may wait for more rows. It waits longer when no place in the window is free (P1).
+    pub linger: Duration,
+    /// Up to how many bytes a batch gathers, before compression. A larger single row is a batch of its own.
+    pub batch_bytes: usize,
+    /// acks: 0, 1, −1 (all in-sync replicas).
+    pub acks: i16,
+    /// Codec of its batches.
+    pub compression: Codec,
+    /// Largest record, as a batch of its own; more is [`super::Refusal::TooLarge`].
+    pub record_bytes_max: usize,
+    /// When the publisher is answered.
+    pub answered_on: AnsweredOn,
+}
+
+impl Default for SinkSettings {
+    fn default() -> Self {
+        Self {
+            linger: Duration::from_millis(5),
+            batch_bytes: 256 * 1024,
+            acks: -1,
+            compression: Codec::None,
+            record_bytes_max: 1024 * 1024,
+            answered_on: AnsweredOn::Replicated,
+        }
+    }
+}
+
+/// One producer: one shard, one cluster.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Bound on the memory of rows and batches, unused buffers with it. Raised to [`Settings::buffer_bytes_min`].
+    pub buffer_bytes: usize,
+    /// First wait after a retriable error; doubles up to `backoff_max`, ± 20 %.
+    pub backoff_min: Duration,
+    /// Longest wait after a retriable error.
+    pub backoff_max: Duration,
+    /// How long a broker may wait for followers before it answers 7 (short: it blocks its connection meanwhile).
+    pub acks_timeout: Duration,
+    /// Unanswered requests for a broker; beyond it batches go on growing.
+    pub requests_per_node_max: usize,
+    /// Bytes of batches in one request, if it has more than one.
+    pub request_bytes_max: usize,
+    /// After how long an unanswered wish ([`super::Want`]) is said again.
+    pub ask_again: Duration,
+    /// For how long a topic counts as forbidden or invalid after Kafka said so.
+    pub forbidden_for: Duration,
+    /// Topics of all sinks together.
+    pub topics_max: usize,
+    /// Seed of jitter and of the choice of partitions for rows without a key.
+    pub seed: u64,
+    /// The sinks, by [`crate::kafka::types::SinkId`].
+    pub sinks: Vec<SinkSettings>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            buffer_bytes: 64 * 1024 * 1024,
+            backoff_min: Duration::from_millis(50),
+            backoff_max: Duration::from_secs(1),
+            acks_timeout: Duration::from_millis(500),
+            requests_per_node_max: 5,
+            request_bytes_max: 16 * 1024 * 1024,
+            ask_again: Duration::from_secs(10),
+            forbidden_for: Duration::from_secs(30),
+            topics_max: 10_000,
+            seed: 0,
+            sinks: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// Capacity of the largest batch of any sink.
+    pub(super) fn batch_capacity_max(&self) -> usize {
+        let largest = self.sinks.iter().map(|sink| sink.batch_bytes.max(sink.record_bytes_max)).max().unwrap_or(0);
+        largest.next_power_of_two().max(BUFFER_MIN)
+    }
+
+    /// The least memory with which every promise can be kept: the largest row in every sink at once, one more to place
+    /// while all else is full, two more to split a batch; with LZ4 twice the largest batch for the codec.
+    #[must_use]
+    pub fn buffer_bytes_min(&self) -> usize {
+        let largest = self.batch_capacity_max();
+        let codec = if self.lz4_used() { 2 * largest + LZ4_BYTES } else { 0 };
+        (self.sinks.len() + 3) * (largest + BUFFER_MIN + 2 * BATCH_COST) + codec
+    }
+}

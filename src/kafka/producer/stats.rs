@@ -1,0 +1,38 @@
+//! A sink's ledger and counters. Plain numbers of one core; at every instant
+//! `appended = delivered + refused + buffered_rows`.
+
+/// One sink's counters. Rows unless they say otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SinkStats {
+    /// Rows taken.
+    pub appended: u64,
+    /// Rows that Kafka has.
+    pub delivered: u64,
+    /// Rows that Kafka refused for good.
+    pub refused: u64,
+    /// Rows held now.
+    pub buffered_rows: u64,
+    /// Bytes of the records held now, uncompressed.
+    pub buffered_bytes: u64,
+    /// Batches cut (a batch that is cut anew counts again).
+    pub batches: u64,
+    /// Bytes of the batches cut, after compression.
+    pub batch_bytes: u64,
+    /// Requests that carried a batch of this sink (counted once, for the sink of its first batch).
+    pub requests: u64,
+    /// Batches sent again with the same identity.
+    pub retries: u64,
+    /// Answers with a Kafka error.
+    pub errors: u64,
+    /// Requests that got no answer (counted as `requests`).
+    pub unanswered: u64,
+    /// Batches split because Kafka refused them whole.
+    pub splits: u64,
+    /// Epochs raised on a partition.
+    pub epochs_raised: u64,
+    /// Rows sent again although an earlier attempt may have been appended and Kafka can no longer tell: they may be
+    /// twice in the log.
+    pub outcome_unknown: u64,
+    /// Times that Kafka's log turned out to lack what it had acknowledged (a lost leader at `acks` other than all).
+    pub acknowledged_lost: u64,
+}

@@ -1,0 +1,167 @@
+//! A producer in the hand: rows in, requests out, answers as the test wishes them.
+
+use std::time::Duration;
+
+use super::kafka::read;
+use crate::kafka::batch::BatchView;
+use crate::kafka::producer::{Producer, Row, Settings, SinkSettings, SinkStats, Want};
+use crate::kafka::types::{
+    NodeId, Outcome, ProduceBatch, ProduceRequest, ProduceResult, Run, SinkId, Ticket, TopicMetadata,
+};
+use crate::runtime::seam::{Monotonic, WallMs};
+
+pub(super) const SINK: SinkId = SinkId(0);
+pub(super) const HOUR_MS: u64 = 3_600_000;
+const WALL: i64 = 1_790_000_000_000;
+
+pub(super) struct Hand {
+    pub(super) producer: Producer,
+    pub(super) now: Monotonic,
+    pub(super) number: u32,
+    /// Age of the rows that are appended.
+    pub(super) age_ms: i64,
+    pub(super) wants: Vec<Want>,
+    pub(super) done: Vec<(Run, Outcome)>,
+}
+
+/// One sink, no linger, the smallest batches, no jitter worth the name.
+pub(super) fn settings() -> Settings {
+    let sink = SinkSettings { linger: Duration::ZERO, batch_bytes: 4096, record_bytes_max: 8192, ..Default::default() };
+    Settings { buffer_bytes: 1 << 20, sinks: vec![sink], ..Settings::default() }
+}
+
+pub(super) fn topic(name: &str, leaders: &[i32]) -> TopicMetadata {
+    TopicMetadata { name: name.into(), error: 0, leaders: leaders.iter().map(|node| Some(NodeId(*node))).collect() }
+}
+
+impl Hand {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self {
+            producer: Producer::new(settings),
+            now: Monotonic(1_000_000_000),
+            number: 0,
+            age_ms: 0,
+            wants: Vec::new(),
+            done: Vec::new(),
+        }
+    }
+
+    /// One topic "t" of one partition at broker 0, producer id 7, and its first batch answered.
+    pub(super) fn proven(settings: Settings) -> Self {
+        let mut hand = Self::new(settings);
+        hand.append("t", None);
+        hand.poll();
+        hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+        hand.producer.on_producer_id(0, 7, 0);
+        let first = hand.one();
+        hand.answer(&first, 0);
+        assert!(hand.poll().is_empty());
+        hand
+    }
+
+    pub(super) fn append(&mut self, topic: &str, key: Option<&str>) {
+        self.append_value(topic, key, format!("row {}", self.number).as_bytes());
+    }
+
+    pub(super) fn append_value(&mut self, topic: &str, key: Option<&str>, value: &[u8]) {
+        let row = Row {
+            key: key.map(str::as_bytes),
+            value: Some(value),
+            headers: std::iter::empty(),
+            timestamp: WallMs(self.wall().0 - self.age_ms),
+        };
+        let ticket = Ticket { session: 1, number: self.number };
+        assert!(self.producer.has_room(value.len() + 200));
+        self.producer.append(SINK, topic, row, Some(ticket), self.now);
+        self.number += 1;
+    }
+
+    pub(super) fn wall(&self) -> WallMs {
+        WallMs(WALL + (self.now.0 / 1_000_000) as i64)
+    }
+
+    pub(super) fn poll(&mut self) -> Vec<ProduceRequest> {
+        let mut out = Vec::new();
+        self.producer.poll(self.now, self.wall(), &mut out);
+        self.producer.drain_wants(|want| self.wants.push(want));
+        self.producer.drain_completions(|run, outcome| self.done.push((run, outcome)));
+        out
+    }
+
+    /// Polls for exactly one request of one batch.
+    pub(super) fn one(&mut self) -> ProduceRequest {
+        let mut out = self.poll();
+        assert_eq!(out.len(), 1, "{out:?}");
+        assert_eq!(out[0].batches.len(), 1);
+        out.remove(0)
+    }
+
+    /// Fills the window: five batches of one row each, each its own request.
+    pub(super) fn five(&mut self) -> Vec<ProduceRequest> {
+        (0..5)
+            .map(|_| {
+                self.append("t", None);
+                self.one()
+            })
+            .collect()
+    }
+
+    pub(super) fn wait_ms(&mut self, ms: u64) {
+        self.now.0 += ms * 1_000_000;
+    }
+
+    /// Answers every batch of a request with this code.
+    pub(super) fn answer(&mut self, request: &ProduceRequest, error: i16) {
+        self.produced(request.id, &results(request, error));
+    }
+
+    /// The same; the wire client has let go of the bytes by then, as it does.
+    pub(super) fn answer_and_drop(&mut self, request: ProduceRequest, error: i16) {
+        let (id, results) = (request.id, results(&request, error));
+        drop(request);
+        self.produced(id, &results);
+    }
+
+    fn produced(&mut self, id: u64, results: &[ProduceResult]) {
+        self.producer.on_produced(id, results, 0, self.now);
+        self.producer.drain_completions(|run, outcome| self.done.push((run, outcome)));
+    }
+
+    pub(super) fn stats(&self) -> SinkStats {
+        *self.producer.stats(SINK)
+    }
+
+    /// Rows answered as delivered, in the order of the answers.
+    pub(super) fn delivered(&self) -> Vec<u32> {
+        let done = self.done.iter().filter(|(_, outcome)| *outcome == Outcome::Delivered);
+        done.flat_map(|(run, _)| run.first..run.first + run.count).collect()
+    }
+}
+
+/// Producer id, epoch, first sequence of a request's only batch.
+pub(super) fn identity(request: &ProduceRequest) -> (i64, i16, i32) {
+    let (view, _) = BatchView::parse(&request.batches[0].bytes).expect("a batch");
+    view.check_crc().expect("its checksum");
+    (view.producer_id(), view.producer_epoch(), view.base_sequence())
+}
+
+/// The same of several requests.
+pub(super) fn identities(requests: &[ProduceRequest]) -> Vec<(i64, i16, i32)> {
+    requests.iter().map(identity).collect()
+}
+
+/// The values of a request's first batch, as text.
+pub(super) fn values(request: &ProduceRequest) -> Vec<String> {
+    let (view, _) = BatchView::parse(&request.batches[0].bytes).expect("a batch");
+    read(&view).into_iter().map(|(_, value)| String::from_utf8(value).expect("text")).collect()
+}
+
+fn results(request: &ProduceRequest, error: i16) -> Vec<ProduceResult> {
+    let result = |batch: &ProduceBatch| ProduceResult {
+        topic: batch.topic.clone(),
+        partition: batch.partition,
+        error,
+        base_offset: -1,
+    };
+    request.batches.iter().map(result).collect()
+}

@@ -1,0 +1,168 @@
+//! Rules P5 to P7: what cannot be told, refusals, new epochs.
+
+use super::hand::{HOUR_MS, Hand, SINK, identities, identity, settings, topic, values};
+use crate::kafka::compression::Codec;
+use crate::kafka::producer::{Refusal, Want};
+use crate::kafka::types::{Outcome, Run};
+
+// P5, P6
+
+#[test]
+fn nothing_but_45_raises_the_epoch_and_is_counted() {
+    let mut hand = Hand::proven(settings());
+    let window = hand.five();
+    hand.producer.on_failed(window[0].id, true, hand.now);
+    window[1..].iter().for_each(|request| hand.answer(request, 45));
+    hand.wait_ms(100);
+    let again = hand.poll();
+    again.iter().for_each(|request| hand.answer(request, 45));
+    hand.wait_ms(1000);
+    let first = hand.one();
+    assert_eq!(identity(&first), (7, 1, 0), "alone");
+    assert_eq!(values(&first), ["row 1"]);
+    assert_eq!(hand.stats().outcome_unknown, 1, "only the first was ever sent without an answer");
+    hand.answer(&first, 0);
+    assert_eq!(identities(&hand.poll()), [(7, 1, 1), (7, 1, 2), (7, 1, 3), (7, 1, 4)]);
+}
+
+#[test]
+fn kafka_without_what_it_acknowledged_is_noticed() {
+    let mut hand = Hand::proven(settings());
+    hand.append("t", None);
+    let request = hand.one();
+    hand.answer(&request, 45);
+    assert_eq!((hand.stats().acknowledged_lost, hand.stats().outcome_unknown), (1, 0));
+    hand.wait_ms(100);
+    assert_eq!(identity(&hand.one()), (7, 1, 0));
+}
+
+#[test]
+fn an_epoch_that_is_too_old_or_an_id_that_is_forgotten_starts_a_new_epoch() {
+    for code in [47, 59, 90] {
+        let mut hand = Hand::proven(settings());
+        hand.append("t", None);
+        let request = hand.one();
+        hand.answer(&request, code);
+        hand.wait_ms(100);
+        assert_eq!(identity(&hand.one()), (7, 1, 0), "{code}");
+    }
+}
+
+#[test]
+fn a_refusal_after_an_unknown_outcome_is_not_final() {
+    let mut hand = Hand::proven(settings());
+    hand.append("t", None);
+    let request = hand.one();
+    hand.producer.on_failed(request.id, true, hand.now);
+    hand.wait_ms(100);
+    let again = hand.one();
+    hand.answer(&again, 10);
+    assert_eq!((hand.stats().refused, hand.stats().outcome_unknown), (0, 1), "P6: it may be there");
+    hand.wait_ms(1000);
+    let anew = hand.one();
+    assert_eq!(identity(&anew), (7, 1, 0));
+    hand.answer(&anew, 10);
+    assert_eq!(hand.done.last(), Some(&(Run { session: 1, first: 1, count: 1 }, Outcome::Refused(10))));
+}
+
+#[test]
+fn a_batch_that_has_grown_old_is_sent_again_alone_and_counted_once() {
+    let mut hand = Hand::proven(settings());
+    let window = hand.five();
+    window.iter().for_each(|request| hand.producer.on_failed(request.id, true, hand.now));
+    hand.wait_ms(2 * HOUR_MS);
+    let again = hand.one();
+    assert_eq!(identity(&again), identity(&window[0]), "the same identity");
+    assert_eq!(hand.stats().outcome_unknown, 1);
+    hand.answer(&again, 45);
+    let second = hand.one();
+    assert_eq!(identity(&second), identity(&window[1]), "45 alone says nothing: the next one");
+    hand.answer(&second, 0);
+    assert_eq!(hand.delivered(), [0, 1, 2]);
+    let third = hand.one();
+    hand.answer(&third, 7);
+    hand.wait_ms(1000);
+    let third = hand.one();
+    assert_eq!(identity(&third), identity(&window[2]));
+    assert_eq!(hand.stats().outcome_unknown, 3, "rows 1, 2 and 3, each once");
+}
+
+// P7, refusals
+
+#[test]
+fn a_refusal_ends_its_batch_and_leaves_no_gap() {
+    let mut hand = Hand::proven(settings());
+    let window = hand.five();
+    hand.answer(&window[0], 0);
+    hand.answer(&window[1], 29);
+    window[2..].iter().for_each(|request| hand.answer(request, 45));
+    let next = hand.one();
+    assert_eq!(identity(&next), (7, 1, 0), "at once, a new epoch");
+    assert_eq!(values(&next), ["row 3"]);
+    assert_eq!(hand.done.last(), Some(&(Run { session: 1, first: 2, count: 1 }, Outcome::Refused(29))));
+    assert_eq!(hand.producer.check(SINK, "t", 10), Err(Refusal::TopicForbidden));
+    hand.answer(&next, 0);
+    let rest = hand.poll();
+    assert_eq!(identities(&rest), [(7, 1, 1), (7, 1, 2)]);
+    rest.iter().for_each(|request| hand.answer(request, 0));
+    assert_eq!((hand.stats().delivered, hand.stats().refused, hand.stats().outcome_unknown), (5, 1, 0));
+    hand.wait_ms(31_000);
+    hand.poll();
+    assert_eq!(hand.producer.check(SINK, "t", 10), Ok(()), "one may try again");
+}
+
+fn split_until_one_is_refused(compression: Codec) {
+    let mut with_codec = settings();
+    with_codec.sinks[0].compression = compression;
+    let mut hand = Hand::proven(with_codec);
+    let window = hand.five();
+    for number in 6..16 {
+        let bad = number == 13;
+        hand.append_value("t", None, if bad { b"bad" } else { b"good good good good good good good" });
+    }
+    window.iter().for_each(|request| hand.answer(request, 0));
+    let mut sent = 0;
+    loop {
+        let requests = hand.poll();
+        if requests.is_empty() {
+            break;
+        }
+        for request in requests {
+            sent += 1;
+            let bad = values(&request).iter().any(|value| value == "bad");
+            hand.answer(&request, if bad { 10 } else { 0 });
+        }
+    }
+    assert_eq!(hand.stats().refused, 1);
+    assert_eq!(hand.stats().delivered, 15);
+    assert_eq!(hand.delivered(), (0..16).filter(|number| *number != 13).collect::<Vec<_>>());
+    assert!(sent < 12, "halves, not rows: {sent}");
+    assert_eq!(hand.stats().buffered_bytes, 0);
+}
+
+#[test]
+fn too_large_is_split_until_a_single_record_is_refused() {
+    split_until_one_is_refused(Codec::None);
+}
+
+#[test]
+fn a_compressed_batch_is_split_too() {
+    split_until_one_is_refused(Codec::Lz4);
+}
+
+#[test]
+fn after_the_last_epoch_comes_a_new_producer_id() {
+    let mut hand = Hand::new(settings());
+    hand.append("t", None);
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &[0, 0])], hand.now);
+    hand.producer.on_producer_id(0, 7, i16::MAX);
+    let first = hand.one();
+    hand.wants.clear();
+    hand.answer(&first, 47);
+    hand.wait_ms(1000);
+    assert!(hand.poll().is_empty(), "no id");
+    assert_eq!(hand.wants, [Want::ProducerId(0)]);
+    hand.producer.on_producer_id(0, 9, 0);
+    assert_eq!(identity(&hand.one()), (9, 0, 0));
+}

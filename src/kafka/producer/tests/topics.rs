@@ -1,0 +1,269 @@
+//! Gathering by broker (P8), placement, growth, topics that are not there, answers at the door.
+
+use std::time::Duration;
+
+use super::hand::{Hand, SINK, identity, settings, topic, values};
+use crate::kafka::murmur2;
+use crate::kafka::producer::{AnsweredOn, Refusal, Settings, SinkSettings, Want};
+use crate::kafka::types::{NodeId, Outcome, ProduceResult, Run, SinkId, TopicMetadata};
+
+// P8, sections 6 and 7
+
+#[test]
+fn one_request_for_each_broker_with_all_its_partitions() {
+    let mut hand = Hand::new(settings());
+    for key in 0..40 {
+        hand.append("a", Some(&format!("{key}")));
+        hand.append("b", Some(&format!("{key}")));
+    }
+    hand.producer.on_producer_id(0, 7, 0);
+    hand.producer.on_metadata(&[topic("a", &[0, 1, 0]), topic("b", &[1, 1])], hand.now);
+    let out = hand.poll();
+    let mut shape: Vec<_> = out
+        .iter()
+        .map(|request| {
+            let batches = request.batches.iter().map(|batch| format!("{}{}", batch.topic, batch.partition));
+            (request.node.0, request.acks, batches.collect::<Vec<_>>().join(" "))
+        })
+        .collect();
+    shape.sort();
+    assert_eq!(shape, [(0, -1, "a0 a2".into()), (1, -1, "a1 b0 b1".into())]);
+    assert_eq!(hand.stats().requests, 2);
+}
+
+#[test]
+fn sinks_that_share_a_topic_share_no_request_and_levels_are_kept_apart() {
+    let mut three = settings();
+    three.sinks.push(three.sinks[0].clone());
+    three.sinks.push(SinkSettings { acks: 1, ..three.sinks[0].clone() });
+    let mut hand = Hand::new(three);
+    for (sink, name) in [(0, "t"), (1, "t"), (0, "u"), (2, "w")] {
+        hand.producer.append(SinkId(sink), name, super::memory::row(b"v"), None, hand.now);
+    }
+    (0..3).for_each(|sink| hand.producer.on_producer_id(sink, 7 + sink as i64, 0));
+    let metadata = [topic("t", &[0]), topic("u", &[0]), topic("w", &[0])];
+    hand.producer.on_metadata(&metadata, hand.now);
+    let mut shape: Vec<_> = hand.poll().iter().map(|request| (request.acks, request.batches.len())).collect();
+    shape.sort_unstable();
+    assert_eq!(shape, [(-1, 1), (-1, 1), (-1, 1), (1, 1)]);
+}
+
+#[test]
+fn a_busy_broker_makes_batches_grow() {
+    let mut narrow = settings();
+    narrow.requests_per_node_max = 1;
+    let mut hand = Hand::proven(narrow);
+    hand.append("t", None);
+    let one = hand.one();
+    for _ in 0..10 {
+        hand.append("t", None);
+        assert!(hand.poll().is_empty());
+    }
+    hand.answer(&one, 0);
+    assert_eq!(values(&hand.one()).len(), 10);
+}
+
+#[test]
+fn a_throttled_broker_is_left_alone_for_as_long_as_it_says() {
+    let mut hand = Hand::proven(settings());
+    hand.append("t", None);
+    let request = hand.one();
+    let result = ProduceResult { topic: "t".into(), partition: 0, error: 0, base_offset: 0 };
+    hand.producer.on_produced(request.id, &[result], 300, hand.now);
+    hand.append("t", None);
+    assert!(hand.poll().is_empty());
+    assert_eq!(hand.producer.next_deadline(), hand.now.after(Duration::from_millis(300)));
+    hand.wait_ms(300);
+    hand.one();
+}
+
+#[test]
+fn keyed_rows_go_where_java_puts_them() {
+    let mut hand = Hand::new(settings());
+    for key in 0..60 {
+        hand.append_value("t", Some(&format!("device-{key}")), format!("device-{key}").as_bytes());
+    }
+    hand.producer.on_producer_id(0, 7, 0);
+    hand.producer.on_metadata(&[topic("t", &[0, 1, 2, 3, 4])], hand.now);
+    let mut seen = 0;
+    for request in hand.poll() {
+        for value in values(&request) {
+            assert_eq!(request.batches[0].partition as usize, murmur2::partition(value.as_bytes(), 5));
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 60);
+}
+
+#[test]
+fn rows_without_a_key_stay_together_and_avoid_partitions_without_a_leader() {
+    let mut hand = Hand::new(settings());
+    hand.append("t", None);
+    hand.producer.on_producer_id(0, 7, 0);
+    let mut metadata = topic("t", &[0, 0, 0, 0, 0, 0, 0, 0]);
+    metadata.leaders[1..].fill(None);
+    hand.producer.on_metadata(&[metadata], hand.now);
+    hand.poll();
+    let mut all = topic("t", &[0, 0, 0, 0]);
+    all.leaders.extend([Some(NodeId(0)); 4]);
+    hand.producer.on_metadata(&[all], hand.now);
+    hand.poll();
+    for _ in 0..10 {
+        hand.append("t", None);
+    }
+    let out = hand.poll();
+    assert!(out.len() == 1 && out[0].batches.len() == 1, "sticky: {out:?}");
+    assert_eq!(values(&out[0]).len(), 10);
+}
+
+#[test]
+fn growth_waits_for_all_placed_rows_then_the_new_count_holds() {
+    let mut hand = Hand::proven(settings());
+    hand.append("t", Some("k"));
+    let old = hand.one();
+    hand.producer.on_metadata(&[topic("t", &[0, 0, 0, 0, 0])], hand.now);
+    for _ in 0..3 {
+        hand.append("t", Some("k"));
+        assert!(hand.poll().is_empty(), "unplaced");
+    }
+    assert_eq!(hand.stats().buffered_rows, 4);
+    hand.answer(&old, 0);
+    let new = hand.one();
+    assert_eq!(values(&new), ["row 2", "row 3", "row 4"]);
+    assert_eq!(new.batches[0].partition as usize, murmur2::partition(b"k", 5));
+    assert_ne!(new.batches[0].partition, 0, "or the key is a bad choice");
+}
+
+#[test]
+fn rows_are_taken_before_anything_is_known_and_placed_in_order() {
+    let mut hand = Hand::new(settings());
+    for _ in 0..30 {
+        hand.append("t", Some("k"));
+        hand.append("u", Some("k"));
+    }
+    assert!(hand.poll().is_empty());
+    assert_eq!(hand.wants.len(), 3);
+    hand.producer.on_producer_id(0, 7, 0);
+    hand.producer.on_metadata(&[topic("u", &[0, 0])], hand.now);
+    let request = hand.one();
+    let expected: Vec<_> = (0..30).map(|i| format!("row {}", 2 * i + 1)).collect();
+    assert_eq!(values(&request), expected);
+    hand.answer(&request, 0);
+    assert_eq!(hand.delivered(), (0..30).map(|i| 2 * i + 1).collect::<Vec<_>>());
+    assert_eq!(hand.stats().buffered_rows, 30);
+}
+
+#[test]
+fn an_unknown_topic_is_held_and_asked_for_again() {
+    let mut hand = Hand::new(settings());
+    hand.append("t", None);
+    hand.poll();
+    hand.producer.on_producer_id(0, 7, 0);
+    let unknown = TopicMetadata { name: "t".into(), error: 3, leaders: Vec::new() };
+    for _ in 0..6 {
+        hand.wants.clear();
+        hand.producer.on_metadata(std::slice::from_ref(&unknown), hand.now);
+        hand.append("t", None);
+        assert!(hand.poll().is_empty());
+        assert!(hand.wants.is_empty(), "not at once");
+        hand.wait_ms(1300);
+        hand.poll();
+        assert_eq!(hand.wants, [Want::Metadata("t".into())]);
+    }
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    assert_eq!(values(&hand.one()).len(), 7);
+}
+
+#[test]
+fn a_topic_that_disappears_is_held_and_one_that_comes_back_is_told_one_batch_first() {
+    let mut hand = Hand::proven(settings());
+    hand.append("t", None);
+    hand.append("t", None);
+    let request = hand.one();
+    hand.answer(&request, 3);
+    hand.producer.on_metadata(&[TopicMetadata { name: "t".into(), error: 3, leaders: Vec::new() }], hand.now);
+    hand.append("t", None);
+    hand.wait_ms(60);
+    assert!(hand.poll().is_empty());
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    let again = hand.one();
+    assert_eq!(identity(&again), identity(&request));
+    hand.answer(&again, 0);
+    hand.one();
+}
+
+#[test]
+fn a_forbidden_topic_refuses_its_rows_and_then_says_so_at_the_door() {
+    let mut hand = Hand::new(settings());
+    hand.append("t", None);
+    hand.poll();
+    assert_eq!(hand.producer.check(SINK, "t", 10), Ok(()));
+    hand.producer.on_metadata(&[TopicMetadata { name: "t".into(), error: 29, leaders: Vec::new() }], hand.now);
+    hand.poll();
+    assert_eq!(hand.done, [(Run { session: 1, first: 0, count: 1 }, Outcome::Refused(29))]);
+    assert_eq!(hand.producer.check(SINK, "t", 10), Err(Refusal::TopicForbidden));
+}
+
+#[test]
+fn what_is_known_at_the_door() {
+    let mut hand = Hand::new(Settings { topics_max: 1, ..settings() });
+    assert_eq!(hand.producer.check(SINK, "t", 8192), Err(Refusal::TooLarge));
+    assert_eq!(hand.producer.check(SINK, "a/b", 10), Err(Refusal::TopicInvalid));
+    assert_eq!(hand.producer.check(SINK, "t", 10), Ok(()));
+    hand.append("t", None);
+    assert_eq!(hand.producer.check(SINK, "t", 10), Ok(()));
+    assert_eq!(hand.producer.check(SINK, "u", 10), Err(Refusal::TooManyTopics));
+}
+
+#[test]
+fn while_kafka_is_unreachable_nothing_is_cut() {
+    let mut hand = Hand::proven(settings());
+    hand.producer.on_reachable(false);
+    for _ in 0..10 {
+        hand.append("t", None);
+        assert!(hand.poll().is_empty());
+    }
+    assert!(hand.producer.next_deadline() > hand.now, "no spinning");
+    hand.producer.on_reachable(true);
+    assert_eq!(values(&hand.one()).len(), 10);
+}
+
+#[test]
+fn received_is_answered_before_kafka_and_never_again() {
+    let mut received = settings();
+    received.sinks[0].answered_on = AnsweredOn::Append;
+    let mut hand = Hand::new(received);
+    hand.append("t", None);
+    hand.append("t", None);
+    hand.poll();
+    assert_eq!(hand.done, [(Run { session: 1, first: 0, count: 2 }, Outcome::Delivered)]);
+    hand.producer.on_producer_id(0, 7, 0);
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    let request = hand.one();
+    hand.answer(&request, 0);
+    assert_eq!(hand.done.len(), 1);
+    assert_eq!((hand.stats().delivered, hand.stats().buffered_rows), (2, 0));
+}
+
+#[test]
+fn an_answer_that_leaves_a_batch_out_is_no_answer() {
+    let mut hand = Hand::proven(settings());
+    hand.append("t", None);
+    let request = hand.one();
+    hand.producer.on_produced(request.id, &[], 0, hand.now);
+    hand.producer.on_produced(request.id, &[], 0, hand.now);
+    hand.producer.on_produced(999, &[], 0, hand.now);
+    hand.wait_ms(100);
+    assert_eq!(identity(&hand.one()), identity(&request));
+}
+
+#[test]
+fn wishes_that_nobody_met_are_said_again() {
+    let mut hand = Hand::new(settings());
+    hand.append("t", None);
+    hand.poll();
+    hand.wants.clear();
+    hand.now = hand.producer.next_deadline();
+    hand.poll();
+    assert_eq!(hand.wants.len(), 2, "{:?}", hand.wants);
+}

@@ -1,0 +1,125 @@
+//! Deadlines of the producer beside linger: backoff, throttling, wishes that were not met. Few, so a heap.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::{Key, Producer, Want};
+use crate::kafka::types::NodeId;
+use crate::runtime::seam::Monotonic;
+
+/// What has come due. A timer is only a reason to look: whoever looks compares with the state as it is by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// A partition's backoff.
+    Partition(Key),
+    /// A topic's metadata, or the end of its being refused.
+    Topic(u32),
+    /// A sink's producer id.
+    Sink(usize),
+    /// A broker's throttling.
+    Node(NodeId),
+}
+
+/// The heap.
+#[derive(Debug, Default)]
+pub(super) struct Timers(BinaryHeap<Reverse<(Monotonic, Timer)>>);
+
+impl Timers {
+    pub(super) fn set(&mut self, at: Monotonic, timer: Timer) {
+        self.0.push(Reverse((at, timer)));
+    }
+
+    pub(super) fn next(&self) -> Monotonic {
+        self.0.peek().map_or(Monotonic::NEVER, |Reverse((at, _))| *at)
+    }
+
+    fn pop(&mut self, now: Monotonic) -> Option<Timer> {
+        if self.next() > now {
+            return None;
+        }
+        self.0.pop().map(|Reverse((_, timer))| timer)
+    }
+}
+
+impl Producer {
+    pub(super) fn fire_timers(&mut self, now: Monotonic) {
+        while let Some(timer) = self.timers.pop(now) {
+            match timer {
+                Timer::Partition(key) => self.make_ready(key),
+                Timer::Topic(index) => self.topic_due(index, now),
+                Timer::Sink(index) => {
+                    let sink = &mut self.sinks[index];
+                    if sink.asked_until.is_some_and(|until| until <= now) {
+                        sink.asked_until = None;
+                        if sink.identity.is_none() && sink.stats.buffered_rows > 0 {
+                            self.ask_producer_id(index, now);
+                        }
+                    }
+                }
+                Timer::Node(id) => self.wake_node(id),
+            }
+        }
+    }
+
+    fn topic_due(&mut self, index: u32, now: Monotonic) {
+        let topic = &mut self.topics[index as usize];
+        if topic.refused.is_some() && topic.refused_until <= now {
+            topic.refused = None;
+        }
+        if topic.asked_until.is_some_and(|until| until <= now) {
+            topic.asked_until = None;
+            if topic.wants_metadata() {
+                self.ask_metadata(index, now);
+            }
+        }
+    }
+
+    /// Asks for a topic's metadata, unless that has been done and not been too long ago.
+    pub(super) fn ask_metadata(&mut self, index: u32, now: Monotonic) {
+        let topic = &mut self.topics[index as usize];
+        if topic.asked_until.is_none() {
+            let until = now.after(self.settings.ask_again);
+            topic.asked_until = Some(until);
+            self.timers.set(until, Timer::Topic(index));
+            self.wants.push(Want::Metadata(topic.name.clone()));
+        }
+    }
+
+    /// Asks for a sink's producer id, unless that has been done and not been too long ago.
+    pub(super) fn ask_producer_id(&mut self, index: usize, now: Monotonic) {
+        let sink = &mut self.sinks[index];
+        if sink.asked_until.is_none() {
+            let until = now.after(self.settings.ask_again);
+            sink.asked_until = Some(until);
+            self.timers.set(until, Timer::Sink(index));
+            self.wants.push(Want::ProducerId(index as u64));
+        }
+    }
+
+    /// Puts a partition on the list for the next poll.
+    pub(super) fn make_ready(&mut self, key: Key) {
+        let partition = &mut self.topics[key.topic as usize].partitions[key.partition as usize];
+        if let Some(work) = partition.work.as_mut().filter(|work| !work.queued) {
+            work.queued = true;
+            self.ready.push(key);
+        }
+    }
+
+    /// Puts the partitions that waited for a broker on the list again.
+    pub(super) fn wake_node(&mut self, id: NodeId) {
+        if let Some(node) = self.nodes.iter_mut().find(|node| node.id == id) {
+            // They are still marked as queued.
+            self.ready.append(&mut node.waiting);
+        }
+    }
+
+    /// When [`Producer::poll`] is due at the latest; [`Monotonic::NEVER`] if nothing waits for time to pass.
+    #[must_use]
+    pub fn next_deadline(&self) -> Monotonic {
+        if self.behind {
+            return Monotonic(0);
+        }
+        let linger = self.sinks.iter().filter_map(|sink| sink.lingering.front().map(|(at, _)| *at)).min();
+        self.timers.next().min(linger.unwrap_or(Monotonic::NEVER))
+    }
+}

@@ -1,0 +1,135 @@
+//! One topic of one sink: its partitions, and its rows that have none yet.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::batch::Batch;
+use super::partition::{Partition, Work};
+use super::tickets::Cursor;
+use crate::kafka::murmur2;
+use crate::runtime::seam::Monotonic;
+
+/// A topic of a sink.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) name: Rc<str>,
+    /// Its sink's index.
+    pub(super) sink: usize,
+    /// Another sink has a topic of this name: their batches never share a request (P7).
+    pub(super) shared: bool,
+    /// Partitions that rows are spread over; 0: not known yet.
+    pub(super) count: usize,
+    /// Another count, which holds when all placed rows are done.
+    pub(super) growth: Option<usize>,
+    /// At least `count`.
+    pub(super) partitions: Vec<Partition>,
+    /// Rows in partitions.
+    pub(super) placed: u64,
+    /// Rows without a partition, oldest first; none of these batches is ever cut.
+    pub(super) unplaced: VecDeque<Batch>,
+    /// How far the first of them has been placed.
+    pub(super) place: Place,
+    /// It stands in the list of topics whose rows can be placed.
+    pub(super) placing: bool,
+    /// Where rows without a key go, batch by batch.
+    pub(super) sticky: usize,
+    /// Kafka's word that it will take nothing here (17, 29), for a while.
+    pub(super) refused: Option<i16>,
+    /// When that ends.
+    pub(super) refused_until: Monotonic,
+    /// Metadata has been asked for, or failed: ask no sooner than this.
+    pub(super) asked_until: Option<Monotonic>,
+    /// Metadata errors in a row.
+    pub(super) attempts: u32,
+}
+
+/// How far a batch of rows without a partition has been placed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Place {
+    pub(super) bytes: usize,
+    pub(super) count: u32,
+    pub(super) tickets: Cursor,
+}
+
+impl Topic {
+    pub(super) fn new(name: &str, sink: usize) -> Self {
+        Self {
+            name: Rc::from(name),
+            sink,
+            shared: false,
+            count: 0,
+            growth: None,
+            partitions: Vec::new(),
+            placed: 0,
+            unplaced: VecDeque::new(),
+            place: Place::default(),
+            placing: false,
+            sticky: usize::MAX,
+            refused: None,
+            refused_until: Monotonic(0),
+            asked_until: None,
+            attempts: 0,
+        }
+    }
+
+    /// Whether a new row goes straight into a partition.
+    pub(super) fn is_open(&self) -> bool {
+        self.count > 0 && self.growth.is_none() && self.unplaced.is_empty()
+    }
+
+    /// The partition of a row: by its key as Java does it, without a key the sticky one as long as its batch grows.
+    pub(super) fn partition_of(
+        &mut self,
+        key: Option<&[u8]>,
+        fits: impl Fn(&Batch) -> bool,
+        rng: &mut fastrand::Rng,
+    ) -> usize {
+        if let Some(key) = key {
+            return murmur2::partition(key, self.count);
+        }
+        let grows = |work: &Work| work.queue.len() > work.cut && work.queue.back().is_some_and(&fits);
+        let current = self.partitions.get(self.sticky).and_then(|partition| partition.work.as_deref());
+        if self.sticky >= self.count || !current.is_some_and(grows) {
+            let (a, b) = (rng.usize(..self.count), rng.usize(..self.count));
+            self.sticky = if self.load(a) <= self.load(b) { a } else { b };
+        }
+        self.sticky
+    }
+
+    /// How much stands before a new row of a partition: without a leader more than anything.
+    fn load(&self, partition: usize) -> usize {
+        let partition = &self.partitions[partition];
+        let queue = partition.work.as_ref().map_or(0, |work| work.queue.len());
+        if partition.leader.is_some() { queue } else { usize::MAX }
+    }
+
+    /// Whether fresh metadata would help: rows wait for a partition or for a leader.
+    pub(super) fn wants_metadata(&self) -> bool {
+        (self.count == 0 && !self.unplaced.is_empty())
+            || self.partitions.iter().any(|partition| partition.work.is_some() && partition.leader.is_none())
+    }
+}
+
+/// Whether Kafka takes this as the name of a topic: 1 to 249 of `[a-zA-Z0-9._-]`, not `.` or `..`
+/// (`org.apache.kafka.common.internals.Topic.validate`).
+pub(super) fn is_valid_name(name: &str) -> bool {
+    (1..=249).contains(&name.len())
+        && name != "."
+        && name != ".."
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for good in ["a", "A.b_c-9", "...", &"x".repeat(249)] {
+            assert!(is_valid_name(good), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "ä", "a b", "a\0", &"x".repeat(250)] {
+            assert!(!is_valid_name(bad), "{bad}");
+        }
+    }
+}
