@@ -37,7 +37,7 @@ impl Terms {
     }
 }
 
-/// One session. About 200 bytes beside its client id: what is rare is boxed, what is idle is given back.
+/// One session. 160 bytes beside its client id: what is rare is boxed, what is idle is given back.
 #[derive(Debug)]
 pub struct Session {
     pub(super) client_id: Box<str>,

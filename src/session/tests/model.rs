@@ -152,9 +152,9 @@ impl World {
             Step::Pass { s } => self.pass(Duration::from_secs(s)),
         }
         self.free_what_nobody_has();
-        for client in 0..NAMES.len() {
-            let (model, shard) = (&self.models[client], &mut self.shard);
-            let found = shard.sessions.find(NAMES[client]);
+        for (model, name) in self.models.iter().zip(NAMES) {
+            let shard = &self.shard;
+            let found = shard.sessions.find(name);
             assert_eq!(found, model.life.map(|(key, _)| key), "which sessions live");
             let Some(key) = found else { continue };
             let session = shard.sessions.get(key).expect("found");
