@@ -1,7 +1,5 @@
 //! Kafka error codes that the embedded log answers with, by their names in Kafka's protocol guide.
 
-/// No error.
-pub(crate) const NONE: i16 = 0;
 /// OFFSET_OUT_OF_RANGE.
 pub(crate) const OFFSET_OUT_OF_RANGE: i16 = 1;
 /// CORRUPT_MESSAGE: the batch's CRC or its lengths are wrong.
@@ -10,6 +8,8 @@ pub(crate) const CORRUPT_MESSAGE: i16 = 2;
 pub(crate) const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 /// MESSAGE_TOO_LARGE (RECORD_TOO_LARGE in older texts).
 pub(crate) const MESSAGE_TOO_LARGE: i16 = 10;
+/// COORDINATOR_NOT_AVAILABLE: there are no groups and no transactions here.
+pub(crate) const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 /// INVALID_TOPIC_EXCEPTION.
 pub(crate) const INVALID_TOPIC: i16 = 17;
 /// INVALID_REQUIRED_ACKS.

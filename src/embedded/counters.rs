@@ -28,6 +28,8 @@ counters! {
     requests,
     /// Requests that could not be understood; each closed its connection.
     requests_malformed,
+    /// Requests for a group or transaction coordinator, of which there is none.
+    coordinator_requests,
     /// Batches appended.
     batches_appended,
     /// Records appended.
@@ -61,4 +63,9 @@ counters! {
 /// Adds without ordering: nobody synchronises on a counter.
 pub(super) fn add(counter: &AtomicU64, value: u64) {
     counter.fetch_add(value, Ordering::Relaxed);
+}
+
+/// Counts one and tells whether it was the first.
+pub(super) fn first(counter: &AtomicU64) -> bool {
+    counter.fetch_add(1, Ordering::Relaxed) == 0
 }

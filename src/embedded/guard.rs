@@ -134,6 +134,10 @@ pub(crate) const METADATA: Shape = Shape {
     ],
 };
 
+/// FindCoordinator (10), up to version 3.
+pub(crate) const FIND_COORDINATOR: Shape =
+    Shape { flexible_from: 3, known_tags: 0, fields: &[field(Text), since(1, Fixed(1))] };
+
 /// ApiVersions (18).
 pub(crate) const API_VERSIONS: Shape =
     Shape { flexible_from: 3, known_tags: 0, fields: &[since(3, Text), since(3, Text)] };

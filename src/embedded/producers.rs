@@ -119,16 +119,6 @@ impl Producers {
         });
     }
 
-    /// Producers remembered now.
-    pub(crate) fn len(&self) -> usize {
-        self.by_id.len()
-    }
-
-    /// Whether none is.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
-    }
-
     fn forget_oldest(&mut self) {
         let last_offset = |producer: &Producer| producer.last().map_or(i64::MIN, |note| note.last_offset);
         let oldest = self.by_id.iter().min_by_key(|(_, producer)| last_offset(producer)).map(|(id, _)| *id);
@@ -236,7 +226,7 @@ mod tests {
         let mut log = Log::new();
         assert_eq!(log.send(-1, -1, -1, 10), Verdict::Append);
         assert_eq!(log.send(-1, -1, -1, 10), Verdict::Append);
-        assert!(log.producers.is_empty());
+        assert!(log.producers.by_id.is_empty());
     }
 
     #[test]
@@ -246,7 +236,7 @@ mod tests {
             log.send(id, 0, 0, 1);
             log.send(5, 0, log.next_offset as i32, 1);
         }
-        assert_eq!(log.producers.len(), 8);
+        assert_eq!(log.producers.by_id.len(), 8);
         assert_eq!(log.send(19, 0, 5, 1), Verdict::Refuse(45));
         assert_eq!(log.send(1, 0, 5, 1), Verdict::Append);
     }

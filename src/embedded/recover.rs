@@ -134,7 +134,7 @@ fn scan(
             }
             None => {
                 amid_bad = true;
-                position += step_over(header, segment, mode.size_max);
+                position += step_over(&mut window, header, segment, position, file_len, mode.size_max)?;
             }
         }
     }
@@ -153,18 +153,39 @@ fn is_here(header: &BatchHeader, segment: &Segment, amid_bad: bool, position: u6
     header.is_plausible(expected) && offset_fits && position + header.size as u64 <= file_len
 }
 
-/// From bad bytes to the next place to try. A header that is clearly ours keeps what it covers to itself: payloads are
-/// chosen by strangers and may hold bytes that look like a batch. Otherwise every byte is tried.
-fn step_over(header: Option<BatchHeader>, segment: &Segment, size_max: usize) -> u64 {
-    match header {
-        Some(header)
-            if header.magic == 2
-                && header.base_offset == segment.next_offset()
-                && header.last_offset_delta == header.records_count - 1
-                && header.size <= size_max =>
-        {
-            header.size as u64
+/// How far it is from bad bytes to the next place to try. A header that is clearly ours keeps what it covers to itself:
+/// payloads are chosen by strangers and may hold bytes that look like a batch. Otherwise every byte is tried.
+fn step_over(
+    window: &mut Window<'_>,
+    header: Option<BatchHeader>,
+    segment: &Segment,
+    position: u64,
+    end: u64,
+    size_max: usize,
+) -> io::Result<u64> {
+    let is_ours = |header: &BatchHeader| {
+        header.magic == 2
+            && header.base_offset == segment.next_offset()
+            && header.last_offset_delta == header.records_count - 1
+            && header.size <= size_max
+    };
+    let Some(header) = header.filter(is_ours) else { return Ok(1) };
+    let true_size = size_by_crc(window, &header, position, end.min(position + size_max as u64))?;
+    Ok(true_size.unwrap_or(header.size as u64))
+}
+
+/// The length of a batch is not under its CRC. If it is the length that is bad, the batch ends where its CRC says and
+/// the next one begins: that is where to go on, not where the length points.
+fn size_by_crc(window: &mut Window<'_>, header: &BatchHeader, position: u64, end: u64) -> io::Result<Option<u64>> {
+    let mut next = position + HEADER_BYTES as u64;
+    while let Some(bytes) = window.get(next, HEADER_BYTES)?.filter(|_| next < end) {
+        let follows = BatchHeader::read(bytes)
+            .is_some_and(|follower| follower.magic == 2 && follower.base_offset == header.last_offset() + 1);
+        let size = next - position;
+        if follows && window.get(position, size as usize)?.is_some_and(|batch| crc_matches(batch, header)) {
+            return Ok(Some(size));
         }
-        _ => 1,
+        next += 1;
     }
+    Ok(None)
 }

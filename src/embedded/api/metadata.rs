@@ -20,7 +20,7 @@ pub(super) async fn answer(context: &Context<'_>, head: Head, request: MetadataR
         context.store.settings.auto_create_topics && (head.version < 4 || request.allow_auto_topic_creation);
     let mut topics = Vec::new();
     match asked {
-        None => topics.extend(context.store.all_topics().iter().map(|topic| described(topic))),
+        None => topics.extend(context.store.all_topics().iter().map(described)),
         Some(asked) => {
             for topic in asked {
                 topics.push(one(context, topic, may_create).await);

@@ -2,6 +2,7 @@
 
 mod create_topics;
 mod fetch;
+mod find_coordinator;
 mod list_offsets;
 mod metadata;
 mod produce;
@@ -65,11 +66,12 @@ impl From<Malformed> for Close {
 }
 
 /// First and last version taken of each request, and its schema.
-const APIS: [(ApiKey, i16, i16, Shape); 7] = [
+const APIS: [(ApiKey, i16, i16, Shape); 8] = [
     (ApiKey::Produce, 3, 13, guard::PRODUCE),
     (ApiKey::Fetch, 4, 17, guard::FETCH),
     (ApiKey::ListOffsets, 1, 10, guard::LIST_OFFSETS),
     (ApiKey::Metadata, 0, 13, guard::METADATA),
+    (ApiKey::FindCoordinator, 0, 3, guard::FIND_COORDINATOR),
     (ApiKey::ApiVersions, 0, 3, guard::API_VERSIONS),
     (ApiKey::CreateTopics, 2, 7, guard::CREATE_TOPICS),
     (ApiKey::InitProducerId, 0, 5, guard::INIT_PRODUCER_ID),
@@ -95,6 +97,7 @@ pub(crate) async fn answer(context: &Context<'_>, frame: Bytes) -> Result<Reply,
         ApiKey::Metadata => metadata::answer(context, head, decode(body, head)?).await,
         ApiKey::CreateTopics => create_topics::answer(context, head, decode(body, head)?).await,
         ApiKey::InitProducerId => producer_id::answer(context, head, decode(body, head)?).await,
+        ApiKey::FindCoordinator => find_coordinator::answer(context, head, decode(body, head)?),
         _ => versions::answer(head),
     }
 }

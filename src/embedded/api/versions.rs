@@ -1,5 +1,4 @@
-//! ApiVersions (18): what this log answers. Groups, transactions and administration are not listed, so a client that
-//! needs them says so itself instead of waiting for an answer.
+//! ApiVersions (18): what this log answers. What it does not serve is not listed, so that a client does not ask for it.
 
 use kafka_protocol::messages::{ApiKey, ApiVersionsResponse, api_versions_response::ApiVersion};
 

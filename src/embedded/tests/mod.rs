@@ -1,3 +1,11 @@
 //! Tests of the embedded log that need more than one of its files.
 
+mod batches;
+pub(crate) mod client;
+mod disks;
+mod hostile;
+mod idempotence;
+mod protocol;
+mod recovery;
 pub(crate) mod support;
+mod waiting;

@@ -1,6 +1,11 @@
-//! Batches made by hand, byte by byte, so that tests do not depend on the code under test.
+//! What the tests of this room share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::embedded::batch::BatchHeader;
+use crate::embedded::disk::Disk;
+use crate::embedded::{EmbeddedLog, Settings};
 
 /// A header of an idempotent batch, as far as sequences go.
 pub(crate) fn header(producer_id: i64, epoch: i16, sequence: i32, count: i32) -> BatchHeader {
@@ -18,4 +23,23 @@ pub(crate) fn header(producer_id: i64, epoch: i16, sequence: i32, count: i32) ->
         base_sequence: sequence,
         records_count: count,
     }
+}
+
+/// Any free port, one partition a topic.
+pub(crate) fn settings(dir: &std::path::Path) -> Settings {
+    let mut settings = Settings::new(SocketAddr::from(([127, 0, 0, 1], 0)), dir);
+    settings.partitions_default = 1;
+    settings
+}
+
+/// A log in a fresh directory.
+pub(crate) fn log() -> (EmbeddedLog, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    (EmbeddedLog::start(settings(dir.path())).unwrap(), dir)
+}
+
+/// The same over a disk of the test's own.
+pub(crate) fn log_on(disk: Arc<dyn Disk>) -> (EmbeddedLog, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    (EmbeddedLog::start_on(settings(dir.path()), disk).unwrap(), dir)
 }

@@ -1,0 +1,217 @@
+//! What a start makes of what a crash, or rot, left behind.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::client::Batch;
+use crate::embedded::batch::{BatchHeader, HEADER_BYTES, check, place};
+use crate::embedded::disk::KernelDisk;
+use crate::embedded::partition::{Bounds, Findings, Partition};
+
+const BOUNDS: Bounds = Bounds { segment_bytes: 1 << 20, size_max: 100_000, producers_max: 100 };
+
+fn open(dir: &Path) -> (Partition, Findings) {
+    open_with(dir, BOUNDS)
+}
+
+fn open_with(dir: &Path, bounds: Bounds) -> (Partition, Findings) {
+    Partition::open(&KernelDisk, "t-0".into(), dir.into(), bounds).unwrap()
+}
+
+fn rules() -> crate::embedded::batch::Rules {
+    crate::embedded::batch::Rules { size_max: 100_000, version: 9, now_ms: 2_000_000 }
+}
+
+fn append(partition: &mut Partition, bounds: Bounds, batch: &Batch) -> Result<i64, i16> {
+    let bytes = batch.bytes();
+    let header = check(&bytes, rules()).unwrap();
+    let appended = partition.append(&KernelDisk, bounds, &bytes, &header, &mut Vec::new())?;
+    if let Some(unsynced) = partition.leave_sync_queue() {
+        partition.synced(&unsynced);
+    }
+    Ok(appended.base_offset)
+}
+
+/// Three batches of 2, 3 and 4 records in one segment; returns it and where each batch begins.
+fn three_batches(dir: &Path) -> (PathBuf, Vec<usize>) {
+    let (mut partition, _) = open(dir);
+    let mut starts = vec![0];
+    for (n, count) in [2usize, 3, 4].into_iter().enumerate() {
+        let sequence = [0, 2, 5][n];
+        append(&mut partition, BOUNDS, &Batch::counted(count).by(9, 0, sequence)).unwrap();
+        starts.push(fs::metadata(dir.join("00000000000000000000.log")).unwrap().len() as usize);
+    }
+    (dir.join("00000000000000000000.log"), starts)
+}
+
+/// Offsets of the batches that a reader gets, from an offset on, one read after the other.
+fn batches_from(partition: &Partition, from: i64) -> Vec<i64> {
+    let mut offset = from;
+    let mut bases = Vec::new();
+    while let Some(plan) = partition.plan_read(offset).unwrap() {
+        let read = plan.run(1, true).unwrap();
+        let header = BatchHeader::read(&read.bytes).unwrap();
+        assert_eq!(read.bytes.len(), header.size);
+        bases.push(header.base_offset);
+        offset = header.last_offset() + 1;
+    }
+    assert_eq!(offset, partition.high_watermark().max(from));
+    bases
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_is_cut_to_the_last_whole_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, starts) = three_batches(dir.path());
+    let whole = fs::read(&path).unwrap();
+    for cut in 0..=whole.len() {
+        fs::write(&path, &whole[..cut]).unwrap();
+        let kept = starts.iter().filter(|start| **start <= cut).max().unwrap();
+        let next = [0, 2, 5, 9][starts.iter().position(|start| start == kept).unwrap()];
+        let (mut partition, findings) = open(dir.path());
+        assert_eq!(partition.next_offset(), next, "cut at {cut}");
+        assert_eq!(findings.bytes_cut, (cut - kept) as u64, "cut at {cut}");
+        assert_eq!(findings.holes, 0);
+        assert_eq!(fs::metadata(&path).unwrap().len(), *kept as u64);
+        // It goes on from there, and what was written is read.
+        append(&mut partition, BOUNDS, &Batch::counted(1)).unwrap();
+        assert_eq!(batches_from(&open(dir.path()).0, next), [next]);
+    }
+}
+
+#[test]
+fn a_tail_of_zeros_or_garbage_is_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, _) = three_batches(dir.path());
+    let whole = fs::read(&path).unwrap();
+    for tail in [vec![0; 5_000], vec![0xff; 5_000], (0..5_000u32).map(|n| (n * 7) as u8).collect()] {
+        fs::write(&path, [whole.clone(), tail].concat()).unwrap();
+        let (partition, findings) = open(dir.path());
+        assert_eq!((partition.next_offset(), findings.bytes_cut), (9, 5_000));
+    }
+}
+
+#[test]
+fn any_bad_byte_in_the_middle_costs_its_batch_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, starts) = three_batches(dir.path());
+    let whole = fs::read(&path).unwrap();
+    for at in starts[1]..starts[2] {
+        // The leader epoch (bytes 12 to 15) is neither under the CRC nor used.
+        if (12..16).contains(&(at - starts[1])) {
+            continue;
+        }
+        let mut rotten = whole.clone();
+        rotten[at] ^= 0x55;
+        fs::write(&path, &rotten).unwrap();
+        let (partition, findings) = open(dir.path());
+        assert_eq!(partition.next_offset(), 9, "byte {at}");
+        assert_eq!((findings.holes, findings.bytes_cut), (1, 0), "byte {at}");
+        assert_eq!(batches_from(&partition, 0), [0, 5], "byte {at}");
+        for inside in 2..5 {
+            assert_eq!(batches_from(&partition, inside), [5], "byte {at}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), rotten, "nothing is thrown away");
+    }
+}
+
+#[test]
+fn a_batch_inside_a_torn_payload_is_not_taken_for_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, starts) = three_batches(dir.path());
+    let mut whole = fs::read(&path).unwrap();
+    let mut forged = Batch::counted(5).bytes();
+    // The very offset that comes after the batch around it.
+    place(&mut forged, 10);
+    let mut outer = Batch::of(&[&forged, &[7; 3_000]]).bytes();
+    place(&mut outer, 9);
+    whole.extend_from_slice(&outer);
+    for cut in (starts[3] + HEADER_BYTES + forged.len() + 20..whole.len()).step_by(61) {
+        fs::write(&path, &whole[..cut]).unwrap();
+        let (partition, findings) = open(dir.path());
+        assert_eq!((partition.next_offset(), findings.holes), (9, 0), "cut at {cut}");
+    }
+    // The same with the length reached, but not the bytes.
+    let from = whole.len() - 1_000;
+    whole[from..].fill(0);
+    fs::write(&path, &whole).unwrap();
+    assert_eq!(open(dir.path()).0.next_offset(), 9);
+}
+
+#[test]
+fn segments_roll_and_are_read_across() {
+    let dir = tempfile::tempdir().unwrap();
+    let bounds = Bounds { segment_bytes: 300, ..BOUNDS };
+    let (mut partition, _) = open_with(dir.path(), bounds);
+    let bases: Vec<i64> = (0..40).map(|_| append(&mut partition, bounds, &Batch::counted(3)).unwrap()).collect();
+    assert!(fs::read_dir(dir.path()).unwrap().count() > 10);
+    assert_eq!(batches_from(&partition, 0), bases);
+    let (partition, findings) = open_with(dir.path(), bounds);
+    assert_eq!(findings.holes, 0);
+    assert_eq!(batches_from(&partition, 0), bases);
+    assert_eq!(batches_from(&partition, 61), bases[20..]);
+    assert_eq!(partition.plan_read(121).unwrap_err(), 1);
+    assert_eq!(partition.plan_read(-1).unwrap_err(), 1);
+}
+
+#[test]
+fn rot_in_a_closed_segments_header_is_stepped_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let bounds = Bounds { segment_bytes: 400, ..BOUNDS };
+    let (mut partition, _) = open_with(dir.path(), bounds);
+    for _ in 0..30 {
+        append(&mut partition, bounds, &Batch::counted(3)).unwrap();
+    }
+    let path = dir.path().join("00000000000000000000.log");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[0..HEADER_BYTES].fill(0xee);
+    fs::write(&path, bytes).unwrap();
+    let (partition, findings) = open_with(dir.path(), bounds);
+    assert_eq!(findings.holes, 1);
+    assert_eq!(partition.next_offset(), 90);
+    assert_eq!(batches_from(&partition, 0), (1..30).map(|n| n * 3).collect::<Vec<_>>());
+}
+
+#[test]
+fn producers_are_known_again_with_their_last_five_batches() {
+    let dir = tempfile::tempdir().unwrap();
+    let bounds = Bounds { segment_bytes: 300, ..BOUNDS };
+    let (mut partition, _) = open_with(dir.path(), bounds);
+    let batch = |n: i32| Batch::counted(10).by(77, 2, n * 10);
+    for n in 0..7 {
+        append(&mut partition, bounds, &batch(n)).unwrap();
+    }
+    let (mut partition, _) = open_with(dir.path(), bounds);
+    for n in 2..7 {
+        assert_eq!(append(&mut partition, bounds, &batch(n)), Ok(i64::from(n) * 10));
+    }
+    assert_eq!(append(&mut partition, bounds, &batch(1)), Err(45));
+    assert_eq!(append(&mut partition, bounds, &Batch::counted(10).by(77, 1, 70)), Err(47));
+    assert_eq!(append(&mut partition, bounds, &batch(7)), Ok(70));
+    assert_eq!(partition.next_offset(), 80);
+}
+
+#[test]
+fn an_index_finds_every_offset_and_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut partition, _) = open(dir.path());
+    for n in 0..200i64 {
+        let value = vec![n as u8; 700];
+        append(&mut partition, BOUNDS, &Batch::of(&[&value, &value]).at(&[n * 10, n * 10 + 5])).unwrap();
+    }
+    for partition in [partition, open(dir.path()).0] {
+        for offset in 0..400i64 {
+            let plan = partition.plan_read(offset).unwrap().unwrap();
+            let read = plan.run(2_000, false).unwrap();
+            assert_eq!(BatchHeader::read(&read.bytes).unwrap().base_offset, offset / 2 * 2, "offset {offset}");
+        }
+        for time in 0..1_995i64 {
+            let found = partition.plan_time(time).iter().find_map(|plan| plan.run().unwrap()).unwrap();
+            assert_eq!(found.offset, (time + 4) / 5, "time {time}");
+            assert_eq!(found.timestamp, (time + 4) / 5 * 5);
+        }
+        assert!(partition.plan_time(1_996).is_empty());
+        let newest = partition.plan_newest().unwrap().run().unwrap().unwrap();
+        assert_eq!((newest.timestamp, newest.offset), (1_995, 399));
+    }
+}
