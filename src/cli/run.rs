@@ -43,12 +43,23 @@ pub fn run(config: Config) -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
+    abort_on_panic();
     let outcome = Service::start(config).and_then(Service::serve);
     drop(logging);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }
+}
+
+/// A core whose state is in doubt must not acknowledge anything: the process ends, in every build profile, and
+/// whatever watches over it starts it again.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 fn failed(error: &str) -> ExitCode {
