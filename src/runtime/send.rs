@@ -64,6 +64,8 @@ fn bytes_of(chunk: &Chunk) -> &[u8] {
 #[derive(Default)]
 pub(super) struct Pool {
     buffers: Vec<Vec<u8>>,
+    /// Boxed, because the kernel reads them where they are.
+    #[allow(clippy::vec_box)]
     gathers: Vec<Box<Gather>>,
     /// Buffers given out and not come back.
     lent: usize,
