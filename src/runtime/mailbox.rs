@@ -100,10 +100,9 @@ impl<M: Send> Post<M> {
         Ok(())
     }
 
-    /// Wakes a shard without a letter, asleep or not (the watchdog's knock).
-    pub(super) fn knock(&self, shard: usize) {
-        self.boxes[shard].ring(Place::Ring);
-        self.boxes[shard].ring(Place::Executor);
+    /// Rings a shard's bell without a letter, asleep there or not (the watchdog's knock).
+    pub(super) fn ring(&self, shard: usize, place: Place) {
+        self.boxes[shard].ring(place);
     }
 }
 

@@ -92,6 +92,12 @@ pub(super) struct Completion {
 }
 
 impl Completion {
+    /// A last answer that the kernel did not give.
+    #[cfg(test)]
+    pub(super) fn made_up(tag: Tag, result: i32) -> Self {
+        Self { tag, result, flags: 0 }
+    }
+
     /// The operation goes on and will answer again.
     pub(super) fn more(&self) -> bool {
         cqueue::more(self.flags)

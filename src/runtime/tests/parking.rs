@@ -13,6 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::connections::Ask;
 use super::harness::{Event, eventually, house, next, shard, small};
 use crate::runtime::Watchdog;
+use crate::runtime::mailbox::Place;
 use crate::runtime::seam::Io;
 
 /// Threads that burn CPU until dropped.
@@ -200,6 +201,28 @@ fn everything_wakes_a_sleeper() {
     house.stop(|| Ask::Stop);
 }
 
+/// A writer that saw the shard asleep in its ring, and rings only when it has long moved on to sleep in glommio, must
+/// not make it deaf (the kernel would lose the signal for that, and with it those for all that comes after).
+#[test]
+fn a_late_ring_of_the_other_bell_does_no_harm() {
+    let (house, told) = shard(&small(1), |report: Sender<usize>| {
+        move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
+            Event::Bytes(_, bytes) => report.send(bytes.len()).unwrap(),
+            Event::Mail(_) => io.stop(),
+            _ => {}
+        }
+    });
+    let mut peer = TcpStream::connect(house.addr).unwrap();
+    for _ in 0..5 {
+        thread::sleep(Duration::from_millis(40));
+        house.post.ring(0, Place::Ring);
+        thread::sleep(Duration::from_millis(20));
+        peer.write_all(b"x").unwrap();
+        assert_eq!(next(&told), 1);
+    }
+    house.stop(|| Ask::Stop);
+}
+
 /// An idle shard, connections or not, costs next to nothing. CPU time of its thread, so load elsewhere does not count.
 #[test]
 fn an_idle_shard_uses_no_cpu() {
@@ -227,11 +250,15 @@ fn an_idle_shard_uses_no_cpu() {
         assert!(house.post.send(0, Ask::Report).is_ok());
         next(&told)
     };
+    let heartbeat = house.threads[0].heartbeat();
     let before = used();
+    let turns = heartbeat.turns();
     thread::sleep(Duration::from_secs(1));
+    // Falling asleep takes a few turns; a shard that went on ticking would make a hundred.
+    let turned = heartbeat.turns() - turns;
     let spent = used() - before;
     assert!(spent < Duration::from_millis(50), "{spent:?}");
-    let heartbeat = house.threads[0].heartbeat();
+    assert!(turned < 20, "{turned} turns");
     assert_eq!((heartbeat.connections(), heartbeat.out_buffers()), (50, 0));
     drop(peers);
     house.stop(|| Ask::Stop);
