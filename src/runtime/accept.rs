@@ -89,3 +89,43 @@ impl<M: Send + 'static> Core<M> {
 fn is_exhausted(result: i32) -> bool {
     matches!(-result, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::runtime::listen::Listeners;
+    use crate::runtime::ring::Ring;
+    use crate::runtime::{Settings, mailboxes};
+
+    /// Out of descriptors: wait, then accept again; who came meanwhile has been waiting in the kernel.
+    #[test]
+    fn an_exhausted_listener_pauses_and_goes_on() {
+        let listeners = Listeners::bind(&[SocketAddr::from(([127, 0, 0, 1], 0))], 1).unwrap();
+        let addr = listeners.local_addrs()[0];
+        let accepting = listeners.into_shards().remove(0).into_iter().map(Accepting::new).collect();
+        let (post, _mail) = mailboxes::<()>(1, 1).unwrap();
+        let mut core = Core::new(0, &Settings::default(), Ring::new(8).unwrap(), accepting, post);
+        core.accepting[0].armed = true;
+        assert!(core.accepted(&Completion::made_up(accept_tag(0), -libc::EMFILE)).is_none());
+        assert!(!core.accepting[0].armed);
+        core.wheel.advance(core.now);
+        assert!(core.wheel.pop().is_none(), "not at once: that would spin");
+        core.wheel.advance(core.now.after(EXHAUSTED_PAUSE * 2));
+        assert!(matches!(core.wheel.pop(), Some(Alarm::Accept(0))));
+
+        let peer = TcpStream::connect(addr).unwrap();
+        core.arm_accept(0);
+        let mut answers = Vec::new();
+        core.ring.submit(1).unwrap();
+        core.ring.reap(&mut answers, 1);
+        let (_, listener, accepted) = core.accepted(&answers[0]).unwrap();
+        assert_eq!((listener, accepted), (ListenerId(0), peer.local_addr().unwrap()));
+        core.ring.cancel_everything();
+        while core.ring.in_flight() > 0 {
+            core.ring.submit(1).unwrap();
+            core.ring.reap(&mut answers, 8);
+        }
+    }
+}

@@ -80,3 +80,49 @@ impl Disk {
 fn copy(error: &io::Error) -> io::Error {
     error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::ring::Tag;
+
+    fn settle(ring: &mut Ring) {
+        let mut answers = Vec::new();
+        while ring.in_flight() > 0 {
+            ring.submit(1).unwrap();
+            ring.reap(&mut answers, 16);
+        }
+    }
+
+    /// The kernel cannot be made to write short on demand, so its answer is made up: 4 bytes of 10, the sync
+    /// cancelled. The rest must go to its own place, and only then is the write done.
+    #[test]
+    fn a_short_write_is_continued() {
+        let (mut ring, mut disk) = (Ring::new(8).unwrap(), Disk::default());
+        let file = Rc::new(tempfile::tempfile().unwrap());
+        let answer = |kind, result| Completion::made_up(Tag::of(kind), result);
+        disk.start(&mut ring, Rc::clone(&file), 0, Rc::new(b"0123456789".to_vec()), 7);
+        settle(&mut ring);
+        file.set_len(0).unwrap();
+        assert!(disk.answered(&mut ring, &answer(Kind::DiskWrite, 4)).is_none());
+        assert!(disk.answered(&mut ring, &answer(Kind::DiskSync, -libc::ECANCELED)).is_none());
+        settle(&mut ring);
+        let mut content = [0; 10];
+        std::os::unix::fs::FileExt::read_exact_at(&*file, &mut content, 0).unwrap();
+        assert_eq!(&content, b"\0\0\0\x00456789");
+        assert!(disk.answered(&mut ring, &answer(Kind::DiskSync, 0)).is_none());
+        let (token, result) = disk.answered(&mut ring, &answer(Kind::DiskWrite, 6)).unwrap();
+        assert_eq!((token, result.unwrap(), disk.operations.len()), (7, 10, 0));
+    }
+
+    #[test]
+    fn a_sync_that_fails_fails_the_write() {
+        let (mut ring, mut disk) = (Ring::new(8).unwrap(), Disk::default());
+        let file = Rc::new(tempfile::tempfile().unwrap());
+        disk.start(&mut ring, file, 0, Rc::new(b"x".to_vec()), 7);
+        settle(&mut ring);
+        assert!(disk.answered(&mut ring, &Completion::made_up(Tag::of(Kind::DiskWrite), 1)).is_none());
+        let (_, result) = disk.answered(&mut ring, &Completion::made_up(Tag::of(Kind::DiskSync), -libc::EIO)).unwrap();
+        assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EIO));
+    }
+}

@@ -11,7 +11,7 @@ use super::accept::Accepting;
 use super::buffers::Buffers;
 use super::core::Core;
 use super::listen::Listener;
-use super::mailbox::MailboxReceiver;
+use super::mailbox::{MailboxReceiver, Place};
 use super::park::Parking;
 use super::ring::Ring;
 use super::seam::Shard;
@@ -120,7 +120,7 @@ where
             let built = async {
                 let mut ring = Ring::new(settings.ring_entries)?;
                 let buffers = Buffers::new(&mut ring, settings.receive_buffers)?;
-                let parking = Parking::new(&mut ring).await?;
+                let parking = Parking::new(&mut ring, mailbox.bell(Place::Executor)).await?;
                 io::Result::Ok((ring, buffers, parking))
             };
             let (ring, buffers, parking) = match built.await {

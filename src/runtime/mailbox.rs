@@ -1,35 +1,57 @@
 //! Letters between shards, and from ordinary threads to a shard.
 //!
-//! One bounded queue per shard, many writers, one reader; no lock and no allocation per letter. The bell is an
-//! eventfd that the shard's ring polls. It costs a system call, so it is rung only for a shard that sleeps:
+//! One bounded queue per shard, many writers, one reader; no lock and no allocation per letter. A bell is an eventfd,
+//! and ringing it costs a system call, so it is rung only for a shard that sleeps:
 //!
-//! - the reader publishes *parked*, fences, looks into the queue once more, and only then enters the kernel;
-//! - a writer pushes, fences, and rings if it sees *parked* (taking the flag, so one of many writers rings).
+//! - the reader publishes *where it sleeps*, fences, looks into the queue once more, and only then enters the kernel;
+//! - a writer pushes, fences, and rings if it sees a sleeper (taking the flag, so one of many writers rings).
 //!
 //! One of the two fences comes first, so either the reader sees the letter or the writer sees the flag.
+//!
+//! There are two bells, one for each place of sleep: one that our ring polls, and one that glommio reads. One for both
+//! (glommio reading an eventfd that our ring writes because it polls another one) is a trap: the kernel does not
+//! signal an eventfd from within a write to an eventfd, but defers it, and Linux 6.18 does that only once.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
 use std::{fmt, io};
 
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 use rustix::event::{EventfdFlags, eventfd};
 
+/// Where a shard sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Place {
+    Ring = 1,
+    Executor = 2,
+}
+
+const AWAKE: u8 = 0;
+
 struct Mailbox<M> {
     queue: ArrayQueue<M>,
-    parked: CachePadded<AtomicBool>,
+    /// [`AWAKE`], or a [`Place`].
+    parked: CachePadded<AtomicU8>,
     /// Set when the reader is gone: letters come back instead of waiting for nobody.
     closed: AtomicBool,
-    bell: OwnedFd,
+    ring_bell: OwnedFd,
+    executor_bell: OwnedFd,
 }
 
 impl<M> Mailbox<M> {
-    fn ring(&self) {
-        // Never read, only polled: the count would overflow after 2^64 rings, and then the call would fail with
-        // EAGAIN, which still leaves the descriptor readable. Nothing to handle.
-        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    fn bell(&self, place: Place) -> &OwnedFd {
+        match place {
+            Place::Ring => &self.ring_bell,
+            Place::Executor => &self.executor_bell,
+        }
+    }
+
+    fn ring(&self, place: Place) {
+        // Fails only when the count is full, after 2^64 rings; the descriptor is readable then all the same.
+        let _ = rustix::io::write(self.bell(place), &1_u64.to_ne_bytes());
     }
 }
 
@@ -68,15 +90,19 @@ impl<M: Send> Post<M> {
         }
         mailbox.queue.push(letter)?;
         fence(Ordering::SeqCst);
-        if mailbox.parked.load(Ordering::Relaxed) && mailbox.parked.swap(false, Ordering::Relaxed) {
-            mailbox.ring();
+        if mailbox.parked.load(Ordering::Relaxed) != AWAKE {
+            match mailbox.parked.swap(AWAKE, Ordering::Relaxed) {
+                AWAKE => {}
+                place if place == Place::Ring as u8 => mailbox.ring(Place::Ring),
+                _ => mailbox.ring(Place::Executor),
+            }
         }
         Ok(())
     }
 
-    /// Wakes a shard without a letter, asleep or not (the watchdog's knock).
-    pub(super) fn knock(&self, shard: usize) {
-        self.boxes[shard].ring();
+    /// Rings a shard's bell without a letter, asleep there or not (the watchdog's knock).
+    pub(super) fn ring(&self, shard: usize, place: Place) {
+        self.boxes[shard].ring(place);
     }
 }
 
@@ -116,20 +142,26 @@ impl<M: Send> MailboxReceiver<M> {
     }
 
     /// Publishes that the shard is about to sleep. True if it may: nothing came in meanwhile.
-    pub(super) fn park(&self) -> bool {
-        self.mailbox().parked.store(true, Ordering::Relaxed);
+    pub(super) fn park(&self, place: Place) -> bool {
+        self.mailbox().parked.store(place as u8, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         self.is_empty()
     }
 
     /// The shard is awake and looks by itself.
     pub(super) fn unpark(&self) {
-        self.mailbox().parked.store(false, Ordering::Relaxed);
+        self.mailbox().parked.store(AWAKE, Ordering::Relaxed);
     }
 
-    /// What the ring polls.
-    pub(super) fn bell(&self) -> BorrowedFd<'_> {
-        self.mailbox().bell.as_fd()
+    /// What is rung for a sleeper in that place.
+    pub(super) fn bell(&self, place: Place) -> BorrowedFd<'_> {
+        self.mailbox().bell(place).as_fd()
+    }
+
+    /// Forgets past rings of the ring's bell.
+    pub(super) fn hush(&self) {
+        // Nothing to read is what is wanted.
+        let _ = rustix::io::read(self.bell(Place::Ring), &mut [0; 8]);
     }
 }
 
@@ -150,9 +182,11 @@ pub fn mailboxes<M: Send>(shards: usize, capacity: usize) -> io::Result<(Post<M>
         .map(|_| {
             Ok(Mailbox {
                 queue: ArrayQueue::new(capacity.max(1)),
-                parked: CachePadded::new(AtomicBool::new(false)),
+                parked: CachePadded::new(AtomicU8::new(AWAKE)),
                 closed: AtomicBool::new(false),
-                bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+                ring_bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+                // glommio's read is to wait when there is nothing, not to fail.
+                executor_bell: eventfd(0, EventfdFlags::CLOEXEC)?,
             })
         })
         .collect();
@@ -165,24 +199,33 @@ pub fn mailboxes<M: Send>(shards: usize, capacity: usize) -> io::Result<(Post<M>
 mod tests {
     use super::*;
 
-    fn rung(receiver: &MailboxReceiver<u32>) -> bool {
+    fn rung(receiver: &MailboxReceiver<u32>) -> [bool; 2] {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let mut fds = [PollFd::from_borrowed_fd(receiver.bell(), PollFlags::IN)];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        poll(&mut fds, Some(&now)).is_ok_and(|ready| ready == 1)
+        [Place::Ring, Place::Executor].map(|place| {
+            let mut fds = [PollFd::from_borrowed_fd(receiver.bell(place), PollFlags::IN)];
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            poll(&mut fds, Some(&now)).is_ok_and(|ready| ready == 1)
+        })
     }
 
     #[test]
-    fn the_bell_rings_only_for_a_sleeper() {
+    fn the_bell_rings_only_for_a_sleeper_and_where_it_sleeps() {
         let (post, receivers) = mailboxes::<u32>(1, 8).unwrap();
+        let receiver = &receivers[0];
         post.send(0, 1).unwrap();
-        assert!(!rung(&receivers[0]), "awake: it looks by itself");
-        assert!(!receivers[0].park(), "a letter is there: no sleep");
-        receivers[0].unpark();
-        assert_eq!(receivers[0].take(), Some(1));
-        assert!(receivers[0].park());
+        assert_eq!(rung(receiver), [false, false], "awake: it looks by itself");
+        assert!(!receiver.park(Place::Ring), "a letter is there: no sleep");
+        receiver.unpark();
+        assert_eq!(receiver.take(), Some(1));
+        assert!(receiver.park(Place::Ring));
         post.send(0, 2).unwrap();
-        assert!(rung(&receivers[0]));
+        assert_eq!(rung(receiver), [true, false]);
+        receiver.hush();
+        assert_eq!((receiver.take(), rung(receiver)), (Some(2), [false, false]));
+        assert!(receiver.park(Place::Executor));
+        post.send(0, 3).unwrap();
+        post.send(0, 4).unwrap();
+        assert_eq!(rung(receiver), [false, true]);
     }
 
     #[test]

@@ -1,4 +1,41 @@
-//! The shard seam, the ring, the executors.
+//! The cellar: the only room that knows io_uring and glommio. Above it there are plain calls ([`seam`]).
+//!
+//! # One turn, from start to end
+//!
+//! A shard is one thread. On it stands glommio's executor, whose main task is our loop (`executor`); in it, our own
+//! io_uring (`ring`), a table of connections (`connections`), and the [`Shard`](seam::Shard) that is called. A turn
+//! (`turn`) goes like this:
+//!
+//! 1. **Clocks** are read once. All of the turn happens at that instant.
+//! 2. **Mailbox** (`mailbox`): letters of other shards and of ordinary threads. A letter may bring a connection:
+//!    its descriptor, and the bytes that were read before it moved.
+//! 3. **Answers** of the kernel that are no bytes: accepted, connected, sent, synced. Receives are put aside.
+//! 4. **Reads** (`receive`): each filled buffer is lent to the shard for one call and then goes back to the kernel's
+//!    stock (`buffers`). A connection without bytes holds none.
+//! 5. **Timers** (`timer`) that are due.
+//! 6. **The shard's own end of turn**: it seals batches, decides what can be acknowledged, writes answers.
+//! 7. **Sends** (`send`): all that was appended for a connection, in whichever step, becomes one submission, unless
+//!    its last one is still with the kernel. Then returned buffers are published, and only then receives armed.
+//! 8. **Sleep** (`park`). If something was left over (each step has a budget), there is none. While there is work, the
+//!    thread enters the kernel once, which takes all submissions of the turn and returns with the next answers. That
+//!    one call is all a turn costs. After a silence of one tick the thread sleeps in glommio instead, whose tasks also
+//!    get a pass at every tick before that.
+//!
+//! # What holds it together
+//!
+//! - **The kernel may read and write our memory until it has answered.** So a slot, with the buffers it is sending, is
+//!   freed only after the last answer, however dead the connection is for the shard; a file and its data stay until
+//!   the sync has answered; and a loop that ends cancels everything and waits (`Turn`'s `Drop`).
+//! - **Ids are checked, never trusted.** Slot and generation are in every id and in every answer. What comes late
+//!   meets nobody.
+//! - **The shard is never called from inside a call of the shard.** What it must be told is noted and told afterwards.
+//! - **Nothing is armed while the shard looks at first bytes**, so a connection moves to its owner with no read to
+//!   cancel. From `stream` on, reads are armed for good.
+//! - **A wish, not a state.** Pause, resume, the cap on unsent bytes and closing only change whether bytes are wanted.
+//!   Whenever a receive answers for the last time, it is armed again if they are. So a cancellation that crosses a
+//!   resume needs no care.
+//! - **Nobody is woken who is awake.** A letter rings a bell only if its reader has published that it sleeps, and
+//!   where; the last look before sleeping comes after that.
 
 mod accept;
 mod buffers;

@@ -1,17 +1,17 @@
 //! Where a shard sleeps.
 //!
 //! While there is work, in our own ring: one system call submits the turn's sends and waits for the next answers.
-//! glommio gets a pass at every tick. After a tick without work, in glommio: an eventfd, written by the kernel when
-//! our ring has something, is read through glommio's ring, and nothing of ours runs until then.
+//! glommio gets a pass at every tick. After a tick without work, in glommio: it reads an eventfd, which the kernel
+//! writes when our ring has something, and a peer when the mailbox has; nothing of ours runs until then.
 
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd};
 use std::time::Duration;
 
 use glommio::io::BufferedFile;
 use glommio::timer;
-use rustix::event::{EventfdFlags, eventfd};
 
+use super::mailbox::Place;
 use super::ring::Ring;
 use super::seam::{Monotonic, Shard};
 use super::turn::Turn;
@@ -26,7 +26,7 @@ const PASS: Duration = Duration::from_micros(1);
 
 /// The places to sleep in, and what decides between them.
 pub(super) struct Parking {
-    /// The eventfd of our ring, as glommio reads it. Blocking: a read that finds nothing must wait, not fail.
+    /// The eventfd, as glommio reads it.
     doorbell: BufferedFile,
     idle: bool,
     worked: bool,
@@ -35,11 +35,10 @@ pub(super) struct Parking {
 
 impl Parking {
     /// To be called inside the executor.
-    pub(super) async fn new(ring: &mut Ring) -> io::Result<Self> {
-        let event: OwnedFd = eventfd(0, EventfdFlags::CLOEXEC)?;
-        ring.register_eventfd(event.as_fd())?;
+    pub(super) async fn new(ring: &mut Ring, bell: BorrowedFd<'_>) -> io::Result<Self> {
+        ring.register_eventfd(bell)?;
         // SAFETY: an open descriptor that is ours to give away.
-        let doorbell = unsafe { BufferedFile::from_raw_fd(event.into_raw_fd()) };
+        let doorbell = unsafe { BufferedFile::from_raw_fd(bell.try_clone_to_owned()?.into_raw_fd()) };
         glommio::spawn_local(async {
             loop {
                 timer::sleep(GUARD).await;
@@ -79,23 +78,30 @@ impl Parking {
     fn sleep_in_ring<S: Shard>(&mut self, turn: &mut Turn<S>) -> io::Result<()> {
         let deadline = turn.core.wheel.deadline().map_or(self.tick_at, |at| at.min(self.tick_at));
         turn.core.ring.wake_by(deadline);
+        if !turn.core.ring.bell_armed() {
+            turn.mailbox.hush();
+            turn.core.ring.poll_bell(turn.mailbox.bell(Place::Ring));
+        }
         turn.heartbeat.park();
-        let wait = usize::from(turn.mailbox.park());
+        let wait = usize::from(turn.mailbox.park(Place::Ring));
         let result = turn.core.ring.submit(wait);
         turn.mailbox.unpark();
         result
     }
 
     async fn sleep_in_glommio<S: Shard>(&mut self, turn: &mut Turn<S>) -> io::Result<()> {
+        // A late ring of the other bell must not reach our ring in there: see `mailbox`.
+        if !turn.core.ring.cancel_bell() {
+            return turn.core.ring.submit(1);
+        }
         if let Some(deadline) = turn.core.wheel.deadline() {
             turn.core.ring.wake_by(deadline);
         }
         turn.heartbeat.park();
-        let may_sleep = turn.mailbox.park();
+        let may_sleep = turn.mailbox.park(Place::Executor);
         turn.core.ring.eventfd(true);
-        // Makes the answers that are due already, and looks: whatever comes after this rings the doorbell.
         turn.core.ring.submit(0)?;
-        if may_sleep && !turn.core.ring.has_work() {
+        if may_sleep && turn.core.ring.is_silent() {
             self.doorbell.read_at(0, 8).await.map_err(io::Error::from)?;
         }
         turn.core.ring.eventfd(false);

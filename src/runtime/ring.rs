@@ -92,6 +92,12 @@ pub(super) struct Completion {
 }
 
 impl Completion {
+    /// A last answer that the kernel did not give.
+    #[cfg(test)]
+    pub(super) fn made_up(tag: Tag, result: i32) -> Self {
+        Self { tag, result, flags: 0 }
+    }
+
     /// The operation goes on and will answer again.
     pub(super) fn more(&self) -> bool {
         cqueue::more(self.flags)
@@ -118,6 +124,8 @@ pub(super) struct Ring {
     wake: Box<Timespec>,
     /// When the one timeout will fire, if it is set.
     wake_at: Option<Monotonic>,
+    bell_armed: bool,
+    bell_cancelling: bool,
 }
 
 impl Ring {
@@ -126,10 +134,19 @@ impl Ring {
         let inner = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            .setup_taskrun_flag()
             .setup_cqsize(entries * 4)
             .dontfork()
             .build(entries)?;
-        Ok(Self { inner, backlog: VecDeque::new(), in_flight: 0, wake: Box::new(Timespec::new()), wake_at: None })
+        Ok(Self {
+            inner,
+            backlog: VecDeque::new(),
+            in_flight: 0,
+            wake: Box::new(Timespec::new()),
+            wake_at: None,
+            bell_armed: false,
+            bell_cancelling: false,
+        })
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -166,10 +183,23 @@ impl Ring {
         self.push(opcode::AsyncCancel2::new(CancelBuilder::any()).build(), Tag::of(Kind::Ignored));
     }
 
-    /// Answers [`Kind::Bell`] each time the eventfd is written to.
+    /// Answers [`Kind::Bell`] each time the eventfd is written to, until cancelled.
     pub(super) fn poll_bell(&mut self, bell: BorrowedFd<'_>) {
         let poll = opcode::PollAdd::new(fd(bell), libc::POLLIN as u32).multi(true);
         self.push(poll.build(), Tag::of(Kind::Bell));
+        self.bell_armed = true;
+    }
+
+    /// Cancels that. True if there is nothing (left) to cancel.
+    pub(super) fn cancel_bell(&mut self) -> bool {
+        if self.bell_armed && !std::mem::replace(&mut self.bell_cancelling, true) {
+            self.cancel(Tag::of(Kind::Bell), Tag::of(Kind::Ignored));
+        }
+        !self.bell_armed
+    }
+
+    pub(super) fn bell_armed(&self) -> bool {
+        self.bell_armed
     }
 
     /// Makes sure that a wait ends at `at` or before. One timeout serves all: it is moved forward when needed, and
@@ -316,6 +346,12 @@ impl Ring {
         Ok(())
     }
 
+    /// Whether the kernel has nothing at hand: no answers, and no work that would make some. Whatever comes after this
+    /// writes to the eventfd, and only that: the kernel signals when its list of work ceases to be empty.
+    pub(super) fn is_silent(&mut self) -> bool {
+        !self.has_work() && !self.inner.submission().taskrun()
+    }
+
     /// Whether there is something to do without waiting.
     pub(super) fn has_work(&mut self) -> bool {
         !self.backlog.is_empty() || !self.inner.completion().is_empty()
@@ -328,8 +364,10 @@ impl Ring {
             let completion = Completion { tag, result: entry.result(), flags: entry.flags() };
             if !completion.more() {
                 self.in_flight -= 1;
-                if tag.kind == Kind::Wake {
-                    self.wake_at = None;
+                match tag.kind {
+                    Kind::Wake => self.wake_at = None,
+                    Kind::Bell => (self.bell_armed, self.bell_cancelling) = (false, false),
+                    _ => {}
                 }
             }
             into.push(completion);

@@ -116,7 +116,8 @@ pub trait Io<M> {
     fn pause(&mut self, conn: ConnId);
     /// Reads again after [`Io::pause`].
     fn resume(&mut self, conn: ConnId);
-    /// Sends what is queued, then closes. `on_close` follows with [`Closed::Local`].
+    /// Sends what is queued, then closes; a peer that does not take it all has ten seconds. `on_close` follows with
+    /// [`Closed::Local`].
     fn close(&mut self, conn: ConnId);
     /// Closes at once; what is queued is dropped. `on_close` follows with [`Closed::Local`].
     fn abort(&mut self, conn: ConnId);
@@ -124,12 +125,14 @@ pub trait Io<M> {
     /// Opens an outgoing TCP connection. `on_connect` or `on_close` follows.
     fn connect(&mut self, to: SocketAddr) -> ConnId;
     /// Takes a connection off the ring to move it. Only while its reads are one-shot (before [`Io::stream`]), and
-    /// only from inside its own `on_bytes`. No `on_close` follows. `None` for a dead id.
+    /// only from inside its own `on_bytes`. No `on_close` follows. `None` for a dead id, and while bytes are unsent or
+    /// a read is under way.
     fn detach(&mut self, conn: ConnId) -> Option<(OwnedFd, SocketAddr, ListenerId)>;
     /// Takes a moved connection onto this ring, reads one-shot, nothing armed until this turn ends. `unread` of the
-    /// value is the caller's business: the runtime does not deliver it.
+    /// value is the caller's business: the runtime does not deliver it. The descriptor must be in blocking mode, as
+    /// accepted ones are.
     fn adopt(&mut self, fd: OwnedFd, peer: SocketAddr, listener: ListenerId) -> ConnId;
-    /// Stops accepting on all listeners of this shard (drain).
+    /// Stops accepting on all listeners of this shard and closes them (drain). Who has not been accepted is reset.
     fn stop_accepting(&mut self);
 
     /// Sets a timer; `on_timer(token)` follows, never early, at most one tick (see `limits`) late on an idle core.

@@ -18,9 +18,9 @@ const PIECES: usize = 64;
 /// A new out-buffer: a turn's acknowledgements.
 const BUFFER_BYTES: usize = 1024;
 /// A buffer that has grown beyond this is not kept.
-const KEPT_BYTES_MAX: usize = 64 * 1024;
-/// Buffers that are kept.
-const KEPT_MAX: usize = 1024;
+const KEPT_BYTES_MAX: usize = 32 * 1024;
+/// Buffers that are kept: 16 MiB at the very most.
+const KEPT_MAX: usize = 512;
 
 /// The pieces of a gathered send, at an address that does not move.
 pub(super) struct Gather {
@@ -64,6 +64,8 @@ fn bytes_of(chunk: &Chunk) -> &[u8] {
 #[derive(Default)]
 pub(super) struct Pool {
     buffers: Vec<Vec<u8>>,
+    /// Boxed, because the kernel reads them where they are.
+    #[allow(clippy::vec_box)]
     gathers: Vec<Box<Gather>>,
     /// Buffers given out and not come back.
     lent: usize,

@@ -38,12 +38,11 @@ pub(super) struct Turn<S: Shard> {
 impl<S: Shard> Turn<S> {
     pub(super) fn new(
         shard: S,
-        mut core: Core<S::Mail>,
+        core: Core<S::Mail>,
         buffers: Buffers,
         mailbox: MailboxReceiver<S::Mail>,
         heartbeat: Arc<Heartbeat>,
     ) -> Self {
-        core.ring.poll_bell(mailbox.bell());
         Self { shard, core, mailbox, heartbeat, buffers, completions: Vec::new(), reads: VecDeque::new() }
     }
 
@@ -136,12 +135,7 @@ impl<S: Shard> Turn<S> {
                     self.shard.on_disk(core, token, result);
                 }
             }
-            Kind::Bell => {
-                if !completion.more() {
-                    core.ring.poll_bell(self.mailbox.bell());
-                }
-            }
-            Kind::Wake | Kind::Ignored => {}
+            Kind::Wake | Kind::Bell | Kind::Ignored => {}
         }
     }
 

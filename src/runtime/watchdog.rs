@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
-use super::mailbox::Post;
+use super::mailbox::{Place, Post};
 
 /// What a shard publishes about itself: written by its thread alone, read by anyone.
 #[derive(Debug, Default)]
@@ -102,7 +102,8 @@ impl<M: Send> Watchdog<M> {
             if silent >= self.limit {
                 stalled.push((index, silent));
             }
-            self.post.knock(index);
+            self.post.ring(index, Place::Ring);
+            self.post.ring(index, Place::Executor);
         }
         stalled
     }

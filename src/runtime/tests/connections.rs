@@ -1,29 +1,422 @@
-//! The life of a connection.
+//! The life of a connection: accepted, read, written to, paused, closed in all ways.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::rc::Rc;
+use std::sync::mpsc::Sender;
 
-use super::harness::{Event, next, shard, small};
-use crate::runtime::seam::Io;
+use super::harness::{Event, Silent, eventually, next, shard, small};
+use crate::runtime::seam::{Chunk, Closed, ConnId, Io, ListenerId};
+use crate::runtime::{Settings, mailboxes, spawn};
+
+/// What a test asks of its shard.
+pub(super) enum Ask {
+    Stop,
+    Report,
+    Pause,
+    Resume,
+}
+
+/// Reads on however much is unsent.
+fn uncapped() -> Settings {
+    Settings { out_bytes_max: usize::MAX, ..small(1) }
+}
 
 #[test]
-fn echoes() {
-    let (house, _) = shard(&small(1), |_: std::sync::mpsc::Sender<()>| {
-        |io: &mut dyn Io<()>, event: Event<'_, ()>| match event {
+fn echoes_across_pauses_and_resumes() {
+    let (house, seen) = shard(&small(1), |report: Sender<(ConnId, usize)>| {
+        let (mut total, mut id) = (0, None);
+        move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
             Event::Bytes(conn, bytes) => {
                 io.stream(conn);
+                (total, id) = (total + bytes.len(), Some(conn));
                 io.out(conn).extend_from_slice(bytes);
             }
-            Event::Mail(()) => io.stop(),
+            Event::Mail(Ask::Stop) => io.stop(),
+            Event::Mail(ask) => {
+                let id = id.unwrap();
+                match ask {
+                    Ask::Pause => io.pause(id),
+                    Ask::Resume => io.resume(id),
+                    _ => {}
+                }
+                report.send((id, total)).unwrap();
+            }
+            _ => {}
+        }
+    });
+    let ask = |ask| {
+        assert!(house.post.send(0, ask).is_ok());
+        next(&seen).1
+    };
+    let mut peer = TcpStream::connect(house.addr).unwrap();
+    let mut answer = [0; 4];
+    for round in 0..30_u32 {
+        peer.write_all(&round.to_be_bytes()).unwrap();
+        peer.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, round.to_be_bytes());
+        if round % 3 == 0 {
+            // A turn or more after the pause, nothing comes in: each question is a turn of its own.
+            let paused = ask(Ask::Pause);
+            ask(Ask::Report);
+            peer.write_all(b"more").unwrap();
+            for _ in 0..20 {
+                assert_eq!(ask(Ask::Report), paused);
+            }
+            ask(Ask::Resume);
+            peer.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"more");
+        }
+    }
+    house.stop(|| Ask::Stop);
+}
+
+/// Until `stream`, one read per turn, and the socket can be taken off in `on_bytes`; afterwards it cannot.
+#[test]
+fn reads_are_one_shot_until_stream() {
+    #[derive(Debug, PartialEq)]
+    enum Saw {
+        OnceATurn(u32),
+        Streaming,
+        Detached(Vec<u8>),
+    }
+    let (house, saw) = shard(&small(1), |report: Sender<Saw>| {
+        let (mut pieces, mut this_turn, mut most) = (0, 0, 0);
+        move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
+            Event::Bytes(conn, b"stream") => {
+                io.stream(conn);
+                assert!(io.detach(conn).is_none());
+                report.send(Saw::Streaming).unwrap();
+            }
+            Event::Bytes(conn, b"detach") => {
+                let (fd, _, _) = io.detach(conn).unwrap();
+                assert!(io.detach(conn).is_none(), "the id is dead");
+                let mut socket = TcpStream::from(fd);
+                socket.write_all(b"by hand").unwrap();
+                let mut rest = Vec::new();
+                socket.read_to_end(&mut rest).unwrap();
+                report.send(Saw::Detached(rest)).unwrap();
+            }
+            Event::Bytes(_, _) => (pieces, this_turn) = (pieces + 1, this_turn + 1),
+            Event::TurnEnd => (most, this_turn) = (most.max(this_turn), 0),
+            Event::Mail(Ask::Report) => report.send(Saw::OnceATurn(if pieces > 9 { most } else { 0 })).unwrap(),
+            Event::Mail(Ask::Stop) => io.stop(),
+            Event::Close(..) => panic!("a detached connection is not closed, it is gone"),
+            _ => {}
+        }
+    });
+    let mut flood = TcpStream::connect(house.addr).unwrap();
+    flood.write_all(&[7; 100_000]).unwrap();
+    eventually("the flood is read once a turn", || {
+        assert!(house.post.send(0, Ask::Report).is_ok());
+        next(&saw) == Saw::OnceATurn(1)
+    });
+    let mut peer = TcpStream::connect(house.addr).unwrap();
+    peer.write_all(b"stream").unwrap();
+    assert_eq!(next(&saw), Saw::Streaming);
+    let mut mover = TcpStream::connect(house.addr).unwrap();
+    mover.write_all(b"detach").unwrap();
+    let mut answer = [0; 7];
+    mover.read_exact(&mut answer).unwrap();
+    mover.write_all(b"rest").unwrap();
+    mover.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(next(&saw), Saw::Detached(b"rest".to_vec()));
+    house.stop(|| Ask::Stop);
+}
+
+/// A shard that answers `g` with 4 MB and a gentle close, `s` with 64 MB, `a` with as much again and an abort.
+fn closer(report: Sender<String>) -> impl FnMut(&mut dyn Io<Ask>, Event<'_, Ask>) {
+    move |io, event| match event {
+        Event::Bytes(conn, bytes) if bytes[0] == b'g' => {
+            io.out(conn).extend_from_slice(&[1; 1000]);
+            io.send(conn, &mut vec![Chunk::Shared(Rc::new(vec![2; 2_000_000])), Chunk::Owned(vec![3; 2_000_000])]);
+            io.out(conn).extend_from_slice(&[4; 1000]);
+            assert_eq!(io.unsent(conn), 4_002_000);
+            io.close(conn);
+            io.out(conn).extend_from_slice(b"after the close: nobody's");
+            io.close(conn);
+        }
+        Event::Bytes(conn, bytes) => {
+            io.send(conn, &mut vec![Chunk::Owned(vec![5; 64_000_000])]);
+            if bytes[0] == b's' {
+                return;
+            }
+            io.abort(conn);
+            assert_eq!(io.unsent(conn), 0, "dead");
+        }
+        Event::Close(_, why) => report.send(format!("{why:?}")).unwrap(),
+        Event::Mail(_) => io.stop(),
+        _ => {}
+    }
+}
+
+#[test]
+fn close_sends_what_is_queued_and_abort_does_not() {
+    let (house, told) = shard(&uncapped(), closer);
+    let heartbeat = house.threads[0].heartbeat();
+    let mut peer = TcpStream::connect(house.addr).unwrap();
+    // Bytes that nobody reads must not turn the close into a reset.
+    peer.write_all(b"g").unwrap();
+    peer.write_all(&[9; 10_000]).unwrap();
+    let mut all = Vec::new();
+    peer.read_to_end(&mut all).unwrap();
+    assert_eq!(next(&told), "Local");
+    let expected = [vec![1; 1000], vec![2; 2_000_000], vec![3; 2_000_000], vec![4; 1000]].concat();
+    assert!(all == expected, "{} bytes of {}", all.len(), expected.len());
+    drop(peer);
+
+    // Once before anything was sent, once while the kernel is sending.
+    for under_way in [false, true] {
+        let mut peer = TcpStream::connect(house.addr).unwrap();
+        if under_way {
+            peer.write_all(b"s").unwrap();
+            peer.read_exact(&mut [0; 100_000]).unwrap();
+        }
+        peer.write_all(b"a").unwrap();
+        assert_eq!(next(&told), "Local");
+        let mut rest = Vec::new();
+        let _ = peer.read_to_end(&mut rest);
+        assert!(rest.len() < 64_000_000);
+    }
+    eventually("all slots are free", || heartbeat.connections() == 0);
+    assert_eq!(heartbeat.out_buffers(), 0);
+    house.stop(|| Ask::Stop);
+}
+
+/// A slot is used again; the old id must not touch the new connection.
+#[test]
+fn a_stale_id_is_ignored_by_every_call() {
+    let (house, seen) = shard(&small(1), |report: Sender<ConnId>| {
+        let mut first = None;
+        move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
+            Event::Bytes(conn, bytes) => {
+                io.stream(conn);
+                let stale = *first.get_or_insert(conn);
+                io.out(conn).extend_from_slice(bytes);
+                if stale != conn {
+                    io.out(stale).extend_from_slice(b"for nobody");
+                    io.send(stale, &mut vec![Chunk::Owned(vec![1; 100])]);
+                    assert_eq!(io.unsent(stale), 0);
+                    io.pause(stale);
+                    io.stream(stale);
+                    assert!(io.detach(stale).is_none());
+                    io.close(stale);
+                    io.abort(stale);
+                }
+                report.send(conn).unwrap();
+            }
+            Event::Mail(_) => io.stop(),
+            _ => {}
+        }
+    });
+    let heartbeat = house.threads[0].heartbeat();
+    let echo = |peer: &mut TcpStream| {
+        peer.write_all(b"hello").unwrap();
+        let mut answer = [0; 5];
+        peer.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"hello");
+        next(&seen)
+    };
+    let first = echo(&mut TcpStream::connect(house.addr).unwrap());
+    eventually("the slot is free", || heartbeat.connections() == 0);
+    let mut peer = TcpStream::connect(house.addr).unwrap();
+    let second = echo(&mut peer);
+    assert_eq!(first.slot, second.slot);
+    assert_ne!(first.generation, second.generation);
+    assert_eq!(echo(&mut peer), second);
+    house.stop(|| Ask::Stop);
+}
+
+/// The peer has said all it will say and reads on: it gets its answer, and then the end.
+#[test]
+fn a_half_closed_peer_gets_its_answer() {
+    let (house, told) = shard(&uncapped(), |report: Sender<String>| {
+        move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
+            Event::Bytes(conn, bytes) if bytes == b"?" => io.send(conn, &mut vec![Chunk::Owned(vec![6; 30_000_000])]),
+            Event::Close(_, why) => report.send(format!("{why:?}")).unwrap(),
+            Event::Mail(_) => io.stop(),
             _ => {}
         }
     });
     let mut peer = TcpStream::connect(house.addr).unwrap();
-    for round in 0..100_u32 {
-        peer.write_all(&round.to_be_bytes()).unwrap();
-        let mut answer = [0; 4];
-        peer.read_exact(&mut answer).unwrap();
-        assert_eq!(answer, round.to_be_bytes());
+    peer.write_all(b"?").unwrap();
+    peer.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(next(&told), "Peer");
+    let mut all = Vec::new();
+    peer.read_to_end(&mut all).unwrap();
+    assert_eq!(all.len(), 30_000_000);
+    let heartbeat = house.threads[0].heartbeat();
+    eventually("the slot is free", || heartbeat.connections() == 0);
+    house.stop(|| Ask::Stop);
+}
+
+#[test]
+fn connects_out_and_is_refused() {
+    enum Call {
+        To(SocketAddr),
+        Stop,
     }
-    house.stop(|| ());
+    let (house, told) = shard(&small(1), |report: Sender<String>| {
+        let mut names = HashMap::new();
+        move |io: &mut dyn Io<Call>, event: Event<'_, Call>| match event {
+            Event::Mail(Call::To(addr)) => {
+                let id = io.connect(addr);
+                // What is written before the connection stands goes out when it does.
+                io.out(id).extend_from_slice(b"early ");
+                names.insert(id, addr);
+            }
+            Event::Connect(id) => io.out(id).extend_from_slice(b"bird"),
+            Event::Bytes(id, bytes) => {
+                report.send(format!("{} said {}", names[&id], String::from_utf8_lossy(bytes))).unwrap();
+                io.close(id);
+            }
+            Event::Close(id, Closed::Error(error)) => {
+                report.send(format!("{} {:?}", names[&id], error.kind())).unwrap()
+            }
+            Event::Close(..) => report.send("closed".into()).unwrap(),
+            Event::Mail(Call::Stop) => io.stop(),
+            _ => {}
+        }
+    });
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = server.local_addr().unwrap();
+    assert!(house.post.send(0, Call::To(addr)).is_ok());
+    let (mut peer, _) = server.accept().unwrap();
+    let mut heard = [0; 10];
+    peer.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"early bird");
+    peer.write_all(b"worm").unwrap();
+    assert_eq!(next(&told), format!("{addr} said worm"));
+    assert_eq!(next(&told), "closed");
+    assert_eq!(peer.read(&mut heard).unwrap(), 0);
+
+    drop((server, peer));
+    assert!(house.post.send(0, Call::To(addr)).is_ok());
+    assert_eq!(next(&told), format!("{addr} ConnectionRefused"));
+    let heartbeat = house.threads[0].heartbeat();
+    eventually("the slots are free", || heartbeat.connections() == 0);
+    house.stop(|| Call::Stop);
+}
+
+/// 5,000 connections come and go, 500 at a time: no slot, no buffer, no descriptor stays behind.
+#[test]
+fn five_thousand_connections_leave_nothing_behind() {
+    let (house, _) = shard(&small(1), |_: Sender<()>| {
+        |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
+            Event::Bytes(conn, bytes) => {
+                io.stream(conn);
+                io.out(conn).extend_from_slice(bytes);
+                if bytes[0] % 3 == 0 {
+                    io.close(conn);
+                }
+            }
+            Event::Mail(_) => io.stop(),
+            _ => {}
+        }
+    });
+    let heartbeat = house.threads[0].heartbeat();
+    for _ in 0..10 {
+        let mut peers: Vec<_> = (0..500).map(|_| TcpStream::connect(house.addr).unwrap()).collect();
+        for (index, peer) in peers.iter_mut().enumerate() {
+            peer.write_all(&[index as u8; 10]).unwrap();
+        }
+        for (index, peer) in peers.iter_mut().enumerate() {
+            let mut answer = [0; 10];
+            peer.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, [index as u8; 10]);
+        }
+        eventually("connections that have drained hold no buffer", || heartbeat.out_buffers() == 0);
+        assert!(heartbeat.connections() > 300);
+        drop(peers);
+        eventually("all slots are free", || heartbeat.connections() == 0);
+    }
+    house.stop(|| Ask::Stop);
+}
+
+/// Stopping closes every socket, also those with bytes on the way in both directions, and the port is free.
+#[test]
+fn stop_tears_everything_down() {
+    let (house, up) = shard(&small(1), |report: Sender<()>| {
+        move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
+            Event::Bytes(conn, _) => {
+                io.stream(conn);
+                io.send(conn, &mut vec![Chunk::Owned(vec![1; 8_000_000])]);
+                io.set_timer(crate::runtime::seam::Monotonic::NEVER, 1);
+                report.send(()).unwrap();
+            }
+            Event::Mail(_) => io.stop(),
+            _ => {}
+        }
+    });
+    let addr = house.addr;
+    let mut peers: Vec<_> = (0..20).map(|_| TcpStream::connect(addr).unwrap()).collect();
+    for peer in &mut peers {
+        peer.write_all(b"x").unwrap();
+        next(&up);
+    }
+    house.stop(|| Ask::Stop);
+    for mut peer in peers {
+        let mut rest = Vec::new();
+        let _ = peer.read_to_end(&mut rest);
+        assert!(rest.len() < 8_000_000);
+    }
+    assert!(TcpStream::connect(addr).is_err());
+}
+
+#[test]
+fn a_panic_of_the_shard_is_an_error_of_its_thread() {
+    let (house, _) = shard(&small(1), |_: Sender<()>| {
+        |_: &mut dyn Io<Ask>, event: Event<'_, Ask>| {
+            if let Event::Mail(_) = event {
+                panic!("on purpose");
+            }
+        }
+    });
+    let peer = TcpStream::connect(house.addr).unwrap();
+    assert!(house.post.send(0, Ask::Stop).is_ok());
+    let error = house.threads.into_iter().next().unwrap().join().unwrap_err();
+    assert_eq!(error.to_string(), "the shard panicked");
+    drop(peer);
+}
+
+/// After `stop_accepting` nobody comes in; who is in stays.
+#[test]
+fn a_drain_keeps_those_who_are_in() {
+    let (house, done) = shard(&small(1), |report: Sender<()>| {
+        move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
+            Event::Accept(conn, listener, peer) => {
+                assert_eq!((listener, peer.ip().is_loopback(), io.unsent(conn)), (ListenerId(0), true, 0));
+            }
+            Event::Bytes(conn, bytes) => io.out(conn).extend_from_slice(bytes),
+            Event::Mail(Ask::Report) => {
+                io.stop_accepting();
+                report.send(()).unwrap();
+            }
+            Event::Mail(_) => io.stop(),
+            _ => {}
+        }
+    });
+    let mut peer = TcpStream::connect(house.addr).unwrap();
+    let mut echo = || {
+        peer.write_all(b"still").unwrap();
+        peer.read_exact(&mut [0; 5]).unwrap();
+    };
+    echo();
+    assert!(house.post.send(0, Ask::Report).is_ok());
+    next(&done);
+    eventually("the port is closed", || TcpStream::connect(house.addr).is_err());
+    echo();
+    house.stop(|| Ask::Stop);
+}
+
+/// A pin that cannot be had is an error of `spawn`, not of a thread that nobody looks at.
+#[test]
+fn a_cpu_that_is_not_there_is_an_error() {
+    for pin in [vec![], vec![9999]] {
+        let settings = Settings { pin: Some(pin), ..small(1) };
+        let (_, mut mail) = mailboxes::<()>(1, 1).unwrap();
+        let never = |_| -> Silent { unreachable!() };
+        assert!(spawn(0, &settings, Vec::new(), mail.remove(0), never).is_err());
+    }
 }

@@ -26,7 +26,7 @@ pub(super) enum Event<'a, M> {
 pub(super) trait Script<M>: FnMut(&mut dyn Io<M>, Event<'_, M>) {}
 impl<M, F: FnMut(&mut dyn Io<M>, Event<'_, M>)> Script<M> for F {}
 
-struct Scripted<M, F> {
+pub(super) struct Scripted<M, F> {
     script: F,
     _mail: std::marker::PhantomData<M>,
 }
@@ -65,6 +65,9 @@ impl<M: Send + 'static, F: Script<M>> Shard for Scripted<M, F> {
         (self.script)(io, Event::TurnEnd);
     }
 }
+
+/// A shard that does nothing.
+pub(super) type Silent = Scripted<(), fn(&mut dyn Io<()>, Event<'_, ()>)>;
 
 /// Small rings: many shards run beside each other in one test process.
 pub(super) fn small(shards: usize) -> Settings {

@@ -1,1 +1,193 @@
-//! .
+//! Bytes in bulk: moves between shards, timers and disk beside them.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::rc::Rc;
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::Duration;
+
+use super::connections::Ask;
+use super::harness::{Event, House, PATIENCE, house, next, shard, small};
+use crate::runtime::seam::{ConnId, Detached, Io, TimerId};
+
+enum Letter {
+    Moved(Detached),
+    Stop,
+}
+
+/// Takes bytes of a stream of 32-bit counters, answers each whole one; panics if one is missing or out of order.
+#[derive(Default)]
+struct Stream {
+    next: u32,
+    partial: Vec<u8>,
+}
+
+impl Stream {
+    fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        self.partial.extend_from_slice(bytes);
+        let whole = self.partial.len() / 4 * 4;
+        for counter in self.partial[..whole].chunks_exact(4) {
+            assert_eq!(u32::from_be_bytes(counter.try_into().unwrap()), self.next);
+            self.next += 1;
+            out.extend_from_slice(counter);
+        }
+        self.partial.drain(..whole);
+    }
+}
+
+/// Whoever accepts hands the socket to the other shard, or the other back again for `hops` times, with what came
+/// along unread; the last one keeps it.
+fn movers(hops: u8) -> House<Letter> {
+    house(&small(2), move |_| {
+        let mut streams: HashMap<ConnId, Stream> = HashMap::new();
+        move |io: &mut dyn Io<Letter>, event: Event<'_, Letter>| match event {
+            Event::Bytes(conn, bytes) => match streams.get_mut(&conn) {
+                Some(stream) => stream.take(bytes, io.out(conn)),
+                None => {
+                    let (fd, peer, listener) = io.detach(conn).unwrap();
+                    // The count of hops travels in front, as the first byte that the peer sent.
+                    let letter = Letter::Moved(Detached { fd, peer, listener, unread: bytes.to_vec() });
+                    assert!(io.mail(1 - io.shard(), letter).is_ok());
+                }
+            },
+            Event::Mail(Letter::Moved(mut moved)) if moved.unread[0] < hops => {
+                moved.unread[0] += 1;
+                assert!(io.mail(1 - io.shard(), Letter::Moved(moved)).is_ok());
+            }
+            Event::Mail(Letter::Moved(moved)) => {
+                let conn = io.adopt(moved.fd, moved.peer, moved.listener);
+                let stream = streams.entry(conn).or_default();
+                stream.take(&moved.unread[1..], io.out(conn));
+                io.stream(conn);
+            }
+            Event::Mail(Letter::Stop) => io.stop(),
+            Event::Close(conn, _) => _ = streams.remove(&conn),
+            _ => {}
+        }
+    })
+}
+
+#[test]
+fn moves_between_shards_under_load_lose_nothing() {
+    const COUNTERS: u32 = 30_000;
+    for hops in [0, 3] {
+        let house = movers(hops);
+        let peers: Vec<_> = (0..24)
+            .map(|_| {
+                let mut peer = TcpStream::connect(house.addr).unwrap();
+                let mut reader = peer.try_clone().unwrap();
+                let writing = thread::spawn(move || {
+                    // The load is under way from the first byte, before and while the socket moves.
+                    peer.write_all(&[0]).unwrap();
+                    for start in (0..COUNTERS).step_by(100) {
+                        let bytes: Vec<u8> = (start..start + 100).flat_map(u32::to_be_bytes).collect();
+                        peer.write_all(&bytes).unwrap();
+                    }
+                    peer.shutdown(Shutdown::Write).unwrap();
+                });
+                let reading = thread::spawn(move || {
+                    reader.set_read_timeout(Some(PATIENCE)).unwrap();
+                    let mut all = Vec::new();
+                    reader.read_to_end(&mut all).unwrap();
+                    assert_eq!(all.len(), COUNTERS as usize * 4);
+                    let counters = all.chunks_exact(4).map(|bytes| u32::from_be_bytes(bytes.try_into().unwrap()));
+                    assert!(counters.eq(0..COUNTERS));
+                });
+                (writing, reading)
+            })
+            .collect();
+        for (writing, reading) in peers {
+            writing.join().unwrap();
+            reading.join().unwrap();
+        }
+        house.stop(|| Letter::Stop);
+    }
+}
+
+/// Timers come in order, never before their time, and not at all once cancelled, from a sleeping shard and a busy one.
+#[test]
+fn timers_fire_in_order_and_never_early() {
+    let (house, told) = shard(&small(1), |report: Sender<(u64, bool)>| {
+        let mut due = HashMap::new();
+        let mut cancelled: Option<TimerId> = None;
+        move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
+            Event::Mail(Ask::Stop) => io.stop(),
+            Event::Mail(_) => {
+                for token in [40, 0, 7, 120, 13] {
+                    let at = io.now().after(Duration::from_millis(token));
+                    io.set_timer(at, token);
+                    due.insert(token, at);
+                }
+                let late = io.now().after(Duration::from_millis(60));
+                cancelled = Some(io.set_timer(late, 60));
+            }
+            Event::Timer(token) => {
+                if let Some(timer) = cancelled.take() {
+                    io.cancel_timer(timer);
+                    io.cancel_timer(timer);
+                }
+                report.send((token, io.now() >= due[&token])).unwrap();
+            }
+            Event::Bytes(conn, bytes) => io.out(conn).extend_from_slice(bytes),
+            _ => {}
+        }
+    });
+    for busy in [false, true] {
+        let (addr, (stop, stopped)) = (house.addr, std::sync::mpsc::channel::<()>());
+        let load = busy.then(|| {
+            thread::spawn(move || {
+                let mut peer = TcpStream::connect(addr).unwrap();
+                while stopped.try_recv() != Err(std::sync::mpsc::TryRecvError::Disconnected) {
+                    peer.write_all(b"x").unwrap();
+                    peer.read_exact(&mut [0]).unwrap();
+                }
+            })
+        });
+        assert!(house.post.send(0, Ask::Report).is_ok());
+        for token in [0, 7, 13, 40, 120] {
+            assert_eq!(next(&told), (token, true));
+        }
+        drop(stop);
+        load.map(thread::JoinHandle::join).transpose().unwrap();
+    }
+    house.stop(|| Ask::Stop);
+    assert!(told.recv().is_err(), "the cancelled one never fired");
+}
+
+#[test]
+fn writes_reach_the_file_and_failures_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let settings = small(1);
+    let (house, told) = shard(&settings, {
+        let path = path.clone();
+        move |report: Sender<(u64, Result<u32, Option<i32>>)>| {
+            let file = Rc::new(std::fs::File::create(&path).unwrap());
+            let unwritable = Rc::new(std::fs::File::open(&path).unwrap());
+            move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
+                Event::Start => {
+                    io.write_and_sync(Rc::clone(&file), 5, Rc::new(b"world".to_vec()), 1);
+                    io.write_and_sync(Rc::clone(&file), 0, Rc::new(b"hello".to_vec()), 2);
+                    io.write_and_sync(Rc::clone(&file), 10, Rc::new(vec![b'!'; 5_000_000]), 3);
+                    io.write_and_sync(Rc::clone(&file), 0, Rc::default(), 4);
+                    io.write_and_sync(Rc::clone(&unwritable), 0, Rc::new(b"x".to_vec()), 5);
+                }
+                Event::Disk(token, result) => {
+                    report.send((token, result.map_err(|error| error.raw_os_error()))).unwrap();
+                }
+                Event::Mail(_) => io.stop(),
+                _ => {}
+            }
+        }
+    });
+    let mut results: Vec<_> = (0..5).map(|_| next(&told)).collect();
+    results.sort_unstable();
+    let bad = Err(Some(libc::EBADF));
+    assert_eq!(results, [(1, Ok(5)), (2, Ok(5)), (3, Ok(5_000_000)), (4, Ok(0)), (5, bad)]);
+    let content = std::fs::read(&path).unwrap();
+    assert_eq!(&content[..10], b"helloworld");
+    assert_eq!(content.len(), 5_000_010);
+    house.stop(|| Ask::Stop);
+}
