@@ -7,4 +7,5 @@ mod malformed;
 mod oracle;
 mod packets;
 mod round_trip;
+mod seeds;
 mod verdicts;
