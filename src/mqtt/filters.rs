@@ -2,6 +2,7 @@
 
 use super::packet::{Filters, QoS, SubscriptionOptions};
 use super::wire::{self, Reader};
+use std::fmt;
 
 impl<'a> Filters<'a> {
     /// The filters in the order sent; in an UNSUBSCRIBE the options are zero.
@@ -23,6 +24,12 @@ impl<'a> IntoIterator for &Filters<'a> {
 
     fn into_iter(self) -> Iter<'a> {
         self.iter()
+    }
+}
+
+impl fmt::Debug for Filters<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
     }
 }
 

@@ -20,6 +20,13 @@ pub struct Frame<'a> {
     pub len: usize,
 }
 
+impl Frame<'_> {
+    /// 5.0 wants the Remaining Length in its shortest form. [`next_for`] has looked; the others cannot know.
+    pub(super) const fn check_shortest(&self) -> Result<(), Malformed> {
+        wire::check_shortest(self.body.len() as u32, self.len - self.body.len() - 1)
+    }
+}
+
 /// What the connection so far says about the next packet.
 #[derive(Clone, Copy)]
 struct Expected {
@@ -77,6 +84,9 @@ fn cut(bytes: &[u8], max: u32, expected: Expected) -> Result<Option<Frame<'_>>, 
         return Err(Malformed::protocol("MQTT-3.1.0-1", "the first packet is not CONNECT"));
     }
     let Some((remaining, header)) = wire::variable(rest)? else { return Ok(None) };
+    if expected.version == Some(Version::V5) {
+        wire::check_shortest(remaining, header)?;
+    }
     check_length(kind, expected.version, remaining)?;
     let len = 1 + header + remaining as usize;
     if len > max as usize {
@@ -198,6 +208,15 @@ mod tests {
         assert!(next(&[0xC0, 0x01], MAX).is_err(), "PINGREQ with a body");
         assert!(next(&[0x40, 0x03], MAX).is_ok(), "a 5.0 PUBACK with a reason");
         assert!(next_for(Version::V311, Sender::Client, &[0x40, 0x03], MAX).is_err());
+    }
+
+    #[test]
+    fn a_length_longer_than_it_needs_to_be_is_good_before_5_0() {
+        let bytes = [0x40, 0x82, 0x00, 0x00, 0x01];
+        let frame = next_for(Version::V311, Sender::Client, &bytes, MAX).unwrap().unwrap();
+        assert_eq!((frame.body, frame.len), (&[0, 1][..], 5));
+        assert_eq!(next_for(Version::V5, Sender::Client, &bytes, MAX).unwrap_err().clause, "MQTT-1.5.5-1");
+        assert!(frame.check_shortest().is_err());
     }
 
     #[test]

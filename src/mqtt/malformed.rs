@@ -40,7 +40,6 @@ impl Malformed {
 const RENUMBERED: &[(&str, &str)] = &[
     ("MQTT-1.5.4-1", "MQTT-1.5.3-1"),
     ("MQTT-1.5.4-2", "MQTT-1.5.3-2"),
-    ("MQTT-1.5.5-1", "section 2.2.3"),
     ("MQTT-2.1.3-1", "MQTT-2.2.2-2"),
     ("MQTT-2.2.1-3", "MQTT-2.3.1-1"),
     ("MQTT-3.1.2-11", "MQTT-3.1.2-13"),

@@ -232,7 +232,7 @@ pub struct Unsubscribe<'a> {
 }
 
 /// A checked list of topic filters in wire form; iterate it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Filters<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) with_options: bool,

@@ -8,6 +8,7 @@ use super::packet::{PacketType, Sender};
 use super::reason::ReasonCode;
 use super::topic;
 use super::wire::{self, Reader};
+use std::fmt;
 
 /// One property with its value, in the order of their identifiers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,7 +182,7 @@ impl Place {
 }
 
 /// Checked properties in wire form, without their length.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Properties<'a> {
     bytes: &'a [u8],
 }
@@ -289,6 +290,18 @@ impl<'a> IntoIterator for Properties<'a> {
 
     fn into_iter(self) -> Iter<'a> {
         self.iter()
+    }
+}
+
+impl fmt::Debug for Properties<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl fmt::Debug for PropertyBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_properties().fmt(f)
     }
 }
 
@@ -507,7 +520,7 @@ fn put(bytes: &[u8], out: &mut Vec<u8>) -> bool {
 }
 
 /// Properties being built, owned. Which ones a packet may have is the caller's to know (table 2-4).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct PropertyBuf {
     bytes: Vec<u8>,
 }

@@ -62,6 +62,7 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(super) fn variable(&mut self) -> Result<u32, Malformed> {
         let (value, len) = variable(self.rest)?.ok_or(TRUNCATED)?;
+        check_shortest(value, len)?;
         self.rest = &self.rest[len..];
         Ok(value)
     }
@@ -90,23 +91,17 @@ impl<'a> Reader<'a> {
 
 const TRUNCATED: Malformed = Malformed::packet("section 1.2", "a field reaches beyond the end of the packet");
 
-/// Reads a Variable Byte Integer (section 1.5.5): the value and how many bytes it took; `None` when more bytes must
-/// come first.
+/// Reads a Variable Byte Integer (section 1.5.5) of any length up to four bytes: the value and how many bytes it took;
+/// `None` when more bytes must come first.
 ///
 /// # Errors
-/// A fourth byte that announces a fifth, and a form longer than the value needs [MQTT-1.5.5-1].
+/// A fourth byte that announces a fifth.
 #[inline]
 pub(super) fn variable(bytes: &[u8]) -> Result<Option<(u32, usize)>, Malformed> {
     let mut value = 0;
     for (at, &byte) in bytes.iter().take(4).enumerate() {
         value |= u32::from(byte & 0x7F) << (7 * at);
         if byte & 0x80 == 0 {
-            if byte == 0 && at > 0 {
-                return Err(Malformed::packet(
-                    "MQTT-1.5.5-1",
-                    "a Variable Byte Integer is longer than its value needs",
-                ));
-            }
             return Ok(Some((value, at + 1)));
         }
     }
@@ -114,6 +109,17 @@ pub(super) fn variable(bytes: &[u8]) -> Result<Option<(u32, usize)>, Malformed> 
         return Err(Malformed::packet("section 1.5.5", "a Variable Byte Integer goes on after its fourth byte"));
     }
     Ok(None)
+}
+
+/// 5.0 wants the shortest form [MQTT-1.5.5-1]. Before 5.0 only the Remaining Length has this type, and any form of it
+/// is good.
+#[inline]
+pub(super) const fn check_shortest(value: u32, len: usize) -> Result<(), Malformed> {
+    if len == variable_len(value) {
+        Ok(())
+    } else {
+        Err(Malformed::packet("MQTT-1.5.5-1", "a Variable Byte Integer is longer than its value needs"))
+    }
 }
 
 /// Bytes that `value` takes as a Variable Byte Integer.
@@ -168,7 +174,8 @@ mod tests {
     #[test]
     fn variable_byte_integers_that_are_none() {
         for bytes in [&[0x80, 0x00][..], &[0x80, 0x80, 0x00], &[0xFF, 0x80, 0x80, 0x00]] {
-            assert_eq!(variable(bytes).unwrap_err().clause, "MQTT-1.5.5-1");
+            assert!(variable(bytes).is_ok(), "before 5.0");
+            assert_eq!(Reader::new(bytes).variable().unwrap_err().clause, "MQTT-1.5.5-1");
         }
         assert!(variable(&[0x80, 0x80, 0x80, 0x80]).is_err(), "known at the fourth byte");
         assert!(variable(&[0xFF, 0xFF, 0xFF, 0xFF, 0x7F]).is_err());

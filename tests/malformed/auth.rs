@@ -3,7 +3,7 @@
 use super::words::*;
 
 #[rustfmt::skip]
-pub const CASES: &[Row] = &[
+pub(crate) const CASES: &[Row] = &[
     // Fixed header
     ("in 3.1.1, where type 15 is reserved", V311, Client, "F0 [ 18 [ 15 {'m'} ] ]", MALFORMED, "section 2.2.1"),
     ("in 3.1, where type 15 is reserved", V31, Client, "F0 [ 18 [ 15 {'m'} ] ]", MALFORMED, "section 2.2.1"),

@@ -3,7 +3,7 @@
 use super::words::*;
 
 #[rustfmt::skip]
-pub const CASES: &[Row] = &[
+pub(crate) const CASES: &[Row] = &[
     // From a client
     ("sent by a client", V5, Client, "20 [ 00 00 [] ]", PROTOCOL, "section 2.1.2"),
     ("sent by a client", V311, Client, "20 [ 00 00 ]", PROTOCOL, "section 2.2.1"),

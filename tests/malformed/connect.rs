@@ -3,7 +3,7 @@
 use super::words::*;
 
 #[rustfmt::skip]
-pub const CASES: &[Row] = &[
+pub(crate) const CASES: &[Row] = &[
     // Fixed header
     ("sent by a server", V5, Server, "10 [ {'MQTT'} 05 02 003C [] {'c'} ]", PROTOCOL, "section 2.1.2"),
     ("reserved flag 0 set", V5, Client, "11 [ {'MQTT'} 05 02 003C [] {'c'} ]", MALFORMED, "MQTT-2.1.3-1"),

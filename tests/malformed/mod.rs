@@ -34,47 +34,47 @@ mod unsubscribe;
 
 /// What the tables use.
 mod words {
-    pub use super::Row;
-    pub use forebay::mqtt::packet::Sender::{Client, Server};
-    pub use forebay::mqtt::packet::Version::{V5, V31, V311};
+    pub(crate) use super::Row;
+    pub(crate) use forebay::mqtt::packet::Sender::{Client, Server};
+    pub(crate) use forebay::mqtt::packet::Version::{V5, V31, V311};
     use forebay::mqtt::reason::ReasonCode;
 
-    pub const MALFORMED: ReasonCode = ReasonCode::MALFORMED_PACKET;
-    pub const PROTOCOL: ReasonCode = ReasonCode::PROTOCOL_ERROR;
-    pub const TOO_LARGE: ReasonCode = ReasonCode::PACKET_TOO_LARGE;
-    pub const VERSION: ReasonCode = ReasonCode::UNSUPPORTED_PROTOCOL_VERSION;
-    pub const IDENTIFIER: ReasonCode = ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
-    pub const ALIAS: ReasonCode = ReasonCode::TOPIC_ALIAS_INVALID;
+    pub(crate) const MALFORMED: ReasonCode = ReasonCode::MALFORMED_PACKET;
+    pub(crate) const PROTOCOL: ReasonCode = ReasonCode::PROTOCOL_ERROR;
+    pub(crate) const TOO_LARGE: ReasonCode = ReasonCode::PACKET_TOO_LARGE;
+    pub(crate) const VERSION: ReasonCode = ReasonCode::UNSUPPORTED_PROTOCOL_VERSION;
+    pub(crate) const IDENTIFIER: ReasonCode = ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
+    pub(crate) const ALIAS: ReasonCode = ReasonCode::TOPIC_ALIAS_INVALID;
 }
 
 /// One line of a table: what is wrong, version, sender, bytes, reason code, clause in that version.
-pub type Row = (&'static str, Version, Sender, &'static str, ReasonCode, &'static str);
+pub(crate) type Row = (&'static str, Version, Sender, &'static str, ReasonCode, &'static str);
 
 /// The bound on a packet with which the table is judged, bytes.
-pub const MAXIMUM_PACKET_SIZE: u32 = 1 << 20;
+pub(crate) const MAXIMUM_PACKET_SIZE: u32 = 1 << 20;
 
 /// One malformed packet.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub(crate) struct Case {
     /// Type of the packet, and what is wrong with it.
-    pub name: String,
+    pub(crate) name: String,
     /// Type of the packet.
-    pub packet: PacketType,
+    pub(crate) packet: PacketType,
     /// The version of the connection, or of the CONNECT.
-    pub version: Version,
+    pub(crate) version: Version,
     /// Which end sends it.
-    pub sender: Sender,
+    pub(crate) sender: Sender,
     /// The packet; of one that is refused by its header alone, sometimes no more than that.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// The 5.0 reason code that says what is wrong.
-    pub reason: ReasonCode,
+    pub(crate) reason: ReasonCode,
     /// The sentence that is broken, in the standard of `version` (for 3.1 that of 3.1.1).
-    pub clause: &'static str,
+    pub(crate) clause: &'static str,
 }
 
 /// How a connection ends on which a server receives the case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// Closed without a word.
     Close,
     /// Closed after a CONNACK of this version with this reason code or 3.x return code.
@@ -86,7 +86,7 @@ pub enum Ending {
 impl Case {
     /// What a client sees that sends it: a CONNECT on a fresh connection, anything else after it has been accepted.
     /// A server may always close without a word; ours says what it can.
-    pub fn ending(&self) -> Ending {
+    pub(crate) fn ending(&self) -> Ending {
         if self.packet == PacketType::Connect {
             let Ok(Some(frame)) = frame::next_connect(&self.bytes, MAXIMUM_PACKET_SIZE) else { return Ending::Close };
             return match decode::answer_version(frame.body) {
@@ -103,7 +103,7 @@ impl Case {
 }
 
 /// The tables, by packet type.
-pub const TABLES: [(PacketType, &str, &[Row]); 15] = [
+pub(crate) const TABLES: [(PacketType, &str, &[Row]); 15] = [
     (PacketType::Connect, "CONNECT", connect::CASES),
     (PacketType::ConnAck, "CONNACK", connack::CASES),
     (PacketType::Publish, "PUBLISH", publish::CASES),
@@ -122,7 +122,7 @@ pub const TABLES: [(PacketType, &str, &[Row]); 15] = [
 ];
 
 /// Every case.
-pub fn all() -> Vec<Case> {
+pub(crate) fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     for (packet, packet_name, rows) in TABLES {
         for &(what, version, sender, notation, reason, clause) in rows {
@@ -144,7 +144,7 @@ pub fn all() -> Vec<Case> {
 ///
 /// # Panics
 /// On what is not in the notation.
-pub fn bytes(notation: &str) -> Vec<u8> {
+pub(crate) fn bytes(notation: &str) -> Vec<u8> {
     // The innermost open bracket last; at the bottom the packet itself.
     let mut open: Vec<(char, Vec<u8>)> = vec![('.', Vec::new())];
     let mut last: Vec<u8> = Vec::new();

@@ -3,7 +3,7 @@
 use super::words::*;
 
 #[rustfmt::skip]
-pub const CASES: &[Row] = &[
+pub(crate) const CASES: &[Row] = &[
     ("sent by a client", V5, Client, "D0 00", PROTOCOL, "section 2.1.2"),
     ("sent by a client", V311, Client, "D0 00", PROTOCOL, "section 2.2.1"),
     ("sent by a client", V31, Client, "D0 00", PROTOCOL, "section 2.2.1"),
@@ -32,7 +32,7 @@ pub const CASES: &[Row] = &[
     ("announces 256 MiB", V31, Server, "D0 FF FF FF 7F", MALFORMED, "section 3.13.1"),
     ("length 0 in two bytes", V5, Server, "D0 80 00", MALFORMED, "MQTT-1.5.5-1"),
     ("length 0 in three bytes", V5, Server, "D0 80 80 00", MALFORMED, "MQTT-1.5.5-1"),
-    ("length 0 in four bytes", V311, Server, "D0 80 80 80 00", MALFORMED, "section 2.2.3"),
+    ("length 0 in four bytes", V5, Server, "D0 80 80 80 00", MALFORMED, "MQTT-1.5.5-1"),
     ("length 0 in five bytes", V5, Server, "D0 80 80 80 80 00", MALFORMED, "section 1.5.5"),
     ("length of five bytes", V311, Server, "D0 FF FF FF FF 7F", MALFORMED, "section 2.2.3"),
     ("length without an end", V5, Server, "D0 FF FF FF FF FF", MALFORMED, "section 1.5.5"),

@@ -3,7 +3,7 @@
 use super::words::*;
 
 #[rustfmt::skip]
-pub const CASES: &[Row] = &[
+pub(crate) const CASES: &[Row] = &[
     // Fixed header
     ("QoS 3", V5, Client, "36 [ {'t'} 0001 [] 'x' ]", MALFORMED, "MQTT-3.3.1-4"),
     ("QoS 3", V311, Client, "36 [ {'t'} 0001 'x' ]", MALFORMED, "MQTT-3.3.1-4"),
@@ -13,7 +13,7 @@ pub const CASES: &[Row] = &[
     ("DUP at QoS 0", V311, Client, "38 [ {'t'} 'x' ]", MALFORMED, "MQTT-3.3.1-2"),
     ("DUP and RETAIN at QoS 0", V31, Client, "39 [ {'t'} 'x' ]", MALFORMED, "MQTT-3.3.1-2"),
     ("Remaining Length in two bytes where one is enough", V5, Client, "30 85 00 {'t'} [] 'x'", MALFORMED, "MQTT-1.5.5-1"),
-    ("Remaining Length in three bytes where two are enough", V311, Client, "30 80 81 00", MALFORMED, "section 2.2.3"),
+    ("Remaining Length in three bytes where two are enough", V5, Client, "30 80 81 00", MALFORMED, "MQTT-1.5.5-1"),
     ("Remaining Length of five bytes", V5, Client, "30 FF FF FF FF 01", MALFORMED, "section 1.5.5"),
     ("announces 256 MiB", V5, Client, "32 FF FF FF 7F {'t'} 0001 []", TOO_LARGE, "MQTT-3.2.2-15"),
     ("announces 2 MiB", V311, Client, "30 80 80 80 01", TOO_LARGE, "section 2.2.3"),

@@ -3,7 +3,7 @@
 use super::words::*;
 
 #[rustfmt::skip]
-pub const CASES: &[Row] = &[
+pub(crate) const CASES: &[Row] = &[
     // Fixed header
     ("sent by a server", V5, Server, "82 [ 0001 [] {'a'} 00 ]", PROTOCOL, "section 2.1.2"),
     ("flags 0000 instead of 0010", V5, Client, "80 [ 0001 [] {'a'} 00 ]", MALFORMED, "MQTT-3.8.1-1"),

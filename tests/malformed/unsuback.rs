@@ -3,7 +3,7 @@
 use super::words::*;
 
 #[rustfmt::skip]
-pub const CASES: &[Row] = &[
+pub(crate) const CASES: &[Row] = &[
     // From a client
     ("sent by a client", V5, Client, "B0 [ 0001 [] 00 ]", PROTOCOL, "section 2.1.2"),
     ("sent by a client", V311, Client, "B0 [ 0001 ]", PROTOCOL, "section 2.2.1"),
@@ -15,7 +15,7 @@ pub const CASES: &[Row] = &[
     ("reserved flag 0 set", V5, Server, "B1 [ 0001 [] 00 ]", MALFORMED, "MQTT-2.1.3-1"),
     ("reserved flag 1 set, as in UNSUBSCRIBE", V311, Server, "B2 [ 0001 ]", MALFORMED, "MQTT-2.2.2-2"),
     ("reserved flag 3 set", V31, Server, "B8 [ 0001 ]", MALFORMED, "MQTT-2.2.2-2"),
-    ("Remaining Length in two bytes where one is enough", V311, Server, "B0 82 00 0001", MALFORMED, "section 2.2.3"),
+    ("Remaining Length in two bytes where one is enough", V5, Server, "B0 84 00 0001 [] 00", MALFORMED, "MQTT-1.5.5-1"),
     ("Remaining Length of five bytes", V5, Server, "B0 80 80 80 80 01", MALFORMED, "section 1.5.5"),
     ("announces 256 MiB", V5, Server, "B0 FF FF FF 7F", TOO_LARGE, "MQTT-3.2.2-15"),
     // Lengths and Packet Identifier

@@ -3,7 +3,7 @@
 use super::words::*;
 
 #[rustfmt::skip]
-pub const CASES: &[Row] = &[
+pub(crate) const CASES: &[Row] = &[
     // Fixed header
     ("sent by a server", V5, Server, "A2 [ 0001 [] {'a'} ]", PROTOCOL, "section 2.1.2"),
     ("flags 0000 instead of 0010", V5, Client, "A0 [ 0001 [] {'a'} ]", MALFORMED, "MQTT-3.10.1-1"),

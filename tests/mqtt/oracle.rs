@@ -8,7 +8,7 @@ use mqtt_protocol_core::mqtt::result_code::MqttError;
 
 /// What it says of one packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Opinion {
+pub(crate) enum Opinion {
     /// The packet, written again.
     Accepted(Vec<u8>),
     /// Bytes are missing.
@@ -18,7 +18,7 @@ pub enum Opinion {
 }
 
 /// Its opinion of the packet at the front of `bytes`; `None` where it has none: 3.1.
-pub fn opinion(version: Version, bytes: &[u8], max: u32) -> Option<Opinion> {
+pub(crate) fn opinion(version: Version, bytes: &[u8], max: u32) -> Option<Opinion> {
     if version == Version::V31 {
         return None;
     }

@@ -31,6 +31,9 @@ pub fn connect(frame: Frame<'_>) -> Result<Connect<'_>, Malformed> {
     }
     let mut body = Reader::new(frame.body);
     let version = version(&mut body)?;
+    if version == Version::V5 {
+        frame.check_shortest()?;
+    }
     let flags = body.u8()?;
     check_flags(version, flags)?;
     let keep_alive_s = body.u16()?;

@@ -24,6 +24,9 @@ pub use connect::{answer_version, connect};
 pub fn decode<'a>(version: Version, sender: Sender, frame: Frame<'a>) -> Result<Packet<'a>, Malformed> {
     let kind = frame::check_first(frame.first, Some(version))?;
     frame::check_sender(kind, Some(version), sender)?;
+    if version == Version::V5 {
+        frame.check_shortest()?;
+    }
     let mut body = Reader::new(frame.body);
     let packet = match kind {
         PacketType::Connect => return connect(frame).map(Packet::Connect),
@@ -46,7 +49,8 @@ pub fn decode<'a>(version: Version, sender: Sender, frame: Frame<'a>) -> Result<
     Ok(packet)
 }
 
-/// A client's PUBLISH: the hot path of a server. `first` is the packet's first byte.
+/// A client's PUBLISH: the hot path of a server. `first` is the packet's first byte, `body` what follows its fixed
+/// header, which [`frame::next_for`] has checked.
 ///
 /// # Errors
 /// As [`decode`].
