@@ -24,7 +24,7 @@ pub(crate) fn connect(to: SocketAddr, client_id: &str, keep_alive_s: u16) -> any
         properties: Properties::EMPTY,
     };
     let mut bytes = Vec::new();
-    encode::packet(Version::V311, &Packet::Connect(connect), &mut bytes);
+    put(&Packet::Connect(connect), &mut bytes)?;
     socket.write_all(&bytes)?;
     let mut answer = [0; 4];
     socket.read_exact(&mut answer)?;
@@ -33,6 +33,10 @@ pub(crate) fn connect(to: SocketAddr, client_id: &str, keep_alive_s: u16) -> any
     }
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+fn put(packet: &Packet<'_>, out: &mut Vec<u8>) -> anyhow::Result<()> {
+    encode::packet(Version::V311, packet, out).map_err(|error| anyhow::anyhow!("{error:?}"))
 }
 
 /// A publishing device.
@@ -70,7 +74,7 @@ impl Device {
                 properties: Properties::EMPTY,
                 payload: &self.payload,
             };
-            encode::packet(Version::V311, &Packet::Publish(publish), &mut self.out);
+            put(&Packet::Publish(publish), &mut self.out)?;
             if acked {
                 self.next_id = self.next_id.checked_add(1).unwrap_or(1);
                 self.open += 1;
@@ -93,7 +97,7 @@ impl Device {
 
     /// Queues a PINGREQ: its answer proves that everything before it was parsed.
     pub(crate) fn ping(&mut self) -> anyhow::Result<bool> {
-        encode::packet(Version::V311, &Packet::PingReq, &mut self.out);
+        put(&Packet::PingReq, &mut self.out)?;
         self.flush()
     }
 

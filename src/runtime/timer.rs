@@ -213,8 +213,8 @@ mod tests {
     fn never_early_and_at_most_a_tick_late() {
         let mut wheel = Wheel::new(ms(1000));
         wheel.insert(Monotonic(ms(1005).0 + 1), 7);
-        assert_eq!(due(&mut wheel, Monotonic(ms(1005).0 + 1)), []);
-        assert_eq!(due(&mut wheel, Monotonic(ms(1006).0 - 1)), []);
+        assert!(due(&mut wheel, Monotonic(ms(1005).0 + 1)).is_empty());
+        assert!(due(&mut wheel, Monotonic(ms(1006).0 - 1)).is_empty());
         assert_eq!(due(&mut wheel, ms(1006)), [7]);
         assert_eq!(wheel.len(), 0);
     }
@@ -233,7 +233,7 @@ mod tests {
     fn never_is_held_and_can_be_cancelled() {
         let mut wheel = Wheel::new(ms(5));
         let never = wheel.insert(Monotonic::NEVER, 1);
-        assert_eq!(due(&mut wheel, ms(1 << 40)), []);
+        assert!(due(&mut wheel, ms(1 << 40)).is_empty());
         assert!(wheel.cancel(never));
         assert!(!wheel.cancel(never), "a stale id does nothing");
         assert_eq!((wheel.len(), wheel.deadline()), (0, None));

@@ -23,7 +23,6 @@ pub(crate) struct World {
     linked: Vec<ConnId>,
     /// Bytes of each link that the broker has not taken as whole requests.
     requests: Vec<(ConnId, Vec<u8>)>,
-    pub(crate) board: Arc<Board>,
 }
 
 impl World {
@@ -42,13 +41,12 @@ impl World {
         let board = Arc::new(Board::new(layout.len()));
         let around = Surroundings { config: Arc::new(config), post, resolver, notices };
         let mut world = Self {
-            core: Core::new(0, around, Arc::clone(&board)),
+            core: Core::new(0, around, board),
             table: Table::new(),
             broker: Broker { keep: true, ..Broker::default() },
             kafka_up: true,
             linked: Vec::new(),
             requests: Vec::new(),
-            board,
         };
         world.core.on_start(&mut world.table);
         world.turn();
