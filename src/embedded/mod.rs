@@ -31,6 +31,7 @@ mod store;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod waiters;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -17,6 +17,7 @@ use super::producers::{Producers, Verdict};
 use super::read::{NewestPlan, ReadPlan, TimePlan};
 use super::recover;
 use super::segment::{AppendError, Segment};
+use super::waiters::Waiters;
 
 /// A partition as the tasks of the log's thread share it.
 pub(crate) type PartitionRef = Rc<RefCell<Partition>>;
@@ -57,8 +58,7 @@ pub(crate) struct Partition {
     failed: bool,
     /// Whether the syncer has it on its list.
     queued: bool,
-    waiting: Vec<Weak<Notify>>,
-    waiting_prune_at: usize,
+    waiters: Waiters,
 }
 
 /// A bound or two of a partition.
@@ -94,8 +94,7 @@ impl Partition {
             bytes_synced: 0,
             failed: false,
             queued: false,
-            waiting: Vec::new(),
-            waiting_prune_at: 16,
+            waiters: Waiters::default(),
         }
     }
 
@@ -214,7 +213,7 @@ impl Partition {
             }
         }
         self.high_watermark = self.high_watermark.max(done.next_offset);
-        self.wake();
+        self.waiters.wake();
     }
 
     /// The disk failed under what is not synced: read-only from now on, for good. The kernel may have dropped the
@@ -225,24 +224,12 @@ impl Partition {
             tracing::error!(partition = %self.name, %error, synced_up_to = self.high_watermark,
                 "the disk failed: this partition is read-only until the next start, producers get KAFKA_STORAGE_ERROR");
         }
-        self.wake();
+        self.waiters.wake();
     }
 
     /// Has `notify` called at the next progress (or failure).
     pub(crate) fn on_progress(&mut self, notify: &Rc<Notify>) {
-        if self.waiting.len() >= self.waiting_prune_at {
-            self.waiting.retain(|waiting| waiting.strong_count() > 0);
-            self.waiting_prune_at = self.waiting.len() * 2 + 16;
-        }
-        self.waiting.push(Rc::downgrade(notify));
-    }
-
-    fn wake(&mut self) {
-        for waiting in self.waiting.drain(..) {
-            if let Some(notify) = waiting.upgrade() {
-                notify.notify_one();
-            }
-        }
+        self.waiters.add(notify);
     }
 
     /// Where to read an offset; `None`: nothing visible there yet. 1: the offset is outside of the log.

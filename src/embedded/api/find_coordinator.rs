@@ -1,8 +1,8 @@
 //! FindCoordinator (10): there is none, and the log says so once.
 //!
-//! Listed all the same, for two reasons seen with librdkafka 2.0.2 and 2.16: a broker that does not list it is taken for
-//! one from before lz4, and its producers then send uncompressed without a word. And of all refusals 15 is the one that
-//! an *assigned* consumer, which asks too, does not hand to its application as an error.
+//! Listed all the same: librdkafka (seen with 2.0.2) takes a broker that does not list it for one from before lz4, and
+//! then sends uncompressed without a word. Of all refusals it is 15 because an *assigned* consumer asks too, and hands
+//! others (42, seen with 2.16) to its application as an error.
 
 use kafka_protocol::messages::{FindCoordinatorRequest, FindCoordinatorResponse};
 

@@ -8,8 +8,8 @@ use crate::embedded::guard::Head;
 
 fn listed() -> Vec<ApiVersion> {
     let entry = |key: ApiKey, first: i16, last: i16| {
-        // librdkafka up to 2.11 takes a missing Produce v0 for a broker without compression (KAFKA-18659); Apache Kafka
-        // 4 lists it too and closes the connection of whoever really sends it.
+        // As Apache Kafka 4 lists it (KAFKA-18659): librdkafka takes a missing Produce v0 for an old broker without
+        // compression. Whoever really sends v0 to v2 is closed.
         let first = if key == ApiKey::Produce { 0 } else { first };
         ApiVersion::default().with_api_key(key as i16).with_min_version(first).with_max_version(last)
     };

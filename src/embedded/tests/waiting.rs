@@ -63,6 +63,8 @@ fn an_error_or_the_end_of_the_log_ends_a_long_poll() {
     assert_eq!(client.fetch_with("t", 7, 0, wait).error_code, 3);
     assert_eq!(client.fetch_with("nope", 0, 0, wait).error_code, 3);
     client.send(&poll(1), 12);
+    // Another client's poll that ends by its time: by then the first one has been read, too.
+    Client::connect(log.local_addr()).fetch_with("t", 0, 0, |request| request.with_max_wait_ms(50).with_min_bytes(1));
     let stop = std::thread::spawn(move || log.stop());
     let response = client.receive::<FetchRequest>(12);
     assert_eq!(response.responses[0].partitions[0].error_code, 0);
