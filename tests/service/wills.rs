@@ -5,6 +5,7 @@ use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::mqtt::reason::ReasonCode;
 
 use crate::device::{Device, VERSIONS, hello, properties};
+use crate::drain::warm;
 use crate::process::{metric, until_metric};
 use crate::records::{read, read_when, texts};
 use crate::support::service::{Service, config, config_with};
@@ -104,9 +105,11 @@ fn expiry(seconds: u32) -> PropertyBuf {
 #[test]
 fn the_wills_of_all_who_are_connected_are_in_kafka_after_a_drain() {
     let mut service = Service::start(&config_with("shards = 2", &format!("{SINK}linger = \"60s\"\n")));
+    warm(&service);
     let _devices: Vec<_> = (0..20).map(|n| with_will(&service, VERSIONS[n % 3], &format!("drained {n:02}"))).collect();
     assert!(service.terminate().success(), "{}", service.log());
     service.start_again();
-    let expected: Vec<_> = (0..20).map(|n| format!("drained {n:02}")).collect();
+    let mut expected: Vec<_> = (0..20).map(|n| format!("drained {n:02}")).collect();
+    expected.extend(["warm".to_owned(), "warm".to_owned()]);
     assert_eq!(texts(service.embedded(), "all"), expected);
 }
