@@ -1,14 +1,13 @@
 //! The program by its command line: help, exit status, ports that are taken, files that are wrong.
 
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use crate::support;
-use crate::support::service::{Service, config, config_with};
+use crate::support::service::{Service, config, config_with, program};
 
 fn forebay(arguments: &[&str]) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
-    let Output { status, stdout, stderr } = command.args(arguments).output().expect("the program runs");
+    let Output { status, stdout, stderr } = program().args(arguments).output().expect("the program runs");
     (status.code(), String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr))
 }
 

@@ -83,7 +83,7 @@ fn who_is_turned_away_is_told_why() {
 
 #[test]
 fn who_says_no_connect_in_time_is_closed() {
-    let service = Service::start(&config("[mqtt]\nconnect_timeout = \"150ms\"\n"));
+    let service = Service::start(&config("[mqtt]\nconnect_timeout = \"2s\"\n"));
     let mut silent = Device::open(service.mqtt(), Version::V311);
     let mut slow = Device::open(service.mqtt(), Version::V311);
     slow.say_bytes(b"\x10\x0f\x00\x04MQTT\x04");

@@ -5,8 +5,9 @@ use std::time::Duration;
 use forebay::mqtt::packet::{QoS, Version};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::device::{Device, Heard, VERSIONS};
-use crate::process::{cpu_time, metric, resident_bytes, until_metric};
+use crate::device::{Device, Heard, VERSIONS, puback};
+use crate::drain::warm;
+use crate::process::{cpu_time, descriptors, metric, resident_bytes, until, until_metric};
 use crate::support::service::{Service, config, config_with};
 
 /// Room for that many sockets in this process.
@@ -26,13 +27,15 @@ fn idle_connections_cost_little_memory_and_no_time() {
     let service = Service::start(&config_with("shards = 2", ""));
     let connect = |n: usize| {
         let mut device = Device::connect(service.mqtt(), VERSIONS[n % 3], &format!("client {n:05}"));
-        device.deliver(1, "t", b"x");
+        device.publish(QoS::AtLeastOnce, 1, "t", b"x");
         device
     };
     // What is made once is made by the first of them.
     let mut devices: Vec<_> = (0..100).map(connect).collect();
+    devices.iter_mut().for_each(|device| assert_eq!(device.hear(), puback(1)));
     let before = resident_bytes(&service);
     devices.extend((100..COUNT).map(connect));
+    devices[100..].iter_mut().for_each(|device| assert_eq!(device.hear(), puback(1)));
     let each = resident_bytes(&service).saturating_sub(before) / (COUNT - 100) as u64;
     println!("{each} bytes of memory for each idle connection");
     assert!(each < 8_000, "{each} bytes for each idle connection");
@@ -107,7 +110,36 @@ fn half_received_packets_have_a_bound_of_their_own() {
     println!("{grown} bytes grown while {held} are held");
     assert!(grown < 160 << 20, "{grown} bytes");
     good.publish(QoS::AtLeastOnce, 1, "t", &vec![1; 10_000]);
-    assert_eq!(good.hear(), crate::device::puback(1), "whoever finishes its packets is served");
+    assert_eq!(good.hear(), puback(1), "whoever finishes its packets is served");
     drop(open);
     until_metric(&service, "partial_bytes", 0);
+}
+
+/// Slots, descriptors and timers are used again and again, and nothing of one connection is left to the next.
+#[test]
+fn connections_come_and_go() {
+    const EACH: usize = 400;
+    let service = Service::start(&config_with("shards = 2", ""));
+    // Both shards have their connections to Kafka after this.
+    warm(&service);
+    until_metric(&service, "connections_open", 0);
+    let (to, before) = (service.mqtt(), descriptors(&service));
+    let visit = move |thread: usize, n: usize| {
+        let version = VERSIONS[n % 3];
+        let client_id = format!("{thread} {n}");
+        match n % 5 {
+            0 => Device::open(to, version).vanish(),
+            1 => Device::open(to, version).try_say_bytes(b"\x10\x0f\x00\x04MQ"),
+            2 => Device::connect(to, version, &client_id).leave(),
+            3 => Device::connect(to, version, &client_id).try_publish(QoS::AtLeastOnce, 1, "t", b"x"),
+            _ => Device::connect(to, version, &client_id).ping(),
+        }
+    };
+    let threads: Vec<_> =
+        (0..4).map(|thread| std::thread::spawn(move || (0..EACH).for_each(|n| visit(thread, n)))).collect();
+    threads.into_iter().for_each(|thread| thread.join().expect("a thread"));
+    until_metric(&service, "connections_accepted_total", 2 + 4 * EACH as u64);
+    until_metric(&service, "connections_open", 0);
+    assert_eq!((metric(&service, "sessions"), metric(&service, "partial_bytes")), (0, 0));
+    until("the descriptors to be given back", || descriptors(&service) <= before);
 }

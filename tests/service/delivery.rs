@@ -136,3 +136,38 @@ fn one_publish_to_several_sinks_is_answered_when_all_have_it() {
     assert_eq!(texts(service.embedded(), "two"), ["<x>"]);
     assert_eq!(ledger(&service), [2, 2, 0, 0]);
 }
+
+/// The largest packet is told in CONNACK, the largest record is the sink's; up to both everything arrives untouched.
+#[test]
+fn payloads_of_every_size_arrive_untouched() {
+    let service = Service::start(&config("[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n"));
+    let payload = |len: usize| -> Vec<u8> { (0..len).map(|n| (n % 251) as u8).collect() };
+    // Around each length of the Remaining Length, of a receive buffer and of a batch, and near the record's bound.
+    let sizes = [0, 1, 113, 127, 128, 4_080, 4_096, 5_000, 16_370, 16_384, 65_536, 262_144, 300_000, 1_023_000];
+    let mut device = Device::connect(service.mqtt(), Version::V5, "sizes");
+    for (n, size) in (1..).zip(sizes) {
+        device.publish(QoS::AtLeastOnce, n, "t", &payload(size));
+    }
+    assert_eq!(device.hear_all(sizes.len()), (1..=14).map(puback).collect::<Vec<_>>());
+    let records = read(service.embedded(), "all");
+    assert_eq!(records.iter().map(|record| record.value.len()).collect::<Vec<_>>(), sizes);
+    assert!(records.iter().all(|record| record.value == payload(record.value.len())));
+    device.publish(QoS::AtLeastOnce, 20, "t", &payload(1_024_001));
+    assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 20, 0x83), "too large for the sink");
+    device.publish(QoS::AtLeastOnce, 21, "t", &payload(1 << 20));
+    assert_eq!((device.hear(), device.hear()), (Heard::Disconnect(0x95), Heard::Closed), "too large for MQTT");
+}
+
+/// A device that closes its half of the connection right behind its last message has still sent it.
+#[test]
+fn the_last_message_before_the_end_of_the_stream_counts() {
+    let service = Service::start(&config("[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n"));
+    for n in 0..30 {
+        let mut device = Device::connect(service.mqtt(), VERSIONS[n % 3], "hasty");
+        device.publish(QoS::AtMostOnce, 0, "t", b"first");
+        device.publish(QoS::AtLeastOnce, 1, "t", b"last");
+        drop(device);
+    }
+    until("all to arrive", || ledger(&service)[1] == 60);
+    assert_eq!(texts(service.embedded(), "all").len(), 60);
+}

@@ -127,6 +127,34 @@ impl Device {
         let _ = self.stream.write_all(bytes);
     }
 
+    /// Sends bytes again and again until the other end has taken no more for a while; gives how many it took.
+    pub(crate) fn say_until_stuck(&mut self, bytes: &[u8], most: usize) -> usize {
+        self.stream.set_write_timeout(Some(Duration::from_millis(500))).expect("an option");
+        let mut taken = 0;
+        while taken < most {
+            match self.stream.write(&bytes[taken % bytes.len()..]) {
+                Ok(count) => taken += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        taken
+    }
+
+    /// Hears the same bytes so many times.
+    pub(crate) fn expect_bytes(&mut self, bytes: &[u8], times: usize) {
+        assert!(self.heard.is_empty(), "nothing heard that was not taken");
+        let mut heard = vec![0; bytes.len() * times];
+        self.stream.read_exact(&mut heard).expect("all of it");
+        assert!(heard.chunks(bytes.len()).all(|chunk| chunk == bytes));
+    }
+
+    /// The same connection once more, to write from another thread.
+    pub(crate) fn second(&self) -> Self {
+        let stream = self.stream.try_clone().expect("a descriptor");
+        Self { stream, version: self.version, heard: Vec::new() }
+    }
+
     /// Sends bytes, each by itself, until the other end takes no more.
     pub(crate) fn dribble(&mut self, bytes: &[u8]) {
         let _ = bytes.chunks(1).try_for_each(|byte| self.stream.write_all(byte));

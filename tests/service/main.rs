@@ -12,6 +12,7 @@ mod crowd;
 mod delivery;
 mod device;
 mod drain;
+mod full;
 mod hand_over;
 #[path = "../../src/embedded/tests/client.rs"]
 mod kafka_client;

@@ -1,8 +1,8 @@
 //! What an operator sees: health, readiness, metrics, logs.
 
-use forebay::mqtt::packet::Version;
+use forebay::mqtt::packet::{QoS, Version};
 
-use crate::device::Device;
+use crate::device::{Device, puback};
 use crate::process::{ledger, metric};
 use crate::support::service::{Service, config};
 
@@ -36,7 +36,8 @@ fn logs_as_json_are_json_line_by_line_and_not_a_line_for_a_message() {
     let mut service = Service::start(&config("[log]\nformat = \"json\"\n"));
     let before = service.log().lines().count();
     let mut device = Device::connect(service.mqtt(), Version::V5, "device");
-    (1..=500).for_each(|n| device.deliver(n, "t", b"x"));
+    (1..=500).for_each(|n| device.publish(QoS::AtLeastOnce, n, "t", b"x"));
+    assert_eq!(device.hear_all(500), (1..=500).map(puback).collect::<Vec<_>>());
     assert!(metric(&service, "publishes_qos1_total") == 500 && service.log().lines().count() < before + 20);
     assert!(service.terminate().success());
     let log = service.log();

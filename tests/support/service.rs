@@ -192,8 +192,7 @@ impl Drop for Service {
 
 fn spawn(dir: &Path) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("forebay.log")).expect("the log can be created");
-    let program = std::env::var_os("FOREBAY_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_forebay").into());
-    Command::new(program)
+    program()
         .args(["run", "--config"])
         .arg(dir.join("forebay.toml"))
         .env("NO_COLOR", "1")
@@ -202,6 +201,11 @@ fn spawn(dir: &Path) -> Child {
         .stderr(log)
         .spawn()
         .expect("the service can be started")
+}
+
+/// The program under test, without arguments yet.
+pub fn program() -> Command {
+    Command::new(std::env::var_os("FOREBAY_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_forebay").into()))
 }
 
 /// The first address that the log names behind `words`.
