@@ -556,3 +556,129 @@ impl<'a> Extend<Property<'a>> for PropertyBuf {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_getter_finds_its_own() {
+        let all = [
+            Property::PayloadFormatIndicator(1),
+            Property::MessageExpiryInterval(2),
+            Property::ContentType("3"),
+            Property::ResponseTopic("4"),
+            Property::CorrelationData(b"5"),
+            Property::SubscriptionIdentifier(6),
+            Property::SessionExpiryInterval(7),
+            Property::AssignedClientIdentifier("8"),
+            Property::ServerKeepAlive(9),
+            Property::AuthenticationMethod("10"),
+            Property::AuthenticationData(b"11"),
+            Property::RequestProblemInformation(false),
+            Property::WillDelayInterval(13),
+            Property::RequestResponseInformation(true),
+            Property::ResponseInformation("15"),
+            Property::ServerReference("16"),
+            Property::ReasonString("17"),
+            Property::ReceiveMaximum(18),
+            Property::TopicAliasMaximum(19),
+            Property::TopicAlias(20),
+            Property::MaximumQoS(0),
+            Property::RetainAvailable(false),
+            Property::UserProperty("k", "v1"),
+            Property::UserProperty("k", "v2"),
+            Property::MaximumPacketSize(24),
+            Property::WildcardSubscriptionAvailable(false),
+            Property::SubscriptionIdentifierAvailable(true),
+            Property::SharedSubscriptionAvailable(false),
+            Property::SubscriptionIdentifier(28),
+        ];
+        let mut buf = PropertyBuf::new();
+        buf.extend(all);
+        let p = buf.as_properties();
+        assert_eq!(p.iter().collect::<Vec<_>>(), all);
+        assert_eq!(p.payload_format_indicator(), Some(1));
+        assert_eq!(p.message_expiry_interval_s(), Some(2));
+        assert_eq!(p.content_type(), Some("3"));
+        assert_eq!(p.response_topic(), Some("4"));
+        assert_eq!(p.correlation_data(), Some(&b"5"[..]));
+        assert_eq!(p.subscription_identifier(), Some(6));
+        assert_eq!(p.subscription_identifiers().collect::<Vec<_>>(), [6, 28]);
+        assert_eq!(p.session_expiry_interval_s(), Some(7));
+        assert_eq!(p.assigned_client_identifier(), Some("8"));
+        assert_eq!(p.server_keep_alive_s(), Some(9));
+        assert_eq!(p.authentication_method(), Some("10"));
+        assert_eq!(p.authentication_data(), Some(&b"11"[..]));
+        assert_eq!(p.request_problem_information(), Some(false));
+        assert_eq!(p.will_delay_interval_s(), Some(13));
+        assert_eq!(p.request_response_information(), Some(true));
+        assert_eq!(p.response_information(), Some("15"));
+        assert_eq!(p.server_reference(), Some("16"));
+        assert_eq!(p.reason_string(), Some("17"));
+        assert_eq!(p.receive_maximum(), Some(18));
+        assert_eq!(p.topic_alias_maximum(), Some(19));
+        assert_eq!(p.topic_alias(), Some(20));
+        assert_eq!(p.maximum_qos(), Some(0));
+        assert_eq!(p.retain_available(), Some(false));
+        assert_eq!(p.user_properties().collect::<Vec<_>>(), [("k", "v1"), ("k", "v2")], "in order, doubles kept");
+        assert_eq!(p.maximum_packet_size(), Some(24));
+        assert_eq!(p.wildcard_subscription_available(), Some(false));
+        assert_eq!(p.subscription_identifier_available(), Some(true));
+        assert_eq!(p.shared_subscription_available(), Some(false));
+        assert_eq!(Properties::EMPTY.receive_maximum(), None);
+    }
+
+    #[test]
+    fn each_of_table_2_4_is_taken_where_it_belongs_and_nowhere_else() {
+        // Identifier: the packets that have it, W for the will; from table 2-4.
+        const TABLE: [(u8, &str); 27] = [
+            (0x01, "PUBLISH W"),
+            (0x02, "PUBLISH W"),
+            (0x03, "PUBLISH W"),
+            (0x08, "PUBLISH W"),
+            (0x09, "PUBLISH W"),
+            (0x0B, "PUBLISH SUBSCRIBE"),
+            (0x11, "CONNECT CONNACK DISCONNECT"),
+            (0x12, "CONNACK"),
+            (0x13, "CONNACK"),
+            (0x15, "CONNECT CONNACK AUTH"),
+            (0x16, "CONNECT CONNACK AUTH"),
+            (0x17, "CONNECT"),
+            (0x18, "W"),
+            (0x19, "CONNECT"),
+            (0x1A, "CONNACK"),
+            (0x1C, "CONNACK DISCONNECT"),
+            (0x1F, "CONNACK PUBACK PUBREC PUBREL PUBCOMP SUBACK UNSUBACK DISCONNECT AUTH"),
+            (0x21, "CONNECT CONNACK"),
+            (0x22, "CONNECT CONNACK"),
+            (0x23, "PUBLISH"),
+            (0x24, "CONNACK"),
+            (0x25, "CONNACK"),
+            (
+                0x26,
+                "CONNECT CONNACK PUBLISH W PUBACK PUBREC PUBREL PUBCOMP SUBSCRIBE SUBACK UNSUBSCRIBE UNSUBACK \
+                 DISCONNECT AUTH",
+            ),
+            (0x27, "CONNECT CONNACK"),
+            (0x28, "CONNACK"),
+            (0x29, "CONNACK"),
+            (0x2A, "CONNACK"),
+        ];
+        for first in 1..=15_u8 {
+            let kind = PacketType::of(first << 4).expect("a type");
+            let name = format!("{kind:?}").to_uppercase();
+            let allowed = Place::Packet(kind, Sender::Client).allowed();
+            for identifier in 0..64_u8 {
+                let listed =
+                    TABLE.iter().any(|(id, packets)| *id == identifier && packets.split(' ').any(|p| p == name));
+                assert_eq!(allowed & 1 << identifier != 0, listed, "{identifier:#04x} in {name}");
+            }
+        }
+        for identifier in 0..64_u8 {
+            let listed = TABLE.iter().any(|(id, packets)| *id == identifier && packets.split(' ').any(|p| p == "W"));
+            assert_eq!(Place::Will.allowed() & 1 << identifier != 0, listed, "{identifier:#04x} in the will");
+            assert_eq!(known(identifier), TABLE.iter().any(|(id, _)| *id == identifier));
+        }
+    }
+}
