@@ -184,6 +184,40 @@ fn close_sends_what_is_queued_and_abort_does_not() {
     house.stop(|| Ask::Stop);
 }
 
+/// Only a send is with the kernel when the connection is given up: its answer frees the slot.
+#[test]
+fn a_send_under_way_does_not_keep_an_aborted_connection() {
+    let (house, told) = shard(&uncapped(), |report: Sender<usize>| {
+        let mut id = None;
+        move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
+            Event::Bytes(conn, _) => {
+                io.send(conn, &mut vec![Chunk::Owned(vec![5; 64_000_000])]);
+                io.pause(conn);
+                id = Some(conn);
+            }
+            Event::Mail(Ask::Report) => report.send(io.unsent(id.unwrap())).unwrap(),
+            Event::Mail(Ask::Resume) => io.abort(id.unwrap()),
+            Event::Close(..) => report.send(0).unwrap(),
+            Event::Mail(_) => io.stop(),
+            _ => {}
+        }
+    });
+    let mut peer = TcpStream::connect(house.addr).unwrap();
+    peer.write_all(b"x").unwrap();
+    peer.read_exact(&mut [0]).unwrap();
+    // Each question is a turn: after some, what did not fit has been submitted again, and waits for room.
+    for _ in 0..10 {
+        assert!(house.post.send(0, Ask::Report).is_ok());
+        assert!(next(&told) > 0);
+    }
+    assert!(house.post.send(0, Ask::Resume).is_ok());
+    assert_eq!(next(&told), 0);
+    let heartbeat = house.threads[0].heartbeat();
+    eventually("the slot is free", || heartbeat.connections() == 0);
+    drop(peer);
+    house.stop(|| Ask::Stop);
+}
+
 /// A slot is used again; the old id must not touch the new connection.
 #[test]
 fn a_stale_id_is_ignored_by_every_call() {
