@@ -51,6 +51,7 @@ mod receive;
 mod ring;
 pub mod seam;
 mod send;
+mod tag;
 mod timer;
 mod turn;
 mod watchdog;
