@@ -41,6 +41,10 @@ impl Core {
             }
         }
         self.stalls.clear();
+        for upstream in &mut self.outlets.upstreams {
+            upstream.producer.stop_lingering(io.now());
+            upstream.busy = true;
+        }
         self.drain = Some(Drain::default());
         let _ = io.set_timer(io.now().after(grace), Timer::Grace.token());
     }
