@@ -97,7 +97,7 @@ impl Broker {
     }
 }
 
-fn versions() -> ApiVersionsResponse {
+pub(crate) fn versions() -> ApiVersionsResponse {
     let keys = [
         (ApiKey::ApiVersions, 0, 3),
         (ApiKey::Metadata, 0, 12),

@@ -4,8 +4,11 @@
 mod allocation;
 mod broker;
 mod contract;
+mod device;
+mod kafka;
 mod keep_alive;
 mod ring;
+mod storm;
 mod world;
 
 use allocation::Counting;

@@ -32,7 +32,8 @@ impl World {
         Self::of(config)
     }
 
-    fn of(mut config: Config) -> Self {
+    /// One shard with a configuration that no file would get past its checks.
+    pub(crate) fn of(mut config: Config) -> Self {
         config.service.shards = 1;
         let (post, _mailboxes) = forebay::runtime::mailboxes(1, 16).expect("mailbox");
         let (resolver, _) = channel();
