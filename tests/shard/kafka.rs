@@ -194,9 +194,8 @@ impl Cluster {
                 let answer = PartitionProduceResponse::default().with_index(data.index);
                 answers.push(answer.with_error_code(error).with_base_offset(base));
             }
-            topics.push(
-                TopicProduceResponse::default().with_name(topic.name.clone()).with_partition_responses(answers),
-            );
+            topics
+                .push(TopicProduceResponse::default().with_name(topic.name.clone()).with_partition_responses(answers));
         }
         ProduceResponse::default().with_responses(topics)
     }
@@ -208,7 +207,13 @@ impl Cluster {
                 return (error, -1);
             }
         }
-        let after = if self.one_in(30) { 7 } else if self.one_in(30) { 20 } else { 0 };
+        let after = if self.one_in(30) {
+            7
+        } else if self.one_in(30) {
+            20
+        } else {
+            0
+        };
         let partition = &mut self.topics.get_mut(topic).expect("a topic")[usize::try_from(index).expect("index")];
         if partition.leader != node {
             return (6, -1);

@@ -157,7 +157,13 @@ impl Storm {
         let device = |d: &Device| {
             let open = d.messages.iter().filter(|m| matches!(m.state, State::Sent | State::Received)).count();
             let paused = d.conn.is_some_and(|c| self.table.wires[c.slot as usize].paused);
-            format!("{} conn {:?} paused {paused} sent {} open {open} in socket {}", d.name, d.conn, d.messages.len(), d.socket.len())
+            format!(
+                "{} conn {:?} paused {paused} sent {} open {open} in socket {}",
+                d.name,
+                d.conn,
+                d.messages.len(),
+                d.socket.len()
+            )
         };
         let devices: Vec<String> = self.devices.iter().map(device).collect();
         format!("{}\nbuffered rows {}", devices.join("\n"), self.sum(SinkMetric::BufferedRows))
@@ -455,7 +461,10 @@ impl Storm {
                     // Rows of the sink without keys have no order.
                     if topic != "all" && seen.insert(value) {
                         let before = newest.insert(device, *index);
-                        assert!(before.is_none_or(|before| before < *index), "{topic}: {device} {index} after {before:?}");
+                        assert!(
+                            before.is_none_or(|before| before < *index),
+                            "{topic}: {device} {index} after {before:?}"
+                        );
                     }
                 }
             }
