@@ -38,7 +38,6 @@ fn who_fills_the_memory_for_half_packets_pays_and_not_who_comes_last() {
     world.bytes(honest, b"\x30\x03");
     assert!(!world.table.wire(honest).closed, "closed for what others did");
     world.bytes(honest, b"\x00\x01t");
-    assert_eq!(world.broker.records.len(), 0);
     world.advance(std::time::Duration::from_millis(10));
     assert_eq!(world.broker.records.len(), 1);
     let closed = hostile.iter().filter(|conn| world.table.wire(**conn).closed).count();
