@@ -151,8 +151,10 @@ impl Core {
         let (post, shard) = (self.around.post.clone(), self.index);
         let answer = Box::new(move |found| {
             let mut letter = Mail::Resolved { cluster, ticket, found };
-            // The mailbox of a busy shard may be full for a moment; this thread may wait, the shard may not.
-            while let Err(back) = post.send(shard, letter) {
+            // The mailbox of a busy shard may be full for a moment; this thread may wait, the shard may not. But not for a
+            // shard that has ended: others ask as well. An answer that is lost is asked for again.
+            for _ in 0..1_000 {
+                let Err(back) = post.send(shard, letter) else { return };
                 letter = back;
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
