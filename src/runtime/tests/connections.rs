@@ -272,3 +272,26 @@ fn a_cpu_that_is_not_there_is_an_error() {
         assert!(spawn(0, &settings, Vec::new(), mail.remove(0), never).is_err());
     }
 }
+
+/// A connection of our own making is read however much of ours waits to be sent: a broker on a slow line answers the
+/// first request long before the last has gone, and must not seem silent.
+#[test]
+fn what_we_have_to_send_does_not_keep_us_from_reading_an_answer() {
+    let broker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = broker.local_addr().unwrap();
+    let (house, answers) = shard(&small(1), move |report: Sender<Vec<u8>>| {
+        move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
+            Event::Start => drop(io.connect(to)),
+            Event::Connect(conn) => io.send(conn, &mut vec![Chunk::Owned(vec![7; 64 << 20])]),
+            Event::Bytes(_, bytes) => report.send(bytes.to_vec()).unwrap(),
+            Event::Mail(Ask::Stop) => io.stop(),
+            _ => {}
+        }
+    });
+    let (mut socket, _) = broker.accept().unwrap();
+    // Reads next to nothing, and answers.
+    socket.read_exact(&mut [0; 1024]).unwrap();
+    socket.write_all(b"answer").unwrap();
+    assert_eq!(next(&answers), b"answer");
+    house.stop(|| Ask::Stop);
+}
