@@ -6,6 +6,7 @@
 """
 
 import subprocess
+import time
 from pathlib import Path
 from typing import Iterator
 
@@ -52,10 +53,13 @@ def _dump_confluent(bootstrap: str, topic: str, file: Path) -> None:
     partitions = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions
     consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
     waiting = set(partitions)
+    deadline = time.monotonic() + TIMEOUT_S
     with open(file, "w") as out:
         while waiting:
-            found = consumer.consume(10_000, timeout=TIMEOUT_S)
-            if not found:
+            found = consumer.consume(10_000, timeout=0.2)  # returns early only when it has that many
+            if found:
+                deadline = time.monotonic() + TIMEOUT_S
+            elif time.monotonic() > deadline:
                 raise RuntimeError(f"nothing came for {TIMEOUT_S} s, partitions {sorted(waiting)} not at their end")
             for m in found:
                 if m.error() is None:
