@@ -72,7 +72,7 @@ def _dump_confluent(bootstrap: str, topic: str, file: Path) -> None:
     consumer.close()
 
 
-def parse(reader: str, file: Path) -> Iterator[Record]:
+def parse(reader: str, file: Path, topic: str) -> Iterator[Record]:
     """Payloads, keys and headers of the flow test hold no tab, line feed, comma, colon or equals sign; a record that does parses wrongly
     and is then judged as altered."""
     mark = b":" if reader == "java" else b"="
@@ -85,7 +85,7 @@ def parse(reader: str, file: Path) -> Iterator[Record]:
                 fields = [fields[1].removeprefix(b"Partition:"), fields[2].removeprefix(b"Offset:"), *fields[3:]]
             partition, offset, headers, key, value = fields
             pairs = () if headers in (b"", b"NO_HEADERS") else tuple(_pair(h, mark) for h in headers.split(b","))
-            yield Record(int(partition), int(offset), key, pairs, value)
+            yield Record(int(partition), int(offset), key, pairs, value, topic)
 
 
 def _pair(header: bytes, mark: bytes) -> tuple[str, bytes]:
