@@ -8,8 +8,8 @@
 /// the largest client id, will topic, will payload, user name and password that 3.1.1 can express, together.
 pub const CONNECT_BYTES_MAX: u32 = 384 << 10;
 
-/// Bytes of half-received packets on a shard, of all connections together. The connection that crosses it is closed
-/// (0x97): a thousand devices that each announce a megabyte and never finish must cost themselves and nobody else.
+/// Bytes of half-received packets on a shard, of all connections together. Past it the connection that holds most is
+/// closed (0x97): a thousand devices that each announce a megabyte and never finish must cost themselves and nobody else.
 pub const PARTIAL_BYTES_MAX: usize = 64 << 20;
 
 /// A buffer for half-received packets is kept for the next one up to this size; larger ones go back to the allocator.

@@ -26,6 +26,9 @@ use super::health;
 /// Why the service did not start or did not end well, in words for a person.
 type Failure = String;
 
+/// How often the main thread makes sure that every shard is still there.
+const SHARDS_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
+
 /// What the waiting main thread hears.
 enum Event {
     Shard(Notice),
@@ -119,7 +122,13 @@ impl Service {
     fn serve(self) -> Result<(), Failure> {
         let mut started = 0;
         let signal = loop {
-            match self.heard.recv() {
+            match self.heard.recv_timeout(SHARDS_LOOKED_AT_EVERY) {
+                // A shard whose ring fails says nothing any more. Its clients have nowhere else to go.
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(shard) = self.shards.iter().position(ShardThread::is_finished) {
+                        return Err(format!("shard {shard} ended by itself"));
+                    }
+                }
                 Ok(Event::Shard(Notice::Started(_))) => {
                     started += 1;
                     if started == self.shards.len() {
@@ -132,7 +141,7 @@ impl Service {
                     return Err(format!("shard {shard} ended by itself"));
                 }
                 Ok(Event::Signal(signal)) => break signal,
-                Err(_) => return Err("all shards ended".into()),
+                Err(RecvTimeoutError::Disconnected) => return Err("all shards ended".into()),
             }
         };
         self.drain(signal)
@@ -170,6 +179,9 @@ impl Service {
         for shard in 0..self.shards.len() {
             let mut letter = Mail::Drain { grace };
             while let Err(back) = self.post.send(shard, letter) {
+                if self.shards[shard].is_finished() {
+                    return Err(format!("shard {shard} ended by itself"));
+                }
                 letter = back;
                 std::thread::sleep(Duration::from_millis(1));
             }

@@ -6,13 +6,10 @@ use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::connections::{Conn, Phase, Reading, id_of, tag};
+use super::connections::{Conn, NO_LISTENER, Phase, Reading, id_of, tag};
 use super::core::Core;
 use super::ring::{Completion, Kind};
-use super::seam::{Closed, ConnId, ListenerId};
-
-/// Outgoing connections came in by no listener.
-const NO_LISTENER: ListenerId = ListenerId(u16::MAX);
+use super::seam::{Closed, ConnId};
 
 impl<M: Send + 'static> Core<M> {
     pub(super) fn start_connect(&mut self, to: SocketAddr) -> ConnId {

@@ -21,6 +21,9 @@ pub(super) const FLUSH_LIMIT: Duration = Duration::from_secs(10);
 /// How long the peer may take to close its side once we have closed ours.
 pub(super) const LINGER_LIMIT: Duration = Duration::from_secs(1);
 
+/// Outgoing connections came in by no listener.
+pub(super) const NO_LISTENER: ListenerId = ListenerId(u16::MAX);
+
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -140,6 +143,11 @@ impl Conn {
     /// The shard may still append.
     pub(super) fn takes_output(&self) -> bool {
         matches!(self.phase, Phase::Connecting | Phase::Open) && self.why.is_none()
+    }
+
+    /// We have made it.
+    pub(super) fn is_outgoing(&self) -> bool {
+        self.listener == NO_LISTENER
     }
 
     /// A receive should be armed.

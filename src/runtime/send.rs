@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 
 use rustix::net::{Shutdown, shutdown};
 
-use super::connections::{FLUSH_LIMIT, LINGER_LIMIT, Outgoing, Phase, Reading, id_of, tag};
+use super::connections::{Conn, FLUSH_LIMIT, LINGER_LIMIT, Outgoing, Phase, Reading, id_of, tag};
 use super::core::Core;
 use super::ring::{Completion, Kind, is_transient};
 use super::seam::{Chunk, Closed, ConnId};
@@ -276,10 +276,12 @@ impl<M: Send + 'static> Core<M> {
         false
     }
 
-    /// Reads no more from a peer that does not read what it is sent.
+    /// Reads no more from a peer that does not read what it is sent. Only from one that came to us: what it is sent are
+    /// answers to what is read. Where we ask, an answer must be read while the next questions wait on a slow line.
     fn cap(&mut self, id: ConnId) {
         let max = self.out_bytes_max;
-        if let Some(conn) = self.conns.alive(id).filter(|conn| !conn.capped && conn.outgoing.unsent() > max) {
+        let deaf = |conn: &&mut Conn| !conn.capped && !conn.is_outgoing() && conn.outgoing.unsent() > max;
+        if let Some(conn) = self.conns.alive(id).filter(deaf) {
             conn.capped = true;
             self.follow_wish(id);
         }

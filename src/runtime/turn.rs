@@ -33,6 +33,8 @@ pub(super) struct Turn<S: Shard> {
     completions: Vec<Completion>,
     /// Receives that were answered and not delivered yet.
     reads: VecDeque<Completion>,
+    /// The shard was told an end after its own end of the turn: it has yet to act on it.
+    told_late: bool,
 }
 
 impl<S: Shard> Turn<S> {
@@ -43,7 +45,16 @@ impl<S: Shard> Turn<S> {
         mailbox: MailboxReceiver<S::Mail>,
         heartbeat: Arc<Heartbeat>,
     ) -> Self {
-        Self { shard, core, mailbox, heartbeat, buffers, completions: Vec::new(), reads: VecDeque::new() }
+        Self {
+            shard,
+            core,
+            mailbox,
+            heartbeat,
+            buffers,
+            completions: Vec::new(),
+            reads: VecDeque::new(),
+            told_late: false,
+        }
     }
 
     /// Before the first turn: the shard sets up, then the doors open.
@@ -63,10 +74,10 @@ impl<S: Shard> Turn<S> {
         self.deliver_reads();
         self.fire_timers();
         self.shard.on_turn_end(&mut self.core);
-        self.tell_ends();
+        self.told_late = self.tell_ends();
         self.core.flush_all();
         // Ends that the flushing brought about.
-        self.tell_ends();
+        self.told_late |= self.tell_ends();
         self.buffers.publish();
         self.core.arm_all();
         self.heartbeat.hold(self.core.conns.len(), self.core.pool.lent());
@@ -77,7 +88,8 @@ impl<S: Shard> Turn<S> {
     /// made outside completions would never go out.
     pub(super) fn has_left_over(&mut self) -> bool {
         let due = self.core.wheel.deadline().is_some_and(|at| at <= self.core.now);
-        due || !self.reads.is_empty()
+        due || self.told_late
+            || !self.reads.is_empty()
             || !self.mailbox.is_empty()
             || !self.core.ended.is_empty()
             || !self.core.dirty.is_empty()
@@ -176,14 +188,17 @@ impl<S: Shard> Turn<S> {
         }
     }
 
-    /// Tells the shard which connections are gone.
-    fn tell_ends(&mut self) {
+    /// Tells the shard which connections are gone. True if any was.
+    fn tell_ends(&mut self) -> bool {
+        let mut any = false;
         while let Some(id) = self.core.ended.pop_front() {
             if let Some(why) = self.core.conns.named(id).and_then(|conn| conn.why.take()) {
+                any = true;
                 self.shard.on_close(&mut self.core, id, why);
                 self.core.release(id);
             }
         }
+        any
     }
 
     /// Cancels everything and waits for the kernel's last answers: until then it may read and write our memory.

@@ -37,7 +37,7 @@ pub(super) enum Kind {
 pub(super) struct Slot {
     pub(super) packet_id: u16,
     /// Sinks that have not answered; while `opening`, those that already have.
-    owed: u8,
+    owed: u16,
     /// The gravest code so far.
     pub(super) code: ReasonCode,
     kind: Kind,
@@ -171,7 +171,7 @@ impl Inflight {
     }
 
     /// See [`super::Session::opened`].
-    pub(super) fn opened(&mut self, number: u32, sinks: u8, code: ReasonCode) {
+    pub(super) fn opened(&mut self, number: u32, sinks: u16, code: ReasonCode) {
         if let Some(slot) = self.slot_mut(number).filter(|slot| slot.opening) {
             slot.opening = false;
             slot.owed = sinks.saturating_sub(slot.owed);

@@ -206,7 +206,7 @@ impl Session {
     /// How many sinks took message `number`, each of which will [`Session::complete`] it once. 0: it is answered with
     /// `code`, 0x10 if no sink matched, or a refusal. Otherwise `code` is the least grave that the answer can be
     /// (normally 0x00). Once per number; sinks may have completed it already.
-    pub fn opened(&mut self, number: u32, sinks: u8, code: ReasonCode) {
+    pub fn opened(&mut self, number: u32, sinks: u16, code: ReasonCode) {
         self.inflight.opened(number, sinks, code);
     }
 

@@ -302,6 +302,12 @@ impl Sessions {
         self.timers.first().map(|&(at, ..)| at)
     }
 
+    /// Whether [`Sessions::next_will`] has one.
+    #[must_use]
+    pub fn has_due_wills(&self) -> bool {
+        !self.wills.is_empty()
+    }
+
     /// The next will to be published, in the order in which they fell due.
     pub fn next_will(&mut self) -> Option<DueWill> {
         self.wills.pop_front()

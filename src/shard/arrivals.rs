@@ -31,9 +31,13 @@ impl Core {
         let Some(connection) = self.connections.get(conn) else { return };
         let mut all = std::mem::take(&mut connection.tail);
         self.numbers.lower(M::PartialBytes, all.len() as u64);
-        all.extend_from_slice(bytes);
+        if all.is_empty() {
+            all = self.tails.lend(bytes);
+        } else {
+            all.extend_from_slice(bytes);
+        }
         match door::look(&all) {
-            Verdict::Wait => self.keep(io, conn, &all),
+            Verdict::Wait => return self.put_back(io, conn, all),
             Verdict::Refuse(malformed, version) => self.refuse(io, conn, malformed, version),
             Verdict::Connect(connect, used) => {
                 let connect = *connect;
@@ -54,7 +58,10 @@ impl Core {
 
     /// Moves a connection to the shard that owns its client. No read is armed on it now, and none will be here.
     fn hand_over(&mut self, io: &mut Ring<'_>, conn: ConnId, owner: usize, unread: Vec<u8>) {
-        let Some((fd, peer, listener)) = io.detach(conn) else { return };
+        let Some((fd, peer, listener)) = io.detach(conn) else {
+            // It cannot move, so it cannot be served: the device connects again.
+            return self.turn_away(io, conn);
+        };
         self.forget(io, conn);
         match io.mail(owner, Mail::HandOver(Detached { fd, peer, listener, unread })) {
             Ok(()) => self.numbers.count(M::ConnectionsMoved),
@@ -137,6 +144,9 @@ impl Core {
         let Some(connection) = self.connections.remove(conn) else { return };
         if let Some(timer) = connection.timer {
             io.cancel_timer(timer);
+        }
+        if connection.stalled {
+            self.stalls.one_less();
         }
         self.numbers.lower(M::PartialBytes, connection.tail.len() as u64);
         self.tails.give_back(connection.tail);

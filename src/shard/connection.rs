@@ -76,6 +76,14 @@ impl Connections {
         self.slots[id.slot as usize].take()
     }
 
+    /// The connection that holds most of half-received packets, if any does. A walk over all, for when memory is short.
+    pub(super) fn longest_tail(&self) -> Option<ConnId> {
+        let tail = |(_, c): &(usize, &Connection)| c.tail.len();
+        let all = self.slots.iter().enumerate().filter_map(|(slot, c)| c.as_ref().map(|c| (slot, c)));
+        let (slot, connection) = all.max_by_key(tail).filter(|longest| tail(longest) > 0)?;
+        Some(ConnId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: connection.generation })
+    }
+
     /// Ids of all that stand. Only for rare walks (drain).
     pub(super) fn ids(&self) -> Vec<ConnId> {
         let id = |(slot, c): (usize, &Option<Connection>)| {

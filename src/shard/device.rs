@@ -32,8 +32,7 @@ impl Core {
         let Some(connection) = self.connections.get(conn) else { return };
         if connection.stalled {
             connection.tail.extend_from_slice(bytes);
-            self.partial(io, conn, bytes.len());
-            return;
+            return self.partial(io, bytes.len());
         }
         if connection.tail.is_empty() {
             let used = self.packets(io, conn, bytes);
@@ -43,35 +42,42 @@ impl Core {
         let mut tail = std::mem::take(&mut connection.tail);
         self.numbers.lower(M::PartialBytes, tail.len() as u64);
         tail.extend_from_slice(bytes);
+        self.tail_bytes(io, conn, tail);
+    }
+
+    /// The same for bytes in a buffer of their own, which stays as it is while it holds no whole packet: a large one that
+    /// comes in small pieces is not copied for each of them.
+    pub(super) fn tail_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, tail: Vec<u8>) {
         let used = self.packets(io, conn, &tail);
         if used == 0 {
-            let grown = tail.len();
-            if let Some(connection) = self.connections.get(conn) {
-                connection.tail = tail;
-                self.partial(io, conn, grown);
-            }
-            return;
+            return self.put_back(io, conn, tail);
         }
         self.keep(io, conn, &tail[used..]);
         self.tails.give_back(tail);
     }
 
     /// Keeps what is not a whole packet yet.
-    pub(super) fn keep(&mut self, io: &mut Ring<'_>, conn: ConnId, rest: &[u8]) {
-        if rest.is_empty() {
-            return;
-        }
-        let tail = self.tails.lend(rest);
-        if let Some(connection) = self.connections.get(conn) {
-            connection.tail = tail;
-            self.partial(io, conn, rest.len());
+    fn keep(&mut self, io: &mut Ring<'_>, conn: ConnId, rest: &[u8]) {
+        if !rest.is_empty() {
+            let tail = self.tails.lend(rest);
+            self.put_back(io, conn, tail);
         }
     }
 
-    /// Counts bytes of half-received packets, and ends the connection that takes them over their bound.
-    fn partial(&mut self, io: &mut Ring<'_>, conn: ConnId, more: usize) {
+    /// Leaves a buffer with its connection until more comes.
+    pub(super) fn put_back(&mut self, io: &mut Ring<'_>, conn: ConnId, tail: Vec<u8>) {
+        let Some(connection) = self.connections.get(conn) else { return self.tails.give_back(tail) };
+        let bytes = tail.len();
+        connection.tail = tail;
+        self.partial(io, bytes);
+    }
+
+    /// Counts bytes of half-received packets. Past their bound the connection that holds most of them is ended: whoever
+    /// happens to come last may hold three.
+    fn partial(&mut self, io: &mut Ring<'_>, more: usize) {
         self.numbers.raise(M::PartialBytes, more as u64);
-        if self.numbers.get(M::PartialBytes) > limits::PARTIAL_BYTES_MAX as u64 {
+        while self.numbers.get(M::PartialBytes) > limits::PARTIAL_BYTES_MAX as u64 {
+            let Some(conn) = self.connections.longest_tail() else { return };
             self.numbers.count(M::PartialQuotaCloses);
             self.end(io, conn, End::Violation(PARTIAL_QUOTA));
         }

@@ -36,17 +36,24 @@ impl Core {
         for conn in self.connections.ids() {
             match self.connections.get(conn).map(|c| c.kind) {
                 Some(Kind::Door) => self.end(io, conn, End::ShuttingDown),
-                Some(Kind::Device { .. }) => io.pause(conn),
+                Some(Kind::Device { .. }) => self.read_no_more(io, conn),
                 Some(Kind::Link { .. }) | None => {}
             }
         }
-        self.stalls.clear();
         for upstream in &mut self.outlets.upstreams {
             upstream.producer.stop_lingering(io.now());
             upstream.busy = true;
         }
         self.drain = Some(Drain::default());
         let _ = io.set_timer(io.now().after(grace), Timer::Grace.token());
+    }
+
+    /// Its silence from here on is our doing: the keep-alive rests.
+    fn read_no_more(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+        if let Some(connection) = self.connections.get(conn) {
+            connection.clock.rest();
+        }
+        io.pause(conn);
     }
 
     /// Looks, at the end of a turn, whether the drain can go a step on.

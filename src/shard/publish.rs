@@ -79,7 +79,7 @@ impl Outlets {
     }
 
     /// Writes the message's rows, after [`Outlets::admit`] found room. Returns how many sinks owe an answer for it.
-    pub(super) fn take(&mut self, message: &Message<'_>, ticket: Option<Ticket>, now: Monotonic, wall: WallMs) -> u8 {
+    pub(super) fn take(&mut self, message: &Message<'_>, ticket: Option<Ticket>, now: Monotonic, wall: WallMs) -> u16 {
         let scratch = &mut self.scratch;
         let mut owed = 0;
         for sink in &scratch.matched {
@@ -105,7 +105,7 @@ impl Outlets {
             let owner = ticket.filter(|_| plan.owes_answer);
             upstream.producer.append(plan.sink, topic, row, owner, now);
             upstream.busy = true;
-            owed += u8::from(plan.owes_answer);
+            owed += u16::from(plan.owes_answer);
         }
         owed
     }

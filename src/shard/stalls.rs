@@ -13,6 +13,9 @@ use crate::runtime::seam::ConnId;
 use super::connection::{Kind, Timer};
 use super::{Core, Ring};
 
+/// Connections that have gone and may stand in a queue beside as many as twice those that wait.
+const GONE_MAX: usize = 64;
+
 /// What is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stall {
@@ -27,20 +30,23 @@ pub(super) enum Stall {
 pub(super) struct Stalls {
     memory: Vec<VecDeque<ConnId>>,
     answers: VecDeque<ConnId>,
+    /// Connections that are left unread. The queues may hold more: those that have gone stay in them for a while.
+    waiting: usize,
 }
 
 impl Stalls {
     pub(super) fn new(clusters: usize) -> Self {
-        Self { memory: vec![VecDeque::new(); clusters], answers: VecDeque::new() }
+        Self { memory: vec![VecDeque::new(); clusters], answers: VecDeque::new(), waiting: 0 }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.answers.len() + self.memory.iter().map(VecDeque::len).sum::<usize>()
+    /// Connections that are left unread now.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
     }
 
-    pub(super) fn clear(&mut self) {
-        self.answers.clear();
-        self.memory.iter_mut().for_each(VecDeque::clear);
+    /// One of them is read again, or has gone.
+    pub(super) fn one_less(&mut self) {
+        self.waiting = self.waiting.saturating_sub(1);
     }
 
     fn queue(&mut self, why: Stall) -> &mut VecDeque<ConnId> {
@@ -58,8 +64,14 @@ impl Core {
             connection.stalled = true;
             connection.clock.rest();
             io.pause(conn);
-            self.stalls.queue(why).push_back(conn);
             self.numbers.count(M::Stalls);
+            self.stalls.waiting += 1;
+            let waiting = self.stalls.waiting;
+            let queue = self.stalls.queue(why);
+            queue.push_back(conn);
+            if queue.len() > 2 * waiting + GONE_MAX {
+                queue.retain(|conn| self.connections.get(*conn).is_some_and(|connection| connection.stalled));
+            }
         }
     }
 
@@ -74,14 +86,12 @@ impl Core {
     fn unstall_queue(&mut self, io: &mut Ring<'_>, why: Stall) {
         for _ in 0..self.stalls.queue(why).len() {
             let Some(conn) = self.stalls.queue(why).pop_front() else { return };
-            let before = self.stalls.queue(why).len();
             self.read_again(io, conn);
             // Memory is one thing that all in the queue wait for: if the first finds none, nobody will. Back to the
             // front with it. Answers are each connection's own.
             let queue = self.stalls.queue(why);
-            if matches!(why, Stall::Memory(_)) && queue.len() > before {
-                queue.pop_back();
-                queue.push_front(conn);
+            if matches!(why, Stall::Memory(_)) && queue.back() == Some(&conn) {
+                queue.rotate_right(1);
                 return;
             }
         }
@@ -91,11 +101,10 @@ impl Core {
         let now = io.now();
         let Some(connection) = self.connections.get(conn) else { return };
         connection.stalled = false;
+        self.stalls.one_less();
         let tail = std::mem::take(&mut connection.tail);
         self.numbers.lower(M::PartialBytes, tail.len() as u64);
-        let used = self.packets(io, conn, &tail);
-        self.keep(io, conn, &tail[used..]);
-        self.tails.give_back(tail);
+        self.tail_bytes(io, conn, tail);
         let Some(connection) = self.connections.get(conn) else { return };
         if !connection.stalled && matches!(connection.kind, Kind::Device { .. }) {
             if let Some(deadline) = connection.clock.resume(now)

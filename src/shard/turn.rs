@@ -106,31 +106,40 @@ impl Shard for Core {
     }
 
     fn on_turn_end(&mut self, io: &mut Ring<'_>) {
-        self.publish_wills(io.now(), io.wall());
-        for cluster in 0..self.outlets.upstreams.len() {
-            self.pump(io, cluster);
-        }
-        let mut touched = std::mem::take(&mut self.touched);
-        for session in touched.drain(..) {
-            self.answer(io, session);
-        }
-        self.touched = touched;
-        if self.stalls.len() > 0 {
+        self.outward(io);
+        if self.stalls.waiting() > 0 && self.drain.is_none() {
             self.unstall(io);
-            for cluster in 0..self.outlets.upstreams.len() {
-                self.pump(io, cluster);
-            }
+            self.outward(io);
         }
         self.set_session_timer(io);
         self.go_on_draining(io);
         self.numbers.count(M::Turns);
         self.numbers.set(M::Sessions, self.sessions.len() as u64);
-        self.numbers.set(M::StalledConnections, self.stalls.len() as u64);
+        self.numbers.set(M::StalledConnections, self.stalls.waiting() as u64);
         self.numbers.publish();
     }
 }
 
 impl Core {
+    /// Wills and rows to Kafka, results to sessions, answers to devices. An answer that a device has no word for ends its
+    /// connection, and that may leave another will.
+    fn outward(&mut self, io: &mut Ring<'_>) {
+        loop {
+            self.publish_wills(io.now(), io.wall());
+            for cluster in 0..self.outlets.upstreams.len() {
+                self.pump(io, cluster);
+            }
+            let mut touched = std::mem::take(&mut self.touched);
+            for session in touched.drain(..) {
+                self.answer(io, session);
+            }
+            self.touched = touched;
+            if !self.sessions.has_due_wills() {
+                return;
+            }
+        }
+    }
+
     /// The CONNECT time-out at the door, or the keep-alive of a device.
     fn connection_time(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         let now = io.now();

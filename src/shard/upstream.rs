@@ -30,7 +30,6 @@ pub(super) struct Upstream {
     sinks: Vec<usize>,
     requests: Vec<ProduceRequest>,
     effects: Vec<Effect>,
-    buffer_bytes_max: usize,
     sent: u64,
     reachable: bool,
     timer: Option<(Monotonic, TimerId)>,
@@ -44,13 +43,12 @@ impl Upstream {
         let sinks: Vec<usize> = mine.map(|(index, _)| index).collect();
         Self {
             client: Client::new(settings::client(&config.clusters[cluster]), seed),
-            producer: Producer::new(producer.clone()),
+            producer: Producer::new(producer),
             busy: true,
             links: HashMap::new(),
             sinks,
             requests: Vec::new(),
             effects: Vec::new(),
-            buffer_bytes_max: producer.buffer_bytes,
             sent: 0,
             reachable: false,
             timer: None,
@@ -153,8 +151,10 @@ impl Core {
         let (post, shard) = (self.around.post.clone(), self.index);
         let answer = Box::new(move |found| {
             let mut letter = Mail::Resolved { cluster, ticket, found };
-            // The mailbox of a busy shard may be full for a moment; this thread may wait, the shard may not.
-            while let Err(back) = post.send(shard, letter) {
+            // The mailbox of a busy shard may be full for a moment; this thread may wait, the shard may not. But not for a
+            // shard that has ended: others ask as well. An answer that is lost is asked for again.
+            for _ in 0..1_000 {
+                let Err(back) = post.send(shard, letter) else { return };
                 letter = back;
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
@@ -237,7 +237,7 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::Reachable, u64::from(upstream.reachable));
         numbers.set_cluster(cluster, ClusterMetric::Requests, upstream.sent);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytes, upstream.producer.buffered_bytes() as u64);
-        numbers.set_cluster(cluster, ClusterMetric::BufferBytesMax, upstream.buffer_bytes_max as u64);
+        numbers.set_cluster(cluster, ClusterMetric::BufferBytesMax, upstream.producer.buffer_bytes_max() as u64);
         numbers.set_cluster(cluster, ClusterMetric::Links, upstream.links.len() as u64);
     }
 }

@@ -28,7 +28,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 /// Allocations made by `work` on this thread.
-fn counted(work: impl FnOnce()) -> u64 {
+pub(crate) fn counted(work: impl FnOnce()) -> u64 {
     COUNT.with(|count| count.set(Some(0)));
     work();
     COUNT.with(|count| count.take()).expect("counted")

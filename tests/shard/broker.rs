@@ -23,6 +23,8 @@ pub(crate) struct Broker {
     pub(crate) records: Vec<(String, i32, Vec<u8>, Vec<u8>)>,
     /// Whether records are decoded and kept (not while allocations are counted).
     pub(crate) keep: bool,
+    /// Kafka error code that every batch is answered with (0: none).
+    pub(crate) error: i16,
     pub(crate) offsets: std::collections::HashMap<(String, i32), i64>,
 }
 
@@ -76,6 +78,9 @@ impl Broker {
             let name = topic.name.0.to_string();
             let partitions = topic.partition_data.iter().map(|data| {
                 let batch = data.records.clone().expect("records");
+                if self.error != 0 {
+                    return PartitionProduceResponse::default().with_index(data.index).with_error_code(self.error);
+                }
                 let count = i64::from((&batch[57..61]).get_i32());
                 if self.keep {
                     let decoded = RecordBatchDecoder::decode(&mut batch.clone()).expect("a sound batch");
@@ -97,7 +102,7 @@ impl Broker {
     }
 }
 
-fn versions() -> ApiVersionsResponse {
+pub(crate) fn versions() -> ApiVersionsResponse {
     let keys = [
         (ApiKey::ApiVersions, 0, 3),
         (ApiKey::Metadata, 0, 12),

@@ -88,3 +88,45 @@ fn packets_cut_at_every_byte_are_the_same_packets() {
         assert_eq!(world.broker.records.len(), 2);
     }
 }
+
+#[test]
+fn a_message_of_very_many_sinks_is_answered_when_all_have_it() {
+    let mut text = String::from("[kafka.main]\nbootstrap = \"127.0.0.1:9092\"\n");
+    for sink in 0..300 {
+        text += &format!(
+            "[[sink]]\nname = \"s{sink}\"\nfilters = [\"#\"]\ntopic = \"t{sink}\"\nbatch_bytes = \"1KiB\"\nrecord_bytes_max \
+             = \"2KiB\"\n"
+        );
+    }
+    let mut world = World::new(&text);
+    world.kafka_down();
+    let device = world.device("d", 0);
+    let mut bytes = Vec::new();
+    publish("a", 1, b"x", &mut bytes);
+    world.bytes(device, &bytes);
+    world.advance(Duration::from_secs(60));
+    assert!(world.sent(device).is_empty(), "an answer without Kafka");
+    world.kafka_up = true;
+    world.advance(Duration::from_secs(5));
+    assert_eq!((ids(&world.sent(device)), world.broker.records.len()), (vec![1], 300));
+}
+
+#[test]
+fn a_will_goes_out_in_the_turn_that_ends_its_connection() {
+    let mut world = World::new(ONE_SINK);
+    world.broker.error = 87;
+    let conn = world.accept();
+    world.bytes(conn, b"\x10\x17\x00\x04MQTT\x04\x06\x00\x00\x00\x01d\x00\x02wt\x00\x04gone");
+    assert_eq!(world.sent(conn), [0x20, 2, 0, 0], "CONNACK");
+    let mut bytes = Vec::new();
+    publish("a", 1, b"x", &mut bytes);
+    world.bytes(conn, &bytes);
+    while !world.table.wire(conn).closed {
+        world.advance(Duration::from_millis(1));
+    }
+    assert_eq!(
+        world.number(forebay::metrics::spec::ShardMetric::Wills),
+        1,
+        "refused by Kafka, no word for it in 3.1.1"
+    );
+}

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::ONE_SINK;
-use super::world::{World, publish};
+use super::world::World;
+use super::{ONE_SINK, SMALL};
 
 /// The promise: exact to 0.2 s.
 const EXACT: Duration = Duration::from_millis(200);
@@ -70,18 +70,10 @@ fn no_connect_in_time_is_closed() {
 
 #[test]
 fn it_rests_while_memory_is_full_and_the_device_is_not_read() {
-    let mut world = World::new(&format!("{}\n", ONE_SINK.replace("9092\"", "9092\"\nbuffer_bytes = \"16MiB\"")));
+    let mut world = World::new(SMALL);
     world.kafka_down();
     let device = world.device("eager", 10);
-    let payload = vec![b'x'; 8_000];
-    let mut id = 0u16;
-    while !world.table.wire(device).paused {
-        id += 1;
-        assert!(id < 10_000, "the memory bound is never reached");
-        let mut bytes = Vec::new();
-        publish("t", id, &payload, &mut bytes);
-        world.bytes(device, &bytes);
-    }
+    let id = world.fill(device);
     world.advance(Duration::from_secs(3_600));
     assert!(!world.table.wire(device).closed, "closed for being silent while it is not read");
     world.kafka_up = true;

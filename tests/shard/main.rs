@@ -4,8 +4,14 @@
 mod allocation;
 mod broker;
 mod contract;
+mod device;
+mod drain;
+mod hostile;
+mod kafka;
 mod keep_alive;
 mod ring;
+mod stalls;
+mod storm;
 mod world;
 
 use allocation::Counting;
@@ -17,6 +23,18 @@ static COUNTING: Counting = Counting;
 const ONE_SINK: &str = r##"
 [kafka.main]
 bootstrap = "127.0.0.1:9092"
+[[sink]]
+name = "all"
+kafka = "main"
+filters = ["#"]
+topic = "all"
+"##;
+
+/// The same with little memory.
+const SMALL: &str = r##"
+[kafka.main]
+bootstrap = "127.0.0.1:9092"
+buffer_bytes = "16MiB"
 [[sink]]
 name = "all"
 kafka = "main"

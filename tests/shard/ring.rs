@@ -14,6 +14,8 @@ use forebay::shard::mail::Mail;
 /// One side of a connection, as the shard has left it.
 #[derive(Default)]
 pub(crate) struct Wire {
+    /// Which connection of this slot it is.
+    generation: u32,
     /// What the shard has written and nobody has taken yet.
     pub(crate) out: Vec<u8>,
     pub(crate) paused: bool,
@@ -28,6 +30,8 @@ pub(crate) struct Table {
     pub(crate) stopped: bool,
     timers: BTreeMap<(Monotonic, u32), u64>,
     next_timer: u32,
+    /// Slots to be used again.
+    free: Vec<u32>,
     scratch: Vec<u8>,
 }
 
@@ -39,13 +43,44 @@ impl Table {
             stopped: false,
             timers: BTreeMap::new(),
             next_timer: 0,
+            free: Vec::new(),
             scratch: Vec::new(),
         }
     }
 
     pub(crate) fn open(&mut self, outgoing: Option<SocketAddr>) -> ConnId {
-        self.wires.push(Wire { outgoing, ..Wire::default() });
-        ConnId { slot: u32::try_from(self.wires.len() - 1).expect("few wires"), generation: 1 }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.wires.push(Wire::default());
+            u32::try_from(self.wires.len() - 1).expect("few wires")
+        });
+        let wire = &mut self.wires[slot as usize];
+        *wire = Wire { generation: wire.generation + 1, outgoing, ..Wire::default() };
+        ConnId { slot, generation: wire.generation }
+    }
+
+    /// The shard has been told the end: the slot may be given to another connection.
+    pub(crate) fn release(&mut self, conn: ConnId) {
+        if let Some(wire) = self.named(conn) {
+            wire.closed = true;
+            wire.generation += 1;
+            wire.out.clear();
+            self.free.push(conn.slot);
+        }
+    }
+
+    /// The connection in a slot.
+    pub(crate) fn id(&self, slot: usize) -> ConnId {
+        ConnId { slot: u32::try_from(slot).expect("few wires"), generation: self.wires[slot].generation }
+    }
+
+    /// Whether the slot waits for its next connection.
+    pub(crate) fn is_free(&self, conn: ConnId) -> bool {
+        self.free.contains(&conn.slot)
+    }
+
+    /// The wire that an id names, closed or not.
+    pub(crate) fn named(&mut self, conn: ConnId) -> Option<&mut Wire> {
+        self.wires.get_mut(conn.slot as usize).filter(|wire| wire.generation == conn.generation)
     }
 
     /// The next timer due at or before `until`, with the clock turned to it.
@@ -78,12 +113,9 @@ impl Io<Mail> for Table {
         1
     }
     fn out(&mut self, conn: ConnId) -> &mut Vec<u8> {
-        let wire = &mut self.wires[conn.slot as usize];
-        if wire.closed {
-            self.scratch.clear();
-            return &mut self.scratch;
-        }
-        &mut wire.out
+        self.scratch.clear();
+        let wire = self.wires.get_mut(conn.slot as usize).filter(|w| w.generation == conn.generation && !w.closed);
+        wire.map_or(&mut self.scratch, |wire| &mut wire.out)
     }
     fn send(&mut self, conn: ConnId, chunks: &mut Vec<Chunk>) {
         let out = self.out(conn);
@@ -99,16 +131,25 @@ impl Io<Mail> for Table {
     }
     fn stream(&mut self, _conn: ConnId) {}
     fn pause(&mut self, conn: ConnId) {
-        self.wire(conn).paused = true;
+        if let Some(wire) = self.named(conn) {
+            wire.paused = true;
+        }
     }
     fn resume(&mut self, conn: ConnId) {
-        self.wire(conn).paused = false;
+        if let Some(wire) = self.named(conn) {
+            wire.paused = false;
+        }
     }
     fn close(&mut self, conn: ConnId) {
-        self.wire(conn).closed = true;
+        if let Some(wire) = self.named(conn) {
+            wire.closed = true;
+        }
     }
     fn abort(&mut self, conn: ConnId) {
-        self.wire(conn).closed = true;
+        if let Some(wire) = self.named(conn) {
+            wire.closed = true;
+            wire.out.clear();
+        }
     }
     fn connect(&mut self, to: SocketAddr) -> ConnId {
         self.open(Some(to))

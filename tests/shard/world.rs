@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use forebay::config::{self, Config};
 use forebay::metrics::board::Board;
-use forebay::metrics::spec::Layout;
+use forebay::metrics::spec::{Layout, ShardMetric};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard};
 use forebay::shard::{Core, Surroundings};
 
@@ -17,6 +17,7 @@ pub(crate) struct World {
     pub(crate) core: Core,
     pub(crate) table: Table,
     pub(crate) broker: Broker,
+    board: Arc<Board>,
     /// Whether Kafka can be reached.
     pub(crate) kafka_up: bool,
     /// Outgoing connections that the broker has accepted.
@@ -32,7 +33,8 @@ impl World {
         Self::of(config)
     }
 
-    fn of(mut config: Config) -> Self {
+    /// One shard with a configuration that no file would get past its checks.
+    pub(crate) fn of(mut config: Config) -> Self {
         config.service.shards = 1;
         let (post, _mailboxes) = forebay::runtime::mailboxes(1, 16).expect("mailbox");
         let (resolver, _) = channel();
@@ -41,7 +43,8 @@ impl World {
         let board = Arc::new(Board::new(layout.len()));
         let around = Surroundings { config: Arc::new(config), post, resolver, notices };
         let mut world = Self {
-            core: Core::new(0, around, board),
+            core: Core::new(0, around, Arc::clone(&board)),
+            board,
             table: Table::new(),
             broker: Broker { keep: true, ..Broker::default() },
             kafka_up: true,
@@ -51,6 +54,11 @@ impl World {
         world.core.on_start(&mut world.table);
         world.turn();
         world
+    }
+
+    /// A number of the shard, as of the last turn.
+    pub(crate) fn number(&self, metric: ShardMetric) -> u64 {
+        self.board.read()[metric as usize]
     }
 
     /// A device's socket.
@@ -83,6 +91,20 @@ impl World {
         self.bytes(conn, &connect);
         assert_eq!(self.sent(conn), [0x20, 2, 0, 0], "CONNACK");
         conn
+    }
+
+    /// A 3.1.1 device that publishes until it is left unread. How many messages that took.
+    pub(crate) fn fill(&mut self, device: ConnId) -> u16 {
+        let mut bytes = Vec::new();
+        for id in 1..10_000 {
+            bytes.clear();
+            publish("t", id, &[b'x'; 8_000], &mut bytes);
+            self.bytes(device, &bytes);
+            if self.table.wire(device).paused {
+                return id;
+            }
+        }
+        panic!("the memory bound is never reached");
     }
 
     /// Ends the turn and lets Kafka answer, until nobody has anything more to say.

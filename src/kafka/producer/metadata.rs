@@ -62,11 +62,14 @@ impl Producer {
             let key = Key { topic: index, partition: number as u32 };
             let partition = self.partition_mut(key);
             if partition.leader != leader {
-                partition.leader = leader;
+                let old = std::mem::replace(&mut partition.leader, leader);
                 if let Some(work) = partition.work.as_mut() {
-                    // What was wrong with the old leader need not be with this one.
+                    // What was wrong with the old leader need not be with this one; nor does it wait its turn there.
                     work.backoff_until = Monotonic(0);
                     self.make_ready(key);
+                    if let Some(old) = old {
+                        self.wake_node(old);
+                    }
                 }
             }
         }

@@ -261,7 +261,13 @@ impl Producer {
         self.pool.used()
     }
 
-    /// Memory in use and memory kept for later: never above `buffer_bytes`.
+    /// The bound of that memory: `buffer_bytes`, or the least that the sinks need if that is more.
+    #[must_use]
+    pub const fn buffer_bytes_max(&self) -> usize {
+        self.limit
+    }
+
+    /// Memory in use and memory kept for later: never above [`Self::buffer_bytes_max`].
     #[must_use]
     pub const fn memory_bytes(&self) -> usize {
         self.pool.total()

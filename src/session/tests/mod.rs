@@ -113,7 +113,7 @@ impl Shard {
     }
 
     /// Takes a publish and says that `sinks` owe an answer.
-    pub(super) fn open(&mut self, client: Client, publish: &Publish<'_>, sinks: u8) -> u32 {
+    pub(super) fn open(&mut self, client: Client, publish: &Publish<'_>, sinks: u16) -> u32 {
         let number = self.take(client, publish);
         self.session(client).opened(number, sinks, ReasonCode::SUCCESS);
         number

@@ -255,7 +255,7 @@ impl World {
             row.answer(false);
         }
         let code = if sinks == 0 { ReasonCode::NO_MATCHING_SUBSCRIBERS } else { ReasonCode::SUCCESS };
-        shard.session(c).opened(number, sinks, code);
+        shard.session(c).opened(number, sinks.into(), code);
         row.code = row.code.max(code.0);
         if qos == QoS::ExactlyOnce {
             model.open.insert(packet_id, self.rows.len());

@@ -267,3 +267,20 @@ fn wishes_that_nobody_met_are_said_again() {
     hand.poll();
     assert_eq!(hand.wants.len(), 2, "{:?}", hand.wants);
 }
+
+#[test]
+fn who_waits_for_a_busy_broker_goes_to_its_new_leader_at_once() {
+    let mut narrow = settings();
+    narrow.requests_per_node_max = 1;
+    let mut hand = Hand::proven(narrow);
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    hand.append("t", None);
+    let silent = hand.one();
+    hand.append("u", None);
+    hand.poll();
+    hand.producer.on_metadata(&[topic("u", &[0])], hand.now);
+    assert!(hand.poll().is_empty(), "broker 0 has enough to do");
+    hand.producer.on_metadata(&[topic("u", &[1])], hand.now);
+    assert_eq!(hand.one().node, NodeId(1), "whatever becomes of broker 0");
+    hand.answer(&silent, 0);
+}

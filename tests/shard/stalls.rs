@@ -1,0 +1,38 @@
+//! Devices left unread while memory is full: what they cost, and that they are read again.
+
+use forebay::metrics::spec::ShardMetric;
+use forebay::runtime::seam::Shard;
+
+use super::SMALL;
+use super::allocation::counted;
+use super::world::{World, publish};
+
+#[test]
+fn those_that_have_gone_are_not_counted_any_more() {
+    let mut world = World::new(SMALL);
+    world.kafka_down();
+    let first = world.device("first", 0);
+    world.fill(first);
+    for _ in 0..1_000 {
+        // Its client comes back on another connection, and finds no room again.
+        let device = world.device("comes and goes", 0);
+        let mut bytes = Vec::new();
+        publish("t", 1, &[b'x'; 8_000], &mut bytes);
+        world.bytes(device, &bytes);
+        assert!(world.table.wire(device).paused);
+    }
+    assert_eq!(world.number(ShardMetric::StalledConnections), 2);
+}
+
+#[test]
+fn waiting_costs_no_work() {
+    let mut world = World::new(SMALL);
+    world.kafka_down();
+    let device = world.device("d", 0);
+    world.fill(device);
+    let mut bytes = Vec::new();
+    (1..100).for_each(|id| publish("t", id, &[b'x'; 8_000], &mut bytes));
+    world.core.on_bytes(&mut world.table, device, &bytes);
+    let allocations = counted(|| (0..1_000).for_each(|_| world.core.on_turn_end(&mut world.table)));
+    assert!(allocations < 10, "{allocations} allocations in 1,000 turns: what it has sent is copied in each");
+}
