@@ -86,6 +86,16 @@ fn what_kafka_does_not_take_in_time_is_reported() {
     }
 }
 
+/// A device that takes neither its answers nor the goodbye does not keep the service beyond its grace.
+#[test]
+fn who_does_not_listen_is_left_and_counted() {
+    let mut service = Service::start(&config_with("drain_grace = \"300ms\"\nshards = 1", ""));
+    let mut deaf = Device::connect(service.mqtt(), Version::V311, "deaf");
+    deaf.say_until_stuck(&[0xC0, 0].repeat(4096), 64 << 20);
+    assert!(service.terminate().success(), "{}", service.log());
+    assert!(service.log().contains("rows_left=0 connections_left=1"), "{}", service.log());
+}
+
 #[test]
 fn a_second_signal_ends_it_at_once() {
     let kafka = Absent::new();
