@@ -7,7 +7,7 @@ use forebay::mqtt::packet::{PacketType, QoS, Version};
 use socket2::{Domain, Socket, Type};
 
 use crate::device::{Device, Heard, VERSIONS, puback};
-use crate::process::{ledger, metric, until_metric};
+use crate::process::{ledger, metric, until, until_metric};
 use crate::records::read;
 use crate::support;
 use crate::support::service::{Service, config_with};
@@ -30,9 +30,15 @@ impl Absent {
         self.port.local_addr().expect("bound").as_socket().expect("an IP address")
     }
 
-    /// Here it comes.
+    /// Here it comes. Not always at once: a process that another test begins holds our descriptors, those of an earlier
+    /// log too, until it has become its program.
     pub(crate) fn arrive(&self, dir: &tempfile::TempDir) -> EmbeddedLog {
-        EmbeddedLog::start(Settings::new(self.address(), dir.path())).expect("the log starts")
+        let mut log = None;
+        until("the log to start", || {
+            log = EmbeddedLog::start(Settings::new(self.address(), dir.path())).ok();
+            log.is_some()
+        });
+        log.expect("started")
     }
 }
 

@@ -8,6 +8,7 @@ use forebay::mqtt::packet::{Ack, Connect, Disconnect, Packet, PacketType, Publis
 use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::mqtt::reason::ReasonCode;
 use forebay::mqtt::{decode, encode, frame};
+use socket2::SockRef;
 
 /// Every version there is.
 pub(crate) const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
@@ -127,14 +128,22 @@ impl Device {
         let _ = self.stream.write_all(bytes);
     }
 
-    /// Sends bytes again and again until the other end has taken no more for a while; gives how many it took.
-    pub(crate) fn say_until_stuck(&mut self, bytes: &[u8], most: usize) -> usize {
-        self.stream.set_write_timeout(Some(Duration::from_millis(500))).expect("an option");
-        let mut taken = 0;
-        while taken < most {
+    /// Sends bytes again and again until the other end takes no more; gives how many it took. That it takes no more is
+    /// known when nothing has gone in for a while, twice, and it has done something else between: `alive` sees to that.
+    pub(crate) fn say_until_stuck(&mut self, bytes: &[u8], most: usize, mut alive: impl FnMut()) -> usize {
+        self.stream.set_write_timeout(Some(Duration::from_millis(250))).expect("an option");
+        // The kernel's own buffers would take megabytes.
+        let socket = SockRef::from(&self.stream);
+        socket.set_send_buffer_size(64 << 10).expect("an option");
+        socket.set_recv_buffer_size(64 << 10).expect("an option");
+        let (mut taken, mut stuck) = (0, 0);
+        while taken < most && stuck < 3 {
             match self.stream.write(&bytes[taken % bytes.len()..]) {
-                Ok(count) => taken += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Ok(count) => (taken, stuck) = (taken + count, 0),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    stuck += 1;
+                    alive();
+                }
                 Err(error) => panic!("{error}"),
             }
         }

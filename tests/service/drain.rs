@@ -91,7 +91,8 @@ fn what_kafka_does_not_take_in_time_is_reported() {
 fn who_does_not_listen_is_left_and_counted() {
     let mut service = Service::start(&config_with("drain_grace = \"300ms\"\nshards = 1", ""));
     let mut deaf = Device::connect(service.mqtt(), Version::V311, "deaf");
-    deaf.say_until_stuck(&[0xC0, 0].repeat(4096), 64 << 20);
+    let mut good = Device::connect(service.mqtt(), Version::V311, "good");
+    deaf.say_until_stuck(&[0xC0, 0].repeat(4096), 64 << 20, || good.ping());
     assert!(service.terminate().success(), "{}", service.log());
     assert!(service.log().contains("rows_left=0 connections_left=1"), "{}", service.log());
 }

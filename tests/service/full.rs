@@ -20,7 +20,7 @@ fn who_reads_no_answers_is_read_no_more() {
     good.deliver(1, "t", b"x");
     let before = resident_bytes(&service);
     // Two bytes in for two bytes out, up to 64 MiB; what the kernel holds for both sides is far less.
-    let bytes = deaf.say_until_stuck(&[0xC0, 0].repeat(4096), 64 << 20);
+    let bytes = deaf.say_until_stuck(&[0xC0, 0].repeat(4096), 64 << 20, || good.ping());
     let pings = bytes / 2;
     assert!(bytes < 64 << 20, "{pings} pings went in, and no answer was read");
     let grown = resident_bytes(&service).saturating_sub(before);
