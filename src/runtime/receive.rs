@@ -64,6 +64,9 @@ impl<M: Send + 'static> Core<M> {
                 None
             }
             (Phase::Open, Ok(length)) if length > 0 && conn.why.is_none() => Some(length),
+            // The end comes in order, behind bytes that the shard has but does not want to look at yet. The receive that is
+            // armed when it reads again answers 0 once more.
+            (Phase::Open, Ok(0)) if conn.paused => None,
             (Phase::Open, Ok(0)) => {
                 conn.peer_done = true;
                 self.end(id, Closed::Peer);

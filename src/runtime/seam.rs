@@ -112,7 +112,8 @@ pub trait Io<M> {
 
     /// Goes from one-shot reads (an accepted socket that may still move) to the multishot receive.
     fn stream(&mut self, conn: ConnId);
-    /// Stops reading. Bytes that the kernel had already delivered still arrive in `on_bytes`.
+    /// Stops reading. Bytes that the kernel had already delivered still arrive in `on_bytes`; the end of the stream
+    /// ([`Closed::Peer`]) waits for [`Io::resume`].
     fn pause(&mut self, conn: ConnId);
     /// Reads again after [`Io::pause`].
     fn resume(&mut self, conn: ConnId);

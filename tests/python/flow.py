@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Sequence
 
 import checker
 import message
@@ -61,12 +62,12 @@ compression = "{compression}"
 
 KAFKA = """\
 [kafka.main]
-bootstrap = "{}"
+bootstrap = "{bootstrap}"
 """
 EMBEDDED = """\
 [embedded]
 bind = "127.0.0.1:0"
-partitions = {}
+partitions = {partitions}
 """
 
 
@@ -103,6 +104,9 @@ class Run:
 
     def start_service(self) -> None:
         options = self.options
+        cluster = EMBEDDED if options.embedded else KAFKA
+        if options.buffer:
+            cluster += f'buffer_bytes = "{options.buffer}"\n'
         config = CONFIG.format(
             folder=self.folder,
             shards=options.shards,
@@ -110,7 +114,7 @@ class Run:
             header=HEADER,
             acknowledge=options.acknowledge,
             compression=options.compression,
-            cluster=EMBEDDED.format(options.partitions) if options.embedded else KAFKA.format(self.bootstrap),
+            cluster=cluster.format(bootstrap=self.bootstrap, partitions=options.partitions),
             kafka="" if options.embedded else 'kafka = "main"\n',
         )
         self.service = Service(self.folder, config)
@@ -125,8 +129,8 @@ class Run:
         specs = publishers.plan(self.options.clients, self.options.messages)
         reader = self.options.reader or ("kcat" if self.options.embedded else "java")
         (self.folder / "plan.json").write_text(json.dumps({"clients": specs, "reader": reader, "header": HEADER, "by_level": self.options.by_level}))
-        self.publishers = publishers.Publishers(self.folder, self.service.mqtt_port, specs)
         self.mark("publishers started")
+        self.publishers = publishers.Publishers(self.folder, self.service.mqtt_port, specs)
         self.say(f"{len(specs)} clients publish {self.options.messages:,} messages")
 
     def late_kafka(self) -> None:
@@ -145,15 +149,30 @@ class Run:
                 self.faults.append(f"the publishers ended with {stored:,} messages in Kafka, before the outage")
                 return
             time.sleep(0.1)
-        readers.kafka("stop", "--dir", self.kafka_dir)
+        who = [readers.leader(self.bootstrap, self.topics[0])] if self.options.one_broker else range(1, self.options.brokers + 1)
+        self.hurt(who)
         self.mark("Kafka stopped")
-        self.say(f"Kafka stopped with {stored:,} messages in it")
+        self.say(f"Kafka: {self.options.how} of {len(who)} of {self.options.brokers} brokers with {stored:,} messages in it")
         time.sleep(self.options.outage)
-        if not self.publishers.running() and self.options.acknowledge != "received":
+        if not self.options.one_broker and not self.publishers.running() and self.options.acknowledge != "received":
             self.faults.append("the publishers ended while Kafka was away: answers came too early, or the outage too late")
-        readers.kafka("start", "--dir", self.kafka_dir)
+        self.heal(who)
         self.mark("Kafka started again")
         self.say("Kafka started again")
+
+    def hurt(self, brokers: Sequence[int]) -> None:
+        if self.options.how == "stop" and len(brokers) == self.options.brokers:
+            return readers.kafka("stop", "--dir", self.kafka_dir)  # all at once: the last two of a quorum cannot stop one by one
+        for broker in brokers:
+            command = ("stop", "--broker", broker) if self.options.how == "stop" else (self.options.how, broker)
+            readers.kafka(*command, "--dir", self.kafka_dir)
+
+    def heal(self, brokers: Sequence[int]) -> None:
+        if self.options.how != "freeze" and len(brokers) == self.options.brokers:
+            return readers.kafka("start", "--dir", self.kafka_dir)
+        for broker in brokers:
+            command = ("thaw", broker) if self.options.how == "freeze" else ("start", "--broker", broker)
+            readers.kafka(*command, "--dir", self.kafka_dir)
 
     def finish(self) -> None:
         self.faults += self.publishers.wait(self.options.timeout)
@@ -264,6 +283,9 @@ def main() -> int:
     parser.add_argument("--late", type=float, default=0, metavar="SECONDS", help="start Kafka so long after service and clients")
     parser.add_argument("--embedded", action="store_true", help="the embedded log instead of a Kafka")
     parser.add_argument("--brokers", type=int, default=1)
+    parser.add_argument("--one-broker", action="store_true", help="the outage is that of one leader, not of the whole cluster")
+    parser.add_argument("--how", default="stop", choices=["stop", "kill9", "freeze"], help="what the outage is, default stop")
+    parser.add_argument("--buffer", metavar="SIZE", help="memory for messages on their way, such as 8MiB")
     parser.add_argument("--partitions", type=int, default=12)
     parser.add_argument("--shards", type=int, default=2)
     parser.add_argument("--acknowledge", default="replicated", choices=["received", "leader", "replicated"])

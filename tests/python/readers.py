@@ -34,6 +34,12 @@ def ends(bootstrap: str, topic: str) -> dict[int, int]:
     return {tp.partition: answer.result(TIMEOUT_S).offset for tp, answer in admin.list_offsets(asked).items()}
 
 
+def leader(bootstrap: str, topic: str) -> int:
+    """The broker that leads the first partition of a topic."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    return admin.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions[0].leader
+
+
 def dump(reader: str, bootstrap: str, topic: str, count: int, file: Path, kafka_dir: Path | None = None) -> None:
     """Reads `count` records, all there are, into `file`."""
     if reader == "java":

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::Sender;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::harness::{Event, Silent, eventually, next, shard, small};
 use crate::runtime::seam::{Chunk, Closed, ConnId, Io};
@@ -64,6 +65,61 @@ fn echoes_across_pauses_and_resumes() {
         }
     }
     house.stop(|| Ask::Stop);
+}
+
+/// A peer that says its last and leaves at once: bytes and end are delivered together, the shard pauses at the bytes,
+/// and hears of the end only when it reads again. What it put aside meanwhile is still from a connection that stands.
+#[test]
+fn the_end_of_the_stream_waits_while_paused() {
+    let (house, told) = shard(&small(1), |report: Sender<String>| {
+        let mut id = None;
+        move |io: &mut dyn Io<Farewell>, event: Event<'_, Farewell>| match event {
+            Event::Bytes(conn, b"hello") => {
+                io.stream(conn);
+                id = Some(conn);
+                io.out(conn).extend_from_slice(b"hello");
+            }
+            Event::Bytes(conn, bytes) => {
+                io.pause(conn);
+                report.send(String::from_utf8_lossy(bytes).into_owned()).unwrap();
+            }
+            Event::Close(_, why) => report.send(format!("{why:?}")).unwrap(),
+            Event::Mail(Farewell::Wait(until)) => {
+                report.send("waits".to_owned()).unwrap();
+                until.recv().unwrap();
+            }
+            Event::Mail(Farewell::Report) => report.send("still there".to_owned()).unwrap(),
+            Event::Mail(Farewell::Resume) => io.resume(id.unwrap()),
+            Event::Mail(Farewell::Stop) => io.stop(),
+            _ => {}
+        }
+    });
+    let mut peer = TcpStream::connect(house.addr).unwrap();
+    peer.write_all(b"hello").unwrap();
+    peer.read_exact(&mut [0; 5]).unwrap();
+    // While the shard stands still, both come in; it finds both when it looks.
+    let (gone, until) = channel();
+    assert!(house.post.send(0, Farewell::Wait(until)).is_ok());
+    assert_eq!(next(&told), "waits");
+    peer.write_all(b"last words").unwrap();
+    drop(peer);
+    gone.send(()).unwrap();
+    assert_eq!(next(&told), "last words");
+    for _ in 0..20 {
+        assert!(house.post.send(0, Farewell::Report).is_ok());
+        assert_eq!(next(&told), "still there");
+    }
+    assert!(house.post.send(0, Farewell::Resume).is_ok());
+    assert_eq!(next(&told), "Peer");
+    house.stop(|| Farewell::Stop);
+}
+
+/// What [`the_end_of_the_stream_waits_while_paused`] asks of its shard.
+enum Farewell {
+    Wait(Receiver<()>),
+    Report,
+    Resume,
+    Stop,
 }
 
 /// Until `stream`, one read per turn, and the socket can be taken off in `on_bytes`; afterwards it cannot.
