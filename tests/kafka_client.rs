@@ -1,8 +1,8 @@
-//! The wire client against a real Kafka: `KAFKA_BOOTSTRAP=host:port` (`eval "$(scripts/kafka env)"`). Without it there is
-//! nothing to test against and the tests say so.
+//! The wire client against a real Kafka: the one that scripts/test starts for all tests (`FOREBAY_TEST_KAFKA`).
 
 #[path = "support/kafka_driver.rs"]
 mod kafka_driver;
+mod support;
 
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,13 +16,9 @@ use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEnc
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn driver() -> Option<Driver> {
-    let Ok(bootstrap) = std::env::var("KAFKA_BOOTSTRAP") else {
-        eprintln!("KAFKA_BOOTSTRAP is not set: nothing to test against");
-        return None;
-    };
-    let bootstrap = bootstrap.split(',').map(str::to_owned).collect();
-    Some(Driver::start(Settings { bootstrap, ..Settings::default() }, u64::from(std::process::id())))
+fn driver() -> Driver {
+    let bootstrap = support::kafka::shared().split(',').map(str::to_owned).collect();
+    Driver::start(Settings { bootstrap, ..Settings::default() }, u64::from(std::process::id()))
 }
 
 fn now_ms() -> i64 {
@@ -95,7 +91,7 @@ fn answer(driver: &mut Driver, wanted: u64) -> Vec<ProduceResult> {
 
 #[test]
 fn batches_arrive_once_and_in_order() {
-    let Some(mut driver) = driver() else { return };
+    let mut driver = driver();
     let topic = fresh_topic("order");
     let leaders = leaders(&mut driver, &topic);
     let producer = producer_id(&mut driver);
@@ -134,7 +130,7 @@ fn batches_arrive_once_and_in_order() {
 
 #[test]
 fn refusals_are_read() {
-    let Some(mut driver) = driver() else { return };
+    let mut driver = driver();
     let topic = fresh_topic("refusals");
     let leaders = leaders(&mut driver, &topic);
     let producer = producer_id(&mut driver);

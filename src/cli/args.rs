@@ -208,6 +208,17 @@ mod tests {
     }
 
     #[test]
+    fn the_document_has_every_option_and_status() {
+        let document = include_str!("../../docs/CONFIGURATION.md");
+        for option in definition().get_arguments().filter_map(|option| option.get_long()) {
+            assert!(["help", "version"].contains(&option) || document.contains(&format!("`--{option}")), "--{option}");
+        }
+        for status in [crate::cli::EXIT_DONE, crate::cli::EXIT_FAILED, crate::cli::EXIT_USAGE] {
+            assert!(document.contains(&format!("| {status} | ")), "{status}");
+        }
+    }
+
+    #[test]
     fn the_definition_holds_together() {
         definition().debug_assert();
     }

@@ -282,10 +282,17 @@ pub fn auth(version: Version, packet: &Disconnect<'_>, out: &mut Vec<u8>) -> Enc
     reason_and_properties(PacketType::Auth, packet, out)
 }
 
-/// The form that DISCONNECT and AUTH share. AUTH has no form of one byte (section 3.15.2.1), so neither gets it.
+/// The form that DISCONNECT and AUTH share. Without properties a DISCONNECT is its reason alone (section 3.14.2.2.1);
+/// AUTH has no such form, and never needs it.
 fn reason_and_properties(kind: PacketType, packet: &Disconnect<'_>, out: &mut Vec<u8>) -> Encoded {
-    if packet.reason == ReasonCode::SUCCESS && packet.properties.is_empty() {
+    let bare = packet.properties.is_empty();
+    if bare && packet.reason == ReasonCode::SUCCESS {
         return header(kind, 0, 0, out);
+    }
+    if bare && kind == PacketType::Disconnect {
+        header(kind, 0, 1, out)?;
+        out.push(packet.reason.0);
+        return Ok(());
     }
     header(kind, 0, 1 + properties_len(Version::V5, packet.properties), out)?;
     out.push(packet.reason.0);
@@ -342,5 +349,67 @@ fn put_properties(version: Version, properties: Properties<'_>, out: &mut Vec<u8
         let raw = properties.raw();
         wire::put_variable(raw.len() as u32, out);
         out.extend_from_slice(raw);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connack(version: Version, session_present: bool, reason: ReasonCode) -> Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::new();
+        let packet = ConnAck { session_present, reason, properties: Properties::EMPTY };
+        super::connack(version, &packet, &mut out).map(|()| out)
+    }
+
+    fn suback(version: Version, codes: &[u8]) -> Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::new();
+        let packet = SubAck { packet_id: 258, properties: Properties::EMPTY, codes };
+        super::suback(version, &packet, &mut out).map(|()| out)
+    }
+
+    #[test]
+    fn a_refusal_in_the_words_of_each_version() {
+        let bad_password = ReasonCode::BAD_USER_NAME_OR_PASSWORD;
+        assert_eq!(connack(Version::V5, false, bad_password), Ok(vec![0x20, 3, 0, 0x86, 0]));
+        assert_eq!(connack(Version::V311, false, bad_password), Ok(vec![0x20, 2, 0, 4]));
+        assert_eq!(connack(Version::V311, true, ReasonCode::SUCCESS), Ok(vec![0x20, 2, 1, 0]));
+        assert_eq!(connack(Version::V31, true, ReasonCode::SUCCESS), Ok(vec![0x20, 2, 0, 0]), "3.1 has no such flag");
+        for version in [Version::V31, Version::V311] {
+            assert_eq!(connack(version, false, ReasonCode::MALFORMED_PACKET), Err(EncodeError::NotInThisVersion));
+        }
+    }
+
+    #[test]
+    fn a_failed_subscription_in_the_words_of_each_version() {
+        assert_eq!(suback(Version::V5, &[1, 0x9E]), Ok(vec![0x90, 5, 1, 2, 0, 1, 0x9E]));
+        assert_eq!(suback(Version::V311, &[1, 0x9E]), Ok(vec![0x90, 4, 1, 2, 1, 0x80]));
+        assert_eq!(suback(Version::V31, &[1, 2]), Ok(vec![0x90, 4, 1, 2, 1, 2]));
+        assert_eq!(suback(Version::V31, &[1, 0x9E]), Err(EncodeError::NotInThisVersion));
+    }
+
+    #[test]
+    fn acknowledgements_are_as_short_as_they_can_be() {
+        let ack = |version, kind, reason| {
+            let mut out = Vec::new();
+            ack(version, kind, 258, reason, &mut out);
+            out
+        };
+        let quota = ReasonCode::QUOTA_EXCEEDED;
+        assert_eq!(ack(Version::V5, PacketType::PubAck, ReasonCode::SUCCESS), [0x40, 2, 1, 2]);
+        assert_eq!(ack(Version::V5, PacketType::PubRec, quota), [0x50, 3, 1, 2, 0x97]);
+        assert_eq!(ack(Version::V311, PacketType::PubRec, quota), [0x50, 2, 1, 2]);
+        assert_eq!(ack(Version::V5, PacketType::PubRel, ReasonCode::SUCCESS), [0x62, 2, 1, 2]);
+    }
+
+    #[test]
+    fn what_a_version_does_not_have_is_not_sent() {
+        let mut out = vec![7];
+        let said = Disconnect { reason: ReasonCode::SESSION_TAKEN_OVER, properties: Properties::EMPTY };
+        assert_eq!(auth(Version::V311, &said, &mut out), Err(EncodeError::NotInThisVersion));
+        assert_eq!(out, [7]);
+        assert_eq!(disconnect(Version::V311, &said, &mut out), Ok(()));
+        assert_eq!(disconnect(Version::V5, &said, &mut out), Ok(()));
+        assert_eq!(out, [7, 0xE0, 0, 0xE0, 1, 0x8E]);
     }
 }

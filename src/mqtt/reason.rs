@@ -206,4 +206,86 @@ mod tests {
         assert!(!ReasonCode(0x03).allowed_in(Disconnect, Sender::Client), "undefined");
         assert!(ReasonCode(0x80).is_error() && !ReasonCode(0x19).is_error());
     }
+
+    #[test]
+    fn each_code_stands_in_the_packets_that_section_2_4_gives_it() {
+        // The column "Packets", P for PUBACK and PUBREC, R for PUBREL and PUBCOMP, C for CONNACK, S for SUBACK, U for
+        // UNSUBACK, D for DISCONNECT, A for AUTH.
+        const COLUMN: &[(u8, &str)] = &[
+            (0x00, "CPRUADS"),
+            (0x01, "S"),
+            (0x02, "S"),
+            (0x04, "D"),
+            (0x10, "P"),
+            (0x11, "U"),
+            (0x18, "A"),
+            (0x19, "A"),
+            (0x80, "CPSUD"),
+            (0x81, "CD"),
+            (0x82, "CD"),
+            (0x83, "CPSUD"),
+            (0x84, "C"),
+            (0x85, "C"),
+            (0x86, "C"),
+            (0x87, "CPSUD"),
+            (0x88, "C"),
+            (0x89, "CD"),
+            (0x8A, "C"),
+            (0x8B, "D"),
+            (0x8C, "CD"),
+            (0x8D, "D"),
+            (0x8E, "D"),
+            (0x8F, "SUD"),
+            (0x90, "CPD"),
+            (0x91, "PSU"),
+            (0x92, "R"),
+            (0x93, "D"),
+            (0x94, "D"),
+            (0x95, "CD"),
+            (0x96, "D"),
+            (0x97, "CPSD"),
+            (0x98, "D"),
+            (0x99, "CPD"),
+            (0x9A, "CD"),
+            (0x9B, "CD"),
+            (0x9C, "CD"),
+            (0x9D, "CD"),
+            (0x9E, "SD"),
+            (0x9F, "CD"),
+            (0xA0, "D"),
+            (0xA1, "SD"),
+            (0xA2, "SD"),
+        ];
+        for code in 0..=255 {
+            let packets = COLUMN.iter().find(|(listed, _)| *listed == code).map_or("", |(_, packets)| packets);
+            for (letter, kind) in [
+                ('C', PacketType::ConnAck),
+                ('P', PacketType::PubAck),
+                ('P', PacketType::PubRec),
+                ('R', PacketType::PubRel),
+                ('R', PacketType::PubComp),
+                ('S', PacketType::SubAck),
+                ('U', PacketType::UnsubAck),
+                ('D', PacketType::Disconnect),
+                ('A', PacketType::Auth),
+            ] {
+                let reason = ReasonCode(code);
+                let either = [Sender::Client, Sender::Server].iter().any(|end| reason.allowed_in(kind, *end));
+                assert_eq!(either, packets.contains(letter), "{reason:?} in {kind:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_only_one_end_says() {
+        use PacketType::{Auth, Disconnect};
+        // Section 3.14.2.1: a client says these, and no others.
+        let client = [0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99];
+        for code in 0..=255 {
+            assert_eq!(ReasonCode(code).allowed_in(Disconnect, Sender::Client), client.contains(&code), "{code:#04x}");
+            // Section 3.15.2.1.
+            assert_eq!(ReasonCode(code).allowed_in(Auth, Sender::Client), [0x18, 0x19].contains(&code));
+            assert_eq!(ReasonCode(code).allowed_in(Auth, Sender::Server), [0x00, 0x18].contains(&code));
+        }
+    }
 }

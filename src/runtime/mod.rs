@@ -52,6 +52,7 @@ mod receive;
 mod ring;
 pub mod seam;
 mod send;
+mod tag;
 mod timer;
 mod turn;
 mod watchdog;

@@ -10,9 +10,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, FsyncFlags, TimeoutFlags, Timespec};
-use io_uring::{IoUring, cqueue, opcode};
+use io_uring::{IoUring, opcode};
 
 use super::seam::Monotonic;
+pub(super) use super::tag::{Completion, Kind, Tag};
 
 /// Run deferred work and reap, also without waiting (`IORING_ENTER_GETEVENTS`).
 const ENTER_GETEVENTS: u32 = 1;
@@ -20,99 +21,6 @@ const ENTER_GETEVENTS: u32 = 1;
 const BUFFER_GROUP: u16 = 0;
 /// Most bytes one write may carry (the kernel's own limit, `MAX_RW_COUNT`).
 pub(super) const WRITE_BYTES_MAX: usize = 0x7fff_f000;
-
-/// What an operation was, packed into the low byte of `user_data`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Kind {
-    /// Nobody waits for this answer (cancellations, timeout updates).
-    Ignored,
-    /// The one timeout that ends a wait.
-    Wake,
-    /// The mailbox's eventfd.
-    Bell,
-    Accept,
-    Receive,
-    CancelReceive,
-    Send,
-    Connect,
-    DiskWrite,
-    DiskSync,
-}
-
-impl Kind {
-    const ALL: [Self; 10] = [
-        Self::Ignored,
-        Self::Wake,
-        Self::Bell,
-        Self::Accept,
-        Self::Receive,
-        Self::CancelReceive,
-        Self::Send,
-        Self::Connect,
-        Self::DiskWrite,
-        Self::DiskSync,
-    ];
-}
-
-/// Names an operation in `user_data`: 32 bits generation, 24 bits slot, 8 bits kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tag {
-    pub(super) kind: Kind,
-    pub(super) slot: u32,
-    pub(super) generation: u32,
-}
-
-impl Tag {
-    /// Slots that fit.
-    pub(super) const SLOTS: u32 = 1 << 24;
-
-    pub(super) const fn of(kind: Kind) -> Self {
-        Self { kind, slot: 0, generation: 0 }
-    }
-
-    fn pack(self) -> u64 {
-        debug_assert!(self.slot < Self::SLOTS);
-        u64::from(self.generation) << 32 | u64::from(self.slot) << 8 | self.kind as u64
-    }
-
-    fn unpack(data: u64) -> Self {
-        let kind = Kind::ALL.get(usize::from(data as u8)).copied().unwrap_or(Kind::Ignored);
-        Self { kind, slot: (data >> 8) as u32 & (Self::SLOTS - 1), generation: (data >> 32) as u32 }
-    }
-}
-
-/// One answer of the kernel.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Completion {
-    pub(super) tag: Tag,
-    /// The result as the system call would give it: negative is an errno.
-    pub(super) result: i32,
-    flags: u32,
-}
-
-impl Completion {
-    /// A last answer that the kernel did not give.
-    #[cfg(test)]
-    pub(super) fn made_up(tag: Tag, result: i32) -> Self {
-        Self { tag, result, flags: 0 }
-    }
-
-    /// The operation goes on and will answer again.
-    pub(super) fn more(&self) -> bool {
-        cqueue::more(self.flags)
-    }
-
-    /// The provided buffer that was filled.
-    pub(super) fn buffer(&self) -> Option<u16> {
-        cqueue::buffer_select(self.flags)
-    }
-
-    /// The result as a count, or the error.
-    pub(super) fn count(&self) -> io::Result<usize> {
-        usize::try_from(self.result).map_err(|_| io::Error::from_raw_os_error(-self.result))
-    }
-}
 
 pub(super) struct Ring {
     inner: IoUring,
@@ -387,16 +295,6 @@ pub(super) fn is_transient(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_tag_survives_user_data() {
-        for kind in Kind::ALL {
-            for (slot, generation) in [(0, 0), (Tag::SLOTS - 1, u32::MAX), (77, 1 << 31)] {
-                let tag = Tag { kind, slot, generation };
-                assert_eq!(Tag::unpack(tag.pack()), tag);
-            }
-        }
-    }
 
     /// A queue of 4 takes any number of operations, pairs stay together, and every one answers once.
     #[test]

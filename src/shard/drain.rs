@@ -40,6 +40,10 @@ impl Core {
                 Some(Kind::Link { .. }) | None => {}
             }
         }
+        for upstream in &mut self.outlets.upstreams {
+            upstream.producer.stop_lingering(io.now());
+            upstream.busy = true;
+        }
         self.drain = Some(Drain::default());
         let _ = io.set_timer(io.now().after(grace), Timer::Grace.token());
     }
@@ -76,17 +80,14 @@ impl Core {
 
     /// The grace is over: what is left is reported, not waited for.
     pub(super) fn grace_over(&mut self, io: &mut Ring<'_>) {
-        if self.drain.is_none() {
-            return;
-        }
+        let Some(drain) = self.drain.take() else { return };
         let rows_left = self.outlets.upstreams.iter().map(|u| u.producer.buffered_rows()).sum();
-        let devices = |core: &mut Self| {
-            let ids = core.connections.ids();
-            ids.into_iter()
-                .filter(|c| core.connections.get(*c).is_some_and(|c| !matches!(c.kind, Kind::Link { .. })))
-                .count()
-        };
-        let connections_left = devices(self);
+        // Who has not taken the goodbye yet, and who has not been told.
+        let untold =
+            |core: &mut Self, conn| core.connections.get(conn).is_some_and(|c| !matches!(c.kind, Kind::Link { .. }));
+        let ids = self.connections.ids();
+        let connections_left = drain.closing.map_or(0, |closing| closing.len())
+            + ids.into_iter().filter(|conn| untold(self, *conn)).count();
         self.finish(io, rows_left, connections_left);
     }
 

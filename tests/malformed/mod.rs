@@ -50,7 +50,7 @@ mod words {
 /// One line of a table: what is wrong, version, sender, bytes, reason code, clause in that version.
 pub(crate) type Row = (&'static str, Version, Sender, &'static str, ReasonCode, &'static str);
 
-/// The bound on a packet with which the table is judged, bytes.
+/// The bound on a packet with which the table is judged, bytes. Any bound below 256 MiB gives the same verdicts.
 pub(crate) const MAXIMUM_PACKET_SIZE: u32 = 1 << 20;
 
 /// One malformed packet.

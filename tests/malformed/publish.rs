@@ -16,7 +16,7 @@ pub(crate) const CASES: &[Row] = &[
     ("Remaining Length in three bytes where two are enough", V5, Client, "30 80 81 00", MALFORMED, "MQTT-1.5.5-1"),
     ("Remaining Length of five bytes", V5, Client, "30 FF FF FF FF 01", MALFORMED, "section 1.5.5"),
     ("announces 256 MiB", V5, Client, "32 FF FF FF 7F {'t'} 0001 []", TOO_LARGE, "MQTT-3.2.2-15"),
-    ("announces 2 MiB", V311, Client, "30 80 80 80 01", TOO_LARGE, "section 2.2.3"),
+    ("announces 256 MiB", V311, Client, "30 FF FF FF 7F", TOO_LARGE, "section 2.2.3"),
     // Topic Name
     ("body empty", V5, Client, "30 []", MALFORMED, "section 1.2"),
     ("body empty", V311, Client, "30 []", MALFORMED, "section 4.8"),

@@ -17,6 +17,7 @@ import json
 import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Iterable, NamedTuple
 
@@ -31,6 +32,7 @@ class Record(NamedTuple):
     key: bytes
     headers: tuple[tuple[str, bytes], ...]
     value: bytes
+    topic: str = message.KAFKA_TOPIC
 
 
 @dataclass
@@ -71,32 +73,34 @@ class Verdict:
 def judge(
     clients: dict[str, Told],
     records: Iterable[Record],
-    ends: dict[int, int],
+    ends: dict[str, dict[int, int]],
     *,
     header: str | None = "client",
+    by_level: bool = False,
     crashed: bool = False,
 ) -> Verdict:
-    """`ends`: for every partition of the topic the offset after its last record. `header`: name of the record header that must hold the
+    """`ends`: for every topic and partition the offset after its last record. `by_level`: each level has a topic of its own. `header`: name of the record header that must hold the
     client id. `crashed`: the service was killed during the run without a disk buffer, so doubles are counted, not judged."""
     verdict = Verdict()
     copies: dict[str, Counter] = {client: Counter() for client in clients}
-    last_first: dict[tuple[str, int], int] = {}  # (client, partition) → counter of the newest first copy
-    next_offset = dict.fromkeys(ends, 0)
+    last_first: dict[tuple[str, str, int], int] = {}  # (client, topic, partition) → counter of the newest first copy
+    next_offset = {(topic, partition): 0 for topic in ends for partition in ends[topic]}
     home: dict[bytes, int] = {}  # key → partition it belongs to
 
-    for record in sorted(records, key=lambda r: (r.partition, r.offset)):
+    for record in sorted(records, key=lambda r: (r.topic, r.partition, r.offset)):
         verdict.counts["records"] += 1
-        where = f"partition {record.partition} offset {record.offset}"
+        log = (record.topic, record.partition)
+        where = f"{record.topic} partition {record.partition} offset {record.offset}"
 
-        if record.partition not in next_offset:
+        if log not in next_offset:
             verdict.fault("R: a partition that the topic does not have", where)
             continue
-        if record.offset != next_offset[record.partition]:
-            verdict.fault("R: the reader skipped or repeated", f"{where}, expected offset {next_offset[record.partition]}")
-        next_offset[record.partition] = record.offset + 1
+        if record.offset != next_offset[log]:
+            verdict.fault("R: the reader skipped or repeated", f"{where}, expected offset {next_offset[log]}")
+        next_offset[log] = record.offset + 1
 
         if record.key not in home:
-            home[record.key] = message.partition_of(record.key, len(ends))
+            home[record.key] = message.partition_of(record.key, len(ends[record.topic]))
         if home[record.key] != record.partition:
             verdict.fault("P: key in a wrong partition", f"{where}: {record.key!r} belongs to {home[record.key]}")
 
@@ -110,19 +114,21 @@ def judge(
             continue
         if record.key != message.topic_of(sent.client, sent.level).encode():
             verdict.fault("I4: wrong key", f"{where}: {sent} under {record.key!r}")
+        if record.topic != message.kafka_topic_of(sent.level, by_level):
+            verdict.fault("I4: wrong topic", f"{where}: {sent}")
         if header is not None and record.headers != ((header, sent.client.encode()),):
             verdict.fault("I4: wrong headers", f"{where}: {sent} with {record.headers!r}")
 
         copies[sent.client][sent.counter] += 1
         if copies[sent.client][sent.counter] == 1:
-            place = (sent.client, record.partition)
+            place = (sent.client, *log)
             if sent.counter < last_first.get(place, -1):
                 verdict.fault("I3: order", f"{where}: {sent} stands behind counter {last_first[place]}")
             last_first[place] = max(sent.counter, last_first.get(place, -1))
 
-    for partition, end in ends.items():
-        if next_offset[partition] != end:
-            verdict.fault("R: the reader stopped early", f"partition {partition} at {next_offset[partition]} of {end}")
+    for (topic, partition), read in next_offset.items():
+        if read != ends[topic][partition]:
+            verdict.fault("R: the reader stopped early", f"{topic} partition {partition} at {read} of {ends[topic][partition]}")
 
     for client, told in clients.items():
         _judge_client(verdict, client, told, copies[client], crashed)
@@ -200,20 +206,21 @@ def read_clients(run: Path) -> dict[str, Told]:
     return clients
 
 
-def main() -> int:
+def judge_run(run: Path) -> Verdict:
+    """What the run left in its directory: plan, clients' logs, ends and records of each topic."""
     import readers  # only here: the tests of `judge` need no Kafka library
 
+    plan = json.loads((run / "plan.json").read_text())
+    ends = {topic: {int(p): end for p, end in found.items()} for topic, found in json.loads((run / "ends.json").read_text()).items()}
+    records = chain.from_iterable(readers.parse(plan["reader"], run / f"{topic}.records", topic) for topic in ends)
+    return judge(read_clients(run), records, ends, header=plan.get("header"), by_level=plan.get("by_level", False))
+
+
+def main() -> int:
     if len(sys.argv) != 2:
         print(__doc__, file=sys.stderr)
         return 2
-    run = Path(sys.argv[1])
-    plan = json.loads((run / "plan.json").read_text())
-    verdict = judge(
-        read_clients(run),
-        readers.parse(plan["reader"], run / "records.txt"),
-        {int(p): end for p, end in json.loads((run / "ends.json").read_text()).items()},
-        header=plan["header"],
-    )
+    verdict = judge_run(Path(sys.argv[1]))
     print(verdict.text())
     return 0 if verdict.passed else 1
 

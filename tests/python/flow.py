@@ -29,11 +29,12 @@ import time
 from pathlib import Path
 
 import checker
+import message
 import publishers
 import readers
+import watch
 from service import ROOT, Service
 
-TOPIC = "flow"
 HEADER = "client"
 
 CONFIG = """\
@@ -73,11 +74,17 @@ class Run:
     def __init__(self, options: argparse.Namespace, folder: Path):
         self.options, self.folder = options, folder
         self.began = time.monotonic()
+        self.topics = message.kafka_topics(options.by_level)
         self.kafka_dir = folder / "kafka"
         self.bootstrap = ""
         self.service: Service | None = None
         self.publishers: publishers.Publishers | None = None
+        self.watch: watch.Watch | None = None
+        self.marks: dict[str, float] = {}  # what happened → seconds since the start of the run
         self.faults: list[str] = []
+
+    def mark(self, what: str) -> None:
+        self.marks[what] = round(time.monotonic() - self.began, 1)
 
     def say(self, text: str) -> None:
         print(f"[{time.monotonic() - self.began:6.1f} s] {text}", flush=True)
@@ -87,8 +94,9 @@ class Run:
     def start_kafka(self) -> None:
         options = self.options
         self.bootstrap = readers.kafka("start", "--dir", self.kafka_dir, "--brokers", options.brokers, "--auto-create", "false")
-        readers.create_topic(self.bootstrap, TOPIC, options.partitions)
-        self.say(f"Apache Kafka at {self.bootstrap}, topic {TOPIC} with {options.partitions} partitions")
+        for topic in self.topics:
+            readers.create_topic(self.bootstrap, topic, options.partitions)
+        self.say(f"Apache Kafka at {self.bootstrap}, topics {', '.join(self.topics)} with {options.partitions} partitions each")
         if options.late:
             readers.kafka("stop", "--dir", self.kafka_dir)
             self.say("and stopped again: the service comes first")
@@ -98,7 +106,7 @@ class Run:
         config = CONFIG.format(
             folder=self.folder,
             shards=options.shards,
-            topic=TOPIC,
+            topic=message.KAFKA_TOPIC + ("-${topic[2]}" if options.by_level else ""),
             header=HEADER,
             acknowledge=options.acknowledge,
             compression=options.compression,
@@ -109,13 +117,16 @@ class Run:
         self.service.start()
         if options.embedded:
             self.bootstrap = self.service.addresses["embedded"]
+        self.watch = watch.Watch(self.service)
+        self.watch.start()
         self.say(f"{self.service.program} ready: {self.service.addresses}")
 
     def start_publishers(self) -> None:
         specs = publishers.plan(self.options.clients, self.options.messages)
         reader = self.options.reader or ("kcat" if self.options.embedded else "java")
-        (self.folder / "plan.json").write_text(json.dumps({"clients": specs, "reader": reader, "header": HEADER}))
+        (self.folder / "plan.json").write_text(json.dumps({"clients": specs, "reader": reader, "header": HEADER, "by_level": self.options.by_level}))
         self.publishers = publishers.Publishers(self.folder, self.service.mqtt_port, specs)
+        self.mark("publishers started")
         self.say(f"{len(specs)} clients publish {self.options.messages:,} messages")
 
     def late_kafka(self) -> None:
@@ -124,6 +135,7 @@ class Run:
             if told.acknowledged:
                 self.faults.append(f"{client} got {len(told.acknowledged)} acknowledgements while Kafka had never been there")
         readers.kafka("start", "--dir", self.kafka_dir)
+        self.mark("Kafka started")
         self.say("Kafka is there now")
 
     def outage(self) -> None:
@@ -134,45 +146,63 @@ class Run:
                 return
             time.sleep(0.1)
         readers.kafka("stop", "--dir", self.kafka_dir)
+        self.mark("Kafka stopped")
         self.say(f"Kafka stopped with {stored:,} messages in it")
         time.sleep(self.options.outage)
         if not self.publishers.running() and self.options.acknowledge != "received":
             self.faults.append("the publishers ended while Kafka was away: answers came too early, or the outage too late")
         readers.kafka("start", "--dir", self.kafka_dir)
+        self.mark("Kafka started again")
         self.say("Kafka started again")
 
     def finish(self) -> None:
         self.faults += self.publishers.wait(self.options.timeout)
-        self.say(f"publishers done; {self.service.figures()}")
+        self.mark("publishers done")
+        self.figures = self.service.figures()
+        self.say(f"publishers done; {self.figures}")
         if not self.options.embedded:
             self.stop_service()
 
     def stop_service(self) -> None:
+        self.settle()
         status = self.service.stop()
         self.say(f"service ended with status {status}")
         if status != 0:
             self.faults.append(f"the service ended with status {status} after SIGTERM; its log:\n{self.service.tail()}")
 
+    def settle(self) -> None:
+        """QoS 0 has no answer: what is still on its way is waited for."""
+        for _ in range(60):
+            self.watch.look()
+            if self.watch.last["sink_buffered_rows"] == 0 and self.watch.last["connections_open"] == 0:
+                break
+            time.sleep(0.5)
+        self.watch.settled()
+
     def read(self) -> None:
         reader = json.loads((self.folder / "plan.json").read_text())["reader"]
-        ends = readers.ends(self.bootstrap, TOPIC)
+        ends = self.ends()
         if self.options.embedded:
             # A message of QoS 0 has no answer that tells when it is there: wait until the log no longer grows.
-            while (later := readers.ends(self.bootstrap, TOPIC)) != ends or time.sleep(0.5):
+            while (later := self.ends()) != ends or time.sleep(0.5):
                 ends = later
                 time.sleep(0.5)
         (self.folder / "ends.json").write_text(json.dumps(ends))
-        readers.dump(reader, self.bootstrap, TOPIC, sum(ends.values()), self.folder / "records.txt", self.kafka_dir)
-        self.say(f"{sum(ends.values()):,} records read by {reader}")
+        for topic in self.topics:
+            count = sum(ends[topic].values())
+            readers.dump(reader, self.bootstrap, topic, count, self.folder / f"{topic}.records", self.kafka_dir)
+            self.say(f"{count:,} records of {topic} read by {reader}")
+        self.mark("read")
         if self.options.embedded:
             self.stop_service()
 
     def judge(self) -> bool:
-        plan = json.loads((self.folder / "plan.json").read_text())
-        ends = {int(p): end for p, end in json.loads((self.folder / "ends.json").read_text()).items()}
-        verdict = checker.judge(self.clients(), readers.parse(plan["reader"], self.folder / "records.txt"), ends, header=HEADER)
-        for text in self.faults:
+        verdict = checker.judge_run(self.folder)
+        for text in self.faults + watch.ledger(self.watch.last):
             verdict.fault("run", text)
+        if (delivered := self.watch.last["sink_delivered"]) != verdict.counts["records"] and not self.watch.last["sink_outcome_unknown"]:
+            verdict.fault("run", f"the service counted {delivered:,} messages delivered, {verdict.counts['records']:,} are there")
+        self.summarise(verdict)
         print(verdict.text())
         self.say("PASSED: every promise held" if verdict.passed else f"FAILED: see {self.folder}")
         return verdict.passed
@@ -182,8 +212,27 @@ class Run:
     def clients(self) -> dict[str, checker.Told]:
         return checker.read_clients(self.folder)
 
+    def ends(self) -> dict[str, dict[int, int]]:
+        return {topic: readers.ends(self.bootstrap, topic) for topic in self.topics}
+
     def stored(self) -> int:
-        return sum(readers.ends(self.bootstrap, TOPIC).values())
+        return sum(sum(partitions.values()) for partitions in self.ends().values())
+
+    def summarise(self, verdict: checker.Verdict) -> None:
+        """`summary.json` in the run's directory, and where --summary says."""
+        options = {name: str(value) if isinstance(value, Path) else value for name, value in vars(self.options).items()}
+        summary = {
+            "passed": verdict.passed,
+            "options": options,
+            "seconds": self.marks,
+            "service": self.figures,
+            "counts": dict(sorted(verdict.counts.items())),
+            "faults": verdict.faults,
+            "metrics": self.watch.summary(),
+        }
+        for file in (self.folder / "summary.json", self.options.summary):
+            if file:
+                file.write_text(json.dumps(summary, indent=1) + "\n")
 
     def clean_up(self) -> None:
         if self.publishers:
@@ -222,6 +271,8 @@ def main() -> int:
     parser.add_argument("--reader", choices=["java", "kcat", "confluent"], help="default: java, or kcat with --embedded")
     parser.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="for the publishers to end, default 600")
     parser.add_argument("--folder", type=Path, help="the run's directory (default: a new one below FOREBAY_TEST_DIR or .cache/runs)")
+    parser.add_argument("--by-level", action="store_true", help="three Kafka topics by a template instead of one")
+    parser.add_argument("--summary", type=Path, metavar="FILE", help="write the run's figures there as JSON")
     parser.add_argument("--keep", action="store_true", help="keep the run's directory also if all is well")
     options = parser.parse_args()
     if options.embedded and (options.outage or options.late or options.reader == "java"):

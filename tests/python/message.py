@@ -24,6 +24,18 @@ class Message(NamedTuple):
     level: int
 
 
+KAFKA_TOPIC = "flow"
+
+
+def kafka_topics(by_level: bool) -> list[str]:
+    """The Kafka topics of a run: one, or by the template `flow-${topic[2]}` one for each level."""
+    return [f"{KAFKA_TOPIC}-{level}" for level in range(LEVELS)] if by_level else [KAFKA_TOPIC]
+
+
+def kafka_topic_of(level: int, by_level: bool) -> str:
+    return f"{KAFKA_TOPIC}-{level}" if by_level else KAFKA_TOPIC
+
+
 def topic_of(client: str, level: int) -> str:
     return f"flow/{client}/{level}"
 

@@ -6,6 +6,7 @@
 """
 
 import subprocess
+import time
 from pathlib import Path
 from typing import Iterator
 
@@ -52,10 +53,13 @@ def _dump_confluent(bootstrap: str, topic: str, file: Path) -> None:
     partitions = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions
     consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
     waiting = set(partitions)
+    deadline = time.monotonic() + TIMEOUT_S
     with open(file, "w") as out:
         while waiting:
-            found = consumer.consume(10_000, timeout=TIMEOUT_S)
-            if not found:
+            found = consumer.consume(10_000, timeout=0.2)  # returns early only when it has that many
+            if found:
+                deadline = time.monotonic() + TIMEOUT_S
+            elif time.monotonic() > deadline:
                 raise RuntimeError(f"nothing came for {TIMEOUT_S} s, partitions {sorted(waiting)} not at their end")
             for m in found:
                 if m.error() is None:
@@ -68,7 +72,7 @@ def _dump_confluent(bootstrap: str, topic: str, file: Path) -> None:
     consumer.close()
 
 
-def parse(reader: str, file: Path) -> Iterator[Record]:
+def parse(reader: str, file: Path, topic: str) -> Iterator[Record]:
     """Payloads, keys and headers of the flow test hold no tab, line feed, comma, colon or equals sign; a record that does parses wrongly
     and is then judged as altered."""
     mark = b":" if reader == "java" else b"="
@@ -81,7 +85,7 @@ def parse(reader: str, file: Path) -> Iterator[Record]:
                 fields = [fields[1].removeprefix(b"Partition:"), fields[2].removeprefix(b"Offset:"), *fields[3:]]
             partition, offset, headers, key, value = fields
             pairs = () if headers in (b"", b"NO_HEADERS") else tuple(_pair(h, mark) for h in headers.split(b","))
-            yield Record(int(partition), int(offset), key, pairs, value)
+            yield Record(int(partition), int(offset), key, pairs, value, topic)
 
 
 def _pair(header: bytes, mark: bytes) -> tuple[str, bytes]:

@@ -48,8 +48,8 @@ class World:
     def records(self) -> list[Record]:
         return [r._replace(partition=p, offset=at) for p, rows in self.partitions.items() for at, r in enumerate(rows)]
 
-    def ends(self) -> dict[int, int]:
-        return {p: len(rows) for p, rows in self.partitions.items()}
+    def ends(self) -> dict[str, dict[int, int]]:
+        return {message.KAFKA_TOPIC: {p: len(rows) for p, rows in self.partitions.items()}}
 
     def judge(self, **how) -> checker.Verdict:
         return checker.judge(self.clients, self.records(), self.ends(), **how)
@@ -148,8 +148,22 @@ class Judge(unittest.TestCase):
         records, ends = world.records(), world.ends()
         self.assertIn("R: the reader skipped or repeated", checker.judge(world.clients, records + records[:1], ends).faults)
         self.assertIn("R: the reader skipped or repeated", checker.judge(world.clients, records[1:], ends).faults)
-        partition = next(p for p, end in ends.items() if end)
-        self.fails(checker.judge(world.clients, records, ends | {partition: ends[partition] + 1}), "R: the reader stopped early")
+        for partitions in ends.values():
+            partitions[next(p for p, end in partitions.items() if end)] += 1
+        self.fails(checker.judge(world.clients, records, ends), "R: the reader stopped early")
+
+    def test_a_topic_for_each_level(self):
+        world = World()
+        self.assertIn("I4: wrong topic", world.judge(by_level=True).faults)
+        topics = message.kafka_topics(True)
+        records, ends = [], {topic: dict.fromkeys(range(PARTITIONS), 0) for topic in topics}
+        for record in world.records():
+            topic = topics[message.parse(record.value).level]
+            records.append(record._replace(topic=topic, offset=ends[topic][record.partition]))
+            ends[topic][record.partition] += 1
+        self.fails(checker.judge(world.clients, records, ends, by_level=True))
+        ends[topics[1]][0] += 1
+        self.fails(checker.judge(world.clients, records, ends, by_level=True), "R: the reader stopped early")
 
     def test_a_client_that_failed(self):
         world = World()

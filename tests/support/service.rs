@@ -11,12 +11,17 @@ use std::time::{Duration, Instant};
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A configuration for tests: one shard, free ports everywhere, data below `$DIR`. `rest` holds what the test is about, such as
-/// `[kafka.main]` and `[[sink]]`; without `[kafka.…]` the embedded log serves.
+/// A configuration for tests: one shard that is not pinned, free ports everywhere, data below `$DIR`. `rest` holds what the test is about,
+/// such as `[kafka.main]` and `[[sink]]`; without `[kafka.…]` the embedded log serves.
 pub fn config(rest: &str) -> String {
+    config_with("shards = 1", rest)
+}
+
+/// The same, with the test's own keys of `[service]`, the number of shards among them.
+pub fn config_with(service: &str, rest: &str) -> String {
     let embedded = if rest.contains("[kafka.") { "" } else { "[embedded]\nbind = \"127.0.0.1:0\"\n" };
     format!(
-        "[service]\nshards = 1\ndata_dir = \"$DIR/data\"\n[control]\nbind = \"127.0.0.1:0\"\n\
+        "[service]\npin = false\ndata_dir = \"$DIR/data\"\n{service}\n[control]\nbind = \"127.0.0.1:0\"\n\
          [[listener]]\nbind = \"127.0.0.1:0\"\ntransport = \"tcp\"\n{embedded}{rest}"
     )
 }
@@ -105,6 +110,11 @@ impl Service {
     /// SIGTERM, then waits for its end.
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");
+        self.wait()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + STOP_TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
@@ -112,7 +122,7 @@ impl Service {
             }
             assert!(
                 Instant::now() < deadline,
-                "the service did not end within {STOP_TIMEOUT:?} of SIGTERM; its log:\n{}",
+                "the service did not end within {STOP_TIMEOUT:?}; its log:\n{}",
                 self.log()
             );
             std::thread::sleep(Duration::from_millis(10));
@@ -182,8 +192,7 @@ impl Drop for Service {
 
 fn spawn(dir: &Path) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("forebay.log")).expect("the log can be created");
-    let program = std::env::var_os("FOREBAY_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_forebay").into());
-    Command::new(program)
+    program()
         .args(["run", "--config"])
         .arg(dir.join("forebay.toml"))
         .env("NO_COLOR", "1")
@@ -192,6 +201,11 @@ fn spawn(dir: &Path) -> Child {
         .stderr(log)
         .spawn()
         .expect("the service can be started")
+}
+
+/// The program under test, without arguments yet.
+pub fn program() -> Command {
+    Command::new(std::env::var_os("FOREBAY_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_forebay").into()))
 }
 
 /// The first address that the log names behind `words`.

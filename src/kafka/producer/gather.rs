@@ -1,6 +1,7 @@
 //! The end of a turn: what is ripe is cut, and all that is due for a broker goes into one request (P7, P8).
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::batch::Flight;
 use super::partition::{Partition, Step, WINDOW, Work, forgotten};
@@ -51,6 +52,21 @@ impl Producer {
         self.ripen(now);
         if self.reachable && !self.ready.is_empty() {
             self.gather(now, wall, out);
+        }
+    }
+
+    /// From now on nothing waits for company: what lingers is due in the next poll, and so is every row to come. For the
+    /// way out, on which a linger longer than the grace would keep from Kafka what it could have had.
+    pub fn stop_lingering(&mut self, now: Monotonic) {
+        for sink in 0..self.sinks.len() {
+            self.sinks[sink].settings.linger = Duration::ZERO;
+            while let Some((_, key)) = self.sinks[sink].lingering.pop_front() {
+                let partition = &mut self.topics[key.topic as usize].partitions[key.partition as usize];
+                if let Some(batch) = partition.work.as_mut().and_then(|work| work.queue.back_mut()) {
+                    batch.ripe_at = batch.ripe_at.min(now);
+                }
+                self.make_ready(key);
+            }
         }
     }
 

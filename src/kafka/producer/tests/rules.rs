@@ -48,6 +48,21 @@ fn linger_holds_a_batch_back_and_the_deadline_says_until_when() {
 }
 
 #[test]
+fn nothing_lingers_on_the_way_out() {
+    let mut with_linger = settings();
+    with_linger.sinks[0].linger = Duration::from_secs(10);
+    let mut hand = Hand::proven(with_linger);
+    hand.append("t", None);
+    hand.append("t", None);
+    assert!(hand.poll().is_empty());
+    hand.producer.stop_lingering(hand.now);
+    let last = hand.one();
+    assert_eq!(values(&last).len(), 2);
+    hand.append("t", None);
+    assert_eq!(values(&hand.one()).len(), 1, "nor what comes later, such as a will");
+}
+
+#[test]
 fn a_full_batch_does_not_wait_for_linger() {
     let mut with_linger = settings();
     with_linger.sinks[0].linger = Duration::from_secs(10);

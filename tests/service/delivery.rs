@@ -1,0 +1,173 @@
+//! Publishes in: QoS 0, 1 and 2 to records, answers in order, aliases, user properties, and what is refused.
+
+use forebay::mqtt::packet::{Packet, PacketType, Publish, QoS, Version};
+use forebay::mqtt::property::Property;
+
+use crate::device::{Device, Heard, VERSIONS, properties, puback, publish};
+use crate::process::{ledger, metric, until};
+use crate::records::{read, texts};
+use crate::support::service::{Service, config};
+
+#[test]
+fn every_version_and_qos_arrives_and_the_ledger_balances() {
+    let service = Service::start(&config("[[sink]]\nname = \"all\"\nfilters = [\"in/#\"]\ntopic = \"all\"\n"));
+    let mut expected = Vec::new();
+    for version in VERSIONS {
+        let mut device = Device::connect(service.mqtt(), version, &format!("{version:?}"));
+        let topic = format!("in/{version:?}");
+        for n in 1..=30_u16 {
+            let text = format!("{version:?} {n:02}");
+            let qos = QoS::from_bits((n % 3) as u8).expect("0 to 2");
+            device.publish(qos, n, &topic, text.as_bytes());
+            expected.push(text);
+        }
+        // Answers come in the order of receipt, PUBACK and PUBREC alike.
+        for n in (1..=30).filter(|n| n % 3 != 0) {
+            let kind = if n % 3 == 1 { PacketType::PubAck } else { PacketType::PubRec };
+            assert_eq!(device.hear(), Heard::Answer(kind, n, 0));
+        }
+        device.ping();
+    }
+    expected.sort();
+    until("the QoS 0 messages to arrive", || ledger(&service)[1] == 90);
+    let records = read(service.embedded(), "all");
+    for version in VERSIONS {
+        // One key, one partition, one order.
+        let of_version: Vec<_> = records.iter().filter(|r| r.key == format!("in/{version:?}")).collect();
+        assert!(of_version.is_sorted_by_key(|record| record.text()) && of_version.len() == 30, "{of_version:?}");
+    }
+    assert_eq!(texts(service.embedded(), "all"), expected);
+    assert_eq!(ledger(&service), [90, 90, 0, 0]);
+    assert_eq!(metric(&service, "answers_total"), 60);
+}
+
+#[test]
+fn what_no_sink_wants_is_answered_with_no_matching_subscribers() {
+    let service = Service::start(&config("[[sink]]\nname = \"some\"\nfilters = [\"in/#\"]\ntopic = \"some\"\n"));
+    for (version, code) in [(Version::V5, 0x10), (Version::V311, 0), (Version::V31, 0)] {
+        let mut device = Device::connect(service.mqtt(), version, "elsewhere");
+        device.publish(QoS::AtLeastOnce, 1, "out", b"x");
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 1, code));
+        device.publish(QoS::ExactlyOnce, 2, "out", b"x");
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubRec, 2, code));
+        device.release(2);
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubComp, 2, 0));
+    }
+    assert_eq!((metric(&service, "publishes_unmatched_total"), ledger(&service)), (6, [0; 4]));
+}
+
+/// A code is only for what will never succeed; 3.x has none, and is closed.
+#[test]
+fn what_can_never_be_a_record_is_refused_and_the_rest_is_not() {
+    let service = Service::start(&config(
+        "[[sink]]\nname = \"named\"\nfilters = [\"+/named\"]\ntopic = \"t-${topic[0]}\"\n\
+         [[sink]]\nname = \"small\"\nfilters = [\"small\"]\ntopic = \"small\"\nrecord_bytes_max = \"1KiB\"\n",
+    ));
+    let large = vec![0; 2_000];
+    for version in VERSIONS {
+        for (topic, payload, code) in [("no good/named", &b"x"[..], 0x90), ("small", &large, 0x83)] {
+            let mut device = Device::connect(service.mqtt(), version, "wrong");
+            device.deliver(1, "good/named", b"x");
+            device.publish(QoS::AtLeastOnce, 2, topic, payload);
+            if version == Version::V5 {
+                assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 2, code));
+                device.deliver(3, "small", b"x");
+            } else {
+                assert_eq!(device.hear(), Heard::Closed, "{version:?} has no word for it");
+            }
+        }
+    }
+    assert_eq!(texts(service.embedded(), "t-good").len(), 6);
+    assert_eq!(metric(&service, "publishes_refused_total"), 6);
+}
+
+#[test]
+fn aliases_stand_for_the_names_that_set_them() {
+    let service = Service::start(&config("[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n"));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "alias");
+    let alias = |n| properties([Property::TopicAlias(n)]);
+    let sent = [("a/1", 1, "a/1"), ("", 1, "a/1"), ("b/2", 32, "b/2"), ("", 32, "b/2"), ("c", 1, "c"), ("", 1, "c")];
+    for (n, (topic, number, _)) in (1..).zip(sent) {
+        let alias = alias(number);
+        let plain = publish(QoS::AtLeastOnce, n, topic, b"x");
+        device.say(&Packet::Publish(Publish { properties: alias.as_properties(), ..plain }));
+        assert_eq!(device.hear(), puback(n));
+    }
+    let mut keys: Vec<_> = read(service.embedded(), "all").into_iter().map(|record| record.key).collect();
+    keys.sort();
+    assert_eq!(keys, ["a/1", "a/1", "b/2", "b/2", "c", "c"]);
+    // Aliases end with their connection [MQTT-3.3.2-7]; 33 is above what CONNACK allowed.
+    for (topic, number, reason) in [("", 1, 0x82), ("d", 33, 0x94)] {
+        let mut device = Device::connect(service.mqtt(), Version::V5, "alias");
+        let alias = alias(number);
+        let plain = publish(QoS::AtLeastOnce, 1, topic, b"x");
+        device.say(&Packet::Publish(Publish { properties: alias.as_properties(), ..plain }));
+        assert_eq!((device.hear(), device.hear()), (Heard::Disconnect(reason), Heard::Closed));
+    }
+}
+
+#[test]
+fn user_properties_follow_the_sinks_headers_in_order_with_duplicates() {
+    let service = Service::start(&config(
+        "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n\
+         headers = { site = \"berlin\", who = \"${clientid} ${username} ${qos} ${topic[1]}\" }\n",
+    ));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
+    let pairs = [("unit", "C"), ("site", "north"), ("unit", "K"), ("", ""), ("unit", "C")];
+    let user = properties(pairs.map(|(name, value)| Property::UserProperty(name, value)));
+    let plain = publish(QoS::AtLeastOnce, 1, "a/b", b"x");
+    device.say(&Packet::Publish(Publish { properties: user.as_properties(), ..plain }));
+    assert_eq!(device.hear(), puback(1));
+    let [record] = &read(service.embedded(), "all")[..] else { panic!("one record") };
+    let headers: Vec<_> = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(headers[..2], [("site", "berlin"), ("who", "dev  1 b")]);
+    assert_eq!(headers[2..], pairs);
+}
+
+#[test]
+fn one_publish_to_several_sinks_is_answered_when_all_have_it() {
+    let service = Service::start(&config(
+        "[[sink]]\nname = \"one\"\nfilters = [\"a/#\", \"a/b\"]\ntopic = \"one\"\n\
+         [[sink]]\nname = \"two\"\nfilters = [\"+/b\"]\ntopic = \"two\"\nvalue = \"<${payload}>\"\ncompression = \"none\"\n",
+    ));
+    let mut device = Device::connect(service.mqtt(), Version::V311, "dev");
+    device.deliver(1, "a/b", b"x");
+    assert_eq!(texts(service.embedded(), "one"), ["x"], "once, though two of its filters match");
+    assert_eq!(texts(service.embedded(), "two"), ["<x>"]);
+    assert_eq!(ledger(&service), [2, 2, 0, 0]);
+}
+
+/// The largest packet is told in CONNACK, the largest record is the sink's; up to both everything arrives untouched.
+#[test]
+fn payloads_of_every_size_arrive_untouched() {
+    let service = Service::start(&config("[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n"));
+    let payload = |len: usize| -> Vec<u8> { (0..len).map(|n| (n % 251) as u8).collect() };
+    // Around each length of the Remaining Length, of a receive buffer and of a batch, and near the record's bound.
+    let sizes = [0, 1, 113, 127, 128, 4_080, 4_096, 5_000, 16_370, 16_384, 65_536, 262_144, 300_000, 1_023_000];
+    let mut device = Device::connect(service.mqtt(), Version::V5, "sizes");
+    for (n, size) in (1..).zip(sizes) {
+        device.publish(QoS::AtLeastOnce, n, "t", &payload(size));
+    }
+    assert_eq!(device.hear_all(sizes.len()), (1..=14).map(puback).collect::<Vec<_>>());
+    let records = read(service.embedded(), "all");
+    assert_eq!(records.iter().map(|record| record.value.len()).collect::<Vec<_>>(), sizes);
+    assert!(records.iter().all(|record| record.value == payload(record.value.len())));
+    device.publish(QoS::AtLeastOnce, 20, "t", &payload(1_024_001));
+    assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 20, 0x83), "too large for the sink");
+    device.publish(QoS::AtLeastOnce, 21, "t", &payload(1 << 20));
+    assert_eq!((device.hear(), device.hear()), (Heard::Disconnect(0x95), Heard::Closed), "too large for MQTT");
+}
+
+/// A device that closes its half of the connection right behind its last message has still sent it.
+#[test]
+fn the_last_message_before_the_end_of_the_stream_counts() {
+    let service = Service::start(&config("[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n"));
+    for n in 0..30 {
+        let mut device = Device::connect(service.mqtt(), VERSIONS[n % 3], "hasty");
+        device.publish(QoS::AtMostOnce, 0, "t", b"first");
+        device.publish(QoS::AtLeastOnce, 1, "t", b"last");
+        drop(device);
+    }
+    until("all to arrive", || ledger(&service)[1] == 60);
+    assert_eq!(texts(service.embedded(), "all").len(), 60);
+}

@@ -1,0 +1,29 @@
+//! The service as devices, operators and Kafka clients meet it: the built program, driven over sockets and signals,
+//! its records read back by a Kafka client that shares no code with it.
+//!
+//! Waiting is always for a thing to happen, with a deadline that only a failure reaches.
+
+mod answers;
+mod away;
+mod command_line;
+mod connect;
+mod crash;
+mod crowd;
+mod delivery;
+mod device;
+mod drain;
+mod full;
+mod hand_over;
+#[path = "../../src/embedded/tests/client.rs"]
+mod kafka_client;
+mod kept;
+#[path = "../malformed/mod.rs"]
+mod malformed;
+mod process;
+mod records;
+#[path = "../support/mod.rs"]
+mod support;
+mod surface;
+mod takeover;
+mod verdicts;
+mod wills;

@@ -1,0 +1,69 @@
+//! What an operator sees: health, readiness, metrics, logs.
+
+use forebay::mqtt::packet::{QoS, Version};
+
+use crate::device::{Device, puback};
+use crate::process::{ledger, metric};
+use crate::support::service::{Service, config};
+
+#[test]
+fn pages_of_the_control_plane() {
+    let service = Service::start(&config("[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n"));
+    let status = |path: &str| service.get(path).expect("an answer").0;
+    assert_eq!([status("/healthz"), status("/readyz"), status("/metrics"), status("/")], [200; 4]);
+    assert_eq!(status("/no-such-page"), 404);
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    (1..=10).for_each(|n| device.deliver(n, "t", b"x"));
+    let page = service.get("/metrics").expect("metrics").1;
+    assert!(page.ends_with("# EOF\n"), "OpenMetrics to its end");
+    for line in [
+        "forebay_sink_matched_total{shard=\"0\",sink=\"all\"} 10",
+        "forebay_sink_delivered_total{shard=\"0\",sink=\"all\"} 10",
+        "forebay_publishes_qos1_total{shard=\"0\"} 10",
+        "forebay_connections_open{shard=\"0\"} 1",
+        "forebay_kafka_reachable{shard=\"0\",kafka=\"embedded\"} 1",
+    ] {
+        assert!(page.lines().any(|other| other == line), "{line}\n{page}");
+    }
+    let described = |line: &&str| line.starts_with("# HELP ");
+    let names: Vec<_> = page.lines().filter(described).map(|line| line.split(' ').nth(2)).collect();
+    assert_eq!(page.lines().filter(|line| line.starts_with("# TYPE ")).count(), names.len(), "each has a type");
+    assert_eq!(ledger(&service), [10, 10, 0, 0]);
+}
+
+#[test]
+fn logs_as_json_are_json_line_by_line_and_not_a_line_for_a_message() {
+    let mut service = Service::start(&config("[log]\nformat = \"json\"\n"));
+    let before = service.log().lines().count();
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    (1..=500).for_each(|n| device.publish(QoS::AtLeastOnce, n, "t", b"x"));
+    assert_eq!(device.hear_all(500), (1..=500).map(puback).collect::<Vec<_>>());
+    assert!(metric(&service, "publishes_qos1_total") == 500 && service.log().lines().count() < before + 20);
+    assert!(service.terminate().success());
+    let log = service.log();
+    let objects: Vec<serde_json::Value> = log
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    assert!(objects.iter().all(|object| ["timestamp", "level", "message"].iter().all(|key| object[key].is_string())));
+    let drained = objects.iter().find(|object| object["message"] == "drained").expect("it says how it ended");
+    assert_eq!((&drained["shard"], &drained["rows_left"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn the_greeting_says_what_to_type_next_and_it_works() {
+    let service = Service::start(&config(""));
+    let log = service.log();
+    let (mqtt, kafka) = (service.mqtt(), service.embedded());
+    for line in [
+        format!("  mosquitto_pub -h {} -p {} -q 1 -t hello -m world", mqtt.ip(), mqtt.port()),
+        format!("  kcat -b {kafka} -C -t mqtt-messages -o beginning -e -f '%k: %s\\n'"),
+    ] {
+        assert!(log.lines().any(|other| other == line), "{line}\n{log}");
+    }
+    let mut device = Device::connect(mqtt, Version::V311, "device");
+    device.deliver(1, "hello", b"world");
+    let records = crate::records::read(kafka, "mqtt-messages");
+    assert_eq!((records[0].key.as_str(), records[0].text()), ("hello", "world"));
+}
