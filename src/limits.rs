@@ -12,6 +12,10 @@ pub const CONNECT_BYTES_MAX: u32 = 384 << 10;
 /// closed (0x97): a thousand devices that each announce a megabyte and never finish must cost themselves and nobody else.
 pub const PARTIAL_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of client identifiers, user names and wills that the sessions of a shard hold. Each may have 64 KiB, so their
+/// number alone bounds nothing; past it a CONNECT that would add to them is refused (0x97).
+pub const SESSION_BYTES_MAX: usize = 256 << 20;
+
 /// A buffer for half-received packets is kept for the next one up to this size; larger ones go back to the allocator.
 pub const POOLED_TAIL_BYTES_MAX: usize = 16 << 10;
 

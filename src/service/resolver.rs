@@ -1,7 +1,20 @@
-//! Host names to addresses on an ordinary thread: `getaddrinfo` blocks, a core must not.
+//! Host names to addresses on ordinary threads: `getaddrinfo` blocks, a core must not. One thread for each name that is
+//! being looked up, so that a name server that keeps silent about one cluster keeps nobody from reaching another; who
+//! asks for a name that is being looked up already waits for that same answer.
 
+use std::collections::HashMap;
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{Sender, channel};
+
+/// Names that are looked up at a time; one more is told to come again. Far more than the brokers of a cluster that are
+/// not known by address.
+const NAMES_MAX: usize = 64;
+
+/// Addresses, or the error's text.
+pub type Found = Result<Vec<SocketAddr>, String>;
+
+type Answer = Box<dyn FnOnce(Found) + Send>;
 
 /// A question; `answer` is called on the resolver's thread.
 pub struct Question {
@@ -9,25 +22,67 @@ pub struct Question {
     pub host: String,
     /// Port, passed through.
     pub port: u16,
-    /// Gets the addresses, or the error's text.
-    pub answer: Box<dyn FnOnce(Result<Vec<SocketAddr>, String>) + Send>,
+    /// Gets what was found.
+    pub answer: Answer,
+}
+
+enum News {
+    Asked(Question),
+    Found((String, u16), Found),
+    /// Nobody is left to ask.
+    Over,
 }
 
 /// Starts the thread. It ends when the last sender is dropped.
 ///
 /// # Errors
 /// The thread cannot be made.
-pub fn start() -> std::io::Result<Sender<Question>> {
+pub fn start() -> io::Result<Sender<Question>> {
+    start_with(look_up)
+}
+
+fn look_up(host: &str, port: u16) -> Found {
+    match (host, port).to_socket_addrs().map(Iterator::collect::<Vec<_>>) {
+        Ok(addresses) if addresses.is_empty() => Err(format!("{host} has no address")),
+        Ok(addresses) => Ok(addresses),
+        Err(error) => Err(format!("{host}: {error}")),
+    }
+}
+
+fn start_with(look_up: impl Fn(&str, u16) -> Found + Clone + Send + 'static) -> io::Result<Sender<Question>> {
     let (ask, questions) = channel::<Question>();
-    std::thread::Builder::new().name("resolver".into()).spawn(move || {
-        for Question { host, port, answer } in questions {
-            let found = (host.as_str(), port).to_socket_addrs();
-            answer(match found.map(Iterator::collect::<Vec<_>>) {
-                Ok(addresses) if addresses.is_empty() => Err(format!("{host} has no address")),
-                Ok(addresses) => Ok(addresses),
-                Err(error) => Err(format!("{host}: {error}")),
-            });
+    let (tell, told) = channel();
+    let found = tell.clone();
+    let thread = |name: &str| std::thread::Builder::new().name(name.into());
+    thread("resolver").spawn(move || {
+        let mut waiting: HashMap<(String, u16), Vec<Answer>> = HashMap::new();
+        for news in told {
+            let (name, answer) = match news {
+                News::Asked(Question { host, port, answer }) => ((host, port), answer),
+                News::Found(name, found) => {
+                    let answers = waiting.remove(&name).unwrap_or_default();
+                    answers.into_iter().for_each(|answer| answer(found.clone()));
+                    continue;
+                }
+                News::Over => return,
+            };
+            let names = waiting.len();
+            if let Some(others) = waiting.get_mut(&name) {
+                others.push(answer);
+                continue;
+            }
+            let (look_up, found, of) = (look_up.clone(), found.clone(), name.clone());
+            let looking = move || drop(found.send(News::Found(of.clone(), look_up(&of.0, of.1))));
+            if names < NAMES_MAX && thread("resolver-name").spawn(looking).is_ok() {
+                waiting.insert(name, vec![answer]);
+            } else {
+                answer(Err(format!("{}: too many names are being looked up", name.0)));
+            }
         }
+    })?;
+    thread("resolver-door").spawn(move || {
+        let _ = questions.iter().try_for_each(|question| tell.send(News::Asked(question)));
+        let _ = tell.send(News::Over);
     })?;
     Ok(ask)
 }
@@ -42,11 +97,38 @@ mod tests {
         let (tell, told) = channel();
         for host in ["localhost", "no host at all"] {
             let tell = tell.clone();
-            let answer = Box::new(move |found| drop(tell.send(found)));
+            let answer = Box::new(move |found: Found| drop(tell.send((host, found))));
             ask.send(Question { host: host.into(), port: 9092, answer }).expect("asked");
         }
-        let found = told.recv().expect("first").expect("localhost");
-        assert!(found.iter().all(|a| a.ip().is_loopback() && a.port() == 9092));
-        assert!(told.recv().expect("second").is_err());
+        for _ in 0..2 {
+            match told.recv().expect("an answer") {
+                ("localhost", found) => assert!(found.expect("found").iter().all(|a| a.ip().is_loopback())),
+                (_, found) => assert!(found.is_err()),
+            }
+        }
+    }
+
+    #[test]
+    fn a_silent_name_server_holds_up_its_own_name_and_is_asked_once() {
+        let (release, released) = channel::<()>();
+        let (released, address) = (std::sync::Arc::new(std::sync::Mutex::new(released)), ([10, 0, 0, 1], 9092).into());
+        let ask = start_with(move |host, _| {
+            if host == "silent" {
+                let _ = released.lock().expect("one at a time").recv();
+            }
+            Ok(vec![address])
+        })
+        .expect("thread");
+        let (tell, told) = channel();
+        let question = |host: &'static str| {
+            let tell = tell.clone();
+            let answer = Box::new(move |found: Found| drop(tell.send((host, found))));
+            ask.send(Question { host: host.into(), port: 9092, answer }).expect("asked");
+        };
+        (0..100).for_each(|_| question("silent"));
+        question("good");
+        assert_eq!(told.recv().expect("an answer"), ("good", Ok(vec![address])));
+        release.send(()).expect("one look-up waits");
+        assert!((0..100).all(|_| told.recv().expect("an answer").0 == "silent"));
     }
 }

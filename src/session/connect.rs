@@ -94,6 +94,13 @@ pub(super) fn plan<'a>(
     Ok(Plan { client_id, terms, expiry_s: expiry_s(connect, settings), keep_alive_s: keep_alive_s(connect, settings) })
 }
 
+/// At most so many bytes will its session hold of it.
+pub(super) fn bytes(connect: &Connect<'_>, plan: &Plan<'_>) -> usize {
+    let will = connect.will.as_ref();
+    let will = will.map_or(0, |will| will.topic.len() + will.payload.len() + will.properties.raw().len());
+    plan.client_id.len() + connect.username.map_or(0, str::len) + will
+}
+
 /// 5.0 asks in seconds; before, a session is kept or not [3.1.1 MQTT-3.1.2-4] [3.1.1 MQTT-3.1.2-6].
 fn expiry_s(connect: &Connect<'_>, settings: &Settings) -> u32 {
     let asked = match connect.version {

@@ -8,6 +8,8 @@ use crate::mqtt::packet::QoS;
 pub struct Settings {
     /// Sessions of one shard, connected and kept. One more is refused: 0x97 in 5.0, return code 3 before.
     pub sessions_max: usize,
+    /// Bytes of client identifiers, user names and wills of one shard's sessions; past it a CONNECT is refused likewise.
+    pub session_bytes_max: usize,
     /// The longest Session Expiry Interval in seconds; `u32::MAX`: no bound, sessions may be kept for ever. A client
     /// that asks for more is told this value in CONNACK. 0: nothing is kept.
     pub session_expiry_max_s: u32,
@@ -44,6 +46,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             sessions_max: 1_000_000,
+            session_bytes_max: crate::limits::SESSION_BYTES_MAX,
             session_expiry_max_s: u32::MAX,
             session_expiry_3x_s: 24 * 3600,
             keep_alive_max_s: None,

@@ -242,6 +242,12 @@ impl Session {
         self.inflight.open_ids()
     }
 
+    /// Bytes that its client has chosen the number of and that stay with it: identifier, user name, will.
+    pub(super) fn bytes(&self) -> usize {
+        let will = self.will.as_ref().map_or(0, |will| will.bytes());
+        self.client_id.len() + self.username.as_ref().map_or(0, |name| name.len()) + will
+    }
+
     /// The connection is gone; what belonged to it alone goes with it.
     pub(super) fn detach(&mut self) {
         self.conn = None;

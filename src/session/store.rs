@@ -78,6 +78,8 @@ pub struct Sessions {
     timers: BTreeSet<(Monotonic, Task, SessionKey)>,
     wills: VecDeque<DueWill>,
     connected: usize,
+    /// What clients have chosen the length of: [`Session::bytes`] of all.
+    bytes: usize,
 }
 
 impl Sessions {
@@ -103,6 +105,18 @@ impl Sessions {
     #[must_use]
     pub fn connected(&self) -> usize {
         self.connected
+    }
+
+    /// Bytes of client identifiers, user names and wills: what clients have chosen the length of.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The same, counted anew.
+    #[cfg(test)]
+    pub(super) fn weigh(&self) -> usize {
+        self.sessions.values().map(Session::bytes).sum()
     }
 
     /// The session behind a key; `None` once it has ended.
@@ -157,6 +171,10 @@ impl Sessions {
         if old.is_none() && self.sessions.len() >= settings.sessions_max {
             return Err(Violation::SESSIONS_MAX);
         }
+        let old_bytes = old.map_or(0, |key| self.sessions[key].bytes());
+        if self.bytes - old_bytes + connect::bytes(connect, &plan) > settings.session_bytes_max {
+            return Err(Violation::SESSION_BYTES);
+        }
         let resumed = old.filter(|&key| !connect.clean_start && self.is_kept(key, now));
         if !connect::connack(connect, &plan, resumed.is_some(), settings, out) {
             return Err(Violation::PACKET_SIZE_TINY);
@@ -167,11 +185,13 @@ impl Sessions {
             None => self.insert(Session::new(plan.client_id, conn, plan.terms)),
         };
         let session = &mut self.sessions[key];
+        self.bytes -= session.bytes();
         session.conn = Some(conn);
         session.terms = plan.terms;
         session.expiry_s = plan.expiry_s;
         session.username = connect.username.map(Into::into);
         session.will = connect.will.as_ref().map(Will::store);
+        self.bytes += session.bytes();
         self.connected += 1;
         let keep_alive = KeepAlive::new(plan.keep_alive_s, now);
         Ok(Connected { key, session_present: resumed.is_some(), taken_over, keep_alive })
@@ -198,11 +218,10 @@ impl Sessions {
         }
         self.cancel(key, Task::Expire);
         self.cancel(key, Task::Will);
-        let session = &mut self.sessions[key];
-        session.expires = Monotonic::NEVER;
+        self.sessions[key].expires = Monotonic::NEVER;
         // A delayed will is not sent once its client is back [MQTT-3.1.3-9]. One without delay is sent as its connection
         // closes, and a will that fell due in this very turn is no longer the client's to take back.
-        if let Some(will) = session.will.take()
+        if let Some(will) = self.take_will(key)
             && ((taken_over.is_some() && will.is_immediate()) || will.due <= now)
         {
             self.publish_will(key, will);
@@ -212,6 +231,7 @@ impl Sessions {
 
     fn insert(&mut self, session: Session) -> SessionKey {
         let hash = self.hasher.hash_one(&*session.client_id);
+        self.bytes += session.bytes();
         let key = self.sessions.insert(session);
         let (sessions, hasher) = (&self.sessions, &self.hasher);
         self.by_client.insert_unique(hash, key, |&key| hasher.hash_one(&*sessions[key].client_id));
@@ -223,14 +243,21 @@ impl Sessions {
         for task in [Task::Will, Task::Expire, Task::Rest] {
             self.cancel(key, task);
         }
-        if let Some(will) = self.sessions[key].will.take() {
+        if let Some(will) = self.take_will(key) {
             self.publish_will(key, will);
         }
+        self.bytes -= self.sessions[key].bytes();
         let hash = self.hasher.hash_one(&*self.sessions[key].client_id);
         if let Ok(entry) = self.by_client.find_entry(hash, |&other| other == key) {
             entry.remove();
         }
         self.sessions.remove(key);
+    }
+
+    fn take_will(&mut self, key: SessionKey) -> Option<Box<Will>> {
+        let will = self.sessions[key].will.take()?;
+        self.bytes -= will.bytes();
+        Some(will)
     }
 
     fn publish_will(&mut self, key: SessionKey, will: Box<Will>) {
@@ -246,8 +273,9 @@ impl Sessions {
         session.detach();
         self.connected -= 1;
         if !end.sends_will() {
-            session.will = None; // [MQTT-3.1.2-10]
+            self.take_will(key); // [MQTT-3.1.2-10]
         }
+        let session = &mut self.sessions[key];
         if session.expiry_s == 0 {
             self.remove(key);
             return;
@@ -281,7 +309,7 @@ impl Sessions {
             let Some(session) = self.sessions.get_mut(key) else { continue };
             match task {
                 Task::Will => {
-                    if let Some(will) = session.will.take() {
+                    if let Some(will) = self.take_will(key) {
                         self.publish_will(key, will);
                     }
                 }

@@ -35,6 +35,11 @@ impl Will {
         })
     }
 
+    /// Bytes of what its client wrote.
+    pub(super) fn bytes(&self) -> usize {
+        self.topic.len() + self.payload.len() + self.properties.as_properties().raw().len()
+    }
+
     /// Whether it goes out as soon as its connection is gone.
     pub(super) fn is_immediate(&self) -> bool {
         self.delay_s == 0

@@ -1,6 +1,7 @@
 //! A Kafka cluster as far as a producer can tell: several nodes, leaders that move, idempotence as Apache Kafka 4 keeps
 //! it (the last five batches of each producer id and partition), and every way in which an answer can go wrong.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -155,13 +156,14 @@ impl Cluster {
         for topic in asked.topics.iter().flatten() {
             let name = topic.name.as_ref().expect("a name").0.to_string();
             let answer = MetadataResponseTopic::default().with_name(topic.name.clone());
-            if !self.topics.contains_key(&name) {
+            if let Entry::Vacant(place) = self.topics.entry(name.clone()) {
                 let partition = |index: usize| Partition {
                     leader: 1 + i32::try_from(index).expect("few") % NODES,
                     log: Vec::new(),
                     producers: HashMap::new(),
                 };
-                self.topics.insert(name, (0..PARTITIONS).map(partition).collect());
+                place.insert((0..PARTITIONS).map(partition).collect());
+                // As in Kafka: the first answer says that it is not there yet.
                 topics.push(answer.with_error_code(5));
                 continue;
             }

@@ -11,6 +11,7 @@ use forebay::config;
 use forebay::metrics::board::Board;
 use forebay::metrics::spec::{ClusterMetric, Layout, ShardMetric, SinkMetric};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard};
+use forebay::shard::mail::Mail;
 use forebay::shard::{Core, Surroundings};
 
 use super::device::{Device, News, State};
@@ -87,6 +88,8 @@ struct Storm {
     delivered: u64,
     devices: Vec<Device>,
     rng: fastrand::Rng,
+    /// The service ends: nobody can connect any more.
+    draining: bool,
     /// Most seen: stalls, retries.
     seen: [u64; 2],
 }
@@ -120,6 +123,7 @@ impl Storm {
             delivered: 0,
             devices,
             rng,
+            draining: false,
             seen: [0; 2],
         };
         storm.core.on_start(&mut storm.table);
@@ -136,6 +140,11 @@ impl Storm {
             (cluster.up, cluster.troubled) = (true, false);
         }
         let calm = self.table.now;
+        // Some storms end with the service's end: then what is unanswered may be anywhere, and nothing is left behind.
+        self.draining = self.rng.u8(..4) == 0;
+        if self.draining {
+            self.core.on_mail(&mut self.table, Mail::Drain { grace: Duration::from_secs(600) });
+        }
         while !self.is_over() {
             self.step(false);
             let waited = self.table.now.since(calm);
@@ -145,7 +154,9 @@ impl Storm {
     }
 
     fn is_over(&self) -> bool {
-        self.devices.iter().all(Device::is_done) && self.sum(SinkMetric::BufferedRows) == 0
+        let done = if self.draining { self.table.stopped } else { self.devices.iter().all(Device::is_done) };
+        assert!(!self.table.stopped || self.sum(SinkMetric::BufferedRows) == 0, "stopped with rows in memory");
+        done && self.sum(SinkMetric::BufferedRows) == 0
     }
 
     fn sum(&self, metric: SinkMetric) -> u64 {
@@ -226,7 +237,7 @@ impl Storm {
     fn device_acts(&mut self, index: usize, stormy: bool) {
         let device = &mut self.devices[index];
         let Some(conn) = device.conn else {
-            if !stormy || self.rng.u8(..4) == 0 {
+            if !self.draining && (!stormy || self.rng.u8(..4) == 0) {
                 let conn = self.table.open(None);
                 self.core.on_accept(&mut self.table, conn, ListenerId(0), ([127, 0, 0, 1], 4_000).into());
                 device.connect(conn);
@@ -274,6 +285,11 @@ impl Storm {
         let poison = message.payload.starts_with(super::kafka::POISON);
         assert_eq!(success, !poison, "answered with success: {success}");
         assert!(copies.iter().all(|n| if poison { *n == 0 } else { *n > 0 }), "answered too early: {copies:?}");
+    }
+
+    fn message(&self, device: &str, index: usize) -> &super::device::Message {
+        let device = self.devices.iter().find(|d| d.name == device).expect("a device");
+        &device.messages[index]
     }
 
     /// How often a message is in the log of each of its sinks. Two sinks share a topic: there, half of it.
@@ -448,7 +464,8 @@ impl Storm {
                         State::Refused => assert_eq!(copies, 0, "{what}: refused and in the log"),
                         _ => assert!(copies <= most, "{what}: {copies} times in the log"),
                     }
-                    assert!(message.qos == 0 || message.state == State::Refused || copies > 0, "{what}: lost");
+                    let answered = message.qos > 0 && matches!(message.state, State::Received | State::Done);
+                    assert!(!answered || copies > 0, "{what}: lost");
                 }
             }
         }
@@ -458,8 +475,9 @@ impl Storm {
                 let mut seen = std::collections::HashSet::new();
                 for value in log {
                     let (device, index) = known.get(value).expect("nothing is invented");
-                    // Rows of the sink without keys have no order.
-                    if topic != "all" && seen.insert(value) {
+                    // Rows of the sink without keys have no order, and stand in the same topic.
+                    let keyless = topic == "all" && self.message(device, *index).topic.ends_with("odd");
+                    if !keyless && seen.insert(value) {
                         let before = newest.insert(device, *index);
                         assert!(
                             before.is_none_or(|before| before < *index),
@@ -481,8 +499,9 @@ fn link_is_deaf(link: Option<&mut Link>) {
 #[test]
 fn a_storm() {
     let only: Option<u64> = std::env::var("STORM_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seeds = std::env::var("STORM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
     let mut seen = [0; 2];
-    for seed in only.map_or(0..SEEDS, |seed| seed..seed + 1) {
+    for seed in only.map_or(0..seeds, |seed| seed..seed + 1) {
         let run = std::panic::catch_unwind(|| {
             let mut storm = Storm::new(seed);
             storm.run();
@@ -497,6 +516,6 @@ fn a_storm() {
         }
     }
     if only.is_none() {
-        assert!(seen.iter().all(|count| *count > 20 * SEEDS), "too quiet a storm: stalls, retries {seen:?}");
+        assert!(seen.iter().all(|count| *count > 20 * seeds), "too quiet a storm: stalls, retries {seen:?}");
     }
 }

@@ -90,3 +90,22 @@ fn a_connection_that_ends_gives_everything_back() {
     let c = shard.connect(&connect(Version::V311, "c", true));
     assert_eq!(shard.session(c).inflight.memory(), (0, false));
 }
+
+/// A million sessions of 64 KiB each would fit their number.
+#[test]
+fn what_clients_choose_the_length_of_is_bounded_in_all() {
+    let mut shard = Shard::with(Settings { session_bytes_max: 1_000, ..Settings::default() });
+    let long = "x".repeat(400);
+    let asked = Connect { will: Some(will(&long, Properties::EMPTY)), ..connect(Version::V5, "a", true) };
+    let a = shard.connect(&asked);
+    shard.connect(&Connect { username: Some(&long), ..connect(Version::V5, "b", true) });
+    let too_much = connect(Version::V5, &long, true);
+    let refusal = |shard: &mut Shard| shard.try_connect(&too_much).1.expect_err("too much").violation;
+    assert_eq!(refusal(&mut shard), Violation::SESSION_BYTES);
+    let again = shard.connect(&asked);
+    assert_eq!(refusal(&mut shard), Violation::SESSION_BYTES, "who comes back adds nothing");
+    shard.sessions.disconnected(a.key, a.conn, End::Left, shard.now);
+    shard.sessions.disconnected(again.key, again.conn, End::Left, shard.now);
+    shard.connect(&too_much);
+    assert_eq!(shard.sessions.bytes(), shard.sessions.weigh());
+}

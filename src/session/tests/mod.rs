@@ -81,6 +81,7 @@ impl Shard {
     pub(super) fn pass(&mut self, time: Duration) {
         self.now = self.now.after(time);
         self.sessions.expire(self.now);
+        assert_eq!(self.sessions.bytes(), self.sessions.weigh());
     }
 
     pub(super) fn try_connect(&mut self, connect: &Connect<'_>) -> (ConnId, Result<Connected, Refused>) {
@@ -93,6 +94,7 @@ impl Shard {
             let out = self.out.entry(old.conn).or_default();
             End::TakenOver.write(old.peer, out);
         }
+        assert_eq!(self.sessions.bytes(), self.sessions.weigh());
         (conn, result)
     }
 
