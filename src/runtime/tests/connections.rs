@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::harness::{Event, Silent, eventually, next, shard, small};
