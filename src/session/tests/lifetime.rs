@@ -305,8 +305,8 @@ fn a_disconnect_says_why_where_it_is_wanted_and_fits() {
         out.len()
     };
     assert!(len(u32::MAX, true) > 20);
-    assert_eq!(len(u32::MAX, false), 4, "[MQTT-3.1.2-29]");
-    assert_eq!(len(10, true), 4, "[MQTT-3.14.2-3]");
+    assert_eq!(len(u32::MAX, false), 3, "[MQTT-3.1.2-29]");
+    assert_eq!(len(10, true), 3, "[MQTT-3.14.2-3]");
     assert_eq!(len(1, true), 0, "[MQTT-3.1.2-24]");
 }
 
