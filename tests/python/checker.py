@@ -78,9 +78,11 @@ def judge(
     header: str | None = "client",
     by_level: bool = False,
     crashed: bool = False,
+    cut: bool = False,
 ) -> Verdict:
     """`ends`: for every topic and partition the offset after its last record. `by_level`: each level has a topic of its own. `header`: name of the record header that must hold the
-    client id. `crashed`: the service was killed during the run without a disk buffer, so doubles are counted, not judged."""
+    client id. `crashed`: the service was killed during the run without a disk buffer, so doubles are counted, not judged. `cut`: connections were cut on
+    purpose; whoever loses one must still be told the truth about its messages of QoS 1 and 2."""
     verdict = Verdict()
     copies: dict[str, Counter] = {client: Counter() for client in clients}
     last_first: dict[tuple[str, str, int], int] = {}  # (client, topic, partition) → counter of the newest first copy
@@ -131,11 +133,11 @@ def judge(
             verdict.fault("R: the reader stopped early", f"{topic} partition {partition} at {read} of {ends[topic][partition]}")
 
     for client, told in clients.items():
-        _judge_client(verdict, client, told, copies[client], crashed)
+        _judge_client(verdict, client, told, copies[client], crashed, cut)
     return verdict
 
 
-def _judge_client(verdict: Verdict, client: str, told: Told, copies: Counter, crashed: bool) -> None:
+def _judge_client(verdict: Verdict, client: str, told: Told, copies: Counter, crashed: bool, cut: bool) -> None:
     level = f"QoS {told.qos}"
     verdict.counts[f"{level}: sent"] += told.sent
     verdict.counts[f"{level}: acknowledged"] += len(told.acknowledged)
@@ -143,13 +145,14 @@ def _judge_client(verdict: Verdict, client: str, told: Told, copies: Counter, cr
     for text in told.errors:
         verdict.fault("client error", f"{client}: {text}")
     verdict.counts["connections lost"] += told.lost_connections
-    if told.lost_connections and not crashed:
+    if told.lost_connections and not crashed and not cut:
         verdict.fault("connection lost", f"{client}: {told.lost_connections} times")
     if not told.finished and not crashed:
         verdict.fault("client did not finish", f"{client}: {len(told.acknowledged)} of {told.sent} acknowledged")
 
     # A QoS 0 client that ended in order has put all it sent into the socket, and the service reads a socket to its end.
-    owed = told.acknowledged if told.qos > 0 else range(told.sent) if told.finished and not crashed else ()
+    whole = told.finished and not crashed and not told.lost_connections
+    owed = told.acknowledged if told.qos > 0 else range(told.sent) if whole else ()
     for counter in owed:
         if counter not in copies:
             verdict.fault(f"I1: lost at {level}", f"{client} {counter}")
@@ -213,7 +216,7 @@ def judge_run(run: Path) -> Verdict:
     plan = json.loads((run / "plan.json").read_text())
     ends = {topic: {int(p): end for p, end in found.items()} for topic, found in json.loads((run / "ends.json").read_text()).items()}
     records = chain.from_iterable(readers.parse(plan["reader"], run / f"{topic}.records", topic) for topic in ends)
-    return judge(read_clients(run), records, ends, header=plan.get("header"), by_level=plan.get("by_level", False))
+    return judge(read_clients(run), records, ends, header=plan.get("header"), by_level=plan.get("by_level", False), cut=plan.get("cut", False))
 
 
 def main() -> int:

@@ -21,10 +21,14 @@ Exit status 0: every promise held. Everything is kept in the run's directory if 
 import argparse
 import json
 import os
+import random
+import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Sequence
@@ -37,6 +41,7 @@ import watch
 from service import ROOT, Service
 
 HEADER = "client"
+SOCKET = re.compile(r"\S+:(\d+) +\S+:(\d+) .*pid=(\d+),")
 
 CONFIG = """\
 [service]
@@ -83,6 +88,7 @@ class Run:
         self.watch: watch.Watch | None = None
         self.marks: dict[str, float] = {}  # what happened → seconds since the start of the run
         self.faults: list[str] = []
+        self.cuts = 0
 
     def mark(self, what: str) -> None:
         self.marks[what] = round(time.monotonic() - self.began, 1)
@@ -128,10 +134,26 @@ class Run:
     def start_publishers(self) -> None:
         specs = publishers.plan(self.options.clients, self.options.messages)
         reader = self.options.reader or ("kcat" if self.options.embedded else "java")
-        (self.folder / "plan.json").write_text(json.dumps({"clients": specs, "reader": reader, "header": HEADER, "by_level": self.options.by_level}))
+        (self.folder / "plan.json").write_text(json.dumps({"clients": specs, "reader": reader, "header": HEADER, "by_level": self.options.by_level, "cut": bool(self.options.cut)}))
         self.mark("publishers started")
         self.publishers = publishers.Publishers(self.folder, self.service.mqtt_port, specs)
         self.say(f"{len(specs)} clients publish {self.options.messages:,} messages")
+
+    def cut_connections(self) -> None:
+        """Resets a random connection of Paho again and again, until all is sent. Paho alone comes back by itself, sends again what is open
+        and says which message each answer is for: rumqttc drops messages and mqtt.js reports them as failed when a connection is lost."""
+        while True:
+            time.sleep(self.options.cut)
+            running = [(name, process) for name, process in self.publishers.processes if process.poll() is None]
+            mine = {str(process.pid) for name, process in running if name.startswith("paho")}
+            if not mine:
+                return
+            listing = subprocess.run(["ss", "-Htnp", "dport", "=", f":{self.service.mqtt_port}"], capture_output=True, text=True).stdout
+            ports = [found[1] for line in listing.splitlines() if (found := SOCKET.search(line)) and found[3] in mine]
+            if ports:
+                port = random.choice(ports)
+                subprocess.run(["ss", "-K", "sport", "=", f":{port}", "dport", "=", f":{self.service.mqtt_port}"], capture_output=True)
+                self.cuts += 1
 
     def late_kafka(self) -> None:
         time.sleep(self.options.late)
@@ -178,7 +200,7 @@ class Run:
         self.faults += self.publishers.wait(self.options.timeout)
         self.mark("publishers done")
         self.figures = self.service.figures()
-        self.say(f"publishers done; {self.figures}")
+        self.say(f"publishers done; {self.figures}" + (f"; {self.cuts} connections cut" if self.cuts else ""))
         if not self.options.embedded:
             self.stop_service()
 
@@ -266,6 +288,8 @@ class Run:
             self.start_kafka()
         self.start_service()
         self.start_publishers()
+        if self.options.cut:
+            threading.Thread(target=self.cut_connections, daemon=True).start()
         if self.options.late:
             self.late_kafka()
         if self.options.outage:
@@ -283,6 +307,7 @@ def main() -> int:
     parser.add_argument("--late", type=float, default=0, metavar="SECONDS", help="start Kafka so long after service and clients")
     parser.add_argument("--embedded", action="store_true", help="the embedded log instead of a Kafka")
     parser.add_argument("--brokers", type=int, default=1)
+    parser.add_argument("--cut", type=float, default=0, metavar="SECONDS", help="reset a connection of Paho so often (as root)")
     parser.add_argument("--one-broker", action="store_true", help="the outage is that of one leader, not of the whole cluster")
     parser.add_argument("--how", default="stop", choices=["stop", "kill9", "freeze"], help="what the outage is, default stop")
     parser.add_argument("--buffer", metavar="SIZE", help="memory for messages on their way, such as 8MiB")

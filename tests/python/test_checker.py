@@ -152,6 +152,16 @@ class Judge(unittest.TestCase):
             partitions[next(p for p, end in partitions.items() if end)] += 1
         self.fails(checker.judge(world.clients, records, ends), "R: the reader stopped early")
 
+    def test_a_connection_that_was_cut_on_purpose(self):
+        for qos in (0, 1, 2):
+            world = World(qos)
+            world.clients["one"].lost_connections, world.clients["one"].connects = 1, 2
+            self.fails(world.judge(), "connection lost")
+            self.fails(world.judge(cut=True))
+            world.remove("one", 7)
+            # What QoS 0 had on its way is gone with the connection; an answer of QoS 1 and 2 still binds.
+            self.fails(world.judge(cut=True), *([f"I1: lost at QoS {qos}"] if qos else []))
+
     def test_a_topic_for_each_level(self):
         world = World()
         self.assertIn("I4: wrong topic", world.judge(by_level=True).faults)
