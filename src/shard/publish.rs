@@ -1,5 +1,7 @@
 //! A message and its sinks: first whether all that match can take it, then the rows. All of them take it or none.
 
+use std::time::Duration;
+
 use crate::kafka::producer::{Refusal, Row};
 use crate::kafka::types::Ticket;
 use crate::mqtt::reason::ReasonCode;
@@ -80,6 +82,8 @@ impl Outlets {
 
     /// Writes the message's rows, after [`Outlets::admit`] found room. Returns how many sinks owe an answer for it.
     pub(super) fn take(&mut self, message: &Message<'_>, ticket: Option<Ticket>, now: Monotonic, wall: WallMs) -> u16 {
+        let seconds = message.properties.message_expiry_interval_s();
+        let expires = seconds.map_or(Monotonic::NEVER, |s| now.after(Duration::from_secs(u64::from(s))));
         let scratch = &mut self.scratch;
         let mut owed = 0;
         for sink in &scratch.matched {
@@ -103,7 +107,7 @@ impl Outlets {
             let row = Row { key, value: Some(value), headers, timestamp: wall };
             let upstream = &mut self.upstreams[plan.cluster];
             let owner = ticket.filter(|_| plan.owes_answer);
-            upstream.producer.append(plan.sink, topic, row, owner, now);
+            upstream.producer.append_until(plan.sink, topic, row, owner, (expires, now));
             upstream.busy = true;
             owed += u16::from(plan.owes_answer);
         }

@@ -131,8 +131,14 @@ impl Producer {
         if work.queued || now < work.backoff_until {
             return;
         }
+        let Some(step) = partition.step(now, wall, self.sinks[topic.sink].identity) else { return };
+        if matches!(step, Step::Cut) && !self.drop_expired(key, now) {
+            return;
+        }
+        let topic = &self.topics[key.topic as usize];
+        let partition = &topic.partitions[key.partition as usize];
+        let Some(work) = partition.work.as_deref() else { return };
         let sink = &self.sinks[topic.sink];
-        let Some(step) = partition.step(now, wall, sink.identity) else { return };
         let Some(node) = partition.leader else {
             return self.ask_metadata(key.topic, now);
         };

@@ -19,6 +19,7 @@ mod answer;
 mod append;
 mod batch;
 mod error;
+mod expire;
 mod gather;
 mod metadata;
 mod partition;
@@ -153,6 +154,8 @@ pub struct Producer {
     wants: Vec<Want>,
     refresh: bool,
     reachable: bool,
+    /// The deadline of the row that is being taken; [`Monotonic::NEVER`] for most.
+    expires: Monotonic,
     /// Memory promised by [`Producer::has_room`] to rows that have not come yet.
     promised: Cell<usize>,
     /// Memory in use up to which rows are taken, and up to which they are placed.
@@ -203,6 +206,7 @@ impl Producer {
             wants: Vec::new(),
             refresh: false,
             reachable: true,
+            expires: Monotonic::NEVER,
             promised: Cell::new(0),
             append_ceiling: place_ceiling - largest - BATCH_COST,
             place_ceiling,

@@ -32,6 +32,11 @@ impl Producer {
         let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint };
         let new = (&mut self.serial, ripe_at);
         let pushed = push(&mut work.queue, work.cut, &mut self.pool, bounds, (source, ticket), new);
+        if self.expires != Monotonic::NEVER
+            && let Some(batch) = work.queue.back_mut()
+        {
+            batch.note_expiry(&mut self.pool, self.expires);
+        }
         topic.placed += 1;
         sink.stats.buffered_bytes += pushed.len as u64;
         if pushed.opened {
@@ -53,6 +58,9 @@ impl Producer {
         let bounds = Bounds { batch_bytes: sink.settings.batch_bytes, ceiling, hint: (0, 0) };
         let new = (&mut self.serial, Monotonic::NEVER);
         let pushed = push(&mut topic.unplaced, 0, &mut self.pool, bounds, (source, ticket), new);
+        if let Some(batch) = topic.unplaced.back_mut() {
+            batch.note_expiry(&mut self.pool, self.expires);
+        }
         sink.stats.buffered_bytes += pushed.len as u64;
     }
 
@@ -102,9 +110,13 @@ impl Producer {
     /// Places rows of a topic's first held batch. `false`: no memory, or no more rows.
     fn place_batch(&mut self, index: u32, budget: &mut usize, now: Monotonic) -> bool {
         let topic = &mut self.topics[index as usize];
-        let Some(batch) = topic.unplaced.pop_front() else { return false };
+        let Some(mut batch) = topic.unplaced.pop_front() else { return false };
         let mut place = std::mem::take(&mut topic.place);
         let sink = topic.sink;
+        if place.count == 0 && batch.has_expired(now) {
+            let dropped = batch.drop_expired(&mut self.pool, now);
+            self.expired(index, dropped);
+        }
         let mut stalled = false;
         if let Some(builder) = batch.builder() {
             let mut records = builder.records_after(place.bytes, place.count);
@@ -151,7 +163,9 @@ impl Producer {
         }
         let ticket = batch.tickets.next(&mut place.tickets);
         // It has waited long enough: no linger.
+        self.expires = batch.expiry_of(place.count);
         self.place(index, record.key, record, ticket, (now, now), self.append_ceiling);
+        self.expires = Monotonic::NEVER;
         true
     }
 }
