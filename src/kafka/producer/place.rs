@@ -34,6 +34,8 @@ impl Producer {
         let pushed = push(&mut work.queue, work.cut, &mut self.pool, bounds, (source, ticket), new);
         topic.placed += 1;
         sink.stats.buffered_bytes += pushed.len as u64;
+        topic.memory += pushed.memory;
+        sink.memory += pushed.memory;
         if pushed.opened {
             let key = Key { topic: index, partition: number as u32 };
             let full_before = work.queue.len() > work.cut + 1;
@@ -54,6 +56,8 @@ impl Producer {
         let new = (&mut self.serial, Monotonic::NEVER);
         let pushed = push(&mut topic.unplaced, 0, &mut self.pool, bounds, (source, ticket), new);
         sink.stats.buffered_bytes += pushed.len as u64;
+        topic.memory += pushed.memory;
+        sink.memory += pushed.memory;
     }
 
     /// Puts a topic on the list of those whose held rows can be placed, if that is so.
@@ -131,6 +135,7 @@ impl Producer {
         }
         self.topics[index as usize].place = Place::default();
         self.sinks[sink].stats.buffered_bytes -= batch.plain_len as u64;
+        self.resized(index, batch.memory(), 0);
         let tickets = batch.end(&mut self.pool);
         self.pool.give_tickets(tickets);
         true
