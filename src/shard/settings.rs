@@ -37,6 +37,7 @@ fn sink(sink: &Sink) -> SinkSettings {
         linger: sink.linger,
         batch_bytes: sink.batch_bytes,
         acks: -1,
+        fixed_topic: sink.topic.as_literal().is_some(),
         compression: match sink.compression {
             Compression::None => Codec::None,
             Compression::Lz4 => Codec::Lz4,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::expire::{EXPIRY_BYTES, Expiries};
-use super::pool::{BATCH_COST, BUFFER_MIN, Pool};
+use super::pool::{BATCH_COST, BUFFER_MIN, Pool, extra};
 use super::tickets::{Cursor, SPAN_BYTES, Tickets};
 use crate::kafka::batch::{Builder, HEADER_LEN, Record, Row, Stamp, Tail, stamp};
 use crate::kafka::compression::Lz4;
@@ -153,6 +153,15 @@ impl Batch {
         }
     }
 
+    /// What it has on the account of the pool.
+    pub(super) fn memory(&self) -> usize {
+        let buffer = match &self.body {
+            Body::Open(builder) => builder.capacity(),
+            Body::Closed(bytes) => bytes.capacity(),
+        };
+        BATCH_COST + buffer + extra(&self.tickets) + self.expiries.capacity() * EXPIRY_BYTES
+    }
+
     /// The growing batch, if it takes rows.
     pub(super) const fn builder(&self) -> Option<&Builder> {
         match &self.body {
@@ -201,14 +210,16 @@ impl Batch {
         Some(len)
     }
 
-    /// Notes the deadline of the row that was taken last.
-    pub(super) fn note_expiry(&mut self, pool: &mut Pool, at: Monotonic) {
+    /// Notes the deadline of the row that was taken last. The memory that it took.
+    pub(super) fn note_expiry(&mut self, pool: &mut Pool, at: Monotonic) -> usize {
         if at == Monotonic::NEVER || self.count == 0 {
-            return;
+            return 0;
         }
         let before = self.expiries.capacity();
         self.expiries.push(self.count - 1, at);
-        pool.charge((self.expiries.capacity() - before) * EXPIRY_BYTES);
+        let growth = (self.expiries.capacity() - before) * EXPIRY_BYTES;
+        pool.charge(growth);
+        growth
     }
 
     /// The deadline of a row.
@@ -311,6 +322,8 @@ pub(super) struct Pushed {
     pub(super) opened: bool,
     /// Bytes of the record.
     pub(super) len: usize,
+    /// Memory that it took.
+    pub(super) memory: usize,
 }
 
 /// Appends a row to the last batch of a queue, or to a new one behind it. Batches before `uncut` take no rows.
@@ -326,14 +339,17 @@ pub(super) fn push(
     let (serial, ripe_at) = new;
     if queue.len() > uncut
         && let Some(last) = queue.back_mut()
-        && let Some(len) = last.take(pool, bounds, source, ticket)
     {
-        return Pushed { opened: false, len };
+        let before = last.memory();
+        if let Some(len) = last.take(pool, bounds, source, ticket) {
+            return Pushed { opened: false, len, memory: last.memory() - before };
+        }
     }
     *serial += 1;
     let mut batch = Batch::open(pool, bounds, source, *serial, ripe_at);
     // An empty batch takes any row.
     let len = batch.take(pool, bounds, source, ticket).unwrap_or_default();
+    let memory = batch.memory();
     queue.push_back(batch);
-    Pushed { opened: true, len }
+    Pushed { opened: true, len, memory }
 }

@@ -68,10 +68,13 @@ impl Producer {
         let Some(work) = topic.partitions[key.partition as usize].work.as_mut() else { return true };
         let next = work.cut;
         let Some(batch) = work.queue.get_mut(next).filter(|batch| batch.has_expired(now)) else { return true };
+        let before = batch.memory();
         let dropped = batch.drop_expired(&mut self.pool, now);
+        let after = batch.memory();
         topic.placed -= dropped.rows;
         let emptied = if batch.count == 0 { work.queue.remove(next) } else { None };
         let left = emptied.is_none();
+        self.resized(key.topic, before, after);
         self.expired(key.topic, dropped);
         if let Some(batch) = emptied {
             self.end(key.topic, batch, Outcome::Delivered);

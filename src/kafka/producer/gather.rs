@@ -222,7 +222,11 @@ impl Producer {
             let lz4 = self.lz4.as_mut().filter(|_| sink.settings.compression == Codec::Lz4);
             batch.close(lz4);
         }
+        let before = batch.memory();
         batch.stamp(partition.next_stamp(identity, batch.count), &mut self.pool);
+        let after = batch.memory();
+        topic.memory = topic.memory + after - before;
+        sink.memory = sink.memory + after - before;
         batch.alone = forgotten(batch, wall);
         sink.stats.batches += 1;
         sink.stats.batch_bytes += batch.bytes().map_or(0, |bytes| bytes.len()) as u64;

@@ -27,6 +27,7 @@ mod place;
 mod pool;
 mod resolve;
 mod settings;
+mod share;
 mod stats;
 mod tickets;
 mod timers;
@@ -49,6 +50,7 @@ use self::gather::{Load, Request};
 use self::partition::{Identity, Work};
 use self::pool::{BATCH_COST, Pool};
 pub use self::settings::{AnsweredOn, Settings, SinkSettings};
+pub use self::share::{Full, TopicId};
 pub use self::stats::SinkStats;
 use self::tickets::Tickets;
 use self::timers::Timers;
@@ -94,6 +96,8 @@ struct Key {
 struct Sink {
     settings: SinkSettings,
     stats: SinkStats,
+    /// Memory of its batches.
+    memory: usize,
     /// The producer id that new work starts with (P3: one for each shard, cluster and sink).
     identity: Option<Identity>,
     asked_until: Option<Monotonic>,
@@ -162,6 +166,10 @@ pub struct Producer {
     append_ceiling: usize,
     place_ceiling: usize,
     limit: usize,
+    /// One sink, one topic: there is nobody to leave a part to.
+    undivided: bool,
+    /// More than one sink: each has its part.
+    several: bool,
     lz4: Option<Lz4>,
     rng: fastrand::Rng,
 }
@@ -180,6 +188,7 @@ impl Producer {
         let sinks = settings.sinks.iter().map(|sink| Sink {
             settings: sink.clone(),
             stats: SinkStats::default(),
+            memory: 0,
             identity: None,
             asked_until: None,
             topics: HashMap::default(),
@@ -211,6 +220,8 @@ impl Producer {
             append_ceiling: place_ceiling - largest - BATCH_COST,
             place_ceiling,
             limit,
+            undivided: matches!(&*settings.sinks, [only] if only.fixed_topic),
+            several: settings.sinks.len() > 1,
             lz4,
             rng: fastrand::Rng::with_seed(settings.seed),
             settings,
@@ -219,6 +230,7 @@ impl Producer {
 
     /// Ends a batch: its rows leave the ledger's "buffered", its answers are due.
     fn end(&mut self, topic: u32, batch: Batch, outcome: Outcome) {
+        self.resized(topic, batch.memory(), 0);
         let topic = &mut self.topics[topic as usize];
         let stats = &mut self.sinks[topic.sink].stats;
         let count = u64::from(batch.count);

@@ -32,13 +32,11 @@ impl Producer {
         let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint };
         let new = (&mut self.serial, ripe_at);
         let pushed = push(&mut work.queue, work.cut, &mut self.pool, bounds, (source, ticket), new);
-        if self.expires != Monotonic::NEVER
-            && let Some(batch) = work.queue.back_mut()
-        {
-            batch.note_expiry(&mut self.pool, self.expires);
-        }
+        let noted = work.queue.back_mut().map_or(0, |batch| batch.note_expiry(&mut self.pool, self.expires));
         topic.placed += 1;
         sink.stats.buffered_bytes += pushed.len as u64;
+        topic.memory += pushed.memory + noted;
+        sink.memory += pushed.memory + noted;
         if pushed.opened {
             let key = Key { topic: index, partition: number as u32 };
             let full_before = work.queue.len() > work.cut + 1;
@@ -58,10 +56,10 @@ impl Producer {
         let bounds = Bounds { batch_bytes: sink.settings.batch_bytes, ceiling, hint: (0, 0) };
         let new = (&mut self.serial, Monotonic::NEVER);
         let pushed = push(&mut topic.unplaced, 0, &mut self.pool, bounds, (source, ticket), new);
-        if let Some(batch) = topic.unplaced.back_mut() {
-            batch.note_expiry(&mut self.pool, self.expires);
-        }
+        let noted = topic.unplaced.back_mut().map_or(0, |batch| batch.note_expiry(&mut self.pool, self.expires));
         sink.stats.buffered_bytes += pushed.len as u64;
+        topic.memory += pushed.memory + noted;
+        sink.memory += pushed.memory + noted;
     }
 
     /// Puts a topic on the list of those whose held rows can be placed, if that is so.
@@ -114,7 +112,9 @@ impl Producer {
         let mut place = std::mem::take(&mut topic.place);
         let sink = topic.sink;
         if place.count == 0 && batch.has_expired(now) {
+            let before = batch.memory();
             let dropped = batch.drop_expired(&mut self.pool, now);
+            self.resized(index, before, batch.memory());
             self.expired(index, dropped);
         }
         let mut stalled = false;
@@ -143,6 +143,7 @@ impl Producer {
         }
         self.topics[index as usize].place = Place::default();
         self.sinks[sink].stats.buffered_bytes -= batch.plain_len as u64;
+        self.resized(index, batch.memory(), 0);
         let tickets = batch.end(&mut self.pool);
         self.pool.give_tickets(tickets);
         true

@@ -27,6 +27,8 @@ pub struct SinkSettings {
     pub batch_bytes: usize,
     /// acks: 0, 1, −1 (all in-sync replicas).
     pub acks: i16,
+    /// All of its rows go to one topic.
+    pub fixed_topic: bool,
     /// Codec of its batches.
     pub compression: Codec,
     /// Largest record, as a batch of its own; more is [`super::Refusal::TooLarge`].
@@ -41,6 +43,7 @@ impl Default for SinkSettings {
             linger: Duration::from_millis(5),
             batch_bytes: 256 * 1024,
             acks: -1,
+            fixed_topic: false,
             compression: Codec::None,
             record_bytes_max: 1024 * 1024,
             answered_on: AnsweredOn::Replicated,
