@@ -27,6 +27,8 @@ Examples:
       The same into a Kafka that is there.
   forebay run --config /etc/forebay/forebay.toml
       As the file says. Everything that is wrong with it is reported at once, with line and key.
+  forebay config default > forebay.toml
+      A file to begin with: every key, what it means, its default.
   forebay --listen 127.0.0.1:0 --embedded 127.0.0.1:0 --control off --data-dir /tmp/forebay
       On ports that are free; the log names them.
 
@@ -37,6 +39,12 @@ Exit status:
   0  done
   1  failed: a port that is taken, a kernel without io_uring, messages left undelivered at the end
   2  wrong usage or configuration; nothing was started
+
+Environment:
+  FOREBAY_SECTION_KEY      goes before the file, as in FOREBAY_SERVICE_SHARDS=2 or FOREBAY_CONTROL_BIND=off
+  FOREBAY_KAFKA_NAME_KEY   the same for [kafka.NAME], as in FOREBAY_KAFKA_MAIN_BOOTSTRAP=broker-1:9092
+  FOREBAY_SINK_0_KEY       the same for the first [[sink]]; FOREBAY_LISTENER_0_KEY for the first [[listener]]
+  FOREBAY_LOG              a filter of the log, as in info,forebay::kafka=debug
 
 Every key of the configuration: docs/CONFIGURATION.md";
 
@@ -64,6 +72,18 @@ pub enum Command {
     /// Run the service (what `forebay` alone does)
     #[command(after_long_help = AFTER_LONG_HELP)]
     Run(RunArgs),
+    /// Print what a configuration may hold
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// What `forebay config` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum ConfigCommand {
+    /// A configuration (TOML) with every key, its meaning and its default, all commented out
+    Default,
+    /// A JSON schema (2020-12) of the configuration
+    Schema,
 }
 
 /// Options of `forebay run`.
@@ -203,8 +223,10 @@ mod tests {
     use clap::error::ErrorKind;
 
     fn run(line: &str) -> RunArgs {
-        let Command::Run(args) = parse_from(line.split(' ')).expect(line);
-        args
+        match parse_from(line.split(' ')).expect(line) {
+            Command::Run(args) => args,
+            other => panic!("{line} is {other:?}"),
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod embedded_numbers;
 mod health;
 pub mod run;
 
-pub use args::{Command, RunArgs, parse, parse_from};
+pub use args::{Command, ConfigCommand, RunArgs, parse, parse_from};
 
 /// Exit status: done.
 pub const EXIT_DONE: u8 = 0;
