@@ -61,6 +61,11 @@ fn a_wrong_port_is_named() {
     has(&text, "sink a", &["PROBLEM", "kafka.main cannot be reached"]);
     let text = forebay(&["topics", "create"], &config(&free.to_string(), &[sink("a", "t")]), 1);
     has(&text, "kafka.main", &["FAILED", "is it the right port?"]);
+    // One that is wrong beside one that is right is no more than a warning.
+    let service = Service::start(&service::config(""));
+    let text = forebay(&["check"], &config(&format!("{free},{}", service.embedded()), &[sink("a", "t")]), 0);
+    has(&text, "warning  kafka.main", &["one of bootstrap does not answer", &free.to_string()]);
+    has(&text, "ok       kafka.main", &[&service.embedded().to_string()]);
 }
 
 #[test]

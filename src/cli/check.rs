@@ -4,7 +4,7 @@
 use std::fmt;
 
 use kafka_protocol::messages::MetadataResponse;
-use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
+use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponseTopic};
 
 use super::admin::Admin;
 use crate::config::{Acknowledge, Cluster, Config, EMBEDDED, Sink};
@@ -102,6 +102,9 @@ fn of_cluster(cluster: &Cluster, sinks: &[&Sink], lines: &mut Vec<Line>) {
         }
     };
     push(Verdict::Ok, &about, format!("answers at {}; {}", admin.broker, brokers(&metadata)));
+    for why in silent(cluster, &metadata, &admin.broker) {
+        push(Verdict::Warning, &about, format!("one of bootstrap does not answer: {why}"));
+    }
     for (broker, why) in unreachable(cluster, &metadata, &admin.broker) {
         let text = format!(
             "its broker {broker} says that it is found where it is not ({why}); set advertised.listeners of that broker \
@@ -125,20 +128,29 @@ fn sink_name(sink: &Sink) -> String {
 }
 
 fn brokers(metadata: &MetadataResponse) -> String {
-    let named = |broker: &kafka_protocol::messages::metadata_response::MetadataResponseBroker| {
-        format!("{} at {}:{}", broker.node_id.0, broker.host, broker.port)
-    };
+    let named = |broker: &MetadataResponseBroker| format!("{} at {}", broker.node_id.0, address(broker));
     let brokers: Vec<_> = metadata.brokers.iter().map(named).collect();
     format!("{} {}: {}", brokers.len(), if brokers.len() == 1 { "broker" } else { "brokers" }, brokers.join(", "))
+}
+
+/// Why those of bootstrap do not answer that do not. The brokers that the cluster names are tried by their own names.
+fn silent(cluster: &Cluster, metadata: &MetadataResponse, answered: &str) -> Vec<String> {
+    let named: Vec<_> = metadata.brokers.iter().map(address).collect();
+    let others = cluster.bootstrap.iter().filter(|broker| *broker != answered && !named.contains(broker));
+    others.filter_map(|broker| Admin::connect_to(cluster, broker).err()).collect()
+}
+
+/// Where a broker says it is.
+pub(super) fn address(broker: &MetadataResponseBroker) -> String {
+    let (host, port) = (broker.host.as_str(), broker.port);
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Brokers that the cluster names and that do not answer there; produce requests would go to them.
 fn unreachable(cluster: &Cluster, metadata: &MetadataResponse, answered: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for broker in &metadata.brokers {
-        let host = broker.host.as_str();
-        let address =
-            if host.contains(':') { format!("[{host}]:{}", broker.port) } else { format!("{host}:{}", broker.port) };
+        let address = address(broker);
         if address == answered {
             continue;
         }

@@ -5,6 +5,7 @@ use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use super::admin::Admin;
+use super::check::address;
 use crate::config::{Cluster, Config};
 
 const TOPIC_ALREADY_EXISTS: i16 = 36;
@@ -57,9 +58,7 @@ fn create_in(cluster: &Cluster, topics: &[&str], shape: Shape) -> Result<bool, S
     let metadata = admin.metadata(&[])?;
     let controller = metadata.brokers.iter().find(|broker| broker.node_id == metadata.controller_id);
     if let Some(controller) = controller {
-        let host = controller.host.as_str();
-        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        let address = format!("{bracketed}:{}", controller.port);
+        let address = address(controller);
         if address != admin.broker {
             admin = Admin::connect_to(cluster, &address)?;
         }
