@@ -211,13 +211,7 @@ const ACKNOWLEDGE: &[Word] = &[
     later("stored", "it needs a disk buffer, which this version does not have: use \"replicated\""),
     later("leader", "use \"replicated\", or \"received\" where losing messages is acceptable"),
 ];
-const COMPRESSION: &[Word] = &[
-    word("none"),
-    word("lz4"),
-    later("gzip", "use \"lz4\" or \"none\""),
-    later("snappy", "use \"lz4\" or \"none\""),
-    later("zstd", "use \"lz4\" or \"none\""),
-];
+const COMPRESSION: &[Word] = &[word("none"), word("gzip"), word("snappy"), word("lz4"), word("zstd")];
 const FORMAT: &[Word] = &[word("text"), word("json")];
 const LEVEL: &[Word] = &[word("error"), word("warn"), word("info"), word("debug"), word("trace")];
 
@@ -327,6 +321,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "What an answered message can rely on: see below.";
     Sink.compression: Word(COMPRESSION), Is("\"none\""),
         "Of record batches.";
+    Sink.compression_level: Integer { min: 1, max: 19 }, From("gzip: `6`; zstd: `3`"),
+        "How hard the codec tries: 1 to 9 with gzip, 1 to 19 with zstd. The others have no levels.";
     Sink.linger: Duration { min: us(0), max: s(60) }, Is("\"2ms\""),
         "How long a record waits for company before its batch may go.";
     Sink.batch_bytes: Size { min: KIB, max: 16 * MIB }, Is("\"256KiB\""),

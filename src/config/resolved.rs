@@ -183,6 +183,8 @@ pub struct Sink {
     pub acknowledge: Acknowledge,
     /// Of batches.
     pub compression: Compression,
+    /// Level of the codec, within its bounds; `None`: its usual one, or it has none.
+    pub compression_level: Option<i32>,
     /// How long a record waits for company.
     pub linger: Duration,
     /// Bytes at which a batch is full.
@@ -205,8 +207,14 @@ pub enum Acknowledge {
 pub enum Compression {
     /// Not at all.
     None,
+    /// gzip.
+    Gzip,
+    /// Snappy, in Xerial's framing.
+    Snappy,
     /// LZ4 frames.
     Lz4,
+    /// Zstandard.
+    Zstd,
 }
 
 /// `[embedded]`: the single-node log inside the binary.

@@ -13,6 +13,7 @@ use super::resolve::Document;
 use super::resolved::{Acknowledge, Compression, Sink};
 use super::units::ShowSize;
 use super::{Overrides, SINKS_MAX, values};
+use crate::kafka::compression::Codec;
 use crate::route::filter;
 use crate::route::kafka_topic::{is_legal, kafka_topic};
 use crate::rule::template::Template;
@@ -76,9 +77,13 @@ fn sink(table: &Table<'_>, name: Option<String>, targets: &[Target]) -> Option<S
     }
     let key = table.read("key", values::template);
     let compression = match table.read("compression", values::word) {
+        "gzip" => Compression::Gzip,
+        "snappy" => Compression::Snappy,
         "lz4" => Compression::Lz4,
+        "zstd" => Compression::Zstd,
         _ => Compression::None,
     };
+    let compression_level = compression_level(table, compression);
     let acknowledge = match table.read("acknowledge", values::word) {
         "received" => Acknowledge::Received,
         _ => Acknowledge::Replicated,
@@ -108,10 +113,35 @@ fn sink(table: &Table<'_>, name: Option<String>, targets: &[Target]) -> Option<S
         headers,
         acknowledge,
         compression,
+        compression_level,
         linger,
         batch_bytes: usize::try_from(batch_bytes).ok()?,
         record_bytes_max: usize::try_from(record_bytes_max).ok()?,
     })
+}
+
+/// The level of a codec that has levels, within that codec's bounds.
+fn compression_level(table: &Table<'_>, compression: Compression) -> Option<i32> {
+    let level = i32::try_from(table.find("compression_level", values::integer)?).ok()?;
+    let codec = match compression {
+        Compression::Gzip => Codec::Gzip,
+        Compression::Zstd => Codec::Zstd,
+        Compression::None | Compression::Snappy | Compression::Lz4 => Codec::None,
+    };
+    let report = |what: String, hint: &str| {
+        table.source.report(&table.spot("compression_level"), Fault::new(what).hint(hint));
+    };
+    match codec.levels() {
+        None => report(
+            "this compression has no levels".to_owned(),
+            "leave it out, or set compression to \"gzip\" or \"zstd\"",
+        ),
+        Some((min, max, _)) if !(min..=max).contains(&level) => {
+            report(format!("{level} is out of range"), &format!("with this compression it goes from {min} to {max}"));
+        }
+        Some(_) => {}
+    }
+    Some(level)
 }
 
 /// The cluster that a sink names, or the only one there is.

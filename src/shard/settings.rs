@@ -39,8 +39,12 @@ fn sink(sink: &Sink) -> SinkSettings {
         acks: -1,
         compression: match sink.compression {
             Compression::None => Codec::None,
+            Compression::Gzip => Codec::Gzip,
+            Compression::Snappy => Codec::Snappy,
             Compression::Lz4 => Codec::Lz4,
+            Compression::Zstd => Codec::Zstd,
         },
+        compression_level: sink.compression_level,
         record_bytes_max: sink.record_bytes_max,
         answered_on: match sink.acknowledge {
             Acknowledge::Received => AnsweredOn::Append,

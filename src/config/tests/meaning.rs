@@ -98,6 +98,7 @@ fn the_products_example_reads() {
     let (zulu, alpha) = ("127.0.0.1:9092 [::1]:9093".to_owned(), "kafka-1.example:9092 b:1 c:2".to_owned());
     assert_eq!(clusters, [("zulu", zulu), ("alpha", alpha)]);
     let sink = &config.sinks[0];
+    assert_eq!(sink.compression_level, None);
     assert_eq!((sink.cluster, sink.key.as_ref(), sink.compression), (1, None, Compression::Lz4));
     assert_eq!(sink.acknowledge, Acknowledge::Received);
     assert_eq!((sink.linger, sink.batch_bytes), (Duration::from_micros(500), 1_000_000));

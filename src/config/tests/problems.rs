@@ -94,7 +94,7 @@ fn every_mistake_is_found_once_and_in_its_place() {
         r#"38:11: sink[1].filters: is an empty list; give at least one, or leave the part out"#,
         r#"39:12: sink[1].topic: unknown variable `${topik}`; did you mean `${topic}`?"#,
         r#"40:15: sink[1].acknowledge: "stored" is not built yet; it needs a disk buffer, which this version does not have: use "replicated""#,
-        r#"41:15: sink[1].compression: "lzma" is none of its words; it is one of "none", "lz4""#,
+        r#"41:15: sink[1].compression: "lzma" is none of its words; it is one of "none", "gzip", "snappy", "lz4", "zstd""#,
         r#"42:20: sink[1].headers.site: expected a template, found the integer 7"#,
         r#"42:31: sink[1].headers.who: unknown variable `${user}`; did you mean `${username}`?"#,
         r#"45:1: sink[2].name: is required; its name in metrics and messages: letters, digits, `.`, `_`, `-`, at most 100"#,

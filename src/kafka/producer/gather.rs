@@ -8,7 +8,6 @@ use super::partition::{Partition, Step, WINDOW, Work, forgotten};
 use super::timers::Timer;
 use super::{Key, Node, Producer};
 use crate::kafka::batch::HEADER_LEN;
-use crate::kafka::compression::Codec;
 use crate::kafka::types::{NodeId, ProduceBatch, ProduceRequest};
 use crate::runtime::seam::{Monotonic, WallMs};
 
@@ -213,8 +212,7 @@ impl Producer {
         let batch = &mut work.queue[place];
         if !batch.is_closed() {
             partition.hint = (batch.plain_len + HEADER_LEN, batch.tickets.spans());
-            let lz4 = self.lz4.as_mut().filter(|_| sink.settings.compression == Codec::Lz4);
-            batch.close(lz4);
+            batch.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         }
         batch.stamp(partition.next_stamp(identity, batch.count), &mut self.pool);
         batch.alone = forgotten(batch, wall);

@@ -53,7 +53,7 @@ use self::tickets::Tickets;
 use self::timers::Timers;
 use self::topic::Topic;
 pub use crate::kafka::batch::Row;
-use crate::kafka::compression::{Codec, Lz4};
+use crate::kafka::compression::Codecs;
 use crate::kafka::types::{NodeId, Outcome, Run, SinkId};
 use crate::runtime::seam::Monotonic;
 
@@ -159,7 +159,7 @@ pub struct Producer {
     append_ceiling: usize,
     place_ceiling: usize,
     limit: usize,
-    lz4: Option<Lz4>,
+    codecs: Codecs,
     rng: fastrand::Rng,
 }
 
@@ -167,13 +167,13 @@ impl Producer {
     /// A producer without rows.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let limit = settings.buffer_bytes.max(settings.buffer_bytes_min());
         let largest = settings.batch_capacity_max();
-        let lz4 = settings.lz4_used().then(|| Lz4::new(largest));
+        let codecs = settings.codecs();
+        let limit = settings.buffer_bytes.max(settings.buffer_bytes_min_with(&codecs));
         let mut pool = Pool::new(limit);
-        pool.charge(lz4.as_ref().map_or(0, Lz4::memory));
+        pool.charge(codecs.memory());
         // Splitting a batch needs twice its room, and once more if it is compressed; placing needs one batch.
-        let place_ceiling = limit - largest * if lz4.is_some() { 3 } else { 2 } - 4 * BATCH_COST;
+        let place_ceiling = limit - largest * if codecs.is_empty() { 2 } else { 3 } - 4 * BATCH_COST;
         let sinks = settings.sinks.iter().map(|sink| Sink {
             settings: sink.clone(),
             stats: SinkStats::default(),
@@ -207,7 +207,7 @@ impl Producer {
             append_ceiling: place_ceiling - largest - BATCH_COST,
             place_ceiling,
             limit,
-            lz4,
+            codecs,
             rng: fastrand::Rng::with_seed(settings.seed),
             settings,
         }
@@ -277,12 +277,6 @@ impl Producer {
     #[must_use]
     pub fn buffered_rows(&self) -> u64 {
         self.sinks.iter().map(|sink| sink.stats.buffered_rows).sum()
-    }
-}
-
-impl Settings {
-    fn lz4_used(&self) -> bool {
-        self.sinks.iter().any(|sink| sink.compression == Codec::Lz4)
     }
 }
 
