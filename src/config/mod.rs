@@ -26,8 +26,8 @@ use std::path::{Path, PathBuf};
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use resolved::{
-    Acknowledge, Cluster, Compression, Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Service,
-    Sink, Transport,
+    Acknowledge, Cluster, Compression, Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt,
+    Partitioner, Service, Sink, Transport,
 };
 pub use values::parse_address;
 

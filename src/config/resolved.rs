@@ -181,6 +181,10 @@ pub struct Sink {
     pub headers: Vec<(String, Template)>,
     /// What an answer means.
     pub acknowledge: Acknowledge,
+    /// What brokers are asked for: acks 0, 1 or −1 (all in-sync replicas).
+    pub acks: i16,
+    /// Which partition a record goes to.
+    pub partitioner: Partitioner,
     /// Of batches.
     pub compression: Compression,
     /// Level of the codec, within its bounds; `None`: its usual one, or it has none.
@@ -198,8 +202,22 @@ pub struct Sink {
 pub enum Acknowledge {
     /// The record is in this shard's memory.
     Received,
+    /// The partition's leader has it.
+    Leader,
     /// All in-sync replicas have it.
     Replicated,
+}
+
+/// Which partition a record goes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Partitioner {
+    /// By the hash of its key, as Kafka's Java producer; without a key as `Sticky`.
+    #[default]
+    Key,
+    /// One partition until its batch is full or sent, then another.
+    Sticky,
+    /// Any, each record anew.
+    Random,
 }
 
 /// How batches are compressed.

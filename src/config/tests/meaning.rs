@@ -108,6 +108,28 @@ fn the_products_example_reads() {
 }
 
 #[test]
+fn codecs_levels_acks_and_partitioners() {
+    let sink = |rest: &str| {
+        let text = format!("[[sink]]\nname = 's'\nfilters = '#'\ntopic = 't'\n{rest}");
+        good(&text).sinks.remove(0)
+    };
+    let zstd = sink("compression = 'zstd'\ncompression_level = 19");
+    assert_eq!((zstd.compression, zstd.compression_level), (Compression::Zstd, Some(19)));
+    assert_eq!(sink("compression = 'snappy'").compression, Compression::Snappy);
+    assert_eq!(sink("compression = 'gzip'").compression_level, None);
+    assert_eq!((sink("").acks, sink("acknowledge = 'leader'").acks), (-1, 1));
+    assert_eq!(sink("acknowledge = 'leader'").acknowledge, Acknowledge::Leader);
+    for (word, acks) in [("0", 0), ("1", 1), ("all", -1)] {
+        assert_eq!(sink(&format!("acknowledge = 'received'\nacks = '{word}'")).acks, acks);
+    }
+    assert_eq!(sink("acks = 'all'").acks, -1, "said twice, and the same");
+    assert_eq!(
+        (sink("").partitioner, sink("partitioner = 'random'").partitioner),
+        (Partitioner::Key, Partitioner::Random)
+    );
+}
+
+#[test]
 fn when_the_embedded_log_runs() {
     let sink = "\n[[sink]]\nname = 's'\nfilters = '#'\ntopic = 't'\n";
     let kafka = "\n[kafka.main]\nbootstrap = 'k:9092'\n";

@@ -170,6 +170,22 @@ fn shapes_that_are_easily_mistaken() {
              this, or raise that",
         ),
         (
+            "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\ncompression = 'lz4'\ncompression_level = 3",
+            "6:21: sink[0].compression_level: this compression has no levels; leave it out, or set compression to \"gzip\" or \"zstd\"",
+        ),
+        (
+            "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\ncompression = 'gzip'\ncompression_level = 12",
+            "6:21: sink[0].compression_level: 12 is out of range; with this compression it goes from 1 to 9",
+        ),
+        (
+            "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nacks = '0'",
+            "5:8: sink[0].acks: acknowledge = \"replicated\" means acks = \"all\"; leave acks out, or set acknowledge to \"received\"",
+        ),
+        (
+            "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nacknowledge = 'leader'\nacks = 'all'",
+            "6:8: sink[0].acks: acknowledge = \"leader\" means acks = \"1\"; leave acks out, or set acknowledge to \"received\"",
+        ),
+        (
             "[embedded]\nbuffer_bytes = '1MiB'",
             "2:16: embedded.buffer_bytes: a shard's part (512KiB for 2 shards) cannot hold batch_bytes and record_bytes_max \
              of default sink (1256KiB); it takes at least \"2512KiB\", or a smaller batch or record",

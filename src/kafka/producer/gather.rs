@@ -7,7 +7,7 @@ use super::batch::Flight;
 use super::partition::{Partition, Step, WINDOW, Work, forgotten};
 use super::timers::Timer;
 use super::{Key, Node, Producer};
-use crate::kafka::batch::HEADER_LEN;
+use crate::kafka::batch::{HEADER_LEN, Stamp};
 use crate::kafka::types::{NodeId, ProduceBatch, ProduceRequest};
 use crate::runtime::seam::{Monotonic, WallMs};
 
@@ -36,6 +36,10 @@ pub(super) struct Load {
     only: Option<usize>,
     bytes: usize,
 }
+
+/// With acks=0 no batch is numbered: were one lost with its connection, the broker would refuse all that follow (45) and
+/// have no way to say so, and nothing would ever arrive again.
+const ANONYMOUS: Stamp = Stamp { producer_id: -1, epoch: -1, sequence: -1 };
 
 /// Spare parts kept for later.
 const SPARE_MAX: usize = 1024;
@@ -214,7 +218,8 @@ impl Producer {
             partition.hint = (batch.plain_len + HEADER_LEN, batch.tickets.spans());
             batch.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         }
-        batch.stamp(partition.next_stamp(identity, batch.count), &mut self.pool);
+        let stamp = if sink.settings.acks == 0 { ANONYMOUS } else { partition.next_stamp(identity, batch.count) };
+        batch.stamp(stamp, &mut self.pool);
         batch.alone = forgotten(batch, wall);
         sink.stats.batches += 1;
         sink.stats.batch_bytes += batch.bytes().map_or(0, |bytes| bytes.len()) as u64;

@@ -47,7 +47,7 @@ use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::gather::{Load, Request};
 use self::partition::{Identity, Work};
 use self::pool::{BATCH_COST, Pool};
-pub use self::settings::{AnsweredOn, Settings, SinkSettings};
+pub use self::settings::{AnsweredOn, Partitioner, Settings, SinkSettings};
 pub use self::stats::SinkStats;
 use self::tickets::Tickets;
 use self::timers::Timers;

@@ -15,6 +15,18 @@ pub enum AnsweredOn {
     Replicated,
 }
 
+/// Which partition a row goes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Partitioner {
+    /// By the hash of its key as Java's producer does it, without a key as [`Self::Sticky`].
+    #[default]
+    Key,
+    /// One partition as long as its batch grows, then the less loaded of two: full batches, no order.
+    Sticky,
+    /// One drawn for each row.
+    Random,
+}
+
 /// One sink.
 #[derive(Clone, Debug)]
 pub struct SinkSettings {
@@ -22,8 +34,10 @@ pub struct SinkSettings {
     pub linger: Duration,
     /// Up to how many bytes a batch gathers, before compression. A larger single row is a batch of its own.
     pub batch_bytes: usize,
-    /// acks: 0, 1, −1 (all in-sync replicas).
+    /// acks: 0, 1, −1 (all in-sync replicas). With 0 batches carry no producer id: see `Producer::cut`.
     pub acks: i16,
+    /// Which partition a row goes to.
+    pub partitioner: Partitioner,
     /// Codec of its batches.
     pub compression: Codec,
     /// Level of the codec, if it has levels; `None`: its usual one.
@@ -40,6 +54,7 @@ impl Default for SinkSettings {
             linger: Duration::from_millis(5),
             batch_bytes: 256 * 1024,
             acks: -1,
+            partitioner: Partitioner::Key,
             compression: Codec::None,
             compression_level: None,
             record_bytes_max: 1024 * 1024,

@@ -3,6 +3,7 @@
 
 mod hand;
 mod kafka;
+mod levels;
 mod memory;
 mod refusals;
 mod rules;
