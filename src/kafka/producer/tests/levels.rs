@@ -49,13 +49,13 @@ fn with_acks_0_batches_are_not_numbered() {
     assert_eq!(hand.stats().buffered_rows, 0);
 }
 
-/// The partitions that forty rows of one key go to, and in how many batches.
-fn spread(partitioner: Partitioner) -> (Vec<i32>, usize) {
+/// The partitions that forty rows of so many keys go to, and in how many batches.
+fn spread(partitioner: Partitioner, keys: usize) -> (Vec<i32>, usize) {
     let mut hand = Hand::new(with(|settings| settings.sinks[0].partitioner = partitioner));
     hand.producer.on_producer_id(u64::from(SINK.0), 7, 0);
     // Held at first: no metadata yet.
-    for _ in 0..40 {
-        hand.append("t", Some("the same key"));
+    for n in 0..40 {
+        hand.append("t", Some(&format!("key {}", n % keys)));
     }
     hand.poll();
     hand.producer.on_metadata(&[topic("t", &[0; 8])], hand.now);
@@ -79,10 +79,15 @@ fn spread(partitioner: Partitioner) -> (Vec<i32>, usize) {
 
 #[test]
 fn partitioners_spread_as_they_say() {
-    let key = crate::kafka::murmur2::partition(b"the same key", 8) as i32;
-    assert_eq!(spread(Partitioner::Key), (vec![key], 1));
-    let (at, batches) = spread(Partitioner::Sticky);
+    let home = |n: usize| crate::kafka::murmur2::partition(format!("key {n}").as_bytes(), 8) as i32;
+    assert_eq!(spread(Partitioner::Key, 1), (vec![home(0)], 1));
+    let mut homes: Vec<_> = (0..10).map(home).collect();
+    homes.sort_unstable();
+    homes.dedup();
+    assert!(homes.len() > 2);
+    assert_eq!(spread(Partitioner::Key, 10), (homes.clone(), homes.len()));
+    let (at, batches) = spread(Partitioner::Sticky, 10);
     assert_eq!((at.len(), batches), (1, 1), "one batch, wherever");
-    let (at, _) = spread(Partitioner::Random);
+    let (at, _) = spread(Partitioner::Random, 1);
     assert!(at.len() >= 5, "{at:?}");
 }
