@@ -8,8 +8,11 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
+use forebay::kafka::batch::{Builder, Row, Stamp, stamp};
 use forebay::kafka::client::Settings;
+use forebay::kafka::compression::{Codec, Encoder};
 use forebay::kafka::types::{ClientEvent, NodeId, ProduceBatch, ProduceRequest, ProduceResult};
+use forebay::runtime::seam::WallMs;
 use kafka_driver::Driver;
 use kafka_protocol::indexmap::IndexMap;
 use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
@@ -155,4 +158,41 @@ fn refusals_are_read() {
         _ => None,
     });
     assert_eq!(error, Some(17), "INVALID_TOPIC_EXCEPTION");
+}
+
+/// The broker unpacks every batch to check it, and so does the console consumer: both are Kafka's own Java codecs.
+#[test]
+fn every_codec_is_one_that_java_reads() {
+    let mut driver = driver();
+    let topic = fresh_topic("codecs");
+    let leaders = leaders(&mut driver, &topic);
+    let producer = producer_id(&mut driver);
+    let mut expected = Vec::new();
+    let mut sequence = 0;
+    for (id, codec) in (0..).zip([Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd]) {
+        // More than one block of Snappy's and LZ4's.
+        let rows: Vec<String> = (0..2000).map(|n| format!("{codec:?} {n:05} {}", "and so on ".repeat(6))).collect();
+        let mut builder = Builder::new(Vec::new());
+        for row in &rows {
+            let headers = std::iter::empty();
+            let row = Row { key: None, value: Some(row.as_bytes()), headers, timestamp: WallMs(now_ms()) };
+            builder.append(&row, row.measure());
+        }
+        let plain_len = builder.len();
+        let mut encoder = Encoder::new(codec, None, plain_len).expect("a codec");
+        let mut bytes = builder.close(Some(&mut encoder));
+        assert!(bytes.len() < plain_len / 2, "{codec:?}: {} of {plain_len}", bytes.len());
+        stamp(&mut bytes, Stamp { producer_id: producer.0, epoch: producer.1, sequence });
+        sequence += 2000;
+        let batch = ProduceBatch { topic: Rc::clone(&topic), partition: 0, bytes: Rc::new(bytes) };
+        produce(&mut driver, id, leaders[0], -1, vec![batch]);
+        assert_eq!(answer(&mut driver, id)[0].error, 0, "{codec:?}");
+        expected.extend(rows);
+    }
+    let mut consumer = std::process::Command::new(support::root().join("scripts/kafka"));
+    let count = expected.len().to_string();
+    consumer.args(["tool", "org.apache.kafka.tools.consumer.ConsoleConsumer", "--topic", &topic, "--from-beginning"]);
+    consumer.args(["--bootstrap-server", &support::kafka::shared(), "--max-messages", &count, "--timeout-ms", "60000"]);
+    let read = support::run(&mut consumer);
+    assert!(read.lines().eq(expected.iter().map(String::as_str)), "{} lines", read.lines().count());
 }

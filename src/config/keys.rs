@@ -172,7 +172,7 @@ pub(super) const LATER: [(&str, &str); 13] = [
     ("sink.dead_letters", "a message that Kafka refuses for good is counted and its publisher told: leave it out"),
     ("sink.topics_max", "leave it out"),
     ("sink.when_full", "a full buffer holds its publishers back: leave it out"),
-    ("sink.partition", "a record with a key goes where Kafka's own producer puts it: leave it out"),
+    ("sink.partition", "no record is given a partition by number: see partitioner"),
 ];
 
 /// The key of that name; every name the code asks for is in the table, which the tests walk through.
@@ -207,17 +207,18 @@ const TRANSPORT: &[Word] = &[
 ];
 const ACKNOWLEDGE: &[Word] = &[
     word("received"),
+    word("leader"),
     word("replicated"),
     later("stored", "it needs a disk buffer, which this version does not have: use \"replicated\""),
-    later("leader", "use \"replicated\", or \"received\" where losing messages is acceptable"),
 ];
-const COMPRESSION: &[Word] = &[
-    word("none"),
-    word("lz4"),
-    later("gzip", "use \"lz4\" or \"none\""),
-    later("snappy", "use \"lz4\" or \"none\""),
-    later("zstd", "use \"lz4\" or \"none\""),
+const ACKS: &[Word] = &[word("0"), word("1"), word("all")];
+const PARTITIONER: &[Word] = &[
+    word("key"),
+    word("sticky"),
+    word("random"),
+    later("client", "set key = \"${clientid}\" with partitioner \"key\""),
 ];
+const COMPRESSION: &[Word] = &[word("none"), word("gzip"), word("snappy"), word("lz4"), word("zstd")];
 const FORMAT: &[Word] = &[word("text"), word("json")];
 const LEVEL: &[Word] = &[word("error"), word("warn"), word("info"), word("debug"), word("trace")];
 
@@ -326,8 +327,15 @@ pub(super) const KEYS: &[Key] = keys! {
         "Record headers, in the order of the file; MQTT 5 user properties follow them.";
     Sink.acknowledge: Word(ACKNOWLEDGE), Is("\"replicated\""),
         "What an answered message can rely on: see below.";
+    Sink.acks: Word(ACKS), From("`\"all\"`; with `acknowledge = \"leader\"` `\"1\"`"),
+        "What brokers are asked to confirm, where nobody waits for it: only with `acknowledge = \"received\"`, as the other \
+         levels say it themselves.";
+    Sink.partitioner: Word(PARTITIONER), Is("\"key\""),
+        "Which partition a record goes to, and with it what order is kept: see below.";
     Sink.compression: Word(COMPRESSION), Is("\"none\""),
         "Of record batches.";
+    Sink.compression_level: Integer { min: 1, max: 19 }, From("gzip: `6`; zstd: `3`"),
+        "How hard the codec tries: 1 to 9 with gzip, 1 to 19 with zstd. The others have no levels.";
     Sink.linger: Duration { min: us(0), max: s(60) }, Is("\"2ms\""),
         "How long a record waits for company before its batch may go.";
     Sink.batch_bytes: Size { min: KIB, max: 16 * MIB }, Is("\"256KiB\""),

@@ -30,8 +30,8 @@ pub use example::example;
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use resolved::{
-    Acknowledge, Cluster, Compression, Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Service,
-    Sink, Transport,
+    Acknowledge, Cluster, Compression, Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt,
+    Partitioner, Service, Sink, Transport,
 };
 pub use schema::schema;
 pub use values::parse_address;

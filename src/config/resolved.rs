@@ -181,8 +181,14 @@ pub struct Sink {
     pub headers: Vec<(String, Template)>,
     /// What an answer means.
     pub acknowledge: Acknowledge,
+    /// What brokers are asked for: acks 0, 1 or −1 (all in-sync replicas).
+    pub acks: i16,
+    /// Which partition a record goes to.
+    pub partitioner: Partitioner,
     /// Of batches.
     pub compression: Compression,
+    /// Level of the codec, within its bounds; `None`: its usual one, or it has none.
+    pub compression_level: Option<i32>,
     /// How long a record waits for company.
     pub linger: Duration,
     /// Bytes at which a batch is full.
@@ -196,8 +202,22 @@ pub struct Sink {
 pub enum Acknowledge {
     /// The record is in this shard's memory.
     Received,
+    /// The partition's leader has it.
+    Leader,
     /// All in-sync replicas have it.
     Replicated,
+}
+
+/// Which partition a record goes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Partitioner {
+    /// By the hash of its key, as Kafka's Java producer; without a key as `Sticky`.
+    #[default]
+    Key,
+    /// One partition until its batch is full or sent, then another.
+    Sticky,
+    /// Any, each record anew.
+    Random,
 }
 
 /// How batches are compressed.
@@ -205,8 +225,14 @@ pub enum Acknowledge {
 pub enum Compression {
     /// Not at all.
     None,
+    /// gzip.
+    Gzip,
+    /// Snappy, in Xerial's framing.
+    Snappy,
     /// LZ4 frames.
     Lz4,
+    /// Zstandard.
+    Zstd,
 }
 
 /// `[embedded]`: the single-node log inside the binary.

@@ -10,9 +10,10 @@ use super::keys::{self, Section};
 use super::problem::{Fault, did_you_mean};
 use super::reader::{Source, Spot, Table};
 use super::resolve::Document;
-use super::resolved::{Acknowledge, Compression, Sink};
+use super::resolved::{Acknowledge, Compression, Partitioner, Sink};
 use super::units::ShowSize;
 use super::{Overrides, SINKS_MAX, values};
+use crate::kafka::compression::Codec;
 use crate::route::filter;
 use crate::route::kafka_topic::{is_legal, kafka_topic};
 use crate::rule::template::Template;
@@ -77,12 +78,23 @@ fn sink(table: &Table<'_>, name: Option<String>, targets: &[Target]) -> Option<S
     }
     let key = table.read("key", values::template);
     let compression = match table.read("compression", values::word) {
+        "gzip" => Compression::Gzip,
+        "snappy" => Compression::Snappy,
         "lz4" => Compression::Lz4,
+        "zstd" => Compression::Zstd,
         _ => Compression::None,
     };
+    let compression_level = compression_level(table, compression);
     let acknowledge = match table.read("acknowledge", values::word) {
         "received" => Acknowledge::Received,
+        "leader" => Acknowledge::Leader,
         _ => Acknowledge::Replicated,
+    };
+    let acks = acks(table, acknowledge);
+    let partitioner = match table.read("partitioner", values::word) {
+        "sticky" => Partitioner::Sticky,
+        "random" => Partitioner::Random,
+        _ => Partitioner::Key,
     };
     let batch_bytes = table.read("batch_bytes", values::size);
     let record_bytes_max = table.read("record_bytes_max", values::size);
@@ -108,11 +120,60 @@ fn sink(table: &Table<'_>, name: Option<String>, targets: &[Target]) -> Option<S
         value,
         headers,
         acknowledge,
+        acks,
+        partitioner,
         compression,
+        compression_level,
         linger,
         batch_bytes: usize::try_from(batch_bytes).ok()?,
         record_bytes_max: usize::try_from(record_bytes_max).ok()?,
     })
+}
+
+/// What brokers are asked for. Only where nobody waits for their answer is there a choice.
+fn acks(table: &Table<'_>, acknowledge: Acknowledge) -> i16 {
+    let said = match acknowledge {
+        Acknowledge::Leader => 1,
+        Acknowledge::Received | Acknowledge::Replicated => -1,
+    };
+    let Some(word) = table.find("acks", values::word) else { return said };
+    let given = match word {
+        "0" => 0,
+        "1" => 1,
+        _ => -1,
+    };
+    if acknowledge != Acknowledge::Received && given != said {
+        let (level, means) = if said == 1 { ("leader", "1") } else { ("replicated", "all") };
+        let what = format!("acknowledge = \"{level}\" means acks = \"{means}\"");
+        table
+            .source
+            .report(&table.spot("acks"), Fault::new(what).hint("leave acks out, or set acknowledge to \"received\""));
+    }
+    given
+}
+
+/// The level of a codec that has levels, within that codec's bounds.
+fn compression_level(table: &Table<'_>, compression: Compression) -> Option<i32> {
+    let level = i32::try_from(table.find("compression_level", values::integer)?).ok()?;
+    let codec = match compression {
+        Compression::Gzip => Codec::Gzip,
+        Compression::Zstd => Codec::Zstd,
+        Compression::None | Compression::Snappy | Compression::Lz4 => Codec::None,
+    };
+    let report = |what: String, hint: &str| {
+        table.source.report(&table.spot("compression_level"), Fault::new(what).hint(hint));
+    };
+    match codec.levels() {
+        None => report(
+            "this compression has no levels".to_owned(),
+            "leave it out, or set compression to \"gzip\" or \"zstd\"",
+        ),
+        Some((min, max, _)) if !(min..=max).contains(&level) => {
+            report(format!("{level} is out of range"), &format!("with this compression it goes from {min} to {max}"));
+        }
+        Some(_) => {}
+    }
+    Some(level)
 }
 
 /// The cluster that a sink names, or the only one there is.

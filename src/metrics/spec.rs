@@ -83,6 +83,7 @@ table!(
     Batches, Counter, "sink_batches", "Record batches cut.";
     Retries, Counter, "sink_retries", "Batches sent again.";
     OutcomeUnknown, Counter, "sink_outcome_unknown", "Batches sent again although Kafka may have them.";
+    AcknowledgedLost, Counter, "sink_acknowledged_lost", "Times that a partition turned out to lack what it had acknowledged.";
 ]);
 
 table!(
@@ -143,7 +144,7 @@ mod tests {
         assert_eq!(names.len(), before);
         let layout = Layout { sinks: 3, clusters: 2 };
         assert_eq!(layout.sink(0, SinkMetric::Matched), ShardMetric::COUNT);
-        assert_eq!(layout.sink(2, SinkMetric::OutcomeUnknown) + 1, layout.cluster(0, ClusterMetric::Reachable));
+        assert_eq!(layout.sink(2, SinkMetric::AcknowledgedLost) + 1, layout.cluster(0, ClusterMetric::Reachable));
         assert_eq!(layout.cluster(1, ClusterMetric::Links) + 1, layout.len());
     }
 }

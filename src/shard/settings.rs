@@ -1,8 +1,8 @@
 //! From what the configuration means for the whole process to what each room of a shard is told.
 
-use crate::config::{Acknowledge, Cluster, Compression, Config, Sink};
+use crate::config::{self, Acknowledge, Cluster, Compression, Config, Sink};
 use crate::kafka::compression::Codec;
-use crate::kafka::producer::{AnsweredOn, SinkSettings};
+use crate::kafka::producer::{AnsweredOn, Partitioner, SinkSettings};
 use crate::kafka::{client, producer};
 use crate::session;
 
@@ -36,16 +36,25 @@ fn sink(sink: &Sink) -> SinkSettings {
     SinkSettings {
         linger: sink.linger,
         batch_bytes: sink.batch_bytes,
-        acks: -1,
         fixed_topic: sink.topic.as_literal().is_some(),
+        acks: sink.acks,
+        partitioner: match sink.partitioner {
+            config::Partitioner::Key => Partitioner::Key,
+            config::Partitioner::Sticky => Partitioner::Sticky,
+            config::Partitioner::Random => Partitioner::Random,
+        },
         compression: match sink.compression {
             Compression::None => Codec::None,
+            Compression::Gzip => Codec::Gzip,
+            Compression::Snappy => Codec::Snappy,
             Compression::Lz4 => Codec::Lz4,
+            Compression::Zstd => Codec::Zstd,
         },
+        compression_level: sink.compression_level,
         record_bytes_max: sink.record_bytes_max,
         answered_on: match sink.acknowledge {
             Acknowledge::Received => AnsweredOn::Append,
-            Acknowledge::Replicated => AnsweredOn::Replicated,
+            Acknowledge::Leader | Acknowledge::Replicated => AnsweredOn::Replicated,
         },
     }
 }

@@ -230,6 +230,7 @@ impl Core {
                 (SinkMetric::Batches, stats.batches),
                 (SinkMetric::Retries, stats.retries),
                 (SinkMetric::OutcomeUnknown, stats.outcome_unknown),
+                (SinkMetric::AcknowledgedLost, stats.acknowledged_lost),
             ];
             for (metric, value) in values {
                 numbers.set_sink(*sink, metric, value);

@@ -41,6 +41,42 @@ fn every_version_and_qos_arrives_and_the_ledger_balances() {
     assert_eq!(metric(&service, "answers_total"), 60);
 }
 
+/// Every level, number of acks and partitioner that may stand together; each sink has all messages, once.
+#[test]
+fn every_level_acks_and_partitioner_delivers() {
+    let choices = [
+        "acknowledge = \"leader\"",
+        "acknowledge = \"leader\"\npartitioner = \"sticky\"",
+        "acknowledge = \"replicated\"\npartitioner = \"random\"",
+        "acknowledge = \"received\"\nacks = \"0\"",
+        "acknowledge = \"received\"\nacks = \"1\"",
+        "acknowledge = \"received\"\npartitioner = \"random\"",
+    ];
+    let sink = |(n, choice)| format!("[[sink]]\nname = \"s{n}\"\nfilters = \"#\"\ntopic = \"t{n}\"\n{choice}\n");
+    let service = Service::start(&config(&choices.iter().enumerate().map(sink).collect::<String>()));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "levels");
+    let mut expected = Vec::new();
+    for n in 1..=50_u16 {
+        let text = format!("{n:02}");
+        device.publish(QoS::AtLeastOnce, n, "in", text.as_bytes());
+        expected.push(text);
+    }
+    for n in 1..=50 {
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, n, 0));
+    }
+    until("all sinks to be done", || ledger(&service)[1] == 300);
+    for n in 0..choices.len() {
+        let topic = format!("t{n}");
+        // At acks=0 delivered means handed over: the log may be a moment behind.
+        until("the log to have them", || texts(service.embedded(), &topic) == expected);
+    }
+    // One key: one partition, in order, where the key decides.
+    let in_order = |n: usize| read(service.embedded(), &format!("t{n}")).is_sorted_by_key(|record| record.text());
+    assert!([0, 3, 4].into_iter().all(in_order));
+    assert_eq!(ledger(&service), [300, 300, 0, 0]);
+    assert_eq!(metric(&service, "sink_acknowledged_lost_total"), 0);
+}
+
 #[test]
 fn what_no_sink_wants_is_answered_with_no_matching_subscribers() {
     let service = Service::start(&config("[[sink]]\nname = \"some\"\nfilters = [\"in/#\"]\ntopic = \"some\"\n"));

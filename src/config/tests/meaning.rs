@@ -98,12 +98,35 @@ fn the_products_example_reads() {
     let (zulu, alpha) = ("127.0.0.1:9092 [::1]:9093".to_owned(), "kafka-1.example:9092 b:1 c:2".to_owned());
     assert_eq!(clusters, [("zulu", zulu), ("alpha", alpha)]);
     let sink = &config.sinks[0];
+    assert_eq!(sink.compression_level, None);
     assert_eq!((sink.cluster, sink.key.as_ref(), sink.compression), (1, None, Compression::Lz4));
     assert_eq!(sink.acknowledge, Acknowledge::Received);
     assert_eq!((sink.linger, sink.batch_bytes), (Duration::from_micros(500), 1_000_000));
     assert_eq!(sink.headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["site", "client", "a.b"]);
     assert_eq!(sink.headers[2].1.as_literal(), Some("$"));
     assert_eq!(config.listeners[0].moved_by, "listener[0].bind in forebay.toml");
+}
+
+#[test]
+fn codecs_levels_acks_and_partitioners() {
+    let sink = |rest: &str| {
+        let text = format!("[[sink]]\nname = 's'\nfilters = '#'\ntopic = 't'\n{rest}");
+        good(&text).sinks.remove(0)
+    };
+    let zstd = sink("compression = 'zstd'\ncompression_level = 19");
+    assert_eq!((zstd.compression, zstd.compression_level), (Compression::Zstd, Some(19)));
+    assert_eq!(sink("compression = 'snappy'").compression, Compression::Snappy);
+    assert_eq!(sink("compression = 'gzip'").compression_level, None);
+    assert_eq!((sink("").acks, sink("acknowledge = 'leader'").acks), (-1, 1));
+    assert_eq!(sink("acknowledge = 'leader'").acknowledge, Acknowledge::Leader);
+    for (word, acks) in [("0", 0), ("1", 1), ("all", -1)] {
+        assert_eq!(sink(&format!("acknowledge = 'received'\nacks = '{word}'")).acks, acks);
+    }
+    assert_eq!(sink("acks = 'all'").acks, -1, "said twice, and the same");
+    assert_eq!(
+        (sink("").partitioner, sink("partitioner = 'random'").partitioner),
+        (Partitioner::Key, Partitioner::Random)
+    );
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn every_mistake_is_found_once_and_in_its_place() {
         r#"38:11: sink[1].filters: is an empty list; give at least one, or leave the part out"#,
         r#"39:12: sink[1].topic: unknown variable `${topik}`; did you mean `${topic}`?"#,
         r#"40:15: sink[1].acknowledge: "stored" is not built yet; it needs a disk buffer, which this version does not have: use "replicated""#,
-        r#"41:15: sink[1].compression: "lzma" is none of its words; it is one of "none", "lz4""#,
+        r#"41:15: sink[1].compression: "lzma" is none of its words; it is one of "none", "gzip", "snappy", "lz4", "zstd""#,
         r#"42:20: sink[1].headers.site: expected a template, found the integer 7"#,
         r#"42:31: sink[1].headers.who: unknown variable `${user}`; did you mean `${username}`?"#,
         r#"45:1: sink[2].name: is required; its name in metrics and messages: letters, digits, `.`, `_`, `-`, at most 100"#,
@@ -168,6 +168,22 @@ fn shapes_that_are_easily_mistaken() {
             "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nbatch_bytes = '4MiB'",
             "5:15: sink[0].batch_bytes: a batch of 4194304 bytes is more than embedded.message_bytes_max, 1048588; lower \
              this, or raise that",
+        ),
+        (
+            "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\ncompression = 'lz4'\ncompression_level = 3",
+            "6:21: sink[0].compression_level: this compression has no levels; leave it out, or set compression to \"gzip\" or \"zstd\"",
+        ),
+        (
+            "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\ncompression = 'gzip'\ncompression_level = 12",
+            "6:21: sink[0].compression_level: 12 is out of range; with this compression it goes from 1 to 9",
+        ),
+        (
+            "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nacks = '0'",
+            "5:8: sink[0].acks: acknowledge = \"replicated\" means acks = \"all\"; leave acks out, or set acknowledge to \"received\"",
+        ),
+        (
+            "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nacknowledge = 'leader'\nacks = 'all'",
+            "6:8: sink[0].acks: acknowledge = \"leader\" means acks = \"1\"; leave acks out, or set acknowledge to \"received\"",
         ),
         (
             "[embedded]\nbuffer_bytes = '1MiB'",

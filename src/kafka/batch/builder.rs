@@ -2,7 +2,7 @@
 //! header is patched when the batch is closed, the producer's identity and the checksum when it is cut.
 
 use super::{HEADER_LEN, Records, Row, Tail, at, varint};
-use crate::kafka::compression::{Codec, Lz4};
+use crate::kafka::compression::{Codec, Encoder};
 
 /// A producer's identity for one batch, given at the cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,18 +151,19 @@ impl Builder {
         self.bytes
     }
 
-    /// Closes the batch: compresses its records in place where `lz4` is given and gains by it, and patches the header
+    /// Closes the batch: compresses its records in place where `encoder` is given and gains by it, and patches the header
     /// but for what [`stamp`] gives.
     #[must_use]
-    pub fn close(mut self, lz4: Option<&mut Lz4>) -> Vec<u8> {
+    pub fn close(mut self, encoder: Option<&mut Encoder>) -> Vec<u8> {
         let mut codec = Codec::None;
-        let plain_len = self.bytes.len() - HEADER_LEN;
-        let compressed = lz4.and_then(|lz4| lz4.compress(&self.bytes[HEADER_LEN..]));
-        // Not smaller: sent as it is. Readers look at the batch's own codec.
-        if let Some(compressed) = compressed.filter(|compressed| compressed.len() < plain_len) {
-            self.bytes.truncate(HEADER_LEN);
-            self.bytes.extend_from_slice(compressed);
-            codec = Codec::Lz4;
+        if let Some(encoder) = encoder {
+            let written = encoder.codec();
+            // Not smaller: sent as it is. Readers look at the batch's own codec.
+            if let Some(compressed) = encoder.compress(&self.bytes[HEADER_LEN..]) {
+                self.bytes.truncate(HEADER_LEN);
+                self.bytes.extend_from_slice(compressed);
+                codec = written;
+            }
         }
         patch_header(&mut self.bytes, self.count, self.base_timestamp, self.max_timestamp, codec);
         self.bytes

@@ -155,11 +155,8 @@ impl<'a> BatchView<'a> {
     /// # Errors
     /// [`BatchError::Codec`].
     pub fn codec(&self) -> Result<Codec, BatchError> {
-        match self.attributes() & 7 {
-            0 => Ok(Codec::None),
-            3 => Ok(Codec::Lz4),
-            other => Err(BatchError::Codec(other)),
-        }
+        let number = self.attributes() & 7;
+        Codec::from_number(number).ok_or(BatchError::Codec(number))
     }
 
     /// Compares the checksum.

@@ -7,7 +7,7 @@ use kafka_protocol::records as theirs;
 use proptest::prelude::*;
 
 use super::*;
-use crate::kafka::compression::{Codec, Lz4};
+use crate::kafka::compression::{Codec, Codecs, Encoder};
 use crate::runtime::seam::WallMs;
 
 /// A row that owns what it says.
@@ -33,12 +33,20 @@ fn append(builder: &mut Builder, row: &Owned) {
     assert_eq!(builder.len() - before, len, "record_len is exact");
 }
 
+fn encoder(codec: Codec) -> Encoder {
+    Encoder::new(codec, None, 1 << 16).expect("a codec")
+}
+
+fn codec() -> impl Strategy<Value = Codec> {
+    prop::sample::select(vec![Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd])
+}
+
 const STAMP: Stamp = Stamp { producer_id: 77, epoch: 3, sequence: 40 };
 
-fn build(rows: &[Owned], lz4: Option<&mut Lz4>) -> Vec<u8> {
+fn build(rows: &[Owned], encoder: Option<&mut Encoder>) -> Vec<u8> {
     let mut builder = Builder::new(Vec::new());
     rows.iter().for_each(|row| append(&mut builder, row));
-    let mut bytes = builder.close(lz4);
+    let mut bytes = builder.close(encoder);
     stamp(&mut bytes, STAMP);
     bytes
 }
@@ -47,10 +55,10 @@ fn read(batch: &[u8]) -> Result<Vec<Owned>, BatchError> {
     let (view, rest) = BatchView::parse(batch)?;
     assert!(rest.is_empty());
     view.check_crc()?;
-    let mut lz4 = Lz4::new(0);
+    let mut codecs = Codecs::default();
     let body = match view.codec()? {
         Codec::None => view.body(),
-        Codec::Lz4 => lz4.decompress(view.body(), 1 << 24).ok_or(BatchError::Compression)?,
+        codec => codecs.decompress(codec, view.body(), 1 << 20).ok_or(BatchError::Compression)?,
     };
     Records::new(body, view.count(), view.base_timestamp()).map(|record| record.map(own)).collect()
 }
@@ -131,11 +139,11 @@ fn the_same_bytes_as_kafka_protocol_writes() {
 
 #[test]
 fn kafka_protocol_reads_what_we_write() {
-    let mut ours = Lz4::new(1 << 20);
+    let mut ours = encoder(Codec::Lz4);
     let theirs_lz4 = |bytes: &mut Bytes, compression| match compression {
         theirs::Compression::None => Ok(bytes.clone()),
         theirs::Compression::Lz4 => {
-            let plain = Lz4::new(0).decompress(bytes, 1 << 24).expect("a frame").to_vec();
+            let plain = Codecs::default().decompress(Codec::Lz4, bytes, 1 << 20).expect("a frame").to_vec();
             Ok(Bytes::from(plain))
         }
         other => anyhow::bail!("{other:?}"),
@@ -191,7 +199,7 @@ fn noise_is_not_made_longer_by_compression() {
     let noise =
         Owned { key: None, value: Some((0..3000).map(|_| rng.u8(..)).collect()), headers: Vec::new(), timestamp: 1 };
     let rows = [noise];
-    assert_eq!(build(&rows, Some(&mut Lz4::new(4000))), build(&rows, None));
+    assert_eq!(build(&rows, Some(&mut encoder(Codec::Lz4))), build(&rows, None));
 }
 
 #[test]
@@ -212,9 +220,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn round_trip(rows in proptest::collection::vec(row(), 1..40), compress: bool) {
-        let mut lz4 = Lz4::new(1 << 16);
-        let bytes = build(&rows, compress.then_some(&mut lz4));
+    fn round_trip(rows in proptest::collection::vec(row(), 1..40), compress: bool, codec in codec()) {
+        let mut encoder = encoder(codec);
+        let bytes = build(&rows, compress.then_some(&mut encoder));
         prop_assert_eq!(read(&bytes), Ok(rows.clone()));
         let (view, _) = BatchView::parse(&bytes).unwrap();
         prop_assert_eq!(view.count(), rows.len() as i32);
@@ -232,9 +240,10 @@ proptest! {
         hits in proptest::collection::vec((any::<prop::sample::Index>(), 1..=255u8), 1..6),
         cut in any::<prop::sample::Index>(),
         compress: bool,
+        codec in codec(),
     ) {
-        let mut lz4 = Lz4::new(1 << 16);
-        let whole = build(&rows, compress.then_some(&mut lz4));
+        let mut encoder = encoder(codec);
+        let whole = build(&rows, compress.then_some(&mut encoder));
         prop_assert!(BatchView::parse(&whole[..cut.index(whole.len())]).is_err());
         let mut bytes = whole.clone();
         for (at, flip) in hits {
@@ -262,10 +271,10 @@ proptest! {
 }
 
 fn walk(view: &BatchView<'_>) {
-    let mut lz4 = Lz4::new(0);
+    let mut codecs = Codecs::default();
     let body = match view.codec() {
-        Ok(Codec::Lz4) => lz4.decompress(view.body(), 1 << 20).unwrap_or_default(),
-        _ => view.body(),
+        Ok(Codec::None) | Err(_) => view.body(),
+        Ok(codec) => codecs.decompress(codec, view.body(), 1 << 20).unwrap_or_default(),
     };
     for record in Records::new(body, view.count(), view.base_timestamp()) {
         let _ = record.map(own);

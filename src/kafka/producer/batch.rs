@@ -7,7 +7,7 @@ use super::expire::{EXPIRY_BYTES, Expiries};
 use super::pool::{BATCH_COST, BUFFER_MIN, Pool, extra};
 use super::tickets::{Cursor, SPAN_BYTES, Tickets};
 use crate::kafka::batch::{Builder, HEADER_LEN, Record, Row, Stamp, Tail, stamp};
-use crate::kafka::compression::Lz4;
+use crate::kafka::compression::Encoder;
 use crate::kafka::types::Ticket;
 use crate::runtime::seam::Monotonic;
 
@@ -269,10 +269,10 @@ impl Batch {
     }
 
     /// Closes it, if it still grows.
-    pub(super) fn close(&mut self, lz4: Option<&mut Lz4>) {
+    pub(super) fn close(&mut self, encoder: Option<&mut Encoder>) {
         if let Body::Open(builder) = &mut self.body {
             let builder = std::mem::take(builder);
-            self.body = Body::Closed(Rc::new(builder.close(lz4)));
+            self.body = Body::Closed(Rc::new(builder.close(encoder)));
         }
     }
 

@@ -7,8 +7,7 @@ use super::batch::Flight;
 use super::partition::{Partition, Step, WINDOW, Work, forgotten};
 use super::timers::Timer;
 use super::{Key, Node, Producer};
-use crate::kafka::batch::HEADER_LEN;
-use crate::kafka::compression::Codec;
+use crate::kafka::batch::{HEADER_LEN, Stamp};
 use crate::kafka::types::{NodeId, ProduceBatch, ProduceRequest};
 use crate::runtime::seam::{Monotonic, WallMs};
 
@@ -37,6 +36,10 @@ pub(super) struct Load {
     only: Option<usize>,
     bytes: usize,
 }
+
+/// With acks=0 no batch is numbered: were one lost with its connection, the broker would refuse all that follow (45) and
+/// have no way to say so, and nothing would ever arrive again.
+const ANONYMOUS: Stamp = Stamp { producer_id: -1, epoch: -1, sequence: -1 };
 
 /// Spare parts kept for later.
 const SPARE_MAX: usize = 1024;
@@ -219,11 +222,11 @@ impl Producer {
         let batch = &mut work.queue[place];
         if !batch.is_closed() {
             partition.hint = (batch.plain_len + HEADER_LEN, batch.tickets.spans());
-            let lz4 = self.lz4.as_mut().filter(|_| sink.settings.compression == Codec::Lz4);
-            batch.close(lz4);
+            batch.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         }
+        let stamp = if sink.settings.acks == 0 { ANONYMOUS } else { partition.next_stamp(identity, batch.count) };
         let before = batch.memory();
-        batch.stamp(partition.next_stamp(identity, batch.count), &mut self.pool);
+        batch.stamp(stamp, &mut self.pool);
         let after = batch.memory();
         topic.memory = topic.memory + after - before;
         sink.memory = sink.memory + after - before;

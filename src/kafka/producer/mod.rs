@@ -49,14 +49,14 @@ use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::gather::{Load, Request};
 use self::partition::{Identity, Work};
 use self::pool::{BATCH_COST, Pool};
-pub use self::settings::{AnsweredOn, Settings, SinkSettings};
+pub use self::settings::{AnsweredOn, Partitioner, Settings, SinkSettings};
 pub use self::share::{Full, TopicId};
 pub use self::stats::SinkStats;
 use self::tickets::Tickets;
 use self::timers::Timers;
 use self::topic::Topic;
 pub use crate::kafka::batch::Row;
-use crate::kafka::compression::{Codec, Lz4};
+use crate::kafka::compression::Codecs;
 use crate::kafka::types::{NodeId, Outcome, Run, SinkId};
 use crate::runtime::seam::Monotonic;
 
@@ -170,7 +170,7 @@ pub struct Producer {
     undivided: bool,
     /// More than one sink: each has its part.
     several: bool,
-    lz4: Option<Lz4>,
+    codecs: Codecs,
     rng: fastrand::Rng,
 }
 
@@ -178,13 +178,13 @@ impl Producer {
     /// A producer without rows.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let limit = settings.buffer_bytes.max(settings.buffer_bytes_min());
         let largest = settings.batch_capacity_max();
-        let lz4 = settings.lz4_used().then(|| Lz4::new(largest));
+        let codecs = settings.codecs();
+        let limit = settings.buffer_bytes.max(settings.buffer_bytes_min_with(&codecs));
         let mut pool = Pool::new(limit);
-        pool.charge(lz4.as_ref().map_or(0, Lz4::memory));
+        pool.charge(codecs.memory());
         // Splitting a batch needs twice its room, and once more if it is compressed; placing needs one batch.
-        let place_ceiling = limit - largest * if lz4.is_some() { 3 } else { 2 } - 4 * BATCH_COST;
+        let place_ceiling = limit - largest * if codecs.is_empty() { 2 } else { 3 } - 4 * BATCH_COST;
         let sinks = settings.sinks.iter().map(|sink| Sink {
             settings: sink.clone(),
             stats: SinkStats::default(),
@@ -222,7 +222,7 @@ impl Producer {
             limit,
             undivided: matches!(&*settings.sinks, [only] if only.fixed_topic),
             several: settings.sinks.len() > 1,
-            lz4,
+            codecs,
             rng: fastrand::Rng::with_seed(settings.seed),
             settings,
         }
@@ -293,12 +293,6 @@ impl Producer {
     #[must_use]
     pub fn buffered_rows(&self) -> u64 {
         self.sinks.iter().map(|sink| sink.stats.buffered_rows).sum()
-    }
-}
-
-impl Settings {
-    fn lz4_used(&self) -> bool {
-        self.sinks.iter().any(|sink| sink.compression == Codec::Lz4)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::batch::{Batch, Bounds, Source, push};
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::topic::Place;
-use super::{Key, Producer};
+use super::{Key, Partitioner, Producer};
 use crate::kafka::batch::{HEADER_LEN, Record};
 use crate::kafka::types::Ticket;
 use crate::runtime::seam::Monotonic;
@@ -26,7 +26,12 @@ impl Producer {
         let sink = &mut self.sinks[topic.sink];
         let batch_bytes = sink.settings.batch_bytes;
         let (timestamp, tail_len) = (source.timestamp(), source.tail_len());
-        let number = topic.partition_of(key, |batch| batch.has_place(batch_bytes, timestamp, tail_len), &mut self.rng);
+        let fits = |batch: &Batch| batch.has_place(batch_bytes, timestamp, tail_len);
+        let number = match sink.settings.partitioner {
+            Partitioner::Key => topic.partition_of(key, fits, &mut self.rng),
+            Partitioner::Sticky => topic.partition_of(None, fits, &mut self.rng),
+            Partitioner::Random => self.rng.usize(..topic.count),
+        };
         let partition = &mut topic.partitions[number];
         let work = partition.work.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
         let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint };

@@ -14,7 +14,7 @@ use super::tickets::{Cursor, SPAN_BYTES};
 use super::timers::Timer;
 use super::{Key, Producer, is_about_topic};
 use crate::kafka::batch::{BatchError, BatchView, HEADER_LEN, Record, Records};
-use crate::kafka::compression::{Codec, Lz4};
+use crate::kafka::compression::{Codec, Codecs};
 use crate::kafka::types::Outcome;
 use crate::runtime::seam::Monotonic;
 
@@ -130,8 +130,7 @@ impl Producer {
         let sink = &mut self.sinks[topic.sink];
         let Some(work) = topic.partitions[key.partition as usize].work.as_mut() else { return false };
         let Some(first) = work.queue.front() else { return false };
-        let mut lz4 = self.lz4.as_mut();
-        let Some(records) = records_of(first, lz4.as_deref_mut()) else { return false };
+        let Some(records) = records_of(first, &mut self.codecs) else { return false };
         let half = first.count / 2;
         let first_len = len_of(records.clone(), half);
         let mut halves = VecDeque::with_capacity(2);
@@ -149,11 +148,9 @@ impl Producer {
             memory += pushed.memory;
         }
         for batch in &mut halves {
-            batch.close(lz4.as_deref_mut().filter(|_| sink.settings.compression == Codec::Lz4));
+            batch.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         }
-        if let Some(lz4) = lz4 {
-            lz4.forget_plain();
-        }
+        self.codecs.forget_plain();
         // Our own bytes: they parse. Should they not, nothing is made of them.
         if halves.iter().map(|batch| batch.count).sum::<u32>() != first.count {
             for batch in halves {
@@ -182,7 +179,7 @@ impl Producer {
         // Powers of two, both of them.
         let halves = 2 * (batch.plain_len + 4 * HEADER_LEN) + 2 * BATCH_COST;
         let tickets = 2 * batch.tickets.capacity() * SPAN_BYTES;
-        let plain = if self.lz4.is_some() { batch.plain_len } else { 0 };
+        let plain = if self.codecs.is_empty() { 0 } else { batch.plain_len };
         self.pool.used() + halves + tickets + plain <= self.limit
     }
 }
@@ -202,11 +199,11 @@ pub(super) fn sent_again_late(batch: &mut Batch, stats: &mut SinkStats) {
     }
 }
 
-fn records_of<'a>(batch: &'a Batch, lz4: Option<&'a mut Lz4>) -> Option<Records<'a>> {
+fn records_of<'a>(batch: &'a Batch, codecs: &'a mut Codecs) -> Option<Records<'a>> {
     let (view, _) = BatchView::parse(batch.bytes()?).ok()?;
     let body = match view.codec().ok()? {
         Codec::None => view.body(),
-        Codec::Lz4 => lz4?.decompress(view.body(), batch.plain_len)?,
+        codec => codecs.decompress(codec, view.body(), batch.plain_len)?,
     };
     Some(Records::new(body, view.count(), view.base_timestamp()))
 }

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use super::pool::{BATCH_COST, BUFFER_MIN};
-use crate::kafka::compression::Codec;
-
-/// The encoder's own memory and the overhead of its output buffer, with room to spare.
-const LZ4_BYTES: usize = 256 * 1024;
+use crate::kafka::compression::{Codec, Codecs};
 
 /// When a row's publisher may be answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +15,18 @@ pub enum AnsweredOn {
     Replicated,
 }
 
+/// Which partition a row goes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Partitioner {
+    /// By the hash of its key as Java's producer does it, without a key as [`Self::Sticky`].
+    #[default]
+    Key,
+    /// One partition as long as its batch grows, then the less loaded of two: full batches, no order.
+    Sticky,
+    /// One drawn for each row.
+    Random,
+}
+
 /// One sink.
 #[derive(Clone, Debug)]
 pub struct SinkSettings {
@@ -25,12 +34,16 @@ pub struct SinkSettings {
     pub linger: Duration,
     /// Up to how many bytes a batch gathers, before compression. A larger single row is a batch of its own.
     pub batch_bytes: usize,
-    /// acks: 0, 1, −1 (all in-sync replicas).
+    /// acks: 0, 1, −1 (all in-sync replicas). With 0 batches carry no producer id: see `Producer::cut`.
     pub acks: i16,
     /// All of its rows go to one topic.
     pub fixed_topic: bool,
+    /// Which partition a row goes to.
+    pub partitioner: Partitioner,
     /// Codec of its batches.
     pub compression: Codec,
+    /// Level of the codec, if it has levels; `None`: its usual one.
+    pub compression_level: Option<i32>,
     /// Largest record, as a batch of its own; more is [`super::Refusal::TooLarge`].
     pub record_bytes_max: usize,
     /// When the publisher is answered.
@@ -44,7 +57,9 @@ impl Default for SinkSettings {
             batch_bytes: 256 * 1024,
             acks: -1,
             fixed_topic: false,
+            partitioner: Partitioner::Key,
             compression: Codec::None,
+            compression_level: None,
             record_bytes_max: 1024 * 1024,
             answered_on: AnsweredOn::Replicated,
         }
@@ -103,12 +118,22 @@ impl Settings {
         largest.next_power_of_two().max(BUFFER_MIN)
     }
 
+    /// The encoders that the sinks need.
+    pub(super) fn codecs(&self) -> Codecs {
+        let wanted = self.sinks.iter().map(|sink| (sink.compression, sink.compression_level));
+        Codecs::new(wanted, self.batch_capacity_max())
+    }
+
     /// The least memory with which every promise can be kept: the largest row in every sink at once, one more to place
-    /// while all else is full, two more to split a batch; with LZ4 twice the largest batch for the codec.
+    /// while all else is full, two more to split a batch; the encoders, and what one of their batches unpacks to.
     #[must_use]
     pub fn buffer_bytes_min(&self) -> usize {
+        self.buffer_bytes_min_with(&self.codecs())
+    }
+
+    pub(super) fn buffer_bytes_min_with(&self, codecs: &Codecs) -> usize {
         let largest = self.batch_capacity_max();
-        let codec = if self.lz4_used() { 2 * largest + LZ4_BYTES } else { 0 };
+        let codec = if codecs.is_empty() { 0 } else { codecs.memory() + largest };
         (self.sinks.len() + 3) * (largest + BUFFER_MIN + 2 * BATCH_COST) + codec
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::kafka::batch::{BatchView, Records};
-use crate::kafka::compression::{Codec, Lz4};
+use crate::kafka::compression::{Codec, Codecs};
 use crate::kafka::types::NodeId;
 
 /// One stored record.
@@ -135,10 +135,10 @@ impl Kafka {
 }
 
 pub(super) fn read(view: &BatchView<'_>) -> Vec<(Option<Vec<u8>>, Vec<u8>)> {
-    let mut lz4 = Lz4::new(0);
+    let mut codecs = Codecs::default();
     let body = match view.codec().expect("a codec") {
         Codec::None => view.body(),
-        Codec::Lz4 => lz4.decompress(view.body(), 1 << 24).expect("a frame"),
+        codec => codecs.decompress(codec, view.body(), 1 << 20).expect("of its codec"),
     };
     let records = Records::new(body, view.count(), view.base_timestamp());
     records

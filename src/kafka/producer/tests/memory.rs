@@ -49,8 +49,9 @@ fn bounded(seed: u64) {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut sink = settings().sinks.remove(0);
     sink.linger = Duration::from_millis(rng.u64(..3));
-    let lz4 = crate::kafka::producer::SinkSettings { compression: Codec::Lz4, ..sink.clone() };
-    let sinks = vec![sink.clone(), if rng.bool() { lz4 } else { sink.clone() }, sink];
+    let codec = *rng.choice(&[Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd]).expect("one");
+    let packed = crate::kafka::producer::SinkSettings { compression: codec, ..sink.clone() };
+    let sinks = vec![sink.clone(), if rng.bool() { packed } else { sink.clone() }, sink];
     let settings = Settings { buffer_bytes: rng.usize(..2_000_000), seed, sinks, ..Settings::default() };
     let limit = settings.buffer_bytes.max(settings.buffer_bytes_min());
     let mut hand = Hand::new(settings);

@@ -4,6 +4,7 @@
 mod expire;
 mod hand;
 mod kafka;
+mod levels;
 mod memory;
 mod refusals;
 mod rules;

@@ -147,7 +147,9 @@ fn too_large_is_split_until_a_single_record_is_refused() {
 
 #[test]
 fn a_compressed_batch_is_split_too() {
-    split_until_one_is_refused(Codec::Lz4);
+    for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        split_until_one_is_refused(codec);
+    }
 }
 
 #[test]

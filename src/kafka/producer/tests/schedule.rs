@@ -49,7 +49,7 @@ impl World {
         let sink = |rng: &mut fastrand::Rng| SinkSettings {
             linger: Duration::from_millis(rng.u64(0..4)),
             batch_bytes: rng.usize(500..3000),
-            compression: if rng.bool() { Codec::Lz4 } else { Codec::None },
+            compression: *rng.choice(&[Codec::None, Codec::Lz4, Codec::Snappy, Codec::Zstd]).expect("one"),
             record_bytes_max: 4000,
             ..SinkSettings::default()
         };

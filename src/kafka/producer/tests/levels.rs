@@ -1,0 +1,93 @@
+//! What a sink chooses: acks, and the partitioner.
+
+use super::hand::{Hand, SINK, identity, settings, topic};
+use crate::kafka::producer::{AnsweredOn, Partitioner, Settings};
+use crate::kafka::types::Outcome;
+
+fn with(change: impl FnOnce(&mut Settings)) -> Settings {
+    let mut settings = settings();
+    change(&mut settings);
+    settings
+}
+
+#[test]
+fn at_leader_the_answer_is_the_leaders_and_what_a_lost_one_took_along_is_counted() {
+    let mut hand = Hand::proven(with(|settings| settings.sinks[0].acks = 1));
+    hand.append("t", None);
+    let request = hand.one();
+    assert_eq!(request.acks, 1);
+    assert_eq!(identity(&request), (7, 0, 1), "idempotent all the same");
+    hand.answer(&request, 0);
+    hand.poll();
+    assert_eq!(hand.done.last().map(|done| done.1), Some(Outcome::Delivered));
+    // The new leader has not got what the old one acknowledged.
+    hand.append("t", None);
+    let request = hand.one();
+    hand.answer(&request, 45);
+    assert_eq!((hand.stats().acknowledged_lost, hand.stats().outcome_unknown), (1, 0));
+    hand.wait_ms(100);
+    let anew = hand.one();
+    assert_eq!(identity(&anew), (7, 1, 0));
+    hand.answer(&anew, 0);
+    assert_eq!((hand.stats().delivered, hand.stats().refused, hand.stats().buffered_rows), (3, 0, 0));
+}
+
+#[test]
+fn with_acks_0_batches_are_not_numbered() {
+    let mut hand = Hand::proven(with(|settings| {
+        settings.sinks[0].acks = 0;
+        settings.sinks[0].answered_on = AnsweredOn::Append;
+    }));
+    for _ in 0..7 {
+        hand.append("t", None);
+        let request = hand.one();
+        assert_eq!((request.acks, identity(&request)), (0, (-1, -1, -1)));
+        // Handed over is all that there is to know.
+        hand.answer(&request, 0);
+    }
+    assert_eq!(hand.stats().delivered, 8);
+    assert_eq!(hand.stats().buffered_rows, 0);
+}
+
+/// The partitions that forty rows of so many keys go to, and in how many batches.
+fn spread(partitioner: Partitioner, keys: usize) -> (Vec<i32>, usize) {
+    let mut hand = Hand::new(with(|settings| settings.sinks[0].partitioner = partitioner));
+    hand.producer.on_producer_id(u64::from(SINK.0), 7, 0);
+    // Held at first: no metadata yet.
+    for n in 0..40 {
+        hand.append("t", Some(&format!("key {}", n % keys)));
+    }
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &[0; 8])], hand.now);
+    let mut at = Vec::new();
+    let mut batches = 0;
+    while hand.producer.buffered_rows() > 0 {
+        for request in hand.poll() {
+            for batch in &request.batches {
+                at.push(batch.partition);
+                batches += 1;
+            }
+            hand.answer(&request, 0);
+        }
+        hand.wait_ms(10);
+    }
+    assert_eq!(hand.stats().delivered, 40);
+    at.sort_unstable();
+    at.dedup();
+    (at, batches)
+}
+
+#[test]
+fn partitioners_spread_as_they_say() {
+    let home = |n: usize| crate::kafka::murmur2::partition(format!("key {n}").as_bytes(), 8) as i32;
+    assert_eq!(spread(Partitioner::Key, 1), (vec![home(0)], 1));
+    let mut homes: Vec<_> = (0..10).map(home).collect();
+    homes.sort_unstable();
+    homes.dedup();
+    assert!(homes.len() > 2);
+    assert_eq!(spread(Partitioner::Key, 10), (homes.clone(), homes.len()));
+    let (at, batches) = spread(Partitioner::Sticky, 10);
+    assert_eq!((at.len(), batches), (1, 1), "one batch, wherever");
+    let (at, _) = spread(Partitioner::Random, 1);
+    assert!(at.len() >= 5, "{at:?}");
+}
