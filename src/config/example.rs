@@ -37,7 +37,10 @@ pub fn example() -> String {
         for key in keys::of(section) {
             out.push('\n');
             comment(&mut out, &format!("{} {}", key.meaning, takes(key)));
-            let _ = writeln!(out, "#{} = {}", key.name, shown(key));
+            let _ = match shown(key) {
+                Some(value) => writeln!(out, "#{} = {value}", key.name),
+                None => writeln!(out, "# {} = …", key.name),
+            };
         }
     }
     out
@@ -60,17 +63,13 @@ fn takes(key: &Key) -> String {
     }
 }
 
-fn shown(key: &Key) -> &str {
+/// The value to show; `None`: there is none that goes with the defaults of the others.
+fn shown(key: &Key) -> Option<&'static str> {
     let path = format!("{}.{}", key.section.name(), key.name);
-    match (key.default, SHOWN.iter().find(|(known, _)| *known == path)) {
-        (_, Some((_, value))) => value,
-        (Absent::Is(value), None) => value,
-        (_, None) => match key.kind {
-            Kind::Flag => "false",
-            Kind::TextList => "[]",
-            Kind::TemplateTable => "{}",
-            _ => "\"\"",
-        },
+    let shown = SHOWN.iter().find(|(known, _)| *known == path).map(|(_, value)| *value);
+    match key.default {
+        Absent::Is(value) => Some(shown.unwrap_or(value)),
+        _ => shown,
     }
 }
 
