@@ -1,17 +1,41 @@
 //! The `forebay` program.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use forebay::cli::{self, Command, EXIT_USAGE};
+use forebay::cli::{self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, TopicsCommand, topics};
+use forebay::config::{self, Config, Problems};
 
 fn main() -> ExitCode {
     match cli::parse() {
-        Command::Run(options) => match options.load() {
-            Ok(config) => cli::run::run(config),
-            Err(problems) => {
-                eprintln!("{problems}");
-                ExitCode::from(EXIT_USAGE)
-            }
-        },
+        Command::Run(options) => with(options.load(), cli::run::run),
+        Command::Check(options) => with(options.load(), |config| status(cli::check::check(&config))),
+        Command::Topics(TopicsCommand::Create { from, partitions, replication_factor }) => {
+            let shape = topics::Shape { partitions, replication_factor };
+            with(from.load(), |config| status(topics::create(&config, shape)))
+        }
+        Command::Config(ConfigCommand::Default) => print(&config::example()),
+        Command::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", config::schema())),
     }
+}
+
+/// Goes on with a configuration, or says all that is wrong with it.
+fn with(config: Result<Config, Problems>, go_on: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    config.map_or_else(
+        |problems| {
+            eprintln!("{problems}");
+            ExitCode::from(EXIT_USAGE)
+        },
+        go_on,
+    )
+}
+
+fn status(well: bool) -> ExitCode {
+    if well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
+}
+
+/// To standard output. A reader that has enough and goes is no failure.
+fn print(text: &str) -> ExitCode {
+    let _gone = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
 }

@@ -27,6 +27,10 @@ Examples:
       The same into a Kafka that is there.
   forebay run --config /etc/forebay/forebay.toml
       As the file says. Everything that is wrong with it is reported at once, with line and key.
+  forebay config default > forebay.toml
+      A file to begin with: every key, what it means, its default.
+  forebay check --config forebay.toml
+      Would it work? One line for each cluster and each sink; exit status 1 if something would not.
   forebay --listen 127.0.0.1:0 --embedded 127.0.0.1:0 --control off --data-dir /tmp/forebay
       On ports that are free; the log names them.
 
@@ -37,6 +41,12 @@ Exit status:
   0  done
   1  failed: a port that is taken, a kernel without io_uring, messages left undelivered at the end
   2  wrong usage or configuration; nothing was started
+
+Environment:
+  FOREBAY_SECTION_KEY      goes before the file, as in FOREBAY_SERVICE_SHARDS=2 or FOREBAY_CONTROL_BIND=off
+  FOREBAY_KAFKA_NAME_KEY   the same for [kafka.NAME], as in FOREBAY_KAFKA_MAIN_BOOTSTRAP=broker-1:9092
+  FOREBAY_SINK_0_KEY       the same for the first [[sink]]; FOREBAY_LISTENER_0_KEY for the first [[listener]]
+  FOREBAY_LOG              a filter of the log, as in info,forebay::kafka=debug
 
 Every key of the configuration: docs/CONFIGURATION.md";
 
@@ -64,6 +74,65 @@ pub enum Command {
     /// Run the service (what `forebay` alone does)
     #[command(after_long_help = AFTER_LONG_HELP)]
     Run(RunArgs),
+    /// Try whether the configuration would work: connect to each cluster, look at each sink's topic; makes nothing
+    Check(CheckArgs),
+    /// What the sinks' topics need
+    #[command(subcommand)]
+    Topics(TopicsCommand),
+    /// Print what a configuration may hold
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// Options of `forebay check`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckArgs {
+    /// The configuration (TOML); without it the defaults hold
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Kafka brokers to start from, as with `forebay run`
+    #[arg(long, value_name = "HOST:PORT[,...]", value_parser = non_empty)]
+    pub kafka: Option<String>,
+}
+
+impl CheckArgs {
+    /// The configuration: the file or the defaults, with these options in their places.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file and the options.
+    pub fn load(&self) -> Result<Config, Problems> {
+        let overrides = Overrides { kafka: self.kafka.clone(), ..Overrides::default() };
+        config::load_with(self.config.as_deref(), &overrides)
+    }
+}
+
+/// What `forebay topics` does.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum TopicsCommand {
+    /// Make the topics of the sinks that are not there yet; those that are there stay as they are
+    Create {
+        /// Where from.
+        #[command(flatten)]
+        from: CheckArgs,
+
+        /// Partitions of a topic that is made; without it as the cluster makes topics
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=100_000))]
+        partitions: Option<i32>,
+
+        /// Replicas of each partition; without it as the cluster makes topics
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..=100))]
+        replication_factor: Option<i16>,
+    },
+}
+
+/// What `forebay config` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum ConfigCommand {
+    /// A configuration (TOML) with every key, its meaning and its default, all commented out
+    Default,
+    /// A JSON schema (2020-12) of the configuration
+    Schema,
 }
 
 /// Options of `forebay run`.
@@ -203,13 +272,20 @@ mod tests {
     use clap::error::ErrorKind;
 
     fn run(line: &str) -> RunArgs {
-        let Command::Run(args) = parse_from(line.split(' ')).expect(line);
-        args
+        match parse_from(line.split(' ')).expect(line) {
+            Command::Run(args) => args,
+            other => panic!("{line} is {other:?}"),
+        }
     }
 
     #[test]
     fn the_document_has_every_option_and_status() {
         let document = include_str!("../../docs/CONFIGURATION.md");
+        let whole = definition();
+        let create = whole.find_subcommand("topics").and_then(|topics| topics.find_subcommand("create"));
+        for option in create.expect("topics create").get_arguments().filter_map(|option| option.get_long()) {
+            assert!(document.contains(&format!("`--{option}")), "--{option}");
+        }
         for option in definition().get_arguments().filter_map(|option| option.get_long()) {
             assert!(["help", "version"].contains(&option) || document.contains(&format!("`--{option}")), "--{option}");
         }
@@ -257,6 +333,8 @@ mod tests {
             ("forebay --log-level loud", ErrorKind::InvalidValue, EXIT_USAGE_I32),
             ("forebay --confg a", ErrorKind::UnknownArgument, EXIT_USAGE_I32),
             ("forebay walk", ErrorKind::InvalidSubcommand, EXIT_USAGE_I32),
+            ("forebay topics create --partitions 0", ErrorKind::ValueValidation, EXIT_USAGE_I32),
+            ("forebay check --listen 127.0.0.1:0", ErrorKind::UnknownArgument, EXIT_USAGE_I32),
             ("forebay --help", ErrorKind::DisplayHelp, 0),
             ("forebay run --help", ErrorKind::DisplayHelp, 0),
             ("forebay --version", ErrorKind::DisplayVersion, 0),

@@ -1,11 +1,14 @@
 //! The door for people: arguments, exit codes, each command in a file of its own.
 
+mod admin;
 pub mod args;
+pub mod check;
 mod embedded_numbers;
 mod health;
 pub mod run;
+pub mod topics;
 
-pub use args::{Command, RunArgs, parse, parse_from};
+pub use args::{CheckArgs, Command, ConfigCommand, RunArgs, TopicsCommand, parse, parse_from};
 
 /// Exit status: done.
 pub const EXIT_DONE: u8 = 0;

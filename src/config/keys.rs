@@ -293,7 +293,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "The longest such wait.";
     Kafka.buffer_bytes: Size { min: MIB, max: 1_024 * GIB }, From("`\"256MiB\"`, at least 4 MiB a shard"),
         "Memory for records on their way to this cluster, all shards together. Where it is full, nothing is read from \
-         publishing clients until there is room.";
+         publishing clients until there is room. Where several topics or sinks share it, one whose records do not leave fills \
+         38 % at most, and stops only those who publish to it.";
 
     Embedded.bind: Address, Is("\"127.0.0.1:9092\""),
         "Address of the embedded log. Port 0 takes a free one, which the log names.";

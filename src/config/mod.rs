@@ -3,16 +3,19 @@
 //! The text is parsed into a tree that knows where everything stands; [`resolve`] walks it with the table of
 //! [`keys`] in hand, and gives a [`Config`] in which everything is checked and every default in place. All problems
 //! are found in one go, each with file, line, key and hint. Without a file the same walk runs over an empty one, so
-//! the defaults have one home.
+//! the defaults have one home. Variables of the environment are put into the tree before the walk ([`environment`]).
 
 mod binds;
 mod clusters;
+mod environment;
+mod example;
 mod keys;
 mod problem;
 mod reader;
 mod reference;
 mod resolve;
 mod resolved;
+mod schema;
 mod sinks;
 mod units;
 mod values;
@@ -23,12 +26,14 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use example::example;
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use resolved::{
     Acknowledge, Cluster, Compression, Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt,
     Partitioner, Service, Sink, Transport,
 };
+pub use schema::schema;
 pub use values::parse_address;
 
 /// The name under which sinks know the embedded log.
@@ -85,12 +90,14 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     load_with(Some(path), &Overrides::default())
 }
 
-/// Reads a file, or takes the defaults, and puts the command line's values in their places.
+/// Reads a file, or takes the defaults, and puts the values of the environment (`FOREBAY_…`) and then those of the
+/// command line in their places.
 ///
 /// # Errors
 /// Everything that is wrong with either.
 pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Config, Problems> {
-    let Some(path) = path else { return parse_with("", "defaults", overrides, cores()) };
+    let variables = environment::read();
+    let Some(path) = path else { return parse_all("", "defaults", &variables, overrides, cores()) };
     let file = path.display().to_string();
     let whole = |what: String, hint: Option<&str>| {
         let hint = hint.map(str::to_owned);
@@ -108,7 +115,7 @@ pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Config, P
         let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
         whole(format!("is not UTF-8, from line {line} on"), None)
     })?;
-    parse_with(&text, &file, overrides, cores())
+    parse_all(&text, &file, &variables, overrides, cores())
 }
 
 /// Reads a configuration from text; `file` is its name in messages.
@@ -121,8 +128,22 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Problems> {
 
 /// The same for a machine on which the process may use `cores` cores.
 fn parse_with(text: &str, file: &str, overrides: &Overrides, cores: usize) -> Result<Config, Problems> {
-    let source = reader::Source::new(file, text);
-    let (tree, errors) = toml::de::DeTable::parse_recoverable(text);
+    parse_all(text, file, &[], overrides, cores)
+}
+
+/// The same with variables of an environment.
+fn parse_all(
+    text: &str,
+    file: &str,
+    variables: &[environment::Variable],
+    overrides: &Overrides,
+    cores: usize,
+) -> Result<Config, Problems> {
+    let mut source = reader::Source::new(file, text);
+    let (mut tree, errors) = toml::de::DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        environment::merge(tree.get_mut(), variables, &mut source);
+    }
     // What the parser made of a broken file would only give problems that are none: they wait for the next run.
     let config =
         if errors.is_empty() { Some(resolve::resolve(&source, tree.get_ref(), overrides, cores)) } else { None };

@@ -15,7 +15,17 @@ use super::values;
 pub(super) struct Source<'t> {
     file: &'t str,
     text: &'t str,
+    /// Values that the environment gives. Their spans lie behind the text.
+    places: Vec<Place>,
     problems: RefCell<Problems>,
+}
+
+/// Where a value stands that a variable of the environment gives.
+pub(super) struct Place {
+    pub(super) span: Range<usize>,
+    pub(super) variable: String,
+    /// Its key, like `sink[0].linger`.
+    pub(super) path: String,
 }
 
 /// A place in the file: a key's path and the bytes that are meant.
@@ -38,11 +48,29 @@ impl Spot {
 
 impl<'t> Source<'t> {
     pub(super) fn new(file: &'t str, text: &'t str) -> Self {
-        Self { file, text, problems: RefCell::default() }
+        Self { file, text, places: Vec::new(), problems: RefCell::default() }
+    }
+
+    /// The first offset behind everything so far.
+    pub(super) fn end(&self) -> usize {
+        self.places.last().map_or(self.text.len() + 1, |place| place.span.end)
+    }
+
+    /// Takes note of a variable's value. Their spans follow each other from [`Source::end`] on.
+    pub(super) fn place(&mut self, place: Place) {
+        self.places.push(place);
+    }
+
+    fn placed(&self, spot: &Spot) -> Option<&Place> {
+        self.places.iter().find(|place| place.span.contains(&spot.span.start))
     }
 
     /// Notes a problem.
     pub(super) fn report(&self, spot: &Spot, fault: Fault) {
+        if let Some(place) = self.placed(spot) {
+            let name = if spot.path.starts_with(&place.path) { &place.variable } else { &spot.path };
+            return self.report_outside("environment", name, fault);
+        }
         let offset = fault.at.and_then(|at| self.inside(&spot.span, at)).unwrap_or(spot.span.start);
         let (line, column) = if spot.is_in_file() { self.position(offset) } else { (0, 0) };
         let Fault { what, hint, .. } = fault;
@@ -52,9 +80,18 @@ impl<'t> Source<'t> {
 
     /// Notes a problem of an option on the command line.
     pub(super) fn report_option(&self, option: &str, fault: Fault) {
+        self.report_outside("command line", option, fault);
+    }
+
+    /// Notes a problem of a variable of the environment.
+    pub(super) fn report_variable(&self, variable: &str, fault: Fault) {
+        self.report_outside("environment", variable, fault);
+    }
+
+    fn report_outside(&self, file: &str, key: &str, fault: Fault) {
         let Fault { what, hint, .. } = fault;
-        let file = "command line".to_owned();
-        self.problems.borrow_mut().0.push(Problem { file, line: 0, column: 0, key: option.to_owned(), what, hint });
+        let (file, key) = (file.to_owned(), key.to_owned());
+        self.problems.borrow_mut().0.push(Problem { file, line: 0, column: 0, key, what, hint });
     }
 
     /// All that was noted, in the order of the file.
@@ -64,14 +101,16 @@ impl<'t> Source<'t> {
         problems
     }
 
-    /// `file:line`, for messages that point at another place.
-    pub(super) fn place(&self, spot: &Spot) -> String {
-        format!("line {}", self.position(spot.span.start).0)
+    /// `line 7` or the variable, for messages that point at another place.
+    pub(super) fn where_is(&self, spot: &Spot) -> String {
+        let line = || format!("line {}", self.position(spot.span.start).0);
+        self.placed(spot).map_or_else(line, |place| place.variable.clone())
     }
 
-    /// The file's name.
-    pub(super) fn file(&self) -> &'t str {
-        self.file
+    /// What to change to change a value: `control.bind in forebay.toml`, or the variable.
+    pub(super) fn set_by(&self, spot: &Spot) -> String {
+        let file = || format!("{} in {}", spot.path, self.file);
+        self.placed(spot).map_or_else(file, |place| place.variable.clone())
     }
 
     /// Line and column of a byte, both from 1, the column in characters.

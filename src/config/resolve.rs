@@ -203,7 +203,7 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
         }
         let Some(bind) = bind else { continue };
         let spot = table.spot("bind");
-        let moved_by = format!("{} in {}", spot.path, document.source.file());
+        let moved_by = document.source.set_by(&spot);
         if overrides.listen.is_empty() {
             binds.take(bind, spot);
         }
@@ -276,9 +276,5 @@ fn embedded(
 }
 
 fn moved_by(table: &Table<'_>, default: &str) -> String {
-    if table.has("bind") {
-        format!("{} in {}", table.spot("bind").path, table.source.file())
-    } else {
-        default.to_owned()
-    }
+    if table.has("bind") { table.source.set_by(&table.spot("bind")) } else { default.to_owned() }
 }

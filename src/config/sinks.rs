@@ -37,7 +37,8 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
             if let Some(name) = &name {
                 let spot = table.spot("name");
                 if let Some(earlier) = names.insert(name.clone(), spot.clone()) {
-                    let what = format!("\"{name}\" is the name of another sink, on {}", table.source.place(&earlier));
+                    let what =
+                        format!("\"{name}\" is the name of another sink, on {}", table.source.where_is(&earlier));
                     table.source.report(&spot, Fault::new(what).hint("each sink has a name of its own"));
                 }
             }

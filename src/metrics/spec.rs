@@ -72,11 +72,12 @@ table!(
 ]);
 
 table!(
-    /// Numbers of a sink on a shard. `matched = delivered + refused + buffered` at every snapshot.
+    /// Numbers of a sink on a shard. `matched = delivered + refused + expired + buffered` at every snapshot.
     SinkMetric, SINK, [
     Matched, Counter, "sink_matched", "Messages this sink took.";
     Delivered, Counter, "sink_delivered", "Messages Kafka has, at the sink's level.";
     Refused, Counter, "sink_refused", "Messages Kafka refused for good.";
+    Expired, Counter, "sink_expired", "Messages dropped because their Message Expiry Interval was over before they could be sent.";
     BufferedRows, Gauge, "sink_buffered_rows", "Messages taken and not yet settled.";
     BufferedBytes, Gauge, "sink_buffered_bytes", "Memory they hold.";
     Batches, Counter, "sink_batches", "Record batches cut.";

@@ -163,8 +163,8 @@ impl Core {
             // The session refuses it in a moment.
             None => Admission::Unmatched,
         };
-        if let Admission::Full(cluster) = admission {
-            return Flow::Stall(Stall::Memory(cluster));
+        if let Admission::Full(wait) = admission {
+            return Flow::Stall(Stall::Memory(wait));
         }
         let (number, sender) = match self.sessions.publish(key, publish, now) {
             Some(Taken::Take { number, message }) => (Some(number), message),

@@ -99,7 +99,7 @@ impl Core {
             sessions: Sessions::default(),
             session_settings: settings::sessions(&config),
             outlets,
-            stalls: Stalls::new(config.clusters.len()),
+            stalls: Stalls::default(),
             touched: Vec::new(),
             session_timer: None,
             drain: None,

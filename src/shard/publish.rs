@@ -1,6 +1,8 @@
 //! A message and its sinks: first whether all that match can take it, then the rows. All of them take it or none.
 
-use crate::kafka::producer::{Refusal, Row};
+use std::time::Duration;
+
+use crate::kafka::producer::{Full, Refusal, Row};
 use crate::kafka::types::Ticket;
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -39,10 +41,19 @@ pub(super) enum Admission {
     Room,
     /// No filter matches.
     Unmatched,
-    /// The memory bound of this cluster's producer is reached: leave the packet unread.
-    Full(usize),
+    /// Some memory is full: leave the packet unread.
+    Full(Wait),
     /// A sink will never take it; nobody has taken it.
     Refused(ReasonCode),
+}
+
+/// What a message that found no room waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wait {
+    pub(super) cluster: usize,
+    pub(super) full: Full,
+    /// The room it needs there.
+    pub(super) bytes: usize,
 }
 
 impl Outlets {
@@ -60,6 +71,7 @@ impl Outlets {
         }
         scratch.needs.clear();
         scratch.needs.resize(self.upstreams.len(), 0);
+        let mut waits = None;
         for sink in &scratch.matched {
             let plan = &self.plans[usize::from(*sink)];
             let bytes = plan.row_bytes_max(message);
@@ -68,18 +80,38 @@ impl Outlets {
             let Ok(topic) = std::str::from_utf8(topic) else {
                 return Admission::Refused(ReasonCode::TOPIC_NAME_INVALID);
             };
-            if let Err(refusal) = self.upstreams[plan.cluster].producer.check(plan.sink, topic, bytes) {
-                return Admission::Refused(reason(refusal));
+            let producer = &self.upstreams[plan.cluster].producer;
+            match producer.check(plan.sink, topic, bytes) {
+                Err(refusal) => return Admission::Refused(reason(refusal)),
+                Ok(topic) => {
+                    if let Err(full) = producer.share(plan.sink, topic, bytes) {
+                        // Another sink may still refuse it for good.
+                        waits = waits.or(Some(Wait { cluster: plan.cluster, full, bytes }));
+                    }
+                }
             }
             scratch.needs[plan.cluster] += bytes;
         }
         let no_room = |(upstream, bytes): (&Upstream, &usize)| *bytes > 0 && !upstream.producer.has_room(*bytes);
-        let full = self.upstreams.iter().zip(&scratch.needs).position(no_room);
-        full.map_or(Admission::Room, Admission::Full)
+        let full = || self.upstreams.iter().zip(&scratch.needs).position(no_room);
+        let memory = |cluster| Wait { cluster, full: Full::Memory, bytes: scratch.needs[cluster] };
+        waits.or_else(|| full().map(memory)).map_or(Admission::Room, Admission::Full)
+    }
+
+    /// Whether it is worth asking again for who waits.
+    pub(super) fn may_go_on(&self, wait: Wait) -> bool {
+        self.upstreams[wait.cluster].producer.may_go_on(wait.full, wait.bytes)
+    }
+
+    /// Changes whenever memory of some producer has come free.
+    pub(super) fn freed(&self) -> u64 {
+        self.upstreams.iter().fold(0, |sum, upstream| sum.wrapping_add(upstream.producer.freed()))
     }
 
     /// Writes the message's rows, after [`Outlets::admit`] found room. Returns how many sinks owe an answer for it.
     pub(super) fn take(&mut self, message: &Message<'_>, ticket: Option<Ticket>, now: Monotonic, wall: WallMs) -> u16 {
+        let seconds = message.properties.message_expiry_interval_s();
+        let expires = seconds.map_or(Monotonic::NEVER, |s| now.after(Duration::from_secs(u64::from(s))));
         let scratch = &mut self.scratch;
         let mut owed = 0;
         for sink in &scratch.matched {
@@ -103,7 +135,7 @@ impl Outlets {
             let row = Row { key, value: Some(value), headers, timestamp: wall };
             let upstream = &mut self.upstreams[plan.cluster];
             let owner = ticket.filter(|_| plan.owes_answer);
-            upstream.producer.append(plan.sink, topic, row, owner, now);
+            upstream.producer.append_until(plan.sink, topic, row, owner, (expires, now));
             upstream.busy = true;
             owed += u16::from(plan.owes_answer);
         }

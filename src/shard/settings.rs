@@ -42,6 +42,7 @@ fn sink(sink: &Sink) -> SinkSettings {
             config::Partitioner::Sticky => Partitioner::Sticky,
             config::Partitioner::Random => Partitioner::Random,
         },
+        fixed_topic: sink.topic.as_literal().is_some(),
         compression: match sink.compression {
             Compression::None => Codec::None,
             Compression::Gzip => Codec::Gzip,

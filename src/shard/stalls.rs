@@ -2,43 +2,61 @@
 //!
 //! A stalled connection keeps the packet that found no room, and what the kernel had already delivered behind it, in its
 //! tail; its socket is paused, so TCP holds the device back; its keep-alive rests, for a PINGREQ stands behind the
-//! PUBLISH in the same stream. One queue for each thing that can be full, so that a cluster which is away holds only
-//! the connections that publish to it.
+//! PUBLISH in the same stream. One queue for each thing that can be full (a cluster's memory, a sink's or a topic's part
+//! of it), so that a topic which is dead holds only the connections that publish to it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
+use crate::kafka::producer::Full;
 use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::ConnId;
 
 use super::connection::{Kind, Timer};
+use super::publish::Wait;
 use super::{Core, Ring};
 
-/// Connections that have gone and may stand in a queue beside as many as twice those that wait.
+/// Connections that have gone and may stand in the queues beside twice those that wait.
 const GONE_MAX: usize = 64;
+
+/// Connections at the front of a queue that find no room, in one turn, before the rest is left for the next: what the
+/// first needs may be more than there will be, and less may do for those behind it.
+const LOOKS_MAX: usize = 64;
 
 /// What is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stall {
-    /// The memory of this cluster's producer.
-    Memory(usize),
+    /// Memory of a producer.
+    Memory(Wait),
     /// The answers that one connection may be owed.
     Answers,
 }
 
-/// The queues, each in the order in which connections found no room.
-#[derive(Debug)]
+/// A queue: of a cluster, and what of it is full; or of those that wait for answers of their own.
+type Line = Option<(usize, Full)>;
+
+impl Stall {
+    const fn line(self) -> Line {
+        match self {
+            Self::Memory(wait) => Some((wait.cluster, wait.full)),
+            Self::Answers => None,
+        }
+    }
+}
+
+/// The queues, each in the order in which connections found no room; with the memory that each needs.
+#[derive(Debug, Default)]
 pub(super) struct Stalls {
-    memory: Vec<VecDeque<ConnId>>,
-    answers: VecDeque<ConnId>,
+    lines: BTreeMap<Line, VecDeque<(ConnId, usize)>>,
+    /// Entries in all of them.
+    standing: usize,
     /// Connections that are left unread. The queues may hold more: those that have gone stay in them for a while.
     waiting: usize,
+    /// [`super::publish::Outlets::freed`] when those that wait for memory were last asked.
+    asked_at: u64,
 }
 
 impl Stalls {
-    pub(super) fn new(clusters: usize) -> Self {
-        Self { memory: vec![VecDeque::new(); clusters], answers: VecDeque::new(), waiting: 0 }
-    }
-
     /// Connections that are left unread now.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
@@ -49,10 +67,24 @@ impl Stalls {
         self.waiting = self.waiting.saturating_sub(1);
     }
 
-    fn queue(&mut self, why: Stall) -> &mut VecDeque<ConnId> {
-        match why {
-            Stall::Memory(cluster) => &mut self.memory[cluster],
-            Stall::Answers => &mut self.answers,
+    /// Takes the entry at this place of a queue.
+    fn take(&mut self, line: Line, at: usize) {
+        if let Some(queue) = self.lines.get_mut(&line)
+            && queue.remove(at).is_some()
+        {
+            self.standing -= 1;
+        }
+    }
+
+    /// Whether a connection has just joined the end of a queue; then it goes back to its place.
+    fn put_back(&mut self, line: Line, conn: ConnId, at: usize) -> bool {
+        let Some(queue) = self.lines.get_mut(&line) else { return false };
+        match queue.pop_back_if(|(last, _)| *last == conn) {
+            Some(entry) => {
+                queue.insert(at.min(queue.len()), entry);
+                true
+            }
+            None => false,
         }
     }
 }
@@ -65,35 +97,56 @@ impl Core {
             connection.clock.rest();
             io.pause(conn);
             self.numbers.count(M::Stalls);
-            self.stalls.waiting += 1;
-            let waiting = self.stalls.waiting;
-            let queue = self.stalls.queue(why);
-            queue.push_back(conn);
-            if queue.len() > 2 * waiting + GONE_MAX {
-                queue.retain(|conn| self.connections.get(*conn).is_some_and(|connection| connection.stalled));
+            let stalls = &mut self.stalls;
+            stalls.waiting += 1;
+            stalls.standing += 1;
+            let bytes = if let Stall::Memory(wait) = why { wait.bytes } else { 0 };
+            stalls.lines.entry(why.line()).or_default().push_back((conn, bytes));
+            if stalls.standing > 2 * stalls.waiting + GONE_MAX {
+                let connections = &mut self.connections;
+                stalls.lines.retain(|_, queue| {
+                    queue.retain(|(conn, _)| connections.get(*conn).is_some_and(|connection| connection.stalled));
+                    !queue.is_empty()
+                });
+                stalls.standing = stalls.lines.values().map(VecDeque::len).sum();
             }
         }
     }
 
     /// Reads stalled connections again, oldest first, as long as there is room.
     pub(super) fn unstall(&mut self, io: &mut Ring<'_>) {
-        for cluster in 0..self.stalls.memory.len() {
-            self.unstall_queue(io, Stall::Memory(cluster));
+        let freed = self.outlets.freed();
+        let memory = std::mem::replace(&mut self.stalls.asked_at, freed) != freed;
+        let mut next = Bound::Unbounded;
+        loop {
+            let following = self.stalls.lines.range((next, Bound::Unbounded)).next();
+            let Some(line) = following.map(|(line, _)| *line) else { return };
+            if line.is_none() || memory {
+                self.unstall_line(io, line);
+            }
+            next = Bound::Excluded(line);
         }
-        self.unstall_queue(io, Stall::Answers);
     }
 
-    fn unstall_queue(&mut self, io: &mut Ring<'_>, why: Stall) {
-        for _ in 0..self.stalls.queue(why).len() {
-            let Some(conn) = self.stalls.queue(why).pop_front() else { return };
-            self.read_again(io, conn);
-            // Memory is one thing that all in the queue wait for: if the first finds none, nobody will. Back to the
-            // front with it. Answers are each connection's own.
-            let queue = self.stalls.queue(why);
-            if matches!(why, Stall::Memory(_)) && queue.back() == Some(&conn) {
-                queue.rotate_right(1);
-                return;
+    fn unstall_line(&mut self, io: &mut Ring<'_>, line: Line) {
+        let mut at = 0;
+        for _ in 0..self.stalls.lines.get(&line).map_or(0, VecDeque::len) {
+            let entry = self.stalls.lines.get(&line).and_then(|queue| queue.get(at)).copied();
+            let Some((conn, bytes)) = entry.filter(|_| at < LOOKS_MAX) else { break };
+            // Asked without reading a byte of it.
+            if line.is_some_and(|(cluster, full)| !self.outlets.may_go_on(Wait { cluster, full, bytes })) {
+                at += 1;
+                continue;
             }
+            self.stalls.take(line, at);
+            self.read_again(io, conn);
+            // Its place is still its own, if what comes next has no room.
+            if line.is_some() && self.stalls.put_back(line, conn, at) {
+                at += 1;
+            }
+        }
+        if self.stalls.lines.get(&line).is_some_and(VecDeque::is_empty) {
+            self.stalls.lines.remove(&line);
         }
     }
 

@@ -224,6 +224,7 @@ impl Core {
                 (SinkMetric::Matched, stats.appended),
                 (SinkMetric::Delivered, stats.delivered),
                 (SinkMetric::Refused, stats.refused),
+                (SinkMetric::Expired, stats.expired),
                 (SinkMetric::BufferedRows, stats.buffered_rows),
                 (SinkMetric::BufferedBytes, stats.buffered_bytes),
                 (SinkMetric::Batches, stats.batches),

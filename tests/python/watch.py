@@ -31,8 +31,8 @@ def ledger(values: Counter) -> list[str]:
     faults = []
     if values["sink_matched"] != taken:  # one sink in these runs
         faults.append(f"{received} publishes received, {values['sink_matched']} taken by the sink")
-    if values["sink_matched"] != values["sink_delivered"] + values["sink_refused"] + values["sink_buffered_rows"]:
-        faults.append("matched is not delivered + refused + buffered")
+    if values["sink_matched"] != values["sink_delivered"] + values["sink_refused"] + values["sink_expired"] + values["sink_buffered_rows"]:
+        faults.append("matched is not delivered + refused + expired + buffered")
     if left := values["sink_buffered_rows"]:
         faults.append(f"{left} rows are buffered after everybody is done")
     if refused := values["sink_refused"]:

@@ -25,6 +25,8 @@ pub(crate) struct Broker {
     pub(crate) keep: bool,
     /// Kafka error code that every batch is answered with (0: none).
     pub(crate) error: i16,
+    /// Topics that Kafka says it does not know (3) or that may not be written (29).
+    pub(crate) unavailable: std::collections::HashMap<String, i16>,
     pub(crate) offsets: std::collections::HashMap<(String, i32), i64>,
 }
 
@@ -55,7 +57,7 @@ impl Broker {
             ApiKey::ApiVersions => versions().encode(&mut body, version),
             ApiKey::Metadata => {
                 let asked = MetadataRequest::decode(&mut bytes, version).expect("metadata");
-                metadata(&asked).encode(&mut body, version)
+                self.metadata(&asked).encode(&mut body, version)
             }
             ApiKey::InitProducerId => {
                 InitProducerIdResponse::default().with_producer_id(ProducerId(7)).encode(&mut body, version)
@@ -100,6 +102,21 @@ impl Broker {
         let topics = topics.collect();
         ProduceResponse::default().with_responses(topics)
     }
+
+    fn metadata(&self, asked: &MetadataRequest) -> MetadataResponse {
+        let host = StrBytes::from_static_str("127.0.0.1");
+        let broker = MetadataResponseBroker::default().with_node_id(BrokerId(1)).with_host(host).with_port(9092);
+        let partition =
+            |index| MetadataResponsePartition::default().with_partition_index(index).with_leader_id(BrokerId(1));
+        let topics = asked.topics.iter().flatten().map(|topic| {
+            let answer = MetadataResponseTopic::default().with_name(topic.name.clone());
+            match topic.name.as_ref().and_then(|name| self.unavailable.get(name.as_str())) {
+                Some(code) => answer.with_error_code(*code),
+                None => answer.with_partitions((0..PARTITIONS).map(partition).collect()),
+            }
+        });
+        MetadataResponse::default().with_brokers(vec![broker]).with_topics(topics.collect())
+    }
 }
 
 pub(crate) fn versions() -> ApiVersionsResponse {
@@ -113,17 +130,4 @@ pub(crate) fn versions() -> ApiVersionsResponse {
         ApiVersion::default().with_api_key(key as i16).with_min_version(min).with_max_version(max)
     };
     ApiVersionsResponse::default().with_api_keys(keys.into_iter().map(key).collect())
-}
-
-fn metadata(asked: &MetadataRequest) -> MetadataResponse {
-    let host = StrBytes::from_static_str("127.0.0.1");
-    let broker = MetadataResponseBroker::default().with_node_id(BrokerId(1)).with_host(host).with_port(9092);
-    let partition =
-        |index| MetadataResponsePartition::default().with_partition_index(index).with_leader_id(BrokerId(1));
-    let topics = asked.topics.iter().flatten().map(|topic| {
-        MetadataResponseTopic::default()
-            .with_name(topic.name.clone())
-            .with_partitions((0..PARTITIONS).map(partition).collect())
-    });
-    MetadataResponse::default().with_brokers(vec![broker]).with_topics(topics.collect())
 }

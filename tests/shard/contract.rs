@@ -130,3 +130,51 @@ fn a_will_goes_out_in_the_turn_that_ends_its_connection() {
         "refused by Kafka, no word for it in 3.1.1"
     );
 }
+
+#[test]
+fn a_message_whose_time_is_over_before_kafka_comes_is_not_delivered() {
+    use forebay::metrics::spec::ShardMetric;
+    use forebay::mqtt::encode;
+    use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, Version};
+    use forebay::mqtt::property::{Properties, Property, PropertyBuf};
+
+    let mut world = World::new(ONE_SINK);
+    world.kafka_down();
+    let device = world.accept();
+    let mut bytes = Vec::new();
+    let connect = Connect {
+        version: Version::V5,
+        clean_start: true,
+        keep_alive_s: 0,
+        client_id: "d",
+        will: None,
+        username: None,
+        password: None,
+        properties: Properties::EMPTY,
+    };
+    encode::packet(Version::V5, &Packet::Connect(connect), &mut bytes).expect("encoded");
+    for (packet_id, expiry_s) in [(1, Some(30)), (2, None), (3, Some(3_600))] {
+        let mut properties = PropertyBuf::new();
+        if let Some(expiry_s) = expiry_s {
+            properties.push(Property::MessageExpiryInterval(expiry_s));
+        }
+        let publish = Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic: "t",
+            packet_id,
+            properties: properties.as_properties(),
+            payload: &[b'0' + packet_id as u8],
+        };
+        encode::packet(Version::V5, &Packet::Publish(publish), &mut bytes).expect("encoded");
+    }
+    world.bytes(device, &bytes);
+    world.advance(Duration::from_secs(60));
+    assert_eq!(world.number(ShardMetric::Answers), 0, "nobody is answered while Kafka is away");
+    world.kafka_up = true;
+    world.advance(Duration::from_secs(5));
+    let values: Vec<&[u8]> = world.broker.records.iter().map(|record| record.3.as_slice()).collect();
+    assert_eq!(values, [b"2", b"3"], "the first one's 30 s were over [MQTT-3.3.2-5]");
+    assert_eq!(world.number(ShardMetric::Answers), 3, "and its publisher is answered all the same");
+}

@@ -7,6 +7,7 @@ mod contract;
 mod device;
 mod drain;
 mod hostile;
+mod isolation;
 mod kafka;
 mod keep_alive;
 mod ring;

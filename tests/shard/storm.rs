@@ -329,7 +329,10 @@ impl Storm {
         let values = self.board.read();
         for sink in 0..self.layout.sinks {
             let of = |metric| values[self.layout.sink(sink, metric)];
-            let settled = of(SinkMetric::Delivered) + of(SinkMetric::Refused) + of(SinkMetric::BufferedRows);
+            let settled = of(SinkMetric::Delivered)
+                + of(SinkMetric::Refused)
+                + of(SinkMetric::Expired)
+                + of(SinkMetric::BufferedRows);
             assert_eq!(of(SinkMetric::Matched), settled, "the ledger of sink {sink}");
         }
         for cluster in 0..self.layout.clusters {

@@ -61,6 +61,11 @@ impl World {
         self.board.read()[metric as usize]
     }
 
+    /// All numbers, as of the last turn.
+    pub(crate) fn values(&self) -> Vec<u64> {
+        self.board.read()
+    }
+
     /// A device's socket.
     pub(crate) fn accept(&mut self) -> ConnId {
         let conn = self.table.open(None);

@@ -3,6 +3,7 @@
 mod document;
 mod meaning;
 mod problems;
+mod surface;
 
 use super::*;
 

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::batch::Measured;
 use super::error::INVALID_TOPIC;
 use super::pool::{BATCH_COST, BUFFER_MIN};
+use super::share::TopicId;
 use super::tickets::Tickets;
 use super::topic::{Topic, is_valid_name};
 use super::{AnsweredOn, Finished, Producer, Refusal, Sink};
@@ -34,24 +35,25 @@ impl Producer {
         room
     }
 
-    /// Whether a row of up to `row_bytes` may go to this topic of this sink at all.
+    /// Whether a row of up to `row_bytes` may go to this topic of this sink at all. The topic, if it has been seen
+    /// before: [`Producer::share`] wants it.
     ///
     /// # Errors
     /// A [`Refusal`]: it never will.
-    pub fn check(&self, sink: SinkId, topic: &str, row_bytes: usize) -> Result<(), Refusal> {
+    pub fn check(&self, sink: SinkId, topic: &str, row_bytes: usize) -> Result<Option<TopicId>, Refusal> {
         let Some(sink) = self.sinks.get(usize::from(sink.0)) else { return Err(Refusal::TopicInvalid) };
         if row_bytes + HEADER_LEN > sink.settings.record_bytes_max {
             return Err(Refusal::TooLarge);
         }
         match self.find(sink, topic) {
             Some(index) => match self.topics[index as usize].refused {
-                None => Ok(()),
+                None => Ok(Some(TopicId(index))),
                 Some(INVALID_TOPIC) => Err(Refusal::TopicInvalid),
                 Some(_) => Err(Refusal::TopicForbidden),
             },
             None if !is_valid_name(topic) => Err(Refusal::TopicInvalid),
             None if self.topics.len() >= self.settings.topics_max => Err(Refusal::TooManyTopics),
-            None => Ok(()),
+            None => Ok(None),
         }
     }
 

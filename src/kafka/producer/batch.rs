@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::pool::{BATCH_COST, BUFFER_MIN, Pool};
-use super::tickets::{SPAN_BYTES, Tickets};
+use super::expire::{EXPIRY_BYTES, Expiries};
+use super::pool::{BATCH_COST, BUFFER_MIN, Pool, extra};
+use super::tickets::{Cursor, SPAN_BYTES, Tickets};
 use crate::kafka::batch::{Builder, HEADER_LEN, Record, Row, Stamp, Tail, stamp};
 use crate::kafka::compression::Encoder;
 use crate::kafka::types::Ticket;
@@ -51,6 +52,7 @@ pub(super) enum Bad {
 pub(super) struct Batch {
     body: Body,
     pub(super) tickets: Tickets,
+    expiries: Expiries,
     /// Names it in requests.
     pub(super) serial: u64,
     pub(super) count: u32,
@@ -68,6 +70,16 @@ pub(super) struct Batch {
     pub(super) alone: bool,
     /// Already counted as sent again with its outcome unknown.
     pub(super) counted: bool,
+}
+
+/// Rows that were taken out of a batch before it was cut.
+#[derive(Debug)]
+pub(super) struct Dropped {
+    /// Charged, like a batch's.
+    pub(super) tickets: Tickets,
+    pub(super) rows: u64,
+    /// Bytes of the records.
+    pub(super) bytes: u64,
 }
 
 /// A row in either form: from a publish, or out of a batch of rows without a partition.
@@ -127,6 +139,7 @@ impl Batch {
         Self {
             body: Body::Open(Builder::new(buffer)),
             tickets: pool.take_tickets(bounds.hint.1, bounds.ceiling),
+            expiries: Expiries::default(),
             serial,
             count: 0,
             plain_len: 0,
@@ -138,6 +151,15 @@ impl Batch {
             alone: false,
             counted: false,
         }
+    }
+
+    /// What it has on the account of the pool.
+    pub(super) fn memory(&self) -> usize {
+        let buffer = match &self.body {
+            Body::Open(builder) => builder.capacity(),
+            Body::Closed(bytes) => bytes.capacity(),
+        };
+        BATCH_COST + buffer + extra(&self.tickets) + self.expiries.capacity() * EXPIRY_BYTES
     }
 
     /// The growing batch, if it takes rows.
@@ -188,6 +210,64 @@ impl Batch {
         Some(len)
     }
 
+    /// Notes the deadline of the row that was taken last. The memory that it took.
+    pub(super) fn note_expiry(&mut self, pool: &mut Pool, at: Monotonic) -> usize {
+        if at == Monotonic::NEVER || self.count == 0 {
+            return 0;
+        }
+        let before = self.expiries.capacity();
+        self.expiries.push(self.count - 1, at);
+        let growth = (self.expiries.capacity() - before) * EXPIRY_BYTES;
+        pool.charge(growth);
+        growth
+    }
+
+    /// The deadline of a row.
+    pub(super) fn expiry_of(&self, row: u32) -> Monotonic {
+        self.expiries.of(row)
+    }
+
+    /// Whether rows in it have expired and can still be taken out.
+    pub(super) fn has_expired(&self, now: Monotonic) -> bool {
+        self.expiries.any(now) && !self.is_closed()
+    }
+
+    /// Writes the batch anew without the rows that have expired.
+    pub(super) fn drop_expired(&mut self, pool: &mut Pool, now: Monotonic) -> Dropped {
+        let mut dropped = Dropped { tickets: pool.take_tickets(0, 0), rows: 0, bytes: 0 };
+        let Body::Open(builder) = &mut self.body else { return dropped };
+        let old = std::mem::take(builder);
+        let tickets = std::mem::replace(&mut self.tickets, pool.take_tickets(0, 0));
+        let expiries = std::mem::take(&mut self.expiries);
+        *builder = Builder::new(pool.take(old.capacity()));
+        let (plain_len, mut cursor) = (self.plain_len, Cursor::default());
+        (self.count, self.plain_len, self.max_timestamp) = (0, 0, -1);
+        // Our own bytes: they parse.
+        for (row, record) in (0u32..).zip(old.records_after(0, 0).map_while(Result::ok)) {
+            let ticket = tickets.next(&mut cursor);
+            let at = expiries.of(row);
+            let list = if at <= now { &mut dropped.tickets } else { &mut self.tickets };
+            let before = list.capacity();
+            list.push(ticket);
+            pool.charge((list.capacity() - before) * SPAN_BYTES);
+            if at <= now {
+                dropped.rows += 1;
+                continue;
+            }
+            let Body::Open(builder) = &mut self.body else { break };
+            self.plain_len += builder.record_len(record.timestamp, record.tail.len());
+            builder.append_tail(record.timestamp, record.tail);
+            self.count += 1;
+            self.max_timestamp = self.max_timestamp.max(record.timestamp);
+            self.note_expiry(pool, at);
+        }
+        dropped.bytes = (plain_len - self.plain_len) as u64;
+        pool.give(old.into_buffer());
+        pool.give_tickets(tickets);
+        pool.refund(expiries.capacity() * EXPIRY_BYTES);
+        dropped
+    }
+
     /// Closes it, if it still grows.
     pub(super) fn close(&mut self, encoder: Option<&mut Encoder>) {
         if let Body::Open(builder) = &mut self.body {
@@ -226,7 +306,7 @@ impl Batch {
 
     /// Gives its memory back; the tickets, still charged, are the caller's.
     pub(super) fn end(self, pool: &mut Pool) -> Tickets {
-        pool.refund(BATCH_COST);
+        pool.refund(BATCH_COST + self.expiries.capacity() * EXPIRY_BYTES);
         match self.body {
             Body::Open(builder) => pool.give(builder.into_buffer()),
             Body::Closed(bytes) => pool.give_shared(bytes),
@@ -242,6 +322,8 @@ pub(super) struct Pushed {
     pub(super) opened: bool,
     /// Bytes of the record.
     pub(super) len: usize,
+    /// Memory that it took.
+    pub(super) memory: usize,
 }
 
 /// Appends a row to the last batch of a queue, or to a new one behind it. Batches before `uncut` take no rows.
@@ -257,14 +339,17 @@ pub(super) fn push(
     let (serial, ripe_at) = new;
     if queue.len() > uncut
         && let Some(last) = queue.back_mut()
-        && let Some(len) = last.take(pool, bounds, source, ticket)
     {
-        return Pushed { opened: false, len };
+        let before = last.memory();
+        if let Some(len) = last.take(pool, bounds, source, ticket) {
+            return Pushed { opened: false, len, memory: last.memory() - before };
+        }
     }
     *serial += 1;
     let mut batch = Batch::open(pool, bounds, source, *serial, ripe_at);
     // An empty batch takes any row.
     let len = batch.take(pool, bounds, source, ticket).unwrap_or_default();
+    let memory = batch.memory();
     queue.push_back(batch);
-    Pushed { opened: true, len }
+    Pushed { opened: true, len, memory }
 }

@@ -134,8 +134,14 @@ impl Producer {
         if work.queued || now < work.backoff_until {
             return;
         }
+        let Some(step) = partition.step(now, wall, self.sinks[topic.sink].identity) else { return };
+        if matches!(step, Step::Cut) && !self.drop_expired(key, now) {
+            return;
+        }
+        let topic = &self.topics[key.topic as usize];
+        let partition = &topic.partitions[key.partition as usize];
+        let Some(work) = partition.work.as_deref() else { return };
         let sink = &self.sinks[topic.sink];
-        let Some(step) = partition.step(now, wall, sink.identity) else { return };
         let Some(node) = partition.leader else {
             return self.ask_metadata(key.topic, now);
         };
@@ -219,7 +225,11 @@ impl Producer {
             batch.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         }
         let stamp = if sink.settings.acks == 0 { ANONYMOUS } else { partition.next_stamp(identity, batch.count) };
+        let before = batch.memory();
         batch.stamp(stamp, &mut self.pool);
+        let after = batch.memory();
+        topic.memory = topic.memory + after - before;
+        sink.memory = sink.memory + after - before;
         batch.alone = forgotten(batch, wall);
         sink.stats.batches += 1;
         sink.stats.batch_bytes += batch.bytes().map_or(0, |bytes| bytes.len()) as u64;

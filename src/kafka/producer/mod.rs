@@ -19,6 +19,7 @@ mod answer;
 mod append;
 mod batch;
 mod error;
+mod expire;
 mod gather;
 mod metadata;
 mod partition;
@@ -26,6 +27,7 @@ mod place;
 mod pool;
 mod resolve;
 mod settings;
+mod share;
 mod stats;
 mod tickets;
 mod timers;
@@ -48,6 +50,7 @@ use self::gather::{Load, Request};
 use self::partition::{Identity, Work};
 use self::pool::{BATCH_COST, Pool};
 pub use self::settings::{AnsweredOn, Partitioner, Settings, SinkSettings};
+pub use self::share::{Full, TopicId};
 pub use self::stats::SinkStats;
 use self::tickets::Tickets;
 use self::timers::Timers;
@@ -93,6 +96,8 @@ struct Key {
 struct Sink {
     settings: SinkSettings,
     stats: SinkStats,
+    /// Memory of its batches.
+    memory: usize,
     /// The producer id that new work starts with (P3: one for each shard, cluster and sink).
     identity: Option<Identity>,
     asked_until: Option<Monotonic>,
@@ -153,6 +158,8 @@ pub struct Producer {
     wants: Vec<Want>,
     refresh: bool,
     reachable: bool,
+    /// The deadline of the row that is being taken; [`Monotonic::NEVER`] for most.
+    expires: Monotonic,
     /// Memory promised by [`Producer::has_room`] to rows that have not come yet.
     promised: Cell<usize>,
     /// Memory in use up to which rows are taken, and up to which they are placed.
@@ -160,6 +167,10 @@ pub struct Producer {
     place_ceiling: usize,
     limit: usize,
     codecs: Codecs,
+    /// One sink, one topic: there is nobody to leave a part to.
+    undivided: bool,
+    /// More than one sink: each has its part.
+    several: bool,
     rng: fastrand::Rng,
 }
 
@@ -177,6 +188,7 @@ impl Producer {
         let sinks = settings.sinks.iter().map(|sink| Sink {
             settings: sink.clone(),
             stats: SinkStats::default(),
+            memory: 0,
             identity: None,
             asked_until: None,
             topics: HashMap::default(),
@@ -203,11 +215,14 @@ impl Producer {
             wants: Vec::new(),
             refresh: false,
             reachable: true,
+            expires: Monotonic::NEVER,
             promised: Cell::new(0),
             append_ceiling: place_ceiling - largest - BATCH_COST,
             place_ceiling,
             limit,
             codecs,
+            undivided: matches!(&*settings.sinks, [only] if only.fixed_topic),
+            several: settings.sinks.len() > 1,
             rng: fastrand::Rng::with_seed(settings.seed),
             settings,
         }
@@ -215,6 +230,7 @@ impl Producer {
 
     /// Ends a batch: its rows leave the ledger's "buffered", its answers are due.
     fn end(&mut self, topic: u32, batch: Batch, outcome: Outcome) {
+        self.resized(topic, batch.memory(), 0);
         let topic = &mut self.topics[topic as usize];
         let stats = &mut self.sinks[topic.sink].stats;
         let count = u64::from(batch.count);

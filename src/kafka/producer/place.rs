@@ -37,8 +37,11 @@ impl Producer {
         let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint };
         let new = (&mut self.serial, ripe_at);
         let pushed = push(&mut work.queue, work.cut, &mut self.pool, bounds, (source, ticket), new);
+        let noted = work.queue.back_mut().map_or(0, |batch| batch.note_expiry(&mut self.pool, self.expires));
         topic.placed += 1;
         sink.stats.buffered_bytes += pushed.len as u64;
+        topic.memory += pushed.memory + noted;
+        sink.memory += pushed.memory + noted;
         if pushed.opened {
             let key = Key { topic: index, partition: number as u32 };
             let full_before = work.queue.len() > work.cut + 1;
@@ -58,7 +61,10 @@ impl Producer {
         let bounds = Bounds { batch_bytes: sink.settings.batch_bytes, ceiling, hint: (0, 0) };
         let new = (&mut self.serial, Monotonic::NEVER);
         let pushed = push(&mut topic.unplaced, 0, &mut self.pool, bounds, (source, ticket), new);
+        let noted = topic.unplaced.back_mut().map_or(0, |batch| batch.note_expiry(&mut self.pool, self.expires));
         sink.stats.buffered_bytes += pushed.len as u64;
+        topic.memory += pushed.memory + noted;
+        sink.memory += pushed.memory + noted;
     }
 
     /// Puts a topic on the list of those whose held rows can be placed, if that is so.
@@ -107,9 +113,15 @@ impl Producer {
     /// Places rows of a topic's first held batch. `false`: no memory, or no more rows.
     fn place_batch(&mut self, index: u32, budget: &mut usize, now: Monotonic) -> bool {
         let topic = &mut self.topics[index as usize];
-        let Some(batch) = topic.unplaced.pop_front() else { return false };
+        let Some(mut batch) = topic.unplaced.pop_front() else { return false };
         let mut place = std::mem::take(&mut topic.place);
         let sink = topic.sink;
+        if place.count == 0 && batch.has_expired(now) {
+            let before = batch.memory();
+            let dropped = batch.drop_expired(&mut self.pool, now);
+            self.resized(index, before, batch.memory());
+            self.expired(index, dropped);
+        }
         let mut stalled = false;
         if let Some(builder) = batch.builder() {
             let mut records = builder.records_after(place.bytes, place.count);
@@ -136,6 +148,7 @@ impl Producer {
         }
         self.topics[index as usize].place = Place::default();
         self.sinks[sink].stats.buffered_bytes -= batch.plain_len as u64;
+        self.resized(index, batch.memory(), 0);
         let tickets = batch.end(&mut self.pool);
         self.pool.give_tickets(tickets);
         true
@@ -156,7 +169,9 @@ impl Producer {
         }
         let ticket = batch.tickets.next(&mut place.tickets);
         // It has waited long enough: no linger.
+        self.expires = batch.expiry_of(place.count);
         self.place(index, record.key, record, ticket, (now, now), self.append_ceiling);
+        self.expires = Monotonic::NEVER;
         true
     }
 }

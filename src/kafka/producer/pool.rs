@@ -31,6 +31,8 @@ pub(super) struct Pool {
     large: Vec<Tickets>,
     used: usize,
     limit: usize,
+    /// How often memory has come back.
+    freed: u64,
 }
 
 impl Pool {
@@ -43,12 +45,18 @@ impl Pool {
             large: Vec::new(),
             used: 0,
             limit,
+            freed: 0,
         }
     }
 
     /// Bytes in use.
     pub(super) const fn used(&self) -> usize {
         self.used
+    }
+
+    /// How often memory has come back.
+    pub(super) const fn freed(&self) -> u64 {
+        self.freed
     }
 
     /// Bytes in use and bytes kept for later.
@@ -66,6 +74,7 @@ impl Pool {
 
     pub(super) const fn refund(&mut self, bytes: usize) {
         debug_assert!(self.used >= bytes);
+        self.freed = self.freed.wrapping_add(1);
         self.used = self.used.saturating_sub(bytes);
     }
 
@@ -158,7 +167,7 @@ impl Pool {
 }
 
 /// What a list costs beyond [`BATCH_COST`].
-fn extra(tickets: &Tickets) -> usize {
+pub(super) fn extra(tickets: &Tickets) -> usize {
     (tickets.capacity() * SPAN_BYTES).saturating_sub(SPANS_SMALL * SPAN_BYTES)
 }
 

@@ -135,7 +135,7 @@ impl Producer {
         let first_len = len_of(records.clone(), half);
         let mut halves = VecDeque::with_capacity(2);
         let mut cursor = Cursor::default();
-        let mut len = 0;
+        let (mut len, mut memory) = (0, 0);
         for (record, i) in records.map_while(Result::ok).zip(0..) {
             let ticket = first.tickets.next(&mut cursor);
             let (uncut, hint) = if i < half { (0, first_len) } else { (1, first.plain_len.saturating_sub(first_len)) };
@@ -143,7 +143,9 @@ impl Producer {
             let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint };
             // The first half takes no more rows once the second begins.
             let new = (&mut self.serial, Monotonic(0));
-            len += push(&mut halves, uncut, &mut self.pool, bounds, (&record, ticket), new).len;
+            let pushed = push(&mut halves, uncut, &mut self.pool, bounds, (&record, ticket), new);
+            len += pushed.len;
+            memory += pushed.memory;
         }
         for batch in &mut halves {
             batch.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
@@ -161,6 +163,8 @@ impl Producer {
         sink.stats.splits += 1;
         sink.stats.buffered_bytes += len as u64;
         sink.stats.buffered_bytes -= whole.plain_len as u64;
+        topic.memory = topic.memory + memory - whole.memory();
+        sink.memory = sink.memory + memory - whole.memory();
         let tickets = whole.end(&mut self.pool);
         self.pool.give_tickets(tickets);
         while let Some(batch) = halves.pop_back() {

@@ -38,6 +38,8 @@ pub struct SinkSettings {
     pub acks: i16,
     /// Which partition a row goes to.
     pub partitioner: Partitioner,
+    /// All of its rows go to one topic.
+    pub fixed_topic: bool,
     /// Codec of its batches.
     pub compression: Codec,
     /// Level of the codec, if it has levels; `None`: its usual one.
@@ -55,6 +57,7 @@ impl Default for SinkSettings {
             batch_bytes: 256 * 1024,
             acks: -1,
             partitioner: Partitioner::Key,
+            fixed_topic: false,
             compression: Codec::None,
             compression_level: None,
             record_bytes_max: 1024 * 1024,

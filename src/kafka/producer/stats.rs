@@ -1,5 +1,5 @@
 //! A sink's ledger and counters. Plain numbers of one core; at every instant
-//! `appended = delivered + refused + buffered_rows`.
+//! `appended = delivered + refused + expired + buffered_rows`.
 
 /// One sink's counters. Rows unless they say otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub struct SinkStats {
     pub delivered: u64,
     /// Rows that Kafka refused for good.
     pub refused: u64,
+    /// Rows dropped because their time was over before they were cut.
+    pub expired: u64,
     /// Rows held now.
     pub buffered_rows: u64,
     /// Bytes of the records held now, uncompressed.

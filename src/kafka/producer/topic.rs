@@ -23,6 +23,8 @@ pub(super) struct Topic {
     pub(super) growth: Option<usize>,
     /// At least `count`.
     pub(super) partitions: Vec<Partition>,
+    /// Memory of its batches, placed and unplaced.
+    pub(super) memory: usize,
     /// Rows in partitions.
     pub(super) placed: u64,
     /// Rows without a partition, oldest first; none of these batches is ever cut.
@@ -60,6 +62,7 @@ impl Topic {
             count: 0,
             growth: None,
             partitions: Vec::new(),
+            memory: 0,
             placed: 0,
             unplaced: VecDeque::new(),
             place: Place::default(),

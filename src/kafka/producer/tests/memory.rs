@@ -76,11 +76,13 @@ fn bounded(seed: u64) {
                 assert!(hand.producer.memory_bytes() <= limit);
                 let code = if rng.u8(..30) == 0 { *rng.choice(&[10, 19, 87]).expect("one") } else { 0 };
                 hand.answer_and_drop(request, code);
+                super::shares::check_account(&hand);
                 assert!(hand.producer.memory_bytes() <= limit);
             }
         }
         hand.poll();
         assert_eq!(hand.producer.buffered_bytes(), empty, "nothing is held for no rows");
+        super::shares::check_account(&hand);
     }
 }
 

@@ -1,6 +1,7 @@
-//! Tests of the producer: rule by rule against hand-written answers (`rules`, `refusals`, `topics`, `memory`), and against a model of Kafka
+//! Tests of the producer: rule by rule against hand-written answers (`rules`, `refusals`, `topics`, `memory`, `shares`), and against a model of Kafka
 //! under seeded schedules of faults (`schedule`).
 
+mod expire;
 mod hand;
 mod kafka;
 mod levels;
@@ -8,5 +9,6 @@ mod memory;
 mod refusals;
 mod rules;
 mod schedule;
+mod shares;
 mod topics;
 mod wire;

@@ -1,0 +1,181 @@
+//! One connection to a Kafka broker for questions of people: blocking, one request at a time, every step with a bound on
+//! its time. The service does not use it; `forebay check` and `forebay topics` do.
+
+use std::collections::HashMap;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, DescribeConfigsRequest, MetadataRequest, MetadataResponse, RequestHeader, ResponseHeader,
+    TopicName, describe_configs_request::DescribeConfigsResource, metadata_request::MetadataRequestTopic,
+};
+use kafka_protocol::protocol::{Decodable as _, Encodable as _, HeaderVersion as _, Request, StrBytes};
+
+use crate::config::Cluster;
+
+/// The largest answer taken, in bytes.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// `BROKER` as a type of resource.
+const BROKER: i8 = 4;
+/// The last version of Metadata that tells what may be done with the cluster; all up to here name topics.
+const METADATA_VERSION_MAX: i16 = 10;
+
+/// A connection that has answered as Kafka does.
+pub(super) struct Admin {
+    stream: TcpStream,
+    client_id: StrBytes,
+    correlation: i32,
+    versions: HashMap<i16, (i16, i16)>,
+    /// `host:port` as it was asked for.
+    pub(super) broker: String,
+}
+
+impl Admin {
+    /// Connects to the first bootstrap broker that answers.
+    ///
+    /// # Errors
+    /// Why each of them does not.
+    pub(super) fn connect(cluster: &Cluster) -> Result<Self, Vec<String>> {
+        let mut why = Vec::new();
+        for broker in &cluster.bootstrap {
+            match Self::connect_to(cluster, broker) {
+                Ok(admin) => return Ok(admin),
+                Err(error) => why.push(error),
+            }
+        }
+        Err(why)
+    }
+
+    /// Connects to one broker and learns which requests it knows.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words that name it.
+    pub(super) fn connect_to(cluster: &Cluster, broker: &str) -> Result<Self, String> {
+        let stream = open(cluster, broker)?;
+        let timeout = Some(cluster.request_timeout);
+        let set = stream.set_read_timeout(timeout).and_then(|()| stream.set_write_timeout(timeout));
+        set.and_then(|()| stream.set_nodelay(true)).map_err(|error| format!("{broker}: {error}"))?;
+        let client_id = StrBytes::from(cluster.client_id.clone());
+        let (broker, versions) = (broker.to_owned(), HashMap::new());
+        let mut admin = Self { stream, client_id, correlation: 0, versions, broker };
+        // Version 0 is understood by every broker there is.
+        let answer = admin.ask_at(&ApiVersionsRequest::default(), 0).map_err(|error| {
+            format!(
+                "{error}; this is not how a Kafka broker answers: is it the port of a listener without TLS and SASL?"
+            )
+        })?;
+        if answer.error_code != 0 {
+            return Err(format!("{}: ApiVersions was refused with error {}", admin.broker, answer.error_code));
+        }
+        let versions = answer.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version)));
+        admin.versions = versions.collect();
+        Ok(admin)
+    }
+
+    /// The brokers, and these topics as they are: asking makes none.
+    pub(super) fn metadata(&mut self, topics: &[&str]) -> Result<MetadataResponse, String> {
+        let Some(version) = self.version::<MetadataRequest>(METADATA_VERSION_MAX).filter(|version| *version >= 4)
+        else {
+            return Err(format!("{}: it is older than Kafka 1.0, or speaks no Metadata", self.broker));
+        };
+        let named = |topic: &&str| {
+            MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from((*topic).to_owned()))))
+        };
+        let request = MetadataRequest::default()
+            .with_topics(Some(topics.iter().map(named).collect()))
+            .with_allow_auto_topic_creation(false)
+            .with_include_topic_authorized_operations(version >= 8);
+        self.ask_at(&request, version)
+    }
+
+    /// Settings of a broker by name, those that it tells; `None`: it does not tell.
+    pub(super) fn broker_settings(&mut self, node: i32, names: &[&'static str]) -> Option<HashMap<String, String>> {
+        let version = self.version::<DescribeConfigsRequest>(i16::MAX)?;
+        let resource = DescribeConfigsResource::default()
+            .with_resource_type(BROKER)
+            .with_resource_name(StrBytes::from(node.to_string()))
+            .with_configuration_keys(Some(names.iter().map(|name| StrBytes::from_static_str(name)).collect()));
+        let answer = self.ask_at(&DescribeConfigsRequest::default().with_resources(vec![resource]), version).ok()?;
+        let result = answer.results.into_iter().next().filter(|result| result.error_code == 0)?;
+        let told = result.configs.into_iter().filter_map(|c| Some((c.name.to_string(), c.value?.to_string())));
+        Some(told.collect())
+    }
+
+    /// The highest version, `max` at most, that both sides speak; `None`: there is none.
+    pub(super) fn version<R: Request>(&self, max: i16) -> Option<i16> {
+        let (first, last) = *self.versions.get(&R::KEY)?;
+        let version = last.min(R::VERSIONS.max).min(max);
+        (version >= first.max(R::VERSIONS.min)).then_some(version)
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    /// What went wrong, in words that name the broker. The connection is of no more use then.
+    pub(super) fn ask_at<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, String> {
+        self.correlation += 1;
+        let asked = self.send(request, version).and_then(|()| self.receive());
+        let mut answer = asked.map_err(|error| format!("{}: {error}", self.broker))?;
+        let malformed = |_| format!("{}: the answer cannot be read", self.broker);
+        let header = ResponseHeader::decode(&mut answer, R::Response::header_version(version)).map_err(malformed)?;
+        if header.correlation_id != self.correlation {
+            return Err(format!("{}: it answered another request than the one sent", self.broker));
+        }
+        R::Response::decode(&mut answer, version).map_err(malformed)
+    }
+
+    fn send<R: Request>(&mut self, request: &R, version: i16) -> Result<(), String> {
+        let header = RequestHeader::default()
+            .with_request_api_key(R::KEY)
+            .with_request_api_version(version)
+            .with_correlation_id(self.correlation)
+            .with_client_id(Some(self.client_id.clone()));
+        let mut body = BytesMut::new();
+        let encoded = header.encode(&mut body, R::header_version(version));
+        encoded.and_then(|()| request.encode(&mut body, version)).map_err(|error| error.to_string())?;
+        let mut frame = BytesMut::with_capacity(4 + body.len());
+        frame.put_u32(u32::try_from(body.len()).map_err(|_| "the request is too long".to_owned())?);
+        frame.extend_from_slice(&body);
+        self.stream.write_all(&frame).map_err(|error| said(&error))
+    }
+
+    fn receive(&mut self) -> Result<Bytes, String> {
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length).map_err(|error| said(&error))?;
+        let length = usize::try_from(i32::from_be_bytes(length)).ok().filter(|length| *length <= ANSWER_BYTES_MAX);
+        let length = length.ok_or("the answer has no length that makes sense")?;
+        // Grows with what comes, not with what is claimed.
+        let mut answer = Vec::new();
+        let read = (&mut self.stream).take(length as u64).read_to_end(&mut answer).map_err(|error| said(&error))?;
+        if read < length { Err("it closed the connection".to_owned()) } else { Ok(answer.into()) }
+    }
+}
+
+fn open(cluster: &Cluster, broker: &str) -> Result<TcpStream, String> {
+    let addresses: Vec<_> = broker
+        .to_socket_addrs()
+        .map_err(|error| format!("{broker}: the name cannot be looked up ({error}): is it spelled right?"))?
+        .collect();
+    let mut why = format!("{broker}: the name has no address");
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, cluster.connect_timeout) {
+            Ok(stream) => return Ok(stream),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                why = format!("{broker}: nothing listens there (connection refused): is it the right port?");
+            }
+            Err(error) => why = format!("{broker}: {}", said(&error)),
+        }
+    }
+    Err(why)
+}
+
+fn said(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => "no answer in time".to_owned(),
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+            "it closed the connection".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}

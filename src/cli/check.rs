@@ -1,0 +1,243 @@
+//! `forebay check`: would it work? The configuration has been read by then; here each cluster is connected to, and each
+//! sink's topic looked at, one line each. Nothing is written and nothing is made.
+
+use std::fmt;
+
+use kafka_protocol::messages::MetadataResponse;
+use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponseTopic};
+
+use super::admin::Admin;
+use crate::config::{Acknowledge, Cluster, Config, EMBEDDED, Sink};
+
+/// Bits of a topic's authorized operations: by Kafka's numbers of its ACL operations.
+const WRITE: i32 = 1 << 4;
+/// The broker does not tell operations.
+const NOT_TOLD: i32 = i32::MIN;
+const UNKNOWN_TOPIC: i16 = 3;
+const TOPIC_FORBIDDEN: i16 = 29;
+
+/// How a line begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Ok,
+    /// Works, or may work; to be looked at.
+    Warning,
+    /// Does not work.
+    Problem,
+}
+
+/// One line.
+#[derive(Debug)]
+struct Line {
+    verdict: Verdict,
+    /// `kafka.main` or `sink telemetry`.
+    about: String,
+    text: String,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warning => "warning",
+            Verdict::Problem => "PROBLEM",
+        };
+        write!(f, "{verdict:<8} {}: {}", self.about, self.text)
+    }
+}
+
+/// What a cluster does with a topic that is not there.
+enum Making {
+    Makes(String),
+    Refuses,
+    NotTold,
+}
+
+/// Prints a line for each cluster and sink. Whether all is well, warnings aside.
+#[must_use]
+pub fn check(config: &Config) -> bool {
+    let mut lines = Vec::new();
+    for (index, cluster) in config.clusters.iter().enumerate() {
+        let sinks: Vec<&Sink> = config.sinks.iter().filter(|sink| sink.cluster == index).collect();
+        of_cluster(cluster, &sinks, &mut lines);
+    }
+    let mut worst = Verdict::Ok;
+    for line in &lines {
+        println!("{line}");
+        worst = worst.max(line.verdict);
+    }
+    worst < Verdict::Problem
+}
+
+fn of_cluster(cluster: &Cluster, sinks: &[&Sink], lines: &mut Vec<Line>) {
+    let about = format!("kafka.{}", cluster.name);
+    let embedded = cluster.name == EMBEDDED;
+    let mut push = |verdict, about: &str, text: String| lines.push(Line { verdict, about: about.to_owned(), text });
+    let topics: Vec<&str> = sinks.iter().filter_map(|sink| sink.topic.as_literal()).collect();
+    let asked = Admin::connect(cluster).and_then(|mut admin| match admin.metadata(&topics) {
+        Ok(metadata) => Ok((admin, metadata)),
+        Err(why) => Err(vec![why]),
+    });
+    let (mut admin, metadata) = match asked {
+        Ok(asked) => asked,
+        Err(_) if embedded => {
+            push(
+                Verdict::Ok,
+                &about,
+                "the embedded log; it runs with the service, which is not running now".to_owned(),
+            );
+            for sink in sinks {
+                let text = "the embedded log makes its topic with its first message".to_owned();
+                push(Verdict::Ok, &sink_name(sink), text);
+            }
+            return;
+        }
+        Err(why) => {
+            let hint = format!("bootstrap of [kafka.{}] names the brokers", cluster.name);
+            push(Verdict::Problem, &about, format!("cannot be reached: {}; {hint}", why.join("; ")));
+            for sink in sinks {
+                push(Verdict::Problem, &sink_name(sink), format!("cannot be looked at: {about} cannot be reached"));
+            }
+            return;
+        }
+    };
+    push(Verdict::Ok, &about, format!("answers at {}; {}", admin.broker, brokers(&metadata)));
+    for why in silent(cluster, &metadata, &admin.broker) {
+        push(Verdict::Warning, &about, format!("one of bootstrap does not answer: {why}"));
+    }
+    for (broker, why) in unreachable(cluster, &metadata, &admin.broker) {
+        let text = format!(
+            "its broker {broker} says that it is found where it is not ({why}); set advertised.listeners of that broker \
+             to an address that this machine reaches"
+        );
+        push(Verdict::Problem, &about, text);
+    }
+    let making = if embedded { Making::Makes("as [embedded] says".to_owned()) } else { making(&mut admin, &metadata) };
+    for sink in sinks {
+        let found = metadata.topics.iter().find(|topic| {
+            topic.name.as_ref().map(|name| name.0.as_str()) == sink.topic.as_literal()
+                && sink.topic.as_literal().is_some()
+        });
+        let (verdict, text) = of_sink(sink, found, &making);
+        push(verdict, &sink_name(sink), text);
+    }
+}
+
+fn sink_name(sink: &Sink) -> String {
+    format!("sink {}", sink.name)
+}
+
+fn brokers(metadata: &MetadataResponse) -> String {
+    let named = |broker: &MetadataResponseBroker| format!("{} at {}", broker.node_id.0, address(broker));
+    let brokers: Vec<_> = metadata.brokers.iter().map(named).collect();
+    format!("{} {}: {}", brokers.len(), if brokers.len() == 1 { "broker" } else { "brokers" }, brokers.join(", "))
+}
+
+/// Why those of bootstrap do not answer that do not. The brokers that the cluster names are tried by their own names.
+fn silent(cluster: &Cluster, metadata: &MetadataResponse, answered: &str) -> Vec<String> {
+    let named: Vec<_> = metadata.brokers.iter().map(address).collect();
+    let others = cluster.bootstrap.iter().filter(|broker| *broker != answered && !named.contains(broker));
+    others.filter_map(|broker| Admin::connect_to(cluster, broker).err()).collect()
+}
+
+/// Where a broker says it is.
+pub(super) fn address(broker: &MetadataResponseBroker) -> String {
+    let (host, port) = (broker.host.as_str(), broker.port);
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Brokers that the cluster names and that do not answer there; produce requests would go to them.
+fn unreachable(cluster: &Cluster, metadata: &MetadataResponse, answered: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for broker in &metadata.brokers {
+        let address = address(broker);
+        if address == answered {
+            continue;
+        }
+        if let Err(why) = Admin::connect_to(cluster, &address) {
+            found.push((broker.node_id.0.to_string(), why));
+        }
+    }
+    found
+}
+
+fn making(admin: &mut Admin, metadata: &MetadataResponse) -> Making {
+    const NAMES: [&str; 3] = ["auto.create.topics.enable", "num.partitions", "default.replication.factor"];
+    let told = metadata.brokers.first().and_then(|broker| admin.broker_settings(broker.node_id.0, &NAMES));
+    let Some(told) = told else { return Making::NotTold };
+    let value = |name: &str| told.get(name).map_or("?", String::as_str);
+    match value(NAMES[0]) {
+        "true" => Making::Makes(format!("partitions {}, replication factor {}", value(NAMES[1]), value(NAMES[2]))),
+        "false" => Making::Refuses,
+        _ => Making::NotTold,
+    }
+}
+
+fn of_sink(sink: &Sink, found: Option<&MetadataResponseTopic>, making: &Making) -> (Verdict, String) {
+    let Some(topic) = sink.topic.as_literal() else {
+        let text = match making {
+            Making::Makes(how) => format!("the cluster makes those that are missing ({how})"),
+            Making::Refuses => {
+                "the cluster makes none by itself: each has to be there before its first message".to_owned()
+            }
+            Making::NotTold => "the cluster does not tell whether it makes those that are missing".to_owned(),
+        };
+        let verdict = if matches!(making, Making::Makes(_)) { Verdict::Ok } else { Verdict::Warning };
+        return (verdict, format!("its topic depends on the message; {text}"));
+    };
+    let named = format!("topic {topic}");
+    let Some(found) = found else {
+        return (Verdict::Warning, format!("{named}: the cluster did not say anything of it"));
+    };
+    match (found.error_code, making) {
+        (0, _) => of_topic(sink, &named, found),
+        (UNKNOWN_TOPIC, Making::Makes(how)) => {
+            (Verdict::Ok, format!("{named} is missing; the cluster makes it with its first message ({how})"))
+        }
+        (UNKNOWN_TOPIC, Making::Refuses) => (
+            Verdict::Problem,
+            format!("{named} is missing, and the cluster makes none by itself; `forebay topics create` makes it"),
+        ),
+        (UNKNOWN_TOPIC, Making::NotTold) => (
+            Verdict::Warning,
+            format!(
+                "{named} is missing, and the cluster does not tell whether its first message makes it; `forebay topics \
+                 create` makes it"
+            ),
+        ),
+        (TOPIC_FORBIDDEN, _) => (
+            Verdict::Problem,
+            format!("{named} is forbidden to this client, or hidden from it; {}", allow(topic, "DESCRIBE and WRITE")),
+        ),
+        (error, _) => (Verdict::Problem, format!("{named}: the cluster answers with error {error}")),
+    }
+}
+
+fn of_topic(sink: &Sink, named: &str, found: &MetadataResponseTopic) -> (Verdict, String) {
+    let topic = sink.topic.as_literal().unwrap_or_default();
+    let partitions = found.partitions.len();
+    let leaderless = found.partitions.iter().filter(|partition| partition.leader_id.0 < 0).count();
+    let operations = found.topic_authorized_operations;
+    if operations != NOT_TOLD && operations & WRITE == 0 {
+        return (Verdict::Problem, format!("{named} may not be written by this client; {}", allow(topic, "WRITE")));
+    }
+    if leaderless > 0 {
+        let text = format!(
+            "{named}: {leaderless} of {partitions} partitions have no leader now; their messages wait until their \
+             brokers are back"
+        );
+        return (Verdict::Problem, text);
+    }
+    let replicas = found.partitions.iter().map(|partition| partition.replica_nodes.len()).min().unwrap_or(0);
+    let write = if operations == NOT_TOLD { "whether it may be written is not told" } else { "may be written" };
+    let text = format!("{named}: partitions {partitions}, replication factor {replicas}, {write}");
+    match sink.acknowledge {
+        Acknowledge::Replicated if replicas == 1 => (Verdict::Ok, format!("{text}; one replica: a lost disk loses it")),
+        _ => (Verdict::Ok, text),
+    }
+}
+
+/// What allows it.
+fn allow(topic: &str, operations: &str) -> String {
+    format!("allow it {operations}, as in kafka-acls.sh --add --allow-principal User:… --producer --topic {topic}")
+}

@@ -1,0 +1,258 @@
+//! Variables of the environment put in the place of the file's values, before anything is checked:
+//! `FOREBAY_SERVICE_SHARDS`, `FOREBAY_SINK_0_TOPIC`, `FOREBAY_KAFKA_MAIN_BOOTSTRAP`. They go into the same tree as the
+//! file's text, so all that holds for a value in the file holds for one from here; a problem names the variable.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeArray, DeTable, DeValue};
+
+use super::keys::{self, Key, Kind, LATER, Section};
+use super::problem::{Fault, nearest};
+use super::reader::{Place, Source};
+
+/// What all of them begin with.
+const PREFIX: &str = "FOREBAY_";
+/// Names that mean something else: the log's filter, and what Forebay's own tests and scripts go by.
+const OTHERS: [&str; 9] = [
+    "FOREBAY_LOG",
+    "FOREBAY_BINARY",
+    "FOREBAY_BLESS",
+    "FOREBAY_CACHE",
+    "FOREBAY_KAFKA_SCRIPT",
+    "FOREBAY_NODE",
+    "FOREBAY_PYTHON",
+    "FOREBAY_RUMQTTC",
+    "FOREBAY_SEEDS",
+];
+/// The same for families of names: values for templates, and the tests'.
+const OTHER_FAMILIES: [&str; 2] = ["FOREBAY_VAR_", "FOREBAY_TEST_"];
+
+/// A variable and its value; `None`: it is not UTF-8.
+pub(super) type Variable = (String, Option<String>);
+
+/// The process's variables that set a key, or look as if they should.
+pub(super) fn read() -> Vec<Variable> {
+    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    variables.filter(|(name, _)| is_ours(name)).map(|(name, value)| (name, value.into_string().ok())).collect()
+}
+
+pub(super) fn is_ours(name: &str) -> bool {
+    name.starts_with(PREFIX)
+        && !OTHERS.contains(&name)
+        && !OTHER_FAMILIES.iter().any(|family| name.starts_with(family))
+        && !is_of_kubernetes(name)
+}
+
+/// Kubernetes tells each container where the services of its namespace are. One that is named `forebay`, or
+/// `forebay-mqtt`, gives `FOREBAY_SERVICE_HOST`, `FOREBAY_MQTT_PORT_1883_TCP_ADDR` and more. No key ends like them.
+fn is_of_kubernetes(name: &str) -> bool {
+    let numbered = name.split("_PORT_").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || name.ends_with("_PORT") || numbered
+}
+
+/// The table that a variable's key stands in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Home {
+    Table,
+    Item(usize),
+    Cluster(String),
+}
+
+/// Puts the variables into the tree, and notes in `source` where each stands and what is wrong with its name.
+pub(super) fn merge<'a>(root: &mut DeTable<'a>, variables: &'a [Variable], source: &mut Source<'_>) {
+    let clusters = clusters(root);
+    let mut found = Vec::new();
+    for (name, value) in variables {
+        match (find(name, &clusters), value) {
+            (Err(fault), _) => source.report_variable(name, fault),
+            (Ok(_), None) => source.report_variable(name, Fault::new("is not UTF-8")),
+            (Ok((home, key)), Some(value)) => found.push((home, key, name, value)),
+        }
+    }
+    // A list grows by its next item; so the items in their order.
+    found.sort_by(|a, b| (a.1.section.name(), &a.0, a.1.name).cmp(&(b.1.section.name(), &b.0, b.1.name)));
+    let mut start = source.end();
+    for (home, key, name, value) in found {
+        let span = start..start + value.len() + 1;
+        start = span.end;
+        let done = parse(key, value, span.start).and_then(|parsed| {
+            let Some(table) = table(root, key.section, &home, &span)? else { return Ok(()) };
+            table.remove(key.name);
+            table.insert(Spanned::new(span.clone(), key.name.into()), Spanned::new(span.clone(), parsed));
+            Ok(())
+        });
+        match done {
+            Ok(()) => source.place(Place { span, variable: name.clone(), path: path(key, &home) }),
+            Err(fault) => source.report_variable(name, fault),
+        }
+    }
+}
+
+fn path(key: &Key, home: &Home) -> String {
+    let section = key.section.name();
+    match home {
+        Home::Table => format!("{section}.{}", key.name),
+        Home::Item(at) => format!("{section}[{at}].{}", key.name),
+        Home::Cluster(name) => format!("{section}.{name}.{}", key.name),
+    }
+}
+
+/// Names of the file's clusters.
+fn clusters(root: &DeTable<'_>) -> Vec<String> {
+    match root.get(Section::Kafka.name()).map(Spanned::get_ref) {
+        Some(DeValue::Table(table)) => table.keys().map(|key| key.get_ref().to_string()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn upper(name: &str) -> String {
+    name.to_uppercase().replace(['-', '.'], "_")
+}
+
+/// The key that a variable stands for.
+fn find(name: &str, clusters: &[String]) -> Result<(Home, &'static Key), Fault> {
+    let rest = name.strip_prefix(PREFIX).unwrap_or(name);
+    let section = Section::ALL.into_iter().find_map(|section| {
+        let rest = rest.strip_prefix(&upper(section.name()))?.strip_prefix('_')?;
+        Some((section, rest))
+    });
+    let unknown = || Err(unknown(rest, clusters));
+    let Some((section, rest)) = section else { return unknown() };
+    let key = |word: &str| keys::of(section).find(|key| upper(key.name) == word);
+    match section {
+        Section::Listener | Section::Sink => {
+            let parts = rest.split_once('_').and_then(|(at, word)| Some((at.parse::<usize>().ok()?, key(word)?)));
+            let Some((at, key)) = parts else { return unknown() };
+            Ok((Home::Item(at), key))
+        }
+        Section::Kafka => {
+            let fits = |key: &&Key| rest.strip_suffix(&upper(key.name)).is_some_and(|name| name.ends_with('_'));
+            let Some(key) = keys::of(section).filter(fits).max_by_key(|key| key.name.len()) else { return unknown() };
+            let name = &rest[..rest.len() - key.name.len() - 1];
+            let alike: Vec<_> = clusters.iter().filter(|known| upper(known) == name).collect();
+            match alike[..] {
+                [] if name.is_empty() => unknown(),
+                [] => Ok((Home::Cluster(name.to_lowercase()), key)),
+                [only] => Ok((Home::Cluster(only.clone()), key)),
+                [one, other, ..] => Err(Fault::new(format!("stands for kafka.{one} and for kafka.{other}"))
+                    .hint("set it in the file, or rename one of them")),
+            }
+        }
+        _ => key(rest).map_or_else(unknown, |key| Ok((Home::Table, key))),
+    }
+}
+
+/// What to say of a variable that stands for nothing. `rest`: its name behind the prefix.
+fn unknown(rest: &str, clusters: &[String]) -> Fault {
+    let lower = rest.to_lowercase();
+    for (later, advice) in LATER {
+        let (section, key) = later.split_once('.').unwrap_or((later, ""));
+        if lower.split('_').next() == Some(section) && lower.ends_with(key) {
+            return Fault::new("is not built yet").hint(advice);
+        }
+    }
+    let fault = Fault::new("is not a variable of Forebay");
+    let number = rest.split('_').nth(1).filter(|part| part.parse::<usize>().is_ok()).unwrap_or("0");
+    let mut known = Vec::new();
+    for key in keys::KEYS {
+        let (section, name) = (key.section.name(), key.name);
+        match key.section {
+            Section::Listener | Section::Sink => known.push(format!("{section}_{number}_{name}")),
+            Section::Kafka if clusters.is_empty() => known.push(format!("{section}_main_{name}")),
+            Section::Kafka => {
+                known.extend(clusters.iter().map(|c| format!("{section}_{}_{name}", upper(c).to_lowercase())))
+            }
+            _ => known.push(format!("{section}_{name}")),
+        }
+    }
+    match nearest(&lower, known.iter().map(String::as_str)) {
+        Some(near) => fault.hint(format!("did you mean {PREFIX}{}?", near.to_uppercase())),
+        None => fault.hint(
+            "they are FOREBAY_SECTION_KEY, FOREBAY_KAFKA_NAME_KEY, FOREBAY_LISTENER_0_KEY and FOREBAY_SINK_0_KEY; \
+             FOREBAY_VAR_ is free for your own",
+        ),
+    }
+}
+
+/// A value as the file would have it. What the file has in quotes stands here without; lists and tables are TOML.
+fn parse<'a>(key: &Key, value: &'a str, offset: usize) -> Result<DeValue<'a>, Fault> {
+    let trimmed = value.trim();
+    let text = || DeValue::String(value.into());
+    let plain = || DeValue::parse(trimmed).map_or_else(|_| text(), Spanned::into_inner);
+    Ok(match key.kind {
+        Kind::Flag | Kind::Integer { .. } => plain(),
+        Kind::Size { .. } if trimmed.bytes().all(|b| b.is_ascii_digit()) => plain(),
+        Kind::TextList | Kind::TemplateTable if trimmed.starts_with(['[', '{']) => {
+            let parsed = DeValue::parse(trimmed);
+            let parsed =
+                parsed.map_err(|error| Fault::new(format!("not TOML: {}", error.message().replace('\n', ", "))));
+            moved(parsed?, offset).into_inner()
+        }
+        _ => text(),
+    })
+}
+
+/// The same value, its places moved behind all that is there.
+fn moved(value: Spanned<DeValue<'_>>, by: usize) -> Spanned<DeValue<'_>> {
+    let to = |span: Range<usize>| span.start + by..span.end + by;
+    let span = to(value.span());
+    let inner = match value.into_inner() {
+        DeValue::Array(items) => DeValue::Array(items.into_iter().map(|item| moved(item, by)).collect::<DeArray<'_>>()),
+        DeValue::Table(table) => DeValue::Table(
+            table
+                .into_iter()
+                .map(|(key, value)| {
+                    let span = to(key.span());
+                    (Spanned::new(span, key.into_inner()), moved(value, by))
+                })
+                .collect(),
+        ),
+        other => other,
+    };
+    Spanned::new(span, inner)
+}
+
+/// The table that the key goes into, made if it is not there. `None`: the file has something else in its place, which
+/// is reported as it stands.
+fn table<'t, 'a>(
+    root: &'t mut DeTable<'a>,
+    section: Section,
+    home: &Home,
+    span: &Range<usize>,
+) -> Result<Option<&'t mut DeTable<'a>>, Fault> {
+    let new = |value| Spanned::new(span.clone(), value);
+    if !root.contains_key(section.name()) {
+        let empty = match home {
+            Home::Item(_) => DeValue::Array(DeArray::new()),
+            _ => DeValue::Table(DeTable::new()),
+        };
+        root.insert(Spanned::new(span.clone(), section.name().into()), new(empty));
+    }
+    let top = root.get_mut(section.name()).map(Spanned::get_mut);
+    let value = match (home, top) {
+        (Home::Item(at), Some(DeValue::Array(list))) => {
+            let items = list.len();
+            if *at > items {
+                return Err(Fault::new(format!("{} has {items} before it", section.header()))
+                    .hint(format!("they count from 0: the next is {items}")));
+            }
+            if *at == items {
+                list.push(new(DeValue::Table(DeTable::new())));
+            }
+            list.get_mut(*at).map(Spanned::get_mut)
+        }
+        (Home::Cluster(name), Some(DeValue::Table(clusters))) => {
+            if !clusters.contains_key(name.as_str()) {
+                clusters.insert(Spanned::new(span.clone(), name.clone().into()), new(DeValue::Table(DeTable::new())));
+            }
+            clusters.get_mut(name.as_str()).map(Spanned::get_mut)
+        }
+        (Home::Table, top) => top,
+        _ => None,
+    };
+    Ok(match value {
+        Some(DeValue::Table(table)) => Some(table),
+        _ => None,
+    })
+}

@@ -1,0 +1,93 @@
+//! `forebay config default`: a file with every key, what it means, what it takes and its default, all of it commented
+//! out. Made from the table of keys.
+
+use std::fmt::Write as _;
+
+use super::keys::{self, Absent, Key, Kind, Section};
+
+/// Columns that a comment is broken at.
+const WIDTH: usize = 100;
+/// Values to show for keys that have no default of their own.
+const SHOWN: [(&str, &str); 14] = [
+    ("sink.acks", "\"all\""),
+    ("sink.compression", "\"zstd\""),
+    ("sink.compression_level", "3"),
+    ("listener.bind", "\"0.0.0.0:1883\""),
+    ("kafka.bootstrap", "[\"kafka-1.example:9092\", \"kafka-2.example:9092\"]"),
+    ("kafka.buffer_bytes", "\"256MiB\""),
+    ("embedded.dir", "\"./forebay-data/log\""),
+    ("embedded.advertised", "\"gateway.example:9092\""),
+    ("embedded.buffer_bytes", "\"256MiB\""),
+    ("sink.name", "\"telemetry\""),
+    ("sink.kafka", "\"main\""),
+    ("sink.filters", "[\"telemetry/#\"]"),
+    ("sink.topic", "\"telemetry\""),
+    ("sink.headers", "{ client = \"${clientid}\" }"),
+];
+
+/// The file. As it stands it means the defaults; without the `#` before keys and headers it is a whole configuration.
+#[must_use]
+pub fn example() -> String {
+    let mut out = String::from(
+        "# Forebay: every key, what it means and its default. Take the # away before the header and the keys that you set.\n\
+         # A variable of the environment goes before this file: FOREBAY_SERVICE_SHARDS, FOREBAY_KAFKA_MAIN_BOOTSTRAP,\n\
+         # FOREBAY_SINK_0_TOPIC. `forebay check --config FILE` tells whether it works.\n",
+    );
+    for section in Section::ALL {
+        out.push('\n');
+        comment(&mut out, section.meaning());
+        let _ = writeln!(out, "#{}", section.header().replace("NAME", "main"));
+        for key in keys::of(section) {
+            out.push('\n');
+            comment(&mut out, &format!("{} {}", key.meaning, takes(key)));
+            let _ = writeln!(out, "#{} = {}", key.name, shown(key));
+        }
+    }
+    out
+}
+
+/// What a key takes and what holds without it, as a sentence.
+fn takes(key: &Key) -> String {
+    let takes = match (key.kind, key.kind.bounds()) {
+        (Kind::Word(words), _) => {
+            let words = words.iter().filter(|word| word.later.is_none());
+            words.map(|word| format!("\"{}\"", word.name)).collect::<Vec<_>>().join(", ")
+        }
+        (kind, Some((min, max))) => format!("{kind}, {min} to {max}"),
+        (kind, None) => kind.to_string(),
+    };
+    match key.default {
+        Absent::Required => format!("({takes}; required)"),
+        Absent::Is(value) if shown(key) != value => format!("({takes}; default: {value})"),
+        Absent::Is(_) => format!("({takes})"),
+        Absent::From(text) => format!("({takes}; default: {text})"),
+    }
+}
+
+fn shown(key: &Key) -> &str {
+    let path = format!("{}.{}", key.section.name(), key.name);
+    match (key.default, SHOWN.iter().find(|(known, _)| *known == path)) {
+        (_, Some((_, value))) => value,
+        (Absent::Is(value), None) => value,
+        (_, None) => match key.kind {
+            Kind::Flag => "false",
+            Kind::TextList => "[]",
+            Kind::TemplateTable => "{}",
+            _ => "\"\"",
+        },
+    }
+}
+
+/// Lines of a comment, broken between words.
+fn comment(out: &mut String, text: &str) {
+    let mut width = 0;
+    for word in text.split_whitespace() {
+        if width == 0 || width + 1 + word.chars().count() > WIDTH {
+            out.push_str(if width == 0 { "#" } else { "\n#" });
+            width = 1;
+        }
+        let _ = write!(out, " {word}");
+        width += 1 + word.chars().count();
+    }
+    out.push('\n');
+}

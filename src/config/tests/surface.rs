@@ -1,0 +1,145 @@
+//! What operators have beside the file: variables of the environment, the commented example, the schema.
+
+use super::*;
+
+fn read_env(text: &str, variables: &[(&str, &str)]) -> Result<Config, Problems> {
+    let variables: Vec<_> = variables.iter().map(|(n, v)| ((*n).to_owned(), Some((*v).to_owned()))).collect();
+    parse_all(text, "forebay.toml", &variables, &Overrides::default(), 2)
+}
+
+fn said(text: &str, name: &str, value: &str) -> String {
+    read_env(text, &[(name, value)]).expect_err(name).to_string()
+}
+
+const FILE: &str = "[service]\nshards = 2\n[[listener]]\nbind = \"127.0.0.1:1\"\n[kafka.eu-west]\nbootstrap = \"a:1\"\n\
+                    [[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\nheaders = { z = \"1\" }\n";
+
+#[test]
+fn variables_mean_what_the_file_would() {
+    let by_env = read_env(
+        FILE,
+        &[
+            ("FOREBAY_SERVICE_SHARDS", "1"),
+            ("FOREBAY_SERVICE_PIN", "false"),
+            ("FOREBAY_LOG_LEVEL", "debug"),
+            ("FOREBAY_LISTENER_1_BIND", "127.0.0.1:2"),
+            ("FOREBAY_KAFKA_EU_WEST_BOOTSTRAP", "b:1,c:2"),
+            ("FOREBAY_KAFKA_EU_WEST_RECONNECT_BACKOFF_MAX", "2s"),
+            ("FOREBAY_KAFKA_EU_WEST_BUFFER_BYTES", "67108864"),
+            ("FOREBAY_SINK_0_FILTERS", "[\"a/#\", \"b\"]"),
+            ("FOREBAY_SINK_0_HEADERS", "{ b = \"1\", a = \"${clientid}\" }"),
+            ("FOREBAY_SINK_0_KEY", ""),
+        ],
+    )
+    .unwrap();
+    let by_file = good(
+        "[service]\nshards = 1\npin = false\n[log]\nlevel = \"debug\"\n[[listener]]\nbind = \"127.0.0.1:1\"\n\
+         [[listener]]\nbind = \"127.0.0.1:2\"\n[kafka.eu-west]\nbootstrap = [\"b:1\", \"c:2\"]\n\
+         reconnect_backoff_max = \"2s\"\nbuffer_bytes = \"64MiB\"\n[[sink]]\nname = \"s\"\nfilters = [\"a/#\", \"b\"]\n\
+         topic = \"t\"\nkey = \"\"\nheaders = { b = \"1\", a = \"${clientid}\" }\n",
+    );
+    assert_eq!(by_env.listeners[1].moved_by, "FOREBAY_LISTENER_1_BIND");
+    let same = |mut config: Config| {
+        config.listeners.iter_mut().for_each(|listener| listener.moved_by.clear());
+        config
+    };
+    assert_eq!(same(by_env), same(by_file));
+}
+
+/// A container without a file at all.
+#[test]
+fn variables_alone_are_a_configuration() {
+    let config = read_env(
+        "",
+        &[
+            ("FOREBAY_KAFKA_MAIN_BOOTSTRAP", "k:9092"),
+            ("FOREBAY_SINK_0_NAME", "all"),
+            ("FOREBAY_SINK_0_FILTERS", "#"),
+            ("FOREBAY_SINK_0_TOPIC", "t"),
+            ("FOREBAY_SINK_1_NAME", "more"),
+            ("FOREBAY_SINK_1_FILTERS", "x"),
+            ("FOREBAY_SINK_1_TOPIC", "u"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.clusters[0].name, "main");
+    assert_eq!(config.sinks.iter().map(|sink| sink.name.as_str()).collect::<Vec<_>>(), ["all", "more"]);
+}
+
+#[test]
+fn a_problem_names_the_variable() {
+    for (name, value, want) in [
+        ("FOREBAY_SERVICE_SHARDS", "four", r#"expected an integer, found the string "four""#),
+        ("FOREBAY_SERVICE_SHARD", "4", "is not a variable of Forebay; did you mean FOREBAY_SERVICE_SHARDS?"),
+        ("FOREBAY_SINK_0_LINGR", "2ms", "is not a variable of Forebay; did you mean FOREBAY_SINK_0_LINGER?"),
+        ("FOREBAY_KAFKA_EU_WEST_CLIENT", "x", "did you mean FOREBAY_KAFKA_EU_WEST_CLIENT_ID?"),
+        ("FOREBAY_SINK_0_LINGER", "2", "write a whole number and one of us, ms, s, m, h, d"),
+        ("FOREBAY_SINK_2_NAME", "x", "[[sink]] has 1 before it; they count from 0: the next is 1"),
+        ("FOREBAY_SINK_0_FILTERS", "[\"a/#/b\"]", "\"a/#/b\" is no topic filter"),
+        ("FOREBAY_SINK_0_FILTERS", "[\"a", "not TOML: "),
+        ("FOREBAY_SINK_0_ACKNOWLEDGE", "stored", "is not built yet; it needs a disk buffer"),
+        ("FOREBAY_CONTROL_BIND", "127.0.0.1:1", "127.0.0.1:1 is taken by listener[0].bind"),
+    ] {
+        let said = said(FILE, name, value);
+        assert!(said.starts_with(&format!("environment: {name}: ")) && said.contains(want), "{said}");
+    }
+    let lonely = said("", "FOREBAY_SINK_0_NAME", "x");
+    assert!(lonely.contains("environment: sink[0].filters: is required"), "{lonely}");
+    let far = said("", "FOREBAY_QQQQQQQQ", "x");
+    assert!(far.contains("FOREBAY_VAR_ is free for your own"), "{far}");
+}
+
+#[test]
+fn other_variables_are_left_alone() {
+    for name in [
+        "FOREBAY_LOG",
+        "FOREBAY_VAR_SITE",
+        "FOREBAY_TEST_KAFKA",
+        "FOREBAY_KAFKA_SCRIPT",
+        "FOREBAY_SERVICE_HOST",
+        "FOREBAY_SERVICE_PORT",
+        "FOREBAY_SERVICE_PORT_MQTT",
+        "FOREBAY_PORT",
+        "FOREBAY_MQTT_PORT_1883_TCP_ADDR",
+        "PATH",
+    ] {
+        assert!(!environment::is_ours(name), "{name}");
+    }
+    for key in keys::KEYS {
+        let name = format!("FOREBAY_{}_{}", key.section.name(), key.name).to_uppercase();
+        assert!(environment::is_ours(&name), "{name}");
+    }
+}
+
+#[test]
+fn the_example_means_the_defaults_and_its_keys_hold() {
+    let example = example();
+    assert_eq!(good(&example), good(""));
+    let uncommented: String = example
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') => format!("{rest}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let config = good(&uncommented);
+    assert_eq!(config.service, good("").service);
+    assert_eq!((config.mqtt, config.log), (good("").mqtt, good("").log));
+    for key in keys::KEYS {
+        assert!(uncommented.lines().any(|line| line.starts_with(&format!("{} = ", key.name))), "{}", key.name);
+    }
+}
+
+#[test]
+fn the_schema_has_every_key() {
+    let schema = schema();
+    for key in keys::KEYS {
+        let section = &schema["properties"][key.section.name()];
+        let table = match key.section {
+            keys::Section::Kafka => &section["additionalProperties"],
+            keys::Section::Listener | keys::Section::Sink => &section["items"],
+            _ => section,
+        };
+        assert!(table["properties"][key.name].is_object(), "{}", key.name);
+    }
+}

@@ -1,0 +1,137 @@
+//! A topic or sink whose rows do not leave keeps its part of the memory, and no more.
+
+use super::hand::{Hand, SINK, settings, topic, values};
+use crate::kafka::producer::{Full, Row, Settings};
+use crate::kafka::types::{SinkId, Ticket, TopicMetadata};
+
+const ROW: usize = 1_000;
+
+/// What topics and sinks hold is what their batches take.
+pub(super) fn check_account(hand: &Hand) {
+    let mut of_sinks = vec![0; hand.producer.sinks.len()];
+    for topic in &hand.producer.topics {
+        let placed = topic.partitions.iter().flat_map(|partition| &partition.work).flat_map(|work| &work.queue);
+        let sum: usize = placed.chain(&topic.unplaced).map(super::super::Batch::memory).sum();
+        assert_eq!(topic.memory, sum, "{}", topic.name);
+        of_sinks[topic.sink] += sum;
+    }
+    let noted: Vec<usize> = hand.producer.sinks.iter().map(|sink| sink.memory).collect();
+    assert_eq!(noted, of_sinks);
+}
+
+fn of_two_sinks() -> Settings {
+    let mut settings = settings();
+    settings.sinks.push(settings.sinks[0].clone());
+    settings
+}
+
+/// Appends rows of a topic until something is full, and says what.
+fn fill(hand: &mut Hand, sink: SinkId, name: &str) -> Full {
+    for number in 0..10_000 {
+        let known = hand.producer.check(sink, name, ROW + 100).expect("no refusal");
+        if let Err(full) = hand.producer.share(sink, known, ROW + 100) {
+            return full;
+        }
+        if !hand.producer.has_room(ROW + 100) {
+            return Full::Memory;
+        }
+        let value = [b'x'; ROW];
+        let row = Row { key: None, value: Some(&value), headers: std::iter::empty(), timestamp: hand.wall() };
+        hand.producer.append(sink, name, row, Some(Ticket { session: 9, number }), hand.now);
+        check_account(hand);
+    }
+    panic!("never full");
+}
+
+fn used(hand: &Hand) -> usize {
+    100 * hand.producer.buffered_bytes() / hand.producer.append_ceiling
+}
+
+fn unknown(name: &str) -> TopicMetadata {
+    TopicMetadata { name: name.into(), error: 3, leaders: Vec::new() }
+}
+
+#[test]
+fn a_dead_topic_holds_its_part_and_another_flows() {
+    let mut hand = Hand::proven(settings());
+    assert!(matches!(fill(&mut hand, SINK, "dead"), Full::Topic(_)));
+    assert!((34..=40).contains(&used(&hand)), "{}", used(&hand));
+    hand.poll();
+    hand.producer.on_metadata(&[unknown("dead")], hand.now);
+    for _ in 0..1_000 {
+        let known = hand.producer.check(SINK, "t", ROW).expect("no refusal");
+        assert_eq!(hand.producer.share(SINK, known, ROW), Ok(()));
+        hand.append_value("t", None, &[b'x'; ROW - 200]);
+        let request = hand.one();
+        hand.answer(&request, 0);
+    }
+    hand.producer.on_metadata(&[topic("dead", &[0])], hand.now);
+    let mut rows = 0;
+    while hand.producer.buffered_rows() > 0 {
+        for request in hand.poll() {
+            rows += values(&request).len();
+            hand.answer_and_drop(request, 0);
+            check_account(&hand);
+        }
+    }
+    assert!(rows > 200, "{rows}");
+    let known = hand.producer.check(SINK, "dead", ROW).expect("no refusal");
+    assert_eq!(hand.producer.share(SINK, known, ROW), Ok(()));
+}
+
+#[test]
+fn however_many_are_dead_something_is_left() {
+    let mut hand = Hand::proven(settings());
+    for number in 0..10 {
+        fill(&mut hand, SINK, &format!("dead-{number}"));
+    }
+    assert!((80..=93).contains(&used(&hand)), "{}", used(&hand));
+    assert_eq!(hand.producer.share(SINK, Some(super::super::TopicId(0)), ROW), Ok(()), "the one that lives");
+    assert!(hand.producer.has_room(ROW));
+}
+
+#[test]
+fn a_sink_with_many_dead_topics_is_one_for_the_other() {
+    let mut hand = Hand::new(of_two_sinks());
+    let mut last = Full::Memory;
+    for number in 0..200 {
+        last = fill(&mut hand, SINK, &format!("dead-{number}"));
+    }
+    assert_eq!(last, Full::Sink(SINK), "its part is used up");
+    assert!((34..=41).contains(&used(&hand)), "{}", used(&hand));
+    assert_eq!(hand.producer.share(SinkId(1), None, ROW), Ok(()));
+    assert!(hand.producer.may_go_on(Full::Sink(SinkId(1)), ROW));
+    assert!(!hand.producer.may_go_on(Full::Sink(SINK), 2 * ROW));
+}
+
+#[test]
+fn who_waits_for_a_topic_goes_on_when_its_rows_have_gone() {
+    let mut hand = Hand::new(settings());
+    let full = fill(&mut hand, SINK, "t");
+    assert!(!hand.producer.may_go_on(full, ROW + 100));
+    let before = hand.producer.freed();
+    hand.poll();
+    hand.producer.on_metadata(&[TopicMetadata { error: 29, ..unknown("t") }], hand.now);
+    assert_ne!(hand.producer.freed(), before);
+    assert!(hand.producer.may_go_on(full, ROW + 100), "to be refused at the door");
+}
+
+#[test]
+fn who_is_alone_has_all_of_it() {
+    let mut alone = settings();
+    alone.sinks[0].fixed_topic = true;
+    let mut hand = Hand::new(alone);
+    assert_eq!(fill(&mut hand, SINK, "t"), Full::Memory);
+    assert!(used(&hand) > 90, "{}", used(&hand));
+}
+
+#[test]
+fn a_fixed_topic_has_the_part_of_its_sink() {
+    let mut fixed = of_two_sinks();
+    fixed.sinks[0].fixed_topic = true;
+    let mut hand = Hand::new(fixed);
+    assert_eq!(fill(&mut hand, SINK, "t"), Full::Sink(SINK));
+    assert!((34..=40).contains(&used(&hand)), "{}", used(&hand));
+    assert!(matches!(fill(&mut hand, SinkId(1), "u"), Full::Topic(_)));
+    assert!((42..=55).contains(&used(&hand)), "{}", used(&hand));
+}

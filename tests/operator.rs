@@ -1,0 +1,221 @@
+//! What an operator types before and beside the service: `forebay check`, `forebay topics create`, `forebay config`, and
+//! variables of the environment. Each misconfiguration leads to words that name the cure.
+
+mod support;
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Command, Output};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use support::kafka::{self, Kafka};
+use support::service::{self, Service, program};
+
+/// Exit status and all that was printed.
+fn ended(command: &mut Command) -> (i32, String) {
+    let Output { status, stdout, stderr } = command.env("NO_COLOR", "1").output().expect("the program starts");
+    let text = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    (status.code().expect("an exit status"), text)
+}
+
+/// Runs `forebay ARGUMENTS --config` with this configuration, and expects this exit status.
+fn forebay(arguments: &[&str], config: &str, status: i32) -> String {
+    let dir = support::temp_dir();
+    let file = dir.path().join("forebay.toml");
+    fs::write(&file, config).expect("the configuration can be written");
+    let (code, text) = ended(program().args(arguments).arg("--config").arg(&file));
+    assert_eq!(code, status, "{arguments:?}\n{config}\n{text}");
+    text
+}
+
+fn sink(name: &str, topic: &str) -> String {
+    format!("[[sink]]\nname = \"{name}\"\nfilters = \"#\"\ntopic = \"{topic}\"\n")
+}
+
+fn config(bootstrap: &str, sinks: &[String]) -> String {
+    let bootstrap: Vec<String> = bootstrap.split(',').map(|broker| format!("\"{broker}\"")).collect();
+    format!(
+        "[service]\nshards = 1\npin = false\n[kafka.main]\nbootstrap = [{}]\n{}",
+        bootstrap.join(", "),
+        sinks.concat()
+    )
+}
+
+fn has(text: &str, line: &str, words: &[&str]) {
+    let found = text.lines().find(|found| found.contains(line)).unwrap_or_else(|| panic!("no `{line}` in\n{text}"));
+    for word in words {
+        assert!(found.contains(word), "no `{word}` in\n{found}");
+    }
+}
+
+fn fresh(what: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970");
+    format!("operator-{what}-{}-{}", std::process::id(), now.as_nanos())
+}
+
+#[test]
+fn a_wrong_port_is_named() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
+    let text = forebay(&["check"], &config(&free.to_string(), &[sink("a", "t")]), 1);
+    has(&text, "kafka.main", &["PROBLEM", &free.to_string(), "nothing listens there", "is it the right port?"]);
+    has(&text, "sink a", &["PROBLEM", "kafka.main cannot be reached"]);
+    let text = forebay(&["topics", "create"], &config(&free.to_string(), &[sink("a", "t")]), 1);
+    has(&text, "kafka.main", &["FAILED", "is it the right port?"]);
+    // One that is wrong beside one that is right is no more than a warning.
+    let service = Service::start(&service::config(""));
+    let text = forebay(&["check"], &config(&format!("{free},{}", service.embedded()), &[sink("a", "t")]), 0);
+    has(&text, "warning  kafka.main", &["one of bootstrap does not answer", &free.to_string()]);
+    has(&text, "ok       kafka.main", &[&service.embedded().to_string()]);
+}
+
+#[test]
+fn what_is_no_kafka_is_told() {
+    let service = Service::start(&service::config(""));
+    for other in [service.mqtt(), service.control()] {
+        let text = forebay(&["check"], &config(&other.to_string(), &[sink("a", "t")]), 1);
+        has(&text, "kafka.main", &["PROBLEM", "not how a Kafka broker answers", "without TLS"]);
+    }
+}
+
+#[test]
+fn an_unknown_key_and_a_level_without_its_buffer_are_refused() {
+    let text = forebay(&["check"], "[service]\nshard = 1\n", 2);
+    has(&text, "service.shard", &["unknown key", "did you mean \"shards\"?"]);
+    let stored = config("127.0.0.1:1", &[sink("a", "t") + "acknowledge = \"stored\"\n"]);
+    for command in [&["check"][..], &["run"], &["topics", "create"]] {
+        let text = forebay(command, &stored, 2);
+        has(&text, "sink[0].acknowledge", &["stored", "disk buffer", "use \"replicated\""]);
+    }
+}
+
+#[test]
+fn the_environment_goes_before_the_file() {
+    let (code, text) = ended(program().arg("check").env("FOREBAY_SINK_0_LINGR", "2ms"));
+    assert_eq!(code, 2, "{text}");
+    has(&text, "environment: FOREBAY_SINK_0_LINGR", &["did you mean FOREBAY_SINK_0_LINGER?"]);
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
+    let alone = [("KAFKA_SITE_BOOTSTRAP", &*free.to_string()), ("SINK_0_NAME", "a"), ("SINK_0_FILTERS", "#")]
+        .map(|(name, value)| (format!("FOREBAY_{name}"), value.to_owned()));
+    let (code, text) = ended(program().arg("check").envs(alone).env("FOREBAY_SINK_0_TOPIC", "t"));
+    assert_eq!(code, 1, "{text}");
+    has(&text, "kafka.site", &[&free.to_string()]);
+}
+
+#[test]
+fn topics_are_made_in_the_embedded_log_by_asking_for_it_alone() {
+    let service = Service::start(&service::config(""));
+    let sinks = [sink("a", "alarms"), sink("b", "alarms"), sink("c", "by-${clientid}")];
+    let config = config(&service.embedded().to_string(), &sinks);
+    for _ in 0..2 {
+        let text = forebay(&["check"], &config, 0);
+        has(&text, "kafka.main", &["ok", "1 broker: 1 at"]);
+        has(&text, "sink a", &["topic alarms is missing"]);
+        has(&text, "sink c", &["depends on the message"]);
+    }
+    let text = forebay(&["topics", "create", "--partitions", "3"], &config, 0);
+    assert_eq!(text.matches("topic alarms").count(), 1, "{text}");
+    has(&text, "topic alarms", &["made", "kafka.main"]);
+    has(&text, "sink c", &["nothing to make"]);
+    has(&forebay(&["topics", "create"], &config, 0), "topic alarms", &["there"]);
+    has(&forebay(&["check"], &config, 0), "sink a", &["ok", "topic alarms: partitions 3"]);
+}
+
+/// With no cluster there is nothing to reach before the service runs, and nothing wrong with that.
+#[test]
+fn the_embedded_log_need_not_run() {
+    let dir = support::temp_dir();
+    let file = dir.path().join("forebay.toml");
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
+    fs::write(&file, format!("[service]\npin = false\n[embedded]\nbind = \"{free}\"\n")).expect("it can be written");
+    let (code, text) = ended(program().args(["check", "--config"]).arg(&file));
+    assert_eq!(code, 0, "{text}");
+    has(&text, "kafka.embedded", &["ok", "runs with the service"]);
+}
+
+#[test]
+fn a_missing_topic_in_kafka_is_left_missing_by_a_check() {
+    let topic = fresh("missing");
+    let config = config(&kafka::shared(), &[sink("a", &topic)]);
+    for _ in 0..2 {
+        let text = forebay(&["check"], &config, 0);
+        has(&text, "sink a", &["ok", "is missing; the cluster makes it with its first message", "partitions 4"]);
+    }
+    let text = forebay(&["topics", "create", "--partitions", "3", "--replication-factor", "1"], &config, 0);
+    has(&text, &topic, &["made", "partitions 3, replication factor 1"]);
+    has(&forebay(&["topics", "create"], &config, 0), &topic, &["there"]);
+    has(&forebay(&["check"], &config, 0), "sink a", &["ok", "partitions 3, replication factor 1, may be written"]);
+    let text = forebay(
+        &["topics", "create", "--replication-factor", "9"],
+        &self::config(&kafka::shared(), &[sink("a", &fresh("nine"))]),
+        1,
+    );
+    has(&text, "FAILED", &["error 38"]);
+}
+
+/// A cluster that makes no topics, hides one and lets one not be written.
+#[test]
+fn a_cluster_that_forbids() {
+    let cluster = Kafka::start(&[
+        "--auto-create",
+        "false",
+        "--config",
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "--config",
+        "allow.everyone.if.no.acl.found=true",
+    ]);
+    let bootstrap = cluster.bootstrap();
+    for topic in ["hidden", "read-only"] {
+        cluster.create_topic(topic, 2);
+    }
+    for (topic, operation) in [("hidden", "All"), ("read-only", "Write")] {
+        cluster.command(&[
+            "tool",
+            "org.apache.kafka.tools.AclCommand",
+            "--bootstrap-server",
+            bootstrap,
+            "--add",
+            "--deny-principal",
+            "User:ANONYMOUS",
+            "--operation",
+            operation,
+            "--topic",
+            topic,
+        ]);
+        if operation == "Write" {
+            cluster.command(&[
+                "tool",
+                "org.apache.kafka.tools.AclCommand",
+                "--bootstrap-server",
+                bootstrap,
+                "--add",
+                "--allow-principal",
+                "User:ANONYMOUS",
+                "--operation",
+                "Read",
+                "--topic",
+                topic,
+            ]);
+        }
+    }
+    let sinks = [sink("a", "hidden"), sink("b", "read-only"), sink("c", "nowhere"), sink("d", "t-${clientid}")];
+    let text = forebay(&["check"], &config(bootstrap, &sinks), 1);
+    has(&text, "sink a", &["PROBLEM", "topic hidden is forbidden", "kafka-acls.sh", "--topic hidden"]);
+    has(&text, "sink b", &["PROBLEM", "topic read-only may not be written", "kafka-acls.sh"]);
+    has(&text, "sink c", &["PROBLEM", "topic nowhere is missing", "forebay topics create"]);
+    has(&text, "sink d", &["warning", "makes none by itself"]);
+}
+
+#[test]
+fn the_default_configuration_is_one_and_the_schema_holds() {
+    let (code, example) = ended(program().args(["config", "default"]));
+    assert_eq!(code, 0, "{example}");
+    let (code, schema) = ended(program().args(["config", "schema"]));
+    assert_eq!(code, 0, "{schema}");
+    let dir = support::temp_dir();
+    fs::write(dir.path().join("schema.json"), schema).expect("the schema can be written");
+    support::run(
+        support::python("schema.py")
+            .arg(dir.path().join("schema.json"))
+            .arg(support::root().join("docs/CONFIGURATION.md")),
+    );
+}
