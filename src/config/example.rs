@@ -8,7 +8,10 @@ use super::keys::{self, Absent, Key, Kind, Section};
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 /// Values to show for keys that have no default of their own.
-const SHOWN: [(&str, &str); 11] = [
+const SHOWN: [(&str, &str); 14] = [
+    ("sink.acks", "\"all\""),
+    ("sink.compression", "\"zstd\""),
+    ("sink.compression_level", "3"),
     ("listener.bind", "\"0.0.0.0:1883\""),
     ("kafka.bootstrap", "[\"kafka-1.example:9092\", \"kafka-2.example:9092\"]"),
     ("kafka.buffer_bytes", "\"256MiB\""),
@@ -58,6 +61,7 @@ fn takes(key: &Key) -> String {
     };
     match key.default {
         Absent::Required => format!("({takes}; required)"),
+        Absent::Is(value) if shown(key) != value => format!("({takes}; default: {value})"),
         Absent::Is(_) => format!("({takes})"),
         Absent::From(text) => format!("({takes}; default: {text})"),
     }

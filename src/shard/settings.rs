@@ -36,13 +36,13 @@ fn sink(sink: &Sink) -> SinkSettings {
     SinkSettings {
         linger: sink.linger,
         batch_bytes: sink.batch_bytes,
-        fixed_topic: sink.topic.as_literal().is_some(),
         acks: sink.acks,
         partitioner: match sink.partitioner {
             config::Partitioner::Key => Partitioner::Key,
             config::Partitioner::Sticky => Partitioner::Sticky,
             config::Partitioner::Random => Partitioner::Random,
         },
+        fixed_topic: sink.topic.as_literal().is_some(),
         compression: match sink.compression {
             Compression::None => Codec::None,
             Compression::Gzip => Codec::Gzip,

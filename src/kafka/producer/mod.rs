@@ -166,11 +166,11 @@ pub struct Producer {
     append_ceiling: usize,
     place_ceiling: usize,
     limit: usize,
+    codecs: Codecs,
     /// One sink, one topic: there is nobody to leave a part to.
     undivided: bool,
     /// More than one sink: each has its part.
     several: bool,
-    codecs: Codecs,
     rng: fastrand::Rng,
 }
 
@@ -220,9 +220,9 @@ impl Producer {
             append_ceiling: place_ceiling - largest - BATCH_COST,
             place_ceiling,
             limit,
+            codecs,
             undivided: matches!(&*settings.sinks, [only] if only.fixed_topic),
             several: settings.sinks.len() > 1,
-            codecs,
             rng: fastrand::Rng::with_seed(settings.seed),
             settings,
         }

@@ -36,10 +36,10 @@ pub struct SinkSettings {
     pub batch_bytes: usize,
     /// acks: 0, 1, −1 (all in-sync replicas). With 0 batches carry no producer id: see `Producer::cut`.
     pub acks: i16,
-    /// All of its rows go to one topic.
-    pub fixed_topic: bool,
     /// Which partition a row goes to.
     pub partitioner: Partitioner,
+    /// All of its rows go to one topic.
+    pub fixed_topic: bool,
     /// Codec of its batches.
     pub compression: Codec,
     /// Level of the codec, if it has levels; `None`: its usual one.
@@ -56,8 +56,8 @@ impl Default for SinkSettings {
             linger: Duration::from_millis(5),
             batch_bytes: 256 * 1024,
             acks: -1,
-            fixed_topic: false,
             partitioner: Partitioner::Key,
+            fixed_topic: false,
             compression: Codec::None,
             compression_level: None,
             record_bytes_max: 1024 * 1024,
