@@ -48,5 +48,7 @@ pub(crate) const UNKNOWN_LEADER_EPOCH: i16 = 75;
 pub(crate) const UNSUPPORTED_COMPRESSION_TYPE: i16 = 76;
 /// INVALID_RECORD: the batch is not what its header says, or more than one came for a partition.
 pub(crate) const INVALID_RECORD: i16 = 87;
+/// MISMATCHED_ENDPOINT_TYPE: a broker was asked as if it were a controller.
+pub(crate) const MISMATCHED_ENDPOINT_TYPE: i16 = 114;
 /// UNKNOWN_TOPIC_ID.
 pub(crate) const UNKNOWN_TOPIC_ID: i16 = 100;

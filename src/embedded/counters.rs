@@ -42,6 +42,10 @@ counters! {
     batches_refused,
     /// Bytes of batches given to consumers.
     bytes_fetched,
+    /// Segments that retention removed.
+    segments_expired,
+    /// Bytes in them.
+    bytes_expired,
     /// Groups synced (one group: all that was appended while the one before was on its way to the disk).
     sync_groups,
     /// Calls of fdatasync.
@@ -63,6 +67,11 @@ counters! {
 /// Adds without ordering: nobody synchronises on a counter.
 pub(super) fn add(counter: &AtomicU64, value: u64) {
     counter.fetch_add(value, Ordering::Relaxed);
+}
+
+/// Takes back what a gauge was given.
+pub(super) fn subtract(counter: &AtomicU64, value: u64) {
+    counter.fetch_sub(value, Ordering::Relaxed);
 }
 
 /// Counts one and tells whether it was the first.

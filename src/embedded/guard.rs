@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     Blob,
     /// An array of values of so many bytes.
     Scalars(usize),
+    /// An array of strings.
+    Texts,
     /// An array of structs.
     Structs(&'static [Field]),
 }
@@ -31,19 +33,19 @@ pub(crate) struct Field {
     kind: Kind,
 }
 
-const fn field(kind: Kind) -> Field {
+pub(super) const fn field(kind: Kind) -> Field {
     Field { from: 0, to: i16::MAX, kind }
 }
 
-const fn since(from: i16, kind: Kind) -> Field {
+pub(super) const fn since(from: i16, kind: Kind) -> Field {
     Field { from, to: i16::MAX, kind }
 }
 
-const fn until(to: i16, kind: Kind) -> Field {
+pub(super) const fn until(to: i16, kind: Kind) -> Field {
     Field { from: 0, to, kind }
 }
 
-const fn between(from: i16, to: i16, kind: Kind) -> Field {
+pub(super) const fn between(from: i16, to: i16, kind: Kind) -> Field {
     Field { from, to, kind }
 }
 
@@ -58,7 +60,14 @@ pub(crate) struct Shape {
     fields: &'static [Field],
 }
 
-use Kind::{Blob, Fixed, Scalars, Structs, Text};
+impl Shape {
+    /// A schema in which the decoder interprets no tag.
+    pub(super) const fn untagged(flexible_from: i16, fields: &'static [Field]) -> Shape {
+        Shape { flexible_from, known_tags: 0, fields }
+    }
+}
+
+use Kind::{Blob, Fixed, Scalars, Structs, Text, Texts};
 
 /// Produce (0).
 pub(crate) const PRODUCE: Shape = Shape {
@@ -294,6 +303,7 @@ impl Walk<'_> {
                 let count = self.elements()?;
                 self.skip(count * size)
             }
+            Texts => (0..self.elements()?).try_for_each(|_| self.value(&Text)),
             Structs(fields) => (0..self.elements()?).try_for_each(|_| self.fields(fields)),
         }
     }

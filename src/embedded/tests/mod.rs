@@ -1,5 +1,6 @@
 //! Tests of the embedded log that need more than one of its files.
 
+mod admin;
 mod batches;
 pub(crate) mod client;
 mod disks;
