@@ -28,8 +28,10 @@ counters! {
     requests,
     /// Requests that could not be understood; each closed its connection.
     requests_malformed,
-    /// Requests for a group or transaction coordinator, of which there is none.
+    /// Requests for a group's coordinator.
     coordinator_requests,
+    /// Requests for a transaction coordinator, of which there is none.
+    transaction_requests,
     /// Batches appended.
     batches_appended,
     /// Records appended.

@@ -143,9 +143,9 @@ pub(crate) const METADATA: Shape = Shape {
     ],
 };
 
-/// FindCoordinator (10), up to version 3.
+/// FindCoordinator (10).
 pub(crate) const FIND_COORDINATOR: Shape =
-    Shape { flexible_from: 3, known_tags: 0, fields: &[field(Text), since(1, Fixed(1))] };
+    Shape { flexible_from: 3, known_tags: 0, fields: &[until(3, Text), since(1, Fixed(1)), since(4, Texts)] };
 
 /// ApiVersions (18).
 pub(crate) const API_VERSIONS: Shape =
@@ -208,6 +208,15 @@ impl Head {
         let (api_key, version) = (walk.i16()?, walk.i16()?);
         Ok(Head { api_key, version, correlation_id: walk.i32()? })
     }
+}
+
+/// The client's name for itself, from a frame that [`check`] let through.
+pub(crate) fn client_id(frame: &[u8]) -> &str {
+    let text = frame.get(HEAD_BYTES..).and_then(|rest| {
+        let (length, rest) = rest.split_first_chunk::<2>()?;
+        rest.get(..usize::try_from(i16::from_be_bytes(*length)).ok()?)
+    });
+    text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
 }
 
 /// Checks header and body of a request; returns where the body begins.

@@ -44,6 +44,12 @@ pub struct Settings {
     pub retention_bytes: Option<u64>,
     /// How often the log looks for segments that may go.
     pub retention_interval: Duration,
+    /// Consumer groups with members.
+    pub groups_max: usize,
+    /// Members of one group.
+    pub group_members_max: usize,
+    /// Committed offsets of all groups together.
+    pub committed_offsets_max: usize,
     /// A connection that says nothing for this long is closed.
     pub idle_timeout: Duration,
     /// How long a peer may let us wait within a request or while taking an answer.
@@ -77,6 +83,10 @@ impl Settings {
             retention_age: None,
             retention_bytes: None,
             retention_interval: Duration::from_secs(30),
+            groups_max: 1_000,
+            group_members_max: 1_000,
+            // Some 200 bytes of memory each.
+            committed_offsets_max: 100_000,
             idle_timeout: Duration::from_secs(600),
             stall_timeout: Duration::from_secs(30),
             stop_grace: Duration::from_secs(5),

@@ -1,7 +1,7 @@
-//! Schemas of the requests of administrators, for `guard`; from Kafka's `common/message/*Request.json`.
+//! Schemas of the requests of administrators and of consumer groups, for `guard`; from Kafka's `common/message/*Request.json`.
 
-use super::guard::Kind::{Fixed, Scalars, Structs, Text, Texts};
-use super::guard::{Shape, field, since, until};
+use super::guard::Kind::{Blob, Fixed, Scalars, Structs, Text, Texts};
+use super::guard::{Shape, between, field, since, until};
 
 /// DeleteTopics (20).
 pub(crate) const DELETE_TOPICS: Shape = Shape::untagged(
@@ -66,3 +66,77 @@ pub(crate) const DESCRIBE_CLUSTER: Shape = Shape::untagged(
 
 /// DescribeProducers (61).
 pub(crate) const DESCRIBE_PRODUCERS: Shape = Shape::untagged(0, &[field(Structs(&[field(Text), field(Scalars(4))]))]); // name, partition_indexes
+
+/// OffsetCommit (8), up to version 6.
+pub(crate) const OFFSET_COMMIT: Shape = Shape::untagged(
+    8,
+    &[
+        field(Text),             // group_id
+        since(1, Fixed(4)),      // generation_id
+        since(1, Text),          // member_id
+        between(2, 4, Fixed(8)), // retention_time_ms
+        field(Structs(&[
+            field(Text), // name
+            // partition_index, committed_offset, committed_leader_epoch, committed_metadata
+            field(Structs(&[field(Fixed(4)), field(Fixed(8)), since(6, Fixed(4)), field(Text)])),
+        ])),
+    ],
+);
+
+/// OffsetFetch (9), up to version 9.
+pub(crate) const OFFSET_FETCH: Shape = Shape::untagged(
+    6,
+    &[
+        until(7, Text),                                       // group_id
+        until(7, Structs(&[field(Text), field(Scalars(4))])), // topics: name, partition_indexes
+        since(
+            8,
+            Structs(&[
+                field(Text),                                       // group_id
+                since(9, Text),                                    // member_id
+                since(9, Fixed(4)),                                // member_epoch
+                field(Structs(&[field(Text), field(Scalars(4))])), // topics: name, partition_indexes
+            ]),
+        ),
+        since(7, Fixed(1)), // require_stable
+    ],
+);
+
+/// JoinGroup (11), up to version 4.
+pub(crate) const JOIN_GROUP: Shape = Shape::untagged(
+    6,
+    &[
+        field(Text),                                 // group_id
+        field(Fixed(4)),                             // session_timeout_ms
+        since(1, Fixed(4)),                          // rebalance_timeout_ms
+        field(Text),                                 // member_id
+        field(Text),                                 // protocol_type
+        field(Structs(&[field(Text), field(Blob)])), // protocols: name, metadata
+    ],
+);
+
+/// Heartbeat (12), up to version 2: group_id, generation_id, member_id.
+pub(crate) const HEARTBEAT: Shape = Shape::untagged(4, &[field(Text), field(Fixed(4)), field(Text)]);
+
+/// LeaveGroup (13), up to version 2: group_id, member_id.
+pub(crate) const LEAVE_GROUP: Shape = Shape::untagged(4, &[field(Text), field(Text)]);
+
+/// SyncGroup (14), up to version 2.
+pub(crate) const SYNC_GROUP: Shape = Shape::untagged(
+    4,
+    &[
+        field(Text),                                 // group_id
+        field(Fixed(4)),                             // generation_id
+        field(Text),                                 // member_id
+        field(Structs(&[field(Text), field(Blob)])), // assignments: member_id, assignment
+    ],
+);
+
+/// DescribeGroups (15): groups, include_authorized_operations.
+pub(crate) const DESCRIBE_GROUPS: Shape = Shape::untagged(5, &[field(Texts), since(3, Fixed(1))]);
+
+/// ListGroups (16): states_filter, types_filter.
+pub(crate) const LIST_GROUPS: Shape = Shape::untagged(3, &[since(4, Texts), since(5, Texts)]);
+
+/// DeleteGroups (42): groups_names.
+pub(crate) const DELETE_GROUPS: Shape = Shape::untagged(2, &[field(Texts)]);

@@ -18,6 +18,8 @@ use super::batch::{BatchHeader, Refusal};
 use super::code;
 use super::counters::{Counters, add};
 use super::disk::Disk;
+use super::groups::Groups;
+use super::groups::offsets::{self, OffsetFile, Offsets};
 use super::meta::{self, MetaDir, MetaError, TopicMeta};
 use super::partition::{Appended, Bounds, Findings, Partition, PartitionRef};
 use super::settings::Settings;
@@ -59,6 +61,8 @@ pub(crate) struct Store {
     pub(crate) counters: Arc<Counters>,
     /// Group commit.
     pub(crate) syncer: Syncer,
+    /// Consumer groups.
+    pub(crate) groups: Groups,
     disk: Arc<dyn Disk>,
     meta: MetaDir,
     topics: RefCell<Topics>,
@@ -102,6 +106,7 @@ impl Budget {
 pub(crate) struct Loaded {
     meta: MetaDir,
     topics: Vec<(TopicMeta, Vec<Partition>)>,
+    offsets: (OffsetFile, Offsets),
 }
 
 /// Opens the directory and reads all partitions back.
@@ -121,7 +126,17 @@ pub(crate) fn load(disk: &dyn Disk, settings: &Settings, counters: &Counters) ->
         }
         topics.push((topic, partitions));
     }
-    Ok(Loaded { meta, topics })
+    let opened = offsets::open(disk, &meta.root());
+    let mut offsets = opened.map_err(|error| MetaError::Io { path: meta.root(), error })?;
+    // A crash may have come between the end of a topic and that of its committed offsets.
+    let is_there = |topic: &str| topics.iter().any(|(known, _)| known.name == topic);
+    let stale: Vec<_> = offsets.1.keys().filter(|place| !is_there(&place.topic)).cloned().collect();
+    if !stale.is_empty() {
+        let changes: Vec<_> = stale.into_iter().map(|place| (place, None)).collect();
+        offsets.0.append(disk, &changes).map_err(|error| MetaError::Io { path: meta.root(), error })?;
+        offsets::apply(&mut offsets.1, changes);
+    }
+    Ok(Loaded { meta, topics, offsets })
 }
 
 fn count_findings(counters: &Counters, findings: Findings) {
@@ -148,8 +163,10 @@ impl Store {
         loaded: Loaded,
     ) -> Store {
         let half = settings.memory_bytes_max / 2;
+        let groups = Groups::new(&settings, Arc::clone(&disk), loaded.offsets);
         let store = Store {
             settings,
+            groups,
             counters,
             syncer,
             disk,

@@ -43,6 +43,7 @@ impl Store {
         self.syncer.kick();
         let ends = |partition: &PartitionRef| (Rc::clone(partition), partition.borrow().next_offset());
         sync::wait(&topic.partitions.iter().map(ends).collect::<Vec<_>>()).await;
+        self.groups.forget_topic(name).await;
         let gone = name.to_owned();
         if let Err(error) = self.on_disk(move |disk, root| meta::finish_deletion(disk, root, &gone)).await {
             tracing::error!(topic = name, %error, "files of a deleted topic are left; the next start removes them");

@@ -4,6 +4,8 @@ mod admin;
 mod batches;
 pub(crate) mod client;
 mod disks;
+mod group;
+mod groups;
 mod hostile;
 mod idempotence;
 mod protocol;
