@@ -57,13 +57,15 @@ pub(crate) struct Shape {
     /// Tags that the decoder interprets are those below this number. They are meant for followers and voters, which
     /// never come here; refusing them keeps this walk and the decoder on the same bytes.
     known_tags: u32,
+    /// Whether bytes behind the last field are let pass, as Kafka does.
+    loose_end: bool,
     fields: &'static [Field],
 }
 
 impl Shape {
     /// A schema in which the decoder interprets no tag.
     pub(super) const fn untagged(flexible_from: i16, fields: &'static [Field]) -> Shape {
-        Shape { flexible_from, known_tags: 0, fields }
+        Shape { flexible_from, known_tags: 0, loose_end: false, fields }
     }
 }
 
@@ -73,6 +75,7 @@ use Kind::{Blob, Fixed, Scalars, Structs, Text, Texts};
 pub(crate) const PRODUCE: Shape = Shape {
     flexible_from: 9,
     known_tags: 0,
+    loose_end: false,
     fields: &[
         field(Text),     // transactional_id
         field(Fixed(2)), // acks
@@ -89,6 +92,7 @@ pub(crate) const PRODUCE: Shape = Shape {
 pub(crate) const FETCH: Shape = Shape {
     flexible_from: 12,
     known_tags: 2,
+    loose_end: false,
     fields: &[
         until(14, Fixed(4)), // replica_id
         field(Fixed(4)),     // max_wait_ms
@@ -119,6 +123,7 @@ pub(crate) const FETCH: Shape = Shape {
 pub(crate) const LIST_OFFSETS: Shape = Shape {
     flexible_from: 6,
     known_tags: 0,
+    loose_end: false,
     fields: &[
         field(Fixed(4)),    // replica_id
         since(2, Fixed(1)), // isolation_level
@@ -135,6 +140,8 @@ pub(crate) const LIST_OFFSETS: Shape = Shape {
 pub(crate) const METADATA: Shape = Shape {
     flexible_from: 9,
     known_tags: 0,
+    // librdkafka 2.16 writes "all topics" as four bytes where one belongs; read in order, it says what it means.
+    loose_end: true,
     fields: &[
         field(Structs(&[since(10, Fixed(16)), field(Text)])), // topic_id, name
         since(4, Fixed(1)),                                   // allow_auto_topic_creation
@@ -144,17 +151,22 @@ pub(crate) const METADATA: Shape = Shape {
 };
 
 /// FindCoordinator (10).
-pub(crate) const FIND_COORDINATOR: Shape =
-    Shape { flexible_from: 3, known_tags: 0, fields: &[until(3, Text), since(1, Fixed(1)), since(4, Texts)] };
+pub(crate) const FIND_COORDINATOR: Shape = Shape {
+    flexible_from: 3,
+    known_tags: 0,
+    loose_end: false,
+    fields: &[until(3, Text), since(1, Fixed(1)), since(4, Texts)],
+};
 
 /// ApiVersions (18).
 pub(crate) const API_VERSIONS: Shape =
-    Shape { flexible_from: 3, known_tags: 0, fields: &[since(3, Text), since(3, Text)] };
+    Shape { flexible_from: 3, known_tags: 0, loose_end: false, fields: &[since(3, Text), since(3, Text)] };
 
 /// CreateTopics (19).
 pub(crate) const CREATE_TOPICS: Shape = Shape {
     flexible_from: 5,
     known_tags: 0,
+    loose_end: false,
     fields: &[
         field(Structs(&[
             field(Text),                                           // name
@@ -172,6 +184,7 @@ pub(crate) const CREATE_TOPICS: Shape = Shape {
 pub(crate) const INIT_PRODUCER_ID: Shape = Shape {
     flexible_from: 2,
     known_tags: 0,
+    loose_end: false,
     fields: &[
         field(Text),        // transactional_id
         field(Fixed(4)),    // transaction_timeout_ms
@@ -221,6 +234,12 @@ pub(crate) fn client_id(frame: &[u8]) -> &str {
 
 /// Checks header and body of a request; returns where the body begins.
 pub(crate) fn check(frame: &[u8], shape: &Shape, version: i16) -> Result<usize, Malformed> {
+    let (body, left) = walk(frame, shape, version)?;
+    if left == 0 || shape.loose_end { Ok(body) } else { Err(Malformed("bytes after the end of the request")) }
+}
+
+/// Walks header and body of a request; returns where the body begins, and how many bytes are left behind it.
+pub(crate) fn walk(frame: &[u8], shape: &Shape, version: i16) -> Result<(usize, usize), Malformed> {
     let rest = frame.get(HEAD_BYTES..).ok_or(Malformed("no whole header"))?;
     let flexible = version >= shape.flexible_from;
     // The client id is never compact, its tagged fields come with the flexible versions; no tag of the header is known.
@@ -231,7 +250,7 @@ pub(crate) fn check(frame: &[u8], shape: &Shape, version: i16) -> Result<usize, 
     let body = frame.len() - walk.rest.len();
     walk.known_tags = shape.known_tags;
     walk.fields(shape.fields)?;
-    if walk.rest.is_empty() { Ok(body) } else { Err(Malformed("bytes after the end of the request")) }
+    Ok((body, walk.rest.len()))
 }
 
 struct Walk<'a> {

@@ -160,6 +160,7 @@ def groups(address, run):
     check(group in [known.group_id for known in listed], "groups: not listed")
     admin.delete_consumer_groups([group])[group].result(TIMEOUT_S)
     admin.delete_topics([topic])[topic].result(TIMEOUT_S)
+    check(topic not in admin.list_topics(timeout=TIMEOUT_S).topics, "groups: the topic is still there")
 
 
 def main():

@@ -64,6 +64,19 @@ fn metadata_in_every_version() {
     }
 }
 
+/// librdkafka 2.16 (seen with confluent-kafka 2.16.1, `list_topics()`): null as four bytes instead of one.
+#[test]
+fn all_topics_as_librdkafka_asks_for_them() {
+    let (log, _dir) = log();
+    let mut client = Client::connect(log.local_addr());
+    client.metadata(&["t"]);
+    let request = b"\0\0\0\x19\0\x03\0\x0d\0\0\0\x03\0\x07rdkafka\0\0\0\0\0\x01\0\0";
+    std::io::Write::write_all(&mut client.stream, request).unwrap();
+    let frame = client.receive_frame().unwrap();
+    let response: MetadataResponse = kafka_protocol::protocol::Decodable::decode(&mut frame.slice(5..), 13).unwrap();
+    assert_eq!(response.topics[0].name, Some(name("t")));
+}
+
 #[test]
 fn topics_are_made_only_if_all_agree() {
     let (log, dir) = log();
