@@ -61,7 +61,7 @@ fn takes(key: &Key) -> String {
     };
     match key.default {
         Absent::Required => format!("({takes}; required)"),
-        Absent::Is(value) if shown(key) != value => format!("({takes}; default: {value})"),
+        Absent::Is(value) if shown(key) != Some(value) => format!("({takes}; default: {value})"),
         Absent::Is(_) => format!("({takes})"),
         Absent::From(text) => format!("({takes}; default: {text})"),
     }

@@ -36,7 +36,7 @@ enum End {
 /// Serves a connection until its end. Why it ended is logged at debug level and counted; a client sees the close.
 pub(crate) async fn serve(store: Rc<Store>, mut stream: TcpStream, peer: SocketAddr, stopping: watch::Receiver<bool>) {
     add(&store.counters.connections_open, 1);
-    if let Err(end) = serve_requests(&store, &mut stream, stopping).await {
+    if let Err(end) = serve_requests(&store, &mut stream, peer, stopping).await {
         if matches!(end, End::Length(_) | End::Close(Close::Malformed(_))) {
             add(&store.counters.requests_malformed, 1);
         }
@@ -45,10 +45,15 @@ pub(crate) async fn serve(store: Rc<Store>, mut stream: TcpStream, peer: SocketA
     store.counters.connections_open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
 }
 
-async fn serve_requests(store: &Store, stream: &mut TcpStream, mut stopping: watch::Receiver<bool>) -> Result<(), End> {
+async fn serve_requests(
+    store: &Store,
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), End> {
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
-    let context = Context { store, local, stopping: stopping.clone() };
+    let context = Context { store, local, peer, stopping: stopping.clone() };
     loop {
         let next = timeout(store.settings.idle_timeout, read_length(stream));
         let length = tokio::select! {

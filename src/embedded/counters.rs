@@ -28,8 +28,10 @@ counters! {
     requests,
     /// Requests that could not be understood; each closed its connection.
     requests_malformed,
-    /// Requests for a group or transaction coordinator, of which there is none.
+    /// Requests for a group's coordinator.
     coordinator_requests,
+    /// Requests for a transaction coordinator, of which there is none.
+    transaction_requests,
     /// Batches appended.
     batches_appended,
     /// Records appended.
@@ -42,6 +44,10 @@ counters! {
     batches_refused,
     /// Bytes of batches given to consumers.
     bytes_fetched,
+    /// Segments that retention removed.
+    segments_expired,
+    /// Bytes in them.
+    bytes_expired,
     /// Groups synced (one group: all that was appended while the one before was on its way to the disk).
     sync_groups,
     /// Calls of fdatasync.
@@ -63,6 +69,11 @@ counters! {
 /// Adds without ordering: nobody synchronises on a counter.
 pub(super) fn add(counter: &AtomicU64, value: u64) {
     counter.fetch_add(value, Ordering::Relaxed);
+}
+
+/// Takes back what a gauge was given.
+pub(super) fn subtract(counter: &AtomicU64, value: u64) {
+    counter.fetch_sub(value, Ordering::Relaxed);
 }
 
 /// Counts one and tells whether it was the first.

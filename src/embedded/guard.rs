@@ -19,6 +19,8 @@ pub(crate) enum Kind {
     Blob,
     /// An array of values of so many bytes.
     Scalars(usize),
+    /// An array of strings.
+    Texts,
     /// An array of structs.
     Structs(&'static [Field]),
 }
@@ -31,19 +33,19 @@ pub(crate) struct Field {
     kind: Kind,
 }
 
-const fn field(kind: Kind) -> Field {
+pub(super) const fn field(kind: Kind) -> Field {
     Field { from: 0, to: i16::MAX, kind }
 }
 
-const fn since(from: i16, kind: Kind) -> Field {
+pub(super) const fn since(from: i16, kind: Kind) -> Field {
     Field { from, to: i16::MAX, kind }
 }
 
-const fn until(to: i16, kind: Kind) -> Field {
+pub(super) const fn until(to: i16, kind: Kind) -> Field {
     Field { from: 0, to, kind }
 }
 
-const fn between(from: i16, to: i16, kind: Kind) -> Field {
+pub(super) const fn between(from: i16, to: i16, kind: Kind) -> Field {
     Field { from, to, kind }
 }
 
@@ -55,15 +57,25 @@ pub(crate) struct Shape {
     /// Tags that the decoder interprets are those below this number. They are meant for followers and voters, which
     /// never come here; refusing them keeps this walk and the decoder on the same bytes.
     known_tags: u32,
+    /// Whether bytes behind the last field are let pass, as Kafka does.
+    loose_end: bool,
     fields: &'static [Field],
 }
 
-use Kind::{Blob, Fixed, Scalars, Structs, Text};
+impl Shape {
+    /// A schema in which the decoder interprets no tag.
+    pub(super) const fn untagged(flexible_from: i16, fields: &'static [Field]) -> Shape {
+        Shape { flexible_from, known_tags: 0, loose_end: false, fields }
+    }
+}
+
+use Kind::{Blob, Fixed, Scalars, Structs, Text, Texts};
 
 /// Produce (0).
 pub(crate) const PRODUCE: Shape = Shape {
     flexible_from: 9,
     known_tags: 0,
+    loose_end: false,
     fields: &[
         field(Text),     // transactional_id
         field(Fixed(2)), // acks
@@ -80,6 +92,7 @@ pub(crate) const PRODUCE: Shape = Shape {
 pub(crate) const FETCH: Shape = Shape {
     flexible_from: 12,
     known_tags: 2,
+    loose_end: false,
     fields: &[
         until(14, Fixed(4)), // replica_id
         field(Fixed(4)),     // max_wait_ms
@@ -110,6 +123,7 @@ pub(crate) const FETCH: Shape = Shape {
 pub(crate) const LIST_OFFSETS: Shape = Shape {
     flexible_from: 6,
     known_tags: 0,
+    loose_end: false,
     fields: &[
         field(Fixed(4)),    // replica_id
         since(2, Fixed(1)), // isolation_level
@@ -126,6 +140,8 @@ pub(crate) const LIST_OFFSETS: Shape = Shape {
 pub(crate) const METADATA: Shape = Shape {
     flexible_from: 9,
     known_tags: 0,
+    // librdkafka 2.16 writes "all topics" as four bytes where one belongs; read in order, it says what it means.
+    loose_end: true,
     fields: &[
         field(Structs(&[since(10, Fixed(16)), field(Text)])), // topic_id, name
         since(4, Fixed(1)),                                   // allow_auto_topic_creation
@@ -134,18 +150,23 @@ pub(crate) const METADATA: Shape = Shape {
     ],
 };
 
-/// FindCoordinator (10), up to version 3.
-pub(crate) const FIND_COORDINATOR: Shape =
-    Shape { flexible_from: 3, known_tags: 0, fields: &[field(Text), since(1, Fixed(1))] };
+/// FindCoordinator (10).
+pub(crate) const FIND_COORDINATOR: Shape = Shape {
+    flexible_from: 3,
+    known_tags: 0,
+    loose_end: false,
+    fields: &[until(3, Text), since(1, Fixed(1)), since(4, Texts)],
+};
 
 /// ApiVersions (18).
 pub(crate) const API_VERSIONS: Shape =
-    Shape { flexible_from: 3, known_tags: 0, fields: &[since(3, Text), since(3, Text)] };
+    Shape { flexible_from: 3, known_tags: 0, loose_end: false, fields: &[since(3, Text), since(3, Text)] };
 
 /// CreateTopics (19).
 pub(crate) const CREATE_TOPICS: Shape = Shape {
     flexible_from: 5,
     known_tags: 0,
+    loose_end: false,
     fields: &[
         field(Structs(&[
             field(Text),                                           // name
@@ -163,6 +184,7 @@ pub(crate) const CREATE_TOPICS: Shape = Shape {
 pub(crate) const INIT_PRODUCER_ID: Shape = Shape {
     flexible_from: 2,
     known_tags: 0,
+    loose_end: false,
     fields: &[
         field(Text),        // transactional_id
         field(Fixed(4)),    // transaction_timeout_ms
@@ -201,8 +223,23 @@ impl Head {
     }
 }
 
+/// The client's name for itself, from a frame that [`check`] let through.
+pub(crate) fn client_id(frame: &[u8]) -> &str {
+    let text = frame.get(HEAD_BYTES..).and_then(|rest| {
+        let (length, rest) = rest.split_first_chunk::<2>()?;
+        rest.get(..usize::try_from(i16::from_be_bytes(*length)).ok()?)
+    });
+    text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+}
+
 /// Checks header and body of a request; returns where the body begins.
 pub(crate) fn check(frame: &[u8], shape: &Shape, version: i16) -> Result<usize, Malformed> {
+    let (body, left) = walk(frame, shape, version)?;
+    if left == 0 || shape.loose_end { Ok(body) } else { Err(Malformed("bytes after the end of the request")) }
+}
+
+/// Walks header and body of a request; returns where the body begins, and how many bytes are left behind it.
+pub(crate) fn walk(frame: &[u8], shape: &Shape, version: i16) -> Result<(usize, usize), Malformed> {
     let rest = frame.get(HEAD_BYTES..).ok_or(Malformed("no whole header"))?;
     let flexible = version >= shape.flexible_from;
     // The client id is never compact, its tagged fields come with the flexible versions; no tag of the header is known.
@@ -213,7 +250,7 @@ pub(crate) fn check(frame: &[u8], shape: &Shape, version: i16) -> Result<usize, 
     let body = frame.len() - walk.rest.len();
     walk.known_tags = shape.known_tags;
     walk.fields(shape.fields)?;
-    if walk.rest.is_empty() { Ok(body) } else { Err(Malformed("bytes after the end of the request")) }
+    Ok((body, walk.rest.len()))
 }
 
 struct Walk<'a> {
@@ -294,6 +331,7 @@ impl Walk<'_> {
                 let count = self.elements()?;
                 self.skip(count * size)
             }
+            Texts => (0..self.elements()?).try_for_each(|_| self.value(&Text)),
             Structs(fields) => (0..self.elements()?).try_for_each(|_| self.fields(fields)),
         }
     }

@@ -4,12 +4,14 @@
 //! <dir>/LOCK                       held (flock) while the log runs
 //! <dir>/node.json                  format and cluster id
 //! <dir>/producer-ids.json          the first producer id that was never reserved
-//! <dir>/topics/<topic>.json        id and partition count; a topic is there when this file is
+//! <dir>/topics/<topic>.json        id, partition count, settings; a topic is there when this file is
+//! <dir>/topics/<topic>.deleted     what is left of a topic whose segments are being removed
 //! <dir>/partitions/<topic>-<n>/    segments
 //! ```
 //!
 //! Each is replaced whole (`disk::replace_file`). A topic's directories are made before its file, so a crash in between
-//! leaves empty directories, which the next creation takes over.
+//! leaves empty directories, which the next creation takes over. Deleting renames the topic's file first: from then on it is
+//! gone, and its directories go before the name can be used again, after a crash too.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -20,12 +22,15 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::disk::{Disk, replace_file};
+use super::topic_config::TopicConfig;
 
 const FORMAT: u64 = 1;
 const NODE_FILE: &str = "node.json";
 const PRODUCER_IDS_FILE: &str = "producer-ids.json";
 const TOPICS_DIR: &str = "topics";
 const PARTITIONS_DIR: &str = "partitions";
+const RETENTION_MS: &str = "retention_ms";
+const RETENTION_BYTES: &str = "retention_bytes";
 /// Producer ids are reserved on disk in blocks of this size; a crash skips what is left of one.
 const PRODUCER_ID_BLOCK: i64 = 1_000;
 
@@ -71,6 +76,8 @@ pub(crate) struct TopicMeta {
     pub(crate) id: Uuid,
     /// How many partitions.
     pub(crate) partitions: i32,
+    /// What was set for it alone.
+    pub(crate) config: TopicConfig,
 }
 
 /// The data directory, locked.
@@ -116,6 +123,20 @@ impl MetaDir {
         self.dir.join(PARTITIONS_DIR).join(format!("{topic}-{index}"))
     }
 
+    /// Removes what a crash left of topics that were being deleted.
+    pub(crate) fn finish_deletions(&self, disk: &dyn Disk) -> Result<(), MetaError> {
+        let dir = self.dir.join(TOPICS_DIR);
+        for entry in fs::read_dir(&dir).map_err(at(&dir))? {
+            let path = entry.map_err(at(&dir))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".deleted"));
+            if let Some(name) = name.filter(|name| is_valid_topic_name(name)) {
+                tracing::info!(topic = name, "removing what is left of a deleted topic");
+                finish_deletion(disk, &self.dir, name).map_err(at(&path))?;
+            }
+        }
+        Ok(())
+    }
+
     /// All topics, by name.
     pub(crate) fn topics(&self) -> Result<Vec<TopicMeta>, MetaError> {
         let dir = self.dir.join(TOPICS_DIR);
@@ -130,23 +151,63 @@ impl MetaDir {
         Ok(topics)
     }
 
-    /// What [`create_topic`] needs, to be taken to another thread.
+    /// What [`write_topic`] needs, to be taken to another thread.
     pub(crate) fn root(&self) -> PathBuf {
         self.dir.clone()
     }
 }
 
-/// Makes a topic durable: its directories, then its file.
-pub(crate) fn create_topic(disk: &dyn Disk, root: &Path, topic: &TopicMeta) -> io::Result<()> {
+/// Makes a topic durable: its directories, then its file. For one that is there, new partitions and settings.
+pub(crate) fn write_topic(disk: &dyn Disk, root: &Path, topic: &TopicMeta) -> io::Result<()> {
+    if deleted_file(root, &topic.name).exists() {
+        finish_deletion(disk, root, &topic.name)?;
+    }
     let partitions = root.join(PARTITIONS_DIR);
     for index in 0..topic.partitions {
         fs::create_dir_all(partitions.join(format!("{}-{index}", topic.name)))?;
     }
     disk.sync_dir(&partitions)?;
-    let text = json!({
+    let mut text = json!({
         "format": FORMAT, "name": topic.name, "id": topic.id.to_string(), "partitions": topic.partitions,
     });
+    for (key, value) in [(RETENTION_MS, topic.config.retention_ms), (RETENTION_BYTES, topic.config.retention_bytes)] {
+        if let Some(value) = value {
+            text[key] = value.into();
+        }
+    }
     replace_file(disk, &root.join(TOPICS_DIR), &format!("{}.json", topic.name), text.to_string().as_bytes())
+}
+
+fn deleted_file(root: &Path, topic: &str) -> PathBuf {
+    root.join(TOPICS_DIR).join(format!("{topic}.deleted"))
+}
+
+/// From here on the topic is gone, whatever happens. On an error it is still there.
+pub(crate) fn begin_deletion(disk: &dyn Disk, root: &Path, topic: &str) -> io::Result<()> {
+    let topics = root.join(TOPICS_DIR);
+    let (file, deleted) = (topics.join(format!("{topic}.json")), deleted_file(root, topic));
+    fs::rename(&file, &deleted)?;
+    disk.sync_dir(&topics).inspect_err(|_| {
+        if let Err(error) = fs::rename(&deleted, &file) {
+            tracing::error!(topic, %error, "a topic is half deleted: it will be gone after the next start");
+        }
+    })
+}
+
+/// Removes the segments of a topic that [`begin_deletion`] took out, then the last trace of it.
+pub(crate) fn finish_deletion(disk: &dyn Disk, root: &Path, topic: &str) -> io::Result<()> {
+    let partitions = root.join(PARTITIONS_DIR);
+    for entry in fs::read_dir(&partitions)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let parts = name.to_str().and_then(|name| name.rsplit_once('-'));
+        if parts.is_some_and(|(of, index)| of == topic && index.bytes().all(|b| b.is_ascii_digit())) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    disk.sync_dir(&partitions)?;
+    fs::remove_file(deleted_file(root, topic))?;
+    disk.sync_dir(&root.join(TOPICS_DIR))
 }
 
 /// Reserves the next block of producer ids, durably, and returns it. An id in it was never given out before.
@@ -190,7 +251,9 @@ fn read_topic(path: &Path) -> Result<TopicMeta, MetaError> {
     let id = Uuid::parse_str(&text(&value, "id", path)?).map_err(|error| content(format!("`id`: {error}")))?;
     let partitions = i32::try_from(integer(&value, "partitions", path)?).ok().filter(|count| *count > 0);
     let partitions = partitions.ok_or_else(|| content("`partitions` is no number of partitions".into()))?;
-    Ok(TopicMeta { name, id, partitions })
+    let optional = |key| value.get(key).map(|_| integer(&value, key, path)).transpose();
+    let config = TopicConfig { retention_ms: optional(RETENTION_MS)?, retention_bytes: optional(RETENTION_BYTES)? };
+    Ok(TopicMeta { name, id, partitions, config })
 }
 
 fn read_json(path: &Path) -> Result<Option<Value>, MetaError> {
@@ -265,8 +328,13 @@ mod tests {
     fn topics_come_back_and_strange_files_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let meta = MetaDir::open(&KernelDisk, dir.path()).unwrap();
-        let topic = TopicMeta { name: "a.b-1".into(), id: random_id(), partitions: 3 };
-        create_topic(&KernelDisk, &meta.root(), &topic).unwrap();
+        let topic = TopicMeta {
+            name: "a.b-1".into(),
+            id: random_id(),
+            partitions: 3,
+            config: TopicConfig { retention_ms: Some(5), retention_bytes: None },
+        };
+        write_topic(&KernelDisk, &meta.root(), &topic).unwrap();
         assert_eq!(meta.topics().unwrap(), [topic]);
         assert!(meta.partition_dir("a.b-1", 2).is_dir());
         fs::write(dir.path().join("topics/b.json"), b"{}").unwrap();

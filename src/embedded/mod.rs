@@ -1,7 +1,7 @@
 //! The embedded log: a single-node Kafka-protocol log in the data directory, on an ordinary thread of its own.
 //!
-//! It is for a machine with no Kafka yet, for trying out, and for one edge box. It has no replication, no consumer
-//! groups, no transactions, no retention, no TLS; `docs/EMBEDDED_LOG.md` says what that means.
+//! It is for a machine with no Kafka yet, for trying out, and for one edge box. It has no replication, no
+//! transactions, no compaction, no TLS; `docs/EMBEDDED_LOG.md` says what that means.
 //!
 //! How a record gets in: `connection` reads a request, `guard` checks that its counts are true, `api/produce` has
 //! `batch` check what was sent and `partition` append it (`producers` tell a batch sent again), `sync` puts it on the
@@ -18,6 +18,7 @@ mod code;
 mod connection;
 mod counters;
 mod disk;
+mod groups;
 mod guard;
 mod meta;
 mod partition;
@@ -27,10 +28,12 @@ mod recover;
 mod segment;
 mod server;
 mod settings;
+mod shapes;
 mod store;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod topic_config;
 mod waiters;
 
 use std::io;

@@ -56,6 +56,8 @@ pub(crate) struct Partition {
     /// Bytes synced since the start, ever growing; what a long poll measures by.
     bytes_synced: u64,
     failed: bool,
+    /// Its topic was deleted.
+    removed: bool,
     /// Whether the syncer has it on its list.
     queued: bool,
     waiters: Waiters,
@@ -70,6 +72,26 @@ pub(crate) struct Bounds {
     pub(crate) size_max: usize,
     /// Producers remembered.
     pub(crate) producers_max: usize,
+}
+
+/// How much of a partition is kept; `None`: all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// A segment goes when its newest record is older than this.
+    pub(crate) age_ms: Option<i64>,
+    /// A segment goes when this much is left without it.
+    pub(crate) bytes: Option<u64>,
+}
+
+/// Segments that are no longer part of the log.
+#[derive(Debug)]
+pub(crate) struct Expired {
+    /// To be synced before anything is removed: a segment that keeps the place may be new in it.
+    pub(crate) dir: PathBuf,
+    /// To be removed, oldest first.
+    pub(crate) files: Vec<PathBuf>,
+    /// What they hold.
+    pub(crate) bytes: u64,
 }
 
 /// What recovery found in one partition.
@@ -93,6 +115,7 @@ impl Partition {
             high_watermark: 0,
             bytes_synced: 0,
             failed: false,
+            removed: false,
             queued: false,
             waiters: Waiters::default(),
         }
@@ -123,6 +146,9 @@ impl Partition {
         header: &BatchHeader,
         scratch: &mut Vec<u8>,
     ) -> Result<Appended, i16> {
+        if self.removed {
+            return Err(code::UNKNOWN_TOPIC_OR_PARTITION);
+        }
         if self.failed {
             return Err(code::STORAGE_ERROR);
         }
@@ -219,12 +245,59 @@ impl Partition {
     /// The disk failed under what is not synced: read-only from now on, for good. The kernel may have dropped the
     /// pages that it could not write, so a later sync that succeeds would prove nothing.
     pub(crate) fn fail(&mut self, error: &io::Error) {
-        if !self.failed {
-            self.failed = true;
+        if !std::mem::replace(&mut self.failed, true) && !self.removed {
             tracing::error!(partition = %self.name, %error, synced_up_to = self.high_watermark,
                 "the disk failed: this partition is read-only until the next start, producers get KAFKA_STORAGE_ERROR");
         }
         self.waiters.wake();
+    }
+
+    /// Its topic is deleted: nothing is appended or read any more.
+    pub(crate) fn remove(&mut self) {
+        self.removed = true;
+        self.waiters.wake();
+    }
+
+    /// Whether its topic was deleted.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed
+    }
+
+    /// The producers it remembers.
+    pub(crate) fn producers(&self) -> &Producers {
+        &self.producers
+    }
+
+    /// Takes out the oldest segments that lie beyond `limits`, and says which files have to go. If even the newest
+    /// record is too old, an empty segment keeps the place: the next record gets the offset after the last one.
+    pub(crate) fn expire(&mut self, limits: Limits, now_ms: i64) -> io::Result<Option<Expired>> {
+        let is_clean = |segment: &Segment| segment.unsynced().is_none() && !segment.is_entry_unsynced();
+        let mut left: u64 = self.segments.iter().map(Segment::len).sum();
+        let mut count = 0;
+        for segment in self.segments.iter().take_while(|segment| is_clean(segment) && !segment.is_empty()) {
+            let is_last = count + 1 == self.segments.len();
+            let too_much = !is_last && limits.bytes.is_some_and(|bytes| left - segment.len() >= bytes);
+            let newest = segment.newest().map(|(timestamp, _)| timestamp);
+            let too_old = limits.age_ms.zip(newest).is_some_and(|(age, newest)| now_ms.saturating_sub(newest) > age);
+            if !too_much && !too_old {
+                break;
+            }
+            left -= segment.len();
+            count += 1;
+        }
+        if count == 0 || self.failed || self.removed {
+            return Ok(None);
+        }
+        if count == self.segments.len() {
+            let mut fresh = Segment::create(&self.dir, self.next_offset)?;
+            fresh.close();
+            self.segments.push_back(fresh);
+        }
+        let gone: Vec<_> = self.segments.drain(..count).collect();
+        let bytes = gone.iter().map(Segment::len).sum();
+        let files = gone.iter().map(|segment| segment.source().path().to_owned()).collect();
+        tracing::info!(partition = %self.name, segments = count, bytes, log_start = self.log_start_offset(), "retention");
+        Ok(Some(Expired { dir: self.dir.clone(), files, bytes }))
     }
 
     /// Has `notify` called at the next progress (or failure).
@@ -234,6 +307,9 @@ impl Partition {
 
     /// Where to read an offset; `None`: nothing visible there yet. 1: the offset is outside of the log.
     pub(crate) fn plan_read(&self, offset: i64) -> Result<Option<ReadPlan>, i16> {
+        if self.removed {
+            return Err(code::UNKNOWN_TOPIC_OR_PARTITION);
+        }
         if offset < self.log_start_offset() || offset > self.next_offset {
             return Err(code::OFFSET_OUT_OF_RANGE);
         }

@@ -41,6 +41,7 @@ struct Note {
 #[derive(Debug)]
 struct Producer {
     epoch: i16,
+    last_timestamp: i64,
     /// Oldest first; never empty, all of `epoch`.
     notes: SmallVec<[Note; WINDOW]>,
 }
@@ -49,6 +50,19 @@ impl Producer {
     fn last(&self) -> Option<&Note> {
         self.notes.last()
     }
+}
+
+/// What DescribeProducers tells of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Active {
+    /// Producer id.
+    pub(crate) id: i64,
+    /// Its epoch.
+    pub(crate) epoch: i16,
+    /// Sequence of its last record.
+    pub(crate) last_sequence: i32,
+    /// Newest timestamp in its last batch, milliseconds.
+    pub(crate) last_timestamp: i64,
 }
 
 /// The producers of one partition.
@@ -100,14 +114,16 @@ impl Producers {
         if !self.by_id.contains_key(&batch.producer_id) && self.by_id.len() >= self.count_max {
             self.forget_oldest();
         }
-        let producer = self
-            .by_id
-            .entry(batch.producer_id)
-            .or_insert_with(|| Producer { epoch: batch.producer_epoch, notes: SmallVec::new() });
+        let producer = self.by_id.entry(batch.producer_id).or_insert_with(|| Producer {
+            epoch: batch.producer_epoch,
+            last_timestamp: -1,
+            notes: SmallVec::new(),
+        });
         if producer.epoch != batch.producer_epoch {
             producer.epoch = batch.producer_epoch;
             producer.notes.clear();
         }
+        producer.last_timestamp = batch.max_timestamp;
         if producer.notes.len() == WINDOW {
             producer.notes.remove(0);
         }
@@ -117,6 +133,17 @@ impl Producers {
             base_offset: batch.base_offset,
             last_offset: batch.last_offset(),
         });
+    }
+
+    /// All of them, by id.
+    pub(crate) fn active(&self) -> Vec<Active> {
+        let active = |(id, producer): (&i64, &Producer)| {
+            let last_sequence = producer.last()?.last_sequence;
+            Some(Active { id: *id, epoch: producer.epoch, last_sequence, last_timestamp: producer.last_timestamp })
+        };
+        let mut all: Vec<_> = self.by_id.iter().filter_map(active).collect();
+        all.sort_unstable_by_key(|active| active.id);
+        all
     }
 
     fn forget_oldest(&mut self) {

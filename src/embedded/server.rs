@@ -87,8 +87,7 @@ fn announce(store: &Store, listener: &StdListener) {
         dir = %store.settings.dir.display(),
         topics = store.all_topics().len(),
         "embedded log: a single-node Kafka-protocol log, for a machine with no Kafka yet, for trying out, for one edge \
-         box. Every answer waits for fdatasync. Not here: replication, consumer groups, transactions, retention, \
-         compaction, TLS. See docs/EMBEDDED_LOG.md"
+         box. Every answer waits for fdatasync. Not here: replication, transactions, compaction, TLS. See docs/EMBEDDED_LOG.md"
     );
 }
 
@@ -107,6 +106,10 @@ async fn serve(
             syncing.syncer.finish(done);
         }
     });
+    let expiring = Rc::clone(&store);
+    let expiring = spawn_local(async move { expiring.keep_expiring().await });
+    let ticking = Rc::clone(&store);
+    let ticking = spawn_local(async move { ticking.groups.keep_ticking().await });
     let _ = ready.send(Ok(()));
     let mut connections = JoinSet::new();
     let how = tokio::select! {
@@ -126,6 +129,10 @@ async fn serve(
         tracing::info!("embedded log stopped, everything synced");
     }
     connections.shutdown().await;
+    ticking.abort();
+    let _ = ticking.await;
+    expiring.abort();
+    let _ = expiring.await;
     syncing.abort();
     let _ = syncing.await;
     Ok(())

@@ -38,6 +38,18 @@ pub struct Settings {
     pub open_files_max: usize,
     /// Producers remembered for each partition; beyond it the one that wrote longest ago is forgotten.
     pub producers_per_partition_max: usize,
+    /// How old records may grow, for topics without a `retention.ms` of their own. `None`: they stay.
+    pub retention_age: Option<Duration>,
+    /// How large a partition may grow, for topics without a `retention.bytes` of their own. `None`: no bound.
+    pub retention_bytes: Option<u64>,
+    /// How often the log looks for segments that may go.
+    pub retention_interval: Duration,
+    /// Consumer groups with members.
+    pub groups_max: usize,
+    /// Members of one group.
+    pub group_members_max: usize,
+    /// Committed offsets of all groups together.
+    pub committed_offsets_max: usize,
     /// A connection that says nothing for this long is closed.
     pub idle_timeout: Duration,
     /// How long a peer may let us wait within a request or while taking an answer.
@@ -67,6 +79,14 @@ impl Settings {
             partitions_per_topic_max: 1_000,
             open_files_max: 256,
             producers_per_partition_max: 1_024,
+            // Nothing goes unless somebody says so: this may be the only copy.
+            retention_age: None,
+            retention_bytes: None,
+            retention_interval: Duration::from_secs(30),
+            groups_max: 1_000,
+            group_members_max: 1_000,
+            // Some 200 bytes of memory each.
+            committed_offsets_max: 100_000,
             idle_timeout: Duration::from_secs(600),
             stall_timeout: Duration::from_secs(30),
             stop_grace: Duration::from_secs(5),

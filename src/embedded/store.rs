@@ -1,9 +1,12 @@
 //! All topics of the log, and what is shared by the tasks on its thread: the directory, the syncer, the counters.
 
+mod admin;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,12 +18,15 @@ use super::batch::{BatchHeader, Refusal};
 use super::code;
 use super::counters::{Counters, add};
 use super::disk::Disk;
+use super::groups::Groups;
+use super::groups::offsets::{self, OffsetFile, Offsets};
 use super::meta::{self, MetaDir, MetaError, TopicMeta};
 use super::partition::{Appended, Bounds, Findings, Partition, PartitionRef};
 use super::settings::Settings;
 use super::sync::Syncer;
+use super::topic_config::TopicConfig;
 
-/// A topic.
+/// A topic as it is now: a change makes a new one of these, with the same partitions.
 #[derive(Debug)]
 pub(crate) struct Topic {
     /// Its name.
@@ -29,6 +35,8 @@ pub(crate) struct Topic {
     pub(crate) id: Uuid,
     /// Its partitions, by index.
     pub(crate) partitions: Vec<PartitionRef>,
+    /// What was set for it alone.
+    pub(crate) config: TopicConfig,
 }
 
 impl Topic {
@@ -53,11 +61,13 @@ pub(crate) struct Store {
     pub(crate) counters: Arc<Counters>,
     /// Group commit.
     pub(crate) syncer: Syncer,
+    /// Consumer groups.
+    pub(crate) groups: Groups,
     disk: Arc<dyn Disk>,
     meta: MetaDir,
     topics: RefCell<Topics>,
-    /// One creation at a time: each looks whether the topic came meanwhile.
-    creating: Mutex<()>,
+    /// One change of the directory at a time: each looks at what came meanwhile.
+    changing: Mutex<()>,
     producer_ids: Mutex<Range<i64>>,
     /// Partitions whose file is open, in the order of opening.
     open_files: RefCell<VecDeque<PartitionRef>>,
@@ -96,11 +106,13 @@ impl Budget {
 pub(crate) struct Loaded {
     meta: MetaDir,
     topics: Vec<(TopicMeta, Vec<Partition>)>,
+    offsets: (OffsetFile, Offsets),
 }
 
 /// Opens the directory and reads all partitions back.
 pub(crate) fn load(disk: &dyn Disk, settings: &Settings, counters: &Counters) -> Result<Loaded, MetaError> {
     let meta = MetaDir::open(disk, &settings.dir)?;
+    meta.finish_deletions(disk)?;
     let mut topics = Vec::new();
     for topic in meta.topics()? {
         let mut partitions = Vec::new();
@@ -114,7 +126,17 @@ pub(crate) fn load(disk: &dyn Disk, settings: &Settings, counters: &Counters) ->
         }
         topics.push((topic, partitions));
     }
-    Ok(Loaded { meta, topics })
+    let opened = offsets::open(disk, &meta.root());
+    let mut offsets = opened.map_err(|error| MetaError::Io { path: meta.root(), error })?;
+    // A crash may have come between the end of a topic and that of its committed offsets.
+    let is_there = |topic: &str| topics.iter().any(|(known, _)| known.name == topic);
+    let stale: Vec<_> = offsets.1.keys().filter(|place| !is_there(&place.topic)).cloned().collect();
+    if !stale.is_empty() {
+        let changes: Vec<_> = stale.into_iter().map(|place| (place, None)).collect();
+        offsets.0.append(disk, &changes).map_err(|error| MetaError::Io { path: meta.root(), error })?;
+        offsets::apply(&mut offsets.1, changes);
+    }
+    Ok(Loaded { meta, topics, offsets })
 }
 
 fn count_findings(counters: &Counters, findings: Findings) {
@@ -141,14 +163,16 @@ impl Store {
         loaded: Loaded,
     ) -> Store {
         let half = settings.memory_bytes_max / 2;
+        let groups = Groups::new(&settings, Arc::clone(&disk), loaded.offsets);
         let store = Store {
             settings,
+            groups,
             counters,
             syncer,
             disk,
             meta: loaded.meta,
             topics: RefCell::default(),
-            creating: Mutex::new(()),
+            changing: Mutex::new(()),
             producer_ids: Mutex::new(0..0),
             open_files: RefCell::default(),
             scratch: Cell::default(),
@@ -167,7 +191,7 @@ impl Store {
         add(&self.counters.partitions, partitions.len() as u64);
         let mut topics = self.topics.borrow_mut();
         topics.partitions += partitions.len();
-        let topic = Rc::new(Topic { name: topic.name, id: topic.id, partitions });
+        let topic = Rc::new(Topic { name: topic.name, id: topic.id, partitions, config: topic.config });
         topics.by_name.insert(topic.name.clone(), Rc::clone(&topic));
         topics.by_id.insert(topic.id, Rc::clone(&topic));
         topic
@@ -223,13 +247,17 @@ impl Store {
     }
 
     /// Makes a topic, durably.
-    pub(crate) async fn create_topic(&self, name: &str, partitions: i32) -> Result<Rc<Topic>, Refusal> {
-        let _turn = self.creating.lock().await;
+    pub(crate) async fn create_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        config: TopicConfig,
+    ) -> Result<Rc<Topic>, Refusal> {
+        let _turn = self.changing.lock().await;
         let partitions = self.check_new_topic(name, partitions)?;
-        let topic = TopicMeta { name: name.to_owned(), id: meta::random_id(), partitions };
-        let (disk, root, made) = (Arc::clone(&self.disk), self.meta.root(), topic.clone());
-        let result = spawn_blocking(move || meta::create_topic(disk.as_ref(), &root, &made)).await;
-        if let Err(error) = result.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+        let topic = TopicMeta { name: name.to_owned(), id: meta::random_id(), partitions, config };
+        let made = topic.clone();
+        if let Err(error) = self.on_disk(move |disk, root| meta::write_topic(disk, root, &made)).await {
             tracing::error!(topic = name, %error, "the topic could not be made");
             return Err(Refusal { code: code::STORAGE_ERROR, reason: "the disk refused the topic's files" });
         }
@@ -240,6 +268,13 @@ impl Store {
         };
         let partitions = (0..partitions).map(open).collect();
         Ok(self.enter(topic, partitions))
+    }
+
+    /// Does something with the directory on a thread that may wait for the disk.
+    async fn on_disk(&self, work: impl FnOnce(&dyn Disk, &Path) -> io::Result<()> + Send + 'static) -> io::Result<()> {
+        let (disk, root) = (Arc::clone(&self.disk), self.meta.root());
+        let result = spawn_blocking(move || work(disk.as_ref(), &root)).await;
+        result.unwrap_or_else(|panic| Err(io::Error::other(panic)))
     }
 
     /// A producer id that no one got before, across restarts and crashes.

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """confluent-kafka against the embedded log: python3 embedded_clients.py HOST:PORT
 
-Producers (idempotent, acks 1 and 0, every codec), an assigned consumer, offsets by time, topics by the admin client.
+Producers (idempotent, acks 1 and 0, every codec), an assigned consumer, offsets by time, topics and groups by the admin
+client, subscribed consumers that share a topic, leave, and go on where the group was.
 Exit status 0 if all of it holds, 1 with the reason if not.
 """
 
@@ -9,8 +10,8 @@ import sys
 import time
 import uuid
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 TIMEOUT_S = 30
 COUNT = 2000
@@ -109,12 +110,65 @@ def places(address, run):
     consumer.close()
 
 
+def subscribed(address, group, topic):
+    consumer = Consumer({
+        "bootstrap.servers": address, "group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False,
+        "session.timeout.ms": 10_000, "heartbeat.interval.ms": 500,
+    })
+    consumer.subscribe([topic])
+    return consumer
+
+
+def groups(address, run):
+    topic, group = f"shared-{run}", f"group-{run}"
+    admin = AdminClient({"bootstrap.servers": address})
+    admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(TIMEOUT_S)
+    admin.create_partitions([NewPartitions(topic, 4)])[topic].result(TIMEOUT_S)
+    produce(address, topic, COUNT)
+    both = [subscribed(address, group, topic) for _ in range(2)]
+    deadline = time.time() + TIMEOUT_S
+    seen = set()
+    # Until each has two partitions and all is read; a rebalance may show records again.
+    while time.time() < deadline and (len(seen) < COUNT or [len(one.assignment()) for one in both] != [2, 2]):
+        for one in both:
+            message = one.poll(0.05)
+            if message and not message.error():
+                seen.add(message.value())
+    check(len(seen) == COUNT, f"groups: {len(seen)} of {COUNT} seen")
+    check([len(one.assignment()) for one in both] == [2, 2], "groups: not shared evenly")
+    described = admin.describe_consumer_groups([group])[group].result(TIMEOUT_S)
+    check(len(described.members) == 2, f"groups: {described.members}")
+    ends = [TopicPartition(topic, n, both[0].get_watermark_offsets(TopicPartition(topic, n), TIMEOUT_S)[1]) for n in range(4)]
+    for one in both:
+        mine = {place.partition for place in one.assignment()}
+        one.commit(offsets=[end for end in ends if end.partition in mine], asynchronous=False)
+    for one in both:
+        one.close()
+    asked = [ConsumerGroupTopicPartitions(group)]
+    kept = admin.list_consumer_group_offsets(asked)[group].result(TIMEOUT_S).topic_partitions
+    check(sorted((place.partition, place.offset) for place in kept) == [(end.partition, end.offset) for end in ends], f"groups: {kept}")
+    produce(address, topic, 10)
+    again = subscribed(address, group, topic)
+    fresh = []
+    while time.time() < deadline + TIMEOUT_S and len(fresh) < 10:
+        message = again.poll(0.1)
+        if message and not message.error():
+            fresh.append(message)
+    check(len(fresh) == 10 and all(message.offset() >= ends[message.partition()].offset for message in fresh), "groups: did not go on")
+    again.close()
+    listed = admin.list_consumer_groups().result(TIMEOUT_S).valid
+    check(group in [known.group_id for known in listed], "groups: not listed")
+    admin.delete_consumer_groups([group])[group].result(TIMEOUT_S)
+    admin.delete_topics([topic])[topic].result(TIMEOUT_S)
+    check(topic not in admin.list_topics(timeout=TIMEOUT_S).topics, "groups: the topic is still there")
+
+
 def main():
     if len(sys.argv) != 2:
         print(__doc__)
         return 2
     address, run = sys.argv[1], uuid.uuid4().hex[:8]
-    for part in [codecs, acks, places]:
+    for part in [codecs, acks, places, groups]:
         try:
             part(address, run)
         except (AssertionError, KafkaException) as error:

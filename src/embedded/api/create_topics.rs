@@ -11,6 +11,7 @@ use super::{Close, Context, NODE_ID, Reply, encode, text};
 use crate::embedded::batch::Refusal;
 use crate::embedded::code;
 use crate::embedded::guard::Head;
+use crate::embedded::topic_config::{RETENTION_BYTES, RETENTION_MS, TopicConfig};
 
 pub(super) async fn answer(context: &Context<'_>, head: Head, request: CreateTopicsRequest) -> Result<Reply, Close> {
     let mut times_named: HashMap<&str, usize> = HashMap::new();
@@ -40,7 +41,12 @@ async fn make(context: &Context<'_>, topic: &CreatableTopic, validate_only: bool
     if !matches!(topic.replication_factor, -1 | 1) {
         return Err(Refusal { code: code::INVALID_REPLICATION_FACTOR, reason: "there is one node: 1 replica" });
     }
+    let mut own = TopicConfig::default();
     for config in &topic.configs {
+        if matches!(config.name.as_str(), RETENTION_MS | RETENTION_BYTES) {
+            own.set(&config.name, config.value.as_deref(), &store.settings)?;
+            continue;
+        }
         let value = config.value.as_deref().unwrap_or_default();
         if config.name.as_str() == "cleanup.policy" && value != "delete" {
             return Err(Refusal { code: code::INVALID_CONFIG, reason: "this log does not compact" });
@@ -55,7 +61,7 @@ async fn make(context: &Context<'_>, topic: &CreatableTopic, validate_only: bool
     if validate_only {
         return Ok(Made { partitions, id: uuid::Uuid::nil() });
     }
-    store.create_topic(&topic.name, partitions).await.map(|topic| Made { partitions, id: topic.id })
+    store.create_topic(&topic.name, partitions, own).await.map(|topic| Made { partitions, id: topic.id })
 }
 
 /// The partition count, or the number of manual assignments: 0 to n-1, each to this node alone.

@@ -53,7 +53,8 @@ pub(super) async fn answer(context: &Context<'_>, head: Head, request: FetchRequ
     loop {
         let synced_before = bytes_synced(&wanted);
         let permit = store.answer_memory(expected_bytes(&wanted, bytes_max)).await;
-        let found = read(&wanted, bytes_max).await;
+        let mut found = read(&wanted, bytes_max).await;
+        wanted.iter().zip(&mut found).for_each(|(wanted, found)| overtaken(wanted, found));
         let bytes: u64 = found.iter().map(|found| found.result.as_ref().map_or(0, |bytes| bytes.len() as u64)).sum();
         let settled = found.iter().any(|found| found.more || found.result.is_err());
         if settled || bytes >= bytes_min || Instant::now() >= deadline || *context.stopping.borrow() {
@@ -123,13 +124,23 @@ async fn wait_for(context: &Context<'_>, wanted: &[Wanted], enough: u64) {
         for partition in partitions(wanted) {
             partition.borrow_mut().on_progress(&progress);
         }
-        if bytes_synced(wanted) >= enough || *stopping.borrow() {
+        let removed = partitions(wanted).any(|partition| partition.borrow().is_removed());
+        if removed || bytes_synced(wanted) >= enough || *stopping.borrow() {
             return;
         }
         tokio::select! {
             () = progress.notified() => {}
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
+    }
+}
+
+/// Retention or deletion may have taken the file between plan and read: then it is told as what it is.
+fn overtaken(wanted: &Wanted, found: &mut Found) {
+    match (&mut found.result, plan(wanted)) {
+        (Err(failed), Err(code)) => *failed = code,
+        (Err(_), Ok(_)) => tracing::error!(offset = wanted.offset, "a segment that should be there could not be read"),
+        (Ok(_), _) => {}
     }
 }
 
@@ -163,7 +174,9 @@ fn run(plans: Vec<(Result<Option<ReadPlan>, i16>, usize)>, bytes_max: usize) -> 
                     Found { result: Ok(bytes), more }
                 }
                 Err(error) => {
-                    tracing::error!(%error, "a segment could not be read");
+                    if error.kind() != std::io::ErrorKind::NotFound {
+                        tracing::error!(%error, "a segment could not be read");
+                    }
                     Found { result: Err(code::STORAGE_ERROR), more: false }
                 }
             },

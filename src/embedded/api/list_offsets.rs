@@ -54,9 +54,17 @@ async fn look_up(context: &Context<'_>, partition: &PartitionRef, timestamp: i64
 }
 
 async fn first_at(partition: &PartitionRef, timestamp: i64) -> Result<TimedOffset, i16> {
-    let plans = partition.borrow().plan_time(timestamp);
-    let work = move || plans.iter().map(|plan| plan.run()).find_map(|found| found.transpose()).transpose();
-    finish(spawn_blocking(work).await)
+    loop {
+        let start = partition.borrow().log_start_offset();
+        let plans = partition.borrow().plan_time(timestamp);
+        let work = move || plans.iter().map(|plan| plan.run()).find_map(|found| found.transpose()).transpose();
+        let found = spawn_blocking(work).await;
+        // Retention took a file between plan and read: look again.
+        if matches!(found, Ok(Err(_))) && partition.borrow().log_start_offset() > start {
+            continue;
+        }
+        return finish(found);
+    }
 }
 
 async fn newest(context: &Context<'_>, partition: &PartitionRef) -> Result<TimedOffset, i16> {

@@ -12,6 +12,7 @@ use super::{Close, Context, LEADER_EPOCH, NODE_ID, Reply, encode, text};
 use crate::embedded::code;
 use crate::embedded::guard::Head;
 use crate::embedded::store::Topic;
+use crate::embedded::topic_config::TopicConfig;
 
 pub(super) async fn answer(context: &Context<'_>, head: Head, request: MetadataRequest) -> Result<Reply, Close> {
     // Null asks for all; in version 0 an empty list does.
@@ -36,10 +37,7 @@ pub(super) async fn answer(context: &Context<'_>, head: Head, request: MetadataR
 }
 
 fn this_node(context: &Context<'_>) -> MetadataResponseBroker {
-    let (host, port) = match &context.store.settings.advertised {
-        Some((host, port)) => (host.clone(), *port),
-        None => (context.local.ip().to_canonical().to_string(), context.local.port()),
-    };
+    let (host, port) = context.advertised();
     MetadataResponseBroker::default().with_node_id(NODE_ID.into()).with_host(text(&host)).with_port(port.into())
 }
 
@@ -57,7 +55,7 @@ async fn one(context: &Context<'_>, asked: MetadataRequestTopic, may_create: boo
     let error = match store.check_new_topic(&name, -1) {
         Err(refusal) => refusal.code,
         Ok(_) if !may_create => code::UNKNOWN_TOPIC_OR_PARTITION,
-        Ok(count) => match store.create_topic(&name, count).await {
+        Ok(count) => match store.create_topic(&name, count, TopicConfig::default()).await {
             Ok(topic) => return described(&topic),
             // Somebody else was quicker.
             Err(refusal) => match store.topic(&name) {

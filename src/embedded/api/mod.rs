@@ -1,8 +1,15 @@
 //! One file for each request that the embedded log answers, and the door to them.
 
+mod configs;
+mod create_partitions;
 mod create_topics;
+mod delete_topics;
+mod describe;
 mod fetch;
 mod find_coordinator;
+mod group_admin;
+mod group_offsets;
+mod groups;
 mod list_offsets;
 mod metadata;
 mod produce;
@@ -17,6 +24,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::guard::{self, Head, Malformed, Shape};
+use super::shapes;
 use super::store::Store;
 
 /// The only node's id.
@@ -30,8 +38,20 @@ pub(crate) struct Context<'a> {
     pub(crate) store: &'a Store,
     /// The address at which this client reached us.
     pub(crate) local: SocketAddr,
+    /// The client's address.
+    pub(crate) peer: SocketAddr,
     /// Becomes `true` when the log stops: long polls end.
     pub(crate) stopping: watch::Receiver<bool>,
+}
+
+impl Context<'_> {
+    /// Host and port that the client is to connect to.
+    fn advertised(&self) -> (String, u16) {
+        match &self.store.settings.advertised {
+            Some((host, port)) => (host.clone(), *port),
+            None => (self.local.ip().to_canonical().to_string(), self.local.port()),
+        }
+    }
 }
 
 /// How a request ends.
@@ -66,15 +86,31 @@ impl From<Malformed> for Close {
 }
 
 /// First and last version taken of each request, and its schema.
-const APIS: [(ApiKey, i16, i16, Shape); 8] = [
+const APIS: [(ApiKey, i16, i16, Shape); 24] = [
     (ApiKey::Produce, 3, 13, guard::PRODUCE),
     (ApiKey::Fetch, 4, 17, guard::FETCH),
     (ApiKey::ListOffsets, 1, 10, guard::LIST_OFFSETS),
     (ApiKey::Metadata, 0, 13, guard::METADATA),
-    (ApiKey::FindCoordinator, 0, 3, guard::FIND_COORDINATOR),
+    (ApiKey::FindCoordinator, 0, 5, guard::FIND_COORDINATOR),
+    (ApiKey::OffsetCommit, 2, 6, shapes::OFFSET_COMMIT),
+    (ApiKey::OffsetFetch, 1, 9, shapes::OFFSET_FETCH),
+    (ApiKey::JoinGroup, 0, 4, shapes::JOIN_GROUP),
+    (ApiKey::Heartbeat, 0, 2, shapes::HEARTBEAT),
+    (ApiKey::LeaveGroup, 0, 2, shapes::LEAVE_GROUP),
+    (ApiKey::SyncGroup, 0, 2, shapes::SYNC_GROUP),
+    (ApiKey::DescribeGroups, 0, 5, shapes::DESCRIBE_GROUPS),
+    (ApiKey::ListGroups, 0, 5, shapes::LIST_GROUPS),
+    (ApiKey::DeleteGroups, 0, 2, shapes::DELETE_GROUPS),
     (ApiKey::ApiVersions, 0, 3, guard::API_VERSIONS),
     (ApiKey::CreateTopics, 2, 7, guard::CREATE_TOPICS),
+    (ApiKey::DeleteTopics, 1, 6, shapes::DELETE_TOPICS),
     (ApiKey::InitProducerId, 0, 5, guard::INIT_PRODUCER_ID),
+    (ApiKey::DescribeConfigs, 1, 4, shapes::DESCRIBE_CONFIGS),
+    (ApiKey::AlterConfigs, 0, 2, shapes::ALTER_CONFIGS),
+    (ApiKey::CreatePartitions, 0, 3, shapes::CREATE_PARTITIONS),
+    (ApiKey::IncrementalAlterConfigs, 0, 1, shapes::INCREMENTAL_ALTER_CONFIGS),
+    (ApiKey::DescribeCluster, 0, 2, shapes::DESCRIBE_CLUSTER),
+    (ApiKey::DescribeProducers, 0, 0, shapes::DESCRIBE_PRODUCERS),
 ];
 
 /// Answers one request. `frame` is the request without its length.
@@ -96,6 +132,22 @@ pub(crate) async fn answer(context: &Context<'_>, frame: Bytes) -> Result<Reply,
         ApiKey::ListOffsets => list_offsets::answer(context, head, decode(body, head)?).await,
         ApiKey::Metadata => metadata::answer(context, head, decode(body, head)?).await,
         ApiKey::CreateTopics => create_topics::answer(context, head, decode(body, head)?).await,
+        ApiKey::DeleteTopics => delete_topics::answer(context, head, decode(body, head)?).await,
+        ApiKey::CreatePartitions => create_partitions::answer(context, head, decode(body, head)?).await,
+        ApiKey::DescribeConfigs => configs::describe(context, head, decode(body, head)?),
+        ApiKey::AlterConfigs => configs::alter(context, head, decode(body, head)?).await,
+        ApiKey::IncrementalAlterConfigs => configs::alter_incrementally(context, head, decode(body, head)?).await,
+        ApiKey::DescribeCluster => describe::cluster(context, head, decode(body, head)?),
+        ApiKey::DescribeProducers => describe::producers(context, head, decode(body, head)?),
+        ApiKey::JoinGroup => groups::join(context, head, guard::client_id(&frame), decode(body, head)?).await,
+        ApiKey::SyncGroup => groups::sync(context, head, decode(body, head)?).await,
+        ApiKey::Heartbeat => groups::heartbeat(context, head, decode(body, head)?),
+        ApiKey::LeaveGroup => groups::leave(context, head, decode(body, head)?),
+        ApiKey::OffsetCommit => group_offsets::commit(context, head, decode(body, head)?).await,
+        ApiKey::OffsetFetch => group_offsets::fetch(context, head, decode(body, head)?),
+        ApiKey::ListGroups => group_admin::list(context, head, decode(body, head)?),
+        ApiKey::DescribeGroups => group_admin::describe(context, head, decode(body, head)?),
+        ApiKey::DeleteGroups => group_admin::delete(context, head, decode(body, head)?).await,
         ApiKey::InitProducerId => producer_id::answer(context, head, decode(body, head)?).await,
         ApiKey::FindCoordinator => find_coordinator::answer(context, head, decode(body, head)?),
         _ => versions::answer(head),

@@ -169,7 +169,8 @@ proptest! {
         if let Ok(at) = guard::check(&bytes, &shape, version) {
             let left = decode(key, version, bytes[at..].to_vec().into());
             // The decoder may be stricter (UTF-8, nulls), but where both succeed they have read the same bytes.
-            prop_assert!(left.is_none_or(|left| left == 0), "{left:?} bytes left of {body:?}, key {key} version {version}");
+            let expected = guard::walk(&bytes, &shape, version).map(|(_, left)| left);
+            prop_assert!(left.is_none_or(|left| Ok(left) == expected), "{left:?} bytes left of {body:?}, key {key} version {version}");
         }
     }
 }

@@ -17,7 +17,7 @@ fn api_versions_in_every_version_and_beyond() {
     for version in 0..=3 {
         let request = if version < 3 { ApiVersionsRequest::default() } else { request.clone() };
         let response = client.call(&request, version);
-        assert_eq!((response.error_code, response.api_keys.len()), (0, 8));
+        assert_eq!((response.error_code, response.api_keys.len()), (0, 24));
         assert_eq!((response.finalized_features_epoch, response.supported_features.len()), (-1, 0));
         let range = |key: ApiKey| response.api_keys.iter().find(|api| api.api_key == key as i16).unwrap();
         assert_eq!((range(ApiKey::Produce).min_version, range(ApiKey::Fetch).min_version), (0, 4));
@@ -25,7 +25,7 @@ fn api_versions_in_every_version_and_beyond() {
     // A version from the future is answered in version 0, with 35 and the list (KIP-511).
     client.send(&request, 4);
     let response = client.receive::<ApiVersionsRequest>(0);
-    assert_eq!((response.error_code, response.api_keys.len()), (35, 8));
+    assert_eq!((response.error_code, response.api_keys.len()), (35, 24));
     assert_eq!(client.metadata(&[]).brokers.len(), 1, "the connection goes on");
 }
 
@@ -62,6 +62,19 @@ fn metadata_in_every_version() {
             assert_eq!((response.topics[1].error_code, &response.topics[1].name), (100, &None));
         }
     }
+}
+
+/// librdkafka 2.16 (seen with confluent-kafka 2.16.1, `list_topics()`): null as four bytes instead of one.
+#[test]
+fn all_topics_as_librdkafka_asks_for_them() {
+    let (log, _dir) = log();
+    let mut client = Client::connect(log.local_addr());
+    client.metadata(&["t"]);
+    let request = b"\0\0\0\x19\0\x03\0\x0d\0\0\0\x03\0\x07rdkafka\0\0\0\0\0\x01\0\0";
+    std::io::Write::write_all(&mut client.stream, request).unwrap();
+    let frame = client.receive_frame().unwrap();
+    let response: MetadataResponse = kafka_protocol::protocol::Decodable::decode(&mut frame.slice(5..), 13).unwrap();
+    assert_eq!(response.topics[0].name, Some(name("t")));
 }
 
 #[test]
@@ -233,12 +246,24 @@ fn producer_ids_are_never_given_twice() {
 }
 
 #[test]
-fn there_is_no_coordinator() {
+fn groups_are_coordinated_here_and_transactions_are_not() {
     let (log, _dir) = log();
     let mut client = Client::connect(log.local_addr());
-    for version in 0..=3 {
-        let response =
-            client.call(&FindCoordinatorRequest::default().with_key(StrBytes::from_static_str("g")), version);
-        assert_eq!((response.error_code, i32::from(response.node_id)), (15, -1));
+    let port = i32::from(log.local_addr().port());
+    for version in 0..=5 {
+        for kind in 0..=i8::from(version > 0) {
+            let key = StrBytes::from_static_str("g");
+            let request = FindCoordinatorRequest::default();
+            let request = if version > 0 { request.with_key_type(kind) } else { request };
+            let found = if version < 4 {
+                let response = client.call(&request.with_key(key), version);
+                (response.error_code, i32::from(response.node_id), response.port)
+            } else {
+                let response = client.call(&request.with_coordinator_keys(vec![key]), version);
+                let found = &response.coordinators[0];
+                (found.error_code, i32::from(found.node_id), found.port)
+            };
+            assert_eq!(found, if kind == 0 { (0, 1, port) } else { (15, -1, -1) }, "version {version}");
+        }
     }
 }
