@@ -82,7 +82,11 @@ impl Outlets {
             };
             let producer = &self.upstreams[plan.cluster].producer;
             match producer.check(plan.sink, topic, bytes) {
-                Err(refusal) => return Admission::Refused(reason(refusal)),
+                Err(refusal) => {
+                    // The end of this turn looks for topics to forget.
+                    self.upstreams[plan.cluster].busy |= refusal == Refusal::TooManyTopics;
+                    return Admission::Refused(reason(refusal));
+                }
                 Ok(topic) => {
                     if let Err(full) = producer.share(plan.sink, topic, bytes) {
                         // Another sink may still refuse it for good.

@@ -65,6 +65,7 @@ impl Upstream {
         let client = &mut self.client;
         self.producer.drain_wants(|want| match want {
             Want::Metadata(topic) => client.want_metadata(&topic, now),
+            Want::Forget(topic) => client.forget_topic(&topic),
             Want::ProducerId(token) => client.want_producer_id(token, now),
             Want::Refresh => client.refresh_metadata(now),
         });

@@ -117,3 +117,22 @@ fn a_forbidden_topic_refuses_what_it_holds_and_what_waits() {
     assert_eq!(world.sent(alive), acknowledged(1));
     assert!(arrived(&world, "secret", 1).is_empty());
 }
+
+#[test]
+fn who_waits_for_a_dead_topic_does_not_stand_before_others() {
+    let mut world = World::new(BY_TOPIC);
+    for topic in ["dead", "late"] {
+        world.broker.unavailable.insert(topic.to_owned(), 3);
+    }
+    for number in 0..100 {
+        let device = world.device(&format!("dead {number}"), 60);
+        fill(&mut world, device, "dead/x", 1);
+    }
+    let late = world.device("late", 60);
+    let taken = fill(&mut world, late, "late/x", 2);
+    assert_eq!(world.number(ShardMetric::StalledConnections), 101);
+    world.broker.unavailable.remove("late");
+    world.advance(Duration::from_secs(5));
+    assert_eq!(world.number(ShardMetric::StalledConnections), 100);
+    assert_eq!(world.sent(late), (1..=taken + 1).flat_map(acknowledged).collect::<Vec<_>>());
+}

@@ -2,7 +2,7 @@
 //! it (the last five batches of each producer id and partition), and every way in which an answer can go wrong.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::metadata_response::{
@@ -57,6 +57,8 @@ pub(crate) struct Cluster {
     pub(crate) troubled: bool,
     pub(crate) rng: fastrand::Rng,
     topics: BTreeMap<String, Vec<Partition>>,
+    /// Topics that it does not know for now, as long as there is trouble.
+    hidden: BTreeSet<String>,
     producer_ids: i64,
     /// How often each value is in the log of a topic.
     pub(crate) copies: HashMap<(String, Vec<u8>), u32>,
@@ -65,7 +67,16 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) fn new(host: &'static str, seed: u64) -> Self {
         let rng = fastrand::Rng::with_seed(seed);
-        Self { host, up: true, troubled: true, rng, topics: BTreeMap::new(), producer_ids: 1, copies: HashMap::new() }
+        Self {
+            host,
+            up: true,
+            troubled: true,
+            rng,
+            topics: BTreeMap::new(),
+            hidden: BTreeSet::new(),
+            producer_ids: 1,
+            copies: HashMap::new(),
+        }
     }
 
     /// Every partition's log.
@@ -89,6 +100,23 @@ impl Cluster {
                 partitions[partition].leader = self.rng.i32(1..=NODES);
             }
         }
+    }
+
+    /// Some topic is unknown from now on; or, if that was so, is known again with all that was in it.
+    pub(crate) fn hide_or_show_a_topic(&mut self) {
+        let count = self.topics.len();
+        if count > 0 {
+            let topic = self.rng.usize(..count);
+            if let Some(name) = self.topics.keys().nth(topic)
+                && !self.hidden.remove(name)
+            {
+                self.hidden.insert(name.clone());
+            }
+        }
+    }
+
+    fn is_hidden(&self, topic: &str) -> bool {
+        self.troubled && self.hidden.contains(topic)
     }
 
     /// One in so many, while there is trouble.
@@ -167,7 +195,7 @@ impl Cluster {
                 topics.push(answer.with_error_code(5));
                 continue;
             }
-            if self.one_in(10) {
+            if self.is_hidden(&name) || self.one_in(10) {
                 topics.push(answer.with_error_code(3));
                 continue;
             }
@@ -216,6 +244,9 @@ impl Cluster {
         } else {
             0
         };
+        if self.is_hidden(topic) {
+            return (3, -1);
+        }
         let partition = &mut self.topics.get_mut(topic).expect("a topic")[usize::try_from(index).expect("index")];
         if partition.leader != node {
             return (6, -1);

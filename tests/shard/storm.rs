@@ -1,5 +1,5 @@
 //! Everything that can go wrong, at random: devices of all kinds that come and go, two Kafka clusters that lose answers,
-//! refuse, move leaders, freeze and go away, and so little memory that devices are left unread much of the time. One
+//! refuse, move leaders, forget topics for a while, freeze and go away, and so little memory that devices are left unread much of the time. One
 //! seed is one run, on a simulated clock. See [`Storm::judge`] and the checks on the way for what must hold.
 
 use std::collections::{BTreeMap, HashMap};
@@ -197,6 +197,8 @@ impl Storm {
             2 | 3 => self.clusters[self.rng.usize(..2)].move_a_leader(),
             4 => self.leave(true),
             5 => self.leave(false),
+            // For a hundred steps or so: the others of that cluster go on.
+            6 | 7 => self.clusters[1].hide_or_show_a_topic(),
             _ => {}
         }
     }

@@ -52,7 +52,7 @@ impl Producer {
                 Some(_) => Err(Refusal::TopicForbidden),
             },
             None if !is_valid_name(topic) => Err(Refusal::TopicInvalid),
-            None if self.topics.len() >= self.settings.topics_max => Err(Refusal::TooManyTopics),
+            None if self.known_topics() >= self.settings.topics_max => Err(Refusal::TooManyTopics),
             None => Ok(None),
         }
     }
@@ -81,6 +81,7 @@ impl Producer {
         let ticket = if at_once { self.finish_at_once(ticket) } else { ticket };
 
         let index = self.topic_index(sink_index, topic);
+        self.topics[index as usize].used_at = now;
         let tail = row.measure();
         let source = Measured(&row, tail);
         // The row's own part of the promise is its to use; what is left belongs to the message's other sinks.
@@ -102,15 +103,15 @@ impl Producer {
     fn topic_index(&mut self, sink_index: usize, name: &str) -> u32 {
         let found = self.find(&self.sinks[sink_index], name);
         let index = found.unwrap_or_else(|| {
-            let index = self.topics.len() as u32;
             let mut topic = Topic::new(name, sink_index);
             let namesakes = self.sinks.iter().filter_map(|sink| sink.topics.get(name));
             for namesake in namesakes {
                 self.topics[*namesake as usize].shared = true;
                 topic.shared = true;
             }
-            self.sinks[sink_index].topics.insert(Rc::clone(&topic.name), index);
-            self.topics.push(topic);
+            let name = Rc::clone(&topic.name);
+            let index = self.settle_topic(topic);
+            self.sinks[sink_index].topics.insert(name, index);
             index
         });
         self.sinks[sink_index].last = index;

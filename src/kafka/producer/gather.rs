@@ -51,6 +51,7 @@ impl Producer {
         self.promised.set(0);
         self.pool.sweep();
         self.fire_timers(now);
+        self.make_room_for_topics(now);
         self.place_held(now);
         self.ripen(now);
         if self.reachable && !self.ready.is_empty() {

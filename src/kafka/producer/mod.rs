@@ -20,6 +20,7 @@ mod append;
 mod batch;
 mod error;
 mod expire;
+mod forget;
 mod gather;
 mod metadata;
 mod partition;
@@ -78,6 +79,8 @@ pub enum Refusal {
 pub enum Want {
     /// Metadata of a topic: [`Producer::on_metadata`].
     Metadata(Rc<str>),
+    /// No more metadata of this topic: nothing goes there any more.
+    Forget(Rc<str>),
     /// A producer id, under this token: [`Producer::on_producer_id`].
     ProducerId(u64),
     /// Fresh metadata of the topics already asked for: some leader is not where it was.
@@ -133,6 +136,10 @@ pub struct Producer {
     settings: Settings,
     sinks: Vec<Sink>,
     topics: Vec<Topic>,
+    /// Places among them that are free.
+    vacant: Vec<u32>,
+    /// When idle topics may be looked for again.
+    forget_at: Monotonic,
     nodes: Vec<Node>,
     requests: HashMap<u64, Request, RandomState>,
     requests_begun: u64,
@@ -198,6 +205,8 @@ impl Producer {
         Self {
             sinks: sinks.collect(),
             topics: Vec::new(),
+            vacant: Vec::new(),
+            forget_at: Monotonic(0),
             nodes: Vec::new(),
             requests: HashMap::default(),
             requests_begun: 0,

@@ -87,6 +87,8 @@ pub struct Settings {
     pub forbidden_for: Duration,
     /// Topics of all sinks together.
     pub topics_max: usize,
+    /// A topic without rows for so long is forgotten when `topics_max` is near.
+    pub topic_idle: Duration,
     /// Seed of jitter and of the choice of partitions for rows without a key.
     pub seed: u64,
     /// The sinks, by [`crate::kafka::types::SinkId`].
@@ -105,6 +107,7 @@ impl Default for Settings {
             ask_again: Duration::from_secs(10),
             forbidden_for: Duration::from_secs(30),
             topics_max: 10_000,
+            topic_idle: Duration::from_secs(300),
             seed: 0,
             sinks: Vec::new(),
         }

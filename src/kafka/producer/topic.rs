@@ -23,6 +23,10 @@ pub(super) struct Topic {
     pub(super) growth: Option<usize>,
     /// At least `count`.
     pub(super) partitions: Vec<Partition>,
+    /// When it was last given a row.
+    pub(super) used_at: Monotonic,
+    /// It has been forgotten; its place is free.
+    pub(super) vacant: bool,
     /// Memory of its batches, placed and unplaced.
     pub(super) memory: usize,
     /// Rows in partitions.
@@ -62,6 +66,8 @@ impl Topic {
             count: 0,
             growth: None,
             partitions: Vec::new(),
+            used_at: Monotonic(0),
+            vacant: false,
             memory: 0,
             placed: 0,
             unplaced: VecDeque::new(),

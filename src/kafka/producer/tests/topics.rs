@@ -284,3 +284,32 @@ fn who_waits_for_a_busy_broker_goes_to_its_new_leader_at_once() {
     assert_eq!(hand.one().node, NodeId(1), "whatever becomes of broker 0");
     hand.answer(&silent, 0);
 }
+
+#[test]
+fn idle_topics_make_room_and_come_back_under_a_higher_epoch() {
+    let mut hand = Hand::new(Settings { topics_max: 8, ..settings() });
+    hand.append("t0", None);
+    hand.poll();
+    hand.producer.on_producer_id(0, 7, 0);
+    hand.producer.on_metadata(&[topic("t0", &[0, 0])], hand.now);
+    let first = hand.one();
+    hand.answer(&first, 0);
+    for number in 1..8 {
+        hand.append(&format!("t{number}"), None);
+    }
+    hand.poll();
+    assert_eq!(hand.producer.check(SINK, "new", 10), Err(Refusal::TooManyTopics));
+    hand.wait_ms(301_000);
+    hand.poll();
+    assert!(hand.wants.contains(&Want::Forget("t0".into())), "{:?}", hand.wants);
+    assert!(!hand.wants.contains(&Want::Forget("t1".into())), "it has a row");
+    assert_eq!(hand.producer.check(SINK, "new", 10), Ok(None));
+    hand.append("t0", None);
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t0", &[0])], hand.now);
+    let again = hand.one();
+    assert_eq!(again.batches[0].partition, 0, "one partition now, whatever was there");
+    assert_eq!(identity(&again), (7, 1, 0), "or Kafka would take it for what it has");
+    hand.answer(&again, 0);
+    assert_eq!(hand.delivered(), [0, 8]);
+}

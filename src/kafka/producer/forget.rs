@@ -1,0 +1,90 @@
+//! Names given back: when `topics_max` is near, topics without rows for long make room for others.
+
+use super::partition::{Identity, Partition};
+use super::topic::Topic;
+use super::{Producer, Want};
+use crate::runtime::seam::Monotonic;
+
+/// Topics forgotten in one turn.
+const FORGOTTEN_MAX: usize = 1024;
+
+impl Producer {
+    /// Topics that are known.
+    pub(super) const fn known_topics(&self) -> usize {
+        self.topics.len() - self.vacant.len()
+    }
+
+    /// Forgets idle topics if room is short; looks no more often than pays.
+    pub(super) fn make_room_for_topics(&mut self, now: Monotonic) {
+        let max = self.settings.topics_max;
+        if self.known_topics() < max - max / 8 || now < self.forget_at {
+            return;
+        }
+        self.forget_at = now.after(self.settings.topic_idle / 16);
+        let idle = |topic: &Topic| {
+            topic.memory == 0
+                && !topic.placing
+                && !topic.vacant
+                && topic.refused.is_none()
+                && topic.used_at.after(self.settings.topic_idle) <= now
+                && topic.partitions.iter().all(|partition| partition.work.is_none())
+        };
+        let idle = (0u32..).zip(&self.topics).filter(|(_, topic)| idle(topic)).map(|(index, _)| index);
+        let idle: Vec<u32> = idle.take(FORGOTTEN_MAX).collect();
+        idle.into_iter().for_each(|index| self.forget(index, now));
+    }
+
+    /// Whoever looks at the place of a forgotten topic (a timer, a note that its linger is over) finds no work there.
+    fn forget(&mut self, index: u32, now: Monotonic) {
+        let topic = &mut self.topics[index as usize];
+        let sink_index = topic.sink;
+        let name = std::mem::replace(&mut topic.name, "".into());
+        topic.vacant = true;
+        topic.count = 0;
+        topic.growth = None;
+        let sink = &mut self.sinks[sink_index];
+        let mut spent = false;
+        for partition in &mut topic.partitions {
+            let Partition { identity, .. } = std::mem::take(partition);
+            // Kafka still knows us there, by this epoch's sequences: should the topic come back, it begins with a higher one.
+            if let (Some(Identity { id, epoch }), Some(next)) = (identity, sink.identity.as_mut())
+                && id == next.id
+            {
+                match epoch.checked_add(1) {
+                    Some(above) => next.epoch = next.epoch.max(above),
+                    None => spent = true,
+                }
+            }
+        }
+        if spent {
+            sink.identity = None;
+            self.ask_producer_id(sink_index, now);
+        }
+        self.sinks[sink_index].topics.remove(&name);
+        for sink in &mut self.sinks {
+            // The place may be another sink's next.
+            sink.last = if sink.last == index { u32::MAX } else { sink.last };
+        }
+        self.vacant.push(index);
+        if !self.sinks.iter().any(|sink| sink.topics.contains_key(&name)) {
+            self.wants.push(Want::Forget(name));
+        }
+    }
+
+    /// A place for a new topic: its index.
+    pub(super) fn settle_topic(&mut self, mut topic: Topic) -> u32 {
+        match self.vacant.pop() {
+            Some(index) => {
+                let place = &mut self.topics[index as usize];
+                // As many as there were: an old timer may name any of them.
+                topic.partitions = std::mem::take(&mut place.partitions);
+                *place = topic;
+                index
+            }
+            None => {
+                self.topics.push(topic);
+                self.topics.len() as u32 - 1
+            }
+        }
+    }
+}
