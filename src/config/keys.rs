@@ -102,6 +102,7 @@ pub(super) enum Kind {
     AddressOrOff,
     Template,
     TemplateTable,
+    TextTable,
 }
 
 impl Kind {
@@ -133,6 +134,7 @@ impl fmt::Display for Kind {
             Self::AddressOrOff => "an address or \"off\"",
             Self::Template => "a template",
             Self::TemplateTable => "a table of templates",
+            Self::TextTable => "a table of strings",
         })
     }
 }
@@ -323,6 +325,10 @@ pub(super) const KEYS: &[Key] = keys! {
         "Record value.";
     Sink.headers: TemplateTable, From("none"),
         "Record headers, in the order of the file; MQTT 5 user properties follow them.";
+    Sink.properties: Flag, Is("true"),
+        "MQTT 5 properties of the message as record headers `mqtt-...`, see below. User properties become headers either way.";
+    Sink.metadata: TextTable, From("none"),
+        "Fixed texts, for its templates to name: `${metadata.NAME}`.";
     Sink.acknowledge: Word(ACKNOWLEDGE), Is("\"replicated\""),
         "What an answered message can rely on: see below.";
     Sink.compression: Word(COMPRESSION), Is("\"none\""),

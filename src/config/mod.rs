@@ -20,6 +20,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +31,8 @@ pub use resolved::{
     Sink, Transport,
 };
 pub use values::parse_address;
+
+use crate::rule::template::ENVIRONMENT_PREFIX;
 
 /// The name under which sinks know the embedded log.
 pub const EMBEDDED: &str = "embedded";
@@ -62,6 +65,18 @@ pub struct Overrides {
     pub log_format: Option<LogFormat>,
     /// `--log-level`: `log.level`.
     pub log_level: Option<LogLevel>,
+    /// What `${env.NAME}` stands for, names without `FOREBAY_VAR_`: see [`environment`].
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What templates may read of this process's environment: the variables that start with `FOREBAY_VAR_` and are UTF-8.
+#[must_use]
+pub fn environment() -> BTreeMap<String, String> {
+    let readable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        let name = name.to_str()?.strip_prefix(ENVIRONMENT_PREFIX)?.to_owned();
+        Some((name, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(readable).collect()
 }
 
 impl Config {
@@ -82,7 +97,7 @@ impl Config {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    load_with(Some(path), &Overrides::default())
+    load_with(Some(path), &Overrides { environment: environment(), ..Overrides::default() })
 }
 
 /// Reads a file, or takes the defaults, and puts the command line's values in their places.
@@ -111,7 +126,7 @@ pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Config, P
     parse_with(&text, &file, overrides, cores())
 }
 
-/// Reads a configuration from text; `file` is its name in messages.
+/// Reads a configuration from text, with an empty environment; `file` is its name in messages.
 ///
 /// # Errors
 /// Everything that is wrong with it.

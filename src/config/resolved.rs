@@ -179,6 +179,10 @@ pub struct Sink {
     pub value: Template,
     /// Record headers, in the order of the file.
     pub headers: Vec<(String, Template)>,
+    /// Whether MQTT 5 properties other than user properties become record headers, too.
+    pub properties: bool,
+    /// Fixed texts that its templates may name, in the order of the file.
+    pub metadata: Vec<(String, String)>,
     /// What an answer means.
     pub acknowledge: Acknowledge,
     /// Of batches.

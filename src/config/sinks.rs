@@ -1,12 +1,12 @@
 //! What goes where: the sinks, each checked against the cluster that it goes to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::clusters::Target;
-use super::keys::{self, Section};
+use super::keys::{Key, Section};
 use super::problem::{Fault, did_you_mean};
 use super::reader::{Source, Spot, Table};
 use super::resolve::Document;
@@ -15,7 +15,7 @@ use super::units::ShowSize;
 use super::{Overrides, SINKS_MAX, values};
 use crate::route::filter;
 use crate::route::kafka_topic::{is_legal, kafka_topic};
-use crate::rule::template::Template;
+use crate::rule::template::{Fixed, Template};
 
 /// The topic of the sink that is there when none is configured.
 const TOPIC_DEFAULT: &str = "mqtt-messages";
@@ -40,7 +40,7 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
                     table.source.report(&spot, Fault::new(what).hint("each sink has a name of its own"));
                 }
             }
-            sink(table, name, targets)
+            sink(table, name, targets, &overrides.environment)
         })
         .collect();
     if !tables.is_empty() {
@@ -52,13 +52,13 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
         let fault = Fault::new("there is no [[sink]]: nothing would go to Kafka");
         document.source.report(&document.spot(Section::Kafka), fault.hint("add one with name, filters and topic"));
     }
-    let sink = sink_default(document, targets);
+    let sink = sink_default(document, overrides, targets);
     targets.iter().for_each(|target| check_room(document.source, target, shards));
     sink.into_iter().collect()
 }
 
 /// The sink of a configuration without one: everything, to the first cluster.
-fn sink_default(document: &Document<'_>, targets: &[Target]) -> Option<Sink> {
+fn sink_default(document: &Document<'_>, overrides: &Overrides, targets: &[Target]) -> Option<Sink> {
     let mut entries = DeTable::new();
     for (key, value) in [("name", "default"), ("filters", "#"), ("topic", TOPIC_DEFAULT)] {
         let value = DeValue::String(value.into());
@@ -66,15 +66,23 @@ fn sink_default(document: &Document<'_>, targets: &[Target]) -> Option<Sink> {
     }
     let spot = Spot::nowhere("default sink");
     let table = Table::new(document.source, Section::Sink, &entries, spot);
-    sink(&table, Some("default".to_owned()), targets.get(..1)?)
+    sink(&table, Some("default".to_owned()), targets.get(..1)?, &overrides.environment)
 }
 
-fn sink(table: &Table<'_>, name: Option<String>, targets: &[Target]) -> Option<Sink> {
-    let topic = table.find("topic", values::template);
+fn sink(
+    table: &Table<'_>,
+    name: Option<String>,
+    targets: &[Target],
+    environment: &BTreeMap<String, String>,
+) -> Option<Sink> {
+    let metadata = metadata(table);
+    let fixed = Fixed { metadata: &metadata, environment };
+    let template = |_: &Key, value: &DeValue<'_>| values::template(value, &fixed);
+    let topic = table.find("topic", template);
     if let Some(topic) = &topic {
         check_topic(table, topic);
     }
-    let key = table.read("key", values::template);
+    let key = table.read("key", template);
     let compression = match table.read("compression", values::word) {
         "lz4" => Compression::Lz4,
         _ => Compression::None,
@@ -86,8 +94,9 @@ fn sink(table: &Table<'_>, name: Option<String>, targets: &[Target]) -> Option<S
     let batch_bytes = table.read("batch_bytes", values::size);
     let record_bytes_max = table.read("record_bytes_max", values::size);
     let filters = filters(table);
-    let headers = headers(table);
-    let value = table.read("value", values::template);
+    let headers = headers(table, &fixed);
+    let value = table.read("value", template);
+    let properties = table.read("properties", values::flag);
     let linger = table.read("linger", values::duration);
     let cluster = target(table, targets);
     if let Some(target) = cluster.map(|cluster| &targets[cluster]) {
@@ -106,6 +115,8 @@ fn sink(table: &Table<'_>, name: Option<String>, targets: &[Target]) -> Option<S
         key: (key.as_literal() != Some("")).then_some(key),
         value,
         headers,
+        properties,
+        metadata,
         acknowledge,
         compression,
         linger,
@@ -193,12 +204,12 @@ fn filters(table: &Table<'_>) -> Vec<String> {
     filters
 }
 
-fn headers(table: &Table<'_>) -> Vec<(String, Template)> {
+fn headers(table: &Table<'_>, fixed: &Fixed<'_>) -> Vec<(String, Template)> {
     let mut headers = Vec::new();
     for (name, value, spot) in table.entries("headers") {
         let read = match value {
             DeValue::Table(_) => Err(values::wrong_type("a template", value).hint("put a name with dots in quotes")),
-            _ => values::template(keys::get(Section::Sink, "headers"), value),
+            _ => values::template(value, fixed),
         };
         match read {
             Ok(_) if name.is_empty() => table.source.report(&spot, Fault::new("a header needs a name")),
@@ -207,4 +218,20 @@ fn headers(table: &Table<'_>) -> Vec<(String, Template)> {
         }
     }
     headers
+}
+
+fn metadata(table: &Table<'_>) -> Vec<(String, String)> {
+    let mut metadata = Vec::new();
+    for (name, value, spot) in table.entries("metadata") {
+        match value {
+            DeValue::String(_) if name.is_empty() => table.source.report(&spot, Fault::new("a text needs a name")),
+            DeValue::String(text) => metadata.push((name.to_owned(), text.clone().into_owned())),
+            DeValue::Table(_) => {
+                let fault = values::wrong_type("a string", value).hint("put a name with dots in quotes");
+                table.source.report(&spot, fault);
+            }
+            other => table.source.report(&spot, values::wrong_type("a string", other)),
+        }
+    }
+    metadata
 }

@@ -1,3 +1,4 @@
 //! What is made of a message on its way to a sink. Today: templates. Rules in SQL follow and share the variables.
 
 pub mod template;
+mod variable;
