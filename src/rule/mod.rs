@@ -1,4 +1,5 @@
 //! What is made of a message on its way to a sink. Today: templates. Rules in SQL follow and share the variables.
 
+mod json;
 pub mod template;
 mod variable;

@@ -3,7 +3,8 @@
 //! The rules, all of them:
 //! - the variables stand in [`VARIABLES`]; `${metadata.name}` and `${env.NAME}` become text when the template is compiled;
 //! - a level beyond the topic's last, a user name that was not given and the packet id of QoS 0 are the empty string;
-//! - a user property that the message does not have makes that the template cannot be rendered: [`Absent`];
+//! - a user property that the message does not have, and a path that leads nowhere in its payload, make that the template
+//!   cannot be rendered: [`Absent`];
 //! - `$$` is one `$`, so `$${topic}` is the text `${topic}`; a `$` before anything else stands for itself.
 //!
 //! The templates that nearly everyone has are `${payload}`, `${topic}` and plain text. For these [`Template::value`]
@@ -119,14 +120,18 @@ impl Template {
             [] => return Ok(b""),
             [Part::Text(text)] => return Ok(text.as_bytes()),
             [Part::Variable(variable)] => {
-                if let Rendered::Lent(bytes) = variable.of(message)? {
+                let rendered = variable.of(message)?;
+                if let Rendered::Lent(bytes) = rendered {
                     return Ok(bytes);
                 }
+                scratch.clear();
+                rendered.write(scratch);
             }
-            _ => {}
+            _ => {
+                scratch.clear();
+                self.render(message, scratch)?;
+            }
         }
-        scratch.clear();
-        self.render(message, scratch)?;
         Ok(scratch)
     }
 
@@ -251,6 +256,24 @@ mod tests {
     }
 
     #[test]
+    fn values_out_of_the_payload() {
+        let message = MessageContext { payload: br#"{"device":1,"s":"a\"b","o":{"x":[2.50]}}"#, ..MESSAGE };
+        assert_eq!(render("device-${payload.device}", &message), b"device-1");
+        assert_eq!(render("${payload.s}", &message), b"a\"b");
+        assert_eq!(render("${payload.o.x[0]} ${payload.o}", &message), br#"2.50 {"x":[2.50]}"#);
+        let mut scratch = b"old".to_vec();
+        let string = Template::parse("${payload.s}").unwrap();
+        assert_eq!(string.value(&message, &mut scratch), Ok(&b"a\"b"[..]));
+        assert!(string.bytes_max(&message).unwrap() >= 3);
+        for text in ["${payload.x}", "x${payload.device.y}", "${payload[0]}"] {
+            let template = Template::parse(text).unwrap();
+            assert_eq!(template.bytes_max(&message), Err(Absent::PayloadPath), "{text}");
+            assert_eq!(template.value(&message, &mut scratch), Err(Absent::PayloadPath), "{text}");
+        }
+        assert_eq!(Template::parse("${payload.a}").unwrap().bytes_max(&MESSAGE), Err(Absent::PayloadPath), "not JSON");
+    }
+
+    #[test]
     fn what_is_fixed_becomes_text() {
         let environment = BTreeMap::from([("SITE".to_owned(), "${topic}$".to_owned())]);
         let metadata = [("line".to_owned(), "3".to_owned()), ("a.b".to_owned(), String::new())];
@@ -301,6 +324,9 @@ mod tests {
             ("${packetid}", 0, "unknown", "did you mean `${packet_id}`?"),
             ("${user_property.a}", 0, "unknown", "${user_properties.name}"),
             ("${user_properties.}", 0, "has no name behind the dot", "${user_properties.NAME}"),
+            ("${payload.}", 0, "`.` does not start with a name", "`${payload.a.b[0]}`"),
+            ("${payload[x]}", 0, "`x` is no place in an array", "`${payload.a.b[0]}`"),
+            ("${payloads.a}", 0, "unknown", "did you mean `${payload"),
             ("${}", 0, "unknown variable `${}`", "there are"),
             ("${topic[-1]}", 0, "`-1` is not a topic level", "from 0"),
             ("${topic[]}", 0, "`` is not a topic level", "from 0"),

@@ -1,8 +1,10 @@
 //! What templates can put in: the variables, what they are for one message, and how their names are read.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
+use super::json::JsonPath;
 use crate::mqtt::property::Properties;
 
 /// The highest level that `${topic[n]}` may name: a topic has at most 65,535 bytes [MQTT-1.5.4], so 65,536 levels.
@@ -11,7 +13,7 @@ pub const TOPIC_LEVEL_MAX: u32 = 65_535;
 pub const ENVIRONMENT_PREFIX: &str = "FOREBAY_VAR_";
 
 /// Names as they stand between `${` and `}`, with what they mean. The documents are made from this table.
-pub const VARIABLES: [(&str, &str); 13] = [
+pub const VARIABLES: [(&str, &str); 14] = [
     ("topic", "the MQTT topic"),
     ("topic[n]", "level n of the MQTT topic, from 0; empty where the topic has no such level"),
     ("clientid", "the client id, also where the server has given it"),
@@ -21,6 +23,7 @@ pub const VARIABLES: [(&str, &str); 13] = [
     ("dup", "the DUP flag: `true` or `false`"),
     ("packet_id", "the packet identifier; empty at QoS 0 and for a will, which have none"),
     ("payload", "the payload, byte for byte"),
+    ("payload.path", "a value in a JSON payload: names and places in arrays, as in `${payload.a.b[0]}`"),
     ("timestamp", "the time of receipt in milliseconds since 1970-01-01 UTC"),
     ("user_properties.name", "the value of the first MQTT 5 user property of that name"),
     ("metadata.name", "the text of that name in the sink's `metadata`"),
@@ -87,6 +90,8 @@ pub enum Variable {
     PacketId,
     /// `${payload}`
     Payload,
+    /// `${payload.path}`
+    PayloadPath(JsonPath),
     /// `${timestamp}`
     Timestamp,
     /// `${user_properties.name}`
@@ -98,13 +103,17 @@ pub enum Variable {
 pub enum Absent {
     /// No user property of that name.
     UserProperty,
+    /// The payload is no JSON text, or has nothing there.
+    PayloadPath,
 }
 
 /// A variable's bytes for one message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Rendered<'a> {
     /// They are there already.
     Lent(&'a [u8]),
+    /// They had to be made: a JSON string with escapes in it.
+    Made(Vec<u8>),
     /// To be written as decimal digits.
     Number(i64),
 }
@@ -115,6 +124,7 @@ impl<'a> Rendered<'a> {
         const I64_DIGITS: usize = 20;
         match self {
             Self::Lent(bytes) => bytes.len(),
+            Self::Made(bytes) => bytes.len(),
             Self::Number(_) => I64_DIGITS,
         }
     }
@@ -123,6 +133,7 @@ impl<'a> Rendered<'a> {
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         match self {
             Self::Lent(bytes) => out.extend_from_slice(bytes),
+            Self::Made(bytes) => out.extend_from_slice(bytes),
             Self::Number(number) => {
                 // A Vec takes whatever it is given: this cannot fail.
                 let _ = write!(out, "{number}");
@@ -150,6 +161,10 @@ impl Variable {
             Self::PacketId if message.packet_id == 0 => b"",
             Self::PacketId => return Ok(Rendered::Number(message.packet_id.into())),
             Self::Payload => message.payload,
+            Self::PayloadPath(path) => match path.find(message.payload).ok_or(Absent::PayloadPath)? {
+                Cow::Borrowed(bytes) => bytes,
+                Cow::Owned(bytes) => return Ok(Rendered::Made(bytes)),
+            },
             Self::Timestamp => return Ok(Rendered::Number(message.timestamp_ms)),
             Self::UserProperty(name) => {
                 let mut properties = message.properties.user_properties();
@@ -193,6 +208,12 @@ fn with_argument(name: &str, fixed: &Fixed<'_>) -> Result<Named, Wrong> {
     if let Some(index) = name.strip_prefix("topic[").and_then(|rest| rest.strip_suffix(']')) {
         let hint = || format!("levels count from 0 and go to {TOPIC_LEVEL_MAX}, as in `${{topic[1]}}`");
         return topic_level(index).map(Named::Variable).map_err(|what| (what, hint()));
+    }
+    if let Some(path) = name.strip_prefix("payload").filter(|path| path.starts_with(['.', '['])) {
+        let hint = || "a path is names and places in arrays, as in `${payload.a.b[0]}`".to_owned();
+        return JsonPath::parse(path)
+            .map(|path| Named::Variable(Variable::PayloadPath(path)))
+            .map_err(|what| (what, hint()));
     }
     match name.split_once('.') {
         Some((group @ ("user_properties" | "metadata" | "env"), "")) => {

@@ -113,6 +113,7 @@ impl Outlets {
 fn without(absent: Absent) -> ReasonCode {
     match absent {
         Absent::UserProperty => ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
+        Absent::PayloadPath => ReasonCode::PAYLOAD_FORMAT_INVALID,
     }
 }
 

@@ -130,7 +130,9 @@ fn properties_are_headers_and_what_is_not_there_refuses_or_leaves_out() {
         "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\nkey = \"${user_properties.id}\"\n\
          headers = { id = \"${user_properties.id}\", packet = \"${packet_id} ${dup}\", line = \"${metadata.line}\" }\n\
          metadata = { line = \"3\" }\n\
-         [[sink]]\nname = \"strict\"\nfilters = [\"strict/#\"]\ntopic = \"strict-${user_properties.id}\"\n",
+         [[sink]]\nname = \"strict\"\nfilters = [\"strict/#\"]\ntopic = \"strict-${user_properties.id}\"\n\
+         [[sink]]\nname = \"json\"\nfilters = [\"json\"]\ntopic = \"device-${payload.device}\"\n\
+         key = \"${payload.id}\"\nvalue = \"${payload.o.t[1]}\"\n",
     ));
     let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
     let sent = properties([Property::ContentType("text/plain"), Property::MessageExpiryInterval(60)]);
@@ -141,9 +143,25 @@ fn properties_are_headers_and_what_is_not_there_refuses_or_leaves_out() {
     device.say(&Packet::Publish(Publish { topic: "strict/a", packet_id: 2, ..plain.clone() }));
     assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 2, 0x83));
     let id = properties([Property::UserProperty("id", "7")]);
-    device.say(&Packet::Publish(Publish { topic: "strict/a", packet_id: 3, properties: id.as_properties(), ..plain }));
+    device.say(&Packet::Publish(Publish {
+        topic: "strict/a",
+        packet_id: 3,
+        properties: id.as_properties(),
+        ..plain.clone()
+    }));
     assert_eq!(device.hear(), puback(3));
-    let mut records = read(service.embedded(), "all");
+    for (packet_id, payload, reason) in [
+        (4, &br#"{"device":1,"o":{"t":[0,21.50]}}"#[..], 0),
+        (5, br#"{"device":1,"o":{"t":[0]}}"#, 0x99),
+        (6, br#"{"device":1,"o":{"t":[0,1]}"#, 0x99),
+        (7, br#"{"device":"a/b","o":{"t":[0,1]}}"#, 0x90),
+    ] {
+        device.say(&Packet::Publish(Publish { topic: "json", packet_id, payload, ..plain.clone() }));
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, packet_id, reason), "{packet_id}");
+    }
+    let [found] = &read(service.embedded(), "device-1")[..] else { panic!("one record") };
+    assert_eq!((found.key.as_str(), found.text()), ("", "21.50"));
+    let mut records: Vec<_> = read(service.embedded(), "all").into_iter().filter(|r| r.value == b"x").collect();
     records.sort_by(|a, b| a.key.cmp(&b.key));
     let headers = |at: usize| {
         let pairs = records[at].headers.iter().map(|(name, value)| format!("{name}={value}"));
