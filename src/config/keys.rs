@@ -220,6 +220,7 @@ const COMPRESSION: &[Word] = &[
     later("snappy", "use \"lz4\" or \"none\""),
     later("zstd", "use \"lz4\" or \"none\""),
 ];
+const VALUE_FORMAT: &[Word] = &[word("raw"), word("json")];
 const FORMAT: &[Word] = &[word("text"), word("json")];
 const LEVEL: &[Word] = &[word("error"), word("warn"), word("info"), word("debug"), word("trace")];
 
@@ -322,7 +323,9 @@ pub(super) const KEYS: &[Key] = keys! {
     Sink.key: Template, Is("\"${topic}\""),
         "Record key; messages of one client with the same key stay in order. `\"\"`: records without a key.";
     Sink.value: Template, Is("\"${payload}\""),
-        "Record value.";
+        "Record value. Not beside `value_format = \"json\"`.";
+    Sink.value_format: Word(VALUE_FORMAT), Is("\"raw\""),
+        "`\"json\"`: the record value is the message as a JSON object, see below. `\"raw\"`: it is what `value` gives.";
     Sink.headers: TemplateTable, From("none"),
         "Record headers, in the order of the file; MQTT 5 user properties follow them.";
     Sink.properties: Flag, Is("true"),

@@ -28,7 +28,7 @@ pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use resolved::{
     Acknowledge, Cluster, Compression, Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Service,
-    Sink, Transport,
+    Sink, Transport, ValueFormat,
 };
 pub use values::parse_address;
 

@@ -175,8 +175,10 @@ pub struct Sink {
     pub topic: Template,
     /// Record key; `None`: records have none.
     pub key: Option<Template>,
-    /// Record value.
+    /// Record value, if it is one of `value_format`'s [`ValueFormat::Raw`].
     pub value: Template,
+    /// What the record value is.
+    pub value_format: ValueFormat,
     /// Record headers, in the order of the file.
     pub headers: Vec<(String, Template)>,
     /// Whether MQTT 5 properties other than user properties become record headers, too.
@@ -202,6 +204,15 @@ pub enum Acknowledge {
     Received,
     /// All in-sync replicas have it.
     Replicated,
+}
+
+/// What a record's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueFormat {
+    /// What the template of the value gives.
+    Raw,
+    /// The message as a JSON object.
+    Json,
 }
 
 /// How batches are compressed.

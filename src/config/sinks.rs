@@ -10,7 +10,7 @@ use super::keys::{Key, Section};
 use super::problem::{Fault, did_you_mean};
 use super::reader::{Source, Spot, Table};
 use super::resolve::Document;
-use super::resolved::{Acknowledge, Compression, Sink};
+use super::resolved::{Acknowledge, Compression, Sink, ValueFormat};
 use super::units::ShowSize;
 use super::{Overrides, SINKS_MAX, values};
 use crate::route::filter;
@@ -96,6 +96,7 @@ fn sink(
     let filters = filters(table);
     let headers = headers(table, &fixed);
     let value = table.read("value", template);
+    let value_format = value_format(table);
     let properties = table.read("properties", values::flag);
     let linger = table.read("linger", values::duration);
     let cluster = target(table, targets);
@@ -114,6 +115,7 @@ fn sink(
         topic: topic?,
         key: (key.as_literal() != Some("")).then_some(key),
         value,
+        value_format,
         headers,
         properties,
         metadata,
@@ -123,6 +125,18 @@ fn sink(
         batch_bytes: usize::try_from(batch_bytes).ok()?,
         record_bytes_max: usize::try_from(record_bytes_max).ok()?,
     })
+}
+
+/// The JSON object is the value; a template of one beside it would never be used.
+fn value_format(table: &Table<'_>) -> ValueFormat {
+    if table.read("value_format", values::word) != "json" {
+        return ValueFormat::Raw;
+    }
+    if table.has("value") {
+        let fault = Fault::new("does not go with value_format = \"json\"");
+        table.source.report(&table.spot("value"), fault.hint("leave one of the two out"));
+    }
+    ValueFormat::Json
 }
 
 /// The cluster that a sink names, or the only one there is.

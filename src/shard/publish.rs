@@ -94,7 +94,7 @@ impl Outlets {
             // `admit` has seen that topic and value can be rendered, and that the topic is UTF-8.
             let topic = plan.topic.value(message, &mut scratch.topic).unwrap_or_default();
             let topic = std::str::from_utf8(topic).unwrap_or_default();
-            let value = plan.value.value(message, &mut scratch.value).unwrap_or_default();
+            let value = plan.value(message, &mut scratch.value).unwrap_or_default();
             let key = plan.key.as_ref().and_then(|key| key.value(message, &mut scratch.key).ok());
             let ranges = plan.render_headers(message, &mut scratch.headers);
             let headers = plan.headers(message, &scratch.headers, &ranges);

@@ -4,10 +4,11 @@ use std::io::Write as _;
 
 use smallvec::SmallVec;
 
-use crate::config::{Acknowledge, Config, Sink};
+use crate::config::{Acknowledge, Config, Sink, ValueFormat};
 use crate::kafka::producer::row_bytes_max;
 use crate::kafka::types::SinkId;
 use crate::mqtt::property::Property;
+use crate::rule::envelope::Envelope;
 use crate::rule::template::{Absent, MessageContext, Template};
 
 /// What the headers of MQTT 5 properties other than user properties have beyond the wire's bytes, all together: their
@@ -40,7 +41,9 @@ pub(super) struct Plan {
     pub(super) owes_answer: bool,
     pub(super) topic: Template,
     pub(super) key: Option<Template>,
-    pub(super) value: Template,
+    value: Template,
+    /// In the place of `value`: the message as a JSON object.
+    envelope: Option<Envelope>,
     pub(super) headers: Vec<(String, Template)>,
     /// Whether MQTT 5 properties other than user properties become headers.
     properties: bool,
@@ -56,6 +59,7 @@ impl Plan {
             topic: sink.topic.clone(),
             key: sink.key.clone(),
             value: sink.value.clone(),
+            envelope: (sink.value_format == ValueFormat::Json).then(|| Envelope::new(&sink.metadata)),
             headers: sink.headers.clone(),
             properties: sink.properties,
         }
@@ -68,7 +72,10 @@ impl Plan {
     pub(super) fn row_bytes_max(&self, message: &Message<'_>) -> Result<usize, Absent> {
         // Without its variable there is no key, and no header.
         let optional = |template: &Template| template.bytes_max(message).unwrap_or(0);
-        let value = self.value.bytes_max(message)?;
+        let value = match &self.envelope {
+            None => self.value.bytes_max(message)?,
+            Some(envelope) => envelope.bytes_max(message),
+        };
         let key = self.key.as_ref().map_or(0, optional);
         let from_device = message.properties.raw().len();
         let mut header_bytes = from_device;
@@ -82,6 +89,17 @@ impl Plan {
             header_count += PROPERTY_HEADERS_MAX;
         }
         Ok(row_bytes_max(key, value, header_bytes, header_count))
+    }
+
+    /// The record's value, lent where it is there already, else made in `scratch`.
+    ///
+    /// # Errors
+    /// What it asks for and the message does not have.
+    pub(super) fn value<'a>(&'a self, message: &Message<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Absent> {
+        let Some(envelope) = &self.envelope else { return self.value.value(message, scratch) };
+        scratch.clear();
+        envelope.write(message, scratch);
+        Ok(scratch)
     }
 
     /// Renders what headers need rendering into `scratch`.

@@ -174,6 +174,28 @@ fn properties_are_headers_and_what_is_not_there_refuses_or_leaves_out() {
 }
 
 #[test]
+fn a_message_as_a_json_object() {
+    let service = Service::start(&config(
+        "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\nvalue_format = \"json\"\n\
+         metadata = { line = \"3\" }\n",
+    ));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
+    let sent = properties([Property::UserProperty("unit", "C\"")]);
+    let plain = publish(QoS::AtLeastOnce, 1, "a/b", b"\xff");
+    device.say(&Packet::Publish(Publish { properties: sent.as_properties(), ..plain }));
+    assert_eq!(device.hear(), puback(1));
+    let [record] = &read(service.embedded(), "all")[..] else { panic!("one record") };
+    let mut object: serde_json::Value = serde_json::from_str(record.text()).expect("JSON");
+    assert!(object["timestamp"].take().as_i64().is_some_and(|ms| ms > 1_600_000_000_000));
+    let want = serde_json::json!({
+        "topic": "a/b", "clientid": "dev", "username": null, "qos": 1, "retain": false, "dup": false, "timestamp": null,
+        "payload": "/w==", "payload_encoding": "base64", "user_properties": [{"name": "unit", "value": "C\""}],
+        "metadata": {"line": "3"},
+    });
+    assert_eq!(object, want);
+}
+
+#[test]
 fn one_publish_to_several_sinks_is_answered_when_all_have_it() {
     let service = Service::start(&config(
         "[[sink]]\nname = \"one\"\nfilters = [\"a/#\", \"a/b\"]\ntopic = \"one\"\n\

@@ -175,6 +175,16 @@ fn files_that_cannot_be_read() {
 }
 
 #[test]
+fn the_value_is_a_template_or_the_object() {
+    let sink = "[[sink]]\nname = 's'\nfilters = '#'\ntopic = 't'\n";
+    assert_eq!(good(sink).sinks[0].value_format, ValueFormat::Raw);
+    assert_eq!(good(&format!("{sink}value_format = 'json'")).sinks[0].value_format, ValueFormat::Json);
+    good(&format!("{sink}value_format = 'raw'\nvalue = '${{qos}}'"));
+    let both = read(&format!("{sink}value = 'x'\nvalue_format = 'json'")).unwrap_err().to_string();
+    assert!(both.contains("5:9: sink[0].value: does not go with value_format = \"json\""), "{both}");
+}
+
+#[test]
 fn what_is_fixed_at_the_start() {
     let text = "[[sink]]\nname = 's'\nfilters = '#'\ntopic = 'plant-${env.SITE}'\nkey = '${metadata.line}'\n\
                 headers = { a = '${metadata.line}${env.FOREBAY_VAR_SITE}${topic}' }\nmetadata = { line = '3' }\n";
