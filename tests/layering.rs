@@ -9,7 +9,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("mqtt", &["limits"]),
     ("runtime", &["limits"]),
-    ("rule", &["limits"]),
+    ("rule", &["limits", "mqtt"]),
     ("route", &["limits", "mqtt"]),
     ("session", &["limits", "mqtt", "runtime::seam"]),
     ("kafka", &["limits", "runtime::seam"]),

@@ -183,7 +183,7 @@ fn parse<'a>(key: &Key, value: &'a str, offset: usize) -> Result<DeValue<'a>, Fa
     Ok(match key.kind {
         Kind::Flag | Kind::Integer { .. } => plain(),
         Kind::Size { .. } if trimmed.bytes().all(|b| b.is_ascii_digit()) => plain(),
-        Kind::TextList | Kind::TemplateTable if trimmed.starts_with(['[', '{']) => {
+        Kind::TextList | Kind::TemplateTable | Kind::TextTable if trimmed.starts_with(['[', '{']) => {
             let parsed = DeValue::parse(trimmed);
             let parsed =
                 parsed.map_err(|error| Fault::new(format!("not TOML: {}", error.message().replace('\n', ", "))));

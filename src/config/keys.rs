@@ -102,6 +102,7 @@ pub(super) enum Kind {
     AddressOrOff,
     Template,
     TemplateTable,
+    TextTable,
 }
 
 impl Kind {
@@ -133,6 +134,7 @@ impl fmt::Display for Kind {
             Self::AddressOrOff => "an address or \"off\"",
             Self::Template => "a template",
             Self::TemplateTable => "a table of templates",
+            Self::TextTable => "a table of strings",
         })
     }
 }
@@ -219,6 +221,7 @@ const PARTITIONER: &[Word] = &[
     later("client", "set key = \"${clientid}\" with partitioner \"key\""),
 ];
 const COMPRESSION: &[Word] = &[word("none"), word("gzip"), word("snappy"), word("lz4"), word("zstd")];
+const VALUE_FORMAT: &[Word] = &[word("raw"), word("json")];
 const FORMAT: &[Word] = &[word("text"), word("json")];
 const LEVEL: &[Word] = &[word("error"), word("warn"), word("info"), word("debug"), word("trace")];
 
@@ -322,9 +325,15 @@ pub(super) const KEYS: &[Key] = keys! {
     Sink.key: Template, Is("\"${topic}\""),
         "Record key; messages of one client with the same key stay in order. `\"\"`: records without a key.";
     Sink.value: Template, Is("\"${payload}\""),
-        "Record value.";
+        "Record value. Not beside `value_format = \"json\"`.";
+    Sink.value_format: Word(VALUE_FORMAT), Is("\"raw\""),
+        "`\"json\"`: the record value is the message as a JSON object, see below. `\"raw\"`: it is what `value` gives.";
     Sink.headers: TemplateTable, From("none"),
         "Record headers, in the order of the file; MQTT 5 user properties follow them.";
+    Sink.properties: Flag, Is("true"),
+        "MQTT 5 properties of the message as record headers `mqtt-...`, see below. User properties become headers either way.";
+    Sink.metadata: TextTable, From("none"),
+        "Fixed texts, for its templates to name: `${metadata.NAME}`.";
     Sink.acknowledge: Word(ACKNOWLEDGE), Is("\"replicated\""),
         "What an answered message can rely on: see below.";
     Sink.acks: Word(ACKS), From("`\"all\"`; with `acknowledge = \"leader\"` `\"1\"`"),

@@ -23,6 +23,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -31,10 +32,12 @@ pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use resolved::{
     Acknowledge, Cluster, Compression, Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt,
-    Partitioner, Service, Sink, Transport,
+    Partitioner, Service, Sink, Transport, ValueFormat,
 };
 pub use schema::schema;
 pub use values::parse_address;
+
+use crate::rule::template::ENVIRONMENT_PREFIX;
 
 /// The name under which sinks know the embedded log.
 pub const EMBEDDED: &str = "embedded";
@@ -67,6 +70,18 @@ pub struct Overrides {
     pub log_format: Option<LogFormat>,
     /// `--log-level`: `log.level`.
     pub log_level: Option<LogLevel>,
+    /// What `${env.NAME}` stands for, names without `FOREBAY_VAR_`: see [`environment`].
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What templates may read of this process's environment: the variables that start with `FOREBAY_VAR_` and are UTF-8.
+#[must_use]
+pub fn environment() -> BTreeMap<String, String> {
+    let readable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        let name = name.to_str()?.strip_prefix(ENVIRONMENT_PREFIX)?.to_owned();
+        Some((name, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(readable).collect()
 }
 
 impl Config {
@@ -87,7 +102,7 @@ impl Config {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    load_with(Some(path), &Overrides::default())
+    load_with(Some(path), &Overrides { environment: environment(), ..Overrides::default() })
 }
 
 /// Reads a file, or takes the defaults, and puts the values of the environment (`FOREBAY_…`) and then those of the
@@ -118,7 +133,7 @@ pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Config, P
     parse_all(&text, &file, &variables, overrides, cores())
 }
 
-/// Reads a configuration from text; `file` is its name in messages.
+/// Reads a configuration from text, with an empty environment; `file` is its name in messages.
 ///
 /// # Errors
 /// Everything that is wrong with it.

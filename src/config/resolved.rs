@@ -175,10 +175,16 @@ pub struct Sink {
     pub topic: Template,
     /// Record key; `None`: records have none.
     pub key: Option<Template>,
-    /// Record value.
+    /// Record value, if it is one of `value_format`'s [`ValueFormat::Raw`].
     pub value: Template,
+    /// What the record value is.
+    pub value_format: ValueFormat,
     /// Record headers, in the order of the file.
     pub headers: Vec<(String, Template)>,
+    /// Whether MQTT 5 properties other than user properties become record headers, too.
+    pub properties: bool,
+    /// Fixed texts that its templates may name, in the order of the file.
+    pub metadata: Vec<(String, String)>,
     /// What an answer means.
     pub acknowledge: Acknowledge,
     /// What brokers are asked for: acks 0, 1 or −1 (all in-sync replicas).
@@ -218,6 +224,15 @@ pub enum Partitioner {
     Sticky,
     /// Any, each record anew.
     Random,
+}
+
+/// What a record's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueFormat {
+    /// What the template of the value gives.
+    Raw,
+    /// The message as a JSON object.
+    Json,
 }
 
 /// How batches are compressed.

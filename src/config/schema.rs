@@ -94,6 +94,8 @@ fn takes(kind: Kind) -> Value {
         ] }),
         Kind::Address => json!({ "type": "string", "pattern": ADDRESS }),
         Kind::AddressOrOff => json!({ "anyOf": [{ "const": "off" }, { "type": "string", "pattern": ADDRESS }] }),
-        Kind::TemplateTable => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Kind::TemplateTable | Kind::TextTable => {
+            json!({ "type": "object", "additionalProperties": { "type": "string" } })
+        }
     }
 }

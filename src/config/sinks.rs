@@ -1,22 +1,22 @@
 //! What goes where: the sinks, each checked against the cluster that it goes to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::clusters::Target;
-use super::keys::{self, Section};
+use super::keys::{Key, Section};
 use super::problem::{Fault, did_you_mean};
 use super::reader::{Source, Spot, Table};
 use super::resolve::Document;
-use super::resolved::{Acknowledge, Compression, Partitioner, Sink};
+use super::resolved::{Acknowledge, Compression, Partitioner, Sink, ValueFormat};
 use super::units::ShowSize;
 use super::{Overrides, SINKS_MAX, values};
 use crate::kafka::compression::Codec;
 use crate::route::filter;
 use crate::route::kafka_topic::{is_legal, kafka_topic};
-use crate::rule::template::Template;
+use crate::rule::template::{Fixed, Template};
 
 /// The topic of the sink that is there when none is configured.
 const TOPIC_DEFAULT: &str = "mqtt-messages";
@@ -42,7 +42,7 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
                     table.source.report(&spot, Fault::new(what).hint("each sink has a name of its own"));
                 }
             }
-            sink(table, name, targets)
+            sink(table, name, targets, &overrides.environment)
         })
         .collect();
     if !tables.is_empty() {
@@ -54,13 +54,13 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
         let fault = Fault::new("there is no [[sink]]: nothing would go to Kafka");
         document.source.report(&document.spot(Section::Kafka), fault.hint("add one with name, filters and topic"));
     }
-    let sink = sink_default(document, targets);
+    let sink = sink_default(document, overrides, targets);
     targets.iter().for_each(|target| check_room(document.source, target, shards));
     sink.into_iter().collect()
 }
 
 /// The sink of a configuration without one: everything, to the first cluster.
-fn sink_default(document: &Document<'_>, targets: &[Target]) -> Option<Sink> {
+fn sink_default(document: &Document<'_>, overrides: &Overrides, targets: &[Target]) -> Option<Sink> {
     let mut entries = DeTable::new();
     for (key, value) in [("name", "default"), ("filters", "#"), ("topic", TOPIC_DEFAULT)] {
         let value = DeValue::String(value.into());
@@ -68,15 +68,23 @@ fn sink_default(document: &Document<'_>, targets: &[Target]) -> Option<Sink> {
     }
     let spot = Spot::nowhere("default sink");
     let table = Table::new(document.source, Section::Sink, &entries, spot);
-    sink(&table, Some("default".to_owned()), targets.get(..1)?)
+    sink(&table, Some("default".to_owned()), targets.get(..1)?, &overrides.environment)
 }
 
-fn sink(table: &Table<'_>, name: Option<String>, targets: &[Target]) -> Option<Sink> {
-    let topic = table.find("topic", values::template);
+fn sink(
+    table: &Table<'_>,
+    name: Option<String>,
+    targets: &[Target],
+    environment: &BTreeMap<String, String>,
+) -> Option<Sink> {
+    let metadata = metadata(table);
+    let fixed = Fixed { metadata: &metadata, environment };
+    let template = |_: &Key, value: &DeValue<'_>| values::template(value, &fixed);
+    let topic = table.find("topic", template);
     if let Some(topic) = &topic {
         check_topic(table, topic);
     }
-    let key = table.read("key", values::template);
+    let key = table.read("key", template);
     let compression = match table.read("compression", values::word) {
         "gzip" => Compression::Gzip,
         "snappy" => Compression::Snappy,
@@ -99,8 +107,10 @@ fn sink(table: &Table<'_>, name: Option<String>, targets: &[Target]) -> Option<S
     let batch_bytes = table.read("batch_bytes", values::size);
     let record_bytes_max = table.read("record_bytes_max", values::size);
     let filters = filters(table);
-    let headers = headers(table);
-    let value = table.read("value", values::template);
+    let headers = headers(table, &fixed);
+    let value = table.read("value", template);
+    let value_format = value_format(table);
+    let properties = table.read("properties", values::flag);
     let linger = table.read("linger", values::duration);
     let cluster = target(table, targets);
     if let Some(target) = cluster.map(|cluster| &targets[cluster]) {
@@ -118,7 +128,10 @@ fn sink(table: &Table<'_>, name: Option<String>, targets: &[Target]) -> Option<S
         topic: topic?,
         key: (key.as_literal() != Some("")).then_some(key),
         value,
+        value_format,
         headers,
+        properties,
+        metadata,
         acknowledge,
         acks,
         partitioner,
@@ -174,6 +187,18 @@ fn compression_level(table: &Table<'_>, compression: Compression) -> Option<i32>
         Some(_) => {}
     }
     Some(level)
+}
+
+/// The JSON object is the value; a template of one beside it would never be used.
+fn value_format(table: &Table<'_>) -> ValueFormat {
+    if table.read("value_format", values::word) != "json" {
+        return ValueFormat::Raw;
+    }
+    if table.has("value") {
+        let fault = Fault::new("does not go with value_format = \"json\"");
+        table.source.report(&table.spot("value"), fault.hint("leave one of the two out"));
+    }
+    ValueFormat::Json
 }
 
 /// The cluster that a sink names, or the only one there is.
@@ -255,12 +280,12 @@ fn filters(table: &Table<'_>) -> Vec<String> {
     filters
 }
 
-fn headers(table: &Table<'_>) -> Vec<(String, Template)> {
+fn headers(table: &Table<'_>, fixed: &Fixed<'_>) -> Vec<(String, Template)> {
     let mut headers = Vec::new();
     for (name, value, spot) in table.entries("headers") {
         let read = match value {
             DeValue::Table(_) => Err(values::wrong_type("a template", value).hint("put a name with dots in quotes")),
-            _ => values::template(keys::get(Section::Sink, "headers"), value),
+            _ => values::template(value, fixed),
         };
         match read {
             Ok(_) if name.is_empty() => table.source.report(&spot, Fault::new("a header needs a name")),
@@ -269,4 +294,20 @@ fn headers(table: &Table<'_>) -> Vec<(String, Template)> {
         }
     }
     headers
+}
+
+fn metadata(table: &Table<'_>) -> Vec<(String, String)> {
+    let mut metadata = Vec::new();
+    for (name, value, spot) in table.entries("metadata") {
+        match value {
+            DeValue::String(_) if name.is_empty() => table.source.report(&spot, Fault::new("a text needs a name")),
+            DeValue::String(text) => metadata.push((name.to_owned(), text.clone().into_owned())),
+            DeValue::Table(_) => {
+                let fault = values::wrong_type("a string", value).hint("put a name with dots in quotes");
+                table.source.report(&spot, fault);
+            }
+            other => table.source.report(&spot, values::wrong_type("a string", other)),
+        }
+    }
+    metadata
 }

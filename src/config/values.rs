@@ -8,7 +8,7 @@ use toml::de::DeValue;
 use super::keys::{Key, Kind};
 use super::problem::{Fault, did_you_mean};
 use super::units::{self, ShowDuration, ShowSize};
-use crate::rule::template::Template;
+use crate::rule::template::{Fixed, Template};
 
 /// "expected … , found …".
 pub(super) fn wrong_type(expected: &str, found: &DeValue<'_>) -> Fault {
@@ -151,9 +151,13 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
-pub(super) fn template(_: &Key, value: &DeValue<'_>) -> Result<Template, Fault> {
+pub(super) fn template(value: &DeValue<'_>, fixed: &Fixed<'_>) -> Result<Template, Fault> {
     let DeValue::String(text) = value else { return Err(wrong_type("a template", value)) };
-    Template::parse(text).map_err(|error| Fault { what: error.what, hint: error.hint, at: Some(error.position) })
+    Template::parse_with(text, fixed).map_err(|error| Fault {
+        what: error.what,
+        hint: error.hint,
+        at: Some(error.position),
+    })
 }
 
 /// One broker, `host:port`: trimmed and checked.

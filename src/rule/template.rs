@@ -1,69 +1,17 @@
 //! Templates: text with `${variable}` in it, compiled once when the configuration is read, rendered per message.
 //!
 //! The rules, all of them:
-//! - `${topic}`, `${topic[n]}`, `${clientid}`, `${username}`, `${qos}`, `${retain}`, `${payload}`, `${timestamp}`;
-//! - what a message does not have (a level beyond its topic's last, a user name that was not given) is the empty string;
+//! - the variables stand in [`VARIABLES`]; `${metadata.name}` and `${env.NAME}` become text when the template is compiled;
+//! - a level beyond the topic's last, a user name that was not given and the packet id of QoS 0 are the empty string;
+//! - a user property that the message does not have, and a path that leads nowhere in its payload, make that the template
+//!   cannot be rendered: [`Absent`];
 //! - `$$` is one `$`, so `$${topic}` is the text `${topic}`; a `$` before anything else stands for itself.
 //!
 //! The templates that nearly everyone has are `${payload}`, `${topic}` and plain text. For these [`Template::value`]
 //! lends the bytes that are already there: nothing is copied and nothing is allocated.
 
-use std::io::Write as _;
-
-/// The highest level that `${topic[n]}` may name: a topic has at most 65,535 bytes [MQTT-1.5.4], so 65,536 levels.
-pub const TOPIC_LEVEL_MAX: u32 = 65_535;
-
-/// Names as they stand between `${` and `}`, with what they mean. The documents are made from this table.
-pub const VARIABLES: [(&str, &str); 8] = [
-    ("topic", "the MQTT topic"),
-    ("topic[n]", "level n of the MQTT topic, from 0; empty where the topic has no such level"),
-    ("clientid", "the client id, also where the server has given it"),
-    ("username", "the user name; empty where none was given"),
-    ("qos", "the QoS of the PUBLISH: `0`, `1` or `2`"),
-    ("retain", "the RETAIN flag: `true` or `false`"),
-    ("payload", "the payload, byte for byte"),
-    ("timestamp", "the time of receipt in milliseconds since 1970-01-01 UTC"),
-];
-
-/// What a template may say about a message. Everything is borrowed; making one costs nothing.
-#[derive(Clone, Copy, Debug)]
-pub struct MessageContext<'a> {
-    /// Topic name, aliases resolved.
-    pub topic: &'a str,
-    /// Client id.
-    pub client_id: &'a str,
-    /// User name of CONNECT, if there was one.
-    pub username: Option<&'a str>,
-    /// QoS of the PUBLISH: 0, 1, 2.
-    pub qos: u8,
-    /// RETAIN flag of the PUBLISH.
-    pub retain: bool,
-    /// Application message.
-    pub payload: &'a [u8],
-    /// Time of receipt, milliseconds since the Unix epoch.
-    pub timestamp_ms: i64,
-}
-
-/// One thing that a template can put in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Variable {
-    /// `${topic}`
-    Topic,
-    /// `${topic[n]}`
-    TopicLevel(u32),
-    /// `${clientid}`
-    ClientId,
-    /// `${username}`
-    Username,
-    /// `${qos}`
-    Qos,
-    /// `${retain}`
-    Retain,
-    /// `${payload}`
-    Payload,
-    /// `${timestamp}`
-    Timestamp,
-}
+pub use super::variable::{Absent, ENVIRONMENT_PREFIX, Fixed, MessageContext, TOPIC_LEVEL_MAX, VARIABLES, Variable};
+use super::variable::{Named, Rendered, named};
 
 /// Why a text is not a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,11 +38,19 @@ pub struct Template {
 }
 
 impl Template {
-    /// Compiles `text`.
+    /// Compiles `text`, in which nothing is fixed.
     ///
     /// # Errors
     /// The first thing in it that cannot be understood, with its place.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        Self::parse_with(text, &Fixed::NONE)
+    }
+
+    /// Compiles `text`; what is `fixed` becomes part of it.
+    ///
+    /// # Errors
+    /// The first thing in it that cannot be understood, with its place.
+    pub fn parse_with(text: &str, fixed: &Fixed<'_>) -> Result<Self, TemplateError> {
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut at = 0;
@@ -103,12 +59,18 @@ impl Template {
             literal.push_str(&text[at..dollar]);
             let rest = &text[dollar + 1..];
             if let Some(body) = rest.strip_prefix('{') {
-                let (variable, len) = variable(body, dollar)?;
-                if !literal.is_empty() {
-                    parts.push(Part::Text(std::mem::take(&mut literal).into()));
+                let name = name(body, dollar)?;
+                match named(name, fixed) {
+                    Ok(Named::Text(text)) => literal.push_str(&text),
+                    Ok(Named::Variable(variable)) => {
+                        if !literal.is_empty() {
+                            parts.push(Part::Text(std::mem::take(&mut literal).into()));
+                        }
+                        parts.push(Part::Variable(variable));
+                    }
+                    Err((what, hint)) => return Err(TemplateError { position: dollar, what, hint: Some(hint) }),
                 }
-                parts.push(Part::Variable(variable));
-                at = dollar + "${".len() + len + "}".len();
+                at = dollar + "${".len() + name.len() + "}".len();
             } else {
                 literal.push('$');
                 at = dollar + if rest.starts_with('$') { "$$".len() } else { "$".len() };
@@ -133,9 +95,9 @@ impl Template {
 
     /// The variable, if it is all that there is.
     #[must_use]
-    pub fn as_single(&self) -> Option<Variable> {
+    pub fn as_single(&self) -> Option<&Variable> {
         match &*self.parts {
-            [Part::Variable(variable)] => Some(*variable),
+            [Part::Variable(variable)] => Some(variable),
             _ => None,
         }
     }
@@ -148,135 +110,81 @@ impl Template {
         })
     }
 
-    /// The bytes for this message: lent where they exist already (plain text, one variable other than `${timestamp}`),
-    /// else rendered into `scratch`, which is cleared first.
-    pub fn value<'a>(&'a self, message: &MessageContext<'a>, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+    /// The bytes for this message: lent where they exist already (plain text, one variable that is no number), else
+    /// rendered into `scratch`, which is cleared first.
+    ///
+    /// # Errors
+    /// What the message does not have.
+    pub fn value<'a>(&'a self, message: &MessageContext<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Absent> {
         match &*self.parts {
-            [] => b"",
-            [Part::Text(text)] => text.as_bytes(),
-            [Part::Variable(variable)] if *variable != Variable::Timestamp => variable.lent(message),
+            [] => return Ok(b""),
+            [Part::Text(text)] => return Ok(text.as_bytes()),
+            [Part::Variable(variable)] => {
+                let rendered = variable.of(message)?;
+                if let Rendered::Lent(bytes) = rendered {
+                    return Ok(bytes);
+                }
+                scratch.clear();
+                rendered.write(scratch);
+            }
             _ => {
                 scratch.clear();
-                self.render(message, scratch);
-                scratch
+                self.render(message, scratch)?;
             }
         }
+        Ok(scratch)
     }
 
     /// An upper bound of the bytes for this message, without rendering them.
-    #[must_use]
-    pub fn bytes_max(&self, message: &MessageContext<'_>) -> usize {
-        const I64_DIGITS: usize = 20;
+    ///
+    /// # Errors
+    /// What the message does not have: it cannot be rendered.
+    pub fn bytes_max(&self, message: &MessageContext<'_>) -> Result<usize, Absent> {
         let part = |part: &Part| match part {
-            Part::Text(text) => text.len(),
-            Part::Variable(Variable::Timestamp) => I64_DIGITS,
-            Part::Variable(Variable::TopicLevel(_)) => message.topic.len(),
-            Part::Variable(variable) => variable.lent(message).len(),
+            Part::Text(text) => Ok(text.len()),
+            Part::Variable(variable) => variable.of(message).map(|rendered| rendered.bytes_max()),
         };
         self.parts.iter().map(part).sum()
     }
 
     /// Appends the bytes for this message to `out`.
-    pub fn render(&self, message: &MessageContext<'_>, out: &mut Vec<u8>) {
+    ///
+    /// # Errors
+    /// What the message does not have; then `out` is as it was.
+    pub fn render(&self, message: &MessageContext<'_>, out: &mut Vec<u8>) -> Result<(), Absent> {
+        let start = out.len();
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Part::Variable(Variable::Timestamp) => {
-                    // A Vec takes whatever it is given: this cannot fail.
-                    let _ = write!(out, "{}", message.timestamp_ms);
-                }
-                Part::Variable(variable) => out.extend_from_slice(variable.lent(message)),
+                Part::Variable(variable) => match variable.of(message) {
+                    Ok(rendered) => rendered.write(out),
+                    Err(absent) => {
+                        out.truncate(start);
+                        return Err(absent);
+                    }
+                },
             }
         }
+        Ok(())
     }
 }
 
-impl Variable {
-    /// The bytes of every variable that needs no rendering; the timestamp alone does.
-    fn lent<'a>(self, message: &MessageContext<'a>) -> &'a [u8] {
-        match self {
-            Self::Topic => message.topic.as_bytes(),
-            Self::TopicLevel(level) => message.topic.split('/').nth(level as usize).unwrap_or_default().as_bytes(),
-            Self::ClientId => message.client_id.as_bytes(),
-            Self::Username => message.username.unwrap_or_default().as_bytes(),
-            Self::Qos => match message.qos {
-                0 => b"0",
-                1 => b"1",
-                _ => b"2",
-            },
-            Self::Retain => {
-                if message.retain {
-                    b"true"
-                } else {
-                    b"false"
-                }
-            }
-            Self::Payload => message.payload,
-            Self::Timestamp => b"",
-        }
-    }
-}
-
-/// Reads the variable that stands at the start of `body`, the text behind a `${` at byte `dollar`. Also says how many
-/// bytes it took, without the closing brace.
-fn variable(body: &str, dollar: usize) -> Result<(Variable, usize), TemplateError> {
-    let error = |what: String, hint: Option<String>| TemplateError { position: dollar, what, hint };
-    let Some(len) = body.find('}') else {
-        let hint = "write `$${` if the text itself is meant".to_owned();
-        return Err(error("`${` without a closing `}`".to_owned(), Some(hint)));
-    };
-    let name = &body[..len];
-    let variable = match name {
-        "topic" => Variable::Topic,
-        "clientid" => Variable::ClientId,
-        "username" => Variable::Username,
-        "qos" => Variable::Qos,
-        "retain" => Variable::Retain,
-        "payload" => Variable::Payload,
-        "timestamp" => Variable::Timestamp,
-        _ => match name.strip_prefix("topic[").and_then(|rest| rest.strip_suffix(']')) {
-            Some(index) => topic_level(index).map_err(|what| {
-                error(what, Some(format!("levels count from 0 and go to {TOPIC_LEVEL_MAX}, as in `${{topic[1]}}`")))
-            })?,
-            None => return Err(error(format!("unknown variable `${{{name}}}`"), Some(suggestion(name)))),
-        },
-    };
-    Ok((variable, len))
-}
-
-fn topic_level(index: &str) -> Result<Variable, String> {
-    if index.is_empty() || !index.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(format!("`{index}` is not a topic level"));
-    }
-    match index.parse() {
-        Ok(level) if level <= TOPIC_LEVEL_MAX => Ok(Variable::TopicLevel(level)),
-        _ => Err(format!("topic level {index} lies beyond what a topic can have")),
-    }
-}
-
-/// "did you mean", else the list. Case, `_`, `-` and a path before the name are what people get wrong.
-fn suggestion(name: &str) -> String {
-    let plain: String = name.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric()).collect();
-    let near = VARIABLES
-        .iter()
-        .map(|(known, _)| (strsim::damerau_levenshtein(&plain, known), *known))
-        .filter(|(distance, known)| {
-            *distance <= known.len() / 3 || (plain.len() >= 3 && (known.starts_with(&plain) || plain.ends_with(known)))
-        })
-        .min();
-    match near {
-        Some((_, known)) => format!("did you mean `${{{known}}}`?"),
-        None => {
-            let known: Vec<String> = VARIABLES.iter().map(|(known, _)| format!("${{{known}}}")).collect();
-            format!("there are {}", known.join(", "))
-        }
-    }
+/// The name at the start of `body`, the text behind a `${` at byte `dollar`.
+fn name(body: &str, dollar: usize) -> Result<&str, TemplateError> {
+    let hint = "write `$${` if the text itself is meant";
+    body.split_once('}').map(|(name, _)| name).ok_or_else(|| TemplateError {
+        position: dollar,
+        what: "`${` without a closing `}`".to_owned(),
+        hint: Some(hint.to_owned()),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mqtt::property::{Properties, Property, PropertyBuf};
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     const MESSAGE: MessageContext<'static> = MessageContext {
         topic: "plant/7/temp",
@@ -284,13 +192,16 @@ mod tests {
         username: Some("ann"),
         qos: 1,
         retain: true,
+        dup: true,
+        packet_id: 65_535,
         payload: b"\x00\xffraw",
         timestamp_ms: 1_700_000_000_123,
+        properties: Properties::EMPTY,
     };
 
     fn render(template: &str, message: &MessageContext<'_>) -> Vec<u8> {
         let mut out = b"kept:".to_vec();
-        Template::parse(template).expect("a template").render(message, &mut out);
+        Template::parse(template).expect("a template").render(message, &mut out).expect("nothing is absent");
         out.split_off(b"kept:".len())
     }
 
@@ -307,6 +218,8 @@ mod tests {
             ("${qos} ${retain}", b"1 true"),
             ("<${payload}>", b"<\x00\xffraw>"),
             ("${timestamp}", b"1700000000123"),
+            ("${dup} ${packet_id}", b"true 65535"),
+            ("${packet_id}", b"65535"),
         ] {
             assert_eq!(render(template, &MESSAGE), want, "{template}");
         }
@@ -316,7 +229,71 @@ mod tests {
     fn what_is_absent_is_empty() {
         let bare = MessageContext { topic: "a//", username: None, retain: false, qos: 2, ..MESSAGE };
         assert_eq!(render("${username}${retain}${qos}", &bare), b"false2");
+        let qos0 = MessageContext { packet_id: 0, dup: false, ..bare };
+        assert_eq!(render("<${packet_id}>${dup}", &qos0), b"<>false");
         assert_eq!(render("[${topic[0]}][${topic[1]}][${topic[2]}][${topic[3]}]", &bare), b"[a][][][]");
+    }
+
+    #[test]
+    fn user_properties_by_their_first_name_or_not_at_all() {
+        let mut properties = PropertyBuf::new();
+        properties.extend([
+            Property::ContentType("unit"),
+            Property::UserProperty("unit", "C"),
+            Property::UserProperty("unit", "K"),
+            Property::UserProperty("a.b", ""),
+        ]);
+        let message = MessageContext { properties: properties.as_properties(), ..MESSAGE };
+        assert_eq!(render("<${user_properties.unit}${user_properties.a.b}>", &message), b"<C>");
+        for text in ["${user_properties.Unit}", "${user_properties.site}", "x${user_properties.a}"] {
+            let template = Template::parse(text).unwrap();
+            let mut out = b"kept".to_vec();
+            assert_eq!(template.render(&message, &mut out), Err(Absent::UserProperty), "{text}");
+            assert_eq!(out, b"kept", "{text}");
+            assert_eq!(template.bytes_max(&message), Err(Absent::UserProperty), "{text}");
+            assert_eq!(template.value(&message, &mut out), Err(Absent::UserProperty), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_the_payload() {
+        let message = MessageContext { payload: br#"{"device":1,"s":"a\"b","o":{"x":[2.50]}}"#, ..MESSAGE };
+        assert_eq!(render("device-${payload.device}", &message), b"device-1");
+        assert_eq!(render("${payload.s}", &message), b"a\"b");
+        assert_eq!(render("${payload.o.x[0]} ${payload.o}", &message), br#"2.50 {"x":[2.50]}"#);
+        let mut scratch = b"old".to_vec();
+        let string = Template::parse("${payload.s}").unwrap();
+        assert_eq!(string.value(&message, &mut scratch), Ok(&b"a\"b"[..]));
+        assert!(string.bytes_max(&message).unwrap() >= 3);
+        for text in ["${payload.x}", "x${payload.device.y}", "${payload[0]}"] {
+            let template = Template::parse(text).unwrap();
+            assert_eq!(template.bytes_max(&message), Err(Absent::PayloadPath), "{text}");
+            assert_eq!(template.value(&message, &mut scratch), Err(Absent::PayloadPath), "{text}");
+        }
+        assert_eq!(Template::parse("${payload.a}").unwrap().bytes_max(&MESSAGE), Err(Absent::PayloadPath), "not JSON");
+    }
+
+    #[test]
+    fn what_is_fixed_becomes_text() {
+        let environment = BTreeMap::from([("SITE".to_owned(), "${topic}$".to_owned())]);
+        let metadata = [("line".to_owned(), "3".to_owned()), ("a.b".to_owned(), String::new())];
+        let fixed = Fixed { metadata: &metadata, environment: &environment };
+        let parse = |text| Template::parse_with(text, &fixed);
+        let literal = parse("<${env.SITE}-${env.FOREBAY_VAR_SITE}-${metadata.line}${metadata.a.b}>").unwrap();
+        assert_eq!(literal.as_literal(), Some("<${topic}$-${topic}$-3>"), "taken as it is, not read again");
+        assert_eq!(parse("${metadata.line}${qos}").unwrap().texts().collect::<Vec<_>>(), ["3"]);
+        for (text, what, hint) in [
+            ("é${env.HOME}", "the environment has no FOREBAY_VAR_HOME", "set it before the start"),
+            ("é${metadata.x}", "the sink has no metadata `x`", "metadata has line, a.b"),
+            ("é${env.}", "no name behind the dot", "`${env.NAME}`"),
+            ("é${metadata.}", "no name behind the dot", "`${metadata.NAME}`"),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.position == 2 && error.what.contains(what), "{error:?}");
+            assert!(error.hint.as_deref().unwrap_or_default().contains(hint), "{error:?}");
+        }
+        let error = Template::parse("${metadata.x}").unwrap_err();
+        assert_eq!(error.hint.as_deref(), Some("give the sink `metadata = { x = \"...\" }`"));
     }
 
     #[test]
@@ -344,6 +321,12 @@ mod tests {
             ("${user}", 0, "unknown", "did you mean `${username}`?"),
             ("${message.payload}", 0, "unknown", "did you mean `${payload}`?"),
             ("${topics}", 0, "unknown", "did you mean `${topic}`?"),
+            ("${packetid}", 0, "unknown", "did you mean `${packet_id}`?"),
+            ("${user_property.a}", 0, "unknown", "${user_properties.name}"),
+            ("${user_properties.}", 0, "has no name behind the dot", "${user_properties.NAME}"),
+            ("${payload.}", 0, "`.` does not start with a name", "`${payload.a.b[0]}`"),
+            ("${payload[x]}", 0, "`x` is no place in an array", "`${payload.a.b[0]}`"),
+            ("${payloads.a}", 0, "unknown", "did you mean `${payload"),
             ("${}", 0, "unknown variable `${}`", "there are"),
             ("${topic[-1]}", 0, "`-1` is not a topic level", "from 0"),
             ("${topic[]}", 0, "`` is not a topic level", "from 0"),
@@ -364,11 +347,12 @@ mod tests {
         for (template, lent) in [("${payload}", MESSAGE.payload), ("${topic}", MESSAGE.topic.as_bytes())] {
             let template = Template::parse(template).unwrap();
             assert!(template.as_single().is_some() && template.as_literal().is_none());
-            assert!(std::ptr::eq(template.value(&MESSAGE, &mut scratch), lent));
+            assert!(std::ptr::eq(template.value(&MESSAGE, &mut scratch).unwrap(), lent));
         }
         let literal = Template::parse("fixed$$").unwrap();
         assert_eq!(literal.as_literal(), Some("fixed$"));
-        assert!(std::ptr::eq(literal.value(&MESSAGE, &mut scratch), literal.as_literal().unwrap().as_bytes()));
+        let lent = literal.value(&MESSAGE, &mut scratch).unwrap();
+        assert!(std::ptr::eq(lent, literal.as_literal().unwrap().as_bytes()));
         assert_eq!(Template::parse("").unwrap().as_literal(), Some(""));
         assert_eq!(scratch.capacity(), 0, "nothing of this needs the scratch");
         let mixed = Template::parse("${qos}/${topic}").unwrap();
@@ -381,15 +365,16 @@ mod tests {
         fn value_is_render(pieces in proptest::collection::vec(
             prop_oneof![
                 Just("${topic}"), Just("${topic[1]}"), Just("${timestamp}"), Just("${payload}"), Just("$$"),
-                Just("$"), Just("}"), Just("text"), Just("${qos}"),
+                Just("$"), Just("}"), Just("text"), Just("${qos}"), Just("${dup}"), Just("${packet_id}"),
             ], 0..6)) {
             let text = pieces.concat();
             // A lone `$` may meet a `{` that a neighbour does not start: then it is an error, and that is fine.
             if let Ok(template) = Template::parse(&text) {
                 let mut scratch = b"old".to_vec();
                 let mut rendered = Vec::new();
-                template.render(&MESSAGE, &mut rendered);
-                prop_assert_eq!(template.value(&MESSAGE, &mut scratch), &rendered[..]);
+                template.render(&MESSAGE, &mut rendered).unwrap();
+                prop_assert!(rendered.len() <= template.bytes_max(&MESSAGE).unwrap());
+                prop_assert_eq!(template.value(&MESSAGE, &mut scratch).unwrap(), &rendered[..]);
             }
         }
 

@@ -6,9 +6,8 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Packet, Publish, QoS, Sender};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
-use crate::rule::template::MessageContext;
 use crate::runtime::seam::{ConnId, WallMs};
-use crate::session::{End, Next, Peer, Session, SessionKey, Taken, Violation};
+use crate::session::{End, Next, Peer, SessionKey, Taken, Violation};
 
 use super::connection::Kind;
 use super::publish::Admission;
@@ -159,7 +158,10 @@ impl Core {
             return Flow::Stall(Stall::Answers);
         }
         let admission = match session.topic_of(publish) {
-            Some(topic) => self.outlets.admit(&message(session, topic, publish, wall)),
+            Some(topic) => {
+                let message = message(topic, session.client_id(), session.username(), publish, wall);
+                self.outlets.admit(&message)
+            }
             // The session refuses it in a moment.
             None => Admission::Unmatched,
         };
@@ -183,9 +185,8 @@ impl Core {
         });
         let (owed, code) = match admission {
             Admission::Room => {
-                let context = context(sender.topic, sender.client_id, sender.username, publish, wall);
+                let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
                 let ticket = number.map(|number| Ticket { session: key.to_bits(), number });
-                let message = Message { context, properties: publish.properties };
                 (self.outlets.take(&message, ticket, now, wall), ReasonCode::SUCCESS)
             }
             Admission::Refused(code) => {
@@ -238,8 +239,7 @@ impl Core {
     pub(super) fn publish_wills(&mut self, now: crate::runtime::seam::Monotonic, wall: WallMs) {
         while let Some(due) = self.sessions.next_will() {
             let publish = due.publish();
-            let context = context(publish.topic, &due.client_id, due.username.as_deref(), &publish, wall);
-            let message = Message { context, properties: publish.properties };
+            let message = message(publish.topic, &due.client_id, due.username.as_deref(), &publish, wall);
             self.numbers.count(M::Wills);
             match self.outlets.admit(&message) {
                 Admission::Room => drop(self.outlets.take(&message, None, now, wall)),
@@ -257,25 +257,23 @@ const PARTIAL_QUOTA: Violation = Violation {
     what: "half-received packets fill the memory set aside for them",
 };
 
-fn message<'a>(session: &'a Session, topic: &'a str, publish: &Publish<'a>, wall: WallMs) -> Message<'a> {
-    let context = context(topic, session.client_id(), session.username(), publish, wall);
-    Message { context, properties: publish.properties }
-}
-
-fn context<'a>(
+fn message<'a>(
     topic: &'a str,
     client_id: &'a str,
     username: Option<&'a str>,
     publish: &Publish<'a>,
     wall: WallMs,
-) -> MessageContext<'a> {
-    MessageContext {
+) -> Message<'a> {
+    Message {
         topic,
         client_id,
         username,
         qos: publish.qos as u8,
         retain: publish.retain,
+        dup: publish.dup,
+        packet_id: publish.packet_id,
         payload: publish.payload,
         timestamp_ms: wall.0,
+        properties: publish.properties,
     }
 }

@@ -10,6 +10,7 @@ use crate::runtime::seam::{Monotonic, WallMs};
 use smallvec::SmallVec;
 
 use crate::route::trie::SinkRouter;
+use crate::rule::template::Absent;
 
 use super::sinks::{Message, Plan};
 use super::upstream::Upstream;
@@ -65,7 +66,7 @@ impl Outlets {
     /// Matches the message and asks every sink that it matched. Takes nothing yet.
     pub(super) fn admit(&mut self, message: &Message<'_>) -> Admission {
         let scratch = &mut self.scratch;
-        self.router.matches(message.context.topic, &mut scratch.matched);
+        self.router.matches(message.topic, &mut scratch.matched);
         if scratch.matched.is_empty() {
             return Admission::Unmatched;
         }
@@ -74,9 +75,14 @@ impl Outlets {
         let mut waits = None;
         for sink in &scratch.matched {
             let plan = &self.plans[usize::from(*sink)];
-            let bytes = plan.row_bytes_max(message);
-            scratch.topic.clear();
-            let topic = plan.topic.value(&message.context, &mut scratch.topic);
+            let bytes = match plan.row_bytes_max(message) {
+                Ok(bytes) => bytes,
+                Err(absent) => return Admission::Refused(without(absent)),
+            };
+            let topic = match plan.topic.value(message, &mut scratch.topic) {
+                Ok(topic) => topic,
+                Err(absent) => return Admission::Refused(without(absent)),
+            };
             let Ok(topic) = std::str::from_utf8(topic) else {
                 return Admission::Refused(ReasonCode::TOPIC_NAME_INVALID);
             };
@@ -120,22 +126,14 @@ impl Outlets {
         let mut owed = 0;
         for sink in &scratch.matched {
             let plan = &self.plans[usize::from(*sink)];
-            let context = &message.context;
-            scratch.topic.clear();
-            scratch.key.clear();
-            scratch.value.clear();
             scratch.headers.clear();
-            let topic = plan.topic.value(context, &mut scratch.topic);
-            // `admit` has seen that it is UTF-8.
+            // `admit` has seen that topic and value can be rendered, and that the topic is UTF-8.
+            let topic = plan.topic.value(message, &mut scratch.topic).unwrap_or_default();
             let topic = std::str::from_utf8(topic).unwrap_or_default();
-            let key = plan.key.as_ref().map(|key| key.value(context, &mut scratch.key));
-            let value = plan.value.value(context, &mut scratch.value);
-            let ranges = plan.render_headers(context, &mut scratch.headers);
-            let rendered = &scratch.headers;
-            let configured = plan.headers.iter().zip(&ranges);
-            let configured = configured.map(|((name, _), (from, to))| (name.as_bytes(), &rendered[*from..*to]));
-            let from_device = message.properties.user_properties().map(|(k, v)| (k.as_bytes(), v.as_bytes()));
-            let headers = configured.chain(from_device);
+            let value = plan.value(message, &mut scratch.value).unwrap_or_default();
+            let key = plan.key.as_ref().and_then(|key| key.value(message, &mut scratch.key).ok());
+            let ranges = plan.render_headers(message, &mut scratch.headers);
+            let headers = plan.headers(message, &scratch.headers, &ranges);
             let row = Row { key, value: Some(value), headers, timestamp: wall };
             let upstream = &mut self.upstreams[plan.cluster];
             let owner = ticket.filter(|_| plan.owes_answer);
@@ -144,6 +142,14 @@ impl Outlets {
             owed += u16::from(plan.owes_answer);
         }
         owed
+    }
+}
+
+/// What a publisher is told when its message does not have what a sink's topic or value asks for.
+fn without(absent: Absent) -> ReasonCode {
+    match absent {
+        Absent::UserProperty => ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
+        Absent::PayloadPath => ReasonCode::PAYLOAD_FORMAT_INVALID,
     }
 }
 

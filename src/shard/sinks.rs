@@ -1,21 +1,34 @@
 //! A sink as a shard uses it: its templates, where its producer is, and how large a row of it can get.
 
+use std::io::Write as _;
+
 use smallvec::SmallVec;
 
-use crate::config::{Acknowledge, Config, Sink};
+use crate::config::{Acknowledge, Config, Sink, ValueFormat};
 use crate::kafka::producer::row_bytes_max;
 use crate::kafka::types::SinkId;
-use crate::mqtt::property::Properties;
-use crate::rule::template::{MessageContext, Template};
+use crate::mqtt::property::Property;
+use crate::rule::envelope::Envelope;
+use crate::rule::template::{Absent, MessageContext, Template};
+
+/// What the headers of MQTT 5 properties other than user properties have beyond the wire's bytes, all together: their
+/// names, and the expiry's digits.
+const PROPERTY_HEADERS_BYTES_MAX: usize = {
+    let names = CONTENT_TYPE.len() + RESPONSE_TOPIC.len() + CORRELATION_DATA.len() + EXPIRY.len() + FORMAT.len();
+    names + U32_DIGITS
+};
+const U32_DIGITS: usize = 10;
+/// How many they are; each stands in a PUBLISH once at most.
+const PROPERTY_HEADERS_MAX: usize = 5;
+
+const CONTENT_TYPE: &str = "mqtt-content-type";
+const RESPONSE_TOPIC: &str = "mqtt-response-topic";
+const CORRELATION_DATA: &str = "mqtt-correlation-data";
+const EXPIRY: &str = "mqtt-message-expiry-s";
+const FORMAT: &str = "mqtt-payload-format";
 
 /// An application message on its way to the sinks.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Message<'a> {
-    /// What templates see.
-    pub(super) context: MessageContext<'a>,
-    /// 5.0 properties; the user properties among them become record headers.
-    pub(super) properties: Properties<'a>,
-}
+pub(super) type Message<'a> = MessageContext<'a>;
 
 /// A sink, ready for messages.
 #[derive(Debug)]
@@ -28,8 +41,12 @@ pub(super) struct Plan {
     pub(super) owes_answer: bool,
     pub(super) topic: Template,
     pub(super) key: Option<Template>,
-    pub(super) value: Template,
+    value: Template,
+    /// In the place of `value`: the message as a JSON object.
+    envelope: Option<Envelope>,
     pub(super) headers: Vec<(String, Template)>,
+    /// Whether MQTT 5 properties other than user properties become headers.
+    properties: bool,
 }
 
 impl Plan {
@@ -42,33 +59,98 @@ impl Plan {
             topic: sink.topic.clone(),
             key: sink.key.clone(),
             value: sink.value.clone(),
+            envelope: (sink.value_format == ValueFormat::Json).then(|| Envelope::new(&sink.metadata)),
             headers: sink.headers.clone(),
+            properties: sink.properties,
         }
     }
 
     /// An upper bound of the memory that this sink's row of a message takes, without rendering anything.
-    pub(super) fn row_bytes_max(&self, message: &Message<'_>) -> usize {
-        let context = &message.context;
-        let key = self.key.as_ref().map_or(0, |key| key.bytes_max(context));
-        let mut header_bytes = message.properties.raw().len();
+    ///
+    /// # Errors
+    /// What the value asks for and the message does not have.
+    pub(super) fn row_bytes_max(&self, message: &Message<'_>) -> Result<usize, Absent> {
+        // Without its variable there is no key, and no header.
+        let optional = |template: &Template| template.bytes_max(message).unwrap_or(0);
+        let value = match &self.envelope {
+            None => self.value.bytes_max(message)?,
+            Some(envelope) => envelope.bytes_max(message),
+        };
+        let key = self.key.as_ref().map_or(0, optional);
+        let from_device = message.properties.raw().len();
+        let mut header_bytes = from_device;
         for (name, value) in &self.headers {
-            header_bytes += name.len() + value.bytes_max(context);
+            header_bytes += name.len() + optional(value);
         }
         // A user property takes at least five bytes on the wire, so this bounds their number.
-        let header_count = self.headers.len() + message.properties.raw().len() / 5;
-        row_bytes_max(key, self.value.bytes_max(context), header_bytes, header_count)
+        let mut header_count = self.headers.len() + from_device / 5;
+        if self.properties && from_device > 0 {
+            header_bytes += PROPERTY_HEADERS_BYTES_MAX;
+            header_count += PROPERTY_HEADERS_MAX;
+        }
+        Ok(row_bytes_max(key, value, header_bytes, header_count))
     }
 
-    /// Renders the configured headers into `scratch`; the ranges stand in the order of the configuration.
-    pub(super) fn render_headers(&self, context: &MessageContext<'_>, scratch: &mut Vec<u8>) -> Ranges {
-        let mut ranges = Ranges::new();
+    /// The record's value, lent where it is there already, else made in `scratch`.
+    ///
+    /// # Errors
+    /// What it asks for and the message does not have.
+    pub(super) fn value<'a>(&'a self, message: &Message<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Absent> {
+        let Some(envelope) = &self.envelope else { return self.value.value(message, scratch) };
+        scratch.clear();
+        envelope.write(message, scratch);
+        Ok(scratch)
+    }
+
+    /// Renders what headers need rendering into `scratch`.
+    pub(super) fn render_headers(&self, message: &Message<'_>, scratch: &mut Vec<u8>) -> Ranges {
+        let mut configured = SmallVec::new();
         for (_, value) in &self.headers {
             let start = scratch.len();
-            value.render(context, scratch);
-            ranges.push((start, scratch.len()));
+            configured.push(value.render(message, scratch).is_ok().then_some((start, scratch.len())));
         }
-        ranges
+        let start = scratch.len();
+        if self.properties
+            && !message.properties.is_empty()
+            && let Some(seconds) = message.properties.message_expiry_interval_s()
+        {
+            let _ = write!(scratch, "{seconds}");
+        }
+        Ranges { configured, expiry: (start, scratch.len()) }
     }
+
+    /// The headers of a record: the sink's own in the order of the configuration, then the device's in the order sent.
+    pub(super) fn headers<'a>(
+        &'a self,
+        message: &Message<'a>,
+        rendered: &'a [u8],
+        ranges: &'a Ranges,
+    ) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone {
+        let bytes = |(from, to): (usize, usize)| &rendered[from..to];
+        let expiry = bytes(ranges.expiry);
+        let configured = self.headers.iter().zip(&ranges.configured);
+        let configured = configured.filter_map(move |((name, _), range)| Some((name.as_bytes(), bytes((*range)?))));
+        let properties = self.properties;
+        let from_device =
+            message.properties.iter().filter_map(move |property| device_header(property, properties, expiry));
+        configured.chain(from_device)
+    }
+}
+
+/// A property of a PUBLISH as a record header; `expiry` is the Message Expiry Interval in digits.
+fn device_header<'a>(property: Property<'a>, all: bool, expiry: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let (name, value) = match property {
+        Property::UserProperty(name, value) => (name, value.as_bytes()),
+        _ if !all => return None,
+        Property::ContentType(text) => (CONTENT_TYPE, text.as_bytes()),
+        Property::ResponseTopic(text) => (RESPONSE_TOPIC, text.as_bytes()),
+        Property::CorrelationData(bytes) => (CORRELATION_DATA, bytes),
+        Property::MessageExpiryInterval(_) => (EXPIRY, expiry),
+        Property::PayloadFormatIndicator(0) => (FORMAT, &b"0"[..]),
+        Property::PayloadFormatIndicator(_) => (FORMAT, &b"1"[..]),
+        _ => return None,
+    };
+    Some((name.as_bytes(), value))
 }
 
 /// The sinks of a configuration, each with its number within its cluster's producer.
@@ -83,4 +165,115 @@ pub(super) fn plans(config: &Config) -> Vec<Plan> {
 }
 
 /// Where the rendered headers stand in the scratch.
-pub(super) type Ranges = SmallVec<[(usize, usize); 8]>;
+pub(super) struct Ranges {
+    /// In the order of the configuration; `None`: the message does not have what it asks for.
+    configured: SmallVec<[Option<(usize, usize)>; 8]>,
+    /// The Message Expiry Interval in digits.
+    expiry: (usize, usize),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::mqtt::property::{Properties, PropertyBuf};
+
+    fn plan(keys: &str) -> Plan {
+        let text = format!("[[sink]]\nname = 's'\nfilters = '#'\ntopic = 't'\n{keys}");
+        plans(&config::parse(&text, "test.toml").expect("a configuration")).remove(0)
+    }
+
+    fn message(properties: Properties<'_>) -> Message<'_> {
+        Message {
+            topic: "a/b",
+            client_id: "dev",
+            username: None,
+            qos: 1,
+            retain: false,
+            dup: false,
+            packet_id: 7,
+            payload: b"21.5",
+            timestamp_ms: 1,
+            properties,
+        }
+    }
+
+    /// The headers of a message's record; sees that the bound holds for it.
+    fn headers(plan: &Plan, message: &Message<'_>) -> Vec<(String, String)> {
+        let mut rendered = Vec::new();
+        let ranges = plan.render_headers(message, &mut rendered);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let headers: Vec<_> = plan.headers(message, &rendered, &ranges).collect();
+        let bytes = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let least = row_bytes_max(message.topic.len(), message.payload.len(), bytes, headers.len());
+        assert!(plan.row_bytes_max(message).unwrap() >= least, "{headers:?}");
+        headers.into_iter().map(|(name, value)| (text(name), text(value))).collect()
+    }
+
+    fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn properties_become_headers_in_the_order_sent() {
+        let mut sent = PropertyBuf::new();
+        sent.extend([
+            Property::PayloadFormatIndicator(1),
+            Property::UserProperty("unit", "C"),
+            Property::MessageExpiryInterval(u32::MAX),
+            Property::ContentType(""),
+            Property::TopicAlias(3),
+            Property::ResponseTopic("answers/dev"),
+            Property::CorrelationData(b"42"),
+            Property::UserProperty("unit", "K"),
+        ]);
+        let message = message(sent.as_properties());
+        let want = [
+            ("site", "berlin"),
+            ("mqtt-payload-format", "1"),
+            ("unit", "C"),
+            ("mqtt-message-expiry-s", "4294967295"),
+            ("mqtt-content-type", ""),
+            ("mqtt-response-topic", "answers/dev"),
+            ("mqtt-correlation-data", "42"),
+            ("unit", "K"),
+        ];
+        assert_eq!(headers(&plan("headers = { site = 'berlin' }"), &message), owned(&want));
+        let without = [want[0], want[2], want[7]];
+        assert_eq!(headers(&plan("headers = { site = 'berlin' }\nproperties = false"), &message), owned(&without));
+    }
+
+    /// The smallest on the wire are the largest beside it.
+    #[test]
+    fn the_bound_holds_for_every_property_alone() {
+        for property in [
+            Property::PayloadFormatIndicator(0),
+            Property::MessageExpiryInterval(u32::MAX),
+            Property::ContentType(""),
+            Property::ResponseTopic("a"),
+            Property::CorrelationData(b""),
+            Property::UserProperty("", ""),
+        ] {
+            let mut sent = PropertyBuf::new();
+            sent.push(property);
+            assert_eq!(headers(&plan(""), &message(sent.as_properties())).len(), 1);
+        }
+        assert!(headers(&plan(""), &message(Properties::EMPTY)).is_empty());
+    }
+
+    #[test]
+    fn what_is_absent_leaves_out_the_header_and_the_key_and_refuses_the_value() {
+        let plan_of = plan("key = '${user_properties.id}'\nheaders = { a = 'x${user_properties.id}', b = '${qos}' }");
+        let bare = message(Properties::EMPTY);
+        assert_eq!(headers(&plan_of, &bare), owned(&[("b", "1")]));
+        let mut scratch = Vec::new();
+        assert!(plan_of.key.as_ref().unwrap().value(&bare, &mut scratch).is_err());
+        let value = plan("value = '${user_properties.id}'");
+        assert_eq!(value.row_bytes_max(&bare), Err(Absent::UserProperty));
+        let mut sent = PropertyBuf::new();
+        sent.push(Property::UserProperty("id", "9"));
+        let full = message(sent.as_properties());
+        assert_eq!(headers(&plan_of, &full), owned(&[("a", "x9"), ("b", "1"), ("id", "9")]));
+        assert!(value.row_bytes_max(&full).is_ok());
+    }
+}

@@ -161,6 +161,77 @@ fn user_properties_follow_the_sinks_headers_in_order_with_duplicates() {
 }
 
 #[test]
+fn properties_are_headers_and_what_is_not_there_refuses_or_leaves_out() {
+    let service = Service::start(&config(
+        "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\nkey = \"${user_properties.id}\"\n\
+         headers = { id = \"${user_properties.id}\", packet = \"${packet_id} ${dup}\", line = \"${metadata.line}\" }\n\
+         metadata = { line = \"3\" }\n\
+         [[sink]]\nname = \"strict\"\nfilters = [\"strict/#\"]\ntopic = \"strict-${user_properties.id}\"\n\
+         [[sink]]\nname = \"json\"\nfilters = [\"json\"]\ntopic = \"device-${payload.device}\"\n\
+         key = \"${payload.id}\"\nvalue = \"${payload.o.t[1]}\"\n",
+    ));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
+    let sent = properties([Property::ContentType("text/plain"), Property::MessageExpiryInterval(60)]);
+    let plain = publish(QoS::AtLeastOnce, 1, "a", b"x");
+    device.say(&Packet::Publish(Publish { properties: sent.as_properties(), ..plain.clone() }));
+    assert_eq!(device.hear(), puback(1));
+    // The strict sink's topic cannot be rendered: no sink takes the message, and the connection goes on.
+    device.say(&Packet::Publish(Publish { topic: "strict/a", packet_id: 2, ..plain.clone() }));
+    assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 2, 0x83));
+    let id = properties([Property::UserProperty("id", "7")]);
+    device.say(&Packet::Publish(Publish {
+        topic: "strict/a",
+        packet_id: 3,
+        properties: id.as_properties(),
+        ..plain.clone()
+    }));
+    assert_eq!(device.hear(), puback(3));
+    for (packet_id, payload, reason) in [
+        (4, &br#"{"device":1,"o":{"t":[0,21.50]}}"#[..], 0),
+        (5, br#"{"device":1,"o":{"t":[0]}}"#, 0x99),
+        (6, br#"{"device":1,"o":{"t":[0,1]}"#, 0x99),
+        (7, br#"{"device":"a/b","o":{"t":[0,1]}}"#, 0x90),
+    ] {
+        device.say(&Packet::Publish(Publish { topic: "json", packet_id, payload, ..plain.clone() }));
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, packet_id, reason), "{packet_id}");
+    }
+    let [found] = &read(service.embedded(), "device-1")[..] else { panic!("one record") };
+    assert_eq!((found.key.as_str(), found.text()), ("", "21.50"));
+    let mut records: Vec<_> = read(service.embedded(), "all").into_iter().filter(|r| r.value == b"x").collect();
+    records.sort_by(|a, b| a.key.cmp(&b.key));
+    let headers = |at: usize| {
+        let pairs = records[at].headers.iter().map(|(name, value)| format!("{name}={value}"));
+        (records[at].key.as_str(), pairs.collect::<Vec<_>>().join(";"))
+    };
+    assert_eq!(records.len(), 2);
+    assert_eq!(headers(0).1, "packet=1 false;line=3;mqtt-content-type=text/plain;mqtt-message-expiry-s=60");
+    assert_eq!(headers(1), ("7", "id=7;packet=3 false;line=3;id=7".to_owned()));
+    assert_eq!(read(service.embedded(), "strict-7").len(), 1);
+}
+
+#[test]
+fn a_message_as_a_json_object() {
+    let service = Service::start(&config(
+        "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\nvalue_format = \"json\"\n\
+         metadata = { line = \"3\" }\n",
+    ));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
+    let sent = properties([Property::UserProperty("unit", "C\"")]);
+    let plain = publish(QoS::AtLeastOnce, 1, "a/b", b"\xff");
+    device.say(&Packet::Publish(Publish { properties: sent.as_properties(), ..plain }));
+    assert_eq!(device.hear(), puback(1));
+    let [record] = &read(service.embedded(), "all")[..] else { panic!("one record") };
+    let mut object: serde_json::Value = serde_json::from_str(record.text()).expect("JSON");
+    assert!(object["timestamp"].take().as_i64().is_some_and(|ms| ms > 1_600_000_000_000));
+    let want = serde_json::json!({
+        "topic": "a/b", "clientid": "dev", "username": null, "qos": 1, "retain": false, "dup": false, "timestamp": null,
+        "payload": "/w==", "payload_encoding": "base64", "user_properties": [{"name": "unit", "value": "C\""}],
+        "metadata": {"line": "3"},
+    });
+    assert_eq!(object, want);
+}
+
+#[test]
 fn one_publish_to_several_sinks_is_answered_when_all_have_it() {
     let service = Service::start(&config(
         "[[sink]]\nname = \"one\"\nfilters = [\"a/#\", \"a/b\"]\ntopic = \"one\"\n\

@@ -21,8 +21,8 @@ fn no_file_is_what_the_product_promises() {
     let [sink] = &config.sinks[..] else { panic!("{:?}", config.sinks) };
     assert_eq!((sink.cluster, &sink.filters[..]), (0, &["#".to_owned()][..]));
     assert_eq!(sink.topic.as_literal(), Some("mqtt-messages"));
-    assert_eq!(sink.key.as_ref().unwrap().as_single(), Some(Variable::Topic));
-    assert_eq!(sink.value.as_single(), Some(Variable::Payload));
+    assert_eq!(sink.key.as_ref().unwrap().as_single(), Some(&Variable::Topic));
+    assert_eq!(sink.value.as_single(), Some(&Variable::Payload));
     assert_eq!(sink.acknowledge, Acknowledge::Replicated);
     assert_eq!((sink.linger, sink.batch_bytes), (Duration::from_millis(2), 256 << 10));
 }
@@ -195,4 +195,34 @@ fn files_that_cannot_be_read() {
     assert!(said(&path).ends_with("is not UTF-8, from line 2 on"), "{}", said(&path));
     std::fs::write(&path, "[log]\nlevel = 'debug'").unwrap();
     assert_eq!(load(&path).unwrap().log.level, LogLevel::Debug);
+}
+
+#[test]
+fn the_value_is_a_template_or_the_object() {
+    let sink = "[[sink]]\nname = 's'\nfilters = '#'\ntopic = 't'\n";
+    assert_eq!(good(sink).sinks[0].value_format, ValueFormat::Raw);
+    assert_eq!(good(&format!("{sink}value_format = 'json'")).sinks[0].value_format, ValueFormat::Json);
+    good(&format!("{sink}value_format = 'raw'\nvalue = '${{qos}}'"));
+    let both = read(&format!("{sink}value = 'x'\nvalue_format = 'json'")).unwrap_err().to_string();
+    assert!(both.contains("5:9: sink[0].value: does not go with value_format = \"json\""), "{both}");
+}
+
+#[test]
+fn what_is_fixed_at_the_start() {
+    let text = "[[sink]]\nname = 's'\nfilters = '#'\ntopic = 'plant-${env.SITE}'\nkey = '${metadata.line}'\n\
+                headers = { a = '${metadata.line}${env.FOREBAY_VAR_SITE}${topic}' }\nmetadata = { line = '3' }\n";
+    let environment = [("SITE".to_owned(), "berlin".to_owned())].into();
+    let overrides = Overrides { environment, ..Overrides::default() };
+    let config = parse_with(text, "forebay.toml", &overrides, 2).unwrap();
+    let sink = &config.sinks[0];
+    assert_eq!((sink.topic.as_literal(), sink.properties), (Some("plant-berlin"), true));
+    assert_eq!(sink.key.as_ref().unwrap().as_literal(), Some("3"));
+    assert_eq!(sink.headers[0].1.texts().collect::<Vec<_>>(), ["3berlin"]);
+    assert_eq!(sink.metadata, [("line".to_owned(), "3".to_owned())]);
+
+    let problems = read(text).expect_err("nothing of it is set");
+    let whats: Vec<_> = problems.0.iter().map(|problem| problem.what.as_str()).collect();
+    assert_eq!(whats, ["the environment has no FOREBAY_VAR_SITE"; 2], "{problems}");
+    let problems = read(&text.replace("'3'", "3").replace("berlin", "x")).unwrap_err().to_string();
+    assert!(problems.contains("sink[0].metadata.line: expected a string, found the integer 3"), "{problems}");
 }

@@ -1,0 +1,278 @@
+//! What templates can put in: the variables, what they are for one message, and how their names are read.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
+use super::json::JsonPath;
+use crate::mqtt::property::Properties;
+
+/// The highest level that `${topic[n]}` may name: a topic has at most 65,535 bytes [MQTT-1.5.4], so 65,536 levels.
+pub const TOPIC_LEVEL_MAX: u32 = 65_535;
+/// What the name of an environment variable starts with, if templates may read it.
+pub const ENVIRONMENT_PREFIX: &str = "FOREBAY_VAR_";
+
+/// Names as they stand between `${` and `}`, with what they mean. The documents are made from this table.
+pub const VARIABLES: [(&str, &str); 14] = [
+    ("topic", "the MQTT topic"),
+    ("topic[n]", "level n of the MQTT topic, from 0; empty where the topic has no such level"),
+    ("clientid", "the client id, also where the server has given it"),
+    ("username", "the user name; empty where none was given"),
+    ("qos", "the QoS of the PUBLISH: `0`, `1` or `2`"),
+    ("retain", "the RETAIN flag: `true` or `false`"),
+    ("dup", "the DUP flag: `true` or `false`"),
+    ("packet_id", "the packet identifier; empty at QoS 0 and for a will, which have none"),
+    ("payload", "the payload, byte for byte"),
+    ("payload.path", "a value in a JSON payload: names and places in arrays, as in `${payload.a.b[0]}`"),
+    ("timestamp", "the time of receipt in milliseconds since 1970-01-01 UTC"),
+    ("user_properties.name", "the value of the first MQTT 5 user property of that name"),
+    ("metadata.name", "the text of that name in the sink's `metadata`"),
+    ("env.NAME", "the environment variable `FOREBAY_VAR_NAME`, as it was at the start"),
+];
+
+/// What a template may say about a message. Everything is borrowed; making one costs nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageContext<'a> {
+    /// Topic name, aliases resolved.
+    pub topic: &'a str,
+    /// Client id.
+    pub client_id: &'a str,
+    /// User name of CONNECT, if there was one.
+    pub username: Option<&'a str>,
+    /// QoS of the PUBLISH: 0, 1, 2.
+    pub qos: u8,
+    /// RETAIN flag of the PUBLISH.
+    pub retain: bool,
+    /// DUP flag of the PUBLISH.
+    pub dup: bool,
+    /// Packet identifier; 0: it has none.
+    pub packet_id: u16,
+    /// Application message.
+    pub payload: &'a [u8],
+    /// Time of receipt, milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+    /// MQTT 5 properties.
+    pub properties: Properties<'a>,
+}
+
+/// What is known when the configuration is read, and is text from then on.
+#[derive(Clone, Copy, Debug)]
+pub struct Fixed<'a> {
+    /// `${metadata.name}`: name and text.
+    pub metadata: &'a [(String, String)],
+    /// `${env.NAME}`: names without [`ENVIRONMENT_PREFIX`].
+    pub environment: &'a BTreeMap<String, String>,
+}
+
+impl Fixed<'_> {
+    /// Nothing.
+    pub const NONE: Fixed<'static> = Fixed { metadata: &[], environment: &BTreeMap::new() };
+}
+
+/// One thing that a template can put in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Variable {
+    /// `${topic}`
+    Topic,
+    /// `${topic[n]}`
+    TopicLevel(u32),
+    /// `${clientid}`
+    ClientId,
+    /// `${username}`
+    Username,
+    /// `${qos}`
+    Qos,
+    /// `${retain}`
+    Retain,
+    /// `${dup}`
+    Dup,
+    /// `${packet_id}`
+    PacketId,
+    /// `${payload}`
+    Payload,
+    /// `${payload.path}`
+    PayloadPath(JsonPath),
+    /// `${timestamp}`
+    Timestamp,
+    /// `${user_properties.name}`
+    UserProperty(Box<str>),
+}
+
+/// Why a template cannot be rendered for a message: the message does not have what it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// No user property of that name.
+    UserProperty,
+    /// The payload is no JSON text, or has nothing there.
+    PayloadPath,
+}
+
+/// A variable's bytes for one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Rendered<'a> {
+    /// They are there already.
+    Lent(&'a [u8]),
+    /// They had to be made: a JSON string with escapes in it.
+    Made(Vec<u8>),
+    /// To be written as decimal digits.
+    Number(i64),
+}
+
+impl<'a> Rendered<'a> {
+    /// An upper bound of its bytes.
+    pub(super) fn bytes_max(&self) -> usize {
+        const I64_DIGITS: usize = 20;
+        match self {
+            Self::Lent(bytes) => bytes.len(),
+            Self::Made(bytes) => bytes.len(),
+            Self::Number(_) => I64_DIGITS,
+        }
+    }
+
+    /// Appends its bytes.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Lent(bytes) => out.extend_from_slice(bytes),
+            Self::Made(bytes) => out.extend_from_slice(bytes),
+            Self::Number(number) => {
+                // A Vec takes whatever it is given: this cannot fail.
+                let _ = write!(out, "{number}");
+            }
+        }
+    }
+}
+
+impl Variable {
+    /// What it is for this message.
+    pub(super) fn of<'a>(&self, message: &MessageContext<'a>) -> Result<Rendered<'a>, Absent> {
+        let flag = |flag: bool| if flag { &b"true"[..] } else { b"false" };
+        Ok(Rendered::Lent(match self {
+            Self::Topic => message.topic.as_bytes(),
+            Self::TopicLevel(level) => message.topic.split('/').nth(*level as usize).unwrap_or_default().as_bytes(),
+            Self::ClientId => message.client_id.as_bytes(),
+            Self::Username => message.username.unwrap_or_default().as_bytes(),
+            Self::Qos => match message.qos {
+                0 => b"0",
+                1 => b"1",
+                _ => b"2",
+            },
+            Self::Retain => flag(message.retain),
+            Self::Dup => flag(message.dup),
+            Self::PacketId if message.packet_id == 0 => b"",
+            Self::PacketId => return Ok(Rendered::Number(message.packet_id.into())),
+            Self::Payload => message.payload,
+            Self::PayloadPath(path) => match path.find(message.payload).ok_or(Absent::PayloadPath)? {
+                Cow::Borrowed(bytes) => bytes,
+                Cow::Owned(bytes) => return Ok(Rendered::Made(bytes)),
+            },
+            Self::Timestamp => return Ok(Rendered::Number(message.timestamp_ms)),
+            Self::UserProperty(name) => {
+                let mut properties = message.properties.user_properties();
+                let (_, value) = properties.find(|(key, _)| *key == &**name).ok_or(Absent::UserProperty)?;
+                value.as_bytes()
+            }
+        }))
+    }
+}
+
+/// What a name between `${` and `}` stands for.
+#[derive(Debug)]
+pub(super) enum Named {
+    Variable(Variable),
+    /// Known already.
+    Text(String),
+}
+
+/// What is wrong with a name, and what to do.
+pub(super) type Wrong = (String, String);
+
+/// Reads a name.
+pub(super) fn named(name: &str, fixed: &Fixed<'_>) -> Result<Named, Wrong> {
+    let variable = match name {
+        "topic" => Variable::Topic,
+        "clientid" => Variable::ClientId,
+        "username" => Variable::Username,
+        "qos" => Variable::Qos,
+        "retain" => Variable::Retain,
+        "dup" => Variable::Dup,
+        "packet_id" => Variable::PacketId,
+        "payload" => Variable::Payload,
+        "timestamp" => Variable::Timestamp,
+        _ => return with_argument(name, fixed),
+    };
+    Ok(Named::Variable(variable))
+}
+
+/// Reads a name that says more: a level, or the name of something.
+fn with_argument(name: &str, fixed: &Fixed<'_>) -> Result<Named, Wrong> {
+    if let Some(index) = name.strip_prefix("topic[").and_then(|rest| rest.strip_suffix(']')) {
+        let hint = || format!("levels count from 0 and go to {TOPIC_LEVEL_MAX}, as in `${{topic[1]}}`");
+        return topic_level(index).map(Named::Variable).map_err(|what| (what, hint()));
+    }
+    if let Some(path) = name.strip_prefix("payload").filter(|path| path.starts_with(['.', '['])) {
+        let hint = || "a path is names and places in arrays, as in `${payload.a.b[0]}`".to_owned();
+        return JsonPath::parse(path)
+            .map(|path| Named::Variable(Variable::PayloadPath(path)))
+            .map_err(|what| (what, hint()));
+    }
+    match name.split_once('.') {
+        Some((group @ ("user_properties" | "metadata" | "env"), "")) => {
+            Err((format!("`${{{name}}}` has no name behind the dot"), format!("write `${{{group}.NAME}}`")))
+        }
+        Some(("user_properties", name)) => Ok(Named::Variable(Variable::UserProperty(name.into()))),
+        Some(("metadata", name)) => metadata(name, fixed).map(Named::Text),
+        Some(("env", name)) => environment(name, fixed).map(Named::Text),
+        _ => Err((format!("unknown variable `${{{name}}}`"), suggestion(name))),
+    }
+}
+
+fn topic_level(index: &str) -> Result<Variable, String> {
+    if index.is_empty() || !index.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("`{index}` is not a topic level"));
+    }
+    match index.parse() {
+        Ok(level) if level <= TOPIC_LEVEL_MAX => Ok(Variable::TopicLevel(level)),
+        _ => Err(format!("topic level {index} lies beyond what a topic can have")),
+    }
+}
+
+fn metadata(name: &str, fixed: &Fixed<'_>) -> Result<String, Wrong> {
+    let found = fixed.metadata.iter().find(|(known, _)| known == name);
+    found.map(|(_, text)| text.clone()).ok_or_else(|| {
+        let known: Vec<_> = fixed.metadata.iter().map(|(known, _)| known.as_str()).collect();
+        let hint = match &known[..] {
+            [] => format!("give the sink `metadata = {{ {name} = \"...\" }}`"),
+            known => format!("the sink's metadata has {}", known.join(", ")),
+        };
+        (format!("the sink has no metadata `{name}`"), hint)
+    })
+}
+
+/// The rest of the environment stays out of reach: what is in it may be secret.
+fn environment(name: &str, fixed: &Fixed<'_>) -> Result<String, Wrong> {
+    let name = name.strip_prefix(ENVIRONMENT_PREFIX).unwrap_or(name);
+    fixed.environment.get(name).cloned().ok_or_else(|| {
+        let hint =
+            format!("set it before the start; templates read variables that start with {ENVIRONMENT_PREFIX} only");
+        (format!("the environment has no {ENVIRONMENT_PREFIX}{name}"), hint)
+    })
+}
+
+/// "did you mean", else the list. Case, `_`, `-` and a path before the name are what people get wrong.
+fn suggestion(name: &str) -> String {
+    let plain: String = name.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+    let near = VARIABLES
+        .iter()
+        .map(|(known, _)| (strsim::damerau_levenshtein(&plain, known), *known))
+        .filter(|(distance, known)| {
+            *distance <= known.len() / 3 || (plain.len() >= 3 && (known.starts_with(&plain) || plain.ends_with(known)))
+        })
+        .min();
+    match near {
+        Some((_, known)) => format!("did you mean `${{{known}}}`?"),
+        None => {
+            let known: Vec<String> = VARIABLES.iter().map(|(known, _)| format!("${{{known}}}")).collect();
+            format!("there are {}", known.join(", "))
+        }
+    }
+}
