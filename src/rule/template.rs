@@ -110,27 +110,40 @@ impl Template {
         })
     }
 
+    /// The bytes, where a look at the message is enough: plain text, and what the default templates name.
+    #[inline]
+    fn at_hand<'a>(&'a self, message: &MessageContext<'a>) -> Option<&'a [u8]> {
+        match &*self.parts {
+            [] => Some(b""),
+            [Part::Text(text)] => Some(text.as_bytes()),
+            [Part::Variable(Variable::Topic)] => Some(message.topic.as_bytes()),
+            [Part::Variable(Variable::Payload)] => Some(message.payload),
+            _ => None,
+        }
+    }
+
     /// The bytes for this message: lent where they exist already (plain text, one variable that is no number), else
     /// rendered into `scratch`, which is cleared first.
     ///
     /// # Errors
     /// What the message does not have.
+    #[inline]
     pub fn value<'a>(&'a self, message: &MessageContext<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Absent> {
-        match &*self.parts {
-            [] => return Ok(b""),
-            [Part::Text(text)] => return Ok(text.as_bytes()),
-            [Part::Variable(variable)] => {
-                let rendered = variable.of(message)?;
-                if let Rendered::Lent(bytes) = rendered {
-                    return Ok(bytes);
-                }
-                scratch.clear();
-                rendered.write(scratch);
+        match self.at_hand(message) {
+            Some(bytes) => Ok(bytes),
+            None => self.made(message, scratch),
+        }
+    }
+
+    fn made<'a>(&self, message: &MessageContext<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Absent> {
+        scratch.clear();
+        if let [Part::Variable(variable)] = &*self.parts {
+            match variable.of(message)? {
+                Rendered::Lent(bytes) => return Ok(bytes),
+                rendered => rendered.write(scratch),
             }
-            _ => {
-                scratch.clear();
-                self.render(message, scratch)?;
-            }
+        } else {
+            self.render(message, scratch)?;
         }
         Ok(scratch)
     }
@@ -140,6 +153,9 @@ impl Template {
     /// # Errors
     /// What the message does not have: it cannot be rendered.
     pub fn bytes_max(&self, message: &MessageContext<'_>) -> Result<usize, Absent> {
+        if let Some(bytes) = self.at_hand(message) {
+            return Ok(bytes.len());
+        }
         let part = |part: &Part| match part {
             Part::Text(text) => Ok(text.len()),
             Part::Variable(variable) => variable.of(message).map(|rendered| rendered.bytes_max()),
