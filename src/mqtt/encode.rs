@@ -188,9 +188,7 @@ pub fn subscribe(
     filters: &Filters<'_>,
     out: &mut Vec<u8>,
 ) -> Encoded {
-    header(PacketType::Subscribe, 0b0010, 2 + properties_len(version, properties) + filters.bytes.len(), out)?;
-    out.extend_from_slice(&packet_id.to_be_bytes());
-    put_properties(version, properties, out);
+    identified(PacketType::Subscribe, version, packet_id, properties, filters.bytes.len(), out)?;
     if version == Version::V5 {
         out.extend_from_slice(filters.bytes);
     } else {
@@ -210,9 +208,7 @@ pub fn suback(version: Version, packet: &SubAck<'_>, out: &mut Vec<u8>) -> Encod
     if version == Version::V31 && packet.codes.iter().any(|&code| ReasonCode(code).is_error()) {
         return Err(EncodeError::NotInThisVersion);
     }
-    header(PacketType::SubAck, 0, 2 + properties_len(version, packet.properties) + packet.codes.len(), out)?;
-    out.extend_from_slice(&packet.packet_id.to_be_bytes());
-    put_properties(version, packet.properties, out);
+    identified(PacketType::SubAck, version, packet.packet_id, packet.properties, packet.codes.len(), out)?;
     let v5 = version == Version::V5;
     out.extend(packet.codes.iter().map(|&code| if v5 { code } else { code.min(ReasonCode::UNSPECIFIED_ERROR.0) }));
     Ok(())
@@ -229,9 +225,7 @@ pub fn unsubscribe(
     filters: &Filters<'_>,
     out: &mut Vec<u8>,
 ) -> Encoded {
-    header(PacketType::Unsubscribe, 0b0010, 2 + properties_len(version, properties) + filters.bytes.len(), out)?;
-    out.extend_from_slice(&packet_id.to_be_bytes());
-    put_properties(version, properties, out);
+    identified(PacketType::Unsubscribe, version, packet_id, properties, filters.bytes.len(), out)?;
     out.extend_from_slice(filters.bytes);
     Ok(())
 }
@@ -242,9 +236,7 @@ pub fn unsubscribe(
 /// [`EncodeError::TooLarge`].
 pub fn unsuback(version: Version, packet: &SubAck<'_>, out: &mut Vec<u8>) -> Encoded {
     let codes = if version == Version::V5 { packet.codes } else { &[] };
-    header(PacketType::UnsubAck, 0, 2 + properties_len(version, packet.properties) + codes.len(), out)?;
-    out.extend_from_slice(&packet.packet_id.to_be_bytes());
-    put_properties(version, packet.properties, out);
+    identified(PacketType::UnsubAck, version, packet.packet_id, packet.properties, codes.len(), out)?;
     out.extend_from_slice(codes);
     Ok(())
 }
@@ -297,6 +289,22 @@ fn reason_and_properties(kind: PacketType, packet: &Disconnect<'_>, out: &mut Ve
     header(kind, 0, 1 + properties_len(Version::V5, packet.properties), out)?;
     out.push(packet.reason.0);
     put_properties(Version::V5, packet.properties, out);
+    Ok(())
+}
+
+/// What SUBSCRIBE, UNSUBSCRIBE and their answers begin with: fixed header, packet identifier, properties; `payload_len`
+/// bytes follow.
+fn identified(
+    kind: PacketType,
+    version: Version,
+    packet_id: u16,
+    properties: Properties<'_>,
+    payload_len: usize,
+    out: &mut Vec<u8>,
+) -> Encoded {
+    header(kind, first(kind) & 0x0F, 2 + properties_len(version, properties) + payload_len, out)?;
+    out.extend_from_slice(&packet_id.to_be_bytes());
+    put_properties(version, properties, out);
     Ok(())
 }
 
