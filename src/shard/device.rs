@@ -6,7 +6,7 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Packet, Publish, QoS, Sender};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
-use crate::runtime::seam::{ConnId, WallMs};
+use crate::runtime::seam::{ConnId, Monotonic, WallMs};
 use crate::session::{End, Next, Peer, SessionKey, Taken, Violation};
 
 use super::connection::Kind;
@@ -236,7 +236,7 @@ impl Core {
 
     /// Wills that are due, published to the sinks like any message; nobody is owed an answer. A will that finds no room
     /// is written down as refused: there is no socket to leave it in.
-    pub(super) fn publish_wills(&mut self, now: crate::runtime::seam::Monotonic, wall: WallMs) {
+    pub(super) fn publish_wills(&mut self, now: Monotonic, wall: WallMs) {
         while let Some(due) = self.sessions.next_will() {
             let publish = due.publish();
             let message = message(publish.topic, &due.client_id, due.username.as_deref(), &publish, wall);

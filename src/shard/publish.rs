@@ -79,12 +79,9 @@ impl Outlets {
                 Ok(bytes) => bytes,
                 Err(absent) => return Admission::Refused(without(absent)),
             };
-            let topic = match plan.topic.value(message, &mut scratch.topic) {
+            let topic = match topic(plan, message, &mut scratch.topic) {
                 Ok(topic) => topic,
-                Err(absent) => return Admission::Refused(without(absent)),
-            };
-            let Ok(topic) = std::str::from_utf8(topic) else {
-                return Admission::Refused(ReasonCode::TOPIC_NAME_INVALID);
+                Err(code) => return Admission::Refused(code),
             };
             let producer = &self.upstreams[plan.cluster].producer;
             match producer.check(plan.sink, topic, bytes) {
@@ -127,9 +124,8 @@ impl Outlets {
         for sink in &scratch.matched {
             let plan = &self.plans[usize::from(*sink)];
             scratch.headers.clear();
-            // `admit` has seen that topic and value can be rendered, and that the topic is UTF-8.
-            let topic = plan.topic.value(message, &mut scratch.topic).unwrap_or_default();
-            let topic = std::str::from_utf8(topic).unwrap_or_default();
+            // `admit` has seen that topic and value can be rendered.
+            let topic = topic(plan, message, &mut scratch.topic).unwrap_or_default();
             let value = plan.value(message, &mut scratch.value).unwrap_or_default();
             let key = plan.key.as_ref().and_then(|key| key.value(message, &mut scratch.key).ok());
             let ranges = plan.render_headers(message, &mut scratch.headers);
@@ -143,6 +139,16 @@ impl Outlets {
         }
         owed
     }
+}
+
+/// The Kafka topic of a message: the sink's own, which needs no second look, or what its template makes of the message.
+#[inline]
+fn topic<'a>(plan: &'a Plan, message: &Message<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a str, ReasonCode> {
+    if let Some(fixed) = plan.topic.as_literal() {
+        return Ok(fixed);
+    }
+    let rendered = plan.topic.value(message, scratch).map_err(without)?;
+    std::str::from_utf8(rendered).map_err(|_| ReasonCode::TOPIC_NAME_INVALID)
 }
 
 /// What a publisher is told when its message does not have what a sink's topic or value asks for.
