@@ -171,7 +171,7 @@ pub struct Sink {
     /// MQTT topic filters, valid, at least one.
     pub filters: Vec<String>,
     /// Kafka topic. A literal one is a legal name; what a template renders has to be checked with
-    /// [`crate::route::kafka_topic::kafka_topic`].
+    /// [`crate::kafka::topic_name::kafka_topic`].
     pub topic: Template,
     /// Record key; `None`: records have none.
     pub key: Option<Template>,

@@ -14,8 +14,8 @@ use super::resolved::{Acknowledge, Compression, Partitioner, Sink, ValueFormat};
 use super::units::ShowSize;
 use super::{Overrides, SINKS_MAX, values};
 use crate::kafka::compression::Codec;
+use crate::kafka::topic_name::{is_legal, kafka_topic};
 use crate::route::filter;
-use crate::route::kafka_topic::{is_legal, kafka_topic};
 use crate::rule::template::{Fixed, Template};
 
 /// The topic of the sink that is there when none is configured.

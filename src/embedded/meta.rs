@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use super::disk::{Disk, replace_file};
 use super::topic_config::TopicConfig;
+use crate::kafka::topic_name;
 
 const FORMAT: u64 = 1;
 const NODE_FILE: &str = "node.json";
@@ -129,7 +130,7 @@ impl MetaDir {
         for entry in fs::read_dir(&dir).map_err(at(&dir))? {
             let path = entry.map_err(at(&dir))?.path();
             let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".deleted"));
-            if let Some(name) = name.filter(|name| is_valid_topic_name(name)) {
+            if let Some(name) = name.filter(|name| topic_name::is_valid(name)) {
                 tracing::info!(topic = name, "removing what is left of a deleted topic");
                 finish_deletion(disk, &self.dir, name).map_err(at(&path))?;
             }
@@ -245,7 +246,7 @@ fn read_topic(path: &Path) -> Result<TopicMeta, MetaError> {
     let content = |reason: String| MetaError::Content { path: path.to_owned(), reason };
     let value = read_json(path)?.ok_or_else(|| content("it is gone".into()))?;
     let name = text(&value, "name", path)?;
-    if !is_valid_topic_name(&name) || path.file_stem().is_none_or(|stem| stem != name.as_str()) {
+    if !topic_name::is_valid(&name) || path.file_stem().is_none_or(|stem| stem != name.as_str()) {
         return Err(content(format!("`name` is {name:?}")));
     }
     let id = Uuid::parse_str(&text(&value, "id", path)?).map_err(|error| content(format!("`id`: {error}")))?;
@@ -279,12 +280,6 @@ fn integer(value: &Value, key: &str, path: &Path) -> Result<i64, MetaError> {
     number.ok_or_else(|| MetaError::Content { path: path.to_owned(), reason: format!("`{key}` is no number") })
 }
 
-/// Kafka's rule: 1 to 249 of `[a-zA-Z0-9._-]`, and neither `.` nor `..`. So a name is also a safe file name.
-pub(crate) fn is_valid_topic_name(name: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    (1..=249).contains(&name.len()) && name != "." && name != ".." && name.bytes().all(allowed)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,10 +288,10 @@ mod tests {
     #[test]
     fn topic_names_follow_kafka_and_stay_below_the_directory() {
         for good in ["a", "a.b_c-D9", "...", &"x".repeat(249)] {
-            assert!(is_valid_topic_name(good), "{good}");
+            assert!(topic_name::is_valid(good), "{good}");
         }
         for bad in ["", ".", "..", "a/b", "../x", "a b", "ä", "a\0", &"x".repeat(250)] {
-            assert!(!is_valid_topic_name(bad), "{bad:?}");
+            assert!(!topic_name::is_valid(bad), "{bad:?}");
         }
     }
 

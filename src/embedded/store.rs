@@ -25,6 +25,7 @@ use super::partition::{Appended, Bounds, Findings, Partition, PartitionRef};
 use super::settings::Settings;
 use super::sync::Syncer;
 use super::topic_config::TopicConfig;
+use crate::kafka::topic_name;
 
 /// A topic as it is now: a change makes a new one of these, with the same partitions.
 #[derive(Debug)]
@@ -230,7 +231,7 @@ impl Store {
     /// Whether a topic may be made. `partitions` -1 is the default count; the count to make comes back.
     pub(crate) fn check_new_topic(&self, name: &str, partitions: i32) -> Result<i32, Refusal> {
         let refuse = |code, reason| Err(Refusal { code, reason });
-        if !meta::is_valid_topic_name(name) {
+        if !topic_name::is_valid(name) {
             return refuse(code::INVALID_TOPIC, "a topic name is 1 to 249 of [a-zA-Z0-9._-], and not . or ..");
         }
         if self.topic(name).is_some() {

@@ -7,4 +7,5 @@ pub mod compression;
 pub(crate) mod fake;
 pub mod murmur2;
 pub mod producer;
+pub mod topic_name;
 pub mod types;

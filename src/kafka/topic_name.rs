@@ -49,6 +49,12 @@ pub fn kafka_topic(name: &[u8]) -> Result<&str, KafkaTopicError> {
     }
 }
 
+/// Whether Kafka takes this as the name of a topic (`org.apache.kafka.common.internals.Topic.validate`).
+#[must_use]
+pub fn is_valid(name: &str) -> bool {
+    kafka_topic(name.as_bytes()).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +63,10 @@ mod tests {
     fn names() {
         for good in ["a", "A.b_c-9", "...", &"x".repeat(249)] {
             assert_eq!(kafka_topic(good.as_bytes()), Ok(good));
+            assert!(is_valid(good), "{good}");
+        }
+        for bad in ["", ".", "..", "a/b", "ä", "a b", "a\0", &"x".repeat(250)] {
+            assert!(!is_valid(bad), "{bad}");
         }
         assert_eq!(kafka_topic(b""), Err(KafkaTopicError::Empty));
         assert_eq!(kafka_topic(b".."), Err(KafkaTopicError::Dots));

@@ -1,10 +1,9 @@
 //! Step 4: which sinks a message goes to.
 //!
-//! [`filter`] says what a topic filter is, [`trie`] holds the filters of all sinks and answers for a topic,
-//! [`kafka_topic`] says which names Kafka takes. No I/O, no clock; one copy of it on each core.
+//! [`filter`] says what a topic filter is, [`trie`] holds the filters of all sinks and answers for a topic. No I/O, no
+//! clock; one copy of it on each core.
 
 pub mod filter;
-pub mod kafka_topic;
 pub mod trie;
 
 pub use trie::SinkRouter;

@@ -8,9 +8,10 @@ use super::error::INVALID_TOPIC;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::share::TopicId;
 use super::tickets::Tickets;
-use super::topic::{Topic, is_valid_name};
+use super::topic::Topic;
 use super::{AnsweredOn, Finished, Producer, Refusal, Sink};
 use crate::kafka::batch::{HEADER_LEN, Row, varint};
+use crate::kafka::topic_name;
 use crate::kafka::types::{Outcome, SinkId, Ticket};
 use crate::runtime::seam::Monotonic;
 
@@ -51,7 +52,7 @@ impl Producer {
                 Some(INVALID_TOPIC) => Err(Refusal::TopicInvalid),
                 Some(_) => Err(Refusal::TopicForbidden),
             },
-            None if !is_valid_name(topic) => Err(Refusal::TopicInvalid),
+            None if !topic_name::is_valid(topic) => Err(Refusal::TopicInvalid),
             None if self.known_topics() >= self.settings.topics_max => Err(Refusal::TooManyTopics),
             None => Ok(None),
         }

@@ -118,27 +118,3 @@ impl Topic {
             || self.partitions.iter().any(|partition| partition.work.is_some() && partition.leader.is_none())
     }
 }
-
-/// Whether Kafka takes this as the name of a topic: 1 to 249 of `[a-zA-Z0-9._-]`, not `.` or `..`
-/// (`org.apache.kafka.common.internals.Topic.validate`).
-pub(super) fn is_valid_name(name: &str) -> bool {
-    (1..=249).contains(&name.len())
-        && name != "."
-        && name != ".."
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names() {
-        for good in ["a", "A.b_c-9", "...", &"x".repeat(249)] {
-            assert!(is_valid_name(good), "{good}");
-        }
-        for bad in ["", ".", "..", "a/b", "ä", "a b", "a\0", &"x".repeat(250)] {
-            assert!(!is_valid_name(bad), "{bad}");
-        }
-    }
-}
