@@ -1,0 +1,312 @@
+//! The event loop: one thread, epoll, all clients.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll;
+
+use super::client::{Client, Manner, State};
+use super::link::{Io, Link};
+use super::pace::Pace;
+use super::plan::{Plan, mix};
+use super::tally::Tally;
+use super::timeline::Timeline;
+
+/// Connections being made at a time: more would overflow a listener's queue.
+const CONNECTING_MAX: usize = 128;
+const BACKOFF_MS_MIN: u64 = 10;
+const BACKOFF_MS_MAX: u64 = 1_000;
+/// Writes of one client before others have their turn.
+const WRITES_A_TURN: usize = 16;
+const EVENTS: usize = 512;
+
+/// What a run has left.
+pub(crate) struct Outcome {
+    pub(crate) clients: Vec<Client>,
+    pub(crate) tally: Tally,
+    pub(crate) pace: Pace,
+    pub(crate) wall_s: f64,
+    /// Of which this long after the last message was sent for the first time.
+    pub(crate) drain_s: f64,
+}
+
+/// Sends the plan to `target`; ends when all is answered, or after `timeout`.
+pub(crate) fn run(
+    plan: &Plan,
+    manner: Manner,
+    target: SocketAddr,
+    pace: Pace,
+    timeout: Duration,
+    timeline: &mut Timeline,
+) -> anyhow::Result<Outcome> {
+    let mut driver = Driver::new(plan, manner, target, pace)?;
+    let mut all_sent_ns = None;
+    while driver.done < driver.links.len() {
+        let now_ns = driver.now_ns();
+        if now_ns > timeout.as_nanos() as u64 {
+            break;
+        }
+        driver.turn(now_ns)?;
+        if all_sent_ns.is_none() && driver.tally.sent_all() == plan.messages {
+            all_sent_ns = Some(now_ns);
+        }
+        if timeline.is_due(now_ns) {
+            let connected = driver.links.iter().filter(|link| link.client.state == State::Open).count();
+            timeline.note(now_ns, connected, driver.pace.behind(), &mut driver.tally)?;
+        }
+    }
+    let end_ns = driver.now_ns();
+    Ok(Outcome {
+        clients: driver.links.into_iter().map(|link| link.client).collect(),
+        tally: driver.tally,
+        pace: driver.pace,
+        wall_s: end_ns as f64 / 1e9,
+        drain_s: all_sent_ns.map_or(0.0, |sent_ns| (end_ns - sent_ns) as f64 / 1e9),
+    })
+}
+
+struct Driver<'a> {
+    plan: &'a Plan,
+    target: SocketAddr,
+    poll: OwnedFd,
+    links: Vec<Link>,
+    tally: Tally,
+    pace: Pace,
+    start: Instant,
+    /// Clients with something to do.
+    ready: Vec<u32>,
+    spare: Vec<u32>,
+    to_connect: VecDeque<u32>,
+    connecting: usize,
+    /// When a client tries to connect again.
+    later: BinaryHeap<Reverse<(u64, u32)>>,
+    keep_alive_ns: u64,
+    done: usize,
+    scratch: Vec<u8>,
+}
+
+impl<'a> Driver<'a> {
+    fn new(plan: &'a Plan, manner: Manner, target: SocketAddr, pace: Pace) -> anyhow::Result<Self> {
+        Ok(Self {
+            plan,
+            target,
+            poll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            links: (0..plan.clients).map(|index| Link::new(Client::new(index, plan, manner))).collect(),
+            tally: Tally::new()?,
+            pace,
+            start: Instant::now(),
+            ready: Vec::new(),
+            spare: Vec::new(),
+            to_connect: (0..plan.clients).collect(),
+            connecting: 0,
+            later: BinaryHeap::new(),
+            keep_alive_ns: 0,
+            done: 0,
+            scratch: vec![0; 64 << 10],
+        })
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
+    fn turn(&mut self, now_ns: u64) -> anyhow::Result<()> {
+        self.make_due(now_ns);
+        while let Some(&Reverse((when_ns, index))) = self.later.peek() {
+            if when_ns > now_ns {
+                break;
+            }
+            self.later.pop();
+            self.to_connect.push_back(index);
+        }
+        while self.connecting < CONNECTING_MAX {
+            let Some(index) = self.to_connect.pop_front() else { break };
+            self.connecting += 1;
+            if self.links[index as usize].connect(self.target, &self.poll).is_err() {
+                self.lost(index, now_ns);
+            }
+        }
+        if now_ns >= self.keep_alive_ns {
+            self.keep_alive_ns = now_ns + 250_000_000;
+            self.keep_alive(now_ns);
+        }
+        let mut ready = std::mem::replace(&mut self.ready, std::mem::take(&mut self.spare));
+        for index in ready.drain(..) {
+            self.links[index as usize].queued = false;
+            self.pump(index);
+        }
+        self.spare = ready;
+        self.wait(now_ns)
+    }
+
+    /// Hands newly due messages to their clients.
+    fn make_due(&mut self, now_ns: u64) {
+        let Some(range) = self.pace.advance(now_ns, self.tally.sent_all(), self.plan) else { return };
+        let clients = u64::from(self.plan.clients);
+        // At the end also those who were waiting for a whole write.
+        let touched = if range.end == self.plan.messages { clients } else { (range.end - range.start).min(clients) };
+        for number in range.start..range.start + touched {
+            let index = (number % clients) as u32;
+            let client = &mut self.links[index as usize].client;
+            let due = self.pace.due(index, self.plan);
+            if due > client.due {
+                client.due = due;
+                self.queue(index);
+            }
+        }
+    }
+
+    fn queue(&mut self, index: u32) {
+        let link = &mut self.links[index as usize];
+        if !link.queued {
+            link.queued = true;
+            self.ready.push(index);
+        }
+    }
+
+    fn keep_alive(&mut self, now_ns: u64) {
+        for index in 0..self.links.len() {
+            let client = &mut self.links[index].client;
+            client.keep_alive(now_ns, &mut self.tally);
+            if !client.out.is_empty() {
+                self.queue(index as u32);
+            }
+        }
+    }
+
+    /// Writes what a client may send.
+    fn pump(&mut self, index: u32) {
+        let now_ns = self.now_ns();
+        for _ in 0..WRITES_A_TURN {
+            let link = &mut self.links[index as usize];
+            if link.socket.is_none() || link.connecting {
+                return;
+            }
+            match link.flush() {
+                Io::Done(_) => {}
+                Io::Blocked => return,
+                Io::Closed => return self.lost(index, now_ns),
+            }
+            if link.client.state == State::Done {
+                link.close();
+                self.done += 1;
+                return;
+            }
+            if let Some(orderly) = link.client.wants_break() {
+                return self.break_off(index, orderly);
+            }
+            if link.client.fill(now_ns, self.plan, &mut self.tally) == 0 {
+                return;
+            }
+        }
+        self.queue(index);
+    }
+
+    /// The client ends its connection of its own will, and comes back at once.
+    fn break_off(&mut self, index: u32, orderly: bool) {
+        let link = &mut self.links[index as usize];
+        if orderly {
+            link.client.out.extend_from_slice(&super::wire::DISCONNECT);
+            let _ = link.flush();
+        }
+        link.client.told.broken += 1;
+        link.close();
+        self.to_connect.push_back(index);
+    }
+
+    /// The connection is gone, or did not come to stand.
+    fn lost(&mut self, index: u32, now_ns: u64) {
+        let link = &mut self.links[index as usize];
+        if link.client.state == State::Done {
+            link.close();
+            self.done += 1;
+            return;
+        }
+        if matches!(link.client.state, State::Down | State::Greeting) {
+            self.connecting -= 1;
+            self.tally.connects_failed += 1;
+        } else {
+            link.client.told.dropped += 1;
+        }
+        link.close();
+        link.backoff_ms = (link.backoff_ms * 2).clamp(BACKOFF_MS_MIN, BACKOFF_MS_MAX);
+        // Half of it by chance, so that a thousand clients do not come back at once.
+        let wait_ms = link.backoff_ms / 2 + mix(now_ns ^ u64::from(index)) % (link.backoff_ms / 2 + 1);
+        self.later.push(Reverse((now_ns + wait_ms * 1_000_000, index)));
+    }
+
+    fn wait(&mut self, now_ns: u64) -> anyhow::Result<()> {
+        let mut wait_ns = if !self.ready.is_empty() || (self.connecting < CONNECTING_MAX && !self.to_connect.is_empty())
+        {
+            0
+        } else {
+            self.pace.wait_ns().min(100_000_000)
+        };
+        if let Some(&Reverse((when_ns, _))) = self.later.peek() {
+            wait_ns = wait_ns.min(when_ns.saturating_sub(now_ns));
+        }
+        let wait = rustix::event::Timespec { tv_sec: 0, tv_nsec: wait_ns as i64 };
+        let nothing = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
+        let mut events = [nothing; EVENTS];
+        let count = match epoll::wait(&self.poll, &mut events, Some(&wait)) {
+            Ok(count) => count,
+            Err(rustix::io::Errno::INTR) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        let now_ns = self.now_ns();
+        for event in &events[..count] {
+            let data = event.data.u64();
+            let index = data as u32;
+            let link = &self.links[index as usize];
+            if link.socket.is_some() && link.generation == (data >> 32) as u32 {
+                self.event(index, event.flags, now_ns);
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, index: u32, flags: epoll::EventFlags, now_ns: u64) {
+        let ended = flags.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP | epoll::EventFlags::RDHUP);
+        let link = &mut self.links[index as usize];
+        if link.connecting && (ended || flags.contains(epoll::EventFlags::OUT)) {
+            if !link.stands() {
+                return self.lost(index, now_ns);
+            }
+            link.client.greet(self.plan, now_ns);
+        }
+        if flags.contains(epoll::EventFlags::OUT) {
+            link.writable();
+        }
+        if (ended || flags.contains(epoll::EventFlags::IN)) && !self.read(index, ended, now_ns) {
+            return self.lost(index, now_ns);
+        }
+        self.queue(index);
+    }
+
+    /// Reads all there is. `false`: the connection has come to its end.
+    fn read(&mut self, index: u32, ended: bool, now_ns: u64) -> bool {
+        loop {
+            let link = &mut self.links[index as usize];
+            let count = match link.read(&mut self.scratch) {
+                Io::Done(count) => count,
+                Io::Blocked => return true,
+                Io::Closed => return false,
+            };
+            let before = link.client.state;
+            if let Err(error) = link.client.hear(&self.scratch[..count], now_ns, self.plan, &mut self.tally) {
+                self.tally.violation(format!("client {index}: {error:#}"));
+                return false;
+            }
+            if before == State::Greeting && link.client.state != State::Greeting {
+                self.connecting -= 1;
+                link.backoff_ms = 0;
+            }
+            if count < self.scratch.len() && !ended {
+                return true;
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What the clients were told, against what stands in Kafka. No I/O; the rules are those of `tests/python/checker.py`:
+//!
+//! - **I1** what was answered with success (QoS 1: PUBACK, QoS 2: PUBREC) is there; QoS 0 where the client lost no connection.
+//! - **I2** QoS 2 is there once; QoS 0 once at most; QoS 1 twice only if it was sent again.
+//! - **I3** in each partition the first copies of one client's messages stand in the order of sending.
+//! - **I4** nothing is invented or altered: each value is byte for byte one that was sent, under its key.
+//! - **P** a key sits in the partition that Kafka's Java producer chooses.
+//! - **R** the reader missed nothing: each partition's offsets run to its end, each once.
+
+use std::collections::BTreeMap;
+
+use super::murmur2;
+use super::payload::{self, Wrong};
+use super::plan::Plan;
+use super::told::{ABANDONED, ANSWERED, DOUBLED, FOUND, REFUSED, RESENT, Told};
+
+const EXAMPLES_MAX: usize = 10;
+
+/// What is judged how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// Answered and not there is counted, not judged: a level that may lose.
+    pub(crate) may_lose: bool,
+    /// Doubles are counted, not judged: the service was killed.
+    pub(crate) may_double: bool,
+    pub(crate) key: Key,
+}
+
+/// The key that records must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Key {
+    /// The MQTT topic.
+    Topic,
+    /// The client identifier.
+    Client,
+    /// None, or any: neither key nor partition is judged.
+    Any,
+}
+
+/// A Kafka topic as it was before the run and after it.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    pub(crate) topic: String,
+    /// For each partition the offsets where this run's records begin and end.
+    pub(crate) ranges: Vec<std::ops::Range<i64>>,
+}
+
+/// One record as it was read; `log` is the index of its topic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Record<'a> {
+    pub(crate) log: usize,
+    pub(crate) partition: u32,
+    pub(crate) offset: i64,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: &'a [u8],
+}
+
+/// One kind of fault: how often, and ten of them.
+#[derive(Debug, Default)]
+pub(crate) struct Fault {
+    pub(crate) count: u64,
+    pub(crate) examples: Vec<String>,
+}
+
+/// The end of it.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    pub(crate) counts: BTreeMap<String, u64>,
+    pub(crate) faults: BTreeMap<String, Fault>,
+}
+
+impl Verdict {
+    pub(crate) fn passed(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    pub(crate) fn fault(&mut self, kind: &str, text: impl FnOnce() -> String) {
+        if !self.faults.contains_key(kind) {
+            self.faults.insert(kind.to_owned(), Fault::default());
+        }
+        if let Some(fault) = self.faults.get_mut(kind) {
+            fault.count += 1;
+            if fault.examples.len() < EXAMPLES_MAX {
+                fault.examples.push(text());
+            }
+        }
+    }
+
+    pub(crate) fn count(&mut self, name: &str, by: u64) {
+        match self.counts.get_mut(name) {
+            Some(count) => *count += by,
+            None => drop(self.counts.insert(name.to_owned(), by)),
+        }
+    }
+}
+
+/// Takes record after record, then judges the clients.
+pub(crate) struct Judge<'a> {
+    plan: &'a Plan,
+    rules: Rules,
+    clients: &'a mut [Told],
+    logs: &'a [Log],
+    /// Index of a topic's first partition in what is kept by partition.
+    bases: Vec<usize>,
+    partitions: usize,
+    next_offset: Vec<i64>,
+    /// By client and partition: number of the newest first copy, plus one.
+    newest: Vec<u64>,
+    scratch: Vec<u8>,
+    records: u64,
+    verdict: Verdict,
+}
+
+impl<'a> Judge<'a> {
+    pub(crate) fn new(plan: &'a Plan, rules: Rules, clients: &'a mut [Told], logs: &'a [Log]) -> Self {
+        let mut bases = Vec::new();
+        let mut next_offset = Vec::new();
+        for log in logs {
+            bases.push(next_offset.len());
+            next_offset.extend(log.ranges.iter().map(|range| range.start));
+        }
+        let partitions = next_offset.len();
+        let newest = vec![0; partitions * clients.len()];
+        let (scratch, verdict) = (Vec::new(), Verdict::default());
+        Self { plan, rules, clients, logs, bases, partitions, next_offset, newest, scratch, records: 0, verdict }
+    }
+
+    /// Takes a record; those of a partition come in its order, those before its range are passed over.
+    pub(crate) fn record(&mut self, record: &Record<'_>) {
+        let log = &self.logs[record.log];
+        let place = || format!("{} partition {} offset {}", log.topic, record.partition, record.offset);
+        let Some(range) = log.ranges.get(record.partition as usize) else {
+            return self.verdict.fault("R: a partition that the topic does not have", place);
+        };
+        if record.offset < range.start {
+            return;
+        }
+        self.records += 1;
+        let partition = self.bases[record.log] + record.partition as usize;
+        let expected = std::mem::replace(&mut self.next_offset[partition], record.offset + 1);
+        if record.offset != expected {
+            self.verdict.fault("R: the reader skipped or repeated", || format!("{}, expected {expected}", place()));
+        }
+        let header = match payload::read(record.value, self.plan.run, self.plan.payload_bytes, &mut self.scratch) {
+            Ok(header) => header,
+            Err(Wrong::Foreign) => return self.verdict.fault("I4: foreign record", place),
+            Err(Wrong::Altered) => return self.verdict.fault("I4: altered value", place),
+        };
+        let (client, number) = (header.client, header.number);
+        let text = || format!("{}: client {client} message {number} QoS {}", place(), header.qos);
+        let told = self.clients.get_mut(client as usize);
+        let Some(marks) = told.and_then(|told| told.marks.get_mut(number as usize)) else {
+            return self.verdict.fault("I4: invented message", text);
+        };
+        if header.qos != self.plan.qos(client, number) {
+            return self.verdict.fault("I4: invented message", text);
+        }
+        let first = *marks & FOUND == 0;
+        *marks |= if first { FOUND } else { DOUBLED };
+        if first {
+            let newest = &mut self.newest[client as usize * self.partitions + partition];
+            if number < *newest {
+                self.verdict.fault("I3: order", || format!("{}, behind message {}", text(), *newest - 1));
+            }
+            *newest = (*newest).max(number + 1);
+        }
+        self.key(record, client, number, log.ranges.len() as u32, text);
+    }
+
+    fn key(&mut self, record: &Record<'_>, client: u32, number: u64, partitions: u32, text: impl Fn() -> String) {
+        let expected = match self.rules.key {
+            Key::Any => return,
+            Key::Topic => self.plan.topic_name(client, self.plan.topic_number(client, number)),
+            Key::Client => format!("flow-{:08x}-{client}", self.plan.run),
+        };
+        if record.key != Some(expected.as_bytes()) {
+            let key = record.key.map(String::from_utf8_lossy);
+            return self.verdict.fault("I4: wrong key", || format!("{} under {key:?}", text()));
+        }
+        let home = murmur2::partition(expected.as_bytes(), partitions);
+        if home != record.partition {
+            self.verdict.fault("P: key in a wrong partition", || format!("{}: belongs to {home}", text()));
+        }
+    }
+
+    /// All has been read.
+    pub(crate) fn end(mut self) -> Verdict {
+        for (log, &base) in self.logs.iter().zip(&self.bases) {
+            for (partition, range) in log.ranges.iter().enumerate() {
+                let read = self.next_offset[base + partition];
+                if read < range.end {
+                    let text = || format!("{} partition {partition} at {read} of {}", log.topic, range.end);
+                    self.verdict.fault("R: the reader stopped early", text);
+                }
+            }
+        }
+        self.verdict.count("records", self.records);
+        for client in 0..self.clients.len() {
+            self.client(client as u32);
+        }
+        self.verdict
+    }
+
+    fn client(&mut self, client: u32) {
+        let told = &self.clients[client as usize];
+        let verdict = &mut self.verdict;
+        let mut counts = [[0_u64; COUNTED.len()]; 3];
+        for (number, &marks) in told.marks.iter().enumerate() {
+            let qos = self.plan.qos(client, number as u64);
+            let text = || format!("client {client} message {number}");
+            let (found, doubled) = (marks & FOUND != 0, marks & DOUBLED != 0);
+            let owed = if qos == 0 { told.is_whole() } else { marks & ANSWERED != 0 };
+            let lost = owed && !found;
+            if lost && !self.rules.may_lose {
+                verdict.fault(&format!("I1: lost at QoS {qos}"), text);
+            }
+            let explained = qos == 1 && marks & RESENT != 0;
+            if doubled && !explained && !self.rules.may_double {
+                verdict.fault(&format!("I2: doubled at QoS {qos}"), text);
+            }
+            let yes = [
+                true,
+                marks & ANSWERED != 0,
+                found,
+                lost,
+                doubled,
+                doubled && explained,
+                marks & RESENT != 0,
+                marks & REFUSED != 0,
+                marks & REFUSED != 0 && found,
+                marks & ABANDONED != 0,
+            ];
+            for (count, yes) in counts[usize::from(qos)].iter_mut().zip(yes) {
+                *count += u64::from(yes);
+            }
+        }
+        if !told.finished {
+            verdict.fault("client did not finish", || format!("client {client}: {} sent", told.marks.len()));
+        }
+        for (qos, counts) in counts.iter().enumerate() {
+            for (name, &count) in COUNTED.iter().zip(counts).filter(|(_, count)| **count > 0) {
+                verdict.count(&format!("QoS {qos}: {name}"), count);
+            }
+        }
+    }
+}
+
+/// Names of what is counted for each QoS.
+const COUNTED: [&str; 10] = [
+    "sent",
+    "answered",
+    "in Kafka",
+    "answered and not in Kafka",
+    "doubled",
+    "doubled after being sent again",
+    "sent again",
+    "refused",
+    "refused and in Kafka",
+    "given up",
+];
+
+#[cfg(test)]
+#[path = "judge_tests.rs"]
+mod tests;

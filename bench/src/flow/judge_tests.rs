@@ -1,0 +1,250 @@
+//! Each kind of fault, put into a run that was right, must be found, and nothing else.
+
+use super::*;
+use crate::flow::payload::Header;
+use crate::flow::plan::example;
+
+const PARTITIONS: u32 = 4;
+
+/// A record that owns its bytes.
+#[derive(Clone)]
+struct Row {
+    partition: u32,
+    key: Option<Vec<u8>>,
+    value: Vec<u8>,
+    client: u32,
+    number: u64,
+}
+
+/// A run in which all went well: what clients were told, and what stands in Kafka, partition by partition.
+struct Run {
+    plan: Plan,
+    told: Vec<Told>,
+    rows: Vec<Row>,
+    rules: Rules,
+    /// Offsets before the first record, and added to the end of partition 0 beyond what is there.
+    begin: i64,
+    missing: i64,
+}
+
+impl Run {
+    fn new() -> Self {
+        let plan = example();
+        let mut told = Vec::new();
+        let mut rows = Vec::new();
+        for client in 0..plan.clients {
+            let mut marks = Vec::new();
+            for number in 0..plan.messages_of(client) {
+                marks.push(if plan.qos(client, number) > 0 { ANSWERED } else { 0 });
+                rows.push(row(&plan, client, number));
+            }
+            told.push(Told { marks, finished: true, ..Told::default() });
+        }
+        let rules = Rules { may_lose: false, may_double: false, key: Key::Topic };
+        Self { plan, told, rows, rules, begin: 10, missing: 0 }
+    }
+
+    fn verdict(&mut self) -> Verdict {
+        let mut next = vec![self.begin; PARTITIONS as usize];
+        let placed: Vec<(i64, &Row)> = (self.rows.iter())
+            .map(|row| {
+                let offset = &mut next[row.partition as usize];
+                *offset += 1;
+                (*offset - 1, row)
+            })
+            .collect();
+        next[0] += self.missing;
+        let ranges = next.iter().map(|&end| self.begin..end).collect();
+        let logs = [Log { topic: "t".to_owned(), ranges }];
+        let mut judge = Judge::new(&self.plan, self.rules, &mut self.told, &logs);
+        for (offset, row) in placed {
+            let key = row.key.as_deref();
+            judge.record(&Record { log: 0, partition: row.partition, offset, key, value: &row.value });
+        }
+        judge.end()
+    }
+
+    /// Judges, and expects faults of these kinds.
+    fn expect(&mut self, kinds: &[&str]) -> Verdict {
+        let verdict = self.verdict();
+        assert_eq!(verdict.faults.keys().map(String::as_str).collect::<Vec<_>>(), kinds, "{:?}", verdict.faults);
+        assert_eq!(verdict.passed(), kinds.is_empty());
+        verdict
+    }
+
+    /// Index of the first row of a QoS.
+    fn of_qos(&self, qos: u8) -> usize {
+        self.rows.iter().position(|row| self.plan.qos(row.client, row.number) == qos).unwrap()
+    }
+
+    fn mark(&mut self, row: usize, marks: u8) {
+        let (client, number) = (self.rows[row].client, self.rows[row].number);
+        self.told[client as usize].marks[number as usize] = marks;
+    }
+}
+
+fn row(plan: &Plan, client: u32, number: u64) -> Row {
+    let key = plan.topic_name(client, plan.topic_number(client, number)).into_bytes();
+    let header = Header { run: plan.run, client, qos: plan.qos(client, number), number, sent_ns: 5 };
+    let mut value = Vec::new();
+    payload::write(&mut value, &header, plan.payload_bytes);
+    Row { partition: murmur2::partition(&key, PARTITIONS), key: Some(key), value, client, number }
+}
+
+#[test]
+fn a_run_that_was_right_passes() {
+    let verdict = Run::new().expect(&[]);
+    assert_eq!(verdict.counts["records"], 103);
+}
+
+#[test]
+fn loss_is_found_at_each_qos() {
+    for (qos, kind) in [(0, "I1: lost at QoS 0"), (1, "I1: lost at QoS 1"), (2, "I1: lost at QoS 2")] {
+        let mut run = Run::new();
+        let at = run.of_qos(qos);
+        run.rows.remove(at);
+        run.expect(&[kind]);
+        let mut run = Run::new();
+        run.rules.may_lose = true;
+        run.rows.remove(at);
+        assert_eq!(run.expect(&[]).counts[&format!("QoS {qos}: answered and not in Kafka")], 1);
+    }
+}
+
+#[test]
+fn what_was_not_promised_may_be_missing() {
+    let mut run = Run::new();
+    let at = run.of_qos(1);
+    for marks in [0, REFUSED, ABANDONED] {
+        run.mark(at, marks);
+    }
+    run.rows.remove(at);
+    let at = run.of_qos(0);
+    let client = run.rows.remove(at).client;
+    run.told[client as usize].dropped = 1;
+    run.expect(&[]);
+}
+
+#[test]
+fn doubles_are_found_unless_they_are_explained() {
+    for (qos, kind) in [(0, "I2: doubled at QoS 0"), (1, "I2: doubled at QoS 1"), (2, "I2: doubled at QoS 2")] {
+        let mut run = Run::new();
+        let at = run.of_qos(qos);
+        run.rows.insert(at, run.rows[at].clone());
+        run.expect(&[kind]);
+        // Sent again: explains QoS 1 alone.
+        let mut run = Run::new();
+        run.rows.push(run.rows[at].clone());
+        run.mark(at, ANSWERED | RESENT);
+        let kinds = [kind];
+        let verdict = run.expect(if qos == 1 { &[] } else { &kinds });
+        assert_eq!(verdict.counts[&format!("QoS {qos}: doubled")], 1);
+        let mut run = Run::new();
+        run.rows.push(run.rows[at].clone());
+        run.rules.may_double = true;
+        run.expect(&[]);
+    }
+}
+
+#[test]
+fn order_is_that_of_first_copies() {
+    let mut run = Run::new();
+    // Two messages of one client in one partition, exchanged.
+    let pair = (0..run.rows.len()).find_map(|a| {
+        let same = |b: &usize| (run.rows[*b].client, &run.rows[*b].key) == (run.rows[a].client, &run.rows[a].key);
+        (a + 1..run.rows.len()).find(same).map(|b| (a, b))
+    });
+    let (a, b) = pair.unwrap();
+    run.rows.swap(a, b);
+    run.expect(&["I3: order"]);
+}
+
+#[test]
+fn a_second_copy_has_no_place_in_the_order() {
+    let mut run = Run::new();
+    let at = run.of_qos(1);
+    let again = run.rows[at].clone();
+    run.mark(at, ANSWERED | RESENT);
+    run.rows.push(again);
+    run.expect(&[]);
+}
+
+#[test]
+fn content_is_compared_byte_for_byte() {
+    let mut run = Run::new();
+    let at = run.of_qos(2);
+    *run.rows[at].value.last_mut().unwrap() ^= 1;
+    run.expect(&["I1: lost at QoS 2", "I4: altered value"]);
+}
+
+#[test]
+fn what_was_never_sent_is_invented() {
+    let mut run = Run::new();
+    run.rows.push(row(&run.plan, 3, 500));
+    run.rows.push(row(&run.plan, 77, 0));
+    assert_eq!(run.expect(&["I4: invented message"]).faults["I4: invented message"].count, 2);
+}
+
+#[test]
+fn a_foreign_record_is_seen() {
+    let mut run = Run::new();
+    let other = Plan { run: 43, ..example() };
+    run.rows.push(row(&other, 3, 1));
+    run.rows.push(Row { value: b"hello".to_vec(), ..run.rows[0].clone() });
+    assert_eq!(run.expect(&["I4: foreign record"]).faults["I4: foreign record"].count, 2);
+}
+
+#[test]
+fn key_and_partition_are_judged() {
+    let mut run = Run::new();
+    run.rows[5].key = Some(b"other".to_vec());
+    run.rows[6].key = None;
+    assert_eq!(run.expect(&["I4: wrong key"]).faults["I4: wrong key"].count, 2);
+    let mut run = Run::new();
+    let last = run.rows.len() - 1;
+    run.rows[last].partition = (run.rows[last].partition + 1) % PARTITIONS;
+    run.expect(&["P: key in a wrong partition"]);
+    run.told = Run::new().told;
+    run.rules.key = Key::Any;
+    run.expect(&[]);
+    let mut run = Run::new();
+    run.rows[last].partition = PARTITIONS;
+    run.rules.key = Key::Any;
+    let plan = example();
+    let (client, number) = (run.rows[last].client, run.rows[last].number);
+    assert!(number < plan.messages_of(client));
+    let logs = [Log { topic: "t".to_owned(), ranges: vec![0..0; 4] }];
+    let mut judge = Judge::new(&plan, run.rules, &mut run.told, &logs);
+    judge.record(&Record { log: 0, partition: 4, offset: 0, key: None, value: b"" });
+    assert_eq!(judge.end().faults["R: a partition that the topic does not have"].count, 1);
+}
+
+#[test]
+fn a_reader_that_misses_something_is_no_judge() {
+    let mut run = Run::new();
+    run.missing = 1;
+    run.expect(&["R: the reader stopped early"]);
+    let mut run = Run::new();
+    let logs = [Log { topic: "t".to_owned(), ranges: vec![0..2; 1] }];
+    let mut judge = Judge::new(&run.plan, Rules { key: Key::Any, ..run.rules }, &mut run.told, &logs);
+    for offset in [0, 0, 1] {
+        judge.record(&Record { log: 0, partition: 0, offset, key: None, value: b"" });
+    }
+    assert_eq!(judge.end().faults["R: the reader skipped or repeated"].count, 1);
+}
+
+#[test]
+fn records_from_before_the_run_are_passed_over() {
+    let mut run = Run::new();
+    let logs = [Log { topic: "t".to_owned(), ranges: vec![7..7; 1] }];
+    let mut judge = Judge::new(&run.plan, Rules { may_lose: true, ..run.rules }, &mut run.told, &logs);
+    judge.record(&Record { log: 0, partition: 0, offset: 6, key: None, value: b"from before" });
+    assert!(judge.end().passed());
+}
+
+#[test]
+fn a_client_that_did_not_finish_fails_the_run() {
+    let mut run = Run::new();
+    run.told[4].finished = false;
+    run.expect(&["client did not finish"]);
+}

@@ -1,0 +1,87 @@
+//! `flow`: numbered messages through the service into Kafka, and a verdict on what arrived.
+//!
+//! plan (what to send) → client (MQTT) → drive (sockets, one thread) → read (Kafka, by kcat) → judge → report. Payload format,
+//! MQTT and the reading of Kafka are written apart from the service's code: a mistake there is not repeated here.
+
+mod client;
+mod drive;
+mod judge;
+mod link;
+mod murmur2;
+mod pace;
+mod payload;
+mod plan;
+mod read;
+mod report;
+mod settings;
+mod tally;
+mod timeline;
+mod told;
+mod wire;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::Value;
+
+use judge::{Judge, Log, Verdict};
+use read::Kafka;
+pub(crate) use settings::Settings;
+use timeline::{Timeline, Watched};
+
+/// Runs it. `false`: the verdict is bad.
+pub(crate) fn run(settings: &Settings) -> anyhow::Result<(Value, bool)> {
+    let plan = settings.plan()?;
+    let kafka = settings.kafka();
+    let mut logs = Vec::new();
+    for topic in &settings.kafka_topics {
+        let ends = kafka.as_ref().map_or(Ok(Vec::new()), |kafka| kafka.ends(topic))?;
+        logs.push(Log { topic: topic.clone(), ranges: ends.into_iter().map(|end| end..end).collect() });
+    }
+    let watched = settings.pid.iter().map(|text| Watched::parse(text)).collect::<anyhow::Result<_>>()?;
+    let mut timeline = Timeline::new(settings.timeline.as_deref(), watched)?;
+    let outcome =
+        drive::run(&plan, settings.manner(), settings.target, settings.pace(), settings.timeout(), &mut timeline)?;
+    let processes = timeline.processes(outcome.tally.sent_all());
+    let mut report = report::of_run(&outcome, processes);
+    let mut clients: Vec<_> = outcome.clients.into_iter().map(|client| client.told).collect();
+    let mut verdict = match &kafka {
+        Some(kafka) => {
+            find_ends(kafka, &mut logs, Duration::from_secs(settings.settle))?;
+            let mut judge = Judge::new(&plan, settings.rules(), &mut clients, &logs);
+            for (index, log) in logs.iter().enumerate() {
+                kafka.records(&log.topic, index, |record| judge.record(record))?;
+            }
+            judge.end()
+        }
+        None => unread(&clients),
+    };
+    report::violations(&outcome.tally, &mut verdict);
+    report::add_verdict(&mut report, &verdict, kafka.is_some());
+    if let Some(path) = &settings.json {
+        std::fs::write(path, serde_json::to_string_pretty(&report)?).with_context(|| path.display().to_string())?;
+    }
+    eprintln!("{}", report::text(&verdict, kafka.is_some()));
+    Ok((report, verdict.passed()))
+}
+
+/// Where the records of this run end.
+fn find_ends(kafka: &Kafka, logs: &mut [Log], still: Duration) -> anyhow::Result<()> {
+    let topics: Vec<&str> = logs.iter().map(|log| log.topic.as_str()).collect();
+    let ends = kafka.settled_ends(&topics, still)?;
+    for (log, ends) in logs.iter_mut().zip(ends) {
+        // A topic, or partitions of it, may have been made meanwhile.
+        let begin = |partition| log.ranges.get(partition).map_or(0, |range: &std::ops::Range<i64>| range.start);
+        log.ranges = ends.into_iter().enumerate().map(|(partition, end)| begin(partition)..end).collect();
+    }
+    Ok(())
+}
+
+/// Without Kafka only this can be said.
+fn unread(clients: &[told::Told]) -> Verdict {
+    let mut verdict = Verdict::default();
+    for (index, told) in clients.iter().enumerate().filter(|(_, told)| !told.finished) {
+        verdict.fault("client did not finish", || format!("client {index}: {} sent", told.marks.len()));
+    }
+    verdict
+}

@@ -1,0 +1,165 @@
+//! The command line of `flow`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use anyhow::bail;
+use clap::Args;
+
+use super::client::Manner;
+use super::judge::{Key, Rules};
+use super::payload::BYTES_MIN;
+use super::plan::{Plan, Weights};
+use super::read::Kafka;
+
+fn three(text: &str) -> Result<Weights, String> {
+    Weights::parse(text, 3)
+}
+
+fn two(text: &str) -> Result<Weights, String> {
+    Weights::parse(text, 2)
+}
+
+/// The load, and what is judged.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Settings {
+    /// The server.
+    #[arg(long, default_value = "127.0.0.1:1883")]
+    pub(crate) target: SocketAddr,
+    /// Messages in all.
+    #[arg(long, default_value_t = 100_000)]
+    messages: u64,
+    /// Clients.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    clients: u32,
+    /// Weights of QoS 0, 1 and 2 among the messages.
+    #[arg(long, default_value = "1:2:1", value_parser = three)]
+    qos: Weights,
+    /// Weights of MQTT 3.1.1 and 5.0 among the clients.
+    #[arg(long, default_value = "1:1", value_parser = two)]
+    versions: Weights,
+    /// Most messages of QoS 1 and 2 that a client has unanswered (5.0: or the server's Receive Maximum).
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    window: u16,
+    /// Messages in each write.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    per_write: u16,
+    /// Messages a second, all clients together; 0: as fast as the windows allow.
+    #[arg(long, default_value_t = 0)]
+    rate: u64,
+    /// Payload in bytes, 40 at least.
+    #[arg(long, default_value_t = 100)]
+    payload: usize,
+    /// MQTT topics of each client.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    topics: u32,
+    /// A topic's name; {client} and {topic} are replaced by numbers.
+    #[arg(long, default_value = "flow/{client}/{topic}")]
+    topic: String,
+    /// Clean sessions: what is under way when a connection ends is given up.
+    #[arg(long)]
+    clean: bool,
+    /// A client breaks its connection after so many messages on average, every other time without DISCONNECT; 0: never.
+    #[arg(long, default_value_t = 0)]
+    reconnect_every: u64,
+    /// Keep-alive in seconds; 0: none.
+    #[arg(long, default_value_t = 30)]
+    keep_alive: u16,
+    /// Decides every draw.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Marks client ids and payloads of this run (default: the time).
+    #[arg(long)]
+    run: Option<u32>,
+    /// Seconds after which the run ends, done or not.
+    #[arg(long, default_value_t = 600)]
+    timeout: u64,
+    /// Kafka's bootstrap servers; without them nothing is read and judged.
+    #[arg(long)]
+    kafka: Option<String>,
+    /// Kafka topic in which the messages must be; may be given several times.
+    #[arg(long = "kafka-topic", requires = "kafka")]
+    pub(crate) kafka_topics: Vec<String>,
+    /// The key that records must have.
+    #[arg(long, value_enum, default_value = "topic")]
+    key: Key,
+    /// Count what was answered and is not there, and do not judge it: levels that may lose.
+    #[arg(long)]
+    may_lose: bool,
+    /// Count doubles and do not judge them: the service is killed during the run.
+    #[arg(long)]
+    may_double: bool,
+    /// Seconds in which nothing more may come before Kafka is read.
+    #[arg(long, default_value_t = 2)]
+    pub(crate) settle: u64,
+    /// The program that reads Kafka.
+    #[arg(long, default_value = "kcat")]
+    kcat: String,
+    /// Process whose CPU, memory and switches are taken: PID or NAME=PID; may be given several times.
+    #[arg(long)]
+    pub(crate) pid: Vec<String>,
+    /// Writes the report there as well.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
+    /// Writes a JSON line each second there.
+    #[arg(long)]
+    pub(crate) timeline: Option<PathBuf>,
+}
+
+impl Settings {
+    /// What is sent.
+    ///
+    /// # Errors
+    /// Settings that cannot be.
+    pub(crate) fn plan(&self) -> anyhow::Result<Plan> {
+        if self.payload < BYTES_MIN {
+            bail!("--payload: {BYTES_MIN} bytes at least, for what the judge needs");
+        }
+        if self.kafka.is_some() && self.kafka_topics.is_empty() {
+            bail!("--kafka: say with --kafka-topic which topics to read");
+        }
+        if self.topic.len() > 60_000 {
+            bail!("--topic: too long");
+        }
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        Ok(Plan {
+            seed: self.seed,
+            run: self.run.unwrap_or(super::plan::mix(time.as_nanos() as u64) as u32),
+            messages: self.messages,
+            clients: self.clients,
+            qos: self.qos.clone(),
+            versions: self.versions.clone(),
+            payload_bytes: self.payload,
+            topics: self.topics,
+            topic: self.topic.clone(),
+            reconnect_every: self.reconnect_every,
+        })
+    }
+
+    pub(crate) fn manner(&self) -> Manner {
+        Manner {
+            kept: !self.clean,
+            keep_alive_s: self.keep_alive,
+            window: usize::from(self.window),
+            per_write: usize::from(self.per_write),
+        }
+    }
+
+    pub(crate) fn pace(&self) -> super::pace::Pace {
+        super::pace::Pace::new(self.rate, usize::from(self.per_write))
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        Rules { may_lose: self.may_lose, may_double: self.may_double, key: self.key }
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+
+    pub(crate) fn kafka(&self) -> Option<Kafka> {
+        let bootstrap = self.kafka.clone()?;
+        Some(Kafka { kcat: self.kcat.clone(), bootstrap, patience: Duration::from_secs(60) })
+    }
+}
