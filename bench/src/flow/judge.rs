@@ -2,7 +2,8 @@
 //!
 //! - **I1** what was answered with success (QoS 1: PUBACK, QoS 2: PUBREC) is there; QoS 0 where the client lost no connection.
 //! - **I2** QoS 2 is there once; QoS 0 once at most; QoS 1 twice only if it was sent again.
-//! - **I3** in each partition the first copies of one client's messages stand in the order of sending.
+//! - **I3** in each partition the first copies of one client's messages stand in the order of sending (at a level that may
+//!   lose: of those that were sent once, as the first copy of another may be what was lost).
 //! - **I4** nothing is invented or altered: each value is byte for byte one that was sent, under its key.
 //! - **P** a key sits in the partition that Kafka's Java producer chooses.
 //! - **R** the reader missed nothing: each partition's offsets run to its end, each once.
@@ -159,7 +160,11 @@ impl<'a> Judge<'a> {
         *marks |= if first { FOUND } else { DOUBLED };
         if first {
             let newest = &mut self.newest[client as usize * self.partitions + partition];
-            if number < *newest {
+            // At a level that may lose, this may be a second copy whose first is lost: then its place says nothing.
+            let lost_first = self.rules.may_lose && *marks & RESENT != 0;
+            if number < *newest && lost_first {
+                self.verdict.count("sent again, and behind later ones: a first copy was lost", 1);
+            } else if number < *newest {
                 self.verdict.fault("I3: order", || format!("{}, behind message {}", text(), *newest - 1));
             }
             *newest = (*newest).max(number + 1);

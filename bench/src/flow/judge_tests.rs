@@ -148,15 +148,27 @@ fn doubles_are_found_unless_they_are_explained() {
 
 #[test]
 fn order_is_that_of_first_copies() {
-    let mut run = Run::new();
     // Two messages of one client in one partition, exchanged.
-    let pair = (0..run.rows.len()).find_map(|a| {
-        let same = |b: &usize| (run.rows[*b].client, &run.rows[*b].key) == (run.rows[a].client, &run.rows[a].key);
-        (a + 1..run.rows.len()).find(same).map(|b| (a, b))
-    });
-    let (a, b) = pair.unwrap();
-    run.rows.swap(a, b);
-    run.expect(&["I3: order"]);
+    let exchanged = || {
+        let mut run = Run::new();
+        let pair = (0..run.rows.len()).find_map(|a| {
+            let same = |b: &usize| (run.rows[*b].client, &run.rows[*b].key) == (run.rows[a].client, &run.rows[a].key);
+            (a + 1..run.rows.len()).find(same).map(|b| (a, b))
+        });
+        let (a, b) = pair.unwrap();
+        run.rows.swap(a, b);
+        (run, b)
+    };
+    exchanged().0.expect(&["I3: order"]);
+    // Only where the first copy may be lost is a copy that was sent again excused.
+    for (may_lose, resent, kinds) in
+        [(true, true, &[][..]), (true, false, &["I3: order"]), (false, true, &["I3: order"])]
+    {
+        let (mut run, behind) = exchanged();
+        run.rules.may_lose = may_lose;
+        run.mark(behind, ANSWERED | if resent { RESENT } else { 0 });
+        run.expect(kinds);
+    }
 }
 
 #[test]
