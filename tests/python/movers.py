@@ -63,7 +63,8 @@ class Reader:
     def tags(self) -> None:
         for _ in range(self.varint()):
             self.varint()
-            self.at += self.varint()
+            length = self.varint()
+            self.at += length
 
 
 def ask(broker: str, kind: tuple[int, int], body: bytes) -> Reader:

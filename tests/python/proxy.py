@@ -29,14 +29,14 @@ async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dela
             when, data = await held.get()
             await asyncio.sleep(max(0, when - loop.time()))
             if not data:
-                break
+                writer.write_eof()  # the other direction may have something to say yet
+                return
             writer.write(data)
             await writer.drain()
     except OSError:
-        pass
+        writer.close()
     finally:
         source.cancel()
-        writer.close()
 
 
 async def serve(port: int, host: str, target: int, delay_s: float) -> None:
@@ -46,7 +46,11 @@ async def serve(port: int, host: str, target: int, delay_s: float) -> None:
         except OSError:
             writer.close()
             return
-        await asyncio.gather(carry(reader, there[1], delay_s), carry(there[0], writer, delay_s))
+        try:
+            await asyncio.gather(carry(reader, there[1], delay_s), carry(there[0], writer, delay_s))
+        finally:
+            there[1].close()
+            writer.close()
 
     async with await asyncio.start_server(connected, "127.0.0.1", port) as server:
         await server.serve_forever()
