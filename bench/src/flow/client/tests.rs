@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::flow::plan::{Weights, example};
+use crate::flow::told::{ABANDONED, ANSWERED, REFUSED, RESENT};
 
 const MANNER: Manner = Manner { kept: true, keep_alive_s: 30, window: 4, per_write: 2 };
 
