@@ -165,7 +165,8 @@ impl<'a> Judge<'a> {
             if number < *newest && lost_first {
                 self.verdict.count("sent again, and behind later ones: a first copy was lost", 1);
             } else if number < *newest {
-                self.verdict.fault("I3: order", || format!("{}, behind message {}", text(), *newest - 1));
+                let again = if *marks & RESENT == 0 { "" } else { ", sent again" };
+                self.verdict.fault("I3: order", || format!("{}{again}, behind message {}", text(), *newest - 1));
             }
             *newest = (*newest).max(number + 1);
         }
