@@ -12,6 +12,8 @@ mod crowd;
 mod delivery;
 mod device;
 mod drain;
+mod faults;
+mod faults_cut;
 mod full;
 mod hand_over;
 #[path = "../../src/embedded/tests/client.rs"]
