@@ -86,7 +86,7 @@ fn without(mut frame: Bytes, head: Head, step: &Step, code: i16) -> Result<(Byte
         let answer = |data: kafka_protocol::messages::produce_request::PartitionProduceData| {
             PartitionProduceResponse::default().with_index(data.index).with_error_code(code).with_base_offset(-1)
         };
-        let answers: Vec<_> = gone.map(|data| answer(data)).collect();
+        let answers: Vec<_> = gone.map(answer).collect();
         if !answers.is_empty() {
             let topic = TopicProduceResponse::default().with_topic_id(topic.topic_id).with_name(name);
             refused.push(topic.with_partition_responses(answers));
