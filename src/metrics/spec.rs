@@ -52,6 +52,7 @@ table!(
     KeepAliveTimeouts, Counter, "keep_alive_timeouts", "Connections closed after 1.5 times their keep-alive without a packet.";
     ConnectsAccepted, Counter, "connects_accepted", "CONNECT packets answered with success.";
     ConnectsRefused, Counter, "connects_refused", "CONNECT packets answered with a refusal.";
+    ProxyHeadersRefused, Counter, "proxy_headers_refused", "Connections closed because what came before CONNECT was no PROXY header that their listener takes.";
     Takeovers, Counter, "takeovers", "Connections closed because their client id connected again.";
     MalformedPackets, Counter, "malformed_packets", "Connections ended because a packet broke the standard.";
     PartialQuotaCloses, Counter, "partial_quota_closes", "Connections closed because half-received packets filled their memory bound.";

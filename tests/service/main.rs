@@ -22,6 +22,7 @@ mod kept;
 #[path = "../malformed/mod.rs"]
 mod malformed;
 mod process;
+mod proxy_protocol;
 mod records;
 #[path = "../support/mod.rs"]
 mod support;
