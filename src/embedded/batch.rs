@@ -1,6 +1,7 @@
 //! The v2 record batch as a producer sent it: the checks that a broker makes. A count from the wire reserves nothing here; compressed records stay closed.
 
 use super::code;
+use crate::kafka::batch::varint::get as varint;
 pub(crate) use crate::kafka::batch::{BatchHeader, HEADER_LEN};
 
 /// Kafka's `message.timestamp.after.max.ms`.
@@ -173,18 +174,4 @@ fn nullable(from: &mut &[u8]) -> Option<()> {
         -1 => Some(()),
         length => take(from, usize::try_from(length).ok()?).map(|_| ()),
     }
-}
-
-/// A zigzag varint of up to ten bytes.
-fn varint(from: &mut &[u8]) -> Option<i64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, tail) = from.split_first()?;
-        *from = tail;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
-        }
-    }
-    None
 }

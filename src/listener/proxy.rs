@@ -73,13 +73,13 @@ fn v1(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
         return Err(Malformed("not the word PROXY"));
     }
     let window = &bytes[..bytes.len().min(V1_BYTES_MAX)];
-    let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
-        // A line feed, or a carriage return with something else behind it, ends no line.
-        let torn = window.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
-        if torn.is_some_and(|at| window[at] == b'\n' || at + 1 < window.len()) {
-            return Err(Malformed("line without CRLF"));
-        }
-        return if bytes.len() < V1_BYTES_MAX { Ok(None) } else { Err(Malformed("line longer than 107 bytes")) };
+    // The first carriage return or line feed ends the line, or nothing does: a verdict is never taken back.
+    let end = window.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+    let end = match end.map(|at| (at, &window[at..])) {
+        Some((at, [b'\r', b'\n', ..])) => at,
+        None | Some((_, [b'\r'])) if bytes.len() < V1_BYTES_MAX => return Ok(None),
+        None | Some((_, [b'\r'])) => return Err(Malformed("line longer than 107 bytes")),
+        Some(_) => return Err(Malformed("line without CRLF")),
     };
     let line = std::str::from_utf8(&window[start.len()..end]).map_err(|_| Malformed("not text"))?;
     Ok(Some(Header { len: end + 2, source: v1_source(line)? }))
@@ -225,6 +225,8 @@ mod tests {
         ("lower case", b"proxy TCP4"),
         ("a line feed alone", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\n"),
         ("a carriage return alone", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\rX"),
+        ("a line feed within", b"PROXY UNKNOWN a\nb\r\n"),
+        ("a carriage return within", b"PROXY UNKNOWN a\rb\r\n"),
         ("no family", b"PROXY \r\n"),
         ("an unknown family", b"PROXY UDP4 1.2.3.4 1.2.3.4 1 2\r\n"),
         ("too few words", b"PROXY TCP4 1.2.3.4 1.2.3.4 1\r\n"),
@@ -309,9 +311,10 @@ mod tests {
         /// Whatever comes: no panic, no length beyond the bytes, and a verdict within the bound that more bytes do not change.
         #[test]
         fn any_bytes_get_a_verdict_that_stands(
-            start in 0..3usize, rest in proptest::collection::vec(any::<u8>(), 0..300), cut in 0..300usize,
+            start in 0..4usize, rest in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'\r'), Just(b'\n')], 0..300),
+            cut in 0..300usize,
         ) {
-            let start: &[u8] = [&b""[..], b"PROXY ", &V2_SIGNATURE[..]][start];
+            let start: &[u8] = [&b""[..], b"PROXY ", b"PROXY UNKNOWN ", &V2_SIGNATURE[..]][start];
             let bytes = [start, &rest].concat();
             let verdict = look(Expect::Any, &bytes);
             if let Ok(Some(header)) = verdict {
