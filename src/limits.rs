@@ -8,6 +8,10 @@
 /// the largest client id, will topic, will payload, user name and password that 3.1.1 can express, together.
 pub const CONNECT_BYTES_MAX: u32 = 384 << 10;
 
+/// Largest PROXY header of version 2, addresses and fields behind them. Those that proxies write by themselves take tens
+/// of bytes; a client's certificate is not forwarded in them. Known before anything beyond its first 16 bytes is kept.
+pub const PROXY_V2_BYTES_MAX: usize = 4 << 10;
+
 /// Bytes of half-received packets on a shard, of all connections together. Past it the connection that holds most is
 /// closed (0x97): a thousand devices that each announce a megabyte and never finish must cost themselves and nobody else.
 pub const PARTIAL_BYTES_MAX: usize = 64 << 20;

@@ -17,8 +17,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("service", &["limits"]),
     ("embedded", &["limits", "kafka", "metrics"]),
     ("control", &["limits", "metrics"]),
-    ("config", &["limits", "mqtt", "rule", "route", "session", "kafka", "service", "embedded", "runtime"]),
     ("listener", &["limits", "mqtt"]),
+    ("config", &["limits", "mqtt", "rule", "route", "session", "kafka", "service", "embedded", "runtime", "listener"]),
     (
         "shard",
         &["limits", "mqtt", "rule", "route", "session", "kafka", "metrics", "service", "config", "listener", "runtime"],

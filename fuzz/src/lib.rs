@@ -1,10 +1,16 @@
-//! What is fuzzed. The codec depends on no other room, so it is built here from its own files, and a target is ready in
-//! seconds instead of behind the ring, Kafka and the control plane.
+//! What is fuzzed. Codec and PROXY header depend on no room but the limits, so they are built here from their own files, and a
+//! target is ready in seconds instead of behind the ring, Kafka and the control plane.
 
 #![allow(dead_code, missing_docs)]
 
 #[path = "../../src/mqtt/mod.rs"]
 pub mod mqtt;
+
+#[path = "../../src/limits.rs"]
+pub mod limits;
+
+#[path = "../../src/listener/proxy.rs"]
+pub mod proxy;
 
 use mqtt::packet::{Packet, Sender, Version};
 use mqtt::{decode, frame};

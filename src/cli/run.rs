@@ -269,6 +269,12 @@ fn start_embedded(config: &mut Config) -> Result<Option<EmbeddedLog>, Failure> {
         advertised: wanted.advertised.clone(),
         partitions_default: i32::try_from(wanted.partitions).unwrap_or(i32::MAX),
         segment_bytes: wanted.segment_bytes,
+        auto_create_topics: wanted.auto_create_topics,
+        retention_age: wanted.retention,
+        retention_bytes: wanted.retention_bytes,
+        retention_interval: wanted.retention_interval,
+        connections_max: wanted.connections_max,
+        partitions_max: wanted.partitions_max,
         message_bytes_max: wanted.message_bytes_max,
         ..embedded::Settings::new(wanted.bind, &wanted.dir)
     };

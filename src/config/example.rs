@@ -8,7 +8,7 @@ use super::keys::{self, Absent, Key, Kind, Section};
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 /// Values to show for keys that have no default of their own.
-const SHOWN: [(&str, &str); 14] = [
+const SHOWN: [(&str, &str); 16] = [
     ("sink.acks", "\"all\""),
     ("sink.compression", "\"zstd\""),
     ("sink.compression_level", "3"),
@@ -18,6 +18,8 @@ const SHOWN: [(&str, &str); 14] = [
     ("embedded.dir", "\"./forebay-data/log\""),
     ("embedded.advertised", "\"gateway.example:9092\""),
     ("embedded.buffer_bytes", "\"256MiB\""),
+    ("embedded.retention", "\"7d\""),
+    ("embedded.retention_bytes", "\"10GiB\""),
     ("sink.name", "\"telemetry\""),
     ("sink.kafka", "\"main\""),
     ("sink.filters", "[\"telemetry/#\"]"),

@@ -207,6 +207,7 @@ const TRANSPORT: &[Word] = &[
     later("ws", "this version listens on plain TCP"),
     later("wss", "this version listens on plain TCP"),
 ];
+const PROXY_PROTOCOL: &[Word] = &[word("off"), word("v1"), word("v2"), word("any")];
 const ACKNOWLEDGE: &[Word] = &[
     word("received"),
     word("leader"),
@@ -279,6 +280,9 @@ pub(super) const KEYS: &[Key] = keys! {
         "Address that devices connect to. Port 0 takes a free one, which the log names.";
     Listener.transport: Word(TRANSPORT), Is("\"tcp\""),
         "How bytes travel on it.";
+    Listener.proxy_protocol: Word(PROXY_PROTOCOL), Is("\"off\""),
+        "Which version of the PROXY protocol the TCP proxy in front speaks: its header must come before CONNECT, and the \
+         address in it is the device's. `\"any\"`: either version. Where it is on, only the proxy may reach the port: see below.";
 
     Kafka.bootstrap: TextList, Required,
         "Brokers to start from, `\"host:port\"`: a list, or one string with commas.";
@@ -309,6 +313,19 @@ pub(super) const KEYS: &[Key] = keys! {
         "Partitions of a topic that is made by being used.";
     Embedded.segment_bytes: Size { min: MIB, max: GIB }, Is("\"64MiB\""),
         "A partition's file is followed by a new one when it is this long.";
+    Embedded.auto_create_topics: Flag, Is("true"),
+        "Whether a topic that is not there is made by being used. Off: `forebay topics create`, or any Kafka tool.";
+    Embedded.retention: Duration { min: s(1), max: s(36_500 * DAY) }, From("none: records stay"),
+        "Records older than this go (`log.retention.ms`), in whole segments; a topic's own `retention.ms` goes before it.";
+    Embedded.retention_bytes: Size { min: MIB, max: 1_024 * 1_024 * GIB }, From("none: a partition grows"),
+        "A partition longer than this loses its oldest segments (`log.retention.bytes`); a topic's own `retention.bytes` \
+         goes before it.";
+    Embedded.retention_interval: Duration { min: ms(100), max: s(DAY) }, Is("\"30s\""),
+        "How often it looks for segments that may go (`log.retention.check.interval.ms`).";
+    Embedded.connections_max: Integer { min: 1, max: 100_000 }, Is("1000"),
+        "Kafka connections at a time; further ones are closed at once and counted.";
+    Embedded.partitions_max: Integer { min: 1, max: 1_000_000 }, Is("20000"),
+        "Partitions of all topics together; a topic that would pass it is not made.";
     Embedded.message_bytes_max: Size { min: 64 * KIB, max: 15 * MIB }, Is("1048588"),
         "The largest record batch taken, as `max.message.bytes` of a Kafka topic. Sinks must stay below it.";
     Embedded.buffer_bytes: Size { min: MIB, max: 1_024 * GIB }, From("`\"256MiB\"`, at least 4 MiB a shard"),

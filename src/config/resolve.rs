@@ -12,6 +12,8 @@ use super::keys::{LATER, Section};
 use super::problem::{Fault, did_you_mean};
 use super::reader::{Source, Spot, Table, belongs_to};
 use super::resolved::{Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Service, Transport};
+use crate::listener::proxy::Expect;
+
 use super::{LISTENERS_MAX, Overrides, clusters, sinks, values};
 
 /// Where devices connect when nothing else is said.
@@ -198,6 +200,12 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
             "tcp" => Transport::Tcp,
             other => unreachable!("{other} is for later, and refused"),
         };
+        let proxy_protocol = match table.read("proxy_protocol", values::word) {
+            "v1" => Expect::V1,
+            "v2" => Expect::V2,
+            "any" => Expect::Any,
+            _ => Expect::Nothing,
+        };
         if at == LISTENERS_MAX {
             document.source.report(&table.spot, Fault::new(format!("at most {LISTENERS_MAX} listeners")));
         }
@@ -207,19 +215,18 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
         if overrides.listen.is_empty() {
             binds.take(bind, spot);
         }
-        listeners.push(Listener { bind, transport, moved_by });
+        listeners.push(Listener { bind, transport, proxy_protocol, moved_by });
     }
     let options = overrides.listen.iter().map(|bind| {
         binds.take_option(*bind, "--listen");
-        Listener { bind: *bind, transport: Transport::Tcp, moved_by: "--listen".to_owned() }
+        Listener::plain(*bind, "--listen")
     });
     if !overrides.listen.is_empty() {
         return options.collect();
     }
     if tables.is_empty() {
         binds.take(LISTENER_DEFAULT, Spot::nowhere("listener[0].bind"));
-        let moved_by = "--listen, or bind in [[listener]]".to_owned();
-        return vec![Listener { bind: LISTENER_DEFAULT, transport: Transport::Tcp, moved_by }];
+        return vec![Listener::plain(LISTENER_DEFAULT, "--listen, or bind in [[listener]]")];
     }
     listeners
 }
@@ -268,6 +275,12 @@ fn embedded(
             .flatten(),
         partitions: u32::try_from(table.read("partitions", values::integer)).unwrap_or(1),
         segment_bytes: table.read("segment_bytes", values::size),
+        auto_create_topics: table.read("auto_create_topics", values::flag),
+        retention: table.find("retention", values::duration),
+        retention_bytes: table.find("retention_bytes", values::size),
+        retention_interval: table.read("retention_interval", values::duration),
+        connections_max: usize::try_from(table.read("connections_max", values::integer)).unwrap_or(usize::MAX),
+        partitions_max: usize::try_from(table.read("partitions_max", values::integer)).unwrap_or(usize::MAX),
         message_bytes_max: usize::try_from(message_bytes_max).unwrap_or(usize::MAX),
         moved_by,
     };

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
 
 /// Everything that the operator decided.
@@ -125,8 +126,18 @@ pub struct Listener {
     pub bind: SocketAddr,
     /// How bytes travel.
     pub transport: Transport,
+    /// What a proxy in front says before the device's first byte.
+    pub proxy_protocol: Expect,
     /// What moves it, for the message that the port is taken.
     pub moved_by: String,
+}
+
+impl Listener {
+    /// Devices come to this address by themselves.
+    pub(super) fn plain(bind: SocketAddr, moved_by: &str) -> Self {
+        let (transport, proxy_protocol) = (Transport::Tcp, Expect::Nothing);
+        Self { bind, transport, proxy_protocol, moved_by: moved_by.to_owned() }
+    }
 }
 
 /// How bytes travel between a device and a listener.
@@ -263,6 +274,18 @@ pub struct Embedded {
     pub partitions: u32,
     /// Bytes after which a partition's file is followed by a new one.
     pub segment_bytes: u64,
+    /// Whether a topic that is not there is made by being used.
+    pub auto_create_topics: bool,
+    /// How old records may grow; `None`: they stay.
+    pub retention: Option<Duration>,
+    /// How large a partition may grow, in bytes; `None`: no bound.
+    pub retention_bytes: Option<u64>,
+    /// How often segments that may go are looked for.
+    pub retention_interval: Duration,
+    /// Kafka connections at a time.
+    pub connections_max: usize,
+    /// Partitions of all topics together.
+    pub partitions_max: usize,
     /// Largest record batch taken, in bytes. The sinks that go there stay below it.
     pub message_bytes_max: usize,
     /// What moves it, for the message that the port is taken.

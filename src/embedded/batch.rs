@@ -1,104 +1,11 @@
-//! The v2 record batch as it stands on the wire and in a segment: its header, and the checks of a batch that a producer
-//! sent. A count from the wire reserves nothing here; compressed records stay closed.
+//! The v2 record batch as a producer sent it: the checks that a broker makes. A count from the wire reserves nothing here; compressed records stay closed.
 
 use super::code;
+use crate::kafka::batch::varint::get as varint;
+pub(crate) use crate::kafka::batch::{BatchHeader, HEADER_LEN};
 
-/// Bytes before the first record.
-pub(crate) const HEADER_BYTES: usize = 61;
-/// `base_offset` and `batch_length`, which the batch length does not count.
-pub(crate) const PREFIX_BYTES: usize = 12;
-/// The CRC covers everything from the attributes on, so base offset and leader epoch can be set at append.
-const CRC_FROM: usize = 21;
 /// Kafka's `message.timestamp.after.max.ms`.
 pub(crate) const TIMESTAMP_AHEAD_MS_MAX: i64 = 3_600_000;
-
-/// The fixed part of a v2 batch (KIP-98).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct BatchHeader {
-    /// Offset of the first record.
-    pub(crate) base_offset: i64,
-    /// Bytes of the whole batch, prefix included.
-    pub(crate) size: usize,
-    /// 2, or it is no such batch.
-    pub(crate) magic: i8,
-    /// CRC32C as stored.
-    pub(crate) crc: u32,
-    /// Codec (bits 0 to 2), timestamp type (3), transactional (4), control (5).
-    pub(crate) attributes: i16,
-    /// Offset of the last record, from the base offset.
-    pub(crate) last_offset_delta: i32,
-    /// Timestamp of the first record, milliseconds, or -1.
-    pub(crate) base_timestamp: i64,
-    /// Newest timestamp as the producer states it.
-    pub(crate) max_timestamp: i64,
-    /// Producer id, or -1.
-    pub(crate) producer_id: i64,
-    /// Producer epoch, or -1.
-    pub(crate) producer_epoch: i16,
-    /// Sequence of the first record, or -1.
-    pub(crate) base_sequence: i32,
-    /// Number of records as stated.
-    pub(crate) records_count: i32,
-}
-
-fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
-    bytes.get(at..at + N)?.try_into().ok()
-}
-
-impl BatchHeader {
-    /// Reads a header; `None` if the bytes are too few or state a length that no batch has.
-    pub(crate) fn read(bytes: &[u8]) -> Option<BatchHeader> {
-        let length = i32::from_be_bytes(array(bytes, 8)?);
-        let size = usize::try_from(length).ok()?.checked_add(PREFIX_BYTES)?;
-        if bytes.len() < HEADER_BYTES || size < HEADER_BYTES {
-            return None;
-        }
-        Some(BatchHeader {
-            base_offset: i64::from_be_bytes(array(bytes, 0)?),
-            size,
-            magic: i8::from_be_bytes(array(bytes, 16)?),
-            crc: u32::from_be_bytes(array(bytes, 17)?),
-            attributes: i16::from_be_bytes(array(bytes, 21)?),
-            last_offset_delta: i32::from_be_bytes(array(bytes, 23)?),
-            base_timestamp: i64::from_be_bytes(array(bytes, 27)?),
-            max_timestamp: i64::from_be_bytes(array(bytes, 35)?),
-            producer_id: i64::from_be_bytes(array(bytes, 43)?),
-            producer_epoch: i16::from_be_bytes(array(bytes, 51)?),
-            base_sequence: i32::from_be_bytes(array(bytes, 53)?),
-            records_count: i32::from_be_bytes(array(bytes, 57)?),
-        })
-    }
-
-    /// Offset of the last record.
-    pub(crate) fn last_offset(&self) -> i64 {
-        self.base_offset.saturating_add(i64::from(self.last_offset_delta))
-    }
-
-    /// Sequence of the last record; sequences wrap at `i32::MAX` to 0.
-    pub(crate) fn last_sequence(&self) -> i32 {
-        ((i64::from(self.base_sequence) + i64::from(self.last_offset_delta)) & i64::from(i32::MAX)) as i32
-    }
-
-    /// Codec: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
-    pub(crate) fn codec(&self) -> i16 {
-        self.attributes & 7
-    }
-
-    /// Whether the producer numbers its batches.
-    pub(crate) fn is_idempotent(&self) -> bool {
-        self.producer_id >= 0
-    }
-
-    /// Whether this could be the header of a batch that this log stored at or after `next_offset`.
-    pub(crate) fn is_plausible(&self, next_offset: i64) -> bool {
-        self.magic == 2 && self.last_offset_delta >= 0 && self.base_offset >= next_offset
-    }
-}
-
-/// Whether the CRC of a whole batch is right.
-pub(crate) fn crc_matches(batch: &[u8], header: &BatchHeader) -> bool {
-    batch.len() >= HEADER_BYTES && crc32c::crc32c(&batch[CRC_FROM..]) == header.crc
-}
 
 /// Puts an offset and leader epoch 0 into a batch (neither is under the CRC).
 pub(crate) fn place(batch: &mut [u8], base_offset: i64) {
@@ -139,7 +46,7 @@ pub(crate) fn check(records: &[u8], rules: Rules) -> Result<BatchHeader, Refusal
     if records.get(16).is_some_and(|magic| *magic != 2) {
         return refuse(code::INVALID_RECORD, "only record batches of magic 2 are taken");
     }
-    let Some(header) = BatchHeader::read(records) else {
+    let Ok(header) = BatchHeader::read(records) else {
         return refuse(code::CORRUPT_MESSAGE, "no whole batch header");
     };
     if header.size > records.len() {
@@ -154,7 +61,7 @@ pub(crate) fn check(records: &[u8], rules: Rules) -> Result<BatchHeader, Refusal
     if header.size > rules.size_max {
         return refuse(code::MESSAGE_TOO_LARGE, "the batch is larger than this log takes");
     }
-    if !crc_matches(records, &header) {
+    if !header.crc_matches(records) {
         return refuse(code::CORRUPT_MESSAGE, "wrong CRC");
     }
     check_header(&header, rules)?;
@@ -227,7 +134,7 @@ pub(crate) struct Records<'a> {
 impl<'a> Records<'a> {
     /// The records of a batch whose codec is 0.
     pub(crate) fn of(batch: &'a [u8], header: &BatchHeader) -> Records<'a> {
-        Records { rest: batch.get(HEADER_BYTES..).unwrap_or_default(), base_timestamp: header.base_timestamp }
+        Records { rest: batch.get(HEADER_LEN..).unwrap_or_default(), base_timestamp: header.base_timestamp }
     }
 
     fn record(&mut self) -> Option<RecordPlace> {
@@ -267,18 +174,4 @@ fn nullable(from: &mut &[u8]) -> Option<()> {
         -1 => Some(()),
         length => take(from, usize::try_from(length).ok()?).map(|_| ()),
     }
-}
-
-/// A zigzag varint of up to ten bytes.
-fn varint(from: &mut &[u8]) -> Option<i64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, tail) = from.split_first()?;
-        *from = tail;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some((value >> 1) as i64 ^ -((value & 1) as i64));
-        }
-    }
-    None
 }

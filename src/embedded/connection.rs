@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::api::{self, Close, Context, Reply};
 use super::counters::add;
+use super::faults::{self, Scripted};
 use super::guard::HEAD_BYTES;
 use super::store::Store;
 
@@ -72,10 +73,16 @@ async fn serve_requests(
         let _memory = store.request_memory(wanted).await;
         let stall = store.settings.stall_timeout;
         let frame = timeout(stall, read_frame(stream, wanted)).await.map_err(|_| End::Stalled(stall))??;
-        let reply = api::answer(&context, frame).await?;
+        let Scripted { reply, close } = match &store.settings.faults {
+            None => Scripted { reply: api::answer(&context, frame).await?, close: false },
+            Some(script) => faults::answer(&context, script, frame).await?,
+        };
         add(&store.counters.requests, 1);
         if let Reply::Answer(bytes, _memory) = reply {
             write(stream, &bytes, stall).await?;
+        }
+        if close {
+            return Ok(());
         }
     }
 }

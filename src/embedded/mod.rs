@@ -18,6 +18,8 @@ mod code;
 mod connection;
 mod counters;
 mod disk;
+#[doc(hidden)]
+pub mod faults;
 mod groups;
 mod guard;
 mod meta;

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 
-use super::batch::{BatchHeader, HEADER_BYTES, Records};
+use super::batch::{BatchHeader, HEADER_LEN, Records};
 use super::segment::{Hole, INDEX_INTERVAL_BYTES, Source};
 
 /// Reads whole batches from one segment, beginning with the one that holds an offset.
@@ -51,7 +51,7 @@ impl ReadPlan {
     pub(crate) fn run(&self, bytes_max: usize, at_least_one: bool) -> io::Result<Read> {
         let file = self.source.open()?;
         // The batch begins within an index interval from `start`; its header is read in any case.
-        let wanted = (bytes_max as u64).saturating_add(INDEX_INTERVAL_BYTES + HEADER_BYTES as u64);
+        let wanted = (bytes_max as u64).saturating_add(INDEX_INTERVAL_BYTES + HEADER_LEN as u64);
         let buffer = read_at(&file, self.start, wanted.min(self.end.saturating_sub(self.start)) as usize)?;
         let (from, first) = self.first_batch(&buffer).ok_or_else(|| corrupt(&self.source))?;
         if first.size > bytes_max {
@@ -63,7 +63,7 @@ impl ReadPlan {
             return Ok(self.read(batch.into(), position));
         }
         let mut to = from;
-        while let Some(header) = BatchHeader::read(&buffer[to..]) {
+        while let Ok(header) = BatchHeader::read(&buffer[to..]) {
             if to - from + header.size > bytes_max || to + header.size > buffer.len() {
                 break;
             }
@@ -88,7 +88,7 @@ impl ReadPlan {
     fn first_batch(&self, buffer: &[u8]) -> Option<(usize, BatchHeader)> {
         let mut at = 0;
         loop {
-            let header = BatchHeader::read(buffer.get(at..)?)?;
+            let header = BatchHeader::read(buffer.get(at..)?).ok()?;
             if header.last_offset() >= self.offset {
                 return Some((at, header));
             }
@@ -146,7 +146,7 @@ impl TimePlan {
 }
 
 fn read_header(file: &File, position: u64, source: &Source) -> io::Result<BatchHeader> {
-    BatchHeader::read(&read_at(file, position, HEADER_BYTES)?).ok_or_else(|| corrupt(source))
+    BatchHeader::read(&read_at(file, position, HEADER_LEN)?).map_err(|_| corrupt(source))
 }
 
 fn read_batch(file: &File, at: u64, header: &BatchHeader, end: u64, source: &Source) -> io::Result<Vec<u8>> {

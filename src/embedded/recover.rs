@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-use super::batch::{BatchHeader, HEADER_BYTES, crc_matches};
+use super::batch::{BatchHeader, HEADER_LEN};
 use super::disk::Disk;
 use super::read::Window;
 use super::segment::{Segment, base_offset_of};
@@ -116,12 +116,12 @@ fn scan(
     let mut position = 0;
     let mut amid_bad = false;
     while position < file_len {
-        let header = window.get(position, HEADER_BYTES)?.and_then(BatchHeader::read);
+        let header = window.get(position, HEADER_LEN)?.and_then(|bytes| BatchHeader::read(bytes).ok());
         let fits = header.filter(|header| is_here(header, segment, amid_bad, position, file_len));
         let good = match fits {
             Some(header) if mode.verify || amid_bad => {
                 let batch = window.get(position, header.size)?;
-                batch.is_some_and(|batch| crc_matches(batch, &header)).then_some(header)
+                batch.is_some_and(|batch| header.crc_matches(batch)).then_some(header)
             }
             other => other,
         };
@@ -150,7 +150,8 @@ fn is_here(header: &BatchHeader, segment: &Segment, amid_bad: bool, position: u6
     } else {
         header.base_offset == expected
     };
-    header.is_plausible(expected) && offset_fits && position + header.size as u64 <= file_len
+    let is_plausible = header.magic == 2 && header.last_offset_delta >= 0 && header.base_offset >= expected;
+    is_plausible && offset_fits && position + header.size as u64 <= file_len
 }
 
 /// How far it is from bad bytes to the next place to try. A header that is clearly ours keeps what it covers to itself:
@@ -177,12 +178,12 @@ fn step_over(
 /// The length of a batch is not under its CRC. If it is the length that is bad, the batch ends where its CRC says and
 /// the next one begins: that is where to go on, not where the length points.
 fn size_by_crc(window: &mut Window<'_>, header: &BatchHeader, position: u64, end: u64) -> io::Result<Option<u64>> {
-    let mut next = position + HEADER_BYTES as u64;
-    while let Some(bytes) = window.get(next, HEADER_BYTES)?.filter(|_| next < end) {
+    let mut next = position + HEADER_LEN as u64;
+    while let Some(bytes) = window.get(next, HEADER_LEN)?.filter(|_| next < end) {
         let follows = BatchHeader::read(bytes)
-            .is_some_and(|follower| follower.magic == 2 && follower.base_offset == header.last_offset() + 1);
+            .is_ok_and(|follower| follower.magic == 2 && follower.base_offset == header.last_offset() + 1);
         let size = next - position;
-        if follows && window.get(position, size as usize)?.is_some_and(|batch| crc_matches(batch, header)) {
+        if follows && window.get(position, size as usize)?.is_some_and(|batch| header.crc_matches(batch)) {
             return Ok(Some(size));
         }
         next += 1;

@@ -56,6 +56,9 @@ pub struct Settings {
     pub stall_timeout: Duration,
     /// How long [`super::EmbeddedLog::stop`] waits for requests in flight.
     pub stop_grace: Duration,
+    /// Faults that a test of this repository asks for; nothing else sets it.
+    #[doc(hidden)]
+    pub faults: Option<super::faults::Script>,
 }
 
 impl Settings {
@@ -90,6 +93,7 @@ impl Settings {
             idle_timeout: Duration::from_secs(600),
             stall_timeout: Duration::from_secs(30),
             stop_grace: Duration::from_secs(5),
+            faults: None,
         }
     }
 }

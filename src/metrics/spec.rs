@@ -52,6 +52,7 @@ table!(
     KeepAliveTimeouts, Counter, "keep_alive_timeouts", "Connections closed after 1.5 times their keep-alive without a packet.";
     ConnectsAccepted, Counter, "connects_accepted", "CONNECT packets answered with success.";
     ConnectsRefused, Counter, "connects_refused", "CONNECT packets answered with a refusal.";
+    ProxyHeadersRefused, Counter, "proxy_headers_refused", "Connections closed because what came before CONNECT was no PROXY header that their listener takes.";
     Takeovers, Counter, "takeovers", "Connections closed because their client id connected again.";
     MalformedPackets, Counter, "malformed_packets", "Connections ended because a packet broke the standard.";
     PartialQuotaCloses, Counter, "partial_quota_closes", "Connections closed because half-received packets filled their memory bound.";
@@ -82,6 +83,10 @@ table!(
     BufferedBytes, Gauge, "sink_buffered_bytes", "Memory they hold.";
     Batches, Counter, "sink_batches", "Record batches cut.";
     Retries, Counter, "sink_retries", "Batches sent again.";
+    KafkaErrors, Counter, "sink_kafka_errors", "Batches that Kafka answered with an error code.";
+    Unanswered, Counter, "sink_unanswered_requests", "Produce requests that got no answer.";
+    Splits, Counter, "sink_splits", "Batches taken apart because Kafka refused them whole.";
+    EpochsRaised, Counter, "sink_epochs_raised", "Times that a partition went on under a new producer epoch.";
     OutcomeUnknown, Counter, "sink_outcome_unknown", "Batches sent again although Kafka may have them.";
     AcknowledgedLost, Counter, "sink_acknowledged_lost", "Times that a partition turned out to lack what it had acknowledged.";
 ]);
@@ -93,6 +98,9 @@ table!(
     Requests, Counter, "kafka_produce_requests", "Produce requests sent.";
     BufferBytes, Gauge, "kafka_buffer_bytes", "Memory held by messages on their way to this cluster.";
     BufferBytesMax, Gauge, "kafka_buffer_bytes_max", "The bound of that memory.";
+    LinkFailures, Counter, "kafka_connection_failures", "Connections to brokers that failed, were silent for too long, or said what could not be read.";
+    Malformed, Counter, "kafka_malformed_answers", "Answers of brokers that could not be read.";
+    Throttles, Counter, "kafka_throttles", "Answers in which a broker asked to be left alone for a while.";
     Links, Gauge, "kafka_connections", "Connections to the cluster's brokers.";
 ]);
 

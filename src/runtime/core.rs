@@ -245,6 +245,16 @@ impl<M: Send + 'static> Io<M> for Core<M> {
         self.adopted(Conn::new(Some(fd), peer, listener, Phase::Open, Reading::OneShot))
     }
 
+    fn peer(&self, id: ConnId) -> Option<SocketAddr> {
+        self.conns.get(id).map(|conn| conn.peer)
+    }
+
+    fn set_peer(&mut self, id: ConnId, peer: SocketAddr) {
+        if let Some(conn) = self.conns.alive(id) {
+            conn.peer = peer;
+        }
+    }
+
     fn stop_accepting(&mut self) {
         self.close_listeners();
     }

@@ -133,6 +133,10 @@ pub trait Io<M> {
     /// value is the caller's business: the runtime does not deliver it. The descriptor must be in blocking mode, as
     /// accepted ones are.
     fn adopt(&mut self, fd: OwnedFd, peer: SocketAddr, listener: ListenerId) -> ConnId;
+    /// The other end's address: the socket's, or what [`Io::set_peer`] was told. `None` for a dead id.
+    fn peer(&self, conn: ConnId) -> Option<SocketAddr>;
+    /// A proxy has said where the other end of a connection really is. It moves with the connection.
+    fn set_peer(&mut self, conn: ConnId, peer: SocketAddr);
     /// Stops accepting on all listeners of this shard and closes them (drain). Who has not been accepted is reset.
     fn stop_accepting(&mut self);
 

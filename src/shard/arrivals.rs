@@ -1,6 +1,7 @@
 //! From a socket to a device with a session: the door, the hand-over to the owning shard, CONNECT.
 
 use crate::listener::door::{self, Verdict};
+use crate::listener::proxy::{self, Expect};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::Malformed;
 use crate::mqtt::packet::{Connect, Version};
@@ -14,10 +15,10 @@ use super::router;
 use super::{Core, Ring};
 
 impl Core {
-    /// A socket stands at the door, fresh or handed over. It has so long to say CONNECT.
-    pub(super) fn arrive(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+    /// A socket stands at the door, fresh or handed over. It has so long to say CONNECT, and what comes before.
+    pub(super) fn arrive(&mut self, io: &mut Ring<'_>, conn: ConnId, expect: Expect) {
         let now = io.now();
-        self.connections.insert(conn, Kind::Door, now);
+        self.connections.insert(conn, Kind::Door(expect), now);
         let timeout = now.after(self.around.config.mqtt.connect_timeout);
         let timer = io.set_timer(timeout, Timer::Connection(conn).token());
         if let Some(connection) = self.connections.get(conn) {
@@ -29,12 +30,20 @@ impl Core {
     /// Bytes of a socket that has not sent a whole CONNECT.
     pub(super) fn door_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) {
         let Some(connection) = self.connections.get(conn) else { return };
+        let kind = connection.kind;
         let mut all = std::mem::take(&mut connection.tail);
         self.numbers.lower(M::PartialBytes, all.len() as u64);
         if all.is_empty() {
             all = self.tails.lend(bytes);
         } else {
             all.extend_from_slice(bytes);
+        }
+        if let Kind::Door(expect @ (Expect::V1 | Expect::V2 | Expect::Any)) = kind {
+            match self.proxy_header(io, conn, expect, &all) {
+                Some(len) => drop(all.drain(..len)),
+                None if self.connections.get(conn).is_some() => return self.put_back(io, conn, all),
+                None => return self.tails.give_back(all),
+            }
         }
         match door::look(&all) {
             Verdict::Wait => return self.put_back(io, conn, all),
@@ -56,6 +65,29 @@ impl Core {
         self.tails.give_back(all);
     }
 
+    /// The header of a proxy: its length once it is whole, and from then on the connection has the address that it names.
+    /// What is none ends the connection.
+    fn proxy_header(&mut self, io: &mut Ring<'_>, conn: ConnId, expect: Expect, bytes: &[u8]) -> Option<usize> {
+        match proxy::look(expect, bytes) {
+            Ok(header) => {
+                let header = header?;
+                if let Some(connection) = self.connections.get(conn) {
+                    connection.kind = Kind::Door(Expect::Nothing);
+                }
+                if let Some(source) = header.source {
+                    io.set_peer(conn, source);
+                }
+                Some(header.len)
+            }
+            Err(malformed) => {
+                self.numbers.count(M::ProxyHeadersRefused);
+                tracing::debug!(peer = io.peer(conn).map(tracing::field::display), %malformed, "connection refused");
+                self.turn_away(io, conn);
+                None
+            }
+        }
+    }
+
     /// Moves a connection to the shard that owns its client. No read is armed on it now, and none will be here.
     fn hand_over(&mut self, io: &mut Ring<'_>, conn: ConnId, owner: usize, unread: Vec<u8>) {
         let Some((fd, peer, listener)) = io.detach(conn) else {
@@ -74,7 +106,8 @@ impl Core {
     pub(super) fn receive(&mut self, io: &mut Ring<'_>, detached: Detached) {
         let Detached { fd, peer, listener, unread } = detached;
         let conn = io.adopt(fd, peer, listener);
-        self.arrive(io, conn);
+        // A proxy's header has been read where it came in.
+        self.arrive(io, conn, Expect::Nothing);
         self.door_bytes(io, conn, &unread);
     }
 
@@ -93,7 +126,8 @@ impl Core {
         let connected = match answer {
             Ok(connected) => connected,
             Err(refused) => {
-                tracing::debug!(clause = refused.violation.clause, what = refused.violation.what, "CONNECT refused");
+                let (peer, violation) = (io.peer(conn).map(tracing::field::display), refused.violation);
+                tracing::debug!(peer, clause = violation.clause, what = violation.what, "CONNECT refused");
                 return self.turn_away(io, conn);
             }
         };
@@ -126,7 +160,8 @@ impl Core {
     /// [MQTT-3.1.4-1].
     fn refuse(&mut self, io: &mut Ring<'_>, conn: ConnId, malformed: Malformed, version: Option<Version>) {
         self.numbers.count(M::MalformedPackets);
-        tracing::debug!(slot = conn.slot, %malformed, "first packet refused");
+        let peer = io.peer(conn).map(tracing::field::display);
+        tracing::debug!(peer, slot = conn.slot, %malformed, "first packet refused");
         if let Some(version) = version {
             refuse(Peer::new(version), &malformed.into(), io.out(conn));
         }

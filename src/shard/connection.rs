@@ -1,14 +1,15 @@
 //! What a shard knows of each connection. Small on purpose: an idle device costs this, a session, and no buffer.
 
 use crate::kafka::client::LinkId;
+use crate::listener::proxy::Expect;
 use crate::runtime::seam::{ConnId, Monotonic, TimerId};
 use crate::session::{KeepAlive, Peer, SessionKey};
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// A socket that has not sent its CONNECT yet.
-    Door,
+    /// A socket that has not sent its CONNECT yet, and what is to come before that.
+    Door(Expect),
     /// A device with a session.
     Device {
         /// Its session, on this shard.
@@ -138,9 +139,9 @@ mod tests {
     fn a_stale_id_finds_nothing() {
         let mut all = Connections::default();
         let (old, new) = (ConnId { slot: 3, generation: 1 }, ConnId { slot: 3, generation: 2 });
-        all.insert(old, Kind::Door, Monotonic(0));
+        all.insert(old, Kind::Door(Expect::Nothing), Monotonic(0));
         assert!(all.remove(old).is_some());
-        all.insert(new, Kind::Door, Monotonic(0));
+        all.insert(new, Kind::Door(Expect::Nothing), Monotonic(0));
         assert!(all.get(old).is_none() && all.remove(old).is_none());
         assert_eq!(all.ids(), [new]);
     }

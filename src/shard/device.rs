@@ -218,7 +218,8 @@ impl Core {
 
     fn violation(&mut self, io: &mut Ring<'_>, conn: ConnId, violation: Violation) -> Flow {
         self.numbers.count(M::MalformedPackets);
-        tracing::debug!(slot = conn.slot, clause = violation.clause, what = violation.what, "connection ended");
+        let peer = io.peer(conn).map(tracing::field::display);
+        tracing::debug!(peer, slot = conn.slot, clause = violation.clause, what = violation.what, "connection ended");
         self.end(io, conn, End::Violation(violation));
         Flow::Ended
     }

@@ -24,9 +24,10 @@ impl Shard for Core {
         let _ = self.around.notices.send(Notice::Started(self.index));
     }
 
-    fn on_accept(&mut self, io: &mut Ring<'_>, conn: ConnId, _listener: ListenerId, _peer: SocketAddr) {
+    fn on_accept(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, _peer: SocketAddr) {
         self.numbers.count(M::ConnectionsAccepted);
-        self.arrive(io, conn);
+        let listener = self.around.config.listeners.get(usize::from(listener.0));
+        self.arrive(io, conn, listener.map(|listener| listener.proxy_protocol).unwrap_or_default());
     }
 
     fn on_connect(&mut self, io: &mut Ring<'_>, conn: ConnId) {
@@ -43,7 +44,7 @@ impl Shard for Core {
                 self.numbers.raise(M::BytesReceived, bytes.len() as u64);
                 self.device_bytes(io, conn, bytes);
             }
-            Some(Kind::Door) => {
+            Some(Kind::Door(_)) => {
                 self.numbers.raise(M::BytesReceived, bytes.len() as u64);
                 self.door_bytes(io, conn, bytes);
             }
@@ -67,7 +68,7 @@ impl Shard for Core {
         let Some(kind) = self.connections.get(conn).map(|c| c.kind) else { return };
         self.forget(io, conn);
         match kind {
-            Kind::Door => {}
+            Kind::Door(_) => {}
             Kind::Device { session, .. } => self.sessions.disconnected(session, conn, End::Lost, io.now()),
             Kind::Link { cluster, link } => {
                 let why = match &why {
@@ -146,7 +147,7 @@ impl Core {
         let Some(connection) = self.connections.get(conn) else { return };
         connection.timer = None;
         match connection.kind {
-            Kind::Door => {
+            Kind::Door(_) => {
                 self.numbers.count(M::ConnectTimeouts);
                 self.end(io, conn, End::KeepAliveTimeout);
             }

@@ -230,6 +230,10 @@ impl Core {
                 (SinkMetric::BufferedBytes, stats.buffered_bytes),
                 (SinkMetric::Batches, stats.batches),
                 (SinkMetric::Retries, stats.retries),
+                (SinkMetric::KafkaErrors, stats.errors),
+                (SinkMetric::Unanswered, stats.unanswered),
+                (SinkMetric::Splits, stats.splits),
+                (SinkMetric::EpochsRaised, stats.epochs_raised),
                 (SinkMetric::OutcomeUnknown, stats.outcome_unknown),
                 (SinkMetric::AcknowledgedLost, stats.acknowledged_lost),
             ];
@@ -241,6 +245,10 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::Requests, upstream.sent);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytes, upstream.producer.buffered_bytes() as u64);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytesMax, upstream.producer.buffer_bytes_max() as u64);
+        let stats = upstream.client.stats();
+        numbers.set_cluster(cluster, ClusterMetric::LinkFailures, stats.failures);
+        numbers.set_cluster(cluster, ClusterMetric::Malformed, stats.malformed);
+        numbers.set_cluster(cluster, ClusterMetric::Throttles, stats.throttles);
         numbers.set_cluster(cluster, ClusterMetric::Links, upstream.links.len() as u64);
     }
 }

@@ -12,6 +12,8 @@ mod crowd;
 mod delivery;
 mod device;
 mod drain;
+mod faults;
+mod faults_cut;
 mod full;
 mod hand_over;
 #[path = "../../src/embedded/tests/client.rs"]
@@ -20,6 +22,7 @@ mod kept;
 #[path = "../malformed/mod.rs"]
 mod malformed;
 mod process;
+mod proxy_protocol;
 mod records;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,9 +1,12 @@
 //! What an operator sees: health, readiness, metrics, logs.
 
 use forebay::mqtt::packet::{QoS, Version};
+use kafka_protocol::messages::DescribeConfigsRequest;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 
 use crate::device::{Device, puback};
-use crate::process::{ledger, metric};
+use crate::kafka_client::Client;
+use crate::process::{ledger, metric, until};
 use crate::support::service::{Service, config};
 
 #[test]
@@ -66,4 +69,43 @@ fn the_greeting_says_what_to_type_next_and_it_works() {
     device.deliver(1, "hello", b"world");
     let records = crate::records::read(kafka, "mqtt-messages");
     assert_eq!((records[0].key.as_str(), records[0].text()), ("hello", "world"));
+}
+
+/// What `[embedded]` says of retention is what Kafka's tools are told, and old segments go by it.
+#[test]
+fn the_embedded_log_keeps_what_its_configuration_says() {
+    let service = Service::start(&config(
+        "retention = \"1h\"\nretention_bytes = \"1MiB\"\nretention_interval = \"100ms\"\nsegment_bytes = \"1MiB\"\n\
+         partitions = 1\nauto_create_topics = true\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n",
+    ));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    (1..=100).for_each(|n| device.deliver(n, "t", &[b'x'; 50_000]));
+    let mut kafka = Client::connect(service.embedded());
+    until("the oldest segments to go", || kafka.list_offset("all", 0, -2).2 >= 50);
+    assert_eq!(kafka.list_offset("all", 0, -1).2, 100, "and the newest stay");
+    let asked = DescribeConfigsResource::default()
+        .with_configuration_keys(None)
+        .with_resource_type(2)
+        .with_resource_name("all".to_owned().into());
+    let answer = kafka.call(&DescribeConfigsRequest::default().with_resources(vec![asked]), 1);
+    let value = |name: &str| {
+        let entry = answer.results[0].configs.iter().find(|entry| &*entry.name == name);
+        entry.and_then(|entry| entry.value.as_ref()).map(|value| value.to_string())
+    };
+    for (name, expected) in [("retention.ms", "3600000"), ("retention.bytes", "1048576"), ("segment.bytes", "1048576")]
+    {
+        assert_eq!(value(name).as_deref(), Some(expected), "{name}");
+    }
+}
+
+#[test]
+fn the_embedded_log_makes_no_topic_where_it_may_not() {
+    let service = Service::start(&config(
+        "auto_create_topics = false\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n",
+    ));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    device.publish(QoS::AtLeastOnce, 1, "t", b"held");
+    device.ping();
+    assert_eq!(Client::connect(service.embedded()).metadata(&["all"]).topics[0].error_code, 3);
+    assert_eq!(ledger(&service), [1, 0, 0, 1]);
 }

@@ -4,6 +4,7 @@
 mod allocation;
 mod broker;
 mod contract;
+mod cut;
 mod device;
 mod drain;
 mod hostile;

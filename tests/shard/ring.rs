@@ -160,6 +160,10 @@ impl Io<Mail> for Table {
     fn adopt(&mut self, _fd: OwnedFd, _peer: SocketAddr, _listener: ListenerId) -> ConnId {
         unreachable!("one shard owns every client")
     }
+    fn peer(&self, _conn: ConnId) -> Option<SocketAddr> {
+        None
+    }
+    fn set_peer(&mut self, _conn: ConnId, _peer: SocketAddr) {}
     fn stop_accepting(&mut self) {}
     fn set_timer(&mut self, at: Monotonic, token: u64) -> TimerId {
         self.next_timer += 1;

@@ -18,6 +18,8 @@ pub(crate) struct World {
     pub(crate) table: Table,
     pub(crate) broker: Broker,
     board: Arc<Board>,
+    /// After so many bytes to Kafka, all links together, the link that carries the next is cut there. Taken when done.
+    pub(crate) cut_at: Option<usize>,
     /// Whether Kafka can be reached.
     pub(crate) kafka_up: bool,
     /// Outgoing connections that the broker has accepted.
@@ -33,8 +35,18 @@ impl World {
         Self::of(config)
     }
 
+    /// The same, with a cut from its first byte to Kafka on.
+    pub(crate) fn with_cut(text: &str, cut_at: usize) -> Self {
+        let config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
+        Self::start(config, Some(cut_at))
+    }
+
     /// One shard with a configuration that no file would get past its checks.
-    pub(crate) fn of(mut config: Config) -> Self {
+    pub(crate) fn of(config: Config) -> Self {
+        Self::start(config, None)
+    }
+
+    fn start(mut config: Config, cut_at: Option<usize>) -> Self {
         config.service.shards = 1;
         let (post, _mailboxes) = forebay::runtime::mailboxes(1, 16).expect("mailbox");
         let (resolver, _) = channel();
@@ -47,6 +59,7 @@ impl World {
             board,
             table: Table::new(),
             broker: Broker { keep: true, ..Broker::default() },
+            cut_at,
             kafka_up: true,
             linked: Vec::new(),
             requests: Vec::new(),
@@ -171,11 +184,20 @@ impl World {
                 continue;
             }
             let Some((_, pending)) = self.requests.iter_mut().find(|(id, _)| *id == conn) else { continue };
+            let cut = self.cut_at.filter(|at| *at < wire.out.len());
+            self.cut_at = self.cut_at.filter(|_| cut.is_none()).map(|at| at - wire.out.len());
+            wire.out.truncate(cut.unwrap_or(usize::MAX));
             pending.append(&mut wire.out);
             let answers = self.broker.answer(pending);
             if !answers.is_empty() {
                 moved = true;
                 self.core.on_bytes(&mut self.table, conn, &answers);
+            }
+            let wire = &mut self.table.wires[slot];
+            if cut.is_some() && !wire.closed {
+                moved = true;
+                wire.closed = true;
+                self.core.on_close(&mut self.table, conn, Closed::Error(reset()));
             }
         }
         moved

@@ -74,6 +74,9 @@ pub(crate) enum Close {
     /// Produce with acks=0 has no other way to say that it failed.
     #[error("a batch sent with acks=0 was refused with {0}")]
     Unanswerable(i16),
+    /// A test's script asks for it.
+    #[error("the script says so")]
+    Scripted,
     /// An answer could not be encoded: ours.
     #[error("answer not encoded: {0}")]
     Encode(String),

@@ -4,6 +4,7 @@ mod admin;
 mod batches;
 pub(crate) mod client;
 mod disks;
+mod faults;
 mod group;
 mod groups;
 mod hostile;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::client::Batch;
-use crate::embedded::batch::{BatchHeader, HEADER_BYTES, check, place};
+use crate::embedded::batch::{BatchHeader, HEADER_LEN, check, place};
 use crate::embedded::disk::KernelDisk;
 use crate::embedded::partition::{Bounds, Findings, Partition};
 
@@ -126,7 +126,7 @@ fn a_batch_inside_a_torn_payload_is_not_taken_for_one() {
     let mut outer = Batch::of(&[&forged, &[7; 3_000]]).bytes();
     place(&mut outer, 9);
     whole.extend_from_slice(&outer);
-    for cut in (starts[3] + HEADER_BYTES + forged.len() + 20..whole.len()).step_by(61) {
+    for cut in (starts[3] + HEADER_LEN + forged.len() + 20..whole.len()).step_by(61) {
         fs::write(&path, &whole[..cut]).unwrap();
         let (partition, findings) = open(dir.path());
         assert_eq!((partition.next_offset(), findings.holes), (9, 0), "cut at {cut}");
@@ -164,7 +164,7 @@ fn rot_in_a_closed_segments_header_is_stepped_over() {
     }
     let path = dir.path().join("00000000000000000000.log");
     let mut bytes = fs::read(&path).unwrap();
-    bytes[0..HEADER_BYTES].fill(0xee);
+    bytes[0..HEADER_LEN].fill(0xee);
     fs::write(&path, bytes).unwrap();
     let (partition, findings) = open_with(dir.path(), bounds);
     assert_eq!(findings.holes, 1);

@@ -12,6 +12,7 @@ pub(crate) fn header(producer_id: i64, epoch: i16, sequence: i32, count: i32) ->
     BatchHeader {
         base_offset: 0,
         size: 100,
+        leader_epoch: -1,
         magic: 2,
         crc: 0,
         attributes: 0,

@@ -13,6 +13,7 @@
 //! The tail of a record depends on nothing outside of it: moving a row into another batch is a new prefix and one copy.
 
 mod builder;
+mod header;
 mod reader;
 mod row;
 pub mod varint;
@@ -21,6 +22,7 @@ pub mod varint;
 mod tests;
 
 pub use builder::{Builder, Stamp, stamp};
+pub use header::BatchHeader;
 pub use reader::{BatchError, BatchView, Headers, Record, Records};
 pub use row::{Row, Tail};
 

@@ -1,7 +1,7 @@
 //! A borrowed, bounded reader of v2 batches. It trusts nothing: lengths are checked against what is there, counts are
 //! only upper bounds, and nothing is reserved on their word.
 
-use super::{HEADER_LEN, at, varint};
+use super::{BatchHeader, HEADER_LEN, varint};
 use crate::kafka::compression::Codec;
 
 /// Why bytes are not a batch.
@@ -34,6 +34,7 @@ pub enum BatchError {
 #[derive(Clone, Copy, Debug)]
 pub struct BatchView<'a> {
     bytes: &'a [u8],
+    header: BatchHeader,
 }
 
 impl<'a> BatchView<'a> {
@@ -43,41 +44,18 @@ impl<'a> BatchView<'a> {
     /// # Errors
     /// [`BatchError::Short`], [`BatchError::Length`], [`BatchError::Magic`].
     pub fn parse(input: &'a [u8]) -> Result<(Self, &'a [u8]), BatchError> {
-        if input.len() < HEADER_LEN {
-            return Err(BatchError::Short);
+        let header = BatchHeader::read(input)?;
+        if header.magic != 2 {
+            return Err(BatchError::Magic(header.magic));
         }
-        let view = Self { bytes: input };
-        if view.magic() != 2 {
-            return Err(BatchError::Magic(view.magic()));
-        }
-        let length = usize::try_from(view.i32(at::BATCH_LENGTH)).map_err(|_| BatchError::Length)?;
-        let total = length + at::LEADER_EPOCH;
-        if total < HEADER_LEN {
-            return Err(BatchError::Length);
-        }
-        if total > input.len() {
-            return Err(BatchError::Short);
-        }
-        let (bytes, rest) = input.split_at(total);
-        Ok((Self { bytes }, rest))
+        let (bytes, rest) = input.split_at_checked(header.size).ok_or(BatchError::Short)?;
+        Ok((Self { bytes, header }, rest))
     }
 
-    fn array<const N: usize>(&self, at: usize) -> [u8; N] {
-        let mut out = [0; N];
-        out.copy_from_slice(&self.bytes[at..at + N]);
-        out
-    }
-
-    fn i32(&self, at: usize) -> i32 {
-        i32::from_be_bytes(self.array(at))
-    }
-
-    fn i64(&self, at: usize) -> i64 {
-        i64::from_be_bytes(self.array(at))
-    }
-
-    fn i16(&self, at: usize) -> i16 {
-        i16::from_be_bytes(self.array(at))
+    /// Its header.
+    #[must_use]
+    pub const fn header(&self) -> &BatchHeader {
+        &self.header
     }
 
     /// All bytes of the batch.
@@ -86,76 +64,12 @@ impl<'a> BatchView<'a> {
         self.bytes
     }
 
-    /// Offset of the first record.
-    #[must_use]
-    pub fn base_offset(&self) -> i64 {
-        self.i64(at::BASE_OFFSET)
-    }
-
-    /// Leader epoch, −1 from a producer.
-    #[must_use]
-    pub fn leader_epoch(&self) -> i32 {
-        self.i32(at::LEADER_EPOCH)
-    }
-
-    fn magic(&self) -> i8 {
-        self.bytes[at::MAGIC] as i8
-    }
-
-    /// Attribute bits: codec (0..=2), timestamp type (3), transactional (4), control (5), delete horizon (6).
-    #[must_use]
-    pub fn attributes(&self) -> i16 {
-        self.i16(at::ATTRIBUTES)
-    }
-
-    /// Offset of the last record, from the base.
-    #[must_use]
-    pub fn last_offset_delta(&self) -> i32 {
-        self.i32(at::LAST_OFFSET_DELTA)
-    }
-
-    /// Timestamp that the records' deltas count from.
-    #[must_use]
-    pub fn base_timestamp(&self) -> i64 {
-        self.i64(at::BASE_TIMESTAMP)
-    }
-
-    /// Newest timestamp.
-    #[must_use]
-    pub fn max_timestamp(&self) -> i64 {
-        self.i64(at::MAX_TIMESTAMP)
-    }
-
-    /// Producer id, −1 if it is not idempotent.
-    #[must_use]
-    pub fn producer_id(&self) -> i64 {
-        self.i64(at::PRODUCER_ID)
-    }
-
-    /// Producer epoch.
-    #[must_use]
-    pub fn producer_epoch(&self) -> i16 {
-        self.i16(at::PRODUCER_EPOCH)
-    }
-
-    /// Sequence number of the first record.
-    #[must_use]
-    pub fn base_sequence(&self) -> i32 {
-        self.i32(at::BASE_SEQUENCE)
-    }
-
-    /// How many records the header claims.
-    #[must_use]
-    pub fn count(&self) -> i32 {
-        self.i32(at::COUNT)
-    }
-
     /// Codec of the records.
     ///
     /// # Errors
     /// [`BatchError::Codec`].
     pub fn codec(&self) -> Result<Codec, BatchError> {
-        let number = self.attributes() & 7;
+        let number = self.header.codec();
         Codec::from_number(number).ok_or(BatchError::Codec(number))
     }
 
@@ -164,8 +78,7 @@ impl<'a> BatchView<'a> {
     /// # Errors
     /// [`BatchError::Crc`].
     pub fn check_crc(&self) -> Result<(), BatchError> {
-        let stored = u32::from_be_bytes(self.array(at::CRC));
-        if crc32c::crc32c(&self.bytes[at::ATTRIBUTES..]) == stored { Ok(()) } else { Err(BatchError::Crc) }
+        if self.header.crc_matches(self.bytes) { Ok(()) } else { Err(BatchError::Crc) }
     }
 
     /// What follows the header: the records, or their compressed form.
@@ -180,7 +93,7 @@ impl<'a> BatchView<'a> {
     /// [`BatchError::Codec`] if it is compressed: decompress [`Self::body`] and use [`Records::new`].
     pub fn records(&self) -> Result<Records<'a>, BatchError> {
         match self.codec()? {
-            Codec::None => Ok(Records::new(self.body(), self.count(), self.base_timestamp())),
+            Codec::None => Ok(Records::new(self.body(), self.header.records_count, self.header.base_timestamp)),
             codec => Err(BatchError::Codec(codec as i16)),
         }
     }

@@ -60,7 +60,9 @@ fn read(batch: &[u8]) -> Result<Vec<Owned>, BatchError> {
         Codec::None => view.body(),
         codec => codecs.decompress(codec, view.body(), 1 << 20).ok_or(BatchError::Compression)?,
     };
-    Records::new(body, view.count(), view.base_timestamp()).map(|record| record.map(own)).collect()
+    Records::new(body, view.header().records_count, view.header().base_timestamp)
+        .map(|record| record.map(own))
+        .collect()
 }
 
 fn own(record: Record<'_>) -> Owned {
@@ -225,12 +227,12 @@ proptest! {
         let bytes = build(&rows, compress.then_some(&mut encoder));
         prop_assert_eq!(read(&bytes), Ok(rows.clone()));
         let (view, _) = BatchView::parse(&bytes).unwrap();
-        prop_assert_eq!(view.count(), rows.len() as i32);
-        prop_assert_eq!(view.last_offset_delta(), rows.len() as i32 - 1);
-        prop_assert_eq!(view.base_timestamp(), rows[0].timestamp);
-        prop_assert_eq!(view.max_timestamp(), rows.iter().map(|r| r.timestamp).max().unwrap().max(-1));
-        prop_assert_eq!((view.producer_id(), view.producer_epoch(), view.base_sequence()), (77, 3, 40));
-        prop_assert_eq!((view.base_offset(), view.leader_epoch()), (0, -1));
+        prop_assert_eq!(view.header().records_count, rows.len() as i32);
+        prop_assert_eq!(view.header().last_offset_delta, rows.len() as i32 - 1);
+        prop_assert_eq!(view.header().base_timestamp, rows[0].timestamp);
+        prop_assert_eq!(view.header().max_timestamp, rows.iter().map(|r| r.timestamp).max().unwrap().max(-1));
+        prop_assert_eq!((view.header().producer_id, view.header().producer_epoch, view.header().base_sequence), (77, 3, 40));
+        prop_assert_eq!((view.header().base_offset, view.header().leader_epoch), (0, -1));
     }
 
     /// Damage is found by the checksum; where it is made to fit, the reader may say anything but must not panic.
@@ -276,7 +278,7 @@ fn walk(view: &BatchView<'_>) {
         Ok(Codec::None) | Err(_) => view.body(),
         Ok(codec) => codecs.decompress(codec, view.body(), 1 << 20).unwrap_or_default(),
     };
-    for record in Records::new(body, view.count(), view.base_timestamp()) {
+    for record in Records::new(body, view.header().records_count, view.header().base_timestamp) {
         let _ = record.map(own);
     }
 }

@@ -21,6 +21,7 @@ impl Client {
         let Some(connection) = lane.connection() else { return Ok(()) };
         let answer = connection.read(frame).map_err(|malformed| malformed.to_string())?;
         let asked = connection.answered(&answer, now);
+        self.stats.throttles += u64::from(answer.throttle_ms() > 0);
         match (answer, asked) {
             (Answer::ApiVersions(negotiated), _) => self.on_versions(owner, negotiated, now),
             (Answer::Metadata(metadata), Some(Asked::Metadata(topics))) => {

@@ -46,7 +46,8 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    fn throttle_ms(&self) -> i32 {
+    /// How long the broker wishes to be left alone.
+    pub(super) fn throttle_ms(&self) -> i32 {
         match self {
             Self::ApiVersions(Negotiated::Settled(_, throttle_ms)) | Self::Produced(_, throttle_ms) => *throttle_ms,
             Self::ApiVersions(_) => 0,

@@ -100,9 +100,21 @@ struct ProduceLane {
     queue: VecDeque<ProduceRequest>,
 }
 
+/// What went wrong so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Connections that failed: not made, closed by the broker, silent, or closed for what came on them.
+    pub failures: u64,
+    /// Answers that could not be read: each closes its connection.
+    pub malformed: u64,
+    /// Answers with a throttle time.
+    pub throttles: u64,
+}
+
 /// The client.
 #[derive(Debug)]
 pub struct Client {
+    stats: Stats,
     hands: Hands,
     bootstrap: Vec<Endpoint>,
     /// The live brokers, as the last metadata says.
@@ -135,6 +147,7 @@ impl Client {
         let candidate = if bootstrap.is_empty() { 0 } else { hands.rng.usize(..bootstrap.len()) };
         let nowhere = Endpoint { host: Rc::from(""), port: 0 };
         Self {
+            stats: Stats::default(),
             hands,
             bootstrap,
             brokers: BTreeMap::new(),
@@ -146,6 +159,12 @@ impl Client {
             topics: Topics::new(),
             producer_ids: ProducerIds::default(),
         }
+    }
+
+    /// What went wrong so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats
     }
 
     /// Begins with the bootstrap list.
@@ -207,7 +226,10 @@ impl Client {
                 }
                 self.pump(owner, now);
             }
-            Err(why) => self.fail(owner, &why, now),
+            Err(why) => {
+                self.stats.malformed += 1;
+                self.fail(owner, &why, now);
+            }
         }
     }
 

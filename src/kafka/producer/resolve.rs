@@ -205,5 +205,5 @@ fn records_of<'a>(batch: &'a Batch, codecs: &'a mut Codecs) -> Option<Records<'a
         Codec::None => view.body(),
         codec => codecs.decompress(codec, view.body(), batch.plain_len)?,
     };
-    Some(Records::new(body, view.count(), view.base_timestamp()))
+    Some(Records::new(body, view.header().records_count, view.header().base_timestamp))
 }

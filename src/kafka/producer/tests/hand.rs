@@ -142,7 +142,7 @@ impl Hand {
 pub(super) fn identity(request: &ProduceRequest) -> (i64, i16, i32) {
     let (view, _) = BatchView::parse(&request.batches[0].bytes).expect("a batch");
     view.check_crc().expect("its checksum");
-    (view.producer_id(), view.producer_epoch(), view.base_sequence())
+    (view.header().producer_id, view.header().producer_epoch, view.header().base_sequence)
 }
 
 /// The same of several requests.

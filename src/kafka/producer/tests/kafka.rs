@@ -67,26 +67,26 @@ impl Kafka {
             return (2, -1);
         }
         let records = read(&view);
-        assert_eq!(records.len(), view.count() as usize);
+        assert_eq!(records.len(), view.header().records_count as usize);
         // Such checks come before the one for duplicates.
         if records.iter().any(|(_, value)| value == POISON) {
             return (87, -1);
         }
-        let first = view.base_sequence();
-        let last = ((i64::from(first) + i64::from(view.count()) - 1) % (1 << 31)) as i32;
+        let first = view.header().base_sequence;
+        let last = ((i64::from(first) + i64::from(view.header().records_count) - 1) % (1 << 31)) as i32;
         let offset = log.records.len() as i64;
-        match log.producers.get_mut(&view.producer_id()) {
+        match log.producers.get_mut(&view.header().producer_id) {
             None => {
                 let batches = VecDeque::from([(first, last, offset)]);
-                let known = KnownProducer { epoch: view.producer_epoch(), batches, max_timestamp: 0 };
-                log.producers.insert(view.producer_id(), known);
+                let known = KnownProducer { epoch: view.header().producer_epoch, batches, max_timestamp: 0 };
+                log.producers.insert(view.header().producer_id, known);
             }
-            Some(known) if view.producer_epoch() < known.epoch => return (47, -1),
-            Some(known) if view.producer_epoch() > known.epoch => {
+            Some(known) if view.header().producer_epoch < known.epoch => return (47, -1),
+            Some(known) if view.header().producer_epoch > known.epoch => {
                 if first != 0 {
                     return (45, -1);
                 }
-                known.epoch = view.producer_epoch();
+                known.epoch = view.header().producer_epoch;
                 known.batches = VecDeque::from([(first, last, offset)]);
             }
             Some(known) => {
@@ -102,8 +102,8 @@ impl Kafka {
                 }
             }
         }
-        if let Some(known) = log.producers.get_mut(&view.producer_id()) {
-            known.max_timestamp = view.max_timestamp();
+        if let Some(known) = log.producers.get_mut(&view.header().producer_id) {
+            known.max_timestamp = view.header().max_timestamp;
         }
         for (key, value) in records {
             self.appended += 1;
@@ -140,7 +140,7 @@ pub(super) fn read(view: &BatchView<'_>) -> Vec<(Option<Vec<u8>>, Vec<u8>)> {
         Codec::None => view.body(),
         codec => codecs.decompress(codec, view.body(), 1 << 20).expect("of its codec"),
     };
-    let records = Records::new(body, view.count(), view.base_timestamp());
+    let records = Records::new(body, view.header().records_count, view.header().base_timestamp);
     records
         .map(|record| record.expect("a record"))
         .map(|record| (record.key.map(<[u8]>::to_vec), record.value.unwrap_or_default().to_vec()))

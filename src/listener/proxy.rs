@@ -1,0 +1,329 @@
+//! The PROXY protocol: what a TCP proxy says of the connection that it relays, before the first byte of it. Bytes in, a
+//! header out; no socket. Version 1 is a line of text, version 2 is binary with fields behind the addresses (TLVs),
+//! which are skipped. Source: the HAProxy project's "The PROXY protocol, versions 1 & 2" (2020/03/05); its sections are
+//! named beside the checks.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::limits::PROXY_V2_BYTES_MAX;
+
+/// The longest header of version 1, with its CRLF (section 2.1).
+pub const V1_BYTES_MAX: usize = 107;
+/// What version 2 begins with (section 2.2): no protocol that a listener may meet begins so.
+pub const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+/// Bytes of version 2 before its addresses.
+const V2_HEAD: usize = 16;
+
+/// What a listener expects before the first packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expect {
+    /// No header: one is not a CONNECT, and is refused.
+    #[default]
+    Nothing,
+    /// A header of version 1.
+    V1,
+    /// A header of version 2.
+    V2,
+    /// A header of either version.
+    Any,
+}
+
+/// A whole header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Its length in bytes; what follows is the device's.
+    pub len: usize,
+    /// Where the device is. `None`: the proxy does not say (UNKNOWN, LOCAL, a family without ports), and the address of
+    /// the socket stands.
+    pub source: Option<SocketAddr>,
+}
+
+/// Why the first bytes are no header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PROXY header: {}", self.0)
+    }
+}
+
+/// Looks at all bytes that a connection has sent so far. `None`: not whole yet.
+///
+/// # Errors
+/// [`Malformed`], with the first byte that no header could have there.
+pub fn look(expect: Expect, bytes: &[u8]) -> Result<Option<Header>, Malformed> {
+    let Some(first) = bytes.first() else { return Ok(None) };
+    match (expect, first) {
+        (Expect::Nothing, _) => Ok(Some(Header { len: 0, source: None })),
+        (Expect::V1 | Expect::Any, b'P') => v1(bytes),
+        (Expect::V2 | Expect::Any, b'\r') => v2(bytes),
+        (Expect::V1, b'\r') => Err(Malformed("version 2 where version 1 is expected")),
+        (Expect::V2, b'P') => Err(Malformed("version 1 where version 2 is expected")),
+        _ => Err(Malformed("missing")),
+    }
+}
+
+/// Section 2.1.
+fn v1(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
+    let start = b"PROXY ";
+    let shared = start.len().min(bytes.len());
+    if bytes[..shared] != start[..shared] {
+        return Err(Malformed("not the word PROXY"));
+    }
+    let window = &bytes[..bytes.len().min(V1_BYTES_MAX)];
+    // The first carriage return or line feed ends the line, or nothing does: a verdict is never taken back.
+    let end = window.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+    let end = match end.map(|at| (at, &window[at..])) {
+        Some((at, [b'\r', b'\n', ..])) => at,
+        None | Some((_, [b'\r'])) if bytes.len() < V1_BYTES_MAX => return Ok(None),
+        None | Some((_, [b'\r'])) => return Err(Malformed("line longer than 107 bytes")),
+        Some(_) => return Err(Malformed("line without CRLF")),
+    };
+    let line = std::str::from_utf8(&window[start.len()..end]).map_err(|_| Malformed("not text"))?;
+    Ok(Some(Header { len: end + 2, source: v1_source(line)? }))
+}
+
+/// The line behind `PROXY `.
+fn v1_source(line: &str) -> Result<Option<SocketAddr>, Malformed> {
+    let (family, rest) = line.split_once(' ').unwrap_or((line, ""));
+    if family == "UNKNOWN" {
+        // "the receiver must ignore anything presented before the CRLF is found".
+        return Ok(None);
+    }
+    let mut words = rest.split(' ');
+    let mut next = || words.next().ok_or(Malformed("too few words"));
+    let [source, destination, source_port, destination_port] = [next()?, next()?, next()?, next()?];
+    if words.next().is_some() {
+        return Err(Malformed("too many words"));
+    }
+    let address = |text: &str| -> Option<IpAddr> {
+        match family {
+            "TCP4" => text.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+            _ => text.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        }
+    };
+    if !matches!(family, "TCP4" | "TCP6") {
+        return Err(Malformed("neither TCP4, TCP6 nor UNKNOWN"));
+    }
+    let (source, _) = address(source).zip(address(destination)).ok_or(Malformed("not an address of its family"))?;
+    let (port, _) = port(source_port).zip(port(destination_port)).ok_or(Malformed("not a port"))?;
+    Ok(Some(SocketAddr::new(source, port)))
+}
+
+/// Decimal, without leading zeros.
+fn port(text: &str) -> Option<u16> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| plain)
+}
+
+/// Section 2.2.
+fn v2(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
+    let shared = V2_SIGNATURE.len().min(bytes.len());
+    if bytes[..shared] != V2_SIGNATURE[..shared] {
+        return Err(Malformed("not the signature of version 2"));
+    }
+    let local = match bytes.get(12) {
+        None => return Ok(None),
+        Some(0x20) => true,
+        Some(0x21) => false,
+        Some(byte) if byte >> 4 != 2 => return Err(Malformed("version neither 1 nor 2")),
+        Some(_) => return Err(Malformed("command neither LOCAL nor PROXY")),
+    };
+    let Some(family) = bytes.get(13) else { return Ok(None) };
+    if family >> 4 > 3 || family & 15 > 2 {
+        return Err(Malformed("unknown family or transport"));
+    }
+    let Some(&[high, low]) = bytes.get(14..V2_HEAD) else { return Ok(None) };
+    let len = V2_HEAD + usize::from(u16::from_be_bytes([high, low]));
+    let needed = match family >> 4 {
+        _ if local => 0,
+        1 => 12,
+        2 => 36,
+        3 => 216,
+        _ => 0,
+    };
+    if len < V2_HEAD + needed {
+        return Err(Malformed("shorter than its addresses"));
+    }
+    if len > PROXY_V2_BYTES_MAX {
+        return Err(Malformed("longer than is taken"));
+    }
+    let Some(header) = bytes.get(V2_HEAD..len) else { return Ok(None) };
+    let source = if local { None } else { v2_source(family >> 4, header) };
+    Ok(Some(Header { len, source }))
+}
+
+/// Source address and port of the two families that have them; the destination's stand between.
+fn v2_source(family: u8, header: &[u8]) -> Option<SocketAddr> {
+    let port = |at: usize| Some(u16::from_be_bytes([*header.get(at)?, *header.get(at + 1)?]));
+    match family {
+        1 => Some(SocketAddr::new(IpAddr::from(*header.first_chunk::<4>()?), port(8)?)),
+        2 => Some(SocketAddr::new(IpAddr::from(*header.first_chunk::<16>()?), port(32)?)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A header of version 2: version and command, family and transport, addresses and what follows them.
+    fn binary(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+        let len = u16::try_from(rest.len()).unwrap();
+        [&V2_SIGNATURE[..], &[command, family], &len.to_be_bytes(), rest].concat()
+    }
+
+    fn binary_of(source: SocketAddr, tlvs: &[u8]) -> Vec<u8> {
+        let (family, ip) = match source.ip() {
+            IpAddr::V4(ip) => (0x11, ip.octets().to_vec()),
+            IpAddr::V6(ip) => (0x21, ip.octets().to_vec()),
+        };
+        let destination = vec![9; ip.len()];
+        binary(0x21, family, &[&ip[..], &destination, &source.port().to_be_bytes(), &[7, 91], tlvs].concat())
+    }
+
+    fn line_of(source: SocketAddr) -> Vec<u8> {
+        let (family, to) = if source.is_ipv4() { ("TCP4", "10.0.0.1") } else { ("TCP6", "::1") };
+        format!("PROXY {family} {} {to} {} 1883\r\n", source.ip(), source.port()).into_bytes()
+    }
+
+    /// Each with what the proxy says of the source.
+    fn well_formed() -> Vec<(Vec<u8>, Option<SocketAddr>)> {
+        let (v4, v6) = ("203.0.113.7:4711".parse().unwrap(), "[2001:db8::7]:65535".parse().unwrap());
+        let longest = format!("PROXY UNKNOWN {}\r\n", "f".repeat(V1_BYTES_MAX - 16)).into_bytes();
+        assert_eq!(longest.len(), V1_BYTES_MAX);
+        let unix = binary(0x21, 0x31, &[b'/'; 216]);
+        vec![
+            (line_of(v4), Some(v4)),
+            (line_of(v6), Some(v6)),
+            (b"PROXY TCP4 255.255.255.255 255.255.255.255 0 65535\r\n".to_vec(), "255.255.255.255:0".parse().ok()),
+            (b"PROXY UNKNOWN\r\n".to_vec(), None),
+            (b"PROXY UNKNOWN ffff::1 whatever\r\n".to_vec(), None),
+            (longest, None),
+            (binary_of(v4, b""), Some(v4)),
+            (binary_of(v6, b""), Some(v6)),
+            (binary_of(v4, &[4, 0, 1, 0, 0xEE, 0, 2, 1, 2]), Some(v4)),
+            (binary_of(v4, &[0; PROXY_V2_BYTES_MAX - 28]), Some(v4)),
+            // Relayed from datagrams: the address is as true.
+            (binary(0x21, 0x12, &[203, 0, 113, 7, 9, 9, 9, 9, 0x12, 0x67, 0, 0]), Some(v4)),
+            // Health checks of the proxy's own.
+            (binary(0x20, 0x00, b""), None),
+            (binary(0x20, 0x11, &[1; 12]), None),
+            (binary(0x20, 0x11, b""), None),
+            (binary(0x21, 0x00, &[1; 5]), None),
+            (unix, None),
+        ]
+    }
+
+    const MALFORMED: &[(&str, &[u8])] = &[
+        ("a CONNECT", b"\x10\x0f"),
+        ("another word", b"PROXX"),
+        ("lower case", b"proxy TCP4"),
+        ("a line feed alone", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\n"),
+        ("a carriage return alone", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\rX"),
+        ("a line feed within", b"PROXY UNKNOWN a\nb\r\n"),
+        ("a carriage return within", b"PROXY UNKNOWN a\rb\r\n"),
+        ("no family", b"PROXY \r\n"),
+        ("an unknown family", b"PROXY UDP4 1.2.3.4 1.2.3.4 1 2\r\n"),
+        ("too few words", b"PROXY TCP4 1.2.3.4 1.2.3.4 1\r\n"),
+        ("too many words", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2 3\r\n"),
+        ("two spaces", b"PROXY TCP4  1.2.3.4 1.2.3.4 1 2\r\n"),
+        ("a space at the end", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2 \r\n"),
+        ("a leading zero in an address", b"PROXY TCP4 01.2.3.4 1.2.3.4 1 2\r\n"),
+        ("a leading zero in a port", b"PROXY TCP4 1.2.3.4 1.2.3.4 01 2\r\n"),
+        ("a port with a sign", b"PROXY TCP4 1.2.3.4 1.2.3.4 +1 2\r\n"),
+        ("a port of 65536", b"PROXY TCP4 1.2.3.4 1.2.3.4 65536 2\r\n"),
+        ("a destination port of 65536", b"PROXY TCP4 1.2.3.4 1.2.3.4 1 65536\r\n"),
+        ("IPv6 in TCP4", b"PROXY TCP4 ::1 ::1 1 2\r\n"),
+        ("IPv4 in TCP6", b"PROXY TCP6 1.2.3.4 1.2.3.4 1 2\r\n"),
+        ("families mixed", b"PROXY TCP4 1.2.3.4 ::1 1 2\r\n"),
+        ("a host name", b"PROXY TCP4 localhost 1.2.3.4 1 2\r\n"),
+        ("not text", b"PROXY TCP4 \xff.2.3.4 1.2.3.4 1 2\r\n"),
+        ("the signature torn", b"\r\n\r\n\0\r\nQUIX"),
+        ("version 1 in binary", b"\r\n\r\n\0\r\nQUIT\n\x11"),
+        ("version 3", b"\r\n\r\n\0\r\nQUIT\n\x31"),
+        ("command 2", b"\r\n\r\n\0\r\nQUIT\n\x22"),
+        ("family 4", b"\r\n\r\n\0\r\nQUIT\n\x21\x41"),
+        ("transport 3", b"\r\n\r\n\0\r\nQUIT\n\x21\x13"),
+        ("shorter than IPv4", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0b"),
+        ("shorter than IPv6", b"\r\n\r\n\0\r\nQUIT\n\x21\x21\x00\x23"),
+        ("shorter than a path", b"\r\n\r\n\0\r\nQUIT\n\x21\x31\x00\xd7"),
+        ("longer than is taken", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff"),
+    ];
+
+    #[test]
+    fn headers_are_read_when_they_are_whole_and_not_before() {
+        for (header, source) in well_formed() {
+            for len in 0..header.len() {
+                assert_eq!(look(Expect::Any, &header[..len]), Ok(None), "{len} of {header:02x?}");
+            }
+            let whole = Ok(Some(Header { len: header.len(), source }));
+            assert_eq!(look(Expect::Any, &header), whole);
+            assert_eq!(
+                look(Expect::Any, &[&header[..], b"\x10\x0f\x00"].concat()),
+                whole,
+                "what follows is not its own"
+            );
+            let (right, wrong) = if header[0] == b'P' { (Expect::V1, Expect::V2) } else { (Expect::V2, Expect::V1) };
+            assert_eq!(look(right, &header), whole);
+            assert!(look(wrong, &header[..1]).is_err(), "at its first byte");
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_is_refused_with_the_byte_that_makes_it_so() {
+        for (what, bytes) in MALFORMED {
+            assert!(look(Expect::Any, bytes).is_err(), "{what}");
+            // Those that are cut off here are cut at that byte; a line is judged when it ends.
+            if bytes[0] == b'\r' {
+                assert_eq!(look(Expect::Any, &bytes[..bytes.len() - 1]), Ok(None), "{what}");
+            }
+        }
+        let endless = [&b"PROXY UNKNOWN "[..], &[b'x'; 200]].concat();
+        assert_eq!(look(Expect::V1, &endless[..V1_BYTES_MAX - 1]), Ok(None));
+        assert!(look(Expect::V1, &endless[..V1_BYTES_MAX]).is_err());
+        let late = [&endless[..V1_BYTES_MAX - 1], b"\r\n"].concat();
+        assert!(look(Expect::V1, &late).is_err(), "its CRLF is the 108th byte");
+    }
+
+    #[test]
+    fn where_none_is_expected_none_is_read() {
+        assert_eq!(look(Expect::Nothing, b"PROXY UNKNOWN\r\n"), Ok(Some(Header { len: 0, source: None })));
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_proxy_writes_is_what_is_read(
+            v4 in any::<[u8; 4]>(), v6 in any::<[u8; 16]>(), port: u16, is_v6: bool, is_line: bool,
+            tlvs in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let ip = if is_v6 { IpAddr::from(v6) } else { IpAddr::from(v4) };
+            let source = SocketAddr::new(ip, port);
+            let header = if is_line { line_of(source) } else { binary_of(source, &tlvs) };
+            let whole = Some(Header { len: header.len(), source: Some(source) });
+            prop_assert_eq!(look(Expect::Any, &header), Ok(whole));
+        }
+
+        /// Whatever comes: no panic, no length beyond the bytes, and a verdict within the bound that more bytes do not change.
+        #[test]
+        fn any_bytes_get_a_verdict_that_stands(
+            start in 0..4usize, rest in proptest::collection::vec(prop_oneof![any::<u8>(), Just(b'\r'), Just(b'\n')], 0..300),
+            cut in 0..300usize,
+        ) {
+            let start: &[u8] = [&b""[..], b"PROXY ", b"PROXY UNKNOWN ", &V2_SIGNATURE[..]][start];
+            let bytes = [start, &rest].concat();
+            let verdict = look(Expect::Any, &bytes);
+            if let Ok(Some(header)) = verdict {
+                prop_assert!(header.len <= bytes.len());
+            }
+            let earlier = look(Expect::Any, &bytes[..cut.min(bytes.len())]);
+            if earlier != Ok(None) {
+                prop_assert_eq!(earlier, verdict);
+            }
+        }
+    }
+}
