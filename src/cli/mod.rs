@@ -5,6 +5,10 @@ pub mod args;
 pub mod check;
 mod embedded_numbers;
 mod health;
+mod observer;
+mod overview;
+#[cfg(test)]
+mod reference;
 pub mod run;
 pub mod topics;
 

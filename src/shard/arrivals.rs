@@ -1,11 +1,11 @@
 //! From a socket to a device with a session: the door, the hand-over to the owning shard, CONNECT.
 
 use crate::listener::door::{self, Verdict};
-use crate::metrics::spec::ShardMetric as M;
+use crate::metrics::spec::{ListenerMetric, ShardMetric as M};
 use crate::mqtt::Malformed;
 use crate::mqtt::packet::{Connect, Version};
 use crate::mqtt::reason::ReasonCode;
-use crate::runtime::seam::{ConnId, Detached};
+use crate::runtime::seam::{ConnId, Detached, ListenerId};
 use crate::session::{End, Peer, Violation, refuse};
 
 use super::connection::{Kind, Timer};
@@ -15,15 +15,16 @@ use super::{Core, Ring};
 
 impl Core {
     /// A socket stands at the door, fresh or handed over. It has so long to say CONNECT.
-    pub(super) fn arrive(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+    pub(super) fn arrive(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) {
         let now = io.now();
-        self.connections.insert(conn, Kind::Door, now);
+        self.connections.insert(conn, Kind::Door, listener, now);
         let timeout = now.after(self.around.config.mqtt.connect_timeout);
         let timer = io.set_timer(timeout, Timer::Connection(conn).token());
         if let Some(connection) = self.connections.get(conn) {
             connection.timer = Some(timer);
         }
         self.numbers.raise(M::ConnectionsOpen, 1);
+        self.numbers.count_listener(listener, ListenerMetric::Open);
     }
 
     /// Bytes of a socket that has not sent a whole CONNECT.
@@ -74,7 +75,7 @@ impl Core {
     pub(super) fn receive(&mut self, io: &mut Ring<'_>, detached: Detached) {
         let Detached { fd, peer, listener, unread } = detached;
         let conn = io.adopt(fd, peer, listener);
-        self.arrive(io, conn);
+        self.arrive(io, conn, listener);
         self.door_bytes(io, conn, &unread);
     }
 
@@ -93,7 +94,8 @@ impl Core {
         let connected = match answer {
             Ok(connected) => connected,
             Err(refused) => {
-                tracing::debug!(clause = refused.violation.clause, what = refused.violation.what, "CONNECT refused");
+                let Violation { clause, what, .. } = refused.violation;
+                self.tell_refused(conn, clause, what, now);
                 return self.turn_away(io, conn);
             }
         };
@@ -126,7 +128,7 @@ impl Core {
     /// [MQTT-3.1.4-1].
     fn refuse(&mut self, io: &mut Ring<'_>, conn: ConnId, malformed: Malformed, version: Option<Version>) {
         self.numbers.count(M::MalformedPackets);
-        tracing::debug!(slot = conn.slot, %malformed, "first packet refused");
+        self.tell_refused(conn, malformed.clause, malformed.what, io.now());
         if let Some(version) = version {
             refuse(Peer::new(version), &malformed.into(), io.out(conn));
         }
@@ -152,6 +154,7 @@ impl Core {
         self.tails.give_back(connection.tail);
         if !matches!(connection.kind, Kind::Link { .. }) {
             self.numbers.lower(M::ConnectionsOpen, 1);
+            self.numbers.uncount_listener(connection.listener, ListenerMetric::Open);
         }
     }
 }

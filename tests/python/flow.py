@@ -239,7 +239,7 @@ class Run:
 
     def judge(self) -> bool:
         verdict = checker.judge_run(self.folder)
-        for text in self.faults + watch.ledger(self.watch.last):
+        for text in self.faults + watch.ledger(self.watch.last) + self.watch.faults:
             verdict.fault("run", text)
         if (delivered := self.watch.last["sink_delivered"]) != verdict.counts["records"] and not self.watch.last["sink_outcome_unknown"]:
             verdict.fault("run", f"the service counted {delivered:,} messages delivered, {verdict.counts['records']:,} are there")

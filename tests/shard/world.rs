@@ -39,9 +39,11 @@ impl World {
         let (post, _mailboxes) = forebay::runtime::mailboxes(1, 16).expect("mailbox");
         let (resolver, _) = channel();
         let (notices, _) = channel();
-        let layout = Layout { sinks: config.sinks.len(), clusters: config.clusters.len() };
+        let layout =
+            Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
         let board = Arc::new(Board::new(layout.len()));
-        let around = Surroundings { config: Arc::new(config), post, resolver, notices };
+        let journal = Arc::default();
+        let around = Surroundings { config: Arc::new(config), post, resolver, journal, notices };
         let mut world = Self {
             core: Core::new(0, around, Arc::clone(&board)),
             board,

@@ -40,6 +40,7 @@ impl Producer {
             self.sinks[self.topics[entry.key.topic as usize].sink].stats.unanswered += 1;
         }
         for entry in &request.entries {
+            self.sinks[self.topics[entry.key.topic as usize].sink].stats.batches_unanswered += 1;
             self.answered(*entry, Verdict::Again { refresh: true, maybe_there: sent }, now);
         }
         self.keep_entries(request.entries);
