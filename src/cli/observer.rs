@@ -11,8 +11,8 @@ use crate::control::Described;
 use crate::metrics::collector::Boards;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
-use crate::metrics::samples::{EVERY, Sample, Samples, Span, State};
-use crate::metrics::spec::SinkMetric;
+use crate::metrics::samples::{EVERY, Sample, Samples, Span, State, WINDOW};
+use crate::metrics::spec::{ClusterMetric, SinkMetric};
 
 /// How long an event of a shard may wait for the log.
 const COLLECT_EVERY: Duration = Duration::from_millis(100);
@@ -68,13 +68,18 @@ struct Look {
     /// What the last statistics were made from.
     told: Sample,
     states: Vec<State>,
+    /// Clusters that have not been reached since the start, until that is told.
+    unheard: Vec<bool>,
+    started: Instant,
 }
 
 impl Look {
     fn new(journal: Arc<Journal>, samples: Arc<Samples>, boards: Arc<Boards>, described: Arc<Described>) -> Self {
         let told = Sample::of(&boards, Instant::now());
         let states = vec![State::Running; described.sinks.len()];
-        Self { journal, samples, boards, described, sampled: None, told, states }
+        let unheard = vec![true; described.clusters.len()];
+        let started = told.at();
+        Self { journal, samples, boards, described, sampled: None, told, states, unheard, started }
     }
 
     fn at(&mut self, now: Instant) {
@@ -85,9 +90,23 @@ impl Look {
         self.sampled = Some(now);
         let sample = Sample::of(&self.boards, now);
         self.samples.add(sample.clone());
+        self.tell_unheard(&sample);
         self.tell_states(&self.samples.span(&self.boards));
         if now.duration_since(self.told.at()) >= STATISTICS_EVERY {
             self.tell_statistics(sample);
+        }
+    }
+
+    /// A cluster that was never reached cannot be lost, so no shard tells of it.
+    fn tell_unheard(&mut self, sample: &Sample) {
+        let over = sample.at().duration_since(self.started) >= WINDOW;
+        for (index, cluster) in self.described.clusters.iter().enumerate() {
+            let reached = sample.cluster(index, ClusterMetric::Reachable) > 0;
+            let unheard = &mut self.unheard[index];
+            if *unheard && over && !reached {
+                self.journal.say(Event::now(Kind::KafkaUnreachable).with(Field::Kafka, cluster.name.as_str()));
+            }
+            *unheard &= !reached && !over;
         }
     }
 
@@ -140,7 +159,6 @@ mod tests {
     use crate::control::{Cluster, Sink};
     use crate::metrics::board::Board;
     use crate::metrics::journal::Filter;
-    use crate::metrics::spec::ClusterMetric;
 
     fn world() -> Look {
         let sink = |name: &str| Sink {
@@ -191,6 +209,15 @@ mod tests {
         assert_eq!(events[0].text(Field::Sink), Some("busy"));
         let numbers = [Field::Matched, Field::Delivered, Field::Failed, Field::Buffered, Field::PerMinute];
         assert_eq!(numbers.map(|field| events[0].number(field)), [100, 90, 4, 6, 94].map(Some));
+    }
+
+    #[test]
+    fn a_cluster_that_is_not_there_from_the_start_is_told_of_once() {
+        let mut look = world();
+        (0..30).for_each(|s| look.at(look.started + Duration::from_secs(s)));
+        let events = told(&look);
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert_eq!((events[0].kind, events[0].text(Field::Kafka)), (Kind::KafkaUnreachable, Some("main")));
     }
 
     #[test]

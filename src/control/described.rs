@@ -95,7 +95,6 @@ impl Described {
             "buffered": of(S::BufferedRows),
             "buffered_bytes": of(S::BufferedBytes),
             "retries": of(S::Retries),
-            "topics": of(S::Topics),
             "rate": {
                 "window_s": WINDOW.as_secs(),
                 "total_per_s": span.per_s(|sample| sample.sink(index, S::Matched)),
