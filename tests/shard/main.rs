@@ -6,6 +6,7 @@ mod broker;
 mod contract;
 mod device;
 mod drain;
+mod events;
 mod hostile;
 mod isolation;
 mod kafka;

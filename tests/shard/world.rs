@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use forebay::config::{self, Config};
 use forebay::metrics::board::Board;
+use forebay::metrics::journal::Journal;
 use forebay::metrics::spec::{Layout, ShardMetric};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard};
 use forebay::shard::{Core, Surroundings};
@@ -18,6 +19,8 @@ pub(crate) struct World {
     pub(crate) table: Table,
     pub(crate) broker: Broker,
     board: Arc<Board>,
+    /// What the shard has told.
+    pub(crate) journal: Arc<Journal>,
     /// Whether Kafka can be reached.
     pub(crate) kafka_up: bool,
     /// Outgoing connections that the broker has accepted.
@@ -42,11 +45,12 @@ impl World {
         let layout =
             Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
         let board = Arc::new(Board::new(layout.len()));
-        let journal = Arc::default();
-        let around = Surroundings { config: Arc::new(config), post, resolver, journal, notices };
+        let journal: Arc<Journal> = Arc::default();
+        let around = Surroundings { config: Arc::new(config), post, resolver, journal: Arc::clone(&journal), notices };
         let mut world = Self {
             core: Core::new(0, around, Arc::clone(&board)),
             board,
+            journal,
             table: Table::new(),
             broker: Broker { keep: true, ..Broker::default() },
             kafka_up: true,
