@@ -5,6 +5,7 @@ pub mod args;
 pub mod check;
 mod embedded_numbers;
 mod health;
+mod log_numbers;
 mod observer;
 mod overview;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::metrics::journal::JOURNAL;
 use crate::metrics::process::PROCESS;
 use crate::metrics::spec::{CLUSTER, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, SHARD, SINK, Spec};
 
-use super::embedded_numbers;
+use super::{embedded_numbers, log_numbers};
 
 fn table(text: &mut String, title: &str, labels: &str, specs: impl IntoIterator<Item = Spec>) {
     let _ = write!(text, "\n### {title}\n\n{labels}\n\n| name | kind | what it says |\n|---|---|---|\n");
@@ -34,7 +34,7 @@ fn metrics() -> String {
         let _ = writeln!(text, "| `{}` | {} |", error.name, error.help);
     }
     table(&mut text, "Of the process", "No labels, but for `build_info`.", PROCESS);
-    table(&mut text, "Of events", "No labels.", JOURNAL);
+    table(&mut text, "Of events and the log", "No labels.", JOURNAL.into_iter().chain([log_numbers::DROPPED]));
     table(&mut text, "Of the embedded log", "No labels; only where it runs.", embedded_numbers::specs());
     text.push('\n');
     text
@@ -67,7 +67,8 @@ fn document(path: &str, reference: &str) {
     if std::env::var_os("FOREBAY_BLESS").is_some() {
         std::fs::write(&path, format!("{before}{BEGIN}{reference}{END}{after}")).expect("written");
     } else {
-        assert_eq!(tables, reference, "FOREBAY_BLESS=1 writes them anew");
+        let line = tables.lines().zip(reference.lines()).find(|(stands, is)| stands != is);
+        assert!(tables == reference, "{path}: FOREBAY_BLESS=1 writes it anew; it has, and should have: {line:#?}");
     }
 }
 

@@ -26,6 +26,7 @@ use crate::shard::{Core, Surroundings};
 
 use super::embedded_numbers::EmbeddedNumbers;
 use super::health;
+use super::log_numbers::LogNumbers;
 use super::observer::Observer;
 use super::overview;
 
@@ -126,7 +127,8 @@ impl Service {
         let ready = Arc::new(AtomicBool::new(false));
         let hearts = shards.iter().map(ShardThread::heartbeat).collect();
         let health = health::watch(post.clone(), hearts, Arc::clone(&journal)).map_err(|e| format!("watchdog: {e}"))?;
-        let mut extra: Vec<Arc<dyn Extra>> = vec![Arc::new(Process::start()), Arc::<Journal>::clone(&journal)];
+        let mut extra: Vec<Arc<dyn Extra>> =
+            vec![Arc::new(Process::start()), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
         extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));
         let samples = Arc::new(Samples::default());
         let described = Arc::new(overview::of(&config));
