@@ -34,3 +34,14 @@ pub const MAILBOX_LETTERS_MAX: usize = 4_096;
 const _: () = assert!(CONNECT_BYTES_MAX as usize * 64 <= PARTIAL_BYTES_MAX);
 /// The pool of buffers is small beside what it serves.
 const _: () = assert!(POOLED_TAIL_BYTES_MAX * POOLED_TAILS_MAX <= PARTIAL_BYTES_MAX / 8);
+
+/// Events on their way from the shards to the log and the ring. Past it they are dropped, and counted as
+/// `events_dropped`.
+pub const EVENTS_QUEUED_MAX: usize = 1_024;
+
+/// Events that `/api/v1/events` can show; the oldest makes room.
+pub const EVENTS_KEPT_MAX: usize = 1_024;
+
+/// Events of one kind that leave a shard within a second: a port scan must not fill the log. The others are counted as
+/// `events_suppressed`.
+pub const EVENTS_PER_KIND_PER_S: u8 = 10;

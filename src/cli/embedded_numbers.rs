@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::embedded::Counters;
-use crate::metrics::collector::Extra;
-use crate::metrics::spec::Kind;
+use crate::metrics::collector::{Extra, Number};
+use crate::metrics::spec::{Kind, Spec};
 
 /// What of them goes up and down.
 const GAUGES: &[&str] = &["connections_open", "topics", "partitions", "recovery_holes", "recovery_bytes_cut"];
@@ -13,12 +13,16 @@ const GAUGES: &[&str] = &["connections_open", "topics", "partitions", "recovery_
 #[derive(Debug)]
 pub(super) struct EmbeddedNumbers(pub(super) Arc<Counters>);
 
+/// What they are called and mean.
+pub(super) fn specs() -> impl Iterator<Item = Spec> {
+    Counters::DESCRIBED.iter().map(|(name, help)| {
+        let gauge = name.strip_prefix("embedded_").is_some_and(|name| GAUGES.contains(&name));
+        Spec { name, help: help.trim_start(), kind: if gauge { Kind::Gauge } else { Kind::Counter } }
+    })
+}
+
 impl Extra for EmbeddedNumbers {
-    fn read(&self) -> Vec<(String, &'static str, Kind, u64)> {
-        let named = |(name, value): (&'static str, u64)| {
-            let kind = if GAUGES.contains(&name) { Kind::Gauge } else { Kind::Counter };
-            (format!("embedded_{name}"), "Of the embedded log; docs/EMBEDDED_LOG.md says what each is.", kind, value)
-        };
-        self.0.snapshot().into_iter().map(named).collect()
+    fn read(&self) -> Vec<Number> {
+        specs().zip(self.0.snapshot()).map(|(spec, (_, value))| Number::of(&spec, value)).collect()
     }
 }

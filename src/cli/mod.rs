@@ -5,6 +5,11 @@ pub mod args;
 pub mod check;
 mod embedded_numbers;
 mod health;
+mod log_numbers;
+mod observer;
+mod overview;
+#[cfg(test)]
+mod reference;
 pub mod run;
 pub mod topics;
 

@@ -13,6 +13,10 @@ use crate::embedded::{self, EmbeddedLog};
 use crate::limits::MAILBOX_LETTERS_MAX;
 use crate::metrics::board::Board;
 use crate::metrics::collector::{Boards, Extra};
+use crate::metrics::event::{Event as Said, Field, Kind};
+use crate::metrics::journal::Journal;
+use crate::metrics::process::Process;
+use crate::metrics::samples::Samples;
 use crate::metrics::spec::Layout;
 use crate::runtime::{self, Listeners, Post, ShardThread};
 use crate::service::preflight::Host;
@@ -22,6 +26,9 @@ use crate::shard::{Core, Surroundings};
 
 use super::embedded_numbers::EmbeddedNumbers;
 use super::health;
+use super::log_numbers::LogNumbers;
+use super::observer::Observer;
+use super::overview;
 
 /// Why the service did not start or did not end well, in words for a person.
 type Failure = String;
@@ -74,6 +81,8 @@ struct Service {
     config: Arc<Config>,
     embedded: Option<EmbeddedLog>,
     control: Option<Control>,
+    observer: Observer,
+    journal: Arc<Journal>,
     shards: Vec<ShardThread>,
     heard: Receiver<Event>,
     post: Post<Mail>,
@@ -90,16 +99,20 @@ impl Service {
         let embedded = start_embedded(&mut config)?;
         let listeners = bind_listeners(&config)?;
         let mqtt = listeners.local_addrs();
+        // With port 0, what the kernel has chosen: the listener's name on all pages.
+        config.listeners.iter_mut().zip(&mqtt).for_each(|(listener, addr)| listener.bind = *addr);
         let config = Arc::new(config);
         let (tell, heard) = channel();
         signals::watch(tell.clone(), Event::Signal).map_err(|e| format!("signals: {e}"))?;
         let (post, mailboxes) = runtime::mailboxes(config.service.shards, MAILBOX_LETTERS_MAX)
             .map_err(|e| format!("mailboxes between shards: {e}"))?;
         let boards = boards(&config);
+        let journal = Arc::new(Journal::default());
         let around = Surroundings {
             config: Arc::clone(&config),
             post: post.clone(),
             resolver: resolver::start().map_err(|e| format!("resolver: {e}"))?,
+            journal: Arc::clone(&journal),
             notices: notices(tell),
         };
         let settings = runtime_settings(&config);
@@ -113,10 +126,26 @@ impl Service {
         }
         let ready = Arc::new(AtomicBool::new(false));
         let hearts = shards.iter().map(ShardThread::heartbeat).collect();
-        let health = health::watch(post.clone(), hearts).map_err(|e| format!("watchdog: {e}"))?;
-        let extra = embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>).collect();
-        let control = start_control(&config, View { boards, extra, ready: Arc::clone(&ready), health })?;
-        Ok(Self { config, embedded, control, shards, heard, post, ready, mqtt })
+        let health = health::watch(post.clone(), hearts, Arc::clone(&journal)).map_err(|e| format!("watchdog: {e}"))?;
+        let mut extra: Vec<Arc<dyn Extra>> =
+            vec![Arc::new(Process::start()), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
+        extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));
+        let samples = Arc::new(Samples::default());
+        let described = Arc::new(overview::of(&config));
+        let observer =
+            Observer::start(Arc::clone(&journal), Arc::clone(&samples), Arc::clone(&boards), Arc::clone(&described))
+                .map_err(|e| format!("observer: {e}"))?;
+        let view = View {
+            boards,
+            extra,
+            ready: Arc::clone(&ready),
+            health,
+            journal: Arc::clone(&journal),
+            samples,
+            described,
+        };
+        let control = start_control(&config, view)?;
+        Ok(Self { config, embedded, control, observer, journal, shards, heard, post, ready, mqtt })
     }
 
     fn serve(self) -> Result<(), Failure> {
@@ -133,6 +162,7 @@ impl Service {
                     started += 1;
                     if started == self.shards.len() {
                         self.ready.store(true, Ordering::Release);
+                        self.tell_started();
                         self.greet();
                         notify::ready("accepting devices");
                     }
@@ -145,6 +175,14 @@ impl Service {
             }
         };
         self.drain(signal)
+    }
+
+    fn tell_started(&self) {
+        for addr in &self.mqtt {
+            self.journal.say(Said::now(Kind::Listening).with(Field::Listener, addr.to_string()));
+        }
+        let started = Said::now(Kind::Started).with(Field::Version, env!("CARGO_PKG_VERSION"));
+        self.journal.say(started.with(Field::Shards, self.shards.len() as u64));
     }
 
     /// Says where it listens and what to type next.
@@ -173,7 +211,8 @@ impl Service {
 
     fn drain(mut self, signal: &str) -> Result<(), Failure> {
         let grace = self.config.service.drain_grace;
-        tracing::info!(signal, ?grace, "draining: no new devices, finishing what is in flight");
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.journal.say(Said::now(Kind::Draining).with(Field::Signal, signal).with(Field::GraceMs, grace_ms));
         self.ready.store(false, Ordering::Release);
         notify::stopping(u32::try_from(grace.as_secs()).unwrap_or(u32::MAX));
         for shard in 0..self.shards.len() {
@@ -190,12 +229,13 @@ impl Service {
         for shard in self.shards.drain(..) {
             shard.join().map_err(|e| format!("a shard ended badly: {e}"))?;
         }
+        self.observer.stop();
         drop(self.control.take());
         if let Some(log) = self.embedded.take() {
             log.stop();
         }
         if rows_left == 0 {
-            tracing::info!("drained: everything taken is in Kafka");
+            self.journal.say(Said::now(Kind::Drained));
             return Ok(());
         }
         Err(format!(
@@ -212,7 +252,8 @@ impl Service {
         while waiting > 0 {
             match self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Event::Shard(Notice::Drained { shard, rows_left, connections_left })) => {
-                    tracing::info!(shard, rows_left, connections_left, "drained");
+                    let event = Said::now(Kind::ShardDrained).on(shard).with(Field::RowsLeft, rows_left);
+                    self.journal.say(event.with(Field::ConnectionsLeft, connections_left as u64));
                     waiting -= 1;
                     rows += rows_left;
                 }
@@ -234,11 +275,13 @@ fn notices(tell: Sender<Event>) -> Sender<Notice> {
 }
 
 fn boards(config: &Config) -> Arc<Boards> {
-    let layout = Layout { sinks: config.sinks.len(), clusters: config.clusters.len() };
+    let layout =
+        Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
     Arc::new(Boards {
         shards: (0..config.service.shards).map(|_| Arc::new(Board::new(layout.len()))).collect(),
         sinks: config.sinks.iter().map(|s| s.name.clone()).collect(),
         clusters: config.clusters.iter().map(|c| c.name.clone()).collect(),
+        listeners: config.listeners.iter().map(|l| l.bind.to_string()).collect(),
     })
 }
 

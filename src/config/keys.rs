@@ -250,7 +250,7 @@ pub(super) const KEYS: &[Key] = keys! {
         "How long SIGTERM waits for Kafka to take what has been received. What is left then is reported.";
 
     Control.bind: AddressOrOff, Is("\"127.0.0.1:8080\""),
-        "Address of `/healthz`, `/readyz` and `/metrics`; `\"off\"`: none.";
+        "Address of `/healthz`, `/readyz`, `/metrics` and `/api/v1`; `\"off\"`: none.";
 
     Log.format: Word(FORMAT), Is("\"text\""),
         "Lines for people, or one JSON object a line.";

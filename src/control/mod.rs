@@ -1,5 +1,8 @@
-//! The control plane: one ordinary thread with a small tokio runtime that serves `/healthz`, `/readyz` and `/metrics`.
-//! It reads boards and heartbeats; it never touches a shard.
+//! The control plane: one ordinary thread with a small tokio runtime that serves `/healthz`, `/readyz`, `/metrics` and
+//! `/api/v1`. It reads boards, heartbeats and the journal of events; it never touches a shard. `docs/API.md` describes it.
+
+mod api;
+mod described;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -14,7 +17,10 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::sync::oneshot;
 
+pub use self::described::{Cluster, Described, Listener, Sink};
 use crate::metrics::collector::{Boards, Extra, render};
+use crate::metrics::journal::Journal;
+use crate::metrics::samples::Samples;
 
 /// Says why the process is not healthy; `None` while every shard's loop turns.
 pub type Health = dyn Fn() -> Option<String> + Send + Sync;
@@ -29,6 +35,12 @@ pub struct View {
     pub ready: Arc<AtomicBool>,
     /// Stall check.
     pub health: Box<Health>,
+    /// Events.
+    pub journal: Arc<Journal>,
+    /// The boards of the last seconds.
+    pub samples: Arc<Samples>,
+    /// What the numbers are of.
+    pub described: Arc<Described>,
 }
 
 /// The running control plane.
@@ -93,11 +105,19 @@ fn router(view: Arc<View>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .merge(api::routes())
         .with_state(view)
 }
 
 async fn index() -> &'static str {
-    "forebay\n/healthz  200 while every shard turns\n/readyz   200 while devices are accepted\n/metrics  Prometheus text\n"
+    "forebay\n\
+     /healthz            200 while every shard turns\n\
+     /readyz             200 while devices are accepted\n\
+     /metrics            Prometheus text\n\
+     /api/v1/sinks       sinks: totals, rates, state; /api/v1/sinks/NAME one of them\n\
+     /api/v1/listeners   listeners: connections, messages\n\
+     /api/v1/clusters    Kafka clusters: reachable, connections, memory\n\
+     /api/v1/events      what happened: ?since=ID&kind=KIND&sink=NAME&limit=N\n"
 }
 
 async fn healthz(State(view): State<Arc<View>>) -> impl IntoResponse {
@@ -138,11 +158,20 @@ mod tests {
 
     #[test]
     fn readiness_and_health_follow_what_they_watch() {
-        let boards = Arc::new(Boards { shards: Vec::new(), sinks: Vec::new(), clusters: Vec::new() });
+        let boards =
+            Arc::new(Boards { shards: Vec::new(), sinks: Vec::new(), clusters: Vec::new(), listeners: Vec::new() });
         let (ready, sick) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let watched = Arc::clone(&sick);
         let health = Box::new(move || watched.load(Ordering::Relaxed).then(|| "shard 1 stands still".to_owned()));
-        let view = View { boards, extra: Vec::new(), ready: Arc::clone(&ready), health };
+        let view = View {
+            boards,
+            extra: Vec::new(),
+            ready: Arc::clone(&ready),
+            health,
+            journal: Arc::default(),
+            samples: Arc::default(),
+            described: Arc::default(),
+        };
         let control = Control::start(([127, 0, 0, 1], 0).into(), view).expect("start");
         assert!(ask(control.addr(), "/readyz").starts_with("HTTP/1.1 503"));
         ready.store(true, Ordering::Release);

@@ -3,12 +3,15 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
-    ($($(#[$doc:meta])+ $name:ident,)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// What the embedded log has done since its start, and how much it holds.
         #[derive(Debug, Default)]
-        pub struct Counters { $($(#[$doc])+ pub $name: AtomicU64,)+ }
+        pub struct Counters { $($(#[doc = $doc])+ pub $name: AtomicU64,)+ }
 
         impl Counters {
+            /// Name, on `/metrics`, and meaning of each, in the order of [`Counters::snapshot`].
+            pub const DESCRIBED: &[(&str, &str)] = &[$((concat!("embedded_", stringify!($name)), concat!($($doc),+)),)+];
+
             /// Name and value of each, in a fixed order.
             pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.load(Ordering::Relaxed)),)+]

@@ -6,4 +6,8 @@
 
 pub mod board;
 pub mod collector;
+pub mod event;
+pub mod journal;
+pub mod process;
+pub mod samples;
 pub mod spec;

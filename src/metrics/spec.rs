@@ -70,10 +70,23 @@ table!(
     StalledConnections, Gauge, "stalled_connections", "Connections that are left unread now.";
     PartialBytes, Gauge, "partial_bytes", "Bytes of packets that have not arrived whole.";
     Turns, Counter, "turns", "Turns of the shard's loop.";
+    PublishesMatched, Counter, "publishes_matched", "Publishes and wills that at least one sink took.";
+    EventsSuppressed, Counter, "events_suppressed", "Events left out because many of their kind came within a second.";
 ]);
 
 table!(
-    /// Numbers of a sink on a shard. `matched = delivered + refused + expired + buffered` at every snapshot.
+    /// Numbers of a listener on a shard. `received = matched + unmatched + refused` at every snapshot; wills came in
+    /// with their CONNECT and are in none of them.
+    ListenerMetric, LISTENER, [
+    Open, Gauge, "listener_connections_open", "Device connections that stand.";
+    Received, Counter, "listener_publishes_received", "PUBLISH packets received, repeats of QoS 2 not counted.";
+    Matched, Counter, "listener_publishes_matched", "Those of them that at least one sink took.";
+    Unmatched, Counter, "listener_publishes_unmatched", "Those that no sink's filter matched.";
+    Refused, Counter, "listener_publishes_refused", "Those refused before any sink took them.";
+]);
+
+table!(
+    /// Numbers of a sink on a shard. What goes in is what comes out, at every snapshot: [`SinkMetric::IN`], [`SinkMetric::OUT`].
     SinkMetric, SINK, [
     Matched, Counter, "sink_matched", "Messages this sink took.";
     Delivered, Counter, "sink_delivered", "Messages Kafka has, at the sink's level.";
@@ -83,12 +96,16 @@ table!(
     BufferedBytes, Gauge, "sink_buffered_bytes", "Memory they hold.";
     Batches, Counter, "sink_batches", "Record batches cut.";
     Retries, Counter, "sink_retries", "Batches sent again.";
-    KafkaErrors, Counter, "sink_kafka_errors", "Batches that Kafka answered with an error code.";
-    Unanswered, Counter, "sink_unanswered_requests", "Produce requests that got no answer.";
-    Splits, Counter, "sink_splits", "Batches taken apart because Kafka refused them whole.";
-    EpochsRaised, Counter, "sink_epochs_raised", "Times that a partition went on under a new producer epoch.";
     OutcomeUnknown, Counter, "sink_outcome_unknown", "Batches sent again although Kafka may have them.";
     AcknowledgedLost, Counter, "sink_acknowledged_lost", "Times that a partition turned out to lack what it had acknowledged.";
+    BatchRecords, Counter, "sink_batch_records", "Records in the batches cut: divided by `sink_batches`, records a batch.";
+    BatchBytes, Counter, "sink_batch_bytes", "Bytes of the batches cut, after compression.";
+    ProduceRequests, Counter, "sink_produce_requests", "Produce requests, each counted for the sink of its first batch.";
+    KafkaErrors, Counter, "sink_kafka_errors", "Batches answered with a Kafka error; `kafka_errors` has the codes.";
+    BatchesUnanswered, Counter, "sink_batches_unanswered", "Batches whose request got no answer: connection lost, time-out, never sent.";
+    Splits, Counter, "sink_splits", "Batches split in two because Kafka refused them whole.";
+    EpochsRaised, Counter, "sink_epochs_raised", "Times that a partition went on under a new producer epoch.";
+    Topics, Gauge, "sink_topics", "Kafka topics held in memory for this sink.";
 ]);
 
 table!(
@@ -102,22 +119,114 @@ table!(
     Malformed, Counter, "kafka_malformed_answers", "Answers of brokers that could not be read.";
     Throttles, Counter, "kafka_throttles", "Answers in which a broker asked to be left alone for a while.";
     Links, Gauge, "kafka_connections", "Connections to the cluster's brokers.";
+    RequestsInFlight, Gauge, "kafka_requests_in_flight", "Produce requests without an answer.";
+    RequestsUnanswered, Counter, "kafka_requests_unanswered", "Produce requests that got no answer.";
+    ThrottleMs, Counter, "kafka_throttle_ms", "Milliseconds for which brokers asked us to send nothing, added up.";
+    SentBytes, Counter, "kafka_sent_bytes", "Bytes given to connections to the brokers.";
+    ReceivedBytes, Counter, "kafka_received_bytes", "Bytes read from them.";
+    ConnectionsMade, Counter, "kafka_connections_begun", "Connections to the brokers begun.";
+    TopicsUnknown, Counter, "kafka_topics_unknown", "Times that Kafka did not know a topic and rows began to wait for it.";
+    TopicsRefused, Counter, "kafka_topics_refused", "Times that Kafka refused a topic: forbidden, or no name for one.";
+    TopicsAnew, Counter, "kafka_topics_made_anew", "Times that a topic turned out to have been made anew: it has fewer partitions.";
 ]);
 
-/// Where things stand on a board: the shard's numbers, then each sink's, then each cluster's.
+table!(
+    /// Answers of a Kafka cluster with an error, by code: values of the label `error` of [`ERRORS_NAME`]. What has no row
+    /// of its own is counted in the last.
+    KafkaError, ERRORS, [
+    CorruptMessage, Counter, "CORRUPT_MESSAGE", "2: damaged under way; sent again.";
+    UnknownTopic, Counter, "UNKNOWN_TOPIC_OR_PARTITION", "3: not there, or not there yet; held.";
+    LeaderNotAvailable, Counter, "LEADER_NOT_AVAILABLE", "5: no leader now; held.";
+    NotLeader, Counter, "NOT_LEADER_OR_FOLLOWER", "6: the leader has moved; sent to the new one.";
+    RequestTimedOut, Counter, "REQUEST_TIMED_OUT", "7: followers were slow; sent again.";
+    MessageTooLarge, Counter, "MESSAGE_TOO_LARGE", "10: split, and refused if it is one record.";
+    InvalidTopic, Counter, "INVALID_TOPIC_EXCEPTION", "17: no name for a topic; refused.";
+    RecordListTooLarge, Counter, "RECORD_LIST_TOO_LARGE", "18: as 10.";
+    NotEnoughReplicas, Counter, "NOT_ENOUGH_REPLICAS", "19: below `min.insync.replicas`; held.";
+    NotEnoughReplicasAfter, Counter, "NOT_ENOUGH_REPLICAS_AFTER_APPEND", "20: likewise, after it was written; sent again.";
+    TopicForbidden, Counter, "TOPIC_AUTHORIZATION_FAILED", "29: we may not write there; refused.";
+    InvalidTimestamp, Counter, "INVALID_TIMESTAMP", "32: the topic does not take this time; split, and refused if it is one record.";
+    PolicyViolation, Counter, "POLICY_VIOLATION", "44: refused.";
+    OutOfOrderSequence, Counter, "OUT_OF_ORDER_SEQUENCE_NUMBER", "45: not the sequence that the partition expects.";
+    InvalidProducerEpoch, Counter, "INVALID_PRODUCER_EPOCH", "47: sent again under a new epoch.";
+    StorageError, Counter, "KAFKA_STORAGE_ERROR", "56: the broker's disk; held.";
+    UnknownProducerId, Counter, "UNKNOWN_PRODUCER_ID", "59: forgotten; sent again under a new epoch.";
+    InvalidRecord, Counter, "INVALID_RECORD", "87: split, and refused if it is one record.";
+    QuotaExceeded, Counter, "THROTTLING_QUOTA_EXCEEDED", "89: held.";
+    ProducerFenced, Counter, "PRODUCER_FENCED", "90: sent again under a new epoch.";
+    UnknownTopicId, Counter, "UNKNOWN_TOPIC_ID", "100: as 3.";
+    Other, Counter, "other", "Any other code.";
+]);
+
+/// The family of [`ERRORS`], label `error`.
+pub const ERRORS_NAME: &str = "kafka_errors";
+/// Its help.
+pub const ERRORS_HELP: &str = "Batches that the cluster answered with an error, by code.";
+
+impl KafkaError {
+    const CODES: [(i16, Self); Self::COUNT - 1] = [
+        (2, Self::CorruptMessage),
+        (3, Self::UnknownTopic),
+        (5, Self::LeaderNotAvailable),
+        (6, Self::NotLeader),
+        (7, Self::RequestTimedOut),
+        (10, Self::MessageTooLarge),
+        (17, Self::InvalidTopic),
+        (18, Self::RecordListTooLarge),
+        (19, Self::NotEnoughReplicas),
+        (20, Self::NotEnoughReplicasAfter),
+        (29, Self::TopicForbidden),
+        (32, Self::InvalidTimestamp),
+        (44, Self::PolicyViolation),
+        (45, Self::OutOfOrderSequence),
+        (47, Self::InvalidProducerEpoch),
+        (56, Self::StorageError),
+        (59, Self::UnknownProducerId),
+        (87, Self::InvalidRecord),
+        (89, Self::QuotaExceeded),
+        (90, Self::ProducerFenced),
+        (100, Self::UnknownTopicId),
+    ];
+
+    /// The row of a Kafka error code.
+    #[must_use]
+    pub fn of(code: i16) -> Self {
+        Self::CODES.iter().find(|(known, _)| *known == code).map_or(Self::Other, |(_, row)| *row)
+    }
+
+    /// Kafka's name of a code, or `other`.
+    #[must_use]
+    pub fn name(code: i16) -> &'static str {
+        ERRORS[Self::of(code) as usize].name
+    }
+}
+
+impl SinkMetric {
+    /// One side of a sink's ledger.
+    pub const IN: [Self; 1] = [Self::Matched];
+    /// The other: what was taken is delivered, or has failed, or waits. A new end of a row joins [`Self::FAILED`].
+    pub const OUT: [Self; 4] = [Self::Delivered, Self::Refused, Self::Expired, Self::BufferedRows];
+    /// Ends that are not Kafka.
+    pub const FAILED: [Self; 2] = [Self::Refused, Self::Expired];
+}
+
+/// Where things stand on a board: the shard's numbers, then each sink's, each cluster's, each listener's, and each
+/// cluster's errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// How many sinks.
     pub sinks: usize,
     /// How many clusters.
     pub clusters: usize,
+    /// How many listeners.
+    pub listeners: usize,
 }
 
 impl Layout {
     /// Length of the board.
     #[must_use]
     pub const fn len(self) -> usize {
-        ShardMetric::COUNT + self.sinks * SinkMetric::COUNT + self.clusters * ClusterMetric::COUNT
+        self.first_error() + self.clusters * KafkaError::COUNT
     }
 
     /// Never: a shard always has numbers.
@@ -126,16 +235,52 @@ impl Layout {
         false
     }
 
+    /// Place of the first sink's first number.
+    #[must_use]
+    pub const fn first_sink(self) -> usize {
+        ShardMetric::COUNT
+    }
+
+    /// Place of the first cluster's first number.
+    #[must_use]
+    pub const fn first_cluster(self) -> usize {
+        self.first_sink() + self.sinks * SinkMetric::COUNT
+    }
+
+    /// Place of the first listener's first number.
+    #[must_use]
+    pub const fn first_listener(self) -> usize {
+        self.first_cluster() + self.clusters * ClusterMetric::COUNT
+    }
+
+    /// Place of the first cluster's first error.
+    #[must_use]
+    pub const fn first_error(self) -> usize {
+        self.first_listener() + self.listeners * ListenerMetric::COUNT
+    }
+
     /// Place of a sink's number.
     #[must_use]
     pub const fn sink(self, sink: usize, metric: SinkMetric) -> usize {
-        ShardMetric::COUNT + sink * SinkMetric::COUNT + metric as usize
+        self.first_sink() + sink * SinkMetric::COUNT + metric as usize
     }
 
     /// Place of a cluster's number.
     #[must_use]
     pub const fn cluster(self, cluster: usize, metric: ClusterMetric) -> usize {
-        ShardMetric::COUNT + self.sinks * SinkMetric::COUNT + cluster * ClusterMetric::COUNT + metric as usize
+        self.first_cluster() + cluster * ClusterMetric::COUNT + metric as usize
+    }
+
+    /// Place of a listener's number.
+    #[must_use]
+    pub const fn listener(self, listener: usize, metric: ListenerMetric) -> usize {
+        self.first_listener() + listener * ListenerMetric::COUNT + metric as usize
+    }
+
+    /// Place of a cluster's count of an error.
+    #[must_use]
+    pub const fn error(self, cluster: usize, error: KafkaError) -> usize {
+        self.first_error() + cluster * KafkaError::COUNT + error as usize
     }
 }
 
@@ -145,14 +290,33 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_places_do_not_overlap() {
-        let mut names: Vec<_> = SHARD.iter().chain(&SINK).chain(&CLUSTER).map(|s| s.name).collect();
+        let tables = SHARD.iter().chain(&LISTENER).chain(&SINK).chain(&CLUSTER);
+        let mut names: Vec<_> = tables.map(|s| s.name).chain([ERRORS_NAME]).collect();
         names.sort_unstable();
         let before = names.len();
         names.dedup();
         assert_eq!(names.len(), before);
-        let layout = Layout { sinks: 3, clusters: 2 };
-        assert_eq!(layout.sink(0, SinkMetric::Matched), ShardMetric::COUNT);
-        assert_eq!(layout.sink(2, SinkMetric::AcknowledgedLost) + 1, layout.cluster(0, ClusterMetric::Reachable));
-        assert_eq!(layout.cluster(1, ClusterMetric::Links) + 1, layout.len());
+        let layout = Layout { sinks: 3, clusters: 2, listeners: 2 };
+        let mut places: Vec<usize> = (0..ShardMetric::COUNT).collect();
+        for (first, each, count) in [
+            (layout.sink(0, SinkMetric::Matched), SinkMetric::COUNT, layout.sinks),
+            (layout.cluster(0, ClusterMetric::Reachable), ClusterMetric::COUNT, layout.clusters),
+            (layout.listener(0, ListenerMetric::Open), ListenerMetric::COUNT, layout.listeners),
+            (layout.error(0, KafkaError::CorruptMessage), KafkaError::COUNT, layout.clusters),
+        ] {
+            places.extend(first..first + each * count);
+        }
+        assert_eq!(places, (0..layout.len()).collect::<Vec<_>>());
+        assert_eq!(layout.error(1, KafkaError::Other) + 1, layout.len());
+    }
+
+    #[test]
+    fn an_error_code_has_its_row_and_says_its_number() {
+        for (code, row) in KafkaError::CODES {
+            assert_eq!(KafkaError::of(code), row);
+            assert!(ERRORS[row as usize].help.starts_with(&format!("{code}: ")), "{code}");
+        }
+        assert_eq!([KafkaError::of(-1), KafkaError::of(9_999)], [KafkaError::Other; 2]);
+        assert_eq!((KafkaError::name(29), KafkaError::name(-1)), ("TOPIC_AUTHORIZATION_FAILED", "other"));
     }
 }

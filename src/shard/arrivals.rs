@@ -2,11 +2,11 @@
 
 use crate::listener::door::{self, Verdict};
 use crate::listener::proxy::{self, Expect};
-use crate::metrics::spec::ShardMetric as M;
+use crate::metrics::spec::{ListenerMetric, ShardMetric as M};
 use crate::mqtt::Malformed;
 use crate::mqtt::packet::{Connect, Version};
 use crate::mqtt::reason::ReasonCode;
-use crate::runtime::seam::{ConnId, Detached};
+use crate::runtime::seam::{ConnId, Detached, ListenerId};
 use crate::session::{End, Peer, Violation, refuse};
 
 use super::connection::{Kind, Timer};
@@ -16,15 +16,16 @@ use super::{Core, Ring};
 
 impl Core {
     /// A socket stands at the door, fresh or handed over. It has so long to say CONNECT, and what comes before.
-    pub(super) fn arrive(&mut self, io: &mut Ring<'_>, conn: ConnId, expect: Expect) {
+    pub(super) fn arrive(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, expect: Expect) {
         let now = io.now();
-        self.connections.insert(conn, Kind::Door(expect), now);
+        self.connections.insert(conn, Kind::Door(expect), listener, now);
         let timeout = now.after(self.around.config.mqtt.connect_timeout);
         let timer = io.set_timer(timeout, Timer::Connection(conn).token());
         if let Some(connection) = self.connections.get(conn) {
             connection.timer = Some(timer);
         }
         self.numbers.raise(M::ConnectionsOpen, 1);
+        self.numbers.count_listener(listener, ListenerMetric::Open);
     }
 
     /// Bytes of a socket that has not sent a whole CONNECT.
@@ -107,7 +108,7 @@ impl Core {
         let Detached { fd, peer, listener, unread } = detached;
         let conn = io.adopt(fd, peer, listener);
         // A proxy's header has been read where it came in.
-        self.arrive(io, conn, Expect::Nothing);
+        self.arrive(io, conn, listener, Expect::Nothing);
         self.door_bytes(io, conn, &unread);
     }
 
@@ -126,8 +127,8 @@ impl Core {
         let connected = match answer {
             Ok(connected) => connected,
             Err(refused) => {
-                let (peer, violation) = (io.peer(conn).map(tracing::field::display), refused.violation);
-                tracing::debug!(peer, clause = violation.clause, what = violation.what, "CONNECT refused");
+                let Violation { clause, what, .. } = refused.violation;
+                self.tell_refused(io, conn, clause, what);
                 return self.turn_away(io, conn);
             }
         };
@@ -160,8 +161,7 @@ impl Core {
     /// [MQTT-3.1.4-1].
     fn refuse(&mut self, io: &mut Ring<'_>, conn: ConnId, malformed: Malformed, version: Option<Version>) {
         self.numbers.count(M::MalformedPackets);
-        let peer = io.peer(conn).map(tracing::field::display);
-        tracing::debug!(peer, slot = conn.slot, %malformed, "first packet refused");
+        self.tell_refused(io, conn, malformed.clause, malformed.what);
         if let Some(version) = version {
             refuse(Peer::new(version), &malformed.into(), io.out(conn));
         }
@@ -187,6 +187,7 @@ impl Core {
         self.tails.give_back(connection.tail);
         if !matches!(connection.kind, Kind::Link { .. }) {
             self.numbers.lower(M::ConnectionsOpen, 1);
+            self.numbers.uncount_listener(connection.listener, ListenerMetric::Open);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::kafka::client::LinkId;
 use crate::listener::proxy::Expect;
-use crate::runtime::seam::{ConnId, Monotonic, TimerId};
+use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
 use crate::session::{KeepAlive, Peer, SessionKey};
 
 /// Who is at the other end.
@@ -32,6 +32,8 @@ pub(super) struct Connection {
     generation: u32,
     /// Who.
     pub(super) kind: Kind,
+    /// Where it came in; of no meaning for a link.
+    pub(super) listener: ListenerId,
     /// Left unread: `tail` begins with the packet that found no room.
     pub(super) stalled: bool,
     /// The start of a packet that has not arrived whole. No capacity while there is none.
@@ -50,7 +52,7 @@ pub(super) struct Connections {
 
 impl Connections {
     /// Takes note of a connection.
-    pub(super) fn insert(&mut self, id: ConnId, kind: Kind, now: Monotonic) {
+    pub(super) fn insert(&mut self, id: ConnId, kind: Kind, listener: ListenerId, now: Monotonic) {
         let slot = id.slot as usize;
         if slot >= self.slots.len() {
             self.slots.resize_with(slot + 1, || None);
@@ -58,6 +60,7 @@ impl Connections {
         let fresh = Connection {
             generation: id.generation,
             kind,
+            listener,
             stalled: false,
             tail: Vec::new(),
             clock: KeepAlive::new(0, now),
@@ -139,9 +142,9 @@ mod tests {
     fn a_stale_id_finds_nothing() {
         let mut all = Connections::default();
         let (old, new) = (ConnId { slot: 3, generation: 1 }, ConnId { slot: 3, generation: 2 });
-        all.insert(old, Kind::Door(Expect::Nothing), Monotonic(0));
+        all.insert(old, Kind::Door(Expect::Nothing), ListenerId(0), Monotonic(0));
         assert!(all.remove(old).is_some());
-        all.insert(new, Kind::Door(Expect::Nothing), Monotonic(0));
+        all.insert(new, Kind::Door(Expect::Nothing), ListenerId(0), Monotonic(0));
         assert!(all.get(old).is_none() && all.remove(old).is_none());
         assert_eq!(all.ids(), [new]);
     }

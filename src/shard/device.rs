@@ -2,11 +2,11 @@
 
 use crate::kafka::types::Ticket;
 use crate::limits;
-use crate::metrics::spec::ShardMetric as M;
+use crate::metrics::spec::{ListenerMetric as L, ShardMetric as M};
 use crate::mqtt::packet::{Packet, Publish, QoS, Sender};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
-use crate::runtime::seam::{ConnId, Monotonic, WallMs};
+use crate::runtime::seam::{ConnId, ListenerId, Monotonic, WallMs};
 use crate::session::{End, Next, Peer, SessionKey, Taken, Violation};
 
 use super::connection::Kind;
@@ -23,6 +23,15 @@ enum Flow {
     Stall(Stall),
     /// The connection has been ended.
     Ended,
+}
+
+/// Whom a packet is from.
+#[derive(Clone, Copy)]
+struct Source {
+    conn: ConnId,
+    session: SessionKey,
+    peer: Peer,
+    listener: ListenerId,
 }
 
 impl Core {
@@ -84,20 +93,20 @@ impl Core {
 
     /// Works through the whole packets in `bytes`; returns how many bytes they were (all, once the connection ended).
     pub(super) fn packets(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) -> usize {
-        let Some(Kind::Device { session, peer }) = self.connections.get(conn).map(|c| c.kind) else {
-            return bytes.len();
-        };
+        let Some(connection) = self.connections.get(conn) else { return bytes.len() };
+        let Kind::Device { session, peer } = connection.kind else { return bytes.len() };
+        let sender = Source { conn, session, peer, listener: connection.listener };
         let packet_bytes_max = self.around.config.mqtt.packet_bytes_max;
         let mut used = 0;
         while used < bytes.len() {
             let flow = match frame::next_for(peer.version, Sender::Client, &bytes[used..], packet_bytes_max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
-                    let flow = self.packet(io, conn, session, peer, frame);
+                    let flow = self.packet(io, sender, frame);
                     used += if matches!(flow, Flow::On) { frame.len } else { 0 };
                     flow
                 }
-                Err(malformed) => self.violation(io, conn, malformed.into()),
+                Err(malformed) => self.violation(io, conn, session, malformed.into()),
             };
             match flow {
                 Flow::On => {}
@@ -117,24 +126,17 @@ impl Core {
         used
     }
 
-    fn packet(
-        &mut self,
-        io: &mut Ring<'_>,
-        conn: ConnId,
-        session: SessionKey,
-        peer: Peer,
-        frame: frame::Frame<'_>,
-    ) -> Flow {
+    fn packet(&mut self, io: &mut Ring<'_>, from: Source, frame: frame::Frame<'_>) -> Flow {
         const PUBLISH: u8 = 3;
         if frame.first >> 4 == PUBLISH {
-            return match decode::publish(peer.version, frame.first, frame.body) {
-                Ok(publish) => self.publish(io, conn, session, &publish),
-                Err(malformed) => self.violation(io, conn, malformed.into()),
+            return match decode::publish(from.peer.version, frame.first, frame.body) {
+                Ok(publish) => self.publish(io, from, &publish),
+                Err(malformed) => self.violation(io, from.conn, from.session, malformed.into()),
             };
         }
-        match decode::decode(peer.version, Sender::Client, frame) {
-            Ok(packet) => self.control_packet(io, conn, session, &packet),
-            Err(malformed) => self.violation(io, conn, malformed.into()),
+        match decode::decode(from.peer.version, Sender::Client, frame) {
+            Ok(packet) => self.control_packet(io, from.conn, from.session, &packet),
+            Err(malformed) => self.violation(io, from.conn, from.session, malformed.into()),
         }
     }
 
@@ -142,7 +144,7 @@ impl Core {
         let Some(session) = self.sessions.get_mut(key) else { return Flow::Ended };
         match session.packet(packet, io.out(conn)) {
             Next::Go => Flow::On,
-            Next::End(End::Violation(violation)) => self.violation(io, conn, violation),
+            Next::End(End::Violation(violation)) => self.violation(io, conn, key, violation),
             Next::End(end) => {
                 self.end(io, conn, end);
                 Flow::Ended
@@ -151,7 +153,8 @@ impl Core {
     }
 
     /// The hot path: match, ask the sinks, let the session number it, write the rows.
-    fn publish(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, publish: &Publish<'_>) -> Flow {
+    fn publish(&mut self, io: &mut Ring<'_>, from: Source, publish: &Publish<'_>) -> Flow {
+        let Source { conn, session: key, listener, .. } = from;
         let (now, wall) = (io.now(), io.wall());
         let Some(session) = self.sessions.get(key) else { return Flow::Ended };
         if publish.qos != QoS::AtMostOnce && session.is_blocked() {
@@ -175,7 +178,7 @@ impl Core {
                 self.numbers.count(M::PublishesRepeated);
                 return Flow::On;
             }
-            Some(Taken::Violation(violation)) => return self.violation(io, conn, violation),
+            Some(Taken::Violation(violation)) => return self.violation(io, conn, key, violation),
             None => return Flow::Ended,
         };
         self.numbers.count(match publish.qos {
@@ -183,18 +186,23 @@ impl Core {
             QoS::AtLeastOnce => M::PublishesQos1,
             QoS::ExactlyOnce => M::PublishesQos2,
         });
+        self.numbers.count_listener(listener, L::Received);
         let (owed, code) = match admission {
             Admission::Room => {
+                self.numbers.count(M::PublishesMatched);
+                self.numbers.count_listener(listener, L::Matched);
                 let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
                 let ticket = number.map(|number| Ticket { session: key.to_bits(), number });
                 (self.outlets.take(&message, ticket, now, wall), ReasonCode::SUCCESS)
             }
             Admission::Refused(code) => {
                 self.numbers.count(M::PublishesRefused);
+                self.numbers.count_listener(listener, L::Refused);
                 (0, code)
             }
             Admission::Unmatched | Admission::Full(_) => {
                 self.numbers.count(M::PublishesUnmatched);
+                self.numbers.count_listener(listener, L::Unmatched);
                 (0, ReasonCode::NO_MATCHING_SUBSCRIBERS)
             }
         };
@@ -216,10 +224,9 @@ impl Core {
         }
     }
 
-    fn violation(&mut self, io: &mut Ring<'_>, conn: ConnId, violation: Violation) -> Flow {
+    fn violation(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, violation: Violation) -> Flow {
         self.numbers.count(M::MalformedPackets);
-        let peer = io.peer(conn).map(tracing::field::display);
-        tracing::debug!(peer, slot = conn.slot, clause = violation.clause, what = violation.what, "connection ended");
+        self.tell_violation(io, conn, key, &violation);
         self.end(io, conn, End::Violation(violation));
         Flow::Ended
     }
@@ -243,7 +250,10 @@ impl Core {
             let message = message(publish.topic, &due.client_id, due.username.as_deref(), &publish, wall);
             self.numbers.count(M::Wills);
             match self.outlets.admit(&message) {
-                Admission::Room => drop(self.outlets.take(&message, None, now, wall)),
+                Admission::Room => {
+                    self.numbers.count(M::PublishesMatched);
+                    let _nobody_waits = self.outlets.take(&message, None, now, wall);
+                }
                 Admission::Unmatched => self.numbers.count(M::PublishesUnmatched),
                 Admission::Full(_) | Admission::Refused(_) => self.numbers.count(M::PublishesRefused),
             }

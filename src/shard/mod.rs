@@ -12,6 +12,7 @@
 //! | `turn` | what the runtime calls, and the order of work at the end of a turn |
 //! | `drain` | the way out |
 //! | `numbers` | the board |
+//! | `events` | what an operator is told |
 //!
 //! Nothing here waits and nothing here locks. What a core cannot do now it writes down (a tail, a row, a timer).
 
@@ -19,6 +20,7 @@ mod arrivals;
 mod connection;
 mod device;
 mod drain;
+mod events;
 pub mod mail;
 mod numbers;
 mod publish;
@@ -35,6 +37,8 @@ use std::sync::mpsc::Sender;
 
 use crate::config::Config;
 use crate::metrics::board::Board;
+use crate::metrics::journal::{Journal, Teller};
+use crate::metrics::spec::Layout;
 use crate::route::trie::SinkRouter;
 use crate::runtime::Post;
 use crate::runtime::seam::{Io, Monotonic, TimerId};
@@ -61,6 +65,8 @@ pub struct Surroundings {
     pub post: Post<Mail>,
     /// Questions to the resolver's thread.
     pub resolver: Sender<Question>,
+    /// Where events go.
+    pub journal: Arc<Journal>,
     /// To the thread that started the shards.
     pub notices: Sender<Notice>,
 }
@@ -80,6 +86,7 @@ pub struct Core {
     session_timer: Option<(Monotonic, TimerId)>,
     drain: Option<drain::Drain>,
     numbers: Numbers,
+    teller: Teller,
     random: fastrand::Rng,
     tails: Tails,
 }
@@ -91,6 +98,8 @@ impl Core {
         let config = Arc::clone(&around.config);
         let mut random = fastrand::Rng::new();
         let upstreams = (0..config.clusters.len()).map(|c| Upstream::new(&config, c, random.u64(..))).collect();
+        let layout =
+            Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
         let outlets = Outlets::new(router(&config), sinks::plans(&config), upstreams);
         Self {
             index,
@@ -103,7 +112,8 @@ impl Core {
             touched: Vec::new(),
             session_timer: None,
             drain: None,
-            numbers: Numbers::new(board, config.sinks.len(), config.clusters.len()),
+            numbers: Numbers::new(board, layout),
+            teller: Teller::new(Arc::clone(&around.journal), index),
             random,
             tails: Tails::default(),
             around,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::metrics::board::Board;
-use crate::metrics::spec::{ClusterMetric, Layout, ShardMetric, SinkMetric};
+use crate::metrics::spec::{ClusterMetric, KafkaError, Layout, ListenerMetric, ShardMetric, SinkMetric};
+use crate::runtime::seam::ListenerId;
 
 /// Plain numbers, in the board's layout.
 pub(super) struct Numbers {
@@ -14,8 +15,7 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    pub(super) fn new(board: Arc<Board>, sinks: usize, clusters: usize) -> Self {
-        let layout = Layout { sinks, clusters };
+    pub(super) fn new(board: Arc<Board>, layout: Layout) -> Self {
         Self { values: vec![0; layout.len()], layout, board, moved: true }
     }
 
@@ -55,6 +55,31 @@ impl Numbers {
         let place = &mut self.values[self.layout.cluster(cluster, metric)];
         self.moved |= *place != value;
         *place = value;
+    }
+
+    /// One more of a cluster's.
+    pub(super) fn count_cluster(&mut self, cluster: usize, metric: ClusterMetric, by: u64) {
+        self.values[self.layout.cluster(cluster, metric)] += by;
+        self.moved = true;
+    }
+
+    /// One more error in a cluster's answers.
+    pub(super) fn count_error(&mut self, cluster: usize, code: i16) {
+        self.values[self.layout.error(cluster, KafkaError::of(code))] += 1;
+        self.moved = true;
+    }
+
+    /// One more of a listener's.
+    pub(super) fn count_listener(&mut self, listener: ListenerId, metric: ListenerMetric) {
+        self.values[self.layout.listener(usize::from(listener.0), metric)] += 1;
+        self.moved = true;
+    }
+
+    /// One less of a listener's.
+    pub(super) fn uncount_listener(&mut self, listener: ListenerId, metric: ListenerMetric) {
+        let value = &mut self.values[self.layout.listener(usize::from(listener.0), metric)];
+        *value = value.saturating_sub(1);
+        self.moved = true;
     }
 
     /// Copies the numbers onto the board, if any moved since the last time.

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::metrics::spec::ShardMetric as M;
+use crate::metrics::spec::{ClusterMetric, ShardMetric as M};
 use crate::runtime::seam::{Closed, ConnId, ListenerId, Shard};
 use crate::session::{Check, End};
 
@@ -26,8 +26,9 @@ impl Shard for Core {
 
     fn on_accept(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, _peer: SocketAddr) {
         self.numbers.count(M::ConnectionsAccepted);
-        let listener = self.around.config.listeners.get(usize::from(listener.0));
-        self.arrive(io, conn, listener.map(|listener| listener.proxy_protocol).unwrap_or_default());
+        let settings = self.around.config.listeners.get(usize::from(listener.0));
+        let expect = settings.map(|listener| listener.proxy_protocol).unwrap_or_default();
+        self.arrive(io, conn, listener, expect);
     }
 
     fn on_connect(&mut self, io: &mut Ring<'_>, conn: ConnId) {
@@ -49,6 +50,7 @@ impl Shard for Core {
                 self.door_bytes(io, conn, bytes);
             }
             Some(Kind::Link { cluster, link }) => {
+                self.numbers.count_cluster(cluster, ClusterMetric::ReceivedBytes, bytes.len() as u64);
                 let upstream = &mut self.outlets.upstreams[cluster];
                 upstream.busy = true;
                 upstream.client.on_bytes(link, bytes, io.now());
@@ -115,6 +117,7 @@ impl Shard for Core {
         self.set_session_timer(io);
         self.go_on_draining(io);
         self.numbers.count(M::Turns);
+        self.numbers.set(M::EventsSuppressed, self.teller.suppressed());
         self.numbers.set(M::Sessions, self.sessions.len() as u64);
         self.numbers.set(M::StalledConnections, self.stalls.waiting() as u64);
         self.numbers.publish();

@@ -11,12 +11,13 @@ use crate::kafka::producer::{Producer, Want};
 use crate::kafka::types::{ClientEvent, Outcome, ProduceRequest, Run, SinkId};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
-use crate::runtime::seam::{ConnId, Monotonic, TimerId, WallMs};
+use crate::runtime::seam::{Chunk, ConnId, ListenerId, Monotonic, TimerId, WallMs};
 use crate::service::resolver::Question;
 use crate::session::SessionKey;
 
 use super::connection::{Kind, Timer};
 use super::mail::Mail;
+use super::numbers::Numbers;
 use super::{Core, Ring, settings};
 
 /// A cluster on this shard.
@@ -27,7 +28,7 @@ pub(super) struct Upstream {
     pub(super) busy: bool,
     links: HashMap<LinkId, ConnId>,
     /// Numbers of its sinks in the configuration, by their number in the producer.
-    sinks: Vec<usize>,
+    pub(super) sinks: Vec<usize>,
     requests: Vec<ProduceRequest>,
     effects: Vec<Effect>,
     sent: u64,
@@ -112,6 +113,7 @@ impl Core {
             self.outlets.upstreams[cluster].effects = effects;
         }
         self.settle(cluster);
+        self.tell_news(cluster, now);
         self.set_cluster_timer(io, cluster);
         self.read_stats(cluster);
     }
@@ -124,10 +126,13 @@ impl Core {
             Effect::Connect { link, to } => {
                 let conn = io.connect(to);
                 upstream.links.insert(link, conn);
-                self.connections.insert(conn, Kind::Link { cluster, link }, now);
+                self.connections.insert(conn, Kind::Link { cluster, link }, ListenerId(0), now);
+                self.numbers.count_cluster(cluster, ClusterMetric::ConnectionsMade, 1);
             }
             Effect::Send { link, mut chunks } => {
                 if let Some(conn) = upstream.links.get(&link) {
+                    let bytes: usize = chunks.iter().map(len).sum();
+                    self.numbers.count_cluster(cluster, ClusterMetric::SentBytes, bytes as u64);
                     io.send(*conn, &mut chunks);
                 }
             }
@@ -138,11 +143,11 @@ impl Core {
                 }
             }
             Effect::Event(event) => {
+                count(&mut self.numbers, cluster, &event);
                 let was = upstream.reachable;
                 upstream.event(&event, now);
                 if upstream.reachable != was {
-                    let name = &self.around.config.clusters[cluster].name;
-                    tracing::info!(shard = self.index, kafka = %name, reachable = !was, "Kafka cluster");
+                    self.tell_reachable(cluster, !was, now);
                 }
             }
         }
@@ -230,12 +235,16 @@ impl Core {
                 (SinkMetric::BufferedBytes, stats.buffered_bytes),
                 (SinkMetric::Batches, stats.batches),
                 (SinkMetric::Retries, stats.retries),
-                (SinkMetric::KafkaErrors, stats.errors),
-                (SinkMetric::Unanswered, stats.unanswered),
-                (SinkMetric::Splits, stats.splits),
-                (SinkMetric::EpochsRaised, stats.epochs_raised),
                 (SinkMetric::OutcomeUnknown, stats.outcome_unknown),
                 (SinkMetric::AcknowledgedLost, stats.acknowledged_lost),
+                (SinkMetric::BatchRecords, stats.batch_records),
+                (SinkMetric::BatchBytes, stats.batch_bytes),
+                (SinkMetric::ProduceRequests, stats.requests),
+                (SinkMetric::KafkaErrors, stats.errors),
+                (SinkMetric::BatchesUnanswered, stats.batches_unanswered),
+                (SinkMetric::Splits, stats.splits),
+                (SinkMetric::EpochsRaised, stats.epochs_raised),
+                (SinkMetric::Topics, upstream.producer.topics_held(SinkId(number)) as u64),
             ];
             for (metric, value) in values {
                 numbers.set_sink(*sink, metric, value);
@@ -250,5 +259,29 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::Malformed, stats.malformed);
         numbers.set_cluster(cluster, ClusterMetric::Throttles, stats.throttles);
         numbers.set_cluster(cluster, ClusterMetric::Links, upstream.links.len() as u64);
+        let in_flight = upstream.producer.requests_in_flight() as u64;
+        numbers.set_cluster(cluster, ClusterMetric::RequestsInFlight, in_flight);
+    }
+}
+
+fn len(chunk: &Chunk) -> usize {
+    match chunk {
+        Chunk::Owned(bytes) => bytes.len(),
+        Chunk::Shared(bytes) => bytes.len(),
+    }
+}
+
+/// What an answer says to the numbers.
+fn count(numbers: &mut Numbers, cluster: usize, event: &ClientEvent) {
+    match event {
+        ClientEvent::Produced { results, throttle_ms, .. } => {
+            if let Ok(throttle_ms @ 1..) = u64::try_from(*throttle_ms) {
+                numbers.count_cluster(cluster, ClusterMetric::ThrottleMs, throttle_ms);
+            }
+            let errors = results.iter().map(|result| result.error).filter(|code| *code != 0);
+            errors.for_each(|code| numbers.count_error(cluster, code));
+        }
+        ClientEvent::ProduceFailed { .. } => numbers.count_cluster(cluster, ClusterMetric::RequestsUnanswered, 1),
+        ClientEvent::Metadata(_) | ClientEvent::ProducerId { .. } | ClientEvent::Reachable(_) => {}
     }
 }

@@ -127,7 +127,7 @@ class Run:
         self.service.start()
         if options.embedded:
             self.bootstrap = self.service.addresses["embedded"]
-        self.watch = watch.Watch(self.service)
+        self.watch = watch.Watch(self.service, options.scrape_every)
         self.watch.start()
         self.say(f"{self.service.program} ready: {self.service.addresses}")
 
@@ -239,12 +239,13 @@ class Run:
 
     def judge(self) -> bool:
         verdict = checker.judge_run(self.folder)
-        for text in self.faults + watch.ledger(self.watch.last):
+        for text in self.faults + watch.ledger(self.watch.last) + self.watch.faults:
             verdict.fault("run", text)
         if (delivered := self.watch.last["sink_delivered"]) != verdict.counts["records"] and not self.watch.last["sink_outcome_unknown"]:
             verdict.fault("run", f"the service counted {delivered:,} messages delivered, {verdict.counts['records']:,} are there")
         self.summarise(verdict)
         print(verdict.text())
+        self.say(f"ledgers: {self.watch.scrapes}")
         self.say("PASSED: every promise held" if verdict.passed else f"FAILED: see {self.folder}")
         return verdict.passed
 
@@ -320,6 +321,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="the run's directory (default: a new one below FOREBAY_TEST_DIR or .cache/runs)")
     parser.add_argument("--by-level", action="store_true", help="three Kafka topics by a template instead of one")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the run's figures there as JSON")
+    parser.add_argument("--scrape-every", type=float, default=watch.EVERY_S, metavar="S", help=f"how often /metrics is read and its ledgers checked (default {watch.EVERY_S})")
     parser.add_argument("--keep", action="store_true", help="keep the run's directory also if all is well")
     options = parser.parse_args()
     if options.embedded and (options.outage or options.late or options.reader == "java"):

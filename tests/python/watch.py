@@ -1,22 +1,66 @@
-"""Looks at the service's /metrics throughout a run: the most that each gauge has been, the last value of every number, and the ledger."""
+"""Looks at the service's /metrics throughout a run: the most that each gauge has been, the last value of every number,
+and whether the ledgers balance at each look (docs/METRICS.md). By itself:
 
+    watch.py http://127.0.0.1:8080 --every 0.05 --scrapes 1000
+"""
+
+import argparse
 import re
+import sys
 import threading
-from collections import Counter
+import time
+import urllib.request
+from collections import Counter, defaultdict
 
-from service import Service
-
-LINE = re.compile(r"(forebay_\w+)(?:\{[^}]*\})? ([0-9.e+]+)$")
+LINE = re.compile(r"forebay_(\w+?)(?:_total)?(?:\{([^}]*)\})? ([0-9.e+]+)$")
+LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 EVERY_S = 0.5
+
+SINK_IN = ("sink_matched", "sink_recovered")
+SINK_OUT = ("sink_delivered", "sink_refused", "sink_expired", "sink_dead_lettered", "sink_buffered_rows")
+LISTENER_OUT = ("listener_publishes_matched", "listener_publishes_unmatched", "listener_publishes_refused")
+SHARD_IN = ("publishes_qos0", "publishes_qos1", "publishes_qos2", "wills")
+SHARD_OUT = ("publishes_matched", "publishes_unmatched", "publishes_refused")
+
+
+def lines(page: str):
+    """Each number of a page: name without prefix and `_total`, labels, value."""
+    for line in page.splitlines():
+        if found := LINE.match(line):
+            yield found[1], dict(LABEL.findall(found[2] or "")), int(float(found[3]))
 
 
 def read(page: str) -> Counter:
     """Name without prefix and `_total` → its value, summed over all labels."""
     values = Counter()
-    for line in page.splitlines():
-        if found := LINE.match(line):
-            values[found[1].removeprefix("forebay_").removesuffix("_total")] += int(float(found[2]))
+    for name, _, value in lines(page):
+        values[name] += value
     return values
+
+
+def imbalance(page: str) -> list[str]:
+    """What does not add up in one scrape: of each shard, of each of its sinks and listeners."""
+    of = defaultdict(Counter)
+    for name, labels, value in lines(page):
+        for kind in ("sink", "listener"):
+            if kind in labels:
+                of[labels.get("shard"), kind, labels[kind]][name] += value
+        if set(labels) == {"shard"}:
+            of[labels["shard"], "shard", labels["shard"]][name] += value
+    faults = [] if of else ["no numbers of a shard"]
+    for (shard, kind, name), values in sorted(of.items()):
+        if kind == "sink":
+            dropped = tuple(other for other in values if other.startswith("sink_dropped_"))
+            sides = SINK_IN, SINK_OUT + dropped
+        elif kind == "listener":
+            sides = ("listener_publishes_received",), LISTENER_OUT
+        else:
+            sides = SHARD_IN, SHARD_OUT
+        came, went = (sum(values[name] for name in side) for side in sides)
+        if came != went:
+            detail = ", ".join(f"{name} {values[name]}" for side in sides for name in side if values[name])
+            faults.append(f"shard {shard}, {kind} {name}: {came} in, {went} accounted for ({detail})")
+    return faults
 
 
 def answers_owed(values: Counter) -> int:
@@ -31,8 +75,9 @@ def ledger(values: Counter) -> list[str]:
     faults = []
     if values["sink_matched"] != taken:  # one sink in these runs
         faults.append(f"{received} publishes received, {values['sink_matched']} taken by the sink")
-    if values["sink_matched"] != values["sink_delivered"] + values["sink_refused"] + values["sink_expired"] + values["sink_buffered_rows"]:
-        faults.append("matched is not delivered + refused + expired + buffered")
+    dropped = sum(value for name, value in values.items() if name.startswith("sink_dropped_"))
+    if sum(values[name] for name in SINK_IN) != sum(values[name] for name in SINK_OUT) + dropped:
+        faults.append("matched is not delivered + refused + expired + dropped + dead-lettered + buffered")
     if left := values["sink_buffered_rows"]:
         faults.append(f"{left} rows are buffered after everybody is done")
     if refused := values["sink_refused"]:
@@ -40,14 +85,41 @@ def ledger(values: Counter) -> list[str]:
     return faults
 
 
-class Watch(threading.Thread):
-    def __init__(self, service: Service):
-        super().__init__(daemon=True)
-        self.service, self.over = service, threading.Event()
+class Scrapes:
+    """Scrapes, counted, and those among them that were out of balance."""
+
+    def __init__(self):
+        self.count, self.out_of_balance, self.faults = 0, 0, []
         self.last, self.most = Counter(), Counter()
 
+    def add(self, page: str) -> list[str]:
+        self.count += 1
+        faults = imbalance(page)
+        if faults:
+            self.out_of_balance += 1
+            self.faults += [f"scrape {self.count}: {fault}" for fault in faults[: max(0, 20 - len(self.faults))]]
+        self.last = read(page)
+        self.last["answers_owed"] = answers_owed(self.last)
+        for name, value in self.last.items():
+            self.most[name] = max(self.most[name], value)
+        return faults
+
+    def __str__(self) -> str:
+        return f"{self.count} scrapes, {self.out_of_balance} out of balance"
+
+
+class Watch(threading.Thread):
+    def __init__(self, service, every_s: float = EVERY_S):
+        super().__init__(daemon=True)
+        self.service, self.every_s, self.over = service, every_s, threading.Event()
+        self.scrapes = Scrapes()
+
+    last = property(lambda self: self.scrapes.last)
+    most = property(lambda self: self.scrapes.most)
+    faults = property(lambda self: self.scrapes.faults)
+
     def run(self) -> None:
-        while not self.over.wait(EVERY_S):
+        while not self.over.wait(self.every_s):
             self.look()
 
     def look(self) -> None:
@@ -56,10 +128,7 @@ class Watch(threading.Thread):
         except OSError:
             return  # on its way out
         if status == 200:
-            self.last = read(page)
-            self.last["answers_owed"] = answers_owed(self.last)
-            for name, value in self.last.items():
-                self.most[name] = max(self.most[name], value)
+            self.scrapes.add(page)
 
     def settled(self) -> None:
         """Ends the watching with a last look."""
@@ -69,4 +138,43 @@ class Watch(threading.Thread):
 
     def summary(self) -> dict:
         gauges = ("kafka_buffer_bytes", "sink_buffered_rows", "sink_buffered_bytes", "answers_owed", "stalled_connections", "connections_open")
-        return {"most": {name: self.most[name] for name in gauges}, "last": dict(sorted(self.last.items()))}
+        most = {name: self.most[name] for name in gauges}
+        scrapes = {"count": self.scrapes.count, "out_of_balance": self.scrapes.out_of_balance}
+        return {"scrapes": scrapes, "most": most, "last": dict(sorted(self.last.items()))}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Scrapes /metrics and says whether the ledgers balance at every scrape.")
+    parser.add_argument("url", help="the control address, http://127.0.0.1:8080")
+    parser.add_argument("--every", type=float, default=EVERY_S, metavar="S", help=f"seconds between scrapes ({EVERY_S})")
+    parser.add_argument("--scrapes", type=int, metavar="N", help="ends after so many")
+    parser.add_argument("--until-eof", action="store_true", help="ends when standard input does")
+    parser.add_argument("--until-gone", action="store_true", help="ends, without complaint, when the service does")
+    asked = parser.parse_args()
+    over = threading.Event()
+    if asked.until_eof:
+        threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+    scrapes, unanswered, due = Scrapes(), 0, time.monotonic()
+    try:
+        while not over.is_set() and (asked.scrapes is None or scrapes.count < asked.scrapes):
+            try:
+                with urllib.request.urlopen(asked.url.rstrip("/") + "/metrics", timeout=10) as answer:
+                    for fault in scrapes.add(answer.read().decode()):
+                        print(f"scrape {scrapes.count}: {fault}", flush=True)
+            except OSError as error:
+                if asked.until_gone and scrapes.count:
+                    break
+                unanswered += 1
+                print(f"no answer: {error}", file=sys.stderr)
+                if asked.scrapes is not None and unanswered >= 10:
+                    break
+            due = max(due + asked.every, time.monotonic())
+            over.wait(due - time.monotonic())
+    except KeyboardInterrupt:
+        pass
+    print(scrapes if not unanswered else f"{scrapes}, {unanswered} without an answer")
+    return 0 if scrapes.count and not scrapes.out_of_balance else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -289,7 +289,7 @@ fn answers_that_lie_close_their_connection() {
         assert_eq!(bench.metric("kafka_malformed_answers_total"), round, "{lie:?}");
     }
     // Two requests may have stood on the connection.
-    assert!(bench.metric("sink_unanswered_requests_total") >= lies.len() as u64);
+    assert!(bench.metric("sink_batches_unanswered_total") >= lies.len() as u64);
     bench.check("all");
 }
 
@@ -309,7 +309,7 @@ fn a_broker_that_never_answers_is_given_its_time() {
     }
     assert_eq!(bench.script.left(), 0);
     assert!(bench.metric("kafka_connection_failures_total") >= 5);
-    assert!(bench.metric("sink_unanswered_requests_total") >= 2);
+    assert!(bench.metric("sink_batches_unanswered_total") >= 2);
     bench.check("all");
 }
 

@@ -40,7 +40,7 @@ fn produce_answers_cut_at_every_byte() {
     }
     assert_eq!(bench.script.left(), 0);
     // The last was whole; two requests may have stood on one connection.
-    assert!(bench.metric("sink_unanswered_requests_total") >= len as u64);
+    assert!(bench.metric("sink_batches_unanswered_total") >= len as u64);
     assert_eq!(bench.metric("sink_outcome_unknown_total"), 0);
     bench.check("all");
 }

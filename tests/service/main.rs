@@ -4,6 +4,7 @@
 //! Waiting is always for a thing to happen, with a deadline that only a failure reaches.
 
 mod answers;
+mod api;
 mod away;
 mod command_line;
 mod connect;

@@ -7,6 +7,7 @@ mod contract;
 mod cut;
 mod device;
 mod drain;
+mod events;
 mod hostile;
 mod isolation;
 mod kafka;

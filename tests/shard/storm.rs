@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use forebay::config;
 use forebay::metrics::board::Board;
-use forebay::metrics::spec::{ClusterMetric, Layout, ShardMetric, SinkMetric};
+use forebay::metrics::spec::{ClusterMetric, Layout, ListenerMetric, ShardMetric, SinkMetric};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard};
 use forebay::shard::mail::Mail;
 use forebay::shard::{Core, Surroundings};
@@ -26,6 +26,10 @@ const WINDOW: usize = 20;
 const STORMY_STEPS: usize = 400;
 
 const CONFIG: &str = r##"
+[[listener]]
+bind = "127.0.0.1:1883"
+[[listener]]
+bind = "127.0.0.1:1884"
 [kafka.main]
 bootstrap = "127.0.0.1:9092"
 request_timeout = "1s"
@@ -106,9 +110,16 @@ impl Storm {
             cluster.buffer_bytes = rng.u64(1..3) * 16 * 1024;
         }
         let (post, _mailboxes) = forebay::runtime::mailboxes(1, 16).expect("mailbox");
-        let layout = Layout { sinks: config.sinks.len(), clusters: config.clusters.len() };
+        let layout =
+            Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
         let board = Arc::new(Board::new(layout.len()));
-        let around = Surroundings { config: Arc::new(config), post, resolver: channel().0, notices: channel().0 };
+        let around = Surroundings {
+            config: Arc::new(config),
+            post,
+            resolver: channel().0,
+            journal: Arc::default(),
+            notices: channel().0,
+        };
         let core = Core::new(0, around, Arc::clone(&board));
         let clusters = [Cluster::new("127.0.0.1", seed), Cluster::new("127.0.0.2", !seed)];
         let devices = (0..DEVICES).map(|index| Device::new(index, &mut rng, MESSAGES)).collect();
@@ -241,7 +252,12 @@ impl Storm {
         let Some(conn) = device.conn else {
             if !self.draining && (!stormy || self.rng.u8(..4) == 0) {
                 let conn = self.table.open(None);
-                self.core.on_accept(&mut self.table, conn, ListenerId(0), ([127, 0, 0, 1], 4_000).into());
+                self.core.on_accept(
+                    &mut self.table,
+                    conn,
+                    ListenerId((conn.slot % 2) as u16),
+                    ([127, 0, 0, 1], 4_000).into(),
+                );
                 device.connect(conn);
             }
             return;
@@ -331,11 +347,8 @@ impl Storm {
         let values = self.board.read();
         for sink in 0..self.layout.sinks {
             let of = |metric| values[self.layout.sink(sink, metric)];
-            let settled = of(SinkMetric::Delivered)
-                + of(SinkMetric::Refused)
-                + of(SinkMetric::Expired)
-                + of(SinkMetric::BufferedRows);
-            assert_eq!(of(SinkMetric::Matched), settled, "the ledger of sink {sink}");
+            let sum = |side: &[SinkMetric]| side.iter().map(|metric| of(*metric)).sum::<u64>();
+            assert_eq!(sum(&SinkMetric::IN), sum(&SinkMetric::OUT), "the ledger of sink {sink}");
         }
         for cluster in 0..self.layout.clusters {
             let of = |metric| values[self.layout.cluster(cluster, metric)];
@@ -345,7 +358,18 @@ impl Storm {
         let received = [ShardMetric::PublishesQos0, ShardMetric::PublishesQos1, ShardMetric::PublishesQos2];
         let received: u64 = received.iter().map(|metric| values[*metric as usize]).sum();
         let known = values[self.layout.sink(0, SinkMetric::Matched)] + values[ShardMetric::PublishesRefused as usize];
-        assert_eq!(received, known + values[ShardMetric::PublishesUnmatched as usize], "the ledger of the listener");
+        assert_eq!(received, known + values[ShardMetric::PublishesUnmatched as usize], "the first sink takes all");
+        let ends = [ShardMetric::PublishesMatched, ShardMetric::PublishesUnmatched, ShardMetric::PublishesRefused];
+        let ends: u64 = ends.iter().map(|metric| values[*metric as usize]).sum();
+        assert_eq!(received + values[ShardMetric::Wills as usize], ends, "the ledger of the shard");
+        let mut all = 0;
+        for listener in 0..self.layout.listeners {
+            let of = |metric| values[self.layout.listener(listener, metric)];
+            let ends = of(ListenerMetric::Matched) + of(ListenerMetric::Unmatched) + of(ListenerMetric::Refused);
+            assert_eq!(of(ListenerMetric::Received), ends, "the ledger of listener {listener}");
+            all += of(ListenerMetric::Received);
+        }
+        assert_eq!(received, all, "each came in somewhere");
         self.seen = [values[ShardMetric::Stalls as usize], self.sum(SinkMetric::Retries)];
     }
 

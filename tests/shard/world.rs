@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use forebay::config::{self, Config};
 use forebay::metrics::board::Board;
+use forebay::metrics::journal::Journal;
 use forebay::metrics::spec::{Layout, ShardMetric};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard};
 use forebay::shard::{Core, Surroundings};
@@ -20,6 +21,8 @@ pub(crate) struct World {
     board: Arc<Board>,
     /// After so many bytes to Kafka, all links together, the link that carries the next is cut there. Taken when done.
     pub(crate) cut_at: Option<usize>,
+    /// What the shard has told.
+    pub(crate) journal: Arc<Journal>,
     /// Whether Kafka can be reached.
     pub(crate) kafka_up: bool,
     /// Outgoing connections that the broker has accepted.
@@ -51,12 +54,15 @@ impl World {
         let (post, _mailboxes) = forebay::runtime::mailboxes(1, 16).expect("mailbox");
         let (resolver, _) = channel();
         let (notices, _) = channel();
-        let layout = Layout { sinks: config.sinks.len(), clusters: config.clusters.len() };
+        let layout =
+            Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
         let board = Arc::new(Board::new(layout.len()));
-        let around = Surroundings { config: Arc::new(config), post, resolver, notices };
+        let journal: Arc<Journal> = Arc::default();
+        let around = Surroundings { config: Arc::new(config), post, resolver, journal: Arc::clone(&journal), notices };
         let mut world = Self {
             core: Core::new(0, around, Arc::clone(&board)),
             board,
+            journal,
             table: Table::new(),
             broker: Broker { keep: true, ..Broker::default() },
             cut_at,

@@ -36,10 +36,8 @@ impl Producer {
     /// A Produce request got no answer. `sent`: some of it may have reached the broker.
     pub fn on_failed(&mut self, id: u64, sent: bool, now: Monotonic) {
         let Some(request) = self.request_over(id, 0, now) else { return };
-        if let Some(entry) = request.entries.first() {
-            self.sinks[self.topics[entry.key.topic as usize].sink].stats.unanswered += 1;
-        }
         for entry in &request.entries {
+            self.sinks[self.topics[entry.key.topic as usize].sink].stats.batches_unanswered += 1;
             self.answered(*entry, Verdict::Again { refresh: true, maybe_there: sent }, now);
         }
         self.keep_entries(request.entries);

@@ -233,6 +233,7 @@ impl Producer {
         sink.memory = sink.memory + after - before;
         batch.alone = forgotten(batch, wall);
         sink.stats.batches += 1;
+        sink.stats.batch_records += u64::from(batch.count);
         sink.stats.batch_bytes += batch.bytes().map_or(0, |bytes| bytes.len()) as u64;
         work.cut += 1;
         partition.work = Some(work);

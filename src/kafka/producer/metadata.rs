@@ -1,6 +1,7 @@
 //! What the wire client learns for the producer: topics and their leaders, producer ids, whether Kafka is there.
 
 use super::error::{FORBIDDEN, INVALID_TOPIC};
+use super::news::{News, UNKNOWN_AFTER};
 use super::partition::{Identity, Partition};
 use super::timers::Timer;
 use super::{Key, Producer};
@@ -33,9 +34,13 @@ impl Producer {
             let wait = self.settings.backoff_min.saturating_mul(1 << topic.attempts).min(self.settings.backoff_max);
             let until = now.after(wait.mul_f64(0.8 + 0.4 * self.rng.f64()));
             topic.asked_until = Some(until);
+            let (attempts, code) = (topic.attempts, metadata.error);
             self.timers.set(until, Timer::Topic(index));
-        } else {
-            topic.attempts = 0;
+            if attempts == UNKNOWN_AFTER && !matches!(code, FORBIDDEN | INVALID_TOPIC) {
+                self.tell(index, |sink, topic| News::Unknown { sink, topic, code });
+            }
+        } else if std::mem::take(&mut topic.attempts) >= UNKNOWN_AFTER {
+            self.tell(index, |sink, topic| News::Known { sink, topic });
         }
     }
 
@@ -46,7 +51,11 @@ impl Producer {
             topic.count = leaders.len();
         } else {
             // Fewer partitions means that the topic was made anew: the same way, without haste.
-            topic.growth = (leaders.len() != topic.count).then_some(leaders.len());
+            let (from, to) = (topic.count, leaders.len());
+            let before = std::mem::replace(&mut topic.growth, (to != from).then_some(to));
+            if topic.growth.is_some() && topic.growth != before {
+                self.tell(index, |sink, topic| News::Partitions { sink, topic, from, to });
+            }
         }
         self.may_place(index);
     }
@@ -90,9 +99,12 @@ impl Producer {
     /// New rows are refused at the door for a while; then one may try again.
     pub(super) fn refuse_topic(&mut self, index: u32, code: i16, now: Monotonic) {
         let topic = &mut self.topics[index as usize];
-        topic.refused = Some(code);
+        let before = topic.refused.replace(code);
         topic.refused_until = now.after(self.settings.forbidden_for);
         self.timers.set(topic.refused_until, Timer::Topic(index));
+        if before.is_none() {
+            self.tell(index, |sink, topic| News::Refused { sink, topic, code });
+        }
     }
 
     /// A producer id that was asked for. Partitions that already work under an older one go on with it.

@@ -23,6 +23,7 @@ mod expire;
 mod forget;
 mod gather;
 mod metadata;
+mod news;
 mod partition;
 mod place;
 mod pool;
@@ -48,6 +49,7 @@ pub use self::append::row_bytes_max;
 use self::batch::Batch;
 use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::gather::{Load, Request};
+pub use self::news::News;
 use self::partition::{Identity, Work};
 use self::pool::{BATCH_COST, Pool};
 pub use self::settings::{AnsweredOn, Partitioner, Settings, SinkSettings};
@@ -163,6 +165,7 @@ pub struct Producer {
     timers: Timers,
     finished: Vec<Finished>,
     wants: Vec<Want>,
+    news: Vec<News>,
     refresh: bool,
     reachable: bool,
     /// The deadline of the row that is being taken; [`Monotonic::NEVER`] for most.
@@ -222,6 +225,7 @@ impl Producer {
             timers: Timers::default(),
             finished: Vec::new(),
             wants: Vec::new(),
+            news: Vec::new(),
             refresh: false,
             reachable: true,
             expires: Monotonic::NEVER,
@@ -296,6 +300,21 @@ impl Producer {
     #[must_use]
     pub const fn memory_bytes(&self) -> usize {
         self.pool.total()
+    }
+
+    /// Requests without an answer.
+    #[must_use]
+    pub fn requests_in_flight(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Topics that are held for a sink.
+    ///
+    /// # Panics
+    /// If there is no such sink.
+    #[must_use]
+    pub fn topics_held(&self, sink: SinkId) -> usize {
+        self.sinks[usize::from(sink.0)].topics.len()
     }
 
     /// Rows held, of all sinks.

@@ -18,6 +18,8 @@ pub struct SinkStats {
     pub buffered_bytes: u64,
     /// Batches cut (a batch that is cut anew counts again).
     pub batches: u64,
+    /// Rows in the batches cut.
+    pub batch_records: u64,
     /// Bytes of the batches cut, after compression.
     pub batch_bytes: u64,
     /// Requests that carried a batch of this sink (counted once, for the sink of its first batch).
@@ -26,8 +28,8 @@ pub struct SinkStats {
     pub retries: u64,
     /// Answers with a Kafka error.
     pub errors: u64,
-    /// Requests that got no answer (counted as `requests`).
-    pub unanswered: u64,
+    /// Batches in requests that got no answer.
+    pub batches_unanswered: u64,
     /// Batches split because Kafka refused them whole.
     pub splits: u64,
     /// Epochs raised on a partition.

@@ -6,6 +6,7 @@ mod hand;
 mod kafka;
 mod levels;
 mod memory;
+mod news;
 mod refusals;
 mod rules;
 mod schedule;

@@ -314,11 +314,14 @@ fn nothing_lost_nothing_twice_order_kept() {
         totals.retries += stats.retries;
         totals.splits += stats.splits;
         totals.errors += stats.errors;
-        totals.unanswered += stats.unanswered;
+        totals.batches_unanswered += stats.batches_unanswered;
         totals.outcome_unknown += stats.outcome_unknown;
         totals.acknowledged_lost += stats.acknowledged_lost;
     }
     // The schedules are worth something: all of it happened.
-    assert!(totals.retries > 100 && totals.splits > 10 && totals.errors > 100 && totals.unanswered > 100, "{totals:?}");
+    assert!(
+        totals.retries > 100 && totals.splits > 10 && totals.errors > 100 && totals.batches_unanswered > 100,
+        "{totals:?}"
+    );
     println!("{totals:#?}");
 }

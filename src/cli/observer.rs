@@ -1,0 +1,236 @@
+//! The observer's thread: takes events out of the shards' queue, looks at the boards once a second, and tells of sinks
+//! that stand still and, once a minute, of what each has done.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::control::Described;
+use crate::metrics::collector::Boards;
+use crate::metrics::event::{Event, Field, Kind};
+use crate::metrics::journal::Journal;
+use crate::metrics::samples::{EVERY, Sample, Samples, Span, State, WINDOW};
+use crate::metrics::spec::{ClusterMetric, SinkMetric};
+
+/// How long an event of a shard may wait for the log.
+const COLLECT_EVERY: Duration = Duration::from_millis(100);
+/// How often a sink's numbers are told.
+const STATISTICS_EVERY: Duration = Duration::from_secs(60);
+
+/// The running thread. What it has not told yet is told when it is stopped.
+#[derive(Debug)]
+pub(super) struct Observer {
+    thread: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Observer {
+    pub(super) fn start(
+        journal: Arc<Journal>,
+        samples: Arc<Samples>,
+        boards: Arc<Boards>,
+        described: Arc<Described>,
+    ) -> io::Result<Self> {
+        let (stop, stopped) = channel::<()>();
+        let mut look = Look::new(journal, samples, boards, described);
+        let thread = std::thread::Builder::new().name("observer".into()).spawn(move || {
+            while stopped.recv_timeout(COLLECT_EVERY) == Err(RecvTimeoutError::Timeout) {
+                look.at(Instant::now());
+            }
+            look.journal.collect();
+        })?;
+        Ok(Self { thread: Some((stop, thread)) })
+    }
+
+    /// Ends it, once all is told.
+    pub(super) fn stop(&mut self) {
+        if let Some((stop, thread)) = self.thread.take() {
+            drop(stop);
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// What it remembers from one look to the next.
+struct Look {
+    journal: Arc<Journal>,
+    samples: Arc<Samples>,
+    boards: Arc<Boards>,
+    described: Arc<Described>,
+    sampled: Option<Instant>,
+    /// What the last statistics were made from.
+    told: Sample,
+    states: Vec<State>,
+    /// Clusters that have not been reached since the start, until that is told.
+    unheard: Vec<bool>,
+    started: Instant,
+}
+
+impl Look {
+    fn new(journal: Arc<Journal>, samples: Arc<Samples>, boards: Arc<Boards>, described: Arc<Described>) -> Self {
+        let told = Sample::of(&boards, Instant::now());
+        let states = vec![State::Running; described.sinks.len()];
+        let unheard = vec![true; described.clusters.len()];
+        let started = told.at();
+        Self { journal, samples, boards, described, sampled: None, told, states, unheard, started }
+    }
+
+    fn at(&mut self, now: Instant) {
+        self.journal.collect();
+        if self.sampled.is_some_and(|last| now.duration_since(last) < EVERY) {
+            return;
+        }
+        self.sampled = Some(now);
+        let sample = Sample::of(&self.boards, now);
+        self.samples.add(sample.clone());
+        self.tell_unheard(&sample);
+        self.tell_states(&self.samples.span(&self.boards));
+        if now.duration_since(self.told.at()) >= STATISTICS_EVERY {
+            self.tell_statistics(sample);
+        }
+    }
+
+    /// A cluster that was never reached cannot be lost, so no shard tells of it.
+    fn tell_unheard(&mut self, sample: &Sample) {
+        let over = sample.at().duration_since(self.started) >= WINDOW;
+        for (index, cluster) in self.described.clusters.iter().enumerate() {
+            let reached = sample.cluster(index, ClusterMetric::Reachable) > 0;
+            let unheard = &mut self.unheard[index];
+            if *unheard && over && !reached {
+                self.journal.say(Event::now(Kind::KafkaUnreachable).with(Field::Kafka, cluster.name.as_str()));
+            }
+            *unheard &= !reached && !over;
+        }
+    }
+
+    /// A cluster that cannot be reached is told of by the shards; its sinks are not told of one by one.
+    fn tell_states(&mut self, span: &Span) {
+        for (index, sink) in self.described.sinks.iter().enumerate() {
+            let state = span.state(index, sink.cluster);
+            let before = std::mem::replace(&mut self.states[index], state);
+            let kafka = self.described.clusters[sink.cluster].name.as_str();
+            let event = |kind| Event::now(kind).with(Field::Sink, sink.name.as_str()).with(Field::Kafka, kafka);
+            match (before, state) {
+                (State::Running | State::Unreachable, State::Stalled) => {
+                    let buffered = span.now.sink(index, SinkMetric::BufferedRows);
+                    let event = event(Kind::SinkStalled).with(Field::Buffered, buffered);
+                    self.journal.say(event.maybe(Field::Reason, self.described.reason(span, index)));
+                }
+                (State::Stalled, State::Running) => self.journal.say(event(Kind::SinkRunning)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Of sinks that have done something, or hold something.
+    fn tell_statistics(&mut self, sample: Sample) {
+        let span = Span { then: std::mem::replace(&mut self.told, sample.clone()), now: sample };
+        let minutes = span.now.at().duration_since(span.then.at()).as_secs_f64() / 60.0;
+        for (index, sink) in self.described.sinks.iter().enumerate() {
+            let grown = |of: &dyn Fn(&Sample) -> u64| of(&span.now).saturating_sub(of(&span.then));
+            let matched = grown(&|sample| sample.sink(index, SinkMetric::Matched));
+            let settled = grown(&|sample| sample.settled(index));
+            let buffered = span.now.sink(index, SinkMetric::BufferedRows);
+            if matched + settled + buffered == 0 {
+                continue;
+            }
+            let event = Event::now(Kind::SinkStatistics)
+                .with(Field::Sink, sink.name.as_str())
+                .with(Field::Matched, matched)
+                .with(Field::Delivered, grown(&|sample| sample.sink(index, SinkMetric::Delivered)))
+                .with(Field::Failed, grown(&|sample| sample.failed(index)))
+                .with(Field::Buffered, buffered)
+                .with(Field::PerMinute, (settled as f64 / minutes).round() as u64);
+            self.journal.say(event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::{Cluster, Sink};
+    use crate::metrics::board::Board;
+    use crate::metrics::journal::Filter;
+
+    fn world() -> Look {
+        let sink = |name: &str| Sink {
+            name: name.into(),
+            cluster: 0,
+            filters: vec!["#".into()],
+            topic: None,
+            acknowledge: "replicated",
+        };
+        let described = Described {
+            sinks: vec![sink("busy"), sink("idle")],
+            clusters: vec![Cluster { name: "main".into(), bootstrap: Vec::new() }],
+            listeners: Vec::new(),
+        };
+        let mut boards = Boards {
+            shards: Vec::new(),
+            sinks: vec!["busy".into(), "idle".into()],
+            clusters: vec!["main".into()],
+            listeners: Vec::new(),
+        };
+        boards.shards.push(Arc::new(Board::new(boards.layout().len())));
+        Look::new(Arc::default(), Arc::default(), Arc::new(boards), Arc::new(described))
+    }
+
+    fn publish(look: &Look, [matched, delivered, refused]: [u64; 3]) {
+        let layout = look.boards.layout();
+        let mut values = vec![0; layout.len()];
+        values[layout.sink(0, SinkMetric::Matched)] = matched;
+        values[layout.sink(0, SinkMetric::Delivered)] = delivered;
+        values[layout.sink(0, SinkMetric::Refused)] = refused;
+        values[layout.sink(0, SinkMetric::BufferedRows)] = matched - delivered - refused;
+        values[layout.cluster(0, ClusterMetric::Reachable)] = 1;
+        look.boards.shards[0].publish(&values);
+    }
+
+    fn told(look: &Look) -> Vec<Event> {
+        look.journal.page(&Filter::default()).events.into_iter().map(|(_, event)| event).collect()
+    }
+
+    #[test]
+    fn once_a_minute_a_sink_that_did_something_says_what() {
+        let mut look = world();
+        let start = look.told.at();
+        publish(&look, [100, 90, 4]);
+        (1..=119).for_each(|s| look.at(start + Duration::from_secs(s)));
+        let events: Vec<_> = told(&look).into_iter().filter(|event| event.kind == Kind::SinkStatistics).collect();
+        assert_eq!(events.len(), 1, "of the busy one, in the first minute: {events:?}");
+        assert_eq!(events[0].text(Field::Sink), Some("busy"));
+        let numbers = [Field::Matched, Field::Delivered, Field::Failed, Field::Buffered, Field::PerMinute];
+        assert_eq!(numbers.map(|field| events[0].number(field)), [100, 90, 4, 6, 94].map(Some));
+    }
+
+    #[test]
+    fn a_cluster_that_is_not_there_from_the_start_is_told_of_once() {
+        let mut look = world();
+        (0..30).for_each(|s| look.at(look.started + Duration::from_secs(s)));
+        let events = told(&look);
+        assert_eq!(events.len(), 1, "{events:?}");
+        assert_eq!((events[0].kind, events[0].text(Field::Kafka)), (Kind::KafkaUnreachable, Some("main")));
+    }
+
+    #[test]
+    fn a_sink_that_stands_still_is_told_of_once_and_so_is_its_going_on() {
+        let mut look = world();
+        publish(&look, [10, 0, 0]);
+        let past = Instant::now().checked_sub(Duration::from_secs(40)).expect("the machine has been up that long");
+        (0..30).for_each(|s| look.at(past + Duration::from_secs(s)));
+        let kinds = |look: &Look| told(look).iter().map(|event| event.kind).collect::<Vec<_>>();
+        assert_eq!(kinds(&look), [Kind::SinkStalled]);
+        assert_eq!(told(&look)[0].number(Field::Buffered), Some(10));
+        publish(&look, [10, 1, 0]);
+        look.at(past + Duration::from_secs(31));
+        assert_eq!(kinds(&look), [Kind::SinkStalled, Kind::SinkRunning]);
+    }
+}

@@ -1,0 +1,30 @@
+//! What the control plane says of sinks, clusters and listeners that is not a number: from the configuration.
+
+use crate::config::{Acknowledge, Config, Transport};
+use crate::control::{Cluster, Described, Listener, Sink};
+
+/// From a configuration in which addresses are the real ones.
+pub(super) fn of(config: &Config) -> Described {
+    let sinks = config.sinks.iter().map(|sink| Sink {
+        name: sink.name.clone(),
+        cluster: sink.cluster,
+        filters: sink.filters.clone(),
+        topic: sink.topic.as_literal().map(str::to_owned),
+        acknowledge: match sink.acknowledge {
+            Acknowledge::Received => "received",
+            Acknowledge::Leader => "leader",
+            Acknowledge::Replicated => "replicated",
+        },
+    });
+    let clusters = config
+        .clusters
+        .iter()
+        .map(|cluster| Cluster { name: cluster.name.clone(), bootstrap: cluster.bootstrap.clone() });
+    let listeners = config.listeners.iter().map(|listener| Listener {
+        address: listener.bind.to_string(),
+        transport: match listener.transport {
+            Transport::Tcp => "tcp",
+        },
+    });
+    Described { sinks: sinks.collect(), clusters: clusters.collect(), listeners: listeners.collect() }
+}

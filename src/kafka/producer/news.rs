@@ -1,0 +1,69 @@
+//! What an operator wants to be told of topics, once when it begins. Rare: nothing here is on the way of a row.
+
+use std::rc::Rc;
+
+use super::Producer;
+use crate::kafka::types::SinkId;
+
+/// News that wait to be read. What comes beyond them is left out: the counters have it.
+const NEWS_MAX: usize = 64;
+
+/// Metadata errors in a row before a topic is called unknown: one that is made when it is asked for takes a moment.
+pub(super) const UNKNOWN_AFTER: u32 = 3;
+
+/// Something about a topic of a sink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Kafka has not known the topic (or has no leader for it) several times in a row; rows wait.
+    Unknown {
+        /// Its sink.
+        sink: SinkId,
+        /// The topic.
+        topic: Rc<str>,
+        /// Kafka's error code.
+        code: i16,
+    },
+    /// Kafka takes nothing for the topic: rows are refused for a while.
+    Refused {
+        /// Its sink.
+        sink: SinkId,
+        /// The topic.
+        topic: Rc<str>,
+        /// Kafka's error code.
+        code: i16,
+    },
+    /// A topic that was unknown is there.
+    Known {
+        /// Its sink.
+        sink: SinkId,
+        /// The topic.
+        topic: Rc<str>,
+    },
+    /// The topic has another number of partitions. Fewer: it was made anew.
+    Partitions {
+        /// Its sink.
+        sink: SinkId,
+        /// The topic.
+        topic: Rc<str>,
+        /// Partitions before.
+        from: usize,
+        /// Partitions now.
+        to: usize,
+    },
+}
+
+impl Producer {
+    /// News since the last time.
+    pub fn drain_news(&mut self, f: impl FnMut(News)) {
+        self.news.drain(..).for_each(f);
+    }
+
+    /// Notes something about a topic.
+    pub(super) fn tell(&mut self, topic: u32, news: impl FnOnce(SinkId, Rc<str>) -> News) {
+        if self.news.len() < NEWS_MAX {
+            let topic = &self.topics[topic as usize];
+            let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
+            self.news.push(news(sink, Rc::clone(&topic.name)));
+        }
+    }
+}

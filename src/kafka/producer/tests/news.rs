@@ -1,0 +1,69 @@
+//! What is told of topics, and told once.
+
+use super::hand::{Hand, SINK, settings, topic};
+use crate::kafka::producer::News;
+use crate::kafka::types::TopicMetadata;
+
+fn news(hand: &mut Hand) -> Vec<News> {
+    let mut all = Vec::new();
+    hand.producer.drain_news(|news| all.push(news));
+    all
+}
+
+fn error(hand: &mut Hand, error: i16) {
+    hand.producer.on_metadata(&[TopicMetadata { name: "t".into(), error, leaders: Vec::new() }], hand.now);
+    hand.poll();
+}
+
+#[test]
+fn a_topic_is_unknown_after_some_answers_and_is_told_of_once_and_when_it_comes() {
+    let mut hand = Hand::new(settings());
+    hand.append("t", None);
+    hand.poll();
+    error(&mut hand, 3);
+    error(&mut hand, 5);
+    assert_eq!(news(&mut hand), [], "one that is being made takes a moment");
+    (0..10).for_each(|_| error(&mut hand, 3));
+    assert_eq!(news(&mut hand), [News::Unknown { sink: SINK, topic: "t".into(), code: 3 }]);
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    assert_eq!(news(&mut hand), [News::Known { sink: SINK, topic: "t".into() }]);
+}
+
+#[test]
+fn a_refused_topic_is_told_of_once() {
+    let mut hand = Hand::new(settings());
+    hand.append("t", None);
+    hand.poll();
+    error(&mut hand, 29);
+    error(&mut hand, 29);
+    assert_eq!(news(&mut hand), [News::Refused { sink: SINK, topic: "t".into(), code: 29 }]);
+}
+
+#[test]
+fn another_number_of_partitions_is_told_of_once() {
+    let mut hand = Hand::proven(settings());
+    hand.append("t", Some("k"));
+    let request = hand.one();
+    for _ in 0..3 {
+        hand.producer.on_metadata(&[topic("t", &[0, 0])], hand.now);
+    }
+    assert_eq!(news(&mut hand), [News::Partitions { sink: SINK, topic: "t".into(), from: 1, to: 2 }]);
+    hand.answer(&request, 0);
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    assert_eq!(news(&mut hand), [News::Partitions { sink: SINK, topic: "t".into(), from: 2, to: 1 }]);
+}
+
+#[test]
+fn records_batches_and_requests_without_an_answer_are_counted() {
+    let mut hand = Hand::proven(settings());
+    let before = hand.stats();
+    (0..3).for_each(|_| hand.append("t", Some("k")));
+    let request = hand.one();
+    assert_eq!(hand.producer.requests_in_flight(), 1);
+    assert_eq!((hand.stats().batches - before.batches, hand.stats().batch_records - before.batch_records), (1, 3));
+    hand.producer.on_failed(request.id, true, hand.now);
+    assert_eq!(hand.stats().batches_unanswered, 1);
+    assert_eq!((hand.producer.requests_in_flight(), hand.producer.topics_held(SINK)), (0, 1));
+}

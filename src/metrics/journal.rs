@@ -1,0 +1,227 @@
+//! Events on their way out: from a shard through a bounded queue, from there to the log and into a ring that
+//! `/api/v1/events` reads.
+//!
+//! A shard pushes into a lock-free queue and never waits: when the queue is full the event is dropped and counted, and
+//! of one kind no more than [`EVENTS_PER_KIND_PER_S`] leave a shard within a second. The ring's lock is taken by ordinary
+//! threads only.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_queue::ArrayQueue;
+
+use super::collector::{Extra, Number};
+use super::event::{Event, Kind};
+use super::spec::{Kind as Shape, Spec};
+use crate::limits::{EVENTS_KEPT_MAX, EVENTS_PER_KIND_PER_S, EVENTS_QUEUED_MAX};
+
+/// The journal's own numbers.
+pub const JOURNAL: [Spec; 3] = [
+    Spec { name: "events", help: "Events written to the log and kept for `/api/v1/events`.", kind: Shape::Counter },
+    Spec { name: "events_dropped", help: "Events lost because their queue was full.", kind: Shape::Counter },
+    Spec { name: "events_kept", help: "Events that `/api/v1/events` can show.", kind: Shape::Gauge },
+];
+
+/// See the module.
+#[derive(Debug)]
+pub struct Journal {
+    queue: ArrayQueue<Event>,
+    dropped: AtomicU64,
+    ring: Mutex<Ring>,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    /// The number of the next event; the first is 1.
+    next: u64,
+    kept: VecDeque<Event>,
+}
+
+/// What is asked of the ring. Everything that is `None` is passed.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Events with a greater number.
+    pub since: u64,
+    /// Of this kind.
+    pub kind: Option<Kind>,
+    /// With this sink.
+    pub sink: Option<String>,
+    /// At most so many, the oldest first.
+    pub limit: Option<usize>,
+}
+
+/// A part of the ring.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Events with their numbers, oldest first.
+    pub events: Vec<(u64, Event)>,
+    /// What to ask `since` for next.
+    pub last: u64,
+    /// The number of the oldest event that is kept.
+    pub oldest: u64,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self { queue: ArrayQueue::new(EVENTS_QUEUED_MAX), dropped: AtomicU64::new(0), ring: Mutex::default() }
+    }
+}
+
+impl Journal {
+    /// From a shard: queued, or dropped and counted.
+    fn push(&self, event: Event) {
+        if self.queue.push(event).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// From an ordinary thread: at once.
+    pub fn say(&self, event: Event) {
+        event.log();
+        let mut ring = self.ring();
+        ring.next += 1;
+        if ring.kept.len() >= EVENTS_KEPT_MAX {
+            ring.kept.pop_front();
+        }
+        ring.kept.push_back(event);
+    }
+
+    /// Takes what the shards have queued.
+    pub fn collect(&self) {
+        while let Some(event) = self.queue.pop() {
+            self.say(event);
+        }
+    }
+
+    /// A part of what is kept.
+    #[must_use]
+    pub fn page(&self, filter: &Filter) -> Page {
+        let ring = self.ring();
+        let oldest = ring.next - ring.kept.len() as u64 + 1;
+        let fits = |(id, event): &(u64, &Event)| {
+            let sink = event.text(super::event::Field::Sink);
+            *id > filter.since
+                && filter.kind.is_none_or(|kind| kind == event.kind)
+                && filter.sink.as_deref().is_none_or(|wanted| sink == Some(wanted))
+        };
+        let found = (oldest..).zip(&ring.kept).filter(fits).take(filter.limit.unwrap_or(usize::MAX));
+        let events: Vec<_> = found.map(|(id, event)| (id, event.clone())).collect();
+        let cut = filter.limit.is_some_and(|limit| events.len() == limit);
+        let last = events.last().filter(|_| cut).map_or(ring.next, |(id, _)| *id);
+        Page { events, last, oldest }
+    }
+
+    /// Events lost because the queue was full.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Nothing that could panic runs under the lock, so a poisoned one is as good as another.
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Extra for Journal {
+    fn read(&self) -> Vec<Number> {
+        let (said, kept) = {
+            let ring = self.ring();
+            (ring.next, ring.kept.len() as u64)
+        };
+        JOURNAL.iter().zip([said, self.dropped(), kept]).map(|(spec, value)| Number::of(spec, value)).collect()
+    }
+}
+
+/// A shard's end of the journal.
+#[derive(Debug)]
+pub struct Teller {
+    journal: Arc<Journal>,
+    shard: usize,
+    /// The second that `said` is about.
+    second: u64,
+    said: [u8; Kind::COUNT],
+    suppressed: u64,
+}
+
+impl Teller {
+    /// Of this shard.
+    #[must_use]
+    pub fn new(journal: Arc<Journal>, shard: usize) -> Self {
+        Self { journal, shard, second: 0, said: [0; Kind::COUNT], suppressed: 0 }
+    }
+
+    /// Tells of something, unless too much of its kind has been told in this second (of any clock that goes on): then
+    /// `more`, which says the rest, is not even called.
+    pub fn tell(&mut self, kind: Kind, second: u64, more: impl FnOnce(Event) -> Event) {
+        if self.second != second {
+            self.second = second;
+            self.said = [0; Kind::COUNT];
+        }
+        let said = &mut self.said[kind as usize];
+        if *said >= EVENTS_PER_KIND_PER_S {
+            self.suppressed += 1;
+            return;
+        }
+        *said += 1;
+        self.journal.push(more(Event::now(kind).on(self.shard)));
+    }
+
+    /// How many were left out.
+    #[must_use]
+    pub const fn suppressed(&self) -> u64 {
+        self.suppressed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::Field;
+    use super::*;
+
+    fn unknown(teller: &mut Teller, second: u64, topic: &str) {
+        let sink = if topic.len() > 1 { "long" } else { "short" };
+        teller.tell(Kind::TopicUnknown, second, |event| event.with(Field::Sink, sink).with(Field::Topic, topic));
+    }
+
+    #[test]
+    fn what_is_asked_for_is_found_and_the_ring_forgets_the_oldest() {
+        let journal = Arc::new(Journal::default());
+        let mut teller = Teller::new(Arc::clone(&journal), 3);
+        journal.say(Event::now(Kind::Started));
+        unknown(&mut teller, 1, "t");
+        unknown(&mut teller, 1, "tt");
+        assert_eq!(journal.page(&Filter::default()).events.len(), 1, "not before they are collected");
+        journal.collect();
+        let ids = |filter: &Filter| journal.page(filter).events.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+        assert_eq!(ids(&Filter::default()), [1, 2, 3]);
+        assert_eq!(ids(&Filter { since: 1, ..Filter::default() }), [2, 3]);
+        assert_eq!(ids(&Filter { kind: Some(Kind::Started), ..Filter::default() }), [1]);
+        assert_eq!(ids(&Filter { sink: Some("long".into()), ..Filter::default() }), [3]);
+        let page = journal.page(&Filter { limit: Some(2), ..Filter::default() });
+        assert_eq!((page.last, page.oldest, page.events.len()), (2, 1, 2), "the next page begins behind it");
+        assert_eq!((page.events[1].1.shard, page.events[1].1.text(Field::Topic)), (Some(3), Some("t")));
+        (0..EVENTS_KEPT_MAX).for_each(|_| journal.say(Event::now(Kind::Drained)));
+        let page = journal.page(&Filter::default());
+        assert_eq!((page.events.len(), page.oldest, page.last), (EVENTS_KEPT_MAX, 4, EVENTS_KEPT_MAX as u64 + 3));
+    }
+
+    #[test]
+    fn many_of_a_kind_are_left_out_and_counted_and_so_is_what_finds_the_queue_full() {
+        let journal = Arc::new(Journal::default());
+        let mut teller = Teller::new(Arc::clone(&journal), 0);
+        let quota = usize::from(EVENTS_PER_KIND_PER_S);
+        (0..quota + 5).for_each(|_| unknown(&mut teller, 1, "t"));
+        teller.tell(Kind::TopicKnown, 1, |event| event);
+        assert_eq!((teller.suppressed(), journal.queue.len()), (5, quota + 1), "each kind has its own part");
+        let seconds = 2..=2 + (EVENTS_QUEUED_MAX / quota) as u64;
+        seconds.for_each(|second| (0..quota).for_each(|_| unknown(&mut teller, second, "t")));
+        assert_eq!(teller.suppressed(), 5);
+        assert_eq!(journal.queue.len(), EVENTS_QUEUED_MAX);
+        assert!(journal.dropped() > 0);
+        journal.collect();
+        let numbers: Vec<u64> = journal.read().iter().map(|number| number.value).collect();
+        assert_eq!(numbers, [EVENTS_QUEUED_MAX as u64, journal.dropped(), EVENTS_KEPT_MAX as u64]);
+    }
+}

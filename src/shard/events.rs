@@ -1,0 +1,91 @@
+//! What an operator is told of: topics that Kafka does not have or does not give us, clusters that come and go,
+//! connections that are ended for what was sent on them.
+
+use crate::kafka::producer::News;
+use crate::kafka::types::SinkId;
+use crate::metrics::event::{Event, Field, Kind};
+use crate::metrics::spec::{ClusterMetric, KafkaError};
+use crate::runtime::seam::{ConnId, Monotonic};
+use crate::session::{SessionKey, Violation};
+
+use super::{Core, Ring};
+
+/// TOPIC_AUTHORIZATION_FAILED.
+const FORBIDDEN: i16 = 29;
+
+/// The second of the shard's clock, for the bound of events in one.
+const fn second(now: Monotonic) -> u64 {
+    now.0 / 1_000_000_000
+}
+
+impl Core {
+    /// A cluster became reachable or is not any more.
+    pub(super) fn tell_reachable(&mut self, cluster: usize, reachable: bool, now: Monotonic) {
+        let kind = if reachable { Kind::KafkaReachable } else { Kind::KafkaUnreachable };
+        let name = &self.around.config.clusters[cluster].name;
+        self.teller.tell(kind, second(now), |event| event.with(Field::Kafka, name.as_str()));
+    }
+
+    /// A connection was refused at the door: which clause, and what was wrong.
+    pub(super) fn tell_refused(&mut self, io: &Ring<'_>, conn: ConnId, clause: &'static str, reason: &'static str) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let listener = self.around.config.listeners.get(usize::from(connection.listener.0));
+        self.teller.tell(Kind::ConnectRefused, second(io.now()), |event| {
+            let event = event.with(Field::Clause, clause).with(Field::Reason, reason);
+            let event = event.maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
+            event.maybe(Field::Listener, listener.map(|listener| listener.bind.to_string()))
+        });
+    }
+
+    /// A device's connection is ended for what it sent.
+    pub(super) fn tell_violation(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, violation: &Violation) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let listener = self.around.config.listeners.get(usize::from(connection.listener.0));
+        let client = self.sessions.get(key).map(|session| session.client_id());
+        self.teller.tell(Kind::ProtocolError, second(io.now()), |event| {
+            let event = event.with(Field::Clause, violation.clause).with(Field::Reason, violation.what);
+            let event =
+                event.maybe(Field::Client, client).maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
+            event.maybe(Field::Listener, listener.map(|listener| listener.bind.to_string()))
+        });
+    }
+
+    /// What a cluster's producer has learnt of topics.
+    pub(super) fn tell_news(&mut self, cluster: usize, now: Monotonic) {
+        let upstream = &mut self.outlets.upstreams[cluster];
+        let (teller, numbers) = (&mut self.teller, &mut self.numbers);
+        let sinks = &self.around.config.sinks;
+        let upstream_sinks = &upstream.sinks;
+        let named = |event: Event, sink: SinkId, topic: &str| {
+            let sink = upstream_sinks.get(usize::from(sink.0)).and_then(|index| sinks.get(*index));
+            event.with(Field::Sink, sink.map_or("", |sink| sink.name.as_str())).with(Field::Topic, topic)
+        };
+        let coded = |event: Event, code: i16| {
+            // -1, UNKNOWN_SERVER_ERROR, has a name only.
+            event.with(Field::Error, KafkaError::name(code)).maybe(Field::Code, u64::try_from(code).ok())
+        };
+        let second = second(now);
+        upstream.producer.drain_news(|news| match news {
+            News::Unknown { sink, topic, code } => {
+                numbers.count_cluster(cluster, ClusterMetric::TopicsUnknown, 1);
+                teller.tell(Kind::TopicUnknown, second, |event| coded(named(event, sink, &topic), code));
+            }
+            News::Known { sink, topic } => {
+                teller.tell(Kind::TopicKnown, second, |event| named(event, sink, &topic));
+            }
+            News::Refused { sink, topic, code } => {
+                numbers.count_cluster(cluster, ClusterMetric::TopicsRefused, 1);
+                let kind = if code == FORBIDDEN { Kind::TopicForbidden } else { Kind::TopicRefused };
+                teller.tell(kind, second, |event| coded(named(event, sink, &topic), code));
+            }
+            News::Partitions { sink, topic, from, to } => {
+                let anew = to < from;
+                numbers.count_cluster(cluster, ClusterMetric::TopicsAnew, u64::from(anew));
+                let kind = if anew { Kind::TopicMadeAnew } else { Kind::TopicGrown };
+                teller.tell(kind, second, |event| {
+                    named(event, sink, &topic).with(Field::From, from as u64).with(Field::To, to as u64)
+                });
+            }
+        });
+    }
+}

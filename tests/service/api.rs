@@ -1,0 +1,155 @@
+//! `/api/v1`: sinks, listeners, clusters and events, as programs read them.
+
+use forebay::mqtt::packet::{QoS, Version};
+use serde_json::Value;
+
+use crate::device::Device;
+use crate::process::{metric, until};
+use crate::support::service::{Service, config, config_with};
+
+/// A page that is there.
+fn json(service: &Service, path: &str) -> Value {
+    let (status, body) = service.get(path).expect("an answer");
+    assert_eq!(status, 200, "{path}: {body}");
+    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error}: {body}"))
+}
+
+/// Events of a kind.
+fn events(service: &Service, kind: &str) -> Vec<Value> {
+    json(service, &format!("/api/v1/events?kind={kind}"))["events"].as_array().expect("a list").clone()
+}
+
+const TWO_SINKS: &str = "[[sink]]\nname = \"all\"\nfilters = [\"a/#\", \"b/#\"]\ntopic = \"all\"\n\
+                         [[sink]]\nname = \"by-topic\"\nfilters = [\"b/#\"]\ntopic = \"t-${topic[1]}\"\nacknowledge = \"received\"\n";
+
+#[test]
+fn a_sink_says_what_it_is_and_what_it_has_done() {
+    let service = Service::start(&config(TWO_SINKS));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    (1..=6).for_each(|n| device.deliver(n, "a/x", b"x"));
+    (7..=10).for_each(|n| device.deliver(n, "b/x", b"x"));
+    until("everything to be delivered", || metric(&service, "sink_delivered_total") == 14);
+    let all = json(&service, "/api/v1/sinks/all");
+    for (key, value) in [
+        ("name", Value::from("all")),
+        ("kafka", "embedded".into()),
+        ("filters", ["a/#", "b/#"].as_slice().into()),
+        ("topic", "all".into()),
+        ("acknowledge", "replicated".into()),
+        ("state", "running".into()),
+        ("reason", Value::Null),
+        ("total", 10.into()),
+        ("success", 10.into()),
+        ("failure", 0.into()),
+        ("buffered", 0.into()),
+    ] {
+        assert_eq!(all[key], value, "{key} of {all:#}");
+    }
+    until("the rate to be seen", || {
+        json(&service, "/api/v1/sinks/all")["rate"]["success_per_s"].as_f64().is_some_and(|rate| rate > 0.0)
+    });
+    let sinks = json(&service, "/api/v1/sinks");
+    let second = &sinks["sinks"][1];
+    assert_eq!((&second["name"], &second["topic"]), (&"by-topic".into(), &Value::Null), "a template makes it");
+    assert_eq!((&second["acknowledge"], &second["total"]), (&"received".into(), &4.into()));
+    assert_eq!(sinks["sinks"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn what_is_not_there_is_said_in_words() {
+    let service = Service::start(&config(TWO_SINKS));
+    for (path, status, word) in [
+        ("/api/v1/sinks/nobody", 404, "no sink \\\"nobody\\\""),
+        ("/api/v1/events?sink=nobody", 400, "no sink \\\"nobody\\\""),
+        ("/api/v1/events?kind=nothing", 400, "topic_unknown"),
+        ("/api/v1/events?since=yesterday", 400, "since is a number"),
+        ("/api/v1/events?limits=3", 400, "there are since, kind, sink, limit"),
+    ] {
+        let (answered, body) = service.get(path).expect("an answer");
+        assert!(answered == status && body.contains(word), "{path}: {answered} {body}");
+    }
+}
+
+#[test]
+fn listeners_and_clusters_have_their_numbers() {
+    let second = "[[listener]]\nbind = \"127.0.0.1:0\"\ntransport = \"tcp\"\n";
+    let service = Service::start(&config_with("shards = 2", &format!("{second}{TWO_SINKS}")));
+    let mut devices: Vec<_> =
+        (0..8).map(|n| Device::connect(service.mqtt(), Version::V5, &format!("device {n}"))).collect();
+    for device in &mut devices {
+        device.deliver(1, "a/x", b"x");
+        device.publish(QoS::AtMostOnce, 0, "nobody/wants/this", b"x");
+        device.ping();
+    }
+    until("all to be seen", || json(&service, "/api/v1/listeners")["listeners"][0]["received"] == 16);
+    let listeners = json(&service, "/api/v1/listeners");
+    let first = &listeners["listeners"][0];
+    assert_eq!(first["address"], service.mqtt().to_string());
+    assert_eq!(
+        ["connections", "matched", "unmatched", "refused"].map(|key| first[key].as_u64()),
+        [8, 8, 8, 0].map(Some)
+    );
+    let other = &listeners["listeners"][1];
+    assert_eq!((&other["connections"], &other["received"]), (&0.into(), &0.into()), "{listeners:#}");
+    let cluster = &json(&service, "/api/v1/clusters")["clusters"][0];
+    assert_eq!((&cluster["name"], &cluster["reachable"]), (&"embedded".into(), &true.into()));
+    assert!(cluster["buffer_bytes_max"].as_u64().is_some_and(|bytes| bytes > 0), "{cluster:#}");
+    drop(devices);
+    until("they are gone", || json(&service, "/api/v1/listeners")["listeners"][0]["connections"] == 0);
+}
+
+#[test]
+fn events_tell_of_the_start_and_of_who_broke_the_protocol_and_are_in_the_log() {
+    let mut service = Service::start(&config("[log]\nformat = \"json\"\n"));
+    let started = &events(&service, "started")[0];
+    assert_eq!((&started["version"], &started["shards"]), (&env!("CARGO_PKG_VERSION").into(), &1.into()));
+    assert_eq!(events(&service, "listening")[0]["listener"], service.mqtt().to_string());
+    until("the cluster to be there", || events(&service, "kafka_reachable").len() == 1);
+    let last = json(&service, "/api/v1/events")["last"].as_u64().expect("a number");
+    // A PUBREL that is no PUBREL, then something that is no MQTT at all.
+    let mut device = Device::connect(service.mqtt(), Version::V5, "rude");
+    device.try_say_bytes(&[0x60, 0x02, 0x00, 0x01]);
+    device.until_closed();
+    let mut stranger = Device::open(service.mqtt(), Version::V5);
+    stranger.try_say_bytes(b"GET / HTTP/1.1\r\n\r\n");
+    stranger.until_closed();
+    until("both to be told of", || {
+        json(&service, &format!("/api/v1/events?since={last}"))["events"].as_array().map(Vec::len) == Some(2)
+    });
+    let error = &events(&service, "protocol_error")[0];
+    assert_eq!((&error["client"], &error["listener"]), (&"rude".into(), &service.mqtt().to_string().into()));
+    assert_eq!((&error["class"], &error["shard"]), (&"error".into(), &0.into()));
+    assert!(error["clause"].as_str().is_some_and(|clause| clause.starts_with("MQTT-")), "{error:#}");
+    assert!(events(&service, "connect_refused")[0]["reason"].is_string());
+    assert!(service.terminate().success());
+    let log = service.log();
+    let logged = |kind: &str| log.lines().any(|line| line.contains(&format!("\"event\":\"{kind}\"")));
+    for kind in ["started", "listening", "kafka_reachable", "protocol_error", "connect_refused", "draining", "drained"]
+    {
+        assert!(logged(kind), "{kind}\n{log}");
+    }
+}
+
+#[test]
+fn a_crowd_of_the_rude_does_not_fill_the_log() {
+    let service = Service::start(&config(""));
+    for _ in 0..200 {
+        let mut stranger = Device::open(service.mqtt(), Version::V5);
+        stranger.try_say_bytes(b"GET / HTTP/1.1\r\n\r\n");
+    }
+    until("all to be turned away", || metric(&service, "connects_refused_total") == 200);
+    let told = events(&service, "connect_refused").len() as u64;
+    assert_eq!(told + metric(&service, "events_suppressed_total"), 200, "told of or counted");
+    assert_eq!(metric(&service, "events_dropped_total"), 0);
+}
+
+#[test]
+fn a_cluster_that_is_away_is_what_its_sinks_say() {
+    let kafka = "[kafka.main]\nbootstrap = \"127.0.0.1:1\"\n";
+    let service =
+        Service::start(&config(&format!("{kafka}{}", TWO_SINKS.replace("name =", "kafka = \"main\"\nname ="))));
+    let sink = json(&service, "/api/v1/sinks/all");
+    assert_eq!(sink["state"], "unreachable");
+    assert_eq!(sink["reason"], "no broker of the cluster \"main\" answers");
+    assert_eq!(json(&service, "/api/v1/clusters")["clusters"][0]["reachable"], false);
+}
