@@ -198,6 +198,7 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
             "tcp" => Transport::Tcp,
             other => unreachable!("{other} is for later, and refused"),
         };
+        let answer_timeout = table.find("answer_timeout", values::duration);
         if at == LISTENERS_MAX {
             document.source.report(&table.spot, Fault::new(format!("at most {LISTENERS_MAX} listeners")));
         }
@@ -207,11 +208,11 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
         if overrides.listen.is_empty() {
             binds.take(bind, spot);
         }
-        listeners.push(Listener { bind, transport, moved_by });
+        listeners.push(Listener { bind, transport, answer_timeout, moved_by });
     }
     let options = overrides.listen.iter().map(|bind| {
         binds.take_option(*bind, "--listen");
-        Listener { bind: *bind, transport: Transport::Tcp, moved_by: "--listen".to_owned() }
+        Listener { bind: *bind, transport: Transport::Tcp, answer_timeout: None, moved_by: "--listen".to_owned() }
     });
     if !overrides.listen.is_empty() {
         return options.collect();
@@ -219,7 +220,7 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
     if tables.is_empty() {
         binds.take(LISTENER_DEFAULT, Spot::nowhere("listener[0].bind"));
         let moved_by = "--listen, or bind in [[listener]]".to_owned();
-        return vec![Listener { bind: LISTENER_DEFAULT, transport: Transport::Tcp, moved_by }];
+        return vec![Listener { bind: LISTENER_DEFAULT, transport: Transport::Tcp, answer_timeout: None, moved_by }];
     }
     listeners
 }

@@ -5,7 +5,7 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::Malformed;
 use crate::mqtt::packet::{Connect, Version};
 use crate::mqtt::reason::ReasonCode;
-use crate::runtime::seam::{ConnId, Detached};
+use crate::runtime::seam::{ConnId, Detached, ListenerId};
 use crate::session::{End, Peer, Violation, refuse};
 
 use super::connection::{Kind, Timer};
@@ -15,13 +15,14 @@ use super::{Core, Ring};
 
 impl Core {
     /// A socket stands at the door, fresh or handed over. It has so long to say CONNECT.
-    pub(super) fn arrive(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+    pub(super) fn arrive(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) {
         let now = io.now();
         self.connections.insert(conn, Kind::Door, now);
         let timeout = now.after(self.around.config.mqtt.connect_timeout);
         let timer = io.set_timer(timeout, Timer::Connection(conn).token());
         if let Some(connection) = self.connections.get(conn) {
             connection.timer = Some(timer);
+            connection.listener = listener.0;
         }
         self.numbers.raise(M::ConnectionsOpen, 1);
     }
@@ -74,7 +75,7 @@ impl Core {
     pub(super) fn receive(&mut self, io: &mut Ring<'_>, detached: Detached) {
         let Detached { fd, peer, listener, unread } = detached;
         let conn = io.adopt(fd, peer, listener);
-        self.arrive(io, conn);
+        self.arrive(io, conn, listener);
         self.door_bytes(io, conn, &unread);
     }
 
@@ -143,6 +144,9 @@ impl Core {
     pub(super) fn forget(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         let Some(connection) = self.connections.remove(conn) else { return };
         if let Some(timer) = connection.timer {
+            io.cancel_timer(timer);
+        }
+        if let Some(timer) = connection.watch.and_then(|watch| watch.timer) {
             io.cancel_timer(timer);
         }
         if connection.stalled {

@@ -24,9 +24,9 @@ impl Shard for Core {
         let _ = self.around.notices.send(Notice::Started(self.index));
     }
 
-    fn on_accept(&mut self, io: &mut Ring<'_>, conn: ConnId, _listener: ListenerId, _peer: SocketAddr) {
+    fn on_accept(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, _peer: SocketAddr) {
         self.numbers.count(M::ConnectionsAccepted);
-        self.arrive(io, conn);
+        self.arrive(io, conn, listener);
     }
 
     fn on_connect(&mut self, io: &mut Ring<'_>, conn: ConnId) {
@@ -102,6 +102,7 @@ impl Shard for Core {
             Timer::Cluster(cluster) => self.cluster_time(io, cluster),
             Timer::Sessions => self.session_time(io),
             Timer::Grace => self.grace_over(io),
+            Timer::Answers(conn) => self.answers_time(io, conn),
         }
     }
 

@@ -230,6 +230,9 @@ impl Core {
                 (SinkMetric::BufferedBytes, stats.buffered_bytes),
                 (SinkMetric::Batches, stats.batches),
                 (SinkMetric::Retries, stats.retries),
+                (SinkMetric::Timeless, stats.timeless),
+                (SinkMetric::TopicsMadeAnew, stats.topics_made_anew),
+                (SinkMetric::PlacedAnew, stats.placed_anew),
                 (SinkMetric::OutcomeUnknown, stats.outcome_unknown),
                 (SinkMetric::AcknowledgedLost, stats.acknowledged_lost),
             ];

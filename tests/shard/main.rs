@@ -2,6 +2,7 @@
 //! real clock could only be approximate.
 
 mod allocation;
+mod answer_timeout;
 mod broker;
 mod contract;
 mod device;

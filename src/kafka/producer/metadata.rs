@@ -21,7 +21,7 @@ impl Producer {
 
     fn topic_metadata(&mut self, index: u32, metadata: &TopicMetadata, now: Monotonic) {
         match metadata.error {
-            0 if !metadata.leaders.is_empty() => self.topic_known(index, &metadata.leaders),
+            0 if !metadata.leaders.is_empty() => self.topic_known(index, metadata, now),
             code @ (FORBIDDEN | INVALID_TOPIC) => self.topic_refused(index, code, now),
             _ => self.leaders(index, &[]),
         }
@@ -39,13 +39,16 @@ impl Producer {
         }
     }
 
-    fn topic_known(&mut self, index: u32, leaders: &[Option<NodeId>]) {
+    fn topic_known(&mut self, index: u32, metadata: &TopicMetadata, now: Monotonic) {
+        let leaders = &*metadata.leaders;
+        if !self.topic_id(index, metadata.id, leaders.len(), now) {
+            return;
+        }
         self.leaders(index, leaders);
         let topic = &mut self.topics[index as usize];
         if topic.count == 0 {
             topic.count = leaders.len();
         } else {
-            // Fewer partitions means that the topic was made anew: the same way, without haste.
             topic.growth = (leaders.len() != topic.count).then_some(leaders.len());
         }
         self.may_place(index);
