@@ -262,3 +262,32 @@ fn one_seed(seed: u64) -> u64 {
     assert_eq!(found.len(), key_of_row.len(), "seed {seed}: lost");
     stats.placed_anew
 }
+
+#[test]
+fn a_backlog_that_is_half_placed_keeps_its_order() {
+    let mut hand = Hand::new(Settings { buffer_bytes: 8 << 20, ..settings() });
+    let key = key_of(3, 4);
+    let value = |number: u32| format!("{number:0>1000}");
+    for number in 0..900 {
+        hand.append_value("t", Some(key), value(number).as_bytes());
+    }
+    hand.poll();
+    hand.producer.on_producer_id(0, 7, 0);
+    hand.producer.on_metadata(&[metadata(1, 4)], hand.now);
+    let request = hand.one();
+    hand.answer_and_drop(request, 3);
+    hand.producer.on_metadata(&[metadata(2, 2)], hand.now);
+    let placed = hand.stats().placed_anew;
+    assert!((100..900).contains(&placed) && !placed.is_multiple_of(3), "the middle of a batch: {placed}");
+    let mut seen = Vec::new();
+    for _ in 0..2_000 {
+        hand.wait_ms(1);
+        for request in hand.poll() {
+            seen.extend(values(&request));
+            hand.answer_and_drop(request, 0);
+        }
+    }
+    assert_eq!(seen, (0..900).map(value).collect::<Vec<_>>());
+    assert_eq!((hand.stats().buffered_rows, hand.stats().buffered_bytes), (0, 0));
+    assert_eq!(hand.producer.buffered_bytes(), 0);
+}
