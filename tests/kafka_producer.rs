@@ -27,15 +27,18 @@ struct Pair {
     /// How many rows were answered, and refused.
     answered: u32,
     refused: u32,
+    topic: &'static str,
+    /// How far its clock is ahead.
+    ahead_ms: i64,
 }
 
 impl Pair {
-    fn new(bootstrap: &str) -> Self {
+    fn new(bootstrap: &str, topic: &'static str, ahead_ms: i64) -> Self {
         let bootstrap = bootstrap.split(',').map(str::to_owned).collect();
         let driver = Driver::start(ClientSettings { bootstrap, ..ClientSettings::default() }, 1);
         let sink = SinkSettings { linger: Duration::from_millis(2), batch_bytes: 4096, ..SinkSettings::default() };
         let producer = Producer::new(Settings { sinks: vec![sink], ..Settings::default() });
-        Self { driver, producer, appended: 0, answered: 0, refused: 0 }
+        Self { driver, producer, appended: 0, answered: 0, refused: 0, topic, ahead_ms }
     }
 
     fn append(&mut self) {
@@ -44,11 +47,11 @@ impl Pair {
             key: Some(key.as_bytes()),
             value: Some(value.as_bytes()),
             headers: std::iter::empty(),
-            timestamp: wall(),
+            timestamp: wall(self.ahead_ms),
         };
         if self.producer.has_room(1_000) {
             let ticket = Some(Ticket { session: 1, number: self.appended });
-            self.producer.append(SinkId(0), "anew", row, ticket, self.driver.now());
+            self.producer.append(SinkId(0), self.topic, row, ticket, self.driver.now());
             self.appended += 1;
         }
     }
@@ -68,7 +71,7 @@ impl Pair {
             }
         }
         let (now, mut requests) = (driver.now(), Vec::new());
-        producer.poll(now, wall(), &mut requests);
+        producer.poll(now, wall(self.ahead_ms), &mut requests);
         requests.into_iter().for_each(|request| driver.client.produce(request, now));
         let client = &mut driver.client;
         producer.drain_wants(|want| match want {
@@ -87,15 +90,15 @@ impl Pair {
     }
 }
 
-fn wall() -> WallMs {
-    WallMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64))
+fn wall(ahead_ms: i64) -> WallMs {
+    WallMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64) + ahead_ms)
 }
 
 #[test]
 fn a_topic_deleted_under_load_and_made_anew_with_fewer_partitions() {
     let kafka = Kafka::start(&["--auto-create", "false"]);
     kafka.create_topic("anew", 6);
-    let mut pair = Pair::new(kafka.bootstrap());
+    let mut pair = Pair::new(kafka.bootstrap(), "anew", 0);
     let stage = AtomicU8::new(0);
     let mut after = 0;
     std::thread::scope(|scope| {
@@ -145,5 +148,32 @@ fn a_topic_deleted_under_load_and_made_anew_with_fewer_partitions() {
         let expected: Vec<u32> = (first..pair.appended).filter(|n| n % KEYS == own).collect();
         assert_eq!(*numbers, expected, "{key}");
         assert!(first <= after, "{key}: rows that came after the topic are lost, the first there is {first}");
+    }
+}
+
+#[test]
+fn records_of_a_clock_that_is_two_hours_ahead_are_written_without_times() {
+    let kafka = Kafka::start(&["--auto-create", "false"]);
+    kafka.create_topic("timeless", 1);
+    let mut pair = Pair::new(kafka.bootstrap(), "timeless", 2 * 3_600_000);
+    let end = Instant::now() + PATIENCE;
+    while pair.answered + pair.refused < 300 {
+        assert!(Instant::now() < end, "held for ever: {:?}", pair.producer.stats(SinkId(0)));
+        if pair.appended < 300 {
+            pair.append();
+        }
+        pair.turn();
+    }
+    let stats = *pair.producer.stats(SinkId(0));
+    assert_eq!((pair.answered, pair.refused, stats.timeless, stats.epochs_raised), (300, 0, 300, 1), "{stats:?}");
+    let text = kafka.command(&["consume", "timeless"]);
+    let lines: Vec<_> = text.lines().filter(|line| line.contains("\tPartition:")).collect();
+    let values: Vec<u32> = lines.iter().filter_map(|line| line.rsplit('\t').next()?.parse().ok()).collect();
+    assert_eq!(values, (0..300).collect::<Vec<_>>());
+    let ahead = (wall(0).0 + 3_600_000).to_string();
+    for line in lines {
+        let received = line.split("mqtt-received-ms:").nth(1).and_then(|rest| rest.split(['\t', ',']).next());
+        assert!(line.contains(":-1\t") || line.contains("NO_TIMESTAMP"), "{line}");
+        assert!(received.is_some_and(|ms| ms > ahead.as_str()), "{line}");
     }
 }

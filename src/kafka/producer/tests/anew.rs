@@ -85,12 +85,17 @@ fn rows_of_partitions_that_are_gone_are_placed_anew_in_order() {
     assert_eq!(answered, (0..hand.number).collect::<Vec<_>>());
 }
 
+/// UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER: whatever the old topic's last word was.
 #[test]
 fn what_is_cut_keeps_its_identity_and_an_idle_partition_begins_an_epoch() {
+    [3, 6].into_iter().for_each(what_is_cut_keeps_its_identity);
+}
+
+fn what_is_cut_keeps_its_identity(last_word: i16) {
     let mut hand = proven(settings(), 2);
     hand.append("t", Some(key_of(0, 2)));
     let old = hand.one();
-    hand.answer(&old, 3);
+    hand.answer(&old, last_word);
     hand.producer.on_metadata(&[metadata(2, 2)], hand.now);
     hand.append("t", Some(key_of(0, 2)));
     hand.wait_ms(1_000);

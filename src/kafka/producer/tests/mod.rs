@@ -14,4 +14,5 @@ mod schedule;
 mod shares;
 mod timeless;
 mod topics;
+mod window;
 mod wire;
