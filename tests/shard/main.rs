@@ -12,6 +12,7 @@ mod isolation;
 mod kafka;
 mod keep_alive;
 mod ring;
+mod sinks;
 mod stalls;
 mod storm;
 mod world;
