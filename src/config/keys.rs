@@ -161,7 +161,7 @@ pub(super) struct Key {
 }
 
 /// Keys that other documents speak of and that this version does not have: `section.key`, or a section; and what to do.
-pub(super) const LATER: [(&str, &str); 13] = [
+pub(super) const LATER: [(&str, &str); 11] = [
     ("spool", "this version has no disk buffer: leave it out; sinks answer at \"replicated\""),
     ("source", "this version goes from MQTT to Kafka only: leave it out"),
     ("rule", "this version has filters and templates in [[sink]] only: leave it out"),
@@ -169,8 +169,6 @@ pub(super) const LATER: [(&str, &str); 13] = [
     ("listener.tls", "this version listens on plain TCP: put a TLS proxy in front"),
     ("kafka.tls", "this version speaks to Kafka without TLS"),
     ("kafka.sasl", "this version speaks to Kafka without SASL"),
-    ("sink.answer_timeout", "answers are held until Kafka has spoken: leave it out"),
-    ("sink.expire_after", "rows wait for Kafka as long as it takes: leave it out"),
     ("sink.dead_letters", "a message that Kafka refuses for good is counted and its publisher told: leave it out"),
     ("sink.topics_max", "leave it out"),
     ("sink.when_full", "a full buffer holds its publishers back: leave it out"),
@@ -215,12 +213,7 @@ const ACKNOWLEDGE: &[Word] = &[
     later("stored", "it needs a disk buffer, which this version does not have: use \"replicated\""),
 ];
 const ACKS: &[Word] = &[word("0"), word("1"), word("all")];
-const PARTITIONER: &[Word] = &[
-    word("key"),
-    word("sticky"),
-    word("random"),
-    later("client", "set key = \"${clientid}\" with partitioner \"key\""),
-];
+const PARTITIONER: &[Word] = &[word("key"), word("client"), word("sticky"), word("random")];
 const COMPRESSION: &[Word] = &[word("none"), word("gzip"), word("snappy"), word("lz4"), word("zstd")];
 const VALUE_FORMAT: &[Word] = &[word("raw"), word("json")];
 const FORMAT: &[Word] = &[word("text"), word("json")];
@@ -283,6 +276,9 @@ pub(super) const KEYS: &[Key] = keys! {
     Listener.proxy_protocol: Word(PROXY_PROTOCOL), Is("\"off\""),
         "Which version of the PROXY protocol the TCP proxy in front speaks: its header must come before CONNECT, and the \
          address in it is the device's. `\"any\"`: either version. Where it is on, only the proxy may reach the port: see below.";
+    Listener.answer_timeout: Duration { min: s(1), max: s(DAY) }, From("never"),
+        "A connection that has been owed an answer for so long is closed, in 5.0 with DISCONNECT 0x89, its session kept: the \
+         device comes back and sends again. Up to a quarter late.";
 
     Kafka.bootstrap: TextList, Required,
         "Brokers to start from, `\"host:port\"`: a list, or one string with commas.";
@@ -369,4 +365,9 @@ pub(super) const KEYS: &[Key] = keys! {
     Sink.record_bytes_max: Size { min: KIB, max: 64 * MIB }, Is("\"1000KiB\""),
         "The largest record taken (key, value and headers together); a larger message is refused. The default fits the \
          1 MiB that a Kafka topic takes by default.";
+    Sink.max_inflight: Integer { min: 1, max: 5 }, Is("5"),
+        "Batches of a partition that may be unanswered at a time. Each value keeps order, as batches are numbered.";
+    Sink.expire_after: Duration { min: s(1), max: s(36_500 * DAY) }, From("never"),
+        "A record that has waited so long for Kafka, and is in no batch on its way, is dropped, counted, and its publisher \
+         told success. A message's own Message Expiry Interval holds too: the shorter of both.";
 };

@@ -9,6 +9,7 @@ mod binds;
 mod clusters;
 mod environment;
 mod example;
+mod kafka_names;
 mod keys;
 mod problem;
 mod reader;

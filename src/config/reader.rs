@@ -7,6 +7,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::kafka_names;
 use super::keys::{self, Absent, Key, LATER, Section};
 use super::problem::{Fault, Problem, Problems, did_you_mean};
 use super::values;
@@ -278,6 +279,9 @@ fn unknown(section: Section, name: &str) -> Fault {
         return Fault::new("is not built yet").hint(*advice);
     }
     let fault = Fault::new("unknown key");
+    if let Some(cure) = kafka_names::cure(name) {
+        return fault.hint(cure);
+    }
     if let Some(hint) = did_you_mean(name, keys::of(section).map(|key| key.name)) {
         return fault.hint(hint);
     }

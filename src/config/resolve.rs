@@ -206,6 +206,7 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
             "any" => Expect::Any,
             _ => Expect::Nothing,
         };
+        let answer_timeout = table.find("answer_timeout", values::duration);
         if at == LISTENERS_MAX {
             document.source.report(&table.spot, Fault::new(format!("at most {LISTENERS_MAX} listeners")));
         }
@@ -215,7 +216,7 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
         if overrides.listen.is_empty() {
             binds.take(bind, spot);
         }
-        listeners.push(Listener { bind, transport, proxy_protocol, moved_by });
+        listeners.push(Listener { bind, transport, proxy_protocol, answer_timeout, moved_by });
     }
     let options = overrides.listen.iter().map(|bind| {
         binds.take_option(*bind, "--listen");

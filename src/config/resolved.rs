@@ -128,6 +128,8 @@ pub struct Listener {
     pub transport: Transport,
     /// What a proxy in front says before the device's first byte.
     pub proxy_protocol: Expect,
+    /// An answer held for longer ends its connection; `None`: none does.
+    pub answer_timeout: Option<Duration>,
     /// What moves it, for the message that the port is taken.
     pub moved_by: String,
 }
@@ -136,7 +138,7 @@ impl Listener {
     /// Devices come to this address by themselves.
     pub(super) fn plain(bind: SocketAddr, moved_by: &str) -> Self {
         let (transport, proxy_protocol) = (Transport::Tcp, Expect::Nothing);
-        Self { bind, transport, proxy_protocol, moved_by: moved_by.to_owned() }
+        Self { bind, transport, proxy_protocol, answer_timeout: None, moved_by: moved_by.to_owned() }
     }
 }
 
@@ -212,6 +214,10 @@ pub struct Sink {
     pub batch_bytes: usize,
     /// Key, value and headers of one record, in bytes.
     pub record_bytes_max: usize,
+    /// Batches of a partition that may be unanswered, 1 to 5.
+    pub max_inflight: usize,
+    /// A record that has waited so long is dropped; `None`: none is.
+    pub expire_after: Option<Duration>,
 }
 
 /// When a sink's part of an answer is done.
@@ -231,6 +237,8 @@ pub enum Partitioner {
     /// By the hash of its key, as Kafka's Java producer; without a key as `Sticky`.
     #[default]
     Key,
+    /// By the hash of its client identifier, whatever its key is.
+    Client,
     /// One partition until its batch is full or sent, then another.
     Sticky,
     /// Any, each record anew.

@@ -100,6 +100,7 @@ fn sink(
     };
     let acks = acks(table, acknowledge);
     let partitioner = match table.read("partitioner", values::word) {
+        "client" => Partitioner::Client,
         "sticky" => Partitioner::Sticky,
         "random" => Partitioner::Random,
         _ => Partitioner::Key,
@@ -112,6 +113,8 @@ fn sink(
     let value_format = value_format(table);
     let properties = table.read("properties", values::flag);
     let linger = table.read("linger", values::duration);
+    let max_inflight = usize::try_from(table.read("max_inflight", values::integer)).unwrap_or(1);
+    let expire_after = table.find("expire_after", values::duration);
     let cluster = target(table, targets);
     if let Some(target) = cluster.map(|cluster| &targets[cluster]) {
         let need = batch_bytes + record_bytes_max;
@@ -140,6 +143,8 @@ fn sink(
         linger,
         batch_bytes: usize::try_from(batch_bytes).ok()?,
         record_bytes_max: usize::try_from(record_bytes_max).ok()?,
+        max_inflight,
+        expire_after,
     })
 }
 

@@ -29,7 +29,13 @@ pub fn murmur2(data: &[u8]) -> i32 {
 /// The partition of a key among `partitions`; 0 if there are none.
 #[must_use]
 pub fn partition(key: &[u8], partitions: usize) -> usize {
-    ((murmur2(key) & i32::MAX) as usize).checked_rem(partitions).unwrap_or(0)
+    partition_of(murmur2(key).cast_unsigned(), partitions)
+}
+
+/// The same for a hash that is known already.
+#[must_use]
+pub fn partition_of(hash: u32, partitions: usize) -> usize {
+    ((hash & (u32::MAX >> 1)) as usize).checked_rem(partitions).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub enum Outcome {
 pub struct TopicMetadata {
     /// Its name.
     pub name: Rc<str>,
+    /// Its id (KIP-516); 0: the broker gives none.
+    pub id: u128,
     /// Kafka error code of the topic (0, 3 UNKNOWN_TOPIC_OR_PARTITION, 5 LEADER_NOT_AVAILABLE, 17 INVALID_TOPIC, 29 …).
     pub error: i16,
     /// Leader of each partition, by partition index; `None`: no leader now. Empty if `error` is not 0.

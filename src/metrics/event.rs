@@ -106,7 +106,7 @@ events! {
     TopicKnown, Info, Lifecycle, "topic_known", [Sink, Topic], "the topic is there by now";
     TopicForbidden, Warn, Error, "topic_forbidden", [Sink, Topic, Code, Error], "we may not write to the topic; messages for it are refused for a while";
     TopicRefused, Warn, Error, "topic_refused", [Sink, Topic, Code, Error], "Kafka refuses the topic; messages for it are refused for a while";
-    TopicMadeAnew, Warn, Error, "topic_made_anew", [Sink, Topic, From, To], "the topic has fewer partitions than before: it was made anew";
+    TopicMadeAnew, Warn, Error, "topic_made_anew", [Sink, Topic, From, To], "the topic was deleted and made anew; what it held is gone";
     TopicGrown, Info, Lifecycle, "topic_grown", [Sink, Topic, From, To], "the topic has more partitions; they are used when what is placed is done";
     ConnectRefused, Info, Error, "connect_refused", [Listener, Peer, Clause, Reason], "a CONNECT was refused, or what came first was none";
     ProtocolError, Info, Error, "protocol_error", [Listener, Client, Peer, Clause, Reason], "a device's connection was closed for a protocol error";

@@ -50,6 +50,7 @@ table!(
     ConnectionsMoveRefused, Counter, "connections_move_refused", "Connections closed because the owner's mailbox was full.";
     ConnectTimeouts, Counter, "connect_timeouts", "Connections closed because no CONNECT came in time.";
     KeepAliveTimeouts, Counter, "keep_alive_timeouts", "Connections closed after 1.5 times their keep-alive without a packet.";
+    AnswerTimeouts, Counter, "answer_timeouts", "Connections closed because an answer was held for longer than answer_timeout.";
     ConnectsAccepted, Counter, "connects_accepted", "CONNECT packets answered with success.";
     ConnectsRefused, Counter, "connects_refused", "CONNECT packets answered with a refusal.";
     ProxyHeadersRefused, Counter, "proxy_headers_refused", "Connections closed because what came before CONNECT was no PROXY header that their listener takes.";
@@ -91,11 +92,14 @@ table!(
     Matched, Counter, "sink_matched", "Messages this sink took.";
     Delivered, Counter, "sink_delivered", "Messages Kafka has, at the sink's level.";
     Refused, Counter, "sink_refused", "Messages Kafka refused for good.";
-    Expired, Counter, "sink_expired", "Messages dropped because their Message Expiry Interval was over before they could be sent.";
+    Expired, Counter, "sink_expired", "Messages dropped because their Message Expiry Interval, or the sink's expire_after, was over before they could be sent.";
     BufferedRows, Gauge, "sink_buffered_rows", "Messages taken and not yet settled.";
     BufferedBytes, Gauge, "sink_buffered_bytes", "Memory they hold.";
     Batches, Counter, "sink_batches", "Record batches cut.";
     Retries, Counter, "sink_retries", "Batches sent again.";
+    Timeless, Counter, "sink_timeless", "Messages written without a timestamp because Kafka did not take theirs.";
+    TopicsMadeAnew, Counter, "sink_topics_made_anew", "Times that a Kafka topic was found deleted and made anew.";
+    PlacedAnew, Counter, "sink_placed_anew", "Messages that got another partition because theirs went when the topic was made anew.";
     OutcomeUnknown, Counter, "sink_outcome_unknown", "Batches sent again although Kafka may have them.";
     AcknowledgedLost, Counter, "sink_acknowledged_lost", "Times that a partition turned out to lack what it had acknowledged.";
     BatchRecords, Counter, "sink_batch_records", "Records in the batches cut: divided by `sink_batches`, records a batch.";
@@ -127,7 +131,6 @@ table!(
     ConnectionsMade, Counter, "kafka_connections_begun", "Connections to the brokers begun.";
     TopicsUnknown, Counter, "kafka_topics_unknown", "Times that Kafka did not know a topic and rows began to wait for it.";
     TopicsRefused, Counter, "kafka_topics_refused", "Times that Kafka refused a topic: forbidden, or no name for one.";
-    TopicsAnew, Counter, "kafka_topics_made_anew", "Times that a topic turned out to have been made anew: it has fewer partitions.";
 ]);
 
 table!(

@@ -107,6 +107,11 @@ impl Inflight {
         self.slots.len()
     }
 
+    /// The number of the front slot, and that of the next one.
+    pub(super) fn numbers(&self) -> (u32, u32) {
+        (self.base, self.next_number())
+    }
+
     /// QoS 2 ids that are open.
     pub(super) fn open_ids(&self) -> usize {
         self.qos2.as_ref().map_or(0, |qos2| qos2.len())

@@ -236,6 +236,12 @@ impl Session {
         self.inflight.owed()
     }
 
+    /// The number of the oldest message whose answer is owed, and that of the next message: the same where none is.
+    #[must_use]
+    pub fn owed_numbers(&self) -> (u32, u32) {
+        self.inflight.numbers()
+    }
+
     /// QoS 2 packet identifiers between PUBLISH and PUBREL.
     #[must_use]
     pub fn open_packet_ids(&self) -> usize {

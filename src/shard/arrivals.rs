@@ -180,6 +180,9 @@ impl Core {
         if let Some(timer) = connection.timer {
             io.cancel_timer(timer);
         }
+        if let Some(timer) = connection.watch.and_then(|watch| watch.timer) {
+            io.cancel_timer(timer);
+        }
         if connection.stalled {
             self.stalls.one_less();
         }

@@ -1,9 +1,14 @@
 //! What a shard knows of each connection. Small on purpose: an idle device costs this, a session, and no buffer.
 
+use std::time::Duration;
+
+use crate::config::Config;
 use crate::kafka::client::LinkId;
 use crate::listener::proxy::Expect;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
 use crate::session::{KeepAlive, Peer, SessionKey};
+
+use super::answer_timeout::Watch;
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +47,15 @@ pub(super) struct Connection {
     pub(super) clock: KeepAlive,
     /// CONNECT time-out at the door, keep-alive afterwards.
     pub(super) timer: Option<TimerId>,
+    /// How long its answers have been owed, where that is bounded.
+    pub(super) watch: Option<Box<Watch>>,
+}
+
+impl Connection {
+    /// How long an answer may be held.
+    pub(super) fn answer_timeout(&self, config: &Config) -> Option<Duration> {
+        config.listeners.get(usize::from(self.listener.0))?.answer_timeout
+    }
 }
 
 /// Connections by the runtime's slot.
@@ -65,6 +79,7 @@ impl Connections {
             tail: Vec::new(),
             clock: KeepAlive::new(0, now),
             timer: None,
+            watch: None,
         };
         self.slots[slot] = Some(fresh);
     }
@@ -109,6 +124,8 @@ pub(super) enum Timer {
     Sessions,
     /// The end of the drain's grace.
     Grace,
+    /// How long a connection's answers have been owed.
+    Answers(ConnId),
 }
 
 impl Timer {
@@ -117,7 +134,8 @@ impl Timer {
             Self::Connection(id) => (0, id.slot, id.generation),
             Self::Cluster(index) => (1, u32::try_from(index).unwrap_or(u32::MAX), 0),
             Self::Sessions => (2, 0, 0),
-            Self::Grace => (3, 0, 0),
+            Self::Grace => (2, 1, 0),
+            Self::Answers(id) => (3, id.slot, id.generation),
         };
         (kind << 62) | (u64::from(slot & (u32::MAX >> 2)) << 32) | u64::from(generation)
     }
@@ -128,8 +146,9 @@ impl Timer {
         match token >> 62 {
             0 => Self::Connection(ConnId { slot, generation }),
             1 => Self::Cluster(slot as usize),
-            2 => Self::Sessions,
-            _ => Self::Grace,
+            2 if slot == 0 => Self::Sessions,
+            2 => Self::Grace,
+            _ => Self::Answers(ConnId { slot, generation }),
         }
     }
 }
@@ -152,7 +171,8 @@ mod tests {
     #[test]
     fn timer_tokens_round_trip() {
         let connection = Timer::Connection(ConnId { slot: 123_456, generation: u32::MAX });
-        for timer in [connection, Timer::Cluster(7), Timer::Sessions, Timer::Grace] {
+        let answers = Timer::Answers(ConnId { slot: 1, generation: 0 });
+        for timer in [connection, Timer::Cluster(7), Timer::Sessions, Timer::Grace, answers] {
             assert_eq!(Timer::of(timer.token()), timer);
         }
     }

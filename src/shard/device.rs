@@ -123,6 +123,7 @@ impl Core {
             connection.clock.heard(io.now());
         }
         self.answer(io, session);
+        self.watch_answers(io, conn, session);
         used
     }
 

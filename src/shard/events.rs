@@ -64,6 +64,8 @@ impl Core {
             // -1, UNKNOWN_SERVER_ERROR, has a name only.
             event.with(Field::Error, KafkaError::name(code)).maybe(Field::Code, u64::try_from(code).ok())
         };
+        let changed =
+            |event: Event, from: usize, to: usize| event.with(Field::From, from as u64).with(Field::To, to as u64);
         let second = second(now);
         upstream.producer.drain_news(|news| match news {
             News::Unknown { sink, topic, code } => {
@@ -78,13 +80,11 @@ impl Core {
                 let kind = if code == FORBIDDEN { Kind::TopicForbidden } else { Kind::TopicRefused };
                 teller.tell(kind, second, |event| coded(named(event, sink, &topic), code));
             }
-            News::Partitions { sink, topic, from, to } => {
-                let anew = to < from;
-                numbers.count_cluster(cluster, ClusterMetric::TopicsAnew, u64::from(anew));
-                let kind = if anew { Kind::TopicMadeAnew } else { Kind::TopicGrown };
-                teller.tell(kind, second, |event| {
-                    named(event, sink, &topic).with(Field::From, from as u64).with(Field::To, to as u64)
-                });
+            News::Grown { sink, topic, from, to } => {
+                teller.tell(Kind::TopicGrown, second, |event| changed(named(event, sink, &topic), from, to));
+            }
+            News::MadeAnew { sink, topic, from, to } => {
+                teller.tell(Kind::TopicMadeAnew, second, |event| changed(named(event, sink, &topic), from, to));
             }
         });
     }

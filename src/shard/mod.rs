@@ -16,6 +16,7 @@
 //!
 //! Nothing here waits and nothing here locks. What a core cannot do now it writes down (a tail, a row, a timer).
 
+mod answer_timeout;
 mod arrivals;
 mod connection;
 mod device;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::kafka::producer::{Full, Refusal, Row};
+use crate::kafka::murmur2::murmur2;
+use crate::kafka::producer::{Full, Refusal, Row, Terms};
 use crate::kafka::types::Ticket;
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -119,6 +120,7 @@ impl Outlets {
     pub(super) fn take(&mut self, message: &Message<'_>, ticket: Option<Ticket>, now: Monotonic, wall: WallMs) -> u16 {
         let seconds = message.properties.message_expiry_interval_s();
         let expires = seconds.map_or(Monotonic::NEVER, |s| now.after(Duration::from_secs(u64::from(s))));
+        let by_client = || murmur2(message.client_id.as_bytes()).cast_unsigned();
         let scratch = &mut self.scratch;
         let mut owed = 0;
         for sink in &scratch.matched {
@@ -133,7 +135,8 @@ impl Outlets {
             let row = Row { key, value: Some(value), headers, timestamp: wall };
             let upstream = &mut self.upstreams[plan.cluster];
             let owner = ticket.filter(|_| plan.owes_answer);
-            upstream.producer.append_until(plan.sink, topic, row, owner, (expires, now));
+            let terms = Terms { expires, hash: plan.by_client.then(by_client) };
+            upstream.producer.append_with(plan.sink, topic, row, owner, terms, now);
             upstream.busy = true;
             owed += u16::from(plan.owes_answer);
         }

@@ -39,6 +39,7 @@ fn sink(sink: &Sink) -> SinkSettings {
         acks: sink.acks,
         partitioner: match sink.partitioner {
             config::Partitioner::Key => Partitioner::Key,
+            config::Partitioner::Client => Partitioner::Hash,
             config::Partitioner::Sticky => Partitioner::Sticky,
             config::Partitioner::Random => Partitioner::Random,
         },
@@ -52,6 +53,8 @@ fn sink(sink: &Sink) -> SinkSettings {
         },
         compression_level: sink.compression_level,
         record_bytes_max: sink.record_bytes_max,
+        expire_after: sink.expire_after,
+        max_inflight: sink.max_inflight,
         answered_on: match sink.acknowledge {
             Acknowledge::Received => AnsweredOn::Append,
             Acknowledge::Leader | Acknowledge::Replicated => AnsweredOn::Replicated,

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use smallvec::SmallVec;
 
-use crate::config::{Acknowledge, Config, Sink, ValueFormat};
+use crate::config::{Acknowledge, Config, Partitioner, Sink, ValueFormat};
 use crate::kafka::producer::row_bytes_max;
 use crate::kafka::types::SinkId;
 use crate::mqtt::property::Property;
@@ -39,6 +39,8 @@ pub(super) struct Plan {
     pub(super) sink: SinkId,
     /// Whether a message is answered only when Kafka has it.
     pub(super) owes_answer: bool,
+    /// Whether a record's partition is that of its client.
+    pub(super) by_client: bool,
     pub(super) topic: Template,
     pub(super) key: Option<Template>,
     value: Template,
@@ -56,6 +58,7 @@ impl Plan {
             cluster: sink.cluster,
             sink: number,
             owes_answer: sink.acknowledge != Acknowledge::Received,
+            by_client: sink.partitioner == Partitioner::Client,
             topic: sink.topic.clone(),
             key: sink.key.clone(),
             value: sink.value.clone(),

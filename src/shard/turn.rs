@@ -105,6 +105,7 @@ impl Shard for Core {
             Timer::Cluster(cluster) => self.cluster_time(io, cluster),
             Timer::Sessions => self.session_time(io),
             Timer::Grace => self.grace_over(io),
+            Timer::Answers(conn) => self.answers_time(io, conn),
         }
     }
 

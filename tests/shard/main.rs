@@ -2,6 +2,7 @@
 //! real clock could only be approximate.
 
 mod allocation;
+mod answer_timeout;
 mod broker;
 mod contract;
 mod cut;
@@ -13,6 +14,7 @@ mod isolation;
 mod kafka;
 mod keep_alive;
 mod ring;
+mod sinks;
 mod stalls;
 mod storm;
 mod world;

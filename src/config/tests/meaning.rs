@@ -226,3 +226,18 @@ fn what_is_fixed_at_the_start() {
     let problems = read(&text.replace("'3'", "3").replace("berlin", "x")).unwrap_err().to_string();
     assert!(problems.contains("sink[0].metadata.line: expected a string, found the integer 3"), "{problems}");
 }
+
+#[test]
+fn how_long_things_wait() {
+    let text = "[[listener]]\nbind = \"127.0.0.1:0\"\nanswer_timeout = \"30s\"\n[kafka.main]\nbootstrap = \"k:9092\"\n\
+                [[sink]]\nname = \"a\"\nfilters = \"#\"\ntopic = \"t\"\npartitioner = \"client\"\nexpire_after = \"5m\"\n\
+                max_inflight = 1\n[[sink]]\nname = \"b\"\nfilters = \"#\"\ntopic = \"t\"\n";
+    let config = read(text).expect("a right configuration");
+    assert_eq!(config.listeners[0].answer_timeout, Some(Duration::from_secs(30)));
+    let [a, b] = &config.sinks[..] else { panic!("two sinks") };
+    assert_eq!(
+        (a.expire_after, a.max_inflight, a.partitioner),
+        (Some(Duration::from_secs(300)), 1, Partitioner::Client)
+    );
+    assert_eq!((b.expire_after, b.max_inflight, b.partitioner), (None, 5, Partitioner::Key));
+}

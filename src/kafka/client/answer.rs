@@ -123,9 +123,7 @@ fn read_topic(
     let mut error = reader.i16()?;
     let name = reader.nullable_string()?.unwrap_or_default();
     let asked_at = asked.binary_search_by(|topic| topic.as_bytes().cmp(name)).ok();
-    if version >= 10 {
-        reader.skip(16)?; // topic id
-    }
+    let id = if version >= 10 { reader.u128()? } else { 0 };
     reader.u8()?; // is internal
     let count = reader.array(18)?;
     let (mut leaders, mut named) = (vec![None; count], 0usize);
@@ -154,7 +152,7 @@ fn read_topic(
         leaders = Vec::new();
     }
     let name = asked_at.and_then(|i| asked.get(i)).cloned().unwrap_or_else(|| Rc::from(""));
-    Ok((asked_at, TopicMetadata { name, error, leaders }))
+    Ok((asked_at, TopicMetadata { name, id, error, leaders }))
 }
 
 /// One partition: index and leader (a negative node id for none).

@@ -62,6 +62,11 @@ impl<'a> Reader<'a> {
         self.take().map(i64::from_be_bytes)
     }
 
+    /// Big-endian: a UUID.
+    pub(super) fn u128(&mut self) -> Read<u128> {
+        self.take().map(u128::from_be_bytes)
+    }
+
     /// An unsigned varint of at most 32 bits.
     pub(super) fn uvarint(&mut self) -> Read<u32> {
         let mut value = 0u64;

@@ -84,7 +84,11 @@ impl Producer {
     /// After an answer: resolves a round that has ended with errors, lets the next batches go, or rests.
     pub(super) fn go_on(&mut self, key: Key, now: Monotonic) {
         let Some(work) = self.partition_mut(key).work.as_ref() else { return };
-        if work.in_flight == 0 && work.has_answered() {
+        let (quiet, answered) = (work.in_flight == 0, work.has_answered());
+        if quiet && self.leave(key, now) {
+            return;
+        }
+        if quiet && answered {
             self.resolve(key, now);
         }
         self.make_ready(key);

@@ -9,7 +9,7 @@ use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::share::TopicId;
 use super::tickets::Tickets;
 use super::topic::Topic;
-use super::{AnsweredOn, Finished, Producer, Refusal, Sink};
+use super::{AnsweredOn, Finished, Producer, Refusal, Sink, Terms};
 use crate::kafka::batch::{HEADER_LEN, Row, varint};
 use crate::kafka::topic_name;
 use crate::kafka::types::{Outcome, SinkId, Ticket};
@@ -65,6 +65,22 @@ impl Producer {
         }
     }
 
+    /// [`Producer::append`] of a row that has more to it.
+    pub fn append_with<'a, H>(
+        &mut self,
+        sink: SinkId,
+        topic: &str,
+        row: Row<'a, H>,
+        ticket: Option<Ticket>,
+        terms: Terms,
+        now: Monotonic,
+    ) where
+        H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    {
+        self.terms = terms;
+        self.append(sink, topic, row, ticket, now);
+    }
+
     /// Takes a row. Cannot fail after [`Self::has_room`] and [`Self::check`]; a sink that does not exist takes nothing.
     pub fn append<'a, H>(&mut self, sink: SinkId, topic: &str, row: Row<'a, H>, ticket: Option<Ticket>, now: Monotonic)
     where
@@ -76,8 +92,13 @@ impl Producer {
         sink.stats.buffered_rows += 1;
         let ripe_at = now.after(sink.settings.linger);
         let at_once = sink.settings.answered_on == AnsweredOn::Append;
-        if sink.identity.is_none() {
+        let (age, nameless) = (sink.settings.expire_after, sink.identity.is_none());
+        if nameless {
             self.ask_producer_id(sink_index, now);
+        }
+        if let Some(age) = age {
+            self.terms.expires = self.terms.expires.min(now.after(age));
+            self.watch_age(sink_index, age, now);
         }
         let ticket = if at_once { self.finish_at_once(ticket) } else { ticket };
 
@@ -98,6 +119,7 @@ impl Producer {
                 self.ask_metadata(index, now);
             }
         }
+        self.terms = Terms::default();
     }
 
     /// The topic's index; a new one's if it has not been seen.

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::expire::{EXPIRY_BYTES, Expiries};
+use super::hashes::{HASH_BYTES, Hashes};
 use super::pool::{BATCH_COST, BUFFER_MIN, Pool, extra};
+use super::settings::Terms;
 use super::tickets::{Cursor, SPAN_BYTES, Tickets};
 use crate::kafka::batch::{Builder, HEADER_LEN, Record, Row, Stamp, Tail, stamp};
 use crate::kafka::compression::Encoder;
@@ -53,6 +55,7 @@ pub(super) struct Batch {
     body: Body,
     pub(super) tickets: Tickets,
     expiries: Expiries,
+    hashes: Hashes,
     /// Names it in requests.
     pub(super) serial: u64,
     pub(super) count: u32,
@@ -140,6 +143,7 @@ impl Batch {
             body: Body::Open(Builder::new(buffer)),
             tickets: pool.take_tickets(bounds.hint.1, bounds.ceiling),
             expiries: Expiries::default(),
+            hashes: Hashes::default(),
             serial,
             count: 0,
             plain_len: 0,
@@ -159,7 +163,7 @@ impl Batch {
             Body::Open(builder) => builder.capacity(),
             Body::Closed(bytes) => bytes.capacity(),
         };
-        BATCH_COST + buffer + extra(&self.tickets) + self.expiries.capacity() * EXPIRY_BYTES
+        BATCH_COST + buffer + extra(&self.tickets) + self.terms_bytes()
     }
 
     /// The growing batch, if it takes rows.
@@ -210,21 +214,30 @@ impl Batch {
         Some(len)
     }
 
-    /// Notes the deadline of the row that was taken last. The memory that it took.
-    pub(super) fn note_expiry(&mut self, pool: &mut Pool, at: Monotonic) -> usize {
-        if at == Monotonic::NEVER || self.count == 0 {
+    /// Notes what the row that was taken last has beside its record. The memory that it took.
+    pub(super) fn note_terms(&mut self, pool: &mut Pool, terms: Terms) -> usize {
+        if terms == Terms::default() || self.count == 0 {
             return 0;
         }
-        let before = self.expiries.capacity();
-        self.expiries.push(self.count - 1, at);
-        let growth = (self.expiries.capacity() - before) * EXPIRY_BYTES;
+        let (before, row) = (self.terms_bytes(), self.count - 1);
+        if terms.expires != Monotonic::NEVER {
+            self.expiries.push(row, terms.expires);
+        }
+        if let Some(hash) = terms.hash {
+            self.hashes.push(row, hash);
+        }
+        let growth = self.terms_bytes() - before;
         pool.charge(growth);
         growth
     }
 
-    /// The deadline of a row.
-    pub(super) fn expiry_of(&self, row: u32) -> Monotonic {
-        self.expiries.of(row)
+    /// The same of a row.
+    pub(super) fn terms_of(&self, row: u32) -> Terms {
+        Terms { expires: self.expiries.of(row), hash: self.hashes.of(row) }
+    }
+
+    fn terms_bytes(&self) -> usize {
+        self.expiries.capacity() * EXPIRY_BYTES + self.hashes.capacity() * HASH_BYTES
     }
 
     /// Whether rows in it have expired and can still be taken out.
@@ -232,13 +245,19 @@ impl Batch {
         self.expiries.any(now) && !self.is_closed()
     }
 
+    /// Whether every row of it has expired, and none is cut.
+    pub(super) fn has_all_expired(&self, now: Monotonic) -> bool {
+        self.expiries.all(self.count, now) && !self.is_closed()
+    }
+
     /// Writes the batch anew without the rows that have expired.
     pub(super) fn drop_expired(&mut self, pool: &mut Pool, now: Monotonic) -> Dropped {
         let mut dropped = Dropped { tickets: pool.take_tickets(0, 0), rows: 0, bytes: 0 };
+        let terms = self.terms_bytes();
         let Body::Open(builder) = &mut self.body else { return dropped };
         let old = std::mem::take(builder);
         let tickets = std::mem::replace(&mut self.tickets, pool.take_tickets(0, 0));
-        let expiries = std::mem::take(&mut self.expiries);
+        let (expiries, hashes) = (std::mem::take(&mut self.expiries), std::mem::take(&mut self.hashes));
         *builder = Builder::new(pool.take(old.capacity()));
         let (plain_len, mut cursor) = (self.plain_len, Cursor::default());
         (self.count, self.plain_len, self.max_timestamp) = (0, 0, -1);
@@ -259,12 +278,12 @@ impl Batch {
             builder.append_tail(record.timestamp, record.tail);
             self.count += 1;
             self.max_timestamp = self.max_timestamp.max(record.timestamp);
-            self.note_expiry(pool, at);
+            self.note_terms(pool, Terms { expires: at, hash: hashes.of(row) });
         }
         dropped.bytes = (plain_len - self.plain_len) as u64;
         pool.give(old.into_buffer());
         pool.give_tickets(tickets);
-        pool.refund(expiries.capacity() * EXPIRY_BYTES);
+        pool.refund(terms);
         dropped
     }
 
@@ -306,7 +325,7 @@ impl Batch {
 
     /// Gives its memory back; the tickets, still charged, are the caller's.
     pub(super) fn end(self, pool: &mut Pool) -> Tickets {
-        pool.refund(BATCH_COST + self.expiries.capacity() * EXPIRY_BYTES);
+        pool.refund(BATCH_COST + self.terms_bytes());
         match self.body {
             Body::Open(builder) => pool.give(builder.into_buffer()),
             Body::Closed(bytes) => pool.give_shared(bytes),

@@ -9,6 +9,8 @@ pub(super) const UNKNOWN_TOPIC: i16 = 3;
 pub(super) const INVALID_TOPIC: i16 = 17;
 /// TOPIC_AUTHORIZATION_FAILED.
 pub(super) const FORBIDDEN: i16 = 29;
+/// INVALID_TIMESTAMP.
+pub(super) const INVALID_TIMESTAMP: i16 = 32;
 /// UNKNOWN_TOPIC_ID.
 pub(super) const UNKNOWN_TOPIC_ID: i16 = 100;
 
@@ -58,7 +60,9 @@ pub(super) const fn verdict(code: i16) -> Verdict {
         // TOPIC_AUTHORIZATION_FAILED, CLUSTER_AUTHORIZATION_FAILED, INVALID_TIMESTAMP, UNSUPPORTED_VERSION,
         // INVALID_REQUEST, UNSUPPORTED_FOR_MESSAGE_FORMAT, POLICY_VIOLATION, TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
         // UNSUPPORTED_COMPRESSION_TYPE, INVALID_RECORD.
-        10 | INVALID_TOPIC | 18 | 21 | FORBIDDEN | 31 | 32 | 35 | 42 | 43 | 44 | 53 | 76 | 87 => Verdict::Refused(code),
+        10 | INVALID_TOPIC | 18 | 21 | FORBIDDEN | 31 | INVALID_TIMESTAMP | 35 | 42 | 43 | 44 | 53 | 76 | 87 => {
+            Verdict::Refused(code)
+        }
         // UNKNOWN_SERVER_ERROR (−1) and all others.
         _ => again(true, true),
     }

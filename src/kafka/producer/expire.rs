@@ -1,30 +1,52 @@
-//! Rows whose time is over before they were cut. MQTT's Message Expiry Interval says that a message which has not begun
-//! its way to a receiver by then must be deleted [MQTT-3.3.2-5]; a row that has not been cut has not begun. A batch that is
-//! cut stays until Kafka's final word, however old it gets.
+//! Rows that must not be sent once their time is over: the Message Expiry Interval of MQTT 5, or the sink's
+//! `expire_after`, whichever ends first.
 //!
-//! Looked at where a row would begin its way: before it is placed, and before its batch is cut. Its publisher is told
-//! success, as the standard has it: the message was taken, and it was the sender's wish that it should not outlive its time.
+//! They are looked at when they are placed and when they are cut; those of a sink with `expire_after` also now and then
+//! while they wait, as their memory is wanted for what comes after them. A row that is cut stays until Kafka's final
+//! word. Who waits for an answer to a dropped row gets it: it was handled as its sender or the operator asked.
 
-use super::batch::Dropped;
+use std::time::Duration;
+
+use super::batch::{Batch, Dropped};
+use super::timers::Timer;
 use super::{Finished, Key, Producer};
-use crate::kafka::batch::Row;
-use crate::kafka::types::{Outcome, SinkId, Ticket};
+use crate::kafka::types::Outcome;
 use crate::runtime::seam::Monotonic;
 
-/// Rows of one batch that have a deadline, in the order of the batch: their places and their deadlines.
+/// Rows in a row with the same deadline.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    first: u32,
+    count: u32,
+    at: Monotonic,
+}
+
+/// Rows of one batch that have a deadline, in the order of the batch. Rows of one turn and one sink have the same.
 #[derive(Debug, Default)]
 pub(super) struct Expiries {
-    rows: Vec<(u32, Monotonic)>,
+    spans: Vec<Span>,
+    rows: u32,
     first: Option<Monotonic>,
+    last: Monotonic,
 }
 
 /// Bytes of one of them: what the memory account charges.
-pub(super) const EXPIRY_BYTES: usize = std::mem::size_of::<(u32, Monotonic)>();
+pub(super) const EXPIRY_BYTES: usize = std::mem::size_of::<Span>();
+
+/// How late, in parts of `expire_after`, a waiting row may be dropped; and the bounds of that.
+const SWEEPS: u32 = 8;
+const SWEEP_MIN: Duration = Duration::from_millis(100);
+const SWEEP_MAX: Duration = Duration::from_secs(10);
 
 impl Expiries {
     pub(super) fn push(&mut self, row: u32, at: Monotonic) {
-        self.rows.push((row, at));
+        match self.spans.last_mut() {
+            Some(span) if span.at == at && span.first + span.count == row => span.count += 1,
+            _ => self.spans.push(Span { first: row, count: 1, at }),
+        }
+        self.rows += 1;
         self.first = Some(self.first.map_or(at, |first| first.min(at)));
+        self.last = self.last.max(at);
     }
 
     /// Whether any deadline has passed.
@@ -32,52 +54,84 @@ impl Expiries {
         self.first.is_some_and(|first| first <= now)
     }
 
+    /// Whether those of all `count` rows have passed.
+    pub(super) fn all(&self, count: u32, now: Monotonic) -> bool {
+        self.rows == count && self.last <= now
+    }
+
     /// A row's deadline; [`Monotonic::NEVER`] if it has none.
     pub(super) fn of(&self, row: u32) -> Monotonic {
-        if self.rows.is_empty() {
-            return Monotonic::NEVER;
-        }
-        self.rows.binary_search_by_key(&row, |(row, _)| *row).map_or(Monotonic::NEVER, |index| self.rows[index].1)
+        let behind = self.spans.partition_point(|span| span.first <= row);
+        let span = behind.checked_sub(1).map(|index| self.spans[index]);
+        span.filter(|span| row - span.first < span.count).map_or(Monotonic::NEVER, |span| span.at)
     }
 
     pub(super) fn capacity(&self) -> usize {
-        self.rows.capacity()
+        self.spans.capacity()
     }
 }
 
 impl Producer {
-    /// [`Producer::append`] of a row that must not be sent once `expires` has passed.
-    pub fn append_until<'a, H>(
-        &mut self,
-        sink: SinkId,
-        topic: &str,
-        row: Row<'a, H>,
-        ticket: Option<Ticket>,
-        (expires, now): (Monotonic, Monotonic),
-    ) where
-        H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
-    {
-        self.expires = expires;
-        self.append(sink, topic, row, ticket, now);
-        self.expires = Monotonic::NEVER;
+    /// Notes that rows of this sink have to be looked at while they wait.
+    pub(super) fn watch_age(&mut self, sink: usize, age: Duration, now: Monotonic) {
+        if !std::mem::replace(&mut self.sinks[sink].swept, true) {
+            self.timers.set(now.after(age), Timer::Sweep(sink));
+        }
+    }
+
+    /// Drops what has expired of a sink's waiting rows.
+    pub(super) fn sweep(&mut self, sink: usize, now: Monotonic) {
+        for index in 0..self.topics.len() {
+            if self.topics[index].sink == sink && self.topics[index].memory > 0 {
+                self.sweep_topic(index as u32, now);
+            }
+        }
+        let sink_index = sink;
+        let sink = &mut self.sinks[sink];
+        sink.swept = sink.stats.buffered_rows > 0;
+        if let Some(age) = sink.settings.expire_after.filter(|_| sink.swept) {
+            let pause = (age / SWEEPS).clamp(SWEEP_MIN, SWEEP_MAX);
+            self.timers.set(now.after(pause), Timer::Sweep(sink_index));
+        }
+    }
+
+    fn sweep_topic(&mut self, index: u32, now: Monotonic) {
+        // Of a batch that is being placed, rows are on their way to partitions.
+        let mut at = usize::from(self.topics[index as usize].place.count > 0);
+        while let Some(batch) = self.topics[index as usize].unplaced.get(at) {
+            if !batch.has_expired(now) {
+                at += 1;
+                continue;
+            }
+            let Some(batch) = self.topics[index as usize].unplaced.remove(at) else { break };
+            if let Some(left) = self.without_expired(index, batch, now) {
+                self.topics[index as usize].unplaced.insert(at, left);
+                at += 1;
+            }
+        }
+        for partition in 0..self.topics[index as usize].partitions.len() {
+            let key = Key { topic: index, partition: partition as u32 };
+            let Some(work) = self.partition_mut(key).work.as_ref() else { continue };
+            let mut at = work.cut;
+            while let Some(batch) = self.partition_mut(key).work.as_ref().and_then(|work| work.queue.get(at)) {
+                at += usize::from(!batch.has_expired(now) || self.drop_at(key, at, now));
+            }
+            self.rest(key);
+        }
+        if self.topics[index as usize].placed == 0 {
+            self.may_place(index);
+        }
     }
 
     /// Drops what has expired in the batch that a partition would cut next. `false`: no row is left in it.
     pub(super) fn drop_expired(&mut self, key: Key, now: Monotonic) -> bool {
-        let topic = &mut self.topics[key.topic as usize];
-        let Some(work) = topic.partitions[key.partition as usize].work.as_mut() else { return true };
+        let Some(work) = self.partition_mut(key).work.as_ref() else { return true };
         let next = work.cut;
-        let Some(batch) = work.queue.get_mut(next).filter(|batch| batch.has_expired(now)) else { return true };
-        let before = batch.memory();
-        let dropped = batch.drop_expired(&mut self.pool, now);
-        let after = batch.memory();
-        topic.placed -= dropped.rows;
-        let emptied = if batch.count == 0 { work.queue.remove(next) } else { None };
-        let left = emptied.is_none();
-        self.resized(key.topic, before, after);
-        self.expired(key.topic, dropped);
-        if let Some(batch) = emptied {
-            self.end(key.topic, batch, Outcome::Delivered);
+        if !work.queue.get(next).is_some_and(|batch| batch.has_expired(now)) {
+            return true;
+        }
+        let left = self.drop_at(key, next, now);
+        if !left {
             self.make_ready(key);
             self.rest(key);
         }
@@ -85,6 +139,37 @@ impl Producer {
             self.may_place(key.topic);
         }
         left
+    }
+
+    /// The same for any batch of a partition that is not cut. `false`: it is gone.
+    fn drop_at(&mut self, key: Key, place: usize, now: Monotonic) -> bool {
+        let work = self.partition_mut(key).work.as_mut();
+        let Some(batch) = work.and_then(|work| work.queue.remove(place)) else { return false };
+        let before = batch.count;
+        let left = self.without_expired(key.topic, batch, now);
+        let after = left.as_ref().map_or(0, |batch| batch.count);
+        self.topics[key.topic as usize].placed -= u64::from(before - after);
+        let Some(batch) = left else { return false };
+        if let Some(work) = self.partition_mut(key).work.as_mut() {
+            work.queue.insert(place, batch);
+        }
+        true
+    }
+
+    /// What is left of a batch, which stands in no queue, when its expired rows are dropped.
+    pub(super) fn without_expired(&mut self, topic: u32, mut batch: Batch, now: Monotonic) -> Option<Batch> {
+        let before = batch.memory();
+        if batch.has_all_expired(now) {
+            let (rows, bytes) = (u64::from(batch.count), batch.plain_len as u64);
+            let tickets = batch.end(&mut self.pool);
+            self.resized(topic, before, 0);
+            self.expired(topic, Dropped { tickets, rows, bytes });
+            return None;
+        }
+        let dropped = batch.drop_expired(&mut self.pool, now);
+        self.resized(topic, before, batch.memory());
+        self.expired(topic, dropped);
+        Some(batch)
     }
 
     /// Takes dropped rows off the books; whoever is owed an answer for them gets it.

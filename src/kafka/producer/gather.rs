@@ -49,6 +49,7 @@ impl Producer {
     /// they must reach it. `wall` is the wall clock of this turn (rules on old timestamps, P2).
     pub fn poll(&mut self, now: Monotonic, wall: WallMs, out: &mut Vec<ProduceRequest>) {
         self.promised.set(0);
+        self.wall = wall;
         self.pool.sweep();
         self.fire_timers(now);
         self.make_room_for_topics(now);
@@ -135,9 +136,19 @@ impl Producer {
         if work.queued || now < work.backoff_until {
             return;
         }
-        let Some(step) = partition.step(now, wall, self.sinks[topic.sink].identity) else { return };
-        if matches!(step, Step::Cut) && !self.drop_expired(key, now) {
-            return;
+        let Some(step) = partition.step(now, wall, self.sinks[topic.sink].terms()) else { return };
+        if matches!(step, Step::Cut) {
+            if !self.drop_expired(key, now) {
+                return;
+            }
+            // Without times it goes alone.
+            if self.cut_without_time(key, now, wall) {
+                let topic = &self.topics[key.topic as usize];
+                let terms = self.sinks[topic.sink].terms();
+                if topic.partitions[key.partition as usize].step(now, wall, terms) != Some(Step::Cut) {
+                    return;
+                }
+            }
         }
         let topic = &self.topics[key.topic as usize];
         let partition = &topic.partitions[key.partition as usize];

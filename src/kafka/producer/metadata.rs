@@ -22,7 +22,7 @@ impl Producer {
 
     fn topic_metadata(&mut self, index: u32, metadata: &TopicMetadata, now: Monotonic) {
         match metadata.error {
-            0 if !metadata.leaders.is_empty() => self.topic_known(index, &metadata.leaders),
+            0 if !metadata.leaders.is_empty() => self.topic_known(index, metadata, now),
             code @ (FORBIDDEN | INVALID_TOPIC) => self.topic_refused(index, code, now),
             _ => self.leaders(index, &[]),
         }
@@ -44,17 +44,21 @@ impl Producer {
         }
     }
 
-    fn topic_known(&mut self, index: u32, leaders: &[Option<NodeId>]) {
+    fn topic_known(&mut self, index: u32, metadata: &TopicMetadata, now: Monotonic) {
+        let leaders = &*metadata.leaders;
+        if !self.topic_id(index, metadata.id, leaders.len(), now) {
+            return;
+        }
         self.leaders(index, leaders);
         let topic = &mut self.topics[index as usize];
         if topic.count == 0 {
             topic.count = leaders.len();
         } else {
-            // Fewer partitions means that the topic was made anew: the same way, without haste.
-            let (from, to) = (topic.count, leaders.len());
-            let before = std::mem::replace(&mut topic.growth, (to != from).then_some(to));
-            if topic.growth.is_some() && topic.growth != before {
-                self.tell(index, |sink, topic| News::Partitions { sink, topic, from, to });
+            let to = leaders.len();
+            let before = std::mem::replace(&mut topic.growth, (to != topic.count).then_some(to));
+            let from = topic.count;
+            if to > from && topic.growth != before {
+                self.tell(index, |sink, topic| News::Grown { sink, topic, from, to });
             }
         }
         self.may_place(index);

@@ -15,6 +15,7 @@
 //! Nothing is allocated for a row in the steady state: buffers, ticket lists and the state of busy partitions are
 //! used again, and idle partitions hold none of them.
 
+mod anew;
 mod answer;
 mod append;
 mod batch;
@@ -22,6 +23,7 @@ mod error;
 mod expire;
 mod forget;
 mod gather;
+mod hashes;
 mod metadata;
 mod news;
 mod partition;
@@ -32,6 +34,7 @@ mod settings;
 mod share;
 mod stats;
 mod tickets;
+mod timeless;
 mod timers;
 mod topic;
 
@@ -50,9 +53,9 @@ use self::batch::Batch;
 use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::gather::{Load, Request};
 pub use self::news::News;
-use self::partition::{Identity, Work};
+use self::partition::{Identity, WINDOW, Work};
 use self::pool::{BATCH_COST, Pool};
-pub use self::settings::{AnsweredOn, Partitioner, Settings, SinkSettings};
+pub use self::settings::{AnsweredOn, Partitioner, Settings, SinkSettings, Terms};
 pub use self::share::{Full, TopicId};
 pub use self::stats::SinkStats;
 use self::tickets::Tickets;
@@ -61,7 +64,7 @@ use self::topic::Topic;
 pub use crate::kafka::batch::Row;
 use crate::kafka::compression::Codecs;
 use crate::kafka::types::{NodeId, Outcome, Run, SinkId};
-use crate::runtime::seam::Monotonic;
+use crate::runtime::seam::{Monotonic, WallMs};
 
 /// Why a row can never go to this sink and topic: known before any sink has taken the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,11 +109,20 @@ struct Sink {
     /// The producer id that new work starts with (P3: one for each shard, cluster and sink).
     identity: Option<Identity>,
     asked_until: Option<Monotonic>,
+    /// A timer to drop what is too old runs.
+    swept: bool,
     topics: HashMap<Rc<str>, u32, RandomState>,
     /// The topic of the last row: a sink with a fixed topic never hashes.
     last: u32,
     /// Batches whose linger runs, in the order in which it ends.
     lingering: VecDeque<(Monotonic, Key)>,
+}
+
+impl Sink {
+    /// The identity that new work starts with, and the window of its partitions.
+    fn terms(&self) -> (Option<Identity>, usize) {
+        (self.identity, self.settings.max_inflight.clamp(1, WINDOW))
+    }
 }
 
 /// A broker as the producer sees it.
@@ -168,8 +180,10 @@ pub struct Producer {
     news: Vec<News>,
     refresh: bool,
     reachable: bool,
-    /// The deadline of the row that is being taken; [`Monotonic::NEVER`] for most.
-    expires: Monotonic,
+    /// The wall clock of the last poll.
+    wall: WallMs,
+    /// Of the row that is being taken or placed.
+    terms: Terms,
     /// Memory promised by [`Producer::has_room`] to rows that have not come yet.
     promised: Cell<usize>,
     /// Memory in use up to which rows are taken, and up to which they are placed.
@@ -201,6 +215,7 @@ impl Producer {
             memory: 0,
             identity: None,
             asked_until: None,
+            swept: false,
             topics: HashMap::default(),
             last: u32::MAX,
             lingering: VecDeque::new(),
@@ -228,7 +243,8 @@ impl Producer {
             news: Vec::new(),
             refresh: false,
             reachable: true,
-            expires: Monotonic::NEVER,
+            wall: WallMs(0),
+            terms: Terms::default(),
             promised: Cell::new(0),
             append_ceiling: place_ceiling - largest - BATCH_COST,
             place_ceiling,

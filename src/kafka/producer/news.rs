@@ -39,8 +39,19 @@ pub enum News {
         /// The topic.
         topic: Rc<str>,
     },
-    /// The topic has another number of partitions. Fewer: it was made anew.
-    Partitions {
+    /// The topic has more partitions.
+    Grown {
+        /// Its sink.
+        sink: SinkId,
+        /// The topic.
+        topic: Rc<str>,
+        /// Partitions before.
+        from: usize,
+        /// Partitions now.
+        to: usize,
+    },
+    /// The topic was deleted and made anew.
+    MadeAnew {
         /// Its sink.
         sink: SinkId,
         /// The topic.

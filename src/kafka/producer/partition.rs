@@ -114,8 +114,10 @@ pub(super) enum Resolution {
 }
 
 impl Partition {
-    /// What may be sent next, if anything; backoff, leader and the broker's room are the caller's.
-    pub(super) fn step(&self, now: Monotonic, wall: WallMs, sink: Option<Identity>) -> Option<Step> {
+    /// What may be sent next, if anything; backoff, leader and the broker's room are the caller's. `sink`: the identity
+    /// that new work starts with, and how many batches may be cut and not done.
+    pub(super) fn step(&self, now: Monotonic, wall: WallMs, sink: (Option<Identity>, usize)) -> Option<Step> {
+        let (identity, window) = sink;
         let work = self.work.as_ref()?;
         let answered = work.has_answered();
         // A round with an error in it comes to its end before anything more is sent.
@@ -128,12 +130,12 @@ impl Partition {
             let alone = !proven || batch.alone || forgotten(batch, wall) || (place > 0 && work.queue[place - 1].alone);
             return (work.in_flight == 0 || !alone).then_some(Step::Send(place));
         }
-        if answered || work.cut >= WINDOW {
+        if answered || work.cut >= window {
             return None;
         }
         let batch = work.ripe(now)?;
         if work.cut == 0 {
-            return (self.identity.is_some() || sink.is_some()).then_some(Step::Cut);
+            return (self.identity.is_some() || identity.is_some()).then_some(Step::Cut);
         }
         let alone = !proven || forgotten(batch, wall) || work.queue[work.cut - 1].alone;
         (!alone).then_some(Step::Cut)

@@ -3,8 +3,9 @@
 use super::batch::{Batch, Bounds, Source, push};
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::topic::Place;
-use super::{Key, Partitioner, Producer};
+use super::{Key, Partitioner, Producer, Terms};
 use crate::kafka::batch::{HEADER_LEN, Record};
+use crate::kafka::murmur2;
 use crate::kafka::types::Ticket;
 use crate::runtime::seam::Monotonic;
 
@@ -29,6 +30,7 @@ impl Producer {
         let fits = |batch: &Batch| batch.has_place(batch_bytes, timestamp, tail_len);
         let number = match sink.settings.partitioner {
             Partitioner::Key => topic.partition_of(key, fits, &mut self.rng),
+            Partitioner::Hash => murmur2::partition_of(self.terms.hash.unwrap_or_default(), topic.count),
             Partitioner::Sticky => topic.partition_of(None, fits, &mut self.rng),
             Partitioner::Random => self.rng.usize(..topic.count),
         };
@@ -37,7 +39,7 @@ impl Producer {
         let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint };
         let new = (&mut self.serial, ripe_at);
         let pushed = push(&mut work.queue, work.cut, &mut self.pool, bounds, (source, ticket), new);
-        let noted = work.queue.back_mut().map_or(0, |batch| batch.note_expiry(&mut self.pool, self.expires));
+        let noted = work.queue.back_mut().map_or(0, |batch| batch.note_terms(&mut self.pool, self.terms));
         topic.placed += 1;
         sink.stats.buffered_bytes += pushed.len as u64;
         topic.memory += pushed.memory + noted;
@@ -61,7 +63,7 @@ impl Producer {
         let bounds = Bounds { batch_bytes: sink.settings.batch_bytes, ceiling, hint: (0, 0) };
         let new = (&mut self.serial, Monotonic::NEVER);
         let pushed = push(&mut topic.unplaced, 0, &mut self.pool, bounds, (source, ticket), new);
-        let noted = topic.unplaced.back_mut().map_or(0, |batch| batch.note_expiry(&mut self.pool, self.expires));
+        let noted = topic.unplaced.back_mut().map_or(0, |batch| batch.note_terms(&mut self.pool, self.terms));
         sink.stats.buffered_bytes += pushed.len as u64;
         topic.memory += pushed.memory + noted;
         sink.memory += pushed.memory + noted;
@@ -117,10 +119,8 @@ impl Producer {
         let mut place = std::mem::take(&mut topic.place);
         let sink = topic.sink;
         if place.count == 0 && batch.has_expired(now) {
-            let before = batch.memory();
-            let dropped = batch.drop_expired(&mut self.pool, now);
-            self.resized(index, before, batch.memory());
-            self.expired(index, dropped);
+            let Some(left) = self.without_expired(index, batch, now) else { return true };
+            batch = left;
         }
         let mut stalled = false;
         if let Some(builder) = batch.builder() {
@@ -169,9 +169,9 @@ impl Producer {
         }
         let ticket = batch.tickets.next(&mut place.tickets);
         // It has waited long enough: no linger.
-        self.expires = batch.expiry_of(place.count);
+        self.terms = batch.terms_of(place.count);
         self.place(index, record.key, record, ticket, (now, now), self.append_ceiling);
-        self.expires = Monotonic::NEVER;
+        self.terms = Terms::default();
         true
     }
 }

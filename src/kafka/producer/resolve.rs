@@ -6,20 +6,20 @@
 use std::collections::VecDeque;
 
 use super::batch::{Batch, Bounds, Flight, push};
-use super::error::is_about_records;
+use super::error::{INVALID_TIMESTAMP, is_about_records};
 use super::partition::{Identity, Resolution};
 use super::pool::BATCH_COST;
 use super::stats::SinkStats;
 use super::tickets::{Cursor, SPAN_BYTES};
 use super::timers::Timer;
-use super::{Key, Producer, is_about_topic};
+use super::{Key, Producer, Terms, is_about_topic};
 use crate::kafka::batch::{BatchError, BatchView, HEADER_LEN, Record, Records};
 use crate::kafka::compression::{Codec, Codecs};
 use crate::kafka::types::Outcome;
 use crate::runtime::seam::Monotonic;
 
 /// How often a split waits for memory.
-const SPLIT_WAITS: u32 = 8;
+pub(super) const SPLIT_WAITS: u32 = 8;
 
 impl Producer {
     pub(super) fn resolve(&mut self, key: Key, now: Monotonic) {
@@ -36,7 +36,7 @@ impl Producer {
         }
     }
 
-    fn back_off(&mut self, key: Key, now: Monotonic) {
+    pub(super) fn back_off(&mut self, key: Key, now: Monotonic) {
         let (min, max) = (self.settings.backoff_min, self.settings.backoff_max);
         let jitter = 0.8 + 0.4 * self.rng.f64();
         let Some(work) = self.partition_mut(key).work.as_mut() else { return };
@@ -76,6 +76,12 @@ impl Producer {
         if first.maybe_there {
             return self.cannot_tell(key, now);
         }
+        if code == INVALID_TIMESTAMP && self.refused_for_time(key, now) {
+            return;
+        }
+        let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
+        let Some(work) = partition.work.as_ref() else { return };
+        let Some(first) = work.queue.front() else { return };
         if first.count > 1 && is_about_records(code) {
             // Not for ever: better a moment above the bound than a partition that waits for itself.
             if work.attempts < SPLIT_WAITS && !self.can_split(first) {
@@ -101,7 +107,7 @@ impl Producer {
 
     /// Takes back what is cut and undone. The next cut of this partition is sequence 0 of the next epoch, and goes
     /// alone until it is answered 0. After the last epoch: a new producer id.
-    fn raise_epoch(&mut self, key: Key, now: Monotonic) {
+    pub(super) fn raise_epoch(&mut self, key: Key, now: Monotonic) {
         let topic = &mut self.topics[key.topic as usize];
         let sink_index = topic.sink;
         let sink = &mut self.sinks[sink_index];
@@ -145,7 +151,8 @@ impl Producer {
             let new = (&mut self.serial, Monotonic(0));
             let pushed = push(&mut halves, uncut, &mut self.pool, bounds, (&record, ticket), new);
             len += pushed.len;
-            memory += pushed.memory;
+            let terms = Terms { hash: first.terms_of(i).hash, ..Terms::default() };
+            memory += pushed.memory + halves.back_mut().map_or(0, |half| half.note_terms(&mut self.pool, terms));
         }
         for batch in &mut halves {
             batch.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
@@ -199,7 +206,7 @@ pub(super) fn sent_again_late(batch: &mut Batch, stats: &mut SinkStats) {
     }
 }
 
-fn records_of<'a>(batch: &'a Batch, codecs: &'a mut Codecs) -> Option<Records<'a>> {
+pub(super) fn records_of<'a>(batch: &'a Batch, codecs: &'a mut Codecs) -> Option<Records<'a>> {
     let (view, _) = BatchView::parse(batch.bytes()?).ok()?;
     let body = match view.codec().ok()? {
         Codec::None => view.body(),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use crate::kafka::compression::{Codec, Codecs};
+use crate::runtime::seam::Monotonic;
 
 /// When a row's publisher may be answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,10 +22,27 @@ pub enum Partitioner {
     /// By the hash of its key as Java's producer does it, without a key as [`Self::Sticky`].
     #[default]
     Key,
+    /// The same by [`Terms::hash`], whatever the key is.
+    Hash,
     /// One partition as long as its batch grows, then the less loaded of two: full batches, no order.
     Sticky,
     /// One drawn for each row.
     Random,
+}
+
+/// What a row has beside what becomes its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// It must not be sent once this has passed; [`Monotonic::NEVER`] for most.
+    pub expires: Monotonic,
+    /// For [`Partitioner::Hash`]: what stands in for the key's hash.
+    pub hash: Option<u32>,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { expires: Monotonic::NEVER, hash: None }
+    }
 }
 
 /// One sink.
@@ -46,6 +64,10 @@ pub struct SinkSettings {
     pub compression_level: Option<i32>,
     /// Largest record, as a batch of its own; more is [`super::Refusal::TooLarge`].
     pub record_bytes_max: usize,
+    /// Batches of one partition that may be cut and not done, 1 to 5.
+    pub max_inflight: usize,
+    /// Rows that have not been cut so long after they were taken are dropped.
+    pub expire_after: Option<Duration>,
     /// When the publisher is answered.
     pub answered_on: AnsweredOn,
 }
@@ -61,6 +83,8 @@ impl Default for SinkSettings {
             compression: Codec::None,
             compression_level: None,
             record_bytes_max: 1024 * 1024,
+            max_inflight: super::partition::WINDOW,
+            expire_after: None,
             answered_on: AnsweredOn::Replicated,
         }
     }

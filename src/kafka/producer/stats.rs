@@ -32,6 +32,12 @@ pub struct SinkStats {
     pub batches_unanswered: u64,
     /// Batches split because Kafka refused them whole.
     pub splits: u64,
+    /// Rows written without a time, as Kafka did not take theirs.
+    pub timeless: u64,
+    /// Topics found to have been made anew.
+    pub topics_made_anew: u64,
+    /// Rows of partitions that went with that, placed again.
+    pub placed_anew: u64,
     /// Epochs raised on a partition.
     pub epochs_raised: u64,
     /// Rows sent again although an earlier attempt may have been appended and Kafka can no longer tell: they may be

@@ -16,6 +16,8 @@ pub(super) enum Timer {
     Topic(u32),
     /// A sink's producer id.
     Sink(usize),
+    /// A sink's waiting rows, some of which may be too old.
+    Sweep(usize),
     /// A broker's throttling.
     Node(NodeId),
 }
@@ -56,6 +58,7 @@ impl Producer {
                         }
                     }
                 }
+                Timer::Sweep(index) => self.sweep(index, now),
                 Timer::Node(id) => self.wake_node(id),
             }
         }

@@ -21,6 +21,10 @@ pub(super) struct Topic {
     pub(super) count: usize,
     /// Another count, which holds when all placed rows are done.
     pub(super) growth: Option<usize>,
+    /// Its id by Kafka; 0: not known.
+    pub(super) id: u128,
+    /// Partitions from this one on went when it was made anew.
+    pub(super) gone_from: Option<usize>,
     /// At least `count`.
     pub(super) partitions: Vec<Partition>,
     /// When it was last given a row.
@@ -43,6 +47,8 @@ pub(super) struct Topic {
     pub(super) refused: Option<i16>,
     /// When that ends.
     pub(super) refused_until: Monotonic,
+    /// Kafka's word that records are too far from its clock, for a while.
+    pub(super) timeless: Option<super::timeless::Refused>,
     /// Metadata has been asked for, or failed: ask no sooner than this.
     pub(super) asked_until: Option<Monotonic>,
     /// Metadata errors in a row.
@@ -65,6 +71,8 @@ impl Topic {
             shared: false,
             count: 0,
             growth: None,
+            id: 0,
+            gone_from: None,
             partitions: Vec::new(),
             used_at: Monotonic(0),
             vacant: false,
@@ -76,6 +84,7 @@ impl Topic {
             sticky: usize::MAX,
             refused: None,
             refused_until: Monotonic(0),
+            timeless: None,
             asked_until: None,
             attempts: 0,
         }

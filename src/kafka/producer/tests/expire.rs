@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::hand::{Hand, SINK, settings, topic, values};
-use crate::kafka::producer::Row;
+use crate::kafka::producer::{Row, Settings, Terms};
 use crate::kafka::types::Ticket;
 use crate::runtime::seam::Monotonic;
 
@@ -21,7 +21,7 @@ fn append(hand: &mut Hand, count: u32) {
         };
         assert!(hand.producer.has_room(500));
         let ticket = Some(Ticket { session: 1, number });
-        hand.producer.append_until(SINK, "t", row, ticket, (expires, hand.now));
+        hand.producer.append_with(SINK, "t", row, ticket, Terms { expires, hash: None }, hand.now);
         hand.number += 1;
     }
 }
@@ -131,4 +131,99 @@ fn a_deadline_moves_with_its_row_into_the_partition() {
     hand.producer.on_producer_id(0, 7, 0);
     assert_eq!(values(&hand.one()), ["row 0", "row 2", "row 4"]);
     balanced(&hand);
+}
+
+/// Rows of the sink live for ten seconds.
+fn ten_seconds() -> Settings {
+    let mut settings = settings();
+    settings.sinks[0].expire_after = Some(Duration::from_secs(10));
+    settings
+}
+
+#[test]
+fn the_shorter_of_both_holds() {
+    let mut hand = Hand::proven(ten_seconds());
+    let window = hand.five();
+    append(&mut hand, 4); // 6 to 9; the odd ones for a second
+    hand.wait_ms(5_000);
+    append(&mut hand, 1); // 10
+    window.iter().for_each(|request| hand.answer(request, 0));
+    let request = hand.one();
+    assert_eq!(values(&request), ["row 6", "row 8", "row 10"]);
+    hand.answer(&request, 6);
+    hand.wait_ms(60_000);
+    let again = hand.one();
+    assert_eq!(values(&again), ["row 6", "row 8", "row 10"], "a batch that is cut stays");
+    hand.answer(&again, 0);
+    assert_eq!(hand.stats().expired, 2);
+    balanced(&hand);
+}
+
+#[test]
+fn what_waits_too_long_goes_while_kafka_is_away_and_its_memory_with_it() {
+    let mut hand = Hand::proven(ten_seconds());
+    hand.producer.on_reachable(false);
+    hand.number = 100;
+    for _ in 0..100 {
+        append(&mut hand, 2);
+    }
+    let held = hand.producer.buffered_bytes();
+    hand.wait_ms(9_000);
+    append(&mut hand, 1);
+    hand.poll();
+    // The odd ones went with the others: nobody looks at single rows while they wait, before the sink's time is over.
+    assert_eq!(hand.stats().buffered_rows, 201);
+    assert!(hand.producer.next_deadline() <= hand.now.after(Duration::from_secs(1)));
+    hand.wait_ms(1_000);
+    hand.poll();
+    assert_eq!(hand.stats().expired, 200);
+    assert_eq!(hand.stats().buffered_rows, 1, "the young one stays");
+    assert!(hand.producer.buffered_bytes() < held);
+    let answered: Vec<u32> = (100..300).collect();
+    assert_eq!(hand.delivered()[1..], answered);
+    balanced(&hand);
+    hand.producer.on_reachable(true);
+    let request = hand.one();
+    assert_eq!(values(&request), ["row 300"]);
+    hand.answer(&request, 0);
+    balanced(&hand);
+    // With nothing left to look at, the timer ends.
+    hand.wait_ms(20_000);
+    hand.poll();
+    hand.wait_ms(20_000);
+    hand.poll();
+    assert_eq!(hand.producer.next_deadline(), Monotonic::NEVER);
+}
+
+#[test]
+fn rows_that_wait_for_their_partition_go_too() {
+    let mut hand = Hand::new(ten_seconds());
+    hand.number = 10;
+    append(&mut hand, 40);
+    hand.poll();
+    hand.wait_ms(6_000);
+    append(&mut hand, 1);
+    hand.poll();
+    hand.wait_ms(4_000);
+    hand.poll();
+    assert_eq!((hand.stats().expired, hand.stats().buffered_rows), (40, 1));
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    hand.producer.on_producer_id(0, 7, 0);
+    let request = hand.one();
+    assert_eq!(values(&request), ["row 50"]);
+    hand.answer(&request, 0);
+    balanced(&hand);
+    assert_eq!(hand.stats().buffered_bytes, 0);
+}
+
+#[test]
+fn a_sink_without_it_sets_no_timer() {
+    let mut hand = Hand::proven(settings());
+    hand.producer.on_reachable(false);
+    append(&mut hand, 10);
+    hand.poll();
+    hand.wait_ms(100_000_000);
+    hand.poll();
+    assert_eq!((hand.stats().expired, hand.stats().buffered_rows), (0, 10));
+    assert_eq!(hand.producer.next_deadline(), Monotonic::NEVER);
 }

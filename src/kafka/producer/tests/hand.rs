@@ -31,7 +31,12 @@ pub(super) fn settings() -> Settings {
 }
 
 pub(super) fn topic(name: &str, leaders: &[i32]) -> TopicMetadata {
-    TopicMetadata { name: name.into(), error: 0, leaders: leaders.iter().map(|node| Some(NodeId(*node))).collect() }
+    TopicMetadata {
+        name: name.into(),
+        id: 0,
+        error: 0,
+        leaders: leaders.iter().map(|node| Some(NodeId(*node))).collect(),
+    }
 }
 
 impl Hand {

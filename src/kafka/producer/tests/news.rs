@@ -11,7 +11,7 @@ fn news(hand: &mut Hand) -> Vec<News> {
 }
 
 fn error(hand: &mut Hand, error: i16) {
-    hand.producer.on_metadata(&[TopicMetadata { name: "t".into(), error, leaders: Vec::new() }], hand.now);
+    hand.producer.on_metadata(&[TopicMetadata { name: "t".into(), id: 0, error, leaders: Vec::new() }], hand.now);
     hand.poll();
 }
 
@@ -48,11 +48,11 @@ fn another_number_of_partitions_is_told_of_once() {
     for _ in 0..3 {
         hand.producer.on_metadata(&[topic("t", &[0, 0])], hand.now);
     }
-    assert_eq!(news(&mut hand), [News::Partitions { sink: SINK, topic: "t".into(), from: 1, to: 2 }]);
+    assert_eq!(news(&mut hand), [News::Grown { sink: SINK, topic: "t".into(), from: 1, to: 2 }]);
     hand.answer(&request, 0);
     hand.poll();
     hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
-    assert_eq!(news(&mut hand), [News::Partitions { sink: SINK, topic: "t".into(), from: 2, to: 1 }]);
+    assert_eq!(news(&mut hand), [News::MadeAnew { sink: SINK, topic: "t".into(), from: 2, to: 1 }]);
 }
 
 #[test]

@@ -129,6 +129,7 @@ impl World {
         let (topics, ids, kafka) = (&mut self.asked_topics, &mut self.asked_ids, &self.kafka);
         let metadata = |name: &str| TopicMetadata {
             name: name.into(),
+            id: 0,
             error: 0,
             leaders: kafka.leaders(name).expect("a topic of ours"),
         };

@@ -1,0 +1,160 @@
+//! A topic that was deleted and made anew: another topic id (Metadata v10, Kafka 2.8), or fewer partitions where brokers
+//! give no ids.
+//!
+//! What the old one held is gone with it, and so is what it knew of us. What is cut keeps its identity, so that an attempt
+//! that reaches the new topic late is known again; one batch goes first until it is answered. A partition with nothing
+//! cut begins a new epoch. Rows of partitions that are no more are placed anew, before all that waits, once their
+//! requests are answered; by the rule for growth the new count holds when the rows of the others are done.
+
+use std::collections::VecDeque;
+
+use super::batch::{Batch, Bounds, push};
+use super::error::UNKNOWN_TOPIC;
+use super::news::News;
+use super::resolve::records_of;
+use super::topic::Place;
+use super::{Key, Producer};
+use crate::kafka::batch::{HEADER_LEN, Record};
+use crate::kafka::types::Outcome;
+use crate::runtime::seam::Monotonic;
+
+impl Producer {
+    /// A topic has `count` partitions and this id (0: the broker gives none). `false`: the answer is older than what is
+    /// known, since partitions of one topic never get fewer.
+    pub(super) fn topic_id(&mut self, index: u32, id: u128, count: usize, now: Monotonic) -> bool {
+        let topic = &mut self.topics[index as usize];
+        let known = topic.id;
+        let most = topic.growth.unwrap_or(topic.count);
+        let named = id != 0 && known != 0;
+        if named && id == known && count < most {
+            return false;
+        }
+        topic.id = if id == 0 { known } else { id };
+        topic.gone_from = topic.gone_from.filter(|from| *from >= count);
+        let anew = if named { id != known } else { count < most };
+        if topic.count > 0 && anew {
+            self.made_anew(index, count, named, now);
+        }
+        true
+    }
+
+    fn made_anew(&mut self, index: u32, count: usize, sure: bool, now: Monotonic) {
+        let topic = &mut self.topics[index as usize];
+        let before = topic.count;
+        topic.gone_from = (count < before).then_some(count);
+        self.sinks[topic.sink].stats.topics_made_anew += 1;
+        self.tell(index, |sink, topic| News::MadeAnew { sink, topic, from: before, to: count });
+        for number in 0..self.topics[index as usize].partitions.len() {
+            let key = Key { topic: index, partition: number as u32 };
+            let partition = self.partition_mut(key);
+            partition.proven_until = Monotonic(0);
+            if partition.work.as_ref().is_none_or(|work| work.cut == 0) && partition.identity.is_some() {
+                self.raise_epoch(key, now);
+            }
+            if !sure {
+                self.count_unknown(key);
+            }
+            self.leave(key, now);
+        }
+    }
+
+    /// Without an id nobody knows whether the partition is gone: what may be there may come to be there twice.
+    fn count_unknown(&mut self, key: Key) {
+        if !self.is_gone(key) {
+            return;
+        }
+        let topic = &mut self.topics[key.topic as usize];
+        let stats = &mut self.sinks[topic.sink].stats;
+        let work = topic.partitions[key.partition as usize].work.as_mut();
+        let batches = work.into_iter().flat_map(|work| work.queue.iter_mut());
+        for batch in batches.filter(|batch| batch.maybe_there && !batch.counted) {
+            batch.counted = true;
+            stats.outcome_unknown += u64::from(batch.count);
+        }
+    }
+
+    fn is_gone(&self, key: Key) -> bool {
+        self.topics[key.topic as usize].gone_from.is_some_and(|from| key.partition as usize >= from)
+    }
+
+    /// Takes the rows of a partition that is no more back to those without a partition. `false`: it is there, or a request
+    /// is unanswered, or there are none.
+    pub(super) fn leave(&mut self, key: Key, now: Monotonic) -> bool {
+        if !self.is_gone(key) {
+            return false;
+        }
+        let work = self.partition_mut(key).work.as_mut().filter(|work| work.in_flight == 0 && !work.queue.is_empty());
+        let Some(work) = work else { return false };
+        let batches = std::mem::take(&mut work.queue);
+        let rows = batches.iter().map(|batch| u64::from(batch.count)).sum::<u64>();
+        self.raise_epoch(key, now);
+        self.rest(key);
+        self.end_half_placed(key.topic);
+        let topic = &mut self.topics[key.topic as usize];
+        topic.placed -= rows;
+        self.sinks[topic.sink].stats.placed_anew += rows;
+        for batch in batches.into_iter().rev() {
+            let open =
+                if batch.is_closed() { self.open_again(key.topic, batch, Place::default()) } else { Some(batch) };
+            if let Some(batch) = open {
+                self.topics[key.topic as usize].unplaced.push_front(batch);
+            }
+        }
+        self.may_place(key.topic);
+        true
+    }
+
+    /// A batch of which some rows are placed is replaced by one of the others: something has to go before those.
+    fn end_half_placed(&mut self, index: u32) {
+        let topic = &mut self.topics[index as usize];
+        if topic.place.count == 0 {
+            return;
+        }
+        let place = std::mem::take(&mut topic.place);
+        let Some(batch) = topic.unplaced.pop_front() else { return };
+        if let Some(rest) = self.open_again(index, batch, place) {
+            self.topics[index as usize].unplaced.push_front(rest);
+        }
+    }
+
+    /// The rows of a batch from `place` on as one that takes rows, and is not cut.
+    fn open_again(&mut self, index: u32, old: Batch, place: Place) -> Option<Batch> {
+        let mut made = VecDeque::with_capacity(1);
+        let hint = (old.plain_len + HEADER_LEN, old.tickets.spans());
+        let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint };
+        let (mut cursor, mut len) = (place.tickets, 0);
+        let mut put = |this: &mut (&mut super::pool::Pool, &mut u64), row: u32, record: &Record<'_>| {
+            let ticket = old.tickets.next(&mut cursor);
+            let pushed = push(&mut made, 0, this.0, bounds, (record, ticket), (this.1, Monotonic::NEVER));
+            len += pushed.len;
+            if let Some(batch) = made.back_mut() {
+                batch.note_terms(this.0, old.terms_of(row));
+            }
+        };
+        let mut this = (&mut self.pool, &mut self.serial);
+        let records = match old.builder() {
+            Some(builder) => Some(builder.records_after(place.bytes, place.count)),
+            None => records_of(&old, &mut self.codecs),
+        };
+        for (record, row) in records.into_iter().flatten().map_while(Result::ok).zip(place.count..) {
+            put(&mut this, row, &record);
+        }
+        self.codecs.forget_plain();
+        let new = made.pop_front();
+        if new.as_ref().map_or(0, |batch| batch.count) != old.count - place.count {
+            // Our own bytes: they parse. Should they not, nothing else can be done with them.
+            if let Some(part) = new {
+                let tickets = part.end(&mut self.pool);
+                self.pool.give_tickets(tickets);
+            }
+            self.end(index, old, Outcome::Refused(UNKNOWN_TOPIC));
+            return None;
+        }
+        let stats = &mut self.sinks[self.topics[index as usize].sink].stats;
+        stats.buffered_bytes = stats.buffered_bytes + len as u64 - old.plain_len as u64;
+        self.resized(index, old.memory(), new.as_ref().map_or(0, Batch::memory));
+        let tickets = old.end(&mut self.pool);
+        self.pool.give_tickets(tickets);
+        new
+    }
+}

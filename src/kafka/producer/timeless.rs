@@ -1,0 +1,120 @@
+//! INVALID_TIMESTAMP (32): Kafka takes no records whose time is too far from its own clock. They are written without a
+//! time (−1) instead, which it always takes; the time of receipt goes into a header.
+//!
+//! All records of the batch: which of them Kafka minds depends on its clock and on settings of the topic that we do not
+//! know, and one record a round trip is too slow to find out. For a while, batches that are no younger than the refused
+//! one lose their time before they are cut, or each would cost a round trip and an epoch.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::batch::{Bounds, Measured, push};
+use super::resolve::{SPLIT_WAITS, records_of};
+use super::tickets::Cursor;
+use super::{Key, Producer, Terms};
+use crate::kafka::batch::{HEADER_LEN, Row};
+use crate::runtime::seam::{Monotonic, WallMs};
+
+/// The header with the time of receipt, in milliseconds since 1970, in digits.
+const RECEIVED_MS: &[u8] = b"mqtt-received-ms";
+/// Bytes by which a record grows, nearly.
+const GROWTH: usize = 36;
+/// How long Kafka's word holds for what comes next.
+const HOLDS: Duration = Duration::from_secs(60);
+/// How much younger than the refused batch one may be and still count as no younger.
+const NEARLY_MS: i64 = 60_000;
+
+/// What was refused last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused {
+    until: Monotonic,
+    /// Age of its newest record; negative where that was ahead of our clock.
+    age_ms: i64,
+}
+
+impl Producer {
+    /// The oldest batch of a partition was refused for its times, and is nowhere: it is cut anew without them. `false`: it
+    /// has none.
+    pub(super) fn refused_for_time(&mut self, key: Key, now: Monotonic) -> bool {
+        let wall = self.wall;
+        let topic = &mut self.topics[key.topic as usize];
+        let Some(work) = topic.partitions[key.partition as usize].work.as_ref() else { return false };
+        let Some(first) = work.queue.front().filter(|batch| batch.max_timestamp >= 0) else { return false };
+        topic.timeless = Some(Refused { until: now.after(HOLDS), age_ms: wall.0 - first.max_timestamp });
+        let need = 2 * (first.plain_len + GROWTH * first.count as usize + HEADER_LEN);
+        // Not for ever, as when a batch is split.
+        if work.attempts < SPLIT_WAITS && self.pool.used() + need > self.limit {
+            self.raise_epoch(key, now);
+            self.back_off(key, now);
+            return true;
+        }
+        let done = self.take_time_away(key, 0);
+        if done {
+            self.raise_epoch(key, now);
+        }
+        done
+    }
+
+    /// Whether the batch that is to be cut next, which Kafka would refuse for its times, has just lost them.
+    pub(super) fn cut_without_time(&mut self, key: Key, now: Monotonic, wall: WallMs) -> bool {
+        let topic = &mut self.topics[key.topic as usize];
+        let Some(refused) = topic.timeless else { return false };
+        if refused.until <= now {
+            topic.timeless = None;
+            return false;
+        }
+        let Some(work) = topic.partitions[key.partition as usize].work.as_ref() else { return false };
+        let place = work.cut;
+        let no_younger = work.queue.get(place).is_some_and(|batch| {
+            batch.max_timestamp >= 0 && wall.0 - batch.max_timestamp + NEARLY_MS >= refused.age_ms
+        });
+        no_younger && self.take_time_away(key, place)
+    }
+
+    /// Writes a batch anew. `false`: it cannot be read, and is as it was.
+    fn take_time_away(&mut self, key: Key, place: usize) -> bool {
+        let topic = &mut self.topics[key.topic as usize];
+        let sink = &mut self.sinks[topic.sink];
+        let Some(work) = topic.partitions[key.partition as usize].work.as_mut() else { return false };
+        let Some(old) = work.queue.get(place) else { return false };
+        let records = match old.builder() {
+            Some(builder) => Some(builder.records_after(0, 0)),
+            None => records_of(old, &mut self.codecs),
+        };
+        let Some(records) = records else { return false };
+        let mut made = VecDeque::with_capacity(1);
+        let mut cursor = Cursor::default();
+        let hint = (old.plain_len + GROWTH * old.count as usize + HEADER_LEN, old.tickets.spans());
+        let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint };
+        let (mut len, mut memory) = (0, 0);
+        for (row, record) in (0u32..).zip(records.map_while(Result::ok)) {
+            let terms = Terms { hash: old.terms_of(row).hash, ..Terms::default() };
+            let ticket = old.tickets.next(&mut cursor);
+            let received = record.timestamp.to_string();
+            let added = (record.timestamp >= 0).then_some((RECEIVED_MS, received.as_bytes()));
+            let headers = record.headers.clone().map(|(key, value)| (key, value.unwrap_or_default())).chain(added);
+            let row = Row { key: record.key, value: record.value, headers, timestamp: WallMs(-1) };
+            let source = Measured(&row, row.measure());
+            let pushed = push(&mut made, 0, &mut self.pool, bounds, (&source, ticket), (&mut self.serial, old.ripe_at));
+            len += pushed.len;
+            memory += pushed.memory + made.back_mut().map_or(0, |batch| batch.note_terms(&mut self.pool, terms));
+        }
+        let Some(mut new) = made.pop_front() else { return false };
+        new.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
+        self.codecs.forget_plain();
+        if new.count != old.count {
+            // Our own bytes: they parse. Should they not, nothing is made of them.
+            let tickets = new.end(&mut self.pool);
+            self.pool.give_tickets(tickets);
+            return false;
+        }
+        sink.stats.timeless += u64::from(new.count);
+        let old = std::mem::replace(&mut work.queue[place], new);
+        sink.stats.buffered_bytes = sink.stats.buffered_bytes + len as u64 - old.plain_len as u64;
+        topic.memory = topic.memory + memory - old.memory();
+        sink.memory = sink.memory + memory - old.memory();
+        let tickets = old.end(&mut self.pool);
+        self.pool.give_tickets(tickets);
+        true
+    }
+}
