@@ -68,6 +68,7 @@ impl Upstream {
             Want::Forget(topic) => client.forget_topic(&topic),
             Want::ProducerId(token) => client.want_producer_id(token, now),
             Want::Refresh => client.refresh_metadata(now),
+            Want::Ask(question) => client.ask(question, now),
         });
         self.client.take_effects(&mut self.effects);
     }
@@ -80,6 +81,7 @@ impl Upstream {
             ClientEvent::ProduceFailed { id, sent } => self.producer.on_failed(*id, *sent, now),
             ClientEvent::Metadata(topics) => self.producer.on_metadata(topics, now),
             ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch),
+            ClientEvent::Asked { token, says } => self.producer.on_asked(*token, *says, now),
             ClientEvent::Reachable(yes) => {
                 self.reachable = *yes;
                 self.producer.on_reachable(*yes);

@@ -21,6 +21,7 @@
 mod answer;
 mod answers;
 mod api;
+mod ask;
 mod backoff;
 mod connection;
 mod frame;

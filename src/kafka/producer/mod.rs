@@ -17,6 +17,7 @@
 
 mod answer;
 mod append;
+mod ask;
 mod batch;
 mod error;
 mod expire;
@@ -58,7 +59,7 @@ use self::timers::Timers;
 use self::topic::Topic;
 pub use crate::kafka::batch::Row;
 use crate::kafka::compression::Codecs;
-use crate::kafka::types::{NodeId, Outcome, Run, SinkId};
+use crate::kafka::types::{NodeId, Outcome, Question, Run, SinkId};
 use crate::runtime::seam::Monotonic;
 
 /// Why a row can never go to this sink and topic: known before any sink has taken the message.
@@ -85,6 +86,8 @@ pub enum Want {
     ProducerId(u64),
     /// Fresh metadata of the topics already asked for: some leader is not where it was.
     Refresh,
+    /// What a partition's log has: [`Producer::on_asked`]. Until the answer nothing of this partition is sent.
+    Ask(Question),
 }
 
 /// A partition of a topic of a sink, by indices.

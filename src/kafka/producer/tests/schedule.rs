@@ -137,6 +137,7 @@ impl World {
             Want::Forget(_) => {}
             Want::Refresh => topics.extend(["one", "two"].map(metadata)),
             Want::ProducerId(token) => ids.push(token),
+            Want::Ask(_) => {}
         });
         self.producer.drain_completions(|run, outcome| {
             for i in 0..run.count {
