@@ -123,10 +123,10 @@ impl Kafka {
             return LogSays::Again;
         }
         let (id, epoch) = (question.producer_id, question.epoch);
-        let theirs = log.batches.iter().filter(|batch| (batch.0, batch.1) == (id, epoch)).map(|batch| batch.2);
-        let there = theirs.filter(|last| question.last_sequences.contains(last)).last();
-        if let Some(last_sequence) = there {
-            return LogSays::There { last_sequence };
+        let wanted =
+            |batch: &&(i64, i16, i32)| (batch.0, batch.1) == (id, epoch) && question.last_sequences.contains(&batch.2);
+        if let Some((_, _, last_sequence)) = log.batches.iter().rfind(wanted) {
+            return LogSays::There { last_sequence: *last_sequence };
         }
         match log.producers.get(&id) {
             None if question.from.is_none() && question.first_sequence != 0 => LogSays::CannotTell(WhyNot::Retained),
