@@ -67,6 +67,7 @@ impl Pair {
                 ClientEvent::ProduceFailed { id, sent } => producer.on_failed(id, sent, now),
                 ClientEvent::Metadata(topics) => producer.on_metadata(&topics, now),
                 ClientEvent::ProducerId { token, id, epoch } => producer.on_producer_id(token, id, epoch),
+                ClientEvent::Asked { token, says } => producer.on_asked(token, says, now),
                 ClientEvent::Reachable(yes) => producer.on_reachable(yes),
             }
         }
@@ -78,6 +79,7 @@ impl Pair {
             Want::Metadata(topic) => client.want_metadata(&topic, now),
             Want::Forget(topic) => client.forget_topic(&topic),
             Want::ProducerId(token) => client.want_producer_id(token, now),
+            Want::Ask(question) => client.ask(question, now),
             Want::Refresh => client.refresh_metadata(now),
         });
         let (answered, refused) = (&mut self.answered, &mut self.refused);

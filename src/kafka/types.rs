@@ -92,6 +92,74 @@ pub struct ProduceResult {
     pub base_offset: i64,
 }
 
+/// What the producer asks a partition's leader: which of its undone batches the log has (P5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The producer's number for it, never used twice; comes back with the answer.
+    pub token: u64,
+    /// The leader, as metadata says.
+    pub node: NodeId,
+    /// Topic.
+    pub topic: Rc<str>,
+    /// Partition index.
+    pub partition: i32,
+    /// Of the undone batches, all of them.
+    pub producer_id: i64,
+    /// The same.
+    pub epoch: i16,
+    /// First sequence of the oldest of them.
+    pub first_sequence: i32,
+    /// Last sequence of each of them, oldest first; five at the most.
+    pub last_sequences: Vec<i32>,
+    /// Offset behind the last record that Kafka acknowledged here; `None`: none is known. What is asked for cannot stand
+    /// before it.
+    pub from: Option<i64>,
+    /// Whether only what is replicated counts as there (acks=all).
+    pub replicated: bool,
+}
+
+/// The answer to a [`Question`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogSays {
+    /// The batch that ends with this sequence is there, and by that every older one (P4); none of the younger ones is.
+    There {
+        /// One of the question's `last_sequences`.
+        last_sequence: i32,
+    },
+    /// None of them is there, and the partition takes them under the identity that they have.
+    Next {
+        /// What stands before them is the last of this producer id and epoch (or nothing does, and nothing is there).
+        /// `false`: the partition does not know the id any more, and takes any sequence of it.
+        known: bool,
+    },
+    /// None of them is there, nor what stood before them, which was acknowledged: the partition lacks it.
+    Lost,
+    /// None of them is there, and the partition knows the producer id by a higher epoch.
+    Fenced {
+        /// That epoch.
+        epoch: i16,
+    },
+    /// No answer, or one that says: not now. Worth asking again, after fresh metadata.
+    Again,
+    /// Only Kafka's log could tell, and it does not.
+    CannotTell(WhyNot),
+}
+
+/// Why a log does not tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyNot {
+    /// We may not read there (29, 31).
+    Forbidden,
+    /// Records that may have been ours are gone: retention, compaction.
+    Retained,
+    /// More stands there than is read for one question.
+    TooLong,
+    /// The broker does not know the calls.
+    NotSpoken,
+    /// It answered with an error that no asking again will help, or with something that makes no sense.
+    Refused,
+}
+
 /// What the wire client tells the producer (through the shard).
 #[derive(Debug)]
 pub enum ClientEvent {
@@ -122,6 +190,13 @@ pub enum ClientEvent {
         id: i64,
         /// Epoch.
         epoch: i16,
+    },
+    /// The answer to a [`Question`]; each gets one.
+    Asked {
+        /// The question's token.
+        token: u64,
+        /// What the log says.
+        says: LogSays,
     },
     /// The cluster became reachable (`true`: a broker answered ApiVersions) or unreachable (no connection stands).
     Reachable(bool),

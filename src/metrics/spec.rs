@@ -100,6 +100,7 @@ table!(
     Timeless, Counter, "sink_timeless", "Messages written without a timestamp because Kafka did not take theirs.";
     TopicsMadeAnew, Counter, "sink_topics_made_anew", "Times that a Kafka topic was found deleted and made anew.";
     PlacedAnew, Counter, "sink_placed_anew", "Messages that got another partition because theirs went when the topic was made anew.";
+    Asked, Counter, "sink_asked", "Times that Kafka was asked what a partition's log holds.";
     OutcomeUnknown, Counter, "sink_outcome_unknown", "Batches sent again although Kafka may have them.";
     AcknowledgedLost, Counter, "sink_acknowledged_lost", "Times that a partition turned out to lack what it had acknowledged.";
     BatchRecords, Counter, "sink_batch_records", "Records in the batches cut: divided by `sink_batches`, records a batch.";

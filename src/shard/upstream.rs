@@ -69,6 +69,7 @@ impl Upstream {
             Want::Forget(topic) => client.forget_topic(&topic),
             Want::ProducerId(token) => client.want_producer_id(token, now),
             Want::Refresh => client.refresh_metadata(now),
+            Want::Ask(question) => client.ask(question, now),
         });
         self.client.take_effects(&mut self.effects);
     }
@@ -81,6 +82,7 @@ impl Upstream {
             ClientEvent::ProduceFailed { id, sent } => self.producer.on_failed(*id, *sent, now),
             ClientEvent::Metadata(topics) => self.producer.on_metadata(topics, now),
             ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch),
+            ClientEvent::Asked { token, says } => self.producer.on_asked(*token, *says, now),
             ClientEvent::Reachable(yes) => {
                 self.reachable = *yes;
                 self.producer.on_reachable(*yes);
@@ -238,6 +240,7 @@ impl Core {
                 (SinkMetric::Timeless, stats.timeless),
                 (SinkMetric::TopicsMadeAnew, stats.topics_made_anew),
                 (SinkMetric::PlacedAnew, stats.placed_anew),
+                (SinkMetric::Asked, stats.asked),
                 (SinkMetric::OutcomeUnknown, stats.outcome_unknown),
                 (SinkMetric::AcknowledgedLost, stats.acknowledged_lost),
                 (SinkMetric::BatchRecords, stats.batch_records),
@@ -285,6 +288,9 @@ fn count(numbers: &mut Numbers, cluster: usize, event: &ClientEvent) {
             errors.for_each(|code| numbers.count_error(cluster, code));
         }
         ClientEvent::ProduceFailed { .. } => numbers.count_cluster(cluster, ClusterMetric::RequestsUnanswered, 1),
-        ClientEvent::Metadata(_) | ClientEvent::ProducerId { .. } | ClientEvent::Reachable(_) => {}
+        ClientEvent::Metadata(_)
+        | ClientEvent::ProducerId { .. }
+        | ClientEvent::Asked { .. }
+        | ClientEvent::Reachable(_) => {}
     }
 }

@@ -48,6 +48,7 @@ impl Producer {
             let key = Key { topic: index, partition: number as u32 };
             let partition = self.partition_mut(key);
             partition.proven_until = Monotonic(0);
+            partition.begin_log_anew();
             if partition.work.as_ref().is_none_or(|work| work.cut == 0) && partition.identity.is_some() {
                 self.raise_epoch(key, now);
             }
@@ -85,6 +86,7 @@ impl Producer {
         }
         let work = self.partition_mut(key).work.as_mut().filter(|work| work.in_flight == 0 && !work.queue.is_empty());
         let Some(work) = work else { return false };
+        work.asking = None;
         let batches = std::mem::take(&mut work.queue);
         let rows = batches.iter().map(|batch| u64::from(batch.count)).sum::<u64>();
         self.raise_epoch(key, now);

@@ -28,6 +28,9 @@ impl Producer {
                 // It may be made anew, and then knows no producer: one batch at a time until it has taken one (P2).
                 self.partition_mut(entry.key).proven_until = Monotonic(0);
             }
+            if let Some(result) = result.filter(|result| result.error == 0) {
+                self.note_offset(*entry, result.base_offset);
+            }
             self.answered(*entry, verdict(code), now);
         }
         self.keep_entries(request.entries);
@@ -66,13 +69,13 @@ impl Producer {
     }
 
     /// P4: the batch is in the log, and so is every older one of its identity; the window holds no other identity.
-    fn settle(&mut self, key: Key, place: usize, now: Monotonic) {
+    pub(super) fn settle(&mut self, key: Key, place: usize, now: Monotonic) {
         let mut alone = false;
         for _ in 0..=place {
             let Some(work) = self.partition_mut(key).work.as_mut() else { return };
             let Some(batch) = work.queue.pop_front() else { return };
             work.cut -= 1;
-            work.attempts = 0;
+            (work.attempts, work.vain) = (0, 0);
             alone = batch.alone;
             self.topics[key.topic as usize].placed -= u64::from(batch.count);
             self.end(key.topic, batch, Outcome::Delivered);
@@ -84,7 +87,7 @@ impl Producer {
     /// After an answer: resolves a round that has ended with errors, lets the next batches go, or rests.
     pub(super) fn go_on(&mut self, key: Key, now: Monotonic) {
         let Some(work) = self.partition_mut(key).work.as_ref() else { return };
-        let (quiet, answered) = (work.in_flight == 0, work.has_answered());
+        let (quiet, answered) = (work.in_flight == 0, work.asking.is_none() && work.has_answered());
         if quiet && self.leave(key, now) {
             return;
         }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::ask::{Why, is_in_doubt};
 use super::batch::Flight;
 use super::partition::{Partition, Step, WINDOW, Work, forgotten};
 use super::timers::Timer;
@@ -136,7 +137,21 @@ impl Producer {
         if work.queued || now < work.backoff_until {
             return;
         }
+        if work.asking.is_some() && self.waits_for_log(key, now) {
+            return;
+        }
+        let topic = &self.topics[key.topic as usize];
+        let partition = &topic.partitions[key.partition as usize];
+        let Some(work) = partition.work.as_deref() else { return };
         let Some(step) = partition.step(now, wall, self.sinks[topic.sink].terms()) else { return };
+        if let Step::Send(place) = step
+            && is_in_doubt(&work.queue[place])
+            && forgotten(&work.queue[place], wall)
+            && self.begin_asking(key, Why::Late)
+        {
+            self.waits_for_log(key, now);
+            return;
+        }
         if matches!(step, Step::Cut) {
             if !self.drop_expired(key, now) {
                 return;

@@ -18,6 +18,7 @@
 mod anew;
 mod answer;
 mod append;
+mod ask;
 mod batch;
 mod error;
 mod expire;
@@ -63,7 +64,7 @@ use self::timers::Timers;
 use self::topic::Topic;
 pub use crate::kafka::batch::Row;
 use crate::kafka::compression::Codecs;
-use crate::kafka::types::{NodeId, Outcome, Run, SinkId};
+use crate::kafka::types::{NodeId, Outcome, Question, Run, SinkId};
 use crate::runtime::seam::{Monotonic, WallMs};
 
 /// Why a row can never go to this sink and topic: known before any sink has taken the message.
@@ -90,6 +91,8 @@ pub enum Want {
     ProducerId(u64),
     /// Fresh metadata of the topics already asked for: some leader is not where it was.
     Refresh,
+    /// What a partition's log has: [`Producer::on_asked`]. Until the answer nothing of this partition is sent.
+    Ask(Question),
 }
 
 /// A partition of a topic of a sink, by indices.
@@ -164,6 +167,10 @@ pub struct Producer {
     spare: Vec<Box<Work>>,
     /// Lists of entries for requests to come.
     spare_entries: Vec<Vec<gather::Entry>>,
+    /// Questions on their way, by token.
+    asking: HashMap<u64, Key, RandomState>,
+    /// How many there were.
+    asked: u64,
     /// Partitions to look at in the next poll.
     ready: Vec<Key>,
     /// The same, while they are being looked at.
@@ -232,6 +239,8 @@ impl Producer {
             pool,
             spare: Vec::new(),
             spare_entries: Vec::new(),
+            asking: HashMap::default(),
+            asked: 0,
             ready: Vec::new(),
             due: Vec::new(),
             loads: Vec::new(),

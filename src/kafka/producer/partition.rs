@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::ask::Asking;
 use super::batch::{Bad, Batch, Flight};
 use crate::kafka::batch::Stamp;
 use crate::kafka::types::NodeId;
@@ -30,6 +31,8 @@ pub(super) struct Partition {
     pub(super) sequence: i32,
     /// Until when Kafka is sure to know this identity here; 0: it has not answered a batch of it with 0.
     pub(super) proven_until: Monotonic,
+    /// Offset behind the last batch that Kafka acknowledged here.
+    pub(super) log_next: Option<i64>,
     /// Bytes and spans of the last batch.
     pub(super) hint: (usize, usize),
     /// Only while there are rows.
@@ -50,6 +53,10 @@ pub(super) struct Work {
     /// Errors in a row.
     pub(super) attempts: u32,
     pub(super) backoff_until: Monotonic,
+    /// It waits for what Kafka's log says.
+    pub(super) asking: Option<Asking>,
+    /// Times in a row that Kafka refused an identity that its log calls the next.
+    pub(super) vain: u32,
     /// It stands in the list of the ready, or in that of a busy broker.
     pub(super) queued: bool,
 }

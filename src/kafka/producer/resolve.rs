@@ -5,7 +5,8 @@
 
 use std::collections::VecDeque;
 
-use super::batch::{Batch, Bounds, Flight, push};
+use super::ask::Why;
+use super::batch::{Bad, Batch, Bounds, Flight, push};
 use super::error::{INVALID_TIMESTAMP, is_about_records};
 use super::partition::{Identity, Resolution};
 use super::pool::BATCH_COST;
@@ -31,7 +32,12 @@ impl Producer {
                 work.queue.iter_mut().take(cut).for_each(|batch| batch.flight = Flight::Unsent);
                 self.back_off(key, now);
             }
-            Resolution::CannotTell => self.cannot_tell(key, now),
+            Resolution::CannotTell => {
+                let refused = work.window().any(|batch| batch.flight == Flight::Answered(Bad::NewEpoch));
+                if !self.begin_asking(key, if refused { Why::Identity } else { Why::OutOfOrder }) {
+                    self.cannot_tell(key, now);
+                }
+            }
             Resolution::Refused(code) => self.refused(key, code, now),
         }
     }
@@ -47,10 +53,9 @@ impl Producer {
         self.timers.set(until, Timer::Partition(key));
     }
 
-    /// The one place where the producer would ask Kafka what its log holds (P5, P6: DescribeProducers, then the tail
-    /// of the log) and does not: asking comes with "Kafka in depth". Until then as if we were not allowed to ask: all
-    /// undone are sent again under a new epoch, and what may by that be there twice is counted.
-    fn cannot_tell(&mut self, key: Key, now: Monotonic) {
+    /// Kafka's log could not be asked, or does not tell (P5): all undone are sent again under a new epoch, and what may by
+    /// that be there twice is counted.
+    pub(super) fn cannot_tell(&mut self, key: Key, now: Monotonic) {
         let topic = &mut self.topics[key.topic as usize];
         let stats = &mut self.sinks[topic.sink].stats;
         let Some(work) = topic.partitions[key.partition as usize].work.as_mut() else { return };
@@ -69,12 +74,15 @@ impl Producer {
 
     /// P6: final only if every earlier attempt is known not to have been appended. What may be about one record of
     /// many is split until it is about one.
-    fn refused(&mut self, key: Key, code: i16, now: Monotonic) {
+    pub(super) fn refused(&mut self, key: Key, code: i16, now: Monotonic) {
         let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
         let Some(work) = partition.work.as_ref() else { return };
         let Some(first) = work.queue.front() else { return };
         if first.maybe_there {
-            return self.cannot_tell(key, now);
+            if !self.begin_asking(key, Why::Refusal(code)) {
+                self.cannot_tell(key, now);
+            }
+            return;
         }
         if code == INVALID_TIMESTAMP && self.refused_for_time(key, now) {
             return;
@@ -196,8 +204,8 @@ fn len_of<'a>(records: impl Iterator<Item = Result<Record<'a>, BatchError>>, cou
     records.take(count as usize).map_while(Result::ok).map(|record| record.tail.len() + 8).sum()
 }
 
-/// A batch whose timestamps are older than Kafka's memory is sent again: here too P5 would ask. The same identity, one
-/// at a time: where Kafka still remembers, that is as good as knowing.
+/// A batch whose timestamps are older than Kafka's memory is sent again. Its log was asked before (P5), unless it does not
+/// tell: then the same identity all the same, one at a time, for where Kafka still remembers, that is as good as knowing.
 pub(super) fn sent_again_late(batch: &mut Batch, stats: &mut SinkStats) {
     batch.alone = true;
     if batch.maybe_there && !batch.counted {

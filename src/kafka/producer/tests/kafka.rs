@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::kafka::batch::{BatchView, Records};
 use crate::kafka::compression::{Codec, Codecs};
-use crate::kafka::types::NodeId;
+use crate::kafka::types::{LogSays, NodeId, Question, WhyNot};
 
 /// One stored record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub(super) struct Log {
     pub(super) leader: NodeId,
     pub(super) records: Vec<Stored>,
     producers: HashMap<i64, KnownProducer>,
+    /// Producer id, epoch, last sequence of every batch.
+    batches: Vec<(i64, i16, i32)>,
 }
 
 /// The cluster.
@@ -50,7 +52,7 @@ impl Kafka {
     pub(super) fn create(&mut self, topic: &str, leaders: &[NodeId]) {
         let logs = self.topics.entry(topic.to_owned()).or_default();
         for leader in &leaders[logs.len()..] {
-            logs.push(Log { leader: *leader, records: Vec::new(), producers: HashMap::new() });
+            logs.push(Log { leader: *leader, records: Vec::new(), producers: HashMap::new(), batches: Vec::new() });
         }
     }
 
@@ -105,11 +107,38 @@ impl Kafka {
         if let Some(known) = log.producers.get_mut(&view.header().producer_id) {
             known.max_timestamp = view.header().max_timestamp;
         }
+        log.batches.push((view.header().producer_id, view.header().producer_epoch, last));
         for (key, value) in records {
             self.appended += 1;
             log.records.push(Stored { key, value, order: self.appended });
         }
         (0, offset)
+    }
+
+    /// What a partition's log says to a question (all of it is replicated at once).
+    pub(super) fn ask(&self, question: &Question) -> LogSays {
+        let logs = self.topics.get(&*question.topic);
+        let Some(log) = logs.and_then(|logs| logs.get(question.partition as usize)) else { return LogSays::Again };
+        if log.leader != question.node {
+            return LogSays::Again;
+        }
+        let (id, epoch) = (question.producer_id, question.epoch);
+        let wanted =
+            |batch: &&(i64, i16, i32)| (batch.0, batch.1) == (id, epoch) && question.last_sequences.contains(&batch.2);
+        if let Some((_, _, last_sequence)) = log.batches.iter().rfind(wanted) {
+            return LogSays::There { last_sequence: *last_sequence };
+        }
+        match log.producers.get(&id) {
+            None if question.from.is_none() && question.first_sequence != 0 => LogSays::CannotTell(WhyNot::Retained),
+            None => LogSays::Next { known: false },
+            Some(known) if known.epoch > epoch => LogSays::Fenced { epoch: known.epoch },
+            Some(known) if known.epoch < epoch && question.first_sequence == 0 => LogSays::Next { known: true },
+            Some(known) if known.epoch == epoch => match known.batches.back() {
+                Some(newest) if next_sequence(newest.1) == question.first_sequence => LogSays::Next { known: true },
+                _ => LogSays::Lost,
+            },
+            Some(_) => LogSays::Lost,
+        }
     }
 
     /// A clean restart of a broker: of each producer only the last batch is remembered.

@@ -2,6 +2,7 @@
 //! under seeded schedules of faults (`schedule`).
 
 mod anew;
+mod ask;
 mod expire;
 mod hand;
 mod kafka;

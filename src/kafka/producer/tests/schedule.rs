@@ -10,7 +10,7 @@ use super::kafka::{Kafka, POISON};
 use super::wire::{Back, Faults, Wire};
 use crate::kafka::compression::Codec;
 use crate::kafka::producer::{Producer, Row, Settings, SinkSettings, SinkStats, Want, row_bytes_max};
-use crate::kafka::types::{NodeId, Outcome, SinkId, Ticket, TopicMetadata};
+use crate::kafka::types::{LogSays, NodeId, Outcome, Question, SinkId, Ticket, TopicMetadata, WhyNot};
 use crate::runtime::seam::{Monotonic, WallMs};
 
 const NODES: usize = 3;
@@ -27,6 +27,9 @@ struct World {
     next_id: i64,
     asked_topics: Vec<TopicMetadata>,
     asked_ids: Vec<u64>,
+    asked_logs: Vec<Question>,
+    /// Nobody may read.
+    unreadable: bool,
     /// Rows taken so far; each is its number.
     taken: u32,
     poison: HashSet<u32>,
@@ -80,6 +83,8 @@ impl World {
             next_id: rng.i64(0..1000),
             asked_topics: Vec::new(),
             asked_ids: Vec::new(),
+            asked_logs: Vec::new(),
+            unreadable: seed % 8 == 7,
             taken: 0,
             poison: HashSet::new(),
             outcomes: BTreeMap::new(),
@@ -127,6 +132,7 @@ impl World {
         self.producer.poll(self.now, self.wall(), &mut out);
         out.into_iter().for_each(|request| self.wire.send(request));
         let (topics, ids, kafka) = (&mut self.asked_topics, &mut self.asked_ids, &self.kafka);
+        let logs = &mut self.asked_logs;
         let metadata = |name: &str| TopicMetadata {
             name: name.into(),
             id: 0,
@@ -138,6 +144,7 @@ impl World {
             Want::Forget(_) => {}
             Want::Refresh => topics.extend(["one", "two"].map(metadata)),
             Want::ProducerId(token) => ids.push(token),
+            Want::Ask(question) => logs.push(question),
         });
         self.producer.drain_completions(|run, outcome| {
             for i in 0..run.count {
@@ -168,6 +175,18 @@ impl World {
         }
     }
 
+    /// The log is looked at now; or the asking fails, and is heard of.
+    fn answer_logs(&mut self, broken: bool) {
+        for question in std::mem::take(&mut self.asked_logs) {
+            let says = match self.rng.u32(..10) {
+                _ if self.unreadable => LogSays::CannotTell(WhyNot::Forbidden),
+                0 | 1 if broken => LogSays::Again,
+                _ => self.kafka.ask(&question),
+            };
+            self.producer.on_asked(question.token, says, self.now);
+        }
+    }
+
     fn back(&mut self, back: Back) {
         match back {
             Back::Produced(id, results) => self.producer.on_produced(id, &results, 0, self.now),
@@ -191,7 +210,8 @@ impl World {
                 }
             }
             60..80 => self.now.0 += self.rng.u64(..4_000_000),
-            80..84 => self.learn(),
+            80..83 => self.learn(),
+            83 => self.answer_logs(broken),
             84..86 => self.now.0 += self.rng.u64(..300_000_000),
             // Even Kafka is helpless against a late request of a producer that it has forgotten.
             86..88 if !self.old => self.wire.ghost(&mut self.kafka, faults, &mut self.rng),
@@ -317,11 +337,16 @@ fn nothing_lost_nothing_twice_order_kept() {
         totals.errors += stats.errors;
         totals.batches_unanswered += stats.batches_unanswered;
         totals.outcome_unknown += stats.outcome_unknown;
+        totals.asked += stats.asked;
         totals.acknowledged_lost += stats.acknowledged_lost;
     }
     // The schedules are worth something: all of it happened.
     assert!(
-        totals.retries > 100 && totals.splits > 10 && totals.errors > 100 && totals.batches_unanswered > 100,
+        totals.retries > 100
+            && totals.splits > 10
+            && totals.errors > 100
+            && totals.batches_unanswered > 100
+            && totals.asked > 100,
         "{totals:?}"
     );
     println!("{totals:#?}");
