@@ -80,7 +80,7 @@ fn batch(topic: &Rc<str>, partition: i32, producer: (i64, i16), sequence: i32) -
 
 fn produce(driver: &mut Driver, id: u64, node: NodeId, acks: i16, batches: Vec<ProduceBatch>) {
     let now = driver.now();
-    driver.client.produce(ProduceRequest { id, node, acks, timeout_ms: 5000, batches }, now);
+    driver.client.produce(ProduceRequest { id, node, slow: false, acks, timeout_ms: 5000, batches }, now);
 }
 
 fn answer(driver: &mut Driver, wanted: u64) -> Vec<ProduceResult> {

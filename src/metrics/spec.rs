@@ -94,6 +94,8 @@ table!(
     BufferBytes, Gauge, "kafka_buffer_bytes", "Memory held by messages on their way to this cluster.";
     BufferBytesMax, Gauge, "kafka_buffer_bytes_max", "The bound of that memory.";
     Links, Gauge, "kafka_connections", "Connections to the cluster's brokers.";
+    LinksReplaced, Counter, "kafka_connections_replaced", "Connections to brokers closed because nothing came in time.";
+    SlowPartitions, Gauge, "kafka_slow_partitions", "Partitions whose followers are slow: they use a second connection to their broker.";
 ]);
 
 /// Where things stand on a board: the shard's numbers, then each sink's, then each cluster's.
@@ -145,6 +147,6 @@ mod tests {
         let layout = Layout { sinks: 3, clusters: 2 };
         assert_eq!(layout.sink(0, SinkMetric::Matched), ShardMetric::COUNT);
         assert_eq!(layout.sink(2, SinkMetric::AcknowledgedLost) + 1, layout.cluster(0, ClusterMetric::Reachable));
-        assert_eq!(layout.cluster(1, ClusterMetric::Links) + 1, layout.len());
+        assert_eq!(layout.cluster(1, ClusterMetric::SlowPartitions) + 1, layout.len());
     }
 }

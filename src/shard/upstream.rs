@@ -212,7 +212,9 @@ impl Core {
         if let Some(upstream) = self.outlets.upstreams.get_mut(cluster) {
             upstream.timer = None;
             upstream.busy = true;
-            upstream.client.on_time(io.now());
+            let links = &upstream.links;
+            let unacked = |link| links.get(&link).map_or(0, |conn| io.unacked(*conn));
+            upstream.client.on_time(unacked, io.now());
         }
     }
 
@@ -242,5 +244,7 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::BufferBytes, upstream.producer.buffered_bytes() as u64);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytesMax, upstream.producer.buffer_bytes_max() as u64);
         numbers.set_cluster(cluster, ClusterMetric::Links, upstream.links.len() as u64);
+        numbers.set_cluster(cluster, ClusterMetric::LinksReplaced, upstream.client.replaced());
+        numbers.set_cluster(cluster, ClusterMetric::SlowPartitions, upstream.producer.slow_partitions());
     }
 }

@@ -17,8 +17,16 @@ use crate::runtime::seam::Monotonic;
 pub(super) enum Owner {
     /// The one for metadata and producer ids.
     Metadata,
-    /// The one for Produce to this broker.
-    Produce(NodeId),
+    /// One for Produce.
+    Produce(Way),
+}
+
+/// A way to a broker for Produce: there are two, so that who waits for followers keeps only their like waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Way {
+    pub(super) node: NodeId,
+    /// The second.
+    pub(super) slow: bool,
 }
 
 /// What all lanes share: the way out, and the names they give.
@@ -33,6 +41,8 @@ pub(super) struct Hands {
     next_ticket: u64,
     /// Connections that have been negotiated.
     ready: usize,
+    /// Connections closed because nothing came in time.
+    pub(super) replaced: u64,
     reachable: bool,
 }
 
@@ -47,6 +57,7 @@ impl Hands {
             next_link: 0,
             next_ticket: 0,
             ready: 0,
+            replaced: 0,
             reachable: false,
         }
     }
@@ -130,12 +141,31 @@ pub(super) struct Lane {
     pub(super) endpoint: Endpoint,
     phase: Phase,
     pub(super) backoff: Backoff,
+    /// Connections closed for their silence since one was last of use.
+    pub(super) silences: u32,
 }
 
 impl Lane {
     /// A lane without a connection.
     pub(super) fn new(owner: Owner, endpoint: Endpoint) -> Self {
-        Self { owner, endpoint, phase: Phase::Down(Monotonic(0)), backoff: Backoff::default() }
+        Self { owner, endpoint, phase: Phase::Down(Monotonic(0)), backoff: Backoff::default(), silences: 0 }
+    }
+
+    /// It is of use: the broker answered what it was there for.
+    pub(super) fn works(&mut self) {
+        self.backoff.reset();
+        self.silences = 0;
+    }
+
+    /// The step at hand is overdue. Whether that is a connection's silence, while none of its bytes move.
+    pub(super) fn is_silent(&mut self, unacked: impl Fn(LinkId) -> usize, hands: &mut Hands, now: Monotonic) -> bool {
+        let Phase::Up(connection) = &mut self.phase else { return true };
+        if connection.is_moving(unacked(connection.link), now) {
+            return false;
+        }
+        self.silences = self.silences.saturating_add(1);
+        hands.replaced += 1;
+        true
     }
 
     /// Whether a connection may be made now.
@@ -236,7 +266,7 @@ impl Lane {
     pub(super) fn connected(&mut self, link: LinkId, hands: &mut Hands, now: Monotonic) -> bool {
         match self.phase {
             Phase::Connecting { link: awaited, .. } if awaited == link => {
-                let mut connection = Box::new(Connection::new(link));
+                let mut connection = Box::new(Connection::new(link, self.silences));
                 let asked = connection.ask_versions(API_VERSIONS, &hands.settings, now, &mut hands.effects);
                 self.phase = Phase::Up(connection);
                 asked

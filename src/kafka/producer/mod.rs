@@ -23,6 +23,7 @@ mod expire;
 mod forget;
 mod gather;
 mod metadata;
+mod node;
 mod partition;
 mod place;
 mod pool;
@@ -48,6 +49,7 @@ pub use self::append::row_bytes_max;
 use self::batch::Batch;
 use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::gather::{Load, Request};
+use self::node::Node;
 use self::partition::{Identity, Work};
 use self::pool::{BATCH_COST, Pool};
 pub use self::settings::{AnsweredOn, Partitioner, Settings, SinkSettings};
@@ -58,7 +60,7 @@ use self::timers::Timers;
 use self::topic::Topic;
 pub use crate::kafka::batch::Row;
 use crate::kafka::compression::Codecs;
-use crate::kafka::types::{NodeId, Outcome, Run, SinkId};
+use crate::kafka::types::{Outcome, Run, SinkId};
 use crate::runtime::seam::Monotonic;
 
 /// Why a row can never go to this sink and topic: known before any sink has taken the message.
@@ -111,16 +113,6 @@ struct Sink {
     lingering: VecDeque<(Monotonic, Key)>,
 }
 
-/// A broker as the producer sees it.
-#[derive(Debug)]
-struct Node {
-    id: NodeId,
-    in_flight: usize,
-    throttled_until: Monotonic,
-    /// Partitions that wait until it has room.
-    waiting: Vec<Key>,
-}
-
 /// Tickets whose outcome is known.
 #[derive(Debug)]
 struct Finished {
@@ -141,6 +133,7 @@ pub struct Producer {
     /// When idle topics may be looked for again.
     forget_at: Monotonic,
     nodes: Vec<Node>,
+    slow_partitions: u64,
     requests: HashMap<u64, Request, RandomState>,
     requests_begun: u64,
     serial: u64,
@@ -208,6 +201,7 @@ impl Producer {
             vacant: Vec::new(),
             forget_at: Monotonic(0),
             nodes: Vec::new(),
+            slow_partitions: 0,
             requests: HashMap::default(),
             requests_begun: 0,
             serial: 0,

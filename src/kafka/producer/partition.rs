@@ -30,6 +30,8 @@ pub(super) struct Partition {
     pub(super) sequence: i32,
     /// Until when Kafka is sure to know this identity here; 0: it has not answered a batch of it with 0.
     pub(super) proven_until: Monotonic,
+    /// How long its leader may wait for followers, in steps; above 0 it uses the second lane (`node`).
+    pub(super) patience: u8,
     /// Bytes and spans of the last batch.
     pub(super) hint: (usize, usize),
     /// Only while there are rows.
@@ -45,8 +47,8 @@ pub(super) struct Work {
     pub(super) cut: usize,
     /// Unanswered requests with a batch of this partition.
     pub(super) in_flight: usize,
-    /// Where those went.
-    pub(super) node: Option<NodeId>,
+    /// Where those went, and whether over its second lane.
+    pub(super) went: Option<(NodeId, bool)>,
     /// Errors in a row.
     pub(super) attempts: u32,
     pub(super) backoff_until: Monotonic,

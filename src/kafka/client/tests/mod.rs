@@ -3,5 +3,6 @@
 mod bytes;
 mod failures;
 mod flow;
+mod frozen;
 mod storm;
 mod world;

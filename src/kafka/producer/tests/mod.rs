@@ -4,6 +4,7 @@
 mod expire;
 mod hand;
 mod kafka;
+mod lanes;
 mod levels;
 mod memory;
 mod refusals;
