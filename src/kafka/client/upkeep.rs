@@ -231,13 +231,13 @@ impl Client {
     fn next_candidate(&mut self) -> Option<Endpoint> {
         let count = self.candidates().count();
         let first = self.candidate.checked_rem(count)?;
-        // Those that are silent to Produce come last.
+        // One that is silent to Produce is not the first to be tried; after that all have their turn.
         let in_turn = (first..count).chain(0..first);
         let speaks = |at: &usize| {
             let candidate = self.candidates().nth(*at);
             !self.lanes.values().any(|lane| lane.lane.silences > 0 && Some(&lane.lane.endpoint) == candidate)
         };
-        let at = in_turn.clone().find(speaks).unwrap_or(first);
+        let at = in_turn.take(if self.tried == 0 { count } else { 0 }).find(speaks).unwrap_or(first);
         self.candidate = at + 1;
         self.candidates().nth(at).cloned()
     }

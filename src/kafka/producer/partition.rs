@@ -14,6 +14,9 @@ pub(super) const WINDOW: usize = 5;
 /// For how long Kafka surely remembers a producer: after an answer, and from a batch's newest timestamp.
 pub(super) const REMEMBERED: Duration = Duration::from_secs(3600);
 
+/// Batches that are looked at for how much memory a partition has.
+const SAMPLES: usize = 16;
+
 /// A producer id and the epoch on this partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
@@ -68,6 +71,14 @@ pub(super) enum Step {
 impl Work {
     pub(super) fn window(&self) -> impl Iterator<Item = &Batch> {
         self.queue.iter().take(self.cut)
+    }
+
+    /// What its batches take, nearly: batches that wait are much of a size, so of many some are looked at.
+    pub(super) fn memory(&self) -> usize {
+        let count = self.queue.len();
+        let step = count.div_ceil(SAMPLES).max(1);
+        let looked: usize = self.queue.iter().step_by(step).map(Batch::memory).sum();
+        looked.saturating_mul(count) / count.div_ceil(step).max(1)
     }
 
     pub(super) fn has_answered(&self) -> bool {
