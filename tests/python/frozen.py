@@ -6,9 +6,11 @@
 
 A Kafka of three brokers is started, with three kinds of topics: `safe` has its replicas on brokers 1 and 2, `hit` has one of each
 partition's two on broker 3, which is frozen (SIGSTOP) in the middle. Under load beside them: ten topics that do not exist (no automatic
-creation) and ten that may not be written. For these the brokers run Kafka's StandardAuthorizer with `allow.everyone.if.no.acl.found=true`:
-in plain text everybody is User:ANONYMOUS, the brokers too, so nobody can be a super user; a deny of WRITE on a topic is all it takes, and it
-leaves the brokers alone, which need rights on the cluster, not on topics.
+creation) and ten that may not be written. For these the brokers run Kafka's StandardAuthorizer with `allow.everyone.if.no.acl.found=true`.
+In plain text everybody is User:ANONYMOUS, the brokers too, so that one cannot be a super user, or nothing would be denied; a denial of WRITE
+on a topic leaves the brokers alone, which need rights on the cluster. But without a super user a new cluster does not come up: its controllers
+cannot hear each other before each has read the rules (AuthorizerNotReadyException). So it is started without, and the brokers one after the
+other again with.
 
 Each client publishes at QoS 1 over MQTT 5.0 at its own steady rate, whatever comes back (up to --window unanswered). Latency is from the
 sending of a PUBLISH to its PUBACK, booked by the time of sending.
@@ -35,6 +37,10 @@ FROZEN = 3
 REPLICAS = {"safe": [[1, 2], [2, 1]] * 3, "hit": [[1, 3], [2, 3], [3, 1], [3, 2]] * 2}
 PHASES = ("before", "frozen", "after")
 SETTLING_S = 5
+AUTHORIZER = """
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true
+"""
 
 CONFIG = """\
 [service]
@@ -150,13 +156,16 @@ class Run:
 
     def start(self) -> None:
         options = self.options
-        settings = ["authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer", "allow.everyone.if.no.acl.found=true"]
-        configs = [word for setting in settings for word in ("--config", setting)]
-        bootstrap = readers.kafka("start", "--dir", self.folder / "kafka", "--brokers", 3, "--auto-create", "false", *configs)
+        kafka_dir = self.folder / "kafka"
+        bootstrap = readers.kafka("start", "--dir", kafka_dir, "--brokers", 3, "--auto-create", "false")
+        for broker in (1, 2, 3) if options.forbidden else ():
+            with open(kafka_dir / f"{broker}.properties", "a") as properties:
+                properties.write(AUTHORIZER)
+            readers.kafka("restart", broker, "--dir", kafka_dir)
         admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
         one = {"min.insync.replicas": "1"}
         forbidden = [f"forbidden{n}" for n in range(options.forbidden)]
-        topics = [NewTopic(name, replica_assignment=replicas, config=one) for name, replicas in REPLICAS.items()]
+        topics = [NewTopic(name, len(replicas), replica_assignment=replicas, config=one) for name, replicas in REPLICAS.items()]
         topics += [NewTopic(name, 2, 2, config=one) for name in forbidden]
         for answer in admin.create_topics(topics).values():
             answer.result(readers.TIMEOUT_S)
