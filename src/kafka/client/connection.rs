@@ -171,7 +171,15 @@ impl Connection {
     #[must_use = "false: the request could not be encoded"]
     pub(super) fn ask_versions(&mut self, version: i16, by: &Settings, now: Monotonic, out: &mut Vec<Effect>) -> bool {
         let frame = request::api_versions(self.head(&by.client_id), version);
-        self.send_small(frame, Call::ApiVersions, version, Asked::ApiVersions, self.grace(by, by.connect_timeout), now, out)
+        self.send_small(
+            frame,
+            Call::ApiVersions,
+            version,
+            Asked::ApiVersions,
+            self.grace(by, by.connect_timeout),
+            now,
+            out,
+        )
     }
 
     /// Asks for metadata; `topics` are sorted.
@@ -196,7 +204,15 @@ impl Connection {
         let Some(versions) = self.versions else { return false };
         let version = versions.init_producer_id;
         let frame = request::init_producer_id(self.head(&by.client_id), version);
-        self.send_small(frame, Call::InitProducerId, version, Asked::ProducerId(token), self.grace(by, by.request_timeout), now, out)
+        self.send_small(
+            frame,
+            Call::InitProducerId,
+            version,
+            Asked::ProducerId(token),
+            self.grace(by, by.request_timeout),
+            now,
+            out,
+        )
     }
 
     /// Sends a Produce request.

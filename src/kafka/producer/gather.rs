@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::batch::Flight;
-use super::partition::{Partition, Step, WINDOW, Work, forgotten};
 use super::node::Node;
+use super::partition::{Partition, Step, WINDOW, Work, forgotten};
 use super::{Key, Producer};
 use crate::kafka::batch::{HEADER_LEN, Stamp};
 use crate::kafka::types::{NodeId, ProduceBatch, ProduceRequest};

@@ -10,8 +10,8 @@
 //! dead. A sink that is alone with one fixed topic of one partition has nobody to leave room to, and has all of it.
 
 use super::Producer;
-use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::partition::Work;
+use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::topic::Topic;
 use super::{Key, Partitioner};
 use crate::kafka::murmur2;

@@ -114,7 +114,8 @@ fn the_second_lane_is_a_connection_of_its_own() {
     world.produce(ProduceRequest { slow: true, ..request(10, 1, &[("b", 0)]) });
     assert_eq!(world.wires.len(), links + 1);
     // It falls silent, and the first goes on.
-    world.cluster.broker(1).faults = vec![(kafka_protocol::messages::ApiKey::Produce, crate::kafka::fake::Fault::Silence)];
+    world.cluster.broker(1).faults =
+        vec![(kafka_protocol::messages::ApiKey::Produce, crate::kafka::fake::Fault::Silence)];
     world.produce(ProduceRequest { slow: true, ..request(11, 1, &[("b", 0)]) });
     world.take_events();
     world.produce(request(12, 1, &[("b", 0)]));
@@ -125,7 +126,8 @@ fn the_second_lane_is_a_connection_of_its_own() {
 fn a_request_whose_bytes_still_move_is_not_cut() {
     let mut world = up();
     let link = *world.wires.iter().find(|(_, wire)| wire.0 == 2).expect("a connection to broker 2").0;
-    world.cluster.broker(2).faults = vec![(kafka_protocol::messages::ApiKey::Produce, crate::kafka::fake::Fault::Silence)];
+    world.cluster.broker(2).faults =
+        vec![(kafka_protocol::messages::ApiKey::Produce, crate::kafka::fake::Fault::Silence)];
     let mut large = request(10, 2, &[("a", 1)]);
     large.batches[0].bytes = std::rc::Rc::new(vec![0; 1024 * 1024]);
     world.produce(large);

@@ -114,7 +114,9 @@ fn storm(seed: u64) {
 /// The requests that a broker saw with this topic, in the order of arrival.
 fn arrivals(seen: &[Seen], topic: &str) -> Vec<u64> {
     let id = |seen: &Seen| match seen {
-        Seen::Produce(_, _, batches) if batches[0].0 == topic => batches[0].2.first_chunk().map(|id| u64::from_be_bytes(*id)),
+        Seen::Produce(_, _, batches) if batches[0].0 == topic => {
+            batches[0].2.first_chunk().map(|id| u64::from_be_bytes(*id))
+        }
         _ => None,
     };
     seen.iter().filter_map(id).collect()

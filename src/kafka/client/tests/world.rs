@@ -78,7 +78,14 @@ pub(super) fn request(id: u64, node: i32, batches: &[(&str, i32)]) -> ProduceReq
         partition: *partition,
         bytes: Rc::new(id.to_be_bytes().repeat(5)),
     };
-    ProduceRequest { id, node: NodeId(node), slow: false, acks: -1, timeout_ms: 500, batches: batches.iter().map(batch).collect() }
+    ProduceRequest {
+        id,
+        node: NodeId(node),
+        slow: false,
+        acks: -1,
+        timeout_ms: 500,
+        batches: batches.iter().map(batch).collect(),
+    }
 }
 
 impl World {
