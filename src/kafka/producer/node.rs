@@ -71,7 +71,7 @@ impl Node {
     /// it would wait there, and its partitions with it.
     pub(super) fn has_room(&self, slow: bool, max: usize, now: Monotonic) -> bool {
         let lane = &self.lanes[usize::from(slow)];
-        let late = |sent: &Monotonic| !slow && now.since(*sent) > 2 * lane.usual.most();
+        let late = |sent: &Monotonic| !slow && now.since(*sent) > 2 * lane.usual.mean;
         lane.sent.len() < max && now >= self.throttled_until && !lane.sent.front().is_some_and(late)
     }
 
