@@ -80,7 +80,7 @@ fn batch(topic: &Rc<str>, partition: i32, producer: (i64, i16), sequence: i32) -
 
 fn produce(driver: &mut Driver, id: u64, node: NodeId, acks: i16, batches: Vec<ProduceBatch>) {
     let now = driver.now();
-    driver.client.produce(ProduceRequest { id, node, acks, timeout_ms: 5000, batches }, now);
+    driver.client.produce(ProduceRequest { id, node, slow: false, acks, timeout_ms: 5000, batches }, now);
 }
 
 fn answer(driver: &mut Driver, wanted: u64) -> Vec<ProduceResult> {
@@ -205,10 +205,10 @@ fn log_says(driver: &mut Driver, node: NodeId, asked: &ProduceBatch, from: Optio
         node,
         topic: Rc::clone(&asked.topic),
         partition: asked.partition,
-        producer_id: view.producer_id(),
-        epoch: view.producer_epoch(),
-        first_sequence: view.base_sequence(),
-        last_sequences: vec![view.base_sequence() + view.last_offset_delta()],
+        producer_id: view.header().producer_id,
+        epoch: view.header().producer_epoch,
+        first_sequence: view.header().base_sequence,
+        last_sequences: vec![view.header().base_sequence + view.header().last_offset_delta],
         from,
         replicated: true,
     };

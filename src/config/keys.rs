@@ -287,7 +287,7 @@ pub(super) const KEYS: &[Key] = keys! {
     Kafka.connect_timeout: Duration { min: ms(100), max: s(120) }, Is("\"5s\""),
         "How long a connection to a broker may take to stand.";
     Kafka.request_timeout: Duration { min: s(1), max: s(600) }, Is("\"10s\""),
-        "A broker that has not answered by then is taken for gone: the connection is closed and opened anew.";
+        "A broker that has not answered by then is taken for gone: the connection is closed and opened anew. That is the bound: the first times it is done after 1, 2, 4 s.";
     Kafka.metadata_max_age: Duration { min: s(1), max: s(DAY) }, Is("\"5m\""),
         "Metadata older than this is asked for again, though nothing went wrong.";
     Kafka.reconnect_backoff_min: Duration { min: ms(1), max: s(60) }, Is("\"50ms\""),

@@ -71,6 +71,8 @@ pub struct ProduceRequest {
     pub id: u64,
     /// Where to.
     pub node: NodeId,
+    /// Over the second connection to that broker: whom it carries may wait for followers for long.
+    pub slow: bool,
     /// acks: 0, 1, -1.
     pub acks: i16,
     /// How long the broker may wait for followers.

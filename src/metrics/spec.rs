@@ -132,6 +132,8 @@ table!(
     ConnectionsMade, Counter, "kafka_connections_begun", "Connections to the brokers begun.";
     TopicsUnknown, Counter, "kafka_topics_unknown", "Times that Kafka did not know a topic and rows began to wait for it.";
     TopicsRefused, Counter, "kafka_topics_refused", "Times that Kafka refused a topic: forbidden, or no name for one.";
+    LinksReplaced, Counter, "kafka_connections_replaced", "Connections to brokers closed because nothing came in time.";
+    SlowPartitions, Gauge, "kafka_slow_partitions", "Partitions whose followers are slow: they use a second connection to their broker.";
 ]);
 
 table!(

@@ -198,6 +198,12 @@ impl<M: Send + 'static> Io<M> for Core<M> {
         self.conns.get(id).filter(|conn| conn.is_alive()).map_or(0, |conn| conn.outgoing.unsent())
     }
 
+    fn unacked(&self, id: ConnId) -> usize {
+        let alive = self.conns.get(id).filter(|conn| conn.is_alive());
+        let queued = alive.and_then(|conn| conn.fd.as_ref()).map_or(0, super::send::unacked);
+        queued + self.unsent(id)
+    }
+
     fn stream(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.alive(id) {
             conn.reading = Reading::Multishot;

@@ -109,6 +109,8 @@ pub trait Io<M> {
     fn send(&mut self, conn: ConnId, chunks: &mut Vec<Chunk>);
     /// Bytes queued for this connection and not yet taken by the kernel.
     fn unsent(&self, conn: ConnId) -> usize;
+    /// The same, and what the kernel has taken but the peer's has not acknowledged. Asks the kernel: for when it matters.
+    fn unacked(&self, conn: ConnId) -> usize;
 
     /// Goes from one-shot reads (an accepted socket that may still move) to the multishot receive.
     fn stream(&mut self, conn: ConnId);

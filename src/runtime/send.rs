@@ -4,7 +4,7 @@
 //! turn's bytes gather in another buffer. Buffers come from a pool and go back when they have drained, so a
 //! connection with nothing to say holds none.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::net::{Shutdown, shutdown};
 
@@ -21,6 +21,14 @@ const BUFFER_BYTES: usize = 1024;
 const KEPT_BYTES_MAX: usize = 32 * 1024;
 /// Buffers that are kept: 16 MiB at the very most.
 const KEPT_MAX: usize = 512;
+
+/// Bytes that the kernel has taken for a TCP socket and the peer has not acknowledged; 0 where the kernel does not say.
+pub(super) fn unacked(socket: &OwnedFd) -> usize {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: TIOCOUTQ writes one int to where its argument points.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 { usize::try_from(bytes).unwrap_or(0) } else { 0 }
+}
 
 /// The pieces of a gathered send, at an address that does not move.
 pub(super) struct Gather {

@@ -92,7 +92,12 @@ impl Outlets {
                     return Admission::Refused(reason(refusal));
                 }
                 Ok(topic) => {
-                    if let Err(full) = producer.share(plan.sink, topic, bytes) {
+                    let mut room = producer.share(plan.sink, topic, bytes);
+                    if room.is_ok() && !producer.is_plenty(bytes) {
+                        let key = plan.key.as_ref().and_then(|key| key.value(message, &mut scratch.key).ok());
+                        room = producer.share_of_key(topic, key, bytes);
+                    }
+                    if let Err(full) = room {
                         // Another sink may still refuse it for good.
                         waits = waits.or(Some(Wait { cluster: plan.cluster, full, bytes }));
                     }

@@ -2,8 +2,8 @@
 //!
 //! A stalled connection keeps the packet that found no room, and what the kernel had already delivered behind it, in its
 //! tail; its socket is paused, so TCP holds the device back; its keep-alive rests, for a PINGREQ stands behind the
-//! PUBLISH in the same stream. One queue for each thing that can be full (a cluster's memory, a sink's or a topic's part
-//! of it), so that a topic which is dead holds only the connections that publish to it.
+//! PUBLISH in the same stream. One queue for each thing that can be full (a cluster's memory, a sink's, a topic's or a
+//! partition's part of it), so that a topic which is dead holds only the connections that publish to it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;

@@ -219,7 +219,9 @@ impl Core {
         if let Some(upstream) = self.outlets.upstreams.get_mut(cluster) {
             upstream.timer = None;
             upstream.busy = true;
-            upstream.client.on_time(io.now());
+            let links = &upstream.links;
+            let unacked = |link| links.get(&link).map_or(0, |conn| io.unacked(*conn));
+            upstream.client.on_time(unacked, io.now());
         }
     }
 
@@ -265,6 +267,8 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::Malformed, stats.malformed);
         numbers.set_cluster(cluster, ClusterMetric::Throttles, stats.throttles);
         numbers.set_cluster(cluster, ClusterMetric::Links, upstream.links.len() as u64);
+        numbers.set_cluster(cluster, ClusterMetric::LinksReplaced, upstream.client.replaced());
+        numbers.set_cluster(cluster, ClusterMetric::SlowPartitions, upstream.producer.slow_partitions());
         let in_flight = upstream.producer.requests_in_flight() as u64;
         numbers.set_cluster(cluster, ClusterMetric::RequestsInFlight, in_flight);
     }

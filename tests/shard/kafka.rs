@@ -53,6 +53,8 @@ struct Partition {
 pub(crate) struct Cluster {
     host: &'static str,
     pub(crate) up: bool,
+    /// A node that takes what it is sent and does nothing with it.
+    pub(crate) frozen: Option<i32>,
     /// Whether things go wrong.
     pub(crate) troubled: bool,
     pub(crate) rng: fastrand::Rng,
@@ -70,6 +72,7 @@ impl Cluster {
         Self {
             host,
             up: true,
+            frozen: None,
             troubled: true,
             rng,
             topics: BTreeMap::new(),
@@ -130,6 +133,9 @@ impl Cluster {
         let key = ApiKey::try_from(i16::from_be_bytes([bytes[0], bytes[1]])).expect("a known request");
         let version = i16::from_be_bytes([bytes[2], bytes[3]]);
         let header = RequestHeader::decode(&mut bytes, key.request_header_version(version)).expect("header");
+        if self.frozen == Some(node) {
+            return Reply::Silence;
+        }
         if self.one_in(40) {
             return Reply::Cut;
         }

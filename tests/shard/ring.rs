@@ -129,6 +129,9 @@ impl Io<Mail> for Table {
     fn unsent(&self, conn: ConnId) -> usize {
         self.wires[conn.slot as usize].out.len()
     }
+    fn unacked(&self, conn: ConnId) -> usize {
+        self.unsent(conn)
+    }
     fn stream(&mut self, _conn: ConnId) {}
     fn pause(&mut self, conn: ConnId) {
         if let Some(wire) = self.named(conn) {

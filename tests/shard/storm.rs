@@ -32,7 +32,7 @@ bind = "127.0.0.1:1883"
 bind = "127.0.0.1:1884"
 [kafka.main]
 bootstrap = "127.0.0.1:9092"
-request_timeout = "1s"
+request_timeout = "5s"
 connect_timeout = "500ms"
 [kafka.away]
 bootstrap = "127.0.0.2:9092"
@@ -148,7 +148,7 @@ impl Storm {
             self.step(true);
         }
         for cluster in &mut self.clusters {
-            (cluster.up, cluster.troubled) = (true, false);
+            (cluster.up, cluster.troubled, cluster.frozen) = (true, false, None);
         }
         let calm = self.table.now;
         // Some storms end with the service's end: then what is unanswered may be anywhere, and nothing is left behind.
@@ -210,6 +210,10 @@ impl Storm {
             5 => self.leave(false),
             // For a hundred steps or so: the others of that cluster go on.
             6 | 7 => self.clusters[1].hide_or_show_a_topic(),
+            8 => {
+                let cluster = self.rng.usize(..2);
+                self.clusters[cluster].frozen = Some(self.rng.i32(0..=2));
+            }
             _ => {}
         }
     }

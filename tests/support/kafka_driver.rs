@@ -58,7 +58,7 @@ impl Driver {
                 self.hand_over(news);
             }
         }
-        self.client.on_time(self.now());
+        self.client.on_time(|_| 0, self.now());
         self.carry();
     }
 

@@ -5,10 +5,10 @@ use std::collections::btree_map::Entry;
 use super::answer::Metadata;
 use super::api::Negotiated;
 use super::connection::{Answer, Asked};
-use super::lane::Owner;
+use super::lane::{Owner, Way};
 use super::settings::Endpoint;
 use super::{Client, Effect};
-use crate::kafka::types::{ClientEvent, NodeId, ProduceRequest, TopicMetadata};
+use crate::kafka::types::{ClientEvent, ProduceRequest, TopicMetadata};
 use crate::runtime::seam::Monotonic;
 
 impl Client {
@@ -54,7 +54,7 @@ impl Client {
             }
             (Answer::Produced(results, throttle_ms), Some(Asked::Produce(id, _))) => {
                 if let Some((lane, _)) = self.lane(owner) {
-                    lane.backoff.reset();
+                    lane.works();
                 }
                 self.hands.event(ClientEvent::Produced { id, results, throttle_ms });
                 Ok(())
@@ -90,7 +90,7 @@ impl Client {
     }
 
     fn on_metadata(&mut self, metadata: Metadata, now: Monotonic) {
-        self.metadata.backoff.reset();
+        self.metadata.works();
         self.tried = 0;
         self.brokers = metadata
             .brokers
@@ -100,8 +100,8 @@ impl Client {
         let topics: Vec<TopicMetadata> = metadata.topics.into_iter().flatten().collect();
         // The news stands before the requests that it gives back: the producer should know where to send them.
         let place = self.hands.effects.len();
-        for node in self.nodes() {
-            self.follow(node, &topics, now);
+        for way in self.ways() {
+            self.follow(way, &topics, now);
         }
         if !topics.is_empty() {
             self.hands.effects.insert(place, Effect::Event(ClientEvent::Metadata(topics)));
@@ -109,10 +109,10 @@ impl Client {
     }
 
     /// A produce lane after fresh metadata: its broker may be gone or elsewhere, and what waits may belong to another.
-    fn follow(&mut self, node: NodeId, topics: &[TopicMetadata], now: Monotonic) {
-        let Entry::Occupied(mut entry) = self.lanes.entry(node) else { return };
+    fn follow(&mut self, way: Way, topics: &[TopicMetadata], now: Monotonic) {
+        let Entry::Occupied(mut entry) = self.lanes.entry(way) else { return };
         let lane = entry.get_mut();
-        let Some(endpoint) = self.brokers.get(&node) else {
+        let Some(endpoint) = self.brokers.get(&way.node) else {
             let queue = std::mem::take(&mut lane.queue);
             // A connection that stands may still bring answers; it goes when it has none to bring.
             if lane.lane.ready_ref().is_none_or(|connection| connection.in_flight() == 0) {
@@ -134,7 +134,7 @@ impl Client {
             let queue = std::mem::take(&mut lane.queue);
             self.give_back(queue.into_iter());
         }
-        self.pump_produce(node, now);
+        self.pump_produce(way, now);
     }
 }
 

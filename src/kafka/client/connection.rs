@@ -21,6 +21,9 @@ use crate::runtime::seam::{Chunk, Monotonic};
 /// The longest throttle time that is believed. Apache Kafka's own are seconds.
 const THROTTLE_MAX: Duration = Duration::from_secs(300);
 
+/// Round trips that an answer may take beside the least silence: one for it, and some that TCP may lose.
+const ROUND_TRIPS: u32 = 4;
+
 /// What a request was about: what is needed to read its answer, or to tell that there is none.
 #[derive(Debug)]
 pub(super) enum Asked {
@@ -72,6 +75,8 @@ struct Waiting {
     api: Call,
     version: i16,
     patience: Duration,
+    /// What of that is not for the bytes of the request.
+    grace: Duration,
     asked: Asked,
 }
 
@@ -88,11 +93,21 @@ pub(super) struct Connection {
     /// Since when the oldest request is the one that the broker works at.
     head_since: Monotonic,
     throttled_until: Monotonic,
+    /// How often in a row a connection of this lane was closed for its silence: each doubles the patience.
+    silences: u32,
+    /// The first answer's time: at least one round trip.
+    round_trip: Duration,
+    /// Bytes of all requests.
+    handed: u64,
+    /// How many of them the peer's kernel had when the oldest request was overdue.
+    taken: Option<u64>,
+    /// When they were seen to have grown.
+    moved_at: Monotonic,
 }
 
 impl Connection {
     /// A connection that has just been made.
-    pub(super) fn new(link: LinkId) -> Self {
+    pub(super) fn new(link: LinkId, silences: u32) -> Self {
         Self {
             link,
             frames: Frames::default(),
@@ -101,6 +116,11 @@ impl Connection {
             waiting: VecDeque::new(),
             head_since: Monotonic(0),
             throttled_until: Monotonic(0),
+            silences,
+            round_trip: Duration::ZERO,
+            handed: 0,
+            taken: None,
+            moved_at: Monotonic(0),
         }
     }
 
@@ -127,9 +147,28 @@ impl Connection {
     /// When the oldest request has waited too long.
     pub(super) fn deadline(&self) -> Monotonic {
         match self.waiting.front() {
-            Some(head) => self.head_since.after(head.patience),
+            Some(head) => self.head_since.after(head.patience).max(self.moved_at.after(head.grace)),
             None => Monotonic::NEVER,
         }
+    }
+
+    /// Whether bytes are still on their way to the peer: then the oldest request, overdue, is given more time. `unacked`:
+    /// those that the peer's kernel does not have.
+    pub(super) fn is_moving(&mut self, unacked: usize, now: Monotonic) -> bool {
+        let taken = self.handed.saturating_sub(unacked as u64);
+        let moving = self.taken.map_or(unacked > 0, |before| taken > before);
+        if moving {
+            (self.taken, self.moved_at) = (Some(taken), now);
+        }
+        moving
+    }
+
+    /// How long the peer may be silent on a request, beside what the request itself needs: short at first, and longer
+    /// each time that it turned out to be too short, so that neither a frozen broker costs much nor a slow one is never
+    /// waited for.
+    fn grace(&self, by: &Settings, most: Duration) -> Duration {
+        let first = by.silence_min + ROUND_TRIPS * self.round_trip;
+        first.saturating_mul(1 << self.silences.min(16)).min(most)
     }
 
     /// What waits for an answer, oldest first, for telling that none will come.
@@ -141,7 +180,15 @@ impl Connection {
     #[must_use = "false: the request could not be encoded"]
     pub(super) fn ask_versions(&mut self, version: i16, by: &Settings, now: Monotonic, out: &mut Vec<Effect>) -> bool {
         let frame = request::api_versions(self.head(&by.client_id), version);
-        self.send_small(frame, Call::ApiVersions, version, Asked::ApiVersions, by.connect_timeout, now, out)
+        self.send_small(
+            frame,
+            Call::ApiVersions,
+            version,
+            Asked::ApiVersions,
+            self.grace(by, by.connect_timeout),
+            now,
+            out,
+        )
     }
 
     /// Asks for metadata; `topics` are sorted.
@@ -157,7 +204,7 @@ impl Connection {
         let Some(versions) = self.versions else { return false };
         let frame = request::metadata(self.head(&by.client_id), versions.metadata, &topics, create);
         let asked = Asked::Metadata(topics);
-        self.send_small(frame, Call::Metadata, versions.metadata, asked, by.request_timeout, now, out)
+        self.send_small(frame, Call::Metadata, versions.metadata, asked, self.grace(by, by.request_timeout), now, out)
     }
 
     /// Asks for a producer id.
@@ -166,7 +213,15 @@ impl Connection {
         let Some(versions) = self.versions else { return false };
         let version = versions.init_producer_id;
         let frame = request::init_producer_id(self.head(&by.client_id), version);
-        self.send_small(frame, Call::InitProducerId, version, Asked::ProducerId(token), by.request_timeout, now, out)
+        self.send_small(
+            frame,
+            Call::InitProducerId,
+            version,
+            Asked::ProducerId(token),
+            self.grace(by, by.request_timeout),
+            now,
+            out,
+        )
     }
 
     /// Sends a Produce request.
@@ -189,13 +244,15 @@ impl Connection {
         };
         let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
         let on_the_wire = Duration::from_millis(bytes as u64 * 1000 / u64::from(by.link_bytes_s_min.max(1)));
-        let patience = by.request_timeout.saturating_add(timeout).saturating_add(on_the_wire);
+        let grace = self.grace(by, by.request_timeout).saturating_add(timeout);
         if request.acks == 0 {
             // Nothing will come back, so nothing waits; the correlation id is used up all the same.
             self.next_correlation = following(self.next_correlation);
         } else {
+            let patience = (grace, on_the_wire);
             self.wait(Call::Produce, version, Asked::Produce(request.id, request.batches), patience, now);
         }
+        self.handed += bytes as u64;
         out.push(Effect::Send { link: self.link, chunks });
         Ok(())
     }
@@ -213,7 +270,7 @@ impl Connection {
     ) -> Result<(), Box<Search>> {
         let asked = self.versions.and_then(|versions| search.request(self.head(&by.client_id), versions));
         let Some((api, version, frame)) = asked else { return Err(search) };
-        self.send_small(Some(frame), api, version, Asked::Log(search), by.request_timeout, now, out);
+        self.send_small(Some(frame), api, version, Asked::Log(search), self.grace(by, by.request_timeout), now, out);
         Ok(())
     }
 
@@ -252,6 +309,10 @@ impl Connection {
     pub(super) fn answered(&mut self, answer: &Answer, now: Monotonic) -> Option<Asked> {
         let throttle = Duration::from_millis(u64::try_from(answer.throttle_ms()).unwrap_or(0)).min(THROTTLE_MAX);
         self.throttled_until = self.throttled_until.max(now.after(throttle));
+        if matches!(answer, Answer::ApiVersions(_)) {
+            self.round_trip = now.since(self.head_since);
+        }
+        self.taken = None;
         // The broker takes up the next one now, or when it unmutes a throttled connection.
         self.head_since = self.throttled_until;
         self.waiting.pop_front().map(|waiting| waiting.asked)
@@ -268,23 +329,33 @@ impl Connection {
         api: Call,
         version: i16,
         asked: Asked,
-        patience: Duration,
+        grace: Duration,
         now: Monotonic,
         out: &mut Vec<Effect>,
     ) -> bool {
         let Some(frame) = frame else { return false };
-        self.wait(api, version, asked, patience, now);
+        self.wait(api, version, asked, (grace, Duration::ZERO), now);
+        self.handed += frame.len() as u64;
         out.push(Effect::Send { link: self.link, chunks: vec![Chunk::Owned(frame)] });
         true
     }
 
-    fn wait(&mut self, api: Call, version: i16, asked: Asked, patience: Duration, now: Monotonic) {
+    /// `on_the_wire`: what the request's bytes may need.
+    fn wait(
+        &mut self,
+        api: Call,
+        version: i16,
+        asked: Asked,
+        (grace, on_the_wire): (Duration, Duration),
+        now: Monotonic,
+    ) {
+        let patience = grace.saturating_add(on_the_wire);
         if self.waiting.is_empty() {
             self.head_since = now;
         }
         let correlation = self.next_correlation;
         self.next_correlation = following(correlation);
-        self.waiting.push_back(Waiting { correlation, api, version, patience, asked });
+        self.waiting.push_back(Waiting { correlation, api, version, patience, grace, asked });
     }
 }
 

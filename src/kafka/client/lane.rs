@@ -17,10 +17,18 @@ use crate::runtime::seam::Monotonic;
 pub(super) enum Owner {
     /// The one for metadata and producer ids.
     Metadata,
-    /// The one for Produce to this broker.
-    Produce(NodeId),
+    /// One for Produce.
+    Produce(Way),
     /// The one for questions about what this broker's logs hold.
     Ask(NodeId),
+}
+
+/// A way to a broker for Produce: there are two, so that who waits for followers keeps only their like waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Way {
+    pub(super) node: NodeId,
+    /// The second.
+    pub(super) slow: bool,
 }
 
 /// What all lanes share: the way out, and the names they give.
@@ -35,6 +43,8 @@ pub(super) struct Hands {
     next_ticket: u64,
     /// Connections that have been negotiated.
     ready: usize,
+    /// Connections closed because nothing came in time.
+    pub(super) replaced: u64,
     reachable: bool,
 }
 
@@ -49,6 +59,7 @@ impl Hands {
             next_link: 0,
             next_ticket: 0,
             ready: 0,
+            replaced: 0,
             reachable: false,
         }
     }
@@ -132,12 +143,31 @@ pub(super) struct Lane {
     pub(super) endpoint: Endpoint,
     phase: Phase,
     pub(super) backoff: Backoff,
+    /// Connections closed for their silence since one was last of use.
+    pub(super) silences: u32,
 }
 
 impl Lane {
     /// A lane without a connection.
     pub(super) fn new(owner: Owner, endpoint: Endpoint) -> Self {
-        Self { owner, endpoint, phase: Phase::Down(Monotonic(0)), backoff: Backoff::default() }
+        Self { owner, endpoint, phase: Phase::Down(Monotonic(0)), backoff: Backoff::default(), silences: 0 }
+    }
+
+    /// It is of use: the broker answered what it was there for.
+    pub(super) fn works(&mut self) {
+        self.backoff.reset();
+        self.silences = 0;
+    }
+
+    /// The step at hand is overdue. Whether that is a connection's silence, while none of its bytes move.
+    pub(super) fn is_silent(&mut self, unacked: impl Fn(LinkId) -> usize, hands: &mut Hands, now: Monotonic) -> bool {
+        let Phase::Up(connection) = &mut self.phase else { return true };
+        if connection.is_moving(unacked(connection.link), now) {
+            return false;
+        }
+        self.silences = self.silences.saturating_add(1);
+        hands.replaced += 1;
+        true
     }
 
     /// Whether a connection may be made now.
@@ -238,7 +268,7 @@ impl Lane {
     pub(super) fn connected(&mut self, link: LinkId, hands: &mut Hands, now: Monotonic) -> bool {
         match self.phase {
             Phase::Connecting { link: awaited, .. } if awaited == link => {
-                let mut connection = Box::new(Connection::new(link));
+                let mut connection = Box::new(Connection::new(link, self.silences));
                 let asked = connection.ask_versions(API_VERSIONS, &hands.settings, now, &mut hands.effects);
                 self.phase = Phase::Up(connection);
                 asked

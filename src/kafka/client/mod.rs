@@ -1,14 +1,15 @@
 //! The wire client of one Kafka cluster on one shard, sans-I/O: bytes and `now` in, [`Effect`]s out.
 //!
-//! One connection for metadata and producer ids, one for Produce to each broker that is produced to, and one more to a
-//! broker for as long as there is something to ask about its logs: Kafka works at one
-//! request of a connection at a time, so metadata must never stand behind a Produce that waits for followers
-//! (`docs/HOT_PATH.md`). What it promises:
+//! One connection for metadata and producer ids, one for Produce to each broker that is produced to, a second one for
+//! the partitions whose followers are slow, and one more to a broker for as long as there is something to ask about its
+//! logs: Kafka works at one request of a connection at a time, so metadata must never stand behind a Produce that waits
+//! for followers, nor other partitions. What it promises:
 //!
-//! - **Order.** Produce requests to one broker go out in the order given. When a connection fails, everything given for
-//!   that broker and not answered fails with it, oldest first: sent and unsent alike, so that nothing overtakes.
+//! - **Order.** Produce requests to one broker over one lane go out in the order given. When a connection fails, all that
+//!   was given for that lane and not answered fails with it, oldest first: sent and unsent alike, so that nothing overtakes.
 //! - **`sent`.** [`ClientEvent::ProduceFailed`] says `sent: false` only if no byte was handed to a socket.
-//! - **No waiting for ever.** Every step has a deadline; a silent connection is closed and replaced. Failed connections
+//! - **No waiting for ever.** Every step has a deadline; a silent connection is closed and replaced, soon at first, later
+//!   if that did not help, and metadata asked from another broker. Failed connections
 //!   and refused questions come again with backoff, exponential with ± 20 % of chance.
 //! - **Bounds.** An answer is judged by its length before it is gathered, and by its counts before anything is reserved;
 //!   queues have the bounds of [`Settings`]; topics are as many as the caller wants, and producer ids too.
@@ -46,7 +47,7 @@ use std::rc::Rc;
 pub use settings::{Endpoint, Settings};
 
 use self::ask::AskLane;
-use self::lane::{Hands, Lane, Owner};
+use self::lane::{Hands, Lane, Owner, Way};
 use self::producer_ids::ProducerIds;
 use self::topics::{INVALID_TOPIC, Topics};
 use crate::kafka::types::{ClientEvent, NodeId, ProduceRequest, TopicMetadata};
@@ -96,12 +97,14 @@ pub enum Effect {
     Event(ClientEvent),
 }
 
-/// The lane for Produce to one broker, and what waits for it.
+/// A lane for Produce to one broker, and what waits for it.
 #[derive(Debug)]
 struct ProduceLane {
     lane: Lane,
     /// Not handed to a connection yet.
     queue: VecDeque<ProduceRequest>,
+    /// While its broker cannot be reached: when to ask again whether it still leads what waits.
+    recheck_at: Monotonic,
 }
 
 /// What went wrong so far.
@@ -129,7 +132,7 @@ pub struct Client {
     /// Candidates tried since metadata last came.
     tried: usize,
     started: bool,
-    lanes: BTreeMap<NodeId, ProduceLane>,
+    lanes: BTreeMap<Way, ProduceLane>,
     ask_lanes: BTreeMap<NodeId, AskLane>,
     topics: Topics,
     producer_ids: ProducerIds,
@@ -249,11 +252,18 @@ impl Client {
         }
     }
 
-    /// Time passed. Cheap when nothing is due.
-    pub fn on_time(&mut self, now: Monotonic) {
+    /// Time passed. Cheap when nothing is due. `unacked`: how many bytes given to a connection its peer's kernel does not
+    /// have yet; a connection whose bytes move is not taken for silent.
+    pub fn on_time(&mut self, unacked: impl Fn(LinkId) -> usize, now: Monotonic) {
         if self.started && self.next_deadline() <= now {
-            self.upkeep(now);
+            self.upkeep(unacked, now);
         }
+    }
+
+    /// Connections closed because nothing came in time.
+    #[must_use]
+    pub const fn replaced(&self) -> u64 {
+        self.hands.replaced
     }
 
     /// When [`Client::on_time`] has something to do.
@@ -270,23 +280,24 @@ impl Client {
     /// `ProduceFailed { sent: false }` comes at once if the broker is not in the metadata (which is asked for again: wait
     /// for it, or a while, before the next try), or too much waits for it.
     pub fn produce(&mut self, request: ProduceRequest, now: Monotonic) {
-        let (id, node) = (request.id, request.node);
-        let Some(endpoint) = self.brokers.get(&node) else {
+        let (id, way) = (request.id, Way { node: request.node, slow: request.slow });
+        let Some(endpoint) = self.brokers.get(&way.node) else {
             self.hands.event(ClientEvent::ProduceFailed { id, sent: false });
             self.topics.refresh(now);
             self.pump_metadata(now);
             return;
         };
-        let lane = self.lanes.entry(node).or_insert_with(|| ProduceLane {
-            lane: Lane::new(Owner::Produce(node), endpoint.clone()),
+        let lane = self.lanes.entry(way).or_insert_with(|| ProduceLane {
+            lane: Lane::new(Owner::Produce(way), endpoint.clone()),
             queue: VecDeque::new(),
+            recheck_at: Monotonic(0),
         });
         if lane.queue.len() >= self.hands.settings.queued_max {
             self.hands.event(ClientEvent::ProduceFailed { id, sent: false });
             return;
         }
         lane.queue.push_back(request);
-        self.pump_produce(node, now);
+        self.pump_produce(way, now);
     }
 
     /// Asks for metadata of a topic: at once, or when its backoff ends if it was asked lately; the answer is
@@ -327,7 +338,7 @@ impl Client {
     fn lane(&mut self, owner: Owner) -> Option<(&mut Lane, &mut Hands)> {
         let lane = match owner {
             Owner::Metadata => &mut self.metadata,
-            Owner::Produce(node) => &mut self.lanes.get_mut(&node)?.lane,
+            Owner::Produce(way) => &mut self.lanes.get_mut(&way)?.lane,
             Owner::Ask(node) => &mut self.ask_lanes.get_mut(&node)?.lane,
         };
         Some((lane, &mut self.hands))
@@ -336,7 +347,7 @@ impl Client {
     fn pump(&mut self, owner: Owner, now: Monotonic) {
         match owner {
             Owner::Metadata => self.pump_metadata(now),
-            Owner::Produce(node) => self.pump_produce(node, now),
+            Owner::Produce(way) => self.pump_produce(way, now),
             Owner::Ask(node) => self.pump_ask(node, now),
         }
     }

@@ -14,9 +14,11 @@ pub struct Settings {
     pub bootstrap: Vec<String>,
     /// Our name in the brokers' logs and quotas; cut to 249 bytes.
     pub client_id: String,
-    /// How long a broker may be silent on a request: since it was sent or, behind others, since the answer before.
-    /// A Produce request is given its own `timeout_ms` and the time its bytes need on top.
+    /// How long a broker may be silent on a request at the most: since it was sent or, behind others, since the answer
+    /// before. A Produce request is given its own `timeout_ms` and the time its bytes need on top.
     pub request_timeout: Duration,
+    /// How long at first, beside some round trips: doubles with each connection in a row that was closed for its silence.
+    pub silence_min: Duration,
     /// For each step to a connection: resolving, connecting, ApiVersions.
     pub connect_timeout: Duration,
     /// Metadata is asked again at this age (± 20 %).
@@ -29,6 +31,8 @@ pub struct Settings {
     pub retry_backoff_min: Duration,
     /// Longest wait before a question is asked again.
     pub retry_backoff_max: Duration,
+    /// How often metadata is asked for topics whose leader cannot be reached (± 20 %).
+    pub recheck: Duration,
     /// The largest answer taken, in bytes; a larger one closes the connection.
     pub answer_bytes_max: usize,
     /// Requests on one connection that wait for an answer; more wait here.
@@ -36,7 +40,8 @@ pub struct Settings {
     /// Produce requests that wait here for one broker (not connected, throttled, window full); one more fails at once.
     /// The producer's window of five for each partition keeps well below.
     pub queued_max: usize,
-    /// What a link is expected to carry at least, in bytes a second: how long a large request may take.
+    /// What a link is expected to carry at least, in bytes a second: how long a large request may take before it is
+    /// looked whether its bytes still move.
     pub link_bytes_s_min: u32,
     /// Whether a topic that was wanted may be created by asking for it (the cluster must allow it too).
     pub allow_auto_topic_creation: bool,
@@ -48,16 +53,18 @@ impl Default for Settings {
             bootstrap: Vec::new(),
             client_id: "forebay".to_owned(),
             request_timeout: Duration::from_secs(10),
+            silence_min: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(5),
             metadata_max_age: Duration::from_secs(300),
             reconnect_backoff_min: Duration::from_millis(50),
             reconnect_backoff_max: Duration::from_secs(1),
             retry_backoff_min: Duration::from_millis(100),
             retry_backoff_max: Duration::from_secs(1),
+            recheck: Duration::from_millis(500),
             answer_bytes_max: 16 * 1024 * 1024,
             in_flight_max: 32,
             queued_max: 1024,
-            link_bytes_s_min: 128 * 1024,
+            link_bytes_s_min: 64 * 1024,
             allow_auto_topic_creation: true,
         }
     }

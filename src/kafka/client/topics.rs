@@ -77,6 +77,13 @@ impl Topics {
         self.cluster_due = self.cluster_due.min(now.max(self.cluster_not_before));
     }
 
+    /// What is known of this topic may be wrong.
+    pub(super) fn recheck(&mut self, name: &Rc<str>, now: Monotonic) {
+        if let Some(topic) = self.known.get_mut(name) {
+            ask_at(&mut self.due, name, topic, now);
+        }
+    }
+
     /// When something is due.
     pub(super) fn next_due(&self) -> Monotonic {
         self.due.first().map_or(self.cluster_due, |(due, _)| self.cluster_due.min(*due))

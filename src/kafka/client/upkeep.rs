@@ -3,11 +3,12 @@
 use std::collections::btree_map::Entry;
 use std::rc::Rc;
 
+use super::backoff::jittered;
 use super::connection::Asked;
-use super::lane::{Lane, Owner};
+use super::lane::{Lane, Owner, Way};
 use super::settings::Endpoint;
-use super::{Client, ProduceLane};
-use crate::kafka::types::{ClientEvent, NodeId, ProduceBatch, ProduceRequest, ProduceResult};
+use super::{Client, LinkId, ProduceLane};
+use crate::kafka::types::{ClientEvent, ProduceBatch, ProduceRequest, ProduceResult};
 use crate::runtime::seam::Monotonic;
 
 impl Client {
@@ -22,7 +23,7 @@ impl Client {
     pub(super) fn fail(&mut self, owner: Owner, why: &str, now: Monotonic) {
         match owner {
             Owner::Metadata => self.fail_metadata(why, now),
-            Owner::Produce(node) => self.fail_produce(node, why, now),
+            Owner::Produce(way) => self.fail_produce(way, why, now),
             Owner::Ask(node) => self.fail_ask(node, why, now),
         }
         self.hands.tell_reachable();
@@ -38,7 +39,19 @@ impl Client {
         } else {
             Lane::pause(&mut self.hands)
         };
-        let connection = self.metadata.down(now.after(wait), &mut self.hands);
+        self.let_go_of_metadata(now.after(wait), now);
+        // A broker has gone: what is known may be wrong.
+        self.topics.refresh(now);
+    }
+
+    /// The next candidate is tried at once.
+    fn leave_metadata(&mut self, now: Monotonic) {
+        self.let_go_of_metadata(now, now);
+        self.hands.tell_reachable();
+    }
+
+    fn let_go_of_metadata(&mut self, until: Monotonic, now: Monotonic) {
+        let connection = self.metadata.down(until, &mut self.hands);
         for asked in connection.into_iter().flat_map(|connection| connection.into_unanswered()) {
             match asked {
                 Asked::Metadata(topics) => self.topics.unanswered(&topics, now),
@@ -46,12 +59,22 @@ impl Client {
                 Asked::ApiVersions | Asked::Produce(..) | Asked::Log(_) => {}
             }
         }
-        // A broker has gone: what is known may be wrong.
-        self.topics.refresh(now);
     }
 
-    fn fail_produce(&mut self, node: NodeId, why: &str, now: Monotonic) {
-        let Some(lane) = self.lanes.get_mut(&node) else { return };
+    /// While the way to a broker is shut, it is asked again and again whether it still leads what waits for it: those
+    /// topics and no others.
+    fn recheck(&mut self, way: Way, now: Monotonic) {
+        let Some(lane) = self.lanes.get_mut(&way) else { return };
+        if lane.is_shut() && lane.recheck_at <= now {
+            lane.recheck_at = now.after(jittered(self.hands.settings.recheck, &mut self.hands.rng));
+            for batch in lane.queue.iter().flat_map(|request| &request.batches) {
+                self.topics.recheck(&batch.topic, now);
+            }
+        }
+    }
+
+    fn fail_produce(&mut self, way: Way, why: &str, now: Monotonic) {
+        let Some(lane) = self.lanes.get_mut(&way) else { return };
         let idle = lane.queue.is_empty() && lane.lane.ready_ref().is_some_and(|connection| connection.in_flight() == 0);
         if idle {
             // A broker closes what is idle for long; the next request opens it again.
@@ -70,34 +93,44 @@ impl Client {
             }
         }
         self.give_back(queue.into_iter());
-        if !self.brokers.contains_key(&node) {
-            self.lanes.remove(&node);
+        if !self.brokers.contains_key(&way.node) {
+            self.lanes.remove(&way);
         }
         self.topics.refresh(now);
         self.pump_metadata(now);
     }
 
     /// Whatever is due.
-    pub(super) fn upkeep(&mut self, now: Monotonic) {
-        let produce = self.nodes().into_iter().map(Owner::Produce);
+    pub(super) fn upkeep(&mut self, unacked: impl Fn(LinkId) -> usize, now: Monotonic) {
+        let produce = self.ways().into_iter().map(Owner::Produce);
         let ask: Vec<Owner> = self.ask_lanes.keys().copied().map(Owner::Ask).collect();
         for owner in std::iter::once(Owner::Metadata).chain(produce).chain(ask.iter().copied()) {
             let Some((lane, hands)) = self.lane(owner) else { continue };
-            if lane.deadline() <= now {
-                let why = lane.overdue();
-                if !lane.next_address(hands, now) {
-                    self.fail(owner, why, now);
-                }
+            if lane.deadline() > now || !lane.is_silent(&unacked, hands, now) {
+                continue;
             }
+            let why = lane.overdue();
+            if lane.next_address(hands, now) {
+                continue;
+            }
+            let endpoint = lane.endpoint.clone();
+            // What is silent here is silent to metadata as well: it is asked elsewhere, and at once.
+            if owner != Owner::Metadata && self.metadata.endpoint == endpoint && self.candidates().nth(1).is_some() {
+                self.leave_metadata(now);
+            }
+            self.fail(owner, why, now);
         }
-        for node in self.nodes() {
-            self.pump_produce(node, now);
+        for way in self.ways() {
+            self.recheck(way, now);
+        }
+        for way in self.ways() {
+            self.pump_produce(way, now);
         }
         ask.into_iter().for_each(|owner| self.pump(owner, now));
         self.pump_metadata(now);
     }
 
-    pub(super) fn nodes(&self) -> Vec<NodeId> {
+    pub(super) fn ways(&self) -> Vec<Way> {
         self.lanes.keys().copied().collect()
     }
 
@@ -136,9 +169,9 @@ impl Client {
     }
 
     /// Dials, or hands on what waits, in order.
-    pub(super) fn pump_produce(&mut self, node: NodeId, now: Monotonic) {
-        let Entry::Occupied(mut entry) = self.lanes.entry(node) else { return };
-        let ProduceLane { lane, queue } = entry.get_mut();
+    pub(super) fn pump_produce(&mut self, way: Way, now: Monotonic) {
+        let Entry::Occupied(mut entry) = self.lanes.entry(way) else { return };
+        let ProduceLane { lane, queue, .. } = entry.get_mut();
         if lane.may_dial(now) && !queue.is_empty() {
             lane.dial(&mut self.hands, now);
             return;
@@ -159,10 +192,10 @@ impl Client {
             }
         }
         if unanswerable {
-            lane.backoff.reset();
+            lane.works();
         }
         let idle = queue.is_empty() && lane.ready_ref().is_some_and(|connection| connection.in_flight() == 0);
-        if idle && !self.brokers.contains_key(&node) {
+        if idle && !self.brokers.contains_key(&way.node) {
             entry.remove().lane.down(now, &mut self.hands);
             self.hands.tell_reachable();
         }
@@ -182,6 +215,9 @@ impl Client {
         let mut at = lane.lane.deadline();
         if !lane.queue.is_empty() {
             at = at.min(lane.lane.dial_at());
+            if lane.is_shut() {
+                at = at.min(lane.recheck_at);
+            }
             if let Some(connection) = lane.lane.ready_ref()
                 && connection.in_flight() < self.hands.settings.in_flight_max
             {
@@ -200,9 +236,23 @@ impl Client {
     /// The candidates in turn.
     fn next_candidate(&mut self) -> Option<Endpoint> {
         let count = self.candidates().count();
-        let at = self.candidate.checked_rem(count)?;
+        let first = self.candidate.checked_rem(count)?;
+        // One that is silent to Produce is not the first to be tried; after that all have their turn.
+        let in_turn = (first..count).chain(0..first);
+        let speaks = |at: &usize| {
+            let candidate = self.candidates().nth(*at);
+            !self.lanes.values().any(|lane| lane.lane.silences > 0 && Some(&lane.lane.endpoint) == candidate)
+        };
+        let at = in_turn.take(if self.tried == 0 { count } else { 0 }).find(speaks).unwrap_or(first);
         self.candidate = at + 1;
         self.candidates().nth(at).cloned()
+    }
+}
+
+impl ProduceLane {
+    /// Something waits, and the broker could not be reached since it was last of use.
+    fn is_shut(&self) -> bool {
+        !self.queue.is_empty() && !self.lane.backoff.is_fresh() && self.lane.ready_ref().is_none()
     }
 }
 

@@ -90,6 +90,8 @@ impl Producer {
         let batches = std::mem::take(&mut work.queue);
         let rows = batches.iter().map(|batch| u64::from(batch.count)).sum::<u64>();
         self.raise_epoch(key, now);
+        let patience = std::mem::take(&mut self.partition_mut(key).patience);
+        self.slow_partitions -= u64::from(patience > 0);
         self.rest(key);
         self.end_half_placed(key.topic);
         let topic = &mut self.topics[key.topic as usize];

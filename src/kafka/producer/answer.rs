@@ -2,7 +2,7 @@
 //! else waits until the partition has no request without an answer, and is then resolved at once for all undone.
 
 use super::batch::{Bad, Flight};
-use super::error::{UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict, verdict};
+use super::error::{TIMED_OUT, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict, verdict};
 use super::gather::Entry;
 use super::partition::REMEMBERED;
 use super::{Key, Producer};
@@ -13,7 +13,7 @@ impl Producer {
     /// A Produce request was answered (with `acks` 0: written). A batch that the answer leaves out counts as not
     /// answered.
     pub fn on_produced(&mut self, id: u64, results: &[ProduceResult], throttle_ms: i32, now: Monotonic) {
-        let Some(request) = self.request_over(id, throttle_ms, now) else { return };
+        let Some(request) = self.request_over(id, Some(throttle_ms), now) else { return };
         for (i, entry) in request.entries.iter().enumerate() {
             let topic = &self.topics[entry.key.topic as usize].name;
             let partition = entry.key.partition as i32;
@@ -28,8 +28,13 @@ impl Producer {
                 // It may be made anew, and then knows no producer: one batch at a time until it has taken one (P2).
                 self.partition_mut(entry.key).proven_until = Monotonic(0);
             }
-            if let Some(result) = result.filter(|result| result.error == 0) {
-                self.note_offset(*entry, result.base_offset);
+            match result {
+                Some(result) if code == 0 => {
+                    self.note_offset(*entry, result.base_offset);
+                    self.in_time(*entry, request.patience);
+                }
+                _ if code == TIMED_OUT => self.slower(entry.key, request.patience),
+                _ => {}
             }
             self.answered(*entry, verdict(code), now);
         }
@@ -38,7 +43,7 @@ impl Producer {
 
     /// A Produce request got no answer. `sent`: some of it may have reached the broker.
     pub fn on_failed(&mut self, id: u64, sent: bool, now: Monotonic) {
-        let Some(request) = self.request_over(id, 0, now) else { return };
+        let Some(request) = self.request_over(id, None, now) else { return };
         for entry in &request.entries {
             self.sinks[self.topics[entry.key.topic as usize].sink].stats.batches_unanswered += 1;
             self.answered(*entry, Verdict::Again { refresh: true, maybe_there: sent }, now);

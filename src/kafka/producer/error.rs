@@ -5,6 +5,8 @@
 
 /// UNKNOWN_TOPIC_OR_PARTITION.
 pub(super) const UNKNOWN_TOPIC: i16 = 3;
+/// REQUEST_TIMED_OUT: followers did not answer in time.
+pub(super) const TIMED_OUT: i16 = 7;
 /// INVALID_TOPIC_EXCEPTION.
 pub(super) const INVALID_TOPIC: i16 = 17;
 /// TOPIC_AUTHORIZATION_FAILED.
@@ -52,7 +54,7 @@ pub(super) const fn verdict(code: i16) -> Verdict {
         // also to a batch that was appended and then waited for followers while the partition went away.
         UNKNOWN_TOPIC | 6 | 8 | 9 | 13 | 56 | 72 | UNKNOWN_TOPIC_ID | 103 => again(true, true),
         // REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND: appended at the leader.
-        7 | 20 => again(false, true),
+        TIMED_OUT | 20 => again(false, true),
         45 => Verdict::OutOfOrder,
         // INVALID_PRODUCER_EPOCH, INVALID_PRODUCER_ID_MAPPING, UNKNOWN_PRODUCER_ID, PRODUCER_FENCED.
         47 | 49 | 59 | 90 => Verdict::NewEpoch,

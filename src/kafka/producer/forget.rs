@@ -45,7 +45,8 @@ impl Producer {
         let sink = &mut self.sinks[sink_index];
         let mut spent = false;
         for partition in &mut topic.partitions {
-            let Partition { identity, .. } = std::mem::take(partition);
+            let Partition { identity, patience, .. } = std::mem::take(partition);
+            self.slow_partitions -= u64::from(patience > 0);
             // Kafka still knows us there, by this epoch's sequences: should the topic come back, it begins with a higher one.
             if let (Some(Identity { id, epoch }), Some(next)) = (identity, sink.identity.as_mut())
                 && id == next.id

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::ask::{Why, is_in_doubt};
 use super::batch::Flight;
+use super::node::Node;
 use super::partition::{Partition, Step, WINDOW, Work, forgotten};
-use super::timers::Timer;
-use super::{Key, Node, Producer};
+use super::{Key, Producer};
 use crate::kafka::batch::{HEADER_LEN, Stamp};
 use crate::kafka::types::{NodeId, ProduceBatch, ProduceRequest};
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -17,12 +17,16 @@ use crate::runtime::seam::{Monotonic, WallMs};
 pub(super) struct Entry {
     pub(super) key: Key,
     pub(super) serial: u64,
+    /// It had been sent before.
+    pub(super) again: bool,
 }
 
 /// A request without an answer.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) node: NodeId,
+    /// Of its partitions, all of them (see `node`).
+    pub(super) patience: u8,
     pub(super) entries: Vec<Entry>,
 }
 
@@ -31,11 +35,18 @@ pub(super) struct Request {
 pub(super) struct Load {
     /// Its place among the requests of this poll.
     out: usize,
-    node: NodeId,
+    route: Route,
     acks: i16,
     /// The sink, where its topic is also another sink's.
     only: Option<usize>,
     bytes: usize,
+}
+
+/// Where a request goes, and how: batches of another patience wait otherwise, so they go apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Route {
+    node: NodeId,
+    patience: u8,
 }
 
 /// With acks=0 no batch is numbered: were one lost with its connection, the broker would refuse all that follow (45) and
@@ -172,8 +183,10 @@ impl Producer {
         let Some(node) = partition.leader else {
             return self.ask_metadata(key.topic, now);
         };
-        // The leader has moved: what is under way to the old one is answered first, or order would be a matter of luck.
-        if work.in_flight > 0 && work.node != Some(node) {
+        let route = Route { node, patience: partition.patience };
+        // The leader has moved, or it is on the other lane: what is under way there is answered first, or order would be
+        // a matter of luck.
+        if work.in_flight > 0 && work.went != Some((node, route.patience > 0)) {
             return;
         }
         let (acks, only) = (sink.settings.acks, topic.shared.then_some(topic.sink));
@@ -181,20 +194,20 @@ impl Producer {
             Step::Send(place) => work.queue[place].bytes().map_or(0, |bytes| bytes.len()),
             Step::Cut => work.queue[work.cut].plain_len,
         };
-        let Some(load) = self.load_for(node, acks, only, bytes, now, out) else {
-            return self.wait_for_node(node, key);
+        let Some(load) = self.load_for(route, acks, only, bytes, now, out) else {
+            return self.wait_for_node(node, route.patience > 0, key);
         };
         let place = match step {
             Step::Send(place) => place,
             Step::Cut => self.cut(key, wall),
         };
-        self.send(key, place, node, load, wall, out);
+        self.send(key, place, route, load, wall, out);
     }
 
     /// The request of this wave that a batch goes into. `None`: the broker has enough to do.
     fn load_for(
         &mut self,
-        node: NodeId,
+        route: Route,
         acks: i16,
         only: Option<usize>,
         bytes: usize,
@@ -203,36 +216,29 @@ impl Producer {
     ) -> Option<usize> {
         let bytes_max = self.settings.request_bytes_max;
         let fits = |load: &Load| {
-            load.node == node && load.acks == acks && load.only == only && load.bytes + bytes <= bytes_max
+            load.route == route && load.acks == acks && load.only == only && load.bytes + bytes <= bytes_max
         };
         if let Some(index) = self.loads.iter().position(fits) {
             return Some(index);
         }
+        let (node, slow, base) = (route.node, route.patience > 0, self.settings.acks_timeout);
         let index = self.nodes.iter().position(|known| known.id == node).unwrap_or_else(|| {
-            self.nodes.push(Node { id: node, in_flight: 0, throttled_until: Monotonic(0), waiting: Vec::new() });
+            self.nodes.push(Node::new(node, base));
             self.nodes.len() - 1
         });
         let broker = &mut self.nodes[index];
-        if broker.in_flight >= self.settings.requests_per_node_max || now < broker.throttled_until {
+        if !broker.has_room(slow, self.settings.requests_per_node_max, now) {
             return None;
         }
-        broker.in_flight += 1;
+        broker.sent(slow, now);
+        let timeout = broker.acks_timeout(route.patience, base);
         self.requests_begun += 1;
         let entries = self.spare_entries.pop().unwrap_or_default();
-        self.requests.insert(self.requests_begun, Request { node, entries });
-        self.loads.push(Load { out: out.len(), node, acks, only, bytes: 0 });
-        let timeout_ms = i32::try_from(self.settings.acks_timeout.as_millis()).unwrap_or(i32::MAX);
-        out.push(ProduceRequest { id: self.requests_begun, node, acks, timeout_ms, batches: Vec::new() });
+        self.requests.insert(self.requests_begun, Request { node, patience: route.patience, entries });
+        self.loads.push(Load { out: out.len(), route, acks, only, bytes: 0 });
+        let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        out.push(ProduceRequest { id: self.requests_begun, node, slow, acks, timeout_ms, batches: Vec::new() });
         Some(self.loads.len() - 1)
-    }
-
-    fn wait_for_node(&mut self, node: NodeId, key: Key) {
-        if let Some(broker) = self.nodes.iter_mut().find(|broker| broker.id == node) {
-            broker.waiting.push(key);
-            if let Some(work) = self.partition_mut(key).work.as_mut() {
-                work.queued = true;
-            }
-        }
     }
 
     /// Cuts a partition's first ripe batch: producer id, epoch, sequence and checksum are given now and not before
@@ -266,7 +272,7 @@ impl Producer {
         place
     }
 
-    fn send(&mut self, key: Key, place: usize, node: NodeId, load: usize, wall: WallMs, out: &mut [ProduceRequest]) {
+    fn send(&mut self, key: Key, place: usize, route: Route, load: usize, wall: WallMs, out: &mut [ProduceRequest]) {
         let topic = &mut self.topics[key.topic as usize];
         let stats = &mut self.sinks[topic.sink].stats;
         let Some(work) = topic.partitions[key.partition as usize].work.as_mut() else { return };
@@ -281,27 +287,13 @@ impl Producer {
             super::resolve::sent_again_late(batch, stats);
         }
         batch.flight = Flight::Flying;
-        batch.sent = true;
+        let again = std::mem::replace(&mut batch.sent, true);
         work.in_flight += 1;
-        work.node = Some(node);
+        work.went = Some((route.node, route.patience > 0));
         if let Some(entered) = self.requests.get_mut(&request.id) {
-            entered.entries.push(Entry { key, serial: batch.serial });
+            entered.entries.push(Entry { key, serial: batch.serial, again });
         }
         request.batches.push(ProduceBatch { topic: Rc::clone(&topic.name), partition: key.partition as i32, bytes });
-    }
-
-    /// A request is over: its broker has room for another.
-    pub(super) fn request_over(&mut self, id: u64, throttle_ms: i32, now: Monotonic) -> Option<Request> {
-        let request = self.requests.remove(&id)?;
-        if let Some(node) = self.nodes.iter_mut().find(|node| node.id == request.node) {
-            node.in_flight = node.in_flight.saturating_sub(1);
-            if let Ok(throttle @ 1..) = u64::try_from(throttle_ms) {
-                node.throttled_until = now.after(std::time::Duration::from_millis(throttle));
-                self.timers.set(node.throttled_until, Timer::Node(request.node));
-            }
-        }
-        self.wake_node(request.node);
-        Some(request)
     }
 
     pub(super) fn keep_entries(&mut self, mut entries: Vec<Entry>) {

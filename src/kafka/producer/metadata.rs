@@ -76,6 +76,9 @@ impl Producer {
             let partition = self.partition_mut(key);
             if partition.leader != leader {
                 let old = std::mem::replace(&mut partition.leader, leader);
+                let was_slow = std::mem::take(&mut partition.patience) > 0;
+                self.slow_partitions -= u64::from(was_slow);
+                let partition = self.partition_mut(key);
                 if let Some(work) = partition.work.as_mut() {
                     // What was wrong with the old leader need not be with this one; nor does it wait its turn there.
                     work.backoff_until = Monotonic(0);

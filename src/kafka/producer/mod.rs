@@ -27,6 +27,7 @@ mod gather;
 mod hashes;
 mod metadata;
 mod news;
+mod node;
 mod partition;
 mod place;
 mod pool;
@@ -54,6 +55,7 @@ use self::batch::Batch;
 use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::gather::{Load, Request};
 pub use self::news::News;
+use self::node::Node;
 use self::partition::{Identity, WINDOW, Work};
 use self::pool::{BATCH_COST, Pool};
 pub use self::settings::{AnsweredOn, Partitioner, Settings, SinkSettings, Terms};
@@ -64,7 +66,7 @@ use self::timers::Timers;
 use self::topic::Topic;
 pub use crate::kafka::batch::Row;
 use crate::kafka::compression::Codecs;
-use crate::kafka::types::{NodeId, Outcome, Question, Run, SinkId};
+use crate::kafka::types::{Outcome, Question, Run, SinkId};
 use crate::runtime::seam::{Monotonic, WallMs};
 
 /// Why a row can never go to this sink and topic: known before any sink has taken the message.
@@ -128,16 +130,6 @@ impl Sink {
     }
 }
 
-/// A broker as the producer sees it.
-#[derive(Debug)]
-struct Node {
-    id: NodeId,
-    in_flight: usize,
-    throttled_until: Monotonic,
-    /// Partitions that wait until it has room.
-    waiting: Vec<Key>,
-}
-
 /// Tickets whose outcome is known.
 #[derive(Debug)]
 struct Finished {
@@ -158,6 +150,7 @@ pub struct Producer {
     /// When idle topics may be looked for again.
     forget_at: Monotonic,
     nodes: Vec<Node>,
+    slow_partitions: u64,
     requests: HashMap<u64, Request, RandomState>,
     requests_begun: u64,
     serial: u64,
@@ -233,6 +226,7 @@ impl Producer {
             vacant: Vec::new(),
             forget_at: Monotonic(0),
             nodes: Vec::new(),
+            slow_partitions: 0,
             requests: HashMap::default(),
             requests_begun: 0,
             serial: 0,

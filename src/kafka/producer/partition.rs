@@ -15,6 +15,9 @@ pub(super) const WINDOW: usize = 5;
 /// For how long Kafka surely remembers a producer: after an answer, and from a batch's newest timestamp.
 pub(super) const REMEMBERED: Duration = Duration::from_secs(3600);
 
+/// Batches that are looked at for how much memory a partition has.
+const SAMPLES: usize = 16;
+
 /// A producer id and the epoch on this partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
@@ -33,6 +36,8 @@ pub(super) struct Partition {
     pub(super) proven_until: Monotonic,
     /// Offset behind the last batch that Kafka acknowledged here.
     pub(super) log_next: Option<i64>,
+    /// How long its leader may wait for followers, in steps; above 0 it uses the second lane (`node`).
+    pub(super) patience: u8,
     /// Bytes and spans of the last batch.
     pub(super) hint: (usize, usize),
     /// Only while there are rows.
@@ -48,8 +53,8 @@ pub(super) struct Work {
     pub(super) cut: usize,
     /// Unanswered requests with a batch of this partition.
     pub(super) in_flight: usize,
-    /// Where those went.
-    pub(super) node: Option<NodeId>,
+    /// Where those went, and whether over its second lane.
+    pub(super) went: Option<(NodeId, bool)>,
     /// Errors in a row.
     pub(super) attempts: u32,
     pub(super) backoff_until: Monotonic,
@@ -73,6 +78,14 @@ pub(super) enum Step {
 impl Work {
     pub(super) fn window(&self) -> impl Iterator<Item = &Batch> {
         self.queue.iter().take(self.cut)
+    }
+
+    /// What its batches take, nearly: batches that wait are much of a size, so of many some are looked at.
+    pub(super) fn memory(&self) -> usize {
+        let count = self.queue.len();
+        let step = count.div_ceil(SAMPLES).max(1);
+        let looked: usize = self.queue.iter().step_by(step).map(Batch::memory).sum();
+        looked.saturating_mul(count) / count.div_ceil(step).max(1)
     }
 
     pub(super) fn has_answered(&self) -> bool {

@@ -4,11 +4,17 @@
 //! free of the whole (`free² / whole`): with three quarters free, three quarters of that. One that is dead comes to 38 %
 //! of the memory, and however many die one after the other, the n-th leaves about an (n + 1)-th. In the same way the
 //! topics of a sink divide what it may still take, so a sink with thousands of dead topics counts as one for the others.
+//! And in the same way the partitions of a topic, for rows whose key says which one they go to: else one partition whose
+//! leader is frozen would take all that its topic may, and hold up who publishes to the others.
 //! Who holds nothing may always take a row that there is room for. Nothing is set aside, and nobody has to say who is
-//! dead. A sink that is alone with one fixed topic has nobody to leave room to, and has all of it.
+//! dead. A sink that is alone with one fixed topic of one partition has nobody to leave room to, and has all of it.
 
 use super::Producer;
+use super::partition::Work;
 use super::pool::{BATCH_COST, BUFFER_MIN};
+use super::topic::Topic;
+use super::{Key, Partitioner};
+use crate::kafka::murmur2;
 use crate::kafka::types::SinkId;
 
 /// A topic of a sink, by its place in the producer. It may become another topic's once it has no rows.
@@ -24,6 +30,8 @@ pub enum Full {
     Sink(SinkId),
     /// The part of this topic.
     Topic(TopicId),
+    /// The part of this topic's partition, by its index.
+    Partition(TopicId, u32),
 }
 
 impl Producer {
@@ -33,13 +41,12 @@ impl Producer {
     /// # Errors
     /// What the row must wait for.
     pub fn share(&self, sink: SinkId, topic: Option<TopicId>, row_bytes: usize) -> Result<(), Full> {
+        if self.is_plenty(row_bytes) || self.undivided {
+            return Ok(());
+        }
         let need = row_bytes + BUFFER_MIN + BATCH_COST;
         let used = self.pool.used();
         let whole = self.append_ceiling;
-        // Whoever holds whatever is held, the row is within its parts.
-        if 8 * (used + need) <= whole || self.undivided {
-            return Ok(());
-        }
         let Some(state) = self.sinks.get(usize::from(sink.0)) else { return Ok(()) };
         let free = whole.saturating_sub(used);
         let (held, part) = if self.several { (state.memory, part_of(free, whole)) } else { (0, free) };
@@ -62,6 +69,56 @@ impl Producer {
         }
     }
 
+    /// Whether so little is held that a row is within its parts, whoever holds it.
+    #[must_use]
+    pub const fn is_plenty(&self, row_bytes: usize) -> bool {
+        8 * (self.pool.used() + row_bytes + BUFFER_MIN + BATCH_COST) <= self.append_ceiling
+    }
+
+    /// Whether the part of the partition that a row's key goes to has room for it; asked after [`Producer::share`], where
+    /// memory is not plenty.
+    ///
+    /// # Errors
+    /// The partition.
+    pub fn share_of_key(&self, topic: Option<TopicId>, key: Option<&[u8]>, row_bytes: usize) -> Result<(), Full> {
+        let (Some(id), Some(key)) = (topic, key) else { return Ok(()) };
+        let Some(topic) = self.topics.get(id.0 as usize) else { return Ok(()) };
+        if topic.count < 2 || !topic.is_open() || self.sinks[topic.sink].settings.partitioner != Partitioner::Key {
+            return Ok(());
+        }
+        let partition = murmur2::partition(key, topic.count) as u32;
+        if self.is_within(Key { topic: id.0, partition }, row_bytes) {
+            return Ok(());
+        }
+        Err(Full::Partition(id, partition))
+    }
+
+    /// Whether a partition's part of what its topic may still take has room.
+    fn is_within(&self, key: Key, row_bytes: usize) -> bool {
+        let Some(topic) = self.topics.get(key.topic as usize) else { return true };
+        let work = topic.partitions.get(key.partition as usize).and_then(|partition| partition.work.as_deref());
+        let held = work.map_or(0, Work::memory);
+        let (part, rest) = self.part_of_topic(topic);
+        held == 0 || held + row_bytes + BUFFER_MIN + BATCH_COST <= part_of(rest, part)
+    }
+
+    /// What a topic may hold, and how much of that it does not hold.
+    fn part_of_topic(&self, topic: &Topic) -> (usize, usize) {
+        let whole = self.append_ceiling;
+        let free = whole.saturating_sub(self.pool.used());
+        if self.undivided {
+            return (whole, free);
+        }
+        let sink = &self.sinks[topic.sink];
+        let (held, part) = if self.several { (sink.memory, part_of(free, whole)) } else { (0, free) };
+        let rest = part.saturating_sub(held);
+        if sink.settings.fixed_topic {
+            return (part, rest);
+        }
+        let part = part_of(rest, if self.several { part } else { whole });
+        (part, part.saturating_sub(topic.memory))
+    }
+
     /// Whether a row of up to `row_bytes` that waits for this need wait no longer: it is worth asking again.
     #[must_use]
     pub fn may_go_on(&self, full: Full, row_bytes: usize) -> bool {
@@ -74,6 +131,7 @@ impl Producer {
                 // Without rows it is not the topic that is full: what is, the next answer says.
                 topic.memory == 0 || self.share(sink, Some(id), row_bytes).is_ok()
             }),
+            Full::Partition(TopicId(topic), partition) => self.is_within(Key { topic, partition }, row_bytes),
         }
     }
 

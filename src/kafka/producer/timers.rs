@@ -112,7 +112,7 @@ impl Producer {
     pub(super) fn wake_node(&mut self, id: NodeId) {
         if let Some(node) = self.nodes.iter_mut().find(|node| node.id == id) {
             // They are still marked as queued.
-            self.ready.append(&mut node.waiting);
+            node.lanes.iter_mut().for_each(|lane| self.ready.append(&mut lane.waiting));
         }
     }
 

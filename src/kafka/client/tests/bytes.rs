@@ -26,7 +26,7 @@ fn batch(topic: &str, partition: i32, length: usize) -> ProduceBatch {
 }
 
 fn our_request(batches: Vec<ProduceBatch>, acks: i16) -> OurRequest {
-    OurRequest { id: 1, node: NodeId(1), acks, timeout_ms: 500, batches }
+    OurRequest { id: 1, node: NodeId(1), slow: false, acks, timeout_ms: 500, batches }
 }
 
 /// The same request by kafka-protocol, length field included.

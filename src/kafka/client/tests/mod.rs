@@ -4,5 +4,6 @@ mod ask;
 mod bytes;
 mod failures;
 mod flow;
+mod frozen;
 mod storm;
 mod world;

@@ -9,7 +9,7 @@ use kafka_protocol::messages::ApiKey;
 use super::world::{name, request, world_of};
 use crate::kafka::client::Settings;
 use crate::kafka::fake::{Fault, Mode, Seen};
-use crate::kafka::types::ClientEvent;
+use crate::kafka::types::{ClientEvent, ProduceRequest};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
@@ -43,6 +43,8 @@ fn storm(seed: u64) {
     let mut fates: BTreeMap<u64, Fate> = BTreeMap::new();
     world.client.start(world.now);
     world.client.want_metadata(&name("a"), world.now);
+    world.cluster.add_topic("c", &[1, 2]);
+    world.client.want_metadata(&name("c"), world.now);
     world.client.want_producer_id(1, world.now);
     for id in 0..400 {
         world.piece = rng.usize(1..60);
@@ -69,7 +71,11 @@ fn storm(seed: u64) {
             11 => world.client.want_producer_id(id, world.now),
             _ => {
                 fates.insert(id, Fate::Open);
-                world.client.produce(request(id, node, &[("a", node - 1)]), world.now);
+                // Two lanes, each with a partition of its own, as the producer has it.
+                let slow = rng.u8(..4) == 0;
+                let topic = if slow { "c" } else { "a" };
+                let request = ProduceRequest { slow, ..request(id, node, &[(topic, node - 1)]) };
+                world.client.produce(request, world.now);
             }
         }
         world.run(Duration::from_millis(rng.u64(..50)));
@@ -92,20 +98,25 @@ fn storm(seed: u64) {
     world.take_events();
     world.produce(request(1000, 2, &[("a", 1)]));
     world.run(Duration::from_secs(1));
-    assert!(matches!(world.take_events()[..], [ClientEvent::Produced { id: 1000, .. }]), "seed {seed}");
+    let events = world.take_events();
+    assert!(matches!(events[..], [ClientEvent::Produced { id: 1000, .. }]), "seed {seed}: {events:?}");
     for node in [1, 2] {
-        let arrived: Vec<u64> = arrivals(&world.cluster.broker(node).seen);
-        assert!(arrived.is_sorted(), "seed {seed}: overtaken on {node}: {arrived:?}");
-        for id in arrived {
-            assert_ne!(fates.get(&id), Some(&Fate::Failed { sent: false }), "seed {seed}: {id} was sent");
+        for topic in ["a", "c"] {
+            let arrived: Vec<u64> = arrivals(&world.cluster.broker(node).seen, topic);
+            assert!(arrived.is_sorted(), "seed {seed}: overtaken on {node}: {arrived:?}");
+            for id in arrived {
+                assert_ne!(fates.get(&id), Some(&Fate::Failed { sent: false }), "seed {seed}: {id} was sent");
+            }
         }
     }
 }
 
-/// The requests that a broker saw, in the order of arrival.
-fn arrivals(seen: &[Seen]) -> Vec<u64> {
+/// The requests that a broker saw with this topic, in the order of arrival.
+fn arrivals(seen: &[Seen], topic: &str) -> Vec<u64> {
     let id = |seen: &Seen| match seen {
-        Seen::Produce(_, _, batches) => batches[0].2.first_chunk().map(|id| u64::from_be_bytes(*id)),
+        Seen::Produce(_, _, batches) if batches[0].0 == topic => {
+            batches[0].2.first_chunk().map(|id| u64::from_be_bytes(*id))
+        }
         _ => None,
     };
     seen.iter().filter_map(id).collect()

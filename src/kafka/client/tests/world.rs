@@ -32,6 +32,8 @@ pub(super) struct World {
     pub(super) wires: BTreeMap<LinkId, (i32, Vec<u8>)>,
     /// Answers are delivered in pieces of this many bytes.
     pub(super) piece: usize,
+    /// Bytes that the far end's kernel does not have.
+    pub(super) unacked: BTreeMap<LinkId, usize>,
     /// How long a broker works at each request of a connection, one after the other.
     pub(super) work: Duration,
     /// Answers under way, by the time of their arrival.
@@ -59,6 +61,7 @@ pub(super) fn world_of(settings: Settings) -> World {
         resolver_hangs: false,
         wires: BTreeMap::new(),
         piece: usize::MAX,
+        unacked: BTreeMap::new(),
         work: Duration::ZERO,
         late: BTreeMap::new(),
     }
@@ -75,7 +78,14 @@ pub(super) fn request(id: u64, node: i32, batches: &[(&str, i32)]) -> ProduceReq
         partition: *partition,
         bytes: Rc::new(id.to_be_bytes().repeat(5)),
     };
-    ProduceRequest { id, node: NodeId(node), acks: -1, timeout_ms: 500, batches: batches.iter().map(batch).collect() }
+    ProduceRequest {
+        id,
+        node: NodeId(node),
+        slow: false,
+        acks: -1,
+        timeout_ms: 500,
+        batches: batches.iter().map(batch).collect(),
+    }
 }
 
 impl World {
@@ -124,7 +134,8 @@ impl World {
             {
                 self.client.on_bytes(link, &bytes, self.now);
             }
-            self.client.on_time(self.now);
+            let wires = &self.unacked;
+            self.client.on_time(|link| wires.get(&link).copied().unwrap_or(0), self.now);
             self.settle();
             assert!(self.client.next_deadline() > self.now, "spins at {:?}", self.now);
         }

@@ -123,6 +123,13 @@ impl Hand {
         out.remove(0)
     }
 
+    /// Polls for exactly one request, of any number of batches.
+    pub(super) fn one_of_two(&mut self) -> ProduceRequest {
+        let mut out = self.poll();
+        assert_eq!(out.len(), 1, "{out:?}");
+        out.remove(0)
+    }
+
     /// Fills the window: five batches of one row each, each its own request.
     pub(super) fn five(&mut self) -> Vec<ProduceRequest> {
         (0..5)

@@ -6,6 +6,7 @@ mod ask;
 mod expire;
 mod hand;
 mod kafka;
+mod lanes;
 mod levels;
 mod memory;
 mod news;

@@ -1,6 +1,7 @@
 //! A topic or sink whose rows do not leave keeps its part of the memory, and no more.
 
 use super::hand::{Hand, SINK, settings, topic, values};
+use crate::kafka::murmur2;
 use crate::kafka::producer::{Full, Row, Settings};
 use crate::kafka::types::{SinkId, Ticket, TopicMetadata};
 
@@ -134,4 +135,70 @@ fn a_fixed_topic_has_the_part_of_its_sink() {
     assert!((34..=40).contains(&used(&hand)), "{}", used(&hand));
     assert!(matches!(fill(&mut hand, SinkId(1), "u"), Full::Topic(_)));
     assert!((42..=55).contains(&used(&hand)), "{}", used(&hand));
+}
+
+/// Appends rows with a key until its partition is full, or `most` of them. How many.
+fn fill_key(hand: &mut Hand, name: &str, key: &str, most: u32) -> (u32, Option<Full>) {
+    for number in 0..most {
+        let known = hand.producer.check(SINK, name, ROW + 100).expect("no refusal");
+        let room = hand.producer.share(SINK, known, ROW + 100);
+        let room = room.and_then(|()| hand.producer.share_of_key(known, Some(key.as_bytes()), ROW + 100));
+        if let Err(full) = room {
+            return (number, Some(full));
+        }
+        assert!(hand.producer.has_room(ROW + 100));
+        let value = [b'x'; ROW];
+        let key = Some(key.as_bytes());
+        let row = Row { key, value: Some(&value), headers: std::iter::empty(), timestamp: hand.wall() };
+        hand.producer.append(SINK, name, row, Some(Ticket { session: 9, number }), hand.now);
+    }
+    (most, None)
+}
+
+/// One partition's leader is frozen: it holds its part, and the others of the topic flow.
+fn one_frozen(settings: Settings, most_used: usize) {
+    let mut hand = Hand::proven(settings);
+    hand.producer.on_metadata(&[topic("t", &[1, 0, 0, 0])], hand.now);
+    assert!(hand.poll().is_empty());
+    let of = |partition| {
+        let key = |n: u32| format!("k{n}");
+        (0..).map(key).find(|key| murmur2::partition(key.as_bytes(), 4) == partition).expect("one")
+    };
+    let (rows, full) = fill_key(&mut hand, "t", &of(0), 10_000);
+    assert!(matches!(full, Some(Full::Partition(_, 0))), "{full:?} after {rows}");
+    assert!((8..=most_used).contains(&used(&hand)), "{}", used(&hand));
+    let full = full.expect("full");
+    assert!(!hand.producer.may_go_on(full, ROW + 100));
+    let mut frozen = hand.poll();
+    assert!(frozen.iter().all(|request| request.node.0 == 1));
+    for _ in 0..300 {
+        for partition in 1..4 {
+            assert_eq!(fill_key(&mut hand, "t", &of(partition), 1), (1, None), "partition {partition}");
+        }
+        for request in hand.poll() {
+            assert_eq!(request.node.0, 0);
+            hand.answer_and_drop(request, 0);
+        }
+    }
+    while !frozen.is_empty() {
+        for request in frozen {
+            hand.answer_and_drop(request, 0);
+        }
+        frozen = hand.poll();
+    }
+    assert_eq!(hand.producer.buffered_rows(), 0);
+    assert!(hand.producer.may_go_on(full, ROW + 100));
+    check_account(&hand);
+}
+
+#[test]
+fn a_frozen_partition_holds_its_part_and_the_others_flow() {
+    one_frozen(settings(), 25);
+    let mut alone = settings();
+    alone.sinks[0].fixed_topic = true;
+    one_frozen(alone, 40);
+    let mut fixed = of_two_sinks();
+    fixed.sinks[0].fixed_topic = true;
+    one_frozen(fixed, 25);
+    one_frozen(of_two_sinks(), 20);
 }
