@@ -161,7 +161,7 @@ pub(super) struct Key {
 }
 
 /// Keys that other documents speak of and that this version does not have: `section.key`, or a section; and what to do.
-pub(super) const LATER: [(&str, &str); 13] = [
+pub(super) const LATER: [(&str, &str); 12] = [
     ("spool", "this version has no disk buffer: leave it out; sinks answer at \"replicated\""),
     ("source", "this version goes from MQTT to Kafka only: leave it out"),
     ("rule", "this version has filters and templates in [[sink]] only: leave it out"),
@@ -171,7 +171,6 @@ pub(super) const LATER: [(&str, &str); 13] = [
     ("kafka.sasl", "this version speaks to Kafka without SASL"),
     ("sink.answer_timeout", "answers are held until Kafka has spoken: leave it out"),
     ("sink.expire_after", "rows wait for Kafka as long as it takes: leave it out"),
-    ("sink.dead_letters", "a message that Kafka refuses for good is counted and its publisher told: leave it out"),
     ("sink.topics_max", "leave it out"),
     ("sink.when_full", "a full buffer holds its publishers back: leave it out"),
     ("sink.partition", "no record is given a partition by number: see partitioner"),
@@ -352,4 +351,13 @@ pub(super) const KEYS: &[Key] = keys! {
     Sink.record_bytes_max: Size { min: KIB, max: 64 * MIB }, Is("\"1000KiB\""),
         "The largest record taken (key, value and headers together); a larger message is refused. The default fits the \
          1 MiB that a Kafka topic takes by default.";
+    Sink.dead_letters_topic: Text, From("none"),
+        "Kafka topic, on the same cluster, for what Kafka refuses this sink for good: see [DEAD_LETTERS.md](DEAD_LETTERS.md).";
+    Sink.dead_letters_file: Text, From("none"),
+        "File for the same, one JSON object a line; beside a topic for what that refuses, too. Each sink has its own. A \
+         relative one starts at the working directory.";
+    Sink.dead_letters_file_bytes_max: Size { min: 64 * KIB, max: 64 * GIB }, Is("\"64MiB\""),
+        "The file is renamed and followed by a new one when it has this many bytes.";
+    Sink.dead_letters_files_max: Integer { min: 1, max: 1_000 }, Is("8"),
+        "Such files that are kept, the one that is written among them. The oldest goes, whether it has been read or not.";
 };

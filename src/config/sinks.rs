@@ -12,7 +12,7 @@ use super::reader::{Source, Spot, Table};
 use super::resolve::Document;
 use super::resolved::{Acknowledge, Compression, Partitioner, Sink, ValueFormat};
 use super::units::ShowSize;
-use super::{Overrides, SINKS_MAX, values};
+use super::{Overrides, SINKS_MAX, dead_letters, values};
 use crate::kafka::compression::Codec;
 use crate::kafka::topic_name::{is_legal, kafka_topic};
 use crate::route::filter;
@@ -45,6 +45,7 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
             sink(table, name, targets, &overrides.environment)
         })
         .collect();
+    dead_letters::check_files(&tables);
     if !tables.is_empty() {
         targets.iter().for_each(|target| check_room(document.source, target, shards));
         return sinks;
@@ -112,6 +113,7 @@ fn sink(
     let value_format = value_format(table);
     let properties = table.read("properties", values::flag);
     let linger = table.read("linger", values::duration);
+    let dead_letters = dead_letters::read(table, topic.as_ref());
     let cluster = target(table, targets);
     if let Some(target) = cluster.map(|cluster| &targets[cluster]) {
         let need = batch_bytes + record_bytes_max;
@@ -140,6 +142,7 @@ fn sink(
         linger,
         batch_bytes: usize::try_from(batch_bytes).ok()?,
         record_bytes_max: usize::try_from(record_bytes_max).ok()?,
+        dead_letters,
     })
 }
 

@@ -68,15 +68,20 @@ table!(
     Stalls, Counter, "stalls", "Times a connection was left unread because the memory bound was reached.";
     StalledConnections, Gauge, "stalled_connections", "Connections that are left unread now.";
     PartialBytes, Gauge, "partial_bytes", "Bytes of packets that have not arrived whole.";
+    DeadLettersQueued, Gauge, "dead_letters_queued", "Dead letters on their way to files.";
+    DeadLettersQueuedBytes, Gauge, "dead_letters_queued_bytes", "Bytes of these.";
+    DeadLettersQueuedBytesMax, Gauge, "dead_letters_queued_bytes_max", "The bound of that, for all files; one letter may go beyond it.";
     Turns, Counter, "turns", "Turns of the shard's loop.";
 ]);
 
 table!(
-    /// Numbers of a sink on a shard. `matched = delivered + refused + expired + buffered` at every snapshot.
+    /// Numbers of a sink on a shard. `matched = delivered + refused + expired + dead_lettered + buffered` at every snapshot.
     SinkMetric, SINK, [
     Matched, Counter, "sink_matched", "Messages this sink took.";
     Delivered, Counter, "sink_delivered", "Messages Kafka has, at the sink's level.";
     Refused, Counter, "sink_refused", "Messages Kafka refused for good.";
+    DeadLettered, Counter, "sink_dead_lettered", "Messages that are in the sink's dead letters, topic and file together.";
+    DeadLetteredInFile, Counter, "sink_dead_lettered_in_file", "Those of them that are in the file.";
     Expired, Counter, "sink_expired", "Messages dropped because their Message Expiry Interval was over before they could be sent.";
     BufferedRows, Gauge, "sink_buffered_rows", "Messages taken and not yet settled.";
     BufferedBytes, Gauge, "sink_buffered_bytes", "Memory they hold.";

@@ -3,7 +3,7 @@
 use crate::kafka::types::Ticket;
 use crate::limits;
 use crate::metrics::spec::ShardMetric as M;
-use crate::mqtt::packet::{Packet, Publish, QoS, Sender};
+use crate::mqtt::packet::{Packet, Publish, QoS, Sender, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
 use crate::runtime::seam::{ConnId, Monotonic, WallMs};
@@ -128,7 +128,7 @@ impl Core {
         const PUBLISH: u8 = 3;
         if frame.first >> 4 == PUBLISH {
             return match decode::publish(peer.version, frame.first, frame.body) {
-                Ok(publish) => self.publish(io, conn, session, &publish),
+                Ok(publish) => self.publish(io, conn, session, peer, &publish),
                 Err(malformed) => self.violation(io, conn, malformed.into()),
             };
         }
@@ -151,7 +151,7 @@ impl Core {
     }
 
     /// The hot path: match, ask the sinks, let the session number it, write the rows.
-    fn publish(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, publish: &Publish<'_>) -> Flow {
+    fn publish(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, peer: Peer, publish: &Publish<'_>) -> Flow {
         let (now, wall) = (io.now(), io.wall());
         let Some(session) = self.sessions.get(key) else { return Flow::Ended };
         if publish.qos != QoS::AtMostOnce && session.is_blocked() {
@@ -160,7 +160,7 @@ impl Core {
         let admission = match session.topic_of(publish) {
             Some(topic) => {
                 let message = message(topic, session.client_id(), session.username(), publish, wall);
-                self.outlets.admit(&message)
+                self.outlets.admit(&message, peer.version == Version::V5 && publish.qos != QoS::AtMostOnce)
             }
             // The session refuses it in a moment.
             None => Admission::Unmatched,
@@ -241,7 +241,7 @@ impl Core {
             let publish = due.publish();
             let message = message(publish.topic, &due.client_id, due.username.as_deref(), &publish, wall);
             self.numbers.count(M::Wills);
-            match self.outlets.admit(&message) {
+            match self.outlets.admit(&message, false) {
                 Admission::Room => drop(self.outlets.take(&message, None, now, wall)),
                 Admission::Unmatched => self.numbers.count(M::PublishesUnmatched),
                 Admission::Full(_) | Admission::Refused(_) => self.numbers.count(M::PublishesRefused),

@@ -5,9 +5,11 @@
 
 use std::collections::HashMap;
 
+use smallvec::SmallVec;
+
 use crate::config::Config;
 use crate::kafka::client::{Client, Effect, LinkId};
-use crate::kafka::producer::{Producer, Want};
+use crate::kafka::producer::{Producer, SinkStats, Want};
 use crate::kafka::types::{ClientEvent, Outcome, ProduceRequest, Run, SinkId};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
@@ -17,7 +19,7 @@ use crate::session::SessionKey;
 
 use super::connection::{Kind, Timer};
 use super::mail::Mail;
-use super::{Core, Ring, settings};
+use super::{Core, Ring, letters, settings};
 
 /// A cluster on this shard.
 pub(super) struct Upstream {
@@ -27,7 +29,9 @@ pub(super) struct Upstream {
     pub(super) busy: bool,
     links: HashMap<LinkId, ConnId>,
     /// Numbers of its sinks in the configuration, by their number in the producer.
-    sinks: Vec<usize>,
+    pub(super) sinks: Vec<usize>,
+    /// Its topics of dead letters.
+    pub(super) hidden: Vec<settings::Hidden>,
     requests: Vec<ProduceRequest>,
     effects: Vec<Effect>,
     sent: u64,
@@ -47,6 +51,7 @@ impl Upstream {
             busy: true,
             links: HashMap::new(),
             sinks,
+            hidden: settings::hidden_sinks(config, cluster),
             requests: Vec::new(),
             effects: Vec::new(),
             sent: 0,
@@ -112,8 +117,9 @@ impl Core {
             self.outlets.upstreams[cluster].effects = effects;
         }
         self.settle(cluster);
+        self.file_dead(cluster, io.wall());
         self.set_cluster_timer(io, cluster);
-        self.read_stats(cluster);
+        self.read_stats(cluster, now);
     }
 
     fn effect(&mut self, io: &mut Ring<'_>, cluster: usize, effect: Effect) {
@@ -176,13 +182,14 @@ impl Core {
     fn settle(&mut self, cluster: usize) {
         let (sessions, touched) = (&mut self.sessions, &mut self.touched);
         self.outlets.upstreams[cluster].producer.drain_completions(|run: Run, outcome| {
-            let code = match outcome {
-                Outcome::Delivered => ReasonCode::SUCCESS,
-                Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
-            };
             let key = SessionKey::from_bits(run.session);
             // A session that has ended is owed nothing.
             if let Some(session) = sessions.get_mut(key) {
+                let code = match outcome {
+                    Outcome::Delivered => ReasonCode::SUCCESS,
+                    Outcome::DeadLettered => letters::code(session),
+                    Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
+                };
                 session.complete(run.first, run.count, code);
                 if touched.last() != Some(&key) {
                     touched.push(key);
@@ -216,12 +223,30 @@ impl Core {
         }
     }
 
-    fn read_stats(&mut self, cluster: usize) {
+    fn read_stats(&mut self, cluster: usize, now: Monotonic) {
+        let mut dead = SmallVec::<[(usize, u64); 4]>::new();
         let upstream = &self.outlets.upstreams[cluster];
         let numbers = &mut self.numbers;
         for (number, sink) in (0u16..).zip(&upstream.sinks) {
-            let stats = upstream.producer.stats(SinkId(number));
+            let own = upstream.producer.stats(SinkId(number));
+            // What has gone on to the hidden sink of its dead letters is in the books there.
+            let hidden = upstream.hidden.iter().find(|hidden| hidden.index == *sink).map(|hidden| hidden.hidden);
+            let hidden = hidden.map(|hidden| *upstream.producer.stats(hidden)).unwrap_or_default();
+            let stats = SinkStats {
+                appended: own.appended + hidden.appended - own.moved,
+                refused: own.refused + hidden.refused,
+                buffered_rows: own.buffered_rows + hidden.buffered_rows,
+                buffered_bytes: own.buffered_bytes + hidden.buffered_bytes,
+                filed: own.filed + hidden.filed,
+                ..*own
+            };
+            let dead_lettered = hidden.delivered + stats.filed;
+            if dead_lettered > 0 {
+                dead.push((*sink, dead_lettered));
+            }
             let values = [
+                (SinkMetric::DeadLettered, dead_lettered),
+                (SinkMetric::DeadLetteredInFile, stats.filed),
                 (SinkMetric::Matched, stats.appended),
                 (SinkMetric::Delivered, stats.delivered),
                 (SinkMetric::Refused, stats.refused),
@@ -242,5 +267,6 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::BufferBytes, upstream.producer.buffered_bytes() as u64);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytesMax, upstream.producer.buffer_bytes_max() as u64);
         numbers.set_cluster(cluster, ClusterMetric::Links, upstream.links.len() as u64);
+        dead.into_iter().for_each(|(sink, total)| self.say_dead(sink, total, now));
     }
 }

@@ -4,6 +4,7 @@
 mod allocation;
 mod broker;
 mod contract;
+mod dead_letters;
 mod device;
 mod drain;
 mod hostile;

@@ -1,13 +1,14 @@
 //! A shard, its devices and its Kafka, in one thread and one clock.
 
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use forebay::config::{self, Config};
 use forebay::metrics::board::Board;
 use forebay::metrics::spec::{Layout, ShardMetric};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard};
+use forebay::service::dead_letters::Letter;
 use forebay::shard::{Core, Surroundings};
 
 use super::broker::Broker;
@@ -34,14 +35,19 @@ impl World {
     }
 
     /// One shard with a configuration that no file would get past its checks.
-    pub(crate) fn of(mut config: Config) -> Self {
+    pub(crate) fn of(config: Config) -> Self {
+        Self::with_letters(config, Vec::new())
+    }
+
+    /// The same with somebody who takes the letters for files of dead letters.
+    pub(crate) fn with_letters(mut config: Config, dead_letters: Vec<Option<Sender<Letter>>>) -> Self {
         config.service.shards = 1;
         let (post, _mailboxes) = forebay::runtime::mailboxes(1, 16).expect("mailbox");
         let (resolver, _) = channel();
         let (notices, _) = channel();
         let layout = Layout { sinks: config.sinks.len(), clusters: config.clusters.len() };
         let board = Arc::new(Board::new(layout.len()));
-        let around = Surroundings { config: Arc::new(config), post, resolver, notices };
+        let around = Surroundings { config: Arc::new(config), post, resolver, notices, dead_letters };
         let mut world = Self {
             core: Core::new(0, around, Arc::clone(&board)),
             board,

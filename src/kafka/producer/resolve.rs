@@ -15,7 +15,6 @@ use super::timers::Timer;
 use super::{Key, Producer, is_about_topic};
 use crate::kafka::batch::{BatchError, BatchView, HEADER_LEN, Record, Records};
 use crate::kafka::compression::{Codec, Codecs};
-use crate::kafka::types::Outcome;
 use crate::runtime::seam::Monotonic;
 
 /// How often a split waits for memory.
@@ -91,7 +90,7 @@ impl Producer {
         work.attempts = 0;
         if let Some(batch) = work.queue.pop_front() {
             self.topics[key.topic as usize].placed -= u64::from(batch.count);
-            self.end(key.topic, batch, Outcome::Refused(code));
+            self.end_refused(key.topic, Some(key.partition), batch, code);
         }
         if is_about_topic(code) {
             self.refuse_topic(key.topic, code, now);
@@ -199,7 +198,7 @@ pub(super) fn sent_again_late(batch: &mut Batch, stats: &mut SinkStats) {
     }
 }
 
-fn records_of<'a>(batch: &'a Batch, codecs: &'a mut Codecs) -> Option<Records<'a>> {
+pub(super) fn records_of<'a>(batch: &'a Batch, codecs: &'a mut Codecs) -> Option<Records<'a>> {
     let (view, _) = BatchView::parse(batch.bytes()?).ok()?;
     let body = match view.codec().ok()? {
         Codec::None => view.body(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::dead::DeadLetters;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use crate::kafka::compression::{Codec, Codecs};
 
@@ -48,6 +49,10 @@ pub struct SinkSettings {
     pub record_bytes_max: usize,
     /// When the publisher is answered.
     pub answered_on: AnsweredOn,
+    /// Where the rows go that Kafka refuses for good; `None`: their publishers are told.
+    pub dead_letters: Option<DeadLetters>,
+    /// It is the hidden sink of another's dead letters.
+    pub hidden: bool,
 }
 
 impl Default for SinkSettings {
@@ -62,6 +67,8 @@ impl Default for SinkSettings {
             compression_level: None,
             record_bytes_max: 1024 * 1024,
             answered_on: AnsweredOn::Replicated,
+            dead_letters: None,
+            hidden: false,
         }
     }
 }

@@ -24,6 +24,8 @@ pub enum Full {
     Sink(SinkId),
     /// The part of this topic.
     Topic(TopicId),
+    /// The queue of a file of dead letters, which is not the producer's.
+    Letters(u16),
 }
 
 impl Producer {
@@ -67,7 +69,7 @@ impl Producer {
     pub fn may_go_on(&self, full: Full, row_bytes: usize) -> bool {
         let room = self.pool.used() + row_bytes + self.sinks.len() * (BUFFER_MIN + BATCH_COST) <= self.append_ceiling;
         room && match full {
-            Full::Memory => true,
+            Full::Memory | Full::Letters(_) => true,
             Full::Sink(sink) => self.share(sink, None, row_bytes).is_ok(),
             Full::Topic(id) => self.topics.get(id.0 as usize).is_none_or(|topic| {
                 let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
