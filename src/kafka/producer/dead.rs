@@ -93,6 +93,13 @@ pub(super) struct Casualties {
     to_file: VecDeque<Casualty>,
 }
 
+impl Casualties {
+    /// Whether any wait.
+    pub(super) fn wait(&self) -> bool {
+        !self.to_topic.is_empty() || !self.to_file.is_empty()
+    }
+}
+
 /// Kafka's name of a code that [`super::error::verdict`] calls final.
 #[must_use]
 pub const fn reason(code: i16) -> &'static str {
@@ -188,11 +195,18 @@ impl Producer {
         true
     }
 
-    /// A hidden sink that holds nothing has the reserve; one that does has its part.
+    /// A hidden sink that holds nothing takes a row whatever else holds, as nothing else may give memory back before it
+    /// does: there is a reserve for that. One that holds some has its part.
     fn may_bury(&self, hidden: SinkId, need: usize) -> bool {
         let memory = need.max(BUFFER_MIN) + BATCH_COST;
         let holds = self.sinks.get(usize::from(hidden.0)).is_some_and(|sink| sink.memory > 0);
-        self.pool.used() + memory <= self.bury_ceiling && (!holds || self.share(hidden, None, need).is_ok())
+        !holds || (self.pool.used() + memory <= self.bury_ceiling && self.share(hidden, None, need).is_ok())
+    }
+
+    /// Whether a row of this topic is placed whatever else holds: a dead letter with none of its topic before it.
+    pub(super) fn may_place_dead(&self, topic: u32) -> bool {
+        let topic = &self.topics[topic as usize];
+        topic.placed == 0 && self.sinks[topic.sink].settings.hidden
     }
 
     /// Offers refused rows to whoever keeps the file, oldest first, until one is not taken. What is taken is held to be

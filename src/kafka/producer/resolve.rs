@@ -76,8 +76,9 @@ impl Producer {
             return self.cannot_tell(key, now);
         }
         if first.count > 1 && is_about_records(code) {
-            // Not for ever: better a moment above the bound than a partition that waits for itself.
-            if work.attempts < SPLIT_WAITS && !self.can_split(first) {
+            // Not for ever: better a moment above the bound than a partition that waits for itself. But not above what
+            // waits for the dead letters either, which gives its memory back by itself.
+            if (work.attempts < SPLIT_WAITS || self.casualties.wait()) && !self.can_split(first) {
                 self.raise_epoch(key, now);
                 return self.back_off(key, now);
             }

@@ -1,6 +1,7 @@
 //! Tests of the producer: rule by rule against hand-written answers (`rules`, `refusals`, `topics`, `memory`, `shares`), and against a model of Kafka
 //! under seeded schedules of faults (`schedule`).
 
+mod dead;
 mod expire;
 mod hand;
 mod kafka;
