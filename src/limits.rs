@@ -30,6 +30,13 @@ pub const POOLED_TAILS_MAX: usize = 256;
 /// connects again.
 pub const MAILBOX_LETTERS_MAX: usize = 4_096;
 
+/// Dead letters of a shard on their way to one sink's file. Past it refused records stay in the sink's memory, and a
+/// message that would become a dead letter at the door stays unread.
+pub const DEAD_LETTERS_QUEUED_MAX: usize = 1_024;
+
+/// Their bytes. A letter that is larger goes alone.
+pub const DEAD_LETTERS_QUEUED_BYTES_MAX: usize = 4 << 20;
+
 /// A CONNECT must fit into the bound of half-received packets many times over.
 const _: () = assert!(CONNECT_BYTES_MAX as usize * 64 <= PARTIAL_BYTES_MAX);
 /// The pool of buffers is small beside what it serves.

@@ -85,7 +85,7 @@ impl Pair {
         let (answered, refused) = (&mut self.answered, &mut self.refused);
         producer.drain_completions(|run, outcome| match outcome {
             Outcome::Delivered => *answered += run.count,
-            Outcome::Refused(_) => *refused += run.count,
+            Outcome::Refused(_) | Outcome::DeadLettered => *refused += run.count,
         });
         let wait = producer.next_deadline().since(now).min(Duration::from_millis(5));
         driver.turn(wait);

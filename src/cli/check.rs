@@ -8,6 +8,7 @@ use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, Metada
 
 use super::admin::Admin;
 use crate::config::{Acknowledge, Cluster, Config, EMBEDDED, Sink};
+use crate::service::dead_letters;
 
 /// Bits of a topic's authorized operations: by Kafka's numbers of its ACL operations.
 const WRITE: i32 = 1 << 4;
@@ -61,6 +62,7 @@ pub fn check(config: &Config) -> bool {
         let sinks: Vec<&Sink> = config.sinks.iter().filter(|sink| sink.cluster == index).collect();
         of_cluster(cluster, &sinks, &mut lines);
     }
+    of_files(config, &mut lines);
     let mut worst = Verdict::Ok;
     for line in &lines {
         println!("{line}");
@@ -73,7 +75,12 @@ fn of_cluster(cluster: &Cluster, sinks: &[&Sink], lines: &mut Vec<Line>) {
     let about = format!("kafka.{}", cluster.name);
     let embedded = cluster.name == EMBEDDED;
     let mut push = |verdict, about: &str, text: String| lines.push(Line { verdict, about: about.to_owned(), text });
-    let topics: Vec<&str> = sinks.iter().filter_map(|sink| sink.topic.as_literal()).collect();
+    let dead = |sink: &&Sink| sink.dead_letters.as_ref().and_then(|dead| dead.topic.clone());
+    let dead_topics: Vec<String> = sinks.iter().filter_map(dead).collect();
+    let topics = sinks.iter().filter_map(|sink| sink.topic.as_literal());
+    let mut topics: Vec<&str> = topics.chain(dead_topics.iter().map(String::as_str)).collect();
+    topics.sort_unstable();
+    topics.dedup();
     let asked = Admin::connect(cluster).and_then(|mut admin| match admin.metadata(&topics) {
         Ok(metadata) => Ok((admin, metadata)),
         Err(why) => Err(vec![why]),
@@ -120,6 +127,29 @@ fn of_cluster(cluster: &Cluster, sinks: &[&Sink], lines: &mut Vec<Line>) {
         });
         let (verdict, text) = of_sink(sink, found, &making);
         push(verdict, &sink_name(sink), text);
+        if let Some(topic) = dead(sink) {
+            let named =
+                |found: &&MetadataResponseTopic| found.name.as_ref().map(|name| name.0.as_str()) == Some(&topic);
+            let (verdict, text) = of_fixed(&topic, metadata.topics.iter().find(named), &making, false);
+            push(verdict, &dead_letters_of(sink), text);
+        }
+    }
+}
+
+fn dead_letters_of(sink: &Sink) -> String {
+    format!("dead letters of sink {}", sink.name)
+}
+
+/// Whether the files of dead letters could be written.
+fn of_files(config: &Config, lines: &mut Vec<Line>) {
+    for sink in &config.sinks {
+        let Some(file) = sink.dead_letters.as_ref().and_then(|dead| dead.file.as_ref()) else { continue };
+        let path = file.path.display();
+        let (verdict, text) = match dead_letters::may_write(&file.path) {
+            Ok(()) => (Verdict::Ok, format!("file {path} may be written")),
+            Err(why) => (Verdict::Problem, format!("file {path}: {why}; dead_letters_file names the file")),
+        };
+        lines.push(Line { verdict, about: dead_letters_of(sink), text });
     }
 }
 
@@ -185,12 +215,17 @@ fn of_sink(sink: &Sink, found: Option<&MetadataResponseTopic>, making: &Making) 
         let verdict = if matches!(making, Making::Makes(_)) { Verdict::Ok } else { Verdict::Warning };
         return (verdict, format!("its topic depends on the message; {text}"));
     };
+    of_fixed(topic, found, making, sink.acknowledge == Acknowledge::Replicated)
+}
+
+/// A topic that is one and not made from the message; `safe`: its records are to survive the loss of a disk.
+fn of_fixed(topic: &str, found: Option<&MetadataResponseTopic>, making: &Making, safe: bool) -> (Verdict, String) {
     let named = format!("topic {topic}");
     let Some(found) = found else {
         return (Verdict::Warning, format!("{named}: the cluster did not say anything of it"));
     };
     match (found.error_code, making) {
-        (0, _) => of_topic(sink, &named, found),
+        (0, _) => of_topic(topic, found, safe),
         (UNKNOWN_TOPIC, Making::Makes(how)) => {
             (Verdict::Ok, format!("{named} is missing; the cluster makes it with its first message ({how})"))
         }
@@ -213,8 +248,8 @@ fn of_sink(sink: &Sink, found: Option<&MetadataResponseTopic>, making: &Making) 
     }
 }
 
-fn of_topic(sink: &Sink, named: &str, found: &MetadataResponseTopic) -> (Verdict, String) {
-    let topic = sink.topic.as_literal().unwrap_or_default();
+fn of_topic(topic: &str, found: &MetadataResponseTopic, safe: bool) -> (Verdict, String) {
+    let named = format!("topic {topic}");
     let partitions = found.partitions.len();
     let leaderless = found.partitions.iter().filter(|partition| partition.leader_id.0 < 0).count();
     let operations = found.topic_authorized_operations;
@@ -231,10 +266,10 @@ fn of_topic(sink: &Sink, named: &str, found: &MetadataResponseTopic) -> (Verdict
     let replicas = found.partitions.iter().map(|partition| partition.replica_nodes.len()).min().unwrap_or(0);
     let write = if operations == NOT_TOLD { "whether it may be written is not told" } else { "may be written" };
     let text = format!("{named}: partitions {partitions}, replication factor {replicas}, {write}");
-    match sink.acknowledge {
-        Acknowledge::Replicated if replicas == 1 => (Verdict::Ok, format!("{text}; one replica: a lost disk loses it")),
-        _ => (Verdict::Ok, text),
+    if safe && replicas == 1 {
+        return (Verdict::Ok, format!("{text}; one replica: a lost disk loses it"));
     }
+    (Verdict::Ok, text)
 }
 
 /// What allows it.

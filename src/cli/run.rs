@@ -19,6 +19,7 @@ use crate::metrics::process::Process;
 use crate::metrics::samples::Samples;
 use crate::metrics::spec::Layout;
 use crate::runtime::{self, Listeners, Post, ShardThread};
+use crate::service::dead_letters::{self, Letter};
 use crate::service::preflight::Host;
 use crate::service::{log, notify, resolver, signals};
 use crate::shard::mail::{Mail, Notice};
@@ -114,6 +115,7 @@ impl Service {
             resolver: resolver::start().map_err(|e| format!("resolver: {e}"))?,
             journal: Arc::clone(&journal),
             notices: notices(tell),
+            dead_letters: start_dead_letters(&config, &post)?,
         };
         let settings = runtime_settings(&config);
         let mut shards = Vec::new();
@@ -265,6 +267,34 @@ impl Service {
         }
         Ok(rows)
     }
+}
+
+/// Opens the files of dead letters; each shard hears of its letters by mail.
+fn start_dead_letters(config: &Config, post: &Post<Mail>) -> Result<Vec<Option<Sender<Letter>>>, Failure> {
+    let mut posts = Vec::new();
+    for (index, sink) in config.sinks.iter().enumerate() {
+        let Some(file) = sink.dead_letters.as_ref().and_then(|dead| dead.file.clone()) else {
+            posts.push(None);
+            continue;
+        };
+        let post = post.clone();
+        let answer = move |shard, count| {
+            let mut letter = Mail::Filed { sink: index, count };
+            // A shard's mailbox may be full for a moment; of one that has ended nobody waits for this.
+            for _ in 0..10_000 {
+                let Err(back) = post.send(shard, letter) else { return };
+                letter = back;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let settings = dead_letters::Settings { path: file.path.clone(), bytes_max: file.bytes_max, files: file.files };
+        let started = dead_letters::start(settings, Arc::new(answer));
+        posts.push(Some(started.map_err(|e| {
+            let path = file.path.display();
+            format!("dead letters of sink {}: {path}: {e}; dead_letters_file of that sink names the file", sink.name)
+        })?));
+    }
+    Ok(posts)
 }
 
 /// Shards speak to the same ear as the signals do.

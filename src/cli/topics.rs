@@ -34,6 +34,13 @@ pub fn create(config: &Config, shape: Shape) -> bool {
                 None => println!("sink {}: its topic depends on the message: nothing to make", sink.name),
             }
         }
+        let dead_letters =
+            config.sinks.iter().filter(|sink| sink.cluster == index).filter_map(|sink| sink.dead_letters.as_ref());
+        for topic in dead_letters.filter_map(|dead| dead.topic.as_deref()) {
+            if !topics.contains(&topic) {
+                topics.push(topic);
+            }
+        }
         if topics.is_empty() {
             continue;
         }

@@ -8,7 +8,7 @@ use super::keys::{self, Absent, Key, Kind, Section};
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 /// Values to show for keys that have no default of their own.
-const SHOWN: [(&str, &str); 16] = [
+const SHOWN: [(&str, &str); 18] = [
     ("sink.acks", "\"all\""),
     ("sink.compression", "\"zstd\""),
     ("sink.compression_level", "3"),
@@ -24,6 +24,8 @@ const SHOWN: [(&str, &str); 16] = [
     ("sink.kafka", "\"main\""),
     ("sink.filters", "[\"telemetry/#\"]"),
     ("sink.topic", "\"telemetry\""),
+    ("sink.dead_letters_topic", "\"telemetry-dead\""),
+    ("sink.dead_letters_file", "\"./forebay-data/telemetry-dead.jsonl\""),
     ("sink.headers", "{ client = \"${clientid}\" }"),
 ];
 

@@ -161,7 +161,7 @@ pub(super) struct Key {
 }
 
 /// Keys that other documents speak of and that this version does not have: `section.key`, or a section; and what to do.
-pub(super) const LATER: [(&str, &str); 11] = [
+pub(super) const LATER: [(&str, &str); 10] = [
     ("spool", "this version has no disk buffer: leave it out; sinks answer at \"replicated\""),
     ("source", "this version goes from MQTT to Kafka only: leave it out"),
     ("rule", "this version has filters and templates in [[sink]] only: leave it out"),
@@ -169,7 +169,6 @@ pub(super) const LATER: [(&str, &str); 11] = [
     ("listener.tls", "this version listens on plain TCP: put a TLS proxy in front"),
     ("kafka.tls", "this version speaks to Kafka without TLS"),
     ("kafka.sasl", "this version speaks to Kafka without SASL"),
-    ("sink.dead_letters", "a message that Kafka refuses for good is counted and its publisher told: leave it out"),
     ("sink.topics_max", "leave it out"),
     ("sink.when_full", "a full buffer holds its publishers back: leave it out"),
     ("sink.partition", "no record is given a partition by number: see partitioner"),
@@ -370,4 +369,13 @@ pub(super) const KEYS: &[Key] = keys! {
     Sink.expire_after: Duration { min: s(1), max: s(36_500 * DAY) }, From("never"),
         "A record that has waited so long for Kafka, and is in no batch on its way, is dropped, counted, and its publisher \
          told success. A message's own Message Expiry Interval holds too: the shorter of both.";
+    Sink.dead_letters_topic: Text, From("none"),
+        "Kafka topic, on the same cluster, for what Kafka refuses this sink for good: see [DEAD_LETTERS.md](DEAD_LETTERS.md).";
+    Sink.dead_letters_file: Text, From("none"),
+        "File for the same, one JSON object a line; beside a topic for what that refuses, too. Each sink has its own. A \
+         relative one starts at the working directory.";
+    Sink.dead_letters_file_bytes_max: Size { min: 64 * KIB, max: 64 * GIB }, Is("\"64MiB\""),
+        "The file is renamed and followed by a new one when it has this many bytes.";
+    Sink.dead_letters_files_max: Integer { min: 1, max: 1_000 }, Is("8"),
+        "Such files that are kept, the one that is written among them. The oldest goes, whether it has been read or not.";
 };

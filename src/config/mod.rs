@@ -7,6 +7,7 @@
 
 mod binds;
 mod clusters;
+mod dead_letters;
 mod environment;
 mod example;
 mod kafka_names;
@@ -32,8 +33,8 @@ pub use example::example;
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use resolved::{
-    Acknowledge, Cluster, Compression, Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt,
-    Partitioner, Service, Sink, Transport, ValueFormat,
+    Acknowledge, Cluster, Compression, Config, Control, DeadLetters, DeadLettersFile, Embedded, Listener, Log,
+    LogFormat, LogLevel, Mqtt, Partitioner, Service, Sink, Transport, ValueFormat,
 };
 pub use schema::schema;
 pub use values::parse_address;

@@ -167,6 +167,11 @@ impl<'a> Table<'a> {
         self.entries.contains_key(name)
     }
 
+    /// A key's text, if it is given and one; nothing is reported.
+    pub(super) fn text(&self, name: &str) -> Option<&'a str> {
+        self.entries.get(name)?.get_ref().as_str()
+    }
+
     /// Reads a key that has a default.
     pub(super) fn read<T>(&self, name: &str, read: impl Fn(&Key, &DeValue<'_>) -> Result<T, Fault>) -> T {
         let key = keys::get(self.section, name);

@@ -218,6 +218,28 @@ pub struct Sink {
     pub max_inflight: usize,
     /// A record that has waited so long is dropped; `None`: none is.
     pub expire_after: Option<Duration>,
+    /// Where goes what Kafka refuses for good; `None`: nowhere.
+    pub dead_letters: Option<DeadLetters>,
+}
+
+/// Where a sink's dead letters go; a topic, a file or both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// Kafka topic on the sink's cluster, a legal name.
+    pub topic: Option<String>,
+    /// A file, for all of them or for what the topic refuses.
+    pub file: Option<DeadLettersFile>,
+}
+
+/// A local file of dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLettersFile {
+    /// The file that is written; no other sink's.
+    pub path: PathBuf,
+    /// Bytes after which it is followed by a new one.
+    pub bytes_max: u64,
+    /// Files kept, the present one among them; at least 1.
+    pub files: u32,
 }
 
 /// When a sink's part of an answer is done.

@@ -12,7 +12,7 @@ use super::reader::{Source, Spot, Table};
 use super::resolve::Document;
 use super::resolved::{Acknowledge, Compression, Partitioner, Sink, ValueFormat};
 use super::units::ShowSize;
-use super::{Overrides, SINKS_MAX, values};
+use super::{Overrides, SINKS_MAX, dead_letters, values};
 use crate::kafka::compression::Codec;
 use crate::kafka::topic_name::{is_legal, kafka_topic};
 use crate::route::filter;
@@ -45,6 +45,7 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
             sink(table, name, targets, &overrides.environment)
         })
         .collect();
+    dead_letters::check_files(&tables);
     if !tables.is_empty() {
         targets.iter().for_each(|target| check_room(document.source, target, shards));
         return sinks;
@@ -115,6 +116,7 @@ fn sink(
     let linger = table.read("linger", values::duration);
     let max_inflight = usize::try_from(table.read("max_inflight", values::integer)).unwrap_or(1);
     let expire_after = table.find("expire_after", values::duration);
+    let dead_letters = dead_letters::read(table, topic.as_ref());
     let cluster = target(table, targets);
     if let Some(target) = cluster.map(|cluster| &targets[cluster]) {
         let need = batch_bytes + record_bytes_max;
@@ -145,6 +147,7 @@ fn sink(
         record_bytes_max: usize::try_from(record_bytes_max).ok()?,
         max_inflight,
         expire_after,
+        dead_letters,
     })
 }
 

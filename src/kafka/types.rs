@@ -36,6 +36,8 @@ pub struct Run {
 pub enum Outcome {
     /// The sink's level is met.
     Delivered,
+    /// Kafka refused it for good, and it is in the sink's dead letters.
+    DeadLettered,
     /// Kafka refused it for good (error code): the publisher is told 0x80.
     Refused(i16),
 }

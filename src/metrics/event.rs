@@ -110,6 +110,7 @@ events! {
     TopicGrown, Info, Lifecycle, "topic_grown", [Sink, Topic, From, To], "the topic has more partitions; they are used when what is placed is done";
     ConnectRefused, Info, Error, "connect_refused", [Listener, Peer, Clause, Reason], "a CONNECT was refused, or what came first was none";
     ProtocolError, Info, Error, "protocol_error", [Listener, Client, Peer, Clause, Reason], "a device's connection was closed for a protocol error";
+    DeadLetters, Warn, Error, "dead_letters", [Sink, Total], "messages of the sink are in its dead letters, each with the reason";
     SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "messages wait, and none was settled for a while";
     SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink goes on";
     SinkStatistics, Info, Statistics, "sink_statistics", [Sink, Matched, Delivered, Failed, Buffered, PerMinute], "a sink's last minute";
@@ -176,6 +177,7 @@ fields! {
     SilentMs, number, silent_ms, "For how long.";
     RowsLeft, number, rows_left, "Messages that Kafka has not confirmed.";
     ConnectionsLeft, number, connections_left, "Connections that were still open.";
+    Total, number, total, "How many since the start, on this shard.";
     Matched, number, matched, "Messages taken within the minute.";
     Delivered, number, delivered, "Messages delivered within it.";
     Failed, number, failed, "Messages refused or dropped within it.";

@@ -70,6 +70,9 @@ table!(
     Stalls, Counter, "stalls", "Times a connection was left unread because the memory bound was reached.";
     StalledConnections, Gauge, "stalled_connections", "Connections that are left unread now.";
     PartialBytes, Gauge, "partial_bytes", "Bytes of packets that have not arrived whole.";
+    DeadLettersQueued, Gauge, "dead_letters_queued", "Dead letters on their way to files.";
+    DeadLettersQueuedBytes, Gauge, "dead_letters_queued_bytes", "Bytes of these.";
+    DeadLettersQueuedBytesMax, Gauge, "dead_letters_queued_bytes_max", "The bound of that, for all files; one letter may go beyond it.";
     Turns, Counter, "turns", "Turns of the shard's loop.";
     PublishesMatched, Counter, "publishes_matched", "Publishes and wills that at least one sink took.";
     EventsSuppressed, Counter, "events_suppressed", "Events left out because many of their kind came within a second.";
@@ -92,6 +95,8 @@ table!(
     Matched, Counter, "sink_matched", "Messages this sink took.";
     Delivered, Counter, "sink_delivered", "Messages Kafka has, at the sink's level.";
     Refused, Counter, "sink_refused", "Messages Kafka refused for good.";
+    DeadLettered, Counter, "sink_dead_lettered", "Messages that are in the sink's dead letters, topic and file together.";
+    DeadLetteredInFile, Counter, "sink_dead_lettered_in_file", "Those of them that are in the file.";
     Expired, Counter, "sink_expired", "Messages dropped because their Message Expiry Interval, or the sink's expire_after, was over before they could be sent.";
     BufferedRows, Gauge, "sink_buffered_rows", "Messages taken and not yet settled.";
     BufferedBytes, Gauge, "sink_buffered_bytes", "Memory they hold.";
@@ -211,9 +216,9 @@ impl SinkMetric {
     /// One side of a sink's ledger.
     pub const IN: [Self; 1] = [Self::Matched];
     /// The other: what was taken is delivered, or has failed, or waits. A new end of a row joins [`Self::FAILED`].
-    pub const OUT: [Self; 4] = [Self::Delivered, Self::Refused, Self::Expired, Self::BufferedRows];
+    pub const OUT: [Self; 5] = [Self::Delivered, Self::Refused, Self::Expired, Self::DeadLettered, Self::BufferedRows];
     /// Ends that are not Kafka.
-    pub const FAILED: [Self; 2] = [Self::Refused, Self::Expired];
+    pub const FAILED: [Self; 3] = [Self::Refused, Self::Expired, Self::DeadLettered];
 }
 
 /// Where things stand on a board: the shard's numbers, then each sink's, each cluster's, each listener's, and each

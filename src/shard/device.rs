@@ -3,7 +3,7 @@
 use crate::kafka::types::Ticket;
 use crate::limits;
 use crate::metrics::spec::{ListenerMetric as L, ShardMetric as M};
-use crate::mqtt::packet::{Packet, Publish, QoS, Sender};
+use crate::mqtt::packet::{Packet, Publish, QoS, Sender, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, WallMs};
@@ -155,7 +155,7 @@ impl Core {
 
     /// The hot path: match, ask the sinks, let the session number it, write the rows.
     fn publish(&mut self, io: &mut Ring<'_>, from: Source, publish: &Publish<'_>) -> Flow {
-        let Source { conn, session: key, listener, .. } = from;
+        let Source { conn, session: key, listener, peer } = from;
         let (now, wall) = (io.now(), io.wall());
         let Some(session) = self.sessions.get(key) else { return Flow::Ended };
         if publish.qos != QoS::AtMostOnce && session.is_blocked() {
@@ -164,7 +164,7 @@ impl Core {
         let admission = match session.topic_of(publish) {
             Some(topic) => {
                 let message = message(topic, session.client_id(), session.username(), publish, wall);
-                self.outlets.admit(&message)
+                self.outlets.admit(&message, peer.version == Version::V5 && publish.qos != QoS::AtMostOnce)
             }
             // The session refuses it in a moment.
             None => Admission::Unmatched,
@@ -250,7 +250,7 @@ impl Core {
             let publish = due.publish();
             let message = message(publish.topic, &due.client_id, due.username.as_deref(), &publish, wall);
             self.numbers.count(M::Wills);
-            match self.outlets.admit(&message) {
+            match self.outlets.admit(&message, false) {
                 Admission::Room => {
                     self.numbers.count(M::PublishesMatched);
                     let _nobody_waits = self.outlets.take(&message, None, now, wall);

@@ -55,9 +55,11 @@ impl Core {
         let upstream = &mut self.outlets.upstreams[cluster];
         let (teller, numbers) = (&mut self.teller, &mut self.numbers);
         let sinks = &self.around.config.sinks;
-        let upstream_sinks = &upstream.sinks;
+        let (upstream_sinks, hidden) = (&upstream.sinks, &upstream.hidden);
         let named = |event: Event, sink: SinkId, topic: &str| {
-            let sink = upstream_sinks.get(usize::from(sink.0)).and_then(|index| sinks.get(*index));
+            // A sink's topic of dead letters is a sink of its own to the producer.
+            let dead = || hidden.iter().find(|hidden| hidden.hidden == sink).map(|hidden| &hidden.index);
+            let sink = upstream_sinks.get(usize::from(sink.0)).or_else(dead).and_then(|index| sinks.get(*index));
             event.with(Field::Sink, sink.map_or("", |sink| sink.name.as_str())).with(Field::Topic, topic)
         };
         let coded = |event: Event, code: i16| {

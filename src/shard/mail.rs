@@ -19,6 +19,13 @@ pub enum Mail {
         /// Addresses, or what went wrong.
         found: Result<Vec<SocketAddr>, String>,
     },
+    /// So many of this shard's letters to a file of dead letters, the oldest first, are on the disk.
+    Filed {
+        /// Index of the sink.
+        sink: usize,
+        /// How many.
+        count: u32,
+    },
     /// Stop accepting, finish what is in flight within `grace`, report, end.
     Drain {
         /// How long it may take.

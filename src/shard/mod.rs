@@ -7,6 +7,7 @@
 //! | `device` | bytes of a device: packets, session, answers |
 //! | `publish` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
+//! | `door_letters`, `letters` | dead letters: of messages that no sink takes, and those for files |
 //! | `stalls` | connections left unread, and read again |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
 //! | `turn` | what the runtime calls, and the order of work at the end of a turn |
@@ -20,8 +21,11 @@ mod answer_timeout;
 mod arrivals;
 mod connection;
 mod device;
+mod door_letters;
 mod drain;
 mod events;
+mod letter_line;
+mod letters;
 pub mod mail;
 mod numbers;
 mod publish;
@@ -43,10 +47,12 @@ use crate::metrics::spec::Layout;
 use crate::route::trie::SinkRouter;
 use crate::runtime::Post;
 use crate::runtime::seam::{Io, Monotonic, TimerId};
+use crate::service::dead_letters::Letter;
 use crate::service::resolver::Question;
 use crate::session::{SessionKey, Sessions};
 
 use self::connection::Connections;
+use self::letters::Letters;
 use self::mail::{Mail, Notice};
 use self::numbers::Numbers;
 use self::publish::Outlets;
@@ -70,6 +76,8 @@ pub struct Surroundings {
     pub journal: Arc<Journal>,
     /// To the thread that started the shards.
     pub notices: Sender<Notice>,
+    /// To the files of dead letters, for each sink that has one.
+    pub dead_letters: Vec<Option<Sender<Letter>>>,
 }
 
 /// Everything one core owns.
@@ -101,7 +109,8 @@ impl Core {
         let upstreams = (0..config.clusters.len()).map(|c| Upstream::new(&config, c, random.u64(..))).collect();
         let layout =
             Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
-        let outlets = Outlets::new(router(&config), sinks::plans(&config), upstreams);
+        let letters = Letters::new(index, config.sinks.len(), around.dead_letters.clone());
+        let outlets = Outlets::new(router(&config), sinks::plans(&config), upstreams, letters);
         Self {
             index,
             shards: config.service.shards,

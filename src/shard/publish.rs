@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::kafka::murmur2::murmur2;
-use crate::kafka::producer::{Full, Refusal, Row, Terms};
+use crate::kafka::producer::{Full, Refusal, Row, Terms, TopicId};
 use crate::kafka::types::Ticket;
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -13,27 +13,32 @@ use smallvec::SmallVec;
 use crate::route::trie::SinkRouter;
 use crate::rule::template::Absent;
 
+use super::letters::Letters;
 use super::sinks::{Message, Plan};
 use super::upstream::Upstream;
 
 /// Everything between a message and Kafka: which sinks match, how each writes its row, and the producers behind them.
 pub(super) struct Outlets {
     router: SinkRouter,
-    plans: Vec<Plan>,
+    pub(super) plans: Vec<Plan>,
     /// One for each cluster.
     pub(super) upstreams: Vec<Upstream>,
-    scratch: Scratch,
+    /// On their way to files.
+    pub(super) letters: Letters,
+    pub(super) scratch: Scratch,
 }
 
 /// Memory reused from message to message.
 #[derive(Default)]
-struct Scratch {
-    matched: SmallVec<[u16; 4]>,
+pub(super) struct Scratch {
+    pub(super) matched: SmallVec<[u16; 4]>,
+    /// Those of them that will never take it, and have dead letters.
+    pub(super) dead: SmallVec<[(u16, Objection); 1]>,
     needs: Vec<usize>,
-    topic: Vec<u8>,
-    key: Vec<u8>,
-    value: Vec<u8>,
-    headers: Vec<u8>,
+    pub(super) topic: Vec<u8>,
+    pub(super) key: Vec<u8>,
+    pub(super) value: Vec<u8>,
+    pub(super) headers: Vec<u8>,
 }
 
 /// What became of the question whether a message can be taken.
@@ -60,48 +65,45 @@ pub(super) struct Wait {
 
 impl Outlets {
     /// `plans` and the router's numbers are both in the order of the configuration.
-    pub(super) fn new(router: SinkRouter, plans: Vec<Plan>, upstreams: Vec<Upstream>) -> Self {
-        Self { router, plans, upstreams, scratch: Scratch::default() }
+    pub(super) fn new(router: SinkRouter, plans: Vec<Plan>, upstreams: Vec<Upstream>, letters: Letters) -> Self {
+        Self { router, plans, upstreams, letters, scratch: Scratch::default() }
     }
 
-    /// Matches the message and asks every sink that it matched. Takes nothing yet.
-    pub(super) fn admit(&mut self, message: &Message<'_>) -> Admission {
+    /// Matches the message and asks every sink that it matched. Takes nothing yet. `told`: its publisher can be told a
+    /// refusal; where not, one of a sink with dead letters makes the message one of them there, and the others take it.
+    pub(super) fn admit(&mut self, message: &Message<'_>, told: bool) -> Admission {
         let scratch = &mut self.scratch;
         self.router.matches(message.topic, &mut scratch.matched);
         if scratch.matched.is_empty() {
             return Admission::Unmatched;
         }
+        scratch.dead.clear();
         scratch.needs.clear();
         scratch.needs.resize(self.upstreams.len(), 0);
         let mut waits = None;
         for sink in &scratch.matched {
             let plan = &self.plans[usize::from(*sink)];
-            let bytes = match plan.row_bytes_max(message) {
-                Ok(bytes) => bytes,
-                Err(absent) => return Admission::Refused(without(absent)),
-            };
-            let topic = match topic(plan, message, &mut scratch.topic) {
-                Ok(topic) => topic,
-                Err(code) => return Admission::Refused(code),
-            };
-            let producer = &self.upstreams[plan.cluster].producer;
-            match producer.check(plan.sink, topic, bytes) {
-                Err(refusal) => {
-                    // The end of this turn looks for topics to forget.
-                    self.upstreams[plan.cluster].busy |= refusal == Refusal::TooManyTopics;
-                    return Admission::Refused(reason(refusal));
-                }
-                Ok(topic) => {
-                    let mut room = producer.share(plan.sink, topic, bytes);
-                    if room.is_ok() && !producer.is_plenty(bytes) {
-                        let key = plan.key.as_ref().and_then(|key| key.value(message, &mut scratch.key).ok());
-                        room = producer.share_of_key(topic, key, bytes);
+            let upstream = &mut self.upstreams[plan.cluster];
+            let (bytes, room) = match asked(plan, upstream, message, &mut scratch.topic) {
+                Ok((bytes, topic)) => {
+                    let mut room = upstream.producer.share(plan.sink, topic, bytes);
+                    if room.is_ok() && !upstream.producer.is_plenty(bytes) {
+                        let hashed = plan.hashed(message, &mut scratch.key);
+                        room = upstream.producer.share_of_key(topic, hashed, bytes);
                     }
-                    if let Err(full) = room {
-                        // Another sink may still refuse it for good.
-                        waits = waits.or(Some(Wait { cluster: plan.cluster, full, bytes }));
-                    }
+                    (bytes, room)
                 }
+                Err(objection) => {
+                    let place = if told { None } else { plan.place(message) };
+                    let Some(place) = place else { return Admission::Refused(objection.code()) };
+                    scratch.dead.push((*sink, objection));
+                    let bytes = place.bytes();
+                    (bytes, place.room(&self.letters, &upstream.producer, *sink))
+                }
+            };
+            if let Err(full) = room {
+                // Another sink may still refuse it for good.
+                waits = waits.or(Some(Wait { cluster: plan.cluster, full, bytes }));
             }
             scratch.needs[plan.cluster] += bytes;
         }
@@ -113,12 +115,16 @@ impl Outlets {
 
     /// Whether it is worth asking again for who waits.
     pub(super) fn may_go_on(&self, wait: Wait) -> bool {
-        self.upstreams[wait.cluster].producer.may_go_on(wait.full, wait.bytes)
+        let letters = match wait.full {
+            Full::Letters(sink) => self.letters.has_room(usize::from(sink)),
+            Full::Memory | Full::Sink(_) | Full::Topic(_) | Full::Partition(..) => true,
+        };
+        letters && self.upstreams[wait.cluster].producer.may_go_on(wait.full, wait.bytes)
     }
 
-    /// Changes whenever memory of some producer has come free.
+    /// Changes whenever memory of some producer, or a place in the queue to a file, has come free.
     pub(super) fn freed(&self) -> u64 {
-        self.upstreams.iter().fold(0, |sum, upstream| sum.wrapping_add(upstream.producer.freed()))
+        self.upstreams.iter().fold(self.letters.freed(), |sum, upstream| sum.wrapping_add(upstream.producer.freed()))
     }
 
     /// Writes the message's rows, after [`Outlets::admit`] found room. Returns how many sinks owe an answer for it.
@@ -131,6 +137,9 @@ impl Outlets {
         for sink in &scratch.matched {
             let plan = &self.plans[usize::from(*sink)];
             scratch.headers.clear();
+            if scratch.dead.iter().any(|(dead, _)| dead == sink) {
+                continue;
+            }
             // `admit` has seen that topic and value can be rendered.
             let topic = topic(plan, message, &mut scratch.topic).unwrap_or_default();
             let value = plan.value(message, &mut scratch.value).unwrap_or_default();
@@ -145,34 +154,70 @@ impl Outlets {
             upstream.busy = true;
             owed += u16::from(plan.owes_answer);
         }
-        owed
+        if self.scratch.dead.is_empty() { owed } else { owed + self.write_off(message, ticket, now, wall) }
     }
+}
+
+/// The bound of a sink's row of a message, and its topic as the producer knows it; or why the sink will never take it.
+fn asked(
+    plan: &Plan,
+    upstream: &mut Upstream,
+    message: &Message<'_>,
+    scratch: &mut Vec<u8>,
+) -> Result<(usize, Option<TopicId>), Objection> {
+    let bytes = plan.row_bytes_max(message).map_err(Objection::Absent)?;
+    let topic = topic(plan, message, scratch)?;
+    let checked = upstream.producer.check(plan.sink, topic, bytes);
+    let topic = checked.map_err(|refusal| {
+        // The end of this turn looks for topics to forget.
+        upstream.busy |= refusal == Refusal::TooManyTopics;
+        Objection::Refusal(refusal)
+    })?;
+    Ok((bytes, topic))
 }
 
 /// The Kafka topic of a message: the sink's own, which needs no second look, or what its template makes of the message.
 #[inline]
-fn topic<'a>(plan: &'a Plan, message: &Message<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a str, ReasonCode> {
+pub(super) fn topic<'a>(plan: &'a Plan, message: &Message<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a str, Objection> {
     if let Some(fixed) = plan.topic.as_literal() {
         return Ok(fixed);
     }
-    let rendered = plan.topic.value(message, scratch).map_err(without)?;
-    std::str::from_utf8(rendered).map_err(|_| ReasonCode::TOPIC_NAME_INVALID)
+    let rendered = plan.topic.value(message, scratch).map_err(Objection::Absent)?;
+    std::str::from_utf8(rendered).map_err(|_| Objection::Refusal(Refusal::TopicInvalid))
 }
 
-/// What a publisher is told when its message does not have what a sink's topic or value asks for.
-fn without(absent: Absent) -> ReasonCode {
-    match absent {
-        Absent::UserProperty => ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
-        Absent::PayloadPath => ReasonCode::PAYLOAD_FORMAT_INVALID,
+/// Why a sink will never take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Objection {
+    /// Its topic or value asks for what the message does not have.
+    Absent(Absent),
+    /// The producer's.
+    Refusal(Refusal),
+}
+
+impl Objection {
+    /// What a publisher is told (5.0; the session closes older clients).
+    fn code(self) -> ReasonCode {
+        match self {
+            Self::Absent(Absent::UserProperty) | Self::Refusal(Refusal::TooLarge) => {
+                ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR
+            }
+            Self::Absent(Absent::PayloadPath) => ReasonCode::PAYLOAD_FORMAT_INVALID,
+            Self::Refusal(Refusal::TopicInvalid) => ReasonCode::TOPIC_NAME_INVALID,
+            Self::Refusal(Refusal::TopicForbidden) => ReasonCode::NOT_AUTHORIZED,
+            Self::Refusal(Refusal::TooManyTopics) => ReasonCode::QUOTA_EXCEEDED,
+        }
     }
-}
 
-/// What a publisher is told when a sink will never take a message (5.0; the session closes older clients).
-fn reason(refusal: Refusal) -> ReasonCode {
-    match refusal {
-        Refusal::TooLarge => ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
-        Refusal::TopicInvalid => ReasonCode::TOPIC_NAME_INVALID,
-        Refusal::TopicForbidden => ReasonCode::NOT_AUTHORIZED,
-        Refusal::TooManyTopics => ReasonCode::QUOTA_EXCEEDED,
+    /// Its name in dead letters.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Absent(Absent::UserProperty) => "USER_PROPERTY_MISSING",
+            Self::Absent(Absent::PayloadPath) => "PAYLOAD_PATH_MISSING",
+            Self::Refusal(Refusal::TooLarge) => "TOO_LARGE",
+            Self::Refusal(Refusal::TopicInvalid) => "TOPIC_INVALID",
+            Self::Refusal(Refusal::TopicForbidden) => "TOPIC_FORBIDDEN",
+            Self::Refusal(Refusal::TooManyTopics) => "TOO_MANY_TOPICS",
+        }
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::config::{self, Acknowledge, Cluster, Compression, Config, Sink};
 use crate::kafka::compression::Codec;
+use crate::kafka::producer::dead::{DeadLetters, HEADERS_BYTES_MAX};
 use crate::kafka::producer::{AnsweredOn, Partitioner, SinkSettings};
+use crate::kafka::types::SinkId;
 use crate::kafka::{client, producer};
 use crate::session;
 
@@ -22,7 +24,17 @@ pub(super) fn client(cluster: &Cluster) -> client::Settings {
 
 /// The producer of a cluster on one shard, with its share of the memory.
 pub(super) fn producer(config: &Config, cluster: usize, seed: u64) -> producer::Settings {
-    let sinks = config.sinks.iter().filter(|sink| sink.cluster == cluster).map(sink).collect();
+    let hidden = hidden_sinks(config, cluster);
+    let own = config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
+    let own = own.map(|(index, of)| SinkSettings {
+        dead_letters: of.dead_letters.as_ref().map(|dead| DeadLetters {
+            sink: of.name.clone(),
+            topic: dead.topic.clone().and_then(|topic| Some((hidden.iter().find(|h| h.index == index)?.hidden, topic))),
+            file: dead.file.is_some(),
+        }),
+        ..sink(of)
+    });
+    let sinks = own.chain(hidden.iter().map(|hidden| hidden_sink(&config.sinks[hidden.index]))).collect();
     let share = config.clusters[cluster].buffer_bytes / config.service.shards.max(1) as u64;
     producer::Settings {
         buffer_bytes: usize::try_from(share).unwrap_or(usize::MAX),
@@ -30,6 +42,44 @@ pub(super) fn producer(config: &Config, cluster: usize, seed: u64) -> producer::
         sinks,
         ..producer::Settings::default()
     }
+}
+
+/// A sink's topic of dead letters, as a sink of the producer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hidden {
+    /// Number of the sink in the configuration.
+    pub(super) index: usize,
+    /// The hidden sink's number in the producer.
+    pub(super) hidden: SinkId,
+}
+
+/// The hidden sinks of a cluster: their numbers follow those of its sinks.
+pub(super) fn hidden_sinks(config: &Config, cluster: usize) -> Vec<Hidden> {
+    let own = || config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
+    let has_topic = |sink: &Sink| sink.dead_letters.as_ref().is_some_and(|dead| dead.topic.is_some());
+    let first = u16::try_from(own().count()).unwrap_or(u16::MAX);
+    let with = own().filter(|(_, sink)| has_topic(sink));
+    with.zip(first..).map(|((index, _), number)| Hidden { index, hidden: SinkId(number) }).collect()
+}
+
+/// Its records are the sink's with a few headers more. What that refuses goes to the file, if there is one.
+fn hidden_sink(of: &Sink) -> SinkSettings {
+    let file = of.dead_letters.as_ref().is_some_and(|dead| dead.file.is_some());
+    SinkSettings {
+        acks: -1,
+        partitioner: Partitioner::Key,
+        fixed_topic: true,
+        record_bytes_max: dead_record_bytes_max(of),
+        answered_on: AnsweredOn::Replicated,
+        dead_letters: file.then(|| DeadLetters { sink: of.name.clone(), topic: None, file }),
+        hidden: true,
+        ..sink(of)
+    }
+}
+
+/// The largest dead letter of a sink that goes to a topic.
+pub(super) fn dead_record_bytes_max(sink: &Sink) -> usize {
+    sink.record_bytes_max + HEADERS_BYTES_MAX
 }
 
 fn sink(sink: &Sink) -> SinkSettings {
@@ -59,6 +109,8 @@ fn sink(sink: &Sink) -> SinkSettings {
             Acknowledge::Received => AnsweredOn::Append,
             Acknowledge::Leader | Acknowledge::Replicated => AnsweredOn::Replicated,
         },
+        dead_letters: None,
+        hidden: false,
     }
 }
 

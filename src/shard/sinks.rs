@@ -11,6 +11,9 @@ use crate::mqtt::property::Property;
 use crate::rule::envelope::Envelope;
 use crate::rule::template::{Absent, MessageContext, Template};
 
+use super::door_letters::DeadPlan;
+use super::settings;
+
 /// What the headers of MQTT 5 properties other than user properties have beyond the wire's bytes, all together: their
 /// names, and the expiry's digits.
 const PROPERTY_HEADERS_BYTES_MAX: usize = {
@@ -49,11 +52,12 @@ pub(super) struct Plan {
     pub(super) headers: Vec<(String, Template)>,
     /// Whether MQTT 5 properties other than user properties become headers.
     properties: bool,
+    pub(super) dead: Option<DeadPlan>,
 }
 
 impl Plan {
     /// From the configuration; `sink` is its number within its cluster.
-    pub(super) fn new(sink: &Sink, number: SinkId) -> Self {
+    pub(super) fn new(sink: &Sink, number: SinkId, dead: Option<DeadPlan>) -> Self {
         Self {
             cluster: sink.cluster,
             sink: number,
@@ -65,6 +69,7 @@ impl Plan {
             envelope: (sink.value_format == ValueFormat::Json).then(|| Envelope::new(&sink.metadata)),
             headers: sink.headers.clone(),
             properties: sink.properties,
+            dead,
         }
     }
 
@@ -73,12 +78,20 @@ impl Plan {
     /// # Errors
     /// What the value asks for and the message does not have.
     pub(super) fn row_bytes_max(&self, message: &Message<'_>) -> Result<usize, Absent> {
+        self.value_bytes_max(message).map(|value| self.row_bytes_with(message, value))
+    }
+
+    pub(super) fn value_bytes_max(&self, message: &Message<'_>) -> Result<usize, Absent> {
+        match &self.envelope {
+            None => self.value.bytes_max(message),
+            Some(envelope) => Ok(envelope.bytes_max(message)),
+        }
+    }
+
+    /// The same for a value of a known length.
+    pub(super) fn row_bytes_with(&self, message: &Message<'_>, value: usize) -> usize {
         // Without its variable there is no key, and no header.
         let optional = |template: &Template| template.bytes_max(message).unwrap_or(0);
-        let value = match &self.envelope {
-            None => self.value.bytes_max(message)?,
-            Some(envelope) => envelope.bytes_max(message),
-        };
         let key = self.key.as_ref().map_or(0, optional);
         let from_device = message.properties.raw().len();
         let mut header_bytes = from_device;
@@ -91,7 +104,15 @@ impl Plan {
             header_bytes += PROPERTY_HEADERS_BYTES_MAX;
             header_count += PROPERTY_HEADERS_MAX;
         }
-        Ok(row_bytes_max(key, value, header_bytes, header_count))
+        row_bytes_max(key, value, header_bytes, header_count)
+    }
+
+    /// What a record's partition is made of, where the message says it.
+    pub(super) fn hashed<'a>(&'a self, message: &Message<'a>, scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+        if self.by_client {
+            return Some(message.client_id.as_bytes());
+        }
+        self.key.as_ref().and_then(|key| key.value(message, scratch).ok())
     }
 
     /// The record's value, lent where it is there already, else made in `scratch`.
@@ -159,12 +180,14 @@ fn device_header<'a>(property: Property<'a>, all: bool, expiry: &'a [u8]) -> Opt
 /// The sinks of a configuration, each with its number within its cluster's producer.
 pub(super) fn plans(config: &Config) -> Vec<Plan> {
     let mut next = vec![0u16; config.clusters.len()];
-    let number = |sink: &Sink| {
+    let hidden: Vec<_> = (0..config.clusters.len()).map(|cluster| settings::hidden_sinks(config, cluster)).collect();
+    let number = |(index, sink): (usize, &Sink)| {
         let number = next[sink.cluster];
         next[sink.cluster] += 1;
-        Plan::new(sink, SinkId(number))
+        let hidden = hidden[sink.cluster].iter().find(|hidden| hidden.index == index);
+        Plan::new(sink, SinkId(number), sink.dead_letters.as_ref().map(|dead| DeadPlan::new(sink, dead, hidden)))
     };
-    config.sinks.iter().map(number).collect()
+    config.sinks.iter().enumerate().map(number).collect()
 }
 
 /// Where the rendered headers stand in the scratch.

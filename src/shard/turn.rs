@@ -95,6 +95,7 @@ impl Shard for Core {
                 upstream.busy = true;
                 upstream.client.on_resolved(ticket, found, io.now());
             }
+            Mail::Filed { sink, count } => self.filed(sink, count),
             Mail::Drain { grace } => self.begin_drain(io, grace),
         }
     }

@@ -5,9 +5,11 @@
 
 use std::collections::HashMap;
 
+use smallvec::SmallVec;
+
 use crate::config::Config;
 use crate::kafka::client::{Client, Effect, LinkId};
-use crate::kafka::producer::{Producer, Want};
+use crate::kafka::producer::{Producer, SinkStats, Want};
 use crate::kafka::types::{ClientEvent, Outcome, ProduceRequest, Run, SinkId};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
@@ -18,7 +20,7 @@ use crate::session::SessionKey;
 use super::connection::{Kind, Timer};
 use super::mail::Mail;
 use super::numbers::Numbers;
-use super::{Core, Ring, settings};
+use super::{Core, Ring, letters, settings};
 
 /// A cluster on this shard.
 pub(super) struct Upstream {
@@ -29,6 +31,8 @@ pub(super) struct Upstream {
     links: HashMap<LinkId, ConnId>,
     /// Numbers of its sinks in the configuration, by their number in the producer.
     pub(super) sinks: Vec<usize>,
+    /// Its topics of dead letters.
+    pub(super) hidden: Vec<settings::Hidden>,
     requests: Vec<ProduceRequest>,
     effects: Vec<Effect>,
     sent: u64,
@@ -48,6 +52,7 @@ impl Upstream {
             busy: true,
             links: HashMap::new(),
             sinks,
+            hidden: settings::hidden_sinks(config, cluster),
             requests: Vec::new(),
             effects: Vec::new(),
             sent: 0,
@@ -116,8 +121,9 @@ impl Core {
         }
         self.settle(cluster);
         self.tell_news(cluster, now);
+        self.file_dead(cluster, io.wall());
         self.set_cluster_timer(io, cluster);
-        self.read_stats(cluster);
+        self.read_stats(cluster, now);
     }
 
     fn effect(&mut self, io: &mut Ring<'_>, cluster: usize, effect: Effect) {
@@ -183,13 +189,14 @@ impl Core {
     fn settle(&mut self, cluster: usize) {
         let (sessions, touched) = (&mut self.sessions, &mut self.touched);
         self.outlets.upstreams[cluster].producer.drain_completions(|run: Run, outcome| {
-            let code = match outcome {
-                Outcome::Delivered => ReasonCode::SUCCESS,
-                Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
-            };
             let key = SessionKey::from_bits(run.session);
             // A session that has ended is owed nothing.
             if let Some(session) = sessions.get_mut(key) {
+                let code = match outcome {
+                    Outcome::Delivered => ReasonCode::SUCCESS,
+                    Outcome::DeadLettered => letters::code(session),
+                    Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
+                };
                 session.complete(run.first, run.count, code);
                 if touched.last() != Some(&key) {
                     touched.push(key);
@@ -225,12 +232,30 @@ impl Core {
         }
     }
 
-    fn read_stats(&mut self, cluster: usize) {
+    fn read_stats(&mut self, cluster: usize, now: Monotonic) {
+        let mut dead = SmallVec::<[(usize, u64); 4]>::new();
         let upstream = &self.outlets.upstreams[cluster];
         let numbers = &mut self.numbers;
         for (number, sink) in (0u16..).zip(&upstream.sinks) {
-            let stats = upstream.producer.stats(SinkId(number));
+            let own = upstream.producer.stats(SinkId(number));
+            // What has gone on to the hidden sink of its dead letters is in the books there.
+            let hidden = upstream.hidden.iter().find(|hidden| hidden.index == *sink).map(|hidden| hidden.hidden);
+            let hidden = hidden.map(|hidden| *upstream.producer.stats(hidden)).unwrap_or_default();
+            let stats = SinkStats {
+                appended: own.appended + hidden.appended - own.moved,
+                refused: own.refused + hidden.refused,
+                buffered_rows: own.buffered_rows + hidden.buffered_rows,
+                buffered_bytes: own.buffered_bytes + hidden.buffered_bytes,
+                filed: own.filed + hidden.filed,
+                ..*own
+            };
+            let dead_lettered = hidden.delivered + stats.filed;
+            if dead_lettered > 0 {
+                dead.push((*sink, dead_lettered));
+            }
             let values = [
+                (SinkMetric::DeadLettered, dead_lettered),
+                (SinkMetric::DeadLetteredInFile, stats.filed),
                 (SinkMetric::Matched, stats.appended),
                 (SinkMetric::Delivered, stats.delivered),
                 (SinkMetric::Refused, stats.refused),
@@ -271,6 +296,7 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::SlowPartitions, upstream.producer.slow_partitions());
         let in_flight = upstream.producer.requests_in_flight() as u64;
         numbers.set_cluster(cluster, ClusterMetric::RequestsInFlight, in_flight);
+        dead.into_iter().for_each(|(sink, total)| self.say_dead(sink, total, now));
     }
 }
 

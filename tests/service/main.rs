@@ -10,6 +10,7 @@ mod command_line;
 mod connect;
 mod crash;
 mod crowd;
+mod dead_letters;
 mod delivery;
 mod device;
 mod drain;

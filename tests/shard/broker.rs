@@ -27,6 +27,10 @@ pub(crate) struct Broker {
     pub(crate) error: i16,
     /// Topics that Kafka says it does not know (3) or that may not be written (29).
     pub(crate) unavailable: std::collections::HashMap<String, i16>,
+    /// Kafka error codes that batches for a topic are answered with.
+    pub(crate) refuses: std::collections::HashMap<String, i16>,
+    /// Headers of the records kept, in their order.
+    pub(crate) headers: Vec<Vec<(String, String)>>,
     pub(crate) offsets: std::collections::HashMap<(String, i32), i64>,
 }
 
@@ -80,14 +84,18 @@ impl Broker {
             let name = topic.name.0.to_string();
             let partitions = topic.partition_data.iter().map(|data| {
                 let batch = data.records.clone().expect("records");
-                if self.error != 0 {
-                    return PartitionProduceResponse::default().with_index(data.index).with_error_code(self.error);
+                let error = self.refuses.get(&name).copied().unwrap_or(self.error);
+                if error != 0 {
+                    return PartitionProduceResponse::default().with_index(data.index).with_error_code(error);
                 }
                 let count = i64::from((&batch[57..61]).get_i32());
                 if self.keep {
                     let decoded = RecordBatchDecoder::decode(&mut batch.clone()).expect("a sound batch");
                     self.records.extend(decoded.records.into_iter().map(|r| {
                         let bytes = |b: Option<Bytes>| b.map(|b| b.to_vec()).unwrap_or_default();
+                        let text = |b: Option<Bytes>| String::from_utf8_lossy(&bytes(b)).into_owned();
+                        let headers = r.headers.into_iter().map(|(name, value)| (name.to_string(), text(value)));
+                        self.headers.push(headers.collect());
                         (name.clone(), data.index, bytes(r.key), bytes(r.value))
                     }));
                 }

@@ -40,6 +40,8 @@ pub(crate) struct Device {
     pub(crate) v5: bool,
     /// Its session outlives its connections.
     pub(crate) kept: bool,
+    /// The sinks have dead letters, so it may be refused whatever its protocol.
+    pub(crate) dead_letters: bool,
     pub(crate) messages: Vec<Message>,
     /// Messages it is to send in all.
     pub(crate) quota: usize,
@@ -61,6 +63,7 @@ impl Device {
             name: format!("d{index}"),
             v5: rng.bool(),
             kept: rng.u8(..3) > 0,
+            dead_letters: false,
             messages: Vec::new(),
             quota,
             conn: None,
@@ -120,7 +123,7 @@ impl Device {
         }
         let index = self.messages.len();
         let qos = rng.u8(..3);
-        let poison = self.v5 && qos > 0 && rng.u8(..40) == 0;
+        let poison = (self.dead_letters || (self.v5 && qos > 0)) && rng.u8(..40) == 0;
         let mut payload = if poison { POISON.to_vec() } else { Vec::new() };
         payload.extend_from_slice(format!("{} {index} ", self.name).as_bytes());
         payload.resize(payload.len() + rng.usize(..700), b'.');

@@ -6,6 +6,7 @@ mod answer_timeout;
 mod broker;
 mod contract;
 mod cut;
+mod dead_letters;
 mod device;
 mod drain;
 mod events;

@@ -92,10 +92,12 @@ struct Storm {
     delivered: u64,
     devices: Vec<Device>,
     rng: fastrand::Rng,
+    /// Its sinks have dead letters.
+    dead_letters: bool,
     /// The service ends: nobody can connect any more.
     draining: bool,
-    /// Most seen: stalls, retries.
-    seen: [u64; 2],
+    /// Most seen: stalls, retries, dead letters.
+    seen: [u64; 3],
 }
 
 impl Storm {
@@ -103,7 +105,9 @@ impl Storm {
         // What the shard draws from chance hangs on the seed as well.
         fastrand::seed(seed);
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut config = config::parse(CONFIG, "storm.toml").unwrap_or_else(|problems| panic!("{problems}"));
+        let dead_letters = rng.bool();
+        let text = if dead_letters { with_dead_letters() } else { CONFIG.to_owned() };
+        let mut config = config::parse(&text, "storm.toml").unwrap_or_else(|problems| panic!("{problems}"));
         config.service.shards = 1;
         for cluster in &mut config.clusters {
             // The producer raises it to the least with which it can keep its promises.
@@ -119,10 +123,12 @@ impl Storm {
             resolver: channel().0,
             journal: Arc::default(),
             notices: channel().0,
+            dead_letters: Vec::new(),
         };
         let core = Core::new(0, around, Arc::clone(&board));
         let clusters = [Cluster::new("127.0.0.1", seed), Cluster::new("127.0.0.2", !seed)];
-        let devices = (0..DEVICES).map(|index| Device::new(index, &mut rng, MESSAGES)).collect();
+        let mut devices: Vec<_> = (0..DEVICES).map(|index| Device::new(index, &mut rng, MESSAGES)).collect();
+        devices.iter_mut().for_each(|device| device.dead_letters = dead_letters);
         let mut storm = Self {
             core,
             table: Table::new(),
@@ -134,8 +140,9 @@ impl Storm {
             delivered: 0,
             devices,
             rng,
+            dead_letters,
             draining: false,
-            seen: [0; 2],
+            seen: [0; 3],
         };
         storm.core.on_start(&mut storm.table);
         storm.turn();
@@ -302,10 +309,16 @@ impl Storm {
 
     /// An answer means: in the log of every sink that matched, or refused and in none.
     fn answered(&self, device: usize, message: usize, success: bool) {
+        let v5 = self.devices[device].v5;
         let message = &self.devices[device].messages[message];
         let copies = self.copies(message);
         let poison = message.payload.starts_with(super::kafka::POISON);
-        assert_eq!(success, !poison, "answered with success: {success}");
+        // Who has a word for it is told; who has none, that it need not come again.
+        assert_eq!(success, !poison || !v5, "answered with success: {success}");
+        if poison && self.dead_letters {
+            let buried = self.buried(message);
+            assert!(buried.iter().all(|n| *n > 0), "answered before it was in the dead letters: {buried:?}");
+        }
         assert!(copies.iter().all(|n| if poison { *n == 0 } else { *n > 0 }), "answered too early: {copies:?}");
     }
 
@@ -321,6 +334,16 @@ impl Storm {
         match rest {
             "odd" => vec![all / 2, self.clusters[1].has(&format!("odd-{client}"), &message.payload)],
             _ => vec![all],
+        }
+    }
+
+    /// How often it is in the dead letters of each cluster that it went to; two sinks share those of the first.
+    fn buried(&self, message: &super::device::Message) -> Vec<u32> {
+        let first = self.clusters[0].has("dead", &message.payload);
+        if message.topic.ends_with("odd") {
+            vec![first / 2, self.clusters[1].has("dead-odd", &message.payload)]
+        } else {
+            vec![first]
         }
     }
 
@@ -374,7 +397,8 @@ impl Storm {
             all += of(ListenerMetric::Received);
         }
         assert_eq!(received, all, "each came in somewhere");
-        self.seen = [values[ShardMetric::Stalls as usize], self.sum(SinkMetric::Retries)];
+        self.seen =
+            [values[ShardMetric::Stalls as usize], self.sum(SinkMetric::Retries), self.sum(SinkMetric::DeadLettered)];
     }
 
     /// Brokers take what the shard has written to them, and answer later.
@@ -498,7 +522,8 @@ impl Storm {
                         _ => assert!(copies <= most, "{what}: {copies} times in the log"),
                     }
                     let answered = message.qos > 0 && matches!(message.state, State::Received | State::Done);
-                    assert!(!answered || copies > 0, "{what}: lost");
+                    let poison = message.payload.starts_with(super::kafka::POISON);
+                    assert!(!answered || copies > 0 || poison, "{what}: lost");
                 }
             }
         }
@@ -510,7 +535,7 @@ impl Storm {
                     let (device, index) = known.get(value).expect("nothing is invented");
                     // Rows of the sink without keys have no order, and stand in the same topic.
                     let keyless = topic == "all" && self.message(device, *index).topic.ends_with("odd");
-                    if !keyless && seen.insert(value) {
+                    if !keyless && !topic.starts_with(super::kafka::DEAD) && seen.insert(value) {
                         let before = newest.insert(device, *index);
                         assert!(
                             before.is_none_or(|before| before < *index),
@@ -523,6 +548,14 @@ impl Storm {
     }
 }
 
+/// The same sinks with dead letters, two of them in one topic.
+fn with_dead_letters() -> String {
+    let keyed = |text: String, (sink, topic): (&str, &str)| {
+        text.replace(&format!("name = \"{sink}\""), &format!("name = \"{sink}\"\ndead_letters_topic = \"{topic}\""))
+    };
+    [("all", "dead"), ("odd", "dead-odd"), ("again", "dead")].into_iter().fold(CONFIG.to_owned(), keyed)
+}
+
 fn link_is_deaf(link: Option<&mut Link>) {
     if let Some(link) = link {
         link.stands = false;
@@ -533,7 +566,7 @@ fn link_is_deaf(link: Option<&mut Link>) {
 fn a_storm() {
     let only: Option<u64> = std::env::var("STORM_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = std::env::var("STORM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
-    let mut seen = [0; 2];
+    let mut seen = [0; 3];
     for seed in only.map_or(0..seeds, |seed| seed..seed + 1) {
         let run = std::panic::catch_unwind(|| {
             let mut storm = Storm::new(seed);
@@ -549,6 +582,7 @@ fn a_storm() {
         }
     }
     if only.is_none() {
-        assert!(seen.iter().all(|count| *count > 20 * seeds), "too quiet a storm: stalls, retries {seen:?}");
+        assert!(seen[..2].iter().all(|count| *count > 20 * seeds), "too quiet a storm: stalls, retries {seen:?}");
+        assert!(seen[2] > seeds, "too few dead letters: {seen:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! A shard, its devices and its Kafka, in one thread and one clock.
 
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use forebay::config::{self, Config};
@@ -9,6 +9,7 @@ use forebay::metrics::board::Board;
 use forebay::metrics::journal::Journal;
 use forebay::metrics::spec::{Layout, ShardMetric};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard};
+use forebay::service::dead_letters::Letter;
 use forebay::shard::{Core, Surroundings};
 
 use super::broker::Broker;
@@ -41,15 +42,20 @@ impl World {
     /// The same, with a cut from its first byte to Kafka on.
     pub(crate) fn with_cut(text: &str, cut_at: usize) -> Self {
         let config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
-        Self::start(config, Some(cut_at))
+        Self::start(config, Some(cut_at), Vec::new())
     }
 
     /// One shard with a configuration that no file would get past its checks.
     pub(crate) fn of(config: Config) -> Self {
-        Self::start(config, None)
+        Self::start(config, None, Vec::new())
     }
 
-    fn start(mut config: Config, cut_at: Option<usize>) -> Self {
+    /// The same with somebody who takes the letters for files of dead letters.
+    pub(crate) fn with_letters(config: Config, dead_letters: Vec<Option<Sender<Letter>>>) -> Self {
+        Self::start(config, None, dead_letters)
+    }
+
+    fn start(mut config: Config, cut_at: Option<usize>, dead_letters: Vec<Option<Sender<Letter>>>) -> Self {
         config.service.shards = 1;
         let (post, _mailboxes) = forebay::runtime::mailboxes(1, 16).expect("mailbox");
         let (resolver, _) = channel();
@@ -58,7 +64,8 @@ impl World {
             Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
         let board = Arc::new(Board::new(layout.len()));
         let journal: Arc<Journal> = Arc::default();
-        let around = Surroundings { config: Arc::new(config), post, resolver, journal: Arc::clone(&journal), notices };
+        let told = Arc::clone(&journal);
+        let around = Surroundings { config: Arc::new(config), post, resolver, journal: told, notices, dead_letters };
         let mut world = Self {
             core: Core::new(0, around, Arc::clone(&board)),
             board,

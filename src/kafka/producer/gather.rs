@@ -65,6 +65,7 @@ impl Producer {
         self.pool.sweep();
         self.fire_timers(now);
         self.make_room_for_topics(now);
+        self.bury(now, wall);
         self.place_held(now);
         self.ripen(now);
         if self.reachable && !self.ready.is_empty() {

@@ -5,7 +5,7 @@ use super::news::{News, UNKNOWN_AFTER};
 use super::partition::{Identity, Partition};
 use super::timers::Timer;
 use super::{Key, Producer};
-use crate::kafka::types::{NodeId, Outcome, TopicMetadata};
+use crate::kafka::types::{NodeId, TopicMetadata};
 use crate::runtime::seam::Monotonic;
 
 impl Producer {
@@ -97,7 +97,7 @@ impl Producer {
         let topic = &mut self.topics[index as usize];
         if topic.count == 0 {
             for batch in std::mem::take(&mut topic.unplaced) {
-                self.end(index, batch, Outcome::Refused(code));
+                self.end_refused(index, None, batch, code);
             }
         }
         self.refuse_topic(index, code, now);

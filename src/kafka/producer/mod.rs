@@ -20,6 +20,7 @@ mod answer;
 mod append;
 mod ask;
 mod batch;
+pub mod dead;
 mod error;
 mod expire;
 mod forget;
@@ -52,6 +53,7 @@ use hashbrown::HashMap;
 
 pub use self::append::row_bytes_max;
 use self::batch::Batch;
+use self::dead::Casualties;
 use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::gather::{Load, Request};
 pub use self::news::News;
@@ -176,6 +178,8 @@ pub struct Producer {
     behind: bool,
     timers: Timers,
     finished: Vec<Finished>,
+    /// Refused batches on their way to the dead letters.
+    casualties: Casualties,
     wants: Vec<Want>,
     news: Vec<News>,
     refresh: bool,
@@ -189,6 +193,8 @@ pub struct Producer {
     /// Memory in use up to which rows are taken, and up to which they are placed.
     append_ceiling: usize,
     place_ceiling: usize,
+    /// The same for refused rows that go to a hidden sink.
+    bury_ceiling: usize,
     limit: usize,
     codecs: Codecs,
     /// One sink, one topic: there is nobody to leave a part to.
@@ -208,7 +214,12 @@ impl Producer {
         let mut pool = Pool::new(limit);
         pool.charge(codecs.memory());
         // Splitting a batch needs twice its room, and once more if it is compressed; placing needs one batch.
-        let place_ceiling = limit - largest * if codecs.is_empty() { 2 } else { 3 } - 4 * BATCH_COST;
+        let bury_ceiling = limit - largest * if codecs.is_empty() { 2 } else { 3 } - 4 * BATCH_COST;
+        let (hidden, visible): (Vec<_>, Vec<_>) = settings.sinks.iter().partition(|sink| sink.hidden);
+        // One for a dead letter while all else is full: what it stands for gives its memory back only then.
+        let place_ceiling = bury_ceiling - if hidden.is_empty() { 0 } else { largest + BATCH_COST };
+        let undivided = matches!(*visible, [only] if only.fixed_topic);
+        let several = visible.len() > 1;
         let sinks = settings.sinks.iter().map(|sink| Sink {
             settings: sink.clone(),
             stats: SinkStats::default(),
@@ -242,6 +253,7 @@ impl Producer {
             behind: false,
             timers: Timers::default(),
             finished: Vec::new(),
+            casualties: Casualties::default(),
             wants: Vec::new(),
             news: Vec::new(),
             refresh: false,
@@ -251,10 +263,11 @@ impl Producer {
             promised: Cell::new(0),
             append_ceiling: place_ceiling - largest - BATCH_COST,
             place_ceiling,
+            bury_ceiling,
             limit,
             codecs,
-            undivided: matches!(&*settings.sinks, [only] if only.fixed_topic),
-            several: settings.sinks.len() > 1,
+            undivided,
+            several,
             rng: fastrand::Rng::with_seed(settings.seed),
             settings,
         }
@@ -264,14 +277,16 @@ impl Producer {
     fn end(&mut self, topic: u32, batch: Batch, outcome: Outcome) {
         self.resized(topic, batch.memory(), 0);
         let topic = &mut self.topics[topic as usize];
-        let stats = &mut self.sinks[topic.sink].stats;
+        let Sink { settings, stats, .. } = &mut self.sinks[topic.sink];
+        let hidden = settings.hidden;
         let count = u64::from(batch.count);
         stats.buffered_rows -= count;
         stats.buffered_bytes -= batch.plain_len as u64;
         match outcome {
-            Outcome::Delivered => stats.delivered += count,
+            Outcome::Delivered | Outcome::DeadLettered => stats.delivered += count,
             Outcome::Refused(_) => stats.refused += count,
         }
+        let outcome = if hidden && outcome == Outcome::Delivered { Outcome::DeadLettered } else { outcome };
         let tickets = batch.end(&mut self.pool);
         self.finished.push(Finished { tickets, outcome, at_once: false });
     }

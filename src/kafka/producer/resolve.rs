@@ -16,7 +16,6 @@ use super::timers::Timer;
 use super::{Key, Producer, Terms, is_about_topic};
 use crate::kafka::batch::{BatchError, BatchView, HEADER_LEN, Record, Records};
 use crate::kafka::compression::{Codec, Codecs};
-use crate::kafka::types::Outcome;
 use crate::runtime::seam::Monotonic;
 
 /// How often a split waits for memory.
@@ -97,8 +96,9 @@ impl Producer {
         let Some(work) = partition.work.as_ref() else { return };
         let Some(first) = work.queue.front() else { return };
         if first.count > 1 && is_about_records(code) {
-            // Not for ever: better a moment above the bound than a partition that waits for itself.
-            if work.attempts < SPLIT_WAITS && !self.can_split(first) {
+            // Not for ever: better a moment above the bound than a partition that waits for itself. But not above what
+            // waits for the dead letters either, which gives its memory back by itself.
+            if (work.attempts < SPLIT_WAITS || self.casualties.wait()) && !self.can_split(first) {
                 self.raise_epoch(key, now);
                 return self.back_off(key, now);
             }
@@ -111,7 +111,7 @@ impl Producer {
         work.attempts = 0;
         if let Some(batch) = work.queue.pop_front() {
             self.topics[key.topic as usize].placed -= u64::from(batch.count);
-            self.end(key.topic, batch, Outcome::Refused(code));
+            self.end_refused(key.topic, Some(key.partition), batch, code);
         }
         if is_about_topic(code) {
             self.refuse_topic(key.topic, code, now);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::dead::DeadLetters;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use crate::kafka::compression::{Codec, Codecs};
 use crate::runtime::seam::Monotonic;
@@ -70,6 +71,10 @@ pub struct SinkSettings {
     pub expire_after: Option<Duration>,
     /// When the publisher is answered.
     pub answered_on: AnsweredOn,
+    /// Where the rows go that Kafka refuses for good; `None`: their publishers are told.
+    pub dead_letters: Option<DeadLetters>,
+    /// It is the hidden sink of another's dead letters.
+    pub hidden: bool,
 }
 
 impl Default for SinkSettings {
@@ -86,6 +91,8 @@ impl Default for SinkSettings {
             max_inflight: super::partition::WINDOW,
             expire_after: None,
             answered_on: AnsweredOn::Replicated,
+            dead_letters: None,
+            hidden: false,
         }
     }
 }

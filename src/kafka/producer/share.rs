@@ -32,6 +32,8 @@ pub enum Full {
     Topic(TopicId),
     /// The part of this topic's partition, by its index.
     Partition(TopicId, u32),
+    /// The queue of a file of dead letters, which is not the producer's.
+    Letters(u16),
 }
 
 impl Producer {
@@ -83,7 +85,10 @@ impl Producer {
     pub fn share_of_key(&self, topic: Option<TopicId>, key: Option<&[u8]>, row_bytes: usize) -> Result<(), Full> {
         let (Some(id), Some(key)) = (topic, key) else { return Ok(()) };
         let Some(topic) = self.topics.get(id.0 as usize) else { return Ok(()) };
-        if topic.count < 2 || !topic.is_open() || self.sinks[topic.sink].settings.partitioner != Partitioner::Key {
+        if topic.count < 2
+            || !topic.is_open()
+            || !matches!(self.sinks[topic.sink].settings.partitioner, Partitioner::Key | Partitioner::Hash)
+        {
             return Ok(());
         }
         let partition = murmur2::partition(key, topic.count) as u32;
@@ -124,7 +129,7 @@ impl Producer {
     pub fn may_go_on(&self, full: Full, row_bytes: usize) -> bool {
         let room = self.pool.used() + row_bytes + self.sinks.len() * (BUFFER_MIN + BATCH_COST) <= self.append_ceiling;
         room && match full {
-            Full::Memory => true,
+            Full::Memory | Full::Letters(_) => true,
             Full::Sink(sink) => self.share(sink, None, row_bytes).is_ok(),
             Full::Topic(id) => self.topics.get(id.0 as usize).is_none_or(|topic| {
                 let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));

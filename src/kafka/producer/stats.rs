@@ -1,5 +1,5 @@
 //! A sink's ledger and counters. Plain numbers of one core; at every instant
-//! `appended = delivered + refused + expired + buffered_rows`.
+//! `appended = delivered + refused + expired + moved + filed + buffered_rows`.
 
 /// One sink's counters. Rows unless they say otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +12,10 @@ pub struct SinkStats {
     pub refused: u64,
     /// Rows dropped because their time was over before they were cut.
     pub expired: u64,
+    /// Refused rows that went on to the hidden sink of its dead letters, which has them in its own ledger from there.
+    pub moved: u64,
+    /// Refused rows that are in the file of its dead letters.
+    pub filed: u64,
     /// Rows held now.
     pub buffered_rows: u64,
     /// Bytes of the records held now, uncompressed.

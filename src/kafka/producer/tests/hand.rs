@@ -156,7 +156,7 @@ impl Hand {
         self.produced(id, &results);
     }
 
-    fn produced(&mut self, id: u64, results: &[ProduceResult]) {
+    pub(super) fn produced(&mut self, id: u64, results: &[ProduceResult]) {
         self.producer.on_produced(id, results, 0, self.now);
         self.producer.drain_completions(|run, outcome| self.done.push((run, outcome)));
     }

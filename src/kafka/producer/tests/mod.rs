@@ -3,6 +3,7 @@
 
 mod anew;
 mod ask;
+mod dead;
 mod expire;
 mod hand;
 mod kafka;

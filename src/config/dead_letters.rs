@@ -1,0 +1,86 @@
+//! Where a sink's dead letters go.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use super::problem::Fault;
+use super::reader::Table;
+use super::resolved::{DeadLetters, DeadLettersFile};
+use super::values;
+use crate::kafka::topic_name::kafka_topic;
+use crate::rule::template::Template;
+
+/// Reads the keys of one sink; `topic` is the sink's own.
+pub(super) fn read(table: &Table<'_>, topic: Option<&Template>) -> Option<DeadLetters> {
+    let to = table.find("dead_letters_topic", values::non_empty);
+    if let Some(name) = &to {
+        let spot = table.spot("dead_letters_topic");
+        if let Err(error) = kafka_topic(name.as_bytes()) {
+            table.source.report(&spot, Fault::new(format!("\"{name}\" is no Kafka topic: it {error}")));
+        }
+        if topic.and_then(Template::as_literal) == Some(name) {
+            let fault = Fault::new("is the sink's own topic, which will refuse again what it has refused");
+            table.source.report(&spot, fault.hint("give dead letters a topic of their own"));
+        }
+    }
+    let path = table.find("dead_letters_file", values::non_empty);
+    let bytes_max = table.read("dead_letters_file_bytes_max", values::size);
+    let files = u32::try_from(table.read("dead_letters_files_max", values::integer)).unwrap_or(1);
+    if to.is_none() && path.is_none() {
+        return None;
+    }
+    let file = path.map(|path| DeadLettersFile { path: PathBuf::from(path), bytes_max, files });
+    Some(DeadLetters { topic: to, file })
+}
+
+/// Two writers of one file would cut each other's lines, and rename it under each other.
+pub(super) fn check_files(tables: &[Table<'_>]) {
+    let mut seen = HashMap::new();
+    for table in tables.iter().filter(|table| table.has("dead_letters_file")) {
+        let Some(path) = table.text("dead_letters_file") else { continue };
+        let spot = table.spot("dead_letters_file");
+        if let Some(earlier) = seen.insert(path.to_owned(), spot.clone()) {
+            let what = format!("is another sink's file, on {}", table.source.where_is(&earlier));
+            table.source.report(&spot, Fault::new(what).hint("each sink has a file of its own"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::parse;
+
+    const SINK: &str = "filters = '#'\ntopic = 't'\n";
+
+    fn read(keys: &[&str]) -> Result<crate::config::Config, String> {
+        let sink = |(number, keys)| format!("[[sink]]\nname = 's{number}'\n{SINK}{keys}\n");
+        let text: String = keys.iter().enumerate().map(sink).collect();
+        parse(&text, "test.toml").map_err(|problems| problems.to_string())
+    }
+
+    #[test]
+    fn a_topic_a_file_both_or_none() {
+        let config = read(&["", "dead_letters_topic = 'd'", "dead_letters_file = 'f'\ndead_letters_files_max = 3"]);
+        let sinks = config.expect("a configuration").sinks;
+        assert_eq!(sinks[0].dead_letters, None);
+        let dead = sinks[1].dead_letters.as_ref().expect("dead letters");
+        assert_eq!((dead.topic.as_deref(), &dead.file), (Some("d"), &None));
+        let file = sinks[2].dead_letters.as_ref().and_then(|dead| dead.file.as_ref()).expect("a file");
+        assert_eq!((&*file.path, file.bytes_max, file.files), (Path::new("f"), 64 << 20, 3));
+    }
+
+    #[test]
+    fn what_cannot_work_is_said() {
+        for (keys, what) in [
+            (&["dead_letters_topic = 't'"][..], "is the sink's own topic"),
+            (&["dead_letters_topic = 'a b'"], "is no Kafka topic"),
+            (&["dead_letters_file = ''"], "must not be empty"),
+            (&["dead_letters_file = 'f'", "dead_letters_file = 'f'"], "is another sink's file, on line 5"),
+        ] {
+            let said = read(keys).expect_err(what);
+            assert!(said.contains(what), "{said}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Files of dead letters: JSON lines that are appended, synced and only then answered, on an ordinary thread for each
+//! file, since a disk blocks and a core must not. A file that has its size is renamed (`name.1`, `name.2`, …), the oldest
+//! goes. A disk that fails is tried again every second; until then nobody is answered, and who fills the queues waits.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+/// Letters of one sync, at most.
+const GROUP_MAX: usize = 1_024;
+/// Wait before a write that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Where a sink's letters go, and how much of them is kept.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The file that is written; older ones stand beside it.
+    pub path: PathBuf,
+    /// Bytes after which it is followed by a new one. A longer letter has a file to itself.
+    pub bytes_max: u64,
+    /// Files kept, the present one among them; at least 1.
+    pub files: u32,
+}
+
+/// A line for a file.
+#[derive(Debug)]
+pub struct Letter {
+    /// The shard that waits for it.
+    pub shard: usize,
+    /// The line, with its end.
+    pub line: Vec<u8>,
+}
+
+/// Told, on the file's thread, that so many letters of a shard, the oldest first, are on the disk.
+pub type Answer = Arc<dyn Fn(usize, u32) + Send + Sync>;
+
+/// Opens a file, and starts its thread, which ends when the last sender is dropped.
+///
+/// # Errors
+/// The file, or its folder, cannot be written, or the thread cannot be made.
+pub fn start(settings: Settings, answer: Answer) -> io::Result<Sender<Letter>> {
+    let mut log = Log::open(settings)?;
+    let (post, letters) = channel();
+    std::thread::Builder::new().name("dead-letters".into()).spawn(move || serve(&mut log, &letters, &*answer))?;
+    Ok(post)
+}
+
+/// Whether a file could be opened for letters; makes no file and no folder.
+///
+/// # Errors
+/// What stands in the way.
+pub fn may_write(path: &Path) -> io::Result<()> {
+    if path.exists() {
+        return OpenOptions::new().append(true).open(path).map(drop);
+    }
+    // Folders that are missing are made.
+    let folder = folder_of(path);
+    let there = folder.ancestors().find(|folder| folder.exists()).filter(|folder| !folder.as_os_str().is_empty());
+    probe(there.unwrap_or(Path::new(".")))
+}
+
+/// Makes a file in a folder, and takes it away.
+fn probe(folder: &Path) -> io::Result<()> {
+    let probe = folder.join(format!(".forebay-probe-{}", std::process::id()));
+    OpenOptions::new().write(true).create_new(true).open(&probe)?;
+    std::fs::remove_file(probe)
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+}
+
+fn serve(log: &mut Log, letters: &Receiver<Letter>, answer: &(dyn Fn(usize, u32) + Send + Sync)) {
+    while let Ok(first) = letters.recv() {
+        let mut group = vec![first];
+        group.extend(letters.try_iter().take(GROUP_MAX - 1));
+        // Those of one shard need not stand together; their order among themselves is that of the queue.
+        let mut from = 0;
+        while from < group.len() {
+            match log.write(&group[from..]) {
+                Ok(count) => {
+                    let done = &group[from..from + count];
+                    for shard in done.iter().map(|letter| letter.shard).collect::<std::collections::BTreeSet<_>>() {
+                        let count = done.iter().filter(|letter| letter.shard == shard).count();
+                        answer(shard, u32::try_from(count).unwrap_or(u32::MAX));
+                    }
+                    from += count;
+                }
+                Err(error) => {
+                    let file = log.settings.path.display();
+                    tracing::error!(%file, %error, "dead letters cannot be written; they wait, and are tried again");
+                    std::thread::sleep(AGAIN);
+                }
+            }
+        }
+    }
+}
+
+/// One file and its elders.
+struct Log {
+    settings: Settings,
+    file: File,
+    /// Bytes that are known to be good.
+    len: u64,
+}
+
+impl Log {
+    fn open(settings: Settings) -> io::Result<Self> {
+        std::fs::create_dir_all(folder_of(&settings.path))?;
+        let file = open(&settings.path)?;
+        let mut log = Self { settings, file, len: 0 };
+        log.len = log.whole_lines()?;
+        log.file.set_len(log.len)?;
+        log.sync_folder()?;
+        Ok(log)
+    }
+
+    /// Bytes up to the last line's end. What follows was torn by a crash, and nobody was answered for it.
+    fn whole_lines(&mut self) -> io::Result<u64> {
+        const PIECE: u64 = 64 * 1024;
+        let mut end = self.file.metadata()?.len();
+        let mut piece = Vec::new();
+        while end > 0 {
+            let start = end.saturating_sub(PIECE);
+            piece.resize(usize::try_from(end - start).unwrap_or_default(), 0);
+            self.file.seek(SeekFrom::Start(start))?;
+            self.file.read_exact(&mut piece)?;
+            if let Some(at) = piece.iter().rposition(|byte| *byte == b'\n') {
+                return Ok(start + at as u64 + 1);
+            }
+            end = start;
+        }
+        Ok(0)
+    }
+
+    /// Writes and syncs as many letters as fit into the present file, or into the next one; how many that were.
+    fn write(&mut self, letters: &[Letter]) -> io::Result<usize> {
+        let Some(first) = letters.first() else { return Ok(0) };
+        if self.len > 0 && self.len + first.line.len() as u64 > self.settings.bytes_max {
+            self.rotate()?;
+        }
+        // An earlier attempt may have left a part.
+        self.file.set_len(self.len)?;
+        let mut buffer = Vec::new();
+        let mut count = 0;
+        for letter in letters {
+            let more = (buffer.len() + letter.line.len()) as u64;
+            if count > 0 && self.len + more > self.settings.bytes_max {
+                break;
+            }
+            buffer.extend_from_slice(&letter.line);
+            count += 1;
+        }
+        self.file.write_all(&buffer)?;
+        self.file.sync_data()?;
+        self.len += buffer.len() as u64;
+        Ok(count)
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let elder = |number: u32| {
+            let mut name = self.settings.path.clone().into_os_string();
+            name.push(format!(".{number}"));
+            PathBuf::from(name)
+        };
+        match self.settings.files {
+            0 | 1 => std::fs::remove_file(&self.settings.path)?,
+            files => {
+                for number in (1..files - 1).rev() {
+                    if elder(number).exists() {
+                        std::fs::rename(elder(number), elder(number + 1))?;
+                    }
+                }
+                std::fs::rename(&self.settings.path, elder(1))?;
+            }
+        }
+        self.file = open(&self.settings.path)?;
+        self.len = 0;
+        self.sync_folder()
+    }
+
+    fn sync_folder(&self) -> io::Result<()> {
+        File::open(folder_of(&self.settings.path))?.sync_all()
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).append(true).create(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letters(lines: &[&str]) -> Vec<Letter> {
+        lines.iter().map(|line| Letter { shard: 0, line: format!("{line}\n").into_bytes() }).collect()
+    }
+
+    fn log(path: &Path, bytes_max: u64, files: u32) -> Log {
+        Log::open(Settings { path: path.to_owned(), bytes_max, files }).expect("a log")
+    }
+
+    fn write_all(log: &mut Log, lines: &[&str]) {
+        let letters = letters(lines);
+        let mut from = 0;
+        while from < letters.len() {
+            from += log.write(&letters[from..]).expect("written");
+        }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let name = |entry: io::Result<std::fs::DirEntry>| entry.expect("an entry").file_name().into_string().unwrap();
+        let mut names: Vec<_> = std::fs::read_dir(folder).expect("a folder").map(name).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn files_follow_each_other_and_the_oldest_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("below/dead.jsonl");
+        let mut log = log(&path, 10, 3);
+        write_all(&mut log, &["1111", "2222", "3333", "longer than a file", "4444", "5555", "6666"]);
+        assert_eq!(names(path.parent().unwrap()), ["dead.jsonl", "dead.jsonl.1", "dead.jsonl.2"]);
+        let read = |name: &str| std::fs::read_to_string(path.with_file_name(name)).unwrap();
+        assert_eq!(read("dead.jsonl"), "6666\n");
+        assert_eq!(read("dead.jsonl.1"), "4444\n5555\n");
+        assert_eq!(read("dead.jsonl.2"), "longer than a file\n");
+    }
+
+    #[test]
+    fn one_file_alone_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
+        write_all(&mut log(&path, 10, 1), &["1111", "2222", "3333"]);
+        assert_eq!(names(folder.path()), ["dead.jsonl"]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "3333\n");
+    }
+
+    #[test]
+    fn a_torn_line_goes_and_what_stood_before_it_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
+        std::fs::write(&path, format!("whole\n{}", "x".repeat(200_000))).unwrap();
+        write_all(&mut log(&path, 1 << 20, 2), &["next"]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\nnext\n");
+    }
+
+    #[test]
+    fn a_shard_hears_of_its_letters_when_they_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
+        let (tell, told) = channel();
+        let settings = Settings { path: path.clone(), bytes_max: 1 << 20, files: 2 };
+        let post = start(settings, Arc::new(move |shard, count| tell.send((shard, count)).unwrap_or_default()))
+            .expect("started");
+        for shard in [0, 1, 0] {
+            post.send(Letter { shard, line: b"line\n".to_vec() }).unwrap();
+        }
+        let mut counts = [0; 2];
+        while counts != [2, 1] {
+            let (shard, count) = told.recv_timeout(Duration::from_secs(60)).expect("an answer");
+            counts[shard] += count;
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "line\nline\nline\n");
+    }
+
+    #[test]
+    fn a_folder_where_the_file_should_be_is_said_at_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { path: folder.path().to_owned(), bytes_max: 1, files: 1 };
+        assert!(start(settings, Arc::new(|_, _| {})).is_err());
+        assert!(may_write(folder.path()).is_err());
+        assert!(may_write(&folder.path().join("made/when/needed")).is_ok());
+        assert!(may_write(&folder.path().join("file")).is_ok());
+        assert_eq!(names(folder.path()), Vec::<String>::new());
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert!(may_write(&folder.path().join("file/below")).is_err());
+    }
+}

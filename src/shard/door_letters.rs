@@ -1,0 +1,169 @@
+//! Messages that a sink will never take, of publishers who cannot be told so (MQTT 3.x, QoS 0, wills): where the sink has
+//! dead letters they become one there. The message's other sinks take it as ever.
+
+use crate::config::{self, Sink};
+use crate::kafka::producer::dead::{
+    CUT_HEADER, CUT_VALUE_BYTES, HEADERS_BYTES_MAX, REASON_HEADER, RECEIVED_HEADER, SINK_HEADER, TOPIC_HEADER,
+};
+use crate::kafka::producer::{Full, Producer, Row};
+use crate::kafka::topic_name::KAFKA_TOPIC_BYTES_MAX;
+use crate::kafka::types::{SinkId, Ticket};
+use crate::runtime::seam::{Monotonic, WallMs};
+
+use super::letter_line::{CLIENT_ID_HEADER, Line, MQTT_TOPIC_HEADER, QOS_HEADER};
+use super::letters::Letters;
+use super::publish::{Objection, Outlets, topic};
+use super::settings::{self, Hidden};
+use super::sinks::{Message, Plan};
+
+/// A sink's dead letters, as its shard uses them.
+#[derive(Debug)]
+pub(super) struct DeadPlan {
+    sink: String,
+    /// The hidden sink, and its topic.
+    topic: Option<(SinkId, String)>,
+    file: bool,
+    record_bytes_max: usize,
+}
+
+/// Where a message goes that its sink will never take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The topic, with its value or the beginning of it; how much memory that takes.
+    Topic { hidden: SinkId, bytes: usize, cut: bool },
+    /// The file.
+    File,
+}
+
+impl DeadPlan {
+    pub(super) fn new(sink: &Sink, dead: &config::DeadLetters, hidden: Option<&Hidden>) -> Self {
+        Self {
+            sink: sink.name.clone(),
+            topic: hidden.zip(dead.topic.clone()).map(|(hidden, topic)| (hidden.hidden, topic)),
+            file: dead.file.is_some(),
+            record_bytes_max: settings::dead_record_bytes_max(sink),
+        }
+    }
+}
+
+impl Plan {
+    /// Where it goes; `None`: there are no dead letters that could take it.
+    pub(super) fn place(&self, message: &Message<'_>) -> Option<Place> {
+        let dead = self.dead.as_ref()?;
+        if let Some((hidden, _)) = &dead.topic {
+            let value = self.value_bytes_max(message).unwrap_or(message.payload.len());
+            let more = HEADERS_BYTES_MAX + message.topic.len() + message.client_id.len();
+            let bytes = |value| self.row_bytes_with(message, value) + more;
+            for (value, cut) in [(value, false), (value.min(CUT_VALUE_BYTES), true)] {
+                if bytes(value) <= dead.record_bytes_max {
+                    return Some(Place::Topic { hidden: *hidden, bytes: bytes(value), cut });
+                }
+                if dead.file {
+                    break;
+                }
+            }
+        }
+        dead.file.then_some(Place::File)
+    }
+}
+
+impl Place {
+    /// Memory of the sink's cluster that it takes.
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Self::Topic { bytes, .. } => bytes,
+            Self::File => 0,
+        }
+    }
+
+    /// Whether there is room now; `index` is the sink's number in the configuration.
+    pub(super) fn room(self, letters: &Letters, producer: &Producer, index: u16) -> Result<(), Full> {
+        match self {
+            Self::Topic { hidden, bytes, .. } => producer.share(hidden, None, bytes),
+            Self::File if letters.has_room(usize::from(index)) => Ok(()),
+            Self::File => Err(Full::Letters(index)),
+        }
+    }
+}
+
+impl Outlets {
+    /// Writes the message to the dead letters of the sinks that will never take it, after [`Outlets::admit`] found room
+    /// there. Returns how many answers that owes.
+    #[cold]
+    pub(super) fn write_off(
+        &mut self,
+        message: &Message<'_>,
+        ticket: Option<Ticket>,
+        now: Monotonic,
+        wall: WallMs,
+    ) -> u16 {
+        let mut owed = 0;
+        for (sink, objection) in std::mem::take(&mut self.scratch.dead) {
+            owed += self.write_off_one(sink, objection, message, ticket, (now, wall));
+        }
+        owed
+    }
+
+    fn write_off_one(
+        &mut self,
+        index: u16,
+        objection: Objection,
+        message: &Message<'_>,
+        ticket: Option<Ticket>,
+        (now, wall): (Monotonic, WallMs),
+    ) -> u16 {
+        let (plan, scratch) = (&self.plans[usize::from(index)], &mut self.scratch);
+        let (Some(dead), Some(place)) = (&plan.dead, plan.place(message)) else { return 0 };
+        let upstream = &mut self.upstreams[plan.cluster];
+        upstream.busy = true;
+        scratch.headers.clear();
+        let topic = topic(plan, message, &mut scratch.topic).ok();
+        // What cannot be rendered is here as it came.
+        let value = plan.value(message, &mut scratch.value).unwrap_or(message.payload);
+        let key = plan.key.as_ref().and_then(|key| key.value(message, &mut scratch.key).ok());
+        let kept = if matches!(place, Place::Topic { cut: true, .. }) {
+            value.len().min(CUT_VALUE_BYTES)
+        } else {
+            value.len()
+        };
+        let (received, whole, qos) =
+            (message.timestamp_ms.to_string(), value.len().to_string(), message.qos.to_string());
+        let ranges = plan.render_headers(message, &mut scratch.headers);
+        let headers = plan.headers(message, &scratch.headers, &ranges);
+        let ticket = ticket.filter(|_| plan.owes_answer);
+        let Place::Topic { hidden, .. } = place else {
+            let line = Line {
+                time_ms: wall.0,
+                sink: &dead.sink,
+                reason: objection.name(),
+                mqtt_topic: Some(message.topic),
+                client_id: Some(message.client_id),
+                qos: Some(i64::from(message.qos)),
+                kafka_topic: topic,
+                received_ms: message.timestamp_ms,
+                key,
+                value,
+                ..Line::default()
+            };
+            upstream.producer.dead_at_door(plan.sink);
+            self.letters.send(usize::from(index), plan.sink, line.write(headers), ticket);
+            return u16::from(plan.owes_answer);
+        };
+        let why = [
+            (SINK_HEADER, Some(dead.sink.as_str())),
+            (REASON_HEADER, Some(objection.name())),
+            // One that Kafka would not take may be of any length.
+            (TOPIC_HEADER, topic.filter(|topic| topic.len() <= KAFKA_TOPIC_BYTES_MAX)),
+            (RECEIVED_HEADER, Some(received.as_str())),
+            (CUT_HEADER, (kept < value.len()).then_some(whole.as_str())),
+            (MQTT_TOPIC_HEADER, Some(message.topic)),
+            (CLIENT_ID_HEADER, Some(message.client_id)),
+            (QOS_HEADER, Some(qos.as_str())),
+        ];
+        let why = why.iter().filter_map(|(name, value)| Some((name.as_bytes(), (*value)?.as_bytes())));
+        let row = Row { key, value: Some(&value[..kept]), headers: headers.chain(why), timestamp: wall };
+        let dead_topic = dead.topic.as_ref().map_or("", |(_, topic)| topic);
+        upstream.producer.append(hidden, dead_topic, row, ticket, now);
+        u16::from(plan.owes_answer)
+    }
+}

@@ -1,0 +1,196 @@
+//! One dead letter as a line of JSON. `docs/DEAD_LETTERS.md` has the fields.
+
+use std::io::Write as _;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::kafka::producer::dead::{
+    CODE_HEADER, DeadRow, HEADER_PREFIX, PARTITION_HEADER, REASON_HEADER, RECEIVED_HEADER, TOPIC_HEADER, reason,
+};
+use crate::runtime::seam::WallMs;
+
+/// The MQTT topic of a message that no sink took.
+pub(super) const MQTT_TOPIC_HEADER: &str = "dead-letter-mqtt-topic";
+/// Who published it.
+pub(super) const CLIENT_ID_HEADER: &str = "dead-letter-client-id";
+/// Its quality of service.
+pub(super) const QOS_HEADER: &str = "dead-letter-qos";
+
+/// What a letter says; `None` is null.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Line<'a> {
+    /// When it became one, milliseconds since 1970.
+    pub(super) time_ms: i64,
+    pub(super) sink: &'a str,
+    pub(super) reason: &'a str,
+    pub(super) kafka_code: Option<i64>,
+    /// Why the topic of dead letters did not take it.
+    pub(super) topic_refused: Option<&'a str>,
+    pub(super) mqtt_topic: Option<&'a str>,
+    pub(super) client_id: Option<&'a str>,
+    pub(super) qos: Option<i64>,
+    pub(super) kafka_topic: Option<&'a str>,
+    pub(super) partition: Option<i64>,
+    pub(super) received_ms: i64,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: &'a [u8],
+}
+
+impl<'a> Line<'a> {
+    /// The line, with its end.
+    pub(super) fn write(&self, headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(512 + self.value.len() * 2);
+        out.extend_from_slice(b"{\"time\":");
+        text(Some(&rfc3339(self.time_ms)), &mut out);
+        for (name, value) in [("sink", Some(self.sink)), ("reason", Some(self.reason))] {
+            named_text(name, value, &mut out);
+        }
+        named_number("kafka_code", self.kafka_code, &mut out);
+        if self.topic_refused.is_some() {
+            named_text("dead_letters_topic_refused", self.topic_refused, &mut out);
+        }
+        named_text("mqtt_topic", self.mqtt_topic, &mut out);
+        named_text("client_id", self.client_id, &mut out);
+        named_number("qos", self.qos, &mut out);
+        named_text("kafka_topic", self.kafka_topic, &mut out);
+        named_number("kafka_partition", self.partition, &mut out);
+        named_text("received", Some(&rfc3339(self.received_ms)), &mut out);
+        out.extend_from_slice(b",\"key\":");
+        bytes("key_encoding", self.key, &mut out);
+        out.extend_from_slice(b",\"value\":");
+        bytes("value_encoding", Some(self.value), &mut out);
+        out.extend_from_slice(b",\"headers\":[");
+        for (at, (name, value)) in headers.enumerate() {
+            out.extend_from_slice(if at == 0 { b"{\"name\":" } else { b",{\"name\":" });
+            text(Some(&String::from_utf8_lossy(name)), &mut out);
+            out.extend_from_slice(b",\"value\":");
+            bytes("value_encoding", Some(value), &mut out);
+            out.push(b'}');
+        }
+        out.extend_from_slice(b"]}\n");
+        out
+    }
+}
+
+/// The line of a row that Kafka refused. One that came back from the topic of dead letters says in its headers what it
+/// was before.
+pub(super) fn of_row<'a>(line: Line<'a>, row: &'a DeadRow<'a>, hidden: bool, wall: WallMs) -> Vec<u8> {
+    let headers = || row.headers.clone().map(|(name, value)| (name, value.unwrap_or_default()));
+    let line = Line { time_ms: wall.0, key: row.key, value: row.value, ..line };
+    if !hidden {
+        let line = Line {
+            reason: reason(row.code),
+            kafka_code: Some(i64::from(row.code)),
+            kafka_topic: Some(row.topic),
+            partition: row.partition.map(i64::from),
+            received_ms: row.timestamp,
+            ..line
+        };
+        return line.write(headers());
+    }
+    let said = |wanted: &str| {
+        let found = headers().filter(|(name, _)| *name == wanted.as_bytes()).last();
+        found.and_then(|(_, value)| std::str::from_utf8(value).ok())
+    };
+    let number = |wanted: &str| said(wanted)?.parse().ok();
+    let line = Line {
+        reason: said(REASON_HEADER).unwrap_or_default(),
+        kafka_code: number(CODE_HEADER),
+        topic_refused: Some(reason(row.code)),
+        mqtt_topic: said(MQTT_TOPIC_HEADER).or(line.mqtt_topic),
+        client_id: said(CLIENT_ID_HEADER).or(line.client_id),
+        qos: number(QOS_HEADER),
+        kafka_topic: said(TOPIC_HEADER),
+        partition: number(PARTITION_HEADER),
+        received_ms: number(RECEIVED_HEADER).unwrap_or(row.timestamp),
+        ..line
+    };
+    line.write(headers().filter(|(name, _)| !name.starts_with(HEADER_PREFIX.as_bytes())))
+}
+
+fn text(value: Option<&str>, out: &mut Vec<u8>) {
+    // Neither an Option of a str nor a Vec can make this fail.
+    let _ = serde_json::to_writer(out, &value);
+}
+
+fn named_text(name: &str, value: Option<&str>, out: &mut Vec<u8>) {
+    let _ = write!(out, ",\"{name}\":");
+    text(value, out);
+}
+
+fn named_number(name: &str, value: Option<i64>, out: &mut Vec<u8>) {
+    let _ = match value {
+        Some(number) => write!(out, ",\"{name}\":{number}"),
+        None => write!(out, ",\"{name}\":null"),
+    };
+}
+
+/// Text where it is UTF-8, else base64; with a field that says which.
+fn bytes(encoding: &str, value: Option<&[u8]>, out: &mut Vec<u8>) {
+    let (shown, how) = match value.map(|value| (value, std::str::from_utf8(value))) {
+        None => (None, None),
+        Some((_, Ok(text))) => (Some(std::borrow::Cow::Borrowed(text)), Some("utf-8")),
+        Some((value, Err(_))) => (Some(BASE64_STANDARD.encode(value).into()), Some("base64")),
+    };
+    text(shown.as_deref(), out);
+    named_text(encoding, how, out);
+}
+
+/// UTC, to the millisecond. The calendar is Howard Hinnant's `civil_from_days`.
+fn rfc3339(ms: i64) -> String {
+    let (days, of_day) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = year + era * 400 + next;
+    let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
+    let (second, milli) = (of_day / 1_000 % 60, of_day % 1_000);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn times() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (1_795_176_000_001, "2026-11-20T12:00:00.001Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(rfc3339(ms), text);
+        }
+    }
+
+    #[test]
+    fn a_line_is_json_and_says_how_bytes_are_written() {
+        let line = Line { sink: "s\"", reason: "R", key: None, value: b"\xff\n", qos: Some(1), ..Line::default() };
+        let headers: [(&[u8], &[u8]); 2] = [(b"a", b"text \"x\"\n"), (b"b", b"\x80")];
+        let line = line.write(headers.into_iter());
+        assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+        let object: Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(
+            object,
+            json!({
+                "time": "1970-01-01T00:00:00.000Z", "sink": "s\"", "reason": "R", "kafka_code": null, "mqtt_topic": null,
+                "client_id": null, "qos": 1, "kafka_topic": null, "kafka_partition": null,
+                "received": "1970-01-01T00:00:00.000Z", "key": null, "key_encoding": null,
+                "value": "/wo=", "value_encoding": "base64",
+                "headers": [
+                    { "name": "a", "value": "text \"x\"\n", "value_encoding": "utf-8" },
+                    { "name": "b", "value": "gA==", "value_encoding": "base64" },
+                ],
+            })
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! Dead letters of the built program, against a Kafka that refuses: the embedded log of a second service, which takes
+//! smaller batches than the first one sends.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use forebay::mqtt::packet::{PacketType, QoS, Version};
+
+use crate::device::{Device, Heard};
+use crate::process::{metric, until_metric};
+use crate::records::read_when;
+use crate::support::service::{Service, config, program};
+
+const NARROW: &str = "message_bytes_max = \"64KiB\"\n[[sink]]\nname = \"none\"\nfilters = \"none\"\ntopic = \"none\"\nbatch_bytes = \"32KiB\"\nrecord_bytes_max = \"32KiB\"\n";
+
+/// A log that takes 64 KiB, and a service that sends it more.
+fn refused(dead_letters: &str) -> (Service, Service) {
+    let kafka = Service::start(&config(NARROW));
+    let sinks = format!(
+        "[kafka.main]\nbootstrap = \"{}\"\n[[sink]]\nname = \"wide\"\nfilters = \"#\"\ntopic = \"wide\"\n{dead_letters}\n",
+        kafka.embedded()
+    );
+    let service = Service::start(&config(&sinks));
+    (kafka, service)
+}
+
+fn lines(path: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+#[test]
+fn a_record_that_kafka_finds_too_large_is_in_the_file_before_its_publisher_hears() {
+    let (_kafka, service) = refused("dead_letters_file = \"$DIR/dead/wide.jsonl\"\ndead_letters_files_max = 2");
+    let path = service.dir().join("dead/wide.jsonl");
+    for (version, reason) in [(Version::V311, 0), (Version::V5, 0x80)] {
+        let mut device = Device::connect(service.mqtt(), version, "dev");
+        let before = lines(&path).len();
+        for (id, qos, answer) in [(1, QoS::AtLeastOnce, PacketType::PubAck), (2, QoS::ExactlyOnce, PacketType::PubRec)]
+        {
+            device.publish(qos, id, "a/b", &[b'x'; 100_000]);
+            assert_eq!(device.hear(), Heard::Answer(answer, id, reason));
+            let lines = lines(&path);
+            let last = lines.last().expect("a dead letter");
+            assert_eq!(lines.len(), before + usize::from(id));
+            assert_eq!((&last["reason"], &last["kafka_code"]), (&"MESSAGE_TOO_LARGE".into(), &10.into()));
+            assert_eq!((&last["mqtt_topic"], &last["client_id"]), (&"a/b".into(), &"dev".into()));
+            assert_eq!(last["value"].as_str().map(str::len), Some(100_000));
+        }
+        // What fits goes its way, before and after.
+        device.deliver(3, "a/b", b"small");
+    }
+    let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
+    device.publish(QoS::AtMostOnce, 0, "a/b", &[b'x'; 100_000]);
+    until_metric(&service, "sink_dead_lettered_in_file_total", 5);
+    assert_eq!(metric(&service, "sink_matched_total"), 7);
+    assert_eq!(metric(&service, "sink_delivered_total"), 2);
+    assert_eq!(metric(&service, "sink_refused_total"), 0);
+}
+
+#[test]
+fn without_a_file_its_beginning_is_in_the_topic() {
+    let (kafka, service) = refused("dead_letters_topic = \"dead\"");
+    let mut device = Device::connect(service.mqtt(), Version::V311, "dev");
+    device.publish(QoS::AtLeastOnce, 1, "a/b", &[b'x'; 100_000]);
+    assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 1, 0));
+    let records = read_when(kafka.embedded(), "dead", 1);
+    assert_eq!((records.len(), records[0].key.as_str(), records[0].value.len()), (1, "a/b", 16 * 1024));
+    for (name, value) in [("reason", "MESSAGE_TOO_LARGE"), ("sink", "wide"), ("value-bytes", "100000")] {
+        assert!(records[0].headers.contains(&(format!("dead-letter-{name}"), value.to_owned())), "{name}");
+    }
+}
+
+#[test]
+fn files_are_bounded_and_go_on_after_a_crash() {
+    let (_kafka, mut service) = refused(
+        "dead_letters_file = \"$DIR/wide.jsonl\"\ndead_letters_files_max = 3\ndead_letters_file_bytes_max = \"64KiB\"",
+    );
+    for round in 0..2u16 {
+        let mut device = Device::connect(service.mqtt(), Version::V311, "dev");
+        for id in 1..=4 {
+            device.publish(QoS::AtLeastOnce, id, &format!("{round}/{id}"), &[b'x'; 100_000]);
+            assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, id, 0));
+        }
+        let topics = ["", ".1", ".2", ".3"].map(|end| {
+            let lines = lines(&service.dir().join(format!("wide.jsonl{end}")));
+            lines.first().map(|line| line["mqtt_topic"].as_str().unwrap_or_default().to_owned())
+        });
+        let kept = [4, 3, 2].map(|id| Some(format!("{round}/{id}")));
+        assert_eq!(topics, [kept[0].clone(), kept[1].clone(), kept[2].clone(), None]);
+        if round == 0 {
+            service.kill9();
+            service.start_again();
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_named_at_the_start() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let text = config(
+        "[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\ndead_letters_file = \"$DIR/taken/dead.jsonl\"\n",
+    );
+    let text = text.replace("$DIR", &dir.path().display().to_string());
+    // A file where the folder should be: root could write anywhere else.
+    fs::write(dir.path().join("taken"), "").expect("written");
+    fs::write(dir.path().join("forebay.toml"), text).expect("written");
+    for command in ["run", "check"] {
+        let path = dir.path().join("forebay.toml");
+        let output = program().args([command, "--config"]).arg(path).stdin(Stdio::null()).output().expect("run");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(!output.status.success(), "{command}: {said}");
+        assert!(said.contains("taken/dead.jsonl") && said.contains("dead_letters_file"), "{command}: {said}");
+    }
+}
