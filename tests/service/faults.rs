@@ -111,11 +111,18 @@ fn what_passes_is_held_and_sent_again() {
 fn a_producer_that_kafka_fences_or_forgets_goes_on_under_a_new_epoch() {
     let mut bench = Bench::start("", |_| {});
     let mut device = bench.device();
-    for (raised, code) in (1..).zip([47, 59, 90]) {
+    bench.deliver(&mut device, "so that Kafka knows the producer");
+    for (asked, code) in (1..).zip([47, 59, 90]) {
         bench.on_produce(Fault::Error(code));
         bench.deliver(&mut device, &format!("code {code}"));
-        assert!(bench.metric("sink_epochs_raised_total") >= raised, "{code}");
+        assert!(bench.metric("sink_asked_total") >= asked, "{code}");
     }
+    assert_eq!(bench.metric("sink_epochs_raised_total"), 0, "the log says that the identity is the next");
+    // Refused in spite of what the log says, again and again.
+    (0..5).for_each(|_| bench.on_produce(Fault::Error(47)));
+    bench.deliver(&mut device, "at last");
+    assert!(bench.metric("sink_epochs_raised_total") >= 1);
+    assert_eq!(bench.metric("sink_outcome_unknown_total"), 0);
     bench.check("all");
 }
 
