@@ -68,7 +68,7 @@ fn proxy(to: SocketAddr, headers: Vec<Vec<u8>>) -> SocketAddr {
 
 /// Waits for a line that names this address; the service's log has the device's, not the proxy's.
 fn until_logged(service: &Service, address: &str) {
-    until(&format!("{address} in the log"), || service.log().contains(&format!("peer={address}")));
+    until(&format!("{address} in the log"), || service.log().contains(&format!("peer=\"{address}\"")));
 }
 
 #[test]
