@@ -14,6 +14,8 @@ fn main() -> ExitCode {
             let shape = topics::Shape { partitions, replication_factor };
             with(from.load(), |config| status(topics::create(&config, shape)))
         }
+        Command::Sinks(from) => answer(cli::ask::sinks(&from)),
+        Command::Events(options) => answer(cli::ask::events(&options)),
         Command::Config(ConfigCommand::Default) => print(&config::example()),
         Command::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", config::schema())),
     }
@@ -28,6 +30,17 @@ fn with(config: Result<Config, Problems>, go_on: impl FnOnce(Config) -> ExitCode
         },
         go_on,
     )
+}
+
+/// What a running service says, or why it says nothing.
+fn answer(said: Result<String, String>) -> ExitCode {
+    match said {
+        Ok(text) => print(&text),
+        Err(why) => {
+            eprintln!("forebay: {why}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
 }
 
 fn status(well: bool) -> ExitCode {

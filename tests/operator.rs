@@ -152,6 +152,32 @@ fn a_missing_topic_in_kafka_is_left_missing_by_a_check() {
     has(&text, "FAILED", &["error 38"]);
 }
 
+#[test]
+fn addresses_that_cannot_be_listened_on_are_told() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = taken.local_addr().map(|address| (taken, address)).expect("its address");
+    let listeners = format!("[[listener]]\nbind = \"{}\"\n[control]\nbind = \"127.0.0.1:0\"\n", taken.1);
+    let text = forebay(&["check"], &listeners, 0);
+    has(&text, &format!("warning  listener {}", taken.1), &["in use", "`bind`"]);
+    assert!(!text.contains("control"), "{text}");
+    // TEST-NET-1 (RFC 5737): no machine's own.
+    let text = forebay(&["check"], "[control]\nbind = \"192.0.2.1:8080\"\n", 1);
+    has(&text, "PROBLEM  control 192.0.2.1:8080", &["cannot be listened on", "an address of this machine"]);
+}
+
+#[test]
+fn a_configuration_may_come_by_standard_input() {
+    let bad = "[service]\nshard = 1\n";
+    for (text, status, words) in [(bad, 2, "standard input:2:1: service.shard"), ("", 0, "kafka.embedded")] {
+        let dir = support::temp_dir();
+        let file = dir.path().join("forebay.toml");
+        fs::write(&file, text).expect("written");
+        let input = fs::File::open(&file).expect("a file");
+        let (code, said) = ended(program().args(["check", "--config", "-"]).stdin(input));
+        assert_eq!((code, said.contains(words)), (status, true), "{said}");
+    }
+}
+
 /// A cluster that makes no topics, hides one and lets one not be written.
 #[test]
 fn a_cluster_that_forbids() {
@@ -166,6 +192,10 @@ fn a_cluster_that_forbids() {
     let bootstrap = cluster.bootstrap();
     for topic in ["hidden", "read-only"] {
         cluster.create_topic(topic, 2);
+    }
+    for (topic, bytes) in [("narrow", 20_000), ("less", 500_000)] {
+        let size = format!("max.message.bytes={bytes}");
+        cluster.command(&["topics", "create", topic, "--partitions", "1", "--config", &size]);
     }
     for (topic, operation) in [("hidden", "All"), ("read-only", "Write")] {
         cluster.command(&[
@@ -203,6 +233,14 @@ fn a_cluster_that_forbids() {
     has(&text, "sink b", &["PROBLEM", "topic read-only may not be written", "kafka-acls.sh"]);
     has(&text, "sink c", &["PROBLEM", "topic nowhere is missing", "forebay topics create"]);
     has(&text, "sink d", &["warning", "makes none by itself"]);
+
+    let compressed = sink("z", "narrow") + "compression = \"lz4\"\n";
+    let sinks = [sink("n", "narrow"), sink("l", "less"), compressed];
+    let text = forebay(&["check"], &config(bootstrap, &sinks), 0);
+    let beyond = "(max.message.bytes), which is less than record_bytes_max 1024000";
+    has(&text, "warning  sink n", &["topic narrow takes 20000 bytes", beyond, "batch_bytes 262144"]);
+    has(&text, "warning  sink l", &["topic less takes 500000 bytes", &format!("{beyond}: Kafka refuses")]);
+    assert!(!text.contains("warning  sink z"), "{text}");
 }
 
 #[test]

@@ -16,7 +16,8 @@ use crate::config::Cluster;
 
 /// The largest answer taken, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-/// `BROKER` as a type of resource.
+/// `TOPIC` and `BROKER` as types of resources.
+const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 /// The last version of Metadata that tells what may be done with the cluster; all up to here name topics.
 const METADATA_VERSION_MAX: i16 = 10;
@@ -91,10 +92,21 @@ impl Admin {
 
     /// Settings of a broker by name, those that it tells; `None`: it does not tell.
     pub(super) fn broker_settings(&mut self, node: i32, names: &[&'static str]) -> Option<HashMap<String, String>> {
+        self.settings(BROKER, node.to_string(), names)
+    }
+
+    /// The largest record batch that a topic takes, in bytes; `None`: the cluster does not tell (it wants
+    /// `DESCRIBE_CONFIGS` on the topic).
+    pub(super) fn batch_bytes_max(&mut self, topic: &str) -> Option<u64> {
+        const NAME: &str = "max.message.bytes";
+        self.settings(TOPIC, topic.to_owned(), &[NAME])?.get(NAME)?.parse().ok()
+    }
+
+    fn settings(&mut self, kind: i8, of: String, names: &[&'static str]) -> Option<HashMap<String, String>> {
         let version = self.version::<DescribeConfigsRequest>(i16::MAX)?;
         let resource = DescribeConfigsResource::default()
-            .with_resource_type(BROKER)
-            .with_resource_name(StrBytes::from(node.to_string()))
+            .with_resource_type(kind)
+            .with_resource_name(StrBytes::from(of))
             .with_configuration_keys(Some(names.iter().map(|name| StrBytes::from_static_str(name)).collect()));
         let answer = self.ask_at(&DescribeConfigsRequest::default().with_resources(vec![resource]), version).ok()?;
         let result = answer.results.into_iter().next().filter(|result| result.error_code == 0)?;

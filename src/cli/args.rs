@@ -31,6 +31,8 @@ Examples:
       A file to begin with: every key, what it means, its default.
   forebay check --config forebay.toml
       Would it work? One line for each cluster and each sink; exit status 1 if something would not.
+  forebay sinks; forebay events --sink telemetry
+      What a running service says of its sinks, and what happened.
   forebay --listen 127.0.0.1:0 --embedded 127.0.0.1:0 --control off --data-dir /tmp/forebay
       On ports that are free; the log names them.
 
@@ -79,6 +81,10 @@ pub enum Command {
     /// What the sinks' topics need
     #[command(subcommand)]
     Topics(TopicsCommand),
+    /// Ask a running service how its sinks do: state, totals, what waits, rate
+    Sinks(AskArgs),
+    /// Ask a running service what happened
+    Events(EventsArgs),
     /// Print what a configuration may hold
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -87,7 +93,7 @@ pub enum Command {
 /// Options of `forebay check`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckArgs {
-    /// The configuration (TOML); without it the defaults hold
+    /// The configuration (TOML), `-` for standard input; without it the defaults hold
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -105,6 +111,55 @@ impl CheckArgs {
         let overrides = Overrides { kafka: self.kafka.clone(), ..Overrides::default() };
         config::load_with(self.config.as_deref(), &overrides)
     }
+}
+
+/// Options of `forebay sinks`: which service is asked.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct AskArgs {
+    /// The configuration that the service runs on (`control.bind` is where it is asked); without it the defaults hold
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Where it is asked, in the place of `control.bind`
+    #[arg(long, value_name = "ADDRESS", value_parser = control)]
+    pub control: Option<ControlBind>,
+
+    /// The answer as it is, in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl AskArgs {
+    /// The configuration: the file or the defaults.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(&self) -> Result<Config, Problems> {
+        config::load_with(
+            self.config.as_deref(),
+            &Overrides { environment: config::environment(), ..Overrides::default() },
+        )
+    }
+}
+
+/// Options of `forebay events`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventsArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub from: AskArgs,
+
+    /// Only what came after the event of this number
+    #[arg(long, value_name = "ID", default_value_t = 0)]
+    pub since: u64,
+
+    /// Only events of this kind
+    #[arg(long, value_name = "KIND")]
+    pub kind: Option<String>,
+
+    /// Only what this sink says
+    #[arg(long, value_name = "NAME")]
+    pub sink: Option<String>,
 }
 
 /// What `forebay topics` does.
@@ -138,7 +193,7 @@ pub enum ConfigCommand {
 /// Options of `forebay run`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunArgs {
-    /// The configuration (TOML); without it the defaults hold
+    /// The configuration (TOML), `-` for standard input; without it the defaults hold
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -284,8 +339,10 @@ mod tests {
         let document = include_str!("../../docs/CONFIGURATION.md");
         let whole = definition();
         let create = whole.find_subcommand("topics").and_then(|topics| topics.find_subcommand("create"));
-        for option in create.expect("topics create").get_arguments().filter_map(|option| option.get_long()) {
-            assert!(document.contains(&format!("`--{option}")), "--{option}");
+        for command in [create, whole.find_subcommand("sinks"), whole.find_subcommand("events")] {
+            for option in command.expect("a command").get_arguments().filter_map(|option| option.get_long()) {
+                assert!(document.contains(&format!("`--{option}")), "--{option}");
+            }
         }
         for option in definition().get_arguments().filter_map(|option| option.get_long()) {
             assert!(["help", "version"].contains(&option) || document.contains(&format!("`--{option}")), "--{option}");

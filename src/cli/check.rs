@@ -2,12 +2,14 @@
 //! sink's topic looked at, one line each. Nothing is written and nothing is made.
 
 use std::fmt;
+use std::io::ErrorKind;
+use std::net::TcpListener;
 
 use kafka_protocol::messages::MetadataResponse;
 use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponseTopic};
 
 use super::admin::Admin;
-use crate::config::{Acknowledge, Cluster, Config, EMBEDDED, Sink};
+use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Sink};
 use crate::service::dead_letters;
 
 /// Bits of a topic's authorized operations: by Kafka's numbers of its ACL operations.
@@ -63,6 +65,7 @@ pub fn check(config: &Config) -> bool {
         of_cluster(cluster, &sinks, &mut lines);
     }
     of_files(config, &mut lines);
+    of_addresses(config, &mut lines);
     let mut worst = Verdict::Ok;
     for line in &lines {
         println!("{line}");
@@ -127,6 +130,11 @@ fn of_cluster(cluster: &Cluster, sinks: &[&Sink], lines: &mut Vec<Line>) {
         });
         let (verdict, text) = of_sink(sink, found, &making);
         push(verdict, &sink_name(sink), text);
+        if let Some(text) =
+            found.filter(|_| verdict == Verdict::Ok).and_then(|found| too_large(&mut admin, sink, found))
+        {
+            push(Verdict::Warning, &sink_name(sink), text);
+        }
         if let Some(topic) = dead(sink) {
             let named =
                 |found: &&MetadataResponseTopic| found.name.as_ref().map(|name| name.0.as_str()) == Some(&topic);
@@ -150,6 +158,23 @@ fn of_files(config: &Config, lines: &mut Vec<Line>) {
             Err(why) => (Verdict::Problem, format!("file {path}: {why}; dead_letters_file names the file")),
         };
         lines.push(Line { verdict, about: dead_letters_of(sink), text });
+    }
+}
+
+/// Addresses that could not be listened on. One that is in use may be in use by the service itself.
+fn of_addresses(config: &Config, lines: &mut Vec<Line>) {
+    let listeners = config.listeners.iter().map(|listener| ("listener", listener.bind));
+    for (about, address) in listeners.chain(config.control.bind.map(|bind| ("control", bind))) {
+        let Err(error) = TcpListener::bind(address) else { continue };
+        let (verdict, text) = if error.kind() == ErrorKind::AddrInUse {
+            (
+                Verdict::Warning,
+                "is in use: by this service, if it runs, or else move one of the two by its `bind`".to_owned(),
+            )
+        } else {
+            (Verdict::Problem, format!("cannot be listened on: {error}; `bind` names an address of this machine"))
+        };
+        lines.push(Line { verdict, about: format!("{about} {address}"), text });
     }
 }
 
@@ -270,6 +295,27 @@ fn of_topic(topic: &str, found: &MetadataResponseTopic, safe: bool) -> (Verdict,
         return (Verdict::Ok, format!("{text}; one replica: a lost disk loses it"));
     }
     (Verdict::Ok, text)
+}
+
+/// What a sink would send its topic and the topic would not take. Compressed batches are smaller by nobody knows how much.
+fn too_large(admin: &mut Admin, sink: &Sink, found: &MetadataResponseTopic) -> Option<String> {
+    if found.error_code != 0 || sink.compression != Compression::None {
+        return None;
+    }
+    let topic = sink.topic.as_literal()?;
+    let max = admin.batch_bytes_max(topic)?;
+    let beyond = [("record_bytes_max", sink.record_bytes_max), ("batch_bytes", sink.batch_bytes)];
+    let beyond: Vec<_> = beyond.iter().filter(|(_, bytes)| *bytes as u64 > max).collect();
+    let (first, _) = beyond.first()?;
+    let what = match *first {
+        "record_bytes_max" => "Kafka refuses messages that are larger, and batches are sent anew in parts",
+        _ => "batches that are larger are refused and sent anew in parts",
+    };
+    let keys: Vec<_> = beyond.iter().map(|(key, bytes)| format!("{key} {bytes}")).collect();
+    let keys = keys.join(", ");
+    Some(format!(
+        "topic {topic} takes {max} bytes at a time (max.message.bytes), which is less than {keys}: {what}; raise the one or lower the other"
+    ))
 }
 
 /// What allows it.

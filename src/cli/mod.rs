@@ -2,6 +2,7 @@
 
 mod admin;
 pub mod args;
+pub mod ask;
 pub mod check;
 mod embedded_numbers;
 mod health;
@@ -13,7 +14,7 @@ mod reference;
 pub mod run;
 pub mod topics;
 
-pub use args::{CheckArgs, Command, ConfigCommand, RunArgs, TopicsCommand, parse, parse_from};
+pub use args::{AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, RunArgs, TopicsCommand, parse, parse_from};
 
 /// Exit status: done.
 pub const EXIT_DONE: u8 = 0;

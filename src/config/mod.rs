@@ -26,6 +26,7 @@ mod values;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -49,6 +50,8 @@ pub const LISTENERS_MAX: usize = 64;
 pub const SINKS_MAX: usize = 65_535;
 /// The longest file that is read, in bytes.
 const FILE_BYTES_MAX: usize = 16 << 20;
+/// The path that stands for standard input.
+const STANDARD_INPUT: &str = "-";
 
 /// What the command line puts in the place of the file's values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,7 +110,14 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     load_with(Some(path), &Overrides { environment: environment(), ..Overrides::default() })
 }
 
-/// Reads a file, or takes the defaults, and puts the values of the environment (`FOREBAY_…`) and then those of the
+/// All of standard input, one byte more than is allowed at most.
+fn standard_input() -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::stdin().take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a file (`-`: standard input), or takes the defaults, and puts the values of the environment (`FOREBAY_…`) and then those of the
 /// command line in their places.
 ///
 /// # Errors
@@ -115,12 +125,13 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Config, Problems> {
     let variables = environment::read();
     let Some(path) = path else { return parse_all("", "defaults", &variables, overrides, cores()) };
-    let file = path.display().to_string();
+    let file = if path == Path::new(STANDARD_INPUT) { "standard input".to_owned() } else { path.display().to_string() };
     let whole = |what: String, hint: Option<&str>| {
         let hint = hint.map(str::to_owned);
         Problems(vec![Problem { file: file.clone(), line: 0, column: 0, key: String::new(), what, hint }])
     };
-    let bytes = std::fs::read(path).map_err(|error| {
+    let read = if path == Path::new(STANDARD_INPUT) { standard_input() } else { std::fs::read(path) };
+    let bytes = read.map_err(|error| {
         let hint = "--config names the file; with no --config Forebay runs on its defaults";
         whole(format!("cannot be read: {error}"), Some(hint))
     })?;

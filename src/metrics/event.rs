@@ -101,10 +101,10 @@ events! {
     Drained, Info, Lifecycle, "drained", [], "drained: everything taken is in Kafka";
     ShardStandsStill, Error, Error, "shard_stands_still", [SilentMs], "a shard has not turned for long";
     KafkaReachable, Info, Lifecycle, "kafka_reachable", [Kafka], "a broker of the Kafka cluster answers";
-    KafkaUnreachable, Warn, Error, "kafka_unreachable", [Kafka], "no connection to the Kafka cluster stands; messages are held";
-    TopicUnknown, Warn, Error, "topic_unknown", [Sink, Topic, Code, Error], "Kafka does not know the topic, or it has no leader; messages wait";
+    KafkaUnreachable, Warn, Error, "kafka_unreachable", [Kafka], "no connection to the Kafka cluster stands; messages are held; `forebay check` says why";
+    TopicUnknown, Warn, Error, "topic_unknown", [Sink, Topic, Code, Error], "Kafka does not know the topic, or it has no leader; messages wait; `forebay topics create` makes one that is missing";
     TopicKnown, Info, Lifecycle, "topic_known", [Sink, Topic], "the topic is there by now";
-    TopicForbidden, Warn, Error, "topic_forbidden", [Sink, Topic, Code, Error], "we may not write to the topic; messages for it are refused for a while";
+    TopicForbidden, Warn, Error, "topic_forbidden", [Sink, Topic, Code, Error], "we may not write to the topic; messages for it are refused for a while; `forebay check` names the ACL that it needs";
     TopicRefused, Warn, Error, "topic_refused", [Sink, Topic, Code, Error], "Kafka refuses the topic; messages for it are refused for a while";
     TopicMadeAnew, Warn, Error, "topic_made_anew", [Sink, Topic, From, To], "the topic was deleted and made anew; what it held is gone";
     TopicGrown, Info, Lifecycle, "topic_grown", [Sink, Topic, From, To], "the topic has more partitions; they are used when what is placed is done";

@@ -2,7 +2,7 @@
 //! file, since a disk blocks and a core must not. A file that has its size is renamed (`name.1`, `name.2`, …), the oldest
 //! goes. A disk that fails is tried again every second; until then nobody is answered, and who fills the queues waits.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -187,8 +187,16 @@ impl Log {
     }
 }
 
+/// Opens a file for this process alone: two that wrote it would cut each other's lines and rename each other's files.
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).open(path)
+    let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(io::Error::other("another process writes it: each needs a file of its own"))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -216,6 +224,22 @@ mod tests {
         let mut names: Vec<_> = std::fs::read_dir(folder).expect("a folder").map(name).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn a_file_belongs_to_one_process_also_after_it_was_followed_by_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
+        let settings = || Settings { path: path.clone(), bytes_max: 10, files: 2 };
+        let mut first = log(&path, 10, 2);
+        for round in ["11111", "22222"] {
+            let error = Log::open(settings()).err().expect("it is in use");
+            assert!(error.to_string().contains("another process writes it"), "{error}");
+            write_all(&mut first, &[round]);
+        }
+        assert_eq!(names(folder.path()), ["dead.jsonl", "dead.jsonl.1"]);
+        drop(first);
+        assert!(Log::open(settings()).is_ok());
     }
 
     #[test]

@@ -137,8 +137,9 @@ fn bytes(encoding: &str, value: Option<&[u8]>, out: &mut Vec<u8>) {
     named_text(encoding, how, out);
 }
 
-/// UTC, to the millisecond. The calendar is Howard Hinnant's `civil_from_days`.
-fn rfc3339(ms: i64) -> String {
+/// A time in milliseconds since 1970 as RFC 3339 has it: UTC, to the millisecond. The calendar is Howard Hinnant's
+/// `civil_from_days`.
+pub(crate) fn rfc3339(ms: i64) -> String {
     let (days, of_day) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
     let shifted = days + 719_468;
     let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));

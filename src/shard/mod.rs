@@ -37,6 +37,8 @@ mod tails;
 mod turn;
 mod upstream;
 
+pub(crate) use self::letter_line::rfc3339;
+
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 

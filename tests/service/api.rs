@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::device::Device;
 use crate::process::{metric, until};
-use crate::support::service::{Service, config, config_with};
+use crate::support::service::{Service, config, config_with, program};
 
 /// A page that is there.
 fn json(service: &Service, path: &str) -> Value {
@@ -152,4 +152,38 @@ fn a_cluster_that_is_away_is_what_its_sinks_say() {
     assert_eq!(sink["state"], "unreachable");
     assert_eq!(sink["reason"], "no broker of the cluster \"main\" answers");
     assert_eq!(json(&service, "/api/v1/clusters")["clusters"][0]["reachable"], false);
+}
+
+/// The same for people, by commands that ask where the configuration says.
+#[test]
+fn commands_print_sinks_and_events() {
+    let mut service = Service::start(&config(TWO_SINKS));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    (1..=3).for_each(|n| device.deliver(n, "b/x", b"x"));
+    until("everything to be delivered", || metric(&service, "sink_delivered_total") == 6);
+    let control = service.control().to_string();
+    let sinks = ask(&["sinks", "--control", &control], 0);
+    let cells: Vec<Vec<&str>> = sinks.lines().map(|line| line.split_whitespace().take(7).collect()).collect();
+    assert_eq!(cells[1][..7], ["all", "running", "all", "3", "3", "0", "0"], "{sinks}");
+    assert_eq!(cells[2][..3], ["by-topic", "running", "(from"], "{sinks}");
+    let json: Value = serde_json::from_str(&ask(&["sinks", "--json", "--control", &control], 0)).expect("JSON");
+    assert_eq!(json["sinks"][1]["total"], 3);
+    until("the events to be kept", || ask(&["events", "--control", &control], 0).contains(" started: "));
+    let line = ask(&["events", "--control", &control, "--kind", "started"], 0);
+    assert!(line.lines().count() == 1 && line.contains("Z info  started: ") && line.contains(" shards=1"), "{line}");
+    assert!(ask(&["events", "--control", &control, "--kind", "nosuch"], 1).contains("no kind"));
+    // Port 0 of the file is known to the log alone; what does not run does not answer.
+    let file = service.dir().join("forebay.toml").display().to_string();
+    assert!(ask(&["sinks", "--config", &file], 1).contains("name it with --control"));
+    service.terminate();
+    assert!(ask(&["sinks", "--control", &control], 1).contains("does the service run?"));
+}
+
+/// What a command prints, with this exit status.
+fn ask(arguments: &[&str], status: i32) -> String {
+    let output = program().args(arguments).output().expect("the program runs");
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert_eq!(output.status.code(), Some(status), "{arguments:?}: {said}");
+    said
 }

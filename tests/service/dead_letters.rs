@@ -1,5 +1,5 @@
 //! Dead letters of the built program, against a Kafka that refuses: the embedded log of a second service, which takes
-//! smaller batches than the first one sends.
+//! smaller batches than the first one sends; and a real Kafka, which also forbids.
 
 use std::fs;
 use std::path::Path;
@@ -10,6 +10,7 @@ use forebay::mqtt::packet::{PacketType, QoS, Version};
 use crate::device::{Device, Heard};
 use crate::process::{metric, until_metric};
 use crate::records::read_when;
+use crate::support::kafka::Kafka;
 use crate::support::service::{Service, config, program};
 
 const NARROW: &str = "message_bytes_max = \"64KiB\"\n[[sink]]\nname = \"none\"\nfilters = \"none\"\ntopic = \"none\"\nbatch_bytes = \"32KiB\"\nrecord_bytes_max = \"32KiB\"\n";
@@ -114,4 +115,72 @@ fn a_file_that_cannot_be_written_is_named_at_the_start() {
         assert!(!output.status.success(), "{command}: {said}");
         assert!(said.contains("taken/dead.jsonl") && said.contains("dead_letters_file"), "{command}: {said}");
     }
+}
+
+/// Denies everyone one operation on a topic; what else may be done there is named, as an ACL hides all it does not name.
+fn forbid_writing(kafka: &Kafka, topic: &str) {
+    for (how, operation) in [("--deny-principal", "Write"), ("--allow-principal", "Read")] {
+        let tool = ["tool", "org.apache.kafka.tools.AclCommand", "--bootstrap-server", kafka.bootstrap(), "--add"];
+        let acl = [how, "User:ANONYMOUS", "--operation", operation, "--topic", topic];
+        kafka.command(&[&tool[..], &acl].concat());
+    }
+}
+
+/// The refusals of a real Kafka: by an ACL, and by a topic's own bound.
+#[test]
+fn what_a_real_kafka_refuses_is_kept_with_its_reason() {
+    let kafka = Kafka::start(&[
+        "--config",
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "--config",
+        "allow.everyone.if.no.acl.found=true",
+    ]);
+    kafka.command(&["topics", "create", "narrow", "--partitions", "1", "--config", "max.message.bytes=20000"]);
+    kafka.create_topic("forbidden", 1);
+    kafka.create_topic("dead", 1);
+    forbid_writing(&kafka, "forbidden");
+    let sink = |name: &str, rest: &str| {
+        format!(
+            "[[sink]]\nname = \"{name}\"\nfilters = \"{name}/#\"\ntopic = \"{name}\"\ndead_letters_topic = \"dead\"\n{rest}\n"
+        )
+    };
+    let service = Service::start(&config(&format!(
+        "[kafka.main]\nbootstrap = \"{}\"\n{}{}",
+        kafka.bootstrap(),
+        sink("narrow", "dead_letters_file = \"$DIR/narrow.jsonl\""),
+        sink("forbidden", "headers = { site = \"berlin\" }"),
+    )));
+    let mut device = Device::connect(service.mqtt(), Version::V311, "dev");
+    let small = [b's'; 15_000];
+    // Of what Kafka refuses as one batch, only the one that is too large by itself is a dead letter.
+    for (id, payload) in [(1, &small[..]), (2, &[b'x'; 30_000][..]), (3, &small[..])] {
+        device.publish(QoS::AtLeastOnce, id, "narrow/7", payload);
+    }
+    for id in 1..=3 {
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, id, 0));
+    }
+    let letters = lines(&service.dir().join("narrow.jsonl"));
+    assert_eq!(letters.len(), 1);
+    assert_eq!((&letters[0]["reason"], &letters[0]["kafka_code"]), (&"MESSAGE_TOO_LARGE".into(), &10.into()));
+    assert_eq!(letters[0]["value"].as_str().map(str::len), Some(30_000));
+    let bootstrap = kafka.bootstrap().parse().expect("an address");
+    assert_eq!(read_when(bootstrap, "narrow", 2).iter().filter(|record| record.value == small).count(), 2);
+    // First Kafka says it, then it is known, unless half a minute has gone by.
+    for (id, reasons) in
+        [(4, &["TOPIC_AUTHORIZATION_FAILED"][..]), (5, &["TOPIC_FORBIDDEN", "TOPIC_AUTHORIZATION_FAILED"])]
+    {
+        device.publish(QoS::ExactlyOnce, id, "forbidden/7", b"hello");
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubRec, id, 0));
+        let records = read_when(bootstrap, "dead", usize::from(id) - 3);
+        let last = records.last().expect("a dead letter");
+        assert_eq!((last.key.as_str(), last.text()), ("forbidden/7", "hello"));
+        assert_eq!(last.headers[0], ("site".to_owned(), "berlin".to_owned()));
+        let header =
+            |wanted: &str| last.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
+        let reason = header("dead-letter-reason").expect("a reason");
+        assert!(reasons.contains(&reason), "{reason} of {:?}", last.headers);
+        assert_eq!(header("dead-letter-kafka-code"), (reason != "TOPIC_FORBIDDEN").then_some("29"));
+    }
+    assert_eq!(metric(&service, "sink_dead_lettered_total"), 3);
+    assert_eq!(metric(&service, "sink_refused_total"), 0);
 }

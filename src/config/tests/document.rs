@@ -38,6 +38,24 @@ fn its_examples_are_configurations() {
     }
 }
 
+/// Those of the other documents.
+#[test]
+fn examples_are_configurations() {
+    for document in [
+        include_str!("../../../README.md"),
+        include_str!("../../../docs/DEAD_LETTERS.md"),
+        include_str!("../../../docs/MIGRATING.md"),
+    ] {
+        let examples = examples(document);
+        assert!(!examples.is_empty());
+        for example in examples {
+            // One that shows a sink alone gets the cluster that it leaves out.
+            let cluster = if example.contains("[kafka.") { "" } else { "[kafka.main]\nbootstrap = \"a:1\"\n" };
+            good(&format!("{cluster}{example}"));
+        }
+    }
+}
+
 /// The first example is the whole of it: every key, spelled out.
 #[test]
 fn its_example_has_every_key() {

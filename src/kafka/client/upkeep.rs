@@ -270,7 +270,7 @@ fn handed_over(request: &ProduceRequest) -> Vec<ProduceResult> {
 /// The first failure in a row is worth an operator's look; the others are the same news.
 pub(super) fn log_failure(lane: &Lane, why: &str) {
     if lane.backoff.is_fresh() {
-        tracing::warn!(broker = %lane.endpoint, "no way to this Kafka broker: {why}");
+        tracing::warn!(broker = %lane.endpoint, "no way to this Kafka broker: {why}; it is tried again. Is its address right? `forebay check` tells");
     } else {
         tracing::debug!(broker = %lane.endpoint, "no way to this Kafka broker: {why}");
     }

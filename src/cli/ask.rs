@@ -1,0 +1,149 @@
+//! `forebay sinks` and `forebay events`: what a running service says at `/api/v1`, for people to read.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::args::{AskArgs, ControlBind, EventsArgs};
+use crate::shard::rfc3339;
+
+/// Bound of each step: the service answers from memory.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest answer read, in bytes.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// Fields of an event that its line shows in places of their own.
+const SHOWN: [&str; 6] = ["id", "at_ms", "class", "severity", "kind", "message"];
+
+/// All sinks: a line each, and why one does not run.
+///
+/// # Errors
+/// Why there is no answer, in words that name the address.
+pub fn sinks(from: &AskArgs) -> Result<String, String> {
+    let answer = get(from, "/api/v1/sinks")?;
+    if from.json {
+        return Ok(format!("{answer:#}\n"));
+    }
+    let head = ["SINK", "STATE", "TOPIC", "TOTAL", "SUCCESS", "FAILURE", "WAITING", "PER SECOND"];
+    let mut rows = vec![head.map(str::to_owned)];
+    let sinks = answer["sinks"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for sink in sinks {
+        let topic = sink["topic"].as_str().unwrap_or("(from the message)").to_owned();
+        let number = |name: &str| sink[name].to_string();
+        let rate = sink["rate"]["total_per_s"].to_string();
+        let (name, state) = (text(&sink["name"]), text(&sink["state"]));
+        rows.push([
+            name,
+            state,
+            topic,
+            number("total"),
+            number("success"),
+            number("failure"),
+            number("buffered"),
+            rate,
+        ]);
+    }
+    let mut out = table(&rows);
+    for sink in sinks.iter().filter(|sink| sink["reason"].is_string()) {
+        out += &format!("{}: {}\n", text(&sink["name"]), text(&sink["reason"]));
+    }
+    Ok(out)
+}
+
+/// Events, a line each, the oldest first.
+///
+/// # Errors
+/// As [`sinks`].
+pub fn events(options: &EventsArgs) -> Result<String, String> {
+    let mut path = format!("/api/v1/events?since={}", options.since);
+    for (name, value) in [("kind", &options.kind), ("sink", &options.sink)] {
+        if let Some(value) = value {
+            path += &format!("&{name}={}", escaped(value));
+        }
+    }
+    let answer = get(&options.from, &path)?;
+    if options.from.json {
+        return Ok(format!("{answer:#}\n"));
+    }
+    let line = |event: &Value| {
+        let time = rfc3339(event["at_ms"].as_i64().unwrap_or_default());
+        let fields = event.as_object().into_iter().flatten().filter(|(name, _)| !SHOWN.contains(&name.as_str()));
+        let fields: String = fields.map(|(name, value)| format!(" {name}={}", text(value))).collect();
+        let (severity, kind, message) = (text(&event["severity"]), text(&event["kind"]), text(&event["message"]));
+        format!("{} {time} {severity:<5} {kind}: {message}{fields}\n", event["id"])
+    };
+    Ok(answer["events"].as_array().into_iter().flatten().map(line).collect())
+}
+
+/// A string as it is, anything else as JSON.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Columns as wide as their widest cell.
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: &[String; N]| {
+        let cells: String = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect();
+        format!("{}\n", cells.trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+/// A value in a query (RFC 3986, 3.4).
+fn escaped(value: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    value.bytes().map(byte).collect()
+}
+
+/// Where the service is asked: an address that means all of a machine's is one of this machine's.
+fn address(from: &AskArgs) -> Result<SocketAddr, String> {
+    let bind = match from.control {
+        Some(ControlBind::At(address)) => Some(address),
+        Some(ControlBind::Off) => None,
+        None => from.load().map_err(|problems| problems.to_string())?.control.bind,
+    };
+    let mut address = bind.ok_or("control.bind is \"off\": the service cannot be asked")?;
+    if address.port() == 0 {
+        return Err("control.bind has port 0, so only the log knows the port: name it with --control".to_owned());
+    }
+    if address.ip().is_unspecified() {
+        let local = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) };
+        address.set_ip(local);
+    }
+    Ok(address)
+}
+
+fn get(from: &AskArgs, path: &str) -> Result<Value, String> {
+    let address = address(from)?;
+    let no_answer = |error: io::Error| {
+        format!("http://{address}: {error}; does the service run? control.bind, or --control, is where it is asked")
+    };
+    let (status, body) = exchange(address, path).map_err(no_answer)?;
+    let no_api = || format!("http://{address}: what answers there is not Forebay (status {status})");
+    let answer: Value = serde_json::from_str(&body).map_err(|_| no_api())?;
+    match answer["error"].as_str() {
+        Some(error) => Err(error.to_owned()),
+        None if status == 200 => Ok(answer),
+        None => Err(no_api()),
+    }
+}
+
+/// Status and body. HTTP 1.0, so that the body comes as it is and ends with the connection (RFC 1945, 7.2.2).
+fn exchange(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::InvalidData)?;
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+    Ok((status, body.to_owned()))
+}
