@@ -2,6 +2,7 @@
 //! else waits until the partition has no request without an answer, and is then resolved at once for all undone.
 
 use super::batch::{Bad, Flight};
+use super::broken::{Rule, out};
 use super::error::{UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict, verdict};
 use super::gather::Entry;
 use super::partition::REMEMBERED;
@@ -68,8 +69,13 @@ impl Producer {
     }
 
     /// P4: the batch is in the log, and so is every older one of its identity; the window holds no other identity.
-    fn settle(&mut self, key: Key, place: usize, now: Monotonic) {
+    fn settle(&mut self, key: Key, mut place: usize, now: Monotonic) {
         let mut alone = false;
+        if out(Rule::OlderSettled) {
+            let Some(work) = self.partition_mut(key).work.as_mut() else { return };
+            work.queue.swap(0, place);
+            place = 0;
+        }
         for _ in 0..=place {
             let Some(work) = self.partition_mut(key).work.as_mut() else { return };
             let Some(batch) = work.queue.pop_front() else { return };
@@ -80,7 +86,10 @@ impl Producer {
             self.end(key.topic, batch, Outcome::Delivered);
         }
         // A batch that Kafka may forget at its next look leaves the partition as it was before the first.
-        self.partition_mut(key).proven_until = if alone { Monotonic(0) } else { now.after(REMEMBERED) };
+        let partition = self.partition_mut(key);
+        // With acks=1 a new leader may lack it all.
+        let moved = partition.work.as_ref().is_some_and(|work| work.node != partition.leader);
+        partition.proven_until = if alone || moved { Monotonic(0) } else { now.after(REMEMBERED) };
     }
 
     /// After an answer: resolves a round that has ended with errors, lets the next batches go, or rests.

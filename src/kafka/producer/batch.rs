@@ -78,8 +78,8 @@ pub(super) struct Dropped {
     /// Charged, like a batch's.
     pub(super) tickets: Tickets,
     pub(super) rows: u64,
-    /// Bytes of the records.
-    pub(super) bytes: u64,
+    /// Bytes by which the batch got shorter. Less than none, if what is left is further from its new first row in time.
+    pub(super) bytes: i64,
 }
 
 /// A row in either form: from a publish, or out of a batch of rows without a partition.
@@ -255,13 +255,18 @@ impl Batch {
                 continue;
             }
             let Body::Open(builder) = &mut self.body else { break };
-            self.plain_len += builder.record_len(record.timestamp, record.tail.len());
+            let len = builder.record_len(record.timestamp, record.tail.len());
+            if !builder.fits(len) {
+                let buffer = pool.take((builder.len() + len).next_power_of_two());
+                pool.give(builder.move_to(buffer));
+            }
+            self.plain_len += len;
             builder.append_tail(record.timestamp, record.tail);
             self.count += 1;
             self.max_timestamp = self.max_timestamp.max(record.timestamp);
             self.note_expiry(pool, at);
         }
-        dropped.bytes = (plain_len - self.plain_len) as u64;
+        dropped.bytes = plain_len as i64 - self.plain_len as i64;
         pool.give(old.into_buffer());
         pool.give_tickets(tickets);
         pool.refund(expiries.capacity() * EXPIRY_BYTES);

@@ -93,7 +93,7 @@ impl Producer {
         let stats = &mut self.sinks[sink].stats;
         stats.expired += dropped.rows;
         stats.buffered_rows -= dropped.rows;
-        stats.buffered_bytes -= dropped.bytes;
+        stats.buffered_bytes = stats.buffered_bytes.saturating_add_signed(-dropped.bytes);
         self.finished.push(Finished { tickets: dropped.tickets, outcome: Outcome::Delivered, at_once: false });
     }
 }

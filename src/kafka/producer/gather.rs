@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::batch::Flight;
+use super::broken::{Rule, out};
 use super::partition::{Partition, Step, WINDOW, Work, forgotten};
 use super::timers::Timer;
 use super::{Key, Node, Producer};
@@ -218,8 +219,12 @@ impl Producer {
         if partition.identity.is_none() {
             partition.adopt(sink.identity);
         }
-        let (Some(identity), Some(mut work)) = (partition.identity, partition.work.take()) else { return 0 };
+        let (Some(mut identity), Some(mut work)) = (partition.identity, partition.work.take()) else { return 0 };
         let place = work.cut;
+        if out(Rule::OneIdentity) && place == 2 && identity.epoch < i16::MAX {
+            identity.epoch += 1;
+            partition.adopt(Some(identity));
+        }
         let batch = &mut work.queue[place];
         if !batch.is_closed() {
             partition.hint = (batch.plain_len + HEADER_LEN, batch.tickets.spans());

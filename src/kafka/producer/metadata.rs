@@ -63,6 +63,8 @@ impl Producer {
             let partition = self.partition_mut(key);
             if partition.leader != leader {
                 let old = std::mem::replace(&mut partition.leader, leader);
+                // With acks=1 the new one may never have heard of us, and would take any of our batches first (P2).
+                partition.proven_until = Monotonic(0);
                 if let Some(work) = partition.work.as_mut() {
                     // What was wrong with the old leader need not be with this one; nor does it wait its turn there.
                     work.backoff_until = Monotonic(0);

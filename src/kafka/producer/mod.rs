@@ -19,6 +19,7 @@ mod answer;
 mod append;
 mod ask;
 mod batch;
+pub(crate) mod broken;
 mod error;
 mod expire;
 mod forget;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::batch::{Bad, Batch, Flight};
+use super::broken::{Rule, out};
 use crate::kafka::batch::Stamp;
 use crate::kafka::types::NodeId;
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -90,6 +91,7 @@ impl Work {
             Bad::Again => Resolution::Retry,
             Bad::NewEpoch => Resolution::CannotTell,
             Bad::Refused(code) => Resolution::Refused(code),
+            Bad::OutOfOrder if out(Rule::OutOfOrderWaits) => Resolution::CannotTell,
             // P4: 45 while anything else is open says nothing.
             Bad::OutOfOrder if self.window().any(|batch| bad(batch) == Some(Bad::Again)) => Resolution::Retry,
             Bad::OutOfOrder if self.window().all(|batch| matches!(bad(batch), None | Some(Bad::OutOfOrder))) => {
@@ -122,13 +124,14 @@ impl Partition {
         if answered && work.in_flight > 0 {
             return None;
         }
-        let proven = now < self.proven_until;
+        let proven = now < self.proven_until || out(Rule::FirstAlone);
         if let Some(place) = work.window().position(|batch| batch.flight == Flight::Unsent) {
             let batch = &work.queue[place];
             let alone = !proven || batch.alone || forgotten(batch, wall) || (place > 0 && work.queue[place - 1].alone);
             return (work.in_flight == 0 || !alone).then_some(Step::Send(place));
         }
-        if answered || work.cut >= WINDOW {
+        let window = if out(Rule::Window) { 2 * WINDOW } else { WINDOW };
+        if answered || work.cut >= window {
             return None;
         }
         let batch = work.ripe(now)?;
@@ -156,6 +159,9 @@ impl Partition {
 
 /// Whether Kafka may have forgotten a producer whose last batch is this: it remembers by *record* time.
 pub(super) fn forgotten(batch: &Batch, wall: WallMs) -> bool {
+    if out(Rule::OldAlone) {
+        return false;
+    }
     batch.max_timestamp < 0 || wall.0.abs_diff(batch.max_timestamp) > REMEMBERED.as_millis() as u64
 }
 

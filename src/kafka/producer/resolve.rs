@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::batch::{Batch, Bounds, Flight, push};
+use super::broken::{Rule, out};
 use super::error::is_about_records;
 use super::partition::{Identity, Resolution};
 use super::pool::BATCH_COST;
@@ -29,6 +30,8 @@ impl Producer {
             Resolution::Retry => {
                 let cut = work.cut;
                 work.queue.iter_mut().take(cut).for_each(|batch| batch.flight = Flight::Unsent);
+                // Who knows what is behind it: a topic made anew knows no producer and would take any of them first (P2).
+                self.partition_mut(key).proven_until = Monotonic(0);
                 self.back_off(key, now);
             }
             Resolution::CannotTell => self.cannot_tell(key, now),
@@ -73,7 +76,7 @@ impl Producer {
         let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
         let Some(work) = partition.work.as_ref() else { return };
         let Some(first) = work.queue.front() else { return };
-        if first.maybe_there {
+        if first.maybe_there && !out(Rule::RefusalAsked) {
             return self.cannot_tell(key, now);
         }
         if first.count > 1 && is_about_records(code) {
@@ -110,9 +113,18 @@ impl Producer {
             work.cut = 0;
         }
         sink.stats.epochs_raised += 1;
+        if out(Rule::EpochRaised) {
+            return;
+        }
+        let sequence = partition.sequence;
         let Some(Identity { id, epoch }) = partition.identity else { return };
         match epoch.checked_add(1) {
-            Some(epoch) => partition.adopt(Some(Identity { id, epoch })),
+            Some(epoch) => {
+                partition.adopt(Some(Identity { id, epoch }));
+                if out(Rule::SequenceRestarted) {
+                    partition.sequence = sequence;
+                }
+            }
             None => {
                 partition.adopt(None);
                 // Unless another partition has got it one already.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::kafka::read;
-use crate::kafka::batch::BatchView;
+use crate::kafka::batch::{BatchView, Records};
+use crate::kafka::compression::{Codec, Codecs};
 use crate::kafka::producer::{Producer, Row, Settings, SinkSettings, SinkStats, Want};
 use crate::kafka::types::{
     NodeId, Outcome, ProduceBatch, ProduceRequest, ProduceResult, Run, SinkId, Ticket, TopicMetadata,
@@ -153,7 +153,13 @@ pub(super) fn identities(requests: &[ProduceRequest]) -> Vec<(i64, i16, i32)> {
 /// The values of a request's first batch, as text.
 pub(super) fn values(request: &ProduceRequest) -> Vec<String> {
     let (view, _) = BatchView::parse(&request.batches[0].bytes).expect("a batch");
-    read(&view).into_iter().map(|(_, value)| String::from_utf8(value).expect("text")).collect()
+    let mut codecs = Codecs::default();
+    let body = match view.codec().expect("a codec") {
+        Codec::None => view.body(),
+        codec => codecs.decompress(codec, view.body(), 1 << 20).expect("of its codec"),
+    };
+    let records = Records::new(body, view.count(), view.base_timestamp()).map(|record| record.expect("a record"));
+    records.map(|record| String::from_utf8(record.value.unwrap_or_default().to_vec()).expect("text")).collect()
 }
 
 fn results(request: &ProduceRequest, error: i16) -> Vec<ProduceResult> {

@@ -1,14 +1,11 @@
-//! Tests of the producer: rule by rule against hand-written answers (`rules`, `refusals`, `topics`, `memory`, `shares`), and against a model of Kafka
-//! under seeded schedules of faults (`schedule`).
+//! Tests of the producer, rule by rule against hand-written answers. Against a model of Kafka, under seeded faults, it is tested by the
+//! simulator (`sim/`).
 
 mod expire;
 mod hand;
-mod kafka;
 mod levels;
 mod memory;
 mod refusals;
 mod rules;
-mod schedule;
 mod shares;
 mod topics;
-mod wire;
