@@ -8,10 +8,10 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use forebay::kafka::batch::{Builder, Row, Stamp, stamp};
+use forebay::kafka::batch::{BatchView, Builder, Row, Stamp, stamp};
 use forebay::kafka::client::Settings;
 use forebay::kafka::compression::{Codec, Encoder};
-use forebay::kafka::types::{ClientEvent, NodeId, ProduceBatch, ProduceRequest, ProduceResult};
+use forebay::kafka::types::{ClientEvent, LogSays, NodeId, ProduceBatch, ProduceRequest, ProduceResult, Question};
 use forebay::runtime::seam::WallMs;
 use kafka_driver::Driver;
 use kafka_protocol::indexmap::IndexMap;
@@ -195,4 +195,75 @@ fn every_codec_is_one_that_java_reads() {
     consumer.args(["--bootstrap-server", &support::kafka::shared(), "--max-messages", &count, "--timeout-ms", "60000"]);
     let read = support::run(&mut consumer);
     assert!(read.lines().eq(expected.iter().map(String::as_str)), "{} lines", read.lines().count());
+}
+
+/// What the leader's log says to a question of one batch.
+fn log_says(driver: &mut Driver, node: NodeId, asked: &ProduceBatch, from: Option<i64>) -> LogSays {
+    let (view, _) = BatchView::parse(&asked.bytes).expect("a batch");
+    let question = Question {
+        token: 5,
+        node,
+        topic: Rc::clone(&asked.topic),
+        partition: asked.partition,
+        producer_id: view.producer_id(),
+        epoch: view.producer_epoch(),
+        first_sequence: view.base_sequence(),
+        last_sequences: vec![view.base_sequence() + view.last_offset_delta()],
+        from,
+        replicated: true,
+    };
+    let now = driver.now();
+    driver.client.ask(question, now);
+    let says = driver.wait(PATIENCE, |event| match event {
+        ClientEvent::Asked { token: 5, says } => Some(*says),
+        _ => None,
+    });
+    says.expect("an answer in time")
+}
+
+#[test]
+fn a_log_says_what_it_has() {
+    let mut driver = driver();
+    let topic = fresh_topic("ask");
+    let leaders = leaders(&mut driver, &topic);
+    let producer = producer_id(&mut driver);
+    let node = leaders[0];
+    let sent: Vec<ProduceBatch> = (0..7).map(|n| batch(&topic, 0, producer, n * 10)).collect();
+    assert_eq!(log_says(&mut driver, node, &sent[0], None), LogSays::Next { known: false }, "an empty log");
+    for (id, batch) in (0u64..).zip(&sent[..2]) {
+        produce(&mut driver, id, node, -1, vec![batch.clone()]);
+        assert_eq!(answer(&mut driver, id)[0].error, 0);
+    }
+    // The third is carried out, and its answer lost.
+    produce(&mut driver, 2, node, -1, vec![sent[2].clone()]);
+    driver.turn(Duration::ZERO);
+    driver.cut();
+    let mut says = log_says(&mut driver, node, &sent[2], Some(20));
+    while says == LogSays::Again || says == (LogSays::Next { known: true }) {
+        // Kafka may be at it still, or the bytes were cut off on their way: then it goes again.
+        if says != LogSays::Again {
+            produce(&mut driver, 3, node, -1, vec![sent[2].clone()]);
+            assert_eq!(answer(&mut driver, 3)[0].error, 0);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        says = log_says(&mut driver, node, &sent[2], Some(20));
+    }
+    assert_eq!(says, LogSays::There { last_sequence: 29 });
+    assert_eq!(log_says(&mut driver, node, &sent[2], None), LogSays::There { last_sequence: 29 }, "from the start too");
+    assert_eq!(log_says(&mut driver, node, &sent[3], Some(30)), LogSays::Next { known: true });
+    assert_eq!(log_says(&mut driver, node, &sent[5], Some(30)), LogSays::Lost, "40 to 49 is not there");
+    // The same id by another epoch.
+    let above = batch(&topic, 0, (producer.0, producer.1 + 1), 0);
+    assert_eq!(log_says(&mut driver, node, &above, Some(30)), LogSays::Next { known: true });
+    produce(&mut driver, 4, node, -1, vec![above]);
+    assert_eq!(answer(&mut driver, 4)[0].error, 0);
+    let fenced = LogSays::Fenced { epoch: producer.1 + 1 };
+    assert_eq!(log_says(&mut driver, node, &sent[3], Some(30)), fenced);
+    assert_eq!(log_says(&mut driver, node, &sent[2], Some(20)), LogSays::There { last_sequence: 29 }, "the log tells");
+    // A log that ends before what was acknowledged; a stranger; a topic that is not there.
+    let stranger = batch(&topic, 0, (producer.0 + 1_000_000, 0), 10);
+    assert_eq!(log_says(&mut driver, node, &stranger, Some(40)), LogSays::Next { known: false });
+    assert_eq!(log_says(&mut driver, node, &stranger, Some(4000)), LogSays::Lost);
+    let nowhere = batch(&fresh_topic("nowhere"), 0, producer, 0);
+    assert_eq!(log_says(&mut driver, node, &nowhere, None), LogSays::Again);
 }

@@ -6,13 +6,20 @@ use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::describe_producers_response::{
+    PartitionResponse, ProducerState, TopicResponse as ProducersOfTopic,
+};
+use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::produce_response::{LeaderIdAndEpoch, PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, InitProducerIdRequest, InitProducerIdResponse,
-    MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader,
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, DescribeProducersRequest, DescribeProducersResponse,
+    FetchRequest, FetchResponse, InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest,
+    ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader,
+    ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
@@ -55,6 +62,23 @@ pub(crate) enum Seen {
     InitProducerId(i16),
     /// Version, acks, and each batch.
     Produce(i16, i16, Vec<(String, i32, Bytes)>),
+    /// Version.
+    DescribeProducers(i16),
+    /// Version.
+    ListOffsets(i16),
+    /// Version, offset.
+    Fetch(i16, i64),
+}
+
+/// What every partition's log is, to whoever asks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeLog {
+    /// Producer id, epoch, last sequence.
+    pub(crate) producers: Vec<(i64, i32, i32)>,
+    pub(crate) start: i64,
+    pub(crate) high_watermark: i64,
+    /// Base offset and bytes of each batch.
+    pub(crate) batches: Vec<(i64, Vec<u8>)>,
 }
 
 /// A broker.
@@ -87,6 +111,7 @@ pub(crate) struct FakeCluster {
     pub(crate) topics: BTreeMap<String, FakeTopic>,
     /// Topics that are asked for with leave to create them come to be, with this many partitions on the first broker.
     pub(crate) creates: Option<usize>,
+    pub(crate) log: FakeLog,
     next_producer_id: i64,
     next_offset: i64,
 }
@@ -105,7 +130,15 @@ pub(crate) enum Reply {
 impl FakeCluster {
     /// A broker that speaks what Apache Kafka 4 speaks; `host` as metadata says it, on the address's port.
     pub(crate) fn add_broker(&mut self, node: i32, address: &str, host: &str) {
-        let speaks = BTreeMap::from([(0, (3, 13)), (3, (0, 13)), (18, (0, 4)), (22, (0, 6)), (1, (4, 18))]);
+        let speaks = BTreeMap::from([
+            (0, (3, 13)),
+            (3, (0, 13)),
+            (18, (0, 4)),
+            (22, (0, 6)),
+            (1, (4, 18)),
+            (2, (1, 11)),
+            (61, (0, 0)),
+        ]);
         let address = address.parse().expect("an address");
         let broker = FakeBroker {
             address,
@@ -153,6 +186,9 @@ impl FakeCluster {
             ApiKey::Metadata => self.metadata(node, version, &mut bytes, throttle),
             ApiKey::InitProducerId => self.init_producer_id(node, version, &mut bytes, error, throttle),
             ApiKey::Produce => self.produce(node, version, &mut bytes, error, throttle),
+            ApiKey::DescribeProducers => self.describe_producers(node, version, &mut bytes, error, throttle),
+            ApiKey::ListOffsets => self.list_offsets(node, version, &mut bytes, error),
+            ApiKey::Fetch => self.fetch(node, version, &mut bytes, error),
             other => panic!("nobody asks {other:?}"),
         };
         assert!(bytes.is_empty(), "{key:?} v{version} goes on after its end: {bytes:?}");
@@ -287,6 +323,75 @@ impl FakeCluster {
         self.broker(node).seen.push(Seen::Produce(version, request.acks, batches));
         let body = ProduceResponse::default().with_responses(topics).with_throttle_time_ms(throttle);
         (request.acks != 0).then(|| (encoded(&body, version), version))
+    }
+
+    fn describe_producers(
+        &mut self,
+        node: i32,
+        version: i16,
+        bytes: &mut Bytes,
+        error: i16,
+        throttle: i32,
+    ) -> Option<(BytesMut, i16)> {
+        self.must_speak(node, 61, version);
+        let request = DescribeProducersRequest::decode(bytes, version).expect("DescribeProducers");
+        self.broker(node).seen.push(Seen::DescribeProducers(version));
+        let state = |(id, epoch, last): &(i64, i32, i32)| {
+            let state = ProducerState::default().with_producer_id((*id).into()).with_producer_epoch(*epoch);
+            state.with_last_sequence(*last).with_last_timestamp(7)
+        };
+        let partition = PartitionResponse::default()
+            .with_partition_index(request.topics[0].partition_indexes[0])
+            .with_error_code(error)
+            .with_error_message((error != 0).then(|| StrBytes::from_static_str("no")))
+            .with_active_producers(self.log.producers.iter().map(state).collect());
+        let topic =
+            ProducersOfTopic::default().with_name(request.topics[0].name.clone()).with_partitions(vec![partition]);
+        let body = DescribeProducersResponse::default().with_throttle_time_ms(throttle).with_topics(vec![topic]);
+        Some((encoded(&body, version), version))
+    }
+
+    fn list_offsets(&mut self, node: i32, version: i16, bytes: &mut Bytes, error: i16) -> Option<(BytesMut, i16)> {
+        self.must_speak(node, 2, version);
+        let request = ListOffsetsRequest::decode(bytes, version).expect("ListOffsets");
+        let asked = &request.topics[0].partitions[0];
+        assert_eq!((request.replica_id.0, asked.timestamp), (-1, -2));
+        self.broker(node).seen.push(Seen::ListOffsets(version));
+        let partition = ListOffsetsPartitionResponse::default()
+            .with_partition_index(asked.partition_index)
+            .with_error_code(error)
+            .with_offset(self.log.start);
+        let topic = ListOffsetsTopicResponse::default().with_name(request.topics[0].name.clone());
+        let body = ListOffsetsResponse::default().with_topics(vec![topic.with_partitions(vec![partition])]);
+        Some((encoded(&body, version), version))
+    }
+
+    /// One batch in each answer, and the beginning of the next one.
+    fn fetch(&mut self, node: i32, version: i16, bytes: &mut Bytes, error: i16) -> Option<(BytesMut, i16)> {
+        self.must_speak(node, 1, version);
+        let request = FetchRequest::decode(bytes, version).expect("Fetch");
+        let asked = &request.topics[0].partitions[0];
+        assert_eq!((request.session_id, request.session_epoch, request.isolation_level), (0, -1, 0));
+        self.broker(node).seen.push(Seen::Fetch(version, asked.fetch_offset));
+        let log = &self.log;
+        let outside = !(log.start..=log.high_watermark).contains(&asked.fetch_offset);
+        let mut records = Vec::new();
+        let last = |batch: &[u8]| i64::from(i32::from_be_bytes([batch[23], batch[24], batch[25], batch[26]]));
+        let mut wanted = log.batches.iter().filter(|(base, batch)| base + last(batch) >= asked.fetch_offset);
+        if let Some((_, batch)) = wanted.next() {
+            records.extend_from_slice(batch);
+        }
+        if let Some((_, batch)) = wanted.next() {
+            records.extend_from_slice(&batch[..70]);
+        }
+        let partition = PartitionData::default()
+            .with_partition_index(asked.partition)
+            .with_error_code(if error == 0 && outside { 1 } else { error })
+            .with_high_watermark(log.high_watermark)
+            .with_records(Some(Bytes::from(records)));
+        let topic = FetchableTopicResponse::default().with_topic(request.topics[0].topic.clone());
+        let body = FetchResponse::default().with_responses(vec![topic.with_partitions(vec![partition])]);
+        Some((encoded(&body, version), version))
     }
 
     fn must_speak(&mut self, node: i32, key: i16, version: i16) {

@@ -82,6 +82,7 @@ table!(
     BufferedBytes, Gauge, "sink_buffered_bytes", "Memory they hold.";
     Batches, Counter, "sink_batches", "Record batches cut.";
     Retries, Counter, "sink_retries", "Batches sent again.";
+    Asked, Counter, "sink_asked", "Times that Kafka was asked what a partition's log holds.";
     OutcomeUnknown, Counter, "sink_outcome_unknown", "Batches sent again although Kafka may have them.";
     AcknowledgedLost, Counter, "sink_acknowledged_lost", "Times that a partition turned out to lack what it had acknowledged.";
 ]);

@@ -232,6 +232,7 @@ impl Core {
                 (SinkMetric::BufferedBytes, stats.buffered_bytes),
                 (SinkMetric::Batches, stats.batches),
                 (SinkMetric::Retries, stats.retries),
+                (SinkMetric::Asked, stats.asked),
                 (SinkMetric::OutcomeUnknown, stats.outcome_unknown),
                 (SinkMetric::AcknowledgedLost, stats.acknowledged_lost),
             ];

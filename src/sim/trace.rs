@@ -3,7 +3,7 @@
 use crate::runtime::seam::Monotonic;
 
 /// Lines that are printed at the most: the last ones.
-const LINES_MAX: usize = 400;
+const LINES_MAX: usize = 1000;
 
 /// The lines of a run.
 #[derive(Debug, Default)]

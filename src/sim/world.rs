@@ -250,6 +250,7 @@ impl World {
             let unasked = self.rough && self.plan.draws(Fault::Unasked, &mut self.rng);
             let says = if unasked { LogSays::Again } else { self.kafka.says(&question) };
             self.note(|| format!("{question:?}: {says:?}"));
+            self.judge.said(&question, says);
             self.producer.on_asked(question.token, says, now);
         }
     }

@@ -19,7 +19,15 @@ impl Client {
     pub(super) fn on_answer(&mut self, owner: Owner, frame: &[u8], now: Monotonic) -> Result<(), String> {
         let Some((lane, _)) = self.lane(owner) else { return Ok(()) };
         let Some(connection) = lane.connection() else { return Ok(()) };
-        let answer = connection.read(frame).map_err(|malformed| malformed.to_string())?;
+        let answer = match connection.read(frame) {
+            Ok(answer) => answer,
+            Err(malformed) => {
+                if let Owner::Ask(node) = owner {
+                    self.unreadable(node);
+                }
+                return Err(malformed.to_string());
+            }
+        };
         let asked = connection.answered(&answer, now);
         match (answer, asked) {
             (Answer::ApiVersions(negotiated), _) => self.on_versions(owner, negotiated, now),
@@ -48,6 +56,12 @@ impl Client {
                     lane.backoff.reset();
                 }
                 self.hands.event(ClientEvent::Produced { id, results, throttle_ms });
+                Ok(())
+            }
+            (Answer::Log(answer, _), Some(Asked::Log(search))) => {
+                if let Owner::Ask(node) = owner {
+                    self.on_log(node, search, answer, now);
+                }
                 Ok(())
             }
             // `read` answers in the kind that was asked.

@@ -1,4 +1,4 @@
-//! The four calls that this client makes, the versions it speaks of each, and how it settles on one with a broker
+//! The calls that this client makes, the versions it speaks of each, and how it settles on one with a broker
 //! (ApiVersions, KIP-35 and KIP-511).
 
 use super::wire::{Malformed, Read, Reader};
@@ -8,12 +8,18 @@ use super::wire::{Malformed, Read, Reader};
 pub(super) enum Call {
     /// Key 0.
     Produce,
+    /// Key 1.
+    Fetch,
+    /// Key 2.
+    ListOffsets,
     /// Key 3.
     Metadata,
     /// Key 18.
     ApiVersions,
     /// Key 22.
     InitProducerId,
+    /// Key 61 (KIP-664).
+    DescribeProducers,
 }
 
 /// UNSUPPORTED_VERSION: the broker does not know the version of the request.
@@ -27,9 +33,12 @@ impl Call {
     pub(super) fn key(self) -> i16 {
         match self {
             Self::Produce => 0,
+            Self::Fetch => 1,
+            Self::ListOffsets => 2,
             Self::Metadata => 3,
             Self::ApiVersions => 18,
             Self::InitProducerId => 22,
+            Self::DescribeProducers => 61,
         }
     }
 
@@ -39,6 +48,9 @@ impl Call {
             Self::Produce | Self::Metadata => 9,
             Self::ApiVersions => 3,
             Self::InitProducerId => 2,
+            Self::Fetch => 12,
+            Self::ListOffsets => 6,
+            Self::DescribeProducers => 0,
         }
     }
 
@@ -54,13 +66,17 @@ impl Call {
     }
 
     /// What this client speaks. Produce below 3 has no v2 batches, above 12 names topics by id; Metadata below 4 cannot
-    /// say whether to create a topic, above 12 is not needed. Apache Kafka 0.11 to 4.x is within.
+    /// say whether to create a topic, above 12 is not needed. Fetch above 12 names topics by id too. Apache Kafka 0.11 to 4.x is within; DescribeProducers
+    /// came with 2.8.
     fn ours(self) -> (i16, i16) {
         match self {
             Self::Produce => (3, 12),
             Self::Metadata => (4, 12),
             Self::ApiVersions => (0, API_VERSIONS),
             Self::InitProducerId => (0, 5),
+            Self::Fetch => (4, 12),
+            Self::ListOffsets => (1, 6),
+            Self::DescribeProducers => (0, 0),
         }
     }
 }
@@ -74,6 +90,12 @@ pub(super) struct Versions {
     pub(super) metadata: i16,
     /// Of InitProducerId, 0 to 5.
     pub(super) init_producer_id: i16,
+    /// Of Fetch, 4 to 12, if there is one.
+    pub(super) fetch: Option<i16>,
+    /// Of ListOffsets, 1 to 6, if there is one.
+    pub(super) list_offsets: Option<i16>,
+    /// Of DescribeProducers, 0, if it is there.
+    pub(super) describe_producers: Option<i16>,
 }
 
 /// What a broker said to ApiVersions.
@@ -103,8 +125,10 @@ pub(super) fn read_api_versions(body: &[u8], version: i16) -> Read<Negotiated> {
     if error != 0 {
         return Ok(Negotiated::Refused(error));
     }
-    let apis = [Call::Produce, Call::Metadata, Call::InitProducerId];
-    let mut settled = [None; 3];
+    // The first three are needed; without the others we work, and cannot ask what a log holds.
+    let apis =
+        [Call::Produce, Call::Metadata, Call::InitProducerId, Call::Fetch, Call::ListOffsets, Call::DescribeProducers];
+    let mut settled = [None; 6];
     for _ in 0..reader.array(6)? {
         let (key, low, high) = (reader.i16()?, reader.i16()?, reader.i16()?);
         reader.tags()?;
@@ -120,8 +144,9 @@ pub(super) fn read_api_versions(body: &[u8], version: i16) -> Read<Negotiated> {
     reader.tags()?;
     reader.end()?;
     Ok(match settled {
-        [Some(produce), Some(metadata), Some(init_producer_id)] => {
-            Negotiated::Settled(Versions { produce, metadata, init_producer_id }, throttle_ms)
+        [Some(produce), Some(metadata), Some(init_producer_id), fetch, list_offsets, describe_producers] => {
+            let versions = Versions { produce, metadata, init_producer_id, fetch, list_offsets, describe_producers };
+            Negotiated::Settled(versions, throttle_ms)
         }
         _ => Negotiated::NothingCommon(apis[settled.iter().position(Option::is_none).unwrap_or(0)]),
     })

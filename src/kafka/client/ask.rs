@@ -1,13 +1,346 @@
-//! Asking a partition's leader what its log holds.
+//! Asking a partition's leader which batches its log has (P5): DescribeProducers says what was appended last under our
+//! producer id; the log itself, read from where it was last known up to the high watermark, says what is replicated, and
+//! what came of an id that the partition no longer knows.
+//!
+//! Over a connection of its own to the broker, made when there is something to ask and closed when there is not: what
+//! waits behind a Produce, or at a frozen leader, holds up neither metadata nor other brokers. Every question is answered
+//! once: a step that gets no answer in time, or a connection that fails, is [`LogSays::Again`], and trying again is the
+//! producer's. Bounds: `queued_max` questions wait for a broker, [`IN_FLIGHT_MAX`] are under way at once, and each reads at
+//! most [`READ_BYTES_MAX`].
+
+use std::collections::VecDeque;
 
 use super::Client;
-use crate::kafka::types::{ClientEvent, LogSays, Question, WhyNot};
+use super::api::{Call, Versions};
+use super::connection::Asked;
+use super::lane::{Lane, Owner};
+use super::log::{LogAnswer, Tail};
+use super::request::{self, Head};
+use super::upkeep::log_failure;
+use crate::kafka::types::{ClientEvent, LogSays, NodeId, Question, WhyNot};
 use crate::runtime::seam::Monotonic;
 
+/// Questions under way at once to one broker: bounds the answers that may be on their way.
+const IN_FLIGHT_MAX: usize = 4;
+/// What one Fetch asks for.
+const FETCH_BYTES: i32 = 1024 * 1024;
+/// What is read of a log for one question.
+const READ_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// OFFSET_OUT_OF_RANGE.
+const OUT_OF_RANGE: i16 = 1;
+
+/// The way to one broker's logs, and the questions that wait for it.
+#[derive(Debug)]
+pub(super) struct AskLane {
+    pub(super) lane: Lane,
+    queue: VecDeque<Box<Search>>,
+}
+
+/// The question that is being answered, and how far.
+#[derive(Debug)]
+pub(super) struct Search {
+    question: Question,
+    step: Step,
+    /// What the leader knows of the id.
+    state: State,
+    /// Next offset to be read.
+    at: i64,
+    read_bytes: usize,
+    found: Option<i32>,
+    /// Records that may have been ours are gone.
+    holes: bool,
+    /// The log ends before what was acknowledged: it was truncated, or made anew.
+    behind: bool,
+    /// It began again where the log begins.
+    restarted: bool,
+}
+
+/// What is asked next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Producers,
+    Start,
+    Tail,
+}
+
+/// What the leader knows of the producer id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Not asked, or cannot be asked.
+    Unsaid,
+    Unknown,
+    /// One of the batches is the last that was appended.
+    There,
+    /// By this higher epoch.
+    Fenced(i16),
+}
+
+impl Search {
+    pub(super) const fn new(question: Question) -> Self {
+        let at = match question.from {
+            Some(from) => from,
+            None => 0,
+        };
+        Self {
+            question,
+            step: Step::Producers,
+            state: State::Unsaid,
+            at,
+            read_bytes: 0,
+            found: None,
+            holes: false,
+            behind: false,
+            restarted: false,
+        }
+    }
+
+    pub(super) const fn question(&self) -> &Question {
+        &self.question
+    }
+
+    /// Next offset to be read.
+    pub(super) const fn at(&self) -> i64 {
+        self.at
+    }
+
+    /// The request of its next step, with call and version. `None`: the broker does not know the call.
+    pub(super) fn request(&self, head: Head<'_>, versions: Versions) -> Option<(Call, i16, Vec<u8>)> {
+        let (topic, partition) = (&*self.question.topic, self.question.partition);
+        let step = match self.step {
+            // Older brokers cannot say it; what is found in the log is found there too.
+            Step::Producers if versions.describe_producers.is_none() => self.reading(),
+            step => step,
+        };
+        Some(match step {
+            Step::Producers => {
+                let version = versions.describe_producers?;
+                (Call::DescribeProducers, version, request::describe_producers(head, version, topic, partition)?)
+            }
+            Step::Start => {
+                let version = versions.list_offsets?;
+                (Call::ListOffsets, version, request::earliest_offset(head, version, topic, partition)?)
+            }
+            Step::Tail => {
+                let version = versions.fetch?;
+                (Call::Fetch, version, request::fetch(head, version, (topic, partition), self.at, FETCH_BYTES)?)
+            }
+        })
+    }
+
+    /// How reading the log begins.
+    const fn reading(&self) -> Step {
+        if self.question.from.is_some() { Step::Tail } else { Step::Start }
+    }
+
+    /// Takes the answer to the step at hand: what the log says, or `None` and the next step.
+    pub(super) fn take(&mut self, answer: LogAnswer) -> Option<LogSays> {
+        match answer {
+            LogAnswer::Error(OUT_OF_RANGE) if !self.restarted => {
+                // It begins after what is asked for, or ends before it: where it begins tells which.
+                self.step = Step::Start;
+                (self.restarted, self.behind) = (true, self.question.from.is_some());
+                None
+            }
+            LogAnswer::Error(code) => Some(refused(code)),
+            LogAnswer::Producer(known) => self.state_known(known),
+            LogAnswer::Start(start) => self.start_known(start),
+            LogAnswer::Tail(tail) => self.tail_read(tail),
+        }
+    }
+
+    /// What the leader itself knows settles most questions.
+    fn state_known(&mut self, known: Option<(i32, i32)>) -> Option<LogSays> {
+        let question = &self.question;
+        let ours = i32::from(question.epoch);
+        self.state = match known {
+            None => State::Unknown,
+            Some((epoch, last)) if epoch == ours && question.last_sequences.contains(&last) => {
+                if !question.replicated {
+                    return Some(LogSays::There { last_sequence: last });
+                }
+                State::There
+            }
+            // 2³¹ − 1 stands before 0.
+            Some((epoch, last)) if epoch == ours && last == question.first_sequence.wrapping_sub(1) & i32::MAX => {
+                return Some(LogSays::Next { known: true });
+            }
+            // Nothing of our epoch was ever appended, and nothing should have been.
+            Some((epoch, _)) if epoch < ours && question.first_sequence == 0 => {
+                return Some(LogSays::Next { known: true });
+            }
+            Some((epoch, _)) if epoch <= ours => return Some(LogSays::Lost),
+            Some((epoch, _)) => State::Fenced(i16::try_from(epoch).unwrap_or(i16::MAX)),
+        };
+        self.step = self.reading();
+        None
+    }
+
+    fn start_known(&mut self, start: i64) -> Option<LogSays> {
+        match self.question.from {
+            Some(from) if start > from => return Some(LogSays::CannotTell(WhyNot::Retained)),
+            Some(_) => {}
+            None => self.holes = start > 0,
+        }
+        self.at = start;
+        self.step = Step::Tail;
+        None
+    }
+
+    fn tail_read(&mut self, tail: Tail) -> Option<LogSays> {
+        let moved = tail.next > self.at;
+        (self.step, self.at) = (Step::Tail, tail.next);
+        self.read_bytes += tail.bytes;
+        self.found = tail.found.or(self.found);
+        self.holes |= tail.gap;
+        if self.at >= tail.high_watermark {
+            return Some(self.whole_read(tail.high_watermark));
+        }
+        if self.read_bytes >= READ_BYTES_MAX {
+            return Some(LogSays::CannotTell(WhyNot::TooLong));
+        }
+        (!moved).then_some(LogSays::Again)
+    }
+
+    /// Everything up to the high watermark has been read.
+    fn whole_read(&self, high_watermark: i64) -> LogSays {
+        if let Some(last_sequence) = self.found {
+            return LogSays::There { last_sequence };
+        }
+        // A new leader's high watermark may lag behind what was acknowledged.
+        let lags = !self.behind && self.question.from.is_some_and(|from| high_watermark < from);
+        match self.state {
+            // At the leader, and not replicated yet.
+            State::There => LogSays::Again,
+            _ if lags => LogSays::Again,
+            _ if self.holes => LogSays::CannotTell(WhyNot::Retained),
+            State::Unsaid => LogSays::CannotTell(WhyNot::NotSpoken),
+            State::Fenced(epoch) => LogSays::Fenced { epoch },
+            State::Unknown if self.behind => LogSays::Lost,
+            State::Unknown if self.question.from.is_none() && self.question.first_sequence != 0 => LogSays::Lost,
+            State::Unknown => LogSays::Next { known: false },
+        }
+    }
+}
+
+/// What an error code means for the question.
+const fn refused(code: i16) -> LogSays {
+    match code {
+        // TOPIC_AUTHORIZATION_FAILED, CLUSTER_AUTHORIZATION_FAILED.
+        29 | 31 => LogSays::CannotTell(WhyNot::Forbidden),
+        // INVALID_TOPIC_EXCEPTION, UNSUPPORTED_VERSION, INVALID_REQUEST, UNSUPPORTED_FOR_MESSAGE_FORMAT.
+        17 | 35 | 42 | 43 => LogSays::CannotTell(WhyNot::Refused),
+        // The leader has moved, the topic is not there now, and all others.
+        _ => LogSays::Again,
+    }
+}
+
 impl Client {
-    /// Asks: the answer is [`ClientEvent::Asked`].
-    pub fn ask(&mut self, question: Question, _now: Monotonic) {
-        let says = LogSays::CannotTell(WhyNot::NotSpoken);
-        self.hands.event(ClientEvent::Asked { token: question.token, says });
+    /// Asks a partition's leader what its log has, over a connection that no Produce stands on:
+    /// [`ClientEvent::Asked`], once for every question. [`LogSays::Again`] comes at once if the broker is not in the
+    /// metadata (which is asked for again), or too much waits for it.
+    pub fn ask(&mut self, question: Question, now: Monotonic) {
+        let node = question.node;
+        let Some(endpoint) = self.brokers.get(&node) else {
+            self.asked(question.token, LogSays::Again);
+            self.topics.refresh(now);
+            return self.pump_metadata(now);
+        };
+        let ask = self
+            .ask_lanes
+            .entry(node)
+            .or_insert_with(|| AskLane { lane: Lane::new(Owner::Ask(node), endpoint.clone()), queue: VecDeque::new() });
+        ask.lane.endpoint.clone_from(endpoint);
+        if ask.queue.len() >= self.hands.settings.queued_max {
+            return self.asked(question.token, LogSays::Again);
+        }
+        ask.queue.push_back(Box::new(Search::new(question)));
+        self.pump_ask(node, now);
+    }
+
+    fn asked(&mut self, token: u64, says: LogSays) {
+        self.hands.event(ClientEvent::Asked { token, says });
+    }
+
+    /// A step of a search was answered.
+    pub(super) fn on_log(&mut self, node: NodeId, mut search: Box<Search>, answer: LogAnswer, now: Monotonic) {
+        let Some(ask) = self.ask_lanes.get_mut(&node) else { return };
+        ask.lane.backoff.reset();
+        match search.take(answer) {
+            None => ask.queue.push_front(search),
+            Some(says) => {
+                self.asked(search.question.token, says);
+                if says == LogSays::Again {
+                    self.topics.refresh(now);
+                    self.pump_metadata(now);
+                }
+            }
+        }
+    }
+
+    /// The oldest question got an answer that makes no sense: asking it again would end the same way.
+    pub(super) fn unreadable(&mut self, node: NodeId) {
+        let Some(connection) = self.ask_lanes.get_mut(&node).and_then(|ask| ask.lane.connection()) else { return };
+        if let Some(Asked::Log(search)) = connection.give_up() {
+            self.asked(search.question.token, LogSays::CannotTell(WhyNot::Refused));
+        }
+    }
+
+    /// Dials, or sends what waits; closes a connection that nothing waits for.
+    pub(super) fn pump_ask(&mut self, node: NodeId, now: Monotonic) {
+        let Some(AskLane { lane, queue }) = self.ask_lanes.get_mut(&node) else { return };
+        if lane.may_dial(now) && !queue.is_empty() {
+            return lane.dial(&mut self.hands, now);
+        }
+        let Some(connection) = lane.ready() else { return };
+        let mut not_spoken = Vec::new();
+        while connection.throttled_until() <= now && connection.in_flight() < IN_FLIGHT_MAX {
+            let Some(search) = queue.pop_front() else { break };
+            if let Err(search) = connection.ask_log(search, &self.hands.settings, now, &mut self.hands.effects) {
+                not_spoken.push(search.question.token);
+            }
+        }
+        if connection.in_flight() == 0 && queue.is_empty() {
+            lane.down(now, &mut self.hands);
+            self.hands.tell_reachable();
+        }
+        not_spoken.into_iter().for_each(|token| self.asked(token, LogSays::CannotTell(WhyNot::NotSpoken)));
+    }
+
+    /// A connection for questions has failed: they are all to be asked again.
+    pub(super) fn fail_ask(&mut self, node: NodeId, why: &str, now: Monotonic) {
+        let Some(ask) = self.ask_lanes.get_mut(&node) else { return };
+        log_failure(&ask.lane, why);
+        let wait = ask.lane.failed(&mut self.hands);
+        let connection = ask.lane.down(now.after(wait), &mut self.hands);
+        let waiting = std::mem::take(&mut ask.queue);
+        if !self.brokers.contains_key(&node) {
+            self.ask_lanes.remove(&node);
+        }
+        for unanswered in connection.into_iter().flat_map(|connection| connection.into_unanswered()) {
+            if let Asked::Log(search) = unanswered {
+                self.asked(search.question.token, LogSays::Again);
+            }
+        }
+        waiting.into_iter().for_each(|search| self.asked(search.question.token, LogSays::Again));
+        self.topics.refresh(now);
+        self.pump_metadata(now);
+    }
+
+    /// When a lane for questions has something to do.
+    pub(super) fn ask_deadline(&self) -> Monotonic {
+        let deadline = |ask: &AskLane| {
+            let mut at = ask.lane.deadline();
+            if !ask.queue.is_empty() {
+                at = at.min(ask.lane.dial_at());
+                if let Some(connection) = ask.lane.ready_ref()
+                    && connection.in_flight() < IN_FLIGHT_MAX
+                {
+                    at = at.min(connection.throttled_until());
+                }
+            }
+            at
+        };
+        self.ask_lanes.values().map(deadline).min().unwrap_or(Monotonic::NEVER)
     }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use super::answer::{self, Metadata, ProducerIdAnswer};
 use super::api::{self, Call, Negotiated, Versions};
+use super::ask::Search;
 use super::frame::Frames;
+use super::log::{self, LogAnswer};
 use super::produce;
 use super::request::{self, Head};
 use super::settings::Settings;
@@ -30,6 +32,8 @@ pub(super) enum Asked {
     ProducerId(u64),
     /// Produce: the request's id and its batches.
     Produce(u64, Vec<ProduceBatch>),
+    /// The next step of a search in a log.
+    Log(Box<Search>),
 }
 
 /// An answer that was read.
@@ -43,12 +47,16 @@ pub(super) enum Answer {
     ProducerId(ProducerIdAnswer),
     /// To Produce.
     Produced(Vec<ProduceResult>, i32),
+    /// To a step of a search.
+    Log(LogAnswer, i32),
 }
 
 impl Answer {
     fn throttle_ms(&self) -> i32 {
         match self {
-            Self::ApiVersions(Negotiated::Settled(_, throttle_ms)) | Self::Produced(_, throttle_ms) => *throttle_ms,
+            Self::ApiVersions(Negotiated::Settled(_, throttle_ms))
+            | Self::Produced(_, throttle_ms)
+            | Self::Log(_, throttle_ms) => *throttle_ms,
             Self::ApiVersions(_) => 0,
             Self::Metadata(metadata) => metadata.throttle_ms,
             Self::ProducerId(answer) => answer.throttle_ms,
@@ -191,6 +199,28 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends the next step of a search, which the connection keeps until the answer.
+    ///
+    /// # Errors
+    /// The search, if the broker does not know the call, or it cannot be encoded.
+    pub(super) fn ask_log(
+        &mut self,
+        search: Box<Search>,
+        by: &Settings,
+        now: Monotonic,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Box<Search>> {
+        let asked = self.versions.and_then(|versions| search.request(self.head(&by.client_id), versions));
+        let Some((api, version, frame)) = asked else { return Err(search) };
+        self.send_small(Some(frame), api, version, Asked::Log(search), by.request_timeout, now, out);
+        Ok(())
+    }
+
+    /// Takes off the oldest request, whose answer makes no sense.
+    pub(super) fn give_up(&mut self) -> Option<Asked> {
+        self.waiting.pop_front().map(|waiting| waiting.asked)
+    }
+
     /// Reads the answer to the oldest request. Nothing changes until [`Connection::answered`].
     ///
     /// # Errors
@@ -209,6 +239,10 @@ impl Connection {
             Asked::Produce(_, batches) => {
                 let (results, throttle_ms) = produce::read_answer(body, head.version, batches)?;
                 Answer::Produced(results, throttle_ms)
+            }
+            Asked::Log(search) => {
+                let (answer, throttle_ms) = log::read(head.api, body, head.version, search)?;
+                Answer::Log(answer, throttle_ms)
             }
         })
     }

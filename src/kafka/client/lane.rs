@@ -19,6 +19,8 @@ pub(super) enum Owner {
     Metadata,
     /// The one for Produce to this broker.
     Produce(NodeId),
+    /// The one for questions about what this broker's logs hold.
+    Ask(NodeId),
 }
 
 /// What all lanes share: the way out, and the names they give.

@@ -1,6 +1,7 @@
 //! The wire client of one Kafka cluster on one shard, sans-I/O: bytes and `now` in, [`Effect`]s out.
 //!
-//! One connection for metadata and producer ids, one for Produce to each broker that is produced to: Kafka works at one
+//! One connection for metadata and producer ids, one for Produce to each broker that is produced to, and one more to a
+//! broker for as long as there is something to ask about its logs: Kafka works at one
 //! request of a connection at a time, so metadata must never stand behind a Produce that waits for followers
 //! (`docs/HOT_PATH.md`). What it promises:
 //!
@@ -16,7 +17,7 @@
 //! over, and says no more than that.
 //!
 //! Files: `lane` is the way to one broker, `connection` what stands there, `topics` and `producer_ids` what is to be
-//! asked; `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes. `answers` and `upkeep` keep the lanes going.
+//! asked; `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes; `ask` searches a log, `log` reads what it says. `answers` and `upkeep` keep the lanes going.
 
 mod answer;
 mod answers;
@@ -26,6 +27,7 @@ mod backoff;
 mod connection;
 mod frame;
 mod lane;
+mod log;
 mod produce;
 mod producer_ids;
 mod request;
@@ -43,6 +45,7 @@ use std::rc::Rc;
 
 pub use settings::{Endpoint, Settings};
 
+use self::ask::AskLane;
 use self::lane::{Hands, Lane, Owner};
 use self::producer_ids::ProducerIds;
 use self::topics::{INVALID_TOPIC, Topics};
@@ -115,6 +118,7 @@ pub struct Client {
     tried: usize,
     started: bool,
     lanes: BTreeMap<NodeId, ProduceLane>,
+    ask_lanes: BTreeMap<NodeId, AskLane>,
     topics: Topics,
     producer_ids: ProducerIds,
 }
@@ -144,6 +148,7 @@ impl Client {
             tried: 0,
             started: false,
             lanes: BTreeMap::new(),
+            ask_lanes: BTreeMap::new(),
             topics: Topics::new(),
             producer_ids: ProducerIds::default(),
         }
@@ -236,7 +241,7 @@ impl Client {
             return Monotonic::NEVER;
         }
         let lanes = self.lanes.values().map(|lane| self.produce_deadline(lane));
-        lanes.fold(self.metadata_deadline(), Monotonic::min)
+        lanes.fold(self.metadata_deadline().min(self.ask_deadline()), Monotonic::min)
     }
 
     /// Sends a Produce request to its broker, behind those before it, over a connection that is opened when needed.
@@ -301,6 +306,7 @@ impl Client {
         let lane = match owner {
             Owner::Metadata => &mut self.metadata,
             Owner::Produce(node) => &mut self.lanes.get_mut(&node)?.lane,
+            Owner::Ask(node) => &mut self.ask_lanes.get_mut(&node)?.lane,
         };
         Some((lane, &mut self.hands))
     }
@@ -309,6 +315,7 @@ impl Client {
         match owner {
             Owner::Metadata => self.pump_metadata(now),
             Owner::Produce(node) => self.pump_produce(node, now),
+            Owner::Ask(node) => self.pump_ask(node, now),
         }
     }
 }

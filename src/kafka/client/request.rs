@@ -1,10 +1,16 @@
-//! The small requests (ApiVersions, Metadata, InitProducerId), encoded by kafka-protocol into one frame each.
+//! The small requests (all but Produce), encoded by kafka-protocol into one frame each.
 
 use std::rc::Rc;
 
 use bytes::BytesMut;
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{ApiVersionsRequest, InitProducerIdRequest, MetadataRequest, RequestHeader, TopicName};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, DescribeProducersRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest,
+    MetadataRequest, RequestHeader, TopicName,
+};
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
 use super::api::Call;
@@ -46,6 +52,50 @@ pub(super) fn init_producer_id(head: Head<'_>, version: i16) -> Option<Vec<u8>> 
         .with_producer_id((-1).into())
         .with_producer_epoch(-1);
     frame(head, Call::InitProducerId, version, &body)
+}
+
+/// DescribeProducers of one partition.
+pub(super) fn describe_producers(head: Head<'_>, version: i16, topic: &str, partition: i32) -> Option<Vec<u8>> {
+    let topic = TopicRequest::default().with_name(name(topic)).with_partition_indexes(vec![partition]);
+    let body = DescribeProducersRequest::default().with_topics(vec![topic]);
+    frame(head, Call::DescribeProducers, version, &body)
+}
+
+/// ListOffsets of one partition: where its log begins.
+pub(super) fn earliest_offset(head: Head<'_>, version: i16, topic: &str, partition: i32) -> Option<Vec<u8>> {
+    let partition = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(-2);
+    let topic = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(vec![partition]);
+    let body = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![topic]);
+    frame(head, Call::ListOffsets, version, &body)
+}
+
+/// Fetch of one partition, outside of any session, without waiting for more: up to its high watermark.
+pub(super) fn fetch(
+    head: Head<'_>,
+    version: i16,
+    (topic, partition): (&str, i32),
+    offset: i64,
+    bytes_max: i32,
+) -> Option<Vec<u8>> {
+    let partition = FetchPartition::default()
+        .with_partition(partition)
+        .with_fetch_offset(offset)
+        .with_log_start_offset(-1)
+        .with_partition_max_bytes(bytes_max);
+    let topic = FetchTopic::default().with_topic(name(topic)).with_partitions(vec![partition]);
+    let body = FetchRequest::default()
+        .with_replica_id((-1).into())
+        .with_max_wait_ms(0)
+        .with_min_bytes(0)
+        .with_max_bytes(bytes_max)
+        .with_isolation_level(0)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic]);
+    frame(head, Call::Fetch, version, &body)
+}
+
+fn name(topic: &str) -> TopicName {
+    TopicName(StrBytes::from(topic.to_owned()))
 }
 
 /// Length, header, body. `None` if kafka-protocol will not encode it, which no input of ours brings about.

@@ -23,6 +23,7 @@ impl Client {
         match owner {
             Owner::Metadata => self.fail_metadata(why, now),
             Owner::Produce(node) => self.fail_produce(node, why, now),
+            Owner::Ask(node) => self.fail_ask(node, why, now),
         }
         self.hands.tell_reachable();
     }
@@ -41,7 +42,7 @@ impl Client {
             match asked {
                 Asked::Metadata(topics) => self.topics.unanswered(&topics, now),
                 Asked::ProducerId(token) => self.producer_ids.unanswered(token, now),
-                Asked::ApiVersions | Asked::Produce(..) => {}
+                Asked::ApiVersions | Asked::Produce(..) | Asked::Log(_) => {}
             }
         }
         // A broker has gone: what is known may be wrong.
@@ -76,7 +77,9 @@ impl Client {
 
     /// Whatever is due.
     pub(super) fn upkeep(&mut self, now: Monotonic) {
-        for owner in std::iter::once(Owner::Metadata).chain(self.nodes().into_iter().map(Owner::Produce)) {
+        let produce = self.nodes().into_iter().map(Owner::Produce);
+        let ask: Vec<Owner> = self.ask_lanes.keys().copied().map(Owner::Ask).collect();
+        for owner in std::iter::once(Owner::Metadata).chain(produce).chain(ask.iter().copied()) {
             let Some((lane, hands)) = self.lane(owner) else { continue };
             if lane.deadline() <= now {
                 let why = lane.overdue();
@@ -88,6 +91,7 @@ impl Client {
         for node in self.nodes() {
             self.pump_produce(node, now);
         }
+        ask.into_iter().for_each(|owner| self.pump(owner, now));
         self.pump_metadata(now);
     }
 
@@ -212,7 +216,7 @@ fn handed_over(request: &ProduceRequest) -> Vec<ProduceResult> {
 }
 
 /// The first failure in a row is worth an operator's look; the others are the same news.
-fn log_failure(lane: &Lane, why: &str) {
+pub(super) fn log_failure(lane: &Lane, why: &str) {
     if lane.backoff.is_fresh() {
         tracing::warn!(broker = %lane.endpoint, "no way to this Kafka broker: {why}");
     } else {

@@ -87,6 +87,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Bytes with a length before them; `None` for null.
+    pub(super) fn nullable_bytes(&mut self) -> Read<Option<&'a [u8]>> {
+        let length = if self.flexible { i64::from(self.uvarint()?) - 1 } else { i64::from(self.i32()?) };
+        match length {
+            -1 => Ok(None),
+            _ => self.skip(usize::try_from(length).map_err(|_| Malformed("negative length"))?).map(Some),
+        }
+    }
+
     /// A string that must be there.
     pub(super) fn string(&mut self) -> Read<&'a [u8]> {
         self.nullable_string()?.ok_or(Malformed("null where a string must be"))

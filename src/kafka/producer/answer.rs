@@ -2,7 +2,7 @@
 //! else waits until the partition has no request without an answer, and is then resolved at once for all undone.
 
 use super::batch::{Bad, Flight};
-use super::broken::{Rule, out};
+use super::broken::{Rule, is_out};
 use super::error::{UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict, verdict};
 use super::gather::Entry;
 use super::partition::REMEMBERED;
@@ -28,6 +28,9 @@ impl Producer {
             if matches!(code, UNKNOWN_TOPIC | UNKNOWN_TOPIC_ID) {
                 // It may be made anew, and then knows no producer: one batch at a time until it has taken one (P2).
                 self.partition_mut(entry.key).proven_until = Monotonic(0);
+            }
+            if let Some(result) = result.filter(|result| result.error == 0) {
+                self.note_offset(*entry, result.base_offset);
             }
             self.answered(*entry, verdict(code), now);
         }
@@ -69,9 +72,9 @@ impl Producer {
     }
 
     /// P4: the batch is in the log, and so is every older one of its identity; the window holds no other identity.
-    fn settle(&mut self, key: Key, mut place: usize, now: Monotonic) {
+    pub(super) fn settle(&mut self, key: Key, mut place: usize, now: Monotonic) {
         let mut alone = false;
-        if out(Rule::OlderSettled) {
+        if is_out(Rule::OlderSettled) {
             let Some(work) = self.partition_mut(key).work.as_mut() else { return };
             work.queue.swap(0, place);
             place = 0;
@@ -80,22 +83,23 @@ impl Producer {
             let Some(work) = self.partition_mut(key).work.as_mut() else { return };
             let Some(batch) = work.queue.pop_front() else { return };
             work.cut -= 1;
-            work.attempts = 0;
+            (work.attempts, work.vain) = (0, 0);
             alone = batch.alone;
             self.topics[key.topic as usize].placed -= u64::from(batch.count);
             self.end(key.topic, batch, Outcome::Delivered);
         }
         // A batch that Kafka may forget at its next look leaves the partition as it was before the first.
+        let some = self.sinks[self.topics[key.topic as usize].sink].settings.acks != -1;
         let partition = self.partition_mut(key);
-        // With acks=1 a new leader may lack it all.
-        let moved = partition.work.as_ref().is_some_and(|work| work.node != partition.leader);
+        // Not in all replicas: a new leader may lack it.
+        let moved = some && partition.work.as_ref().is_some_and(|work| work.node != partition.leader);
         partition.proven_until = if alone || moved { Monotonic(0) } else { now.after(REMEMBERED) };
     }
 
     /// After an answer: resolves a round that has ended with errors, lets the next batches go, or rests.
     pub(super) fn go_on(&mut self, key: Key, now: Monotonic) {
         let Some(work) = self.partition_mut(key).work.as_ref() else { return };
-        if work.in_flight == 0 && work.has_answered() {
+        if work.in_flight == 0 && work.asking.is_none() && work.has_answered() {
             self.resolve(key, now);
         }
         self.make_ready(key);

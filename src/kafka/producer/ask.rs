@@ -1,10 +1,233 @@
-//! Asking Kafka what its log holds (P5, P6).
+//! Asking Kafka what its log holds (P5, P6), where only the log can tell whether undone batches are there: all of them
+//! got 45; the identity is no longer taken (47 and its like); a batch is refused that an earlier attempt may have
+//! appended; a batch is to be sent again that is older than Kafka's memory (P2).
+//!
+//! A partition asks with no request of it unanswered, and sends nothing until it knows; others do not wait for it. What
+//! the answer means stands in [`Producer::on_asked`]; why no late request of an old connection can make it wrong, in
+//! `docs/decisions/0016-asking.md`.
 
-use super::Producer;
-use crate::kafka::types::LogSays;
+use super::batch::{Batch, Flight};
+use super::gather::Entry;
+use super::partition::Work;
+use super::resolve::sent_again_late;
+use super::timers::Timer;
+use super::{Key, Producer, Want};
+use crate::kafka::batch::BatchView;
+use crate::kafka::types::{LogSays, Question};
 use crate::runtime::seam::Monotonic;
 
+/// Times that a question is asked again because the answer was "not now" (with backoff: minutes). After that as if we
+/// were not allowed to ask.
+const TRIES_MAX: u32 = 100;
+/// Times in a row that Kafka may refuse an identity of which its log says that it is the next.
+const VAIN_MAX: u32 = 3;
+
+/// Why a partition asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// All undone batches got 45.
+    OutOfOrder,
+    /// The identity is not taken: 47 and its like.
+    Identity,
+    /// The oldest was refused with this code, and may be there.
+    Refusal(i16),
+    /// An old batch is to be sent again, and may be there.
+    Late,
+}
+
+/// A question of a partition.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asking {
+    why: Why,
+    /// The question that is on its way.
+    token: Option<u64>,
+    /// Until when it may be: the wire client answers every question long before.
+    until: Monotonic,
+    /// Answers that said "not now".
+    tries: u32,
+}
+
+/// Whether a batch that is about to be sent again should be asked for first.
+pub(super) const fn is_in_doubt(batch: &Batch) -> bool {
+    batch.sent && batch.maybe_there && !batch.counted
+}
+
 impl Producer {
-    /// The answer to [`super::Want::Ask`]. One that nobody waits for any more is nothing.
-    pub fn on_asked(&mut self, _token: u64, _says: LogSays, _now: Monotonic) {}
+    /// Notes where a partition's log goes on: behind a batch that Kafka has acknowledged.
+    pub(super) fn note_offset(&mut self, entry: Entry, base_offset: i64) {
+        let partition = self.partition_mut(entry.key);
+        let Some(work) = partition.work.as_ref().filter(|_| base_offset >= 0) else { return };
+        if let Some(batch) = work.window().find(|batch| batch.serial == entry.serial) {
+            partition.log_next = Some(base_offset.saturating_add(i64::from(batch.count)));
+        }
+    }
+
+    /// From now on a partition waits for what its log says. `false`: it cannot be asked for that.
+    pub(super) fn begin_asking(&mut self, key: Key, why: Why) -> bool {
+        let sink = self.topics[key.topic as usize].sink;
+        // Without an identity there is nothing to look for.
+        let numbered = self.sinks[sink].settings.acks != 0;
+        let Some(work) = self.partition_mut(key).work.as_mut().filter(|_| numbered) else { return false };
+        work.asking = Some(Asking { why, token: None, until: Monotonic(0), tries: 0 });
+        self.make_ready(key);
+        true
+    }
+
+    /// Whether a partition waits for what its log says; asks, where that has not been done.
+    pub(super) fn waits_for_log(&mut self, key: Key, now: Monotonic) -> bool {
+        let Some(asking) = self.partition_mut(key).work.as_ref().and_then(|work| work.asking) else { return false };
+        match asking.token {
+            Some(_) if now < asking.until => {}
+            // No answer at all: the same as "not now".
+            Some(token) => self.on_asked(token, LogSays::Again, now),
+            None => self.ask_log(key, now),
+        }
+        true
+    }
+
+    fn ask_log(&mut self, key: Key, now: Monotonic) {
+        let topic = &self.topics[key.topic as usize];
+        let partition = &topic.partitions[key.partition as usize];
+        let Some(node) = partition.leader else { return self.ask_metadata(key.topic, now) };
+        let (sink, name, from) = (topic.sink, topic.name.clone(), partition.log_next);
+        let Some(work) = partition.work.as_ref() else { return };
+        let mut views = work.window().filter_map(|batch| Some(BatchView::parse(batch.bytes()?).ok()?.0));
+        let Some(first) = views.next() else { return };
+        let mut question = Question {
+            token: self.asked + 1,
+            node,
+            topic: name,
+            partition: key.partition as i32,
+            producer_id: first.producer_id(),
+            epoch: first.producer_epoch(),
+            first_sequence: first.base_sequence(),
+            last_sequences: vec![last_sequence(&first)],
+            from,
+            replicated: self.sinks[sink].settings.acks == -1,
+        };
+        question.last_sequences.extend(views.map(|view| last_sequence(&view)));
+        self.asked += 1;
+        self.asking.insert(self.asked, key);
+        self.sinks[sink].stats.asked += 1;
+        // Name, connection and each step of the search have time-outs of their own; this is for an answer that is lost.
+        let until = now.after(self.settings.ask_again * 12);
+        self.timers.set(until, Timer::Partition(key));
+        let token = self.asked;
+        if let Some(asking) = self.partition_mut(key).work.as_mut().and_then(|work| work.asking.as_mut()) {
+            (asking.token, asking.until) = (Some(token), until);
+        }
+        self.wants.push(Want::Ask(question));
+    }
+
+    /// The answer to [`Want::Ask`]; one that nobody waits for any more is nothing.
+    ///
+    /// - There: done, with all older ones; the younger go again.
+    /// - Next: sent again, same identity, unless that is what Kafka refuses. A refusal is final now.
+    /// - Lost, fenced: a higher epoch. Nothing is counted as unknown: the log has shown that they are not there, and takes
+    ///   no late request of the old epoch.
+    /// - Cannot tell: sent under a higher epoch (an old batch: under its own), and counted.
+    pub fn on_asked(&mut self, token: u64, says: LogSays, now: Monotonic) {
+        let Some(key) = self.asking.remove(&token) else { return };
+        let Some(work) = self.partition_mut(key).work.as_mut() else { return };
+        let Some(asking) = work.asking.filter(|asking| asking.token == Some(token)) else { return };
+        let tries = asking.tries + 1;
+        if says == LogSays::Again && tries < TRIES_MAX {
+            work.asking = Some(Asking { token: None, tries, ..asking });
+            self.refresh = true;
+            return self.back_off(key, now);
+        }
+        work.asking = None;
+        let place = match says {
+            LogSays::There { last_sequence: last } => work.place_of(last),
+            LogSays::Next { .. } | LogSays::Lost | LogSays::Fenced { .. } => None,
+            LogSays::Again | LogSays::CannotTell(_) => return self.log_is_silent(key, asking.why, now),
+        };
+        match (says, place) {
+            (LogSays::There { .. }, None) => return self.log_is_silent(key, asking.why, now),
+            (_, Some(place)) => {
+                self.settle(key, place, now);
+                self.partition_mut(key).proven_until = Monotonic(0);
+                self.send_undone_again(key);
+            }
+            (LogSays::Fenced { epoch }, _) => {
+                if let Some(identity) = self.partition_mut(key).identity.as_mut() {
+                    identity.epoch = identity.epoch.max(epoch);
+                }
+                self.not_there(key, asking.why, None, now);
+            }
+            (LogSays::Next { known }, _) => self.not_there(key, asking.why, Some(known), now),
+            _ => {
+                self.sinks[self.topics[key.topic as usize].sink].stats.acknowledged_lost += 1;
+                self.not_there(key, asking.why, None, now);
+            }
+        }
+        self.go_on(key, now);
+    }
+
+    /// None of the undone batches is in the log. `next`: whether the log takes them as they are, and if so, whether it
+    /// still knows the identity.
+    fn not_there(&mut self, key: Key, why: Why, next: Option<bool>, now: Monotonic) {
+        let Some(work) = self.partition_mut(key).work.as_mut() else { return };
+        let cut = work.cut;
+        work.queue.iter_mut().take(cut).for_each(|batch| batch.maybe_there = false);
+        match (why, next) {
+            (Why::Refusal(code), _) => self.refused(key, code, now),
+            (Why::Late, Some(_)) => {}
+            (Why::Late, None) => self.raise_epoch(key, now),
+            // Brokers before 2.5 refuse what they have forgotten.
+            (Why::Identity, Some(false)) | (_, None) => {
+                self.raise_epoch(key, now);
+                self.back_off(key, now);
+            }
+            (Why::OutOfOrder | Why::Identity, Some(_)) => {
+                work.vain += 1;
+                if work.vain > VAIN_MAX {
+                    work.vain = 0;
+                    self.raise_epoch(key, now);
+                } else {
+                    self.send_undone_again(key);
+                }
+                self.back_off(key, now);
+            }
+        }
+    }
+
+    /// Nobody can tell: as if we were not allowed to ask.
+    fn log_is_silent(&mut self, key: Key, why: Why, now: Monotonic) {
+        if why == Why::Late {
+            let topic = &mut self.topics[key.topic as usize];
+            let stats = &mut self.sinks[topic.sink].stats;
+            let Some(work) = topic.partitions[key.partition as usize].work.as_mut() else { return };
+            let cut = work.cut;
+            // The one that stands first; each of the others asks when its turn comes.
+            if let Some(batch) = work.queue.iter_mut().take(cut).find(|batch| is_in_doubt(batch)) {
+                sent_again_late(batch, stats);
+            }
+        } else {
+            self.cannot_tell(key, now);
+        }
+        self.go_on(key, now);
+    }
+
+    fn send_undone_again(&mut self, key: Key) {
+        if let Some(work) = self.partition_mut(key).work.as_mut() {
+            let cut = work.cut;
+            work.queue.iter_mut().take(cut).for_each(|batch| batch.flight = Flight::Unsent);
+        }
+    }
+}
+
+impl Work {
+    /// The place in the window of the batch that ends with this sequence.
+    fn place_of(&self, last: i32) -> Option<usize> {
+        let ends = |batch: &Batch| {
+            let view = batch.bytes().and_then(|bytes| BatchView::parse(bytes).ok());
+            view.is_some_and(|(view, _)| last_sequence(&view) == last)
+        };
+        self.window().position(ends)
+    }
+}
+
+fn last_sequence(view: &BatchView<'_>) -> i32 {
+    (i64::from(view.base_sequence()) + i64::from(view.last_offset_delta())).rem_euclid(1 << 31) as i32
 }

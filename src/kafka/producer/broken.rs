@@ -20,13 +20,17 @@ pub(crate) enum Rule {
     OutOfOrderWaits,
     /// P4: an answer 0 settles all older batches.
     OlderSettled,
+    /// P5: before a new epoch, the log is asked.
+    Asked,
+    /// P5: and before something old is sent again.
+    OldAsked,
     /// P6: a refusal is final only if no earlier attempt may be there.
     RefusalAsked,
 }
 
 #[cfg(test)]
 impl Rule {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Window,
         Self::FirstAlone,
         Self::OldAlone,
@@ -35,6 +39,8 @@ impl Rule {
         Self::OneIdentity,
         Self::OutOfOrderWaits,
         Self::OlderSettled,
+        Self::Asked,
+        Self::OldAsked,
         Self::RefusalAsked,
     ];
 }
@@ -52,12 +58,12 @@ pub(crate) fn set(rule: Option<Rule>) {
 
 /// Whether a rule is out.
 #[cfg(test)]
-pub(super) fn out(rule: Rule) -> bool {
+pub(super) fn is_out(rule: Rule) -> bool {
     OUT.get() == Some(rule)
 }
 
 /// Whether a rule is out: never.
 #[cfg(not(test))]
-pub(super) const fn out(_: Rule) -> bool {
+pub(super) const fn is_out(_: Rule) -> bool {
     false
 }

@@ -3,8 +3,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::ask::{Why, is_in_doubt};
 use super::batch::Flight;
-use super::broken::{Rule, out};
+use super::broken::{Rule, is_out};
 use super::partition::{Partition, Step, WINDOW, Work, forgotten};
 use super::timers::Timer;
 use super::{Key, Node, Producer};
@@ -136,7 +137,22 @@ impl Producer {
         if work.queued || now < work.backoff_until {
             return;
         }
+        if work.asking.is_some() && self.waits_for_log(key, now) {
+            return;
+        }
+        let topic = &self.topics[key.topic as usize];
+        let partition = &topic.partitions[key.partition as usize];
+        let Some(work) = partition.work.as_deref() else { return };
         let Some(step) = partition.step(now, wall, self.sinks[topic.sink].identity) else { return };
+        if let Step::Send(place) = step
+            && is_in_doubt(&work.queue[place])
+            && !is_out(Rule::OldAsked)
+            && forgotten(&work.queue[place], wall)
+            && self.begin_asking(key, Why::Late)
+        {
+            self.waits_for_log(key, now);
+            return;
+        }
         if matches!(step, Step::Cut) && !self.drop_expired(key, now) {
             return;
         }
@@ -221,7 +237,7 @@ impl Producer {
         }
         let (Some(mut identity), Some(mut work)) = (partition.identity, partition.work.take()) else { return 0 };
         let place = work.cut;
-        if out(Rule::OneIdentity) && place == 2 && identity.epoch < i16::MAX {
+        if is_out(Rule::OneIdentity) && place == 2 && identity.epoch < i16::MAX {
             identity.epoch += 1;
             partition.adopt(Some(identity));
         }

@@ -54,6 +54,8 @@ impl Producer {
     /// Notes the leaders; partitions beyond the list have none.
     fn leaders(&mut self, index: u32, leaders: &[Option<NodeId>]) {
         let topic = &mut self.topics[index as usize];
+        // With acks=1 a new leader may never have heard of us, and would take any of our batches first (P2).
+        let some = self.sinks[topic.sink].settings.acks != -1;
         if topic.partitions.len() < leaders.len() {
             topic.partitions.resize_with(leaders.len(), Partition::default);
         }
@@ -63,8 +65,9 @@ impl Producer {
             let partition = self.partition_mut(key);
             if partition.leader != leader {
                 let old = std::mem::replace(&mut partition.leader, leader);
-                // With acks=1 the new one may never have heard of us, and would take any of our batches first (P2).
-                partition.proven_until = Monotonic(0);
+                if some {
+                    partition.proven_until = Monotonic(0);
+                }
                 if let Some(work) = partition.work.as_mut() {
                     // What was wrong with the old leader need not be with this one; nor does it wait its turn there.
                     work.backoff_until = Monotonic(0);

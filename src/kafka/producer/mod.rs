@@ -154,6 +154,10 @@ pub struct Producer {
     spare: Vec<Box<Work>>,
     /// Lists of entries for requests to come.
     spare_entries: Vec<Vec<gather::Entry>>,
+    /// Questions on their way, by token.
+    asking: HashMap<u64, Key, RandomState>,
+    /// How many there were.
+    asked: u64,
     /// Partitions to look at in the next poll.
     ready: Vec<Key>,
     /// The same, while they are being looked at.
@@ -218,6 +222,8 @@ impl Producer {
             pool,
             spare: Vec::new(),
             spare_entries: Vec::new(),
+            asking: HashMap::default(),
+            asked: 0,
             ready: Vec::new(),
             due: Vec::new(),
             loads: Vec::new(),

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::ask::Asking;
 use super::batch::{Bad, Batch, Flight};
-use super::broken::{Rule, out};
+use super::broken::{Rule, is_out};
 use crate::kafka::batch::Stamp;
 use crate::kafka::types::NodeId;
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -31,6 +32,8 @@ pub(super) struct Partition {
     pub(super) sequence: i32,
     /// Until when Kafka is sure to know this identity here; 0: it has not answered a batch of it with 0.
     pub(super) proven_until: Monotonic,
+    /// Offset behind the last batch that Kafka acknowledged here.
+    pub(super) log_next: Option<i64>,
     /// Bytes and spans of the last batch.
     pub(super) hint: (usize, usize),
     /// Only while there are rows.
@@ -51,6 +54,10 @@ pub(super) struct Work {
     /// Errors in a row.
     pub(super) attempts: u32,
     pub(super) backoff_until: Monotonic,
+    /// It waits for what Kafka's log says.
+    pub(super) asking: Option<Asking>,
+    /// Times in a row that Kafka refused an identity that its log calls the next.
+    pub(super) vain: u32,
     /// It stands in the list of the ready, or in that of a busy broker.
     pub(super) queued: bool,
 }
@@ -91,7 +98,7 @@ impl Work {
             Bad::Again => Resolution::Retry,
             Bad::NewEpoch => Resolution::CannotTell,
             Bad::Refused(code) => Resolution::Refused(code),
-            Bad::OutOfOrder if out(Rule::OutOfOrderWaits) => Resolution::CannotTell,
+            Bad::OutOfOrder if is_out(Rule::OutOfOrderWaits) => Resolution::CannotTell,
             // P4: 45 while anything else is open says nothing.
             Bad::OutOfOrder if self.window().any(|batch| bad(batch) == Some(Bad::Again)) => Resolution::Retry,
             Bad::OutOfOrder if self.window().all(|batch| matches!(bad(batch), None | Some(Bad::OutOfOrder))) => {
@@ -124,13 +131,13 @@ impl Partition {
         if answered && work.in_flight > 0 {
             return None;
         }
-        let proven = now < self.proven_until || out(Rule::FirstAlone);
+        let proven = now < self.proven_until || is_out(Rule::FirstAlone);
         if let Some(place) = work.window().position(|batch| batch.flight == Flight::Unsent) {
             let batch = &work.queue[place];
             let alone = !proven || batch.alone || forgotten(batch, wall) || (place > 0 && work.queue[place - 1].alone);
             return (work.in_flight == 0 || !alone).then_some(Step::Send(place));
         }
-        let window = if out(Rule::Window) { 2 * WINDOW } else { WINDOW };
+        let window = if is_out(Rule::Window) { 2 * WINDOW } else { WINDOW };
         if answered || work.cut >= window {
             return None;
         }
@@ -159,7 +166,7 @@ impl Partition {
 
 /// Whether Kafka may have forgotten a producer whose last batch is this: it remembers by *record* time.
 pub(super) fn forgotten(batch: &Batch, wall: WallMs) -> bool {
-    if out(Rule::OldAlone) {
+    if is_out(Rule::OldAlone) {
         return false;
     }
     batch.max_timestamp < 0 || wall.0.abs_diff(batch.max_timestamp) > REMEMBERED.as_millis() as u64

@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 
-use super::batch::{Batch, Bounds, Flight, push};
-use super::broken::{Rule, out};
+use super::ask::Why;
+use super::batch::{Bad, Batch, Bounds, Flight, push};
+use super::broken::{Rule, is_out};
 use super::error::is_about_records;
 use super::partition::{Identity, Resolution};
 use super::pool::BATCH_COST;
@@ -30,16 +31,22 @@ impl Producer {
             Resolution::Retry => {
                 let cut = work.cut;
                 work.queue.iter_mut().take(cut).for_each(|batch| batch.flight = Flight::Unsent);
-                // Who knows what is behind it: a topic made anew knows no producer and would take any of them first (P2).
-                self.partition_mut(key).proven_until = Monotonic(0);
                 self.back_off(key, now);
             }
-            Resolution::CannotTell => self.cannot_tell(key, now),
+            Resolution::CannotTell if is_out(Rule::OutOfOrderWaits) || is_out(Rule::Asked) => {
+                self.raise_epoch(key, now)
+            }
+            Resolution::CannotTell => {
+                let refused = work.window().any(|batch| batch.flight == Flight::Answered(Bad::NewEpoch));
+                if !self.begin_asking(key, if refused { Why::Identity } else { Why::OutOfOrder }) {
+                    self.cannot_tell(key, now);
+                }
+            }
             Resolution::Refused(code) => self.refused(key, code, now),
         }
     }
 
-    fn back_off(&mut self, key: Key, now: Monotonic) {
+    pub(super) fn back_off(&mut self, key: Key, now: Monotonic) {
         let (min, max) = (self.settings.backoff_min, self.settings.backoff_max);
         let jitter = 0.8 + 0.4 * self.rng.f64();
         let Some(work) = self.partition_mut(key).work.as_mut() else { return };
@@ -50,10 +57,9 @@ impl Producer {
         self.timers.set(until, Timer::Partition(key));
     }
 
-    /// The one place where the producer would ask Kafka what its log holds (P5, P6: DescribeProducers, then the tail
-    /// of the log) and does not: asking comes with "Kafka in depth". Until then as if we were not allowed to ask: all
-    /// undone are sent again under a new epoch, and what may by that be there twice is counted.
-    fn cannot_tell(&mut self, key: Key, now: Monotonic) {
+    /// Kafka's log could not be asked, or does not tell (P5): all undone are sent again under a new epoch, and what may by
+    /// that be there twice is counted.
+    pub(super) fn cannot_tell(&mut self, key: Key, now: Monotonic) {
         let topic = &mut self.topics[key.topic as usize];
         let stats = &mut self.sinks[topic.sink].stats;
         let Some(work) = topic.partitions[key.partition as usize].work.as_mut() else { return };
@@ -72,12 +78,15 @@ impl Producer {
 
     /// P6: final only if every earlier attempt is known not to have been appended. What may be about one record of
     /// many is split until it is about one.
-    fn refused(&mut self, key: Key, code: i16, now: Monotonic) {
+    pub(super) fn refused(&mut self, key: Key, code: i16, now: Monotonic) {
         let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
         let Some(work) = partition.work.as_ref() else { return };
         let Some(first) = work.queue.front() else { return };
-        if first.maybe_there && !out(Rule::RefusalAsked) {
-            return self.cannot_tell(key, now);
+        if first.maybe_there && !is_out(Rule::RefusalAsked) {
+            if !self.begin_asking(key, Why::Refusal(code)) {
+                self.cannot_tell(key, now);
+            }
+            return;
         }
         if first.count > 1 && is_about_records(code) {
             // Not for ever: better a moment above the bound than a partition that waits for itself.
@@ -104,7 +113,7 @@ impl Producer {
 
     /// Takes back what is cut and undone. The next cut of this partition is sequence 0 of the next epoch, and goes
     /// alone until it is answered 0. After the last epoch: a new producer id.
-    fn raise_epoch(&mut self, key: Key, now: Monotonic) {
+    pub(super) fn raise_epoch(&mut self, key: Key, now: Monotonic) {
         let topic = &mut self.topics[key.topic as usize];
         let sink_index = topic.sink;
         let sink = &mut self.sinks[sink_index];
@@ -113,7 +122,7 @@ impl Producer {
             work.cut = 0;
         }
         sink.stats.epochs_raised += 1;
-        if out(Rule::EpochRaised) {
+        if is_out(Rule::EpochRaised) {
             return;
         }
         let sequence = partition.sequence;
@@ -121,7 +130,7 @@ impl Producer {
         match epoch.checked_add(1) {
             Some(epoch) => {
                 partition.adopt(Some(Identity { id, epoch }));
-                if out(Rule::SequenceRestarted) {
+                if is_out(Rule::SequenceRestarted) {
                     partition.sequence = sequence;
                 }
             }
@@ -201,8 +210,8 @@ fn len_of<'a>(records: impl Iterator<Item = Result<Record<'a>, BatchError>>, cou
     records.take(count as usize).map_while(Result::ok).map(|record| record.tail.len() + 8).sum()
 }
 
-/// A batch whose timestamps are older than Kafka's memory is sent again: here too P5 would ask. The same identity, one
-/// at a time: where Kafka still remembers, that is as good as knowing.
+/// A batch whose timestamps are older than Kafka's memory is sent again. Its log was asked before (P5), unless it does not
+/// tell: then the same identity all the same, one at a time, for where Kafka still remembers, that is as good as knowing.
 pub(super) fn sent_again_late(batch: &mut Batch, stats: &mut SinkStats) {
     batch.alone = true;
     if batch.maybe_there && !batch.counted {

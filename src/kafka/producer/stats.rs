@@ -32,6 +32,8 @@ pub struct SinkStats {
     pub splits: u64,
     /// Epochs raised on a partition.
     pub epochs_raised: u64,
+    /// Times that Kafka was asked what a partition's log holds.
+    pub asked: u64,
     /// Rows sent again although an earlier attempt may have been appended and Kafka can no longer tell: they may be
     /// twice in the log.
     pub outcome_unknown: u64,

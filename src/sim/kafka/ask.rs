@@ -6,7 +6,15 @@ use crate::kafka::types::{LogSays, Question, WhyNot};
 
 impl Cluster {
     /// The answer to a question.
-    pub(in crate::sim) fn says(&self, question: &Question) -> LogSays {
+    pub(in crate::sim) fn says(&mut self, question: &Question) -> LogSays {
+        let says = self.said(question);
+        let log = self.topics[self.find(&question.topic)].logs.get(question.partition as usize);
+        let hidden = log.is_some_and(|log| log.hides(question)) && matches!(says, LogSays::Next { known: false });
+        self.hidden |= hidden;
+        says
+    }
+
+    fn said(&self, question: &Question) -> LogSays {
         let topic = &self.topics[self.find(&question.topic)];
         if topic.reading_forbidden {
             return LogSays::CannotTell(WhyNot::Forbidden);
@@ -19,6 +27,13 @@ impl Cluster {
 }
 
 impl Log {
+    /// Whether what is asked for stands above the high watermark, where nobody can read it.
+    fn hides(&self, question: &Question) -> bool {
+        let ours = |entry: &super::Entry| (entry.producer, entry.epoch) == (question.producer_id, question.epoch);
+        let above = self.entries.iter().filter(|entry| entry.end() > self.high);
+        above.into_iter().any(|entry| ours(entry) && question.last_sequences.contains(&entry.last))
+    }
+
     fn says(&self, question: &Question) -> LogSays {
         let ours = question.epoch;
         let described = self.described(question.producer_id);

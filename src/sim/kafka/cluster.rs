@@ -48,6 +48,8 @@ pub(in crate::sim) struct Topic {
 #[derive(Debug)]
 pub(in crate::sim) struct Cluster {
     pub(in crate::sim) topics: Vec<Topic>,
+    /// A producer was forgotten whose batch stood above the high watermark when its log was asked: nobody could see it.
+    pub(in crate::sim) hidden: bool,
     codecs: Codecs,
     appended: u64,
 }
@@ -87,7 +89,12 @@ impl Cluster {
             was_forbidden: false,
             was_small: false,
         };
-        Self { topics: topics.iter().zip(leaders).map(topic).collect(), codecs: Codecs::default(), appended: 0 }
+        Self {
+            topics: topics.iter().zip(leaders).map(topic).collect(),
+            hidden: false,
+            codecs: Codecs::default(),
+            appended: 0,
+        }
     }
 
     pub(in crate::sim) fn find(&self, name: &str) -> usize {

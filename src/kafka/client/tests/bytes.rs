@@ -338,7 +338,14 @@ fn api_versions_of_every_version() {
     let full = [(0, 3, 13), (1, 4, 18), (3, 0, 11), (18, 0, 4), (22, 0, 2), (9999, 0, 0)];
     for version in 0..=3 {
         let bytes = versions_answer(version, &full);
-        let settled = Versions { produce: 12, metadata: 11, init_producer_id: 2 };
+        let settled = Versions {
+            produce: 12,
+            metadata: 11,
+            init_producer_id: 2,
+            fetch: Some(12),
+            list_offsets: None,
+            describe_producers: None,
+        };
         let throttle_ms = if version >= 1 { 6 } else { 0 };
         assert_eq!(read_api_versions(&bytes, version), Ok(Negotiated::Settled(settled, throttle_ms)));
         (0..bytes.len()).for_each(|cut| assert!(read_api_versions(&bytes[..cut], version).is_err(), "{cut}"));

@@ -1,5 +1,6 @@
 //! The client against the fake cluster, on a clock that only the test moves.
 
+mod ask;
 mod bytes;
 mod failures;
 mod flow;

@@ -6,7 +6,7 @@ use crate::kafka::batch::{BatchView, Records};
 use crate::kafka::compression::{Codec, Codecs};
 use crate::kafka::producer::{Producer, Row, Settings, SinkSettings, SinkStats, Want};
 use crate::kafka::types::{
-    NodeId, Outcome, ProduceBatch, ProduceRequest, ProduceResult, Run, SinkId, Ticket, TopicMetadata,
+    LogSays, NodeId, Outcome, ProduceBatch, ProduceRequest, ProduceResult, Question, Run, SinkId, Ticket, TopicMetadata,
 };
 use crate::runtime::seam::{Monotonic, WallMs};
 
@@ -88,6 +88,28 @@ impl Hand {
         out
     }
 
+    /// Polls for exactly one question and nothing else, and answers it.
+    pub(super) fn log_says(&mut self, says: LogSays) -> Question {
+        assert!(self.poll().is_empty(), "the partition waits for what its log says");
+        let mut asked = self.take_questions();
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        self.producer.on_asked(asked[0].token, says, self.now);
+        asked.remove(0)
+    }
+
+    /// What was asked of logs.
+    pub(super) fn take_questions(&mut self) -> Vec<Question> {
+        let mut asked = Vec::new();
+        self.wants.retain(|want| match want {
+            Want::Ask(question) => {
+                asked.push(question.clone());
+                false
+            }
+            _ => true,
+        });
+        asked
+    }
+
     /// Polls for exactly one request of one batch.
     pub(super) fn one(&mut self) -> ProduceRequest {
         let mut out = self.poll();
@@ -167,7 +189,7 @@ fn results(request: &ProduceRequest, error: i16) -> Vec<ProduceResult> {
         topic: batch.topic.clone(),
         partition: batch.partition,
         error,
-        base_offset: -1,
+        base_offset: if error == 0 { 1000 } else { -1 },
     };
     request.batches.iter().map(result).collect()
 }

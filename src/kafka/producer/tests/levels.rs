@@ -24,6 +24,7 @@ fn at_leader_the_answer_is_the_leaders_and_what_a_lost_one_took_along_is_counted
     hand.append("t", None);
     let request = hand.one();
     hand.answer(&request, 45);
+    hand.log_says(crate::kafka::types::LogSays::Lost);
     assert_eq!((hand.stats().acknowledged_lost, hand.stats().outcome_unknown), (1, 0));
     hand.wait_ms(100);
     let anew = hand.one();

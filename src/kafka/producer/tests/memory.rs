@@ -147,6 +147,7 @@ fn bytes_that_somebody_still_holds_are_never_changed() {
     let kept = request.batches[0].bytes.clone();
     let before = kept.to_vec();
     hand.answer(&request, 47);
+    hand.log_says(crate::kafka::types::LogSays::Next { known: false });
     hand.wait_ms(1000);
     let again = hand.one();
     assert_eq!(super::hand::identity(&again), (7, 1, 0));

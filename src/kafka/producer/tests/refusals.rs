@@ -3,12 +3,14 @@
 use super::hand::{HOUR_MS, Hand, SINK, identities, identity, settings, topic, values};
 use crate::kafka::compression::Codec;
 use crate::kafka::producer::{Refusal, Want};
-use crate::kafka::types::{Outcome, Run};
+use crate::kafka::types::{LogSays, Outcome, Run, WhyNot};
+
+const SILENT: LogSays = LogSays::CannotTell(WhyNot::Forbidden);
 
 // P5, P6
 
 #[test]
-fn nothing_but_45_raises_the_epoch_and_is_counted() {
+fn nothing_but_45_and_a_log_that_may_not_be_read_raises_the_epoch_and_is_counted() {
     let mut hand = Hand::proven(settings());
     let window = hand.five();
     hand.producer.on_failed(window[0].id, true, hand.now);
@@ -16,6 +18,7 @@ fn nothing_but_45_raises_the_epoch_and_is_counted() {
     hand.wait_ms(100);
     let again = hand.poll();
     again.iter().for_each(|request| hand.answer(request, 45));
+    hand.log_says(SILENT);
     hand.wait_ms(1000);
     let first = hand.one();
     assert_eq!(identity(&first), (7, 1, 0), "alone");
@@ -31,6 +34,7 @@ fn kafka_without_what_it_acknowledged_is_noticed() {
     hand.append("t", None);
     let request = hand.one();
     hand.answer(&request, 45);
+    hand.log_says(LogSays::Lost);
     assert_eq!((hand.stats().acknowledged_lost, hand.stats().outcome_unknown), (1, 0));
     hand.wait_ms(100);
     assert_eq!(identity(&hand.one()), (7, 1, 0));
@@ -43,6 +47,7 @@ fn an_epoch_that_is_too_old_or_an_id_that_is_forgotten_starts_a_new_epoch() {
         hand.append("t", None);
         let request = hand.one();
         hand.answer(&request, code);
+        hand.log_says(LogSays::Next { known: false });
         hand.wait_ms(100);
         assert_eq!(identity(&hand.one()), (7, 1, 0), "{code}");
     }
@@ -57,6 +62,7 @@ fn a_refusal_after_an_unknown_outcome_is_not_final() {
     hand.wait_ms(100);
     let again = hand.one();
     hand.answer(&again, 10);
+    hand.log_says(SILENT);
     assert_eq!((hand.stats().refused, hand.stats().outcome_unknown), (0, 1), "P6: it may be there");
     hand.wait_ms(1000);
     let anew = hand.one();
@@ -71,14 +77,17 @@ fn a_batch_that_has_grown_old_is_sent_again_alone_and_counted_once() {
     let window = hand.five();
     window.iter().for_each(|request| hand.producer.on_failed(request.id, true, hand.now));
     hand.wait_ms(2 * HOUR_MS);
+    hand.log_says(SILENT);
     let again = hand.one();
     assert_eq!(identity(&again), identity(&window[0]), "the same identity");
     assert_eq!(hand.stats().outcome_unknown, 1);
     hand.answer(&again, 45);
+    hand.log_says(SILENT);
     let second = hand.one();
     assert_eq!(identity(&second), identity(&window[1]), "45 alone says nothing: the next one");
     hand.answer(&second, 0);
     assert_eq!(hand.delivered(), [0, 1, 2]);
+    hand.log_says(SILENT);
     let third = hand.one();
     hand.answer(&third, 7);
     hand.wait_ms(1000);
@@ -162,6 +171,7 @@ fn after_the_last_epoch_comes_a_new_producer_id() {
     let first = hand.one();
     hand.wants.clear();
     hand.answer(&first, 47);
+    hand.log_says(LogSays::Next { known: false });
     hand.wait_ms(1000);
     assert!(hand.poll().is_empty(), "no id");
     assert_eq!(hand.wants, [Want::ProducerId(0)]);

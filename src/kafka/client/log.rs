@@ -1,0 +1,152 @@
+//! The answers about a partition's log (DescribeProducers, ListOffsets, Fetch), read where they lie. Of the batches that
+//! a Fetch brings only the headers are looked at: compressed or not is all one.
+
+use super::api::Call;
+use super::ask::Search;
+use super::wire::{Malformed, Read, Reader};
+use crate::kafka::batch::{BatchError, BatchView};
+
+/// What one answer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogAnswer {
+    /// An error code.
+    Error(i16),
+    /// DescribeProducers: epoch and last sequence of the id that is asked for, if the partition knows it.
+    Producer(Option<(i32, i32)>),
+    /// ListOffsets: where the log begins.
+    Start(i64),
+    /// Fetch.
+    Tail(Tail),
+}
+
+/// What a Fetch brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tail {
+    /// Offset behind the last record that consumers may see.
+    pub(super) high_watermark: i64,
+    /// Offset behind the last whole batch; the one that was asked for, if there is none.
+    pub(super) next: i64,
+    /// The youngest of the batches asked for that is among them, by its last sequence.
+    pub(super) found: Option<i32>,
+    /// Some offsets are missing: compaction has been there.
+    pub(super) gap: bool,
+    /// Bytes of records.
+    pub(super) bytes: usize,
+}
+
+/// Reads the answer to a step of a search, header already read; the throttle time in ms comes with it.
+///
+/// # Errors
+/// [`Malformed`].
+pub(super) fn read(api: Call, body: &[u8], version: i16, search: &Search) -> Read<(LogAnswer, i32)> {
+    let mut reader = Reader::new(body, api.is_flexible(version));
+    let throttle_ms = if api == Call::ListOffsets && version < 2 { 0 } else { reader.i32()? };
+    if api == Call::Fetch && version >= 7 {
+        let error = reader.i16()?;
+        reader.i32()?; // session id
+        if error != 0 {
+            return Ok((LogAnswer::Error(error), throttle_ms));
+        }
+    }
+    let mut answer = None;
+    for _ in 0..reader.array(2)? {
+        let name = reader.string()?;
+        for _ in 0..reader.array(6)? {
+            let partition = reader.i32()?;
+            let read = match api {
+                Call::DescribeProducers => producers(&mut reader, search.question().producer_id)?,
+                Call::ListOffsets => start(&mut reader, version)?,
+                _ => tail(&mut reader, version, search)?,
+            };
+            reader.tags()?;
+            if partition == search.question().partition && name == search.question().topic.as_bytes() {
+                answer.get_or_insert(read);
+            }
+        }
+        reader.tags()?;
+    }
+    reader.tags()?;
+    reader.end()?;
+    answer.map(|answer| (answer, throttle_ms)).ok_or(Malformed("partition without an answer"))
+}
+
+fn producers(reader: &mut Reader<'_>, producer_id: i64) -> Read<LogAnswer> {
+    let error = reader.i16()?;
+    reader.nullable_string()?; // error message
+    let mut known = None;
+    for _ in 0..reader.array(37)? {
+        let (id, epoch, last_sequence) = (reader.i64()?, reader.i32()?, reader.i32()?);
+        reader.skip(8 + 4 + 8)?; // last timestamp, coordinator epoch, start of the open transaction
+        reader.tags()?;
+        if id == producer_id {
+            known = Some((epoch, last_sequence));
+        }
+    }
+    Ok(if error == 0 { LogAnswer::Producer(known) } else { LogAnswer::Error(error) })
+}
+
+fn start(reader: &mut Reader<'_>, version: i16) -> Read<LogAnswer> {
+    let error = reader.i16()?;
+    reader.i64()?; // timestamp
+    let offset = reader.i64()?;
+    if version >= 4 {
+        reader.i32()?; // leader epoch
+    }
+    Ok(if error == 0 { LogAnswer::Start(offset.max(0)) } else { LogAnswer::Error(error) })
+}
+
+fn tail(reader: &mut Reader<'_>, version: i16, search: &Search) -> Read<LogAnswer> {
+    let error = reader.i16()?;
+    let high_watermark = reader.i64()?;
+    reader.i64()?; // last stable offset
+    if version >= 5 {
+        reader.i64()?; // log start offset
+    }
+    for _ in 0..reader.array(16)? {
+        reader.skip(16)?; // aborted transactions
+        reader.tags()?;
+    }
+    if version >= 11 {
+        reader.i32()?; // preferred replica
+    }
+    let records = reader.nullable_bytes()?.unwrap_or_default();
+    Ok(if error == 0 { LogAnswer::Tail(scan(records, high_watermark, search)?) } else { LogAnswer::Error(error) })
+}
+
+/// Looks at the headers of the batches; the last one may be cut short.
+fn scan(records: &[u8], high_watermark: i64, search: &Search) -> Read<Tail> {
+    let from = search.at();
+    let mut tail = Tail { high_watermark, next: from, found: None, gap: false, bytes: records.len() };
+    let mut rest = records;
+    while !rest.is_empty() {
+        let view = match BatchView::parse(rest) {
+            Ok((view, after)) => {
+                rest = after;
+                view
+            }
+            Err(BatchError::Short) => break,
+            Err(_) => return Err(Malformed("not a batch of format v2")),
+        };
+        let (base, next) = (view.base_offset(), view.base_offset() + i64::from(view.last_offset_delta()) + 1);
+        if next <= tail.next {
+            // Fetch begins with the batch that has the offset, and may bring one before it.
+            continue;
+        }
+        if base >= high_watermark {
+            break;
+        }
+        tail.gap |= base > tail.next;
+        tail.next = next;
+        let (id, epoch) = (view.producer_id(), view.producer_epoch());
+        if (id, epoch) == (search.question().producer_id, search.question().epoch) {
+            let last = last_sequence(view.base_sequence(), view.last_offset_delta());
+            tail.found = search.question().last_sequences.contains(&last).then_some(last).or(tail.found);
+        }
+    }
+    Ok(tail)
+}
+
+/// Sequences go round from 2³¹ − 1 to 0.
+fn last_sequence(base: i32, delta: i32) -> i32 {
+    (i64::from(base) + i64::from(delta)).rem_euclid(1 << 31) as i32
+}

@@ -1,0 +1,193 @@
+//! Asking a log, against a scripted cluster: what each state of log and leader is read as, and what goes wrong on the way.
+
+use super::world::{World, name, request, world};
+use crate::kafka::batch::{Builder, Row, Stamp, stamp};
+use crate::kafka::fake::{Fault, Mode, Seen};
+use crate::kafka::types::{ClientEvent, LogSays, NodeId, Question, WhyNot};
+use crate::runtime::seam::WallMs;
+use kafka_protocol::messages::ApiKey;
+use std::time::Duration;
+
+/// Of producer 7, epoch 2: sequences 10 to 12 and 13 to 15 undone, offset 100 known.
+fn question(from: Option<i64>) -> Question {
+    let (topic, last_sequences) = (name("a"), vec![12, 15]);
+    let (token, node, partition, producer_id, epoch) = (1, NodeId(1), 0, 7, 2);
+    Question {
+        token,
+        node,
+        topic,
+        partition,
+        producer_id,
+        epoch,
+        first_sequence: 10,
+        last_sequences,
+        from,
+        replicated: true,
+    }
+}
+
+fn says(world: &mut World, question: Question) -> LogSays {
+    world.client.ask(question, world.now);
+    world.settle();
+    let asked = |event: ClientEvent| match event {
+        ClientEvent::Asked { token: 1, says } => Some(says),
+        _ => None,
+    };
+    let says: Vec<LogSays> = world.take_events().into_iter().filter_map(asked).collect();
+    assert_eq!(says.len(), 1, "one answer to one question");
+    says[0]
+}
+
+/// A batch of three records at an offset.
+fn batch(base: i64, producer_id: i64, epoch: i16, sequence: i32) -> (i64, Vec<u8>) {
+    let mut builder = Builder::new(Vec::new());
+    for _ in 0..3 {
+        let row = Row { key: None, value: Some(b"value"), headers: std::iter::empty(), timestamp: WallMs(1) };
+        builder.append(&row, row.measure());
+    }
+    let mut bytes = builder.close(None);
+    stamp(&mut bytes, Stamp { producer_id, epoch, sequence });
+    bytes[..8].copy_from_slice(&base.to_be_bytes());
+    (base, bytes)
+}
+
+/// Others' batches from 100 on; then ours, the first two of three.
+fn with_log() -> World {
+    let mut world = world().up();
+    let log = &mut world.cluster.log;
+    log.batches = vec![batch(100, 8, 2, 10), batch(103, 7, 1, 10), batch(106, 7, 2, 10), batch(109, 9, 0, 0)];
+    (log.start, log.high_watermark) = (90, 112);
+    world
+}
+
+#[test]
+fn what_the_leader_knows_of_the_id_comes_first() {
+    let mut world = with_log();
+    for (epoch, last, expected) in [
+        (2, 9, LogSays::Next { known: true }),
+        (2, 6, LogSays::Lost),
+        (1, 12, LogSays::Lost),
+        (2, 15, LogSays::There { last_sequence: 15 }),
+    ] {
+        world.cluster.log.producers = vec![(8, 2, 10), (7, epoch, last)];
+        let question = Question { replicated: false, ..question(Some(100)) };
+        assert_eq!(says(&mut world, question), expected, "{epoch} {last}");
+    }
+    assert!(!world.cluster.broker(1).seen.iter().any(|seen| matches!(seen, Seen::Fetch(..))), "no more was needed");
+    // The first batch of an epoch: nothing stands before it.
+    world.cluster.log.producers = vec![(7, 1, 12)];
+    let first = Question { first_sequence: 0, last_sequences: vec![2], ..question(Some(100)) };
+    assert_eq!(says(&mut world, first), LogSays::Next { known: true });
+}
+
+#[test]
+fn what_is_there_must_be_replicated_too() {
+    let mut world = with_log();
+    world.cluster.log.producers = vec![(7, 2, 12)];
+    assert_eq!(says(&mut world, question(Some(100))), LogSays::There { last_sequence: 12 });
+    world.cluster.log.producers = vec![(7, 2, 15)];
+    world.cluster.log.batches.truncate(2);
+    world.cluster.log.high_watermark = 106;
+    assert_eq!(says(&mut world, question(Some(100))), LogSays::Again, "at the leader alone");
+}
+
+#[test]
+fn a_forgotten_id_is_looked_for_in_the_log() {
+    let mut world = with_log();
+    assert_eq!(says(&mut world, question(Some(100))), LogSays::There { last_sequence: 12 });
+    assert_eq!(says(&mut world, question(Some(109))), LogSays::Next { known: false }, "not behind there");
+    assert_eq!(says(&mut world, question(None)), LogSays::There { last_sequence: 12 }, "from where it begins");
+    let other = Question { last_sequences: vec![77], ..question(None) };
+    assert_eq!(says(&mut world, other), LogSays::CannotTell(WhyNot::Retained), "it begins at 90");
+    assert_eq!(says(&mut world, question(Some(80))), LogSays::CannotTell(WhyNot::Retained));
+    world.cluster.log.producers = vec![(7, 5, 0)];
+    assert_eq!(says(&mut world, question(Some(109))), LogSays::Fenced { epoch: 5 });
+}
+
+#[test]
+fn a_log_that_ends_before_what_is_known_is_read_from_its_beginning() {
+    let mut world = with_log();
+    assert_eq!(says(&mut world, question(Some(5000))), LogSays::There { last_sequence: 12 });
+    let other = Question { producer_id: 77, ..question(Some(5000)) };
+    world.cluster.log.batches[0].0 = 90;
+    world.cluster.log.batches[0].1[..8].copy_from_slice(&90i64.to_be_bytes());
+    world.cluster.log.batches[0].1[23..27].copy_from_slice(&12i32.to_be_bytes());
+    assert_eq!(says(&mut world, other), LogSays::Lost);
+}
+
+#[test]
+fn where_compaction_has_been_nothing_is_known_to_be_missing() {
+    let mut world = with_log();
+    world.cluster.log.batches.remove(2);
+    assert_eq!(says(&mut world, question(Some(100))), LogSays::CannotTell(WhyNot::Retained));
+}
+
+#[test]
+fn errors_are_told_apart() {
+    for (key, code, expected) in [
+        (ApiKey::DescribeProducers, 29, LogSays::CannotTell(WhyNot::Forbidden)),
+        (ApiKey::Fetch, 29, LogSays::CannotTell(WhyNot::Forbidden)),
+        (ApiKey::DescribeProducers, 6, LogSays::Again),
+        (ApiKey::DescribeProducers, 3, LogSays::Again),
+        (ApiKey::Fetch, 6, LogSays::Again),
+        (ApiKey::DescribeProducers, 42, LogSays::CannotTell(WhyNot::Refused)),
+    ] {
+        let mut world = with_log();
+        world.cluster.broker(1).faults.push((key, Fault::Error(code)));
+        assert_eq!(says(&mut world, question(Some(100))), expected, "{key:?} {code}");
+    }
+}
+
+#[test]
+fn every_version_that_a_broker_may_speak() {
+    for version in 4..=13 {
+        let mut world = with_log();
+        let speaks = &mut world.cluster.broker(1).speaks;
+        speaks.insert(1, (4, version));
+        speaks.insert(2, (1, (version - 3).min(6)));
+        assert_eq!(says(&mut world, question(None)), LogSays::There { last_sequence: 12 }, "{version}");
+    }
+    // Without DescribeProducers only what is found is known; without Fetch only what the leader knows.
+    let mut world = with_log();
+    world.cluster.broker(1).speaks.remove(&61);
+    assert_eq!(says(&mut world, question(Some(100))), LogSays::There { last_sequence: 12 });
+    assert_eq!(says(&mut world, question(Some(109))), LogSays::CannotTell(WhyNot::NotSpoken));
+    let mut world = with_log();
+    world.cluster.broker(1).speaks.remove(&1);
+    assert_eq!(says(&mut world, question(Some(100))), LogSays::CannotTell(WhyNot::NotSpoken));
+    world.cluster.log.producers = vec![(7, 2, 9)];
+    assert_eq!(says(&mut world, question(Some(100))), LogSays::Next { known: true });
+}
+
+#[test]
+fn what_cannot_be_read_is_not_asked_for_ever() {
+    let mut world = with_log();
+    world.cluster.broker(1).faults.push((ApiKey::DescribeProducers, Fault::Bytes(vec![0, 0, 0, 5, 0, 0, 0, 1, 0])));
+    assert_eq!(says(&mut world, question(Some(100))), LogSays::CannotTell(WhyNot::Refused));
+    world.run(Duration::from_secs(5));
+    assert_eq!(says(&mut world, question(Some(100))), LogSays::There { last_sequence: 12 }, "another connection");
+}
+
+#[test]
+fn a_frozen_leader_holds_up_nobody_else() {
+    let mut world = with_log();
+    world.cluster.broker(2).mode = Mode::Frozen;
+    world.client.ask(Question { node: NodeId(2), ..question(Some(100)) }, world.now);
+    world.settle();
+    world.client.want_producer_id(3, world.now);
+    world.produce(request(9, 1, &[("a", 0)]));
+    let events = world.take_events();
+    assert!(events.iter().any(|event| matches!(event, ClientEvent::ProducerId { token: 3, .. })), "{events:?}");
+    assert!(events.iter().any(|event| matches!(event, ClientEvent::Produced { id: 9, .. })), "{events:?}");
+    world.run(Duration::from_secs(30));
+    let asked = |event: &ClientEvent| matches!(event, ClientEvent::Asked { token: 1, says: LogSays::Again });
+    assert_eq!(world.take_events().iter().filter(|event| asked(event)).count(), 1, "and gets its answer in time");
+}
+
+#[test]
+fn a_question_behind_a_cut_connection_or_to_nobody_is_answered() {
+    let mut world = with_log();
+    world.cluster.broker(1).faults.push((ApiKey::Fetch, Fault::Close(false)));
+    assert_eq!(says(&mut world, question(Some(100))), LogSays::Again);
+    assert_eq!(says(&mut world, Question { node: NodeId(77), ..question(None) }), LogSays::Again);
+}
