@@ -105,6 +105,7 @@ impl World {
             // As many at the least: rows in a partition that is no more wait for it (decision 0020).
             let partitions = topic.partitions + node;
             topic.logs = (0..partitions).map(|i| Log::new(NodeId(((node + i) % NODES) as i32))).collect();
+            topic.logs.iter_mut().for_each(|log| log.anew = true);
             return;
         }
         topic.made += 1;

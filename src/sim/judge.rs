@@ -1,7 +1,7 @@
 //! What must hold: at every turn the ledger, the memory bound and the rules that can be seen on the wire; at the end that nothing
 //! acknowledged is lost, nothing is there twice, order held, no answer was wrong, and everything came to rest.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::kafka::{Cluster, Entry};
 use super::plan::{Plan, SINKS, TOPICS};
@@ -14,6 +14,9 @@ use crate::runtime::seam::Monotonic;
 
 /// Batches that may be undone on a partition.
 const WINDOW: usize = 5;
+
+/// Answers "not now" after which the producer may take them for a no.
+const AGAIN_MAX: u32 = 99;
 
 /// What was wrong: the first word names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +89,10 @@ pub(super) struct Judge {
     requests: HashMap<u64, Vec<Sent>>,
     /// A question was not answered.
     untold: bool,
+    /// Questions that were to be asked again.
+    again: u32,
+    /// Identities of which Kafka has shown that batches were not there: later requests of old connections may bring them.
+    not_there: HashSet<(i64, i16)>,
     failure: Option<Failure>,
 }
 
@@ -100,6 +107,8 @@ impl Judge {
             undone: BTreeMap::new(),
             requests: HashMap::new(),
             untold: false,
+            again: 0,
+            not_there: HashSet::new(),
             failure: None,
         }
     }
@@ -166,7 +175,11 @@ impl Judge {
     /// Notes an answer to a question: what it settles; one that tells nothing may lead to doubles, which are counted.
     pub(super) fn said(&mut self, question: &Question, says: LogSays) {
         self.sums.questions += 1;
-        self.untold |= matches!(says, LogSays::CannotTell(_));
+        self.again += u32::from(says == LogSays::Again);
+        self.untold |= matches!(says, LogSays::CannotTell(_)) || self.again >= AGAIN_MAX;
+        if matches!(says, LogSays::Next { .. }) {
+            self.not_there.insert((question.producer_id, question.epoch));
+        }
         let LogSays::There { last_sequence } = says else { return };
         let settled =
             question.last_sequences.iter().position(|last| *last == last_sequence).map_or(0, |place| place + 1);
@@ -232,7 +245,7 @@ impl Judge {
         for stats in &all {
             add(&mut self.sums.stats, stats);
         }
-        let found = Found::new(kafka, self.rows.len());
+        let found = Found::new(kafka, self.rows.len(), &self.not_there);
         self.losses(&found, &all, kafka, plan);
         self.order(kafka, plan);
         self.verdict()
@@ -348,12 +361,13 @@ struct Found {
     now: Vec<bool>,
     /// A copy there came late, on an old connection: if it was refused before that, when it was not there, nobody can help it.
     late: Vec<bool>,
-    /// A copy came late, on an old connection, to a partition that had forgotten its producer: nobody can help that.
+    /// A copy came late, on an old connection, to a partition that had forgotten its producer or had shown that it was not there:
+    /// nobody can help that.
     helpless: Vec<bool>,
 }
 
 impl Found {
-    fn new(kafka: &Cluster, rows: usize) -> Self {
+    fn new(kafka: &Cluster, rows: usize, not_there: &HashSet<(i64, i16)>) -> Self {
         let mut found = Self {
             copies: vec![0; rows],
             now: vec![false; rows],
@@ -365,7 +379,8 @@ impl Found {
             for entry in entries {
                 for number in &entry.rows {
                     *copies.entry(*number).or_default() += 1;
-                    found.helpless[*number as usize] |= entry.late && entry.forgotten;
+                    found.helpless[*number as usize] |=
+                        entry.late && (entry.forgotten || not_there.contains(&(entry.producer, entry.epoch)));
                 }
             }
             for (number, times) in copies {

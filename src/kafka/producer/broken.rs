@@ -20,7 +20,7 @@ pub(crate) enum Rule {
     OutOfOrderWaits,
     /// P4: an answer 0 settles all older batches.
     OlderSettled,
-    /// P5: before a new epoch, the log is asked.
+    /// P5, P6: where only the log can tell, it is asked.
     Asked,
     /// P5: and before something old is sent again.
     OldAsked,

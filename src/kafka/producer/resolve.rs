@@ -33,9 +33,7 @@ impl Producer {
                 work.queue.iter_mut().take(cut).for_each(|batch| batch.flight = Flight::Unsent);
                 self.back_off(key, now);
             }
-            Resolution::CannotTell if is_out(Rule::OutOfOrderWaits) || is_out(Rule::Asked) => {
-                self.raise_epoch(key, now)
-            }
+            Resolution::CannotTell if is_out(Rule::OutOfOrderWaits) => self.raise_epoch(key, now),
             Resolution::CannotTell => {
                 let refused = work.window().any(|batch| batch.flight == Flight::Answered(Bad::NewEpoch));
                 if !self.begin_asking(key, if refused { Why::Identity } else { Why::OutOfOrder }) {

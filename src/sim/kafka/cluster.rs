@@ -31,7 +31,8 @@ pub(in crate::sim) struct Topic {
     pub(in crate::sim) reading_forbidden: bool,
     /// Partitions that it had before it was deleted.
     pub(in crate::sim) partitions: usize,
-    /// Producers that had batches under way while it was made anew, so that it took a later one first.
+    /// Producers that had batches under way while it was made anew, or its leader went and came with nobody seeing it, so that a
+    /// later one was taken first.
     pub(in crate::sim) begun_late: BTreeSet<i64>,
     /// `max.message.bytes`.
     pub(in crate::sim) batch_bytes_max: usize,
@@ -159,9 +160,7 @@ impl Cluster {
                     late,
                     forgotten: false,
                 });
-                if topic.made > 0 {
-                    topic.begun_late.extend(&log.begun_late);
-                }
+                topic.begun_late.extend(&log.begun_late);
                 log.end() - count
             }
         };

@@ -56,7 +56,11 @@ pub(in crate::sim) struct Log {
     /// Places in `entries` before this one were taken by retention.
     pub(in crate::sim) start: usize,
     known: BTreeMap<i64, Known>,
-    /// Producers that it took first with a sequence other than 0.
+    /// Its topic was made anew.
+    pub(in crate::sim) anew: bool,
+    /// Producers of which a new leader knew nothing.
+    unseated: BTreeSet<i64>,
+    /// Producers that it then took first with a sequence other than 0.
     pub(in crate::sim) begun_late: BTreeSet<i64>,
     /// Producers that were known once.
     met: BTreeSet<i64>,
@@ -76,6 +80,8 @@ impl Log {
             few: false,
             start: 0,
             known: BTreeMap::new(),
+            anew: false,
+            unseated: BTreeSet::new(),
             begun_late: BTreeSet::new(),
             met: BTreeSet::new(),
         }
@@ -110,7 +116,9 @@ impl Log {
         entry.base_offset = self.end();
         if entry.producer >= 0 {
             entry.forgotten = !self.known.contains_key(&entry.producer) && self.met.contains(&entry.producer);
-            if self.met.insert(entry.producer) && entry.first != 0 {
+            let stranger = !self.known.contains_key(&entry.producer);
+            let anew = self.met.insert(entry.producer) && self.anew;
+            if stranger && entry.first != 0 && (anew || self.unseated.contains(&entry.producer)) {
                 self.begun_late.insert(entry.producer);
             }
             self.remember(&entry);
@@ -169,6 +177,7 @@ impl Log {
                 self.remember(entry);
             }
             self.entries = entries;
+            self.unseated.extend(knew.iter().filter(|producer| !self.known.contains_key(producer)));
         }
         lost
     }
