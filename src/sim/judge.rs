@@ -332,11 +332,13 @@ impl Judge {
         for topic in &kafka.topics {
             let mut entries: Vec<&Entry> = Cluster::makings(topic).flatten().collect();
             entries.sort_unstable_by_key(|entry| entry.order);
-            for entry in entries {
+            let after_all = |entry: &&Entry| entry.late && self.not_there.contains(&(entry.producer, entry.epoch));
+            for entry in entries.into_iter().filter(|entry| !after_all(entry)) {
                 for number in &entry.rows {
                     let row = &self.rows[*number as usize];
                     let ordered = plan.settings.sinks[row.sink].acks != 0
                         && plan.settings.sinks[row.sink].partitioner == crate::kafka::producer::Partitioner::Key;
+                    let ordered = ordered && !topic.begun_late.iter().any(|id| self.sinks.get(id) == Some(&row.sink));
                     // A refused row may still come in, late, on an old connection.
                     let ordered = ordered && !matches!(row.outcome, Some((Outcome::Refused(_), _)));
                     if !std::mem::replace(&mut seen[*number as usize], true) && number % KEYS != 0 && ordered {

@@ -9,7 +9,7 @@ impl Cluster {
     pub(in crate::sim) fn says(&mut self, question: &Question) -> LogSays {
         let says = self.said(question);
         let log = self.topics[self.find(&question.topic)].logs.get(question.partition as usize);
-        let hidden = log.is_some_and(|log| log.hides(question)) && matches!(says, LogSays::Next { known: false });
+        let hidden = log.is_some_and(|log| log.hides(question)) && matches!(says, LogSays::Next { .. } | LogSays::Lost);
         self.hidden |= hidden;
         says
     }
