@@ -72,6 +72,8 @@ impl World {
         let log = &mut topic.logs[partition];
         match fault {
             Fault::Move | Fault::NoLeader => {
+                let node = if log.leader == Some(NodeId(node as i32)) { (node + 1) % NODES } else { node };
+                log.led_by.extend(log.leader);
                 log.leader = (fault == Fault::Move).then_some(NodeId(node as i32));
                 for entry in log.lose_tail(&mut self.rng) {
                     topic.lost.extend(&entry.rows);

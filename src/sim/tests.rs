@@ -8,7 +8,7 @@ use super::run;
 use crate::kafka::producer::broken::Rule;
 
 /// Seeds of a run of the tests; as many must find every broken rule.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 10_000;
 
 /// `FOREBAY_SIM_SEEDS=0..100000` for a long run, `=17..18` for one that failed.
 fn seeds() -> Range<u64> {

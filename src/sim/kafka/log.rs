@@ -46,6 +46,8 @@ struct Known {
 #[derive(Debug)]
 pub(in crate::sim) struct Log {
     pub(in crate::sim) leader: Option<NodeId>,
+    /// Leaders before this one: if it is one of them, nobody may have seen that it was away.
+    pub(in crate::sim) led_by: Vec<NodeId>,
     pub(in crate::sim) entries: Vec<Entry>,
     /// What all in-sync replicas have: offset behind it.
     pub(in crate::sim) high: i64,
@@ -74,6 +76,7 @@ impl Log {
     pub(in crate::sim) fn new(leader: NodeId) -> Self {
         Self {
             leader: Some(leader),
+            led_by: Vec::new(),
             entries: Vec::new(),
             high: 0,
             slow: false,
@@ -118,7 +121,12 @@ impl Log {
             entry.forgotten = !self.known.contains_key(&entry.producer) && self.met.contains(&entry.producer);
             let stranger = !self.known.contains_key(&entry.producer);
             let anew = self.met.insert(entry.producer) && self.anew;
-            if stranger && entry.first != 0 && (anew || self.unseated.contains(&entry.producer)) {
+            if stranger
+                && entry.first != 0
+                && (anew
+                    || (self.leader.is_some_and(|leader| self.led_by.contains(&leader))
+                        && self.unseated.contains(&entry.producer)))
+            {
                 self.begun_late.insert(entry.producer);
             }
             self.remember(&entry);
