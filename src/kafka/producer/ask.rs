@@ -7,6 +7,7 @@
 //! `docs/decisions/0016-asking.md`.
 
 use super::batch::{Batch, Flight};
+use super::broken::{Rule, is_out};
 use super::gather::Entry;
 use super::partition::{Partition, Work};
 use super::resolve::sent_again_late;
@@ -66,7 +67,7 @@ impl Producer {
     pub(super) fn begin_asking(&mut self, key: Key, why: Why) -> bool {
         let sink = self.topics[key.topic as usize].sink;
         // Without an identity there is nothing to look for.
-        let numbered = self.sinks[sink].settings.acks != 0;
+        let numbered = self.sinks[sink].settings.acks != 0 && !is_out(Rule::Asked);
         let Some(work) = self.partition_mut(key).work.as_mut().filter(|_| numbered) else { return false };
         work.asking = Some(Asking { why, token: None, until: Monotonic(0), tries: 0 });
         self.make_ready(key);
@@ -134,7 +135,8 @@ impl Producer {
         if says == LogSays::Again && tries < TRIES_MAX {
             work.asking = Some(Asking { token: None, tries, ..asking });
             self.refresh = true;
-            return self.back_off(key, now);
+            // It was this leader that was asked, wherever the batches went.
+            return self.pause(key, now);
         }
         work.asking = None;
         let place = match says {

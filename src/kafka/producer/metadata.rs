@@ -1,5 +1,6 @@
 //! What the wire client learns for the producer: topics and their leaders, producer ids, whether Kafka is there.
 
+use super::broken::{Rule, is_out};
 use super::error::{FORBIDDEN, INVALID_TOPIC};
 use super::news::{News, UNKNOWN_AFTER};
 use super::partition::{Identity, Partition};
@@ -67,6 +68,8 @@ impl Producer {
     /// Notes the leaders; partitions beyond the list have none.
     fn leaders(&mut self, index: u32, leaders: &[Option<NodeId>]) {
         let topic = &mut self.topics[index as usize];
+        // With acks=1 a new leader may never have heard of us, and would take any of our batches first (P2).
+        let some = self.sinks[topic.sink].settings.acks != -1 && !is_out(Rule::LeaderAlone);
         if topic.partitions.len() < leaders.len() {
             topic.partitions.resize_with(leaders.len(), Partition::default);
         }
@@ -77,6 +80,9 @@ impl Producer {
             if partition.leader != leader {
                 let old = std::mem::replace(&mut partition.leader, leader);
                 let was_slow = std::mem::take(&mut partition.patience) > 0;
+                if some {
+                    partition.proven_until = Monotonic(0);
+                }
                 self.slow_partitions -= u64::from(was_slow);
                 let partition = self.partition_mut(key);
                 if let Some(work) = partition.work.as_mut() {

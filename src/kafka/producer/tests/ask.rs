@@ -41,6 +41,23 @@ fn what_the_log_has_is_delivered_and_the_rest_goes_again() {
     assert_eq!((stats.epochs_raised, stats.outcome_unknown, stats.acknowledged_lost), (0, 0, 0));
 }
 
+/// The leader has moved since the batches were sent, and the new one cannot tell yet.
+#[test]
+fn a_new_leader_that_says_not_now_is_asked_again() {
+    let (mut hand, window) = only_45();
+    hand.producer.on_metadata(&[topic("t", &[1])], hand.now);
+    for _ in 0..3 {
+        let question = hand.log_says(LogSays::Again);
+        assert_eq!(question.node, NodeId(1));
+        let deadline = hand.producer.next_deadline();
+        assert!(deadline <= hand.now.after(std::time::Duration::from_secs(2)), "it waits for nothing else");
+        hand.now = deadline;
+    }
+    hand.log_says(LogSays::There { last_sequence: 5 });
+    hand.poll();
+    assert_eq!(hand.delivered().len(), 1 + window.len());
+}
+
 #[test]
 fn what_the_log_takes_next_is_sent_again_with_the_same_identity_but_not_for_ever() {
     let (mut hand, window) = only_45();
