@@ -59,6 +59,8 @@ pub(super) struct Sums {
     pub(super) hidden: u64,
     /// Questions about logs.
     pub(super) questions: u64,
+    /// Requests over second lanes.
+    pub(super) slow: u64,
     /// Rows lost because their topic was made anew while they were under way.
     pub(super) remade: u64,
     pub(super) stats: SinkStats,
@@ -70,6 +72,7 @@ impl Sums {
         self.doubles += other.doubles;
         self.hidden += other.hidden;
         self.questions += other.questions;
+        self.slow += other.slow;
         self.remade += other.remade;
         add(&mut self.stats, &other.stats);
     }
@@ -156,6 +159,7 @@ impl Judge {
             self.window(key, identity, view.header().base_sequence);
             entries.push((key, identity, view.header().base_sequence));
         }
+        self.sums.slow += u64::from(request.slow);
         if request.batches.is_empty() {
             self.fails(What::Wire, "an empty request".into());
         }

@@ -102,7 +102,8 @@ impl Fault {
             Self::Move | Self::CleanRestart | Self::Slow => 15,
             Self::Before | Self::After | Self::Jumbled => 150,
             Self::Stale | Self::Unasked => 300,
-            Self::Remake | Self::Hours | Self::Retain | Self::Grow => 3,
+            Self::Remake => 6,
+            Self::Hours | Self::Retain | Self::Grow => 3,
             _ => 8,
         }
     }

@@ -148,7 +148,10 @@ impl Producer {
             (LogSays::There { .. }, None) => return self.log_is_silent(key, asking.why, now),
             (_, Some(place)) => {
                 self.settle(key, place, now);
-                self.partition_mut(key).proven_until = Monotonic(0);
+                let partition = self.partition_mut(key);
+                partition.proven_until = Monotonic(0);
+                // Where it stands is not said; but from now on there is something before whatever is asked for.
+                partition.log_next.get_or_insert(0);
                 self.send_undone_again(key);
             }
             (LogSays::Fenced { epoch }, _) => {
@@ -157,7 +160,13 @@ impl Producer {
                 }
                 self.not_there(key, asking.why, None, now);
             }
-            (LogSays::Next { known }, _) => self.not_there(key, asking.why, Some(known), now),
+            (LogSays::Next { known }, _) => {
+                if !known {
+                    // It takes any of them first.
+                    self.partition_mut(key).proven_until = Monotonic(0);
+                }
+                self.not_there(key, asking.why, Some(known), now);
+            }
             _ => {
                 self.sinks[self.topics[key.topic as usize].sink].stats.acknowledged_lost += 1;
                 self.not_there(key, asking.why, None, now);

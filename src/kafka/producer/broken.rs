@@ -26,8 +26,6 @@ pub(crate) enum Rule {
     OldAsked,
     /// P6: a refusal is final only if no earlier attempt may be there.
     RefusalAsked,
-    /// What is under way on one lane to a broker is answered before anything goes over the other.
-    LaneKept,
     /// With acks=1 the first batch to a new leader goes alone.
     LeaderAlone,
     /// A row keeps the hash that says its partition for as long as it may need another.
@@ -38,7 +36,7 @@ pub(crate) enum Rule {
 
 #[cfg(test)]
 impl Rule {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Window,
         Self::FirstAlone,
         Self::OldAlone,
@@ -50,7 +48,6 @@ impl Rule {
         Self::Asked,
         Self::OldAsked,
         Self::RefusalAsked,
-        Self::LaneKept,
         Self::LeaderAlone,
         Self::HashKept,
         Self::TimeKept,

@@ -189,8 +189,7 @@ impl Producer {
         let route = Route { node, patience: partition.patience };
         // The leader has moved, or it is on the other lane: what is under way there is answered first, or order would be
         // a matter of luck.
-        let lane = if is_out(Rule::LaneKept) { work.went.is_some_and(|(_, slow)| slow) } else { route.patience > 0 };
-        if work.in_flight > 0 && work.went != Some((node, lane)) {
+        if work.in_flight > 0 && work.went != Some((node, route.patience > 0)) {
             return;
         }
         let (acks, only) = (sink.settings.acks, topic.shared.then_some(topic.sink));

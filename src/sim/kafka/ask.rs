@@ -58,10 +58,7 @@ impl Log {
         let (start, from) = (self.start_offset(), question.from);
         let behind = from.is_some_and(|from| from > self.end());
         let outside = behind || from.is_some_and(|from| from < start);
-        if outside && from.is_some_and(|from| start > from) {
-            return LogSays::CannotTell(WhyNot::Retained);
-        }
-        let holes = from.is_none() && start > 0;
+        let holes = start > from.unwrap_or(0);
         let from = if outside { start } else { from.unwrap_or(start) };
         let ours_in = |entry: &&super::Entry| {
             entry.base_offset >= from
