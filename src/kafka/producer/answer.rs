@@ -92,7 +92,7 @@ impl Producer {
             self.end(key.topic, batch, Outcome::Delivered);
         }
         // A batch that Kafka may forget at its next look leaves the partition as it was before the first.
-        let some = self.sinks[self.topics[key.topic as usize].sink].settings.acks != -1 && !is_out(Rule::LeaderAlone);
+        let some = self.sinks[self.topics[key.topic as usize].sink].settings.acks != -1;
         let partition = self.partition_mut(key);
         // Not in all replicas: a new leader may lack it.
         let moved =

@@ -26,8 +26,6 @@ pub(crate) enum Rule {
     OldAsked,
     /// P6: a refusal is final only if no earlier attempt may be there.
     RefusalAsked,
-    /// With acks=1 the first batch to a new leader goes alone.
-    LeaderAlone,
     /// A row keeps the hash that says its partition for as long as it may need another.
     HashKept,
     /// A row that loses its time keeps it in a header.
@@ -36,7 +34,7 @@ pub(crate) enum Rule {
 
 #[cfg(test)]
 impl Rule {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Window,
         Self::FirstAlone,
         Self::OldAlone,
@@ -48,7 +46,6 @@ impl Rule {
         Self::Asked,
         Self::OldAsked,
         Self::RefusalAsked,
-        Self::LeaderAlone,
         Self::HashKept,
         Self::TimeKept,
     ];

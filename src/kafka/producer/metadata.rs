@@ -1,6 +1,5 @@
 //! What the wire client learns for the producer: topics and their leaders, producer ids, whether Kafka is there.
 
-use super::broken::{Rule, is_out};
 use super::error::{FORBIDDEN, INVALID_TOPIC};
 use super::news::{News, UNKNOWN_AFTER};
 use super::partition::{Identity, Partition};
@@ -69,7 +68,7 @@ impl Producer {
     fn leaders(&mut self, index: u32, leaders: &[Option<NodeId>]) {
         let topic = &mut self.topics[index as usize];
         // With acks=1 a new leader may never have heard of us, and would take any of our batches first (P2).
-        let some = self.sinks[topic.sink].settings.acks != -1 && !is_out(Rule::LeaderAlone);
+        let some = self.sinks[topic.sink].settings.acks != -1;
         if topic.partitions.len() < leaders.len() {
             topic.partitions.resize_with(leaders.len(), Partition::default);
         }
