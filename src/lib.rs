@@ -15,3 +15,5 @@ pub mod runtime;
 pub mod service;
 pub mod session;
 pub mod shard;
+#[cfg(test)]
+mod sim;

@@ -19,6 +19,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("control", &["limits", "metrics"]),
     ("listener", &["limits", "mqtt"]),
     ("config", &["limits", "mqtt", "rule", "route", "session", "kafka", "service", "embedded", "runtime", "listener"]),
+    // Only compiled for tests.
+    ("sim", &["limits", "runtime::seam", "kafka"]),
     (
         "shard",
         &["limits", "mqtt", "rule", "route", "session", "kafka", "metrics", "service", "config", "listener", "runtime"],

@@ -177,11 +177,10 @@ impl Search {
     }
 
     fn start_known(&mut self, start: i64) -> Option<LogSays> {
-        match self.question.from {
-            Some(from) if start > from => return Some(LogSays::CannotTell(WhyNot::Retained)),
-            Some(_) => {}
-            None => self.holes = start > 0,
-        }
+        // What is left may have it all the same; if not, nothing is known to be missing.
+        let from = self.question.from.unwrap_or(0);
+        self.holes = start > from;
+        self.behind &= start <= from;
         self.at = start;
         self.step = Step::Tail;
         None

@@ -2,6 +2,7 @@
 //! else waits until the partition has no request without an answer, and is then resolved at once for all undone.
 
 use super::batch::{Bad, Flight};
+use super::broken::{Rule, is_out};
 use super::error::{TIMED_OUT, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict, verdict};
 use super::gather::Entry;
 use super::partition::REMEMBERED;
@@ -74,8 +75,13 @@ impl Producer {
     }
 
     /// P4: the batch is in the log, and so is every older one of its identity; the window holds no other identity.
-    pub(super) fn settle(&mut self, key: Key, place: usize, now: Monotonic) {
+    pub(super) fn settle(&mut self, key: Key, mut place: usize, now: Monotonic) {
         let mut alone = false;
+        if is_out(Rule::OlderSettled) {
+            let Some(work) = self.partition_mut(key).work.as_mut() else { return };
+            work.queue.swap(0, place);
+            place = 0;
+        }
         for _ in 0..=place {
             let Some(work) = self.partition_mut(key).work.as_mut() else { return };
             let Some(batch) = work.queue.pop_front() else { return };
@@ -86,7 +92,12 @@ impl Producer {
             self.end(key.topic, batch, Outcome::Delivered);
         }
         // A batch that Kafka may forget at its next look leaves the partition as it was before the first.
-        self.partition_mut(key).proven_until = if alone { Monotonic(0) } else { now.after(REMEMBERED) };
+        let some = self.sinks[self.topics[key.topic as usize].sink].settings.acks != -1;
+        let partition = self.partition_mut(key);
+        // Not in all replicas: a new leader may lack it.
+        let moved =
+            some && partition.work.as_ref().is_some_and(|work| work.went.map(|(node, _)| node) != partition.leader);
+        partition.proven_until = if alone || moved { Monotonic(0) } else { now.after(REMEMBERED) };
     }
 
     /// After an answer: resolves a round that has ended with errors, lets the next batches go, or rests.

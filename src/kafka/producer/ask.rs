@@ -7,6 +7,7 @@
 //! `docs/decisions/0016-asking.md`.
 
 use super::batch::{Batch, Flight};
+use super::broken::{Rule, is_out};
 use super::gather::Entry;
 use super::partition::{Partition, Work};
 use super::resolve::sent_again_late;
@@ -66,7 +67,7 @@ impl Producer {
     pub(super) fn begin_asking(&mut self, key: Key, why: Why) -> bool {
         let sink = self.topics[key.topic as usize].sink;
         // Without an identity there is nothing to look for.
-        let numbered = self.sinks[sink].settings.acks != 0;
+        let numbered = self.sinks[sink].settings.acks != 0 && !is_out(Rule::Asked);
         let Some(work) = self.partition_mut(key).work.as_mut().filter(|_| numbered) else { return false };
         work.asking = Some(Asking { why, token: None, until: Monotonic(0), tries: 0 });
         self.make_ready(key);
@@ -134,7 +135,8 @@ impl Producer {
         if says == LogSays::Again && tries < TRIES_MAX {
             work.asking = Some(Asking { token: None, tries, ..asking });
             self.refresh = true;
-            return self.back_off(key, now);
+            // It was this leader that was asked, wherever the batches went.
+            return self.pause(key, now);
         }
         work.asking = None;
         let place = match says {
@@ -146,7 +148,10 @@ impl Producer {
             (LogSays::There { .. }, None) => return self.log_is_silent(key, asking.why, now),
             (_, Some(place)) => {
                 self.settle(key, place, now);
-                self.partition_mut(key).proven_until = Monotonic(0);
+                let partition = self.partition_mut(key);
+                partition.proven_until = Monotonic(0);
+                // Where it stands is not said; but from now on there is something before whatever is asked for.
+                partition.log_next.get_or_insert(0);
                 self.send_undone_again(key);
             }
             (LogSays::Fenced { epoch }, _) => {
@@ -155,7 +160,13 @@ impl Producer {
                 }
                 self.not_there(key, asking.why, None, now);
             }
-            (LogSays::Next { known }, _) => self.not_there(key, asking.why, Some(known), now),
+            (LogSays::Next { known }, _) => {
+                if !known {
+                    // It takes any of them first.
+                    self.partition_mut(key).proven_until = Monotonic(0);
+                }
+                self.not_there(key, asking.why, Some(known), now);
+            }
             _ => {
                 self.sinks[self.topics[key.topic as usize].sink].stats.acknowledged_lost += 1;
                 self.not_there(key, asking.why, None, now);

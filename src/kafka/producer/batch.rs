@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::broken::{Rule, is_out};
 use super::expire::{EXPIRY_BYTES, Expiries};
 use super::hashes::{HASH_BYTES, Hashes};
 use super::pool::{BATCH_COST, BUFFER_MIN, Pool, extra};
@@ -81,8 +82,8 @@ pub(super) struct Dropped {
     /// Charged, like a batch's.
     pub(super) tickets: Tickets,
     pub(super) rows: u64,
-    /// Bytes of the records.
-    pub(super) bytes: u64,
+    /// Bytes by which the batch got shorter. Less than none, if what is left is further from its new first row in time.
+    pub(super) bytes: i64,
 }
 
 /// A row in either form: from a publish, or out of a batch of rows without a partition.
@@ -223,7 +224,7 @@ impl Batch {
         if terms.expires != Monotonic::NEVER {
             self.expiries.push(row, terms.expires);
         }
-        if let Some(hash) = terms.hash {
+        if let Some(hash) = terms.hash.filter(|_| !is_out(Rule::HashKept)) {
             self.hashes.push(row, hash);
         }
         let growth = self.terms_bytes() - before;
@@ -274,13 +275,18 @@ impl Batch {
                 continue;
             }
             let Body::Open(builder) = &mut self.body else { break };
-            self.plain_len += builder.record_len(record.timestamp, record.tail.len());
+            let len = builder.record_len(record.timestamp, record.tail.len());
+            if !builder.fits(len) {
+                let buffer = pool.take((builder.len() + len).next_power_of_two());
+                pool.give(builder.move_to(buffer));
+            }
+            self.plain_len += len;
             builder.append_tail(record.timestamp, record.tail);
             self.count += 1;
             self.max_timestamp = self.max_timestamp.max(record.timestamp);
             self.note_terms(pool, Terms { expires: at, hash: hashes.of(row) });
         }
-        dropped.bytes = (plain_len - self.plain_len) as u64;
+        dropped.bytes = plain_len as i64 - self.plain_len as i64;
         pool.give(old.into_buffer());
         pool.give_tickets(tickets);
         pool.refund(terms);

@@ -160,7 +160,7 @@ impl Producer {
     pub(super) fn without_expired(&mut self, topic: u32, mut batch: Batch, now: Monotonic) -> Option<Batch> {
         let before = batch.memory();
         if batch.has_all_expired(now) {
-            let (rows, bytes) = (u64::from(batch.count), batch.plain_len as u64);
+            let (rows, bytes) = (u64::from(batch.count), batch.plain_len as i64);
             let tickets = batch.end(&mut self.pool);
             self.resized(topic, before, 0);
             self.expired(topic, Dropped { tickets, rows, bytes });
@@ -178,7 +178,7 @@ impl Producer {
         let stats = &mut self.sinks[sink].stats;
         stats.expired += dropped.rows;
         stats.buffered_rows -= dropped.rows;
-        stats.buffered_bytes -= dropped.bytes;
+        stats.buffered_bytes = stats.buffered_bytes.saturating_add_signed(-dropped.bytes);
         self.finished.push(Finished { tickets: dropped.tickets, outcome: Outcome::Delivered, at_once: false });
     }
 }

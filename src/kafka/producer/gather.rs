@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::ask::{Why, is_in_doubt};
 use super::batch::Flight;
+use super::broken::{Rule, is_out};
 use super::node::Node;
 use super::partition::{Partition, Step, WINDOW, Work, forgotten};
 use super::{Key, Producer};
@@ -158,6 +159,7 @@ impl Producer {
         let Some(step) = partition.step(now, wall, self.sinks[topic.sink].terms()) else { return };
         if let Step::Send(place) = step
             && is_in_doubt(&work.queue[place])
+            && !is_out(Rule::OldAsked)
             && forgotten(&work.queue[place], wall)
             && self.begin_asking(key, Why::Late)
         {
@@ -251,8 +253,12 @@ impl Producer {
         if partition.identity.is_none() {
             partition.adopt(sink.identity);
         }
-        let (Some(identity), Some(mut work)) = (partition.identity, partition.work.take()) else { return 0 };
+        let (Some(mut identity), Some(mut work)) = (partition.identity, partition.work.take()) else { return 0 };
         let place = work.cut;
+        if is_out(Rule::OneIdentity) && place == 2 && identity.epoch < i16::MAX {
+            identity.epoch += 1;
+            partition.adopt(Some(identity));
+        }
         let batch = &mut work.queue[place];
         if !batch.is_closed() {
             partition.hint = (batch.plain_len + HEADER_LEN, batch.tickets.spans());

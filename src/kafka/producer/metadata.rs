@@ -67,6 +67,8 @@ impl Producer {
     /// Notes the leaders; partitions beyond the list have none.
     fn leaders(&mut self, index: u32, leaders: &[Option<NodeId>]) {
         let topic = &mut self.topics[index as usize];
+        // With acks=1 a new leader may never have heard of us, and would take any of our batches first (P2).
+        let some = self.sinks[topic.sink].settings.acks != -1;
         if topic.partitions.len() < leaders.len() {
             topic.partitions.resize_with(leaders.len(), Partition::default);
         }
@@ -77,6 +79,9 @@ impl Producer {
             if partition.leader != leader {
                 let old = std::mem::replace(&mut partition.leader, leader);
                 let was_slow = std::mem::take(&mut partition.patience) > 0;
+                if some {
+                    partition.proven_until = Monotonic(0);
+                }
                 self.slow_partitions -= u64::from(was_slow);
                 let partition = self.partition_mut(key);
                 if let Some(work) = partition.work.as_mut() {

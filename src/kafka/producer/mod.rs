@@ -20,6 +20,7 @@ mod answer;
 mod append;
 mod ask;
 mod batch;
+pub(crate) mod broken;
 pub mod dead;
 mod error;
 mod expire;

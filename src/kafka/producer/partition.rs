@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::ask::Asking;
 use super::batch::{Bad, Batch, Flight};
+use super::broken::{Rule, is_out};
 use crate::kafka::batch::Stamp;
 use crate::kafka::types::NodeId;
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -110,6 +111,7 @@ impl Work {
             Bad::Again => Resolution::Retry,
             Bad::NewEpoch => Resolution::CannotTell,
             Bad::Refused(code) => Resolution::Refused(code),
+            Bad::OutOfOrder if is_out(Rule::OutOfOrderWaits) => Resolution::CannotTell,
             // P4: 45 while anything else is open says nothing.
             Bad::OutOfOrder if self.window().any(|batch| bad(batch) == Some(Bad::Again)) => Resolution::Retry,
             Bad::OutOfOrder if self.window().all(|batch| matches!(bad(batch), None | Some(Bad::OutOfOrder))) => {
@@ -144,12 +146,13 @@ impl Partition {
         if answered && work.in_flight > 0 {
             return None;
         }
-        let proven = now < self.proven_until;
+        let proven = now < self.proven_until || is_out(Rule::FirstAlone);
         if let Some(place) = work.window().position(|batch| batch.flight == Flight::Unsent) {
             let batch = &work.queue[place];
             let alone = !proven || batch.alone || forgotten(batch, wall) || (place > 0 && work.queue[place - 1].alone);
             return (work.in_flight == 0 || !alone).then_some(Step::Send(place));
         }
+        let window = if is_out(Rule::Window) { 2 * window } else { window };
         if answered || work.cut >= window {
             return None;
         }
@@ -178,6 +181,9 @@ impl Partition {
 
 /// Whether Kafka may have forgotten a producer whose last batch is this: it remembers by *record* time.
 pub(super) fn forgotten(batch: &Batch, wall: WallMs) -> bool {
+    if is_out(Rule::OldAlone) {
+        return false;
+    }
     batch.max_timestamp < 0 || wall.0.abs_diff(batch.max_timestamp) > REMEMBERED.as_millis() as u64
 }
 

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use super::ask::Why;
 use super::batch::{Bad, Batch, Bounds, Flight, push};
+use super::broken::{Rule, is_out};
 use super::error::{INVALID_TIMESTAMP, is_about_records};
 use super::partition::{Identity, Resolution};
 use super::pool::BATCH_COST;
@@ -31,6 +32,7 @@ impl Producer {
                 work.queue.iter_mut().take(cut).for_each(|batch| batch.flight = Flight::Unsent);
                 self.back_off(key, now);
             }
+            Resolution::CannotTell if is_out(Rule::OutOfOrderWaits) => self.raise_epoch(key, now),
             Resolution::CannotTell => {
                 let refused = work.window().any(|batch| batch.flight == Flight::Answered(Bad::NewEpoch));
                 if !self.begin_asking(key, if refused { Why::Identity } else { Why::OutOfOrder }) {
@@ -42,15 +44,20 @@ impl Producer {
     }
 
     pub(super) fn back_off(&mut self, key: Key, now: Monotonic) {
-        let (min, max) = (self.settings.backoff_min, self.settings.backoff_max);
-        let jitter = 0.8 + 0.4 * self.rng.f64();
         let partition = self.partition_mut(key);
         let leader = partition.leader;
-        let Some(work) = partition.work.as_mut() else { return };
-        if leader.is_some() && work.went.is_some_and(|(node, _)| Some(node) != leader) {
-            // What was wrong there need not be wrong with the new leader.
-            return;
+        let went = partition.work.as_ref().and_then(|work| work.went);
+        // What was wrong there need not be wrong with the new leader.
+        if leader.is_none() || went.is_none_or(|(node, _)| Some(node) == leader) {
+            self.pause(key, now);
         }
+    }
+
+    /// Nothing of a partition for a while, longer each time.
+    pub(super) fn pause(&mut self, key: Key, now: Monotonic) {
+        let (min, max) = (self.settings.backoff_min, self.settings.backoff_max);
+        let jitter = 0.8 + 0.4 * self.rng.f64();
+        let Some(work) = self.partition_mut(key).work.as_mut() else { return };
         let doubled = min.saturating_mul(1 << work.attempts.min(16)).min(max);
         work.attempts += 1;
         work.backoff_until = now.after(doubled.mul_f64(jitter));
@@ -83,7 +90,7 @@ impl Producer {
         let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
         let Some(work) = partition.work.as_ref() else { return };
         let Some(first) = work.queue.front() else { return };
-        if first.maybe_there {
+        if first.maybe_there && !is_out(Rule::RefusalAsked) {
             if !self.begin_asking(key, Why::Refusal(code)) {
                 self.cannot_tell(key, now);
             }
@@ -130,9 +137,18 @@ impl Producer {
             work.cut = 0;
         }
         sink.stats.epochs_raised += 1;
+        if is_out(Rule::EpochRaised) {
+            return;
+        }
+        let sequence = partition.sequence;
         let Some(Identity { id, epoch }) = partition.identity else { return };
         match epoch.checked_add(1) {
-            Some(epoch) => partition.adopt(Some(Identity { id, epoch })),
+            Some(epoch) => {
+                partition.adopt(Some(Identity { id, epoch }));
+                if is_out(Rule::SequenceRestarted) {
+                    partition.sequence = sequence;
+                }
+            }
             None => {
                 partition.adopt(None);
                 // Unless another partition has got it one already.

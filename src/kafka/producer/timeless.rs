@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::batch::{Bounds, Measured, push};
+use super::broken::{Rule, is_out};
 use super::resolve::{SPLIT_WAITS, records_of};
 use super::tickets::Cursor;
 use super::{Key, Producer, Terms};
@@ -91,7 +92,8 @@ impl Producer {
             let terms = Terms { hash: old.terms_of(row).hash, ..Terms::default() };
             let ticket = old.tickets.next(&mut cursor);
             let received = record.timestamp.to_string();
-            let added = (record.timestamp >= 0).then_some((RECEIVED_MS, received.as_bytes()));
+            let added =
+                (record.timestamp >= 0 && !is_out(Rule::TimeKept)).then_some((RECEIVED_MS, received.as_bytes()));
             let headers = record.headers.clone().map(|(key, value)| (key, value.unwrap_or_default())).chain(added);
             let row = Row { key: record.key, value: record.value, headers, timestamp: WallMs(-1) };
             let source = Measured(&row, row.measure());

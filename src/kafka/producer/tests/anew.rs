@@ -1,18 +1,15 @@
 //! Topics deleted and made anew, with as many partitions, more or fewer: order of a key, nothing lost, nothing twice.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::hand::{Hand, identity, settings, topic, values};
-use super::kafka::{Kafka, Stored};
 use crate::kafka::murmur2::partition;
 use crate::kafka::producer::Settings;
-use crate::kafka::types::{NodeId, ProduceRequest, ProduceResult, TopicMetadata};
+use crate::kafka::types::TopicMetadata;
 
-fn metadata(id: u128, partitions: usize) -> TopicMetadata {
+pub(super) fn metadata(id: u128, partitions: usize) -> TopicMetadata {
     TopicMetadata { id, ..topic("t", &vec![0; partitions]) }
 }
 
-fn gone() -> TopicMetadata {
+pub(super) fn gone() -> TopicMetadata {
     TopicMetadata { name: "t".into(), id: 0, error: 3, leaders: Vec::new() }
 }
 
@@ -145,127 +142,6 @@ fn without_ids_fewer_partitions_say_it_and_what_may_be_there_is_counted() {
     assert_eq!(values(&again), values(&request));
     hand.answer(&again, 0);
     assert_eq!(hand.stats().buffered_rows, 0);
-}
-
-/// A cluster that deletes and makes "t" anew, with what its old logs held.
-struct Model {
-    kafka: Kafka,
-    id: u128,
-    count: usize,
-    there: bool,
-    /// Values by key in the order in which they were appended, one list for each life of the topic.
-    lives: Vec<BTreeMap<String, Vec<(u64, String)>>>,
-}
-
-impl Model {
-    fn begin(&mut self, count: usize) {
-        (self.id, self.count, self.there) = (self.id + 1, count, true);
-        self.kafka.create("t", &vec![NodeId(0); count]);
-    }
-
-    fn end(&mut self) {
-        let mut life: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
-        for Stored { key, value, order } in self.kafka.topics.remove("t").into_iter().flatten().flat_map(|l| l.records)
-        {
-            let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-            life.entry(text(key.unwrap_or_default())).or_default().push((order, text(value)));
-        }
-        life.values_mut().for_each(|rows| rows.sort_unstable());
-        self.lives.push(life);
-        self.there = false;
-    }
-
-    fn metadata(&self) -> TopicMetadata {
-        if self.there { metadata(self.id, self.count) } else { gone() }
-    }
-
-    /// All that a poll gave out, in order; some answers are lost.
-    fn carry(&mut self, hand: &mut Hand, requests: Vec<ProduceRequest>, rng: &mut fastrand::Rng) {
-        for request in requests {
-            let mut results = Vec::new();
-            for batch in &request.batches {
-                let (error, base_offset) = self.kafka.produce(request.node, "t", batch.partition, &batch.bytes);
-                let (topic, partition) = (batch.topic.clone(), batch.partition);
-                results.push(ProduceResult { topic, partition, error, base_offset });
-            }
-            if rng.u8(..10) == 0 {
-                hand.producer.on_failed(request.id, true, hand.now);
-            } else {
-                hand.producer.on_produced(request.id, &results, 0, hand.now);
-            }
-        }
-    }
-}
-
-#[test]
-fn seeds() {
-    let seeds = std::env::var("FOREBAY_SEEDS").ok().and_then(|range| {
-        let (from, to) = range.split_once("..")?;
-        Some(from.parse().ok()?..to.parse().ok()?)
-    });
-    let mut moved = 0;
-    for seed in seeds.unwrap_or(0..300) {
-        moved += one_seed(seed);
-    }
-    assert!(moved > 100, "too few rows ever lost their partition: {moved}");
-}
-
-/// How many rows were placed anew.
-fn one_seed(seed: u64) -> u64 {
-    let mut rng = fastrand::Rng::with_seed(seed);
-    let mut hand = Hand::new(Settings { seed, ..settings() });
-    let mut model = Model { kafka: Kafka::default(), id: 0, count: 0, there: false, lives: Vec::new() };
-    model.begin(rng.usize(1..6));
-    hand.producer.on_producer_id(0, 7, 0);
-    let mut key_of_row = Vec::new();
-    for step in 0..400 {
-        hand.wait_ms(rng.u64(..100));
-        // The last hundred steps are for coming to rest.
-        if step < 300 {
-            for _ in 0..rng.usize(..4) {
-                let key = format!("key {}", rng.u8(..6));
-                hand.append("t", Some(&key));
-                key_of_row.push(key);
-            }
-            match rng.u8(..40) {
-                0 if model.there => model.end(),
-                1 if model.there => {
-                    model.end();
-                    model.begin(rng.usize(1..6));
-                }
-                2..10 if !model.there => model.begin(rng.usize(1..6)),
-                _ => {}
-            }
-        } else if !model.there {
-            model.begin(rng.usize(1..6));
-        }
-        if rng.u8(..3) == 0 || step >= 300 {
-            hand.producer.on_metadata(&[model.metadata()], hand.now);
-        }
-        if step >= 300 {
-            hand.wait_ms(1_000);
-        }
-        let requests = hand.poll();
-        model.carry(&mut hand, requests, &mut rng);
-    }
-    hand.poll();
-    let stats = hand.stats();
-    assert_eq!((stats.buffered_rows, stats.buffered_bytes), (0, 0), "seed {seed}: {stats:?}");
-    assert_eq!((stats.delivered, stats.refused), (stats.appended, 0), "seed {seed}");
-    assert_eq!(hand.producer.buffered_bytes(), 0, "seed {seed}: memory");
-    model.end();
-    // Every row was in some life of the topic; in each, a key's rows came once and in order.
-    let mut found = BTreeSet::new();
-    for life in &model.lives {
-        for (key, rows) in life {
-            let numbers: Vec<u32> = rows.iter().map(|(_, v)| v["row ".len()..].parse().expect("a number")).collect();
-            assert!(numbers.is_sorted_by(|a, b| a < b), "seed {seed}, {key}: {numbers:?}");
-            assert!(numbers.iter().all(|n| key_of_row[*n as usize] == *key), "seed {seed}");
-            found.extend(numbers);
-        }
-    }
-    assert_eq!(found.len(), key_of_row.len(), "seed {seed}: lost");
-    stats.placed_anew
 }
 
 #[test]

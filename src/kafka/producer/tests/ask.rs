@@ -41,6 +41,55 @@ fn what_the_log_has_is_delivered_and_the_rest_goes_again() {
     assert_eq!((stats.epochs_raised, stats.outcome_unknown, stats.acknowledged_lost), (0, 0, 0));
 }
 
+/// The leader has moved since the batches were sent, and the new one cannot tell yet.
+#[test]
+fn a_new_leader_that_says_not_now_is_asked_again() {
+    let (mut hand, window) = only_45();
+    hand.producer.on_metadata(&[topic("t", &[1])], hand.now);
+    for _ in 0..3 {
+        let question = hand.log_says(LogSays::Again);
+        assert_eq!(question.node, NodeId(1));
+        let deadline = hand.producer.next_deadline();
+        assert!(deadline <= hand.now.after(std::time::Duration::from_secs(2)), "it waits for nothing else");
+        hand.now = deadline;
+    }
+    hand.log_says(LogSays::There { last_sequence: 5 });
+    hand.poll();
+    assert_eq!(hand.delivered().len(), 1 + window.len());
+}
+
+/// Forgotten since it said 45: whichever batch comes first is taken.
+#[test]
+fn one_goes_alone_to_a_log_that_has_forgotten_the_id() {
+    let (mut hand, window) = only_45();
+    hand.log_says(LogSays::Next { known: false });
+    hand.wait_ms(2000);
+    let first = hand.one();
+    assert_eq!(identity(&first), identity(&window[0]));
+    hand.answer(&first, 0);
+    assert_eq!(identities(&hand.poll()), identities(&window[1..]));
+}
+
+/// Its log has told so once: it is no longer one in which nothing was ever acknowledged.
+#[test]
+fn what_a_log_has_shown_stands_before_what_is_asked_next() {
+    let mut hand = Hand::new(settings());
+    hand.append("t", None);
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    hand.producer.on_producer_id(0, 7, 0);
+    for from in [None, Some(0)] {
+        let request = hand.one();
+        hand.producer.on_failed(request.id, true, hand.now);
+        hand.wait_ms(100);
+        let again = hand.one();
+        hand.answer(&again, 45);
+        let last_sequence = identity(&again).2;
+        assert_eq!(hand.log_says(LogSays::There { last_sequence }).from, from);
+        hand.append("t", None);
+    }
+}
+
 #[test]
 fn what_the_log_takes_next_is_sent_again_with_the_same_identity_but_not_for_ever() {
     let (mut hand, window) = only_45();

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::kafka::read;
-use crate::kafka::batch::BatchView;
+use crate::kafka::batch::{BatchView, Records};
+use crate::kafka::compression::{Codec, Codecs};
 use crate::kafka::producer::{Producer, Row, Settings, SinkSettings, SinkStats, Want};
 use crate::kafka::types::{
     LogSays, NodeId, Outcome, ProduceBatch, ProduceRequest, ProduceResult, Question, Run, SinkId, Ticket, TopicMetadata,
@@ -182,6 +182,19 @@ pub(super) fn identity(request: &ProduceRequest) -> (i64, i16, i32) {
 /// The same of several requests.
 pub(super) fn identities(requests: &[ProduceRequest]) -> Vec<(i64, i16, i32)> {
     requests.iter().map(identity).collect()
+}
+
+/// Keys and values of a batch.
+pub(super) fn read(view: &BatchView<'_>) -> Vec<(Option<Vec<u8>>, Vec<u8>)> {
+    let mut codecs = Codecs::default();
+    let body = match view.codec().expect("a codec") {
+        Codec::None => view.body(),
+        codec => codecs.decompress(codec, view.body(), 1 << 20).expect("of its codec"),
+    };
+    let records = Records::new(body, view.header().records_count, view.header().base_timestamp);
+    let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+    let record = |record: crate::kafka::batch::Record<'_>| (owned(record.key), owned(record.value).unwrap_or_default());
+    records.map(|read| record(read.expect("a record"))).collect()
 }
 
 /// The values of a request's first batch, as text.

@@ -33,6 +33,41 @@ fn at_leader_the_answer_is_the_leaders_and_what_a_lost_one_took_along_is_counted
     assert_eq!((hand.stats().delivered, hand.stats().refused, hand.stats().buffered_rows), (3, 0, 0));
 }
 
+/// With fewer than all replicas a new leader may never have heard of us, and would take any of our batches first.
+#[test]
+fn at_leader_one_batch_goes_alone_to_a_leader_that_is_new() {
+    for acks in [1, -1] {
+        let mut hand = Hand::proven(with(|settings| settings.sinks[0].acks = acks));
+        hand.producer.on_metadata(&[topic("t", &[1])], hand.now);
+        hand.append("t", None);
+        let first = hand.one();
+        hand.append("t", None);
+        assert_eq!(hand.poll().is_empty(), acks == 1, "acks {acks}");
+        if acks == 1 {
+            hand.answer(&first, 0);
+            hand.one();
+            hand.append("t", None);
+            hand.one();
+        }
+    }
+}
+
+/// What the old leader says after that proves nothing of the new one.
+#[test]
+fn at_leader_a_late_answer_of_the_old_one_changes_nothing_about_that() {
+    for acks in [1, -1] {
+        let mut hand = Hand::proven(with(|settings| settings.sinks[0].acks = acks));
+        hand.append("t", None);
+        let old = hand.one();
+        hand.producer.on_metadata(&[topic("t", &[1])], hand.now);
+        hand.answer(&old, 0);
+        hand.append("t", None);
+        hand.one();
+        hand.append("t", None);
+        assert_eq!(hand.poll().is_empty(), acks == 1, "acks {acks}");
+    }
+}
+
 #[test]
 fn with_acks_0_batches_are_not_numbered() {
     let mut hand = Hand::proven(with(|settings| {

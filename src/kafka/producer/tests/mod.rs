@@ -1,22 +1,20 @@
-//! Tests of the producer: rule by rule against hand-written answers (`rules`, `refusals`, `topics`, `memory`, `shares`), and against a model of Kafka
-//! under seeded schedules of faults (`schedule`).
+//! Tests of the producer, rule by rule against hand-written answers. Against a model of Kafka, under seeded faults, it is tested by the
+//! simulator (`sim/`).
 
 mod anew;
 mod ask;
 mod dead;
 mod expire;
 mod hand;
-mod kafka;
 mod lanes;
 mod levels;
+mod lives;
 mod memory;
 mod news;
 mod partitioner;
 mod refusals;
 mod rules;
-mod schedule;
 mod shares;
 mod timeless;
 mod topics;
 mod window;
-mod wire;

@@ -1,6 +1,6 @@
 //! `partitioner = "client"`: the partition is the client's, whatever the key is.
 
-use super::hand::{Hand, SINK, settings, topic};
+use super::hand::{Hand, SINK, read, settings, topic};
 use crate::kafka::murmur2::{murmur2, partition};
 use crate::kafka::producer::{Partitioner, Row, Settings, Terms};
 use crate::kafka::types::ProduceRequest;
@@ -30,7 +30,7 @@ fn check(requests: &[ProduceRequest], count: usize) -> usize {
     for request in requests {
         for batch in &request.batches {
             let (view, _) = crate::kafka::batch::BatchView::parse(&batch.bytes).expect("a batch");
-            for (_, client) in super::kafka::read(&view) {
+            for (_, client) in read(&view) {
                 assert_eq!(batch.partition as usize, partition(&client, count));
                 rows += 1;
             }

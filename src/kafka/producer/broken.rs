@@ -1,0 +1,75 @@
+//! Rules that the simulator takes out one at a time, to show that it would find a producer without them. In the program none is ever out,
+//! and asking costs nothing.
+
+/// A rule at the place where it is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// P2: five batches of a partition undone at the most.
+    Window,
+    /// P2: the first batch of an id or epoch goes alone.
+    FirstAlone,
+    /// P2: a batch whose timestamps Kafka does not remember a producer by goes alone.
+    OldAlone,
+    /// P3: what is cut anew has a higher epoch.
+    EpochRaised,
+    /// P3: and begins with sequence 0.
+    SequenceRestarted,
+    /// P3: not before all earlier cuts are done or ended.
+    OneIdentity,
+    /// P4: 45 while an older batch is undone is no final word.
+    OutOfOrderWaits,
+    /// P4: an answer 0 settles all older batches.
+    OlderSettled,
+    /// P5, P6: where only the log can tell, it is asked.
+    Asked,
+    /// P5: and before something old is sent again.
+    OldAsked,
+    /// P6: a refusal is final only if no earlier attempt may be there.
+    RefusalAsked,
+    /// A row keeps the hash that says its partition for as long as it may need another.
+    HashKept,
+    /// A row that loses its time keeps it in a header.
+    TimeKept,
+}
+
+#[cfg(test)]
+impl Rule {
+    pub(crate) const ALL: [Self; 13] = [
+        Self::Window,
+        Self::FirstAlone,
+        Self::OldAlone,
+        Self::EpochRaised,
+        Self::SequenceRestarted,
+        Self::OneIdentity,
+        Self::OutOfOrderWaits,
+        Self::OlderSettled,
+        Self::Asked,
+        Self::OldAsked,
+        Self::RefusalAsked,
+        Self::HashKept,
+        Self::TimeKept,
+    ];
+}
+
+#[cfg(test)]
+thread_local! {
+    static OUT: std::cell::Cell<Option<Rule>> = const { std::cell::Cell::new(None) };
+}
+
+/// Takes a rule out, on this thread.
+#[cfg(test)]
+pub(crate) fn set(rule: Option<Rule>) {
+    OUT.set(rule);
+}
+
+/// Whether a rule is out.
+#[cfg(test)]
+pub(super) fn is_out(rule: Rule) -> bool {
+    OUT.get() == Some(rule)
+}
+
+/// Whether a rule is out: never.
+#[cfg(not(test))]
+pub(super) const fn is_out(_: Rule) -> bool {
+    false
+}

@@ -1,0 +1,173 @@
+//! Topics that are deleted and made anew again and again, by seeds: nothing lost, nothing twice, order of a key.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::anew::{gone, metadata};
+use super::hand::{Hand, read, settings};
+use crate::kafka::batch::BatchView;
+use crate::kafka::producer::Settings;
+use crate::kafka::types::{ProduceRequest, ProduceResult, TopicMetadata};
+
+/// A partition that works at what it gets at once.
+#[derive(Default)]
+struct Log {
+    /// Key, value, and when it was appended among all records of all partitions.
+    records: Vec<(Option<Vec<u8>>, Vec<u8>, u64)>,
+    /// Id and epoch of the only producer; first and last sequence and base offset of its last five batches.
+    known: Option<((i64, i16), VecDeque<(i32, i32, i64)>)>,
+}
+
+/// A cluster that deletes and makes "t" anew, with what its old logs held.
+struct Model {
+    logs: Vec<Log>,
+    appended: u64,
+    id: u128,
+    count: usize,
+    there: bool,
+    /// Values by key in the order in which they were appended, one list for each life of the topic.
+    lives: Vec<BTreeMap<String, Vec<(u64, String)>>>,
+}
+
+impl Model {
+    fn begin(&mut self, count: usize) {
+        (self.id, self.count, self.there) = (self.id + 1, count, true);
+        self.logs = (0..count).map(|_| Log::default()).collect();
+    }
+
+    fn end(&mut self) {
+        let mut life: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
+        for (key, value, order) in self.logs.drain(..).flat_map(|log| log.records) {
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+            life.entry(text(key.unwrap_or_default())).or_default().push((order, text(value)));
+        }
+        life.values_mut().for_each(|rows| rows.sort_unstable());
+        self.lives.push(life);
+        self.there = false;
+    }
+
+    fn metadata(&self) -> TopicMetadata {
+        if self.there { metadata(self.id, self.count) } else { gone() }
+    }
+
+    /// Error code and base offset.
+    fn produce(&mut self, partition: i32, bytes: &[u8]) -> (i16, i64) {
+        let Some(log) = self.logs.get_mut(partition as usize) else { return (3, -1) };
+        let (view, _) = BatchView::parse(bytes).expect("a batch");
+        let header = view.header();
+        let identity = (header.producer_id, header.producer_epoch);
+        let (first, last) = (header.base_sequence, header.base_sequence + header.records_count - 1);
+        match log.known.as_mut() {
+            Some(known) if identity.1 < known.0.1 => return (47, -1),
+            Some(known) if identity == known.0 => {
+                if let Some(same) = known.1.iter().find(|batch| (batch.0, batch.1) == (first, last)) {
+                    return (0, same.2);
+                }
+                if known.1.back().is_some_and(|batch| batch.1 + 1 != first) {
+                    return (45, -1);
+                }
+            }
+            Some(_) if first != 0 => return (45, -1),
+            _ => log.known = Some((identity, VecDeque::new())),
+        }
+        let offset = log.records.len() as i64;
+        if let Some((_, batches)) = log.known.as_mut() {
+            batches.push_back((first, last, offset));
+            while batches.len() > 5 {
+                batches.pop_front();
+            }
+        }
+        for (key, value) in read(&view) {
+            self.appended += 1;
+            log.records.push((key, value, self.appended));
+        }
+        (0, offset)
+    }
+
+    /// All that a poll gave out, in order; some answers are lost.
+    fn carry(&mut self, hand: &mut Hand, requests: Vec<ProduceRequest>, rng: &mut fastrand::Rng) {
+        for request in requests {
+            let mut results = Vec::new();
+            for batch in &request.batches {
+                let (error, base_offset) = self.produce(batch.partition, &batch.bytes);
+                let (topic, partition) = (batch.topic.clone(), batch.partition);
+                results.push(ProduceResult { topic, partition, error, base_offset });
+            }
+            if rng.u8(..10) == 0 {
+                hand.producer.on_failed(request.id, true, hand.now);
+            } else {
+                hand.producer.on_produced(request.id, &results, 0, hand.now);
+            }
+        }
+    }
+}
+
+#[test]
+fn seeds() {
+    let seeds = std::env::var("FOREBAY_SEEDS").ok().and_then(|range| {
+        let (from, to) = range.split_once("..")?;
+        Some(from.parse().ok()?..to.parse().ok()?)
+    });
+    let mut moved = 0;
+    for seed in seeds.unwrap_or(0..300) {
+        moved += one_seed(seed);
+    }
+    assert!(moved > 100, "too few rows ever lost their partition: {moved}");
+}
+
+/// How many rows were placed anew.
+fn one_seed(seed: u64) -> u64 {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut hand = Hand::new(Settings { seed, ..settings() });
+    let mut model = Model { logs: Vec::new(), appended: 0, id: 0, count: 0, there: false, lives: Vec::new() };
+    model.begin(rng.usize(1..6));
+    hand.producer.on_producer_id(0, 7, 0);
+    let mut key_of_row = Vec::new();
+    for step in 0..400 {
+        hand.wait_ms(rng.u64(..100));
+        // The last hundred steps are for coming to rest.
+        if step < 300 {
+            for _ in 0..rng.usize(..4) {
+                let key = format!("key {}", rng.u8(..6));
+                hand.append("t", Some(&key));
+                key_of_row.push(key);
+            }
+            match rng.u8(..40) {
+                0 if model.there => model.end(),
+                1 if model.there => {
+                    model.end();
+                    model.begin(rng.usize(1..6));
+                }
+                2..10 if !model.there => model.begin(rng.usize(1..6)),
+                _ => {}
+            }
+        } else if !model.there {
+            model.begin(rng.usize(1..6));
+        }
+        if rng.u8(..3) == 0 || step >= 300 {
+            hand.producer.on_metadata(&[model.metadata()], hand.now);
+        }
+        if step >= 300 {
+            hand.wait_ms(1_000);
+        }
+        let requests = hand.poll();
+        model.carry(&mut hand, requests, &mut rng);
+    }
+    hand.poll();
+    let stats = hand.stats();
+    assert_eq!((stats.buffered_rows, stats.buffered_bytes), (0, 0), "seed {seed}: {stats:?}");
+    assert_eq!((stats.delivered, stats.refused), (stats.appended, 0), "seed {seed}");
+    assert_eq!(hand.producer.buffered_bytes(), 0, "seed {seed}: memory");
+    model.end();
+    // Every row was in some life of the topic; in each, a key's rows came once and in order.
+    let mut found = BTreeSet::new();
+    for life in &model.lives {
+        for (key, rows) in life {
+            let numbers: Vec<u32> = rows.iter().map(|(_, v)| v["row ".len()..].parse().expect("a number")).collect();
+            assert!(numbers.is_sorted_by(|a, b| a < b), "seed {seed}, {key}: {numbers:?}");
+            assert!(numbers.iter().all(|n| key_of_row[*n as usize] == *key), "seed {seed}");
+            found.extend(numbers);
+        }
+    }
+    assert_eq!(found.len(), key_of_row.len(), "seed {seed}: lost");
+    stats.placed_anew
+}

@@ -1,0 +1,503 @@
+//! What must hold: at every turn the ledger, the memory bound and the rules that can be seen on the wire; at the end that nothing
+//! acknowledged is lost, nothing is there twice, order held, no answer was wrong, and everything came to rest.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::kafka::{Cluster, Entry};
+use super::plan::{DEAD, Plan, SINKS, TOPICS};
+use super::row::{self, KEYS, Kind, Row};
+use super::trace::Trace;
+use crate::kafka::batch::BatchView;
+use crate::kafka::producer::{AnsweredOn, Partitioner, Producer, SinkSettings, SinkStats};
+use crate::kafka::types::{LogSays, Outcome, ProduceRequest, ProduceResult, Question, SinkId};
+use crate::runtime::seam::Monotonic;
+
+/// Answers "not now" after which the producer may take them for a no.
+const AGAIN_MAX: u32 = 99;
+
+/// What was wrong: the first word names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) what: What,
+    pub(super) text: String,
+}
+
+/// Kinds of failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum What {
+    Loss,
+    Double,
+    Order,
+    WrongAnswer,
+    /// A row is there, and its time is not.
+    Content,
+    Memory,
+    Ledger,
+    Progress,
+    Wire,
+    /// An assertion of the producer's or the model's own.
+    Panic,
+}
+
+/// Batches of one identity on a partition that Kafka has not answered with 0, as the wire shows them.
+#[derive(Debug)]
+struct Undone {
+    identity: (i64, i16),
+    /// First sequences, oldest first.
+    batches: Vec<i32>,
+}
+
+/// A batch in a request: sink, topic, partition; identity; first sequence.
+type Sent = ((usize, usize, i32), (i64, i16), i32);
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    pub(super) rows: u64,
+    pub(super) doubles: u64,
+    /// Rows whose doubles were not judged, as a log could not show that it had them.
+    pub(super) hidden: u64,
+    /// Questions about logs.
+    pub(super) questions: u64,
+    /// Requests over second lanes.
+    pub(super) slow: u64,
+    /// Rows lost because their topic was made anew while they were under way.
+    pub(super) remade: u64,
+    pub(super) stats: SinkStats,
+}
+
+impl Sums {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.doubles += other.doubles;
+        self.hidden += other.hidden;
+        self.questions += other.questions;
+        self.slow += other.slow;
+        self.remade += other.remade;
+        add(&mut self.stats, &other.stats);
+    }
+}
+
+/// A batch: producer id, epoch, topic, partition, last sequence.
+type Numbered = (i64, i16, usize, i32, i32);
+
+fn numbered(entry: &Entry) -> Numbered {
+    (entry.producer, entry.epoch, entry.place.0, entry.place.1 as i32, entry.last)
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Judge {
+    pub(super) rows: Vec<Row>,
+    pub(super) sums: Sums,
+    memory_max: usize,
+    /// Batches that may be undone on a partition, by sink.
+    windows: Vec<usize>,
+    answers: u64,
+    /// Sinks of producer ids.
+    sinks: HashMap<i64, usize>,
+    undone: BTreeMap<(usize, usize, i32), Undone>,
+    requests: HashMap<u64, Vec<Sent>>,
+    /// Sinks of which a question was not answered.
+    untold: HashSet<usize>,
+    /// Questions that were to be asked again, by sink.
+    again: HashMap<usize, u32>,
+    /// Batches of which Kafka has shown that they were not there: later requests of old connections may bring them.
+    not_there: HashSet<Numbered>,
+    failure: Option<Failure>,
+}
+
+impl Judge {
+    pub(super) fn new(memory_max: usize, sinks: &[SinkSettings]) -> Self {
+        Self {
+            rows: Vec::new(),
+            sums: Sums::default(),
+            memory_max,
+            windows: sinks.iter().map(|sink| sink.max_inflight).collect(),
+            answers: 0,
+            sinks: HashMap::new(),
+            undone: BTreeMap::new(),
+            requests: HashMap::new(),
+            untold: HashSet::new(),
+            again: HashMap::new(),
+            not_there: HashSet::new(),
+            failure: None,
+        }
+    }
+
+    fn fails(&mut self, what: What, text: String) {
+        self.failure.get_or_insert(Failure { what, text });
+    }
+
+    /// The first failure, if there was one.
+    pub(super) fn verdict(&mut self) -> Result<(), Failure> {
+        self.failure.take().map_or(Ok(()), Err)
+    }
+
+    pub(super) fn id_given(&mut self, id: i64, sink: u64) {
+        self.sinks.insert(id, sink as usize);
+    }
+
+    /// Looks at a request on its way: P7, what the client is promised, and the window of five, which P4 makes hard to see in a log.
+    pub(super) fn sent(&mut self, request: &ProduceRequest) {
+        let mut seen: Vec<(&str, i32)> = Vec::new();
+        let mut entries = Vec::new();
+        for batch in &request.batches {
+            let place = (&*batch.topic, batch.partition);
+            if seen.contains(&place) {
+                self.fails(What::Wire, format!("two batches of {place:?} in request {}", request.id));
+            }
+            if seen.last().is_some_and(|last| last.0 != place.0) && seen.iter().any(|other| other.0 == place.0) {
+                self.fails(What::Wire, format!("batches of {} do not stand together", place.0));
+            }
+            seen.push(place);
+            let view = BatchView::parse(&batch.bytes).expect("a batch").0;
+            let identity = (view.header().producer_id, view.header().producer_epoch);
+            let Some(sink) = self.sinks.get(&identity.0).copied() else { continue };
+            let topic = TOPICS.iter().position(|name| *name == place.0).expect("a topic of ours");
+            let key = (sink, topic, batch.partition);
+            self.window(key, identity, view.header().base_sequence);
+            entries.push((key, identity, view.header().base_sequence));
+        }
+        self.sums.slow += u64::from(request.slow);
+        if request.batches.is_empty() {
+            self.fails(What::Wire, "an empty request".into());
+        }
+        self.requests.insert(request.id, entries);
+    }
+
+    fn window(&mut self, key: (usize, usize, i32), identity: (i64, i16), first: i32) {
+        let undone = self.undone.entry(key).or_insert(Undone { identity, batches: Vec::new() });
+        if undone.identity != identity {
+            let back = identity < undone.identity;
+            *undone = Undone { identity, batches: Vec::new() };
+            if back {
+                self.fails(What::Wire, format!("{key:?}: an older identity after {identity:?}"));
+                return;
+            }
+        }
+        if !undone.batches.contains(&first) {
+            undone.batches.push(first);
+        }
+        let span = undone.batches.len();
+        if span > self.windows[key.0] {
+            self.fails(What::Wire, format!("{key:?}: {span} batches undone"));
+        }
+    }
+
+    /// Notes an answer to a question: what it settles; one that tells nothing may lead to doubles, which are counted.
+    pub(super) fn said(&mut self, question: &Question, says: LogSays) {
+        self.sums.questions += 1;
+        let sink = self.sinks.get(&question.producer_id).copied().expect("a producer of ours");
+        let again = self.again.entry(sink).or_default();
+        *again += u32::from(says == LogSays::Again);
+        if matches!(says, LogSays::CannotTell(_)) || *again >= AGAIN_MAX {
+            self.untold.insert(sink);
+        }
+        if matches!(says, LogSays::Next { .. }) {
+            let topic = TOPICS.iter().position(|name| *name == &*question.topic).expect("a topic of ours");
+            let place = (question.producer_id, question.epoch, topic, question.partition);
+            let batches = question.last_sequences.iter().map(|last| (place.0, place.1, place.2, place.3, *last));
+            self.not_there.extend(batches);
+        }
+        let LogSays::There { last_sequence } = says else { return };
+        let settled =
+            question.last_sequences.iter().position(|last| *last == last_sequence).map_or(0, |place| place + 1);
+        let identity = (question.producer_id, question.epoch);
+        for (key, undone) in &mut self.undone {
+            if undone.identity == identity && *question.topic == *TOPICS[key.1] && question.partition == key.2 {
+                let older = undone.batches.iter().position(|first| *first == question.first_sequence).unwrap_or(0);
+                undone.batches.drain(..(older + settled).min(undone.batches.len()));
+            }
+        }
+    }
+
+    /// Notes what an answer settles.
+    pub(super) fn answered(&mut self, id: u64, results: &[ProduceResult]) {
+        for (key, identity, first) in self.requests.remove(&id).unwrap_or_default() {
+            let is_it = |result: &&ProduceResult| *result.topic == *TOPICS[key.1] && result.partition == key.2;
+            let done = results.iter().find(is_it).is_some_and(|result| result.error == 0);
+            if done
+                && let Some(undone) = self.undone.get_mut(&key).filter(|undone| undone.identity == identity)
+                && let Some(place) = undone.batches.iter().position(|batch| *batch == first)
+            {
+                undone.batches.drain(..=place);
+            }
+        }
+    }
+
+    /// After the producer's turn: answers, ledger, memory.
+    pub(super) fn turn(&mut self, producer: &mut Producer, trace: &mut Trace, now: Monotonic) {
+        let mut runs = Vec::new();
+        producer.drain_completions(|run, outcome| runs.push((run, outcome)));
+        for (run, outcome) in runs {
+            trace.note(now, || format!("rows {}..{} {outcome:?}", run.first, run.first + run.count));
+            for number in run.first..run.first + run.count {
+                self.answers += 1;
+                let row = &mut self.rows[number as usize];
+                let before = row.outcome.replace((outcome, now));
+                if run.session != row::session(number) || before.is_some() {
+                    self.fails(What::WrongAnswer, format!("row {number} answered again: {before:?}, {outcome:?}"));
+                }
+            }
+        }
+        for sink in 0..self.windows.len() {
+            let stats = *producer.stats(SinkId(sink as u16));
+            let over = stats.delivered + stats.refused + stats.expired + stats.moved + stats.filed;
+            if stats.appended != over + stats.buffered_rows {
+                self.fails(What::Ledger, format!("sink {sink}: {stats:?}"));
+            }
+        }
+        if producer.memory_bytes() > self.memory_max {
+            self.fails(What::Memory, format!("{} of {}", producer.memory_bytes(), self.memory_max));
+        }
+    }
+
+    /// When everything should have come to rest.
+    pub(super) fn at_the_end(&mut self, producer: &Producer, kafka: &Cluster, plan: &Plan) -> Result<(), Failure> {
+        let rest = producer.buffered_rows();
+        let all: Vec<SinkStats> = (0..self.windows.len()).map(|sink| *producer.stats(SinkId(sink as u16))).collect();
+        if rest > 0 || self.answers < self.rows.len() as u64 {
+            let text = format!("{rest} rows held, {} of {} answered: {all:?}", self.answers, self.rows.len());
+            self.fails(What::Progress, text);
+            return self.verdict();
+        }
+        self.sums.rows = self.rows.len() as u64;
+        for stats in &all {
+            add(&mut self.sums.stats, stats);
+        }
+        let found = Found::new(kafka, self.rows.len(), &self.not_there);
+        self.times(kafka);
+        self.losses(&found, &all, kafka, plan);
+        self.order(kafka, plan);
+        self.verdict()
+    }
+
+    /// A record has its row's time, or a header with it. That of a dead letter is another.
+    fn times(&mut self, kafka: &Cluster) {
+        for entry in kafka.topics[..DEAD].iter().flat_map(Cluster::makings).flatten() {
+            for (number, time) in entry.rows.iter().zip(&entry.times) {
+                let row = &self.rows[*number as usize];
+                if row.timestamp != *time {
+                    let text = format!("row {number}: {row:?}, there with {time}");
+                    self.fails(What::Content, text);
+                }
+            }
+        }
+    }
+
+    /// Whether a batch came in late, after Kafka had shown that it was not there.
+    fn after_all(&self, entry: &Entry) -> bool {
+        entry.late && self.not_there.contains(&numbered(entry))
+    }
+
+    fn losses(&mut self, found: &Found, all: &[SinkStats], kafka: &Cluster, plan: &Plan) {
+        let (mut doubles, mut there, mut left_out) = (vec![0; SINKS], vec![0; SINKS], vec![0; SINKS]);
+        for number in 0..self.rows.len() {
+            let row = &self.rows[number];
+            let settings = &plan.settings.sinks[row.sink];
+            let topic = &kafka.topics[row.topic];
+            let (copies, number) = (found.copies[number], number as u32);
+            there[row.sink] += u64::from(copies > 0);
+            let hidden = kafka.hidden.contains(&number);
+            self.sums.hidden += u64::from(hidden);
+            doubles[row.sink] += u64::from(copies > 1 && !found.helpless[number as usize] && !hidden);
+            let lost_by_kafka = topic.lost.contains(&number) && settings.acks == 1;
+            // Under way while its topic was made anew: without topic ids Kafka takes a later batch first, and nobody sees it.
+            let unseen = topic.begun_late.iter().any(|id| self.sinks.get(id) == Some(&row.sink));
+            self.sums.remade +=
+                u64::from(copies == 0 && unseen && row.outcome.is_some_and(|(o, _)| o == Outcome::Delivered));
+            let missing = copies == 0 && !lost_by_kafka && settings.acks != 0 && !unseen;
+            let text = format!("row {number}: {row:?}, {copies} copies");
+            match row.outcome {
+                // Answered before Kafka was: what became of it, the sink's numbers say.
+                _ if settings.answered_on == AnsweredOn::Append => {}
+                Some((Outcome::Delivered, at)) if missing && row.expires <= at => left_out[row.sink] += 1,
+                Some((Outcome::Delivered, _)) if missing => self.fails(What::Loss, text),
+                Some((Outcome::DeadLettered, _))
+                    if !found.dead[number as usize] && !self.unseen_dead(kafka, plan, row.sink) =>
+                {
+                    self.fails(What::Loss, text);
+                }
+                // Refused, and there: Kafka could not be asked, and that is counted.
+                Some((Outcome::Refused(_) | Outcome::DeadLettered, _)) if found.now[number as usize] => {
+                    doubles[row.sink] += u64::from(!found.late[number as usize] && !hidden);
+                }
+                Some((Outcome::Refused(_) | Outcome::DeadLettered, _)) => {
+                    let small = topic.was_small || row.kind == Kind::Poison;
+                    let dead = &kafka.topics[DEAD];
+                    let guilty = match row.outcome {
+                        Some((Outcome::DeadLettered, _)) => small || topic.was_forbidden,
+                        Some((Outcome::Refused(10), _)) => {
+                            topic.was_small || (dead.was_small && settings.dead_letters.is_some())
+                        }
+                        Some((Outcome::Refused(29), _)) => {
+                            topic.was_forbidden || (dead.was_forbidden && settings.dead_letters.is_some())
+                        }
+                        Some((Outcome::Refused(87), _)) => row.kind == Kind::Poison && settings.dead_letters.is_none(),
+                        _ => false,
+                    };
+                    if !guilty {
+                        self.fails(What::WrongAnswer, text);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for sink in 0..SINKS {
+            let (stats, settings) = (&all[sink], &plan.settings.sinks[sink]);
+            self.sums.doubles += doubles[sink];
+            let counted = if self.untold.contains(&sink) { stats.outcome_unknown } else { 0 };
+            if settings.acks != 0 && doubles[sink] > counted {
+                let which: Vec<_> =
+                    (0..self.rows.len()).filter(|i| self.rows[*i].sink == sink && found.copies[*i] > 1).collect();
+                let counted = stats.outcome_unknown;
+                let text = format!("sink {sink}: {} rows twice, {counted} counted: {which:?}", doubles[sink]);
+                self.fails(What::Double, text);
+            }
+            let answered_late = settings.answered_on != AnsweredOn::Append;
+            if answered_late && left_out[sink] > stats.expired {
+                self.fails(
+                    What::Loss,
+                    format!("sink {sink}: {} rows left out, {} expired", left_out[sink], stats.expired),
+                );
+            }
+            let lost_by_kafka: u64 = kafka.topics.iter().map(|topic| topic.lost.len() as u64).sum();
+            let id_of_sink = |id: &i64| self.sinks.get(id) == Some(&sink);
+            if kafka.topics.iter().any(|topic| topic.begun_late.iter().any(id_of_sink)) {
+                continue;
+            }
+            if settings.acks == -1 && there[sink] < stats.delivered
+                || settings.acks == 1 && there[sink] + lost_by_kafka < stats.delivered
+            {
+                self.fails(What::Loss, format!("sink {sink}: {} rows there, {stats:?}", there[sink]));
+            }
+        }
+    }
+
+    /// Dead letters of a sink were under way while their topic was made anew.
+    fn unseen_dead(&self, kafka: &Cluster, plan: &Plan, sink: usize) -> bool {
+        let dead = plan.settings.sinks[sink].dead_letters.as_ref();
+        let hidden = dead.and_then(|dead| dead.topic.as_ref()).map(|(hidden, _)| usize::from(hidden.0));
+        kafka.topics[DEAD].begun_late.iter().any(|id| self.sinks.get(id).copied() == hidden)
+    }
+
+    /// First copies of the rows of a sink, topic and key (or client, where that says the partition) stand in the order in which they were taken.
+    fn order(&mut self, kafka: &Cluster, plan: &Plan) {
+        let mut firsts: BTreeMap<(usize, usize, u32), Vec<(u64, u32)>> = BTreeMap::new();
+        let mut seen = vec![false; self.rows.len()];
+        for topic in &kafka.topics[..DEAD] {
+            let mut entries: Vec<&Entry> = Cluster::makings(topic).flatten().collect();
+            entries.sort_unstable_by_key(|entry| entry.order);
+            for entry in entries.into_iter().filter(|entry| !self.after_all(entry)) {
+                for number in &entry.rows {
+                    let row = &self.rows[*number as usize];
+                    let settings = &plan.settings.sinks[row.sink];
+                    let group = match settings.partitioner {
+                        Partitioner::Key => number % KEYS,
+                        Partitioner::Hash => KEYS + row::session(*number) as u32,
+                        Partitioner::Sticky | Partitioner::Random => 0,
+                    };
+                    let ordered = settings.acks != 0 && group != 0;
+                    let ordered = ordered && !topic.begun_late.iter().any(|id| self.sinks.get(id) == Some(&row.sink));
+                    // A refused row may still come in, late, on an old connection.
+                    let ordered =
+                        ordered && !matches!(row.outcome, Some((Outcome::Refused(_) | Outcome::DeadLettered, _)));
+                    if !std::mem::replace(&mut seen[*number as usize], true) && ordered {
+                        firsts.entry((row.sink, row.topic, group)).or_default().push((entry.order, *number));
+                    }
+                }
+            }
+        }
+        for (key, rows) in firsts {
+            if let Some(pair) = rows.windows(2).find(|pair| pair[0].1 > pair[1].1) {
+                self.fails(What::Order, format!("{key:?}: {} before {}", pair[0].1, pair[1].1));
+            }
+        }
+    }
+}
+
+/// The rows of all logs.
+struct Found {
+    /// In the log, of those of one making, that has most of them.
+    copies: Vec<u32>,
+    /// In the log that is there now.
+    now: Vec<bool>,
+    /// Among the dead letters, of whatever making.
+    dead: Vec<bool>,
+    /// A copy there came late, on an old connection: if it was refused before that, when it was not there, nobody can help it.
+    late: Vec<bool>,
+    /// A copy came late, on an old connection, to a partition that had forgotten its producer or had shown that it was not there:
+    /// nobody can help that.
+    helpless: Vec<bool>,
+}
+
+impl Found {
+    fn new(kafka: &Cluster, rows: usize, not_there: &HashSet<Numbered>) -> Self {
+        let mut found = Self {
+            copies: vec![0; rows],
+            now: vec![false; rows],
+            dead: vec![false; rows],
+            late: vec![false; rows],
+            helpless: vec![false; rows],
+        };
+        for number in Cluster::makings(&kafka.topics[DEAD]).flatten().flat_map(|entry| &entry.rows) {
+            found.dead[*number as usize] = true;
+        }
+        for entries in kafka.topics[..DEAD].iter().flat_map(Cluster::makings) {
+            let mut copies: HashMap<u32, u32> = HashMap::new();
+            for entry in entries {
+                for number in &entry.rows {
+                    *copies.entry(*number).or_default() += 1;
+                    found.helpless[*number as usize] |=
+                        entry.late && (entry.forgotten || not_there.contains(&numbered(entry)));
+                }
+            }
+            for (number, times) in copies {
+                found.copies[number as usize] = found.copies[number as usize].max(times);
+            }
+        }
+        for entry in kafka.topics[..DEAD].iter().flat_map(|topic| &topic.logs).flat_map(|log| &log.entries) {
+            for number in &entry.rows {
+                found.now[*number as usize] = true;
+                found.late[*number as usize] |= entry.late;
+            }
+        }
+        found
+    }
+}
+
+fn add(sums: &mut SinkStats, stats: &SinkStats) {
+    sums.delivered += stats.delivered;
+    sums.refused += stats.refused;
+    sums.expired += stats.expired;
+    sums.batches += stats.batches;
+    sums.retries += stats.retries;
+    sums.errors += stats.errors;
+    sums.batches_unanswered += stats.batches_unanswered;
+    sums.splits += stats.splits;
+    sums.epochs_raised += stats.epochs_raised;
+    sums.moved += stats.moved;
+    sums.timeless += stats.timeless;
+    sums.topics_made_anew += stats.topics_made_anew;
+    sums.placed_anew += stats.placed_anew;
+    sums.asked += stats.asked;
+    sums.outcome_unknown += stats.outcome_unknown;
+    sums.acknowledged_lost += stats.acknowledged_lost;
+}
+
+/// A request in words.
+pub(super) fn described(request: &ProduceRequest) -> String {
+    let part = |batch: &crate::kafka::types::ProduceBatch| {
+        let view = BatchView::parse(&batch.bytes).expect("a batch").0;
+        let (id, epoch, first) = (view.header().producer_id, view.header().producer_epoch, view.header().base_sequence);
+        format!(
+            "{}-{} id {id} epoch {epoch} sequence {first}+{}",
+            batch.topic,
+            batch.partition,
+            view.header().records_count
+        )
+    };
+    let parts: Vec<String> = request.batches.iter().map(part).collect();
+    format!("request {} to {}, acks {}: {}", request.id, request.node.0, request.acks, parts.join("; "))
+}

@@ -1,0 +1,219 @@
+//! Topics, brokers and permissions; the checks that come before those of a producer's sequence, in Kafka's order.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use super::{Entry, Log};
+use crate::kafka::batch::{BatchView, Record, Records};
+use crate::kafka::compression::{Codec, Codecs};
+use crate::kafka::types::{NodeId, ProduceBatch, TopicMetadata};
+use crate::sim::plan::DEAD;
+use crate::sim::row::{self, Kind};
+
+const UNKNOWN_TOPIC: i16 = 3;
+const NOT_LEADER: i16 = 6;
+const TOO_LARGE: i16 = 10;
+const FEW_REPLICAS: i16 = 19;
+const FORBIDDEN: i16 = 29;
+const TIMESTAMP: i16 = 32;
+const INVALID_RECORD: i16 = 87;
+/// `message.timestamp.after.max.ms`.
+const AHEAD_MAX_MS: i64 = 3_600_000;
+
+/// A topic.
+#[derive(Debug)]
+pub(in crate::sim) struct Topic {
+    pub(in crate::sim) name: Rc<str>,
+    /// Empty while it is deleted.
+    pub(in crate::sim) logs: Vec<Log>,
+    /// How often it was made anew.
+    pub(in crate::sim) made: u32,
+    pub(in crate::sim) writing_forbidden: bool,
+    pub(in crate::sim) reading_forbidden: bool,
+    /// Producers that had batches under way while it was made anew, or its leader went and came with nobody seeing it, so that a
+    /// later one was taken first.
+    pub(in crate::sim) begun_late: BTreeSet<i64>,
+    /// `max.message.bytes`.
+    pub(in crate::sim) batch_bytes_max: usize,
+    /// Logs of deleted topics.
+    pub(in crate::sim) gone: Vec<Vec<Entry>>,
+    /// Rows that a leader took with it.
+    pub(in crate::sim) lost: BTreeSet<u32>,
+    /// It has been forbidden, or small, at some time: a refusal may say so.
+    pub(in crate::sim) was_forbidden: bool,
+    pub(in crate::sim) was_small: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::sim) struct Cluster {
+    pub(in crate::sim) topics: Vec<Topic>,
+    /// Rows that stood above the high watermark when their log was asked and had forgotten their producer: nobody could see them.
+    pub(in crate::sim) hidden: BTreeSet<u32>,
+    codecs: Codecs,
+    appended: u64,
+}
+
+/// A batch that was appended, or is there already, and waits for followers.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sim) struct Wait {
+    topic: usize,
+    made: u32,
+    partition: usize,
+    base_offset: i64,
+    end: i64,
+}
+
+/// What a broker says to a batch.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sim) enum Appended {
+    /// Error code, base offset.
+    Answer(i16, i64),
+    /// Not before [`Cluster::waited`].
+    Wait(Wait),
+}
+
+impl Cluster {
+    pub(in crate::sim) fn new(topics: &[&str], leaders: &[Vec<i32>]) -> Self {
+        let topic = |(name, leaders): (&&str, &Vec<i32>)| Topic {
+            name: Rc::from(*name),
+            logs: leaders.iter().map(|leader| Log::new(NodeId(*leader))).collect(),
+            made: 0,
+            begun_late: BTreeSet::new(),
+            writing_forbidden: false,
+            reading_forbidden: false,
+            batch_bytes_max: usize::MAX,
+            gone: Vec::new(),
+            lost: BTreeSet::new(),
+            was_forbidden: false,
+            was_small: false,
+        };
+        Self {
+            topics: topics.iter().zip(leaders).map(topic).collect(),
+            hidden: BTreeSet::new(),
+            codecs: Codecs::default(),
+            appended: 0,
+        }
+    }
+
+    pub(in crate::sim) fn find(&self, name: &str) -> usize {
+        self.topics.iter().position(|topic| *topic.name == *name).expect("a topic of ours")
+    }
+
+    /// A batch reaches a broker.
+    pub(in crate::sim) fn produce(
+        &mut self,
+        node: NodeId,
+        batch: &ProduceBatch,
+        acks: i16,
+        (wall_ms, late): (i64, bool),
+    ) -> Appended {
+        let index = self.find(&batch.topic);
+        let topic = &mut self.topics[index];
+        let partition = batch.partition as usize;
+        let no = |code| Appended::Answer(code, -1);
+        if topic.writing_forbidden {
+            return no(FORBIDDEN);
+        }
+        let Some(log) = topic.logs.get_mut(partition) else { return no(UNKNOWN_TOPIC) };
+        if log.leader != Some(node) {
+            return no(NOT_LEADER);
+        }
+        if acks == -1 && log.few {
+            return no(FEW_REPLICAS);
+        }
+        if batch.bytes.len() > topic.batch_bytes_max {
+            return no(TOO_LARGE);
+        }
+        let (view, rest) = BatchView::parse(&batch.bytes).expect("a batch");
+        assert!(rest.is_empty() && view.check_crc().is_ok(), "one whole batch");
+        let rows = rows_of(&view, &mut self.codecs);
+        // Such checks come before the one for duplicates.
+        if view.header().max_timestamp > wall_ms + AHEAD_MAX_MS {
+            return no(TIMESTAMP);
+        }
+        if index != DEAD && rows.iter().any(|(_, kind, _)| *kind == Kind::Poison) {
+            return no(INVALID_RECORD);
+        }
+        let (first, count) = (view.header().base_sequence, i64::from(view.header().records_count));
+        let last = ((i64::from(first) + count - 1) % (1 << 31)) as i32;
+        let there = match view.header().producer_id {
+            -1 => Ok(None),
+            producer => log.check(producer, view.header().producer_epoch, first, last),
+        };
+        let base_offset = match there {
+            Err(code) => return no(code),
+            Ok(Some(offset)) => offset,
+            Ok(None) => {
+                self.appended += 1;
+                log.append(Entry {
+                    producer: view.header().producer_id,
+                    epoch: view.header().producer_epoch,
+                    first,
+                    last,
+                    base_offset: 0,
+                    max_timestamp: view.header().max_timestamp,
+                    rows: rows.iter().map(|(number, ..)| *number).collect(),
+                    times: rows.iter().map(|(.., time)| *time).collect(),
+                    place: (index, partition),
+                    order: self.appended,
+                    late,
+                    forgotten: false,
+                });
+                topic.begun_late.extend(&log.begun_late);
+                log.end() - count
+            }
+        };
+        let end = base_offset + count;
+        if acks == -1 && log.high < end {
+            return Appended::Wait(Wait { topic: index, made: topic.made, partition, base_offset, end });
+        }
+        Appended::Answer(0, base_offset)
+    }
+
+    /// What a batch that waits for followers is answered, if it can be by now.
+    pub(in crate::sim) fn waited(&self, node: NodeId, wait: Wait) -> Option<(i16, i64)> {
+        let topic = &self.topics[wait.topic];
+        let log = topic.logs.get(wait.partition).filter(|_| topic.made == wait.made);
+        match log {
+            None => Some((UNKNOWN_TOPIC, -1)),
+            Some(log) if log.leader != Some(node) => Some((NOT_LEADER, -1)),
+            Some(log) if log.high >= wait.end => Some(if log.few { (20, -1) } else { (0, wait.base_offset) }),
+            Some(_) => None,
+        }
+    }
+
+    pub(in crate::sim) fn metadata(&self, index: usize) -> TopicMetadata {
+        let topic = &self.topics[index];
+        let error = match () {
+            () if topic.writing_forbidden && topic.made % 2 == 1 => FORBIDDEN,
+            () if topic.logs.is_empty() => UNKNOWN_TOPIC,
+            () => 0,
+        };
+        let logs = if error == 0 { &topic.logs[..] } else { &[] };
+        let id = if error == 0 { (index as u128 + 1) << 32 | u128::from(topic.made) } else { 0 };
+        TopicMetadata { name: Rc::clone(&topic.name), id, error, leaders: logs.iter().map(|log| log.leader).collect() }
+    }
+
+    /// All batches of a topic that are, or were once, in one of its logs; those of one making together.
+    pub(in crate::sim) fn makings(topic: &Topic) -> impl Iterator<Item = Vec<&Entry>> {
+        let now: Vec<&Entry> = topic.logs.iter().flat_map(|log| &log.entries).collect();
+        topic.gone.iter().map(|entries| entries.iter().collect()).chain([now])
+    }
+}
+
+fn rows_of(view: &BatchView<'_>, codecs: &mut Codecs) -> Vec<(u32, Kind, i64)> {
+    let body = match view.codec().expect("a codec") {
+        Codec::None => view.body(),
+        codec => codecs.decompress(codec, view.body(), 1 << 20).expect("of its codec"),
+    };
+    let records = Records::new(body, view.header().records_count, view.header().base_timestamp)
+        .map(|record| record.expect("a record"));
+    let read = |record: Record<'_>| {
+        let (number, kind) = row::read(record.key, record.value).expect("a row, whole");
+        (number, kind, row::time(record.timestamp, record.headers.clone()))
+    };
+    let rows: Vec<_> = records.map(read).collect();
+    assert_eq!(rows.len(), view.header().records_count as usize);
+    rows
+}

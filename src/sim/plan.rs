@@ -1,0 +1,233 @@
+//! A run's plan, drawn from its seed: settings of the producer, the cluster it finds, and which faults come how often.
+
+use std::time::Duration;
+
+use crate::kafka::compression::Codec;
+use crate::kafka::producer::dead::{DeadLetters, HEADERS_BYTES_MAX};
+use crate::kafka::producer::{AnsweredOn, Partitioner, Settings, SinkSettings};
+use crate::kafka::types::SinkId;
+
+/// Brokers.
+pub(super) const NODES: usize = 3;
+/// Topics.
+pub(super) const TOPICS: [&str; 3] = ["one", "two", "dead"];
+/// Which of them is for dead letters; rows go to those before it.
+pub(super) const DEAD: usize = 2;
+/// Sinks; their topics are the same ones. The hidden ones of dead letters come after them.
+pub(super) const SINKS: usize = 2;
+
+/// What goes wrong. A new one stands here, in [`Fault::ALL`], and in `faults.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// A connection is cut: answers are lost; what was under way reaches the broker late, or never.
+    Cut,
+    /// A partition's leader moves; what was not replicated may be gone.
+    Move,
+    /// A partition has no leader for a while.
+    NoLeader,
+    /// A broker is stopped and started: of each producer only the last batch is remembered.
+    CleanRestart,
+    /// kill -9 and start: all five are remembered.
+    Kill,
+    /// A topic gets another partition.
+    Grow,
+    /// A topic is deleted; later it is made anew.
+    Remake,
+    /// The check for producers to be forgotten, by record time.
+    Forget,
+    /// Followers fall behind, or catch up: 7 after the append.
+    Slow,
+    /// Too few replicas, or enough again: 19 before the append, 20 after it.
+    Few,
+    /// We may not write to a topic, or may again.
+    ForbidWriting,
+    /// We may not read from a topic, or may again.
+    ForbidReading,
+    /// A topic's largest batch shrinks, or grows again.
+    Shrink,
+    /// Retention takes what is oldest.
+    Retain,
+    /// A broker asks for a rest.
+    Throttle,
+    /// The whole cluster is away.
+    Away,
+    /// Hours pass.
+    Hours,
+    /// Batches get a retriable error before they are looked at.
+    Before,
+    /// Batches get an error that says nothing, after the append.
+    After,
+    /// Answers come without one of their parts, or in another order.
+    Jumbled,
+    /// Metadata is old by the time that it comes, or an error.
+    Stale,
+    /// A question is answered late or with an error.
+    Unasked,
+}
+
+impl Fault {
+    pub(super) const ALL: [Self; 22] = [
+        Self::Cut,
+        Self::Move,
+        Self::NoLeader,
+        Self::CleanRestart,
+        Self::Kill,
+        Self::Grow,
+        Self::Remake,
+        Self::Forget,
+        Self::Slow,
+        Self::Few,
+        Self::ForbidWriting,
+        Self::ForbidReading,
+        Self::Shrink,
+        Self::Retain,
+        Self::Throttle,
+        Self::Away,
+        Self::Hours,
+        Self::Before,
+        Self::After,
+        Self::Jumbled,
+        Self::Stale,
+        Self::Unasked,
+    ];
+
+    pub(super) fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
+    /// How often it may come, in thousandths of the steps (or of the batches and answers).
+    const fn rate_max(self) -> u32 {
+        match self {
+            Self::Cut => 40,
+            Self::Move | Self::CleanRestart | Self::Slow => 15,
+            Self::Before | Self::After | Self::Jumbled => 150,
+            Self::Stale | Self::Unasked => 300,
+            Self::Remake => 6,
+            Self::Hours | Self::Retain | Self::Grow => 3,
+            _ => 8,
+        }
+    }
+}
+
+/// What a run is made of, and what a shorter one leaves out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Scope {
+    pub(super) seed: u64,
+    pub(super) without: Vec<Fault>,
+    /// Faults end after so many steps.
+    pub(super) steps: u32,
+}
+
+impl Scope {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { seed, without: Vec::new(), steps: 300 }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) settings: Settings,
+    /// Leaders of each topic's partitions.
+    pub(super) leaders: Vec<Vec<i32>>,
+    /// Thousandths, by place in [`Fault::ALL`].
+    rates: Vec<u32>,
+    /// Up to so many rows a step.
+    pub(super) rows_max: u32,
+    /// Rows of special kinds: one of so many.
+    pub(super) special: u32,
+    /// Thirty hours old or timeless rows come too.
+    pub(super) old: bool,
+    /// How eager brokers and network are, in hundredths of the steps.
+    pub(super) eager: u32,
+}
+
+impl Plan {
+    pub(super) fn new(scope: &Scope, rng: &mut fastrand::Rng) -> Self {
+        let leaders = |rng: &mut fastrand::Rng| (0..rng.usize(1..4)).map(|_| rng.i32(0..NODES as i32)).collect();
+        let rate = |fault: &Fault, rng: &mut fastrand::Rng| {
+            // A third of the faults in a run: a few that are frequent find more than all at once.
+            let (in_it, rate) = (rng.u32(..3) == 0, rng.u32(1..=fault.rate_max()));
+            if in_it && !scope.without.contains(fault) { rate } else { 0 }
+        };
+        Self {
+            settings: settings(scope.seed, rng),
+            leaders: TOPICS.iter().map(|_| leaders(rng)).collect(),
+            rates: Fault::ALL.iter().map(|fault| rate(fault, rng)).collect(),
+            rows_max: rng.u32(1..7),
+            special: rng.u32(20..200),
+            old: rng.u32(..5) == 0,
+            eager: rng.u32(30..90),
+        }
+    }
+
+    /// Whether a fault happens now.
+    pub(super) fn draws(&self, fault: Fault, rng: &mut fastrand::Rng) -> bool {
+        let rate = self.rates[fault as usize];
+        rate > 0 && rng.u32(..1000) < rate
+    }
+}
+
+fn settings(seed: u64, rng: &mut fastrand::Rng) -> Settings {
+    let mut sinks: Vec<SinkSettings> = (0..SINKS).map(|_| sink(rng)).collect();
+    for of in 0..SINKS {
+        if rng.u32(..3) == 0 {
+            let topic = Some((SinkId(sinks.len() as u16), TOPICS[DEAD].to_owned()));
+            sinks.push(hidden(&sinks[of]));
+            sinks[of].dead_letters = Some(DeadLetters { sink: "of".to_owned(), topic, file: false });
+        }
+    }
+    Settings {
+        buffer_bytes: rng.usize(60..400) * 1024,
+        seed,
+        sinks,
+        requests_per_node_max: rng.usize(1..8),
+        request_bytes_max: rng.usize(1000..20_000),
+        backoff_max: Duration::from_millis(200),
+        forbidden_for: Duration::from_millis(500),
+        // In half of the runs a topic is forgotten as soon as it rests.
+        topics_max: if rng.bool() { 4 } else { 10_000 },
+        topic_idle: Duration::from_millis(2),
+        ..Settings::default()
+    }
+}
+
+fn sink(rng: &mut fastrand::Rng) -> SinkSettings {
+    let codecs = [Codec::None, Codec::None, Codec::None, Codec::Lz4];
+    let answered_on = if rng.u32(..8) == 0 { AnsweredOn::Append } else { AnsweredOn::Replicated };
+    let acks = match rng.u32(..12) {
+        0 | 1 => 1,
+        2 if answered_on == AnsweredOn::Append => 0,
+        _ => -1,
+    };
+    SinkSettings {
+        linger: Duration::from_millis(rng.u64(0..4)),
+        batch_bytes: rng.usize(300..3000),
+        compression: codecs[rng.usize(..codecs.len())],
+        record_bytes_max: 4000,
+        acks,
+        answered_on,
+        partitioner: match rng.u32(..8) {
+            0 => Partitioner::Sticky,
+            1 | 2 => Partitioner::Hash,
+            _ => Partitioner::Key,
+        },
+        max_inflight: if rng.u32(..3) == 0 { rng.usize(1..=5) } else { 5 },
+        expire_after: (rng.u32(..8) == 0).then(|| Duration::from_millis(rng.u64(20..3000))),
+        ..SinkSettings::default()
+    }
+}
+
+/// The sink that a sink's dead letters go through.
+fn hidden(of: &SinkSettings) -> SinkSettings {
+    SinkSettings {
+        acks: -1,
+        partitioner: Partitioner::Key,
+        fixed_topic: true,
+        record_bytes_max: of.record_bytes_max + HEADERS_BYTES_MAX,
+        answered_on: AnsweredOn::Replicated,
+        expire_after: None,
+        hidden: true,
+        ..of.clone()
+    }
+}

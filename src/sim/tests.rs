@@ -1,0 +1,68 @@
+//! The seeds that every run of the tests goes through.
+
+use std::ops::Range;
+
+use super::judge::What;
+use super::plan::{Fault, Scope};
+use super::run;
+use crate::kafka::producer::broken::Rule;
+
+/// Seeds of a run of the tests; as many must find every broken rule.
+const SEEDS: u64 = 10_000;
+
+/// `FOREBAY_SIM_SEEDS=0..100000` for a long run, `=17..18` for one that failed.
+fn seeds() -> Range<u64> {
+    let text = std::env::var("FOREBAY_SIM_SEEDS").unwrap_or_default();
+    let parsed = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    parsed.unwrap_or(0..SEEDS)
+}
+
+/// What of a run is left out: `FOREBAY_SIM_WITHOUT=cut,move`, `FOREBAY_SIM_STEPS=40`.
+fn scope(seed: u64) -> Scope {
+    let mut scope = Scope::new(seed);
+    let without = std::env::var("FOREBAY_SIM_WITHOUT").unwrap_or_default();
+    scope.without =
+        Fault::ALL.into_iter().filter(|fault| without.split(',').any(|name| name == fault.name())).collect();
+    if let Some(steps) = std::env::var("FOREBAY_SIM_STEPS").ok().and_then(|steps| steps.parse().ok()) {
+        scope.steps = steps;
+    }
+    scope
+}
+
+#[test]
+fn nothing_lost_nothing_twice_order_kept() {
+    match run::many(seeds(), scope, None) {
+        Ok(sums) => println!("{sums:#?}"),
+        Err((scope, failure)) => panic!("{}", run::report(&scope, &failure)),
+    }
+}
+
+/// How a rule that is out shows itself.
+fn found(rule: Rule) -> Option<(u64, What)> {
+    let failed = run::many(0..SEEDS, Scope::new, Some(rule)).err();
+    failed.map(|(scope, failure)| (scope.seed, failure.what))
+}
+
+/// Each rule, taken out, is found within the seeds that every run of the tests goes through.
+#[test]
+fn a_producer_without_one_of_its_rules_is_found() {
+    let mut not_found = Vec::new();
+    for rule in Rule::ALL {
+        match found(rule) {
+            Some((seed, what)) => println!("{rule:?}: {what:?}, seed {seed} of {SEEDS}"),
+            None => not_found.push(rule),
+        }
+    }
+    assert!(not_found.is_empty(), "not found within {SEEDS} seeds: {not_found:?}");
+}
+
+/// Every seed that fails, a line each: for whoever works on the simulator itself.
+#[test]
+#[ignore = "a tool"]
+fn census() {
+    for seed in seeds() {
+        if let Err(failure) = run::run(&scope(seed)) {
+            println!("{seed}: {:?}: {}", failure.what, failure.text.chars().take(200).collect::<String>());
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The world of a run: producer, network, cluster and clock, stepped by the seed. A step takes some rows, lets one part of the world go on,
+//! and perhaps a fault happen; then the producer has its turn, and the judge looks at it.
+
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::judge::{Failure, Judge};
+use super::kafka::Cluster;
+use super::network::{Back, Network, Place, WAYS, way};
+use super::plan::{DEAD, Fault, NODES, Plan, SINKS, Scope, TOPICS};
+use super::row::{self, Kind};
+use super::trace::Trace;
+use crate::kafka::murmur2::murmur2;
+use crate::kafka::producer::{Partitioner, Producer, Row, Terms, Want, row_bytes_max};
+use crate::kafka::types::{LogSays, ProduceRequest, Question, SinkId, Ticket, TopicMetadata};
+use crate::runtime::seam::{Monotonic, WallMs};
+
+/// Rounds within which everything must come to rest once faults have ended.
+const ROUNDS_MAX: u32 = 20_000;
+
+/// See the module.
+pub(super) struct World {
+    pub(super) scope: Scope,
+    pub(super) rng: fastrand::Rng,
+    pub(super) plan: Plan,
+    pub(super) clock: Clock,
+    pub(super) producer: Producer,
+    pub(super) kafka: Cluster,
+    pub(super) network: Network,
+    pub(super) judge: Judge,
+    pub(super) trace: Trace,
+    /// Faults happen.
+    pub(super) rough: bool,
+    /// Metadata on its way, as it was when it was asked for.
+    topics_asked: Vec<TopicMetadata>,
+    ids_asked: Vec<u64>,
+    questions: Vec<Question>,
+    ids_given: i64,
+    requests: Vec<ProduceRequest>,
+}
+
+impl World {
+    pub(super) fn new(scope: Scope, traced: bool) -> Self {
+        let mut rng = fastrand::Rng::with_seed(scope.seed);
+        let plan = Plan::new(&scope, &mut rng);
+        let producer = Producer::new(plan.settings.clone());
+        let judge = Judge::new(producer.buffer_bytes_max(), &plan.settings.sinks);
+        Self {
+            kafka: Cluster::new(&TOPICS, &plan.leaders),
+            network: Network::new(),
+            clock: Clock::new(),
+            trace: Trace::new(traced),
+            rough: true,
+            topics_asked: Vec::new(),
+            ids_asked: Vec::new(),
+            questions: Vec::new(),
+            // Near the last epoch now and then: it has to get itself a new id.
+            ids_given: rng.i64(0..1000),
+            requests: Vec::new(),
+            producer,
+            judge,
+            plan,
+            rng,
+            scope,
+        }
+    }
+
+    pub(super) fn note(&mut self, line: impl FnOnce() -> String) {
+        self.trace.note(self.clock.now(), line);
+    }
+
+    /// The whole run. What it came to, if nothing was wrong.
+    ///
+    /// # Errors
+    /// The first thing that was.
+    pub(super) fn run(&mut self) -> Result<(), Failure> {
+        for step in 0..self.scope.steps {
+            self.trace.step = step;
+            for _ in 0..self.rng.u32(..=self.plan.rows_max) {
+                self.append();
+            }
+            self.go_on();
+            self.faults();
+            self.turn();
+            self.judge.verdict()?;
+        }
+        self.rough = false;
+        self.note(|| "faults end".into());
+        self.faults_end();
+        for round in 0..ROUNDS_MAX {
+            self.trace.step = self.scope.steps + round;
+            if self.producer.buffered_rows() == 0 {
+                break;
+            }
+            self.settle();
+            self.judge.verdict()?;
+        }
+        self.turn();
+        self.judge.at_the_end(&self.producer, &self.kafka, &self.plan)
+    }
+
+    /// Takes a row, if there is room.
+    fn append(&mut self) {
+        let number = self.judge.rows.len() as u32;
+        let (sink, topic) = ((number / row::KEYS) as usize % SINKS, (number / 3) as usize % DEAD);
+        let kind = self.kind(number);
+        let (key, value) = (row::key(number), row::value(number, kind));
+        let timestamp = kind.timestamp(self.clock.wall().0);
+        let headers = [(&b"n"[..], &b"1"[..]), (b"n", b"2")];
+        let row = Row {
+            key: key.as_ref().map(|key| &key[..]),
+            value: Some(&value),
+            headers: headers.into_iter().take(self.rng.usize(..3)),
+            timestamp: WallMs(timestamp),
+        };
+        let (id, bytes, now) = (SinkId(sink as u16), row_bytes_max(2, value.len(), 4, 2), self.clock.now());
+        let Ok(topic_id) = self.producer.check(id, TOPICS[topic], bytes) else { return };
+        if !self.producer.has_room(bytes)
+            || self.producer.share(id, topic_id, bytes).is_err()
+            || self.producer.share_of_key(topic_id, row.key, bytes).is_err()
+        {
+            return;
+        }
+        let session = row::session(number);
+        let ticket = Ticket { session, number };
+        let expires = match self.rng.u32(..30) {
+            0 => now.after(Duration::from_millis(self.rng.u64(..30))),
+            _ => Monotonic::NEVER,
+        };
+        // As the shard does it: by the client's name, where that says it.
+        let by_client = self.plan.settings.sinks[sink].partitioner == Partitioner::Hash;
+        let hash = by_client.then(|| murmur2(&session.to_be_bytes()).cast_unsigned());
+        let terms = Terms { expires, hash };
+        let age = self.plan.settings.sinks[sink].expire_after;
+        let expires = age.map_or(expires, |age| expires.min(now.after(age)));
+        self.producer.append_with(id, TOPICS[topic], row, Some(ticket), terms, now);
+        self.judge.rows.push(row::Row { sink, topic, kind, timestamp, expires, outcome: None });
+    }
+
+    fn kind(&mut self, number: u32) -> Kind {
+        if self.plan.old && number % 40 < 20 {
+            return if number % 80 < 40 { Kind::Old } else { Kind::Timeless };
+        }
+        match self.rng.u32(..self.plan.special) {
+            0 => Kind::Poison,
+            1 => Kind::Ahead,
+            2 | 3 => Kind::Large,
+            _ => Kind::Plain,
+        }
+    }
+
+    /// One part of the world goes on.
+    fn go_on(&mut self) {
+        let way = way(self.rng.usize(..NODES), self.rng.u32(..4) == 0);
+        if self.rng.u32(..100) < self.plan.eager {
+            if self.rng.bool() {
+                self.handle(way)
+            } else {
+                self.receive(way)
+            }
+            return;
+        }
+        match self.rng.u32(..100) {
+            0..20 => self.handle(way),
+            20..40 => self.receive(way),
+            40..70 => self.clock.pass(Duration::from_micros(self.rng.u64(..4_000))),
+            70..80 => self.learn(),
+            80..88 => self.carry_out_late(),
+            88..97 => self.clock.pass_until(self.producer.next_deadline()),
+            _ => self.clock.pass(Duration::from_millis(self.rng.u64(..300))),
+        }
+    }
+
+    /// All of the world goes on, without faults, until nothing is under way.
+    fn settle(&mut self) {
+        if self.rng.u32(..4) == 0 {
+            self.carry_out_late();
+        }
+        self.learn();
+        (0..WAYS).for_each(|way| self.handle(way));
+        (0..WAYS).for_each(|way| self.receive(way));
+        if self.network.is_quiet() {
+            self.clock.pass_until(self.producer.next_deadline());
+        } else if let Some(at) = self.network.next_deadline() {
+            self.clock.pass_until(at);
+        }
+        self.clock.pass(Duration::from_micros(100));
+        self.turn();
+    }
+
+    fn place(&mut self) -> (&mut Network, Place<'_>) {
+        let (now, wall_ms, rough) = (self.clock.now(), self.clock.wall().0, self.rough);
+        let (kafka, plan, rng) = (&mut self.kafka, &self.plan, &mut self.rng);
+        (&mut self.network, Place { kafka, plan, rng, now, wall_ms, rough })
+    }
+
+    fn handle(&mut self, way: usize) {
+        let (network, mut place) = self.place();
+        network.handle(way, &mut place);
+    }
+
+    fn carry_out_late(&mut self) {
+        let (network, mut place) = self.place();
+        if network.carry_out_late(&mut place) {
+            self.note(|| "a request of an old connection is carried out".into());
+        }
+    }
+
+    fn receive(&mut self, way: usize) {
+        if let Some(back) = self.network.receive(way) {
+            self.back(back);
+        }
+    }
+
+    pub(super) fn cut(&mut self, way: usize) {
+        for back in self.network.cut(way, &mut self.rng) {
+            self.back(back);
+        }
+    }
+
+    fn back(&mut self, back: Back) {
+        self.note(|| match &back {
+            Back::Produced(id, results, throttle_ms) => {
+                let parts = results.iter().map(|part| format!("{}-{}:{}", part.topic, part.partition, part.error));
+                format!("request {id} answered: {} throttle {throttle_ms} ms", parts.collect::<Vec<_>>().join(" "))
+            }
+            Back::Failed(id, sent) => format!("request {id} failed, sent: {sent}"),
+        });
+        let now = self.clock.now();
+        match back {
+            Back::Produced(id, results, throttle_ms) => {
+                self.judge.answered(id, &results);
+                self.producer.on_produced(id, &results, throttle_ms, now);
+            }
+            Back::Failed(id, sent) => self.producer.on_failed(id, sent, now),
+        }
+    }
+
+    /// What was asked for comes.
+    fn learn(&mut self) {
+        let now = self.clock.now();
+        if !self.topics_asked.is_empty() {
+            let mut topics = std::mem::take(&mut self.topics_asked);
+            let stale = self.rough && self.plan.draws(Fault::Stale, &mut self.rng);
+            if !stale {
+                for metadata in &mut topics {
+                    *metadata = self.kafka.metadata(self.kafka.find(&metadata.name));
+                }
+            } else if self.rng.bool() {
+                topics.iter_mut().for_each(|metadata| (metadata.error, metadata.leaders) = (5, Vec::new()));
+            }
+            self.note(|| format!("metadata: {topics:?}"));
+            self.producer.on_metadata(&topics, now);
+        }
+        for token in std::mem::take(&mut self.ids_asked) {
+            self.ids_given += 1;
+            let epoch = if self.ids_given % 4 == 0 { i16::MAX - 2 } else { 0 };
+            self.judge.id_given(self.ids_given, token);
+            self.producer.on_producer_id(token, self.ids_given, epoch);
+        }
+        for question in std::mem::take(&mut self.questions) {
+            let unasked = self.rough && self.plan.draws(Fault::Unasked, &mut self.rng);
+            let says = if unasked { LogSays::Again } else { self.kafka.says(&question) };
+            self.note(|| format!("{question:?}: {says:?}"));
+            self.judge.said(&question, says);
+            self.producer.on_asked(question.token, says, now);
+        }
+    }
+
+    /// The producer's turn.
+    pub(super) fn turn(&mut self) {
+        let now = self.clock.now();
+        let mut requests = std::mem::take(&mut self.requests);
+        self.producer.poll(now, self.clock.wall(), &mut requests);
+        for request in requests.drain(..) {
+            self.trace.note(now, || super::judge::described(&request));
+            self.judge.sent(&request);
+            self.network.send(request);
+        }
+        self.requests = requests;
+        let (topics, ids, questions) = (&mut self.topics_asked, &mut self.ids_asked, &mut self.questions);
+        let kafka = &self.kafka;
+        self.producer.drain_wants(|want| match want {
+            Want::Metadata(name) => topics.push(kafka.metadata(kafka.find(&name))),
+            Want::Forget(_) => {}
+            Want::Refresh => topics.extend((0..TOPICS.len()).map(|index| kafka.metadata(index))),
+            Want::ProducerId(token) => ids.push(token),
+            Want::Ask(question) => questions.push(question),
+        });
+        self.judge.turn(&mut self.producer, &mut self.trace, now);
+    }
+}
