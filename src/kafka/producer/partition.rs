@@ -29,6 +29,8 @@ pub(super) struct Identity {
 #[derive(Debug, Default)]
 pub(super) struct Partition {
     pub(super) leader: Option<NodeId>,
+    /// Who has a replica.
+    pub(super) replicas: Box<[NodeId]>,
     pub(super) identity: Option<Identity>,
     /// Sequence of the next record to be cut.
     pub(super) sequence: i32,
@@ -38,6 +40,8 @@ pub(super) struct Partition {
     pub(super) log_next: Option<i64>,
     /// How long its leader may wait for followers, in steps; above 0 it uses the second lane (`node`).
     pub(super) patience: u8,
+    /// Batches taken there since it was last late.
+    pub(super) taken: u8,
     /// Bytes and spans of the last batch.
     pub(super) hint: (usize, usize),
     /// Only while there are rows.

@@ -45,10 +45,10 @@ impl Producer {
         let (min, max) = (self.settings.backoff_min, self.settings.backoff_max);
         let jitter = 0.8 + 0.4 * self.rng.f64();
         let partition = self.partition_mut(key);
-        let leader = partition.leader;
+        let way = partition.leader.map(|leader| (leader, partition.patience > 0));
         let Some(work) = partition.work.as_mut() else { return };
-        if leader.is_some() && work.went.is_some_and(|(node, _)| Some(node) != leader) {
-            // What was wrong there need not be wrong with the new leader.
+        if way.is_some() && work.went.is_some() && work.went != way {
+            // What was wrong there need not be wrong with the new leader, or on the second lane.
             return;
         }
         let doubled = min.saturating_mul(1 << work.attempts.min(16)).min(max);

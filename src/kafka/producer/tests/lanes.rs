@@ -56,7 +56,7 @@ fn who_is_answered_7_goes_over_the_second_lane_until_it_is_in_time() {
     let mut hand = two();
     append_both(&mut hand);
     let first = hand.poll().remove(0);
-    assert_eq!((partitions(&first), first.slow, first.timeout_ms), (vec![0, 1], false, 100));
+    assert_eq!((partitions(&first), first.slow, first.timeout_ms), (vec![0, 1], false, 25));
     hand.wait_ms(100);
     answer(&mut hand, &first, [7, 0]);
     assert_eq!(hand.producer.slow_partitions(), 1);

@@ -135,9 +135,8 @@ impl World {
         let logs = &mut self.asked_logs;
         let metadata = |name: &str| TopicMetadata {
             name: name.into(),
-            id: 0,
-            error: 0,
             leaders: kafka.leaders(name).expect("a topic of ours"),
+            ..Default::default()
         };
         self.producer.drain_wants(|want| match want {
             Want::Metadata(name) => topics.push(metadata(&name)),
