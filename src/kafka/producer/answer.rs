@@ -32,7 +32,7 @@ impl Producer {
                     self.note_offset(*entry, result.base_offset);
                     self.taken(*entry, request.patience, in_time);
                 }
-                _ if code == TIMED_OUT => self.slower(entry.key, request.patience),
+                _ if code == TIMED_OUT => self.slower(*entry, request.patience),
                 _ => {}
             }
             self.answered(*entry, verdict(code), now);

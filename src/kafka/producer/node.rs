@@ -1,6 +1,6 @@
 //! A broker as the producer sees it, and its two lanes. Kafka works at one request of a connection at a time, and with
 //! acks=all that includes waiting for followers: a partition whose follower is frozen would keep all others of that
-//! broker waiting. So the first lane asks for little patience; who is answered 7 (REQUEST_TIMED_OUT) goes on over the
+//! broker waiting. So the first lane asks for little patience; who is answered 7 (REQUEST_TIMED_OUT) twice goes on over the
 //! second lane, with more, until a batch of it is answered at once again. With it go those that have a replica on the same
 //! follower, or each of them would keep a request of the first lane in its turn.
 //!
@@ -19,7 +19,7 @@ use crate::runtime::seam::Monotonic;
 pub(super) const PATIENCE_MAX: u8 = 3;
 
 /// What the first lane asks for at the least.
-const SERVICE_MIN: Duration = Duration::from_millis(25);
+const SERVICE_MIN: Duration = Duration::from_millis(20);
 
 /// Batches taken on the second lane, none of them soon, after which a partition tries the first lane.
 const TRIED_AFTER: u8 = 64;
@@ -188,9 +188,17 @@ impl Producer {
         }
     }
 
-    /// A batch was answered 7: its partition gets more patience, once for all that was asked with this one.
-    pub(super) fn slower(&mut self, key: Key, asked_with: u8) {
-        let partition = self.partition_mut(key);
+    /// A batch was answered 7: its partition gets more patience, once for all that was asked with this one. On the first
+    /// lane only a batch that is late for the second time tells: a follower may pause, and the second lane is no place for
+    /// who need not be there.
+    pub(super) fn slower(&mut self, entry: Entry, asked_with: u8) {
+        let partition = self.partition_mut(entry.key);
+        if asked_with == 0 && !entry.again {
+            if let Some(work) = partition.work.as_mut() {
+                work.at_once = true;
+            }
+            return;
+        }
         partition.taken = 0;
         if partition.patience == asked_with && asked_with < PATIENCE_MAX {
             partition.patience += 1;
@@ -198,7 +206,7 @@ impl Producer {
         }
     }
 
-    /// Something of the first lane was answered 7: whoever has a replica wherever the culprit may be needs patience as well.
+    /// Something of the first lane was answered 7 again: whoever has a replica wherever the culprit may be needs patience as well.
     /// It is a follower of the partition, and none that others of the same request have been in time with. To suspect the
     /// wrong one costs little: those partitions take the other connection until their next batch is answered.
     pub(super) fn kin_are_slower(&mut self, request: &Request, results: &[ProduceResult]) {
@@ -212,7 +220,7 @@ impl Producer {
         for (i, entry) in request.entries.iter().enumerate() {
             let late = code(self, i, *entry) == Some(TIMED_OUT);
             let partition = self.partition_mut(entry.key);
-            if !late || partition.patience > 0 {
+            if !late || !entry.again || partition.patience > 0 {
                 continue;
             }
             let mut suspects = partition.replicas.to_vec();

@@ -62,6 +62,8 @@ pub(super) struct Work {
     /// Errors in a row.
     pub(super) attempts: u32,
     pub(super) backoff_until: Monotonic,
+    /// What is undone is sent again without backoff, once.
+    pub(super) at_once: bool,
     /// It waits for what Kafka's log says.
     pub(super) asking: Option<Asking>,
     /// Times in a row that Kafka refused an identity that its log calls the next.

@@ -47,7 +47,8 @@ impl Producer {
         let partition = self.partition_mut(key);
         let way = partition.leader.map(|leader| (leader, partition.patience > 0));
         let Some(work) = partition.work.as_mut() else { return };
-        if way.is_some() && work.went.is_some() && work.went != way {
+        let at_once = std::mem::take(&mut work.at_once);
+        if at_once || (way.is_some() && work.went.is_some() && work.went != way) {
             // What was wrong there need not be wrong with the new leader, or on the second lane.
             return;
         }

@@ -145,9 +145,9 @@ fn a_frozen_follower_keeps_the_first_lane_once_and_briefly() {
     world.run(3_000);
     assert_eq!(world.hand.producer.slow_partitions(), HIT as u64);
     // Of the twenty, as many as were under way together.
-    assert!(world.longest() <= 60 && world.late() <= 60, "{} late, {} ms", world.late(), world.longest());
+    assert!(world.longest() <= 80 && world.late() <= 80, "{} late, {} ms", world.late(), world.longest());
     // What was answered 7 has not taught the first lane patience.
-    assert_eq!(world.asked_ms, 25);
+    assert_eq!(world.asked_ms, 20);
     // The leader has taken it out of the ISR.
     world.follower_ms = 0;
     world.waits.clear();
@@ -168,6 +168,19 @@ fn a_follower_that_is_slow_for_good_is_waited_for_on_the_second_lane() {
     assert_eq!(world.hand.producer.slow_partitions(), HIT as u64);
     assert_eq!(world.hand.stats().retries, retries, "nothing is sent twice");
     assert_eq!(world.late(), 0, "{} ms", world.longest());
+}
+
+#[test]
+fn a_follower_that_pauses_moves_nobody() {
+    let mut world = World::new(true);
+    for _ in 0..20 {
+        world.follower_ms = 30;
+        world.run(35);
+        world.follower_ms = 0;
+        world.run(200);
+        assert_eq!(world.hand.producer.slow_partitions(), 0);
+    }
+    assert!(world.hand.stats().retries > 0 && world.longest() <= 80, "{} ms", world.longest());
 }
 
 #[test]
