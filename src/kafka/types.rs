@@ -43,7 +43,7 @@ pub enum Outcome {
 }
 
 /// A topic as metadata describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicMetadata {
     /// Its name.
     pub name: Rc<str>,
@@ -53,6 +53,8 @@ pub struct TopicMetadata {
     pub error: i16,
     /// Leader of each partition, by partition index; `None`: no leader now. Empty if `error` is not 0.
     pub leaders: Vec<Option<NodeId>>,
+    /// Brokers that have a replica of each partition, its leader among them, by partition index; may be shorter.
+    pub replicas: Vec<Box<[NodeId]>>,
 }
 
 /// One batch in a Produce request: whole and closed (CRC in place).

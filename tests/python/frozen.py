@@ -3,6 +3,8 @@
 
     frozen.py                                   about two minutes: 20 s before, 30 s frozen, 15 s after
     frozen.py --freeze 10 --before 8 --judge    what a test may judge: who flowed, by counts
+    frozen.py --p99-within 1.1 --out FOLDER     on a quiet machine: also by the p99 of `safe`; frozen.json has the figures, safe.csv
+                                                each message's latency by its time since the freeze
 
 A Kafka of three brokers is started, with three kinds of topics: `safe` has its replicas on brokers 1 and 2, `hit` has one of each
 partition's two on broker 3, which is frozen (SIGSTOP) in the middle. Under load beside them: ten topics that do not exist (no automatic
@@ -13,11 +15,13 @@ cannot hear each other before each has read the rules (AuthorizerNotReadyExcepti
 other again with.
 
 Each client publishes at QoS 1 over MQTT 5.0 at its own steady rate, whatever comes back (up to --window unanswered). Latency is from the
-sending of a PUBLISH to its PUBACK, booked by the time of sending.
+sending of a PUBLISH to its PUBACK, booked by the time of sending. The program is that of FOREBAY_BINARY, else the newest build.
 """
 
 import argparse
 import asyncio
+import json
+import os
 import random
 import re
 import shutil
@@ -215,31 +219,74 @@ class Run:
         begin, end = self.marks[phase], self.marks[phase + 1]
         return sorted(took for client in self.clients[group] for sent, took in client.latencies if begin <= sent < end)
 
-    def report(self) -> bool:
-        quantile = lambda sorted_list, q: 1000 * sorted_list[min(len(sorted_list) - 1, int(q * len(sorted_list)))]
-        print(f"{'group':10} {'phase':8} {'answered':>9} {'a second':>9} {'p50 ms':>9} {'p99 ms':>9} {'max ms':>9} {'p99 to before':>14}")
-        fine = True
+    def figures(self, group: str, phase: int) -> dict[str, float]:
+        """What one kind of client saw in one phase; times in ms, of those that were answered."""
+        took = self.took(group, phase)
+        quantile = lambda q: round(1000 * took[min(len(took) - 1, int(q * len(took)))], 3) if took else None
+        length = self.marks[phase + 1] - self.marks[phase]
+        times = {"p50_ms": quantile(0.5), "p99_ms": quantile(0.99), "p999_ms": quantile(0.999), "max_ms": quantile(1)}
+        return {"answered": len(took), "per_s": round(len(took) / length, 1)} | times
+
+    def summary(self) -> dict:
+        groups = {}
         for group, clients in self.clients.items():
-            before = self.took(group, 0)
-            for index, phase in enumerate(PHASES):
-                took = self.took(group, index)
-                rate = len(took) / (self.marks[index + 1] - self.marks[index])
-                if not took:
-                    print(f"{group:10} {phase:8} {0:9}")
-                    continue
-                ratio = f"{quantile(took, 0.99) / quantile(before, 0.99):14.2f}" if before else ""
-                print(f"{group:10} {phase:8} {len(took):9} {rate:9.1f} {quantile(took, 0.5):9.1f} {quantile(took, 0.99):9.1f} {1000 * took[-1]:9.1f} {ratio}")
-            reasons = sum((client.reasons for client in clients), Counter())
-            print(f"{group:10} sent {sum(c.sent for c in clients)}, answers {dict(reasons)}, open {sum(len(c.open) for c in clients)}, closed {sum(c.closed for c in clients)}, not sent {sum(c.skipped for c in clients)}")
-        offered = self.options.clients * self.options.rate
-        for group, phase in (("safe", 1), ("safe", 2), ("hit", 2)):
-            rate = len(self.took(group, phase)) / (self.marks[phase + 1] - self.marks[phase])
-            if rate < 0.8 * offered:
-                print(f"FAULT: {group} {PHASES[phase]}: {rate:.1f} of {offered} answered a second")
-                fine = False
+            phases = {phase: self.figures(group, index) for index, phase in enumerate(PHASES)}
+            before, frozen = phases["before"]["p99_ms"], phases["frozen"]["p99_ms"]
+            answers = sum((client.reasons for client in clients), Counter())
+            groups[group] = {
+                "phases": phases,
+                "p99_frozen_to_before": round(frozen / before, 3) if before and frozen else None,
+                "sent": sum(client.sent for client in clients),
+                "answers": {f"{reason:#04x}": count for reason, count in answers.items()},
+                "open": sum(len(client.open) for client in clients),
+                "closed": sum(client.closed for client in clients),
+                "not_sent": sum(client.skipped for client in clients),
+            }
         slow = self.gauges["kafka_slow_partitions"]
-        print(f"at the most: {({name: max(values) for name, values in self.gauges.items()})}; slow partitions at the end {slow[-1] if slow else '?'}")
-        return fine
+        return {
+            "program": str(self.service.program),
+            "cores": os.cpu_count(),
+            "load_average": os.getloadavg(),
+            "options": {name: value for name, value in vars(self.options).items() if name != "out"},
+            "groups": groups,
+            "at_most": {name: max(values) for name, values in self.gauges.items()},
+            "slow_partitions_at_the_end": slow[-1] if slow else None,
+        }
+
+    def faults(self, groups: dict) -> list[str]:
+        """What `--judge` and `--p99-within` do not accept."""
+        faults = []
+        offered = self.options.clients * self.options.rate
+        for group, phase in (("safe", "frozen"), ("safe", "after"), ("hit", "after")):
+            if (per_s := groups[group]["phases"][phase]["per_s"]) < 0.8 * offered:
+                faults.append(f"{group} {phase}: {per_s} of {offered} answered a second")
+        ratio, most = groups["safe"]["p99_frozen_to_before"], self.options.p99_within
+        if most and (ratio is None or ratio > most):
+            faults.append(f"safe: p99 while frozen is {ratio} times that before, {most} at the most")
+        return faults
+
+    def report(self) -> bool:
+        summary = self.summary()
+        groups = summary["groups"]
+        print(f"{'group':10} {'phase':8} {'answered':>9} {'a second':>9} {'p50 ms':>9} {'p99 ms':>9} {'p99.9 ms':>9} {'max ms':>9}")
+        for group, seen in groups.items():
+            for phase, figures in seen["phases"].items():
+                times = " ".join(f"{figures[name]:9.1f}" for name in ("p50_ms", "p99_ms", "p999_ms", "max_ms") if figures["answered"])
+                print(f"{group:10} {phase:8} {figures['answered']:9} {figures['per_s']:9.1f} {times}")
+            rest = {name: value for name, value in seen.items() if name != "phases"}
+            print(f"{group:10} {rest}")
+        print(f"at the most: {summary['at_most']}; slow partitions at the end {summary['slow_partitions_at_the_end']}")
+        summary["faults"] = faults = self.faults(groups)
+        for fault in faults:
+            print(f"FAULT: {fault}")
+        if out := self.options.out:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "frozen.json").write_text(json.dumps(summary, indent=2) + "\n")
+            with open(out / "safe.csv", "w") as file:
+                file.write("sent_s,took_ms\n")
+                took = sorted(pair for client in self.clients["safe"] for pair in client.latencies)
+                file.writelines(f"{sent - self.marks[1]:.4f},{1000 * took:.3f}\n" for sent, took in took)
+        return not faults
 
 
 def main() -> int:
@@ -256,6 +303,8 @@ def main() -> int:
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--linger", default="5ms")
     parser.add_argument("--judge", action="store_true", help="exit with 1 unless `safe` flowed all the while and `hit` again after")
+    parser.add_argument("--p99-within", type=float, help="exit with 1 also unless the p99 of `safe` while frozen is at most so many times that before")
+    parser.add_argument("--out", type=Path, help="folder for frozen.json and safe.csv")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="forebay-frozen-"))
@@ -274,7 +323,7 @@ def main() -> int:
                 print(f"{command}: {error}", file=sys.stderr)
         if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)
-    return 0 if fine or not options.judge else 1
+    return 0 if fine or not (options.judge or options.p99_within) else 1
 
 
 if __name__ == "__main__":

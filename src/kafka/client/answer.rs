@@ -126,17 +126,17 @@ fn read_topic(
     let id = if version >= 10 { reader.u128()? } else { 0 };
     reader.u8()?; // is internal
     let count = reader.array(18)?;
-    let (mut leaders, mut named) = (vec![None; count], 0usize);
+    let (mut leaders, mut replicas, mut named) = (vec![None; count], vec![Box::default(); count], 0usize);
     let mut seen = vec![false; count];
     for _ in 0..count {
-        let (index, leader) = read_partition(reader, version)?;
+        let (index, leader, holders) = read_partition(reader, version)?;
         // Only a leader that is alive can be spoken to.
         let leader = brokers.binary_search_by_key(&leader, |broker| broker.node).is_ok().then_some(leader);
         let index = usize::try_from(index).unwrap_or(usize::MAX);
         if let Some(first) = seen.get_mut(index)
             && !std::mem::replace(first, true)
         {
-            (leaders[index], named) = (leader, named + 1);
+            (leaders[index], replicas[index], named) = (leader, holders, named + 1);
         }
     }
     if version >= 8 {
@@ -149,24 +149,24 @@ fn read_topic(
         error = LEADER_NOT_AVAILABLE;
     }
     if error != 0 {
-        leaders = Vec::new();
+        (leaders, replicas) = (Vec::new(), Vec::new());
     }
     let name = asked_at.and_then(|i| asked.get(i)).cloned().unwrap_or_else(|| Rc::from(""));
-    Ok((asked_at, TopicMetadata { name, id, error, leaders }))
+    Ok((asked_at, TopicMetadata { name, id, error, leaders, replicas }))
 }
 
-/// One partition: index and leader (a negative node id for none).
-fn read_partition(reader: &mut Reader<'_>, version: i16) -> Read<(i32, NodeId)> {
+/// One partition: index, leader (a negative node id for none), and who has a replica.
+fn read_partition(reader: &mut Reader<'_>, version: i16) -> Read<(i32, NodeId, Box<[NodeId]>)> {
     reader.i16()?; // error code: the leader says it as well
     let (index, leader) = (reader.i32()?, NodeId(reader.i32()?));
     if version >= 7 {
         reader.i32()?; // leader epoch
     }
-    reader.skip_i32s()?; // replicas
+    let replicas = reader.i32s()?.map(NodeId).collect();
     reader.skip_i32s()?; // in sync
     if version >= 5 {
         reader.skip_i32s()?; // offline
     }
     reader.tags()?;
-    Ok((index, leader))
+    Ok((index, leader, replicas))
 }

@@ -305,7 +305,7 @@ impl Client {
     /// partition without leader), until [`Client::forget_topic`]. May create the topic.
     pub fn want_metadata(&mut self, topic: &Rc<str>, now: Monotonic) {
         if topic.is_empty() || topic.len() > TOPIC_BYTES_MAX {
-            let topic = TopicMetadata { name: Rc::clone(topic), id: 0, error: INVALID_TOPIC, leaders: Vec::new() };
+            let topic = TopicMetadata { name: Rc::clone(topic), error: INVALID_TOPIC, ..Default::default() };
             self.hands.event(ClientEvent::Metadata(vec![topic]));
             return;
         }

@@ -123,6 +123,13 @@ impl<'a> Reader<'a> {
         self.skip(count * 4).map(|_| ())
     }
 
+    /// An array of plain i32.
+    pub(super) fn i32s(&mut self) -> Read<impl Iterator<Item = i32> + use<'a>> {
+        let count = self.array(4)?;
+        let (numbers, _) = self.skip(count * 4)?.as_chunks();
+        Ok(numbers.iter().map(|bytes| i32::from_be_bytes(*bytes)))
+    }
+
     /// Passes over the tagged fields that end a struct (nothing in the classic encoding).
     pub(super) fn tags(&mut self) -> Read<()> {
         if self.flexible {

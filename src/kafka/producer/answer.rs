@@ -14,13 +14,12 @@ impl Producer {
     /// A Produce request was answered (with `acks` 0: written). A batch that the answer leaves out counts as not
     /// answered.
     pub fn on_produced(&mut self, id: u64, results: &[ProduceResult], throttle_ms: i32, now: Monotonic) {
-        let Some(request) = self.request_over(id, Some(throttle_ms), now) else { return };
+        let Some((request, in_time)) = self.request_over(id, Some((results, throttle_ms)), now) else { return };
+        if request.patience == 0 && results.iter().any(|result| result.error == TIMED_OUT) {
+            self.kin_are_slower(&request, results);
+        }
         for (i, entry) in request.entries.iter().enumerate() {
-            let topic = &self.topics[entry.key.topic as usize].name;
-            let partition = entry.key.partition as i32;
-            let is_it = |result: &&ProduceResult| result.partition == partition && *result.topic == **topic;
-            // Brokers answer in the order of the request; but nothing says that they must.
-            let result = results.get(i).filter(is_it).or_else(|| results.iter().find(is_it));
+            let result = self.result(i, *entry, results);
             let code = result.map_or(i16::MIN, |result| result.error);
             if result.is_some() && code != 0 {
                 self.sinks[self.topics[entry.key.topic as usize].sink].stats.errors += 1;
@@ -32,9 +31,9 @@ impl Producer {
             match result {
                 Some(result) if code == 0 => {
                     self.note_offset(*entry, result.base_offset);
-                    self.in_time(*entry, request.patience);
+                    self.taken(*entry, request.patience, in_time);
                 }
-                _ if code == TIMED_OUT => self.slower(entry.key, request.patience),
+                _ if code == TIMED_OUT => self.slower(*entry, request.patience),
                 _ => {}
             }
             self.answered(*entry, verdict(code), now);
@@ -42,9 +41,18 @@ impl Producer {
         self.keep_entries(request.entries);
     }
 
+    /// What was said of the `i`th batch of a request. Brokers answer in the order of the request; but nothing says that
+    /// they must.
+    pub(super) fn result<'a>(&self, i: usize, entry: Entry, results: &'a [ProduceResult]) -> Option<&'a ProduceResult> {
+        let topic = &self.topics[entry.key.topic as usize].name;
+        let partition = entry.key.partition as i32;
+        let is_it = |result: &&ProduceResult| result.partition == partition && *result.topic == **topic;
+        results.get(i).filter(is_it).or_else(|| results.iter().find(is_it))
+    }
+
     /// A Produce request got no answer. `sent`: some of it may have reached the broker.
     pub fn on_failed(&mut self, id: u64, sent: bool, now: Monotonic) {
-        let Some(request) = self.request_over(id, None, now) else { return };
+        let Some((request, _)) = self.request_over(id, None, now) else { return };
         for entry in &request.entries {
             self.sinks[self.topics[entry.key.topic as usize].sink].stats.batches_unanswered += 1;
             self.answered(*entry, Verdict::Again { refresh: true, maybe_there: sent }, now);

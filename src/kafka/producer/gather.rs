@@ -233,8 +233,8 @@ impl Producer {
         if !broker.has_room(slow, self.settings.requests_per_node_max, now) {
             return None;
         }
-        broker.sent(slow, now);
         let timeout = broker.acks_timeout(route.patience, base);
+        broker.sent(slow, now);
         self.requests_begun += 1;
         let entries = self.spare_entries.pop().unwrap_or_default();
         self.requests.insert(self.requests_begun, Request { node, patience: route.patience, entries });

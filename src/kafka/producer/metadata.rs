@@ -51,6 +51,9 @@ impl Producer {
         }
         self.leaders(index, leaders);
         let topic = &mut self.topics[index as usize];
+        for (partition, replicas) in topic.partitions.iter_mut().zip(&metadata.replicas) {
+            partition.replicas.clone_from(replicas);
+        }
         if topic.count == 0 {
             topic.count = leaders.len();
         } else {

@@ -30,6 +30,8 @@ pub(super) struct Identity {
 #[derive(Debug, Default)]
 pub(super) struct Partition {
     pub(super) leader: Option<NodeId>,
+    /// Who has a replica.
+    pub(super) replicas: Box<[NodeId]>,
     pub(super) identity: Option<Identity>,
     /// Sequence of the next record to be cut.
     pub(super) sequence: i32,
@@ -39,6 +41,8 @@ pub(super) struct Partition {
     pub(super) log_next: Option<i64>,
     /// How long its leader may wait for followers, in steps; above 0 it uses the second lane (`node`).
     pub(super) patience: u8,
+    /// Batches taken there since it was last late.
+    pub(super) taken: u8,
     /// Bytes and spans of the last batch.
     pub(super) hint: (usize, usize),
     /// Only while there are rows.
@@ -59,6 +63,8 @@ pub(super) struct Work {
     /// Errors in a row.
     pub(super) attempts: u32,
     pub(super) backoff_until: Monotonic,
+    /// What is undone is sent again without backoff, once.
+    pub(super) at_once: bool,
     /// It waits for what Kafka's log says.
     pub(super) asking: Option<Asking>,
     /// Times in a row that Kafka refused an identity that its log calls the next.

@@ -45,10 +45,11 @@ impl Producer {
 
     pub(super) fn back_off(&mut self, key: Key, now: Monotonic) {
         let partition = self.partition_mut(key);
-        let leader = partition.leader;
-        let went = partition.work.as_ref().and_then(|work| work.went);
-        // What was wrong there need not be wrong with the new leader.
-        if leader.is_none() || went.is_none_or(|(node, _)| Some(node) == leader) {
+        let way = partition.leader.map(|leader| (leader, partition.patience > 0));
+        let Some(work) = partition.work.as_mut() else { return };
+        let at_once = std::mem::take(&mut work.at_once);
+        // What was wrong there need not be wrong with the new leader, or on the second lane.
+        if !at_once && (way.is_none() || work.went.is_none() || work.went == way) {
             self.pause(key, now);
         }
     }

@@ -192,7 +192,13 @@ impl Cluster {
         };
         let logs = if error == 0 { &topic.logs[..] } else { &[] };
         let id = if error == 0 { (index as u128 + 1) << 32 | u128::from(topic.made) } else { 0 };
-        TopicMetadata { name: Rc::clone(&topic.name), id, error, leaders: logs.iter().map(|log| log.leader).collect() }
+        TopicMetadata {
+            name: Rc::clone(&topic.name),
+            id,
+            error,
+            leaders: logs.iter().map(|log| log.leader).collect(),
+            ..Default::default()
+        }
     }
 
     /// All batches of a topic that are, or were once, in one of its logs; those of one making together.

@@ -26,6 +26,11 @@ fn asked(world: &mut World, node: i32) -> Vec<(Vec<String>, bool)> {
     world.cluster.broker(node).seen.iter().filter_map(metadata).collect()
 }
 
+/// What the fake says of each partition.
+fn replicas(partitions: usize) -> Vec<Box<[NodeId]>> {
+    vec![Box::new([NodeId(1), NodeId(2)]); partitions]
+}
+
 #[test]
 fn from_bootstrap_to_an_answered_batch() {
     let mut world = world();
@@ -39,7 +44,7 @@ fn from_bootstrap_to_an_answered_batch() {
     world.settle();
     let topics = metadata_events(&world.take_events());
     let leaders = vec![Some(NodeId(1)), Some(NodeId(2))];
-    assert_eq!(topics, [TopicMetadata { name: name("a"), id: 0, error: 0, leaders }]);
+    assert_eq!(topics, [TopicMetadata { name: name("a"), leaders, replicas: replicas(2), ..Default::default() }]);
     assert_eq!(asked(&mut world, 1)[1], (vec!["a".to_owned()], true));
 
     world.client.want_producer_id(77, world.now);
@@ -182,11 +187,12 @@ fn a_topic_that_is_created_by_asking() {
     world.client.want_metadata(&name("new"), world.now);
     world.settle();
     let topics = metadata_events(&world.take_events());
-    assert_eq!(topics, [TopicMetadata { name: name("new"), id: 0, error: 5, leaders: Vec::new() }]);
+    assert_eq!(topics, [TopicMetadata { name: name("new"), error: 5, ..Default::default() }]);
     // It is asked again by itself.
     world.run(Duration::from_millis(121));
     let topics = metadata_events(&world.take_events());
-    assert_eq!(topics, [TopicMetadata { name: name("new"), id: 0, error: 0, leaders: vec![Some(NodeId(1)); 3] }]);
+    let leaders = vec![Some(NodeId(1)); 3];
+    assert_eq!(topics, [TopicMetadata { name: name("new"), leaders, replicas: replicas(3), ..Default::default() }]);
 }
 
 #[test]

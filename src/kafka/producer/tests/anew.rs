@@ -10,7 +10,7 @@ pub(super) fn metadata(id: u128, partitions: usize) -> TopicMetadata {
 }
 
 pub(super) fn gone() -> TopicMetadata {
-    TopicMetadata { name: "t".into(), id: 0, error: 3, leaders: Vec::new() }
+    TopicMetadata { name: "t".into(), error: 3, ..Default::default() }
 }
 
 /// A topic "t" of some partitions and id 1, each of them proven.

@@ -103,7 +103,7 @@ fn rows_without_a_partition_go_there_as_well() {
     for _ in 0..3 {
         hand.append("secret", None);
     }
-    let forbidden = TopicMetadata { name: "secret".into(), id: 0, error: 29, leaders: Vec::new() };
+    let forbidden = TopicMetadata { name: "secret".into(), error: 29, ..Default::default() };
     hand.producer.on_metadata(&[forbidden], hand.now);
     let _ = hand.poll();
     hand.producer.on_producer_id(1, 8, 0);

@@ -33,9 +33,8 @@ pub(super) fn settings() -> Settings {
 pub(super) fn topic(name: &str, leaders: &[i32]) -> TopicMetadata {
     TopicMetadata {
         name: name.into(),
-        id: 0,
-        error: 0,
         leaders: leaders.iter().map(|node| Some(NodeId(*node))).collect(),
+        ..Default::default()
     }
 }
 

@@ -5,6 +5,7 @@ mod anew;
 mod ask;
 mod dead;
 mod expire;
+mod frozen;
 mod hand;
 mod lanes;
 mod levels;

@@ -11,7 +11,7 @@ fn news(hand: &mut Hand) -> Vec<News> {
 }
 
 fn error(hand: &mut Hand, error: i16) {
-    hand.producer.on_metadata(&[TopicMetadata { name: "t".into(), id: 0, error, leaders: Vec::new() }], hand.now);
+    hand.producer.on_metadata(&[TopicMetadata { name: "t".into(), error, ..Default::default() }], hand.now);
     hand.poll();
 }
 

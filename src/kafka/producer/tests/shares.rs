@@ -49,7 +49,7 @@ fn used(hand: &Hand) -> usize {
 }
 
 fn unknown(name: &str) -> TopicMetadata {
-    TopicMetadata { name: name.into(), id: 0, error: 3, leaders: Vec::new() }
+    TopicMetadata { name: name.into(), error: 3, ..Default::default() }
 }
 
 #[test]

@@ -159,7 +159,7 @@ fn an_unknown_topic_is_held_and_asked_for_again() {
     hand.append("t", None);
     hand.poll();
     hand.producer.on_producer_id(0, 7, 0);
-    let unknown = TopicMetadata { name: "t".into(), id: 0, error: 3, leaders: Vec::new() };
+    let unknown = TopicMetadata { name: "t".into(), error: 3, ..Default::default() };
     for _ in 0..6 {
         hand.wants.clear();
         hand.producer.on_metadata(std::slice::from_ref(&unknown), hand.now);
@@ -181,7 +181,7 @@ fn a_topic_that_disappears_is_held_and_one_that_comes_back_is_told_one_batch_fir
     hand.append("t", None);
     let request = hand.one();
     hand.answer(&request, 3);
-    hand.producer.on_metadata(&[TopicMetadata { name: "t".into(), id: 0, error: 3, leaders: Vec::new() }], hand.now);
+    hand.producer.on_metadata(&[TopicMetadata { name: "t".into(), error: 3, ..Default::default() }], hand.now);
     hand.append("t", None);
     hand.wait_ms(60);
     assert!(hand.poll().is_empty());
@@ -198,7 +198,7 @@ fn a_forbidden_topic_refuses_its_rows_and_then_says_so_at_the_door() {
     hand.append("t", None);
     hand.poll();
     assert!(hand.producer.check(SINK, "t", 10).is_ok());
-    hand.producer.on_metadata(&[TopicMetadata { name: "t".into(), id: 0, error: 29, leaders: Vec::new() }], hand.now);
+    hand.producer.on_metadata(&[TopicMetadata { name: "t".into(), error: 29, ..Default::default() }], hand.now);
     hand.poll();
     assert_eq!(hand.done, [(Run { session: 1, first: 0, count: 1 }, Outcome::Refused(29))]);
     assert_eq!(hand.producer.check(SINK, "t", 10), Err(Refusal::TopicForbidden));
