@@ -134,7 +134,8 @@ impl Producer {
         if says == LogSays::Again && tries < TRIES_MAX {
             work.asking = Some(Asking { token: None, tries, ..asking });
             self.refresh = true;
-            return self.back_off(key, now);
+            // Also where the leader is a new one: it has been asked for, and may not be known to the wire client yet.
+            return self.pause(key, now);
         }
         work.asking = None;
         let place = match says {

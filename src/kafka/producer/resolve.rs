@@ -42,15 +42,20 @@ impl Producer {
     }
 
     pub(super) fn back_off(&mut self, key: Key, now: Monotonic) {
-        let (min, max) = (self.settings.backoff_min, self.settings.backoff_max);
-        let jitter = 0.8 + 0.4 * self.rng.f64();
         let partition = self.partition_mut(key);
-        let leader = partition.leader;
-        let Some(work) = partition.work.as_mut() else { return };
-        if leader.is_some() && work.went.is_some_and(|(node, _)| Some(node) != leader) {
+        let (leader, went) = (partition.leader, partition.work.as_ref().and_then(|work| work.went));
+        if leader.is_some() && went.is_some_and(|(node, _)| Some(node) != leader) {
             // What was wrong there need not be wrong with the new leader.
             return;
         }
+        self.pause(key, now);
+    }
+
+    /// Leaves a partition alone for a while, longer each time in a row.
+    pub(super) fn pause(&mut self, key: Key, now: Monotonic) {
+        let (min, max) = (self.settings.backoff_min, self.settings.backoff_max);
+        let jitter = 0.8 + 0.4 * self.rng.f64();
+        let Some(work) = self.partition_mut(key).work.as_mut() else { return };
         let doubled = min.saturating_mul(1 << work.attempts.min(16)).min(max);
         work.attempts += 1;
         work.backoff_until = now.after(doubled.mul_f64(jitter));
