@@ -141,8 +141,15 @@ impl Producer {
 
     /// Gives refused rows to the hidden sinks, as far as there is room.
     pub(super) fn bury(&mut self, now: Monotonic, wall: WallMs) {
+        // Where one finds no room those behind it are not even looked at: to read a batch may be to unpack it.
+        let mut full = Vec::new();
         for _ in 0..self.casualties.to_topic.len() {
             let Some(mut casualty) = self.casualties.to_topic.pop_front() else { return };
+            let sink = self.topics[casualty.topic as usize].sink;
+            if full.contains(&sink) {
+                self.casualties.to_topic.push_back(casualty);
+                continue;
+            }
             let mut codecs = std::mem::take(&mut self.codecs);
             let whole = self.bury_rows(&mut casualty, &mut codecs, now, wall);
             codecs.forget_plain();
@@ -151,6 +158,7 @@ impl Producer {
                 self.casualty_over(casualty);
             } else {
                 // Another sink's may find room.
+                full.push(sink);
                 self.casualties.to_topic.push_back(casualty);
             }
         }
@@ -195,26 +203,45 @@ impl Producer {
         true
     }
 
-    /// A hidden sink that holds nothing takes a row whatever else holds, as nothing else may give memory back before it
-    /// does: there is a reserve for that. One that holds some has its part.
+    /// A hidden sink that holds nothing takes a row whatever other sinks hold, as nothing else may give memory back before
+    /// it does: there is a reserve for one. Of several, the others have to find theirs. One that holds some has its part.
     fn may_bury(&self, hidden: SinkId, need: usize) -> bool {
         let memory = need.max(BUFFER_MIN) + BATCH_COST;
-        let holds = self.sinks.get(usize::from(hidden.0)).is_some_and(|sink| sink.memory > 0);
-        !holds || (self.pool.used() + memory <= self.bury_ceiling && self.share(hidden, None, need).is_ok())
+        let index = usize::from(hidden.0);
+        let room = self.pool.used() + memory <= self.bury_ceiling;
+        match self.sinks.get(index).is_some_and(|sink| sink.memory > 0) {
+            true => room && self.share(hidden, None, need).is_ok(),
+            false => room || self.others_of(index).all(|sink| sink.memory == 0),
+        }
     }
 
-    /// Whether a row of this topic is placed whatever else holds: a dead letter with none of its topic before it.
-    pub(super) fn may_place_dead(&self, topic: u32) -> bool {
+    /// Whether a row of this topic is placed whatever other sinks hold: a dead letter with none of its topic before it, as
+    /// long as there is memory at all, or no other hidden sink that comes first.
+    pub(super) fn may_place_dead(&self, topic: u32, need: usize) -> bool {
         let topic = &self.topics[topic as usize];
-        topic.placed == 0 && self.sinks[topic.sink].settings.hidden
+        let room = || self.pool.used() + need <= self.limit;
+        let first = || !self.topics.iter().any(|other| self.sinks[other.sink].settings.hidden && other.placed > 0);
+        topic.placed == 0 && self.sinks[topic.sink].settings.hidden && (room() || first())
     }
 
-    /// Offers refused rows to whoever keeps the file, oldest first, until one is not taken. What is taken is held to be
-    /// on its way until [`Producer::filed`].
+    /// The other hidden sinks.
+    fn others_of(&self, hidden: usize) -> impl Iterator<Item = &super::Sink> {
+        let other = move |(index, sink): &(usize, &super::Sink)| *index != hidden && sink.settings.hidden;
+        self.sinks.iter().enumerate().filter(other).map(|(_, sink)| sink)
+    }
+
+    /// Offers refused rows to whoever keeps the files, oldest first, of each sink until one is not taken: a file that
+    /// takes nothing holds up no other's. What is taken is held to be on its way until [`Producer::filed`].
     pub fn drain_dead(&mut self, mut take: impl FnMut(&DeadRow<'_>) -> bool) {
-        while let Some(mut casualty) = self.casualties.to_file.pop_front() {
+        let mut closed = Vec::new();
+        for _ in 0..self.casualties.to_file.len() {
+            let Some(mut casualty) = self.casualties.to_file.pop_front() else { return };
             let topic = &self.topics[casualty.topic as usize];
             let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
+            if closed.contains(&sink) {
+                self.casualties.to_file.push_back(casualty);
+                continue;
+            }
             let mut full = false;
             if let Some(records) = rows_of(&casualty.batch, &mut self.codecs) {
                 for record in records.map_while(Result::ok).skip(casualty.gone as usize) {
@@ -240,9 +267,12 @@ impl Producer {
             }
             self.codecs.forget_plain();
             if full {
-                return self.casualties.to_file.push_front(casualty);
+                // All are gone through, so they stand in their order again.
+                closed.push(sink);
+                self.casualties.to_file.push_back(casualty);
+            } else {
+                self.casualty_over(casualty);
             }
-            self.casualty_over(casualty);
         }
     }
 
