@@ -203,31 +203,18 @@ impl Producer {
         true
     }
 
-    /// A hidden sink that holds nothing takes a row whatever other sinks hold, as nothing else may give memory back before
-    /// it does: there is a reserve for one. Of several, the others have to find theirs. One that holds some has its part.
+    /// A hidden sink that holds nothing takes a row whatever else holds, as nothing else may give memory back before it
+    /// does: there is a reserve for that. One that holds some has its part.
     fn may_bury(&self, hidden: SinkId, need: usize) -> bool {
         let memory = need.max(BUFFER_MIN) + BATCH_COST;
-        let index = usize::from(hidden.0);
-        let room = self.pool.used() + memory <= self.bury_ceiling;
-        match self.sinks.get(index).is_some_and(|sink| sink.memory > 0) {
-            true => room && self.share(hidden, None, need).is_ok(),
-            false => room || self.others_of(index).all(|sink| sink.memory == 0),
-        }
+        let holds = self.sinks.get(usize::from(hidden.0)).is_some_and(|sink| sink.memory > 0);
+        !holds || (self.pool.used() + memory <= self.bury_ceiling && self.share(hidden, None, need).is_ok())
     }
 
-    /// Whether a row of this topic is placed whatever other sinks hold: a dead letter with none of its topic before it, as
-    /// long as there is memory at all, or no other hidden sink that comes first.
-    pub(super) fn may_place_dead(&self, topic: u32, need: usize) -> bool {
+    /// Whether a row of this topic is placed whatever else holds: a dead letter with none of its topic before it.
+    pub(super) fn may_place_dead(&self, topic: u32) -> bool {
         let topic = &self.topics[topic as usize];
-        let room = || self.pool.used() + need <= self.limit;
-        let first = || !self.topics.iter().any(|other| self.sinks[other.sink].settings.hidden && other.placed > 0);
-        topic.placed == 0 && self.sinks[topic.sink].settings.hidden && (room() || first())
-    }
-
-    /// The other hidden sinks.
-    fn others_of(&self, hidden: usize) -> impl Iterator<Item = &super::Sink> {
-        let other = move |(index, sink): &(usize, &super::Sink)| *index != hidden && sink.settings.hidden;
-        self.sinks.iter().enumerate().filter(other).map(|(_, sink)| sink)
+        topic.placed == 0 && self.sinks[topic.sink].settings.hidden
     }
 
     /// Offers refused rows to whoever keeps the files, oldest first, of each sink until one is not taken: a file that

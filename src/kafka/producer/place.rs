@@ -164,7 +164,7 @@ impl Producer {
         now: Monotonic,
     ) -> bool {
         let need = (HEADER_LEN + super::append::RECORD_OVERHEAD + record.tail.len()).max(BUFFER_MIN) + BATCH_COST;
-        if self.pool.used() + need > self.place_ceiling && !self.may_place_dead(index, need) {
+        if self.pool.used() + need > self.place_ceiling && !self.may_place_dead(index) {
             return false;
         }
         let ticket = batch.tickets.next(&mut place.tickets);
