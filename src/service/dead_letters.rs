@@ -105,16 +105,19 @@ struct Log {
     file: File,
     /// Bytes that are known to be good.
     len: u64,
+    /// Its name is on the disk.
+    named: bool,
 }
 
 impl Log {
     fn open(settings: Settings) -> io::Result<Self> {
         std::fs::create_dir_all(folder_of(&settings.path))?;
         let file = open(&settings.path)?;
-        let mut log = Self { settings, file, len: 0 };
+        let mut log = Self { settings, file, len: 0, named: false };
         log.len = log.whole_lines()?;
         log.file.set_len(log.len)?;
         log.sync_folder()?;
+        log.named = true;
         Ok(log)
     }
 
@@ -142,6 +145,10 @@ impl Log {
         if self.len > 0 && self.len + first.line.len() as u64 > self.settings.bytes_max {
             self.rotate()?;
         }
+        if !self.named {
+            self.sync_folder()?;
+            self.named = true;
+        }
         // An earlier attempt may have left a part.
         self.file.set_len(self.len)?;
         let mut buffer = Vec::new();
@@ -160,6 +167,7 @@ impl Log {
         Ok(count)
     }
 
+    /// Every step of it may fail, and is then taken again.
     fn rotate(&mut self) -> io::Result<()> {
         let elder = |number: u32| {
             let mut name = self.settings.path.clone().into_os_string();
@@ -167,6 +175,8 @@ impl Log {
             PathBuf::from(name)
         };
         match self.settings.files {
+            // An earlier attempt came so far.
+            _ if !self.settings.path.exists() => {}
             0 | 1 => std::fs::remove_file(&self.settings.path)?,
             files => {
                 for number in (1..files - 1).rev() {
@@ -178,8 +188,8 @@ impl Log {
             }
         }
         self.file = open(&self.settings.path)?;
-        self.len = 0;
-        self.sync_folder()
+        (self.len, self.named) = (0, false);
+        Ok(())
     }
 
     fn sync_folder(&self) -> io::Result<()> {
@@ -253,6 +263,20 @@ mod tests {
         assert_eq!(read("dead.jsonl"), "6666\n");
         assert_eq!(read("dead.jsonl.1"), "4444\n5555\n");
         assert_eq!(read("dead.jsonl.2"), "longer than a file\n");
+    }
+
+    /// Between two steps of a rotation that failed, and where somebody has tidied up.
+    #[test]
+    fn a_file_that_is_not_there_is_no_reason_to_write_no_more() {
+        for files in [1, 3] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("dead.jsonl");
+            let mut log = log(&path, 10, files);
+            write_all(&mut log, &["1111", "2222"]);
+            std::fs::remove_file(&path).unwrap();
+            write_all(&mut log, &["3333"]);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "3333\n");
+        }
     }
 
     #[test]

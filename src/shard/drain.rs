@@ -59,10 +59,15 @@ impl Core {
     /// Looks, at the end of a turn, whether the drain can go a step on.
     pub(super) fn go_on_draining(&mut self, io: &mut Ring<'_>) {
         let rows_left: u64 = self.outlets.upstreams.iter().map(|u| u.producer.buffered_rows()).sum();
-        match &self.drain {
-            Some(Drain { closing: None }) if rows_left == 0 => self.say_goodbye(io),
-            Some(Drain { closing: Some(closing) }) if rows_left == 0 && closing.is_empty() => self.finish(io, 0, 0),
-            _ => {}
+        if rows_left > 0 {
+            return;
+        }
+        if matches!(self.drain, Some(Drain { closing: None })) {
+            self.say_goodbye(io);
+        }
+        // Where nobody was connected nothing else would ever happen.
+        if matches!(&self.drain, Some(Drain { closing: Some(closing) }) if closing.is_empty()) {
+            self.finish(io, 0, 0);
         }
     }
 

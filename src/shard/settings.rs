@@ -71,6 +71,8 @@ fn hidden_sink(of: &Sink) -> SinkSettings {
         fixed_topic: true,
         record_bytes_max: dead_record_bytes_max(of),
         answered_on: AnsweredOn::Replicated,
+        // What was refused has its answer from here: nothing may drop it.
+        expire_after: None,
         dead_letters: file.then(|| DeadLetters { sink: of.name.clone(), topic: None, file }),
         hidden: true,
         ..sink(of)

@@ -36,9 +36,24 @@ pub(crate) fn counted(work: impl FnOnce()) -> u64 {
 
 #[test]
 fn a_publish_allocates_nothing_in_the_steady_state() {
+    for options in [
+        "",
+        "dead_letters_topic = 'dead'",
+        "dead_letters_file = 'dead'",
+        "expire_after = '1h'",
+        "partitioner = 'client'",
+        "max_inflight = 1",
+    ] {
+        let (allocations, messages) = steady_state(&format!("{ONE_SINK}{options}\n"));
+        assert!(allocations * 1_000 < messages, "{options}: {allocations} allocations for {messages} messages");
+    }
+}
+
+/// Allocations and messages of a sink with these options, once it is warm.
+fn steady_state(config: &str) -> (u64, u64) {
     const PER_READ: u16 = 16;
     const DEVICES: usize = 8;
-    let mut world = World::new(ONE_SINK);
+    let mut world = World::new(config);
     world.broker.keep = false;
     let devices: Vec<_> = (0..DEVICES).map(|i| world.device(&format!("d{i}"), 0)).collect();
     let reads: Vec<Vec<u8>> = (0..DEVICES)
@@ -67,8 +82,7 @@ fn a_publish_allocates_nothing_in_the_steady_state() {
             world.table.wire(*device).out.clear();
         }
     }
-    let messages = (ROUNDS - WARM) * DEVICES * usize::from(PER_READ);
-    assert!(allocations * 1_000 < messages as u64, "{allocations} allocations for {messages} messages");
+    (allocations, ((ROUNDS - WARM) * DEVICES * usize::from(PER_READ)) as u64)
 }
 
 #[test]

@@ -45,3 +45,11 @@ fn what_finds_no_room_while_draining_stays_unread() {
         assert!(world.table.wire(device).paused, "read again while draining");
     }
 }
+
+#[test]
+fn who_has_nothing_to_wait_for_does_not_wait() {
+    let mut world = World::new(SMALL);
+    world.core.on_mail(&mut world.table, Mail::Drain { grace: Duration::from_secs(60) });
+    world.turn();
+    assert!(world.table.stopped, "nobody is connected, nothing is held");
+}

@@ -5,13 +5,18 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
+use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{
-    ApiKey, BrokerId, InitProducerIdResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse,
-    ProducerId, RequestHeader, ResponseHeader,
+    ApiKey, ApiVersionsResponse, BrokerId, DescribeProducersRequest, DescribeProducersResponse, FetchRequest,
+    FetchResponse, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+    ProduceRequest, ProduceResponse, ProducerId, RequestHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use kafka_protocol::records::RecordBatchDecoder;
@@ -21,6 +26,8 @@ use super::broker::versions;
 /// Nodes of a cluster, ports 9092 and on.
 pub(crate) const NODES: i32 = 2;
 const PARTITIONS: usize = 4;
+/// A topic grows up to so many.
+const PARTITIONS_MAX: usize = 7;
 /// Batches that Kafka remembers of a producer and partition.
 const REMEMBERED: usize = 5;
 
@@ -50,7 +57,16 @@ struct Partition {
     leader: i32,
     /// Values, in order.
     log: Vec<Vec<u8>>,
+    /// The same as it was written, each batch with the offset of its first record.
+    batches: Vec<(i64, Bytes)>,
     producers: HashMap<i64, Known>,
+}
+
+impl Partition {
+    fn new(index: usize) -> Self {
+        let leader = 1 + i32::try_from(index).expect("few") % NODES;
+        Self { leader, log: Vec::new(), batches: Vec::new(), producers: HashMap::new() }
+    }
 }
 
 pub(crate) struct Cluster {
@@ -60,6 +76,14 @@ pub(crate) struct Cluster {
     pub(crate) frozen: Option<i32>,
     /// Whether things go wrong.
     pub(crate) troubled: bool,
+    /// It takes no records that have a time.
+    pub(crate) timeless: bool,
+    /// Nobody may write to topics whose names begin like this.
+    pub(crate) forbidden: Option<&'static str>,
+    /// Nobody may read, so it does not say what its logs hold.
+    pub(crate) unreadable: bool,
+    /// What was asked of logs.
+    pub(crate) asked: u64,
     pub(crate) rng: fastrand::Rng,
     topics: BTreeMap<String, Vec<Partition>>,
     /// Topics that it does not know for now, as long as there is trouble.
@@ -77,6 +101,10 @@ impl Cluster {
             up: true,
             frozen: None,
             troubled: true,
+            timeless: false,
+            forbidden: None,
+            unreadable: false,
+            asked: 0,
             rng,
             topics: BTreeMap::new(),
             hidden: BTreeSet::new(),
@@ -101,8 +129,8 @@ impl Cluster {
         let count = self.topics.len();
         if count > 0 {
             let topic = self.rng.usize(..count);
-            let partition = self.rng.usize(..PARTITIONS);
             if let Some(partitions) = self.topics.values_mut().nth(topic) {
+                let partition = self.rng.usize(..partitions.len());
                 partitions[partition].leader = self.rng.i32(1..=NODES);
             }
         }
@@ -119,6 +147,22 @@ impl Cluster {
                 self.hidden.insert(name.clone());
             }
         }
+    }
+
+    /// Some topic gets one partition more.
+    pub(crate) fn grow_a_topic(&mut self) {
+        let count = self.topics.len();
+        if count > 0 {
+            let topic = self.rng.usize(..count);
+            let partitions = self.topics.values_mut().nth(topic).expect("counted");
+            if partitions.len() < PARTITIONS_MAX {
+                partitions.push(Partition::new(partitions.len()));
+            }
+        }
+    }
+
+    fn is_forbidden(&self, topic: &str) -> bool {
+        self.troubled && self.forbidden.is_some_and(|forbidden| topic.starts_with(forbidden))
     }
 
     fn is_hidden(&self, topic: &str) -> bool {
@@ -149,7 +193,19 @@ impl Cluster {
         let correlation = ResponseHeader::default().with_correlation_id(header.correlation_id);
         correlation.encode(&mut body, key.response_header_version(version)).expect("header");
         match key {
-            ApiKey::ApiVersions => versions().encode(&mut body, version),
+            ApiKey::ApiVersions => with_questions(versions()).encode(&mut body, version),
+            ApiKey::DescribeProducers => {
+                let asked = DescribeProducersRequest::decode(&mut bytes, version).expect("a question");
+                self.describe_producers(node, &asked).encode(&mut body, version)
+            }
+            ApiKey::ListOffsets => {
+                let asked = ListOffsetsRequest::decode(&mut bytes, version).expect("a question");
+                self.list_offsets(node, &asked).encode(&mut body, version)
+            }
+            ApiKey::Fetch => {
+                let asked = FetchRequest::decode(&mut bytes, version).expect("a question");
+                self.fetch(node, &asked).encode(&mut body, version)
+            }
             ApiKey::Metadata => {
                 let asked = MetadataRequest::decode(&mut bytes, version).expect("metadata");
                 self.metadata(&asked).encode(&mut body, version)
@@ -194,18 +250,17 @@ impl Cluster {
             let name = topic.name.as_ref().expect("a name").0.to_string();
             let answer = MetadataResponseTopic::default().with_name(topic.name.clone());
             if let Entry::Vacant(place) = self.topics.entry(name.clone()) {
-                let partition = |index: usize| Partition {
-                    leader: 1 + i32::try_from(index).expect("few") % NODES,
-                    log: Vec::new(),
-                    producers: HashMap::new(),
-                };
-                place.insert((0..PARTITIONS).map(partition).collect());
+                place.insert((0..PARTITIONS).map(Partition::new).collect());
                 // As in Kafka: the first answer says that it is not there yet.
                 topics.push(answer.with_error_code(5));
                 continue;
             }
             if self.is_hidden(&name) || self.one_in(10) {
                 topics.push(answer.with_error_code(3));
+                continue;
+            }
+            if self.is_forbidden(&name) {
+                topics.push(answer.with_error_code(29));
                 continue;
             }
             let leaders: Vec<i32> = self.topics[&name].iter().map(|p| p.leader).collect();
@@ -236,7 +291,70 @@ impl Cluster {
             topics
                 .push(TopicProduceResponse::default().with_name(topic.name.clone()).with_partition_responses(answers));
         }
-        ProduceResponse::default().with_responses(topics)
+        let throttle_ms = if self.one_in(25) { self.rng.i32(1..80) } else { 0 };
+        ProduceResponse::default().with_responses(topics).with_throttle_time_ms(throttle_ms)
+    }
+
+    /// The partition, if it may be read here; else the error code.
+    fn readable(&self, node: i32, topic: &str, index: i32) -> Result<&Partition, i16> {
+        let partition = self.topics.get(topic).and_then(|all| all.get(usize::try_from(index).ok()?));
+        match partition {
+            _ if self.unreadable => Err(29),
+            None => Err(3),
+            Some(_) if self.is_hidden(topic) => Err(3),
+            Some(partition) if partition.leader != node => Err(6),
+            Some(partition) => Ok(partition),
+        }
+    }
+
+    fn describe_producers(&mut self, node: i32, request: &DescribeProducersRequest) -> DescribeProducersResponse {
+        let topic = &request.topics[0];
+        let index = topic.partition_indexes[0];
+        self.asked += 1;
+        let answer = PartitionResponse::default().with_partition_index(index);
+        let answer = match self.readable(node, topic.name.as_str(), index) {
+            Err(code) => answer.with_error_code(code),
+            Ok(partition) => {
+                let state = |(id, known): (&i64, &Known)| {
+                    let last = known.batches.back().map_or(-1, |batch| batch.1);
+                    let state = ProducerState::default().with_producer_id(ProducerId(*id)).with_last_sequence(last);
+                    state.with_producer_epoch(i32::from(known.epoch))
+                };
+                answer.with_active_producers(partition.producers.iter().map(state).collect())
+            }
+        };
+        let topic = TopicResponse::default().with_name(topic.name.clone()).with_partitions(vec![answer]);
+        DescribeProducersResponse::default().with_topics(vec![topic])
+    }
+
+    fn list_offsets(&self, node: i32, request: &ListOffsetsRequest) -> ListOffsetsResponse {
+        let topic = &request.topics[0];
+        let index = topic.partitions[0].partition_index;
+        let code = self.readable(node, topic.name.as_str(), index).err().unwrap_or(0);
+        let answer = ListOffsetsPartitionResponse::default().with_partition_index(index).with_error_code(code);
+        let answer = answer.with_offset(if code == 0 { 0 } else { -1 });
+        let topic = ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(vec![answer]);
+        ListOffsetsResponse::default().with_topics(vec![topic])
+    }
+
+    fn fetch(&self, node: i32, request: &FetchRequest) -> FetchResponse {
+        let topic = &request.topics[0];
+        let (index, from) = (topic.partitions[0].partition, topic.partitions[0].fetch_offset);
+        let answer = PartitionData::default().with_partition_index(index);
+        let answer = match self.readable(node, topic.topic.as_str(), index) {
+            Err(code) => answer.with_error_code(code).with_high_watermark(-1),
+            Ok(partition) => {
+                let end = i64::try_from(partition.log.len()).expect("short");
+                let behind = |(base, batch): &&(i64, Bytes)| base + i64::from((&batch[57..61]).get_i32()) > from;
+                let mut records = BytesMut::new();
+                partition.batches.iter().filter(behind).take(3).for_each(|(_, batch)| records.put_slice(batch));
+                let code = if from > end { 1 } else { 0 };
+                let answer = answer.with_error_code(code).with_high_watermark(end).with_last_stable_offset(end);
+                answer.with_log_start_offset(0).with_records(Some(records.freeze()))
+            }
+        };
+        let topic = FetchableTopicResponse::default().with_topic(topic.topic.clone()).with_partitions(vec![answer]);
+        FetchResponse::default().with_responses(vec![topic])
     }
 
     /// Kafka's checks in Kafka's order; error code and base offset.
@@ -256,6 +374,9 @@ impl Cluster {
         if self.is_hidden(topic) {
             return (3, -1);
         }
+        if self.is_forbidden(topic) {
+            return (29, -1);
+        }
         let partition = &mut self.topics.get_mut(topic).expect("a topic")[usize::try_from(index).expect("index")];
         if partition.leader != node {
             return (6, -1);
@@ -265,6 +386,9 @@ impl Cluster {
         let values: Vec<Vec<u8>> = values.collect();
         if !topic.starts_with(DEAD) && values.iter().any(|value| value.starts_with(POISON)) {
             return (87, -1);
+        }
+        if self.timeless && self.troubled && (&batch[35..43]).get_i64() >= 0 {
+            return (32, -1);
         }
         let (producer, epoch, first) =
             ((&batch[43..51]).get_i64(), (&batch[51..53]).get_i16(), (&batch[53..57]).get_i32());
@@ -290,10 +414,22 @@ impl Cluster {
                 partition.producers.insert(producer, known);
             }
         }
+        let mut stored = BytesMut::from(&batch[..]);
+        stored[..8].copy_from_slice(&base.to_be_bytes());
+        partition.batches.push((base, stored.freeze()));
         for value in values {
             *self.copies.entry((topic.to_owned(), value.clone())).or_default() += 1;
             partition.log.push(value);
         }
         (after, base)
     }
+}
+
+/// What a broker speaks that can be asked what its logs hold.
+fn with_questions(mut versions: ApiVersionsResponse) -> ApiVersionsResponse {
+    for (key, min, max) in [(ApiKey::Fetch, 4, 12), (ApiKey::ListOffsets, 1, 6), (ApiKey::DescribeProducers, 0, 0)] {
+        let key = ApiVersion::default().with_api_key(key as i16).with_min_version(min).with_max_version(max);
+        versions.api_keys.push(key);
+    }
+    versions
 }

@@ -1,16 +1,17 @@
 //! Everything that can go wrong, at random: devices of all kinds that come and go, two Kafka clusters that lose answers,
-//! refuse, move leaders, forget topics for a while, freeze and go away, and so little memory that devices are left unread much of the time. One
-//! seed is one run, on a simulated clock. See [`Storm::judge`] and the checks on the way for what must hold.
+//! refuse, move leaders, forget topics for a while, let them grow, forbid them, mind the time of records, throttle, freeze and go away; every
+//! option of a sink; and so little memory that devices are left unread much of the time. One seed is one run, on a simulated clock. See [`Storm::judge`] and the checks on the way for what must hold.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use forebay::config;
 use forebay::metrics::board::Board;
 use forebay::metrics::spec::{ClusterMetric, Layout, ListenerMetric, ShardMetric, SinkMetric};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard};
+use forebay::service::dead_letters::Letter;
 use forebay::shard::mail::Mail;
 use forebay::shard::{Core, Surroundings};
 
@@ -18,7 +19,7 @@ use super::device::{Device, News, State};
 use super::kafka::{Cluster, Reply};
 use super::ring::{Table, reset};
 
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 100;
 const DEVICES: usize = 6;
 const MESSAGES: usize = 40;
 /// Messages that a device has unanswered at most.
@@ -63,6 +64,67 @@ batch_bytes = "2KiB"
 record_bytes_max = "2KiB"
 "##;
 
+/// Where a storm's sinks put what Kafka refuses for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dead {
+    Nowhere,
+    Topic,
+    File,
+}
+
+/// What is drawn for a storm beside its troubles.
+#[derive(Clone, Copy, Debug)]
+struct Draw {
+    dead: Dead,
+    expire_after: bool,
+    answer_timeout: bool,
+    by_client: bool,
+    max_inflight: u8,
+    /// Topics may be forbidden for a while: only with dead letters, where that is answered like any other refusal.
+    forbids: bool,
+    /// Nobody may read what a log holds.
+    unreadable: bool,
+}
+
+impl Draw {
+    fn new(rng: &mut fastrand::Rng) -> Self {
+        let dead = [Dead::Nowhere, Dead::Topic, Dead::File][rng.usize(..3)];
+        Self {
+            dead,
+            expire_after: rng.u8(..4) == 0,
+            answer_timeout: rng.u8(..4) == 0,
+            by_client: rng.bool(),
+            max_inflight: rng.u8(1..=5),
+            forbids: dead != Dead::Nowhere && rng.u8(..3) == 0,
+            unreadable: rng.u8(..4) == 0,
+        }
+    }
+
+    /// The configuration.
+    fn text(&self) -> String {
+        let mut text = CONFIG.to_owned();
+        for (sink, topic) in [("all", "dead"), ("odd", "dead-odd"), ("again", "dead")] {
+            let mut keys = format!("name = \"{sink}\"\nmax_inflight = {}\n", self.max_inflight);
+            match self.dead {
+                Dead::Nowhere => {}
+                Dead::Topic => keys += &format!("dead_letters_topic = \"{topic}\"\n"),
+                Dead::File => keys += &format!("dead_letters_file = \"{sink}\"\n"),
+            }
+            if self.expire_after {
+                keys += "expire_after = \"1s\"\n";
+            }
+            if self.by_client && sink != "again" {
+                keys += "partitioner = \"client\"\n";
+            }
+            text = text.replace(&format!("name = \"{sink}\"\n"), &keys);
+        }
+        if self.answer_timeout {
+            text = text.replace("1884\"\n", "1884\"\nanswer_timeout = \"2s\"\n");
+        }
+        text
+    }
+}
+
 /// What reaches the shard later.
 enum Delivery {
     Connected,
@@ -92,12 +154,15 @@ struct Storm {
     delivered: u64,
     devices: Vec<Device>,
     rng: fastrand::Rng,
-    /// Its sinks have dead letters.
-    dead_letters: bool,
+    draw: Draw,
+    /// What the shard has sent to the files of dead letters, by sink.
+    letters: Vec<Receiver<Letter>>,
+    /// What is in those files: how often each value, by sink.
+    filed: Vec<HashMap<Vec<u8>, u32>>,
     /// The service ends: nobody can connect any more.
     draining: bool,
     /// Most seen: stalls, retries, dead letters.
-    seen: [u64; 3],
+    seen: [u64; 6],
 }
 
 impl Storm {
@@ -105,14 +170,15 @@ impl Storm {
         // What the shard draws from chance hangs on the seed as well.
         fastrand::seed(seed);
         let mut rng = fastrand::Rng::with_seed(seed);
-        let dead_letters = rng.bool();
-        let text = if dead_letters { with_dead_letters() } else { CONFIG.to_owned() };
-        let mut config = config::parse(&text, "storm.toml").unwrap_or_else(|problems| panic!("{problems}"));
+        let draw = Draw::new(&mut rng);
+        let dead_letters = draw.dead != Dead::Nowhere;
+        let mut config = config::parse(&draw.text(), "storm.toml").unwrap_or_else(|problems| panic!("{problems}"));
         config.service.shards = 1;
         for cluster in &mut config.clusters {
             // The producer raises it to the least with which it can keep its promises.
             cluster.buffer_bytes = rng.u64(1..3) * 16 * 1024;
         }
+        let (posts, letters): (Vec<_>, Vec<_>) = config.sinks.iter().map(|_| channel()).unzip();
         let (post, _mailboxes) = forebay::runtime::mailboxes(1, 16).expect("mailbox");
         let layout =
             Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
@@ -123,10 +189,11 @@ impl Storm {
             resolver: channel().0,
             journal: Arc::default(),
             notices: channel().0,
-            dead_letters: Vec::new(),
+            dead_letters: posts.into_iter().map(|post| (draw.dead == Dead::File).then_some(post)).collect(),
         };
         let core = Core::new(0, around, Arc::clone(&board));
-        let clusters = [Cluster::new("127.0.0.1", seed), Cluster::new("127.0.0.2", !seed)];
+        let mut clusters = [Cluster::new("127.0.0.1", seed), Cluster::new("127.0.0.2", !seed)];
+        clusters.iter_mut().for_each(|cluster| cluster.unreadable = draw.unreadable);
         let mut devices: Vec<_> = (0..DEVICES).map(|index| Device::new(index, &mut rng, MESSAGES)).collect();
         devices.iter_mut().for_each(|device| device.dead_letters = dead_letters);
         let mut storm = Self {
@@ -140,9 +207,11 @@ impl Storm {
             delivered: 0,
             devices,
             rng,
-            dead_letters,
+            draw,
+            filed: letters.iter().map(|_| HashMap::new()).collect(),
+            letters,
             draining: false,
-            seen: [0; 3],
+            seen: [0; 6],
         };
         storm.core.on_start(&mut storm.table);
         storm.turn();
@@ -156,6 +225,7 @@ impl Storm {
         }
         for cluster in &mut self.clusters {
             (cluster.up, cluster.troubled, cluster.frozen) = (true, false, None);
+            (cluster.timeless, cluster.forbidden) = (false, None);
         }
         let calm = self.table.now;
         // Some storms end with the service's end: then what is unanswered may be anywhere, and nothing is left behind.
@@ -200,7 +270,7 @@ impl Storm {
 
     /// Something goes wrong, or comes right again.
     fn trouble(&mut self) {
-        match self.rng.u8(..60) {
+        match self.rng.u8(..72) {
             0 => {
                 let cluster = self.rng.usize(..2);
                 self.clusters[cluster].up ^= true;
@@ -221,7 +291,31 @@ impl Storm {
                 let cluster = self.rng.usize(..2);
                 self.clusters[cluster].frozen = Some(self.rng.i32(0..=2));
             }
+            9 => self.clusters[self.rng.usize(..2)].grow_a_topic(),
+            10 => self.clusters[self.rng.usize(..2)].timeless ^= true,
+            11 | 12 if self.draw.forbids => {
+                let cluster = &mut self.clusters[self.rng.usize(..2)];
+                cluster.forbidden =
+                    if cluster.forbidden.is_some() { None } else { Some(["all", "odd"][self.rng.usize(..2)]) };
+            }
             _ => {}
+        }
+    }
+
+    /// The disk: some of the letters, or all, are in their files, and the shard hears of it.
+    fn file_letters(&mut self, stormy: bool) {
+        for sink in 0..self.letters.len() {
+            let most = if stormy { self.rng.usize(..3) } else { usize::MAX };
+            let mut count = 0;
+            for letter in self.letters[sink].try_iter().take(most) {
+                let line: serde_json::Value = serde_json::from_slice(&letter.line).expect("a line of JSON");
+                let value = line["value"].as_str().expect("text").as_bytes().to_vec();
+                *self.filed[sink].entry(value).or_default() += 1;
+                count += 1;
+            }
+            if count > 0 {
+                self.core.on_mail(&mut self.table, Mail::Filed { sink, count });
+            }
         }
     }
 
@@ -246,6 +340,9 @@ impl Storm {
     fn step(&mut self, stormy: bool) {
         for index in 0..DEVICES {
             self.device_acts(index, stormy);
+        }
+        if self.draw.dead == Dead::File && (!stormy || self.rng.u8(..10) == 0) {
+            self.file_letters(stormy);
         }
         if self.rng.bool() {
             self.turn();
@@ -313,13 +410,26 @@ impl Storm {
         let message = &self.devices[device].messages[message];
         let copies = self.copies(message);
         let poison = message.payload.starts_with(super::kafka::POISON);
-        // Who has a word for it is told; who has none, that it need not come again.
-        assert_eq!(success, !poison || !v5, "answered with success: {success}");
-        if poison && self.dead_letters {
-            let buried = self.buried(message);
-            assert!(buried.iter().all(|n| *n > 0), "answered before it was in the dead letters: {buried:?}");
+        let dead_letters = self.draw.dead != Dead::Nowhere;
+        let buried = self.buried(message);
+        if self.draw.forbids {
+            // Some of its sinks may have been refused it, or, at the door and where it can be told so, all.
+            let whole = self.anywhere(message).iter().all(|n| *n > 0);
+            let told = v5 && !success;
+            assert!(whole || told || self.draw.expire_after, "answered too early: {copies:?} and {buried:?}");
+            return;
         }
-        assert!(copies.iter().all(|n| if poison { *n == 0 } else { *n > 0 }), "answered too early: {copies:?}");
+        // Who has a word for it is told; who has none, that it need not come again. What expires is answered.
+        let expired = self.draw.expire_after && success;
+        assert!(expired || success == (!poison || !v5), "answered with success: {success}");
+        if poison && dead_letters {
+            assert!(
+                self.draw.expire_after || buried.iter().all(|n| *n > 0),
+                "answered before it was in the dead letters: {buried:?}"
+            );
+        }
+        let whole = copies.iter().all(|n| if poison { *n == 0 } else { *n > 0 });
+        assert!(whole || (expired && !poison), "answered too early: {copies:?}");
     }
 
     fn message(&self, device: &str, index: usize) -> &super::device::Message {
@@ -327,23 +437,47 @@ impl Storm {
         &device.messages[index]
     }
 
-    /// How often a message is in the log of each of its sinks. Two sinks share a topic: there, half of it.
+    /// How often a message is in the log of each of its sinks.
     fn copies(&self, message: &super::device::Message) -> Vec<u32> {
-        let (client, rest) = message.topic.split_once('/').expect("two levels");
-        let all = self.clusters[0].has("all", &message.payload);
-        match rest {
-            "odd" => vec![all / 2, self.clusters[1].has(&format!("odd-{client}"), &message.payload)],
-            _ => vec![all],
-        }
+        self.places(message, |storm, message| storm.in_logs(message))
     }
 
-    /// How often it is in the dead letters of each cluster that it went to; two sinks share those of the first.
+    /// How often it is in the dead letters of each cluster that it went to.
     fn buried(&self, message: &super::device::Message) -> Vec<u32> {
-        let first = self.clusters[0].has("dead", &message.payload);
-        if message.topic.ends_with("odd") {
-            vec![first / 2, self.clusters[1].has("dead-odd", &message.payload)]
-        } else {
-            vec![first]
+        self.places(message, |storm, message| storm.in_dead_letters(message))
+    }
+
+    /// How often it is in either.
+    fn anywhere(&self, message: &super::device::Message) -> Vec<u32> {
+        self.places(message, |storm, message| {
+            let (logs, dead) = (storm.in_logs(message), storm.in_dead_letters(message));
+            [logs[0] + dead[0], logs[1] + dead[1]]
+        })
+    }
+
+    /// By cluster, where it went to both. Two sinks of the first share a topic: there, half of it.
+    fn places(
+        &self,
+        message: &super::device::Message,
+        of: impl Fn(&Self, &super::device::Message) -> [u32; 2],
+    ) -> Vec<u32> {
+        let [first, second] = of(self, message);
+        if message.topic.ends_with("odd") { vec![first / 2, second] } else { vec![first] }
+    }
+
+    fn in_logs(&self, message: &super::device::Message) -> [u32; 2] {
+        let client = message.topic.split_once('/').expect("two levels").0;
+        let has = |cluster: usize, topic: &str| self.clusters[cluster].has(topic, &message.payload);
+        [has(0, "all"), has(1, &format!("odd-{client}"))]
+    }
+
+    fn in_dead_letters(&self, message: &super::device::Message) -> [u32; 2] {
+        let has = |cluster: usize, topic: &str| self.clusters[cluster].has(topic, &message.payload);
+        let filed = |sink: usize| self.filed[sink].get(&message.payload).copied().unwrap_or(0);
+        match self.draw.dead {
+            Dead::Nowhere => [0; 2],
+            Dead::Topic => [has(0, "dead"), has(1, "dead-odd")],
+            Dead::File => [filed(0) + filed(2), filed(1)],
         }
     }
 
@@ -397,8 +531,14 @@ impl Storm {
             all += of(ListenerMetric::Received);
         }
         assert_eq!(received, all, "each came in somewhere");
-        self.seen =
-            [values[ShardMetric::Stalls as usize], self.sum(SinkMetric::Retries), self.sum(SinkMetric::DeadLettered)];
+        self.seen = [
+            values[ShardMetric::Stalls as usize],
+            self.sum(SinkMetric::Retries),
+            self.sum(SinkMetric::DeadLettered),
+            self.sum(SinkMetric::Expired),
+            self.sum(SinkMetric::Timeless),
+            self.clusters.iter().map(|cluster| cluster.asked).sum(),
+        ];
     }
 
     /// Brokers take what the shard has written to them, and answer later.
@@ -508,6 +648,7 @@ impl Storm {
     /// the order of sending; refused means nowhere.
     fn judge(&self) {
         let mut known = HashMap::new();
+        let (mut missing, mut twice) = (0, 0);
         for device in &self.devices {
             for (index, message) in device.messages.iter().enumerate() {
                 known.insert(message.payload.clone(), (device.name.clone(), index));
@@ -516,17 +657,21 @@ impl Storm {
                     (0, _) | (2, true) => 1,
                     _ => u32::MAX,
                 };
-                for copies in self.copies(message) {
-                    match message.state {
-                        State::Refused => assert_eq!(copies, 0, "{what}: refused and in the log"),
-                        _ => assert!(copies <= most, "{what}: {copies} times in the log"),
+                for (copies, anywhere) in self.copies(message).into_iter().zip(self.anywhere(message)) {
+                    if message.state == State::Refused && !self.draw.forbids {
+                        assert_eq!(copies, 0, "{what}: refused and in the log");
                     }
+                    twice += u64::from(copies.saturating_sub(most));
                     let answered = message.qos > 0 && matches!(message.state, State::Received | State::Done);
                     let poison = message.payload.starts_with(super::kafka::POISON);
-                    assert!(!answered || copies > 0 || poison, "{what}: lost");
+                    missing += u64::from(answered && anywhere == 0 && !poison);
                 }
             }
         }
+        let (expired, unknown) = (self.sum(SinkMetric::Expired), self.sum(SinkMetric::OutcomeUnknown));
+        assert!(missing <= expired, "{missing} lost, {expired} expired");
+        assert!(twice <= unknown, "{twice} twice, {unknown} counted");
+        assert!(expired == 0 || self.draw.expire_after);
         for cluster in &self.clusters {
             for (topic, _, log) in cluster.logs() {
                 let mut newest: HashMap<&str, usize> = HashMap::new();
@@ -535,7 +680,12 @@ impl Storm {
                     let (device, index) = known.get(value).expect("nothing is invented");
                     // Rows of the sink without keys have no order, and stand in the same topic.
                     let keyless = topic == "all" && self.message(device, *index).topic.ends_with("odd");
-                    if !keyless && !topic.starts_with(super::kafka::DEAD) && seen.insert(value) {
+                    // What was dropped, or is in the dead letters, may come again from a client that had not heard of it.
+                    // And what came before its topic grew may have its second copy, but not its first, in another partition.
+                    let here = log.iter().filter(|other| *other == value).count();
+                    let elsewhere = cluster.has(topic, value) as usize > here;
+                    let again = self.draw.expire_after || self.draw.forbids || elsewhere;
+                    if !keyless && !again && !topic.starts_with(super::kafka::DEAD) && seen.insert(value) {
                         let before = newest.insert(device, *index);
                         assert!(
                             before.is_none_or(|before| before < *index),
@@ -548,14 +698,6 @@ impl Storm {
     }
 }
 
-/// The same sinks with dead letters, two of them in one topic.
-fn with_dead_letters() -> String {
-    let keyed = |text: String, (sink, topic): (&str, &str)| {
-        text.replace(&format!("name = \"{sink}\""), &format!("name = \"{sink}\"\ndead_letters_topic = \"{topic}\""))
-    };
-    [("all", "dead"), ("odd", "dead-odd"), ("again", "dead")].into_iter().fold(CONFIG.to_owned(), keyed)
-}
-
 fn link_is_deaf(link: Option<&mut Link>) {
     if let Some(link) = link {
         link.stands = false;
@@ -566,7 +708,7 @@ fn link_is_deaf(link: Option<&mut Link>) {
 fn a_storm() {
     let only: Option<u64> = std::env::var("STORM_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = std::env::var("STORM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
-    let mut seen = [0; 3];
+    let mut seen = [0; 6];
     for seed in only.map_or(0..seeds, |seed| seed..seed + 1) {
         let run = std::panic::catch_unwind(|| {
             let mut storm = Storm::new(seed);
@@ -576,7 +718,8 @@ fn a_storm() {
         match run {
             Ok(more) => seen.iter_mut().zip(more).for_each(|(sum, more)| *sum += more),
             Err(panic) => {
-                eprintln!("the storm of seed {seed}: run it alone with STORM_SEED={seed}");
+                let draw = Draw::new(&mut fastrand::Rng::with_seed(seed));
+                eprintln!("the storm of seed {seed}: run it alone with STORM_SEED={seed}; {draw:?}");
                 std::panic::resume_unwind(panic);
             }
         }
@@ -584,5 +727,6 @@ fn a_storm() {
     if only.is_none() {
         assert!(seen[..2].iter().all(|count| *count > 20 * seeds), "too quiet a storm: stalls, retries {seen:?}");
         assert!(seen[2] > seeds, "too few dead letters: {seen:?}");
+        assert!(seen[3..].iter().all(|count| *count > seeds / 4), "expired, without time, asked: {seen:?}");
     }
 }

@@ -55,7 +55,10 @@ impl Producer {
             if !sure {
                 self.count_unknown(key);
             }
-            self.leave(key, now);
+            if !self.leave(key, now) {
+                // What it asked the old log it asks the new one.
+                self.make_ready(key);
+            }
         }
     }
 

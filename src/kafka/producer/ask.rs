@@ -135,7 +135,7 @@ impl Producer {
         if says == LogSays::Again && tries < TRIES_MAX {
             work.asking = Some(Asking { token: None, tries, ..asking });
             self.refresh = true;
-            // It was this leader that was asked, wherever the batches went.
+            // It was this leader that was asked, wherever the batches went; a new one may not be known to the wire client yet.
             return self.pause(key, now);
         }
         work.asking = None;

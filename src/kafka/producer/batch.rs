@@ -222,9 +222,15 @@ impl Batch {
         }
         let (before, row) = (self.terms_bytes(), self.count - 1);
         if terms.expires != Monotonic::NEVER {
+            if self.expiries.capacity() == 0 {
+                self.expiries = pool.take_expiries();
+            }
             self.expiries.push(row, terms.expires);
         }
         if let Some(hash) = terms.hash.filter(|_| !is_out(Rule::HashKept)) {
+            if self.hashes.capacity() == 0 {
+                self.hashes = pool.take_hashes();
+            }
             self.hashes.push(row, hash);
         }
         let growth = self.terms_bytes() - before;
@@ -332,6 +338,7 @@ impl Batch {
     /// Gives its memory back; the tickets, still charged, are the caller's.
     pub(super) fn end(self, pool: &mut Pool) -> Tickets {
         pool.refund(BATCH_COST + self.terms_bytes());
+        pool.give_terms(self.expiries, self.hashes);
         match self.body {
             Body::Open(builder) => pool.give(builder.into_buffer()),
             Body::Closed(bytes) => pool.give_shared(bytes),

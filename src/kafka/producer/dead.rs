@@ -141,8 +141,15 @@ impl Producer {
 
     /// Gives refused rows to the hidden sinks, as far as there is room.
     pub(super) fn bury(&mut self, now: Monotonic, wall: WallMs) {
+        // Where one finds no room those behind it are not even looked at: to read a batch may be to unpack it.
+        let mut full = Vec::new();
         for _ in 0..self.casualties.to_topic.len() {
             let Some(mut casualty) = self.casualties.to_topic.pop_front() else { return };
+            let sink = self.topics[casualty.topic as usize].sink;
+            if full.contains(&sink) {
+                self.casualties.to_topic.push_back(casualty);
+                continue;
+            }
             let mut codecs = std::mem::take(&mut self.codecs);
             let whole = self.bury_rows(&mut casualty, &mut codecs, now, wall);
             codecs.forget_plain();
@@ -151,6 +158,7 @@ impl Producer {
                 self.casualty_over(casualty);
             } else {
                 // Another sink's may find room.
+                full.push(sink);
                 self.casualties.to_topic.push_back(casualty);
             }
         }
@@ -209,12 +217,18 @@ impl Producer {
         topic.placed == 0 && self.sinks[topic.sink].settings.hidden
     }
 
-    /// Offers refused rows to whoever keeps the file, oldest first, until one is not taken. What is taken is held to be
-    /// on its way until [`Producer::filed`].
+    /// Offers refused rows to whoever keeps the files, oldest first, of each sink until one is not taken: a file that
+    /// takes nothing holds up no other's. What is taken is held to be on its way until [`Producer::filed`].
     pub fn drain_dead(&mut self, mut take: impl FnMut(&DeadRow<'_>) -> bool) {
-        while let Some(mut casualty) = self.casualties.to_file.pop_front() {
+        let mut closed = Vec::new();
+        for _ in 0..self.casualties.to_file.len() {
+            let Some(mut casualty) = self.casualties.to_file.pop_front() else { return };
             let topic = &self.topics[casualty.topic as usize];
             let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
+            if closed.contains(&sink) {
+                self.casualties.to_file.push_back(casualty);
+                continue;
+            }
             let mut full = false;
             if let Some(records) = rows_of(&casualty.batch, &mut self.codecs) {
                 for record in records.map_while(Result::ok).skip(casualty.gone as usize) {
@@ -240,9 +254,12 @@ impl Producer {
             }
             self.codecs.forget_plain();
             if full {
-                return self.casualties.to_file.push_front(casualty);
+                // All are gone through, so they stand in their order again.
+                closed.push(sink);
+                self.casualties.to_file.push_back(casualty);
+            } else {
+                self.casualty_over(casualty);
             }
-            self.casualty_over(casualty);
         }
     }
 

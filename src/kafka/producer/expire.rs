@@ -69,6 +69,12 @@ impl Expiries {
     pub(super) fn capacity(&self) -> usize {
         self.spans.capacity()
     }
+
+    /// Empty again; its memory stays.
+    pub(super) fn clear(&mut self) {
+        self.spans.clear();
+        *self = Self { spans: std::mem::take(&mut self.spans), ..Self::default() };
+    }
 }
 
 impl Producer {

@@ -71,6 +71,8 @@ impl Producer {
         self.ripen(now);
         if self.reachable && !self.ready.is_empty() {
             self.gather(now, wall, out);
+            // What has come up meanwhile (behind a batch that had expired, for one) may have nobody else to wake it.
+            self.behind |= !self.ready.is_empty();
         }
     }
 

@@ -24,6 +24,11 @@ impl Hashes {
     pub(super) fn capacity(&self) -> usize {
         self.0.capacity()
     }
+
+    /// Empty again; its memory stays.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use super::expire::Expiries;
+use super::hashes::Hashes;
 use super::tickets::{SPAN_BYTES, Tickets};
 
 /// Smallest buffer of a batch.
@@ -16,6 +18,9 @@ const SPANS_SMALL: usize = 24;
 /// Lists of tickets kept for later, of each kind.
 const TICKETS_KEPT: usize = 64;
 
+/// Entries of a list of deadlines or hashes that is kept for later.
+const TERMS_KEPT: usize = 64;
+
 /// Buffers of 2^10 to 2^31 bytes.
 const CLASSES: usize = 32;
 
@@ -29,6 +34,8 @@ pub(super) struct Pool {
     lent: Vec<Rc<Vec<u8>>>,
     small: Vec<Tickets>,
     large: Vec<Tickets>,
+    expiries: Vec<Expiries>,
+    hashes: Vec<Hashes>,
     used: usize,
     limit: usize,
     /// How often memory has come back.
@@ -43,6 +50,8 @@ impl Pool {
             lent: Vec::new(),
             small: Vec::new(),
             large: Vec::new(),
+            expiries: Vec::new(),
+            hashes: Vec::new(),
             used: 0,
             limit,
             freed: 0,
@@ -150,6 +159,28 @@ impl Pool {
             return tickets;
         }
         self.small.pop().unwrap_or_else(|| Tickets::with_capacity(SPANS_SMALL))
+    }
+
+    /// An empty list of deadlines; who takes it charges for it.
+    pub(super) fn take_expiries(&mut self) -> Expiries {
+        self.expiries.pop().unwrap_or_default()
+    }
+
+    /// An empty list of hashes, the same.
+    pub(super) fn take_hashes(&mut self) -> Hashes {
+        self.hashes.pop().unwrap_or_default()
+    }
+
+    /// Takes both back, refunded already. Long ones are let go.
+    pub(super) fn give_terms(&mut self, mut expiries: Expiries, mut hashes: Hashes) {
+        if (1..=TERMS_KEPT).contains(&expiries.capacity()) && self.expiries.len() < TICKETS_KEPT {
+            expiries.clear();
+            self.expiries.push(expiries);
+        }
+        if (1..=TERMS_KEPT).contains(&hashes.capacity()) && self.hashes.len() < TICKETS_KEPT {
+            hashes.clear();
+            self.hashes.push(hashes);
+        }
     }
 
     /// Takes a list back.

@@ -54,7 +54,7 @@ impl Producer {
         }
     }
 
-    /// Nothing of a partition for a while, longer each time.
+    /// Leaves a partition alone for a while, longer each time in a row.
     pub(super) fn pause(&mut self, key: Key, now: Monotonic) {
         let (min, max) = (self.settings.backoff_min, self.settings.backoff_max);
         let jitter = 0.8 + 0.4 * self.rng.f64();

@@ -8,8 +8,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::batch::{Bounds, Measured, push};
+use super::batch::{Batch, Bounds, Measured, push};
 use super::broken::{Rule, is_out};
+use super::pool::BATCH_COST;
 use super::resolve::{SPLIT_WAITS, records_of};
 use super::tickets::Cursor;
 use super::{Key, Producer, Terms};
@@ -38,13 +39,14 @@ impl Producer {
     /// has none.
     pub(super) fn refused_for_time(&mut self, key: Key, now: Monotonic) -> bool {
         let wall = self.wall;
-        let topic = &mut self.topics[key.topic as usize];
+        let topic = &self.topics[key.topic as usize];
         let Some(work) = topic.partitions[key.partition as usize].work.as_ref() else { return false };
         let Some(first) = work.queue.front().filter(|batch| batch.max_timestamp >= 0) else { return false };
-        topic.timeless = Some(Refused { until: now.after(HOLDS), age_ms: wall.0 - first.max_timestamp });
-        let need = 2 * (first.plain_len + GROWTH * first.count as usize + HEADER_LEN);
+        let refused = Refused { until: now.after(HOLDS), age_ms: wall.0 - first.max_timestamp };
+        let wait = work.attempts < SPLIT_WAITS && !self.has_room_without_time(first);
+        self.topics[key.topic as usize].timeless = Some(refused);
         // Not for ever, as when a batch is split.
-        if work.attempts < SPLIT_WAITS && self.pool.used() + need > self.limit {
+        if wait {
             self.raise_epoch(key, now);
             self.back_off(key, now);
             return true;
@@ -56,7 +58,14 @@ impl Producer {
         done
     }
 
-    /// Whether the batch that is to be cut next, which Kafka would refuse for its times, has just lost them.
+    /// Whether a batch can be written anew beside itself.
+    fn has_room_without_time(&self, batch: &Batch) -> bool {
+        let need = 2 * (batch.plain_len + GROWTH * batch.count as usize + HEADER_LEN) + BATCH_COST;
+        self.pool.used() + need <= self.limit
+    }
+
+    /// Whether the batch that is to be cut next, which Kafka would refuse for its times, has just lost them. Where there is
+    /// no memory for that it has to hear it from Kafka.
     pub(super) fn cut_without_time(&mut self, key: Key, now: Monotonic, wall: WallMs) -> bool {
         let topic = &mut self.topics[key.topic as usize];
         let Some(refused) = topic.timeless else { return false };
@@ -64,10 +73,13 @@ impl Producer {
             topic.timeless = None;
             return false;
         }
+        let topic = &self.topics[key.topic as usize];
         let Some(work) = topic.partitions[key.partition as usize].work.as_ref() else { return false };
         let place = work.cut;
         let no_younger = work.queue.get(place).is_some_and(|batch| {
-            batch.max_timestamp >= 0 && wall.0 - batch.max_timestamp + NEARLY_MS >= refused.age_ms
+            batch.max_timestamp >= 0
+                && wall.0 - batch.max_timestamp + NEARLY_MS >= refused.age_ms
+                && self.has_room_without_time(batch)
         });
         no_younger && self.take_time_away(key, place)
     }

@@ -3,6 +3,7 @@
 
 mod anew;
 mod ask;
+mod contract;
 mod dead;
 mod expire;
 mod frozen;
