@@ -9,6 +9,7 @@ mod hand;
 mod kafka;
 mod lanes;
 mod levels;
+mod lost;
 mod memory;
 mod news;
 mod partitioner;
