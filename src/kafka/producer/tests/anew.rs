@@ -269,6 +269,10 @@ fn one_seed(seed: u64) -> u64 {
         }
         let requests = hand.poll();
         model.carry(&mut hand, requests, &mut rng);
+        for question in hand.take_questions() {
+            let says = model.kafka.ask(&question);
+            hand.producer.on_asked(question.token, says, hand.now);
+        }
     }
     hand.poll();
     let stats = hand.stats();
