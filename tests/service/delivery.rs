@@ -120,7 +120,8 @@ fn what_can_never_be_a_record_is_refused_and_the_rest_is_not() {
 #[test]
 fn a_message_for_one_topic_more_than_topics_max_is_refused() {
     let sink = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"t-${topic}\"\n";
-    let service = Service::start(&config(&format!("{sink}[embedded]\ntopics_max = 2\n")));
+    // The keys of [embedded] come first.
+    let service = Service::start(&config(&format!("topics_max = 2\n{sink}")));
     let mut device = Device::connect(service.mqtt(), Version::V5, "many");
     device.deliver(1, "a", b"x");
     device.deliver(2, "b", b"x");
