@@ -101,7 +101,7 @@ fn produce_requests_byte_for_byte() {
 #[test]
 fn a_topic_without_an_id_has_the_whole_request_go_by_names() {
     let (known, unknown) = (batch("a", 0, 1), ProduceBatch { topic_id: 0, ..batch("b", 0, 1) });
-    assert_eq!(produce::version_for(13, &[known.clone()]), 13);
+    assert_eq!(produce::version_for(13, std::slice::from_ref(&known)), 13);
     assert_eq!(produce::version_for(13, &[known.clone(), unknown.clone()]), 12);
     assert_eq!((produce::version_for(9, &[known]), produce::version_for(9, &[unknown])), (9, 9));
 }
