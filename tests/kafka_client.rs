@@ -75,7 +75,7 @@ fn batch(topic: &Rc<str>, partition: i32, producer: (i64, i16), sequence: i32) -
     let mut bytes = BytesMut::new();
     let options = RecordEncodeOptions { version: 2, compression: Compression::None };
     RecordBatchEncoder::encode(&mut bytes, &records, &options).expect("a batch");
-    ProduceBatch { topic: Rc::clone(topic), partition, bytes: Rc::new(bytes.to_vec()) }
+    ProduceBatch { topic: Rc::clone(topic), topic_id: 0, partition, bytes: Rc::new(bytes.to_vec()) }
 }
 
 fn produce(driver: &mut Driver, id: u64, node: NodeId, acks: i16, batches: Vec<ProduceBatch>) {
@@ -184,7 +184,7 @@ fn every_codec_is_one_that_java_reads() {
         assert!(bytes.len() < plain_len / 2, "{codec:?}: {} of {plain_len}", bytes.len());
         stamp(&mut bytes, Stamp { producer_id: producer.0, epoch: producer.1, sequence });
         sequence += 2000;
-        let batch = ProduceBatch { topic: Rc::clone(&topic), partition: 0, bytes: Rc::new(bytes) };
+        let batch = ProduceBatch { topic: Rc::clone(&topic), topic_id: 0, partition: 0, bytes: Rc::new(bytes) };
         produce(&mut driver, id, leaders[0], -1, vec![batch]);
         assert_eq!(answer(&mut driver, id)[0].error, 0, "{codec:?}");
         expected.extend(rows);
@@ -204,6 +204,7 @@ fn log_says(driver: &mut Driver, node: NodeId, asked: &ProduceBatch, from: Optio
         token: 5,
         node,
         topic: Rc::clone(&asked.topic),
+        topic_id: 0,
         partition: asked.partition,
         producer_id: view.header().producer_id,
         epoch: view.header().producer_epoch,

@@ -153,6 +153,38 @@ fn a_topic_deleted_under_load_and_made_anew_with_fewer_partitions() {
     }
 }
 
+/// KIP-516, Kafka 4.1 and later: what was meant for the topic before is not taken by the one of the same name. The producer
+/// does not know of it yet, so all five batches of its window go out with the old id.
+#[test]
+fn a_topic_made_anew_takes_no_batch_meant_for_the_one_before() {
+    let kafka = Kafka::start(&["--auto-create", "false"]);
+    kafka.create_topic("again", 1);
+    let mut pair = Pair::new(kafka.bootstrap(), "again", 0);
+    let end = Instant::now() + PATIENCE;
+    let settle = |pair: &mut Pair, rows: u32| {
+        while pair.appended < rows {
+            pair.append();
+        }
+        while pair.answered < rows {
+            assert!(Instant::now() < end, "held for ever: {:?}", pair.producer.stats(SinkId(0)));
+            pair.turn();
+        }
+    };
+    settle(&mut pair, 2_000);
+    assert_eq!(pair.producer.stats(SinkId(0)).topics_made_anew, 0);
+    kafka.command(&["topics", "delete", "again"]);
+    kafka.create_topic("again", 1);
+    settle(&mut pair, 4_000);
+    let stats = *pair.producer.stats(SinkId(0));
+    println!("{stats:?}");
+    assert!(stats.errors > 0, "the new topic took what was meant for the old one: {stats:?}");
+    assert_eq!((stats.topics_made_anew, stats.acknowledged_lost, stats.outcome_unknown), (1, 0, 0), "{stats:?}");
+    let text = kafka.command(&["consume", "again"]);
+    let lines = text.lines().filter(|line| line.contains("\tPartition:"));
+    let values: Vec<u32> = lines.filter_map(|line| line.rsplit('\t').next()?.parse().ok()).collect();
+    assert_eq!(values, (2_000..4_000).collect::<Vec<_>>());
+}
+
 #[test]
 fn records_of_a_clock_that_is_two_hours_ahead_are_written_without_times() {
     let kafka = Kafka::start(&["--auto-create", "false"]);

@@ -33,6 +33,7 @@ pub(super) struct Target {
 pub(super) struct EmbeddedCluster {
     pub(super) bind: SocketAddr,
     pub(super) buffer_bytes: Option<u64>,
+    pub(super) topics_max: usize,
     pub(super) message_bytes_max: u64,
     pub(super) spot: Spot,
 }
@@ -58,10 +59,10 @@ pub(super) fn resolve(
         override_brokers(document.source, brokers, &mut clusters, shards);
     }
     let message_bytes_max = embedded.as_ref().map(|embedded| embedded.message_bytes_max);
-    if let Some(EmbeddedCluster { bind, buffer_bytes, spot, .. }) = embedded {
+    if let Some(EmbeddedCluster { bind, buffer_bytes, topics_max, spot, .. }) = embedded {
         let defaults = cluster_defaults(EMBEDDED, vec![reachable(bind).to_string()], shards);
         let buffer_bytes = buffer_bytes.unwrap_or(defaults.buffer_bytes);
-        clusters.push((Cluster { buffer_bytes, ..defaults }, spot));
+        clusters.push((Cluster { buffer_bytes, topics_max, ..defaults }, spot));
     }
     let target = |(cluster, spot): &(Cluster, Spot)| Target {
         name: cluster.name.clone(),
@@ -147,10 +148,16 @@ fn cluster(table: &Table<'_>, overrides: &Overrides, shards: usize) -> Cluster {
         connect_timeout: table.read("connect_timeout", values::duration),
         request_timeout: table.read("request_timeout", values::duration),
         metadata_max_age: table.read("metadata_max_age", values::duration),
+        topics_max: topics_max(table),
         reconnect_backoff_min: min,
         reconnect_backoff_max: max,
         buffer_bytes: buffer_bytes.unwrap_or_else(|| buffer_bytes_default(shards)),
     }
+}
+
+/// `topics_max` of a cluster's table.
+pub(super) fn topics_max(table: &Table<'_>) -> usize {
+    usize::try_from(table.read("topics_max", values::integer)).unwrap_or(usize::MAX)
 }
 
 /// A cluster of which nothing is said but its brokers.

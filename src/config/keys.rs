@@ -169,7 +169,7 @@ pub(super) const LATER: [(&str, &str); 10] = [
     ("listener.tls", "this version listens on plain TCP: put a TLS proxy in front"),
     ("kafka.tls", "this version speaks to Kafka without TLS"),
     ("kafka.sasl", "this version speaks to Kafka without SASL"),
-    ("sink.topics_max", "leave it out"),
+    ("sink.topics_max", "it is topics_max in [kafka.NAME], for all sinks of the cluster"),
     ("sink.when_full", "a full buffer holds its publishers back: leave it out"),
     ("sink.partition", "no record is given a partition by number: see partitioner"),
 ];
@@ -289,6 +289,9 @@ pub(super) const KEYS: &[Key] = keys! {
         "A broker that has not answered by then is taken for gone: the connection is closed and opened anew. That is the bound: the first times it is done after 1, 2, 4 s.";
     Kafka.metadata_max_age: Duration { min: s(1), max: s(DAY) }, Is("\"5m\""),
         "Metadata older than this is asked for again, though nothing went wrong.";
+    Kafka.topics_max: Integer { min: 1, max: 10_000_000 }, Is("10000"),
+        "Kafka topics that a shard keeps in memory for this cluster. From seven eighths on, topics without a message for five minutes are \
+         forgotten to make room; where none is, a message for one topic more is refused: 5.0 clients are told 0x97, 3.x connections are closed.";
     Kafka.reconnect_backoff_min: Duration { min: ms(1), max: s(60) }, Is("\"50ms\""),
         "Wait before the second attempt to reach a broker; it doubles with each.";
     Kafka.reconnect_backoff_max: Duration { min: ms(10), max: s(600) }, Is("\"1s\""),
@@ -325,6 +328,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "The largest record batch taken, as `max.message.bytes` of a Kafka topic. Sinks must stay below it.";
     Embedded.buffer_bytes: Size { min: MIB, max: 1_024 * GIB }, From("`\"256MiB\"`, at least 4 MiB a shard"),
         "Memory for records on their way to it, as in `[kafka.NAME]`.";
+    Embedded.topics_max: Integer { min: 1, max: 10_000_000 }, Is("10000"),
+        "Topics of it that a shard keeps in memory, as in `[kafka.NAME]`.";
 
     Sink.name: Text, Required,
         "Its name in metrics and messages: letters, digits, `.`, `_`, `-`, at most 100.";

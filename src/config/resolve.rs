@@ -286,7 +286,8 @@ fn embedded(
         moved_by,
     };
     let buffer_bytes = table.find("buffer_bytes", values::size);
-    (embedded, EmbeddedCluster { bind, buffer_bytes, message_bytes_max, spot: table.spot("buffer_bytes") })
+    let (topics_max, spot) = (super::clusters::topics_max(table), table.spot("buffer_bytes"));
+    (embedded, EmbeddedCluster { bind, buffer_bytes, topics_max, message_bytes_max, spot })
 }
 
 fn moved_by(table: &Table<'_>, default: &str) -> String {

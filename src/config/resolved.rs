@@ -165,6 +165,8 @@ pub struct Cluster {
     pub request_timeout: Duration,
     /// After this metadata is asked for again.
     pub metadata_max_age: Duration,
+    /// Topics that each shard keeps in memory.
+    pub topics_max: usize,
     /// First wait between attempts to connect.
     pub reconnect_backoff_min: Duration,
     /// Longest wait between attempts to connect; not shorter than the first.

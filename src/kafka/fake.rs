@@ -112,6 +112,8 @@ pub(crate) struct FakeCluster {
     /// Topics that are asked for with leave to create them come to be, with this many partitions on the first broker.
     pub(crate) creates: Option<usize>,
     pub(crate) log: FakeLog,
+    /// How often all topics were made anew: their ids change with it.
+    pub(crate) life: u128,
     next_producer_id: i64,
     next_offset: i64,
 }
@@ -298,11 +300,16 @@ impl FakeCluster {
         let mut topics = Vec::new();
         for topic in &request.topic_data {
             let mut partitions = Vec::new();
+            let by_id = |name: &&String| self.id_of(name) == topic.topic_id.as_u128();
+            let named =
+                if version >= 13 { self.topics.keys().find(by_id).cloned() } else { Some(topic.name.0.to_string()) };
+            let name = named.clone().unwrap_or_default();
             for partition in &topic.partition_data {
                 let records = partition.records.clone().expect("records");
-                batches.push((topic.name.0.to_string(), partition.index, records));
-                let leader = self.topics.get(topic.name.as_str()).and_then(|t| t.leaders.get(partition.index as usize));
+                batches.push((name.clone(), partition.index, records));
+                let leader = self.topics.get(&name).and_then(|t| t.leaders.get(partition.index as usize));
                 let error = if leader == Some(&node) { error } else { 6 };
+                let error = if named.is_none() { 100 } else { error };
                 let answer = PartitionProduceResponse::default()
                     .with_index(partition.index)
                     .with_error_code(error)
@@ -316,7 +323,10 @@ impl FakeCluster {
             // Kafka keeps its own order.
             partitions.reverse();
             topics.push(
-                TopicProduceResponse::default().with_name(topic.name.clone()).with_partition_responses(partitions),
+                TopicProduceResponse::default()
+                    .with_name(topic.name.clone())
+                    .with_topic_id(topic.topic_id)
+                    .with_partition_responses(partitions),
             );
         }
         topics.reverse();
@@ -355,12 +365,17 @@ impl FakeCluster {
         self.must_speak(node, 2, version);
         let request = ListOffsetsRequest::decode(bytes, version).expect("ListOffsets");
         let asked = &request.topics[0].partitions[0];
-        assert_eq!((request.replica_id.0, asked.timestamp), (-1, -2));
+        assert_eq!(request.replica_id.0, -1);
+        let offset = match asked.timestamp {
+            -2 => self.log.start,
+            -1 => self.log.high_watermark,
+            other => panic!("nobody asks for {other}"),
+        };
         self.broker(node).seen.push(Seen::ListOffsets(version));
         let partition = ListOffsetsPartitionResponse::default()
             .with_partition_index(asked.partition_index)
             .with_error_code(error)
-            .with_offset(self.log.start);
+            .with_offset(offset);
         let topic = ListOffsetsTopicResponse::default().with_name(request.topics[0].name.clone());
         let body = ListOffsetsResponse::default().with_topics(vec![topic.with_partitions(vec![partition])]);
         Some((encoded(&body, version), version))
@@ -389,9 +404,20 @@ impl FakeCluster {
             .with_error_code(if error == 0 && outside { 1 } else { error })
             .with_high_watermark(log.high_watermark)
             .with_records(Some(Bytes::from(records)));
-        let topic = FetchableTopicResponse::default().with_topic(request.topics[0].topic.clone());
+        let asked_for = &request.topics[0];
+        // By id there is one log only: that of topic `a`.
+        let other = version >= 13 && asked_for.topic_id.as_u128() != self.id_of("a");
+        let partition =
+            if other { partition.with_error_code(100).with_high_watermark(-1).with_records(None) } else { partition };
+        let topic =
+            FetchableTopicResponse::default().with_topic(asked_for.topic.clone()).with_topic_id(asked_for.topic_id);
         let body = FetchResponse::default().with_responses(vec![topic.with_partitions(vec![partition])]);
         Some((encoded(&body, version), version))
+    }
+
+    /// The id of a topic by this name.
+    pub(crate) fn id_of(&self, name: &str) -> u128 {
+        (self.life << 64) + name.bytes().fold(1, |id, byte| (id << 7) ^ u128::from(byte))
     }
 
     fn must_speak(&mut self, node: i32, key: i16, version: i16) {

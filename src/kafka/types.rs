@@ -62,6 +62,9 @@ pub struct TopicMetadata {
 pub struct ProduceBatch {
     /// Topic.
     pub topic: Rc<str>,
+    /// Its id, as it is known when the request is made; 0: not known. Where the broker takes it, another topic of that
+    /// name refuses the batch (100).
+    pub topic_id: u128,
     /// Partition index.
     pub partition: i32,
     /// The v2 record batch, shared with the producer, which keeps it until Kafka's final word.
@@ -107,6 +110,8 @@ pub struct Question {
     pub node: NodeId,
     /// Topic.
     pub topic: Rc<str>,
+    /// Its id; 0: not known.
+    pub topic_id: u128,
     /// Partition index.
     pub partition: i32,
     /// Of the undone batches, all of them.
@@ -115,7 +120,8 @@ pub struct Question {
     pub epoch: i16,
     /// First sequence of the oldest of them.
     pub first_sequence: i32,
-    /// Last sequence of each of them, oldest first; five at the most.
+    /// Last sequence of each of them, oldest first; five at the most. None of them: only where the log ends is asked
+    /// ([`LogSays::Ends`]).
     pub last_sequences: Vec<i32>,
     /// Offset behind the last record that Kafka acknowledged here; `None`: none is known. What is asked for cannot stand
     /// before it.
@@ -145,6 +151,12 @@ pub enum LogSays {
         /// That epoch.
         epoch: i16,
     },
+    /// Where the log ends: offset behind the last record that consumers may see, of a leader that knows as much of it as
+    /// was replicated when it became one (KIP-207).
+    Ends {
+        /// That offset.
+        at: i64,
+    },
     /// No answer, or one that says: not now. Worth asking again, after fresh metadata.
     Again,
     /// Only Kafka's log could tell, and it does not.
@@ -158,6 +170,8 @@ pub enum WhyNot {
     Forbidden,
     /// Records that may have been ours are gone: retention, compaction.
     Retained,
+    /// The log is another one than before, and has some of them: that says nothing of the older ones.
+    OtherLog,
     /// More stands there than is read for one question.
     TooLong,
     /// The broker does not know the calls.

@@ -108,6 +108,8 @@ events! {
     TopicRefused, Warn, Error, "topic_refused", [Sink, Topic, Code, Error], "Kafka refuses the topic; messages for it are refused for a while";
     TopicMadeAnew, Warn, Error, "topic_made_anew", [Sink, Topic, From, To], "the topic was deleted and made anew; what it held is gone";
     TopicGrown, Info, Lifecycle, "topic_grown", [Sink, Topic, From, To], "the topic has more partitions; they are used when what is placed is done";
+    AcknowledgedLost, Error, Error, "acknowledged_lost", [Sink, Topic, Partition, Records], "Kafka has lost what it had acknowledged";
+    OutcomeUnknown, Warn, Error, "outcome_unknown", [Sink, Topic, Partition, Records], "messages were sent again although Kafka may have them";
     ConnectRefused, Info, Error, "connect_refused", [Listener, Peer, Clause, Reason], "a CONNECT was refused, or what came first was none";
     ProtocolError, Info, Error, "protocol_error", [Listener, Client, Peer, Clause, Reason], "a device's connection was closed for a protocol error";
     DeadLetters, Warn, Error, "dead_letters", [Sink, Total], "messages of the sink are in its dead letters, each with the reason";
@@ -166,6 +168,8 @@ fields! {
     Kafka, text, kafka, "The Kafka cluster.";
     Sink, text, sink, "The sink.";
     Topic, text, topic, "The Kafka topic.";
+    Partition, number, partition, "The partition.";
+    Records, number, records, "How many messages: of what was lost at least so many, as far as offsets show it.";
     Signal, text, signal, "The signal that ends the service.";
     Clause, text, clause, "The clause of the MQTT standard.";
     Reason, text, reason, "Why, in words.";

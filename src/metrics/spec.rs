@@ -106,8 +106,9 @@ table!(
     TopicsMadeAnew, Counter, "sink_topics_made_anew", "Times that a Kafka topic was found deleted and made anew.";
     PlacedAnew, Counter, "sink_placed_anew", "Messages that got another partition because theirs went when the topic was made anew.";
     Asked, Counter, "sink_asked", "Times that Kafka was asked what a partition's log holds.";
-    OutcomeUnknown, Counter, "sink_outcome_unknown", "Messages sent again although Kafka may have them.";
+    OutcomeUnknown, Counter, "sink_outcome_unknown", "Messages sent again although Kafka may have them: they may be there twice.";
     AcknowledgedLost, Counter, "sink_acknowledged_lost", "Times that a partition turned out to lack what it had acknowledged.";
+    AcknowledgedLostRecords, Counter, "sink_acknowledged_lost_records", "Messages among that, a lower bound: counted are those whose offsets are remembered (the last runs of each partition) and that the log was seen to lack; what others wrote meanwhile hides the rest.";
     BatchRecords, Counter, "sink_batch_records", "Records in the batches cut: divided by `sink_batches`, records a batch.";
     BatchBytes, Counter, "sink_batch_bytes", "Bytes of the batches cut, after compression.";
     ProduceRequests, Counter, "sink_produce_requests", "Produce requests, each counted for the sink of its first batch.";

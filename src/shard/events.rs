@@ -88,6 +88,19 @@ impl Core {
             News::MadeAnew { sink, topic, from, to } => {
                 teller.tell(Kind::TopicMadeAnew, second, |event| changed(named(event, sink, &topic), from, to));
             }
+            News::Lost { sink, topic, partition, records } => {
+                let records = Some(records).filter(|records| *records > 0);
+                let part = |event: Event| event.with(Field::Partition, u64::from(partition));
+                teller.tell(Kind::AcknowledgedLost, second, |event| {
+                    part(named(event, sink, &topic)).maybe(Field::Records, records)
+                });
+            }
+            News::Unclear { sink, topic, partition, records } => {
+                let part = |event: Event| event.with(Field::Partition, u64::from(partition));
+                teller.tell(Kind::OutcomeUnknown, second, |event| {
+                    part(named(event, sink, &topic)).with(Field::Records, records)
+                });
+            }
         });
     }
 }

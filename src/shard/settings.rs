@@ -38,6 +38,7 @@ pub(super) fn producer(config: &Config, cluster: usize, seed: u64) -> producer::
     let share = config.clusters[cluster].buffer_bytes / config.service.shards.max(1) as u64;
     producer::Settings {
         buffer_bytes: usize::try_from(share).unwrap_or(usize::MAX),
+        topics_max: config.clusters[cluster].topics_max,
         seed,
         sinks,
         ..producer::Settings::default()

@@ -270,6 +270,7 @@ impl Core {
                 (SinkMetric::Asked, stats.asked),
                 (SinkMetric::OutcomeUnknown, stats.outcome_unknown),
                 (SinkMetric::AcknowledgedLost, stats.acknowledged_lost),
+                (SinkMetric::AcknowledgedLostRecords, stats.acknowledged_lost_records),
                 (SinkMetric::BatchRecords, stats.batch_records),
                 (SinkMetric::BatchBytes, stats.batch_bytes),
                 (SinkMetric::ProduceRequests, stats.requests),

@@ -118,6 +118,21 @@ fn what_can_never_be_a_record_is_refused_and_the_rest_is_not() {
 }
 
 #[test]
+fn a_message_for_one_topic_more_than_topics_max_is_refused() {
+    let sink = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"t-${topic}\"\n";
+    // The keys of [embedded] come first.
+    let service = Service::start(&config(&format!("topics_max = 2\n{sink}")));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "many");
+    device.deliver(1, "a", b"x");
+    device.deliver(2, "b", b"x");
+    device.publish(QoS::AtLeastOnce, 3, "c", b"x");
+    assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 3, 0x97));
+    device.deliver(4, "a", b"x");
+    assert_eq!((texts(service.embedded(), "t-a").len(), texts(service.embedded(), "t-b").len()), (2, 1));
+    assert_eq!(metric(&service, "publishes_refused_total"), 1);
+}
+
+#[test]
 fn aliases_stand_for_the_names_that_set_them() {
     let service = Service::start(&config("[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n"));
     let mut device = Device::connect(service.mqtt(), Version::V5, "alias");

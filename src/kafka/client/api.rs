@@ -25,6 +25,9 @@ pub(super) enum Call {
 /// UNSUPPORTED_VERSION: the broker does not know the version of the request.
 pub(super) const UNSUPPORTED_VERSION: i16 = 35;
 
+/// From this version on Produce and Fetch name topics by id and not by name (KIP-516).
+pub(super) const BY_ID: i16 = 13;
+
 /// The version that ApiVersions is asked in at first; v0 follows if the broker does not know it (KIP-511).
 pub(super) const API_VERSIONS: i16 = 3;
 
@@ -65,16 +68,16 @@ impl Call {
         self != Self::ApiVersions && self.is_flexible(version)
     }
 
-    /// What this client speaks. Produce below 3 has no v2 batches, above 12 names topics by id; Metadata below 4 cannot
-    /// say whether to create a topic, above 12 is not needed. Fetch above 12 names topics by id too. Apache Kafka 0.11 to 4.x is within; DescribeProducers
+    /// What this client speaks. Produce below 3 has no v2 batches; 13, and Fetch 13, name topics by id (KIP-516), and 12 goes
+    /// where no id is known. Metadata below 4 cannot say whether to create a topic, above 12 is not needed. Apache Kafka 0.11 to 4.x is within; DescribeProducers
     /// came with 2.8.
     fn ours(self) -> (i16, i16) {
         match self {
-            Self::Produce => (3, 12),
+            Self::Produce => (3, 13),
             Self::Metadata => (4, 12),
             Self::ApiVersions => (0, API_VERSIONS),
             Self::InitProducerId => (0, 5),
-            Self::Fetch => (4, 12),
+            Self::Fetch => (4, 13),
             Self::ListOffsets => (1, 6),
             Self::DescribeProducers => (0, 0),
         }
@@ -84,13 +87,13 @@ impl Call {
 /// The versions settled with one broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Versions {
-    /// Of Produce, 3 to 12.
+    /// Of Produce, 3 to 13.
     pub(super) produce: i16,
     /// Of Metadata, 4 to 12.
     pub(super) metadata: i16,
     /// Of InitProducerId, 0 to 5.
     pub(super) init_producer_id: i16,
-    /// Of Fetch, 4 to 12, if there is one.
+    /// Of Fetch, 4 to 13, if there is one.
     pub(super) fetch: Option<i16>,
     /// Of ListOffsets, 1 to 6, if there is one.
     pub(super) list_offsets: Option<i16>,

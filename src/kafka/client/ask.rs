@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 
 use super::Client;
-use super::api::{Call, Versions};
+use super::api::{BY_ID, Call, Versions};
 use super::connection::Asked;
 use super::lane::{Lane, Owner};
 use super::log::{LogAnswer, Tail};
@@ -26,6 +26,10 @@ const IN_FLIGHT_MAX: usize = 4;
 const FETCH_BYTES: i32 = 1024 * 1024;
 /// What is read of a log for one question.
 const READ_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Timestamps that ask for where a log begins, and ends.
+const EARLIEST: i64 = -2;
+const LATEST: i64 = -1;
 
 /// OFFSET_OUT_OF_RANGE.
 const OUT_OF_RANGE: i16 = 1;
@@ -62,6 +66,7 @@ enum Step {
     Producers,
     Start,
     Tail,
+    End,
 }
 
 /// What the leader knows of the producer id.
@@ -82,9 +87,10 @@ impl Search {
             Some(from) => from,
             None => 0,
         };
+        let step = if question.last_sequences.is_empty() { Step::End } else { Step::Producers };
         Self {
             question,
-            step: Step::Producers,
+            step,
             state: State::Unsaid,
             at,
             read_bytes: 0,
@@ -119,11 +125,17 @@ impl Search {
             }
             Step::Start => {
                 let version = versions.list_offsets?;
-                (Call::ListOffsets, version, request::earliest_offset(head, version, topic, partition)?)
+                (Call::ListOffsets, version, request::list_offsets(head, version, (topic, partition), EARLIEST)?)
+            }
+            Step::End => {
+                let version = versions.list_offsets?;
+                (Call::ListOffsets, version, request::list_offsets(head, version, (topic, partition), LATEST)?)
             }
             Step::Tail => {
-                let version = versions.fetch?;
-                (Call::Fetch, version, request::fetch(head, version, (topic, partition), self.at, FETCH_BYTES)?)
+                let (version, id) = (versions.fetch?, self.question.topic_id);
+                // By id it is this topic's log, or none.
+                let version = if id == 0 { version.min(BY_ID - 1) } else { version };
+                (Call::Fetch, version, request::fetch(head, version, (topic, id, partition), self.at, FETCH_BYTES)?)
             }
         })
     }
@@ -144,6 +156,7 @@ impl Search {
             }
             LogAnswer::Error(code) => Some(refused(code)),
             LogAnswer::Producer(known) => self.state_known(known),
+            LogAnswer::Start(at) if self.step == Step::End => Some(LogSays::Ends { at }),
             LogAnswer::Start(start) => self.start_known(start),
             LogAnswer::Tail(tail) => self.tail_read(tail),
         }
@@ -204,7 +217,10 @@ impl Search {
     /// Everything up to the high watermark has been read.
     fn whole_read(&self, high_watermark: i64) -> LogSays {
         if let Some(last_sequence) = self.found {
-            return LogSays::There { last_sequence };
+            let oldest = self.question.last_sequences.first() == Some(&last_sequence);
+            // P4 holds within one log.
+            let sure = !self.behind || oldest;
+            return if sure { LogSays::There { last_sequence } } else { LogSays::CannotTell(WhyNot::OtherLog) };
         }
         // A new leader's high watermark may lag behind what was acknowledged.
         let lags = !self.behind && self.question.from.is_some_and(|from| high_watermark < from);

@@ -236,7 +236,7 @@ impl Connection {
         out: &mut Vec<Effect>,
     ) -> Result<(), ProduceRequest> {
         let version = match self.versions {
-            Some(versions) => versions.produce,
+            Some(versions) => produce::version_for(versions.produce, &request.batches),
             None => return Err(request),
         };
         let Some((chunks, bytes)) = produce::request(self.head(&by.client_id), version, &request) else {

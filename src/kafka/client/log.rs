@@ -1,7 +1,7 @@
 //! The answers about a partition's log (DescribeProducers, ListOffsets, Fetch), read where they lie. Of the batches that
 //! a Fetch brings only the headers are looked at: compressed or not is all one.
 
-use super::api::Call;
+use super::api::{BY_ID, Call};
 use super::ask::Search;
 use super::wire::{Malformed, Read, Reader};
 use crate::kafka::batch::{BatchError, BatchView};
@@ -13,7 +13,7 @@ pub(super) enum LogAnswer {
     Error(i16),
     /// DescribeProducers: epoch and last sequence of the id that is asked for, if the partition knows it.
     Producer(Option<(i32, i32)>),
-    /// ListOffsets: where the log begins.
+    /// ListOffsets: where the log begins, or ends.
     Start(i64),
     /// Fetch.
     Tail(Tail),
@@ -50,7 +50,10 @@ pub(super) fn read(api: Call, body: &[u8], version: i16, search: &Search) -> Rea
     }
     let mut answer = None;
     for _ in 0..reader.array(2)? {
-        let name = reader.string()?;
+        let by_id = api == Call::Fetch && version >= BY_ID;
+        let (id, name) = if by_id { (reader.u128()?, &[][..]) } else { (0, reader.string()?) };
+        let question = search.question();
+        let it = if by_id { question.topic_id == id } else { question.topic.as_bytes() == name };
         for _ in 0..reader.array(6)? {
             let partition = reader.i32()?;
             let read = match api {
@@ -59,7 +62,7 @@ pub(super) fn read(api: Call, body: &[u8], version: i16, search: &Search) -> Rea
                 _ => tail(&mut reader, version, search)?,
             };
             reader.tags()?;
-            if partition == search.question().partition && name == search.question().topic.as_bytes() {
+            if it && partition == question.partition {
                 answer.get_or_insert(read);
             }
         }

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use super::api::Call;
+use super::api::{BY_ID, Call};
 use super::request::Head;
 use super::wire::{Malformed, Read, Reader, put_uvarint};
 use crate::kafka::types::{ProduceBatch, ProduceRequest, ProduceResult};
@@ -18,8 +18,8 @@ const NAME_BYTES_MAX: usize = i16::MAX as usize;
 /// A Produce request as chunks: `[length, header, first partition's head][batch][next head][batch]…[tail]`, and how
 /// many bytes that is. `None` if it is too large for the protocol (2 GiB, or a topic name of 32 KiB).
 pub(super) fn request(head: Head<'_>, version: i16, request: &ProduceRequest) -> Option<(Vec<Chunk>, usize)> {
-    let mut body =
-        Body { flexible: Call::Produce.is_flexible(version), chunks: Vec::new(), open: Vec::new(), bytes: 0 };
+    let (flexible, by_id) = (Call::Produce.is_flexible(version), version >= BY_ID);
+    let mut body = Body { flexible, by_id, chunks: Vec::new(), open: Vec::new(), bytes: 0 };
     body.chunks.reserve_exact(2 * request.batches.len() + 1);
     body.open.reserve_exact(96 + head.client_id.len());
     body.open.extend_from_slice(&[0; 4]);
@@ -41,6 +41,11 @@ pub(super) fn request(head: Head<'_>, version: i16, request: &ProduceRequest) ->
     body.finish()
 }
 
+/// The version that a request goes in: topics of which no id is known have only their names.
+pub(super) fn version_for(settled: i16, batches: &[ProduceBatch]) -> i16 {
+    if batches.iter().all(|batch| batch.topic_id != 0) { settled } else { settled.min(BY_ID - 1) }
+}
+
 fn same_topic(a: &ProduceBatch, b: &ProduceBatch) -> bool {
     Rc::ptr_eq(&a.topic, &b.topic) || a.topic == b.topic
 }
@@ -48,6 +53,7 @@ fn same_topic(a: &ProduceBatch, b: &ProduceBatch) -> bool {
 /// The chunks so far, and the one that is being written.
 struct Body {
     flexible: bool,
+    by_id: bool,
     chunks: Vec<Chunk>,
     open: Vec<u8>,
     /// In `chunks`.
@@ -56,16 +62,20 @@ struct Body {
 
 impl Body {
     fn topic(&mut self, batches: &[ProduceBatch]) -> Option<()> {
-        let name = &batches.first()?.topic;
+        let ProduceBatch { topic: name, topic_id, .. } = batches.first()?;
         if name.len() > NAME_BYTES_MAX {
             return None;
         }
-        if self.flexible {
+        if self.by_id {
+            self.open.extend_from_slice(&topic_id.to_be_bytes());
+        } else if self.flexible {
             put_uvarint(&mut self.open, name.len() as u32 + 1);
         } else {
             self.open.extend_from_slice(&(name.len() as i16).to_be_bytes());
         }
-        self.open.extend_from_slice(name.as_bytes());
+        if !self.by_id {
+            self.open.extend_from_slice(name.as_bytes());
+        }
         self.count(batches.len())?;
         for batch in batches {
             self.open.extend_from_slice(&batch.partition.to_be_bytes());
@@ -141,12 +151,13 @@ pub(super) fn read_answer(body: &[u8], version: i16, batches: &[ProduceBatch]) -
     // Brokers may answer in another order, but mostly do not: the search starts where the last one ended.
     let (mut missing, mut expected) = (results.len(), 0);
     for _ in 0..reader.array(2)? {
-        let name = reader.string()?;
+        let (id, name) = if version >= BY_ID { (reader.u128()?, &[][..]) } else { (0, reader.string()?) };
         for _ in 0..reader.array(22)? {
             let (partition, error, base_offset) = read_partition(&mut reader, version)?;
             let found = (expected..results.len()).chain(0..expected).find(|i| {
                 let result = &results[*i];
-                result.partition == partition && result.base_offset == UNANSWERED && result.topic.as_bytes() == name
+                let it = if version >= BY_ID { batches[*i].topic_id == id } else { result.topic.as_bytes() == name };
+                result.partition == partition && result.base_offset == UNANSWERED && it
             });
             let found = found.ok_or(Malformed("partition that was not asked"))?;
             results[found].error = error;

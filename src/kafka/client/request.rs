@@ -12,8 +12,9 @@ use kafka_protocol::messages::{
     MetadataRequest, RequestHeader, TopicName,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
+use uuid::Uuid;
 
-use super::api::Call;
+use super::api::{BY_ID, Call};
 
 /// Who asks, and as which request of the connection.
 #[derive(Clone, Copy, Debug)]
@@ -61,19 +62,24 @@ pub(super) fn describe_producers(head: Head<'_>, version: i16, topic: &str, part
     frame(head, Call::DescribeProducers, version, &body)
 }
 
-/// ListOffsets of one partition: where its log begins.
-pub(super) fn earliest_offset(head: Head<'_>, version: i16, topic: &str, partition: i32) -> Option<Vec<u8>> {
-    let partition = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(-2);
+/// ListOffsets of one partition: where its log begins (-2) or ends (-1).
+pub(super) fn list_offsets(
+    head: Head<'_>,
+    version: i16,
+    (topic, partition): (&str, i32),
+    timestamp: i64,
+) -> Option<Vec<u8>> {
+    let partition = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(timestamp);
     let topic = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(vec![partition]);
     let body = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![topic]);
     frame(head, Call::ListOffsets, version, &body)
 }
 
-/// Fetch of one partition, outside of any session, without waiting for more: up to its high watermark.
+/// Fetch of one partition of a topic of this name, or from version 13 on of this id, outside of any session, without waiting for more: up to its high watermark.
 pub(super) fn fetch(
     head: Head<'_>,
     version: i16,
-    (topic, partition): (&str, i32),
+    (topic, id, partition): (&str, u128, i32),
     offset: i64,
     bytes_max: i32,
 ) -> Option<Vec<u8>> {
@@ -82,7 +88,12 @@ pub(super) fn fetch(
         .with_fetch_offset(offset)
         .with_log_start_offset(-1)
         .with_partition_max_bytes(bytes_max);
-    let topic = FetchTopic::default().with_topic(name(topic)).with_partitions(vec![partition]);
+    let topic = if version >= BY_ID {
+        FetchTopic::default().with_topic_id(Uuid::from_u128(id))
+    } else {
+        FetchTopic::default().with_topic(name(topic))
+    };
+    let topic = topic.with_partitions(vec![partition]);
     let body = FetchRequest::default()
         .with_replica_id((-1).into())
         .with_max_wait_ms(0)

@@ -42,6 +42,7 @@ impl Producer {
         let topic = &mut self.topics[index as usize];
         let before = topic.count;
         topic.gone_from = (count < before).then_some(count);
+        topic.life = topic.life.wrapping_add(1);
         self.sinks[topic.sink].stats.topics_made_anew += 1;
         self.tell(index, |sink, topic| News::MadeAnew { sink, topic, from: before, to: count });
         for number in 0..self.topics[index as usize].partitions.len() {
@@ -67,14 +68,14 @@ impl Producer {
         if !self.is_gone(key) {
             return;
         }
-        let topic = &mut self.topics[key.topic as usize];
-        let stats = &mut self.sinks[topic.sink].stats;
-        let work = topic.partitions[key.partition as usize].work.as_mut();
+        let work = self.partition_mut(key).work.as_mut();
+        let mut unclear = 0;
         let batches = work.into_iter().flat_map(|work| work.queue.iter_mut());
         for batch in batches.filter(|batch| batch.maybe_there && !batch.counted) {
             batch.counted = true;
-            stats.outcome_unknown += u64::from(batch.count);
+            unclear += u64::from(batch.count);
         }
+        self.unknown(key, unclear);
     }
 
     fn is_gone(&self, key: Key) -> bool {

@@ -5,6 +5,7 @@ use super::batch::{Bad, Flight};
 use super::broken::{Rule, is_out};
 use super::error::{TIMED_OUT, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict, verdict};
 use super::gather::Entry;
+use super::lost::Torn;
 use super::partition::REMEMBERED;
 use super::{Key, Producer};
 use crate::kafka::types::{Outcome, ProduceResult};
@@ -30,7 +31,7 @@ impl Producer {
             }
             match result {
                 Some(result) if code == 0 => {
-                    self.note_offset(*entry, result.base_offset);
+                    self.note_offset(*entry, result.base_offset, request.node, now);
                     self.taken(*entry, request.patience, in_time);
                 }
                 _ if code == TIMED_OUT => self.slower(*entry, request.patience),
@@ -66,8 +67,10 @@ impl Producer {
         // Not there: a younger one's answer has settled it before.
         let place = work.window().position(|batch| batch.serial == entry.serial);
         if let Some(place) = place {
+            let torn = work.torn != Torn::No;
             let batch = &mut work.queue[place];
             match verdict {
+                Verdict::Done if torn => self.settle_only(entry.key, place),
                 Verdict::Done => self.settle(entry.key, place, now),
                 Verdict::Again { refresh, maybe_there } => {
                     batch.flight = Flight::Answered(Bad::Again);

@@ -8,7 +8,7 @@
 
 use super::batch::{Batch, Flight};
 use super::broken::{Rule, is_out};
-use super::gather::Entry;
+use super::lost::Acked;
 use super::partition::{Partition, Work};
 use super::resolve::sent_again_late;
 use super::timers::Timer;
@@ -54,15 +54,6 @@ pub(super) const fn is_in_doubt(batch: &Batch) -> bool {
 }
 
 impl Producer {
-    /// Notes where a partition's log goes on: behind a batch that Kafka has acknowledged.
-    pub(super) fn note_offset(&mut self, entry: Entry, base_offset: i64) {
-        let partition = self.partition_mut(entry.key);
-        let Some(work) = partition.work.as_ref().filter(|_| base_offset >= 0) else { return };
-        if let Some(batch) = work.window().find(|batch| batch.serial == entry.serial) {
-            partition.log_next = Some(base_offset.saturating_add(i64::from(batch.count)));
-        }
-    }
-
     /// From now on a partition waits for what its log says. `false`: it cannot be asked for that.
     pub(super) fn begin_asking(&mut self, key: Key, why: Why) -> bool {
         let sink = self.topics[key.topic as usize].sink;
@@ -91,6 +82,7 @@ impl Producer {
         let partition = &topic.partitions[key.partition as usize];
         let Some(node) = partition.leader else { return self.ask_metadata(key.topic, now) };
         let (sink, name, from) = (topic.sink, topic.name.clone(), partition.log_next);
+        let topic_id = topic.id;
         let Some(work) = partition.work.as_ref() else { return };
         let mut views = work.window().filter_map(|batch| Some(BatchView::parse(batch.bytes()?).ok()?.0));
         let Some(first) = views.next() else { return };
@@ -98,6 +90,7 @@ impl Producer {
             token: self.asked + 1,
             node,
             topic: name,
+            topic_id,
             partition: key.partition as i32,
             producer_id: first.header().producer_id,
             epoch: first.header().producer_epoch,
@@ -128,6 +121,9 @@ impl Producer {
     ///   no late request of the old epoch.
     /// - Cannot tell: sent under a higher epoch (an old batch: under its own), and counted.
     pub fn on_asked(&mut self, token: u64, says: LogSays, now: Monotonic) {
+        if self.on_end(token, says, now) {
+            return;
+        }
         let Some(key) = self.asking.remove(&token) else { return };
         let Some(work) = self.partition_mut(key).work.as_mut() else { return };
         let Some(asking) = work.asking.filter(|asking| asking.token == Some(token)) else { return };
@@ -142,7 +138,9 @@ impl Producer {
         let place = match says {
             LogSays::There { last_sequence: last } => work.place_of(last),
             LogSays::Next { .. } | LogSays::Lost | LogSays::Fenced { .. } => None,
-            LogSays::Again | LogSays::CannotTell(_) => return self.log_is_silent(key, asking.why, now),
+            LogSays::Again | LogSays::Ends { .. } | LogSays::CannotTell(_) => {
+                return self.log_is_silent(key, asking.why, now);
+            }
         };
         match (says, place) {
             (LogSays::There { .. }, None) => return self.log_is_silent(key, asking.why, now),
@@ -168,7 +166,7 @@ impl Producer {
                 self.not_there(key, asking.why, Some(known), now);
             }
             _ => {
-                self.sinks[self.topics[key.topic as usize].sink].stats.acknowledged_lost += 1;
+                self.lost(key, None);
                 self.not_there(key, asking.why, None, now);
             }
         }
@@ -206,13 +204,12 @@ impl Producer {
     /// Nobody can tell: as if we were not allowed to ask.
     fn log_is_silent(&mut self, key: Key, why: Why, now: Monotonic) {
         if why == Why::Late {
-            let topic = &mut self.topics[key.topic as usize];
-            let stats = &mut self.sinks[topic.sink].stats;
-            let Some(work) = topic.partitions[key.partition as usize].work.as_mut() else { return };
+            let Some(work) = self.partition_mut(key).work.as_mut() else { return };
             let cut = work.cut;
             // The one that stands first; each of the others asks when its turn comes.
             if let Some(batch) = work.queue.iter_mut().take(cut).find(|batch| is_in_doubt(batch)) {
-                sent_again_late(batch, stats);
+                let unclear = sent_again_late(batch);
+                self.unknown(key, unclear);
             }
         } else {
             self.cannot_tell(key, now);
@@ -220,7 +217,7 @@ impl Producer {
         self.go_on(key, now);
     }
 
-    fn send_undone_again(&mut self, key: Key) {
+    pub(super) fn send_undone_again(&mut self, key: Key) {
         if let Some(work) = self.partition_mut(key).work.as_mut() {
             let cut = work.cut;
             work.queue.iter_mut().take(cut).for_each(|batch| batch.flight = Flight::Unsent);
@@ -232,6 +229,7 @@ impl Partition {
     /// The log is another one from now on: what was known of its offsets, and what is being asked, is of the old one.
     pub(super) fn begin_log_anew(&mut self) {
         self.log_next = Some(0);
+        self.acked = Acked::default();
         if let Some(asking) = self.work.as_mut().and_then(|work| work.asking.as_mut()) {
             (asking.token, asking.tries) = (None, 0);
         }

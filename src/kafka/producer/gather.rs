@@ -20,6 +20,8 @@ pub(super) struct Entry {
     pub(super) serial: u64,
     /// It had been sent before.
     pub(super) again: bool,
+    /// Which of the topics of this name it was meant for (see `Topic::life`).
+    pub(super) life: u32,
 }
 
 /// A request without an answer.
@@ -292,17 +294,18 @@ impl Producer {
         let request = &mut out[load.out];
         stats.requests += u64::from(request.batches.is_empty());
         stats.retries += u64::from(batch.sent);
-        if batch.sent && forgotten(batch, wall) {
-            super::resolve::sent_again_late(batch, stats);
-        }
+        let late = batch.sent && forgotten(batch, wall);
+        let unclear = if late { super::resolve::sent_again_late(batch) } else { 0 };
         batch.flight = Flight::Flying;
         let again = std::mem::replace(&mut batch.sent, true);
         work.in_flight += 1;
         work.went = Some((route.node, route.patience > 0));
         if let Some(entered) = self.requests.get_mut(&request.id) {
-            entered.entries.push(Entry { key, serial: batch.serial, again });
+            entered.entries.push(Entry { key, serial: batch.serial, again, life: topic.life });
         }
-        request.batches.push(ProduceBatch { topic: Rc::clone(&topic.name), partition: key.partition as i32, bytes });
+        let (topic, topic_id) = (Rc::clone(&topic.name), topic.id);
+        request.batches.push(ProduceBatch { topic, topic_id, partition: key.partition as i32, bytes });
+        self.unknown(key, unclear);
     }
 
     pub(super) fn keep_entries(&mut self, mut entries: Vec<Entry>) {

@@ -24,7 +24,7 @@ impl Producer {
         match metadata.error {
             0 if !metadata.leaders.is_empty() => self.topic_known(index, metadata, now),
             code @ (FORBIDDEN | INVALID_TOPIC) => self.topic_refused(index, code, now),
-            _ => self.leaders(index, &[]),
+            _ => self.leaders(index, &[], now),
         }
         let topic = &mut self.topics[index as usize];
         topic.asked_until = None;
@@ -49,7 +49,7 @@ impl Producer {
         if !self.topic_id(index, metadata.id, leaders.len(), now) {
             return;
         }
-        self.leaders(index, leaders);
+        self.leaders(index, leaders, now);
         let topic = &mut self.topics[index as usize];
         for (partition, replicas) in topic.partitions.iter_mut().zip(&metadata.replicas) {
             partition.replicas.clone_from(replicas);
@@ -68,7 +68,7 @@ impl Producer {
     }
 
     /// Notes the leaders; partitions beyond the list have none.
-    fn leaders(&mut self, index: u32, leaders: &[Option<NodeId>]) {
+    fn leaders(&mut self, index: u32, leaders: &[Option<NodeId>], now: Monotonic) {
         let topic = &mut self.topics[index as usize];
         // With acks=1 a new leader may never have heard of us, and would take any of our batches first (P2).
         let some = self.sinks[topic.sink].settings.acks != -1;
@@ -95,6 +95,7 @@ impl Producer {
                         self.wake_node(old);
                     }
                 }
+                self.ask_for_end(key, 0, now);
             }
         }
     }

@@ -27,6 +27,7 @@ mod expire;
 mod forget;
 mod gather;
 mod hashes;
+mod lost;
 mod metadata;
 mod news;
 mod node;
@@ -57,6 +58,7 @@ use self::batch::Batch;
 use self::dead::Casualties;
 use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::gather::{Load, Request};
+use self::lost::End;
 pub use self::news::News;
 use self::node::Node;
 use self::partition::{Identity, WINDOW, Work};
@@ -167,6 +169,9 @@ pub struct Producer {
     asking: HashMap<u64, Key, RandomState>,
     /// How many there were.
     asked: u64,
+    /// Questions about the ends of logs, by token; and those to be asked again, when.
+    ends: HashMap<u64, End, RandomState>,
+    ends_again: VecDeque<(Monotonic, End)>,
     /// Partitions to look at in the next poll.
     ready: Vec<Key>,
     /// The same, while they are being looked at.
@@ -247,6 +252,8 @@ impl Producer {
             spare_entries: Vec::new(),
             asking: HashMap::default(),
             asked: 0,
+            ends: HashMap::default(),
+            ends_again: VecDeque::new(),
             ready: Vec::new(),
             due: Vec::new(),
             loads: Vec::new(),

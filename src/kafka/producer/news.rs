@@ -61,6 +61,28 @@ pub enum News {
         /// Partitions now.
         to: usize,
     },
+    /// A partition lacks what it had acknowledged.
+    Lost {
+        /// Its sink.
+        sink: SinkId,
+        /// The topic.
+        topic: Rc<str>,
+        /// The partition.
+        partition: u32,
+        /// At least so many rows; 0: not known yet.
+        records: u64,
+    },
+    /// Rows were sent again although Kafka may have them.
+    Unclear {
+        /// Its sink.
+        sink: SinkId,
+        /// The topic.
+        topic: Rc<str>,
+        /// The partition.
+        partition: u32,
+        /// How many.
+        records: u64,
+    },
 }
 
 impl Producer {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::ask::Asking;
 use super::batch::{Bad, Batch, Flight};
 use super::broken::{Rule, is_out};
+use super::lost::{Acked, Torn};
 use crate::kafka::batch::Stamp;
 use crate::kafka::types::NodeId;
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -39,6 +40,8 @@ pub(super) struct Partition {
     pub(super) proven_until: Monotonic,
     /// Offset behind the last batch that Kafka acknowledged here.
     pub(super) log_next: Option<i64>,
+    /// Which of our records it has acknowledged lately.
+    pub(super) acked: Acked,
     /// How long its leader may wait for followers, in steps; above 0 it uses the second lane (`node`).
     pub(super) patience: u8,
     /// Batches taken there since it was last late.
@@ -69,6 +72,8 @@ pub(super) struct Work {
     pub(super) asking: Option<Asking>,
     /// Times in a row that Kafka refused an identity that its log calls the next.
     pub(super) vain: u32,
+    /// An answer came from another log than the one that is known (`lost`).
+    pub(super) torn: Torn,
     /// It stands in the list of the ready, or in that of a busy broker.
     pub(super) queued: bool,
 }

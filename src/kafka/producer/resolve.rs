@@ -11,7 +11,6 @@ use super::broken::{Rule, is_out};
 use super::error::{INVALID_TIMESTAMP, is_about_records};
 use super::partition::{Identity, Resolution};
 use super::pool::BATCH_COST;
-use super::stats::SinkStats;
 use super::tickets::{Cursor, SPAN_BYTES};
 use super::timers::Timer;
 use super::{Key, Producer, Terms, is_about_topic};
@@ -24,6 +23,9 @@ pub(super) const SPLIT_WAITS: u32 = 8;
 
 impl Producer {
     pub(super) fn resolve(&mut self, key: Key, now: Monotonic) {
+        if self.mend(key, now) {
+            return;
+        }
         let Some(work) = self.partition_mut(key).work.as_mut() else { return };
         match work.resolution() {
             Resolution::GoOn => {}
@@ -69,17 +71,16 @@ impl Producer {
     /// Kafka's log could not be asked, or does not tell (P5): all undone are sent again under a new epoch, and what may by
     /// that be there twice is counted.
     pub(super) fn cannot_tell(&mut self, key: Key, now: Monotonic) {
-        let topic = &mut self.topics[key.topic as usize];
-        let stats = &mut self.sinks[topic.sink].stats;
-        let Some(work) = topic.partitions[key.partition as usize].work.as_mut() else { return };
+        let Some(work) = self.partition_mut(key).work.as_mut() else { return };
         let mut unknown = 0;
         for batch in work.window().filter(|batch| batch.maybe_there && !batch.counted) {
             unknown += u64::from(batch.count);
         }
-        stats.outcome_unknown += unknown;
-        if !work.window().any(|batch| batch.maybe_there) {
+        let lacking = !work.window().any(|batch| batch.maybe_there);
+        self.unknown(key, unknown);
+        if lacking {
             // None of them can be there, and yet Kafka does not expect them: it lacks what it had acknowledged.
-            stats.acknowledged_lost += 1;
+            self.lost(key, None);
         }
         self.raise_epoch(key, now);
         self.back_off(key, now);
@@ -229,12 +230,12 @@ fn len_of<'a>(records: impl Iterator<Item = Result<Record<'a>, BatchError>>, cou
 
 /// A batch whose timestamps are older than Kafka's memory is sent again. Its log was asked before (P5), unless it does not
 /// tell: then the same identity all the same, one at a time, for where Kafka still remembers, that is as good as knowing.
-pub(super) fn sent_again_late(batch: &mut Batch, stats: &mut SinkStats) {
+/// How many rows may be there twice by that.
+pub(super) fn sent_again_late(batch: &mut Batch) -> u64 {
     batch.alone = true;
-    if batch.maybe_there && !batch.counted {
-        batch.counted = true;
-        stats.outcome_unknown += u64::from(batch.count);
-    }
+    let unclear = batch.maybe_there && !batch.counted;
+    batch.counted |= unclear;
+    if unclear { u64::from(batch.count) } else { 0 }
 }
 
 pub(super) fn records_of<'a>(batch: &'a Batch, codecs: &'a mut Codecs) -> Option<Records<'a>> {

@@ -51,4 +51,6 @@ pub struct SinkStats {
     pub outcome_unknown: u64,
     /// Times that Kafka's log turned out to lack what it had acknowledged (a lost leader at `acks` other than all).
     pub acknowledged_lost: u64,
+    /// Rows among that, as far as offsets show it: at least so many.
+    pub acknowledged_lost_records: u64,
 }

@@ -20,6 +20,8 @@ pub(super) enum Timer {
     Sweep(usize),
     /// A broker's throttling.
     Node(NodeId),
+    /// Ends of logs that could not be told.
+    Ends,
 }
 
 /// The heap.
@@ -60,6 +62,7 @@ impl Producer {
                 }
                 Timer::Sweep(index) => self.sweep(index, now),
                 Timer::Node(id) => self.wake_node(id),
+                Timer::Ends => self.ask_for_ends_again(now),
             }
         }
     }

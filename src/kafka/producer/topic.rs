@@ -23,6 +23,8 @@ pub(super) struct Topic {
     pub(super) growth: Option<usize>,
     /// Its id by Kafka; 0: not known.
     pub(super) id: u128,
+    /// How often it was found made anew.
+    pub(super) life: u32,
     /// Partitions from this one on went when it was made anew.
     pub(super) gone_from: Option<usize>,
     /// At least `count`.
@@ -72,6 +74,7 @@ impl Topic {
             count: 0,
             growth: None,
             id: 0,
+            life: 0,
             gone_from: None,
             partitions: Vec::new(),
             used_at: Monotonic(0),

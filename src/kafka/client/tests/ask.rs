@@ -16,6 +16,7 @@ fn question(from: Option<i64>) -> Question {
         token,
         node,
         topic,
+        topic_id: 0,
         partition,
         producer_id,
         epoch,
@@ -192,4 +193,48 @@ fn a_question_behind_a_cut_connection_or_to_nobody_is_answered() {
     world.cluster.broker(1).faults.push((ApiKey::Fetch, Fault::Close(false)));
     assert_eq!(says(&mut world, question(Some(100))), LogSays::Again);
     assert_eq!(says(&mut world, Question { node: NodeId(77), ..question(None) }), LogSays::Again);
+}
+
+#[test]
+fn where_the_log_ends_is_one_step() {
+    let mut world = with_log();
+    let end = Question { last_sequences: Vec::new(), ..question(Some(500)) };
+    assert_eq!(says(&mut world, end.clone()), LogSays::Ends { at: 112 });
+    let seen = world.cluster.broker(1).seen.clone();
+    assert!(matches!(seen[..], [.., Seen::ApiVersions(_), Seen::ListOffsets(_)]), "{seen:?}");
+    // OFFSET_NOT_AVAILABLE: a new leader that does not know yet what is replicated (KIP-207).
+    world.cluster.broker(1).faults.push((ApiKey::ListOffsets, Fault::Error(78)));
+    assert_eq!(says(&mut world, end), LogSays::Again);
+}
+
+#[test]
+fn a_log_is_read_by_the_topics_id_where_that_is_known() {
+    let mut world = with_log();
+    let id = world.cluster.id_of("a");
+    let by_id = || Question { topic_id: id, ..question(Some(100)) };
+    assert_eq!(says(&mut world, by_id()), LogSays::There { last_sequence: 12 });
+    assert_eq!(says(&mut world, question(Some(100))), LogSays::There { last_sequence: 12 }, "by name as well");
+    let fetched = |world: &mut World| {
+        let seen = world.cluster.broker(1).seen.clone();
+        let version = |seen: &Seen| if let Seen::Fetch(version, _) = seen { Some(*version) } else { None };
+        seen.iter().filter_map(version).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(fetched(&mut world), [12, 13].into());
+    // Made anew, and grown past the known offset already: what is there is another topic's.
+    world.cluster.life = 1;
+    assert_eq!(says(&mut world, by_id()), LogSays::Again, "fresh metadata will tell the new id");
+}
+
+#[test]
+fn a_batch_in_another_log_says_nothing_of_those_before_it() {
+    let mut world = with_log();
+    world.cluster.log.batches = vec![batch(90, 7, 2, 13)];
+    (world.cluster.log.start, world.cluster.log.high_watermark) = (90, 93);
+    assert_eq!(
+        says(&mut world, question(Some(100))),
+        LogSays::CannotTell(WhyNot::OtherLog),
+        "13 to 15 without 10 to 12"
+    );
+    world.cluster.log.batches = vec![batch(90, 7, 2, 10)];
+    assert_eq!(says(&mut world, question(Some(100))), LogSays::There { last_sequence: 12 }, "the oldest is for itself");
 }

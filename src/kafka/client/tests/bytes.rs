@@ -12,6 +12,8 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use proptest::prelude::*;
 
 use super::world::name;
+use uuid::Uuid;
+
 use crate::kafka::client::answer::{read_metadata, read_producer_id};
 use crate::kafka::client::api::{Negotiated, Versions, read_api_versions};
 use crate::kafka::client::produce;
@@ -21,8 +23,14 @@ use crate::runtime::seam::Chunk;
 
 const HEAD: Head<'static> = Head { correlation: 0x0102_0304, client_id: "forebay-7" };
 
+/// The id of a topic of this name.
+fn id(topic: &str) -> u128 {
+    topic.bytes().fold(1, |id, byte| (id << 7) ^ (id >> 100) ^ u128::from(byte))
+}
+
 fn batch(topic: &str, partition: i32, length: usize) -> ProduceBatch {
-    ProduceBatch { topic: name(topic), partition, bytes: Rc::new((0..length).map(|i| i as u8).collect()) }
+    let bytes = Rc::new((0..length).map(|i| i as u8).collect());
+    ProduceBatch { topic: name(topic), topic_id: id(topic), partition, bytes }
 }
 
 fn our_request(batches: Vec<ProduceBatch>, acks: i16) -> OurRequest {
@@ -34,7 +42,9 @@ fn their_request(head: Head<'_>, version: i16, ours: &OurRequest) -> Vec<u8> {
     let mut topics: Vec<TopicProduceData> = Vec::new();
     for batch in &ours.batches {
         if topics.last().is_none_or(|topic| *topic.name.0 != *batch.topic) {
-            topics.push(TopicProduceData::default().with_name(StrBytes::from(batch.topic.to_string()).into()));
+            // Of version 13 the id goes out, before it the name.
+            let topic = TopicProduceData::default().with_name(StrBytes::from(batch.topic.to_string()).into());
+            topics.push(topic.with_topic_id(Uuid::from_u128(batch.topic_id)));
         }
         let data = PartitionProduceData::default().with_index(batch.partition);
         let data = data.with_records(Some(Bytes::copy_from_slice(&batch.bytes)));
@@ -73,7 +83,7 @@ fn produce_requests_byte_for_byte() {
         (0..200).map(|partition| batch("many", partition, 61)).collect(),
         (0..200).map(|topic| batch(&format!("topic-{topic}"), 0, 61)).collect(),
     ];
-    for version in 3..=12 {
+    for version in 3..=13 {
         for (i, shape) in shapes.iter().enumerate() {
             for (client_id, acks) in [("forebay-7", -1), ("", 1), ("x", 0)] {
                 let head = Head { client_id, ..HEAD };
@@ -86,6 +96,14 @@ fn produce_requests_byte_for_byte() {
             }
         }
     }
+}
+
+#[test]
+fn a_topic_without_an_id_has_the_whole_request_go_by_names() {
+    let (known, unknown) = (batch("a", 0, 1), ProduceBatch { topic_id: 0, ..batch("b", 0, 1) });
+    assert_eq!(produce::version_for(13, std::slice::from_ref(&known)), 13);
+    assert_eq!(produce::version_for(13, &[known.clone(), unknown.clone()]), 12);
+    assert_eq!((produce::version_for(9, &[known]), produce::version_for(9, &[unknown])), (9, 9));
 }
 
 #[test]
@@ -173,6 +191,7 @@ fn produce_answer(version: i16) -> (Vec<ProduceBatch>, Vec<u8>) {
     let topic = |name: &'static str, partitions: Vec<PartitionProduceResponse>| {
         TopicProduceResponse::default()
             .with_name(StrBytes::from_static_str(name).into())
+            .with_topic_id(Uuid::from_u128(id(name)))
             .with_partition_responses(partitions)
     };
     let mut body = ProduceResponse::default()
@@ -193,7 +212,7 @@ fn produce_answer(version: i16) -> (Vec<ProduceBatch>, Vec<u8>) {
 
 #[test]
 fn produce_answers_of_every_version() {
-    for version in 3..=12 {
+    for version in 3..=13 {
         let (batches, bytes) = produce_answer(version);
         let (results, throttle_ms) = produce::read_answer(&bytes, version, &batches).expect("read");
         assert_eq!(throttle_ms, 12);
@@ -339,17 +358,17 @@ fn api_versions_of_every_version() {
     for version in 0..=3 {
         let bytes = versions_answer(version, &full);
         let settled = Versions {
-            produce: 12,
+            produce: 13,
             metadata: 11,
             init_producer_id: 2,
-            fetch: Some(12),
+            fetch: Some(13),
             list_offsets: None,
             describe_producers: None,
         };
         let throttle_ms = if version >= 1 { 6 } else { 0 };
         assert_eq!(read_api_versions(&bytes, version), Ok(Negotiated::Settled(settled, throttle_ms)));
         (0..bytes.len()).for_each(|cut| assert!(read_api_versions(&bytes[..cut], version).is_err(), "{cut}"));
-        for (at, range) in [(0, (0, 13, 20)), (0, (0, 0, 2)), (2, (3, 0, 3)), (4, (22, 6, 7))] {
+        for (at, range) in [(0, (0, 14, 20)), (0, (0, 0, 2)), (2, (3, 0, 3)), (4, (22, 6, 7))] {
             let mut without = full;
             without[at] = range;
             let read = read_api_versions(&versions_answer(version, &without), version);
@@ -367,7 +386,7 @@ fn api_versions_of_every_version() {
 /// Reads `bytes` as everything. Whatever it says, no decoder may panic or take memory beyond what the bytes explain.
 fn read_as_anything(bytes: &[u8]) {
     let batches = produce_answer(12).0;
-    for version in 3..=12 {
+    for version in 3..=13 {
         let _ = produce::read_answer(bytes, version, &batches);
     }
     for version in 4..=12 {
@@ -385,7 +404,7 @@ fn read_as_anything(bytes: &[u8]) {
 }
 
 fn valid_answers() -> Vec<Vec<u8>> {
-    let mut all: Vec<Vec<u8>> = (3..=12).map(|version| produce_answer(version).1).collect();
+    let mut all: Vec<Vec<u8>> = (3..=13).map(|version| produce_answer(version).1).collect();
     all.extend((4..=12).map(metadata_answer));
     all.extend((0..=3).map(|version| versions_answer(version, &[(0, 3, 13), (3, 0, 11), (22, 0, 2)])));
     all

@@ -360,3 +360,23 @@ fn names_are_resolved_and_addresses_tried_in_turn() {
     assert_eq!(world.connects().iter().map(|(_, to)| to.to_string()).collect::<Vec<_>>(), addresses);
     assert!(world.connects().iter().all(|(at, _)| *at == world.now), "without waiting");
 }
+
+#[test]
+fn a_batch_meant_for_a_topic_that_was_made_anew_is_refused_by_id() {
+    let mut world = world().up();
+    let id = world.cluster.id_of("a");
+    let by_id = |number: u64| {
+        let mut request = request(number, 1, &[("a", 0)]);
+        request.batches[0].topic_id = id;
+        request
+    };
+    world.produce(by_id(1));
+    let [ClientEvent::Produced { results, .. }] = &world.take_events()[..] else { panic!("no answer") };
+    assert_eq!((&*results[0].topic, results[0].error), ("a", 0));
+    let seen = world.cluster.broker(1).seen.clone();
+    assert!(matches!(seen.last(), Some(Seen::Produce(13, -1, _))), "{seen:?}");
+    world.cluster.life = 1;
+    world.produce(by_id(2));
+    let [ClientEvent::Produced { results, .. }] = &world.take_events()[..] else { panic!("no answer") };
+    assert_eq!((&*results[0].topic, results[0].error), ("a", 100));
+}

@@ -75,6 +75,7 @@ pub(super) fn name(topic: &str) -> Rc<str> {
 pub(super) fn request(id: u64, node: i32, batches: &[(&str, i32)]) -> ProduceRequest {
     let batch = |(topic, partition): &(&str, i32)| ProduceBatch {
         topic: name(topic),
+        topic_id: 0,
         partition: *partition,
         bytes: Rc::new(id.to_be_bytes().repeat(5)),
     };

@@ -203,11 +203,13 @@ pub(super) fn values(request: &ProduceRequest) -> Vec<String> {
 }
 
 fn results(request: &ProduceRequest, error: i16) -> Vec<ProduceResult> {
-    let result = |batch: &ProduceBatch| ProduceResult {
-        topic: batch.topic.clone(),
-        partition: batch.partition,
-        error,
-        base_offset: if error == 0 { 1000 } else { -1 },
+    let result = |batch: &ProduceBatch| {
+        let (view, _) = BatchView::parse(&batch.bytes).expect("a batch");
+        // As if the log held this producer's records and a thousand before them.
+        let (epoch, sequence) = (view.header().producer_epoch, view.header().base_sequence);
+        let offset = if epoch < 0 { -1 } else { 1000 + i64::from(epoch) * 1_000_000 + i64::from(sequence) };
+        let base_offset = if error == 0 { offset } else { -1 };
+        ProduceResult { topic: batch.topic.clone(), partition: batch.partition, error, base_offset }
     };
     request.batches.iter().map(result).collect()
 }

@@ -11,6 +11,7 @@ mod hand;
 mod lanes;
 mod levels;
 mod lives;
+mod lost;
 mod memory;
 mod news;
 mod partitioner;

@@ -1,0 +1,300 @@
+//! What Kafka acknowledged and its log has lost: seen by the offset of an answer, by an answer about the log, and by
+//! where the log of a new leader ends; counted, and told.
+//!
+//! Offsets only grow: an answer 0 whose base offset lies below the offset that the log was known to go on at comes from
+//! a log that was cut back (an unclean election, a leader lost at `acks` 1) or from another log (a topic made anew). There
+//! P4 does not hold: the younger batch may have been the first that this log ever saw. Then each answer settles its own
+//! batch only, and when nothing is under way the others go again, first as they are, then under the next epoch.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::batch::{Bad, Flight};
+use super::gather::Entry;
+use super::news::News;
+use super::partition::Work;
+use super::timers::Timer;
+use super::{Key, Producer, Want};
+use crate::kafka::types::{LogSays, NodeId, Outcome, Question};
+use crate::runtime::seam::Monotonic;
+
+/// Runs of acknowledged records that are remembered of a partition at `acks` 1: another producer's records end a run.
+const RUNS_MAX: usize = 32;
+/// For how long after its last acknowledgement a partition is worth asking about when its leader changes: longer than
+/// metadata gets old.
+const LATELY: Duration = Duration::from_secs(600);
+/// Questions about the ends of logs at one time; beyond that a loss shows with the next batch, or not at all.
+const ENDS_MAX: usize = 1024;
+/// A new leader that does not know its end yet is asked so often, and so long after.
+const END_TRIES: u8 = 20;
+const END_AGAIN: Duration = Duration::from_millis(500);
+/// An answer that has not come by then will not come.
+const END_LOST: Duration = Duration::from_secs(300);
+
+/// What a partition remembers of its acknowledgements.
+#[derive(Debug, Default)]
+pub(super) struct Acked {
+    /// Offsets of our records, from and to, in order.
+    runs: VecDeque<(i64, i64)>,
+    /// The last one: when, and by which broker.
+    last: Option<(Monotonic, NodeId)>,
+    /// It is known that the log lacks some of it, and that was counted; how much is not known yet.
+    lacking: bool,
+    /// It is known from which offset on, and was counted, with nothing acknowledged since.
+    ended: bool,
+}
+
+impl Acked {
+    fn note(&mut self, from: i64, to: i64, runs_max: usize) {
+        match self.runs.back_mut() {
+            Some(run) if run.1 == from => run.1 = to,
+            _ => {
+                if self.runs.len() >= runs_max {
+                    self.runs.pop_front();
+                }
+                self.runs.push_back((from, to));
+            }
+        }
+    }
+
+    /// Takes off what stands at this offset and behind it: how many records.
+    fn cut(&mut self, from: i64) -> u64 {
+        let mut cut = 0;
+        while let Some((first, end)) = self.runs.pop_back() {
+            if first < from {
+                let kept = end.min(from);
+                self.runs.push_back((first, kept));
+                return cut + (end - kept).unsigned_abs();
+            }
+            cut += (end - first).unsigned_abs();
+        }
+        cut
+    }
+}
+
+/// Whether P4 holds in a partition's window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Torn {
+    /// It does.
+    #[default]
+    No,
+    /// An answer came from another log than the one that was known, over the head of older batches.
+    Seen,
+    /// What is undone has gone again since, one at a time.
+    Tried,
+}
+
+impl Work {
+    /// Another log has answered the batch at this place.
+    fn tear(&mut self, place: usize) {
+        if place > 0 {
+            self.torn = Torn::Seen;
+        }
+    }
+}
+
+/// A question about where a log ends.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    key: Key,
+    /// Its topic: keys are used again.
+    name: Rc<str>,
+    life: u32,
+    /// Where the log was known to go on.
+    next: i64,
+    tries: u8,
+    until: Monotonic,
+}
+
+impl Producer {
+    /// A batch was acknowledged at this offset: whether the log is the one that is known, and where it goes on.
+    pub(super) fn note_offset(&mut self, entry: Entry, base_offset: i64, node: NodeId, now: Monotonic) {
+        let topic = &mut self.topics[entry.key.topic as usize];
+        let other = entry.life != topic.life;
+        let runs_max = if self.sinks[topic.sink].settings.acks == 1 { RUNS_MAX } else { 1 };
+        let partition = &mut topic.partitions[entry.key.partition as usize];
+        let Some(work) = partition.work.as_mut() else { return };
+        let Some(place) = work.window().position(|batch| batch.serial == entry.serial) else { return };
+        let count = work.queue[place].count;
+        if other {
+            // From before the topic was found made anew: the old one's word or the new one's.
+            work.tear(place);
+            return;
+        }
+        if base_offset < 0 {
+            return;
+        }
+        let behind = partition.log_next.is_some_and(|next| base_offset < next);
+        if behind {
+            work.tear(place);
+            self.lost(entry.key, Some(base_offset));
+        } else if partition.acked.lacking {
+            // Others' records have taken the offsets: one at least, or nothing would have shown.
+            self.lost_records(entry.key, 1);
+        }
+        let partition = self.partition_mut(entry.key);
+        let next = base_offset.saturating_add(i64::from(count));
+        partition.log_next = Some(next);
+        (partition.acked.lacking, partition.acked.ended) = (false, false);
+        partition.acked.last = Some((now, node));
+        partition.acked.note(base_offset, next, runs_max);
+    }
+
+    /// The log lacks what it had acknowledged. `from`: all of it from this offset on; `None`: not known from where.
+    pub(super) fn lost(&mut self, key: Key, from: Option<i64>) {
+        let partition = self.partition_mut(key);
+        let acked = &mut partition.acked;
+        let counted = acked.lacking || (acked.ended && from.is_none());
+        acked.lacking = from.is_none() && !acked.ended;
+        acked.ended |= from.is_some();
+        let records = from.map_or(0, |from| {
+            partition.log_next = Some(from);
+            partition.acked.cut(from)
+        });
+        if !counted {
+            let sink = self.topics[key.topic as usize].sink;
+            self.sinks[sink].stats.acknowledged_lost += 1;
+        }
+        if records > 0 {
+            self.lost_records(key, records);
+        } else if !counted {
+            self.tell_lost(key, 0);
+        }
+    }
+
+    fn lost_records(&mut self, key: Key, records: u64) {
+        let sink = self.topics[key.topic as usize].sink;
+        self.sinks[sink].stats.acknowledged_lost_records += records;
+        self.tell_lost(key, records);
+    }
+
+    fn tell_lost(&mut self, key: Key, records: u64) {
+        let partition = key.partition;
+        self.tell(key.topic, |sink, topic| News::Lost { sink, topic, partition, records });
+    }
+
+    /// So many rows may come to be there twice.
+    pub(super) fn unknown(&mut self, key: Key, records: u64) {
+        if records > 0 {
+            let (sink, partition) = (self.topics[key.topic as usize].sink, key.partition);
+            self.sinks[sink].stats.outcome_unknown += records;
+            self.tell(key.topic, |sink, topic| News::Unclear { sink, topic, partition, records });
+        }
+    }
+
+    /// An answer 0 where P4 does not hold: this batch is in the log, and nothing is known of the others.
+    pub(super) fn settle_only(&mut self, key: Key, place: usize) {
+        let partition = self.partition_mut(key);
+        partition.proven_until = Monotonic(0);
+        let Some(work) = partition.work.as_mut() else { return };
+        let Some(batch) = work.queue.remove(place) else { return };
+        work.cut -= 1;
+        if work.cut == 0 {
+            work.torn = Torn::No;
+        }
+        (work.attempts, work.vain) = (0, 0);
+        self.topics[key.topic as usize].placed -= u64::from(batch.count);
+        self.end(key.topic, batch, Outcome::Delivered);
+    }
+
+    /// After that, with nothing under way: what is undone goes again as it is, one by one, which a log that has it answers
+    /// with 0; and when the oldest is not taken, all of it under the next epoch, behind what was settled. `false`: it is
+    /// not so.
+    pub(super) fn mend(&mut self, key: Key, now: Monotonic) -> bool {
+        let Some(work) = self.partition_mut(key).work.as_mut() else { return false };
+        let first = work.window().next().map(|batch| batch.flight);
+        match (work.torn, first) {
+            (Torn::No, _) => return false,
+            (Torn::Seen, _) => {
+                work.torn = Torn::Tried;
+                self.send_undone_again(key);
+                return true;
+            }
+            (Torn::Tried, Some(Flight::Unsent | Flight::Flying | Flight::Answered(Bad::Again))) => {
+                self.send_undone_again(key);
+                self.back_off(key, now);
+                return true;
+            }
+            (Torn::Tried, _) => work.torn = Torn::No,
+        }
+        let unclear = work.window().filter(|batch| batch.maybe_there && !batch.counted);
+        let unclear = unclear.map(|batch| u64::from(batch.count)).sum();
+        self.unknown(key, unclear);
+        self.raise_epoch(key, now);
+        true
+    }
+
+    /// Another leader: where a leader's word was enough, its log may lack what the last one acknowledged. A partition
+    /// that has no more rows would never hear of it.
+    pub(super) fn ask_for_end(&mut self, key: Key, tries: u8, now: Monotonic) {
+        let topic = &self.topics[key.topic as usize];
+        let partition = &topic.partitions[key.partition as usize];
+        let (Some(node), Some(next), Some((at, by))) = (partition.leader, partition.log_next, partition.acked.last)
+        else {
+            return;
+        };
+        let (sink, life, name, topic_id) = (topic.sink, topic.life, Rc::clone(&topic.name), topic.id);
+        // The same broker's high watermark may be behind what it acknowledged.
+        if self.sinks[sink].settings.acks != 1 || by == node || now.since(at) > LATELY {
+            return;
+        }
+        if self.ends.len() >= ENDS_MAX {
+            self.ends.retain(|_, end| now < end.until);
+            if self.ends.len() >= ENDS_MAX {
+                return;
+            }
+        }
+        self.asked += 1;
+        let token = self.asked;
+        self.sinks[sink].stats.asked += 1;
+        let until = now.after(END_LOST);
+        self.ends.insert(token, End { key, name: Rc::clone(&name), life, next, tries, until });
+        self.wants.push(Want::Ask(Question {
+            token,
+            node,
+            topic: name,
+            topic_id,
+            partition: key.partition as i32,
+            producer_id: -1,
+            epoch: -1,
+            first_sequence: -1,
+            last_sequences: Vec::new(),
+            from: Some(next),
+            replicated: false,
+        }));
+    }
+
+    /// The answer to that. `false`: it was another question.
+    pub(super) fn on_end(&mut self, token: u64, says: LogSays, now: Monotonic) -> bool {
+        let Some(end) = self.ends.remove(&token) else { return false };
+        match says {
+            LogSays::Ends { at } if at < end.next && self.is_still(&end) => self.lost(end.key, Some(at)),
+            LogSays::Again if end.tries < END_TRIES && self.ends_again.len() < ENDS_MAX => {
+                let at = now.after(END_AGAIN);
+                self.ends_again.push_back((at, end));
+                self.timers.set(at, Timer::Ends);
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// Asks again what could not be answered.
+    pub(super) fn ask_for_ends_again(&mut self, now: Monotonic) {
+        while let Some((_, end)) = self.ends_again.pop_front_if(|(at, _)| *at <= now) {
+            if self.is_still(&end) {
+                self.ask_for_end(end.key, end.tries + 1, now);
+            }
+        }
+    }
+
+    /// Nothing was acknowledged since, which would have shown it.
+    fn is_still(&self, end: &End) -> bool {
+        let topic = &self.topics[end.key.topic as usize];
+        let partition = topic.partitions.get(end.key.partition as usize);
+        Rc::ptr_eq(&topic.name, &end.name)
+            && topic.life == end.life
+            && partition.is_some_and(|partition| partition.log_next == Some(end.next))
+    }
+}

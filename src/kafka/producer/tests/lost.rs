@@ -1,0 +1,187 @@
+//! What Kafka acknowledged and has lost: seen by offsets, counted once, told, and never a reason to settle what is not there.
+
+use super::hand::{Hand, SINK, identity, settings, topic, values};
+use crate::kafka::producer::Settings;
+use crate::kafka::producer::news::News;
+use crate::kafka::types::{LogSays, ProduceRequest, ProduceResult, TopicMetadata};
+
+fn at_leader() -> Settings {
+    let mut settings = settings();
+    settings.sinks[0].acks = 1;
+    settings
+}
+
+/// Answers a request's only batch with 0, at this offset.
+fn at(hand: &mut Hand, request: &ProduceRequest, base_offset: i64) {
+    let (topic, partition) = (request.batches[0].topic.clone(), request.batches[0].partition);
+    hand.produced(request.id, &[ProduceResult { topic, partition, error: 0, base_offset }]);
+}
+
+fn counted(hand: &Hand) -> (u64, u64, u64) {
+    let stats = hand.stats();
+    (stats.acknowledged_lost, stats.acknowledged_lost_records, stats.outcome_unknown)
+}
+
+fn told(hand: &mut Hand) -> Vec<News> {
+    let mut told = Vec::new();
+    hand.producer.drain_news(|news| told.push(news));
+    told
+}
+
+#[test]
+fn an_offset_below_what_was_acknowledged_shows_a_loss_and_how_much_at_least() {
+    let mut hand = Hand::proven(at_leader());
+    for offset in [1001, 1002, 1010] {
+        hand.append("t", None);
+        let request = hand.one();
+        at(&mut hand, &request, offset);
+    }
+    assert_eq!(counted(&hand), (0, 0, 0));
+    hand.append("t", None);
+    let request = hand.one();
+    at(&mut hand, &request, 1001);
+    // 1001, 1002 and 1010 are gone; what stood between them is others'.
+    assert_eq!(counted(&hand), (1, 3, 0));
+    let lost = News::Lost { sink: SINK, topic: "t".into(), partition: 0, records: 3 };
+    assert_eq!(told(&mut hand), [lost]);
+    hand.append("t", None);
+    let request = hand.one();
+    at(&mut hand, &request, 1002);
+    assert_eq!((counted(&hand), hand.stats().buffered_rows), ((1, 3, 0), 0), "once");
+}
+
+/// Decision 0024's interleaving: m is answered 3 by the old log, m+1 is taken by another one as its first.
+#[test]
+fn an_answer_from_another_log_settles_its_own_batch_only() {
+    let mut hand = Hand::proven(settings());
+    let window = hand.five();
+    hand.answer(&window[0], 3);
+    at(&mut hand, &window[1], 0);
+    assert_eq!(hand.delivered(), [0, 2], "row 1 is not there");
+    at(&mut hand, &window[2], 1);
+    hand.answer(&window[3], 3);
+    hand.answer(&window[4], 45);
+    assert_eq!(hand.delivered(), [0, 2, 3]);
+    // The rest goes again, the oldest alone: a log that had it would say 0. This one does not expect it.
+    let again = hand.one();
+    assert_eq!(identity(&again), identity(&window[0]));
+    hand.answer(&again, 45);
+    // All under the next epoch, oldest first: as they are, the next 0 would settle row 1.
+    hand.wait_ms(2_000);
+    let first = hand.one();
+    assert_eq!(identity(&first), (7, 1, 0));
+    let mut seen = values(&first);
+    at(&mut hand, &first, 2);
+    for (request, offset) in hand.poll().iter().zip([3, 4]) {
+        seen.extend(values(request));
+        at(&mut hand, request, offset);
+    }
+    assert_eq!(seen, ["row 1", "row 4", "row 5"]);
+    assert_eq!(hand.stats().buffered_rows, 0);
+    assert_eq!(counted(&hand), (1, 1, 2), "those answered 3 may be there, as far as the code tells");
+}
+
+/// The same, where metadata tells of the new topic before the answer comes.
+#[test]
+fn an_answer_to_a_request_of_the_topic_before_settles_its_own_batch_only() {
+    let mut hand = Hand::proven(settings());
+    let made = |id: u128| TopicMetadata { id, ..topic("t", &[0]) };
+    hand.producer.on_metadata(&[made(1)], hand.now);
+    let window: Vec<_> = hand.five();
+    assert!(window.iter().all(|request| request.batches[0].topic_id == 1));
+    hand.answer(&window[0], 3);
+    hand.producer.on_metadata(&[made(2)], hand.now);
+    at(&mut hand, &window[1], 0);
+    assert_eq!(hand.delivered(), [0, 2]);
+    window[2..].iter().for_each(|request| hand.answer(request, 100));
+    hand.wait_ms(2_000);
+    // It was there after all: the new log has taken both.
+    let again = hand.one();
+    assert_eq!((values(&again), again.batches[0].topic_id), (vec!["row 1".to_owned()], 2));
+    assert_eq!(identity(&again), identity(&window[0]));
+    at(&mut hand, &again, 1);
+    assert_eq!(hand.delivered(), [0, 2, 1]);
+    for (row, request) in (3..).zip(&window[2..]) {
+        let again = hand.one();
+        assert_eq!(identity(&again), identity(request));
+        at(&mut hand, &again, row);
+    }
+    assert_eq!((hand.delivered(), hand.stats().epochs_raised), (vec![0, 2, 1, 3, 4, 5], 0));
+    assert_eq!(hand.stats().acknowledged_lost, 0, "the deleted topic was the operator's to delete");
+}
+
+#[test]
+fn what_the_asking_shows_is_counted_once_and_the_next_offset_says_how_much() {
+    let mut hand = Hand::proven(at_leader());
+    hand.append("t", None);
+    let request = hand.one();
+    at(&mut hand, &request, 1001);
+    hand.append("t", None);
+    let request = hand.one();
+    hand.answer(&request, 45);
+    hand.log_says(LogSays::Lost);
+    assert_eq!(counted(&hand), (1, 0, 0));
+    hand.wait_ms(100);
+    let anew = hand.one();
+    at(&mut hand, &anew, 1000);
+    assert_eq!(counted(&hand), (1, 2, 0));
+    // Others have filled it up: one message at least.
+    hand.append("t", None);
+    let request = hand.one();
+    hand.answer(&request, 45);
+    hand.log_says(LogSays::Lost);
+    hand.wait_ms(100);
+    let anew = hand.one();
+    at(&mut hand, &anew, 5000);
+    assert_eq!(counted(&hand), (2, 3, 0));
+}
+
+#[test]
+fn a_new_leader_of_an_idle_partition_is_asked_where_its_log_ends() {
+    let mut hand = Hand::proven(at_leader());
+    for offset in [1001, 1002] {
+        hand.append("t", None);
+        let request = hand.one();
+        at(&mut hand, &request, offset);
+    }
+    hand.producer.on_metadata(&[TopicMetadata { leaders: vec![None], ..topic("t", &[0]) }], hand.now);
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    assert!(hand.poll().is_empty() && hand.take_questions().is_empty(), "the same broker");
+    hand.producer.on_metadata(&[topic("t", &[1])], hand.now);
+    let question = hand.log_says(LogSays::Again);
+    assert_eq!((question.node.0, question.from, question.last_sequences.len()), (1, Some(1003), 0));
+    assert!(hand.poll().is_empty() && hand.take_questions().is_empty(), "not at once");
+    hand.wait_ms(500);
+    assert!(hand.producer.next_deadline() <= hand.now);
+    hand.log_says(LogSays::Ends { at: 1001 });
+    assert_eq!(counted(&hand), (1, 2, 0));
+    // Its sequences have a gap there.
+    hand.append("t", None);
+    let request = hand.one();
+    hand.answer(&request, 45);
+    hand.log_says(LogSays::Lost);
+    hand.wait_ms(100);
+    let request = hand.one();
+    at(&mut hand, &request, 1001);
+    assert_eq!((counted(&hand), hand.stats().buffered_rows), ((1, 2, 0), 0), "once");
+}
+
+#[test]
+fn an_end_is_asked_for_only_where_it_can_tell_something() {
+    // At acks=all; long after; where something was acknowledged since.
+    let mut hand = Hand::proven(settings());
+    hand.producer.on_metadata(&[topic("t", &[1])], hand.now);
+    assert!(hand.poll().is_empty() && hand.take_questions().is_empty());
+    let mut hand = Hand::proven(at_leader());
+    hand.wait_ms(3_600_000);
+    hand.producer.on_metadata(&[topic("t", &[1])], hand.now);
+    assert!(hand.poll().is_empty() && hand.take_questions().is_empty());
+    let mut hand = Hand::proven(at_leader());
+    hand.producer.on_metadata(&[topic("t", &[1])], hand.now);
+    hand.append("t", None);
+    let request = hand.one();
+    let questions = hand.take_questions();
+    at(&mut hand, &request, 1001);
+    hand.producer.on_asked(questions[0].token, LogSays::Ends { at: 1000 }, hand.now);
+    assert_eq!(counted(&hand), (0, 0, 0), "its offset has told that nothing is gone");
+}
