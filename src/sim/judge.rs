@@ -286,9 +286,9 @@ impl Judge {
         }
     }
 
-    /// Whether a batch came in late, after Kafka had shown that it was not there.
+    /// Whether a batch came in late, after Kafka had shown that it was not there, or had forgotten its producer.
     fn after_all(&self, entry: &Entry) -> bool {
-        entry.late && self.not_there.contains(&numbered(entry))
+        entry.late && (entry.forgotten || self.not_there.contains(&numbered(entry)))
     }
 
     fn losses(&mut self, found: &Found, all: &[SinkStats], kafka: &Cluster, plan: &Plan) {

@@ -191,9 +191,7 @@ impl Search {
 
     fn start_known(&mut self, start: i64) -> Option<LogSays> {
         // What is left may have it all the same; if not, nothing is known to be missing.
-        let from = self.question.from.unwrap_or(0);
-        self.holes = start > from;
-        self.behind &= start <= from;
+        self.holes = start > self.question.from.unwrap_or(0);
         self.at = start;
         self.step = Step::Tail;
         None

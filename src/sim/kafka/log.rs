@@ -28,7 +28,7 @@ pub(in crate::sim) struct Entry {
     pub(in crate::sim) order: u64,
     /// It came on a connection that the client had given up.
     pub(in crate::sim) late: bool,
-    /// The partition had known this producer, and no longer did: it takes any sequence.
+    /// The partition had known this producer, or one of its name had, and no longer did: it takes any sequence.
     pub(in crate::sim) forgotten: bool,
 }
 
@@ -122,7 +122,8 @@ impl Log {
     pub(in crate::sim) fn append(&mut self, mut entry: Entry) {
         entry.base_offset = self.end();
         if entry.producer >= 0 {
-            entry.forgotten = !self.known.contains_key(&entry.producer) && self.met.contains(&entry.producer);
+            entry.forgotten =
+                !self.known.contains_key(&entry.producer) && (self.anew || self.met.contains(&entry.producer));
             let stranger = !self.known.contains_key(&entry.producer);
             let anew = self.met.insert(entry.producer) && self.anew;
             if stranger

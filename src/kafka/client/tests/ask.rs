@@ -116,6 +116,9 @@ fn a_log_that_ends_before_what_is_known_is_read_from_its_beginning() {
     world.cluster.log.batches[0].1[..8].copy_from_slice(&90i64.to_be_bytes());
     world.cluster.log.batches[0].1[23..27].copy_from_slice(&12i32.to_be_bytes());
     assert_eq!(says(&mut world, other), LogSays::Lost);
+    // It has no gap; but it begins behind what is asked for.
+    let other = Question { producer_id: 77, ..question(Some(80)) };
+    assert_eq!(says(&mut world, other), LogSays::CannotTell(WhyNot::Retained));
 }
 
 #[test]

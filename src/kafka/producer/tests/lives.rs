@@ -9,13 +9,16 @@ use crate::kafka::batch::BatchView;
 use crate::kafka::producer::Settings;
 use crate::kafka::types::{LogSays, ProduceRequest, ProduceResult, Question, TopicMetadata};
 
+/// First and last sequence, base offset.
+type Taken = (i32, i32, i64);
+
 /// A partition that works at what it gets at once.
 #[derive(Default)]
 struct Log {
     /// Key, value, and when it was appended among all records of all partitions.
     records: Vec<(Option<Vec<u8>>, Vec<u8>, u64)>,
-    /// Id and epoch of the only producer; first and last sequence and base offset of its last five batches.
-    known: Option<((i64, i16), VecDeque<(i32, i32, i64)>)>,
+    /// Id and epoch of the only producer, and its last five batches.
+    known: Option<((i64, i16), VecDeque<Taken>)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
