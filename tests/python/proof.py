@@ -303,7 +303,7 @@ class Proof:
                 file.with_name(name + ".gz").write_bytes(gzip.compress(file.read_bytes(), 9, mtime=0))
                 file.unlink()
         if (self.folder / "summary.json").exists():
-            for name in ("report.json", "generator.txt", "frozen.json"):
+            for name in ("report.json", "generator.txt", "frozen.json", "frozen.txt.gz"):
                 (self.folder / name).unlink(missing_ok=True)
 
     def run(self) -> None:
