@@ -19,6 +19,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -528,8 +529,11 @@ class Frozen(Proof):
 
     def clean_up(self) -> None:
         if self.load and self.load.poll() is None:
-            self.load.terminate()
-            self.load.wait()
+            self.load.send_signal(signal.SIGINT)  # then it stops what it started
+            try:
+                self.load.wait(60)
+            except subprocess.TimeoutExpired:
+                self.load.kill()
         for cluster in self.work.glob("*/kafka/cluster"):  # only if frozen.py was ended
             readers.kafka("stop", "--delete", "--dir", cluster.parent)
         super().clean_up()
@@ -584,4 +588,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that an end from outside cleans up too
     sys.exit(main())
