@@ -1,14 +1,19 @@
 """Tests of what the proofs stand on: the proxy's delay, and the encoding of the requests that move leaders."""
 
+import argparse
+import json
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
 from pathlib import Path
 
 import movers
+import proof
+import test_watch
 
 PROXY = Path(__file__).with_name("proxy.py")
 DELAY_MS = 60
@@ -95,6 +100,47 @@ class Movers(unittest.TestCase):
             movers.ask = original
         expected = "00001388 02 0274 02 00000005 03 00000002 00000001 00 00 00"
         self.assertEqual(asked, [((45, 0), bytes.fromhex(expected))])
+
+
+class Pages:
+    """A service whose /metrics are these pages, one after the other."""
+
+    def __init__(self, *pages: str):
+        self.pages = list(pages)
+
+    def get(self, _path: str) -> tuple[int, str]:
+        return 200, self.pages.pop(0)
+
+
+class Scrapes(unittest.TestCase):
+    def judged(self, *pages: str) -> tuple[proof.Proof, list[dict]]:
+        with tempfile.TemporaryDirectory() as folder:
+            made = proof.Proof(argparse.Namespace(folder=Path(folder)))
+            file = Path(folder) / "metrics.jsonl"
+            made.recorder = proof.Recorder(Pages(*pages), file, 0)
+            for _ in pages:
+                made.recorder.line_s = 0
+                made.recorder.look()
+            made.recorder.file.close()
+            made.judge_scrapes()
+            return made, [json.loads(line) for line in file.read_text().splitlines()]
+
+    def test_one_scrape_out_of_balance_fails_a_proof(self):
+        right = test_watch.PAGE
+        wrong = right.replace('sink_delivered_total{shard="0",sink="flow"} 14', 'sink_delivered_total{shard="0",sink="flow"} 13')
+        made, _ = self.judged(right, right)
+        self.assertEqual((made.checks, made.facts), ({"the ledgers balance at every scrape": True}, {"ledgers": "2 scrapes, 0 out of balance"}))
+        made, _ = self.judged(right, wrong, right)
+        self.assertEqual(made.checks, {"the ledgers balance at every scrape": False})
+        self.assertIn("scrape 2: shard 0, sink flow", made.facts["out of balance"][0])
+
+    def test_without_a_scrape_nothing_is_proved(self):
+        self.assertEqual(self.judged()[0].checks, {"the ledgers balance at every scrape": False})
+
+    def test_lines_have_what_has_changed(self):
+        later = test_watch.PAGE.replace("answers_total{shard=\"0\"} 8", "answers_total{shard=\"0\"} 9")
+        lines = self.judged(test_watch.PAGE, later)[1]
+        self.assertEqual((lines[0]["sink_matched"], lines[1] | {"s": 0}), (14, {"s": 0, "answers": 9, "answers_owed": 5}))
 
 
 if __name__ == "__main__":

@@ -84,7 +84,8 @@ impl Timeline {
             let line = json!({
                 "s": now_ns as f64 / 1e9, "connected": connected, "sent": tally.sent_all(), "settled": tally.settled,
                 "behind": behind, "answers": lately.len(), "p50_us": lately.value_at_quantile(0.5),
-                "p99_us": lately.value_at_quantile(0.99), "max_us": lately.max(), "processes": processes,
+                "p99_us": lately.value_at_quantile(0.99), "max_us": lately.max(),
+                "pings": tally.pings, "pongs": tally.pongs, "processes": processes,
             });
             writeln!(file, "{line}")?;
             file.flush()?;

@@ -1,5 +1,7 @@
 //! The event loop: one thread, epoll, all clients.
 
+mod events;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
@@ -8,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
-use super::client::{Client, Manner, State};
-use super::link::{Io, Link};
-use super::pace::Pace;
-use super::plan::{Plan, mix};
-use super::tally::Tally;
-use super::timeline::Timeline;
+use crate::flow::client::{Client, Manner, State};
+use crate::flow::link::{Io, Link};
+use crate::flow::pace::Pace;
+use crate::flow::plan::{Plan, mix};
+use crate::flow::tally::Tally;
+use crate::flow::timeline::Timeline;
 
 /// Connections being made at a time: more would overflow a listener's queue.
 const CONNECTING_MAX: usize = 128;
@@ -21,7 +23,6 @@ const BACKOFF_MS_MIN: u64 = 10;
 const BACKOFF_MS_MAX: u64 = 1_000;
 /// Writes of one client before others have their turn.
 const WRITES_A_TURN: usize = 16;
-const EVENTS: usize = 512;
 
 /// What a run has left.
 pub(crate) struct Outcome {
@@ -209,7 +210,7 @@ impl<'a> Driver<'a> {
     fn break_off(&mut self, index: u32, orderly: bool) {
         let link = &mut self.links[index as usize];
         if orderly {
-            link.client.out.extend_from_slice(&super::wire::DISCONNECT);
+            link.client.out.extend_from_slice(&crate::flow::wire::DISCONNECT);
             let _ = link.flush();
         }
         link.client.told.broken += 1;
@@ -236,77 +237,5 @@ impl<'a> Driver<'a> {
         // Half of it by chance, so that a thousand clients do not come back at once.
         let wait_ms = link.backoff_ms / 2 + mix(now_ns ^ u64::from(index)) % (link.backoff_ms / 2 + 1);
         self.later.push(Reverse((now_ns + wait_ms * 1_000_000, index)));
-    }
-
-    fn wait(&mut self, now_ns: u64) -> anyhow::Result<()> {
-        let mut wait_ns = if !self.ready.is_empty() || (self.connecting < CONNECTING_MAX && !self.to_connect.is_empty())
-        {
-            0
-        } else {
-            self.pace.wait_ns().min(100_000_000)
-        };
-        if let Some(&Reverse((when_ns, _))) = self.later.peek() {
-            wait_ns = wait_ns.min(when_ns.saturating_sub(now_ns));
-        }
-        let wait = rustix::event::Timespec { tv_sec: 0, tv_nsec: wait_ns as i64 };
-        let nothing = epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) };
-        let mut events = [nothing; EVENTS];
-        let count = match epoll::wait(&self.poll, &mut events, Some(&wait)) {
-            Ok(count) => count,
-            Err(rustix::io::Errno::INTR) => 0,
-            Err(error) => return Err(error.into()),
-        };
-        let now_ns = self.now_ns();
-        for event in &events[..count] {
-            let data = event.data.u64();
-            let index = data as u32;
-            let link = &self.links[index as usize];
-            if link.socket.is_some() && link.generation == (data >> 32) as u32 {
-                self.event(index, event.flags, now_ns);
-            }
-        }
-        Ok(())
-    }
-
-    fn event(&mut self, index: u32, flags: epoll::EventFlags, now_ns: u64) {
-        let ended = flags.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP | epoll::EventFlags::RDHUP);
-        let link = &mut self.links[index as usize];
-        if link.connecting && (ended || flags.contains(epoll::EventFlags::OUT)) {
-            if !link.stands() {
-                return self.lost(index, now_ns);
-            }
-            link.client.greet(self.plan, now_ns);
-        }
-        if flags.contains(epoll::EventFlags::OUT) {
-            link.writable();
-        }
-        if (ended || flags.contains(epoll::EventFlags::IN)) && !self.read(index, ended, now_ns) {
-            return self.lost(index, now_ns);
-        }
-        self.queue(index);
-    }
-
-    /// Reads all there is. `false`: the connection has come to its end.
-    fn read(&mut self, index: u32, ended: bool, now_ns: u64) -> bool {
-        loop {
-            let link = &mut self.links[index as usize];
-            let count = match link.read(&mut self.scratch) {
-                Io::Done(count) => count,
-                Io::Blocked => return true,
-                Io::Closed => return false,
-            };
-            let before = link.client.state;
-            if let Err(error) = link.client.hear(&self.scratch[..count], now_ns, self.plan, &mut self.tally) {
-                self.tally.violation(format!("client {index}: {error:#}"));
-                return false;
-            }
-            if before == State::Greeting && link.client.state != State::Greeting {
-                self.connecting -= 1;
-                link.backoff_ms = 0;
-            }
-            if count < self.scratch.len() && !ended {
-                return true;
-            }
-        }
     }
 }
