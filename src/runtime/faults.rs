@@ -9,6 +9,7 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub struct DiskFaults {
     sync_delay_us: AtomicU64,
+    create_delay_us: AtomicU64,
     sync_error: AtomicI32,
     append_error: AtomicI32,
     create_error: AtomicI32,
@@ -19,6 +20,11 @@ impl DiskFaults {
     /// Each sync is told this much later (whole milliseconds, at most a tick of the timers more).
     pub fn delay_syncs(&self, by: Duration) {
         self.sync_delay_us.store(by.as_micros() as u64, Relaxed);
+    }
+
+    /// Each segment takes this much longer to be made.
+    pub fn delay_creates(&self, by: Duration) {
+        self.create_delay_us.store(by.as_micros() as u64, Relaxed);
     }
 
     /// Syncs fail with this errno; 0: no more.
@@ -53,7 +59,9 @@ impl DiskFaults {
         failing(&self.append_error)
     }
 
+    /// On the helper thread only: it sleeps.
     pub(super) fn create(&self) -> io::Result<()> {
+        std::thread::sleep(Duration::from_micros(self.create_delay_us.load(Relaxed)));
         failing(&self.create_error)
     }
 

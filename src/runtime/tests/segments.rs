@@ -258,6 +258,18 @@ fn a_slow_sync_comes_late() {
     keeper.stop();
 }
 
+/// The helper is slow, so the shard has long fallen asleep in the executor: what was done wakes it.
+#[test]
+fn a_made_segment_wakes_a_sleeping_shard() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = keeper(dir.path(), Append::Written, false);
+    keeper.faults.delay_creates(Duration::from_millis(300));
+    for segment in 0..3 {
+        assert_eq!(keeper.ask(Ask::Create(segment)), Told::Created(segment, Ok(())));
+    }
+    keeper.stop();
+}
+
 /// Freed while mapped, and in the very turn in which its sync is under way: both are answered, and its room is given back.
 #[test]
 fn a_segment_is_freed_under_its_sync() {
