@@ -13,11 +13,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::accept::Accepting;
 use super::connections::{Conn, Connections, FLUSH_LIMIT, Phase, Reading, tag};
-use super::disk::Disk;
+use super::disk::{Disk, Owner};
 use super::executor::Settings;
 use super::mailbox::Post;
 use super::ring::{Kind, Ring};
-use super::seam::{Chunk, Closed, ConnId, Io, ListenerId, Monotonic, TimerId, WallMs};
+use super::seam::{Chunk, Closed, ConnId, Io, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs};
+use super::segments::SegmentTable;
 use super::send::Pool;
 use super::timer::Wheel;
 
@@ -50,6 +51,8 @@ pub(super) struct Core<M> {
     pub(super) ended: VecDeque<ConnId>,
     pub(super) wheel: Wheel<Alarm>,
     pub(super) disk: Disk,
+    /// Only of a shard that asked for it.
+    pub(super) segments: Option<Box<SegmentTable>>,
     pub(super) accepting: Vec<Accepting>,
     post: Post<M>,
     pub(super) out_bytes_max: usize,
@@ -72,6 +75,7 @@ impl<M: Send + 'static> Core<M> {
             ended: VecDeque::new(),
             wheel: Wheel::new(now),
             disk: Disk::default(),
+            segments: None,
             accepting,
             post,
             out_bytes_max: settings.out_bytes_max,
@@ -83,6 +87,24 @@ impl<M: Send + 'static> Core<M> {
     pub(super) fn read_clocks(&mut self) {
         self.now = monotonic();
         self.wall = wall();
+    }
+
+    /// Gives the syncs of this turn to the ring.
+    pub(super) fn submit_syncs(&mut self) {
+        if let Some(segments) = &mut self.segments {
+            segments.submit(&mut self.ring, &mut self.disk);
+        }
+    }
+
+    /// When there is something to do without the kernel's help.
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        let segments = self.segments.as_ref().and_then(|segments| segments.deadline());
+        self.wheel.deadline().into_iter().chain(segments).min()
+    }
+
+    /// Whether the segments have something for the shard without the ring's help.
+    pub(super) fn has_segment_news(&self) -> bool {
+        self.segments.as_ref().is_some_and(|segments| segments.has_news(self.now))
     }
 
     /// Ends a connection for the shard: it will be told `why`, and may not name it any more. What the peer can still
@@ -278,7 +300,18 @@ impl<M: Send + 'static> Io<M> for Core<M> {
     }
 
     fn write_and_sync(&mut self, file: Rc<std::fs::File>, offset: u64, data: Rc<Vec<u8>>, token: u64) {
-        self.disk.start(&mut self.ring, file, offset, data, token);
+        self.disk.start(&mut self.ring, file, offset, data, usize::MAX, Owner::Shard(token));
+    }
+
+    fn open_segments(&mut self, settings: SegmentSettings) -> std::io::Result<()> {
+        let (post, index) = (self.post.clone(), self.index);
+        let table = SegmentTable::open(index, settings, Box::new(move || post.wake(index)))?;
+        self.segments = Some(Box::new(table));
+        Ok(())
+    }
+
+    fn segments(&mut self) -> Option<&mut dyn Segments> {
+        self.segments.as_deref_mut().map(|table| table as &mut dyn Segments)
     }
 
     fn stop(&mut self) {

@@ -9,12 +9,23 @@ use slab::Slab;
 
 use super::ring::{Completion, Kind, Ring, WRITE_BYTES_MAX, is_transient};
 
+/// Whom an answer belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The shard, by the token it gave.
+    Shard(u64),
+    /// A sync of the segments, and the segment it was of.
+    Segment { number: u64, sync: usize },
+}
+
 struct Operation {
     file: Rc<File>,
     data: Rc<Vec<u8>>,
     offset: u64,
     written: usize,
-    token: u64,
+    /// Most bytes of one write.
+    write_max: usize,
+    owner: Owner,
     /// Answers of the pair that is under way.
     write: Option<io::Result<usize>>,
     sync: Option<io::Result<usize>>,
@@ -27,8 +38,18 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn start(&mut self, ring: &mut Ring, file: Rc<File>, offset: u64, data: Rc<Vec<u8>>, token: u64) {
-        let operation = Operation { file, data, offset, written: 0, token, write: None, sync: None };
+    /// Writes (nothing, if there is no data) and syncs.
+    pub(super) fn start(
+        &mut self,
+        ring: &mut Ring,
+        file: Rc<File>,
+        offset: u64,
+        data: Rc<Vec<u8>>,
+        write_max: usize,
+        owner: Owner,
+    ) {
+        let write_max = write_max.min(WRITE_BYTES_MAX);
+        let operation = Operation { file, data, offset, written: 0, write_max, owner, write: None, sync: None };
         let slot = self.operations.insert(operation);
         self.submit(ring, slot);
     }
@@ -37,14 +58,19 @@ impl Disk {
         let Some(operation) = self.operations.get_mut(slot) else { return };
         (operation.write, operation.sync) = (None, None);
         let rest = &operation.data[operation.written..];
-        let length = rest.len().min(WRITE_BYTES_MAX) as u32;
+        if rest.is_empty() {
+            operation.write = Some(Ok(0));
+            // SAFETY: the operation keeps the file until the answer is in.
+            return unsafe { ring.sync(operation.file.as_fd(), slot as u32) };
+        }
+        let length = rest.len().min(operation.write_max) as u32;
         let offset = operation.offset + operation.written as u64;
         // SAFETY: the operation keeps file and data until both answers are in; shared data is never changed.
         unsafe { ring.write_and_sync(operation.file.as_fd(), rest.as_ptr(), length, offset, slot as u32) };
     }
 
-    /// Takes in one of the two answers. `Some`: the write is on disk, or failed; its token, and the bytes written.
-    pub(super) fn answered(&mut self, ring: &mut Ring, completion: &Completion) -> Option<(u64, io::Result<u32>)> {
+    /// Takes in one of the two answers. `Some`: the write is on disk, or failed; whose it is, and the bytes written.
+    pub(super) fn answered(&mut self, ring: &mut Ring, completion: &Completion) -> Option<(Owner, io::Result<u32>)> {
         let slot = completion.tag.slot as usize;
         let operation = self.operations.get_mut(slot)?;
         match completion.tag.kind {
@@ -73,7 +99,7 @@ impl Disk {
         }
         let operation = self.operations.remove(slot);
         let written = u32::try_from(operation.written).unwrap_or(u32::MAX);
-        Some((operation.token, result.map(|_| written)))
+        Some((operation.owner, result.map(|_| written)))
     }
 }
 
@@ -101,7 +127,7 @@ mod tests {
         let (mut ring, mut disk) = (Ring::new(8).unwrap(), Disk::default());
         let file = Rc::new(tempfile::tempfile().unwrap());
         let answer = |kind, result| Completion::made_up(Tag::of(kind), result);
-        disk.start(&mut ring, Rc::clone(&file), 0, Rc::new(b"0123456789".to_vec()), 7);
+        disk.start(&mut ring, Rc::clone(&file), 0, Rc::new(b"0123456789".to_vec()), usize::MAX, Owner::Shard(7));
         settle(&mut ring);
         file.set_len(0).unwrap();
         assert!(disk.answered(&mut ring, &answer(Kind::DiskWrite, 4)).is_none());
@@ -111,15 +137,15 @@ mod tests {
         std::os::unix::fs::FileExt::read_exact_at(&*file, &mut content, 0).unwrap();
         assert_eq!(&content, b"\0\0\0\x00456789");
         assert!(disk.answered(&mut ring, &answer(Kind::DiskSync, 0)).is_none());
-        let (token, result) = disk.answered(&mut ring, &answer(Kind::DiskWrite, 6)).unwrap();
-        assert_eq!((token, result.unwrap(), disk.operations.len()), (7, 10, 0));
+        let (owner, result) = disk.answered(&mut ring, &answer(Kind::DiskWrite, 6)).unwrap();
+        assert_eq!((owner, result.unwrap(), disk.operations.len()), (Owner::Shard(7), 10, 0));
     }
 
     #[test]
     fn a_sync_that_fails_fails_the_write() {
         let (mut ring, mut disk) = (Ring::new(8).unwrap(), Disk::default());
         let file = Rc::new(tempfile::tempfile().unwrap());
-        disk.start(&mut ring, file, 0, Rc::new(b"x".to_vec()), 7);
+        disk.start(&mut ring, file, 0, Rc::new(b"x".to_vec()), usize::MAX, Owner::Shard(7));
         settle(&mut ring);
         assert!(disk.answered(&mut ring, &Completion::made_up(Tag::of(Kind::DiskWrite), 1)).is_none());
         let (_, result) = disk.answered(&mut ring, &Completion::made_up(Tag::of(Kind::DiskSync), -libc::EIO)).unwrap();

@@ -49,6 +49,18 @@ impl<M> Mailbox<M> {
         }
     }
 
+    /// Rings for whoever sleeps; one of many writers does.
+    fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.parked.load(Ordering::Relaxed) != AWAKE {
+            match self.parked.swap(AWAKE, Ordering::Relaxed) {
+                AWAKE => {}
+                place if place == Place::Ring as u8 => self.ring(Place::Ring),
+                _ => self.ring(Place::Executor),
+            }
+        }
+    }
+
     fn ring(&self, place: Place) {
         // Fails only when the count is full, after 2^64 rings; the descriptor is readable then all the same.
         let _ = rustix::io::write(self.bell(place), &1_u64.to_ne_bytes());
@@ -89,15 +101,15 @@ impl<M: Send> Post<M> {
             return Err(letter);
         }
         mailbox.queue.push(letter)?;
-        fence(Ordering::SeqCst);
-        if mailbox.parked.load(Ordering::Relaxed) != AWAKE {
-            match mailbox.parked.swap(AWAKE, Ordering::Relaxed) {
-                AWAKE => {}
-                place if place == Place::Ring as u8 => mailbox.ring(Place::Ring),
-                _ => mailbox.ring(Place::Executor),
-            }
-        }
+        mailbox.wake();
         Ok(())
+    }
+
+    /// Wakes shard `to` if it sleeps: for what lies somewhere else than in its mailbox, and was put there before.
+    pub(super) fn wake(&self, to: usize) {
+        if let Some(mailbox) = self.boxes.get(to) {
+            mailbox.wake();
+        }
     }
 
     /// Rings a shard's bell without a letter, asleep there or not (the watchdog's knock).

@@ -14,12 +14,16 @@
 //!    stock (`buffers`). A connection without bytes holds none.
 //! 5. **Timers** (`timer`) that are due.
 //! 6. **The shard's own end of turn**: it seals batches, decides what can be acknowledged, writes answers.
+//!    The syncs it asked for go to the ring (`segments`, `disk`).
 //! 7. **Sends** (`send`): all that was appended for a connection, in whichever step, becomes one submission, unless
 //!    its last one is still with the kernel. Then returned buffers are published, and only then receives armed.
 //! 8. **Sleep** (`park`). If something was left over (each step has a budget), there is none. While there is work, the
 //!    thread enters the kernel once, which takes all submissions of the turn and returns with the next answers. That
 //!    one call is all a turn costs. After a silence of one tick the thread sleeps in glommio instead, whose tasks also
 //!    get a pass at every tick before that.
+//!
+//! A shard that keeps segment files (`segments`) also has a helper thread (`preparer`), which allocates and deletes
+//! them; what it has done is told behind the kernel's answers. A shard that asks for none pays nothing.
 //!
 //! # What holds it together
 //!
@@ -44,13 +48,18 @@ mod connections;
 mod core;
 mod disk;
 mod executor;
+mod faults;
+mod folder;
 mod host;
 mod listen;
 mod mailbox;
+mod map;
 mod park;
+mod preparer;
 mod receive;
 mod ring;
 pub mod seam;
+mod segments;
 mod send;
 mod tag;
 mod timer;
@@ -58,6 +67,8 @@ mod turn;
 mod watchdog;
 
 pub use executor::{Settings, ShardThread, spawn};
+pub use faults::DiskFaults;
+pub use folder::{FolderLock, file_system_advice, segment_path, segments_in, sync_folder};
 pub use host::{cpus, probe};
 pub use listen::{Listener, Listeners};
 pub use mailbox::{MailboxReceiver, Post, mailboxes};

@@ -76,14 +76,15 @@ impl Parking {
     }
 
     fn sleep_in_ring<S: Shard>(&mut self, turn: &mut Turn<S>) -> io::Result<()> {
-        let deadline = turn.core.wheel.deadline().map_or(self.tick_at, |at| at.min(self.tick_at));
+        let deadline = turn.core.deadline().map_or(self.tick_at, |at| at.min(self.tick_at));
         turn.core.ring.wake_by(deadline);
         if !turn.core.ring.bell_armed() {
             turn.mailbox.hush();
             turn.core.ring.poll_bell(turn.mailbox.bell(Place::Ring));
         }
         turn.heartbeat.park();
-        let wait = usize::from(turn.mailbox.park(Place::Ring));
+        let may_sleep = turn.mailbox.park(Place::Ring) && !turn.core.has_segment_news();
+        let wait = usize::from(may_sleep);
         let result = turn.core.ring.submit(wait);
         turn.mailbox.unpark();
         result
@@ -94,11 +95,11 @@ impl Parking {
         if !turn.core.ring.cancel_bell() {
             return turn.core.ring.submit(1);
         }
-        if let Some(deadline) = turn.core.wheel.deadline() {
+        if let Some(deadline) = turn.core.deadline() {
             turn.core.ring.wake_by(deadline);
         }
         turn.heartbeat.park();
-        let may_sleep = turn.mailbox.park(Place::Executor);
+        let may_sleep = turn.mailbox.park(Place::Executor) && !turn.core.has_segment_news();
         turn.core.ring.eventfd(true);
         turn.core.ring.submit(0)?;
         if may_sleep && turn.core.ring.is_silent() {

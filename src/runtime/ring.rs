@@ -176,6 +176,15 @@ impl Ring {
         self.enqueue(tagged(write, Kind::DiskWrite), Some(tagged(sync, Kind::DiskSync)));
     }
 
+    /// `fdatasync`.
+    ///
+    /// # Safety
+    /// The file must stay open until the completion.
+    pub(super) unsafe fn sync(&mut self, file: BorrowedFd<'_>, slot: u32) {
+        let sync = opcode::Fsync::new(fd(file)).flags(FsyncFlags::DATASYNC).build();
+        self.push(sync, Tag { kind: Kind::DiskSync, slot, generation: 0 });
+    }
+
     /// Registers the ring of provided buffers.
     ///
     /// # Safety

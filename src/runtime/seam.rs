@@ -7,7 +7,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use super::faults::DiskFaults;
 
 /// A connection of one shard: a slot in the runtime's slab and the generation that makes a stale id harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,6 +93,78 @@ pub enum Chunk {
     Shared(Rc<Vec<u8>>),
 }
 
+/// How appended bytes get into a segment's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Append {
+    /// Gathered in memory; a sync writes them on the ring and then syncs.
+    Written,
+    /// Stored into the mapped file; a sync is only that.
+    Mapped,
+}
+
+/// Where a shard's segments lie, and how they are written.
+#[derive(Clone, Debug)]
+pub struct SegmentSettings {
+    /// A folder that this shard alone uses.
+    pub folder: PathBuf,
+    /// How bytes get in.
+    pub append: Append,
+    /// Whether a segment is written once, with zeroes, when it is made ready: twice the bytes for the disk, and syncs
+    /// that need not change the file system's records. (Populating a map comes to the same.)
+    pub zeroed: bool,
+    /// For tests: what is wrong with this disk.
+    pub faults: Option<Arc<DiskFaults>>,
+}
+
+/// What became of what was asked of [`Segments`]. Each call is answered once.
+#[derive(Debug)]
+pub enum SegmentEvent {
+    /// The segment's file is there, allocated, reads as zeroes, and survives a power cut; or could not be made.
+    Created {
+        /// Its number.
+        segment: u64,
+        /// Why not.
+        result: io::Result<()>,
+    },
+    /// All that was appended to the named segments before the call is on the disk; or that is not certain, and never
+    /// will be: the segments that failed take nothing more.
+    Synced {
+        /// The token of the call.
+        token: u64,
+        /// Why not.
+        result: io::Result<()>,
+    },
+    /// The segment is deleted, and its room is there again.
+    Freed {
+        /// Its number.
+        segment: u64,
+    },
+}
+
+/// The segment files of a shard. No call waits for the disk but [`Segments::read`], which may when the bytes are no longer in
+/// the page cache. Answers come by [`Shard::on_segment`], never from inside a call.
+pub trait Segments {
+    /// Makes a segment of `bytes`, which is its length for life. [`SegmentEvent::Created`] follows.
+    fn create(&mut self, segment: u64, bytes: u64);
+    /// Puts `bytes` at position `at`, behind all that was appended before. They can be read at once.
+    ///
+    /// # Errors
+    /// Not there (yet), out of bounds, or broken by an earlier failure. The segment then takes nothing more.
+    fn append(&mut self, segment: u64, at: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Syncs what was appended to these segments. [`SegmentEvent::Synced`] follows. It starts when the turn ends, and not
+    /// before an earlier sync of the same segment has ended.
+    fn sync(&mut self, token: u64, segments: &[u64]);
+    /// Deletes a segment, also one that is being synced. [`SegmentEvent::Freed`] follows.
+    fn free(&mut self, segment: u64);
+    /// Reads `into.len()` bytes from position `at`.
+    ///
+    /// # Errors
+    /// No such segment, beyond its end, or the disk's.
+    fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> io::Result<()>;
+    /// All segments with their bytes, by number; those found in the folder can be read and freed, not appended to.
+    fn existing(&self) -> Vec<(u64, u64)>;
+}
+
 /// What a shard may ask of the runtime while it is being called. All calls are cheap and never block.
 ///
 /// A dead [`ConnId`] is ignored by every call, so a shard needs no bookkeeping of what just closed.
@@ -157,6 +233,19 @@ pub trait Io<M> {
     /// follows once both are done.
     fn write_and_sync(&mut self, file: Rc<std::fs::File>, offset: u64, data: Rc<Vec<u8>>, token: u64);
 
+    /// Opens this shard's segments. Waits for the disk, and starts a thread: only for [`Shard::on_start`].
+    ///
+    /// # Errors
+    /// The folder or a file in it cannot be opened; no thread; or there are no files behind this seam.
+    fn open_segments(&mut self, settings: SegmentSettings) -> io::Result<()> {
+        drop(settings);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+    /// What [`Io::open_segments`] opened.
+    fn segments(&mut self) -> Option<&mut dyn Segments> {
+        None
+    }
+
     /// Ends this shard's loop after this turn.
     fn stop(&mut self);
 }
@@ -180,6 +269,10 @@ pub trait Shard {
     fn on_close(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId, why: Closed);
     /// A write and its sync are done (bytes written), or failed.
     fn on_disk(&mut self, io: &mut dyn Io<Self::Mail>, token: u64, result: io::Result<u32>);
+    /// What was asked of [`Segments`] is done, or failed.
+    fn on_segment(&mut self, io: &mut dyn Io<Self::Mail>, event: SegmentEvent) {
+        let _ = (io, event);
+    }
     /// A letter from another shard or an ordinary thread.
     fn on_mail(&mut self, io: &mut dyn Io<Self::Mail>, letter: Self::Mail);
     /// A timer fired.

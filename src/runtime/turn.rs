@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::buffers::Buffers;
 use super::connections::id_of;
 use super::core::{Alarm, Core};
+use super::disk::Owner;
 use super::mailbox::MailboxReceiver;
 use super::ring::{Completion, Kind};
 use super::seam::Shard;
@@ -20,6 +21,8 @@ const MAIL_BUDGET: usize = 1024;
 const COMPLETION_BUDGET: usize = 4096;
 /// Receives delivered in one turn.
 const READ_BUDGET: usize = 1024;
+/// Answers about segments told in one turn.
+const SEGMENT_BUDGET: usize = 64;
 /// Timers fired in one turn.
 const TIMER_BUDGET: usize = 1024;
 
@@ -71,17 +74,19 @@ impl<S: Shard> Turn<S> {
         self.core.read_clocks();
         let letters = self.deliver_letters();
         let answers = self.take_answers();
+        let news = self.tell_segments();
         self.deliver_reads();
         self.fire_timers();
         self.shard.on_turn_end(&mut self.core);
         self.told_late = self.tell_ends();
+        self.core.submit_syncs();
         self.core.flush_all();
         // Ends that the flushing brought about.
         self.told_late |= self.tell_ends();
         self.buffers.publish();
         self.core.arm_all();
         self.heartbeat.hold(self.core.conns.len(), self.core.pool.lent());
-        letters || answers
+        letters || answers || news
     }
 
     /// Whether the next turn has something to do without the kernel's help. Then nothing may be waited for: what was
@@ -94,6 +99,7 @@ impl<S: Shard> Turn<S> {
             || !self.core.ended.is_empty()
             || !self.core.dirty.is_empty()
             || !self.core.to_arm.is_empty()
+            || self.core.has_segment_news()
             || self.core.ring.has_work()
     }
 
@@ -143,12 +149,29 @@ impl<S: Shard> Turn<S> {
                 }
             }
             Kind::DiskWrite | Kind::DiskSync => {
-                if let Some((token, result)) = core.disk.answered(&mut core.ring, &completion) {
-                    self.shard.on_disk(core, token, result);
+                match (core.disk.answered(&mut core.ring, &completion), &mut core.segments) {
+                    (Some((Owner::Shard(token), result)), _) => self.shard.on_disk(core, token, result),
+                    (Some((Owner::Segment { number, sync }, result)), Some(segments)) => {
+                        segments.synced(number, sync, result, core.now);
+                    }
+                    _ => {}
                 }
             }
             Kind::Wake | Kind::Bell | Kind::Ignored => {}
         }
+    }
+
+    /// Tells the shard what became of its segments. True if anything.
+    fn tell_segments(&mut self) -> bool {
+        let mut any = false;
+        for _ in 0..SEGMENT_BUDGET {
+            let now = self.core.now;
+            let Some(event) = self.core.segments.as_mut().and_then(|segments| segments.next_event(now)) else { break };
+            any = true;
+            self.shard.on_segment(&mut self.core, event);
+            self.tell_ends();
+        }
+        any
     }
 
     fn deliver_reads(&mut self) {

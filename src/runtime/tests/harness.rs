@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::runtime::seam::{Closed, ConnId, Io, ListenerId, Shard};
+use crate::runtime::seam::{Closed, ConnId, Io, ListenerId, SegmentEvent, Shard};
 use crate::runtime::{Listeners, Post, Settings, ShardThread, mailboxes, spawn};
 
 /// What a shard is told, as data.
@@ -17,6 +17,7 @@ pub(super) enum Event<'a, M> {
     Writable(ConnId),
     Close(ConnId, Closed),
     Disk(u64, io::Result<u32>),
+    Segment(SegmentEvent),
     Mail(M),
     Timer(u64),
     TurnEnd,
@@ -54,6 +55,9 @@ impl<M: Send + 'static, F: Script<M>> Shard for Scripted<M, F> {
     }
     fn on_disk(&mut self, io: &mut dyn Io<M>, token: u64, result: io::Result<u32>) {
         (self.script)(io, Event::Disk(token, result));
+    }
+    fn on_segment(&mut self, io: &mut dyn Io<M>, event: SegmentEvent) {
+        (self.script)(io, Event::Segment(event));
     }
     fn on_mail(&mut self, io: &mut dyn Io<M>, letter: M) {
         (self.script)(io, Event::Mail(letter));

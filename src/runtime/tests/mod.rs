@@ -2,7 +2,9 @@
 
 mod closing;
 mod connections;
+mod disk_cost;
 mod harness;
 mod parking;
+mod segments;
 mod streams;
 mod traps;

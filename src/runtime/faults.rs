@@ -1,0 +1,81 @@
+//! A disk that fails on request, for tests: between the segments and the ring, so that whatever stands above sees
+//! what a bad disk would show it. Without one (the service never has one) nothing looks here.
+
+use std::io;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// What is wrong with the disk. Shared with the test, and changed while the shard runs.
+#[derive(Debug, Default)]
+pub struct DiskFaults {
+    sync_delay_us: AtomicU64,
+    create_delay_us: AtomicU64,
+    sync_error: AtomicI32,
+    append_error: AtomicI32,
+    create_error: AtomicI32,
+    write_bytes_max: AtomicU64,
+}
+
+impl DiskFaults {
+    /// Each sync is told this much later (whole milliseconds, at most a tick of the timers more).
+    pub fn delay_syncs(&self, by: Duration) {
+        self.sync_delay_us.store(by.as_micros() as u64, Relaxed);
+    }
+
+    /// Each segment takes this much longer to be made.
+    pub fn delay_creates(&self, by: Duration) {
+        self.create_delay_us.store(by.as_micros() as u64, Relaxed);
+    }
+
+    /// Syncs fail with this errno; 0: no more.
+    pub fn fail_syncs(&self, errno: i32) {
+        self.sync_error.store(errno, Relaxed);
+    }
+
+    /// Appends fail with this errno (`ENOSPC`); 0: no more.
+    pub fn fail_appends(&self, errno: i32) {
+        self.append_error.store(errno, Relaxed);
+    }
+
+    /// Segments are not made, with this errno; 0: again they are.
+    pub fn fail_creates(&self, errno: i32) {
+        self.create_error.store(errno, Relaxed);
+    }
+
+    /// A write takes no more than this in one go; 0: as much as there is.
+    pub fn shorten_writes(&self, bytes: u64) {
+        self.write_bytes_max.store(bytes, Relaxed);
+    }
+
+    pub(super) fn delay(&self) -> Duration {
+        Duration::from_micros(self.sync_delay_us.load(Relaxed))
+    }
+
+    pub(super) fn sync(&self) -> io::Result<()> {
+        failing(&self.sync_error)
+    }
+
+    pub(super) fn append(&self) -> io::Result<()> {
+        failing(&self.append_error)
+    }
+
+    /// On the helper thread only: it sleeps.
+    pub(super) fn create(&self) -> io::Result<()> {
+        std::thread::sleep(Duration::from_micros(self.create_delay_us.load(Relaxed)));
+        failing(&self.create_error)
+    }
+
+    pub(super) fn write_max(&self) -> usize {
+        match self.write_bytes_max.load(Relaxed) {
+            0 => usize::MAX,
+            bytes => bytes as usize,
+        }
+    }
+}
+
+fn failing(errno: &AtomicI32) -> io::Result<()> {
+    match errno.load(Relaxed) {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}

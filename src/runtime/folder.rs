@@ -1,0 +1,137 @@
+//! The folder that segment files lie in: their names, what is there, who may use it, and what its file system keeps
+//! its word on. Nothing here is for a shard's turn: every call may wait for the disk.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock, statfs};
+
+/// The end of a segment file's name; in front of it stands its number, in twenty digits, so that names sort by it.
+const SUFFIX: &str = ".segment";
+/// The file that is locked, not the folder: a folder cannot be opened for writing, and NFS locks nothing else.
+const LOCK: &str = "lock";
+
+const BTRFS: u64 = 0x9123_683e;
+const ZFS: u64 = 0x2fc1_2fc1;
+const BCACHEFS: u64 = 0xca45_1a4e;
+const F2FS: u64 = 0xf2f5_2010;
+const TMPFS: u64 = 0x0102_1994;
+const RAMFS: u64 = 0x8584_58f6;
+const NFS: u64 = 0x6969;
+const CIFS: u64 = 0xff53_4d42;
+const SMB2: u64 = 0xfe53_4d42;
+
+/// The file of segment `number` in `folder`.
+#[must_use]
+pub fn segment_path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:020}{SUFFIX}"))
+}
+
+/// The segments of a folder, by number, each with the length of its file in bytes. What has another name is not looked at.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn segments_in(folder: &Path) -> io::Result<Vec<(u64, u64)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)).filter(|digits| digits.len() == 20);
+        if let Some(number) = digits.and_then(|digits| digits.parse().ok()) {
+            found.push((number, entry.metadata()?.len()));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Makes what was created, renamed or deleted in `folder` survive a power cut.
+///
+/// # Errors
+/// When it cannot be opened or synced: then none of that is certain.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// A folder that nobody else uses, for as long as this lives. The kernel lets go of it when the process ends, however
+/// it ends.
+#[derive(Debug)]
+pub struct FolderLock(#[allow(dead_code, reason = "held, not read")] File);
+
+impl FolderLock {
+    /// Takes it, and does not wait for it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`]: a live process has it. Others: the file cannot be made.
+    pub fn take(folder: &Path) -> io::Result<Self> {
+        let file = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self(file))
+    }
+}
+
+/// What an operator should know of the file system below `folder` before a spool is put there. `None`: nothing.
+///
+/// # Errors
+/// When the kernel does not say what it is.
+pub fn file_system_advice(folder: &Path) -> io::Result<Option<&'static str>> {
+    Ok(advice(u64::from(statfs(folder)?.f_type as u32)))
+}
+
+fn advice(magic: u64) -> Option<&'static str> {
+    Some(match magic {
+        BTRFS | ZFS | BCACHEFS | F2FS => {
+            "this file system writes to new places, so room that was allocated ahead is not kept for what it was \
+             allocated for: a full disk stops the spool in the middle of a segment. Put data_dir on ext4 or XFS, or \
+             keep room free"
+        }
+        TMPFS | RAMFS => {
+            "this file system is memory: nothing in it survives a restart of the machine. Put data_dir on a disk"
+        }
+        NFS | CIFS | SMB2 => {
+            "this file system is another machine: syncs take as long as the network and that machine please, and a \
+             lock may not keep a second service out. Put data_dir on a disk of this machine"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_sort_by_number_and_others_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in [7, u64::MAX, 0, 10] {
+            fs::write(segment_path(dir.path(), number), vec![0; number.min(20) as usize]).unwrap();
+        }
+        for other in ["lock", "7.segment", "x.segment", "0000000000000000000x.segment", "99999999999999999999.segment"]
+        {
+            fs::write(dir.path().join(other), b"").unwrap();
+        }
+        assert_eq!(segments_in(dir.path()).unwrap(), [(0, 0), (7, 7), (10, 10), (u64::MAX, 20)]);
+        sync_folder(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_folder_has_one_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = FolderLock::take(dir.path()).unwrap();
+        assert_eq!(FolderLock::take(dir.path()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(first);
+        FolderLock::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn what_a_file_system_does_not_keep_is_said() {
+        assert!(advice(BTRFS).unwrap().contains("ext4"));
+        assert!(advice(TMPFS).unwrap().contains("memory"));
+        assert!(advice(0xef53).is_none() && advice(0x5846_5342).is_none(), "ext4, XFS");
+        let memory = Path::new("/dev/shm");
+        if fs::read_to_string("/proc/mounts").unwrap().contains(" /dev/shm tmpfs ") {
+            assert_eq!(file_system_advice(memory).unwrap(), advice(TMPFS));
+        }
+    }
+}

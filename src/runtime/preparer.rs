@@ -1,0 +1,173 @@
+//! The helper thread of a shard that has segments: makes files ready before they are needed, and deletes them. Making
+//! allocates, and deleting gives back, as many blocks as a segment has; both wait for the disk, so no shard does it.
+//! What it has done it puts into a queue that the shard looks at each turn, and wakes the shard like a letter does.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use crossbeam_queue::SegQueue;
+use rustix::fs::{FallocateFlags, fallocate};
+
+use super::faults::DiskFaults;
+use super::folder::{segment_path, sync_folder};
+use super::map::Map;
+use super::seam::Append;
+
+/// Zeroes of one write.
+const ZEROES_BYTES: usize = 1 << 20;
+
+/// What is asked of it. As many can be under way as the shard has segments, which its log bounds.
+pub(super) enum Job {
+    Create {
+        segment: u64,
+        bytes: u64,
+    },
+    /// The shard has let go of the file: what is closed here is the last of it. A map goes along to be taken down.
+    Delete {
+        segment: u64,
+        map: Option<Map>,
+    },
+}
+
+/// What it has done.
+pub(super) enum Done {
+    Created { segment: u64, result: io::Result<(File, Option<Map>)> },
+    Deleted { segment: u64 },
+}
+
+/// The shard's end.
+pub(super) struct Preparer {
+    jobs: Sender<Job>,
+    done: Arc<SegQueue<Done>>,
+}
+
+struct Worker {
+    folder: PathBuf,
+    append: Append,
+    zeroed: bool,
+    faults: Option<Arc<DiskFaults>>,
+    /// A second descriptor of each file: the last close of a deleted file frees its blocks, and must happen here.
+    files: HashMap<u64, File>,
+    done: Arc<SegQueue<Done>>,
+    wake: Box<dyn Fn() + Send>,
+}
+
+impl Preparer {
+    /// Starts the thread; `wake` is called on it after each [`Done`]. The thread ends with this value.
+    pub(super) fn start(
+        name: String,
+        folder: PathBuf,
+        (append, zeroed): (Append, bool),
+        faults: Option<Arc<DiskFaults>>,
+        existing: HashMap<u64, File>,
+        wake: Box<dyn Fn() + Send>,
+    ) -> io::Result<Self> {
+        let (jobs, asked) = channel();
+        let done = Arc::new(SegQueue::new());
+        let worker = Worker { folder, append, zeroed, faults, files: existing, done: Arc::clone(&done), wake };
+        std::thread::Builder::new().name(name).spawn(move || worker.run(&asked))?;
+        Ok(Self { jobs, done })
+    }
+
+    /// False: the thread is gone.
+    pub(super) fn ask(&self, job: Job) -> bool {
+        self.jobs.send(job).is_ok()
+    }
+
+    pub(super) fn take(&self) -> Option<Done> {
+        self.done.pop()
+    }
+
+    pub(super) fn has_done(&self) -> bool {
+        !self.done.is_empty()
+    }
+}
+
+impl Worker {
+    fn run(mut self, asked: &Receiver<Job>) {
+        for job in asked {
+            let done = match job {
+                Job::Create { segment, bytes } => Done::Created { segment, result: self.create(segment, bytes) },
+                Job::Delete { segment, map } => {
+                    drop(map);
+                    self.delete(segment);
+                    Done::Deleted { segment }
+                }
+            };
+            self.done.push(done);
+            (self.wake)();
+        }
+    }
+
+    fn create(&mut self, segment: u64, bytes: u64) -> io::Result<(File, Option<Map>)> {
+        let path = segment_path(&self.folder, segment);
+        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        let made = self.furnish(&file, bytes).and_then(|map| Ok((file.try_clone()?, map)));
+        match made {
+            Ok((second, map)) => {
+                self.files.insert(segment, second);
+                Ok((file, map))
+            }
+            Err(error) => {
+                // Half a segment helps nobody. If it cannot be deleted either, the next start finds it empty.
+                let _ = std::fs::remove_file(&path);
+                Err(error)
+            }
+        }
+    }
+
+    fn furnish(&self, file: &File, bytes: u64) -> io::Result<Option<Map>> {
+        if let Some(faults) = &self.faults {
+            faults.create()?;
+        }
+        fallocate(file, FallocateFlags::empty(), 0, bytes)?;
+        let map = match self.append {
+            Append::Written if self.zeroed => {
+                write_zeroes(file, bytes)?;
+                None
+            }
+            Append::Written => None,
+            Append::Mapped => Some(Map::new(file, bytes)?),
+        };
+        // Length and blocks; and the pages that populating has made dirty, or the first group would carry them all.
+        file.sync_all()?;
+        sync_folder(&self.folder)?;
+        Ok(map)
+    }
+
+    fn delete(&mut self, segment: u64) {
+        // A file that cannot be deleted is found again at the next start. Nothing that counts hangs on it.
+        let _ = std::fs::remove_file(segment_path(&self.folder, segment));
+        self.files.remove(&segment);
+        let _ = sync_folder(&self.folder);
+    }
+}
+
+/// Writes the whole file once, so that later writes go over blocks that have been written: their syncs then change
+/// nothing in the file system's own records.
+fn write_zeroes(file: &File, bytes: u64) -> io::Result<()> {
+    let zeroes = vec![0; ZEROES_BYTES];
+    let mut at = 0;
+    while at < bytes {
+        let length = (bytes - at).min(ZEROES_BYTES as u64);
+        file.write_all_at(&zeroes[..length as usize], at)?;
+        at += length;
+    }
+    Ok(())
+}
+
+/// Opens what is there already, twice each.
+pub(super) fn open_existing(folder: &Path) -> io::Result<Vec<(u64, u64, File, File)>> {
+    let mut opened = Vec::new();
+    for (segment, bytes) in super::folder::segments_in(folder)? {
+        let file = File::options().read(true).write(true).open(segment_path(folder, segment))?;
+        let second = file.try_clone()?;
+        opened.push((segment, bytes, file, second));
+    }
+    Ok(opened)
+}

@@ -1,0 +1,294 @@
+//! Segment files through the seam: a real disk, a real ring, a real helper thread; both ways of appending.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::time::Duration;
+
+use super::harness::{Event, House, eventually, next, shard, small};
+use crate::runtime::seam::{Append, Io, SegmentEvent, SegmentSettings};
+use crate::runtime::{DiskFaults, segment_path, segments_in};
+
+const BOTH: [Append; 2] = [Append::Written, Append::Mapped];
+const SEGMENT: u64 = 256 * 1024;
+
+/// What a test has its shard do.
+enum Ask {
+    Create(u64),
+    /// Segment, position, length; every byte is [`byte`] of its position.
+    Append(u64, u64, usize),
+    Sync(u64, Vec<u64>),
+    Free(u64),
+    /// Segment, position, length.
+    Read(u64, u64, usize),
+    Existing,
+    Stop,
+}
+
+#[derive(Debug, PartialEq)]
+enum Told {
+    Created(u64, Result<(), Option<i32>>),
+    Synced(u64, Result<(), Option<i32>>),
+    Freed(u64),
+    Appended(bool),
+    Bytes(Option<Vec<u8>>),
+    Existing(Vec<(u64, u64)>),
+}
+
+struct Keeper {
+    house: House<Ask>,
+    told: Receiver<Told>,
+    faults: Arc<DiskFaults>,
+}
+
+fn byte(at: u64) -> u8 {
+    (at % 251) as u8 + 1
+}
+
+fn content(at: u64, length: usize) -> Vec<u8> {
+    (at..at + length as u64).map(byte).collect()
+}
+
+fn answer(io: &mut dyn Io<Ask>, ask: Ask) -> Option<Told> {
+    if matches!(ask, Ask::Stop) {
+        io.stop();
+        return None;
+    }
+    let segments = io.segments().unwrap();
+    match ask {
+        Ask::Create(segment) => segments.create(segment, SEGMENT),
+        Ask::Sync(token, which) => segments.sync(token, &which),
+        Ask::Free(segment) => segments.free(segment),
+        Ask::Append(segment, at, length) => {
+            return Some(Told::Appended(segments.append(segment, at, &content(at, length)).is_ok()));
+        }
+        Ask::Read(segment, at, length) => {
+            let mut bytes = vec![0; length];
+            return Some(Told::Bytes(segments.read(segment, at, &mut bytes).is_ok().then_some(bytes)));
+        }
+        Ask::Existing => return Some(Told::Existing(segments.existing())),
+        Ask::Stop => {}
+    }
+    None
+}
+
+fn keeper(folder: &Path, append: Append, zeroed: bool) -> Keeper {
+    let faults = Arc::new(DiskFaults::default());
+    let settings = SegmentSettings { folder: PathBuf::from(folder), append, zeroed, faults: Some(Arc::clone(&faults)) };
+    let (house, told) = shard(&small(1), move |report: Sender<Told>| {
+        let mut settings = Some(settings);
+        move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| {
+            let errno = |result: std::io::Result<()>| result.map_err(|error| error.raw_os_error());
+            let told = match event {
+                Event::Start => {
+                    assert!(io.segments().is_none(), "nothing that was not asked for");
+                    io.open_segments(settings.take().unwrap()).unwrap();
+                    None
+                }
+                Event::Mail(ask) => answer(io, ask),
+                Event::Segment(SegmentEvent::Created { segment, result }) => {
+                    Some(Told::Created(segment, errno(result)))
+                }
+                Event::Segment(SegmentEvent::Synced { token, result }) => Some(Told::Synced(token, errno(result))),
+                Event::Segment(SegmentEvent::Freed { segment }) => Some(Told::Freed(segment)),
+                _ => None,
+            };
+            if let Some(told) = told {
+                report.send(told).unwrap();
+            }
+        }
+    });
+    Keeper { house, told, faults }
+}
+
+impl Keeper {
+    fn tell(&self, ask: Ask) {
+        assert!(self.house.post.send(0, ask).is_ok());
+    }
+
+    fn ask(&self, ask: Ask) -> Told {
+        self.tell(ask);
+        next(&self.told)
+    }
+
+    fn stop(self) {
+        self.house.stop(|| Ask::Stop);
+    }
+}
+
+#[test]
+fn what_is_appended_is_read_back_synced_and_found_again() {
+    for (append, zeroed) in [(Append::Written, false), (Append::Written, true), (Append::Mapped, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = keeper(dir.path(), append, zeroed);
+        assert_eq!(keeper.ask(Ask::Append(1, 0, 1)), Told::Appended(false), "not there");
+        assert_eq!(keeper.ask(Ask::Create(1)), Told::Created(1, Ok(())));
+        assert!(matches!(keeper.ask(Ask::Create(1)), Told::Created(1, Err(_))), "twice");
+        assert_eq!(keeper.ask(Ask::Append(1, 0, 1000)), Told::Appended(true));
+        assert_eq!(keeper.ask(Ask::Append(1, 1000, 5000)), Told::Appended(true));
+        // A gap reads as zeroes, and so does what was never written.
+        assert_eq!(keeper.ask(Ask::Append(1, 6008, 100)), Told::Appended(true));
+        let expected = Told::Bytes(Some([content(900, 5100), vec![0; 8], content(6008, 100), vec![0; 50]].concat()));
+        assert_eq!(keeper.ask(Ask::Read(1, 900, 5258)), expected);
+        assert_eq!(keeper.ask(Ask::Sync(7, vec![1])), Told::Synced(7, Ok(())));
+        assert_eq!(keeper.ask(Ask::Read(1, 900, 5258)), expected);
+        assert_eq!(keeper.ask(Ask::Read(1, SEGMENT - 1, 2)), Told::Bytes(None), "beyond its end");
+        let file = std::fs::read(segment_path(dir.path(), 1)).unwrap();
+        assert_eq!(file.len() as u64, SEGMENT);
+        assert_eq!(file[..6000], content(0, 6000));
+        assert_eq!(file[6008..6108], content(6008, 100));
+        keeper.stop();
+        again(dir.path(), append);
+    }
+}
+
+/// The next life of the shard: what is there can be read and freed, and takes nothing more.
+fn again(folder: &Path, append: Append) {
+    let keeper = keeper(folder, append, false);
+    assert_eq!(keeper.ask(Ask::Existing), Told::Existing(vec![(1, SEGMENT)]));
+    assert_eq!(keeper.ask(Ask::Read(1, 10, 20)), Told::Bytes(Some(content(10, 20))));
+    assert_eq!(keeper.ask(Ask::Append(1, 7000, 1)), Told::Appended(false));
+    assert_eq!(keeper.ask(Ask::Free(1)), Told::Freed(1));
+    assert!(segments_in(folder).unwrap().is_empty());
+    keeper.stop();
+}
+
+/// Group after group over several segments, each asked for while the shard sleeps: every answer wakes it, in order.
+#[test]
+fn many_syncs_come_in_order_and_wake_a_sleeping_shard() {
+    for append in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = keeper(dir.path(), append, false);
+        let heartbeat = keeper.house.threads[0].heartbeat();
+        let mut token = 0;
+        for segment in 0..3 {
+            assert_eq!(keeper.ask(Ask::Create(segment)), Told::Created(segment, Ok(())));
+            for at in (0..SEGMENT).step_by(4096) {
+                assert_eq!(keeper.ask(Ask::Append(segment, at, 4096)), Told::Appended(true));
+                // The end of one and the beginning of the next: nothing new in the earlier one is no error.
+                let which = if segment > 0 { vec![segment - 1, segment] } else { vec![segment] };
+                token += 1;
+                assert_eq!(keeper.ask(Ask::Sync(token, which)), Told::Synced(token, Ok(())));
+                if token % 50 == 0 {
+                    eventually("the shard sleeps", || heartbeat.parked());
+                }
+            }
+            assert_eq!(keeper.ask(Ask::Append(segment, SEGMENT, 1)), Told::Appended(false), "full");
+        }
+        assert_eq!(keeper.ask(Ask::Read(1, 0, SEGMENT as usize)), Told::Bytes(Some(content(0, SEGMENT as usize))));
+        keeper.stop();
+    }
+}
+
+/// Syncs that are asked for faster than the disk answers: each covers what came before it, none is forgotten.
+#[test]
+fn syncs_of_one_segment_follow_each_other() {
+    for append in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = keeper(dir.path(), append, false);
+        assert_eq!(keeper.ask(Ask::Create(1)), Told::Created(1, Ok(())));
+        for token in 0..40 {
+            keeper.tell(Ask::Append(1, token * 1000, 1000));
+            keeper.tell(Ask::Sync(token, vec![1]));
+        }
+        let all: Vec<_> = (0..80).map(|_| next(&keeper.told)).collect();
+        let synced = all.iter().filter(|told| matches!(told, Told::Synced(..)));
+        assert!(synced.eq((0..40).map(|token| Told::Synced(token, Ok(()))).collect::<Vec<_>>().iter()));
+        assert_eq!(all.iter().filter(|told| **told == Told::Appended(true)).count(), 40);
+        assert_eq!(std::fs::read(segment_path(dir.path(), 1)).unwrap()[..40_000], content(0, 40_000));
+        keeper.stop();
+    }
+}
+
+#[test]
+fn a_failed_sync_is_final_for_its_segment_alone() {
+    for append in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = keeper(dir.path(), append, false);
+        for segment in [1, 2] {
+            assert_eq!(keeper.ask(Ask::Create(segment)), Told::Created(segment, Ok(())));
+        }
+        assert_eq!(keeper.ask(Ask::Append(1, 0, 10)), Told::Appended(true));
+        keeper.faults.fail_syncs(libc::EIO);
+        assert_eq!(keeper.ask(Ask::Sync(1, vec![1])), Told::Synced(1, Err(Some(libc::EIO))));
+        keeper.faults.fail_syncs(0);
+        // The disk says it is well again: too late.
+        assert_eq!(keeper.ask(Ask::Append(1, 10, 10)), Told::Appended(false));
+        assert_eq!(keeper.ask(Ask::Sync(2, vec![1])), Told::Synced(2, Err(None)));
+        assert_eq!(keeper.ask(Ask::Append(2, 0, 10)), Told::Appended(true));
+        assert_eq!(keeper.ask(Ask::Sync(3, vec![2])), Told::Synced(3, Ok(())));
+        assert_eq!(keeper.ask(Ask::Sync(4, vec![9])), Told::Synced(4, Err(None)), "no such segment");
+        assert_eq!(keeper.ask(Ask::Sync(5, vec![])), Told::Synced(5, Ok(())));
+        keeper.stop();
+    }
+}
+
+#[test]
+fn a_full_disk_and_short_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = keeper(dir.path(), Append::Written, false);
+    keeper.faults.fail_creates(libc::ENOSPC);
+    assert_eq!(keeper.ask(Ask::Create(1)), Told::Created(1, Err(Some(libc::ENOSPC))));
+    assert!(segments_in(dir.path()).unwrap().is_empty(), "nothing half made is left");
+    keeper.faults.fail_creates(0);
+    assert_eq!(keeper.ask(Ask::Create(1)), Told::Created(1, Ok(())));
+    keeper.faults.shorten_writes(700);
+    assert_eq!(keeper.ask(Ask::Append(1, 0, 5000)), Told::Appended(true));
+    assert_eq!(keeper.ask(Ask::Sync(1, vec![1])), Told::Synced(1, Ok(())));
+    assert_eq!(std::fs::read(segment_path(dir.path(), 1)).unwrap()[..5000], content(0, 5000));
+    keeper.faults.fail_appends(libc::ENOSPC);
+    assert_eq!(keeper.ask(Ask::Append(1, 5000, 10)), Told::Appended(false));
+    keeper.stop();
+}
+
+/// A slow disk answers late and never early, also to a shard that has fallen asleep in the executor meanwhile.
+#[test]
+fn a_slow_sync_comes_late() {
+    const DELAY: Duration = Duration::from_millis(60);
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = keeper(dir.path(), Append::Written, false);
+    assert_eq!(keeper.ask(Ask::Create(1)), Told::Created(1, Ok(())));
+    keeper.faults.delay_syncs(DELAY);
+    for token in 0..3 {
+        assert_eq!(keeper.ask(Ask::Append(1, token * 10, 10)), Told::Appended(true));
+        let start = std::time::Instant::now();
+        assert_eq!(keeper.ask(Ask::Sync(token, vec![1])), Told::Synced(token, Ok(())));
+        assert!(start.elapsed() >= DELAY);
+    }
+    keeper.stop();
+}
+
+/// The helper is slow, so the shard has long fallen asleep in the executor: what was done wakes it.
+#[test]
+fn a_made_segment_wakes_a_sleeping_shard() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = keeper(dir.path(), Append::Written, false);
+    keeper.faults.delay_creates(Duration::from_millis(300));
+    for segment in 0..3 {
+        assert_eq!(keeper.ask(Ask::Create(segment)), Told::Created(segment, Ok(())));
+    }
+    keeper.stop();
+}
+
+/// Freed while mapped, and in the very turn in which its sync is under way: both are answered, and its room is given back.
+#[test]
+fn a_segment_is_freed_under_its_sync() {
+    for append in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = keeper(dir.path(), append, false);
+        for segment in 0..20 {
+            assert_eq!(keeper.ask(Ask::Create(segment)), Told::Created(segment, Ok(())));
+            assert_eq!(keeper.ask(Ask::Append(segment, 0, 100_000)), Told::Appended(true));
+            keeper.tell(Ask::Sync(segment, vec![segment]));
+            keeper.tell(Ask::Free(segment));
+            let two = [next(&keeper.told), next(&keeper.told)];
+            assert!(two.contains(&Told::Freed(segment)), "{two:?}");
+            // Both letters may come in one turn: then it was gone before its sync began.
+            assert!(two.iter().any(|told| matches!(told, Told::Synced(token, _) if *token == segment)), "{two:?}");
+            assert!(!segment_path(dir.path(), segment).exists());
+        }
+        assert_eq!(keeper.ask(Ask::Existing), Told::Existing(vec![]));
+        assert_eq!(keeper.ask(Ask::Free(99)), Told::Freed(99), "no such segment");
+        keeper.stop();
+    }
+}
