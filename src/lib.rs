@@ -15,3 +15,4 @@ pub mod runtime;
 pub mod service;
 pub mod session;
 pub mod shard;
+pub mod spool;
