@@ -15,13 +15,13 @@ use super::entry::Kind;
 /// Bytes of a segment's header; the first entry stands behind it.
 pub const HEADER_BYTES: usize = 64;
 /// Bytes of an entry before its payload.
-pub const ENTRY_HEADER_BYTES: usize = 12;
+pub(super) const ENTRY_HEADER_BYTES: usize = 12;
 /// Entries begin at multiples of this.
-pub const ALIGN: usize = 8;
+pub(super) const ALIGN: usize = 8;
 /// The version that this program writes, and the only one that it reads.
 pub const VERSION: u16 = 1;
 /// "No segment", in a header's `previous`.
-pub const NONE: u64 = u64::MAX;
+pub(super) const NONE: u64 = u64::MAX;
 
 const MAGIC: [u8; 8] = *b"FBSPOOL\n";
 
@@ -103,7 +103,7 @@ fn long(bytes: &[u8; HEADER_BYTES], at: usize) -> u64 {
 
 /// Bytes of an entry with a payload of this length.
 #[must_use]
-pub const fn entry_len(payload: usize) -> usize {
+pub(super) const fn entry_len(payload: usize) -> usize {
     (ENTRY_HEADER_BYTES + payload).next_multiple_of(ALIGN)
 }
 

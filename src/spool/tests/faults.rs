@@ -318,6 +318,28 @@ fn rot_in_the_newest_segment_is_reported_and_the_rest_goes_on() {
 }
 
 #[test]
+fn a_damaged_checkpoint_is_made_up_for_by_the_segment_before() {
+    let (mut log, mut disk, _) = groups(6);
+    while log.before_last.is_none() {
+        let (run, _) = log.rows(0, &batch(&[vec![1; 900]]), &[], &[]).expect("room");
+        settle(&mut log, &mut disk);
+        log.end_rows(0, &[run], Reason::Expired).expect("ended");
+        settle(&mut log, &mut disk);
+    }
+    let (old, end) = (log.before_last.expect("one"), log.state().segments[&log.before_last.expect("one")].end);
+    let (newest, _) = log.last.expect("a segment");
+    for at in [HEADER_BYTES + 14, HEADER_BYTES + 40, HEADER_BYTES + 120] {
+        let mut hurt = disk.clone();
+        hurt.bytes(newest)[at] ^= 1;
+        // Its last commit: only the successor's header says that this group was durable.
+        hurt.bytes(old)[end as usize - 20] ^= 1;
+        let found = recovered(&hurt);
+        assert_eq!(placeless(&found.state), placeless(log.state()), "byte {at}");
+        assert!(found.rot.len() == 2 && found.fate_open, "byte {at}: {:?}", found.rot);
+    }
+}
+
+#[test]
 fn foreign_folders_are_refused() {
     let (_, disk, _) = groups(2);
     assert!(recover(&disk, 4, &disk.found()).is_err(), "another shard");
