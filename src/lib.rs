@@ -17,3 +17,4 @@ pub mod session;
 pub mod shard;
 #[cfg(test)]
 mod sim;
+pub mod spool;

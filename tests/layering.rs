@@ -13,6 +13,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("route", &["limits", "mqtt"]),
     ("session", &["limits", "mqtt", "runtime::seam"]),
     ("kafka", &["limits", "runtime::seam"]),
+    ("spool", &["limits", "kafka::batch", "runtime::seam"]),
     ("metrics", &["limits"]),
     ("service", &["limits"]),
     ("embedded", &["limits", "kafka", "metrics"]),

@@ -1,0 +1,174 @@
+//! What stands in a segment's file: a header, then entries end to end. `docs/SPOOL.md` has the tables.
+//!
+//! ```text
+//! header   64 bytes   magic 8 · version u16 · 0 u16 · shard u32 · segment u64 · salt u64 · created ms i64
+//!                     previous segment u64 · its end u64 · 0 u32 · CRC32C of all before it u32
+//! entry    length of the payload u32 · kind u8 · mark 3 bytes · CRC32C u32 · payload · zeroes to a multiple of 8
+//! ```
+//!
+//! All numbers are big-endian. An entry's checksum covers the segment's salt, the entry's position and everything in
+//! it, so bytes of another segment or of another place do not pass. The mark is a part of the salt: it lets a reader
+//! that has lost its way look for the next entry without trusting what a publisher may have written into a payload.
+
+use super::entry::Kind;
+
+/// Bytes of a segment's header; the first entry stands behind it.
+pub const HEADER_BYTES: usize = 64;
+/// Bytes of an entry before its payload.
+pub(super) const ENTRY_HEADER_BYTES: usize = 12;
+/// Entries begin at multiples of this.
+pub(super) const ALIGN: usize = 8;
+/// The version that this program writes, and the only one that it reads.
+pub const VERSION: u16 = 1;
+/// "No segment", in a header's `previous`.
+pub(super) const NONE: u64 = u64::MAX;
+
+const MAGIC: [u8; 8] = *b"FBSPOOL\n";
+
+/// A segment's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The shard that wrote it.
+    pub shard: u32,
+    /// Its number; numbers of a shard only grow.
+    pub segment: u64,
+    /// Random; goes into every checksum.
+    pub salt: u64,
+    /// Wall clock at its making, milliseconds.
+    pub created_ms: i64,
+    /// The segment that the log went on from, or [`NONE`]. Segments between the two hold nothing that counts.
+    pub previous: u64,
+    /// Where that one's last durable group ends. What stands behind it does not count.
+    pub previous_end: u64,
+}
+
+/// Why bytes are no header of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// Too short, another magic, or a checksum that differs.
+    #[error("no segment header, or a damaged one")]
+    Damaged,
+    /// A whole header of another version.
+    #[error("format version {0} is not known to this program")]
+    Version(u16),
+}
+
+impl Header {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut out = [0; HEADER_BYTES];
+        out[..8].copy_from_slice(&MAGIC);
+        out[8..10].copy_from_slice(&VERSION.to_be_bytes());
+        out[12..16].copy_from_slice(&self.shard.to_be_bytes());
+        out[16..24].copy_from_slice(&self.segment.to_be_bytes());
+        out[24..32].copy_from_slice(&self.salt.to_be_bytes());
+        out[32..40].copy_from_slice(&self.created_ms.to_be_bytes());
+        out[40..48].copy_from_slice(&self.previous.to_be_bytes());
+        out[48..56].copy_from_slice(&self.previous_end.to_be_bytes());
+        let crc = crc32c::crc32c(&out[..60]);
+        out[60..].copy_from_slice(&crc.to_be_bytes());
+        out
+    }
+
+    /// Reads one from the front of `bytes`.
+    ///
+    /// # Errors
+    /// [`HeaderError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
+        let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or(HeaderError::Damaged)?;
+        if bytes[..8] != MAGIC || crc32c::crc32c(&bytes[..60]).to_be_bytes() != bytes[60..] {
+            return Err(HeaderError::Damaged);
+        }
+        let version = u16::from_be_bytes([bytes[8], bytes[9]]);
+        if version != VERSION {
+            return Err(HeaderError::Version(version));
+        }
+        Ok(Self {
+            shard: u32::from_be_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]),
+            segment: long(bytes, 16),
+            salt: long(bytes, 24),
+            created_ms: long(bytes, 32) as i64,
+            previous: long(bytes, 40),
+            previous_end: long(bytes, 48),
+        })
+    }
+}
+
+fn long(bytes: &[u8; HEADER_BYTES], at: usize) -> u64 {
+    let mut out = [0; 8];
+    out.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_be_bytes(out)
+}
+
+/// Bytes of an entry with a payload of this length.
+#[must_use]
+pub(super) const fn entry_len(payload: usize) -> usize {
+    (ENTRY_HEADER_BYTES + payload).next_multiple_of(ALIGN)
+}
+
+fn mark(salt: u64) -> [u8; 3] {
+    let [_, a, b, c, ..] = salt.to_be_bytes();
+    // Never zero: unwritten bytes of a segment are.
+    [a | 1, b, c]
+}
+
+fn checksum(salt: u64, position: u64, entry: &[u8]) -> u32 {
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&salt.to_be_bytes()), &position.to_be_bytes());
+    let crc = crc32c::crc32c_append(crc, &entry[..8]);
+    crc32c::crc32c_append(crc, &entry[ENTRY_HEADER_BYTES..])
+}
+
+/// Appends an entry that [`seal`] has yet to give mark and checksum.
+pub(super) fn put(out: &mut Vec<u8>, kind: Kind, payload: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0; ENTRY_HEADER_BYTES]);
+    payload(out);
+    let len = (out.len() - start - ENTRY_HEADER_BYTES) as u32;
+    out[start..start + 4].copy_from_slice(&len.to_be_bytes());
+    out[start + 4] = kind as u8;
+    out.resize(start + entry_len(len as usize), 0);
+}
+
+/// Gives the entries of a group the mark and checksums of the segment and position they go to. Returns the checksum
+/// over their checksums, which goes on from `sum`, and how many they are.
+pub(super) fn seal(entries: &mut [u8], salt: u64, position: u64, sum: u32) -> (u32, u32) {
+    let (mut at, mut sum, mut count) = (0, sum, 0);
+    while let Some(head) = entries.get(at..).and_then(<[u8]>::first_chunk::<ENTRY_HEADER_BYTES>) {
+        let len = entry_len(u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize);
+        let Some(entry) = entries.get_mut(at..at + len) else { break };
+        entry[5..8].copy_from_slice(&mark(salt));
+        let crc = checksum(salt, position + at as u64, entry).to_be_bytes();
+        entry[8..12].copy_from_slice(&crc);
+        (sum, count, at) = (crc32c::crc32c_append(sum, &crc), count + 1, at + len);
+    }
+    (sum, count)
+}
+
+/// An entry as it stands in a segment, its checksum found right.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Framed<'a> {
+    pub(super) kind: Kind,
+    pub(super) payload: &'a [u8],
+    pub(super) crc: u32,
+    /// Bytes of the whole entry.
+    pub(super) len: usize,
+}
+
+/// What the first bytes of an entry claim: its kind and whole length. The checksum has not been looked at.
+pub(super) fn claim(head: &[u8], salt: u64) -> Option<(Kind, usize)> {
+    let head: &[u8; ENTRY_HEADER_BYTES] = head.first_chunk()?;
+    let kind = Kind::from_number(head[4])?;
+    let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    (head[5..8] == mark(salt)).then_some((kind, entry_len(len)))
+}
+
+/// The entry at the front of `bytes`, which stands at `position` of its segment.
+pub(super) fn framed(bytes: &[u8], salt: u64, position: u64) -> Option<Framed<'_>> {
+    let (kind, len) = claim(bytes, salt)?;
+    let entry = bytes.get(..len)?;
+    let payload_len = u32::from_be_bytes([entry[0], entry[1], entry[2], entry[3]]) as usize;
+    let crc = u32::from_be_bytes([entry[8], entry[9], entry[10], entry[11]]);
+    let payload = &entry[ENTRY_HEADER_BYTES..ENTRY_HEADER_BYTES + payload_len];
+    (checksum(salt, position, entry) == crc).then_some(Framed { kind, payload, crc, len })
+}

@@ -1,0 +1,214 @@
+//! Group commit: all that came since the last sync goes to the disk as one group, and one sync covers it. One group is
+//! under way at a time, so everything before it is durable: that is what makes a torn tail and rot two different things.
+
+use super::disk::{Completion, Disk};
+use super::entry::Entry;
+use super::format::{ENTRY_HEADER_BYTES, HEADER_BYTES, Header, NONE, claim, entry_len, seal};
+use super::log::Log;
+use super::payload::parse;
+
+/// Bytes of a commit.
+pub(super) const COMMIT_BYTES: u64 = entry_len(24) as u64;
+
+/// A group under way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    token: u64,
+    /// Number of the group.
+    group: u64,
+    segment: u64,
+    /// Where its entries start.
+    start: u64,
+    pub(super) end: u64,
+    salt: u64,
+    /// Where its group starts, checksum and count of what stands in it before its entries: the checkpoint.
+    group_start: u64,
+    before: (u32, u32),
+    /// Whether it begins its segment.
+    begins: bool,
+    /// Whether an append was refused: no sync can make it good.
+    lost: bool,
+}
+
+impl Log {
+    /// Once a turn: makes and frees segments, and starts a group if there is one and none is under way.
+    pub fn flush(&mut self, disk: &mut impl Disk, now_ms: i64) {
+        self.free_empty(disk);
+        if self.ready.is_none() && self.creating.is_none() && self.segments_left() > 0 {
+            self.creating = Some(self.next_segment);
+            self.on_disk.insert(self.next_segment);
+            disk.create(self.next_segment, self.settings.segment_bytes);
+            self.next_segment += 1;
+        }
+        if self.flight.is_some() {
+            return;
+        }
+        if self.in_flight.is_empty() {
+            // Moves first: the state is that of the entries before this group.
+            let mut moves = std::mem::take(&mut self.in_flight);
+            self.moves(disk, &mut moves);
+            if moves.is_empty() && self.pending.is_empty() {
+                self.in_flight = moves;
+                return;
+            }
+            moves.extend_from_slice(&self.pending);
+            self.pending.clear();
+            self.in_flight = moves;
+            self.gathering += 1;
+        }
+        self.write(disk, now_ms);
+    }
+
+    /// Writes the group in flight: behind the last one, or at the front of the next segment.
+    fn write(&mut self, disk: &mut impl Disk, now_ms: i64) {
+        let group = self.gathering - 1;
+        let len = self.in_flight.len() as u64 + COMMIT_BYTES;
+        let usable_end = self.settings.segment_bytes - HEADER_BYTES as u64;
+        let here = self.last.filter(|(_, end)| self.writable && end + len <= usable_end);
+        let mut flight = if let Some((segment, end)) = here {
+            let salt = self.state.segments.get(&segment).map_or(0, |held| held.salt);
+            Flight {
+                token: 0,
+                group,
+                segment,
+                start: end,
+                end,
+                salt,
+                group_start: end,
+                before: (0, 0),
+                begins: false,
+                lost: false,
+            }
+        } else {
+            let Some(segment) = self.ready.take() else { return };
+            self.begin(disk, segment, now_ms, group)
+        };
+        let mut entries = std::mem::take(&mut self.in_flight);
+        let sealed = entries.len();
+        commit(&mut entries, &flight);
+        flight.end = flight.start + entries.len() as u64;
+        flight.lost |= flight.end > usable_end || disk.append(flight.segment, flight.start, &entries).is_err();
+        entries.truncate(sealed);
+        self.in_flight = entries;
+        flight.token = self.next_token;
+        self.next_token += 1;
+        disk.sync(flight.token, &[flight.segment]);
+        self.flight = Some(flight);
+    }
+
+    /// The header (twice: the copy stands at the very end) and the checkpoint, which opens the group.
+    fn begin(&mut self, disk: &mut impl Disk, segment: u64, now_ms: i64, group: u64) -> Flight {
+        let salt = self.random.u64(..);
+        let (previous, previous_end) = self.last.unwrap_or((NONE, 0));
+        let shard = self.settings.shard;
+        let header = Header { shard, segment, salt, created_ms: now_ms, previous, previous_end }.encode();
+        let mut entries = Vec::new();
+        self.state.checkpoint(&mut entries);
+        let group_start = HEADER_BYTES as u64;
+        let before = seal(&mut entries, salt, group_start, 0);
+        let start = (HEADER_BYTES + entries.len()) as u64;
+        let copy_at = self.settings.segment_bytes - HEADER_BYTES as u64;
+        let appended = disk
+            .append(segment, 0, &header)
+            .and_then(|()| disk.append(segment, copy_at, &header))
+            .and_then(|()| if start <= copy_at { disk.append(segment, group_start, &entries) } else { Ok(()) });
+        let lost = appended.is_err() || start > copy_at;
+        Flight { token: 0, group, segment, start, end: start, salt, group_start, before, begins: true, lost }
+    }
+
+    /// Takes what the disk reports.
+    pub fn complete(&mut self, disk: &mut impl Disk, completion: Completion) {
+        match completion {
+            Completion::Created { segment, ok } => {
+                if self.creating == Some(segment) {
+                    self.creating = None;
+                }
+                if ok {
+                    self.ready = Some(segment);
+                } else {
+                    self.on_disk.remove(&segment);
+                }
+            }
+            Completion::Freed { segment } => {
+                self.freeing.remove(&segment);
+                self.on_disk.remove(&segment);
+            }
+            Completion::Synced { token, ok } => {
+                if let Some(flight) = self.flight.take_if(|flight| flight.token == token) {
+                    if ok && !flight.lost {
+                        self.synced(&flight);
+                    } else {
+                        self.failed(disk, &flight);
+                    }
+                }
+            }
+        }
+    }
+
+    fn synced(&mut self, flight: &Flight) {
+        if flight.begins {
+            self.before_last = self.last.map(|(segment, _)| segment);
+        }
+        let entries = std::mem::take(&mut self.in_flight);
+        let held = self.state.segments.entry(flight.segment).or_default();
+        (held.salt, held.end) = (flight.salt, flight.end);
+        let mut at = 0;
+        while let Some((kind, len)) = entries.get(at..).and_then(|rest| claim(rest, flight.salt)) {
+            if let Some((entry, len)) = payload(&entries[at..], len).and_then(|p| Some((parse(kind, p)?, len as u64))) {
+                self.state.apply(flight.segment, flight.start + at as u64, len, &entry);
+            }
+            at += len;
+        }
+        self.in_flight = entries;
+        self.in_flight.clear();
+        self.last = Some((flight.segment, flight.end));
+        self.writable = true;
+        self.durable = flight.group;
+        if self.pending.is_empty() {
+            self.forget_waiting_bytes();
+        }
+    }
+
+    /// Final for these bytes: the group is written again, whole, into a new segment whose header says where the old one
+    /// ends. A segment that failed at its first group holds nothing.
+    fn failed(&mut self, disk: &mut impl Disk, flight: &Flight) {
+        self.failures += 1;
+        self.writable = false;
+        if flight.begins {
+            self.freeing.insert(flight.segment);
+            disk.free(flight.segment);
+        }
+    }
+
+    /// Segments in which nothing lives go, but for the last two.
+    fn free_empty(&mut self, disk: &mut impl Disk) {
+        let Some((last, _)) = self.last else { return };
+        let empty = |segment: &u64| self.state.segments.get(segment).is_none_or(|held| held.things == 0);
+        let kept = |segment: &u64| *segment >= last || Some(*segment) == self.before_last;
+        let idle = |segment: &u64| !self.freeing.contains(segment) && !kept(segment) && empty(segment);
+        // Until a segment of this start is durable, recovery may have to be done again from what is there.
+        if !self.writable {
+            return;
+        }
+        let free: Vec<u64> = self.on_disk.iter().copied().filter(idle).collect();
+        for segment in free {
+            self.state.segments.remove(&segment);
+            self.freeing.insert(segment);
+            disk.free(segment);
+        }
+    }
+}
+
+fn payload(entry: &[u8], len: usize) -> Option<&[u8]> {
+    let bytes = u32::from_be_bytes(*entry.first_chunk()?) as usize;
+    entry.get(..len)?.get(ENTRY_HEADER_BYTES..ENTRY_HEADER_BYTES + bytes)
+}
+
+/// Closes a group: marks, checksums and the commit for the place that it goes to.
+fn commit(entries: &mut Vec<u8>, flight: &Flight) {
+    let (sum, before) = flight.before;
+    let (checksum, count) = seal(entries, flight.salt, flight.start, sum);
+    let (body, group, start) = (entries.len(), flight.group, flight.group_start);
+    Entry::Commit { group, start, count: before + count, checksum }.put(entries);
+    seal(&mut entries[body..], flight.salt, flight.start + body as u64, 0);
+}

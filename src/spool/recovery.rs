@@ -1,0 +1,239 @@
+//! What a start finds: the last checkpoint and what came after it. Older segments are not read; their rows are, when
+//! they are drained.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::disk::{Disk, ReadError};
+use super::entry::{Cut, Entry, Run};
+use super::format::{HEADER_BYTES, Header, HeaderError, NONE};
+use super::segment::{Rot, Scan, entry_at, scan};
+use super::state::State;
+
+/// Why a spool cannot be taken up. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecoverError {
+    /// Written by another version of Forebay.
+    #[error("segment {segment}: format version {version} is not known to this program")]
+    Version {
+        /// The segment.
+        segment: u64,
+        /// Its version.
+        version: u16,
+    },
+    /// Of another shard.
+    #[error("segment {segment} belongs to shard {shard}")]
+    Shard {
+        /// The segment.
+        segment: u64,
+        /// The shard that wrote it.
+        shard: u32,
+    },
+    /// The disk cannot read it.
+    #[error("segment {segment}: {error}")]
+    Read {
+        /// The segment.
+        segment: u64,
+        /// The cause.
+        error: ReadError,
+    },
+    /// Segments are there, and no checkpoint can be read.
+    #[error("no checkpoint can be read in any of {0} segments")]
+    NoCheckpoint(usize),
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// Everything that the log holds.
+    pub state: State,
+    /// Damage among durable bytes that were read; the rest of them counts.
+    pub rot: Vec<Rot>,
+    /// Live rows whose segment is gone: lane and numbers. They are no longer in the state.
+    pub missing: Vec<(u32, Run)>,
+    /// Damage may have hit a cut, done or end: rows that are here may be in Kafka already. They are sent, and counted as
+    /// `outcome_unknown`.
+    pub fate_open: bool,
+    /// Bytes of groups that were never whole. They were answered to nobody.
+    pub torn_bytes: u64,
+    pub(super) on_disk: BTreeSet<u64>,
+    pub(super) last: Option<(u64, u64)>,
+    pub(super) group: u64,
+}
+
+impl Recovered {
+    /// Cuts that may or may not be in Kafka, oldest first, with the identity that they are sent again with.
+    #[must_use]
+    pub fn uncertain(&self) -> Vec<Cut> {
+        self.state.cuts().cloned().collect()
+    }
+
+    /// Live rows of a lane that are in no uncertain cut: sent after those, under this start's producer id.
+    #[must_use]
+    pub fn uncut(&self, lane: u32) -> Vec<Run> {
+        let mut runs: Vec<Run> =
+            self.state.lane(lane).into_iter().flat_map(|lane| lane.spans().map(|span| span.run)).collect();
+        let cuts = self.state.cuts().filter(|cut| cut.lane == lane);
+        for taken in cuts.flat_map(|cut| &cut.rows) {
+            runs = runs.into_iter().flat_map(|run| without(run, *taken)).collect();
+        }
+        runs
+    }
+
+    /// The number for the next kept session.
+    #[must_use]
+    pub const fn next_session(&self) -> u64 {
+        self.state.next_session
+    }
+}
+
+fn without(run: Run, taken: Run) -> impl Iterator<Item = Run> {
+    let before = Run { first: run.first, count: taken.first.clamp(run.first, run.end()) - run.first };
+    let from = taken.end().clamp(run.first, run.end());
+    let after = Run { first: from, count: run.end() - from };
+    [before, after].into_iter().filter(|run| run.count > 0)
+}
+
+/// A segment that has been read.
+struct Looked {
+    header: Header,
+    bytes: Vec<u8>,
+    scan: Scan,
+    /// Whether its checkpoint is whole.
+    whole: bool,
+}
+
+/// Reads a shard's segments: their numbers and lengths in bytes. Changes nothing.
+///
+/// # Errors
+/// [`RecoverError`].
+pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Result<Recovered, RecoverError> {
+    let mut chain: Vec<(u64, Looked)> = Vec::new();
+    let (mut known_end, mut below) = (None, NONE);
+    // From the newest back, until a checkpoint is whole.
+    for (segment, len) in found.iter().rev() {
+        if *segment > below {
+            continue; // It failed, and another took its place.
+        }
+        let known = known_end.filter(|_| *segment == below);
+        let Some(looked) = look(disk, shard, *segment, *len, known)? else { continue };
+        // Without one durable group it holds nothing, and says nothing about others.
+        if known.is_none() && looked.scan.entries.is_empty() {
+            continue;
+        }
+        let whole = looked.whole;
+        (known_end, below) = (Some(looked.header.previous_end), looked.header.previous);
+        chain.push((*segment, looked));
+        if whole || below == NONE {
+            break;
+        }
+    }
+    if !chain.is_empty() && !chain.iter().any(|(_, looked)| looked.whole) {
+        return Err(RecoverError::NoCheckpoint(found.len()));
+    }
+    let mut recovered = Recovered { on_disk: found.keys().copied().collect(), ..Recovered::default() };
+    recovered.last = chain.first().map(|(segment, looked)| (*segment, looked.scan.end));
+    for (segment, looked) in chain.iter().rev() {
+        recovered.replay(*segment, looked);
+    }
+    recovered.forget_missing(found);
+    Ok(recovered)
+}
+
+/// A segment's header: the first, or the copy at its end.
+///
+/// # Errors
+/// [`RecoverError::Version`], [`RecoverError::Read`].
+pub(super) fn header(disk: &impl Disk, segment: u64, len: u64) -> Result<Option<Header>, RecoverError> {
+    let mut damaged = None;
+    for at in [0, len.saturating_sub(HEADER_BYTES as u64)] {
+        let mut bytes = [0; HEADER_BYTES];
+        if len < HEADER_BYTES as u64 {
+            break;
+        }
+        disk.read(segment, at, &mut bytes).map_err(|error| RecoverError::Read { segment, error })?;
+        match Header::decode(&bytes) {
+            Ok(header) if header.segment == segment => return Ok(Some(header)),
+            Err(HeaderError::Version(version)) => damaged = Some(RecoverError::Version { segment, version }),
+            Ok(_) | Err(HeaderError::Damaged) => {}
+        }
+    }
+    damaged.map_or(Ok(None), Err)
+}
+
+fn look(
+    disk: &impl Disk,
+    shard: u32,
+    segment: u64,
+    len: u64,
+    known_end: Option<u64>,
+) -> Result<Option<Looked>, RecoverError> {
+    let Some(header) = header(disk, segment, len)? else { return Ok(None) };
+    if header.shard != shard {
+        return Err(RecoverError::Shard { segment, shard: header.shard });
+    }
+    let mut bytes = vec![0; (len as usize).saturating_sub(HEADER_BYTES)];
+    disk.read(segment, 0, &mut bytes).map_err(|error| RecoverError::Read { segment, error })?;
+    let scan = scan(&bytes, segment, header.salt, known_end);
+    let whole = checkpoint_is_whole(&bytes, header.salt, &scan);
+    Ok(Some(Looked { header, bytes, scan, whole }))
+}
+
+/// Whether nothing is missing between the header and the end of the checkpoint.
+fn checkpoint_is_whole(bytes: &[u8], salt: u64, scan: &Scan) -> bool {
+    let mut expected = HEADER_BYTES as u64;
+    for position in &scan.entries {
+        match entry_at(bytes, salt, *position) {
+            Some((Entry::CheckpointEnd, _)) if *position == expected => return true,
+            Some((_, len)) if *position == expected => expected += len,
+            _ => return false,
+        }
+    }
+    false
+}
+
+impl Recovered {
+    fn replay(&mut self, segment: u64, looked: &Looked) {
+        let salt = looked.header.salt;
+        let held = self.state.segments.entry(segment).or_default();
+        (held.salt, held.end) = (salt, looked.scan.end);
+        let mut in_checkpoint = false;
+        for position in &looked.scan.entries {
+            let Some((entry, len)) = entry_at(&looked.bytes, salt, *position) else { continue };
+            match entry {
+                Entry::Checkpoint { .. } => in_checkpoint = true,
+                Entry::CheckpointEnd => {
+                    in_checkpoint = false;
+                    continue;
+                }
+                Entry::Commit { group, .. } => self.group = self.group.max(group),
+                _ => {}
+            }
+            // What is left of a damaged checkpoint adds nothing to the one before it.
+            if looked.whole || !(in_checkpoint || is_account(&entry)) {
+                self.state.apply(segment, *position, len, &entry);
+            }
+        }
+        self.fate_open |= !looked.scan.rot.is_empty();
+        self.rot.extend_from_slice(&looked.scan.rot);
+        self.torn_bytes += looked.scan.torn_bytes;
+    }
+
+    fn forget_missing(&mut self, found: &BTreeMap<u64, u64>) {
+        let gone: Vec<(u32, Run)> = self
+            .state
+            .lanes()
+            .flat_map(|(number, lane)| lane.spans().map(move |span| (number, *span)))
+            .filter(|(_, span)| !found.contains_key(&span.segment))
+            .map(|(lane, span)| (lane, span.run))
+            .collect();
+        for (lane, run) in &gone {
+            let reason = super::Reason::Rotten;
+            self.state.apply(0, 0, 0, &Entry::EndRows { lane: *lane, reason, rows: vec![*run] });
+        }
+        self.missing = gone;
+    }
+}
+
+fn is_account(entry: &Entry<'_>) -> bool {
+    matches!(entry, Entry::Spans { .. } | Entry::Segment { .. } | Entry::SessionAt { .. } | Entry::Opened { .. })
+}

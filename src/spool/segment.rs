@@ -1,0 +1,100 @@
+//! The one reader of a segment's entries: what counts, what is rot, and where the torn tail begins.
+
+use super::entry::Entry;
+use super::format::{ALIGN, ENTRY_HEADER_BYTES, Framed, HEADER_BYTES, framed};
+use super::payload::parse;
+
+/// Damaged bytes below the position that is known to have been durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rot {
+    /// The segment.
+    pub segment: u64,
+    /// The first of them.
+    pub position: u64,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// A segment's entries, sorted out.
+#[derive(Clone, Debug, Default)]
+pub struct Scan {
+    /// Positions of the entries that count, in order.
+    pub entries: Vec<u64>,
+    /// Where the last group that counts ends.
+    pub end: u64,
+    /// Damage below `end`.
+    pub rot: Vec<Rot>,
+    /// Bytes behind `end` that are not zero: a group that was never whole.
+    pub torn_bytes: u64,
+    /// Number of the last group, 0 without one.
+    pub group: u64,
+}
+
+/// Looks through a whole segment. `known_end`: what its successor says; without it the last whole group ends it, or
+/// what a later commit calls durable.
+#[must_use]
+pub fn scan(bytes: &[u8], segment: u64, salt: u64, known_end: Option<u64>) -> Scan {
+    let mut found = Vec::new();
+    let (mut at, mut last_group, mut durable) = (HEADER_BYTES, 0, HEADER_BYTES as u64);
+    let mut whole_from = at;
+    let (mut sum, mut count) = (0, 0);
+    let mut expected = at;
+    while let Some((position, entry)) = next(bytes, salt, at) {
+        if position != expected {
+            // Something is missing here: a group that holds this place is not whole.
+            (whole_from, sum, count) = (position, 0, 0);
+        }
+        at = position + entry.len;
+        expected = at;
+        found.push((position as u64, entry.len as u64));
+        if let Some(Entry::Commit { group, start, count: stated, checksum }) = parse(entry.kind, entry.payload) {
+            durable = durable.max(start);
+            if start == whole_from as u64 && (sum, count) == (checksum, stated) {
+                durable = at as u64;
+            }
+            last_group = if durable == at as u64 || known_end.is_some() { group } else { last_group };
+            (whole_from, sum, count) = (at, 0, 0);
+        } else {
+            (sum, count) = (crc32c::crc32c_append(sum, &entry.crc.to_be_bytes()), count + 1);
+        }
+    }
+    let end = known_end.unwrap_or(durable).min(bytes.len() as u64);
+    sort_out(bytes, segment, &found, end, last_group)
+}
+
+fn sort_out(bytes: &[u8], segment: u64, found: &[(u64, u64)], end: u64, group: u64) -> Scan {
+    let mut scan = Scan { end, group, ..Scan::default() };
+    let mut expected = HEADER_BYTES as u64;
+    for (position, len) in found.iter().filter(|(position, _)| *position < end) {
+        if *position > expected {
+            scan.rot.push(Rot { segment, position: expected, bytes: position - expected });
+        }
+        scan.entries.push(*position);
+        expected = position + len;
+    }
+    if expected < end {
+        scan.rot.push(Rot { segment, position: expected, bytes: end - expected });
+    }
+    let tail = bytes.get(end as usize..).unwrap_or_default();
+    scan.torn_bytes = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+    scan
+}
+
+/// The first entry at or behind `from`, which is a multiple of [`ALIGN`].
+fn next(bytes: &[u8], salt: u64, from: usize) -> Option<(usize, Framed<'_>)> {
+    let mut at = from;
+    while at + ENTRY_HEADER_BYTES <= bytes.len() {
+        if let Some(entry) = framed(&bytes[at..], salt, at as u64) {
+            return Some((at, entry));
+        }
+        at += ALIGN;
+    }
+    None
+}
+
+/// The entry at a position that [`scan`] gave, with its length; `None` if its payload makes no sense.
+#[must_use]
+pub fn entry_at(bytes: &[u8], salt: u64, position: u64) -> Option<(Entry<'_>, u64)> {
+    let entry = framed(bytes.get(position as usize..)?, salt, position)?;
+    Some((parse(entry.kind, entry.payload)?, entry.len as u64))
+}

@@ -1,0 +1,355 @@
+//! Power cuts, torn tails, rot: random schedules by seed (`FOREBAY_SEEDS=0..5000` for more), tails exhaustively.
+
+use std::collections::BTreeMap;
+
+use super::disk::SimDisk;
+use super::support::{Drained, SEGMENT, batch, drain, new_cut, normal, placeless, recovered, settings, settle};
+use crate::spool::{Completion, HEADER_BYTES, Log, Origin, Reason, Recovered, Run, StagedCut, State, Ticket, recover};
+
+/// A log under random work, and a model of what it was told.
+struct World {
+    log: Log,
+    disk: SimDisk,
+    random: fastrand::Rng,
+    /// Every row that was taken.
+    rows: BTreeMap<(u32, u64), (Vec<u8>, Ticket)>,
+    /// Rows that ended.
+    ended: Vec<(u32, Run, Ticket)>,
+    uncut: Vec<(u32, Run)>,
+    staged: Vec<(u32, Run, StagedCut)>,
+    open: Vec<(u32, Run, u64)>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let log = Log::new(settings(14, seed), Recovered::default());
+        let (rows, random) = (BTreeMap::new(), fastrand::Rng::with_seed(seed));
+        let (ended, uncut, staged, open) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { log, disk: SimDisk::default(), random, rows, ended, uncut, staged, open }
+    }
+
+    fn step(&mut self) {
+        match self.random.u8(0..16) {
+            0..4 => self.add(),
+            4 => self.cut(),
+            5 => self.send(),
+            6 | 7 => self.finish(),
+            8 => self.session(),
+            9 if self.random.u8(0..30) == 0 => self.disk.fail_syncs = self.random.u32(1..3),
+            10 if self.random.u8(0..30) == 0 => self.disk.fail_appends = 1,
+            9..13 => self.log.flush(&mut self.disk, 5),
+            _ => {
+                if let Some(answer) = self.disk.answer() {
+                    self.log.complete(&mut self.disk, answer);
+                }
+            }
+        }
+    }
+
+    fn add(&mut self) {
+        let Ok(lane) = self.log.lane("sink", "topic", self.random.i32(0..4)) else { return };
+        let values: Vec<Vec<u8>> = (0..self.random.usize(1..6))
+            .map(|_| {
+                let len = self.random.usize(1..300);
+                std::iter::repeat_with(|| self.random.u8(..)).take(len).collect()
+            })
+            .collect();
+        let origins = [Origin { index: 0, session: self.random.u64(0..5), packet_id: self.random.u16(1..9) }];
+        let origins = if self.random.bool() { &origins[..] } else { &[] };
+        if let Ok((run, ticket)) = self.log.rows(lane, &batch(&values), origins, &[]) {
+            for (index, value) in values.into_iter().enumerate() {
+                self.rows.insert((lane, run.first + index as u64), (value, ticket));
+            }
+            self.uncut.push((lane, run));
+        }
+    }
+
+    fn cut(&mut self) {
+        if self.uncut.is_empty() {
+            return;
+        }
+        let at = self.random.usize(0..self.uncut.len());
+        let (lane, run) = self.uncut[at];
+        if self.random.u8(0..6) == 0 {
+            if let Ok(ticket) = self.log.end_rows(lane, &[run], Reason::Expired) {
+                self.ended.push((lane, run, ticket));
+                self.uncut.remove(at);
+            }
+        } else if let Ok(cut) = self.log.cut(new_cut(lane, 0, &[run])) {
+            self.staged.push((lane, run, cut));
+            self.uncut.remove(at);
+        }
+    }
+
+    fn send(&mut self) {
+        let Some((lane, run, cut)) = self.staged.pop() else { return };
+        match self.log.sendable(cut) {
+            Ok(cut) => self.open.push((lane, run, cut.number())),
+            Err(cut) => self.staged.push((lane, run, cut)),
+        }
+    }
+
+    fn finish(&mut self) {
+        let Some((lane, run, cut)) = self.open.pop() else { return };
+        if self.random.u8(0..5) == 0 {
+            match self.log.end_cut(cut, Reason::CutAnew) {
+                Ok(_) => self.uncut.push((lane, run)),
+                Err(_) => self.open.push((lane, run, cut)),
+            }
+        } else {
+            match self.log.done(cut, 1) {
+                Ok(ticket) => self.ended.push((lane, run, ticket)),
+                Err(_) => self.open.push((lane, run, cut)),
+            }
+        }
+    }
+
+    fn session(&mut self) {
+        let session = self.random.u64(0..5);
+        // Refusals are part of the work.
+        let _ = match self.random.u8(0..3) {
+            0 => self.log.session(session, &[session as u8; 30]),
+            1 => self.log.session_ended(session),
+            _ => self.log.released(session, self.random.u16(1..9)),
+        };
+    }
+
+    /// What a recovery may find: the durable state, or that with the group under way (which may have failed and been
+    /// written again, so where things stand does not count).
+    fn possible(&mut self) -> [State; 2] {
+        let before = placeless(self.log.state());
+        let mut disk = self.disk.clone();
+        while let Some(answer) = disk.answer() {
+            let answer = match answer {
+                Completion::Synced { token, .. } => Completion::Synced { token, ok: true },
+                other => other,
+            };
+            self.log.complete(&mut disk, answer);
+        }
+        if self.log.flight.is_none() && !self.log.in_flight.is_empty() {
+            (disk, self.log.pending) = (disk.without_faults(), Vec::new());
+            settle(&mut self.log, &mut disk);
+        }
+        [before, placeless(self.log.state())]
+    }
+
+    /// The power goes, and everything that was told is held against what is found.
+    fn power_cut(mut self, seed: u64) -> Self {
+        let told: Vec<_> =
+            self.rows.iter().filter(|(_, (_, ticket))| self.log.is_durable(*ticket)).map(|(key, _)| *key).collect();
+        let over: Vec<_> = self.ended.iter().filter(|(_, _, ticket)| self.log.is_durable(*ticket)).copied().collect();
+        let possible = self.possible();
+        self.disk.power_cut(&mut self.random);
+        let found = recovered(&self.disk);
+        assert!(found.rot.is_empty() && !found.fate_open && found.missing.is_empty(), "seed {seed}: {:?}", found.rot);
+        let state = placeless(&found.state);
+        assert!(possible.contains(&state), "seed {seed}: {state:#?}\nis none of {possible:#?}");
+        let ended = |lane, number| {
+            self.ended.iter().any(|(of, run, _)| *of == lane && (run.first..run.end()).contains(&number))
+        };
+        let log = Log::new(settings(14, self.random.u64(..)), found);
+        let (rows, rotten) = drain(&log, &self.disk);
+        assert!(rotten.is_empty(), "seed {seed}");
+        for (key, value) in &rows {
+            assert_eq!(Some(value), self.rows.get(key).map(|(value, _)| value), "seed {seed}: {key:?} was never taken");
+        }
+        for key in told {
+            assert!(rows.contains_key(&key) || ended(key.0, key.1), "seed {seed}: {key:?} is lost");
+        }
+        for (lane, run, _) in over {
+            assert!(
+                (run.first..run.end()).all(|number| !rows.contains_key(&(lane, number))),
+                "seed {seed}: back again"
+            );
+        }
+        self.go_on(log, &rows)
+    }
+
+    /// The same work on what was found.
+    fn go_on(mut self, log: Log, rows: &Drained) -> Self {
+        self.rows.retain(|key, _| rows.contains_key(key));
+        let durable = log.durable;
+        self.rows.values_mut().for_each(|(_, ticket)| *ticket = Ticket(durable));
+        (self.ended, self.staged, self.uncut) = (Vec::new(), Vec::new(), Vec::new());
+        let cuts = log.state().cuts().flat_map(|cut| cut.rows.iter().map(|run| (cut.lane, *run, cut.cut)));
+        self.open = cuts.collect();
+        let cut = |key: &(u32, u64)| {
+            self.open.iter().any(|(lane, run, _)| *lane == key.0 && (run.first..run.end()).contains(&key.1))
+        };
+        self.uncut = rows.keys().filter(|key| !cut(key)).map(|key| (key.0, Run { first: key.1, count: 1 })).collect();
+        self.log = log;
+        self.disk.fail_syncs = 0;
+        self.disk.fail_appends = 0;
+        self
+    }
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    let given = std::env::var("FOREBAY_SEEDS").ok();
+    let range = given
+        .as_deref()
+        .and_then(|text| text.split_once(".."))
+        .and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    range.unwrap_or(0..60)
+}
+
+#[test]
+fn what_was_told_survives_power_cuts_at_any_point() {
+    for seed in seeds() {
+        let mut world = World::new(seed);
+        // Cut again and again, often before the first group of the new start.
+        for _ in 0..6 {
+            for _ in 0..world.random.usize(0..400) {
+                world.step();
+            }
+            world = world.power_cut(seed);
+        }
+    }
+}
+
+#[test]
+fn what_was_told_survives_a_power_cut_at_every_commit() {
+    for stop in 1..60 {
+        let mut world = World::new(stop);
+        for _ in 0..100_000 {
+            if world.disk.syncs_done >= stop {
+                break;
+            }
+            world.step();
+        }
+        world.power_cut(stop);
+    }
+}
+
+/// A log with some groups, and each group's end with the state there.
+fn groups(count: u8) -> (Log, SimDisk, Vec<(u64, State)>) {
+    let (mut log, mut disk) = super::support::log(14);
+    let mut ends = Vec::new();
+    for turn in 0..count {
+        let lane = log.lane("sink", "topic", i32::from(turn % 3)).expect("a lane");
+        let origin = [Origin { index: 0, session: 1, packet_id: u16::from(turn) }];
+        let (run, _) = log.rows(lane, &batch(&[vec![turn; 30], vec![turn; 9]]), &origin, &[]).expect("room");
+        let _ = log.cut(new_cut(lane, 0, &[run]));
+        settle(&mut log, &mut disk);
+        ends.push((log.last.expect("a segment").1, normal(log.state())));
+    }
+    (log, disk, ends)
+}
+
+#[test]
+fn a_tail_cut_or_zeroed_at_every_byte_costs_only_what_stood_there() {
+    let (log, disk, groups) = groups(6);
+    let (segment, end) = log.last.expect("a segment");
+    let bytes = disk.clone().bytes(segment).clone();
+    // A commit ends in zeroes: without these it is whole.
+    let last_of = |end: u64| bytes[..end as usize].iter().rposition(|byte| *byte != 0).map_or(0, |at| at as u64 + 1);
+    let by = |at: u64, ends: &dyn Fn(u64) -> u64| -> State {
+        let last = groups.iter().rev().find(|(end, _)| ends(*end) <= at);
+        last.map(|(_, state)| state.clone()).unwrap_or_default()
+    };
+    for at in 0..=end {
+        let state = by(at, &last_of);
+        let mut zeroed = disk.clone();
+        zeroed.bytes(segment)[at as usize..SEGMENT as usize - HEADER_BYTES].fill(0);
+        let found = recovered(&zeroed);
+        assert_eq!(normal(&found.state), state, "zeroed from {at}");
+        assert!(found.rot.is_empty(), "zeroed from {at}");
+        let mut cut = disk.clone();
+        // The copy of the header goes with the tail; what is left is padded as a reader of a short file would see it.
+        cut.bytes(segment).truncate(at as usize + HEADER_BYTES);
+        cut.bytes(segment)[at as usize..].fill(0);
+        let found = recover(&cut, 3, &cut.found()).expect("recovery");
+        assert_eq!(normal(&found.state), by(at, &|end| end), "cut at {at}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_a_closed_segment_costs_its_entry_and_is_reported() {
+    let (mut log, mut disk) = super::support::log(14);
+    let mut expected = Drained::new();
+    for turn in 0..120u8 {
+        let lane = log.lane("sink", "topic", i32::from(turn % 3)).expect("a lane");
+        let value = vec![turn; 200];
+        let (run, _) = log.rows(lane, &batch(std::slice::from_ref(&value)), &[], &[]).expect("room");
+        expected.insert((lane, run.first), value);
+        settle(&mut log, &mut disk);
+    }
+    let (last, _) = log.last.expect("a segment");
+    assert!(last >= 2, "there are closed ones");
+    let random = &mut fastrand::Rng::with_seed(4);
+    let mut reported = 0;
+    for trial in 0..3_000 {
+        let segment = random.u64(0..last);
+        let bit = random.usize(0..log.state().segments[&segment].end as usize * 8);
+        let mut hurt = disk.clone();
+        hurt.bytes(segment)[bit / 8] ^= 1 << (bit % 8);
+        let again = Log::new(settings(14, 2), recovered(&hurt));
+        let (rows, rotten) = drain(&again, &hurt);
+        let lost = rotten.iter().map(|(_, run)| run.count).sum::<u64>() as usize;
+        assert_eq!(rows.len() + lost, expected.len(), "trial {trial}");
+        assert!(lost <= 1, "trial {trial}: bit {bit} of segment {segment} cost {lost} rows");
+        assert!(rows.iter().all(|(key, value)| expected.get(key) == Some(value)), "trial {trial}");
+        reported += lost;
+    }
+    assert!(reported > 1_000, "{reported}");
+}
+
+#[test]
+fn rot_in_the_newest_segment_is_reported_and_the_rest_goes_on() {
+    let (log, disk, _) = groups(30);
+    let (segment, end) = log.last.expect("a segment");
+    let random = &mut fastrand::Rng::with_seed(5);
+    for trial in 0..2_000 {
+        // Below the last group: a later commit says that this was durable.
+        let bit = random.usize(0..(end as usize - 600) * 8);
+        let mut hurt = disk.clone();
+        hurt.bytes(segment)[bit / 8] ^= 1 << (bit % 8);
+        match recover(&hurt, 3, &hurt.found()) {
+            Ok(found) => {
+                let header = bit < HEADER_BYTES * 8;
+                assert!(header || (found.rot.len() == 1 && found.fate_open), "trial {trial}: bit {bit}");
+                let lost = log.state().cuts().count() as i64 - found.state.cuts().count() as i64;
+                assert!(lost <= 1, "trial {trial}: bit {bit} cost {lost} cuts");
+            }
+            // The only checkpoint of a log with one segment.
+            Err(error) => assert!(matches!(error, crate::spool::RecoverError::NoCheckpoint(_)), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_is_made_up_for_by_the_segment_before() {
+    let (mut log, mut disk, _) = groups(6);
+    while log.before_last.is_none() {
+        let (run, _) = log.rows(0, &batch(&[vec![1; 900]]), &[], &[]).expect("room");
+        settle(&mut log, &mut disk);
+        log.end_rows(0, &[run], Reason::Expired).expect("ended");
+        settle(&mut log, &mut disk);
+    }
+    let (old, end) = (log.before_last.expect("one"), log.state().segments[&log.before_last.expect("one")].end);
+    let (newest, _) = log.last.expect("a segment");
+    for at in [HEADER_BYTES + 14, HEADER_BYTES + 40, HEADER_BYTES + 120] {
+        let mut hurt = disk.clone();
+        hurt.bytes(newest)[at] ^= 1;
+        // Its last commit: only the successor's header says that this group was durable.
+        hurt.bytes(old)[end as usize - 20] ^= 1;
+        let found = recovered(&hurt);
+        assert_eq!(placeless(&found.state), placeless(log.state()), "byte {at}");
+        assert!(found.rot.len() == 2 && found.fate_open, "byte {at}: {:?}", found.rot);
+    }
+}
+
+#[test]
+fn foreign_folders_are_refused() {
+    let (_, disk, _) = groups(2);
+    assert!(recover(&disk, 4, &disk.found()).is_err(), "another shard");
+    let mut newer = disk;
+    for at in [0, SEGMENT as usize - HEADER_BYTES] {
+        let bytes = newer.bytes(0);
+        bytes[at + 9] = 2;
+        let crc = crc32c::crc32c(&bytes[at..at + 60]).to_be_bytes();
+        bytes[at + 60..at + 64].copy_from_slice(&crc);
+    }
+    let error = recover(&newer, 3, &newer.found()).expect_err("another version");
+    assert!(error.to_string().contains("version 2"), "{error}");
+}

@@ -1,0 +1,137 @@
+//! Every entry comes back as it was, and nothing that bytes may say makes the reader fall.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::support::{SEGMENT, batch, framed, log, settle};
+use crate::spool::payload::parse;
+use crate::spool::{Cut, Deadline, Entry, HEADER_BYTES, Header, Kind, Origin, Reason, Rows, Run, Span, scan};
+
+fn run() -> impl Strategy<Value = Run> {
+    (0..1u64 << 60, 1..1u64 << 40).prop_map(|(first, count)| Run { first, count })
+}
+
+fn check(entry: &Entry<'_>) {
+    let bytes = framed(entry, 77, 4_096);
+    let read = crate::spool::format::framed(&bytes, 77, 4_096).expect("whole");
+    assert_eq!((read.len, parse(read.kind, read.payload).as_ref()), (bytes.len(), Some(entry)));
+    for at in 0..bytes.len() {
+        for flip in [1, 0x80] {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= flip;
+            assert!(crate::spool::format::framed(&bytes, 77, 4_096).is_none(), "byte {at} of {entry:?}");
+        }
+    }
+    assert!(crate::spool::format::framed(&bytes, 77, 4_104).is_none(), "another position");
+    assert!(crate::spool::format::framed(&bytes, 78, 4_096).is_none(), "another salt");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn entries_come_back_and_every_flipped_byte_is_noticed(
+        (a, b, c) in (any::<u64>(), any::<u32>(), any::<u16>()),
+        (d, e, f) in (any::<i64>(), any::<i16>(), any::<i32>()),
+        runs in vec(run(), 0..4),
+        lanes in vec(any::<u32>(), 0..4),
+        bytes in vec(any::<u8>(), 0..60),
+        (sink, topic) in ("[a-zé]{0,9}", "[a-z.]{0,30}"),
+    ) {
+        let values = [bytes.clone(), lanes.iter().map(|lane| *lane as u8).collect()];
+        let batch = batch(&values);
+        let reason = [Reason::Refused, Reason::Expired, Reason::CutAnew, Reason::Rotten][c as usize % 4];
+        let span = |run: &Run| Span { run: *run, segment: a, position: a ^ 5, bytes: d as u64 };
+        let (lane, cut, session, packet_id) = (b, a, a, c);
+        let all = [
+            Entry::Rows(Rows {
+                lane,
+                run: Run { first: a >> 4, count: 2 },
+                origins: lanes.iter().map(|index| Origin { index: *index, session, packet_id }).collect(),
+                deadlines: lanes.iter().map(|index| Deadline { index: *index, wall_ms: d, left_ms: a }).collect(),
+                batch: &batch,
+            }),
+            Entry::Cut(Cut {
+                cut, lane, topic_id: [c as u8; 16], partition: f, producer_id: d, epoch: e, sequence: f,
+                rows: runs.clone(),
+            }),
+            Entry::Done { cut, lane, base_offset: d, rows: runs.clone() },
+            Entry::EndRows { lane, reason, rows: runs.clone() },
+            Entry::EndCut { cut, lane, reason, rows: runs.clone() },
+            Entry::Session { session, payload: &bytes },
+            Entry::SessionEnded { session },
+            Entry::Opened { session, packet_id, lanes },
+            Entry::Released { session, packet_id },
+            Entry::Commit { group: a, start: a ^ 9, count: b, checksum: b ^ 1 },
+            Entry::Checkpoint { next_lane: b, next_cut: a, next_session: a ^ 3 },
+            Entry::Lane { lane, partition: f, next: a, sink: &sink, topic: &topic },
+            Entry::Spans { lane, spans: runs.iter().map(span).collect() },
+            Entry::Segment { segment: a, salt: a ^ 2, end: d as u64 },
+            Entry::SessionAt { session, segment: a ^ 4, position: d as u64 },
+            Entry::CheckpointEnd,
+        ];
+        for entry in &all {
+            check(entry);
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..600), salt: u64, end in proptest::option::of(0..700u64)) {
+        for number in 0..=17 {
+            if let Some(kind) = Kind::from_number(number) {
+                let _ = parse(kind, &bytes);
+            }
+        }
+        let _ = Header::decode(&bytes);
+        let found = scan(&bytes, 1, salt, end);
+        prop_assert!(found.end <= bytes.len().max(HEADER_BYTES) as u64);
+    }
+
+    #[test]
+    fn damaged_payloads_never_panic(at in 0..200usize, byte: u8, lane: u32) {
+        let batch = batch(&[vec![1; 40], vec![2; 40]]);
+        let origins = vec![Origin { index: 0, session: 1, packet_id: 2 }];
+        let run = Run { first: 5, count: 2 };
+        let entry = Entry::Rows(Rows { lane, run, origins, deadlines: Vec::new(), batch: &batch });
+        let mut bytes = framed(&entry, 1, 64);
+        let len = bytes.len();
+        bytes[12 + at % (len - 12)] = byte;
+        if let Some(Entry::Rows(rows)) = parse(Kind::Rows, &bytes[12..]) {
+            let _ = rows.records().count();
+        }
+    }
+}
+
+#[test]
+fn a_header_comes_back_and_every_flipped_bit_of_it_is_noticed() {
+    let header = Header { shard: 1, segment: 2, salt: 3, created_ms: -4, previous: 5, previous_end: 6 };
+    let bytes = header.encode();
+    assert_eq!(Header::decode(&bytes), Ok(header));
+    for bit in 0..HEADER_BYTES * 8 {
+        let mut bytes = bytes;
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert!(Header::decode(&bytes).is_err(), "bit {bit}");
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_closed_segment_is_noticed() {
+    let (mut log, mut disk) = log(8);
+    for turn in 0..8u8 {
+        let lane = log.lane("sink", "topic", i32::from(turn % 2)).expect("a lane");
+        log.rows(lane, &batch(&[vec![turn; 20]]), &[], &[]).expect("room");
+        settle(&mut log, &mut disk);
+    }
+    let (segment, end) = log.last.expect("a segment");
+    let salt = log.state().segments[&segment].salt;
+    let bytes = disk.bytes(segment).clone();
+    let found = scan(&bytes[..SEGMENT as usize - HEADER_BYTES], segment, salt, Some(end));
+    assert!(found.rot.is_empty() && found.torn_bytes == 0);
+    for bit in HEADER_BYTES * 8..end as usize * 8 {
+        let mut bytes = bytes[..end as usize].to_vec();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        let damaged = scan(&bytes, segment, salt, Some(end));
+        assert_eq!(damaged.rot.len(), 1, "bit {bit}");
+        assert_eq!(damaged.entries.len() + 1, found.entries.len(), "bit {bit} cost more than its entry");
+    }
+}

@@ -1,0 +1,5 @@
+mod disk;
+mod faults;
+mod format;
+mod room;
+mod support;

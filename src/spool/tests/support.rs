@@ -1,0 +1,128 @@
+//! A log on the simulated disk, and what every test asks of it.
+
+use std::collections::BTreeMap;
+
+use super::disk::SimDisk;
+use crate::kafka::batch::{Builder, Row};
+use crate::runtime::seam::WallMs;
+use crate::spool::{Entry, Log, NewCut, Read, Recovered, Run, Settings, Span, State, recover};
+
+pub(super) const SEGMENT: u64 = 16 << 10;
+
+pub(super) fn settings(segments_max: u64, seed: u64) -> Settings {
+    Settings { shard: 3, segment_bytes: SEGMENT, segments_max, sink_bytes_max: SEGMENT * segments_max, seed }
+}
+
+/// A closed batch with these values.
+pub(super) fn batch(values: &[Vec<u8>]) -> Vec<u8> {
+    let mut builder = Builder::new(Vec::new());
+    for value in values {
+        let headers = [(&b"h"[..], &b"v"[..])].into_iter();
+        let row = Row { key: Some(&b"key"[..]), value: Some(value), headers, timestamp: WallMs(1_000) };
+        builder.append(&row, row.measure());
+    }
+    builder.close(None)
+}
+
+/// The value in a tail.
+pub(super) fn value(tail: &[u8]) -> Vec<u8> {
+    let mut builder = Builder::new(Vec::new());
+    builder.append_tail(0, tail);
+    let batch = builder.close(None);
+    let (view, _) = crate::kafka::batch::BatchView::parse(&batch).expect("a batch");
+    let record = view.records().expect("records").next().expect("one").expect("whole");
+    record.value.expect("a value").to_vec()
+}
+
+/// Runs the disk until nothing is under way.
+pub(super) fn settle(log: &mut Log, disk: &mut SimDisk) {
+    for _ in 0..1_000 {
+        log.flush(disk, 7);
+        let Some(answer) = disk.answer() else { return };
+        log.complete(disk, answer);
+    }
+    panic!("it never comes to rest");
+}
+
+pub(super) fn log(segments_max: u64) -> (Log, SimDisk) {
+    (Log::new(settings(segments_max, 1), Recovered::default()), SimDisk::default())
+}
+
+/// A state as a checkpoint carries it.
+pub(super) fn normal(state: &State) -> State {
+    let mut bytes = Vec::new();
+    state.checkpoint(&mut bytes);
+    crate::spool::format::seal(&mut bytes, 1, 0, 0);
+    let (mut out, mut at) = (State::default(), 0);
+    while at < bytes.len() {
+        let framed = crate::spool::format::framed(&bytes[at..], 1, at as u64).expect("whole");
+        out.apply(u64::MAX, 0, 0, &crate::spool::payload::parse(framed.kind, framed.payload).expect("an entry"));
+        at += framed.len;
+    }
+    out.segments.retain(|_, held| held.things > 0);
+    out
+}
+
+/// A state without where things stand.
+pub(super) fn placeless(state: &State) -> State {
+    let mut out = normal(state);
+    let lanes: Vec<u32> = out.lanes.keys().copied().collect();
+    for lane in lanes {
+        let runs: Vec<Run> = out.lanes[&lane].spans().map(|span| span.run).collect();
+        let (sink, topic) = (out.lanes[&lane].sink.clone(), out.lanes[&lane].topic.clone());
+        let (partition, next) = (out.lanes[&lane].partition, out.lanes[&lane].next);
+        out.lanes.remove(&lane);
+        out.apply(0, 0, 0, &Entry::Lane { lane, partition, next, sink: &sink, topic: &topic });
+        let spans = runs.into_iter().map(|run| Span { run, segment: 0, position: 0, bytes: 0 }).collect();
+        out.apply(0, 0, 0, &Entry::Spans { lane, spans });
+    }
+    out.sessions.values_mut().for_each(|place| *place = (0, 0));
+    out.segments.clear();
+    out.sink_bytes.clear();
+    out
+}
+
+pub(super) fn recovered(disk: &SimDisk) -> Recovered {
+    recover(disk, 3, &disk.found()).expect("recovery")
+}
+
+/// Values by lane and number.
+pub(super) type Drained = BTreeMap<(u32, u64), Vec<u8>>;
+
+/// All that lives, by lane and number; and the rows that are rotten.
+pub(super) fn drain(log: &Log, disk: &SimDisk) -> (Drained, Vec<(u32, Run)>) {
+    let (mut found, mut rotten) = (BTreeMap::new(), Vec::new());
+    let lanes: Vec<u32> = log.state().lanes().map(|(lane, _)| lane).collect();
+    for lane in lanes {
+        let mut at = 0;
+        loop {
+            match log.read(disk, lane, at).expect("a read") {
+                Read::Empty => break,
+                Read::Rotten(run) => {
+                    rotten.push((lane, run));
+                    at = run.end();
+                }
+                Read::Block(block) => {
+                    assert!(block.first >= at, "backwards");
+                    for (index, (_, tail)) in block.rows.iter().enumerate() {
+                        found.insert((lane, block.first + index as u64), value(tail));
+                    }
+                    at = block.first + block.rows.len() as u64;
+                }
+            }
+        }
+    }
+    (found, rotten)
+}
+
+pub(super) fn new_cut(lane: u32, epoch: i16, rows: &[Run]) -> NewCut {
+    NewCut { lane, topic_id: [9; 16], producer_id: 4_000, epoch, sequence: 0, rows: rows.to_vec() }
+}
+
+/// Appends entries to bytes as one group would have them, without a commit.
+pub(super) fn framed(entry: &Entry<'_>, salt: u64, position: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    entry.put(&mut out);
+    crate::spool::format::seal(&mut out, salt, position, 0);
+    out
+}
