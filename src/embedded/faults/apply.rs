@@ -7,9 +7,10 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
-use super::{Asked, Fault, Script, Step};
+use super::{Asked, Fault, Script, Step, name_of};
 use crate::embedded::api::{self, Close, Context, Reply};
 use crate::embedded::guard::Head;
+use crate::embedded::store::Store;
 
 /// What goes back for a request that was held against the script.
 pub(crate) struct Scripted {
@@ -21,7 +22,7 @@ pub(crate) struct Scripted {
 
 /// Answers a request as the script says.
 pub(crate) async fn answer(context: &Context<'_>, script: &Script, frame: Bytes) -> Result<Scripted, Close> {
-    let step = Asked::read(&frame).and_then(|asked| script.next(&asked));
+    let step = Asked::read(&frame, context.store).and_then(|asked| script.next(&asked));
     let head = Head::read(&frame)?;
     let Some(step) = step else {
         let reply = api::answer(context, frame).await?;
@@ -37,7 +38,7 @@ pub(crate) async fn answer(context: &Context<'_>, script: &Script, frame: Bytes)
             api::answer(context, frame).await?
         }
         Fault::Error(code) if step.api == ApiKey::Produce => {
-            let (frame, refused) = without(frame, head, &step, *code)?;
+            let (frame, refused) = without(context.store, frame, head, &step, *code)?;
             refuse(api::answer(context, frame).await?, head, refused)?
         }
         // Nothing is changed by asking, but for topics that are made: those the log's settings forbid.
@@ -68,27 +69,33 @@ pub(crate) async fn answer(context: &Context<'_>, script: &Script, frame: Bytes)
         }
         Fault::Close | Fault::Late(_) => {}
         Fault::Error(_) | Fault::ErrorAfter(_) | Fault::Throttle(_) | Fault::Broker(..) | Fault::NoLeader => {
-            bytes = changed(&bytes, head, &step)?;
+            bytes = changed(context.store, &bytes, head, &step)?;
         }
     }
     Ok(Scripted { reply: Reply::Answer(bytes, memory), close })
 }
 
 /// A Produce request without the batches that the step is about, and the answers for those.
-fn without(mut frame: Bytes, head: Head, step: &Step, code: i16) -> Result<(Bytes, Vec<TopicProduceResponse>), Close> {
+fn without(
+    store: &Store,
+    mut frame: Bytes,
+    head: Head,
+    step: &Step,
+    code: i16,
+) -> Result<(Bytes, Vec<TopicProduceResponse>), Close> {
     let header_version = ApiKey::Produce.request_header_version(head.version);
     let header = RequestHeader::decode(&mut frame, header_version).map_err(text)?;
     let mut request = ProduceRequest::decode(&mut frame, head.version).map_err(text)?;
     let mut refused = Vec::new();
     for topic in &mut request.topic_data {
-        let name = topic.name.clone();
+        let name = name_of(store, &topic.name, topic.topic_id);
         let gone = topic.partition_data.extract_if(.., |data| step.is_about(&name, Some(data.index)));
         let answer = |data: kafka_protocol::messages::produce_request::PartitionProduceData| {
             PartitionProduceResponse::default().with_index(data.index).with_error_code(code).with_base_offset(-1)
         };
         let answers: Vec<_> = gone.map(answer).collect();
         if !answers.is_empty() {
-            let topic = TopicProduceResponse::default().with_topic_id(topic.topic_id).with_name(name);
+            let topic = TopicProduceResponse::default().with_topic_id(topic.topic_id).with_name(topic.name.clone());
             refused.push(topic.with_partition_responses(answers));
         }
     }
@@ -115,12 +122,12 @@ fn refuse(reply: Reply, head: Head, refused: Vec<TopicProduceResponse>) -> Resul
 }
 
 /// The answer with what the step says in it.
-fn changed(bytes: &BytesMut, head: Head, step: &Step) -> Result<BytesMut, Close> {
+fn changed(store: &Store, bytes: &BytesMut, head: Head, step: &Step) -> Result<BytesMut, Close> {
     let mut body = body(bytes, step.api, head)?;
     match step.api {
         ApiKey::Produce => {
             let mut response = ProduceResponse::decode(&mut body, head.version).map_err(text)?;
-            change_produce(&mut response, step);
+            change_produce(store, &mut response, step);
             framed(bytes, step.api, head, &response)
         }
         ApiKey::Metadata => {
@@ -141,13 +148,14 @@ fn changed(bytes: &BytesMut, head: Head, step: &Step) -> Result<BytesMut, Close>
     }
 }
 
-fn change_produce(response: &mut ProduceResponse, step: &Step) {
+fn change_produce(store: &Store, response: &mut ProduceResponse, step: &Step) {
     if let Fault::Throttle(ms) = step.fault {
         response.throttle_time_ms = ms;
     }
     let Fault::ErrorAfter(code) = step.fault else { return };
     for topic in &mut response.responses {
-        for data in topic.partition_responses.iter_mut().filter(|data| step.is_about(&topic.name, Some(data.index))) {
+        let name = name_of(store, &topic.name, topic.topic_id);
+        for data in topic.partition_responses.iter_mut().filter(|data| step.is_about(&name, Some(data.index))) {
             (data.error_code, data.base_offset) = (code, -1);
         }
     }

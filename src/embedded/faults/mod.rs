@@ -13,6 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::messages::{ApiKey, MetadataRequest, ProduceRequest, RequestHeader};
 use kafka_protocol::protocol::Decodable;
+use uuid::Uuid;
+
+use crate::embedded::store::Store;
 
 pub(crate) use apply::{Scripted, answer};
 
@@ -184,6 +187,14 @@ impl Script {
     }
 }
 
+/// The topic's name, where a request names it by id only (Produce 13, KIP-516); empty for an id that nobody has.
+fn name_of(store: &Store, name: &str, id: Uuid) -> String {
+    if id.is_nil() {
+        return name.to_owned();
+    }
+    store.topic_by_id(id).map(|topic| topic.name.clone()).unwrap_or_default().to_string()
+}
+
 /// What a request is about, as far as steps can tell requests apart.
 struct Asked {
     api: ApiKey,
@@ -193,7 +204,7 @@ struct Asked {
 
 impl Asked {
     /// Reads it; `None`: not a request that this log knows.
-    fn read(frame: &Bytes) -> Option<Asked> {
+    fn read(frame: &Bytes, store: &Store) -> Option<Asked> {
         let (api, version) = (frame.get(..2)?, frame.get(2..4)?);
         let api = ApiKey::try_from(i16::from_be_bytes([api[0], api[1]])).ok()?;
         let version = i16::from_be_bytes([version[0], version[1]]);
@@ -205,7 +216,8 @@ impl Asked {
         let places = if api == ApiKey::Produce {
             let topics = ProduceRequest::decode(&mut body, version).ok()?.topic_data.into_iter();
             let places = topics.map(|topic| {
-                topic.partition_data.into_iter().map(move |data| (topic.name.to_string(), Some(data.index)))
+                let name = name_of(store, &topic.name, topic.topic_id);
+                topic.partition_data.into_iter().map(move |data| (name.clone(), Some(data.index)))
             });
             places.flatten().collect()
         } else {
