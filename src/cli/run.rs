@@ -279,13 +279,8 @@ fn start_dead_letters(config: &Config, post: &Post<Mail>) -> Result<Vec<Option<S
         };
         let post = post.clone();
         let answer = move |shard, count| {
-            let mut letter = Mail::Filed { sink: index, count };
-            // A shard's mailbox may be full for a moment; of one that has ended nobody waits for this.
-            for _ in 0..10_000 {
-                let Err(back) = post.send(shard, letter) else { return };
-                letter = back;
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            // Its mailbox may be full; of a shard that has ended nobody waits for this.
+            post.send(shard, Mail::Filed { sink: index, count }).is_ok() || post.has_ended(shard)
         };
         let settings = dead_letters::Settings { path: file.path.clone(), bytes_max: file.bytes_max, files: file.files };
         let started = dead_letters::start(settings, Arc::new(answer));

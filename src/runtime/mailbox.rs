@@ -112,6 +112,12 @@ impl<M: Send> Post<M> {
         }
     }
 
+    /// Whether a shard takes no letters any more: it has ended, or there is none.
+    #[must_use]
+    pub fn has_ended(&self, shard: usize) -> bool {
+        self.boxes.get(shard).is_none_or(|mailbox| mailbox.closed.load(Ordering::Relaxed))
+    }
+
     /// Rings a shard's bell without a letter, asleep there or not (the watchdog's knock).
     pub(super) fn ring(&self, shard: usize, place: Place) {
         self.boxes[shard].ring(place);

@@ -2,17 +2,21 @@
 //! file, since a disk blocks and a core must not. A file that has its size is renamed (`name.1`, `name.2`, …), the oldest
 //! goes. A disk that fails is tried again every second; until then nobody is answered, and who fills the queues waits.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 /// Letters of one sync, at most.
 const GROUP_MAX: usize = 1_024;
 /// Wait before a write that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Wait before a shard whose mailbox was full is told again.
+const TELL_AGAIN: Duration = Duration::from_millis(1);
 
 /// Where a sink's letters go, and how much of them is kept.
 #[derive(Clone, Debug)]
@@ -34,8 +38,9 @@ pub struct Letter {
     pub line: Vec<u8>,
 }
 
-/// Told, on the file's thread, that so many letters of a shard, the oldest first, are on the disk.
-pub type Answer = Arc<dyn Fn(usize, u32) + Send + Sync>;
+/// Told, on the file's thread, that so many letters of a shard, the oldest first, are on the disk. `false`: the shard
+/// cannot hear it now, and is told again, together with what there is by then.
+pub type Answer = Arc<dyn Fn(usize, u32) -> bool + Send + Sync>;
 
 /// Opens a file, and starts its thread, which ends when the last sender is dropped.
 ///
@@ -73,20 +78,31 @@ fn folder_of(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
-fn serve(log: &mut Log, letters: &Receiver<Letter>, answer: &(dyn Fn(usize, u32) + Send + Sync)) {
-    while let Ok(first) = letters.recv() {
-        let mut group = vec![first];
+fn serve(log: &mut Log, letters: &Receiver<Letter>, answer: &(dyn Fn(usize, u32) -> bool + Send + Sync)) {
+    let mut owed = Owed::default();
+    loop {
+        let first = if owed.0.is_empty() {
+            letters.recv().map_err(RecvTimeoutError::from)
+        } else {
+            letters.recv_timeout(TELL_AGAIN)
+        };
+        let mut group = match first {
+            Ok(first) => vec![first],
+            Err(RecvTimeoutError::Timeout) => {
+                owed.tell(answer);
+                continue;
+            }
+            // Every shard has ended: nobody waits for what is owed.
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
         group.extend(letters.try_iter().take(GROUP_MAX - 1));
         // Those of one shard need not stand together; their order among themselves is that of the queue.
         let mut from = 0;
         while from < group.len() {
             match log.write(&group[from..]) {
                 Ok(count) => {
-                    let done = &group[from..from + count];
-                    for shard in done.iter().map(|letter| letter.shard).collect::<std::collections::BTreeSet<_>>() {
-                        let count = done.iter().filter(|letter| letter.shard == shard).count();
-                        answer(shard, u32::try_from(count).unwrap_or(u32::MAX));
-                    }
+                    group[from..from + count].iter().for_each(|letter| *owed.0.entry(letter.shard).or_default() += 1);
+                    owed.tell(answer);
                     from += count;
                 }
                 Err(error) => {
@@ -96,6 +112,17 @@ fn serve(log: &mut Log, letters: &Receiver<Letter>, answer: &(dyn Fn(usize, u32)
                 }
             }
         }
+    }
+}
+
+/// Letters that are on the disk and whose shard has not been told, by shard: numbers only, so a shard that hears nothing
+/// for long holds up no other, and nothing grows.
+#[derive(Default)]
+struct Owed(BTreeMap<usize, u32>);
+
+impl Owed {
+    fn tell(&mut self, answer: &(dyn Fn(usize, u32) -> bool + Send + Sync)) {
+        self.0.retain(|shard, count| !answer(*shard, *count));
     }
 }
 
@@ -142,6 +169,7 @@ impl Log {
     /// Writes and syncs as many letters as fit into the present file, or into the next one; how many that were.
     fn write(&mut self, letters: &[Letter]) -> io::Result<usize> {
         let Some(first) = letters.first() else { return Ok(0) };
+        self.look_after()?;
         if self.len > 0 && self.len + first.line.len() as u64 > self.settings.bytes_max {
             self.rotate()?;
         }
@@ -165,6 +193,34 @@ impl Log {
         self.file.sync_data()?;
         self.len += buffer.len() as u64;
         Ok(count)
+    }
+
+    /// Somebody may have moved the file away, or deleted it: then its name is written anew. One that was emptied in place
+    /// goes on at its end.
+    fn look_after(&mut self) -> io::Result<()> {
+        let own = self.file.metadata()?;
+        let named = match std::fs::metadata(&self.settings.path) {
+            Ok(named) => (named.dev(), named.ino()) == (own.dev(), own.ino()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error),
+        };
+        if named {
+            if own.len() < self.len {
+                self.len = self.whole_lines()?;
+            }
+            return Ok(());
+        }
+        // What an attempt that failed left there was not answered, and is written again.
+        if own.len() > self.len {
+            self.file.set_len(self.len)?;
+        }
+        let file = self.settings.path.display();
+        tracing::info!(%file, "the file of dead letters was moved away or deleted: a new one is written");
+        std::fs::create_dir_all(folder_of(&self.settings.path))?;
+        self.file = open(&self.settings.path)?;
+        (self.len, self.named) = (0, false);
+        self.len = self.whole_lines()?;
+        Ok(())
     }
 
     /// Every step of it may fail, and is then taken again.
@@ -280,6 +336,59 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_was_moved_away_is_followed_by_a_new_one_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
+        let read = |name: &str| std::fs::read_to_string(path.with_file_name(name)).unwrap();
+        let mut log = log(&path, 1 << 20, 3);
+        write_all(&mut log, &["1111"]);
+        std::fs::rename(&path, path.with_file_name("by-hand")).unwrap();
+        write_all(&mut log, &["2222"]);
+        // With a new one put in its place, as logrotate does with `create`.
+        std::fs::rename(&path, path.with_file_name("again")).unwrap();
+        std::fs::write(&path, "").unwrap();
+        write_all(&mut log, &["3333"]);
+        assert_eq!([read("by-hand"), read("again"), read("dead.jsonl")], ["1111\n", "2222\n", "3333\n"]);
+        std::fs::remove_file(&path).unwrap();
+        write_all(&mut log, &["4444"]);
+        assert_eq!(read("dead.jsonl"), "4444\n");
+    }
+
+    #[test]
+    fn a_file_that_was_emptied_goes_on_at_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead.jsonl");
+        let mut log = log(&path, 1 << 20, 3);
+        write_all(&mut log, &["1111"]);
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
+        write_all(&mut log, &["2222"]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "2222\n");
+    }
+
+    #[test]
+    fn a_shard_that_cannot_hear_is_told_later_and_holds_up_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { path: folder.path().join("dead.jsonl"), bytes_max: 1 << 20, files: 2 };
+        let (tell, told) = channel();
+        let deaf = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let ears = Arc::clone(&deaf);
+        let answer = move |shard, count| {
+            let hears = shard != 0 || !ears.load(std::sync::atomic::Ordering::SeqCst);
+            hears && tell.send((shard, count)).is_ok()
+        };
+        let post = start(settings, Arc::new(answer)).expect("started");
+        let hear = || told.recv_timeout(Duration::from_secs(60)).expect("an answer");
+        for _ in 0..3 {
+            for shard in [0, 1] {
+                post.send(Letter { shard, line: b"line\n".to_vec() }).unwrap();
+            }
+            assert_eq!(hear(), (1, 1));
+        }
+        deaf.store(false, std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(hear(), (0, 3), "nothing is lost, nothing told twice");
+    }
+
+    #[test]
     fn one_file_alone_begins_anew() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dead.jsonl");
@@ -303,8 +412,7 @@ mod tests {
         let path = folder.path().join("dead.jsonl");
         let (tell, told) = channel();
         let settings = Settings { path: path.clone(), bytes_max: 1 << 20, files: 2 };
-        let post = start(settings, Arc::new(move |shard, count| tell.send((shard, count)).unwrap_or_default()))
-            .expect("started");
+        let post = start(settings, Arc::new(move |shard, count| tell.send((shard, count)).is_ok())).expect("started");
         for shard in [0, 1, 0] {
             post.send(Letter { shard, line: b"line\n".to_vec() }).unwrap();
         }
@@ -320,7 +428,7 @@ mod tests {
     fn a_folder_where_the_file_should_be_is_said_at_the_start() {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { path: folder.path().to_owned(), bytes_max: 1, files: 1 };
-        assert!(start(settings, Arc::new(|_, _| {})).is_err());
+        assert!(start(settings, Arc::new(|_, _| true)).is_err());
         assert!(may_write(folder.path()).is_err());
         assert!(may_write(&folder.path().join("made/when/needed")).is_ok());
         assert!(may_write(&folder.path().join("file")).is_ok());

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use super::batch::{Batch, Bounds, push};
 use super::error::UNKNOWN_TOPIC;
 use super::news::News;
-use super::resolve::records_of;
+use super::resolve::{count_unclear, records_of};
 use super::topic::Place;
 use super::{Key, Producer};
 use crate::kafka::batch::{HEADER_LEN, Record};
@@ -69,12 +69,7 @@ impl Producer {
             return;
         }
         let work = self.partition_mut(key).work.as_mut();
-        let mut unclear = 0;
-        let batches = work.into_iter().flat_map(|work| work.queue.iter_mut());
-        for batch in batches.filter(|batch| batch.maybe_there && !batch.counted) {
-            batch.counted = true;
-            unclear += u64::from(batch.count);
-        }
+        let unclear = count_unclear(work.into_iter().flat_map(|work| work.queue.iter_mut()));
         self.unknown(key, unclear);
     }
 

@@ -93,13 +93,6 @@ pub(super) struct Casualties {
     to_file: VecDeque<Casualty>,
 }
 
-impl Casualties {
-    /// Whether any wait.
-    pub(super) fn wait(&self) -> bool {
-        !self.to_topic.is_empty() || !self.to_file.is_empty()
-    }
-}
-
 /// Kafka's name of a code that [`super::error::verdict`] calls final.
 #[must_use]
 pub const fn reason(code: i16) -> &'static str {
@@ -137,6 +130,12 @@ impl Producer {
         let to_topic = dead.topic.is_some() && !(dead.file && is_about_size(code));
         let queue = if to_topic { &mut self.casualties.to_topic } else { &mut self.casualties.to_file };
         queue.push_back(Casualty { topic, partition, batch, code, gone: 0, tickets: Cursor::default() });
+    }
+
+    /// Whether refused batches of this sink wait for its dead letters.
+    pub(super) fn has_casualties(&self, sink: usize) -> bool {
+        let mut all = self.casualties.to_topic.iter().chain(&self.casualties.to_file);
+        all.any(|casualty| self.topics[casualty.topic as usize].sink == sink)
     }
 
     /// Gives refused rows to the hidden sinks, as far as there is room.

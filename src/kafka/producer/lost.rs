@@ -14,6 +14,7 @@ use super::batch::{Bad, Flight};
 use super::gather::Entry;
 use super::news::News;
 use super::partition::Work;
+use super::resolve::count_unclear;
 use super::timers::Timer;
 use super::{Key, Producer, Want};
 use crate::kafka::types::{LogSays, NodeId, Outcome, Question};
@@ -218,8 +219,8 @@ impl Producer {
             }
             (Torn::Tried, _) => work.torn = Torn::No,
         }
-        let unclear = work.window().filter(|batch| batch.maybe_there && !batch.counted);
-        let unclear = unclear.map(|batch| u64::from(batch.count)).sum();
+        let cut = work.cut;
+        let unclear = count_unclear(work.queue.iter_mut().take(cut));
         self.unknown(key, unclear);
         self.raise_epoch(key, now);
         true

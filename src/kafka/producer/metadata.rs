@@ -117,7 +117,7 @@ impl Producer {
         let topic = &mut self.topics[index as usize];
         let before = topic.refused.replace(code);
         topic.refused_until = now.after(self.settings.forbidden_for);
-        self.timers.set(topic.refused_until, Timer::Topic(index));
+        self.wait_for_refusal(index, now);
         if before.is_none() {
             self.tell(index, |sink, topic| News::Refused { sink, topic, code });
         }

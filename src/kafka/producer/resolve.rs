@@ -72,11 +72,9 @@ impl Producer {
     /// that be there twice is counted.
     pub(super) fn cannot_tell(&mut self, key: Key, now: Monotonic) {
         let Some(work) = self.partition_mut(key).work.as_mut() else { return };
-        let mut unknown = 0;
-        for batch in work.window().filter(|batch| batch.maybe_there && !batch.counted) {
-            unknown += u64::from(batch.count);
-        }
         let lacking = !work.window().any(|batch| batch.maybe_there);
+        let cut = work.cut;
+        let unknown = count_unclear(work.queue.iter_mut().take(cut));
         self.unknown(key, unknown);
         if lacking {
             // None of them can be there, and yet Kafka does not expect them: it lacks what it had acknowledged.
@@ -105,9 +103,11 @@ impl Producer {
         let Some(work) = partition.work.as_ref() else { return };
         let Some(first) = work.queue.front() else { return };
         if first.count > 1 && is_about_records(code) {
+            let sink = self.topics[key.topic as usize].sink;
             // Not for ever: better a moment above the bound than a partition that waits for itself. But not above what
-            // waits for the dead letters either, which gives its memory back by itself.
-            if (work.attempts < SPLIT_WAITS || self.casualties.wait()) && !self.can_split(first) {
+            // waits for the dead letters of its own sink, which gives its memory back by itself; what waits for another
+            // sink's may wait for a topic that never comes.
+            if (work.attempts < SPLIT_WAITS || self.has_casualties(sink)) && !self.can_split(first) {
                 self.raise_epoch(key, now);
                 return self.back_off(key, now);
             }
@@ -233,9 +233,17 @@ fn len_of<'a>(records: impl Iterator<Item = Result<Record<'a>, BatchError>>, cou
 /// How many rows may be there twice by that.
 pub(super) fn sent_again_late(batch: &mut Batch) -> u64 {
     batch.alone = true;
-    let unclear = batch.maybe_there && !batch.counted;
-    batch.counted |= unclear;
-    if unclear { u64::from(batch.count) } else { 0 }
+    count_unclear([batch])
+}
+
+/// Rows of these batches that may be there and were not counted yet; they are now, until they are cut anew.
+pub(super) fn count_unclear<'a>(batches: impl IntoIterator<Item = &'a mut Batch>) -> u64 {
+    let mut rows = 0;
+    for batch in batches.into_iter().filter(|batch| batch.maybe_there && !batch.counted) {
+        batch.counted = true;
+        rows += u64::from(batch.count);
+    }
+    rows
 }
 
 pub(super) fn records_of<'a>(batch: &'a Batch, codecs: &'a mut Codecs) -> Option<Records<'a>> {

@@ -37,6 +37,11 @@ impl Timers {
         self.0.peek().map_or(Monotonic::NEVER, |Reverse((at, _))| *at)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     fn pop(&mut self, now: Monotonic) -> Option<Timer> {
         if self.next() > now {
             return None;
@@ -72,11 +77,23 @@ impl Producer {
         if topic.refused.is_some() && topic.refused_until <= now {
             topic.refused = None;
         }
+        self.wait_for_refusal(index, now);
+        let topic = &mut self.topics[index as usize];
         if topic.asked_until.is_some_and(|until| until <= now) {
             topic.asked_until = None;
             if topic.wants_metadata() {
                 self.ask_metadata(index, now);
             }
+        }
+    }
+
+    /// Sets a timer for the end of a topic's being refused, unless one is set: each batch refused moves that end, and only
+    /// when the timer fires it is set to where the end is by then.
+    pub(super) fn wait_for_refusal(&mut self, index: u32, now: Monotonic) {
+        let topic = &mut self.topics[index as usize];
+        if topic.refused.is_some() && topic.refused_timer <= now {
+            topic.refused_timer = topic.refused_until;
+            self.timers.set(topic.refused_until, Timer::Topic(index));
         }
     }
 

@@ -49,6 +49,8 @@ pub(super) struct Topic {
     pub(super) refused: Option<i16>,
     /// When that ends.
     pub(super) refused_until: Monotonic,
+    /// When the timer for that fires; one is set at most.
+    pub(super) refused_timer: Monotonic,
     /// Kafka's word that records are too far from its clock, for a while.
     pub(super) timeless: Option<super::timeless::Refused>,
     /// Metadata has been asked for, or failed: ask no sooner than this.
@@ -87,6 +89,7 @@ impl Topic {
             sticky: usize::MAX,
             refused: None,
             refused_until: Monotonic(0),
+            refused_timer: Monotonic(0),
             timeless: None,
             asked_until: None,
             attempts: 0,

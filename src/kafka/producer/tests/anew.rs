@@ -3,7 +3,7 @@
 use super::hand::{Hand, identity, settings, topic, values};
 use crate::kafka::murmur2::partition;
 use crate::kafka::producer::Settings;
-use crate::kafka::types::TopicMetadata;
+use crate::kafka::types::{LogSays, TopicMetadata, WhyNot};
 
 pub(super) fn metadata(id: u128, partitions: usize) -> TopicMetadata {
     TopicMetadata { id, ..topic("t", &vec![0; partitions]) }
@@ -171,4 +171,27 @@ fn a_backlog_that_is_half_placed_keeps_its_order() {
     assert_eq!(seen, (0..900).map(value).collect::<Vec<_>>());
     assert_eq!((hand.stats().buffered_rows, hand.stats().buffered_bytes), (0, 0));
     assert_eq!(hand.producer.buffered_bytes(), 0);
+}
+
+/// Counted when its log could not be asked, and not cut anew when its topic turns out to be another.
+#[test]
+fn what_was_counted_is_not_counted_again_when_the_topic_is_made_anew() {
+    let mut hand = Hand::new(settings());
+    hand.append("t", None);
+    hand.poll();
+    hand.producer.on_producer_id(0, 7, 0);
+    hand.producer.on_metadata(&[metadata(0, 4)], hand.now);
+    let first = hand.one();
+    hand.answer(&first, 0);
+    hand.append("t", Some(key_of(3, 4)));
+    let request = hand.one();
+    hand.producer.on_failed(request.id, true, hand.now);
+    hand.wait_ms(1_000);
+    let again = hand.one();
+    hand.answer(&again, 45);
+    hand.log_says(LogSays::CannotTell(WhyNot::Forbidden));
+    assert_eq!(hand.stats().outcome_unknown, 1);
+    hand.producer.on_metadata(&[metadata(0, 2)], hand.now);
+    let stats = hand.stats();
+    assert_eq!((stats.topics_made_anew, stats.placed_anew, stats.outcome_unknown), (1, 1, 1));
 }

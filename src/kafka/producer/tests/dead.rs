@@ -3,7 +3,7 @@
 use super::hand::{Hand, SINK, settings, topic};
 use crate::kafka::compression::Codec;
 use crate::kafka::producer::dead::{DeadLetters, HEADERS_BYTES_MAX};
-use crate::kafka::producer::{Settings, SinkSettings};
+use crate::kafka::producer::{Row, Settings, SinkSettings};
 use crate::kafka::types::{Outcome, ProduceBatch, ProduceResult, SinkId, TopicMetadata};
 
 const HIDDEN: SinkId = SinkId(1);
@@ -142,4 +142,50 @@ fn for_a_file_they_are_offered_until_taken_and_held_until_filed() {
     hand.producer.filed(SINK, 3);
     assert_eq!((hand.stats().buffered_rows, hand.stats().filed, hand.stats().refused), (0, 3, 0));
     assert_eq!(hand.producer.buffered_bytes(), memory, "the batch had gone before");
+}
+
+/// The topic of one sink's dead letters never appears, and the memory is full of what waits for it.
+#[test]
+fn what_waits_for_one_sinks_dead_letters_holds_up_no_other_sink() {
+    let mut settings = with_topic(Codec::None);
+    settings.sinks.push(SinkSettings { dead_letters: None, ..settings.sinks[0].clone() });
+    let other = SinkId(2);
+    let mut hand = Hand::new(settings);
+    let topics = [topic("t", &[0]), topic("u", &[0])];
+    let append = |hand: &mut Hand| {
+        let value = [b'v'; 500];
+        let row = Row { key: None, value: Some(&value), headers: std::iter::empty(), timestamp: hand.wall() };
+        hand.producer.append(other, "u", row, None, hand.now);
+    };
+    hand.append("t", Some("k"));
+    append(&mut hand);
+    hand.poll();
+    for (token, id) in [(0, 7), (1, 8), (2, 9)] {
+        hand.producer.on_producer_id(token, id, 0);
+    }
+    hand.producer.on_metadata(&topics, hand.now);
+    for request in hand.poll() {
+        hand.answer_and_drop(request, 87);
+    }
+    for len in [8_000, 3_000, 10] {
+        while hand.producer.has_room(len + 200) {
+            hand.append_value("t", Some("k"), &vec![b'v'; len]);
+        }
+    }
+    let mut rows = 1;
+    while hand.producer.memory_bytes() <= hand.producer.buffer_bytes_max() {
+        append(&mut hand);
+        rows += 1;
+    }
+    for _ in 0..1_000 {
+        hand.producer.on_metadata(&topics, hand.now);
+        for request in hand.poll() {
+            hand.answer_and_drop(request, 87);
+        }
+        hand.wait_ms(1_000);
+    }
+    assert!(hand.stats().buffered_rows > 0, "these wait");
+    let stats = hand.producer.stats(other);
+    assert_eq!((stats.refused, stats.buffered_rows), (rows, 0));
+    assert!(stats.splits > 0);
 }

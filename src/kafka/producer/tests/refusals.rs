@@ -178,3 +178,23 @@ fn after_the_last_epoch_comes_a_new_producer_id() {
     hand.producer.on_producer_id(0, 9, 0);
     assert_eq!(identity(&hand.one()), (9, 0, 0));
 }
+
+#[test]
+fn batches_refused_one_after_the_other_leave_one_timer_for_their_topic() {
+    let mut hand = Hand::proven(settings());
+    let before = hand.producer.timers.len();
+    for _ in 0..20 {
+        hand.append("t", None);
+        let request = hand.one();
+        hand.wait_ms(100);
+        hand.answer(&request, 29);
+    }
+    assert!(hand.producer.timers.len() <= before + 1, "{} timers", hand.producer.timers.len());
+    // The first one's time is over, the last one's not.
+    hand.wait_ms(29_000);
+    hand.poll();
+    assert_eq!(hand.producer.check(SINK, "t", 10), Err(Refusal::TopicForbidden));
+    hand.wait_ms(2_000);
+    hand.poll();
+    assert!(hand.producer.check(SINK, "t", 10).is_ok());
+}
