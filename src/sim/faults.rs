@@ -79,9 +79,7 @@ impl World {
                 let node = if log.leader == Some(NodeId(node as i32)) { (node + 1) % NODES } else { node };
                 log.led_by.extend(log.leader);
                 log.leader = (fault == Fault::Move).then_some(NodeId(node as i32));
-                for entry in log.lose_tail(&mut self.rng) {
-                    topic.lost.extend(&entry.rows);
-                }
+                topic.lost.extend(log.lose_tail(&mut self.rng));
                 if self.rng.u32(..4) == 0 {
                     // The new leader was started not long ago.
                     log.remember_last();

@@ -1,9 +1,10 @@
 //! What must hold: at every turn the ledger, the memory bound and the rules that can be seen on the wire; at the end that nothing
 //! acknowledged is lost, nothing is there twice, order held, no answer was wrong, and everything came to rest.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::kafka::{Cluster, Entry};
+use super::lost::Lost;
 use super::plan::{DEAD, Plan, SINKS, TOPICS};
 use super::row::{self, KEYS, Kind, Row};
 use super::trace::Trace;
@@ -29,6 +30,8 @@ pub(super) enum What {
     Double,
     Order,
     WrongAnswer,
+    /// Losses were not counted, or more than there were.
+    Uncounted,
     /// A row is there, and its time is not.
     Content,
     Memory,
@@ -47,8 +50,8 @@ struct Undone {
     batches: Vec<i32>,
 }
 
-/// A batch in a request: sink, topic, partition; identity; first sequence.
-type Sent = ((usize, usize, i32), (i64, i16), i32);
+/// A batch in a request: sink, topic, partition; identity; first sequence; records.
+type Sent = ((usize, usize, i32), (i64, i16), i32, i64);
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,6 +66,8 @@ pub(super) struct Sums {
     pub(super) slow: u64,
     /// Rows lost because their topic was made anew while they were under way.
     pub(super) remade: u64,
+    /// Records that were acknowledged and went, with a leader or with their topic.
+    pub(super) went: u64,
     pub(super) stats: SinkStats,
 }
 
@@ -74,6 +79,7 @@ impl Sums {
         self.questions += other.questions;
         self.slow += other.slow;
         self.remade += other.remade;
+        self.went += other.went;
         add(&mut self.stats, &other.stats);
     }
 }
@@ -104,6 +110,7 @@ pub(super) struct Judge {
     again: HashMap<usize, u32>,
     /// Batches of which Kafka has shown that they were not there: later requests of old connections may bring them.
     not_there: HashSet<Numbered>,
+    lost: Lost,
     failure: Option<Failure>,
 }
 
@@ -121,6 +128,7 @@ impl Judge {
             untold: HashSet::new(),
             again: HashMap::new(),
             not_there: HashSet::new(),
+            lost: Lost::default(),
             failure: None,
         }
     }
@@ -157,7 +165,8 @@ impl Judge {
             let topic = TOPICS.iter().position(|name| *name == place.0).expect("a topic of ours");
             let key = (sink, topic, batch.partition);
             self.window(key, identity, view.header().base_sequence);
-            entries.push((key, identity, view.header().base_sequence));
+            let count = i64::from(view.header().records_count);
+            entries.push((key, identity, view.header().base_sequence, count));
         }
         self.sums.slow += u64::from(request.slow);
         if request.batches.is_empty() {
@@ -188,6 +197,14 @@ impl Judge {
     /// Notes an answer to a question: what it settles; one that tells nothing may lead to doubles, which are counted.
     pub(super) fn said(&mut self, question: &Question, says: LogSays) {
         self.sums.questions += 1;
+        let topic = TOPICS.iter().position(|name| *name == &*question.topic).expect("a topic of ours");
+        if let LogSays::Ends { at } = says {
+            let from = question.from.expect("where it was known to go on");
+            self.lost.ends((topic, question.partition), from, at);
+        }
+        if question.last_sequences.is_empty() {
+            return;
+        }
         let sink = self.sinks.get(&question.producer_id).copied().expect("a producer of ours");
         let again = self.again.entry(sink).or_default();
         *again += u32::from(says == LogSays::Again);
@@ -195,7 +212,6 @@ impl Judge {
             self.untold.insert(sink);
         }
         if matches!(says, LogSays::Next { .. }) {
-            let topic = TOPICS.iter().position(|name| *name == &*question.topic).expect("a topic of ours");
             let place = (question.producer_id, question.epoch, topic, question.partition);
             let batches = question.last_sequences.iter().map(|last| (place.0, place.1, place.2, place.3, *last));
             self.not_there.extend(batches);
@@ -207,21 +223,24 @@ impl Judge {
         for (key, undone) in &mut self.undone {
             if undone.identity == identity && *question.topic == *TOPICS[key.1] && question.partition == key.2 {
                 let older = undone.batches.iter().position(|first| *first == question.first_sequence).unwrap_or(0);
-                undone.batches.drain(..(older + settled).min(undone.batches.len()));
+                let settled = undone.batches.drain(..(older + settled).min(undone.batches.len()));
+                settled.for_each(|first| self.lost.done(*key, identity, first));
             }
         }
     }
 
     /// Notes what an answer settles.
     pub(super) fn answered(&mut self, id: u64, results: &[ProduceResult]) {
-        for (key, identity, first) in self.requests.remove(&id).unwrap_or_default() {
+        for (key, identity, first, count) in self.requests.remove(&id).unwrap_or_default() {
             let is_it = |result: &&ProduceResult| *result.topic == *TOPICS[key.1] && result.partition == key.2;
-            let done = results.iter().find(is_it).is_some_and(|result| result.error == 0);
-            if done
+            if let Some(result) = results.iter().find(is_it).filter(|result| result.error == 0)
                 && let Some(undone) = self.undone.get_mut(&key).filter(|undone| undone.identity == identity)
                 && let Some(place) = undone.batches.iter().position(|batch| *batch == first)
             {
-                undone.batches.drain(..=place);
+                undone.batches.drain(..=place).for_each(|first| self.lost.done(key, identity, first));
+                if result.base_offset >= 0 {
+                    self.lost.answered(key, result.base_offset, count);
+                }
             }
         }
     }
@@ -269,8 +288,20 @@ impl Judge {
         let found = Found::new(kafka, self.rows.len(), &self.not_there);
         self.times(kafka);
         self.losses(&found, &all, kafka, plan);
+        self.counted(&all, kafka, plan);
         self.order(kafka, plan);
         self.verdict()
+    }
+
+    /// What Kafka acknowledged and lost is counted where an answer showed it, and no more than there was.
+    fn counted(&mut self, all: &[SinkStats], kafka: &Cluster, plan: &Plan) {
+        for (sink, stats) in all.iter().enumerate() {
+            self.sums.went += self.lost.records(kafka, &self.sinks, sink);
+            let remembers = plan.settings.topics_max > TOPICS.len() * all.len();
+            if let Some(text) = self.lost.judge(kafka, &self.sinks, sink, stats, remembers) {
+                self.fails(What::Uncounted, text);
+            }
+        }
     }
 
     /// A record has its row's time, or a header with it. That of a dead letter is another.
@@ -292,6 +323,11 @@ impl Judge {
     }
 
     fn losses(&mut self, found: &Found, all: &[SinkStats], kafka: &Cluster, plan: &Plan) {
+        let lost: Vec<BTreeSet<u32>> = kafka
+            .topics
+            .iter()
+            .map(|topic| topic.lost.iter().flat_map(|entry| &entry.rows).copied().collect())
+            .collect();
         let (mut doubles, mut there, mut left_out) = (vec![0; SINKS], vec![0; SINKS], vec![0; SINKS]);
         for number in 0..self.rows.len() {
             let row = &self.rows[number];
@@ -302,7 +338,7 @@ impl Judge {
             let hidden = kafka.hidden.contains(&number);
             self.sums.hidden += u64::from(hidden);
             doubles[row.sink] += u64::from(copies > 1 && !found.helpless[number as usize] && !hidden);
-            let lost_by_kafka = topic.lost.contains(&number) && settings.acks == 1;
+            let lost_by_kafka = lost[row.topic].contains(&number) && settings.acks == 1;
             // Under way while its topic was made anew: without topic ids Kafka takes a later batch first, and nobody sees it.
             let unseen = topic.begun_late.iter().any(|id| self.sinks.get(id) == Some(&row.sink));
             self.sums.remade +=
@@ -362,7 +398,7 @@ impl Judge {
                     format!("sink {sink}: {} rows left out, {} expired", left_out[sink], stats.expired),
                 );
             }
-            let lost_by_kafka: u64 = kafka.topics.iter().map(|topic| topic.lost.len() as u64).sum();
+            let lost_by_kafka: u64 = lost.iter().map(|rows| rows.len() as u64).sum();
             let id_of_sink = |id: &i64| self.sinks.get(id) == Some(&sink);
             if kafka.topics.iter().any(|topic| topic.begun_late.iter().any(id_of_sink)) {
                 continue;
@@ -484,6 +520,7 @@ fn add(sums: &mut SinkStats, stats: &SinkStats) {
     sums.asked += stats.asked;
     sums.outcome_unknown += stats.outcome_unknown;
     sums.acknowledged_lost += stats.acknowledged_lost;
+    sums.acknowledged_lost_records += stats.acknowledged_lost_records;
 }
 
 /// A request in words.

@@ -21,8 +21,11 @@ impl Cluster {
             return LogSays::CannotTell(WhyNot::Forbidden);
         }
         match topic.logs.get(question.partition as usize) {
-            Some(log) if log.leader == Some(question.node) => log.says(question),
-            _ => LogSays::Again,
+            Some(log) if log.leader != Some(question.node) => LogSays::Again,
+            // What a leader shows as its end: to begin with, all that it had when it became one (KIP-207).
+            Some(log) if question.last_sequences.is_empty() => LogSays::Ends { at: log.high },
+            Some(log) => log.says(question),
+            None => LogSays::Again,
         }
     }
 }
@@ -67,7 +70,10 @@ impl Log {
                 && question.last_sequences.contains(&entry.last)
         };
         if let Some(entry) = self.entries[self.start..].iter().rev().find(ours_in) {
-            return LogSays::There { last_sequence: entry.last };
+            // P4 holds within one log.
+            let sure = !behind || question.last_sequences.first() == Some(&entry.last);
+            let other = LogSays::CannotTell(WhyNot::OtherLog);
+            return if sure { LogSays::There { last_sequence: entry.last } } else { other };
         }
         match described {
             _ if at_the_leader => LogSays::Again,

@@ -37,8 +37,8 @@ pub(in crate::sim) struct Topic {
     pub(in crate::sim) batch_bytes_max: usize,
     /// Logs of deleted topics.
     pub(in crate::sim) gone: Vec<Vec<Entry>>,
-    /// Rows that a leader took with it.
-    pub(in crate::sim) lost: BTreeSet<u32>,
+    /// Batches that a leader took with it.
+    pub(in crate::sim) lost: Vec<Entry>,
     /// It has been forbidden, or small, at some time: a refusal may say so.
     pub(in crate::sim) was_forbidden: bool,
     pub(in crate::sim) was_small: bool,
@@ -84,7 +84,7 @@ impl Cluster {
             reading_forbidden: false,
             batch_bytes_max: usize::MAX,
             gone: Vec::new(),
-            lost: BTreeSet::new(),
+            lost: Vec::new(),
             was_forbidden: false,
             was_small: false,
         };
