@@ -64,8 +64,8 @@ pub(super) struct Sums {
     pub(super) questions: u64,
     /// Requests over second lanes.
     pub(super) slow: u64,
-    /// Rows lost because their topic was made anew while they were under way.
-    pub(super) remade: u64,
+    /// Rows whose order was not judged, as a log that had never heard of their producer took a later batch first.
+    pub(super) torn: u64,
     /// Records that were acknowledged and went, with a leader or with their topic.
     pub(super) went: u64,
     pub(super) stats: SinkStats,
@@ -78,7 +78,7 @@ impl Sums {
         self.hidden += other.hidden;
         self.questions += other.questions;
         self.slow += other.slow;
-        self.remade += other.remade;
+        self.torn += other.torn;
         self.went += other.went;
         add(&mut self.stats, &other.stats);
     }
@@ -328,6 +328,12 @@ impl Judge {
             .iter()
             .map(|topic| topic.lost.iter().flat_map(|entry| &entry.rows).copied().collect())
             .collect();
+        // A late request of theirs was the first that a log made anew saw (by name), or one that had forgotten them.
+        let misled: HashSet<(usize, usize)> = (0..DEAD)
+            .flat_map(|topic| Cluster::makings(&kafka.topics[topic]).flatten().map(move |entry| (topic, entry)))
+            .filter(|(_, entry)| entry.late && entry.forgotten)
+            .filter_map(|(topic, entry)| Some((topic, *self.sinks.get(&entry.producer)?)))
+            .collect();
         let (mut doubles, mut there, mut left_out) = (vec![0; SINKS], vec![0; SINKS], vec![0; SINKS]);
         for number in 0..self.rows.len() {
             let row = &self.rows[number];
@@ -339,20 +345,15 @@ impl Judge {
             self.sums.hidden += u64::from(hidden);
             doubles[row.sink] += u64::from(copies > 1 && !found.helpless[number as usize] && !hidden);
             let lost_by_kafka = lost[row.topic].contains(&number) && settings.acks == 1;
-            // Under way while its topic was made anew: without topic ids Kafka takes a later batch first, and nobody sees it.
-            let unseen = topic.begun_late.iter().any(|id| self.sinks.get(id) == Some(&row.sink));
-            self.sums.remade +=
-                u64::from(copies == 0 && unseen && row.outcome.is_some_and(|(o, _)| o == Outcome::Delivered));
-            let missing = copies == 0 && !lost_by_kafka && settings.acks != 0 && !unseen;
+            let missing =
+                copies == 0 && !lost_by_kafka && settings.acks != 0 && !misled.contains(&(row.topic, row.sink));
             let text = format!("row {number}: {row:?}, {copies} copies");
             match row.outcome {
                 // Answered before Kafka was: what became of it, the sink's numbers say.
                 _ if settings.answered_on == AnsweredOn::Append => {}
                 Some((Outcome::Delivered, at)) if missing && row.expires <= at => left_out[row.sink] += 1,
                 Some((Outcome::Delivered, _)) if missing => self.fails(What::Loss, text),
-                Some((Outcome::DeadLettered, _))
-                    if !found.dead[number as usize] && !self.unseen_dead(kafka, plan, row.sink) =>
-                {
+                Some((Outcome::DeadLettered, _)) if !found.dead[number as usize] => {
                     self.fails(What::Loss, text);
                 }
                 // Refused, and there: Kafka could not be asked, and that is counted.
@@ -399,8 +400,7 @@ impl Judge {
                 );
             }
             let lost_by_kafka: u64 = lost.iter().map(|rows| rows.len() as u64).sum();
-            let id_of_sink = |id: &i64| self.sinks.get(id) == Some(&sink);
-            if kafka.topics.iter().any(|topic| topic.begun_late.iter().any(id_of_sink)) {
+            if misled.iter().any(|(_, other)| *other == sink) {
                 continue;
             }
             if settings.acks == -1 && there[sink] < stats.delivered
@@ -411,17 +411,10 @@ impl Judge {
         }
     }
 
-    /// Dead letters of a sink were under way while their topic was made anew.
-    fn unseen_dead(&self, kafka: &Cluster, plan: &Plan, sink: usize) -> bool {
-        let dead = plan.settings.sinks[sink].dead_letters.as_ref();
-        let hidden = dead.and_then(|dead| dead.topic.as_ref()).map(|(hidden, _)| usize::from(hidden.0));
-        kafka.topics[DEAD].begun_late.iter().any(|id| self.sinks.get(id).copied() == hidden)
-    }
-
     /// First copies of the rows of a sink, topic and key (or client, where that says the partition) stand in the order in which they were taken.
     fn order(&mut self, kafka: &Cluster, plan: &Plan) {
         let mut firsts: BTreeMap<(usize, usize, u32), Vec<(u64, u32)>> = BTreeMap::new();
-        let mut seen = vec![false; self.rows.len()];
+        let (mut seen, mut torn_rows) = (vec![false; self.rows.len()], 0);
         for topic in &kafka.topics[..DEAD] {
             let mut entries: Vec<&Entry> = Cluster::makings(topic).flatten().collect();
             entries.sort_unstable_by_key(|entry| entry.order);
@@ -435,7 +428,9 @@ impl Judge {
                         Partitioner::Sticky | Partitioner::Random => 0,
                     };
                     let ordered = settings.acks != 0 && group != 0;
-                    let ordered = ordered && !topic.begun_late.iter().any(|id| self.sinks.get(id) == Some(&row.sink));
+                    let torn = topic.begun_late.iter().any(|id| self.sinks.get(id) == Some(&row.sink));
+                    torn_rows += u64::from(ordered && torn);
+                    let ordered = ordered && !torn;
                     // A refused row may still come in, late, on an old connection.
                     let ordered =
                         ordered && !matches!(row.outcome, Some((Outcome::Refused(_) | Outcome::DeadLettered, _)));
@@ -445,6 +440,7 @@ impl Judge {
                 }
             }
         }
+        self.sums.torn += torn_rows;
         for (key, rows) in firsts {
             if let Some(pair) = rows.windows(2).find(|pair| pair[0].1 > pair[1].1) {
                 self.fails(What::Order, format!("{key:?}: {} before {}", pair[0].1, pair[1].1));
@@ -529,10 +525,11 @@ pub(super) fn described(request: &ProduceRequest) -> String {
         let view = BatchView::parse(&batch.bytes).expect("a batch").0;
         let (id, epoch, first) = (view.header().producer_id, view.header().producer_epoch, view.header().base_sequence);
         format!(
-            "{}-{} id {id} epoch {epoch} sequence {first}+{}",
+            "{}-{} id {id} epoch {epoch} sequence {first}+{} newest {}",
             batch.topic,
             batch.partition,
-            view.header().records_count
+            view.header().records_count,
+            view.header().max_timestamp
         )
     };
     let parts: Vec<String> = request.batches.iter().map(part).collect();

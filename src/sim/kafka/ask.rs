@@ -24,7 +24,7 @@ impl Cluster {
             Some(log) if log.leader != Some(question.node) => LogSays::Again,
             // What a leader shows as its end: to begin with, all that it had when it became one (KIP-207).
             Some(log) if question.last_sequences.is_empty() => LogSays::Ends { at: log.high },
-            Some(log) => log.says(question),
+            Some(log) => log.says(question, self.is_other(&question.topic, question.topic_id)),
             None => LogSays::Again,
         }
     }
@@ -39,7 +39,8 @@ impl Log {
         asked.flat_map(|entry| entry.rows.iter().copied()).collect()
     }
 
-    fn says(&self, question: &Question) -> LogSays {
+    /// `other`: it is not the log that the question means, which shows when it is read.
+    fn says(&self, question: &Question, other: bool) -> LogSays {
         let ours = question.epoch;
         let described = self.described(question.producer_id);
         let mut at_the_leader = false;
@@ -57,6 +58,9 @@ impl Log {
             Some((epoch, _)) if epoch < ours && question.first_sequence == 0 => return LogSays::Next { known: true },
             Some((epoch, _)) if epoch <= ours => return LogSays::Lost,
             Some(_) => {}
+        }
+        if other {
+            return LogSays::Again;
         }
         let (start, from) = (self.start_offset(), question.from);
         let behind = from.is_some_and(|from| from > self.end());
