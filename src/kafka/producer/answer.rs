@@ -73,7 +73,7 @@ impl Producer {
                 Verdict::Done if torn => self.settle_only(entry.key, place),
                 Verdict::Done => {
                     self.settle(entry.key, place, now);
-                    if entry.life != self.topics[entry.key.topic as usize].life && !is_out(Rule::AnewAlone) {
+                    if entry.life != self.topics[entry.key.topic as usize].life {
                         // The old topic's word, perhaps: the new one may not have heard of us (P2).
                         self.partition_mut(entry.key).proven_until = Monotonic(0);
                     }

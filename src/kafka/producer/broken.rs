@@ -30,13 +30,11 @@ pub(crate) enum Rule {
     HashKept,
     /// A row that loses its time keeps it in a header.
     TimeKept,
-    /// P2: what a topic answered before it was made anew proves nothing of the new one.
-    AnewAlone,
 }
 
 #[cfg(test)]
 impl Rule {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Window,
         Self::FirstAlone,
         Self::OldAlone,
@@ -50,7 +48,6 @@ impl Rule {
         Self::RefusalAsked,
         Self::HashKept,
         Self::TimeKept,
-        Self::AnewAlone,
     ];
 }
 
