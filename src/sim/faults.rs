@@ -79,9 +79,7 @@ impl World {
                 let node = if log.leader == Some(NodeId(node as i32)) { (node + 1) % NODES } else { node };
                 log.led_by.extend(log.leader);
                 log.leader = (fault == Fault::Move).then_some(NodeId(node as i32));
-                for entry in log.lose_tail(&mut self.rng) {
-                    topic.lost.extend(&entry.rows);
-                }
+                topic.lost.extend(log.lose_tail(&mut self.rng));
                 if self.rng.u32(..4) == 0 {
                     // The new leader was started not long ago.
                     log.remember_last();
@@ -111,13 +109,12 @@ impl World {
 
     /// Deletes a topic, or makes it anew.
     fn remake(&mut self, index: usize, node: usize) {
-        let topic = &mut self.kafka.topics[index];
-        if topic.logs.is_empty() {
+        if self.kafka.topics[index].logs.is_empty() {
             let partitions = self.rng.usize(1..=PARTITIONS_MAX);
-            topic.logs = (0..partitions).map(|i| Log::new(NodeId(((node + i) % NODES) as i32))).collect();
-            topic.logs.iter_mut().for_each(|log| log.anew = true);
-            return;
+            let logs = (0..partitions).map(|i| Log::new(NodeId(((node + i) % NODES) as i32))).collect();
+            return self.kafka.make(index, logs);
         }
+        let topic = &mut self.kafka.topics[index];
         topic.made += 1;
         let entries = topic.logs.drain(..).flat_map(|log| log.entries).collect();
         topic.gone.push(entries);

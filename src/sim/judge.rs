@@ -1,9 +1,10 @@
 //! What must hold: at every turn the ledger, the memory bound and the rules that can be seen on the wire; at the end that nothing
 //! acknowledged is lost, nothing is there twice, order held, no answer was wrong, and everything came to rest.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::kafka::{Cluster, Entry};
+use super::lost::Lost;
 use super::plan::{DEAD, Plan, SINKS, TOPICS};
 use super::row::{self, KEYS, Kind, Row};
 use super::trace::Trace;
@@ -29,6 +30,8 @@ pub(super) enum What {
     Double,
     Order,
     WrongAnswer,
+    /// Losses were not counted, or more than there were.
+    Uncounted,
     /// A row is there, and its time is not.
     Content,
     Memory,
@@ -47,8 +50,8 @@ struct Undone {
     batches: Vec<i32>,
 }
 
-/// A batch in a request: sink, topic, partition; identity; first sequence.
-type Sent = ((usize, usize, i32), (i64, i16), i32);
+/// A batch in a request: sink, topic, partition; identity; first sequence; records.
+type Sent = ((usize, usize, i32), (i64, i16), i32, i64);
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,8 +64,10 @@ pub(super) struct Sums {
     pub(super) questions: u64,
     /// Requests over second lanes.
     pub(super) slow: u64,
-    /// Rows lost because their topic was made anew while they were under way.
-    pub(super) remade: u64,
+    /// Rows whose order was not judged, as a log that had never heard of their producer took a later batch first.
+    pub(super) torn: u64,
+    /// Records that were acknowledged and went, with a leader or with their topic.
+    pub(super) went: u64,
     pub(super) stats: SinkStats,
 }
 
@@ -73,7 +78,8 @@ impl Sums {
         self.hidden += other.hidden;
         self.questions += other.questions;
         self.slow += other.slow;
-        self.remade += other.remade;
+        self.torn += other.torn;
+        self.went += other.went;
         add(&mut self.stats, &other.stats);
     }
 }
@@ -104,6 +110,7 @@ pub(super) struct Judge {
     again: HashMap<usize, u32>,
     /// Batches of which Kafka has shown that they were not there: later requests of old connections may bring them.
     not_there: HashSet<Numbered>,
+    lost: Lost,
     failure: Option<Failure>,
 }
 
@@ -121,6 +128,7 @@ impl Judge {
             untold: HashSet::new(),
             again: HashMap::new(),
             not_there: HashSet::new(),
+            lost: Lost::default(),
             failure: None,
         }
     }
@@ -157,7 +165,8 @@ impl Judge {
             let topic = TOPICS.iter().position(|name| *name == place.0).expect("a topic of ours");
             let key = (sink, topic, batch.partition);
             self.window(key, identity, view.header().base_sequence);
-            entries.push((key, identity, view.header().base_sequence));
+            let count = i64::from(view.header().records_count);
+            entries.push((key, identity, view.header().base_sequence, count));
         }
         self.sums.slow += u64::from(request.slow);
         if request.batches.is_empty() {
@@ -188,6 +197,14 @@ impl Judge {
     /// Notes an answer to a question: what it settles; one that tells nothing may lead to doubles, which are counted.
     pub(super) fn said(&mut self, question: &Question, says: LogSays) {
         self.sums.questions += 1;
+        let topic = TOPICS.iter().position(|name| *name == &*question.topic).expect("a topic of ours");
+        if let LogSays::Ends { at } = says {
+            let from = question.from.expect("where it was known to go on");
+            self.lost.ends((topic, question.partition), from, at);
+        }
+        if question.last_sequences.is_empty() {
+            return;
+        }
         let sink = self.sinks.get(&question.producer_id).copied().expect("a producer of ours");
         let again = self.again.entry(sink).or_default();
         *again += u32::from(says == LogSays::Again);
@@ -195,7 +212,6 @@ impl Judge {
             self.untold.insert(sink);
         }
         if matches!(says, LogSays::Next { .. }) {
-            let topic = TOPICS.iter().position(|name| *name == &*question.topic).expect("a topic of ours");
             let place = (question.producer_id, question.epoch, topic, question.partition);
             let batches = question.last_sequences.iter().map(|last| (place.0, place.1, place.2, place.3, *last));
             self.not_there.extend(batches);
@@ -207,21 +223,24 @@ impl Judge {
         for (key, undone) in &mut self.undone {
             if undone.identity == identity && *question.topic == *TOPICS[key.1] && question.partition == key.2 {
                 let older = undone.batches.iter().position(|first| *first == question.first_sequence).unwrap_or(0);
-                undone.batches.drain(..(older + settled).min(undone.batches.len()));
+                let settled = undone.batches.drain(..(older + settled).min(undone.batches.len()));
+                settled.for_each(|first| self.lost.done(*key, identity, first));
             }
         }
     }
 
     /// Notes what an answer settles.
     pub(super) fn answered(&mut self, id: u64, results: &[ProduceResult]) {
-        for (key, identity, first) in self.requests.remove(&id).unwrap_or_default() {
+        for (key, identity, first, count) in self.requests.remove(&id).unwrap_or_default() {
             let is_it = |result: &&ProduceResult| *result.topic == *TOPICS[key.1] && result.partition == key.2;
-            let done = results.iter().find(is_it).is_some_and(|result| result.error == 0);
-            if done
+            if let Some(result) = results.iter().find(is_it).filter(|result| result.error == 0)
                 && let Some(undone) = self.undone.get_mut(&key).filter(|undone| undone.identity == identity)
                 && let Some(place) = undone.batches.iter().position(|batch| *batch == first)
             {
-                undone.batches.drain(..=place);
+                undone.batches.drain(..=place).for_each(|first| self.lost.done(key, identity, first));
+                if result.base_offset >= 0 {
+                    self.lost.answered(key, result.base_offset, count);
+                }
             }
         }
     }
@@ -269,8 +288,20 @@ impl Judge {
         let found = Found::new(kafka, self.rows.len(), &self.not_there);
         self.times(kafka);
         self.losses(&found, &all, kafka, plan);
+        self.counted(&all, kafka, plan);
         self.order(kafka, plan);
         self.verdict()
+    }
+
+    /// What Kafka acknowledged and lost is counted where an answer showed it, and no more than there was.
+    fn counted(&mut self, all: &[SinkStats], kafka: &Cluster, plan: &Plan) {
+        for (sink, stats) in all.iter().enumerate() {
+            self.sums.went += self.lost.records(kafka, &self.sinks, sink);
+            let remembers = plan.settings.topics_max > TOPICS.len() * all.len();
+            if let Some(text) = self.lost.judge(kafka, &self.sinks, sink, stats, remembers) {
+                self.fails(What::Uncounted, text);
+            }
+        }
     }
 
     /// A record has its row's time, or a header with it. That of a dead letter is another.
@@ -292,6 +323,17 @@ impl Judge {
     }
 
     fn losses(&mut self, found: &Found, all: &[SinkStats], kafka: &Cluster, plan: &Plan) {
+        let lost: Vec<BTreeSet<u32>> = kafka
+            .topics
+            .iter()
+            .map(|topic| topic.lost.iter().flat_map(|entry| &entry.rows).copied().collect())
+            .collect();
+        // A late request of theirs was the first that a log made anew saw (by name), or one that had forgotten them.
+        let misled: HashSet<(usize, usize)> = (0..DEAD)
+            .flat_map(|topic| Cluster::makings(&kafka.topics[topic]).flatten().map(move |entry| (topic, entry)))
+            .filter(|(_, entry)| entry.late && entry.forgotten)
+            .filter_map(|(topic, entry)| Some((topic, *self.sinks.get(&entry.producer)?)))
+            .collect();
         let (mut doubles, mut there, mut left_out) = (vec![0; SINKS], vec![0; SINKS], vec![0; SINKS]);
         for number in 0..self.rows.len() {
             let row = &self.rows[number];
@@ -302,21 +344,16 @@ impl Judge {
             let hidden = kafka.hidden.contains(&number);
             self.sums.hidden += u64::from(hidden);
             doubles[row.sink] += u64::from(copies > 1 && !found.helpless[number as usize] && !hidden);
-            let lost_by_kafka = topic.lost.contains(&number) && settings.acks == 1;
-            // Under way while its topic was made anew: without topic ids Kafka takes a later batch first, and nobody sees it.
-            let unseen = topic.begun_late.iter().any(|id| self.sinks.get(id) == Some(&row.sink));
-            self.sums.remade +=
-                u64::from(copies == 0 && unseen && row.outcome.is_some_and(|(o, _)| o == Outcome::Delivered));
-            let missing = copies == 0 && !lost_by_kafka && settings.acks != 0 && !unseen;
+            let lost_by_kafka = lost[row.topic].contains(&number) && settings.acks == 1;
+            let missing =
+                copies == 0 && !lost_by_kafka && settings.acks != 0 && !misled.contains(&(row.topic, row.sink));
             let text = format!("row {number}: {row:?}, {copies} copies");
             match row.outcome {
                 // Answered before Kafka was: what became of it, the sink's numbers say.
                 _ if settings.answered_on == AnsweredOn::Append => {}
                 Some((Outcome::Delivered, at)) if missing && row.expires <= at => left_out[row.sink] += 1,
                 Some((Outcome::Delivered, _)) if missing => self.fails(What::Loss, text),
-                Some((Outcome::DeadLettered, _))
-                    if !found.dead[number as usize] && !self.unseen_dead(kafka, plan, row.sink) =>
-                {
+                Some((Outcome::DeadLettered, _)) if !found.dead[number as usize] => {
                     self.fails(What::Loss, text);
                 }
                 // Refused, and there: Kafka could not be asked, and that is counted.
@@ -362,9 +399,8 @@ impl Judge {
                     format!("sink {sink}: {} rows left out, {} expired", left_out[sink], stats.expired),
                 );
             }
-            let lost_by_kafka: u64 = kafka.topics.iter().map(|topic| topic.lost.len() as u64).sum();
-            let id_of_sink = |id: &i64| self.sinks.get(id) == Some(&sink);
-            if kafka.topics.iter().any(|topic| topic.begun_late.iter().any(id_of_sink)) {
+            let lost_by_kafka: u64 = lost.iter().map(|rows| rows.len() as u64).sum();
+            if misled.iter().any(|(_, other)| *other == sink) {
                 continue;
             }
             if settings.acks == -1 && there[sink] < stats.delivered
@@ -375,17 +411,10 @@ impl Judge {
         }
     }
 
-    /// Dead letters of a sink were under way while their topic was made anew.
-    fn unseen_dead(&self, kafka: &Cluster, plan: &Plan, sink: usize) -> bool {
-        let dead = plan.settings.sinks[sink].dead_letters.as_ref();
-        let hidden = dead.and_then(|dead| dead.topic.as_ref()).map(|(hidden, _)| usize::from(hidden.0));
-        kafka.topics[DEAD].begun_late.iter().any(|id| self.sinks.get(id).copied() == hidden)
-    }
-
     /// First copies of the rows of a sink, topic and key (or client, where that says the partition) stand in the order in which they were taken.
     fn order(&mut self, kafka: &Cluster, plan: &Plan) {
         let mut firsts: BTreeMap<(usize, usize, u32), Vec<(u64, u32)>> = BTreeMap::new();
-        let mut seen = vec![false; self.rows.len()];
+        let (mut seen, mut torn_rows) = (vec![false; self.rows.len()], 0);
         for topic in &kafka.topics[..DEAD] {
             let mut entries: Vec<&Entry> = Cluster::makings(topic).flatten().collect();
             entries.sort_unstable_by_key(|entry| entry.order);
@@ -399,7 +428,9 @@ impl Judge {
                         Partitioner::Sticky | Partitioner::Random => 0,
                     };
                     let ordered = settings.acks != 0 && group != 0;
-                    let ordered = ordered && !topic.begun_late.iter().any(|id| self.sinks.get(id) == Some(&row.sink));
+                    let torn = topic.begun_late.iter().any(|id| self.sinks.get(id) == Some(&row.sink));
+                    torn_rows += u64::from(ordered && torn);
+                    let ordered = ordered && !torn;
                     // A refused row may still come in, late, on an old connection.
                     let ordered =
                         ordered && !matches!(row.outcome, Some((Outcome::Refused(_) | Outcome::DeadLettered, _)));
@@ -409,6 +440,7 @@ impl Judge {
                 }
             }
         }
+        self.sums.torn += torn_rows;
         for (key, rows) in firsts {
             if let Some(pair) = rows.windows(2).find(|pair| pair[0].1 > pair[1].1) {
                 self.fails(What::Order, format!("{key:?}: {} before {}", pair[0].1, pair[1].1));
@@ -484,6 +516,7 @@ fn add(sums: &mut SinkStats, stats: &SinkStats) {
     sums.asked += stats.asked;
     sums.outcome_unknown += stats.outcome_unknown;
     sums.acknowledged_lost += stats.acknowledged_lost;
+    sums.acknowledged_lost_records += stats.acknowledged_lost_records;
 }
 
 /// A request in words.
@@ -492,10 +525,11 @@ pub(super) fn described(request: &ProduceRequest) -> String {
         let view = BatchView::parse(&batch.bytes).expect("a batch").0;
         let (id, epoch, first) = (view.header().producer_id, view.header().producer_epoch, view.header().base_sequence);
         format!(
-            "{}-{} id {id} epoch {epoch} sequence {first}+{}",
+            "{}-{} id {id} epoch {epoch} sequence {first}+{} newest {}",
             batch.topic,
             batch.partition,
-            view.header().records_count
+            view.header().records_count,
+            view.header().max_timestamp
         )
     };
     let parts: Vec<String> = request.batches.iter().map(part).collect();

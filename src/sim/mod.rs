@@ -8,6 +8,7 @@ mod clock;
 mod faults;
 mod judge;
 mod kafka;
+mod lost;
 mod network;
 mod plan;
 mod row;

@@ -70,6 +70,11 @@ impl Place<'_> {
         if request.batches.iter().filter(twin).count() > 1 {
             return Appended::Answer(87, -1);
         }
+        // A request is by id if all its topics have one.
+        let named = request.batches.iter().any(|batch| batch.topic_id == 0);
+        if !named && self.kafka.is_other(&batch.topic, batch.topic_id) {
+            return Appended::Answer(100, -1);
+        }
         if self.draws(Fault::Before) {
             let codes: [i16; 7] = [2, 3, 5, 19, 56, 74, 89];
             return Appended::Answer(codes[self.rng.usize(..codes.len())], -1);
@@ -169,21 +174,21 @@ impl Network {
         backs
     }
 
-    /// The next request of a connection that was cut is carried out after all.
-    pub(super) fn carry_out_late(&mut self, place: &mut Place<'_>) -> bool {
+    /// The next request of a connection that was cut is carried out after all: its number.
+    pub(super) fn carry_out_late(&mut self, place: &mut Place<'_>) -> Option<u64> {
         if self.old.is_empty() {
-            return false;
+            return None;
         }
         let index = place.rng.usize(..self.old.len());
         let late = self.old[index].1.pop_front();
         if self.old[index].1.is_empty() {
             self.old.swap_remove(index);
         }
-        let Some(request) = late else { return false };
+        let request = late?;
         for batch in &request.batches {
             place.produce(&request, batch, true);
         }
-        true
+        Some(request.id)
     }
 
     /// A broker that stops takes with it what it has not worked at.

@@ -128,6 +128,8 @@ impl Scope {
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) settings: Settings,
+    /// Brokers take batches by their topic's id (Produce 13), and are read so.
+    pub(super) by_id: bool,
     /// Leaders of each topic's partitions.
     pub(super) leaders: Vec<Vec<i32>>,
     /// Thousandths, by place in [`Fault::ALL`].
@@ -152,6 +154,7 @@ impl Plan {
         };
         Self {
             settings: settings(scope.seed, rng),
+            by_id: fastrand::Rng::with_seed(!scope.seed).bool(),
             leaders: TOPICS.iter().map(|_| leaders(rng)).collect(),
             rates: Fault::ALL.iter().map(|fault| rate(fault, rng)).collect(),
             rows_max: rng.u32(1..7),

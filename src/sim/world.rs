@@ -46,7 +46,7 @@ impl World {
         let producer = Producer::new(plan.settings.clone());
         let judge = Judge::new(producer.buffer_bytes_max(), &plan.settings.sinks);
         Self {
-            kafka: Cluster::new(&TOPICS, &plan.leaders),
+            kafka: Cluster::new(&TOPICS, &plan.leaders, plan.by_id),
             network: Network::new(),
             clock: Clock::new(),
             trace: Trace::new(traced),
@@ -74,6 +74,8 @@ impl World {
     /// # Errors
     /// The first thing that was.
     pub(super) fn run(&mut self) -> Result<(), Failure> {
+        let plan = &self.plan;
+        self.trace.note(self.clock.now(), || format!("by id: {}; {:?}", plan.by_id, plan.settings.sinks));
         for step in 0..self.scope.steps {
             self.trace.step = step;
             for _ in 0..self.rng.u32(..=self.plan.rows_max) {
@@ -201,8 +203,8 @@ impl World {
 
     fn carry_out_late(&mut self) {
         let (network, mut place) = self.place();
-        if network.carry_out_late(&mut place) {
-            self.note(|| "a request of an old connection is carried out".into());
+        if let Some(id) = network.carry_out_late(&mut place) {
+            self.note(|| format!("request {id} of an old connection is carried out"));
         }
     }
 

@@ -71,7 +71,13 @@ impl Producer {
             let batch = &mut work.queue[place];
             match verdict {
                 Verdict::Done if torn => self.settle_only(entry.key, place),
-                Verdict::Done => self.settle(entry.key, place, now),
+                Verdict::Done => {
+                    self.settle(entry.key, place, now);
+                    if entry.life != self.topics[entry.key.topic as usize].life {
+                        // The old topic's word, perhaps: the new one may not have heard of us (P2).
+                        self.partition_mut(entry.key).proven_until = Monotonic(0);
+                    }
+                }
                 Verdict::Again { refresh, maybe_there } => {
                     batch.flight = Flight::Answered(Bad::Again);
                     batch.maybe_there |= maybe_there;

@@ -8,7 +8,7 @@
 
 use super::batch::{Batch, Flight};
 use super::broken::{Rule, is_out};
-use super::lost::Acked;
+use super::lost::{Acked, Torn};
 use super::partition::{Partition, Work};
 use super::resolve::sent_again_late;
 use super::timers::Timer;
@@ -145,7 +145,12 @@ impl Producer {
         match (says, place) {
             (LogSays::There { .. }, None) => return self.log_is_silent(key, asking.why, now),
             (_, Some(place)) => {
-                self.settle(key, place, now);
+                if work.torn == Torn::No {
+                    self.settle(key, place, now);
+                } else {
+                    // P4 does not hold: only of this one the log has told.
+                    self.settle_only(key, place);
+                }
                 let partition = self.partition_mut(key);
                 partition.proven_until = Monotonic(0);
                 // Where it stands is not said; but from now on there is something before whatever is asked for.

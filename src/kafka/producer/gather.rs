@@ -186,6 +186,10 @@ impl Producer {
         let topic = &self.topics[key.topic as usize];
         let partition = &topic.partitions[key.partition as usize];
         let Some(work) = partition.work.as_deref() else { return };
+        // What is left of it without the rows that expired may be older than the whole was: then it goes alone after all.
+        if matches!(step, Step::Cut) && work.cut > 0 && forgotten(&work.queue[work.cut], wall) {
+            return;
+        }
         let sink = &self.sinks[topic.sink];
         let Some(node) = partition.leader else {
             return self.ask_metadata(key.topic, now);

@@ -104,6 +104,8 @@ pub(super) struct End {
     life: u32,
     /// Where the log was known to go on.
     next: i64,
+    /// When and by whom that was acknowledged.
+    last: (Monotonic, NodeId),
     tries: u8,
     until: Monotonic,
 }
@@ -250,7 +252,7 @@ impl Producer {
         let token = self.asked;
         self.sinks[sink].stats.asked += 1;
         let until = now.after(END_LOST);
-        self.ends.insert(token, End { key, name: Rc::clone(&name), life, next, tries, until });
+        self.ends.insert(token, End { key, name: Rc::clone(&name), life, next, last: (at, by), tries, until });
         self.wants.push(Want::Ask(Question {
             token,
             node,
@@ -296,6 +298,9 @@ impl Producer {
         let partition = topic.partitions.get(end.key.partition as usize);
         Rc::ptr_eq(&topic.name, &end.name)
             && topic.life == end.life
-            && partition.is_some_and(|partition| partition.log_next == Some(end.next))
+            && partition.is_some_and(|partition| {
+                // Another log may have come to the same offset.
+                partition.log_next == Some(end.next) && partition.acked.last == Some(end.last)
+            })
     }
 }

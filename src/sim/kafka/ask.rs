@@ -21,8 +21,11 @@ impl Cluster {
             return LogSays::CannotTell(WhyNot::Forbidden);
         }
         match topic.logs.get(question.partition as usize) {
-            Some(log) if log.leader == Some(question.node) => log.says(question),
-            _ => LogSays::Again,
+            Some(log) if log.leader != Some(question.node) => LogSays::Again,
+            // What a leader shows as its end: to begin with, all that it had when it became one (KIP-207).
+            Some(log) if question.last_sequences.is_empty() => LogSays::Ends { at: log.high },
+            Some(log) => log.says(question, self.is_other(&question.topic, question.topic_id)),
+            None => LogSays::Again,
         }
     }
 }
@@ -36,7 +39,8 @@ impl Log {
         asked.flat_map(|entry| entry.rows.iter().copied()).collect()
     }
 
-    fn says(&self, question: &Question) -> LogSays {
+    /// `other`: it is not the log that the question means, which shows when it is read.
+    fn says(&self, question: &Question, other: bool) -> LogSays {
         let ours = question.epoch;
         let described = self.described(question.producer_id);
         let mut at_the_leader = false;
@@ -55,6 +59,9 @@ impl Log {
             Some((epoch, _)) if epoch <= ours => return LogSays::Lost,
             Some(_) => {}
         }
+        if other {
+            return LogSays::Again;
+        }
         let (start, from) = (self.start_offset(), question.from);
         let behind = from.is_some_and(|from| from > self.end());
         let outside = behind || from.is_some_and(|from| from < start);
@@ -67,7 +74,10 @@ impl Log {
                 && question.last_sequences.contains(&entry.last)
         };
         if let Some(entry) = self.entries[self.start..].iter().rev().find(ours_in) {
-            return LogSays::There { last_sequence: entry.last };
+            // P4 holds within one log.
+            let sure = !behind || question.last_sequences.first() == Some(&entry.last);
+            let other = LogSays::CannotTell(WhyNot::OtherLog);
+            return if sure { LogSays::There { last_sequence: entry.last } } else { other };
         }
         match described {
             _ if at_the_leader => LogSays::Again,

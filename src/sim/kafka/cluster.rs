@@ -37,8 +37,8 @@ pub(in crate::sim) struct Topic {
     pub(in crate::sim) batch_bytes_max: usize,
     /// Logs of deleted topics.
     pub(in crate::sim) gone: Vec<Vec<Entry>>,
-    /// Rows that a leader took with it.
-    pub(in crate::sim) lost: BTreeSet<u32>,
+    /// Batches that a leader took with it.
+    pub(in crate::sim) lost: Vec<Entry>,
     /// It has been forbidden, or small, at some time: a refusal may say so.
     pub(in crate::sim) was_forbidden: bool,
     pub(in crate::sim) was_small: bool,
@@ -48,6 +48,8 @@ pub(in crate::sim) struct Topic {
 #[derive(Debug)]
 pub(in crate::sim) struct Cluster {
     pub(in crate::sim) topics: Vec<Topic>,
+    /// It takes ids of topics in Produce and Fetch.
+    by_id: bool,
     /// Rows that stood above the high watermark when their log was asked and had forgotten their producer: nobody could see them.
     pub(in crate::sim) hidden: BTreeSet<u32>,
     codecs: Codecs,
@@ -74,7 +76,7 @@ pub(in crate::sim) enum Appended {
 }
 
 impl Cluster {
-    pub(in crate::sim) fn new(topics: &[&str], leaders: &[Vec<i32>]) -> Self {
+    pub(in crate::sim) fn new(topics: &[&str], leaders: &[Vec<i32>], by_id: bool) -> Self {
         let topic = |(name, leaders): (&&str, &Vec<i32>)| Topic {
             name: Rc::from(*name),
             logs: leaders.iter().map(|leader| Log::new(NodeId(*leader))).collect(),
@@ -84,12 +86,13 @@ impl Cluster {
             reading_forbidden: false,
             batch_bytes_max: usize::MAX,
             gone: Vec::new(),
-            lost: BTreeSet::new(),
+            lost: Vec::new(),
             was_forbidden: false,
             was_small: false,
         };
         Self {
             topics: topics.iter().zip(leaders).map(topic).collect(),
+            by_id,
             hidden: BTreeSet::new(),
             codecs: Codecs::default(),
             appended: 0,
@@ -98,6 +101,23 @@ impl Cluster {
 
     pub(in crate::sim) fn find(&self, name: &str) -> usize {
         self.topics.iter().position(|topic| *topic.name == *name).expect("a topic of ours")
+    }
+
+    fn id(&self, index: usize) -> u128 {
+        (index as u128 + 1) << 32 | u128::from(self.topics[index].made)
+    }
+
+    /// Whether something that names a topic by this id (0: by its name) means one that is not there, or no more.
+    pub(in crate::sim) fn is_other(&self, name: &str, id: u128) -> bool {
+        let index = self.find(name);
+        self.by_id && id != 0 && (id != self.id(index) || self.topics[index].logs.is_empty())
+    }
+
+    /// A topic gets its first logs, or others than it had.
+    pub(in crate::sim) fn make(&mut self, index: usize, mut logs: Vec<Log>) {
+        // By id nothing that was meant for the old one comes here.
+        logs.iter_mut().for_each(|log| log.anew = !self.by_id);
+        self.topics[index].logs = logs;
     }
 
     /// A batch reaches a broker.
@@ -191,7 +211,7 @@ impl Cluster {
             () => 0,
         };
         let logs = if error == 0 { &topic.logs[..] } else { &[] };
-        let id = if error == 0 { (index as u128 + 1) << 32 | u128::from(topic.made) } else { 0 };
+        let id = if error == 0 { self.id(index) } else { 0 };
         TopicMetadata {
             name: Rc::clone(&topic.name),
             id,
