@@ -37,6 +37,18 @@ fn nothing_lost_nothing_twice_order_kept() {
     }
 }
 
+/// Seeds beyond those that were red once, each for a fault that has been mended since.
+#[test]
+fn what_was_found_once_stays_mended() {
+    const RED_ONCE: [u64; 12] =
+        [12_253, 25_795, 39_819, 52_495, 57_434, 58_466, 60_575, 66_123, 68_416, 71_346, 76_630, 80_903];
+    for seed in RED_ONCE {
+        if let Err((scope, failure)) = run::many(seed..seed + 1, Scope::new, None) {
+            panic!("{}", run::report(&scope, &failure));
+        }
+    }
+}
+
 /// How a rule that is out shows itself.
 fn found(rule: Rule) -> Option<(u64, What)> {
     let failed = run::many(0..SEEDS, Scope::new, Some(rule)).err();
