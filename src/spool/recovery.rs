@@ -140,7 +140,8 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
             break;
         }
     }
-    if !(chain.is_empty() && unreadable.is_empty()) && !chain.iter().any(|(_, looked)| looked.whole) {
+    let nothing = chain.is_empty() && unreadable.is_empty();
+    if !nothing && !chain.iter().any(|(_, looked)| looked.whole) {
         return Err(RecoverError::NoCheckpoint(found.len()));
     }
     let fate_open = !unreadable.is_empty();
