@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use forebay::cli::{self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, TopicsCommand, topics};
+use forebay::cli::{self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, SpoolCommand, TopicsCommand, topics};
 use forebay::config::{self, Config, Problems};
 
 fn main() -> ExitCode {
@@ -16,6 +16,13 @@ fn main() -> ExitCode {
         }
         Command::Sinks(from) => answer(cli::ask::sinks(&from)),
         Command::Events(options) => answer(cli::ask::events(&options)),
+        Command::Spool(SpoolCommand::Inspect(options)) => match cli::spool::inspect(&options) {
+            Ok((text, sound)) => {
+                print(&text);
+                status(sound)
+            }
+            Err(why) => answer(Err(why)),
+        },
         Command::Config(ConfigCommand::Default) => print(&config::example()),
         Command::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", config::schema())),
     }

@@ -30,7 +30,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "limits", "mqtt", "rule", "route", "session", "kafka", "metrics", "service", "config", "listener",
-            "runtime", "shard", "embedded", "control",
+            "runtime", "shard", "embedded", "control", "spool",
         ],
     ),
 ];

@@ -85,6 +85,9 @@ pub enum Command {
     Sinks(AskArgs),
     /// Ask a running service what happened
     Events(EventsArgs),
+    /// Look into the folder of a spool that no service uses
+    #[command(subcommand)]
+    Spool(SpoolCommand),
     /// Print what a configuration may hold
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -179,6 +182,29 @@ pub enum TopicsCommand {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..=100))]
         replication_factor: Option<i16>,
     },
+}
+
+/// What `forebay spool` does.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum SpoolCommand {
+    /// What its segments hold, what is damaged, and what a start would find; changes nothing
+    Inspect(InspectArgs),
+}
+
+/// Options of `forebay spool inspect`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct InspectArgs {
+    /// The folder of one shard's segments
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+
+    /// In JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Every entry too, one a line
+    #[arg(long)]
+    pub entries: bool,
 }
 
 /// What `forebay config` prints.
@@ -339,7 +365,8 @@ mod tests {
         let document = include_str!("../../docs/CONFIGURATION.md");
         let whole = definition();
         let create = whole.find_subcommand("topics").and_then(|topics| topics.find_subcommand("create"));
-        for command in [create, whole.find_subcommand("sinks"), whole.find_subcommand("events")] {
+        let inspect = whole.find_subcommand("spool").and_then(|spool| spool.find_subcommand("inspect"));
+        for command in [create, inspect, whole.find_subcommand("sinks"), whole.find_subcommand("events")] {
             for option in command.expect("a command").get_arguments().filter_map(|option| option.get_long()) {
                 assert!(document.contains(&format!("`--{option}")), "--{option}");
             }
@@ -393,6 +420,9 @@ mod tests {
             ("forebay walk", ErrorKind::InvalidSubcommand, EXIT_USAGE_I32),
             ("forebay topics create --partitions 0", ErrorKind::ValueValidation, EXIT_USAGE_I32),
             ("forebay check --listen 127.0.0.1:0", ErrorKind::UnknownArgument, EXIT_USAGE_I32),
+            ("forebay spool inspect", ErrorKind::MissingRequiredArgument, EXIT_USAGE_I32),
+            ("forebay spool inspect /d --repair", ErrorKind::UnknownArgument, EXIT_USAGE_I32),
+            ("forebay spool inspect --help", ErrorKind::DisplayHelp, 0),
             ("forebay --help", ErrorKind::DisplayHelp, 0),
             ("forebay run --help", ErrorKind::DisplayHelp, 0),
             ("forebay --version", ErrorKind::DisplayVersion, 0),

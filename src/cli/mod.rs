@@ -12,9 +12,13 @@ mod overview;
 #[cfg(test)]
 mod reference;
 pub mod run;
+pub mod spool;
 pub mod topics;
 
-pub use args::{AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, RunArgs, TopicsCommand, parse, parse_from};
+pub use args::{
+    AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, InspectArgs, RunArgs, SpoolCommand, TopicsCommand, parse,
+    parse_from,
+};
 
 /// Exit status: done.
 pub const EXIT_DONE: u8 = 0;

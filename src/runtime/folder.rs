@@ -69,6 +69,19 @@ impl FolderLock {
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self(file))
     }
+
+    /// Keeps users out while the folder is read, and makes nothing in it. `None`: it was never locked.
+    ///
+    /// # Errors
+    /// As [`FolderLock::take`].
+    pub fn share(folder: &Path) -> io::Result<Option<Self>> {
+        let file = match File::open(folder.join(LOCK)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        flock(&file, FlockOperation::NonBlockingLockShared)?;
+        Ok(Some(Self(file)))
+    }
 }
 
 /// What an operator should know of the file system below `folder` before a spool is put there. `None`: nothing.
@@ -120,8 +133,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = FolderLock::take(dir.path()).unwrap();
         assert_eq!(FolderLock::take(dir.path()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(FolderLock::share(dir.path()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(first);
+        let reader = FolderLock::share(dir.path()).unwrap().unwrap();
+        assert!(FolderLock::share(dir.path()).unwrap().is_some(), "readers share it");
+        assert_eq!(FolderLock::take(dir.path()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(reader);
         FolderLock::take(dir.path()).unwrap();
+        assert!(FolderLock::share(tempfile::tempdir().unwrap().path()).unwrap().is_none(), "nothing is made");
     }
 
     #[test]

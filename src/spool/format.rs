@@ -54,6 +54,12 @@ pub enum HeaderError {
 }
 
 impl Header {
+    /// The segment that the log went on from, and where that one's last durable group ends.
+    #[must_use]
+    pub fn goes_on_from(&self) -> Option<(u64, u64)> {
+        (self.previous != NONE).then_some((self.previous, self.previous_end))
+    }
+
     /// Its bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
@@ -161,6 +167,16 @@ pub(super) fn claim(head: &[u8], salt: u64) -> Option<(Kind, usize)> {
     let kind = Kind::from_number(head[4])?;
     let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
     (head[5..8] == mark(salt)).then_some((kind, entry_len(len)))
+}
+
+/// What seems to stand at the front of `bytes`, whatever its mark and checksum: kind, bytes of all of it, payload. For
+/// a segment whose salt is lost.
+pub(super) fn unverified(bytes: &[u8]) -> Option<(Kind, u64, &[u8])> {
+    let head: &[u8; ENTRY_HEADER_BYTES] = bytes.first_chunk()?;
+    let kind = Kind::from_number(head[4]).filter(|_| head[5] & 1 == 1)?;
+    let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    let payload = bytes.get(ENTRY_HEADER_BYTES..)?.get(..len)?;
+    Some((kind, entry_len(len) as u64, payload))
 }
 
 /// The entry at the front of `bytes`, which stands at `position` of its segment.

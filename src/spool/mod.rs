@@ -17,6 +17,7 @@ mod read;
 mod recovery;
 mod segment;
 mod state;
+mod survey;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -29,4 +30,5 @@ pub use read::{Block, Read};
 pub use recovery::{RecoverError, Recovered, recover};
 pub use segment::{Rot, Scan, entry_at, scan};
 pub use state::{Held, Lane, State};
+pub use survey::{Surveyed, survey};
 pub use terms::{CUTS_OPEN_MAX, NewCut, Refused, SEGMENTS_RESERVED, Settings, StagedCut, SyncedCut, Ticket};

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::disk::{Disk, ReadError};
 use super::entry::{Cut, Entry, Run};
-use super::format::{HEADER_BYTES, Header, HeaderError, NONE};
+use super::format::{ALIGN, HEADER_BYTES, Header, HeaderError, NONE, unverified};
+use super::group::COMMIT_BYTES;
+use super::payload::parse;
 use super::segment::{Rot, Scan, entry_at, scan};
 use super::state::State;
 
@@ -50,6 +52,8 @@ pub struct Recovered {
     pub rot: Vec<Rot>,
     /// Live rows whose segment is gone: lane and numbers. They are no longer in the state.
     pub missing: Vec<(u32, Run)>,
+    /// Segments that held durable groups and have no readable header: what only they say is lost.
+    pub unreadable: Vec<u64>,
     /// Damage may have hit a cut, done or end: rows that are here may be in Kafka already. They are sent, and counted as
     /// `outcome_unknown`.
     pub fate_open: bool,
@@ -109,13 +113,22 @@ struct Looked {
 pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Result<Recovered, RecoverError> {
     let mut chain: Vec<(u64, Looked)> = Vec::new();
     let (mut known_end, mut below) = (None, NONE);
+    let (mut unreadable, mut torn_bytes) = (Vec::new(), 0);
     // From the newest back, until a checkpoint is whole.
     for (segment, len) in found.iter().rev() {
         if *segment > below {
             continue; // It failed, and another took its place.
         }
         let known = known_end.filter(|_| *segment == below);
-        let Some(looked) = look(disk, shard, *segment, *len, known)? else { continue };
+        let Some(looked) = look(disk, shard, *segment, *len, known)? else {
+            let (bytes, torn) = (read_all(disk, *segment, *len)?, known.is_none());
+            if !torn || was_durable(&bytes) {
+                unreadable.push(*segment);
+            } else {
+                torn_bytes += bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+            }
+            continue;
+        };
         // Without one durable group it holds nothing, and says nothing about others.
         if known.is_none() && looked.scan.entries.is_empty() {
             continue;
@@ -127,10 +140,13 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
             break;
         }
     }
-    if !chain.is_empty() && !chain.iter().any(|(_, looked)| looked.whole) {
+    let nothing = chain.is_empty() && unreadable.is_empty();
+    if !nothing && !chain.iter().any(|(_, looked)| looked.whole) {
         return Err(RecoverError::NoCheckpoint(found.len()));
     }
-    let mut recovered = Recovered { on_disk: found.keys().copied().collect(), ..Recovered::default() };
+    let fate_open = !unreadable.is_empty();
+    let on_disk = found.keys().copied().collect();
+    let mut recovered = Recovered { on_disk, unreadable, fate_open, torn_bytes, ..Recovered::default() };
     recovered.last = chain.first().map(|(segment, looked)| (*segment, looked.scan.end));
     for (segment, looked) in chain.iter().rev() {
         recovered.replay(*segment, looked);
@@ -171,11 +187,35 @@ fn look(
     if header.shard != shard {
         return Err(RecoverError::Shard { segment, shard: header.shard });
     }
-    let mut bytes = vec![0; (len as usize).saturating_sub(HEADER_BYTES)];
-    disk.read(segment, 0, &mut bytes).map_err(|error| RecoverError::Read { segment, error })?;
+    let bytes = read_all(disk, segment, len)?;
     let scan = scan(&bytes, segment, header.salt, known_end);
     let whole = checkpoint_is_whole(&bytes, header.salt, &scan);
     Ok(Some(Looked { header, bytes, scan, whole }))
+}
+
+/// All of a segment but the copy of its header.
+///
+/// # Errors
+/// [`RecoverError::Read`].
+pub(super) fn read_all(disk: &impl Disk, segment: u64, len: u64) -> Result<Vec<u8>, RecoverError> {
+    let mut bytes = vec![0; (len as usize).saturating_sub(HEADER_BYTES)];
+    disk.read(segment, 0, &mut bytes).map_err(|error| RecoverError::Read { segment, error })?;
+    Ok(bytes)
+}
+
+/// Whether a segment without a header held a durable group: a commit of a later group says so. A first group that the
+/// power cut short looks like damage otherwise. Without the salt no checksum can be looked at.
+pub(super) fn was_durable(bytes: &[u8]) -> bool {
+    let at = |position: usize| {
+        let (kind, len, payload) = unverified(bytes.get(position..)?)?;
+        match (len, parse(kind, payload)?) {
+            (len, Entry::Commit { start, .. }) if len == COMMIT_BYTES => {
+                Some(start > HEADER_BYTES as u64 && start < position as u64)
+            }
+            _ => None,
+        }
+    };
+    (HEADER_BYTES..bytes.len()).step_by(ALIGN).any(|position| at(position) == Some(true))
 }
 
 /// Whether nothing is missing between the header and the end of the checkpoint.

@@ -339,6 +339,36 @@ fn a_damaged_checkpoint_is_made_up_for_by_the_segment_before() {
     }
 }
 
+/// Both copies of a header away.
+fn behead(disk: &mut SimDisk, segment: u64) {
+    for at in [20, SEGMENT as usize - 20] {
+        disk.bytes(segment)[at] ^= 1;
+    }
+}
+
+#[test]
+fn a_segment_without_a_header_is_reported() {
+    let (log, mut disk, _) = groups(6);
+    behead(&mut disk, log.last.expect("a segment").0);
+    let error = recover(&disk, 3, &disk.found()).expect_err("the only segment");
+    assert!(matches!(error, crate::spool::RecoverError::NoCheckpoint(_)), "{error}");
+
+    let (mut log, mut disk, _) = groups(6);
+    while log.before_last.is_none() {
+        log.rows(0, &batch(&[vec![1; 900]]), &[], &[]).expect("room");
+        settle(&mut log, &mut disk);
+    }
+    for turn in 0..2 {
+        // The first group of a segment alone would look like one that the power cut short.
+        log.rows(0, &batch(&[vec![turn; 9]]), &[], &[]).expect("room");
+        settle(&mut log, &mut disk);
+    }
+    let newest = log.last.expect("a segment").0;
+    behead(&mut disk, newest);
+    let found = recovered(&disk);
+    assert_eq!((found.unreadable.as_slice(), found.fate_open), (&[newest][..], true));
+}
+
 #[test]
 fn foreign_folders_are_refused() {
     let (_, disk, _) = groups(2);

@@ -1,0 +1,250 @@
+//! `forebay spool inspect`: what stands in a folder of segments, by the reader that a start uses. Nothing is changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::args::InspectArgs;
+use super::ask::{table, text};
+use crate::runtime::{FolderLock, segment_path, segments_in};
+use crate::shard::rfc3339;
+use crate::spool::{AppendError, Cut, Disk, Entry, ReadError, Rot, Run, Surveyed, recover, survey};
+
+/// A folder that is read only: the seam's other calls do nothing.
+struct Folder<'a>(&'a Path);
+
+impl Disk for Folder<'_> {
+    fn create(&mut self, _: u64, _: u64) {}
+
+    fn append(&mut self, _: u64, _: u64, _: &[u8]) -> Result<(), AppendError> {
+        Err(AppendError::Gone)
+    }
+
+    fn sync(&mut self, _: u64, _: &[u64]) {}
+
+    fn free(&mut self, _: u64) {}
+
+    fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        let file = File::open(segment_path(self.0, segment)).map_err(|_| ReadError::Missing)?;
+        file.read_exact_at(into, at).map_err(|_| ReadError::Failed)
+    }
+}
+
+/// What the folder holds, as text, and whether it is sound.
+///
+/// # Errors
+/// Why it is not looked at, or cannot be read.
+pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
+    let folder = options.folder.as_path();
+    let failed = |error: io::Error| format!("{}: {error}", folder.display());
+    let found: BTreeMap<u64, u64> = segments_in(folder).map_err(failed)?.into_iter().collect();
+    let _lock = FolderLock::share(folder).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => format!("{}: a running service uses it; stop that first", folder.display()),
+        _ => failed(error),
+    })?;
+    let disk = Folder(folder);
+    let unread = |error: crate::spool::RecoverError| format!("{}: {error}", folder.display());
+    // From the newest back: each segment's header says where the one before it ends.
+    let (mut ends, mut segments, mut shard, mut sound) = (BTreeMap::new(), Vec::new(), None, true);
+    for (number, len) in found.iter().rev() {
+        let read = survey(&disk, *number, *len, ends.get(number).copied()).map_err(unread)?;
+        if let Some(header) = read.header.filter(|_| !read.scan.entries.is_empty()) {
+            ends.extend(header.goes_on_from());
+            shard.get_or_insert(header.shard);
+        }
+        sound &= read.headers.is_empty() && read.scan.rot.is_empty();
+        segments.push(segment(*number, *len, &read, options.entries));
+    }
+    segments.reverse();
+    let (whole, whole_sound) = whole(&disk, shard.unwrap_or(0), &found);
+    sound &= whole_sound;
+    let report =
+        json!({ "folder": folder.display().to_string(), "sound": sound, "segments": segments, "start": whole });
+    Ok((if options.json { format!("{report:#}\n") } else { human(&report) }, sound))
+}
+
+/// What one segment says.
+fn segment(number: u64, len: u64, read: &Surveyed, list: bool) -> Value {
+    let (mut kinds, mut rows) = (BTreeMap::<String, u64>::new(), BTreeMap::<(String, String), u64>::new());
+    let (mut lanes, mut cuts) = (BTreeMap::new(), BTreeMap::new());
+    let (mut sessions, mut lines) = (BTreeSet::new(), Vec::new());
+    for (position, bytes, entry) in read.entries() {
+        let Some(entry) = entry else { continue };
+        *kinds.entry(kind(&entry)).or_default() += 1;
+        if list {
+            lines.push(format!("{position} {bytes} {}", line(&entry)));
+        }
+        match entry {
+            Entry::Lane { lane, sink, topic, .. } => drop(lanes.insert(lane, (sink.to_owned(), topic.to_owned()))),
+            Entry::Rows(block) => {
+                let lane = lanes.get(&block.lane).cloned();
+                *rows.entry(lane.unwrap_or_else(|| (format!("lane {}", block.lane), "?".into()))).or_default() +=
+                    block.run.count;
+            }
+            Entry::Cut(cut) => drop(cuts.insert(cut.cut, described(&cut))),
+            Entry::Done { cut, .. } | Entry::EndCut { cut, .. } => drop(cuts.remove(&cut)),
+            Entry::Session { session, .. } | Entry::SessionAt { session, .. } => drop(sessions.insert(session)),
+            Entry::SessionEnded { session } => drop(sessions.remove(&session)),
+            _ => {}
+        }
+    }
+    let rows: Vec<Value> =
+        rows.iter().map(|((sink, topic), rows)| json!({ "sink": sink, "topic": topic, "rows": rows })).collect();
+    let groups = kinds.get("commit").copied().unwrap_or_default();
+    let damage: Vec<Value> = (read.headers.iter().map(|rot| damage(rot, "header")))
+        .chain(read.scan.rot.iter().map(|rot| damage(rot, "entries")))
+        .collect();
+    let mut out = json!({
+        "segment": number, "bytes": len, "synced": read.scan.end, "torn_bytes": read.scan.torn_bytes,
+        "groups": groups, "kinds": kinds, "rows": rows, "cuts_open": cuts.into_values().collect::<Vec<_>>(),
+        "sessions": sessions, "damage": damage,
+        "shard": read.header.map(|header| header.shard),
+        "created": read.header.map(|header| rfc3339(header.created_ms)),
+    });
+    if list {
+        out["entries"] = json!(lines);
+    }
+    out
+}
+
+/// What a start would find, and whether that is all of it.
+fn whole(disk: &Folder<'_>, shard: u32, found: &BTreeMap<u64, u64>) -> (Value, bool) {
+    let start = match recover(disk, shard, found) {
+        Ok(start) => start,
+        Err(error) => return (json!({ "error": error.to_string() }), false),
+    };
+    let uncut = |lane: u32| start.uncut(lane).iter().map(|run| run.count).sum::<u64>();
+    let waiting: Vec<Value> = (start.state.lanes())
+        .map(|(number, lane)| {
+            let rows: u64 = lane.spans().map(|span| span.run.count).sum();
+            json!({ "sink": lane.sink, "topic": lane.topic, "partition": lane.partition, "rows": rows, "uncut": uncut(number) })
+        })
+        .collect();
+    let sound = start.rot.is_empty() && start.missing.is_empty() && start.unreadable.is_empty() && !start.fate_open;
+    let missing: u64 = start.missing.iter().map(|(_, run)| run.count).sum();
+    let report = json!({
+        "lanes": waiting,
+        "cuts_uncertain": start.uncertain().iter().map(described).collect::<Vec<_>>(),
+        "sessions": start.state.sessions().map(|(session, ..)| session).collect::<Vec<_>>(),
+        "rot": start.rot.iter().map(|rot| damage(rot, "entries")).collect::<Vec<_>>(),
+        "unreadable": start.unreadable, "rows_missing": missing, "fate_open": start.fate_open,
+        "torn_bytes": start.torn_bytes,
+    });
+    (report, sound)
+}
+
+fn damage(rot: &Rot, what: &str) -> Value {
+    json!({ "segment": rot.segment, "position": rot.position, "bytes": rot.bytes, "what": what })
+}
+
+fn described(cut: &Cut) -> Value {
+    let rows: u64 = cut.rows.iter().map(|run| run.count).sum();
+    json!({
+        "cut": cut.cut, "lane": cut.lane, "partition": cut.partition, "producer_id": cut.producer_id,
+        "epoch": cut.epoch, "sequence": cut.sequence, "rows": rows,
+    })
+}
+
+/// An entry's kind, as the document names it.
+fn kind(entry: &Entry<'_>) -> String {
+    let name = match entry {
+        Entry::Rows(_) => "rows",
+        Entry::Cut(_) => "cut",
+        Entry::Done { .. } => "done",
+        Entry::EndRows { .. } => "end of rows",
+        Entry::EndCut { .. } => "end of a cut",
+        Entry::Session { .. } => "session",
+        Entry::SessionEnded { .. } => "session ended",
+        Entry::Opened { .. } => "opened",
+        Entry::Released { .. } => "released",
+        Entry::Commit { .. } => "commit",
+        Entry::Checkpoint { .. } => "checkpoint",
+        Entry::Lane { .. } => "lane",
+        Entry::Spans { .. } => "spans",
+        Entry::Segment { .. } => "segment",
+        Entry::SessionAt { .. } => "session at",
+        Entry::CheckpointEnd => "end of the checkpoint",
+    };
+    name.to_owned()
+}
+
+/// An entry in one line. Of rows and sessions no content: that may be nobody's to read.
+fn line(entry: &Entry<'_>) -> String {
+    let runs =
+        |rows: &[Run]| rows.iter().map(|run| format!("{}+{}", run.first, run.count)).collect::<Vec<_>>().join(",");
+    let said = match entry {
+        Entry::Rows(rows) => format!("lane={} rows={} batch_bytes={}", rows.lane, runs(&[rows.run]), rows.batch.len()),
+        Entry::Cut(cut) => format!(
+            "cut={} lane={} partition={} producer_id={} epoch={} sequence={} rows={}",
+            cut.cut,
+            cut.lane,
+            cut.partition,
+            cut.producer_id,
+            cut.epoch,
+            cut.sequence,
+            runs(&cut.rows)
+        ),
+        Entry::Session { session, payload } => format!("session={session} bytes={}", payload.len()),
+        other => format!("{other:?}"),
+    };
+    format!("{}: {said}", kind(entry))
+}
+
+fn human(report: &Value) -> String {
+    let head =
+        ["SEGMENT", "SHARD", "CREATED", "BYTES", "SYNCED", "TORN", "GROUPS", "ROWS", "CUTS", "SESSIONS", "DAMAGE"];
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut rows = vec![head.map(str::to_owned)];
+    let mut more = String::new();
+    for segment in list(&report["segments"]) {
+        let number = text(&segment["segment"]);
+        let taken: u64 = list(&segment["rows"]).iter().filter_map(|rows| rows["rows"].as_u64()).sum();
+        let count = |name: &str| list(&segment[name]).len().to_string();
+        let field = |name: &str| if segment[name].is_null() { "-".to_owned() } else { text(&segment[name]) };
+        rows.push([
+            number.clone(),
+            field("shard"),
+            field("created"),
+            field("bytes"),
+            field("synced"),
+            field("torn_bytes"),
+            field("groups"),
+            taken.to_string(),
+            count("cuts_open"),
+            count("sessions"),
+            count("damage"),
+        ]);
+        let kinds = segment["kinds"].as_object().into_iter().flatten();
+        let kinds: Vec<String> = kinds.map(|(kind, count)| format!("{kind} {count}")).collect();
+        more += &format!("\nsegment {number}: {}\n", kinds.join(", "));
+        for name in ["rows", "cuts_open", "damage"] {
+            list(&segment[name]).iter().for_each(|item| more += &format!("  {name}: {}\n", fields(item)));
+        }
+        list(&segment["entries"]).iter().for_each(|line| more += &format!("  {}\n", text(line)));
+    }
+    let mut out = table(&rows) + &more + "\na start would find\n";
+    for (name, value) in report["start"].as_object().into_iter().flatten() {
+        match value.as_array() {
+            Some(items) if items.iter().any(Value::is_object) => {
+                items.iter().for_each(|item| out += &format!("  {name}: {}\n", fields(item)));
+            }
+            Some(items) if items.is_empty() => out += &format!("  {name}: none\n"),
+            _ => out += &format!("  {name}: {}\n", text(value)),
+        }
+    }
+    let sound = report["sound"].as_bool() == Some(true);
+    out + if sound { "\nsound\n" } else { "\nDAMAGED\n" }
+}
+
+fn fields(item: &Value) -> String {
+    let fields = item.as_object().into_iter().flatten();
+    fields.map(|(name, value)| format!("{name}={}", text(value))).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+#[path = "spool_tests.rs"]
+mod tests;

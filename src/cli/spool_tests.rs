@@ -1,0 +1,145 @@
+//! A real log over real files, looked at whole and damaged.
+
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+
+use super::*;
+use crate::kafka::batch::{Builder, Row};
+use crate::runtime::seam::WallMs;
+use crate::spool::{Completion, Log, NewCut, Recovered, Settings};
+
+const BYTES: u64 = 16 << 10;
+
+/// Files in a folder; every call is done when it returns.
+struct Files<'a>(&'a Path, Vec<Completion>);
+
+impl Disk for Files<'_> {
+    fn create(&mut self, segment: u64, bytes: u64) {
+        fs::write(segment_path(self.0, segment), vec![0; bytes as usize]).unwrap();
+        self.1.push(Completion::Created { segment, ok: true });
+    }
+
+    fn append(&mut self, segment: u64, at: u64, bytes: &[u8]) -> Result<(), AppendError> {
+        let file = OpenOptions::new().write(true).open(segment_path(self.0, segment)).unwrap();
+        file.write_all_at(bytes, at).map_err(|_| AppendError::Gone)
+    }
+
+    fn sync(&mut self, token: u64, _: &[u64]) {
+        self.1.push(Completion::Synced { token, ok: true });
+    }
+
+    fn free(&mut self, segment: u64) {
+        fs::remove_file(segment_path(self.0, segment)).unwrap();
+        self.1.push(Completion::Freed { segment });
+    }
+
+    fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        Folder(self.0).read(segment, at, into)
+    }
+}
+
+fn settle(log: &mut Log, disk: &mut Files<'_>) {
+    loop {
+        log.flush(disk, 1_763_640_000_000);
+        if disk.1.is_empty() {
+            return;
+        }
+        for completion in std::mem::take(&mut disk.1) {
+            log.complete(disk, completion);
+        }
+    }
+}
+
+/// Two lanes, some groups of rows, an open cut and a session.
+fn write(folder: &Path) {
+    let settings = Settings { shard: 3, segment_bytes: BYTES, segments_max: 14, sink_bytes_max: BYTES * 14, seed: 1 };
+    let (mut log, mut disk) = (Log::new(settings, Recovered::default()), Files(folder, Vec::new()));
+    for turn in 0..4u8 {
+        let lane = log.lane("telemetry", "readings", i32::from(turn % 2)).unwrap();
+        let mut builder = Builder::new(Vec::new());
+        for _ in 0..3 {
+            let headers = std::iter::empty::<(&[u8], &[u8])>();
+            let row = Row { key: None, value: Some(&[turn; 40][..]), headers, timestamp: WallMs(1_000) };
+            builder.append(&row, row.measure());
+        }
+        let (run, _) = log.rows(lane, &builder.close(None), &[], &[]).unwrap();
+        if turn == 0 {
+            let cut = NewCut { lane, topic_id: [9; 16], producer_id: 4_000, epoch: 2, sequence: 7, rows: vec![run] };
+            let _staged = log.cut(cut).unwrap();
+            log.session(5, b"client").unwrap();
+        }
+        settle(&mut log, &mut disk);
+    }
+}
+
+fn look(folder: &Path, entries: bool) -> (Value, bool) {
+    let options = InspectArgs { folder: folder.to_owned(), json: true, entries };
+    let (text, sound) = inspect(&options).unwrap();
+    (serde_json::from_str(&text).unwrap(), sound)
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_sound_folder_is_told_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path());
+    let file = segment_path(dir.path(), 0);
+    let before = fs::read(&file).unwrap();
+    let (report, sound) = look(dir.path(), true);
+    let segment = &report["segments"][0];
+    assert!(sound, "{report:#}");
+    assert_eq!((&segment["shard"], &segment["groups"]), (&json!(3), &json!(4)));
+    assert_eq!(segment["rows"], json!([{ "sink": "telemetry", "topic": "readings", "rows": 12 }]));
+    assert_eq!((&segment["cuts_open"][0]["producer_id"], &segment["sessions"]), (&json!(4_000), &json!([5])));
+    let counted: u64 = segment["kinds"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
+    assert_eq!(segment["entries"].as_array().unwrap().len() as u64, counted);
+    assert_eq!(report["start"]["cuts_uncertain"], segment["cuts_open"]);
+    assert_eq!(report["start"]["lanes"][0]["uncut"], json!(3), "six, three of them in the cut");
+    assert_eq!(fs::read(&file).unwrap(), before);
+    assert!(!dir.path().join("lock").exists());
+    let options = InspectArgs { folder: dir.path().to_owned(), ..InspectArgs::default() };
+    let (human, _) = inspect(&options).unwrap();
+    assert!(human.contains("producer_id=4000") && human.ends_with("\nsound\n"), "{human}");
+}
+
+#[test]
+fn damage_is_told_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path());
+    let file = segment_path(dir.path(), 0);
+    let (report, _) = look(dir.path(), true);
+    let lines: Vec<String> = report["segments"][0]["entries"].as_array().unwrap().iter().map(text).collect();
+    let rows = lines.iter().find(|line| line.contains(" rows: ")).unwrap();
+    let position: usize = rows.split(' ').next().unwrap().parse().unwrap();
+    flip(&file, position + 60);
+    let (report, sound) = look(dir.path(), false);
+    assert!(!sound);
+    assert_eq!(report["segments"][0]["damage"][0]["position"], json!(position));
+    assert_eq!(report["start"]["rot"][0]["position"], json!(position));
+    flip(&file, position + 60);
+    flip(&file, 20);
+    let (report, sound) = look(dir.path(), false);
+    assert!(!sound && report["segments"][0]["damage"][0]["what"] == "header", "one copy is left: {report:#}");
+    flip(&file, BYTES as usize - 20);
+    let (report, sound) = look(dir.path(), false);
+    assert!(!sound && report["start"]["error"].is_string(), "{report:#}");
+    assert_eq!(report["segments"][0]["damage"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_folder_in_use_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path());
+    let lock = FolderLock::take(dir.path()).unwrap();
+    let options = InspectArgs { folder: dir.path().to_owned(), ..InspectArgs::default() };
+    assert!(inspect(&options).unwrap_err().contains("a running service uses it"));
+    drop(lock);
+    assert!(inspect(&options).unwrap().1);
+    let nowhere = InspectArgs { folder: dir.path().join("nowhere"), ..InspectArgs::default() };
+    assert!(inspect(&nowhere).is_err());
+}
