@@ -188,6 +188,10 @@ impl Judge {
     /// Notes an answer to a question: what it settles; one that tells nothing may lead to doubles, which are counted.
     pub(super) fn said(&mut self, question: &Question, says: LogSays) {
         self.sums.questions += 1;
+        if question.last_sequences.is_empty() {
+            // Where the log ends settles nothing.
+            return;
+        }
         let sink = self.sinks.get(&question.producer_id).copied().expect("a producer of ours");
         let again = self.again.entry(sink).or_default();
         *again += u32::from(says == LogSays::Again);
