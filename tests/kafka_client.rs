@@ -201,6 +201,7 @@ fn every_codec_is_one_that_java_reads() {
 fn log_says(driver: &mut Driver, node: NodeId, asked: &ProduceBatch, from: Option<i64>) -> LogSays {
     let (view, _) = BatchView::parse(&asked.bytes).expect("a batch");
     let question = Question {
+        leader_epoch: -1,
         token: 5,
         node,
         topic: Rc::clone(&asked.topic),

@@ -14,12 +14,13 @@ use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionRespon
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
+use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 use kafka_protocol::messages::produce_response::{LeaderIdAndEpoch, PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, BrokerId, DescribeProducersRequest, DescribeProducersResponse,
     FetchRequest, FetchResponse, InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest,
-    ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader,
-    ResponseHeader,
+    ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+    ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
@@ -66,6 +67,8 @@ pub(crate) enum Seen {
     DescribeProducers(i16),
     /// Version.
     ListOffsets(i16),
+    /// Version, the leader's epoch as the client knows it, the epoch asked for.
+    OffsetForLeaderEpoch(i16, i32, i32),
     /// Version, offset.
     Fetch(i16, i64),
 }
@@ -79,6 +82,8 @@ pub(crate) struct FakeLog {
     pub(crate) high_watermark: i64,
     /// Base offset and bytes of each batch.
     pub(crate) batches: Vec<(i64, Vec<u8>)>,
+    /// Where each leader epoch begins.
+    pub(crate) epochs: BTreeMap<i32, i64>,
 }
 
 /// A broker.
@@ -139,6 +144,7 @@ impl FakeCluster {
             (22, (0, 6)),
             (1, (4, 18)),
             (2, (1, 11)),
+            (23, (2, 4)),
             (61, (0, 0)),
         ]);
         let address = address.parse().expect("an address");
@@ -190,6 +196,7 @@ impl FakeCluster {
             ApiKey::Produce => self.produce(node, version, &mut bytes, error, throttle),
             ApiKey::DescribeProducers => self.describe_producers(node, version, &mut bytes, error, throttle),
             ApiKey::ListOffsets => self.list_offsets(node, version, &mut bytes, error),
+            ApiKey::OffsetForLeaderEpoch => self.epoch_end(node, version, &mut bytes, error, throttle),
             ApiKey::Fetch => self.fetch(node, version, &mut bytes, error),
             other => panic!("nobody asks {other:?}"),
         };
@@ -378,6 +385,38 @@ impl FakeCluster {
             .with_offset(offset);
         let topic = ListOffsetsTopicResponse::default().with_name(request.topics[0].name.clone());
         let body = ListOffsetsResponse::default().with_topics(vec![topic.with_partitions(vec![partition])]);
+        Some((encoded(&body, version), version))
+    }
+
+    /// As `LeaderEpochFileCache.endOffsetFor` has it.
+    fn epoch_end(
+        &mut self,
+        node: i32,
+        version: i16,
+        bytes: &mut Bytes,
+        error: i16,
+        throttle: i32,
+    ) -> Option<(BytesMut, i16)> {
+        self.must_speak(node, 23, version);
+        let request = OffsetForLeaderEpochRequest::decode(bytes, version).expect("OffsetForLeaderEpoch");
+        assert_eq!(request.replica_id.0, if version >= 3 { -1 } else { -2 });
+        let asked = &request.topics[0].partitions[0];
+        let (current, epoch) = (asked.current_leader_epoch, asked.leader_epoch);
+        self.broker(node).seen.push(Seen::OffsetForLeaderEpoch(version, current, epoch));
+        let epochs = &self.log.epochs;
+        let end = match epochs.range(epoch + 1..).next() {
+            Some((_, begins)) => Some((epochs.range(..=epoch).next_back().map_or(epoch, |(known, _)| *known), *begins)),
+            None => epochs.contains_key(&epoch).then_some((epoch, self.log.high_watermark)),
+        };
+        let (leader_epoch, end) = end.filter(|_| error == 0).unwrap_or((-1, -1));
+        let partition = EpochEndOffset::default()
+            .with_error_code(error)
+            .with_partition(asked.partition)
+            .with_leader_epoch(leader_epoch)
+            .with_end_offset(end);
+        let topic = OffsetForLeaderTopicResult::default().with_topic(request.topics[0].topic.clone());
+        let topics = vec![topic.with_partitions(vec![partition])];
+        let body = OffsetForLeaderEpochResponse::default().with_throttle_time_ms(throttle).with_topics(topics);
         Some((encoded(&body, version), version))
     }
 

@@ -53,6 +53,8 @@ pub struct TopicMetadata {
     pub error: i16,
     /// Leader of each partition, by partition index; `None`: no leader now. Empty if `error` is not 0.
     pub leaders: Vec<Option<NodeId>>,
+    /// Leader epoch of each partition (KIP-101), by partition index; -1: unknown. Empty where the broker tells none.
+    pub leader_epochs: Vec<i32>,
     /// Brokers that have a replica of each partition, its leader among them, by partition index; may be shorter.
     pub replicas: Vec<Box<[NodeId]>>,
 }
@@ -128,6 +130,9 @@ pub struct Question {
     pub from: Option<i64>,
     /// Whether only what is replicated counts as there (acks=all).
     pub replicated: bool,
+    /// The leader's epoch, as metadata says; -1: not known. Where it is known, and only the end is asked for, that is the
+    /// end of what earlier leaders wrote (KIP-101), from that leader under that epoch only (KIP-320).
+    pub leader_epoch: i32,
 }
 
 /// The answer to a [`Question`].
@@ -151,8 +156,9 @@ pub enum LogSays {
         /// That epoch.
         epoch: i16,
     },
-    /// Where the log ends: offset behind the last record that consumers may see, of a leader that knows as much of it as
-    /// was replicated when it became one (KIP-207).
+    /// Where the log ends: where its leader's own epoch begins (KIP-101), if that was asked and the broker can say it. Else
+    /// offset behind the last record that consumers may see, of a leader that knows as much of it as was replicated when it
+    /// became one (KIP-207).
     Ends {
         /// That offset.
         at: i64,

@@ -108,7 +108,7 @@ table!(
     Asked, Counter, "sink_asked", "Times that Kafka was asked what a partition's log holds.";
     OutcomeUnknown, Counter, "sink_outcome_unknown", "Messages sent again although Kafka may have them: they may be there twice.";
     AcknowledgedLost, Counter, "sink_acknowledged_lost", "Times that a partition turned out to lack what it had acknowledged.";
-    AcknowledgedLostRecords, Counter, "sink_acknowledged_lost_records", "Messages among that, a lower bound: counted are those whose offsets are remembered (the last runs of each partition) and that the log was seen to lack; what others wrote meanwhile hides the rest.";
+    AcknowledgedLostRecords, Counter, "sink_acknowledged_lost_records", "Messages among that: counted are those whose offsets are remembered (the last runs of each partition) and that the log lacks. Where brokers tell leader epochs the new leader says exactly which; a lower bound where they do not, where runs were forgotten, or at acks=all.";
     BatchRecords, Counter, "sink_batch_records", "Records in the batches cut: divided by `sink_batches`, records a batch.";
     BatchBytes, Counter, "sink_batch_bytes", "Bytes of the batches cut, after compression.";
     ProduceRequests, Counter, "sink_produce_requests", "Produce requests, each counted for the sink of its first batch.";

@@ -202,6 +202,7 @@ impl Judge {
             let from = question.from.expect("where it was known to go on");
             self.lost.ends((topic, question.partition), from, at);
         }
+        // Where the log ends settles nothing.
         if question.last_sequences.is_empty() {
             return;
         }

@@ -127,9 +127,9 @@ fn read_topic(
     reader.u8()?; // is internal
     let count = reader.array(18)?;
     let (mut leaders, mut replicas, mut named) = (vec![None; count], vec![Box::default(); count], 0usize);
-    let mut seen = vec![false; count];
+    let (mut seen, mut leader_epochs) = (vec![false; count], vec![-1; count]);
     for _ in 0..count {
-        let (index, leader, holders) = read_partition(reader, version)?;
+        let (index, leader, epoch, holders) = read_partition(reader, version)?;
         // Only a leader that is alive can be spoken to.
         let leader = brokers.binary_search_by_key(&leader, |broker| broker.node).is_ok().then_some(leader);
         let index = usize::try_from(index).unwrap_or(usize::MAX);
@@ -137,6 +137,7 @@ fn read_topic(
             && !std::mem::replace(first, true)
         {
             (leaders[index], replicas[index], named) = (leader, holders, named + 1);
+            leader_epochs[index] = epoch;
         }
     }
     if version >= 8 {
@@ -151,22 +152,23 @@ fn read_topic(
     if error != 0 {
         (leaders, replicas) = (Vec::new(), Vec::new());
     }
+    if error != 0 || leader_epochs.iter().all(|epoch| *epoch < 0) {
+        leader_epochs = Vec::new();
+    }
     let name = asked_at.and_then(|i| asked.get(i)).cloned().unwrap_or_else(|| Rc::from(""));
-    Ok((asked_at, TopicMetadata { name, id, error, leaders, replicas }))
+    Ok((asked_at, TopicMetadata { name, id, error, leaders, leader_epochs, replicas }))
 }
 
-/// One partition: index, leader (a negative node id for none), and who has a replica.
-fn read_partition(reader: &mut Reader<'_>, version: i16) -> Read<(i32, NodeId, Box<[NodeId]>)> {
+/// One partition: index, leader (a negative node id for none), its epoch (-1: not told), and who has a replica.
+fn read_partition(reader: &mut Reader<'_>, version: i16) -> Read<(i32, NodeId, i32, Box<[NodeId]>)> {
     reader.i16()?; // error code: the leader says it as well
     let (index, leader) = (reader.i32()?, NodeId(reader.i32()?));
-    if version >= 7 {
-        reader.i32()?; // leader epoch
-    }
+    let epoch = if version >= 7 { reader.i32()? } else { -1 };
     let replicas = reader.i32s()?.map(NodeId).collect();
     reader.skip_i32s()?; // in sync
     if version >= 5 {
         reader.skip_i32s()?; // offline
     }
     reader.tags()?;
-    Ok((index, leader, replicas))
+    Ok((index, leader, epoch, replicas))
 }

@@ -18,6 +18,8 @@ pub(super) enum Call {
     ApiVersions,
     /// Key 22.
     InitProducerId,
+    /// Key 23 (KIP-101, KIP-320).
+    OffsetForLeaderEpoch,
     /// Key 61 (KIP-664).
     DescribeProducers,
 }
@@ -41,6 +43,7 @@ impl Call {
             Self::Metadata => 3,
             Self::ApiVersions => 18,
             Self::InitProducerId => 22,
+            Self::OffsetForLeaderEpoch => 23,
             Self::DescribeProducers => 61,
         }
     }
@@ -53,6 +56,7 @@ impl Call {
             Self::InitProducerId => 2,
             Self::Fetch => 12,
             Self::ListOffsets => 6,
+            Self::OffsetForLeaderEpoch => 4,
             Self::DescribeProducers => 0,
         }
     }
@@ -70,7 +74,7 @@ impl Call {
 
     /// What this client speaks. Produce below 3 has no v2 batches; 13, and Fetch 13, name topics by id (KIP-516), and 12 goes
     /// where no id is known. Metadata below 4 cannot say whether to create a topic, above 12 is not needed. Apache Kafka 0.11 to 4.x is within; DescribeProducers
-    /// came with 2.8.
+    /// came with 2.8; OffsetForLeaderEpoch below 2 (Kafka 2.1) cannot say which leader is meant.
     fn ours(self) -> (i16, i16) {
         match self {
             Self::Produce => (3, 13),
@@ -79,6 +83,7 @@ impl Call {
             Self::InitProducerId => (0, 5),
             Self::Fetch => (4, 13),
             Self::ListOffsets => (1, 6),
+            Self::OffsetForLeaderEpoch => (2, 4),
             Self::DescribeProducers => (0, 0),
         }
     }
@@ -97,6 +102,8 @@ pub(super) struct Versions {
     pub(super) fetch: Option<i16>,
     /// Of ListOffsets, 1 to 6, if there is one.
     pub(super) list_offsets: Option<i16>,
+    /// Of OffsetForLeaderEpoch, 2 to 4, if there is one.
+    pub(super) offset_for_leader_epoch: Option<i16>,
     /// Of DescribeProducers, 0, if it is there.
     pub(super) describe_producers: Option<i16>,
 }
@@ -129,9 +136,16 @@ pub(super) fn read_api_versions(body: &[u8], version: i16) -> Read<Negotiated> {
         return Ok(Negotiated::Refused(error));
     }
     // The first three are needed; without the others we work, and cannot ask what a log holds.
-    let apis =
-        [Call::Produce, Call::Metadata, Call::InitProducerId, Call::Fetch, Call::ListOffsets, Call::DescribeProducers];
-    let mut settled = [None; 6];
+    let apis = [
+        Call::Produce,
+        Call::Metadata,
+        Call::InitProducerId,
+        Call::Fetch,
+        Call::ListOffsets,
+        Call::OffsetForLeaderEpoch,
+        Call::DescribeProducers,
+    ];
+    let mut settled = [None; 7];
     for _ in 0..reader.array(6)? {
         let (key, low, high) = (reader.i16()?, reader.i16()?, reader.i16()?);
         reader.tags()?;
@@ -147,8 +161,16 @@ pub(super) fn read_api_versions(body: &[u8], version: i16) -> Read<Negotiated> {
     reader.tags()?;
     reader.end()?;
     Ok(match settled {
-        [Some(produce), Some(metadata), Some(init_producer_id), fetch, list_offsets, describe_producers] => {
-            let versions = Versions { produce, metadata, init_producer_id, fetch, list_offsets, describe_producers };
+        [Some(produce), Some(metadata), Some(init_producer_id), fetch, list_offsets, epoch, describe_producers] => {
+            let versions = Versions {
+                produce,
+                metadata,
+                init_producer_id,
+                fetch,
+                list_offsets,
+                offset_for_leader_epoch: epoch,
+                describe_producers,
+            };
             Negotiated::Settled(versions, throttle_ms)
         }
         _ => Negotiated::NothingCommon(apis[settled.iter().position(Option::is_none).unwrap_or(0)]),

@@ -67,6 +67,8 @@ enum Step {
     Start,
     Tail,
     End,
+    /// Where the leader's epoch begins.
+    EpochStart,
 }
 
 /// What the leader knows of the producer id.
@@ -87,7 +89,11 @@ impl Search {
             Some(from) => from,
             None => 0,
         };
-        let step = if question.last_sequences.is_empty() { Step::End } else { Step::Producers };
+        let step = match question.last_sequences.is_empty() {
+            true if question.leader_epoch > 0 => Step::EpochStart,
+            true => Step::End,
+            false => Step::Producers,
+        };
         Self {
             question,
             step,
@@ -116,6 +122,7 @@ impl Search {
         let step = match self.step {
             // Older brokers cannot say it; what is found in the log is found there too.
             Step::Producers if versions.describe_producers.is_none() => self.reading(),
+            Step::EpochStart if versions.offset_for_leader_epoch.is_none() => Step::End,
             step => step,
         };
         Some(match step {
@@ -130,6 +137,14 @@ impl Search {
             Step::End => {
                 let version = versions.list_offsets?;
                 (Call::ListOffsets, version, request::list_offsets(head, version, (topic, partition), LATEST)?)
+            }
+            Step::EpochStart => {
+                let (version, epoch) = (versions.offset_for_leader_epoch?, self.question.leader_epoch);
+                (
+                    Call::OffsetForLeaderEpoch,
+                    version,
+                    request::end_before_epoch(head, version, (topic, partition), epoch)?,
+                )
             }
             Step::Tail => {
                 let (version, id) = (versions.fetch?, self.question.topic_id);
@@ -148,18 +163,31 @@ impl Search {
     /// Takes the answer to the step at hand: what the log says, or `None` and the next step.
     pub(super) fn take(&mut self, answer: LogAnswer) -> Option<LogSays> {
         match answer {
-            LogAnswer::Error(OUT_OF_RANGE) if !self.restarted => {
+            LogAnswer::Error(OUT_OF_RANGE) if !self.restarted && !self.question.last_sequences.is_empty() => {
                 // It begins after what is asked for, or ends before it: where it begins tells which.
                 self.step = Step::Start;
                 (self.restarted, self.behind) = (true, self.question.from.is_some());
                 None
             }
+            LogAnswer::EpochStart(Some(at)) => Some(LogSays::Ends { at }),
+            // Nothing is known of epochs, or not to us: the end of the log is the next best.
+            LogAnswer::EpochStart(None) => self.ask_for_end(),
+            LogAnswer::Error(code)
+                if self.step == Step::EpochStart && matches!(refused(code), LogSays::CannotTell(_)) =>
+            {
+                self.ask_for_end()
+            }
             LogAnswer::Error(code) => Some(refused(code)),
             LogAnswer::Producer(known) => self.state_known(known),
-            LogAnswer::Start(at) if self.step == Step::End => Some(LogSays::Ends { at }),
+            LogAnswer::Start(at) if self.question.last_sequences.is_empty() => Some(LogSays::Ends { at }),
             LogAnswer::Start(start) => self.start_known(start),
             LogAnswer::Tail(tail) => self.tail_read(tail),
         }
+    }
+
+    fn ask_for_end(&mut self) -> Option<LogSays> {
+        self.step = Step::End;
+        None
     }
 
     /// What the leader itself knows settles most questions.

@@ -1,4 +1,4 @@
-//! The answers about a partition's log (DescribeProducers, ListOffsets, Fetch), read where they lie. Of the batches that
+//! The answers about a partition's log (DescribeProducers, ListOffsets, OffsetForLeaderEpoch, Fetch), read where they lie. Of the batches that
 //! a Fetch brings only the headers are looked at: compressed or not is all one.
 
 use super::api::{BY_ID, Call};
@@ -15,6 +15,8 @@ pub(super) enum LogAnswer {
     Producer(Option<(i32, i32)>),
     /// ListOffsets: where the log begins, or ends.
     Start(i64),
+    /// OffsetForLeaderEpoch: where the leader's epoch begins; `None`: its log does not know.
+    EpochStart(Option<i64>),
     /// Fetch.
     Tail(Tail),
 }
@@ -55,10 +57,12 @@ pub(super) fn read(api: Call, body: &[u8], version: i16, search: &Search) -> Rea
         let question = search.question();
         let it = if by_id { question.topic_id == id } else { question.topic.as_bytes() == name };
         for _ in 0..reader.array(6)? {
+            let first = if api == Call::OffsetForLeaderEpoch { reader.i16()? } else { 0 };
             let partition = reader.i32()?;
             let read = match api {
                 Call::DescribeProducers => producers(&mut reader, search.question().producer_id)?,
                 Call::ListOffsets => start(&mut reader, version)?,
+                Call::OffsetForLeaderEpoch => epoch_start(&mut reader, first)?,
                 _ => tail(&mut reader, version, search)?,
             };
             reader.tags()?;
@@ -96,6 +100,13 @@ fn start(reader: &mut Reader<'_>, version: i16) -> Read<LogAnswer> {
         reader.i32()?; // leader epoch
     }
     Ok(if error == 0 { LogAnswer::Start(offset.max(0)) } else { LogAnswer::Error(error) })
+}
+
+/// The end of the largest epoch that is not above the one asked for; the error code stood before.
+fn epoch_start(reader: &mut Reader<'_>, error: i16) -> Read<LogAnswer> {
+    reader.i32()?; // that epoch
+    let end = reader.i64()?;
+    Ok(if error == 0 { LogAnswer::EpochStart((end >= 0).then_some(end)) } else { LogAnswer::Error(error) })
 }
 
 fn tail(reader: &mut Reader<'_>, version: i16, search: &Search) -> Read<LogAnswer> {

@@ -7,9 +7,10 @@ use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use kafka_protocol::messages::{
     ApiVersionsRequest, DescribeProducersRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest,
-    MetadataRequest, RequestHeader, TopicName,
+    MetadataRequest, OffsetForLeaderEpochRequest, RequestHeader, TopicName,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use uuid::Uuid;
@@ -73,6 +74,24 @@ pub(super) fn list_offsets(
     let topic = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(vec![partition]);
     let body = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![topic]);
     frame(head, Call::ListOffsets, version, &body)
+}
+
+/// OffsetForLeaderEpoch of one partition: where what was written before its leader's epoch ends, if that is its epoch.
+pub(super) fn end_before_epoch(
+    head: Head<'_>,
+    version: i16,
+    (topic, partition): (&str, i32),
+    leader_epoch: i32,
+) -> Option<Vec<u8>> {
+    let partition = OffsetForLeaderPartition::default()
+        .with_partition(partition)
+        .with_current_leader_epoch(leader_epoch)
+        .with_leader_epoch(leader_epoch - 1);
+    let topic = OffsetForLeaderTopic::default().with_topic(name(topic)).with_partitions(vec![partition]);
+    let body = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
+    // A consumer; v2 has no such field.
+    let body = if version >= 3 { body.with_replica_id((-1).into()) } else { body };
+    frame(head, Call::OffsetForLeaderEpoch, version, &body)
 }
 
 /// Fetch of one partition of a topic of this name, or from version 13 on of this id, outside of any session, without waiting for more: up to its high watermark.

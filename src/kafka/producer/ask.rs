@@ -6,9 +6,10 @@
 //! the answer means stands in [`Producer::on_asked`]; why no late request of an old connection can make it wrong, in
 //! `docs/decisions/0016-asking.md`.
 
+use super::acked::Acked;
 use super::batch::{Batch, Flight};
 use super::broken::{Rule, is_out};
-use super::lost::{Acked, Torn};
+use super::lost::Torn;
 use super::partition::{Partition, Work};
 use super::resolve::sent_again_late;
 use super::timers::Timer;
@@ -98,6 +99,7 @@ impl Producer {
             last_sequences: vec![last_sequence(&first)],
             from,
             replicated: self.sinks[sink].settings.acks == -1,
+            leader_epoch: -1,
         };
         question.last_sequences.extend(views.map(|view| last_sequence(&view)));
         self.asked += 1;
@@ -234,7 +236,7 @@ impl Partition {
     /// The log is another one from now on: what was known of its offsets, and what is being asked, is of the old one.
     pub(super) fn begin_log_anew(&mut self) {
         self.log_next = Some(0);
-        self.acked = Acked::default();
+        (self.acked, self.leader_epoch) = (Acked::default(), None);
         if let Some(asking) = self.work.as_mut().and_then(|work| work.asking.as_mut()) {
             (asking.token, asking.tries) = (None, 0);
         }

@@ -22,6 +22,8 @@ pub(super) struct Entry {
     pub(super) again: bool,
     /// Which of the topics of this name it was meant for (see `Topic::life`).
     pub(super) life: u32,
+    /// The leader's epoch as it was known then; -1: it was not.
+    pub(super) leader_epoch: i32,
 }
 
 /// A request without an answer.
@@ -290,7 +292,9 @@ impl Producer {
     fn send(&mut self, key: Key, place: usize, route: Route, load: usize, wall: WallMs, out: &mut [ProduceRequest]) {
         let topic = &mut self.topics[key.topic as usize];
         let stats = &mut self.sinks[topic.sink].stats;
-        let Some(work) = topic.partitions[key.partition as usize].work.as_mut() else { return };
+        let partition = &mut topic.partitions[key.partition as usize];
+        let leader_epoch = partition.leader_epoch.unwrap_or(-1);
+        let Some(work) = partition.work.as_mut() else { return };
         let batch = &mut work.queue[place];
         let Some(bytes) = batch.bytes().map(Rc::clone) else { return };
         let load = &mut self.loads[load];
@@ -305,7 +309,7 @@ impl Producer {
         work.in_flight += 1;
         work.went = Some((route.node, route.patience > 0));
         if let Some(entered) = self.requests.get_mut(&request.id) {
-            entered.entries.push(Entry { key, serial: batch.serial, again, life: topic.life });
+            entered.entries.push(Entry { key, serial: batch.serial, again, life: topic.life, leader_epoch });
         }
         let (topic, topic_id) = (Rc::clone(&topic.name), topic.id);
         request.batches.push(ProduceBatch { topic, topic_id, partition: key.partition as i32, bytes });

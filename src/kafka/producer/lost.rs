@@ -6,10 +6,10 @@
 //! P4 does not hold: the younger batch may have been the first that this log ever saw. Then each answer settles its own
 //! batch only, and when nothing is under way the others go again, first as they are, then under the next epoch.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::acked::{Acknowledged, LATELY, RUNS_MAX};
 use super::batch::{Bad, Flight};
 use super::gather::Entry;
 use super::news::News;
@@ -20,11 +20,6 @@ use super::{Key, Producer, Want};
 use crate::kafka::types::{LogSays, NodeId, Outcome, Question};
 use crate::runtime::seam::Monotonic;
 
-/// Runs of acknowledged records that are remembered of a partition at `acks` 1: another producer's records end a run.
-const RUNS_MAX: usize = 32;
-/// For how long after its last acknowledgement a partition is worth asking about when its leader changes: longer than
-/// metadata gets old.
-const LATELY: Duration = Duration::from_secs(600);
 /// Questions about the ends of logs at one time; beyond that a loss shows with the next batch, or not at all.
 const ENDS_MAX: usize = 1024;
 /// A new leader that does not know its end yet is asked so often, and so long after.
@@ -32,47 +27,6 @@ const END_TRIES: u8 = 20;
 const END_AGAIN: Duration = Duration::from_millis(500);
 /// An answer that has not come by then will not come.
 const END_LOST: Duration = Duration::from_secs(300);
-
-/// What a partition remembers of its acknowledgements.
-#[derive(Debug, Default)]
-pub(super) struct Acked {
-    /// Offsets of our records, from and to, in order.
-    runs: VecDeque<(i64, i64)>,
-    /// The last one: when, and by which broker.
-    last: Option<(Monotonic, NodeId)>,
-    /// It is known that the log lacks some of it, and that was counted; how much is not known yet.
-    lacking: bool,
-    /// It is known from which offset on, and was counted, with nothing acknowledged since.
-    ended: bool,
-}
-
-impl Acked {
-    fn note(&mut self, from: i64, to: i64, runs_max: usize) {
-        match self.runs.back_mut() {
-            Some(run) if run.1 == from => run.1 = to,
-            _ => {
-                if self.runs.len() >= runs_max {
-                    self.runs.pop_front();
-                }
-                self.runs.push_back((from, to));
-            }
-        }
-    }
-
-    /// Takes off what stands at this offset and behind it: how many records.
-    fn cut(&mut self, from: i64) -> u64 {
-        let mut cut = 0;
-        while let Some((first, end)) = self.runs.pop_back() {
-            if first < from {
-                let kept = end.min(from);
-                self.runs.push_back((first, kept));
-                return cut + (end - kept).unsigned_abs();
-            }
-            cut += (end - first).unsigned_abs();
-        }
-        cut
-    }
-}
 
 /// Whether P4 holds in a partition's window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,8 +58,11 @@ pub(super) struct End {
     life: u32,
     /// Where the log was known to go on.
     next: i64,
-    /// When and by whom that was acknowledged.
-    last: (Monotonic, NodeId),
+    /// Who was asked, and under which epoch; -1: not known.
+    node: NodeId,
+    leader_epoch: i32,
+    /// How many acknowledgements there were.
+    acked: u64,
     tries: u8,
     until: Monotonic,
 }
@@ -115,7 +72,7 @@ impl Producer {
     pub(super) fn note_offset(&mut self, entry: Entry, base_offset: i64, node: NodeId, now: Monotonic) {
         let topic = &mut self.topics[entry.key.topic as usize];
         let other = entry.life != topic.life;
-        let runs_max = if self.sinks[topic.sink].settings.acks == 1 { RUNS_MAX } else { 1 };
+        let leader_only = self.sinks[topic.sink].settings.acks == 1;
         let partition = &mut topic.partitions[entry.key.partition as usize];
         let Some(work) = partition.work.as_mut() else { return };
         let Some(place) = work.window().position(|batch| batch.serial == entry.serial) else { return };
@@ -129,40 +86,92 @@ impl Producer {
             return;
         }
         let behind = partition.log_next.is_some_and(|next| base_offset < next);
+        // The word of a leader that is deposed by now: its log is not the one that goes on.
+        let deposed = leader_only
+            && partition.leader.is_some_and(|leader| leader != node)
+            && partition.leader_epoch.is_some_and(|epoch| entry.leader_epoch < epoch);
         if behind {
             work.tear(place);
+        }
+        if behind && !deposed {
             self.lost(entry.key, Some(base_offset));
-        } else if partition.acked.lacking {
+        } else if partition.acked.lacking && !deposed {
             // Others' records have taken the offsets: one at least, or nothing would have shown.
+            partition.acked.guessed += 1;
             self.lost_records(entry.key, 1);
         }
         let partition = self.partition_mut(entry.key);
-        let next = base_offset.saturating_add(i64::from(count));
-        partition.log_next = Some(next);
-        (partition.acked.lacking, partition.acked.ended) = (false, false);
-        partition.acked.last = Some((now, node));
-        partition.acked.note(base_offset, next, runs_max);
+        let to = base_offset.saturating_add(i64::from(count));
+        let acked = &mut partition.acked;
+        if !(behind && deposed) {
+            partition.log_next = Some(to);
+            acked.last = Some((now, node));
+        }
+        let run = Acknowledged { from: base_offset, to, leader_epoch: entry.leader_epoch, node, at: now, number: 0 };
+        if !leader_only {
+            (acked.lacking, acked.ended) = (false, false);
+            return acked.note(Acknowledged { leader_epoch: -1, node: NodeId(-1), ..run }, 1);
+        }
+        acked.note(run, RUNS_MAX);
+        if deposed {
+            return self.ask_for_end(entry.key, 0, now);
+        }
+        (acked.lacking, acked.ended) = (false, false);
     }
 
     /// The log lacks what it had acknowledged. `from`: all of it from this offset on; `None`: not known from where.
     pub(super) fn lost(&mut self, key: Key, from: Option<i64>) {
         let partition = self.partition_mut(key);
         let acked = &mut partition.acked;
-        let counted = acked.lacking || (acked.ended && from.is_none());
-        acked.lacking = from.is_none() && !acked.ended;
+        // One loss for each change of leaders, where epochs tell them apart.
+        let told = acked.counted_under.is_some() && acked.counted_under == partition.leader_epoch;
+        let counted = told || acked.lacking || (acked.ended && from.is_none());
+        acked.lacking = from.is_none() && !acked.ended && !told;
         acked.ended |= from.is_some();
         let records = from.map_or(0, |from| {
             partition.log_next = Some(from);
-            partition.acked.cut(from)
+            partition.acked.cut(from, |_| true)
         });
         if !counted {
-            let sink = self.topics[key.topic as usize].sink;
-            self.sinks[sink].stats.acknowledged_lost += 1;
+            self.count_lost(key);
         }
         if records > 0 {
             self.lost_records(key, records);
         } else if !counted {
             self.tell_lost(key, 0);
+        }
+    }
+
+    fn count_lost(&mut self, key: Key) {
+        let partition = self.partition_mut(key);
+        (partition.acked.counted_under, partition.acked.guessed) = (partition.leader_epoch, 0);
+        let sink = self.topics[key.topic as usize].sink;
+        self.sinks[sink].stats.acknowledged_lost += 1;
+    }
+
+    /// A leader's epoch begins at this offset: what earlier leaders acknowledged there and behind it is not in its log.
+    /// What they acknowledged after the question is left for the next: by then they might have been leaders again.
+    fn epoch_begins(&mut self, end: &End, at: i64) {
+        let partition = self.partition_mut(end.key);
+        let earlier = |run: &Acknowledged| run.is_before(end.node, end.leader_epoch) && run.number <= end.acked;
+        let records = partition.acked.cut(at, earlier);
+        if records == 0 {
+            return;
+        }
+        if partition.log_next == Some(end.next) && at < end.next {
+            partition.log_next = Some(at);
+            partition.acked.ended = true;
+        }
+        partition.acked.lacking = false;
+        if partition.acked.counted_under.is_none_or(|epoch| epoch < end.leader_epoch) {
+            self.count_lost(end.key);
+            self.partition_mut(end.key).acked.counted_under = Some(end.leader_epoch);
+        }
+        let guessed = &mut self.partition_mut(end.key).acked.guessed;
+        let before = (*guessed).min(records);
+        *guessed -= before;
+        if records > before {
+            self.lost_records(end.key, records - before);
         }
     }
 
@@ -238,8 +247,18 @@ impl Producer {
             return;
         };
         let (sink, life, name, topic_id) = (topic.sink, topic.life, Rc::clone(&topic.name), topic.id);
-        // The same broker's high watermark may be behind what it acknowledged.
-        if self.sinks[sink].settings.acks != 1 || by == node || now.since(at) > LATELY {
+        let leader_epoch = partition.leader_epoch.unwrap_or(-1);
+        if self.sinks[sink].settings.acks != 1 || now.since(at) > LATELY {
+            return;
+        }
+        // The same broker's high watermark may be behind what it acknowledged, and it may have been a leader anew before
+        // metadata told of it.
+        let acked = &mut self.partition_mut(key).acked;
+        if !(if leader_epoch < 0 { by != node } else { acked.has_before(node, leader_epoch) }) {
+            return;
+        }
+        if acked.open.is_some_and(|(epoch, until)| epoch == leader_epoch && now < until) {
+            acked.ask_again = true;
             return;
         }
         if self.ends.len() >= ENDS_MAX {
@@ -252,7 +271,12 @@ impl Producer {
         let token = self.asked;
         self.sinks[sink].stats.asked += 1;
         let until = now.after(END_LOST);
-        self.ends.insert(token, End { key, name: Rc::clone(&name), life, next, last: (at, by), tries, until });
+        let acked = self.partition_mut(key).acked.count;
+        if leader_epoch >= 0 {
+            self.partition_mut(key).acked.open = Some((leader_epoch, until));
+        }
+        let end = End { key, name: Rc::clone(&name), life, next, node, leader_epoch, acked, tries, until };
+        self.ends.insert(token, end);
         self.wants.push(Want::Ask(Question {
             token,
             node,
@@ -265,13 +289,21 @@ impl Producer {
             last_sequences: Vec::new(),
             from: Some(next),
             replicated: false,
+            leader_epoch,
         }));
     }
 
     /// The answer to that. `false`: it was another question.
     pub(super) fn on_end(&mut self, token: u64, says: LogSays, now: Monotonic) -> bool {
         let Some(end) = self.ends.remove(&token) else { return false };
+        let ask_again = self.close(&end);
         match says {
+            LogSays::Ends { at } if end.leader_epoch >= 0 && self.is_there(&end) => {
+                self.epoch_begins(&end, at);
+                if ask_again {
+                    self.ask_for_end(end.key, 0, now);
+                }
+            }
             LogSays::Ends { at } if at < end.next && self.is_still(&end) => self.lost(end.key, Some(at)),
             LogSays::Again if end.tries < END_TRIES && self.ends_again.len() < ENDS_MAX => {
                 let at = now.after(END_AGAIN);
@@ -286,7 +318,7 @@ impl Producer {
     /// Asks again what could not be answered.
     pub(super) fn ask_for_ends_again(&mut self, now: Monotonic) {
         while let Some((_, end)) = self.ends_again.pop_front_if(|(at, _)| *at <= now) {
-            if self.is_still(&end) {
+            if self.is_still(&end) || (end.leader_epoch >= 0 && self.is_there(&end)) {
                 self.ask_for_end(end.key, end.tries + 1, now);
             }
         }
@@ -294,13 +326,31 @@ impl Producer {
 
     /// Nothing was acknowledged since, which would have shown it.
     fn is_still(&self, end: &End) -> bool {
+        if !self.is_there(end) {
+            return false;
+        }
+        let partition = &self.topics[end.key.topic as usize].partitions[end.key.partition as usize];
+        // Another log may have come to the same offset.
+        partition.log_next == Some(end.next) && partition.acked.count == end.acked
+    }
+
+    /// It is the topic that was asked about.
+    fn is_there(&self, end: &End) -> bool {
         let topic = &self.topics[end.key.topic as usize];
-        let partition = topic.partitions.get(end.key.partition as usize);
-        Rc::ptr_eq(&topic.name, &end.name)
-            && topic.life == end.life
-            && partition.is_some_and(|partition| {
-                // Another log may have come to the same offset.
-                partition.log_next == Some(end.next) && partition.acked.last == Some(end.last)
-            })
+        let some = topic.partitions.len() > end.key.partition as usize;
+        some && Rc::ptr_eq(&topic.name, &end.name) && topic.life == end.life
+    }
+
+    /// The question is open no more. Whether something was acknowledged since that it should be asked again for.
+    fn close(&mut self, end: &End) -> bool {
+        if !self.is_there(end) {
+            return false;
+        }
+        let acked = &mut self.partition_mut(end.key).acked;
+        if acked.open.is_none_or(|(epoch, _)| epoch != end.leader_epoch) {
+            return false;
+        }
+        acked.open = None;
+        std::mem::take(&mut acked.ask_again)
     }
 }

@@ -24,7 +24,7 @@ impl Producer {
         match metadata.error {
             0 if !metadata.leaders.is_empty() => self.topic_known(index, metadata, now),
             code @ (FORBIDDEN | INVALID_TOPIC) => self.topic_refused(index, code, now),
-            _ => self.leaders(index, &[], now),
+            _ => self.leaders(index, &[], &[], now),
         }
         let topic = &mut self.topics[index as usize];
         topic.asked_until = None;
@@ -49,7 +49,7 @@ impl Producer {
         if !self.topic_id(index, metadata.id, leaders.len(), now) {
             return;
         }
-        self.leaders(index, leaders, now);
+        self.leaders(index, leaders, &metadata.leader_epochs, now);
         let topic = &mut self.topics[index as usize];
         for (partition, replicas) in topic.partitions.iter_mut().zip(&metadata.replicas) {
             partition.replicas.clone_from(replicas);
@@ -67,8 +67,8 @@ impl Producer {
         self.may_place(index);
     }
 
-    /// Notes the leaders; partitions beyond the list have none.
-    fn leaders(&mut self, index: u32, leaders: &[Option<NodeId>], now: Monotonic) {
+    /// Notes the leaders; partitions beyond the list have none. `epochs`: theirs, where they are told.
+    fn leaders(&mut self, index: u32, leaders: &[Option<NodeId>], epochs: &[i32], now: Monotonic) {
         let topic = &mut self.topics[index as usize];
         // With acks=1 a new leader may never have heard of us, and would take any of our batches first (P2).
         let some = self.sinks[topic.sink].settings.acks != -1;
@@ -79,6 +79,9 @@ impl Producer {
             let leader = leaders.get(number).copied().flatten();
             let key = Key { topic: index, partition: number as u32 };
             let partition = self.partition_mut(key);
+            if leader.is_some() {
+                partition.leader_epoch = epochs.get(number).copied().filter(|epoch| *epoch >= 0);
+            }
             if partition.leader != leader {
                 let old = std::mem::replace(&mut partition.leader, leader);
                 let was_slow = std::mem::take(&mut partition.patience) > 0;

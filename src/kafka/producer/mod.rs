@@ -15,6 +15,7 @@
 //! Nothing is allocated for a row in the steady state: buffers, ticket lists and the state of busy partitions are
 //! used again, and idle partitions hold none of them.
 
+mod acked;
 mod anew;
 mod answer;
 mod append;

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::acked::Acked;
 use super::ask::Asking;
 use super::batch::{Bad, Batch, Flight};
 use super::broken::{Rule, is_out};
-use super::lost::{Acked, Torn};
+use super::lost::Torn;
 use crate::kafka::batch::Stamp;
 use crate::kafka::types::NodeId;
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -31,6 +32,8 @@ pub(super) struct Identity {
 #[derive(Debug, Default)]
 pub(super) struct Partition {
     pub(super) leader: Option<NodeId>,
+    /// The leader's epoch, where metadata tells it.
+    pub(super) leader_epoch: Option<i32>,
     /// Who has a replica.
     pub(super) replicas: Box<[NodeId]>,
     pub(super) identity: Option<Identity>,

@@ -24,6 +24,7 @@ fn question(from: Option<i64>) -> Question {
         last_sequences,
         from,
         replicated: true,
+        leader_epoch: -1,
     }
 }
 
@@ -240,4 +241,38 @@ fn a_batch_in_another_log_says_nothing_of_those_before_it() {
     );
     world.cluster.log.batches = vec![batch(90, 7, 2, 10)];
     assert_eq!(says(&mut world, question(Some(100))), LogSays::There { last_sequence: 12 }, "the oldest is for itself");
+}
+
+#[test]
+fn where_a_leaders_epoch_begins_is_one_step_in_every_version() {
+    let end = || Question { last_sequences: Vec::new(), leader_epoch: 7, ..question(Some(500)) };
+    for version in 2..=4 {
+        let mut world = with_log();
+        world.cluster.log.epochs = [(3, 90), (5, 95), (7, 104)].into();
+        world.cluster.broker(1).speaks.insert(23, (0, version));
+        assert_eq!(says(&mut world, end()), LogSays::Ends { at: 104 }, "not 112, where the log ends");
+        let seen = world.cluster.broker(1).seen.clone();
+        assert_eq!(seen.last(), Some(&Seen::OffsetForLeaderEpoch(version, 7, 6)));
+    }
+    // FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH: after fresh metadata.
+    for code in [74, 75, 6] {
+        let mut world = with_log();
+        world.cluster.broker(1).faults.push((ApiKey::OffsetForLeaderEpoch, Fault::Error(code)));
+        assert_eq!(says(&mut world, end()), LogSays::Again, "{code}");
+    }
+}
+
+#[test]
+fn a_broker_that_cannot_say_where_an_epoch_begins_is_asked_where_the_log_ends() {
+    let end = |leader_epoch| Question { last_sequences: Vec::new(), leader_epoch, ..question(Some(500)) };
+    let mut none = with_log();
+    none.cluster.broker(1).speaks.remove(&23);
+    let mut old = with_log();
+    old.cluster.broker(1).speaks.insert(23, (0, 1));
+    let mut forbidden = with_log();
+    forbidden.cluster.broker(1).faults.push((ApiKey::OffsetForLeaderEpoch, Fault::Error(29)));
+    for (mut world, epoch) in [(none, 7), (old, 7), (forbidden, 7), (with_log(), 7), (with_log(), 0)] {
+        assert_eq!(says(&mut world, end(epoch)), LogSays::Ends { at: 112 });
+        assert!(matches!(world.cluster.broker(1).seen[..], [.., Seen::ListOffsets(_)]));
+    }
 }

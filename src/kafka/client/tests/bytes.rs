@@ -306,6 +306,8 @@ fn metadata_answers_of_every_version() {
         let whole = vec![Some(NodeId(2)), None, None];
         let expected = [Some((5, vec![])), Some((3, vec![])), Some((5, vec![])), None, Some((0, whole))];
         assert_eq!(topics, expected, "v{version}");
+        let epochs = metadata.topics.iter().flatten().map(|topic| topic.leader_epochs.clone()).next_back();
+        assert_eq!(epochs, Some(if version >= 7 { vec![4; 3] } else { Vec::new() }), "v{version}");
         for cut in 0..bytes.len() {
             assert!(read_metadata(&bytes[..cut], version, &asked()).is_err(), "v{version} cut at {cut}");
         }
@@ -363,6 +365,7 @@ fn api_versions_of_every_version() {
             init_producer_id: 2,
             fetch: Some(13),
             list_offsets: None,
+            offset_for_leader_epoch: None,
             describe_producers: None,
         };
         let throttle_ms = if version >= 1 { 6 } else { 0 };

@@ -185,3 +185,138 @@ fn an_end_is_asked_for_only_where_it_can_tell_something() {
     hand.producer.on_asked(questions[0].token, LogSays::Ends { at: 1000 }, hand.now);
     assert_eq!(counted(&hand), (0, 0, 0), "its offset has told that nothing is gone");
 }
+
+/// The topic with this leader under this epoch.
+fn led(hand: &mut Hand, node: i32, epoch: i32) {
+    let metadata = TopicMetadata { leader_epochs: vec![epoch], ..topic("t", &[node]) };
+    hand.producer.on_metadata(&[metadata], hand.now);
+}
+
+/// One row, acknowledged at this offset.
+fn acknowledged(hand: &mut Hand, base_offset: i64) {
+    hand.append("t", None);
+    let request = hand.one();
+    at(hand, &request, base_offset);
+}
+
+/// At broker 0 under epoch 5, rows at 2000, 2002, … 2018: another producer's stand between them.
+fn interleaved() -> Hand {
+    let mut hand = Hand::proven(at_leader());
+    led(&mut hand, 0, 5);
+    (0..10).for_each(|row| acknowledged(&mut hand, 2000 + 2 * row));
+    hand
+}
+
+fn the_question(hand: &mut Hand) -> crate::kafka::types::Question {
+    assert!(hand.poll().is_empty());
+    let mut asked = hand.take_questions();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    asked.remove(0)
+}
+
+#[test]
+fn what_a_lost_leader_took_with_it_is_counted_exactly_while_rows_flow() {
+    let mut hand = interleaved();
+    led(&mut hand, 1, 6);
+    let asked = the_question(&mut hand);
+    assert_eq!((asked.node.0, asked.leader_epoch, asked.last_sequences.len()), (1, 6, 0));
+    // Others have filled the log behind 2020 before us: the offsets show nothing.
+    acknowledged(&mut hand, 2500);
+    acknowledged(&mut hand, 2501);
+    assert_eq!(counted(&hand), (0, 0, 0));
+    hand.producer.on_asked(asked.token, LogSays::Ends { at: 2005 }, hand.now);
+    assert_eq!(counted(&hand), (1, 7, 0), "2006 to 2018");
+    let lost = News::Lost { sink: SINK, topic: "t".into(), partition: 0, records: 7 };
+    assert_eq!(told(&mut hand), [lost]);
+    acknowledged(&mut hand, 2502);
+    // The next leader lacks what both had acknowledged.
+    led(&mut hand, 2, 7);
+    let asked = the_question(&mut hand);
+    hand.producer.on_asked(asked.token, LogSays::Ends { at: 2004 }, hand.now);
+    assert_eq!(counted(&hand), (2, 7 + 4, 0), "2004, 2500, 2501 and 2502");
+}
+
+#[test]
+fn what_other_signs_have_counted_is_not_counted_again() {
+    // An offset, then the epoch.
+    let mut hand = interleaved();
+    led(&mut hand, 1, 6);
+    let asked = the_question(&mut hand);
+    acknowledged(&mut hand, 2009);
+    assert_eq!(counted(&hand), (1, 5, 0), "2010 to 2018");
+    hand.producer.on_asked(asked.token, LogSays::Ends { at: 2005 }, hand.now);
+    assert_eq!(counted(&hand), (1, 7, 0));
+    // The sequence, then the epoch; and the other way round.
+    for epoch_first in [false, true] {
+        let mut hand = interleaved();
+        led(&mut hand, 1, 6);
+        let asked = the_question(&mut hand);
+        if epoch_first {
+            hand.producer.on_asked(asked.token, LogSays::Ends { at: 2005 }, hand.now);
+        }
+        hand.append("t", None);
+        let request = hand.one();
+        hand.answer(&request, 45);
+        hand.log_says(LogSays::Lost);
+        hand.wait_ms(100);
+        let anew = hand.one();
+        at(&mut hand, &anew, 5000);
+        assert_eq!(counted(&hand), (1, if epoch_first { 7 } else { 1 }, 0));
+        hand.producer.on_asked(asked.token, LogSays::Ends { at: 2005 }, hand.now);
+        assert_eq!(counted(&hand), (1, 7, 0), "{epoch_first}");
+    }
+}
+
+#[test]
+fn what_a_deposed_leader_acknowledges_late_is_asked_for_again() {
+    let mut hand = interleaved();
+    hand.append("t", None);
+    let late = hand.one();
+    led(&mut hand, 1, 6);
+    let asked = the_question(&mut hand);
+    at(&mut hand, &late, 2020);
+    assert!(hand.poll().is_empty() && hand.take_questions().is_empty(), "one question at a time");
+    hand.producer.on_asked(asked.token, LogSays::Ends { at: 2019 }, hand.now);
+    assert_eq!(counted(&hand), (0, 0, 0), "the leader may have been one again by then");
+    let asked = the_question(&mut hand);
+    hand.producer.on_asked(asked.token, LogSays::Ends { at: 2019 }, hand.now);
+    assert_eq!(counted(&hand), (1, 1, 0));
+}
+
+#[test]
+fn in_doubt_an_acknowledgement_is_not_counted() {
+    // The same broker under a newer epoch, of which metadata told later than it wrote.
+    let mut hand = interleaved();
+    led(&mut hand, 0, 6);
+    assert!(hand.poll().is_empty() && hand.take_questions().is_empty());
+    // What the new leader has acknowledged itself is there, wherever it stands.
+    led(&mut hand, 1, 7);
+    let asked = the_question(&mut hand);
+    acknowledged(&mut hand, 2021);
+    hand.producer.on_asked(asked.token, LogSays::Ends { at: 2019 }, hand.now);
+    assert_eq!(counted(&hand), (0, 0, 0));
+    // Of the topic before there is nothing to count.
+    led(&mut hand, 2, 8);
+    let asked = the_question(&mut hand);
+    let made = |id: u128| TopicMetadata { id, ..topic("t", &[2]) };
+    hand.producer.on_metadata(&[made(1)], hand.now);
+    hand.producer.on_metadata(&[made(2)], hand.now);
+    hand.producer.on_asked(asked.token, LogSays::Ends { at: 0 }, hand.now);
+    assert_eq!(counted(&hand), (0, 0, 0));
+    // At acks=all nobody is asked.
+    let mut hand = Hand::proven(settings());
+    led(&mut hand, 0, 5);
+    acknowledged(&mut hand, 1001);
+    led(&mut hand, 1, 6);
+    assert!(hand.poll().is_empty() && hand.take_questions().is_empty());
+}
+
+#[test]
+fn runs_are_bounded_and_the_oldest_is_forgotten_first() {
+    let mut hand = interleaved();
+    (0..600).for_each(|row| acknowledged(&mut hand, 3000 + 2 * row));
+    led(&mut hand, 1, 6);
+    let asked = the_question(&mut hand);
+    hand.producer.on_asked(asked.token, LogSays::Ends { at: 2000 }, hand.now);
+    assert_eq!(counted(&hand), (1, 512, 0), "a lower bound");
+}
