@@ -344,8 +344,8 @@ fn brokers_that_cannot_be_reached_are_tried_until_metadata_is_right() {
     let mut device = bench.device();
     for (host, port) in [("127.0.0.1", 1), ("no-such-host.invalid", 9_092), ("192.0.2.1", 9_092)] {
         bench.script.add(Step::new(ApiKey::Metadata, Fault::Broker(host.to_owned(), port)).always());
-        // The connection that stands is lost, and what is known with it.
-        bench.on_produce(Fault::Close);
+        // The connection that stands is lost, and another one too, should it be made before metadata has come.
+        bench.script.add(Step::new(ApiKey::Produce, Fault::Close).always());
         device.publish(QoS::AtLeastOnce, 1, "t", host.as_bytes());
         bench.sent.push(host.to_owned());
         let seen = bench.script.seen(ApiKey::Metadata);
