@@ -197,36 +197,9 @@ fn a_cluster_that_forbids() {
         let size = format!("max.message.bytes={bytes}");
         cluster.command(&["topics", "create", topic, "--partitions", "1", "--config", &size]);
     }
-    for (topic, operation) in [("hidden", "All"), ("read-only", "Write")] {
-        cluster.command(&[
-            "tool",
-            "org.apache.kafka.tools.AclCommand",
-            "--bootstrap-server",
-            bootstrap,
-            "--add",
-            "--deny-principal",
-            "User:ANONYMOUS",
-            "--operation",
-            operation,
-            "--topic",
-            topic,
-        ]);
-        if operation == "Write" {
-            cluster.command(&[
-                "tool",
-                "org.apache.kafka.tools.AclCommand",
-                "--bootstrap-server",
-                bootstrap,
-                "--add",
-                "--allow-principal",
-                "User:ANONYMOUS",
-                "--operation",
-                "Read",
-                "--topic",
-                topic,
-            ]);
-        }
-    }
+    cluster.add_acl("--deny-principal", "All", "hidden");
+    cluster.add_acl("--deny-principal", "Write", "read-only");
+    cluster.add_acl("--allow-principal", "Read", "read-only");
     let sinks = [sink("a", "hidden"), sink("b", "read-only"), sink("c", "nowhere"), sink("d", "t-${clientid}")];
     let text = forebay(&["check"], &config(bootstrap, &sinks), 1);
     has(&text, "sink a", &["PROBLEM", "topic hidden is forbidden", "kafka-acls.sh", "--topic hidden"]);

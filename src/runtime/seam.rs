@@ -93,6 +93,17 @@ pub enum Chunk {
     Shared(Rc<Vec<u8>>),
 }
 
+impl Chunk {
+    /// What it holds.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Owned(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
 /// How appended bytes get into a segment's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Append {

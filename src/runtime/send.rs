@@ -51,20 +51,13 @@ impl Gather {
         let mut skip = outgoing.sent;
         self.count = 0;
         for (piece, chunk) in self.pieces.iter_mut().zip(&outgoing.queue) {
-            let bytes = &bytes_of(chunk)[skip..];
+            let bytes = &chunk.bytes()[skip..];
             *piece = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
             self.count += 1;
             skip = 0;
         }
         self.header.msg_iov = self.pieces.as_mut_ptr();
         self.header.msg_iovlen = self.count as _;
-    }
-}
-
-fn bytes_of(chunk: &Chunk) -> &[u8] {
-    match chunk {
-        Chunk::Owned(bytes) => bytes,
-        Chunk::Shared(bytes) => bytes,
     }
 }
 
@@ -145,7 +138,7 @@ impl Outgoing {
         pool.gathers.push(gather);
         self.queued -= count;
         while let Some(chunk) = self.queue.front() {
-            let rest = bytes_of(chunk).len() - self.sent;
+            let rest = chunk.bytes().len() - self.sent;
             if count < rest {
                 self.sent += count;
                 break;
@@ -173,8 +166,8 @@ impl<M: Send + 'static> Core<M> {
     pub(super) fn queue_chunks(&mut self, id: ConnId, chunks: &mut Vec<Chunk>) {
         let Some(conn) = self.conns.named(id).filter(|conn| conn.takes_output()) else { return chunks.clear() };
         conn.outgoing.tail_to_queue(&mut self.pool);
-        for chunk in chunks.drain(..).filter(|chunk| !bytes_of(chunk).is_empty()) {
-            conn.outgoing.queued += bytes_of(&chunk).len();
+        for chunk in chunks.drain(..).filter(|chunk| !chunk.bytes().is_empty()) {
+            conn.outgoing.queued += chunk.bytes().len();
             conn.outgoing.queue.push_back(chunk);
         }
         self.mark_dirty(id);

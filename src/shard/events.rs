@@ -10,11 +10,8 @@ use crate::session::{SessionKey, Violation};
 
 use super::{Core, Ring};
 
-/// TOPIC_AUTHORIZATION_FAILED.
-const FORBIDDEN: i16 = 29;
-
 /// The second of the shard's clock, for the bound of events in one.
-const fn second(now: Monotonic) -> u64 {
+pub(super) const fn second(now: Monotonic) -> u64 {
     now.0 / 1_000_000_000
 }
 
@@ -68,6 +65,7 @@ impl Core {
         };
         let changed =
             |event: Event, from: usize, to: usize| event.with(Field::From, from as u64).with(Field::To, to as u64);
+        let located = |event: Event, partition: u32| event.with(Field::Partition, u64::from(partition));
         let second = second(now);
         upstream.producer.drain_news(|news| match news {
             News::Unknown { sink, topic, code } => {
@@ -79,7 +77,10 @@ impl Core {
             }
             News::Refused { sink, topic, code } => {
                 numbers.count_cluster(cluster, ClusterMetric::TopicsRefused, 1);
-                let kind = if code == FORBIDDEN { Kind::TopicForbidden } else { Kind::TopicRefused };
+                let kind = match KafkaError::of(code) {
+                    KafkaError::TopicForbidden => Kind::TopicForbidden,
+                    _ => Kind::TopicRefused,
+                };
                 teller.tell(kind, second, |event| coded(named(event, sink, &topic), code));
             }
             News::Grown { sink, topic, from, to } => {
@@ -90,15 +91,13 @@ impl Core {
             }
             News::Lost { sink, topic, partition, records } => {
                 let records = Some(records).filter(|records| *records > 0);
-                let part = |event: Event| event.with(Field::Partition, u64::from(partition));
                 teller.tell(Kind::AcknowledgedLost, second, |event| {
-                    part(named(event, sink, &topic)).maybe(Field::Records, records)
+                    located(named(event, sink, &topic), partition).maybe(Field::Records, records)
                 });
             }
             News::Unclear { sink, topic, partition, records } => {
-                let part = |event: Event| event.with(Field::Partition, u64::from(partition));
                 teller.tell(Kind::OutcomeUnknown, second, |event| {
-                    part(named(event, sink, &topic)).with(Field::Records, records)
+                    located(named(event, sink, &topic), partition).with(Field::Records, records)
                 });
             }
         });

@@ -18,6 +18,7 @@ use crate::service::dead_letters::Letter;
 use crate::session::{Session, SessionKey};
 
 use super::Core;
+use super::events::second;
 use super::letter_line::{Line, of_row};
 
 /// How often the log speaks of new dead letters.
@@ -149,9 +150,9 @@ impl Core {
         }
         *said = (total, Some(now));
         let sink = &self.around.config.sinks[index].name;
-        let second = now.0 / 1_000_000_000;
-        self.teller
-            .tell(Kind::DeadLetters, second, |event| event.with(Field::Sink, sink.as_str()).with(Field::Total, total));
+        self.teller.tell(Kind::DeadLetters, second(now), |event| {
+            event.with(Field::Sink, sink.as_str()).with(Field::Total, total)
+        });
     }
 
     pub(super) fn count_letters(&mut self) {

@@ -13,7 +13,7 @@ use crate::kafka::producer::{Producer, SinkStats, Want};
 use crate::kafka::types::{ClientEvent, Outcome, ProduceRequest, Run, SinkId};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
-use crate::runtime::seam::{Chunk, ConnId, ListenerId, Monotonic, TimerId, WallMs};
+use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId, WallMs};
 use crate::service::resolver::Question;
 use crate::session::SessionKey;
 
@@ -139,7 +139,7 @@ impl Core {
             }
             Effect::Send { link, mut chunks } => {
                 if let Some(conn) = upstream.links.get(&link) {
-                    let bytes: usize = chunks.iter().map(len).sum();
+                    let bytes: usize = chunks.iter().map(|chunk| chunk.bytes().len()).sum();
                     self.numbers.count_cluster(cluster, ClusterMetric::SentBytes, bytes as u64);
                     io.send(*conn, &mut chunks);
                 }
@@ -293,18 +293,11 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::Malformed, stats.malformed);
         numbers.set_cluster(cluster, ClusterMetric::Throttles, stats.throttles);
         numbers.set_cluster(cluster, ClusterMetric::Links, upstream.links.len() as u64);
-        numbers.set_cluster(cluster, ClusterMetric::LinksReplaced, upstream.client.replaced());
+        numbers.set_cluster(cluster, ClusterMetric::LinksReplaced, stats.replaced);
         numbers.set_cluster(cluster, ClusterMetric::SlowPartitions, upstream.producer.slow_partitions());
         let in_flight = upstream.producer.requests_in_flight() as u64;
         numbers.set_cluster(cluster, ClusterMetric::RequestsInFlight, in_flight);
         dead.into_iter().for_each(|(sink, total)| self.say_dead(sink, total, now));
-    }
-}
-
-fn len(chunk: &Chunk) -> usize {
-    match chunk {
-        Chunk::Owned(bytes) => bytes.len(),
-        Chunk::Shared(bytes) => bytes.len(),
     }
 }
 

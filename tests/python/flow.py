@@ -38,23 +38,12 @@ import message
 import publishers
 import readers
 import watch
-from service import ROOT, Service
+from service import PREAMBLE, ROOT, Service
 
 HEADER = "client"
 SOCKET = re.compile(r"\S+:(\d+) +\S+:(\d+) .*pid=(\d+),")
 
-CONFIG = """\
-[service]
-shards = {shards}
-data_dir = "{folder}/data"
-
-[control]
-bind = "127.0.0.1:0"
-
-[[listener]]
-bind = "127.0.0.1:0"
-transport = "tcp"
-
+CONFIG = PREAMBLE + """\
 {cluster}
 [[sink]]
 name = "flow"

@@ -35,7 +35,7 @@ from pathlib import Path
 from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, AdminClient, NewTopic, ResourcePatternType, ResourceType
 
 import readers
-from service import Service
+from service import PREAMBLE, Service
 
 FROZEN = 3
 REPLICAS = {"safe": [[1, 2], [2, 1]] * 3, "hit": [[1, 3], [2, 3], [3, 1], [3, 2]] * 2}
@@ -46,18 +46,7 @@ authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=true
 """
 
-CONFIG = """\
-[service]
-shards = {shards}
-data_dir = "{folder}/data"
-
-[control]
-bind = "127.0.0.1:0"
-
-[[listener]]
-bind = "127.0.0.1:0"
-transport = "tcp"
-
+CONFIG = PREAMBLE + """\
 [kafka.main]
 bootstrap = "{bootstrap}"
 buffer_bytes = "64MiB"

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Iterator
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from checker import Record
@@ -26,6 +26,17 @@ def create_topic(bootstrap: str, topic: str, partitions: int) -> None:
 
 def ends(bootstrap: str, topic: str) -> dict[int, int]:
     """Partition → offset after its last record, as the servers say it; {} if there is no such topic."""
+    until = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            return _ends(bootstrap, topic)
+        except KafkaException:  # a topic just made has no leader yet, a broker just started no listener
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+def _ends(bootstrap: str, topic: str) -> dict[int, int]:
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     found = admin.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
     if found.error is not None:

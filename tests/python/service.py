@@ -16,6 +16,20 @@ ADDRESSES = {
     "control": re.compile(r"control listening on (http://127\.0\.0\.1:\d+)"),
     "embedded": re.compile(r"embedded log listening on (127\.0\.0\.1:\d+)"),
 }
+# How the configuration of a run begins; its sinks follow.
+PREAMBLE = """\
+[service]
+shards = {shards}
+data_dir = "{folder}/data"
+
+[control]
+bind = "127.0.0.1:0"
+
+[[listener]]
+bind = "127.0.0.1:0"
+transport = "tcp"
+
+"""
 
 
 def binary() -> Path:

@@ -120,9 +120,7 @@ fn a_file_that_cannot_be_written_is_named_at_the_start() {
 /// Denies everyone one operation on a topic; what else may be done there is named, as an ACL hides all it does not name.
 fn forbid_writing(kafka: &Kafka, topic: &str) {
     for (how, operation) in [("--deny-principal", "Write"), ("--allow-principal", "Read")] {
-        let tool = ["tool", "org.apache.kafka.tools.AclCommand", "--bootstrap-server", kafka.bootstrap(), "--add"];
-        let acl = [how, "User:ANONYMOUS", "--operation", operation, "--topic", topic];
-        kafka.command(&[&tool[..], &acl].concat());
+        kafka.add_acl(how, operation, topic);
     }
 }
 

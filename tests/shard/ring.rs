@@ -119,12 +119,7 @@ impl Io<Mail> for Table {
     }
     fn send(&mut self, conn: ConnId, chunks: &mut Vec<Chunk>) {
         let out = self.out(conn);
-        for chunk in chunks.drain(..) {
-            match chunk {
-                Chunk::Owned(bytes) => out.extend_from_slice(&bytes),
-                Chunk::Shared(bytes) => out.extend_from_slice(&bytes),
-            }
-        }
+        chunks.drain(..).for_each(|chunk| out.extend_from_slice(chunk.bytes()));
     }
     fn unsent(&self, conn: ConnId) -> usize {
         self.wires[conn.slot as usize].out.len()

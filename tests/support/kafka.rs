@@ -39,6 +39,13 @@ impl Kafka {
     pub fn create_topic(&self, name: &str, partitions: u32) {
         self.command(&["topics", "create", name, "--partitions", &partitions.to_string()]);
     }
+
+    /// Adds an ACL on a topic for everyone who comes in plain text: `how` is `"--deny-principal"` or `"--allow-principal"`.
+    pub fn add_acl(&self, how: &str, operation: &str, topic: &str) {
+        let tool = ["tool", "org.apache.kafka.tools.AclCommand", "--bootstrap-server", self.bootstrap(), "--add"];
+        let acl = [how, "User:ANONYMOUS", "--operation", operation, "--topic", topic];
+        self.command(&[&tool[..], &acl].concat());
+    }
 }
 
 impl Drop for Kafka {

@@ -130,11 +130,7 @@ impl Driver {
     fn send(&mut self, link: LinkId, chunks: &[Chunk]) {
         let Some(stream) = self.open.get_mut(&link) else { return };
         for chunk in chunks {
-            let bytes = match chunk {
-                Chunk::Owned(bytes) => bytes,
-                Chunk::Shared(bytes) => &**bytes,
-            };
-            if stream.write_all(bytes).is_err() {
+            if stream.write_all(chunk.bytes()).is_err() {
                 // The reader sees it too, and says so.
                 let _ = stream.shutdown(Shutdown::Both);
                 return;

@@ -29,7 +29,7 @@ impl Client {
             }
         };
         let asked = connection.answered(&answer, now);
-        self.stats.throttles += u64::from(answer.throttle_ms() > 0);
+        self.hands.stats.throttles += u64::from(answer.throttle_ms() > 0);
         match (answer, asked) {
             (Answer::ApiVersions(negotiated), _) => self.on_versions(owner, negotiated, now),
             (Answer::Metadata(metadata), Some(Asked::Metadata(topics))) => {

@@ -8,7 +8,7 @@ use super::api::{API_VERSIONS, Versions};
 use super::backoff::{Backoff, jittered};
 use super::connection::Connection;
 use super::settings::{Endpoint, Settings};
-use super::{Effect, LinkId};
+use super::{Effect, LinkId, Stats};
 use crate::kafka::types::{ClientEvent, NodeId};
 use crate::runtime::seam::Monotonic;
 
@@ -43,8 +43,7 @@ pub(super) struct Hands {
     next_ticket: u64,
     /// Connections that have been negotiated.
     ready: usize,
-    /// Connections closed because nothing came in time.
-    pub(super) replaced: u64,
+    pub(super) stats: Stats,
     reachable: bool,
 }
 
@@ -59,7 +58,7 @@ impl Hands {
             next_link: 0,
             next_ticket: 0,
             ready: 0,
-            replaced: 0,
+            stats: Stats::default(),
             reachable: false,
         }
     }
@@ -166,7 +165,7 @@ impl Lane {
             return false;
         }
         self.silences = self.silences.saturating_add(1);
-        hands.replaced += 1;
+        hands.stats.replaced += 1;
         true
     }
 

@@ -154,14 +154,9 @@ fn scan(records: &[u8], high_watermark: i64, search: &Search) -> Read<Tail> {
         tail.next = next;
         let (id, epoch) = (view.header().producer_id, view.header().producer_epoch);
         if (id, epoch) == (search.question().producer_id, search.question().epoch) {
-            let last = last_sequence(view.header().base_sequence, view.header().last_offset_delta);
+            let last = view.header().last_sequence();
             tail.found = search.question().last_sequences.contains(&last).then_some(last).or(tail.found);
         }
     }
     Ok(tail)
-}
-
-/// Sequences go round from 2³¹ − 1 to 0.
-fn last_sequence(base: i32, delta: i32) -> i32 {
-    (i64::from(base) + i64::from(delta)).rem_euclid(1 << 31) as i32
 }

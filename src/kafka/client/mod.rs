@@ -116,12 +116,13 @@ pub struct Stats {
     pub malformed: u64,
     /// Answers with a throttle time.
     pub throttles: u64,
+    /// Connections closed because nothing came in time.
+    pub replaced: u64,
 }
 
 /// The client.
 #[derive(Debug)]
 pub struct Client {
-    stats: Stats,
     hands: Hands,
     bootstrap: Vec<Endpoint>,
     /// The live brokers, as the last metadata says.
@@ -155,7 +156,6 @@ impl Client {
         let candidate = if bootstrap.is_empty() { 0 } else { hands.rng.usize(..bootstrap.len()) };
         let nowhere = Endpoint { host: Rc::from(""), port: 0 };
         Self {
-            stats: Stats::default(),
             hands,
             bootstrap,
             brokers: BTreeMap::new(),
@@ -173,7 +173,7 @@ impl Client {
     /// What went wrong so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.stats
+        self.hands.stats
     }
 
     /// Begins with the bootstrap list.
@@ -236,7 +236,7 @@ impl Client {
                 self.pump(owner, now);
             }
             Err(why) => {
-                self.stats.malformed += 1;
+                self.hands.stats.malformed += 1;
                 self.fail(owner, &why, now);
             }
         }
@@ -258,12 +258,6 @@ impl Client {
         if self.started && self.next_deadline() <= now {
             self.upkeep(unacked, now);
         }
-    }
-
-    /// Connections closed because nothing came in time.
-    #[must_use]
-    pub const fn replaced(&self) -> u64 {
-        self.hands.replaced
     }
 
     /// When [`Client::on_time`] has something to do.

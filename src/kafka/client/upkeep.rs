@@ -31,7 +31,7 @@ impl Client {
 
     fn fail_metadata(&mut self, why: &str, now: Monotonic) {
         log_failure(&self.metadata, why);
-        self.stats.failures += 1;
+        self.hands.stats.failures += 1;
         self.tried += 1;
         // The next candidate comes soon; a whole round of failures makes the wait longer.
         let wait = if self.tried.is_multiple_of(self.candidates().count()) {
@@ -83,7 +83,7 @@ impl Client {
             return;
         }
         log_failure(&lane.lane, why);
-        self.stats.failures += 1;
+        self.hands.stats.failures += 1;
         let wait = lane.lane.failed(&mut self.hands);
         let connection = lane.lane.down(now.after(wait), &mut self.hands);
         let queue = std::mem::take(&mut lane.queue);

@@ -96,12 +96,12 @@ impl Producer {
             producer_id: first.header().producer_id,
             epoch: first.header().producer_epoch,
             first_sequence: first.header().base_sequence,
-            last_sequences: vec![last_sequence(&first)],
+            last_sequences: vec![first.header().last_sequence()],
             from,
             replicated: self.sinks[sink].settings.acks == -1,
             leader_epoch: -1,
         };
-        question.last_sequences.extend(views.map(|view| last_sequence(&view)));
+        question.last_sequences.extend(views.map(|view| view.header().last_sequence()));
         self.asked += 1;
         self.asking.insert(self.asked, key);
         self.sinks[sink].stats.asked += 1;
@@ -184,8 +184,7 @@ impl Producer {
     /// still knows the identity.
     fn not_there(&mut self, key: Key, why: Why, next: Option<bool>, now: Monotonic) {
         let Some(work) = self.partition_mut(key).work.as_mut() else { return };
-        let cut = work.cut;
-        work.queue.iter_mut().take(cut).for_each(|batch| batch.maybe_there = false);
+        work.window_mut().for_each(|batch| batch.maybe_there = false);
         match (why, next) {
             (Why::Refusal(code), _) => self.refused(key, code, now),
             (Why::Late, Some(_)) => {}
@@ -212,12 +211,9 @@ impl Producer {
     fn log_is_silent(&mut self, key: Key, why: Why, now: Monotonic) {
         if why == Why::Late {
             let Some(work) = self.partition_mut(key).work.as_mut() else { return };
-            let cut = work.cut;
             // The one that stands first; each of the others asks when its turn comes.
-            if let Some(batch) = work.queue.iter_mut().take(cut).find(|batch| is_in_doubt(batch)) {
-                let unclear = sent_again_late(batch);
-                self.unknown(key, unclear);
-            }
+            let unclear = work.window_mut().find(|batch| is_in_doubt(batch)).map_or(0, sent_again_late);
+            self.unknown(key, unclear);
         } else {
             self.cannot_tell(key, now);
         }
@@ -226,8 +222,7 @@ impl Producer {
 
     pub(super) fn send_undone_again(&mut self, key: Key) {
         if let Some(work) = self.partition_mut(key).work.as_mut() {
-            let cut = work.cut;
-            work.queue.iter_mut().take(cut).for_each(|batch| batch.flight = Flight::Unsent);
+            work.window_mut().for_each(|batch| batch.flight = Flight::Unsent);
         }
     }
 }
@@ -248,12 +243,8 @@ impl Work {
     fn place_of(&self, last: i32) -> Option<usize> {
         let ends = |batch: &Batch| {
             let view = batch.bytes().and_then(|bytes| BatchView::parse(bytes).ok());
-            view.is_some_and(|(view, _)| last_sequence(&view) == last)
+            view.is_some_and(|(view, _)| view.header().last_sequence() == last)
         };
         self.window().position(ends)
     }
-}
-
-fn last_sequence(view: &BatchView<'_>) -> i32 {
-    (i64::from(view.header().base_sequence) + i64::from(view.header().last_offset_delta)).rem_euclid(1 << 31) as i32
 }

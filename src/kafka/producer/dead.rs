@@ -13,7 +13,7 @@ use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::resolve::records_of;
 use super::tickets::{Cursor, Tickets};
 use super::{Finished, Producer};
-use crate::kafka::batch::{HEADER_LEN, Headers, Records, Row};
+use crate::kafka::batch::{HEADER_LEN, Headers, Row};
 use crate::kafka::compression::Codecs;
 use crate::kafka::types::{Outcome, SinkId, Ticket};
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -169,7 +169,7 @@ impl Producer {
         let (sink, name) = (topic.sink, Rc::clone(&topic.name));
         let Some(dead) = self.sinks[sink].settings.dead_letters.clone() else { return true };
         let Some((hidden, dead_topic)) = &dead.topic else { return true };
-        let Some(records) = rows_of(&casualty.batch, codecs) else { return true };
+        let Some(records) = records_of(&casualty.batch, codecs) else { return true };
         let (code, partition) = (casualty.code.to_string(), casualty.partition.map(|number| number.to_string()));
         for record in records.map_while(Result::ok).skip(casualty.gone as usize) {
             let value = record.value.unwrap_or_default();
@@ -229,7 +229,7 @@ impl Producer {
                 continue;
             }
             let mut full = false;
-            if let Some(records) = rows_of(&casualty.batch, &mut self.codecs) {
+            if let Some(records) = records_of(&casualty.batch, &mut self.codecs) {
                 for record in records.map_while(Result::ok).skip(casualty.gone as usize) {
                     let mut behind = casualty.tickets;
                     let row = DeadRow {
@@ -300,13 +300,5 @@ impl Producer {
         if rest > 0 {
             self.finished.push(Finished { tickets, outcome: Outcome::Refused(code), at_once: true });
         }
-    }
-}
-
-/// The rows of a batch, closed or not.
-fn rows_of<'a>(batch: &'a Batch, codecs: &'a mut Codecs) -> Option<Records<'a>> {
-    match batch.builder() {
-        Some(builder) => Some(builder.records_after(0, 0)),
-        None => records_of(batch, codecs),
     }
 }

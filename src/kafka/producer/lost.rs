@@ -230,8 +230,7 @@ impl Producer {
             }
             (Torn::Tried, _) => work.torn = Torn::No,
         }
-        let cut = work.cut;
-        let unclear = count_unclear(work.queue.iter_mut().take(cut));
+        let unclear = count_unclear(work.window_mut());
         self.unknown(key, unclear);
         self.raise_epoch(key, now);
         true

@@ -95,6 +95,10 @@ impl Work {
         self.queue.iter().take(self.cut)
     }
 
+    pub(super) fn window_mut(&mut self) -> impl Iterator<Item = &mut Batch> {
+        self.queue.iter_mut().take(self.cut)
+    }
+
     /// What its batches take, nearly: batches that wait are much of a size, so of many some are looked at.
     pub(super) fn memory(&self) -> usize {
         let count = self.queue.len();

@@ -30,8 +30,7 @@ impl Producer {
         match work.resolution() {
             Resolution::GoOn => {}
             Resolution::Retry => {
-                let cut = work.cut;
-                work.queue.iter_mut().take(cut).for_each(|batch| batch.flight = Flight::Unsent);
+                self.send_undone_again(key);
                 self.back_off(key, now);
             }
             Resolution::CannotTell if is_out(Rule::OutOfOrderWaits) => self.raise_epoch(key, now),
@@ -73,8 +72,7 @@ impl Producer {
     pub(super) fn cannot_tell(&mut self, key: Key, now: Monotonic) {
         let Some(work) = self.partition_mut(key).work.as_mut() else { return };
         let lacking = !work.window().any(|batch| batch.maybe_there);
-        let cut = work.cut;
-        let unknown = count_unclear(work.queue.iter_mut().take(cut));
+        let unknown = count_unclear(work.window_mut());
         self.unknown(key, unknown);
         if lacking {
             // None of them can be there, and yet Kafka does not expect them: it lacks what it had acknowledged.
@@ -246,7 +244,11 @@ pub(super) fn count_unclear<'a>(batches: impl IntoIterator<Item = &'a mut Batch>
     rows
 }
 
+/// The rows of a batch, closed or not.
 pub(super) fn records_of<'a>(batch: &'a Batch, codecs: &'a mut Codecs) -> Option<Records<'a>> {
+    if let Some(builder) = batch.builder() {
+        return Some(builder.records_after(0, 0));
+    }
     let (view, _) = BatchView::parse(batch.bytes()?).ok()?;
     let body = match view.codec().ok()? {
         Codec::None => view.body(),

@@ -90,11 +90,7 @@ impl Producer {
         let sink = &mut self.sinks[topic.sink];
         let Some(work) = topic.partitions[key.partition as usize].work.as_mut() else { return false };
         let Some(old) = work.queue.get(place) else { return false };
-        let records = match old.builder() {
-            Some(builder) => Some(builder.records_after(0, 0)),
-            None => records_of(old, &mut self.codecs),
-        };
-        let Some(records) = records else { return false };
+        let Some(records) = records_of(old, &mut self.codecs) else { return false };
         let mut made = VecDeque::with_capacity(1);
         let mut cursor = Cursor::default();
         let hint = (old.plain_len + GROWTH * old.count as usize + HEADER_LEN, old.tickets.spans());

@@ -65,11 +65,7 @@ fn their_request(head: Head<'_>, version: i16, ours: &OurRequest) -> Vec<u8> {
 }
 
 fn flat(chunks: &[Chunk]) -> Vec<u8> {
-    let bytes = chunks.iter().flat_map(|chunk| match chunk {
-        Chunk::Owned(bytes) => bytes.clone(),
-        Chunk::Shared(bytes) => bytes.to_vec(),
-    });
-    bytes.collect()
+    chunks.iter().flat_map(|chunk| chunk.bytes()).copied().collect()
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn metadata_leaves_it_as_soon_as_produce_finds_it_silent() {
     world.run(Duration::from_millis(1_510));
     let metadata = world.cluster.broker(2).seen.iter().any(|seen| matches!(seen, Seen::Metadata(..)));
     assert!(metadata, "asked there at once");
-    assert_eq!(world.client.replaced(), 1);
+    assert_eq!(world.client.stats().replaced, 1);
 }
 
 #[test]

@@ -199,12 +199,7 @@ impl World {
     fn deliver(&mut self, link: LinkId, chunks: &[Chunk]) {
         let Some((node, pending)) = self.wires.get_mut(&link) else { return };
         let node = *node;
-        for chunk in chunks {
-            match chunk {
-                Chunk::Owned(bytes) => pending.extend_from_slice(bytes),
-                Chunk::Shared(bytes) => pending.extend_from_slice(bytes),
-            }
-        }
+        chunks.iter().for_each(|chunk| pending.extend_from_slice(chunk.bytes()));
         let mut pending = std::mem::take(pending);
         while let Some((length, rest)) = pending.split_first_chunk::<4>() {
             let length = u32::from_be_bytes(*length) as usize;

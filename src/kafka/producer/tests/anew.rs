@@ -3,7 +3,7 @@
 use super::hand::{Hand, identity, settings, topic, values};
 use crate::kafka::murmur2::partition;
 use crate::kafka::producer::Settings;
-use crate::kafka::types::{LogSays, TopicMetadata, WhyNot};
+use crate::kafka::types::{LogSays, ProduceRequest, TopicMetadata, WhyNot};
 
 pub(super) fn metadata(id: u128, partitions: usize) -> TopicMetadata {
     TopicMetadata { id, ..topic("t", &vec![0; partitions]) }
@@ -29,6 +29,21 @@ fn proven(settings: Settings, partitions: usize) -> Hand {
         hand.answer(&request, 0);
     }
     hand
+}
+
+/// A topic of four partitions by a cluster that gives no ids, and a request to its last one that got no answer.
+fn unanswered_without_id() -> (Hand, ProduceRequest) {
+    let mut hand = Hand::new(settings());
+    hand.append("t", None);
+    hand.poll();
+    hand.producer.on_producer_id(0, 7, 0);
+    hand.producer.on_metadata(&[metadata(0, 4)], hand.now);
+    let first = hand.one();
+    hand.answer(&first, 0);
+    hand.append("t", Some(key_of(3, 4)));
+    let request = hand.one();
+    hand.producer.on_failed(request.id, true, hand.now);
+    (hand, request)
 }
 
 /// A key that belongs to this partition.
@@ -125,16 +140,7 @@ fn an_answer_from_before_the_growth_changes_nothing() {
 
 #[test]
 fn without_ids_fewer_partitions_say_it_and_what_may_be_there_is_counted() {
-    let mut hand = Hand::new(settings());
-    hand.append("t", None);
-    hand.poll();
-    hand.producer.on_producer_id(0, 7, 0);
-    hand.producer.on_metadata(&[metadata(0, 4)], hand.now);
-    let first = hand.one();
-    hand.answer(&first, 0);
-    hand.append("t", Some(key_of(3, 4)));
-    let request = hand.one();
-    hand.producer.on_failed(request.id, true, hand.now);
+    let (mut hand, request) = unanswered_without_id();
     hand.producer.on_metadata(&[metadata(0, 2)], hand.now);
     let stats = hand.stats();
     assert_eq!((stats.topics_made_anew, stats.placed_anew, stats.outcome_unknown), (1, 1, 1));
@@ -176,16 +182,7 @@ fn a_backlog_that_is_half_placed_keeps_its_order() {
 /// Counted when its log could not be asked, and not cut anew when its topic turns out to be another.
 #[test]
 fn what_was_counted_is_not_counted_again_when_the_topic_is_made_anew() {
-    let mut hand = Hand::new(settings());
-    hand.append("t", None);
-    hand.poll();
-    hand.producer.on_producer_id(0, 7, 0);
-    hand.producer.on_metadata(&[metadata(0, 4)], hand.now);
-    let first = hand.one();
-    hand.answer(&first, 0);
-    hand.append("t", Some(key_of(3, 4)));
-    let request = hand.one();
-    hand.producer.on_failed(request.id, true, hand.now);
+    let (mut hand, _) = unanswered_without_id();
     hand.wait_ms(1_000);
     let again = hand.one();
     hand.answer(&again, 45);
