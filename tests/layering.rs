@@ -14,23 +14,27 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("session", &["limits", "mqtt", "runtime::seam"]),
     ("kafka", &["limits", "runtime::seam"]),
     ("spool", &["limits", "kafka::batch", "runtime::seam"]),
+    ("buffer", &["limits", "runtime::seam", "kafka", "spool", "session"]),
     ("metrics", &["limits"]),
     ("service", &["limits"]),
-    ("embedded", &["limits", "kafka", "metrics"]),
+    ("embedded", &["limits", "kafka", "spool", "metrics"]),
     ("control", &["limits", "metrics"]),
     ("listener", &["limits", "mqtt"]),
     ("config", &["limits", "mqtt", "rule", "route", "session", "kafka", "service", "embedded", "runtime", "listener"]),
     // Only compiled for tests.
-    ("sim", &["limits", "runtime::seam", "kafka"]),
+    ("sim", &["limits", "runtime::seam", "mqtt", "session", "kafka", "spool", "buffer"]),
     (
         "shard",
-        &["limits", "mqtt", "rule", "route", "session", "kafka", "metrics", "service", "config", "listener", "runtime"],
+        &[
+            "limits", "mqtt", "rule", "route", "session", "kafka", "spool", "buffer", "metrics", "service", "config",
+            "listener", "runtime",
+        ],
     ),
     (
         "cli",
         &[
             "limits", "mqtt", "rule", "route", "session", "kafka", "metrics", "service", "config", "listener",
-            "runtime", "shard", "embedded", "control", "spool",
+            "runtime", "shard", "embedded", "control", "spool", "buffer",
         ],
     ),
 ];

@@ -149,7 +149,7 @@ impl Outlets {
             let row = Row { key, value: Some(value), headers, timestamp: wall };
             let upstream = &mut self.upstreams[plan.cluster];
             let owner = ticket.filter(|_| plan.owes_answer);
-            let terms = Terms { expires, hash: plan.by_client.then(by_client) };
+            let terms = Terms { expires, hash: plan.by_client.then(by_client), ..Terms::default() };
             upstream.producer.append_with(plan.sink, topic, row, owner, terms, now);
             upstream.busy = true;
             owed += u16::from(plan.owes_answer);

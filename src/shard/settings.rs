@@ -112,8 +112,7 @@ fn sink(sink: &Sink) -> SinkSettings {
             Acknowledge::Received => AnsweredOn::Append,
             Acknowledge::Leader | Acknowledge::Replicated => AnsweredOn::Replicated,
         },
-        dead_letters: None,
-        hidden: false,
+        ..SinkSettings::default()
     }
 }
 

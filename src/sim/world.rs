@@ -132,7 +132,7 @@ impl World {
         // As the shard does it: by the client's name, where that says it.
         let by_client = self.plan.settings.sinks[sink].partitioner == Partitioner::Hash;
         let hash = by_client.then(|| murmur2(&session.to_be_bytes()).cast_unsigned());
-        let terms = Terms { expires, hash };
+        let terms = Terms { expires, hash, ..Terms::default() };
         let age = self.plan.settings.sinks[sink].expire_after;
         let expires = age.map_or(expires, |age| expires.min(now.after(age)));
         self.producer.append_with(id, TOPICS[topic], row, Some(ticket), terms, now);

@@ -240,7 +240,7 @@ impl Batch {
 
     /// The same of a row.
     pub(super) fn terms_of(&self, row: u32) -> Terms {
-        Terms { expires: self.expiries.of(row), hash: self.hashes.of(row) }
+        Terms { expires: self.expiries.of(row), hash: self.hashes.of(row), ..Terms::default() }
     }
 
     fn terms_bytes(&self) -> usize {
@@ -290,7 +290,7 @@ impl Batch {
             builder.append_tail(record.timestamp, record.tail);
             self.count += 1;
             self.max_timestamp = self.max_timestamp.max(record.timestamp);
-            self.note_terms(pool, Terms { expires: at, hash: hashes.of(row) });
+            self.note_terms(pool, Terms { expires: at, hash: hashes.of(row), ..Terms::default() });
         }
         dropped.bytes = plain_len as i64 - self.plain_len as i64;
         pool.give(old.into_buffer());

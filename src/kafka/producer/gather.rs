@@ -8,6 +8,7 @@ use super::batch::Flight;
 use super::broken::{Rule, is_out};
 use super::node::Node;
 use super::partition::{Partition, Step, WINDOW, Work, forgotten};
+use super::row_log::{NoLog, RowLog};
 use super::{Key, Producer};
 use crate::kafka::batch::{HEADER_LEN, Stamp};
 use crate::kafka::types::{NodeId, ProduceBatch, ProduceRequest};
@@ -65,6 +66,11 @@ impl Producer {
     /// The end of a turn: appends to `out` what is to be sent. Requests for one broker stand in the order in which
     /// they must reach it. `wall` is the wall clock of this turn (rules on old timestamps, P2).
     pub fn poll(&mut self, now: Monotonic, wall: WallMs, out: &mut Vec<ProduceRequest>) {
+        self.poll_with(now, wall, &mut NoLog, out);
+    }
+
+    /// The same for a producer with sinks that keep their rows in a log.
+    pub fn poll_with(&mut self, now: Monotonic, wall: WallMs, _log: &mut dyn RowLog, out: &mut Vec<ProduceRequest>) {
         self.promised.set(0);
         self.wall = wall;
         self.pool.sweep();

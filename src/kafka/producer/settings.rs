@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::dead::DeadLetters;
 use super::pool::{BATCH_COST, BUFFER_MIN};
+use super::row_log::Origin;
 use crate::kafka::compression::{Codec, Codecs};
 use crate::runtime::seam::Monotonic;
 
@@ -12,9 +13,25 @@ use crate::runtime::seam::Monotonic;
 pub enum AnsweredOn {
     /// As soon as the row is in this shard's memory (`acknowledge = "received"`).
     Append,
+    /// When its log has it on the disk (`"stored"`); only with [`Keep::Disk`].
+    Stored,
     /// When Kafka has answered its batch at the sink's `acks` (`"leader"`, `"replicated"`).
     #[default]
     Replicated,
+}
+
+/// Where the rows of a sink are kept until Kafka has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// In memory.
+    #[default]
+    Memory,
+    /// In the log, all of them, each before its batch is sent; in memory too as far as `spill_after` goes.
+    Disk,
+    /// In memory up to `spill_after`, what is more in the log alone. A restart finds nothing of it.
+    Hybrid,
+    /// The same, and what is in memory goes to the log when the service is stopped in order.
+    HybridSaved,
 }
 
 /// Which partition a row goes to.
@@ -38,11 +55,13 @@ pub struct Terms {
     pub expires: Monotonic,
     /// For [`Partitioner::Hash`]: what stands in for the key's hash.
     pub hash: Option<u32>,
+    /// A message of QoS 2 of a kept session: written down with the row, where the sink has a disk buffer.
+    pub origin: Option<Origin>,
 }
 
 impl Default for Terms {
     fn default() -> Self {
-        Self { expires: Monotonic::NEVER, hash: None }
+        Self { expires: Monotonic::NEVER, hash: None, origin: None }
     }
 }
 
@@ -71,6 +90,10 @@ pub struct SinkSettings {
     pub expire_after: Option<Duration>,
     /// When the publisher is answered.
     pub answered_on: AnsweredOn,
+    /// Where its rows are kept.
+    pub keep: Keep,
+    /// Memory of its rows beyond which they stand in the log alone, where `keep` has one.
+    pub spill_after: usize,
     /// Where the rows go that Kafka refuses for good; `None`: their publishers are told.
     pub dead_letters: Option<DeadLetters>,
     /// It is the hidden sink of another's dead letters.
@@ -91,6 +114,8 @@ impl Default for SinkSettings {
             max_inflight: super::partition::WINDOW,
             expire_after: None,
             answered_on: AnsweredOn::Replicated,
+            keep: Keep::Memory,
+            spill_after: 16 * 1024 * 1024,
             dead_letters: None,
             hidden: false,
         }

@@ -21,7 +21,7 @@ fn what_stands_behind_an_expired_batch_does_not_wait_for_something_else_to_happe
         let value = [b'v'; 3_000];
         let row = Row { key: None, value: Some(&value), headers: std::iter::empty(), timestamp: hand.wall() };
         assert!(hand.producer.has_room(3_200));
-        hand.producer.append_with(SINK, "t", row, None, Terms { expires, hash: None }, hand.now);
+        hand.producer.append_with(SINK, "t", row, None, Terms { expires, ..Terms::default() }, hand.now);
     }
     hand.wait_ms(2_000);
     hand.producer.on_reachable(true);

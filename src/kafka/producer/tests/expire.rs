@@ -21,7 +21,7 @@ fn append(hand: &mut Hand, count: u32) {
         };
         assert!(hand.producer.has_room(500));
         let ticket = Some(Ticket { session: 1, number });
-        hand.producer.append_with(SINK, "t", row, ticket, Terms { expires, hash: None }, hand.now);
+        hand.producer.append_with(SINK, "t", row, ticket, Terms { expires, ..Terms::default() }, hand.now);
         hand.number += 1;
     }
 }
