@@ -37,8 +37,10 @@ struct Window {
     bytes: Vec<u8>,
     state: State,
     asked: Option<Asked>,
-    /// When it was last of use; 0: not yet.
-    used: u64,
+    /// When it was fetched or was last of use.
+    last: u64,
+    /// Whether it was of use.
+    used: bool,
 }
 
 /// A window to be fetched: what is there of it already, and where that belongs.
@@ -120,7 +122,15 @@ impl Windows {
     fn want(&mut self, segment: u64, index: u64, asked: Option<Asked>) {
         let queued = self.all.iter().filter(|window| matches!(window.state, State::Queued)).count();
         if queued < QUEUED_MAX {
-            self.all.push_back(Window { segment, index, bytes: Vec::new(), state: State::Queued, asked, used: 0 });
+            self.all.push_back(Window {
+                segment,
+                index,
+                bytes: Vec::new(),
+                state: State::Queued,
+                asked,
+                last: 0,
+                used: false,
+            });
         }
     }
 
@@ -131,8 +141,9 @@ impl Windows {
         let Some(window) = self.find(segment, index) else { return };
         let place = (from - start_of(index)) as usize;
         into.copy_from_slice(&window.bytes[place..place + into.len()]);
-        let new = std::mem::replace(&mut window.used, clock) == 0;
-        let follows = new && index > 0 && self.find(segment, index - 1).is_some_and(|before| before.used > 0);
+        window.last = clock;
+        let new = !std::mem::replace(&mut window.used, true);
+        let follows = new && index > 0 && self.find(segment, index - 1).is_some_and(|before| before.used);
         if follows && length_of(index + 1, end) > 0 && self.find(segment, index + 1).is_none() {
             self.want(segment, index + 1, None);
         }
@@ -190,7 +201,7 @@ impl Windows {
         };
         let idle = |window: &Window| matches!(window.state, State::Ready) && !waited_for(window);
         let oldest =
-            self.all.iter().enumerate().filter(|(_, window)| idle(window)).min_by_key(|(_, window)| window.used);
+            self.all.iter().enumerate().filter(|(_, window)| idle(window)).min_by_key(|(_, window)| window.last);
         let Some(place) = oldest.map(|(place, _)| place) else { return false };
         if let Some(window) = self.all.remove(place) {
             self.keep(window.bytes);
@@ -207,12 +218,14 @@ impl Windows {
 
     /// A fetch has ended. True: somebody waits for it.
     pub(super) fn fetched(&mut self, fetch: Fetch, result: io::Result<()>) -> bool {
+        self.clock += 1;
+        let clock = self.clock;
         let Some(window) = self.find(fetch.segment, fetch.index) else {
             self.keep(fetch.bytes);
             return false;
         };
         match result {
-            Ok(()) => (window.bytes, window.state) = (fetch.bytes, State::Ready),
+            Ok(()) => (window.bytes, window.state, window.last) = (fetch.bytes, State::Ready, clock),
             Err(error) => {
                 window.state = State::Failed(error);
                 self.keep(fetch.bytes);
