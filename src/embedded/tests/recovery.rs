@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::client::Batch;
+use super::support::settings;
+use crate::embedded::EmbeddedLog;
 use crate::embedded::batch::{BatchHeader, check, place};
 use crate::embedded::disk::KernelDisk;
 use crate::embedded::partition::{Bounds, Findings, Partition};
@@ -242,4 +244,16 @@ fn an_index_finds_every_offset_and_time() {
         let newest = partition.plan_newest().unwrap().run().unwrap().unwrap();
         assert_eq!((newest.timestamp, newest.offset), (1_995, 399));
     }
+}
+
+#[test]
+fn a_directory_of_the_format_before_this_one_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = dir.path().join("node.json");
+    fs::write(&node, br#"{"format":1,"cluster_id":"x"}"#).unwrap();
+    let error = EmbeddedLog::start(settings(dir.path())).err().unwrap().to_string();
+    for words in ["node.json", "`format` is 1", "a directory of its own", "service.data_dir"] {
+        assert!(error.contains(words), "{error}");
+    }
+    assert_eq!(fs::read(&node).unwrap(), br#"{"format":1,"cluster_id":"x"}"#);
 }
