@@ -146,10 +146,7 @@ fn count_findings(counters: &Counters, findings: Findings) {
 }
 
 fn bounds(settings: &Settings) -> Bounds {
-    Bounds {
-        segment_bytes: settings.segment_bytes,
-        producers_max: settings.producers_per_partition_max,
-    }
+    Bounds { segment_bytes: settings.segment_bytes, producers_max: settings.producers_per_partition_max }
 }
 
 impl Store {
