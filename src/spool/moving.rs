@@ -44,7 +44,7 @@ impl Log {
             return;
         }
         let Some(victim) = self.victim() else { return };
-        let Some(budget) = self.budget() else { return };
+        let Some(budget) = self.budget(victim) else { return };
         if self.moving.at.0 != victim || budget.whole {
             self.moving.at = (victim, 0);
         }
@@ -64,7 +64,7 @@ impl Log {
 
     /// What moves may take. Behind rows that the segment being written has already they cost nothing. To be put into
     /// another one they need a segment; the last that may be had for that has to come back at once.
-    fn budget(&self) -> Option<Budget> {
+    fn budget(&self, victim: u64) -> Option<Budget> {
         let bytes = self.settings.segment_bytes;
         let soft = (bytes / 16).min(GROUP_BYTES) as usize;
         let hard = (bytes / 16 + bytes / 8 + 64) as usize;
@@ -134,7 +134,7 @@ impl Log {
 
     /// The most that a segment may hold for it to gain enough.
     fn movable(&self) -> u64 {
-        self.usable() / 4 * 3
+        (self.settings.segment_bytes - self.settings.segment_bytes / 16).saturating_sub(self.state.account()) / 4 * 3
     }
 
     /// The segment that gains most; not one of the last two.
