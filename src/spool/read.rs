@@ -128,6 +128,18 @@ pub(super) struct Reader {
     bytes: Vec<u8>,
     /// How far a lane was read: its rows in that segment from that number on stand at that position or behind it.
     cursors: HashMap<u32, Cursor, RandomState>,
+    /// How far a search for a row of a lane has come that had to wait for the disk. It may be longer than what the disk
+    /// keeps at hand, so it is not begun anew.
+    searches: HashMap<u32, Search, RandomState>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Search {
+    segment: u64,
+    number: u64,
+    at: u64,
+    /// The first number of the lane's next block, as far as that is known.
+    next: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +152,7 @@ struct Cursor {
 impl Reader {
     pub(super) fn forget(&mut self, lane: u32) {
         self.cursors.remove(&lane);
+        self.searches.remove(&lane);
     }
 
     /// The first live rows of a lane from `from` on, below `end`: those that stand in one block.
@@ -259,22 +272,37 @@ impl<D: Disk> Walk<'_, D> {
     /// The same, believing no length before its entry's checksum is right. Without the row: the number of the lane's next
     /// block behind it, if there is one.
     fn verifying(&mut self, from: u64) -> Result<Result<Place, Option<u64>>, ReadError> {
-        let (mut at, mut next) = (from, None);
+        let begun = self.reader.searches.remove(&self.lane);
+        let begun = begun.filter(|search| (search.segment, search.number) == (self.segment, self.number));
+        let (mut at, mut next) = begun.map_or((from, None), |search| (search.at, search.next));
         while at + ENTRY_HEADER_BYTES as u64 <= self.held.end {
-            if let Some((len, block)) = self.peek(at)?
-                && self.whole(at, len)?
-            {
-                match block {
-                    Some(run) if (run.first..run.end()).contains(&self.number) => return Ok(Ok((at, len))),
-                    Some(run) if run.first > self.number => next = Some(next.unwrap_or(u64::MAX).min(run.first)),
-                    _ => {}
+            match self.verified(at) {
+                Ok(Some((len, block))) => {
+                    match block {
+                        Some(run) if (run.first..run.end()).contains(&self.number) => {
+                            self.note(at);
+                            return Ok(Ok((at, len)));
+                        }
+                        Some(run) if run.first > self.number => next = Some(next.unwrap_or(u64::MAX).min(run.first)),
+                        _ => {}
+                    }
+                    at += len as u64;
                 }
-                at += len as u64;
-            } else {
-                at += ALIGN as u64;
+                Ok(None) => at += ALIGN as u64,
+                Err(error) => {
+                    let search = Search { segment: self.segment, number: self.number, at, next };
+                    self.reader.searches.insert(self.lane, search);
+                    return Err(error);
+                }
             }
         }
         Ok(Err(next))
+    }
+
+    /// An entry whose checksum is right: its length, and its numbers if it is a block of the lane.
+    fn verified(&mut self, at: u64) -> Result<Option<(usize, Option<Run>)>, ReadError> {
+        let Some((len, block)) = self.peek(at)? else { return Ok(None) };
+        Ok(self.whole(at, len)?.then_some((len, block)))
     }
 
     fn note(&mut self, position: u64) {
