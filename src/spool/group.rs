@@ -219,6 +219,7 @@ impl Log {
         if flight.begins {
             self.before_last = self.last.map(|(segment, _)| segment);
             self.begun = flight.group;
+            self.moving.stuck.clear();
             flight.retired.iter().for_each(|lane| {
                 self.state.retire(*lane);
                 self.reader.forget(*lane);
