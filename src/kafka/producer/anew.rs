@@ -172,10 +172,7 @@ impl Producer {
             put(&mut this, row, &record);
         }
         self.codecs.forget_plain();
-        let mut new = made.pop_front();
-        if let Some(new) = &mut new {
-            new.kept.first = old.kept.first;
-        }
+        let new = made.pop_front();
         if new.as_ref().map_or(0, |batch| batch.count) != old.count - place.count {
             // Our own bytes: they parse. Should they not, nothing else can be done with them.
             if let Some(part) = new {

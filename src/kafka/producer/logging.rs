@@ -238,8 +238,14 @@ impl Producer {
             let Kind::Fresh(home) = batch.kept.kind else { continue };
             let lane = self.lane(dirty.topic, home, log)?;
             let before = batch.memory();
-            let Some(rows) = batch.unstaged(lane, &mut self.logging.scratch) else { continue };
+            // Numbers tell which of two lanes' rows are older, as long as rows with and without a partition take turns.
+            let topic = &mut self.topics[dirty.topic as usize];
+            let placed = home >= 0;
+            let least = if topic.written == Some(placed) { topic.least } else { topic.above };
+            let Some(rows) = batch.unstaged(lane, least, &mut self.logging.scratch) else { continue };
             let first = log.rows(&rows)?;
+            topic.above = topic.above.max(first + u64::from(rows.count));
+            (topic.written, topic.least) = (Some(placed), least);
             batch.staged(&mut self.pool, lane, first);
             self.resized(dirty.topic, before, batch.memory());
         }
