@@ -102,7 +102,7 @@ impl Producer {
             work.asking = None;
             batches = std::mem::take(&mut work.queue);
         }
-        batches.iter_mut().for_each(|batch| self.logging.void(batch));
+        batches.iter_mut().rev().for_each(|batch| self.logging.void(batch));
         let mut rows = batches.iter().map(|batch| u64::from(batch.count)).sum::<u64>();
         self.raise_epoch(key, now);
         let patience = std::mem::take(&mut self.partition_mut(key).patience);

@@ -68,6 +68,15 @@ impl Kafka {
                 text.split(' ').nth(1).expect("a number").parse::<u32>().expect("a number")
             };
             self.rows.push((number(&key.expect("a key")), number(&value)));
+            if std::env::var("DBG").is_ok() && self.rows.last().is_some_and(|r| r.0 == 0) {
+                eprintln!(
+                    "  appended {:?} id {} ep {} seq {}",
+                    self.rows.last(),
+                    header.producer_id,
+                    header.producer_epoch,
+                    first
+                );
+            }
         }
         (0, offset)
     }
@@ -166,6 +175,20 @@ fn one_seed(seed: u64) -> (u64, u64) {
                     id += 1;
                     hand = hand.killed(spool(seed), id);
                     recovered += hand.stats().recovered;
+                    if std::env::var("DBG").is_ok() {
+                        eprintln!("KILL step {step} kafka {}", kafka.rows.len());
+                        for ((lane, number), kept) in &hand.log.state.live {
+                            let (view, _) = BatchView::parse(&kept.bytes).expect("a batch");
+                            let r = read(&view);
+                            if r[0].0.as_deref() == Some(b"key 0") {
+                                let v = String::from_utf8_lossy(&r[0].1).chars().take(8).collect::<String>();
+                                eprintln!(
+                                    "  {:?} {number} cut {:?}: {v}",
+                                    hand.log.state.lanes[*lane as usize], kept.cut
+                                );
+                            }
+                        }
+                    }
                     // What was on its way may still arrive.
                     late.retain(|_| rng.bool());
                     ghosts.append(&mut late);
