@@ -97,8 +97,8 @@ events! {
     Started, Info, Lifecycle, "started", [Version, Shards], "all shards turn, devices are accepted";
     Listening, Info, Lifecycle, "listening", [Listener], "a listener is open";
     Draining, Info, Lifecycle, "draining", [Signal, GraceMs], "draining: no new devices, finishing what is in flight";
-    ShardDrained, Info, Lifecycle, "shard_drained", [RowsLeft, ConnectionsLeft], "drained";
-    Drained, Info, Lifecycle, "drained", [], "drained: everything taken is in Kafka";
+    ShardDrained, Info, Lifecycle, "shard_drained", [RowsLeft, RowsKept, ConnectionsLeft], "drained";
+    Drained, Info, Lifecycle, "drained", [RowsKept], "drained: everything taken is in Kafka, or kept in the spool";
     ShardStandsStill, Error, Error, "shard_stands_still", [SilentMs], "a shard has not turned for long";
     KafkaReachable, Info, Lifecycle, "kafka_reachable", [Kafka], "a broker of the Kafka cluster answers";
     KafkaUnreachable, Warn, Error, "kafka_unreachable", [Kafka], "no connection to the Kafka cluster stands; messages are held; `forebay check` says why";
@@ -110,6 +110,11 @@ events! {
     TopicGrown, Info, Lifecycle, "topic_grown", [Sink, Topic, From, To], "the topic has more partitions; they are used when what is placed is done";
     AcknowledgedLost, Error, Error, "acknowledged_lost", [Sink, Topic, Partition, Records], "Kafka has lost what it had acknowledged";
     OutcomeUnknown, Warn, Error, "outcome_unknown", [Sink, Topic, Partition, Records], "messages were sent again although Kafka may have them";
+    SpoolRecovered, Info, Lifecycle, "spool_recovered", [Records, Cuts], "messages of an earlier start wait in the spool; they go to Kafka first";
+    SpoolDamaged, Error, Error, "spool_damaged", [Reason], "the spool is damaged; what can be read goes on, `forebay spool inspect` shows where";
+    SpoolFailed, Error, Error, "spool_failed", [Reason], "the disk failed; nothing is answered that is not on it";
+    SpoolFull, Warn, Error, "spool_full", [Reason], "the spool has no room for a message; `when_full` of [spool] says what becomes of those that come";
+    SpoolRoom, Info, Lifecycle, "spool_room", [], "the spool has room again";
     ConnectRefused, Info, Error, "connect_refused", [Listener, Peer, Clause, Reason], "a CONNECT was refused, or what came first was none";
     ProtocolError, Info, Error, "protocol_error", [Listener, Client, Peer, Clause, Reason], "a device's connection was closed for a protocol error";
     DeadLetters, Warn, Error, "dead_letters", [Sink, Total], "messages of the sink are in its dead letters, each with the reason";
@@ -170,6 +175,7 @@ fields! {
     Topic, text, topic, "The Kafka topic.";
     Partition, number, partition, "The partition.";
     Records, number, records, "How many messages: of what was lost at least so many, as far as offsets show it.";
+    Cuts, number, cuts, "Batches that may be in Kafka already; they are sent again first, as they were.";
     Signal, text, signal, "The signal that ends the service.";
     Clause, text, clause, "The clause of the MQTT standard.";
     Reason, text, reason, "Why, in words.";
@@ -180,6 +186,7 @@ fields! {
     GraceMs, number, grace_ms, "How long it may take.";
     SilentMs, number, silent_ms, "For how long.";
     RowsLeft, number, rows_left, "Messages that Kafka has not confirmed.";
+    RowsKept, number, rows_kept, "Messages that Kafka has not confirmed and that the spool keeps for the next start.";
     ConnectionsLeft, number, connections_left, "Connections that were still open.";
     Total, number, total, "How many since the start, on this shard.";
     Matched, number, matched, "Messages taken within the minute.";

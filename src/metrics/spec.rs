@@ -75,6 +75,16 @@ table!(
     DeadLettersQueuedBytesMax, Gauge, "dead_letters_queued_bytes_max", "The bound of that, for all files; one letter may go beyond it.";
     Turns, Counter, "turns", "Turns of the shard's loop.";
     PublishesMatched, Counter, "publishes_matched", "Publishes and wills that at least one sink took.";
+    SpoolBytes, Gauge, "spool_bytes", "Bytes of the spool's segments on the disk.";
+    SpoolBytesMax, Gauge, "spool_bytes_max", "The bound of that.";
+    SpoolSegments, Gauge, "spool_segments", "Segments there are.";
+    SpoolSyncs, Counter, "spool_syncs", "Groups that were written and synced.";
+    SpoolSyncUs, Counter, "spool_sync_us", "Microseconds that took, added up: divided by `spool_syncs`, the time of one.";
+    SpoolGroupBytes, Counter, "spool_group_bytes", "Bytes of these groups.";
+    SpoolFailures, Counter, "spool_failures", "Writes and syncs that failed; each group was written again, to another segment.";
+    SpoolStuck, Gauge, "spool_stuck", "1 while a group waits and no segment can be made for it.";
+    SpoolMovedBytes, Counter, "spool_moved_bytes", "Bytes copied out of old segments to free them.";
+    SpoolRefused, Counter, "spool_refused", "Publishes refused because the spool was full.";
     EventsSuppressed, Counter, "events_suppressed", "Events left out because many of their kind came within a second.";
 ]);
 
@@ -116,6 +126,7 @@ table!(
     BatchesUnanswered, Counter, "sink_batches_unanswered", "Batches whose request got no answer: connection lost, time-out, never sent.";
     Splits, Counter, "sink_splits", "Batches split in two because Kafka refused them whole.";
     EpochsRaised, Counter, "sink_epochs_raised", "Times that a partition went on under a new producer epoch.";
+    SpoolBytes, Gauge, "sink_spool_bytes", "Bytes of its messages in the spool, about.";
     Topics, Gauge, "sink_topics", "Kafka topics held in memory for this sink.";
 ]);
 

@@ -9,6 +9,7 @@
 //! | `sinks` | a sink's templates, compiled |
 //! | `door_letters`, `letters` | dead letters: of messages that no sink takes, and those for files |
 //! | `stalls` | connections left unread, and read again |
+//! | `spool` | segments and buffer of the shard |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
 //! | `turn` | what the runtime calls, and the order of work at the end of a turn |
 //! | `drain` | the way out |
@@ -32,6 +33,7 @@ mod publish;
 pub mod router;
 mod settings;
 mod sinks;
+mod spool;
 mod stalls;
 mod tails;
 mod turn;
@@ -112,7 +114,8 @@ impl Core {
         let layout =
             Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
         let letters = Letters::new(index, config.sinks.len(), around.dead_letters.clone());
-        let outlets = Outlets::new(router(&config), sinks::plans(&config), upstreams, letters);
+        let when_full = config.spool.map(|spool| spool.when_full).unwrap_or_default();
+        let outlets = Outlets::new(router(&config), sinks::plans(&config), upstreams, letters, when_full);
         Self {
             index,
             shards: config.service.shards,

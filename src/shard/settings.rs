@@ -3,10 +3,11 @@
 use crate::config::{self, Acknowledge, Cluster, Compression, Config, Sink};
 use crate::kafka::compression::Codec;
 use crate::kafka::producer::dead::{DeadLetters, HEADERS_BYTES_MAX};
-use crate::kafka::producer::{AnsweredOn, Partitioner, SinkSettings};
+use crate::buffer::{self, SinkTerms};
+use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::types::SinkId;
 use crate::kafka::{client, producer};
-use crate::session;
+use crate::{session, spool};
 
 /// The wire client of a cluster.
 pub(super) fn client(cluster: &Cluster) -> client::Settings {
@@ -108,12 +109,43 @@ fn sink(sink: &Sink) -> SinkSettings {
         record_bytes_max: sink.record_bytes_max,
         expire_after: sink.expire_after,
         max_inflight: sink.max_inflight,
+        keep: keep(sink.buffer),
         answered_on: match sink.acknowledge {
             Acknowledge::Received => AnsweredOn::Append,
             Acknowledge::Leader | Acknowledge::Replicated => AnsweredOn::Replicated,
+            Acknowledge::Stored => AnsweredOn::Stored,
         },
         ..SinkSettings::default()
     }
+}
+
+fn keep(buffer: config::Buffer) -> Keep {
+    match buffer {
+        config::Buffer::Memory => Keep::Memory,
+        config::Buffer::Disk => Keep::Disk,
+        config::Buffer::Hybrid => Keep::Hybrid,
+        config::Buffer::HybridSaved => Keep::HybridSaved,
+    }
+}
+
+/// The disk buffer of one shard, if there is one.
+pub(super) fn buffer(config: &Config, shard: usize, seed: u64) -> Option<buffer::Settings> {
+    let spool = config.spool?;
+    let terms = |of: &Sink| {
+        let SinkSettings { keep, answered_on, .. } = sink(of);
+        SinkTerms { name: of.name.as_str().into(), keep, answered_on }
+    };
+    let sinks = |cluster| config.sinks.iter().filter(move |sink| sink.cluster == cluster).map(terms).collect();
+    Some(buffer::Settings {
+        log: spool::Settings {
+            shard: u32::try_from(shard).unwrap_or(u32::MAX),
+            segment_bytes: spool.segment_bytes,
+            segments_max: spool.segments_max,
+            sink_bytes_max: spool.sink_bytes_max,
+            seed,
+        },
+        clusters: (0..config.clusters.len()).map(sinks).collect(),
+    })
 }
 
 /// The sessions of one shard, with their share of the number.

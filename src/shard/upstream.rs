@@ -9,7 +9,8 @@ use smallvec::SmallVec;
 
 use crate::config::Config;
 use crate::kafka::client::{Client, Effect, LinkId};
-use crate::kafka::producer::{Producer, SinkStats, Want};
+use crate::kafka::producer::row_log::{NoLog, RowLog};
+use crate::kafka::producer::{Keep, Producer, SinkStats, Want};
 use crate::kafka::types::{ClientEvent, Outcome, ProduceRequest, Run, SinkId};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
@@ -20,6 +21,7 @@ use crate::session::SessionKey;
 use super::connection::{Kind, Timer};
 use super::mail::Mail;
 use super::numbers::Numbers;
+use super::spool::Files;
 use super::{Core, Ring, letters, settings};
 
 /// A cluster on this shard.
@@ -62,8 +64,8 @@ impl Upstream {
     }
 
     /// Rows to requests to effects, until nothing more comes of it.
-    fn pump(&mut self, now: Monotonic, wall: WallMs) {
-        self.producer.poll(now, wall, &mut self.requests);
+    fn pump(&mut self, log: &mut dyn RowLog, now: Monotonic, wall: WallMs) {
+        self.producer.poll_with(log, now, wall, &mut self.requests);
         for request in self.requests.drain(..) {
             self.sent += 1;
             self.client.produce(request, now);
@@ -95,6 +97,14 @@ impl Upstream {
         }
     }
 
+    /// Rows of its sinks that are kept in such a way. Dead letters are in memory, and what they stand for where it was.
+    pub(super) fn rows_of(&self, wanted: &impl Fn(Keep) -> bool) -> u64 {
+        let hidden = self.hidden.iter().map(|hidden| hidden.hidden);
+        let own = (0u16..).zip(&self.sinks).map(|(number, _)| SinkId(number));
+        let kept = own.chain(hidden).filter(|sink| wanted(self.producer.keep(*sink)));
+        kept.map(|sink| self.producer.stats(sink).buffered_rows).sum()
+    }
+
     fn next_deadline(&self) -> Monotonic {
         self.producer.next_deadline().min(self.client.next_deadline())
     }
@@ -108,8 +118,15 @@ impl Core {
         }
         let now = io.now();
         loop {
+            let wall = io.wall();
             let upstream = &mut self.outlets.upstreams[cluster];
-            upstream.pump(now, io.wall());
+            match (&mut self.outlets.buffer, io.segments()) {
+                (Some(buffer), Some(segments)) => {
+                    let mut files = Files(segments);
+                    upstream.pump(&mut buffer.view(&mut files, cluster, now, wall), now, wall);
+                }
+                _ => upstream.pump(&mut NoLog, now, wall),
+            }
             if upstream.effects.is_empty() {
                 break;
             }
