@@ -1,9 +1,9 @@
 //! From what the configuration means for the whole process to what each room of a shard is told.
 
-use crate::config::{self, Acknowledge, Cluster, Compression, Config, Sink};
+use crate::config::{self, Acknowledge, Buffer, Cluster, Compression, Config, Sink};
 use crate::kafka::compression::Codec;
 use crate::kafka::producer::dead::{DeadLetters, HEADERS_BYTES_MAX};
-use crate::kafka::producer::{AnsweredOn, Partitioner, SinkSettings};
+use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::types::SinkId;
 use crate::kafka::{client, producer};
 use crate::session;
@@ -32,7 +32,7 @@ pub(super) fn producer(config: &Config, cluster: usize, seed: u64) -> producer::
             topic: dead.topic.clone().and_then(|topic| Some((hidden.iter().find(|h| h.index == index)?.hidden, topic))),
             file: dead.file.is_some(),
         }),
-        ..sink(of)
+        ..sink(of, config.service.shards)
     });
     let sinks = own.chain(hidden.iter().map(|hidden| hidden_sink(&config.sinks[hidden.index]))).collect();
     let share = config.clusters[cluster].buffer_bytes / config.service.shards.max(1) as u64;
@@ -76,7 +76,8 @@ fn hidden_sink(of: &Sink) -> SinkSettings {
         expire_after: None,
         dead_letters: file.then(|| DeadLetters { sink: of.name.clone(), topic: None, file }),
         hidden: true,
-        ..sink(of)
+        keep: Keep::Memory,
+        ..sink(of, 1)
     }
 }
 
@@ -85,7 +86,7 @@ pub(super) fn dead_record_bytes_max(sink: &Sink) -> usize {
     sink.record_bytes_max + HEADERS_BYTES_MAX
 }
 
-fn sink(sink: &Sink) -> SinkSettings {
+fn sink(sink: &Sink, shards: usize) -> SinkSettings {
     SinkSettings {
         linger: sink.linger,
         batch_bytes: sink.batch_bytes,
@@ -111,7 +112,15 @@ fn sink(sink: &Sink) -> SinkSettings {
         answered_on: match sink.acknowledge {
             Acknowledge::Received => AnsweredOn::Append,
             Acknowledge::Leader | Acknowledge::Replicated => AnsweredOn::Replicated,
+            Acknowledge::Stored => AnsweredOn::Stored,
         },
+        keep: match sink.buffer {
+            Buffer::Memory => Keep::Memory,
+            Buffer::Disk => Keep::Disk,
+            Buffer::Hybrid => Keep::Hybrid,
+            Buffer::HybridSaved => Keep::HybridSaved,
+        },
+        spill_after: usize::try_from(sink.spill_after / shards.max(1) as u64).unwrap_or(usize::MAX),
         ..SinkSettings::default()
     }
 }
