@@ -1,9 +1,9 @@
 //! From what the configuration means for the whole process to what each room of a shard is told.
 
-use crate::config::{self, Acknowledge, Cluster, Compression, Config, Sink};
+use crate::buffer::{self, SinkTerms};
+use crate::config::{self, Acknowledge, Buffer, Cluster, Compression, Config, Sink};
 use crate::kafka::compression::Codec;
 use crate::kafka::producer::dead::{DeadLetters, HEADERS_BYTES_MAX};
-use crate::buffer::{self, SinkTerms};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::types::SinkId;
 use crate::kafka::{client, producer};
@@ -33,7 +33,7 @@ pub(super) fn producer(config: &Config, cluster: usize, seed: u64) -> producer::
             topic: dead.topic.clone().and_then(|topic| Some((hidden.iter().find(|h| h.index == index)?.hidden, topic))),
             file: dead.file.is_some(),
         }),
-        ..sink(of)
+        ..sink(of, config.service.shards)
     });
     let sinks = own.chain(hidden.iter().map(|hidden| hidden_sink(&config.sinks[hidden.index]))).collect();
     let share = config.clusters[cluster].buffer_bytes / config.service.shards.max(1) as u64;
@@ -77,7 +77,8 @@ fn hidden_sink(of: &Sink) -> SinkSettings {
         expire_after: None,
         dead_letters: file.then(|| DeadLetters { sink: of.name.clone(), topic: None, file }),
         hidden: true,
-        ..sink(of)
+        keep: Keep::Memory,
+        ..sink(of, 1)
     }
 }
 
@@ -86,7 +87,7 @@ pub(super) fn dead_record_bytes_max(sink: &Sink) -> usize {
     sink.record_bytes_max + HEADERS_BYTES_MAX
 }
 
-fn sink(sink: &Sink) -> SinkSettings {
+fn sink(sink: &Sink, shards: usize) -> SinkSettings {
     SinkSettings {
         linger: sink.linger,
         batch_bytes: sink.batch_bytes,
@@ -109,22 +110,19 @@ fn sink(sink: &Sink) -> SinkSettings {
         record_bytes_max: sink.record_bytes_max,
         expire_after: sink.expire_after,
         max_inflight: sink.max_inflight,
-        keep: keep(sink.buffer),
         answered_on: match sink.acknowledge {
             Acknowledge::Received => AnsweredOn::Append,
             Acknowledge::Leader | Acknowledge::Replicated => AnsweredOn::Replicated,
             Acknowledge::Stored => AnsweredOn::Stored,
         },
+        keep: match sink.buffer {
+            Buffer::Memory => Keep::Memory,
+            Buffer::Disk => Keep::Disk,
+            Buffer::Hybrid => Keep::Hybrid,
+            Buffer::HybridSaved => Keep::HybridSaved,
+        },
+        spill_after: usize::try_from(sink.spill_after / shards.max(1) as u64).unwrap_or(usize::MAX),
         ..SinkSettings::default()
-    }
-}
-
-fn keep(buffer: config::Buffer) -> Keep {
-    match buffer {
-        config::Buffer::Memory => Keep::Memory,
-        config::Buffer::Disk => Keep::Disk,
-        config::Buffer::Hybrid => Keep::Hybrid,
-        config::Buffer::HybridSaved => Keep::HybridSaved,
     }
 }
 
@@ -132,7 +130,7 @@ fn keep(buffer: config::Buffer) -> Keep {
 pub(super) fn buffer(config: &Config, shard: usize, seed: u64) -> Option<buffer::Settings> {
     let spool = config.spool?;
     let terms = |of: &Sink| {
-        let SinkSettings { keep, answered_on, .. } = sink(of);
+        let SinkSettings { keep, answered_on, .. } = sink(of, config.service.shards);
         SinkTerms { name: of.name.as_str().into(), keep, answered_on }
     };
     let sinks = |cluster| config.sinks.iter().filter(move |sink| sink.cluster == cluster).map(terms).collect();
