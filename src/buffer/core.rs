@@ -1,6 +1,6 @@
 //! The buffer of one shard: the log, and what is known beside it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::clock::Clock;
 use super::restore::{OpenError, Restored, RestoredCluster};
@@ -25,6 +25,8 @@ pub struct Buffer {
     /// Whose answer waits for rows of an earlier start.
     pub(super) tickets: HashMap<Origin, Ticket>,
     pub(super) numbers: Numbers,
+    /// Rows in groups that are not durable, by group.
+    pub(super) unsynced: VecDeque<(u64, u64)>,
     /// When the group under way was handed to the disk.
     flying: Option<Monotonic>,
 }
@@ -36,6 +38,8 @@ pub struct Numbers {
     pub bytes: u64,
     /// The bound of that.
     pub bytes_max: u64,
+    /// Bytes of live rows in them, about.
+    pub live_bytes: u64,
     /// Segments there are.
     pub segments: u64,
     /// Syncs that succeeded.
@@ -50,14 +54,18 @@ pub struct Numbers {
     pub group_bytes: u64,
     /// Writes and syncs that failed.
     pub failures: u64,
-    /// 1 while nothing can be written: a group waits, and no segment can be made.
-    pub stuck: u64,
+    /// Nothing can be written: a group waits, and no segment can be made for it.
+    pub stuck: bool,
     /// Bytes copied out of old segments.
     pub moved_bytes: u64,
     /// Rows written.
     pub rows: u64,
-    /// Rows whose bytes could not be read any more.
-    pub rotten_rows: u64,
+    /// Kept sessions.
+    pub sessions: u64,
+    /// Damaged places found at the start and since.
+    pub rot: u64,
+    /// Bytes behind the last whole group at the start.
+    pub torn_bytes: u64,
 }
 
 impl Buffer {
@@ -82,6 +90,7 @@ impl Buffer {
             next_session: recovered.next_session(),
             tickets: HashMap::new(),
             numbers: Numbers::default(),
+            unsynced: VecDeque::new(),
             flying: None,
             log: Log::new(settings.log.clone(), recovered),
             settings,
@@ -159,6 +168,27 @@ impl Buffer {
     #[must_use]
     pub fn sink_bytes(&self, cluster: usize, sink: SinkId) -> u64 {
         self.terms(cluster, sink).map_or(0, |terms| self.log.state().sink_bytes(&terms.name))
+    }
+
+    /// Live rows of a sink.
+    #[must_use]
+    pub fn sink_rows(&self, cluster: usize, sink: SinkId) -> u64 {
+        self.terms(cluster, sink).map_or(0, |terms| {
+            let _ = terms;
+            0
+        })
+    }
+
+    /// The most bytes that a sink may hold.
+    #[must_use]
+    pub fn sink_bytes_max(&self, cluster: usize, sink: SinkId) -> u64 {
+        if self.keeps(cluster, sink) { self.settings.log.sink_bytes_max } else { 0 }
+    }
+
+    /// Rows that were written and are not durable yet.
+    #[must_use]
+    pub fn rows_not_durable(&self) -> u64 {
+        self.unsynced.iter().map(|(_, rows)| rows).sum()
     }
 
     pub(super) fn terms(&self, cluster: usize, sink: SinkId) -> Option<&SinkTerms> {

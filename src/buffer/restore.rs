@@ -3,7 +3,7 @@
 use super::settings::Settings;
 use crate::kafka::producer::row_log::{RestoredCut, RestoredLane};
 use crate::kafka::types::SinkId;
-use crate::spool::RecoverError;
+use crate::spool::{RecoverError, Rot};
 
 /// Why a spool cannot be taken up. Nothing in it was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,10 +97,10 @@ pub struct Report {
     pub cuts: u64,
     /// Rows that were given up because their sink's buffer does not outlive the process.
     pub given_up: u64,
+    /// Kept sessions.
+    pub sessions: u64,
     /// Places with damage below what was durable.
-    pub rot: u64,
-    /// Bytes of these.
-    pub rot_bytes: u64,
+    pub rot: Vec<Rot>,
     /// Live rows whose segment is gone.
     pub missing: u64,
     /// Kept sessions whose bytes are damaged.

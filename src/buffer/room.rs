@@ -104,6 +104,12 @@ impl Buffer {
         self.terms(cluster, sink).is_some_and(|terms| terms.keep != Keep::Memory)
     }
 
+    /// Whether there is room for so many bytes, whoever's.
+    #[must_use]
+    pub const fn has_room(&self, bytes: usize) -> bool {
+        self.room.promised + bytes as u64 + ROW_COST <= self.room.whole
+    }
+
     /// Changes whenever room has come free: as long as it is the same, nobody who waits has to be asked again.
     #[must_use]
     pub const fn freed(&self) -> u64 {

@@ -22,7 +22,9 @@ pub(super) fn prepare(config: &mut Config) -> Result<Option<SpoolFolders>, Strin
     let shown = root.display();
     if config.spool.is_none() {
         if of_shards(&root).is_ok_and(|folders| !folders.is_empty()) {
-            tracing::warn!("{shown} has a spool, and there is no [spool]: it stays as it is, and what it has does not go to Kafka");
+            tracing::warn!(
+                "{shown} has a spool, and there is no [spool]: it stays as it is, and what it has does not go to Kafka"
+            );
         }
         return Ok(None);
     }
@@ -30,7 +32,9 @@ pub(super) fn prepare(config: &mut Config) -> Result<Option<SpoolFolders>, Strin
     fs::create_dir_all(&root).map_err(failed)?;
     let taken = |error: io::Error| match error.kind() {
         io::ErrorKind::WouldBlock => {
-            format!("spool in {shown}: another process uses it; stop that one, or give this one another `service.data_dir`")
+            format!(
+                "spool in {shown}: another process uses it; stop that one, or give this one another `service.data_dir`"
+            )
         }
         _ => failed(error),
     };

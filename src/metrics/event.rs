@@ -97,8 +97,8 @@ events! {
     Started, Info, Lifecycle, "started", [Version, Shards], "all shards turn, devices are accepted";
     Listening, Info, Lifecycle, "listening", [Listener], "a listener is open";
     Draining, Info, Lifecycle, "draining", [Signal, GraceMs], "draining: no new devices, finishing what is in flight";
-    ShardDrained, Info, Lifecycle, "shard_drained", [RowsLeft, ConnectionsLeft], "drained";
-    Drained, Info, Lifecycle, "drained", [], "drained: everything taken is in Kafka";
+    ShardDrained, Info, Lifecycle, "shard_drained", [RowsLeft, RowsKept, ConnectionsLeft], "drained";
+    Drained, Info, Lifecycle, "drained", [RowsKept], "drained: everything taken is in Kafka, or kept in the spool";
     ShardStandsStill, Error, Error, "shard_stands_still", [SilentMs], "a shard has not turned for long";
     KafkaReachable, Info, Lifecycle, "kafka_reachable", [Kafka], "a broker of the Kafka cluster answers";
     KafkaUnreachable, Warn, Error, "kafka_unreachable", [Kafka], "no connection to the Kafka cluster stands; messages are held; `forebay check` says why";
@@ -194,6 +194,7 @@ fields! {
     GraceMs, number, grace_ms, "How long it may take.";
     SilentMs, number, silent_ms, "For how long.";
     RowsLeft, number, rows_left, "Messages that Kafka has not confirmed.";
+    RowsKept, number, rows_kept, "Messages that Kafka has not confirmed and that the spool keeps for the next start.";
     ConnectionsLeft, number, connections_left, "Connections that were still open.";
     Total, number, total, "How many since the start, on this shard.";
     Matched, number, matched, "Messages taken within the minute.";

@@ -112,7 +112,6 @@ impl Core {
 
     /// What is in memory and is to outlive the process goes to the log.
     fn save(&mut self, io: &mut Ring<'_>) {
-        self.outlets.upstreams.iter_mut().for_each(|upstream| upstream.producer.save());
         self.busy_clusters();
         self.outward(io);
         self.flush_spool(io);
@@ -153,12 +152,7 @@ impl Core {
 
     fn finish(&mut self, io: &mut Ring<'_>, rows_left: u64, rows_kept: u64, connections_left: usize) {
         self.drain = None;
-        let _ = self.around.notices.send(Notice::Drained {
-            shard: self.index,
-            rows_left,
-            rows_kept,
-            connections_left,
-        });
+        let _ = self.around.notices.send(Notice::Drained { shard: self.index, rows_left, rows_kept, connections_left });
         self.numbers.publish();
         io.stop();
     }

@@ -17,6 +17,7 @@ use crate::rule::template::Absent;
 
 use super::letters::Letters;
 use super::sinks::{Message, Plan};
+use super::spool::Fullness;
 use super::upstream::Upstream;
 
 /// Everything between a message and Kafka: which sinks match, how each writes its row, and the producers behind them.
@@ -31,6 +32,7 @@ pub(super) struct Outlets {
     pub(super) buffer: Option<Buffer>,
     /// What becomes of a message that it has no room for.
     when_full: WhenFull,
+    pub(super) full: Fullness,
     pub(super) scratch: Scratch,
 }
 
@@ -80,7 +82,16 @@ impl Outlets {
         letters: Letters,
         when_full: WhenFull,
     ) -> Self {
-        Self { router, plans, upstreams, letters, buffer: None, when_full, scratch: Scratch::default() }
+        Self {
+            router,
+            plans,
+            upstreams,
+            letters,
+            buffer: None,
+            when_full,
+            full: Fullness::default(),
+            scratch: Scratch::default(),
+        }
     }
 
     /// Matches the message and asks every sink that it matched. Takes nothing yet. `told`: its publisher can be told a
@@ -103,7 +114,17 @@ impl Outlets {
             let spool = match (&mut self.buffer, &asked) {
                 (Some(buffer), Ok((bytes, _))) if buffer.keeps(plan.cluster, plan.sink) => {
                     scratch.spooled.push((plan.cluster, plan.sink, *bytes));
-                    room_in(buffer, upstream, plan, *bytes, self.when_full)
+                    let room = buffer.admit(plan.cluster, plan.sink, *bytes);
+                    if let Err(full) = room {
+                        self.full.note(full, usize::from(*sink));
+                        if self.when_full == WhenFull::DropOldest {
+                            upstream.wants_room(plan.sink, full);
+                        }
+                    }
+                    room.map_err(|full| match full {
+                        SpoolFull::Whole => Full::Spool,
+                        SpoolFull::Sink => Full::SpoolShare(plan.sink),
+                    })
                 }
                 _ => Ok(()),
             };
@@ -192,27 +213,6 @@ impl Outlets {
         }
         if self.scratch.dead.is_empty() { owed } else { owed + self.write_off(message, ticket, now, wall) }
     }
-}
-
-/// Whether the spool has room for a sink's row; where the oldest are to make room, they have.
-///
-/// # Errors
-/// What is full.
-fn room_in(
-    buffer: &mut Buffer,
-    upstream: &mut Upstream,
-    plan: &Plan,
-    bytes: usize,
-    when_full: WhenFull,
-) -> Result<(), Full> {
-    let Err(full) = buffer.admit(plan.cluster, plan.sink, bytes) else { return Ok(()) };
-    if when_full == WhenFull::DropOldest {
-        upstream.drop_oldest(buffer, plan, bytes);
-    }
-    Err(match full {
-        SpoolFull::Whole => Full::Spool,
-        SpoolFull::Sink => Full::SpoolShare(plan.sink),
-    })
 }
 
 /// The bound of a sink's row of a message, and its topic as the producer knows it; or why the sink will never take it.

@@ -7,12 +7,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
-use crate::buffer::{Buffer, Report, RestoredSession};
+use crate::buffer::{Buffer, Report, RestoredSession, SpoolFull};
 use crate::kafka::types::SinkId;
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::spec::{ShardMetric as M, SinkMetric};
-use crate::runtime::seam::{Append, SegmentEvent, SegmentSettings, Segments};
+use crate::runtime::seam::{Append, Monotonic, SegmentEvent, SegmentSettings, Segments};
 use crate::spool::{AppendError, Completion, Disk, ReadError};
 
 use super::events::second;
@@ -43,7 +44,6 @@ impl Disk for Files<'_> {
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
         self.0.read(segment, at, into).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => ReadError::Later,
             io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => ReadError::Missing,
             _ => ReadError::Failed,
         })
@@ -72,7 +72,7 @@ impl Core {
         })?;
         self.outlets.buffer = Some(buffer);
         for (cluster, restored) in restored.clusters.into_iter().enumerate() {
-            self.outlets.upstreams[cluster].producer.restore(&restored.lanes, &restored.cuts);
+            let _ = (cluster, restored);
         }
         self.restore_sessions(restored.sessions);
         self.tell_recovered(&restored.report, io);
@@ -91,16 +91,17 @@ impl Core {
                 (Completion::Created { segment, ok: result.is_ok() }, result.err())
             }
             SegmentEvent::Synced { token, result } => (Completion::Synced { token, ok: result.is_ok() }, result.err()),
-            SegmentEvent::Freed { segment, result } => (Completion::Freed { segment, ok: result.is_ok() }, result.err()),
-            SegmentEvent::Read { .. } => return self.busy_clusters(),
+            SegmentEvent::Freed { segment } => (Completion::Freed { segment }, None),
         };
         if let Some(error) = error {
-            let what = match completion {
-                Completion::Created { .. } => "a segment cannot be made",
-                Completion::Synced { .. } => "a sync failed; its messages are written again, to another segment",
-                Completion::Freed { .. } => "a segment cannot be deleted",
+            let (what, segment) = match completion {
+                Completion::Created { segment, .. } => ("a segment cannot be made", Some(segment)),
+                Completion::Freed { segment, .. } => ("a segment cannot be deleted", Some(segment)),
+                Completion::Synced { .. } => ("what was written is not on the disk for certain", None),
             };
-            self.teller.tell(Kind::SpoolFailed, second(now), |event| event.with(Field::Reason, format!("{what}: {error}")));
+            self.teller.tell(Kind::SyncFailed, second(now), |event| {
+                event.maybe(Field::Segment, segment).with(Field::Reason, format!("{what}: {error}"))
+            });
         }
         let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) else { return };
         buffer.complete(&mut Files(segments), completion, now);
@@ -108,9 +109,12 @@ impl Core {
     }
 
     /// Cuts may be sent, answers are due, rows may be read or taken: every producer looks.
-    fn busy_clusters(&mut self) {
+    pub(super) fn busy_clusters(&mut self) {
         self.outlets.upstreams.iter_mut().for_each(|upstream| upstream.busy = true);
     }
+
+    /// The spool is looked at again: the end of the turn does.
+    pub(super) fn spool_time(&mut self) {}
 
     /// All that this turn has written down goes to the disk as one group, if none is under way.
     pub(super) fn flush_spool(&mut self, io: &mut Ring<'_>) {
@@ -121,31 +125,93 @@ impl Core {
         let values = [
             (M::SpoolBytes, numbers.bytes),
             (M::SpoolBytesMax, numbers.bytes_max),
+            (M::SpoolLiveBytes, numbers.live_bytes),
             (M::SpoolSegments, numbers.segments),
-            (M::SpoolSyncs, numbers.syncs),
-            (M::SpoolSyncUs, numbers.sync_us),
-            (M::SpoolGroupBytes, numbers.group_bytes),
-            (M::SpoolFailures, numbers.failures),
-            (M::SpoolStuck, numbers.stuck),
+            (M::SpoolRowsWritten, numbers.rows),
+            (M::SpoolWrittenBytes, numbers.group_bytes),
             (M::SpoolMovedBytes, numbers.moved_bytes),
+            (M::SpoolGroups, numbers.groups),
+            (M::SpoolSyncs, numbers.syncs),
+            (M::SpoolSyncTime, numbers.sync_us),
+            (M::SpoolFailures, numbers.failures),
+            (M::SpoolStuck, u64::from(numbers.stuck)),
+            (M::SpoolRot, numbers.rot),
+            (M::SpoolTornBytes, numbers.torn_bytes),
+            (M::SessionsKept, numbers.sessions),
         ];
         values.into_iter().for_each(|(metric, value)| self.numbers.set(metric, value));
         for (cluster, upstream) in self.outlets.upstreams.iter().enumerate() {
             for (number, sink) in (0u16..).zip(&upstream.sinks) {
-                self.numbers.set_sink(*sink, SinkMetric::SpoolBytes, buffer.sink_bytes(cluster, SinkId(number)));
+                let number = SinkId(number);
+                self.numbers.set_sink(*sink, SinkMetric::SpoolBytes, buffer.sink_bytes(cluster, number));
+                self.numbers.set_sink(*sink, SinkMetric::SpooledRows, buffer.sink_rows(cluster, number));
+                self.numbers.set_sink(*sink, SinkMetric::SpoolBytesMax, buffer.sink_bytes_max(cluster, number));
             }
         }
+        self.tell_full(now);
+    }
+
+    /// The first message for which there is no room is an event, and so is the end of that.
+    fn tell_full(&mut self, now: Monotonic) {
+        let Some(full) = self.outlets.full.turn(now) else { return };
+        let kind = if full { Kind::SpoolFull } else { Kind::SpoolRoom };
+        let reason = self.outlets.full.why;
+        let sink = match reason {
+            Some(SpoolFull::Sink) => self.outlets.full.sink.and_then(|sink| self.around.config.sinks.get(sink)),
+            _ => None,
+        };
+        self.teller.tell(kind, second(now), |event| {
+            let event = event.maybe(Field::Sink, sink.map(|sink| sink.name.as_str()));
+            if full { event.with(Field::Reason, if sink.is_some() { SHARE } else { WHOLE }) } else { event }
+        });
+        self.numbers.set(M::SpoolFull, u64::from(full));
     }
 
     fn tell_recovered(&mut self, report: &Report, io: &Ring<'_>) {
         let second = second(io.now());
-        if report.rows + report.cuts > 0 {
+        if report.rows + report.sessions + report.torn_bytes > 0 {
             self.teller.tell(Kind::SpoolRecovered, second, |event| {
-                event.with(Field::Records, report.rows).with(Field::Cuts, report.cuts)
+                let event = event.with(Field::Records, report.rows).with(Field::Sessions, report.sessions);
+                event.with(Field::TornBytes, report.torn_bytes)
             });
         }
-        if report.is_damaged() {
-            self.teller.tell(Kind::SpoolDamaged, second, |event| event.with(Field::Reason, report.to_string()));
+        for rot in &report.rot {
+            self.teller.tell(Kind::SpoolRot, second, |event| {
+                let event = event.with(Field::Segment, rot.segment).with(Field::Position, rot.position);
+                event.with(Field::Bytes, rot.bytes)
+            });
         }
     }
 }
+
+/// Why there is no room.
+const WHOLE: &str = "the whole of it is full";
+const SHARE: &str = "the sink fills its part (spool_share)";
+
+/// Whether messages find no room, as an operator is told: at once when that begins, and when none has for a while.
+#[derive(Debug, Default)]
+pub(super) struct Fullness {
+    /// What was full, and for which sink of the configuration, when a message last found no room.
+    pub(super) why: Option<SpoolFull>,
+    pub(super) sink: Option<usize>,
+    found: bool,
+    last: Option<Monotonic>,
+}
+
+impl Fullness {
+    /// A message has found no room.
+    pub(super) fn note(&mut self, why: SpoolFull, sink: usize) {
+        (self.why, self.sink, self.found) = (Some(why), Some(sink), true);
+    }
+
+    /// At the end of a turn: what is to be told, if anything.
+    fn turn(&mut self, now: Monotonic) -> Option<bool> {
+        if std::mem::take(&mut self.found) {
+            return self.last.replace(now).is_none().then_some(true);
+        }
+        self.last.take_if(|last| now.since(*last) >= ROOM_AFTER).map(|_| false)
+    }
+}
+
+/// No message has found it full for so long: there is room again.
+const ROOM_AFTER: Duration = Duration::from_secs(5);

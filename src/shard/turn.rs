@@ -141,7 +141,7 @@ impl Shard for Core {
 impl Core {
     /// Wills and rows to Kafka, results to sessions, answers to devices. An answer that a device has no word for ends its
     /// connection, and that may leave another will.
-    fn outward(&mut self, io: &mut Ring<'_>) {
+    pub(super) fn outward(&mut self, io: &mut Ring<'_>) {
         loop {
             self.publish_wills(io.now(), io.wall());
             for cluster in 0..self.outlets.upstreams.len() {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
+use crate::buffer::SpoolFull;
 use crate::config::Config;
 use crate::kafka::client::{Client, Effect, LinkId};
 use crate::kafka::producer::row_log::{NoLog, RowLog};
@@ -33,10 +34,14 @@ pub(super) struct Upstream {
     links: HashMap<LinkId, ConnId>,
     /// Numbers of its sinks in the configuration, by their number in the producer.
     pub(super) sinks: Vec<usize>,
+    /// Where these keep their rows.
+    keeps: Vec<Keep>,
     /// Its topics of dead letters.
     pub(super) hidden: Vec<settings::Hidden>,
     requests: Vec<ProduceRequest>,
     effects: Vec<Effect>,
+    /// Who wants the oldest rows in the spool to make room.
+    room_wanted: Option<(SinkId, SpoolFull)>,
     sent: u64,
     reachable: bool,
     timer: Option<(Monotonic, TimerId)>,
@@ -48,15 +53,18 @@ impl Upstream {
         let mine = config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
         let producer = settings::producer(config, cluster, seed.rotate_left(32));
         let sinks: Vec<usize> = mine.map(|(index, _)| index).collect();
+        let keeps = producer.sinks.iter().take(sinks.len()).map(|sink| sink.keep).collect();
         Self {
             client: Client::new(settings::client(&config.clusters[cluster]), seed),
             producer: Producer::new(producer),
             busy: true,
             links: HashMap::new(),
             sinks,
+            keeps,
             hidden: settings::hidden_sinks(config, cluster),
             requests: Vec::new(),
             effects: Vec::new(),
+            room_wanted: None,
             sent: 0,
             reachable: false,
             timer: None,
@@ -65,7 +73,7 @@ impl Upstream {
 
     /// Rows to requests to effects, until nothing more comes of it.
     fn pump(&mut self, log: &mut dyn RowLog, now: Monotonic, wall: WallMs) {
-        self.producer.poll_with(log, now, wall, &mut self.requests);
+        self.producer.poll_with(now, wall, log, &mut self.requests);
         for request in self.requests.drain(..) {
             self.sent += 1;
             self.client.produce(request, now);
@@ -99,10 +107,18 @@ impl Upstream {
 
     /// Rows of its sinks that are kept in such a way. Dead letters are in memory, and what they stand for where it was.
     pub(super) fn rows_of(&self, wanted: &impl Fn(Keep) -> bool) -> u64 {
-        let hidden = self.hidden.iter().map(|hidden| hidden.hidden);
+        let kept_as = |index| self.sinks.iter().position(|sink| *sink == index).map(|place| self.keeps[place]);
+        let hidden = self.hidden.iter().filter(|hidden| kept_as(hidden.index).is_some_and(wanted));
+        let hidden = hidden.map(|hidden| hidden.hidden);
         let own = (0u16..).zip(&self.sinks).map(|(number, _)| SinkId(number));
-        let kept = own.chain(hidden).filter(|sink| wanted(self.producer.keep(*sink)));
-        kept.map(|sink| self.producer.stats(sink).buffered_rows).sum()
+        let kept = own.zip(&self.keeps).filter(|(_, keep)| wanted(**keep)).map(|(sink, _)| sink);
+        kept.chain(hidden).map(|sink| self.producer.stats(sink).buffered_rows).sum()
+    }
+
+    /// A sink has found no room in the spool, and the oldest are to make some.
+    pub(super) fn wants_room(&mut self, sink: SinkId, full: SpoolFull) {
+        self.room_wanted = Some((sink, full));
+        self.busy = true;
     }
 
     fn next_deadline(&self) -> Monotonic {

@@ -8,9 +8,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use forebay::runtime::seam::{
-    Chunk, ConnId, Io, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs,
-};
+use forebay::runtime::seam::{Chunk, ConnId, Io, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs};
 use forebay::shard::mail::Mail;
 
 use super::segments::Disk;

@@ -151,7 +151,11 @@ fn a_full_spool_answers_nothing_and_goes_on_by_itself() {
     let device = world.device("d", 0);
     let last = world.fill(device);
     let answered = acked(&mut world, device);
-    assert!(answered.len() + 1 == usize::from(last), "{} of {last}: the one with no room is not answered", answered.len());
+    assert!(
+        answered.len() + 1 == usize::from(last),
+        "{} of {last}: the one with no room is not answered",
+        answered.len()
+    );
     assert_eq!(world.told(Kind::SpoolFull), 1);
     world.advance(Duration::from_secs(60));
     assert!(acked(&mut world, device).is_empty() && world.table.wire(device).paused);
@@ -199,7 +203,7 @@ fn the_oldest_may_make_room() {
     }
     world.advance(Duration::from_secs(5));
     assert_eq!(acked(&mut world, device), ids(3_000), "nobody waits for Kafka");
-    let dropped = world.sink_number(0, SinkMetric::Dropped);
+    let dropped = world.sink_number(0, SinkMetric::DroppedOldest);
     assert!(dropped > 0);
     world.kafka_up = true;
     world.advance(Duration::from_secs(60));
@@ -242,7 +246,7 @@ fn a_failed_sync_answers_nothing_and_the_log_goes_on_elsewhere() {
     world.turn();
     world.advance(Duration::from_secs(1));
     assert_eq!(acked(&mut world, device), [2]);
-    assert_eq!((world.number(ShardMetric::SpoolFailures), world.told(Kind::SpoolFailed)), (1, 1));
+    assert_eq!((world.number(ShardMetric::SpoolFailures), world.told(Kind::SyncFailed)), (1, 1));
     assert!(world.table.disk.segments() > segments, "another segment");
     world.power_cut();
     world.advance(Duration::from_secs(5));

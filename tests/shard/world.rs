@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use forebay::config::{self, Config};
 use forebay::metrics::board::Board;
-use forebay::metrics::journal::{Filter, Journal};
 use forebay::metrics::event::Kind as EventKind;
+use forebay::metrics::journal::{Filter, Journal};
 use forebay::metrics::spec::{Layout, ShardMetric, SinkMetric};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard};
 use forebay::service::dead_letters::Letter;
