@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::clock::Clock;
-use super::restore::{OpenError, Restored, RestoredCluster};
+use super::restore::{OpenError, Report, Restored, RestoredSession};
 use super::room::Room;
 use super::sessions::{Record, Waiting};
 use super::settings::{Settings, SinkTerms};
-use super::view::View;
+use super::view::{Lists, View};
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -22,6 +22,11 @@ pub struct Buffer {
     pub(super) room: Room,
     pub(super) waiting: Waiting,
     pub(super) next_session: u64,
+    /// The log's numbers of the sinks, by cluster and sink.
+    pub(super) logged: Vec<Vec<usize>>,
+    /// Whose each lane is: cluster and sink.
+    pub(super) lanes: HashMap<u32, (usize, SinkId)>,
+    pub(super) lists: Lists,
     /// Whose answer waits for rows of an earlier start.
     pub(super) tickets: HashMap<Origin, Ticket>,
     pub(super) numbers: Numbers,
@@ -80,23 +85,58 @@ impl Buffer {
         now: Monotonic,
         wall: WallMs,
     ) -> Result<(Self, Restored), OpenError> {
-        let recovered = recover(disk, settings.log.shard, found)?;
-        let clusters = vec![RestoredCluster::default(); settings.clusters.len()];
-        let restored = Restored { clusters, ..Restored::default() };
+        let mut recovered = recover(disk, settings.log.shard, found)?;
+        settings.check(&recovered.state)?;
+        let report = Report::of(&mut recovered);
+        let mut log = Log::new(settings.log.clone(), recovered);
+        let logged = settings.clusters.iter().map(|sinks| sinks.iter().map(|terms| log.sink(&terms.name)).collect());
         let mut buffer = Self {
+            logged: logged.collect(),
             room: Room::new(settings.clusters.iter().map(Vec::len)),
             clock: Clock::new(now, wall),
             waiting: Waiting::default(),
-            next_session: recovered.next_session(),
+            next_session: log.next_session(),
             tickets: HashMap::new(),
-            numbers: Numbers::default(),
+            lanes: HashMap::new(),
+            lists: Lists::default(),
+            numbers: Numbers { rot: report.rot.len() as u64, torn_bytes: report.torn_bytes, ..Numbers::default() },
             unsynced: VecDeque::new(),
             flying: None,
-            log: Log::new(settings.log.clone(), recovered),
+            log,
             settings,
         };
+        let restored = buffer.restore(disk, report)?;
         buffer.look_at_room();
         Ok((buffer, restored))
+    }
+
+    /// Sorts what is there, and ends what does not outlive a process.
+    fn restore<D: Disk>(&mut self, disk: &D, mut report: Report) -> Result<Restored, OpenError> {
+        let state = self.log.state();
+        let clusters = self.settings.restored(state);
+        let mut sessions = Vec::new();
+        let numbers: Vec<u64> = state.sessions().collect();
+        for number in numbers {
+            let open = self.settings.open_ids(self.log.state(), number);
+            match self.log.read_session(disk, number) {
+                Ok(Some(payload)) => sessions.push(RestoredSession { number, payload: payload.to_vec(), open }),
+                Ok(None) => report.sessions_lost += 1,
+                Err(error) => return Err(OpenError::Session { number, error }),
+            }
+        }
+        for (cluster, restored) in clusters.iter().enumerate() {
+            report.rows += restored.lanes.iter().map(|lane| lane.rows).sum::<u64>();
+            report.cuts += restored.cuts.len() as u64;
+            self.lanes.extend(restored.lanes.iter().map(|lane| (lane.lane, (cluster, lane.sink))));
+        }
+        report.sessions = sessions.len() as u64;
+        for (name, rows) in self.settings.given_up(self.log.state()) {
+            let sink = self.log.sink(&name);
+            // The group is empty: it has a place.
+            self.log.discard_sink(sink).map_err(|_| OpenError::Discard { sink: name })?;
+            report.given_up += rows;
+        }
+        Ok(Restored { clusters, sessions, report })
     }
 
     /// The buffer as a cluster's producer sees it, for one poll.
@@ -197,7 +237,7 @@ impl Buffer {
 
     pub(super) fn put_record(&mut self, record: &Record) -> bool {
         let put = match record {
-            Record::Kept { number, payload } => self.log.session(*number, payload),
+            Record::Kept { number, payload } => self.log.session(Some(*number), payload).map(drop),
             Record::Ended { number } => self.log.session_ended(*number),
             Record::Released { number, packet_id } => self.log.released(*number, *packet_id),
         };

@@ -45,6 +45,8 @@ impl Promised {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Room {
     whole: u64,
+    /// The log could not keep account of more, when it was last given rows.
+    pub(super) too_many: bool,
     promised: u64,
     /// By cluster and sink: what it may still take, what it is promised.
     sinks: Vec<Vec<(u64, Promised)>>,
@@ -76,7 +78,7 @@ impl Buffer {
         }
         let need = row_bytes as u64 + ROW_COST;
         let room = &self.room;
-        if room.promised + need > room.whole {
+        if room.too_many || room.promised + need > room.whole {
             return Err(SpoolFull::Whole);
         }
         let left = room.sinks.get(cluster).and_then(|sinks| sinks.get(usize::from(sink.0)));
@@ -107,7 +109,7 @@ impl Buffer {
     /// Whether there is room for so many bytes, whoever's.
     #[must_use]
     pub const fn has_room(&self, bytes: usize) -> bool {
-        self.room.promised + bytes as u64 + ROW_COST <= self.room.whole
+        !self.room.too_many && self.room.promised + bytes as u64 + ROW_COST <= self.room.whole
     }
 
     /// Changes whenever room has come free: as long as it is the same, nobody who waits has to be asked again.
@@ -126,7 +128,7 @@ impl Buffer {
         for (cluster, sinks) in self.settings.clusters.iter().enumerate() {
             for (sink, terms) in sinks.iter().enumerate().filter(|(_, terms)| terms.keep != Keep::Memory) {
                 let (left, promised) = &mut room.sinks[cluster][sink];
-                let now = self.log.sink_room(&terms.name);
+                let now = self.log.sink_room(self.logged[cluster][sink]);
                 freed |= now > *left;
                 *left = now;
                 if terms.keep != Keep::Disk {
