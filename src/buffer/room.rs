@@ -3,7 +3,9 @@
 
 use super::core::Buffer;
 use crate::kafka::producer::Keep;
+use crate::kafka::producer::row_log::RowRun;
 use crate::kafka::types::SinkId;
+use crate::spool::Run;
 
 /// What a row costs in the log beside its record, if it stands in a block of its own.
 const ROW_COST: u64 = 192;
@@ -116,6 +118,30 @@ impl Buffer {
     #[must_use]
     pub const fn freed(&self) -> u64 {
         self.room.freed
+    }
+
+    /// `drop-oldest`: ends rows in the oldest segment that has any which may go, of one sink or of all. `allowed` says
+    /// which those of a cluster's lane are. Returns them by cluster and lane.
+    pub fn drop_oldest(
+        &mut self,
+        only: Option<(usize, SinkId)>,
+        mut allowed: impl FnMut(usize, u32) -> Option<RowRun>,
+    ) -> Vec<(usize, u32, RowRun)> {
+        let Self { log, logged, lanes, .. } = self;
+        let wanted: Vec<usize> = match only {
+            Some((cluster, sink)) => logged.get(cluster).and_then(|c| c.get(usize::from(sink.0))).copied().into_iter().collect(),
+            None => logged.iter().flatten().copied().collect(),
+        };
+        let mut may_go = |lane: u32| {
+            let (cluster, _) = lanes.get(&lane)?;
+            allowed(*cluster, lane).map(|run| Run { first: run.first, count: run.count })
+        };
+        let dropped = log.drop_oldest(&wanted, &mut may_go).unwrap_or_default();
+        let placed = |(lane, run): (u32, Run)| {
+            let (cluster, _) = lanes.get(&lane)?;
+            Some((*cluster, lane, RowRun { first: run.first, count: run.count }))
+        };
+        dropped.into_iter().filter_map(placed).collect()
     }
 
     /// Reads the log's figures. Rows of sinks that go to memory first may never come: what they were promised is over.

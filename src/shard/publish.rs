@@ -116,10 +116,7 @@ impl Outlets {
                     scratch.spooled.push((plan.cluster, plan.sink, *bytes));
                     let room = buffer.admit(plan.cluster, plan.sink, *bytes);
                     if let Err(full) = room {
-                        self.full.note(full, usize::from(*sink));
-                        if self.when_full == WhenFull::DropOldest {
-                            upstream.wants_room(plan.sink, full);
-                        }
+                        self.full.note(full, usize::from(*sink), self.when_full);
                     }
                     room.map_err(|full| match full {
                         SpoolFull::Whole => Full::Spool,

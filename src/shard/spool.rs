@@ -10,6 +10,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::buffer::{Buffer, Report, RestoredSession, SpoolFull};
+use crate::config::WhenFull;
 use crate::kafka::types::SinkId;
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::spec::{ShardMetric as M, SinkMetric};
@@ -17,6 +18,7 @@ use crate::runtime::seam::{Append, Monotonic, SegmentEvent, SegmentSettings, Seg
 use crate::spool::{AppendError, Completion, Disk, ReadError};
 
 use super::events::second;
+use super::publish::Outlets;
 use super::{Core, Ring, settings};
 
 /// The ring's segments as the log asks for them.
@@ -44,6 +46,7 @@ impl Disk for Files<'_> {
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
         self.0.read(segment, at, into).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => ReadError::Later,
             io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => ReadError::Missing,
             _ => ReadError::Failed,
         })
@@ -72,7 +75,7 @@ impl Core {
         })?;
         self.outlets.buffer = Some(buffer);
         for (cluster, restored) in restored.clusters.into_iter().enumerate() {
-            let _ = (cluster, restored);
+            self.outlets.upstreams[cluster].producer.restore(&restored.lanes, &restored.cuts);
         }
         self.restore_sessions(restored.sessions);
         self.tell_recovered(&restored.report, io);
@@ -91,7 +94,8 @@ impl Core {
                 (Completion::Created { segment, ok: result.is_ok() }, result.err())
             }
             SegmentEvent::Synced { token, result } => (Completion::Synced { token, ok: result.is_ok() }, result.err()),
-            SegmentEvent::Freed { segment } => (Completion::Freed { segment }, None),
+            SegmentEvent::Freed { segment, result } => (Completion::Freed { segment, ok: result.is_ok() }, result.err()),
+            SegmentEvent::Read { .. } => return self.busy_clusters(),
         };
         if let Some(error) = error {
             let (what, segment) = match completion {
@@ -119,6 +123,7 @@ impl Core {
     /// All that this turn has written down goes to the disk as one group, if none is under way.
     pub(super) fn flush_spool(&mut self, io: &mut Ring<'_>) {
         let (now, wall) = (io.now(), io.wall());
+        self.outlets.make_room(now);
         let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) else { return };
         buffer.flush(&mut Files(segments), now, wall);
         let numbers = buffer.numbers();
@@ -184,6 +189,31 @@ impl Core {
     }
 }
 
+impl Outlets {
+    /// `drop-oldest`: where a message has found no room, the oldest rows that are on the disk alone and in no batch go.
+    fn make_room(&mut self, now: Monotonic) {
+        let Some((full, sink)) = self.full.wanted.take() else { return };
+        let Some(buffer) = &mut self.buffer else { return };
+        // Room comes back when a segment is free, some turns later.
+        let (freed, last) = (buffer.freed(), &mut self.full.dropped);
+        if last.is_some_and(|(at, before)| before == freed && now.since(at) < DROP_AGAIN) {
+            return;
+        }
+        *last = Some((now, freed));
+        let plan = &self.plans[sink];
+        let only = (full == SpoolFull::Sink).then_some((plan.cluster, plan.sink));
+        let upstreams = &self.upstreams;
+        let dropped = buffer.drop_oldest(only, |cluster, lane| upstreams[cluster].producer.on_disk_only(lane));
+        for (cluster, lane, rows) in dropped {
+            self.upstreams[cluster].producer.dropped(lane, rows);
+            self.upstreams[cluster].busy = true;
+        }
+    }
+}
+
+/// When the oldest go again, if that has made no room.
+const DROP_AGAIN: Duration = Duration::from_millis(200);
+
 /// Why there is no room.
 const WHOLE: &str = "the whole of it is full";
 const SHARE: &str = "the sink fills its part (spool_share)";
@@ -196,12 +226,19 @@ pub(super) struct Fullness {
     pub(super) sink: Option<usize>,
     found: bool,
     last: Option<Monotonic>,
+    /// The oldest are to make room: for whom.
+    wanted: Option<(SpoolFull, usize)>,
+    /// When that was last done, and [`Buffer::freed`] then.
+    dropped: Option<(Monotonic, u64)>,
 }
 
 impl Fullness {
     /// A message has found no room.
-    pub(super) fn note(&mut self, why: SpoolFull, sink: usize) {
+    pub(super) fn note(&mut self, why: SpoolFull, sink: usize, when_full: WhenFull) {
         (self.why, self.sink, self.found) = (Some(why), Some(sink), true);
+        if when_full == WhenFull::DropOldest {
+            self.wanted = Some((why, sink));
+        }
     }
 
     /// At the end of a turn: what is to be told, if anything.

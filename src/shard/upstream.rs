@@ -7,7 +7,6 @@ use std::collections::HashMap;
 
 use smallvec::SmallVec;
 
-use crate::buffer::SpoolFull;
 use crate::config::Config;
 use crate::kafka::client::{Client, Effect, LinkId};
 use crate::kafka::producer::row_log::{NoLog, RowLog};
@@ -40,8 +39,6 @@ pub(super) struct Upstream {
     pub(super) hidden: Vec<settings::Hidden>,
     requests: Vec<ProduceRequest>,
     effects: Vec<Effect>,
-    /// Who wants the oldest rows in the spool to make room.
-    room_wanted: Option<(SinkId, SpoolFull)>,
     sent: u64,
     reachable: bool,
     timer: Option<(Monotonic, TimerId)>,
@@ -64,7 +61,6 @@ impl Upstream {
             hidden: settings::hidden_sinks(config, cluster),
             requests: Vec::new(),
             effects: Vec::new(),
-            room_wanted: None,
             sent: 0,
             reachable: false,
             timer: None,
@@ -113,12 +109,6 @@ impl Upstream {
         let own = (0u16..).zip(&self.sinks).map(|(number, _)| SinkId(number));
         let kept = own.zip(&self.keeps).filter(|(_, keep)| wanted(**keep)).map(|(sink, _)| sink);
         kept.chain(hidden).map(|sink| self.producer.stats(sink).buffered_rows).sum()
-    }
-
-    /// A sink has found no room in the spool, and the oldest are to make some.
-    pub(super) fn wants_room(&mut self, sink: SinkId, full: SpoolFull) {
-        self.room_wanted = Some((sink, full));
-        self.busy = true;
     }
 
     fn next_deadline(&self) -> Monotonic {

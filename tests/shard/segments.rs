@@ -99,7 +99,7 @@ impl Segments for Disk {
 
     fn free(&mut self, segment: u64) {
         self.files.remove(&segment);
-        self.events.push_back(SegmentEvent::Freed { segment });
+        self.events.push_back(SegmentEvent::Freed { segment, result: Ok(()) });
     }
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> io::Result<()> {
