@@ -110,6 +110,14 @@ events! {
     TopicGrown, Info, Lifecycle, "topic_grown", [Sink, Topic, From, To], "the topic has more partitions; they are used when what is placed is done";
     AcknowledgedLost, Error, Error, "acknowledged_lost", [Sink, Topic, Partition, Records], "Kafka has lost what it had acknowledged";
     OutcomeUnknown, Warn, Error, "outcome_unknown", [Sink, Topic, Partition, Records], "messages were sent again although Kafka may have them";
+    SpoolRecovered, Info, Lifecycle, "spool_recovered", [Records, Sessions, TornBytes], "the spool of an earlier run was read; what it holds goes on";
+    ShardsKept, Warn, Lifecycle, "shards_kept", [Shards, Configured, Records], "the spool holds messages of another number of shards: the service runs with that number until a start finds it empty";
+    SessionsMoved, Info, Lifecycle, "sessions_moved", [Shards, Sessions], "the number of shards has changed; kept sessions are with their new shards";
+    SpoolFull, Warn, Error, "spool_full", [Sink, Reason], "the spool has no room; `when_full` says what happens to messages";
+    SpoolRoom, Info, Lifecycle, "spool_room", [Sink], "the spool has room again";
+    SyncFailed, Error, Error, "sync_failed", [Segment, Reason], "a write or sync of the spool failed; nothing of it was answered; it is written again into a new segment";
+    SpoolRot, Error, Error, "spool_rot", [Segment, Position, Bytes], "bytes of the spool that were on the disk are damaged; they are left out, the rest goes on";
+    RowsDropped, Warn, Error, "rows_dropped", [Sink, Topic, Records, Reason], "messages in the spool were given up";
     ConnectRefused, Info, Error, "connect_refused", [Listener, Peer, Clause, Reason], "a CONNECT was refused, or what came first was none";
     ProtocolError, Info, Error, "protocol_error", [Listener, Client, Peer, Clause, Reason], "a device's connection was closed for a protocol error";
     DeadLetters, Warn, Error, "dead_letters", [Sink, Total], "messages of the sink are in its dead letters, each with the reason";
@@ -170,6 +178,12 @@ fields! {
     Topic, text, topic, "The Kafka topic.";
     Partition, number, partition, "The partition.";
     Records, number, records, "How many messages: of what was lost at least so many, as far as offsets show it.";
+    Sessions, number, sessions, "How many sessions are kept.";
+    Configured, number, configured, "How many shards the configuration asks for.";
+    TornBytes, number, torn_bytes, "Bytes behind the last whole group: answered to nobody, cut off.";
+    Segment, number, segment, "The segment's number.";
+    Position, number, position, "Where in it.";
+    Bytes, number, bytes, "How many bytes.";
     Signal, text, signal, "The signal that ends the service.";
     Clause, text, clause, "The clause of the MQTT standard.";
     Reason, text, reason, "Why, in words.";
