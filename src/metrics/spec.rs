@@ -81,11 +81,11 @@ table!(
     SpoolLiveBytes, Gauge, "spool_live_bytes", "Bytes of rows in them that Kafka does not have yet.";
     SpoolSegments, Gauge, "spool_segments", "Segments on the disk.";
     SpoolRowsWritten, Counter, "spool_rows_written", "Messages written to the spool.";
-    SpoolWrittenBytes, Counter, "spool_written_bytes", "Bytes written to the spool.";
+    SpoolGroupBytes, Counter, "spool_written_bytes", "Bytes written to the spool.";
     SpoolMovedBytes, Counter, "spool_moved_bytes", "Bytes of them that were moved out of old segments.";
     SpoolGroups, Counter, "spool_groups", "Groups that are on the disk; `spool_rows_written / spool_groups`: messages for one sync.";
     SpoolSyncs, Counter, "spool_syncs", "Syncs that have ended.";
-    SpoolSyncTime, Counter, "spool_sync_us", "Microseconds that they took, added up.";
+    SpoolSyncUs, Counter, "spool_sync_us", "Microseconds that they took, added up.";
     SpoolFailures, Counter, "spool_failures", "Writes and syncs that failed.";
     SpoolStuck, Gauge, "spool_stuck", "1 while the spool cannot write: nothing is answered at `stored`.";
     SpoolFull, Gauge, "spool_full", "1 while there is no room for another message.";
