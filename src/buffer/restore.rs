@@ -141,6 +141,31 @@ impl Report {
     }
 }
 
+impl Report {
+    /// Whether something that was durable is not there any more.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        !self.rot.is_empty() || self.fate_open || self.missing + self.sessions_lost > 0
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bytes: u64 = self.rot.iter().map(|rot| rot.bytes).sum();
+        write!(f, "{} places with {bytes} bytes", self.rot.len())?;
+        if let Some(first) = self.rot.first() {
+            write!(f, ", the first in segment {} at {}", first.segment, first.position)?;
+        }
+        if self.missing + self.sessions_lost > 0 {
+            write!(f, "; {} messages and {} sessions are gone", self.missing, self.sessions_lost)?;
+        }
+        if self.fate_open {
+            f.write_str("; some messages may be sent again that Kafka has")?;
+        }
+        Ok(())
+    }
+}
+
 impl Settings {
     /// Whether every sink that has live rows or open cuts has a place in the configuration.
     ///

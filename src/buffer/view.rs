@@ -6,7 +6,8 @@ use crate::kafka::producer::row_log::{
     Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, Origin, ReadBack, RowLog, RowRun, TakenCut,
 };
 use crate::kafka::types::SinkId;
-use crate::spool::{self, Deadline, Disk, Reason, Refused, Run};
+use crate::runtime::seam::Monotonic;
+use crate::spool::{self, Deadline, Disk, Read, ReadError, Reason, Refused, Run};
 
 /// See the module.
 #[derive(Debug)]
@@ -126,21 +127,30 @@ impl<D: Disk> RowLog for View<'_, D> {
         let terms = lanes.get(&lane).and_then(|(cluster, sink)| settings.clusters.get(*cluster)?.get(usize::from(sink.0)));
         // At the level of the log a row that is in it owes nothing.
         let owes = terms.is_some_and(|terms| terms.answered_on == AnsweredOn::Replicated);
-        let read = log.read(self.disk, lane, from, end, |row| {
-            let origin = row.origin.map(|of| Origin { session: of.session, packet_id: of.packet_id });
-            take(LoggedRow {
-                number: row.number,
-                record: row.record,
-                expires: row.deadline.map_or(crate::runtime::seam::Monotonic::NEVER, |d| clock.read(d.wall_ms, d.left_ms)),
-                hash: row.hash,
-                ticket: origin.filter(|_| owes).and_then(|origin| tickets.get(&origin).copied()),
-            })
-        });
+        // What is not on the disk yet is not gone.
+        let synced = log.state().lane(lane).map_or(0, |lane| lane.next);
+        let read = match log.read(self.disk, lane, from, end.min(synced)) {
+            Err(ReadError::Later) => return ReadBack::Later,
+            // What the disk cannot read now it cannot read the next time either: the log has tried.
+            Err(_) => return ReadBack::Rotten(RowRun { first: from, count: 1 }),
+            Ok(read) => read,
+        };
         match read {
-            spool::Read::Rows => ReadBack::Rows,
-            spool::Read::Later => ReadBack::Later,
-            spool::Read::Rotten(run) => ReadBack::Rotten(RowRun { first: run.first, count: run.count }),
-            spool::Read::Empty => ReadBack::Empty,
+            Read::Empty if synced < end => ReadBack::Later,
+            Read::Empty => ReadBack::Empty,
+            Read::Rotten(run) => ReadBack::Rotten(RowRun { first: run.first, count: run.count }),
+            Read::Block(block) => {
+                for row in block.rows() {
+                    let origin = row.origin.map(|of| Origin { session: of.session, packet_id: of.packet_id });
+                    let expires = row.deadline.map_or(Monotonic::NEVER, |at| clock.read(at.wall_ms, at.left_ms));
+                    let ticket = origin.filter(|_| owes).and_then(|origin| tickets.get(&origin).copied());
+                    let row = LoggedRow { number: row.number, record: row.record, expires, hash: row.hash, ticket };
+                    if !take(row) {
+                        break;
+                    }
+                }
+                ReadBack::Rows
+            }
         }
     }
 }

@@ -97,6 +97,8 @@ pub struct Core {
     /// Sessions that may owe answers after this turn's completions.
     touched: Vec<SessionKey>,
     session_timer: Option<(Monotonic, TimerId)>,
+    /// When a disk in trouble is looked at again.
+    spool_timer: Option<TimerId>,
     drain: Option<drain::Drain>,
     numbers: Numbers,
     teller: Teller,
@@ -126,6 +128,7 @@ impl Core {
             stalls: Stalls::default(),
             touched: Vec::new(),
             session_timer: None,
+            spool_timer: None,
             drain: None,
             numbers: Numbers::new(board, layout),
             teller: Teller::new(Arc::clone(&around.journal), index),

@@ -17,6 +17,7 @@ use crate::metrics::spec::{ShardMetric as M, SinkMetric};
 use crate::runtime::seam::{Append, Monotonic, SegmentEvent, SegmentSettings, Segments};
 use crate::spool::{AppendError, Completion, Disk, ReadError};
 
+use super::connection::Timer;
 use super::events::second;
 use super::publish::Outlets;
 use super::{Core, Ring, settings};
@@ -94,22 +95,25 @@ impl Core {
                 (Completion::Created { segment, ok: result.is_ok() }, result.err())
             }
             SegmentEvent::Synced { token, result } => (Completion::Synced { token, ok: result.is_ok() }, result.err()),
-            SegmentEvent::Freed { segment, result } => (Completion::Freed { segment, ok: result.is_ok() }, result.err()),
+            SegmentEvent::Freed { segment, result: Ok(()) } => (Completion::Freed { segment }, None),
+            // It has its room until the next start: to the log it is not free.
+            SegmentEvent::Freed { result: Err(error), .. } => return self.tell_failed("a segment cannot be deleted", &error, now),
             SegmentEvent::Read { .. } => return self.busy_clusters(),
         };
         if let Some(error) = error {
-            let (what, segment) = match completion {
-                Completion::Created { segment, .. } => ("a segment cannot be made", Some(segment)),
-                Completion::Freed { segment, .. } => ("a segment cannot be deleted", Some(segment)),
-                Completion::Synced { .. } => ("what was written is not on the disk for certain", None),
-            };
-            self.teller.tell(Kind::SyncFailed, second(now), |event| {
-                event.maybe(Field::Segment, segment).with(Field::Reason, format!("{what}: {error}"))
-            });
+            let made = matches!(completion, Completion::Created { .. });
+            let what = if made { "a segment cannot be made" } else { "what was written is not on the disk for certain" };
+            self.tell_failed(what, &error, now);
         }
         let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) else { return };
         buffer.complete(&mut Files(segments), completion, now);
         self.busy_clusters();
+    }
+
+    fn tell_failed(&mut self, what: &str, error: &io::Error, now: Monotonic) {
+        self.teller.tell(Kind::SpoolFailed, second(now), |event| {
+            event.with(Field::Reason, format!("{what}: {error}"))
+        });
     }
 
     /// Cuts may be sent, answers are due, rows may be read or taken: every producer looks.
@@ -118,7 +122,9 @@ impl Core {
     }
 
     /// The spool is looked at again: the end of the turn does.
-    pub(super) fn spool_time(&mut self) {}
+    pub(super) fn spool_time(&mut self) {
+        self.spool_timer = None;
+    }
 
     /// All that this turn has written down goes to the disk as one group, if none is under way.
     pub(super) fn flush_spool(&mut self, io: &mut Ring<'_>) {
@@ -133,11 +139,11 @@ impl Core {
             (M::SpoolLiveBytes, numbers.live_bytes),
             (M::SpoolSegments, numbers.segments),
             (M::SpoolRowsWritten, numbers.rows),
-            (M::SpoolWrittenBytes, numbers.group_bytes),
+            (M::SpoolGroupBytes, numbers.group_bytes),
             (M::SpoolMovedBytes, numbers.moved_bytes),
             (M::SpoolGroups, numbers.groups),
             (M::SpoolSyncs, numbers.syncs),
-            (M::SpoolSyncTime, numbers.sync_us),
+            (M::SpoolSyncUs, numbers.sync_us),
             (M::SpoolFailures, numbers.failures),
             (M::SpoolStuck, u64::from(numbers.stuck)),
             (M::SpoolRot, numbers.rot),
@@ -145,6 +151,10 @@ impl Core {
             (M::SessionsKept, numbers.sessions),
         ];
         values.into_iter().for_each(|(metric, value)| self.numbers.set(metric, value));
+        // What the disk refuses is tried again, whether or not anything else happens.
+        if numbers.stuck && self.spool_timer.is_none() {
+            self.spool_timer = Some(io.set_timer(now.after(TRY_AGAIN), Timer::Spool.token()));
+        }
         for (cluster, upstream) in self.outlets.upstreams.iter().enumerate() {
             for (number, sink) in (0u16..).zip(&upstream.sinks) {
                 let number = SinkId(number);
@@ -174,17 +184,14 @@ impl Core {
 
     fn tell_recovered(&mut self, report: &Report, io: &Ring<'_>) {
         let second = second(io.now());
-        if report.rows + report.sessions + report.torn_bytes > 0 {
+        if report.rows + report.cuts + report.sessions > 0 {
             self.teller.tell(Kind::SpoolRecovered, second, |event| {
-                let event = event.with(Field::Records, report.rows).with(Field::Sessions, report.sessions);
-                event.with(Field::TornBytes, report.torn_bytes)
+                let event = event.with(Field::Records, report.rows).with(Field::Cuts, report.cuts);
+                event.with(Field::Sessions, report.sessions)
             });
         }
-        for rot in &report.rot {
-            self.teller.tell(Kind::SpoolRot, second, |event| {
-                let event = event.with(Field::Segment, rot.segment).with(Field::Position, rot.position);
-                event.with(Field::Bytes, rot.bytes)
-            });
+        if report.is_damaged() {
+            self.teller.tell(Kind::SpoolDamaged, second, |event| event.with(Field::Reason, report.to_string()));
         }
     }
 }
@@ -210,6 +217,9 @@ impl Outlets {
         }
     }
 }
+
+/// How often a disk that refuses what it is asked is looked at.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 /// When the oldest go again, if that has made no room.
 const DROP_AGAIN: Duration = Duration::from_millis(200);

@@ -246,7 +246,7 @@ fn a_failed_sync_answers_nothing_and_the_log_goes_on_elsewhere() {
     world.turn();
     world.advance(Duration::from_secs(1));
     assert_eq!(acked(&mut world, device), [2]);
-    assert_eq!((world.number(ShardMetric::SpoolFailures), world.told(Kind::SyncFailed)), (1, 1));
+    assert_eq!((world.number(ShardMetric::SpoolFailures), world.told(Kind::SpoolFailed)), (1, 1));
     assert!(world.table.disk.segments() > segments, "another segment");
     world.power_cut();
     world.advance(Duration::from_secs(5));
