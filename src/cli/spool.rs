@@ -15,7 +15,7 @@ use crate::shard::rfc3339;
 use crate::spool::{AppendError, Cut, Disk, Entry, ReadError, Rot, Run, Surveyed, recover, survey};
 
 /// A folder that is read only: the seam's other calls do nothing.
-struct Folder<'a>(&'a Path);
+pub(super) struct Folder<'a>(pub(super) &'a Path);
 
 impl Disk for Folder<'_> {
     fn create(&mut self, _: u64, _: u64) {}
