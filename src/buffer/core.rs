@@ -7,7 +7,7 @@ use super::restore::{OpenError, Report, Restored, RestoredSession};
 use super::room::Room;
 use super::sessions::{Record, Waiting};
 use super::settings::{Settings, SinkTerms};
-use super::view::{Lists, View};
+use super::view::{Failing, Lists, View};
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -32,6 +32,9 @@ pub struct Buffer {
     pub(super) numbers: Numbers,
     /// Rows in groups that are not durable, by group.
     pub(super) unsynced: VecDeque<(u64, u64)>,
+    /// Where the disk failed to read, how often, and whether it is to be tried again without anything else happening.
+    pub(super) failing: Option<Failing>,
+    pub(super) wants_turn: bool,
     /// When the group under way was handed to the disk.
     flying: Option<Monotonic>,
 }
@@ -88,6 +91,7 @@ impl Buffer {
         let mut recovered = recover(disk, settings.log.shard, found)?;
         settings.check(&recovered.state)?;
         let report = Report::of(&mut recovered);
+        let next_session = recovered.next_session();
         let mut log = Log::new(settings.log.clone(), recovered);
         let logged = settings.clusters.iter().map(|sinks| sinks.iter().map(|terms| log.sink(&terms.name)).collect());
         let mut buffer = Self {
@@ -95,13 +99,15 @@ impl Buffer {
             room: Room::new(settings.clusters.iter().map(Vec::len)),
             clock: Clock::new(now, wall),
             waiting: Waiting::default(),
-            next_session: log.next_session(),
+            next_session,
             tickets: HashMap::new(),
             lanes: HashMap::new(),
             lists: Lists::default(),
             numbers: Numbers { rot: report.rot.len() as u64, torn_bytes: report.torn_bytes, ..Numbers::default() },
             unsynced: VecDeque::new(),
             flying: None,
+            failing: None,
+            wants_turn: false,
             log,
             settings,
         };
@@ -155,11 +161,9 @@ impl Buffer {
     pub fn flush<D: Disk>(&mut self, disk: &mut D, now: Monotonic, wall: WallMs) {
         self.clock.turn(now, wall);
         let group = self.group();
-        self.log.flush(disk, wall.0);
+        self.log.flush(disk, now, wall);
         if self.group() != group {
             self.put_waiting();
-        }
-        if self.flying.is_none() && !self.log.is_idle() {
             self.flying = Some(now);
         }
         self.look_at_room();
@@ -169,21 +173,29 @@ impl Buffer {
     pub fn complete<D: Disk>(&mut self, disk: &mut D, completion: Completion, now: Monotonic) -> bool {
         let before = self.durable();
         self.log.complete(disk, completion);
-        if let Completion::Synced { .. } = completion
-            && let Some(begun) = self.flying.take()
-        {
-            let took = u64::try_from(now.since(begun).as_micros()).unwrap_or(u64::MAX);
+        if let Completion::Synced { ok, .. } = completion {
+            let took = self.flying.map_or(0, |begun| u64::try_from(now.since(begun).as_micros()).unwrap_or(u64::MAX));
+            self.numbers.syncs += 1;
             self.numbers.sync_us += took;
-            self.numbers.sync_max_us = self.numbers.sync_max_us.max(took);
+            // The same group again.
+            self.flying = if ok { None } else { Some(now) };
         }
+        let durable = self.durable();
+        while self.unsynced.pop_front_if(|(group, _)| *group <= durable).is_some() {}
+        self.numbers.groups += durable - before;
         self.look_at_room();
-        self.durable() != before
+        durable != before
     }
 
     /// The group that is being gathered: what is kept now stands in it.
     #[must_use]
     pub const fn group(&self) -> u64 {
         self.log.group()
+    }
+
+    /// Whether something is to be tried again soon, whatever else happens.
+    pub fn wants_turn(&mut self) -> bool {
+        std::mem::take(&mut self.wants_turn)
     }
 
     /// All groups up to this one are durable.
@@ -201,7 +213,18 @@ impl Buffer {
     /// The numbers.
     #[must_use]
     pub fn numbers(&self) -> Numbers {
-        Numbers { failures: self.log.failures(), ..self.numbers }
+        let trouble = self.log.trouble();
+        let segments = self.log.segments() as u64;
+        let bytes = self.settings.log.segment_bytes;
+        Numbers {
+            failures: trouble.failures,
+            stuck: trouble.in_a_row > 0,
+            segments,
+            bytes: segments * bytes,
+            bytes_max: self.settings.log.segments_max * bytes,
+            sessions: self.log.state().sessions().count() as u64,
+            ..self.numbers
+        }
     }
 
     /// Live bytes of a sink.

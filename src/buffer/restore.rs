@@ -204,7 +204,9 @@ impl Settings {
                 continue;
             }
             let (topic, partition) = (lane.topic.as_ref().to_owned(), lane.partition);
-            let restored = RestoredLane { sink, topic, partition, lane: number, first, end, rows: lane.rows() };
+            let start = lane.spans().next().map(|span| (span.segment, span.position));
+            let order = start.map_or(0, |(segment, position)| segment * self.log.segment_bytes + position);
+            let restored = RestoredLane { sink, topic, partition, lane: number, first, end, rows: lane.rows(), order };
             clusters[cluster].lanes.push(restored);
         }
         for cut in state.cuts() {

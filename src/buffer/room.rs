@@ -129,7 +129,9 @@ impl Buffer {
     ) -> Vec<(usize, u32, RowRun)> {
         let Self { log, logged, lanes, .. } = self;
         let wanted: Vec<usize> = match only {
-            Some((cluster, sink)) => logged.get(cluster).and_then(|c| c.get(usize::from(sink.0))).copied().into_iter().collect(),
+            Some((cluster, sink)) => {
+                logged.get(cluster).and_then(|c| c.get(usize::from(sink.0))).copied().into_iter().collect()
+            }
             None => logged.iter().flatten().copied().collect(),
         };
         let mut may_go = |lane: u32| {

@@ -28,12 +28,9 @@ pub struct Settings {
 impl Settings {
     /// Cluster and number of the sink of that name.
     pub(super) fn find(&self, name: &str) -> Option<(usize, SinkId)> {
-        self.clusters
-            .iter()
-            .enumerate()
-            .find_map(|(cluster, sinks)| {
-                let place = sinks.iter().position(|sink| *sink.name == *name)?;
-                Some((cluster, SinkId(u16::try_from(place).ok()?)))
-            })
+        self.clusters.iter().enumerate().find_map(|(cluster, sinks)| {
+            let place = sinks.iter().position(|sink| *sink.name == *name)?;
+            Some((cluster, SinkId(u16::try_from(place).ok()?)))
+        })
     }
 }

@@ -33,6 +33,30 @@ impl Lists {
     }
 }
 
+/// A row that the disk fails to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failing {
+    lane: u32,
+    number: u64,
+    tries: u32,
+}
+
+/// So often it is tried again; a tenth of a second lies between two.
+const TRIES: u32 = 50;
+
+impl Failing {
+    /// Whether it is worth another try. The row behind one that was given up has none of its own.
+    fn again(failing: &mut Option<Self>, lane: u32, number: u64) -> bool {
+        let tries = match failing {
+            Some(Self { lane: of, number: at, tries }) if *of == lane && *at == number => *tries + 1,
+            Some(Self { lane: of, number: at, tries: TRIES }) if *of == lane && *at + 1 == number => TRIES,
+            _ => 1,
+        };
+        *failing = Some(Self { lane, number, tries });
+        tries < TRIES
+    }
+}
+
 /// What the log refuses a producer that keeps its rules is refused for now: whether there is room at all was asked
 /// before the row was taken.
 fn not_now(refused: Refused) -> NotNow {
@@ -123,15 +147,19 @@ impl<D: Disk> RowLog for View<'_, D> {
     }
 
     fn read(&mut self, lane: u32, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
-        let Buffer { log, clock, tickets, lanes, settings, .. } = &mut *self.buffer;
-        let terms = lanes.get(&lane).and_then(|(cluster, sink)| settings.clusters.get(*cluster)?.get(usize::from(sink.0)));
+        let Buffer { log, clock, tickets, lanes, settings, failing, wants_turn, .. } = &mut *self.buffer;
+        let terms =
+            lanes.get(&lane).and_then(|(cluster, sink)| settings.clusters.get(*cluster)?.get(usize::from(sink.0)));
         // At the level of the log a row that is in it owes nothing.
         let owes = terms.is_some_and(|terms| terms.answered_on == AnsweredOn::Replicated);
         // What is not on the disk yet is not gone.
         let synced = log.state().lane(lane).map_or(0, |lane| lane.next);
         let read = match log.read(self.disk, lane, from, end.min(synced)) {
             Err(ReadError::Later) => return ReadBack::Later,
-            // What the disk cannot read now it cannot read the next time either: the log has tried.
+            Err(_) if Failing::again(failing, lane, from) => {
+                *wants_turn = true;
+                return ReadBack::Later;
+            }
             Err(_) => return ReadBack::Rotten(RowRun { first: from, count: 1 }),
             Ok(read) => read,
         };

@@ -112,7 +112,7 @@ impl Core {
 
     /// What is in memory and is to outlive the process goes to the log.
     fn save(&mut self, io: &mut Ring<'_>) {
-        self.outlets.upstreams.iter_mut().for_each(|upstream| upstream.producer.save());
+        self.outlets.upstreams.iter_mut().for_each(|upstream| upstream.save());
         self.busy_clusters();
         self.outward(io);
         self.flush_spool(io);

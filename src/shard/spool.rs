@@ -76,7 +76,7 @@ impl Core {
         })?;
         self.outlets.buffer = Some(buffer);
         for (cluster, restored) in restored.clusters.into_iter().enumerate() {
-            self.outlets.upstreams[cluster].producer.restore(&restored.lanes, &restored.cuts);
+            self.outlets.upstreams[cluster].producer.restore(restored.lanes, restored.cuts);
         }
         self.restore_sessions(restored.sessions);
         self.tell_recovered(&restored.report, io);
@@ -97,12 +97,15 @@ impl Core {
             SegmentEvent::Synced { token, result } => (Completion::Synced { token, ok: result.is_ok() }, result.err()),
             SegmentEvent::Freed { segment, result: Ok(()) } => (Completion::Freed { segment }, None),
             // It has its room until the next start: to the log it is not free.
-            SegmentEvent::Freed { result: Err(error), .. } => return self.tell_failed("a segment cannot be deleted", &error, now),
+            SegmentEvent::Freed { result: Err(error), .. } => {
+                return self.tell_failed("a segment cannot be deleted", &error, now);
+            }
             SegmentEvent::Read { .. } => return self.busy_clusters(),
         };
         if let Some(error) = error {
             let made = matches!(completion, Completion::Created { .. });
-            let what = if made { "a segment cannot be made" } else { "what was written is not on the disk for certain" };
+            let what =
+                if made { "a segment cannot be made" } else { "what was written is not on the disk for certain" };
             self.tell_failed(what, &error, now);
         }
         let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) else { return };
@@ -111,9 +114,7 @@ impl Core {
     }
 
     fn tell_failed(&mut self, what: &str, error: &io::Error, now: Monotonic) {
-        self.teller.tell(Kind::SpoolFailed, second(now), |event| {
-            event.with(Field::Reason, format!("{what}: {error}"))
-        });
+        self.teller.tell(Kind::SpoolFailed, second(now), |event| event.with(Field::Reason, format!("{what}: {error}")));
     }
 
     /// Cuts may be sent, answers are due, rows may be read or taken: every producer looks.
@@ -124,6 +125,7 @@ impl Core {
     /// The spool is looked at again: the end of the turn does.
     pub(super) fn spool_time(&mut self) {
         self.spool_timer = None;
+        self.busy_clusters();
     }
 
     /// All that this turn has written down goes to the disk as one group, if none is under way.
@@ -152,7 +154,7 @@ impl Core {
         ];
         values.into_iter().for_each(|(metric, value)| self.numbers.set(metric, value));
         // What the disk refuses is tried again, whether or not anything else happens.
-        if numbers.stuck && self.spool_timer.is_none() {
+        if (numbers.stuck || buffer.wants_turn()) && self.spool_timer.is_none() {
             self.spool_timer = Some(io.set_timer(now.after(TRY_AGAIN), Timer::Spool.token()));
         }
         for (cluster, upstream) in self.outlets.upstreams.iter().enumerate() {
@@ -210,9 +212,9 @@ impl Outlets {
         let plan = &self.plans[sink];
         let only = (full == SpoolFull::Sink).then_some((plan.cluster, plan.sink));
         let upstreams = &self.upstreams;
-        let dropped = buffer.drop_oldest(only, |cluster, lane| upstreams[cluster].producer.on_disk_only(lane));
+        let dropped = buffer.drop_oldest(only, |cluster, lane| upstreams[cluster].on_disk_only(lane));
         for (cluster, lane, rows) in dropped {
-            self.upstreams[cluster].producer.dropped(lane, rows);
+            self.upstreams[cluster].dropped(lane, rows);
             self.upstreams[cluster].busy = true;
         }
     }

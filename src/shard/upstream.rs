@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use crate::config::Config;
 use crate::kafka::client::{Client, Effect, LinkId};
-use crate::kafka::producer::row_log::{NoLog, RowLog};
+use crate::kafka::producer::row_log::{NoLog, RowLog, RowRun};
 use crate::kafka::producer::{Keep, Producer, SinkStats, Want};
 use crate::kafka::types::{ClientEvent, Outcome, ProduceRequest, Run, SinkId};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
@@ -110,6 +110,17 @@ impl Upstream {
         let kept = own.zip(&self.keeps).filter(|(_, keep)| wanted(**keep)).map(|(sink, _)| sink);
         kept.chain(hidden).map(|sink| self.producer.stats(sink).buffered_rows).sum()
     }
+
+    /// What is in memory and is to outlive the process goes to the log in the next poll.
+    pub(super) fn save(&mut self) {}
+
+    /// Rows of a lane that are on the disk alone, and in no batch.
+    pub(super) fn on_disk_only(&self, _lane: u32) -> Option<RowRun> {
+        None
+    }
+
+    /// These of them are gone.
+    pub(super) fn dropped(&mut self, _lane: u32, _rows: RowRun) {}
 
     fn next_deadline(&self) -> Monotonic {
         self.producer.next_deadline().min(self.client.next_deadline())
