@@ -71,7 +71,7 @@ impl Core {
             .map_err(|error| failed(format!("{error}; `service.data_dir` (or --data-dir) says where it lies")))?;
         let segments = io.segments().ok_or_else(|| failed("no segments".into()))?;
         let found: BTreeMap<u64, u64> = segments.existing().into_iter().collect();
-        let (buffer, restored) = Buffer::open(&mut Files(segments), wanted, &found, now, wall).map_err(|error| {
+        let (buffer, restored) = Buffer::open(&Files(segments), wanted, &found, now, wall).map_err(|error| {
             failed(format!("{error}. `forebay spool inspect {shown}` shows what is there; nothing was changed"))
         })?;
         self.outlets.buffer = Some(buffer);

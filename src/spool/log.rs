@@ -130,6 +130,12 @@ impl Log {
         self.pending.is_empty() && self.in_flight.is_empty()
     }
 
+    /// Segments that take space.
+    #[must_use]
+    pub fn segments(&self) -> usize {
+        self.on_disk.len()
+    }
+
     /// A sink's number in this log, for as long as it runs; made where it is new.
     pub fn sink(&mut self, name: &str) -> usize {
         self.state.sink(name)
