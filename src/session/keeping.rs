@@ -136,11 +136,20 @@ impl Sessions {
         self.disconnected(key, conn, super::End::Left, now);
     }
 
+    /// Whether there was no room to write a session down as it is now.
+    #[must_use]
+    pub fn is_unwritten(&self, key: SessionKey) -> bool {
+        let kept = self.sessions.get(key).and_then(|session| session.kept.as_ref());
+        kept.is_some_and(|kept| kept.state == State::Later)
+    }
+
     /// There may be room again: notes what found none.
     pub fn try_again(&mut self) {
         let Some(keeping) = &mut self.keeping else { return };
         for key in std::mem::take(&mut keeping.later) {
-            self.note_kept(key);
+            if self.is_unwritten(key) {
+                self.note_kept(key);
+            }
         }
     }
 

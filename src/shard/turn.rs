@@ -122,6 +122,7 @@ impl Shard for Core {
     }
 
     fn on_turn_end(&mut self, io: &mut Ring<'_>) {
+        self.release_held(io);
         self.outward(io);
         if self.stalls.waiting() > 0 && self.drain.is_none() {
             self.unstall(io);
@@ -144,6 +145,7 @@ impl Core {
     pub(super) fn outward(&mut self, io: &mut Ring<'_>) {
         loop {
             self.publish_wills(io.now(), io.wall());
+            self.write_notes();
             for cluster in 0..self.outlets.upstreams.len() {
                 self.pump(io, cluster);
             }
