@@ -286,7 +286,10 @@ fn the_sink_in_memory_gets_a_repeat_that_the_one_on_disk_does_not() {
 fn what_is_held_is_bounded_and_ends_with_its_connection() {
     let mut world = World::new(&spooled("stored", ""));
     world.table.disk.slow = true;
-    let [device, rude] = ["c", "rude"].map(|id| arrive(&mut world, &connect(id, false, None)));
+    let device = arrive(&mut world, &connect("c", false, None));
+    // 5.0, whose clients are told why their connection ends; its session kept for an hour.
+    let body = [&string("MQTT")[..], &[5, 0, 0, 0, 5, 0x11, 0, 0, 0x0e, 0x10], &string("rude")].concat();
+    let rude = arrive(&mut world, &[&[0x10, u8::try_from(body.len()).expect("short")][..], &body].concat());
     let pings = [0xc0, 0].repeat(1000);
     for _ in 0..40 {
         world.bytes(device, &pings);
