@@ -37,6 +37,12 @@ pub const DEAD_LETTERS_QUEUED_MAX: usize = 1_024;
 /// Their bytes. A letter that is larger goes alone.
 pub const DEAD_LETTERS_QUEUED_BYTES_MAX: usize = 4 << 20;
 
+/// Bytes that one device is to be told and that wait for the disk, before it is not read any more: thousands of answers.
+pub const HELD_BYTES_OF_ONE_MAX: usize = 32 << 10;
+
+/// The same for all devices of a shard together.
+pub const HELD_BYTES_MAX: usize = 16 << 20;
+
 /// A CONNECT must fit into the bound of half-received packets many times over.
 const _: () = assert!(CONNECT_BYTES_MAX as usize * 64 <= PARTIAL_BYTES_MAX);
 /// The pool of buffers is small beside what it serves.

@@ -266,8 +266,4 @@ impl Buffer {
         };
         put.is_ok()
     }
-
-    pub(super) fn has_room_for_session(&self, bytes: u64) -> bool {
-        bytes <= self.log.room()
-    }
 }

@@ -235,11 +235,15 @@ impl Settings {
             let lane = state.lane(*lane)?;
             let (cluster, sink) = self.find(&lane.sink)?;
             let terms = &self.clusters[cluster][usize::from(sink.0)];
-            let is_live = terms.keep != Keep::Hybrid && lane.lives(*number);
+            let is_live = lane.lives(*number);
+            // Its rows are given up: who has not got it to Kafka does not have it.
+            if is_live && terms.keep == Keep::Hybrid {
+                return None;
+            }
             let is_owed = is_live && terms.answered_on == AnsweredOn::Replicated;
             Some(RestoredRow { cluster, sink, is_live, is_owed })
         };
-        let mine = state.open_ids().filter(|(of, ..)| *of == session);
-        mine.map(|(_, packet_id, rows)| RestoredId { packet_id, rows: rows.iter().filter_map(row).collect() }).collect()
+        let id = |(packet_id, rows): (u16, &[_])| RestoredId { packet_id, rows: rows.iter().filter_map(row).collect() };
+        state.open_ids_of(session).map(id).collect()
     }
 }

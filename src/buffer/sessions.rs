@@ -27,7 +27,7 @@ pub(super) enum Record {
 }
 
 /// Bytes of a record, and more.
-const RECORD_BYTES: u64 = 64;
+pub(super) const RECORD_BYTES: u64 = 64;
 
 impl Record {
     fn bytes(&self) -> u64 {
@@ -60,7 +60,7 @@ impl Buffer {
     /// # Errors
     /// There is no room for one more.
     pub fn keep_session(&mut self, number: Option<u64>, payload: &[u8]) -> Result<Kept, SpoolFull> {
-        if !self.has_room_for_session(payload.len() as u64 + RECORD_BYTES) {
+        if payload.len() > self.session_room() {
             return Err(SpoolFull::Whole);
         }
         let number = number.unwrap_or_else(|| {

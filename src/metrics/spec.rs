@@ -76,6 +76,7 @@ table!(
     Turns, Counter, "turns", "Turns of the shard's loop.";
     PublishesMatched, Counter, "publishes_matched", "Publishes and wills that at least one sink took.";
     SessionsKept, Gauge, "sessions_kept", "Sessions on the disk: a start finds them again.";
+    HeldBytes, Gauge, "held_bytes", "Bytes that devices are to be told once records of their sessions are on the disk.";
     SpoolBytes, Gauge, "spool_bytes", "Bytes of the spool's segments on the disk.";
     SpoolBytesMax, Gauge, "spool_bytes_max", "The bound of that.";
     SpoolLiveBytes, Gauge, "spool_live_bytes", "Bytes of rows in them that Kafka does not have yet.";

@@ -134,7 +134,7 @@ impl Core {
 
     /// Whether all that was written down is durable.
     fn is_saved(&self) -> bool {
-        self.outlets.buffer.as_ref().is_none_or(Buffer::is_idle)
+        self.outlets.buffer.as_ref().is_none_or(Buffer::is_idle) && self.keeping.holds.is_empty()
     }
 
     fn report(&mut self, io: &mut Ring<'_>) {

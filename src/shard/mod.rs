@@ -10,6 +10,7 @@
 //! | `door_letters`, `letters` | dead letters: of messages that no sink takes, and those for files |
 //! | `stalls` | connections left unread, and read again |
 //! | `spool` | segments and buffer of the shard |
+//! | `kept`, `holds` | sessions that survive a crash, and what waits until they are on the disk |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
 //! | `turn` | what the runtime calls, and the order of work at the end of a turn |
 //! | `drain` | the way out |
@@ -25,6 +26,8 @@ mod device;
 mod door_letters;
 mod drain;
 mod events;
+mod holds;
+mod kept;
 mod letter_line;
 mod letters;
 pub mod mail;
@@ -92,6 +95,7 @@ pub struct Core {
     connections: Connections,
     sessions: Sessions,
     session_settings: crate::session::Settings,
+    keeping: kept::Keeping,
     outlets: Outlets,
     stalls: Stalls,
     /// Sessions that may owe answers after this turn's completions.
@@ -124,6 +128,7 @@ impl Core {
             connections: Connections::default(),
             sessions: Sessions::default(),
             session_settings: settings::sessions(&config),
+            keeping: kept::Keeping::default(),
             outlets,
             stalls: Stalls::default(),
             touched: Vec::new(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::buffer::{Buffer, SpoolFull};
 use crate::config::WhenFull;
 use crate::kafka::murmur2::murmur2;
+use crate::kafka::producer::row_log::Origin;
 use crate::kafka::producer::{Full, Refusal, Row, Terms, TopicId};
 use crate::kafka::types::{SinkId, Ticket};
 use crate::mqtt::reason::ReasonCode;
@@ -96,9 +97,13 @@ impl Outlets {
 
     /// Matches the message and asks every sink that it matched. Takes nothing yet. `told`: its publisher can be told a
     /// refusal; where not, one of a sink with dead letters makes the message one of them there, and the others take it.
-    pub(super) fn admit(&mut self, message: &Message<'_>, told: bool) -> Admission {
+    /// `had_by`: sinks that have had it since before a crash, and are not asked.
+    pub(super) fn admit(&mut self, message: &Message<'_>, told: bool, had_by: &[u16]) -> Admission {
         let scratch = &mut self.scratch;
         self.router.matches(message.topic, &mut scratch.matched);
+        if !had_by.is_empty() {
+            scratch.matched.retain(|sink| !had_by.contains(sink));
+        }
         if scratch.matched.is_empty() {
             return Admission::Unmatched;
         }
@@ -178,8 +183,21 @@ impl Outlets {
         self.upstreams.iter().fold(others, |sum, upstream| sum.wrapping_add(upstream.producer.freed()))
     }
 
+    /// Whether a sink that [`Outlets::admit`] has found room for keeps its rows in the spool.
+    pub(super) fn is_spooled(&self) -> bool {
+        !self.scratch.spooled.is_empty()
+    }
+
     /// Writes the message's rows, after [`Outlets::admit`] found room. Returns how many sinks owe an answer for it.
-    pub(super) fn take(&mut self, message: &Message<'_>, ticket: Option<Ticket>, now: Monotonic, wall: WallMs) -> u16 {
+    /// `origin`: whose open packet id its rows in the spool are of.
+    pub(super) fn take(
+        &mut self,
+        message: &Message<'_>,
+        ticket: Option<Ticket>,
+        origin: Option<Origin>,
+        now: Monotonic,
+        wall: WallMs,
+    ) -> u16 {
         let seconds = message.properties.message_expiry_interval_s();
         let expires = seconds.map_or(Monotonic::NEVER, |s| now.after(Duration::from_secs(u64::from(s))));
         let by_client = || murmur2(message.client_id.as_bytes()).cast_unsigned();
@@ -203,7 +221,7 @@ impl Outlets {
             let row = Row { key, value: Some(value), headers, timestamp: wall };
             let upstream = &mut self.upstreams[plan.cluster];
             let owner = ticket.filter(|_| plan.owes_answer);
-            let terms = Terms { expires, hash: plan.by_client.then(by_client), ..Terms::default() };
+            let terms = Terms { expires, hash: plan.by_client.then(by_client), origin };
             upstream.producer.append_with(plan.sink, topic, row, owner, terms, now);
             upstream.busy = true;
             owed += u16::from(plan.owes_answer);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use crate::buffer::{Buffer, Report, RestoredSession, SpoolFull};
+use crate::buffer::{Buffer, Report, SpoolFull};
 use crate::config::WhenFull;
 use crate::kafka::types::SinkId;
 use crate::metrics::event::{Field, Kind};
@@ -78,14 +78,11 @@ impl Core {
         for (cluster, restored) in restored.clusters.into_iter().enumerate() {
             self.outlets.upstreams[cluster].producer.restore(restored.lanes, restored.cuts);
         }
-        self.restore_sessions(restored.sessions);
+        self.restore_sessions(&restored.sessions, now).map_err(&failed)?;
         self.tell_recovered(&restored.report, io);
         self.flush_spool(io);
         Ok(())
     }
-
-    /// The kept sessions of an earlier start.
-    fn restore_sessions(&mut self, _sessions: Vec<RestoredSession>) {}
 
     /// The disk has done something, or could not.
     pub(super) fn segment_event(&mut self, io: &mut Ring<'_>, event: SegmentEvent) {

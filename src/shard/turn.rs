@@ -122,6 +122,7 @@ impl Shard for Core {
     }
 
     fn on_turn_end(&mut self, io: &mut Ring<'_>) {
+        self.release_held(io);
         self.outward(io);
         if self.stalls.waiting() > 0 && self.drain.is_none() {
             self.unstall(io);
@@ -133,6 +134,7 @@ impl Shard for Core {
         self.numbers.count(M::Turns);
         self.numbers.set(M::EventsSuppressed, self.teller.suppressed());
         self.numbers.set(M::Sessions, self.sessions.len() as u64);
+        self.numbers.set(M::HeldBytes, self.keeping.holds.bytes() as u64);
         self.numbers.set(M::StalledConnections, self.stalls.waiting() as u64);
         self.numbers.publish();
     }
@@ -144,6 +146,7 @@ impl Core {
     pub(super) fn outward(&mut self, io: &mut Ring<'_>) {
         loop {
             self.publish_wills(io.now(), io.wall());
+            self.write_notes();
             for cluster in 0..self.outlets.upstreams.len() {
                 self.pump(io, cluster);
             }

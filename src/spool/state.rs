@@ -99,6 +99,11 @@ impl State {
         self.open.iter().map(|((session, id), rows)| (*session, *id, rows.as_slice()))
     }
 
+    /// Those of one session.
+    pub fn open_ids_of(&self, session: u64) -> impl Iterator<Item = (u16, &[(u32, u64)])> {
+        self.open.range((session, 0)..=(session, u16::MAX)).map(|((_, id), rows)| (*id, rows.as_slice()))
+    }
+
     /// Live bytes of a sink, about.
     #[must_use]
     pub fn sink_bytes(&self, sink: &str) -> u64 {

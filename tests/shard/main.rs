@@ -14,6 +14,7 @@ mod hostile;
 mod isolation;
 mod kafka;
 mod keep_alive;
+mod kept;
 mod ring;
 mod segments;
 mod sinks;
