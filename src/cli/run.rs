@@ -30,6 +30,7 @@ use super::health;
 use super::log_numbers::LogNumbers;
 use super::observer::Observer;
 use super::overview;
+use super::spool_folders::{self, SpoolFolders};
 
 /// Why the service did not start or did not end well, in words for a person.
 type Failure = String;
@@ -81,6 +82,8 @@ fn failed(error: &str) -> ExitCode {
 struct Service {
     config: Arc<Config>,
     embedded: Option<EmbeddedLog>,
+    /// Held until the shards have ended.
+    spool: SpoolFolders,
     control: Option<Control>,
     observer: Observer,
     journal: Arc<Journal>,
@@ -97,6 +100,7 @@ impl Service {
         let data_dir = config.service.data_dir.display();
         std::fs::create_dir_all(&config.service.data_dir)
             .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) moves it"))?;
+        let mut spool = spool_folders::prepare(&mut config)?;
         let embedded = start_embedded(&mut config)?;
         let listeners = bind_listeners(&config)?;
         let mqtt = listeners.local_addrs();
@@ -109,6 +113,7 @@ impl Service {
             .map_err(|e| format!("mailboxes between shards: {e}"))?;
         let boards = boards(&config);
         let journal = Arc::new(Journal::default());
+        spool.said.drain(..).for_each(|said| journal.say(said));
         let around = Surroundings {
             config: Arc::clone(&config),
             post: post.clone(),
@@ -147,7 +152,7 @@ impl Service {
             described,
         };
         let control = start_control(&config, view)?;
-        Ok(Self { config, embedded, control, observer, journal, shards, heard, post, ready, mqtt })
+        Ok(Self { config, embedded, spool, control, observer, journal, shards, heard, post, ready, mqtt })
     }
 
     fn serve(self) -> Result<(), Failure> {
@@ -236,6 +241,7 @@ impl Service {
         if let Some(log) = self.embedded.take() {
             log.stop();
         }
+        drop(self.spool);
         if rows_left == 0 {
             self.journal.say(Said::now(Kind::Drained));
             return Ok(());

@@ -261,7 +261,7 @@ impl Log {
     }
 
     /// Puts an entry into the group that is being gathered. `new`: it stops short of the reserve.
-    fn put(&mut self, entry: &Entry<'_>, new: bool) -> Result<Ticket, Refused> {
+    pub(super) fn put(&mut self, entry: &Entry<'_>, new: bool) -> Result<Ticket, Refused> {
         let before = self.pending.len();
         entry.put(&mut self.pending);
         let (after, quarter) = (self.pending.len() as u64, self.settings.segment_bytes / 4);
@@ -282,7 +282,7 @@ impl Log {
     }
 
     /// Every segment begins with a checkpoint: it must not fill it.
-    fn account(&self) -> Result<(), Refused> {
+    pub(super) fn account(&self) -> Result<(), Refused> {
         let held = self.state.checkpoint_bytes() + self.pending.len() as u64 / 2;
         if held > self.settings.segment_bytes / 4 { Err(Refused::TooMany) } else { Ok(()) }
     }

@@ -11,6 +11,7 @@ mod entry;
 mod format;
 mod group;
 mod log;
+mod moved_in;
 mod moving;
 mod payload;
 mod read;
