@@ -4,6 +4,7 @@ mod admin;
 pub mod args;
 pub mod ask;
 pub mod check;
+mod check_spool;
 mod embedded_numbers;
 mod health;
 mod log_numbers;

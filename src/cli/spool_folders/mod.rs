@@ -44,6 +44,11 @@ pub(super) struct SpoolFolders {
 /// # Errors
 /// What is in the way, and what moves it.
 pub(super) fn prepare(config: &mut Config) -> Result<SpoolFolders, String> {
+    prepare_by(config, rehome::client)
+}
+
+/// The same, with the way to the client id of a kept session.
+fn prepare_by(config: &mut Config, client: impl Fn(&[u8]) -> Result<String, String>) -> Result<SpoolFolders, String> {
     let data_dir = config.service.data_dir.clone();
     let lock = lock(&data_dir)?;
     let mut said = Vec::new();
@@ -74,7 +79,7 @@ pub(super) fn prepare(config: &mut Config) -> Result<SpoolFolders, String> {
                 .with(Field::Records, live),
         );
     } else if has != wanted {
-        let sessions = rehome::rehome(config, &data_dir, has)?;
+        let sessions = rehome::rehome(config, &data_dir, has, client)?;
         said.push(
             Said::now(Kind::SessionsMoved).with(Field::Shards, wanted as u64).with(Field::Sessions, sessions as u64),
         );
@@ -128,6 +133,7 @@ fn make(
         let folder = new.join(shard.to_string());
         fs::create_dir(&folder).map_err(failed)?;
         fill(shard, &folder)?;
+        step("folder");
         sync_folder(&folder).map_err(failed)?;
     }
     step("made");

@@ -20,16 +20,11 @@ struct Moving {
     open: Vec<(u16, Vec<(String, String, i32)>)>,
 }
 
-/// Moves them. Returns how many.
+/// Moves them; `client` says whose a payload is. Returns how many.
 ///
 /// # Errors
 /// In words for a person; nothing has changed then.
-pub(super) fn rehome(config: &Config, data_dir: &Path, from: usize) -> Result<usize, String> {
-    rehome_by(config, data_dir, from, client)
-}
-
-/// The same, with the way to a payload's client id.
-pub(super) fn rehome_by(
+pub(super) fn rehome(
     config: &Config,
     data_dir: &Path,
     from: usize,
@@ -69,7 +64,7 @@ pub(super) fn rehome_by(
     Ok(count)
 }
 
-fn open_ids(log: &Log, session: u64) -> Vec<(u16, Vec<(String, String, i32)>)> {
+pub(super) fn open_ids(log: &Log, session: u64) -> Vec<(u16, Vec<(String, String, i32)>)> {
     let lane = |number: &u32| {
         let lane = log.state().lane(*number)?;
         Some((lane.sink.clone(), lane.topic.clone(), lane.partition))
@@ -102,7 +97,7 @@ fn write(config: &Config, shard: usize, folder: &Path, sessions: &[Moving]) -> i
 }
 
 /// The client id of a kept session.
-fn client(payload: &[u8]) -> Result<String, String> {
+pub(super) fn client(payload: &[u8]) -> Result<String, String> {
     let _ = payload;
     Err("its format is not known".to_owned())
 }
