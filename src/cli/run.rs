@@ -174,6 +174,9 @@ impl Service {
                         notify::ready("accepting devices");
                     }
                 }
+                Ok(Event::Shard(Notice::Failed { shard, why })) => {
+                    return Err(format!("shard {shard} does not start: {why}"));
+                }
                 Ok(Event::Shard(Notice::Drained { shard, .. })) => {
                     return Err(format!("shard {shard} ended by itself"));
                 }
@@ -232,7 +235,7 @@ impl Service {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        let rows_left = self.await_drained(grace)?;
+        let (rows_left, rows_kept) = self.await_drained(grace)?;
         for shard in self.shards.drain(..) {
             shard.join().map_err(|e| format!("a shard ended badly: {e}"))?;
         }
@@ -243,7 +246,11 @@ impl Service {
         }
         drop(self.spool);
         if rows_left == 0 {
-            self.journal.say(Said::now(Kind::Drained));
+            let kept = Some(rows_kept).filter(|kept| *kept > 0);
+            self.journal.say(Said::now(Kind::Drained).maybe(Field::RowsKept, kept));
+            if let Some(kept) = kept {
+                println!("{kept} messages are not in Kafka yet; the spool keeps them for the next start");
+            }
             return Ok(());
         }
         Err(format!(
@@ -252,26 +259,28 @@ impl Service {
         ))
     }
 
-    /// Waits for every shard's report; gives the messages left.
-    fn await_drained(&self, grace: Duration) -> Result<u64, Failure> {
+    /// Waits for every shard's report; gives the messages that are lost to Kafka, and those that the spool keeps.
+    fn await_drained(&self, grace: Duration) -> Result<(u64, u64), Failure> {
         // The shards keep the grace themselves; this is for one that stands still.
         let deadline = Instant::now() + grace + Duration::from_secs(5);
-        let (mut waiting, mut rows) = (self.shards.len(), 0);
+        let (mut waiting, mut rows, mut kept) = (self.shards.len(), 0, 0);
         while waiting > 0 {
             match self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Event::Shard(Notice::Drained { shard, rows_left, connections_left })) => {
+                Ok(Event::Shard(Notice::Drained { shard, rows_left, rows_kept, connections_left })) => {
                     let event = Said::now(Kind::ShardDrained).on(shard).with(Field::RowsLeft, rows_left);
+                    let event = event.maybe(Field::RowsKept, Some(rows_kept).filter(|kept| *kept > 0));
                     self.journal.say(event.with(Field::ConnectionsLeft, connections_left as u64));
                     waiting -= 1;
                     rows += rows_left;
+                    kept += rows_kept;
                 }
-                Ok(Event::Shard(Notice::Started(_))) => {}
+                Ok(Event::Shard(Notice::Started(_) | Notice::Failed { .. })) => {}
                 Ok(Event::Signal(_)) => return Err("second signal: ended without finishing the drain".into()),
                 Err(RecvTimeoutError::Timeout) => return Err(format!("{waiting} shards did not finish draining")),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        Ok(rows)
+        Ok((rows, kept))
     }
 }
 

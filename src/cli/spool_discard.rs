@@ -7,7 +7,7 @@ use std::path::Path;
 use super::args::DiscardArgs;
 use super::spool_files::{self, Files};
 use super::spool_folders::{lock, of_shards};
-use crate::spool::{Log, Reason};
+use crate::spool::Log;
 
 /// What it threw away, or, without `--yes`, would; and whether it did.
 ///
@@ -30,10 +30,10 @@ pub fn discard(options: &DiscardArgs) -> Result<(String, bool), String> {
         let found = files.found().map_err(|error| format!("{}: {error}", folder.display()))?;
         let log = Log::new(spool_files::settings(shard, &found), files.recovered(shard)?);
         for (_, lane) in log.state().lanes() {
-            let live: u64 = lane.spans().map(|span| span.run.count).sum();
-            *sinks.entry(lane.sink.clone()).or_default() += live;
-            if lane.sink == sink && live > 0 {
-                *rows.entry(lane.topic.clone()).or_default() += live;
+            let live = lane.rows();
+            *sinks.entry(lane.sink.to_string()).or_default() += live;
+            if *lane.sink == *sink && live > 0 {
+                *rows.entry(lane.topic.to_string()).or_default() += live;
             }
         }
         logs.push((files, log));
@@ -62,19 +62,7 @@ pub fn discard(options: &DiscardArgs) -> Result<(String, bool), String> {
 
 /// Ends all cuts and rows of a sink.
 fn end(files: &mut Files, log: &mut Log, sink: &str) -> std::io::Result<()> {
-    let of_sink = |log: &Log, lane: u32| log.state().lane(lane).is_some_and(|lane| lane.sink == sink);
-    let cuts: Vec<u64> = log.state().cuts().filter(|cut| of_sink(log, cut.lane)).map(|cut| cut.cut).collect();
-    for cut in cuts {
-        files.put(log, |log| log.end_cut(cut, Reason::Dropped))?;
-    }
-    files.settle(log)?;
-    let lanes: Vec<u32> = log.state().lanes().map(|(lane, _)| lane).filter(|lane| of_sink(log, *lane)).collect();
-    for lane in lanes {
-        let runs: Vec<_> =
-            log.state().lane(lane).into_iter().flat_map(|lane| lane.spans().map(|span| span.run)).collect();
-        for some in runs.chunks(1_000) {
-            files.put(log, |log| log.end_rows(lane, some, Reason::Dropped))?;
-        }
-    }
+    let sink = log.sink(sink);
+    files.put(log, |log| log.discard_sink(sink))?;
     files.settle(log)
 }

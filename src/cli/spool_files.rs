@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::runtime::seam::{Monotonic, WallMs};
 use crate::runtime::{segment_path, segments_in, sync_folder};
 use crate::spool::{AppendError, Completion, Disk, Log, ReadError, Recovered, Refused, Settings, recover};
 
@@ -45,12 +46,12 @@ impl Files {
     /// What the disk said.
     pub(super) fn settle(&mut self, log: &mut Log) -> io::Result<()> {
         loop {
-            log.flush(self, now_ms());
+            log.flush(self, Monotonic(0), wall());
             if let Some(error) = self.failed.take() {
                 return Err(error);
             }
             if self.done.is_empty() {
-                return Ok(());
+                return if log.is_idle() { Ok(()) } else { Err(io::Error::other(Refused::Full)) };
             }
             for completion in std::mem::take(&mut self.done) {
                 log.complete(self, completion);
@@ -129,7 +130,7 @@ pub(super) fn settings(shard: usize, found: &BTreeMap<u64, u64>) -> Settings {
     }
 }
 
-fn now_ms() -> i64 {
+fn wall() -> WallMs {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    WallMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -1,12 +1,13 @@
 //! From what the configuration means for the whole process to what each room of a shard is told.
 
+use crate::buffer::{self, SinkTerms};
 use crate::config::{self, Acknowledge, Buffer, Cluster, Compression, Config, Sink};
 use crate::kafka::compression::Codec;
 use crate::kafka::producer::dead::{DeadLetters, HEADERS_BYTES_MAX};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::types::SinkId;
 use crate::kafka::{client, producer};
-use crate::session;
+use crate::{session, spool};
 
 /// The wire client of a cluster.
 pub(super) fn client(cluster: &Cluster) -> client::Settings {
@@ -123,6 +124,26 @@ fn sink(sink: &Sink, shards: usize) -> SinkSettings {
         spill_after: usize::try_from(sink.spill_after / shards.max(1) as u64).unwrap_or(usize::MAX),
         ..SinkSettings::default()
     }
+}
+
+/// The disk buffer of one shard, if there is one.
+pub(super) fn buffer(config: &Config, shard: usize, seed: u64) -> Option<buffer::Settings> {
+    let spool = config.spool?;
+    let terms = |of: &Sink| {
+        let SinkSettings { keep, answered_on, .. } = sink(of, config.service.shards);
+        SinkTerms { name: of.name.as_str().into(), keep, answered_on }
+    };
+    let sinks = |cluster| config.sinks.iter().filter(move |sink| sink.cluster == cluster).map(terms).collect();
+    Some(buffer::Settings {
+        log: spool::Settings {
+            shard: u32::try_from(shard).unwrap_or(u32::MAX),
+            segment_bytes: spool.segment_bytes,
+            segments_max: spool.segments_max,
+            sink_bytes_max: spool.sink_bytes_max,
+            seed,
+        },
+        clusters: (0..config.clusters.len()).map(sinks).collect(),
+    })
 }
 
 /// The sessions of one shard, with their share of the number.

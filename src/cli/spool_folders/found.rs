@@ -33,9 +33,9 @@ impl Found {
         for (shard, folder) in folders.iter().enumerate() {
             let recovered = Files::new(folder).recovered(shard)?;
             for (_, lane) in recovered.state.lanes() {
-                let rows: u64 = lane.spans().map(|span| span.run.count).sum();
+                let rows = lane.rows();
                 if rows > 0 {
-                    *found.rows.entry((lane.sink.clone(), lane.topic.clone())).or_default() += rows;
+                    *found.rows.entry((lane.sink.to_string(), lane.topic.to_string())).or_default() += rows;
                 }
             }
             found.sessions += recovered.state.sessions().count() as u64;

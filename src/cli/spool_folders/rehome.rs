@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::config::Config;
+use crate::session::client_id;
 use crate::shard::router::owner;
 use crate::spool::{Log, Recovered, Settings};
 
@@ -39,9 +40,10 @@ pub(super) fn rehome(
         let recovered = files.recovered(shard)?;
         let found = files.found().map_err(|error| format!("{}: {error}", folder.display()))?;
         // Only to read: nothing is flushed.
-        let log = Log::new(super::super::spool_files::settings(shard, &found), recovered);
-        for (session, ..) in log.state().sessions() {
-            let read = log.read_session(&files, session);
+        let mut log = Log::new(super::super::spool_files::settings(shard, &found), recovered);
+        let sessions: Vec<u64> = log.state().sessions().collect();
+        for session in sessions {
+            let read = log.read_session(&files, session).map(|read| read.map(<[u8]>::to_vec));
             let read = read.map_err(|error| format!("{}: session {session}: {error}", folder.display()))?;
             let Some(payload) = read else {
                 lost += 1;
@@ -65,9 +67,9 @@ pub(super) fn rehome(
 }
 
 pub(super) fn open_ids(log: &Log, session: u64) -> Vec<(u16, Vec<(String, String, i32)>)> {
-    let lane = |number: &u32| {
+    let lane = |(number, _): &(u32, u64)| {
         let lane = log.state().lane(*number)?;
-        Some((lane.sink.clone(), lane.topic.clone(), lane.partition))
+        Some((lane.sink.to_string(), lane.topic.to_string(), lane.partition))
     };
     let of_session = log.state().open_ids().filter(|(of, ..)| *of == session);
     of_session.map(|(_, id, lanes)| (id, lanes.iter().filter_map(lane).collect())).collect()
@@ -83,14 +85,12 @@ fn write(config: &Config, shard: usize, folder: &Path, sessions: &[Moving]) -> i
         seed: fastrand::u64(..),
     };
     let (mut log, mut files) = (Log::new(settings, Recovered::default()), Files::new(folder));
-    for (number, session) in (0u64..).zip(sessions) {
-        files.put(&mut log, |log| log.session(number, &session.payload))?;
+    for session in sessions {
+        let number = files.put(&mut log, |log| log.session(None, &session.payload))?;
         for (packet_id, had_by) in &session.open {
-            let mut lanes = Vec::new();
-            for (sink, topic, partition) in had_by {
-                lanes.push(files.put(&mut log, |log| log.lane(sink, topic, *partition))?);
-            }
-            files.put(&mut log, |log| log.opened(number, *packet_id, &lanes))?;
+            let had_by: Vec<_> =
+                had_by.iter().map(|(sink, topic, partition)| (log.sink(sink), topic.as_str(), *partition)).collect();
+            files.put(&mut log, |log| log.opened(number, *packet_id, &had_by))?;
         }
     }
     files.settle(&mut log)
@@ -98,6 +98,5 @@ fn write(config: &Config, shard: usize, folder: &Path, sessions: &[Moving]) -> i
 
 /// The client id of a kept session.
 pub(super) fn client(payload: &[u8]) -> Result<String, String> {
-    let _ = payload;
-    Err("its format is not known".to_owned())
+    client_id(payload).map(str::to_owned).map_err(|error| error.to_string())
 }

@@ -6,10 +6,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 
 use super::super::spool_files::Files;
 use super::*;
-use crate::kafka::batch::{Builder, Row};
+use crate::kafka::batch::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::WallMs;
 use crate::shard::router::owner;
-use crate::spool::{Log, NewCut, Origin, Recovered, Settings};
+use crate::spool::{Log, NewCut, NewRows, Origin, Recovered, Run, Settings};
 
 thread_local! {
     /// Steps that are still taken before the process ends.
@@ -66,7 +66,8 @@ fn shard(config: &Config, shard: usize, work: impl FnOnce(&mut Log)) {
 }
 
 /// Rows in one block; those of an open packet id if they have an origin.
-fn rows(log: &mut Log, sink: &str, topic: &str, count: usize, origin: Option<(u64, u16)>) -> (u32, crate::spool::Run) {
+fn rows(log: &mut Log, sink: &str, topic: &str, count: u32, origin: Option<(u64, u16)>) -> (u32, Run) {
+    let sink = log.sink(sink);
     let lane = log.lane(sink, topic, 2).unwrap();
     let mut builder = Builder::new(Vec::new());
     for _ in 0..count {
@@ -74,11 +75,12 @@ fn rows(log: &mut Log, sink: &str, topic: &str, count: usize, origin: Option<(u6
         let row = Row { key: None, value: Some(&b"x"[..]), headers, timestamp: WallMs(1_000) };
         builder.append(&row, row.measure());
     }
-    let origins: Vec<Origin> = origin
-        .iter()
-        .map(|(session, packet_id)| Origin { index: 0, session: *session, packet_id: *packet_id })
-        .collect();
-    (lane, log.rows(lane, &builder.close(None), &origins, &[]).unwrap().0)
+    let batch = builder.close(None);
+    let origins: Vec<(u32, Origin)> =
+        origin.iter().map(|(session, packet_id)| (0, Origin { session: *session, packet_id: *packet_id })).collect();
+    let (records, base_timestamp, origins) = (&batch[HEADER_LEN..], 1_000, &origins[..]);
+    let new = NewRows { lane, records, base_timestamp, count, origins, deadlines: &[], hashes: &[] };
+    (lane, Run { first: log.rows(&new).unwrap(), count: u64::from(count) })
 }
 
 /// Clients by shard: their open packet ids, and the sinks, topics and partitions that have had them.
@@ -89,10 +91,11 @@ fn homes(config: &Config) -> Homes {
     for (shard, folder) in of_shards(&config.spool_dir()).unwrap().iter().enumerate() {
         let files = Files::new(folder);
         let found = files.found().unwrap();
-        let log = Log::new(super::super::spool_files::settings(shard, &found), files.recovered(shard).unwrap());
-        for (session, ..) in log.state().sessions() {
-            let payload = log.read_session(&files, session).unwrap().unwrap();
-            homes.insert((shard, client(&payload).unwrap()), rehome::open_ids(&log, session));
+        let mut log = Log::new(super::super::spool_files::settings(shard, &found), files.recovered(shard).unwrap());
+        let sessions: Vec<u64> = log.state().sessions().collect();
+        for session in sessions {
+            let id = client(log.read_session(&files, session).unwrap().unwrap()).unwrap();
+            homes.insert((shard, id), rehome::open_ids(&log, session));
         }
     }
     homes
@@ -104,7 +107,7 @@ fn keep_sessions(config: &Config, shards: usize) {
         shard(config, at, |log| {
             let clients = (0..40).map(|n| format!("client-{n}")).filter(|id| owner(id, shards) == at);
             for (number, id) in (0u64..).zip(clients) {
-                log.session(number, id.as_bytes()).unwrap();
+                log.session(Some(number), id.as_bytes()).unwrap();
                 if number % 3 == 0 {
                     for (sink, topic) in [("a", "t"), ("b", "u")] {
                         let (lane, run) = rows(log, sink, topic, 1, Some((number, 7)));
@@ -171,7 +174,8 @@ fn with_rows_the_spools_number_of_shards_holds_and_that_is_said() {
     drop(prepared);
     // Rows of a hybrid buffer do not go on: they hold nothing up.
     shard(&first, 1, |log| {
-        let (lane, run) = (log.lane("a", "t", 2).unwrap(), crate::spool::Run { first: 0, count: 5 });
+        let sink = log.sink("a");
+        let (lane, run) = (log.lane(sink, "t", 2).unwrap(), Run { first: 0, count: 5 });
         log.end_rows(lane, &[run], crate::spool::Reason::Dropped).unwrap();
     });
     let mut other = config(dir.path(), 4, &rest);
@@ -243,7 +247,7 @@ fn a_session_that_nobody_can_read_stops_the_start_and_changes_nothing() {
     let mut first = config(dir.path(), 1, &rest);
     drop(start(&mut first).unwrap());
     shard(&first, 0, |log| {
-        let _ = log.session(0, &[0xff, 1]).unwrap();
+        let _ = log.session(None, &[0xff, 1]).unwrap();
     });
     let before = files_of(&first.spool_dir());
     let mut other = config(dir.path(), 2, &rest);
@@ -259,8 +263,8 @@ fn rows_without_a_place_are_refused_by_name() {
     drop(start(&mut first).unwrap());
     shard(&first, 0, |log| {
         let (lane, run) = rows(log, "a", "t", 5, None);
-        let _staged =
-            log.cut(NewCut { lane, topic_id: [9; 16], producer_id: 4, epoch: 2, sequence: 7, rows: vec![run] });
+        let (partition, producer_id, epoch, sequence) = (2, 4, 2, 7);
+        log.cut(&NewCut { lane, topic_id: 9, partition, producer_id, epoch, sequence, rows: &[run] }).unwrap();
         rows(log, "b", "u", 2, None);
     });
     shard(&first, 1, |log| {
