@@ -203,6 +203,15 @@ fn sessions_move_with_their_open_ids() {
             homes.iter().map(|((_, id), open)| (id.clone(), open.clone())).collect()
         };
         assert_eq!(by_client(&after), by_client(&before), "with their open packet ids, and who has had the rows");
+        for ((at, _), _) in after.iter().filter(|(_, open)| !open.is_empty()) {
+            let mut next = 0;
+            shard(&other, *at, |log| next = rows(log, "a", "t", 1, None).1.first);
+            assert!(next > 0, "a new row is none of those that the open ids have had");
+            shard(&other, *at, |log| {
+                let sink = log.sink("a");
+                log.discard_sink(sink).unwrap();
+            });
+        }
         assert!(
             before.values().any(|open| open == &[(7, vec![("a".into(), "t".into(), 2), ("b".into(), "u".into(), 2)])])
         );
