@@ -13,12 +13,16 @@ use super::super::spool_files::Files;
 use super::found::of_shards;
 use super::make;
 
+/// Sink, topic and partition that have had a row.
+type HadBy = (String, String, i32);
+/// Open packet ids, each with those that have had its row.
+pub(super) type OpenIds = Vec<(u16, Vec<HadBy>)>;
+
 /// A kept session on its way.
 #[derive(Debug, PartialEq, Eq)]
 struct Moving {
     payload: Vec<u8>,
-    /// Open packet ids, each with the sinks, topics and partitions that have had its row.
-    open: Vec<(u16, Vec<(String, String, i32)>)>,
+    open: OpenIds,
 }
 
 /// Moves them; `client` says whose a payload is. Returns how many.
@@ -66,7 +70,7 @@ pub(super) fn rehome(
     Ok(count)
 }
 
-pub(super) fn open_ids(log: &Log, session: u64) -> Vec<(u16, Vec<(String, String, i32)>)> {
+pub(super) fn open_ids(log: &Log, session: u64) -> OpenIds {
     let lane = |(number, _): &(u32, u64)| {
         let lane = log.state().lane(*number)?;
         Some((lane.sink.to_string(), lane.topic.to_string(), lane.partition))

@@ -84,7 +84,7 @@ fn rows(log: &mut Log, sink: &str, topic: &str, count: u32, origin: Option<(u64,
 }
 
 /// Clients by shard: their open packet ids, and the sinks, topics and partitions that have had them.
-type Homes = BTreeMap<(usize, String), Vec<(u16, Vec<(String, String, i32)>)>>;
+type Homes = BTreeMap<(usize, String), rehome::OpenIds>;
 
 fn homes(config: &Config) -> Homes {
     let mut homes = Homes::new();
