@@ -92,7 +92,7 @@ impl<M: Send + 'static> Core<M> {
     /// Gives the syncs of this turn to the ring.
     pub(super) fn submit_syncs(&mut self) {
         if let Some(segments) = &mut self.segments {
-            segments.submit(&mut self.ring, &mut self.disk);
+            segments.submit(&mut self.ring, &mut self.disk, self.now);
         }
     }
 

@@ -49,6 +49,7 @@ mod core;
 mod disk;
 mod executor;
 mod faults;
+mod faults_file;
 mod folder;
 mod host;
 mod listen;

@@ -7,6 +7,7 @@ use super::peer::Peer;
 use super::settings::Settings;
 use super::state::{Session, Taken};
 use super::will::{DueWill, Will};
+use crate::broken;
 use crate::mqtt::packet::{Connect, Publish};
 use crate::runtime::seam::{ConnId, Monotonic};
 use hashbrown::HashTable;
@@ -176,6 +177,7 @@ impl Sessions {
             return Err(Violation::SESSION_BYTES);
         }
         let resumed = old.filter(|&key| !connect.clean_start && self.is_kept(key, now));
+        let resumed = resumed.filter(|_| !broken::SESSION_PRESENT);
         if !connect::connack(connect, &plan, resumed.is_some(), settings, out) {
             return Err(Violation::PACKET_SIZE_TINY);
         }
