@@ -15,7 +15,7 @@ import scenarios
 RECORDS = ROOT / "perf/faults"
 DEFAULTS = {
     "cycles": 10, "seconds": 86_400.0, "round": 25, "brokers": 1, "freeze": 3.0, "slow": 2.0, "away": 10.0, "limit": 256,
-    "clients": 50,
+    "clients": 50, "window": 64, "payload": 100,
 }  # fmt: skip
 # Which faults of the generator's judge belong to which invariant (docs/FAULTS.md).
 INVARIANTS = {
@@ -146,9 +146,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--clients", type=int)
     made.add_argument("--qos", default="1:2:2", help="weights of QoS 0, 1 and 2")
     made.add_argument("--rate", type=int, default=0, help="messages a second; 0: all that goes (default)")
-    made.add_argument("--window", type=int, default=64)
+    made.add_argument("--window", type=int, help="a client's messages without an answer")
     made.add_argument("--per-write", type=int, default=8)
-    made.add_argument("--payload", type=int, default=100)
+    made.add_argument("--payload", type=int)
     made.add_argument("--reconnect-every", type=int, default=5_000, metavar="MESSAGES", help="a client breaks its connection so often; 0: never")
     made.add_argument("--keep-alive", type=int, default=60)
     made.add_argument("--timeout", type=int, default=3_600, help="seconds for one round")
@@ -156,6 +156,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--shards", type=int, default=2)
     made.add_argument("--buffer", default="32MiB", help="memory for records on their way")
     made.add_argument("--spool-bytes", default="256MiB")
+    made.add_argument("--when-full", choices=("backpressure", "refuse"), default="backpressure", help="of the spool")
     made.add_argument("--brokers", type=int, choices=(1, 3))
     made.add_argument("--freeze", type=float, metavar="S", help="kafka: the longer of its freezes")
     made.add_argument("--slow", type=float, metavar="S", help="slow-disk: a sync")
@@ -164,6 +165,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--disk", choices=("ext4", "tmpfs"), default="ext4", help="disk-full: what data_dir lies on")
     made.add_argument("--within", type=float, default=5.0, metavar="S", help="I7: answers so soon after a fault's end (default 5)")
     made.add_argument("--ready-within", type=float, default=10.0, metavar="S", help="kill9: ready so soon after a start (default 10)")
+    made.add_argument("--hold-writes", type=int, default=0, metavar="MS", help="what goes to the disk goes there so much later, and dies with the process until then")
     made.add_argument("--insist", action=argparse.BooleanOptionalAction, help="clients send once more what was forgotten (default: without a spool)")
     made.add_argument("--level", choices=("received",), help="another acknowledge, which promises less: to see the judge say so")
     made.add_argument("--events", action="store_true", help="every send and answer into a file (events.py prints it)")

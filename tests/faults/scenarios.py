@@ -1,18 +1,15 @@
 """The faults, one class each. docs/FAULTS.md has the table; `run.py` the command line."""
 
-import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
-import movers  # tests/python, by stand
-from stand import ROOT, Failed, Skipped, Stand, free_ports, quantiles
+from stand import Failed, Skipped, Stand, free_ports, quantiles
+import movers  # tests/python: found by way of stand
 
 MIB = 1 << 20
 
@@ -36,6 +33,9 @@ class Scenario(Stand):
             self.run()
             self.judge()
             return all(self.checks.values())
+        except (SystemExit, KeyboardInterrupt):
+            self.interrupted = True
+            raise
         finally:
             self.clean_up()
 
@@ -64,6 +64,23 @@ class Scenario(Stand):
     def prepare(self) -> None:
         self.start_kafka()
         self.start_service()
+
+    def start_service(self, **settings: object) -> None:
+        """Also with the file that says what is wrong with the disk, where that is wanted."""
+        faulty = "faults" in self.needs or bool(self.options.hold_writes)
+        if faulty:
+            self.faults_file = self.work / "faults"
+            self.environment["FOREBAY_FAULTS"] = str(self.faults_file)
+            self.set("")
+        super().start_service(**settings)
+        if faulty and "FOREBAY_FAULTS" not in self.service.log_file.read_text():
+            raise Failed("this build does not look at FOREBAY_FAULTS (cargo build --features faults), or has no spool")
+
+    def set(self, text: str) -> None:
+        """What is wrong with the disk from now on; writes that are held are held throughout."""
+        new = self.faults_file.with_suffix(".new")
+        new.write_text(f"hold_writes_ms = {self.options.hold_writes}\n{text}")
+        new.rename(self.faults_file)
 
     def hurt(self) -> None:
         """One cycle: the fault, its end, and some flow after."""
@@ -344,20 +361,6 @@ class Disk(Scenario):
 
     needs = ("spool", "faults")
 
-    def prepare(self) -> None:
-        self.faults_file = self.work / "faults"
-        self.set("")
-        self.environment["FOREBAY_FAULTS"] = str(self.faults_file)
-        super().prepare()
-        self.flow(0.2)
-        if "FOREBAY_FAULTS" not in self.service.log_file.read_text():
-            raise Failed("this build does not look at FOREBAY_FAULTS: cargo build --features faults")
-
-    def set(self, text: str) -> None:
-        new = self.faults_file.with_suffix(".new")
-        new.write_text(text)
-        new.rename(self.faults_file)
-
     def before_end(self) -> None:
         self.set("")
 
@@ -460,8 +463,9 @@ class Memory(Scenario):
     """The service in a cgroup of --limit MiB; Kafka away at full load for --away s."""
 
     name = "memory"
-    short = {"cycles": 1, "away": 8.0}
-    long = {"cycles": 5, "round": 1, "away": 120.0, "clients": 500}
+    # Windows that hold more than the memory for records.
+    short = {"cycles": 1, "away": 8.0, "limit": 160, "clients": 100, "window": 1_000, "payload": 500}
+    long = {"cycles": 5, "round": 1, "away": 120.0, "limit": 160, "clients": 200, "window": 1_000, "payload": 500}
 
     def prepare(self) -> None:
         self.group = Path(f"/sys/fs/cgroup/memory/forebay-faults-{os.getpid()}")

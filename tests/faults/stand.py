@@ -34,6 +34,7 @@ SPOOLS = ("none", "replicated", "stored")
 SPOOL = """
 [spool]
 bytes_max = "{spool_bytes}"
+when_full = "{when_full}"
 """
 SINK = {
     "none": 'acknowledge = "replicated"',
@@ -228,6 +229,7 @@ class Stand:
         self.marks: list[dict] = []
         self.latency_us: dict[str, dict] = {}
         self.rss_kib = 0
+        self.interrupted = False
         self.undo: list = []  # what a scenario has set up beside these, taken back in reverse
         self.about = {"machine": proof.machine(), "versions": proof.versions()}
 
@@ -250,7 +252,7 @@ class Stand:
         """The first start, and the wait for it; the load's first target."""
         options = self.options
         level = getattr(options, "level", None) or options.spool
-        values = {"shards": options.shards, "grace": 10, "buffer": options.buffer, "spool_bytes": options.spool_bytes, "cluster": ""} | settings
+        values = {"shards": options.shards, "grace": 10, "buffer": options.buffer, "spool_bytes": options.spool_bytes, "cluster": "", "when_full": options.when_full} | settings
         spool = SPOOL.format(**values) if self.spooled else ""
         text = CONFIG.format(data=self.data, port="{port}", bootstrap=self.service_bootstrap, sink=SINK[level], **(values | {"spool": spool}))
         self.service = Bridge(self.work, text, self.program, self.environment, self.wrap)
@@ -345,6 +347,9 @@ class Stand:
         self.checks["the ledgers balance at every scrape (I8)"] = scrapes.count > 0 and not scrapes.out_of_balance
         if scrapes.faults:
             self.facts["out of balance"] = scrapes.faults
+        gauges = ("spool_full", "spool_stuck", "spool_failures", "spool_rot", "spool_torn_bytes", "sink_recovered", "stalled_connections", "sink_outcome_unknown")
+        self.facts["most of"] = {name: scrapes.most[name] for name in gauges if scrapes.most[name]}
+        self.checks["the service counts nothing acknowledged as lost (I8)"] = scrapes.most["sink_acknowledged_lost"] == 0
         self.facts["resident MiB at most"] = round(self.rss_kib / 1024, 1)
 
     def answered_within(self, name: str, bound_s: float, what: str) -> None:
@@ -369,7 +374,8 @@ class Stand:
             self.kafka("stop", "--delete")
         for undo in reversed(self.undo):
             undo()
-        if self.options.keep or (self.checks and not all(self.checks.values())) or not self.checks:
+        failed = not self.checks or not all(self.checks.values())
+        if self.options.keep or (failed and not self.interrupted):
             self.say(f"kept for a look at it: {self.work}")
         else:
             shutil.rmtree(self.work, ignore_errors=True)

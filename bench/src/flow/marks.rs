@@ -45,6 +45,8 @@ impl Marks {
     pub(crate) fn answer(&mut self, now_ns: u64, client: u32, generation: u32) {
         let number = self.spans.len();
         let Some(span) = self.spans.last_mut().filter(|span| span.generation == generation) else { return };
+        // The clock of what was read just before the mark is a little older.
+        let now_ns = now_ns.max(span.last_ns);
         span.first_ns.get_or_insert(now_ns);
         span.longest_ns = span.longest_ns.max(now_ns.saturating_sub(span.last_ns));
         span.last_ns = now_ns;
@@ -96,10 +98,13 @@ mod tests {
         }
         marks.put("frozen", 80_000_000, 1);
         marks.close(90_000_000);
+        marks.put("well", 95_000_000, 1);
+        marks.answer(94_000_000, 4, 1);
         let report = marks.report();
         assert_eq!(report[0]["first_answer_ms"], 4, "answers of an earlier start do not count");
         assert_eq!((&report[0]["answers"], &report[0]["clients"]), (&json!(3), &json!(2)));
         assert_eq!((&report[0]["silence_ms"], &report[0]["ended_ms"]), (&json!(50), &json!(80)));
         assert_eq!((&report[1]["first_answer_ms"], &report[1]["silence_ms"]), (&Value::Null, &json!(10)));
+        assert_eq!(report[2]["first_answer_ms"], 0, "read at the same time as the mark");
     }
 }
