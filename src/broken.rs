@@ -3,15 +3,19 @@
 //! (Rules of the producer alone are taken out in the simulator: `kafka::producer::broken`.)
 
 /// `broken-answer-before-sync`: a message is answered `stored` when it was put in, not when it is on the disk.
+/// Asked where the answers that a group makes due wait for it.
 pub(crate) const ANSWER_BEFORE_SYNC: bool = cfg!(feature = "broken-answer-before-sync");
 
 /// `broken-cut-not-synced`: a batch is sent when its cut was put in, not when it is on the disk.
+/// Asked where a batch waits for the group of its cut.
 pub(crate) const CUT_NOT_SYNCED: bool = cfg!(feature = "broken-cut-not-synced");
 
 /// `broken-forget-producer-id`: batches of an earlier start are sent under this start's producer id.
+/// Asked where uncertain cuts are loaded: their rows become rows without a cut.
 pub(crate) const FORGET_PRODUCER_ID: bool = cfg!(feature = "broken-forget-producer-id");
 
 /// `broken-session-present`: CONNACK says that there is no session, and the session is begun anew.
+/// Asked where a CONNECT looks for its session.
 pub(crate) const SESSION_PRESENT: bool = cfg!(feature = "broken-session-present");
 
 #[cfg(all(

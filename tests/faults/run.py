@@ -3,7 +3,6 @@
 
 import argparse
 import json
-import shutil
 import signal
 import sys
 import time
@@ -22,6 +21,9 @@ INVARIANTS = {
     "I1": ("I1:",), "I2": ("I2:",), "I3": ("I3:",), "I4": ("I4:", "P:"), "S": ("S:",), "R": ("R:",),
     "standard": ("against the standard",), "finished": ("client did not finish",),
 }  # fmt: skip
+
+
+NO_OPTIONS = ("name", "names", "program", "out", "keep", "caught")  # what says nothing about the run
 
 
 def invariants(faults: dict[str, dict]) -> dict[str, int]:
@@ -43,7 +45,7 @@ def summary(stand: scenarios.Scenario) -> dict:
         "messages a second": round(counts["settled"] / max(counts["load_s"], 0.001)), "rounds": stand.rounds,
         "wall_s": round(time.monotonic() - stand.began, 1), "counts": dict(sorted(counts.items())),
         "latency_us": {kind: {name: max(values) for name, values in found.items()} for kind, found in stand.latency_us.items()},
-        "marks": marks(stand.marks), "options": {name: str(value) for name, value in sorted(vars(options).items())}, "date": stand.date,
+        "marks": marks(stand.marks), "options": {name: str(value) for name, value in sorted(vars(options).items()) if name not in NO_OPTIONS}, "date": stand.date,
         "program": stand.program.name, "profile": stand.program.parent.name, **stand.about,
     }  # fmt: skip
 
@@ -85,7 +87,8 @@ def keep(stand: scenarios.Scenario, record: dict, out: Path) -> None:
     (folder / "summary.json").write_text(json.dumps(record, indent=1) + "\n")
     (folder / "summary.txt").write_text(words(record) + "\n")
     if stand.service and stand.service.config_file.exists():
-        shutil.copyfile(stand.service.config_file, folder / "forebay.toml")
+        text = stand.service.config_file.read_text().replace(str(stand.work), "work")
+        (folder / "forebay.toml").write_text(text)
 
 
 def run(options: argparse.Namespace, program: Path | None = None) -> tuple[str, dict | None]:
@@ -164,6 +167,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--limit", type=int, metavar="MIB", help="memory: of the cgroup")
     made.add_argument("--disk", choices=("ext4", "tmpfs"), default="ext4", help="disk-full: what data_dir lies on")
     made.add_argument("--within", type=float, default=5.0, metavar="S", help="I7: answers so soon after a fault's end (default 5)")
+    made.add_argument("--patience", type=int, default=90, metavar="S", help="I7: all is answered so long after the last message of a round (default 90)")
     made.add_argument("--ready-within", type=float, default=10.0, metavar="S", help="kill9: ready so soon after a start (default 10)")
     made.add_argument("--hold-writes", type=int, default=0, metavar="MS", help="what goes to the disk goes there so much later, and dies with the process until then")
     made.add_argument("--insist", action=argparse.BooleanOptionalAction, help="clients send once more what was forgotten (default: without a spool)")

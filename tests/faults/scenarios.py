@@ -259,8 +259,8 @@ class Network(Scenario):
             self.load.mark(f"network: {order.split()[0]}")
             self.tell(order)
             self.flow(seconds)
-            # What was swallowed never comes: half of the connections end now, half are left to the time-outs.
-            self.tell("well" if self.chance.random() < 0.5 else "well cut")
+            # What was swallowed never comes: by turns the connections end now, or are left to the time-outs.
+            self.tell("well cut" if (order == "deaf") == (self.cycle % 2 == 0) else "well")
             self.load.mark("network well")
             self.flow(self.REQUEST_TIMEOUT_S + 1 if order in ("deaf", "blackhole") else 1)
 

@@ -158,7 +158,7 @@ class Load:
             "--topic", f"flow/{self.name}/{{client}}/{{topic}}", "--topics", 2, "--messages", 1 << 40, "--clients", options.clients,
             "--qos", options.qos, "--rate", options.rate, "--window", options.window, "--per-write", options.per_write,
             "--payload", options.payload, "--reconnect-every", options.reconnect_every, "--keep-alive", options.keep_alive,
-            "--seed", options.seed + number, "--timeout", options.timeout, "--settle", 2,
+            "--seed", options.seed + number, "--timeout", options.timeout, "--patience", options.patience, "--settle", 2,
             "--json", self.report_file, "--timeline", self.timeline,
         ]  # fmt: skip
         if stand.spooled:
@@ -375,7 +375,8 @@ class Stand:
         for undo in reversed(self.undo):
             undo()
         failed = not self.checks or not all(self.checks.values())
-        if self.options.keep or (failed and not self.interrupted):
+        expected = self.interrupted or getattr(self.options, "caught", False)
+        if self.options.keep or (failed and not expected):
             self.say(f"kept for a look at it: {self.work}")
         else:
             shutil.rmtree(self.work, ignore_errors=True)

@@ -49,6 +49,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<(Value, bool)> {
         target: settings.target,
         pace: settings.pace(),
         timeout: settings.timeout(),
+        patience: Duration::from_secs(settings.patience),
         control: settings.control.then(Control::new).transpose()?,
         events: Events::to(settings.events.as_deref())?,
     };

@@ -100,6 +100,9 @@ pub(crate) struct Settings {
     /// (answers are counted from here), `end` (nothing new is sent). Without `end` the run has no other end but its time.
     #[arg(long)]
     pub(crate) control: bool,
+    /// Seconds after `end` in which all has to be answered.
+    #[arg(long, default_value_t = 600)]
+    pub(crate) patience: u64,
     /// Writes every send and every answer there, 24 bytes each (`events.rs`).
     #[arg(long)]
     pub(crate) events: Option<PathBuf>,

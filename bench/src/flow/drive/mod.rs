@@ -43,13 +43,15 @@ pub(crate) struct Terms {
     pub(crate) target: SocketAddr,
     pub(crate) pace: Pace,
     pub(crate) timeout: Duration,
+    /// For answers once nothing new is sent.
+    pub(crate) patience: Duration,
     pub(crate) control: Option<Control>,
     pub(crate) events: Events,
 }
 
 /// Sends the plan; ends when all is answered, or after the time-out.
 pub(crate) fn run(plan: &Plan, manner: Manner, terms: Terms, timeline: &mut Timeline) -> anyhow::Result<Outcome> {
-    let timeout = terms.timeout;
+    let (timeout, patience_ns) = (terms.timeout, terms.patience.as_nanos() as u64);
     let mut driver = Driver::new(plan, manner, terms)?;
     let mut all_sent_ns = None;
     while driver.done < driver.links.len() {
@@ -58,7 +60,10 @@ pub(crate) fn run(plan: &Plan, manner: Manner, terms: Terms, timeline: &mut Time
             break;
         }
         driver.turn(now_ns)?;
-        let all_sent = driver.ended || driver.tally.sent_all() == plan.messages;
+        if driver.ended_ns.is_some_and(|ended_ns| now_ns > ended_ns + patience_ns) {
+            break;
+        }
+        let all_sent = driver.ended_ns.is_some() || driver.tally.sent_all() == plan.messages;
         if all_sent_ns.is_none() && all_sent {
             all_sent_ns = Some(now_ns);
         }
@@ -85,8 +90,8 @@ struct Driver<'a> {
     /// Counts the service's starts.
     generation: u32,
     control: Option<Control>,
-    /// Nothing new is sent.
-    ended: bool,
+    /// Since when nothing new is sent.
+    ended_ns: Option<u64>,
     poll: OwnedFd,
     links: Vec<Link>,
     tally: Tally,
@@ -116,7 +121,7 @@ impl<'a> Driver<'a> {
             target,
             generation: 0,
             control,
-            ended: false,
+            ended_ns: None,
             poll,
             links: (0..plan.clients).map(|index| Link::new(Client::new(index, plan, manner))).collect(),
             tally: Tally { events, ..Tally::new()? },
@@ -206,7 +211,7 @@ impl<'a> Driver<'a> {
                     self.tally.events.put(now_ns, 0, Kind::Mark, 0, u64::from(self.generation));
                 }
                 Order::End => {
-                    self.ended = true;
+                    self.ended_ns = Some(now_ns);
                     for index in 0..self.links.len() as u32 {
                         self.links[index as usize].client.end();
                         self.queue(index);
