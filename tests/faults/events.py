@@ -4,6 +4,7 @@
 It follows a verdict back to what a client sent and was told, across any number of deaths of the service."""
 
 import argparse
+import signal
 import struct
 from pathlib import Path
 from typing import Iterator, NamedTuple
@@ -54,4 +55,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # into head
     main()
