@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::args::InspectArgs;
 use super::ask::{table, text};
+use crate::kafka::batch::BatchHeader;
 use crate::runtime::{FolderLock, segment_path, segments_in};
 use crate::shard::rfc3339;
 use crate::spool::{AppendError, Cut, Disk, Entry, ReadError, Rot, Run, Surveyed, recover, survey};
@@ -50,6 +51,7 @@ pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
     let unread = |error: crate::spool::RecoverError| format!("{}: {error}", folder.display());
     // From the newest back: each segment's header says where the one before it ends.
     let (mut ends, mut segments, mut shard, mut sound) = (BTreeMap::new(), Vec::new(), None, true);
+    let mut partition = Offsets::default();
     for (number, len) in found.iter().rev() {
         let read = survey(&disk, *number, *len, ends.get(number).copied()).map_err(unread)?;
         if let Some(header) = read.header.filter(|_| !read.scan.entries.is_empty()) {
@@ -57,10 +59,14 @@ pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
             shard.get_or_insert(header.shard);
         }
         sound &= read.headers.is_empty() && read.scan.rot.is_empty();
+        partition.add(&read);
         segments.push(segment(*number, *len, &read, options.entries));
     }
     segments.reverse();
-    let (whole, whole_sound) = whole(&disk, shard.unwrap_or(0), &found);
+    let (whole, whole_sound) = match partition.report() {
+        Some(report) => (report, true),
+        None => whole(&disk, shard.unwrap_or(0), &found),
+    };
     sound &= whole_sound;
     let report =
         json!({ "folder": folder.display().to_string(), "sound": sound, "segments": segments, "start": whole });
@@ -109,6 +115,44 @@ fn segment(number: u64, len: u64, read: &Surveyed, list: bool) -> Value {
         out["entries"] = json!(lines);
     }
     out
+}
+
+/// What a folder of the embedded log holds: a partition.
+#[derive(Default)]
+struct Offsets {
+    any: bool,
+    first: Option<i64>,
+    next: Option<i64>,
+    batches: u64,
+    records: i64,
+    torn_bytes: u64,
+}
+
+impl Offsets {
+    fn add(&mut self, read: &Surveyed) {
+        if !read.batches {
+            return;
+        }
+        self.any = true;
+        self.torn_bytes += read.scan.torn_bytes;
+        for (_, _, entry) in read.entries() {
+            let Some(Entry::Batch { batch }) = entry else { continue };
+            let Ok(header) = BatchHeader::read(batch) else { continue };
+            let next = header.last_offset() + 1;
+            self.first = Some(self.first.map_or(header.base_offset, |first| first.min(header.base_offset)));
+            self.next = Some(self.next.map_or(next, |known| known.max(next)));
+            (self.batches, self.records) = (self.batches + 1, self.records + i64::from(header.records_count));
+        }
+    }
+
+    fn report(&self) -> Option<Value> {
+        self.any.then(|| {
+            json!({
+                "batches": self.batches, "records": self.records, "first_offset": self.first,
+                "next_offset": self.next, "torn_bytes": self.torn_bytes,
+            })
+        })
+    }
 }
 
 /// What a start would find, and whether that is all of it.
@@ -168,6 +212,7 @@ fn kind(entry: &Entry<'_>) -> String {
         Entry::Segment { .. } => "segment",
         Entry::SessionAt { .. } => "session at",
         Entry::CheckpointEnd => "end of the checkpoint",
+        Entry::Batch { .. } => "batch",
     };
     name.to_owned()
 }
@@ -189,6 +234,16 @@ fn line(entry: &Entry<'_>) -> String {
             runs(&cut.rows)
         ),
         Entry::Session { session, payload } => format!("session={session} bytes={}", payload.len()),
+        Entry::Batch { batch } => match BatchHeader::read(batch) {
+            Ok(header) => format!(
+                "base_offset={} records={} producer_id={} batch_bytes={}",
+                header.base_offset,
+                header.records_count,
+                header.producer_id,
+                batch.len()
+            ),
+            Err(_) => format!("batch_bytes={}", batch.len()),
+        },
         other => format!("{other:?}"),
     };
     format!("{}: {said}", kind(entry))

@@ -20,13 +20,14 @@ pub(super) use with_feature::of_environment;
 fn apply(text: &str, faults: &DiskFaults) -> Result<(), String> {
     use std::time::Duration;
 
-    const NAMES: [&str; 7] = [
+    const NAMES: [&str; 8] = [
         "hold_writes_ms",
         "sync_delay_ms",
         "create_delay_ms",
         "sync_errno",
         "append_errno",
         "create_errno",
+        "delete_errno",
         "write_bytes_max",
     ];
     let mut values = [0_u64; NAMES.len()];
@@ -36,15 +37,17 @@ fn apply(text: &str, faults: &DiskFaults) -> Result<(), String> {
         let place = place.ok_or_else(|| format!("{line:?}: there are {}", NAMES.join(", ")))?;
         values[place] = value.trim().parse().map_err(|_| format!("{line:?}: expected a whole number"))?;
     }
-    let [hold, sync, create, sync_errno, append_errno, create_errno, write_max] = values;
+    let [hold, sync, create, sync_errno, append_errno, create_errno, delete_errno, write_max] = values;
     let errno = |value: u64| i32::try_from(value).map_err(|_| format!("{value} is no errno"));
-    let (sync_errno, append_errno, create_errno) = (errno(sync_errno)?, errno(append_errno)?, errno(create_errno)?);
+    let (sync_errno, append_errno) = (errno(sync_errno)?, errno(append_errno)?);
+    let (create_errno, delete_errno) = (errno(create_errno)?, errno(delete_errno)?);
     faults.hold_writes(Duration::from_millis(hold));
     faults.delay_syncs(Duration::from_millis(sync));
     faults.delay_creates(Duration::from_millis(create));
     faults.fail_syncs(sync_errno);
     faults.fail_appends(append_errno);
     faults.fail_creates(create_errno);
+    faults.fail_deletes(delete_errno);
     faults.shorten_writes(write_max);
     Ok(())
 }

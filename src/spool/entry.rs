@@ -29,11 +29,12 @@ pub enum Kind {
     Segment,
     SessionAt,
     CheckpointEnd,
+    Batch,
 }
 
 impl Kind {
     /// All, by their numbers from 1.
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Rows,
         Self::Cut,
         Self::Done,
@@ -50,6 +51,7 @@ impl Kind {
         Self::Segment,
         Self::SessionAt,
         Self::CheckpointEnd,
+        Self::Batch,
     ];
 
     pub(super) fn from_number(number: u8) -> Option<Self> {
@@ -326,4 +328,9 @@ pub enum Entry<'a> {
     },
     /// The checkpoint is whole.
     CheckpointEnd,
+    /// A Kafka batch as a partition of the embedded log holds it (see [`super::batches`]). A shard's log has none.
+    Batch {
+        /// The batch, format v2, its base offset in place.
+        batch: &'a [u8],
+    },
 }

@@ -3,8 +3,10 @@
 //! Sans-I/O: `log` takes rows, cuts, dones, ends and sessions and gathers them; `group` writes what came since the last
 //! sync as one group and one sync; `moving` empties old segments; `recovery` reads it all back. `disk` is the seam to
 //! whoever writes the files. `format` and `entry` are what the bytes mean, `segment` the one reader of them, `state`
-//! the fold over entries that the running log and recovery share. `docs/SPOOL.md` has the format.
+//! the fold over entries that the running log and recovery share. `batches` is what the embedded log needs to keep its
+//! partitions in the same files. `docs/SPOOL.md` has the format.
 
+mod batches;
 mod codec;
 mod disk;
 mod entry;
@@ -22,9 +24,10 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
+pub use batches::{BATCH_AT, batch_entry_bytes, batch_header, claims_batch, is_whole, put_batch, seal_batch};
 pub use disk::{AppendError, Completion, Disk, ReadError};
 pub use entry::{Cut, Deadline, Entry, Kind, Origin, Reason, Rows, Run, Span, UNPLACED};
-pub use format::{HEADER_BYTES, Header, HeaderError, VERSION};
+pub use format::{ALIGN, HEADER_BYTES, Header, HeaderError, VERSION};
 pub use log::Log;
 pub use read::{Block, Read};
 pub use recovery::{RecoverError, Recovered, recover};

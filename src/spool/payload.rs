@@ -29,6 +29,7 @@ impl Entry<'_> {
             Self::Segment { .. } => Kind::Segment,
             Self::SessionAt { .. } => Kind::SessionAt,
             Self::CheckpointEnd => Kind::CheckpointEnd,
+            Self::Batch { .. } => Kind::Batch,
         }
     }
 
@@ -85,6 +86,9 @@ impl Entry<'_> {
                 out.u64(*session).u64(*segment).u64(*position);
             }
             Self::CheckpointEnd => {}
+            Self::Batch { batch } => {
+                out.bytes(batch);
+            }
         }
     }
 }
@@ -151,6 +155,7 @@ pub(super) fn parse(kind: Kind, payload: &[u8]) -> Option<Entry<'_>> {
         Kind::Segment => Entry::Segment { segment: input.u64()?, salt: input.u64()?, end: input.u64()? },
         Kind::SessionAt => Entry::SessionAt { session: input.u64()?, segment: input.u64()?, position: input.u64()? },
         Kind::CheckpointEnd => Entry::CheckpointEnd,
+        Kind::Batch => Entry::Batch { batch: input.rest() },
     };
     input.0.is_empty().then_some(entry)
 }

@@ -140,7 +140,7 @@ impl State {
                 (held.salt, held.end) = (*salt, *end);
             }
             Entry::SessionAt { session, segment, position } => self.session_at(*session, *segment, *position),
-            Entry::Commit { .. } | Entry::CheckpointEnd => {}
+            Entry::Commit { .. } | Entry::CheckpointEnd | Entry::Batch { .. } => {}
         }
     }
 

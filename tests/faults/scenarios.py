@@ -397,7 +397,7 @@ class SyncError(Disk):
     long = {"cycles": 50, "round": 10}
 
     def hurt(self) -> None:
-        for fault in ("sync_errno = 5", "append_errno = 28", "create_errno = 28", "write_bytes_max = 512"):
+        for fault in ("sync_errno = 5", "append_errno = 28", "create_errno = 28", "delete_errno = 5", "write_bytes_max = 512"):
             self.load.mark(f"disk: {fault}")
             self.set(fault + "\n")
             end = time.monotonic() + self.chance.uniform(0.3, 2)
