@@ -191,9 +191,10 @@ class Load:
             return {"s": 0, "sent": 0, "settled": 0, "answers": 0, "connected": 0}
 
     def end(self) -> dict:
-        """Nothing new is sent; what is open is answered, Kafka read, and the report is here."""
+        """Nothing new is sent; what is open is answered, what the service still has goes to Kafka, it is read, and the report is here."""
         self.order("end")
-        self.process.stdin.close()
+        self.stand.wait_drained()
+        self.process.stdin.close()  # now Kafka is read
         try:
             self.process.wait(self.stand.options.timeout + 900)
         except subprocess.TimeoutExpired:
@@ -229,7 +230,7 @@ class Stand:
         self.marks: list[dict] = []
         self.latency_us: dict[str, dict] = {}
         self.rss_kib = 0
-        self.interrupted = False
+        self.interrupted, self.drained = False, True
         self.undo: list = []  # what a scenario has set up beside these, taken back in reverse
         self.about = {"machine": proof.machine(), "versions": proof.versions()}
 
@@ -293,12 +294,13 @@ class Stand:
 
     def end_round(self) -> dict:
         """Waits until all is answered and judged, and adds it up."""
-        load, self.load = self.load, None
+        load = self.load
         self.look()
         self.say(f"round {self.rounds}: waiting for answers, and for what stands in Kafka")
         try:
             report = load.end()
         finally:
+            self.load = None
             if load.process.poll() is None:
                 load.process.kill()
         self.add(report)
@@ -309,6 +311,19 @@ class Stand:
             shutil.rmtree(load.folder)
         self.drop_topic(load.topic)
         return report
+
+    def wait_drained(self) -> None:
+        """Until the service has no row left, twice a second apart; what is answered may be on its way for long."""
+        deadline = time.monotonic() + self.options.patience
+        empty = 0
+        while empty < 2 and time.monotonic() < deadline and self.load.process.poll() is None:
+            time.sleep(0.5)
+            try:
+                rows = watch.read(self.service.get("/metrics")[1])["sink_buffered_rows"]
+            except OSError:
+                continue
+            empty = 0 if rows else empty + 1
+        self.drained = self.drained and empty >= 2
 
     def drop_topic(self, topic: str) -> None:
         if self.options.keep:
@@ -350,6 +365,7 @@ class Stand:
         gauges = ("spool_full", "spool_stuck", "spool_failures", "spool_rot", "spool_torn_bytes", "sink_recovered", "stalled_connections", "sink_outcome_unknown")
         self.facts["most of"] = {name: scrapes.most[name] for name in gauges if scrapes.most[name]}
         self.checks["the service counts nothing acknowledged as lost (I8)"] = scrapes.most["sink_acknowledged_lost"] == 0
+        self.checks["the service kept no row back (I7)"] = self.drained
         self.facts["resident MiB at most"] = round(self.rss_kib / 1024, 1)
 
     def answered_within(self, name: str, bound_s: float, what: str) -> None:

@@ -45,6 +45,16 @@ impl Control {
         self.ended
     }
 
+    /// Waits until whoever gives orders has closed the input: then all that is on its way to Kafka is there.
+    ///
+    /// # Errors
+    /// The input's.
+    pub(crate) fn wait_closed(mut self) -> anyhow::Result<()> {
+        let mut bytes = [0; 64];
+        while self.input.read(&mut bytes).context("standard input")? > 0 {}
+        Ok(())
+    }
+
     /// What has come, when there is something.
     ///
     /// # Errors

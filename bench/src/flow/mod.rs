@@ -53,7 +53,8 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<(Value, bool)> {
         control: settings.control.then(Control::new).transpose()?,
         events: Events::to(settings.events.as_deref())?,
     };
-    let outcome = drive::run(&plan, settings.manner(), terms, &mut timeline)?;
+    let mut outcome = drive::run(&plan, settings.manner(), terms, &mut timeline)?;
+    outcome.control.take().map_or(Ok(()), Control::wait_closed)?;
     let processes = timeline.processes(outcome.tally.sent_all());
     let mut report = report::of_run(&outcome, processes);
     let mut clients: Vec<_> = outcome.clients.into_iter().map(|client| client.told).collect();

@@ -97,7 +97,7 @@ pub(crate) struct Settings {
     #[arg(long)]
     insist: bool,
     /// Takes orders on standard input, a line each: `target ADDRESS` (the service was started there anew), `mark NAME`
-    /// (answers are counted from here), `end` (nothing new is sent). Without `end` the run has no other end but its time.
+    /// (answers are counted from here), `end` (nothing new is sent). Kafka is read when the input is closed after that.
     #[arg(long)]
     pub(crate) control: bool,
     /// Seconds after `end` in which all has to be answered.

@@ -33,6 +33,8 @@ pub(crate) struct Outcome {
     pub(crate) clients: Vec<Client>,
     pub(crate) tally: Tally,
     pub(crate) pace: Pace,
+    /// Waits to be closed.
+    pub(crate) control: Option<Control>,
     pub(crate) wall_s: f64,
     /// Of which this long after the last message was sent for the first time.
     pub(crate) drain_s: f64,
@@ -79,6 +81,7 @@ pub(crate) fn run(plan: &Plan, manner: Manner, terms: Terms, timeline: &mut Time
         clients: driver.links.into_iter().map(|link| link.client).collect(),
         tally: driver.tally,
         pace: driver.pace,
+        control: driver.control,
         wall_s: end_ns as f64 / 1e9,
         drain_s: all_sent_ns.map_or(0.0, |sent_ns| (end_ns - sent_ns) as f64 / 1e9),
     })
@@ -194,7 +197,6 @@ impl<'a> Driver<'a> {
         let orders = control.read()?;
         if control.has_ended() {
             epoll::delete(&self.poll, control.fd())?;
-            self.control = None;
         }
         for order in orders {
             let now_ns = self.now_ns();
