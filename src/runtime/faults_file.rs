@@ -1,6 +1,6 @@
 //! A disk that fails on request of somebody outside: FOREBAY_FAULTS names a file with a line for each thing that is
-//! wrong, `sync_delay_ms = 50`. It is looked at again while the process runs. Only in builds with the feature `faults`;
-//! elsewhere the variable is not looked at.
+//! wrong, `sync_delay_ms = 50`. It is looked at again while the process runs. Only in builds with the feature `faults`:
+//! others refuse the variable (`config`).
 
 use std::io;
 use std::sync::Arc;
