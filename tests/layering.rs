@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 /// Each room with the rooms it may name. A path (`runtime::seam`) allows that module only.
 const ROOMS: &[(&str, &[&str])] = &[
     ("limits", &[]),
+    ("broken", &[]),
     ("mqtt", &["limits"]),
     ("runtime", &["limits"]),
     ("rule", &["limits", "mqtt"]),
     ("route", &["limits", "mqtt"]),
-    ("session", &["limits", "mqtt", "runtime::seam"]),
-    ("kafka", &["limits", "runtime::seam"]),
+    ("session", &["limits", "broken", "mqtt", "runtime::seam"]),
+    ("kafka", &["limits", "broken", "runtime::seam"]),
     ("spool", &["limits", "kafka::batch", "runtime::seam"]),
-    ("buffer", &["limits", "runtime::seam", "kafka", "spool", "session"]),
+    ("buffer", &["limits", "broken", "runtime::seam", "kafka", "spool", "session"]),
     ("metrics", &["limits"]),
     ("service", &["limits"]),
     ("embedded", &["limits", "kafka", "spool", "metrics"]),
@@ -29,15 +30,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "shard",
         &[
-            "limits", "mqtt", "rule", "route", "session", "kafka", "spool", "buffer", "metrics", "service", "config",
-            "listener", "runtime",
+            "limits", "broken", "mqtt", "rule", "route", "session", "kafka", "spool", "buffer", "metrics", "service",
+            "config", "listener", "runtime",
         ],
     ),
     (
         "cli",
         &[
-            "limits", "mqtt", "rule", "route", "session", "kafka", "metrics", "service", "config", "listener",
-            "runtime", "shard", "embedded", "control", "spool", "buffer",
+            "limits", "broken", "mqtt", "rule", "route", "session", "kafka", "metrics", "service", "config",
+            "listener", "runtime", "shard", "embedded", "control", "spool", "buffer",
         ],
     ),
 ];

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use crate::broken;
 use crate::config::{Config, EMBEDDED, LogFormat};
 use crate::control::{Control, View};
 use crate::embedded::{self, EmbeddedLog};
@@ -55,6 +56,9 @@ pub fn run(config: Config) -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
+    for promise in broken::promises() {
+        tracing::error!(promise, "this build breaks a promise on purpose: it is for tests only");
+    }
     abort_on_panic();
     let outcome = Service::start(config).and_then(Service::serve);
     drop(logging);

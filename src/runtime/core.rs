@@ -95,7 +95,7 @@ impl<M: Send + 'static> Core<M> {
     /// Gives the syncs and reads of this turn to the ring.
     pub(super) fn submit_segments(&mut self) {
         if let Some(segments) = &mut self.segments {
-            segments.submit(&mut self.ring, &mut self.disk);
+            segments.submit(&mut self.ring, &mut self.disk, self.now);
             segments.fetch(&mut self.ring, &mut self.fetches);
         }
     }

@@ -50,6 +50,7 @@ mod core;
 mod disk;
 mod executor;
 mod faults;
+mod faults_file;
 mod fetch;
 mod folder;
 mod host;

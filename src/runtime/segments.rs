@@ -15,6 +15,7 @@ use slab::Slab;
 
 use super::disk::{Disk, Owner};
 use super::faults::DiskFaults;
+use super::faults_file;
 use super::fetch::Fetches;
 use super::preparer::{Done, Job, Preparer, open_existing};
 use super::ring::Ring;
@@ -41,6 +42,8 @@ pub(super) struct SegmentTable {
     syncs: Slab<Sync>,
     /// Segments to be synced at the end of this turn, and for which sync.
     wanted: Vec<(u64, usize)>,
+    /// A fault: not before then.
+    held_until: Option<Monotonic>,
     /// Freed while the ring has a sync or a read of them.
     dying: Vec<(u64, Segment)>,
     spare: Vec<Rc<Vec<u8>>>,
@@ -57,6 +60,10 @@ impl SegmentTable {
     /// Opens what lies in the folder and starts the helper. Waits for the disk: for the start of a shard.
     pub(super) fn open(shard: usize, settings: SegmentSettings, wake: Box<dyn Fn() + Send>) -> io::Result<Self> {
         let SegmentSettings { folder, append, zeroed, faults } = settings;
+        let faults = match faults {
+            Some(faults) => Some(faults),
+            None => faults_file::of_environment()?,
+        };
         let (mut segments, mut seconds) = (HashMap::new(), HashMap::new());
         for (segment, bytes, file, second) in open_existing(&folder)? {
             // What an earlier life wrote is read and freed; its log goes on in a segment of its own.
@@ -73,6 +80,7 @@ impl SegmentTable {
             segments,
             syncs: Slab::new(),
             wanted: Vec::new(),
+            held_until: None,
             dying: Vec::new(),
             spare: Vec::new(),
             windows: RefCell::default(),
@@ -90,7 +98,7 @@ impl SegmentTable {
 
     /// When the next delayed answer is due.
     pub(super) fn deadline(&self) -> Option<Monotonic> {
-        self.delayed.front().map(|(at, _)| *at)
+        self.delayed.front().map(|(at, _)| *at).into_iter().chain(self.held_until).min()
     }
 
     /// The next thing to tell the shard.
@@ -130,7 +138,10 @@ impl SegmentTable {
     }
 
     /// Gives this turn's syncs to the ring. A segment whose last sync is still under way waits for it.
-    pub(super) fn submit(&mut self, ring: &mut Ring, disk: &mut Disk) {
+    pub(super) fn submit(&mut self, ring: &mut Ring, disk: &mut Disk, now: Monotonic) {
+        if self.is_held(now) {
+            return;
+        }
         let write_max = self.faults.as_ref().map_or(usize::MAX, |faults| faults.write_max());
         let mut waiting = Vec::new();
         for (number, sync) in std::mem::take(&mut self.wanted) {
@@ -154,6 +165,15 @@ impl SegmentTable {
             disk.start(ring, file, at, bytes, write_max, Owner::Segment { number, sync });
         }
         self.wanted = waiting;
+    }
+
+    fn is_held(&mut self, now: Monotonic) -> bool {
+        let hold = self.faults.as_ref().map(|faults| faults.hold());
+        match hold.filter(|hold| !hold.is_zero() && !self.wanted.is_empty()) {
+            Some(hold) if *self.held_until.get_or_insert(now.after(hold)) > now => return true,
+            _ => self.held_until = None,
+        }
+        false
     }
 
     /// Takes in what the ring answered to a sync of one segment.

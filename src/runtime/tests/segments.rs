@@ -1,7 +1,7 @@
 //! Segment files through the seam, both ways of appending.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::harness::{eventually, next};
 use super::keeper::{Ask, BOTH, SEGMENT, Told, content, keeper};
@@ -236,5 +236,25 @@ fn a_file_that_cannot_be_deleted() {
     keeper.faults.fail_deletes(0);
     assert_eq!(next(&keeper.told), Told::Freed(2, Ok(())));
     assert!(!segment_path(dir.path(), 2).exists());
+    keeper.stop();
+}
+
+#[test]
+fn what_is_held_is_not_in_the_file_before_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = keeper(dir.path(), Append::Written, false);
+    assert_eq!(keeper.ask(Ask::Create(1)), Told::Created(1, Ok(())));
+    let file = || std::fs::read(segment_path(dir.path(), 1)).unwrap()[..64].to_vec();
+    keeper.faults.hold_writes(Duration::from_millis(300));
+    assert_eq!(keeper.ask(Ask::Append(1, 0, 64)), Told::Appended(true));
+    let begin = Instant::now();
+    keeper.tell(Ask::Sync(7, vec![1]));
+    assert_eq!(keeper.ask(Ask::Read(1, 0, 64)), Told::Bytes(Some(content(0, 64))), "it can be read");
+    assert!(file() == [0; 64] || begin.elapsed() > Duration::from_millis(300));
+    assert_eq!(next(&keeper.told), Told::Synced(7, Ok(())));
+    assert!(begin.elapsed() >= Duration::from_millis(290), "the turn's clock is a little old");
+    assert_eq!(file(), content(0, 64));
+    keeper.faults.hold_writes(Duration::ZERO);
+    assert_eq!(keeper.ask(Ask::Sync(8, vec![1])), Told::Synced(8, Ok(())));
     keeper.stop();
 }
