@@ -126,7 +126,11 @@ fn whole(disk: &Folder<'_>, shard: u32, found: &BTreeMap<u64, u64>) -> (Value, b
             })
         })
         .collect();
-    let sound = start.rot.is_empty() && start.missing.is_empty() && start.unreadable.is_empty() && !start.fate_open;
+    let sound = start.rot.is_empty()
+        && start.missing.is_empty()
+        && start.unreadable.is_empty()
+        && start.predecessor_missing.is_none()
+        && !start.fate_open;
     let missing: u64 = start.missing.iter().map(|(_, run)| run.count).sum();
     let report = json!({
         "lanes": waiting,
@@ -134,7 +138,7 @@ fn whole(disk: &Folder<'_>, shard: u32, found: &BTreeMap<u64, u64>) -> (Value, b
         "sessions": start.state.sessions().collect::<Vec<_>>(),
         "rot": start.rot.iter().map(|rot| damage(rot, "entries")).collect::<Vec<_>>(),
         "unreadable": start.unreadable, "rows_missing": missing, "fate_open": start.fate_open,
-        "torn_bytes": start.torn_bytes,
+        "torn_bytes": start.torn_bytes, "predecessor_missing": start.predecessor_missing,
     });
     (report, sound)
 }
