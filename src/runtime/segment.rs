@@ -2,9 +2,13 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
 use super::map::Map;
+
+/// Zeroes that are written to close a gap, at most.
+const GAP_MAX: u64 = 4096;
 
 /// Bytes and where they belong.
 #[derive(Default)]
@@ -73,6 +77,22 @@ impl Segment {
             overlay(group, at, into);
         }
         Ok(())
+    }
+
+    /// Puts bytes far behind the rest of the segment, such as the copy of its header at the very end: into the file at
+    /// once, which waits for no disk, and the next sync covers them. Gathered with the rest they would be a write of
+    /// the whole segment. False: they are not that far.
+    ///
+    /// # Errors
+    /// The file's.
+    pub(super) fn put_far(&mut self, at: u64, bytes: &[u8]) -> io::Result<bool> {
+        let end = self.pending.at + self.pending.bytes.len() as u64;
+        match &self.file {
+            Some(file) if at.saturating_sub(end) > GAP_MAX && !self.pending.bytes.is_empty() => {
+                file.write_all_at(bytes, at).map(|()| true)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// Puts bytes behind what is pending; a gap reads as zeroes.

@@ -280,7 +280,10 @@ impl Segments for SegmentTable {
         }
         let failing = self.faults.as_ref().map_or(Ok(()), |faults| faults.append());
         let taken = failing.and_then(|()| match (self.append, &mut segment.map) {
-            (Append::Written, _) => segment.gather(at, bytes, &mut self.spare),
+            (Append::Written, _) => match segment.put_far(at, bytes) {
+                Ok(false) => segment.gather(at, bytes, &mut self.spare),
+                far => far.map(drop),
+            },
             (Append::Mapped, Some(map)) => {
                 segment.settled = segment.settled.max(at + bytes.len() as u64);
                 map.store(at, bytes)

@@ -34,6 +34,25 @@ fn what_is_appended_is_read_back_synced_and_found_again() {
     }
 }
 
+/// A segment's beginning, the copy of its header at its end, then the rest of its first group.
+#[test]
+fn what_belongs_at_the_end_does_not_stand_in_the_way() {
+    for append in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = keeper(dir.path(), append, false);
+        assert_eq!(keeper.ask(Ask::Create(1)), Told::Created(1, Ok(())));
+        for (at, bytes) in [(0, 64), (SEGMENT - 64, 64), (64, 1000)] {
+            assert_eq!(keeper.ask(Ask::Append(1, at, bytes)), Told::Appended(true), "{append:?} at {at}");
+        }
+        assert_eq!(keeper.ask(Ask::Sync(7, vec![1])), Told::Synced(7, Ok(())));
+        keeper.stop();
+        let file = std::fs::read(segment_path(dir.path(), 1)).unwrap();
+        assert_eq!(file[..1064], content(0, 1064));
+        assert_eq!(file[SEGMENT as usize - 64..], content(SEGMENT - 64, 64));
+        assert!(file[1064..SEGMENT as usize - 64].iter().all(|byte| *byte == 0));
+    }
+}
+
 /// The next life of the shard: what is there can be read and freed, and takes nothing more.
 fn again(folder: &Path, append: Append) {
     let keeper = keeper(folder, append, false);
