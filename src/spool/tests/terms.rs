@@ -391,3 +391,21 @@ fn a_turn_within_the_room_that_was_said_is_taken() {
     }
     assert!(full > 100, "it was full at times: {full}");
 }
+
+#[test]
+fn starts_that_end_before_their_first_group_leave_no_segments_behind() {
+    let (mut log, mut disk) = log(8);
+    let lane = lane(&mut log, "s", "t", 0);
+    put(&mut log, lane, &[vec![1]]).expect("room");
+    settle(&mut log, &mut disk);
+    for _ in 0..20 {
+        log = Log::new(settings(8, 2), recovered(&disk));
+        settle(&mut log, &mut disk);
+        assert!(disk.found().len() <= 4, "{:?}", disk.found().keys());
+    }
+    put(&mut log, lane, &[vec![2]]).expect("room");
+    let group = log.group();
+    settle(&mut log, &mut disk);
+    assert!(log.durable() >= group);
+    assert_eq!(drain(&mut log, &disk).0.len(), 2);
+}
