@@ -124,7 +124,7 @@ impl Producer {
         let (mut queue, cut) = (std::mem::take(&mut work.queue), work.cut);
         let mut loaded = Loaded::Enough;
         while loaded == Loaded::Enough && *budget > 0 && queue.len() - cut < READY_BATCHES {
-            loaded = self.load_rows(key.topic, &mut backlog, before, (&mut queue, cut), budget, now, log);
+            loaded = self.load_rows(key.topic, &mut backlog, (&mut queue, cut, before), budget, now, log);
         }
         if loaded == Loaded::All {
             // What came behind it waits no longer.
@@ -179,7 +179,7 @@ impl Producer {
         let Some(mut backlog) = topic.backlogs.pop_front() else { return false };
         let mut queue = std::mem::take(&mut topic.unplaced);
         let before = backlog.next;
-        let loaded = self.load_rows(index, &mut backlog, u64::MAX, (&mut queue, 0), budget, now, log);
+        let loaded = self.load_rows(index, &mut backlog, (&mut queue, 0, u64::MAX), budget, now, log);
         *placeable |= backlog.next > before;
         let topic = &mut self.topics[index as usize];
         if loaded == Loaded::All {
