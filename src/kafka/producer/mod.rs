@@ -28,6 +28,7 @@ mod backlog;
 mod batch;
 pub(crate) mod broken;
 pub mod dead;
+mod dropped;
 mod error;
 mod expire;
 mod forget;
