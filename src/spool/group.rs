@@ -219,6 +219,7 @@ impl Log {
         if flight.begins {
             self.before_last = self.last.map(|(segment, _)| segment);
             self.begun = flight.group;
+            self.moving.stuck.clear();
             flight.retired.iter().for_each(|lane| {
                 self.state.retire(*lane);
                 self.reader.forget(*lane);
@@ -237,7 +238,7 @@ impl Log {
         self.in_flight = entries;
         self.in_flight.clear();
         self.last = Some((flight.segment, flight.end));
-        (self.writable, self.sure) = (true, true);
+        (self.writable, self.sure, self.emptied) = (true, true, true);
         self.durable = flight.group;
         self.waiting.finish();
         self.trouble.over();
@@ -256,9 +257,12 @@ impl Log {
         }
     }
 
-    /// Segments in which nothing lives go, but for the last two. After a start the last alone is kept, where its
-    /// checkpoint is whole: whatever comes behind it holds nothing.
+    /// Segments in which nothing lives go, but for the last two. What is numbered behind
+    /// the last at a start holds nothing.
     fn free_empty(&mut self, disk: &mut impl Disk) {
+        if !std::mem::take(&mut self.emptied) {
+            return;
+        }
         let last = self.last.map(|(segment, _)| segment);
         let in_use = |segment: &u64| {
             [self.ready, self.creating, last, self.before_last].contains(&Some(*segment))

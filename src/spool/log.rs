@@ -47,6 +47,8 @@ pub struct Log {
     /// Every segment that takes space, those being made or deleted too.
     pub(super) on_disk: BTreeSet<u64>,
     pub(super) freeing: BTreeSet<u64>,
+    /// Whether a segment may have become empty since that was last looked at.
+    pub(super) emptied: bool,
     /// Segments that a failed sync left early.
     pub(super) burned: BTreeSet<u64>,
     /// Whether the newest segment's checkpoint is whole, so that older ones need not be kept for a second start.
@@ -70,7 +72,7 @@ impl Log {
     pub fn new(settings: Settings, recovered: Recovered) -> Self {
         let group = recovered.group;
         let ahead = Ahead::new(&recovered, group + 1);
-        let Recovered { state, on_disk, last, whole, .. } = recovered;
+        let Recovered { state, on_disk, last, before, whole, .. } = recovered;
         // The same seed twice gives other salts: they hang on what is there, too.
         let salts = state.segments.values().fold(0, |sum: u64, held| sum.rotate_left(7) ^ held.salt);
         let next_segment = on_disk.last().map_or(0, |last| last + 1);
@@ -86,13 +88,14 @@ impl Log {
             durable: group,
             last,
             writable: false,
-            before_last: None,
+            before_last: before,
             begun: group,
             next_segment,
             creating: None,
             ready: None,
             on_disk,
             freeing: BTreeSet::new(),
+            emptied: true,
             burned: BTreeSet::new(),
             sure: whole,
             next_token: 0,

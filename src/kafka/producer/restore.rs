@@ -5,7 +5,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::backlog::{Backlog, Loaded, Spooled};
-use super::batch::{Batch, Bounds, Flight, push};
+use super::batch::{Bounds, Flight, push};
 use super::kept::{Kind, Notes};
 use super::numbers::{Number, Numbers};
 use super::partition::{Identity, Partition, WINDOW, forgotten, sequence_after};
@@ -21,7 +21,6 @@ impl Producer {
     /// under this start's. Lanes of sinks that there are not are left alone.
     pub fn restore(&mut self, lanes: Vec<RestoredLane>, mut cuts: Vec<RestoredCut>) {
         let mut homes: HashMap<u32, (u32, i32), RandomState> = HashMap::default();
-        let mut oldest: HashMap<u32, u64, RandomState> = HashMap::default();
         for lane in &lanes {
             let sink = usize::from(lane.sink.0);
             if sink >= self.sinks.len() {
@@ -29,20 +28,16 @@ impl Producer {
             }
             let index = self.topic_index(sink, &lane.topic);
             homes.insert(lane.lane, (index, lane.partition.max(UNPLACED)));
-            if lane.partition >= 0 {
-                let order = oldest.entry(index).or_insert(lane.order);
-                *order = lane.order.min(*order);
-            }
+            let above = &mut self.topics[index as usize].above;
+            *above = lane.end.max(*above);
         }
         for lane in &lanes {
             let Some((index, partition)) = homes.get(&lane.lane).copied() else { continue };
             let stats = &mut self.sinks[usize::from(lane.sink.0)].stats;
             stats.recovered += lane.rows;
             stats.buffered_rows += lane.rows;
-            // Rows get their partition in the order in which they came, but for those that waited for a topic to grow.
-            let first = partition == UNPLACED && oldest.get(&index).is_some_and(|order| lane.order < *order);
             let (lane, next, end, rows) = (lane.lane, lane.first, lane.end, lane.rows);
-            self.put_backlog(index, partition, Backlog { lane, next, end, rows, first, ..Backlog::default() });
+            self.put_backlog(index, partition, Backlog { lane, next, end, rows, ..Backlog::default() });
         }
         cuts.sort_unstable_by_key(|cut| cut.cut);
         for cut in cuts {
@@ -131,6 +126,7 @@ impl Producer {
         let sink = self.topics[index as usize].sink;
         let lane = cut.lane;
         let hint = (self.sinks[sink].settings.batch_bytes, 0);
+        let largest = self.place_ceiling - self.append_ceiling - BATCH_COST;
         let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: Kind::Logged(lane) };
         while let Some(rows) = cut.rows.get(*run) {
             *next = (*next).max(rows.first);
@@ -143,8 +139,8 @@ impl Producer {
             let before = *next;
             let back = log.read(lane, *next, rows.end(), &mut |row: LoggedRow<'_>| {
                 gap = row.number != *next;
-                let held = part.back().map_or(0, |batch: &Batch| batch.plain_len);
-                short = self.pool.used() + held + row.record.tail.len() + 2 * BATCH_COST > self.place_ceiling;
+                // Room for a batch of any size, or none is begun: there is that much behind what rows that come may take.
+                short = part.is_empty() && self.pool.used() + largest + BATCH_COST > self.place_ceiling;
                 if gap || short {
                     return false;
                 }

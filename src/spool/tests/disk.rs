@@ -27,12 +27,16 @@ pub(super) struct SimDisk {
     pub(super) answered: u64,
     /// The next segments that cannot be made.
     pub(super) fail_creates: u32,
+    pub(super) creates: u32,
+    /// Bytes read of each segment.
+    pub(super) read: std::cell::RefCell<BTreeMap<u64, u64>>,
     /// Reads that are answered "later".
     pub(super) reads_later: std::cell::Cell<u32>,
 }
 
 impl Disk for SimDisk {
     fn create(&mut self, segment: u64, bytes: u64) {
+        self.creates += 1;
         if self.fail_creates > 0 {
             self.fail_creates -= 1;
             self.due.push_back(Completion::Created { segment, ok: false });
@@ -80,6 +84,7 @@ impl Disk for SimDisk {
         }
         let file = self.files.get(&segment).ok_or(ReadError::Missing)?;
         let bytes = file.view.get(at as usize..at as usize + into.len()).ok_or(ReadError::Missing)?;
+        *self.read.borrow_mut().entry(segment).or_default() += into.len() as u64;
         into.copy_from_slice(bytes);
         Ok(())
     }
@@ -160,6 +165,10 @@ impl SimDisk {
     pub(super) fn without_faults(mut self) -> Self {
         (self.fail_syncs, self.fail_appends, self.fail_creates) = (0, 0, 0);
         self
+    }
+
+    pub(super) fn lose(&mut self, segment: u64) {
+        self.files.remove(&segment).expect("there");
     }
 
     pub(super) fn found(&self) -> BTreeMap<u64, u64> {

@@ -7,8 +7,7 @@ use std::rc::Rc;
 
 use crate::kafka::batch::{Builder, Records};
 use crate::kafka::producer::row_log::{
-    Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, Origin, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun,
-    TakenCut,
+    Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut,
 };
 use crate::kafka::types::SinkId;
 use crate::runtime::seam::Monotonic;
@@ -18,7 +17,6 @@ pub(super) struct Kept {
     pub(super) bytes: Rc<[u8]>,
     pub(super) expires: Monotonic,
     pub(super) hash: Option<u32>,
-    pub(super) origin: Option<Origin>,
     /// The cut that it is in.
     pub(super) cut: Option<u64>,
     pub(super) order: u64,
@@ -97,10 +95,6 @@ impl HandLog {
         (Self { state: state.clone(), synced: state, rotten: self.rotten, ..Self::new() }, lanes, cuts)
     }
 
-    pub(super) fn live_in(&self, lane: u32) -> usize {
-        self.state.live.range((lane, 0)..=(lane, u64::MAX)).count()
-    }
-
     fn take(&mut self) -> Result<(), NotNow> {
         match self.takes.as_mut() {
             Some(0) => Err(NotNow),
@@ -128,7 +122,7 @@ impl RowLog for HandLog {
     fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, NotNow> {
         self.take()?;
         assert!(rows.count > 0);
-        let first = self.state.next[rows.lane as usize];
+        let first = self.state.next[rows.lane as usize].max(rows.from);
         let records = Records::new(rows.records, rows.count as i32, rows.base_timestamp);
         let records: Vec<_> = records.map(|record| record.expect("a record")).collect();
         assert_eq!(records.len(), rows.count as usize);
@@ -141,13 +135,12 @@ impl RowLog for HandLog {
                 bytes: builder.close(None).into(),
                 expires: rows.deadlines.iter().find(|(row, _)| *row == index).map_or(Monotonic::NEVER, |(_, at)| *at),
                 hash: at(rows.hashes),
-                origin: rows.origins.iter().find(|(row, _)| *row == index).map(|(_, origin)| *origin),
                 cut: None,
                 order: self.state.taken,
             };
             self.state.live.insert((rows.lane, first + u64::from(index)), kept);
         }
-        self.state.next[rows.lane as usize] += u64::from(rows.count);
+        self.state.next[rows.lane as usize] = first + u64::from(rows.count);
         Ok(first)
     }
 
