@@ -266,9 +266,7 @@ impl Producer {
             Some(partition) => &mut partition.lane,
             None => &mut topic.lane,
         };
-        if let Some(lane) = *known {
-            return Ok(lane);
-        }
+        // Asked each time: a lane that nothing has needed for long has gone, and its number with it.
         let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
         let lane = log.lane(sink, &topic.name, home.max(UNPLACED))?;
         *known = Some(lane);

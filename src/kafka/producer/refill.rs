@@ -100,7 +100,20 @@ impl Producer {
             return true;
         }
         let ready = partition.work.as_ref().map_or(0, |work| work.queue.len() - work.cut);
-        if !self.may_refill(sink, ready == 0) || self.load_cuts(key, budget, log) != Loaded::All {
+        // What waits in memory behind a cut goes when that is loaded, and not before.
+        let cuts = partition.spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty());
+        if cuts {
+            let may = ready > 0 || self.may_refill(sink, true);
+            if !may || self.load_cuts(key, budget, log) != Loaded::All {
+                return true;
+            }
+        }
+        let partition = self.partition_mut(key);
+        if partition.spooled.as_ref().is_some_and(|spooled| spooled.backlog.is_none()) {
+            partition.spooled = None;
+            return false;
+        }
+        if !self.may_refill(sink, ready == 0) {
             return true;
         }
         let before = self.topics[key.topic as usize].oldest_unplaced().unwrap_or(u64::MAX);
