@@ -61,8 +61,8 @@ pub(super) struct Logging {
     pub(super) durable: u64,
     /// A cut was taken in this wave.
     pub(super) took: bool,
-    scratch: Scratch,
-    runs: Vec<RowRun>,
+    pub(super) scratch: Scratch,
+    pub(super) runs: Vec<RowRun>,
 }
 
 impl Logging {
@@ -179,7 +179,7 @@ impl Producer {
 
     /// Writes rows to the log that are not there yet, in the order in which they came. `false`: it does not take all of
     /// them now.
-    fn stage(&mut self, log: &mut dyn RowLog) -> bool {
+    pub(super) fn stage(&mut self, log: &mut dyn RowLog) -> bool {
         loop {
             while let Some(dirty) = self.logging.staging.front().copied() {
                 if self.stage_place(dirty, log).is_err() {
@@ -260,7 +260,7 @@ impl Producer {
     }
 
     /// The lane of a topic's partition, or of its rows without one.
-    fn lane(&mut self, topic: u32, home: i32, log: &mut dyn RowLog) -> Result<u32, NotNow> {
+    pub(super) fn lane(&mut self, topic: u32, home: i32, log: &mut dyn RowLog) -> Result<u32, NotNow> {
         let topic = &mut self.topics[topic as usize];
         let known = match usize::try_from(home).ok().and_then(|number| topic.partitions.get_mut(number)) {
             Some(partition) => &mut partition.lane,
