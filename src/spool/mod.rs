@@ -16,6 +16,8 @@ mod payload;
 mod read;
 mod recovery;
 mod segment;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod state;
 mod survey;
 mod terms;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::disk::SimDisk;
 use super::support::{Drained, SEGMENT, batch, drain, new_cut, normal, placeless, recovered, settings, settle};
+use crate::spool::simulated::SimDisk;
 use crate::spool::{Completion, HEADER_BYTES, Log, Origin, Reason, Recovered, Run, StagedCut, State, Ticket, recover};
 
 /// A log under random work, and a model of what it was told.
@@ -37,6 +37,7 @@ impl World {
             8 => self.session(),
             9 if self.random.u8(0..30) == 0 => self.disk.fail_syncs = self.random.u32(1..3),
             10 if self.random.u8(0..30) == 0 => self.disk.fail_appends = 1,
+            11 if self.random.u8(0..10) == 0 => self.disk.fail_creates = 1,
             9..13 => self.log.flush(&mut self.disk, 5),
             _ => {
                 if let Some(answer) = self.disk.answer() {
@@ -139,7 +140,11 @@ impl World {
             self.rows.iter().filter(|(_, (_, ticket))| self.log.is_durable(*ticket)).map(|(key, _)| *key).collect();
         let over: Vec<_> = self.ended.iter().filter(|(_, _, ticket)| self.log.is_durable(*ticket)).copied().collect();
         let possible = self.possible();
-        self.disk.power_cut(&mut self.random);
+        if self.random.u8(0..4) == 0 {
+            self.disk.kill(&mut self.random);
+        } else {
+            self.disk.power_cut(&mut self.random);
+        }
         let found = recovered(&self.disk);
         assert!(found.rot.is_empty() && !found.fate_open && found.missing.is_empty(), "seed {seed}: {:?}", found.rot);
         let state = placeless(&found.state);

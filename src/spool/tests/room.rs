@@ -79,7 +79,7 @@ fn a_failed_sync_is_final_and_the_group_goes_to_a_new_segment() {
 }
 
 /// Fills it, and says with what it was refused.
-fn fill(log: &mut Log, disk: &mut super::disk::SimDisk, lane: u32, size: usize) -> (Refused, u64) {
+fn fill(log: &mut Log, disk: &mut crate::spool::simulated::SimDisk, lane: u32, size: usize) -> (Refused, u64) {
     for rows in 0..100_000 {
         match log.rows(lane, &batch(&[vec![7; size]]), &[], &[]) {
             Ok(_) => {}
@@ -107,7 +107,7 @@ fn a_full_log_takes_no_rows_and_drains_with_cuts_as_small_as_its_rows() {
         log.done(cut.number(), 0).expect("the reserve is for this");
         log.released(5, 6).expect("the reserve is for this");
         settle(&mut log, &mut disk);
-        assert!(disk.found().len() <= 10, "more segments than there may be");
+        assert!(disk.bytes_taken() <= 10 * SEGMENT, "more segments than there may be");
     }
     assert!(drain(&log, &disk).0.is_empty());
     log.rows(lane, &batch(&[vec![1]]), &[], &[]).expect("room again");
@@ -144,7 +144,7 @@ fn a_dead_topic_holds_its_rows_and_not_the_disk() {
 fn a_sink_holds_no_more_than_its_share() {
     let mut given = settings(12, 1);
     given.sink_bytes_max = SEGMENT;
-    let (mut log, mut disk) = (Log::new(given, Default::default()), super::disk::SimDisk::default());
+    let (mut log, mut disk) = (Log::new(given, Default::default()), crate::spool::simulated::SimDisk::default());
     let greedy = log.lane("greedy", "t", 0).expect("a lane");
     assert_eq!(fill(&mut log, &mut disk, greedy, 100).0, Refused::SinkFull);
     let other = log.lane("other", "t", 0).expect("a lane");

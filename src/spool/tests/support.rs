@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::disk::SimDisk;
 use crate::kafka::batch::{Builder, Row};
 use crate::runtime::seam::WallMs;
+use crate::spool::simulated::SimDisk;
 use crate::spool::{Entry, Log, NewCut, Read, Recovered, Run, Settings, Span, State, recover};
 
 pub(super) const SEGMENT: u64 = 16 << 10;
