@@ -294,12 +294,31 @@ impl Log {
     }
 
     /// Bytes that rows and new sessions may still take, the group being gathered included.
-    fn room(&self) -> u64 {
+    #[must_use]
+    pub fn room(&self) -> u64 {
         let end = self.flight.as_ref().map_or(self.last.map_or(0, |(_, end)| end), |flight| flight.end);
         let open = self.writable || self.flight.is_some();
         let rest = if open { self.settings.segment_bytes.saturating_sub(end + 256) } else { 0 };
         let usable = self.settings.segment_bytes / 2;
         rest.min(usable) + self.segments_left().saturating_sub(SEGMENTS_RESERVED - 1) * usable
+    }
+
+    /// Bytes that a sink may still take.
+    #[must_use]
+    pub fn sink_room(&self, sink: &str) -> u64 {
+        self.settings.sink_bytes_max.saturating_sub(self.state.sink_bytes(sink))
+    }
+
+    /// The group that is being gathered.
+    #[must_use]
+    pub const fn group(&self) -> u64 {
+        self.gathering
+    }
+
+    /// All groups up to this one are durable.
+    #[must_use]
+    pub const fn durable(&self) -> u64 {
+        self.durable
     }
 
     pub(super) fn forget_waiting_bytes(&mut self) {

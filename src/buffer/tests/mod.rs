@@ -1,0 +1,1 @@
+//! Tests of the buffer over the log, on a disk that can lose its power.
