@@ -5,6 +5,7 @@
 //! with its own faults in [`plan`] and [`faults`], and its own questions to the [`judge`].
 
 mod clock;
+mod crash;
 mod faults;
 mod judge;
 mod kafka;
@@ -13,6 +14,7 @@ mod network;
 mod plan;
 mod row;
 mod run;
+mod store;
 mod trace;
 mod world;
 

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use super::clock::Clock;
-use super::judge::{Failure, Judge};
+use super::judge::{Failure, Judge, What};
 use super::kafka::Cluster;
 use super::network::{Back, Network, Place, WAYS, way};
 use super::plan::{DEAD, Fault, NODES, Plan, SINKS, Scope, TOPICS};
 use super::row::{self, Kind};
+use super::store::{Store, Told};
 use super::trace::Trace;
 use crate::kafka::murmur2::murmur2;
 use crate::kafka::producer::{Partitioner, Producer, Row, Terms, Want, row_bytes_max};
@@ -32,11 +33,15 @@ pub(super) struct World {
     /// Faults happen.
     pub(super) rough: bool,
     /// Metadata on its way, as it was when it was asked for.
-    topics_asked: Vec<TopicMetadata>,
-    ids_asked: Vec<u64>,
-    questions: Vec<Question>,
+    pub(super) topics_asked: Vec<TopicMetadata>,
+    pub(super) ids_asked: Vec<u64>,
+    pub(super) questions: Vec<Question>,
     ids_given: i64,
-    requests: Vec<ProduceRequest>,
+    pub(super) requests: Vec<ProduceRequest>,
+    /// In runs with a disk; what draws from this is no part of the others.
+    pub(super) store: Option<Store>,
+    pub(super) told: Told,
+    pub(super) disk_rng: fastrand::Rng,
 }
 
 impl World {
@@ -45,7 +50,11 @@ impl World {
         let plan = Plan::new(&scope, &mut rng);
         let producer = Producer::new(plan.settings.clone());
         let judge = Judge::new(producer.buffer_bytes_max(), &plan.settings.sinks);
+        let disk_rng = fastrand::Rng::with_seed(scope.seed ^ 0xd15c);
         Self {
+            store: plan.store.as_ref().map(|store| Store::new(store, &plan.settings)),
+            told: super::crash::told(&plan),
+            disk_rng,
             kafka: Cluster::new(&TOPICS, &plan.leaders, plan.by_id),
             network: Network::new(),
             clock: Clock::new(),
@@ -82,6 +91,7 @@ impl World {
                 self.append();
             }
             self.go_on();
+            self.answers();
             self.faults();
             self.turn();
             self.judge.verdict()?;
@@ -91,14 +101,21 @@ impl World {
         self.faults_end();
         for round in 0..ROUNDS_MAX {
             self.trace.step = self.scope.steps + round;
-            if self.producer.buffered_rows() == 0 {
+            if self.producer.buffered_rows() == 0 && self.log_rests() {
                 break;
             }
             self.settle();
             self.judge.verdict()?;
         }
         self.turn();
-        self.judge.at_the_end(&self.producer, &self.kafka, &self.plan)
+        if !self.log_rests() {
+            let text = format!("{} rows of the log live", self.told.live());
+            self.judge.fails(What::Progress, text);
+        }
+        if let Some(text) = self.store.as_ref().and_then(|store| store.wrong(true)) {
+            self.judge.fails(What::Log, text);
+        }
+        self.judge.at_the_end(&self.producer, &self.kafka, &self.plan, &self.told)
     }
 
     /// Takes a row, if there is room.
@@ -120,6 +137,7 @@ impl World {
         if !self.producer.has_room(bytes)
             || self.producer.share(id, topic_id, bytes).is_err()
             || self.producer.share_of_key(topic_id, row.key, bytes).is_err()
+            || self.store.as_ref().is_some_and(|store| !store.admit(id, bytes))
         {
             return;
         }
@@ -136,7 +154,8 @@ impl World {
         let age = self.plan.settings.sinks[sink].expire_after;
         let expires = age.map_or(expires, |age| expires.min(now.after(age)));
         self.producer.append_with(id, TOPICS[topic], row, Some(ticket), terms, now);
-        self.judge.rows.push(row::Row { sink, topic, kind, timestamp, expires, outcome: None });
+        self.store.iter_mut().for_each(|store| store.promise(id, bytes));
+        self.judge.rows.push(row::Row { sink, topic, kind, timestamp, expires, outcome: None, orphan: false });
     }
 
     fn kind(&mut self, number: u32) -> Kind {
@@ -181,7 +200,10 @@ impl World {
         self.learn();
         (0..WAYS).for_each(|way| self.handle(way));
         (0..WAYS).for_each(|way| self.receive(way));
-        if self.network.is_quiet() {
+        self.answers();
+        if let Some(at) = self.store.as_ref().and_then(Store::next_deadline) {
+            self.clock.pass_until(at);
+        } else if self.network.is_quiet() {
             self.clock.pass_until(self.producer.next_deadline());
         } else if let Some(at) = self.network.next_deadline() {
             self.clock.pass_until(at);
@@ -272,11 +294,11 @@ impl World {
     /// The producer's turn.
     pub(super) fn turn(&mut self) {
         let now = self.clock.now();
+        self.poll();
         let mut requests = std::mem::take(&mut self.requests);
-        self.producer.poll(now, self.clock.wall(), &mut requests);
         for request in requests.drain(..) {
             self.trace.note(now, || super::judge::described(&request));
-            self.judge.sent(&request);
+            self.judge.sent(&request, &self.told);
             self.network.send(request);
         }
         self.requests = requests;
@@ -289,6 +311,9 @@ impl World {
             Want::ProducerId(token) => ids.push(token),
             Want::Ask(question) => questions.push(question),
         });
-        self.judge.turn(&mut self.producer, &mut self.trace, now);
+        self.judge.turn(&mut self.producer, &mut self.trace, now, &self.told);
+        if let Some(text) = self.wrong_with_log() {
+            self.judge.fails(What::Log, text);
+        }
     }
 }

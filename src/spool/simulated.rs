@@ -109,6 +109,11 @@ impl SimDisk {
         Some(completion)
     }
 
+    /// When the next answer may be given.
+    pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
+        self.due.iter().map(|(at, _)| *at).min()
+    }
+
     /// The power goes: of what was not synced, any sectors are there, and others torn at any byte.
     pub(crate) fn power_cut(&mut self, random: &mut fastrand::Rng) {
         self.stop(random);
