@@ -71,9 +71,13 @@ impl Outlets {
 
     /// Matches the message and asks every sink that it matched. Takes nothing yet. `told`: its publisher can be told a
     /// refusal; where not, one of a sink with dead letters makes the message one of them there, and the others take it.
-    pub(super) fn admit(&mut self, message: &Message<'_>, told: bool) -> Admission {
+    /// `had_by`: sinks that have had it since before a crash, and are not asked.
+    pub(super) fn admit(&mut self, message: &Message<'_>, told: bool, had_by: &[u16]) -> Admission {
         let scratch = &mut self.scratch;
         self.router.matches(message.topic, &mut scratch.matched);
+        if !had_by.is_empty() {
+            scratch.matched.retain(|sink| !had_by.contains(sink));
+        }
         if scratch.matched.is_empty() {
             return Admission::Unmatched;
         }

@@ -9,6 +9,7 @@ mod order;
 mod packets;
 mod publish;
 mod qos2;
+mod saved;
 
 use super::*;
 use crate::mqtt::decode::decode;
