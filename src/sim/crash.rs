@@ -16,6 +16,7 @@ impl World {
         match fault {
             Fault::Power => self.crash(Crash::Power),
             Fault::Crash => self.crash(Crash::Kill),
+            Fault::Device => self.cut_client(),
             _ => self.store.iter_mut().for_each(|store| store.fails(fault)),
         }
     }
@@ -32,6 +33,8 @@ impl World {
         let gone = self.told.crashed(&restored, &found);
         self.trace.note(at.0, || format!("{how:?}: found {} rows, {restored:?}", found.len()));
         self.judge.crashed(&self.producer, &gone);
+        self.judge.sums.rows_found += found.len() as u64;
+        self.judge.sums.cuts_found += restored.cuts.len() as u64;
         for way in 0..WAYS {
             // Nobody is left to be told.
             self.network.cut(way, &mut self.rng);
@@ -102,5 +105,7 @@ pub(super) fn told(plan: &super::plan::Plan) -> Told {
 
 impl World {
     /// The producer takes up what the start has found.
-    fn restore(&mut self, _restored: super::store::Restored) {}
+    fn restore(&mut self, restored: super::store::Restored) {
+        self.restore_clients(&restored.sessions);
+    }
 }

@@ -69,7 +69,7 @@ impl World {
             Fault::Move | Fault::NoLeader | Fault::Slow | Fault::Few | Fault::Retain => {
                 self.of_a_partition(fault, topic, node);
             }
-            Fault::Power | Fault::Crash | Fault::SyncFails | Fault::WriteFails | Fault::CreateFails => {
+            Fault::Power | Fault::Crash | Fault::SyncFails | Fault::WriteFails | Fault::CreateFails | Fault::Device => {
                 self.of_the_disk(fault);
             }
             Fault::Before

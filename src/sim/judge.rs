@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::clients::{Clients, Message};
 use super::kafka::{Cluster, Entry};
 use super::lost::Lost;
 use super::plan::{DEAD, Plan, SINKS, TOPICS};
@@ -42,6 +43,8 @@ pub(super) enum What {
     Wire,
     /// The log was told what cannot be, or lost, or kept, what it may not; or its disk holds too much.
     Log,
+    /// A client was told what cannot be.
+    Session,
     /// An assertion of the producer's or the model's own.
     Panic,
 }
@@ -72,6 +75,13 @@ pub(super) struct Sums {
     pub(super) torn: u64,
     /// Records that were acknowledged and went, with a leader or with their topic.
     pub(super) went: u64,
+    /// Ends of the process; rows and cuts that its starts found.
+    pub(super) crashes: u64,
+    pub(super) rows_found: u64,
+    pub(super) cuts_found: u64,
+    /// Messages of clients, and those of them that were repeated to sinks that did not have them.
+    pub(super) messages: u64,
+    pub(super) repeated: u64,
     pub(super) stats: SinkStats,
 }
 
@@ -84,6 +94,11 @@ impl Sums {
         self.slow += other.slow;
         self.torn += other.torn;
         self.went += other.went;
+        self.crashes += other.crashes;
+        self.rows_found += other.rows_found;
+        self.cuts_found += other.cuts_found;
+        self.messages += other.messages;
+        self.repeated += other.repeated;
         add(&mut self.stats, &other.stats);
     }
 }
@@ -273,6 +288,7 @@ impl Judge {
     /// The process has ended. `gone`: rows that stood in its log, or were meant to, and are not there.
     pub(super) fn crashed(&mut self, producer: &Producer, gone: &BTreeSet<u32>) {
         self.past(producer);
+        self.sums.crashes += 1;
         for (number, row) in self.rows.iter_mut().enumerate() {
             if row.outcome.is_none() && !row.orphan {
                 row.orphan = true;
@@ -290,10 +306,54 @@ impl Judge {
         self.lost.crashed();
     }
 
+    /// The last row's answer is its client's.
+    pub(super) fn adopt(&mut self) {
+        self.orphans += 1;
+        self.rows.last_mut().expect("a row").orphan = true;
+    }
+
+    /// What clients were told: a message at QoS 2 is in Kafka once, where its rows are kept on the disk, and one that was answered is there.
+    fn messages(&mut self, found: &Found, messages: &[Message], plan: &Plan, told: &Told) {
+        self.sums.messages = messages.len() as u64;
+        for (number, message) in messages.iter().enumerate() {
+            self.sums.repeated += u64::from(message.rows.len() > message.sinks.len());
+            for sink in message.sinks.iter().filter(|sink| plan.settings.sinks[**sink].keep == Keep::Disk) {
+                let rows = message.rows.iter().map(|row| *row as usize).filter(|row| self.rows[*row].sink == *sink);
+                let came_to = |row: &usize| {
+                    let is_over = told.fates.contains_key(&(*row as u32));
+                    found.copies[*row].max(u32::from(is_over))
+                };
+                let (mut copies, mut helpless) = (0, false);
+                for row in rows {
+                    copies += came_to(&row);
+                    helpless |= found.helpless[row];
+                }
+                let text = || format!("message {number}: {message:?}, {copies} of sink {sink}");
+                if message.answered && copies == 0 && !message.refused {
+                    self.fails(What::Loss, text());
+                }
+                // One row that is there twice is judged as a row.
+                if message.exactly_once && copies > 1 && !helpless && message.rows.len() > message.sinks.len() {
+                    self.fails(What::Double, text());
+                }
+            }
+        }
+    }
+
     /// After the producer's turn: answers, ledger, memory.
-    pub(super) fn turn(&mut self, producer: &mut Producer, trace: &mut Trace, now: Monotonic, told: &Told) {
+    pub(super) fn turn(
+        &mut self,
+        producer: &mut Producer,
+        clients: Option<&mut Clients>,
+        trace: &mut Trace,
+        now: Monotonic,
+        told: &Told,
+    ) {
         let mut runs = Vec::new();
         producer.drain_completions(|run, outcome| runs.push((run, outcome)));
+        if let Some(clients) = clients {
+            runs.drain(..).for_each(|(run, outcome)| clients.complete(run, outcome));
+        }
         for (run, outcome) in runs {
             trace.note(now, || format!("rows {}..{} {outcome:?}", run.first, run.first + run.count));
             for number in run.first..run.first + run.count {
@@ -327,7 +387,7 @@ impl Judge {
         producer: &Producer,
         kafka: &Cluster,
         plan: &Plan,
-        told: &Told,
+        (told, messages): (&Told, &[Message]),
     ) -> Result<(), Failure> {
         self.verdict()?;
         let rest = producer.buffered_rows();
@@ -345,6 +405,7 @@ impl Judge {
         let found = Found::new(kafka, self.rows.len(), &self.not_there);
         self.times(kafka);
         self.losses(&found, &all, kafka, plan, told);
+        self.messages(&found, messages, plan, told);
         self.counted(&all, kafka, plan);
         self.order(kafka, plan);
         self.verdict()

@@ -4,6 +4,7 @@
 //! Its first room is the producer against a model of Kafka. What joins it later (spool, session, disk) is one more part of the [`world`],
 //! with its own faults in [`plan`] and [`faults`], and its own questions to the [`judge`].
 
+mod clients;
 mod clock;
 mod crash;
 mod faults;

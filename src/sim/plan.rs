@@ -76,11 +76,13 @@ pub(super) enum Fault {
     CreateFails,
     /// Rows on the disk are asked for and come later.
     Unread,
+    /// A client's connection is cut.
+    Device,
 }
 
 impl Fault {
     /// Those of runs with a disk come last.
-    pub(super) const ALL: [Self; 28] = [
+    pub(super) const ALL: [Self; 29] = [
         Self::Cut,
         Self::Move,
         Self::NoLeader,
@@ -109,6 +111,7 @@ impl Fault {
         Self::WriteFails,
         Self::CreateFails,
         Self::Unread,
+        Self::Device,
     ];
 
     pub(super) fn name(self) -> String {
@@ -128,6 +131,7 @@ impl Fault {
             Self::Before | Self::After | Self::Jumbled => 150,
             Self::Stale | Self::Unasked | Self::Unread => 300,
             Self::Power | Self::Crash => 25,
+            Self::Device => 60,
             Self::Remake => 6,
             Self::Hours | Self::Retain | Self::Grow => 3,
             _ => 8,

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::clients::Clients;
 use super::clock::Clock;
 use super::judge::{Failure, Judge, What};
 use super::kafka::Cluster;
@@ -12,6 +13,7 @@ use super::row::{self, Kind};
 use super::store::{Store, Told};
 use super::trace::Trace;
 use crate::kafka::murmur2::murmur2;
+use crate::kafka::producer::row_log::Origin;
 use crate::kafka::producer::{Partitioner, Producer, Row, Terms, Want, row_bytes_max};
 use crate::kafka::types::{LogSays, ProduceRequest, Question, SinkId, Ticket, TopicMetadata};
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -41,6 +43,8 @@ pub(super) struct World {
     /// In runs with a disk; what draws from this is no part of the others.
     pub(super) store: Option<Store>,
     pub(super) told: Told,
+    /// In some of them rows come from these.
+    pub(super) clients: Option<Clients>,
     pub(super) disk_rng: fastrand::Rng,
 }
 
@@ -50,8 +54,10 @@ impl World {
         let plan = Plan::new(&scope, &mut rng);
         let producer = Producer::new(plan.settings.clone());
         let judge = Judge::new(producer.buffer_bytes_max(), &plan.settings.sinks);
-        let disk_rng = fastrand::Rng::with_seed(scope.seed ^ 0xd15c);
+        let mut disk_rng = fastrand::Rng::with_seed(scope.seed ^ 0xd15c);
+        let clients = plan.store.as_ref().filter(|store| store.clients).map(|_| Clients::new(&mut disk_rng));
         Self {
+            clients,
             store: plan.store.as_ref().map(|store| Store::new(store, &plan.settings)),
             told: super::crash::told(&plan),
             disk_rng,
@@ -88,7 +94,10 @@ impl World {
         for step in 0..self.scope.steps {
             self.trace.step = step;
             for _ in 0..self.rng.u32(..=self.plan.rows_max) {
-                self.append();
+                match self.clients {
+                    None => self.append(),
+                    Some(_) => self.clients_go_on(true),
+                }
             }
             self.go_on();
             self.answers();
@@ -101,21 +110,22 @@ impl World {
         self.faults_end();
         for round in 0..ROUNDS_MAX {
             self.trace.step = self.scope.steps + round;
-            if self.producer.buffered_rows() == 0 && self.log_rests() {
+            if self.producer.buffered_rows() == 0 && self.clients_rest() && self.log_rests() {
                 break;
             }
             self.settle();
             self.judge.verdict()?;
         }
         self.turn();
-        if !self.log_rests() {
-            let text = format!("{} rows of the log live", self.told.live());
+        if !self.log_rests() || !self.clients_rest() {
+            let text = format!("{} rows of the log live; clients at rest: {}", self.told.live(), self.clients_rest());
             self.judge.fails(What::Progress, text);
         }
         if let Some(text) = self.store.as_ref().and_then(|store| store.wrong(true)) {
             self.judge.fails(What::Log, text);
         }
-        self.judge.at_the_end(&self.producer, &self.kafka, &self.plan, &self.told)
+        let messages = self.clients.as_ref().map_or(&[][..], |clients| &clients.messages);
+        self.judge.at_the_end(&self.producer, &self.kafka, &self.plan, (&self.told, messages))
     }
 
     /// Takes a row, if there is room.
@@ -124,33 +134,61 @@ impl World {
         let (sink, topic) = ((number / row::KEYS) as usize % SINKS, (number / 3) as usize % DEAD);
         let kind = self.kind(number);
         let (key, value) = (row::key(number), row::value(number, kind));
+        let headers = self.rng.usize(..3);
+        let bytes = row_bytes_max(2, value.len(), 4, 2);
+        if !self.admits((sink, topic), key.as_ref().map(|key| &key[..]), bytes) {
+            return;
+        }
+        let ticket = Ticket { session: row::session(number), number };
+        self.take_row((sink, topic), (kind, headers), ticket, None);
+    }
+
+    fn admits(&self, (sink, topic): (usize, usize), key: Option<&[u8]>, bytes: usize) -> bool {
+        let id = SinkId(sink as u16);
+        let Ok(topic_id) = self.producer.check(id, TOPICS[topic], bytes) else { return false };
+        self.producer.has_room(bytes)
+            && self.producer.share(id, topic_id, bytes).is_ok()
+            && self.producer.share_of_key(topic_id, key, bytes).is_ok()
+            && self.store.as_ref().is_none_or(|store| store.admit(id, bytes))
+    }
+
+    /// Whether a client's message, whatever row it becomes, has room for all of its sinks.
+    pub(super) fn has_room(&self, sinks: &[usize], topic: usize) -> bool {
+        const LARGEST: usize = 2_500;
+        sinks.iter().all(|sink| self.admits((*sink, topic), None, LARGEST))
+            && self.producer.has_room(LARGEST * sinks.len())
+            && self.store.as_ref().is_none_or(|store| store.has_room(LARGEST * sinks.len()))
+    }
+
+    /// Takes a row of a client's message.
+    pub(super) fn take(&mut self, sink: usize, topic: usize, ticket: Ticket, origin: Option<Origin>) -> u32 {
+        let number = self.judge.rows.len() as u32;
+        let kind = self.kind(number);
+        let headers = self.rng.usize(..3);
+        self.take_row((sink, topic), (kind, headers), ticket, origin);
+        self.judge.adopt();
+        number
+    }
+
+    fn take_row(&mut self, at: (usize, usize), (kind, headers): (Kind, usize), ticket: Ticket, origin: Option<Origin>) {
+        let (number, (sink, topic)) = (self.judge.rows.len() as u32, at);
+        let (key, value) = (row::key(number), row::value(number, kind));
         let timestamp = kind.timestamp(self.clock.wall().0);
-        let headers = [(&b"n"[..], &b"1"[..]), (b"n", b"2")];
         let row = Row {
             key: key.as_ref().map(|key| &key[..]),
             value: Some(&value),
-            headers: headers.into_iter().take(self.rng.usize(..3)),
+            headers: [(&b"n"[..], &b"1"[..]), (b"n", b"2")].into_iter().take(headers),
             timestamp: WallMs(timestamp),
         };
         let (id, bytes, now) = (SinkId(sink as u16), row_bytes_max(2, value.len(), 4, 2), self.clock.now());
-        let Ok(topic_id) = self.producer.check(id, TOPICS[topic], bytes) else { return };
-        if !self.producer.has_room(bytes)
-            || self.producer.share(id, topic_id, bytes).is_err()
-            || self.producer.share_of_key(topic_id, row.key, bytes).is_err()
-            || self.store.as_ref().is_some_and(|store| !store.admit(id, bytes))
-        {
-            return;
-        }
-        let session = row::session(number);
-        let ticket = Ticket { session, number };
         let expires = match self.rng.u32(..30) {
             0 => now.after(Duration::from_millis(self.rng.u64(..30))),
             _ => Monotonic::NEVER,
         };
         // As the shard does it: by the client's name, where that says it.
         let by_client = self.plan.settings.sinks[sink].partitioner == Partitioner::Hash;
-        let hash = by_client.then(|| murmur2(&session.to_be_bytes()).cast_unsigned());
-        let terms = Terms { expires, hash, ..Terms::default() };
+        let hash = by_client.then(|| murmur2(&row::session(number).to_be_bytes()).cast_unsigned());
+        let terms = Terms { expires, hash, origin };
         let age = self.plan.settings.sinks[sink].expire_after;
         let expires = age.map_or(expires, |age| expires.min(now.after(age)));
         self.producer.append_with(id, TOPICS[topic], row, Some(ticket), terms, now);
@@ -201,6 +239,7 @@ impl World {
         (0..WAYS).for_each(|way| self.handle(way));
         (0..WAYS).for_each(|way| self.receive(way));
         self.answers();
+        (0..20).for_each(|_| self.clients_go_on(false));
         if let Some(at) = self.store.as_ref().and_then(Store::next_deadline) {
             self.clock.pass_until(at);
         } else if self.network.is_quiet() {
@@ -311,7 +350,11 @@ impl World {
             Want::ProducerId(token) => ids.push(token),
             Want::Ask(question) => questions.push(question),
         });
-        self.judge.turn(&mut self.producer, &mut self.trace, now, &self.told);
+        self.judge.turn(&mut self.producer, self.clients.as_mut(), &mut self.trace, now, &self.told);
+        self.answer_clients();
+        if let Some(text) = self.clients.as_mut().and_then(Clients::wrong) {
+            self.judge.fails(What::Session, text);
+        }
         if let Some(text) = self.wrong_with_log() {
             self.judge.fails(What::Log, text);
         }

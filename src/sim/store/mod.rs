@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::plan::Fault;
+use crate::buffer::RestoredSession;
 use crate::kafka::producer::Settings;
 use crate::kafka::producer::row_log::{RestoredCut, RestoredLane, RowLog};
-use crate::kafka::types::SinkId;
+use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::{Monotonic, WallMs};
 
 use self::model::Model;
@@ -29,6 +30,7 @@ const SEGMENTS_LEFT_MAX: usize = 3;
 pub(super) struct Restored {
     pub(super) lanes: Vec<RestoredLane>,
     pub(super) cuts: Vec<RestoredCut>,
+    pub(super) sessions: Vec<RestoredSession>,
 }
 
 /// How a process ends.
@@ -67,6 +69,14 @@ impl Store {
         match &self.under {
             Under::Model(_) => true,
             Under::Spool(spool) => spool.admit(sink, bytes),
+        }
+    }
+
+    /// Whether rows of so many bytes may be taken, of whatever sinks.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        match &self.under {
+            Under::Model(_) => true,
+            Under::Spool(spool) => spool.has_room(bytes),
         }
     }
 
@@ -125,6 +135,52 @@ impl Store {
             Under::Model(model) => model.found(),
             Under::Spool(spool) => spool.found(),
         }
+    }
+
+    /// All groups up to this one are durable.
+    pub(super) fn durable(&self) -> u64 {
+        self.spool().map_or(0, |spool| spool.buffer.durable())
+    }
+
+    /// Whether a sink's rows stand in the log from the start.
+    pub(super) fn keeps(&self, sink: SinkId) -> bool {
+        self.spool().is_some_and(|spool| spool.buffer.keeps(0, sink))
+    }
+
+    /// The largest session that can be kept now.
+    pub(super) fn session_room(&self) -> usize {
+        self.spool().map_or(0, |spool| if spool.has_room(2_000) { 500 } else { 0 })
+    }
+
+    /// Keeps a session: its number, and the group that it stands in.
+    pub(super) fn keep_session(&mut self, number: Option<u64>, payload: &[u8]) -> Option<(u64, u64)> {
+        let kept = self.spool_mut()?.buffer.keep_session(number, payload).ok()?;
+        Some((kept.number, kept.group))
+    }
+
+    /// A session has ended.
+    pub(super) fn end_session(&mut self, number: u64) {
+        self.spool_mut().map(|spool| spool.buffer.end_session(number));
+    }
+
+    /// A packet id is free: the group that says so.
+    pub(super) fn release(&mut self, number: u64, packet_id: u16) -> u64 {
+        self.spool_mut().map_or(0, |spool| spool.buffer.release(number, packet_id))
+    }
+
+    /// Who is owed the answer of a row of an earlier start.
+    pub(super) fn await_row(&mut self, number: u64, packet_id: u16, ticket: Ticket) {
+        if let Some(spool) = self.spool_mut() {
+            spool.buffer.await_row(number, packet_id, ticket);
+        }
+    }
+
+    fn spool(&self) -> Option<&Spool> {
+        if let Under::Spool(spool) = &self.under { Some(spool) } else { None }
+    }
+
+    fn spool_mut(&mut self) -> Option<&mut Spool> {
+        if let Under::Spool(spool) = &mut self.under { Some(spool) } else { None }
     }
 
     /// The disk fails.

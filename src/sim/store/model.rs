@@ -138,7 +138,11 @@ fn restored(state: &State) -> Restored {
         let at = lanes.entry(lane).or_insert(fresh);
         (at.end, at.rows) = (number + 1, at.rows + 1);
     }
-    Restored { lanes: lanes.into_values().collect(), cuts: state.cuts.values().cloned().collect() }
+    Restored {
+        lanes: lanes.into_values().collect(),
+        cuts: state.cuts.values().cloned().collect(),
+        sessions: Vec::new(),
+    }
 }
 
 impl RowLog for Model {

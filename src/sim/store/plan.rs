@@ -12,6 +12,8 @@ pub(in crate::sim) struct StorePlan {
     pub(in crate::sim) share: u64,
     /// The longest sync, while faults last.
     pub(in crate::sim) sync_us_max: u64,
+    /// Rows come from clients with sessions.
+    pub(in crate::sim) clients: bool,
     /// No disk, but a log that is no more than its promises; entries in its groups.
     pub(in crate::sim) model: bool,
     pub(in crate::sim) group_max: usize,
@@ -23,12 +25,14 @@ impl StorePlan {
         let visible = settings.sinks.iter_mut().filter(|sink| !sink.hidden).enumerate();
         visible.for_each(|(index, sink)| keep(sink, index == 0, rng));
         let longest = [0, 100, 3_000, 60_000][rng.usize(..4)];
+        let model = rng.u32(..4) == 0;
         Self {
+            clients: !model && rng.bool(),
+            model,
             segment_bytes: 1024 * rng.u64(20..64),
             segments_max: rng.u64(8..24),
             share: if rng.bool() { 100 } else { rng.u64(30..80) },
             sync_us_max: longest,
-            model: rng.u32(..4) == 0,
             group_max: if rng.u32(..4) == 0 { rng.usize(3..10) } else { 1000 },
         }
     }

@@ -21,7 +21,7 @@ const SHARD: u32 = 3;
 #[derive(Debug)]
 pub(in crate::sim) struct Spool {
     disk: SimDisk,
-    buffer: Buffer,
+    pub(super) buffer: Buffer,
     settings: Settings,
     bytes_max: u64,
 }
@@ -50,6 +50,10 @@ impl Spool {
 
     pub(super) fn admit(&self, sink: SinkId, bytes: usize) -> bool {
         self.buffer.admit(0, sink, bytes).is_ok()
+    }
+
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.buffer.admit(0, SinkId(0), bytes).is_ok()
     }
 
     pub(super) fn promise(&mut self, sink: SinkId, bytes: usize) {
@@ -101,7 +105,7 @@ impl Spool {
         let report = &restored.report;
         assert!(!report.fate_open && report.rot == 0 && report.missing == 0, "damage: {report:?}");
         let cluster = restored.clusters.pop().expect("a cluster");
-        Restored { lanes: cluster.lanes, cuts: cluster.cuts }
+        Restored { lanes: cluster.lanes, cuts: cluster.cuts, sessions: restored.sessions }
     }
 
     /// Rows that the disk has, read past the buffer.
