@@ -80,6 +80,10 @@ impl World {
             let mut log = Watched { log, told, now: at.0, unread };
             producer.poll_with(at.0, at.1, &mut log, requests);
         });
+        let now = at.0;
+        for line in told.notes.iter_mut().flat_map(std::mem::take) {
+            self.trace.note(now, || line);
+        }
         // Now and then something comes between.
         if !self.rough || self.disk_rng.u32(..8) > 0 {
             store.flush(at, self.rough, &mut self.disk_rng);

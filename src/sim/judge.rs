@@ -360,11 +360,13 @@ impl Judge {
                 self.answers += 1;
                 let row = &mut self.rows[number as usize];
                 let before = row.outcome.replace((outcome, now));
-                let (sink, orphan) = (row.sink, row.orphan);
+                let (sink, orphan, expires) = (row.sink, row.orphan, row.expires);
                 if run.session != row::session(number) || before.is_some() || orphan {
                     self.fails(What::WrongAnswer, format!("row {number} answered again: {before:?}, {outcome:?}"));
                 }
-                if self.answered_on[sink] == AnsweredOn::Stored && !told.is_safe(number) {
+                // One that was too old before there was room for it in a group is over, and answered.
+                let kept = told.is_safe(number) || expires <= now;
+                if self.answered_on[sink] == AnsweredOn::Stored && !kept {
                     self.fails(What::WrongAnswer, format!("row {number} is answered, and not on the disk"));
                 }
             }

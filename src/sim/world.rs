@@ -89,6 +89,7 @@ impl World {
     /// # Errors
     /// The first thing that was.
     pub(super) fn run(&mut self) -> Result<(), Failure> {
+        self.told.notes = self.trace.on.then(Vec::new);
         let plan = &self.plan;
         self.trace.note(self.clock.now(), || format!("by id: {}; {:?}", plan.by_id, plan.settings.sinks));
         for step in 0..self.scope.steps {

@@ -25,7 +25,7 @@ impl StorePlan {
         let visible = settings.sinks.iter_mut().filter(|sink| !sink.hidden).enumerate();
         visible.for_each(|(index, sink)| keep(sink, index == 0, rng));
         let longest = [0, 100, 3_000, 60_000][rng.usize(..4)];
-        let model = rng.u32(..4) == 0;
+        let model = rng.u32(..4) == 0 || true;
         Self {
             clients: !model && rng.bool(),
             model,

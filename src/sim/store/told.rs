@@ -54,11 +54,19 @@ pub(in crate::sim) struct Told {
     /// All groups up to this one are durable.
     durable: u64,
     wrong: Option<String>,
+    /// What was told, in words, if anybody wants to know.
+    pub(in crate::sim) notes: Option<Vec<String>>,
 }
 
 impl Told {
     pub(in crate::sim) fn new(keeps: Vec<Keep>) -> Self {
         Self { keeps, ..Self::default() }
+    }
+
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(notes) = &mut self.notes {
+            notes.push(line());
+        }
     }
 
     fn fails(&mut self, text: impl FnOnce() -> String) {
@@ -82,6 +90,9 @@ impl Told {
 
     /// All groups up to this one are durable, as the log says.
     pub(in crate::sim) fn durable_up_to(&mut self, group: u64) {
+        if self.durable != group {
+            self.note(|| format!("log: durable up to {group}"));
+        }
         self.durable = group;
     }
 
@@ -115,6 +126,7 @@ impl Told {
 
     fn keep(&mut self, lane: u32, first: u64, group: u64, new: &NewRows<'_>) {
         let sink = self.lanes.get(&lane).map_or(usize::MAX, |(sink, ..)| *sink);
+        let mut rows = Vec::new();
         let records = Records::new(new.records, new.count as i32, new.base_timestamp);
         for (number, record) in (first..).zip(records) {
             let record = record.expect("a record");
@@ -124,14 +136,18 @@ impl Told {
                 self.fails(|| text);
             }
             self.places.insert(row, (lane, number));
+            rows.push(row);
             let before = self.rows.insert((lane, number), Kept { row, sink, group, ended: None, cut: None });
             if before.is_some() {
                 self.fails(|| format!("number {number} of lane {lane} is given twice"));
             }
         }
+        let of = self.lanes.get(&lane).cloned();
+        self.note(|| format!("log: rows {rows:?} in lane {lane} {of:?} from {first}, group {group}"));
     }
 
     fn cut(&mut self, new: &NewCut<'_>, taken: TakenCut) {
+        self.note(|| format!("log: {new:?} {taken:?}"));
         let TakenCut { cut, group } = taken;
         let sink = usize::from(new.sink.0);
         let (topic, partition) = (new.topic.to_owned(), new.partition);
@@ -169,6 +185,7 @@ impl Told {
     }
 
     fn ended(&mut self, ended: &Ended<'_>, group: u64, now: Monotonic) {
+        self.note(|| format!("log: {ended:?}, group {group}"));
         if let Some(number) = ended.cut {
             match self.cuts.get_mut(&number) {
                 Some(cut) if cut.ended.is_none() && cut.said.rows == ended.rows && cut.said.lane == ended.lane => {
