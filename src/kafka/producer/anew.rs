@@ -12,6 +12,7 @@ use super::batch::{Batch, Bounds, push};
 use super::error::UNKNOWN_TOPIC;
 use super::news::News;
 use super::resolve::{count_unclear, records_of};
+use super::row_log::UNPLACED;
 use super::topic::Place;
 use super::{Key, Producer};
 use crate::kafka::batch::{HEADER_LEN, Record};
@@ -86,7 +87,11 @@ impl Producer {
         let work = self.partition_mut(key).work.as_mut().filter(|work| work.in_flight == 0 && !work.queue.is_empty());
         let Some(work) = work else { return false };
         work.asking = None;
-        let batches = std::mem::take(&mut work.queue);
+        let mut batches = std::mem::take(&mut work.queue);
+        batches.iter_mut().for_each(|batch| self.logging.void(batch));
+        if batches.iter().any(|batch| !batch.kept.is_staged(batch.count)) {
+            self.soil(key.topic, UNPLACED, true);
+        }
         let rows = batches.iter().map(|batch| u64::from(batch.count)).sum::<u64>();
         self.raise_epoch(key, now);
         let patience = std::mem::take(&mut self.partition_mut(key).patience);
@@ -124,14 +129,14 @@ impl Producer {
     fn open_again(&mut self, index: u32, old: Batch, place: Place) -> Option<Batch> {
         let mut made = VecDeque::with_capacity(1);
         let hint = (old.plain_len + HEADER_LEN, old.tickets.spans());
-        let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint };
+        let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: old.kept.kind };
         let (mut cursor, mut len) = (place.tickets, 0);
         let mut put = |this: &mut (&mut super::pool::Pool, &mut u64), row: u32, record: &Record<'_>| {
             let ticket = old.tickets.next(&mut cursor);
             let pushed = push(&mut made, 0, this.0, bounds, (record, ticket), (this.1, Monotonic::NEVER));
             len += pushed.len;
             if let Some(batch) = made.back_mut() {
-                batch.note_terms(this.0, old.terms_of(row));
+                batch.note(this.0, old.notes_of(row));
             }
         };
         let mut this = (&mut self.pool, &mut self.serial);

@@ -28,10 +28,13 @@ mod expire;
 mod forget;
 mod gather;
 mod hashes;
+mod kept;
+mod logging;
 mod lost;
 mod metadata;
 mod news;
 mod node;
+mod numbers;
 mod partition;
 mod place;
 mod pool;
@@ -57,14 +60,17 @@ use hashbrown::HashMap;
 
 pub use self::append::row_bytes_max;
 use self::batch::Batch;
-use self::dead::Casualties;
+use self::dead::{Casualties, Filing};
 use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::gather::{Load, Request};
+use self::kept::Notes;
+use self::logging::Logging;
 use self::lost::End;
 pub use self::news::News;
 use self::node::Node;
 use self::partition::{Identity, WINDOW, Work};
 use self::pool::{BATCH_COST, Pool};
+use self::row_log::Fate;
 pub use self::settings::{AnsweredOn, Keep, Partitioner, Settings, SinkSettings, Terms};
 pub use self::share::{Full, TopicId};
 pub use self::stats::SinkStats;
@@ -121,6 +127,8 @@ struct Sink {
     /// The producer id that new work starts with (P3: one for each shard, cluster and sink).
     identity: Option<Identity>,
     asked_until: Option<Monotonic>,
+    /// What its file of dead letters was given and has not told of: how many rows, and their numbers in the log.
+    filing: VecDeque<Filing>,
     /// A timer to drop what is too old runs.
     swept: bool,
     topics: HashMap<Rc<str>, u32, RandomState>,
@@ -195,7 +203,9 @@ pub struct Producer {
     /// The wall clock of the last poll.
     wall: WallMs,
     /// Of the row that is being taken or placed.
-    terms: Terms,
+    notes: Notes,
+    /// What goes to the log, and what waits for it.
+    logging: Logging,
     /// Memory promised by [`Producer::has_room`] to rows that have not come yet.
     promised: Cell<usize>,
     /// Memory in use up to which rows are taken, and up to which they are placed.
@@ -234,6 +244,7 @@ impl Producer {
             memory: 0,
             identity: None,
             asked_until: None,
+            filing: VecDeque::new(),
             swept: false,
             topics: HashMap::default(),
             last: u32::MAX,
@@ -269,7 +280,8 @@ impl Producer {
             refresh: false,
             reachable: true,
             wall: WallMs(0),
-            terms: Terms::default(),
+            notes: Notes::default(),
+            logging: Logging::new(settings.sinks.iter().any(|sink| sink.keep != Keep::Memory)),
             promised: Cell::new(0),
             append_ceiling: place_ceiling - largest - BATCH_COST,
             place_ceiling,
@@ -284,7 +296,7 @@ impl Producer {
     }
 
     /// Ends a batch: its rows leave the ledger's "buffered", its answers are due.
-    fn end(&mut self, topic: u32, batch: Batch, outcome: Outcome) {
+    fn end(&mut self, topic: u32, mut batch: Batch, outcome: Outcome) {
         self.resized(topic, batch.memory(), 0);
         let topic = &mut self.topics[topic as usize];
         let Sink { settings, stats, .. } = &mut self.sinks[topic.sink];
@@ -297,6 +309,13 @@ impl Producer {
             Outcome::Refused(_) => stats.refused += count,
         }
         let outcome = if hidden && outcome == Outcome::Delivered { Outcome::DeadLettered } else { outcome };
+        let fate = match outcome {
+            Outcome::Delivered => Fate::Done { base_offset: batch.kept.base_offset },
+            Outcome::DeadLettered => Fate::DeadLettered,
+            Outcome::Refused(_) => Fate::Refused,
+        };
+        let numbers = batch.take_numbers(&mut self.pool);
+        self.logging.over(batch.kept.cut.map(|cut| cut.cut), numbers, fate);
         let tickets = batch.end(&mut self.pool);
         self.finished.push(Finished { tickets, outcome, at_once: false });
     }

@@ -1,9 +1,11 @@
 //! Rows into partitions: straight from a publish, or out of the batches of rows that had none yet.
 
 use super::batch::{Batch, Bounds, Source, push};
+use super::kept::{Kind, Notes};
 use super::pool::{BATCH_COST, BUFFER_MIN};
+use super::row_log::UNPLACED;
 use super::topic::Place;
-use super::{Key, Partitioner, Producer, Terms};
+use super::{Key, Partitioner, Producer};
 use crate::kafka::batch::{HEADER_LEN, Record};
 use crate::kafka::murmur2;
 use crate::kafka::types::Ticket;
@@ -30,16 +32,17 @@ impl Producer {
         let fits = |batch: &Batch| batch.has_place(batch_bytes, timestamp, tail_len);
         let number = match sink.settings.partitioner {
             Partitioner::Key => topic.partition_of(key, fits, &mut self.rng),
-            Partitioner::Hash => murmur2::partition_of(self.terms.hash.unwrap_or_default(), topic.count),
+            Partitioner::Hash => murmur2::partition_of(self.notes.terms.hash.unwrap_or_default(), topic.count),
             Partitioner::Sticky => topic.partition_of(None, fits, &mut self.rng),
             Partitioner::Random => self.rng.usize(..topic.count),
         };
+        let kind = sink.kind(self.notes.number, number as i32);
         let partition = &mut topic.partitions[number];
         let work = partition.work.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
-        let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint };
+        let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint, kind };
         let new = (&mut self.serial, ripe_at);
         let pushed = push(&mut work.queue, work.cut, &mut self.pool, bounds, (source, ticket), new);
-        let noted = work.queue.back_mut().map_or(0, |batch| batch.note_terms(&mut self.pool, self.terms));
+        let noted = work.queue.back_mut().map_or(0, |batch| batch.note(&mut self.pool, self.notes));
         topic.placed += 1;
         sink.stats.buffered_bytes += pushed.len as u64;
         topic.memory += pushed.memory + noted;
@@ -54,19 +57,26 @@ impl Producer {
                 self.make_ready(key);
             }
         }
+        if matches!(kind, Kind::Fresh(_)) {
+            self.soil(index, number as i32, false);
+        }
     }
 
     /// Holds a row until its topic's partitions are known.
     pub(super) fn hold(&mut self, index: u32, source: &impl Source, ticket: Option<Ticket>, ceiling: usize) {
         let topic = &mut self.topics[index as usize];
         let sink = &mut self.sinks[topic.sink];
-        let bounds = Bounds { batch_bytes: sink.settings.batch_bytes, ceiling, hint: (0, 0) };
+        let kind = sink.kind(self.notes.number, UNPLACED);
+        let bounds = Bounds { batch_bytes: sink.settings.batch_bytes, ceiling, hint: (0, 0), kind };
         let new = (&mut self.serial, Monotonic::NEVER);
         let pushed = push(&mut topic.unplaced, 0, &mut self.pool, bounds, (source, ticket), new);
-        let noted = topic.unplaced.back_mut().map_or(0, |batch| batch.note_terms(&mut self.pool, self.terms));
+        let noted = topic.unplaced.back_mut().map_or(0, |batch| batch.note(&mut self.pool, self.notes));
         sink.stats.buffered_bytes += pushed.len as u64;
         topic.memory += pushed.memory + noted;
         sink.memory += pushed.memory + noted;
+        if matches!(kind, Kind::Fresh(_)) {
+            self.soil(index, UNPLACED, false);
+        }
     }
 
     /// Puts a topic on the list of those whose held rows can be placed, if that is so.
@@ -126,7 +136,13 @@ impl Producer {
         if let Some(builder) = batch.builder() {
             let mut records = builder.records_after(place.bytes, place.count);
             let mut rest = records.rest_len();
+            // What is not in the log yet stays.
+            let placeable = if batch.kept.is_logged() { batch.kept.numbers.rows() } else { batch.count };
             while *budget > 0 {
+                if place.count >= placeable {
+                    stalled = place.count < batch.count;
+                    break;
+                }
                 // Our own bytes: they parse.
                 let Some(Ok(record)) = records.next() else { break };
                 if !self.place_record(index, &record, &batch, &mut place, now) {
@@ -169,9 +185,9 @@ impl Producer {
         }
         let ticket = batch.tickets.next(&mut place.tickets);
         // It has waited long enough: no linger.
-        self.terms = batch.terms_of(place.count);
+        self.notes = batch.notes_of(place.count);
         self.place(index, record.key, record, ticket, (now, now), self.append_ceiling);
-        self.terms = Terms::default();
+        self.notes = Notes::default();
         true
     }
 }

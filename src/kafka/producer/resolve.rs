@@ -13,7 +13,7 @@ use super::partition::{Identity, Resolution};
 use super::pool::BATCH_COST;
 use super::tickets::{Cursor, SPAN_BYTES};
 use super::timers::Timer;
-use super::{Key, Producer, Terms, is_about_topic};
+use super::{Key, Producer, is_about_topic};
 use crate::kafka::batch::{BatchError, BatchView, HEADER_LEN, Record, Records};
 use crate::kafka::compression::{Codec, Codecs};
 use crate::runtime::seam::Monotonic;
@@ -134,6 +134,7 @@ impl Producer {
         let sink = &mut self.sinks[sink_index];
         let partition = &mut topic.partitions[key.partition as usize];
         if let Some(work) = partition.work.as_mut() {
+            work.window_mut().for_each(|batch| self.logging.void(batch));
             work.cut = 0;
         }
         sink.stats.epochs_raised += 1;
@@ -176,15 +177,16 @@ impl Producer {
             let ticket = first.tickets.next(&mut cursor);
             let (uncut, hint) = if i < half { (0, first_len) } else { (1, first.plain_len.saturating_sub(first_len)) };
             let hint = (hint + HEADER_LEN, first.tickets.spans());
-            let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint };
+            let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: first.kept.kind };
             // The first half takes no more rows once the second begins.
             let new = (&mut self.serial, Monotonic(0));
             let pushed = push(&mut halves, uncut, &mut self.pool, bounds, (&record, ticket), new);
             len += pushed.len;
-            let terms = Terms { hash: first.terms_of(i).hash, ..Terms::default() };
-            memory += pushed.memory + halves.back_mut().map_or(0, |half| half.note_terms(&mut self.pool, terms));
+            let notes = first.notes_of_cut(i);
+            memory += pushed.memory + halves.back_mut().map_or(0, |half| half.note(&mut self.pool, notes));
         }
         for batch in &mut halves {
+            batch.kept.old = first.kept.old;
             batch.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         }
         self.codecs.forget_plain();
@@ -196,8 +198,9 @@ impl Producer {
             }
             return false;
         }
-        let Some(whole) = work.queue.pop_front() else { return false };
+        let Some(mut whole) = work.queue.pop_front() else { return false };
         sink.stats.splits += 1;
+        self.logging.void(&mut whole);
         sink.stats.buffered_bytes += len as u64;
         sink.stats.buffered_bytes -= whole.plain_len as u64;
         topic.memory = topic.memory + memory - whole.memory();

@@ -232,6 +232,8 @@ pub struct RestoredLane {
     pub end: u64,
     /// How many live between them.
     pub rows: u64,
+    /// Where the first of them stands in the log: of two lanes the one with the lesser has the older row.
+    pub order: u64,
 }
 
 /// The log of a producer none of whose sinks has a disk buffer.

@@ -35,6 +35,9 @@ pub(super) struct Topic {
     pub(super) vacant: bool,
     /// Memory of its batches, placed and unplaced.
     pub(super) memory: usize,
+    /// Where its rows without a partition stand in the log, once some do; and whether some wait to be staged.
+    pub(super) lane: Option<u32>,
+    pub(super) dirty: bool,
     /// Rows in partitions.
     pub(super) placed: u64,
     /// Rows without a partition, oldest first; none of these batches is ever cut.
@@ -82,6 +85,8 @@ impl Topic {
             used_at: Monotonic(0),
             vacant: false,
             memory: 0,
+            lane: None,
+            dirty: false,
             placed: 0,
             unplaced: VecDeque::new(),
             place: Place::default(),
