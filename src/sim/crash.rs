@@ -110,6 +110,7 @@ pub(super) fn told(plan: &super::plan::Plan) -> Told {
 impl World {
     /// The producer takes up what the start has found.
     fn restore(&mut self, restored: super::store::Restored) {
+        self.producer.restore(restored.lanes, restored.cuts);
         self.restore_clients(&restored.sessions);
     }
 }

@@ -210,6 +210,8 @@ impl Producer {
         while let Some(batch) = halves.pop_back() {
             work.queue.push_front(batch);
         }
+        // Two stand where one stood: what is cut behind them is still within.
+        work.cut += 1;
         true
     }
 

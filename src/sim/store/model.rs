@@ -19,6 +19,8 @@ struct Kept {
     batch: Vec<u8>,
     expires: Monotonic,
     hash: Option<u32>,
+    /// Among all rows.
+    order: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -37,6 +39,7 @@ struct State {
     rows: BTreeMap<(u32, u64), Kept>,
     cuts: BTreeMap<u64, RestoredCut>,
     next_cut: u64,
+    written: u64,
 }
 
 impl State {
@@ -45,6 +48,7 @@ impl State {
             Item::Lane(lane, name) => drop(self.lanes.insert(lane, name)),
             Item::Rows(lane, first, rows) => {
                 self.next.insert(lane, first + rows.len() as u64);
+                self.written += rows.len() as u64;
                 self.rows.extend((first..).zip(rows).map(|(number, row)| ((lane, number), row)));
             }
             Item::Cut(cut) => {
@@ -132,9 +136,10 @@ impl Model {
 
 fn restored(state: &State) -> Restored {
     let mut lanes: BTreeMap<u32, RestoredLane> = BTreeMap::new();
-    for (lane, number) in state.rows.keys().copied() {
+    for ((lane, number), row) in &state.rows {
+        let (lane, number) = (*lane, *number);
         let (sink, topic, partition) = state.lanes[&lane].clone();
-        let fresh = RestoredLane { sink, topic, partition, lane, first: number, end: 0, rows: 0 };
+        let fresh = RestoredLane { sink, topic, partition, lane, first: number, end: 0, rows: 0, order: row.order };
         let at = lanes.entry(lane).or_insert(fresh);
         (at.end, at.rows) = (number + 1, at.rows + 1);
     }
@@ -159,12 +164,14 @@ impl RowLog for Model {
         let first = self.ahead.next.get(&new.lane).copied().unwrap_or(0);
         let records = Records::new(new.records, new.count as i32, new.base_timestamp);
         let of = |index: u32, (at, _): &(u32, Monotonic)| *at == index;
+        let written = self.ahead.written;
         let kept = |(index, record): (u32, crate::kafka::batch::Record<'_>)| {
             let mut builder = Builder::new(Vec::new());
             builder.append_tail(record.timestamp, record.tail);
             Kept {
                 batch: builder.close(None),
                 expires: new.deadlines.iter().find(|at| of(index, at)).map_or(Monotonic::NEVER, |(_, at)| *at),
+                order: written + u64::from(index),
                 hash: new.hashes.iter().find(|(at, _)| *at == index).map(|(_, hash)| *hash),
             }
         };
