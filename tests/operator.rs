@@ -84,7 +84,7 @@ fn an_unknown_key_and_a_level_without_its_buffer_are_refused() {
     let stored = config("127.0.0.1:1", &[sink("a", "t") + "acknowledge = \"stored\"\n"]);
     for command in [&["check"][..], &["run"], &["topics", "create"]] {
         let text = forebay(command, &stored, 2);
-        has(&text, "sink[0].acknowledge", &["stored", "disk buffer", "use \"replicated\""]);
+        has(&text, "sink[0].acknowledge", &["stored", "disk buffer", "[spool]", "use \"replicated\""]);
     }
 }
 

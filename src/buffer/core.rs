@@ -1,13 +1,13 @@
 //! The buffer of one shard: the log, and what is known beside it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::clock::Clock;
-use super::restore::{OpenError, Restored, RestoredCluster};
+use super::restore::{OpenError, Report, Restored, RestoredSession};
 use super::room::Room;
 use super::sessions::{Record, Waiting};
 use super::settings::{Settings, SinkTerms};
-use super::view::View;
+use super::view::{Failing, Lists, View};
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -22,9 +22,19 @@ pub struct Buffer {
     pub(super) room: Room,
     pub(super) waiting: Waiting,
     pub(super) next_session: u64,
+    /// The log's numbers of the sinks, by cluster and sink.
+    pub(super) logged: Vec<Vec<usize>>,
+    /// Whose each lane is: cluster and sink.
+    pub(super) lanes: HashMap<u32, (usize, SinkId)>,
+    pub(super) lists: Lists,
     /// Whose answer waits for rows of an earlier start.
     pub(super) tickets: HashMap<Origin, Ticket>,
     pub(super) numbers: Numbers,
+    /// Rows in groups that are not durable, by group.
+    pub(super) unsynced: VecDeque<(u64, u64)>,
+    /// Where the disk failed to read, how often, and whether it is to be tried again without anything else happening.
+    pub(super) failing: Option<Failing>,
+    pub(super) wants_turn: bool,
     /// When the group under way was handed to the disk.
     flying: Option<Monotonic>,
 }
@@ -36,6 +46,8 @@ pub struct Numbers {
     pub bytes: u64,
     /// The bound of that.
     pub bytes_max: u64,
+    /// Bytes of live rows in them, about.
+    pub live_bytes: u64,
     /// Segments there are.
     pub segments: u64,
     /// Syncs that succeeded.
@@ -50,14 +62,18 @@ pub struct Numbers {
     pub group_bytes: u64,
     /// Writes and syncs that failed.
     pub failures: u64,
-    /// 1 while nothing can be written: a group waits, and no segment can be made.
-    pub stuck: u64,
+    /// Nothing can be written: a group waits, and no segment can be made for it.
+    pub stuck: bool,
     /// Bytes copied out of old segments.
     pub moved_bytes: u64,
     /// Rows written.
     pub rows: u64,
-    /// Rows whose bytes could not be read any more.
-    pub rotten_rows: u64,
+    /// Kept sessions.
+    pub sessions: u64,
+    /// Damaged places found at the start and since.
+    pub rot: u64,
+    /// Bytes behind the last whole group at the start.
+    pub torn_bytes: u64,
 }
 
 impl Buffer {
@@ -72,22 +88,61 @@ impl Buffer {
         now: Monotonic,
         wall: WallMs,
     ) -> Result<(Self, Restored), OpenError> {
-        let recovered = recover(disk, settings.log.shard, found)?;
-        let clusters = vec![RestoredCluster::default(); settings.clusters.len()];
-        let restored = Restored { clusters, ..Restored::default() };
+        let mut recovered = recover(disk, settings.log.shard, found)?;
+        settings.check(&recovered.state)?;
+        let report = Report::of(&mut recovered);
+        let next_session = recovered.next_session();
+        let mut log = Log::new(settings.log.clone(), recovered);
+        let logged = settings.clusters.iter().map(|sinks| sinks.iter().map(|terms| log.sink(&terms.name)).collect());
         let mut buffer = Self {
+            logged: logged.collect(),
             room: Room::new(settings.clusters.iter().map(Vec::len)),
             clock: Clock::new(now, wall),
             waiting: Waiting::default(),
-            next_session: recovered.next_session(),
+            next_session,
             tickets: HashMap::new(),
-            numbers: Numbers::default(),
+            lanes: HashMap::new(),
+            lists: Lists::default(),
+            numbers: Numbers { rot: report.rot.len() as u64, torn_bytes: report.torn_bytes, ..Numbers::default() },
+            unsynced: VecDeque::new(),
             flying: None,
-            log: Log::new(settings.log.clone(), recovered),
+            failing: None,
+            wants_turn: false,
+            log,
             settings,
         };
+        let restored = buffer.restore(disk, report)?;
         buffer.look_at_room();
         Ok((buffer, restored))
+    }
+
+    /// Sorts what is there, and ends what does not outlive a process.
+    fn restore<D: Disk>(&mut self, disk: &D, mut report: Report) -> Result<Restored, OpenError> {
+        let state = self.log.state();
+        let clusters = self.settings.restored(state);
+        let mut sessions = Vec::new();
+        let numbers: Vec<u64> = state.sessions().collect();
+        for number in numbers {
+            let open = self.settings.open_ids(self.log.state(), number);
+            match self.log.read_session(disk, number) {
+                Ok(Some(payload)) => sessions.push(RestoredSession { number, payload: payload.to_vec(), open }),
+                Ok(None) => report.sessions_lost += 1,
+                Err(error) => return Err(OpenError::Session { number, error }),
+            }
+        }
+        for (cluster, restored) in clusters.iter().enumerate() {
+            report.rows += restored.lanes.iter().map(|lane| lane.rows).sum::<u64>();
+            report.cuts += restored.cuts.len() as u64;
+            self.lanes.extend(restored.lanes.iter().map(|lane| (lane.lane, (cluster, lane.sink))));
+        }
+        report.sessions = sessions.len() as u64;
+        for (name, rows) in self.settings.given_up(self.log.state()) {
+            let sink = self.log.sink(&name);
+            // The group is empty: it has a place.
+            self.log.discard_sink(sink).map_err(|_| OpenError::Discard { sink: name })?;
+            report.given_up += rows;
+        }
+        Ok(Restored { clusters, sessions, report })
     }
 
     /// The buffer as a cluster's producer sees it, for one poll.
@@ -106,11 +161,9 @@ impl Buffer {
     pub fn flush<D: Disk>(&mut self, disk: &mut D, now: Monotonic, wall: WallMs) {
         self.clock.turn(now, wall);
         let group = self.group();
-        self.log.flush(disk, wall.0);
+        self.log.flush(disk, now, wall);
         if self.group() != group {
             self.put_waiting();
-        }
-        if self.flying.is_none() && !self.log.is_idle() {
             self.flying = Some(now);
         }
         self.look_at_room();
@@ -120,21 +173,29 @@ impl Buffer {
     pub fn complete<D: Disk>(&mut self, disk: &mut D, completion: Completion, now: Monotonic) -> bool {
         let before = self.durable();
         self.log.complete(disk, completion);
-        if let Completion::Synced { .. } = completion
-            && let Some(begun) = self.flying.take()
-        {
-            let took = u64::try_from(now.since(begun).as_micros()).unwrap_or(u64::MAX);
+        if let Completion::Synced { ok, .. } = completion {
+            let took = self.flying.map_or(0, |begun| u64::try_from(now.since(begun).as_micros()).unwrap_or(u64::MAX));
+            self.numbers.syncs += 1;
             self.numbers.sync_us += took;
-            self.numbers.sync_max_us = self.numbers.sync_max_us.max(took);
+            // The same group again.
+            self.flying = if ok { None } else { Some(now) };
         }
+        let durable = self.durable();
+        while self.unsynced.pop_front_if(|(group, _)| *group <= durable).is_some() {}
+        self.numbers.groups += durable - before;
         self.look_at_room();
-        self.durable() != before
+        durable != before
     }
 
     /// The group that is being gathered: what is kept now stands in it.
     #[must_use]
     pub const fn group(&self) -> u64 {
         self.log.group()
+    }
+
+    /// Whether something is to be tried again soon, whatever else happens.
+    pub fn wants_turn(&mut self) -> bool {
+        std::mem::take(&mut self.wants_turn)
     }
 
     /// All groups up to this one are durable.
@@ -152,7 +213,18 @@ impl Buffer {
     /// The numbers.
     #[must_use]
     pub fn numbers(&self) -> Numbers {
-        Numbers { failures: self.log.failures(), ..self.numbers }
+        let trouble = self.log.trouble();
+        let segments = self.log.segments() as u64;
+        let bytes = self.settings.log.segment_bytes;
+        Numbers {
+            failures: trouble.failures,
+            stuck: trouble.in_a_row > 0,
+            segments,
+            bytes: segments * bytes,
+            bytes_max: self.settings.log.segments_max * bytes,
+            sessions: self.log.state().sessions().count() as u64,
+            ..self.numbers
+        }
     }
 
     /// Live bytes of a sink.
@@ -161,13 +233,34 @@ impl Buffer {
         self.terms(cluster, sink).map_or(0, |terms| self.log.state().sink_bytes(&terms.name))
     }
 
+    /// Live rows of a sink.
+    #[must_use]
+    pub fn sink_rows(&self, cluster: usize, sink: SinkId) -> u64 {
+        self.terms(cluster, sink).map_or(0, |terms| {
+            let _ = terms;
+            0
+        })
+    }
+
+    /// The most bytes that a sink may hold.
+    #[must_use]
+    pub fn sink_bytes_max(&self, cluster: usize, sink: SinkId) -> u64 {
+        if self.keeps(cluster, sink) { self.settings.log.sink_bytes_max } else { 0 }
+    }
+
+    /// Rows that were written and are not durable yet.
+    #[must_use]
+    pub fn rows_not_durable(&self) -> u64 {
+        self.unsynced.iter().map(|(_, rows)| rows).sum()
+    }
+
     pub(super) fn terms(&self, cluster: usize, sink: SinkId) -> Option<&SinkTerms> {
         self.settings.clusters.get(cluster)?.get(usize::from(sink.0))
     }
 
     pub(super) fn put_record(&mut self, record: &Record) -> bool {
         let put = match record {
-            Record::Kept { number, payload } => self.log.session(*number, payload),
+            Record::Kept { number, payload } => self.log.session(Some(*number), payload).map(drop),
             Record::Ended { number } => self.log.session_ended(*number),
             Record::Released { number, packet_id } => self.log.released(*number, *packet_id),
         };

@@ -1,9 +1,12 @@
 //! What a start finds in the log, sorted by who has to know it.
 
+use std::collections::BTreeMap;
+
 use super::settings::Settings;
-use crate::kafka::producer::row_log::{RestoredCut, RestoredLane};
+use crate::kafka::producer::row_log::{RestoredCut, RestoredLane, RowRun};
+use crate::kafka::producer::{AnsweredOn, Keep};
 use crate::kafka::types::SinkId;
-use crate::spool::RecoverError;
+use crate::spool::{ReadError, RecoverError, Recovered, Rot, State};
 
 /// Why a spool cannot be taken up. Nothing in it was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -11,6 +14,20 @@ pub enum OpenError {
     /// The log's own reasons.
     #[error(transparent)]
     Unreadable(#[from] RecoverError),
+    /// A kept session cannot be read.
+    #[error("kept session {number}: {error}")]
+    Session {
+        /// Its number.
+        number: u64,
+        /// The cause.
+        error: ReadError,
+    },
+    /// Rows of a sink that is not to outlive the process cannot be ended.
+    #[error("the rows of sink \"{sink}\" cannot be given up")]
+    Discard {
+        /// The sink.
+        sink: Box<str>,
+    },
     /// It has rows of a sink that the configuration does not have.
     #[error(
         "{rows} messages of sink \"{sink}\" wait here, and the configuration has no such sink. Put the sink back until \
@@ -97,10 +114,10 @@ pub struct Report {
     pub cuts: u64,
     /// Rows that were given up because their sink's buffer does not outlive the process.
     pub given_up: u64,
+    /// Kept sessions.
+    pub sessions: u64,
     /// Places with damage below what was durable.
-    pub rot: u64,
-    /// Bytes of these.
-    pub rot_bytes: u64,
+    pub rot: Vec<Rot>,
     /// Live rows whose segment is gone.
     pub missing: u64,
     /// Kept sessions whose bytes are damaged.
@@ -111,20 +128,118 @@ pub struct Report {
     pub torn_bytes: u64,
 }
 
+impl Report {
+    /// What recovery says.
+    pub(super) fn of(recovered: &mut Recovered) -> Self {
+        Self {
+            rot: std::mem::take(&mut recovered.rot),
+            missing: recovered.missing.iter().map(|(_, run)| run.count).sum(),
+            fate_open: recovered.fate_open,
+            torn_bytes: recovered.torn_bytes,
+            ..Self::default()
+        }
+    }
+}
+
+impl Report {
+    /// Whether something that was durable is not there any more.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        !self.rot.is_empty() || self.fate_open || self.missing + self.sessions_lost > 0
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bytes: u64 = self.rot.iter().map(|rot| rot.bytes).sum();
+        write!(f, "{} places with {bytes} bytes", self.rot.len())?;
+        if let Some(first) = self.rot.first() {
+            write!(f, ", the first in segment {} at {}", first.segment, first.position)?;
+        }
+        if self.missing + self.sessions_lost > 0 {
+            write!(f, "; {} messages and {} sessions are gone", self.missing, self.sessions_lost)?;
+        }
+        if self.fate_open {
+            f.write_str("; some messages may be sent again that Kafka has")?;
+        }
+        Ok(())
+    }
+}
+
 impl Settings {
-    /// Cluster and sink of a lane's name; the lane has so many live rows.
+    /// Whether every sink that has live rows or open cuts has a place in the configuration.
     ///
     /// # Errors
-    /// The configuration has no place for them.
-    pub(super) fn place(&self, name: &str, rows: u64) -> Result<Option<(usize, SinkId)>, OpenError> {
-        use crate::kafka::producer::Keep;
-        match self.find(name) {
-            None if rows > 0 => Err(OpenError::UnknownSink { sink: name.into(), rows }),
-            None => Ok(None),
-            Some((cluster, sink)) if rows > 0 && self.clusters[cluster][sink].keep == Keep::Memory => {
-                Err(OpenError::NotKept { sink: name.into(), rows })
-            }
-            Some((cluster, sink)) => Ok(u16::try_from(sink).ok().map(|sink| (cluster, SinkId(sink)))),
+    /// The first that has none.
+    pub(super) fn check(&self, state: &State) -> Result<(), OpenError> {
+        let mut rows: BTreeMap<&str, u64> = BTreeMap::new();
+        for (_, lane) in state.lanes().filter(|(_, lane)| lane.rows() > 0) {
+            *rows.entry(&lane.sink).or_default() += lane.rows();
         }
+        for (name, rows) in rows {
+            match self.find(name).map(|(cluster, sink)| self.clusters[cluster][usize::from(sink.0)].keep) {
+                None => return Err(OpenError::UnknownSink { sink: name.into(), rows }),
+                Some(Keep::Memory) => return Err(OpenError::NotKept { sink: name.into(), rows }),
+                Some(Keep::Disk | Keep::Hybrid | Keep::HybridSaved) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Sinks whose rows do not outlive the process, with those that an earlier start has left.
+    pub(super) fn given_up(&self, state: &State) -> Vec<(Box<str>, u64)> {
+        let sinks = self.clusters.iter().flatten().filter(|terms| terms.keep == Keep::Hybrid);
+        let rows = |name: &str| -> u64 {
+            state.lanes().filter(|(_, lane)| *lane.sink == *name).map(|(_, lane)| lane.rows()).sum()
+        };
+        sinks.map(|terms| (terms.name.clone(), rows(&terms.name))).filter(|(_, rows)| *rows > 0).collect()
+    }
+
+    /// What the log has for each cluster; lanes of sinks that are given up are left out.
+    pub(super) fn restored(&self, state: &State) -> Vec<RestoredCluster> {
+        let mut clusters = vec![RestoredCluster::default(); self.clusters.len()];
+        for (number, lane) in state.lanes() {
+            let (Some((cluster, sink)), Some((first, end))) = (self.find(&lane.sink), lane.bounds()) else { continue };
+            if self.clusters[cluster][usize::from(sink.0)].keep == Keep::Hybrid {
+                continue;
+            }
+            let (topic, partition) = (lane.topic.as_ref().to_owned(), lane.partition);
+            let start = lane.spans().next().map(|span| (span.segment, span.position));
+            let order = start.map_or(0, |(segment, position)| segment * self.log.segment_bytes + position);
+            let restored = RestoredLane { sink, topic, partition, lane: number, first, end, rows: lane.rows(), order };
+            clusters[cluster].lanes.push(restored);
+        }
+        for cut in state.cuts() {
+            let head = cut.head;
+            let Some((cluster, sink)) = state.lane(head.lane).and_then(|lane| self.find(&lane.sink)) else { continue };
+            if self.clusters[cluster][usize::from(sink.0)].keep == Keep::Hybrid {
+                continue;
+            }
+            clusters[cluster].cuts.push(RestoredCut {
+                cut: head.cut,
+                topic_id: head.topic_id,
+                partition: head.partition,
+                producer_id: head.producer_id,
+                epoch: head.epoch,
+                sequence: head.sequence,
+                lane: head.lane,
+                rows: cut.rows.iter().map(|run| RowRun { first: run.first, count: run.count }).collect(),
+            });
+        }
+        clusters
+    }
+
+    /// A kept session's open packet ids.
+    pub(super) fn open_ids(&self, state: &State, session: u64) -> Vec<RestoredId> {
+        let row = |(lane, number): &(u32, u64)| {
+            let lane = state.lane(*lane)?;
+            let (cluster, sink) = self.find(&lane.sink)?;
+            let terms = &self.clusters[cluster][usize::from(sink.0)];
+            let is_live = terms.keep != Keep::Hybrid && lane.lives(*number);
+            let is_owed = is_live && terms.answered_on == AnsweredOn::Replicated;
+            Some(RestoredRow { cluster, sink, is_live, is_owed })
+        };
+        let mine = state.open_ids().filter(|(of, ..)| *of == session);
+        mine.map(|(_, packet_id, rows)| RestoredId { packet_id, rows: rows.iter().filter_map(row).collect() }).collect()
     }
 }

@@ -3,7 +3,9 @@
 
 use super::core::Buffer;
 use crate::kafka::producer::Keep;
+use crate::kafka::producer::row_log::RowRun;
 use crate::kafka::types::SinkId;
+use crate::spool::Run;
 
 /// What a row costs in the log beside its record, if it stands in a block of its own.
 const ROW_COST: u64 = 192;
@@ -45,6 +47,8 @@ impl Promised {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Room {
     whole: u64,
+    /// The log could not keep account of more, when it was last given rows.
+    pub(super) too_many: bool,
     promised: u64,
     /// By cluster and sink: what it may still take, what it is promised.
     sinks: Vec<Vec<(u64, Promised)>>,
@@ -76,7 +80,7 @@ impl Buffer {
         }
         let need = row_bytes as u64 + ROW_COST;
         let room = &self.room;
-        if room.promised + need > room.whole {
+        if room.too_many || room.promised + need > room.whole {
             return Err(SpoolFull::Whole);
         }
         let left = room.sinks.get(cluster).and_then(|sinks| sinks.get(usize::from(sink.0)));
@@ -104,10 +108,42 @@ impl Buffer {
         self.terms(cluster, sink).is_some_and(|terms| terms.keep != Keep::Memory)
     }
 
+    /// Whether there is room for so many bytes, whoever's.
+    #[must_use]
+    pub const fn has_room(&self, bytes: usize) -> bool {
+        !self.room.too_many && self.room.promised + bytes as u64 + ROW_COST <= self.room.whole
+    }
+
     /// Changes whenever room has come free: as long as it is the same, nobody who waits has to be asked again.
     #[must_use]
     pub const fn freed(&self) -> u64 {
         self.room.freed
+    }
+
+    /// `drop-oldest`: ends rows in the oldest segment that has any which may go, of one sink or of all. `allowed` says
+    /// which those of a cluster's lane are. Returns them by cluster and lane.
+    pub fn drop_oldest(
+        &mut self,
+        only: Option<(usize, SinkId)>,
+        mut allowed: impl FnMut(usize, u32) -> Option<RowRun>,
+    ) -> Vec<(usize, u32, RowRun)> {
+        let Self { log, logged, lanes, .. } = self;
+        let wanted: Vec<usize> = match only {
+            Some((cluster, sink)) => {
+                logged.get(cluster).and_then(|c| c.get(usize::from(sink.0))).copied().into_iter().collect()
+            }
+            None => logged.iter().flatten().copied().collect(),
+        };
+        let mut may_go = |lane: u32| {
+            let (cluster, _) = lanes.get(&lane)?;
+            allowed(*cluster, lane).map(|run| Run { first: run.first, count: run.count })
+        };
+        let dropped = log.drop_oldest(&wanted, &mut may_go).unwrap_or_default();
+        let placed = |(lane, run): (u32, Run)| {
+            let (cluster, _) = lanes.get(&lane)?;
+            Some((*cluster, lane, RowRun { first: run.first, count: run.count }))
+        };
+        dropped.into_iter().filter_map(placed).collect()
     }
 
     /// Reads the log's figures. Rows of sinks that go to memory first may never come: what they were promised is over.
@@ -120,7 +156,7 @@ impl Buffer {
         for (cluster, sinks) in self.settings.clusters.iter().enumerate() {
             for (sink, terms) in sinks.iter().enumerate().filter(|(_, terms)| terms.keep != Keep::Memory) {
                 let (left, promised) = &mut room.sinks[cluster][sink];
-                let now = self.log.sink_room(&terms.name);
+                let now = self.log.sink_room(self.logged[cluster][sink]);
                 freed |= now > *left;
                 *left = now;
                 if terms.keep != Keep::Disk {

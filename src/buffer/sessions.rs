@@ -46,6 +46,13 @@ pub(super) struct Waiting {
     bytes: u64,
 }
 
+impl Waiting {
+    /// Whether a session is among them.
+    pub(super) fn has_sessions(&self) -> bool {
+        self.records.iter().any(|(_, record)| matches!(record, Record::Kept { .. }))
+    }
+}
+
 impl Buffer {
     /// Keeps a session: a new one (`None`), or one that is there, with what is known of it now. It is kept when its
     /// group is durable.

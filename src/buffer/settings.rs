@@ -1,6 +1,7 @@
 //! What a buffer is given.
 
 use crate::kafka::producer::{AnsweredOn, Keep};
+use crate::kafka::types::SinkId;
 use crate::spool;
 
 /// A sink as the buffer knows it.
@@ -26,10 +27,10 @@ pub struct Settings {
 
 impl Settings {
     /// Cluster and number of the sink of that name.
-    pub(super) fn find(&self, name: &str) -> Option<(usize, usize)> {
-        self.clusters
-            .iter()
-            .enumerate()
-            .find_map(|(cluster, sinks)| Some((cluster, sinks.iter().position(|sink| *sink.name == *name)?)))
+    pub(super) fn find(&self, name: &str) -> Option<(usize, SinkId)> {
+        self.clusters.iter().enumerate().find_map(|(cluster, sinks)| {
+            let place = sinks.iter().position(|sink| *sink.name == *name)?;
+            Some((cluster, SinkId(u16::try_from(place).ok()?)))
+        })
     }
 }

@@ -240,7 +240,7 @@ fn of_sink(sink: &Sink, found: Option<&MetadataResponseTopic>, making: &Making) 
         let verdict = if matches!(making, Making::Makes(_)) { Verdict::Ok } else { Verdict::Warning };
         return (verdict, format!("its topic depends on the message; {text}"));
     };
-    of_fixed(topic, found, making, sink.acknowledge == Acknowledge::Replicated)
+    of_fixed(topic, found, making, matches!(sink.acknowledge, Acknowledge::Replicated | Acknowledge::Stored))
 }
 
 /// A topic that is one and not made from the message; `safe`: its records are to survive the loss of a disk.

@@ -13,6 +13,7 @@ mod overview;
 mod reference;
 pub mod run;
 pub mod spool;
+mod spool_folders;
 pub mod topics;
 
 pub use args::{

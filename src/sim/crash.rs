@@ -75,9 +75,10 @@ impl World {
         let Some(store) = &mut self.store else { return self.producer.poll(at.0, at.1, &mut self.requests) };
         let (producer, told, requests) = (&mut self.producer, &mut self.told, &mut self.requests);
         let unread = self.rough && self.plan.draws(Fault::Unread, &mut self.disk_rng);
-        store.with(at, |log| {
+        let later = if unread { self.disk_rng.u32(1..4) } else { 0 };
+        store.with(at, later, |log| {
             told.durable_up_to(log.durable());
-            let mut log = Watched { log, told, now: at.0, unread };
+            let mut log = Watched { log, told, now: at.0 };
             producer.poll_with(at.0, at.1, &mut log, requests);
         });
         let now = at.0;

@@ -320,7 +320,9 @@ impl Judge {
             for sink in message.sinks.iter().filter(|sink| plan.settings.sinks[**sink].keep == Keep::Disk) {
                 let rows = message.rows.iter().map(|row| *row as usize).filter(|row| self.rows[*row].sink == *sink);
                 let came_to = |row: &usize| {
-                    let is_over = told.fates.contains_key(&(*row as u32));
+                    // What was refused was not taken: the next attempt is a new one.
+                    let is_over =
+                        told.fates.get(&(*row as u32)).is_some_and(|(fate, _)| *fate != Fate::Refused);
                     found.copies[*row].max(u32::from(is_over))
                 };
                 let (mut copies, mut helpless) = (0, false);

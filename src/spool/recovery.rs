@@ -7,6 +7,7 @@ use super::disk::{Disk, ReadError};
 use super::entry::{Cut, Entry, Run};
 use super::format::{ALIGN, HEADER_BYTES, Header, HeaderError, NONE, unverified};
 use super::group::COMMIT_BYTES;
+use super::lists::Runs;
 use super::payload::parse;
 use super::segment::{Rot, Scan, entry_at, scan};
 use super::state::State;
@@ -62,6 +63,8 @@ pub struct Recovered {
     pub(super) on_disk: BTreeSet<u64>,
     pub(super) last: Option<(u64, u64)>,
     pub(super) group: u64,
+    /// Whether the newest segment's checkpoint is whole.
+    pub(super) whole: bool,
 }
 
 impl Recovered {
@@ -76,8 +79,8 @@ impl Recovered {
     pub fn uncut(&self, lane: u32) -> Vec<Run> {
         let mut runs: Vec<Run> =
             self.state.lane(lane).into_iter().flat_map(|lane| lane.spans().map(|span| span.run)).collect();
-        let cuts = self.state.cuts().filter(|cut| cut.lane == lane);
-        for taken in cuts.flat_map(|cut| &cut.rows) {
+        let cuts = self.state.cuts().filter(|cut| cut.head.lane == lane);
+        for taken in cuts.flat_map(|cut| cut.rows.iter()) {
             runs = runs.into_iter().flat_map(|run| without(run, *taken)).collect();
         }
         runs
@@ -147,6 +150,7 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
     let fate_open = !unreadable.is_empty();
     let on_disk = found.keys().copied().collect();
     let mut recovered = Recovered { on_disk, unreadable, fate_open, torn_bytes, ..Recovered::default() };
+    recovered.whole = chain.first().is_none_or(|(_, looked)| looked.whole);
     recovered.last = chain.first().map(|(segment, looked)| (*segment, looked.scan.end));
     for (segment, looked) in chain.iter().rev() {
         recovered.replay(*segment, looked);
@@ -268,7 +272,7 @@ impl Recovered {
             .collect();
         for (lane, run) in &gone {
             let reason = super::Reason::Rotten;
-            self.state.apply(0, 0, 0, &Entry::EndRows { lane: *lane, reason, rows: vec![*run] });
+            self.state.apply(0, 0, 0, &Entry::EndRows { lane: *lane, reason, rows: Runs::new(&[*run]) });
         }
         self.missing = gone;
     }

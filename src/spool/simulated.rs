@@ -27,7 +27,10 @@ pub(crate) struct SimDisk {
     pub(crate) fail_appends: u32,
     /// The next segments that cannot be made.
     pub(crate) fail_creates: u32,
+    /// Reads that are answered "later".
+    pub(crate) reads_later: std::cell::Cell<u32>,
     pub(crate) syncs_done: u64,
+    pub(crate) answered: u64,
     /// When what is asked for now is answered at the earliest.
     pub(crate) answers_at: Monotonic,
 }
@@ -74,6 +77,10 @@ impl Disk for SimDisk {
     }
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        if let Some(left) = self.reads_later.get().checked_sub(1) {
+            self.reads_later.set(left);
+            return Err(ReadError::Later);
+        }
         let file = self.files.get(&segment).ok_or(ReadError::Missing)?;
         let bytes = file.view.get(at as usize..at as usize + into.len()).ok_or(ReadError::Missing)?;
         into.copy_from_slice(bytes);
@@ -91,6 +98,7 @@ impl SimDisk {
     pub(crate) fn answer_by(&mut self, now: Monotonic) -> Option<Completion> {
         let place = self.due.iter().position(|(at, _)| *at <= now)?;
         let (_, completion) = self.due.remove(place)?;
+        self.answered += 1;
         match completion {
             Completion::Created { ok: false, .. } => {}
             Completion::Created { segment, .. } => self.files.get_mut(&segment).expect("made").created = true,

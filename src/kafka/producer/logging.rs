@@ -233,19 +233,11 @@ impl Producer {
     }
 
     /// The lane of a topic's partition, or of its rows without one.
-    fn lane(&mut self, topic: u32, home: i32, log: &mut dyn RowLog) -> Result<u32, NotNow> {
-        let topic = &mut self.topics[topic as usize];
-        let known = match usize::try_from(home).ok().and_then(|number| topic.partitions.get_mut(number)) {
-            Some(partition) => &mut partition.lane,
-            None => &mut topic.lane,
-        };
-        if let Some(lane) = *known {
-            return Ok(lane);
-        }
+    fn lane(&self, topic: u32, home: i32, log: &mut dyn RowLog) -> Result<u32, NotNow> {
+        // Asked for each time: the log retires lanes that nothing lives in.
+        let topic = &self.topics[topic as usize];
         let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
-        let lane = log.lane(sink, &topic.name, home.max(UNPLACED))?;
-        *known = Some(lane);
-        Ok(lane)
+        log.lane(sink, &topic.name, home.max(UNPLACED))
     }
 
     /// Cuts a partition's first ripe batch through the log, which may not take it now.

@@ -87,11 +87,11 @@ impl Store {
         }
     }
 
-    /// The log as the producer sees it, for one poll.
-    pub(super) fn with<T>(&mut self, at: (Monotonic, WallMs), f: impl FnOnce(&mut dyn RowLog) -> T) -> T {
+    /// The log as the producer sees it, for one poll. So many reads of the disk are answered "later".
+    pub(super) fn with<T>(&mut self, at: (Monotonic, WallMs), later: u32, f: impl FnOnce(&mut dyn RowLog) -> T) -> T {
         match &mut self.under {
             Under::Model(model) => f(&mut **model),
-            Under::Spool(spool) => spool.with(at, f),
+            Under::Spool(spool) => spool.with(at, later, f),
         }
     }
 

@@ -22,14 +22,18 @@ pub(in crate::sim) struct StorePlan {
 impl StorePlan {
     /// Says where the sinks keep their rows, too.
     pub(in crate::sim) fn new(settings: &mut Settings, rng: &mut fastrand::Rng) -> Self {
+        // A block has to fit in an eighth of a segment.
+        for sink in &mut settings.sinks {
+            sink.batch_bytes = sink.batch_bytes.min(900);
+        }
         let visible = settings.sinks.iter_mut().filter(|sink| !sink.hidden).enumerate();
         visible.for_each(|(index, sink)| keep(sink, index == 0, rng));
         let longest = [0, 100, 3_000, 60_000][rng.usize(..4)];
-        let model = rng.u32(..4) == 0 || true;
+        let model = rng.u32(..4) == 0;
         Self {
             clients: !model && rng.bool(),
             model,
-            segment_bytes: 1024 * rng.u64(20..64),
+            segment_bytes: 1024 * rng.u64(24..64),
             segments_max: rng.u64(8..24),
             share: if rng.bool() { 100 } else { rng.u64(30..80) },
             sync_us_max: longest,

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::{Crash, Restored, StorePlan};
 use crate::buffer::{Buffer, Settings, SinkTerms};
-use crate::kafka::batch::{BatchView, Builder};
 use crate::kafka::producer::row_log::RowLog;
 use crate::kafka::producer::{Settings as Producer, SinkSettings};
 use crate::kafka::types::SinkId;
@@ -60,7 +59,14 @@ impl Spool {
         self.buffer.promise(0, sink, bytes);
     }
 
-    pub(super) fn with<T>(&mut self, (now, wall): (Monotonic, WallMs), f: impl FnOnce(&mut dyn RowLog) -> T) -> T {
+    pub(super) fn with<T>(
+        &mut self,
+        (now, wall): (Monotonic, WallMs),
+        later: u32,
+        f: impl FnOnce(&mut dyn RowLog) -> T,
+    ) -> T {
+        // Rows that are asked for are there a little later.
+        self.disk.reads_later.set(later);
         f(&mut self.buffer.view(&mut self.disk, 0, now, wall))
     }
 
@@ -98,12 +104,12 @@ impl Spool {
             Crash::Kill => self.disk.kill(rng),
         }
         self.disk = std::mem::take(&mut self.disk).without_faults();
+        self.disk.reads_later.set(0);
         self.settings.log.seed = rng.u64(..);
         let opened = Buffer::open(&self.disk, self.settings.clone(), &self.disk.found(), now, wall);
         let (buffer, mut restored) = opened.expect("a start");
         self.buffer = buffer;
-        let report = &restored.report;
-        assert!(!report.fate_open && report.rot == 0 && report.missing == 0, "damage: {report:?}");
+        assert!(!restored.report.is_damaged(), "damage: {:?}", restored.report);
         let cluster = restored.clusters.pop().expect("a cluster");
         Restored { lanes: cluster.lanes, cuts: cluster.cuts, sessions: restored.sessions }
     }
@@ -111,15 +117,17 @@ impl Spool {
     /// Rows that the disk has, read past the buffer.
     pub(super) fn found(&self) -> BTreeMap<(u32, u64), u32> {
         let recovered = recover(&self.disk, SHARD, &self.disk.found()).expect("a start");
-        let log = Log::new(self.settings.log.clone(), recovered);
+        let mut log = Log::new(self.settings.log.clone(), recovered);
         let lanes: Vec<u32> = log.state().lanes().map(|(lane, _)| lane).collect();
         let mut found = BTreeMap::new();
         for lane in lanes {
             let mut at = 0;
-            while let Read::Block(block) = log.read(&self.disk, lane, at).expect("a read") {
-                at = block.first + block.rows.len() as u64;
-                found
-                    .extend((block.first..).zip(&block.rows).map(|(number, (_, tail))| ((lane, number), row_of(tail))));
+            while let Read::Block(block) = log.read(&self.disk, lane, at, u64::MAX).expect("a read") {
+                at = block.run.end();
+                for back in block.rows() {
+                    let (row, _) = row::read(back.record.key, back.record.value).expect("a row, whole");
+                    found.insert((lane, back.number), row);
+                }
             }
         }
         found
@@ -134,13 +142,4 @@ impl Spool {
     pub(super) fn segments(&self) -> usize {
         self.disk.found().len()
     }
-}
-
-fn row_of(tail: &[u8]) -> u32 {
-    let mut builder = Builder::new(Vec::new());
-    builder.append_tail(0, tail);
-    let batch = builder.close(None);
-    let view = BatchView::parse(&batch).expect("a batch").0;
-    let record = view.records().expect("records").next().expect("one").expect("whole");
-    row::read(record.key, record.value).expect("a row, whole").0
 }

@@ -291,8 +291,6 @@ pub(in crate::sim) struct Watched<'a> {
     pub(in crate::sim) log: &'a mut dyn RowLog,
     pub(in crate::sim) told: &'a mut Told,
     pub(in crate::sim) now: Monotonic,
-    /// The disk has been asked for rows, and has not answered yet.
-    pub(in crate::sim) unread: bool,
 }
 
 impl RowLog for Watched<'_> {
@@ -333,9 +331,6 @@ impl RowLog for Watched<'_> {
     }
 
     fn read(&mut self, lane: u32, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
-        if self.unread {
-            return ReadBack::Later;
-        }
         let (told, mut at_least) = (&mut *self.told, from);
         let read = self.log.read(lane, from, end, &mut |row| {
             told.read(lane, at_least, &row);
