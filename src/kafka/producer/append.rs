@@ -128,7 +128,7 @@ impl Producer {
     }
 
     /// The topic's index; a new one's if it has not been seen.
-    fn topic_index(&mut self, sink_index: usize, name: &str) -> u32 {
+    pub(super) fn topic_index(&mut self, sink_index: usize, name: &str) -> u32 {
         let found = self.find(&self.sinks[sink_index], name);
         let index = found.unwrap_or_else(|| {
             let mut topic = Topic::new(name, sink_index);

@@ -357,7 +357,7 @@ impl Batch {
         let tickets = std::mem::replace(&mut self.tickets, pool.take_tickets(0, 0));
         let (expiries, hashes) = (std::mem::take(&mut self.expiries), std::mem::take(&mut self.hashes));
         *builder = Builder::new(pool.take(old.capacity()));
-        let blank = Kept { old: self.kept.old, ..Kept::new(self.kept.kind) };
+        let blank = Kept { old: self.kept.old, first: self.kept.first, ..Kept::new(self.kept.kind) };
         let kept = std::mem::replace(&mut self.kept, blank);
         let (plain_len, mut cursor) = (self.plain_len, Cursor::default());
         (self.count, self.plain_len, self.max_timestamp) = (0, 0, -1);

@@ -80,7 +80,9 @@ impl Producer {
         self.fire_timers(now);
         self.make_room_for_topics(now);
         self.bury(now, wall);
+        let more = self.logging.on && self.refill(now, log);
         self.place_held(now);
+        self.behind |= more;
         self.ripen(now);
         if self.reachable && !self.ready.is_empty() {
             self.gather(now, wall, log, out);
@@ -88,6 +90,7 @@ impl Producer {
             self.behind |= !self.ready.is_empty();
         }
         if self.logging.on {
+            self.spill();
             self.flush_ended(log);
         }
     }

@@ -10,7 +10,7 @@ use super::batch::{Batch, Scratch};
 use super::kept::Kind;
 use super::numbers::{Number, Numbers};
 use super::pool::extra;
-use super::row_log::{Ended, Fate, NewCut, NotNow, RestoredCut, RestoredLane, RowLog, RowRun, UNPLACED};
+use super::row_log::{Ended, Fate, NewCut, NotNow, RowLog, RowRun, UNPLACED};
 use super::tickets::Tickets;
 use super::{Finished, Keep, Key, Producer, Sink};
 use crate::kafka::types::{Outcome, SinkId, Ticket};
@@ -29,9 +29,9 @@ struct Over {
 /// Where rows wait to be staged.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dirty {
-    topic: u32,
+    pub(super) topic: u32,
     /// [`UNPLACED`]: its rows without a partition.
-    partition: i32,
+    pub(super) partition: i32,
     /// They may stand anywhere in the queue, not only at its end.
     anywhere: bool,
 }
@@ -49,6 +49,8 @@ pub(super) struct Logging {
     fresh: Tickets,
     waiting: Tickets,
     stored: VecDeque<(u64, Tickets)>,
+    /// Where rows were staged in this poll.
+    pub(super) staged: Vec<Dirty>,
     /// Partitions with a cut of this group, which may not be sent before.
     unsynced: VecDeque<(u64, Key)>,
     /// Partitions that found the log taking nothing.
@@ -96,19 +98,18 @@ impl Logging {
 
 impl Sink {
     /// Whose rows a batch of this sink holds that takes such a row: one with a number, or a fresh one for `home`.
-    pub(super) const fn kind(&self, number: Option<Number>, home: i32) -> Kind {
+    /// `over`: memory has enough of them.
+    pub(super) const fn kind(&self, number: Option<Number>, home: i32, over: bool) -> Kind {
         match (self.settings.keep, number) {
-            (Keep::Memory, _) | (Keep::Hybrid | Keep::HybridSaved, None) => Kind::Memory,
+            (Keep::Memory, _) => Kind::Memory,
             (_, Some(number)) => Kind::Logged(number.lane),
-            (Keep::Disk, None) => Kind::Fresh(home),
+            (Keep::Hybrid | Keep::HybridSaved, None) if !over => Kind::Memory,
+            (Keep::Disk | Keep::Hybrid | Keep::HybridSaved, None) => Kind::Fresh(home),
         }
     }
 }
 
 impl Producer {
-    /// Takes over what an earlier start has left in the log; before the first poll, and before rows are taken.
-    pub fn restore(&mut self, _lanes: Vec<RestoredLane>, _cuts: Vec<RestoredCut>) {}
-
     /// Notes an answer that is due when the rows taken so far are on the disk. The row in its batch then has no ticket.
     pub(super) fn answer_when_stored(&mut self, ticket: Option<Ticket>) -> Option<Ticket> {
         let before = extra(&self.logging.fresh);
@@ -200,20 +201,33 @@ impl Producer {
     }
 
     fn stage_place(&mut self, dirty: Dirty, log: &mut dyn RowLog) -> Result<(), NotNow> {
-        let Some(queue) = self.queue_mut(dirty) else { return Ok(()) };
-        let mut queue = std::mem::take(queue);
-        let done = self.stage_queue(dirty, &mut queue, log);
-        if let Some(place) = self.queue_mut(dirty) {
-            *place = queue;
+        for which in 0.. {
+            let Some(queue) = self.queue_mut(dirty, which) else { break };
+            let mut queue = std::mem::take(queue);
+            let done = self.stage_queue(dirty, &mut queue, log);
+            if let Some(place) = self.queue_mut(dirty, which) {
+                *place = queue;
+            }
+            done?;
         }
-        done
+        self.logging.staged.push(dirty);
+        Ok(())
     }
 
-    fn queue_mut(&mut self, dirty: Dirty) -> Option<&mut VecDeque<Batch>> {
+    /// The queues in which rows of one place may wait: in memory, then behind each backlog.
+    fn queue_mut(&mut self, dirty: Dirty, which: usize) -> Option<&mut VecDeque<Batch>> {
         let topic = self.topics.get_mut(dirty.topic as usize)?;
-        match usize::try_from(dirty.partition) {
-            Ok(number) => Some(&mut topic.partitions.get_mut(number)?.work.as_mut()?.queue),
-            Err(_) => Some(&mut topic.unplaced),
+        let Ok(number) = usize::try_from(dirty.partition) else {
+            return match which.checked_sub(1) {
+                None => Some(&mut topic.unplaced),
+                Some(behind) => topic.backlogs.get_mut(behind).map(|backlog| &mut backlog.tail),
+            };
+        };
+        let partition = topic.partitions.get_mut(number)?;
+        match which {
+            0 if partition.work.is_some() => Some(&mut partition.work.as_mut()?.queue),
+            0 | 1 => Some(&mut partition.spooled.as_mut()?.backlog.as_mut()?.tail),
+            _ => None,
         }
     }
 

@@ -20,6 +20,7 @@ mod anew;
 mod answer;
 mod append;
 mod ask;
+mod backlog;
 mod batch;
 pub(crate) mod broken;
 pub mod dead;
@@ -38,7 +39,9 @@ mod numbers;
 mod partition;
 mod place;
 mod pool;
+mod refill;
 mod resolve;
+mod restore;
 pub mod row_log;
 mod settings;
 mod share;
@@ -192,6 +195,10 @@ pub struct Producer {
     placing: Vec<u32>,
     /// The last poll left work that it could have done: it only had done enough.
     behind: bool,
+    /// Topics and partitions ([`row_log::UNPLACED`]) with something in the log that is not in memory.
+    spooling: Vec<(u32, i32)>,
+    /// The partition one of whose restored cuts is half read.
+    loading: Option<Key>,
     timers: Timers,
     finished: Vec<Finished>,
     /// Refused batches on their way to the dead letters.
@@ -238,8 +245,12 @@ impl Producer {
         let place_ceiling = bury_ceiling - if hidden.is_empty() { 0 } else { largest + BATCH_COST };
         let undivided = matches!(*visible, [only] if only.fixed_topic);
         let several = visible.len() > 1;
+        let append_ceiling = place_ceiling - largest - BATCH_COST;
+        let logged = settings.sinks.iter().filter(|sink| sink.keep != Keep::Memory).count();
+        // What is over is in the log alone before memory is full.
+        let spill_after_max = append_ceiling / (2 * logged.max(1));
         let sinks = settings.sinks.iter().map(|sink| Sink {
-            settings: sink.clone(),
+            settings: SinkSettings { spill_after: sink.spill_after.min(spill_after_max), ..sink.clone() },
             stats: SinkStats::default(),
             memory: 0,
             identity: None,
@@ -272,6 +283,8 @@ impl Producer {
             loads: Vec::new(),
             placing: Vec::new(),
             behind: false,
+            spooling: Vec::new(),
+            loading: None,
             timers: Timers::default(),
             finished: Vec::new(),
             casualties: Casualties::default(),
@@ -281,9 +294,9 @@ impl Producer {
             reachable: true,
             wall: WallMs(0),
             notes: Notes::default(),
-            logging: Logging::new(settings.sinks.iter().any(|sink| sink.keep != Keep::Memory)),
+            logging: Logging::new(logged > 0),
             promised: Cell::new(0),
-            append_ceiling: place_ceiling - largest - BATCH_COST,
+            append_ceiling,
             place_ceiling,
             bury_ceiling,
             limit,

@@ -63,12 +63,6 @@ impl Numbers {
         self.0.is_empty()
     }
 
-    /// The first of all, where all of them are consecutive.
-    pub(super) fn only_run(&self) -> Option<(u32, RowRun)> {
-        let [only] = &*self.0 else { return None };
-        Some((only.lane, RowRun { first: only.first, count: u64::from(only.count) }))
-    }
-
     /// The runs from a place on, as far as they are of one lane: the lane and where the next one's begin.
     pub(super) fn runs_from(&self, place: usize, runs: &mut Vec<RowRun>) -> Option<(u32, usize)> {
         runs.clear();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::acked::Acked;
 use super::ask::Asking;
+use super::backlog::Spooled;
 use super::batch::{Bad, Batch, Flight};
 use super::broken::{Rule, is_out};
 use super::lost::Torn;
@@ -56,6 +57,9 @@ pub(super) struct Partition {
     pub(super) dirty: bool,
     /// Its identity is of an earlier start: it only finishes what was cut then (P3).
     pub(super) foreign: bool,
+    /// What it has in the log that is not in memory; and whether that is on the list of what is to be read back.
+    pub(super) spooled: Option<Box<Spooled>>,
+    pub(super) listed: bool,
     /// Only while there are rows.
     pub(super) work: Option<Box<Work>>,
 }
@@ -190,7 +194,8 @@ impl Partition {
             return (work.in_flight == 0 || !alone).then_some(Step::Send(place));
         }
         let window = if is_out(Rule::Window) { 2 * window } else { window };
-        if answered || work.cut >= window {
+        let uncertain = self.spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty());
+        if answered || uncertain || work.cut >= window {
             return None;
         }
         let batch = work.ripe(now)?;
@@ -228,7 +233,7 @@ pub(super) fn forgotten(batch: &Batch, wall: WallMs) -> bool {
 }
 
 /// Sequences go round from 2³¹ − 1 to 0 (`DefaultRecordBatch.incrementSequence`).
-fn sequence_after(sequence: i32, count: u32) -> i32 {
+pub(super) fn sequence_after(sequence: i32, count: u32) -> i32 {
     (i64::from(sequence) + i64::from(count)).rem_euclid(1 << 31) as i32
 }
 

@@ -1,5 +1,6 @@
 //! Rows into partitions: straight from a publish, or out of the batches of rows that had none yet.
 
+use super::backlog::Backlog;
 use super::batch::{Batch, Bounds, Source, push};
 use super::kept::{Kind, Notes};
 use super::pool::{BATCH_COST, BUFFER_MIN};
@@ -36,8 +37,21 @@ impl Producer {
             Partitioner::Sticky => topic.partition_of(None, fits, &mut self.rng),
             Partitioner::Random => self.rng.usize(..topic.count),
         };
-        let kind = sink.kind(self.notes.number, number as i32);
+        let over = sink.memory > sink.settings.spill_after;
         let partition = &mut topic.partitions[number];
+        let behind = partition.spooled.as_mut().and_then(|spooled| spooled.backlog.as_mut());
+        let kind = sink.kind(self.notes.number, number as i32, over || behind.is_some());
+        if let (Kind::Fresh(_), Some(backlog)) = (kind, behind) {
+            let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint, kind };
+            let new = (&mut self.serial, ripe_at);
+            let pushed = push(&mut backlog.tail, 0, &mut self.pool, bounds, (source, ticket), new);
+            let noted = backlog.tail.back_mut().map_or(0, |batch| batch.note(&mut self.pool, self.notes));
+            topic.placed += 1;
+            sink.stats.buffered_bytes += pushed.len as u64;
+            topic.memory += pushed.memory + noted;
+            sink.memory += pushed.memory + noted;
+            return self.soil(index, number as i32, false);
+        }
         let work = partition.work.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
         let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint, kind };
         let new = (&mut self.serial, ripe_at);
@@ -66,11 +80,22 @@ impl Producer {
     pub(super) fn hold(&mut self, index: u32, source: &impl Source, ticket: Option<Ticket>, ceiling: usize) {
         let topic = &mut self.topics[index as usize];
         let sink = &mut self.sinks[topic.sink];
-        let kind = sink.kind(self.notes.number, UNPLACED);
+        let over = sink.memory > sink.settings.spill_after;
+        let kind = sink.kind(self.notes.number, UNPLACED, over || !topic.backlogs.is_empty());
+        // Behind those that stand in the log alone, of the same lane.
+        let lane = topic.lane;
+        let joins = |last: &Backlog| !last.first && (last.lane == u32::MAX || Some(last.lane) == lane);
+        if topic.backlogs.back().is_some_and(|last| !joins(last)) {
+            topic.backlogs.push_back(Backlog { lane: u32::MAX, ..Backlog::default() });
+        }
+        let queue = match topic.backlogs.back_mut() {
+            None => &mut topic.unplaced,
+            Some(last) => &mut last.tail,
+        };
         let bounds = Bounds { batch_bytes: sink.settings.batch_bytes, ceiling, hint: (0, 0), kind };
         let new = (&mut self.serial, Monotonic::NEVER);
-        let pushed = push(&mut topic.unplaced, 0, &mut self.pool, bounds, (source, ticket), new);
-        let noted = topic.unplaced.back_mut().map_or(0, |batch| batch.note(&mut self.pool, self.notes));
+        let pushed = push(queue, 0, &mut self.pool, bounds, (source, ticket), new);
+        let noted = queue.back_mut().map_or(0, |batch| batch.note(&mut self.pool, self.notes));
         sink.stats.buffered_bytes += pushed.len as u64;
         topic.memory += pushed.memory + noted;
         sink.memory += pushed.memory + noted;
@@ -125,7 +150,9 @@ impl Producer {
     /// Places rows of a topic's first held batch. `false`: no memory, or no more rows.
     fn place_batch(&mut self, index: u32, budget: &mut usize, now: Monotonic) -> bool {
         let topic = &mut self.topics[index as usize];
-        let Some(mut batch) = topic.unplaced.pop_front() else { return false };
+        // Behind what a partition has in the log alone.
+        let waits = topic.backlogged > 0;
+        let Some(mut batch) = topic.unplaced.pop_front_if(|batch| !waits || batch.kept.first) else { return false };
         let mut place = std::mem::take(&mut topic.place);
         let sink = topic.sink;
         if place.count == 0 && batch.has_expired(now) {

@@ -47,7 +47,7 @@ impl Producer {
     /// # Errors
     /// What the row must wait for.
     pub fn share(&self, sink: SinkId, topic: Option<TopicId>, row_bytes: usize) -> Result<(), Full> {
-        if self.is_plenty(row_bytes) || self.undivided {
+        if self.is_plenty(row_bytes) || self.undivided || self.spills(sink) {
             return Ok(());
         }
         let need = row_bytes + BUFFER_MIN + BATCH_COST;
@@ -91,6 +91,7 @@ impl Producer {
         let Some(topic) = self.topics.get(id.0 as usize) else { return Ok(()) };
         if topic.count < 2
             || !topic.is_open()
+            || self.spills(SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX)))
             || !matches!(self.sinks[topic.sink].settings.partitioner, Partitioner::Key | Partitioner::Hash)
         {
             return Ok(());

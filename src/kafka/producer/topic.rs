@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::backlog::Backlog;
 use super::batch::Batch;
 use super::partition::{Partition, Work};
 use super::tickets::Cursor;
@@ -38,6 +39,12 @@ pub(super) struct Topic {
     /// Where its rows without a partition stand in the log, once some do; and whether some wait to be staged.
     pub(super) lane: Option<u32>,
     pub(super) dirty: bool,
+    /// Those of them that stand in the log alone, behind the others.
+    pub(super) backlogs: VecDeque<Backlog>,
+    /// They are on the list of what is to be read back.
+    pub(super) listed: bool,
+    /// Partitions with rows in the log alone.
+    pub(super) backlogged: u32,
     /// Rows in partitions.
     pub(super) placed: u64,
     /// Rows without a partition, oldest first; none of these batches is ever cut.
@@ -87,6 +94,9 @@ impl Topic {
             memory: 0,
             lane: None,
             dirty: false,
+            backlogs: VecDeque::new(),
+            listed: false,
+            backlogged: 0,
             placed: 0,
             unplaced: VecDeque::new(),
             place: Place::default(),
@@ -103,7 +113,7 @@ impl Topic {
 
     /// Whether a new row goes straight into a partition.
     pub(super) fn is_open(&self) -> bool {
-        self.count > 0 && self.growth.is_none() && self.unplaced.is_empty()
+        self.count > 0 && self.growth.is_none() && self.unplaced.is_empty() && self.backlogs.is_empty()
     }
 
     /// The partition of a row: by its key as Java does it, without a key the sticky one as long as its batch grows.
@@ -132,9 +142,17 @@ impl Topic {
         if partition.leader.is_some() { queue } else { usize::MAX }
     }
 
+    /// Whether rows without a partition are older than those that have one.
+    pub(super) fn has_first(&self) -> bool {
+        self.backlogs.front().is_some_and(|backlog| backlog.first)
+            || self.unplaced.front().is_some_and(|batch| batch.kept.first)
+    }
+
     /// Whether fresh metadata would help: rows wait for a partition or for a leader.
     pub(super) fn wants_metadata(&self) -> bool {
-        (self.count == 0 && !self.unplaced.is_empty())
-            || self.partitions.iter().any(|partition| partition.work.is_some() && partition.leader.is_none())
+        let waits = |partition: &Partition| partition.work.is_some() || partition.spooled.is_some();
+        let unplaced = !self.unplaced.is_empty() || !self.backlogs.is_empty();
+        (self.count == 0 && (unplaced || self.partitions.iter().any(waits)))
+            || self.partitions.iter().any(|partition| waits(partition) && partition.leader.is_none())
     }
 }
