@@ -321,8 +321,7 @@ impl Judge {
                 let rows = message.rows.iter().map(|row| *row as usize).filter(|row| self.rows[*row].sink == *sink);
                 let came_to = |row: &usize| {
                     // What was refused was not taken: the next attempt is a new one.
-                    let is_over =
-                        told.fates.get(&(*row as u32)).is_some_and(|(fate, _)| *fate != Fate::Refused);
+                    let is_over = told.fates.get(&(*row as u32)).is_some_and(|(fate, _)| *fate != Fate::Refused);
                     found.copies[*row].max(u32::from(is_over))
                 };
                 let (mut copies, mut helpless) = (0, false);

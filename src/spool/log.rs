@@ -186,7 +186,7 @@ impl Log {
         if self.pending.len() as u64 + len > group_max {
             return Err(Refused::Busy);
         }
-        self.account_for(account, 4)?;
+        self.account_for(account, 5)?;
         if len > self.capacity(SEGMENTS_RESERVED) {
             return Err(Refused::Full);
         }

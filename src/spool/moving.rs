@@ -7,7 +7,6 @@ use super::disk::{Disk, ReadError};
 use super::entry::Entry;
 use super::log::Log;
 use super::read::Read;
-use super::state::Held;
 use super::terms::SEGMENTS_RESERVED;
 
 /// Moves start this many segments before rows would be refused.
@@ -22,6 +21,19 @@ pub(super) struct Moving {
     at: (u64, u32),
     /// Segments with what cannot be read: they stay until it is drained.
     stuck: BTreeSet<u64>,
+    /// Whether the last pass found what cannot be read.
+    unread: bool,
+}
+
+/// How much may be moved with the next group.
+#[derive(Clone, Copy)]
+struct Budget {
+    /// No more is begun behind this.
+    soft: usize,
+    /// Nothing goes beyond this.
+    hard: usize,
+    /// All that lives in the segment, or nothing.
+    whole: bool,
 }
 
 impl Log {
@@ -31,38 +43,61 @@ impl Log {
         if self.spare() > SEGMENTS_RESERVED + AHEAD || !self.writable {
             return;
         }
-        let Some((victim, held)) = self.emptiest() else { return };
-        // Only if it can be emptied: it gives a segment back then.
-        if self.capacity(SEGMENTS_RESERVED - 1) < held.bytes + self.settings.segment_bytes / 8 {
-            return;
-        }
-        if self.moving.at.0 != victim {
+        let Some(victim) = self.victim() else { return };
+        let Some(budget) = self.budget() else { return };
+        if self.moving.at.0 != victim || budget.whole {
             self.moving.at = (victim, 0);
         }
-        let budget = (self.settings.segment_bytes / 16).min(GROUP_BYTES) as usize;
-        if self.move_rows(disk, victim, budget, out) && self.move_sessions(disk, victim, budget, out) && out.is_empty()
-        {
+        let all = self.move_rows(disk, victim, budget, out) && self.move_sessions(disk, victim, budget, out);
+        let stuck = match all {
+            // A pass that found nothing, though something lives there.
+            true => out.is_empty() || budget.whole && self.moving.unread,
+            false => false,
+        };
+        if stuck {
             self.moving.stuck.insert(victim);
+        }
+        if budget.whole && (stuck || !all) {
+            out.clear();
+        }
+    }
+
+    /// What moves may take. Behind rows that the segment being written has already they cost nothing. To be put into
+    /// another one they need a segment; the last that may be had for that has to come back at once.
+    fn budget(&self) -> Option<Budget> {
+        let bytes = self.settings.segment_bytes;
+        let soft = (bytes / 16).min(GROUP_BYTES) as usize;
+        let hard = (bytes / 16 + bytes / 8 + 64) as usize;
+        let rest = self.pinned_rest().unwrap_or(0) as usize;
+        if rest > hard {
+            return Some(Budget { soft, hard, whole: false });
+        }
+        match self.spare() {
+            SEGMENTS_RESERVED.. => Some(Budget { soft, hard, whole: false }),
+            spare if spare + 1 == SEGMENTS_RESERVED => Some(Budget { soft: usize::MAX, hard: usize::MAX, whole: true }),
+            _ => None,
         }
     }
 
     /// Returns whether all that can be moved was.
-    fn move_rows(&mut self, disk: &impl Disk, victim: u64, budget: usize, out: &mut Vec<u8>) -> bool {
+    fn move_rows(&mut self, disk: &impl Disk, victim: u64, budget: Budget, out: &mut Vec<u8>) -> bool {
+        self.moving.unread = false;
         while let Some((number, lane)) = self.state.lanes.range(self.moving.at.1..).next() {
             self.moving.at.1 = *number;
             let mut at = 0;
             while let Some(span) = lane.spans.range(at..).map(|(_, span)| *span).find(|span| span.segment == victim) {
                 at = span.run.first;
                 while at < span.run.end() {
-                    if out.len() >= budget {
+                    if out.len() >= budget.soft {
                         return false;
                     }
                     match self.reader.rows(&self.state, disk, *number, at, span.run.end()) {
+                        Ok(Read::Block(block)) if out.len() + block.len() > budget.hard => return false,
                         Ok(Read::Block(block)) => at = block.put(*number, out),
-                        // What cannot be read stays, and is reported when it is drained.
-                        Ok(Read::Rotten(run)) => at = run.end(),
                         Err(ReadError::Later) => return false,
-                        Ok(Read::Empty) | Err(_) => at = span.run.end(),
+                        // What cannot be read stays, and is reported when it is drained.
+                        Ok(Read::Rotten(run)) => (at, self.moving.unread) = (run.end(), true),
+                        Ok(Read::Empty) | Err(_) => (at, self.moving.unread) = (span.run.end(), true),
                     }
                 }
             }
@@ -72,24 +107,38 @@ impl Log {
         true
     }
 
-    fn move_sessions(&mut self, disk: &impl Disk, victim: u64, budget: usize, out: &mut Vec<u8>) -> bool {
+    fn move_sessions(&mut self, disk: &impl Disk, victim: u64, budget: Budget, out: &mut Vec<u8>) -> bool {
         for session in self.state.sessions.iter().filter(|(_, place)| place.0 == victim).map(|(session, _)| *session) {
-            if out.len() >= budget {
+            if out.len() >= budget.soft {
                 return false;
             }
             match self.reader.session(&self.state, disk, session) {
+                Ok(Some(payload)) if out.len() + payload.len() + 24 > budget.hard => return false,
                 Ok(Some(payload)) => Entry::Session { session, payload }.put(out),
                 Err(ReadError::Later) => return false,
-                Ok(None) | Err(_) => {}
+                Ok(None) | Err(_) => self.moving.unread = true,
             }
         }
-        // What was passed over because its rows were on the way is looked at again.
+        // What was passed over is looked at again.
         self.moving.at.1 = 0;
         true
     }
 
-    /// The segment that gains most: at most three quarters of what a segment takes, and it is not one of the last two.
-    fn emptiest(&self) -> Option<(u64, Held)> {
+    /// The segment that is being emptied, or the next one.
+    fn victim(&self) -> Option<u64> {
+        let begun = self.moving.at.0;
+        let held = self.state.segments.get(&begun).filter(|held| held.things > 0 && held.bytes <= self.movable());
+        let old = Some(begun) < self.last.map(|(last, _)| last) && Some(begun) != self.before_last;
+        if held.is_some() && old && !self.moving.stuck.contains(&begun) { Some(begun) } else { self.emptiest() }
+    }
+
+    /// The most that a segment may hold for it to gain enough.
+    fn movable(&self) -> u64 {
+        self.usable() / 4 * 3
+    }
+
+    /// The segment that gains most; not one of the last two.
+    fn emptiest(&self) -> Option<u64> {
         let (last, _) = self.last?;
         let old = self.state.segments.iter().filter(|(segment, held)| {
             **segment < last
@@ -97,7 +146,7 @@ impl Log {
                 && held.things > 0
                 && !self.moving.stuck.contains(segment)
         });
-        let least = old.min_by_key(|(_, held)| held.bytes)?;
-        (least.1.bytes <= self.usable() / 4 * 3).then_some((*least.0, *least.1))
+        let (segment, held) = old.min_by_key(|(_, held)| held.bytes)?;
+        (held.bytes <= self.movable()).then_some(*segment)
     }
 }

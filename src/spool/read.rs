@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use super::codec::In;
 use super::disk::{Disk, ReadError};
 use super::entry::{Deadline, Entry, Kind, Origin, Rows, Run};
-use super::format::{ALIGN, ENTRY_HEADER_BYTES, claim, framed};
+use super::format::{ALIGN, ENTRY_HEADER_BYTES, claim, entry_len, framed};
 use super::lists::Listed;
 use super::payload::{ROWS_HEAD_BYTES, parse, rows_head};
 use super::state::{Held, State};
@@ -78,6 +78,13 @@ impl<'a> Block<'a> {
         let skip = self.run.first - self.rows.run.first;
         let from = past(self.rows.records, skip);
         &from[..from.len() - past(from, self.run.count).len()]
+    }
+
+    /// Bytes that it takes in a group, not less.
+    pub(super) fn len(&self) -> usize {
+        let rows = &self.rows;
+        let lists = 14 * rows.origins.len() + 20 * rows.deadlines.len() + 8 * rows.hashes.len();
+        entry_len(ROWS_HEAD_BYTES + lists + rows.records.len())
     }
 
     /// Appends it to a group as rows of a lane, with the numbers that they have. Returns the number behind the last.

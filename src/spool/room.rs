@@ -48,8 +48,11 @@ impl Log {
     /// within it are taken in that turn, or are [`Refused::Busy`].
     #[must_use]
     pub fn room(&self) -> u64 {
-        // What cuts and ends of the same turn may take before the rows come.
-        self.capacity(SEGMENTS_RESERVED).saturating_sub(self.settings.segment_bytes / 8)
+        let bytes = self.settings.segment_bytes;
+        // A byte of small rows may cost two of the checkpoint: packet ids.
+        let account = (bytes / 4).saturating_sub(self.accounted()) / 2;
+        // An eighth: what cuts and ends of the same turn may take before the rows come.
+        self.capacity(SEGMENTS_RESERVED).saturating_sub(bytes / 8).min(account)
     }
 
     /// Bytes that rows of this sink may take now, of its share.
@@ -73,11 +76,16 @@ impl Log {
         share.saturating_sub(stored + gathered + under_way)
     }
 
-    /// Every segment begins with a checkpoint, which must not fill it. New things stop at a quarter of it (`eighths` 2),
-    /// cuts and ends of rows, which may make holes, at a half; dones never make more than their cuts had counted.
+    /// Every segment begins with a checkpoint, which must not fill it. New lanes and sessions, and [`Log::room`], stop at a
+    /// quarter of it, rows a little later; cuts and ends of rows, which may make holes, at a half; dones never make more
+    /// than their cuts had counted.
     pub(super) fn account_for(&self, more: u64, sixteenths: u64) -> Result<(), Refused> {
-        let held = self.state.account() + self.waiting.account + self.waiting.account_under_way + more;
-        if held > self.settings.segment_bytes / 16 * sixteenths { Err(Refused::TooMany) } else { Ok(()) }
+        let most = self.settings.segment_bytes / 16 * sixteenths;
+        if self.accounted() + more > most { Err(Refused::TooMany) } else { Ok(()) }
+    }
+
+    fn accounted(&self) -> u64 {
+        self.state.account() + self.waiting.account + self.waiting.account_under_way
     }
 
     /// Segments that could still be begun.
@@ -115,6 +123,12 @@ impl Log {
         };
         let used = end + self.pending.len() as u64 + COMMIT_BYTES + HEADER_BYTES as u64;
         Some((segment, self.settings.segment_bytes.checked_sub(used)?))
+    }
+
+    /// What is left behind rows or sessions, and what is gathered, in the segment that is written.
+    pub(super) fn pinned_rest(&self) -> Option<u64> {
+        let (segment, rest) = self.here()?;
+        (self.waiting.pins || self.pinned(segment)).then_some(rest)
     }
 
     /// Bytes of rows or sessions that the log may still take with so many segments spare.

@@ -1,4 +1,7 @@
-// mod faults;
-// mod format;
-// mod room;
+mod faults;
+mod format;
+mod full;
+mod room;
+mod speed;
 mod support;
+mod terms;
