@@ -22,8 +22,8 @@ pub(super) use self::plan::StorePlan;
 use self::spool::Spool;
 pub(super) use self::told::{Told, Watched};
 
-/// The last two of a log, one made ahead.
-const SEGMENTS_LEFT_MAX: usize = 3;
+/// The last two of a log, one made ahead, one that a failed sync left early; those that a start has found go with its next groups.
+const SEGMENTS_LEFT_MAX: usize = 6;
 
 /// What a start finds.
 #[derive(Debug, Default)]

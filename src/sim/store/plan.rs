@@ -33,8 +33,8 @@ impl StorePlan {
         Self {
             clients: !model && rng.bool(),
             model,
-            segment_bytes: 1024 * rng.u64(24..64),
-            segments_max: rng.u64(8..24),
+            segment_bytes: 1024 * rng.u64(64..128),
+            segments_max: rng.u64(8..16),
             share: if rng.bool() { 100 } else { rng.u64(30..80) },
             sync_us_max: longest,
             group_max: if rng.u32(..4) == 0 { rng.usize(3..10) } else { 1000 },

@@ -219,7 +219,8 @@ impl Told {
     fn read(&mut self, lane: u32, at_least: u64, read: &LoggedRow<'_>) {
         let said = row::read(read.record.key, read.record.value).map(|(row, _)| row);
         let kept = self.rows.get(&(lane, read.number)).copied();
-        if read.number < at_least || kept.is_none_or(|kept| Some(kept.row) != said || kept.ended.is_some()) {
+        let over = |kept: &Kept| kept.ended.is_some_and(|(_, group)| group <= self.durable);
+        if read.number < at_least || kept.is_none_or(|kept| Some(kept.row) != said || over(&kept)) {
             self.fails(|| format!("number {} of lane {lane} is read as {said:?}, and is {kept:?}", read.number));
         }
     }
@@ -253,6 +254,8 @@ impl Told {
         let rows = &self.rows;
         self.places.retain(|_, place| rows.contains_key(place));
         self.cuts_after(restored);
+        // Numbers of lanes that nothing durable names may be given again.
+        self.lanes.retain(|number, _| restored.lanes.iter().any(|lane| lane.lane == *number));
         self.durable = 0;
         gone
     }
