@@ -35,9 +35,9 @@ pub(crate) struct Broker {
     /// Batches in the order of arrival, those that were there already too: where to, producer id, epoch, sequence.
     pub(crate) batches: Vec<(String, i32, i64, i16, i32)>,
     /// Base offset of each of those: what comes again with the same identity is not appended again.
-    known: std::collections::HashMap<(String, i32, i64, i16, i32), i64>,
+    pub(crate) known: std::collections::HashMap<(String, i32, i64, i16, i32), i64>,
     /// Producer ids given out.
-    ids: i64,
+    pub(crate) ids: i64,
     /// Takes what it is given, and says nothing.
     pub(crate) silent: bool,
 }
