@@ -102,7 +102,7 @@ impl Producer {
             work.asking = None;
             batches = std::mem::take(&mut work.queue);
         }
-        batches.iter_mut().for_each(|batch| self.logging.void(batch));
+        batches.iter_mut().rev().for_each(|batch| self.logging.void(batch));
         let mut rows = batches.iter().map(|batch| u64::from(batch.count)).sum::<u64>();
         self.raise_epoch(key, now);
         let patience = std::mem::take(&mut self.partition_mut(key).patience);
@@ -172,10 +172,7 @@ impl Producer {
             put(&mut this, row, &record);
         }
         self.codecs.forget_plain();
-        let mut new = made.pop_front();
-        if let Some(new) = &mut new {
-            new.kept.first = old.kept.first;
-        }
+        let new = made.pop_front();
         if new.as_ref().map_or(0, |batch| batch.count) != old.count - place.count {
             // Our own bytes: they parse. Should they not, nothing else can be done with them.
             if let Some(part) = new {

@@ -32,8 +32,6 @@ pub(super) struct Backlog {
     pub(super) owed: VecDeque<(u64, Ticket)>,
     /// Rows that have come since, on their way to the log.
     pub(super) tail: VecDeque<Batch>,
-    /// Its rows are older than those of the topic's partitions.
-    pub(super) first: bool,
     /// They are counted as in a partition.
     pub(super) placed: bool,
     /// It has just been begun.
@@ -87,6 +85,11 @@ impl Backlog {
         self.end = self.end.max(runs.iter().map(RowRun::end).max().unwrap_or(0));
     }
 
+    /// The number of the next row that is to be read.
+    pub(super) fn unread(&self) -> Option<u64> {
+        (self.next < self.end).then_some(self.next)
+    }
+
     /// Whether the rows of a batch may stand behind its own.
     pub(super) fn takes(&self, batch: &Batch) -> bool {
         let lane = batch.kept.numbers.of(0).map(|first| first.lane);
@@ -100,11 +103,12 @@ impl Backlog {
 }
 
 impl Producer {
-    /// Reads rows into the last batch of a queue, or one behind it, until that is full.
+    /// Reads rows with numbers below `before` into the last batch of a queue, or one behind it, until that is full.
     pub(super) fn load_rows(
         &mut self,
         index: u32,
         backlog: &mut Backlog,
+        before: u64,
         (queue, uncut): (&mut VecDeque<Batch>, usize),
         budget: &mut usize,
         now: Monotonic,
@@ -123,13 +127,16 @@ impl Producer {
             if backlog.next >= backlog.end {
                 return Loaded::All;
             }
+            if backlog.next >= before {
+                return Loaded::Wait;
+            }
             if *budget == 0 {
                 return Loaded::Enough;
             }
             let mut stopped = None;
             let (mut expired, mut expired_tickets) = (Numbers::default(), Tickets::default());
             let mut expired_rows = 0u32;
-            let (lane, next, end) = (backlog.lane, backlog.next, backlog.end);
+            let (lane, next, end) = (backlog.lane, backlog.next, backlog.end.min(before));
             let (mut len, mut memory) = (0, 0);
             let back = log.read(lane, next, end, &mut |row: LoggedRow<'_>| {
                 if *budget == 0 {
@@ -170,10 +177,7 @@ impl Producer {
                 let pushed = push(queue, uncut, &mut self.pool, bounds, (&row.record, ticket), new);
                 let terms = Terms { expires: row.expires, hash: row.hash, origin: None };
                 let notes = Notes { terms, number: Some(number) };
-                let noted = queue.back_mut().map_or(0, |batch| {
-                    batch.kept.first = backlog.first;
-                    batch.note(&mut self.pool, notes)
-                });
+                let noted = queue.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
                 len += pushed.len;
                 memory += pushed.memory + noted;
                 true
@@ -193,7 +197,7 @@ impl Producer {
                 (ReadBack::Rows, None) if backlog.next > next => {}
                 (ReadBack::Rows | ReadBack::Later, None) => return Loaded::Wait,
                 (ReadBack::Rotten(run), None) => self.rotten(index, backlog, run),
-                (ReadBack::Empty, None) => backlog.next = backlog.end,
+                (ReadBack::Empty, None) => backlog.next = end,
             }
         }
     }

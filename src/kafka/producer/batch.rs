@@ -291,7 +291,7 @@ impl Batch {
     }
 
     /// Its rows that are not in the log yet, to be written there.
-    pub(super) fn unstaged<'a>(&'a self, lane: u32, scratch: &'a mut Scratch) -> Option<NewRows<'a>> {
+    pub(super) fn unstaged<'a>(&'a self, lane: u32, least: u64, scratch: &'a mut Scratch) -> Option<NewRows<'a>> {
         let from = self.kept.numbers.rows();
         let builder = self.builder().filter(|_| from < self.count)?;
         scratch.clear();
@@ -312,6 +312,7 @@ impl Batch {
             origins: &scratch.origins,
             deadlines: &scratch.deadlines,
             hashes: &scratch.hashes,
+            from: least,
         })
     }
 
@@ -357,7 +358,7 @@ impl Batch {
         let tickets = std::mem::replace(&mut self.tickets, pool.take_tickets(0, 0));
         let (expiries, hashes) = (std::mem::take(&mut self.expiries), std::mem::take(&mut self.hashes));
         *builder = Builder::new(pool.take(old.capacity()));
-        let blank = Kept { old: self.kept.old, first: self.kept.first, ..Kept::new(self.kept.kind) };
+        let blank = Kept { old: self.kept.old, ..Kept::new(self.kept.kind) };
         let kept = std::mem::replace(&mut self.kept, blank);
         let (plain_len, mut cursor) = (self.plain_len, Cursor::default());
         (self.count, self.plain_len, self.max_timestamp) = (0, 0, -1);

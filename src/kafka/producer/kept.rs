@@ -39,8 +39,6 @@ pub(super) struct Kept {
     pub(super) base_offset: i64,
     /// Its rows were cut by an earlier start.
     pub(super) old: bool,
-    /// Its rows have no partition yet and are older than those that have.
-    pub(super) first: bool,
 }
 
 /// Bytes of an origin: what the memory account charges.
@@ -56,7 +54,6 @@ impl Kept {
             cut: None,
             base_offset: -1,
             old: false,
-            first: false,
         }
     }
 

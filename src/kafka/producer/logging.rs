@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use super::batch::{Batch, Scratch};
 use super::kept::Kind;
 use super::numbers::{Number, Numbers};
+use super::partition::Work;
 use super::pool::extra;
 use super::row_log::{Ended, Fate, NewCut, NotNow, RowLog, RowRun, UNPLACED};
 use super::tickets::Tickets;
@@ -74,6 +75,11 @@ impl Logging {
             let numbers = batch.kept.numbers.clone();
             self.ended.push_back(Over { cut: Some(cut.cut), numbers, next: 0, fate: Fate::CutAnew });
         }
+    }
+
+    /// The same for what is cut from a place on, the youngest first: a crash amid that leaves the older ones, which go first.
+    pub(super) fn void_from(&mut self, work: &mut Work, place: usize) {
+        work.queue.iter_mut().take(work.cut).skip(place).rev().for_each(|batch| self.void(batch));
     }
 
     /// Rows have ended, those of a cut with it.
@@ -238,8 +244,14 @@ impl Producer {
             let Kind::Fresh(home) = batch.kept.kind else { continue };
             let lane = self.lane(dirty.topic, home, log)?;
             let before = batch.memory();
-            let Some(rows) = batch.unstaged(lane, &mut self.logging.scratch) else { continue };
+            // Numbers tell which of two lanes' rows are older, as long as rows with and without a partition take turns.
+            let topic = &mut self.topics[dirty.topic as usize];
+            let placed = home >= 0;
+            let least = if topic.written == Some(placed) { topic.least } else { topic.above };
+            let Some(rows) = batch.unstaged(lane, least, &mut self.logging.scratch) else { continue };
             let first = log.rows(&rows)?;
+            topic.above = topic.above.max(first + u64::from(rows.count));
+            (topic.written, topic.least) = (Some(placed), least);
             batch.staged(&mut self.pool, lane, first);
             self.resized(dirty.topic, before, batch.memory());
         }

@@ -84,7 +84,7 @@ impl Producer {
         let kind = sink.kind(self.notes.number, UNPLACED, over || !topic.backlogs.is_empty());
         // Behind those that stand in the log alone, of the same lane.
         let lane = topic.lane;
-        let joins = |last: &Backlog| !last.first && (last.lane == u32::MAX || Some(last.lane) == lane);
+        let joins = |last: &Backlog| last.lane == u32::MAX || Some(last.lane) == lane;
         if topic.backlogs.back().is_some_and(|last| !joins(last)) {
             topic.backlogs.push_back(Backlog { lane: u32::MAX, ..Backlog::default() });
         }
@@ -150,9 +150,7 @@ impl Producer {
     /// Places rows of a topic's first held batch. `false`: no memory, or no more rows.
     fn place_batch(&mut self, index: u32, budget: &mut usize, now: Monotonic) -> bool {
         let topic = &mut self.topics[index as usize];
-        // Behind what a partition has in the log alone.
-        let waits = topic.backlogged > 0;
-        let Some(mut batch) = topic.unplaced.pop_front_if(|batch| !waits || batch.kept.first) else { return false };
+        let Some(mut batch) = topic.unplaced.pop_front() else { return false };
         let mut place = std::mem::take(&mut topic.place);
         let sink = topic.sink;
         if place.count == 0 && batch.has_expired(now) {
@@ -210,11 +208,33 @@ impl Producer {
         if self.pool.used() + need > self.place_ceiling && !self.may_place_dead(index) {
             return false;
         }
+        if self.waits_behind(index, record, batch, place.count) {
+            return false;
+        }
         let ticket = batch.tickets.next(&mut place.tickets);
         // It has waited long enough: no linger.
         self.notes = batch.notes_of(place.count);
         self.place(index, record.key, record, ticket, (now, now), self.append_ceiling);
         self.notes = Notes::default();
         true
+    }
+
+    /// Whether older rows of the partition that a row's key goes to stand in the log alone.
+    fn waits_behind(&self, index: u32, record: &Record<'_>, batch: &Batch, row: u32) -> bool {
+        let topic = &self.topics[index as usize];
+        if topic.backlogged == 0 {
+            return false;
+        }
+        let number = match (self.sinks[topic.sink].settings.partitioner, record.key) {
+            (Partitioner::Key, Some(key)) => murmur2::partition(key, topic.count),
+            (Partitioner::Hash, _) => {
+                murmur2::partition_of(batch.notes_of(row).terms.hash.unwrap_or_default(), topic.count)
+            }
+            // It has no order.
+            _ => return false,
+        };
+        let spooled = topic.partitions.get(number).and_then(|partition| partition.spooled.as_ref());
+        let unread = spooled.and_then(|spooled| spooled.backlog.as_ref()?.unread());
+        unread.is_some_and(|unread| batch.kept.numbers.of(row).is_none_or(|row| unread < row.number))
     }
 }

@@ -103,33 +103,29 @@ impl Producer {
         if !self.may_refill(sink, ready == 0) || self.load_cuts(key, budget, log) != Loaded::All {
             return true;
         }
-        let first = self.topics[key.topic as usize].has_first();
+        let before = self.topics[key.topic as usize].oldest_unplaced().unwrap_or(u64::MAX);
         let spooled = self.partition_mut(key).spooled.take();
         let Some(Spooled { backlog: Some(mut backlog), .. }) = spooled.map(|spooled| *spooled) else { return false };
-        let mut loaded = Loaded::Wait;
-        if !first {
-            let spare = self.spare.pop();
-            let work = self.partition_mut(key).work.get_or_insert_with(|| spare.unwrap_or_default());
-            let (mut queue, cut) = (std::mem::take(&mut work.queue), work.cut);
-            loaded = Loaded::Enough;
-            while loaded == Loaded::Enough && *budget > 0 && queue.len() - cut < READY_BATCHES {
-                loaded = self.load_rows(key.topic, &mut backlog, (&mut queue, cut), budget, now, log);
-            }
-            let over = loaded == Loaded::All;
-            if over {
-                // What came behind it waits no longer.
-                for mut batch in backlog.tail.drain(..) {
-                    batch.ripe_at = now;
-                    queue.push_back(batch);
-                }
-                self.rows_lost(key.topic, true, std::mem::take(&mut backlog.rows));
-            }
-            if let Some(work) = self.partition_mut(key).work.as_mut() {
-                work.queue = queue;
-            }
-            self.make_ready(key);
-            self.rest_unless_ready(key);
+        let spare = self.spare.pop();
+        let work = self.partition_mut(key).work.get_or_insert_with(|| spare.unwrap_or_default());
+        let (mut queue, cut) = (std::mem::take(&mut work.queue), work.cut);
+        let mut loaded = Loaded::Enough;
+        while loaded == Loaded::Enough && *budget > 0 && queue.len() - cut < READY_BATCHES {
+            loaded = self.load_rows(key.topic, &mut backlog, before, (&mut queue, cut), budget, now, log);
         }
+        if loaded == Loaded::All {
+            // What came behind it waits no longer.
+            for mut batch in backlog.tail.drain(..) {
+                batch.ripe_at = now;
+                queue.push_back(batch);
+            }
+            self.rows_lost(key.topic, true, std::mem::take(&mut backlog.rows));
+        }
+        if let Some(work) = self.partition_mut(key).work.as_mut() {
+            work.queue = queue;
+        }
+        self.make_ready(key);
+        self.rest_unless_ready(key);
         if loaded == Loaded::All {
             self.topics[key.topic as usize].backlogged -= 1;
             self.may_place(key.topic);
@@ -162,16 +158,15 @@ impl Producer {
             return true;
         }
         let topic = &mut self.topics[index as usize];
-        let waits = topic.backlogged > 0 && topic.backlogs.front().is_some_and(|backlog| !backlog.first);
         let (sink, idle) = (topic.sink, topic.unplaced.is_empty());
-        if waits || topic.unplaced.len() >= READY_BATCHES || !self.may_refill(sink, idle) {
+        if topic.unplaced.len() >= READY_BATCHES || !self.may_refill(sink, idle) {
             return true;
         }
         let topic = &mut self.topics[index as usize];
         let Some(mut backlog) = topic.backlogs.pop_front() else { return false };
         let mut queue = std::mem::take(&mut topic.unplaced);
         let before = backlog.next;
-        let loaded = self.load_rows(index, &mut backlog, (&mut queue, 0), budget, now, log);
+        let loaded = self.load_rows(index, &mut backlog, u64::MAX, (&mut queue, 0), budget, now, log);
         *placeable |= backlog.next > before;
         let topic = &mut self.topics[index as usize];
         if loaded == Loaded::All {
@@ -213,7 +208,7 @@ impl Producer {
             }
             // Of one that is being placed some rows are elsewhere.
             Err(_) => {
-                let last = topic.backlogs.pop_back_if(|backlog| !backlog.first);
+                let last = topic.backlogs.pop_back();
                 (Some(&mut topic.unplaced), usize::from(topic.place.count > 0), last)
             }
         };

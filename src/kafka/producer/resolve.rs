@@ -113,7 +113,9 @@ impl Producer {
                 return self.raise_epoch(key, now);
             }
         }
-        let Some(work) = self.partition_mut(key).work.as_mut() else { return };
+        let partition = &mut self.topics[key.topic as usize].partitions[key.partition as usize];
+        let Some(work) = partition.work.as_mut() else { return };
+        self.logging.void_from(work, 1);
         work.cut -= 1;
         work.attempts = 0;
         if let Some(batch) = work.queue.pop_front() {
@@ -134,7 +136,7 @@ impl Producer {
         let sink = &mut self.sinks[sink_index];
         let partition = &mut topic.partitions[key.partition as usize];
         if let Some(work) = partition.work.as_mut() {
-            work.window_mut().for_each(|batch| self.logging.void(batch));
+            self.logging.void_from(work, 0);
             work.cut = 0;
         }
         sink.stats.epochs_raised += 1;
@@ -198,9 +200,9 @@ impl Producer {
             }
             return false;
         }
-        let Some(mut whole) = work.queue.pop_front() else { return false };
+        self.logging.void_from(work, 0);
+        let Some(whole) = work.queue.pop_front() else { return false };
         sink.stats.splits += 1;
-        self.logging.void(&mut whole);
         sink.stats.buffered_bytes += len as u64;
         sink.stats.buffered_bytes -= whole.plain_len as u64;
         topic.memory = topic.memory + memory - whole.memory();

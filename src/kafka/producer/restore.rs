@@ -21,7 +21,6 @@ impl Producer {
     /// under this start's. Lanes of sinks that there are not are left alone.
     pub fn restore(&mut self, lanes: Vec<RestoredLane>, mut cuts: Vec<RestoredCut>) {
         let mut homes: HashMap<u32, (u32, i32), RandomState> = HashMap::default();
-        let mut oldest: HashMap<u32, u64, RandomState> = HashMap::default();
         for lane in &lanes {
             let sink = usize::from(lane.sink.0);
             if sink >= self.sinks.len() {
@@ -29,20 +28,16 @@ impl Producer {
             }
             let index = self.topic_index(sink, &lane.topic);
             homes.insert(lane.lane, (index, lane.partition.max(UNPLACED)));
-            if lane.partition >= 0 {
-                let order = oldest.entry(index).or_insert(lane.order);
-                *order = lane.order.min(*order);
-            }
+            let above = &mut self.topics[index as usize].above;
+            *above = lane.end.max(*above);
         }
         for lane in &lanes {
             let Some((index, partition)) = homes.get(&lane.lane).copied() else { continue };
             let stats = &mut self.sinks[usize::from(lane.sink.0)].stats;
             stats.recovered += lane.rows;
             stats.buffered_rows += lane.rows;
-            // Rows get their partition in the order in which they came, but for those that waited for a topic to grow.
-            let first = partition == UNPLACED && oldest.get(&index).is_some_and(|order| lane.order < *order);
             let (lane, next, end, rows) = (lane.lane, lane.first, lane.end, lane.rows);
-            self.put_backlog(index, partition, Backlog { lane, next, end, rows, first, ..Backlog::default() });
+            self.put_backlog(index, partition, Backlog { lane, next, end, rows, ..Backlog::default() });
         }
         cuts.sort_unstable_by_key(|cut| cut.cut);
         for cut in cuts {

@@ -55,6 +55,9 @@ pub struct NewRows<'a> {
     pub deadlines: &'a [(u32, Monotonic)],
     /// What stands in for a key's hash ([`super::Partitioner::Hash`]), by index.
     pub hashes: &'a [(u32, u32)],
+    /// The first gets this number or a higher one: rows of a topic that come after those of another of its lanes, of
+    /// which some may have the same key, have higher numbers than all of those.
+    pub from: u64,
 }
 
 /// The promise of a batch.

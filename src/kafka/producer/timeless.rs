@@ -120,8 +120,8 @@ impl Producer {
         }
         new.kept.old = old.kept.old;
         sink.stats.timeless += u64::from(new.count);
-        let mut old = std::mem::replace(&mut work.queue[place], new);
-        self.logging.void(&mut old);
+        self.logging.void_from(work, place);
+        let old = std::mem::replace(&mut work.queue[place], new);
         sink.stats.buffered_bytes = sink.stats.buffered_bytes + len as u64 - old.plain_len as u64;
         topic.memory = topic.memory + memory - old.memory();
         sink.memory = sink.memory + memory - old.memory();

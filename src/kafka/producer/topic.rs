@@ -38,6 +38,11 @@ pub(super) struct Topic {
     pub(super) memory: usize,
     /// Where its rows without a partition stand in the log, once some do; and whether some wait to be staged.
     pub(super) lane: Option<u32>,
+    /// The last rows that were written to the log: with a partition, without; what number they had at the least, and what
+    /// is higher than those of all of its rows.
+    pub(super) written: Option<bool>,
+    pub(super) least: u64,
+    pub(super) above: u64,
     pub(super) dirty: bool,
     /// Those of them that stand in the log alone, behind the others.
     pub(super) backlogs: VecDeque<Backlog>,
@@ -93,6 +98,9 @@ impl Topic {
             vacant: false,
             memory: 0,
             lane: None,
+            written: None,
+            least: 0,
+            above: 0,
             dirty: false,
             backlogs: VecDeque::new(),
             listed: false,
@@ -142,10 +150,12 @@ impl Topic {
         if partition.leader.is_some() { queue } else { usize::MAX }
     }
 
-    /// Whether rows without a partition are older than those that have one.
-    pub(super) fn has_first(&self) -> bool {
-        self.backlogs.front().is_some_and(|backlog| backlog.first)
-            || self.unplaced.front().is_some_and(|batch| batch.kept.first)
+    /// The number of the oldest row without a partition, if it has one.
+    pub(super) fn oldest_unplaced(&self) -> Option<u64> {
+        match self.unplaced.front() {
+            Some(batch) => Some(batch.kept.numbers.of(self.place.count)?.number),
+            None => self.backlogs.front()?.unread(),
+        }
     }
 
     /// Whether fresh metadata would help: rows wait for a partition or for a leader.

@@ -97,10 +97,6 @@ impl HandLog {
         (Self { state: state.clone(), synced: state, rotten: self.rotten, ..Self::new() }, lanes, cuts)
     }
 
-    pub(super) fn live_in(&self, lane: u32) -> usize {
-        self.state.live.range((lane, 0)..=(lane, u64::MAX)).count()
-    }
-
     fn take(&mut self) -> Result<(), NotNow> {
         match self.takes.as_mut() {
             Some(0) => Err(NotNow),
@@ -128,7 +124,7 @@ impl RowLog for HandLog {
     fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, NotNow> {
         self.take()?;
         assert!(rows.count > 0);
-        let first = self.state.next[rows.lane as usize];
+        let first = self.state.next[rows.lane as usize].max(rows.from);
         let records = Records::new(rows.records, rows.count as i32, rows.base_timestamp);
         let records: Vec<_> = records.map(|record| record.expect("a record")).collect();
         assert_eq!(records.len(), rows.count as usize);
@@ -147,7 +143,7 @@ impl RowLog for HandLog {
             };
             self.state.live.insert((rows.lane, first + u64::from(index)), kept);
         }
-        self.state.next[rows.lane as usize] += u64::from(rows.count);
+        self.state.next[rows.lane as usize] = first + u64::from(rows.count);
         Ok(first)
     }
 

@@ -4,6 +4,7 @@
 mod anew;
 mod ask;
 mod contract;
+mod crashes;
 mod dead;
 mod expire;
 mod frozen;
