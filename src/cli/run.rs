@@ -83,7 +83,7 @@ struct Service {
     config: Arc<Config>,
     embedded: Option<EmbeddedLog>,
     /// Held until the shards have ended.
-    spool: Option<SpoolFolders>,
+    spool: SpoolFolders,
     control: Option<Control>,
     observer: Observer,
     journal: Arc<Journal>,
@@ -100,7 +100,7 @@ impl Service {
         let data_dir = config.service.data_dir.display();
         std::fs::create_dir_all(&config.service.data_dir)
             .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) moves it"))?;
-        let spool = spool_folders::prepare(&mut config)?;
+        let mut spool = spool_folders::prepare(&mut config)?;
         let embedded = start_embedded(&mut config)?;
         let listeners = bind_listeners(&config)?;
         let mqtt = listeners.local_addrs();
@@ -113,6 +113,7 @@ impl Service {
             .map_err(|e| format!("mailboxes between shards: {e}"))?;
         let boards = boards(&config);
         let journal = Arc::new(Journal::default());
+        spool.said.drain(..).for_each(|said| journal.say(said));
         let around = Surroundings {
             config: Arc::clone(&config),
             post: post.clone(),
@@ -238,12 +239,12 @@ impl Service {
         for shard in self.shards.drain(..) {
             shard.join().map_err(|e| format!("a shard ended badly: {e}"))?;
         }
-        drop(self.spool.take());
         self.observer.stop();
         drop(self.control.take());
         if let Some(log) = self.embedded.take() {
             log.stop();
         }
+        drop(self.spool);
         if rows_left == 0 {
             let kept = Some(rows_kept).filter(|kept| *kept > 0);
             self.journal.say(Said::now(Kind::Drained).maybe(Field::RowsKept, kept));

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::args::InspectArgs;
 use super::ask::{table, text};
+use super::spool_folders::of_shards;
 use crate::runtime::{FolderLock, segment_path, segments_in};
 use crate::shard::rfc3339;
 use crate::spool::{AppendError, CutHead, Disk, Entry, ReadError, Rot, Surveyed, recover, survey};
@@ -39,10 +40,33 @@ impl Disk for Folder<'_> {
 /// # Errors
 /// Why it is not looked at, or cannot be read.
 pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
-    let folder = options.folder.as_path();
+    let shards = of_shards(&options.folder)?;
+    if shards.is_empty() || !segments_in(&options.folder).is_ok_and(|found| found.is_empty()) {
+        let (report, sound) = shard(&options.folder, options.entries)?;
+        return Ok((if options.json { format!("{report:#}\n") } else { human(&report) }, sound));
+    }
+    let (mut sound, mut reports, mut text) = (true, Vec::new(), String::new());
+    for folder in &shards {
+        let (report, this) = shard(folder, options.entries)?;
+        sound &= this;
+        text += &format!("{}\n{}\n", folder.display(), human(&report));
+        reports.push(report);
+    }
+    let report = json!({ "folder": options.folder.display().to_string(), "sound": sound, "shards": reports });
+    Ok((if options.json { format!("{report:#}\n") } else { text }, sound))
+}
+
+/// Keeps the service out while a folder is read: its lock is that of the data directory.
+fn share(folder: &Path) -> io::Result<[Option<FolderLock>; 2]> {
+    let data_dir = folder.parent().filter(|root| root.ends_with("spool")).and_then(Path::parent);
+    Ok([FolderLock::share(folder)?, data_dir.map(FolderLock::share).transpose()?.flatten()])
+}
+
+/// What the folder of one shard holds, and whether it is sound.
+fn shard(folder: &Path, entries: bool) -> Result<(Value, bool), String> {
     let failed = |error: io::Error| format!("{}: {error}", folder.display());
     let found: BTreeMap<u64, u64> = segments_in(folder).map_err(failed)?.into_iter().collect();
-    let _lock = FolderLock::share(folder).map_err(|error| match error.kind() {
+    let _locks = share(folder).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => format!("{}: a running service uses it; stop that first", folder.display()),
         _ => failed(error),
     })?;
@@ -57,14 +81,14 @@ pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
             shard.get_or_insert(header.shard);
         }
         sound &= read.headers.is_empty() && read.scan.rot.is_empty();
-        segments.push(segment(*number, *len, &read, options.entries));
+        segments.push(segment(*number, *len, &read, entries));
     }
     segments.reverse();
     let (whole, whole_sound) = whole(&disk, shard.unwrap_or(0), &found);
     sound &= whole_sound;
     let report =
         json!({ "folder": folder.display().to_string(), "sound": sound, "segments": segments, "start": whole });
-    Ok((if options.json { format!("{report:#}\n") } else { human(&report) }, sound))
+    Ok((report, sound))
 }
 
 /// What one segment says.
@@ -126,7 +150,11 @@ fn whole(disk: &Folder<'_>, shard: u32, found: &BTreeMap<u64, u64>) -> (Value, b
             })
         })
         .collect();
-    let sound = start.rot.is_empty() && start.missing.is_empty() && start.unreadable.is_empty() && !start.fate_open;
+    let sound = start.rot.is_empty()
+        && start.missing.is_empty()
+        && start.unreadable.is_empty()
+        && start.predecessor_missing.is_none()
+        && !start.fate_open;
     let missing: u64 = start.missing.iter().map(|(_, run)| run.count).sum();
     let report = json!({
         "lanes": waiting,
@@ -134,7 +162,7 @@ fn whole(disk: &Folder<'_>, shard: u32, found: &BTreeMap<u64, u64>) -> (Value, b
         "sessions": start.state.sessions().collect::<Vec<_>>(),
         "rot": start.rot.iter().map(|rot| damage(rot, "entries")).collect::<Vec<_>>(),
         "unreadable": start.unreadable, "rows_missing": missing, "fate_open": start.fate_open,
-        "torn_bytes": start.torn_bytes,
+        "torn_bytes": start.torn_bytes, "predecessor_missing": start.predecessor_missing,
     });
     (report, sound)
 }

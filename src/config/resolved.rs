@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
+use crate::spool::SEGMENTS_RESERVED;
 
 /// Everything that the operator decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -318,8 +319,25 @@ pub struct Spool {
     pub segments_max: u64,
     /// Live rows of one sink on one shard, in bytes.
     pub sink_bytes_max: u64,
+    /// The part of a shard's room that one sink may fill, in millionths.
+    pub share: u64,
     /// What happens to a message that has no room.
     pub when_full: WhenFull,
+}
+
+impl Spool {
+    /// The least number of segments that a shard may have.
+    pub const SEGMENTS_MIN: u64 = 2 * SEGMENTS_RESERVED;
+
+    /// The same room in equal parts for so many shards: never less than what a shard needs.
+    #[must_use]
+    pub fn of_shards(self, shards: usize) -> Self {
+        let segments_max = self.bytes_max / shards.max(1) as u64 / self.segment_bytes.max(1);
+        let segments_max = segments_max.max(Self::SEGMENTS_MIN);
+        let room = u128::from(segments_max - SEGMENTS_RESERVED) * u128::from(self.segment_bytes);
+        let sink_bytes_max = u64::try_from(room * u128::from(self.share) / 1_000_000).unwrap_or(u64::MAX);
+        Self { segments_max, sink_bytes_max, ..self }
+    }
 }
 
 /// What happens to a message for which the disk buffer has no room.

@@ -8,11 +8,9 @@ use super::resolve::Document;
 use super::resolved::{Acknowledge, Buffer, Sink, Spool, WhenFull};
 use super::units::ShowSize;
 use super::values;
-use crate::spool::SEGMENTS_RESERVED;
 
 const MIB: u64 = 1 << 20;
-/// Segments of a shard: at least.
-const SEGMENTS_MIN: u64 = 2 * SEGMENTS_RESERVED;
+const SEGMENTS_MIN: u64 = Spool::SEGMENTS_MIN;
 /// Segments of a shard for which segments are made smaller than usual.
 const SEGMENTS_WISHED: u64 = 16;
 /// The usual segment.
@@ -163,11 +161,11 @@ pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) ->
         };
         report("bytes_max", what, format!("it takes at least \"{least}\", or {smaller}"));
     }
-    let room = segments_max.saturating_sub(SEGMENTS_RESERVED).saturating_mul(segment_bytes);
-    let sink_bytes_max = (u128::from(room) * u128::from(share) / 1_000_000) as u64;
+    let spool = Spool { bytes_max, segment_bytes, share, segments_max, sink_bytes_max: 0, when_full }.of_shards(shards);
+    let sink_bytes_max = spool.sink_bytes_max;
     if segments_max >= SEGMENTS_MIN && sink_bytes_max < segment_bytes {
         let what = format!("one sink's part of a shard's room ({}) is less than a segment", ShowSize(sink_bytes_max));
         report("spool_share", what, "raise it or bytes_max, or lower segment_bytes".to_owned());
     }
-    Some(Spool { bytes_max, segment_bytes, segments_max, sink_bytes_max, when_full })
+    Some(spool)
 }

@@ -219,6 +219,7 @@ impl Log {
         if flight.begins {
             self.before_last = self.last.map(|(segment, _)| segment);
             self.begun = flight.group;
+            self.moving.stuck.clear();
             flight.retired.iter().for_each(|lane| {
                 self.state.retire(*lane);
                 self.reader.forget(*lane);
@@ -256,8 +257,8 @@ impl Log {
         }
     }
 
-    /// Segments in which nothing lives go, but for the last two. After a start the last alone is kept, where its
-    /// checkpoint is whole: whatever comes behind it holds nothing.
+    /// Segments in which nothing lives go, but for the last two. What is numbered behind
+    /// the last at a start holds nothing.
     fn free_empty(&mut self, disk: &mut impl Disk) {
         let last = self.last.map(|(segment, _)| segment);
         let in_use = |segment: &u64| {

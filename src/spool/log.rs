@@ -70,7 +70,7 @@ impl Log {
     pub fn new(settings: Settings, recovered: Recovered) -> Self {
         let group = recovered.group;
         let ahead = Ahead::new(&recovered, group + 1);
-        let Recovered { state, on_disk, last, whole, .. } = recovered;
+        let Recovered { state, on_disk, last, before, whole, .. } = recovered;
         // The same seed twice gives other salts: they hang on what is there, too.
         let salts = state.segments.values().fold(0, |sum: u64, held| sum.rotate_left(7) ^ held.salt);
         let next_segment = on_disk.last().map_or(0, |last| last + 1);
@@ -86,7 +86,7 @@ impl Log {
             durable: group,
             last,
             writable: false,
-            before_last: None,
+            before_last: before,
             begun: group,
             next_segment,
             creating: None,

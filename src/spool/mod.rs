@@ -15,6 +15,7 @@ mod format;
 mod group;
 mod lists;
 mod log;
+mod moved_in;
 mod moving;
 mod payload;
 mod read;

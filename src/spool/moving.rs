@@ -19,10 +19,11 @@ const GROUP_BYTES: u64 = 256 << 10;
 pub(super) struct Moving {
     /// The segment that is being emptied, and the lane to go on with.
     at: (u64, u32),
-    /// Segments with what cannot be read: they stay until it is drained.
-    stuck: BTreeSet<u64>,
-    /// Whether the last pass found what cannot be read.
+    /// Segments that cannot be emptied, for what in them cannot be read: not tried again before the next segment begins.
+    pub(super) stuck: BTreeSet<u64>,
+    /// Whether the last pass found such, and whether it has to wait for the disk.
     unread: bool,
+    waits: bool,
 }
 
 /// How much may be moved with the next group.
@@ -44,27 +45,25 @@ impl Log {
             return;
         }
         let Some(victim) = self.victim() else { return };
-        let Some(budget) = self.budget() else { return };
+        let Some(budget) = self.budget(victim) else { return };
         if self.moving.at.0 != victim || budget.whole {
             self.moving.at = (victim, 0);
         }
+        (self.moving.unread, self.moving.waits) = (false, false);
         let all = self.move_rows(disk, victim, budget, out) && self.move_sessions(disk, victim, budget, out);
-        let stuck = match all {
-            // A pass that found nothing, though something lives there.
-            true => out.is_empty() || budget.whole && self.moving.unread,
-            false => false,
-        };
-        if stuck {
-            self.moving.stuck.insert(victim);
-        }
-        if budget.whole && (stuck || !all) {
+        // A pass that found nothing, though something lives there; or not all of what has to be moved at once.
+        let in_part = budget.whole && (!all || self.moving.unread);
+        if in_part {
             out.clear();
+        }
+        if (all || in_part) && out.is_empty() && !self.moving.waits {
+            self.moving.stuck.insert(victim);
         }
     }
 
     /// What moves may take. Behind rows that the segment being written has already they cost nothing. To be put into
     /// another one they need a segment; the last that may be had for that has to come back at once.
-    fn budget(&self) -> Option<Budget> {
+    fn budget(&self, victim: u64) -> Option<Budget> {
         let bytes = self.settings.segment_bytes;
         let soft = (bytes / 16).min(GROUP_BYTES) as usize;
         let hard = (bytes / 16 + bytes / 8 + 64) as usize;
@@ -74,14 +73,18 @@ impl Log {
         }
         match self.spare() {
             SEGMENTS_RESERVED.. => Some(Budget { soft, hard, whole: false }),
-            spare if spare + 1 == SEGMENTS_RESERVED => Some(Budget { soft: usize::MAX, hard: usize::MAX, whole: true }),
+            spare if spare + 1 == SEGMENTS_RESERVED => {
+                // With what is gathered it has to fit into one segment.
+                let fresh = bytes.saturating_sub(self.state.account() + self.pending.len() as u64 + 512);
+                let held = self.state.segments.get(&victim).map_or(0, |held| held.bytes);
+                (held <= fresh).then_some(Budget { soft: usize::MAX, hard: fresh as usize, whole: true })
+            }
             _ => None,
         }
     }
 
     /// Returns whether all that can be moved was.
     fn move_rows(&mut self, disk: &impl Disk, victim: u64, budget: Budget, out: &mut Vec<u8>) -> bool {
-        self.moving.unread = false;
         while let Some((number, lane)) = self.state.lanes.range(self.moving.at.1..).next() {
             self.moving.at.1 = *number;
             let mut at = 0;
@@ -94,7 +97,10 @@ impl Log {
                     match self.reader.rows(&self.state, disk, *number, at, span.run.end()) {
                         Ok(Read::Block(block)) if out.len() + block.len() > budget.hard => return false,
                         Ok(Read::Block(block)) => at = block.put(*number, out),
-                        Err(ReadError::Later) => return false,
+                        Err(ReadError::Later) => {
+                            self.moving.waits = true;
+                            return false;
+                        }
                         // What cannot be read stays, and is reported when it is drained.
                         Ok(Read::Rotten(run)) => (at, self.moving.unread) = (run.end(), true),
                         Ok(Read::Empty) | Err(_) => (at, self.moving.unread) = (span.run.end(), true),
@@ -115,7 +121,10 @@ impl Log {
             match self.reader.session(&self.state, disk, session) {
                 Ok(Some(payload)) if out.len() + payload.len() + 24 > budget.hard => return false,
                 Ok(Some(payload)) => Entry::Session { session, payload }.put(out),
-                Err(ReadError::Later) => return false,
+                Err(ReadError::Later) => {
+                    self.moving.waits = true;
+                    return false;
+                }
                 Ok(None) | Err(_) => self.moving.unread = true,
             }
         }
@@ -134,7 +143,7 @@ impl Log {
 
     /// The most that a segment may hold for it to gain enough.
     fn movable(&self) -> u64 {
-        self.usable() / 4 * 3
+        (self.settings.segment_bytes - self.settings.segment_bytes / 16).saturating_sub(self.state.account()) / 4 * 3
     }
 
     /// The segment that gains most; not one of the last two.

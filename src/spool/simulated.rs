@@ -27,6 +27,9 @@ pub(crate) struct SimDisk {
     pub(crate) fail_appends: u32,
     /// The next segments that cannot be made.
     pub(crate) fail_creates: u32,
+    pub(crate) creates: u32,
+    /// Bytes read of each segment.
+    pub(crate) read: std::cell::RefCell<BTreeMap<u64, u64>>,
     /// Reads that are answered "later".
     pub(crate) reads_later: std::cell::Cell<u32>,
     pub(crate) syncs_done: u64,
@@ -37,6 +40,7 @@ pub(crate) struct SimDisk {
 
 impl Disk for SimDisk {
     fn create(&mut self, segment: u64, bytes: u64) {
+        self.creates += 1;
         let ok = self.fail_creates == 0;
         self.fail_creates = self.fail_creates.saturating_sub(1);
         if ok {
@@ -83,6 +87,7 @@ impl Disk for SimDisk {
         }
         let file = self.files.get(&segment).ok_or(ReadError::Missing)?;
         let bytes = file.view.get(at as usize..at as usize + into.len()).ok_or(ReadError::Missing)?;
+        *self.read.borrow_mut().entry(segment).or_default() += into.len() as u64;
         into.copy_from_slice(bytes);
         Ok(())
     }

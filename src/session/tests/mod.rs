@@ -2,6 +2,7 @@
 //! what each was sent is kept as bytes and read back with the decoder.
 
 mod connect;
+mod kept;
 mod lifetime;
 mod memory;
 mod model;

@@ -161,7 +161,7 @@ impl RowLog for Model {
     }
 
     fn rows(&mut self, new: &NewRows<'_>) -> Result<u64, NotNow> {
-        let first = self.ahead.next.get(&new.lane).copied().unwrap_or(0);
+        let first = self.ahead.next.get(&new.lane).copied().unwrap_or(0).max(new.from);
         let records = Records::new(new.records, new.count as i32, new.base_timestamp);
         let of = |index: u32, (at, _): &(u32, Monotonic)| *at == index;
         let written = self.ahead.written;

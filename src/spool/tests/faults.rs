@@ -292,7 +292,9 @@ fn a_flipped_bit_in_a_closed_segment_costs_its_entry_and_is_reported() {
     assert!(last >= 2, "there are closed ones");
     let random = &mut fastrand::Rng::with_seed(4);
     let mut reported = 0;
-    for trial in 0..3_000 {
+    // Ten thousand with FOREBAY_SEEDS=0..200.
+    let trials = seeds().count() as u64 * 50;
+    for trial in 0..trials {
         let segment = random.u64(0..last);
         let bit = random.usize(0..log.state().segments[&segment].end as usize * 8);
         let mut hurt = disk.clone();
@@ -305,7 +307,7 @@ fn a_flipped_bit_in_a_closed_segment_costs_its_entry_and_is_reported() {
         assert!(rows.iter().all(|(key, value)| expected.get(key) == Some(value)), "trial {trial}");
         reported += lost;
     }
-    assert!(reported > 1_000, "{reported}");
+    assert!(reported as u64 > trials / 3, "{reported}");
 }
 
 #[test]
