@@ -97,7 +97,7 @@ impl<D: Disk> RowLog for View<'_, D> {
             deadlines: &lists.deadlines,
             hashes: rows.hashes,
         };
-        let first = buffer.log.rows(&new);
+        let first = buffer.log.rows_from(&new, rows.from);
         buffer.room.too_many = matches!(first, Err(Refused::TooMany));
         let first = first.map_err(not_now)?;
         buffer.kept(rows.lane, u64::from(rows.count));

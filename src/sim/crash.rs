@@ -105,7 +105,7 @@ impl World {
 
 /// What watches a run's log.
 pub(super) fn told(plan: &super::plan::Plan) -> Told {
-    Told::new(plan.settings.sinks.iter().map(|sink| sink.keep).collect())
+    Told::new(&plan.settings.sinks)
 }
 
 impl World {

@@ -421,7 +421,7 @@ impl Judge {
         self.losses(&found, &all, kafka, plan, told);
         self.messages(&found, messages, plan, told);
         self.counted(&all, kafka, plan);
-        self.order(kafka, plan);
+        self.order(kafka, plan, told);
         self.verdict()
     }
 
@@ -559,7 +559,7 @@ impl Judge {
     }
 
     /// First copies of the rows of a sink, topic and key (or client, where that says the partition) stand in the order in which they were taken.
-    fn order(&mut self, kafka: &Cluster, plan: &Plan) {
+    fn order(&mut self, kafka: &Cluster, plan: &Plan, told: &Told) {
         let mut firsts: BTreeMap<(usize, usize, u32), Vec<(u64, u32)>> = BTreeMap::new();
         let (mut seen, mut torn_rows) = (vec![false; self.rows.len()], 0);
         for topic in &kafka.topics[..DEAD] {
@@ -582,7 +582,8 @@ impl Judge {
                     let ordered =
                         ordered && !matches!(row.outcome, Some((Outcome::Refused(_) | Outcome::DeadLettered, _)));
                     // What only memory had may come in, late, after the next start has written.
-                    let ordered = ordered && !(row.orphan && settings.keep != Keep::Disk);
+                    let ordered =
+                        ordered && !(row.orphan && settings.keep != Keep::Disk) && !told.loose.contains(number);
                     if !std::mem::replace(&mut seen[*number as usize], true) && ordered {
                         firsts.entry((row.sink, row.topic, group)).or_default().push((entry.order, *number));
                     }

@@ -172,8 +172,16 @@ impl Log {
     /// [`Refused`]. Not [`Refused::Full`] or [`Refused::SinkFull`], where the rows of a turn stay within what
     /// [`Log::room`] and [`Log::sink_room`] said at its beginning.
     pub fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, Refused> {
+        self.rows_from(rows, 0)
+    }
+
+    /// The same; the first gets this number or a higher one.
+    ///
+    /// # Errors
+    /// As [`Log::rows`].
+    pub fn rows_from(&mut self, rows: &NewRows<'_>, from: u64) -> Result<u64, Refused> {
         let lane = self.ahead.lanes.get_mut(&rows.lane).ok_or(Refused::Unknown)?;
-        let (first, sink) = (lane.next, lane.sink);
+        let (first, sink) = (lane.next.max(from), lane.sink);
         if rows.count == 0 || i32::try_from(rows.count).is_err() {
             return Err(Refused::Unknown);
         }

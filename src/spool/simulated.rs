@@ -197,6 +197,11 @@ impl SimDisk {
         self
     }
 
+    /// A segment goes, and nobody has asked for that.
+    pub(crate) fn lose(&mut self, segment: u64) {
+        self.files.remove(&segment).expect("there");
+    }
+
     /// The segments that there are, and their bytes.
     pub(crate) fn found(&self) -> BTreeMap<u64, u64> {
         self.files.iter().map(|(segment, file)| (*segment, file.view.len() as u64)).collect()

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::batch::{Batch, Scratch};
+use super::broken::{Rule, is_out};
 use super::kept::Kind;
 use super::numbers::{Number, Numbers};
 use super::partition::Work;
@@ -140,7 +141,8 @@ impl Producer {
         self.flush_ended(log);
         self.stage(log);
         self.logging.durable = log.durable();
-        while self.logging.stored.front().is_some_and(|(group, _)| *group <= self.logging.durable) {
+        let at_once = is_out(Rule::StoredSynced);
+        while self.logging.stored.front().is_some_and(|(group, _)| *group <= self.logging.durable || at_once) {
             let Some((_, tickets)) = self.logging.stored.pop_front() else { break };
             self.finished.push(Finished { tickets, outcome: Outcome::Delivered, at_once: false });
         }
@@ -268,7 +270,7 @@ impl Producer {
 
     /// Cuts a partition's first ripe batch through the log, which may not take it now.
     pub(super) fn cut_logged(&mut self, key: Key, wall: WallMs, log: &mut dyn RowLog) {
-        if !self.flush_ended(log) {
+        if !is_out(Rule::EndedFirst) && !self.flush_ended(log) {
             return self.wait_for_log_room(key);
         }
         let Some(stamp) = self.stamp_of_next(key) else { return };

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Restored;
 use crate::kafka::batch::Records;
-use crate::kafka::producer::Keep;
 use crate::kafka::producer::row_log::{
     Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RowLog, TakenCut,
 };
+use crate::kafka::producer::{Keep, SinkSettings};
 use crate::kafka::types::SinkId;
 use crate::runtime::seam::Monotonic;
 use crate::sim::row;
@@ -29,6 +29,7 @@ struct Kept {
     group: u64,
     ended: Option<(Fate, u64)>,
     cut: Option<u64>,
+    was_cut: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -44,6 +45,10 @@ struct Cut {
 #[derive(Debug, Default)]
 pub(in crate::sim) struct Told {
     keeps: Vec<Keep>,
+    /// Sinks with dead letters.
+    letters: Vec<bool>,
+    /// Rows whose order is nobody's to keep.
+    pub(in crate::sim) loose: BTreeSet<u32>,
     lanes: HashMap<u32, (usize, String, i32)>,
     rows: BTreeMap<Place, Kept>,
     places: HashMap<u32, Place>,
@@ -59,8 +64,9 @@ pub(in crate::sim) struct Told {
 }
 
 impl Told {
-    pub(in crate::sim) fn new(keeps: Vec<Keep>) -> Self {
-        Self { keeps, ..Self::default() }
+    pub(in crate::sim) fn new(sinks: &[SinkSettings]) -> Self {
+        let keeps = sinks.iter().map(|sink| sink.keep).collect();
+        Self { keeps, letters: sinks.iter().map(|sink| sink.dead_letters.is_some()).collect(), ..Self::default() }
     }
 
     fn note(&mut self, line: impl FnOnce() -> String) {
@@ -137,7 +143,8 @@ impl Told {
             }
             self.places.insert(row, (lane, number));
             rows.push(row);
-            let before = self.rows.insert((lane, number), Kept { row, sink, group, ended: None, cut: None });
+            let before =
+                self.rows.insert((lane, number), Kept { row, sink, group, ended: None, cut: None, was_cut: false });
             if before.is_some() {
                 self.fails(|| format!("number {number} of lane {lane} is given twice"));
             }
@@ -170,7 +177,9 @@ impl Told {
         for number in new.rows.iter().flat_map(|run| run.first..run.end()) {
             let kept = self.rows.get_mut(&(new.lane, number));
             match kept {
-                Some(kept) if kept.ended.is_none() && kept.cut.is_none() => kept.cut = Some(cut),
+                Some(kept) if kept.ended.is_none() && kept.cut.is_none() => {
+                    (kept.cut, kept.was_cut) = (Some(cut), true);
+                }
                 other => {
                     let text = format!("cut {cut} has number {number} of lane {}: {other:?}", new.lane);
                     self.fails(|| text);
@@ -239,6 +248,10 @@ impl Told {
             match found.contains_key(&place) {
                 true if over => self.fails(|| format!("{place:?} was over, and is back: {kept:?}")),
                 true => {
+                    // It may have been refused, and on its way to the dead letters: others of its key went on.
+                    if kept.was_cut && kept.cut.is_none() && self.letters[kept.sink] {
+                        self.loose.insert(kept.row);
+                    }
                     (kept.group, kept.ended, kept.cut) = (0, None, None);
                     self.fates.remove(&kept.row);
                     self.places.insert(kept.row, place);
