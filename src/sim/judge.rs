@@ -329,7 +329,7 @@ impl Judge {
                     let fate = told.fates.get(&(*row as u32)).map(|(fate, _)| *fate);
                     let stored = self.answered_on[self.rows[*row].sink] == AnsweredOn::Stored;
                     let is_old = self.rows[*row].expires != Monotonic::NEVER || stored && fate == Some(Fate::Refused);
-                    (found.copies[*row].max(u32::from(is_over)), is_old)
+                    (u32::from(found.copies[*row] > 0 || is_over), is_old)
                 };
                 let (mut copies, mut helpless, mut old) = (0, false, false);
                 for row in rows {
