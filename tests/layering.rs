@@ -20,7 +20,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("embedded", &["limits", "kafka", "spool", "metrics"]),
     ("control", &["limits", "metrics"]),
     ("listener", &["limits", "mqtt"]),
-    ("config", &["limits", "mqtt", "rule", "route", "session", "kafka", "service", "embedded", "runtime", "listener"]),
+    (
+        "config",
+        &["limits", "mqtt", "rule", "route", "session", "kafka", "spool", "service", "embedded", "runtime", "listener"],
+    ),
     // Only compiled for tests.
     ("sim", &["limits", "runtime::seam", "mqtt", "session", "kafka", "spool", "buffer"]),
     (

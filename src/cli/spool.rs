@@ -10,12 +10,13 @@ use serde_json::{Value, json};
 
 use super::args::InspectArgs;
 use super::ask::{table, text};
+use super::spool_folders::of_shards;
 use crate::runtime::{FolderLock, segment_path, segments_in};
 use crate::shard::rfc3339;
-use crate::spool::{AppendError, Cut, Disk, Entry, ReadError, Rot, Run, Surveyed, recover, survey};
+use crate::spool::{AppendError, CutHead, Disk, Entry, ReadError, Rot, Surveyed, recover, survey};
 
 /// A folder that is read only: the seam's other calls do nothing.
-struct Folder<'a>(&'a Path);
+pub(super) struct Folder<'a>(pub(super) &'a Path);
 
 impl Disk for Folder<'_> {
     fn create(&mut self, _: u64, _: u64) {}
@@ -39,10 +40,33 @@ impl Disk for Folder<'_> {
 /// # Errors
 /// Why it is not looked at, or cannot be read.
 pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
-    let folder = options.folder.as_path();
+    let shards = of_shards(&options.folder)?;
+    if shards.is_empty() || !segments_in(&options.folder).is_ok_and(|found| found.is_empty()) {
+        let (report, sound) = shard(&options.folder, options.entries)?;
+        return Ok((if options.json { format!("{report:#}\n") } else { human(&report) }, sound));
+    }
+    let (mut sound, mut reports, mut text) = (true, Vec::new(), String::new());
+    for folder in &shards {
+        let (report, this) = shard(folder, options.entries)?;
+        sound &= this;
+        text += &format!("{}\n{}\n", folder.display(), human(&report));
+        reports.push(report);
+    }
+    let report = json!({ "folder": options.folder.display().to_string(), "sound": sound, "shards": reports });
+    Ok((if options.json { format!("{report:#}\n") } else { text }, sound))
+}
+
+/// Keeps the service out while a folder is read: its lock is that of the data directory.
+fn share(folder: &Path) -> io::Result<[Option<FolderLock>; 2]> {
+    let data_dir = folder.parent().filter(|root| root.ends_with("spool")).and_then(Path::parent);
+    Ok([FolderLock::share(folder)?, data_dir.map(FolderLock::share).transpose()?.flatten()])
+}
+
+/// What the folder of one shard holds, and whether it is sound.
+fn shard(folder: &Path, entries: bool) -> Result<(Value, bool), String> {
     let failed = |error: io::Error| format!("{}: {error}", folder.display());
     let found: BTreeMap<u64, u64> = segments_in(folder).map_err(failed)?.into_iter().collect();
-    let _lock = FolderLock::share(folder).map_err(|error| match error.kind() {
+    let _locks = share(folder).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => format!("{}: a running service uses it; stop that first", folder.display()),
         _ => failed(error),
     })?;
@@ -57,14 +81,14 @@ pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
             shard.get_or_insert(header.shard);
         }
         sound &= read.headers.is_empty() && read.scan.rot.is_empty();
-        segments.push(segment(*number, *len, &read, options.entries));
+        segments.push(segment(*number, *len, &read, entries));
     }
     segments.reverse();
     let (whole, whole_sound) = whole(&disk, shard.unwrap_or(0), &found);
     sound &= whole_sound;
     let report =
         json!({ "folder": folder.display().to_string(), "sound": sound, "segments": segments, "start": whole });
-    Ok((if options.json { format!("{report:#}\n") } else { human(&report) }, sound))
+    Ok((report, sound))
 }
 
 /// What one segment says.
@@ -85,7 +109,7 @@ fn segment(number: u64, len: u64, read: &Surveyed, list: bool) -> Value {
                 *rows.entry(lane.unwrap_or_else(|| (format!("lane {}", block.lane), "?".into()))).or_default() +=
                     block.run.count;
             }
-            Entry::Cut(cut) => drop(cuts.insert(cut.cut, described(&cut))),
+            Entry::Cut { cut, rows } => drop(cuts.insert(cut.cut, described(&cut, rows.rows()))),
             Entry::Done { cut, .. } | Entry::EndCut { cut, .. } => drop(cuts.remove(&cut)),
             Entry::Session { session, .. } | Entry::SessionAt { session, .. } => drop(sessions.insert(session)),
             Entry::SessionEnded { session } => drop(sessions.remove(&session)),
@@ -120,19 +144,25 @@ fn whole(disk: &Folder<'_>, shard: u32, found: &BTreeMap<u64, u64>) -> (Value, b
     let uncut = |lane: u32| start.uncut(lane).iter().map(|run| run.count).sum::<u64>();
     let waiting: Vec<Value> = (start.state.lanes())
         .map(|(number, lane)| {
-            let rows: u64 = lane.spans().map(|span| span.run.count).sum();
-            json!({ "sink": lane.sink, "topic": lane.topic, "partition": lane.partition, "rows": rows, "uncut": uncut(number) })
+            json!({
+                "sink": *lane.sink, "topic": *lane.topic, "partition": lane.partition, "rows": lane.rows(),
+                "uncut": uncut(number),
+            })
         })
         .collect();
-    let sound = start.rot.is_empty() && start.missing.is_empty() && start.unreadable.is_empty() && !start.fate_open;
+    let sound = start.rot.is_empty()
+        && start.missing.is_empty()
+        && start.unreadable.is_empty()
+        && start.predecessor_missing.is_none()
+        && !start.fate_open;
     let missing: u64 = start.missing.iter().map(|(_, run)| run.count).sum();
     let report = json!({
         "lanes": waiting,
-        "cuts_uncertain": start.uncertain().iter().map(described).collect::<Vec<_>>(),
-        "sessions": start.state.sessions().map(|(session, ..)| session).collect::<Vec<_>>(),
+        "cuts_uncertain": start.state.cuts().map(|cut| described(&cut.head, cut.rows.iter().map(|run| run.count).sum())).collect::<Vec<_>>(),
+        "sessions": start.state.sessions().collect::<Vec<_>>(),
         "rot": start.rot.iter().map(|rot| damage(rot, "entries")).collect::<Vec<_>>(),
         "unreadable": start.unreadable, "rows_missing": missing, "fate_open": start.fate_open,
-        "torn_bytes": start.torn_bytes,
+        "torn_bytes": start.torn_bytes, "predecessor_missing": start.predecessor_missing,
     });
     (report, sound)
 }
@@ -141,8 +171,7 @@ fn damage(rot: &Rot, what: &str) -> Value {
     json!({ "segment": rot.segment, "position": rot.position, "bytes": rot.bytes, "what": what })
 }
 
-fn described(cut: &Cut) -> Value {
-    let rows: u64 = cut.rows.iter().map(|run| run.count).sum();
+fn described(cut: &CutHead, rows: u64) -> Value {
     json!({
         "cut": cut.cut, "lane": cut.lane, "partition": cut.partition, "producer_id": cut.producer_id,
         "epoch": cut.epoch, "sequence": cut.sequence, "rows": rows,
@@ -153,7 +182,7 @@ fn described(cut: &Cut) -> Value {
 fn kind(entry: &Entry<'_>) -> String {
     let name = match entry {
         Entry::Rows(_) => "rows",
-        Entry::Cut(_) => "cut",
+        Entry::Cut { .. } => "cut",
         Entry::Done { .. } => "done",
         Entry::EndRows { .. } => "end of rows",
         Entry::EndCut { .. } => "end of a cut",
@@ -168,25 +197,21 @@ fn kind(entry: &Entry<'_>) -> String {
         Entry::Segment { .. } => "segment",
         Entry::SessionAt { .. } => "session at",
         Entry::CheckpointEnd => "end of the checkpoint",
+        Entry::SinkEnded { .. } => "end of a sink",
     };
     name.to_owned()
 }
 
 /// An entry in one line. Of rows and sessions no content: that may be nobody's to read.
 fn line(entry: &Entry<'_>) -> String {
-    let runs =
-        |rows: &[Run]| rows.iter().map(|run| format!("{}+{}", run.first, run.count)).collect::<Vec<_>>().join(",");
     let said = match entry {
-        Entry::Rows(rows) => format!("lane={} rows={} batch_bytes={}", rows.lane, runs(&[rows.run]), rows.batch.len()),
-        Entry::Cut(cut) => format!(
-            "cut={} lane={} partition={} producer_id={} epoch={} sequence={} rows={}",
-            cut.cut,
-            cut.lane,
-            cut.partition,
-            cut.producer_id,
-            cut.epoch,
-            cut.sequence,
-            runs(&cut.rows)
+        Entry::Rows(rows) => {
+            let (first, count) = (rows.run.first, rows.run.count);
+            format!("lane={} rows={first}+{count} record_bytes={}", rows.lane, rows.records.len())
+        }
+        Entry::Cut { cut, rows } => format!(
+            "cut={} lane={} partition={} producer_id={} epoch={} sequence={} rows={rows:?}",
+            cut.cut, cut.lane, cut.partition, cut.producer_id, cut.epoch, cut.sequence,
         ),
         Entry::Session { session, payload } => format!("session={session} bytes={}", payload.len()),
         other => format!("{other:?}"),

@@ -4,9 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 use super::*;
-use crate::kafka::batch::{Builder, Row};
-use crate::runtime::seam::WallMs;
-use crate::spool::{Completion, Log, NewCut, Recovered, Settings};
+use crate::kafka::batch::{Builder, HEADER_LEN, Row};
+use crate::runtime::seam::{Monotonic, WallMs};
+use crate::spool::{Completion, Log, NewCut, NewRows, Recovered, Run, Settings};
 
 const BYTES: u64 = 16 << 10;
 
@@ -40,7 +40,7 @@ impl Disk for Files<'_> {
 
 fn settle(log: &mut Log, disk: &mut Files<'_>) {
     loop {
-        log.flush(disk, 1_763_640_000_000);
+        log.flush(disk, Monotonic(0), WallMs(1_763_640_000_000));
         if disk.1.is_empty() {
             return;
         }
@@ -55,18 +55,23 @@ fn write(folder: &Path) {
     let settings = Settings { shard: 3, segment_bytes: BYTES, segments_max: 14, sink_bytes_max: BYTES * 14, seed: 1 };
     let (mut log, mut disk) = (Log::new(settings, Recovered::default()), Files(folder, Vec::new()));
     for turn in 0..4u8 {
-        let lane = log.lane("telemetry", "readings", i32::from(turn % 2)).unwrap();
+        let sink = log.sink("telemetry");
+        let lane = log.lane(sink, "readings", i32::from(turn % 2)).unwrap();
         let mut builder = Builder::new(Vec::new());
         for _ in 0..3 {
             let headers = std::iter::empty::<(&[u8], &[u8])>();
             let row = Row { key: None, value: Some(&[turn; 40][..]), headers, timestamp: WallMs(1_000) };
             builder.append(&row, row.measure());
         }
-        let (run, _) = log.rows(lane, &builder.close(None), &[], &[]).unwrap();
+        let batch = builder.close(None);
+        let (origins, deadlines, hashes) = (&[], &[], &[]);
+        let (records, base_timestamp, count) = (&batch[HEADER_LEN..], 1_000, 3);
+        let first = log.rows(&NewRows { lane, records, base_timestamp, count, origins, deadlines, hashes }).unwrap();
         if turn == 0 {
-            let cut = NewCut { lane, topic_id: [9; 16], producer_id: 4_000, epoch: 2, sequence: 7, rows: vec![run] };
-            let _staged = log.cut(cut).unwrap();
-            log.session(5, b"client").unwrap();
+            let (topic_id, partition, producer_id, epoch, sequence) = (9, 0, 4_000, 2, 7);
+            let rows = &[Run { first, count: 3 }];
+            log.cut(&NewCut { lane, topic_id, partition, producer_id, epoch, sequence, rows }).unwrap();
+            log.session(Some(5), b"client").unwrap();
         }
         settle(&mut log, &mut disk);
     }

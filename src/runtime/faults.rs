@@ -13,6 +13,8 @@ pub struct DiskFaults {
     sync_error: AtomicI32,
     append_error: AtomicI32,
     create_error: AtomicI32,
+    read_error: AtomicI32,
+    delete_error: AtomicI32,
     write_bytes_max: AtomicU64,
 }
 
@@ -42,6 +44,16 @@ impl DiskFaults {
         self.create_error.store(errno, Relaxed);
     }
 
+    /// Reads fail with this errno; 0: no more.
+    pub fn fail_reads(&self, errno: i32) {
+        self.read_error.store(errno, Relaxed);
+    }
+
+    /// Segments are not deleted, with this errno; 0: again they are.
+    pub fn fail_deletes(&self, errno: i32) {
+        self.delete_error.store(errno, Relaxed);
+    }
+
     /// A write takes no more than this in one go; 0: as much as there is.
     pub fn shorten_writes(&self, bytes: u64) {
         self.write_bytes_max.store(bytes, Relaxed);
@@ -57,6 +69,14 @@ impl DiskFaults {
 
     pub(super) fn append(&self) -> io::Result<()> {
         failing(&self.append_error)
+    }
+
+    pub(super) fn read(&self) -> io::Result<()> {
+        failing(&self.read_error)
+    }
+
+    pub(super) fn delete(&self) -> io::Result<()> {
+        failing(&self.delete_error)
     }
 
     /// On the helper thread only: it sleeps.

@@ -161,10 +161,12 @@ impl Core {
         if publish.qos != QoS::AtMostOnce && session.is_blocked() {
             return Flow::Stall(Stall::Answers);
         }
+        let had_by: &[u16] = if publish.qos == QoS::ExactlyOnce { session.had_by(publish.packet_id) } else { &[] };
+        let had = !had_by.is_empty();
         let admission = match session.topic_of(publish) {
             Some(topic) => {
                 let message = message(topic, session.client_id(), session.username(), publish, wall);
-                self.outlets.admit(&message, peer.version == Version::V5 && publish.qos != QoS::AtMostOnce)
+                self.outlets.admit(&message, peer.version == Version::V5 && publish.qos != QoS::AtMostOnce, had_by)
             }
             // The session refuses it in a moment.
             None => Admission::Unmatched,
@@ -172,9 +174,13 @@ impl Core {
         if let Admission::Full(wait) = admission {
             return Flow::Stall(Stall::Memory(wait));
         }
-        let (number, sender) = match self.sessions.publish(key, publish, now) {
-            Some(Taken::Take { number, message }) => (Some(number), message),
-            Some(Taken::TakeQos0 { message }) => (None, message),
+        let (number, owed_already, sender) = match self.sessions.publish(key, publish, now) {
+            Some(Taken::Take { number, message }) => (Some(number), 0, message),
+            Some(Taken::TakeQos0 { message }) => (None, 0, message),
+            Some(Taken::Rest { number, owed, message }) => {
+                self.numbers.count(M::PublishesRepeated);
+                (Some(number), owed, message)
+            }
             Some(Taken::Repeat) => {
                 self.numbers.count(M::PublishesRepeated);
                 return Flow::On;
@@ -201,6 +207,12 @@ impl Core {
                 self.numbers.count_listener(listener, L::Refused);
                 (0, code)
             }
+            // All that match have had it since before a crash.
+            Admission::Unmatched if had => {
+                self.numbers.count(M::PublishesMatched);
+                self.numbers.count_listener(listener, L::Matched);
+                (0, ReasonCode::SUCCESS)
+            }
             Admission::Unmatched | Admission::Full(_) => {
                 self.numbers.count(M::PublishesUnmatched);
                 self.numbers.count_listener(listener, L::Unmatched);
@@ -208,7 +220,7 @@ impl Core {
             }
         };
         if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
-            session.opened(number, owed, code);
+            session.opened(number, owed + owed_already, code);
         }
         Flow::On
     }
@@ -250,7 +262,7 @@ impl Core {
             let publish = due.publish();
             let message = message(publish.topic, &due.client_id, due.username.as_deref(), &publish, wall);
             self.numbers.count(M::Wills);
-            match self.outlets.admit(&message, false) {
+            match self.outlets.admit(&message, false, &[]) {
                 Admission::Room => {
                     self.numbers.count(M::PublishesMatched);
                     let _nobody_waits = self.outlets.take(&message, None, now, wall);

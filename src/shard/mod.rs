@@ -9,6 +9,7 @@
 //! | `sinks` | a sink's templates, compiled |
 //! | `door_letters`, `letters` | dead letters: of messages that no sink takes, and those for files |
 //! | `stalls` | connections left unread, and read again |
+//! | `spool` | segments and buffer of the shard |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
 //! | `turn` | what the runtime calls, and the order of work at the end of a turn |
 //! | `drain` | the way out |
@@ -32,6 +33,7 @@ mod publish;
 pub mod router;
 mod settings;
 mod sinks;
+mod spool;
 mod stalls;
 mod tails;
 mod turn;
@@ -95,6 +97,8 @@ pub struct Core {
     /// Sessions that may owe answers after this turn's completions.
     touched: Vec<SessionKey>,
     session_timer: Option<(Monotonic, TimerId)>,
+    /// When a disk in trouble is looked at again.
+    spool_timer: Option<TimerId>,
     drain: Option<drain::Drain>,
     numbers: Numbers,
     teller: Teller,
@@ -112,7 +116,8 @@ impl Core {
         let layout =
             Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
         let letters = Letters::new(index, config.sinks.len(), around.dead_letters.clone());
-        let outlets = Outlets::new(router(&config), sinks::plans(&config), upstreams, letters);
+        let when_full = config.spool.map(|spool| spool.when_full).unwrap_or_default();
+        let outlets = Outlets::new(router(&config), sinks::plans(&config), upstreams, letters, when_full);
         Self {
             index,
             shards: config.service.shards,
@@ -123,6 +128,7 @@ impl Core {
             stalls: Stalls::default(),
             touched: Vec::new(),
             session_timer: None,
+            spool_timer: None,
             drain: None,
             numbers: Numbers::new(board, layout),
             teller: Teller::new(Arc::clone(&around.journal), index),

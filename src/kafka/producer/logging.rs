@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::batch::{Batch, Scratch};
+use super::broken::{Rule, is_out};
 use super::kept::Kind;
 use super::numbers::{Number, Numbers};
 use super::partition::Work;
@@ -140,7 +141,8 @@ impl Producer {
         self.flush_ended(log);
         self.stage(log);
         self.logging.durable = log.durable();
-        while self.logging.stored.front().is_some_and(|(group, _)| *group <= self.logging.durable) {
+        let at_once = is_out(Rule::StoredSynced);
+        while self.logging.stored.front().is_some_and(|(group, _)| *group <= self.logging.durable || at_once) {
             let Some((_, tickets)) = self.logging.stored.pop_front() else { break };
             self.finished.push(Finished { tickets, outcome: Outcome::Delivered, at_once: false });
         }
@@ -260,23 +262,20 @@ impl Producer {
 
     /// The lane of a topic's partition, or of its rows without one.
     pub(super) fn lane(&mut self, topic: u32, home: i32, log: &mut dyn RowLog) -> Result<u32, NotNow> {
+        // Asked for each time: the log retires lanes that nothing lives in.
         let topic = &mut self.topics[topic as usize];
-        let known = match usize::try_from(home).ok().and_then(|number| topic.partitions.get_mut(number)) {
-            Some(partition) => &mut partition.lane,
-            None => &mut topic.lane,
-        };
-        if let Some(lane) = *known {
-            return Ok(lane);
-        }
         let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
         let lane = log.lane(sink, &topic.name, home.max(UNPLACED))?;
-        *known = Some(lane);
+        match usize::try_from(home).ok().and_then(|number| topic.partitions.get_mut(number)) {
+            Some(partition) => partition.lane = Some(lane),
+            None => topic.lane = Some(lane),
+        }
         Ok(lane)
     }
 
     /// Cuts a partition's first ripe batch through the log, which may not take it now.
     pub(super) fn cut_logged(&mut self, key: Key, wall: WallMs, log: &mut dyn RowLog) {
-        if !self.flush_ended(log) {
+        if !is_out(Rule::EndedFirst) && !self.flush_ended(log) {
             return self.wait_for_log_room(key);
         }
         let Some(stamp) = self.stamp_of_next(key) else { return };

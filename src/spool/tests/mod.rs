@@ -1,5 +1,7 @@
-mod disk;
 mod faults;
 mod format;
+mod full;
 mod room;
+mod speed;
 mod support;
+mod terms;
