@@ -261,11 +261,16 @@ impl Producer {
     }
 
     /// The lane of a topic's partition, or of its rows without one.
-    pub(super) fn lane(&self, topic: u32, home: i32, log: &mut dyn RowLog) -> Result<u32, NotNow> {
-        let topic = &self.topics[topic as usize];
-        // Asked each time: a lane that nothing has needed for long has gone, and its number with it.
+    pub(super) fn lane(&mut self, topic: u32, home: i32, log: &mut dyn RowLog) -> Result<u32, NotNow> {
+        // Asked for each time: the log retires lanes that nothing lives in.
+        let topic = &mut self.topics[topic as usize];
         let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
-        log.lane(sink, &topic.name, home.max(UNPLACED))
+        let lane = log.lane(sink, &topic.name, home.max(UNPLACED))?;
+        match usize::try_from(home).ok().and_then(|number| topic.partitions.get_mut(number)) {
+            Some(partition) => partition.lane = Some(lane),
+            None => topic.lane = Some(lane),
+        }
+        Ok(lane)
     }
 
     /// Cuts a partition's first ripe batch through the log, which may not take it now.

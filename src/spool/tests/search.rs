@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use super::disk::SimDisk;
+use crate::spool::simulated::SimDisk;
 use super::support::{lane, put, settle};
 use crate::spool::{AppendError, Disk, Log, Read, ReadError, Recovered, Settings, scan};
 
