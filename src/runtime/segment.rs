@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
 use super::map::Map;
@@ -12,6 +13,9 @@ pub(super) struct Group {
     pub(super) at: u64,
     pub(super) bytes: Rc<Vec<u8>>,
 }
+
+/// A gap that is not filled with zeroes.
+const APART: u64 = 64 << 10;
 
 pub(super) struct Segment {
     pub(super) file: Option<Rc<File>>,
@@ -73,6 +77,17 @@ impl Segment {
             overlay(group, at, into);
         }
         Ok(())
+    }
+
+    /// Whether a position does not belong to what is pending.
+    pub(super) fn is_apart(&self, at: u64) -> bool {
+        let end = self.pending.at + self.pending.bytes.len() as u64;
+        !self.pending.bytes.is_empty() && (at < end || at - end > APART)
+    }
+
+    /// Puts bytes into the file.
+    pub(super) fn put(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.as_ref().ok_or(io::ErrorKind::NotFound)?.write_all_at(bytes, at)
     }
 
     /// Puts bytes behind what is pending; a gap reads as zeroes.

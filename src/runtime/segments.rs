@@ -279,7 +279,10 @@ impl Segments for SegmentTable {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let failing = self.faults.as_ref().map_or(Ok(()), |faults| faults.append());
+        let apart = self.append == Append::Written && segment.is_apart(at);
         let taken = failing.and_then(|()| match (self.append, &mut segment.map) {
+            // A few bytes elsewhere, once in a segment's life: into the page cache now, and the next sync covers them.
+            _ if apart => segment.put(at, bytes),
             (Append::Written, _) => segment.gather(at, bytes, &mut self.spare),
             (Append::Mapped, Some(map)) => {
                 segment.settled = segment.settled.max(at + bytes.len() as u64);
