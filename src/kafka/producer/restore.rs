@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 
 use super::backlog::{Backlog, Loaded, Spooled};
 use super::batch::{Bounds, Flight, push};
+use super::broken::{Rule, is_out};
 use super::kept::{Kind, Notes};
 use super::numbers::{Number, Numbers};
 use super::partition::{Identity, Partition, WINDOW, forgotten, sequence_after};
@@ -40,6 +41,9 @@ impl Producer {
             self.put_backlog(index, partition, Backlog { lane, next, end, rows, ..Backlog::default() });
         }
         cuts.sort_unstable_by_key(|cut| cut.cut);
+        if is_out(Rule::IdentityKept) {
+            cuts.clear();
+        }
         for cut in cuts {
             let Some((index, home)) = homes.get(&cut.lane).copied() else { continue };
             let rows = rows_of(&cut.rows);

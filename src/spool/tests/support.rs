@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::disk::SimDisk;
 use crate::kafka::batch::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::{Monotonic, WallMs};
+use crate::spool::simulated::SimDisk;
 use crate::spool::{
     Deadline, Entry, Log, NewCut, NewRows, Origin, Read, Recovered, Refused, Run, Settings, Span, Spans, State, recover,
 };
