@@ -2,6 +2,7 @@
 //! are read once a turn; what has been promised since counts from them.
 
 use super::core::Buffer;
+use super::sessions::RECORD_BYTES;
 use crate::kafka::producer::Keep;
 use crate::kafka::producer::row_log::RowRun;
 use crate::kafka::types::SinkId;
@@ -116,6 +117,13 @@ impl Buffer {
     #[must_use]
     pub const fn has_room(&self, bytes: usize) -> bool {
         !self.room.too_many && self.room.promised + bytes as u64 + ROW_COST <= self.room.whole
+    }
+
+    /// The largest payload of a kept session that there is room for now, beside the rows that are promised theirs.
+    #[must_use]
+    pub fn session_room(&self) -> usize {
+        let room = self.log.room().saturating_sub(self.room.promised + RECORD_BYTES);
+        if self.room.too_many { 0 } else { usize::try_from(room).unwrap_or(usize::MAX) }
     }
 
     /// Changes whenever room has come free: as long as it is the same, nobody who waits has to be asked again.
