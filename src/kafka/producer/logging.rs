@@ -241,7 +241,7 @@ impl Producer {
 
     fn stage_queue(&mut self, dirty: Dirty, queue: &mut VecDeque<Batch>, log: &mut dyn RowLog) -> Result<(), NotNow> {
         let last =
-            if dirty.anywhere { None } else { queue.iter().rposition(|batch| batch.kept.is_staged(batch.count)) };
+            if dirty.anywhere { None } else { queue.iter().rposition(|batch| batch.kept.stands_in_log(batch.count)) };
         for batch in queue.range_mut(last.map_or(0, |last| last + 1)..) {
             let Kind::Fresh(home) = batch.kept.kind else { continue };
             let lane = self.lane(dirty.topic, home, log)?;

@@ -115,7 +115,14 @@ impl Producer {
             self.partition_mut(key).spooled = Some(spooled);
             match read {
                 Some(Loaded::All) => self.loaded_cut(key),
-                Some(other) => return other,
+                Some(other) => {
+                    let spooled = self.partition_mut(key).spooled.as_ref();
+                    // Nothing of it is in memory: it holds nobody up.
+                    if spooled.is_some_and(|spooled| spooled.part.is_empty()) {
+                        self.loading = None;
+                    }
+                    return other;
+                }
                 None => self.void_restored(key, true),
             }
         }
@@ -251,11 +258,10 @@ impl Producer {
             return self.note_spooled(key.topic, key.partition as i32);
         }
         topic.placed = topic.placed.saturating_sub(rows_of(&cut.rows));
-        let place = topic.backlogs.iter().position(|backlog| backlog.lane == cut.lane).unwrap_or_else(|| {
-            topic.backlogs.push_front(Backlog { lane: cut.lane, ..Backlog::default() });
-            0
-        });
-        topic.backlogs[place].take_in(&cut.rows);
+        let void = Backlog::of_void(cut.lane, &cut.rows);
+        let older = |other: &&Backlog| other.void && (other.lane, other.next) < (void.lane, void.next);
+        let place = topic.backlogs.iter().take_while(older).count();
+        topic.backlogs.insert(place, void);
         self.note_spooled(key.topic, UNPLACED);
     }
 
