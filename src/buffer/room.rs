@@ -48,8 +48,8 @@ impl Promised {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Room {
     whole: u64,
-    /// The log could not keep account of more, when it was last given rows.
-    pub(super) too_many: bool,
+    /// The log could not keep account of more, when it was last given rows: those of this cluster, which wait.
+    pub(super) too_many: Option<usize>,
     promised: u64,
     /// By cluster and sink: what it may still take, what it is promised.
     sinks: Vec<Vec<(u64, Promised)>>,
@@ -60,6 +60,17 @@ pub(super) struct Room {
 impl Room {
     pub(super) fn new(sinks: impl Iterator<Item = usize>) -> Self {
         Self { sinks: sinks.map(|count| vec![(0, Promised::default()); count]).collect(), ..Self::default() }
+    }
+
+    /// Rows of a cluster that were promised room and have not been written never will be: they have ended before.
+    pub(super) fn all_written(&mut self, cluster: usize) {
+        let mut freed = self.too_many.take_if(|of| *of == cluster).is_some();
+        for (_, promised) in self.sinks.get_mut(cluster).into_iter().flatten().filter(|(_, sink)| sink.rows > 0) {
+            freed = true;
+            self.promised = self.promised.saturating_sub(promised.bytes);
+            *promised = Promised::default();
+        }
+        self.freed += u64::from(freed);
     }
 
     /// So many rows of a sink have been written.
@@ -85,7 +96,7 @@ impl Buffer {
         }
         let need = row_bytes as u64 + ROW_COST;
         let room = &self.room;
-        if room.too_many || room.promised + need > room.whole {
+        if room.too_many.is_some() || room.promised + need > room.whole {
             return Err(SpoolFull::Whole);
         }
         let left = room.sinks.get(cluster).and_then(|sinks| sinks.get(usize::from(sink.0)));
@@ -116,14 +127,15 @@ impl Buffer {
     /// Whether there is room for so many bytes, whoever's.
     #[must_use]
     pub const fn has_room(&self, bytes: usize) -> bool {
-        !self.room.too_many && self.room.promised + bytes as u64 + ROW_COST <= self.room.whole
+        self.room.too_many.is_none() && self.room.promised + bytes as u64 + ROW_COST <= self.room.whole
     }
 
     /// The largest payload of a kept session that there is room for now, beside the rows that are promised theirs.
     #[must_use]
     pub fn session_room(&self) -> usize {
-        let room = self.log.room().saturating_sub(self.room.promised + RECORD_BYTES);
-        if self.room.too_many { 0 } else { usize::try_from(room).unwrap_or(usize::MAX) }
+        let (sessions, bytes) = self.waiting.sessions();
+        let room = self.log.room_of_session(sessions).saturating_sub(self.room.promised + bytes + RECORD_BYTES);
+        if self.room.too_many.is_some() { 0 } else { usize::try_from(room).unwrap_or(usize::MAX) }
     }
 
     /// Changes whenever room has come free: as long as it is the same, nobody who waits has to be asked again.

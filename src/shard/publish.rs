@@ -118,7 +118,6 @@ impl Outlets {
             let asked = asked(plan, upstream, message, &mut scratch.topic);
             let spool = match (&mut self.buffer, &asked) {
                 (Some(buffer), Ok((bytes, _))) if buffer.keeps(plan.cluster, plan.sink) => {
-                    scratch.spooled.push((plan.cluster, plan.sink, *bytes));
                     let room = buffer.admit(plan.cluster, plan.sink, *bytes);
                     if let Err(full) = room {
                         self.full.note(full, usize::from(*sink), *bytes, self.when_full);
@@ -141,6 +140,9 @@ impl Outlets {
                     if room.is_ok() && !upstream.producer.is_plenty(bytes) {
                         let hashed = plan.hashed(message, &mut scratch.key);
                         room = upstream.producer.share_of_key(topic, hashed, bytes);
+                    }
+                    if self.buffer.as_ref().is_some_and(|buffer| buffer.keeps(plan.cluster, plan.sink)) {
+                        scratch.spooled.push((plan.cluster, plan.sink, bytes));
                     }
                     (bytes, room)
                 }

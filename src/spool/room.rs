@@ -55,6 +55,13 @@ impl Log {
         self.capacity(SEGMENTS_RESERVED).saturating_sub(bytes / 8).min(account)
     }
 
+    /// The same for one more session beside so many others that have not been put in yet.
+    #[must_use]
+    pub fn room_of_session(&self, others: u64) -> u64 {
+        let known = self.account_for(super::checkpoint::SESSION * (others + 1), 4).is_ok();
+        if known { self.capacity(SEGMENTS_RESERVED).saturating_sub(self.settings.segment_bytes / 8) } else { 0 }
+    }
+
     /// Bytes that rows of this sink may take now, of its share.
     #[must_use]
     pub fn sink_room(&self, sink: usize) -> u64 {

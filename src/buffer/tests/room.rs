@@ -87,3 +87,17 @@ fn room_comes_back_and_says_so() {
     assert!(house.buffer.freed() > freed);
     assert_eq!(house.buffer.admit(0, STORED, ROW), Ok(()));
 }
+
+#[test]
+fn what_was_promised_to_rows_that_ended_unwritten_comes_back() {
+    let mut house = House::new();
+    while house.buffer.admit(0, STORED, ROW).is_ok() {
+        house.buffer.promise(0, STORED, ROW);
+    }
+    house.settle();
+    assert_eq!(house.buffer.admit(0, STORED, ROW), Err(SpoolFull::Whole), "they may come still");
+    let freed = house.buffer.freed();
+    house.log().all_written();
+    assert_eq!(house.buffer.admit(0, STORED, ROW), Ok(()));
+    assert_ne!(house.buffer.freed(), freed, "who waits is asked again");
+}

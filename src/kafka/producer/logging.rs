@@ -139,7 +139,9 @@ impl Producer {
     /// The beginning of a poll: what the log can be told and asked before anything is cut.
     pub(super) fn begin_logged(&mut self, log: &mut dyn RowLog) {
         self.flush_ended(log);
-        self.stage(log);
+        if self.stage(log) {
+            log.all_written();
+        }
         self.logging.durable = log.durable();
         let unasked = crate::broken::ANSWER_BEFORE_SYNC || is_out(Rule::StoredSynced);
         let durable = if unasked { u64::MAX } else { self.logging.durable };
