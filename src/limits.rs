@@ -37,6 +37,12 @@ pub const DEAD_LETTERS_QUEUED_MAX: usize = 1_024;
 /// Their bytes. A letter that is larger goes alone.
 pub const DEAD_LETTERS_QUEUED_BYTES_MAX: usize = 4 << 20;
 
+/// Bytes that one device is to be told and that wait for the disk, before it is not read any more: thousands of answers.
+pub const HELD_BYTES_OF_ONE_MAX: usize = 32 << 10;
+
+/// The same for all devices of a shard together.
+pub const HELD_BYTES_MAX: usize = 16 << 20;
+
 /// A CONNECT must fit into the bound of half-received packets many times over.
 const _: () = assert!(CONNECT_BYTES_MAX as usize * 64 <= PARTIAL_BYTES_MAX);
 /// The pool of buffers is small beside what it serves.
@@ -52,3 +58,15 @@ pub const EVENTS_KEPT_MAX: usize = 1_024;
 /// Events of one kind that leave a shard within a second: a port scan must not fill the log. The others are counted as
 /// `events_suppressed`.
 pub const EVENTS_PER_KIND_PER_S: u8 = 10;
+
+/// What is read of a segment in one go. The kernel copies what it has in memory on the shard's thread: 256 KiB are some
+/// 30 us; a disk that seeks for each loses less than half of its speed.
+pub const SEGMENT_WINDOW_BYTES: usize = 256 << 10;
+
+/// Windows of segments that a shard keeps, 8 MiB: for each place that is read from in turn two, the one it is in and the
+/// one ahead, so sixteen places. More places work, and read windows again. A request that needs more gets more for as
+/// long as it waits.
+pub const SEGMENT_WINDOWS_MAX: usize = 32;
+
+/// A reader of one place needs the window it is in, the next one, and the one ahead.
+const _: () = assert!(SEGMENT_WINDOWS_MAX >= 4);

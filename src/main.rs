@@ -23,6 +23,13 @@ fn main() -> ExitCode {
             }
             Err(why) => answer(Err(why)),
         },
+        Command::Spool(SpoolCommand::Discard(options)) => match cli::spool_discard::discard(&options) {
+            Ok((text, done)) => {
+                print(&text);
+                status(done)
+            }
+            Err(why) => answer(Err(why)),
+        },
         Command::Config(ConfigCommand::Default) => print(&config::example()),
         Command::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", config::schema())),
     }

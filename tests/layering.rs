@@ -7,34 +7,38 @@ use std::path::{Path, PathBuf};
 /// Each room with the rooms it may name. A path (`runtime::seam`) allows that module only.
 const ROOMS: &[(&str, &[&str])] = &[
     ("limits", &[]),
+    ("broken", &[]),
     ("mqtt", &["limits"]),
     ("runtime", &["limits"]),
     ("rule", &["limits", "mqtt"]),
     ("route", &["limits", "mqtt"]),
-    ("session", &["limits", "mqtt", "runtime::seam"]),
-    ("kafka", &["limits", "runtime::seam"]),
+    ("session", &["limits", "broken", "mqtt", "runtime::seam"]),
+    ("kafka", &["limits", "broken", "runtime::seam"]),
     ("spool", &["limits", "kafka::batch", "runtime::seam"]),
-    ("buffer", &["limits", "runtime::seam", "kafka", "spool", "session"]),
+    ("buffer", &["limits", "broken", "runtime::seam", "kafka", "spool", "session"]),
     ("metrics", &["limits"]),
     ("service", &["limits"]),
     ("embedded", &["limits", "kafka", "spool", "metrics"]),
     ("control", &["limits", "metrics"]),
     ("listener", &["limits", "mqtt"]),
-    ("config", &["limits", "mqtt", "rule", "route", "session", "kafka", "service", "embedded", "runtime", "listener"]),
+    (
+        "config",
+        &["limits", "mqtt", "rule", "route", "session", "kafka", "spool", "service", "embedded", "runtime", "listener"],
+    ),
     // Only compiled for tests.
     ("sim", &["limits", "runtime::seam", "mqtt", "session", "kafka", "spool", "buffer"]),
     (
         "shard",
         &[
-            "limits", "mqtt", "rule", "route", "session", "kafka", "spool", "buffer", "metrics", "service", "config",
-            "listener", "runtime",
+            "limits", "broken", "mqtt", "rule", "route", "session", "kafka", "spool", "buffer", "metrics", "service",
+            "config", "listener", "runtime",
         ],
     ),
     (
         "cli",
         &[
-            "limits", "mqtt", "rule", "route", "session", "kafka", "metrics", "service", "config", "listener",
-            "runtime", "shard", "embedded", "control", "spool", "buffer",
+            "limits", "broken", "mqtt", "rule", "route", "session", "kafka", "metrics", "service", "config",
+            "listener", "runtime", "shard", "embedded", "control", "spool", "buffer",
         ],
     ),
 ];

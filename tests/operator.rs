@@ -84,7 +84,7 @@ fn an_unknown_key_and_a_level_without_its_buffer_are_refused() {
     let stored = config("127.0.0.1:1", &[sink("a", "t") + "acknowledge = \"stored\"\n"]);
     for command in [&["check"][..], &["run"], &["topics", "create"]] {
         let text = forebay(command, &stored, 2);
-        has(&text, "sink[0].acknowledge", &["stored", "disk buffer", "use \"replicated\""]);
+        has(&text, "sink[0].acknowledge", &["stored", "disk buffer", "[spool]", "use \"replicated\""]);
     }
 }
 
@@ -229,4 +229,58 @@ fn the_default_configuration_is_one_and_the_schema_holds() {
             .arg(dir.path().join("schema.json"))
             .arg(support::root().join("docs/CONFIGURATION.md")),
     );
+}
+
+/// A spool as a service that was never there would have left it: two shards, nothing in it.
+#[test]
+fn a_spool_is_looked_at_before_anything_runs() {
+    let dir = support::temp_dir();
+    let data = dir.path().join("data");
+    let service = format!(
+        "[service]\nshards = 2\npin = false\ndata_dir = \"{}\"\n[kafka.main]\nbootstrap = \"127.0.0.1:1\"\n",
+        data.display()
+    );
+    let kept = format!("{service}[spool]\nbytes_max = \"1024TiB\"\n{}", sink("a", "t"));
+    let text = forebay(&["check"], &kept, 1);
+    has(&text, "spool: bytes_max", &["warning", "lower bytes_max or make room"]);
+    has(&text, "is not there yet", &["ok       spool"]);
+    has(&text, "sink a: its rows", &["on disk", "answered when synced to the disk"]);
+    for shard in ["0", "1", "3"] {
+        fs::create_dir_all(data.join("spool").join(shard)).expect("a folder");
+    }
+    for command in [&["check"][..], &["run"]] {
+        let text = forebay(command, &kept, 1);
+        has(&text, "shard 2 is missing", &["put it back"]);
+    }
+    fs::remove_dir(data.join("spool/3")).expect("a folder less");
+    let root = data.join("spool").display().to_string();
+    let (code, text) = ended(program().args(["spool", "inspect", &root]));
+    assert!(code == 0 && text.contains(&format!("{root}/1")) && text.contains("sound"), "{text}");
+    let (code, text) = ended(program().args(["spool", "discard", &root, "--sink", "a", "--yes"]));
+    assert_eq!(code, 1, "{text}");
+    has(&text, "sink \"a\" has no messages here", &[&root]);
+    let (code, text) = ended(program().args(["spool", "discard", &dir.path().display().to_string(), "--sink", "a"]));
+    assert_eq!(code, 1, "{text}");
+    has(&text, "no spool is here", &["service.data_dir"]);
+    // A file that is no segment of this version, or of no version at all.
+    fs::write(data.join("spool/1/00000000000000000000.segment"), later_version()).expect("a segment");
+    for text in [forebay(&["run"], &kept, 1), forebay(&["run"], &format!("{service}{}", sink("a", "t")), 1)] {
+        let version = format!("version {}", forebay::spool::VERSION + 1);
+        has(&text, &version, &["spool/1", "nothing was changed"]);
+    }
+}
+
+/// A segment that a later version of the program has made.
+fn later_version() -> Vec<u8> {
+    let header =
+        forebay::spool::Header { shard: 1, segment: 0, salt: 7, created_ms: 1, previous: u64::MAX, previous_end: 0 };
+    let mut bytes = header.encode();
+    bytes[8..10].copy_from_slice(&(forebay::spool::VERSION + 1).to_be_bytes());
+    let crc = crc32c::crc32c(&bytes[..60]).to_be_bytes();
+    bytes[60..].copy_from_slice(&crc);
+    let mut segment = vec![0; 1 << 20];
+    let end = segment.len() - bytes.len();
+    segment[..bytes.len()].copy_from_slice(&bytes);
+    segment[end..].copy_from_slice(&bytes);
+    segment
 }

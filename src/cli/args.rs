@@ -189,12 +189,30 @@ pub enum TopicsCommand {
 pub enum SpoolCommand {
     /// What its segments hold, what is damaged, and what a start would find; changes nothing
     Inspect(InspectArgs),
+    /// Throws away the messages of one sink, which Kafka does not have
+    Discard(DiscardArgs),
+}
+
+/// Options of `forebay spool discard`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiscardArgs {
+    /// The folder of the spool: `spool` in the data directory
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+
+    /// The sink whose messages are thrown away
+    #[arg(long, value_name = "NAME")]
+    pub sink: String,
+
+    /// Does it; without it only says what would go
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Options of `forebay spool inspect`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct InspectArgs {
-    /// The folder of one shard's segments
+    /// The folder of one shard's segments, or the folder of the spool with all of them
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
 

@@ -9,6 +9,7 @@ use kafka_protocol::messages::MetadataResponse;
 use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponseTopic};
 
 use super::admin::Admin;
+use super::check_spool;
 use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Sink};
 use crate::service::dead_letters;
 
@@ -21,7 +22,8 @@ const TOPIC_FORBIDDEN: i16 = 29;
 
 /// How a line begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Verdict {
+pub(super) enum Verdict {
+    /// Works.
     Ok,
     /// Works, or may work; to be looked at.
     Warning,
@@ -31,11 +33,11 @@ enum Verdict {
 
 /// One line.
 #[derive(Debug)]
-struct Line {
-    verdict: Verdict,
+pub(super) struct Line {
+    pub(super) verdict: Verdict,
     /// `kafka.main` or `sink telemetry`.
-    about: String,
-    text: String,
+    pub(super) about: String,
+    pub(super) text: String,
 }
 
 impl fmt::Display for Line {
@@ -65,6 +67,7 @@ pub fn check(config: &Config) -> bool {
         of_cluster(cluster, &sinks, &mut lines);
     }
     of_files(config, &mut lines);
+    check_spool::of_spool(config, &mut lines);
     of_addresses(config, &mut lines);
     let mut worst = Verdict::Ok;
     for line in &lines {
@@ -240,7 +243,7 @@ fn of_sink(sink: &Sink, found: Option<&MetadataResponseTopic>, making: &Making) 
         let verdict = if matches!(making, Making::Makes(_)) { Verdict::Ok } else { Verdict::Warning };
         return (verdict, format!("its topic depends on the message; {text}"));
     };
-    of_fixed(topic, found, making, sink.acknowledge == Acknowledge::Replicated)
+    of_fixed(topic, found, making, matches!(sink.acknowledge, Acknowledge::Replicated | Acknowledge::Stored))
 }
 
 /// A topic that is one and not made from the message; `safe`: its records are to survive the loss of a disk.

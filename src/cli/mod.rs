@@ -4,6 +4,7 @@ mod admin;
 pub mod args;
 pub mod ask;
 pub mod check;
+mod check_spool;
 mod embedded_numbers;
 mod health;
 mod log_numbers;
@@ -13,6 +14,9 @@ mod overview;
 mod reference;
 pub mod run;
 pub mod spool;
+pub mod spool_discard;
+mod spool_files;
+mod spool_folders;
 pub mod topics;
 
 pub use args::{

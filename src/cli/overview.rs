@@ -14,6 +14,7 @@ pub(super) fn of(config: &Config) -> Described {
             Acknowledge::Received => "received",
             Acknowledge::Leader => "leader",
             Acknowledge::Replicated => "replicated",
+            Acknowledge::Stored => "stored",
         },
     });
     let clusters = config

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use crate::broken;
 use crate::config::{Config, EMBEDDED, LogFormat};
 use crate::control::{Control, View};
 use crate::embedded::{self, EmbeddedLog};
@@ -30,6 +31,7 @@ use super::health;
 use super::log_numbers::LogNumbers;
 use super::observer::Observer;
 use super::overview;
+use super::spool_folders::{self, SpoolFolders};
 
 /// Why the service did not start or did not end well, in words for a person.
 type Failure = String;
@@ -54,6 +56,9 @@ pub fn run(config: Config) -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
+    for promise in broken::promises() {
+        tracing::error!(promise, "this build breaks a promise on purpose: it is for tests only");
+    }
     abort_on_panic();
     let outcome = Service::start(config).and_then(Service::serve);
     drop(logging);
@@ -81,6 +86,8 @@ fn failed(error: &str) -> ExitCode {
 struct Service {
     config: Arc<Config>,
     embedded: Option<EmbeddedLog>,
+    /// Held until the shards have ended.
+    spool: SpoolFolders,
     control: Option<Control>,
     observer: Observer,
     journal: Arc<Journal>,
@@ -97,6 +104,7 @@ impl Service {
         let data_dir = config.service.data_dir.display();
         std::fs::create_dir_all(&config.service.data_dir)
             .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) moves it"))?;
+        let mut spool = spool_folders::prepare(&mut config)?;
         let embedded = start_embedded(&mut config)?;
         let listeners = bind_listeners(&config)?;
         let mqtt = listeners.local_addrs();
@@ -109,6 +117,7 @@ impl Service {
             .map_err(|e| format!("mailboxes between shards: {e}"))?;
         let boards = boards(&config);
         let journal = Arc::new(Journal::default());
+        spool.said.drain(..).for_each(|said| journal.say(said));
         let around = Surroundings {
             config: Arc::clone(&config),
             post: post.clone(),
@@ -147,7 +156,7 @@ impl Service {
             described,
         };
         let control = start_control(&config, view)?;
-        Ok(Self { config, embedded, control, observer, journal, shards, heard, post, ready, mqtt })
+        Ok(Self { config, embedded, spool, control, observer, journal, shards, heard, post, ready, mqtt })
     }
 
     fn serve(self) -> Result<(), Failure> {
@@ -168,6 +177,9 @@ impl Service {
                         self.greet();
                         notify::ready("accepting devices");
                     }
+                }
+                Ok(Event::Shard(Notice::Failed { shard, why })) => {
+                    return Err(format!("shard {shard} does not start: {why}"));
                 }
                 Ok(Event::Shard(Notice::Drained { shard, .. })) => {
                     return Err(format!("shard {shard} ended by itself"));
@@ -227,7 +239,7 @@ impl Service {
                 std::thread::sleep(Duration::from_millis(1));
             }
         }
-        let rows_left = self.await_drained(grace)?;
+        let (rows_left, rows_kept) = self.await_drained(grace)?;
         for shard in self.shards.drain(..) {
             shard.join().map_err(|e| format!("a shard ended badly: {e}"))?;
         }
@@ -236,8 +248,13 @@ impl Service {
         if let Some(log) = self.embedded.take() {
             log.stop();
         }
+        drop(self.spool);
         if rows_left == 0 {
-            self.journal.say(Said::now(Kind::Drained));
+            let kept = Some(rows_kept).filter(|kept| *kept > 0);
+            self.journal.say(Said::now(Kind::Drained).maybe(Field::RowsKept, kept));
+            if let Some(kept) = kept {
+                println!("{kept} messages are not in Kafka yet; the spool keeps them for the next start");
+            }
             return Ok(());
         }
         Err(format!(
@@ -246,26 +263,28 @@ impl Service {
         ))
     }
 
-    /// Waits for every shard's report; gives the messages left.
-    fn await_drained(&self, grace: Duration) -> Result<u64, Failure> {
+    /// Waits for every shard's report; gives the messages that are lost to Kafka, and those that the spool keeps.
+    fn await_drained(&self, grace: Duration) -> Result<(u64, u64), Failure> {
         // The shards keep the grace themselves; this is for one that stands still.
         let deadline = Instant::now() + grace + Duration::from_secs(5);
-        let (mut waiting, mut rows) = (self.shards.len(), 0);
+        let (mut waiting, mut rows, mut kept) = (self.shards.len(), 0, 0);
         while waiting > 0 {
             match self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Event::Shard(Notice::Drained { shard, rows_left, connections_left })) => {
+                Ok(Event::Shard(Notice::Drained { shard, rows_left, rows_kept, connections_left })) => {
                     let event = Said::now(Kind::ShardDrained).on(shard).with(Field::RowsLeft, rows_left);
+                    let event = event.maybe(Field::RowsKept, Some(rows_kept).filter(|kept| *kept > 0));
                     self.journal.say(event.with(Field::ConnectionsLeft, connections_left as u64));
                     waiting -= 1;
                     rows += rows_left;
+                    kept += rows_kept;
                 }
-                Ok(Event::Shard(Notice::Started(_))) => {}
+                Ok(Event::Shard(Notice::Started(_) | Notice::Failed { .. })) => {}
                 Ok(Event::Signal(_)) => return Err("second signal: ended without finishing the drain".into()),
                 Err(RecvTimeoutError::Timeout) => return Err(format!("{waiting} shards did not finish draining")),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        Ok(rows)
+        Ok((rows, kept))
     }
 }
 

@@ -10,12 +10,14 @@ use serde_json::{Value, json};
 
 use super::args::InspectArgs;
 use super::ask::{table, text};
+use super::spool_folders::of_shards;
+use crate::kafka::batch::BatchHeader;
 use crate::runtime::{FolderLock, segment_path, segments_in};
 use crate::shard::rfc3339;
-use crate::spool::{AppendError, Cut, Disk, Entry, ReadError, Rot, Run, Surveyed, recover, survey};
+use crate::spool::{AppendError, CutHead, Disk, Entry, ReadError, Rot, Surveyed, recover, survey};
 
 /// A folder that is read only: the seam's other calls do nothing.
-struct Folder<'a>(&'a Path);
+pub(super) struct Folder<'a>(pub(super) &'a Path);
 
 impl Disk for Folder<'_> {
     fn create(&mut self, _: u64, _: u64) {}
@@ -39,10 +41,33 @@ impl Disk for Folder<'_> {
 /// # Errors
 /// Why it is not looked at, or cannot be read.
 pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
-    let folder = options.folder.as_path();
+    let shards = of_shards(&options.folder)?;
+    if shards.is_empty() || !segments_in(&options.folder).is_ok_and(|found| found.is_empty()) {
+        let (report, sound) = shard(&options.folder, options.entries)?;
+        return Ok((if options.json { format!("{report:#}\n") } else { human(&report) }, sound));
+    }
+    let (mut sound, mut reports, mut text) = (true, Vec::new(), String::new());
+    for folder in &shards {
+        let (report, this) = shard(folder, options.entries)?;
+        sound &= this;
+        text += &format!("{}\n{}\n", folder.display(), human(&report));
+        reports.push(report);
+    }
+    let report = json!({ "folder": options.folder.display().to_string(), "sound": sound, "shards": reports });
+    Ok((if options.json { format!("{report:#}\n") } else { text }, sound))
+}
+
+/// Keeps the service out while a folder is read: its lock is that of the data directory.
+fn share(folder: &Path) -> io::Result<[Option<FolderLock>; 2]> {
+    let data_dir = folder.parent().filter(|root| root.ends_with("spool")).and_then(Path::parent);
+    Ok([FolderLock::share(folder)?, data_dir.map(FolderLock::share).transpose()?.flatten()])
+}
+
+/// What the folder of one shard holds, and whether it is sound.
+fn shard(folder: &Path, entries: bool) -> Result<(Value, bool), String> {
     let failed = |error: io::Error| format!("{}: {error}", folder.display());
     let found: BTreeMap<u64, u64> = segments_in(folder).map_err(failed)?.into_iter().collect();
-    let _lock = FolderLock::share(folder).map_err(|error| match error.kind() {
+    let _locks = share(folder).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => format!("{}: a running service uses it; stop that first", folder.display()),
         _ => failed(error),
     })?;
@@ -50,6 +75,7 @@ pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
     let unread = |error: crate::spool::RecoverError| format!("{}: {error}", folder.display());
     // From the newest back: each segment's header says where the one before it ends.
     let (mut ends, mut segments, mut shard, mut sound) = (BTreeMap::new(), Vec::new(), None, true);
+    let mut partition = Offsets::default();
     for (number, len) in found.iter().rev() {
         let read = survey(&disk, *number, *len, ends.get(number).copied()).map_err(unread)?;
         if let Some(header) = read.header.filter(|_| !read.scan.entries.is_empty()) {
@@ -57,14 +83,18 @@ pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
             shard.get_or_insert(header.shard);
         }
         sound &= read.headers.is_empty() && read.scan.rot.is_empty();
-        segments.push(segment(*number, *len, &read, options.entries));
+        partition.add(&read);
+        segments.push(segment(*number, *len, &read, entries));
     }
     segments.reverse();
-    let (whole, whole_sound) = whole(&disk, shard.unwrap_or(0), &found);
+    let (whole, whole_sound) = match partition.report() {
+        Some(report) => (report, true),
+        None => whole(&disk, shard.unwrap_or(0), &found),
+    };
     sound &= whole_sound;
     let report =
         json!({ "folder": folder.display().to_string(), "sound": sound, "segments": segments, "start": whole });
-    Ok((if options.json { format!("{report:#}\n") } else { human(&report) }, sound))
+    Ok((report, sound))
 }
 
 /// What one segment says.
@@ -85,7 +115,7 @@ fn segment(number: u64, len: u64, read: &Surveyed, list: bool) -> Value {
                 *rows.entry(lane.unwrap_or_else(|| (format!("lane {}", block.lane), "?".into()))).or_default() +=
                     block.run.count;
             }
-            Entry::Cut(cut) => drop(cuts.insert(cut.cut, described(&cut))),
+            Entry::Cut { cut, rows } => drop(cuts.insert(cut.cut, described(&cut, rows.rows()))),
             Entry::Done { cut, .. } | Entry::EndCut { cut, .. } => drop(cuts.remove(&cut)),
             Entry::Session { session, .. } | Entry::SessionAt { session, .. } => drop(sessions.insert(session)),
             Entry::SessionEnded { session } => drop(sessions.remove(&session)),
@@ -111,6 +141,44 @@ fn segment(number: u64, len: u64, read: &Surveyed, list: bool) -> Value {
     out
 }
 
+/// What a folder of the embedded log holds: a partition.
+#[derive(Default)]
+struct Offsets {
+    any: bool,
+    first: Option<i64>,
+    next: Option<i64>,
+    batches: u64,
+    records: i64,
+    torn_bytes: u64,
+}
+
+impl Offsets {
+    fn add(&mut self, read: &Surveyed) {
+        if !read.batches {
+            return;
+        }
+        self.any = true;
+        self.torn_bytes += read.scan.torn_bytes;
+        for (_, _, entry) in read.entries() {
+            let Some(Entry::Batch { batch }) = entry else { continue };
+            let Ok(header) = BatchHeader::read(batch) else { continue };
+            let next = header.last_offset() + 1;
+            self.first = Some(self.first.map_or(header.base_offset, |first| first.min(header.base_offset)));
+            self.next = Some(self.next.map_or(next, |known| known.max(next)));
+            (self.batches, self.records) = (self.batches + 1, self.records + i64::from(header.records_count));
+        }
+    }
+
+    fn report(&self) -> Option<Value> {
+        self.any.then(|| {
+            json!({
+                "batches": self.batches, "records": self.records, "first_offset": self.first,
+                "next_offset": self.next, "torn_bytes": self.torn_bytes,
+            })
+        })
+    }
+}
+
 /// What a start would find, and whether that is all of it.
 fn whole(disk: &Folder<'_>, shard: u32, found: &BTreeMap<u64, u64>) -> (Value, bool) {
     let start = match recover(disk, shard, found) {
@@ -120,19 +188,25 @@ fn whole(disk: &Folder<'_>, shard: u32, found: &BTreeMap<u64, u64>) -> (Value, b
     let uncut = |lane: u32| start.uncut(lane).iter().map(|run| run.count).sum::<u64>();
     let waiting: Vec<Value> = (start.state.lanes())
         .map(|(number, lane)| {
-            let rows: u64 = lane.spans().map(|span| span.run.count).sum();
-            json!({ "sink": lane.sink, "topic": lane.topic, "partition": lane.partition, "rows": rows, "uncut": uncut(number) })
+            json!({
+                "sink": *lane.sink, "topic": *lane.topic, "partition": lane.partition, "rows": lane.rows(),
+                "uncut": uncut(number),
+            })
         })
         .collect();
-    let sound = start.rot.is_empty() && start.missing.is_empty() && start.unreadable.is_empty() && !start.fate_open;
+    let sound = start.rot.is_empty()
+        && start.missing.is_empty()
+        && start.unreadable.is_empty()
+        && start.predecessor_missing.is_none()
+        && !start.fate_open;
     let missing: u64 = start.missing.iter().map(|(_, run)| run.count).sum();
     let report = json!({
         "lanes": waiting,
-        "cuts_uncertain": start.uncertain().iter().map(described).collect::<Vec<_>>(),
-        "sessions": start.state.sessions().map(|(session, ..)| session).collect::<Vec<_>>(),
+        "cuts_uncertain": start.state.cuts().map(|cut| described(&cut.head, cut.rows.iter().map(|run| run.count).sum())).collect::<Vec<_>>(),
+        "sessions": start.state.sessions().collect::<Vec<_>>(),
         "rot": start.rot.iter().map(|rot| damage(rot, "entries")).collect::<Vec<_>>(),
         "unreadable": start.unreadable, "rows_missing": missing, "fate_open": start.fate_open,
-        "torn_bytes": start.torn_bytes,
+        "torn_bytes": start.torn_bytes, "predecessor_missing": start.predecessor_missing,
     });
     (report, sound)
 }
@@ -141,8 +215,7 @@ fn damage(rot: &Rot, what: &str) -> Value {
     json!({ "segment": rot.segment, "position": rot.position, "bytes": rot.bytes, "what": what })
 }
 
-fn described(cut: &Cut) -> Value {
-    let rows: u64 = cut.rows.iter().map(|run| run.count).sum();
+fn described(cut: &CutHead, rows: u64) -> Value {
     json!({
         "cut": cut.cut, "lane": cut.lane, "partition": cut.partition, "producer_id": cut.producer_id,
         "epoch": cut.epoch, "sequence": cut.sequence, "rows": rows,
@@ -153,7 +226,7 @@ fn described(cut: &Cut) -> Value {
 fn kind(entry: &Entry<'_>) -> String {
     let name = match entry {
         Entry::Rows(_) => "rows",
-        Entry::Cut(_) => "cut",
+        Entry::Cut { .. } => "cut",
         Entry::Done { .. } => "done",
         Entry::EndRows { .. } => "end of rows",
         Entry::EndCut { .. } => "end of a cut",
@@ -168,27 +241,34 @@ fn kind(entry: &Entry<'_>) -> String {
         Entry::Segment { .. } => "segment",
         Entry::SessionAt { .. } => "session at",
         Entry::CheckpointEnd => "end of the checkpoint",
+        Entry::SinkEnded { .. } => "end of a sink",
+        Entry::Batch { .. } => "batch",
     };
     name.to_owned()
 }
 
 /// An entry in one line. Of rows and sessions no content: that may be nobody's to read.
 fn line(entry: &Entry<'_>) -> String {
-    let runs =
-        |rows: &[Run]| rows.iter().map(|run| format!("{}+{}", run.first, run.count)).collect::<Vec<_>>().join(",");
     let said = match entry {
-        Entry::Rows(rows) => format!("lane={} rows={} batch_bytes={}", rows.lane, runs(&[rows.run]), rows.batch.len()),
-        Entry::Cut(cut) => format!(
-            "cut={} lane={} partition={} producer_id={} epoch={} sequence={} rows={}",
-            cut.cut,
-            cut.lane,
-            cut.partition,
-            cut.producer_id,
-            cut.epoch,
-            cut.sequence,
-            runs(&cut.rows)
+        Entry::Rows(rows) => {
+            let (first, count) = (rows.run.first, rows.run.count);
+            format!("lane={} rows={first}+{count} record_bytes={}", rows.lane, rows.records.len())
+        }
+        Entry::Cut { cut, rows } => format!(
+            "cut={} lane={} partition={} producer_id={} epoch={} sequence={} rows={rows:?}",
+            cut.cut, cut.lane, cut.partition, cut.producer_id, cut.epoch, cut.sequence,
         ),
         Entry::Session { session, payload } => format!("session={session} bytes={}", payload.len()),
+        Entry::Batch { batch } => match BatchHeader::read(batch) {
+            Ok(header) => format!(
+                "base_offset={} records={} producer_id={} batch_bytes={}",
+                header.base_offset,
+                header.records_count,
+                header.producer_id,
+                batch.len()
+            ),
+            Err(_) => format!("batch_bytes={}", batch.len()),
+        },
         other => format!("{other:?}"),
     };
     format!("{}: {said}", kind(entry))

@@ -4,9 +4,11 @@ use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 use super::*;
-use crate::kafka::batch::{Builder, Row};
-use crate::runtime::seam::WallMs;
-use crate::spool::{Completion, Log, NewCut, Recovered, Settings};
+use crate::kafka::batch::{Builder, HEADER_LEN, Row};
+use crate::runtime::seam::{Monotonic, WallMs};
+use crate::spool::{
+    BATCH_AT, Completion, Log, NewCut, NewRows, Recovered, Run, Settings, batch_header, put_batch, seal_batch,
+};
 
 const BYTES: u64 = 16 << 10;
 
@@ -40,7 +42,7 @@ impl Disk for Files<'_> {
 
 fn settle(log: &mut Log, disk: &mut Files<'_>) {
     loop {
-        log.flush(disk, 1_763_640_000_000);
+        log.flush(disk, Monotonic(0), WallMs(1_763_640_000_000));
         if disk.1.is_empty() {
             return;
         }
@@ -55,18 +57,23 @@ fn write(folder: &Path) {
     let settings = Settings { shard: 3, segment_bytes: BYTES, segments_max: 14, sink_bytes_max: BYTES * 14, seed: 1 };
     let (mut log, mut disk) = (Log::new(settings, Recovered::default()), Files(folder, Vec::new()));
     for turn in 0..4u8 {
-        let lane = log.lane("telemetry", "readings", i32::from(turn % 2)).unwrap();
+        let sink = log.sink("telemetry");
+        let lane = log.lane(sink, "readings", i32::from(turn % 2)).unwrap();
         let mut builder = Builder::new(Vec::new());
         for _ in 0..3 {
             let headers = std::iter::empty::<(&[u8], &[u8])>();
             let row = Row { key: None, value: Some(&[turn; 40][..]), headers, timestamp: WallMs(1_000) };
             builder.append(&row, row.measure());
         }
-        let (run, _) = log.rows(lane, &builder.close(None), &[], &[]).unwrap();
+        let batch = builder.close(None);
+        let (origins, deadlines, hashes) = (&[], &[], &[]);
+        let (records, base_timestamp, count) = (&batch[HEADER_LEN..], 1_000, 3);
+        let first = log.rows(&NewRows { lane, records, base_timestamp, count, origins, deadlines, hashes }).unwrap();
         if turn == 0 {
-            let cut = NewCut { lane, topic_id: [9; 16], producer_id: 4_000, epoch: 2, sequence: 7, rows: vec![run] };
-            let _staged = log.cut(cut).unwrap();
-            log.session(5, b"client").unwrap();
+            let (topic_id, partition, producer_id, epoch, sequence) = (9, 0, 4_000, 2, 7);
+            let rows = &[Run { first, count: 3 }];
+            log.cut(&NewCut { lane, topic_id, partition, producer_id, epoch, sequence, rows }).unwrap();
+            log.session(Some(5), b"client").unwrap();
         }
         settle(&mut log, &mut disk);
     }
@@ -142,4 +149,45 @@ fn a_folder_in_use_is_refused() {
     assert!(inspect(&options).unwrap().1);
     let nowhere = InspectArgs { folder: dir.path().join("nowhere"), ..InspectArgs::default() };
     assert!(inspect(&nowhere).is_err());
+}
+
+/// A folder of the embedded log: its batches and offsets; a torn tail is no damage, a bad byte amid batches is.
+#[test]
+fn a_partition_of_the_embedded_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bytes = batch_header(2, 40, 7, 1_763_640_000_000).encode().to_vec();
+    let mut starts = Vec::new();
+    for n in 0..3i64 {
+        let mut builder = Builder::new(Vec::new());
+        let headers = std::iter::empty::<(&[u8], &[u8])>();
+        let row = Row { key: None, value: Some(b"x"), headers, timestamp: WallMs(1_000) };
+        builder.append(&row, row.measure());
+        let (mut entry, position) = (Vec::new(), bytes.len());
+        put_batch(&builder.close(None), &mut entry);
+        entry[BATCH_AT..BATCH_AT + 8].copy_from_slice(&(40 + n).to_be_bytes());
+        seal_batch(&mut entry, 7, position as u64);
+        bytes.extend_from_slice(&entry);
+        starts.push(position);
+    }
+    let whole = bytes.len();
+    bytes.extend_from_slice(&[9; 100]);
+    let path = segment_path(dir.path(), 40);
+    fs::write(&path, &bytes).unwrap();
+    let options = InspectArgs { folder: dir.path().to_owned(), entries: true, json: true };
+    let report = |sound: bool| {
+        let (text, found) = inspect(&options).unwrap();
+        assert_eq!(found, sound, "{text}");
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let read = report(true);
+    let expected = json!({ "batches": 3, "records": 3, "first_offset": 40, "next_offset": 43, "torn_bytes": 100 });
+    assert_eq!(read["start"], expected);
+    assert_eq!((&read["segments"][0]["shard"], &read["segments"][0]["synced"]), (&json!(2), &json!(whole)));
+    let line = read["segments"][0]["entries"][1].as_str().unwrap();
+    assert!(line.contains("batch: base_offset=41 records=1"), "{line}");
+    bytes[starts[1] + 40] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let read = report(false);
+    assert_eq!((&read["start"]["batches"], &read["start"]["next_offset"]), (&json!(2), &json!(43)));
+    assert_eq!(read["segments"][0]["damage"][0]["position"], json!(starts[1]));
 }

@@ -8,7 +8,12 @@ use super::keys::{self, Absent, Key, Kind, Section};
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 /// Values to show for keys that have no default of their own.
-const SHOWN: [(&str, &str); 18] = [
+const SHOWN: [(&str, &str); 23] = [
+    ("spool.segment_bytes", "\"64MiB\""),
+    ("spool.spool_share", "0.5"),
+    ("sink.buffer", "\"disk\""),
+    ("sink.spill_after", "\"64MiB\""),
+    ("sink.acknowledge", "\"stored\""),
     ("sink.acks", "\"all\""),
     ("sink.compression", "\"zstd\""),
     ("sink.compression_level", "3"),

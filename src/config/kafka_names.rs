@@ -48,6 +48,10 @@ const NAMES: &[(&str, &str)] = &[
     ("recbuf", "the kernel sizes the buffers of sockets: leave it out"),
     ("tcp_keepalive", "a broker that is silent on a request is found by request_timeout of [kafka.NAME]: leave it out"),
     ("health_check_interval", "every connection in use says so itself: leave it out; see forebay_kafka_reachable"),
+    ("buffer_mode", "it is buffer in [[sink]]: \"memory\", \"disk\", \"hybrid\" or \"hybrid-saved\""),
+    ("per_partition_limit", "it is bytes_max in [spool], for all partitions together; see spool_share there"),
+    ("segment_file_bytes", "it is segment_bytes in [spool]"),
+    ("memory_overload_protection", "memory has a bound, buffer_bytes of [kafka.NAME]: leave it out"),
     ("transactional_id", "there are no transactions here: leave it out"),
 ];
 

@@ -16,12 +16,22 @@ pub(super) enum Section {
     Listener,
     Kafka,
     Embedded,
+    Spool,
     Sink,
 }
 
 impl Section {
-    pub(super) const ALL: [Self; 8] =
-        [Self::Service, Self::Control, Self::Log, Self::Mqtt, Self::Listener, Self::Kafka, Self::Embedded, Self::Sink];
+    pub(super) const ALL: [Self; 9] = [
+        Self::Service,
+        Self::Control,
+        Self::Log,
+        Self::Mqtt,
+        Self::Listener,
+        Self::Kafka,
+        Self::Embedded,
+        Self::Spool,
+        Self::Sink,
+    ];
 
     /// The key at the top of the file.
     pub(super) fn name(self) -> &'static str {
@@ -33,6 +43,7 @@ impl Section {
             Self::Listener => "listener",
             Self::Kafka => "kafka",
             Self::Embedded => "embedded",
+            Self::Spool => "spool",
             Self::Sink => "sink",
         }
     }
@@ -63,6 +74,11 @@ impl Section {
                 "The embedded log: a single-node Kafka-protocol log in this process, for a machine with no Kafka yet. It \
                  runs where there is no `[kafka.NAME]`, and where this part is there; sinks know it as `\"embedded\"`."
             }
+            Self::Spool => {
+                "The disk buffer: a log of segments for each shard below `spool` in `data_dir`. It is there where this part is \
+                 there, if only as `[spool]` with no key; sinks then keep their rows on disk and answer at `\"stored\"`, \
+                 unless they say otherwise: see [SPOOL.md](SPOOL.md)."
+            }
             Self::Sink => {
                 "MQTT to Kafka. A message goes to every sink of which a filter matches, and is answered when each has met \
                  its level. With no sink and no `[kafka.NAME]` there is one that takes `#` to the Kafka topic \
@@ -92,9 +108,20 @@ const fn later(name: &'static str, why: &'static str) -> Word {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Flag,
-    Integer { min: u64, max: u64 },
-    Duration { min: Duration, max: Duration },
-    Size { min: u64, max: u64 },
+    Integer {
+        min: u64,
+        max: u64,
+    },
+    /// A part of a whole, from a hundredth to all of it.
+    Share,
+    Duration {
+        min: Duration,
+        max: Duration,
+    },
+    Size {
+        min: u64,
+        max: u64,
+    },
     Word(&'static [Word]),
     Text,
     TextList,
@@ -113,6 +140,7 @@ impl Kind {
             Self::Duration { min, max } => {
                 Some((format!("\"{}\"", ShowDuration(min)), format!("\"{}\"", ShowDuration(max))))
             }
+            Self::Share => Some(("0.01".to_owned(), "1".to_owned())),
             Self::Size { min, max } => Some((format!("\"{}\"", ShowSize(min)), format!("\"{}\"", ShowSize(max)))),
             _ => None,
         }
@@ -125,6 +153,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Flag => "true or false",
             Self::Integer { .. } => "an integer",
+            Self::Share => "a number",
             Self::Duration { .. } => "a duration",
             Self::Size { .. } => "a size",
             Self::Word(_) => "a word",
@@ -161,8 +190,7 @@ pub(super) struct Key {
 }
 
 /// Keys that other documents speak of and that this version does not have: `section.key`, or a section; and what to do.
-pub(super) const LATER: [(&str, &str); 10] = [
-    ("spool", "this version has no disk buffer: leave it out; sinks answer at \"replicated\""),
+pub(super) const LATER: [(&str, &str); 9] = [
     ("source", "this version goes from MQTT to Kafka only: leave it out"),
     ("rule", "this version has filters and templates in [[sink]] only: leave it out"),
     ("bridge", "this version is a server only: leave it out"),
@@ -170,7 +198,10 @@ pub(super) const LATER: [(&str, &str); 10] = [
     ("kafka.tls", "this version speaks to Kafka without TLS"),
     ("kafka.sasl", "this version speaks to Kafka without SASL"),
     ("sink.topics_max", "it is topics_max in [kafka.NAME], for all sinks of the cluster"),
-    ("sink.when_full", "a full buffer holds its publishers back: leave it out"),
+    (
+        "sink.when_full",
+        "it is when_full in [spool], for all sinks that keep rows on disk; full memory holds publishers back",
+    ),
     ("sink.partition", "no record is given a partition by number: see partitioner"),
 ];
 
@@ -205,12 +236,9 @@ const TRANSPORT: &[Word] = &[
     later("wss", "this version listens on plain TCP"),
 ];
 const PROXY_PROTOCOL: &[Word] = &[word("off"), word("v1"), word("v2"), word("any")];
-const ACKNOWLEDGE: &[Word] = &[
-    word("received"),
-    word("leader"),
-    word("replicated"),
-    later("stored", "it needs a disk buffer, which this version does not have: use \"replicated\""),
-];
+const ACKNOWLEDGE: &[Word] = &[word("received"), word("leader"), word("replicated"), word("stored")];
+const BUFFER: &[Word] = &[word("memory"), word("disk"), word("hybrid"), word("hybrid-saved")];
+const WHEN_FULL: &[Word] = &[word("backpressure"), word("refuse"), word("drop-oldest")];
 const ACKS: &[Word] = &[word("0"), word("1"), word("all")];
 const PARTITIONER: &[Word] = &[word("key"), word("client"), word("sticky"), word("random")];
 const COMPRESSION: &[Word] = &[word("none"), word("gzip"), word("snappy"), word("lz4"), word("zstd")];
@@ -278,6 +306,9 @@ pub(super) const KEYS: &[Key] = keys! {
     Listener.answer_timeout: Duration { min: s(1), max: s(DAY) }, From("never"),
         "A connection that has been owed an answer for so long is closed, in 5.0 with DISCONNECT 0x89, its session kept: the \
          device comes back and sends again. Up to a quarter late.";
+    Listener.receipts: Flag, Is("false"),
+        "Tells 5.0 clients where their message is: the PUBACK or PUBREC of one that went to Kafka before it was answered \
+         (`\"leader\"`, `\"replicated\"`) has the user properties `kafka-topic`, `kafka-partition` and `kafka-offset`.";
 
     Kafka.bootstrap: TextList, Required,
         "Brokers to start from, `\"host:port\"`: a list, or one string with commas.";
@@ -331,6 +362,17 @@ pub(super) const KEYS: &[Key] = keys! {
     Embedded.topics_max: Integer { min: 1, max: 10_000_000 }, Is("10000"),
         "Topics of it that a shard keeps in memory, as in `[kafka.NAME]`.";
 
+    Spool.bytes_max: Size { min: 8 * MIB, max: 1_024 * 1_024 * GIB }, Is("\"8GiB\""),
+        "Room on the disk, all shards together, in equal parts. The file system should have it free: see `forebay check`.";
+    Spool.segment_bytes: Size { min: MIB, max: 4 * GIB }, From("`\"64MiB\"`; less where a shard has room for fewer than 16"),
+        "Length of a segment's file. A shard's part holds at least eight, of which four are kept for what empties it; a \
+         record or a batch takes a quarter of one at most.";
+    Spool.when_full: Word(WHEN_FULL), Is("\"backpressure\""),
+        "What happens to a message for which there is no room. `\"backpressure\"`: its publisher is not read until there is. \
+         `\"refuse\"`: it is refused, 5.0 with 0x97. `\"drop-oldest\"`: the oldest rows on disk make room, counted.";
+    Spool.spool_share: Share, From("`0.5`; `1` if only one sink keeps rows on disk"),
+        "The part of the room that one sink may fill; past it `when_full` holds for that sink alone.";
+
     Sink.name: Text, Required,
         "Its name in metrics and messages: letters, digits, `.`, `_`, `-`, at most 100.";
     Sink.kafka: Text, From("the cluster, if there is only one"),
@@ -351,7 +393,12 @@ pub(super) const KEYS: &[Key] = keys! {
         "MQTT 5 properties of the message as record headers `mqtt-...`, see below. User properties become headers either way.";
     Sink.metadata: TextTable, From("none"),
         "Fixed texts, for its templates to name: `${metadata.NAME}`.";
-    Sink.acknowledge: Word(ACKNOWLEDGE), Is("\"replicated\""),
+    Sink.buffer: Word(BUFFER), From("`\"disk\"` where there is a `[spool]` and `acknowledge` allows it, else `\"memory\"`"),
+        "Where rows are kept until Kafka has them: see below.";
+    Sink.spill_after: Size { min: 64 * KIB, max: 1_024 * GIB }, From("a quarter of the cluster's `buffer_bytes`"),
+        "Memory of its rows, all shards together, past which they are on the disk alone. Not beside `buffer = \"memory\"`. \
+         The cluster's `buffer_bytes` bounds it all the same.";
+    Sink.acknowledge: Word(ACKNOWLEDGE), From("`\"stored\"` with `buffer = \"disk\"`, else `\"replicated\"`"),
         "What an answered message can rely on: see below.";
     Sink.acks: Word(ACKS), From("`\"all\"`; with `acknowledge = \"leader\"` `\"1\"`"),
         "What brokers are asked to confirm, where nobody waits for it: only with `acknowledge = \"received\"`, as the other \

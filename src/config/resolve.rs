@@ -14,7 +14,7 @@ use super::reader::{Source, Spot, Table, belongs_to};
 use super::resolved::{Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Service, Transport};
 use crate::listener::proxy::Expect;
 
-use super::{LISTENERS_MAX, Overrides, clusters, sinks, values};
+use super::{LISTENERS_MAX, Overrides, clusters, sinks, spool, values};
 
 /// Where devices connect when nothing else is said.
 const LISTENER_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1883);
@@ -42,8 +42,9 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let (embedded, as_cluster) = embedded.unzip();
     let (clusters, targets) = clusters::resolve(&document, overrides, service.shards, as_cluster);
     let sinks = sinks::resolve(&document, overrides, &targets, service.shards);
+    let spool = spool::resolve(&document, service.shards, &sinks);
     binds.check(source);
-    Config { service, control, log, mqtt, listeners, clusters, sinks, embedded }
+    Config { service, control, log, mqtt, listeners, clusters, sinks, embedded, spool }
 }
 
 impl<'a> Document<'a> {
@@ -207,6 +208,7 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
             _ => Expect::Nothing,
         };
         let answer_timeout = table.find("answer_timeout", values::duration);
+        let receipts = table.read("receipts", values::flag);
         if at == LISTENERS_MAX {
             document.source.report(&table.spot, Fault::new(format!("at most {LISTENERS_MAX} listeners")));
         }
@@ -216,7 +218,7 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
         if overrides.listen.is_empty() {
             binds.take(bind, spot);
         }
-        listeners.push(Listener { bind, transport, proxy_protocol, answer_timeout, moved_by });
+        listeners.push(Listener { bind, transport, proxy_protocol, answer_timeout, receipts, moved_by });
     }
     let options = overrides.listen.iter().map(|bind| {
         binds.take_option(*bind, "--listen");

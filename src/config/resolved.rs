@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
+use crate::spool::SEGMENTS_RESERVED;
 
 /// Everything that the operator decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +28,16 @@ pub struct Config {
     pub sinks: Vec<Sink>,
     /// The embedded log.
     pub embedded: Option<Embedded>,
+    /// The disk buffer; `None`: there is none, and all sinks keep their rows in memory.
+    pub spool: Option<Spool>,
+}
+
+impl Config {
+    /// Where the disk buffer is, if there is one: a folder with one for each shard in it.
+    #[must_use]
+    pub fn spool_dir(&self) -> PathBuf {
+        self.service.data_dir.join("spool")
+    }
 }
 
 /// `[service]`
@@ -130,6 +141,8 @@ pub struct Listener {
     pub proxy_protocol: Expect,
     /// An answer held for longer ends its connection; `None`: none does.
     pub answer_timeout: Option<Duration>,
+    /// Whether publishers are told where in Kafka their message is.
+    pub receipts: bool,
     /// What moves it, for the message that the port is taken.
     pub moved_by: String,
 }
@@ -138,7 +151,7 @@ impl Listener {
     /// Devices come to this address by themselves.
     pub(super) fn plain(bind: SocketAddr, moved_by: &str) -> Self {
         let (transport, proxy_protocol) = (Transport::Tcp, Expect::Nothing);
-        Self { bind, transport, proxy_protocol, answer_timeout: None, moved_by: moved_by.to_owned() }
+        Self { bind, transport, proxy_protocol, answer_timeout: None, receipts: false, moved_by: moved_by.to_owned() }
     }
 }
 
@@ -200,6 +213,11 @@ pub struct Sink {
     pub properties: bool,
     /// Fixed texts that its templates may name, in the order of the file.
     pub metadata: Vec<(String, String)>,
+    /// Where its rows are kept until Kafka has them.
+    pub buffer: Buffer,
+    /// Memory of its rows beyond which they are on the disk alone, in bytes, all shards together; not with
+    /// [`Buffer::Memory`]. A shard's part holds at least a full batch and the largest record.
+    pub spill_after: u64,
     /// What an answer means.
     pub acknowledge: Acknowledge,
     /// What brokers are asked for: acks 0, 1 or −1 (all in-sync replicas).
@@ -253,6 +271,85 @@ pub enum Acknowledge {
     Leader,
     /// All in-sync replicas have it.
     Replicated,
+    /// It is on this machine's disk, synced; only with [`Buffer::Disk`].
+    Stored,
+}
+
+/// Where rows are kept until Kafka has them. All but [`Buffer::Memory`] need a [`Spool`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Buffer {
+    /// In memory.
+    #[default]
+    Memory,
+    /// On disk, each before it is sent; in memory too up to `spill_after`.
+    Disk,
+    /// In memory up to `spill_after`, beyond it on disk. An end of the process loses both.
+    Hybrid,
+    /// The same, and an orderly stop saves what is left.
+    HybridSaved,
+}
+
+impl Buffer {
+    /// The word in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+            Self::Hybrid => "hybrid",
+            Self::HybridSaved => "hybrid-saved",
+        }
+    }
+
+    /// Whether a start finds its rows again.
+    #[must_use]
+    pub const fn outlives_process(self) -> bool {
+        matches!(self, Self::Disk | Self::HybridSaved)
+    }
+}
+
+/// `[spool]`: the disk buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spool {
+    /// Room on the disk, all shards together.
+    pub bytes_max: u64,
+    /// Length of a segment's file.
+    pub segment_bytes: u64,
+    /// Segments of one shard at most.
+    pub segments_max: u64,
+    /// Live rows of one sink on one shard, in bytes.
+    pub sink_bytes_max: u64,
+    /// The part of a shard's room that one sink may fill, in millionths.
+    pub share: u64,
+    /// What happens to a message that has no room.
+    pub when_full: WhenFull,
+}
+
+impl Spool {
+    /// The least number of segments that a shard may have.
+    pub const SEGMENTS_MIN: u64 = 2 * SEGMENTS_RESERVED;
+
+    /// The same room in equal parts for so many shards: never less than what a shard needs.
+    #[must_use]
+    pub fn of_shards(self, shards: usize) -> Self {
+        let segments_max = self.bytes_max / shards.max(1) as u64 / self.segment_bytes.max(1);
+        let segments_max = segments_max.max(Self::SEGMENTS_MIN);
+        let room = u128::from(segments_max - SEGMENTS_RESERVED) * u128::from(self.segment_bytes);
+        let sink_bytes_max = u64::try_from(room * u128::from(self.share) / 1_000_000).unwrap_or(u64::MAX);
+        Self { segments_max, sink_bytes_max, ..self }
+    }
+}
+
+/// What happens to a message for which the disk buffer has no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Its publisher is not read until there is.
+    #[default]
+    Backpressure,
+    /// It is refused.
+    Refuse,
+    /// The oldest rows on the disk make room.
+    DropOldest,
 }
 
 /// Which partition a record goes to.

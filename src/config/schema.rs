@@ -78,6 +78,7 @@ fn takes(kind: Kind) -> Value {
     match kind {
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Kind::Share => json!({ "type": "number", "minimum": 0.01, "maximum": 1 }),
         Kind::Duration { .. } => json!({ "type": "string", "pattern": DURATION }),
         Kind::Size { min, max } => json!({ "anyOf": [
             { "type": "string", "pattern": SIZE },

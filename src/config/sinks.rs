@@ -12,7 +12,7 @@ use super::reader::{Source, Spot, Table};
 use super::resolve::Document;
 use super::resolved::{Acknowledge, Compression, Partitioner, Sink, ValueFormat};
 use super::units::ShowSize;
-use super::{Overrides, SINKS_MAX, dead_letters, values};
+use super::{Overrides, SINKS_MAX, dead_letters, spool, values};
 use crate::kafka::compression::Codec;
 use crate::kafka::topic_name::{is_legal, kafka_topic};
 use crate::route::filter;
@@ -26,6 +26,7 @@ const BATCH_OVERHEAD: u64 = 128;
 /// Reads the sinks, or makes the one that is there without any.
 pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &[Target], shards: usize) -> Vec<Sink> {
     let tables = document.tables(Section::Sink);
+    let place = spool::Place { spool: document.has(Section::Spool), shards };
     if let Some(table) = tables.get(SINKS_MAX) {
         document.source.report(&table.spot, Fault::new(format!("at most {SINKS_MAX} sinks")));
     }
@@ -42,7 +43,7 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
                     table.source.report(&spot, Fault::new(what).hint("each sink has a name of its own"));
                 }
             }
-            sink(table, name, targets, &overrides.environment)
+            sink(table, name, targets, &overrides.environment, place)
         })
         .collect();
     dead_letters::check_files(&tables);
@@ -55,13 +56,18 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
         let fault = Fault::new("there is no [[sink]]: nothing would go to Kafka");
         document.source.report(&document.spot(Section::Kafka), fault.hint("add one with name, filters and topic"));
     }
-    let sink = sink_default(document, overrides, targets);
+    let sink = sink_default(document, overrides, targets, place);
     targets.iter().for_each(|target| check_room(document.source, target, shards));
     sink.into_iter().collect()
 }
 
 /// The sink of a configuration without one: everything, to the first cluster.
-fn sink_default(document: &Document<'_>, overrides: &Overrides, targets: &[Target]) -> Option<Sink> {
+fn sink_default(
+    document: &Document<'_>,
+    overrides: &Overrides,
+    targets: &[Target],
+    place: spool::Place,
+) -> Option<Sink> {
     let mut entries = DeTable::new();
     for (key, value) in [("name", "default"), ("filters", "#"), ("topic", TOPIC_DEFAULT)] {
         let value = DeValue::String(value.into());
@@ -69,7 +75,7 @@ fn sink_default(document: &Document<'_>, overrides: &Overrides, targets: &[Targe
     }
     let spot = Spot::nowhere("default sink");
     let table = Table::new(document.source, Section::Sink, &entries, spot);
-    sink(&table, Some("default".to_owned()), targets.get(..1)?, &overrides.environment)
+    sink(&table, Some("default".to_owned()), targets.get(..1)?, &overrides.environment, place)
 }
 
 fn sink(
@@ -77,6 +83,7 @@ fn sink(
     name: Option<String>,
     targets: &[Target],
     environment: &BTreeMap<String, String>,
+    place: spool::Place,
 ) -> Option<Sink> {
     let metadata = metadata(table);
     let fixed = Fixed { metadata: &metadata, environment };
@@ -94,11 +101,7 @@ fn sink(
         _ => Compression::None,
     };
     let compression_level = compression_level(table, compression);
-    let acknowledge = match table.read("acknowledge", values::word) {
-        "received" => Acknowledge::Received,
-        "leader" => Acknowledge::Leader,
-        _ => Acknowledge::Replicated,
-    };
+    let (buffer, acknowledge) = spool::buffer(table, place);
     let acks = acks(table, acknowledge);
     let partitioner = match table.read("partitioner", values::word) {
         "client" => Partitioner::Client,
@@ -118,6 +121,8 @@ fn sink(
     let expire_after = table.find("expire_after", values::duration);
     let dead_letters = dead_letters::read(table, topic.as_ref());
     let cluster = target(table, targets);
+    let need = (batch_bytes + record_bytes_max, cluster.map(|cluster| &targets[cluster]));
+    let spill_after = spool::spill_after(table, buffer, place, need);
     if let Some(target) = cluster.map(|cluster| &targets[cluster]) {
         let need = batch_bytes + record_bytes_max;
         if need > target.need.borrow().0 {
@@ -137,6 +142,8 @@ fn sink(
         headers,
         properties,
         metadata,
+        buffer,
+        spill_after,
         acknowledge,
         acks,
         partitioner,
@@ -155,7 +162,7 @@ fn sink(
 fn acks(table: &Table<'_>, acknowledge: Acknowledge) -> i16 {
     let said = match acknowledge {
         Acknowledge::Leader => 1,
-        Acknowledge::Received | Acknowledge::Replicated => -1,
+        Acknowledge::Received | Acknowledge::Replicated | Acknowledge::Stored => -1,
     };
     let Some(word) = table.find("acks", values::word) else { return said };
     let given = match word {
@@ -164,11 +171,14 @@ fn acks(table: &Table<'_>, acknowledge: Acknowledge) -> i16 {
         _ => -1,
     };
     if acknowledge != Acknowledge::Received && given != said {
-        let (level, means) = if said == 1 { ("leader", "1") } else { ("replicated", "all") };
+        let (level, means) = match acknowledge {
+            Acknowledge::Leader => ("leader", "1"),
+            Acknowledge::Stored => ("stored", "all"),
+            Acknowledge::Received | Acknowledge::Replicated => ("replicated", "all"),
+        };
         let what = format!("acknowledge = \"{level}\" means acks = \"{means}\"");
-        table
-            .source
-            .report(&table.spot("acks"), Fault::new(what).hint("leave acks out, or set acknowledge to \"received\""));
+        let hint = "leave acks out, or set acknowledge to \"received\"";
+        table.source.report(&table.spot("acks"), Fault::new(what).hint(hint));
     }
     given
 }

@@ -61,6 +61,16 @@ pub(super) fn duration(key: &Key, value: &DeValue<'_>) -> Result<Duration, Fault
     if (min..=max).contains(&given) { Ok(given) } else { Err(beyond(key, &format!("\"{shown}\""))) }
 }
 
+/// A share, in millionths.
+pub(super) fn share(key: &Key, value: &DeValue<'_>) -> Result<u64, Fault> {
+    let given = match value {
+        DeValue::Float(number) => number.as_str().replace('_', "").parse::<f64>().unwrap_or(f64::NAN),
+        DeValue::Integer(number) => number.as_str().parse::<f64>().unwrap_or(f64::NAN),
+        _ => return Err(mismatch(key, value).hint("it goes from 0.01 to 1, as in 0.5")),
+    };
+    if (0.01..=1.0).contains(&given) { Ok((given * 1e6).round() as u64) } else { Err(beyond(key, &given.to_string())) }
+}
+
 /// A bare integer is taken, too: the unit of a size is never in doubt.
 pub(super) fn size(key: &Key, value: &DeValue<'_>) -> Result<u64, Fault> {
     let Kind::Size { min, max } = key.kind else { unreachable!("{} is not a size", key.name) };

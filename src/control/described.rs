@@ -92,7 +92,9 @@ impl Described {
             "success": of(S::Delivered),
             "failure": span.now.failed(index),
             "failures": failures.collect::<Map<_, _>>(),
+            "recovered": of(S::Recovered),
             "buffered": of(S::BufferedRows),
+            "spooled": of(S::SpooledRows),
             "buffered_bytes": of(S::BufferedBytes),
             "retries": of(S::Retries),
             "rate": {

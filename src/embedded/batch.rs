@@ -1,7 +1,7 @@
 //! The v2 record batch as a producer sent it: the checks that a broker makes. A count from the wire reserves nothing here; compressed records stay closed.
 
 use super::code;
-use crate::kafka::batch::varint::get as varint;
+use crate::kafka::batch::Records;
 pub(crate) use crate::kafka::batch::{BatchHeader, HEADER_LEN};
 
 /// Kafka's `message.timestamp.after.max.ms`.
@@ -97,10 +97,10 @@ fn check_header(header: &BatchHeader, rules: Rules) -> Result<(), Refusal> {
 }
 
 fn check_records(batch: &[u8], header: &BatchHeader, now_ms: i64) -> Result<(), Refusal> {
-    let mut records = Records::of(batch, header);
+    let mut records = records(batch, header);
     let latest = now_ms.saturating_add(TIMESTAMP_AHEAD_MS_MAX);
     for expected in 0..header.records_count {
-        let Some(record) = records.next() else {
+        let Some(Ok(record)) = records.next() else {
             return refuse(code::INVALID_RECORD, "a record is cut short or malformed");
         };
         if record.offset_delta != expected {
@@ -110,68 +110,13 @@ fn check_records(batch: &[u8], header: &BatchHeader, now_ms: i64) -> Result<(), 
             return refuse(code::INVALID_TIMESTAMP, "timestamp more than an hour ahead");
         }
     }
-    if !records.rest.is_empty() {
+    if records.rest_len() > 0 {
         return refuse(code::INVALID_RECORD, "bytes after the last record");
     }
     Ok(())
 }
 
-/// Where and when a record of an uncompressed batch is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct RecordPlace {
-    /// Offset from the batch's base offset.
-    pub(crate) offset_delta: i32,
-    /// Timestamp, milliseconds.
-    pub(crate) timestamp: i64,
-}
-
-/// Walks an uncompressed batch; ends at the first record that does not hold together.
-pub(crate) struct Records<'a> {
-    rest: &'a [u8],
-    base_timestamp: i64,
-}
-
-impl<'a> Records<'a> {
-    /// The records of a batch whose codec is 0.
-    pub(crate) fn of(batch: &'a [u8], header: &BatchHeader) -> Records<'a> {
-        Records { rest: batch.get(HEADER_LEN..).unwrap_or_default(), base_timestamp: header.base_timestamp }
-    }
-
-    fn record(&mut self) -> Option<RecordPlace> {
-        let length = usize::try_from(varint(&mut self.rest)?).ok()?;
-        let mut body = take(&mut self.rest, length)?;
-        take(&mut body, 1)?;
-        let timestamp = self.base_timestamp.checked_add(varint(&mut body)?)?;
-        let offset_delta = i32::try_from(varint(&mut body)?).ok()?;
-        nullable(&mut body)?;
-        nullable(&mut body)?;
-        for _ in 0..u32::try_from(varint(&mut body)?).ok()? {
-            let key_bytes = usize::try_from(varint(&mut body)?).ok()?;
-            take(&mut body, key_bytes)?;
-            nullable(&mut body)?;
-        }
-        body.is_empty().then_some(RecordPlace { offset_delta, timestamp })
-    }
-}
-
-impl Iterator for Records<'_> {
-    type Item = RecordPlace;
-
-    fn next(&mut self) -> Option<RecordPlace> {
-        if self.rest.is_empty() { None } else { self.record() }
-    }
-}
-
-fn take<'a>(from: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
-    let (head, tail) = from.split_at_checked(count)?;
-    *from = tail;
-    Some(head)
-}
-
-/// A byte string with its length before it; -1 is null.
-fn nullable(from: &mut &[u8]) -> Option<()> {
-    match varint(from)? {
-        -1 => Some(()),
-        length => take(from, usize::try_from(length).ok()?).map(|_| ()),
-    }
+/// The records of a batch whose codec is 0. The last one may be an error.
+pub(crate) fn records<'a>(batch: &'a [u8], header: &BatchHeader) -> Records<'a> {
+    Records::new(batch.get(HEADER_LEN..).unwrap_or_default(), header.records_count, header.base_timestamp)
 }

@@ -25,7 +25,8 @@ use super::disk::{Disk, replace_file};
 use super::topic_config::TopicConfig;
 use crate::kafka::topic_name;
 
-const FORMAT: u64 = 1;
+/// 1 had batches end to end, without headers. No release wrote it.
+const FORMAT: u64 = 2;
 const NODE_FILE: &str = "node.json";
 const PRODUCER_IDS_FILE: &str = "producer-ids.json";
 const TOPICS_DIR: &str = "topics";
@@ -266,7 +267,11 @@ fn read_json(path: &Path) -> Result<Option<Value>, MetaError> {
     let value: Value = serde_json::from_slice(&bytes).map_err(|error| content(error.to_string()))?;
     match value.get("format").and_then(Value::as_u64) {
         Some(FORMAT) => Ok(Some(value)),
-        format => Err(content(format!("`format` is {format:?}, this version knows {FORMAT}"))),
+        Some(format) => Err(content(format!(
+            "`format` is {format}, this version knows {FORMAT}: read what you need with the version that wrote it, and give \
+             this one a directory of its own (key `service.data_dir`)"
+        ))),
+        None => Err(content("`format` is missing".into())),
     }
 }
 

@@ -18,6 +18,7 @@ use super::read::{NewestPlan, ReadPlan, TimePlan};
 use super::recover;
 use super::segment::{AppendError, Segment};
 use super::waiters::Waiters;
+use crate::spool::{BATCH_AT, put_batch};
 
 /// A partition as the tasks of the log's thread share it.
 pub(crate) type PartitionRef = Rc<RefCell<Partition>>;
@@ -48,6 +49,8 @@ pub(crate) struct Unsynced {
 #[derive(Debug)]
 pub(crate) struct Partition {
     name: String,
+    /// Its number within the topic.
+    index: u32,
     dir: PathBuf,
     segments: VecDeque<Segment>,
     producers: Producers,
@@ -68,8 +71,6 @@ pub(crate) struct Partition {
 pub(crate) struct Bounds {
     /// Segments are closed at this size.
     pub(crate) segment_bytes: u64,
-    /// No batch is larger.
-    pub(crate) size_max: usize,
     /// Producers remembered.
     pub(crate) producers_max: usize,
 }
@@ -106,8 +107,10 @@ pub(crate) struct Findings {
 impl Partition {
     /// A partition whose directory is new and empty.
     pub(crate) fn new(name: String, dir: PathBuf, bounds: Bounds) -> Partition {
+        let index = name.rsplit('-').next().and_then(|index| index.parse().ok()).unwrap_or(0);
         Partition {
             name,
+            index,
             dir,
             segments: VecDeque::new(),
             producers: Producers::new(bounds.producers_max),
@@ -130,7 +133,7 @@ impl Partition {
     ) -> io::Result<(Partition, Findings)> {
         let mut partition = Partition::new(name, dir, bounds);
         let producers = &mut partition.producers;
-        let found = recover::recover(disk, &partition.dir, bounds.size_max, |header| producers.note(header))?;
+        let found = recover::recover(disk, &partition.dir, partition.index, |header| producers.note(header))?;
         partition.segments = found.segments.into();
         partition.next_offset = partition.segments.back().map_or(0, Segment::next_offset);
         partition.high_watermark = partition.next_offset;
@@ -161,18 +164,18 @@ impl Partition {
         }
         let placed = BatchHeader { base_offset: self.next_offset, ..*header };
         scratch.clear();
-        scratch.extend_from_slice(bytes);
-        batch::place(scratch, placed.base_offset);
+        put_batch(bytes, scratch);
+        batch::place(&mut scratch[BATCH_AT..], placed.base_offset);
         self.write(disk, bounds, scratch, &placed)?;
         self.producers.note(&placed);
         self.next_offset = placed.last_offset() + 1;
         Ok(Appended { base_offset: placed.base_offset, next_offset: self.next_offset, duplicate: false })
     }
 
-    fn write(&mut self, disk: &dyn Disk, bounds: Bounds, bytes: &[u8], placed: &BatchHeader) -> Result<(), i16> {
-        self.roll(bounds, bytes.len()).map_err(|error| self.refuse_for_now(&error))?;
+    fn write(&mut self, disk: &dyn Disk, bounds: Bounds, entry: &mut [u8], placed: &BatchHeader) -> Result<(), i16> {
+        self.roll(disk, bounds, entry.len()).map_err(|error| self.refuse_for_now(&error))?;
         let Some(active) = self.segments.back_mut() else { return Err(code::STORAGE_ERROR) };
-        match active.append(disk, bytes, placed) {
+        match active.append(disk, entry, placed) {
             Ok(()) => Ok(()),
             Err(AppendError::Clean(error)) => Err(self.refuse_for_now(&error)),
             Err(AppendError::Unclean(error)) => {
@@ -182,15 +185,16 @@ impl Partition {
         }
     }
 
-    /// Opens a new segment if the batch does not fit. Not before the last but one is synced: recovery relies on it.
-    fn roll(&mut self, bounds: Bounds, bytes: usize) -> io::Result<()> {
+    /// Opens a new segment if the entry does not fit. Not before the last but one is synced: recovery relies on it.
+    fn roll(&mut self, disk: &dyn Disk, bounds: Bounds, bytes: usize) -> io::Result<()> {
         let full = match self.segments.back() {
             None => true,
+            Some(active) if !active.is_writable() => true,
             Some(active) => !active.is_empty() && active.len() + bytes as u64 > bounds.segment_bytes,
         };
         let before = self.segments.len().checked_sub(2).and_then(|at| self.segments.get(at));
         if full && before.is_none_or(|segment| segment.unsynced().is_none()) {
-            self.segments.push_back(Segment::create(&self.dir, self.next_offset)?);
+            self.segments.push_back(Segment::create(disk, &self.dir, self.index, self.next_offset)?);
         }
         Ok(())
     }
@@ -270,7 +274,7 @@ impl Partition {
 
     /// Takes out the oldest segments that lie beyond `limits`, and says which files have to go. If even the newest
     /// record is too old, an empty segment keeps the place: the next record gets the offset after the last one.
-    pub(crate) fn expire(&mut self, limits: Limits, now_ms: i64) -> io::Result<Option<Expired>> {
+    pub(crate) fn expire(&mut self, disk: &dyn Disk, limits: Limits, now_ms: i64) -> io::Result<Option<Expired>> {
         let is_clean = |segment: &Segment| segment.unsynced().is_none() && !segment.is_entry_unsynced();
         let mut left: u64 = self.segments.iter().map(Segment::len).sum();
         let mut count = 0;
@@ -289,7 +293,7 @@ impl Partition {
             return Ok(None);
         }
         if count == self.segments.len() {
-            let mut fresh = Segment::create(&self.dir, self.next_offset)?;
+            let mut fresh = Segment::create(disk, &self.dir, self.index, self.next_offset)?;
             fresh.close();
             self.segments.push_back(fresh);
         }

@@ -9,8 +9,12 @@ use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
 
-use super::batch::{BatchHeader, HEADER_LEN, Records};
+use super::batch::{BatchHeader, HEADER_LEN, records};
 use super::segment::{Hole, INDEX_INTERVAL_BYTES, Source};
+use crate::spool::{BATCH_AT, batch_entry_bytes, claims_batch};
+
+/// What has to be read of an entry to know its batch.
+const HEAD_BYTES: usize = BATCH_AT + HEADER_LEN;
 
 /// Reads whole batches from one segment, beginning with the one that holds an offset.
 #[derive(Clone, Debug)]
@@ -46,13 +50,20 @@ fn read_at(file: &File, position: u64, count: usize) -> io::Result<Vec<u8>> {
     Ok(buffer)
 }
 
+/// The header of the batch in the entry at the front of `bytes`, and the entry's length.
+fn batch_in(bytes: &[u8], source: &Source) -> Option<(BatchHeader, usize)> {
+    let (batch, len) = claims_batch(bytes, source.salt())?;
+    let header = BatchHeader::read(bytes.get(BATCH_AT..)?).ok()?;
+    (header.size == batch).then_some((header, len))
+}
+
 impl ReadPlan {
     /// As many whole batches as fit into `bytes_max`, and the first one even if it does not, if `at_least_one`.
     pub(crate) fn run(&self, bytes_max: usize, at_least_one: bool) -> io::Result<Read> {
         let file = self.source.open()?;
         // The batch begins within an index interval from `start`; its header is read in any case.
-        let wanted = (bytes_max as u64).saturating_add(INDEX_INTERVAL_BYTES + HEADER_LEN as u64);
-        let buffer = read_at(&file, self.start, wanted.min(self.end.saturating_sub(self.start)) as usize)?;
+        let wanted = (bytes_max as u64).saturating_add(INDEX_INTERVAL_BYTES + HEAD_BYTES as u64);
+        let mut buffer = read_at(&file, self.start, wanted.min(self.end.saturating_sub(self.start)) as usize)?;
         let (from, first) = self.first_batch(&buffer).ok_or_else(|| corrupt(&self.source))?;
         if first.size > bytes_max {
             if !at_least_one {
@@ -60,24 +71,26 @@ impl ReadPlan {
             }
             let position = self.start + from as u64;
             let batch = read_batch(&file, position, &first, self.end, &self.source)?;
-            return Ok(self.read(batch.into(), position));
+            return Ok(self.read(batch.into(), position + batch_entry_bytes(first.size) as u64));
         }
-        let mut to = from;
-        while let Ok(header) = BatchHeader::read(&buffer[to..]) {
-            if to - from + header.size > bytes_max || to + header.size > buffer.len() {
+        // Readers get batches end to end: each is moved over what stands between it and the one before it.
+        let (mut to, mut at) = (0, from);
+        while let Some((header, len)) = buffer.get(at..).and_then(|rest| batch_in(rest, &self.source)) {
+            if to + header.size > bytes_max || at + len > buffer.len() {
                 break;
             }
-            to += header.size;
+            buffer.copy_within(at + BATCH_AT..at + BATCH_AT + header.size, to);
+            (to, at) = (to + header.size, at + len);
         }
-        if to == from {
+        if to == 0 {
             return Err(corrupt(&self.source));
         }
-        Ok(self.read(Bytes::from(buffer).slice(from..to), self.start + from as u64))
+        buffer.truncate(to);
+        Ok(self.read(buffer.into(), self.start + at as u64))
     }
 
-    fn read(&self, bytes: Bytes, position: u64) -> Read {
-        let more = !self.to_visible_end || position + (bytes.len() as u64) < self.end;
-        Read { bytes, more }
+    fn read(&self, bytes: Bytes, end: u64) -> Read {
+        Read { bytes, more: !self.to_visible_end || end < self.end }
     }
 
     /// The most it can give.
@@ -88,11 +101,11 @@ impl ReadPlan {
     fn first_batch(&self, buffer: &[u8]) -> Option<(usize, BatchHeader)> {
         let mut at = 0;
         loop {
-            let header = BatchHeader::read(buffer.get(at..)?).ok()?;
+            let (header, len) = batch_in(buffer.get(at..)?, &self.source)?;
             if header.last_offset() >= self.offset {
                 return Some((at, header));
             }
-            at += header.size;
+            at += len;
         }
     }
 }
@@ -139,28 +152,28 @@ impl TimePlan {
                     return Ok(Some(found));
                 }
             }
-            position += header.size as u64;
+            position += batch_entry_bytes(header.size) as u64;
         }
         Ok(None)
     }
 }
 
 fn read_header(file: &File, position: u64, source: &Source) -> io::Result<BatchHeader> {
-    BatchHeader::read(&read_at(file, position, HEADER_LEN)?).map_err(|_| corrupt(source))
+    batch_in(&read_at(file, position, HEAD_BYTES)?, source).map(|(header, _)| header).ok_or_else(|| corrupt(source))
 }
 
 fn read_batch(file: &File, at: u64, header: &BatchHeader, end: u64, source: &Source) -> io::Result<Vec<u8>> {
-    if at + header.size as u64 > end {
+    if at + batch_entry_bytes(header.size) as u64 > end {
         return Err(corrupt(source));
     }
-    read_at(file, at, header.size)
+    read_at(file, at + BATCH_AT as u64, header.size)
 }
 
 fn first_at(batch: &[u8], header: &BatchHeader, timestamp: i64) -> Option<TimedOffset> {
     if header.codec() != 0 {
         return Some(TimedOffset { timestamp: header.base_timestamp, offset: header.base_offset });
     }
-    let found = Records::of(batch, header).find(|record| record.timestamp >= timestamp)?;
+    let found = records(batch, header).flatten().find(|record| record.timestamp >= timestamp)?;
     let offset = header.base_offset + i64::from(found.offset_delta);
     Some(TimedOffset { timestamp: found.timestamp, offset })
 }
@@ -186,7 +199,7 @@ impl NewestPlan {
         }
         let batch = read_batch(&file, self.position, &header, self.end, &self.source)?;
         let mut newest: Option<TimedOffset> = None;
-        for record in Records::of(&batch, &header) {
+        for record in records(&batch, &header).flatten() {
             if newest.is_none_or(|so_far| record.timestamp > so_far.timestamp) {
                 let offset = header.base_offset + i64::from(record.offset_delta);
                 newest = Some(TimedOffset { timestamp: record.timestamp, offset });

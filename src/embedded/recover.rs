@@ -1,18 +1,21 @@
 //! Reading a partition's directory at the start: which batches stand, where a torn tail is cut, what is rot.
 //!
-//! The last two segments are read whole, every CRC checked: a segment is only closed when the one before it is synced,
-//! so whatever a crash can have torn is in those two. Older segments are walked by their headers. What cannot be read
-//! is a torn tail if nothing readable follows it in the last segment: it is cut off, and nothing in it was ever
-//! answered. If something readable follows, it is rot: it stays in the file, is reported, and readers step over it.
+//! The last two segments are read whole, every checksum checked: a segment is only closed when the one before it is synced,
+//! so whatever a crash can have torn is in those two. Older segments are walked by the heads of their entries. Where that
+//! does not go on, the spool's reader looks through the whole segment. What cannot be read is a torn tail if nothing
+//! readable follows it in the last segment: it is cut off, and nothing in it was ever answered. If something readable
+//! follows, it is rot: it stays in the file, is reported, and readers step over it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::batch::{BatchHeader, HEADER_LEN};
 use super::disk::Disk;
 use super::read::Window;
-use super::segment::{Segment, base_offset_of};
+use super::segment::{FIRST, Segment, base_offset_of, fresh_salt, header_bytes};
+use crate::spool::{ALIGN, BATCH_AT, Header, HeaderError, claims_batch, is_whole, scan};
 
 /// Segments whose every CRC is checked, counted from the last.
 const VERIFIED_SEGMENTS: usize = 2;
@@ -28,11 +31,14 @@ pub(crate) struct Recovered {
     pub(crate) holes: usize,
 }
 
-/// Reads a partition's directory. `on_batch` sees every batch header in order. `size_max`: no batch is larger.
+/// Reads the directory of a partition. `on_batch` sees every batch header in order.
+///
+/// # Errors
+/// The disk's, and a segment of another version.
 pub(crate) fn recover(
     disk: &dyn Disk,
     dir: &Path,
-    size_max: usize,
+    partition: u32,
     mut on_batch: impl FnMut(&BatchHeader),
 ) -> io::Result<Recovered> {
     let mut bases = Vec::new();
@@ -48,7 +54,8 @@ pub(crate) fn recover(
     for (at, &base) in bases.iter().enumerate() {
         let verify = at + VERIFIED_SEGMENTS >= bases.len();
         let last = at + 1 == bases.len();
-        let segment = recover_segment(disk, dir, base, Mode { verify, last, size_max }, &mut recovered, &mut on_batch)?;
+        let segment =
+            recover_segment(disk, dir, base, Mode { verify, last, partition }, &mut recovered, &mut on_batch)?;
         recovered.segments.push(segment);
     }
     if !bases.is_empty() {
@@ -61,7 +68,7 @@ pub(crate) fn recover(
 struct Mode {
     verify: bool,
     last: bool,
-    size_max: usize,
+    partition: u32,
 }
 
 fn recover_segment(
@@ -72,18 +79,30 @@ fn recover_segment(
     totals: &mut Recovered,
     on_batch: &mut impl FnMut(&BatchHeader),
 ) -> io::Result<Segment> {
-    let mut segment = Segment::empty(dir, base);
-    let path = segment.source().path().to_owned();
+    let path = Segment::empty(dir, base, None).source().path().to_owned();
     let file = OpenOptions::new().read(true).write(true).open(&path)?;
     let file_len = file.metadata()?.len();
-    scan(&file, file_len, mode, &mut segment, on_batch)?;
+    let salt = salt(&file, file_len, base)?;
+    let mut segment = Segment::empty(dir, base, salt);
+    walk(&file, file_len, mode.verify, &mut segment, on_batch)?;
     for hole in segment.holes() {
         totals.holes += 1;
         let (from, to) = (hole.first_offset, hole.next_offset);
         tracing::error!(file = %path.display(), position = hole.start, bytes = hole.end - hole.start, offset = from,
             next_offset = to, "unreadable bytes amid good batches: left in place, readers skip these offsets");
     }
-    let rest = file_len - segment.len();
+    if salt.is_none() && segment.is_empty() && mode.last {
+        // Cut short when it was made: nothing was ever in it.
+        segment = Segment::empty(dir, base, Some(fresh_salt()));
+        file.set_len(0)?;
+        disk.write(&file, &header_bytes(mode.partition, base, segment.source().salt().unwrap_or_default()), 0)?;
+        totals.bytes_cut += file_len;
+    } else if salt.is_none() {
+        totals.holes += 1;
+        tracing::error!(file = %path.display(), "the segment's header is damaged: left in place, its batches are read \
+            by their own checksums");
+    }
+    let rest = file.metadata()?.len().saturating_sub(segment.len());
     if rest > 0 && mode.last {
         tracing::warn!(file = %path.display(), bytes = rest, next_offset = segment.next_offset(),
             "torn tail cut off: it was not synced, so nothing in it was answered");
@@ -103,90 +122,111 @@ fn recover_segment(
     Ok(segment)
 }
 
+/// What the header says; `None`: it is damaged.
+fn salt(file: &File, file_len: u64, base: i64) -> io::Result<Option<u64>> {
+    let mut bytes = vec![0; file_len.min(FIRST) as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    match Header::decode(&bytes) {
+        Ok(header) if header.segment == base.unsigned_abs() => Ok(Some(header.salt)),
+        Err(error @ HeaderError::Version(_)) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        Ok(_) | Err(HeaderError::Damaged) => Ok(None),
+    }
+}
+
 /// Enters every batch into `segment`; its length ends at the last good one.
-fn scan(
+fn walk(
     file: &File,
     file_len: u64,
-    mode: Mode,
+    verify: bool,
     segment: &mut Segment,
     on_batch: &mut impl FnMut(&BatchHeader),
 ) -> io::Result<()> {
-    // Whole batches are read in large steps; for headers alone a page is enough.
-    let mut window = Window::new(file, file_len, if mode.verify { 1 << 20 } else { 4 << 10 });
-    let mut position = 0;
-    let mut amid_bad = false;
+    // Whole batches are read in large steps; for heads alone a page is enough.
+    let mut window = Window::new(file, file_len, if verify { 1 << 20 } else { 4 << 10 });
+    let salt = segment.source().salt();
+    let mut position = FIRST;
     while position < file_len {
-        let header = window.get(position, HEADER_LEN)?.and_then(|bytes| BatchHeader::read(bytes).ok());
-        let fits = header.filter(|header| is_here(header, segment, amid_bad, position, file_len));
-        let good = match fits {
-            Some(header) if mode.verify || amid_bad => {
-                let batch = window.get(position, header.size)?;
-                batch.is_some_and(|batch| header.crc_matches(batch)).then_some(header)
+        let head = window.get(position, BATCH_AT + HEADER_LEN)?.unwrap_or_default();
+        let header = head.get(BATCH_AT..).and_then(|batch| BatchHeader::read(batch).ok());
+        let header = header.filter(|header| claims_batch(head, salt).is_some_and(|(batch, _)| batch == header.size));
+        let Some((header, len)) = header.zip(claims_batch(head, salt).map(|(_, len)| len)) else { break };
+        if !is_next(&header, segment, false) || position + len as u64 > file_len {
+            break;
+        }
+        if verify || salt.is_none() {
+            let entry = window.get(position, len)?;
+            if !entry.is_some_and(|entry| stands(entry, salt, position)) {
+                break;
             }
-            other => other,
-        };
-        match good {
-            Some(header) => {
-                segment.note(&header, position);
-                on_batch(&header);
-                position += header.size as u64;
-                amid_bad = false;
-            }
-            None => {
-                amid_bad = true;
-                position += step_over(&mut window, header, segment, position, file_len, mode.size_max)?;
-            }
+        }
+        segment.note(&header, position);
+        on_batch(&header);
+        position += len as u64;
+    }
+    if position < file_len { search(file, file_len, position, segment, on_batch) } else { Ok(()) }
+}
+
+fn stands(entry: &[u8], salt: Option<u64>, position: u64) -> bool {
+    match salt {
+        Some(salt) => is_whole(entry, salt, position),
+        None => {
+            let batch = claims_batch(entry, None).and_then(|(batch, _)| entry.get(BATCH_AT..)?.get(..batch));
+            batch.is_some_and(|batch| BatchHeader::read(batch).is_ok_and(|header| header.crc_matches(batch)))
+        }
+    }
+}
+
+/// Goes on behind something that cannot be read, entry by entry, as the spool's own recovery does.
+fn search(
+    file: &File,
+    file_len: u64,
+    from: u64,
+    segment: &mut Segment,
+    on_batch: &mut impl FnMut(&BatchHeader),
+) -> io::Result<()> {
+    let mut bytes = vec![0; file_len as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    let salt = segment.source().salt();
+    let found = match salt {
+        Some(salt) => scan(&bytes, segment.base_offset().unsigned_abs(), salt, Some(file_len)).entries,
+        None => unsalted(&bytes),
+    };
+    for position in found.into_iter().filter(|position| *position >= from) {
+        let entry = bytes.get(position as usize..).unwrap_or_default();
+        let Some((batch, _)) = claims_batch(entry, salt) else { continue };
+        let header = entry.get(BATCH_AT..).and_then(|batch| BatchHeader::read(batch).ok());
+        if let Some(header) = header.filter(|header| header.size == batch && is_next(header, segment, true)) {
+            segment.note(&header, position);
+            on_batch(&header);
         }
     }
     Ok(())
 }
 
-/// Whether a header is one that can stand at this place.
-fn is_here(header: &BatchHeader, segment: &Segment, amid_bad: bool, position: u64, file_len: u64) -> bool {
+/// Where batches stand in a segment whose header is damaged: where a batch's own checksum is right.
+fn unsalted(bytes: &[u8]) -> Vec<u64> {
+    let (mut found, mut at) = (Vec::new(), FIRST as usize);
+    while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+        let whole = claims_batch(rest, None).and_then(|(_, len)| rest.get(..len));
+        match whole.filter(|entry| stands(entry, None, at as u64)) {
+            Some(entry) => {
+                found.push(at as u64);
+                at += entry.len();
+            }
+            None => at += ALIGN,
+        }
+    }
+    found
+}
+
+/// Whether a batch is one that can stand here.
+fn is_next(header: &BatchHeader, segment: &Segment, behind_damage: bool) -> bool {
     let expected = segment.next_offset();
-    let offset_fits = if amid_bad {
-        // What a hole swallowed is not known; but offsets do not leap.
-        header.base_offset - expected <= i64::from(i32::MAX)
+    let offset_fits = if behind_damage {
+        // What the damage swallowed is not known; but offsets do not leap.
+        header.base_offset >= expected && header.base_offset - expected <= i64::from(i32::MAX)
     } else {
         header.base_offset == expected
     };
-    let is_plausible = header.magic == 2 && header.last_offset_delta >= 0 && header.base_offset >= expected;
-    is_plausible && offset_fits && position + header.size as u64 <= file_len
-}
-
-/// How far it is from bad bytes to the next place to try. A header that is clearly ours keeps what it covers to itself:
-/// payloads are chosen by strangers and may hold bytes that look like a batch. Otherwise every byte is tried.
-fn step_over(
-    window: &mut Window<'_>,
-    header: Option<BatchHeader>,
-    segment: &Segment,
-    position: u64,
-    end: u64,
-    size_max: usize,
-) -> io::Result<u64> {
-    let is_ours = |header: &BatchHeader| {
-        header.magic == 2
-            && header.base_offset == segment.next_offset()
-            && header.last_offset_delta == header.records_count - 1
-            && header.size <= size_max
-    };
-    let Some(header) = header.filter(is_ours) else { return Ok(1) };
-    let true_size = size_by_crc(window, &header, position, end.min(position + size_max as u64))?;
-    Ok(true_size.unwrap_or(header.size as u64))
-}
-
-/// The length of a batch is not under its CRC. If it is the length that is bad, the batch ends where its CRC says and
-/// the next one begins: that is where to go on, not where the length points.
-fn size_by_crc(window: &mut Window<'_>, header: &BatchHeader, position: u64, end: u64) -> io::Result<Option<u64>> {
-    let mut next = position + HEADER_LEN as u64;
-    while let Some(bytes) = window.get(next, HEADER_LEN)?.filter(|_| next < end) {
-        let follows = BatchHeader::read(bytes)
-            .is_ok_and(|follower| follower.magic == 2 && follower.base_offset == header.last_offset() + 1);
-        let size = next - position;
-        if follows && window.get(position, size as usize)?.is_some_and(|batch| header.crc_matches(batch)) {
-            return Ok(Some(size));
-        }
-        next += 1;
-    }
-    Ok(None)
+    header.magic == 2 && header.last_offset_delta >= 0 && offset_fits
 }

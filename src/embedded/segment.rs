@@ -1,4 +1,5 @@
-//! One segment file: v2 batches end to end, named by the offset of its first record, with a sparse index in memory.
+//! One segment file: a spool's header, then v2 batches, each in an entry of a spool; named by the offset of its first
+//! record, with a sparse index in memory.
 //!
 //! A segment knows nothing of topics, producers or clients. It appends, it finds the place to start reading from by
 //! offset or by time, and it remembers which of its bytes are known to be on the disk: only those may be read.
@@ -9,14 +10,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::batch::BatchHeader;
+use super::clock;
 use super::disk::Disk;
+use crate::spool::{HEADER_BYTES, batch_entry_bytes, batch_header, seal_batch};
+
+/// Where the first batch's entry stands.
+pub(crate) const FIRST: u64 = HEADER_BYTES as u64;
 
 /// One index entry for about this many bytes: 24 bytes of memory for 16 KiB on disk.
 pub(crate) const INDEX_INTERVAL_BYTES: u64 = 16 << 10;
 
 #[derive(Clone, Copy, Debug)]
 struct IndexEntry {
-    /// Base offset of the batch at `position`.
+    /// Base offset of the batch whose entry is at `position`.
     offset: i64,
     position: u64,
     /// Newest timestamp of all batches before `position`.
@@ -28,7 +34,7 @@ struct IndexEntry {
 pub(crate) struct Hole {
     /// Its first byte.
     pub(crate) start: u64,
-    /// The first byte of the batch after it.
+    /// The first byte of the entry after it.
     pub(crate) end: u64,
     /// Offset that was expected at `start`.
     pub(crate) first_offset: i64,
@@ -41,6 +47,8 @@ pub(crate) struct Hole {
 pub(crate) struct Source {
     file: Option<Arc<File>>,
     path: PathBuf,
+    /// `None`: its header is damaged.
+    salt: Option<u64>,
 }
 
 impl Source {
@@ -50,6 +58,11 @@ impl Source {
             Some(file) => Ok(Arc::clone(file)),
             None => File::open(&self.path).map(Arc::new),
         }
+    }
+
+    /// What its entries are told by.
+    pub(crate) fn salt(&self) -> Option<u64> {
+        self.salt
     }
 
     /// Where it is.
@@ -63,6 +76,8 @@ impl Source {
 pub(crate) struct Segment {
     path: PathBuf,
     file: Option<Arc<File>>,
+    /// `None`: its header is damaged. It is read, and takes nothing more.
+    salt: Option<u64>,
     base_offset: i64,
     next_offset: i64,
     len: u64,
@@ -76,27 +91,29 @@ pub(crate) struct Segment {
     newest_position: u64,
 }
 
-/// `%020d.log`.
+/// `%020d.segment`, as a spool's.
 pub(crate) fn file_name(base_offset: i64) -> String {
-    format!("{base_offset:020}.log")
+    format!("{base_offset:020}.segment")
 }
 
 /// The base offset in a segment's file name.
 pub(crate) fn base_offset_of(name: &str) -> Option<i64> {
-    let digits = name.strip_suffix(".log")?;
+    let digits = name.strip_suffix(".segment")?;
     (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
 impl Segment {
-    /// A segment without bytes, for a file that is there (`recover` fills it) or that [`Segment::create`] makes.
-    pub(crate) fn empty(dir: &Path, base_offset: i64) -> Segment {
+    /// A segment without batches, for a file that is there (`recover` fills it) or that [`Segment::create`] makes.
+    pub(crate) fn empty(dir: &Path, base_offset: i64, salt: Option<u64>) -> Segment {
         Segment {
             path: dir.join(file_name(base_offset)),
             file: None,
+            salt,
             base_offset,
             next_offset: base_offset,
-            len: 0,
-            synced_len: 0,
+            len: FIRST,
+            // A header alone needs no sync: a start makes it anew.
+            synced_len: FIRST,
             entry_unsynced: false,
             index: Vec::new(),
             holes: Vec::new(),
@@ -105,20 +122,32 @@ impl Segment {
         }
     }
 
-    /// Makes the file. Its directory entry is not synced yet.
-    pub(crate) fn create(dir: &Path, base_offset: i64) -> io::Result<Segment> {
-        let mut segment = Segment::empty(dir, base_offset);
+    /// Makes the file of a partition, with its header. Neither that nor its directory entry is synced yet.
+    pub(crate) fn create(disk: &dyn Disk, dir: &Path, partition: u32, base_offset: i64) -> io::Result<Segment> {
+        let salt = fresh_salt();
+        let mut segment = Segment::empty(dir, base_offset, Some(salt));
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&segment.path)?;
+        if let Err(error) = disk.write(&file, &header_bytes(partition, base_offset, salt), 0) {
+            let _ = std::fs::remove_file(&segment.path);
+            return Err(error);
+        }
         segment.file = Some(Arc::new(file));
         segment.entry_unsynced = true;
         Ok(segment)
     }
 
-    /// Writes a batch, its offset in place, behind the last one. On an error the segment is as before, unless even
-    /// that could not be restored: then the error is [`AppendError::Unclean`].
-    pub(crate) fn append(&mut self, disk: &dyn Disk, batch: &[u8], header: &BatchHeader) -> Result<(), AppendError> {
+    /// Writes an entry behind the last one: a batch, its offset in place, that is not sealed yet. On an error the segment
+    /// is as before, unless even that could not be restored: then the error is [`AppendError::Unclean`].
+    pub(crate) fn append(
+        &mut self,
+        disk: &dyn Disk,
+        entry: &mut [u8],
+        header: &BatchHeader,
+    ) -> Result<(), AppendError> {
         let file = self.open().map_err(AppendError::Clean)?;
-        if let Err(error) = disk.write(&file, batch, self.len) {
+        let salt = self.salt.ok_or_else(|| AppendError::Clean(io::Error::other("its header is damaged")))?;
+        seal_batch(entry, salt, self.len);
+        if let Err(error) = disk.write(&file, entry, self.len) {
             // A part may be there (disk full): cut it off, or recovery would find it behind later batches.
             return Err(match file.set_len(self.len) {
                 Ok(()) => AppendError::Clean(error),
@@ -138,7 +167,7 @@ impl Segment {
         Ok(file)
     }
 
-    /// Enters a batch that stands at `position` (the end so far) into length and index.
+    /// Enters a batch whose entry stands at `position` (the end so far) into length and index.
     pub(crate) fn note(&mut self, header: &BatchHeader, position: u64) {
         let due = match self.index.last() {
             None => true,
@@ -160,7 +189,7 @@ impl Segment {
             self.max_timestamp = header.max_timestamp;
             self.newest_position = position;
         }
-        self.len = position + header.size as u64;
+        self.len = position + batch_entry_bytes(header.size) as u64;
         self.next_offset = header.last_offset() + 1;
     }
 
@@ -170,7 +199,7 @@ impl Segment {
             return hole.end;
         }
         let after = self.index.partition_point(|entry| entry.offset <= offset);
-        after.checked_sub(1).map_or(0, |at| self.index[at].position)
+        after.checked_sub(1).map_or(FIRST, |at| self.index[at].position)
     }
 
     /// Where to start looking for the first record at or after a time; `None`: it is not in this segment.
@@ -179,7 +208,7 @@ impl Segment {
             return None;
         }
         let after = self.index.partition_point(|entry| entry.max_timestamp_before < timestamp);
-        Some(after.checked_sub(1).map_or(0, |at| self.index[at].position))
+        Some(after.checked_sub(1).map_or(FIRST, |at| self.index[at].position))
     }
 
     /// Up to where one may read from `position` without a break: a hole, or the end of what is synced.
@@ -210,7 +239,7 @@ impl Segment {
 
     /// To read from.
     pub(crate) fn source(&self) -> Source {
-        Source { file: self.file.clone(), path: self.path.clone() }
+        Source { file: self.file.clone(), path: self.path.clone(), salt: self.salt }
     }
 
     /// Whether it holds a file open.
@@ -233,14 +262,19 @@ impl Segment {
         self.next_offset
     }
 
+    /// Whether it takes batches.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.salt.is_some()
+    }
+
     /// Its bytes.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether it has none.
+    /// Whether it has no batch.
     pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len == FIRST
     }
 
     /// Its bytes known to be on the disk.
@@ -257,6 +291,16 @@ impl Segment {
     pub(crate) fn newest(&self) -> Option<(i64, u64)> {
         (self.max_timestamp >= 0).then_some((self.max_timestamp, self.newest_position))
     }
+}
+
+/// A partition's segment begins with this.
+pub(crate) fn header_bytes(partition: u32, base_offset: i64, salt: u64) -> [u8; HEADER_BYTES] {
+    batch_header(partition, base_offset.unsigned_abs(), salt, clock::wall_ms()).encode()
+}
+
+/// Goes into every checksum: what a publisher wrote into a payload does not pass for an entry.
+pub(crate) fn fresh_salt() -> u64 {
+    fastrand::u64(..)
 }
 
 /// Why an append failed.

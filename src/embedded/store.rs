@@ -146,12 +146,7 @@ fn count_findings(counters: &Counters, findings: Findings) {
 }
 
 fn bounds(settings: &Settings) -> Bounds {
-    Bounds {
-        segment_bytes: settings.segment_bytes,
-        // A batch that was taken under a larger bound must still be known as one.
-        size_max: settings.message_bytes_max.max(settings.request_bytes_max),
-        producers_max: settings.producers_per_partition_max,
-    }
+    Bounds { segment_bytes: settings.segment_bytes, producers_max: settings.producers_per_partition_max }
 }
 
 impl Store {

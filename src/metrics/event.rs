@@ -97,8 +97,8 @@ events! {
     Started, Info, Lifecycle, "started", [Version, Shards], "all shards turn, devices are accepted";
     Listening, Info, Lifecycle, "listening", [Listener], "a listener is open";
     Draining, Info, Lifecycle, "draining", [Signal, GraceMs], "draining: no new devices, finishing what is in flight";
-    ShardDrained, Info, Lifecycle, "shard_drained", [RowsLeft, ConnectionsLeft], "drained";
-    Drained, Info, Lifecycle, "drained", [], "drained: everything taken is in Kafka";
+    ShardDrained, Info, Lifecycle, "shard_drained", [RowsLeft, RowsKept, ConnectionsLeft], "drained";
+    Drained, Info, Lifecycle, "drained", [RowsKept], "drained: everything taken is in Kafka, or in the spool";
     ShardStandsStill, Error, Error, "shard_stands_still", [SilentMs], "a shard has not turned for long";
     KafkaReachable, Info, Lifecycle, "kafka_reachable", [Kafka], "a broker of the Kafka cluster answers";
     KafkaUnreachable, Warn, Error, "kafka_unreachable", [Kafka], "no connection to the Kafka cluster stands; messages are held; `forebay check` says why";
@@ -110,6 +110,14 @@ events! {
     TopicGrown, Info, Lifecycle, "topic_grown", [Sink, Topic, From, To], "the topic has more partitions; they are used when what is placed is done";
     AcknowledgedLost, Error, Error, "acknowledged_lost", [Sink, Topic, Partition, Records], "Kafka has lost what it had acknowledged";
     OutcomeUnknown, Warn, Error, "outcome_unknown", [Sink, Topic, Partition, Records], "messages were sent again although Kafka may have them";
+    SpoolRecovered, Info, Lifecycle, "spool_recovered", [Records, Cuts, Sessions], "the spool of an earlier run was read; what it holds goes on";
+    ShardsKept, Warn, Lifecycle, "shards_kept", [Shards, Configured, Records], "the spool holds messages of another number of shards: the service runs with that number until a start finds it empty";
+    SessionsMoved, Info, Lifecycle, "sessions_moved", [Shards, Sessions], "the number of shards has changed; kept sessions are with their new shards";
+    SpoolFull, Warn, Error, "spool_full", [Sink, Reason], "the spool has no room; `when_full` says what happens to messages";
+    SpoolRoom, Info, Lifecycle, "spool_room", [Sink], "the spool has room again";
+    SpoolFailed, Error, Error, "spool_failed", [Reason], "the disk did not do what the spool asked of it; what was to be written is answered to nobody and written again, into a new segment";
+    SpoolDamaged, Error, Error, "spool_damaged", [Reason], "what was on the disk is damaged; it is left out, the rest goes on; `forebay spool inspect` says where";
+    RowsDropped, Warn, Error, "rows_dropped", [Sink, Topic, Records, Reason], "messages in the spool were given up";
     ConnectRefused, Info, Error, "connect_refused", [Listener, Peer, Clause, Reason], "a CONNECT was refused, or what came first was none";
     ProtocolError, Info, Error, "protocol_error", [Listener, Client, Peer, Clause, Reason], "a device's connection was closed for a protocol error";
     DeadLetters, Warn, Error, "dead_letters", [Sink, Total], "messages of the sink are in its dead letters, each with the reason";
@@ -170,6 +178,9 @@ fields! {
     Topic, text, topic, "The Kafka topic.";
     Partition, number, partition, "The partition.";
     Records, number, records, "How many messages: of what was lost at least so many, as far as offsets show it.";
+    Sessions, number, sessions, "How many sessions are kept.";
+    Configured, number, configured, "How many shards the configuration asks for.";
+    Cuts, number, cuts, "Batches that Kafka may have or not: they are sent again as they were.";
     Signal, text, signal, "The signal that ends the service.";
     Clause, text, clause, "The clause of the MQTT standard.";
     Reason, text, reason, "Why, in words.";
@@ -180,6 +191,7 @@ fields! {
     GraceMs, number, grace_ms, "How long it may take.";
     SilentMs, number, silent_ms, "For how long.";
     RowsLeft, number, rows_left, "Messages that Kafka has not confirmed.";
+    RowsKept, number, rows_kept, "Messages that Kafka has not confirmed and that the spool keeps for the next start.";
     ConnectionsLeft, number, connections_left, "Connections that were still open.";
     Total, number, total, "How many since the start, on this shard.";
     Matched, number, matched, "Messages taken within the minute.";

@@ -75,6 +75,23 @@ table!(
     DeadLettersQueuedBytesMax, Gauge, "dead_letters_queued_bytes_max", "The bound of that, for all files; one letter may go beyond it.";
     Turns, Counter, "turns", "Turns of the shard's loop.";
     PublishesMatched, Counter, "publishes_matched", "Publishes and wills that at least one sink took.";
+    SessionsKept, Gauge, "sessions_kept", "Sessions on the disk: a start finds them again.";
+    HeldBytes, Gauge, "held_bytes", "Bytes that devices are to be told once records of their sessions are on the disk.";
+    SpoolBytes, Gauge, "spool_bytes", "Bytes of the spool's segments on the disk.";
+    SpoolBytesMax, Gauge, "spool_bytes_max", "The bound of that.";
+    SpoolLiveBytes, Gauge, "spool_live_bytes", "Bytes of rows in them that Kafka does not have yet.";
+    SpoolSegments, Gauge, "spool_segments", "Segments on the disk.";
+    SpoolRowsWritten, Counter, "spool_rows_written", "Messages written to the spool.";
+    SpoolGroupBytes, Counter, "spool_written_bytes", "Bytes written to the spool.";
+    SpoolMovedBytes, Counter, "spool_moved_bytes", "Bytes of them that were moved out of old segments.";
+    SpoolGroups, Counter, "spool_groups", "Groups that are on the disk; `spool_rows_written / spool_groups`: messages for one sync.";
+    SpoolSyncs, Counter, "spool_syncs", "Syncs that have ended.";
+    SpoolSyncUs, Counter, "spool_sync_us", "Microseconds that they took, added up.";
+    SpoolFailures, Counter, "spool_failures", "Writes and syncs that failed.";
+    SpoolStuck, Gauge, "spool_stuck", "1 while the spool cannot write: nothing is answered at `stored`.";
+    SpoolFull, Gauge, "spool_full", "1 while there is no room for another message.";
+    SpoolRot, Counter, "spool_rot", "Damaged places found in segments at the start and since.";
+    SpoolTornBytes, Counter, "spool_torn_bytes", "Bytes behind the last whole group at the start: answered to nobody, cut off.";
     EventsSuppressed, Counter, "events_suppressed", "Events left out because many of their kind came within a second.";
 ]);
 
@@ -98,6 +115,13 @@ table!(
     DeadLettered, Counter, "sink_dead_lettered", "Messages that are in the sink's dead letters, topic and file together.";
     DeadLetteredInFile, Counter, "sink_dead_lettered_in_file", "Those of them that are in the file.";
     Expired, Counter, "sink_expired", "Messages dropped because their Message Expiry Interval, or the sink's expire_after, was over before they could be sent.";
+    Recovered, Counter, "sink_recovered", "Messages that an earlier run took and that the start found in the spool.";
+    DroppedOldest, Counter, "sink_dropped_oldest", "Messages dropped because the spool was full and `when_full` is `drop-oldest`.";
+    DroppedRotten, Counter, "sink_dropped_rotten", "Messages whose bytes on the disk could not be read any more.";
+    SpooledRows, Gauge, "sink_spooled_rows", "Messages that are in the spool.";
+    SpilledRows, Gauge, "sink_spilled_rows", "Those of them that are not in memory too.";
+    SpoolBytes, Gauge, "sink_spool_bytes", "Bytes of the spool that they take.";
+    SpoolBytesMax, Gauge, "sink_spool_bytes_max", "The bound of that: its `spool_share`.";
     BufferedRows, Gauge, "sink_buffered_rows", "Messages taken and not yet settled.";
     BufferedBytes, Gauge, "sink_buffered_bytes", "Memory they hold.";
     Batches, Counter, "sink_batches", "Record batches cut.";
@@ -215,11 +239,20 @@ impl KafkaError {
 
 impl SinkMetric {
     /// One side of a sink's ledger.
-    pub const IN: [Self; 1] = [Self::Matched];
+    pub const IN: [Self; 2] = [Self::Matched, Self::Recovered];
     /// The other: what was taken is delivered, or has failed, or waits. A new end of a row joins [`Self::FAILED`].
-    pub const OUT: [Self; 5] = [Self::Delivered, Self::Refused, Self::Expired, Self::DeadLettered, Self::BufferedRows];
+    pub const OUT: [Self; 7] = [
+        Self::Delivered,
+        Self::Refused,
+        Self::Expired,
+        Self::DeadLettered,
+        Self::DroppedOldest,
+        Self::DroppedRotten,
+        Self::BufferedRows,
+    ];
     /// Ends that are not Kafka.
-    pub const FAILED: [Self; 3] = [Self::Refused, Self::Expired, Self::DeadLettered];
+    pub const FAILED: [Self; 5] =
+        [Self::Refused, Self::Expired, Self::DeadLettered, Self::DroppedOldest, Self::DroppedRotten];
 }
 
 /// Where things stand on a board: the shard's numbers, then each sink's, each cluster's, each listener's, and each

@@ -15,6 +15,7 @@ use super::accept::Accepting;
 use super::connections::{Conn, Connections, FLUSH_LIMIT, Phase, Reading, tag};
 use super::disk::{Disk, Owner};
 use super::executor::Settings;
+use super::fetch::Fetches;
 use super::mailbox::Post;
 use super::ring::{Kind, Ring};
 use super::seam::{Chunk, Closed, ConnId, Io, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs};
@@ -51,6 +52,7 @@ pub(super) struct Core<M> {
     pub(super) ended: VecDeque<ConnId>,
     pub(super) wheel: Wheel<Alarm>,
     pub(super) disk: Disk,
+    pub(super) fetches: Fetches,
     /// Only of a shard that asked for it.
     pub(super) segments: Option<Box<SegmentTable>>,
     pub(super) accepting: Vec<Accepting>,
@@ -75,6 +77,7 @@ impl<M: Send + 'static> Core<M> {
             ended: VecDeque::new(),
             wheel: Wheel::new(now),
             disk: Disk::default(),
+            fetches: Fetches::default(),
             segments: None,
             accepting,
             post,
@@ -89,10 +92,11 @@ impl<M: Send + 'static> Core<M> {
         self.wall = wall();
     }
 
-    /// Gives the syncs of this turn to the ring.
-    pub(super) fn submit_syncs(&mut self) {
+    /// Gives the syncs and reads of this turn to the ring.
+    pub(super) fn submit_segments(&mut self) {
         if let Some(segments) = &mut self.segments {
-            segments.submit(&mut self.ring, &mut self.disk);
+            segments.submit(&mut self.ring, &mut self.disk, self.now);
+            segments.fetch(&mut self.ring, &mut self.fetches);
         }
     }
 

@@ -1,5 +1,6 @@
 //! A disk that fails on request, for tests: between the segments and the ring, so that whatever stands above sees
-//! what a bad disk would show it. Without one (the service never has one) nothing looks here.
+//! what a bad disk would show it. Without one nothing looks here. The service has one only if it is built with the
+//! feature `faults` and FOREBAY_FAULTS names a file (`faults_file`).
 
 use std::io;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
@@ -8,15 +9,24 @@ use std::time::Duration;
 /// What is wrong with the disk. Shared with the test, and changed while the shard runs.
 #[derive(Debug, Default)]
 pub struct DiskFaults {
+    hold_us: AtomicU64,
     sync_delay_us: AtomicU64,
     create_delay_us: AtomicU64,
     sync_error: AtomicI32,
     append_error: AtomicI32,
     create_error: AtomicI32,
+    read_error: AtomicI32,
+    delete_error: AtomicI32,
     write_bytes_max: AtomicU64,
 }
 
 impl DiskFaults {
+    /// What is written goes to the kernel this much later, with its sync. Until then it dies with the process, as it would
+    /// with the power (where appends are written, not mapped).
+    pub fn hold_writes(&self, by: Duration) {
+        self.hold_us.store(by.as_micros() as u64, Relaxed);
+    }
+
     /// Each sync is told this much later (whole milliseconds, at most a tick of the timers more).
     pub fn delay_syncs(&self, by: Duration) {
         self.sync_delay_us.store(by.as_micros() as u64, Relaxed);
@@ -42,9 +52,23 @@ impl DiskFaults {
         self.create_error.store(errno, Relaxed);
     }
 
+    /// Reads fail with this errno; 0: no more.
+    pub fn fail_reads(&self, errno: i32) {
+        self.read_error.store(errno, Relaxed);
+    }
+
+    /// Segments are not deleted, with this errno; 0: again they are.
+    pub fn fail_deletes(&self, errno: i32) {
+        self.delete_error.store(errno, Relaxed);
+    }
+
     /// A write takes no more than this in one go; 0: as much as there is.
     pub fn shorten_writes(&self, bytes: u64) {
         self.write_bytes_max.store(bytes, Relaxed);
+    }
+
+    pub(super) fn hold(&self) -> Duration {
+        Duration::from_micros(self.hold_us.load(Relaxed))
     }
 
     pub(super) fn delay(&self) -> Duration {
@@ -57,6 +81,14 @@ impl DiskFaults {
 
     pub(super) fn append(&self) -> io::Result<()> {
         failing(&self.append_error)
+    }
+
+    pub(super) fn read(&self) -> io::Result<()> {
+        failing(&self.read_error)
+    }
+
+    pub(super) fn delete(&self) -> io::Result<()> {
+        failing(&self.delete_error)
     }
 
     /// On the helper thread only: it sleeps.

@@ -23,7 +23,8 @@
 //!    get a pass at every tick before that.
 //!
 //! A shard that keeps segment files (`segments`) also has a helper thread (`preparer`), which allocates and deletes
-//! them; what it has done is told behind the kernel's answers. A shard that asks for none pays nothing.
+//! them; what it has done is told behind the kernel's answers. Segments are read through windows (`windows`, `fetch`):
+//! what is not in one is fetched by the ring, and the shard tries again. A shard that asks for none pays nothing.
 //!
 //! # What holds it together
 //!
@@ -49,6 +50,8 @@ mod core;
 mod disk;
 mod executor;
 mod faults;
+mod faults_file;
+mod fetch;
 mod folder;
 mod host;
 mod listen;
@@ -59,12 +62,14 @@ mod preparer;
 mod receive;
 mod ring;
 pub mod seam;
+mod segment;
 mod segments;
 mod send;
 mod tag;
 mod timer;
 mod turn;
 mod watchdog;
+mod windows;
 
 pub use executor::{Settings, ShardThread, spawn};
 pub use faults::DiskFaults;

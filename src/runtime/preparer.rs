@@ -2,13 +2,14 @@
 //! allocates, and deleting gives back, as many blocks as a segment has; both wait for the disk, so no shard does it.
 //! What it has done it puts into a queue that the shard looks at each turn, and wakes the shard like a letter does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use crossbeam_queue::SegQueue;
 use rustix::fs::{FallocateFlags, fallocate};
@@ -20,6 +21,9 @@ use super::seam::Append;
 
 /// Zeroes of one write.
 const ZEROES_BYTES: usize = 1 << 20;
+/// How often a file is tried to be deleted, and how long after the last time: a second in all.
+const DELETES_MAX: u32 = 5;
+const DELETE_AGAIN: Duration = Duration::from_millis(250);
 
 /// What is asked of it. As many can be under way as the shard has segments, which its log bounds.
 pub(super) enum Job {
@@ -37,7 +41,7 @@ pub(super) enum Job {
 /// What it has done.
 pub(super) enum Done {
     Created { segment: u64, result: io::Result<(File, Option<Map>)> },
-    Deleted { segment: u64 },
+    Deleted { segment: u64, result: io::Result<()> },
 }
 
 /// The shard's end.
@@ -53,6 +57,8 @@ struct Worker {
     faults: Option<Arc<DiskFaults>>,
     /// A second descriptor of each file: the last close of a deleted file frees its blocks, and must happen here.
     files: HashMap<u64, File>,
+    /// What could not be deleted, how often that was tried, and when it is tried again: by that time.
+    undeleted: VecDeque<(u64, u32, Instant)>,
     done: Arc<SegQueue<Done>>,
     wake: Box<dyn Fn() + Send>,
 }
@@ -69,7 +75,8 @@ impl Preparer {
     ) -> io::Result<Self> {
         let (jobs, asked) = channel();
         let done = Arc::new(SegQueue::new());
-        let worker = Worker { folder, append, zeroed, faults, files: existing, done: Arc::clone(&done), wake };
+        let (undeleted, told) = (VecDeque::new(), Arc::clone(&done));
+        let worker = Worker { folder, append, zeroed, faults, files: existing, undeleted, done: told, wake };
         std::thread::Builder::new().name(name).spawn(move || worker.run(&asked))?;
         Ok(Self { jobs, done })
     }
@@ -90,18 +97,32 @@ impl Preparer {
 
 impl Worker {
     fn run(mut self, asked: &Receiver<Job>) {
-        for job in asked {
-            let done = match job {
-                Job::Create { segment, bytes } => Done::Created { segment, result: self.create(segment, bytes) },
-                Job::Delete { segment, map } => {
-                    drop(map);
-                    self.delete(segment);
-                    Done::Deleted { segment }
-                }
+        loop {
+            let job = match self.undeleted.front() {
+                None => asked.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some((_, _, at)) => asked.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
-            self.done.push(done);
-            (self.wake)();
+            match job {
+                Ok(Job::Create { segment, bytes }) => {
+                    let result = self.create(segment, bytes);
+                    self.tell(Done::Created { segment, result });
+                }
+                Ok(Job::Delete { segment, map }) => {
+                    drop(map);
+                    self.delete(segment, 1);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            while let Some((segment, tries, _)) = self.undeleted.pop_front_if(|(_, _, at)| *at <= Instant::now()) {
+                self.delete(segment, tries + 1);
+            }
         }
+    }
+
+    fn tell(&self, done: Done) {
+        self.done.push(done);
+        (self.wake)();
     }
 
     fn create(&mut self, segment: u64, bytes: u64) -> io::Result<(File, Option<Map>)> {
@@ -140,11 +161,19 @@ impl Worker {
         Ok(map)
     }
 
-    fn delete(&mut self, segment: u64) {
-        // A file that cannot be deleted is found again at the next start. Nothing that counts hangs on it.
-        let _ = std::fs::remove_file(segment_path(&self.folder, segment));
+    fn delete(&mut self, segment: u64, tries: u32) {
+        let failing = self.faults.as_ref().map_or(Ok(()), |faults| faults.delete());
+        let result = match failing.and_then(|()| std::fs::remove_file(segment_path(&self.folder, segment))) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(_) if tries < DELETES_MAX => {
+                return self.undeleted.push_back((segment, tries, Instant::now() + DELETE_AGAIN));
+            }
+            result => result,
+        };
         self.files.remove(&segment);
+        // If this fails, a power cut may bring the file back; the next start finds it, and nothing hangs on it.
         let _ = sync_folder(&self.folder);
+        self.tell(Done::Deleted { segment, result });
     }
 }
 

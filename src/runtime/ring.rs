@@ -185,6 +185,15 @@ impl Ring {
         self.push(sync, Tag { kind: Kind::DiskSync, slot, generation: 0 });
     }
 
+    /// Reads up to `length` bytes.
+    ///
+    /// # Safety
+    /// `into` must stay writable and untouched, and the file open, until the completion.
+    pub(super) unsafe fn read(&mut self, file: BorrowedFd<'_>, into: *mut u8, length: u32, offset: u64, slot: u32) {
+        let read = opcode::Read::new(fd(file), into, length).offset(offset);
+        self.push(read.build(), Tag { kind: Kind::DiskRead, slot, generation: 0 });
+    }
+
     /// Registers the ring of provided buffers.
     ///
     /// # Safety

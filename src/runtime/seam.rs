@@ -145,15 +145,26 @@ pub enum SegmentEvent {
         /// Why not.
         result: io::Result<()>,
     },
-    /// The segment is deleted, and its room is there again.
+    /// The segment is deleted, and its room is there again; or its file could not be deleted, which was tried several
+    /// times: it has its room until the next start finds it.
     Freed {
         /// Its number.
         segment: u64,
+        /// Why it is still there.
+        result: io::Result<()>,
+    },
+    /// Something that a [`Segments::read`] has said [`io::ErrorKind::WouldBlock`] about can be read now, or fails now:
+    /// whoever waits is to try again within this turn.
+    Read {
+        /// The segment.
+        segment: u64,
+        /// A position at or before what is there now.
+        at: u64,
     },
 }
 
-/// The segment files of a shard. No call waits for the disk but [`Segments::read`], which may when the bytes are no longer in
-/// the page cache. Answers come by [`Shard::on_segment`], never from inside a call.
+/// The segment files of a shard. No call waits for the disk, but for [`Segments::read`] in [`Shard::on_start`]. Answers come
+/// by [`Shard::on_segment`], never from inside a call.
 pub trait Segments {
     /// Makes a segment of `bytes`, which is its length for life. [`SegmentEvent::Created`] follows.
     fn create(&mut self, segment: u64, bytes: u64);
@@ -167,10 +178,17 @@ pub trait Segments {
     fn sync(&mut self, token: u64, segments: &[u64]);
     /// Deletes a segment, also one that is being synced. [`SegmentEvent::Freed`] follows.
     fn free(&mut self, segment: u64);
-    /// Reads `into.len()` bytes from position `at`.
+    /// Reads `into.len()` bytes from position `at`: what was appended and is not written yet, and what is at hand of the
+    /// file. Several reads at neighbouring places are one at the disk; who goes on forward is read ahead for.
+    ///
+    /// In [`Shard::on_start`] it waits for the disk. Later what is not at hand is fetched, and said by
+    /// [`SegmentEvent::Read`]; it stays until the end of that turn, and may be gone after it. An event names what came, not
+    /// who waits: there are bounds, so it may be worth trying again at any of them. A reader that steps through more than
+    /// some hundred KiB keeps its place, and does not begin anew.
     ///
     /// # Errors
-    /// No such segment, beyond its end, or the disk's.
+    /// [`io::ErrorKind::WouldBlock`]: not at hand. No such segment, beyond its end, or the disk's: told once, the next
+    /// try asks the disk again.
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> io::Result<()>;
     /// All segments with their bytes, by number; those found in the folder can be read and freed, not appended to.
     fn existing(&self) -> Vec<(u64, u64)>;

@@ -7,7 +7,6 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
@@ -16,34 +15,17 @@ use slab::Slab;
 
 use super::disk::{Disk, Owner};
 use super::faults::DiskFaults;
-use super::map::Map;
+use super::faults_file;
+use super::fetch::Fetches;
 use super::preparer::{Done, Job, Preparer, open_existing};
 use super::ring::Ring;
 use super::seam::{Append, Monotonic, SegmentEvent, SegmentSettings, Segments};
+use super::segment::{Group, Segment};
+use super::windows::{Fetch, Windows, length_of, start_of};
 
 /// Group buffers that are kept for the next group, and how large each may be.
 const SPARE_MAX: usize = 4;
 const SPARE_BYTES_MAX: usize = 4 << 20;
-
-/// Bytes and where they belong.
-#[derive(Default)]
-struct Group {
-    at: u64,
-    bytes: Rc<Vec<u8>>,
-}
-
-struct Segment {
-    file: Option<Rc<File>>,
-    map: Option<Map>,
-    bytes: u64,
-    /// Appended, not yet given to the kernel. Only where appends are written.
-    pending: Group,
-    /// With the kernel.
-    flying: Option<Group>,
-    syncing: bool,
-    /// A sync or an append failed: nothing more goes in.
-    broken: bool,
-}
 
 /// A sync that was asked for: done when all its segments are.
 struct Sync {
@@ -60,9 +42,15 @@ pub(super) struct SegmentTable {
     syncs: Slab<Sync>,
     /// Segments to be synced at the end of this turn, and for which sync.
     wanted: Vec<(u64, usize)>,
-    /// Freed while a sync is under way.
+    /// A fault: not before then.
+    held_until: Option<Monotonic>,
+    /// Freed while the ring has a sync or a read of them.
     dying: Vec<(u64, Segment)>,
-    spare: RefCell<Vec<Rc<Vec<u8>>>>,
+    spare: Vec<Rc<Vec<u8>>>,
+    /// What was read lately. Reading is a shared call.
+    windows: RefCell<Windows>,
+    /// The shard has started: from now on it waits for no disk.
+    started: bool,
     /// What the shard is to be told; some of it not before its time.
     events: VecDeque<SegmentEvent>,
     delayed: VecDeque<(Monotonic, SegmentEvent)>,
@@ -72,10 +60,15 @@ impl SegmentTable {
     /// Opens what lies in the folder and starts the helper. Waits for the disk: for the start of a shard.
     pub(super) fn open(shard: usize, settings: SegmentSettings, wake: Box<dyn Fn() + Send>) -> io::Result<Self> {
         let SegmentSettings { folder, append, zeroed, faults } = settings;
+        let faults = match faults {
+            Some(faults) => Some(faults),
+            None => faults_file::of_environment()?,
+        };
         let (mut segments, mut seconds) = (HashMap::new(), HashMap::new());
         for (segment, bytes, file, second) in open_existing(&folder)? {
             // What an earlier life wrote is read and freed; its log goes on in a segment of its own.
-            segments.insert(segment, Segment { broken: true, ..Segment::ready(file, None, bytes) });
+            let known = Segment { broken: true, settled: bytes, ..Segment::ready(file, None, bytes) };
+            segments.insert(segment, known);
             seconds.insert(segment, second);
         }
         let name = format!("segments-{shard}");
@@ -87,8 +80,11 @@ impl SegmentTable {
             segments,
             syncs: Slab::new(),
             wanted: Vec::new(),
+            held_until: None,
             dying: Vec::new(),
-            spare: RefCell::default(),
+            spare: Vec::new(),
+            windows: RefCell::default(),
+            started: false,
             events: VecDeque::new(),
             delayed: VecDeque::new(),
         })
@@ -102,7 +98,7 @@ impl SegmentTable {
 
     /// When the next delayed answer is due.
     pub(super) fn deadline(&self) -> Option<Monotonic> {
-        self.delayed.front().map(|(at, _)| *at)
+        self.delayed.front().map(|(at, _)| *at).into_iter().chain(self.held_until).min()
     }
 
     /// The next thing to tell the shard.
@@ -113,7 +109,16 @@ impl SegmentTable {
         if self.delayed.front().is_some_and(|(at, _)| *at <= now) {
             return self.delayed.pop_front().map(|(_, event)| event);
         }
-        self.events.pop_front()
+        let event = self.events.pop_front()?;
+        if let SegmentEvent::Read { segment, at } = &event {
+            self.windows.get_mut().told(*segment, *at);
+        }
+        Some(event)
+    }
+
+    /// The shard's start is over.
+    pub(super) fn started(&mut self) {
+        self.started = true;
     }
 
     fn prepared(&mut self, done: Done) {
@@ -128,17 +133,21 @@ impl SegmentTable {
                 self.segments.remove(&segment);
                 self.events.push_back(SegmentEvent::Created { segment, result: Err(error) });
             }
-            Done::Deleted { segment } => self.events.push_back(SegmentEvent::Freed { segment }),
+            Done::Deleted { segment, result } => self.events.push_back(SegmentEvent::Freed { segment, result }),
         }
     }
 
     /// Gives this turn's syncs to the ring. A segment whose last sync is still under way waits for it.
-    pub(super) fn submit(&mut self, ring: &mut Ring, disk: &mut Disk) {
+    pub(super) fn submit(&mut self, ring: &mut Ring, disk: &mut Disk, now: Monotonic) {
+        if self.is_held(now) {
+            return;
+        }
         let write_max = self.faults.as_ref().map_or(usize::MAX, |faults| faults.write_max());
         let mut waiting = Vec::new();
         for (number, sync) in std::mem::take(&mut self.wanted) {
             let Some(segment) = self.segments.get_mut(&number) else {
-                self.finish(sync, Err(io::ErrorKind::NotFound.into()), Monotonic::default());
+                // Freed since: nothing of it is to survive.
+                self.finish(sync, Ok(()), Monotonic::default());
                 continue;
             };
             let Some(file) = segment.file.clone().filter(|_| !segment.broken) else {
@@ -158,22 +167,64 @@ impl SegmentTable {
         self.wanted = waiting;
     }
 
+    fn is_held(&mut self, now: Monotonic) -> bool {
+        let hold = self.faults.as_ref().map(|faults| faults.hold());
+        match hold.filter(|hold| !hold.is_zero() && !self.wanted.is_empty()) {
+            Some(hold) if *self.held_until.get_or_insert(now.after(hold)) > now => return true,
+            _ => self.held_until = None,
+        }
+        false
+    }
+
     /// Takes in what the ring answered to a sync of one segment.
     pub(super) fn synced(&mut self, number: u64, sync: usize, result: io::Result<u32>, now: Monotonic) {
         let result = match (&self.faults, result) {
             (Some(faults), Ok(_)) => faults.sync(),
             (_, result) => result.map(|_| ()),
         };
-        let group = match self.segments.get_mut(&number) {
-            Some(segment) => {
-                segment.syncing = false;
-                segment.broken |= result.is_err();
-                segment.flying.take()
-            }
-            None => self.bury(number),
-        };
+        let group = self.known_or_dying(number).and_then(|segment| {
+            segment.syncing = false;
+            segment.broken |= result.is_err();
+            let group = segment.flying.take();
+            let end = group.as_ref().map_or(0, |group| group.at + group.bytes.len() as u64);
+            segment.settled = segment.settled.max(end);
+            group
+        });
+        self.bury(number);
         self.keep(group);
         self.finish(sync, result, now);
+    }
+
+    /// Gives the reads of this turn to the ring.
+    pub(super) fn fetch(&mut self, ring: &mut Ring, fetches: &mut Fetches) {
+        self.windows.get_mut().turn_ended();
+        while let Some(fetch) = self.windows.get_mut().next() {
+            let Some(segment) = self.segments.get_mut(&fetch.segment) else { continue };
+            let Some(file) = segment.file.clone() else { continue };
+            segment.fetching += 1;
+            let length = length_of(fetch.index, segment.settled);
+            fetches.start(ring, file, fetch, length);
+        }
+    }
+
+    /// Takes in what the ring answered to a read.
+    pub(super) fn fetched(&mut self, fetch: Fetch, result: io::Result<()>) {
+        let failing = self.faults.as_ref().map_or(Ok(()), |faults| faults.read());
+        let (number, at) = (fetch.segment, start_of(fetch.index));
+        if let Some(segment) = self.known_or_dying(number) {
+            segment.fetching -= 1;
+        }
+        self.bury(number);
+        if self.windows.get_mut().fetched(fetch, failing.and(result)) {
+            self.events.push_back(SegmentEvent::Read { segment: number, at });
+        }
+    }
+
+    fn known_or_dying(&mut self, number: u64) -> Option<&mut Segment> {
+        if let Some(segment) = self.segments.get_mut(&number) {
+            return Some(segment);
+        }
+        self.dying.iter_mut().find(|(dying, _)| *dying == number).map(|(_, segment)| segment)
     }
 
     /// Counts a segment's answer; the last one ends the sync.
@@ -194,60 +245,34 @@ impl SegmentTable {
         }
     }
 
-    /// A freed segment whose last sync has answered goes to the helper.
-    fn bury(&mut self, number: u64) -> Option<Group> {
-        let index = self.dying.iter().position(|(dying, _)| *dying == number)?;
-        let (_, mut segment) = self.dying.swap_remove(index);
-        let group = segment.flying.take();
-        self.delete(number, segment);
-        group
+    /// A freed segment that the ring has nothing of any more goes to the helper.
+    fn bury(&mut self, number: u64) {
+        let over = |(dying, segment): &(u64, Segment)| *dying == number && segment.is_idle();
+        if let Some(index) = self.dying.iter().position(over) {
+            let (_, segment) = self.dying.swap_remove(index);
+            self.delete(number, segment);
+        }
     }
 
     fn delete(&mut self, number: u64, segment: Segment) {
         let Segment { file, map, .. } = segment;
         drop(file);
         if !self.preparer.ask(Job::Delete { segment: number, map }) {
-            self.events.push_back(SegmentEvent::Freed { segment: number });
+            let result = Err(io::Error::other("the helper thread has ended"));
+            self.events.push_back(SegmentEvent::Freed { segment: number, result });
         }
     }
 
     /// Keeps a group's buffer for a later one.
     fn keep(&mut self, group: Option<Group>) {
         let Some(Group { mut bytes, .. }) = group else { return };
-        let spare = self.spare.get_mut();
-        if spare.len() < SPARE_MAX
+        if self.spare.len() < SPARE_MAX
             && let Some(buffer) = Rc::get_mut(&mut bytes).filter(|buffer| buffer.capacity() > 0)
             && buffer.capacity() <= SPARE_BYTES_MAX
         {
             buffer.clear();
-            spare.push(bytes);
+            self.spare.push(bytes);
         }
-    }
-}
-
-impl Segment {
-    fn ready(file: File, map: Option<Map>, bytes: u64) -> Self {
-        Self { file: Some(Rc::new(file)), map, ..Self::unborn(bytes) }
-    }
-
-    fn unborn(bytes: u64) -> Self {
-        Self { file: None, map: None, bytes, pending: Group::default(), flying: None, syncing: false, broken: false }
-    }
-
-    /// Puts bytes behind what is pending; a gap reads as zeroes.
-    fn gather(&mut self, at: u64, bytes: &[u8], spare: &mut Vec<Rc<Vec<u8>>>) -> io::Result<()> {
-        if self.pending.bytes.is_empty() {
-            let buffer = spare.pop().unwrap_or_default();
-            self.pending = Group { at, bytes: buffer };
-        }
-        let pending = Rc::get_mut(&mut self.pending.bytes).ok_or(io::ErrorKind::ResourceBusy)?;
-        let place = at.checked_sub(self.pending.at).and_then(|place| usize::try_from(place).ok());
-        match place.filter(|place| *place >= pending.len()) {
-            Some(place) => pending.resize(place, 0),
-            None => return Err(io::ErrorKind::InvalidInput.into()),
-        }
-        pending.extend_from_slice(bytes);
-        Ok(())
     }
 }
 
@@ -275,8 +300,14 @@ impl Segments for SegmentTable {
         }
         let failing = self.faults.as_ref().map_or(Ok(()), |faults| faults.append());
         let taken = failing.and_then(|()| match (self.append, &mut segment.map) {
-            (Append::Written, _) => segment.gather(at, bytes, self.spare.get_mut()),
-            (Append::Mapped, Some(map)) => map.store(at, bytes),
+            (Append::Written, _) => match segment.put_far(at, bytes) {
+                Ok(false) => segment.gather(at, bytes, &mut self.spare),
+                far => far.map(drop),
+            },
+            (Append::Mapped, Some(map)) => {
+                segment.settled = segment.settled.max(at + bytes.len() as u64);
+                map.store(at, bytes)
+            }
             (Append::Mapped, None) => Err(io::ErrorKind::InvalidInput.into()),
         });
         segment.broken |= taken.is_err();
@@ -288,40 +319,37 @@ impl Segments for SegmentTable {
         if segments.is_empty() {
             return self.finish(sync, Ok(()), Monotonic::default());
         }
-        self.wanted.extend(segments.iter().map(|segment| (*segment, sync)));
+        for segment in segments {
+            match self.segments.contains_key(segment) {
+                true => self.wanted.push((*segment, sync)),
+                false => self.finish(sync, Err(io::ErrorKind::NotFound.into()), Monotonic::default()),
+            }
+        }
     }
 
     fn free(&mut self, segment: u64) {
+        for index in self.windows.get_mut().forget(segment) {
+            self.events.push_back(SegmentEvent::Read { segment, at: start_of(index) });
+        }
         match self.segments.remove(&segment) {
-            None => self.events.push_back(SegmentEvent::Freed { segment }),
-            Some(known) if known.syncing => self.dying.push((segment, known)),
-            Some(known) => self.delete(segment, known),
+            None => self.events.push_back(SegmentEvent::Freed { segment, result: Ok(()) }),
+            Some(known) if known.is_idle() => self.delete(segment, known),
+            Some(known) => self.dying.push((segment, known)),
         }
     }
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> io::Result<()> {
-        let segment = self.segments.get(&segment).ok_or(io::ErrorKind::NotFound)?;
-        let file = segment.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
-        file.read_exact_at(into, at)?;
-        for group in segment.flying.iter().chain([&segment.pending]) {
-            overlay(group, at, into);
-        }
-        Ok(())
+        let known = self.segments.get(&segment).ok_or(io::ErrorKind::NotFound)?;
+        let file = known.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        known.read(at, into, |into| match self.started {
+            true => self.windows.borrow_mut().read(segment, at, into, known.settled),
+            false => file.read_exact_at(into, at),
+        })
     }
 
     fn existing(&self) -> Vec<(u64, u64)> {
         let mut all: Vec<_> = self.segments.iter().map(|(number, segment)| (*number, segment.bytes)).collect();
         all.sort_unstable();
         all
-    }
-}
-
-/// Lays a group over what was read from position `at`.
-fn overlay(group: &Group, at: u64, into: &mut [u8]) {
-    let (from, to) = (at.max(group.at), (at + into.len() as u64).min(group.at + group.bytes.len() as u64));
-    if from < to {
-        let length = (to - from) as usize;
-        let (source, target) = ((from - group.at) as usize, (from - at) as usize);
-        into[target..target + length].copy_from_slice(&group.bytes[source..source + length]);
     }
 }

@@ -21,10 +21,11 @@ pub(super) enum Kind {
     Connect,
     DiskWrite,
     DiskSync,
+    DiskRead,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Ignored,
         Self::Wake,
         Self::Bell,
@@ -35,6 +36,7 @@ impl Kind {
         Self::Connect,
         Self::DiskWrite,
         Self::DiskSync,
+        Self::DiskRead,
     ];
 }
 

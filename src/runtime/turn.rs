@@ -64,6 +64,9 @@ impl<S: Shard> Turn<S> {
     pub(super) fn start(&mut self) {
         self.core.read_clocks();
         self.shard.on_start(&mut self.core);
+        if let Some(segments) = &mut self.core.segments {
+            segments.started();
+        }
         self.tell_ends();
         self.core.open_listeners();
     }
@@ -79,7 +82,7 @@ impl<S: Shard> Turn<S> {
         self.fire_timers();
         self.shard.on_turn_end(&mut self.core);
         self.told_late = self.tell_ends();
-        self.core.submit_syncs();
+        self.core.submit_segments();
         self.core.flush_all();
         // Ends that the flushing brought about.
         self.told_late |= self.tell_ends();
@@ -155,6 +158,13 @@ impl<S: Shard> Turn<S> {
                         segments.synced(number, sync, result, core.now);
                     }
                     _ => {}
+                }
+            }
+            Kind::DiskRead => {
+                if let Some((fetch, result)) = core.fetches.answered(&mut core.ring, &completion)
+                    && let Some(segments) = &mut core.segments
+                {
+                    segments.fetched(fetch, result);
                 }
             }
             Kind::Wake | Kind::Bell | Kind::Ignored => {}
@@ -255,6 +265,7 @@ impl<S: Shard> Drop for Turn<S> {
             // harmless, memory that changes hands under the kernel is not.
             std::mem::forget(std::mem::take(&mut self.core.conns));
             std::mem::forget(std::mem::take(&mut self.core.disk));
+            std::mem::forget(std::mem::take(&mut self.core.fetches));
             self.buffers.leak();
         }
     }

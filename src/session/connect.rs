@@ -74,9 +74,14 @@ pub(super) fn plan<'a>(
         "" => assigned_id.filter(|id| !id.is_empty()).ok_or(Violation::CLIENT_ID_EMPTY)?,
         id => id,
     };
-    let peer = peer(connect);
+    let terms = terms(peer(connect), settings);
+    Ok(Plan { client_id, terms, expiry_s: expiry_s(connect, settings), keep_alive_s: keep_alive_s(connect, settings) })
+}
+
+/// What a client is promised.
+pub(super) fn terms(peer: Peer, settings: &Settings) -> Terms {
     let inflight_max = settings.inflight_max.max(1);
-    let terms = Terms {
+    Terms {
         receive_maximum: settings.receive_maximum.clamp(1, inflight_max),
         inflight_max,
         topic_alias_maximum: settings.topic_alias_maximum,
@@ -90,8 +95,7 @@ pub(super) fn plan<'a>(
         subscription_identifiers: settings.subscription_identifiers,
         shared_subscriptions: settings.shared_subscriptions,
         version: peer.version,
-    };
-    Ok(Plan { client_id, terms, expiry_s: expiry_s(connect, settings), keep_alive_s: keep_alive_s(connect, settings) })
+    }
 }
 
 /// At most so many bytes will its session hold of it.

@@ -46,6 +46,7 @@ violations! {
     AUTHENTICATION_METHOD = BAD_AUTHENTICATION_METHOD, "MQTT-4.12.0-1", "no extended authentication here";
     SESSIONS_MAX = QUOTA_EXCEEDED, "section 3.2.2.2", "no room for another session";
     SESSION_BYTES = QUOTA_EXCEEDED, "section 3.2.2.2", "identifiers, user names and wills fill the memory set aside for them";
+    SPOOL_FULL = QUOTA_EXCEEDED, "section 3.2.2.2", "the spool has no room for another kept session";
     PACKET_SIZE_TINY = PACKET_TOO_LARGE, "MQTT-3.1.2-24", "CONNACK does not fit the Maximum Packet Size asked for";
     WILL_QOS = QOS_NOT_SUPPORTED, "MQTT-3.2.2-12", "will of a higher QoS than is taken here";
     WILL_RETAIN = RETAIN_NOT_SUPPORTED, "MQTT-3.2.2-13", "retained will, and nothing is retained here";

@@ -37,7 +37,7 @@ pub(super) enum Kind {
 pub(super) struct Slot {
     pub(super) packet_id: u16,
     /// Sinks that have not answered; while `opening`, those that already have.
-    owed: u16,
+    pub(super) owed: u16,
     /// The gravest code so far.
     pub(super) code: ReasonCode,
     kind: Kind,
@@ -48,6 +48,11 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// A QoS 2 row that some sinks have.
+    pub(super) fn restored(packet_id: u16, owed: u16) -> Self {
+        Self { packet_id, owed, code: ReasonCode::SUCCESS, kind: Kind::Qos2, opening: false, landed: true }
+    }
+
     /// One sink's answer. One too many changes nothing: the answer may be on its way.
     pub(super) fn answer(&mut self, code: ReasonCode) {
         if self.is_done() {
@@ -86,6 +91,8 @@ pub(super) enum Received {
     New(u32),
     /// A row that exists already.
     Repeat,
+    /// A row with this number, which some sinks have had since before a crash; they owe so many answers.
+    Rest { number: u32, owed: u16 },
 }
 
 /// The queue of one connection and the QoS 2 state of its session.
@@ -140,6 +147,11 @@ impl Inflight {
         let qos2 = self.qos2.get_or_insert_default();
         let mut slot =
             Slot { packet_id, owed: 0, code: ReasonCode::SUCCESS, kind: Kind::Qos2, opening: true, landed: false };
+        if let Some(owed) = qos2.take_rest(packet_id, number) {
+            (slot.landed, slot.opening) = (true, true);
+            self.push(slot);
+            return Ok(Received::Rest { number, owed });
+        }
         if let Some(open) = qos2.get_mut(packet_id) {
             if open.slot.is_none() {
                 open.slot = Some(number);
@@ -201,6 +213,10 @@ impl Inflight {
 
     #[cold]
     fn complete_parked(&mut self, number: u32, code: ReasonCode) {
+        let number = self.qos2.as_ref().map_or(number, |qos2| qos2.now_at(number));
+        if let Some(slot) = self.slot_mut(number) {
+            return slot.answer(code);
+        }
         let waiting = self.qos2.as_mut().and_then(|qos2| qos2.answer(number, code));
         if let Some((waiting, row)) = waiting
             && let Some(slot) = self.slot_mut(waiting)
@@ -299,6 +315,31 @@ impl Inflight {
             Some(qos2) => qos2.shrink(),
             None => {}
         }
+    }
+
+    /// See [`super::Session::logged`].
+    pub(super) fn logged(&mut self, packet_id: u16) {
+        if let Some(open) = self.qos2.as_mut().and_then(|qos2| qos2.get_mut(packet_id)) {
+            open.logged = true;
+        }
+    }
+
+    /// See [`super::Session::had_by`].
+    pub(super) fn had_by(&self, packet_id: u16) -> &[u16] {
+        self.qos2.as_ref().map_or(&[], |qos2| qos2.had_by(packet_id))
+    }
+
+    /// An id that an earlier start has left open. The number that its rows answer to.
+    pub(super) fn restore(&mut self, packet_id: u16, had_by: Box<[u16]>, owed: u16) -> u32 {
+        let number = self.base;
+        self.base = number.wrapping_add(1);
+        self.qos2.get_or_insert_default().restore(packet_id, number, had_by, owed);
+        number
+    }
+
+    /// Ids that have come free and stand in the log.
+    pub(super) fn take_freed(&mut self) -> Option<u16> {
+        self.qos2.as_mut()?.take_freed()
     }
 
     #[cfg(test)]

@@ -5,6 +5,9 @@
 //! [`Sessions::disconnected`]. Bytes are appended to the connection's out-buffer; what the caller must do is in the value
 //! returned. [`Sessions::expire`] does what time has made due.
 //!
+//! Where sessions are to survive a crash ([`Sessions::keep`]), what has to be written down for that is said as [`Note`]s,
+//! and [`Sessions::restore`] takes up what an earlier start has left.
+//!
 //! The promise kept here (`docs/` has the whole of it): an answer goes out when every sink that took the message has met
 //! its level, in the order of the publishes, on the connection of its publish or never.
 
@@ -13,9 +16,12 @@ mod connect;
 mod end;
 mod inflight;
 mod keep_alive;
+mod keeping;
 mod packets;
 mod peer;
 mod qos2;
+mod restore;
+mod saved;
 mod settings;
 mod state;
 mod store;
@@ -25,8 +31,11 @@ pub use connect::{Refused, refuse};
 pub use end::{End, Violation};
 pub use inflight::Drained;
 pub use keep_alive::{Check, KeepAlive};
+pub use keeping::Note;
 pub use packets::Next;
 pub use peer::Peer;
+pub use restore::{HadBy, OpenId};
+pub use saved::{NotASession, client_id};
 pub use settings::Settings;
 pub use state::{Message, Session, Taken};
 pub use store::{Connected, SessionKey, Sessions, TakenOver};

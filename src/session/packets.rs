@@ -124,7 +124,11 @@ impl Session {
             if self.expiry_s == 0 && expiry_s != 0 {
                 return Violation::EXPIRY_RAISED.into();
             }
-            self.expiry_s = expiry_s.min(self.terms.session_expiry_max_s);
+            let expiry_s = expiry_s.min(self.terms.session_expiry_max_s);
+            if let Some(kept) = &mut self.kept {
+                kept.changed |= self.expiry_s != expiry_s;
+            }
+            self.expiry_s = expiry_s;
         }
         Next::End(if disconnect.reason == ReasonCode::NORMAL_DISCONNECTION { End::Left } else { End::LeftWithWill })
     }

@@ -19,6 +19,10 @@ pub(super) struct Open {
     pub(super) row: Row,
     /// The number of the slot, on the present connection, that still owes this id a PUBREC.
     pub(super) slot: Option<u32>,
+    /// A row of it stands in the log.
+    pub(super) logged: bool,
+    /// An earlier start has left it, and its client has not repeated it since.
+    restored: bool,
 }
 
 /// Where the row of an open id is.
@@ -51,6 +55,12 @@ pub(super) enum Release {
 pub(super) struct Qos2 {
     open: Map<u16, Open>,
     parked: Map<u32, Slot>,
+    /// Of ids that an earlier start has left and that have not been repeated: the sinks that have the row.
+    had_by: Map<u16, Box<[u16]>>,
+    /// Where rows of an earlier start are answered since their id was repeated: id, number then, number now.
+    moved: Vec<(u16, u32, u32)>,
+    /// Ids that are no longer open and stand in the log.
+    freed: Vec<u16>,
 }
 
 impl Qos2 {
@@ -59,11 +69,11 @@ impl Qos2 {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.open.is_empty()
+        self.open.is_empty() && self.freed.is_empty()
     }
 
     pub(super) fn has_parked(&self) -> bool {
-        !self.parked.is_empty()
+        !(self.parked.is_empty() && self.moved.is_empty())
     }
 
     pub(super) fn get_mut(&mut self, packet_id: u16) -> Option<&mut Open> {
@@ -72,26 +82,82 @@ impl Qos2 {
 
     /// Opens an id whose row is slot `number`.
     pub(super) fn open(&mut self, packet_id: u16, number: u32) {
-        self.open.insert(packet_id, Open { row: Row::Here, slot: Some(number) });
+        self.open.insert(packet_id, Open { row: Row::Here, slot: Some(number), logged: false, restored: false });
+    }
+
+    /// An id that an earlier start has left open: who has its row, and how many of them owe an answer for `number`.
+    pub(super) fn restore(&mut self, packet_id: u16, number: u32, had_by: Box<[u16]>, owed: u16) {
+        let row = if owed > 0 { Row::Parked(number) } else { Row::Done(ReasonCode::SUCCESS) };
+        if owed > 0 {
+            self.parked.insert(number, Slot::restored(packet_id, owed));
+        }
+        self.open.insert(packet_id, Open { row, slot: None, logged: true, restored: true });
+        self.had_by.insert(packet_id, had_by);
+    }
+
+    /// The sinks that took the row of this id before a crash; none once it has been repeated.
+    pub(super) fn had_by(&self, packet_id: u16) -> &[u16] {
+        self.had_by.get(&packet_id).map_or(&[], |sinks| sinks)
+    }
+
+    /// The first repeat of an id that an earlier start has left: from now on its row is slot `number`. How many answers
+    /// are owed already.
+    pub(super) fn take_rest(&mut self, packet_id: u16, number: u32) -> Option<u16> {
+        self.had_by.remove(&packet_id)?;
+        let open = self.open.get_mut(&packet_id)?;
+        let mut owed = 0;
+        if let Row::Parked(before) = open.row {
+            owed = self.parked.remove(&before).map_or(0, |slot| slot.owed);
+            self.moved.push((packet_id, before, number));
+        }
+        (open.row, open.slot, open.restored) = (Row::Here, Some(number), false);
+        Some(owed)
+    }
+
+    /// The number that answers for this one by now.
+    pub(super) fn now_at(&self, number: u32) -> u32 {
+        self.moved.iter().find(|(_, before, _)| *before == number).map_or(number, |(_, _, now)| *now)
+    }
+
+    /// The id is not open any more.
+    fn close(&mut self, packet_id: u16) {
+        if self.open.remove(&packet_id).is_some_and(|open| open.logged) {
+            self.freed.push(packet_id);
+        }
+        if !self.moved.is_empty() {
+            self.moved.retain(|(id, ..)| *id != packet_id);
+        }
+    }
+
+    /// See [`super::inflight::Inflight::take_freed`].
+    pub(super) fn take_freed(&mut self) -> Option<u16> {
+        self.freed.pop()
     }
 
     /// A PUBREC has gone out. 0x80 and above free the id [MQTT-4.3.3-9].
     pub(super) fn answered(&mut self, packet_id: u16, code: ReasonCode) {
         if code.is_error() {
-            self.open.remove(&packet_id);
+            self.close(packet_id);
         } else if let Some(open) = self.open.get_mut(&packet_id) {
-            *open = Open { row: Row::Done(code), slot: None };
+            (open.row, open.slot) = (Row::Done(code), None);
         }
     }
 
     /// PUBREL: discards the id [MQTT-4.3.3-11].
     pub(super) fn release(&mut self, packet_id: u16) -> Release {
-        match self.open.get(&packet_id) {
+        match self.open.get(&packet_id).copied() {
             None => Release::Unknown,
-            Some(Open { row: Row::Done(code), slot }) if !code.is_error() => {
-                let silence = *slot;
-                self.open.remove(&packet_id);
-                Release::Freed { silence }
+            Some(Open { row: Row::Done(code), slot, .. }) if !code.is_error() => {
+                self.had_by.remove(&packet_id);
+                self.close(packet_id);
+                Release::Freed { silence: slot }
+            }
+            // Its PUBREC was sent before the crash, and what Kafka had said by then is not all in the log.
+            Some(Open { row: Row::Parked(number), restored: true, .. }) => {
+                self.parked.remove(&number);
+                self.had_by.remove(&packet_id);
+                self.close(packet_id);
+                Release::Freed { silence: None }
             }
             Some(_) => Release::TooEarly,
         }
@@ -112,7 +178,7 @@ impl Qos2 {
         if slot.is_nowhere() || slot.opening {
             // Refused by all and nobody was told, or never handed to any: the next attempt is a new one, doubles nothing.
             self.parked.remove(&number);
-            self.open.remove(&slot.packet_id);
+            self.close(slot.packet_id);
         }
     }
 
@@ -131,7 +197,7 @@ impl Qos2 {
             Some(waiting) => Some((waiting, slot)),
             None => {
                 if slot.is_nowhere() {
-                    self.open.remove(&slot.packet_id);
+                    self.close(slot.packet_id);
                 }
                 None
             }
@@ -142,5 +208,8 @@ impl Qos2 {
     pub(super) fn shrink(&mut self) {
         self.open.shrink_to_fit();
         self.parked.shrink_to_fit();
+        self.had_by.shrink_to_fit();
+        self.moved.shrink_to_fit();
+        self.freed.shrink_to_fit();
     }
 }

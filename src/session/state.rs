@@ -3,6 +3,7 @@
 use super::alias::Aliases;
 use super::end::Violation;
 use super::inflight::{Drained, Inflight, Received};
+use super::keeping::Kept;
 use super::peer::Peer;
 use super::will::Will;
 use crate::mqtt::packet::{Publish, QoS, Version};
@@ -37,7 +38,7 @@ impl Terms {
     }
 }
 
-/// One session. 160 bytes beside its client id: what is rare is boxed, what is idle is given back.
+/// One session. 168 bytes beside its client id: what is rare is boxed, what is idle is given back.
 #[derive(Debug)]
 pub struct Session {
     pub(super) client_id: Box<str>,
@@ -53,6 +54,8 @@ pub struct Session {
     pub(super) inflight: Inflight,
     pub(super) aliases: Option<Box<Aliases>>,
     pub(super) will: Option<Box<Will>>,
+    /// What is written down of it; `None`: nothing, and nothing is to be.
+    pub(super) kept: Option<Box<Kept>>,
 }
 
 /// What a sink needs to know of a message beside its payload and properties.
@@ -83,16 +86,25 @@ pub enum Taken<'a> {
     },
     /// QoS 2, and its row exists: route nothing. Its PUBREC comes in its turn, maybe with the next drain.
     Repeat,
+    /// QoS 2, and before the last crash some sinks took its row ([`Session::had_by`]): route it to the others.
+    Rest {
+        /// The row's number in its session.
+        number: u32,
+        /// Answers that the sinks which have the row still owe. Add them to those of the others for [`Session::opened`].
+        owed: u16,
+        /// The message.
+        message: Message<'a>,
+    },
     /// End the connection.
     Violation(Violation),
 }
 
 impl Session {
-    pub(super) fn new(client_id: &str, conn: ConnId, terms: Terms) -> Self {
+    pub(super) fn new(client_id: &str, conn: Option<ConnId>, terms: Terms) -> Self {
         Self {
             client_id: client_id.into(),
             username: None,
-            conn: Some(conn),
+            conn,
             terms,
             expiry_s: 0,
             expires: Monotonic::NEVER,
@@ -100,6 +112,7 @@ impl Session {
             inflight: Inflight::default(),
             aliases: None,
             will: None,
+            kept: None,
         }
     }
 
@@ -163,6 +176,7 @@ impl Session {
             None => Taken::TakeQos0 { message },
             Some(Received::New(number)) => Taken::Take { number, message },
             Some(Received::Repeat) => Taken::Repeat,
+            Some(Received::Rest { number, owed }) => Taken::Rest { number, owed, message },
         }
     }
 
@@ -208,6 +222,17 @@ impl Session {
     /// (normally 0x00). Once per number; sinks may have completed it already.
     pub fn opened(&mut self, number: u32, sinks: u16, code: ReasonCode) {
         self.inflight.opened(number, sinks, code);
+    }
+
+    /// A row of this open QoS 2 id stands in the log: its release has to be written down, too.
+    pub fn logged(&mut self, packet_id: u16) {
+        self.inflight.logged(packet_id);
+    }
+
+    /// The sinks that took the row of this QoS 2 id before the last crash; none, unless it is repeated for the first time.
+    #[must_use]
+    pub fn had_by(&self, packet_id: u16) -> &[u16] {
+        self.inflight.had_by(packet_id)
     }
 
     /// One sink's answer for `count` messages from number `first` on, all of which it took. The gravest code of all

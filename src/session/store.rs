@@ -3,10 +3,12 @@
 use super::connect::{self, Refused, refuse};
 use super::end::{End, Violation};
 use super::keep_alive::KeepAlive;
+use super::keeping::Keeping;
 use super::peer::Peer;
 use super::settings::Settings;
 use super::state::{Session, Taken};
 use super::will::{DueWill, Will};
+use crate::broken;
 use crate::mqtt::packet::{Connect, Publish};
 use crate::runtime::seam::{ConnId, Monotonic};
 use hashbrown::HashTable;
@@ -72,7 +74,7 @@ enum Task {
 /// All sessions of one shard.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    sessions: SlotMap<SessionKey, Session>,
+    pub(super) sessions: SlotMap<SessionKey, Session>,
     by_client: HashTable<SessionKey>,
     hasher: foldhash::quality::RandomState,
     timers: BTreeSet<(Monotonic, Task, SessionKey)>,
@@ -80,6 +82,8 @@ pub struct Sessions {
     connected: usize,
     /// What clients have chosen the length of: [`Session::bytes`] of all.
     bytes: usize,
+    /// What has to be written down, where sessions survive a crash.
+    pub(super) keeping: Option<Box<Keeping>>,
 }
 
 impl Sessions {
@@ -172,17 +176,23 @@ impl Sessions {
             return Err(Violation::SESSIONS_MAX);
         }
         let old_bytes = old.map_or(0, |key| self.sessions[key].bytes());
-        if self.bytes - old_bytes + connect::bytes(connect, &plan) > settings.session_bytes_max {
+        let bytes = connect::bytes(connect, &plan);
+        if self.bytes - old_bytes + bytes > settings.session_bytes_max {
             return Err(Violation::SESSION_BYTES);
         }
         let resumed = old.filter(|&key| !connect.clean_start && self.is_kept(key, now));
+        let resumed = resumed.filter(|_| !broken::SESSION_PRESENT);
+        let is_written = resumed.is_some_and(|key| self.is_written(key, connect, &plan));
+        if plan.expiry_s > 0 && !is_written && !self.has_room(bytes) {
+            return Err(Violation::SPOOL_FULL);
+        }
         if !connect::connack(connect, &plan, resumed.is_some(), settings, out) {
             return Err(Violation::PACKET_SIZE_TINY);
         }
         let taken_over = old.and_then(|key| self.take_from(key, resumed.is_some(), now));
         let key = match resumed {
             Some(key) => key,
-            None => self.insert(Session::new(plan.client_id, conn, plan.terms)),
+            None => self.insert(Session::new(plan.client_id, Some(conn), plan.terms)),
         };
         let session = &mut self.sessions[key];
         self.bytes -= session.bytes();
@@ -193,6 +203,7 @@ impl Sessions {
         session.will = connect.will.as_ref().map(Will::store);
         self.bytes += session.bytes();
         self.connected += 1;
+        self.note_connected(key, is_written);
         let keep_alive = KeepAlive::new(plan.keep_alive_s, now);
         Ok(Connected { key, session_present: resumed.is_some(), taken_over, keep_alive })
     }
@@ -211,6 +222,7 @@ impl Sessions {
         if taken_over.is_some() {
             session.detach();
             self.connected -= 1;
+            self.collect(key);
         }
         if !resumed {
             self.remove(key);
@@ -229,7 +241,7 @@ impl Sessions {
         taken_over
     }
 
-    fn insert(&mut self, session: Session) -> SessionKey {
+    pub(super) fn insert(&mut self, session: Session) -> SessionKey {
         let hash = self.hasher.hash_one(&*session.client_id);
         self.bytes += session.bytes();
         let key = self.sessions.insert(session);
@@ -239,7 +251,8 @@ impl Sessions {
     }
 
     /// Ends a session: nothing of it is left but its will, which is sent now [MQTT-3.1.2-8].
-    fn remove(&mut self, key: SessionKey) {
+    pub(super) fn remove(&mut self, key: SessionKey) {
+        self.note_ended(key);
         for task in [Task::Will, Task::Expire, Task::Rest] {
             self.cancel(key, task);
         }
@@ -257,7 +270,14 @@ impl Sessions {
     fn take_will(&mut self, key: SessionKey) -> Option<Box<Will>> {
         let will = self.sessions[key].will.take()?;
         self.bytes -= will.bytes();
+        self.note_kept(key);
         Some(will)
+    }
+
+    /// Its will is not to be sent.
+    pub(super) fn forget_will(&mut self, key: SessionKey) {
+        self.cancel(key, Task::Will);
+        drop(self.take_will(key));
     }
 
     fn publish_will(&mut self, key: SessionKey, will: Box<Will>) {
@@ -272,14 +292,25 @@ impl Sessions {
         let Some(session) = self.sessions.get_mut(key).filter(|session| session.conn == Some(conn)) else { return };
         session.detach();
         self.connected -= 1;
+        self.collect(key);
         if !end.sends_will() {
             self.take_will(key); // [MQTT-3.1.2-10]
         }
-        let session = &mut self.sessions[key];
-        if session.expiry_s == 0 {
-            self.remove(key);
-            return;
+        if self.sessions[key].expiry_s == 0 {
+            return self.remove(key);
         }
+        if self.sessions[key].kept.as_ref().is_some_and(|kept| kept.changed) {
+            self.note_kept(key);
+        }
+        self.rest(key, now);
+        if self.sessions[key].will.is_some() {
+            self.expire(now);
+        }
+    }
+
+    /// A session is without a connection from now on: its expiry and the delay of its will begin.
+    pub(super) fn rest(&mut self, key: SessionKey, now: Monotonic) {
+        let session = &mut self.sessions[key];
         if session.expiry_s != u32::MAX {
             session.expires = now.after(Duration::from_secs(u64::from(session.expiry_s)));
             self.timers.insert((session.expires, Task::Expire, key));
@@ -287,7 +318,6 @@ impl Sessions {
         if let Some(will) = &mut session.will {
             will.due = will.due_after(now, session.expires);
             self.timers.insert((will.due, Task::Will, key));
-            self.expire(now);
         }
     }
 

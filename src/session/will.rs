@@ -14,7 +14,7 @@ pub(super) struct Will {
     payload: Box<[u8]>,
     /// Those that a PUBLISH may carry, in order; the Will Delay Interval stands apart.
     properties: PropertyBuf,
-    delay_s: u32,
+    pub(super) delay_s: u32,
     /// When it is to be sent; [`Monotonic::NEVER`] while the client is connected.
     pub(super) due: Monotonic,
 }
@@ -33,6 +33,17 @@ impl Will {
             delay_s: will.properties.will_delay_interval_s().unwrap_or(0),
             due: Monotonic::NEVER,
         })
+    }
+
+    /// As it stood in its CONNECT, without its delay.
+    pub(super) fn as_sent(&self) -> packet::Will<'_> {
+        packet::Will {
+            qos: self.qos,
+            retain: self.retain,
+            topic: &self.topic,
+            payload: &self.payload,
+            properties: self.properties.as_properties(),
+        }
     }
 
     /// Bytes of what its client wrote.

@@ -122,7 +122,9 @@ impl Core {
             let random = &mut self.random;
             router::name(self.index, self.shards, || random.u64(..))
         });
+        self.measure_session_room();
         let settings = &self.session_settings;
+        let from = io.out(conn).len();
         let answer = self.sessions.connect(connect, named.as_deref(), conn, now, settings, io.out(conn));
         let connected = match answer {
             Ok(connected) => connected,
@@ -132,14 +134,26 @@ impl Core {
                 return self.turn_away(io, conn);
             }
         };
-        self.numbers.count(M::ConnectsAccepted);
         if let Some(old) = connected.taken_over {
             self.numbers.count(M::Takeovers);
-            End::TakenOver.write(old.peer, io.out(old.conn));
+            if self.keeping.holds.may_tell(old.conn) {
+                End::TakenOver.write(old.peer, io.out(old.conn));
+            }
             self.forget(io, old.conn);
             io.close(old.conn);
         }
+        self.write_notes();
         let Some(peer) = self.sessions.get(connected.key).map(crate::session::Session::peer) else { return };
+        if self.sessions.is_unwritten(connected.key) {
+            // It found room a moment ago: less than that is rare.
+            io.out(conn).truncate(from);
+            self.sessions.withdraw(connected.key, conn, now);
+            refuse(peer, &Violation::SPOOL_FULL, io.out(conn));
+            self.tell_refused(io, conn, Violation::SPOOL_FULL.clause, Violation::SPOOL_FULL.what);
+            return self.turn_away(io, conn);
+        }
+        self.numbers.count(M::ConnectsAccepted);
+        self.hold_connack(io, conn, connected.key, from);
         let Some(connection) = self.connections.get(conn) else { return };
         connection.kind = Kind::Device { session: connected.key, peer };
         connection.clock = connected.keep_alive;
@@ -177,6 +191,7 @@ impl Core {
     /// Drops what this shard knows of a connection (the session lives on by its own rules).
     pub(super) fn forget(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         let Some(connection) = self.connections.remove(conn) else { return };
+        self.keeping.holds.forget(conn);
         if let Some(timer) = connection.timer {
             io.cancel_timer(timer);
         }

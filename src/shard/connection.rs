@@ -124,6 +124,8 @@ pub(super) enum Timer {
     Sessions,
     /// The end of the drain's grace.
     Grace,
+    /// The spool wants to be looked at again.
+    Spool,
     /// How long a connection's answers have been owed.
     Answers(ConnId),
 }
@@ -135,6 +137,7 @@ impl Timer {
             Self::Cluster(index) => (1, u32::try_from(index).unwrap_or(u32::MAX), 0),
             Self::Sessions => (2, 0, 0),
             Self::Grace => (2, 1, 0),
+            Self::Spool => (2, 2, 0),
             Self::Answers(id) => (3, id.slot, id.generation),
         };
         (kind << 62) | (u64::from(slot & (u32::MAX >> 2)) << 32) | u64::from(generation)
@@ -147,6 +150,7 @@ impl Timer {
             0 => Self::Connection(ConnId { slot, generation }),
             1 => Self::Cluster(slot as usize),
             2 if slot == 0 => Self::Sessions,
+            2 if slot == 2 => Self::Spool,
             2 => Self::Grace,
             _ => Self::Answers(ConnId { slot, generation }),
         }
@@ -172,7 +176,7 @@ mod tests {
     fn timer_tokens_round_trip() {
         let connection = Timer::Connection(ConnId { slot: 123_456, generation: u32::MAX });
         let answers = Timer::Answers(ConnId { slot: 1, generation: 0 });
-        for timer in [connection, Timer::Cluster(7), Timer::Sessions, Timer::Grace, answers] {
+        for timer in [connection, Timer::Cluster(7), Timer::Sessions, Timer::Grace, Timer::Spool, answers] {
             assert_eq!(Timer::of(timer.token()), timer);
         }
     }

@@ -1,5 +1,6 @@
 //! Bytes of a device: packets cut out, given to its session, their answers appended to one out-buffer.
 
+use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
 use crate::limits;
 use crate::metrics::spec::{ListenerMetric as L, ShardMetric as M};
@@ -99,6 +100,10 @@ impl Core {
         let packet_bytes_max = self.around.config.mqtt.packet_bytes_max;
         let mut used = 0;
         while used < bytes.len() {
+            if self.keeping.holds.is_full(conn) {
+                self.stall(io, conn, Stall::Answers);
+                break;
+            }
             let flow = match frame::next_for(peer.version, Sender::Client, &bytes[used..], packet_bytes_max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
@@ -143,7 +148,12 @@ impl Core {
 
     fn control_packet(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, packet: &Packet<'_>) -> Flow {
         let Some(session) = self.sessions.get_mut(key) else { return Flow::Ended };
-        match session.packet(packet, io.out(conn)) {
+        let out = self.keeping.holds.out(io, conn);
+        let from = out.len();
+        let next = session.packet(packet, out);
+        self.write_down(key);
+        self.hold(io, conn, key, from);
+        match next {
             Next::Go => Flow::On,
             Next::End(End::Violation(violation)) => self.violation(io, conn, key, violation),
             Next::End(end) => {
@@ -161,10 +171,13 @@ impl Core {
         if publish.qos != QoS::AtMostOnce && session.is_blocked() {
             return Flow::Stall(Stall::Answers);
         }
+        let had_by: &[u16] = if publish.qos == QoS::ExactlyOnce { session.had_by(publish.packet_id) } else { &[] };
+        let had = !had_by.is_empty();
+        let of_kept = session.number().filter(|_| publish.qos == QoS::ExactlyOnce);
         let admission = match session.topic_of(publish) {
             Some(topic) => {
                 let message = message(topic, session.client_id(), session.username(), publish, wall);
-                self.outlets.admit(&message, peer.version == Version::V5 && publish.qos != QoS::AtMostOnce)
+                self.outlets.admit(&message, peer.version == Version::V5 && publish.qos != QoS::AtMostOnce, had_by)
             }
             // The session refuses it in a moment.
             None => Admission::Unmatched,
@@ -172,9 +185,13 @@ impl Core {
         if let Admission::Full(wait) = admission {
             return Flow::Stall(Stall::Memory(wait));
         }
-        let (number, sender) = match self.sessions.publish(key, publish, now) {
-            Some(Taken::Take { number, message }) => (Some(number), message),
-            Some(Taken::TakeQos0 { message }) => (None, message),
+        let (number, owed_already, sender) = match self.sessions.publish(key, publish, now) {
+            Some(Taken::Take { number, message }) => (Some(number), 0, message),
+            Some(Taken::TakeQos0 { message }) => (None, 0, message),
+            Some(Taken::Rest { number, owed, message }) => {
+                self.numbers.count(M::PublishesRepeated);
+                (Some(number), owed, message)
+            }
             Some(Taken::Repeat) => {
                 self.numbers.count(M::PublishesRepeated);
                 return Flow::On;
@@ -188,18 +205,28 @@ impl Core {
             QoS::ExactlyOnce => M::PublishesQos2,
         });
         self.numbers.count_listener(listener, L::Received);
+        let mut is_logged = false;
         let (owed, code) = match admission {
             Admission::Room => {
                 self.numbers.count(M::PublishesMatched);
                 self.numbers.count_listener(listener, L::Matched);
                 let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
                 let ticket = number.map(|number| Ticket { session: key.to_bits(), number });
-                (self.outlets.take(&message, ticket, now, wall), ReasonCode::SUCCESS)
+                let origin = of_kept.filter(|_| self.outlets.is_spooled());
+                let origin = origin.map(|session| Origin { session, packet_id: publish.packet_id });
+                is_logged = origin.is_some();
+                (self.outlets.take(&message, ticket, origin, now, wall), ReasonCode::SUCCESS)
             }
             Admission::Refused(code) => {
                 self.numbers.count(M::PublishesRefused);
                 self.numbers.count_listener(listener, L::Refused);
                 (0, code)
+            }
+            // All that match have had it since before a crash.
+            Admission::Unmatched if had => {
+                self.numbers.count(M::PublishesMatched);
+                self.numbers.count_listener(listener, L::Matched);
+                (0, ReasonCode::SUCCESS)
             }
             Admission::Unmatched | Admission::Full(_) => {
                 self.numbers.count(M::PublishesUnmatched);
@@ -208,7 +235,10 @@ impl Core {
             }
         };
         if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
-            session.opened(number, owed, code);
+            session.opened(number, owed + owed_already, code);
+            if is_logged {
+                session.logged(publish.packet_id);
+            }
         }
         Flow::On
     }
@@ -216,8 +246,12 @@ impl Core {
     /// Sends what answers of a session are ready, in order of receipt.
     pub(super) fn answer(&mut self, io: &mut Ring<'_>, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let Some(conn) = session.conn() else { return };
-        let drained = session.drain_answers(io.out(conn));
+        let Some(conn) = session.conn() else { return self.write_down(key) };
+        let out = self.keeping.holds.out(io, conn);
+        let from = out.len();
+        let drained = session.drain_answers(out);
+        self.write_down(key);
+        self.hold(io, conn, key, from);
         self.numbers.raise(M::Answers, drained.answered as u64);
         if let Some(reason) = drained.refused {
             tracing::debug!(reason = reason.name(), "a refusal that the client's protocol has no word for");
@@ -236,7 +270,9 @@ impl Core {
     pub(super) fn end(&mut self, io: &mut Ring<'_>, conn: ConnId, end: End) {
         let Some(kind) = self.connections.get(conn).map(|c| c.kind) else { return };
         if let Kind::Device { session, peer } = kind {
-            end.write(peer, io.out(conn));
+            if self.keeping.holds.may_tell(conn) {
+                end.write(peer, io.out(conn));
+            }
             self.sessions.disconnected(session, conn, end, io.now());
         }
         self.forget(io, conn);
@@ -250,10 +286,10 @@ impl Core {
             let publish = due.publish();
             let message = message(publish.topic, &due.client_id, due.username.as_deref(), &publish, wall);
             self.numbers.count(M::Wills);
-            match self.outlets.admit(&message, false) {
+            match self.outlets.admit(&message, false, &[]) {
                 Admission::Room => {
                     self.numbers.count(M::PublishesMatched);
-                    let _nobody_waits = self.outlets.take(&message, None, now, wall);
+                    let _nobody_waits = self.outlets.take(&message, None, None, now, wall);
                 }
                 Admission::Unmatched => self.numbers.count(M::PublishesUnmatched),
                 Admission::Full(_) | Admission::Refused(_) => self.numbers.count(M::PublishesRefused),

@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::buffer::Buffer;
+use crate::kafka::producer::Keep;
 use crate::runtime::seam::ConnId;
 use crate::session::End;
 
@@ -10,11 +12,16 @@ use super::connection::{Kind, Timer};
 use super::mail::Notice;
 use super::{Core, Ring};
 
+/// How long what is left may take to get onto the disk once the grace is over.
+const SAVING: Duration = Duration::from_secs(3);
+
 /// A drain under way.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
     /// Goodbyes that the kernel has not taken yet; `None` while answers are still owed.
     closing: Option<HashSet<ConnId>>,
+    /// The grace is over, and the disk has not answered for all that goes to it.
+    saving: bool,
 }
 
 impl Drain {
@@ -58,16 +65,22 @@ impl Core {
 
     /// Looks, at the end of a turn, whether the drain can go a step on.
     pub(super) fn go_on_draining(&mut self, io: &mut Ring<'_>) {
-        let rows_left: u64 = self.outlets.upstreams.iter().map(|u| u.producer.buffered_rows()).sum();
-        if rows_left > 0 {
+        let Some(drain) = &self.drain else { return };
+        let (waiting, kept, saved) = (self.rows_waiting(), self.rows_kept(), self.is_saved());
+        if drain.saving {
+            if saved {
+                self.report(io);
+            }
             return;
         }
-        if matches!(self.drain, Some(Drain { closing: None })) {
+        // Whose answer the disk gives need not wait for Kafka.
+        if waiting == 0 && saved && drain.closing.is_none() {
             self.say_goodbye(io);
         }
         // Where nobody was connected nothing else would ever happen.
-        if matches!(&self.drain, Some(Drain { closing: Some(closing) }) if closing.is_empty()) {
-            self.finish(io, 0, 0);
+        let gone = matches!(&self.drain, Some(Drain { closing: Some(closing), .. }) if closing.is_empty());
+        if gone && waiting + kept == 0 && self.is_saved() {
+            self.finish(io, 0, 0, 0);
         }
     }
 
@@ -80,25 +93,67 @@ impl Core {
                 closing.insert(conn);
             }
         }
-        self.drain = Some(Drain { closing: Some(closing) });
+        self.drain = Some(Drain { closing: Some(closing), saving: false });
     }
 
     /// The grace is over: what is left is reported, not waited for.
     pub(super) fn grace_over(&mut self, io: &mut Ring<'_>) {
+        match &mut self.drain {
+            None => return,
+            Some(drain) if drain.saving => return self.report(io),
+            Some(drain) => drain.saving = true,
+        }
+        self.save(io);
+        if self.is_saved() {
+            return self.report(io);
+        }
+        let _ = io.set_timer(io.now().after(SAVING), Timer::Grace.token());
+    }
+
+    /// What is in memory and is to outlive the process goes to the log.
+    fn save(&mut self, io: &mut Ring<'_>) {
+        self.outlets.upstreams.iter_mut().for_each(|upstream| upstream.save());
+        self.busy_clusters();
+        self.outward(io);
+        self.flush_spool(io);
+    }
+
+    /// Rows that a stop would lose.
+    fn rows_waiting(&self) -> u64 {
+        self.count_rows(|keep| matches!(keep, Keep::Memory | Keep::Hybrid))
+    }
+
+    /// Rows that the next start finds, once they are durable.
+    fn rows_kept(&self) -> u64 {
+        self.count_rows(|keep| matches!(keep, Keep::Disk | Keep::HybridSaved))
+    }
+
+    fn count_rows(&self, wanted: impl Fn(Keep) -> bool) -> u64 {
+        self.outlets.upstreams.iter().map(|upstream| upstream.rows_of(&wanted)).sum()
+    }
+
+    /// Whether all that was written down is durable.
+    fn is_saved(&self) -> bool {
+        self.outlets.buffer.as_ref().is_none_or(Buffer::is_idle) && self.keeping.holds.is_empty()
+    }
+
+    fn report(&mut self, io: &mut Ring<'_>) {
         let Some(drain) = self.drain.take() else { return };
-        let rows_left = self.outlets.upstreams.iter().map(|u| u.producer.buffered_rows()).sum();
+        let unsaved = self.outlets.buffer.as_ref().map_or(0, Buffer::rows_not_durable);
+        let rows_kept = self.rows_kept().saturating_sub(unsaved);
+        let rows_left = self.rows_waiting() + unsaved;
         // Who has not taken the goodbye yet, and who has not been told.
         let untold =
             |core: &mut Self, conn| core.connections.get(conn).is_some_and(|c| !matches!(c.kind, Kind::Link { .. }));
         let ids = self.connections.ids();
         let connections_left = drain.closing.map_or(0, |closing| closing.len())
             + ids.into_iter().filter(|conn| untold(self, *conn)).count();
-        self.finish(io, rows_left, connections_left);
+        self.finish(io, rows_left, rows_kept, connections_left);
     }
 
-    fn finish(&mut self, io: &mut Ring<'_>, rows_left: u64, connections_left: usize) {
+    fn finish(&mut self, io: &mut Ring<'_>, rows_left: u64, rows_kept: u64, connections_left: usize) {
         self.drain = None;
-        let _ = self.around.notices.send(Notice::Drained { shard: self.index, rows_left, connections_left });
+        let _ = self.around.notices.send(Notice::Drained { shard: self.index, rows_left, rows_kept, connections_left });
         self.numbers.publish();
         io.stop();
     }

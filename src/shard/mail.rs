@@ -38,12 +38,21 @@ pub enum Mail {
 pub enum Notice {
     /// The shard's first turn has begun: it accepts.
     Started(usize),
+    /// The shard cannot start, and has ended.
+    Failed {
+        /// Which.
+        shard: usize,
+        /// Why, and the cure, in words.
+        why: String,
+    },
     /// The shard has drained, or its grace is over.
     Drained {
         /// Which.
         shard: usize,
         /// Messages that Kafka has not confirmed. Their publishers were not answered (or asked for `received`).
         rows_left: u64,
+        /// Messages that Kafka has not confirmed and that the spool keeps for the next start.
+        rows_kept: u64,
         /// Connections that were still open.
         connections_left: usize,
     },

@@ -9,6 +9,8 @@
 //! | `sinks` | a sink's templates, compiled |
 //! | `door_letters`, `letters` | dead letters: of messages that no sink takes, and those for files |
 //! | `stalls` | connections left unread, and read again |
+//! | `spool` | segments and buffer of the shard |
+//! | `kept`, `holds` | sessions that survive a crash, and what waits until they are on the disk |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
 //! | `turn` | what the runtime calls, and the order of work at the end of a turn |
 //! | `drain` | the way out |
@@ -24,6 +26,8 @@ mod device;
 mod door_letters;
 mod drain;
 mod events;
+mod holds;
+mod kept;
 mod letter_line;
 mod letters;
 pub mod mail;
@@ -32,6 +36,7 @@ mod publish;
 pub mod router;
 mod settings;
 mod sinks;
+mod spool;
 mod stalls;
 mod tails;
 mod turn;
@@ -90,11 +95,14 @@ pub struct Core {
     connections: Connections,
     sessions: Sessions,
     session_settings: crate::session::Settings,
+    keeping: kept::Keeping,
     outlets: Outlets,
     stalls: Stalls,
     /// Sessions that may owe answers after this turn's completions.
     touched: Vec<SessionKey>,
     session_timer: Option<(Monotonic, TimerId)>,
+    /// When a disk in trouble is looked at again.
+    spool_timer: Option<TimerId>,
     drain: Option<drain::Drain>,
     numbers: Numbers,
     teller: Teller,
@@ -112,17 +120,20 @@ impl Core {
         let layout =
             Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
         let letters = Letters::new(index, config.sinks.len(), around.dead_letters.clone());
-        let outlets = Outlets::new(router(&config), sinks::plans(&config), upstreams, letters);
+        let when_full = config.spool.map(|spool| spool.when_full).unwrap_or_default();
+        let outlets = Outlets::new(router(&config), sinks::plans(&config), upstreams, letters, when_full);
         Self {
             index,
             shards: config.service.shards,
             connections: Connections::default(),
             sessions: Sessions::default(),
             session_settings: settings::sessions(&config),
+            keeping: kept::Keeping::default(),
             outlets,
             stalls: Stalls::default(),
             touched: Vec::new(),
             session_timer: None,
+            spool_timer: None,
             drain: None,
             numbers: Numbers::new(board, layout),
             teller: Teller::new(Arc::clone(&around.journal), index),

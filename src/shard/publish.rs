@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use crate::buffer::{Buffer, SpoolFull};
+use crate::config::WhenFull;
 use crate::kafka::murmur2::murmur2;
+use crate::kafka::producer::row_log::Origin;
 use crate::kafka::producer::{Full, Refusal, Row, Terms, TopicId};
-use crate::kafka::types::Ticket;
+use crate::kafka::types::{SinkId, Ticket};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{Monotonic, WallMs};
 
@@ -15,6 +18,7 @@ use crate::rule::template::Absent;
 
 use super::letters::Letters;
 use super::sinks::{Message, Plan};
+use super::spool::Fullness;
 use super::upstream::Upstream;
 
 /// Everything between a message and Kafka: which sinks match, how each writes its row, and the producers behind them.
@@ -25,6 +29,11 @@ pub(super) struct Outlets {
     pub(super) upstreams: Vec<Upstream>,
     /// On their way to files.
     pub(super) letters: Letters,
+    /// Where sinks with a disk buffer keep their rows.
+    pub(super) buffer: Option<Buffer>,
+    /// What becomes of a message that it has no room for.
+    when_full: WhenFull,
+    pub(super) full: Fullness,
     pub(super) scratch: Scratch,
 }
 
@@ -35,6 +44,8 @@ pub(super) struct Scratch {
     /// Those of them that will never take it, and have dead letters.
     pub(super) dead: SmallVec<[(u16, Objection); 1]>,
     needs: Vec<usize>,
+    /// Sinks in `matched` that keep rows in the spool, and the bytes of theirs.
+    spooled: SmallVec<[(usize, SinkId, usize); 2]>,
     pub(super) topic: Vec<u8>,
     pub(super) key: Vec<u8>,
     pub(super) value: Vec<u8>,
@@ -65,28 +76,68 @@ pub(super) struct Wait {
 
 impl Outlets {
     /// `plans` and the router's numbers are both in the order of the configuration.
-    pub(super) fn new(router: SinkRouter, plans: Vec<Plan>, upstreams: Vec<Upstream>, letters: Letters) -> Self {
-        Self { router, plans, upstreams, letters, scratch: Scratch::default() }
+    pub(super) fn new(
+        router: SinkRouter,
+        plans: Vec<Plan>,
+        upstreams: Vec<Upstream>,
+        letters: Letters,
+        when_full: WhenFull,
+    ) -> Self {
+        Self {
+            router,
+            plans,
+            upstreams,
+            letters,
+            buffer: None,
+            when_full,
+            full: Fullness::default(),
+            scratch: Scratch::default(),
+        }
     }
 
     /// Matches the message and asks every sink that it matched. Takes nothing yet. `told`: its publisher can be told a
     /// refusal; where not, one of a sink with dead letters makes the message one of them there, and the others take it.
-    pub(super) fn admit(&mut self, message: &Message<'_>, told: bool) -> Admission {
+    /// `had_by`: sinks that have had it since before a crash, and are not asked.
+    pub(super) fn admit(&mut self, message: &Message<'_>, told: bool, had_by: &[u16]) -> Admission {
         let scratch = &mut self.scratch;
         self.router.matches(message.topic, &mut scratch.matched);
+        if !had_by.is_empty() {
+            scratch.matched.retain(|sink| !had_by.contains(sink));
+        }
         if scratch.matched.is_empty() {
             return Admission::Unmatched;
         }
         scratch.dead.clear();
         scratch.needs.clear();
         scratch.needs.resize(self.upstreams.len(), 0);
+        scratch.spooled.clear();
         let mut waits = None;
         for sink in &scratch.matched {
             let plan = &self.plans[usize::from(*sink)];
             let upstream = &mut self.upstreams[plan.cluster];
-            let (bytes, room) = match asked(plan, upstream, message, &mut scratch.topic) {
+            let asked = asked(plan, upstream, message, &mut scratch.topic);
+            let spool = match (&mut self.buffer, &asked) {
+                (Some(buffer), Ok((bytes, _))) if buffer.keeps(plan.cluster, plan.sink) => {
+                    scratch.spooled.push((plan.cluster, plan.sink, *bytes));
+                    let room = buffer.admit(plan.cluster, plan.sink, *bytes);
+                    if let Err(full) = room {
+                        self.full.note(full, usize::from(*sink), self.when_full);
+                    }
+                    room.map_err(|full| match full {
+                        SpoolFull::Whole => Full::Spool,
+                        SpoolFull::Sink => Full::SpoolShare(plan.sink),
+                    })
+                }
+                _ => Ok(()),
+            };
+            let asked = match spool {
+                // Nobody has to wait: it is refused, as if it could never be taken.
+                Err(_) if self.when_full == WhenFull::Refuse => asked.and(Err(Objection::SpoolFull)),
+                _ => asked,
+            };
+            let (bytes, room) = match asked {
                 Ok((bytes, topic)) => {
-                    let mut room = upstream.producer.share(plan.sink, topic, bytes);
+                    let mut room = spool.and_then(|()| upstream.producer.share(plan.sink, topic, bytes));
                     if room.is_ok() && !upstream.producer.is_plenty(bytes) {
                         let hashed = plan.hashed(message, &mut scratch.key);
                         room = upstream.producer.share_of_key(topic, hashed, bytes);
@@ -117,6 +168,10 @@ impl Outlets {
     pub(super) fn may_go_on(&self, wait: Wait) -> bool {
         let letters = match wait.full {
             Full::Letters(sink) => self.letters.has_room(usize::from(sink)),
+            Full::Spool => self.buffer.as_ref().is_none_or(|buffer| buffer.has_room(wait.bytes)),
+            Full::SpoolShare(sink) => {
+                self.buffer.as_ref().is_none_or(|buffer| buffer.admit(wait.cluster, sink, wait.bytes).is_ok())
+            }
             Full::Memory | Full::Sink(_) | Full::Topic(_) | Full::Partition(..) => true,
         };
         letters && self.upstreams[wait.cluster].producer.may_go_on(wait.full, wait.bytes)
@@ -124,15 +179,32 @@ impl Outlets {
 
     /// Changes whenever memory of some producer, or a place in the queue to a file, has come free.
     pub(super) fn freed(&self) -> u64 {
-        self.upstreams.iter().fold(self.letters.freed(), |sum, upstream| sum.wrapping_add(upstream.producer.freed()))
+        let others = self.letters.freed().wrapping_add(self.buffer.as_ref().map_or(0, Buffer::freed));
+        self.upstreams.iter().fold(others, |sum, upstream| sum.wrapping_add(upstream.producer.freed()))
+    }
+
+    /// Whether a sink that [`Outlets::admit`] has found room for keeps its rows in the spool.
+    pub(super) fn is_spooled(&self) -> bool {
+        !self.scratch.spooled.is_empty()
     }
 
     /// Writes the message's rows, after [`Outlets::admit`] found room. Returns how many sinks owe an answer for it.
-    pub(super) fn take(&mut self, message: &Message<'_>, ticket: Option<Ticket>, now: Monotonic, wall: WallMs) -> u16 {
+    /// `origin`: whose open packet id its rows in the spool are of.
+    pub(super) fn take(
+        &mut self,
+        message: &Message<'_>,
+        ticket: Option<Ticket>,
+        origin: Option<Origin>,
+        now: Monotonic,
+        wall: WallMs,
+    ) -> u16 {
         let seconds = message.properties.message_expiry_interval_s();
         let expires = seconds.map_or(Monotonic::NEVER, |s| now.after(Duration::from_secs(u64::from(s))));
         let by_client = || murmur2(message.client_id.as_bytes()).cast_unsigned();
         let scratch = &mut self.scratch;
+        if let Some(buffer) = &mut self.buffer {
+            scratch.spooled.drain(..).for_each(|(cluster, sink, bytes)| buffer.promise(cluster, sink, bytes));
+        }
         let mut owed = 0;
         for sink in &scratch.matched {
             let plan = &self.plans[usize::from(*sink)];
@@ -149,7 +221,7 @@ impl Outlets {
             let row = Row { key, value: Some(value), headers, timestamp: wall };
             let upstream = &mut self.upstreams[plan.cluster];
             let owner = ticket.filter(|_| plan.owes_answer);
-            let terms = Terms { expires, hash: plan.by_client.then(by_client), ..Terms::default() };
+            let terms = Terms { expires, hash: plan.by_client.then(by_client), origin };
             upstream.producer.append_with(plan.sink, topic, row, owner, terms, now);
             upstream.busy = true;
             owed += u16::from(plan.owes_answer);
@@ -193,6 +265,8 @@ pub(super) enum Objection {
     Absent(Absent),
     /// The producer's.
     Refusal(Refusal),
+    /// There is no room in the spool, and nobody is to wait for it.
+    SpoolFull,
 }
 
 impl Objection {
@@ -205,7 +279,7 @@ impl Objection {
             Self::Absent(Absent::PayloadPath) => ReasonCode::PAYLOAD_FORMAT_INVALID,
             Self::Refusal(Refusal::TopicInvalid) => ReasonCode::TOPIC_NAME_INVALID,
             Self::Refusal(Refusal::TopicForbidden) => ReasonCode::NOT_AUTHORIZED,
-            Self::Refusal(Refusal::TooManyTopics) => ReasonCode::QUOTA_EXCEEDED,
+            Self::Refusal(Refusal::TooManyTopics) | Self::SpoolFull => ReasonCode::QUOTA_EXCEEDED,
         }
     }
 
@@ -218,6 +292,7 @@ impl Objection {
             Self::Refusal(Refusal::TopicInvalid) => "TOPIC_INVALID",
             Self::Refusal(Refusal::TopicForbidden) => "TOPIC_FORBIDDEN",
             Self::Refusal(Refusal::TooManyTopics) => "TOO_MANY_TOPICS",
+            Self::SpoolFull => "SPOOL_FULL",
         }
     }
 }

@@ -1,12 +1,13 @@
 //! From what the configuration means for the whole process to what each room of a shard is told.
 
-use crate::config::{self, Acknowledge, Cluster, Compression, Config, Sink};
+use crate::buffer::{self, SinkTerms};
+use crate::config::{self, Acknowledge, Buffer, Cluster, Compression, Config, Sink};
 use crate::kafka::compression::Codec;
 use crate::kafka::producer::dead::{DeadLetters, HEADERS_BYTES_MAX};
-use crate::kafka::producer::{AnsweredOn, Partitioner, SinkSettings};
+use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::types::SinkId;
 use crate::kafka::{client, producer};
-use crate::session;
+use crate::{session, spool};
 
 /// The wire client of a cluster.
 pub(super) fn client(cluster: &Cluster) -> client::Settings {
@@ -32,7 +33,7 @@ pub(super) fn producer(config: &Config, cluster: usize, seed: u64) -> producer::
             topic: dead.topic.clone().and_then(|topic| Some((hidden.iter().find(|h| h.index == index)?.hidden, topic))),
             file: dead.file.is_some(),
         }),
-        ..sink(of)
+        ..sink(of, config.service.shards)
     });
     let sinks = own.chain(hidden.iter().map(|hidden| hidden_sink(&config.sinks[hidden.index]))).collect();
     let share = config.clusters[cluster].buffer_bytes / config.service.shards.max(1) as u64;
@@ -76,7 +77,8 @@ fn hidden_sink(of: &Sink) -> SinkSettings {
         expire_after: None,
         dead_letters: file.then(|| DeadLetters { sink: of.name.clone(), topic: None, file }),
         hidden: true,
-        ..sink(of)
+        keep: Keep::Memory,
+        ..sink(of, 1)
     }
 }
 
@@ -85,7 +87,7 @@ pub(super) fn dead_record_bytes_max(sink: &Sink) -> usize {
     sink.record_bytes_max + HEADERS_BYTES_MAX
 }
 
-fn sink(sink: &Sink) -> SinkSettings {
+fn sink(sink: &Sink, shards: usize) -> SinkSettings {
     SinkSettings {
         linger: sink.linger,
         batch_bytes: sink.batch_bytes,
@@ -111,9 +113,37 @@ fn sink(sink: &Sink) -> SinkSettings {
         answered_on: match sink.acknowledge {
             Acknowledge::Received => AnsweredOn::Append,
             Acknowledge::Leader | Acknowledge::Replicated => AnsweredOn::Replicated,
+            Acknowledge::Stored => AnsweredOn::Stored,
         },
+        keep: match sink.buffer {
+            Buffer::Memory => Keep::Memory,
+            Buffer::Disk => Keep::Disk,
+            Buffer::Hybrid => Keep::Hybrid,
+            Buffer::HybridSaved => Keep::HybridSaved,
+        },
+        spill_after: usize::try_from(sink.spill_after / shards.max(1) as u64).unwrap_or(usize::MAX),
         ..SinkSettings::default()
     }
+}
+
+/// The disk buffer of one shard, if there is one.
+pub(super) fn buffer(config: &Config, shard: usize, seed: u64) -> Option<buffer::Settings> {
+    let spool = config.spool?;
+    let terms = |of: &Sink| {
+        let SinkSettings { keep, answered_on, .. } = sink(of, config.service.shards);
+        SinkTerms { name: of.name.as_str().into(), keep, answered_on }
+    };
+    let sinks = |cluster| config.sinks.iter().filter(move |sink| sink.cluster == cluster).map(terms).collect();
+    Some(buffer::Settings {
+        log: spool::Settings {
+            shard: u32::try_from(shard).unwrap_or(u32::MAX),
+            segment_bytes: spool.segment_bytes,
+            segments_max: spool.segments_max,
+            sink_bytes_max: spool.sink_bytes_max,
+            seed,
+        },
+        clusters: (0..config.clusters.len()).map(sinks).collect(),
+    })
 }
 
 /// The sessions of one shard, with their share of the number.

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::metrics::spec::{ClusterMetric, ShardMetric as M};
-use crate::runtime::seam::{Closed, ConnId, ListenerId, Shard};
+use crate::runtime::seam::{Closed, ConnId, ListenerId, SegmentEvent, Shard};
 use crate::session::{Check, End};
 
 use super::connection::{Kind, Timer};
@@ -16,6 +16,12 @@ impl Shard for Core {
     type Mail = Mail;
 
     fn on_start(&mut self, io: &mut Ring<'_>) {
+        if let Err(why) = self.open_spool(io) {
+            let _ = self.around.notices.send(Notice::Failed { shard: self.index, why });
+            io.stop_accepting();
+            io.stop();
+            return;
+        }
         for upstream in &mut self.outlets.upstreams {
             upstream.client.start(io.now());
             upstream.busy = true;
@@ -84,7 +90,11 @@ impl Shard for Core {
     }
 
     fn on_disk(&mut self, _io: &mut Ring<'_>, _token: u64, _result: io::Result<u32>) {
-        // The spool's place.
+        // Nothing here writes to files by itself: the spool has segments.
+    }
+
+    fn on_segment(&mut self, io: &mut Ring<'_>, event: SegmentEvent) {
+        self.segment_event(io, event);
     }
 
     fn on_mail(&mut self, io: &mut Ring<'_>, letter: Mail) {
@@ -106,21 +116,25 @@ impl Shard for Core {
             Timer::Cluster(cluster) => self.cluster_time(io, cluster),
             Timer::Sessions => self.session_time(io),
             Timer::Grace => self.grace_over(io),
+            Timer::Spool => self.spool_time(),
             Timer::Answers(conn) => self.answers_time(io, conn),
         }
     }
 
     fn on_turn_end(&mut self, io: &mut Ring<'_>) {
+        self.release_held(io);
         self.outward(io);
         if self.stalls.waiting() > 0 && self.drain.is_none() {
             self.unstall(io);
             self.outward(io);
         }
+        self.flush_spool(io);
         self.set_session_timer(io);
         self.go_on_draining(io);
         self.numbers.count(M::Turns);
         self.numbers.set(M::EventsSuppressed, self.teller.suppressed());
         self.numbers.set(M::Sessions, self.sessions.len() as u64);
+        self.numbers.set(M::HeldBytes, self.keeping.holds.bytes() as u64);
         self.numbers.set(M::StalledConnections, self.stalls.waiting() as u64);
         self.numbers.publish();
     }
@@ -129,9 +143,10 @@ impl Shard for Core {
 impl Core {
     /// Wills and rows to Kafka, results to sessions, answers to devices. An answer that a device has no word for ends its
     /// connection, and that may leave another will.
-    fn outward(&mut self, io: &mut Ring<'_>) {
+    pub(super) fn outward(&mut self, io: &mut Ring<'_>) {
         loop {
             self.publish_wills(io.now(), io.wall());
+            self.write_notes();
             for cluster in 0..self.outlets.upstreams.len() {
                 self.pump(io, cluster);
             }

@@ -9,7 +9,8 @@ use smallvec::SmallVec;
 
 use crate::config::Config;
 use crate::kafka::client::{Client, Effect, LinkId};
-use crate::kafka::producer::{Producer, SinkStats, Want};
+use crate::kafka::producer::row_log::{NoLog, RowLog, RowRun};
+use crate::kafka::producer::{Keep, Producer, SinkStats, Want};
 use crate::kafka::types::{ClientEvent, Outcome, ProduceRequest, Run, SinkId};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
@@ -20,6 +21,7 @@ use crate::session::SessionKey;
 use super::connection::{Kind, Timer};
 use super::mail::Mail;
 use super::numbers::Numbers;
+use super::spool::Files;
 use super::{Core, Ring, letters, settings};
 
 /// A cluster on this shard.
@@ -31,6 +33,8 @@ pub(super) struct Upstream {
     links: HashMap<LinkId, ConnId>,
     /// Numbers of its sinks in the configuration, by their number in the producer.
     pub(super) sinks: Vec<usize>,
+    /// Where these keep their rows.
+    keeps: Vec<Keep>,
     /// Its topics of dead letters.
     pub(super) hidden: Vec<settings::Hidden>,
     requests: Vec<ProduceRequest>,
@@ -46,12 +50,14 @@ impl Upstream {
         let mine = config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
         let producer = settings::producer(config, cluster, seed.rotate_left(32));
         let sinks: Vec<usize> = mine.map(|(index, _)| index).collect();
+        let keeps = producer.sinks.iter().take(sinks.len()).map(|sink| sink.keep).collect();
         Self {
             client: Client::new(settings::client(&config.clusters[cluster]), seed),
             producer: Producer::new(producer),
             busy: true,
             links: HashMap::new(),
             sinks,
+            keeps,
             hidden: settings::hidden_sinks(config, cluster),
             requests: Vec::new(),
             effects: Vec::new(),
@@ -62,8 +68,8 @@ impl Upstream {
     }
 
     /// Rows to requests to effects, until nothing more comes of it.
-    fn pump(&mut self, now: Monotonic, wall: WallMs) {
-        self.producer.poll(now, wall, &mut self.requests);
+    fn pump(&mut self, log: &mut dyn RowLog, now: Monotonic, wall: WallMs) {
+        self.producer.poll_with(now, wall, log, &mut self.requests);
         for request in self.requests.drain(..) {
             self.sent += 1;
             self.client.produce(request, now);
@@ -95,6 +101,27 @@ impl Upstream {
         }
     }
 
+    /// Rows of its sinks that are kept in such a way. Dead letters are in memory, and what they stand for where it was.
+    pub(super) fn rows_of(&self, wanted: &impl Fn(Keep) -> bool) -> u64 {
+        let kept_as = |index| self.sinks.iter().position(|sink| *sink == index).map(|place| self.keeps[place]);
+        let hidden = self.hidden.iter().filter(|hidden| kept_as(hidden.index).is_some_and(wanted));
+        let hidden = hidden.map(|hidden| hidden.hidden);
+        let own = (0u16..).zip(&self.sinks).map(|(number, _)| SinkId(number));
+        let kept = own.zip(&self.keeps).filter(|(_, keep)| wanted(**keep)).map(|(sink, _)| sink);
+        kept.chain(hidden).map(|sink| self.producer.stats(sink).buffered_rows).sum()
+    }
+
+    /// What is in memory and is to outlive the process goes to the log in the next poll.
+    pub(super) fn save(&mut self) {}
+
+    /// Rows of a lane that are on the disk alone, and in no batch.
+    pub(super) fn on_disk_only(&self, _lane: u32) -> Option<RowRun> {
+        None
+    }
+
+    /// These of them are gone.
+    pub(super) fn dropped(&mut self, _lane: u32, _rows: RowRun) {}
+
     fn next_deadline(&self) -> Monotonic {
         self.producer.next_deadline().min(self.client.next_deadline())
     }
@@ -108,8 +135,15 @@ impl Core {
         }
         let now = io.now();
         loop {
+            let wall = io.wall();
             let upstream = &mut self.outlets.upstreams[cluster];
-            upstream.pump(now, io.wall());
+            match (&mut self.outlets.buffer, io.segments()) {
+                (Some(buffer), Some(segments)) => {
+                    let mut files = Files(segments);
+                    upstream.pump(&mut buffer.view(&mut files, cluster, now, wall), now, wall);
+                }
+                _ => upstream.pump(&mut NoLog, now, wall),
+            }
             if upstream.effects.is_empty() {
                 break;
             }
@@ -260,6 +294,9 @@ impl Core {
                 (SinkMetric::Delivered, stats.delivered),
                 (SinkMetric::Refused, stats.refused),
                 (SinkMetric::Expired, stats.expired),
+                (SinkMetric::Recovered, stats.recovered),
+                (SinkMetric::DroppedOldest, stats.dropped),
+                (SinkMetric::DroppedRotten, stats.rotten),
                 (SinkMetric::BufferedRows, stats.buffered_rows),
                 (SinkMetric::BufferedBytes, stats.buffered_bytes),
                 (SinkMetric::Batches, stats.batches),

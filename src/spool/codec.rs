@@ -1,7 +1,5 @@
 //! Numbers, texts and lists of a payload. The reader trusts no count: nothing is reserved beyond what is there.
 
-use super::entry::Run;
-
 /// Appends fields.
 pub(super) struct Out<'a>(pub(super) &'a mut Vec<u8>);
 
@@ -31,30 +29,36 @@ impl Out<'_> {
         self.u32(text.len() as u32).bytes(text.as_bytes())
     }
 
-    pub(super) fn runs_one(&mut self, run: Run) -> &mut Self {
-        self.u64(run.first).u64(run.count)
+    /// Seven bits a byte, low bits first.
+    pub(super) fn varint(&mut self, value: u64) -> &mut Self {
+        let mut rest = value;
+        while rest >= 0x80 {
+            self.0.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        self.0.push(rest as u8);
+        self
     }
 
-    pub(super) fn runs(&mut self, runs: &[Run]) -> &mut Self {
-        self.u32(runs.len() as u32);
-        for run in runs {
-            self.runs_one(*run);
-        }
-        self
+    /// How far `value` lies from `from`, either way.
+    pub(super) fn delta(&mut self, value: u64, from: u64) -> &mut Self {
+        let delta = value.wrapping_sub(from) as i64;
+        self.varint(((delta << 1) ^ (delta >> 63)) as u64)
     }
 }
 
 /// Reads fields.
+#[derive(Clone, Copy)]
 pub(super) struct In<'a>(pub(super) &'a [u8]);
 
 impl<'a> In<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
         let (bytes, rest) = self.0.split_at_checked(len)?;
         self.0 = rest;
         Some(bytes)
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
 
@@ -74,6 +78,10 @@ impl<'a> In<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
+    pub(super) fn u128(&mut self) -> Option<u128> {
+        self.array().map(u128::from_be_bytes)
+    }
+
     pub(super) fn text(&mut self) -> Option<&'a str> {
         let len = self.u32()?;
         std::str::from_utf8(self.take(len as usize)?).ok()
@@ -83,31 +91,21 @@ impl<'a> In<'a> {
         std::mem::take(&mut self.0)
     }
 
-    pub(super) fn run(&mut self) -> Option<Run> {
-        let run = Run { first: self.u64()?, count: self.u64()? };
-        (run.count > 0 && run.first.checked_add(run.count).is_some()).then_some(run)
-    }
-
-    pub(super) fn runs(&mut self) -> Option<Vec<Run>> {
-        self.list(16, Self::run)
-    }
-
-    /// A count, then that many items of `bytes` each.
-    pub(super) fn list<T>(&mut self, bytes: usize, item: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
-        let count = self.u32()?;
-        self.many(count, bytes, item)
-    }
-
-    /// So many items of `bytes` each.
-    pub(super) fn many<T>(
-        &mut self,
-        count: u32,
-        bytes: usize,
-        mut item: impl FnMut(&mut Self) -> Option<T>,
-    ) -> Option<Vec<T>> {
-        if self.0.len() < count as usize * bytes {
-            return None;
+    pub(super) fn varint(&mut self) -> Option<u64> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                // The tenth byte holds one bit: anything above it would be lost without a word.
+                return (shift < 63 || byte <= 1).then_some(value);
+            }
         }
-        (0..count).map(|_| item(self)).collect()
+        None
+    }
+
+    pub(super) fn delta(&mut self, from: u64) -> Option<u64> {
+        let coded = self.varint()?;
+        Some(from.wrapping_add((coded >> 1) ^ (coded & 1).wrapping_neg()))
     }
 }

@@ -30,6 +30,9 @@ pub enum ReadError {
     /// The device gave an error.
     #[error("the disk cannot read it")]
     Failed,
+    /// The disk has been asked for those bytes, and will have them later. Not at a start, which waits.
+    #[error("the disk has been asked for it")]
+    Later,
 }
 
 /// What the log asks of the disk. Nothing here may block.
@@ -51,8 +54,8 @@ pub trait Disk {
     /// Deletes a segment. Answered by [`Completion::Freed`] when its space is there again.
     fn free(&mut self, segment: u64);
 
-    /// Copies `into.len()` bytes from position `at`. From the page cache or the map: a drain, a move or a recovery may
-    /// wait for the disk here, the way of a live message never comes here.
+    /// Copies `into.len()` bytes from position `at`. A drain or a move comes here, the way of a live message never does.
+    /// An implementation may wait for the disk, or answer [`ReadError::Later`] and have them when it is asked again.
     ///
     /// # Errors
     /// Nothing was read.

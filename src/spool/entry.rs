@@ -3,7 +3,10 @@
 //! A *lane* is one sink, topic and partition (−1: unplaced). Rows have a number within their lane, given once; numbers of
 //! lanes, cuts and sessions are never used twice.
 
-use crate::kafka::batch::{BatchHeader, BatchView, HEADER_LEN, Records};
+use smallvec::SmallVec;
+
+use super::lists::{Listed, Runs, Spans};
+use crate::kafka::batch::Records;
 
 /// The partition of a lane whose rows have none yet.
 pub const UNPLACED: i32 = -1;
@@ -29,11 +32,13 @@ pub enum Kind {
     Segment,
     SessionAt,
     CheckpointEnd,
+    SinkEnded,
+    Batch,
 }
 
 impl Kind {
     /// All, by their numbers from 1.
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 18] = [
         Self::Rows,
         Self::Cut,
         Self::Done,
@@ -50,6 +55,8 @@ impl Kind {
         Self::Segment,
         Self::SessionAt,
         Self::CheckpointEnd,
+        Self::SinkEnded,
+        Self::Batch,
     ];
 
     pub(super) fn from_number(number: u8) -> Option<Self> {
@@ -104,8 +111,6 @@ impl Reason {
 /// Where a row of QoS 2 came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// Its place in the block, from 0.
-    pub index: u32,
     /// Session number.
     pub session: u64,
     /// Packet id.
@@ -115,8 +120,6 @@ pub struct Origin {
 /// Until when a row may be sent. Both, because a wall clock may jump: see [`Deadline::left_ms`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
-    /// Its place in the block, from 0.
-    pub index: u32,
     /// Wall clock, milliseconds.
     pub wall_ms: i64,
     /// What was left when it was written, milliseconds.
@@ -134,48 +137,45 @@ impl Deadline {
 }
 
 /// A block of rows with consecutive numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rows<'a> {
     /// Their lane.
     pub lane: u32,
     /// Their numbers. Below the lane's next number: these rows were moved here.
     pub run: Run,
-    /// Rows of QoS 2 among them.
-    pub origins: Vec<Origin>,
-    /// Rows that expire.
-    pub deadlines: Vec<Deadline>,
-    /// A Kafka batch, format v2, uncompressed; its base offset is the number of the first row. A drain copies the
-    /// records' tails from here. Its own checksum is not looked at here: the entry's covers it.
-    pub batch: &'a [u8],
+    /// What the records' timestamp deltas count from.
+    pub base_timestamp: i64,
+    /// Rows of QoS 2 among them, by their place in the block (from 0), which ascends.
+    pub origins: Listed<'a, (u32, Origin)>,
+    /// Rows that expire, likewise.
+    pub deadlines: Listed<'a, (u32, Deadline)>,
+    /// What stands in for a key's hash, likewise.
+    pub hashes: Listed<'a, (u32, u32)>,
+    /// Records, format v2, end to end, in the order of their numbers. Their offset deltas mean nothing here.
+    pub records: &'a [u8],
 }
 
 impl<'a> Rows<'a> {
     /// The records, in the order of their numbers.
     #[must_use]
     pub fn records(&self) -> Records<'a> {
-        let header = BatchView::parse(self.batch).map(|(batch, _)| *batch.header());
-        let (count, base) = header.map_or((0, 0), |header| (header.records_count, header.base_timestamp));
-        Records::new(self.batch.get(HEADER_LEN..).unwrap_or_default(), count, base)
+        Records::new(self.records, self.run.count as i32, self.base_timestamp)
     }
 }
 
-/// How many rows a closed, uncompressed v2 batch holds; `None` if it is none.
-pub(super) fn rows_in(batch: &[u8]) -> Option<u64> {
-    let header = BatchHeader::read(batch).ok()?;
-    let count = u64::try_from(header.records_count).ok().filter(|count| *count > 0)?;
-    (header.magic == 2 && header.codec() == 0 && header.size == batch.len()).then_some(count)
-}
+/// Numbers of rows, in an order that matters.
+pub type RunList = SmallVec<[Run; 2]>;
 
-/// A batch as it goes to Kafka: its rows, listed, and its identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cut {
+/// A batch as it goes to Kafka, without its rows: its identity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CutHead {
     /// Its number.
     pub cut: u64,
     /// The lane of its rows.
     pub lane: u32,
-    /// Kafka's id of the topic; zeroes: not known.
-    pub topic_id: [u8; 16],
-    /// Partition.
+    /// Kafka's id of the topic; 0: not known.
+    pub topic_id: u128,
+    /// The partition it goes to; its lane may be of another, or of none.
     pub partition: i32,
     /// Producer id.
     pub producer_id: i64,
@@ -183,8 +183,15 @@ pub struct Cut {
     pub epoch: i16,
     /// Sequence of its first record.
     pub sequence: i32,
+}
+
+/// A batch that is neither done nor ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Its identity.
+    pub head: CutHead,
     /// Its rows, in the order of its records.
-    pub rows: Vec<Run>,
+    pub rows: RunList,
 }
 
 /// Where rows of one lane stand: in one segment, at `position` or behind it.
@@ -201,12 +208,17 @@ pub struct Span {
 }
 
 /// One entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Entry<'a> {
     /// Rows.
     Rows(Rows<'a>),
     /// A batch is about to be sent.
-    Cut(Cut),
+    Cut {
+        /// All but its rows.
+        cut: CutHead,
+        /// Its rows, in the order of its records.
+        rows: Runs<'a>,
+    },
     /// Kafka has it. The rows stand here again, so that this entry can be understood alone.
     Done {
         /// The cut.
@@ -216,7 +228,7 @@ pub enum Entry<'a> {
         /// Offset of its first record, −1 if it is not known.
         base_offset: i64,
         /// Its rows.
-        rows: Vec<Run>,
+        rows: Runs<'a>,
     },
     /// Rows that will not go to Kafka as such.
     EndRows {
@@ -225,7 +237,7 @@ pub enum Entry<'a> {
         /// Why.
         reason: Reason,
         /// Which.
-        rows: Vec<Run>,
+        rows: Runs<'a>,
     },
     /// A cut that is void. With [`Reason::CutAnew`] its rows wait for another; with any other reason they end with it.
     EndCut {
@@ -236,7 +248,7 @@ pub enum Entry<'a> {
         /// Why.
         reason: Reason,
         /// Its rows.
-        rows: Vec<Run>,
+        rows: Runs<'a>,
     },
     /// A kept session as the session room writes it. A later one of the same number takes its place.
     Session {
@@ -256,8 +268,8 @@ pub enum Entry<'a> {
         session: u64,
         /// Packet id.
         packet_id: u16,
-        /// The lanes that have its row.
-        lanes: Vec<u32>,
+        /// Its rows, by lane and number.
+        rows: Listed<'a, (u32, u64)>,
     },
     /// An inbound packet id is free again.
     Released {
@@ -304,7 +316,7 @@ pub enum Entry<'a> {
         /// The lane.
         lane: u32,
         /// Which and where.
-        spans: Vec<Span>,
+        spans: Spans<'a>,
     },
     /// A segment that holds something (checkpoints).
     Segment {
@@ -323,7 +335,19 @@ pub enum Entry<'a> {
         segment: u64,
         /// Position of its [`Entry::Session`].
         position: u64,
+        /// Bytes of that.
+        bytes: u64,
     },
     /// The checkpoint is whole.
     CheckpointEnd,
+    /// Everything that a sink has here has ended, cuts too.
+    SinkEnded {
+        /// Its name.
+        sink: &'a str,
+    },
+    /// A Kafka batch as a partition of the embedded log holds it (see [`super::batches`]). A shard's log has none.
+    Batch {
+        /// The batch, format v2, its base offset in place.
+        batch: &'a [u8],
+    },
 }

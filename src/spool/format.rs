@@ -17,7 +17,7 @@ pub const HEADER_BYTES: usize = 64;
 /// Bytes of an entry before its payload.
 pub(super) const ENTRY_HEADER_BYTES: usize = 12;
 /// Entries begin at multiples of this.
-pub(super) const ALIGN: usize = 8;
+pub const ALIGN: usize = 8;
 /// The version that this program writes, and the only one that it reads.
 pub const VERSION: u16 = 1;
 /// "No segment", in a header's `previous`.
@@ -169,14 +169,20 @@ pub(super) fn claim(head: &[u8], salt: u64) -> Option<(Kind, usize)> {
     (head[5..8] == mark(salt)).then_some((kind, entry_len(len)))
 }
 
+/// As [`claim`], for a segment whose salt is lost: whatever the mark.
+pub(super) fn unverified_claim(head: &[u8]) -> Option<(Kind, usize)> {
+    let head: &[u8; ENTRY_HEADER_BYTES] = head.first_chunk()?;
+    let kind = Kind::from_number(head[4]).filter(|_| head[5] & 1 == 1)?;
+    let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    Some((kind, entry_len(len)))
+}
+
 /// What seems to stand at the front of `bytes`, whatever its mark and checksum: kind, bytes of all of it, payload. For
 /// a segment whose salt is lost.
 pub(super) fn unverified(bytes: &[u8]) -> Option<(Kind, u64, &[u8])> {
-    let head: &[u8; ENTRY_HEADER_BYTES] = bytes.first_chunk()?;
-    let kind = Kind::from_number(head[4]).filter(|_| head[5] & 1 == 1)?;
-    let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-    let payload = bytes.get(ENTRY_HEADER_BYTES..)?.get(..len)?;
-    Some((kind, entry_len(len) as u64, payload))
+    let (kind, len) = unverified_claim(bytes)?;
+    let payload = u32::from_be_bytes(*bytes.first_chunk()?) as usize;
+    Some((kind, len as u64, bytes.get(ENTRY_HEADER_BYTES..)?.get(..payload)?))
 }
 
 /// The entry at the front of `bytes`, which stands at `position` of its segment.

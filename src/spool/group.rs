@@ -1,14 +1,52 @@
 //! Group commit: all that came since the last sync goes to the disk as one group, and one sync covers it. One group is
 //! under way at a time, so everything before it is durable: that is what makes a torn tail and rot two different things.
 
+use std::time::Duration;
+
 use super::disk::{Completion, Disk};
 use super::entry::Entry;
 use super::format::{ENTRY_HEADER_BYTES, HEADER_BYTES, Header, NONE, claim, entry_len, seal};
 use super::log::Log;
 use super::payload::parse;
+use crate::runtime::seam::{Monotonic, WallMs};
 
 /// Bytes of a commit.
 pub(super) const COMMIT_BYTES: u64 = entry_len(24) as u64;
+
+/// The first and the longest time between a failure and the next attempt.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+
+/// What the disk refuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trouble {
+    /// Syncs, writes and segments to be made that failed, since the start.
+    pub failures: u64,
+    /// Those since anything last went well.
+    pub in_a_row: u32,
+    /// No attempt before this.
+    until: Monotonic,
+    /// A failure has not been given its time yet.
+    fresh: bool,
+}
+
+impl Trouble {
+    fn failed(&mut self) {
+        (self.failures, self.in_a_row, self.fresh) = (self.failures + 1, self.in_a_row.saturating_add(1), true);
+    }
+
+    /// Whether to wait. The first failure of a row is met at once, in a new segment.
+    fn waits(&mut self, now: Monotonic) -> bool {
+        if std::mem::take(&mut self.fresh) && self.in_a_row > 1 {
+            self.until = now.after((RETRY_FIRST * (1 << (self.in_a_row - 2).min(10))).min(RETRY_MAX));
+        }
+        now < self.until
+    }
+
+    fn over(&mut self) {
+        (self.in_a_row, self.until, self.fresh) = (0, Monotonic(0), false);
+    }
+}
 
 /// A group under way.
 #[derive(Debug)]
@@ -16,7 +54,7 @@ pub(super) struct Flight {
     token: u64,
     /// Number of the group.
     group: u64,
-    segment: u64,
+    pub(super) segment: u64,
     /// Where its entries start.
     start: u64,
     pub(super) end: u64,
@@ -24,16 +62,20 @@ pub(super) struct Flight {
     /// Where its group starts, checksum and count of what stands in it before its entries: the checkpoint.
     group_start: u64,
     before: (u32, u32),
-    /// Whether it begins its segment.
-    begins: bool,
+    /// Whether it begins its segment; lanes that this one's checkpoint leaves out.
+    pub(super) begins: bool,
+    retired: Vec<u32>,
     /// Whether an append was refused: no sync can make it good.
     lost: bool,
 }
 
 impl Log {
     /// Once a turn: makes and frees segments, and starts a group if there is one and none is under way.
-    pub fn flush(&mut self, disk: &mut impl Disk, now_ms: i64) {
+    pub fn flush(&mut self, disk: &mut impl Disk, now: Monotonic, wall: WallMs) {
         self.free_empty(disk);
+        if self.trouble.waits(now) {
+            return;
+        }
         if self.ready.is_none() && self.creating.is_none() && self.segments_left() > 0 {
             self.creating = Some(self.next_segment);
             self.on_disk.insert(self.next_segment);
@@ -47,20 +89,33 @@ impl Log {
             // Moves first: the state is that of the entries before this group.
             let mut moves = std::mem::take(&mut self.in_flight);
             self.moves(disk, &mut moves);
-            if moves.is_empty() && self.pending.is_empty() {
-                self.in_flight = moves;
-                return;
+            let moved = !moves.is_empty();
+            if !moved {
+                if self.pending.is_empty() {
+                    self.in_flight = moves;
+                    return;
+                }
+                std::mem::swap(&mut moves, &mut self.pending);
+            } else {
+                moves.extend_from_slice(&self.pending);
+                self.pending.clear();
             }
-            moves.extend_from_slice(&self.pending);
-            self.pending.clear();
             self.in_flight = moves;
+            self.waiting.start();
+            self.waiting.pins_under_way |= moved;
             self.gathering += 1;
         }
-        self.write(disk, now_ms);
+        self.write(disk, wall);
+    }
+
+    /// Whether the disk refuses what it is asked, and how often it did.
+    #[must_use]
+    pub const fn trouble(&self) -> Trouble {
+        self.trouble
     }
 
     /// Writes the group in flight: behind the last one, or at the front of the next segment.
-    fn write(&mut self, disk: &mut impl Disk, now_ms: i64) {
+    fn write(&mut self, disk: &mut impl Disk, wall: WallMs) {
         let group = self.gathering - 1;
         let len = self.in_flight.len() as u64 + COMMIT_BYTES;
         let usable_end = self.settings.segment_bytes - HEADER_BYTES as u64;
@@ -77,11 +132,12 @@ impl Log {
                 group_start: end,
                 before: (0, 0),
                 begins: false,
+                retired: Vec::new(),
                 lost: false,
             }
         } else {
             let Some(segment) = self.ready.take() else { return };
-            self.begin(disk, segment, now_ms, group)
+            self.begin(disk, segment, wall, group)
         };
         let mut entries = std::mem::take(&mut self.in_flight);
         let sealed = entries.len();
@@ -97,13 +153,15 @@ impl Log {
     }
 
     /// The header (twice: the copy stands at the very end) and the checkpoint, which opens the group.
-    fn begin(&mut self, disk: &mut impl Disk, segment: u64, now_ms: i64, group: u64) -> Flight {
+    fn begin(&mut self, disk: &mut impl Disk, segment: u64, wall: WallMs, group: u64) -> Flight {
         let salt = self.random.u64(..);
         let (previous, previous_end) = self.last.unwrap_or((NONE, 0));
         let shard = self.settings.shard;
-        let header = Header { shard, segment, salt, created_ms: now_ms, previous, previous_end }.encode();
-        let mut entries = Vec::new();
-        self.state.checkpoint(&mut entries);
+        let header = Header { shard, segment, salt, created_ms: wall.0, previous, previous_end }.encode();
+        let retired = self.retire();
+        let mut entries = std::mem::take(&mut self.scratch);
+        entries.clear();
+        self.state.checkpoint(&retired, &mut entries);
         let group_start = HEADER_BYTES as u64;
         let before = seal(&mut entries, salt, group_start, 0);
         let start = (HEADER_BYTES + entries.len()) as u64;
@@ -113,7 +171,17 @@ impl Log {
             .and_then(|()| disk.append(segment, copy_at, &header))
             .and_then(|()| if start <= copy_at { disk.append(segment, group_start, &entries) } else { Ok(()) });
         let lost = appended.is_err() || start > copy_at;
-        Flight { token: 0, group, segment, start, end: start, salt, group_start, before, begins: true, lost }
+        self.scratch = entries;
+        Flight { token: 0, group, segment, start, end: start, salt, group_start, before, begins: true, retired, lost }
+    }
+
+    /// Lanes that nothing needs, and that were not used since the last segment began. They are asked for anew from now on.
+    fn retire(&mut self) -> Vec<u32> {
+        let old = |number: &u32| self.ahead.lanes.get(number).is_none_or(|lane| lane.touched < self.begun);
+        let idle = |number: &u32| self.state.is_idle(*number) && old(number);
+        let retired: Vec<u32> = self.state.lanes.keys().copied().filter(idle).collect();
+        retired.iter().for_each(|lane| self.ahead.remove(*lane));
+        retired
     }
 
     /// Takes what the disk reports.
@@ -126,12 +194,14 @@ impl Log {
                 if ok {
                     self.ready = Some(segment);
                 } else {
+                    self.trouble.failed();
                     self.on_disk.remove(&segment);
                 }
             }
             Completion::Freed { segment } => {
                 self.freeing.remove(&segment);
                 self.on_disk.remove(&segment);
+                self.burned.remove(&segment);
             }
             Completion::Synced { token, ok } => {
                 if let Some(flight) = self.flight.take_if(|flight| flight.token == token) {
@@ -148,6 +218,12 @@ impl Log {
     fn synced(&mut self, flight: &Flight) {
         if flight.begins {
             self.before_last = self.last.map(|(segment, _)| segment);
+            self.begun = flight.group;
+            self.moving.stuck.clear();
+            flight.retired.iter().for_each(|lane| {
+                self.state.retire(*lane);
+                self.reader.forget(*lane);
+            });
         }
         let entries = std::mem::take(&mut self.in_flight);
         let held = self.state.segments.entry(flight.segment).or_default();
@@ -162,34 +238,38 @@ impl Log {
         self.in_flight = entries;
         self.in_flight.clear();
         self.last = Some((flight.segment, flight.end));
-        self.writable = true;
+        (self.writable, self.sure) = (true, true);
         self.durable = flight.group;
-        if self.pending.is_empty() {
-            self.forget_waiting_bytes();
-        }
+        self.waiting.finish();
+        self.trouble.over();
     }
 
     /// Final for these bytes: the group is written again, whole, into a new segment whose header says where the old one
     /// ends. A segment that failed at its first group holds nothing.
     fn failed(&mut self, disk: &mut impl Disk, flight: &Flight) {
-        self.failures += 1;
+        self.trouble.failed();
         self.writable = false;
-        if flight.begins {
+        if !flight.begins {
+            self.burned.insert(flight.segment);
+        } else {
             self.freeing.insert(flight.segment);
             disk.free(flight.segment);
         }
     }
 
-    /// Segments in which nothing lives go, but for the last two.
+    /// Segments in which nothing lives go, but for the last two. What is numbered behind
+    /// the last at a start holds nothing.
     fn free_empty(&mut self, disk: &mut impl Disk) {
-        let Some((last, _)) = self.last else { return };
+        let last = self.last.map(|(segment, _)| segment);
+        let in_use = |segment: &u64| {
+            [self.ready, self.creating, last, self.before_last].contains(&Some(*segment))
+                || self.flight.as_ref().is_some_and(|flight| flight.segment == *segment)
+        };
         let empty = |segment: &u64| self.state.segments.get(segment).is_none_or(|held| held.things == 0);
-        let kept = |segment: &u64| *segment >= last || Some(*segment) == self.before_last;
-        let idle = |segment: &u64| !self.freeing.contains(segment) && !kept(segment) && empty(segment);
-        // Until a segment of this start is durable, recovery may have to be done again from what is there.
-        if !self.writable {
-            return;
-        }
+        // Without a whole checkpoint, recovery may have to be done again from what is there.
+        let known = |segment: &u64| self.sure || last.is_some_and(|last| *segment > last);
+        let idle =
+            |segment: &u64| !in_use(segment) && empty(segment) && known(segment) && !self.freeing.contains(segment);
         let free: Vec<u64> = self.on_disk.iter().copied().filter(idle).collect();
         for segment in free {
             self.state.segments.remove(&segment);

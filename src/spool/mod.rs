@@ -1,34 +1,47 @@
 //! The spool: a log of segments for each shard, that rows stand in before they are answered.
 //!
-//! Sans-I/O: `log` takes rows, cuts, dones, ends and sessions and gathers them; `group` writes what came since the last
-//! sync as one group and one sync; `moving` empties old segments; `recovery` reads it all back. `disk` is the seam to
-//! whoever writes the files. `format` and `entry` are what the bytes mean, `segment` the one reader of them, `state`
-//! the fold over entries that the running log and recovery share. `docs/SPOOL.md` has the format.
+//! Sans-I/O: `log` takes lanes and rows, `cuts` cuts and their ends, `sessions` sessions, and gathers them; `room` says how
+//! much more there may be; `group` writes what came since the last sync as one group and one sync; `moving` empties old
+//! segments; `read` gives rows back; `recovery` reads it all at a start. `disk` is the seam to whoever writes the files.
+//! `format`, `entry`, `lists` and `payload` are what the bytes mean, `segment` the one reader of them; `state`, `spans` and
+//! `checkpoint` the fold over entries that the running log and recovery share. `batches` is what the
+//! embedded log needs to keep its partitions in the same files. `docs/SPOOL.md` has the format.
 
+mod batches;
+mod checkpoint;
 mod codec;
+mod cuts;
 mod disk;
 mod entry;
 mod format;
 mod group;
+mod lists;
 mod log;
+mod moved_in;
 mod moving;
 mod payload;
 mod read;
 mod recovery;
+mod room;
 mod segment;
+mod sessions;
+mod spans;
 mod state;
 mod survey;
 mod terms;
 #[cfg(test)]
 mod tests;
 
+pub use batches::{BATCH_AT, batch_entry_bytes, batch_header, claims_batch, is_whole, put_batch, seal_batch};
 pub use disk::{AppendError, Completion, Disk, ReadError};
-pub use entry::{Cut, Deadline, Entry, Kind, Origin, Reason, Rows, Run, Span, UNPLACED};
-pub use format::{HEADER_BYTES, Header, HeaderError, VERSION};
+pub use entry::{Cut, CutHead, Deadline, Entry, Kind, Origin, Reason, Rows, Run, RunList, Span, UNPLACED};
+pub use format::{ALIGN, HEADER_BYTES, Header, HeaderError, VERSION};
+pub use group::Trouble;
+pub use lists::{Listed, Runs, Spans};
 pub use log::Log;
-pub use read::{Block, Read};
+pub use read::{Block, Read, RowBack};
 pub use recovery::{RecoverError, Recovered, recover};
 pub use segment::{Rot, Scan, entry_at, scan};
 pub use state::{Held, Lane, State};
 pub use survey::{Surveyed, survey};
-pub use terms::{CUTS_OPEN_MAX, NewCut, Refused, SEGMENTS_RESERVED, Settings, StagedCut, SyncedCut, Ticket};
+pub use terms::{CUTS_OPEN_MAX, NewCut, NewRows, ROWS_OVERHEAD, Refused, SEGMENTS_RESERVED, Settings};

@@ -1,55 +1,161 @@
 //! What lives in an old segment is moved on when segments run short, so that a topic that Kafka does not take holds its
 //! rows and not the disk.
 
-use super::disk::Disk;
+use std::collections::BTreeSet;
+
+use super::disk::{Disk, ReadError};
 use super::entry::Entry;
 use super::log::Log;
-use super::read::{self, Read};
+use super::read::Read;
 use super::terms::SEGMENTS_RESERVED;
+
+/// Moves start this many segments before rows would be refused.
+const AHEAD: u64 = 2;
+/// Bytes that are moved with a group, at most (and no more than a sixteenth of a segment).
+const GROUP_BYTES: u64 = 256 << 10;
+
+/// Where moving stands.
+#[derive(Debug, Default)]
+pub(super) struct Moving {
+    /// The segment that is being emptied, and the lane to go on with.
+    at: (u64, u32),
+    /// Segments that cannot be emptied, for what in them cannot be read: not tried again before the next segment begins.
+    pub(super) stuck: BTreeSet<u64>,
+    /// Whether the last pass found such, and whether it has to wait for the disk.
+    unread: bool,
+    waits: bool,
+}
+
+/// How much may be moved with the next group.
+#[derive(Clone, Copy)]
+struct Budget {
+    /// No more is begun behind this.
+    soft: usize,
+    /// Nothing goes beyond this.
+    hard: usize,
+    /// All that lives in the segment, or nothing.
+    whole: bool,
+}
 
 impl Log {
     /// Copies some of what lives in the emptiest old segment into the group that is about to be written. Numbers stay,
     /// so order does.
-    pub(super) fn moves(&self, disk: &impl Disk, out: &mut Vec<u8>) {
-        if self.segments_left() > SEGMENTS_RESERVED || !self.writable {
+    pub(super) fn moves(&mut self, disk: &impl Disk, out: &mut Vec<u8>) {
+        if self.spare() > SEGMENTS_RESERVED + AHEAD || !self.writable {
             return;
         }
-        let Some(victim) = self.emptiest() else { return };
-        let budget = self.settings.segment_bytes as usize / 16;
-        for (number, lane) in self.state.lanes() {
-            let spans = lane.spans().filter(|span| span.segment == victim).copied();
-            for span in spans {
-                let mut at = span.run.first;
-                while at < span.run.end() {
-                    if out.len() >= budget {
-                        return;
-                    }
-                    // What cannot be read stays, and is reported when it is drained.
-                    let Ok(Read::Block(block)) = read::rows(&self.state, disk, number, at) else { break };
-                    at = block.first + block.rows.len() as u64;
-                    block.put(number, out);
-                }
-            }
+        let Some(victim) = self.victim() else { return };
+        let Some(budget) = self.budget(victim) else { return };
+        if self.moving.at.0 != victim || budget.whole {
+            self.moving.at = (victim, 0);
         }
-        for (session, _, _) in self.state.sessions().filter(|(_, segment, _)| *segment == victim) {
-            if out.len() >= budget {
-                return;
-            }
-            if let Ok(Some(payload)) = read::session(&self.state, disk, session) {
-                Entry::Session { session, payload: &payload }.put(out);
-            }
+        (self.moving.unread, self.moving.waits) = (false, false);
+        let all = self.move_rows(disk, victim, budget, out) && self.move_sessions(disk, victim, budget, out);
+        // A pass that found nothing, though something lives there; or not all of what has to be moved at once.
+        let in_part = budget.whole && (!all || self.moving.unread);
+        if in_part {
+            out.clear();
+        }
+        if (all || in_part) && out.is_empty() && !self.moving.waits {
+            self.moving.stuck.insert(victim);
         }
     }
 
-    /// The segment that gains most: at most three quarters of it live, and it is not one of the last two.
+    /// What moves may take. Behind rows that the segment being written has already they cost nothing. To be put into
+    /// another one they need a segment; the last that may be had for that has to come back at once.
+    fn budget(&self, victim: u64) -> Option<Budget> {
+        let bytes = self.settings.segment_bytes;
+        let soft = (bytes / 16).min(GROUP_BYTES) as usize;
+        let hard = (bytes / 16 + bytes / 8 + 64) as usize;
+        let rest = self.pinned_rest().unwrap_or(0) as usize;
+        if rest > hard {
+            return Some(Budget { soft, hard, whole: false });
+        }
+        match self.spare() {
+            SEGMENTS_RESERVED.. => Some(Budget { soft, hard, whole: false }),
+            spare if spare + 1 == SEGMENTS_RESERVED => {
+                // With what is gathered it has to fit into one segment.
+                let fresh = bytes.saturating_sub(self.state.account() + self.pending.len() as u64 + 512);
+                let held = self.state.segments.get(&victim).map_or(0, |held| held.bytes);
+                (held <= fresh).then_some(Budget { soft: usize::MAX, hard: fresh as usize, whole: true })
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns whether all that can be moved was.
+    fn move_rows(&mut self, disk: &impl Disk, victim: u64, budget: Budget, out: &mut Vec<u8>) -> bool {
+        while let Some((number, lane)) = self.state.lanes.range(self.moving.at.1..).next() {
+            self.moving.at.1 = *number;
+            let mut at = 0;
+            while let Some(span) = lane.spans.range(at..).map(|(_, span)| *span).find(|span| span.segment == victim) {
+                at = span.run.first;
+                while at < span.run.end() {
+                    if out.len() >= budget.soft {
+                        return false;
+                    }
+                    match self.reader.rows(&self.state, disk, *number, at, span.run.end()) {
+                        Ok(Read::Block(block)) if out.len() + block.len() > budget.hard => return false,
+                        Ok(Read::Block(block)) => at = block.put(*number, out),
+                        Err(ReadError::Later) => {
+                            self.moving.waits = true;
+                            return false;
+                        }
+                        // What cannot be read stays, and is reported when it is drained.
+                        Ok(Read::Rotten(run)) => (at, self.moving.unread) = (run.end(), true),
+                        Ok(Read::Empty) | Err(_) => (at, self.moving.unread) = (span.run.end(), true),
+                    }
+                }
+            }
+            let Some(next) = number.checked_add(1) else { break };
+            self.moving.at.1 = next;
+        }
+        true
+    }
+
+    fn move_sessions(&mut self, disk: &impl Disk, victim: u64, budget: Budget, out: &mut Vec<u8>) -> bool {
+        for session in self.state.sessions.iter().filter(|(_, place)| place.0 == victim).map(|(session, _)| *session) {
+            if out.len() >= budget.soft {
+                return false;
+            }
+            match self.reader.session(&self.state, disk, session) {
+                Ok(Some(payload)) if out.len() + payload.len() + 24 > budget.hard => return false,
+                Ok(Some(payload)) => Entry::Session { session, payload }.put(out),
+                Err(ReadError::Later) => {
+                    self.moving.waits = true;
+                    return false;
+                }
+                Ok(None) | Err(_) => self.moving.unread = true,
+            }
+        }
+        // What was passed over is looked at again.
+        self.moving.at.1 = 0;
+        true
+    }
+
+    /// The segment that is being emptied, or the next one.
+    fn victim(&self) -> Option<u64> {
+        let begun = self.moving.at.0;
+        let held = self.state.segments.get(&begun).filter(|held| held.things > 0 && held.bytes <= self.movable());
+        let old = Some(begun) < self.last.map(|(last, _)| last) && Some(begun) != self.before_last;
+        if held.is_some() && old && !self.moving.stuck.contains(&begun) { Some(begun) } else { self.emptiest() }
+    }
+
+    /// The most that a segment may hold for it to gain enough.
+    fn movable(&self) -> u64 {
+        (self.settings.segment_bytes - self.settings.segment_bytes / 16).saturating_sub(self.state.account()) / 4 * 3
+    }
+
+    /// The segment that gains most; not one of the last two.
     fn emptiest(&self) -> Option<u64> {
         let (last, _) = self.last?;
-        let old = self
-            .state
-            .segments
-            .iter()
-            .filter(|(segment, held)| **segment < last && Some(**segment) != self.before_last && held.things > 0);
-        let least = old.min_by_key(|(_, held)| held.bytes)?;
-        (least.1.bytes <= self.settings.segment_bytes / 4 * 3).then_some(*least.0)
+        let old = self.state.segments.iter().filter(|(segment, held)| {
+            **segment < last
+                && Some(**segment) != self.before_last
+                && held.things > 0
+                && !self.moving.stuck.contains(segment)
+        });
+        let (segment, held) = old.min_by_key(|(_, held)| held.bytes)?;
+        (held.bytes <= self.movable()).then_some(*segment)
     }
 }

@@ -1,7 +1,8 @@
 //! The payload of each kind of entry, written and read. `docs/SPOOL.md` has the fields.
 
 use super::codec::{In, Out};
-use super::entry::{Cut, Deadline, Entry, Kind, Origin, Reason, Rows, Span, rows_in};
+use super::entry::{CutHead, Entry, Kind, Reason, Rows, Run};
+use super::lists::{Listed, Runs, Spans};
 
 impl Entry<'_> {
     /// Appends it; mark and checksum are given when its group is written.
@@ -14,7 +15,7 @@ impl Entry<'_> {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Rows(_) => Kind::Rows,
-            Self::Cut(_) => Kind::Cut,
+            Self::Cut { .. } => Kind::Cut,
             Self::Done { .. } => Kind::Done,
             Self::EndRows { .. } => Kind::EndRows,
             Self::EndCut { .. } => Kind::EndCut,
@@ -29,40 +30,28 @@ impl Entry<'_> {
             Self::Segment { .. } => Kind::Segment,
             Self::SessionAt { .. } => Kind::SessionAt,
             Self::CheckpointEnd => Kind::CheckpointEnd,
+            Self::SinkEnded { .. } => Kind::SinkEnded,
+            Self::Batch { .. } => Kind::Batch,
         }
     }
 
     fn payload(&self, out: &mut Out<'_>) {
         match self {
             Self::Rows(rows) => put_rows(out, rows),
-            Self::Cut(cut) => {
-                out.u64(cut.cut).u32(cut.lane).bytes(&cut.topic_id).u32(cut.partition as u32);
-                out.u64(cut.producer_id as u64).u16(cut.epoch as u16).u32(cut.sequence as u32).runs(&cut.rows);
+            Self::Cut { cut, rows } => {
+                out.u64(cut.cut).u32(cut.lane).bytes(&cut.topic_id.to_be_bytes()).u32(cut.partition as u32);
+                out.u64(cut.producer_id as u64).u16(cut.epoch as u16).u32(cut.sequence as u32);
+                rows.put(out);
             }
             Self::Done { cut, lane, base_offset, rows } => {
-                out.u64(*cut).u32(*lane).u64(*base_offset as u64).runs(rows);
+                rows.put(out.u64(*cut).u32(*lane).u64(*base_offset as u64));
             }
-            Self::EndRows { lane, reason, rows } => {
-                out.u32(*lane).u8(*reason as u8).runs(rows);
-            }
-            Self::EndCut { cut, lane, reason, rows } => {
-                out.u64(*cut).u32(*lane).u8(*reason as u8).runs(rows);
-            }
-            Self::Session { session, payload } => {
-                out.u64(*session).bytes(payload);
-            }
-            Self::SessionEnded { session } => {
-                out.u64(*session);
-            }
-            Self::Opened { session, packet_id, lanes } => {
-                out.u64(*session).u16(*packet_id).u32(lanes.len() as u32);
-                for lane in lanes {
-                    out.u32(*lane);
-                }
-            }
-            Self::Released { session, packet_id } => {
-                out.u64(*session).u16(*packet_id);
-            }
+            Self::EndRows { lane, reason, rows } => rows.put(out.u32(*lane).u8(*reason as u8)),
+            Self::EndCut { cut, lane, reason, rows } => rows.put(out.u64(*cut).u32(*lane).u8(*reason as u8)),
+            Self::Session { session, payload } => _ = out.u64(*session).bytes(payload),
+            Self::SessionEnded { session } => _ = out.u64(*session),
+            Self::Opened { session, packet_id, rows } => rows.put(out.u64(*session).u16(*packet_id)),
+            Self::Released { session, packet_id } => _ = out.u64(*session).u16(*packet_id),
             Self::Commit { group, start, count, checksum } => {
                 out.u64(*group).u64(*start).u32(*count).u32(*checksum);
             }
@@ -72,66 +61,69 @@ impl Entry<'_> {
             Self::Lane { lane, partition, next, sink, topic } => {
                 out.u32(*lane).u32(*partition as u32).u64(*next).text(sink).text(topic);
             }
-            Self::Spans { lane, spans } => {
-                out.u32(*lane).u32(spans.len() as u32);
-                for span in spans {
-                    out.runs_one(span.run).u64(span.segment).u64(span.position).u64(span.bytes);
-                }
-            }
+            Self::Spans { lane, spans } => spans.put(out.u32(*lane)),
             Self::Segment { segment, salt, end } => {
                 out.u64(*segment).u64(*salt).u64(*end);
             }
-            Self::SessionAt { session, segment, position } => {
-                out.u64(*session).u64(*segment).u64(*position);
+            Self::SessionAt { session, segment, position, bytes } => {
+                out.u64(*session).u64(*segment).u64(*position).u64(*bytes);
             }
             Self::CheckpointEnd => {}
+            Self::SinkEnded { sink } => _ = out.bytes(sink.as_bytes()),
+            Self::Batch { batch } => {
+                out.bytes(batch);
+            }
         }
     }
 }
 
 fn put_rows(out: &mut Out<'_>, rows: &Rows<'_>) {
-    out.u32(rows.lane).runs_one(rows.run).u32(rows.origins.len() as u32).u32(rows.deadlines.len() as u32);
-    for origin in &rows.origins {
-        out.u32(origin.index).u64(origin.session).u16(origin.packet_id);
-    }
-    for deadline in &rows.deadlines {
-        out.u32(deadline.index).u64(deadline.wall_ms as u64).u64(deadline.left_ms);
-    }
-    out.bytes(rows.batch);
+    out.u32(rows.lane).u64(rows.run.first).u32(rows.run.count as u32).u64(rows.base_timestamp as u64);
+    out.u32(rows.origins.len() as u32).u32(rows.deadlines.len() as u32).u32(rows.hashes.len() as u32);
+    rows.origins.put(out);
+    rows.deadlines.put(out);
+    rows.hashes.put(out);
+    out.bytes(rows.records);
 }
+
+/// Bytes of a rows entry's payload before its lists.
+pub(super) const ROWS_HEAD_BYTES: usize = 36;
 
 /// Reads a payload. `None`: it is not of that kind, or not whole.
 pub(super) fn parse(kind: Kind, payload: &[u8]) -> Option<Entry<'_>> {
     let mut input = In(payload);
     let entry = match kind {
         Kind::Rows => Entry::Rows(parse_rows(&mut input)?),
-        Kind::Cut => Entry::Cut(Cut {
-            cut: input.u64()?,
-            lane: input.u32()?,
-            topic_id: input.array()?,
-            partition: input.u32()? as i32,
-            producer_id: input.u64()? as i64,
-            epoch: input.u16()? as i16,
-            sequence: input.u32()? as i32,
-            rows: input.runs()?,
-        }),
+        Kind::Cut => {
+            let cut = CutHead {
+                cut: input.u64()?,
+                lane: input.u32()?,
+                topic_id: input.u128()?,
+                partition: input.u32()? as i32,
+                producer_id: input.u64()? as i64,
+                epoch: input.u16()? as i16,
+                sequence: input.u32()? as i32,
+            };
+            Entry::Cut { cut, rows: Runs::parse(&mut input)? }
+        }
         Kind::Done => {
-            Entry::Done { cut: input.u64()?, lane: input.u32()?, base_offset: input.u64()? as i64, rows: input.runs()? }
+            let (cut, lane, base_offset) = (input.u64()?, input.u32()?, input.u64()? as i64);
+            Entry::Done { cut, lane, base_offset, rows: Runs::parse(&mut input)? }
         }
         Kind::EndRows => {
-            Entry::EndRows { lane: input.u32()?, reason: Reason::from_number(input.u8()?)?, rows: input.runs()? }
+            let (lane, reason) = (input.u32()?, Reason::from_number(input.u8()?)?);
+            Entry::EndRows { lane, reason, rows: Runs::parse(&mut input)? }
         }
-        Kind::EndCut => Entry::EndCut {
-            cut: input.u64()?,
-            lane: input.u32()?,
-            reason: Reason::from_number(input.u8()?)?,
-            rows: input.runs()?,
-        },
+        Kind::EndCut => {
+            let (cut, lane, reason) = (input.u64()?, input.u32()?, Reason::from_number(input.u8()?)?);
+            Entry::EndCut { cut, lane, reason, rows: Runs::parse(&mut input)? }
+        }
         Kind::Session => Entry::Session { session: input.u64()?, payload: input.rest() },
         Kind::SessionEnded => Entry::SessionEnded { session: input.u64()? },
         Kind::Opened => {
             let (session, packet_id) = (input.u64()?, input.u16()?);
-            Entry::Opened { session, packet_id, lanes: input.list(4, In::u32)? }
+            let count = u32::try_from(input.0.len() / 12).ok()?;
+            Entry::Opened { session, packet_id, rows: Listed::parse(count, &mut input)? }
         }
         Kind::Released => Entry::Released { session: input.u64()?, packet_id: input.u16()? },
         Kind::Commit => {
@@ -147,28 +139,35 @@ pub(super) fn parse(kind: Kind, payload: &[u8]) -> Option<Entry<'_>> {
             sink: input.text()?,
             topic: input.text()?,
         },
-        Kind::Spans => Entry::Spans { lane: input.u32()?, spans: input.list(40, parse_span)? },
+        Kind::Spans => Entry::Spans { lane: input.u32()?, spans: Spans::parse(&mut input)? },
         Kind::Segment => Entry::Segment { segment: input.u64()?, salt: input.u64()?, end: input.u64()? },
-        Kind::SessionAt => Entry::SessionAt { session: input.u64()?, segment: input.u64()?, position: input.u64()? },
+        Kind::SessionAt => Entry::SessionAt {
+            session: input.u64()?,
+            segment: input.u64()?,
+            position: input.u64()?,
+            bytes: input.u64()?,
+        },
         Kind::CheckpointEnd => Entry::CheckpointEnd,
+        Kind::SinkEnded => Entry::SinkEnded { sink: std::str::from_utf8(input.rest()).ok()? },
+        Kind::Batch => Entry::Batch { batch: input.rest() },
     };
     input.0.is_empty().then_some(entry)
 }
 
-fn parse_span(input: &mut In<'_>) -> Option<Span> {
-    Some(Span { run: input.run()?, segment: input.u64()?, position: input.u64()?, bytes: input.u64()? })
+fn parse_rows<'a>(input: &mut In<'a>) -> Option<Rows<'a>> {
+    let (lane, run) = rows_head(input)?;
+    let base_timestamp = input.u64()? as i64;
+    let (origins, deadlines, hashes) = (input.u32()?, input.u32()?, input.u32()?);
+    let origins = Listed::parse(origins, input)?;
+    let deadlines = Listed::parse(deadlines, input)?;
+    let hashes = Listed::parse(hashes, input)?;
+    Some(Rows { lane, run, base_timestamp, origins, deadlines, hashes, records: input.rest() })
 }
 
-fn parse_rows<'a>(input: &mut In<'a>) -> Option<Rows<'a>> {
-    let (lane, run) = (input.u32()?, input.run()?);
-    let (origins, deadlines) = (input.u32()?, input.u32()?);
-    let origin =
-        |input: &mut In<'a>| Some(Origin { index: input.u32()?, session: input.u64()?, packet_id: input.u16()? });
-    let deadline = |input: &mut In<'a>| {
-        Some(Deadline { index: input.u32()?, wall_ms: input.u64()? as i64, left_ms: input.u64()? })
-    };
-    let origins = input.many(origins, 14, origin)?;
-    let deadlines = input.many(deadlines, 20, deadline)?;
-    let batch = input.rest();
-    (rows_in(batch)? == run.count).then_some(Rows { lane, run, origins, deadlines, batch })
+/// Lane and numbers of a block, from the front of its payload.
+pub(super) fn rows_head(input: &mut In<'_>) -> Option<(u32, Run)> {
+    let (lane, first, count) = (input.u32()?, input.u64()?, input.u32()?);
+    let run = Run { first, count: u64::from(count) };
+    let sound = count > 0 && i32::try_from(count).is_ok() && first.checked_add(run.count).is_some();
+    sound.then_some((lane, run))
 }

@@ -1,167 +1,328 @@
-//! Reading one block back: for a drain, for a move, for a kept session after a restart.
+//! Reading back: rows for a drain or a move, a kept session. One buffer, which goes from piece to piece of a segment.
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use super::codec::In;
 use super::disk::{Disk, ReadError};
-use super::entry::{Deadline, Entry, Kind, Rows, Run};
-use super::format::{ALIGN, ENTRY_HEADER_BYTES, claim, framed};
-use super::payload::parse;
+use super::entry::{Deadline, Entry, Kind, Origin, Rows, Run};
+use super::format::{ALIGN, ENTRY_HEADER_BYTES, claim, entry_len, framed};
+use super::lists::Listed;
+use super::payload::{ROWS_HEAD_BYTES, parse, rows_head};
 use super::state::{Held, State};
-use crate::kafka::batch::Builder;
+use crate::kafka::batch::{Record, Records};
 
-/// Bytes read of an entry before it is known to be the one: its header, lane and numbers.
-const PEEK_BYTES: usize = ENTRY_HEADER_BYTES + 20;
+/// Bytes read at a time.
+const PIECE: usize = 64 << 10;
 
-/// Live rows read back.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Block {
+/// Live rows that stand together.
+#[derive(Clone, Copy, Debug)]
+pub struct Block<'a> {
+    rows: Rows<'a>,
     /// Their numbers.
-    pub first: u64,
-    /// Timestamp and encoded tail (key, value, headers) of each, in order: what `kafka::batch` puts into a batch.
-    pub rows: Vec<(i64, Vec<u8>)>,
-    /// Those that expire; `index` counts from `first`.
-    pub deadlines: Vec<Deadline>,
+    pub run: Run,
+}
+
+/// A row read back.
+#[derive(Clone, Debug)]
+pub struct RowBack<'a> {
+    /// Its number.
+    pub number: u64,
+    /// Timestamp, key, and the encoded tail (key, value, headers): what `kafka::batch` puts into a batch.
+    pub record: Record<'a>,
+    /// When it expires.
+    pub deadline: Option<Deadline>,
+    /// What stands in for its key's hash.
+    pub hash: Option<u32>,
+    /// The packet id that it opened. It may be free again: the state's open ids say so.
+    pub origin: Option<Origin>,
 }
 
 /// What stands at a number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Read {
+#[derive(Clone, Copy, Debug)]
+pub enum Read<'a> {
     /// Rows.
-    Block(Block),
+    Block(Block<'a>),
     /// The bytes of these rows are damaged or gone. The caller ends them ([`super::Reason::Rotten`]) and counts them.
     Rotten(Run),
-    /// No live row from that number on.
+    /// No live row from that number up to the end.
     Empty,
 }
 
-/// The first live rows of a lane from `number` on: those that stand in one block.
-///
-/// # Errors
-/// The disk cannot read it now.
-pub(super) fn rows(state: &State, disk: &impl Disk, lane: u32, number: u64) -> Result<Read, ReadError> {
-    let Some(span) = state.lane(lane).and_then(|lane| lane.seek(number)) else { return Ok(Read::Empty) };
-    let held = state.segments.get(&span.segment).copied().unwrap_or_default();
-    let mut buffer = Vec::new();
-    let mut find = Find { disk, segment: span.segment, held, buffer: &mut buffer };
-    let number = span.run.first;
-    let found = match find.rows(span.position, lane, number, false)? {
-        false => find.rows(span.position, lane, number, true)?,
-        true => true,
-    };
-    let rows = found.then(|| parse(Kind::Rows, buffer.get(ENTRY_HEADER_BYTES..payload_end(&buffer))?)).flatten();
-    let Some(Entry::Rows(rows)) = rows else {
-        // To the next row that can be read, or to the end of the span.
-        return Ok(Read::Rotten(Run { first: number, count: 1 }));
-    };
-    Ok(part(&rows, number, span.run.end()).map_or(Read::Rotten(Run { first: number, count: 1 }), Read::Block))
-}
-
-fn payload_end(entry: &[u8]) -> usize {
-    let len = entry.first_chunk().map_or(0, |len| u32::from_be_bytes(*len) as usize);
-    ENTRY_HEADER_BYTES + len
-}
-
-fn part(rows: &Rows<'_>, number: u64, end: u64) -> Option<Block> {
-    let skip = number.checked_sub(rows.run.first)?;
-    let end = end.min(rows.run.end());
-    let take = end.checked_sub(number)? as usize;
-    let mut block = Block { first: number, ..Block::default() };
-    for record in rows.records().skip(skip as usize).take(take) {
-        let record = record.ok()?;
-        block.rows.push((record.timestamp, record.tail.to_vec()));
+impl<'a> Block<'a> {
+    /// The rows, in order. Ends early at a record that makes no sense; the first one does.
+    pub fn rows(&self) -> impl Iterator<Item = RowBack<'a>> + use<'a> {
+        let (rows, run) = (self.rows, self.run);
+        let skip = (run.first - rows.run.first) as u32;
+        let mut deadlines = rows.deadlines.iter().peekable();
+        let mut hashes = rows.hashes.iter().peekable();
+        let mut origins = rows.origins.iter().peekable();
+        let count = run.count as u32;
+        let records = Records::new(self.bytes(), count as i32, rows.base_timestamp);
+        (skip..skip + count).zip(records).map_while(move |(index, record)| {
+            while deadlines.next_if(|(at, _)| *at < index).is_some() {}
+            while hashes.next_if(|(at, _)| *at < index).is_some() {}
+            while origins.next_if(|(at, _)| *at < index).is_some() {}
+            Some(RowBack {
+                number: rows.run.first + u64::from(index),
+                record: record.ok()?,
+                deadline: deadlines.next_if(|(at, _)| *at == index).map(|(_, deadline)| deadline),
+                hash: hashes.next_if(|(at, _)| *at == index).map(|(_, hash)| hash),
+                origin: origins.next_if(|(at, _)| *at == index).map(|(_, origin)| origin),
+            })
+        })
     }
-    let moved = |deadline: &Deadline| {
-        let index = u64::from(deadline.index).checked_sub(skip).filter(|index| *index < take as u64)?;
-        Some(Deadline { index: index as u32, ..*deadline })
-    };
-    block.deadlines.extend(rows.deadlines.iter().filter_map(moved));
-    (block.rows.len() == take).then_some(block)
-}
 
-impl Block {
-    /// Appends it to a group as rows of a lane, with the numbers that they have.
-    pub(super) fn put(&self, lane: u32, out: &mut Vec<u8>) {
-        let mut builder = Builder::new(Vec::new());
-        self.rows.iter().for_each(|(timestamp, tail)| builder.append_tail(*timestamp, tail));
-        let batch = builder.close(None);
-        let run = Run { first: self.first, count: self.rows.len() as u64 };
-        let deadlines = self.deadlines.clone();
-        // Open packet ids stand in the checkpoint: the rows do not open them again.
-        Entry::Rows(Rows { lane, run, origins: Vec::new(), deadlines, batch: &batch }).put(out);
+    /// The bytes of its records.
+    fn bytes(&self) -> &'a [u8] {
+        let skip = self.run.first - self.rows.run.first;
+        let from = past(self.rows.records, skip);
+        &from[..from.len() - past(from, self.run.count).len()]
     }
-}
 
-/// A kept session's bytes; `None`: damaged.
-///
-/// # Errors
-/// The disk cannot read it now.
-pub(super) fn session(state: &State, disk: &impl Disk, session: u64) -> Result<Option<Vec<u8>>, ReadError> {
-    let Some((segment, position)) = state.sessions.get(&session).copied() else { return Ok(None) };
-    let held = state.segments.get(&segment).copied().unwrap_or_default();
-    let mut buffer = Vec::new();
-    let mut find = Find { disk, segment, held, buffer: &mut buffer };
-    let Some(len) = find.peek(position)?.map(|(_, len, _)| len) else { return Ok(None) };
-    if !find.whole(position, len)? {
-        return Ok(None);
+    /// Bytes that it takes in a group, not less.
+    pub(super) fn len(&self) -> usize {
+        let rows = &self.rows;
+        let lists = 14 * rows.origins.len() + 20 * rows.deadlines.len() + 8 * rows.hashes.len();
+        entry_len(ROWS_HEAD_BYTES + lists + rows.records.len())
     }
-    match parse(Kind::Session, buffer.get(ENTRY_HEADER_BYTES..payload_end(&buffer)).unwrap_or_default()) {
-        Some(Entry::Session { session: found, payload }) if found == session => Ok(Some(payload.to_vec())),
-        _ => Ok(None),
+
+    /// Appends it to a group as rows of a lane, with the numbers that they have. Returns the number behind the last.
+    pub(super) fn put(&self, lane: u32, out: &mut Vec<u8>) -> u64 {
+        let (rows, skip) = (self.rows, (self.run.first - self.rows.run.first) as u32);
+        let here = |index: u32| index.checked_sub(skip).filter(|index| u64::from(*index) < self.run.count);
+        let origins: Vec<_> = rows.origins.iter().filter_map(|(index, item)| Some((here(index)?, item))).collect();
+        let deadlines: Vec<_> = rows.deadlines.iter().filter_map(|(index, item)| Some((here(index)?, item))).collect();
+        let hashes: Vec<_> = rows.hashes.iter().filter_map(|(index, item)| Some((here(index)?, item))).collect();
+        Entry::Rows(Rows {
+            lane,
+            run: self.run,
+            base_timestamp: rows.base_timestamp,
+            origins: Listed::new(&origins),
+            deadlines: Listed::new(&deadlines),
+            hashes: Listed::new(&hashes),
+            records: self.bytes(),
+        })
+        .put(out);
+        self.run.end()
     }
 }
 
-struct Find<'a, D> {
+/// What stands behind so many records.
+fn past(mut records: &[u8], count: u64) -> &[u8] {
+    for _ in 0..count {
+        let mut after = records;
+        let len = crate::kafka::batch::varint::get_i32(&mut after).and_then(|len| usize::try_from(len).ok());
+        let Some(rest) = len.and_then(|len| after.get(len..)) else { return &[] };
+        records = rest;
+    }
+    records
+}
+
+/// What reads.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    /// A piece of a segment: its number, where it starts, its bytes.
+    segment: u64,
+    start: u64,
+    bytes: Vec<u8>,
+    /// How far a lane was read: its rows in that segment from that number on stand at that position or behind it.
+    cursors: HashMap<u32, Cursor, RandomState>,
+    /// How far a search for a row of a lane has come that had to wait for the disk. It may be longer than what the disk
+    /// keeps at hand, so it is not begun anew.
+    searches: HashMap<u32, Search, RandomState>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Search {
+    segment: u64,
+    number: u64,
+    at: u64,
+    /// The first number of the lane's next block, as far as that is known.
+    next: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Cursor {
+    segment: u64,
+    number: u64,
+    position: u64,
+}
+
+impl Reader {
+    pub(super) fn forget(&mut self, lane: u32) {
+        self.cursors.remove(&lane);
+        self.searches.remove(&lane);
+    }
+
+    /// The first live rows of a lane from `from` on, below `end`: those that stand in one block.
+    pub(super) fn rows(
+        &mut self,
+        state: &State,
+        disk: &impl Disk,
+        lane: u32,
+        from: u64,
+        end: u64,
+    ) -> Result<Read<'_>, ReadError> {
+        let span = state.lane(lane).and_then(|lane| lane.seek(from)).filter(|span| span.run.first < end);
+        let Some(span) = span else { return Ok(Read::Empty) };
+        let held = state.segments.get(&span.segment).copied().unwrap_or_default();
+        let (number, end) = (span.run.first, span.run.end().min(end));
+        let cursor = self.cursors.get(&lane).copied();
+        let known = cursor.filter(|at| at.segment == span.segment && at.number <= number);
+        let position = known.map_or(span.position, |at| at.position.max(span.position));
+        let mut walk = Walk { reader: self, disk, segment: span.segment, held, lane, number };
+        let found = match walk.trusting(position)? {
+            Some(found) => Some(found),
+            None => match walk.verifying(span.position)? {
+                Ok(found) => Some(found),
+                Err(next) => {
+                    let end = next.unwrap_or(u64::MAX).min(end);
+                    return Ok(Read::Rotten(Run { first: number, count: end - number }));
+                }
+            },
+        };
+        let Some((at, len)) = found else { return Ok(Read::Empty) };
+        let bytes = self.piece(disk, span.segment, held.end, at, len)?;
+        let payload_len = bytes.first_chunk().map_or(0, |len| u32::from_be_bytes(*len) as usize);
+        let payload = bytes.get(ENTRY_HEADER_BYTES..ENTRY_HEADER_BYTES + payload_len);
+        let Some(Entry::Rows(rows)) = payload.and_then(|payload| parse(Kind::Rows, payload)) else {
+            return Ok(Read::Rotten(Run { first: number, count: 1 }));
+        };
+        let block = Block { rows, run: Run { first: number, count: end.min(rows.run.end()) - number } };
+        if block.rows().next().is_none() {
+            return Ok(Read::Rotten(Run { first: number, count: 1 }));
+        }
+        Ok(Read::Block(block))
+    }
+
+    /// A kept session's bytes; `None`: damaged, or no such session.
+    pub(super) fn session(
+        &mut self,
+        state: &State,
+        disk: &impl Disk,
+        session: u64,
+    ) -> Result<Option<&[u8]>, ReadError> {
+        let Some((segment, position, len)) = state.sessions.get(&session).copied() else { return Ok(None) };
+        let held = state.segments.get(&segment).copied().unwrap_or_default();
+        if position + len > held.end {
+            return Ok(None);
+        }
+        let bytes = self.piece(disk, segment, held.end, position, len as usize)?;
+        let found = framed(bytes, held.salt, position).and_then(|entry| parse(entry.kind, entry.payload));
+        match found {
+            Some(Entry::Session { session: found, payload }) if found == session => Ok(Some(payload)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Bytes of a segment, below the end of what is durable in it; those do not change.
+    fn piece(&mut self, disk: &impl Disk, segment: u64, end: u64, at: u64, len: usize) -> Result<&[u8], ReadError> {
+        let inside =
+            segment == self.segment && at >= self.start && at + len as u64 <= self.start + self.bytes.len() as u64;
+        if !inside {
+            let bytes = end.saturating_sub(at).min(PIECE.max(len) as u64) as usize;
+            self.bytes.resize(bytes, 0);
+            if let Err(error) = disk.read(segment, at, &mut self.bytes) {
+                self.bytes.clear();
+                return Err(error);
+            }
+            (self.segment, self.start) = (segment, at);
+        }
+        let from = (at - self.start) as usize;
+        Ok(self.bytes.get(from..from + len).unwrap_or_default())
+    }
+}
+
+/// The way to one row.
+struct Walk<'a, D> {
+    reader: &'a mut Reader,
     disk: &'a D,
     segment: u64,
     held: Held,
-    buffer: &'a mut Vec<u8>,
+    lane: u32,
+    number: u64,
 }
 
-impl<D: Disk> Find<'_, D> {
-    /// Goes from entry to entry until one holds that row; it is in the buffer then. `verify`: no length is believed
-    /// before its entry's checksum is right.
-    fn rows(&mut self, from: u64, lane: u32, number: u64, verify: bool) -> Result<bool, ReadError> {
+/// An entry's place and bytes.
+type Place = (u64, usize);
+
+impl<D: Disk> Walk<'_, D> {
+    /// From entry to entry, by the lengths that they claim, until one holds the row. `None`: it is not found so.
+    fn trusting(&mut self, from: u64) -> Result<Option<Place>, ReadError> {
         let mut at = from;
         while at + ENTRY_HEADER_BYTES as u64 <= self.held.end {
-            let Some((kind, len, peek)) = self.peek(at)? else {
-                if !verify {
-                    return Ok(false);
+            let head = match self.peek(at) {
+                Ok(head) => head,
+                Err(error) => {
+                    self.note(at);
+                    return Err(error);
                 }
-                at += ALIGN as u64;
-                continue;
             };
-            let wanted = kind == Kind::Rows && holds(&peek, lane, number);
-            if wanted || verify {
-                let whole = self.whole(at, len)?;
-                if wanted && whole {
-                    return Ok(true);
+            let Some((len, block)) = head else { return Ok(None) };
+            if block.is_some_and(|run| (run.first..run.end()).contains(&self.number)) {
+                self.note(at);
+                return Ok(self.whole(at, len)?.then_some((at, len)));
+            }
+            at += len as u64;
+        }
+        Ok(None)
+    }
+
+    /// The same, believing no length before its entry's checksum is right. Without the row: the number of the lane's next
+    /// block behind it, if there is one.
+    fn verifying(&mut self, from: u64) -> Result<Result<Place, Option<u64>>, ReadError> {
+        let begun = self.reader.searches.remove(&self.lane);
+        let begun = begun.filter(|search| (search.segment, search.number) == (self.segment, self.number));
+        let (mut at, mut next) = begun.map_or((from, None), |search| (search.at, search.next));
+        while at + ENTRY_HEADER_BYTES as u64 <= self.held.end {
+            match self.verified(at) {
+                Ok(Some((len, block))) => {
+                    match block {
+                        Some(run) if (run.first..run.end()).contains(&self.number) => {
+                            self.note(at);
+                            return Ok(Ok((at, len)));
+                        }
+                        Some(run) if run.first > self.number => next = Some(next.unwrap_or(u64::MAX).min(run.first)),
+                        _ => {}
+                    }
+                    at += len as u64;
                 }
-                if !whole {
-                    at += ALIGN as u64;
-                    continue;
+                Ok(None) => at += ALIGN as u64,
+                Err(error) => {
+                    let search = Search { segment: self.segment, number: self.number, at, next };
+                    self.reader.searches.insert(self.lane, search);
+                    return Err(error);
                 }
             }
-            at += len;
         }
-        Ok(false)
+        Ok(Err(next))
     }
 
-    fn peek(&self, at: u64) -> Result<Option<(Kind, u64, [u8; PEEK_BYTES])>, ReadError> {
-        let mut head = [0; PEEK_BYTES];
-        let bytes = self.held.end.saturating_sub(at).min(PEEK_BYTES as u64) as usize;
-        self.disk.read(self.segment, at, &mut head[..bytes])?;
-        let claimed = claim(&head[..bytes], self.held.salt).map(|(kind, len)| (kind, len as u64));
-        Ok(claimed.filter(|(_, len)| at + len <= self.held.end).map(|(kind, len)| (kind, len, head)))
+    /// An entry whose checksum is right: its length, and its numbers if it is a block of the lane.
+    fn verified(&mut self, at: u64) -> Result<Option<(usize, Option<Run>)>, ReadError> {
+        let Some((len, block)) = self.peek(at)? else { return Ok(None) };
+        Ok(self.whole(at, len)?.then_some((len, block)))
     }
 
-    fn whole(&mut self, at: u64, len: u64) -> Result<bool, ReadError> {
-        self.buffer.clear();
-        self.buffer.resize(len as usize, 0);
-        self.disk.read(self.segment, at, self.buffer)?;
-        Ok(framed(self.buffer, self.held.salt, at).is_some())
+    fn note(&mut self, position: u64) {
+        let cursor = Cursor { segment: self.segment, number: self.number, position };
+        self.reader.cursors.insert(self.lane, cursor);
     }
-}
 
-fn holds(peek: &[u8; PEEK_BYTES], lane: u32, number: u64) -> bool {
-    let mut input = super::codec::In(&peek[ENTRY_HEADER_BYTES..]);
-    let (found, run) = (input.u32(), input.run());
-    found == Some(lane) && run.is_some_and(|run| (run.first..run.end()).contains(&number))
+    /// What an entry claims: its length, and its numbers if it is a block of the lane.
+    fn peek(&mut self, at: u64) -> Result<Option<(usize, Option<Run>)>, ReadError> {
+        let (end, salt, lane) = (self.held.end, self.held.salt, self.lane);
+        let bytes = end.saturating_sub(at).min((ENTRY_HEADER_BYTES + ROWS_HEAD_BYTES) as u64) as usize;
+        let head = self.reader.piece(self.disk, self.segment, end, at, bytes)?;
+        let Some((kind, len)) = claim(head, salt).filter(|(_, len)| at + *len as u64 <= end) else { return Ok(None) };
+        let block = (kind == Kind::Rows).then(|| rows_head(&mut In(&head[ENTRY_HEADER_BYTES..]))).flatten();
+        Ok(Some((len, block.filter(|(of, _)| *of == lane).map(|(_, run)| run))))
+    }
+
+    fn whole(&mut self, at: u64, len: usize) -> Result<bool, ReadError> {
+        let salt = self.held.salt;
+        let bytes = self.reader.piece(self.disk, self.segment, self.held.end, at, len)?;
+        Ok(framed(bytes, salt, at).is_some())
+    }
 }

@@ -7,6 +7,7 @@ use super::disk::{Disk, ReadError};
 use super::entry::{Cut, Entry, Run};
 use super::format::{ALIGN, HEADER_BYTES, Header, HeaderError, NONE, unverified};
 use super::group::COMMIT_BYTES;
+use super::lists::Runs;
 use super::payload::parse;
 use super::segment::{Rot, Scan, entry_at, scan};
 use super::state::State;
@@ -54,6 +55,9 @@ pub struct Recovered {
     pub missing: Vec<(u32, Run)>,
     /// Segments that held durable groups and have no readable header: what only they say is lost.
     pub unreadable: Vec<u64>,
+    /// The segment before the newest, where its file is gone, though it is always kept. What it held is in the newest one's
+    /// checkpoint; if that is damaged too, an older one stands in and `fate_open` holds.
+    pub predecessor_missing: Option<u64>,
     /// Damage may have hit a cut, done or end: rows that are here may be in Kafka already. They are sent, and counted as
     /// `outcome_unknown`.
     pub fate_open: bool,
@@ -61,7 +65,11 @@ pub struct Recovered {
     pub torn_bytes: u64,
     pub(super) on_disk: BTreeSet<u64>,
     pub(super) last: Option<(u64, u64)>,
+    /// The segment before that one.
+    pub(super) before: Option<u64>,
     pub(super) group: u64,
+    /// Whether the newest segment's checkpoint is whole.
+    pub(super) whole: bool,
 }
 
 impl Recovered {
@@ -76,8 +84,8 @@ impl Recovered {
     pub fn uncut(&self, lane: u32) -> Vec<Run> {
         let mut runs: Vec<Run> =
             self.state.lane(lane).into_iter().flat_map(|lane| lane.spans().map(|span| span.run)).collect();
-        let cuts = self.state.cuts().filter(|cut| cut.lane == lane);
-        for taken in cuts.flat_map(|cut| &cut.rows) {
+        let cuts = self.state.cuts().filter(|cut| cut.head.lane == lane);
+        for taken in cuts.flat_map(|cut| cut.rows.iter()) {
             runs = runs.into_iter().flat_map(|run| without(run, *taken)).collect();
         }
         runs
@@ -114,6 +122,7 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
     let mut chain: Vec<(u64, Looked)> = Vec::new();
     let (mut known_end, mut below) = (None, NONE);
     let (mut unreadable, mut torn_bytes) = (Vec::new(), 0);
+    let mut begun_behind = None;
     // From the newest back, until a checkpoint is whole.
     for (segment, len) in found.iter().rev() {
         if *segment > below {
@@ -121,6 +130,9 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
         }
         let known = known_end.filter(|_| *segment == below);
         let Some(looked) = look(disk, shard, *segment, *len, known)? else {
+            if known.is_none() && is_blank(disk, *segment, *len)? {
+                continue; // Made ready ahead.
+            }
             let (bytes, torn) = (read_all(disk, *segment, *len)?, known.is_none());
             if !torn || was_durable(&bytes) {
                 unreadable.push(*segment);
@@ -131,12 +143,15 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
         };
         // Without one durable group it holds nothing, and says nothing about others.
         if known.is_none() && looked.scan.entries.is_empty() {
+            // But it was begun behind one that has to be there.
+            begun_behind = begun_behind.or(looked.header.goes_on_from());
             continue;
         }
         let whole = looked.whole;
         (known_end, below) = (Some(looked.header.previous_end), looked.header.previous);
         chain.push((*segment, looked));
-        if whole || below == NONE {
+        // One segment's checkpoint stands in for the next one's; there is no third way.
+        if whole || below == NONE || chain.len() == 2 {
             break;
         }
     }
@@ -144,9 +159,14 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
     if !nothing && !chain.iter().any(|(_, looked)| looked.whole) {
         return Err(RecoverError::NoCheckpoint(found.len()));
     }
-    let fate_open = !unreadable.is_empty();
+    let gone = |place: Option<(u64, u64)>| place.map(|(segment, _)| segment).filter(|at| !found.contains_key(at));
+    let fate_open = !unreadable.is_empty() || gone(begun_behind).is_some();
     let on_disk = found.keys().copied().collect();
     let mut recovered = Recovered { on_disk, unreadable, fate_open, torn_bytes, ..Recovered::default() };
+    recovered.whole = chain.first().is_none_or(|(_, looked)| looked.whole);
+    let previous = chain.first().and_then(|(_, looked)| looked.header.goes_on_from());
+    recovered.before = previous.map(|(segment, _)| segment).filter(|segment| found.contains_key(segment));
+    recovered.predecessor_missing = gone(begun_behind).or(gone(previous));
     recovered.last = chain.first().map(|(segment, looked)| (*segment, looked.scan.end));
     for (segment, looked) in chain.iter().rev() {
         recovered.replay(*segment, looked);
@@ -191,6 +211,18 @@ fn look(
     let scan = scan(&bytes, segment, header.salt, known_end);
     let whole = checkpoint_is_whole(&bytes, header.salt, &scan);
     Ok(Some(Looked { header, bytes, scan, whole }))
+}
+
+/// Whether nothing was ever written at its front or over the copy of its header.
+fn is_blank(disk: &impl Disk, segment: u64, len: u64) -> Result<bool, RecoverError> {
+    let mut front = vec![0; len.min(4 << 10) as usize];
+    let mut copy = [0; HEADER_BYTES];
+    let read = disk.read(segment, 0, &mut front).and_then(|()| match len.checked_sub(HEADER_BYTES as u64) {
+        Some(at) => disk.read(segment, at, &mut copy),
+        None => Ok(()),
+    });
+    read.map_err(|error| RecoverError::Read { segment, error })?;
+    Ok(front.iter().chain(&copy).all(|byte| *byte == 0))
 }
 
 /// All of a segment but the copy of its header.
@@ -268,7 +300,7 @@ impl Recovered {
             .collect();
         for (lane, run) in &gone {
             let reason = super::Reason::Rotten;
-            self.state.apply(0, 0, 0, &Entry::EndRows { lane: *lane, reason, rows: vec![*run] });
+            self.state.apply(0, 0, 0, &Entry::EndRows { lane: *lane, reason, rows: Runs::new(&[*run]) });
         }
         self.missing = gone;
     }

@@ -1,45 +1,33 @@
 //! What the log holds, as a fold over its durable entries. The running log and recovery use the same fold, so what
-//! recovery finds is what the log knew: the tests compare the two.
+//! recovery finds is what the log knew: the tests compare the two. Where rows stand is in `spans`, how it is written
+//! down whole in `checkpoint`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use super::entry::{Cut, Entry, Reason, Rows, Run, Span};
+use super::lists::Runs;
+use super::spans::part;
 
 /// A lane: one sink, topic and partition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lane {
     /// Sink.
-    pub sink: String,
+    pub sink: Arc<str>,
     /// Topic.
-    pub topic: String,
+    pub topic: Arc<str>,
     /// Partition, or [`super::UNPLACED`].
     pub partition: i32,
     /// The number that its next row gets.
     pub next: u64,
+    /// The sink's place in [`State::sinks`].
+    pub(super) sink_index: usize,
+    /// Open cuts and open packet ids that name it.
+    pub(super) named: u64,
     /// Live rows (neither done nor ended), by the first number of each span.
-    spans: BTreeMap<u64, Span>,
-}
-
-impl Lane {
-    /// Where its live rows stand, in the order of their numbers.
-    pub fn spans(&self) -> impl Iterator<Item = &Span> {
-        self.spans.values()
-    }
-
-    /// The first live row from this number on: its span, cut to begin there.
-    #[must_use]
-    pub fn seek(&self, number: u64) -> Option<Span> {
-        let before = self.spans.range(..number).next_back().map(|(_, span)| *span);
-        let span = before.filter(|span| span.run.end() > number);
-        span.map(|span| part(span, number, span.run.end())).or_else(|| self.spans.range(number..).next().map(|s| *s.1))
-    }
-}
-
-/// The part of a span from `first` up to `end`; bytes by its share of the rows.
-fn part(span: Span, first: u64, end: u64) -> Span {
-    let count = end - first;
-    let bytes = (u128::from(span.bytes) * u128::from(count)).div_ceil(u128::from(span.run.count.max(1))) as u64;
-    Span { run: Run { first, count }, bytes, ..span }
+    pub(super) spans: BTreeMap<u64, Span>,
 }
 
 /// A segment that holds something.
@@ -55,6 +43,18 @@ pub struct Held {
     pub bytes: u64,
 }
 
+/// Rows of an open packet id, by lane and number.
+pub(super) type Opened = SmallVec<[(u32, u64); 2]>;
+
+/// How much a checkpoint has to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) names: u64,
+    pub(super) spans: u64,
+    pub(super) cut_runs: u64,
+    pub(super) opened: u64,
+}
+
 /// Everything that the log holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
@@ -63,10 +63,13 @@ pub struct State {
     pub(super) next_session: u64,
     pub(super) lanes: BTreeMap<u32, Lane>,
     pub(super) cuts: BTreeMap<u64, Cut>,
-    pub(super) sessions: BTreeMap<u64, (u64, u64)>,
-    pub(super) open: BTreeMap<(u64, u16), Vec<u32>>,
+    /// Segment, position and bytes of each kept session.
+    pub(super) sessions: BTreeMap<u64, (u64, u64, u64)>,
+    pub(super) open: BTreeMap<(u64, u16), Opened>,
     pub(super) segments: BTreeMap<u64, Held>,
-    pub(super) sink_bytes: BTreeMap<String, u64>,
+    /// Name and live bytes of each sink.
+    pub(super) sinks: Vec<(Arc<str>, u64)>,
+    pub(super) size: Size,
 }
 
 impl State {
@@ -86,42 +89,60 @@ impl State {
         self.cuts.values()
     }
 
-    /// Kept sessions: number, segment and position of the entry.
-    pub fn sessions(&self) -> impl Iterator<Item = (u64, u64, u64)> {
-        self.sessions.iter().map(|(session, (segment, position))| (*session, *segment, *position))
+    /// Numbers of the kept sessions.
+    pub fn sessions(&self) -> impl Iterator<Item = u64> {
+        self.sessions.keys().copied()
     }
 
-    /// Open packet ids: session, id, and the lanes that have the row.
-    pub fn open_ids(&self) -> impl Iterator<Item = (u64, u16, &[u32])> {
-        self.open.iter().map(|((session, id), lanes)| (*session, *id, lanes.as_slice()))
+    /// Open packet ids: session, id, and its rows by lane and number. The rows may have ended meanwhile.
+    pub fn open_ids(&self) -> impl Iterator<Item = (u64, u16, &[(u32, u64)])> {
+        self.open.iter().map(|((session, id), rows)| (*session, *id, rows.as_slice()))
+    }
+
+    /// Those of one session.
+    pub fn open_ids_of(&self, session: u64) -> impl Iterator<Item = (u16, &[(u32, u64)])> {
+        self.open.range((session, 0)..=(session, u16::MAX)).map(|((_, id), rows)| (*id, rows.as_slice()))
     }
 
     /// Live bytes of a sink, about.
     #[must_use]
     pub fn sink_bytes(&self, sink: &str) -> u64 {
-        self.sink_bytes.get(sink).copied().unwrap_or(0)
+        self.sinks.iter().find(|(name, _)| **name == *sink).map_or(0, |(_, bytes)| *bytes)
+    }
+
+    /// A sink's place, made where it is new.
+    pub(super) fn sink(&mut self, name: &str) -> usize {
+        if let Some(index) = self.sinks.iter().position(|(known, _)| **known == *name) {
+            return index;
+        }
+        self.sinks.push((Arc::from(name), 0));
+        self.sinks.len() - 1
     }
 
     /// Takes one durable entry that stands at this place.
     pub(super) fn apply(&mut self, segment: u64, position: u64, len: u64, entry: &Entry<'_>) {
         match entry {
             Entry::Rows(rows) => self.rows(segment, position, len, rows),
-            Entry::Cut(cut) => {
+            Entry::Cut { cut, rows } => {
                 self.next_cut = self.next_cut.max(cut.cut + 1);
-                self.cuts.insert(cut.cut, cut.clone());
+                self.drop_cut(cut.cut);
+                let taken = Cut { head: *cut, rows: rows.iter().collect() };
+                self.size.cut_runs += taken.rows.len() as u64;
+                self.name(cut.lane, 1);
+                self.cuts.insert(cut.cut, taken);
             }
-            Entry::Done { cut, lane, rows, .. } => self.end(Some(*cut), *lane, rows, true),
-            Entry::EndRows { lane, rows, .. } => self.end(None, *lane, rows, true),
-            Entry::EndCut { cut, lane, reason, rows } => self.end(Some(*cut), *lane, rows, *reason != Reason::CutAnew),
+            Entry::Done { cut, lane, rows, .. } => self.end(Some(*cut), *lane, *rows, true),
+            Entry::EndRows { lane, rows, .. } => self.end(None, *lane, *rows, true),
+            Entry::EndCut { cut, lane, reason, rows } => self.end(Some(*cut), *lane, *rows, *reason != Reason::CutAnew),
             Entry::Session { session, .. } => {
                 self.next_session = self.next_session.max(session + 1);
-                self.session_at(*session, segment, position);
+                self.session_at(*session, (segment, position, len));
             }
             Entry::SessionEnded { session } => self.session_ended(*session),
-            Entry::Opened { session, packet_id, lanes } => {
-                lanes.iter().for_each(|lane| self.opened(*session, *packet_id, *lane));
+            Entry::Opened { session, packet_id, rows } => {
+                rows.iter().for_each(|row| self.opened(*session, *packet_id, row));
             }
-            Entry::Released { session, packet_id } => drop(self.open.remove(&(*session, *packet_id))),
+            Entry::Released { session, packet_id } => self.released(*session, *packet_id),
             Entry::Checkpoint { next_lane, next_cut, next_session } => {
                 let here = self.segments.get(&segment).copied();
                 *self = Self { next_lane: *next_lane, next_cut: *next_cut, ..Self::default() };
@@ -129,166 +150,153 @@ impl State {
                 self.segments.extend(here.map(|held| (segment, Held { things: 0, bytes: 0, ..held })));
             }
             Entry::Lane { lane, partition, next, sink, topic } => {
-                self.next_lane = self.next_lane.max(lane + 1);
-                let found = self.lanes.entry(*lane).or_default();
-                (found.sink, found.topic) = ((*sink).to_owned(), (*topic).to_owned());
-                (found.partition, found.next) = (*partition, found.next.max(*next));
+                self.named_lane(*lane, *partition, *next, sink, topic)
             }
-            Entry::Spans { lane, spans } => spans.iter().for_each(|span| self.insert(*lane, *span)),
+            Entry::Spans { lane, spans } => spans.iter().for_each(|span| self.insert(*lane, span)),
             Entry::Segment { segment, salt, end } => {
                 let held = self.segments.entry(*segment).or_default();
                 (held.salt, held.end) = (*salt, *end);
             }
-            Entry::SessionAt { session, segment, position } => self.session_at(*session, *segment, *position),
-            Entry::Commit { .. } | Entry::CheckpointEnd => {}
+            Entry::SessionAt { session, segment, position, bytes } => {
+                self.session_at(*session, (*segment, *position, *bytes));
+            }
+            Entry::SinkEnded { sink } => self.sink_ended(sink),
+            Entry::Commit { .. } | Entry::CheckpointEnd | Entry::Batch { .. } => {}
         }
     }
 
     /// New rows; or rows that were moved: of these only what still lives, and it lives here from now on.
     fn rows(&mut self, segment: u64, position: u64, len: u64, rows: &Rows<'_>) {
-        let lane = self.lanes.entry(rows.lane).or_default();
-        let (next, end) = (lane.next, rows.run.end());
+        let lane = self.known_lane(rows.lane);
+        let (first, next, end) = (rows.run.first, lane.next, rows.run.end());
         lane.next = next.max(end);
         let whole = Span { run: rows.run, segment, position, bytes: len };
-        for old in self.take(rows.lane, Run { first: rows.run.first, count: next.saturating_sub(rows.run.first) }, end)
-        {
-            self.insert(rows.lane, part(whole, old.run.first, old.run.end()));
+        if first < next {
+            for old in self.take(rows.lane, rows.run, end.min(next)) {
+                self.insert(rows.lane, part(whole, old.run.first, old.run.end()));
+            }
         }
         if end > next {
-            self.insert(rows.lane, part(whole, next.max(rows.run.first), end));
+            self.insert(rows.lane, part(whole, next.max(first), end));
         }
-        for origin in &rows.origins {
-            self.opened(origin.session, origin.packet_id, rows.lane);
-        }
-    }
-
-    fn opened(&mut self, session: u64, packet_id: u16, lane: u32) {
-        self.next_session = self.next_session.max(session + 1);
-        let lanes = self.open.entry((session, packet_id)).or_default();
-        if !lanes.contains(&lane) {
-            lanes.push(lane);
+        for (index, origin) in rows.origins.iter() {
+            let number = first + u64::from(index);
+            // Rows that were moved do not open an id again.
+            if number >= next {
+                self.opened(origin.session, origin.packet_id, (rows.lane, number));
+            }
         }
     }
 
-    fn end(&mut self, cut: Option<u64>, lane: u32, rows: &[Run], settled: bool) {
+    /// An id of a session that is not kept, or no more, is nobody's.
+    fn opened(&mut self, session: u64, packet_id: u16, row: (u32, u64)) {
+        if !self.sessions.contains_key(&session) {
+            return;
+        }
+        let rows = self.open.entry((session, packet_id)).or_default();
+        if !rows.contains(&row) {
+            rows.push(row);
+            self.size.opened += 1;
+            self.name(row.0, 1);
+        }
+    }
+
+    fn released(&mut self, session: u64, packet_id: u16) {
+        for (lane, _) in self.open.remove(&(session, packet_id)).into_iter().flatten() {
+            self.size.opened -= 1;
+            self.name(lane, -1);
+        }
+    }
+
+    fn drop_cut(&mut self, cut: u64) {
+        if let Some(cut) = self.cuts.remove(&cut) {
+            self.size.cut_runs -= cut.rows.len() as u64;
+            self.name(cut.head.lane, -1);
+        }
+    }
+
+    fn end(&mut self, cut: Option<u64>, lane: u32, rows: Runs<'_>, settled: bool) {
         if let Some(cut) = cut {
             self.next_cut = self.next_cut.max(cut + 1);
-            self.cuts.remove(&cut);
+            self.drop_cut(cut);
         }
         if settled {
-            rows.iter().for_each(|run| drop(self.take(lane, *run, run.end())));
+            rows.iter().for_each(|run| drop(self.take(lane, run, run.end())));
         }
     }
 
-    fn session_at(&mut self, session: u64, segment: u64, position: u64) {
-        if let Some((old, _)) = self.sessions.insert(session, (segment, position)) {
-            self.hold(old, -1, 0);
+    fn session_at(&mut self, session: u64, place: (u64, u64, u64)) {
+        if let Some((old, _, bytes)) = self.sessions.insert(session, place) {
+            self.hold(old, -1, -(bytes as i64));
         }
-        self.hold(segment, 1, 0);
+        self.hold(place.0, 1, place.2 as i64);
     }
 
     fn session_ended(&mut self, session: u64) {
-        if let Some((segment, _)) = self.sessions.remove(&session) {
-            self.hold(segment, -1, 0);
+        self.next_session = self.next_session.max(session + 1);
+        if let Some((segment, _, bytes)) = self.sessions.remove(&session) {
+            self.hold(segment, -1, -(bytes as i64));
         }
-        self.open.retain(|(of, _), _| *of != session);
-    }
-
-    /// Takes out what lives of a run, below `end`.
-    fn take(&mut self, lane: u32, run: Run, end: u64) -> Vec<Span> {
-        let (mut taken, end) = (Vec::new(), end.min(run.end()));
-        while let Some(span) = self.lanes.get(&lane).and_then(|lane| lane.seek(run.first)) {
-            if span.run.first >= end {
-                break;
-            }
-            self.remove_from(lane, span.run.first, end, &mut taken);
-        }
-        taken
-    }
-
-    /// Takes `first..end` out of the span that `first` lies in.
-    fn remove_from(&mut self, lane: u32, first: u64, end: u64, taken: &mut Vec<Span>) {
-        let Some(spans) = self.lanes.get_mut(&lane).map(|lane| &mut lane.spans) else { return };
-        let Some(key) = spans.range(..=first).next_back().map(|(key, _)| *key) else { return };
-        let Some(whole) = spans.remove(&key) else { return };
-        let middle = part(whole, first, end.min(whole.run.end()));
-        let before = (first > key).then(|| part(whole, key, first));
-        let after = (middle.run.end() < whole.run.end()).then(|| part(whole, middle.run.end(), whole.run.end()));
-        taken.push(middle);
-        self.held(lane, &whole, false);
-        for rest in [before, after].into_iter().flatten() {
-            self.insert(lane, rest);
+        while let Some((&(_, id), _)) = self.open.range((session, 0)..=(session, u16::MAX)).next() {
+            self.released(session, id);
         }
     }
 
-    /// Adds a span; joins it to the one before where that stands in the same segment.
-    fn insert(&mut self, lane: u32, span: Span) {
-        self.held(lane, &span, true);
-        let Some(spans) = self.lanes.get_mut(&lane).map(|lane| &mut lane.spans) else { return };
-        let before = spans.range_mut(..span.run.first).next_back().map(|(_, before)| before);
-        match before {
-            Some(before)
-                if before.run.end() == span.run.first
-                    && before.segment == span.segment
-                    && before.position <= span.position =>
-            {
-                before.run.count += span.run.count;
-                before.bytes += span.bytes;
-                self.hold(span.segment, -1, 0);
-            }
-            _ => drop(spans.insert(span.run.first, span)),
+    fn sink_ended(&mut self, sink: &str) {
+        let lanes: Vec<u32> =
+            self.lanes.iter().filter(|(_, lane)| *lane.sink == *sink).map(|(number, _)| *number).collect();
+        let cuts: Vec<u64> =
+            self.cuts.values().map(|cut| cut.head).filter(|cut| lanes.contains(&cut.lane)).map(|cut| cut.cut).collect();
+        cuts.into_iter().for_each(|cut| self.drop_cut(cut));
+        for lane in lanes {
+            drop(self.take(lane, Run { first: 0, count: u64::MAX }, u64::MAX));
         }
     }
 
-    fn held(&mut self, lane: u32, span: &Span, more: bool) {
-        let bytes = if more { span.bytes as i64 } else { -(span.bytes as i64) };
-        self.hold(span.segment, if more { 1 } else { -1 }, bytes);
-        let Some(lane) = self.lanes.get(&lane) else { return };
-        if !self.sink_bytes.contains_key(&lane.sink) {
-            self.sink_bytes.insert(lane.sink.clone(), 0);
+    /// A lane; without a name, if the entry that had it is damaged.
+    fn known_lane(&mut self, lane: u32) -> &mut Lane {
+        if !self.lanes.contains_key(&lane) {
+            self.named_lane(lane, super::UNPLACED, 0, "", "");
         }
-        if let Some(sum) = self.sink_bytes.get_mut(&lane.sink) {
-            *sum = sum.saturating_add_signed(bytes);
-        }
+        self.lanes.get_mut(&lane).expect("made above")
     }
 
-    fn hold(&mut self, segment: u64, things: i64, bytes: i64) {
-        let held = self.segments.entry(segment).or_default();
-        held.things = held.things.saturating_add_signed(things);
-        held.bytes = held.bytes.saturating_add_signed(bytes);
-    }
-
-    /// All of it as entries: a checkpoint. `keep` says which lanes go on.
-    pub(super) fn checkpoint(&self, out: &mut Vec<u8>) {
-        let (next_lane, next_cut, next_session) = (self.next_lane, self.next_cut, self.next_session);
-        Entry::Checkpoint { next_lane, next_cut, next_session }.put(out);
-        for (segment, held) in self.segments.iter().filter(|(_, held)| held.things > 0) {
-            Entry::Segment { segment: *segment, salt: held.salt, end: held.end }.put(out);
-        }
-        for (number, lane) in &self.lanes {
-            let (partition, next) = (lane.partition, lane.next);
-            Entry::Lane { lane: *number, partition, next, sink: &lane.sink, topic: &lane.topic }.put(out);
-            let spans: Vec<Span> = lane.spans.values().copied().collect();
-            for some in spans.chunks(1_000) {
-                Entry::Spans { lane: *number, spans: some.to_vec() }.put(out);
+    fn named_lane(&mut self, number: u32, partition: i32, next: u64, sink: &str, topic: &str) {
+        self.next_lane = self.next_lane.max(number + 1);
+        let sink_index = self.sink(sink);
+        let sink = self.sinks[sink_index].0.clone();
+        let spans = BTreeMap::new();
+        let topic: Arc<str> = Arc::from(topic);
+        self.size.names += (sink.len() + topic.len()) as u64;
+        let new = Lane { sink, topic, partition, next, sink_index, named: 0, spans };
+        if let Some(mut old) = self.lanes.insert(number, new) {
+            self.size.names -= (old.sink.len() + old.topic.len()) as u64;
+            let bytes: u64 = old.spans.values().map(|span| span.bytes).sum();
+            self.sinks[old.sink_index].1 -= bytes;
+            self.sinks[sink_index].1 += bytes;
+            if let Some(lane) = self.lanes.get_mut(&number) {
+                lane.next = next.max(old.next);
+                lane.named = old.named;
+                lane.spans.append(&mut old.spans);
             }
         }
-        self.cuts.values().for_each(|cut| Entry::Cut(cut.clone()).put(out));
-        for (session, (segment, position)) in &self.sessions {
-            Entry::SessionAt { session: *session, segment: *segment, position: *position }.put(out);
-        }
-        for ((session, packet_id), lanes) in &self.open {
-            Entry::Opened { session: *session, packet_id: *packet_id, lanes: lanes.clone() }.put(out);
-        }
-        Entry::CheckpointEnd.put(out);
     }
 
-    /// Bytes that a checkpoint takes, about and not less.
-    pub(super) fn checkpoint_bytes(&self) -> u64 {
-        let spans: u64 = self.lanes.values().map(|lane| lane.spans.len() as u64).sum();
-        let names: u64 = self.lanes.values().map(|lane| (lane.sink.len() + lane.topic.len()) as u64 + 80).sum();
-        let cuts: u64 = self.cuts.values().map(|cut| 80 + 16 * cut.rows.len() as u64).sum();
-        let open: u64 = self.open.values().map(|lanes| 40 + 4 * lanes.len() as u64).sum();
-        128 + names + 40 * spans + cuts + open + 40 * (self.sessions.len() + self.segments.len()) as u64
+    fn name(&mut self, lane: u32, by: i64) {
+        if let Some(lane) = self.lanes.get_mut(&lane) {
+            lane.named = lane.named.saturating_add_signed(by);
+        }
+    }
+
+    /// Whether nothing here needs the lane.
+    pub(super) fn is_idle(&self, lane: u32) -> bool {
+        self.lanes.get(&lane).is_none_or(|lane| lane.spans.is_empty() && lane.named == 0)
+    }
+
+    /// Forgets a lane that nothing needs. Its number stays used.
+    pub(super) fn retire(&mut self, lane: u32) {
+        if let Some(lane) = self.lanes.remove(&lane) {
+            self.size.names -= (lane.sink.len() + lane.topic.len()) as u64;
+        }
     }
 }

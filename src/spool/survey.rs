@@ -13,6 +13,8 @@ pub struct Surveyed {
     pub header: Option<Header>,
     /// What counts in it, and what is damaged. Nothing without a header.
     pub scan: Scan,
+    /// It holds batches of the embedded log, and no groups.
+    pub batches: bool,
     /// Damaged copies of the header, in a segment that holds something.
     pub headers: Vec<Rot>,
     bytes: Vec<u8>,
@@ -36,6 +38,11 @@ impl Surveyed {
 pub fn survey(disk: &impl Disk, segment: u64, len: u64, known_end: Option<u64>) -> Result<Surveyed, RecoverError> {
     let (header, bytes) = (header(disk, segment, len)?, read_all(disk, segment, len)?);
     let scan = header.map(|header| scan(&bytes, segment, header.salt, known_end)).unwrap_or_default();
+    if let Some(header) = header.filter(|_| scan.entries.is_empty() && known_end.is_none())
+        && let Some(found) = batches(disk, segment, len, header)?
+    {
+        return Ok(found);
+    }
     let mut headers = Vec::new();
     let holds = !scan.entries.is_empty() || header.is_none() && (known_end.is_some() || was_durable(&bytes));
     for position in [0, len.saturating_sub(HEADER_BYTES as u64)] {
@@ -45,5 +52,20 @@ pub fn survey(disk: &impl Disk, segment: u64, len: u64, known_end: Option<u64>) 
             headers.push(Rot { segment, position, bytes: HEADER_BYTES as u64 });
         }
     }
-    Ok(Surveyed { header, scan, headers, bytes })
+    Ok(Surveyed { header, scan, batches: false, headers, bytes })
+}
+
+/// As a segment of the embedded log, which has batches alone: what is readable counts, the rest behind it is torn.
+fn batches(disk: &impl Disk, segment: u64, len: u64, header: Header) -> Result<Option<Surveyed>, RecoverError> {
+    let mut bytes = vec![0; len as usize];
+    disk.read(segment, 0, &mut bytes).map_err(|error| RecoverError::Read { segment, error })?;
+    let mut scan = scan(&bytes, segment, header.salt, Some(len));
+    let is_batch = |at: &u64| matches!(entry_at(&bytes, header.salt, *at), Some((Entry::Batch { .. }, _)));
+    if scan.entries.is_empty() || !scan.entries.iter().all(is_batch) {
+        return Ok(None);
+    }
+    if let Some(torn) = scan.rot.pop_if(|rot| rot.position + rot.bytes == len) {
+        (scan.end, scan.torn_bytes) = (torn.position, torn.bytes);
+    }
+    Ok(Some(Surveyed { header: Some(header), scan, batches: true, headers: Vec::new(), bytes }))
 }

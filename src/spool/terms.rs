@@ -1,15 +1,22 @@
-//! The log's terms: what it is given, what it refuses, what a caller gets for what was taken.
+//! The log's terms: what it is given, what it refuses, what callers know ahead of what is durable.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::entry::{Cut, Run};
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashTable};
+
+use super::entry::{Deadline, Origin, Run};
+use super::recovery::Recovered;
 
 /// Batches of a partition that may be under way.
-pub const CUTS_OPEN_MAX: usize = 5;
+pub const CUTS_OPEN_MAX: u32 = 5;
 
 /// Segments that rows and new sessions leave free: the one that is written, the one before it, the next one, and one to
 /// move into. Cuts, dones, ends and releases hold no segment, so with these they can go on for ever.
 pub const SEGMENTS_RESERVED: u64 = 4;
+
+/// Bytes that a block of rows takes beside its records, at most; each origin, deadline or hash 20 more.
+pub const ROWS_OVERHEAD: u64 = 64;
 
 /// What a log is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,9 +27,9 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// Segments there may be: more than [`SEGMENTS_RESERVED`].
     pub segments_max: u64,
-    /// The most that one sink may hold of it, bytes (`spool_share`).
+    /// The most that one sink may hold of it, bytes (`spool_share`), where [`super::Log::share`] says nothing else.
     pub sink_bytes_max: u64,
-    /// For the segments' salts: not to be guessed by a publisher.
+    /// For the segments' salts, which no publisher may guess: random at each start. (What was found goes in too.)
     pub seed: u64,
 }
 
@@ -41,7 +48,8 @@ pub enum Refused {
     /// It would not fit in any group.
     #[error("too large for a segment")]
     TooLarge,
-    /// Too many lanes, sessions and open packet ids for the segment size.
+    /// Too many lanes, sessions, open packet ids and holes among the rows for the segment size. Cuts and ends: again when
+    /// others are done.
     #[error("too much to keep account of")]
     TooMany,
     /// Five batches of that partition are open: the oldest has to be done or ended first.
@@ -50,62 +58,171 @@ pub enum Refused {
     /// A batch of an earlier producer id or epoch is open.
     #[error("a batch of an earlier identity is open")]
     Identity,
-    /// It names what is not there, or the rows have no partition.
+    /// It names what is not there.
     #[error("it names what is not there")]
     Unknown,
 }
 
-/// What was taken and waits for its sync. It is durable when [`super::Log::is_durable`] says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(pub(super) u64);
-
-/// A cut that was taken. Its batch may be sent once [`super::Log::sendable`] has turned it into a [`SyncedCut`].
-#[derive(Debug, PartialEq, Eq)]
-#[must_use = "a batch is sent only with its cut on the disk"]
-pub struct StagedCut {
-    pub(super) cut: u64,
-    pub(super) ticket: Ticket,
-}
-
-/// A cut that is on the disk: leave to send its batch. Only the log makes these.
-#[derive(Debug, PartialEq, Eq)]
-pub struct SyncedCut {
-    pub(super) cut: u64,
-}
-
-impl SyncedCut {
-    /// Its number.
-    #[must_use]
-    pub const fn number(&self) -> u64 {
-        self.cut
-    }
-}
-
-/// The cut's identity, as the caller gives it; the log gives the number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewCut {
-    /// The lane; a placed one.
+/// Rows to be written down.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRows<'a> {
+    /// Their lane.
     pub lane: u32,
-    /// Kafka's id of the topic.
-    pub topic_id: [u8; 16],
+    /// Records, format v2, end to end. Their offset deltas mean nothing.
+    pub records: &'a [u8],
+    /// What their timestamp deltas count from.
+    pub base_timestamp: i64,
+    /// How many.
+    pub count: u32,
+    /// Open packet ids, by index of the row (0: the first of these), which ascends.
+    pub origins: &'a [(u32, Origin)],
+    /// Rows that expire, likewise.
+    pub deadlines: &'a [(u32, Deadline)],
+    /// What stands in for a key's hash, likewise.
+    pub hashes: &'a [(u32, u32)],
+}
+
+/// A cut, as the caller gives it; the log gives the number.
+#[derive(Clone, Copy, Debug)]
+pub struct NewCut<'a> {
+    /// Lane of its rows.
+    pub lane: u32,
+    /// Kafka's id of the topic; 0: not known.
+    pub topic_id: u128,
+    /// The partition it goes to; its rows' lane may be of another one, or of none.
+    pub partition: i32,
     /// Producer id.
     pub producer_id: i64,
     /// Producer epoch.
     pub epoch: i16,
     /// Sequence of the first record.
     pub sequence: i32,
-    /// The rows.
-    pub rows: Vec<Run>,
+    /// Its rows, in the order in which they stand in the batch.
+    pub rows: &'a [Run],
 }
 
-/// What was taken and is not durable yet, as far as callers ask about it.
+/// A lane, as far as callers know it.
+#[derive(Debug)]
+pub(super) struct LaneAhead {
+    pub(super) sink: usize,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    pub(super) next: u64,
+    /// The group that was being gathered when it was last asked for or used.
+    pub(super) touched: u64,
+}
+
+/// Open cuts of a sink's topic and partition.
+#[derive(Debug)]
+pub(super) struct Window {
+    sink: usize,
+    topic: Arc<str>,
+    partition: i32,
+    pub(super) identity: (i64, i16),
+    pub(super) cuts: u32,
+}
+
+/// What was taken, durable or not, as far as callers ask about it.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    /// Next number of each lane.
-    pub(super) next: BTreeMap<u32, u64>,
-    /// Open cuts, those on the disk too.
-    pub(super) cuts: BTreeMap<u64, Cut>,
+    pub(super) lanes: HashMap<u32, LaneAhead, RandomState>,
+    by_name: HashTable<u32>,
+    windows: HashTable<Window>,
+    hasher: RandomState,
+    /// Lane and partition of each open cut.
+    pub(super) cuts: HashMap<u64, (u32, i32), RandomState>,
+    pub(super) next_lane: u32,
     pub(super) next_cut: u64,
-    pub(super) lanes: BTreeMap<(String, String, i32), u32>,
-    pub(super) sink_bytes: BTreeMap<u32, u64>,
+    pub(super) next_session: u64,
+}
+
+impl Ahead {
+    pub(super) fn new(recovered: &Recovered, group: u64) -> Self {
+        let state = &recovered.state;
+        let mut ahead = Self {
+            next_lane: state.next_lane,
+            next_cut: state.next_cut,
+            next_session: state.next_session,
+            ..Self::default()
+        };
+        for (number, lane) in state.lanes() {
+            let (sink, topic, partition, next) = (lane.sink_index, lane.topic.clone(), lane.partition, lane.next);
+            ahead.add(number, LaneAhead { sink, topic, partition, next, touched: group });
+        }
+        for cut in state.cuts() {
+            let head = &cut.head;
+            ahead.opened(head.cut, head.lane, head.partition, (head.producer_id, head.epoch));
+        }
+        ahead
+    }
+
+    fn hash(hasher: &RandomState, sink: usize, topic: &str, partition: i32) -> u64 {
+        std::hash::BuildHasher::hash_one(hasher, (sink, topic, partition))
+    }
+
+    /// The lane of this name.
+    pub(super) fn find(&self, sink: usize, topic: &str, partition: i32) -> Option<u32> {
+        let same = |number: &u32| {
+            let lane = self.lanes.get(number);
+            lane.is_some_and(|lane| (lane.sink, &*lane.topic, lane.partition) == (sink, topic, partition))
+        };
+        self.by_name.find(Self::hash(&self.hasher, sink, topic, partition), same).copied()
+    }
+
+    pub(super) fn add(&mut self, number: u32, lane: LaneAhead) {
+        let (lanes, hasher) = (&mut self.lanes, &self.hasher);
+        let hash = Self::hash(hasher, lane.sink, &lane.topic, lane.partition);
+        lanes.insert(number, lane);
+        let rehash = |number: &u32| {
+            lanes.get(number).map_or(0, |lane| Self::hash(hasher, lane.sink, &lane.topic, lane.partition))
+        };
+        self.by_name.insert_unique(hash, number, rehash);
+        self.next_lane = self.next_lane.max(number + 1);
+    }
+
+    pub(super) fn remove(&mut self, number: u32) {
+        let Some(lane) = self.lanes.get(&number) else { return };
+        let hash = Self::hash(&self.hasher, lane.sink, &lane.topic, lane.partition);
+        if let Ok(found) = self.by_name.find_entry(hash, |other| *other == number) {
+            found.remove();
+        }
+        self.lanes.remove(&number);
+    }
+
+    /// The window that a cut of this lane to this partition falls into, if a cut is open there.
+    pub(super) fn window(&self, lane: u32, partition: i32) -> Option<&Window> {
+        let lane = self.lanes.get(&lane)?;
+        let hash = Self::hash(&self.hasher, lane.sink, &lane.topic, partition);
+        self.windows.find(hash, |window| window.is(lane, partition))
+    }
+
+    pub(super) fn opened(&mut self, cut: u64, lane: u32, partition: i32, identity: (i64, i16)) {
+        self.cuts.insert(cut, (lane, partition));
+        let Some(lane) = self.lanes.get(&lane) else { return };
+        let (hasher, topic) = (&self.hasher, &lane.topic);
+        let hash = Self::hash(hasher, lane.sink, topic, partition);
+        let rehash = |window: &Window| Self::hash(hasher, window.sink, &window.topic, window.partition);
+        let entry = self.windows.entry(hash, |window| window.is(lane, partition), rehash);
+        let window =
+            entry.or_insert_with(|| Window { sink: lane.sink, topic: topic.clone(), partition, identity, cuts: 0 });
+        window.into_mut().cuts += 1;
+    }
+
+    pub(super) fn closed(&mut self, cut: u64) {
+        let Some((lane, partition)) = self.cuts.remove(&cut) else { return };
+        let Some(lane) = self.lanes.get(&lane) else { return };
+        let hash = Self::hash(&self.hasher, lane.sink, &lane.topic, partition);
+        if let Ok(mut found) = self.windows.find_entry(hash, |window| window.is(lane, partition)) {
+            found.get_mut().cuts -= 1;
+            if found.get().cuts == 0 {
+                found.remove();
+            }
+        }
+    }
+}
+
+impl Window {
+    fn is(&self, lane: &LaneAhead, partition: i32) -> bool {
+        (self.sink, &*self.topic, self.partition) == (lane.sink, &*lane.topic, partition)
+    }
 }

@@ -100,3 +100,21 @@ fn exactly_what_was_acknowledged_is_there_after_every_drain() {
         assert_eq!(recorded(&service), acknowledged);
     }
 }
+
+/// At `stored` the disk answers, not Kafka: what it has of a process that was killed comes to Kafka from the next one, each
+/// message once, in order.
+#[test]
+fn what_was_stored_comes_to_kafka_after_every_kill() {
+    let sink = format!("[spool]\nbytes_max = \"256MiB\"\n{SINK}");
+    let mut service = Service::start(&config_with("shards = 2", &sink));
+    let mut acknowledged: By<usize> = HashMap::new();
+    for n in 0..4 {
+        acknowledged.extend(cycle(&mut service, n, Service::kill9));
+        service.start_again();
+        until("all that was answered to be in Kafka", || {
+            let recorded = recorded(&service);
+            acknowledged.iter().all(|(whose, count)| recorded.get(whose).is_some_and(|there| there >= count))
+        });
+    }
+    assert!(service.terminate().success());
+}

@@ -1,4 +1,4 @@
-//! Sessions that outlive their connection: session present, expiry, and the QoS 2 identifiers that stay open.
+//! Sessions that outlive their connection, or the process: session present, expiry, and the QoS 2 identifiers that stay open.
 
 use forebay::mqtt::packet::{Connect, Disconnect, Packet, PacketType, Publish, QoS, Version};
 use forebay::mqtt::property::{Property, PropertyBuf};
@@ -126,4 +126,50 @@ fn a_clean_session_forgets_open_identifiers() {
         }
     }
     assert_eq!(texts(service.embedded(), "all").len(), 2 * VERSIONS.len());
+}
+
+/// With a spool a session outlives the process, and an open identifier is one record across its death as well.
+#[test]
+fn an_open_qos_2_identifier_is_one_record_across_a_kill() {
+    let mut service = Service::start(&config(&format!("[spool]\nbytes_max = \"64MiB\"\n{SINK}")));
+    let hour = expiry(3600);
+    let told = |version| version != Version::V31;
+    let mut expected = Vec::new();
+    for version in VERSIONS {
+        let id = format!("{version:?}");
+        let keep = kept(version, &id, &hour);
+        let (mut device, there) = present(&service, &keep);
+        assert!(!there, "{version:?}");
+        device.publish(QoS::ExactlyOnce, 7, "t", id.as_bytes());
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubRec, 7, 0));
+        service.kill9();
+        service.start_again();
+        let (mut device, there) = present(&service, &keep);
+        assert_eq!(there, told(version), "{version:?}: the session is there");
+        let repeated = Publish { dup: true, ..publish(QoS::ExactlyOnce, 7, "t", id.as_bytes()) };
+        device.say(&Packet::Publish(repeated));
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubRec, 7, 0));
+        device.release(7);
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubComp, 7, 0));
+        service.kill9();
+        service.start_again();
+        let (mut device, _) = present(&service, &keep);
+        // Released for good: after a lost PUBCOMP it is answered again, and the identifier names another message.
+        device.release(7);
+        let unknown = if version == Version::V5 { 0x92 } else { 0 };
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubComp, 7, unknown));
+        device.publish(QoS::ExactlyOnce, 7, "t", format!("{id} again").as_bytes());
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubRec, 7, 0));
+        device.leave();
+        let (device, _) = present(&service, &Connect { clean_start: true, ..keep.clone() });
+        device.vanish();
+        service.kill9();
+        service.start_again();
+        let there = present(&service, &keep).1;
+        // Clean Start of 5.0 began another session that is kept; Clean Session of 3.x ended it for good.
+        assert_eq!(there, version == Version::V5, "{version:?}");
+        expected.extend([id.clone(), format!("{id} again")]);
+    }
+    expected.sort();
+    crate::process::until("all to be in Kafka, each once", || texts(service.embedded(), "all") == expected);
 }

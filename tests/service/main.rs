@@ -26,6 +26,7 @@ mod malformed;
 mod process;
 mod proxy_protocol;
 mod records;
+mod spool_start;
 #[path = "../support/mod.rs"]
 mod support;
 mod surface;

@@ -32,6 +32,14 @@ pub(crate) struct Broker {
     /// Headers of the records kept, in their order.
     pub(crate) headers: Vec<Vec<(String, String)>>,
     pub(crate) offsets: std::collections::HashMap<(String, i32), i64>,
+    /// Batches in the order of arrival, those that were there already too: where to, producer id, epoch, sequence.
+    pub(crate) batches: Vec<(String, i32, i64, i16, i32)>,
+    /// Base offset of each of those: what comes again with the same identity is not appended again.
+    pub(crate) known: std::collections::HashMap<(String, i32, i64, i16, i32), i64>,
+    /// Producer ids given out.
+    pub(crate) ids: i64,
+    /// Takes what it is given, and says nothing.
+    pub(crate) silent: bool,
 }
 
 impl Broker {
@@ -64,7 +72,8 @@ impl Broker {
                 self.metadata(&asked).encode(&mut body, version)
             }
             ApiKey::InitProducerId => {
-                InitProducerIdResponse::default().with_producer_id(ProducerId(7)).encode(&mut body, version)
+                self.ids += 1;
+                InitProducerIdResponse::default().with_producer_id(ProducerId(6 + self.ids)).encode(&mut body, version)
             }
             ApiKey::Produce => {
                 let produce = ProduceRequest::decode(&mut bytes, version).expect("produce");
@@ -73,6 +82,9 @@ impl Broker {
             other => panic!("unexpected request {other:?}"),
         }
         .expect("encoded");
+        if self.silent && key == ApiKey::Produce {
+            return Vec::new();
+        }
         let mut framed = Vec::new();
         framed.put_u32(u32::try_from(body.len()).expect("short"));
         framed.extend_from_slice(&body);
@@ -89,6 +101,14 @@ impl Broker {
                     return PartitionProduceResponse::default().with_index(data.index).with_error_code(error);
                 }
                 let count = i64::from((&batch[57..61]).get_i32());
+                let identity = ((&batch[43..51]).get_i64(), (&batch[51..53]).get_i16(), (&batch[53..57]).get_i32());
+                let identity = (name.clone(), data.index, identity.0, identity.1, identity.2);
+                if self.keep {
+                    self.batches.push(identity.clone());
+                    if let Some(base) = self.known.get(&identity) {
+                        return PartitionProduceResponse::default().with_index(data.index).with_base_offset(*base);
+                    }
+                }
                 if self.keep {
                     let decoded = RecordBatchDecoder::decode(&mut batch.clone()).expect("a sound batch");
                     self.records.extend(decoded.records.into_iter().map(|r| {
@@ -102,6 +122,9 @@ impl Broker {
                 let next = self.offsets.entry((name.clone(), data.index)).or_default();
                 let base = *next;
                 *next += count;
+                if self.keep {
+                    self.known.insert(identity, base);
+                }
                 PartitionProduceResponse::default().with_index(data.index).with_base_offset(base)
             });
             let partitions = partitions.collect();

@@ -8,8 +8,10 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use forebay::runtime::seam::{Chunk, ConnId, Io, ListenerId, Monotonic, TimerId, WallMs};
+use forebay::runtime::seam::{Chunk, ConnId, Io, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs};
 use forebay::shard::mail::Mail;
+
+use super::segments::Disk;
 
 /// One side of a connection, as the shard has left it.
 #[derive(Default)]
@@ -28,6 +30,10 @@ pub(crate) struct Table {
     pub(crate) now: Monotonic,
     pub(crate) wires: Vec<Wire>,
     pub(crate) stopped: bool,
+    /// What the shard's segments are on.
+    pub(crate) disk: Disk,
+    /// The shard has opened them.
+    opened: bool,
     timers: BTreeMap<(Monotonic, u32), u64>,
     next_timer: u32,
     /// Slots to be used again.
@@ -41,11 +47,19 @@ impl Table {
             now: Monotonic(1_000_000_000),
             wires: Vec::new(),
             stopped: false,
+            disk: Disk::default(),
+            opened: false,
             timers: BTreeMap::new(),
             next_timer: 0,
             free: Vec::new(),
             scratch: Vec::new(),
         }
+    }
+
+    /// A new process: the clock goes on, the disk is what it is, every connection is gone.
+    pub(crate) fn restart(&mut self) {
+        let disk = std::mem::take(&mut self.disk);
+        *self = Self { now: Monotonic(self.now.0 + 1_000_000_000), disk, ..Self::new() };
     }
 
     pub(crate) fn open(&mut self, outgoing: Option<SocketAddr>) -> ConnId {
@@ -175,7 +189,14 @@ impl Io<Mail> for Table {
         Err(letter)
     }
     fn write_and_sync(&mut self, _file: Rc<std::fs::File>, _offset: u64, _data: Rc<Vec<u8>>, _token: u64) {
-        unreachable!("no spool yet")
+        unreachable!("nothing writes to files by itself")
+    }
+    fn open_segments(&mut self, _settings: SegmentSettings) -> io::Result<()> {
+        self.opened = true;
+        Ok(())
+    }
+    fn segments(&mut self) -> Option<&mut dyn Segments> {
+        self.opened.then_some(&mut self.disk as &mut dyn Segments)
     }
     fn stop(&mut self) {
         self.stopped = true;

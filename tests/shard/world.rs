@@ -1,15 +1,17 @@
 //! A shard, its devices and its Kafka, in one thread and one clock.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use forebay::config::{self, Config};
 use forebay::metrics::board::Board;
-use forebay::metrics::journal::Journal;
-use forebay::metrics::spec::{Layout, ShardMetric};
+use forebay::metrics::event::Kind as EventKind;
+use forebay::metrics::journal::{Filter, Journal};
+use forebay::metrics::spec::{Layout, ShardMetric, SinkMetric};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard};
 use forebay::service::dead_letters::Letter;
+use forebay::shard::mail::Notice;
 use forebay::shard::{Core, Surroundings};
 
 use super::broker::Broker;
@@ -24,6 +26,8 @@ pub(crate) struct World {
     pub(crate) cut_at: Option<usize>,
     /// What the shard has told.
     pub(crate) journal: Arc<Journal>,
+    config: Arc<Config>,
+    notices: Receiver<Notice>,
     /// Whether Kafka can be reached.
     pub(crate) kafka_up: bool,
     /// Outgoing connections that the broker has accepted.
@@ -57,19 +61,14 @@ impl World {
 
     fn start(mut config: Config, cut_at: Option<usize>, dead_letters: Vec<Option<Sender<Letter>>>) -> Self {
         config.service.shards = 1;
-        let (post, _mailboxes) = forebay::runtime::mailboxes(1, 16).expect("mailbox");
-        let (resolver, _) = channel();
-        let (notices, _) = channel();
-        let layout =
-            Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
-        let board = Arc::new(Board::new(layout.len()));
-        let journal: Arc<Journal> = Arc::default();
-        let told = Arc::clone(&journal);
-        let around = Surroundings { config: Arc::new(config), post, resolver, journal: told, notices, dead_letters };
+        let config = Arc::new(config);
+        let Made { core, board, journal, notices } = make(&config, dead_letters);
         let mut world = Self {
-            core: Core::new(0, around, Arc::clone(&board)),
+            core,
             board,
             journal,
+            notices,
+            config,
             table: Table::new(),
             broker: Broker { keep: true, ..Broker::default() },
             cut_at,
@@ -80,6 +79,50 @@ impl World {
         world.core.on_start(&mut world.table);
         world.turn();
         world
+    }
+
+    /// The process ends, and what was on its way to it and from it with it; a new one starts on the same disk, with this
+    /// configuration if there is one. Kafka stays as it is.
+    pub(crate) fn restart(&mut self, text: Option<&str>) {
+        if let Some(text) = text {
+            let mut config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
+            config.service.shards = 1;
+            self.config = Arc::new(config);
+        }
+        let Made { core, board, journal, notices } = make(&self.config, Vec::new());
+        (self.core, self.board, self.journal, self.notices) = (core, board, journal, notices);
+        self.table.restart();
+        self.linked.clear();
+        self.requests.clear();
+        self.core.on_start(&mut self.table);
+        if !self.table.stopped {
+            self.turn();
+        }
+    }
+
+    /// The power goes and comes back.
+    pub(crate) fn power_cut(&mut self) {
+        self.table.disk.power_cut();
+        self.restart(None);
+    }
+
+    /// What the shard has said to the thread that started it.
+    pub(crate) fn notices(&self) -> Vec<Notice> {
+        self.notices.try_iter().collect()
+    }
+
+    /// Events of this kind.
+    pub(crate) fn told(&self, kind: EventKind) -> usize {
+        self.journal.collect();
+        self.journal.page(&Filter::default()).events.iter().filter(|(_, event)| event.kind == kind).count()
+    }
+
+    /// A number of a sink, as of the last turn.
+    pub(crate) fn sink_number(&self, sink: usize, metric: SinkMetric) -> u64 {
+        let config = &self.config;
+        let layout =
+            Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
+        self.board.read()[layout.sink(sink, metric)]
     }
 
     /// A number of the shard, as of the last turn.
@@ -124,6 +167,19 @@ impl World {
         conn
     }
 
+    /// The same in 5.0, clean start.
+    pub(crate) fn device_v5(&mut self, client_id: &str) -> ConnId {
+        let conn = self.accept();
+        let mut connect = vec![0x10, 0, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0, 0];
+        connect.extend_from_slice(&u16::try_from(client_id.len()).expect("short").to_be_bytes());
+        connect.extend_from_slice(client_id.as_bytes());
+        connect[1] = u8::try_from(connect.len() - 2).expect("short");
+        self.bytes(conn, &connect);
+        let connack = self.sent(conn);
+        assert_eq!((connack[0], connack[3]), (0x20, 0), "CONNACK");
+        conn
+    }
+
     /// A 3.1.1 device that publishes until it is left unread. How many messages that took.
     pub(crate) fn fill(&mut self, device: ConnId) -> u16 {
         let mut bytes = Vec::new();
@@ -142,7 +198,12 @@ impl World {
     pub(crate) fn turn(&mut self) {
         loop {
             self.core.on_turn_end(&mut self.table);
-            if !self.kafka() {
+            let mut moved = self.kafka();
+            while let Some(event) = self.table.disk.event() {
+                self.core.on_segment(&mut self.table, event);
+                moved = true;
+            }
+            if !moved || self.table.stopped {
                 return;
             }
         }
@@ -215,6 +276,33 @@ impl World {
         }
         moved
     }
+}
+
+/// A shard that has not started, and who hears it.
+struct Made {
+    core: Core,
+    board: Arc<Board>,
+    journal: Arc<Journal>,
+    notices: Receiver<Notice>,
+}
+
+fn make(config: &Arc<Config>, dead_letters: Vec<Option<Sender<Letter>>>) -> Made {
+    let (post, _mailboxes) = forebay::runtime::mailboxes(1, 16).expect("mailbox");
+    let (resolver, _) = channel();
+    let (tell, notices) = channel();
+    let layout =
+        Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
+    let board = Arc::new(Board::new(layout.len()));
+    let journal: Arc<Journal> = Arc::default();
+    let around = Surroundings {
+        config: Arc::clone(config),
+        post,
+        resolver,
+        journal: Arc::clone(&journal),
+        notices: tell,
+        dead_letters,
+    };
+    Made { core: Core::new(0, around, Arc::clone(&board)), board, journal, notices }
 }
 
 /// A QoS 1 PUBLISH in 3.1.1.

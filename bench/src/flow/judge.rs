@@ -5,6 +5,9 @@
 //! - **I3** in each partition the first copies of one client's messages stand in the order of sending (at a level that may
 //!   lose: of those that were sent once, as the first copy of another may be what was lost).
 //! - **I4** nothing is invented or altered: each value is byte for byte one that was sent, under its key.
+//! - **I3** no further copy stands behind a message that was first sent after the copy's last sending, but for a window.
+//! - **I4** what was refused, and sent once, is not there.
+//! - **S** a session is there as long as it is promised, and no longer.
 //! - **P** a key sits in the partition that Kafka's Java producer chooses.
 //! - **R** the reader missed nothing: each partition's offsets run to its end, each once.
 
@@ -13,7 +16,7 @@ use std::collections::BTreeMap;
 use super::murmur2;
 use super::payload::{self, Wrong};
 use super::plan::Plan;
-use super::told::{ABANDONED, ANSWERED, DOUBLED, FOUND, REFUSED, RESENT, Told};
+use super::told::{ABANDONED, ANEW, ANSWERED, DOUBLED, FOUND, REFUSED, RESENT, Told};
 
 const EXAMPLES_MAX: usize = 10;
 
@@ -25,6 +28,8 @@ pub(crate) struct Rules {
     /// Doubles are counted, not judged: the service was killed.
     pub(crate) may_double: bool,
     pub(crate) key: Key,
+    /// Most messages that a client has unanswered.
+    pub(crate) window: u64,
 }
 
 /// The key that records must have.
@@ -158,14 +163,23 @@ impl<'a> Judge<'a> {
         }
         let first = *marks & FOUND == 0;
         *marks |= if first { FOUND } else { DOUBLED };
+        let marks = *marks;
+        if !first && !self.rules.may_lose {
+            let sent = self.clients[client as usize].again.get(&number).copied().unwrap_or(0);
+            let newest = self.newest[client as usize * self.partitions + partition];
+            if newest > sent.max(number + self.rules.window) {
+                let text = || format!("{}, a further copy behind message {}", text(), newest - 1);
+                self.verdict.fault("I3: old copy behind newer messages", text);
+            }
+        }
         if first {
             let newest = &mut self.newest[client as usize * self.partitions + partition];
             // At a level that may lose, this may be a second copy whose first is lost: then its place says nothing.
-            let lost_first = self.rules.may_lose && *marks & RESENT != 0;
+            let lost_first = self.rules.may_lose && marks & RESENT != 0;
             if number < *newest && lost_first {
                 self.verdict.count("sent again, and behind later ones: a first copy was lost", 1);
             } else if number < *newest {
-                let again = if *marks & RESENT == 0 { "" } else { ", sent again" };
+                let again = if marks & RESENT == 0 { "" } else { ", sent again" };
                 self.verdict.fault("I3: order", || format!("{}{again}, behind message {}", text(), *newest - 1));
             }
             *newest = (*newest).max(number + 1);
@@ -201,6 +215,7 @@ impl<'a> Judge<'a> {
             }
         }
         self.verdict.count("records", self.records);
+        sessions(self.clients, &mut self.verdict);
         for client in 0..self.clients.len() {
             self.client(client as u32);
         }
@@ -220,9 +235,15 @@ impl<'a> Judge<'a> {
             if lost && !self.rules.may_lose {
                 verdict.fault(&format!("I1: lost at QoS {qos}"), text);
             }
-            let explained = qos == 1 && marks & RESENT != 0;
+            // Sent anew as another message, as its session was forgotten: the service cannot know that it is the same.
+            let anew = marks & ANEW != 0;
+            let explained = anew || (qos == 1 && marks & RESENT != 0);
             if doubled && !explained && !self.rules.may_double {
                 verdict.fault(&format!("I2: doubled at QoS {qos}"), text);
+            }
+            let refused_once = marks & REFUSED != 0 && marks & RESENT == 0;
+            if refused_once && found {
+                verdict.fault("I4: refused and in Kafka", text);
             }
             let yes = [
                 true,
@@ -230,7 +251,8 @@ impl<'a> Judge<'a> {
                 found,
                 lost,
                 doubled,
-                doubled && explained,
+                doubled && explained && !anew,
+                doubled && anew,
                 marks & RESENT != 0,
                 marks & REFUSED != 0,
                 marks & REFUSED != 0 && found,
@@ -251,14 +273,27 @@ impl<'a> Judge<'a> {
     }
 }
 
+/// Judges what CONNACK said about sessions.
+pub(crate) fn sessions(clients: &[Told], verdict: &mut Verdict) {
+    for (index, told) in clients.iter().enumerate() {
+        verdict.count("sessions forgotten", told.forgotten);
+        for (kind, count) in
+            [("S: session lost", told.sessions_lost), ("S: session claimed that cannot be", told.sessions_claimed)]
+        {
+            (0..count).for_each(|_| verdict.fault(kind, || format!("client {index}")));
+        }
+    }
+}
+
 /// Names of what is counted for each QoS.
-const COUNTED: [&str; 10] = [
+const COUNTED: [&str; 11] = [
     "sent",
     "answered",
     "in Kafka",
     "answered and not in Kafka",
     "doubled",
     "doubled after being sent again",
+    "doubled after its session was forgotten",
     "sent again",
     "refused",
     "refused and in Kafka",

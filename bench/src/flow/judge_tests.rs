@@ -40,7 +40,7 @@ impl Run {
             }
             told.push(Told { marks, finished: true, ..Told::default() });
         }
-        let rules = Rules { may_lose: false, may_double: false, key: Key::Topic };
+        let rules = Rules { may_lose: false, may_double: false, key: Key::Topic, window: 64 };
         Self { plan, told, rows, rules, begin: 10, missing: 0 }
     }
 
@@ -259,4 +259,61 @@ fn a_client_that_did_not_finish_fails_the_run() {
     let mut run = Run::new();
     run.told[4].finished = false;
     run.expect(&["client did not finish"]);
+}
+
+#[test]
+fn an_old_copy_stands_before_what_was_first_sent_after_it() {
+    // The double of a client's first message, at the end of its partition.
+    let doubled = |sent_by: Option<u64>, window| {
+        let mut run = Run::new();
+        run.rules.window = window;
+        let partition = |row: &Row| (row.client, row.partition);
+        let first = (0..run.rows.len()).find(|&at| {
+            let row = &run.rows[at];
+            run.plan.qos(row.client, row.number) == 1
+                && run.rows[at + 1..].iter().filter(|later| partition(later) == partition(row)).count() > 1
+        });
+        let first = first.unwrap();
+        let (client, number) = (run.rows[first].client, run.rows[first].number);
+        run.mark(first, ANSWERED | RESENT);
+        run.told[client as usize].again.extend(sent_by.map(|sent| (number, sent)));
+        run.rows.push(run.rows[first].clone());
+        run
+    };
+    doubled(None, 1).expect(&["I3: old copy behind newer messages"]);
+    doubled(Some(2), 1).expect(&["I3: old copy behind newer messages"]);
+    doubled(Some(11), 1).expect(&[]);
+    doubled(None, 64).expect(&[]);
+}
+
+#[test]
+fn what_was_refused_and_sent_once_is_not_there() {
+    let mut run = Run::new();
+    let at = run.of_qos(1);
+    run.mark(at, REFUSED);
+    run.expect(&["I4: refused and in Kafka"]);
+    let mut run = Run::new();
+    run.mark(at, REFUSED | RESENT);
+    assert_eq!(run.expect(&[]).counts["QoS 1: refused and in Kafka"], 1);
+}
+
+#[test]
+fn a_double_of_what_went_anew_is_counted() {
+    for qos in [1, 2] {
+        let mut run = Run::new();
+        let at = run.of_qos(qos);
+        run.rows.push(run.rows[at].clone());
+        run.mark(at, ANSWERED | RESENT | ANEW);
+        let name = format!("QoS {qos}: doubled after its session was forgotten");
+        assert_eq!(run.expect(&[]).counts[&name], 1);
+    }
+}
+
+#[test]
+fn sessions_are_there_as_promised() {
+    let mut run = Run::new();
+    run.told[2].sessions_lost = 2;
+    run.told[3].sessions_claimed = 1;
+    let verdict = run.expect(&["S: session claimed that cannot be", "S: session lost"]);
+    assert_eq!(verdict.faults["S: session lost"].count, 2);
 }

@@ -42,7 +42,7 @@ impl Link {
     }
 
     /// Begins a connection and registers it.
-    pub(crate) fn connect(&mut self, to: SocketAddr, poll: &OwnedFd) -> anyhow::Result<()> {
+    pub(crate) fn connect(&mut self, to: SocketAddr, start: u32, poll: &OwnedFd) -> anyhow::Result<()> {
         let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
@@ -51,6 +51,7 @@ impl Link {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
         }
+        self.client.generation = start;
         self.generation = self.generation.wrapping_add(1);
         let data = u64::from(self.generation) << 32 | u64::from(self.client.index);
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;

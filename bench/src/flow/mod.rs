@@ -4,9 +4,12 @@
 //! MQTT and the reading of Kafka are written apart from the service's code: a mistake there is not repeated here.
 
 mod client;
+mod control;
 mod drive;
+mod events;
 mod judge;
 mod link;
+mod marks;
 mod murmur2;
 mod pace;
 mod payload;
@@ -24,6 +27,8 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::Value;
 
+use control::Control;
+use events::Events;
 use judge::{Judge, Log, Verdict};
 use read::Kafka;
 pub(crate) use settings::Settings;
@@ -40,8 +45,16 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<(Value, bool)> {
     }
     let watched = settings.pid.iter().map(|text| Watched::parse(text)).collect::<anyhow::Result<_>>()?;
     let mut timeline = Timeline::new(settings.timeline.as_deref(), watched)?;
-    let outcome =
-        drive::run(&plan, settings.manner(), settings.target, settings.pace(), settings.timeout(), &mut timeline)?;
+    let terms = drive::Terms {
+        target: settings.target,
+        pace: settings.pace(),
+        timeout: settings.timeout(),
+        patience: Duration::from_secs(settings.patience),
+        control: settings.control.then(Control::new).transpose()?,
+        events: Events::to(settings.events.as_deref())?,
+    };
+    let mut outcome = drive::run(&plan, settings.manner(), terms, &mut timeline)?;
+    outcome.control.take().map_or(Ok(()), Control::wait_closed)?;
     let processes = timeline.processes(outcome.tally.sent_all());
     let mut report = report::of_run(&outcome, processes);
     let mut clients: Vec<_> = outcome.clients.into_iter().map(|client| client.told).collect();
@@ -54,7 +67,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<(Value, bool)> {
             }
             judge.end()
         }
-        None => unread(&clients),
+        None => unread(&mut clients),
     };
     report::violations(&outcome.tally, &mut verdict);
     report::add_verdict(&mut report, &verdict, kafka.is_some());
@@ -78,8 +91,9 @@ fn find_ends(kafka: &Kafka, logs: &mut [Log], still: Duration) -> anyhow::Result
 }
 
 /// Without Kafka only this can be said.
-fn unread(clients: &[told::Told]) -> Verdict {
+fn unread(clients: &mut [told::Told]) -> Verdict {
     let mut verdict = Verdict::default();
+    judge::sessions(clients, &mut verdict);
     for (index, told) in clients.iter().enumerate().filter(|(_, told)| !told.finished) {
         verdict.fault("client did not finish", || format!("client {index}: {} sent", told.marks.len()));
     }

@@ -38,6 +38,7 @@ pub(crate) fn of_run(outcome: &Outcome, processes: Vec<Value>) -> Value {
         "latency_us": {
             "puback": latency(&tally.puback), "pubrec": latency(&tally.pubrec), "pubcomp": latency(&tally.pubcomp),
         },
+        "marks": tally.marks.report(),
         "processes": processes,
     })
 }

@@ -90,6 +90,22 @@ pub(crate) struct Settings {
     /// Count doubles and do not judge them: the service is killed during the run.
     #[arg(long)]
     may_double: bool,
+    /// The service has a spool: sessions and QoS 2 outlive its kill -9, and CONNACK has to say so.
+    #[arg(long)]
+    spooled: bool,
+    /// What the service forgot with its session is sent once more, as a new message; its doubles are counted.
+    #[arg(long)]
+    insist: bool,
+    /// Takes orders on standard input, a line each: `target ADDRESS` (the service was started there anew), `mark NAME`
+    /// (answers are counted from here), `end` (nothing new is sent). Kafka is read when the input is closed after that.
+    #[arg(long)]
+    pub(crate) control: bool,
+    /// Seconds after `end` in which all has to be answered.
+    #[arg(long, default_value_t = 600)]
+    pub(crate) patience: u64,
+    /// Writes every send and every answer there, 24 bytes each (`events.rs`).
+    #[arg(long)]
+    pub(crate) events: Option<PathBuf>,
     /// Seconds in which nothing more may come before Kafka is read.
     #[arg(long, default_value_t = 2)]
     pub(crate) settle: u64,
@@ -143,6 +159,8 @@ impl Settings {
             keep_alive_s: self.keep_alive,
             window: usize::from(self.window),
             per_write: usize::from(self.per_write),
+            spooled: self.spooled,
+            insist: self.insist,
         }
     }
 
@@ -151,7 +169,7 @@ impl Settings {
     }
 
     pub(crate) fn rules(&self) -> Rules {
-        Rules { may_lose: self.may_lose, may_double: self.may_double, key: self.key }
+        Rules { may_lose: self.may_lose, may_double: self.may_double, key: self.key, window: u64::from(self.window) }
     }
 
     pub(crate) fn timeout(&self) -> Duration {

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
+use super::events::Events;
+use super::marks::Marks;
+
 /// Counters and latencies of a run; times in the histograms are microseconds.
 pub(crate) struct Tally {
     /// Messages sent for the first time, by QoS.
@@ -41,6 +44,8 @@ pub(crate) struct Tally {
     pub(crate) pubcomp: Histogram<u64>,
     /// PUBACK and PUBREC since the last line of the timeline.
     pub(crate) lately: Histogram<u64>,
+    pub(crate) marks: Marks,
+    pub(crate) events: Events,
 }
 
 impl Tally {
@@ -68,6 +73,8 @@ impl Tally {
             pubrec: histogram()?,
             pubcomp: histogram()?,
             lately: histogram()?,
+            marks: Marks::default(),
+            events: Events::default(),
         })
     }
 

@@ -1,5 +1,7 @@
 //! What became of each message: one byte a message, so that ten million need ten megabytes.
 
+use std::collections::HashMap;
+
 /// A success was answered (QoS 1: PUBACK; QoS 2: PUBREC). From then on it must be in Kafka.
 pub(crate) const ANSWERED: u8 = 1;
 /// It was sent more than once.
@@ -12,6 +14,8 @@ pub(crate) const ABANDONED: u8 = 8;
 pub(crate) const FOUND: u8 = 16;
 /// More than one was.
 pub(crate) const DOUBLED: u8 = 32;
+/// Its session was forgotten, and it was sent once more as a new message.
+pub(crate) const ANEW: u8 = 64;
 
 /// One client's part.
 #[derive(Debug, Default)]
@@ -26,6 +30,12 @@ pub(crate) struct Told {
     pub(crate) dropped: u64,
     /// Times that the server had no session any more.
     pub(crate) forgotten: u64,
+    /// Of these, against what it promises.
+    pub(crate) sessions_lost: u64,
+    /// Times that it claimed a session which it cannot have.
+    pub(crate) sessions_claimed: u64,
+    /// What was sent again, and how many messages had been sent by the last time.
+    pub(crate) again: HashMap<u64, u64>,
     /// All was sent and answered, and the connection ended in order.
     pub(crate) finished: bool,
 }

@@ -3,6 +3,7 @@
 mod document;
 mod meaning;
 mod problems;
+mod spool;
 mod surface;
 
 use super::*;

@@ -64,7 +64,9 @@ batch_bytes = "2MiB"
 filters = "$share/g/#"
 
 [spool]
-bytes_max = "8GiB"
+bytes_max = "8GB"
+bytes = 7
+spool_share = 2
 
 [unheard]
 of = true
@@ -93,15 +95,15 @@ fn every_mistake_is_found_once_and_in_its_place() {
         r#"36:8: sink[1].name: "a" is the name of another sink, on line 28; each sink has a name of its own"#,
         r#"38:11: sink[1].filters: is an empty list; give at least one, or leave the part out"#,
         r#"39:12: sink[1].topic: unknown variable `${topik}`; did you mean `${topic}`?"#,
-        r#"40:15: sink[1].acknowledge: "stored" is not built yet; it needs a disk buffer, which this version does not have: use "replicated""#,
         r#"41:15: sink[1].compression: "lzma" is none of its words; it is one of "none", "gzip", "snappy", "lz4", "zstd""#,
         r#"42:20: sink[1].headers.site: expected a template, found the integer 7"#,
         r#"42:31: sink[1].headers.who: unknown variable `${user}`; did you mean `${username}`?"#,
         r#"45:1: sink[2].name: is required; its name in metrics and messages: letters, digits, `.`, `_`, `-`, at most 100"#,
         r#"45:1: sink[2].topic: is required; Kafka topic"#,
         r#"46:11: sink[2].filters: "$share/g/#" is a shared subscription; a sink takes each message once as it is: leave $share and the group out"#,
-        r#"48:2: spool: is not built yet; this version has no disk buffer: leave it out; sinks answer at "replicated""#,
-        r#"51:2: unheard: unknown key; the file has [service], [control], [log], [mqtt], [[listener]], [kafka.NAME], [embedded], [[sink]]"#,
+        r#"50:1: spool.bytes: unknown key; [spool] has bytes_max, segment_bytes, when_full, spool_share"#,
+        r#"51:15: spool.spool_share: 2 is out of range; it goes from 0.01 to 1"#,
+        r#"53:2: unheard: unknown key; the file has [service], [control], [log], [mqtt], [[listener]], [kafka.NAME], [embedded], [spool], [[sink]]"#,
     ];
     let said = said(WRONG);
     let want: Vec<_> = want.iter().map(|line| format!("forebay.toml:{line}")).collect();
@@ -189,6 +191,71 @@ fn shapes_that_are_easily_mistaken() {
             "[embedded]\nbuffer_bytes = '1MiB'",
             "2:16: embedded.buffer_bytes: a shard's part (512KiB for 2 shards) cannot hold batch_bytes and record_bytes_max \
              of default sink (1256KiB); it takes at least \"2512KiB\", or a smaller batch or record",
+        ),
+        (
+            "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nacknowledge = 'stored'",
+            "5:15: sink[0].acknowledge: \"stored\" needs a disk buffer, and there is none; add [spool] to the file, or use \
+             \"replicated\"",
+        ),
+        (
+            "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nbuffer = 'hybrid'",
+            "5:10: sink[0].buffer: \"hybrid\" needs a disk buffer, and there is none; add [spool] to the file, or use \"memory\"",
+        ),
+        (
+            "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nbuffer = 'disk'\nacknowledge = 'stored'",
+            "5:10: sink[0].buffer: \"disk\" needs a disk buffer, and there is none; add [spool] to the file, or use \"memory\"",
+        ),
+        (
+            "[spool]\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nbuffer = 'hybrid-saved'\nacknowledge = 'stored'",
+            "7:15: sink[0].acknowledge: \"stored\" does not go with buffer = \"hybrid-saved\", whose rows are in memory first; \
+             set buffer to \"disk\" or leave it out, or use \"replicated\"",
+        ),
+        (
+            "[spool]\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nbuffer = 'disk'\nacknowledge = 'received'\nacks = '0'",
+            "6:10: sink[0].buffer: \"disk\" goes with acknowledge = \"stored\" or \"replicated\" only; use one of these, or set \
+             buffer to \"hybrid\" or \"memory\"",
+        ),
+        (
+            "[spool]\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nacks = '1'",
+            "6:8: sink[0].acks: acknowledge = \"stored\" means acks = \"all\"; leave acks out, or set acknowledge to \"received\"",
+        ),
+        (
+            "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nspill_after = '8MiB'",
+            "5:15: sink[0].spill_after: does not go with buffer = \"memory\": its rows are never on the disk; leave it out, or \
+             set buffer to \"disk\" or \"hybrid\"",
+        ),
+        (
+            "[spool]\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nspill_after = '2MiB'",
+            "6:15: sink[0].spill_after: a shard's part (1MiB for 2 shards) cannot hold batch_bytes and record_bytes_max \
+             (1256KiB); it takes at least \"2512KiB\", or a smaller batch or record",
+        ),
+        (
+            "[spool]\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nspill_after = '1GiB'",
+            "6:15: sink[0].spill_after: is more than buffer_bytes of the cluster, 256MiB; lower this, or raise that",
+        ),
+        (
+            "[spool]\nbytes_max = '1GiB'\nsegment_bytes = '128MiB'",
+            "2:13: spool.bytes_max: a shard's part (512MiB for 2 shards) holds fewer than 8 segments of 128MiB; it takes at \
+             least \"2GiB\", or smaller segments, or fewer shards",
+        ),
+        (
+            "[spool]\nbytes_max = '64MiB'",
+            "2:13: spool.bytes_max: a shard's part (32MiB for 2 shards) holds fewer than 8 segments of 5MiB; it takes at \
+             least \"80MiB\", or smaller batches and records, or fewer shards",
+        ),
+        (
+            "[spool]\nsegment_bytes = '4MiB'",
+            "2:17: spool.segment_bytes: a segment of 4MiB cannot hold batch_bytes and record_bytes_max of sink default, which \
+             take a quarter of one at most; it takes at least \"5MiB\", or a smaller batch or record",
+        ),
+        (
+            "[spool]\nbytes_max = '128MiB'\nspool_share = 0.05",
+            "3:15: spool.spool_share: one sink's part of a shard's room (2MiB) is less than a segment; raise it or \
+             bytes_max, or lower segment_bytes",
+        ),
+        (
+            "[spool]\nspool_share = 'half'",
+            "2:15: spool.spool_share: expected a number, found the string \"half\"; it goes from 0.01 to 1, as in 0.5",
         ),
         (
             "[service]\nshards = 3",

@@ -29,14 +29,18 @@ fn variables_mean_what_the_file_would() {
             ("FOREBAY_SINK_0_FILTERS", "[\"a/#\", \"b\"]"),
             ("FOREBAY_SINK_0_HEADERS", "{ b = \"1\", a = \"${clientid}\" }"),
             ("FOREBAY_SINK_0_KEY", ""),
+            ("FOREBAY_SPOOL_BYTES_MAX", "1GiB"),
+            ("FOREBAY_SPOOL_SPOOL_SHARE", "0.25"),
+            ("FOREBAY_SINK_0_BUFFER", "hybrid"),
+            ("FOREBAY_LISTENER_0_RECEIPTS", "true"),
         ],
     )
     .unwrap();
     let by_file = good(
-        "[service]\nshards = 1\npin = false\n[log]\nlevel = \"debug\"\n[[listener]]\nbind = \"127.0.0.1:1\"\n\
-         [[listener]]\nbind = \"127.0.0.1:2\"\n[kafka.eu-west]\nbootstrap = [\"b:1\", \"c:2\"]\n\
+        "[service]\nshards = 1\npin = false\n[log]\nlevel = \"debug\"\n[[listener]]\nbind = \"127.0.0.1:1\"\nreceipts = true\n\
+         [spool]\nbytes_max = \"1GiB\"\nspool_share = 0.25\n[[listener]]\nbind = \"127.0.0.1:2\"\n[kafka.eu-west]\nbootstrap = [\"b:1\", \"c:2\"]\n\
          reconnect_backoff_max = \"2s\"\nbuffer_bytes = \"64MiB\"\n[[sink]]\nname = \"s\"\nfilters = [\"a/#\", \"b\"]\n\
-         topic = \"t\"\nkey = \"\"\nheaders = { b = \"1\", a = \"${clientid}\" }\n",
+         topic = \"t\"\nkey = \"\"\nbuffer = \"hybrid\"\nheaders = { b = \"1\", a = \"${clientid}\" }\n",
     );
     assert_eq!(by_env.listeners[1].moved_by, "FOREBAY_LISTENER_1_BIND");
     let same = |mut config: Config| {
@@ -77,7 +81,7 @@ fn a_problem_names_the_variable() {
         ("FOREBAY_SINK_2_NAME", "x", "[[sink]] has 1 before it; they count from 0: the next is 1"),
         ("FOREBAY_SINK_0_FILTERS", "[\"a/#/b\"]", "\"a/#/b\" is no topic filter"),
         ("FOREBAY_SINK_0_FILTERS", "[\"a", "not TOML: "),
-        ("FOREBAY_SINK_0_ACKNOWLEDGE", "stored", "is not built yet; it needs a disk buffer"),
+        ("FOREBAY_SINK_0_ACKNOWLEDGE", "stored", "needs a disk buffer, and there is none"),
         ("FOREBAY_CONTROL_BIND", "127.0.0.1:1", "127.0.0.1:1 is taken by listener[0].bind"),
     ] {
         let said = said(FILE, name, value);

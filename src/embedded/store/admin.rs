@@ -147,7 +147,7 @@ impl Store {
         for partition in &topic.partitions {
             // A topic of the same name must not come to be while files are removed by their names.
             let _turn = self.changing.lock().await;
-            let expired = partition.borrow_mut().expire(limits, clock::wall_ms());
+            let expired = partition.borrow_mut().expire(self.disk.as_ref(), limits, clock::wall_ms());
             let removed = match expired {
                 Ok(None) => continue,
                 Ok(Some(expired)) => self.remove_segments(expired).await,

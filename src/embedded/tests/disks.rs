@@ -174,7 +174,7 @@ fn a_full_disk_refuses_and_goes_on_when_there_is_room() {
     client.metadata(&["t"]);
     let batch = |sequence| Batch::counted(2).by(1, 0, sequence).bytes();
     assert_eq!(client.produce("t", 0, &batch(0)).error_code, 0);
-    let path = dir.path().join("partitions/t-0/00000000000000000000.log");
+    let path = dir.path().join("partitions/t-0/00000000000000000000.segment");
     let before = std::fs::read(&path).unwrap();
     disk.full.store(true, SeqCst);
     assert_eq!(client.produce("t", 0, &batch(2)).error_code, 56);

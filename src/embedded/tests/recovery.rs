@@ -4,11 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::client::Batch;
-use crate::embedded::batch::{BatchHeader, HEADER_LEN, check, place};
+use super::support::settings;
+use crate::embedded::EmbeddedLog;
+use crate::embedded::batch::{BatchHeader, check, place};
 use crate::embedded::disk::KernelDisk;
 use crate::embedded::partition::{Bounds, Findings, Partition};
+use crate::spool::{BATCH_AT, HEADER_BYTES, put_batch, seal_batch};
 
-const BOUNDS: Bounds = Bounds { segment_bytes: 1 << 20, size_max: 100_000, producers_max: 100 };
+const BOUNDS: Bounds = Bounds { segment_bytes: 1 << 20, producers_max: 100 };
 
 fn open(dir: &Path) -> (Partition, Findings) {
     open_with(dir, BOUNDS)
@@ -32,16 +35,16 @@ fn append(partition: &mut Partition, bounds: Bounds, batch: &Batch) -> Result<i6
     Ok(appended.base_offset)
 }
 
-/// Three batches of 2, 3 and 4 records in one segment; returns it and where each batch begins.
+/// Three batches of 2, 3 and 4 records in one segment; returns it and where each entry begins.
 fn three_batches(dir: &Path) -> (PathBuf, Vec<usize>) {
     let (mut partition, _) = open(dir);
-    let mut starts = vec![0];
+    let mut starts = vec![HEADER_BYTES];
     for (n, count) in [2usize, 3, 4].into_iter().enumerate() {
         let sequence = [0, 2, 5][n];
         append(&mut partition, BOUNDS, &Batch::counted(count).by(9, 0, sequence)).unwrap();
-        starts.push(fs::metadata(dir.join("00000000000000000000.log")).unwrap().len() as usize);
+        starts.push(fs::metadata(dir.join("00000000000000000000.segment")).unwrap().len() as usize);
     }
-    (dir.join("00000000000000000000.log"), starts)
+    (dir.join("00000000000000000000.segment"), starts)
 }
 
 /// Offsets of the batches that a reader gets, from an offset on, one read after the other.
@@ -66,11 +69,13 @@ fn a_tail_torn_at_any_byte_is_cut_to_the_last_whole_batch() {
     let whole = fs::read(&path).unwrap();
     for cut in 0..=whole.len() {
         fs::write(&path, &whole[..cut]).unwrap();
-        let kept = starts.iter().filter(|start| **start <= cut).max().unwrap();
+        // A header that was cut short is made anew.
+        let kept = starts.iter().filter(|start| **start <= cut).max().unwrap_or(&HEADER_BYTES);
         let next = [0, 2, 5, 9][starts.iter().position(|start| start == kept).unwrap()];
         let (mut partition, findings) = open(dir.path());
         assert_eq!(partition.next_offset(), next, "cut at {cut}");
-        assert_eq!(findings.bytes_cut, (cut - kept) as u64, "cut at {cut}");
+        let torn = if cut < HEADER_BYTES { cut } else { cut - kept };
+        assert_eq!(findings.bytes_cut, torn as u64, "cut at {cut}");
         assert_eq!(findings.holes, 0);
         assert_eq!(fs::metadata(&path).unwrap().len(), *kept as u64);
         // It goes on from there, and what was written is read.
@@ -97,10 +102,6 @@ fn any_bad_byte_in_the_middle_costs_its_batch_and_no_other() {
     let (path, starts) = three_batches(dir.path());
     let whole = fs::read(&path).unwrap();
     for at in starts[1]..starts[2] {
-        // The leader epoch (bytes 12 to 15) is neither under the CRC nor used.
-        if (12..16).contains(&(at - starts[1])) {
-            continue;
-        }
         let mut rotten = whole.clone();
         rotten[at] ^= 0x55;
         fs::write(&path, &rotten).unwrap();
@@ -116,26 +117,28 @@ fn any_bad_byte_in_the_middle_costs_its_batch_and_no_other() {
 }
 
 #[test]
-fn a_batch_inside_a_torn_payload_is_not_taken_for_one() {
+fn an_entry_inside_a_torn_payload_is_not_taken_for_one() {
     let dir = tempfile::tempdir().unwrap();
     let (path, starts) = three_batches(dir.path());
-    let mut whole = fs::read(&path).unwrap();
-    let mut forged = Batch::counted(5).bytes();
-    // The very offset that comes after the batch around it.
-    place(&mut forged, 10);
-    let mut outer = Batch::of(&[&forged, &[7; 3_000]]).bytes();
-    place(&mut outer, 9);
-    whole.extend_from_slice(&outer);
-    for cut in (starts[3] + HEADER_LEN + forged.len() + 20..whole.len()).step_by(61) {
-        fs::write(&path, &whole[..cut]).unwrap();
-        let (partition, findings) = open(dir.path());
-        assert_eq!((partition.next_offset(), findings.holes), (9, 0), "cut at {cut}");
+    let mut forged = Vec::new();
+    put_batch(&Batch::counted(5).bytes(), &mut forged);
+    // The very offset that comes after the batch around it; what a publisher does not know is the salt.
+    place(&mut forged[BATCH_AT..], 10);
+    for salt in [0, 1, u64::MAX] {
+        seal_batch(&mut forged, salt, starts[3] as u64 + 80);
+        let (mut partition, _) = open(dir.path());
+        append(&mut partition, BOUNDS, &Batch::of(&[&forged, &[7; 3_000]])).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for cut in (starts[3] + BATCH_AT + 61 + forged.len() + 20..whole.len()).step_by(61) {
+            fs::write(&path, &whole[..cut]).unwrap();
+            let (partition, findings) = open(dir.path());
+            assert_eq!((partition.next_offset(), findings.holes), (9, 0), "cut at {cut}");
+        }
+        // The same with the length reached, but not the bytes.
+        let zeroed = [&whole[..whole.len() - 1_000], &[0; 1_000]].concat();
+        fs::write(&path, zeroed).unwrap();
+        assert_eq!(open(dir.path()).0.next_offset(), 9);
     }
-    // The same with the length reached, but not the bytes.
-    let from = whole.len() - 1_000;
-    whole[from..].fill(0);
-    fs::write(&path, &whole).unwrap();
-    assert_eq!(open(dir.path()).0.next_offset(), 9);
 }
 
 #[test]
@@ -154,22 +157,49 @@ fn segments_roll_and_are_read_across() {
     assert_eq!(partition.plan_read(-1).unwrap_err(), 1);
 }
 
-#[test]
-fn rot_in_a_closed_segments_header_is_stepped_over() {
+/// Thirty batches of three records over several segments, then bytes of the first one are overwritten.
+fn with_rot(bad: std::ops::Range<usize>) -> (tempfile::TempDir, Partition, Findings, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
-    let bounds = Bounds { segment_bytes: 400, ..BOUNDS };
+    let bounds = Bounds { segment_bytes: 500, ..BOUNDS };
     let (mut partition, _) = open_with(dir.path(), bounds);
     for _ in 0..30 {
         append(&mut partition, bounds, &Batch::counted(3)).unwrap();
     }
-    let path = dir.path().join("00000000000000000000.log");
+    let path = dir.path().join("00000000000000000000.segment");
     let mut bytes = fs::read(&path).unwrap();
-    bytes[0..HEADER_LEN].fill(0xee);
+    bytes[bad].fill(0xee);
     fs::write(&path, bytes).unwrap();
     let (partition, findings) = open_with(dir.path(), bounds);
-    assert_eq!(findings.holes, 1);
-    assert_eq!(partition.next_offset(), 90);
+    (dir, partition, findings, path)
+}
+
+#[test]
+fn rot_in_a_closed_segment_is_stepped_over() {
+    let (_dir, partition, findings, _) = with_rot(HEADER_BYTES..HEADER_BYTES + BATCH_AT + 61);
+    assert_eq!((findings.holes, partition.next_offset()), (1, 90));
     assert_eq!(batches_from(&partition, 0), (1..30).map(|n| n * 3).collect::<Vec<_>>());
+}
+
+/// Without the header nothing can be told by the salt: batches have checksums of their own.
+#[test]
+fn a_segment_without_its_header_is_read_all_the_same() {
+    let (dir, partition, findings, path) = with_rot(0..HEADER_BYTES);
+    assert_eq!((findings.holes, partition.next_offset()), (1, 90));
+    assert_eq!(batches_from(&partition, 0), (0..30).map(|n| n * 3).collect::<Vec<_>>());
+    // With a bad batch behind it as well, the search goes on to the next one.
+    let (_dir, partition, findings, _) = with_rot(0..HEADER_BYTES + 100);
+    assert_eq!((findings.holes, partition.next_offset()), (2, 90));
+    assert_eq!(batches_from(&partition, 0), (1..30).map(|n| n * 3).collect::<Vec<_>>());
+    // And where it is the last one: what is there stays, and the next batch goes into a new file.
+    let alone = tempfile::tempdir().unwrap();
+    fs::copy(&path, alone.path().join("00000000000000000000.segment")).unwrap();
+    drop((dir, partition));
+    let (mut partition, _) = open(alone.path());
+    let next = partition.next_offset();
+    assert!(next > 0 && next % 3 == 0);
+    assert_eq!(append(&mut partition, BOUNDS, &Batch::counted(3)), Ok(next));
+    assert_eq!(fs::read_dir(alone.path()).unwrap().count(), 2);
+    assert_eq!(batches_from(&open(alone.path()).0, next), [next]);
 }
 
 #[test]
@@ -214,4 +244,16 @@ fn an_index_finds_every_offset_and_time() {
         let newest = partition.plan_newest().unwrap().run().unwrap().unwrap();
         assert_eq!((newest.timestamp, newest.offset), (1_995, 399));
     }
+}
+
+#[test]
+fn a_directory_of_the_format_before_this_one_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = dir.path().join("node.json");
+    fs::write(&node, br#"{"format":1,"cluster_id":"x"}"#).unwrap();
+    let error = EmbeddedLog::start(settings(dir.path())).err().unwrap().to_string();
+    for words in ["node.json", "`format` is 1", "a directory of its own", "service.data_dir"] {
+        assert!(error.contains(words), "{error}");
+    }
+    assert_eq!(fs::read(&node).unwrap(), br#"{"format":1,"cluster_id":"x"}"#);
 }

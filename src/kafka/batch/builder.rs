@@ -74,8 +74,19 @@ impl Builder {
     /// The records from `consumed` bytes (of records) and `count` records on.
     #[must_use]
     pub fn records_after(&self, consumed: usize, count: u32) -> Records<'_> {
-        let body = self.bytes.get(HEADER_LEN + consumed..).unwrap_or_default();
-        Records::new(body, self.count.saturating_sub(count) as i32, self.base_timestamp)
+        Records::new(self.record_bytes(consumed), self.count.saturating_sub(count) as i32, self.base_timestamp)
+    }
+
+    /// The encoded records from `consumed` bytes on.
+    #[must_use]
+    pub fn record_bytes(&self, consumed: usize) -> &[u8] {
+        self.bytes.get(HEADER_LEN + consumed..).unwrap_or_default()
+    }
+
+    /// What the records' timestamps count from.
+    #[must_use]
+    pub const fn base_timestamp(&self) -> i64 {
+        self.base_timestamp
     }
 
     /// Exact bytes of a row as this batch's next record.

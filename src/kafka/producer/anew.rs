@@ -12,6 +12,7 @@ use super::batch::{Batch, Bounds, push};
 use super::error::UNKNOWN_TOPIC;
 use super::news::News;
 use super::resolve::{count_unclear, records_of};
+use super::row_log::UNPLACED;
 use super::topic::Place;
 use super::{Key, Producer};
 use crate::kafka::batch::{HEADER_LEN, Record};
@@ -31,8 +32,12 @@ impl Producer {
         }
         topic.id = if id == 0 { known } else { id };
         topic.gone_from = topic.gone_from.filter(|from| *from >= count);
+        // Of a topic that only an earlier start knew, the partitions that it left rows for.
+        let left =
+            topic.partitions.iter().rposition(|partition| partition.spooled.is_some()).map_or(0, |last| last + 1);
+        let most = if topic.count == 0 { left } else { most };
         let anew = if named { id != known } else { count < most };
-        if topic.count > 0 && anew {
+        if most > 0 && anew {
             self.made_anew(index, count, named, now);
         }
         true
@@ -40,7 +45,7 @@ impl Producer {
 
     fn made_anew(&mut self, index: u32, count: usize, sure: bool, now: Monotonic) {
         let topic = &mut self.topics[index as usize];
-        let before = topic.count;
+        let before = if topic.count == 0 { topic.partitions.len() } else { topic.count };
         topic.gone_from = (count < before).then_some(count);
         topic.life = topic.life.wrapping_add(1);
         self.sinks[topic.sink].stats.topics_made_anew += 1;
@@ -73,7 +78,7 @@ impl Producer {
         self.unknown(key, unclear);
     }
 
-    fn is_gone(&self, key: Key) -> bool {
+    pub(super) fn is_gone(&self, key: Key) -> bool {
         self.topics[key.topic as usize].gone_from.is_some_and(|from| key.partition as usize >= from)
     }
 
@@ -83,16 +88,37 @@ impl Producer {
         if !self.is_gone(key) {
             return false;
         }
-        let work = self.partition_mut(key).work.as_mut().filter(|work| work.in_flight == 0 && !work.queue.is_empty());
-        let Some(work) = work else { return false };
-        work.asking = None;
-        let batches = std::mem::take(&mut work.queue);
-        let rows = batches.iter().map(|batch| u64::from(batch.count)).sum::<u64>();
+        let partition = self.partition_mut(key);
+        let in_flight = partition.work.as_ref().is_some_and(|work| work.in_flight > 0);
+        let some = partition.work.as_ref().is_some_and(|work| !work.queue.is_empty()) || partition.spooled.is_some();
+        if in_flight || !some {
+            return false;
+        }
+        self.void_all_restored(key);
+        let partition = self.partition_mut(key);
+        let backlog = partition.spooled.take().and_then(|spooled| spooled.backlog);
+        let mut batches = VecDeque::new();
+        if let Some(work) = partition.work.as_mut() {
+            work.asking = None;
+            batches = std::mem::take(&mut work.queue);
+        }
+        batches.iter_mut().rev().for_each(|batch| self.logging.void(batch));
+        let mut rows = batches.iter().map(|batch| u64::from(batch.count)).sum::<u64>();
         self.raise_epoch(key, now);
         let patience = std::mem::take(&mut self.partition_mut(key).patience);
         self.slow_partitions -= u64::from(patience > 0);
         self.rest(key);
         self.end_half_placed(key.topic);
+        let topic = &mut self.topics[key.topic as usize];
+        if let Some(mut backlog) = backlog {
+            // What waits has come after it.
+            rows += backlog.rows + backlog.tail.iter().map(|batch| u64::from(batch.count)).sum::<u64>();
+            backlog.placed = false;
+            backlog.tail.append(&mut topic.unplaced);
+            topic.backlogs.push_front(backlog);
+            topic.backlogged -= 1;
+            self.note_spooled(key.topic, UNPLACED);
+        }
         let topic = &mut self.topics[key.topic as usize];
         topic.placed -= rows;
         self.sinks[topic.sink].stats.placed_anew += rows;
@@ -102,6 +128,9 @@ impl Producer {
             if let Some(batch) = open {
                 self.topics[key.topic as usize].unplaced.push_front(batch);
             }
+        }
+        if self.logging.on {
+            self.soil(key.topic, UNPLACED, true);
         }
         self.may_place(key.topic);
         true
@@ -124,14 +153,14 @@ impl Producer {
     fn open_again(&mut self, index: u32, old: Batch, place: Place) -> Option<Batch> {
         let mut made = VecDeque::with_capacity(1);
         let hint = (old.plain_len + HEADER_LEN, old.tickets.spans());
-        let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint };
+        let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: old.kept.kind };
         let (mut cursor, mut len) = (place.tickets, 0);
         let mut put = |this: &mut (&mut super::pool::Pool, &mut u64), row: u32, record: &Record<'_>| {
             let ticket = old.tickets.next(&mut cursor);
             let pushed = push(&mut made, 0, this.0, bounds, (record, ticket), (this.1, Monotonic::NEVER));
             len += pushed.len;
             if let Some(batch) = made.back_mut() {
-                batch.note_terms(this.0, old.terms_of(row));
+                batch.note(this.0, old.notes_of(row));
             }
         };
         let mut this = (&mut self.pool, &mut self.serial);

@@ -5,11 +5,12 @@ use std::rc::Rc;
 
 use super::batch::Measured;
 use super::error::INVALID_TOPIC;
+use super::kept::Notes;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::share::TopicId;
 use super::tickets::Tickets;
 use super::topic::Topic;
-use super::{AnsweredOn, Finished, Producer, Refusal, Sink, Terms};
+use super::{AnsweredOn, Finished, Keep, Producer, Refusal, Sink, Terms};
 use crate::kafka::batch::{HEADER_LEN, Row, varint};
 use crate::kafka::topic_name;
 use crate::kafka::types::{Outcome, SinkId, Ticket};
@@ -77,7 +78,7 @@ impl Producer {
     ) where
         H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
     {
-        self.terms = terms;
+        self.notes.terms = terms;
         self.append(sink, topic, row, ticket, now);
     }
 
@@ -91,16 +92,20 @@ impl Producer {
         sink.stats.appended += 1;
         sink.stats.buffered_rows += 1;
         let ripe_at = now.after(sink.settings.linger);
-        let at_once = sink.settings.answered_on == AnsweredOn::Append;
+        let (answered_on, logged) = (sink.settings.answered_on, sink.settings.keep == Keep::Disk);
         let (age, nameless) = (sink.settings.expire_after, sink.identity.is_none());
         if nameless {
             self.ask_producer_id(sink_index, now);
         }
         if let Some(age) = age {
-            self.terms.expires = self.terms.expires.min(now.after(age));
+            self.notes.terms.expires = self.notes.terms.expires.min(now.after(age));
             self.watch_age(sink_index, age, now);
         }
-        let ticket = if at_once { self.finish_at_once(ticket) } else { ticket };
+        let ticket = match (answered_on, ticket) {
+            (AnsweredOn::Append, _) => self.finish_at_once(ticket),
+            (AnsweredOn::Stored, Some(_)) if logged => self.answer_when_stored(ticket),
+            _ => ticket,
+        };
 
         let index = self.topic_index(sink_index, topic);
         self.topics[index as usize].used_at = now;
@@ -119,11 +124,11 @@ impl Producer {
                 self.ask_metadata(index, now);
             }
         }
-        self.terms = Terms::default();
+        self.notes = Notes::default();
     }
 
     /// The topic's index; a new one's if it has not been seen.
-    fn topic_index(&mut self, sink_index: usize, name: &str) -> u32 {
+    pub(super) fn topic_index(&mut self, sink_index: usize, name: &str) -> u32 {
         let found = self.find(&self.sinks[sink_index], name);
         let index = found.unwrap_or_else(|| {
             let mut topic = Topic::new(name, sink_index);

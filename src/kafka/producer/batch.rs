@@ -6,7 +6,10 @@ use std::rc::Rc;
 use super::broken::{Rule, is_out};
 use super::expire::{EXPIRY_BYTES, Expiries};
 use super::hashes::{HASH_BYTES, Hashes};
+use super::kept::{Kept, Kind, Notes};
+use super::numbers::{NUMBER_BYTES, Numbers};
 use super::pool::{BATCH_COST, BUFFER_MIN, Pool, extra};
+use super::row_log::{NewRows, Origin};
 use super::settings::Terms;
 use super::tickets::{Cursor, SPAN_BYTES, Tickets};
 use crate::kafka::batch::{Builder, HEADER_LEN, Record, Row, Stamp, Tail, stamp};
@@ -57,6 +60,8 @@ pub(super) struct Batch {
     pub(super) tickets: Tickets,
     expiries: Expiries,
     hashes: Hashes,
+    /// What stands of it in the log.
+    pub(super) kept: Kept,
     /// Names it in requests.
     pub(super) serial: u64,
     pub(super) count: u32,
@@ -84,6 +89,8 @@ pub(super) struct Dropped {
     pub(super) rows: u64,
     /// Bytes by which the batch got shorter. Less than none, if what is left is further from its new first row in time.
     pub(super) bytes: i64,
+    /// The numbers of those that stand in the log.
+    pub(super) numbers: Numbers,
 }
 
 /// A row in either form: from a publish, or out of a batch of rows without a partition.
@@ -120,6 +127,22 @@ impl Source for Record<'_> {
     }
 }
 
+/// Lists for [`Batch::unstaged`], used again.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    origins: Vec<(u32, Origin)>,
+    deadlines: Vec<(u32, Monotonic)>,
+    hashes: Vec<(u32, u32)>,
+}
+
+impl Scratch {
+    fn clear(&mut self) {
+        self.origins.clear();
+        self.deadlines.clear();
+        self.hashes.clear();
+    }
+}
+
 /// What a batch may become.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
@@ -129,6 +152,8 @@ pub(super) struct Bounds {
     pub(super) ceiling: usize,
     /// Bytes and spans of the one before it.
     pub(super) hint: (usize, usize),
+    /// Whose rows it holds.
+    pub(super) kind: Kind,
 }
 
 impl Batch {
@@ -145,6 +170,7 @@ impl Batch {
             tickets: pool.take_tickets(bounds.hint.1, bounds.ceiling),
             expiries: Expiries::default(),
             hashes: Hashes::default(),
+            kept: Kept::new(bounds.kind),
             serial,
             count: 0,
             plain_len: 0,
@@ -191,6 +217,9 @@ impl Batch {
         ticket: Option<Ticket>,
     ) -> Option<usize> {
         let (timestamp, tail_len) = (source.timestamp(), source.tail_len());
+        if self.kept.kind != bounds.kind {
+            return None;
+        }
         if self.count > 0 && !self.has_place(bounds.batch_bytes, timestamp, tail_len) {
             return None;
         }
@@ -216,10 +245,11 @@ impl Batch {
     }
 
     /// Notes what the row that was taken last has beside its record. The memory that it took.
-    pub(super) fn note_terms(&mut self, pool: &mut Pool, terms: Terms) -> usize {
-        if terms == Terms::default() || self.count == 0 {
+    pub(super) fn note(&mut self, pool: &mut Pool, notes: Notes) -> usize {
+        if notes == Notes::default() || self.count == 0 {
             return 0;
         }
+        let terms = notes.terms;
         let (before, row) = (self.terms_bytes(), self.count - 1);
         if terms.expires != Monotonic::NEVER {
             if self.expiries.capacity() == 0 {
@@ -233,18 +263,80 @@ impl Batch {
             }
             self.hashes.push(row, hash);
         }
+        if let Some(number) = notes.number {
+            if self.kept.numbers.capacity() == 0 {
+                self.kept.numbers = pool.take_numbers();
+            }
+            self.kept.numbers.push(row, number);
+            self.kept.staged_bytes = self.plain_len;
+        } else if let (Kind::Fresh(_), Some(origin)) = (self.kept.kind, terms.origin) {
+            self.kept.origins.push((row, origin));
+        }
         let growth = self.terms_bytes() - before;
         pool.charge(growth);
         growth
     }
 
     /// The same of a row.
-    pub(super) fn terms_of(&self, row: u32) -> Terms {
-        Terms { expires: self.expiries.of(row), hash: self.hashes.of(row), ..Terms::default() }
+    pub(super) fn notes_of(&self, row: u32) -> Notes {
+        let origin = self.kept.origin_of(row);
+        let terms = Terms { expires: self.expiries.of(row), hash: self.hashes.of(row), origin };
+        Notes { terms, number: self.kept.numbers.of(row) }
+    }
+
+    /// Without what matters no more once it has been cut: when it expires.
+    pub(super) fn notes_of_cut(&self, row: u32) -> Notes {
+        let notes = self.notes_of(row);
+        Notes { terms: Terms { expires: Monotonic::NEVER, ..notes.terms }, ..notes }
+    }
+
+    /// Its rows that are not in the log yet, to be written there.
+    pub(super) fn unstaged<'a>(&'a self, lane: u32, least: u64, scratch: &'a mut Scratch) -> Option<NewRows<'a>> {
+        let from = self.kept.numbers.rows();
+        let builder = self.builder().filter(|_| from < self.count)?;
+        scratch.clear();
+        for (row, at) in (from..self.count).map(|row| (row, self.expiries.of(row))) {
+            if at != Monotonic::NEVER {
+                scratch.deadlines.push((row - from, at));
+            }
+            if let Some(hash) = self.hashes.of(row) {
+                scratch.hashes.push((row - from, hash));
+            }
+        }
+        scratch.origins.extend(self.kept.origins.iter().map(|(row, origin)| (row - from, *origin)));
+        Some(NewRows {
+            lane,
+            records: builder.record_bytes(self.kept.staged_bytes),
+            base_timestamp: builder.base_timestamp(),
+            count: self.count - from,
+            origins: &scratch.origins,
+            deadlines: &scratch.deadlines,
+            hashes: &scratch.hashes,
+            from: least,
+        })
+    }
+
+    /// All its rows are in the log, those that were not from this number on.
+    pub(super) fn staged(&mut self, pool: &mut Pool, lane: u32, first: u64) {
+        let before = self.terms_bytes();
+        if self.kept.numbers.capacity() == 0 {
+            self.kept.numbers = pool.take_numbers();
+        }
+        let from = self.kept.numbers.rows();
+        self.kept.numbers.add(from, lane, first, self.count - from);
+        self.kept.staged_bytes = self.plain_len;
+        self.kept.origins.clear();
+        pool.charge(self.terms_bytes() - before);
+    }
+
+    /// Takes the numbers out, off the account.
+    pub(super) fn take_numbers(&mut self, pool: &mut Pool) -> Numbers {
+        pool.refund(self.kept.numbers.capacity() * NUMBER_BYTES);
+        std::mem::take(&mut self.kept.numbers)
     }
 
     fn terms_bytes(&self) -> usize {
-        self.expiries.capacity() * EXPIRY_BYTES + self.hashes.capacity() * HASH_BYTES
+        self.expiries.capacity() * EXPIRY_BYTES + self.hashes.capacity() * HASH_BYTES + self.kept.bytes()
     }
 
     /// Whether rows in it have expired and can still be taken out.
@@ -259,13 +351,15 @@ impl Batch {
 
     /// Writes the batch anew without the rows that have expired.
     pub(super) fn drop_expired(&mut self, pool: &mut Pool, now: Monotonic) -> Dropped {
-        let mut dropped = Dropped { tickets: pool.take_tickets(0, 0), rows: 0, bytes: 0 };
+        let mut dropped = Dropped { tickets: pool.take_tickets(0, 0), rows: 0, bytes: 0, numbers: Numbers::default() };
         let terms = self.terms_bytes();
         let Body::Open(builder) = &mut self.body else { return dropped };
         let old = std::mem::take(builder);
         let tickets = std::mem::replace(&mut self.tickets, pool.take_tickets(0, 0));
         let (expiries, hashes) = (std::mem::take(&mut self.expiries), std::mem::take(&mut self.hashes));
         *builder = Builder::new(pool.take(old.capacity()));
+        let blank = Kept { old: self.kept.old, ..Kept::new(self.kept.kind) };
+        let kept = std::mem::replace(&mut self.kept, blank);
         let (plain_len, mut cursor) = (self.plain_len, Cursor::default());
         (self.count, self.plain_len, self.max_timestamp) = (0, 0, -1);
         // Our own bytes: they parse.
@@ -276,7 +370,9 @@ impl Batch {
             let before = list.capacity();
             list.push(ticket);
             pool.charge((list.capacity() - before) * SPAN_BYTES);
+            let number = kept.numbers.of(row);
             if at <= now {
+                number.into_iter().for_each(|number| dropped.numbers.push(dropped.rows as u32, number));
                 dropped.rows += 1;
                 continue;
             }
@@ -290,7 +386,8 @@ impl Batch {
             builder.append_tail(record.timestamp, record.tail);
             self.count += 1;
             self.max_timestamp = self.max_timestamp.max(record.timestamp);
-            self.note_terms(pool, Terms { expires: at, hash: hashes.of(row), ..Terms::default() });
+            let terms = Terms { expires: at, hash: hashes.of(row), origin: kept.origin_of(row) };
+            self.note(pool, Notes { terms, number });
         }
         dropped.bytes = plain_len as i64 - self.plain_len as i64;
         pool.give(old.into_buffer());
@@ -325,6 +422,7 @@ impl Batch {
         }
         self.flight = Flight::Unsent;
         (self.sent, self.maybe_there, self.counted) = (false, false, false);
+        self.kept.base_offset = -1;
     }
 
     /// The bytes of a closed batch.
@@ -339,6 +437,7 @@ impl Batch {
     pub(super) fn end(self, pool: &mut Pool) -> Tickets {
         pool.refund(BATCH_COST + self.terms_bytes());
         pool.give_terms(self.expiries, self.hashes);
+        pool.give_numbers(self.kept.numbers);
         match self.body {
             Body::Open(builder) => pool.give(builder.into_buffer()),
             Body::Closed(bytes) => pool.give_shared(bytes),

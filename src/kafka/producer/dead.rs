@@ -9,10 +9,12 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::batch::Batch;
+use super::numbers::Number;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::resolve::records_of;
+use super::row_log::Fate;
 use super::tickets::{Cursor, Tickets};
-use super::{Finished, Producer};
+use super::{Finished, Producer, Sink};
 use crate::kafka::batch::{HEADER_LEN, Headers, Row};
 use crate::kafka::compression::Codecs;
 use crate::kafka::types::{Outcome, SinkId, Ticket};
@@ -86,6 +88,13 @@ struct Casualty {
     tickets: Cursor,
 }
 
+/// Rows on their way to a file, and the number in the log of the first of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filing {
+    rows: u64,
+    first: Option<Number>,
+}
+
 /// Refused batches by where they go. Their memory is their sink's still, which bounds them.
 #[derive(Debug, Default)]
 pub(super) struct Casualties {
@@ -122,11 +131,13 @@ const fn is_about_size(code: i16) -> bool {
 
 impl Producer {
     /// The end of a batch that Kafka refuses for good: into the dead letters, if its sink has them.
-    pub(super) fn end_refused(&mut self, topic: u32, partition: Option<u32>, batch: Batch, code: i16) {
+    pub(super) fn end_refused(&mut self, topic: u32, partition: Option<u32>, mut batch: Batch, code: i16) {
         let sink = self.topics[topic as usize].sink;
         let Some(dead) = &self.sinks[sink].settings.dead_letters else {
             return self.end(topic, batch, Outcome::Refused(code));
         };
+        // Its rows live on in the log until their letters are safe.
+        self.logging.void(&mut batch);
         let to_topic = dead.topic.is_some() && !(dead.file && is_about_size(code));
         let queue = if to_topic { &mut self.casualties.to_topic } else { &mut self.casualties.to_file };
         queue.push_back(Casualty { topic, partition, batch, code, gone: 0, tickets: Cursor::default() });
@@ -193,6 +204,7 @@ impl Producer {
                 return false;
             }
             let ticket = casualty.batch.tickets.next(&mut casualty.tickets);
+            self.notes.number = casualty.batch.kept.numbers.of(casualty.gone);
             self.append(*hidden, dead_topic, row, ticket, now);
             casualty.gone += 1;
             let stats = &mut self.sinks[sink].stats;
@@ -223,6 +235,7 @@ impl Producer {
         for _ in 0..self.casualties.to_file.len() {
             let Some(mut casualty) = self.casualties.to_file.pop_front() else { return };
             let topic = &self.topics[casualty.topic as usize];
+            let filing = &mut self.sinks[topic.sink].filing;
             let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
             if closed.contains(&sink) {
                 self.casualties.to_file.push_back(casualty);
@@ -247,6 +260,7 @@ impl Producer {
                     if full {
                         break;
                     }
+                    filing_of(filing, casualty.batch.kept.numbers.of(casualty.gone));
                     casualty.tickets = behind;
                     casualty.gone += 1;
                 }
@@ -264,14 +278,28 @@ impl Producer {
 
     /// Rows of a sink that [`Producer::drain_dead`] or [`Producer::dead_at_door`] began are in the file.
     pub fn filed(&mut self, sink: SinkId, rows: u64) {
-        let stats = &mut self.sinks[usize::from(sink.0)].stats;
+        let Sink { stats, filing, .. } = &mut self.sinks[usize::from(sink.0)];
+        let mut left = rows;
+        while let Some(first) = filing.front_mut().filter(|_| left > 0) {
+            let count = left.min(first.rows);
+            if let Some(number) = first.first.as_mut() {
+                for _ in 0..count {
+                    self.logging.row_over(*number, Fate::DeadLettered);
+                    number.number += 1;
+                }
+            }
+            left -= count;
+            first.rows -= count;
+            filing.pop_front_if(|first| first.rows == 0);
+        }
         stats.buffered_rows -= rows;
         stats.filed += rows;
     }
 
     /// A message goes to the file before the sink took it: it counts as one of the sink's.
     pub fn dead_at_door(&mut self, sink: SinkId) {
-        let stats = &mut self.sinks[usize::from(sink.0)].stats;
+        let Sink { stats, filing, .. } = &mut self.sinks[usize::from(sink.0)];
+        filing_of(filing, None);
         stats.appended += 1;
         stats.buffered_rows += 1;
     }
@@ -287,6 +315,8 @@ impl Producer {
         let mut cursor = casualty.tickets;
         let Casualty { topic, batch, code, gone, .. } = casualty;
         let rest = batch.count - gone;
+        let unread = (gone..batch.count).filter_map(|row| batch.kept.numbers.of(row));
+        unread.for_each(|number| self.logging.row_over(number, Fate::Refused));
         let mut tickets = Tickets::default();
         (0..rest).for_each(|_| tickets.push(batch.tickets.next(&mut cursor)));
         self.resized(topic, batch.memory(), 0);
@@ -301,4 +331,16 @@ impl Producer {
             self.finished.push(Finished { tickets, outcome: Outcome::Refused(code), at_once: true });
         }
     }
+}
+
+/// Notes that a row has been given to a file.
+fn filing_of(filing: &mut VecDeque<Filing>, number: Option<Number>) {
+    if let Some(last) = filing.back_mut() {
+        let next = last.first.map(|first| Number { number: first.number + last.rows, ..first });
+        if next == number {
+            last.rows += 1;
+            return;
+        }
+    }
+    filing.push_back(Filing { rows: 1, first: number });
 }

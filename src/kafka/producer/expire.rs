@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use super::batch::{Batch, Dropped};
+use super::row_log::Fate;
 use super::timers::Timer;
 use super::{Finished, Key, Producer};
 use crate::kafka::types::Outcome;
@@ -167,9 +168,10 @@ impl Producer {
         let before = batch.memory();
         if batch.has_all_expired(now) {
             let (rows, bytes) = (u64::from(batch.count), batch.plain_len as i64);
+            let numbers = batch.take_numbers(&mut self.pool);
             let tickets = batch.end(&mut self.pool);
             self.resized(topic, before, 0);
-            self.expired(topic, Dropped { tickets, rows, bytes });
+            self.expired(topic, Dropped { tickets, rows, bytes, numbers });
             return None;
         }
         let dropped = batch.drop_expired(&mut self.pool, now);
@@ -182,6 +184,7 @@ impl Producer {
     pub(super) fn expired(&mut self, topic: u32, dropped: Dropped) {
         let sink = self.topics[topic as usize].sink;
         let stats = &mut self.sinks[sink].stats;
+        self.logging.over(None, dropped.numbers, Fate::Expired);
         stats.expired += dropped.rows;
         stats.buffered_rows -= dropped.rows;
         stats.buffered_bytes = stats.buffered_bytes.saturating_add_signed(-dropped.bytes);

@@ -23,11 +23,13 @@ impl Producer {
         self.forget_at = now.after(self.settings.topic_idle / 16);
         let idle = |topic: &Topic| {
             topic.memory == 0
+                && topic.backlogs.is_empty()
+                && !topic.dirty
                 && !topic.placing
                 && !topic.vacant
                 && topic.refused.is_none()
                 && topic.used_at.after(self.settings.topic_idle) <= now
-                && topic.partitions.iter().all(|partition| partition.work.is_none())
+                && topic.partitions.iter().all(|partition| partition.work.is_none() && partition.spooled.is_none())
         };
         let idle = (0u32..).zip(&self.topics).filter(|(_, topic)| idle(topic)).map(|(index, _)| index);
         let idle: Vec<u32> = idle.take(FORGOTTEN_MAX).collect();

@@ -7,7 +7,7 @@ use super::ask::{Why, is_in_doubt};
 use super::batch::Flight;
 use super::broken::{Rule, is_out};
 use super::node::Node;
-use super::partition::{Partition, Step, WINDOW, Work, forgotten};
+use super::partition::{Identity, Partition, Step, WINDOW, Work, forgotten};
 use super::row_log::{NoLog, RowLog};
 use super::{Key, Producer};
 use crate::kafka::batch::{HEADER_LEN, Stamp};
@@ -70,19 +70,28 @@ impl Producer {
     }
 
     /// The same for a producer with sinks that keep their rows in a log.
-    pub fn poll_with(&mut self, now: Monotonic, wall: WallMs, _log: &mut dyn RowLog, out: &mut Vec<ProduceRequest>) {
+    pub fn poll_with(&mut self, now: Monotonic, wall: WallMs, log: &mut dyn RowLog, out: &mut Vec<ProduceRequest>) {
         self.promised.set(0);
         self.wall = wall;
         self.pool.sweep();
+        if self.logging.on {
+            self.begin_logged(log);
+        }
         self.fire_timers(now);
         self.make_room_for_topics(now);
         self.bury(now, wall);
+        let more = self.logging.on && self.refill(now, log);
         self.place_held(now);
+        self.behind |= more;
         self.ripen(now);
         if self.reachable && !self.ready.is_empty() {
-            self.gather(now, wall, out);
+            self.gather(now, wall, log, out);
             // What has come up meanwhile (behind a batch that had expired, for one) may have nobody else to wake it.
             self.behind |= !self.ready.is_empty();
+        }
+        if self.logging.on {
+            self.spill();
+            self.flush_ended(log);
         }
     }
 
@@ -124,7 +133,7 @@ impl Producer {
         last.is_some_and(|batch| batch.ripe_at == ripe_at)
     }
 
-    fn gather(&mut self, now: Monotonic, wall: WallMs, out: &mut Vec<ProduceRequest>) {
+    fn gather(&mut self, now: Monotonic, wall: WallMs, log: &mut dyn RowLog, out: &mut Vec<ProduceRequest>) {
         let mut due = std::mem::replace(&mut self.ready, std::mem::take(&mut self.due));
         // By topic, as requests want them; a partition that went idle and came back may stand here twice.
         due.sort_unstable();
@@ -138,10 +147,11 @@ impl Producer {
         for _ in 0..WINDOW {
             self.loads.clear();
             let before = out.len();
+            self.logging.took = false;
             for key in &due {
-                self.send_next(*key, now, wall, out);
+                self.send_next(*key, now, wall, log, out);
             }
-            if out.len() == before {
+            if out.len() == before && !self.logging.took {
                 break;
             }
         }
@@ -154,7 +164,14 @@ impl Producer {
     }
 
     /// Puts the next batch of a partition into a request of this wave, if it may go.
-    fn send_next(&mut self, key: Key, now: Monotonic, wall: WallMs, out: &mut Vec<ProduceRequest>) {
+    fn send_next(
+        &mut self,
+        key: Key,
+        now: Monotonic,
+        wall: WallMs,
+        log: &mut dyn RowLog,
+        out: &mut Vec<ProduceRequest>,
+    ) {
         let topic = &self.topics[key.topic as usize];
         let partition = &topic.partitions[key.partition as usize];
         let Some(work) = partition.work.as_deref() else { return };
@@ -168,7 +185,9 @@ impl Producer {
         let topic = &self.topics[key.topic as usize];
         let partition = &topic.partitions[key.partition as usize];
         let Some(work) = partition.work.as_deref() else { return };
-        let Some(step) = partition.step(now, wall, self.sinks[topic.sink].terms()) else { return };
+        let Some(step) = partition.step(now, wall, self.sinks[topic.sink].terms(), self.logging.durable) else {
+            return;
+        };
         if let Step::Send(place) = step
             && is_in_doubt(&work.queue[place])
             && !is_out(Rule::OldAsked)
@@ -179,6 +198,10 @@ impl Producer {
             return;
         }
         if matches!(step, Step::Cut) {
+            let staged = self.partition_mut(key).work.as_ref().is_none_or(|work| work.is_staged());
+            if !staged {
+                return self.wait_for_log_room(key);
+            }
             if !self.drop_expired(key, now) {
                 return;
             }
@@ -186,7 +209,9 @@ impl Producer {
             if self.cut_without_time(key, now, wall) {
                 let topic = &self.topics[key.topic as usize];
                 let terms = self.sinks[topic.sink].terms();
-                if topic.partitions[key.partition as usize].step(now, wall, terms) != Some(Step::Cut) {
+                if topic.partitions[key.partition as usize].step(now, wall, terms, self.logging.durable)
+                    != Some(Step::Cut)
+                {
                     return;
                 }
             }
@@ -208,6 +233,13 @@ impl Producer {
         if work.in_flight > 0 && work.went != Some((node, route.patience > 0)) {
             return;
         }
+        if matches!(step, Step::Cut) && work.queue[work.cut].kept.is_logged() {
+            if !self.has_node_room(route, now) {
+                return self.wait_for_node(node, route.patience > 0, key);
+            }
+            // Sent when the cut is on the disk.
+            return self.cut_logged(key, wall, log);
+        }
         let (acks, only) = (sink.settings.acks, topic.shared.then_some(topic.sink));
         let bytes = match step {
             Step::Send(place) => work.queue[place].bytes().map_or(0, |bytes| bytes.len()),
@@ -221,6 +253,12 @@ impl Producer {
             Step::Cut => self.cut(key, wall),
         };
         self.send(key, place, route, load, wall, out);
+    }
+
+    /// Whether a request could be given to a broker.
+    fn has_node_room(&self, route: Route, now: Monotonic) -> bool {
+        let node = self.nodes.iter().find(|node| node.id == route.node);
+        node.is_none_or(|node| node.has_room(route.patience > 0, self.settings.requests_per_node_max, now))
     }
 
     /// The request of this wave that a batch goes into. `None`: the broker has enough to do.
@@ -260,15 +298,30 @@ impl Producer {
         Some(self.loads.len() - 1)
     }
 
+    /// The identity that the next batch of a partition is cut with.
+    pub(super) fn stamp_of_next(&mut self, key: Key) -> Option<Stamp> {
+        let topic = &mut self.topics[key.topic as usize];
+        let sink = &self.sinks[topic.sink];
+        let partition = &mut topic.partitions[key.partition as usize];
+        let work = partition.work.as_deref()?;
+        // P3: what was cut by an earlier start ends under its identity, all else begins with this start's.
+        let over = partition.foreign && work.cut == 0 && !work.queue.get(work.cut)?.kept.old;
+        if partition.identity.is_none() || over {
+            partition.foreign = false;
+            partition.adopt(sink.identity);
+        }
+        let Identity { id, epoch } = partition.identity?;
+        let stamp = Stamp { producer_id: id, epoch, sequence: partition.sequence };
+        Some(if sink.settings.acks == 0 { ANONYMOUS } else { stamp })
+    }
+
     /// Cuts a partition's first ripe batch: producer id, epoch, sequence and checksum are given now and not before
     /// (P1, P3). Its place in the queue.
-    fn cut(&mut self, key: Key, wall: WallMs) -> usize {
+    pub(super) fn cut(&mut self, key: Key, wall: WallMs) -> usize {
+        self.stamp_of_next(key);
         let topic = &mut self.topics[key.topic as usize];
         let sink = &mut self.sinks[topic.sink];
         let partition = &mut topic.partitions[key.partition as usize];
-        if partition.identity.is_none() {
-            partition.adopt(sink.identity);
-        }
         let (Some(mut identity), Some(mut work)) = (partition.identity, partition.work.take()) else { return 0 };
         let place = work.cut;
         if is_out(Rule::OneIdentity) && place == 2 && identity.epoch < i16::MAX {

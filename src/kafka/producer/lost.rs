@@ -77,6 +77,7 @@ impl Producer {
         let Some(work) = partition.work.as_mut() else { return };
         let Some(place) = work.window().position(|batch| batch.serial == entry.serial) else { return };
         let count = work.queue[place].count;
+        work.queue[place].kept.base_offset = base_offset;
         if other {
             // From before the topic was found made anew: the old one's word or the new one's.
             work.tear(place);

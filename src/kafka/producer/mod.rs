@@ -20,6 +20,7 @@ mod anew;
 mod answer;
 mod append;
 mod ask;
+mod backlog;
 mod batch;
 pub(crate) mod broken;
 pub mod dead;
@@ -28,14 +29,19 @@ mod expire;
 mod forget;
 mod gather;
 mod hashes;
+mod kept;
+mod logging;
 mod lost;
 mod metadata;
 mod news;
 mod node;
+mod numbers;
 mod partition;
 mod place;
 mod pool;
+mod refill;
 mod resolve;
+mod restore;
 pub mod row_log;
 mod settings;
 mod share;
@@ -57,14 +63,17 @@ use hashbrown::HashMap;
 
 pub use self::append::row_bytes_max;
 use self::batch::Batch;
-use self::dead::Casualties;
+use self::dead::{Casualties, Filing};
 use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::gather::{Load, Request};
+use self::kept::Notes;
+use self::logging::Logging;
 use self::lost::End;
 pub use self::news::News;
 use self::node::Node;
 use self::partition::{Identity, WINDOW, Work};
 use self::pool::{BATCH_COST, Pool};
+use self::row_log::Fate;
 pub use self::settings::{AnsweredOn, Keep, Partitioner, Settings, SinkSettings, Terms};
 pub use self::share::{Full, TopicId};
 pub use self::stats::SinkStats;
@@ -121,6 +130,8 @@ struct Sink {
     /// The producer id that new work starts with (P3: one for each shard, cluster and sink).
     identity: Option<Identity>,
     asked_until: Option<Monotonic>,
+    /// What its file of dead letters was given and has not told of: how many rows, and their numbers in the log.
+    filing: VecDeque<Filing>,
     /// A timer to drop what is too old runs.
     swept: bool,
     topics: HashMap<Rc<str>, u32, RandomState>,
@@ -184,6 +195,10 @@ pub struct Producer {
     placing: Vec<u32>,
     /// The last poll left work that it could have done: it only had done enough.
     behind: bool,
+    /// Topics and partitions ([`row_log::UNPLACED`]) with something in the log that is not in memory.
+    spooling: Vec<(u32, i32)>,
+    /// The partition one of whose restored cuts is half read.
+    loading: Option<Key>,
     timers: Timers,
     finished: Vec<Finished>,
     /// Refused batches on their way to the dead letters.
@@ -195,7 +210,9 @@ pub struct Producer {
     /// The wall clock of the last poll.
     wall: WallMs,
     /// Of the row that is being taken or placed.
-    terms: Terms,
+    notes: Notes,
+    /// What goes to the log, and what waits for it.
+    logging: Logging,
     /// Memory promised by [`Producer::has_room`] to rows that have not come yet.
     promised: Cell<usize>,
     /// Memory in use up to which rows are taken, and up to which they are placed.
@@ -228,12 +245,17 @@ impl Producer {
         let place_ceiling = bury_ceiling - if hidden.is_empty() { 0 } else { largest + BATCH_COST };
         let undivided = matches!(*visible, [only] if only.fixed_topic);
         let several = visible.len() > 1;
+        let append_ceiling = place_ceiling - largest - BATCH_COST;
+        let logged = settings.sinks.iter().filter(|sink| sink.keep != Keep::Memory).count();
+        // What is over is in the log alone before memory is full.
+        let spill_after_max = append_ceiling / (2 * logged.max(1));
         let sinks = settings.sinks.iter().map(|sink| Sink {
-            settings: sink.clone(),
+            settings: SinkSettings { spill_after: sink.spill_after.min(spill_after_max), ..sink.clone() },
             stats: SinkStats::default(),
             memory: 0,
             identity: None,
             asked_until: None,
+            filing: VecDeque::new(),
             swept: false,
             topics: HashMap::default(),
             last: u32::MAX,
@@ -261,6 +283,8 @@ impl Producer {
             loads: Vec::new(),
             placing: Vec::new(),
             behind: false,
+            spooling: Vec::new(),
+            loading: None,
             timers: Timers::default(),
             finished: Vec::new(),
             casualties: Casualties::default(),
@@ -269,9 +293,10 @@ impl Producer {
             refresh: false,
             reachable: true,
             wall: WallMs(0),
-            terms: Terms::default(),
+            notes: Notes::default(),
+            logging: Logging::new(logged > 0),
             promised: Cell::new(0),
-            append_ceiling: place_ceiling - largest - BATCH_COST,
+            append_ceiling,
             place_ceiling,
             bury_ceiling,
             limit,
@@ -284,7 +309,7 @@ impl Producer {
     }
 
     /// Ends a batch: its rows leave the ledger's "buffered", its answers are due.
-    fn end(&mut self, topic: u32, batch: Batch, outcome: Outcome) {
+    fn end(&mut self, topic: u32, mut batch: Batch, outcome: Outcome) {
         self.resized(topic, batch.memory(), 0);
         let topic = &mut self.topics[topic as usize];
         let Sink { settings, stats, .. } = &mut self.sinks[topic.sink];
@@ -297,6 +322,13 @@ impl Producer {
             Outcome::Refused(_) => stats.refused += count,
         }
         let outcome = if hidden && outcome == Outcome::Delivered { Outcome::DeadLettered } else { outcome };
+        let fate = match outcome {
+            Outcome::Delivered => Fate::Done { base_offset: batch.kept.base_offset },
+            Outcome::DeadLettered => Fate::DeadLettered,
+            Outcome::Refused(_) => Fate::Refused,
+        };
+        let numbers = batch.take_numbers(&mut self.pool);
+        self.logging.over(batch.kept.cut.map(|cut| cut.cut), numbers, fate);
         let tickets = batch.end(&mut self.pool);
         self.finished.push(Finished { tickets, outcome, at_once: false });
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::acked::Acked;
 use super::ask::Asking;
+use super::backlog::Spooled;
 use super::batch::{Bad, Batch, Flight};
 use super::broken::{Rule, is_out};
 use super::lost::Torn;
@@ -51,6 +52,14 @@ pub(super) struct Partition {
     pub(super) taken: u8,
     /// Bytes and spans of the last batch.
     pub(super) hint: (usize, usize),
+    /// Where its rows stand in the log, once some do; and whether some wait to be staged.
+    pub(super) lane: Option<u32>,
+    pub(super) dirty: bool,
+    /// Its identity is of an earlier start: it only finishes what was cut then (P3).
+    pub(super) foreign: bool,
+    /// What it has in the log that is not in memory; and whether that is on the list of what is to be read back.
+    pub(super) spooled: Option<Box<Spooled>>,
+    pub(super) listed: bool,
     /// Only while there are rows.
     pub(super) work: Option<Box<Work>>,
 }
@@ -118,6 +127,11 @@ impl Work {
         (full || batch.ripe_at <= now).then_some(batch)
     }
 
+    /// Whether all rows of the first batch that is not cut are in the log, where they have to be.
+    pub(super) fn is_staged(&self) -> bool {
+        self.queue.get(self.cut).is_none_or(|batch| batch.kept.is_staged(batch.count))
+    }
+
     /// Where what all the undone batches were answered with leads. Only when no request is unanswered.
     pub(super) fn resolution(&self) -> Resolution {
         let bad = |batch: &Batch| match batch.flight {
@@ -156,7 +170,14 @@ pub(super) enum Resolution {
 impl Partition {
     /// What may be sent next, if anything; backoff, leader and the broker's room are the caller's. `sink`: the identity
     /// that new work starts with, and how many batches may be cut and not done.
-    pub(super) fn step(&self, now: Monotonic, wall: WallMs, sink: (Option<Identity>, usize)) -> Option<Step> {
+    /// `durable`: all groups of the log up to this one are on the disk.
+    pub(super) fn step(
+        &self,
+        now: Monotonic,
+        wall: WallMs,
+        sink: (Option<Identity>, usize),
+        durable: u64,
+    ) -> Option<Step> {
         let (identity, window) = sink;
         let work = self.work.as_ref()?;
         let answered = work.has_answered();
@@ -165,21 +186,26 @@ impl Partition {
             return None;
         }
         let proven = now < self.proven_until || is_out(Rule::FirstAlone);
-        if let Some(place) = work.window().position(|batch| batch.flight == Flight::Unsent) {
+        if let Some(place) = work.window().position(|batch| batch.flight == Flight::Unsent)
+            && work.queue[place].kept.is_synced(durable)
+        {
             let batch = &work.queue[place];
             let alone = !proven || batch.alone || forgotten(batch, wall) || (place > 0 && work.queue[place - 1].alone);
             return (work.in_flight == 0 || !alone).then_some(Step::Send(place));
         }
         let window = if is_out(Rule::Window) { 2 * window } else { window };
-        if answered || work.cut >= window {
+        let uncertain = self.spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty());
+        if answered || uncertain || work.cut >= window {
             return None;
         }
         let batch = work.ripe(now)?;
+        // What was not cut then has to wait for the end of all that was.
+        let foreign = self.foreign && !batch.kept.old;
         if work.cut == 0 {
-            return (self.identity.is_some() || identity.is_some()).then_some(Step::Cut);
+            return ((self.identity.is_some() && !foreign) || identity.is_some()).then_some(Step::Cut);
         }
         let alone = !proven || forgotten(batch, wall) || work.queue[work.cut - 1].alone;
-        (!alone).then_some(Step::Cut)
+        (!alone && !foreign).then_some(Step::Cut)
     }
 
     /// The identity of a batch of `count` records, which are herewith used up.
@@ -192,6 +218,7 @@ impl Partition {
     /// Starts with another identity.
     pub(super) fn adopt(&mut self, identity: Option<Identity>) {
         self.identity = identity;
+        self.foreign &= identity.is_some();
         self.sequence = 0;
         self.proven_until = Monotonic(0);
     }
@@ -206,7 +233,7 @@ pub(super) fn forgotten(batch: &Batch, wall: WallMs) -> bool {
 }
 
 /// Sequences go round from 2³¹ − 1 to 0 (`DefaultRecordBatch.incrementSequence`).
-fn sequence_after(sequence: i32, count: u32) -> i32 {
+pub(super) fn sequence_after(sequence: i32, count: u32) -> i32 {
     (i64::from(sequence) + i64::from(count)).rem_euclid(1 << 31) as i32
 }
 

@@ -1,9 +1,12 @@
 //! Rows into partitions: straight from a publish, or out of the batches of rows that had none yet.
 
+use super::backlog::Backlog;
 use super::batch::{Batch, Bounds, Source, push};
+use super::kept::{Kind, Notes};
 use super::pool::{BATCH_COST, BUFFER_MIN};
+use super::row_log::UNPLACED;
 use super::topic::Place;
-use super::{Key, Partitioner, Producer, Terms};
+use super::{Key, Partitioner, Producer};
 use crate::kafka::batch::{HEADER_LEN, Record};
 use crate::kafka::murmur2;
 use crate::kafka::types::Ticket;
@@ -30,16 +33,30 @@ impl Producer {
         let fits = |batch: &Batch| batch.has_place(batch_bytes, timestamp, tail_len);
         let number = match sink.settings.partitioner {
             Partitioner::Key => topic.partition_of(key, fits, &mut self.rng),
-            Partitioner::Hash => murmur2::partition_of(self.terms.hash.unwrap_or_default(), topic.count),
+            Partitioner::Hash => murmur2::partition_of(self.notes.terms.hash.unwrap_or_default(), topic.count),
             Partitioner::Sticky => topic.partition_of(None, fits, &mut self.rng),
             Partitioner::Random => self.rng.usize(..topic.count),
         };
+        let over = sink.memory > sink.settings.spill_after;
         let partition = &mut topic.partitions[number];
+        let behind = partition.spooled.as_mut().and_then(|spooled| spooled.backlog.as_mut());
+        let kind = sink.kind(self.notes.number, number as i32, over || behind.is_some());
+        if let (Kind::Fresh(_), Some(backlog)) = (kind, behind) {
+            let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint, kind };
+            let new = (&mut self.serial, ripe_at);
+            let pushed = push(&mut backlog.tail, 0, &mut self.pool, bounds, (source, ticket), new);
+            let noted = backlog.tail.back_mut().map_or(0, |batch| batch.note(&mut self.pool, self.notes));
+            topic.placed += 1;
+            sink.stats.buffered_bytes += pushed.len as u64;
+            topic.memory += pushed.memory + noted;
+            sink.memory += pushed.memory + noted;
+            return self.soil(index, number as i32, false);
+        }
         let work = partition.work.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
-        let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint };
+        let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint, kind };
         let new = (&mut self.serial, ripe_at);
         let pushed = push(&mut work.queue, work.cut, &mut self.pool, bounds, (source, ticket), new);
-        let noted = work.queue.back_mut().map_or(0, |batch| batch.note_terms(&mut self.pool, self.terms));
+        let noted = work.queue.back_mut().map_or(0, |batch| batch.note(&mut self.pool, self.notes));
         topic.placed += 1;
         sink.stats.buffered_bytes += pushed.len as u64;
         topic.memory += pushed.memory + noted;
@@ -54,19 +71,37 @@ impl Producer {
                 self.make_ready(key);
             }
         }
+        if matches!(kind, Kind::Fresh(_)) {
+            self.soil(index, number as i32, false);
+        }
     }
 
     /// Holds a row until its topic's partitions are known.
     pub(super) fn hold(&mut self, index: u32, source: &impl Source, ticket: Option<Ticket>, ceiling: usize) {
         let topic = &mut self.topics[index as usize];
         let sink = &mut self.sinks[topic.sink];
-        let bounds = Bounds { batch_bytes: sink.settings.batch_bytes, ceiling, hint: (0, 0) };
+        let over = sink.memory > sink.settings.spill_after;
+        let kind = sink.kind(self.notes.number, UNPLACED, over || !topic.backlogs.is_empty());
+        // Behind those that stand in the log alone, of the same lane.
+        let lane = topic.lane;
+        let joins = |last: &Backlog| last.lane == u32::MAX || Some(last.lane) == lane;
+        if topic.backlogs.back().is_some_and(|last| !joins(last)) {
+            topic.backlogs.push_back(Backlog { lane: u32::MAX, ..Backlog::default() });
+        }
+        let queue = match topic.backlogs.back_mut() {
+            None => &mut topic.unplaced,
+            Some(last) => &mut last.tail,
+        };
+        let bounds = Bounds { batch_bytes: sink.settings.batch_bytes, ceiling, hint: (0, 0), kind };
         let new = (&mut self.serial, Monotonic::NEVER);
-        let pushed = push(&mut topic.unplaced, 0, &mut self.pool, bounds, (source, ticket), new);
-        let noted = topic.unplaced.back_mut().map_or(0, |batch| batch.note_terms(&mut self.pool, self.terms));
+        let pushed = push(queue, 0, &mut self.pool, bounds, (source, ticket), new);
+        let noted = queue.back_mut().map_or(0, |batch| batch.note(&mut self.pool, self.notes));
         sink.stats.buffered_bytes += pushed.len as u64;
         topic.memory += pushed.memory + noted;
         sink.memory += pushed.memory + noted;
+        if matches!(kind, Kind::Fresh(_)) {
+            self.soil(index, UNPLACED, false);
+        }
     }
 
     /// Puts a topic on the list of those whose held rows can be placed, if that is so.
@@ -126,7 +161,13 @@ impl Producer {
         if let Some(builder) = batch.builder() {
             let mut records = builder.records_after(place.bytes, place.count);
             let mut rest = records.rest_len();
+            // What is not in the log yet stays.
+            let placeable = if batch.kept.is_logged() { batch.kept.numbers.rows() } else { batch.count };
             while *budget > 0 {
+                if place.count >= placeable {
+                    stalled = place.count < batch.count;
+                    break;
+                }
                 // Our own bytes: they parse.
                 let Some(Ok(record)) = records.next() else { break };
                 if !self.place_record(index, &record, &batch, &mut place, now) {
@@ -167,11 +208,33 @@ impl Producer {
         if self.pool.used() + need > self.place_ceiling && !self.may_place_dead(index) {
             return false;
         }
+        if self.waits_behind(index, record, batch, place.count) {
+            return false;
+        }
         let ticket = batch.tickets.next(&mut place.tickets);
         // It has waited long enough: no linger.
-        self.terms = batch.terms_of(place.count);
+        self.notes = batch.notes_of(place.count);
         self.place(index, record.key, record, ticket, (now, now), self.append_ceiling);
-        self.terms = Terms::default();
+        self.notes = Notes::default();
         true
+    }
+
+    /// Whether older rows of the partition that a row's key goes to stand in the log alone.
+    fn waits_behind(&self, index: u32, record: &Record<'_>, batch: &Batch, row: u32) -> bool {
+        let topic = &self.topics[index as usize];
+        if topic.backlogged == 0 {
+            return false;
+        }
+        let number = match (self.sinks[topic.sink].settings.partitioner, record.key) {
+            (Partitioner::Key, Some(key)) => murmur2::partition(key, topic.count),
+            (Partitioner::Hash, _) => {
+                murmur2::partition_of(batch.notes_of(row).terms.hash.unwrap_or_default(), topic.count)
+            }
+            // It has no order.
+            _ => return false,
+        };
+        let spooled = topic.partitions.get(number).and_then(|partition| partition.spooled.as_ref());
+        let unread = spooled.and_then(|spooled| spooled.backlog.as_ref()?.unread());
+        unread.is_some_and(|unread| batch.kept.numbers.of(row).is_none_or(|row| unread < row.number))
     }
 }

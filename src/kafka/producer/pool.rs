@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::expire::Expiries;
 use super::hashes::Hashes;
+use super::numbers::Numbers;
 use super::tickets::{SPAN_BYTES, Tickets};
 
 /// Smallest buffer of a batch.
@@ -36,6 +37,7 @@ pub(super) struct Pool {
     large: Vec<Tickets>,
     expiries: Vec<Expiries>,
     hashes: Vec<Hashes>,
+    numbers: Vec<Numbers>,
     used: usize,
     limit: usize,
     /// How often memory has come back.
@@ -52,6 +54,7 @@ impl Pool {
             large: Vec::new(),
             expiries: Vec::new(),
             hashes: Vec::new(),
+            numbers: Vec::new(),
             used: 0,
             limit,
             freed: 0,
@@ -169,6 +172,19 @@ impl Pool {
     /// An empty list of hashes, the same.
     pub(super) fn take_hashes(&mut self) -> Hashes {
         self.hashes.pop().unwrap_or_default()
+    }
+
+    /// An empty list of numbers, the same.
+    pub(super) fn take_numbers(&mut self) -> Numbers {
+        self.numbers.pop().unwrap_or_default()
+    }
+
+    /// Takes it back, off the account already.
+    pub(super) fn give_numbers(&mut self, mut numbers: Numbers) {
+        if (1..=TERMS_KEPT).contains(&numbers.capacity()) && self.numbers.len() < TICKETS_KEPT {
+            numbers.clear();
+            self.numbers.push(numbers);
+        }
     }
 
     /// Takes both back, refunded already. Long ones are let go.

@@ -13,7 +13,7 @@ use super::partition::{Identity, Resolution};
 use super::pool::BATCH_COST;
 use super::tickets::{Cursor, SPAN_BYTES};
 use super::timers::Timer;
-use super::{Key, Producer, Terms, is_about_topic};
+use super::{Key, Producer, is_about_topic};
 use crate::kafka::batch::{BatchError, BatchView, HEADER_LEN, Record, Records};
 use crate::kafka::compression::{Codec, Codecs};
 use crate::runtime::seam::Monotonic;
@@ -113,7 +113,9 @@ impl Producer {
                 return self.raise_epoch(key, now);
             }
         }
-        let Some(work) = self.partition_mut(key).work.as_mut() else { return };
+        let partition = &mut self.topics[key.topic as usize].partitions[key.partition as usize];
+        let Some(work) = partition.work.as_mut() else { return };
+        self.logging.void_from(work, 1);
         work.cut -= 1;
         work.attempts = 0;
         if let Some(batch) = work.queue.pop_front() {
@@ -134,6 +136,7 @@ impl Producer {
         let sink = &mut self.sinks[sink_index];
         let partition = &mut topic.partitions[key.partition as usize];
         if let Some(work) = partition.work.as_mut() {
+            self.logging.void_from(work, 0);
             work.cut = 0;
         }
         sink.stats.epochs_raised += 1;
@@ -176,15 +179,16 @@ impl Producer {
             let ticket = first.tickets.next(&mut cursor);
             let (uncut, hint) = if i < half { (0, first_len) } else { (1, first.plain_len.saturating_sub(first_len)) };
             let hint = (hint + HEADER_LEN, first.tickets.spans());
-            let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint };
+            let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: first.kept.kind };
             // The first half takes no more rows once the second begins.
             let new = (&mut self.serial, Monotonic(0));
             let pushed = push(&mut halves, uncut, &mut self.pool, bounds, (&record, ticket), new);
             len += pushed.len;
-            let terms = Terms { hash: first.terms_of(i).hash, ..Terms::default() };
-            memory += pushed.memory + halves.back_mut().map_or(0, |half| half.note_terms(&mut self.pool, terms));
+            let notes = first.notes_of_cut(i);
+            memory += pushed.memory + halves.back_mut().map_or(0, |half| half.note(&mut self.pool, notes));
         }
         for batch in &mut halves {
+            batch.kept.old = first.kept.old;
             batch.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         }
         self.codecs.forget_plain();
@@ -196,6 +200,7 @@ impl Producer {
             }
             return false;
         }
+        self.logging.void_from(work, 0);
         let Some(whole) = work.queue.pop_front() else { return false };
         sink.stats.splits += 1;
         sink.stats.buffered_bytes += len as u64;
@@ -207,6 +212,8 @@ impl Producer {
         while let Some(batch) = halves.pop_back() {
             work.queue.push_front(batch);
         }
+        // Two stand where one stood: what is cut behind them is still within.
+        work.cut += 1;
         true
     }
 

@@ -55,6 +55,9 @@ pub struct NewRows<'a> {
     pub deadlines: &'a [(u32, Monotonic)],
     /// What stands in for a key's hash ([`super::Partitioner::Hash`]), by index.
     pub hashes: &'a [(u32, u32)],
+    /// The first gets this number or a higher one: rows of a topic that come after those of another of its lanes, of
+    /// which some may have the same key, have higher numbers than all of those.
+    pub from: u64,
 }
 
 /// The promise of a batch.
@@ -232,6 +235,8 @@ pub struct RestoredLane {
     pub end: u64,
     /// How many live between them.
     pub rows: u64,
+    /// Where the first of them stands in the log: of two lanes the one with the lesser has the older row.
+    pub order: u64,
 }
 
 /// The log of a producer none of whose sinks has a disk buffer.

@@ -34,6 +34,10 @@ pub enum Full {
     Partition(TopicId, u32),
     /// The queue of a file of dead letters, which is not the producer's.
     Letters(u16),
+    /// The spool, which is not either.
+    Spool,
+    /// The part of the spool that this sink may fill.
+    SpoolShare(SinkId),
 }
 
 impl Producer {
@@ -43,7 +47,7 @@ impl Producer {
     /// # Errors
     /// What the row must wait for.
     pub fn share(&self, sink: SinkId, topic: Option<TopicId>, row_bytes: usize) -> Result<(), Full> {
-        if self.is_plenty(row_bytes) || self.undivided {
+        if self.is_plenty(row_bytes) || self.undivided || self.spills(sink) {
             return Ok(());
         }
         let need = row_bytes + BUFFER_MIN + BATCH_COST;
@@ -87,6 +91,7 @@ impl Producer {
         let Some(topic) = self.topics.get(id.0 as usize) else { return Ok(()) };
         if topic.count < 2
             || !topic.is_open()
+            || self.spills(SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX)))
             || !matches!(self.sinks[topic.sink].settings.partitioner, Partitioner::Key | Partitioner::Hash)
         {
             return Ok(());
@@ -129,7 +134,7 @@ impl Producer {
     pub fn may_go_on(&self, full: Full, row_bytes: usize) -> bool {
         let room = self.pool.used() + row_bytes + self.sinks.len() * (BUFFER_MIN + BATCH_COST) <= self.append_ceiling;
         room && match full {
-            Full::Memory | Full::Letters(_) => true,
+            Full::Memory | Full::Letters(_) | Full::Spool | Full::SpoolShare(_) => true,
             Full::Sink(sink) => self.share(sink, None, row_bytes).is_ok(),
             Full::Topic(id) => self.topics.get(id.0 as usize).is_none_or(|topic| {
                 let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));

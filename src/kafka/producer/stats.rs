@@ -1,24 +1,30 @@
 //! A sink's ledger and counters. Plain numbers of one core; at every instant
-//! `appended = delivered + refused + expired + moved + filed + buffered_rows`.
+//! `appended + recovered = delivered + refused + expired + dropped + rotten + moved + filed + buffered_rows`.
 
 /// One sink's counters. Rows unless they say otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SinkStats {
     /// Rows taken.
     pub appended: u64,
+    /// Rows that an earlier start has left in the log.
+    pub recovered: u64,
     /// Rows that Kafka has.
     pub delivered: u64,
     /// Rows that Kafka refused for good.
     pub refused: u64,
     /// Rows dropped because their time was over before they were cut.
     pub expired: u64,
+    /// Rows in the log alone that made room for younger ones.
+    pub dropped: u64,
+    /// Rows that the log cannot give back any more.
+    pub rotten: u64,
     /// Refused rows that went on to the hidden sink of its dead letters, which has them in its own ledger from there.
     pub moved: u64,
     /// Refused rows that are in the file of its dead letters.
     pub filed: u64,
-    /// Rows held now.
+    /// Rows held now, in memory or in the log.
     pub buffered_rows: u64,
-    /// Bytes of the records held now, uncompressed.
+    /// Bytes of the records held in memory now, uncompressed.
     pub buffered_bytes: u64,
     /// Batches cut (a batch that is cut anew counts again).
     pub batches: u64,

@@ -58,6 +58,10 @@ impl Tickets {
         }
     }
 
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn spans(&self) -> usize {
         self.0.len()
     }

@@ -13,7 +13,7 @@ use super::broken::{Rule, is_out};
 use super::pool::BATCH_COST;
 use super::resolve::{SPLIT_WAITS, records_of};
 use super::tickets::Cursor;
-use super::{Key, Producer, Terms};
+use super::{Key, Producer};
 use crate::kafka::batch::{HEADER_LEN, Row};
 use crate::runtime::seam::{Monotonic, WallMs};
 
@@ -94,10 +94,10 @@ impl Producer {
         let mut made = VecDeque::with_capacity(1);
         let mut cursor = Cursor::default();
         let hint = (old.plain_len + GROWTH * old.count as usize + HEADER_LEN, old.tickets.spans());
-        let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint };
+        let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: old.kept.kind };
         let (mut len, mut memory) = (0, 0);
         for (row, record) in (0u32..).zip(records.map_while(Result::ok)) {
-            let terms = Terms { hash: old.terms_of(row).hash, ..Terms::default() };
+            let notes = old.notes_of_cut(row);
             let ticket = old.tickets.next(&mut cursor);
             let received = record.timestamp.to_string();
             let added =
@@ -107,7 +107,7 @@ impl Producer {
             let source = Measured(&row, row.measure());
             let pushed = push(&mut made, 0, &mut self.pool, bounds, (&source, ticket), (&mut self.serial, old.ripe_at));
             len += pushed.len;
-            memory += pushed.memory + made.back_mut().map_or(0, |batch| batch.note_terms(&mut self.pool, terms));
+            memory += pushed.memory + made.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
         }
         let Some(mut new) = made.pop_front() else { return false };
         new.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
@@ -118,7 +118,9 @@ impl Producer {
             self.pool.give_tickets(tickets);
             return false;
         }
+        new.kept.old = old.kept.old;
         sink.stats.timeless += u64::from(new.count);
+        self.logging.void_from(work, place);
         let old = std::mem::replace(&mut work.queue[place], new);
         sink.stats.buffered_bytes = sink.stats.buffered_bytes + len as u64 - old.plain_len as u64;
         topic.memory = topic.memory + memory - old.memory();

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::backlog::Backlog;
 use super::batch::Batch;
 use super::partition::{Partition, Work};
 use super::tickets::Cursor;
@@ -35,6 +36,20 @@ pub(super) struct Topic {
     pub(super) vacant: bool,
     /// Memory of its batches, placed and unplaced.
     pub(super) memory: usize,
+    /// Where its rows without a partition stand in the log, once some do; and whether some wait to be staged.
+    pub(super) lane: Option<u32>,
+    /// The last rows that were written to the log: with a partition, without; what number they had at the least, and what
+    /// is higher than those of all of its rows.
+    pub(super) written: Option<bool>,
+    pub(super) least: u64,
+    pub(super) above: u64,
+    pub(super) dirty: bool,
+    /// Those of them that stand in the log alone, behind the others.
+    pub(super) backlogs: VecDeque<Backlog>,
+    /// They are on the list of what is to be read back.
+    pub(super) listed: bool,
+    /// Partitions with rows in the log alone.
+    pub(super) backlogged: u32,
     /// Rows in partitions.
     pub(super) placed: u64,
     /// Rows without a partition, oldest first; none of these batches is ever cut.
@@ -82,6 +97,14 @@ impl Topic {
             used_at: Monotonic(0),
             vacant: false,
             memory: 0,
+            lane: None,
+            written: None,
+            least: 0,
+            above: 0,
+            dirty: false,
+            backlogs: VecDeque::new(),
+            listed: false,
+            backlogged: 0,
             placed: 0,
             unplaced: VecDeque::new(),
             place: Place::default(),
@@ -98,7 +121,7 @@ impl Topic {
 
     /// Whether a new row goes straight into a partition.
     pub(super) fn is_open(&self) -> bool {
-        self.count > 0 && self.growth.is_none() && self.unplaced.is_empty()
+        self.count > 0 && self.growth.is_none() && self.unplaced.is_empty() && self.backlogs.is_empty()
     }
 
     /// The partition of a row: by its key as Java does it, without a key the sticky one as long as its batch grows.
@@ -127,9 +150,19 @@ impl Topic {
         if partition.leader.is_some() { queue } else { usize::MAX }
     }
 
+    /// The number of the oldest row without a partition, if it has one.
+    pub(super) fn oldest_unplaced(&self) -> Option<u64> {
+        match self.unplaced.front() {
+            Some(batch) => Some(batch.kept.numbers.of(self.place.count)?.number),
+            None => self.backlogs.front()?.unread(),
+        }
+    }
+
     /// Whether fresh metadata would help: rows wait for a partition or for a leader.
     pub(super) fn wants_metadata(&self) -> bool {
-        (self.count == 0 && !self.unplaced.is_empty())
-            || self.partitions.iter().any(|partition| partition.work.is_some() && partition.leader.is_none())
+        let waits = |partition: &Partition| partition.work.is_some() || partition.spooled.is_some();
+        let unplaced = !self.unplaced.is_empty() || !self.backlogs.is_empty();
+        (self.count == 0 && (unplaced || self.partitions.iter().any(waits)))
+            || self.partitions.iter().any(|partition| waits(partition) && partition.leader.is_none())
     }
 }

@@ -1,120 +1,12 @@
-//! Segment files through the seam: a real disk, a real ring, a real helper thread; both ways of appending.
+//! Segment files through the seam, both ways of appending.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use super::harness::{Event, House, eventually, next, shard, small};
-use crate::runtime::seam::{Append, Io, SegmentEvent, SegmentSettings};
-use crate::runtime::{DiskFaults, segment_path, segments_in};
-
-const BOTH: [Append; 2] = [Append::Written, Append::Mapped];
-const SEGMENT: u64 = 256 * 1024;
-
-/// What a test has its shard do.
-enum Ask {
-    Create(u64),
-    /// Segment, position, length; every byte is [`byte`] of its position.
-    Append(u64, u64, usize),
-    Sync(u64, Vec<u64>),
-    Free(u64),
-    /// Segment, position, length.
-    Read(u64, u64, usize),
-    Existing,
-    Stop,
-}
-
-#[derive(Debug, PartialEq)]
-enum Told {
-    Created(u64, Result<(), Option<i32>>),
-    Synced(u64, Result<(), Option<i32>>),
-    Freed(u64),
-    Appended(bool),
-    Bytes(Option<Vec<u8>>),
-    Existing(Vec<(u64, u64)>),
-}
-
-struct Keeper {
-    house: House<Ask>,
-    told: Receiver<Told>,
-    faults: Arc<DiskFaults>,
-}
-
-fn byte(at: u64) -> u8 {
-    (at % 251) as u8 + 1
-}
-
-fn content(at: u64, length: usize) -> Vec<u8> {
-    (at..at + length as u64).map(byte).collect()
-}
-
-fn answer(io: &mut dyn Io<Ask>, ask: Ask) -> Option<Told> {
-    if matches!(ask, Ask::Stop) {
-        io.stop();
-        return None;
-    }
-    let segments = io.segments().unwrap();
-    match ask {
-        Ask::Create(segment) => segments.create(segment, SEGMENT),
-        Ask::Sync(token, which) => segments.sync(token, &which),
-        Ask::Free(segment) => segments.free(segment),
-        Ask::Append(segment, at, length) => {
-            return Some(Told::Appended(segments.append(segment, at, &content(at, length)).is_ok()));
-        }
-        Ask::Read(segment, at, length) => {
-            let mut bytes = vec![0; length];
-            return Some(Told::Bytes(segments.read(segment, at, &mut bytes).is_ok().then_some(bytes)));
-        }
-        Ask::Existing => return Some(Told::Existing(segments.existing())),
-        Ask::Stop => {}
-    }
-    None
-}
-
-fn keeper(folder: &Path, append: Append, zeroed: bool) -> Keeper {
-    let faults = Arc::new(DiskFaults::default());
-    let settings = SegmentSettings { folder: PathBuf::from(folder), append, zeroed, faults: Some(Arc::clone(&faults)) };
-    let (house, told) = shard(&small(1), move |report: Sender<Told>| {
-        let mut settings = Some(settings);
-        move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| {
-            let errno = |result: std::io::Result<()>| result.map_err(|error| error.raw_os_error());
-            let told = match event {
-                Event::Start => {
-                    assert!(io.segments().is_none(), "nothing that was not asked for");
-                    io.open_segments(settings.take().unwrap()).unwrap();
-                    None
-                }
-                Event::Mail(ask) => answer(io, ask),
-                Event::Segment(SegmentEvent::Created { segment, result }) => {
-                    Some(Told::Created(segment, errno(result)))
-                }
-                Event::Segment(SegmentEvent::Synced { token, result }) => Some(Told::Synced(token, errno(result))),
-                Event::Segment(SegmentEvent::Freed { segment }) => Some(Told::Freed(segment)),
-                _ => None,
-            };
-            if let Some(told) = told {
-                report.send(told).unwrap();
-            }
-        }
-    });
-    Keeper { house, told, faults }
-}
-
-impl Keeper {
-    fn tell(&self, ask: Ask) {
-        assert!(self.house.post.send(0, ask).is_ok());
-    }
-
-    fn ask(&self, ask: Ask) -> Told {
-        self.tell(ask);
-        next(&self.told)
-    }
-
-    fn stop(self) {
-        self.house.stop(|| Ask::Stop);
-    }
-}
+use super::harness::{eventually, next};
+use super::keeper::{Ask, BOTH, SEGMENT, Told, content, keeper};
+use crate::runtime::seam::Append;
+use crate::runtime::{segment_path, segments_in};
 
 #[test]
 fn what_is_appended_is_read_back_synced_and_found_again() {
@@ -142,13 +34,32 @@ fn what_is_appended_is_read_back_synced_and_found_again() {
     }
 }
 
+/// A segment's beginning, the copy of its header at its end, then the rest of its first group.
+#[test]
+fn what_belongs_at_the_end_does_not_stand_in_the_way() {
+    for append in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = keeper(dir.path(), append, false);
+        assert_eq!(keeper.ask(Ask::Create(1)), Told::Created(1, Ok(())));
+        for (at, bytes) in [(0, 64), (SEGMENT - 64, 64), (64, 1000)] {
+            assert_eq!(keeper.ask(Ask::Append(1, at, bytes)), Told::Appended(true), "{append:?} at {at}");
+        }
+        assert_eq!(keeper.ask(Ask::Sync(7, vec![1])), Told::Synced(7, Ok(())));
+        keeper.stop();
+        let file = std::fs::read(segment_path(dir.path(), 1)).unwrap();
+        assert_eq!(file[..1064], content(0, 1064));
+        assert_eq!(file[SEGMENT as usize - 64..], content(SEGMENT - 64, 64));
+        assert!(file[1064..SEGMENT as usize - 64].iter().all(|byte| *byte == 0));
+    }
+}
+
 /// The next life of the shard: what is there can be read and freed, and takes nothing more.
 fn again(folder: &Path, append: Append) {
     let keeper = keeper(folder, append, false);
     assert_eq!(keeper.ask(Ask::Existing), Told::Existing(vec![(1, SEGMENT)]));
     assert_eq!(keeper.ask(Ask::Read(1, 10, 20)), Told::Bytes(Some(content(10, 20))));
     assert_eq!(keeper.ask(Ask::Append(1, 7000, 1)), Told::Appended(false));
-    assert_eq!(keeper.ask(Ask::Free(1)), Told::Freed(1));
+    assert_eq!(keeper.ask(Ask::Free(1)), Told::Freed(1, Ok(())));
     assert!(segments_in(folder).unwrap().is_empty());
     keeper.stop();
 }
@@ -282,13 +193,68 @@ fn a_segment_is_freed_under_its_sync() {
             keeper.tell(Ask::Sync(segment, vec![segment]));
             keeper.tell(Ask::Free(segment));
             let two = [next(&keeper.told), next(&keeper.told)];
-            assert!(two.contains(&Told::Freed(segment)), "{two:?}");
-            // Both letters may come in one turn: then it was gone before its sync began.
-            assert!(two.iter().any(|told| matches!(told, Told::Synced(token, _) if *token == segment)), "{two:?}");
+            assert!(two.contains(&Told::Freed(segment, Ok(()))), "{two:?}");
+            assert!(two.contains(&Told::Synced(segment, Ok(()))), "{two:?}");
             assert!(!segment_path(dir.path(), segment).exists());
         }
         assert_eq!(keeper.ask(Ask::Existing), Told::Existing(vec![]));
-        assert_eq!(keeper.ask(Ask::Free(99)), Told::Freed(99), "no such segment");
+        assert_eq!(keeper.ask(Ask::Free(99)), Told::Freed(99, Ok(())), "no such segment");
         keeper.stop();
     }
+}
+
+/// What is freed need not survive: a sync of it and of others is as good as the others.
+#[test]
+fn a_segment_is_freed_in_the_turn_of_its_sync() {
+    for append in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = keeper(dir.path(), append, false);
+        assert_eq!(keeper.ask(Ask::Create(1)), Told::Created(1, Ok(())));
+        assert_eq!(keeper.ask(Ask::Append(1, 0, 100)), Told::Appended(true));
+        keeper.tell(Ask::SyncAndFree(1, 7));
+        let two = [next(&keeper.told), next(&keeper.told)];
+        assert!(two.contains(&Told::Synced(7, Ok(()))) && two.contains(&Told::Freed(1, Ok(()))), "{two:?}");
+        keeper.stop();
+    }
+}
+
+/// A file that cannot be deleted is tried again, while other work goes on; then it is told.
+#[test]
+fn a_file_that_cannot_be_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = keeper(dir.path(), Append::Written, false);
+    for segment in [1, 2] {
+        assert_eq!(keeper.ask(Ask::Create(segment)), Told::Created(segment, Ok(())));
+    }
+    keeper.faults.fail_deletes(libc::EIO);
+    keeper.tell(Ask::Free(1));
+    assert_eq!(keeper.ask(Ask::Create(3)), Told::Created(3, Ok(())));
+    assert_eq!(next(&keeper.told), Told::Freed(1, Err(Some(libc::EIO))));
+    assert!(segment_path(dir.path(), 1).exists());
+    keeper.tell(Ask::Free(2));
+    assert_eq!(keeper.ask(Ask::Create(4)), Told::Created(4, Ok(())));
+    keeper.faults.fail_deletes(0);
+    assert_eq!(next(&keeper.told), Told::Freed(2, Ok(())));
+    assert!(!segment_path(dir.path(), 2).exists());
+    keeper.stop();
+}
+
+#[test]
+fn what_is_held_is_not_in_the_file_before_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = keeper(dir.path(), Append::Written, false);
+    assert_eq!(keeper.ask(Ask::Create(1)), Told::Created(1, Ok(())));
+    let file = || std::fs::read(segment_path(dir.path(), 1)).unwrap()[..64].to_vec();
+    keeper.faults.hold_writes(Duration::from_millis(300));
+    assert_eq!(keeper.ask(Ask::Append(1, 0, 64)), Told::Appended(true));
+    let begin = Instant::now();
+    keeper.tell(Ask::Sync(7, vec![1]));
+    assert_eq!(keeper.ask(Ask::Read(1, 0, 64)), Told::Bytes(Some(content(0, 64))), "it can be read");
+    assert!(file() == [0; 64] || begin.elapsed() > Duration::from_millis(300));
+    assert_eq!(next(&keeper.told), Told::Synced(7, Ok(())));
+    assert!(begin.elapsed() >= Duration::from_millis(290), "the turn's clock is a little old");
+    assert_eq!(file(), content(0, 64));
+    keeper.faults.hold_writes(Duration::ZERO);
+    assert_eq!(keeper.ask(Ask::Sync(8, vec![1])), Told::Synced(8, Ok(())));
+    keeper.stop();
 }

@@ -2,6 +2,7 @@
 //! what each was sent is kept as bytes and read back with the decoder.
 
 mod connect;
+mod kept;
 mod lifetime;
 mod memory;
 mod model;
@@ -9,6 +10,7 @@ mod order;
 mod packets;
 mod publish;
 mod qos2;
+mod saved;
 
 use super::*;
 use crate::mqtt::decode::decode;

@@ -24,10 +24,24 @@ pub(super) struct SimDisk {
     /// The next appends that are refused, a part of them taken.
     pub(super) fail_appends: u32,
     pub(super) syncs_done: u64,
+    pub(super) answered: u64,
+    /// The next segments that cannot be made.
+    pub(super) fail_creates: u32,
+    pub(super) creates: u32,
+    /// Bytes read of each segment.
+    pub(super) read: std::cell::RefCell<BTreeMap<u64, u64>>,
+    /// Reads that are answered "later".
+    pub(super) reads_later: std::cell::Cell<u32>,
 }
 
 impl Disk for SimDisk {
     fn create(&mut self, segment: u64, bytes: u64) {
+        self.creates += 1;
+        if self.fail_creates > 0 {
+            self.fail_creates -= 1;
+            self.due.push_back(Completion::Created { segment, ok: false });
+            return;
+        }
         let zeroes = vec![0; bytes as usize];
         let old = self.files.insert(segment, File { durable: zeroes.clone(), view: zeroes, ..File::default() });
         assert!(old.is_none(), "segment {segment} made twice");
@@ -64,8 +78,13 @@ impl Disk for SimDisk {
     }
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        if let Some(left) = self.reads_later.get().checked_sub(1) {
+            self.reads_later.set(left);
+            return Err(ReadError::Later);
+        }
         let file = self.files.get(&segment).ok_or(ReadError::Missing)?;
         let bytes = file.view.get(at as usize..at as usize + into.len()).ok_or(ReadError::Missing)?;
+        *self.read.borrow_mut().entry(segment).or_default() += into.len() as u64;
         into.copy_from_slice(bytes);
         Ok(())
     }
@@ -75,7 +94,9 @@ impl SimDisk {
     /// The next answer, with what it means for what is durable.
     pub(super) fn answer(&mut self) -> Option<Completion> {
         let completion = self.due.pop_front()?;
+        self.answered += 1;
         match completion {
+            Completion::Created { ok: false, .. } => {}
             Completion::Created { segment, .. } => self.files.get_mut(&segment).expect("made").created = true,
             Completion::Freed { segment } => drop(self.files.remove(&segment)),
             Completion::Synced { token, ok } => {
@@ -142,8 +163,12 @@ impl SimDisk {
     }
 
     pub(super) fn without_faults(mut self) -> Self {
-        (self.fail_syncs, self.fail_appends) = (0, 0);
+        (self.fail_syncs, self.fail_appends, self.fail_creates) = (0, 0, 0);
         self
+    }
+
+    pub(super) fn lose(&mut self, segment: u64) {
+        self.files.remove(&segment).expect("there");
     }
 
     pub(super) fn found(&self) -> BTreeMap<u64, u64> {

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::disk::SimDisk;
-use super::support::{Drained, SEGMENT, batch, drain, new_cut, normal, placeless, recovered, settings, settle};
-use crate::spool::{Completion, HEADER_BYTES, Log, Origin, Reason, Recovered, Run, StagedCut, State, Ticket, recover};
+use super::support::{
+    Drained, SEGMENT, cut_to, drain, lane, normal, placeless, put, put_with, recovered, settings, settle,
+};
+use crate::runtime::seam::{Monotonic, WallMs};
+use crate::spool::{Completion, HEADER_BYTES, Log, Origin, Reason, Recovered, Run, State, recover};
 
 /// A log under random work, and a model of what it was told.
 struct World {
@@ -12,12 +15,13 @@ struct World {
     disk: SimDisk,
     random: fastrand::Rng,
     /// Every row that was taken.
-    rows: BTreeMap<(u32, u64), (Vec<u8>, Ticket)>,
+    rows: BTreeMap<(u32, u64), (Vec<u8>, u64)>,
     /// Rows that ended.
-    ended: Vec<(u32, Run, Ticket)>,
+    ended: Vec<(u32, Run, u64)>,
     uncut: Vec<(u32, Run)>,
-    staged: Vec<(u32, Run, StagedCut)>,
+    staged: Vec<(u32, Run, (u64, u64))>,
     open: Vec<(u32, Run, u64)>,
+    turns: u64,
 }
 
 impl World {
@@ -25,7 +29,7 @@ impl World {
         let log = Log::new(settings(14, seed), Recovered::default());
         let (rows, random) = (BTreeMap::new(), fastrand::Rng::with_seed(seed));
         let (ended, uncut, staged, open) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { log, disk: SimDisk::default(), random, rows, ended, uncut, staged, open }
+        Self { log, disk: SimDisk::default(), random, rows, ended, uncut, staged, open, turns: 0 }
     }
 
     fn step(&mut self) {
@@ -37,7 +41,10 @@ impl World {
             8 => self.session(),
             9 if self.random.u8(0..30) == 0 => self.disk.fail_syncs = self.random.u32(1..3),
             10 if self.random.u8(0..30) == 0 => self.disk.fail_appends = 1,
-            9..13 => self.log.flush(&mut self.disk, 5),
+            9..13 => {
+                self.turns += 1;
+                self.log.flush(&mut self.disk, Monotonic(self.turns << 28), WallMs(5));
+            }
             _ => {
                 if let Some(answer) = self.disk.answer() {
                     self.log.complete(&mut self.disk, answer);
@@ -47,16 +54,20 @@ impl World {
     }
 
     fn add(&mut self) {
-        let Ok(lane) = self.log.lane("sink", "topic", self.random.i32(0..4)) else { return };
+        // Some of it is used for a while and then no more; partition -1 has no place yet.
+        let sink = self.log.sink("sink");
+        let topic = format!("topic-{}", self.turns / 40);
+        let Ok(lane) = self.log.lane(sink, &topic, self.random.i32(-1..4)) else { return };
         let values: Vec<Vec<u8>> = (0..self.random.usize(1..6))
             .map(|_| {
                 let len = self.random.usize(1..300);
                 std::iter::repeat_with(|| self.random.u8(..)).take(len).collect()
             })
             .collect();
-        let origins = [Origin { index: 0, session: self.random.u64(0..5), packet_id: self.random.u16(1..9) }];
+        let origins = [(0, Origin { session: self.random.u64(0..5), packet_id: self.random.u16(1..9) })];
         let origins = if self.random.bool() { &origins[..] } else { &[] };
-        if let Ok((run, ticket)) = self.log.rows(lane, &batch(&values), origins, &[]) {
+        if let Ok(run) = put_with(&mut self.log, lane, &values, origins, &[]) {
+            let ticket = self.log.group();
             for (index, value) in values.into_iter().enumerate() {
                 self.rows.insert((lane, run.first + index as u64), (value, ticket));
             }
@@ -71,34 +82,35 @@ impl World {
         let at = self.random.usize(0..self.uncut.len());
         let (lane, run) = self.uncut[at];
         if self.random.u8(0..6) == 0 {
-            if let Ok(ticket) = self.log.end_rows(lane, &[run], Reason::Expired) {
-                self.ended.push((lane, run, ticket));
+            if self.log.end_rows(lane, &[run], Reason::Expired).is_ok() {
+                self.ended.push((lane, run, self.log.group()));
                 self.uncut.remove(at);
             }
-        } else if let Ok(cut) = self.log.cut(new_cut(lane, 0, &[run])) {
+        } else if let Ok(cut) = cut_to(&mut self.log, lane, self.random.i32(0..4), 0, &[run]) {
             self.staged.push((lane, run, cut));
             self.uncut.remove(at);
         }
     }
 
     fn send(&mut self) {
-        let Some((lane, run, cut)) = self.staged.pop() else { return };
-        match self.log.sendable(cut) {
-            Ok(cut) => self.open.push((lane, run, cut.number())),
-            Err(cut) => self.staged.push((lane, run, cut)),
+        let Some((lane, run, (cut, group))) = self.staged.pop() else { return };
+        if self.log.durable() >= group {
+            self.open.push((lane, run, cut));
+        } else {
+            self.staged.push((lane, run, (cut, group)));
         }
     }
 
     fn finish(&mut self) {
         let Some((lane, run, cut)) = self.open.pop() else { return };
         if self.random.u8(0..5) == 0 {
-            match self.log.end_cut(cut, Reason::CutAnew) {
+            match self.log.end_cut(cut, lane, &[run], Reason::CutAnew) {
                 Ok(_) => self.uncut.push((lane, run)),
                 Err(_) => self.open.push((lane, run, cut)),
             }
         } else {
-            match self.log.done(cut, 1) {
-                Ok(ticket) => self.ended.push((lane, run, ticket)),
+            match self.log.done(cut, lane, &[run], 1) {
+                Ok(()) => self.ended.push((lane, run, self.log.group())),
                 Err(_) => self.open.push((lane, run, cut)),
             }
         }
@@ -108,7 +120,7 @@ impl World {
         let session = self.random.u64(0..5);
         // Refusals are part of the work.
         let _ = match self.random.u8(0..3) {
-            0 => self.log.session(session, &[session as u8; 30]),
+            0 => self.log.session(Some(session), &[session as u8; 30]).map(drop),
             1 => self.log.session_ended(session),
             _ => self.log.released(session, self.random.u16(1..9)),
         };
@@ -128,6 +140,7 @@ impl World {
         }
         if self.log.flight.is_none() && !self.log.in_flight.is_empty() {
             (disk, self.log.pending) = (disk.without_faults(), Vec::new());
+            self.log.waiting = Default::default();
             settle(&mut self.log, &mut disk);
         }
         [before, placeless(self.log.state())]
@@ -136,8 +149,8 @@ impl World {
     /// The power goes, and everything that was told is held against what is found.
     fn power_cut(mut self, seed: u64) -> Self {
         let told: Vec<_> =
-            self.rows.iter().filter(|(_, (_, ticket))| self.log.is_durable(*ticket)).map(|(key, _)| *key).collect();
-        let over: Vec<_> = self.ended.iter().filter(|(_, _, ticket)| self.log.is_durable(*ticket)).copied().collect();
+            self.rows.iter().filter(|(_, (_, ticket))| *ticket <= self.log.durable()).map(|(key, _)| *key).collect();
+        let over: Vec<_> = self.ended.iter().filter(|(_, _, ticket)| *ticket <= self.log.durable()).copied().collect();
         let possible = self.possible();
         self.disk.power_cut(&mut self.random);
         let found = recovered(&self.disk);
@@ -147,8 +160,8 @@ impl World {
         let ended = |lane, number| {
             self.ended.iter().any(|(of, run, _)| *of == lane && (run.first..run.end()).contains(&number))
         };
-        let log = Log::new(settings(14, self.random.u64(..)), found);
-        let (rows, rotten) = drain(&log, &self.disk);
+        let mut log = Log::new(settings(14, self.random.u64(..)), found);
+        let (rows, rotten) = drain(&mut log, &self.disk);
         assert!(rotten.is_empty(), "seed {seed}");
         for (key, value) in &rows {
             assert_eq!(Some(value), self.rows.get(key).map(|(value, _)| value), "seed {seed}: {key:?} was never taken");
@@ -169,9 +182,9 @@ impl World {
     fn go_on(mut self, log: Log, rows: &Drained) -> Self {
         self.rows.retain(|key, _| rows.contains_key(key));
         let durable = log.durable;
-        self.rows.values_mut().for_each(|(_, ticket)| *ticket = Ticket(durable));
+        self.rows.values_mut().for_each(|(_, ticket)| *ticket = durable);
         (self.ended, self.staged, self.uncut) = (Vec::new(), Vec::new(), Vec::new());
-        let cuts = log.state().cuts().flat_map(|cut| cut.rows.iter().map(|run| (cut.lane, *run, cut.cut)));
+        let cuts = log.state().cuts().flat_map(|cut| cut.rows.iter().map(|run| (cut.head.lane, *run, cut.head.cut)));
         self.open = cuts.collect();
         let cut = |key: &(u32, u64)| {
             self.open.iter().any(|(lane, run, _)| *lane == key.0 && (run.first..run.end()).contains(&key.1))
@@ -184,7 +197,7 @@ impl World {
     }
 }
 
-fn seeds() -> std::ops::Range<u64> {
+pub(super) fn seeds() -> std::ops::Range<u64> {
     let given = std::env::var("FOREBAY_SEEDS").ok();
     let range = given
         .as_deref()
@@ -226,10 +239,11 @@ fn groups(count: u8) -> (Log, SimDisk, Vec<(u64, State)>) {
     let (mut log, mut disk) = super::support::log(14);
     let mut ends = Vec::new();
     for turn in 0..count {
-        let lane = log.lane("sink", "topic", i32::from(turn % 3)).expect("a lane");
-        let origin = [Origin { index: 0, session: 1, packet_id: u16::from(turn) }];
-        let (run, _) = log.rows(lane, &batch(&[vec![turn; 30], vec![turn; 9]]), &origin, &[]).expect("room");
-        let _ = log.cut(new_cut(lane, 0, &[run]));
+        let lane = lane(&mut log, "sink", "topic", i32::from(turn % 3));
+        log.session(Some(1), &[turn; 5]).expect("room");
+        let origin = [(0, Origin { session: 1, packet_id: u16::from(turn % 8) })];
+        let run = put_with(&mut log, lane, &[vec![turn; 30], vec![turn; 9]], &origin, &[]).expect("room");
+        let _ = cut_to(&mut log, lane, i32::from(turn % 3), 0, &[run]);
         settle(&mut log, &mut disk);
         ends.push((log.last.expect("a segment").1, normal(log.state())));
     }
@@ -268,9 +282,9 @@ fn a_flipped_bit_in_a_closed_segment_costs_its_entry_and_is_reported() {
     let (mut log, mut disk) = super::support::log(14);
     let mut expected = Drained::new();
     for turn in 0..120u8 {
-        let lane = log.lane("sink", "topic", i32::from(turn % 3)).expect("a lane");
+        let lane = lane(&mut log, "sink", "topic", i32::from(turn % 3));
         let value = vec![turn; 200];
-        let (run, _) = log.rows(lane, &batch(std::slice::from_ref(&value)), &[], &[]).expect("room");
+        let run = put(&mut log, lane, std::slice::from_ref(&value)).expect("room");
         expected.insert((lane, run.first), value);
         settle(&mut log, &mut disk);
     }
@@ -278,20 +292,22 @@ fn a_flipped_bit_in_a_closed_segment_costs_its_entry_and_is_reported() {
     assert!(last >= 2, "there are closed ones");
     let random = &mut fastrand::Rng::with_seed(4);
     let mut reported = 0;
-    for trial in 0..3_000 {
+    // Ten thousand with FOREBAY_SEEDS=0..200.
+    let trials = seeds().count() as u64 * 50;
+    for trial in 0..trials {
         let segment = random.u64(0..last);
         let bit = random.usize(0..log.state().segments[&segment].end as usize * 8);
         let mut hurt = disk.clone();
         hurt.bytes(segment)[bit / 8] ^= 1 << (bit % 8);
-        let again = Log::new(settings(14, 2), recovered(&hurt));
-        let (rows, rotten) = drain(&again, &hurt);
+        let mut again = Log::new(settings(14, 2), recovered(&hurt));
+        let (rows, rotten) = drain(&mut again, &hurt);
         let lost = rotten.iter().map(|(_, run)| run.count).sum::<u64>() as usize;
         assert_eq!(rows.len() + lost, expected.len(), "trial {trial}");
         assert!(lost <= 1, "trial {trial}: bit {bit} of segment {segment} cost {lost} rows");
         assert!(rows.iter().all(|(key, value)| expected.get(key) == Some(value)), "trial {trial}");
         reported += lost;
     }
-    assert!(reported > 1_000, "{reported}");
+    assert!(reported as u64 > trials / 3, "{reported}");
 }
 
 #[test]
@@ -321,7 +337,7 @@ fn rot_in_the_newest_segment_is_reported_and_the_rest_goes_on() {
 fn a_damaged_checkpoint_is_made_up_for_by_the_segment_before() {
     let (mut log, mut disk, _) = groups(6);
     while log.before_last.is_none() {
-        let (run, _) = log.rows(0, &batch(&[vec![1; 900]]), &[], &[]).expect("room");
+        let run = put(&mut log, 0, &[vec![1; 900]]).expect("room");
         settle(&mut log, &mut disk);
         log.end_rows(0, &[run], Reason::Expired).expect("ended");
         settle(&mut log, &mut disk);
@@ -355,12 +371,12 @@ fn a_segment_without_a_header_is_reported() {
 
     let (mut log, mut disk, _) = groups(6);
     while log.before_last.is_none() {
-        log.rows(0, &batch(&[vec![1; 900]]), &[], &[]).expect("room");
+        put(&mut log, 0, &[vec![1; 900]]).expect("room");
         settle(&mut log, &mut disk);
     }
     for turn in 0..2 {
         // The first group of a segment alone would look like one that the power cut short.
-        log.rows(0, &batch(&[vec![turn; 9]]), &[], &[]).expect("room");
+        put(&mut log, 0, &[vec![turn; 9]]).expect("room");
         settle(&mut log, &mut disk);
     }
     let newest = log.last.expect("a segment").0;

@@ -3,9 +3,11 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::support::{SEGMENT, batch, framed, log, settle};
+use super::support::{SEGMENT, framed, lane, log, put, records, settle};
 use crate::spool::payload::parse;
-use crate::spool::{Cut, Deadline, Entry, HEADER_BYTES, Header, Kind, Origin, Reason, Rows, Run, Span, scan};
+use crate::spool::{
+    CutHead, Deadline, Entry, HEADER_BYTES, Header, Kind, Listed, Origin, Reason, Rows, Run, Runs, Span, Spans, scan,
+};
 
 fn run() -> impl Strategy<Value = Run> {
     (0..1u64 << 60, 1..1u64 << 40).prop_map(|(first, count)| Run { first, count })
@@ -39,36 +41,44 @@ proptest! {
         (sink, topic) in ("[a-zé]{0,9}", "[a-z.]{0,30}"),
     ) {
         let values = [bytes.clone(), lanes.iter().map(|lane| *lane as u8).collect()];
-        let batch = batch(&values);
+        let records = records(&values);
         let reason = [Reason::Refused, Reason::Expired, Reason::CutAnew, Reason::Rotten][c as usize % 4];
-        let span = |run: &Run| Span { run: *run, segment: a, position: a ^ 5, bytes: d as u64 };
-        let (lane, cut, session, packet_id) = (b, a, a, c);
+        let spans: Vec<Span> =
+            runs.iter().map(|run| Span { run: *run, segment: a, position: a ^ 5, bytes: d as u64 }).collect();
+        let (lane, session, packet_id) = (b, a, c);
+        let origins: Vec<_> = lanes.iter().map(|index| (*index, Origin { session, packet_id })).collect();
+        let deadlines: Vec<_> = lanes.iter().map(|index| (*index, Deadline { wall_ms: d, left_ms: a })).collect();
+        let hashes: Vec<_> = lanes.iter().map(|index| (*index, index ^ 1)).collect();
+        let opened: Vec<_> = lanes.iter().map(|lane| (*lane, a)).collect();
+        let (cut, base_offset, rows) = (a, d, Runs::new(&runs));
+        let topic_id = u128::from(c) << 100;
+        let head = CutHead { cut, lane, topic_id, partition: f, producer_id: d, epoch: e, sequence: f };
         let all = [
             Entry::Rows(Rows {
                 lane,
                 run: Run { first: a >> 4, count: 2 },
-                origins: lanes.iter().map(|index| Origin { index: *index, session, packet_id }).collect(),
-                deadlines: lanes.iter().map(|index| Deadline { index: *index, wall_ms: d, left_ms: a }).collect(),
-                batch: &batch,
+                base_timestamp: d,
+                origins: Listed::new(&origins),
+                deadlines: Listed::new(&deadlines),
+                hashes: Listed::new(&hashes),
+                records: &records,
             }),
-            Entry::Cut(Cut {
-                cut, lane, topic_id: [c as u8; 16], partition: f, producer_id: d, epoch: e, sequence: f,
-                rows: runs.clone(),
-            }),
-            Entry::Done { cut, lane, base_offset: d, rows: runs.clone() },
-            Entry::EndRows { lane, reason, rows: runs.clone() },
-            Entry::EndCut { cut, lane, reason, rows: runs.clone() },
+            Entry::Cut { cut: head, rows },
+            Entry::Done { cut, lane, base_offset, rows },
+            Entry::EndRows { lane, reason, rows },
+            Entry::EndCut { cut, lane, reason, rows },
             Entry::Session { session, payload: &bytes },
             Entry::SessionEnded { session },
-            Entry::Opened { session, packet_id, lanes },
+            Entry::Opened { session, packet_id, rows: Listed::new(&opened) },
             Entry::Released { session, packet_id },
             Entry::Commit { group: a, start: a ^ 9, count: b, checksum: b ^ 1 },
             Entry::Checkpoint { next_lane: b, next_cut: a, next_session: a ^ 3 },
             Entry::Lane { lane, partition: f, next: a, sink: &sink, topic: &topic },
-            Entry::Spans { lane, spans: runs.iter().map(span).collect() },
+            Entry::Spans { lane, spans: Spans::new(&spans) },
             Entry::Segment { segment: a, salt: a ^ 2, end: d as u64 },
-            Entry::SessionAt { session, segment: a ^ 4, position: d as u64 },
+            Entry::SessionAt { session, segment: a ^ 4, position: d as u64, bytes: 9 },
             Entry::CheckpointEnd,
+            Entry::SinkEnded { sink: &sink },
         ];
         for entry in &all {
             check(entry);
@@ -77,7 +87,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..600), salt: u64, end in proptest::option::of(0..700u64)) {
-        for number in 0..=17 {
+        for number in 0..=18 {
             if let Some(kind) = Kind::from_number(number) {
                 let _ = parse(kind, &bytes);
             }
@@ -89,10 +99,12 @@ proptest! {
 
     #[test]
     fn damaged_payloads_never_panic(at in 0..200usize, byte: u8, lane: u32) {
-        let batch = batch(&[vec![1; 40], vec![2; 40]]);
-        let origins = vec![Origin { index: 0, session: 1, packet_id: 2 }];
+        let records = records(&[vec![1; 40], vec![2; 40]]);
         let run = Run { first: 5, count: 2 };
-        let entry = Entry::Rows(Rows { lane, run, origins, deadlines: Vec::new(), batch: &batch });
+        let origins = [(0, Origin { session: 1, packet_id: 2 })];
+        let (origins, deadlines, hashes) = (Listed::new(&origins), Listed::new(&[]), Listed::new(&[]));
+        let entry =
+            Entry::Rows(Rows { lane, run, base_timestamp: 4, origins, deadlines, hashes, records: &records });
         let mut bytes = framed(&entry, 1, 64);
         let len = bytes.len();
         bytes[12 + at % (len - 12)] = byte;
@@ -118,8 +130,8 @@ fn a_header_comes_back_and_every_flipped_bit_of_it_is_noticed() {
 fn every_flipped_bit_of_a_closed_segment_is_noticed() {
     let (mut log, mut disk) = log(8);
     for turn in 0..8u8 {
-        let lane = log.lane("sink", "topic", i32::from(turn % 2)).expect("a lane");
-        log.rows(lane, &batch(&[vec![turn; 20]]), &[], &[]).expect("room");
+        let lane = lane(&mut log, "sink", "topic", i32::from(turn % 2));
+        put(&mut log, lane, &[vec![turn; 20]]).expect("room");
         settle(&mut log, &mut disk);
     }
     let (segment, end) = log.last.expect("a segment");

@@ -1,5 +1,9 @@
 mod disk;
 mod faults;
 mod format;
+mod full;
 mod room;
+mod search;
+mod speed;
 mod support;
+mod terms;

@@ -1,87 +1,108 @@
 //! Order, bounds and failures, one by one.
 
-use super::support::{SEGMENT, batch, drain, log, new_cut, normal, recovered, settings, settle};
+use super::support::{SEGMENT, cut, cut_to, drain, lane, log, normal, put, put_with, recovered, settings, settle};
+use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::{Completion, Deadline, Log, Origin, Reason, Refused, Run};
 
 #[test]
 fn one_sync_covers_all_that_came_since_the_last() {
     let (mut log, mut disk) = log(8);
-    let lane = log.lane("s", "t", 0).expect("a lane");
-    let tickets: Vec<_> = (0..20u8).map(|n| log.rows(lane, &batch(&[vec![n]]), &[], &[]).expect("room").1).collect();
-    assert!(tickets.iter().all(|ticket| !log.is_durable(*ticket)));
+    let lane = lane(&mut log, "s", "t", 0);
+    for n in 0..20u8 {
+        put(&mut log, lane, &[vec![n]]).expect("room");
+    }
+    let group = log.group();
+    assert!(log.durable() < group);
     settle(&mut log, &mut disk);
-    assert!(tickets.iter().all(|ticket| log.is_durable(*ticket)));
+    assert!(log.durable() == group && log.group() > group);
     assert_eq!(disk.syncs_done, 1);
 }
 
 #[test]
 fn a_cut_is_sent_only_when_it_is_on_the_disk_and_five_are_open_at_most() {
     let (mut log, mut disk) = log(8);
-    let lane = log.lane("s", "t", 0).expect("a lane");
-    let (run, _) = log.rows(lane, &batch(&vec![vec![1]; 9]), &[], &[]).expect("room");
-    let cut = |log: &mut Log, number: u64, epoch| {
-        log.cut(new_cut(lane, epoch, &[Run { first: run.first + number, count: 1 }]))
-    };
-    let staged = cut(&mut log, 0, 0).expect("a cut");
-    let staged = log.sendable(staged).expect_err("it is not on the disk");
+    let lane = lane(&mut log, "s", "t", 0);
+    let run = put(&mut log, lane, &vec![vec![1]; 9]).expect("room");
+    let one = |number: u64| Run { first: run.first + number, count: 1 };
+    let (sent, group) = cut(&mut log, lane, 0, &[one(0)]).expect("a cut");
+    assert!(log.durable() < group, "it is not on the disk");
     settle(&mut log, &mut disk);
-    let sent = log.sendable(staged).expect("it is on the disk");
+    assert!(log.durable() >= group);
     for number in 1..5 {
-        let _ = cut(&mut log, number, 0).expect("a cut");
+        cut(&mut log, lane, 0, &[one(number)]).expect("a cut");
     }
-    assert_eq!(cut(&mut log, 5, 0), Err(Refused::Window));
-    log.done(sent.number(), 40).expect("done");
-    let _ = cut(&mut log, 5, 0).expect("a cut");
+    assert_eq!(cut(&mut log, lane, 0, &[one(5)]), Err(Refused::Window));
+    log.done(sent, lane, &[one(0)], 40).expect("done");
+    assert_eq!(log.done(sent, lane, &[one(0)], 40), Err(Refused::Unknown), "once");
+    cut(&mut log, lane, 0, &[one(5)]).expect("a cut");
     for open in 1..6 {
-        assert_eq!(cut(&mut log, 6, 1), Err(Refused::Identity));
-        log.end_cut(open, Reason::CutAnew).expect("ended");
+        assert_eq!(cut(&mut log, lane, 1, &[one(6)]), Err(Refused::Identity));
+        log.end_cut(open, lane, &[one(open)], Reason::CutAnew).expect("ended");
     }
-    let _ = cut(&mut log, 6, 1).expect("a cut of the next epoch");
+    cut(&mut log, lane, 1, &[one(6)]).expect("a cut of the next epoch");
     settle(&mut log, &mut disk);
     assert_eq!(log.state().lane(lane).expect("it").seek(0).expect("rows").run, Run { first: 1, count: 8 });
     let found = recovered(&disk);
-    assert_eq!(found.uncertain().iter().map(|cut| (cut.cut, cut.epoch)).collect::<Vec<_>>(), [(6, 1)]);
+    assert_eq!(found.uncertain().iter().map(|cut| (cut.head.cut, cut.head.epoch)).collect::<Vec<_>>(), [(6, 1)]);
     assert_eq!(found.uncut(lane), [Run { first: 1, count: 5 }, Run { first: 7, count: 2 }]);
 }
 
 #[test]
-fn unplaced_rows_are_not_cut() {
-    let (mut log, _) = log(8);
-    let lane = log.lane("s", "t", crate::spool::UNPLACED).expect("a lane");
-    let (run, _) = log.rows(lane, &batch(&[vec![1]]), &[], &[]).expect("room");
-    assert_eq!(log.cut(new_cut(lane, 0, &[run])), Err(Refused::Unknown));
+fn rows_of_any_lane_go_to_the_partition_that_the_cut_names() {
+    let (mut log, mut disk) = log(8);
+    let unplaced = lane(&mut log, "s", "t", crate::spool::UNPLACED);
+    let placed = lane(&mut log, "s", "t", 4);
+    let many = put(&mut log, unplaced, &vec![vec![1]; 9]).expect("room");
+    let run = put(&mut log, placed, &[vec![1]]).expect("room");
+    let singles: Vec<Run> = (0..4).map(|n| Run { first: many.first + 2 * n, count: 1 }).collect();
+    for single in &singles {
+        cut_to(&mut log, unplaced, 4, 0, &[*single]).expect("a cut");
+    }
+    cut_to(&mut log, placed, 4, 0, &[run]).expect("the fifth of that partition");
+    let next = [Run { first: 1, count: 1 }];
+    assert_eq!(cut_to(&mut log, unplaced, 4, 0, &next), Err(Refused::Window), "whatever its lane");
+    assert_eq!(cut_to(&mut log, unplaced, -1, 0, &next), Err(Refused::Unknown));
+    cut_to(&mut log, unplaced, 5, 3, &next).expect("another partition has its own");
+    settle(&mut log, &mut disk);
+    let found = recovered(&disk);
+    assert_eq!(normal(&found.state), normal(log.state()));
+    assert_eq!(found.uncertain().iter().map(|cut| cut.head.partition).collect::<Vec<_>>(), [4, 4, 4, 4, 4, 5]);
+    let mut again = Log::new(settings(8, 2), found);
+    assert_eq!(cut_to(&mut again, placed, 4, 0, &[run]), Err(Refused::Window), "after a start too");
+    again.done(0, unplaced, &singles[..1], 7).expect("done");
+    cut_to(&mut again, placed, 4, 0, &[run]).expect("a place");
 }
 
 #[test]
 fn a_failed_sync_is_final_and_the_group_goes_to_a_new_segment() {
     let (mut log, mut disk) = log(20);
-    let lane = log.lane("s", "t", 0).expect("a lane");
-    log.rows(lane, &batch(&[vec![1]]), &[], &[]).expect("room");
+    let lane = lane(&mut log, "s", "t", 0);
+    put(&mut log, lane, &[vec![1]]).expect("room");
     settle(&mut log, &mut disk);
     let (old, end) = log.last.expect("a segment");
     for (syncs, appends) in [(1, 0), (0, 1), (2, 0), (0, 2)] {
         (disk.fail_syncs, disk.fail_appends) = (syncs, appends);
-        let (_, ticket) = log.rows(lane, &batch(&[vec![2]]), &[], &[]).expect("room");
-        let before = log.failures();
-        log.flush(&mut disk, 0);
-        while log.failures() == before {
+        put(&mut log, lane, &[vec![2]]).expect("room");
+        let (group, before) = (log.group(), log.trouble().failures);
+        log.flush(&mut disk, Monotonic(0), WallMs(0));
+        while log.trouble().failures == before {
             let answer = disk.answer().expect("an answer");
             log.complete(&mut disk, answer);
-            assert!(!log.is_durable(ticket));
+            assert!(log.durable() < group);
         }
         settle(&mut log, &mut disk);
-        assert!(log.is_durable(ticket));
-        assert_eq!(log.failures(), before + u64::from(syncs + appends));
+        assert!(log.durable() >= group);
+        assert_eq!(log.trouble().failures, before + u64::from(syncs + appends));
     }
     assert!(log.last.expect("a segment").0 > old && log.state().segments[&old].end == end);
-    assert_eq!(drain(&log, &disk).0.len(), 5);
+    assert_eq!(drain(&mut log, &disk).0.len(), 5);
     assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
 }
 
 /// Fills it, and says with what it was refused.
 fn fill(log: &mut Log, disk: &mut super::disk::SimDisk, lane: u32, size: usize) -> (Refused, u64) {
     for rows in 0..100_000 {
-        match log.rows(lane, &batch(&[vec![7; size]]), &[], &[]) {
+        match put(log, lane, &[vec![7; size]]) {
             Ok(_) => {}
             Err(Refused::Busy) => settle(log, disk),
             Err(other) => return (other, rows),
@@ -93,50 +114,51 @@ fn fill(log: &mut Log, disk: &mut super::disk::SimDisk, lane: u32, size: usize) 
 #[test]
 fn a_full_log_takes_no_rows_and_drains_with_cuts_as_small_as_its_rows() {
     let (mut log, mut disk) = log(10);
-    let lane = log.lane("s", "t", 0).expect("a lane");
+    let lane = lane(&mut log, "s", "t", 0);
     let (why, _) = fill(&mut log, &mut disk, lane, 1);
     assert_eq!(why, Refused::Full);
-    assert_eq!(log.session(1, &[1; 200]), Err(Refused::Full));
+    assert_eq!(log.session(None, &[1; 200]), Err(Refused::Full));
     settle(&mut log, &mut disk);
-    let rows = drain(&log, &disk).0.len() as u64;
+    let rows = drain(&mut log, &disk).0.len() as u64;
     assert!(rows > 300, "{rows}");
     for number in 0..rows {
-        let cut = log.cut(new_cut(lane, 0, &[Run { first: number, count: 1 }])).expect("the reserve is for this");
+        let run = [Run { first: number, count: 1 }];
+        let (cut, group) = cut(&mut log, lane, 0, &run).expect("the reserve is for this");
         settle(&mut log, &mut disk);
-        let cut = log.sendable(cut).expect("durable");
-        log.done(cut.number(), 0).expect("the reserve is for this");
+        assert!(log.durable() >= group);
+        log.done(cut, lane, &run, 0).expect("the reserve is for this");
         log.released(5, 6).expect("the reserve is for this");
         settle(&mut log, &mut disk);
         assert!(disk.found().len() <= 10, "more segments than there may be");
     }
-    assert!(drain(&log, &disk).0.is_empty());
-    log.rows(lane, &batch(&[vec![1]]), &[], &[]).expect("room again");
+    assert!(drain(&mut log, &disk).0.is_empty());
+    put(&mut log, lane, &[vec![1]]).expect("room again");
 }
 
 #[test]
 fn a_dead_topic_holds_its_rows_and_not_the_disk() {
     let (mut log, mut disk) = log(12);
-    let dead = log.lane("dead", "t", 0).expect("a lane");
-    let live = log.lane("live", "t", 0).expect("a lane");
-    log.session(9, b"kept").expect("room");
+    let dead = lane(&mut log, "dead", "t", 0);
+    let live = lane(&mut log, "live", "t", 0);
+    log.session(Some(9), b"kept").expect("room");
     let (mut flowed, mut expected) = (0, Vec::new());
     while flowed < 3 * 12 * SEGMENT {
         // A few in every segment: without moving, they would hold all.
         if flowed >= expected.len() as u64 * (SEGMENT / 2) {
             let value = vec![expected.len() as u8; 100];
-            log.rows(dead, &batch(std::slice::from_ref(&value)), &[], &[]).expect("room");
+            put(&mut log, dead, std::slice::from_ref(&value)).expect("room");
             expected.push(value);
         }
-        let (run, _) = log.rows(live, &batch(&[vec![1; 900]]), &[], &[]).expect("the others notice nothing");
+        let run = put(&mut log, live, &[vec![1; 900]]).expect("the others notice nothing");
         flowed += 900;
         settle(&mut log, &mut disk);
         log.end_rows(live, &[run], Reason::Expired).expect("ended");
         settle(&mut log, &mut disk);
         assert!(disk.found().len() <= 12);
     }
-    let found: Vec<_> = drain(&log, &disk).0.into_values().collect();
+    let found: Vec<_> = drain(&mut log, &disk).0.into_values().collect();
     assert_eq!(found, expected, "in order, once each");
-    assert_eq!(log.read_session(&disk, 9).expect("a read"), Some(b"kept".to_vec()));
+    assert_eq!(log.read_session(&disk, 9).expect("a read"), Some(&b"kept"[..]));
     assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
 }
 
@@ -145,33 +167,39 @@ fn a_sink_holds_no_more_than_its_share() {
     let mut given = settings(12, 1);
     given.sink_bytes_max = SEGMENT;
     let (mut log, mut disk) = (Log::new(given, Default::default()), super::disk::SimDisk::default());
-    let greedy = log.lane("greedy", "t", 0).expect("a lane");
+    let greedy = lane(&mut log, "greedy", "t", 0);
     assert_eq!(fill(&mut log, &mut disk, greedy, 100).0, Refused::SinkFull);
-    let other = log.lane("other", "t", 0).expect("a lane");
-    log.rows(other, &batch(&[vec![1]]), &[], &[]).expect("room");
+    let other = lane(&mut log, "other", "t", 0);
+    put(&mut log, other, &[vec![1]]).expect("room");
 }
 
 #[test]
 fn sessions_and_open_ids_are_there_after_a_restart_until_they_are_released() {
     let (mut log, mut disk) = log(8);
-    let lanes = [log.lane("a", "t", 0).expect("a lane"), log.lane("b", "t", 0).expect("a lane")];
-    log.session(1, b"one").expect("room");
-    log.session(2, b"two").expect("room");
+    let lanes = [lane(&mut log, "a", "t", 0), lane(&mut log, "b", "t", 0)];
+    assert_eq!(
+        [log.session(None, b"zero"), log.session(None, b"one"), log.session(None, b"two")],
+        [Ok(0), Ok(1), Ok(2)]
+    );
     for lane in lanes {
-        let origins = [Origin { index: 0, session: 1, packet_id: 10 }, Origin { index: 1, session: 2, packet_id: 11 }];
-        log.rows(lane, &batch(&[vec![1], vec![2]]), &origins, &[]).expect("room");
+        let of = |session, packet_id| Origin { session, packet_id };
+        let origins = [(0, of(1, 10)), (1, of(2, 11)), (2, of(77, 1))];
+        put_with(&mut log, lane, &[vec![1], vec![2], vec![3]], &origins, &[]).expect("room");
     }
-    log.session(1, b"one, changed").expect("room");
+    log.session(Some(1), b"one, changed").expect("room");
     log.released(2, 11).expect("taken");
+    log.end_rows(lanes[0], &[Run { first: 0, count: 1 }], Reason::Expired).expect("taken");
     settle(&mut log, &mut disk);
-    let again = Log::new(settings(8, 2), recovered(&disk));
-    assert_eq!(again.read_session(&disk, 1).expect("a read"), Some(b"one, changed".to_vec()));
-    assert_eq!(again.state().open_ids().collect::<Vec<_>>(), [(1, 10, &lanes[..])]);
-    assert_eq!(recovered(&disk).next_session(), 3);
+    let mut again = Log::new(settings(8, 2), recovered(&disk));
+    assert_eq!(again.read_session(&disk, 1).expect("a read"), Some(&b"one, changed"[..]));
+    let rows = [(lanes[0], 0), (lanes[1], 0)];
+    assert_eq!(again.state().open_ids().collect::<Vec<_>>(), [(1, 10, &rows[..])], "of 77 nothing: it is not kept");
+    assert_eq!(rows.map(|(lane, number)| again.state().lane(lane).expect("it").lives(number)), [false, true]);
+    assert_eq!(again.session(None, b"three"), Ok(3));
     log.session_ended(1).expect("taken");
     settle(&mut log, &mut disk);
     let found = recovered(&disk);
-    assert_eq!((found.state.sessions().count(), found.state.open_ids().count()), (1, 0));
+    assert_eq!((found.state.sessions().count(), found.state.open_ids().count()), (2, 0));
 }
 
 #[test]
@@ -179,7 +207,8 @@ fn too_many_lanes_are_refused_before_a_checkpoint_fills_a_segment() {
     let (mut log, mut disk) = log(8);
     let refused = (0..10_000).find_map(|n| {
         settle(&mut log, &mut disk);
-        log.lane("sink", &format!("topic-{n}"), 0).err()
+        let sink = log.sink("sink");
+        log.lane(sink, &format!("topic-{n}"), 0).err()
     });
     assert_eq!(refused, Some(Refused::TooMany));
     assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
@@ -187,7 +216,7 @@ fn too_many_lanes_are_refused_before_a_checkpoint_fills_a_segment() {
 
 #[test]
 fn a_deadline_after_a_restart_is_never_later_than_what_was_left() {
-    let deadline = Deadline { index: 0, wall_ms: 10_000, left_ms: 4_000 };
+    let deadline = Deadline { wall_ms: 10_000, left_ms: 4_000 };
     assert_eq!([7_000, 9_999, 10_001, -50_000].map(|now| deadline.left_ms(now)), [3_000, 1, 0, 4_000]);
 }
 

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::disk::SimDisk;
-use crate::kafka::batch::{Builder, Row};
-use crate::runtime::seam::WallMs;
-use crate::spool::{Entry, Log, NewCut, Read, Recovered, Run, Settings, Span, State, recover};
+use crate::kafka::batch::{Builder, HEADER_LEN, Row};
+use crate::runtime::seam::{Monotonic, WallMs};
+use crate::spool::{
+    Deadline, Entry, Log, NewCut, NewRows, Origin, Read, Recovered, Refused, Run, Settings, Span, Spans, State, recover,
+};
 
 pub(super) const SEGMENT: u64 = 16 << 10;
 
@@ -13,15 +15,53 @@ pub(super) fn settings(segments_max: u64, seed: u64) -> Settings {
     Settings { shard: 3, segment_bytes: SEGMENT, segments_max, sink_bytes_max: SEGMENT * segments_max, seed }
 }
 
-/// A closed batch with these values.
-pub(super) fn batch(values: &[Vec<u8>]) -> Vec<u8> {
+/// Records with these values.
+pub(super) fn records(values: &[Vec<u8>]) -> Vec<u8> {
     let mut builder = Builder::new(Vec::new());
     for value in values {
         let headers = [(&b"h"[..], &b"v"[..])].into_iter();
         let row = Row { key: Some(&b"key"[..]), value: Some(value), headers, timestamp: WallMs(1_000) };
         builder.append(&row, row.measure());
     }
-    builder.close(None)
+    builder.close(None).split_off(HEADER_LEN)
+}
+
+/// The lane of a sink by name.
+pub(super) fn lane(log: &mut Log, sink: &str, topic: &str, partition: i32) -> u32 {
+    let sink = log.sink(sink);
+    log.lane(sink, topic, partition).expect("a lane")
+}
+
+pub(super) fn put(log: &mut Log, lane: u32, values: &[Vec<u8>]) -> Result<Run, Refused> {
+    put_with(log, lane, values, &[], &[])
+}
+
+pub(super) fn put_with(
+    log: &mut Log,
+    lane: u32,
+    values: &[Vec<u8>],
+    origins: &[(u32, Origin)],
+    deadlines: &[(u32, Deadline)],
+) -> Result<Run, Refused> {
+    let (records, count) = (records(values), values.len() as u32);
+    let hashes: Vec<(u32, u32)> = (0..count).map(|index| (index, index ^ 7)).collect();
+    let rows = NewRows { lane, records: &records, base_timestamp: 1_000, count, origins, deadlines, hashes: &hashes };
+    log.rows(&rows).map(|first| Run { first, count: u64::from(count) })
+}
+
+/// A cut to partition 0.
+pub(super) fn cut(log: &mut Log, lane: u32, epoch: i16, rows: &[Run]) -> Result<(u64, u64), Refused> {
+    cut_to(log, lane, 0, epoch, rows)
+}
+
+pub(super) fn cut_to(
+    log: &mut Log,
+    lane: u32,
+    partition: i32,
+    epoch: i16,
+    rows: &[Run],
+) -> Result<(u64, u64), Refused> {
+    log.cut(&NewCut { lane, topic_id: 9, partition, producer_id: 4_000, epoch, sequence: 0, rows })
 }
 
 /// The value in a tail.
@@ -37,7 +77,9 @@ pub(super) fn value(tail: &[u8]) -> Vec<u8> {
 /// Runs the disk until nothing is under way.
 pub(super) fn settle(log: &mut Log, disk: &mut SimDisk) {
     for _ in 0..1_000 {
-        log.flush(disk, 7);
+        // Long after any time-out.
+        let now = Monotonic((disk.answered + 1) << 40);
+        log.flush(disk, now, WallMs(7));
         let Some(answer) = disk.answer() else { return };
         log.complete(disk, answer);
     }
@@ -51,7 +93,7 @@ pub(super) fn log(segments_max: u64) -> (Log, SimDisk) {
 /// A state as a checkpoint carries it.
 pub(super) fn normal(state: &State) -> State {
     let mut bytes = Vec::new();
-    state.checkpoint(&mut bytes);
+    state.checkpoint(&[], &mut bytes);
     crate::spool::format::seal(&mut bytes, 1, 0, 0);
     let (mut out, mut at) = (State::default(), 0);
     while at < bytes.len() {
@@ -70,15 +112,18 @@ pub(super) fn placeless(state: &State) -> State {
     for lane in lanes {
         let runs: Vec<Run> = out.lanes[&lane].spans().map(|span| span.run).collect();
         let (sink, topic) = (out.lanes[&lane].sink.clone(), out.lanes[&lane].topic.clone());
+        let named = out.lanes[&lane].named;
         let (partition, next) = (out.lanes[&lane].partition, out.lanes[&lane].next);
         out.lanes.remove(&lane);
         out.apply(0, 0, 0, &Entry::Lane { lane, partition, next, sink: &sink, topic: &topic });
-        let spans = runs.into_iter().map(|run| Span { run, segment: 0, position: 0, bytes: 0 }).collect();
-        out.apply(0, 0, 0, &Entry::Spans { lane, spans });
+        let spans: Vec<Span> = runs.into_iter().map(|run| Span { run, segment: 0, position: 0, bytes: 0 }).collect();
+        out.apply(0, 0, 0, &Entry::Spans { lane, spans: Spans::new(&spans) });
+        out.lanes.get_mut(&lane).expect("it").named = named;
     }
-    out.sessions.values_mut().for_each(|place| *place = (0, 0));
+    out.sessions.values_mut().for_each(|place| *place = (0, 0, 0));
     out.segments.clear();
-    out.sink_bytes.clear();
+    out.sinks.iter_mut().for_each(|(_, bytes)| *bytes = 0);
+    out.size = Default::default();
     out
 }
 
@@ -90,33 +135,31 @@ pub(super) fn recovered(disk: &SimDisk) -> Recovered {
 pub(super) type Drained = BTreeMap<(u32, u64), Vec<u8>>;
 
 /// All that lives, by lane and number; and the rows that are rotten.
-pub(super) fn drain(log: &Log, disk: &SimDisk) -> (Drained, Vec<(u32, Run)>) {
+pub(super) fn drain(log: &mut Log, disk: &SimDisk) -> (Drained, Vec<(u32, Run)>) {
     let (mut found, mut rotten) = (BTreeMap::new(), Vec::new());
     let lanes: Vec<u32> = log.state().lanes().map(|(lane, _)| lane).collect();
     for lane in lanes {
         let mut at = 0;
         loop {
-            match log.read(disk, lane, at).expect("a read") {
+            match log.read(disk, lane, at, u64::MAX).expect("a read") {
                 Read::Empty => break,
                 Read::Rotten(run) => {
                     rotten.push((lane, run));
                     at = run.end();
                 }
                 Read::Block(block) => {
-                    assert!(block.first >= at, "backwards");
-                    for (index, (_, tail)) in block.rows.iter().enumerate() {
-                        found.insert((lane, block.first + index as u64), value(tail));
+                    assert!(block.run.first >= at, "backwards");
+                    for row in block.rows() {
+                        assert_eq!(row.record.timestamp, 1_000);
+                        found.insert((lane, row.number), value(row.record.tail));
+                        at = row.number + 1;
                     }
-                    at = block.first + block.rows.len() as u64;
+                    assert_eq!(at, block.run.end());
                 }
             }
         }
     }
     (found, rotten)
-}
-
-pub(super) fn new_cut(lane: u32, epoch: i16, rows: &[Run]) -> NewCut {
-    NewCut { lane, topic_id: [9; 16], producer_id: 4_000, epoch, sequence: 0, rows: rows.to_vec() }
 }
 
 /// Appends entries to bytes as one group would have them, without a commit.

@@ -2,6 +2,7 @@
 
 use anyhow::{anyhow, bail};
 
+use super::super::events::Kind;
 use super::super::plan::Plan;
 use super::super::tally::Tally;
 use super::super::told::{ABANDONED, ANSWERED, REFUSED};
@@ -33,7 +34,7 @@ impl Client {
             used += length;
             match heard {
                 Heard::Connected { code, session_present, receive_maximum } => {
-                    self.connected(code, session_present, receive_maximum, plan, tally)?;
+                    self.connected(code, session_present, receive_maximum, now_ns, plan, tally)?;
                 }
                 Heard::Answer { kind, packet_id, code } => self.answer(kind, packet_id, code, now_ns, tally)?,
                 Heard::Pong => self.pong(now_ns, tally)?,
@@ -48,6 +49,7 @@ impl Client {
         code: u8,
         present: bool,
         maximum: u16,
+        now_ns: u64,
         plan: &Plan,
         tally: &mut Tally,
     ) -> anyhow::Result<()> {
@@ -63,19 +65,44 @@ impl Client {
         self.sent_here = 0;
         self.break_after = plan.break_after(self.index, self.told.connections);
         self.told.connections += 1;
-        if self.greeted && !present {
+        tally.events.put(now_ns, self.index, Kind::Connected, u8::from(present), u64::from(self.generation));
+        self.judge_session(present);
+        if self.known.is_some() && !present {
             self.told.forgotten += u64::from(self.manner.kept);
             self.forget(tally);
         }
-        self.greeted = true;
+        self.known = Some(self.generation);
         let busy = self.slots.iter().enumerate().filter(|(_, slot)| slot.hold != Hold::Free);
         self.again = busy.map(|(index, _)| index as u16).collect();
         self.again.sort_unstable_by_key(|&index| std::cmp::Reverse(self.slots[usize::from(index)].order));
         Ok(())
     }
 
-    /// [MQTT-3.2.2-5] No session: what was under way is thrown away.
+    /// A kept session is there as long as the process is, with a spool for longer, and without one no longer.
+    fn judge_session(&mut self, present: bool) {
+        let Some(known) = self.known.filter(|_| self.manner.kept) else { return };
+        let promised = known == self.generation || self.manner.spooled;
+        self.told.sessions_lost += u64::from(promised && !present);
+        self.told.sessions_claimed += u64::from(!promised && present && !self.asked_before);
+    }
+
+    /// [MQTT-3.2.2-5] No session: what was under way is thrown away, or begins anew.
     fn forget(&mut self, tally: &mut Tally) {
+        if self.manner.insist {
+            for index in 0..self.slots.len() as u16 {
+                let slot = &mut self.slots[usize::from(index)];
+                match slot.hold {
+                    Hold::Free => {}
+                    Hold::Published => slot.anew = true,
+                    Hold::Released => {
+                        slot.hold = Hold::Free;
+                        self.free.push(index);
+                        tally.settled += 1;
+                    }
+                }
+            }
+            return;
+        }
         for slot in self.slots.drain(..).filter(|slot| slot.hold != Hold::Free) {
             if slot.hold == Hold::Published {
                 self.told.mark(slot.number, ABANDONED);
@@ -92,10 +119,12 @@ impl Client {
         let slot =
             slot.ok_or_else(|| anyhow!("an answer of type {kind} to packet id {packet_id}, which is not in use"))?;
         let waited_ns = now_ns.saturating_sub(slot.sent_ns);
+        tally.events.put(now_ns, self.index, Kind::of_answer(kind), code, slot.number);
         match (kind, slot.qos, slot.hold) {
             (4, 1, Hold::Published) | (5, 2, Hold::Published) => {
                 let number = slot.number;
                 tally.answer(kind, waited_ns);
+                tally.marks.answer(now_ns, self.index, self.generation);
                 tally.unmatched += u64::from(code == 0x10);
                 if code >= 0x80 {
                     *tally.refused.entry(code).or_default() += 1;

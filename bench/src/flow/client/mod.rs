@@ -19,6 +19,10 @@ pub(crate) struct Manner {
     pub(crate) window: usize,
     /// Messages in each write.
     pub(crate) per_write: usize,
+    /// The service's sessions outlive it.
+    pub(crate) spooled: bool,
+    /// What a forgotten session had open is sent once more.
+    pub(crate) insist: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +52,8 @@ struct Slot {
     qos: u8,
     /// Sent on the present connection.
     on_wire: bool,
+    /// Its session was forgotten: it goes again as a new message.
+    anew: bool,
     number: u64,
     sent_ns: u64,
     /// Order of PUBLISH and PUBREL packets: the order in which they are sent again.
@@ -65,6 +71,11 @@ pub(crate) struct Client {
     pub(crate) written: usize,
     /// Messages that may be sent by now: those below this number.
     pub(crate) due: u64,
+    /// The start of the service that the present connection goes to, counted from 0.
+    pub(crate) generation: u32,
+    /// That of the last CONNECT, and of the last CONNACK.
+    asked: Option<u32>,
+    known: Option<u32>,
     /// Time of the last packet, and of the PINGREQ that waits for its answer; nanoseconds of the run.
     last_out_ns: u64,
     ping_ns: Option<u64>,
@@ -79,7 +90,8 @@ pub(crate) struct Client {
     limit: usize,
     on_wire: usize,
     order: u64,
-    greeted: bool,
+    /// A CONNECT to this start of the service went before, and was not answered.
+    asked_before: bool,
     /// First messages sent on this connection, after how many it breaks off, and whether with a DISCONNECT.
     sent_here: u64,
     break_after: Option<(u64, bool)>,
@@ -88,7 +100,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(index: u32, plan: &Plan, manner: Manner) -> Self {
         let total = plan.messages_of(index);
-        let told = Told { marks: Vec::with_capacity(total as usize), ..Told::default() };
+        let told = Told { marks: Vec::with_capacity(total.min(1 << 20) as usize), ..Told::default() };
         Self {
             index,
             v5: plan.is_v5(index),
@@ -97,6 +109,9 @@ impl Client {
             out: Vec::new(),
             written: 0,
             due: 0,
+            generation: 0,
+            asked: None,
+            known: None,
             last_out_ns: 0,
             ping_ns: None,
             manner,
@@ -109,7 +124,7 @@ impl Client {
             limit: 0,
             on_wire: 0,
             order: 0,
-            greeted: false,
+            asked_before: false,
             sent_here: 0,
             break_after: None,
         }
@@ -123,9 +138,16 @@ impl Client {
     /// The connection stands: CONNECT.
     pub(crate) fn greet(&mut self, plan: &Plan, now_ns: u64) {
         let id = format!("flow-{:08x}-{}", plan.run, self.index);
-        wire::connect(&mut self.out, self.v5, &id, self.manner.kept, !self.greeted, self.manner.keep_alive_s);
+        wire::connect(&mut self.out, self.v5, &id, self.manner.kept, self.known.is_none(), self.manner.keep_alive_s);
+        self.asked_before = self.asked == Some(self.generation) && self.known != self.asked;
+        self.asked = Some(self.generation);
         self.state = State::Greeting;
         self.last_out_ns = now_ns;
+    }
+
+    /// Nothing new is sent any more.
+    pub(crate) fn end(&mut self) {
+        self.total = self.next();
     }
 
     /// The connection is gone.

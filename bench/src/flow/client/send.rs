@@ -1,9 +1,10 @@
 //! What a client puts: first what it owes from before, then what is new.
 
+use super::super::events::Kind;
 use super::super::payload::{self, Header};
 use super::super::plan::Plan;
 use super::super::tally::Tally;
-use super::super::told::RESENT;
+use super::super::told::{ANEW, RESENT};
 use super::super::wire;
 use super::{Client, Hold, Slot, State};
 
@@ -13,7 +14,7 @@ impl Client {
         if self.state != State::Open {
             return 0;
         }
-        let mut count = self.send_again(plan, tally);
+        let mut count = self.send_again(now_ns, plan, tally);
         if self.again.is_empty() {
             count += self.send_new(now_ns, plan, tally);
             if count == 0 && self.next() == self.total && self.on_wire == 0 && self.ping_ns.is_none() {
@@ -28,7 +29,7 @@ impl Client {
         count
     }
 
-    fn send_again(&mut self, plan: &Plan, tally: &mut Tally) -> usize {
+    fn send_again(&mut self, now_ns: u64, plan: &Plan, tally: &mut Tally) -> usize {
         let mut count = 0;
         while self.on_wire < self.limit {
             let Some(index) = self.again.pop() else { break };
@@ -39,11 +40,15 @@ impl Client {
             if slot.hold == Hold::Released {
                 wire::release(&mut self.out, index + 1);
                 tally.releases_again += 1;
+                tally.events.put(now_ns, self.index, Kind::Pubrel, 1, slot.number);
                 continue;
             }
             let (qos, number, sent_ns) = (slot.qos, slot.number, slot.sent_ns);
-            self.put(plan, true, qos, number, index + 1, sent_ns);
-            self.told.mark(number, RESENT);
+            let anew = std::mem::take(&mut slot.anew);
+            self.put(plan, !anew, qos, number, index + 1, sent_ns);
+            self.told.mark(number, if anew { RESENT | ANEW } else { RESENT });
+            self.told.again.insert(number, self.next());
+            tally.events.put(now_ns, self.index, Kind::Publish, qos | 8, number);
             tally.publishes_again += 1;
         }
         count
@@ -67,6 +72,7 @@ impl Client {
                 packet_id = self.hold(qos, number, now_ns);
             }
             self.put(plan, false, qos, number, packet_id, now_ns);
+            tally.events.put(now_ns, self.index, Kind::Publish, qos, number);
             self.told.marks.push(0);
             self.sent_here += 1;
             tally.sent[usize::from(qos)] += 1;
@@ -77,7 +83,7 @@ impl Client {
 
     /// Takes a packet id for a message.
     fn hold(&mut self, qos: u8, number: u64, sent_ns: u64) -> u16 {
-        let slot = Slot { hold: Hold::Published, qos, on_wire: true, number, sent_ns, order: self.order };
+        let slot = Slot { hold: Hold::Published, qos, on_wire: true, anew: false, number, sent_ns, order: self.order };
         self.order += 1;
         self.on_wire += 1;
         if let Some(index) = self.free.pop() {

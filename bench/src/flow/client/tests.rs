@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::flow::plan::{Weights, example};
-use crate::flow::told::{ABANDONED, ANSWERED, REFUSED, RESENT};
+use crate::flow::told::{ABANDONED, ANEW, ANSWERED, REFUSED, RESENT};
 
-const MANNER: Manner = Manner { kept: true, keep_alive_s: 30, window: 4, per_write: 2 };
+const MANNER: Manner = Manner { kept: true, keep_alive_s: 30, window: 4, per_write: 2, spooled: false, insist: false };
 
 struct Scene {
     plan: Plan,
@@ -92,6 +92,68 @@ fn a_server_that_forgot_the_session_gets_nothing_again() {
     assert_eq!(scene.client.told.marks, [ANSWERED, ABANDONED]);
     scene.fill();
     assert_eq!(scene.sent(), ["34 1", "34 2"], "no DUP: new messages");
+}
+
+#[test]
+fn a_client_that_insists_sends_it_as_a_new_message() {
+    let mut scene = Scene::new("0:0:1", true);
+    scene.client.manner.insist = true;
+    scene.connect(&[0x20, 3, 0, 0, 0]);
+    scene.fill();
+    scene.fill();
+    scene.sent();
+    scene.hear(&[0x50, 2, 0, 1, 0x70, 2, 0, 1, 0x50, 2, 0, 2]).unwrap();
+    scene.connect(&[0x20, 3, 0, 0, 0]);
+    scene.sent();
+    scene.fill();
+    // Ids 1 and 2 are free again: new messages.
+    assert_eq!(scene.sent(), ["34 3", "34 4", "34 2", "34 1"], "no DUP; what was handed over is not sent again");
+    assert_eq!(scene.client.told.marks[2..4], [RESENT | ANEW, RESENT | ANEW]);
+    assert_eq!(scene.tally.settled, 2);
+    scene.connect(&[0x20, 3, 1, 0, 0]);
+    scene.sent();
+    scene.fill();
+    assert_eq!(scene.sent(), ["3c 3", "3c 4", "3c 2", "3c 1"], "once it was sent in this session, it is a repeat");
+}
+
+#[test]
+fn what_connack_says_of_the_session_is_judged() {
+    // Spooled, the service was started anew, session present; lost and claimed.
+    for (spooled, anew, present, judged) in [
+        (false, false, true, (0, 0)),
+        (false, false, false, (1, 0)),
+        (false, true, false, (0, 0)),
+        (false, true, true, (0, 1)),
+        (true, true, true, (0, 0)),
+        (true, true, false, (1, 0)),
+    ] {
+        let mut scene = Scene::new("0:1:0", false);
+        scene.client.manner.spooled = spooled;
+        scene.connect(&[0x20, 2, 0, 0]);
+        scene.client.generation += u32::from(anew);
+        scene.connect(&[0x20, 2, u8::from(present), 0]);
+        let told = &scene.client.told;
+        assert_eq!((told.sessions_lost, told.sessions_claimed), judged, "{spooled} {anew} {present}");
+    }
+    // A CONNECT that was not answered may have begun a session all the same.
+    let mut scene = Scene::new("0:1:0", false);
+    scene.connect(&[0x20, 2, 0, 0]);
+    scene.client.generation = 1;
+    scene.client.down();
+    scene.client.greet(&scene.plan, 0);
+    scene.sent();
+    scene.connect(&[0x20, 2, 1, 0]);
+    assert_eq!((scene.client.told.sessions_lost, scene.client.told.sessions_claimed), (0, 0));
+}
+
+#[test]
+fn a_client_that_is_to_end_sends_nothing_new() {
+    let mut scene = Scene::new("1:0:0", false);
+    scene.connect(&[0x20, 2, 0, 0]);
+    scene.fill();
+    scene.client.end();
+    scene.fill();
+    assert_eq!(scene.sent(), ["30", "30", "c0"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use rustix::event::epoll;
 
-use super::{CONNECTING_MAX, Driver};
+use super::{CONNECTING_MAX, CONTROL, Driver};
 use crate::flow::client::State;
 use crate::flow::link::Io;
 
@@ -33,6 +33,10 @@ impl Driver<'_> {
         let now_ns = self.now_ns();
         for event in &events[..count] {
             let data = event.data.u64();
+            if data == CONTROL {
+                self.ordered()?;
+                continue;
+            }
             let index = data as u32;
             let link = &self.links[index as usize];
             if link.socket.is_some() && link.generation == (data >> 32) as u32 {

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll;
 
 use crate::flow::client::{Client, Manner, State};
+use crate::flow::control::{Control, Order};
+use crate::flow::events::{Events, Kind};
 use crate::flow::link::{Io, Link};
 use crate::flow::pace::Pace;
 use crate::flow::plan::{Plan, mix};
@@ -19,6 +21,8 @@ use crate::flow::timeline::Timeline;
 
 /// Connections being made at a time: more would overflow a listener's queue.
 const CONNECTING_MAX: usize = 128;
+/// Marks standard input among the sockets.
+const CONTROL: u64 = u64::MAX;
 const BACKOFF_MS_MIN: u64 = 10;
 const BACKOFF_MS_MAX: u64 = 1_000;
 /// Writes of one client before others have their turn.
@@ -29,21 +33,28 @@ pub(crate) struct Outcome {
     pub(crate) clients: Vec<Client>,
     pub(crate) tally: Tally,
     pub(crate) pace: Pace,
+    /// Waits to be closed.
+    pub(crate) control: Option<Control>,
     pub(crate) wall_s: f64,
     /// Of which this long after the last message was sent for the first time.
     pub(crate) drain_s: f64,
 }
 
-/// Sends the plan to `target`; ends when all is answered, or after `timeout`.
-pub(crate) fn run(
-    plan: &Plan,
-    manner: Manner,
-    target: SocketAddr,
-    pace: Pace,
-    timeout: Duration,
-    timeline: &mut Timeline,
-) -> anyhow::Result<Outcome> {
-    let mut driver = Driver::new(plan, manner, target, pace)?;
+/// What a run is told beside the plan.
+pub(crate) struct Terms {
+    pub(crate) target: SocketAddr,
+    pub(crate) pace: Pace,
+    pub(crate) timeout: Duration,
+    /// For answers once nothing new is sent.
+    pub(crate) patience: Duration,
+    pub(crate) control: Option<Control>,
+    pub(crate) events: Events,
+}
+
+/// Sends the plan; ends when all is answered, or after the time-out.
+pub(crate) fn run(plan: &Plan, manner: Manner, terms: Terms, timeline: &mut Timeline) -> anyhow::Result<Outcome> {
+    let (timeout, patience_ns) = (terms.timeout, terms.patience.as_nanos() as u64);
+    let mut driver = Driver::new(plan, manner, terms)?;
     let mut all_sent_ns = None;
     while driver.done < driver.links.len() {
         let now_ns = driver.now_ns();
@@ -51,7 +62,11 @@ pub(crate) fn run(
             break;
         }
         driver.turn(now_ns)?;
-        if all_sent_ns.is_none() && driver.tally.sent_all() == plan.messages {
+        if driver.ended_ns.is_some_and(|ended_ns| now_ns > ended_ns + patience_ns) {
+            break;
+        }
+        let all_sent = driver.ended_ns.is_some() || driver.tally.sent_all() == plan.messages;
+        if all_sent_ns.is_none() && all_sent {
             all_sent_ns = Some(now_ns);
         }
         if timeline.is_due(now_ns) {
@@ -60,10 +75,13 @@ pub(crate) fn run(
         }
     }
     let end_ns = driver.now_ns();
+    driver.tally.marks.close(end_ns);
+    driver.tally.events.close()?;
     Ok(Outcome {
         clients: driver.links.into_iter().map(|link| link.client).collect(),
         tally: driver.tally,
         pace: driver.pace,
+        control: driver.control,
         wall_s: end_ns as f64 / 1e9,
         drain_s: all_sent_ns.map_or(0.0, |sent_ns| (end_ns - sent_ns) as f64 / 1e9),
     })
@@ -72,6 +90,11 @@ pub(crate) fn run(
 struct Driver<'a> {
     plan: &'a Plan,
     target: SocketAddr,
+    /// Counts the service's starts.
+    generation: u32,
+    control: Option<Control>,
+    /// Since when nothing new is sent.
+    ended_ns: Option<u64>,
     poll: OwnedFd,
     links: Vec<Link>,
     tally: Tally,
@@ -90,13 +113,21 @@ struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    fn new(plan: &'a Plan, manner: Manner, target: SocketAddr, pace: Pace) -> anyhow::Result<Self> {
+    fn new(plan: &'a Plan, manner: Manner, terms: Terms) -> anyhow::Result<Self> {
+        let Terms { target, pace, control, events, .. } = terms;
+        let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        if let Some(control) = &control {
+            epoll::add(&poll, control.fd(), epoll::EventData::new_u64(CONTROL), epoll::EventFlags::IN)?;
+        }
         Ok(Self {
             plan,
             target,
-            poll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            generation: 0,
+            control,
+            ended_ns: None,
+            poll,
             links: (0..plan.clients).map(|index| Link::new(Client::new(index, plan, manner))).collect(),
-            tally: Tally::new()?,
+            tally: Tally { events, ..Tally::new()? },
             pace,
             start: Instant::now(),
             ready: Vec::new(),
@@ -126,7 +157,7 @@ impl<'a> Driver<'a> {
         while self.connecting < CONNECTING_MAX {
             let Some(index) = self.to_connect.pop_front() else { break };
             self.connecting += 1;
-            if self.links[index as usize].connect(self.target, &self.poll).is_err() {
+            if self.links[index as usize].connect(self.target, self.generation, &self.poll).is_err() {
                 self.lost(index, now_ns);
             }
         }
@@ -158,6 +189,39 @@ impl<'a> Driver<'a> {
                 self.queue(index);
             }
         }
+    }
+
+    /// Follows what was ordered.
+    fn ordered(&mut self) -> anyhow::Result<()> {
+        let Some(control) = &mut self.control else { return Ok(()) };
+        let orders = control.read()?;
+        if control.has_ended() {
+            epoll::delete(&self.poll, control.fd())?;
+        }
+        for order in orders {
+            let now_ns = self.now_ns();
+            match order {
+                Order::Target(target) => {
+                    self.target = target;
+                    self.generation += 1;
+                    // Whoever waits to try the old one tries the new one.
+                    self.to_connect.extend(self.later.drain().map(|Reverse((_, index))| index));
+                    self.links.iter_mut().for_each(|link| link.backoff_ms = 0);
+                }
+                Order::Mark(name) => {
+                    self.tally.marks.put(&name, now_ns, self.generation);
+                    self.tally.events.put(now_ns, 0, Kind::Mark, 0, u64::from(self.generation));
+                }
+                Order::End => {
+                    self.ended_ns = Some(now_ns);
+                    for index in 0..self.links.len() as u32 {
+                        self.links[index as usize].client.end();
+                        self.queue(index);
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn queue(&mut self, index: u32) {
@@ -231,6 +295,8 @@ impl<'a> Driver<'a> {
             self.tally.connects_failed += 1;
         } else {
             link.client.told.dropped += 1;
+            let generation = u64::from(link.client.generation);
+            self.tally.events.put(now_ns, index, Kind::Lost, 0, generation);
         }
         link.close();
         link.backoff_ms = (link.backoff_ms * 2).clamp(BACKOFF_MS_MIN, BACKOFF_MS_MAX);

@@ -10,6 +10,8 @@ use crate::kafka::types::{
 };
 use crate::runtime::seam::{Monotonic, WallMs};
 
+use super::hand_log::HandLog;
+
 pub(super) const SINK: SinkId = SinkId(0);
 pub(super) const HOUR_MS: u64 = 3_600_000;
 const WALL: i64 = 1_790_000_000_000;
@@ -22,6 +24,7 @@ pub(super) struct Hand {
     pub(super) age_ms: i64,
     pub(super) wants: Vec<Want>,
     pub(super) done: Vec<(Run, Outcome)>,
+    pub(super) log: HandLog,
 }
 
 /// One sink, no linger, the smallest batches, no jitter worth the name.
@@ -47,6 +50,7 @@ impl Hand {
             age_ms: 0,
             wants: Vec::new(),
             done: Vec::new(),
+            log: HandLog::new(),
         }
     }
 
@@ -86,10 +90,28 @@ impl Hand {
 
     pub(super) fn poll(&mut self) -> Vec<ProduceRequest> {
         let mut out = Vec::new();
-        self.producer.poll(self.now, self.wall(), &mut out);
+        let wall = self.wall();
+        self.producer.poll_with(self.now, wall, &mut self.log, &mut out);
         self.producer.drain_wants(|want| self.wants.push(want));
         self.producer.drain_completions(|run, outcome| self.done.push((run, outcome)));
         out
+    }
+
+    /// Polls, makes durable what the log has, and polls again.
+    pub(super) fn poll_synced(&mut self) -> Vec<ProduceRequest> {
+        let mut out = self.poll();
+        self.log.sync();
+        out.append(&mut self.poll());
+        out
+    }
+
+    /// The process is killed and starts again; Kafka gives it another producer id.
+    pub(super) fn killed(self, settings: Settings, id: i64) -> Self {
+        let (log, lanes, cuts) = self.log.crash();
+        let mut hand = Self { log, now: self.now, number: self.number, age_ms: self.age_ms, ..Self::new(settings) };
+        hand.producer.restore(lanes, cuts);
+        hand.producer.on_producer_id(0, id, 0);
+        hand
     }
 
     /// Polls for exactly one question and nothing else, and answers it.

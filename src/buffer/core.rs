@@ -1,0 +1,269 @@
+//! The buffer of one shard: the log, and what is known beside it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::clock::Clock;
+use super::restore::{OpenError, Report, Restored, RestoredSession};
+use super::room::Room;
+use super::sessions::{Record, Waiting};
+use super::settings::{Settings, SinkTerms};
+use super::view::{Failing, Lists, View};
+use crate::kafka::producer::row_log::Origin;
+use crate::kafka::types::{SinkId, Ticket};
+use crate::runtime::seam::{Monotonic, WallMs};
+use crate::spool::{Completion, Disk, Log, recover};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Buffer {
+    pub(super) settings: Settings,
+    pub(super) log: Log,
+    pub(super) clock: Clock,
+    pub(super) room: Room,
+    pub(super) waiting: Waiting,
+    pub(super) next_session: u64,
+    /// The log's numbers of the sinks, by cluster and sink.
+    pub(super) logged: Vec<Vec<usize>>,
+    /// Whose each lane is: cluster and sink.
+    pub(super) lanes: HashMap<u32, (usize, SinkId)>,
+    pub(super) lists: Lists,
+    /// Whose answer waits for rows of an earlier start.
+    pub(super) tickets: HashMap<Origin, Ticket>,
+    pub(super) numbers: Numbers,
+    /// Rows in groups that are not durable, by group.
+    pub(super) unsynced: VecDeque<(u64, u64)>,
+    /// Where the disk failed to read, how often, and whether it is to be tried again without anything else happening.
+    pub(super) failing: Option<Failing>,
+    pub(super) wants_turn: bool,
+    /// When the group under way was handed to the disk.
+    flying: Option<Monotonic>,
+}
+
+/// Numbers of a buffer. Counters count from this start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// Bytes on the disk: segments there are.
+    pub bytes: u64,
+    /// The bound of that.
+    pub bytes_max: u64,
+    /// Bytes of live rows in them, about.
+    pub live_bytes: u64,
+    /// Segments there are.
+    pub segments: u64,
+    /// Syncs that succeeded.
+    pub syncs: u64,
+    /// What they took, together, in microseconds.
+    pub sync_us: u64,
+    /// The longest of them.
+    pub sync_max_us: u64,
+    /// Groups that are durable.
+    pub groups: u64,
+    /// Bytes in them.
+    pub group_bytes: u64,
+    /// Writes and syncs that failed.
+    pub failures: u64,
+    /// Nothing can be written: a group waits, and no segment can be made for it.
+    pub stuck: bool,
+    /// Bytes copied out of old segments.
+    pub moved_bytes: u64,
+    /// Rows written.
+    pub rows: u64,
+    /// Kept sessions.
+    pub sessions: u64,
+    /// Damaged places found at the start and since.
+    pub rot: u64,
+    /// Bytes behind the last whole group at the start.
+    pub torn_bytes: u64,
+}
+
+impl Buffer {
+    /// Takes up what lies on the disk: segments by number, with their bytes. Reads, and changes nothing.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open<D: Disk>(
+        disk: &D,
+        settings: Settings,
+        found: &BTreeMap<u64, u64>,
+        now: Monotonic,
+        wall: WallMs,
+    ) -> Result<(Self, Restored), OpenError> {
+        let mut recovered = recover(disk, settings.log.shard, found)?;
+        settings.check(&recovered.state)?;
+        let report = Report::of(&mut recovered);
+        let next_session = recovered.next_session();
+        let mut log = Log::new(settings.log.clone(), recovered);
+        let logged = settings.clusters.iter().map(|sinks| sinks.iter().map(|terms| log.sink(&terms.name)).collect());
+        let mut buffer = Self {
+            logged: logged.collect(),
+            room: Room::new(settings.clusters.iter().map(Vec::len)),
+            clock: Clock::new(now, wall),
+            waiting: Waiting::default(),
+            next_session,
+            tickets: HashMap::new(),
+            lanes: HashMap::new(),
+            lists: Lists::default(),
+            numbers: Numbers { rot: report.rot.len() as u64, torn_bytes: report.torn_bytes, ..Numbers::default() },
+            unsynced: VecDeque::new(),
+            flying: None,
+            failing: None,
+            wants_turn: false,
+            log,
+            settings,
+        };
+        let restored = buffer.restore(disk, report)?;
+        buffer.look_at_room();
+        Ok((buffer, restored))
+    }
+
+    /// Sorts what is there, and ends what does not outlive a process.
+    fn restore<D: Disk>(&mut self, disk: &D, mut report: Report) -> Result<Restored, OpenError> {
+        let state = self.log.state();
+        let clusters = self.settings.restored(state);
+        let mut sessions = Vec::new();
+        let numbers: Vec<u64> = state.sessions().collect();
+        for number in numbers {
+            let open = self.settings.open_ids(self.log.state(), number);
+            match self.log.read_session(disk, number) {
+                Ok(Some(payload)) => sessions.push(RestoredSession { number, payload: payload.to_vec(), open }),
+                Ok(None) => report.sessions_lost += 1,
+                Err(error) => return Err(OpenError::Session { number, error }),
+            }
+        }
+        for (cluster, restored) in clusters.iter().enumerate() {
+            report.rows += restored.lanes.iter().map(|lane| lane.rows).sum::<u64>();
+            report.cuts += restored.cuts.len() as u64;
+            self.lanes.extend(restored.lanes.iter().map(|lane| (lane.lane, (cluster, lane.sink))));
+        }
+        report.sessions = sessions.len() as u64;
+        for (name, rows) in self.settings.given_up(self.log.state()) {
+            let sink = self.log.sink(&name);
+            // The group is empty: it has a place.
+            self.log.discard_sink(sink).map_err(|_| OpenError::Discard { sink: name })?;
+            report.given_up += rows;
+        }
+        Ok(Restored { clusters, sessions, report })
+    }
+
+    /// The buffer as a cluster's producer sees it, for one poll.
+    pub fn view<'a, D: Disk>(
+        &'a mut self,
+        disk: &'a mut D,
+        cluster: usize,
+        now: Monotonic,
+        wall: WallMs,
+    ) -> View<'a, D> {
+        self.clock.turn(now, wall);
+        View { buffer: self, disk, cluster }
+    }
+
+    /// Once a turn, after all that it has to keep: starts a group, if there is one and none is under way.
+    pub fn flush<D: Disk>(&mut self, disk: &mut D, now: Monotonic, wall: WallMs) {
+        self.clock.turn(now, wall);
+        let group = self.group();
+        self.log.flush(disk, now, wall);
+        if self.group() != group {
+            self.put_waiting();
+            self.flying = Some(now);
+        }
+        self.look_at_room();
+    }
+
+    /// Takes what the disk reports. Whether something has become durable: answers and cuts may be due.
+    pub fn complete<D: Disk>(&mut self, disk: &mut D, completion: Completion, now: Monotonic) -> bool {
+        let before = self.durable();
+        self.log.complete(disk, completion);
+        if let Completion::Synced { ok, .. } = completion {
+            let took = self.flying.map_or(0, |begun| u64::try_from(now.since(begun).as_micros()).unwrap_or(u64::MAX));
+            self.numbers.syncs += 1;
+            self.numbers.sync_us += took;
+            // The same group again.
+            self.flying = if ok { None } else { Some(now) };
+        }
+        let durable = self.durable();
+        while self.unsynced.pop_front_if(|(group, _)| *group <= durable).is_some() {}
+        self.numbers.groups += durable - before;
+        self.look_at_room();
+        durable != before
+    }
+
+    /// The group that is being gathered: what is kept now stands in it.
+    #[must_use]
+    pub const fn group(&self) -> u64 {
+        self.log.group()
+    }
+
+    /// Whether something is to be tried again soon, whatever else happens.
+    pub fn wants_turn(&mut self) -> bool {
+        std::mem::take(&mut self.wants_turn)
+    }
+
+    /// All groups up to this one are durable.
+    #[must_use]
+    pub const fn durable(&self) -> u64 {
+        self.log.durable()
+    }
+
+    /// Whether everything that was kept is durable.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.log.is_idle()
+    }
+
+    /// The numbers.
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        let trouble = self.log.trouble();
+        let segments = self.log.segments() as u64;
+        let bytes = self.settings.log.segment_bytes;
+        Numbers {
+            failures: trouble.failures,
+            stuck: trouble.in_a_row > 0,
+            segments,
+            bytes: segments * bytes,
+            bytes_max: self.settings.log.segments_max * bytes,
+            sessions: self.log.state().sessions().count() as u64,
+            ..self.numbers
+        }
+    }
+
+    /// Live bytes of a sink.
+    #[must_use]
+    pub fn sink_bytes(&self, cluster: usize, sink: SinkId) -> u64 {
+        self.terms(cluster, sink).map_or(0, |terms| self.log.state().sink_bytes(&terms.name))
+    }
+
+    /// Live rows of a sink.
+    #[must_use]
+    pub fn sink_rows(&self, cluster: usize, sink: SinkId) -> u64 {
+        self.terms(cluster, sink).map_or(0, |terms| {
+            let _ = terms;
+            0
+        })
+    }
+
+    /// The most bytes that a sink may hold.
+    #[must_use]
+    pub fn sink_bytes_max(&self, cluster: usize, sink: SinkId) -> u64 {
+        if self.keeps(cluster, sink) { self.settings.log.sink_bytes_max } else { 0 }
+    }
+
+    /// Rows that were written and are not durable yet.
+    #[must_use]
+    pub fn rows_not_durable(&self) -> u64 {
+        self.unsynced.iter().map(|(_, rows)| rows).sum()
+    }
+
+    pub(super) fn terms(&self, cluster: usize, sink: SinkId) -> Option<&SinkTerms> {
+        self.settings.clusters.get(cluster)?.get(usize::from(sink.0))
+    }
+
+    pub(super) fn put_record(&mut self, record: &Record) -> bool {
+        let put = match record {
+            Record::Kept { number, payload } => self.log.session(Some(*number), payload).map(drop),
+            Record::Ended { number } => self.log.session_ended(*number),
+            Record::Released { number, packet_id } => self.log.released(*number, *packet_id),
+        };
+        put.is_ok()
+    }
+}

@@ -1,0 +1,249 @@
+//! What a start finds in the log, sorted by who has to know it.
+
+use std::collections::BTreeMap;
+
+use super::settings::Settings;
+use crate::kafka::producer::row_log::{RestoredCut, RestoredLane, RowRun};
+use crate::kafka::producer::{AnsweredOn, Keep};
+use crate::kafka::types::SinkId;
+use crate::spool::{ReadError, RecoverError, Recovered, Rot, State};
+
+/// Why a spool cannot be taken up. Nothing in it was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The log's own reasons.
+    #[error(transparent)]
+    Unreadable(#[from] RecoverError),
+    /// A kept session cannot be read.
+    #[error("kept session {number}: {error}")]
+    Session {
+        /// Its number.
+        number: u64,
+        /// The cause.
+        error: ReadError,
+    },
+    /// Rows of a sink that is not to outlive the process cannot be ended.
+    #[error("the rows of sink \"{sink}\" cannot be given up")]
+    Discard {
+        /// The sink.
+        sink: Box<str>,
+    },
+    /// It has rows of a sink that the configuration does not have.
+    #[error(
+        "{rows} messages of sink \"{sink}\" wait here, and the configuration has no such sink. Put the sink back until \
+         they are in Kafka (its filters may match nothing), or give up what is in this folder by moving it away"
+    )]
+    UnknownSink {
+        /// The sink.
+        sink: Box<str>,
+        /// Its live rows.
+        rows: u64,
+    },
+    /// It has rows of a sink that is kept in memory now.
+    #[error(
+        "{rows} messages of sink \"{sink}\" wait here, and its buffer is \"memory\" now. Give it buffer = \"disk\" until they \
+         are in Kafka, or give up what is in this folder by moving it away"
+    )]
+    NotKept {
+        /// The sink.
+        sink: Box<str>,
+        /// Its live rows.
+        rows: u64,
+    },
+}
+
+/// Everything that an earlier start has left.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// By cluster: for its producer.
+    pub clusters: Vec<RestoredCluster>,
+    /// Kept sessions, by number.
+    pub sessions: Vec<RestoredSession>,
+    /// For the operator.
+    pub report: Report,
+}
+
+/// What a cluster's producer takes up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RestoredCluster {
+    /// Lanes with live rows.
+    pub lanes: Vec<RestoredLane>,
+    /// Cuts that may or may not be in Kafka, oldest first.
+    pub cuts: Vec<RestoredCut>,
+}
+
+/// A kept session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoredSession {
+    /// Its number.
+    pub number: u64,
+    /// What was kept of it.
+    pub payload: Vec<u8>,
+    /// Its open packet ids.
+    pub open: Vec<RestoredId>,
+}
+
+/// An open packet id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoredId {
+    /// The id.
+    pub packet_id: u16,
+    /// The sinks that have its row.
+    pub rows: Vec<RestoredRow>,
+}
+
+/// A sink that has the row of an open packet id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestoredRow {
+    /// Index of the cluster.
+    pub cluster: usize,
+    /// The sink's number there.
+    pub sink: SinkId,
+    /// Whether the row is still to come to Kafka. If not it is done: the sink owes nothing for it.
+    pub is_live: bool,
+    /// Whether the sink's answer is owed while the row is live: its level is Kafka's, not the log's.
+    pub is_owed: bool,
+}
+
+/// What the operator should know of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Live rows found: they go to Kafka.
+    pub rows: u64,
+    /// Cuts that may or may not be in Kafka.
+    pub cuts: u64,
+    /// Rows that were given up because their sink's buffer does not outlive the process.
+    pub given_up: u64,
+    /// Kept sessions.
+    pub sessions: u64,
+    /// Places with damage below what was durable.
+    pub rot: Vec<Rot>,
+    /// Live rows whose segment is gone.
+    pub missing: u64,
+    /// Kept sessions whose bytes are damaged.
+    pub sessions_lost: u64,
+    /// Damage may have hit what became of rows: some may be in Kafka already.
+    pub fate_open: bool,
+    /// Bytes of groups that were never whole: they were answered to nobody.
+    pub torn_bytes: u64,
+}
+
+impl Report {
+    /// What recovery says.
+    pub(super) fn of(recovered: &mut Recovered) -> Self {
+        Self {
+            rot: std::mem::take(&mut recovered.rot),
+            missing: recovered.missing.iter().map(|(_, run)| run.count).sum(),
+            fate_open: recovered.fate_open,
+            torn_bytes: recovered.torn_bytes,
+            ..Self::default()
+        }
+    }
+}
+
+impl Report {
+    /// Whether something that was durable is not there any more.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        !self.rot.is_empty() || self.fate_open || self.missing + self.sessions_lost > 0
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bytes: u64 = self.rot.iter().map(|rot| rot.bytes).sum();
+        write!(f, "{} places with {bytes} bytes", self.rot.len())?;
+        if let Some(first) = self.rot.first() {
+            write!(f, ", the first in segment {} at {}", first.segment, first.position)?;
+        }
+        if self.missing + self.sessions_lost > 0 {
+            write!(f, "; {} messages and {} sessions are gone", self.missing, self.sessions_lost)?;
+        }
+        if self.fate_open {
+            f.write_str("; some messages may be sent again that Kafka has")?;
+        }
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// Whether every sink that has live rows or open cuts has a place in the configuration.
+    ///
+    /// # Errors
+    /// The first that has none.
+    pub(super) fn check(&self, state: &State) -> Result<(), OpenError> {
+        let mut rows: BTreeMap<&str, u64> = BTreeMap::new();
+        for (_, lane) in state.lanes().filter(|(_, lane)| lane.rows() > 0) {
+            *rows.entry(&lane.sink).or_default() += lane.rows();
+        }
+        for (name, rows) in rows {
+            match self.find(name).map(|(cluster, sink)| self.clusters[cluster][usize::from(sink.0)].keep) {
+                None => return Err(OpenError::UnknownSink { sink: name.into(), rows }),
+                Some(Keep::Memory) => return Err(OpenError::NotKept { sink: name.into(), rows }),
+                Some(Keep::Disk | Keep::Hybrid | Keep::HybridSaved) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Sinks whose rows do not outlive the process, with those that an earlier start has left.
+    pub(super) fn given_up(&self, state: &State) -> Vec<(Box<str>, u64)> {
+        let sinks = self.clusters.iter().flatten().filter(|terms| terms.keep == Keep::Hybrid);
+        let rows = |name: &str| -> u64 {
+            state.lanes().filter(|(_, lane)| *lane.sink == *name).map(|(_, lane)| lane.rows()).sum()
+        };
+        sinks.map(|terms| (terms.name.clone(), rows(&terms.name))).filter(|(_, rows)| *rows > 0).collect()
+    }
+
+    /// What the log has for each cluster; lanes of sinks that are given up are left out.
+    pub(super) fn restored(&self, state: &State) -> Vec<RestoredCluster> {
+        let mut clusters = vec![RestoredCluster::default(); self.clusters.len()];
+        for (number, lane) in state.lanes() {
+            let (Some((cluster, sink)), Some((first, end))) = (self.find(&lane.sink), lane.bounds()) else { continue };
+            if self.clusters[cluster][usize::from(sink.0)].keep == Keep::Hybrid {
+                continue;
+            }
+            let (topic, partition) = (lane.topic.as_ref().to_owned(), lane.partition);
+            let start = lane.spans().next().map(|span| (span.segment, span.position));
+            let order = start.map_or(0, |(segment, position)| segment * self.log.segment_bytes + position);
+            let restored = RestoredLane { sink, topic, partition, lane: number, first, end, rows: lane.rows(), order };
+            clusters[cluster].lanes.push(restored);
+        }
+        for cut in state.cuts() {
+            let head = cut.head;
+            let Some((cluster, sink)) = state.lane(head.lane).and_then(|lane| self.find(&lane.sink)) else { continue };
+            if self.clusters[cluster][usize::from(sink.0)].keep == Keep::Hybrid {
+                continue;
+            }
+            clusters[cluster].cuts.push(RestoredCut {
+                cut: head.cut,
+                topic_id: head.topic_id,
+                partition: head.partition,
+                producer_id: head.producer_id,
+                epoch: head.epoch,
+                sequence: head.sequence,
+                lane: head.lane,
+                rows: cut.rows.iter().map(|run| RowRun { first: run.first, count: run.count }).collect(),
+            });
+        }
+        clusters
+    }
+
+    /// A kept session's open packet ids.
+    pub(super) fn open_ids(&self, state: &State, session: u64) -> Vec<RestoredId> {
+        let row = |(lane, number): &(u32, u64)| {
+            let lane = state.lane(*lane)?;
+            let (cluster, sink) = self.find(&lane.sink)?;
+            let terms = &self.clusters[cluster][usize::from(sink.0)];
+            let is_live = lane.lives(*number);
+            // Its rows are given up: who has not got it to Kafka does not have it.
+            if is_live && terms.keep == Keep::Hybrid {
+                return None;
+            }
+            let is_owed = is_live && terms.answered_on == AnsweredOn::Replicated;
+            Some(RestoredRow { cluster, sink, is_live, is_owed })
+        };
+        let id = |(packet_id, rows): (u16, &[_])| RestoredId { packet_id, rows: rows.iter().filter_map(row).collect() };
+        state.open_ids_of(session).map(id).collect()
+    }
+}

@@ -1,0 +1,178 @@
+//! Whether the spool has room for a row, asked before it is taken, so that what was taken always fits. The log's figures
+//! are read once a turn; what has been promised since counts from them.
+
+use super::core::Buffer;
+use super::sessions::RECORD_BYTES;
+use crate::kafka::producer::Keep;
+use crate::kafka::producer::row_log::RowRun;
+use crate::kafka::types::SinkId;
+use crate::spool::Run;
+
+/// What a row costs in the log beside its record, if it stands in a block of its own.
+const ROW_COST: u64 = 192;
+
+/// Why the spool cannot take a row now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SpoolFull {
+    /// It is full, for all sinks.
+    Whole,
+    /// The sink holds its share of it.
+    Sink,
+}
+
+/// What is promised and not yet in the log: rows and their bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Promised {
+    rows: u64,
+    bytes: u64,
+}
+
+impl Promised {
+    fn add(&mut self, bytes: u64) {
+        self.rows += 1;
+        self.bytes += bytes;
+    }
+
+    /// So many of them are in the log: their part of the bytes is free.
+    fn kept(&mut self, rows: u64) -> u64 {
+        let rows = rows.min(self.rows);
+        let part = if rows == 0 { 0 } else { u128::from(self.bytes) * u128::from(rows) / u128::from(self.rows) };
+        let part = u64::try_from(part).unwrap_or(0);
+        self.rows -= rows;
+        self.bytes -= part;
+        part
+    }
+}
+
+/// Room, as of the last look at the log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Room {
+    whole: u64,
+    /// The log could not keep account of more, when it was last given rows.
+    pub(super) too_many: bool,
+    promised: u64,
+    /// By cluster and sink: what it may still take, what it is promised.
+    sinks: Vec<Vec<(u64, Promised)>>,
+    /// Changes whenever room has come free.
+    pub(super) freed: u64,
+}
+
+impl Room {
+    pub(super) fn new(sinks: impl Iterator<Item = usize>) -> Self {
+        Self { sinks: sinks.map(|count| vec![(0, Promised::default()); count]).collect(), ..Self::default() }
+    }
+
+    /// So many rows of a sink have been written.
+    pub(super) fn kept(&mut self, cluster: usize, sink: usize, rows: u64) {
+        if let Some((_, promised)) = self.sinks.get_mut(cluster).and_then(|sinks| sinks.get_mut(sink)) {
+            self.promised = self.promised.saturating_sub(promised.kept(rows));
+        }
+    }
+}
+
+impl Buffer {
+    /// Whether rows of a sink with so many bytes, all told, may be taken now.
+    ///
+    /// # Errors
+    /// What is full.
+    pub fn admit(&self, cluster: usize, sink: SinkId, row_bytes: usize) -> Result<(), SpoolFull> {
+        if !self.keeps(cluster, sink) {
+            return Ok(());
+        }
+        let need = row_bytes as u64 + ROW_COST;
+        let room = &self.room;
+        if room.too_many || room.promised + need > room.whole {
+            return Err(SpoolFull::Whole);
+        }
+        let left = room.sinks.get(cluster).and_then(|sinks| sinks.get(usize::from(sink.0)));
+        match left {
+            Some((left, promised)) if promised.bytes + need > *left => Err(SpoolFull::Sink),
+            _ => Ok(()),
+        }
+    }
+
+    /// A row has been taken after [`Buffer::admit`]: its room is its own until it is written.
+    pub fn promise(&mut self, cluster: usize, sink: SinkId, row_bytes: usize) {
+        if !self.keeps(cluster, sink) {
+            return;
+        }
+        let need = row_bytes as u64 + ROW_COST;
+        if let Some((_, promised)) = self.room.sinks.get_mut(cluster).and_then(|c| c.get_mut(usize::from(sink.0))) {
+            promised.add(need);
+            self.room.promised += need;
+        }
+    }
+
+    /// Whether a sink's rows go to the log.
+    #[must_use]
+    pub fn keeps(&self, cluster: usize, sink: SinkId) -> bool {
+        self.terms(cluster, sink).is_some_and(|terms| terms.keep != Keep::Memory)
+    }
+
+    /// Whether there is room for so many bytes, whoever's.
+    #[must_use]
+    pub const fn has_room(&self, bytes: usize) -> bool {
+        !self.room.too_many && self.room.promised + bytes as u64 + ROW_COST <= self.room.whole
+    }
+
+    /// The largest payload of a kept session that there is room for now, beside the rows that are promised theirs.
+    #[must_use]
+    pub fn session_room(&self) -> usize {
+        let room = self.log.room().saturating_sub(self.room.promised + RECORD_BYTES);
+        if self.room.too_many { 0 } else { usize::try_from(room).unwrap_or(usize::MAX) }
+    }
+
+    /// Changes whenever room has come free: as long as it is the same, nobody who waits has to be asked again.
+    #[must_use]
+    pub const fn freed(&self) -> u64 {
+        self.room.freed
+    }
+
+    /// `drop-oldest`: ends rows in the oldest segment that has any which may go, of one sink or of all. `allowed` says
+    /// which those of a cluster's lane are. Returns them by cluster and lane.
+    pub fn drop_oldest(
+        &mut self,
+        only: Option<(usize, SinkId)>,
+        mut allowed: impl FnMut(usize, u32) -> Option<RowRun>,
+    ) -> Vec<(usize, u32, RowRun)> {
+        let Self { log, logged, lanes, .. } = self;
+        let wanted: Vec<usize> = match only {
+            Some((cluster, sink)) => {
+                logged.get(cluster).and_then(|c| c.get(usize::from(sink.0))).copied().into_iter().collect()
+            }
+            None => logged.iter().flatten().copied().collect(),
+        };
+        let mut may_go = |lane: u32| {
+            let (cluster, _) = lanes.get(&lane)?;
+            allowed(*cluster, lane).map(|run| Run { first: run.first, count: run.count })
+        };
+        let dropped = log.drop_oldest(&wanted, &mut may_go).unwrap_or_default();
+        let placed = |(lane, run): (u32, Run)| {
+            let (cluster, _) = lanes.get(&lane)?;
+            Some((*cluster, lane, RowRun { first: run.first, count: run.count }))
+        };
+        dropped.into_iter().filter_map(placed).collect()
+    }
+
+    /// Reads the log's figures. Rows of sinks that go to memory first may never come: what they were promised is over.
+    pub(super) fn look_at_room(&mut self) {
+        let room = &mut self.room;
+        let whole = self.log.room();
+        let mut freed = whole > room.whole;
+        room.whole = whole;
+        room.promised = 0;
+        for (cluster, sinks) in self.settings.clusters.iter().enumerate() {
+            for (sink, terms) in sinks.iter().enumerate().filter(|(_, terms)| terms.keep != Keep::Memory) {
+                let (left, promised) = &mut room.sinks[cluster][sink];
+                let now = self.log.sink_room(self.logged[cluster][sink]);
+                freed |= now > *left;
+                *left = now;
+                if terms.keep != Keep::Disk {
+                    *promised = Promised::default();
+                }
+                room.promised += promised.bytes;
+            }
+        }
+        room.freed += u64::from(freed);
+    }
+}

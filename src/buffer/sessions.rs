@@ -1,0 +1,121 @@
+//! What is kept of sessions: each with its number, its end, and the packet ids that are free again. A record that the
+//! group being gathered has no place for goes into the next one, in order; its group is known at once, so that who waits
+//! for it need not ask again.
+
+use std::collections::VecDeque;
+
+use super::core::Buffer;
+use super::room::SpoolFull;
+use crate::kafka::producer::row_log::Origin;
+use crate::kafka::types::Ticket;
+
+/// A session that is kept from the moment its group is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Its number.
+    pub number: u64,
+    /// The group it stands in.
+    pub group: u64,
+}
+
+/// What is written of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Record {
+    Kept { number: u64, payload: Box<[u8]> },
+    Ended { number: u64 },
+    Released { number: u64, packet_id: u16 },
+}
+
+/// Bytes of a record, and more.
+pub(super) const RECORD_BYTES: u64 = 64;
+
+impl Record {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Kept { payload, .. } => RECORD_BYTES + payload.len() as u64,
+            Self::Ended { .. } | Self::Released { .. } => RECORD_BYTES,
+        }
+    }
+}
+
+/// Records that wait for a later group.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    records: VecDeque<(u64, Record)>,
+    /// Bytes of those for the last group among them.
+    bytes: u64,
+}
+
+impl Waiting {
+    /// Whether a session is among them.
+    pub(super) fn has_sessions(&self) -> bool {
+        self.records.iter().any(|(_, record)| matches!(record, Record::Kept { .. }))
+    }
+}
+
+impl Buffer {
+    /// Keeps a session: a new one (`None`), or one that is there, with what is known of it now. It is kept when its
+    /// group is durable.
+    ///
+    /// # Errors
+    /// There is no room for one more.
+    pub fn keep_session(&mut self, number: Option<u64>, payload: &[u8]) -> Result<Kept, SpoolFull> {
+        if payload.len() > self.session_room() {
+            return Err(SpoolFull::Whole);
+        }
+        let number = number.unwrap_or_else(|| {
+            let next = self.next_session;
+            self.next_session += 1;
+            next
+        });
+        let group = self.record(Record::Kept { number, payload: payload.into() });
+        Ok(Kept { number, group })
+    }
+
+    /// A session has ended, and its open packet ids with it. The group in which that stands.
+    pub fn end_session(&mut self, number: u64) -> u64 {
+        self.tickets.retain(|origin, _| origin.session != number);
+        self.record(Record::Ended { number })
+    }
+
+    /// A packet id of a session is free again: what tells the client so waits for this group.
+    pub fn release(&mut self, number: u64, packet_id: u16) -> u64 {
+        self.tickets.remove(&Origin { session: number, packet_id });
+        self.record(Record::Released { number, packet_id })
+    }
+
+    /// Whose answer waits for the rows of an open packet id that an earlier start has left
+    /// ([`super::RestoredRow::is_live`]): they come back with this ticket.
+    pub fn await_row(&mut self, number: u64, packet_id: u16, ticket: Ticket) {
+        self.tickets.insert(Origin { session: number, packet_id }, ticket);
+    }
+
+    fn record(&mut self, record: Record) -> u64 {
+        if self.waiting.records.is_empty() && self.put_record(&record) {
+            return self.log.group();
+        }
+        let (last, bytes) = (self.waiting.records.back().map(|(group, _)| *group), record.bytes());
+        let group = match last {
+            Some(last) if self.waiting.bytes + bytes <= self.settings.log.segment_bytes / 8 => {
+                self.waiting.bytes += bytes;
+                last
+            }
+            _ => {
+                self.waiting.bytes = bytes;
+                last.unwrap_or_else(|| self.log.group()) + 1
+            }
+        };
+        self.waiting.records.push_back((group, record));
+        group
+    }
+
+    /// A new group is being gathered: what waits for it comes first.
+    pub(super) fn put_waiting(&mut self) {
+        while let Some((group, record)) = self.waiting.records.pop_front() {
+            if group > self.log.group() || !self.put_record(&record) {
+                self.waiting.records.push_front((group, record));
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What a buffer is given.
+
+use crate::kafka::producer::{AnsweredOn, Keep};
+use crate::kafka::types::SinkId;
+use crate::spool;
+
+/// A sink as the buffer knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkTerms {
+    /// Its name in the configuration, by which the log knows it.
+    pub name: Box<str>,
+    /// Where its rows are kept.
+    pub keep: Keep,
+    /// When its publishers are answered.
+    pub answered_on: AnsweredOn,
+}
+
+/// See the fields.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The log.
+    pub log: spool::Settings,
+    /// The sinks of each cluster, by [`crate::kafka::types::SinkId`]. Hidden ones, which come behind them, are left out:
+    /// dead letters stay in memory, and the rows they stand for in the log.
+    pub clusters: Vec<Vec<SinkTerms>>,
+}
+
+impl Settings {
+    /// Cluster and number of the sink of that name.
+    pub(super) fn find(&self, name: &str) -> Option<(usize, SinkId)> {
+        self.clusters.iter().enumerate().find_map(|(cluster, sinks)| {
+            let place = sinks.iter().position(|sink| *sink.name == *name)?;
+            Some((cluster, SinkId(u16::try_from(place).ok()?)))
+        })
+    }
+}

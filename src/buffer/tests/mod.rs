@@ -1,0 +1,162 @@
+//! The buffer over the log, on a disk that can lose its power.
+
+mod disk;
+mod restart;
+mod room;
+mod sessions;
+
+use std::collections::BTreeMap;
+
+use self::disk::FakeDisk;
+use super::{Buffer, OpenError, Restored, Settings, SinkTerms};
+use crate::kafka::batch::{Builder, HEADER_LEN, Row};
+use crate::kafka::producer::row_log::{LoggedRow, NewCut, NewRows, NotNow, Origin, ReadBack, RowLog, RowRun, TakenCut};
+use crate::kafka::producer::{AnsweredOn, Keep};
+use crate::kafka::types::{SinkId, Ticket};
+use crate::runtime::seam::{Monotonic, WallMs};
+use crate::spool;
+
+const WALL: i64 = 1_800_000_000_000;
+
+/// One cluster with a sink at `stored`, one at `replicated`, a hybrid and one in memory.
+fn settings() -> Settings {
+    let terms = |name: &str, keep, answered_on| SinkTerms { name: name.into(), keep, answered_on };
+    Settings {
+        log: spool::Settings { shard: 0, segment_bytes: 1 << 20, segments_max: 12, sink_bytes_max: 4 << 20, seed: 7 },
+        clusters: vec![vec![
+            terms("stored", Keep::Disk, AnsweredOn::Stored),
+            terms("replicated", Keep::Disk, AnsweredOn::Replicated),
+            terms("hybrid", Keep::Hybrid, AnsweredOn::Replicated),
+            terms("memory", Keep::Memory, AnsweredOn::Replicated),
+        ]],
+    }
+}
+
+const STORED: SinkId = SinkId(0);
+const REPLICATED: SinkId = SinkId(1);
+const HYBRID: SinkId = SinkId(2);
+const MEMORY: SinkId = SinkId(3);
+
+/// A buffer, its disk and its clock.
+struct House {
+    buffer: Buffer,
+    disk: FakeDisk,
+    now: Monotonic,
+    wall: WallMs,
+}
+
+/// What is beside a row.
+#[derive(Clone, Debug, Default)]
+struct Beside<'a> {
+    origins: &'a [(u32, Origin)],
+    deadlines: &'a [(u32, Monotonic)],
+    hashes: &'a [(u32, u32)],
+}
+
+impl House {
+    fn new() -> Self {
+        Self::open(FakeDisk::default(), settings()).expect("nothing is there").0
+    }
+
+    fn open(disk: FakeDisk, settings: Settings) -> Result<(Self, Restored), OpenError> {
+        let (now, wall) = (Monotonic(5_000_000_000), WallMs(WALL));
+        let found: BTreeMap<u64, u64> = disk.found();
+        let (buffer, restored) = Buffer::open(&disk, settings, &found, now, wall)?;
+        let mut house = Self { buffer, disk, now, wall };
+        house.settle();
+        Ok((house, restored))
+    }
+
+    /// The power goes; what was durable is taken up again.
+    fn power_cut(self, settings: Settings) -> Result<(Self, Restored), OpenError> {
+        let mut disk = self.disk;
+        disk.power_cut();
+        Self::open(disk, settings)
+    }
+
+    /// One turn: a flush, and what the disk has to say.
+    fn turn(&mut self) {
+        self.buffer.flush(&mut self.disk, self.now, self.wall);
+        while let Some(completion) = self.disk.answer() {
+            self.buffer.complete(&mut self.disk, completion, self.now);
+        }
+    }
+
+    /// Turns until nothing waits.
+    fn settle(&mut self) {
+        for _ in 0..20 {
+            self.turn();
+        }
+    }
+
+    fn log(&mut self) -> super::View<'_, FakeDisk> {
+        self.buffer.view(&mut self.disk, 0, self.now, self.wall)
+    }
+
+    fn write(&mut self, sink: SinkId, partition: i32, values: &[&[u8]]) -> Result<(u32, u64), NotNow> {
+        self.write_with(sink, partition, values, Beside::default())
+    }
+
+    fn write_with(
+        &mut self,
+        sink: SinkId,
+        partition: i32,
+        values: &[&[u8]],
+        beside: Beside<'_>,
+    ) -> Result<(u32, u64), NotNow> {
+        let mut builder = Builder::new(Vec::new());
+        for value in values {
+            let row = Row { key: None, value: Some(value), headers: std::iter::empty(), timestamp: WallMs(WALL) };
+            builder.append(&row, row.measure());
+        }
+        let batch = builder.close(None);
+        let mut log = self.log();
+        let lane = log.lane(sink, "topic", partition)?;
+        let Beside { origins, deadlines, hashes } = beside;
+        let count = u32::try_from(values.len()).unwrap();
+        let records = &batch[HEADER_LEN..];
+        let rows = NewRows { lane, records, base_timestamp: WALL, count, origins, deadlines, hashes };
+        Ok((lane, log.rows(&rows)?))
+    }
+
+    fn cut(&mut self, sink: SinkId, lane: u32, rows: RowRun) -> TakenCut {
+        let cut = NewCut {
+            sink,
+            topic: "topic",
+            topic_id: 9,
+            partition: 3,
+            producer_id: 77,
+            epoch: 2,
+            sequence: 40,
+            lane,
+            rows: &[rows],
+        };
+        self.log().cut(&cut).expect("room")
+    }
+
+    /// What reading a lane says, and what it hands over: number, value, deadline, hash, ticket.
+    fn read(&mut self, lane: u32, from: u64, end: u64) -> (ReadBack, Vec<Back>) {
+        let mut rows = Vec::new();
+        let said = self.log().read(lane, from, end, &mut |row: LoggedRow<'_>| {
+            rows.push(Back {
+                number: row.number,
+                value: row.record.value.unwrap_or_default().to_vec(),
+                expires: row.expires,
+                hash: row.hash,
+                ticket: row.ticket,
+            });
+            true
+        });
+        (said, rows)
+    }
+}
+
+/// A row read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Back {
+    number: u64,
+    value: Vec<u8>,
+    expires: Monotonic,
+    hash: Option<u32>,
+    ticket: Option<Ticket>,
+}

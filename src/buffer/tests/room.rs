@@ -1,0 +1,81 @@
+//! What is taken fits, and what does not fit is not taken.
+
+use super::*;
+use crate::buffer::SpoolFull;
+
+const ROW: usize = 10_000;
+
+#[test]
+fn what_was_admitted_is_taken_until_nothing_is_admitted() {
+    let mut house = House::new();
+    let value = [b'x'; ROW];
+    let mut taken = 0u64;
+    let full = loop {
+        match house.buffer.admit(0, STORED, ROW + 100) {
+            Ok(()) => house.buffer.promise(0, STORED, ROW + 100),
+            Err(full) => break full,
+        }
+        // A group that is full is not: it waits for its sync.
+        while house.write(STORED, 0, &[&value]).is_err() {
+            house.turn();
+        }
+        taken += 1;
+        if taken.is_multiple_of(7) {
+            house.turn();
+        }
+        assert!(taken < 10_000, "no end");
+    };
+    assert_eq!(full, SpoolFull::Sink, "its share comes first");
+    assert!(taken * ROW as u64 > 3 << 20, "{taken} rows");
+    let others = house.buffer.admit(0, REPLICATED, ROW);
+    assert_eq!(others, Ok(()), "the others have theirs");
+    assert_eq!(house.buffer.admit(0, MEMORY, 1 << 30), Ok(()), "not its business");
+    assert!(!house.buffer.keeps(0, MEMORY) && !house.buffer.keeps(0, SinkId(9)), "hidden sinks are in memory");
+}
+
+#[test]
+fn promises_count_until_they_are_kept() {
+    let mut house = House::new();
+    let room = |house: &House| (1..).find(|n| house.buffer.admit(0, STORED, n * 50_000).is_err()).unwrap();
+    let before = room(&house);
+    for _ in 0..10 {
+        house.buffer.promise(0, STORED, 50_000);
+    }
+    let promised = room(&house);
+    assert!(before - promised >= 10);
+    house.turn();
+    assert_eq!(room(&house), promised, "a turn later they are promised still");
+    for _ in 0..10 {
+        house.write(STORED, 0, &[b"small"]).unwrap();
+    }
+    house.settle();
+    assert_eq!(room(&house), before);
+    house.buffer.promise(0, HYBRID, 50_000);
+    house.turn();
+    assert_eq!(room(&house), before, "such a row may have stayed in memory");
+}
+
+#[test]
+fn room_comes_back_and_says_so() {
+    let mut house = House::new();
+    let value = [b'x'; ROW];
+    while house.buffer.admit(0, STORED, ROW).is_ok() {
+        house.buffer.promise(0, STORED, ROW);
+        while house.write(STORED, 0, &[&value]).is_err() {
+            house.turn();
+        }
+        house.turn();
+    }
+    house.settle();
+    let (freed, lane) = (house.buffer.freed(), house.write(REPLICATED, 5, &[b"y"]).unwrap().0);
+    house.settle();
+    let dropped = house.buffer.drop_oldest(Some((0, STORED)), |_, of| {
+        assert_ne!(of, lane, "of another sink");
+        Some(RowRun { first: 10, count: 1_000 })
+    });
+    let (cluster, _, rows) = dropped[0];
+    assert_eq!((cluster, rows.first), (0, 10), "not those that may not go");
+    house.settle();
+    assert!(house.buffer.freed() > freed);
+    assert_eq!(house.buffer.admit(0, STORED, ROW), Ok(()));
+}

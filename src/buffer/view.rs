@@ -1,0 +1,199 @@
+//! The buffer as the producer of one cluster sees it.
+
+use super::core::Buffer;
+use crate::kafka::producer::AnsweredOn;
+use crate::kafka::producer::row_log::{
+    Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, Origin, ReadBack, RowLog, RowRun, TakenCut,
+};
+use crate::kafka::types::SinkId;
+use crate::runtime::seam::Monotonic;
+use crate::spool::{self, Deadline, Disk, Read, ReadError, Reason, Refused, Run};
+
+/// See the module.
+#[derive(Debug)]
+pub struct View<'a, D> {
+    pub(super) buffer: &'a mut Buffer,
+    pub(super) disk: &'a mut D,
+    pub(super) cluster: usize,
+}
+
+/// Lists as the log takes them, used again.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    runs: Vec<Run>,
+    origins: Vec<(u32, spool::Origin)>,
+    deadlines: Vec<(u32, Deadline)>,
+}
+
+impl Lists {
+    fn runs(&mut self, rows: &[RowRun]) -> &[Run] {
+        self.runs.clear();
+        self.runs.extend(rows.iter().map(|run| Run { first: run.first, count: run.count }));
+        &self.runs
+    }
+}
+
+/// A row that the disk fails to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failing {
+    lane: u32,
+    number: u64,
+    tries: u32,
+}
+
+/// So often it is tried again; a tenth of a second lies between two.
+const TRIES: u32 = 50;
+
+impl Failing {
+    /// Whether it is worth another try. The row behind one that was given up has none of its own.
+    fn again(failing: &mut Option<Self>, lane: u32, number: u64) -> bool {
+        let tries = match failing {
+            Some(Self { lane: of, number: at, tries }) if *of == lane && *at == number => *tries + 1,
+            Some(Self { lane: of, number: at, tries: TRIES }) if *of == lane && *at + 1 == number => TRIES,
+            _ => 1,
+        };
+        *failing = Some(Self { lane, number, tries });
+        tries < TRIES
+    }
+}
+
+/// What the log refuses a producer that keeps its rules is refused for now: whether there is room at all was asked
+/// before the row was taken.
+fn not_now(refused: Refused) -> NotNow {
+    debug_assert!(!matches!(refused, Refused::Unknown | Refused::TooLarge), "{refused}");
+    NotNow
+}
+
+impl<D: Disk> RowLog for View<'_, D> {
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u32, NotNow> {
+        let buffer = &mut *self.buffer;
+        let logged = buffer.logged.get(self.cluster).and_then(|sinks| sinks.get(usize::from(sink.0)));
+        let lane = buffer.log.lane(*logged.ok_or(NotNow)?, topic, partition).map_err(not_now)?;
+        buffer.lanes.insert(lane, (self.cluster, sink));
+        Ok(lane)
+    }
+
+    fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, NotNow> {
+        let buffer = &mut *self.buffer;
+        // A row of a session comes behind it.
+        if buffer.waiting.has_sessions() {
+            return Err(NotNow);
+        }
+        let lists = &mut buffer.lists;
+        lists.origins.clear();
+        lists.deadlines.clear();
+        let origin = |of: &Origin| spool::Origin { session: of.session, packet_id: of.packet_id };
+        lists.origins.extend(rows.origins.iter().map(|(row, of)| (*row, origin(of))));
+        for (row, expires) in rows.deadlines {
+            let (wall_ms, left_ms) = buffer.clock.written(*expires);
+            lists.deadlines.push((*row, Deadline { wall_ms, left_ms }));
+        }
+        let new = spool::NewRows {
+            lane: rows.lane,
+            records: rows.records,
+            base_timestamp: rows.base_timestamp,
+            count: rows.count,
+            origins: &lists.origins,
+            deadlines: &lists.deadlines,
+            hashes: rows.hashes,
+        };
+        let first = buffer.log.rows(&new);
+        buffer.room.too_many = matches!(first, Err(Refused::TooMany));
+        let first = first.map_err(not_now)?;
+        buffer.kept(rows.lane, u64::from(rows.count));
+        Ok(first)
+    }
+
+    fn cut(&mut self, cut: &NewCut<'_>) -> Result<TakenCut, NotNow> {
+        let buffer = &mut *self.buffer;
+        let new = spool::NewCut {
+            lane: cut.lane,
+            topic_id: cut.topic_id,
+            partition: cut.partition,
+            producer_id: cut.producer_id,
+            epoch: cut.epoch,
+            sequence: cut.sequence,
+            rows: buffer.lists.runs(cut.rows),
+        };
+        let (cut, group) = buffer.log.cut(&new).map_err(not_now)?;
+        Ok(TakenCut { cut, group })
+    }
+
+    fn ended(&mut self, ended: &Ended<'_>) -> Result<(), NotNow> {
+        let buffer = &mut *self.buffer;
+        let reason = match ended.fate {
+            Fate::Done { .. } => Reason::Placed,
+            Fate::Refused => Reason::Refused,
+            Fate::DeadLettered => Reason::DeadLettered,
+            Fate::Expired => Reason::Expired,
+            Fate::Rotten => Reason::Rotten,
+            Fate::CutAnew => Reason::CutAnew,
+        };
+        let (lane, rows) = (ended.lane, buffer.lists.runs(ended.rows));
+        let taken = match (ended.cut, ended.fate) {
+            (Some(cut), Fate::Done { base_offset }) => buffer.log.done(cut, lane, rows, base_offset),
+            (Some(cut), _) => buffer.log.end_cut(cut, lane, rows, reason),
+            (None, _) => buffer.log.end_rows(lane, rows, reason),
+        };
+        taken.map_err(not_now)
+    }
+
+    fn group(&self) -> u64 {
+        self.buffer.group()
+    }
+
+    fn durable(&self) -> u64 {
+        self.buffer.durable()
+    }
+
+    fn read(&mut self, lane: u32, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
+        let Buffer { log, clock, tickets, lanes, settings, failing, wants_turn, .. } = &mut *self.buffer;
+        let terms =
+            lanes.get(&lane).and_then(|(cluster, sink)| settings.clusters.get(*cluster)?.get(usize::from(sink.0)));
+        // At the level of the log a row that is in it owes nothing.
+        let owes = terms.is_some_and(|terms| terms.answered_on == AnsweredOn::Replicated);
+        // What is not on the disk yet is not gone.
+        let synced = log.state().lane(lane).map_or(0, |lane| lane.next);
+        let read = match log.read(self.disk, lane, from, end.min(synced)) {
+            Err(ReadError::Later) => return ReadBack::Later,
+            Err(_) if Failing::again(failing, lane, from) => {
+                *wants_turn = true;
+                return ReadBack::Later;
+            }
+            Err(_) => return ReadBack::Rotten(RowRun { first: from, count: 1 }),
+            Ok(read) => read,
+        };
+        match read {
+            Read::Empty if synced < end => ReadBack::Later,
+            Read::Empty => ReadBack::Empty,
+            Read::Rotten(run) => ReadBack::Rotten(RowRun { first: run.first, count: run.count }),
+            Read::Block(block) => {
+                for row in block.rows() {
+                    let origin = row.origin.map(|of| Origin { session: of.session, packet_id: of.packet_id });
+                    let expires = row.deadline.map_or(Monotonic::NEVER, |at| clock.read(at.wall_ms, at.left_ms));
+                    let ticket = origin.filter(|_| owes).and_then(|origin| tickets.get(&origin).copied());
+                    let row = LoggedRow { number: row.number, record: row.record, expires, hash: row.hash, ticket };
+                    if !take(row) {
+                        break;
+                    }
+                }
+                ReadBack::Rows
+            }
+        }
+    }
+}
+
+impl Buffer {
+    /// Rows of a lane have been taken.
+    fn kept(&mut self, lane: u32, rows: u64) {
+        let group = self.group();
+        self.numbers.rows += rows;
+        match self.unsynced.back_mut() {
+            Some((last, count)) if *last == group => *count += rows,
+            _ => self.unsynced.push_back((group, rows)),
+        }
+        if let Some((cluster, sink)) = self.lanes.get(&lane) {
+            self.room.kept(*cluster, usize::from(sink.0), rows);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What `forebay check` says of the disk buffer: whether its folder may be written, what its file system keeps its word
+//! on, whether there is room, whether what lies there has a place; and of each sink where its rows are kept.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, access, statvfs};
+
+use super::check::{Line, Verdict};
+use super::spool_folders::{Found, of_shards};
+use crate::config::{Acknowledge, Buffer, Config, Sink, Spool};
+use crate::runtime::{FolderLock, file_system_advice, segments_in};
+
+/// Its lines. Nothing is made: what is asked of a folder that is not there yet is asked of the one that it would be in.
+pub(super) fn of_spool(config: &Config, lines: &mut Vec<Line>) {
+    let root = config.spool_dir();
+    let mut push = |verdict, text: String| lines.push(Line { verdict, about: "spool".to_owned(), text });
+    if config.spool.is_some() || root.exists() {
+        let (verdict, text) = left(config, &root);
+        push(verdict, text);
+    }
+    let Some(spool) = &config.spool else { return };
+    let there = nearest(&root);
+    let (verdict, text) = match access(&there, Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(()) => (Verdict::Ok, format!("{} may be written", there.display())),
+        Err(error) => (
+            Verdict::Problem,
+            format!("{} may not be written: {error}; `service.data_dir` names another place", there.display()),
+        ),
+    };
+    push(verdict, text);
+    match file_system_advice(&there) {
+        Ok(Some(advice)) => push(Verdict::Warning, format!("{}: {advice}", there.display())),
+        Ok(None) => {}
+        Err(error) => push(Verdict::Warning, format!("{}: its file system is not told: {error}", there.display())),
+    }
+    let (verdict, text) = match room(&there, &root) {
+        Ok(free) => enough(spool, free, &there),
+        Err(error) => (Verdict::Warning, format!("{}: how much room it has is not told: {error}", there.display())),
+    };
+    push(verdict, text);
+    for sink in &config.sinks {
+        lines.push(Line { verdict: Verdict::Ok, about: format!("sink {}", sink.name), text: keeps(sink) });
+    }
+}
+
+/// What an earlier run has left, and whether it has a place.
+fn left(config: &Config, root: &Path) -> (Verdict, String) {
+    let shown = root.display();
+    if !root.exists() {
+        return (Verdict::Ok, format!("{shown} is not there yet; the service makes it"));
+    }
+    // A service that runs is writing there: what would be read is half of it.
+    let lock = FolderLock::share(&config.service.data_dir);
+    if lock.is_err() {
+        return (
+            Verdict::Ok,
+            format!("{shown} is in use: by this service, if it runs; what it holds is not looked at"),
+        );
+    }
+    let found = match Found::look(root) {
+        Ok(found) => found,
+        Err(why) => return (Verdict::Problem, why),
+    };
+    if let Err(why) = found.refuse_homeless(config, root) {
+        return (Verdict::Problem, why);
+    }
+    let (rows, sessions, shards) = (found.live_rows(config), found.sessions(), found.shards());
+    if shards != config.service.shards && rows > 0 && config.spool.is_some() {
+        let text = format!(
+            "{shown} holds {rows} messages of {shards} shards: a start runs with {shards} and not {} until they are in Kafka",
+            config.service.shards
+        );
+        return (Verdict::Warning, text);
+    }
+    (Verdict::Ok, format!("{shown} holds {rows} messages and {sessions} sessions for the next start"))
+}
+
+/// The folder itself, or the nearest above it that is there.
+fn nearest(folder: &Path) -> PathBuf {
+    let there = folder.ancestors().find(|folder| folder.is_dir());
+    there.filter(|folder| *folder != Path::new("")).unwrap_or(Path::new(".")).to_owned()
+}
+
+/// Bytes that the spool may take there: those that are free, and those of its own segments.
+fn room(there: &Path, root: &Path) -> io::Result<u64> {
+    let told = statvfs(there)?;
+    let mut own = 0;
+    for folder in of_shards(root).unwrap_or_default() {
+        if fs::metadata(&folder).is_ok() {
+            own += segments_in(&folder)?.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        }
+    }
+    Ok((told.f_bavail * told.f_frsize).saturating_add(own))
+}
+
+fn enough(spool: &Spool, free: u64, there: &Path) -> (Verdict, String) {
+    let (there, wanted) = (there.display(), spool.bytes_max);
+    let mib = |bytes: u64| bytes >> 20;
+    if free >= wanted {
+        return (
+            Verdict::Ok,
+            format!("bytes_max {} MiB, the file system of {there} has {} MiB", mib(wanted), mib(free)),
+        );
+    }
+    let text = format!(
+        "bytes_max {} MiB is more than the file system of {there} has, {} MiB: the disk would be full before the spool is, and \
+         then when_full holds; lower bytes_max or make room",
+        mib(wanted),
+        mib(free)
+    );
+    (Verdict::Warning, text)
+}
+
+/// Where its rows are, and what an answer means by that.
+fn keeps(sink: &Sink) -> String {
+    let spill = sink.spill_after >> 10;
+    let kept = match sink.buffer {
+        Buffer::Memory => "its rows are in memory".to_owned(),
+        Buffer::Disk => format!("its rows are on disk, and in memory too up to {spill} KiB"),
+        Buffer::Hybrid => {
+            format!("its rows are in memory up to {spill} KiB, past it on disk; an end of the process loses both")
+        }
+        Buffer::HybridSaved => {
+            format!("its rows are in memory up to {spill} KiB, past it on disk; an orderly stop saves them")
+        }
+    };
+    let answered = match sink.acknowledge {
+        Acknowledge::Stored => "answered when synced to the disk",
+        Acknowledge::Replicated => "answered when all in-sync replicas have them",
+        Acknowledge::Leader => "answered when the leader has them",
+        Acknowledge::Received => "answered when received",
+    };
+    format!("{kept}; {answered}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> String {
+        let config = crate::config::parse(text, "test").unwrap_or_else(|problems| panic!("{problems}"));
+        let mut lines = Vec::new();
+        of_spool(&config, &mut lines);
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    #[test]
+    fn the_folder_its_file_system_and_its_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let service = format!("[service]\nshards = 1\npin = false\ndata_dir = '{}'\n", data.display());
+        assert_eq!(said(&service), "");
+        let text = said(&format!("{service}[spool]\nbytes_max = '1PiB'").replace("1PiB", "1024TiB"));
+        assert!(text.contains("warning  spool: bytes_max 1073741824 MiB is more than the file system"), "{text}");
+        assert!(text.contains("is not there yet") && text.contains("may be written"), "{text}");
+        assert!(
+            text.contains(
+                "sink default: its rows are on disk, and in memory too up to 65536 KiB; answered when synced"
+            )
+        );
+        assert!(!data.exists(), "nothing is made");
+        let small = format!(
+            "{service}[spool]\nbytes_max = '64MiB'\n[[sink]]\nname = 'm'\nfilters = '#'\ntopic = 't'\nbuffer = 'memory'"
+        );
+        let text = said(&small);
+        assert!(text.contains("ok       spool: bytes_max 64 MiB"), "{text}");
+        assert!(text.contains("sink m: its rows are in memory; answered when all in-sync"), "{text}");
+        let memory = said("[service]\nshards = 1\npin = false\ndata_dir = '/dev/shm/forebay-not-there'\n[spool]");
+        if fs::read_to_string("/proc/mounts").unwrap().contains(" /dev/shm tmpfs ") {
+            assert!(memory.contains("warning  spool: /dev/shm: this file system is memory"), "{memory}");
+        }
+    }
+
+    #[test]
+    fn a_folder_in_use_is_not_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("spool/0")).unwrap();
+        let service = format!("[service]\nshards = 1\npin = false\ndata_dir = '{}'\n", dir.path().display());
+        let held = FolderLock::take(dir.path()).unwrap();
+        assert!(said(&format!("{service}[spool]")).contains("is in use"));
+        drop(held);
+        assert!(said(&format!("{service}[spool]")).contains("holds 0 messages and 0 sessions"));
+        assert!(said(&service).contains("ok       spool"));
+        fs::create_dir(dir.path().join("spool/2")).unwrap();
+        assert!(said(&format!("{service}[spool]")).contains("PROBLEM  spool: "));
+    }
+}

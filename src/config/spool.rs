@@ -1,0 +1,171 @@
+//! The disk buffer, and which sinks keep their rows in it: what goes together, and the cure for what does not.
+
+use super::clusters::Target;
+use super::keys::Section;
+use super::problem::Fault;
+use super::reader::Table;
+use super::resolve::Document;
+use super::resolved::{Acknowledge, Buffer, Sink, Spool, WhenFull};
+use super::units::ShowSize;
+use super::values;
+
+const MIB: u64 = 1 << 20;
+const SEGMENTS_MIN: u64 = Spool::SEGMENTS_MIN;
+/// Segments of a shard for which segments are made smaller than usual.
+const SEGMENTS_WISHED: u64 = 16;
+/// The usual segment.
+const SEGMENT_BYTES: u64 = 64 * MIB;
+/// A block of rows takes at most this part of a segment.
+const BLOCKS_IN_SEGMENT: u64 = 4;
+/// What stands around a batch in a block of rows, with room to spare.
+const BLOCK_OVERHEAD: u64 = 64 << 10;
+
+/// What sinks have to know of the rest of the file.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// There is a spool.
+    pub(super) spool: bool,
+    pub(super) shards: usize,
+}
+
+/// Where a sink's rows are kept and what its answers mean: one follows from the other where it is not given.
+pub(super) fn buffer(table: &Table<'_>, place: Place) -> (Buffer, Acknowledge) {
+    let acknowledge = table.find("acknowledge", values::word).map(|word| match word {
+        "received" => Acknowledge::Received,
+        "leader" => Acknowledge::Leader,
+        "stored" => Acknowledge::Stored,
+        _ => Acknowledge::Replicated,
+    });
+    let buffer = table.find("buffer", values::word).map(|word| match word {
+        "disk" => Buffer::Disk,
+        "hybrid" => Buffer::Hybrid,
+        "hybrid-saved" => Buffer::HybridSaved,
+        _ => Buffer::Memory,
+    });
+    let report =
+        |key: &str, what: String, hint: &str| table.source.report(&table.spot(key), Fault::new(what).hint(hint));
+    if !place.spool {
+        if let Some(buffer) = buffer.filter(|buffer| *buffer != Buffer::Memory) {
+            let hint = "add [spool] to the file, or use \"memory\"";
+            report("buffer", format!("\"{}\" needs a disk buffer, and there is none", buffer.as_str()), hint);
+        } else if acknowledge == Some(Acknowledge::Stored) {
+            let hint = "add [spool] to the file, or use \"replicated\"";
+            report("acknowledge", "\"stored\" needs a disk buffer, and there is none".to_owned(), hint);
+        }
+        return (buffer.unwrap_or_default(), acknowledge.unwrap_or(Acknowledge::Replicated));
+    }
+    match (buffer, acknowledge) {
+        (Some(buffer @ (Buffer::Memory | Buffer::Hybrid | Buffer::HybridSaved)), Some(Acknowledge::Stored)) => {
+            let what =
+                format!("\"stored\" does not go with buffer = \"{}\", whose rows are in memory first", buffer.as_str());
+            report("acknowledge", what, "set buffer to \"disk\" or leave it out, or use \"replicated\"");
+        }
+        (Some(Buffer::Disk), Some(Acknowledge::Received | Acknowledge::Leader)) => {
+            let what = "\"disk\" goes with acknowledge = \"stored\" or \"replicated\" only";
+            report("buffer", what.to_owned(), "use one of these, or set buffer to \"hybrid\" or \"memory\"");
+        }
+        _ => {}
+    }
+    match (buffer, acknowledge) {
+        (Some(buffer), Some(acknowledge)) => (buffer, acknowledge),
+        (None, Some(acknowledge @ (Acknowledge::Received | Acknowledge::Leader))) => (Buffer::Memory, acknowledge),
+        (None, Some(acknowledge)) => (Buffer::Disk, acknowledge),
+        (Some(Buffer::Disk), None) | (None, None) => (Buffer::Disk, Acknowledge::Stored),
+        (Some(buffer), None) => (buffer, Acknowledge::Replicated),
+    }
+}
+
+/// Memory of a sink's rows before they are on the disk alone. `need`: a full batch and the largest record, which each
+/// shard's part has to hold; and where they go.
+pub(super) fn spill_after(
+    table: &Table<'_>,
+    buffer: Buffer,
+    place: Place,
+    (need, target): (u64, Option<&Target>),
+) -> u64 {
+    let given = table.find("spill_after", values::size);
+    let report = |what: String, hint: String| {
+        table.source.report(&table.spot("spill_after"), Fault::new(what).hint(hint));
+    };
+    if buffer == Buffer::Memory {
+        if table.has("spill_after") {
+            let what = "does not go with buffer = \"memory\": its rows are never on the disk";
+            report(what.to_owned(), "leave it out, or set buffer to \"disk\" or \"hybrid\"".to_owned());
+        }
+        return 0;
+    }
+    let shards = place.shards as u64;
+    let (least, most) = (need * shards, target.map_or(u64::MAX, |target| target.share.saturating_mul(shards)));
+    let Some(given) = given else { return (most / 4).max(least).min(most) };
+    if given < least {
+        let what = format!(
+            "a shard's part ({} for {shards} shards) cannot hold batch_bytes and record_bytes_max ({})",
+            ShowSize(given / shards),
+            ShowSize(need)
+        );
+        report(what, format!("it takes at least \"{}\", or a smaller batch or record", ShowSize(least)));
+    } else if given > most {
+        let what = format!("is more than buffer_bytes of the cluster, {}", ShowSize(most));
+        report(what, "lower this, or raise that".to_owned());
+    }
+    given
+}
+
+/// Reads `[spool]`, and whether what the sinks would put there fits.
+pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) -> Option<Spool> {
+    if !document.has(Section::Spool) {
+        return None;
+    }
+    let table = document.table(Section::Spool);
+    let report =
+        |key: &str, what: String, hint: String| table.source.report(&table.spot(key), Fault::new(what).hint(hint));
+    let bytes_max = table.read("bytes_max", values::size);
+    let when_full = match table.read("when_full", values::word) {
+        "refuse" => WhenFull::Refuse,
+        "drop-oldest" => WhenFull::DropOldest,
+        _ => WhenFull::Backpressure,
+    };
+    let spooled = || sinks.iter().filter(|sink| sink.buffer != Buffer::Memory);
+    let share =
+        table.find("spool_share", values::share).unwrap_or(if spooled().count() == 1 { 1_000_000 } else { 500_000 });
+    let block = |sink: &Sink| (sink.batch_bytes.max(sink.record_bytes_max) as u64 + BLOCK_OVERHEAD) * BLOCKS_IN_SEGMENT;
+    let largest = spooled().max_by_key(|sink| block(sink));
+    let need = largest.map_or(MIB, |sink| block(sink).next_multiple_of(MIB));
+    let part = bytes_max / shards.max(1) as u64;
+    let usual = (part / SEGMENTS_WISHED / MIB * MIB).clamp(MIB, SEGMENT_BYTES).max(need);
+    let given = table.find("segment_bytes", values::size);
+    let segment_bytes = given.unwrap_or(usual);
+    let segments_max = part / segment_bytes;
+    if let Some(sink) = largest.filter(|sink| block(sink) > segment_bytes) {
+        let what = format!(
+            "a segment of {} cannot hold batch_bytes and record_bytes_max of sink {}, which take a quarter of one at most",
+            ShowSize(segment_bytes),
+            sink.name
+        );
+        report(
+            "segment_bytes",
+            what,
+            format!("it takes at least \"{}\", or a smaller batch or record", ShowSize(need)),
+        );
+    } else if segments_max < SEGMENTS_MIN {
+        let what = format!(
+            "a shard's part ({} for {shards} shards) holds fewer than {SEGMENTS_MIN} segments of {}",
+            ShowSize(part),
+            ShowSize(segment_bytes)
+        );
+        let least = ShowSize(segment_bytes * SEGMENTS_MIN * shards as u64);
+        let smaller = if given.is_some() {
+            "smaller segments, or fewer shards"
+        } else {
+            "smaller batches and records, or fewer shards"
+        };
+        report("bytes_max", what, format!("it takes at least \"{least}\", or {smaller}"));
+    }
+    let spool = Spool { bytes_max, segment_bytes, share, segments_max, sink_bytes_max: 0, when_full }.of_shards(shards);
+    let sink_bytes_max = spool.sink_bytes_max;
+    if segments_max >= SEGMENTS_MIN && sink_bytes_max < segment_bytes {
+        let what = format!("one sink's part of a shard's room ({}) is less than a segment", ShowSize(sink_bytes_max));
+        report("spool_share", what, "raise it or bytes_max, or lower segment_bytes".to_owned());
+    }
+    Some(spool)
+}

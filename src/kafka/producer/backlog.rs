@@ -1,0 +1,236 @@
+//! Rows that stand in the log alone: those that an earlier start has left, and those that memory has no room for. They
+//! are read back in their order, as far as memory goes and one turn should take.
+//!
+//! A partition (or a topic, for its rows without one) that has such rows takes new ones behind them: into a tail, which
+//! leaves memory as soon as the log has it.
+
+use std::collections::VecDeque;
+
+use super::batch::{Batch, Bounds, push};
+use super::kept::{Kind, Notes};
+use super::numbers::{Number, Numbers};
+use super::pool::{BATCH_COST, BUFFER_MIN};
+use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RowLog, RowRun};
+use super::tickets::Tickets;
+use super::{Finished, Producer, Terms};
+use crate::kafka::batch::HEADER_LEN;
+use crate::kafka::types::{Outcome, Ticket};
+use crate::runtime::seam::Monotonic;
+
+/// Rows of one lane that are on the disk and not in memory.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    pub(super) lane: u32,
+    /// Number of the next to be read, and one past the last.
+    pub(super) next: u64,
+    pub(super) end: u64,
+    /// How many live between them, but for `skip`.
+    pub(super) rows: u64,
+    /// Rows of cuts, which are read with those; sorted.
+    pub(super) skip: Vec<RowRun>,
+    /// Answers owed for some of them, by number.
+    pub(super) owed: VecDeque<(u64, Ticket)>,
+    /// Rows that have come since, on their way to the log.
+    pub(super) tail: VecDeque<Batch>,
+    /// They are counted as in a partition.
+    pub(super) placed: bool,
+    /// It has just been begun.
+    pub(super) fresh: bool,
+}
+
+/// What a partition has of the log that is not in memory.
+#[derive(Debug, Default)]
+pub(super) struct Spooled {
+    /// Cuts of an earlier start, oldest first: nothing else is cut before they are loaded.
+    pub(super) cuts: VecDeque<RestoredCut>,
+    /// The first of them as far as it is loaded: at most one batch, its runs that are read, and the next row.
+    pub(super) part: VecDeque<Batch>,
+    pub(super) run: usize,
+    pub(super) next: u64,
+    pub(super) backlog: Option<Backlog>,
+}
+
+/// How far reading came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loaded {
+    /// There is nothing more.
+    All,
+    /// A batch is full, or enough for this turn.
+    Enough,
+    /// The disk has been asked, or memory is short.
+    Wait,
+}
+
+impl Backlog {
+    /// Whether a row is a cut's.
+    fn skips(&self, number: u64) -> bool {
+        let behind = self.skip.partition_point(|run| run.first <= number);
+        behind.checked_sub(1).is_some_and(|place| number < self.skip[place].end())
+    }
+
+    /// Notes that a cut has these rows.
+    pub(super) fn leave_out(&mut self, runs: &[RowRun]) {
+        self.skip.extend_from_slice(runs);
+        self.skip.sort_unstable();
+        self.rows = self.rows.saturating_sub(runs.iter().map(|run| run.count).sum());
+    }
+
+    /// A cut is void: its rows are read with the others.
+    pub(super) fn take_in(&mut self, runs: &[RowRun]) {
+        self.skip.retain(|run| !runs.contains(run));
+        self.rows += runs.iter().map(|run| run.count).sum::<u64>();
+        if let Some(first) = runs.iter().map(|run| run.first).min() {
+            self.next = if self.next == self.end { first } else { self.next.min(first) };
+        }
+        self.end = self.end.max(runs.iter().map(RowRun::end).max().unwrap_or(0));
+    }
+
+    /// The number of the next row that is to be read.
+    pub(super) fn unread(&self) -> Option<u64> {
+        (self.next < self.end).then_some(self.next)
+    }
+
+    /// Whether the rows of a batch may stand behind its own.
+    pub(super) fn takes(&self, batch: &Batch) -> bool {
+        let lane = batch.kept.numbers.of(0).map(|first| first.lane);
+        self.next >= self.end || lane == Some(self.lane)
+    }
+
+    fn answer_for(&mut self, number: u64) -> Option<Ticket> {
+        while self.owed.pop_front_if(|(owed, _)| *owed < number).is_some() {}
+        Some(self.owed.pop_front_if(|(owed, _)| *owed == number)?.1)
+    }
+}
+
+impl Producer {
+    /// Reads rows with numbers below `before` into the last batch of a queue, or one behind it, until that is full.
+    pub(super) fn load_rows(
+        &mut self,
+        index: u32,
+        backlog: &mut Backlog,
+        before: u64,
+        (queue, uncut): (&mut VecDeque<Batch>, usize),
+        budget: &mut usize,
+        now: Monotonic,
+        log: &mut dyn RowLog,
+    ) -> Loaded {
+        let sink = self.topics[index as usize].sink;
+        let batch_bytes = self.sinks[sink].settings.batch_bytes;
+        let bounds = Bounds {
+            batch_bytes,
+            ceiling: self.place_ceiling,
+            hint: (batch_bytes, 0),
+            kind: Kind::Logged(backlog.lane),
+        };
+        let mut any = false;
+        loop {
+            if backlog.next >= backlog.end {
+                return Loaded::All;
+            }
+            if backlog.next >= before {
+                return Loaded::Wait;
+            }
+            if *budget == 0 {
+                return Loaded::Enough;
+            }
+            let mut stopped = None;
+            let (mut expired, mut expired_tickets) = (Numbers::default(), Tickets::default());
+            let mut expired_rows = 0u32;
+            let (lane, next, end) = (backlog.lane, backlog.next, backlog.end.min(before));
+            let (mut len, mut memory) = (0, 0);
+            let back = log.read(lane, next, end, &mut |row: LoggedRow<'_>| {
+                if *budget == 0 {
+                    stopped = Some(Loaded::Enough);
+                    return false;
+                }
+                if backlog.skips(row.number) {
+                    backlog.next = row.number + 1;
+                    return true;
+                }
+                let tail_len = row.record.tail.len();
+                if row.expires > now {
+                    let back = queue.back().filter(|_| queue.len() > uncut);
+                    let full = |batch: &Batch| !batch.has_place(batch_bytes, row.record.timestamp, tail_len);
+                    if any && back.is_some_and(full) {
+                        stopped = Some(Loaded::Enough);
+                        return false;
+                    }
+                    let need = (HEADER_LEN + super::append::RECORD_OVERHEAD + tail_len).max(BUFFER_MIN) + BATCH_COST;
+                    if self.pool.used() + need > self.place_ceiling {
+                        stopped = Some(Loaded::Wait);
+                        return false;
+                    }
+                }
+                let ticket = row.ticket.or_else(|| backlog.answer_for(row.number));
+                let number = Number { lane, number: row.number };
+                backlog.next = row.number + 1;
+                backlog.rows = backlog.rows.saturating_sub(1);
+                *budget = budget.saturating_sub(tail_len);
+                if row.expires <= now {
+                    expired.push(expired_rows, number);
+                    expired_tickets.push(ticket);
+                    expired_rows += 1;
+                    return true;
+                }
+                any = true;
+                let new = (&mut self.serial, now);
+                let pushed = push(queue, uncut, &mut self.pool, bounds, (&row.record, ticket), new);
+                let terms = Terms { expires: row.expires, hash: row.hash, origin: None };
+                let notes = Notes { terms, number: Some(number) };
+                let noted = queue.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
+                len += pushed.len;
+                memory += pushed.memory + noted;
+                true
+            });
+            self.resized(index, 0, memory);
+            let stats = &mut self.sinks[sink].stats;
+            stats.buffered_bytes += len as u64;
+            stats.buffered_rows -= u64::from(expired_rows);
+            stats.expired += u64::from(expired_rows);
+            if expired_rows > 0 {
+                self.logging.over(None, expired, Fate::Expired);
+                self.finished.push(Finished { tickets: expired_tickets, outcome: Outcome::Delivered, at_once: true });
+                self.left(index, backlog.placed, u64::from(expired_rows));
+            }
+            match (back, stopped) {
+                (_, Some(stopped)) => return stopped,
+                (ReadBack::Rows, None) if backlog.next > next => {}
+                (ReadBack::Rows | ReadBack::Later, None) => return Loaded::Wait,
+                (ReadBack::Rotten(run), None) => self.rotten(index, backlog, run),
+                (ReadBack::Empty, None) => backlog.next = end,
+            }
+        }
+    }
+
+    /// Rows cannot be read: they have ended, but for those of cuts, which find that out by themselves.
+    fn rotten(&mut self, index: u32, backlog: &mut Backlog, run: RowRun) {
+        let end = run.end().min(backlog.end);
+        let (mut numbers, mut rows) = (Numbers::default(), 0);
+        for number in run.first.max(backlog.next)..end {
+            if !backlog.skips(number) {
+                numbers.push(rows, Number { lane: backlog.lane, number });
+                rows += 1;
+            }
+        }
+        backlog.next = end.max(backlog.next + 1);
+        let rows = u64::from(rows).min(backlog.rows);
+        backlog.rows -= rows;
+        self.logging.over(None, numbers, Fate::Rotten);
+        self.rows_lost(index, backlog.placed, rows);
+    }
+
+    /// Rows that were counted as held, and as in a partition where `placed`, and can never be sent.
+    pub(super) fn rows_lost(&mut self, index: u32, placed: bool, rows: u64) {
+        let sink = self.topics[index as usize].sink;
+        let stats = &mut self.sinks[sink].stats;
+        stats.rotten += rows;
+        stats.buffered_rows -= rows;
+        self.left(index, placed, rows);
+    }
+
+    fn left(&mut self, index: u32, placed: bool, rows: u64) {
+        if placed {
+            self.topics[index as usize].placed -= rows;
+        }
+    }
+}

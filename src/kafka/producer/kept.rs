@@ -1,0 +1,84 @@
+//! What a batch knows of the log: which of its rows stand there under which numbers, and the cut that it has there.
+
+use super::Terms;
+use super::numbers::{NUMBER_BYTES, Number, Numbers};
+use super::row_log::{Origin, TakenCut};
+
+/// Whose rows a batch holds: it never holds two kinds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Not of the log, or of that of another sink (dead letters).
+    #[default]
+    Memory,
+    /// Rows as they come: to be written to the lane of this partition.
+    Fresh(i32),
+    /// Rows that stand in this lane.
+    Logged(u32),
+}
+
+/// What a row has beside its record and its ticket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Notes {
+    pub(super) terms: Terms,
+    /// Its number, if it stands in the log.
+    pub(super) number: Option<Number>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) kind: Kind,
+    pub(super) numbers: Numbers,
+    /// Of rows that are not in the log yet.
+    pub(super) origins: Vec<(u32, Origin)>,
+    /// Bytes of the rows that are.
+    pub(super) staged_bytes: usize,
+    /// Its cut.
+    pub(super) cut: Option<TakenCut>,
+    /// Where Kafka has it; -1: not known.
+    pub(super) base_offset: i64,
+    /// Its rows were cut by an earlier start.
+    pub(super) old: bool,
+}
+
+/// Bytes of an origin: what the memory account charges.
+const ORIGIN_BYTES: usize = std::mem::size_of::<(u32, Origin)>();
+
+impl Kept {
+    pub(super) const fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            numbers: Numbers::EMPTY,
+            origins: Vec::new(),
+            staged_bytes: 0,
+            cut: None,
+            base_offset: -1,
+            old: false,
+        }
+    }
+
+    /// Whether its rows go by way of the log.
+    pub(super) fn is_logged(&self) -> bool {
+        self.kind != Kind::Memory
+    }
+
+    /// Whether a batch of `count` rows may be cut.
+    pub(super) fn is_staged(&self, count: u32) -> bool {
+        !self.is_logged() || self.numbers.rows() == count
+    }
+
+    /// Whether its cut, if it has one, is on the disk.
+    pub(super) fn is_synced(&self, durable: u64) -> bool {
+        self.cut.is_none_or(|cut| cut.group <= durable)
+    }
+
+    /// Whose a row is that is not in the log yet.
+    pub(super) fn origin_of(&self, row: u32) -> Option<Origin> {
+        let place = self.origins.binary_search_by_key(&row, |(row, _)| *row).ok()?;
+        Some(self.origins[place].1)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.numbers.capacity() * NUMBER_BYTES + self.origins.capacity() * ORIGIN_BYTES
+    }
+}

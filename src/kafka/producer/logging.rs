@@ -1,0 +1,310 @@
+//! What goes to the log, and what waits for it: rows are staged before they are placed or cut, a batch is cut through the
+//! log and sent when its cut is durable (S2), and what has ended is said there before anything more is cut.
+//!
+//! The log may take nothing for now. Then whatever it concerns stays as it is and is tried again in the next poll, which
+//! comes when the log's sync is over: no deadline asks for it.
+
+use std::collections::VecDeque;
+
+use super::batch::{Batch, Scratch};
+use super::kept::Kind;
+use super::numbers::{Number, Numbers};
+use super::partition::Work;
+use super::pool::extra;
+use super::row_log::{Ended, Fate, NewCut, NotNow, RowLog, RowRun, UNPLACED};
+use super::tickets::Tickets;
+use super::{Finished, Keep, Key, Producer, Sink};
+use crate::kafka::types::{Outcome, SinkId, Ticket};
+use crate::runtime::seam::WallMs;
+
+/// Something has ended that the log has not heard of yet.
+#[derive(Debug)]
+struct Over {
+    cut: Option<u64>,
+    numbers: Numbers,
+    /// How much of them it has heard of.
+    next: usize,
+    fate: Fate,
+}
+
+/// Where rows wait to be staged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dirty {
+    pub(super) topic: u32,
+    /// [`UNPLACED`]: its rows without a partition.
+    pub(super) partition: i32,
+    /// They may stand anywhere in the queue, not only at its end.
+    anywhere: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Logging {
+    /// Some sink keeps rows in a log.
+    pub(super) on: bool,
+    ended: VecDeque<Over>,
+    /// Where rows wait that came since the last poll, and those that are being staged.
+    dirty: Vec<Dirty>,
+    staging: VecDeque<Dirty>,
+    /// Answers for either, and those that are due at a group.
+    fresh: Tickets,
+    waiting: Tickets,
+    stored: VecDeque<(u64, Tickets)>,
+    /// Where rows were staged in this poll.
+    pub(super) staged: Vec<Dirty>,
+    /// Partitions with a cut of this group, which may not be sent before.
+    unsynced: VecDeque<(u64, Key)>,
+    /// Partitions that found the log taking nothing.
+    blocked: Vec<Key>,
+    /// All groups up to this one are on the disk.
+    pub(super) durable: u64,
+    /// A cut was taken in this wave.
+    pub(super) took: bool,
+    scratch: Scratch,
+    runs: Vec<RowRun>,
+}
+
+impl Logging {
+    pub(super) fn new(on: bool) -> Self {
+        Self { on, ..Self::default() }
+    }
+
+    /// A batch is cut no more; its rows live on.
+    pub(super) fn void(&mut self, batch: &mut Batch) {
+        if let Some(cut) = batch.kept.cut.take() {
+            let numbers = batch.kept.numbers.clone();
+            self.ended.push_back(Over { cut: Some(cut.cut), numbers, next: 0, fate: Fate::CutAnew });
+        }
+    }
+
+    /// The same for what is cut from a place on, the youngest first: a crash amid that leaves the older ones, which go first.
+    pub(super) fn void_from(&mut self, work: &mut Work, place: usize) {
+        work.queue.iter_mut().take(work.cut).skip(place).rev().for_each(|batch| self.void(batch));
+    }
+
+    /// Rows have ended, those of a cut with it.
+    pub(super) fn over(&mut self, cut: Option<u64>, numbers: Numbers, fate: Fate) {
+        if cut.is_some() || !numbers.is_empty() {
+            self.ended.push_back(Over { cut, numbers, next: 0, fate });
+        }
+    }
+
+    /// One row has.
+    pub(super) fn row_over(&mut self, Number { lane, number }: Number, fate: Fate) {
+        if let Some(last) =
+            self.ended.back_mut().filter(|last| last.cut.is_none() && last.fate == fate && last.next == 0)
+        {
+            return last.numbers.add(last.numbers.rows(), lane, number, 1);
+        }
+        let mut numbers = Numbers::default();
+        numbers.add(0, lane, number, 1);
+        self.over(None, numbers, fate);
+    }
+}
+
+impl Sink {
+    /// Whose rows a batch of this sink holds that takes such a row: one with a number, or a fresh one for `home`.
+    /// `over`: memory has enough of them.
+    pub(super) const fn kind(&self, number: Option<Number>, home: i32, over: bool) -> Kind {
+        match (self.settings.keep, number) {
+            (Keep::Memory, _) => Kind::Memory,
+            (_, Some(number)) => Kind::Logged(number.lane),
+            (Keep::Hybrid | Keep::HybridSaved, None) if !over => Kind::Memory,
+            (Keep::Disk | Keep::Hybrid | Keep::HybridSaved, None) => Kind::Fresh(home),
+        }
+    }
+}
+
+impl Producer {
+    /// Notes an answer that is due when the rows taken so far are on the disk. The row in its batch then has no ticket.
+    pub(super) fn answer_when_stored(&mut self, ticket: Option<Ticket>) -> Option<Ticket> {
+        let before = extra(&self.logging.fresh);
+        self.logging.fresh.push(ticket);
+        self.pool.charge(extra(&self.logging.fresh) - before);
+        None
+    }
+
+    /// Notes that rows of a topic's partition, or of none, wait to be staged.
+    pub(super) fn soil(&mut self, topic: u32, partition: i32, anywhere: bool) {
+        let dirty = match usize::try_from(partition) {
+            Ok(number) => &mut self.topics[topic as usize].partitions[number].dirty,
+            Err(_) => &mut self.topics[topic as usize].dirty,
+        };
+        if !std::mem::replace(dirty, true) || anywhere {
+            self.logging.dirty.push(Dirty { topic, partition, anywhere });
+        }
+    }
+
+    /// The beginning of a poll: what the log can be told and asked before anything is cut.
+    pub(super) fn begin_logged(&mut self, log: &mut dyn RowLog) {
+        self.flush_ended(log);
+        self.stage(log);
+        self.logging.durable = log.durable();
+        while self.logging.stored.front().is_some_and(|(group, _)| *group <= self.logging.durable) {
+            let Some((_, tickets)) = self.logging.stored.pop_front() else { break };
+            self.finished.push(Finished { tickets, outcome: Outcome::Delivered, at_once: false });
+        }
+        while let Some((_, key)) = self.logging.unsynced.pop_front_if(|(group, _)| *group <= self.logging.durable) {
+            self.make_ready(key);
+        }
+        // They are still marked as queued.
+        self.ready.append(&mut self.logging.blocked);
+    }
+
+    /// Leaves a partition until the next poll, in which the log may take something.
+    pub(super) fn wait_for_log_room(&mut self, key: Key) {
+        if let Some(work) = self.partition_mut(key).work.as_mut().filter(|work| !work.queued) {
+            work.queued = true;
+            self.logging.blocked.push(key);
+        }
+    }
+
+    /// Tells the log what has ended. `false`: it does not take all of it now.
+    pub(super) fn flush_ended(&mut self, log: &mut dyn RowLog) -> bool {
+        let Logging { ended, runs, .. } = &mut self.logging;
+        while let Some(over) = ended.front_mut() {
+            while let Some((lane, next)) = over.numbers.runs_from(over.next, runs) {
+                if log.ended(&Ended { cut: over.cut, lane, rows: runs, fate: over.fate }).is_err() {
+                    return false;
+                }
+                over.next = next;
+            }
+            if let Some(over) = ended.pop_front() {
+                self.pool.give_numbers(over.numbers);
+            }
+        }
+        true
+    }
+
+    /// Writes rows to the log that are not there yet, in the order in which they came. `false`: it does not take all of
+    /// them now.
+    fn stage(&mut self, log: &mut dyn RowLog) -> bool {
+        loop {
+            while let Some(dirty) = self.logging.staging.front().copied() {
+                if self.stage_place(dirty, log).is_err() {
+                    return false;
+                }
+                self.logging.staging.pop_front();
+            }
+            if !self.logging.waiting.is_empty() {
+                let tickets = std::mem::replace(&mut self.logging.waiting, self.pool.take_tickets(0, 0));
+                self.logging.stored.push_back((log.group(), tickets));
+            }
+            std::mem::swap(&mut self.logging.waiting, &mut self.logging.fresh);
+            if self.logging.dirty.is_empty() && self.logging.waiting.is_empty() {
+                return true;
+            }
+            for dirty in self.logging.dirty.drain(..) {
+                let topic = &mut self.topics[dirty.topic as usize];
+                let flag = match usize::try_from(dirty.partition) {
+                    Ok(number) => topic.partitions.get_mut(number).map(|partition| &mut partition.dirty),
+                    Err(_) => Some(&mut topic.dirty),
+                };
+                flag.into_iter().for_each(|flag| *flag = false);
+                self.logging.staging.push_back(dirty);
+            }
+        }
+    }
+
+    fn stage_place(&mut self, dirty: Dirty, log: &mut dyn RowLog) -> Result<(), NotNow> {
+        for which in 0.. {
+            let Some(queue) = self.queue_mut(dirty, which) else { break };
+            let mut queue = std::mem::take(queue);
+            let done = self.stage_queue(dirty, &mut queue, log);
+            if let Some(place) = self.queue_mut(dirty, which) {
+                *place = queue;
+            }
+            done?;
+        }
+        self.logging.staged.push(dirty);
+        Ok(())
+    }
+
+    /// The queues in which rows of one place may wait: in memory, then behind each backlog.
+    fn queue_mut(&mut self, dirty: Dirty, which: usize) -> Option<&mut VecDeque<Batch>> {
+        let topic = self.topics.get_mut(dirty.topic as usize)?;
+        let Ok(number) = usize::try_from(dirty.partition) else {
+            return match which.checked_sub(1) {
+                None => Some(&mut topic.unplaced),
+                Some(behind) => topic.backlogs.get_mut(behind).map(|backlog| &mut backlog.tail),
+            };
+        };
+        let partition = topic.partitions.get_mut(number)?;
+        match which {
+            0 if partition.work.is_some() => Some(&mut partition.work.as_mut()?.queue),
+            0 | 1 => Some(&mut partition.spooled.as_mut()?.backlog.as_mut()?.tail),
+            _ => None,
+        }
+    }
+
+    fn stage_queue(&mut self, dirty: Dirty, queue: &mut VecDeque<Batch>, log: &mut dyn RowLog) -> Result<(), NotNow> {
+        let last =
+            if dirty.anywhere { None } else { queue.iter().rposition(|batch| batch.kept.is_staged(batch.count)) };
+        for batch in queue.range_mut(last.map_or(0, |last| last + 1)..) {
+            let Kind::Fresh(home) = batch.kept.kind else { continue };
+            let lane = self.lane(dirty.topic, home, log)?;
+            let before = batch.memory();
+            // Numbers tell which of two lanes' rows are older, as long as rows with and without a partition take turns.
+            let topic = &mut self.topics[dirty.topic as usize];
+            let placed = home >= 0;
+            let least = if topic.written == Some(placed) { topic.least } else { topic.above };
+            let Some(rows) = batch.unstaged(lane, least, &mut self.logging.scratch) else { continue };
+            let first = log.rows(&rows)?;
+            topic.above = topic.above.max(first + u64::from(rows.count));
+            (topic.written, topic.least) = (Some(placed), least);
+            batch.staged(&mut self.pool, lane, first);
+            self.resized(dirty.topic, before, batch.memory());
+        }
+        Ok(())
+    }
+
+    /// The lane of a topic's partition, or of its rows without one.
+    fn lane(&mut self, topic: u32, home: i32, log: &mut dyn RowLog) -> Result<u32, NotNow> {
+        let topic = &mut self.topics[topic as usize];
+        let known = match usize::try_from(home).ok().and_then(|number| topic.partitions.get_mut(number)) {
+            Some(partition) => &mut partition.lane,
+            None => &mut topic.lane,
+        };
+        if let Some(lane) = *known {
+            return Ok(lane);
+        }
+        let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
+        let lane = log.lane(sink, &topic.name, home.max(UNPLACED))?;
+        *known = Some(lane);
+        Ok(lane)
+    }
+
+    /// Cuts a partition's first ripe batch through the log, which may not take it now.
+    pub(super) fn cut_logged(&mut self, key: Key, wall: WallMs, log: &mut dyn RowLog) {
+        if !self.flush_ended(log) {
+            return self.wait_for_log_room(key);
+        }
+        let Some(stamp) = self.stamp_of_next(key) else { return };
+        let topic = &self.topics[key.topic as usize];
+        let Some(work) = topic.partitions[key.partition as usize].work.as_deref() else { return };
+        let batch = &work.queue[work.cut];
+        let runs = &mut self.logging.runs;
+        let lane = batch.kept.numbers.runs_from(0, runs).filter(|_| batch.kept.is_staged(batch.count));
+        let Some((lane, _)) = lane else { return self.wait_for_log_room(key) };
+        let cut = NewCut {
+            sink: SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX)),
+            topic: &topic.name,
+            topic_id: topic.id,
+            partition: key.partition as i32,
+            producer_id: stamp.producer_id,
+            epoch: stamp.epoch,
+            sequence: stamp.sequence,
+            lane,
+            rows: runs,
+        };
+        let Ok(taken) = log.cut(&cut) else { return self.wait_for_log_room(key) };
+        let place = self.cut(key, wall);
+        if let Some(work) = self.partition_mut(key).work.as_mut() {
+            work.queue[place].kept.cut = Some(taken);
+        }
+        if taken.group > self.logging.durable {
+            self.logging.unsynced.push_back((taken.group, key));
+        }
+        self.logging.took = true;
+    }
+}

@@ -1,0 +1,344 @@
+//! Between memory and the log: rows that have come back from it, and rows that memory lets go because the log has them.
+
+use super::backlog::{Backlog, Loaded, Spooled};
+use super::batch::Batch;
+use super::kept::Kind;
+use super::logging::Dirty;
+use super::row_log::{RowLog, RowRun, UNPLACED};
+use super::tickets::{Cursor, Tickets};
+use super::{Finished, Keep, Key, Producer};
+use crate::kafka::types::{Outcome, SinkId};
+use crate::runtime::seam::Monotonic;
+
+/// Bytes that one poll reads back.
+const LOADED_BYTES_PER_POLL: usize = 1024 * 1024;
+
+/// Batches that a partition has ready to be cut before more is read for it.
+const READY_BATCHES: usize = 2;
+
+impl Producer {
+    /// Notes that a partition of a topic, or its rows without one, has something in the log that is not in memory.
+    pub(super) fn note_spooled(&mut self, index: u32, partition: i32) {
+        let topic = &mut self.topics[index as usize];
+        let listed = match usize::try_from(partition) {
+            Ok(number) => &mut topic.partitions[number].listed,
+            Err(_) => &mut topic.listed,
+        };
+        if !std::mem::replace(listed, true) {
+            self.spooling.push((index, partition));
+        }
+    }
+
+    /// Reads back what memory has room for. Whether there is more to do at once.
+    pub(super) fn refill(&mut self, now: Monotonic, log: &mut dyn RowLog) -> bool {
+        if self.spooling.is_empty() {
+            return false;
+        }
+        let (mut budget, mut placeable) = (LOADED_BYTES_PER_POLL, false);
+        let mut places = std::mem::take(&mut self.spooling);
+        places.retain(|(index, partition)| {
+            let stays = match u32::try_from(*partition) {
+                Ok(partition) => self.refill_partition(Key { topic: *index, partition }, &mut budget, now, log),
+                Err(_) => self.refill_unplaced(*index, &mut budget, &mut placeable, now, log),
+            };
+            if !stays {
+                let topic = &mut self.topics[*index as usize];
+                match usize::try_from(*partition) {
+                    Ok(number) => topic.partitions[number].listed = false,
+                    Err(_) => topic.listed = false,
+                }
+            }
+            stays
+        });
+        // The next one first, as when rows are placed.
+        if budget == 0 && !places.is_empty() {
+            places.rotate_left(1);
+        }
+        let more = !places.is_empty() && (budget == 0 || placeable);
+        places.append(&mut self.spooling);
+        self.spooling = places;
+        more
+    }
+
+    /// Whether memory may take more of a sink from the log. `idle`: whoever asks has nothing to send.
+    fn may_refill(&self, sink: usize, idle: bool) -> bool {
+        let sink = &self.sinks[sink];
+        let (spill_after, batch) = (sink.settings.spill_after, sink.settings.batch_bytes);
+        let most = if idle { spill_after + (spill_after / 2).max(2 * batch) } else { spill_after };
+        sink.memory == 0 || sink.memory + batch <= most
+    }
+
+    /// Asks for what has to be known before anything of a topic is read. `false`: it is not known.
+    fn is_known(&mut self, index: u32, now: Monotonic) -> bool {
+        let topic = &self.topics[index as usize];
+        let (known, sink) = (topic.count > 0, topic.sink);
+        if self.sinks[sink].identity.is_none() {
+            self.ask_producer_id(sink, now);
+        }
+        if !known {
+            self.ask_metadata(index, now);
+        }
+        known && self.reachable
+    }
+
+    /// Whether the partition has anything left.
+    fn refill_partition(&mut self, key: Key, budget: &mut usize, now: Monotonic, log: &mut dyn RowLog) -> bool {
+        if self.partition_mut(key).spooled.is_none() {
+            return false;
+        }
+        if !self.is_known(key.topic, now) {
+            return true;
+        }
+        if self.is_gone(key) {
+            self.leave(key, now);
+            return self.partition_mut(key).spooled.is_some();
+        }
+        let sink = self.topics[key.topic as usize].sink;
+        let partition = self.partition_mut(key);
+        if partition.leader.is_none() {
+            self.ask_metadata(key.topic, now);
+            return true;
+        }
+        let ready = partition.work.as_ref().map_or(0, |work| work.queue.len() - work.cut);
+        if !self.may_refill(sink, ready == 0) || self.load_cuts(key, budget, log) != Loaded::All {
+            return true;
+        }
+        let before = self.topics[key.topic as usize].oldest_unplaced().unwrap_or(u64::MAX);
+        let spooled = self.partition_mut(key).spooled.take();
+        let Some(Spooled { backlog: Some(mut backlog), .. }) = spooled.map(|spooled| *spooled) else { return false };
+        let spare = self.spare.pop();
+        let work = self.partition_mut(key).work.get_or_insert_with(|| spare.unwrap_or_default());
+        let (mut queue, cut) = (std::mem::take(&mut work.queue), work.cut);
+        let mut loaded = Loaded::Enough;
+        while loaded == Loaded::Enough && *budget > 0 && queue.len() - cut < READY_BATCHES {
+            loaded = self.load_rows(key.topic, &mut backlog, before, (&mut queue, cut), budget, now, log);
+        }
+        if loaded == Loaded::All {
+            // What came behind it waits no longer.
+            for mut batch in backlog.tail.drain(..) {
+                batch.ripe_at = now;
+                queue.push_back(batch);
+            }
+            self.rows_lost(key.topic, true, std::mem::take(&mut backlog.rows));
+        }
+        if let Some(work) = self.partition_mut(key).work.as_mut() {
+            work.queue = queue;
+        }
+        self.make_ready(key);
+        self.rest_unless_ready(key);
+        if loaded == Loaded::All {
+            self.topics[key.topic as usize].backlogged -= 1;
+            self.may_place(key.topic);
+            return false;
+        }
+        self.partition_mut(key).spooled = Some(Box::new(Spooled { backlog: Some(backlog), ..Spooled::default() }));
+        true
+    }
+
+    /// An idle partition keeps no state, unless a list of those to be looked at has it.
+    fn rest_unless_ready(&mut self, key: Key) {
+        if self.partition_mut(key).work.as_ref().is_some_and(|work| work.queue.is_empty() && !work.queued) {
+            self.rest(key);
+        }
+    }
+
+    /// The same for a topic's rows without a partition.
+    fn refill_unplaced(
+        &mut self,
+        index: u32,
+        budget: &mut usize,
+        placeable: &mut bool,
+        now: Monotonic,
+        log: &mut dyn RowLog,
+    ) -> bool {
+        if self.topics[index as usize].backlogs.is_empty() {
+            return false;
+        }
+        if !self.is_known(index, now) || self.topics[index as usize].growth.is_some() {
+            return true;
+        }
+        let topic = &mut self.topics[index as usize];
+        let (sink, idle) = (topic.sink, topic.unplaced.is_empty());
+        if topic.unplaced.len() >= READY_BATCHES || !self.may_refill(sink, idle) {
+            return true;
+        }
+        let topic = &mut self.topics[index as usize];
+        let Some(mut backlog) = topic.backlogs.pop_front() else { return false };
+        let mut queue = std::mem::take(&mut topic.unplaced);
+        let before = backlog.next;
+        let loaded = self.load_rows(index, &mut backlog, u64::MAX, (&mut queue, 0), budget, now, log);
+        *placeable |= backlog.next > before;
+        let topic = &mut self.topics[index as usize];
+        if loaded == Loaded::All {
+            queue.append(&mut backlog.tail);
+            topic.unplaced = queue;
+            self.rows_lost(index, false, backlog.rows);
+        } else {
+            topic.unplaced = queue;
+            topic.backlogs.push_front(backlog);
+        }
+        self.may_place(index);
+        !self.topics[index as usize].backlogs.is_empty()
+    }
+
+    /// Lets go of rows that the log has, where memory is short or older ones are there alone.
+    pub(super) fn spill(&mut self) {
+        let mut staged = std::mem::take(&mut self.logging.staged);
+        for dirty in staged.drain(..) {
+            self.spill_place(dirty);
+        }
+        self.logging.staged = staged;
+    }
+
+    fn spill_place(&mut self, Dirty { topic: index, partition, .. }: Dirty) {
+        let topic = &mut self.topics[index as usize];
+        let sink = &self.sinks[topic.sink];
+        if sink.settings.keep == Keep::Memory {
+            return;
+        }
+        let mut over = sink.memory.saturating_sub(sink.settings.spill_after);
+        let (queue, uncut, backlog) = match usize::try_from(partition) {
+            Ok(number) => {
+                let partition = &mut topic.partitions[number];
+                let backlog = partition.spooled.as_mut().and_then(|spooled| spooled.backlog.take());
+                match partition.work.as_mut() {
+                    Some(work) => (Some(&mut work.queue), work.cut, backlog),
+                    None => (None, 0, backlog),
+                }
+            }
+            // Of one that is being placed some rows are elsewhere.
+            Err(_) => {
+                let last = topic.backlogs.pop_back();
+                (Some(&mut topic.unplaced), usize::from(topic.place.count > 0), last)
+            }
+        };
+        let mut out = Vec::new();
+        let backlog = match (backlog, queue) {
+            (Some(mut backlog), _) => {
+                while backlog.tail.front().is_some_and(|batch| is_spillable(batch, partition) && backlog.takes(batch)) {
+                    out.extend(backlog.tail.pop_front());
+                }
+                Some(backlog)
+            }
+            (None, Some(queue)) => {
+                while over > 0
+                    && queue.len() > uncut
+                    && let Some(batch) = queue.pop_back_if(|batch| is_spillable(batch, partition))
+                {
+                    over = over.saturating_sub(batch.memory());
+                    out.push(batch);
+                }
+                out.reverse();
+                let lane = out.first().and_then(|batch| batch.kept.numbers.of(0)).map(|number| number.lane);
+                lane.map(|lane| Backlog { lane, placed: partition >= 0, fresh: true, ..Backlog::default() })
+            }
+            (None, None) => None,
+        };
+        let Some(mut backlog) = backlog else { return };
+        for batch in out {
+            self.absorb(index, &mut backlog, batch);
+        }
+        let topic = &mut self.topics[index as usize];
+        match usize::try_from(partition) {
+            Ok(number) => {
+                let spooled = topic.partitions[number].spooled.get_or_insert_default();
+                topic.backlogged += u32::from(backlog.fresh);
+                backlog.fresh = false;
+                spooled.backlog = Some(backlog);
+                self.rest_unless_ready(Key { topic: index, partition: number as u32 });
+            }
+            Err(_) => topic.backlogs.push_back(backlog),
+        }
+        self.note_spooled(index, partition);
+    }
+
+    /// A batch leaves memory: from now on its rows are the backlog's last.
+    fn absorb(&mut self, index: u32, backlog: &mut Backlog, mut batch: Batch) {
+        let (Some(first), Some(last)) = (batch.kept.numbers.of(0), batch.kept.numbers.of(batch.count - 1)) else {
+            return;
+        };
+        if batch.tickets.runs().next().is_some() {
+            let mut cursor = Cursor::default();
+            for row in 0..batch.count {
+                if let (Some(ticket), Some(number)) = (batch.tickets.next(&mut cursor), batch.kept.numbers.of(row)) {
+                    backlog.owed.push_back((number.number, ticket));
+                }
+            }
+        }
+        if backlog.next >= backlog.end {
+            (backlog.lane, backlog.next) = (first.lane, first.number);
+        }
+        backlog.end = last.number + 1;
+        backlog.rows += u64::from(batch.count);
+        self.resized(index, batch.memory(), 0);
+        let sink = self.topics[index as usize].sink;
+        self.sinks[sink].stats.buffered_bytes -= batch.plain_len as u64;
+        let numbers = batch.take_numbers(&mut self.pool);
+        self.pool.give_numbers(numbers);
+        let tickets = batch.end(&mut self.pool);
+        self.pool.give_tickets(tickets);
+    }
+
+    /// The rows of a lane that stand on the disk alone, rows of cuts aside: what may be dropped to make room. `None`: it
+    /// has none.
+    #[must_use]
+    pub fn on_disk(&self, lane: u32) -> Option<RowRun> {
+        let (_, backlog) = self.backlog_of(lane)?;
+        (backlog.next < backlog.end).then(|| RowRun { first: backlog.next, count: backlog.end - backlog.next })
+    }
+
+    fn backlog_of(&self, lane: u32) -> Option<((u32, i32), &Backlog)> {
+        self.spooling.iter().find_map(|(index, partition)| {
+            let topic = &self.topics[*index as usize];
+            let backlog = match usize::try_from(*partition) {
+                Ok(number) => topic.partitions[number].spooled.as_ref()?.backlog.as_ref(),
+                Err(_) => topic.backlogs.iter().find(|backlog| backlog.lane == lane),
+            };
+            Some(((*index, *partition), backlog.filter(|backlog| backlog.lane == lane)?))
+        })
+    }
+
+    /// Whoever keeps the log has ended the `rows` live rows of such a run, the oldest of [`Producer::on_disk`], to make room.
+    pub fn dropped(&mut self, lane: u32, run: RowRun, rows: u64) {
+        let Some(((index, partition), _)) = self.backlog_of(lane) else { return };
+        let topic = &mut self.topics[index as usize];
+        let backlog = match usize::try_from(partition) {
+            Ok(number) => topic.partitions[number].spooled.as_mut().and_then(|spooled| spooled.backlog.as_mut()),
+            Err(_) => topic.backlogs.iter_mut().find(|backlog| backlog.lane == lane),
+        };
+        let Some(backlog) = backlog else { return };
+        let rows = rows.min(backlog.rows);
+        backlog.rows -= rows;
+        if run.first <= backlog.next {
+            backlog.next = backlog.next.max(run.end()).min(backlog.end);
+        }
+        let mut tickets = Tickets::default();
+        backlog.owed.retain(|(number, ticket)| {
+            let gone = (run.first..run.end()).contains(number);
+            gone.then(|| tickets.push(Some(*ticket)));
+            !gone
+        });
+        let placed = backlog.placed;
+        if !tickets.is_empty() {
+            self.finished.push(Finished { tickets, outcome: Outcome::Delivered, at_once: true });
+        }
+        if placed {
+            topic.placed = topic.placed.saturating_sub(rows);
+        }
+        let stats = &mut self.sinks[topic.sink].stats;
+        stats.dropped += rows;
+        stats.buffered_rows -= rows;
+    }
+
+    /// Whether a sink's rows leave memory by themselves when there is too much of them.
+    pub(super) fn spills(&self, sink: SinkId) -> bool {
+        self.sinks.get(usize::from(sink.0)).is_some_and(|sink| {
+            sink.settings.keep != Keep::Memory && sink.memory <= sink.settings.spill_after.saturating_mul(2)
+        })
+    }
+}
+
+/// Whether a batch may leave memory: the log has all of it, in the lane of where it stands.
+fn is_spillable(batch: &Batch, partition: i32) -> bool {
+    batch.kept.kind == Kind::Fresh(partition.max(UNPLACED)) && !batch.is_closed() && batch.kept.is_staged(batch.count)
+}

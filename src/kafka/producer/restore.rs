@@ -1,0 +1,264 @@
+//! What an earlier start has left: taken over before the first poll, loaded when Kafka is there. Cuts first, each under
+//! the identity that it has, as batches that may be in the log already (P4 to P6 settle them); then the other rows.
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use super::backlog::{Backlog, Loaded, Spooled};
+use super::batch::{Batch, Bounds, Flight, push};
+use super::kept::{Kind, Notes};
+use super::numbers::{Number, Numbers};
+use super::partition::{Identity, Partition, WINDOW, forgotten, sequence_after};
+use super::pool::BATCH_COST;
+use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut, UNPLACED};
+use super::{Key, Producer, Terms};
+use crate::kafka::batch::Stamp;
+use crate::runtime::seam::Monotonic;
+
+impl Producer {
+    /// Takes over what an earlier start has left in the log; before the first poll, and before rows are taken. Its cuts
+    /// are sent again under their own identities, before anything else of their partitions; whatever else lives goes
+    /// under this start's. Lanes of sinks that there are not are left alone.
+    pub fn restore(&mut self, lanes: Vec<RestoredLane>, mut cuts: Vec<RestoredCut>) {
+        let mut homes: HashMap<u32, (u32, i32), RandomState> = HashMap::default();
+        for lane in &lanes {
+            let sink = usize::from(lane.sink.0);
+            if sink >= self.sinks.len() {
+                continue;
+            }
+            let index = self.topic_index(sink, &lane.topic);
+            homes.insert(lane.lane, (index, lane.partition.max(UNPLACED)));
+            let above = &mut self.topics[index as usize].above;
+            *above = lane.end.max(*above);
+        }
+        for lane in &lanes {
+            let Some((index, partition)) = homes.get(&lane.lane).copied() else { continue };
+            let stats = &mut self.sinks[usize::from(lane.sink.0)].stats;
+            stats.recovered += lane.rows;
+            stats.buffered_rows += lane.rows;
+            let (lane, next, end, rows) = (lane.lane, lane.first, lane.end, lane.rows);
+            self.put_backlog(index, partition, Backlog { lane, next, end, rows, ..Backlog::default() });
+        }
+        cuts.sort_unstable_by_key(|cut| cut.cut);
+        for cut in cuts {
+            let Some((index, home)) = homes.get(&cut.lane).copied() else { continue };
+            let rows = rows_of(&cut.rows);
+            let topic = &mut self.topics[index as usize];
+            let backlog = match usize::try_from(home) {
+                Ok(number) => topic.partitions[number].spooled.as_mut().and_then(|spooled| spooled.backlog.as_mut()),
+                Err(_) => topic.backlogs.front_mut(),
+            };
+            backlog.into_iter().for_each(|backlog| backlog.leave_out(&cut.rows));
+            topic.placed += if home < 0 { rows } else { 0 };
+            topic.id = if cut.topic_id == 0 { topic.id } else { cut.topic_id };
+            let number = usize::try_from(cut.partition).unwrap_or(0);
+            self.with_partitions(index, number + 1);
+            let key = Key { topic: index, partition: number as u32 };
+            self.partition_mut(key).spooled.get_or_insert_default().cuts.push_back(cut);
+            self.note_spooled(index, number as i32);
+        }
+    }
+
+    fn with_partitions(&mut self, index: u32, count: usize) {
+        let partitions = &mut self.topics[index as usize].partitions;
+        if partitions.len() < count {
+            partitions.resize_with(count, Partition::default);
+        }
+    }
+
+    fn put_backlog(&mut self, index: u32, partition: i32, mut backlog: Backlog) {
+        if let Ok(number) = usize::try_from(partition) {
+            self.with_partitions(index, number + 1);
+            let topic = &mut self.topics[index as usize];
+            topic.placed += backlog.rows;
+            topic.backlogged += 1;
+            backlog.placed = true;
+            let place = &mut topic.partitions[number];
+            place.lane = Some(backlog.lane);
+            place.spooled.get_or_insert_default().backlog = Some(backlog);
+        } else {
+            let topic = &mut self.topics[index as usize];
+            topic.lane = Some(backlog.lane);
+            topic.backlogs.push_back(backlog);
+        }
+        self.note_spooled(index, partition);
+    }
+
+    /// Loads a partition's cuts, one after the other, whole. [`Loaded::All`]: it has none any more.
+    pub(super) fn load_cuts(&mut self, key: Key, budget: &mut usize, log: &mut dyn RowLog) -> Loaded {
+        loop {
+            let partition = self.partition_mut(key);
+            let work = partition.work.as_ref().map_or(0, |work| work.cut);
+            let identity = partition.identity;
+            let Some(cut) = partition.spooled.as_ref().and_then(|spooled| spooled.cuts.front()) else {
+                return Loaded::All;
+            };
+            let own = Identity { id: cut.producer_id, epoch: cut.epoch };
+            // One at a time, or many that are half read might fill the memory.
+            if self.loading.is_some_and(|other| other != key) || work >= WINDOW || (work > 0 && identity != Some(own)) {
+                return Loaded::Wait;
+            }
+            if *budget == 0 {
+                return Loaded::Enough;
+            }
+            let Some(mut spooled) = self.partition_mut(key).spooled.take() else { return Loaded::All };
+            self.loading = Some(key);
+            let read = self.read_cut(key.topic, &mut spooled, budget, log);
+            self.partition_mut(key).spooled = Some(spooled);
+            match read {
+                Some(Loaded::All) => self.loaded_cut(key),
+                Some(other) => return other,
+                None => self.void_restored(key, true),
+            }
+        }
+    }
+
+    /// `None`: the cut cannot be read as it was.
+    fn read_cut(
+        &mut self,
+        index: u32,
+        spooled: &mut Spooled,
+        budget: &mut usize,
+        log: &mut dyn RowLog,
+    ) -> Option<Loaded> {
+        let Spooled { cuts, part, run, next, .. } = spooled;
+        let cut = cuts.front()?;
+        let sink = self.topics[index as usize].sink;
+        let lane = cut.lane;
+        let hint = (self.sinks[sink].settings.batch_bytes, 0);
+        let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: Kind::Logged(lane) };
+        while let Some(rows) = cut.rows.get(*run) {
+            *next = (*next).max(rows.first);
+            if *next >= rows.end() {
+                (*run, *next) = (*run + 1, 0);
+                continue;
+            }
+            let (mut short, mut gap) = (false, false);
+            let (mut len, mut memory) = (0, 0);
+            let before = *next;
+            let back = log.read(lane, *next, rows.end(), &mut |row: LoggedRow<'_>| {
+                gap = row.number != *next;
+                let held = part.back().map_or(0, |batch: &Batch| batch.plain_len);
+                short = self.pool.used() + held + row.record.tail.len() + 2 * BATCH_COST > self.place_ceiling;
+                if gap || short {
+                    return false;
+                }
+                let new = (&mut self.serial, Monotonic(0));
+                let pushed = push(part, 0, &mut self.pool, bounds, (&row.record, row.ticket), new);
+                let terms = Terms { expires: row.expires, hash: row.hash, origin: None };
+                let notes = Notes { terms, number: Some(Number { lane, number: row.number }) };
+                let noted = part.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
+                len += pushed.len;
+                memory += pushed.memory + noted;
+                *budget = budget.saturating_sub(pushed.len);
+                *next += 1;
+                true
+            });
+            self.resized(index, 0, memory);
+            self.sinks[sink].stats.buffered_bytes += len as u64;
+            match back {
+                _ if gap => return None,
+                _ if short => return Some(Loaded::Wait),
+                ReadBack::Rows if *next > before => {}
+                ReadBack::Rows | ReadBack::Later => return Some(Loaded::Wait),
+                ReadBack::Rotten(_) | ReadBack::Empty => return None,
+            }
+        }
+        Some(Loaded::All)
+    }
+
+    /// A cut is loaded whole: it stands behind those before it.
+    fn loaded_cut(&mut self, key: Key) {
+        self.loading = None;
+        let wall = self.wall;
+        let topic = &mut self.topics[key.topic as usize];
+        let sink = &self.sinks[topic.sink];
+        let partition = &mut topic.partitions[key.partition as usize];
+        let Some(spooled) = partition.spooled.as_deref_mut() else { return };
+        let (Some(cut), Some(mut batch)) = (spooled.cuts.pop_front(), spooled.part.pop_front()) else { return };
+        (spooled.run, spooled.next) = (0, 0);
+        let before = batch.memory();
+        batch.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
+        let stamp = Stamp { producer_id: cut.producer_id, epoch: cut.epoch, sequence: cut.sequence };
+        batch.stamp(stamp, &mut self.pool);
+        // It may have been sent, and it may be there.
+        (batch.flight, batch.sent, batch.maybe_there) = (Flight::Unsent, true, true);
+        batch.alone = forgotten(&batch, wall);
+        batch.kept.cut = Some(TakenCut { cut: cut.cut, group: 0 });
+        batch.kept.old = true;
+        let (after, count) = (batch.memory(), batch.count);
+        let work = partition.work.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
+        let first = work.cut == 0;
+        work.queue.insert(work.cut, batch);
+        work.cut += 1;
+        if first {
+            partition.adopt(Some(Identity { id: cut.producer_id, epoch: cut.epoch }));
+            partition.foreign = true;
+        }
+        partition.sequence = sequence_after(cut.sequence, count);
+        self.resized(key.topic, before, after);
+        self.make_ready(key);
+    }
+
+    /// A cut that is not in memory cannot be sent as it was: it is void, and its rows, those that can be read, are cut
+    /// anew. `unclear`: they may be there, and nobody will know.
+    fn void_restored(&mut self, key: Key, unclear: bool) {
+        self.loading = self.loading.filter(|other| *other != key);
+        let Some(spooled) = self.partition_mut(key).spooled.as_deref_mut() else { return };
+        (spooled.run, spooled.next) = (0, 0);
+        let part = std::mem::take(&mut spooled.part);
+        let Some(cut) = spooled.cuts.pop_front() else { return };
+        for mut batch in part {
+            let sink = self.topics[key.topic as usize].sink;
+            self.sinks[sink].stats.buffered_bytes -= batch.plain_len as u64;
+            self.resized(key.topic, batch.memory(), 0);
+            let numbers = batch.take_numbers(&mut self.pool);
+            self.pool.give_numbers(numbers);
+            let tickets = batch.end(&mut self.pool);
+            self.pool.give_tickets(tickets);
+        }
+        let (mut numbers, mut row) = (Numbers::default(), 0u32);
+        for run in &cut.rows {
+            let count = u32::try_from(run.count).unwrap_or(u32::MAX);
+            numbers.add(row, cut.lane, run.first, count);
+            row = row.saturating_add(count);
+        }
+        self.logging.over(Some(cut.cut), numbers, Fate::CutAnew);
+        if unclear {
+            self.unknown(key, rows_of(&cut.rows));
+        }
+        self.take_back(key, &cut);
+    }
+
+    /// The rows of a cut that is void go back to where they came from.
+    fn take_back(&mut self, key: Key, cut: &RestoredCut) {
+        let topic = &mut self.topics[key.topic as usize];
+        let partition = &mut topic.partitions[key.partition as usize];
+        if partition.lane == Some(cut.lane) {
+            let spooled = partition.spooled.get_or_insert_default();
+            topic.backlogged += u32::from(spooled.backlog.is_none());
+            let blank = || Backlog { lane: cut.lane, placed: true, ..Backlog::default() };
+            spooled.backlog.get_or_insert_with(blank).take_in(&cut.rows);
+            return self.note_spooled(key.topic, key.partition as i32);
+        }
+        topic.placed = topic.placed.saturating_sub(rows_of(&cut.rows));
+        let place = topic.backlogs.iter().position(|backlog| backlog.lane == cut.lane).unwrap_or_else(|| {
+            topic.backlogs.push_front(Backlog { lane: cut.lane, ..Backlog::default() });
+            0
+        });
+        topic.backlogs[place].take_in(&cut.rows);
+        self.note_spooled(key.topic, UNPLACED);
+    }
+
+    /// The partition is no more: nor are the cuts that were never loaded.
+    pub(super) fn void_all_restored(&mut self, key: Key) {
+        let unclear = self.topics[key.topic as usize].id == 0;
+        while self.partition_mut(key).spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty()) {
+            self.void_restored(key, unclear);
+        }
+    }
+}
+
+fn rows_of(runs: &[RowRun]) -> u64 {
+    runs.iter().map(|run| run.count).sum()
+}

@@ -1,0 +1,233 @@
+//! A log in memory: groups become durable by hand, a crash leaves what was. It holds the producer to its side: rows of a
+//! cut live and are in no other; no sixth cut of a partition, none of another identity beside an open one; every row and
+//! every cut ends once.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::kafka::batch::{Builder, Records};
+use crate::kafka::producer::row_log::{
+    Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, Origin, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun,
+    TakenCut,
+};
+use crate::kafka::types::SinkId;
+use crate::runtime::seam::Monotonic;
+
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) bytes: Rc<[u8]>,
+    pub(super) expires: Monotonic,
+    pub(super) hash: Option<u32>,
+    pub(super) origin: Option<Origin>,
+    /// The cut that it is in.
+    pub(super) cut: Option<u64>,
+    pub(super) order: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    pub(super) lanes: Vec<(SinkId, String, i32)>,
+    pub(super) next: Vec<u64>,
+    pub(super) live: BTreeMap<(u32, u64), Kept>,
+    pub(super) cuts: BTreeMap<u64, (RestoredCut, SinkId, String)>,
+    pub(super) ended: BTreeMap<(u32, u64), Fate>,
+    pub(super) taken: u64,
+    next_cut: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct HandLog {
+    pub(super) state: State,
+    /// As it is at the end of each group that is not durable yet.
+    groups: BTreeMap<u64, State>,
+    synced: State,
+    gathering: u64,
+    pub(super) durable: u64,
+    /// Calls that are still taken; `None`: all.
+    pub(super) takes: Option<u32>,
+    /// Reads that are put off.
+    pub(super) later: u32,
+    /// Rows of which the bytes are gone.
+    pub(super) rotten: Vec<(u32, u64)>,
+    /// Rows handed back.
+    pub(super) read: u64,
+    pub(super) dones: Vec<(u64, i64)>,
+}
+
+impl HandLog {
+    pub(super) fn new() -> Self {
+        Self { gathering: 1, ..Self::default() }
+    }
+
+    /// What was taken so far becomes durable.
+    pub(super) fn sync(&mut self) {
+        self.end_group();
+        self.durable = self.gathering - 1;
+        self.synced = self.state.clone();
+        self.groups.clear();
+    }
+
+    /// What was taken so far is one group, which is not durable yet.
+    pub(super) fn end_group(&mut self) {
+        self.groups.insert(self.gathering, self.state.clone());
+        self.gathering += 1;
+    }
+
+    /// The oldest group that is not durable becomes so.
+    pub(super) fn sync_one(&mut self) {
+        if let Some((group, state)) = self.groups.pop_first() {
+            (self.durable, self.synced) = (group, state);
+        }
+    }
+
+    /// What a start finds.
+    pub(super) fn crash(self) -> (Self, Vec<RestoredLane>, Vec<RestoredCut>) {
+        let state = self.synced;
+        let lanes = (0u32..).zip(&state.lanes).filter_map(|(lane, (sink, topic, partition))| {
+            let mut live = state.live.range((lane, 0)..=(lane, u64::MAX));
+            let rows = live.clone().count() as u64;
+            let order = live.clone().map(|(_, kept)| kept.order).min()?;
+            let (first, end) = (live.next()?.0.1, live.next_back().map_or(0, |((_, number), _)| number + 1));
+            let end = end.max(first + 1);
+            let (sink, topic, partition) = (*sink, topic.clone(), *partition);
+            Some(RestoredLane { sink, topic, partition, lane, first, end, rows, order })
+        });
+        let lanes = lanes.collect();
+        let cuts = state.cuts.values().map(|(cut, ..)| cut.clone()).collect();
+        (Self { state: state.clone(), synced: state, rotten: self.rotten, ..Self::new() }, lanes, cuts)
+    }
+
+    fn take(&mut self) -> Result<(), NotNow> {
+        match self.takes.as_mut() {
+            Some(0) => Err(NotNow),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl RowLog for HandLog {
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u32, NotNow> {
+        self.take()?;
+        let name = (sink, topic.to_owned(), partition);
+        let known = self.state.lanes.iter().position(|lane| *lane == name);
+        Ok(known.unwrap_or_else(|| {
+            self.state.lanes.push(name);
+            self.state.next.push(0);
+            self.state.lanes.len() - 1
+        }) as u32)
+    }
+
+    fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, NotNow> {
+        self.take()?;
+        assert!(rows.count > 0);
+        let first = self.state.next[rows.lane as usize].max(rows.from);
+        let records = Records::new(rows.records, rows.count as i32, rows.base_timestamp);
+        let records: Vec<_> = records.map(|record| record.expect("a record")).collect();
+        assert_eq!(records.len(), rows.count as usize);
+        for (index, record) in (0u32..).zip(records) {
+            let mut builder = Builder::new(Vec::new());
+            builder.append_tail(record.timestamp, record.tail);
+            let at = |list: &[(u32, u32)]| list.iter().find(|(row, _)| *row == index).map(|(_, hash)| *hash);
+            self.state.taken += 1;
+            let kept = Kept {
+                bytes: builder.close(None).into(),
+                expires: rows.deadlines.iter().find(|(row, _)| *row == index).map_or(Monotonic::NEVER, |(_, at)| *at),
+                hash: at(rows.hashes),
+                origin: rows.origins.iter().find(|(row, _)| *row == index).map(|(_, origin)| *origin),
+                cut: None,
+                order: self.state.taken,
+            };
+            self.state.live.insert((rows.lane, first + u64::from(index)), kept);
+        }
+        self.state.next[rows.lane as usize] = first + u64::from(rows.count);
+        Ok(first)
+    }
+
+    fn cut(&mut self, cut: &NewCut<'_>) -> Result<TakenCut, NotNow> {
+        self.take()?;
+        let number = self.state.next_cut;
+        self.state.next_cut += 1;
+        let same = |other: &&(RestoredCut, SinkId, String)| {
+            (other.0.partition, other.1, &*other.2) == (cut.partition, cut.sink, cut.topic)
+        };
+        let open: Vec<_> = self.state.cuts.values().filter(same).collect();
+        assert!(open.len() < 5, "a sixth cut");
+        for (other, ..) in open {
+            assert_eq!((other.producer_id, other.epoch), (cut.producer_id, cut.epoch), "two identities");
+        }
+        for row in cut.rows.iter().flat_map(|run| run.first..run.end()) {
+            let kept = self.state.live.get_mut(&(cut.lane, row)).expect("a row that lives");
+            assert_eq!(kept.cut.replace(number), None, "row {row} in two cuts");
+        }
+        let rows = cut.rows.to_vec();
+        let restored = RestoredCut {
+            cut: number,
+            topic_id: cut.topic_id,
+            partition: cut.partition,
+            producer_id: cut.producer_id,
+            epoch: cut.epoch,
+            sequence: cut.sequence,
+            lane: cut.lane,
+            rows,
+        };
+        self.state.cuts.insert(number, (restored, cut.sink, cut.topic.to_owned()));
+        Ok(TakenCut { cut: number, group: self.gathering })
+    }
+
+    fn ended(&mut self, ended: &Ended<'_>) -> Result<(), NotNow> {
+        self.take()?;
+        if let Some(cut) = ended.cut {
+            let (cut, ..) = self.state.cuts.remove(&cut).expect("an open cut");
+            assert_eq!((cut.lane, &*cut.rows), (ended.lane, ended.rows));
+            if let Fate::Done { base_offset } = ended.fate {
+                self.dones.push((cut.cut, base_offset));
+            }
+        }
+        for row in ended.rows.iter().flat_map(|run| run.first..run.end()) {
+            let kept = self.state.live.get_mut(&(ended.lane, row)).expect("a row that lives");
+            assert_eq!(kept.cut, ended.cut, "row {row} of lane {} {ended:?}", ended.lane);
+            kept.cut = None;
+            if ended.fate != Fate::CutAnew {
+                self.state.live.remove(&(ended.lane, row));
+                self.state.ended.insert((ended.lane, row), ended.fate);
+            }
+        }
+        Ok(())
+    }
+
+    fn group(&self) -> u64 {
+        self.gathering
+    }
+
+    fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    fn read(&mut self, lane: u32, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
+        if self.later > 0 {
+            self.later -= 1;
+            return ReadBack::Later;
+        }
+        let mut any = false;
+        // A few at a time, as blocks are.
+        for ((_, number), kept) in self.state.live.range((lane, from)..(lane, end)).take(7) {
+            if self.rotten.contains(&(lane, *number)) {
+                let rotten = ReadBack::Rotten(RowRun { first: *number, count: 1 });
+                return if any { ReadBack::Rows } else { rotten };
+            }
+            let (view, _) = crate::kafka::batch::BatchView::parse(&kept.bytes).expect("a batch");
+            let record = view.records().expect("records").next().expect("one").expect("a record");
+            let row = LoggedRow { number: *number, record, expires: kept.expires, hash: kept.hash, ticket: None };
+            any = true;
+            if !take(row) {
+                break;
+            }
+            self.read += 1;
+        }
+        if any { ReadBack::Rows } else { ReadBack::Empty }
+    }
+}

@@ -1,0 +1,143 @@
+//! Rows of disk sinks: staged, cut, sent and ended by way of the log.
+
+use super::hand::{Hand, SINK, identity, settings, topic, values};
+use crate::kafka::producer::row_log::Fate;
+use crate::kafka::producer::{AnsweredOn, Keep, Settings};
+use crate::kafka::types::Outcome;
+
+pub(super) fn disk() -> Settings {
+    let mut settings = settings();
+    settings.sinks[0].keep = Keep::Disk;
+    settings.sinks[0].answered_on = AnsweredOn::Stored;
+    settings
+}
+
+/// One topic "t" of one partition at broker 0, producer id 7; nothing sent yet.
+pub(super) fn known(settings: Settings) -> Hand {
+    let mut hand = Hand::new(settings);
+    hand.append("t", None);
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    hand.producer.on_producer_id(0, 7, 0);
+    hand
+}
+
+#[test]
+fn a_cut_is_sent_when_it_is_durable_and_not_before() {
+    let mut hand = known(disk());
+    assert!(hand.poll().is_empty());
+    assert!(hand.poll().is_empty());
+    assert_eq!((hand.log.state.cuts.len(), hand.delivered().len()), (1, 0));
+    hand.log.end_group();
+    assert!(hand.poll().is_empty());
+    hand.log.sync_one();
+    let request = hand.one();
+    assert_eq!((identity(&request), values(&request)), ((7, 0, 0), vec!["row 0".to_owned()]));
+    assert_eq!(hand.delivered(), [0], "stored");
+    hand.answer(&request, 0);
+    assert!(hand.poll().is_empty());
+    assert_eq!(hand.log.dones, [(0, 1000)]);
+    assert!(hand.log.state.live.is_empty());
+}
+
+#[test]
+fn rows_and_their_cut_stand_in_one_group_and_five_are_cut_in_one_poll() {
+    let mut hand = known(disk());
+    let first = hand.poll_synced().remove(0);
+    hand.answer(&first, 0);
+    for _ in 0..7 {
+        hand.append_value("t", None, &[7; 3000]);
+    }
+    assert!(hand.poll().is_empty());
+    assert_eq!(hand.log.state.cuts.len(), 5);
+    hand.log.sync();
+    let requests = hand.poll();
+    assert_eq!(requests.len(), 5);
+    // Done before the sixth.
+    hand.answer(&requests[0], 0);
+    assert!(hand.poll().is_empty());
+    assert_eq!((hand.log.dones.len(), hand.log.state.cuts.len()), (2, 5));
+}
+
+#[test]
+fn a_log_that_takes_nothing_is_asked_again_and_nothing_spins() {
+    for takes in 0..12 {
+        let mut hand = Hand::new(disk());
+        hand.append("t", None);
+        hand.log.takes = Some(0);
+        hand.poll();
+        hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+        hand.producer.on_producer_id(0, 7, 0);
+        let mut delivered = 0;
+        for round in 0..40 {
+            if round < 10 {
+                hand.append("t", None);
+            }
+            hand.log.takes = Some(takes % 4 + u32::from(round > 10));
+            let mut requests = hand.poll();
+            assert!(hand.producer.next_deadline() > hand.now, "takes {takes}: it would spin");
+            hand.log.takes = Some(takes / 4);
+            hand.log.sync();
+            requests.extend(hand.poll());
+            for request in requests {
+                delivered += values(&request).len();
+                hand.answer(&request, 0);
+            }
+        }
+        hand.log.takes = None;
+        for _ in 0..20 {
+            for request in hand.poll_synced() {
+                delivered += values(&request).len();
+                hand.answer(&request, 0);
+            }
+        }
+        hand.poll();
+        assert_eq!((delivered, hand.delivered()), (11, (0..11).collect()), "takes {takes}");
+        assert!(hand.log.state.live.is_empty() && hand.log.state.cuts.is_empty());
+        assert_eq!(hand.stats().delivered, 11);
+    }
+}
+
+#[test]
+fn an_answer_at_stored_waits_for_its_own_rows_only() {
+    let mut hand = Hand::new(disk());
+    hand.append("t", None);
+    hand.poll();
+    hand.log.end_group();
+    hand.append("t", None);
+    hand.poll();
+    hand.log.end_group();
+    assert!(hand.delivered().is_empty());
+    hand.log.sync_one();
+    hand.poll();
+    assert_eq!(hand.delivered(), [0]);
+    hand.log.sync_one();
+    hand.poll();
+    assert_eq!(hand.delivered(), [0, 1]);
+}
+
+#[test]
+fn a_split_batch_is_cut_anew_and_only_the_refused_row_ends() {
+    let mut hand = known(disk());
+    let first = hand.poll_synced().remove(0);
+    hand.answer_and_drop(first, 0);
+    (0..4).for_each(|_| hand.append("t", None));
+    let mut refused = 0;
+    for _ in 0..30 {
+        for request in hand.poll_synced() {
+            let bad = values(&request).contains(&"row 3".to_owned());
+            refused += usize::from(bad && values(&request).len() == 1);
+            hand.answer(&request, if bad { 87 } else { 0 });
+        }
+        hand.wait_ms(2000);
+    }
+    assert_eq!(refused, 1);
+    assert!(hand.log.state.live.is_empty() && hand.log.state.cuts.is_empty());
+    let fates: Vec<Fate> = hand.log.state.ended.values().copied().collect();
+    assert_eq!(fates.iter().filter(|fate| **fate == Fate::Refused).count(), 1, "{fates:?}");
+    assert!(hand.log.state.ended.iter().any(|((_, _), fate)| *fate == Fate::Refused));
+    assert!(hand.done.iter().all(|(_, outcome)| *outcome == Outcome::Delivered), "stored is stored");
+    assert_eq!((hand.stats().delivered, hand.stats().refused), (4, 1));
+    assert_eq!(hand.producer.buffered_bytes(), 0);
+    assert_eq!(hand.producer.stats(SINK).buffered_rows, 0);
+}

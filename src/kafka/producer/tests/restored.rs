@@ -1,0 +1,104 @@
+//! After a crash: what the log had is sent as it was or anew, and nothing of it is lost or twice.
+
+use super::hand::{Hand, identity, topic, values};
+use super::logged::{disk, known};
+use crate::kafka::producer::row_log::Fate;
+use crate::kafka::types::{LogSays, ProduceRequest};
+
+fn all_values(requests: &[ProduceRequest]) -> Vec<String> {
+    requests.iter().flat_map(values).collect()
+}
+
+#[test]
+fn a_cut_is_sent_again_as_it_was_and_the_rest_under_the_new_id() {
+    let mut hand = known(disk());
+    let sent = hand.poll_synced().remove(0);
+    hand.append("t", None);
+    assert!(hand.poll().is_empty(), "the first goes alone");
+    hand.log.sync();
+    let mut hand = hand.killed(disk(), 8);
+    assert_eq!((hand.stats().recovered, hand.stats().buffered_rows), (2, 2));
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    let again = hand.one();
+    assert_eq!((identity(&again), values(&again)), (identity(&sent), values(&sent)));
+    hand.append("t", None);
+    assert!(hand.poll_synced().is_empty(), "P3");
+    hand.answer(&again, 0);
+    let rest = hand.poll_synced();
+    assert_eq!(all_values(&rest), ["row 1", "row 2"][..all_values(&rest).len()]);
+    assert_eq!(identity(&rest[0]), (8, 0, 0));
+    rest.iter().for_each(|request| hand.answer(request, 0));
+    for request in hand.poll_synced() {
+        assert_eq!(values(&request), ["row 2"]);
+        hand.answer(&request, 0);
+    }
+    hand.poll();
+    assert!(hand.log.state.live.is_empty() && hand.log.state.cuts.is_empty());
+    assert_eq!((hand.stats().delivered, hand.stats().buffered_rows), (3, 0));
+}
+
+#[test]
+fn a_cut_older_than_an_hour_is_asked_for_first() {
+    let mut hand = known(disk());
+    hand.poll_synced();
+    let mut hand = hand.killed(disk(), 8);
+    hand.wait_ms(2 * super::hand::HOUR_MS);
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    hand.poll();
+    let asked = hand.take_questions();
+    assert_eq!((asked.len(), asked[0].producer_id), (1, 7));
+    hand.producer.on_asked(asked[0].token, LogSays::There { last_sequence: 0 }, hand.now);
+    assert!(hand.poll().is_empty());
+    assert!(hand.log.state.live.is_empty(), "it was there");
+}
+
+#[test]
+fn a_cut_that_cannot_be_read_is_void_and_its_other_rows_are_sent_and_counted() {
+    let mut hand = known(disk());
+    hand.append("t", None);
+    hand.append("t", None);
+    let sent = hand.poll_synced();
+    assert_eq!(all_values(&sent).len(), 3);
+    let lane = hand.log.state.cuts.values().next().expect("a cut").0.lane;
+    hand.log.rotten.push((lane, 1));
+    let mut hand = hand.killed(disk(), 8);
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    let mut requests = Vec::new();
+    for _ in 0..6 {
+        for request in hand.poll_synced() {
+            hand.answer(&request, 0);
+            requests.push(request);
+        }
+    }
+    assert_eq!(all_values(&requests), ["row 0", "row 2"]);
+    assert_eq!(identity(&requests[0]), (8, 0, 0));
+    let stats = hand.stats();
+    assert_eq!((stats.outcome_unknown, stats.rotten, stats.delivered, stats.buffered_rows), (3, 1, 2, 0));
+    assert_eq!(hand.log.state.ended.get(&(lane, 1)), Some(&Fate::Rotten));
+    assert!(hand.log.state.live.is_empty());
+}
+
+#[test]
+fn rows_without_a_partition_come_back_and_are_placed() {
+    let mut hand = Hand::new(disk());
+    (0..20).for_each(|_| hand.append("t", Some("key")));
+    hand.poll_synced();
+    assert_eq!(hand.delivered().len(), 20);
+    let mut hand = hand.killed(disk(), 8);
+    hand.log.later = 3;
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &[0, 0, 0])], hand.now);
+    let mut requests = Vec::new();
+    for _ in 0..40 {
+        for request in hand.poll_synced() {
+            hand.answer(&request, 0);
+            requests.push(request);
+        }
+    }
+    let expected: Vec<String> = (0..20).map(|number| format!("row {number}")).collect();
+    assert_eq!(all_values(&requests), expected);
+    assert!(hand.log.state.live.is_empty());
+}

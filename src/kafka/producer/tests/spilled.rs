@@ -1,0 +1,92 @@
+//! Rows that memory has no room for stand in the log alone and come back in their order.
+
+use super::hand::{Hand, topic, values};
+use super::logged::disk;
+use crate::kafka::producer::Settings;
+
+fn tight() -> Settings {
+    let mut settings = disk();
+    settings.sinks[0].spill_after = 64 * 1024;
+    settings
+}
+
+#[test]
+fn ten_times_the_memory_is_taken_while_kafka_is_away_and_sent_in_order() {
+    for (partitions, keys) in [(1, 1), (3, 8)] {
+        let mut hand = Hand::new(tight());
+        hand.append("t", Some("key 0"));
+        hand.poll_synced();
+        hand.producer.on_metadata(&[topic("t", &vec![0; partitions])], hand.now);
+        hand.producer.on_producer_id(0, 7, 0);
+        hand.producer.on_reachable(false);
+        let mut keyed = vec![(0, 0)];
+        for number in 1..5000u32 {
+            let key = number % keys;
+            hand.append_value("t", Some(&format!("key {key}")), format!("{number} {}", "x".repeat(1000)).as_bytes());
+            keyed.push((key, number));
+            if number % 20 == 0 {
+                hand.poll();
+                hand.log.sync();
+            }
+        }
+        hand.poll_synced();
+        assert!(hand.producer.memory_bytes() < 512 * 1024, "{}", hand.producer.memory_bytes());
+        assert_eq!((hand.delivered().len(), hand.stats().buffered_rows), (5000, 5000));
+        hand.producer.on_reachable(true);
+        let mut read = Vec::new();
+        for round in 0..20_000 {
+            for request in hand.poll_synced() {
+                for batch in &request.batches {
+                    let (view, _) = crate::kafka::batch::BatchView::parse(&batch.bytes).expect("a batch");
+                    read.extend(super::hand::read(&view));
+                }
+                hand.answer_and_drop(request, 0);
+            }
+            if hand.stats().buffered_rows == 0 {
+                break;
+            }
+            assert!(round < 19_000, "{:?}", hand.stats());
+        }
+        hand.poll();
+        for key in 0..keys {
+            let name = format!("key {key}").into_bytes();
+            let of_key = read.iter().filter(|(key, _)| key.as_ref() == Some(&name));
+            let number = |value: &[u8]| {
+                let text = String::from_utf8_lossy(value).into_owned();
+                text.trim_start_matches("row ").split(' ').next().expect("a word").parse::<u32>().expect("a number")
+            };
+            let numbers: Vec<u32> = of_key.map(|(_, value)| number(value)).collect();
+            let expected: Vec<u32> = keyed.iter().filter(|row| row.0 == key).map(|row| row.1).collect();
+            assert_eq!(numbers, expected);
+        }
+        assert!(hand.log.read > 3000, "{}", hand.log.read);
+        assert!(hand.log.state.live.is_empty() && hand.log.state.cuts.is_empty());
+        assert_eq!(hand.producer.buffered_bytes(), 0);
+    }
+}
+
+#[test]
+fn what_is_dropped_on_the_disk_is_counted_and_not_read() {
+    use crate::kafka::producer::row_log::{Ended, Fate, RowLog, RowRun};
+    let mut hand = Hand::new(tight());
+    for number in 0..500u32 {
+        hand.append_value("t", None, format!("{number} {}", "x".repeat(1000)).as_bytes());
+        hand.poll_synced();
+    }
+    let disk = hand.producer.on_disk(0).expect("rows on the disk");
+    let run = RowRun { first: disk.first, count: 10 };
+    let ended = Ended { cut: None, lane: 0, rows: &[run], fate: Fate::Expired };
+    hand.log.ended(&ended).expect("taken");
+    hand.producer.dropped(0, run, 10);
+    assert_eq!((hand.stats().dropped, hand.stats().buffered_rows), (10, 490));
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    hand.producer.on_producer_id(0, 7, 0);
+    let mut sent = 0;
+    for _ in 0..2000 {
+        for request in hand.poll_synced() {
+            sent += values(&request).len();
+            hand.answer_and_drop(request, 0);
+        }
+    }
+    assert_eq!((sent, hand.stats().buffered_rows, hand.stats().rotten), (490, 0, 0));
+}

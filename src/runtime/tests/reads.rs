@@ -1,0 +1,140 @@
+//! Reading segments on the ring: what is not at hand is fetched, and nobody waits for the disk.
+
+use super::harness::next;
+use super::keeper::{Ask, BOTH, Keeper, Told, content, keeper};
+use crate::limits::{SEGMENT_WINDOW_BYTES, SEGMENT_WINDOWS_MAX};
+use crate::runtime::seam::Append;
+use crate::runtime::segment_path;
+
+const WINDOW: u64 = SEGMENT_WINDOW_BYTES as u64;
+
+/// A folder with segment 1 from an earlier life.
+fn earlier(bytes: u64) -> (tempfile::TempDir, Keeper) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(segment_path(dir.path(), 1), content(0, bytes as usize)).unwrap();
+    let keeper = keeper(dir.path(), Append::Written, false);
+    (dir, keeper)
+}
+
+fn waited(keeper: &Keeper) -> usize {
+    match keeper.ask(Ask::Waited) {
+        Told::Waited(count) => count,
+        told => panic!("{told:?}"),
+    }
+}
+
+#[test]
+fn who_goes_on_forward_is_read_ahead_for() {
+    let (_dir, keeper) = earlier(10 * WINDOW + 777);
+    let read = |at: u64, length: usize| {
+        assert_eq!(keeper.ask(Ask::Read(1, at, length)), Told::Bytes(Some(content(at, length))), "{at}");
+    };
+    read(5, 10);
+    assert_eq!(waited(&keeper), 1, "the start's own reads are not kept");
+    // Some of these straddle two windows.
+    (0..10 * WINDOW / 5000).for_each(|step| read(step * 5000, 5000));
+    let windows = waited(&keeper);
+    assert!((1..=12).contains(&windows), "{windows}");
+    read(10 * WINDOW, 777);
+    (0..10 * WINDOW / 5000).for_each(|step| read(step * 5000, 5000));
+    waited(&keeper);
+    read(3 * WINDOW - 10, 20);
+    assert_eq!(waited(&keeper), 0, "all of it is there still");
+    assert_eq!(keeper.ask(Ask::Read(1, 10 * WINDOW, 778)), Told::Bytes(None), "beyond its end");
+    assert_eq!(keeper.ask(Ask::Read(1, 7, 0)), Told::Bytes(Some(vec![])));
+    keeper.stop();
+}
+
+/// What was appended can be read at once, while it is written, and after; also over a window that was read when less
+/// of it was in the file.
+#[test]
+fn a_segment_is_read_while_it_is_appended_to() {
+    const STEP: u64 = 10_000;
+    for append in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = keeper(dir.path(), append, false);
+        let bytes = 4 * WINDOW;
+        assert_eq!(keeper.ask(Ask::CreateOf(1, bytes)), Told::Created(1, Ok(())));
+        let (mut reads, mut synced, mut appended) = (Vec::new(), 0, 0);
+        for step in 0..bytes / STEP {
+            let at = step * STEP;
+            keeper.tell(Ask::Append(1, at, STEP as usize));
+            if step % 3 == 0 {
+                keeper.tell(Ask::Sync(step, vec![1]));
+                synced += 1;
+            }
+            let end = at + STEP;
+            for (from, to) in [(at, end), (end - end.min(3 * STEP), end), (at / 2, end.min(at / 2 + 70_000))] {
+                keeper.tell(Ask::Read(1, from, (to - from) as usize));
+                reads.push(content(from, (to - from) as usize));
+            }
+        }
+        for _ in 0..bytes / STEP + synced + reads.len() as u64 {
+            match next(&keeper.told) {
+                Told::Bytes(Some(bytes)) => {
+                    let place = reads.iter().position(|read| *read == bytes).expect("the right bytes");
+                    reads.swap_remove(place);
+                }
+                Told::Appended(true) => appended += 1,
+                Told::Synced(_, Ok(())) => synced -= 1,
+                told => panic!("{told:?}"),
+            }
+        }
+        assert_eq!((reads.len(), synced, appended), (0, 0, bytes / STEP));
+        // Never written: zeroes, and nothing waits for them.
+        waited(&keeper);
+        assert_eq!(keeper.ask(Ask::Read(1, bytes - 100, 100)), Told::Bytes(Some(vec![0; 100])));
+        assert_eq!(waited(&keeper), 0);
+        keeper.stop();
+    }
+}
+
+/// Twice as many readers as there are windows, each with a request over two; and one whose request is larger than all.
+#[test]
+fn more_readers_than_windows() {
+    let places = 2 * SEGMENT_WINDOWS_MAX as u64;
+    let (_dir, keeper) = earlier(2 * places * WINDOW);
+    for round in 0..3 {
+        for place in 0..places {
+            keeper.tell(Ask::Read(1, (2 * place + 1) * WINDOW - 50 - round, 100));
+        }
+        let whole = (SEGMENT_WINDOWS_MAX + 5) * SEGMENT_WINDOW_BYTES;
+        keeper.tell(Ask::Read(1, 3, whole));
+        let mut expected: Vec<_> = (0..places).map(|place| ((2 * place + 1) * WINDOW - 50 - round, 100)).collect();
+        expected.push((3, whole));
+        for _ in 0..=places {
+            let Told::Bytes(Some(bytes)) = next(&keeper.told) else { panic!("bytes") };
+            let place =
+                expected.iter().position(|(at, length)| content(*at, *length) == bytes).expect("the right bytes");
+            expected.swap_remove(place);
+        }
+    }
+    keeper.stop();
+}
+
+#[test]
+fn a_read_that_fails_is_told_and_tried_again() {
+    let (_dir, keeper) = earlier(3 * WINDOW);
+    keeper.faults.fail_reads(libc::EIO);
+    for _ in 0..3 {
+        assert_eq!(keeper.ask(Ask::Read(1, WINDOW, 10)), Told::NotRead(Some(libc::EIO)));
+    }
+    keeper.faults.fail_reads(0);
+    assert_eq!(keeper.ask(Ask::Read(1, WINDOW, 10)), Told::Bytes(Some(content(WINDOW, 10))));
+    keeper.stop();
+}
+
+/// Who waits for a segment that is freed is told; its file is closed last by the helper, when the ring is done with it.
+#[test]
+fn a_segment_is_freed_under_its_reads() {
+    for _ in 0..20 {
+        let (dir, keeper) = earlier(8 * WINDOW);
+        keeper.tell(Ask::Read(1, 0, 8 * SEGMENT_WINDOW_BYTES));
+        keeper.tell(Ask::Free(1));
+        let two = [next(&keeper.told), next(&keeper.told)];
+        assert!(two.contains(&Told::Freed(1, Ok(()))), "{two:?}");
+        assert!(two.iter().any(|told| matches!(told, Told::Bytes(_))), "{two:?}");
+        assert!(!segment_path(dir.path(), 1).exists());
+        keeper.stop();
+    }
+}

@@ -1,0 +1,255 @@
+//! What was read of segments lately, in windows of one size, so that a read does not wait for the disk on the shard's
+//! thread: what is missing is wanted, the ring fetches it when the turn ends, and the shard tries again. Nothing here
+//! knows a ring or a file.
+//!
+//! A reader that waits makes progress whatever others do: the windows of its request stay from when they are there until
+//! the end of the turn in which it was told of the last one.
+
+use std::collections::VecDeque;
+use std::io;
+
+use crate::limits::{SEGMENT_WINDOW_BYTES as BYTES, SEGMENT_WINDOWS_MAX as KEPT_MAX};
+
+/// Windows that may wait for their turn. Past it a reader waits for those of others, and tries again then.
+const QUEUED_MAX: usize = 2 * KEPT_MAX;
+
+enum State {
+    Queued,
+    Loading,
+    Ready,
+    Failed(io::Error),
+}
+
+/// Whether a reader waits for a window, and so for all windows of its request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    first: u64,
+    last: u64,
+    /// The reader is told within this turn that it is there.
+    told: bool,
+}
+
+struct Window {
+    segment: u64,
+    /// Its place in the segment, counted in windows.
+    index: u64,
+    /// Its first bytes: as many as were in the file when it was read.
+    bytes: Vec<u8>,
+    state: State,
+    asked: Option<Asked>,
+    /// When it was fetched or was last of use.
+    last: u64,
+    /// Whether it was of use.
+    used: bool,
+}
+
+/// A window to be fetched: what is there of it already, and where that belongs.
+pub(super) struct Fetch {
+    pub(super) segment: u64,
+    pub(super) index: u64,
+    pub(super) bytes: Vec<u8>,
+}
+
+#[derive(Default)]
+pub(super) struct Windows {
+    all: VecDeque<Window>,
+    spare: Vec<Vec<u8>>,
+    clock: u64,
+}
+
+/// The first byte of a window.
+pub(super) fn start_of(index: u64) -> u64 {
+    index * BYTES as u64
+}
+
+/// How many bytes a window has of a segment whose first `end` bytes are in its file.
+pub(super) fn length_of(index: u64, end: u64) -> usize {
+    end.saturating_sub(start_of(index)).min(BYTES as u64) as usize
+}
+
+impl Windows {
+    /// Copies from position `at`. `end`: so much of the segment is in its file; the request ends before it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`]: something is missing, and wanted now. Others: the disk's, told once.
+    pub(super) fn read(&mut self, segment: u64, at: u64, into: &mut [u8], end: u64) -> io::Result<()> {
+        let Some(length) = (into.len() as u64).checked_sub(1) else { return Ok(()) };
+        let (first, last) = (at / BYTES as u64, (at + length) / BYTES as u64);
+        let mut missing = false;
+        for index in first..=last {
+            let needed = length_of(index, (at + into.len() as u64).min(end));
+            missing |= self.lacks(segment, index, needed, Asked { first, last, told: false })?;
+        }
+        if missing {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        for index in first..=last {
+            let (from, to) = (at.max(start_of(index)), (at + into.len() as u64).min(start_of(index + 1)));
+            self.copy(segment, index, from, &mut into[(from - at) as usize..(to - at) as usize], end);
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, segment: u64, index: u64) -> Option<&mut Window> {
+        self.all.iter_mut().find(|window| window.segment == segment && window.index == index)
+    }
+
+    /// Whether the first `needed` bytes of a window are not there; then they are wanted.
+    fn lacks(&mut self, segment: u64, index: u64, needed: usize, asked: Asked) -> io::Result<bool> {
+        let Some(place) = self.all.iter().position(|window| (window.segment, window.index) == (segment, index)) else {
+            self.want(segment, index, Some(asked));
+            return Ok(true);
+        };
+        let Some(window) = self.all.get_mut(place) else { return Ok(true) };
+        match &window.state {
+            State::Failed(_) => {
+                if let Some(Window { state: State::Failed(error), .. }) = self.all.remove(place) {
+                    return Err(error);
+                }
+                return Ok(true);
+            }
+            State::Ready if window.bytes.len() >= needed => return Ok(false),
+            // More has been written to the file since.
+            State::Ready => window.state = State::Queued,
+            State::Queued | State::Loading => {}
+        }
+        let earlier = window.asked.unwrap_or(asked);
+        let (first, last) = (earlier.first.min(asked.first), earlier.last.max(asked.last));
+        window.asked = Some(Asked { first, last, told: false });
+        Ok(true)
+    }
+
+    fn want(&mut self, segment: u64, index: u64, asked: Option<Asked>) {
+        let queued = self.all.iter().filter(|window| matches!(window.state, State::Queued)).count();
+        if queued < QUEUED_MAX {
+            self.all.push_back(Window {
+                segment,
+                index,
+                bytes: Vec::new(),
+                state: State::Queued,
+                asked,
+                last: 0,
+                used: false,
+            });
+        }
+    }
+
+    /// Copies out of a window that is there. Who reads on from one window to the next gets the one after that ahead.
+    fn copy(&mut self, segment: u64, index: u64, from: u64, into: &mut [u8], end: u64) {
+        self.clock += 1;
+        let clock = self.clock;
+        let Some(window) = self.find(segment, index) else { return };
+        let place = (from - start_of(index)) as usize;
+        into.copy_from_slice(&window.bytes[place..place + into.len()]);
+        window.last = clock;
+        let new = !std::mem::replace(&mut window.used, true);
+        let follows = new && index > 0 && self.find(segment, index - 1).is_some_and(|before| before.used);
+        if follows && length_of(index + 1, end) > 0 && self.find(segment, index + 1).is_none() {
+            self.want(segment, index + 1, None);
+        }
+    }
+
+    /// A turn has ended: who was told has had the time to read.
+    pub(super) fn turn_ended(&mut self) {
+        for window in &mut self.all {
+            window.asked = window.asked.filter(|asked| !asked.told);
+        }
+        self.all.retain(|window| window.asked.is_some() || !matches!(window.state, State::Failed(_)));
+        while self.held() > KEPT_MAX && self.evict() {}
+    }
+
+    /// The next window to be fetched. What was asked for comes first, and in order.
+    pub(super) fn next(&mut self) -> Option<Fetch> {
+        let queued = |window: &Window| matches!(window.state, State::Queued);
+        let asked = self.all.iter().position(|window| queued(window) && window.asked.is_some());
+        let place = asked.or_else(|| self.all.iter().position(queued))?;
+        let (room, fresh) = (self.held() < KEPT_MAX, self.all.get(place)?.bytes.capacity() == 0);
+        let name = |window: &Window| (window.segment, window.index);
+        let wanted = self.all.get(place).map(name)?;
+        if fresh && !room && !self.evict() {
+            let loading = self.all.iter().any(|window| matches!(window.state, State::Loading));
+            if asked.is_none() {
+                // Nobody waits for it.
+                self.all.remove(place);
+                return None;
+            }
+            // Where every window waits for another one, one more than the bound lets its reader go on.
+            if loading {
+                return None;
+            }
+        }
+        let spare = if fresh { self.spare.pop() } else { None };
+        let window = self.find(wanted.0, wanted.1)?;
+        window.state = State::Loading;
+        let mut bytes = std::mem::take(&mut window.bytes);
+        if fresh {
+            bytes = spare.unwrap_or_else(|| Vec::with_capacity(BYTES));
+        }
+        Some(Fetch { segment: wanted.0, index: wanted.1, bytes })
+    }
+
+    /// Windows that hold a buffer, or whose buffer the kernel has.
+    fn held(&self) -> usize {
+        self.all.iter().filter(|window| window.bytes.capacity() > 0 || matches!(window.state, State::Loading)).count()
+    }
+
+    /// Gives up the window that was of use longest ago and that nobody waits for. False: there is none.
+    fn evict(&mut self) -> bool {
+        let waited_for = |window: &Window| {
+            let span = |other: &Window| other.asked.filter(|_| other.segment == window.segment);
+            self.all.iter().filter_map(span).any(|asked| (asked.first..=asked.last).contains(&window.index))
+        };
+        let idle = |window: &Window| matches!(window.state, State::Ready) && !waited_for(window);
+        let oldest =
+            self.all.iter().enumerate().filter(|(_, window)| idle(window)).min_by_key(|(_, window)| window.last);
+        let Some(place) = oldest.map(|(place, _)| place) else { return false };
+        if let Some(window) = self.all.remove(place) {
+            self.keep(window.bytes);
+        }
+        true
+    }
+
+    fn keep(&mut self, mut bytes: Vec<u8>) {
+        if bytes.capacity() > 0 && self.held() + self.spare.len() < KEPT_MAX {
+            bytes.clear();
+            self.spare.push(bytes);
+        }
+    }
+
+    /// A fetch has ended. True: somebody waits for it.
+    pub(super) fn fetched(&mut self, fetch: Fetch, result: io::Result<()>) -> bool {
+        self.clock += 1;
+        let clock = self.clock;
+        let Some(window) = self.find(fetch.segment, fetch.index) else {
+            self.keep(fetch.bytes);
+            return false;
+        };
+        match result {
+            Ok(()) => (window.bytes, window.state, window.last) = (fetch.bytes, State::Ready, clock),
+            Err(error) => {
+                window.state = State::Failed(error);
+                self.keep(fetch.bytes);
+            }
+        }
+        self.find(fetch.segment, fetch.index).is_some_and(|window| window.asked.is_some())
+    }
+
+    /// The shard is being told of a window.
+    pub(super) fn told(&mut self, segment: u64, at: u64) {
+        if let Some(asked) = self.find(segment, at / BYTES as u64).and_then(|window| window.asked.as_mut()) {
+            asked.told = true;
+        }
+    }
+
+    /// Forgets a segment. The windows that somebody waits for.
+    pub(super) fn forget(&mut self, segment: u64) -> Vec<u64> {
+        let of = |window: &&Window| window.segment == segment && window.asked.is_some();
+        let waited = self.all.iter().filter(of).map(|window| window.index).collect();
+        while let Some(place) = self.all.iter().position(|window| window.segment == segment) {
+            if let Some(window) = self.all.remove(place) {
+                self.keep(window.bytes);
+            }
+        }
+        waited
+    }
+}

@@ -1,0 +1,231 @@
+//! Sessions that survive a crash: what has to be written down of them, and in what order. Writing is the caller's.
+//!
+//! After each call that may have changed a session, [`Sessions::next_note`] says what there is to write. Each record gets
+//! a place in a log, in groups that become durable one after the other; what the client of a session is to be told waits
+//! until the group of its youngest record is durable ([`Sessions::written`]). That is all the order there is: a session is
+//! kept before its CONNACK, an id free before its PUBCOMP, also where the record was made on an earlier connection.
+
+use super::connect::Plan;
+use super::state::Session;
+use super::store::{SessionKey, Sessions};
+use crate::mqtt::packet::Connect;
+use crate::runtime::seam::{ConnId, Monotonic};
+use std::collections::VecDeque;
+
+/// A record that has to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A session is kept, or is not what was written of it any more: [`Sessions::payload`], then [`Sessions::kept`], or
+    /// [`Sessions::not_kept`].
+    Kept(SessionKey),
+    /// The session of this number has ended. The next client of its name hears nothing before that is durable.
+    Ended {
+        /// Its number in the log.
+        number: u64,
+    },
+    /// A QoS 2 packet id is free again: then [`Sessions::released`].
+    Released {
+        /// The session.
+        session: SessionKey,
+        /// Its number in the log.
+        number: u64,
+        /// The id.
+        packet_id: u16,
+    },
+}
+
+/// How what is known of a session stands to what is written of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The same.
+    Written,
+    /// A note says what to write.
+    Noted,
+    /// There was no room to write it.
+    Later,
+}
+
+/// What is written of a session.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    /// Its number in the log.
+    number: Option<u64>,
+    /// The group of its youngest record.
+    written: u64,
+    state: State,
+    /// Its client has changed its expiry in DISCONNECT.
+    pub(super) changed: bool,
+}
+
+impl Kept {
+    fn new(number: Option<u64>) -> Box<Self> {
+        Box::new(Self { number, written: 0, state: State::Written, changed: false })
+    }
+
+    pub(super) fn restored(number: u64) -> Box<Self> {
+        Self::new(Some(number))
+    }
+}
+
+/// What waits to be written.
+#[derive(Debug, Default)]
+pub(super) struct Keeping {
+    notes: VecDeque<Note>,
+    /// Sessions without a connection that found no room.
+    later: Vec<SessionKey>,
+    /// The largest payload that there is room for.
+    room: usize,
+}
+
+impl Session {
+    /// Its number in the log, if it is kept there.
+    #[must_use]
+    pub fn number(&self) -> Option<u64> {
+        self.kept.as_ref()?.number
+    }
+}
+
+impl Sessions {
+    /// From now on sessions are to survive a crash.
+    pub fn keep(&mut self) {
+        self.keeping = Some(Box::default());
+    }
+
+    /// So large may the payload of a session be that is written now. A CONNECT that needs more is refused.
+    pub fn set_room(&mut self, bytes: usize) {
+        if let Some(keeping) = &mut self.keeping {
+            keeping.room = bytes;
+        }
+    }
+
+    /// What is to be written next. In this order, for each session.
+    pub fn next_note(&mut self) -> Option<Note> {
+        self.keeping.as_mut()?.notes.pop_front()
+    }
+
+    /// Appends what is to be written of a session. Its number if it has one already; `None`: it has ended.
+    pub fn payload(&self, key: SessionKey, out: &mut Vec<u8>) -> Option<Option<u64>> {
+        let session = self.sessions.get(key)?;
+        session.save(out);
+        Some(session.number())
+    }
+
+    /// A session was written down, under this number, in this group.
+    pub fn kept(&mut self, key: SessionKey, number: u64, group: u64) {
+        if let Some(kept) = self.sessions.get_mut(key).and_then(|session| session.kept.as_mut()) {
+            (kept.number, kept.state, kept.changed) = (Some(number), State::Written, false);
+            kept.written = kept.written.max(group);
+        }
+    }
+
+    /// There was no room for it: [`Sessions::try_again`]. If its connection waits for it, that is [`Sessions::withdraw`]n.
+    pub fn not_kept(&mut self, key: SessionKey) {
+        let kept = self.sessions.get_mut(key).and_then(|session| session.kept.as_mut());
+        if let (Some(kept), Some(keeping)) = (kept, &mut self.keeping) {
+            kept.state = State::Later;
+            keeping.later.push(key);
+        }
+    }
+
+    /// Takes back a CONNECT whose session could not be written down and of which the client has heard nothing.
+    pub fn withdraw(&mut self, key: SessionKey, conn: ConnId, now: Monotonic) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.number().is_none() {
+            session.expiry_s = 0;
+        }
+        self.disconnected(key, conn, super::End::Left, now);
+    }
+
+    /// Whether there was no room to write a session down as it is now.
+    #[must_use]
+    pub fn is_unwritten(&self, key: SessionKey) -> bool {
+        let kept = self.sessions.get(key).and_then(|session| session.kept.as_ref());
+        kept.is_some_and(|kept| kept.state == State::Later)
+    }
+
+    /// There may be room again: notes what found none.
+    pub fn try_again(&mut self) {
+        let Some(keeping) = &mut self.keeping else { return };
+        for key in std::mem::take(&mut keeping.later) {
+            if self.is_unwritten(key) {
+                self.note_kept(key);
+            }
+        }
+    }
+
+    /// Whether sessions wait for [`Sessions::try_again`].
+    #[must_use]
+    pub fn has_unwritten(&self) -> bool {
+        self.keeping.as_ref().is_some_and(|keeping| !keeping.later.is_empty())
+    }
+
+    /// The release of a packet id was written down in this group.
+    pub fn released(&mut self, key: SessionKey, group: u64) {
+        if let Some(kept) = self.sessions.get_mut(key).and_then(|session| session.kept.as_mut()) {
+            kept.written = kept.written.max(group);
+        }
+    }
+
+    /// The group that what a session's client is told has to wait for; 0: none.
+    #[must_use]
+    #[inline]
+    pub fn written(&self, key: SessionKey) -> u64 {
+        self.sessions.get(key).and_then(|session| session.kept.as_ref()).map_or(0, |kept| kept.written)
+    }
+
+    /// Notes what a session has released since the last time. Due after every packet, every
+    /// [`Session::drain_answers`] and every [`Session::complete`].
+    #[inline]
+    pub fn collect(&mut self, key: SessionKey) {
+        let (Some(keeping), Some(session)) = (&mut self.keeping, self.sessions.get_mut(key)) else { return };
+        let Some(number) = session.number() else { return };
+        while let Some(packet_id) = session.inflight.take_freed() {
+            keeping.notes.push_back(Note::Released { session: key, number, packet_id });
+        }
+    }
+
+    /// What is known of a session differs from what is written of it.
+    pub(super) fn note_kept(&mut self, key: SessionKey) {
+        let Some(keeping) = &mut self.keeping else { return };
+        let Some(kept) = self.sessions.get_mut(key).and_then(|session| session.kept.as_mut()) else { return };
+        if kept.state != State::Noted {
+            kept.state = State::Noted;
+            keeping.notes.push_back(Note::Kept(key));
+        }
+    }
+
+    /// A session that is about to go, or to be kept no more.
+    pub(super) fn note_ended(&mut self, key: SessionKey) {
+        let kept = self.sessions.get_mut(key).and_then(|session| session.kept.take());
+        if let (Some(number), Some(keeping)) = (kept.and_then(|kept| kept.number), &mut self.keeping) {
+            keeping.notes.push_back(Note::Ended { number });
+        }
+    }
+
+    /// A session has its connection: it is kept from here on, or not.
+    pub(super) fn note_connected(&mut self, key: SessionKey, is_written: bool) {
+        let session = &mut self.sessions[key];
+        if session.expiry_s == 0 {
+            return self.note_ended(key);
+        }
+        if self.keeping.is_some() && !is_written {
+            session.kept.get_or_insert_with(|| Kept::new(None));
+            self.note_kept(key);
+        }
+    }
+
+    /// Whether a CONNECT that resumes this session changes nothing of what is written.
+    pub(super) fn is_written(&self, key: SessionKey, connect: &Connect<'_>, plan: &Plan<'_>) -> bool {
+        let session = &self.sessions[key];
+        session.kept.as_ref().is_some_and(|kept| kept.state == State::Written && kept.number.is_some())
+            && (session.expiry_s, session.terms.version) == (plan.expiry_s, plan.terms.version)
+            && session.username.as_deref() == connect.username
+            && session.will.is_none()
+            && connect.will.is_none()
+    }
+
+    /// Whether a CONNECT whose session is not written yet, or not so, has room in the log.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.keeping.as_ref().is_none_or(|keeping| super::saved::bytes_max(bytes) <= keeping.room)
+    }
+}

@@ -1,0 +1,73 @@
+//! Sessions that an earlier start has left.
+
+use super::connect;
+use super::keeping::Kept;
+use super::peer::Peer;
+use super::saved::{NotASession, Saved};
+use super::settings::Settings;
+use super::state::Session;
+use super::store::{SessionKey, Sessions};
+use super::will::Will;
+use crate::runtime::seam::Monotonic;
+
+/// A sink that took the row of an open packet id before the crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HadBy {
+    /// The sink, by the caller's number.
+    pub sink: u16,
+    /// Its level is not met yet: it will [`Session::complete`] the id's number.
+    pub owes: bool,
+}
+
+/// A QoS 2 packet id that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenId<'a> {
+    /// It.
+    pub packet_id: u16,
+    /// The sinks that have its row.
+    pub had_by: &'a [HadBy],
+}
+
+impl Sessions {
+    /// Takes up a session: as if its client had been cut off just now, so its expiry and the delay of its will begin anew.
+    /// `owed` is told of each open id that answers are owed for, with the number that its rows answer to. Of two sessions
+    /// of one client the later counts.
+    ///
+    /// # Errors
+    /// [`NotASession`].
+    pub fn restore(
+        &mut self,
+        number: u64,
+        payload: &[u8],
+        open: &[OpenId<'_>],
+        settings: &Settings,
+        now: Monotonic,
+        mut owed: impl FnMut(u16, u32),
+    ) -> Result<SessionKey, NotASession> {
+        let Saved { expiry_s, will_delay_s, connect } = Saved::decode(payload)?;
+        if let Some(earlier) = self.find(connect.client_id) {
+            self.forget_will(earlier);
+            self.remove(earlier);
+        }
+        let mut session = Session::new(connect.client_id, None, connect::terms(Peer::new(connect.version), settings));
+        session.expiry_s = expiry_s.min(settings.session_expiry_max_s).max(1);
+        session.username = connect.username.map(Into::into);
+        session.kept = Some(Kept::restored(number));
+        session.will = connect.will.as_ref().map(|will| {
+            let mut will = Will::store(will);
+            will.delay_s = will_delay_s;
+            will
+        });
+        for id in open {
+            let owes = id.had_by.iter().filter(|sink| sink.owes).count();
+            let had_by = id.had_by.iter().map(|sink| sink.sink).collect();
+            let number = session.inflight.restore(id.packet_id, had_by, u16::try_from(owes).unwrap_or(u16::MAX));
+            if owes > 0 {
+                owed(id.packet_id, number);
+            }
+        }
+        let key = self.insert(session);
+        self.rest(key, now);
+        Ok(key)
+    }
+}

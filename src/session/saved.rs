@@ -1,0 +1,109 @@
+//! A kept session as bytes, for whoever carries it over a crash: what its client's last CONNECT settled.
+//!
+//! Format 1: `1`, Session Expiry Interval u32, Will Delay Interval u32 (both in seconds, big-endian), then a CONNECT packet
+//! in the client's version of the protocol with client id, user name and will, and nothing else. So the one reader of
+//! foreign CONNECTs reads these too.
+//!
+//! No time of day stands in it. A restart counts as a disconnect, so a session has its whole interval again, and a will its
+//! whole delay: never less than was left, whatever the wall clock has done meanwhile.
+
+use super::state::Session;
+use crate::mqtt::packet::Connect;
+use crate::mqtt::property::Properties;
+use crate::mqtt::{decode, encode, frame};
+
+/// The format that is written; no other is read.
+const FORMAT: u8 = 1;
+
+/// Bytes before the CONNECT.
+const HEAD_BYTES: usize = 9;
+
+/// Bytes of a session's payload beyond its client id, user name and will, at most.
+const FRAME_BYTES: usize = HEAD_BYTES + 40;
+
+/// Why bytes are no kept session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotASession {
+    /// Another program has written it.
+    #[error("a kept session of format {0}, which this program does not know")]
+    Format(u8),
+    /// They make no sense.
+    #[error("a kept session that is damaged")]
+    Damaged,
+}
+
+/// What is known of a kept session after a crash.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Saved<'a> {
+    pub(super) expiry_s: u32,
+    pub(super) will_delay_s: u32,
+    /// Client id, user name and will; the rest is of no meaning.
+    pub(super) connect: Connect<'a>,
+}
+
+impl<'a> Saved<'a> {
+    /// Appends it.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.push(FORMAT);
+        out.extend_from_slice(&self.expiry_s.to_be_bytes());
+        out.extend_from_slice(&self.will_delay_s.to_be_bytes());
+        let start = out.len();
+        let encoded = encode::connect(&self.connect, out);
+        debug_assert!(encoded.is_ok() && out.len() > start, "what came in a CONNECT fits into one");
+    }
+
+    /// Reads it, all of it.
+    ///
+    /// # Errors
+    /// [`NotASession`].
+    pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, NotASession> {
+        use NotASession::{Damaged, Format};
+        let format = *bytes.first().ok_or(Damaged)?;
+        if format != FORMAT {
+            return Err(Format(format));
+        }
+        let (expiry_s, rest) = bytes[1..].split_first_chunk().ok_or(Damaged)?;
+        let (will_delay_s, packet) = rest.split_first_chunk().ok_or(Damaged)?;
+        let frame = frame::next_connect(packet, u32::MAX).ok().flatten().ok_or(Damaged)?;
+        if frame.len != packet.len() {
+            return Err(Damaged);
+        }
+        let connect = decode::connect(frame).map_err(|_| Damaged)?;
+        let (expiry_s, will_delay_s) = (u32::from_be_bytes(*expiry_s), u32::from_be_bytes(*will_delay_s));
+        if expiry_s == 0 || connect.client_id.is_empty() {
+            return Err(Damaged);
+        }
+        Ok(Self { expiry_s, will_delay_s, connect })
+    }
+}
+
+/// The client id of a kept session's payload: its shard may have to be found anew.
+///
+/// # Errors
+/// [`NotASession`].
+pub fn client_id(payload: &[u8]) -> Result<&str, NotASession> {
+    Saved::decode(payload).map(|saved| saved.connect.client_id)
+}
+
+/// At most so many bytes is the payload of a session that holds so many ([`Session::bytes`]).
+pub(super) const fn bytes_max(held: usize) -> usize {
+    FRAME_BYTES + held
+}
+
+impl Session {
+    /// Appends what of it must survive a crash.
+    pub(super) fn save(&self, out: &mut Vec<u8>) {
+        let will = self.will.as_deref();
+        let connect = Connect {
+            version: self.terms.version,
+            clean_start: false,
+            keep_alive_s: 0,
+            client_id: &self.client_id,
+            will: will.map(super::will::Will::as_sent),
+            username: self.username.as_deref(),
+            password: None,
+            properties: Properties::EMPTY,
+        };
+        Saved { expiry_s: self.expiry_s, will_delay_s: will.map_or(0, |will| will.delay_s), connect }.encode(out);
+    }
+}

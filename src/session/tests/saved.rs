@@ -1,0 +1,116 @@
+//! The bytes of a kept session: what goes in comes out, and nothing else is taken for one.
+
+use super::*;
+use crate::session::saved::{NotASession, Saved, bytes_max, client_id};
+use proptest::prelude::*;
+
+/// Text that MQTT takes in a CONNECT.
+fn text(min: usize, max: usize) -> impl Strategy<Value = String> {
+    let character = prop_oneof![8 => prop::char::range(' ', '~'), 1 => prop::char::range('à', 'ÿ')];
+    prop::collection::vec(character, min..=max).prop_map(|characters| characters.into_iter().collect())
+}
+
+#[derive(Clone, Debug)]
+struct Parts {
+    version: Version,
+    expiry_s: u32,
+    client_id: String,
+    username: Option<String>,
+    will: Option<(String, Vec<u8>, u8, bool, u32, String)>,
+}
+
+fn parts() -> impl Strategy<Value = Parts> {
+    let version = prop_oneof![Just(Version::V31), Just(Version::V311), Just(Version::V5)];
+    let topic = text(1, 30).prop_map(|topic| topic.replace(['+', '#', '$'], "_"));
+    let payload = prop::collection::vec(any::<u8>(), 0..300);
+    let will = (topic, payload, 0_u8..3, any::<bool>(), any::<u32>(), text(0, 20));
+    (version, 1_u32.., text(1, 23), prop::option::of(text(0, 40)), prop::option::of(will)).prop_map(
+        |(version, expiry_s, client_id, username, will)| Parts { version, expiry_s, client_id, username, will },
+    )
+}
+
+/// The payload of these parts' session; and the session's own count of bytes.
+fn saved(parts: &Parts) -> (Vec<u8>, usize) {
+    let mut shard = Shard::default();
+    shard.settings.session_expiry_3x_s = parts.expiry_s;
+    let asked = properties(&[Property::SessionExpiryInterval(parts.expiry_s)]);
+    let v5 = parts.version == Version::V5;
+    let mut of_will = PropertyBuf::new();
+    let will = parts.will.as_ref().map(|(topic, payload, qos, retain, delay, kind)| {
+        if v5 {
+            of_will.extend([Property::ContentType(kind), Property::WillDelayInterval(*delay)]);
+            of_will.push(Property::UserProperty("k", kind));
+        }
+        let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][usize::from(*qos)];
+        Will { qos, retain: *retain, topic, payload, properties: of_will.as_properties() }
+    });
+    let c = shard.connect(&Connect {
+        username: parts.username.as_deref(),
+        will,
+        properties: if v5 { asked.as_properties() } else { Properties::EMPTY },
+        ..connect(parts.version, &parts.client_id, false)
+    });
+    let mut bytes = Vec::new();
+    assert_eq!(shard.sessions.payload(c.key, &mut bytes), Some(None));
+    (bytes, shard.sessions.bytes())
+}
+
+proptest! {
+    #[test]
+    fn what_goes_in_comes_out(parts in parts()) {
+        let (bytes, held) = saved(&parts);
+        prop_assert!(bytes.len() <= bytes_max(held), "{} of {held}", bytes.len());
+        prop_assert_eq!(client_id(&bytes), Ok(&*parts.client_id));
+        let Saved { expiry_s, will_delay_s, connect } = Saved::decode(&bytes).expect("written here");
+        prop_assert_eq!((expiry_s, connect.version), (parts.expiry_s, parts.version));
+        prop_assert_eq!((connect.client_id, connect.username), (&*parts.client_id, parts.username.as_deref()));
+        let Some((topic, payload, qos, retain, delay_s, kind)) = &parts.will else {
+            prop_assert_eq!((connect.will, will_delay_s), (None, 0));
+            return Ok(());
+        };
+        let will = connect.will.expect("there was one");
+        prop_assert_eq!((will.topic, will.payload), (&**topic, &**payload));
+        prop_assert_eq!((will.qos as u8, will.retain), (*qos, *retain));
+        let v5 = parts.version == Version::V5;
+        prop_assert_eq!(will_delay_s, if v5 { *delay_s } else { 0 });
+        prop_assert_eq!(will.properties.content_type(), v5.then_some(&**kind));
+        prop_assert_eq!(will.properties.will_delay_interval_s(), None, "it stands apart");
+    }
+
+    #[test]
+    fn cut_short_or_longer_it_is_none(parts in parts(), cut in any::<prop::sample::Index>(), more in 1_usize..9) {
+        let (bytes, _) = saved(&parts);
+        prop_assert_eq!(client_id(&bytes[..cut.index(bytes.len())]), Err(NotASession::Damaged));
+        let longer = [&*bytes, &vec![0; more]].concat();
+        prop_assert_eq!(client_id(&longer), Err(NotASession::Damaged));
+    }
+
+    /// Damage is found by the log's checksums. Here it may go unseen, but nothing may panic, and what is taken has a name.
+    #[test]
+    fn damaged_bytes_do_no_harm(parts in parts(), at in any::<prop::sample::Index>(), with in 1_u8..) {
+        let (mut bytes, _) = saved(&parts);
+        let at = at.index(bytes.len());
+        bytes[at] ^= with;
+        let mut sessions = Sessions::new();
+        sessions.keep();
+        if sessions.restore(1, &bytes, &[], &Settings::default(), Monotonic(0), |_, _| {}).is_ok() {
+            prop_assert!(!client_id(&bytes).expect("the same").is_empty());
+            sessions.expire(Monotonic::NEVER);
+            while sessions.next_will().is_some() {}
+        }
+    }
+
+    #[test]
+    fn random_bytes_do_no_harm(mut bytes in prop::collection::vec(any::<u8>(), 0..80), ours in any::<bool>()) {
+        if let Some(first) = bytes.first_mut().filter(|_| ours) {
+            *first = 1;
+        }
+        let _ = client_id(&bytes);
+    }
+}
+
+#[test]
+fn another_format_is_named() {
+    assert_eq!(client_id(&[2, 0, 0]), Err(NotASession::Format(2)));
+    assert_eq!(client_id(&[]), Err(NotASession::Damaged));
+}

@@ -1,0 +1,131 @@
+//! Sessions that survive a crash: their records to the buffer, what is held until these are durable, and what a start
+//! takes up.
+
+use smallvec::SmallVec;
+
+use crate::buffer::RestoredSession;
+use crate::kafka::types::Ticket;
+use crate::runtime::seam::{ConnId, Monotonic};
+use crate::session::{HadBy, Note, OpenId, SessionKey};
+
+use super::holds::Holds;
+use super::{Core, Ring};
+
+/// What is kept of sessions, on a shard that has a spool.
+#[derive(Debug, Default)]
+pub(super) struct Keeping {
+    pub(super) holds: Holds,
+    /// The group in which the youngest end of a session stands. Whoever comes next may be its client, and hears nothing
+    /// before that: told that there is no session, it must find none after a crash either.
+    ended: u64,
+    /// [`crate::buffer::Buffer::freed`] when records that found no room were last tried again.
+    tried: u64,
+    payload: Vec<u8>,
+}
+
+impl Core {
+    /// Writes down what there is to write of a session, after a packet of its client or answers to it, and of all others
+    /// that have changed meanwhile.
+    #[inline]
+    pub(super) fn write_down(&mut self, key: SessionKey) {
+        if self.outlets.buffer.is_some() {
+            self.sessions.collect(key);
+            self.write_notes();
+        }
+    }
+
+    /// Writes down what has changed of sessions, in order.
+    pub(super) fn write_notes(&mut self) {
+        let Some(buffer) = &mut self.outlets.buffer else { return };
+        while let Some(note) = self.sessions.next_note() {
+            match note {
+                Note::Kept(key) => {
+                    self.keeping.payload.clear();
+                    let Some(number) = self.sessions.payload(key, &mut self.keeping.payload) else { continue };
+                    match buffer.keep_session(number, &self.keeping.payload) {
+                        Ok(kept) => self.sessions.kept(key, kept.number, kept.group),
+                        Err(_full) => self.sessions.not_kept(key),
+                    }
+                }
+                Note::Ended { number } => self.keeping.ended = buffer.end_session(number),
+                Note::Released { session, number, packet_id } => {
+                    let group = buffer.release(number, packet_id);
+                    self.sessions.released(session, group);
+                }
+            }
+        }
+    }
+
+    /// Once a turn, before anything else: who waited for the disk is told, and what found no room is tried again.
+    pub(super) fn release_held(&mut self, io: &mut Ring<'_>) {
+        let Some(buffer) = &self.outlets.buffer else { return };
+        self.keeping.holds.release(io, buffer.durable());
+        let freed = buffer.freed();
+        if self.sessions.has_unwritten() && std::mem::replace(&mut self.keeping.tried, freed) != freed {
+            self.sessions.try_again();
+        }
+        self.write_notes();
+    }
+
+    /// What was written to the out-buffer from `from` on, to the client of this session, waits for the session's records.
+    #[inline]
+    pub(super) fn hold(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
+        let Some(buffer) = &self.outlets.buffer else { return };
+        let group = self.sessions.written(key);
+        if group > buffer.durable() {
+            self.keeping.holds.hold(io, conn, group, from, true);
+        } else if !self.keeping.holds.is_empty() {
+            self.keeping.holds.wrote(conn, from);
+        }
+    }
+
+    /// The same for a CONNACK, which waits for the end of sessions as well.
+    pub(super) fn hold_connack(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
+        let Some(buffer) = &self.outlets.buffer else { return };
+        let group = self.sessions.written(key).max(self.keeping.ended);
+        if group > buffer.durable() {
+            self.keeping.holds.hold(io, conn, group, from, false);
+        }
+    }
+
+    /// Before a CONNECT: so much room is there for its session.
+    pub(super) fn measure_session_room(&mut self) {
+        self.write_notes();
+        if let Some(buffer) = &self.outlets.buffer {
+            self.sessions.set_room(buffer.session_room());
+        }
+    }
+
+    /// The kept sessions of an earlier start, before anybody is accepted.
+    ///
+    /// # Errors
+    /// Why the shard cannot start.
+    pub(super) fn restore_sessions(&mut self, sessions: &[RestoredSession], now: Monotonic) -> Result<(), String> {
+        let Some(buffer) = &mut self.outlets.buffer else { return Ok(()) };
+        self.sessions.keep();
+        for RestoredSession { number, payload, open } in sessions {
+            let had_by: Vec<(u16, SmallVec<[HadBy; 4]>)> = open
+                .iter()
+                .map(|id| {
+                    let had_by = id.rows.iter().filter_map(|row| {
+                        let sink = *self.outlets.upstreams.get(row.cluster)?.sinks.get(usize::from(row.sink.0))?;
+                        Some(HadBy { sink: u16::try_from(sink).ok()?, owes: row.is_live && row.is_owed })
+                    });
+                    (id.packet_id, had_by.collect())
+                })
+                .collect();
+            let open: Vec<OpenId<'_>> =
+                had_by.iter().map(|(packet_id, had_by)| OpenId { packet_id: *packet_id, had_by }).collect();
+            let mut owed = Vec::new();
+            let settings = &self.session_settings;
+            let restored =
+                self.sessions.restore(*number, payload, &open, settings, now, |id, row| owed.push((id, row)));
+            let key = restored.map_err(|error| format!("kept session {number}: {error}"))?;
+            for (packet_id, row) in owed {
+                buffer.await_row(*number, packet_id, Ticket { session: key.to_bits(), number: row });
+            }
+        }
+        self.write_notes();
+        Ok(())
+    }
+}

@@ -1,0 +1,263 @@
+//! The spool of a shard: its segments behind the ring, its buffer between them and the producers, and what an operator is
+//! told of both.
+//!
+//! In a turn: completions of the disk first ([`Core::segment_event`]), which make the clusters busy, so that cuts that are
+//! durable are sent and stored answers given in the same turn; then everybody works and writes down what it must; then
+//! one flush ([`Core::flush_spool`]).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::Duration;
+
+use crate::buffer::{Buffer, Report, SpoolFull};
+use crate::config::WhenFull;
+use crate::kafka::types::SinkId;
+use crate::metrics::event::{Field, Kind};
+use crate::metrics::spec::{ShardMetric as M, SinkMetric};
+use crate::runtime::seam::{Append, Monotonic, SegmentEvent, SegmentSettings, Segments};
+use crate::spool::{AppendError, Completion, Disk, ReadError};
+
+use super::connection::Timer;
+use super::events::second;
+use super::publish::Outlets;
+use super::{Core, Ring, settings};
+
+/// The ring's segments as the log asks for them.
+pub(super) struct Files<'a>(pub(super) &'a mut dyn Segments);
+
+impl Disk for Files<'_> {
+    fn create(&mut self, segment: u64, bytes: u64) {
+        self.0.create(segment, bytes);
+    }
+
+    fn append(&mut self, segment: u64, at: u64, bytes: &[u8]) -> Result<(), AppendError> {
+        self.0.append(segment, at, bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => AppendError::Full,
+            _ => AppendError::Gone,
+        })
+    }
+
+    fn sync(&mut self, token: u64, segments: &[u64]) {
+        self.0.sync(token, segments);
+    }
+
+    fn free(&mut self, segment: u64) {
+        self.0.free(segment);
+    }
+
+    fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        self.0.read(segment, at, into).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => ReadError::Later,
+            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => ReadError::Missing,
+            _ => ReadError::Failed,
+        })
+    }
+}
+
+impl Core {
+    /// Opens the segments and takes up what is in them, before anybody is accepted.
+    ///
+    /// # Errors
+    /// Why the shard cannot start, in words for a person.
+    pub(super) fn open_spool(&mut self, io: &mut Ring<'_>) -> Result<(), String> {
+        let config = &self.around.config;
+        let Some(wanted) = settings::buffer(config, self.index, self.random.u64(..)) else { return Ok(()) };
+        let folder = config.spool_dir().join(self.index.to_string());
+        let shown = folder.display().to_string();
+        let failed = |what: String| format!("the spool of shard in {shown} cannot be taken up: {what}");
+        let (now, wall) = (io.now(), io.wall());
+        let files = SegmentSettings { folder, append: Append::Written, zeroed: false, faults: None };
+        io.open_segments(files)
+            .map_err(|error| failed(format!("{error}; `service.data_dir` (or --data-dir) says where it lies")))?;
+        let segments = io.segments().ok_or_else(|| failed("no segments".into()))?;
+        let found: BTreeMap<u64, u64> = segments.existing().into_iter().collect();
+        let (buffer, restored) = Buffer::open(&Files(segments), wanted, &found, now, wall).map_err(|error| {
+            failed(format!("{error}. `forebay spool inspect {shown}` shows what is there; nothing was changed"))
+        })?;
+        self.outlets.buffer = Some(buffer);
+        for (cluster, restored) in restored.clusters.into_iter().enumerate() {
+            self.outlets.upstreams[cluster].producer.restore(restored.lanes, restored.cuts);
+        }
+        self.restore_sessions(&restored.sessions, now).map_err(&failed)?;
+        self.tell_recovered(&restored.report, io);
+        self.flush_spool(io);
+        Ok(())
+    }
+
+    /// The disk has done something, or could not.
+    pub(super) fn segment_event(&mut self, io: &mut Ring<'_>, event: SegmentEvent) {
+        let now = io.now();
+        let (completion, error) = match event {
+            SegmentEvent::Created { segment, result } => {
+                (Completion::Created { segment, ok: result.is_ok() }, result.err())
+            }
+            SegmentEvent::Synced { token, result } => (Completion::Synced { token, ok: result.is_ok() }, result.err()),
+            SegmentEvent::Freed { segment, result: Ok(()) } => (Completion::Freed { segment }, None),
+            // It has its room until the next start: to the log it is not free.
+            SegmentEvent::Freed { result: Err(error), .. } => {
+                return self.tell_failed("a segment cannot be deleted", &error, now);
+            }
+            SegmentEvent::Read { .. } => return self.busy_clusters(),
+        };
+        if let Some(error) = error {
+            let made = matches!(completion, Completion::Created { .. });
+            let what =
+                if made { "a segment cannot be made" } else { "what was written is not on the disk for certain" };
+            self.tell_failed(what, &error, now);
+        }
+        let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) else { return };
+        buffer.complete(&mut Files(segments), completion, now);
+        self.busy_clusters();
+    }
+
+    fn tell_failed(&mut self, what: &str, error: &io::Error, now: Monotonic) {
+        self.teller.tell(Kind::SpoolFailed, second(now), |event| event.with(Field::Reason, format!("{what}: {error}")));
+    }
+
+    /// Cuts may be sent, answers are due, rows may be read or taken: every producer looks.
+    pub(super) fn busy_clusters(&mut self) {
+        self.outlets.upstreams.iter_mut().for_each(|upstream| upstream.busy = true);
+    }
+
+    /// The spool is looked at again: the end of the turn does.
+    pub(super) fn spool_time(&mut self) {
+        self.spool_timer = None;
+        self.busy_clusters();
+    }
+
+    /// All that this turn has written down goes to the disk as one group, if none is under way.
+    pub(super) fn flush_spool(&mut self, io: &mut Ring<'_>) {
+        let (now, wall) = (io.now(), io.wall());
+        self.outlets.make_room(now);
+        let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) else { return };
+        buffer.flush(&mut Files(segments), now, wall);
+        let numbers = buffer.numbers();
+        let values = [
+            (M::SpoolBytes, numbers.bytes),
+            (M::SpoolBytesMax, numbers.bytes_max),
+            (M::SpoolLiveBytes, numbers.live_bytes),
+            (M::SpoolSegments, numbers.segments),
+            (M::SpoolRowsWritten, numbers.rows),
+            (M::SpoolGroupBytes, numbers.group_bytes),
+            (M::SpoolMovedBytes, numbers.moved_bytes),
+            (M::SpoolGroups, numbers.groups),
+            (M::SpoolSyncs, numbers.syncs),
+            (M::SpoolSyncUs, numbers.sync_us),
+            (M::SpoolFailures, numbers.failures),
+            (M::SpoolStuck, u64::from(numbers.stuck)),
+            (M::SpoolRot, numbers.rot),
+            (M::SpoolTornBytes, numbers.torn_bytes),
+            (M::SessionsKept, numbers.sessions),
+        ];
+        values.into_iter().for_each(|(metric, value)| self.numbers.set(metric, value));
+        // What the disk refuses is tried again, whether or not anything else happens.
+        if (numbers.stuck || buffer.wants_turn()) && self.spool_timer.is_none() {
+            self.spool_timer = Some(io.set_timer(now.after(TRY_AGAIN), Timer::Spool.token()));
+        }
+        for (cluster, upstream) in self.outlets.upstreams.iter().enumerate() {
+            for (number, sink) in (0u16..).zip(&upstream.sinks) {
+                let number = SinkId(number);
+                self.numbers.set_sink(*sink, SinkMetric::SpoolBytes, buffer.sink_bytes(cluster, number));
+                self.numbers.set_sink(*sink, SinkMetric::SpooledRows, buffer.sink_rows(cluster, number));
+                self.numbers.set_sink(*sink, SinkMetric::SpoolBytesMax, buffer.sink_bytes_max(cluster, number));
+            }
+        }
+        self.tell_full(now);
+    }
+
+    /// The first message for which there is no room is an event, and so is the end of that.
+    fn tell_full(&mut self, now: Monotonic) {
+        let Some(full) = self.outlets.full.turn(now) else { return };
+        let kind = if full { Kind::SpoolFull } else { Kind::SpoolRoom };
+        let reason = self.outlets.full.why;
+        let sink = match reason {
+            Some(SpoolFull::Sink) => self.outlets.full.sink.and_then(|sink| self.around.config.sinks.get(sink)),
+            _ => None,
+        };
+        self.teller.tell(kind, second(now), |event| {
+            let event = event.maybe(Field::Sink, sink.map(|sink| sink.name.as_str()));
+            if full { event.with(Field::Reason, if sink.is_some() { SHARE } else { WHOLE }) } else { event }
+        });
+        self.numbers.set(M::SpoolFull, u64::from(full));
+    }
+
+    fn tell_recovered(&mut self, report: &Report, io: &Ring<'_>) {
+        let second = second(io.now());
+        if report.rows + report.cuts + report.sessions > 0 {
+            self.teller.tell(Kind::SpoolRecovered, second, |event| {
+                let event = event.with(Field::Records, report.rows).with(Field::Cuts, report.cuts);
+                event.with(Field::Sessions, report.sessions)
+            });
+        }
+        if report.is_damaged() {
+            self.teller.tell(Kind::SpoolDamaged, second, |event| event.with(Field::Reason, report.to_string()));
+        }
+    }
+}
+
+impl Outlets {
+    /// `drop-oldest`: where a message has found no room, the oldest rows that are on the disk alone and in no batch go.
+    fn make_room(&mut self, now: Monotonic) {
+        let Some((full, sink)) = self.full.wanted.take() else { return };
+        let Some(buffer) = &mut self.buffer else { return };
+        // Room comes back when a segment is free, some turns later.
+        let (freed, last) = (buffer.freed(), &mut self.full.dropped);
+        if last.is_some_and(|(at, before)| before == freed && now.since(at) < DROP_AGAIN) {
+            return;
+        }
+        *last = Some((now, freed));
+        let plan = &self.plans[sink];
+        let only = (full == SpoolFull::Sink).then_some((plan.cluster, plan.sink));
+        let upstreams = &self.upstreams;
+        let dropped = buffer.drop_oldest(only, |cluster, lane| upstreams[cluster].on_disk_only(lane));
+        for (cluster, lane, rows) in dropped {
+            self.upstreams[cluster].dropped(lane, rows);
+            self.upstreams[cluster].busy = true;
+        }
+    }
+}
+
+/// How often a disk that refuses what it is asked is looked at.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+
+/// When the oldest go again, if that has made no room.
+const DROP_AGAIN: Duration = Duration::from_millis(200);
+
+/// Why there is no room.
+const WHOLE: &str = "the whole of it is full";
+const SHARE: &str = "the sink fills its part (spool_share)";
+
+/// Whether messages find no room, as an operator is told: at once when that begins, and when none has for a while.
+#[derive(Debug, Default)]
+pub(super) struct Fullness {
+    /// What was full, and for which sink of the configuration, when a message last found no room.
+    pub(super) why: Option<SpoolFull>,
+    pub(super) sink: Option<usize>,
+    found: bool,
+    last: Option<Monotonic>,
+    /// The oldest are to make room: for whom.
+    wanted: Option<(SpoolFull, usize)>,
+    /// When that was last done, and [`Buffer::freed`] then.
+    dropped: Option<(Monotonic, u64)>,
+}
+
+impl Fullness {
+    /// A message has found no room.
+    pub(super) fn note(&mut self, why: SpoolFull, sink: usize, when_full: WhenFull) {
+        (self.why, self.sink, self.found) = (Some(why), Some(sink), true);
+        if when_full == WhenFull::DropOldest {
+            self.wanted = Some((why, sink));
+        }
+    }
+
+    /// At the end of a turn: what is to be told, if anything.
+    fn turn(&mut self, now: Monotonic) -> Option<bool> {
+        if std::mem::take(&mut self.found) {
+            return self.last.replace(now).is_none().then_some(true);
+        }
+        self.last.take_if(|last| now.since(*last) >= ROOM_AFTER).map(|_| false)
+    }
+}
+
+/// No message has found it full for so long: there is room again.
+const ROOM_AFTER: Duration = Duration::from_secs(5);

@@ -1,0 +1,50 @@
+//! A log without groups in the same files: a partition of the embedded log. Its segments have the header and the entries
+//! of a spool; each entry is one Kafka batch and stands for itself. There are no commits: every batch that can be read
+//! counts, answered or not, so [`super::scan`] is asked up to the end of the file, and damage that nothing readable follows
+//! is the torn tail.
+
+use super::entry::Kind;
+use super::format::{ENTRY_HEADER_BYTES, Header, NONE, claim, entry_len, framed, put, seal, unverified_claim};
+
+/// Where the batch begins in its entry.
+pub const BATCH_AT: usize = ENTRY_HEADER_BYTES;
+
+/// Bytes of the entry of a batch of this length.
+#[must_use]
+pub const fn batch_entry_bytes(batch: usize) -> usize {
+    entry_len(batch)
+}
+
+/// The header of a partition's segment, whose number is the offset of its first record.
+#[must_use]
+pub const fn batch_header(partition: u32, base_offset: u64, salt: u64, created_ms: i64) -> Header {
+    Header { shard: partition, segment: base_offset, salt, created_ms, previous: NONE, previous_end: 0 }
+}
+
+/// Appends an entry with a batch, which [`seal_batch`] has yet to close: until then the batch may be changed in it.
+pub fn put_batch(batch: &[u8], out: &mut Vec<u8>) {
+    put(out, Kind::Batch, |out| out.extend_from_slice(batch));
+}
+
+/// Closes an entry for its place.
+pub fn seal_batch(entry: &mut [u8], salt: u64, position: u64) {
+    seal(entry, salt, position, 0);
+}
+
+/// What the first bytes of an entry claim, if it is a batch: the batch's length and the entry's. The checksum has not been
+/// looked at. Without the salt (the header is damaged) not even the mark.
+#[must_use]
+pub fn claims_batch(head: &[u8], salt: Option<u64>) -> Option<(usize, usize)> {
+    let (kind, len) = match salt {
+        Some(salt) => claim(head, salt)?,
+        None => unverified_claim(head)?,
+    };
+    let batch = u32::from_be_bytes(*head.first_chunk()?) as usize;
+    (kind == Kind::Batch).then_some((batch, len))
+}
+
+/// Whether the entry at the front of `bytes`, which stands at `position`, is whole.
+#[must_use]
+pub fn is_whole(bytes: &[u8], salt: u64, position: u64) -> bool {
+    framed(bytes, salt, position).is_some()
+}

@@ -1,0 +1,42 @@
+//! The way in for what another log has held: a kept session's packet ids whose rows are in Kafka, or gone otherwise.
+
+use super::checkpoint::{LANE, OPENED};
+use super::entry::Entry;
+use super::lists::Listed;
+use super::log::Log;
+use super::terms::{LaneAhead, Refused};
+
+/// The row that stands for one of the other log: the first of its lane, which is gone.
+const GONE: u64 = 0;
+
+impl Log {
+    /// A packet id of a session is open; each of these sinks, topics and partitions has had its row, which lives no more.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn opened(&mut self, session: u64, packet_id: u16, had_by: &[(usize, &str, i32)]) -> Result<(), Refused> {
+        let mut rows = Vec::with_capacity(had_by.len());
+        for (sink, topic, partition) in had_by {
+            rows.push((self.lane_with_a_row_gone(*sink, topic, *partition)?, GONE));
+        }
+        self.account_for(OPENED, 4)?;
+        self.put(&Entry::Opened { session, packet_id, rows: Listed::new(&rows) }, 2)?;
+        self.waiting.account += OPENED;
+        Ok(())
+    }
+
+    /// As [`Log::lane`], of a log that has no rows yet: its first number is taken.
+    fn lane_with_a_row_gone(&mut self, sink: usize, topic: &str, partition: i32) -> Result<u32, Refused> {
+        if let Some(lane) = self.ahead.find(sink, topic, partition) {
+            return Ok(lane);
+        }
+        let name = self.state.sinks.get(sink).ok_or(Refused::Unknown)?.0.clone();
+        let (lane, next) = (self.ahead.next_lane, GONE + 1);
+        let account = LANE + (name.len() + topic.len()) as u64;
+        self.account_for(account, 4)?;
+        self.put(&Entry::Lane { lane, partition, next, sink: &name, topic }, 2)?;
+        self.waiting.account += account;
+        self.ahead.add(lane, LaneAhead { sink, topic: topic.into(), partition, next, touched: self.gathering });
+        Ok(lane)
+    }
+}

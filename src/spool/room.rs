@@ -1,0 +1,151 @@
+//! How much there is room for. The rule: of the segments that there may be, so many stay free or will be that cuts,
+//! dones, ends and releases can always go on. These hold no segment: the two that are written last are free again once
+//! the log has gone on, unless rows or sessions were put into them. Three such segments are enough for them alone; a
+//! fourth is what moves may use; rows and new sessions stop before it.
+
+use super::format::HEADER_BYTES;
+use super::group::COMMIT_BYTES;
+use super::log::Log;
+use super::terms::{Refused, SEGMENTS_RESERVED};
+
+/// What the group that is gathered and the one under way will add to the state.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// Bytes of a checkpoint: of what is gathered, of what is under way.
+    pub(super) account: u64,
+    pub(super) account_under_way: u64,
+    /// Whether there are rows or sessions in it.
+    pub(super) pins: bool,
+    pub(super) pins_under_way: bool,
+    /// Bytes of rows, by sink.
+    sinks: Vec<(u64, u64)>,
+}
+
+impl Waiting {
+    pub(super) fn sink(&mut self, sink: usize, bytes: u64) {
+        if self.sinks.len() <= sink {
+            self.sinks.resize(sink + 1, (0, 0));
+        }
+        self.sinks[sink].0 += bytes;
+    }
+
+    /// What was gathered is under way now.
+    pub(super) fn start(&mut self) {
+        self.account_under_way = std::mem::take(&mut self.account);
+        self.pins_under_way = std::mem::take(&mut self.pins);
+        self.sinks.iter_mut().for_each(|(gathered, under_way)| *under_way = std::mem::take(gathered));
+    }
+
+    /// What was under way is in the state.
+    pub(super) fn finish(&mut self) {
+        (self.account_under_way, self.pins_under_way) = (0, false);
+        self.sinks.iter_mut().for_each(|(_, under_way)| *under_way = 0);
+    }
+}
+
+impl Log {
+    /// Bytes that rows may take now (with [`super::ROWS_OVERHEAD`] for each block). For once a turn: rows that stay
+    /// within it are taken in that turn, or are [`Refused::Busy`].
+    #[must_use]
+    pub fn room(&self) -> u64 {
+        let bytes = self.settings.segment_bytes;
+        // A byte of small rows may cost two of the checkpoint: packet ids.
+        let account = (bytes / 4).saturating_sub(self.accounted()) / 2;
+        // An eighth: what cuts and ends of the same turn may take before the rows come.
+        self.capacity(SEGMENTS_RESERVED).saturating_sub(bytes / 8).min(account)
+    }
+
+    /// Bytes that rows of this sink may take now, of its share.
+    #[must_use]
+    pub fn sink_room(&self, sink: usize) -> u64 {
+        self.sink_left(sink)
+    }
+
+    /// The most that a sink may hold, bytes.
+    pub fn share(&mut self, sink: usize, bytes: u64) {
+        if self.shares.len() <= sink {
+            self.shares.resize(sink + 1, self.settings.sink_bytes_max);
+        }
+        self.shares[sink] = bytes;
+    }
+
+    pub(super) fn sink_left(&self, sink: usize) -> u64 {
+        let share = self.shares.get(sink).copied().unwrap_or(self.settings.sink_bytes_max);
+        let (gathered, under_way) = self.waiting.sinks.get(sink).copied().unwrap_or_default();
+        let stored = self.state.sinks.get(sink).map_or(0, |(_, bytes)| *bytes);
+        share.saturating_sub(stored + gathered + under_way)
+    }
+
+    /// Every segment begins with a checkpoint, which must not fill it. New lanes and sessions, and [`Log::room`], stop at a
+    /// quarter of it, rows a little later; cuts and ends of rows, which may make holes, at a half; dones never make more
+    /// than their cuts had counted.
+    pub(super) fn account_for(&self, more: u64, sixteenths: u64) -> Result<(), Refused> {
+        let most = self.settings.segment_bytes / 16 * sixteenths;
+        if self.accounted() + more > most { Err(Refused::TooMany) } else { Ok(()) }
+    }
+
+    fn accounted(&self) -> u64 {
+        self.state.account() + self.waiting.account + self.waiting.account_under_way
+    }
+
+    /// Segments that could still be begun.
+    pub(super) fn segments_left(&self) -> u64 {
+        let unused = u64::from(self.ready.is_some()) + u64::from(self.creating.is_some());
+        // What failed syncs left early is not held against those that need a segment now.
+        let burned = self.burned.len().min(2) as u64;
+        (self.settings.segments_max + unused + burned).saturating_sub(self.on_disk.len() as u64)
+    }
+
+    /// Segments that are free, or will be without anything being done or moved.
+    pub(super) fn spare(&self) -> u64 {
+        let flight = self.flight.as_ref().filter(|flight| flight.begins).map(|flight| flight.segment);
+        let last = self.last.map(|(segment, _)| segment);
+        let kept = [flight, last, self.before_last];
+        self.segments_left() + kept.into_iter().flatten().filter(|segment| !self.pinned(*segment)).count() as u64
+    }
+
+    fn pinned(&self, segment: u64) -> bool {
+        let flight = self.flight.as_ref().is_some_and(|flight| flight.segment == segment);
+        flight && self.waiting.pins_under_way || self.state.segments.get(&segment).is_some_and(|held| held.things > 0)
+    }
+
+    /// Bytes of a fresh segment that surely get used.
+    pub(super) fn usable(&self) -> u64 {
+        let bytes = self.settings.segment_bytes;
+        (bytes - bytes / 4 - bytes / 16).saturating_sub(self.state.account() + self.waiting.account + 256)
+    }
+
+    /// The segment that the next group goes to, and what is left there behind what is gathered.
+    fn here(&self) -> Option<(u64, u64)> {
+        let (segment, end) = match &self.flight {
+            Some(flight) => (flight.segment, flight.end),
+            None => self.last.filter(|_| self.writable)?,
+        };
+        let used = end + self.pending.len() as u64 + COMMIT_BYTES + HEADER_BYTES as u64;
+        Some((segment, self.settings.segment_bytes.checked_sub(used)?))
+    }
+
+    /// What is left behind rows or sessions, and what is gathered, in the segment that is written.
+    pub(super) fn pinned_rest(&self) -> Option<u64> {
+        let (segment, rest) = self.here()?;
+        (self.waiting.pins || self.pinned(segment)).then_some(rest)
+    }
+
+    /// Bytes of rows or sessions that the log may still take with so many segments spare.
+    pub(super) fn capacity(&self, spare: u64) -> u64 {
+        let (pins, free) = (self.waiting.pins, self.spare());
+        let (here, free) = match self.here() {
+            Some((segment, rest)) => {
+                let pinned = self.pinned(segment);
+                let free = free.saturating_sub(u64::from(pins && !pinned));
+                (if pins || pinned { rest } else { 0 }, free)
+            }
+            // It begins a segment.
+            None => {
+                let free = free.saturating_sub(u64::from(pins));
+                (if pins { self.usable().saturating_sub(self.pending.len() as u64) } else { 0 }, free)
+            }
+        };
+        if free < spare { 0 } else { here + (free - spare) * self.usable() }
+    }
+}

@@ -1,0 +1,44 @@
+//! The way into the log for kept sessions and their packet ids.
+
+use super::checkpoint::SESSION;
+use super::entry::Entry;
+use super::log::Log;
+use super::terms::{Refused, SEGMENTS_RESERVED};
+
+impl Log {
+    /// A session is kept (`None`: a new one), or a kept one has changed. Returns its number, which is never given twice;
+    /// it is durable with [`Log::group`].
+    ///
+    /// # Errors
+    /// [`Refused`]. A change of a kept session may use the room that moves have.
+    pub fn session(&mut self, number: Option<u64>, payload: &[u8]) -> Result<u64, Refused> {
+        let session = number.unwrap_or(self.ahead.next_session);
+        let spare = SEGMENTS_RESERVED - u64::from(number.is_some());
+        let len = super::format::entry_len(8 + payload.len()) as u64;
+        self.account_for(SESSION, 4)?;
+        if len <= self.settings.segment_bytes / 8 && len > self.capacity(spare) {
+            return Err(Refused::Full);
+        }
+        self.put(&Entry::Session { session, payload }, 2)?;
+        self.waiting.account += SESSION;
+        self.waiting.pins = true;
+        self.ahead.next_session = self.ahead.next_session.max(session + 1);
+        Ok(session)
+    }
+
+    /// A session ended, and its packet ids with it.
+    ///
+    /// # Errors
+    /// [`Refused::Busy`].
+    pub fn session_ended(&mut self, session: u64) -> Result<(), Refused> {
+        self.put(&Entry::SessionEnded { session }, 1)
+    }
+
+    /// A packet id is free again. PUBCOMP waits for it.
+    ///
+    /// # Errors
+    /// [`Refused::Busy`].
+    pub fn released(&mut self, session: u64, packet_id: u16) -> Result<(), Refused> {
+        self.put(&Entry::Released { session, packet_id }, 1)
+    }
+}

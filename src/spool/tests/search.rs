@@ -1,0 +1,73 @@
+//! Rot amid many rows, on a disk that keeps only a few pieces of a segment at hand.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use super::disk::SimDisk;
+use super::support::{lane, put, settle};
+use crate::spool::{AppendError, Disk, Log, Read, ReadError, Recovered, Settings, scan};
+
+const SEGMENT: u64 = 1 << 20;
+const PIECE: u64 = 64 << 10;
+const KEPT: usize = 4;
+
+/// Reads only what is at hand: the last few pieces that were asked for.
+struct Pieces<'a>(&'a SimDisk, RefCell<VecDeque<(u64, u64)>>);
+
+impl Disk for Pieces<'_> {
+    fn create(&mut self, _: u64, _: u64) {}
+    fn append(&mut self, _: u64, _: u64, _: &[u8]) -> Result<(), AppendError> {
+        Err(AppendError::Gone)
+    }
+    fn sync(&mut self, _: u64, _: &[u64]) {}
+    fn free(&mut self, _: u64) {}
+
+    fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        let mut kept = self.1.borrow_mut();
+        let mut missing = false;
+        for piece in at / PIECE..=(at + into.len() as u64 - 1) / PIECE {
+            let known = kept.iter().position(|known| *known == (segment, piece));
+            missing |= known.and_then(|index| kept.remove(index)).is_none();
+            kept.push_back((segment, piece));
+        }
+        while kept.len() > KEPT {
+            kept.pop_front();
+        }
+        if missing { Err(ReadError::Later) } else { self.0.read(segment, at, into) }
+    }
+}
+
+#[test]
+fn a_search_behind_rot_comes_to_its_end() {
+    let settings =
+        Settings { shard: 3, segment_bytes: SEGMENT, segments_max: 14, sink_bytes_max: SEGMENT * 9, seed: 5 };
+    let (mut log, mut disk) = (Log::new(settings, Recovered::default()), SimDisk::default());
+    let lane = lane(&mut log, "sink", "topic", 0);
+    for block in 0..200u8 {
+        put(&mut log, lane, &[vec![block; 2_000], vec![block; 2_000]]).unwrap();
+        settle(&mut log, &mut disk);
+    }
+    let segment = log.last.unwrap().0;
+    let held = log.state().segments[&segment];
+    let entries = scan(disk.bytes(segment), segment, held.salt, Some(held.end)).entries;
+    assert!(entries.last().unwrap() > &(3 * KEPT as u64 * PIECE), "longer than what is at hand");
+    // Rows and commits in turn: the heads of two blocks of rows.
+    for place in [entries.len() / 3, 2 * entries.len() / 3] {
+        let at = entries[place] as usize;
+        disk.bytes(segment)[at..at + 8].fill(0x55);
+    }
+    let disk = Pieces(&disk, RefCell::default());
+    let (mut at, mut rows, mut lost, mut later) = (0, 0, 0, 0);
+    loop {
+        match log.read(&disk, lane, at, u64::MAX) {
+            Err(ReadError::Later) => later += 1,
+            Err(error) => panic!("{error}"),
+            Ok(Read::Empty) => break,
+            Ok(Read::Rotten(run)) => (at, lost) = (run.end(), lost + run.count),
+            Ok(Read::Block(block)) => (at, rows) = (block.run.end(), rows + block.run.count),
+        }
+        assert!(later < 1_000, "no progress at {at}");
+    }
+    assert_eq!(rows + lost, 400);
+    assert!(lost <= 4, "{lost}");
+}

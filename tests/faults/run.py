@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""Faults from outside, judged: what `scripts/faults` runs. `scripts/faults help` teaches it, docs/FAULTS.md says what each shows."""
+
+import argparse
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+from stand import ROOT, SPOOLS, Failed, Skipped, quantiles
+import scenarios
+
+RECORDS = ROOT / "perf/faults"
+DEFAULTS = {
+    "cycles": 10, "seconds": 86_400.0, "round": 25, "brokers": 1, "freeze": 3.0, "slow": 2.0, "away": 10.0, "limit": 256,
+    "clients": 50, "window": 64, "payload": 100,
+}  # fmt: skip
+# Which faults of the generator's judge belong to which invariant (docs/FAULTS.md).
+INVARIANTS = {
+    "I1": ("I1:",), "I2": ("I2:",), "I3": ("I3:",), "I4": ("I4:", "P:"), "S": ("S:",), "R": ("R:",),
+    "standard": ("against the standard",), "finished": ("client did not finish",),
+}  # fmt: skip
+
+
+NO_OPTIONS = ("name", "names", "program", "out", "keep", "caught")  # what says nothing about the run
+
+
+def invariants(faults: dict[str, dict]) -> dict[str, int]:
+    """Faults counted by invariant; a kind that belongs to none counts as `other`."""
+    found = dict.fromkeys(INVARIANTS, 0)
+    for kind, fault in faults.items():
+        name = next((name for name, begins in INVARIANTS.items() if kind.startswith(begins)), "other")
+        found[name] = found.get(name, 0) + fault["count"]
+    return found
+
+
+def summary(stand: scenarios.Scenario) -> dict:
+    options, counts = stand.options, stand.counts
+    lost = sum(count for name, count in counts.items() if name.endswith("answered and not in Kafka"))
+    doubled = {qos: counts[f"QoS {qos}: doubled"] for qos in (0, 1, 2)}
+    return {
+        "scenario": stand.name, "spool": options.spool, "passed": all(stand.checks.values()), "checks": stand.checks, "facts": stand.facts,
+        "answered and not in Kafka": lost, "doubled by QoS": doubled, "invariants": invariants(stand.faults), "faults": stand.faults,
+        "messages a second": round(counts["settled"] / max(counts["load_s"], 0.001)), "rounds": stand.rounds,
+        "wall_s": round(time.monotonic() - stand.began, 1), "counts": dict(sorted(counts.items())),
+        "latency_us": {kind: {name: max(values) for name, values in found.items()} for kind, found in stand.latency_us.items()},
+        "marks": marks(stand.marks), "options": {name: str(value) for name, value in sorted(vars(options).items()) if name not in NO_OPTIONS}, "date": stand.date,
+        "program": stand.program.name, "profile": stand.program.parent.name, **stand.about,
+    }  # fmt: skip
+
+
+def marks(spans: list[dict]) -> dict[str, dict]:
+    """By name: how many, and what their first answers and longest silences were."""
+    found: dict[str, dict] = {}
+    for name in sorted({span["name"] for span in spans}):
+        of = [span for span in spans if span["name"] == name]
+        found[name] = {
+            "count": len(of), "answers": sum(span["answers"] for span in of),
+            "first_answer_ms": quantiles([span["first_answer_ms"] for span in of if span["first_answer_ms"] is not None]),
+            "silence_ms": quantiles([span["silence_ms"] for span in of]),
+        }  # fmt: skip
+    return found
+
+
+def words(record: dict) -> str:
+    lines = [f"{'PASSED' if record['passed'] else 'FAILED'}: {record['scenario']}, spool {record['spool']}"]
+    lines += [f"  {'yes' if ok else 'NO '} {name}" for name, ok in record["checks"].items()]
+    lines += [f"  {name}: {value}" for name, value in record["facts"].items()]
+    counts = record["counts"]
+    lines.append(
+        f"  {counts.get('settled', 0):,} messages settled, {record['messages a second']:,} a second; answered and not in Kafka: "
+        f"{record['answered and not in Kafka']}; doubled at QoS 0, 1, 2: {', '.join(str(n) for n in record['doubled by QoS'].values())}"
+    )
+    for kind, fault in record["faults"].items():
+        lines += [f"  FAULT {kind}: {fault['count']}", *(f"    {example}" for example in fault["examples"][:3])]
+    return "\n".join(lines)
+
+
+def keep(stand: scenarios.Scenario, record: dict, out: Path) -> None:
+    base = out / f"{stand.date}-{stand.name}-{stand.options.spool}"
+    folder, number = base, 1
+    while folder.exists():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text(json.dumps(record, indent=1) + "\n")
+    (folder / "summary.txt").write_text(words(record) + "\n")
+    if stand.service and stand.service.config_file.exists():
+        text = stand.service.config_file.read_text().replace(str(stand.work), "work")
+        (folder / "forebay.toml").write_text(text)
+
+
+def run(options: argparse.Namespace, program: Path | None = None) -> tuple[str, dict | None]:
+    """Runs one scenario. What came of it: passed, FAILED, skipped; and its record."""
+    print(f"\n==> {options.name}, spool {options.spool}", flush=True)
+    stand = None
+    record = None
+    try:
+        stand = scenarios.ALL[options.name].made(options, program)
+        # The record is made before all is cleaned up: the configuration lies in the folder that goes.
+        tidy = stand.clean_up
+
+        def clean_up() -> None:
+            nonlocal record
+            if stand.checks and stand.rounds:
+                record = summary(stand)
+                if options.out:
+                    keep(stand, record, options.out)
+            tidy()
+
+        stand.clean_up = clean_up
+        stand.go()
+    except Skipped as why:
+        print(f"skipped: {why}", flush=True)
+        return "skipped", None
+    except Failed as why:
+        print(f"FAILED: {options.name}: {why}", flush=True)
+        return "FAILED", record
+    print(words(record), flush=True)
+    return ("passed" if record["passed"] else "FAILED"), record
+
+
+def sum_up(folder: Path) -> int:
+    """The records of a folder, a line each, and their sums."""
+    total: dict[str, int] = {"cycles": 0, "messages": 0, "lost": 0, "doubled": 0}
+    wrong = 0
+    for file in sorted(folder.glob("*/summary.json")):
+        record = json.loads(file.read_text())
+        cycles, lost = record["facts"].get("cycles", 0), record["answered and not in Kafka"]
+        doubled = record["doubled by QoS"]["2"]
+        settled = record["counts"].get("settled", 0)
+        print(f"{'PASSED' if record['passed'] else 'FAILED'}  {file.parent.name:40} {cycles:6} cycles {settled:13,} messages {lost:4} lost {doubled:4} of QoS 2 doubled")
+        wrong += not record["passed"]
+        for name, count in (("cycles", cycles), ("messages", settled), ("lost", lost), ("doubled", doubled)):
+            total[name] += count
+    print(f"{total['cycles']:,} cycles, {total['messages']:,} messages: {total['lost']} answered and lost, {total['doubled']} of QoS 2 doubled; {wrong} records failed")
+    return 1 if wrong else 0
+
+
+def parser() -> argparse.ArgumentParser:
+    names = [*scenarios.ALL, "short", "long", "broken", "sum"]
+    made = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
+    made.add_argument("names", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
+    made.add_argument("--spool", choices=SPOOLS, default="none", help="stored, replicated: sinks with a disk buffer; none: in memory (default)")
+    made.add_argument("--cycles", type=int, help="how often the fault comes")
+    made.add_argument("--seconds", type=float, help="no new cycle after so long")
+    made.add_argument("--round", type=int, help="cycles of one generator, Kafka topic and verdict")
+    made.add_argument("--clients", type=int)
+    made.add_argument("--qos", default="1:2:2", help="weights of QoS 0, 1 and 2")
+    made.add_argument("--rate", type=int, default=0, help="messages a second; 0: all that goes (default)")
+    made.add_argument("--window", type=int, help="a client's messages without an answer")
+    made.add_argument("--per-write", type=int, default=8)
+    made.add_argument("--payload", type=int)
+    made.add_argument("--reconnect-every", type=int, default=5_000, metavar="MESSAGES", help="a client breaks its connection so often; 0: never")
+    made.add_argument("--keep-alive", type=int, default=60)
+    made.add_argument("--timeout", type=int, default=3_600, help="seconds for one round")
+    made.add_argument("--seed", type=int, default=1)
+    made.add_argument("--shards", type=int, default=2)
+    made.add_argument("--buffer", default="32MiB", help="memory for records on their way")
+    made.add_argument("--spool-bytes", default="256MiB")
+    made.add_argument("--when-full", choices=("backpressure", "refuse"), default="backpressure", help="of the spool")
+    made.add_argument("--brokers", type=int, choices=(1, 3))
+    made.add_argument("--freeze", type=float, metavar="S", help="kafka: the longer of its freezes")
+    made.add_argument("--slow", type=float, metavar="S", help="slow-disk: a sync")
+    made.add_argument("--away", type=float, metavar="S", help="memory: Kafka's absence")
+    made.add_argument("--limit", type=int, metavar="MIB", help="memory: of the cgroup")
+    made.add_argument("--disk", choices=("ext4", "tmpfs"), default="ext4", help="disk-full: what data_dir lies on")
+    made.add_argument("--within", type=float, default=5.0, metavar="S", help="I7: answers so soon after a fault's end (default 5)")
+    made.add_argument("--patience", type=int, default=90, metavar="S", help="I7: all is answered so long after the last message of a round (default 90)")
+    made.add_argument("--ready-within", type=float, default=10.0, metavar="S", help="kill9: ready so soon after a start (default 10)")
+    made.add_argument("--hold-writes", type=int, default=0, metavar="MS", help="what goes to the disk goes there so much later, and dies with the process until then")
+    made.add_argument("--insist", action=argparse.BooleanOptionalAction, help="clients send once more what was forgotten (default: without a spool)")
+    made.add_argument("--level", choices=("received",), help="another acknowledge, which promises less: to see the judge say so")
+    made.add_argument("--events", action="store_true", help="every send and answer into a file (events.py prints it)")
+    made.add_argument("--keep", action="store_true", help="leave the run's folder and topics")
+    made.add_argument("--program", type=Path, help="the service's program (default: FOREBAY_BINARY, or the newest build)")
+    made.add_argument("--out", type=Path, help="records go there (long: perf/faults)")
+    return made
+
+
+def of(asked: argparse.Namespace, name: str, size: str) -> argparse.Namespace:
+    """The options of one scenario: what was asked for, else what its size says, else the defaults."""
+    given = argparse.Namespace(**vars(asked))
+    made = scenarios.ALL[name]
+    sizes = {"short": made.short, "long": made.long, "": {}}[size]
+    for option, value in (DEFAULTS | sizes).items():
+        if getattr(given, option, None) is None:
+            setattr(given, option, value)
+    if given.insist is None:
+        given.insist = given.spool == "none"
+    given.name = name
+    return given
+
+
+def main() -> int:
+    asked = parser().parse_args()
+    failed = []
+    for name in asked.names:
+        if name == "sum":
+            failed += ["sum"] if sum_up(asked.out or RECORDS) else []
+        elif name == "broken":
+            import broken
+
+            failed += broken.run_all(asked)
+        else:
+            size = name if name in ("short", "long") else ""
+            if size == "long" and asked.out is None:
+                asked.out = RECORDS
+            for each in scenarios.ALL if size else (name,):
+                outcome, _ = run(of(asked, each, size), asked.program)
+                failed += [each] if outcome == "FAILED" else []
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that an end from outside cleans up too
+    sys.exit(main())

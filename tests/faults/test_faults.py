@@ -1,0 +1,204 @@
+"""The tools of tests/faults themselves: a judge that misses something, or a proxy that lets everything through, proves nothing.
+What the generator's judge finds is tested in bench/ (judge_tests.rs)."""
+
+import argparse
+import asyncio
+import struct
+import unittest
+
+import broken
+import events
+import run
+import scenarios
+import wire
+from stand import Stand, quantiles
+
+
+def options(*words: str, name: str = "kill9", size: str = "") -> argparse.Namespace:
+    return run.of(run.parser().parse_args([name, *words]), name, size)
+
+
+class Marks(unittest.TestCase):
+    """I7."""
+
+    def judged(self, *spans: tuple[int | None, int]) -> bool:
+        """By spans of (first answer in ms, length in ms)."""
+        stand = Stand.__new__(Stand)
+        stand.facts, stand.checks = {}, {}
+        stand.marks = [{"name": "up", "at_ms": 0, "ended_ms": length, "first_answer_ms": first, "silence_ms": 0} for first, length in spans]
+        stand.answered_within("up", 5, "up")
+        (verdict,) = stand.checks.values()
+        return verdict
+
+    def test_every_span_has_to_be_answered_in_time(self):
+        self.assertTrue(self.judged((40, 9_000), (4_999, 9_000)))
+        self.assertFalse(self.judged((40, 9_000), (5_001, 9_000)))
+        self.assertFalse(self.judged((None, 9_000)), "never")
+        self.assertTrue(self.judged((40, 9_000), (None, 1_000)), "killed again before its time was over")
+        self.assertFalse(self.judged(), "nothing was looked at")
+
+    def test_quantiles(self):
+        self.assertEqual(quantiles(list(range(1, 101))), {"count": 100, "p50": 51, "p99": 100, "max": 100})
+        self.assertIsNone(quantiles([]))
+
+
+class Verdicts(unittest.TestCase):
+    def test_each_kind_of_fault_has_its_invariant(self):
+        kinds = {
+            "I1: lost at QoS 2": "I1", "I2: doubled at QoS 2": "I2", "I3: order": "I3", "I3: old copy behind newer messages": "I3",
+            "I4: altered value": "I4", "P: key in a wrong partition": "I4", "S: session lost": "S", "R: the reader stopped early": "R",
+            "client did not finish": "finished", "against the standard": "standard", "something else": "other",
+        }  # fmt: skip
+        for kind, name in kinds.items():
+            found = run.invariants({kind: {"count": 3, "examples": []}})
+            self.assertEqual({n: c for n, c in found.items() if c}, {name: 3}, kind)
+
+    def test_a_broken_build_is_caught_by_the_right_invariant_only(self):
+        def record(**found: int) -> dict:
+            return {"invariants": dict.fromkeys(run.INVARIANTS, 0) | found}
+
+        self.assertIsNone(broken.verdict("received", "FAILED", record(I1=4)))
+        self.assertIsNone(broken.verdict("cut-not-synced", "FAILED", record(I2=1, I3=1)))
+        self.assertIn("nothing", broken.verdict("received", "passed", record()))
+        self.assertIn("found I3", broken.verdict("received", "FAILED", record(I3=4)))
+        self.assertIn("not judged", broken.verdict("received", "FAILED", None))
+
+    def test_every_broken_build_names_what_there_is(self):
+        manifest = (broken.ROOT / "Cargo.toml").read_text()
+        for name, made in broken.ALL.items():
+            self.assertIn(made.scenario, scenarios.ALL)
+            self.assertTrue(set(made.caught) <= set(run.INVARIANTS))
+            for feature in filter(None, made.features.split(",")):
+                self.assertIn(f"\n{feature} = []", manifest, name)
+
+
+class Options(unittest.TestCase):
+    def test_what_is_asked_for_goes_before_a_size_and_that_before_the_defaults(self):
+        self.assertEqual(options().cycles, run.DEFAULTS["cycles"])
+        self.assertEqual(options(size="short").cycles, scenarios.Kill9.short["cycles"])
+        self.assertEqual(options("--cycles", "3", size="long").cycles, 3)
+
+    def test_without_a_spool_clients_insist(self):
+        self.assertTrue(options().insist)
+        self.assertFalse(options("--spool", "stored").insist)
+        self.assertFalse(options("--no-insist").insist)
+
+    def test_what_hurts_the_disk_needs_a_spool(self):
+        for name in ("slow-disk", "sync-error"):
+            with self.assertRaises(scenarios.Skipped):
+                scenarios.ALL[name].made(options(name=name))
+
+    def test_the_document_has_every_scenario(self):
+        text = (broken.ROOT / "docs/FAULTS.md").read_text()
+        for name in [*scenarios.ALL, *broken.ALL]:
+            self.assertIn(f"`{name}`", text)
+
+
+class Events(unittest.TestCase):
+    def test_what_the_generator_writes_is_read(self):
+        data = struct.pack("<QQIBBH", 1_500_000_000, 258, 7, 3, 10, 0) + struct.pack("<QQIBBH", 1_600_000_000, 258, 7, 5, 0x97, 0)
+        first, second = events.read(data + b"half")
+        self.assertEqual(str(first), "    1.500000 client    7 PUBLISH  258 QoS 2 again")
+        self.assertEqual(str(second), "    1.600000 client    7 PUBREC   258 0x97")
+
+
+class Wire(unittest.IsolatedAsyncioTestCase):
+    """Behind the proxy stands a server that answers each byte with its double."""
+
+    async def asyncSetUp(self) -> None:
+        self.asked = bytearray()
+
+        async def serve(reader, writer):
+            try:
+                while data := await reader.read(1024):
+                    self.asked += data
+                    writer.write(data * 2)
+                    await writer.drain()
+            except OSError:
+                pass
+            writer.close()
+
+        self.server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        self.wire = wire.Wire(*self.server.sockets[0].getsockname())
+        self.proxy = await asyncio.start_server(self.wire.connected, "127.0.0.1", 0)
+        self.port = self.proxy.sockets[0].getsockname()[1]
+
+    async def asyncTearDown(self) -> None:
+        self.wire.order("well cut")
+        self.proxy.close()
+        self.server.close()
+        await asyncio.sleep(0.05)  # until those who carried have seen it
+
+    async def connect(self):
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def ask(self, link, data: bytes, expected: bytes) -> None:
+        link[1].write(data)
+        self.assertEqual(await asyncio.wait_for(link[0].readexactly(len(expected)), 10), expected)
+
+    async def silent(self, link) -> None:
+        with self.assertRaises(TimeoutError):
+            await asyncio.wait_for(link[0].read(1), 0.2)
+
+    async def ended(self, link) -> bytes:
+        got = b""
+        try:
+            while data := await asyncio.wait_for(link[0].read(64), 10):
+                got += data
+        except ConnectionResetError:
+            return got
+        self.fail("no reset")
+
+    async def test_when_all_is_well_bytes_go_through(self):
+        await self.ask(await self.connect(), b"abc", b"abcabc")
+
+    async def test_a_delay_is_there(self):
+        link = await self.connect()
+        await self.ask(link, b"a", b"aa")
+        self.wire.order("delay 200")
+        begin = asyncio.get_running_loop().time()
+        await self.ask(link, b"b", b"bb")
+        self.assertGreaterEqual(asyncio.get_running_loop().time() - begin, 0.2)
+
+    async def test_a_cut_passes_so_many_bytes_and_resets(self):
+        link = await self.connect()
+        await self.ask(link, b"a", b"aa")
+        self.wire.order("cut 5")
+        link[1].write(b"xyz")  # 3 there, 2 of 6 back
+        self.assertIn(await self.ended(link), (b"xy", b""))  # a reset may overtake what came before it
+        self.assertEqual(self.asked, b"axyz")
+
+    async def test_deaf_is_done_and_not_heard(self):
+        link = await self.connect()
+        self.wire.order("deaf")
+        link[1].write(b"q")
+        await self.silent(link)
+        self.assertEqual(self.asked, b"q")
+        self.wire.order("well")
+        link[1].write(b"r")
+        await self.silent(link)  # a stream with a hole is never taken up again
+        self.wire.order("well cut")
+        await self.ended(link)
+        await self.ask(await self.connect(), b"s", b"ss")
+
+    async def test_a_black_hole_takes_all_and_ends_nothing(self):
+        link = await self.connect()
+        self.wire.order("blackhole")
+        link[1].write(b"q")
+        await self.silent(link)
+        self.assertEqual(self.asked, b"")
+
+    async def test_refused_are_old_and_new(self):
+        link = await self.connect()
+        await self.ask(link, b"a", b"aa")
+        self.wire.order("refuse")
+        await self.ended(link)
+        await self.ended(await self.connect())
+
+    async def test_what_is_no_order_is_said(self):
+        with self.assertRaises(ValueError):
+            self.wire.order("wel")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,348 @@
+//! A shard with a spool: what is answered is on the disk, what is on the disk comes to Kafka, whatever ends in between.
+
+use std::time::Duration;
+
+use forebay::metrics::event::Kind;
+use forebay::metrics::spec::{ClusterMetric, Layout, ShardMetric, SinkMetric};
+use forebay::runtime::seam::{ConnId, Shard};
+use forebay::shard::mail::{Mail, Notice};
+
+use super::world::{World, publish};
+
+/// One sink at `stored`, little memory, little room.
+fn spooled(spool: &str, sink: &str) -> String {
+    format!(
+        r##"
+[kafka.main]
+bootstrap = "127.0.0.1:9092"
+buffer_bytes = "16MiB"
+[spool]
+bytes_max = "16MiB"
+segment_bytes = "1MiB"
+{spool}
+[[sink]]
+name = "all"
+kafka = "main"
+filters = ["#"]
+topic = "all"
+batch_bytes = "64KiB"
+record_bytes_max = "64KiB"
+spill_after = "1MiB"
+{sink}
+"##
+    )
+}
+
+fn send(world: &mut World, device: ConnId, id: u16, payload: &[u8]) {
+    let mut bytes = Vec::new();
+    publish("t", id, payload, &mut bytes);
+    world.bytes(device, &bytes);
+}
+
+/// That numbers are 1, 2, 3 up to `to`, said in few words if they are not.
+fn assert_all(numbers: &[u16], to: u16, what: &str) {
+    let wrong = numbers.iter().zip(1..).find(|(number, expected)| **number != *expected);
+    assert!(numbers.len() == usize::from(to) && wrong.is_none(), "{what}: {} of {to}, {wrong:?}", numbers.len());
+}
+
+/// Ids of the PUBACKs since the last look.
+fn acked(world: &mut World, device: ConnId) -> Vec<u16> {
+    let answers = world.sent(device);
+    let id = |answer: &[u8]| {
+        assert_eq!(answer[..2], [0x40, 2], "PUBACK");
+        u16::from_be_bytes([answer[2], answer[3]])
+    };
+    answers.chunks(4).map(id).collect()
+}
+
+/// Values at Kafka, as numbers.
+fn arrived(world: &World) -> Vec<u16> {
+    let number = |value: &[u8]| u16::from_be_bytes([value[0], value[1]]);
+    world.broker.records.iter().map(|(_, _, _, value)| number(value)).collect()
+}
+
+fn payload(id: u16, bytes: usize) -> Vec<u8> {
+    let mut payload = vec![b'x'; bytes.max(2)];
+    payload[..2].copy_from_slice(&id.to_be_bytes());
+    payload
+}
+
+fn ids(to: u16) -> Vec<u16> {
+    (1..=to).collect()
+}
+
+#[test]
+fn an_answer_waits_for_the_sync_and_kafka_for_the_cut() {
+    let mut world = World::new(&spooled("", ""));
+    let device = world.device("d", 0);
+    world.table.disk.slow = true;
+    send(&mut world, device, 1, &payload(1, 10));
+    world.advance(Duration::from_secs(10));
+    assert!(acked(&mut world, device).is_empty(), "answered before the sync");
+    assert!(arrived(&world).is_empty(), "sent before its cut is on the disk");
+    world.table.disk.slow = false;
+    world.turn();
+    assert_eq!(acked(&mut world, device), [1]);
+    world.advance(Duration::from_secs(1));
+    assert_eq!(arrived(&world), [1]);
+}
+
+#[test]
+fn what_was_answered_survives_a_power_cut() {
+    let mut world = World::new(&spooled("", ""));
+    world.kafka_down();
+    let device = world.device("d", 0);
+    for id in ids(100) {
+        send(&mut world, device, id, &payload(id, 100));
+    }
+    assert_all(&acked(&mut world, device), 100, "Kafka is not needed for an answer");
+    world.table.disk.slow = true;
+    (101..=110).for_each(|id| send(&mut world, device, id, &payload(id, 100)));
+    assert!(acked(&mut world, device).is_empty());
+    world.power_cut();
+    assert_eq!(world.told(Kind::SpoolRecovered), 1);
+    world.kafka_up = true;
+    world.advance(Duration::from_secs(10));
+    assert_all(&arrived(&world), 100, "in order, each once");
+    assert_eq!(world.sink_number(0, SinkMetric::BufferedRows), 0);
+    world.power_cut();
+    world.advance(Duration::from_secs(10));
+    assert_eq!(arrived(&world).len(), 100, "what is in Kafka is not sent again");
+}
+
+#[test]
+fn a_batch_that_may_be_in_kafka_comes_again_first_as_it_was() {
+    let mut world = World::new(&spooled("", ""));
+    let device = world.device("d", 0);
+    send(&mut world, device, 1, &payload(1, 10));
+    world.advance(Duration::from_secs(1));
+    world.broker.silent = true;
+    send(&mut world, device, 2, &payload(2, 10));
+    world.advance(Duration::from_millis(100));
+    let before = world.broker.batches.len();
+    assert_eq!(arrived(&world), [1, 2], "Kafka has it and has not said so");
+    // No batch is cut while nothing is answered for long: these stay rows.
+    send(&mut world, device, 3, &payload(3, 10));
+    world.table.disk.kill();
+    world.broker.silent = false;
+    world.restart(None);
+    world.advance(Duration::from_secs(10));
+    let again = &world.broker.batches[before..];
+    assert_eq!(again[0], world.broker.batches[1], "the same identity, before anything else");
+    assert_eq!(arrived(&world), [1, 2, 3], "each once");
+}
+
+#[test]
+fn kafka_may_be_away_for_longer_than_memory_lasts() {
+    let mut world = World::new(&spooled("", "").replace("\"16MiB\"\nsegment", "\"64MiB\"\nsegment"));
+    world.kafka_down();
+    let device = world.device("d", 0);
+    for id in ids(4_000) {
+        send(&mut world, device, id, &payload(id, 8_000));
+        assert!(!world.table.wire(device).paused, "held back at {id}");
+    }
+    assert_eq!(acked(&mut world, device).len(), 4_000);
+    let layout = Layout { sinks: 1, clusters: 1, listeners: 1 };
+    let held = world.values()[layout.cluster(0, ClusterMetric::BufferBytes)];
+    assert!(held < 8 << 20, "{held} bytes of memory for 32 MB");
+    world.kafka_up = true;
+    world.advance(Duration::from_secs(60));
+    assert_all(&arrived(&world), 4_000, "in order, each once");
+}
+
+#[test]
+fn a_full_spool_answers_nothing_and_goes_on_by_itself() {
+    let mut world = World::new(&spooled("", ""));
+    world.kafka_down();
+    let device = world.device("d", 0);
+    let last = world.fill(device);
+    let answered = acked(&mut world, device);
+    assert!(
+        answered.len() + 1 == usize::from(last),
+        "{} of {last}: the one with no room is not answered",
+        answered.len()
+    );
+    assert_eq!(world.told(Kind::SpoolFull), 1);
+    world.advance(Duration::from_secs(60));
+    assert!(acked(&mut world, device).is_empty() && world.table.wire(device).paused);
+    world.kafka_up = true;
+    world.advance(Duration::from_secs(5));
+    assert!(!world.table.wire(device).paused);
+    assert_eq!(acked(&mut world, device), [last]);
+    world.advance(Duration::from_secs(60));
+    assert_eq!(world.broker.records.len(), usize::from(last));
+}
+
+#[test]
+fn a_full_spool_may_refuse() {
+    let mut world = World::new(&spooled("when_full = \"refuse\"", ""));
+    world.kafka_down();
+    let filler = world.device("filler", 0);
+    let mut refused = false;
+    for id in 1..10_000 {
+        send(&mut world, filler, id, &payload(id, 8_000));
+        if world.table.wire(filler).closed {
+            refused = true;
+            break;
+        }
+    }
+    assert!(refused, "3.1.1 has no word for it: the connection is closed");
+    let device = world.device_v5("five");
+    let mut bytes = Vec::new();
+    publish("t", 7, &payload(7, 8_000), &mut bytes);
+    // 5.0: no properties behind the packet id.
+    bytes.insert(8, 0);
+    bytes[1] += 1;
+    world.bytes(device, &bytes);
+    assert_eq!(world.sent(device)[..5], [0x40, 3, 0, 7, 0x97]);
+    assert!(!world.table.wire(device).paused && world.number(ShardMetric::PublishesRefused) >= 2);
+}
+
+#[test]
+fn the_oldest_may_make_room() {
+    let mut world = World::new(&spooled("when_full = \"drop-oldest\"", ""));
+    world.kafka_down();
+    let device = world.device("d", 0);
+    for id in ids(3_000) {
+        send(&mut world, device, id, &payload(id, 8_000));
+        world.advance(Duration::from_millis(1));
+    }
+    world.advance(Duration::from_secs(5));
+    assert_all(&acked(&mut world, device), 3_000, "nobody waits for Kafka");
+    let dropped = world.sink_number(0, SinkMetric::DroppedOldest);
+    assert!(dropped > 0);
+    world.kafka_up = true;
+    world.advance(Duration::from_secs(60));
+    let arrived = arrived(&world);
+    assert_eq!(arrived.len() as u64 + dropped, 3_000, "each is in Kafka or counted");
+    assert!(arrived.is_sorted() && arrived.last() == Some(&3_000));
+}
+
+#[test]
+fn two_sinks_of_different_levels_are_both_waited_for() {
+    let second = "[[sink]]\nname = \"two\"\nkafka = \"main\"\nfilters = [\"t\"]\ntopic = \"two\"\nacknowledge = \
+                  \"replicated\"\nbatch_bytes = \"64KiB\"\nrecord_bytes_max = \"64KiB\"\n";
+    let mut world = World::new(&spooled("", second));
+    world.kafka_down();
+    let device = world.device("d", 0);
+    send(&mut world, device, 1, &payload(1, 10));
+    let mut bytes = Vec::new();
+    publish("other", 2, &payload(2, 10), &mut bytes);
+    world.bytes(device, &bytes);
+    world.advance(Duration::from_secs(1));
+    assert!(acked(&mut world, device).is_empty(), "1 waits for Kafka, 2 for 1");
+    world.kafka_up = true;
+    world.advance(Duration::from_secs(5));
+    assert_eq!(acked(&mut world, device), [1, 2]);
+    assert_eq!(world.broker.records.len(), 3);
+}
+
+#[test]
+fn a_failed_sync_answers_nothing_and_the_log_goes_on_elsewhere() {
+    let mut world = World::new(&spooled("", ""));
+    let device = world.device("d", 0);
+    send(&mut world, device, 1, &payload(1, 10));
+    assert_eq!(acked(&mut world, device), [1]);
+    let segments = world.table.disk.segments();
+    (world.table.disk.slow, world.table.disk.failing) = (true, 1);
+    send(&mut world, device, 2, &payload(2, 10));
+    world.turn();
+    assert!(acked(&mut world, device).is_empty());
+    world.table.disk.slow = false;
+    world.turn();
+    world.advance(Duration::from_secs(1));
+    assert_eq!(acked(&mut world, device), [2]);
+    assert_eq!((world.number(ShardMetric::SpoolFailures), world.told(Kind::SpoolFailed)), (1, 1));
+    assert!(world.table.disk.segments() > segments, "another segment");
+    world.power_cut();
+    world.advance(Duration::from_secs(5));
+    assert_eq!(arrived(&world), [1, 2]);
+}
+
+#[test]
+fn no_segment_can_be_made_and_then_one_can() {
+    let mut world = World::new(&spooled("", ""));
+    world.kafka_down();
+    let device = world.device("d", 0);
+    world.table.disk.full = true;
+    let mut sent = 0;
+    for id in ids(1_000) {
+        send(&mut world, device, id, &payload(id, 8_000));
+        sent = id;
+        if world.table.wire(device).paused {
+            break;
+        }
+    }
+    assert!(sent < 1_000, "no end of room on a full disk");
+    let answered = acked(&mut world, device).len();
+    assert!(answered < usize::from(sent));
+    world.table.disk.full = false;
+    world.advance(Duration::from_secs(1));
+    assert_eq!(answered + acked(&mut world, device).len(), usize::from(sent), "within a second");
+    assert!(!world.table.wire(device).paused);
+}
+
+#[test]
+fn a_stop_keeps_what_kafka_has_not() {
+    let mut world = World::new(&spooled("", ""));
+    world.kafka_down();
+    let device = world.device("d", 0);
+    ids(10).into_iter().for_each(|id| send(&mut world, device, id, &payload(id, 10)));
+    assert_all(&acked(&mut world, device), 10, "answered");
+    world.core.on_mail(&mut world.table, Mail::Drain { grace: Duration::from_secs(2) });
+    world.turn();
+    assert!(world.table.wire(device).closed, "nobody waits for Kafka's answers: goodbye");
+    world.advance(Duration::from_secs(3));
+    assert!(world.table.stopped);
+    let drained = world.notices().into_iter().rev().find_map(|notice| match notice {
+        Notice::Drained { rows_left, rows_kept, .. } => Some((rows_left, rows_kept)),
+        _ => None,
+    });
+    assert_eq!(drained, Some((0, 10)));
+    world.kafka_up = true;
+    world.table.disk.kill();
+    world.restart(None);
+    world.advance(Duration::from_secs(5));
+    assert_all(&arrived(&world), 10, "in Kafka");
+}
+
+#[test]
+fn what_hybrid_saved_has_in_memory_is_saved_by_a_stop() {
+    let mut world = World::new(&spooled("", "buffer = \"hybrid-saved\""));
+    world.kafka_down();
+    let device = world.device("d", 0);
+    ids(10).into_iter().for_each(|id| send(&mut world, device, id, &payload(id, 10)));
+    assert!(acked(&mut world, device).is_empty(), "replicated");
+    world.core.on_mail(&mut world.table, Mail::Drain { grace: Duration::from_secs(2) });
+    world.turn();
+    world.advance(Duration::from_secs(3));
+    assert!(world.table.stopped);
+    world.kafka_up = true;
+    world.table.disk.kill();
+    world.restart(None);
+    world.advance(Duration::from_secs(5));
+    assert_all(&arrived(&world), 10, "in Kafka");
+}
+
+#[test]
+fn rows_of_a_sink_that_is_gone_refuse_the_start() {
+    let mut world = World::new(&spooled("", ""));
+    world.kafka_down();
+    let device = world.device("d", 0);
+    send(&mut world, device, 1, &payload(1, 10));
+    assert_eq!(acked(&mut world, device), [1]);
+    world.table.disk.kill();
+    world.restart(Some(&spooled("", "").replace("name = \"all\"", "name = \"other\"")));
+    assert!(world.table.stopped);
+    let why = world.notices().into_iter().find_map(|notice| match notice {
+        Notice::Failed { why, .. } => Some(why),
+        _ => None,
+    });
+    let why = why.expect("a refusal");
+    assert!(why.contains("\"all\"") && why.contains("1 message"), "{why}");
+    world.table.disk.kill();
+    world.restart(Some(&spooled("", "")));
+    world.kafka_up = true;
+    world.advance(Duration::from_secs(5));
+    assert_eq!(arrived(&world), [1], "nothing was changed");
+}
