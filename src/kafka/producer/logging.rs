@@ -142,7 +142,7 @@ impl Producer {
         self.logging.durable = log.durable();
         while self.logging.stored.front().is_some_and(|(group, _)| *group <= self.logging.durable) {
             let Some((_, tickets)) = self.logging.stored.pop_front() else { break };
-            self.finished.push(Finished { tickets, outcome: Outcome::Delivered, at_once: false });
+            self.finished.push(Finished::new(tickets, Outcome::Delivered, false));
         }
         while let Some((_, key)) = self.logging.unsynced.pop_front_if(|(group, _)| *group <= self.logging.durable) {
             self.make_ready(key);
