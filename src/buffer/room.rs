@@ -64,8 +64,12 @@ impl Room {
 
     /// So many rows of a sink have been written.
     pub(super) fn kept(&mut self, cluster: usize, sink: usize, rows: u64) {
-        if let Some((_, promised)) = self.sinks.get_mut(cluster).and_then(|sinks| sinks.get_mut(sink)) {
-            self.promised = self.promised.saturating_sub(promised.kept(rows));
+        if let Some((left, promised)) = self.sinks.get_mut(cluster).and_then(|sinks| sinks.get_mut(sink)) {
+            // Until the log's figures are read again its room is the row's, and no longer promised.
+            let bytes = promised.kept(rows);
+            self.promised = self.promised.saturating_sub(bytes);
+            self.whole = self.whole.saturating_sub(bytes);
+            *left = left.saturating_sub(bytes);
         }
     }
 }
@@ -81,6 +85,9 @@ impl Buffer {
         }
         let need = row_bytes as u64 + ROW_COST;
         let room = &self.room;
+        if std::env::var("DBG").is_ok() && room.promised + need > room.whole {
+            eprintln!("ADMIT {room:?} need {need} {:?}", self.log.room());
+        }
         if room.too_many || room.promised + need > room.whole {
             return Err(SpoolFull::Whole);
         }

@@ -40,9 +40,10 @@ pub(super) fn read() -> Vec<Variable> {
 }
 
 pub(super) fn is_ours(name: &str) -> bool {
+    let is_faults = cfg!(feature = "faults") && name == FAULTS;
     name.starts_with(PREFIX)
+        && !is_faults
         && !OTHERS.contains(&name)
-        && !(cfg!(feature = "faults") && name == FAULTS)
         && !OTHER_FAMILIES.iter().any(|family| name.starts_with(family))
         && !is_of_kubernetes(name)
 }

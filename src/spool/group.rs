@@ -238,7 +238,7 @@ impl Log {
         self.in_flight = entries;
         self.in_flight.clear();
         self.last = Some((flight.segment, flight.end));
-        (self.writable, self.sure) = (true, true);
+        (self.writable, self.sure, self.emptied) = (true, true, true);
         self.durable = flight.group;
         self.waiting.finish();
         self.trouble.over();
@@ -260,6 +260,9 @@ impl Log {
     /// Segments in which nothing lives go, but for the last two. What is numbered behind
     /// the last at a start holds nothing.
     fn free_empty(&mut self, disk: &mut impl Disk) {
+        if !std::mem::take(&mut self.emptied) {
+            return;
+        }
         let last = self.last.map(|(segment, _)| segment);
         let in_use = |segment: &u64| {
             [self.ready, self.creating, last, self.before_last].contains(&Some(*segment))

@@ -47,6 +47,8 @@ pub struct Log {
     /// Every segment that takes space, those being made or deleted too.
     pub(super) on_disk: BTreeSet<u64>,
     pub(super) freeing: BTreeSet<u64>,
+    /// Whether a segment may have become empty since that was last looked at.
+    pub(super) emptied: bool,
     /// Segments that a failed sync left early.
     pub(super) burned: BTreeSet<u64>,
     /// Whether the newest segment's checkpoint is whole, so that older ones need not be kept for a second start.
@@ -93,6 +95,7 @@ impl Log {
             ready: None,
             on_disk,
             freeing: BTreeSet::new(),
+            emptied: true,
             burned: BTreeSet::new(),
             sure: whole,
             next_token: 0,

@@ -139,7 +139,22 @@ fn kafka_may_be_away_for_longer_than_memory_lasts() {
     let device = world.device("d", 0);
     for id in ids(4_000) {
         send(&mut world, device, id, &payload(id, 8_000));
-        assert!(!world.table.wire(device).paused, "held back at {id}");
+        let held = world.sink_number(0, SinkMetric::SpoolBytes);
+        if world.table.wire(device).paused {
+            let layout = Layout { sinks: 1, clusters: 1, listeners: 1 };
+            eprintln!(
+                "HELD BACK full {} memory {} stuck {} told {}",
+                world.number(ShardMetric::SpoolFull),
+                world.values()[layout.cluster(0, ClusterMetric::BufferBytes)],
+                world.number(ShardMetric::SpoolStuck),
+                world.told(Kind::SpoolFull)
+            );
+        }
+        assert!(
+            !world.table.wire(device).paused,
+            "held back at {id}, {held} bytes in {} segments",
+            world.table.disk.segments()
+        );
     }
     assert_eq!(acked(&mut world, device).len(), 4_000);
     let layout = Layout { sinks: 1, clusters: 1, listeners: 1 };

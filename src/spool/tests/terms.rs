@@ -150,6 +150,28 @@ fn rows_come_back_with_all_that_was_said_of_them_and_a_read_may_have_to_wait() {
 }
 
 #[test]
+fn rows_that_are_moved_do_not_open_their_packet_ids_again() {
+    let (mut log, mut disk) = log(8);
+    log.session(None, b"client").expect("room");
+    let (dead, live) = (lane(&mut log, "dead", "t", 0), lane(&mut log, "live", "t", 0));
+    for packet_id in 0..8 {
+        let origin = [(1, Origin { session: 0, packet_id })];
+        put_with(&mut log, dead, &[vec![1; 50], vec![2; 50]], &origin, &[]).expect("room");
+    }
+    settle(&mut log, &mut disk);
+    let first = log.state().lane(dead).expect("it").seek(0).expect("rows").segment;
+    (0..4).for_each(|packet_id| log.released(0, packet_id).expect("taken"));
+    flow(&mut log, &mut disk, live, 12);
+    let spans: Vec<u64> = log.state().lane(dead).expect("it").spans().map(|span| span.segment).collect();
+    assert!(spans.iter().all(|segment| *segment > first), "they were moved: {spans:?}");
+    for state in [log.state(), &recovered(&disk).state] {
+        let open: Vec<_> = state.open_ids().map(|(_, packet_id, rows)| (packet_id, rows.to_vec())).collect();
+        let expected: Vec<_> = (4..8).map(|id| (id, vec![(dead, u64::from(id) * 2 + 1)])).collect();
+        assert_eq!(open, expected);
+    }
+}
+
+#[test]
 fn moves_wait_for_a_disk_that_has_to_be_asked() {
     let (mut log, mut disk) = log(8);
     let (dead, live) = (lane(&mut log, "dead", "t", 0), lane(&mut log, "live", "t", 0));
@@ -368,4 +390,22 @@ fn a_turn_within_the_room_that_was_said_is_taken() {
         }
     }
     assert!(full > 100, "it was full at times: {full}");
+}
+
+#[test]
+fn starts_that_end_before_their_first_group_leave_no_segments_behind() {
+    let (mut log, mut disk) = log(8);
+    let lane = lane(&mut log, "s", "t", 0);
+    put(&mut log, lane, &[vec![1]]).expect("room");
+    settle(&mut log, &mut disk);
+    for _ in 0..20 {
+        log = Log::new(settings(8, 2), recovered(&disk));
+        settle(&mut log, &mut disk);
+        assert!(disk.found().len() <= 4, "{:?}", disk.found().keys());
+    }
+    put(&mut log, lane, &[vec![2]]).expect("room");
+    let group = log.group();
+    settle(&mut log, &mut disk);
+    assert!(log.durable() >= group);
+    assert_eq!(drain(&mut log, &disk).0.len(), 2);
 }
