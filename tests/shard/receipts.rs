@@ -116,7 +116,7 @@ fn each_message_is_where_its_answer_says() {
         ("first", "by-${topic[0]}", ""),
         ("second", "all", "acknowledge = \"leader\"\nlinger = \"50ms\""),
         ("third", "unsaid", "acknowledge = \"received\""),
-        ("fourth", "last", "compression = \"lz4\""),
+        ("fourth", "last", "partitioner = \"sticky\""),
     ]));
     let device = Device::connect(&mut world, 0, Version::V5, &[]);
     let topic = |id: u16| format!("t{}/{}", id % 3, id % 7);
@@ -165,13 +165,13 @@ fn stored_received_and_dead_letters_are_no_place() {
     let spool = "[spool]\nbytes_max = \"16MiB\"\nsegment_bytes = \"1MiB\"\n";
     for (sink, expected) in [
         ("acknowledge = \"stored\"\nbuffer = \"disk\"", (0, 0)),
-        ("acknowledge = \"received\"", (0, 0)),
+        ("acknowledge = \"received\"\nbuffer = \"memory\"", (0, 0)),
         ("acknowledge = \"replicated\"\nbuffer = \"disk\"", (0, 1)),
         ("acknowledge = \"replicated\"\nbuffer = \"hybrid\"", (0, 1)),
         ("acknowledge = \"leader\"\nbuffer = \"memory\"", (0, 1)),
         ("acknowledge = \"replicated\"\ndead_letters_topic = \"dead\"\nbuffer = \"memory\"", (0x80, 0)),
     ] {
-        let sink = if sink.contains("buffer") { sink.to_owned() } else { format!("{sink}\nbuffer = \"memory\"") };
+        let sink = format!("{sink}\nbatch_bytes = \"64KiB\"\nrecord_bytes_max = \"64KiB\"");
         let mut world = World::new(&format!("{spool}{}", sinks(&[("all", "all", &sink)])));
         if expected.0 > 0 {
             world.broker.refuses.insert("all".to_owned(), 87);
