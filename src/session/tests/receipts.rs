@@ -31,7 +31,9 @@ fn an_answer_says_where_the_message_stands() {
     let mut shard = Shard::default();
     let c = client(&mut shard);
     shard.session(c).inflight.start_at(u32::MAX);
-    (1..=3).for_each(|id| drop(shard.open(c, &publish(QoS::AtLeastOnce, id), 1)));
+    for id in 1..=3 {
+        shard.open(c, &publish(QoS::AtLeastOnce, id), 1);
+    }
     shard.session(c).landed(u32::MAX, 3, &receipt(0, "t", 4, Some(70)));
     shard.session(c).complete(u32::MAX, 3, R::SUCCESS);
     assert_eq!(
