@@ -146,7 +146,7 @@ impl Producer {
         let unasked = crate::broken::ANSWER_BEFORE_SYNC || is_out(Rule::StoredSynced);
         let durable = if unasked { u64::MAX } else { self.logging.durable };
         while let Some((_, tickets)) = self.logging.stored.pop_front_if(|(group, _)| *group <= durable) {
-            self.finished.push(Finished { tickets, outcome: Outcome::Delivered, at_once: false });
+            self.finished.push(Finished::new(tickets, Outcome::Delivered, false));
         }
         while let Some((_, key)) = self.logging.unsynced.pop_front_if(|(group, _)| *group <= self.logging.durable) {
             self.make_ready(key);
