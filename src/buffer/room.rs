@@ -85,9 +85,6 @@ impl Buffer {
         }
         let need = row_bytes as u64 + ROW_COST;
         let room = &self.room;
-        if std::env::var("DBG").is_ok() && room.promised + need > room.whole {
-            eprintln!("ADMIT {room:?} need {need} {:?}", self.log.room());
-        }
         if room.too_many || room.promised + need > room.whole {
             return Err(SpoolFull::Whole);
         }

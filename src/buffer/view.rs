@@ -96,6 +96,7 @@ impl<D: Disk> RowLog for View<'_, D> {
             origins: &lists.origins,
             deadlines: &lists.deadlines,
             hashes: rows.hashes,
+            from: rows.from,
         };
         let first = buffer.log.rows(&new);
         buffer.room.too_many = matches!(first, Err(Refused::TooMany));

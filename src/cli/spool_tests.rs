@@ -68,7 +68,8 @@ fn write(folder: &Path) {
         let batch = builder.close(None);
         let (origins, deadlines, hashes) = (&[], &[], &[]);
         let (records, base_timestamp, count) = (&batch[HEADER_LEN..], 1_000, 3);
-        let first = log.rows(&NewRows { lane, records, base_timestamp, count, origins, deadlines, hashes }).unwrap();
+        let first =
+            log.rows(&NewRows { lane, records, base_timestamp, count, origins, deadlines, hashes, from: 0 }).unwrap();
         if turn == 0 {
             let (topic_id, partition, producer_id, epoch, sequence) = (9, 0, 4_000, 2, 7);
             let rows = &[Run { first, count: 3 }];

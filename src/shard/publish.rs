@@ -121,7 +121,7 @@ impl Outlets {
                     scratch.spooled.push((plan.cluster, plan.sink, *bytes));
                     let room = buffer.admit(plan.cluster, plan.sink, *bytes);
                     if let Err(full) = room {
-                        self.full.note(full, usize::from(*sink), self.when_full);
+                        self.full.note(full, usize::from(*sink), *bytes, self.when_full);
                     }
                     room.map_err(|full| match full {
                         SpoolFull::Whole => Full::Spool,

@@ -151,7 +151,7 @@ impl Core {
         ];
         values.into_iter().for_each(|(metric, value)| self.numbers.set(metric, value));
         // What the disk refuses is tried again, whether or not anything else happens.
-        if (numbers.stuck || buffer.wants_turn()) && self.spool_timer.is_none() {
+        if (numbers.stuck || buffer.wants_turn() || self.outlets.full.wanted.is_some()) && self.spool_timer.is_none() {
             self.spool_timer = Some(io.set_timer(now.after(TRY_AGAIN), Timer::Spool.token()));
         }
         for (cluster, upstream) in self.outlets.upstreams.iter().enumerate() {
@@ -198,21 +198,24 @@ impl Core {
 impl Outlets {
     /// `drop-oldest`: where a message has found no room, the oldest rows that are on the disk alone and in no batch go.
     fn make_room(&mut self, now: Monotonic) {
-        let Some((full, sink)) = self.full.wanted.take() else { return };
-        let Some(buffer) = &mut self.buffer else { return };
+        let Some((full, sink, bytes)) = self.full.wanted else { return };
+        let (Some(buffer), plan) = (&mut self.buffer, &self.plans[sink]) else { return };
+        // Who waits is not asked again before there is room: until then this goes on by itself.
+        if buffer.admit(plan.cluster, plan.sink, bytes).is_ok() {
+            self.full.wanted = None;
+            return;
+        }
         // Room comes back when a segment is free, some turns later.
         let (freed, last) = (buffer.freed(), &mut self.full.dropped);
         if last.is_some_and(|(at, before)| before == freed && now.since(at) < DROP_AGAIN) {
             return;
         }
         *last = Some((now, freed));
-        let plan = &self.plans[sink];
         let only = (full == SpoolFull::Sink).then_some((plan.cluster, plan.sink));
         let upstreams = &self.upstreams;
         let dropped = buffer.drop_oldest(only, |cluster, lane| upstreams[cluster].on_disk_only(lane));
         for (cluster, lane, rows) in dropped {
             self.upstreams[cluster].dropped(lane, rows);
-            self.upstreams[cluster].busy = true;
         }
     }
 }
@@ -235,18 +238,18 @@ pub(super) struct Fullness {
     pub(super) sink: Option<usize>,
     found: bool,
     last: Option<Monotonic>,
-    /// The oldest are to make room: for whom.
-    wanted: Option<(SpoolFull, usize)>,
+    /// The oldest are to make room: for whom, and how much.
+    wanted: Option<(SpoolFull, usize, usize)>,
     /// When that was last done, and [`Buffer::freed`] then.
     dropped: Option<(Monotonic, u64)>,
 }
 
 impl Fullness {
     /// A message has found no room.
-    pub(super) fn note(&mut self, why: SpoolFull, sink: usize, when_full: WhenFull) {
+    pub(super) fn note(&mut self, why: SpoolFull, sink: usize, bytes: usize, when_full: WhenFull) {
         (self.why, self.sink, self.found) = (Some(why), Some(sink), true);
         if when_full == WhenFull::DropOldest {
-            self.wanted = Some((why, sink));
+            self.wanted = Some((why, sink, bytes));
         }
     }
 

@@ -115,12 +115,15 @@ impl Upstream {
     pub(super) fn save(&mut self) {}
 
     /// Rows of a lane that are on the disk alone, and in no batch.
-    pub(super) fn on_disk_only(&self, _lane: u32) -> Option<RowRun> {
-        None
+    pub(super) fn on_disk_only(&self, lane: u32) -> Option<RowRun> {
+        self.producer.on_disk(lane)
     }
 
     /// These of them are gone.
-    pub(super) fn dropped(&mut self, _lane: u32, _rows: RowRun) {}
+    pub(super) fn dropped(&mut self, lane: u32, run: RowRun) {
+        self.producer.dropped(lane, run, run.count);
+        self.busy = true;
+    }
 
     fn next_deadline(&self) -> Monotonic {
         self.producer.next_deadline().min(self.client.next_deadline())

@@ -17,7 +17,13 @@ impl World {
         for fault in Fault::ALL {
             let of_a_step = !matches!(
                 fault,
-                Fault::Before | Fault::After | Fault::Jumbled | Fault::Throttle | Fault::Stale | Fault::Unasked
+                Fault::Before
+                    | Fault::After
+                    | Fault::Jumbled
+                    | Fault::Throttle
+                    | Fault::Stale
+                    | Fault::Unasked
+                    | Fault::Unread
             );
             if of_a_step && self.plan.draws(fault, &mut self.rng) {
                 self.note(|| format!("fault: {}", fault.name()));
@@ -63,7 +69,16 @@ impl World {
             Fault::Move | Fault::NoLeader | Fault::Slow | Fault::Few | Fault::Retain => {
                 self.of_a_partition(fault, topic, node);
             }
-            Fault::Before | Fault::After | Fault::Jumbled | Fault::Throttle | Fault::Stale | Fault::Unasked => {}
+            Fault::Power | Fault::Crash | Fault::SyncFails | Fault::WriteFails | Fault::CreateFails | Fault::Device => {
+                self.of_the_disk(fault);
+            }
+            Fault::Before
+            | Fault::After
+            | Fault::Jumbled
+            | Fault::Throttle
+            | Fault::Stale
+            | Fault::Unasked
+            | Fault::Unread => {}
         }
     }
 

@@ -2,19 +2,25 @@
 //! acknowledged is lost, nothing is there twice, order held, no answer was wrong, and everything came to rest.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
+use super::clients::{Clients, Message};
 use super::kafka::{Cluster, Entry};
 use super::lost::Lost;
 use super::plan::{DEAD, Plan, SINKS, TOPICS};
 use super::row::{self, KEYS, Kind, Row};
+use super::store::Told;
 use super::trace::Trace;
 use crate::kafka::batch::BatchView;
-use crate::kafka::producer::{AnsweredOn, Partitioner, Producer, SinkSettings, SinkStats};
+use crate::kafka::producer::row_log::Fate;
+use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, Producer, SinkSettings, SinkStats};
 use crate::kafka::types::{LogSays, Outcome, ProduceRequest, ProduceResult, Question, SinkId};
 use crate::runtime::seam::Monotonic;
 
 /// Answers "not now" after which the producer may take them for a no.
 const AGAIN_MAX: u32 = 99;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// What was wrong: the first word names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +44,10 @@ pub(super) enum What {
     Ledger,
     Progress,
     Wire,
+    /// The log was told what cannot be, or lost, or kept, what it may not; or its disk holds too much.
+    Log,
+    /// A client was told what cannot be.
+    Session,
     /// An assertion of the producer's or the model's own.
     Panic,
 }
@@ -68,6 +78,13 @@ pub(super) struct Sums {
     pub(super) torn: u64,
     /// Records that were acknowledged and went, with a leader or with their topic.
     pub(super) went: u64,
+    /// Ends of the process; rows and cuts that its starts found.
+    pub(super) crashes: u64,
+    pub(super) rows_found: u64,
+    pub(super) cuts_found: u64,
+    /// Messages of clients, and those of them that were repeated to sinks that did not have them.
+    pub(super) messages: u64,
+    pub(super) repeated: u64,
     pub(super) stats: SinkStats,
 }
 
@@ -80,6 +97,11 @@ impl Sums {
         self.slow += other.slow;
         self.torn += other.torn;
         self.went += other.went;
+        self.crashes += other.crashes;
+        self.rows_found += other.rows_found;
+        self.cuts_found += other.cuts_found;
+        self.messages += other.messages;
+        self.repeated += other.repeated;
         add(&mut self.stats, &other.stats);
     }
 }
@@ -100,6 +122,12 @@ pub(super) struct Judge {
     /// Batches that may be undone on a partition, by sink.
     windows: Vec<usize>,
     answers: u64,
+    /// Rows of processes that ended before they were answered.
+    orphans: u64,
+    /// Counters of processes that have ended, by sink.
+    past: Vec<SinkStats>,
+    /// When rows are answered, by sink.
+    answered_on: Vec<AnsweredOn>,
     /// Sinks of producer ids.
     sinks: HashMap<i64, usize>,
     undone: BTreeMap<(usize, usize, i32), Undone>,
@@ -122,6 +150,9 @@ impl Judge {
             memory_max,
             windows: sinks.iter().map(|sink| sink.max_inflight).collect(),
             answers: 0,
+            orphans: 0,
+            past: vec![SinkStats::default(); sinks.len()],
+            answered_on: sinks.iter().map(|sink| sink.answered_on).collect(),
             sinks: HashMap::new(),
             undone: BTreeMap::new(),
             requests: HashMap::new(),
@@ -133,7 +164,7 @@ impl Judge {
         }
     }
 
-    fn fails(&mut self, what: What, text: String) {
+    pub(super) fn fails(&mut self, what: What, text: String) {
         self.failure.get_or_insert(Failure { what, text });
     }
 
@@ -147,7 +178,7 @@ impl Judge {
     }
 
     /// Looks at a request on its way: P7, what the client is promised, and the window of five, which P4 makes hard to see in a log.
-    pub(super) fn sent(&mut self, request: &ProduceRequest) {
+    pub(super) fn sent(&mut self, request: &ProduceRequest, told: &Told) {
         let mut seen: Vec<(&str, i32)> = Vec::new();
         let mut entries = Vec::new();
         for batch in &request.batches {
@@ -166,6 +197,10 @@ impl Judge {
             let key = (sink, topic, batch.partition);
             self.window(key, identity, view.header().base_sequence);
             let count = i64::from(view.header().records_count);
+            let name = (identity.0, identity.1, TOPICS[topic].to_owned(), batch.partition, view.header().base_sequence);
+            if let Some(text) = told.sent(sink, name, || rows_in(&view)) {
+                self.fails(What::Wire, text);
+            }
             entries.push((key, identity, view.header().base_sequence, count));
         }
         self.sums.slow += u64::from(request.slow);
@@ -246,25 +281,112 @@ impl Judge {
         }
     }
 
+    /// Takes the counters of a process that ends.
+    fn past(&mut self, producer: &Producer) {
+        for (sink, past) in self.past.iter_mut().enumerate() {
+            add(past, producer.stats(SinkId(sink as u16)));
+        }
+    }
+
+    /// The process has ended. `gone`: rows that stood in its log, or were meant to, and are not there.
+    pub(super) fn crashed(&mut self, producer: &Producer, gone: &BTreeSet<u32>) {
+        self.past(producer);
+        self.sums.crashes += 1;
+        for (number, row) in self.rows.iter_mut().enumerate() {
+            if row.outcome.is_none() && !row.orphan {
+                row.orphan = true;
+                self.orphans += 1;
+            } else if row.outcome.is_some()
+                && self.answered_on[row.sink] == AnsweredOn::Stored
+                && gone.contains(&(number as u32))
+                && let None = self.failure
+            {
+                let text = format!("row {number} was answered, and is gone: {row:?}");
+                self.failure = Some(Failure { what: What::Loss, text });
+            }
+        }
+        self.undone.values_mut().for_each(|undone| undone.batches.clear());
+        self.requests.clear();
+        self.lost.crashed();
+    }
+
+    /// The last row's answer is its client's.
+    pub(super) fn adopt(&mut self) {
+        self.orphans += 1;
+        self.rows.last_mut().expect("a row").orphan = true;
+    }
+
+    /// What clients were told: a message at QoS 2 is in Kafka once, where its rows are kept on the disk, and one that was answered is there.
+    fn messages(&mut self, found: &Found, messages: &[Message], plan: &Plan, told: &Told) {
+        self.sums.messages = messages.len() as u64;
+        for (number, message) in messages.iter().enumerate() {
+            self.sums.repeated += u64::from(message.rows.len() > message.sinks.len());
+            for sink in message.sinks.iter().filter(|sink| plan.settings.sinks[**sink].keep == Keep::Disk) {
+                let rows = message.rows.iter().map(|row| *row as usize).filter(|row| self.rows[*row].sink == *sink);
+                let came_to = |row: &usize| {
+                    // What was refused was not taken: the next attempt is a new one.
+                    let is_over = told.fates.get(&(*row as u32)).is_some_and(|(fate, _)| *fate != Fate::Refused);
+                    let fate = told.fates.get(&(*row as u32)).map(|(fate, _)| *fate);
+                    let stored = self.answered_on[self.rows[*row].sink] == AnsweredOn::Stored;
+                    let is_old = self.rows[*row].expires != Monotonic::NEVER || stored && fate == Some(Fate::Refused);
+                    (u32::from(found.copies[*row] > 0 || is_over), is_old)
+                };
+                let (mut copies, mut helpless, mut old) = (0, false, false);
+                for row in rows {
+                    let (times, is_old) = came_to(&row);
+                    copies += times;
+                    // Too old before it was written down, or answered before Kafka refused it: over, and answered.
+                    old |= is_old;
+                    helpless |= found.helpless[row];
+                }
+                let text = || format!("message {number}: {message:?}, {copies} of sink {sink}");
+                if message.answered && copies == 0 && !message.refused && !old {
+                    self.fails(What::Loss, text());
+                }
+                // One row that is there twice is judged as a row.
+                if message.exactly_once && copies > 1 && !helpless && message.rows.len() > message.sinks.len() {
+                    self.fails(What::Double, text());
+                }
+            }
+        }
+    }
+
     /// After the producer's turn: answers, ledger, memory.
-    pub(super) fn turn(&mut self, producer: &mut Producer, trace: &mut Trace, now: Monotonic) {
+    pub(super) fn turn(
+        &mut self,
+        producer: &mut Producer,
+        clients: Option<&mut Clients>,
+        trace: &mut Trace,
+        now: Monotonic,
+        told: &Told,
+    ) {
         let mut runs = Vec::new();
         producer.drain_completions(|run, outcome| runs.push((run, outcome)));
+        if let Some(clients) = clients {
+            runs.drain(..).for_each(|(run, outcome)| clients.complete(run, outcome));
+        }
         for (run, outcome) in runs {
             trace.note(now, || format!("rows {}..{} {outcome:?}", run.first, run.first + run.count));
             for number in run.first..run.first + run.count {
                 self.answers += 1;
                 let row = &mut self.rows[number as usize];
                 let before = row.outcome.replace((outcome, now));
-                if run.session != row::session(number) || before.is_some() {
+                let (sink, orphan, expires) = (row.sink, row.orphan, row.expires);
+                if run.session != row::session(number) || before.is_some() || orphan {
                     self.fails(What::WrongAnswer, format!("row {number} answered again: {before:?}, {outcome:?}"));
+                }
+                // One that was too old before there was room for it in a group is over, and answered.
+                let kept = told.is_safe(number) || expires <= now;
+                if self.answered_on[sink] == AnsweredOn::Stored && !kept {
+                    self.fails(What::WrongAnswer, format!("row {number} is answered, and not on the disk"));
                 }
             }
         }
         for sink in 0..self.windows.len() {
             let stats = *producer.stats(SinkId(sink as u16));
             let over = stats.delivered + stats.refused + stats.expired + stats.moved + stats.filed;
-            if stats.appended != over + stats.buffered_rows {
+            let over = over + stats.dropped + stats.rotten;
+            if stats.appended + stats.recovered != over + stats.buffered_rows {
                 self.fails(What::Ledger, format!("sink {sink}: {stats:?}"));
             }
         }
@@ -274,10 +396,18 @@ impl Judge {
     }
 
     /// When everything should have come to rest.
-    pub(super) fn at_the_end(&mut self, producer: &Producer, kafka: &Cluster, plan: &Plan) -> Result<(), Failure> {
+    pub(super) fn at_the_end(
+        &mut self,
+        producer: &Producer,
+        kafka: &Cluster,
+        plan: &Plan,
+        (told, messages): (&Told, &[Message]),
+    ) -> Result<(), Failure> {
+        self.verdict()?;
         let rest = producer.buffered_rows();
-        let all: Vec<SinkStats> = (0..self.windows.len()).map(|sink| *producer.stats(SinkId(sink as u16))).collect();
-        if rest > 0 || self.answers < self.rows.len() as u64 {
+        self.past(producer);
+        let all = std::mem::take(&mut self.past);
+        if rest > 0 || self.answers + self.orphans < self.rows.len() as u64 {
             let text = format!("{rest} rows held, {} of {} answered: {all:?}", self.answers, self.rows.len());
             self.fails(What::Progress, text);
             return self.verdict();
@@ -288,9 +418,10 @@ impl Judge {
         }
         let found = Found::new(kafka, self.rows.len(), &self.not_there);
         self.times(kafka);
-        self.losses(&found, &all, kafka, plan);
+        self.losses(&found, &all, kafka, plan, told);
+        self.messages(&found, messages, plan, told);
         self.counted(&all, kafka, plan);
-        self.order(kafka, plan);
+        self.order(kafka, plan, told);
         self.verdict()
     }
 
@@ -323,7 +454,7 @@ impl Judge {
         entry.late && (entry.forgotten || self.not_there.contains(&numbered(entry)))
     }
 
-    fn losses(&mut self, found: &Found, all: &[SinkStats], kafka: &Cluster, plan: &Plan) {
+    fn losses(&mut self, found: &Found, all: &[SinkStats], kafka: &Cluster, plan: &Plan, told: &Told) {
         let lost: Vec<BTreeSet<u32>> = kafka
             .topics
             .iter()
@@ -348,11 +479,21 @@ impl Judge {
             let lost_by_kafka = lost[row.topic].contains(&number) && settings.acks == 1;
             let missing =
                 copies == 0 && !lost_by_kafka && settings.acks != 0 && !misled.contains(&(row.topic, row.sink));
-            let text = format!("row {number}: {row:?}, {copies} copies");
-            match row.outcome {
+            let fate = told.fates.get(&number);
+            let text = format!("row {number}: {row:?}, {fate:?}, {copies} copies");
+            let outcome = match fate {
+                // The log knows better than the answer, which may have come before, or never.
+                Some((fate, at)) => Some((outcome(*fate, row, settings), *at)),
+                None if settings.keep == Keep::Disk => None,
+                None => row.outcome,
+            };
+            match outcome {
                 // Answered before Kafka was: what became of it, the sink's numbers say.
                 _ if settings.answered_on == AnsweredOn::Append => {}
-                Some((Outcome::Delivered, at)) if missing && row.expires <= at => left_out[row.sink] += 1,
+                // A deadline comes back from the disk by the millisecond, and so does the clock.
+                Some((Outcome::Delivered, at)) if missing && row.expires <= at.after(2 * MILLISECOND) => {
+                    left_out[row.sink] += 1
+                }
                 Some((Outcome::Delivered, _)) if missing => self.fails(What::Loss, text),
                 Some((Outcome::DeadLettered, _)) if !found.dead[number as usize] => {
                     self.fails(What::Loss, text);
@@ -364,8 +505,12 @@ impl Judge {
                 Some((Outcome::Refused(_) | Outcome::DeadLettered, _)) => {
                     let small = topic.was_small || row.kind == Kind::Poison;
                     let dead = &kafka.topics[DEAD];
-                    let guilty = match row.outcome {
+                    let guilty = match outcome {
                         Some((Outcome::DeadLettered, _)) => small || topic.was_forbidden,
+                        Some((Outcome::Refused(0), _)) => {
+                            (topic.was_small || topic.was_forbidden)
+                                || settings.dead_letters.is_some() && (dead.was_small || dead.was_forbidden)
+                        }
                         Some((Outcome::Refused(10), _)) => {
                             topic.was_small || (dead.was_small && settings.dead_letters.is_some())
                         }
@@ -404,7 +549,8 @@ impl Judge {
             if misled.iter().any(|(_, other)| *other == sink) {
                 continue;
             }
-            if settings.acks == -1 && there[sink] < stats.delivered
+            // What was done and not known to be is done again after a crash, and counted again.
+            if settings.acks == -1 && settings.keep == Keep::Memory && there[sink] < stats.delivered
                 || settings.acks == 1 && there[sink] + lost_by_kafka < stats.delivered
             {
                 self.fails(What::Loss, format!("sink {sink}: {} rows there, {stats:?}", there[sink]));
@@ -413,7 +559,7 @@ impl Judge {
     }
 
     /// First copies of the rows of a sink, topic and key (or client, where that says the partition) stand in the order in which they were taken.
-    fn order(&mut self, kafka: &Cluster, plan: &Plan) {
+    fn order(&mut self, kafka: &Cluster, plan: &Plan, told: &Told) {
         let mut firsts: BTreeMap<(usize, usize, u32), Vec<(u64, u32)>> = BTreeMap::new();
         let (mut seen, mut torn_rows) = (vec![false; self.rows.len()], 0);
         for topic in &kafka.topics[..DEAD] {
@@ -435,6 +581,9 @@ impl Judge {
                     // A refused row may still come in, late, on an old connection.
                     let ordered =
                         ordered && !matches!(row.outcome, Some((Outcome::Refused(_) | Outcome::DeadLettered, _)));
+                    // What only memory had may come in, late, after the next start has written.
+                    let ordered =
+                        ordered && !(row.orphan && settings.keep != Keep::Disk) && !told.loose.contains(number);
                     if !std::mem::replace(&mut seen[*number as usize], true) && ordered {
                         firsts.entry((row.sink, row.topic, group)).or_default().push((entry.order, *number));
                     }
@@ -498,6 +647,25 @@ impl Found {
         }
         found
     }
+}
+
+/// What a row's publisher would be told of it in the end. Which refusal it was the log does not say: any that it may have deserved.
+fn outcome(fate: Fate, row: &Row, settings: &SinkSettings) -> Outcome {
+    match fate {
+        Fate::Done { .. } | Fate::Expired => Outcome::Delivered,
+        Fate::DeadLettered => Outcome::DeadLettered,
+        Fate::Refused if row.kind == Kind::Poison && settings.dead_letters.is_none() => Outcome::Refused(87),
+        Fate::Refused => Outcome::Refused(0),
+        Fate::Rotten | Fate::CutAnew => unreachable!("not the end"),
+    }
+}
+
+/// Numbers of a batch's rows.
+fn rows_in(view: &BatchView<'_>) -> Option<Vec<u32>> {
+    let records = view.records().ok()?;
+    records
+        .map(|record| record.ok().and_then(|record| row::read(record.key, record.value)).map(|(row, _)| row))
+        .collect()
 }
 
 fn add(sums: &mut SinkStats, stats: &SinkStats) {

@@ -21,6 +21,11 @@ pub(super) struct Lost {
 }
 
 impl Lost {
+    /// The producer has been made anew, and knows of no offset.
+    pub(super) fn crashed(&mut self) {
+        self.next.clear();
+    }
+
     /// A batch is done, as the wire shows it.
     pub(super) fn done(&mut self, place: Place, identity: (i64, i16), first: i32) {
         self.done.insert((identity.0, identity.1, place, first));

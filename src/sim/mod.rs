@@ -4,7 +4,9 @@
 //! Its first room is the producer against a model of Kafka. What joins it later (spool, session, disk) is one more part of the [`world`],
 //! with its own faults in [`plan`] and [`faults`], and its own questions to the [`judge`].
 
+mod clients;
 mod clock;
+mod crash;
 mod faults;
 mod judge;
 mod kafka;
@@ -13,6 +15,7 @@ mod network;
 mod plan;
 mod row;
 mod run;
+mod store;
 mod trace;
 mod world;
 

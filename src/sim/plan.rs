@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::store::StorePlan;
 use crate::kafka::compression::Codec;
 use crate::kafka::producer::dead::{DeadLetters, HEADERS_BYTES_MAX};
 use crate::kafka::producer::{AnsweredOn, Partitioner, Settings, SinkSettings};
@@ -63,10 +64,25 @@ pub(super) enum Fault {
     Stale,
     /// A question is answered late or with an error.
     Unasked,
+    /// The power goes, and comes back.
+    Power,
+    /// kill -9 of the service, and a start.
+    Crash,
+    /// The next sync fails.
+    SyncFails,
+    /// The next write is cut short.
+    WriteFails,
+    /// The next segment cannot be made.
+    CreateFails,
+    /// Rows on the disk are asked for and come later.
+    Unread,
+    /// A client's connection is cut.
+    Device,
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 22] = [
+    /// Those of runs with a disk come last.
+    pub(super) const ALL: [Self; 29] = [
         Self::Cut,
         Self::Move,
         Self::NoLeader,
@@ -89,10 +105,22 @@ impl Fault {
         Self::Jumbled,
         Self::Stale,
         Self::Unasked,
+        Self::Power,
+        Self::Crash,
+        Self::SyncFails,
+        Self::WriteFails,
+        Self::CreateFails,
+        Self::Unread,
+        Self::Device,
     ];
 
     pub(super) fn name(self) -> String {
         format!("{self:?}").to_lowercase()
+    }
+
+    /// Whether it happens to the process or its disk.
+    pub(super) const fn is_of_disk(self) -> bool {
+        self as usize >= Self::Power as usize
     }
 
     /// How often it may come, in thousandths of the steps (or of the batches and answers).
@@ -101,7 +129,9 @@ impl Fault {
             Self::Cut => 40,
             Self::Move | Self::CleanRestart | Self::Slow => 15,
             Self::Before | Self::After | Self::Jumbled => 150,
-            Self::Stale | Self::Unasked => 300,
+            Self::Stale | Self::Unasked | Self::Unread => 300,
+            Self::Power | Self::Crash => 25,
+            Self::Device => 60,
             Self::Remake => 6,
             Self::Hours | Self::Retain | Self::Grow => 3,
             _ => 8,
@@ -116,11 +146,18 @@ pub(super) struct Scope {
     pub(super) without: Vec<Fault>,
     /// Faults end after so many steps.
     pub(super) steps: u32,
+    /// Rows are kept on a disk, and the process ends and starts again.
+    pub(super) disk: bool,
 }
 
 impl Scope {
     pub(super) fn new(seed: u64) -> Self {
-        Self { seed, without: Vec::new(), steps: 300 }
+        Self { seed, without: Vec::new(), steps: 300, disk: false }
+    }
+
+    /// With a disk, and crashes.
+    pub(super) fn with_disk(seed: u64) -> Self {
+        Self { disk: true, ..Self::new(seed) }
     }
 }
 
@@ -142,6 +179,7 @@ pub(super) struct Plan {
     pub(super) old: bool,
     /// How eager brokers and network are, in hundredths of the steps.
     pub(super) eager: u32,
+    pub(super) store: Option<StorePlan>,
 }
 
 impl Plan {
@@ -152,11 +190,23 @@ impl Plan {
             let (in_it, rate) = (rng.u32(..3) == 0, rng.u32(1..=fault.rate_max()));
             if in_it && !scope.without.contains(fault) { rate } else { 0 }
         };
+        // Drawn apart: the runs without a disk stay what they were.
+        let mut of_disk = fastrand::Rng::with_seed(scope.seed ^ 0x5_0001);
+        let mut settings = settings(scope.seed, rng);
+        let store = scope.disk.then(|| StorePlan::new(&mut settings, &mut of_disk));
         Self {
-            settings: settings(scope.seed, rng),
+            settings,
+            store,
             by_id: fastrand::Rng::with_seed(!scope.seed).bool(),
             leaders: TOPICS.iter().map(|_| leaders(rng)).collect(),
-            rates: Fault::ALL.iter().map(|fault| rate(fault, rng)).collect(),
+            rates: Fault::ALL
+                .iter()
+                .map(|fault| match fault.is_of_disk() {
+                    false => rate(fault, rng),
+                    true if scope.disk => rate(fault, &mut of_disk),
+                    true => 0,
+                })
+                .collect(),
             rows_max: rng.u32(1..7),
             special: rng.u32(20..200),
             old: rng.u32(..5) == 0,

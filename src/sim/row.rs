@@ -46,6 +46,8 @@ pub(super) struct Row {
     /// When it may no longer be cut.
     pub(super) expires: Monotonic,
     pub(super) outcome: Option<(Outcome, Monotonic)>,
+    /// The process that took it ended before it was answered: nobody is owed an answer any more.
+    pub(super) orphan: bool,
 }
 
 /// A row's value: number, kind, filler.

@@ -58,9 +58,14 @@ pub(super) fn report(scope: &Scope, failure: &Failure) -> String {
     let again = go(&mut world).err();
     let without: Vec<String> = least.without.iter().map(|fault| fault.name()).collect();
     let seed = scope.seed;
+    let test = if scope.disk {
+        "sim::tests::nothing_lost_nothing_twice_through"
+    } else {
+        "sim::tests::nothing_lost_nothing_twice_order"
+    };
     format!(
-        "seed {seed}: {:?}: {}\nagain:   FOREBAY_SIM_SEEDS={seed}..{} cargo test --lib sim::\nshorter: FOREBAY_SIM_SEEDS={seed}..{} FOREBAY_SIM_STEPS={} \
-         FOREBAY_SIM_WITHOUT={} cargo test --lib sim::\nThe shorter one: {}\n{}",
+        "seed {seed}: {:?}: {}\nagain:   FOREBAY_SIM_SEEDS={seed}..{} cargo test --lib {test}\nshorter: FOREBAY_SIM_SEEDS={seed}..{} FOREBAY_SIM_STEPS={} \
+         FOREBAY_SIM_WITHOUT={} cargo test --lib {test}\nThe shorter one: {}\n{}",
         failure.what,
         failure.text,
         seed + 1,

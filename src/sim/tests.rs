@@ -37,6 +37,17 @@ fn nothing_lost_nothing_twice_order_kept() {
     }
 }
 
+/// The same with a disk, through power cuts and kill -9; in some of them rows come from clients with sessions.
+#[test]
+#[ignore = "rows that are in the log alone are not always read back yet: docs/SIMULATION.md"]
+fn nothing_lost_nothing_twice_through_crashes() {
+    let scope = |seed| Scope { disk: true, ..scope(seed) };
+    match run::many(seeds(), scope, None) {
+        Ok(sums) => println!("{sums:#?}"),
+        Err((scope, failure)) => panic!("{}", run::report(&scope, &failure)),
+    }
+}
+
 /// Seeds beyond those that were red once, each for a fault that has been mended since.
 #[test]
 fn what_was_found_once_stays_mended() {
@@ -50,17 +61,15 @@ fn what_was_found_once_stays_mended() {
 }
 
 /// How a rule that is out shows itself.
-fn found(rule: Rule) -> Option<(u64, What)> {
-    let failed = run::many(0..SEEDS, Scope::new, Some(rule)).err();
+fn found(rule: Rule, scope: fn(u64) -> Scope) -> Option<(u64, What)> {
+    let failed = run::many(0..SEEDS, scope, Some(rule)).err();
     failed.map(|(scope, failure)| (scope.seed, failure.what))
 }
 
-/// Each rule, taken out, is found within the seeds that every run of the tests goes through.
-#[test]
-fn a_producer_without_one_of_its_rules_is_found() {
+fn all_are_found(rules: &[Rule], scope: fn(u64) -> Scope) {
     let mut not_found = Vec::new();
-    for rule in Rule::ALL {
-        match found(rule) {
+    for rule in rules {
+        match found(*rule, scope) {
             Some((seed, what)) => println!("{rule:?}: {what:?}, seed {seed} of {SEEDS}"),
             None => not_found.push(rule),
         }
@@ -68,12 +77,26 @@ fn a_producer_without_one_of_its_rules_is_found() {
     assert!(not_found.is_empty(), "not found within {SEEDS} seeds: {not_found:?}");
 }
 
+/// Each rule, taken out, is found within the seeds that every run of the tests goes through.
+#[test]
+fn a_producer_without_one_of_its_rules_is_found() {
+    all_are_found(&Rule::ALL, Scope::new);
+}
+
+/// So are those that only a crash can show.
+#[test]
+#[ignore = "with the one above"]
+fn a_disk_buffer_without_one_of_its_rules_is_found() {
+    all_are_found(&Rule::OF_DISK, Scope::with_disk);
+}
+
 /// Every seed that fails, a line each: for whoever works on the simulator itself.
 #[test]
 #[ignore = "a tool"]
 fn census() {
+    let disk = std::env::var("FOREBAY_SIM_DISK").is_ok();
     for seed in seeds() {
-        if let Err(failure) = run::run(&scope(seed)) {
+        if let Err(failure) = run::run(&Scope { disk, ..scope(seed) }) {
             println!("{seed}: {:?}: {}", failure.what, failure.text.chars().take(200).collect::<String>());
         }
     }

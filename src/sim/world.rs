@@ -3,14 +3,17 @@
 
 use std::time::Duration;
 
+use super::clients::Clients;
 use super::clock::Clock;
-use super::judge::{Failure, Judge};
+use super::judge::{Failure, Judge, What};
 use super::kafka::Cluster;
 use super::network::{Back, Network, Place, WAYS, way};
 use super::plan::{DEAD, Fault, NODES, Plan, SINKS, Scope, TOPICS};
 use super::row::{self, Kind};
+use super::store::{Store, Told};
 use super::trace::Trace;
 use crate::kafka::murmur2::murmur2;
+use crate::kafka::producer::row_log::Origin;
 use crate::kafka::producer::{Partitioner, Producer, Row, Terms, Want, row_bytes_max};
 use crate::kafka::types::{LogSays, ProduceRequest, Question, SinkId, Ticket, TopicMetadata};
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -32,11 +35,17 @@ pub(super) struct World {
     /// Faults happen.
     pub(super) rough: bool,
     /// Metadata on its way, as it was when it was asked for.
-    topics_asked: Vec<TopicMetadata>,
-    ids_asked: Vec<u64>,
-    questions: Vec<Question>,
+    pub(super) topics_asked: Vec<TopicMetadata>,
+    pub(super) ids_asked: Vec<u64>,
+    pub(super) questions: Vec<Question>,
     ids_given: i64,
-    requests: Vec<ProduceRequest>,
+    pub(super) requests: Vec<ProduceRequest>,
+    /// In runs with a disk; what draws from this is no part of the others.
+    pub(super) store: Option<Store>,
+    pub(super) told: Told,
+    /// In some of them rows come from these.
+    pub(super) clients: Option<Clients>,
+    pub(super) disk_rng: fastrand::Rng,
 }
 
 impl World {
@@ -45,7 +54,13 @@ impl World {
         let plan = Plan::new(&scope, &mut rng);
         let producer = Producer::new(plan.settings.clone());
         let judge = Judge::new(producer.buffer_bytes_max(), &plan.settings.sinks);
+        let mut disk_rng = fastrand::Rng::with_seed(scope.seed ^ 0xd15c);
+        let clients = plan.store.as_ref().filter(|store| store.clients).map(|_| Clients::new(&mut disk_rng));
         Self {
+            clients,
+            store: plan.store.as_ref().map(|store| Store::new(store, &plan.settings)),
+            told: super::crash::told(&plan),
+            disk_rng,
             kafka: Cluster::new(&TOPICS, &plan.leaders, plan.by_id),
             network: Network::new(),
             clock: Clock::new(),
@@ -74,14 +89,19 @@ impl World {
     /// # Errors
     /// The first thing that was.
     pub(super) fn run(&mut self) -> Result<(), Failure> {
+        self.told.notes = self.trace.on.then(Vec::new);
         let plan = &self.plan;
         self.trace.note(self.clock.now(), || format!("by id: {}; {:?}", plan.by_id, plan.settings.sinks));
         for step in 0..self.scope.steps {
             self.trace.step = step;
             for _ in 0..self.rng.u32(..=self.plan.rows_max) {
-                self.append();
+                match self.clients {
+                    None => self.append(),
+                    Some(_) => self.clients_go_on(true),
+                }
             }
             self.go_on();
+            self.answers();
             self.faults();
             self.turn();
             self.judge.verdict()?;
@@ -91,14 +111,23 @@ impl World {
         self.faults_end();
         for round in 0..ROUNDS_MAX {
             self.trace.step = self.scope.steps + round;
-            if self.producer.buffered_rows() == 0 {
+            if self.producer.buffered_rows() == 0 && self.clients_rest() && self.log_rests() {
                 break;
             }
             self.settle();
             self.judge.verdict()?;
         }
-        self.turn();
-        self.judge.at_the_end(&self.producer, &self.kafka, &self.plan)
+        // Time for segments to be freed.
+        (0..20).for_each(|_| self.settle());
+        if !self.log_rests() || !self.clients_rest() {
+            let text = format!("{} rows of the log live; clients at rest: {}", self.told.live(), self.clients_rest());
+            self.judge.fails(What::Progress, text);
+        }
+        if let Some(text) = self.store.as_ref().and_then(|store| store.wrong(true)) {
+            self.judge.fails(What::Log, text);
+        }
+        let messages = self.clients.as_ref().map_or(&[][..], |clients| &clients.messages);
+        self.judge.at_the_end(&self.producer, &self.kafka, &self.plan, (&self.told, messages))
     }
 
     /// Takes a row, if there is room.
@@ -107,36 +136,66 @@ impl World {
         let (sink, topic) = ((number / row::KEYS) as usize % SINKS, (number / 3) as usize % DEAD);
         let kind = self.kind(number);
         let (key, value) = (row::key(number), row::value(number, kind));
+        let headers = self.rng.usize(..3);
+        let bytes = row_bytes_max(2, value.len(), 4, 2);
+        if !self.admits((sink, topic), key.as_ref().map(|key| &key[..]), bytes) {
+            return;
+        }
+        let ticket = Ticket { session: row::session(number), number };
+        self.take_row((sink, topic), (kind, headers), ticket, None);
+    }
+
+    fn admits(&self, (sink, topic): (usize, usize), key: Option<&[u8]>, bytes: usize) -> bool {
+        let id = SinkId(sink as u16);
+        let Ok(topic_id) = self.producer.check(id, TOPICS[topic], bytes) else { return false };
+        self.producer.has_room(bytes)
+            && self.producer.share(id, topic_id, bytes).is_ok()
+            && self.producer.share_of_key(topic_id, key, bytes).is_ok()
+            && self.store.as_ref().is_none_or(|store| store.admit(id, bytes))
+    }
+
+    /// Whether a client's message, whatever row it becomes, has room for all of its sinks.
+    pub(super) fn has_room(&self, sinks: &[usize], topic: usize) -> bool {
+        const LARGEST: usize = 2_500;
+        sinks.iter().all(|sink| self.admits((*sink, topic), None, LARGEST))
+            && self.producer.has_room(LARGEST * sinks.len())
+            && self.store.as_ref().is_none_or(|store| store.has_room(LARGEST * sinks.len()))
+    }
+
+    /// Takes a row of a client's message.
+    pub(super) fn take(&mut self, sink: usize, topic: usize, ticket: Ticket, origin: Option<Origin>) -> u32 {
+        let number = self.judge.rows.len() as u32;
+        let kind = self.kind(number);
+        let headers = self.rng.usize(..3);
+        self.take_row((sink, topic), (kind, headers), ticket, origin);
+        self.judge.adopt();
+        number
+    }
+
+    fn take_row(&mut self, at: (usize, usize), (kind, headers): (Kind, usize), ticket: Ticket, origin: Option<Origin>) {
+        let (number, (sink, topic)) = (self.judge.rows.len() as u32, at);
+        let (key, value) = (row::key(number), row::value(number, kind));
         let timestamp = kind.timestamp(self.clock.wall().0);
-        let headers = [(&b"n"[..], &b"1"[..]), (b"n", b"2")];
         let row = Row {
             key: key.as_ref().map(|key| &key[..]),
             value: Some(&value),
-            headers: headers.into_iter().take(self.rng.usize(..3)),
+            headers: [(&b"n"[..], &b"1"[..]), (b"n", b"2")].into_iter().take(headers),
             timestamp: WallMs(timestamp),
         };
         let (id, bytes, now) = (SinkId(sink as u16), row_bytes_max(2, value.len(), 4, 2), self.clock.now());
-        let Ok(topic_id) = self.producer.check(id, TOPICS[topic], bytes) else { return };
-        if !self.producer.has_room(bytes)
-            || self.producer.share(id, topic_id, bytes).is_err()
-            || self.producer.share_of_key(topic_id, row.key, bytes).is_err()
-        {
-            return;
-        }
-        let session = row::session(number);
-        let ticket = Ticket { session, number };
         let expires = match self.rng.u32(..30) {
             0 => now.after(Duration::from_millis(self.rng.u64(..30))),
             _ => Monotonic::NEVER,
         };
         // As the shard does it: by the client's name, where that says it.
         let by_client = self.plan.settings.sinks[sink].partitioner == Partitioner::Hash;
-        let hash = by_client.then(|| murmur2(&session.to_be_bytes()).cast_unsigned());
-        let terms = Terms { expires, hash, ..Terms::default() };
+        let hash = by_client.then(|| murmur2(&row::session(number).to_be_bytes()).cast_unsigned());
+        let terms = Terms { expires, hash, origin };
         let age = self.plan.settings.sinks[sink].expire_after;
         let expires = age.map_or(expires, |age| expires.min(now.after(age)));
         self.producer.append_with(id, TOPICS[topic], row, Some(ticket), terms, now);
-        self.judge.rows.push(row::Row { sink, topic, kind, timestamp, expires, outcome: None });
+        self.store.iter_mut().for_each(|store| store.promise(id, bytes));
+        self.judge.rows.push(row::Row { sink, topic, kind, timestamp, expires, outcome: None, orphan: false });
     }
 
     fn kind(&mut self, number: u32) -> Kind {
@@ -181,7 +240,11 @@ impl World {
         self.learn();
         (0..WAYS).for_each(|way| self.handle(way));
         (0..WAYS).for_each(|way| self.receive(way));
-        if self.network.is_quiet() {
+        self.answers();
+        (0..20).for_each(|_| self.clients_go_on(false));
+        if let Some(at) = self.store.as_ref().and_then(Store::next_deadline) {
+            self.clock.pass_until(at);
+        } else if self.network.is_quiet() {
             self.clock.pass_until(self.producer.next_deadline());
         } else if let Some(at) = self.network.next_deadline() {
             self.clock.pass_until(at);
@@ -272,11 +335,11 @@ impl World {
     /// The producer's turn.
     pub(super) fn turn(&mut self) {
         let now = self.clock.now();
+        self.poll();
         let mut requests = std::mem::take(&mut self.requests);
-        self.producer.poll(now, self.clock.wall(), &mut requests);
         for request in requests.drain(..) {
             self.trace.note(now, || super::judge::described(&request));
-            self.judge.sent(&request);
+            self.judge.sent(&request, &self.told);
             self.network.send(request);
         }
         self.requests = requests;
@@ -289,6 +352,13 @@ impl World {
             Want::ProducerId(token) => ids.push(token),
             Want::Ask(question) => questions.push(question),
         });
-        self.judge.turn(&mut self.producer, &mut self.trace, now);
+        self.judge.turn(&mut self.producer, self.clients.as_mut(), &mut self.trace, now, &self.told);
+        self.answer_clients();
+        if let Some(text) = self.clients.as_mut().and_then(Clients::wrong) {
+            self.judge.fails(What::Session, text);
+        }
+        if let Some(text) = self.wrong_with_log() {
+            self.judge.fails(What::Log, text);
+        }
     }
 }

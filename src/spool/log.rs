@@ -173,7 +173,7 @@ impl Log {
     /// [`Log::room`] and [`Log::sink_room`] said at its beginning.
     pub fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, Refused> {
         let lane = self.ahead.lanes.get_mut(&rows.lane).ok_or(Refused::Unknown)?;
-        let (first, sink) = (lane.next, lane.sink);
+        let (first, sink) = (lane.next.max(rows.from), lane.sink);
         if rows.count == 0 || i32::try_from(rows.count).is_err() {
             return Err(Refused::Unknown);
         }

@@ -25,6 +25,8 @@ mod recovery;
 mod room;
 mod segment;
 mod sessions;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod spans;
 mod state;
 mod survey;

@@ -80,6 +80,8 @@ pub struct NewRows<'a> {
     pub deadlines: &'a [(u32, Deadline)],
     /// What stands in for a key's hash, likewise.
     pub hashes: &'a [(u32, u32)],
+    /// The first gets this number or a higher one. Numbers that are left out are nobody's.
+    pub from: u64,
 }
 
 /// A cut, as the caller gives it; the log gives the number.

@@ -115,7 +115,7 @@ impl House {
         let Beside { origins, deadlines, hashes } = beside;
         let count = u32::try_from(values.len()).unwrap();
         let records = &batch[HEADER_LEN..];
-        let rows = NewRows { lane, from: 0, records, base_timestamp: WALL, count, origins, deadlines, hashes };
+        let rows = NewRows { lane, records, base_timestamp: WALL, count, origins, deadlines, hashes, from: 0 };
         Ok((lane, log.rows(&rows)?))
     }
 

@@ -45,10 +45,10 @@ fn what_was_admitted_is_taken_until_nothing_is_admitted() {
 #[test]
 fn promises_count_until_they_are_kept() {
     let mut house = House::new();
-    let room = |house: &House| (1..).find(|n| house.buffer.admit(0, STORED, n * 50_000).is_err()).unwrap();
+    let room = |house: &House| (1..).find(|n| house.buffer.admit(0, STORED, n * 5_000).is_err()).unwrap();
     let before = room(&house);
     for _ in 0..10 {
-        house.buffer.promise(0, STORED, 50_000);
+        house.buffer.promise(0, STORED, 5_000);
     }
     let promised = room(&house);
     assert!(before - promised >= 10);
@@ -60,7 +60,7 @@ fn promises_count_until_they_are_kept() {
     house.settle();
     assert!(before - room(&house) <= 1, "what they took is small");
     let before = room(&house);
-    house.buffer.promise(0, HYBRID, 50_000);
+    house.buffer.promise(0, HYBRID, 5_000);
     house.turn();
     assert_eq!(room(&house), before, "such a row may have stayed in memory");
 }

@@ -79,7 +79,7 @@ fn rows(log: &mut Log, sink: &str, topic: &str, count: u32, origin: Option<(u64,
     let origins: Vec<(u32, Origin)> =
         origin.iter().map(|(session, packet_id)| (0, Origin { session: *session, packet_id: *packet_id })).collect();
     let (records, base_timestamp, origins) = (&batch[HEADER_LEN..], 1_000, &origins[..]);
-    let new = NewRows { lane, records, base_timestamp, count, origins, deadlines: &[], hashes: &[] };
+    let new = NewRows { lane, records, base_timestamp, count, origins, deadlines: &[], hashes: &[], from: 0 };
     (lane, Run { first: log.rows(&new).unwrap(), count: u64::from(count) })
 }
 

@@ -137,7 +137,7 @@ impl Producer {
     }
 
     /// A batch of which some rows are placed is replaced by one of the others: something has to go before those.
-    fn end_half_placed(&mut self, index: u32) {
+    pub(super) fn end_half_placed(&mut self, index: u32) {
         let topic = &mut self.topics[index as usize];
         if topic.place.count == 0 {
             return;

@@ -130,9 +130,9 @@ impl Source for Record<'_> {
 /// Lists for [`Batch::unstaged`], used again.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    origins: Vec<(u32, Origin)>,
-    deadlines: Vec<(u32, Monotonic)>,
-    hashes: Vec<(u32, u32)>,
+    pub(super) origins: Vec<(u32, Origin)>,
+    pub(super) deadlines: Vec<(u32, Monotonic)>,
+    pub(super) hashes: Vec<(u32, u32)>,
 }
 
 impl Scratch {
@@ -290,10 +290,8 @@ impl Batch {
         Notes { terms: Terms { expires: Monotonic::NEVER, ..notes.terms }, ..notes }
     }
 
-    /// Its rows that are not in the log yet, to be written there.
-    pub(super) fn unstaged<'a>(&'a self, lane: u32, least: u64, scratch: &'a mut Scratch) -> Option<NewRows<'a>> {
-        let from = self.kept.numbers.rows();
-        let builder = self.builder().filter(|_| from < self.count)?;
+    /// Lists what its rows from one on have beside their records.
+    pub(super) fn note_rows(&self, from: u32, scratch: &mut Scratch) {
         scratch.clear();
         for (row, at) in (from..self.count).map(|row| (row, self.expiries.of(row))) {
             if at != Monotonic::NEVER {
@@ -304,6 +302,13 @@ impl Batch {
             }
         }
         scratch.origins.extend(self.kept.origins.iter().map(|(row, origin)| (row - from, *origin)));
+    }
+
+    /// Its rows that are not in the log yet, to be written there.
+    pub(super) fn unstaged<'a>(&'a self, lane: u32, least: u64, scratch: &'a mut Scratch) -> Option<NewRows<'a>> {
+        let from = self.kept.numbers.rows();
+        let builder = self.builder().filter(|_| from < self.count)?;
+        self.note_rows(from, scratch);
         Some(NewRows {
             lane,
             records: builder.record_bytes(self.kept.staged_bytes),

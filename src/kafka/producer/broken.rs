@@ -1,4 +1,4 @@
-//! Rules that the simulator takes out one at a time, to show that it would find a producer without them. In the program none is ever out,
+//! Rules that the simulator takes out one at a time, to show that it would find a producer without them, or a shard. In the program none is ever out,
 //! and asking costs nothing.
 
 /// A rule at the place where it is held.
@@ -30,6 +30,23 @@ pub(crate) enum Rule {
     HashKept,
     /// A row that loses its time keeps it in a header.
     TimeKept,
+    /// S1: `stored` is answered when the row is on the disk.
+    StoredSynced,
+    /// S2: a batch is sent when its cut is on the disk.
+    CutSynced,
+    /// S2: what has ended stands in the log before anything more is cut.
+    EndedFirst,
+    /// After a crash what may be in Kafka goes there under the identity that it was cut with.
+    IdentityKept,
+    /// S3: a kept session is there after a crash.
+    #[cfg(test)]
+    SessionKept,
+    /// S3: so are its open packet ids.
+    #[cfg(test)]
+    IdsKept,
+    /// S3: an id is free on the disk before its PUBCOMP.
+    #[cfg(test)]
+    ReleaseSynced,
 }
 
 #[cfg(test)]
@@ -49,6 +66,17 @@ impl Rule {
         Self::HashKept,
         Self::TimeKept,
     ];
+
+    /// Those that take a disk and crashes to be missed.
+    pub(crate) const OF_DISK: [Self; 7] = [
+        Self::StoredSynced,
+        Self::CutSynced,
+        Self::EndedFirst,
+        Self::IdentityKept,
+        Self::SessionKept,
+        Self::IdsKept,
+        Self::ReleaseSynced,
+    ];
 }
 
 #[cfg(test)]
@@ -64,12 +92,12 @@ pub(crate) fn set(rule: Option<Rule>) {
 
 /// Whether a rule is out.
 #[cfg(test)]
-pub(super) fn is_out(rule: Rule) -> bool {
+pub(crate) fn is_out(rule: Rule) -> bool {
     OUT.get() == Some(rule)
 }
 
 /// Whether a rule is out: never.
 #[cfg(not(test))]
-pub(super) const fn is_out(_: Rule) -> bool {
+pub(crate) const fn is_out(_: Rule) -> bool {
     false
 }

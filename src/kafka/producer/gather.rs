@@ -69,7 +69,9 @@ impl Producer {
         self.poll_with(now, wall, &mut NoLog, out);
     }
 
-    /// The same for a producer with sinks that keep their rows in a log.
+    /// The same for a producer with sinks that keep their rows in a log. What the log does not take now, and what waits
+    /// for it to become durable or to be read, is looked at again in the next poll and sets no deadline: whoever drives
+    /// the log polls when a sync or a read is over.
     pub fn poll_with(&mut self, now: Monotonic, wall: WallMs, log: &mut dyn RowLog, out: &mut Vec<ProduceRequest>) {
         self.promised.set(0);
         self.wall = wall;

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::batch::{Batch, Scratch};
+use super::broken::{Rule, is_out};
 use super::kept::Kind;
 use super::numbers::{Number, Numbers};
 use super::partition::Work;
@@ -14,7 +15,6 @@ use super::pool::extra;
 use super::row_log::{Ended, Fate, NewCut, NotNow, RowLog, RowRun, UNPLACED};
 use super::tickets::Tickets;
 use super::{Finished, Keep, Key, Producer, Sink};
-use crate::broken;
 use crate::kafka::types::{Outcome, SinkId, Ticket};
 use crate::runtime::seam::WallMs;
 
@@ -61,8 +61,8 @@ pub(super) struct Logging {
     pub(super) durable: u64,
     /// A cut was taken in this wave.
     pub(super) took: bool,
-    scratch: Scratch,
-    runs: Vec<RowRun>,
+    pub(super) scratch: Scratch,
+    pub(super) runs: Vec<RowRun>,
 }
 
 impl Logging {
@@ -141,7 +141,8 @@ impl Producer {
         self.flush_ended(log);
         self.stage(log);
         self.logging.durable = log.durable();
-        let durable = if broken::ANSWER_BEFORE_SYNC { u64::MAX } else { self.logging.durable };
+        let unasked = crate::broken::ANSWER_BEFORE_SYNC || is_out(Rule::StoredSynced);
+        let durable = if unasked { u64::MAX } else { self.logging.durable };
         while let Some((_, tickets)) = self.logging.stored.pop_front_if(|(group, _)| *group <= durable) {
             self.finished.push(Finished { tickets, outcome: Outcome::Delivered, at_once: false });
         }
@@ -179,7 +180,7 @@ impl Producer {
 
     /// Writes rows to the log that are not there yet, in the order in which they came. `false`: it does not take all of
     /// them now.
-    fn stage(&mut self, log: &mut dyn RowLog) -> bool {
+    pub(super) fn stage(&mut self, log: &mut dyn RowLog) -> bool {
         loop {
             while let Some(dirty) = self.logging.staging.front().copied() {
                 if self.stage_place(dirty, log).is_err() {
@@ -260,24 +261,21 @@ impl Producer {
     }
 
     /// The lane of a topic's partition, or of its rows without one.
-    fn lane(&mut self, topic: u32, home: i32, log: &mut dyn RowLog) -> Result<u32, NotNow> {
+    pub(super) fn lane(&mut self, topic: u32, home: i32, log: &mut dyn RowLog) -> Result<u32, NotNow> {
+        // Asked for each time: the log retires lanes that nothing lives in.
         let topic = &mut self.topics[topic as usize];
-        let known = match usize::try_from(home).ok().and_then(|number| topic.partitions.get_mut(number)) {
-            Some(partition) => &mut partition.lane,
-            None => &mut topic.lane,
-        };
-        if let Some(lane) = *known {
-            return Ok(lane);
-        }
         let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
         let lane = log.lane(sink, &topic.name, home.max(UNPLACED))?;
-        *known = Some(lane);
+        match usize::try_from(home).ok().and_then(|number| topic.partitions.get_mut(number)) {
+            Some(partition) => partition.lane = Some(lane),
+            None => topic.lane = Some(lane),
+        }
         Ok(lane)
     }
 
     /// Cuts a partition's first ripe batch through the log, which may not take it now.
     pub(super) fn cut_logged(&mut self, key: Key, wall: WallMs, log: &mut dyn RowLog) {
-        if !self.flush_ended(log) {
+        if !is_out(Rule::EndedFirst) && !self.flush_ended(log) {
             return self.wait_for_log_room(key);
         }
         let Some(stamp) = self.stamp_of_next(key) else { return };

@@ -12,6 +12,10 @@
 //!           ─▶ its tickets come out of `drain_completions`
 //! ```
 //!
+//! Rows of a sink with a disk buffer go by way of the log: staged before they are placed or cut, cut there before they are
+//! sent (`logging`), let go of and read back where memory is short (`refill`, `backlog`), taken over by the next start
+//! (`restore`).
+//!
 //! Nothing is allocated for a row in the steady state: buffers, ticket lists and the state of busy partitions are
 //! used again, and idle partitions hold none of them.
 
@@ -24,6 +28,7 @@ mod backlog;
 mod batch;
 pub(crate) mod broken;
 pub mod dead;
+mod dropped;
 mod error;
 mod expire;
 mod forget;
@@ -43,6 +48,7 @@ mod refill;
 mod resolve;
 mod restore;
 pub mod row_log;
+mod save;
 mod settings;
 mod share;
 mod stats;

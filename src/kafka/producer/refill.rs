@@ -4,10 +4,10 @@ use super::backlog::{Backlog, Loaded, Spooled};
 use super::batch::Batch;
 use super::kept::Kind;
 use super::logging::Dirty;
-use super::row_log::{RowLog, RowRun, UNPLACED};
-use super::tickets::{Cursor, Tickets};
-use super::{Finished, Keep, Key, Producer};
-use crate::kafka::types::{Outcome, SinkId};
+use super::row_log::{RowLog, UNPLACED};
+use super::tickets::Cursor;
+use super::{Keep, Key, Producer};
+use crate::kafka::types::SinkId;
 use crate::runtime::seam::Monotonic;
 
 /// Bytes that one poll reads back.
@@ -100,7 +100,20 @@ impl Producer {
             return true;
         }
         let ready = partition.work.as_ref().map_or(0, |work| work.queue.len() - work.cut);
-        if !self.may_refill(sink, ready == 0) || self.load_cuts(key, budget, log) != Loaded::All {
+        // What waits in memory behind a cut goes when that is loaded, and not before.
+        let cuts = partition.spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty());
+        if cuts {
+            let may = ready > 0 || self.may_refill(sink, true);
+            if !may || self.load_cuts(key, budget, log) != Loaded::All {
+                return true;
+            }
+        }
+        let partition = self.partition_mut(key);
+        if partition.spooled.as_ref().is_some_and(|spooled| spooled.backlog.is_none()) {
+            partition.spooled = None;
+            return false;
+        }
+        if !self.may_refill(sink, ready == 0) {
             return true;
         }
         let before = self.topics[key.topic as usize].oldest_unplaced().unwrap_or(u64::MAX);
@@ -111,7 +124,7 @@ impl Producer {
         let (mut queue, cut) = (std::mem::take(&mut work.queue), work.cut);
         let mut loaded = Loaded::Enough;
         while loaded == Loaded::Enough && *budget > 0 && queue.len() - cut < READY_BATCHES {
-            loaded = self.load_rows(key.topic, &mut backlog, before, (&mut queue, cut), budget, now, log);
+            loaded = self.load_rows(key.topic, &mut backlog, (&mut queue, cut, before), budget, now, log);
         }
         if loaded == Loaded::All {
             // What came behind it waits no longer.
@@ -166,7 +179,7 @@ impl Producer {
         let Some(mut backlog) = topic.backlogs.pop_front() else { return false };
         let mut queue = std::mem::take(&mut topic.unplaced);
         let before = backlog.next;
-        let loaded = self.load_rows(index, &mut backlog, u64::MAX, (&mut queue, 0), budget, now, log);
+        let loaded = self.load_rows(index, &mut backlog, (&mut queue, 0, u64::MAX), budget, now, log);
         *placeable |= backlog.next > before;
         let topic = &mut self.topics[index as usize];
         if loaded == Loaded::All {
@@ -277,57 +290,6 @@ impl Producer {
         self.pool.give_numbers(numbers);
         let tickets = batch.end(&mut self.pool);
         self.pool.give_tickets(tickets);
-    }
-
-    /// The rows of a lane that stand on the disk alone, rows of cuts aside: what may be dropped to make room. `None`: it
-    /// has none.
-    #[must_use]
-    pub fn on_disk(&self, lane: u32) -> Option<RowRun> {
-        let (_, backlog) = self.backlog_of(lane)?;
-        (backlog.next < backlog.end).then(|| RowRun { first: backlog.next, count: backlog.end - backlog.next })
-    }
-
-    fn backlog_of(&self, lane: u32) -> Option<((u32, i32), &Backlog)> {
-        self.spooling.iter().find_map(|(index, partition)| {
-            let topic = &self.topics[*index as usize];
-            let backlog = match usize::try_from(*partition) {
-                Ok(number) => topic.partitions[number].spooled.as_ref()?.backlog.as_ref(),
-                Err(_) => topic.backlogs.iter().find(|backlog| backlog.lane == lane),
-            };
-            Some(((*index, *partition), backlog.filter(|backlog| backlog.lane == lane)?))
-        })
-    }
-
-    /// Whoever keeps the log has ended the `rows` live rows of such a run, the oldest of [`Producer::on_disk`], to make room.
-    pub fn dropped(&mut self, lane: u32, run: RowRun, rows: u64) {
-        let Some(((index, partition), _)) = self.backlog_of(lane) else { return };
-        let topic = &mut self.topics[index as usize];
-        let backlog = match usize::try_from(partition) {
-            Ok(number) => topic.partitions[number].spooled.as_mut().and_then(|spooled| spooled.backlog.as_mut()),
-            Err(_) => topic.backlogs.iter_mut().find(|backlog| backlog.lane == lane),
-        };
-        let Some(backlog) = backlog else { return };
-        let rows = rows.min(backlog.rows);
-        backlog.rows -= rows;
-        if run.first <= backlog.next {
-            backlog.next = backlog.next.max(run.end()).min(backlog.end);
-        }
-        let mut tickets = Tickets::default();
-        backlog.owed.retain(|(number, ticket)| {
-            let gone = (run.first..run.end()).contains(number);
-            gone.then(|| tickets.push(Some(*ticket)));
-            !gone
-        });
-        let placed = backlog.placed;
-        if !tickets.is_empty() {
-            self.finished.push(Finished { tickets, outcome: Outcome::Delivered, at_once: true });
-        }
-        if placed {
-            topic.placed = topic.placed.saturating_sub(rows);
-        }
-        let stats = &mut self.sinks[topic.sink].stats;
-        stats.dropped += rows;
-        stats.buffered_rows -= rows;
     }
 
     /// Whether a sink's rows leave memory by themselves when there is too much of them.

@@ -5,7 +5,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::backlog::{Backlog, Loaded, Spooled};
-use super::batch::{Batch, Bounds, Flight, push};
+use super::batch::{Bounds, Flight, push};
+use super::broken::{Rule, is_out};
 use super::kept::{Kind, Notes};
 use super::numbers::{Number, Numbers};
 use super::partition::{Identity, Partition, WINDOW, forgotten, sequence_after};
@@ -40,6 +41,9 @@ impl Producer {
             self.put_backlog(index, partition, Backlog { lane, next, end, rows, ..Backlog::default() });
         }
         cuts.sort_unstable_by_key(|cut| cut.cut);
+        if is_out(Rule::IdentityKept) {
+            cuts.clear();
+        }
         for cut in cuts {
             let Some((index, home)) = homes.get(&cut.lane).copied() else { continue };
             let rows = rows_of(&cut.rows);
@@ -130,6 +134,7 @@ impl Producer {
         let sink = self.topics[index as usize].sink;
         let lane = cut.lane;
         let hint = (self.sinks[sink].settings.batch_bytes, 0);
+        let largest = self.place_ceiling - self.append_ceiling - BATCH_COST;
         let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: Kind::Logged(lane) };
         while let Some(rows) = cut.rows.get(*run) {
             *next = (*next).max(rows.first);
@@ -142,8 +147,8 @@ impl Producer {
             let before = *next;
             let back = log.read(lane, *next, rows.end(), &mut |row: LoggedRow<'_>| {
                 gap = row.number != *next;
-                let held = part.back().map_or(0, |batch: &Batch| batch.plain_len);
-                short = self.pool.used() + held + row.record.tail.len() + 2 * BATCH_COST > self.place_ceiling;
+                // Room for a batch of any size, or none is begun: there is that much behind what rows that come may take.
+                short = part.is_empty() && self.pool.used() + largest + BATCH_COST > self.place_ceiling;
                 if gap || short {
                     return false;
                 }

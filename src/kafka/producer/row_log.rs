@@ -235,7 +235,7 @@ pub struct RestoredLane {
     pub end: u64,
     /// How many live between them.
     pub rows: u64,
-    /// Where the first of them stands in the log: of two lanes the one with the lesser has the older row.
+    /// Where the first of them stands in the log. The producer goes by numbers ([`NewRows::from`]) and not by this.
     pub order: u64,
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::disk::SimDisk;
 use super::support::{
     Drained, SEGMENT, cut_to, drain, lane, normal, placeless, put, put_with, recovered, settings, settle,
 };
 use crate::runtime::seam::{Monotonic, WallMs};
+use crate::spool::simulated::SimDisk;
 use crate::spool::{Completion, HEADER_BYTES, Log, Origin, Reason, Recovered, Run, State, recover};
 
 /// A log under random work, and a model of what it was told.

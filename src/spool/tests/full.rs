@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::disk::SimDisk;
 use super::faults::seeds;
 use super::support::{cut_to, drain, normal, put, records, recovered, settle};
 use crate::runtime::seam::{Monotonic, WallMs};
+use crate::spool::simulated::SimDisk;
 use crate::spool::{Log, ROWS_OVERHEAD, Reason, Recovered, Refused, Run, Settings};
 
 const SEGMENTS: u64 = 12;

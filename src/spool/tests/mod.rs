@@ -1,4 +1,3 @@
-mod disk;
 mod faults;
 mod format;
 mod full;

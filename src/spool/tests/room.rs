@@ -100,7 +100,7 @@ fn a_failed_sync_is_final_and_the_group_goes_to_a_new_segment() {
 }
 
 /// Fills it, and says with what it was refused.
-fn fill(log: &mut Log, disk: &mut super::disk::SimDisk, lane: u32, size: usize) -> (Refused, u64) {
+fn fill(log: &mut Log, disk: &mut crate::spool::simulated::SimDisk, lane: u32, size: usize) -> (Refused, u64) {
     for rows in 0..100_000 {
         match put(log, lane, &[vec![7; size]]) {
             Ok(_) => {}
@@ -166,7 +166,7 @@ fn a_dead_topic_holds_its_rows_and_not_the_disk() {
 fn a_sink_holds_no_more_than_its_share() {
     let mut given = settings(12, 1);
     given.sink_bytes_max = SEGMENT;
-    let (mut log, mut disk) = (Log::new(given, Default::default()), super::disk::SimDisk::default());
+    let (mut log, mut disk) = (Log::new(given, Default::default()), crate::spool::simulated::SimDisk::default());
     let greedy = lane(&mut log, "greedy", "t", 0);
     assert_eq!(fill(&mut log, &mut disk, greedy, 100).0, Refused::SinkFull);
     let other = lane(&mut log, "other", "t", 0);

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
-use super::disk::SimDisk;
 use super::support::{lane, put, settle};
+use crate::spool::simulated::SimDisk;
 use crate::spool::{AppendError, Disk, Log, Read, ReadError, Recovered, Settings, scan};
 
 const SEGMENT: u64 = 1 << 20;

@@ -48,7 +48,8 @@ fn a_group_of_rows_a_cut_and_a_done() {
             let mut cuts = Vec::new();
             let start = Instant::now();
             for (partition, lane) in lanes.iter().copied().enumerate() {
-                let new = NewRows { lane, records: &records, base_timestamp, count, origins, deadlines, hashes };
+                let new =
+                    NewRows { lane, records: &records, base_timestamp, count, origins, deadlines, hashes, from: 0 };
                 let run = [Run { first: log.rows(&new).expect("room"), count: rows as u64 }];
                 let (cut, _) = cut_to(&mut log, lane, partition as i32, 0, &run).expect("a cut");
                 cuts.push((cut, lane, run));

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::disk::SimDisk;
 use crate::kafka::batch::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::{Monotonic, WallMs};
+use crate::spool::simulated::SimDisk;
 use crate::spool::{
     Deadline, Entry, Log, NewCut, NewRows, Origin, Read, Recovered, Refused, Run, Settings, Span, Spans, State, recover,
 };
@@ -45,7 +45,8 @@ pub(super) fn put_with(
 ) -> Result<Run, Refused> {
     let (records, count) = (records(values), values.len() as u32);
     let hashes: Vec<(u32, u32)> = (0..count).map(|index| (index, index ^ 7)).collect();
-    let rows = NewRows { lane, records: &records, base_timestamp: 1_000, count, origins, deadlines, hashes: &hashes };
+    let rows =
+        NewRows { lane, records: &records, base_timestamp: 1_000, count, origins, deadlines, hashes: &hashes, from: 0 };
     log.rows(&rows).map(|first| Run { first, count: u64::from(count) })
 }
 

@@ -1,10 +1,10 @@
 //! Lanes that come and go, sinks that are ended, what is dropped, what is read back, and a disk that refuses.
 
-use super::disk::SimDisk;
 use super::support::{
     SEGMENT, cut, cut_to, drain, lane, log, normal, put, put_with, recovered, settings, settle, value,
 };
 use crate::runtime::seam::{Monotonic, WallMs};
+use crate::spool::simulated::SimDisk;
 use crate::spool::{Deadline, Log, Origin, Read, ReadError, Reason, Recovered, Refused, Run, Settings};
 
 /// Rows that come and go, until so many segments have been begun.

@@ -68,15 +68,6 @@ impl Kafka {
                 text.split(' ').nth(1).expect("a number").parse::<u32>().expect("a number")
             };
             self.rows.push((number(&key.expect("a key")), number(&value)));
-            if std::env::var("DBG").is_ok() && self.rows.last().is_some_and(|r| r.0 == 0) {
-                eprintln!(
-                    "  appended {:?} id {} ep {} seq {}",
-                    self.rows.last(),
-                    header.producer_id,
-                    header.producer_epoch,
-                    first
-                );
-            }
         }
         (0, offset)
     }
@@ -117,7 +108,7 @@ fn seeds() {
         Some(from.parse().ok()?..to.parse().ok()?)
     });
     let (mut recovered, mut read) = (0, 0);
-    for seed in seeds.unwrap_or(0..150) {
+    for seed in seeds.unwrap_or(0..60) {
         let of_seed = one_seed(seed);
         (recovered, read) = (recovered + of_seed.0, read + of_seed.1);
     }
@@ -142,7 +133,7 @@ fn one_seed(seed: u64) -> (u64, u64) {
     let mut late: Vec<ProduceRequest> = Vec::new();
     let mut ghosts: Vec<ProduceRequest> = Vec::new();
     let mut away = false;
-    for step in 0..600 {
+    for step in 0..1000 {
         hand.wait_ms(rng.u64(..60));
         let calm = step >= 400;
         if !calm {
@@ -175,25 +166,10 @@ fn one_seed(seed: u64) -> (u64, u64) {
                     id += 1;
                     hand = hand.killed(spool(seed), id);
                     recovered += hand.stats().recovered;
-                    if std::env::var("DBG").is_ok() {
-                        eprintln!("KILL step {step} kafka {}", kafka.rows.len());
-                        for ((lane, number), kept) in &hand.log.state.live {
-                            let (view, _) = BatchView::parse(&kept.bytes).expect("a batch");
-                            let r = read(&view);
-                            if r[0].0.as_deref() == Some(b"key 0") {
-                                let v = String::from_utf8_lossy(&r[0].1).chars().take(8).collect::<String>();
-                                eprintln!(
-                                    "  {:?} {number} cut {:?}: {v}",
-                                    hand.log.state.lanes[*lane as usize], kept.cut
-                                );
-                            }
-                        }
-                    }
                     // What was on its way may still arrive.
                     late.retain(|_| rng.bool());
                     ghosts.append(&mut late);
                 }
-                1 if kafka.logs.len() < 6 && std::env::var("GROW").is_ok() => kafka.logs.push(Log::default()),
                 2..6 => {
                     away = !away;
                     hand.producer.on_reachable(!away);

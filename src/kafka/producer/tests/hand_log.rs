@@ -7,8 +7,7 @@ use std::rc::Rc;
 
 use crate::kafka::batch::{Builder, Records};
 use crate::kafka::producer::row_log::{
-    Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, Origin, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun,
-    TakenCut,
+    Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut,
 };
 use crate::kafka::types::SinkId;
 use crate::runtime::seam::Monotonic;
@@ -18,7 +17,6 @@ pub(super) struct Kept {
     pub(super) bytes: Rc<[u8]>,
     pub(super) expires: Monotonic,
     pub(super) hash: Option<u32>,
-    pub(super) origin: Option<Origin>,
     /// The cut that it is in.
     pub(super) cut: Option<u64>,
     pub(super) order: u64,
@@ -137,7 +135,6 @@ impl RowLog for HandLog {
                 bytes: builder.close(None).into(),
                 expires: rows.deadlines.iter().find(|(row, _)| *row == index).map_or(Monotonic::NEVER, |(_, at)| *at),
                 hash: at(rows.hashes),
-                origin: rows.origins.iter().find(|(row, _)| *row == index).map(|(_, origin)| *origin),
                 cut: None,
                 order: self.state.taken,
             };

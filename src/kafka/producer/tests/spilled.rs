@@ -90,3 +90,48 @@ fn what_is_dropped_on_the_disk_is_counted_and_not_read() {
     }
     assert_eq!((sent, hand.stats().buffered_rows, hand.stats().rotten), (490, 0, 0));
 }
+
+#[test]
+fn an_orderly_stop_saves_what_is_in_memory_and_a_start_sends_it_once() {
+    use super::hand::identity;
+    use crate::kafka::producer::{AnsweredOn, Keep};
+    let mut settings = disk();
+    settings.sinks[0].keep = Keep::HybridSaved;
+    settings.sinks[0].answered_on = AnsweredOn::Append;
+    let mut hand = super::logged::known(settings.clone());
+    let first = hand.one();
+    assert!(hand.log.state.live.is_empty(), "memory first");
+    (0..3).for_each(|_| hand.append("t", None));
+    hand.append("other", None);
+    assert!(hand.poll().is_empty());
+    for takes in 0..20 {
+        hand.log.takes = Some(takes % 3);
+        if hand.producer.save(&mut hand.log) {
+            break;
+        }
+    }
+    hand.log.takes = None;
+    assert!(hand.producer.save(&mut hand.log));
+    hand.log.sync();
+    let mut hand = hand.killed(settings, 8);
+    assert_eq!(hand.stats().recovered, 5);
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &[0]), topic("other", &[0])], hand.now);
+    let mut sent = Vec::new();
+    let mut identities = Vec::new();
+    for _ in 0..10 {
+        for request in hand.poll_synced() {
+            for batch in &request.batches {
+                let (view, _) = crate::kafka::batch::BatchView::parse(&batch.bytes).expect("a batch");
+                sent.extend(super::hand::read(&view).into_iter().map(|(_, value)| value));
+            }
+            identities.push(identity(&request));
+            hand.answer_and_drop(request, 0);
+        }
+    }
+    sent.sort();
+    let expected: Vec<Vec<u8>> = (0..5).map(|number| format!("row {number}").into_bytes()).collect();
+    assert_eq!(sent, expected);
+    assert!(identities.contains(&identity(&first)));
+    assert!(hand.log.state.live.is_empty() && hand.log.state.cuts.is_empty());
+}

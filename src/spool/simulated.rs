@@ -1,8 +1,10 @@
-//! A disk in memory that keeps what was not synced apart, and loses, tears or reorders it when the power goes.
+//! A disk in memory that keeps what was not synced apart, and loses, tears or reorders it when the power goes. For the
+//! tests of this room, of `buffer/`, and for the simulator.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::spool::{AppendError, Completion, Disk, ReadError};
+use super::{AppendError, Completion, Disk, ReadError};
+use crate::runtime::seam::Monotonic;
 
 #[derive(Clone, Debug, Default)]
 struct File {
@@ -13,39 +15,40 @@ struct File {
     created: bool,
 }
 
-/// The disk. `due` are the answers that have not been given.
+/// The disk. `due` are the answers that have not been given, and when they may be.
 #[derive(Clone, Debug, Default)]
-pub(super) struct SimDisk {
+pub(crate) struct SimDisk {
     files: BTreeMap<u64, File>,
-    pub(super) due: VecDeque<Completion>,
+    due: VecDeque<(Monotonic, Completion)>,
     syncs: BTreeMap<u64, Vec<(u64, usize)>>,
     /// The next syncs that fail.
-    pub(super) fail_syncs: u32,
+    pub(crate) fail_syncs: u32,
     /// The next appends that are refused, a part of them taken.
-    pub(super) fail_appends: u32,
-    pub(super) syncs_done: u64,
-    pub(super) answered: u64,
+    pub(crate) fail_appends: u32,
     /// The next segments that cannot be made.
-    pub(super) fail_creates: u32,
-    pub(super) creates: u32,
+    pub(crate) fail_creates: u32,
+    pub(crate) creates: u32,
     /// Bytes read of each segment.
-    pub(super) read: std::cell::RefCell<BTreeMap<u64, u64>>,
+    pub(crate) read: std::cell::RefCell<BTreeMap<u64, u64>>,
     /// Reads that are answered "later".
-    pub(super) reads_later: std::cell::Cell<u32>,
+    pub(crate) reads_later: std::cell::Cell<u32>,
+    pub(crate) syncs_done: u64,
+    pub(crate) answered: u64,
+    /// When what is asked for now is answered at the earliest.
+    pub(crate) answers_at: Monotonic,
 }
 
 impl Disk for SimDisk {
     fn create(&mut self, segment: u64, bytes: u64) {
         self.creates += 1;
-        if self.fail_creates > 0 {
-            self.fail_creates -= 1;
-            self.due.push_back(Completion::Created { segment, ok: false });
-            return;
+        let ok = self.fail_creates == 0;
+        self.fail_creates = self.fail_creates.saturating_sub(1);
+        if ok {
+            let zeroes = vec![0; bytes as usize];
+            let old = self.files.insert(segment, File { durable: zeroes.clone(), view: zeroes, ..File::default() });
+            assert!(old.is_none(), "segment {segment} made twice");
         }
-        let zeroes = vec![0; bytes as usize];
-        let old = self.files.insert(segment, File { durable: zeroes.clone(), view: zeroes, ..File::default() });
-        assert!(old.is_none(), "segment {segment} made twice");
-        self.due.push_back(Completion::Created { segment, ok: true });
+        self.due.push_back((self.answers_at, Completion::Created { segment, ok }));
     }
 
     fn append(&mut self, segment: u64, at: u64, bytes: &[u8]) -> Result<(), AppendError> {
@@ -70,11 +73,11 @@ impl Disk for SimDisk {
         self.syncs.insert(token, covered);
         let ok = self.fail_syncs == 0;
         self.fail_syncs = self.fail_syncs.saturating_sub(1);
-        self.due.push_back(Completion::Synced { token, ok });
+        self.due.push_back((self.answers_at, Completion::Synced { token, ok }));
     }
 
     fn free(&mut self, segment: u64) {
-        self.due.push_back(Completion::Freed { segment });
+        self.due.push_back((self.answers_at, Completion::Freed { segment }));
     }
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
@@ -92,8 +95,14 @@ impl Disk for SimDisk {
 
 impl SimDisk {
     /// The next answer, with what it means for what is durable.
-    pub(super) fn answer(&mut self) -> Option<Completion> {
-        let completion = self.due.pop_front()?;
+    pub(crate) fn answer(&mut self) -> Option<Completion> {
+        self.answer_by(Monotonic::NEVER)
+    }
+
+    /// The oldest answer that may be given at this time.
+    pub(crate) fn answer_by(&mut self, now: Monotonic) -> Option<Completion> {
+        let place = self.due.iter().position(|(at, _)| *at <= now)?;
+        let (_, completion) = self.due.remove(place)?;
         self.answered += 1;
         match completion {
             Completion::Created { ok: false, .. } => {}
@@ -113,20 +122,14 @@ impl SimDisk {
         Some(completion)
     }
 
+    /// When the next answer may be given.
+    pub(crate) fn next_deadline(&self) -> Option<Monotonic> {
+        self.due.iter().map(|(at, _)| *at).min()
+    }
+
     /// The power goes: of what was not synced, any sectors are there, and others torn at any byte.
-    pub(super) fn power_cut(&mut self, random: &mut fastrand::Rng) {
-        let freed: Vec<u64> = self
-            .due
-            .iter()
-            .filter_map(|c| if let Completion::Freed { segment } = c { Some(*segment) } else { None })
-            .collect();
-        for segment in freed {
-            if random.bool() {
-                self.files.remove(&segment);
-            }
-        }
-        self.due.clear();
-        self.syncs.clear();
+    pub(crate) fn power_cut(&mut self, random: &mut fastrand::Rng) {
+        self.stop(random);
         self.files.retain(|_, file| file.created || random.bool());
         let style = random.u8(0..4);
         for file in self.files.values_mut() {
@@ -162,20 +165,55 @@ impl SimDisk {
         }
     }
 
-    pub(super) fn without_faults(mut self) -> Self {
+    /// The process ends, the machine goes on: the kernel has what was written, and writes on the ring that it had not
+    /// begun never happen.
+    pub(crate) fn kill(&mut self, random: &mut fastrand::Rng) {
+        self.stop(random);
+        for file in self.files.values_mut() {
+            let written = random.usize(..=file.unsynced.len());
+            for (at, bytes) in file.unsynced.drain(..).take(written) {
+                file.durable[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
+            }
+            file.view.clone_from(&file.durable);
+            file.created = true;
+        }
+    }
+
+    /// Nobody waits for answers any more; of the segments to be freed any may be gone.
+    fn stop(&mut self, random: &mut fastrand::Rng) {
+        for (_, completion) in std::mem::take(&mut self.due) {
+            if let Completion::Freed { segment } = completion
+                && random.bool()
+            {
+                self.files.remove(&segment);
+            }
+        }
+        self.syncs.clear();
+    }
+
+    /// No fault that was ordered happens any more.
+    pub(crate) fn without_faults(mut self) -> Self {
         (self.fail_syncs, self.fail_appends, self.fail_creates) = (0, 0, 0);
         self
     }
 
-    pub(super) fn lose(&mut self, segment: u64) {
+    /// A segment goes, and nobody has asked for that.
+    pub(crate) fn lose(&mut self, segment: u64) {
         self.files.remove(&segment).expect("there");
     }
 
-    pub(super) fn found(&self) -> BTreeMap<u64, u64> {
+    /// The segments that there are, and their bytes.
+    pub(crate) fn found(&self) -> BTreeMap<u64, u64> {
         self.files.iter().map(|(segment, file)| (*segment, file.view.len() as u64)).collect()
     }
 
-    pub(super) fn bytes(&mut self, segment: u64) -> &mut Vec<u8> {
+    /// Bytes that the segments take.
+    pub(crate) fn bytes_taken(&self) -> u64 {
+        self.files.values().map(|file| file.view.len() as u64).sum()
+    }
+
+    /// A segment's bytes, to be damaged.
+    pub(crate) fn bytes(&mut self, segment: u64) -> &mut Vec<u8> {
         &mut self.files.get_mut(&segment).expect("there").view
     }
 }

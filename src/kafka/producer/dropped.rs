@@ -1,0 +1,60 @@
+//! Rows on the disk alone that make room for younger ones: whoever keeps the log ends them, and says so.
+
+use super::backlog::Backlog;
+use super::row_log::RowRun;
+use super::tickets::Tickets;
+use super::{Finished, Producer};
+use crate::kafka::types::Outcome;
+
+impl Producer {
+    /// The rows of a lane that stand on the disk alone, rows of cuts aside: what may be dropped to make room. `None`: it
+    /// has none.
+    #[must_use]
+    pub fn on_disk(&self, lane: u32) -> Option<RowRun> {
+        let (_, backlog) = self.backlog_of(lane)?;
+        (backlog.next < backlog.end).then(|| RowRun { first: backlog.next, count: backlog.end - backlog.next })
+    }
+
+    fn backlog_of(&self, lane: u32) -> Option<((u32, i32), &Backlog)> {
+        self.spooling.iter().find_map(|(index, partition)| {
+            let topic = &self.topics[*index as usize];
+            let backlog = match usize::try_from(*partition) {
+                Ok(number) => topic.partitions[number].spooled.as_ref()?.backlog.as_ref(),
+                Err(_) => topic.backlogs.iter().find(|backlog| backlog.lane == lane),
+            };
+            Some(((*index, *partition), backlog.filter(|backlog| backlog.lane == lane)?))
+        })
+    }
+
+    /// Whoever keeps the log has ended the `rows` live rows of such a run, the oldest of [`Producer::on_disk`], to make room.
+    pub fn dropped(&mut self, lane: u32, run: RowRun, rows: u64) {
+        let Some(((index, partition), _)) = self.backlog_of(lane) else { return };
+        let topic = &mut self.topics[index as usize];
+        let backlog = match usize::try_from(partition) {
+            Ok(number) => topic.partitions[number].spooled.as_mut().and_then(|spooled| spooled.backlog.as_mut()),
+            Err(_) => topic.backlogs.iter_mut().find(|backlog| backlog.lane == lane),
+        };
+        let Some(backlog) = backlog else { return };
+        let rows = rows.min(backlog.rows);
+        backlog.rows -= rows;
+        if run.first <= backlog.next {
+            backlog.next = backlog.next.max(run.end()).min(backlog.end);
+        }
+        let mut tickets = Tickets::default();
+        backlog.owed.retain(|(number, ticket)| {
+            let gone = (run.first..run.end()).contains(number);
+            gone.then(|| tickets.push(Some(*ticket)));
+            !gone
+        });
+        let placed = backlog.placed;
+        if !tickets.is_empty() {
+            self.finished.push(Finished { tickets, outcome: Outcome::Delivered, at_once: true });
+        }
+        if placed {
+            topic.placed = topic.placed.saturating_sub(rows);
+        }
+        let stats = &mut self.sinks[topic.sink].stats;
+        stats.dropped += rows;
+        stats.buffered_rows -= rows;
+    }
+}

@@ -1,0 +1,117 @@
+//! The process ends, at whatever point, and starts again: what it has in memory is gone, what it has under way may still be carried out,
+//! and the disk has what it has.
+
+use std::time::Duration;
+
+use super::network::WAYS;
+use super::plan::Fault;
+use super::store::{Crash, Told, Watched};
+use super::world::World;
+use crate::kafka::producer::Producer;
+use crate::runtime::seam::{Monotonic, WallMs};
+
+impl World {
+    /// A fault of the process or of its disk.
+    pub(super) fn of_the_disk(&mut self, fault: Fault) {
+        match fault {
+            Fault::Power => self.crash(Crash::Power),
+            Fault::Crash => self.crash(Crash::Kill),
+            Fault::Device => self.cut_client(),
+            _ => self.store.iter_mut().for_each(|store| store.fails(fault)),
+        }
+    }
+
+    fn at(&self) -> (Monotonic, WallMs) {
+        (self.clock.now(), self.clock.wall())
+    }
+
+    fn crash(&mut self, how: Crash) {
+        let at = self.at();
+        let Some(store) = &mut self.store else { return };
+        let restored = store.crash(how, at, &mut self.disk_rng);
+        let found = store.found();
+        let gone = self.told.crashed(&restored, &found);
+        self.trace.note(at.0, || format!("{how:?}: found {} rows, {restored:?}", found.len()));
+        self.judge.crashed(&self.producer, &gone);
+        self.judge.sums.rows_found += found.len() as u64;
+        self.judge.sums.cuts_found += restored.cuts.len() as u64;
+        for way in 0..WAYS {
+            // Nobody is left to be told.
+            self.network.cut(way, &mut self.rng);
+        }
+        self.topics_asked.clear();
+        self.ids_asked.clear();
+        self.questions.clear();
+        let mut settings = self.plan.settings.clone();
+        settings.seed = self.disk_rng.u64(..);
+        self.producer = Producer::new(settings);
+        self.restore(restored);
+        let longest = if self.disk_rng.u32(..4) == 0 { 3_000 } else { 20 };
+        self.clock.pass(Duration::from_millis(self.disk_rng.u64(..longest)));
+        // Not long, and it ends again.
+        if self.disk_rng.u32(..4) == 0 {
+            for _ in 0..self.disk_rng.u32(..4) {
+                self.turn();
+                self.answers();
+            }
+            self.crash(how);
+        }
+    }
+
+    /// The disk may say something.
+    pub(super) fn answers(&mut self) {
+        let now = self.clock.now();
+        let Some(store) = &mut self.store else { return };
+        if !self.rough {
+            while store.answer(now) {}
+        } else if self.disk_rng.bool() {
+            store.answer(now);
+        }
+    }
+
+    /// The producer's turn, with its log; then what it has told the log goes to the disk.
+    pub(super) fn poll(&mut self) {
+        let at = self.at();
+        let Some(store) = &mut self.store else { return self.producer.poll(at.0, at.1, &mut self.requests) };
+        let (producer, told, requests) = (&mut self.producer, &mut self.told, &mut self.requests);
+        let unread = self.rough && self.plan.draws(Fault::Unread, &mut self.disk_rng);
+        let later = if unread { self.disk_rng.u32(1..4) } else { 0 };
+        store.with(at, later, |log| {
+            told.durable_up_to(log.durable());
+            let mut log = Watched { log, told, now: at.0 };
+            producer.poll_with(at.0, at.1, &mut log, requests);
+        });
+        let now = at.0;
+        for line in told.notes.iter_mut().flat_map(std::mem::take) {
+            self.trace.note(now, || line);
+        }
+        // Now and then something comes between.
+        if !self.rough || self.disk_rng.u32(..8) > 0 {
+            store.flush(at, self.rough, &mut self.disk_rng);
+        }
+    }
+
+    /// What is wrong with the log and its disk.
+    pub(super) fn wrong_with_log(&mut self) -> Option<String> {
+        let Self { store, told, .. } = self;
+        told.wrong().or_else(|| store.as_ref().and_then(|store| store.wrong(false)))
+    }
+
+    /// Whether the log still has something to do.
+    pub(super) fn log_rests(&self) -> bool {
+        self.store.as_ref().is_none_or(|store| store.is_idle() && self.told.live() == 0)
+    }
+}
+
+/// What watches a run's log.
+pub(super) fn told(plan: &super::plan::Plan) -> Told {
+    Told::new(&plan.settings.sinks)
+}
+
+impl World {
+    /// The producer takes up what the start has found.
+    fn restore(&mut self, restored: super::store::Restored) {
+        self.producer.restore(restored.lanes, restored.cuts);
+        self.restore_clients(&restored.sessions);
+    }
+}

@@ -1,0 +1,208 @@
+//! What keeps the rows of a run with crashes: the log that the producer writes down in what it does, and the disk under it.
+//! In most runs the buffer and the spool on a simulated disk (`spool`), in the others a log that is nothing but its promises (`model`).
+//! `told` watches what the producer says to it.
+
+mod model;
+mod plan;
+mod spool;
+mod told;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::plan::Fault;
+use crate::buffer::RestoredSession;
+use crate::kafka::producer::Settings;
+use crate::kafka::producer::row_log::{RestoredCut, RestoredLane, RowLog};
+use crate::kafka::types::{SinkId, Ticket};
+use crate::runtime::seam::{Monotonic, WallMs};
+
+use self::model::Model;
+pub(super) use self::plan::StorePlan;
+use self::spool::Spool;
+pub(super) use self::told::{Told, Watched};
+
+/// The last two of a log, one made ahead, one that a failed sync left early; those that a start has found go with its next groups.
+const SEGMENTS_LEFT_MAX: usize = 6;
+
+/// What a start finds.
+#[derive(Debug, Default)]
+pub(super) struct Restored {
+    pub(super) lanes: Vec<RestoredLane>,
+    pub(super) cuts: Vec<RestoredCut>,
+    pub(super) sessions: Vec<RestoredSession>,
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Crash {
+    /// The power goes: what was not synced is there, or not, or torn.
+    Power,
+    /// kill -9: what was written is there.
+    Kill,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Store {
+    under: Under,
+    plan: StorePlan,
+}
+
+#[derive(Debug)]
+enum Under {
+    Model(Box<Model>),
+    Spool(Box<Spool>),
+}
+
+impl Store {
+    pub(super) fn new(plan: &StorePlan, settings: &Settings) -> Self {
+        let under = match plan.model {
+            true => Under::Model(Box::new(Model::new(plan.group_max))),
+            false => Under::Spool(Box::new(Spool::new(plan, settings))),
+        };
+        Self { under, plan: plan.clone() }
+    }
+
+    /// Whether a row may be taken.
+    pub(super) fn admit(&self, sink: SinkId, bytes: usize) -> bool {
+        match &self.under {
+            Under::Model(_) => true,
+            Under::Spool(spool) => spool.admit(sink, bytes),
+        }
+    }
+
+    /// Whether rows of so many bytes may be taken, of whatever sinks.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        match &self.under {
+            Under::Model(_) => true,
+            Under::Spool(spool) => spool.has_room(bytes),
+        }
+    }
+
+    /// A row was taken.
+    pub(super) fn promise(&mut self, sink: SinkId, bytes: usize) {
+        if let Under::Spool(spool) = &mut self.under {
+            spool.promise(sink, bytes);
+        }
+    }
+
+    /// The log as the producer sees it, for one poll. So many reads of the disk are answered "later".
+    pub(super) fn with<T>(&mut self, at: (Monotonic, WallMs), later: u32, f: impl FnOnce(&mut dyn RowLog) -> T) -> T {
+        match &mut self.under {
+            Under::Model(model) => f(&mut **model),
+            Under::Spool(spool) => spool.with(at, later, f),
+        }
+    }
+
+    /// The end of a turn.
+    pub(super) fn flush(&mut self, at: (Monotonic, WallMs), rough: bool, rng: &mut fastrand::Rng) {
+        let longest = if rough { self.plan.sync_us_max } else { self.plan.sync_us_max.min(3_000) };
+        let takes = Duration::from_micros(rng.u64(..=longest));
+        match &mut self.under {
+            Under::Model(model) => model.flush(at.0, takes),
+            Under::Spool(spool) => spool.flush(at, takes),
+        }
+    }
+
+    /// The disk says one thing, if it has one to say by now.
+    pub(super) fn answer(&mut self, now: Monotonic) -> bool {
+        match &mut self.under {
+            Under::Model(model) => model.answer(now),
+            Under::Spool(spool) => spool.answer(now),
+        }
+    }
+
+    /// When the disk has something to say.
+    pub(super) fn next_deadline(&self) -> Option<Monotonic> {
+        match &self.under {
+            Under::Model(model) => model.next_deadline(),
+            Under::Spool(spool) => spool.next_deadline(),
+        }
+    }
+
+    /// The process ends, and starts again.
+    pub(super) fn crash(&mut self, how: Crash, at: (Monotonic, WallMs), rng: &mut fastrand::Rng) -> Restored {
+        match &mut self.under {
+            Under::Model(model) => model.crash(rng),
+            Under::Spool(spool) => spool.crash(how, at, rng),
+        }
+    }
+
+    /// Rows that the log has, by lane and number.
+    pub(super) fn found(&self) -> BTreeMap<(u32, u64), u32> {
+        match &self.under {
+            Under::Model(model) => model.found(),
+            Under::Spool(spool) => spool.found(),
+        }
+    }
+
+    /// All groups up to this one are durable.
+    pub(super) fn durable(&self) -> u64 {
+        self.spool().map_or(0, |spool| spool.buffer.durable())
+    }
+
+    /// Whether a sink's rows stand in the log from the start.
+    pub(super) fn keeps(&self, sink: SinkId) -> bool {
+        self.spool().is_some_and(|spool| spool.buffer.keeps(0, sink))
+    }
+
+    /// The largest session that can be kept now.
+    pub(super) fn session_room(&self) -> usize {
+        self.spool().map_or(0, |spool| if spool.has_room(2_000) { 500 } else { 0 })
+    }
+
+    /// Keeps a session: its number, and the group that it stands in.
+    pub(super) fn keep_session(&mut self, number: Option<u64>, payload: &[u8]) -> Option<(u64, u64)> {
+        let kept = self.spool_mut()?.buffer.keep_session(number, payload).ok()?;
+        Some((kept.number, kept.group))
+    }
+
+    /// A session has ended.
+    pub(super) fn end_session(&mut self, number: u64) {
+        self.spool_mut().map(|spool| spool.buffer.end_session(number));
+    }
+
+    /// A packet id is free: the group that says so.
+    pub(super) fn release(&mut self, number: u64, packet_id: u16) -> u64 {
+        self.spool_mut().map_or(0, |spool| spool.buffer.release(number, packet_id))
+    }
+
+    /// Who is owed the answer of a row of an earlier start.
+    pub(super) fn await_row(&mut self, number: u64, packet_id: u16, ticket: Ticket) {
+        if let Some(spool) = self.spool_mut() {
+            spool.buffer.await_row(number, packet_id, ticket);
+        }
+    }
+
+    fn spool(&self) -> Option<&Spool> {
+        if let Under::Spool(spool) = &self.under { Some(spool) } else { None }
+    }
+
+    fn spool_mut(&mut self) -> Option<&mut Spool> {
+        if let Under::Spool(spool) = &mut self.under { Some(spool) } else { None }
+    }
+
+    /// The disk fails.
+    pub(super) fn fails(&mut self, fault: Fault) {
+        if let Under::Spool(spool) = &mut self.under {
+            spool.fails(fault);
+        }
+    }
+
+    /// Whether everything that was written down is durable.
+    pub(super) fn is_idle(&self) -> bool {
+        match &self.under {
+            Under::Model(model) => model.is_idle(),
+            Under::Spool(spool) => spool.is_idle(),
+        }
+    }
+
+    /// What is wrong with the disk: more on it than there may be; or, when nothing lives, segments that nobody needs.
+    pub(super) fn wrong(&self, at_the_end: bool) -> Option<String> {
+        let Under::Spool(spool) = &self.under else { return None };
+        let left = spool.segments();
+        let unneeded = at_the_end && left > SEGMENTS_LEFT_MAX;
+        spool.wrong().or_else(|| unneeded.then(|| format!("nothing lives, and {left} segments are there")))
+    }
+}

@@ -1,0 +1,58 @@
+//! What is drawn of the disk and of where sinks keep their rows: small segments, so that they turn over often, little room, so that it
+//! fills, and little memory before rows are on the disk only.
+
+use crate::kafka::producer::{AnsweredOn, Keep, Settings, SinkSettings};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(in crate::sim) struct StorePlan {
+    pub(in crate::sim) segment_bytes: u64,
+    pub(in crate::sim) segments_max: u64,
+    /// Hundredths of the whole that one sink may hold.
+    pub(in crate::sim) share: u64,
+    /// The longest sync, while faults last.
+    pub(in crate::sim) sync_us_max: u64,
+    /// Rows come from clients with sessions.
+    pub(in crate::sim) clients: bool,
+    /// No disk, but a log that is no more than its promises; entries in its groups.
+    pub(in crate::sim) model: bool,
+    pub(in crate::sim) group_max: usize,
+}
+
+impl StorePlan {
+    /// Says where the sinks keep their rows, too.
+    pub(in crate::sim) fn new(settings: &mut Settings, rng: &mut fastrand::Rng) -> Self {
+        // A block has to fit in an eighth of a segment.
+        for sink in &mut settings.sinks {
+            sink.batch_bytes = sink.batch_bytes.min(900);
+        }
+        let visible = settings.sinks.iter_mut().filter(|sink| !sink.hidden).enumerate();
+        visible.for_each(|(index, sink)| keep(sink, index == 0, rng));
+        let longest = [0, 100, 3_000, 60_000][rng.usize(..4)];
+        let model = rng.u32(..4) == 0;
+        Self {
+            clients: !model && rng.bool(),
+            model,
+            segment_bytes: 1024 * rng.u64(64..128),
+            segments_max: rng.u64(8..16),
+            share: if rng.bool() { 100 } else { rng.u64(30..80) },
+            sync_us_max: longest,
+            group_max: if rng.u32(..4) == 0 { rng.usize(3..10) } else { 1000 },
+        }
+    }
+}
+
+/// Where a sink keeps its rows; the first has a disk in every run.
+fn keep(sink: &mut SinkSettings, first: bool, rng: &mut fastrand::Rng) {
+    sink.keep = match rng.u32(..10) {
+        0..=1 if !first => Keep::Memory,
+        2 if !first => Keep::Hybrid,
+        3 if !first => Keep::HybridSaved,
+        _ => Keep::Disk,
+    };
+    sink.spill_after = if rng.bool() { usize::MAX } else { rng.usize(1..60_000) };
+    if sink.keep == Keep::Disk {
+        sink.acks = -1;
+        sink.answered_on = if rng.u32(..3) < 2 { AnsweredOn::Stored } else { AnsweredOn::Replicated };
+    }
+}

@@ -1,0 +1,361 @@
+//! What the producer has told its log, and what that must come to: which rows and cuts a crash may not take, which must not come back, and
+//! which batches may be on the wire.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::Restored;
+use crate::kafka::batch::Records;
+use crate::kafka::producer::row_log::{
+    Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RowLog, TakenCut,
+};
+use crate::kafka::producer::{Keep, SinkSettings};
+use crate::kafka::types::SinkId;
+use crate::runtime::seam::Monotonic;
+use crate::sim::row;
+
+/// Cuts of a partition that may be neither done nor ended.
+const UNCERTAIN_MAX: usize = 5;
+
+/// Lane and number.
+type Place = (u32, u64);
+/// Producer id, epoch, topic, partition, first sequence.
+type Identity = (i64, i16, String, i32, i32);
+
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    /// The row's number in the run.
+    row: u32,
+    sink: usize,
+    group: u64,
+    ended: Option<(Fate, u64)>,
+    cut: Option<u64>,
+    was_cut: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Cut {
+    sink: usize,
+    topic: String,
+    said: RestoredCut,
+    group: u64,
+    ended: Option<u64>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(in crate::sim) struct Told {
+    keeps: Vec<Keep>,
+    /// Sinks with dead letters.
+    letters: Vec<bool>,
+    /// Rows whose order is nobody's to keep.
+    pub(in crate::sim) loose: BTreeSet<u32>,
+    lanes: HashMap<u32, (usize, String, i32)>,
+    rows: BTreeMap<Place, Kept>,
+    places: HashMap<u32, Place>,
+    cuts: BTreeMap<u64, Cut>,
+    identities: HashMap<Identity, u64>,
+    /// What became of rows in the end, and when that was told.
+    pub(in crate::sim) fates: HashMap<u32, (Fate, Monotonic)>,
+    /// All groups up to this one are durable.
+    durable: u64,
+    wrong: Option<String>,
+    /// What was told, in words, if anybody wants to know.
+    pub(in crate::sim) notes: Option<Vec<String>>,
+}
+
+impl Told {
+    pub(in crate::sim) fn new(sinks: &[SinkSettings]) -> Self {
+        let keeps = sinks.iter().map(|sink| sink.keep).collect();
+        Self { keeps, letters: sinks.iter().map(|sink| sink.dead_letters.is_some()).collect(), ..Self::default() }
+    }
+
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(notes) = &mut self.notes {
+            notes.push(line());
+        }
+    }
+
+    fn fails(&mut self, text: impl FnOnce() -> String) {
+        self.wrong.get_or_insert_with(text);
+    }
+
+    /// The first thing that was wrong.
+    pub(in crate::sim) fn wrong(&mut self) -> Option<String> {
+        self.wrong.take()
+    }
+
+    /// Whether a row stands in the log and a crash cannot take it any more, or it has come to its end.
+    pub(in crate::sim) fn is_safe(&self, row: u32) -> bool {
+        self.fates.contains_key(&row)
+            || self
+                .places
+                .get(&row)
+                .and_then(|place| self.rows.get(place))
+                .is_some_and(|kept| kept.group <= self.durable)
+    }
+
+    /// All groups up to this one are durable, as the log says.
+    pub(in crate::sim) fn durable_up_to(&mut self, group: u64) {
+        if self.durable != group {
+            self.note(|| format!("log: durable up to {group}"));
+        }
+        self.durable = group;
+    }
+
+    /// Rows that stand in the log and have not come to their end.
+    pub(in crate::sim) fn live(&self) -> usize {
+        self.rows.values().filter(|kept| kept.ended.is_none()).count()
+    }
+
+    /// A batch of a sink is on the wire. What is wrong with that.
+    pub(in crate::sim) fn sent(
+        &self,
+        sink: usize,
+        identity: Identity,
+        rows: impl FnOnce() -> Option<Vec<u32>>,
+    ) -> Option<String> {
+        if self.keeps[sink] != Keep::Disk {
+            return None;
+        }
+        let Some(cut) = self.identities.get(&identity).and_then(|cut| self.cuts.get(cut)) else {
+            return Some(format!("{identity:?} is sent and was never cut"));
+        };
+        if cut.group > self.durable {
+            return Some(format!("{identity:?} is sent, its cut waits for group {}", cut.group));
+        }
+        let numbers = cut.said.rows.iter().flat_map(|run| run.first..run.end());
+        let cut_rows: Vec<u32> = numbers.map(|number| self.rows[&(cut.said.lane, number)].row).collect();
+        // Of a compressed one its rows are not looked at.
+        let rows = rows()?;
+        (cut_rows != rows).then(|| format!("{identity:?} is sent with {rows:?}, cut with {cut_rows:?}"))
+    }
+
+    fn keep(&mut self, lane: u32, first: u64, group: u64, new: &NewRows<'_>) {
+        let sink = self.lanes.get(&lane).map_or(usize::MAX, |(sink, ..)| *sink);
+        let mut rows = Vec::new();
+        let records = Records::new(new.records, new.count as i32, new.base_timestamp);
+        for (number, record) in (first..).zip(records) {
+            let record = record.expect("a record");
+            let (row, _) = row::read(record.key, record.value).expect("a row, whole");
+            if let Some(place) = self.places.get(&row).filter(|place| self.rows[*place].ended.is_none()) {
+                let text = format!("row {row} is written at {:?}, and stands at {place:?}", (lane, number));
+                self.fails(|| text);
+            }
+            self.places.insert(row, (lane, number));
+            rows.push(row);
+            let before =
+                self.rows.insert((lane, number), Kept { row, sink, group, ended: None, cut: None, was_cut: false });
+            if before.is_some() {
+                self.fails(|| format!("number {number} of lane {lane} is given twice"));
+            }
+        }
+        let of = self.lanes.get(&lane).cloned();
+        self.note(|| format!("log: rows {rows:?} in lane {lane} {of:?} from {first}, group {group}"));
+    }
+
+    fn cut(&mut self, new: &NewCut<'_>, taken: TakenCut) {
+        self.note(|| format!("log: {new:?} {taken:?}"));
+        let TakenCut { cut, group } = taken;
+        let sink = usize::from(new.sink.0);
+        let (topic, partition) = (new.topic.to_owned(), new.partition);
+        let open: Vec<&Cut> = self
+            .cuts
+            .values()
+            .filter(|open| open.ended.is_none() && open.sink == sink && open.topic == topic)
+            .filter(|open| open.said.partition == partition)
+            .collect();
+        let identity = (new.producer_id, new.epoch);
+        let text = if open.len() >= UNCERTAIN_MAX {
+            Some(format!("{} cuts of {topic}-{partition} are open, and another is taken", open.len()))
+        } else {
+            let other = open.iter().find(|open| (open.said.producer_id, open.said.epoch) != identity);
+            other.map(|other| format!("{topic}-{partition}: a cut of {identity:?} while {other:?} is open"))
+        };
+        if let Some(text) = text {
+            self.fails(|| text);
+        }
+        for number in new.rows.iter().flat_map(|run| run.first..run.end()) {
+            let kept = self.rows.get_mut(&(new.lane, number));
+            match kept {
+                Some(kept) if kept.ended.is_none() && kept.cut.is_none() => {
+                    (kept.cut, kept.was_cut) = (Some(cut), true);
+                }
+                other => {
+                    let text = format!("cut {cut} has number {number} of lane {}: {other:?}", new.lane);
+                    self.fails(|| text);
+                }
+            }
+        }
+        self.identities.insert((new.producer_id, new.epoch, topic.clone(), partition, new.sequence), cut);
+        let NewCut { topic_id, producer_id, epoch, sequence, lane, .. } = *new;
+        let rows = new.rows.to_vec();
+        let said = RestoredCut { cut, topic_id, partition, producer_id, epoch, sequence, lane, rows };
+        self.cuts.insert(cut, Cut { sink, topic, said, group, ended: None });
+    }
+
+    fn ended(&mut self, ended: &Ended<'_>, group: u64, now: Monotonic) {
+        self.note(|| format!("log: {ended:?}, group {group}"));
+        if let Some(number) = ended.cut {
+            match self.cuts.get_mut(&number) {
+                Some(cut) if cut.ended.is_none() && cut.said.rows == ended.rows && cut.said.lane == ended.lane => {
+                    cut.ended = Some(group);
+                }
+                other => {
+                    let text = format!("{ended:?} ends {other:?}");
+                    self.fails(|| text);
+                }
+            }
+        }
+        for number in ended.rows.iter().flat_map(|run| run.first..run.end()) {
+            let Some(kept) = self.rows.get_mut(&(ended.lane, number)).filter(|kept| kept.ended.is_none()) else {
+                self.fails(|| format!("{ended:?}: number {number} is not there, or over"));
+                continue;
+            };
+            let cut = kept.cut;
+            if ended.fate == Fate::CutAnew {
+                kept.cut = None;
+            } else {
+                kept.ended = Some((ended.fate, group));
+                self.fates.insert(kept.row, (ended.fate, now));
+            }
+            if cut != ended.cut {
+                self.fails(|| format!("{ended:?}: number {number} is in cut {cut:?}"));
+            }
+        }
+    }
+
+    /// A row comes back from the log.
+    fn read(&mut self, lane: u32, at_least: u64, read: &LoggedRow<'_>) {
+        let said = row::read(read.record.key, read.record.value).map(|(row, _)| row);
+        let kept = self.rows.get(&(lane, read.number)).copied();
+        let over = |kept: &Kept| kept.ended.is_some_and(|(_, group)| group <= self.durable);
+        if read.number < at_least || kept.is_none_or(|kept| Some(kept.row) != said || over(&kept)) {
+            self.fails(|| format!("number {} of lane {lane} is read as {said:?}, and is {kept:?}", read.number));
+        }
+    }
+
+    /// After a crash: `found` are the rows that the log has, by lane and number. Rows that are gone with nothing known of their end.
+    pub(in crate::sim) fn crashed(&mut self, restored: &Restored, found: &BTreeMap<Place, u32>) -> BTreeSet<u32> {
+        let (durable, mut gone) = (self.durable, BTreeSet::new());
+        for (place, row) in found {
+            if self.rows.get(place).is_none_or(|kept| kept.row != *row) {
+                self.fails(|| format!("{place:?} is row {row} after the crash, and was none"));
+            }
+        }
+        for (place, mut kept) in std::mem::take(&mut self.rows) {
+            let is_disk = self.keeps.get(kept.sink) == Some(&Keep::Disk);
+            let over = kept.ended.is_some_and(|(_, group)| group <= durable);
+            match found.contains_key(&place) {
+                true if over => self.fails(|| format!("{place:?} was over, and is back: {kept:?}")),
+                true => {
+                    // It may have been refused, and on its way to the dead letters: others of its key went on.
+                    if kept.was_cut && kept.cut.is_none() && self.letters[kept.sink] {
+                        self.loose.insert(kept.row);
+                    }
+                    (kept.group, kept.ended, kept.cut) = (0, None, None);
+                    self.fates.remove(&kept.row);
+                    self.places.insert(kept.row, place);
+                    self.rows.insert(place, kept);
+                }
+                false if kept.ended.is_some() => {}
+                false if is_disk && kept.group <= durable => {
+                    self.fails(|| format!("{place:?} was durable, and is gone: {kept:?}"));
+                }
+                false => drop(gone.insert(kept.row)),
+            }
+        }
+        let rows = &self.rows;
+        self.places.retain(|_, place| rows.contains_key(place));
+        self.cuts_after(restored);
+        // Numbers of lanes that nothing durable names may be given again.
+        self.lanes.retain(|number, _| restored.lanes.iter().any(|lane| lane.lane == *number));
+        self.durable = 0;
+        gone
+    }
+
+    fn cuts_after(&mut self, restored: &Restored) {
+        let durable = self.durable;
+        for cut in &restored.cuts {
+            if self.cuts.get(&cut.cut).is_none_or(|other| other.said != *cut) {
+                self.fails(|| format!("{cut:?} was never taken"));
+            }
+        }
+        for (number, mut cut) in std::mem::take(&mut self.cuts) {
+            let back = restored.cuts.iter().any(|other| other.cut == number);
+            let over = cut.ended.is_some_and(|group| group <= durable);
+            let must = cut.ended.is_none() && cut.group <= durable && self.keeps[cut.sink] == Keep::Disk;
+            if back && over || !back && must {
+                self.fails(|| format!("back: {back}, over: {over}: {cut:?}"));
+            }
+            if back {
+                (cut.group, cut.ended) = (0, None);
+                for number in cut.said.rows.iter().flat_map(|run| run.first..run.end()) {
+                    if let Some(kept) = self.rows.get_mut(&(cut.said.lane, number)) {
+                        kept.cut = Some(cut.said.cut);
+                    }
+                }
+                self.cuts.insert(number, cut);
+            }
+        }
+        let cuts = &self.cuts;
+        self.identities.retain(|_, cut| cuts.contains_key(cut));
+    }
+}
+
+/// A log that is watched.
+pub(in crate::sim) struct Watched<'a> {
+    pub(in crate::sim) log: &'a mut dyn RowLog,
+    pub(in crate::sim) told: &'a mut Told,
+    pub(in crate::sim) now: Monotonic,
+}
+
+impl RowLog for Watched<'_> {
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u32, NotNow> {
+        let lane = self.log.lane(sink, topic, partition)?;
+        let name = (usize::from(sink.0), topic.to_owned(), partition);
+        let before = self.told.lanes.insert(lane, name.clone());
+        if before.as_ref().is_some_and(|before| *before != name) {
+            self.told.fails(|| format!("lane {lane} is {before:?} and {name:?}"));
+        }
+        Ok(lane)
+    }
+
+    fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, NotNow> {
+        let first = self.log.rows(rows)?;
+        self.told.keep(rows.lane, first, self.log.group(), rows);
+        Ok(first)
+    }
+
+    fn cut(&mut self, cut: &NewCut<'_>) -> Result<TakenCut, NotNow> {
+        let taken = self.log.cut(cut)?;
+        self.told.cut(cut, taken);
+        Ok(taken)
+    }
+
+    fn ended(&mut self, ended: &Ended<'_>) -> Result<(), NotNow> {
+        self.log.ended(ended)?;
+        self.told.ended(ended, self.log.group(), self.now);
+        Ok(())
+    }
+
+    fn group(&self) -> u64 {
+        self.log.group()
+    }
+
+    fn durable(&self) -> u64 {
+        self.log.durable()
+    }
+
+    fn read(&mut self, lane: u32, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
+        let (told, mut at_least) = (&mut *self.told, from);
+        let read = self.log.read(lane, from, end, &mut |row| {
+            told.read(lane, at_least, &row);
+            at_least = row.number + 1;
+            take(row)
+        });
+        if let ReadBack::Rotten(run) = read {
+            self.told.fails(|| format!("{run:?} of lane {lane} cannot be read"));
+        }
+        read
+    }
+}
