@@ -158,6 +158,7 @@ class Spooled(proof.Proof):
     port: int = 0
     sinks = ""
     flow: Flow | None = None
+    starts = 1
 
     def start_service(self) -> None:
         o = self.options
@@ -226,7 +227,9 @@ class Spooled(proof.Proof):
         name = flow.name
         self.checks[f"{name}: the generator's verdict"] = report["verdict"]["passed"]
         self.checks[f"{name}: everything sent was answered"] = report["settled"] == report["sent"]["all"] > 0 and not report["refused"]
-        self.checks[f"{name}: no connection lost"] = report["connections"]["lost"] == 0
+        # Where the service is started again, each client loses one.
+        lost = report["connections"]["lost"]
+        self.checks[f"{name}: no connection lost{' but by the start' if self.starts > 1 else ''}"] = lost <= (self.starts - 1) * report["clients"]
         marks = {mark["name"]: mark for mark in report["marks"]}
         self.facts[f"{name}: answers p50, p99, longest, µs"] = {mark: [at["p50_us"], at["p99_us"], at["max_us"]] for mark, at in marks.items()}
         self.facts[f"{name}: answers a second"] = {mark: round(at["answers"] * 1000 / max(at["ended_ms"] - at["at_ms"], 1)) for mark, at in marks.items()}
@@ -496,7 +499,7 @@ class DeadTopic(Spooled):
         held = self.recorder.last.copy()
         self.facts["the dead topic: rows and MiB in the spool"] = [held["sink_buffered_rows"], mib(held["spool_live_bytes"])]
         self.facts["the dead topic's connections left unread"] = held["stalled_connections"]
-        self.full = self.recorder.most["spool_full"]
+        self.full, self.stalled = self.recorder.most["spool_full"], self.recorder.most["stalled_connections"]
         self.held = held
         flow.mark("the topic is made")
         readers.create_topic(self.bootstrap, DEAD_TOPIC, 1)
@@ -517,9 +520,10 @@ class DeadTopic(Spooled):
         o = self.options
         self.judge_flow(self.dead, json.loads(self.dead.report_file.read_text()))
         self.facts["due and not sent at most"] = self.flow.behind_most(o.warm)
-        self.checks["the spool was never full"] = self.full == 0
-        if not o.same_sink:
-            self.checks["the dead topic filled its share: its publishers were held"] = self.held["stalled_connections"] > 0
+        if o.same_sink:
+            self.checks["there was room for every message"] = self.full == 0
+        else:
+            self.checks["the dead topic filled its share: its publishers were held, and no others"] = 0 < self.stalled <= self.dead.options.clients
         self.judge_p99(self.flow, "alone", "beside a dead topic")
         self.speed("the others kept their pace: at most half a second's messages overdue", self.flow.behind_most(o.warm) < o.rate / 2)
 
@@ -552,7 +556,11 @@ class BacklogStart(Spooled):
         self.start_again()
         flow.order(f"target {self.service.addresses['mqtt']}")
         flow.mark("after the start")
-        time.sleep(o.after)
+        self.samples: list[tuple[int, int]] = []
+        until = time.monotonic() + o.after
+        while time.monotonic() < until:
+            self.samples.append((self.last("process_resident_bytes"), self.last("spool_live_bytes")))
+            time.sleep(0.1)
         flow.settle()
         self.wait("the backlog drains", lambda: self.last("sink_buffered_rows") == 0)
         self.facts["seconds from the start until all was in Kafka"] = round(time.monotonic() - self.started, 1)
@@ -571,6 +579,7 @@ class BacklogStart(Spooled):
 
     def start_again(self) -> None:
         answered: list[float] = []
+        self.starts += 1
         self.started = time.monotonic()
         client = threading.Thread(target=self.connect, args=(answered,), daemon=True)
         client.start()
@@ -604,6 +613,7 @@ class BacklogStart(Spooled):
         super().judge()
         for name in ("count", "out_of_balance"):
             setattr(self.recorder.scrapes, name, getattr(self.recorder.scrapes, name) + getattr(self.first, name))
+        self.facts["with messages coming in, while it drains: resident MiB, spooled MiB, five times"] = [[mib(sample[0]), mib(sample[1])] for sample in quarters(self.samples)]
         self.checks["the backlog was found again"] = self.facts["recovered rows"] >= self.facts["left behind: MiB of rows, rows, segments"][1] > 0
         self.speed(f"connections are accepted within {self.options.connack_within:g} s of exec", self.connack_s <= self.options.connack_within)
 
