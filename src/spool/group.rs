@@ -97,6 +97,7 @@ impl Log {
                 }
                 std::mem::swap(&mut moves, &mut self.pending);
             } else {
+                self.moved_bytes += moves.len() as u64;
                 moves.extend_from_slice(&self.pending);
                 self.pending.clear();
             }
@@ -143,6 +144,7 @@ impl Log {
         let sealed = entries.len();
         commit(&mut entries, &flight);
         flight.end = flight.start + entries.len() as u64;
+        self.written_bytes += flight.end - flight.group_start;
         flight.lost |= flight.end > usable_end || disk.append(flight.segment, flight.start, &entries).is_err();
         entries.truncate(sealed);
         self.in_flight = entries;

@@ -92,7 +92,7 @@ impl Log {
     pub(super) fn sink_left(&self, sink: usize) -> u64 {
         let share = self.shares.get(sink).copied().unwrap_or(self.settings.sink_bytes_max);
         let (gathered, under_way) = self.waiting.sinks.get(sink).copied().unwrap_or_default();
-        let stored = self.state.sinks.get(sink).map_or(0, |(_, bytes)| *bytes);
+        let stored = self.state.sinks.get(sink).map_or(0, |(_, bytes, _)| *bytes);
         share.saturating_sub(stored + gathered + under_way)
     }
 
