@@ -280,7 +280,7 @@ class DiskFull(Scenario):
     name = "disk-full"
     short = {"cycles": 1}
     long = {"cycles": 10, "round": 2}
-    DISK_MIB = 96
+    DISK_MIB = 128
 
     def prepare(self) -> None:
         disk = self.work / "disk"
