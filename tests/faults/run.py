@@ -5,6 +5,7 @@ import argparse
 import json
 import signal
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -91,8 +92,8 @@ def keep(stand: scenarios.Scenario, record: dict, out: Path) -> None:
         (folder / "forebay.toml").write_text(text)
 
 
-def run(options: argparse.Namespace, program: Path | None = None) -> tuple[str, dict | None]:
-    """Runs one scenario. What came of it: passed, FAILED, skipped; and its record."""
+def run(options: argparse.Namespace, program: Path | None = None, indent: str = "") -> tuple[str, dict | None]:
+    """Runs one scenario. What came of it: passed, FAILED, skipped; and its record. With `indent` its words are not those of a test."""
     print(f"\n==> {options.name}, spool {options.spool}", flush=True)
     stand = None
     record = None
@@ -115,9 +116,9 @@ def run(options: argparse.Namespace, program: Path | None = None) -> tuple[str, 
         print(f"skipped: {why}", flush=True)
         return "skipped", None
     except Failed as why:
-        print(f"FAILED: {options.name}: {why}", flush=True)
+        print(f"{indent}FAILED: {options.name}: {why}", flush=True)
         return "FAILED", record
-    print(words(record), flush=True)
+    print(textwrap.indent(words(record), indent), flush=True)
     return ("passed" if record["passed"] else "FAILED"), record
 
 
