@@ -10,7 +10,7 @@ compile_error!("the feature `broken` is for tests of the tests: it is built in t
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Promise {
     /// `answer-before-sync`: a message is answered `stored` when it was put in, not when it is on the disk.
-    /// Asked where the answers that a group makes due wait for it.
+    /// Asked where the answers that a group makes due wait for it, and where answers wait for a session's records.
     AnswerBeforeSync,
     /// `cut-not-synced`: a batch is sent when its cut was put in, not when it is on the disk.
     /// Asked where a batch waits for the group of its cut.

@@ -84,6 +84,16 @@ class Options(unittest.TestCase):
         self.assertEqual(options(size="short").cycles, scenarios.Kill9.short["cycles"])
         self.assertEqual(options("--cycles", "3", size="long").cycles, 3)
 
+    def test_a_long_run_has_parts_that_share_its_time(self):
+        parse = lambda *words: run.plan(run.parser().parse_args(["long", *words]), "long")
+        parts = parse("--seconds", "600")
+        self.assertAlmostEqual(sum(part.seconds for part in parts), 600)
+        kills = {part.spool: part.cycles for part in parts if part.name == "kill9" and not part.hold_writes}
+        self.assertEqual(kills, {"stored": 300, "replicated": 300, "none": 100})
+        self.assertTrue(all(part.out == run.RECORDS for part in parts))
+        self.assertEqual({part.spool for part in parse("--spool", "replicated")}, {"replicated"})
+        self.assertEqual({part.cycles for part in parse("--cycles", "2")}, {2})
+
     def test_without_a_spool_clients_insist(self):
         self.assertTrue(options().insist)
         self.assertFalse(options("--spool", "stored").insist)
