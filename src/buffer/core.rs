@@ -225,6 +225,9 @@ impl Buffer {
             segments,
             bytes: segments * bytes,
             bytes_max: self.settings.log.segments_max * bytes,
+            live_bytes: self.log.state().live_bytes(),
+            group_bytes: self.log.written_bytes(),
+            moved_bytes: self.log.moved_bytes(),
             sessions: self.log.state().sessions_count() as u64,
             ..self.numbers
         }
@@ -240,8 +243,7 @@ impl Buffer {
     #[must_use]
     pub fn sink_rows(&self, cluster: usize, sink: SinkId) -> u64 {
         self.terms(cluster, sink).map_or(0, |terms| {
-            let _ = terms;
-            0
+            self.log.state().sink_rows(&terms.name)
         })
     }
 

@@ -18,6 +18,8 @@ pub enum SpoolFull {
     Whole,
     /// The sink holds its share of it.
     Sink,
+    /// There is room, but this turn's rows are as many as a group takes: again when they are on their way.
+    Turn,
 }
 
 /// What is promised and not yet in the log: rows and their bytes.
@@ -48,6 +50,8 @@ impl Promised {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Room {
     whole: u64,
+    /// Of that, what rows may take at once.
+    turn: u64,
     /// The log could not keep account of more, when it was last given rows: those of this cluster, which wait.
     pub(super) too_many: Option<usize>,
     promised: u64,
@@ -73,6 +77,11 @@ impl Room {
         self.freed += u64::from(freed);
     }
 
+    /// Whether such a row may be taken in this turn: one always may, however large.
+    const fn fits(&self, need: u64) -> bool {
+        self.promised == 0 || self.promised + need <= self.turn
+    }
+
     /// So many rows of a sink have been written.
     pub(super) fn kept(&mut self, cluster: usize, sink: usize, rows: u64) {
         if let Some((left, promised)) = self.sinks.get_mut(cluster).and_then(|sinks| sinks.get_mut(sink)) {
@@ -80,6 +89,7 @@ impl Room {
             let bytes = promised.kept(rows);
             self.promised = self.promised.saturating_sub(bytes);
             self.whole = self.whole.saturating_sub(bytes);
+            self.turn = self.turn.saturating_sub(bytes);
             *left = left.saturating_sub(bytes);
         }
     }
@@ -102,7 +112,8 @@ impl Buffer {
         let left = room.sinks.get(cluster).and_then(|sinks| sinks.get(usize::from(sink.0)));
         match left {
             Some((left, promised)) if promised.bytes + need > *left => Err(SpoolFull::Sink),
-            _ => Ok(()),
+            _ if room.fits(need) => Ok(()),
+            _ => Err(SpoolFull::Turn),
         }
     }
 
@@ -127,7 +138,8 @@ impl Buffer {
     /// Whether there is room for so many bytes, whoever's.
     #[must_use]
     pub const fn has_room(&self, bytes: usize) -> bool {
-        self.room.too_many.is_none() && self.room.promised + bytes as u64 + ROW_COST <= self.room.whole
+        let need = bytes as u64 + ROW_COST;
+        self.room.too_many.is_none() && self.room.promised + need <= self.room.whole && self.room.fits(need)
     }
 
     /// The largest payload of a kept session that there is room for now, beside the rows that are promised theirs.
@@ -173,9 +185,9 @@ impl Buffer {
     /// Reads the log's figures. Rows of sinks that go to memory first may never come: what they were promised is over.
     pub(super) fn look_at_room(&mut self) {
         let room = &mut self.room;
-        let whole = self.log.room();
-        let mut freed = whole > room.whole;
-        room.whole = whole;
+        let (whole, turn) = (self.log.space(), self.log.room());
+        let mut freed = whole > room.whole || turn > room.turn;
+        (room.whole, room.turn) = (whole, turn);
         room.promised = 0;
         for (cluster, sinks) in self.settings.clusters.iter().enumerate() {
             for (sink, terms) in sinks.iter().enumerate().filter(|(_, terms)| terms.keep != Keep::Memory) {

@@ -213,7 +213,7 @@ impl Producer {
             stats.expired += u64::from(expired_rows);
             if expired_rows > 0 {
                 self.logging.over(None, expired, Fate::Expired);
-                self.finished.push(Finished { tickets: expired_tickets, outcome: Outcome::Delivered, at_once: true });
+                self.finished.push(Finished::new(expired_tickets, Outcome::Delivered, true));
                 self.left(index, backlog.placed, u64::from(expired_rows));
             }
             match (back, stopped) {

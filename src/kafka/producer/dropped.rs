@@ -50,7 +50,7 @@ impl Producer {
         });
         let placed = backlog.placed;
         if !tickets.is_empty() {
-            self.finished.push(Finished { tickets, outcome: Outcome::Delivered, at_once: true });
+            self.finished.push(Finished::new(tickets, Outcome::Delivered, true));
         }
         if placed {
             topic.placed = topic.placed.saturating_sub(rows);

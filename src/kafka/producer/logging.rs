@@ -15,6 +15,7 @@ use super::pool::extra;
 use super::row_log::{Ended, Fate, NewCut, NotNow, RowLog, RowRun, UNPLACED};
 use super::tickets::Tickets;
 use super::{Finished, Keep, Key, Producer, Sink};
+use crate::broken::{Promise, breaks};
 use crate::kafka::types::{Outcome, SinkId, Ticket};
 use crate::runtime::seam::WallMs;
 
@@ -143,10 +144,10 @@ impl Producer {
             log.all_written();
         }
         self.logging.durable = log.durable();
-        let unasked = crate::broken::ANSWER_BEFORE_SYNC || is_out(Rule::StoredSynced);
+        let unasked = breaks(Promise::AnswerBeforeSync) || is_out(Rule::StoredSynced);
         let durable = if unasked { u64::MAX } else { self.logging.durable };
         while let Some((_, tickets)) = self.logging.stored.pop_front_if(|(group, _)| *group <= durable) {
-            self.finished.push(Finished { tickets, outcome: Outcome::Delivered, at_once: false });
+            self.finished.push(Finished::new(tickets, Outcome::Delivered, false));
         }
         while let Some((_, key)) = self.logging.unsynced.pop_front_if(|(group, _)| *group <= self.logging.durable) {
             self.make_ready(key);

@@ -13,6 +13,7 @@ use super::partition::{Identity, Partition, WINDOW, forgotten, sequence_after};
 use super::pool::BATCH_COST;
 use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut, UNPLACED};
 use super::{Key, Producer, Terms};
+use crate::broken::{Promise, breaks};
 use crate::kafka::batch::Stamp;
 use crate::runtime::seam::Monotonic;
 
@@ -106,7 +107,7 @@ impl Producer {
                 return Loaded::All;
             };
             let own = Identity { id: cut.producer_id, epoch: cut.epoch };
-            if crate::broken::FORGET_PRODUCER_ID {
+            if breaks(Promise::ForgetProducerId) {
                 self.void_restored(key, false);
                 continue;
             }

@@ -10,6 +10,7 @@ mod expire;
 mod frozen;
 mod hand;
 mod hand_log;
+mod landed;
 mod lanes;
 mod levels;
 mod lives;
