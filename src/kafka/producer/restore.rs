@@ -64,6 +64,14 @@ impl Producer {
         }
     }
 
+    /// What the log knew of the fate of rows may be damaged: some that were restored may be in Kafka. They are sent, and
+    /// counted.
+    pub fn fate_open(&mut self) {
+        for sink in &mut self.sinks {
+            sink.stats.outcome_unknown += sink.stats.recovered;
+        }
+    }
+
     fn with_partitions(&mut self, index: u32, count: usize) {
         let partitions = &mut self.topics[index as usize].partitions;
         if partitions.len() < count {
