@@ -43,6 +43,8 @@ pub(super) struct Upstream {
     sent: u64,
     reachable: bool,
     timer: Option<(Monotonic, TimerId)>,
+    /// It is being saved, and sends nothing more.
+    saving: bool,
 }
 
 impl Upstream {
@@ -65,6 +67,7 @@ impl Upstream {
             sent: 0,
             reachable: false,
             timer: None,
+            saving: false,
         }
     }
 
@@ -112,8 +115,15 @@ impl Upstream {
         kept.chain(hidden).map(|sink| self.producer.stats(sink).buffered_rows).sum()
     }
 
-    /// What is in memory and is to outlive the process goes to the log in the next poll.
-    pub(super) fn save(&mut self) {}
+    /// What is in memory and is to outlive the process goes to the log, and nothing more to Kafka. `false`: again, the log
+    /// has not taken all of it.
+    pub(super) fn save(&mut self, log: &mut dyn RowLog) -> bool {
+        if !self.keeps.contains(&Keep::HybridSaved) {
+            return true;
+        }
+        self.saving = true;
+        self.producer.save(log)
+    }
 
     /// Rows of a lane that are on the disk alone, and in no batch.
     pub(super) fn on_disk_only(&self, lane: u32) -> Option<RowRun> {
@@ -134,7 +144,8 @@ impl Upstream {
 impl Core {
     /// Everything that a cluster has to do after this turn's events.
     pub(super) fn pump(&mut self, io: &mut Ring<'_>, cluster: usize) {
-        if !std::mem::take(&mut self.outlets.upstreams[cluster].busy) {
+        let upstream = &mut self.outlets.upstreams[cluster];
+        if !std::mem::take(&mut upstream.busy) || upstream.saving {
             return;
         }
         let now = io.now();

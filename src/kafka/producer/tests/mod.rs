@@ -26,4 +26,5 @@ mod shares;
 mod spilled;
 mod timeless;
 mod topics;
+mod voided;
 mod window;
