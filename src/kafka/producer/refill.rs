@@ -114,6 +114,9 @@ impl Producer {
             self.may_place(key.topic);
             return false;
         }
+        if self.topics[key.topic as usize].growth.is_some() {
+            self.may_place(key.topic);
+        }
         let topic = &mut self.topics[key.topic as usize];
         if topic.restoring && !topic.was_placed {
             // Rows that this start has placed may be of the same keys, in other partitions: they are done first.
@@ -198,6 +201,7 @@ impl Producer {
         let others = topic.backlogs.iter().filter_map(Backlog::unread).min().unwrap_or(u64::MAX);
         let mut queue = std::mem::take(&mut topic.unplaced);
         let before = backlog.next;
+        let others = others.max(before + 1);
         let loaded = self.load_rows(index, &mut backlog, (&mut queue, 0, others), budget, now, log);
         *placeable |= backlog.next > before;
         let topic = &mut self.topics[index as usize];
