@@ -37,7 +37,7 @@ impl Producer {
             Partitioner::Sticky => topic.partition_of(None, fits, &mut self.rng),
             Partitioner::Random => self.rng.usize(..topic.count),
         };
-        let over = sink.memory > sink.settings.spill_after;
+        let over = sink.memory > sink.settings.spill_after && !self.notes.held;
         let partition = &mut topic.partitions[number];
         let behind = partition.spooled.as_mut().and_then(|spooled| spooled.backlog.as_mut());
         let kind = sink.kind(self.notes.number, number as i32, over || behind.is_some());
@@ -234,7 +234,7 @@ impl Producer {
         self.topics[index as usize].was_placed = false;
         let ticket = batch.tickets.next(&mut place.tickets);
         // It has waited long enough: no linger.
-        self.notes = batch.notes_of(place.count);
+        self.notes = Notes { held: true, ..batch.notes_of(place.count) };
         self.place(index, record.key, record, ticket, (now, now), self.append_ceiling);
         self.notes = Notes::default();
         true

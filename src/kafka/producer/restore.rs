@@ -174,7 +174,7 @@ impl Producer {
                 let new = (&mut self.serial, Monotonic(0));
                 let pushed = push(part, 0, &mut self.pool, bounds, (&row.record, row.ticket), new);
                 let terms = Terms { expires: row.expires, hash: row.hash, origin: None };
-                let notes = Notes { terms, number: Some(Number { lane, number: row.number }) };
+                let notes = Notes { terms, number: Some(Number { lane, number: row.number }), held: false };
                 let noted = part.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
                 len += pushed.len;
                 memory += pushed.memory + noted;
