@@ -1,6 +1,6 @@
 //! Forebay: MQTT in front of Apache Kafka. See `docs/ARCHITECTURE.md` for the plan of the house.
 
-pub mod broken;
+mod broken;
 pub mod buffer;
 pub mod cli;
 pub mod config;

@@ -27,8 +27,9 @@ const OTHERS: [&str; 9] = [
 ];
 /// The same for families of names: values for templates, and the tests'.
 const OTHER_FAMILIES: [&str; 2] = ["FOREBAY_VAR_", "FOREBAY_TEST_"];
-/// The file that says what is wrong with the disk: in builds that look at it. Others refuse it.
+/// What is wrong with the disk, and what is broken: in builds that look at it. Others refuse it.
 const FAULTS: Option<&str> = if cfg!(feature = "faults") { Some("FOREBAY_FAULTS") } else { None };
+const BROKEN: Option<&str> = if cfg!(feature = "broken") { Some("FOREBAY_BROKEN") } else { None };
 
 /// A variable and its value; `None`: it is not UTF-8.
 pub(super) type Variable = (String, Option<String>);
@@ -42,7 +43,7 @@ pub(super) fn read() -> Vec<Variable> {
 pub(super) fn is_ours(name: &str) -> bool {
     name.starts_with(PREFIX)
         && !OTHERS.contains(&name)
-        && FAULTS != Some(name)
+        && ![FAULTS, BROKEN].contains(&Some(name))
         && !OTHER_FAMILIES.iter().any(|family| name.starts_with(family))
         && !is_of_kubernetes(name)
 }
@@ -184,7 +185,7 @@ fn parse<'a>(key: &Key, value: &'a str, offset: usize) -> Result<DeValue<'a>, Fa
     let text = || DeValue::String(value.into());
     let plain = || DeValue::parse(trimmed).map_or_else(|_| text(), Spanned::into_inner);
     Ok(match key.kind {
-        Kind::Flag | Kind::Integer { .. } => plain(),
+        Kind::Flag | Kind::Integer { .. } | Kind::Share => plain(),
         Kind::Size { .. } if trimmed.bytes().all(|b| b.is_ascii_digit()) => plain(),
         Kind::TextList | Kind::TemplateTable | Kind::TextTable if trimmed.starts_with(['[', '{']) => {
             let parsed = DeValue::parse(trimmed);

@@ -3,6 +3,7 @@
 
 use smallvec::SmallVec;
 
+use crate::broken::{Promise, breaks};
 use crate::buffer::RestoredSession;
 use crate::kafka::types::Ticket;
 use crate::runtime::seam::{ConnId, Monotonic};
@@ -71,7 +72,7 @@ impl Core {
     #[inline]
     pub(super) fn hold(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
         let Some(buffer) = &self.outlets.buffer else { return };
-        let group = self.sessions.written(key);
+        let group = if breaks(Promise::AnswerBeforeSync) { 0 } else { self.sessions.written(key) };
         if group > buffer.durable() {
             self.keeping.holds.hold(io, conn, group, from, true);
         } else if !self.keeping.holds.is_empty() {

@@ -15,7 +15,7 @@ pub(super) const COMMIT_BYTES: u64 = entry_len(24) as u64;
 
 /// The first and the longest time between a failure and the next attempt.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(10);
+const RETRY_MAX: Duration = Duration::from_millis(800);
 
 /// What the disk refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

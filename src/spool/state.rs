@@ -94,6 +94,12 @@ impl State {
         self.sessions.keys().copied()
     }
 
+    /// How many.
+    #[must_use]
+    pub fn sessions_count(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// Open packet ids: session, id, and its rows by lane and number. The rows may have ended meanwhile.
     pub fn open_ids(&self) -> impl Iterator<Item = (u64, u16, &[(u32, u64)])> {
         self.open.iter().map(|((session, id), rows)| (*session, *id, rows.as_slice()))

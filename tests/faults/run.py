@@ -5,6 +5,7 @@ import argparse
 import json
 import signal
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import scenarios
 RECORDS = ROOT / "perf/faults"
 DEFAULTS = {
     "cycles": 10, "seconds": 86_400.0, "round": 25, "brokers": 1, "freeze": 3.0, "slow": 2.0, "away": 10.0, "limit": 256,
-    "clients": 50, "window": 64, "payload": 100,
+    "clients": 50, "window": 64, "payload": 100, "rate": 0, "spool_bytes": "256MiB",
 }  # fmt: skip
 # Which faults of the generator's judge belong to which invariant (docs/FAULTS.md).
 INVARIANTS = {
@@ -91,8 +92,8 @@ def keep(stand: scenarios.Scenario, record: dict, out: Path) -> None:
         (folder / "forebay.toml").write_text(text)
 
 
-def run(options: argparse.Namespace, program: Path | None = None) -> tuple[str, dict | None]:
-    """Runs one scenario. What came of it: passed, FAILED, skipped; and its record."""
+def run(options: argparse.Namespace, program: Path | None = None, indent: str = "") -> tuple[str, dict | None]:
+    """Runs one scenario. What came of it: passed, FAILED, skipped; and its record. With `indent` its words are not those of a test."""
     print(f"\n==> {options.name}, spool {options.spool}", flush=True)
     stand = None
     record = None
@@ -103,7 +104,7 @@ def run(options: argparse.Namespace, program: Path | None = None) -> tuple[str, 
 
         def clean_up() -> None:
             nonlocal record
-            if stand.checks and stand.rounds:
+            if stand.checks:
                 record = summary(stand)
                 if options.out:
                     keep(stand, record, options.out)
@@ -115,14 +116,15 @@ def run(options: argparse.Namespace, program: Path | None = None) -> tuple[str, 
         print(f"skipped: {why}", flush=True)
         return "skipped", None
     except Failed as why:
-        print(f"FAILED: {options.name}: {why}", flush=True)
+        print(f"{indent}FAILED: {options.name}: {why}", flush=True)
         return "FAILED", record
-    print(words(record), flush=True)
+    print(textwrap.indent(words(record), indent), flush=True)
     return ("passed" if record["passed"] else "FAILED"), record
 
 
-def sum_up(folder: Path) -> int:
-    """The records of a folder, a line each, and their sums."""
+def sum_up(folder: Path) -> tuple[str, bool]:
+    """The records of a folder, a line each, and their sums; whether all have passed."""
+    lines = []
     total: dict[str, int] = {"cycles": 0, "messages": 0, "lost": 0, "doubled": 0}
     wrong = 0
     for file in sorted(folder.glob("*/summary.json")):
@@ -130,25 +132,26 @@ def sum_up(folder: Path) -> int:
         cycles, lost = record["facts"].get("cycles", 0), record["answered and not in Kafka"]
         doubled = record["doubled by QoS"]["2"]
         settled = record["counts"].get("settled", 0)
-        print(f"{'PASSED' if record['passed'] else 'FAILED'}  {file.parent.name:40} {cycles:6} cycles {settled:13,} messages {lost:4} lost {doubled:4} of QoS 2 doubled")
+        outcome = "passed" if record["passed"] else "FAILED"
+        lines.append(f"{outcome}  {file.parent.name:40} {cycles:6} cycles {settled:13,} messages {lost:4} lost {doubled:4} of QoS 2 doubled")
         wrong += not record["passed"]
         for name, count in (("cycles", cycles), ("messages", settled), ("lost", lost), ("doubled", doubled)):
             total[name] += count
-    print(f"{total['cycles']:,} cycles, {total['messages']:,} messages: {total['lost']} answered and lost, {total['doubled']} of QoS 2 doubled; {wrong} records failed")
-    return 1 if wrong else 0
+    lines.append(f"{total['cycles']:,} cycles, {total['messages']:,} messages: {total['lost']} answered and lost, {total['doubled']} of QoS 2 doubled; {wrong} records failed")
+    return "\n".join(lines), wrong == 0
 
 
 def parser() -> argparse.ArgumentParser:
     names = [*scenarios.ALL, "short", "long", "broken", "sum"]
     made = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
     made.add_argument("names", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
-    made.add_argument("--spool", choices=SPOOLS, default="none", help="stored, replicated: sinks with a disk buffer; none: in memory (default)")
+    made.add_argument("--spool", choices=SPOOLS, help="stored, replicated: sinks with a disk buffer; none: in memory (default); `long` runs all three")
     made.add_argument("--cycles", type=int, help="how often the fault comes")
-    made.add_argument("--seconds", type=float, help="no new cycle after so long")
+    made.add_argument("--seconds", type=float, help="no new cycle after so long; `long` shares them out among its parts")
     made.add_argument("--round", type=int, help="cycles of one generator, Kafka topic and verdict")
     made.add_argument("--clients", type=int)
     made.add_argument("--qos", default="1:2:2", help="weights of QoS 0, 1 and 2")
-    made.add_argument("--rate", type=int, default=0, help="messages a second; 0: all that goes (default)")
+    made.add_argument("--rate", type=int, help="messages a second; 0: all that goes (default)")
     made.add_argument("--window", type=int, help="a client's messages without an answer")
     made.add_argument("--per-write", type=int, default=8)
     made.add_argument("--payload", type=int)
@@ -158,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=1)
     made.add_argument("--shards", type=int, default=2)
     made.add_argument("--buffer", default="32MiB", help="memory for records on their way")
-    made.add_argument("--spool-bytes", default="256MiB")
+    made.add_argument("--spool-bytes", help="room of the spool (default 256MiB; memory: more)")
     made.add_argument("--when-full", choices=("backpressure", "refuse"), default="backpressure", help="of the spool")
     made.add_argument("--brokers", type=int, choices=(1, 3))
     made.add_argument("--freeze", type=float, metavar="S", help="kafka: the longer of its freezes")
@@ -187,10 +190,31 @@ def of(asked: argparse.Namespace, name: str, size: str) -> argparse.Namespace:
     for option, value in (DEFAULTS | sizes).items():
         if getattr(given, option, None) is None:
             setattr(given, option, value)
+    given.spool = given.spool or "none"
     if given.insist is None:
         given.insist = given.spool == "none"
     given.name = name
     return given
+
+
+def plan(asked: argparse.Namespace, name: str) -> list[argparse.Namespace]:
+    """What is run for a name of the command line."""
+    if name == "short":
+        return [of(asked, each, "short") for each in scenarios.ALL]
+    if name != "long":
+        return [of(asked, name, "")]
+    parts = [part for part in scenarios.LONG if asked.spool in (None, part.spool)]
+    about = sum(part.seconds for part in parts)
+    made = []
+    for part in parts:
+        options = argparse.Namespace(**vars(asked) | {"spool": part.spool, "out": asked.out or RECORDS})
+        for option, value in part.options.items():
+            if not getattr(asked, option, None):
+                setattr(options, option, value)
+        if asked.seconds is not None:
+            options.seconds = asked.seconds * part.seconds / about
+        made.append(of(options, part.name, "long"))
+    return made
 
 
 def main() -> int:
@@ -198,18 +222,21 @@ def main() -> int:
     failed = []
     for name in asked.names:
         if name == "sum":
-            failed += ["sum"] if sum_up(asked.out or RECORDS) else []
+            text, ok = sum_up(asked.out or RECORDS)
+            print(text)
+            failed += [] if ok else ["sum"]
         elif name == "broken":
             import broken
 
             failed += broken.run_all(asked)
         else:
-            size = name if name in ("short", "long") else ""
-            if size == "long" and asked.out is None:
-                asked.out = RECORDS
-            for each in scenarios.ALL if size else (name,):
-                outcome, _ = run(of(asked, each, size), asked.program)
-                failed += [each] if outcome == "FAILED" else []
+            for options in plan(asked, name):
+                outcome, _ = run(options, asked.program)
+                failed += [f"{options.name} ({options.spool})"] if outcome == "FAILED" else []
+            if name == "long" and (asked.out or RECORDS).exists():
+                text, _ = sum_up(asked.out or RECORDS)
+                print(f"\n{text}")
+                ((asked.out or RECORDS) / "summary.txt").write_text(text + "\n")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

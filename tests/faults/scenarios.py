@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from stand import Failed, Skipped, Stand, free_ports, quantiles
 import movers  # tests/python: found by way of stand
@@ -33,6 +34,10 @@ class Scenario(Stand):
             self.run()
             self.judge()
             return all(self.checks.values())
+        except Failed as why:
+            self.facts |= {"cycles": getattr(self, "cycle", 0), "why it ended": str(why).replace(str(self.work), "work")[:2_000]}
+            self.checks["ran to its end"] = False
+            raise
         except (SystemExit, KeyboardInterrupt):
             self.interrupted = True
             raise
@@ -123,7 +128,7 @@ class Kill9(Scenario):
 
     name = "kill9"
     short = {"cycles": 6, "round": 6}
-    long = {"cycles": 1_000, "round": 50}
+    long = {"cycles": 300, "round": 25}
 
     def run(self) -> None:
         self.ready_s: list[float] = []
@@ -164,7 +169,7 @@ class Kafka(Scenario):
 
     name = "kafka"
     short = {"cycles": 1, "freeze": 3.0}
-    long = {"cycles": 20, "round": 5, "freeze": 10.0, "brokers": 3}
+    long = {"cycles": 10, "round": 5, "freeze": 10.0, "brokers": 3}
 
     def hurt(self) -> None:
         for seconds in (1.0, self.options.freeze):
@@ -234,7 +239,7 @@ class Network(Scenario):
 
     name = "network"
     short = {"cycles": 1}
-    long = {"cycles": 50, "round": 10}
+    long = {"cycles": 20, "round": 5}
     REQUEST_TIMEOUT_S = 3
 
     def prepare(self) -> None:
@@ -279,8 +284,8 @@ class DiskFull(Scenario):
 
     name = "disk-full"
     short = {"cycles": 1}
-    long = {"cycles": 10, "round": 2}
-    DISK_MIB = 96
+    long = {"cycles": 5, "round": 1}
+    DISK_MIB = 128
 
     def prepare(self) -> None:
         disk = self.work / "disk"
@@ -370,7 +375,7 @@ class SlowDisk(Disk):
 
     name = "slow-disk"
     short = {"cycles": 1, "slow": 2.0}
-    long = {"cycles": 20, "round": 10, "slow": 5.0}
+    long = {"cycles": 10, "round": 5, "slow": 5.0}
 
     def hurt(self) -> None:
         for seconds, syncs in ((0.05, 40), (self.options.slow, 2)):
@@ -394,7 +399,7 @@ class SyncError(Disk):
 
     name = "sync-error"
     short = {"cycles": 1}
-    long = {"cycles": 50, "round": 10}
+    long = {"cycles": 30, "round": 5}
 
     def hurt(self) -> None:
         for fault in ("sync_errno = 5", "append_errno = 28", "create_errno = 28", "delete_errno = 5", "write_bytes_max = 512"):
@@ -424,7 +429,7 @@ class SigTerm(Scenario):
 
     name = "sigterm"
     short = {"cycles": 2}
-    long = {"cycles": 100, "round": 20}
+    long = {"cycles": 40, "round": 10}
     GRACE_S = 3
 
     def prepare(self) -> None:
@@ -460,12 +465,12 @@ class SigTerm(Scenario):
 
 
 class Memory(Scenario):
-    """The service in a cgroup of --limit MiB; Kafka away at full load for --away s."""
+    """The service in a cgroup of --limit MiB; Kafka away for --away s. With a spool, room for all of it."""
 
     name = "memory"
     # Windows that hold more than the memory for records.
-    short = {"cycles": 1, "away": 8.0, "limit": 160, "clients": 100, "window": 1_000, "payload": 500}
-    long = {"cycles": 5, "round": 1, "away": 120.0, "limit": 160, "clients": 200, "window": 1_000, "payload": 500}
+    short = {"cycles": 1, "away": 8.0, "limit": 160, "clients": 100, "window": 1_000, "payload": 500, "spool_bytes": "2GiB"}
+    long = {"cycles": 2, "round": 1, "away": 120.0, "limit": 160, "clients": 200, "window": 1_000, "payload": 500, "spool_bytes": "8GiB", "rate": 40_000}
 
     def prepare(self) -> None:
         self.group = Path(f"/sys/fs/cgroup/memory/forebay-faults-{os.getpid()}")
@@ -507,3 +512,24 @@ class Memory(Scenario):
 
 
 ALL = {made.name: made for made in (Kill9, Kafka, Network, DiskFull, SlowDisk, SyncError, SigTerm, Memory)}
+
+
+class Part(NamedTuple):
+    """Of `scripts/faults long`."""
+
+    name: str
+    spool: str
+    seconds: float  # about; with --seconds each part gets its share
+    options: dict[str, object] = {}
+
+
+HELD = {"cycles": 100, "hold_writes": 100}
+LONG = (
+    Part("kill9", "stored", 900), Part("kill9", "replicated", 900), Part("kill9", "none", 300, {"cycles": 100}),
+    Part("kill9", "stored", 300, HELD), Part("kill9", "replicated", 300, HELD),
+    *(Part("kafka", spool, 400) for spool in ("stored", "replicated", "none")),
+    *(Part("network", spool, 600) for spool in ("stored", "replicated")), Part("network", "none", 200, {"cycles": 6}),
+    *(Part(name, spool, seconds) for name, seconds in (("disk-full", 240), ("slow-disk", 240), ("sync-error", 600)) for spool in ("stored", "replicated")),
+    *(Part("sigterm", spool, 240) for spool in ("stored", "replicated", "none")),
+    *(Part("memory", spool, 400) for spool in ("stored", "replicated", "none")),
+)  # fmt: skip

@@ -3,6 +3,7 @@ What the generator's judge finds is tested in bench/ (judge_tests.rs)."""
 
 import argparse
 import asyncio
+import re
 import struct
 import unittest
 
@@ -53,7 +54,7 @@ class Verdicts(unittest.TestCase):
             found = run.invariants({kind: {"count": 3, "examples": []}})
             self.assertEqual({n: c for n, c in found.items() if c}, {name: 3}, kind)
 
-    def test_a_broken_build_is_caught_by_the_right_invariant_only(self):
+    def test_what_is_broken_is_caught_by_the_right_invariant_only(self):
         def record(**found: int) -> dict:
             return {"invariants": dict.fromkeys(run.INVARIANTS, 0) | found}
 
@@ -63,13 +64,18 @@ class Verdicts(unittest.TestCase):
         self.assertIn("found I3", broken.verdict("received", "FAILED", record(I3=4)))
         self.assertIn("not judged", broken.verdict("received", "FAILED", None))
 
-    def test_every_broken_build_names_what_there_is(self):
-        manifest = (broken.ROOT / "Cargo.toml").read_text()
-        for name, made in broken.ALL.items():
+    def test_where_nothing_is_broken_the_run_must_pass(self):
+        self.assertIsNone(broken.verdict("nothing", "passed", {"invariants": {"I1": 0}}))
+        self.assertIn("found I1", broken.verdict("nothing", "FAILED", {"invariants": {"I1": 2}}))
+        self.assertIn("not judged", broken.verdict("nothing", "FAILED", None))
+
+    def test_what_can_be_broken_is_what_the_service_knows(self):
+        source = (broken.ROOT / "src/broken.rs").read_text()
+        named = set(re.findall(r'\("([a-z-]+)", Promise::', source))
+        self.assertEqual(named, {made.breaks for made in broken.ALL.values() if made.breaks})
+        for made in broken.ALL.values():
             self.assertIn(made.scenario, scenarios.ALL)
             self.assertTrue(set(made.caught) <= set(run.INVARIANTS))
-            for feature in filter(None, made.features.split(",")):
-                self.assertIn(f"\n{feature} = []", manifest, name)
 
 
 class Options(unittest.TestCase):
@@ -77,6 +83,16 @@ class Options(unittest.TestCase):
         self.assertEqual(options().cycles, run.DEFAULTS["cycles"])
         self.assertEqual(options(size="short").cycles, scenarios.Kill9.short["cycles"])
         self.assertEqual(options("--cycles", "3", size="long").cycles, 3)
+
+    def test_a_long_run_has_parts_that_share_its_time(self):
+        parse = lambda *words: run.plan(run.parser().parse_args(["long", *words]), "long")
+        parts = parse("--seconds", "600")
+        self.assertAlmostEqual(sum(part.seconds for part in parts), 600)
+        kills = {part.spool: part.cycles for part in parts if part.name == "kill9" and not part.hold_writes}
+        self.assertEqual(kills, {"stored": 300, "replicated": 300, "none": 100})
+        self.assertTrue(all(part.out == run.RECORDS for part in parts))
+        self.assertEqual({part.spool for part in parse("--spool", "replicated")}, {"replicated"})
+        self.assertEqual({part.cycles for part in parse("--cycles", "2")}, {2})
 
     def test_without_a_spool_clients_insist(self):
         self.assertTrue(options().insist)

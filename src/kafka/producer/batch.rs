@@ -20,6 +20,9 @@ use crate::runtime::seam::Monotonic;
 /// Records of a batch: far below what the offset delta can hold, far above what a batch has.
 const COUNT_MAX: u32 = 1 << 24;
 
+/// What an origin, a deadline or a hash of a row takes in the log, at most.
+const LISTED_BYTES: usize = 20;
+
 /// A batch's bytes.
 #[derive(Debug)]
 enum Body {
@@ -204,8 +207,18 @@ impl Batch {
     /// Whether a row of this tail fits within `batch_bytes`.
     pub(super) fn has_place(&self, batch_bytes: usize, timestamp: i64, tail_len: usize) -> bool {
         self.builder().is_some_and(|builder| {
-            self.count < COUNT_MAX && builder.len() + builder.record_len(timestamp, tail_len) <= batch_bytes
+            let len = builder.len() + builder.record_len(timestamp, tail_len);
+            self.count < COUNT_MAX && len + self.beside() <= batch_bytes
         })
+    }
+
+    /// Bytes that stand beside its records in the log: a block of rows takes no more than a batch, all told.
+    fn beside(&self) -> usize {
+        if !matches!(self.kept.kind, Kind::Fresh(_)) {
+            return 0;
+        }
+        let rows = |any: bool| if any { self.count as usize + 1 } else { 0 };
+        LISTED_BYTES * (self.kept.origins.len() + rows(self.expiries.capacity() > 0) + rows(self.hashes.capacity() > 0))
     }
 
     /// Takes a row if there is a place for it, and memory where it must grow. The bytes that the row took.

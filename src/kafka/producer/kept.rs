@@ -4,6 +4,7 @@ use super::Terms;
 use super::broken::{Rule, is_out};
 use super::numbers::{NUMBER_BYTES, Number, Numbers};
 use super::row_log::{Origin, TakenCut};
+use crate::broken::{Promise, breaks};
 
 /// Whose rows a batch holds: it never holds two kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,9 +69,14 @@ impl Kept {
         !self.is_logged() || self.numbers.rows() == count
     }
 
+    /// Whether all of its `count` rows stand in the log. Rows of memory may come behind such as wait to be written there.
+    pub(super) fn stands_in_log(&self, count: u32) -> bool {
+        self.is_logged() && self.numbers.rows() == count
+    }
+
     /// Whether its cut, if it has one, is on the disk.
     pub(super) fn is_synced(&self, durable: u64) -> bool {
-        let unasked = crate::broken::CUT_NOT_SYNCED || is_out(Rule::CutSynced);
+        let unasked = breaks(Promise::CutNotSynced) || is_out(Rule::CutSynced);
         unasked || self.cut.is_none_or(|cut| cut.group <= durable)
     }
 

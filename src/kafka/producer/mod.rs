@@ -35,6 +35,7 @@ mod forget;
 mod gather;
 mod hashes;
 mod kept;
+mod landed;
 mod logging;
 mod lost;
 mod metadata;
@@ -73,6 +74,7 @@ use self::dead::{Casualties, Filing};
 use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::gather::{Load, Request};
 use self::kept::Notes;
+use self::landed::Place;
 use self::logging::Logging;
 use self::lost::End;
 pub use self::news::News;
@@ -161,6 +163,15 @@ struct Finished {
     outcome: Outcome,
     /// Not of a batch: answered when they were appended, and more may join.
     at_once: bool,
+    /// Where their rows stand, if that is asked for.
+    landed: Option<Place>,
+}
+
+impl Finished {
+    /// Without a place in Kafka's log.
+    fn new(tickets: Tickets, outcome: Outcome, at_once: bool) -> Self {
+        Self { tickets, outcome, at_once, landed: None }
+    }
 }
 
 /// See the module.
@@ -314,8 +325,9 @@ impl Producer {
         }
     }
 
-    /// Ends a batch: its rows leave the ledger's "buffered", its answers are due.
-    fn end(&mut self, topic: u32, mut batch: Batch, outcome: Outcome) {
+    /// Ends a batch: its rows leave the ledger's "buffered", its answers are due. `partition`: where it stands, if it does.
+    fn end(&mut self, topic: u32, partition: Option<u32>, mut batch: Batch, outcome: Outcome) {
+        let landed = self.landed(topic, partition, &batch, outcome);
         self.resized(topic, batch.memory(), 0);
         let topic = &mut self.topics[topic as usize];
         let Sink { settings, stats, .. } = &mut self.sinks[topic.sink];
@@ -336,17 +348,12 @@ impl Producer {
         let numbers = batch.take_numbers(&mut self.pool);
         self.logging.over(batch.kept.cut.map(|cut| cut.cut), numbers, fate);
         let tickets = batch.end(&mut self.pool);
-        self.finished.push(Finished { tickets, outcome, at_once: false });
+        self.finished.push(Finished { tickets, outcome, at_once: false, landed });
     }
 
     /// Answers that are due, batch by batch in the order in which Kafka settled them.
     pub fn drain_completions(&mut self, mut f: impl FnMut(Run, Outcome)) {
-        for finished in self.finished.drain(..) {
-            finished.tickets.runs().for_each(|run| f(run, finished.outcome));
-            if !finished.at_once {
-                self.pool.give_tickets(finished.tickets);
-            }
-        }
+        self.drain_landed(|run, outcome, _| f(run, outcome));
     }
 
     /// What the wire client should get for the producer.

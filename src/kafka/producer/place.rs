@@ -84,7 +84,7 @@ impl Producer {
         let kind = sink.kind(self.notes.number, UNPLACED, over || !topic.backlogs.is_empty());
         // Behind those that stand in the log alone, of the same lane.
         let lane = topic.lane;
-        let joins = |last: &Backlog| last.lane == u32::MAX || Some(last.lane) == lane;
+        let joins = |last: &Backlog| !last.void && (last.lane == u32::MAX || Some(last.lane) == lane);
         if topic.backlogs.back().is_some_and(|last| !joins(last)) {
             topic.backlogs.push_back(Backlog { lane: u32::MAX, ..Backlog::default() });
         }

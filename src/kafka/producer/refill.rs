@@ -86,7 +86,9 @@ impl Producer {
         if self.partition_mut(key).spooled.is_none() {
             return false;
         }
-        if !self.is_known(key.topic, now) {
+        // One that has begun to load a cut ends that, whatever else holds: others wait for it.
+        let half = self.loading == Some(key);
+        if !self.is_known(key.topic, now) && !half {
             return true;
         }
         if self.is_gone(key) {
@@ -97,13 +99,16 @@ impl Producer {
         let partition = self.partition_mut(key);
         if partition.leader.is_none() {
             self.ask_metadata(key.topic, now);
-            return true;
+            if !half {
+                return true;
+            }
         }
+        let partition = self.partition_mut(key);
         let ready = partition.work.as_ref().map_or(0, |work| work.queue.len() - work.cut);
         // What waits in memory behind a cut goes when that is loaded, and not before.
         let cuts = partition.spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty());
         if cuts {
-            let may = ready > 0 || self.may_refill(sink, true);
+            let may = ready > 0 || half || self.may_refill(sink, true);
             if !may || self.load_cuts(key, budget, log) != Loaded::All {
                 return true;
             }
@@ -113,7 +118,7 @@ impl Producer {
             partition.spooled = None;
             return false;
         }
-        if !self.may_refill(sink, ready == 0) {
+        if partition.leader.is_none() || !self.may_refill(sink, ready == 0) {
             return true;
         }
         let before = self.topics[key.topic as usize].oldest_unplaced().unwrap_or(u64::MAX);

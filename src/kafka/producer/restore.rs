@@ -13,6 +13,7 @@ use super::partition::{Identity, Partition, WINDOW, forgotten, sequence_after};
 use super::pool::BATCH_COST;
 use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut, UNPLACED};
 use super::{Key, Producer, Terms};
+use crate::broken::{Promise, breaks};
 use crate::kafka::batch::Stamp;
 use crate::runtime::seam::Monotonic;
 
@@ -98,7 +99,7 @@ impl Producer {
                 return Loaded::All;
             };
             let own = Identity { id: cut.producer_id, epoch: cut.epoch };
-            if crate::broken::FORGET_PRODUCER_ID {
+            if breaks(Promise::ForgetProducerId) {
                 self.void_restored(key, false);
                 continue;
             }
@@ -115,7 +116,14 @@ impl Producer {
             self.partition_mut(key).spooled = Some(spooled);
             match read {
                 Some(Loaded::All) => self.loaded_cut(key),
-                Some(other) => return other,
+                Some(other) => {
+                    let spooled = self.partition_mut(key).spooled.as_ref();
+                    // Nothing of it is in memory: it holds nobody up.
+                    if spooled.is_some_and(|spooled| spooled.part.is_empty()) {
+                        self.loading = None;
+                    }
+                    return other;
+                }
                 None => self.void_restored(key, true),
             }
         }
@@ -251,11 +259,10 @@ impl Producer {
             return self.note_spooled(key.topic, key.partition as i32);
         }
         topic.placed = topic.placed.saturating_sub(rows_of(&cut.rows));
-        let place = topic.backlogs.iter().position(|backlog| backlog.lane == cut.lane).unwrap_or_else(|| {
-            topic.backlogs.push_front(Backlog { lane: cut.lane, ..Backlog::default() });
-            0
-        });
-        topic.backlogs[place].take_in(&cut.rows);
+        let void = Backlog::of_void(cut.lane, &cut.rows);
+        let older = |other: &&Backlog| other.void && (other.lane, other.next) < (void.lane, void.next);
+        let place = topic.backlogs.iter().take_while(older).count();
+        topic.backlogs.insert(place, void);
         self.note_spooled(key.topic, UNPLACED);
     }
 

@@ -33,7 +33,7 @@ pub(super) struct State {
     next_cut: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct HandLog {
     pub(super) state: State,
     /// As it is at the end of each group that is not durable yet.
@@ -45,6 +45,8 @@ pub(super) struct HandLog {
     pub(super) takes: Option<u32>,
     /// Reads that are put off.
     pub(super) later: u32,
+    /// Reads that are still answered; `None`: all.
+    pub(super) reads: Option<u32>,
     /// Rows of which the bytes are gone.
     pub(super) rotten: Vec<(u32, u64)>,
     /// Rows handed back.
@@ -208,6 +210,11 @@ impl RowLog for HandLog {
         if self.later > 0 {
             self.later -= 1;
             return ReadBack::Later;
+        }
+        match self.reads.as_mut() {
+            Some(0) => return ReadBack::Later,
+            Some(left) => *left -= 1,
+            None => {}
         }
         let mut any = false;
         // A few at a time, as blocks are.
