@@ -242,9 +242,7 @@ impl Buffer {
     /// Live rows of a sink.
     #[must_use]
     pub fn sink_rows(&self, cluster: usize, sink: SinkId) -> u64 {
-        self.terms(cluster, sink).map_or(0, |terms| {
-            self.log.state().sink_rows(&terms.name)
-        })
+        self.terms(cluster, sink).map_or(0, |terms| self.log.state().sink_rows(&terms.name))
     }
 
     /// The most bytes that a sink may hold.

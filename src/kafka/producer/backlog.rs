@@ -230,7 +230,7 @@ impl Producer {
     fn answer_lost(&mut self, backlog: &mut Backlog) {
         let tickets = backlog.owed_before(backlog.next);
         if !tickets.is_empty() {
-            self.finished.push(Finished { tickets, outcome: Outcome::Refused(STORAGE_ERROR), at_once: true });
+            self.finished.push(Finished::new(tickets, Outcome::Refused(STORAGE_ERROR), true));
         }
     }
 
