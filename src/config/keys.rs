@@ -308,7 +308,7 @@ pub(super) const KEYS: &[Key] = keys! {
          device comes back and sends again. Up to a quarter late.";
     Listener.receipts: Flag, Is("false"),
         "Tells 5.0 clients where their message is: the PUBACK or PUBREC of one that went to Kafka before it was answered \
-         (`\"leader\"`, `\"replicated\"`) has the user properties `kafka-topic`, `kafka-partition` and `kafka-offset`.";
+         (`\"leader\"`, `\"replicated\"`) has the user properties `kafka-topic`, `kafka-partition` and `kafka-offset`: see below.";
 
     Kafka.bootstrap: TextList, Required,
         "Brokers to start from, `\"host:port\"`: a list, or one string with commas.";
