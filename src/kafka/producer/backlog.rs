@@ -200,7 +200,7 @@ impl Producer {
                 let new = (&mut self.serial, now);
                 let pushed = push(queue, uncut, &mut self.pool, bounds, (&row.record, ticket), new);
                 let terms = Terms { expires: row.expires, hash: row.hash, origin: None };
-                let notes = Notes { terms, number: Some(number) };
+                let notes = Notes { terms, number: Some(number), held: false };
                 let noted = queue.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
                 len += pushed.len;
                 memory += pushed.memory + noted;

@@ -259,7 +259,7 @@ impl Batch {
 
     /// Notes what the row that was taken last has beside its record. The memory that it took.
     pub(super) fn note(&mut self, pool: &mut Pool, notes: Notes) -> usize {
-        if notes == Notes::default() || self.count == 0 {
+        if notes == (Notes { held: notes.held, ..Notes::default() }) || self.count == 0 {
             return 0;
         }
         let terms = notes.terms;
@@ -294,7 +294,7 @@ impl Batch {
     pub(super) fn notes_of(&self, row: u32) -> Notes {
         let origin = self.kept.origin_of(row);
         let terms = Terms { expires: self.expiries.of(row), hash: self.hashes.of(row), origin };
-        Notes { terms, number: self.kept.numbers.of(row) }
+        Notes { terms, number: self.kept.numbers.of(row), held: false }
     }
 
     /// Without what matters no more once it has been cut: when it expires.
@@ -405,7 +405,7 @@ impl Batch {
             self.count += 1;
             self.max_timestamp = self.max_timestamp.max(record.timestamp);
             let terms = Terms { expires: at, hash: hashes.of(row), origin: kept.origin_of(row) };
-            self.note(pool, Notes { terms, number });
+            self.note(pool, Notes { terms, number, held: false });
         }
         dropped.bytes = plain_len as i64 - self.plain_len as i64;
         pool.give(old.into_buffer());

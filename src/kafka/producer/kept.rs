@@ -24,6 +24,8 @@ pub(super) struct Notes {
     pub(super) terms: Terms,
     /// Its number, if it stands in the log.
     pub(super) number: Option<Number>,
+    /// It was in memory while its topic was not known, and stays there: what is in the log by now is younger.
+    pub(super) held: bool,
 }
 
 /// See the module.
@@ -67,11 +69,6 @@ impl Kept {
     /// Whether a batch of `count` rows may be cut.
     pub(super) fn is_staged(&self, count: u32) -> bool {
         !self.is_logged() || self.numbers.rows() == count
-    }
-
-    /// Whether all of its `count` rows stand in the log. Rows of memory may come behind such as wait to be written there.
-    pub(super) fn stands_in_log(&self, count: u32) -> bool {
-        self.is_logged() && self.numbers.rows() == count
     }
 
     /// Whether its cut, if it has one, is on the disk.
