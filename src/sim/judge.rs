@@ -349,7 +349,9 @@ impl Judge {
                     told.fates.get(row).is_some_and(|(fate, _)| *fate == Fate::Refused)
                         || matches!(outcome, Some((Outcome::Refused(_), _)))
                 };
-                helpless |= message.rows.iter().any(refused);
+                // Of a sink without a disk nobody has noted that.
+                let unknown = message.sinks.iter().any(|sink| plan.settings.sinks[*sink].keep != Keep::Disk);
+                helpless |= unknown || message.rows.iter().any(refused);
                 // One row that is there twice is judged as a row.
                 if message.exactly_once && copies > 1 && !helpless && message.rows.len() > message.sinks.len() {
                     self.fails(What::Double, text());

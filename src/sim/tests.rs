@@ -41,7 +41,7 @@ fn nothing_lost_nothing_twice_order_kept() {
 const DISK_SEEDS: u64 = 700;
 
 /// Those among them that are still red, and so are left out: docs/SIMULATION.md.
-const OPEN: [u64; 3] = [178, 216, 450];
+const OPEN: [u64; 2] = [178, 450];
 
 /// The same with a disk, through power cuts and kill -9; in some of them rows come from clients with sessions.
 #[test]
@@ -79,11 +79,11 @@ fn all_are_found(rules: &[Rule], scope: fn(u64) -> Scope) {
     let mut not_found = Vec::new();
     for rule in rules {
         match found(*rule, scope) {
-            Some((seed, what)) => println!("{rule:?}: {what:?}, seed {seed} of {SEEDS}"),
+            Some((seed, what)) => println!("{rule:?}: {what:?}, seed {seed}"),
             None => not_found.push(rule),
         }
     }
-    assert!(not_found.is_empty(), "not found within {SEEDS} seeds: {not_found:?}");
+    assert!(not_found.is_empty(), "not found: {not_found:?}");
 }
 
 /// Each rule, taken out, is found within the seeds that every run of the tests goes through.
