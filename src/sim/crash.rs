@@ -7,7 +7,7 @@ use super::network::WAYS;
 use super::plan::Fault;
 use super::store::{Crash, Told, Watched};
 use super::world::World;
-use crate::kafka::producer::Producer;
+use crate::kafka::producer::{AnsweredOn, Keep, Producer};
 use crate::runtime::seam::{Monotonic, WallMs};
 
 impl World {
@@ -33,6 +33,11 @@ impl World {
         let gone = self.told.crashed(&restored, &found);
         self.trace.note(at.0, || format!("{how:?}: found {} rows, {restored:?}", found.len()));
         self.judge.crashed(&self.producer, &gone);
+        // What only memory had may come in, late, after the next start has written, though it was answered when it came.
+        let sinks = &self.plan.settings.sinks;
+        let is_loose = |sink: usize| sinks[sink].keep != Keep::Disk && sinks[sink].answered_on == AnsweredOn::Append;
+        let rows = (0u32..).zip(&self.judge.rows).filter(|(_, row)| is_loose(row.sink));
+        self.told.loose.extend(rows.map(|(number, _)| number));
         self.judge.sums.rows_found += found.len() as u64;
         self.judge.sums.cuts_found += restored.cuts.len() as u64;
         for way in 0..WAYS {

@@ -350,6 +350,15 @@ impl Judge {
                 if message.answered && copies == 0 && !message.refused && !old {
                     self.fails(What::Loss, text());
                 }
+                // What one sink refused was refused as a whole: the next attempt is a new one, for all of them.
+                let refused = |row: &u32| {
+                    let outcome = self.rows[*row as usize].outcome;
+                    told.fates.get(row).is_some_and(|(fate, _)| *fate == Fate::Refused)
+                        || matches!(outcome, Some((Outcome::Refused(_), _)))
+                };
+                // Of a sink without a disk nobody has noted that.
+                let unknown = message.sinks.iter().any(|sink| plan.settings.sinks[*sink].keep != Keep::Disk);
+                helpless |= unknown || message.rows.iter().any(refused);
                 // One row that is there twice is judged as a row.
                 if message.exactly_once && copies > 1 && !helpless && message.rows.len() > message.sinks.len() {
                     self.fails(What::Double, text());

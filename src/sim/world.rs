@@ -121,7 +121,9 @@ impl World {
         (0..20).for_each(|_| self.settle());
         if !self.log_rests() || !self.clients_rest() {
             let text = format!("{} rows of the log live; clients at rest: {}", self.told.live(), self.clients_rest());
-            let standing = self.producer.standing();
+            let open = self.clients.as_ref().map(Clients::open).unwrap_or_default();
+            let spool = self.store.as_ref().map(Store::standing).unwrap_or_default();
+            let standing = format!("{open}; {spool}; {}", self.producer.standing());
             self.note(|| standing);
             self.judge.fails(What::Progress, text);
         }
@@ -252,6 +254,10 @@ impl World {
             self.clock.pass_until(at);
         }
         self.clock.pass(Duration::from_micros(100));
+        // A disk that failed is tried again after a while, which nobody counts but the clock.
+        if self.store.as_ref().is_some_and(|store| store.next_deadline().is_none() && !store.is_idle()) {
+            self.clock.pass(Duration::from_millis(10));
+        }
         self.turn();
     }
 

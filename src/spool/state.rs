@@ -150,8 +150,14 @@ impl State {
                 self.cuts.insert(cut.cut, taken);
             }
             Entry::Done { cut, lane, rows, .. } => self.end(Some(*cut), *lane, *rows, true),
-            Entry::EndRows { lane, rows, .. } => self.end(None, *lane, *rows, true),
-            Entry::EndCut { cut, lane, reason, rows } => self.end(Some(*cut), *lane, *rows, *reason != Reason::CutAnew),
+            Entry::EndRows { lane, reason, rows } => {
+                self.refused(*lane, *rows, *reason);
+                self.end(None, *lane, *rows, true);
+            }
+            Entry::EndCut { cut, lane, reason, rows } => {
+                self.refused(*lane, *rows, *reason);
+                self.end(Some(*cut), *lane, *rows, *reason != Reason::CutAnew);
+            }
             Entry::Session { session, .. } => {
                 self.next_session = self.next_session.max(session + 1);
                 self.session_at(*session, (segment, position, len));
@@ -224,6 +230,21 @@ impl State {
             self.size.opened -= 1;
             self.name(lane, -1);
         }
+    }
+
+    /// What was refused was not taken: whoever repeats it under an open id begins anew.
+    fn refused(&mut self, lane: u32, rows: Runs<'_>, reason: Reason) {
+        if reason != Reason::Refused || self.open.is_empty() {
+            return;
+        }
+        let mut gone = 0;
+        for had in self.open.values_mut() {
+            let before = had.len();
+            had.retain(|(of, number)| *of != lane || !rows.iter().any(|run| (run.first..run.end()).contains(number)));
+            gone += before - had.len();
+        }
+        self.size.opened -= gone as u64;
+        self.name(lane, -(gone as i64));
     }
 
     fn drop_cut(&mut self, cut: u64) {

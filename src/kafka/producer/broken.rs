@@ -38,6 +38,10 @@ pub(crate) enum Rule {
     EndedFirst,
     /// After a crash what may be in Kafka goes there under the identity that it was cut with.
     IdentityKept,
+    /// And before anything else of its partition.
+    RestoredFirst,
+    /// Rows that had a partition in an earlier start and rows that get one now take turns.
+    InTurn,
     /// S3: a kept session is there after a crash.
     #[cfg(test)]
     SessionKept,
@@ -68,11 +72,13 @@ impl Rule {
     ];
 
     /// Those that take a disk and crashes to be missed.
-    pub(crate) const OF_DISK: [Self; 7] = [
+    pub(crate) const OF_DISK: [Self; 9] = [
         Self::StoredSynced,
         Self::CutSynced,
         Self::EndedFirst,
         Self::IdentityKept,
+        Self::RestoredFirst,
+        Self::InTurn,
         Self::SessionKept,
         Self::IdsKept,
         Self::ReleaseSynced,

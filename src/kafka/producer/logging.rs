@@ -139,7 +139,9 @@ impl Producer {
 
     /// The beginning of a poll: what the log can be told and asked before anything is cut.
     pub(super) fn begin_logged(&mut self, log: &mut dyn RowLog) {
-        self.flush_ended(log);
+        if !is_out(Rule::EndedFirst) {
+            self.flush_ended(log);
+        }
         if self.stage(log) {
             log.all_written();
         }

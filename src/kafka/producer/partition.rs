@@ -194,7 +194,8 @@ impl Partition {
             return (work.in_flight == 0 || !alone).then_some(Step::Send(place));
         }
         let window = if is_out(Rule::Window) { 2 * window } else { window };
-        let uncertain = self.spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty());
+        let uncertain =
+            !is_out(Rule::RestoredFirst) && self.spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty());
         if answered || uncertain || work.cut >= window {
             return None;
         }

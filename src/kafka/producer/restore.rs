@@ -296,6 +296,9 @@ fn rows_of(runs: &[RowRun]) -> u64 {
 impl Topic {
     /// Rows in the queues of partitions: neither in the log alone nor in a cut that is not loaded.
     pub(super) fn in_queues(&self) -> u64 {
+        if is_out(Rule::InTurn) {
+            return 0;
+        }
         let waiting = |spooled: &Spooled| {
             let cuts = spooled.cuts.iter().map(|cut| rows_of(&cut.rows)).sum::<u64>();
             let tail = |backlog: &Backlog| backlog.tail.iter().map(|batch| u64::from(batch.count)).sum::<u64>();
@@ -307,13 +310,14 @@ impl Topic {
 
     /// Whether a row without a partition, of this number, may get one.
     pub(super) fn is_turn_of(&self, number: u64) -> bool {
-        if !self.restoring && self.backlogged == 0 {
+        if (!self.restoring && self.backlogged == 0) || is_out(Rule::InTurn) {
             return true;
         }
         let mut all = self.partitions.iter().filter_map(|partition| partition.spooled.as_deref());
         let older = |backlog: &Backlog| backlog.unread().is_some_and(|unread| unread < number);
-        let waits = all.any(|spooled| !spooled.cuts.is_empty() || spooled.backlog.as_ref().is_some_and(older));
-        !waits && (!self.restoring || !self.was_placed || self.in_queues() == 0)
+        let cuts = |spooled: &Spooled| !spooled.cuts.is_empty() && !is_out(Rule::RestoredFirst);
+        let waits = all.any(|spooled| cuts(spooled) || spooled.backlog.as_ref().is_some_and(older));
+        !waits && (!self.restoring || !self.was_placed || is_out(Rule::RestoredFirst) || self.in_queues() == 0)
     }
 
     /// Notes it when the last of the rows that had a partition then is done.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::backlog::Backlog;
 use super::batch::Batch;
+use super::broken::{Rule, is_out};
 use super::partition::{Partition, Work};
 use super::tickets::Cursor;
 use crate::kafka::murmur2;
@@ -127,7 +128,7 @@ impl Topic {
 
     /// Whether a new row goes straight into a partition.
     pub(super) fn is_open(&self) -> bool {
-        let waits = self.growth.is_some() || self.restoring;
+        let waits = self.growth.is_some() || (self.restoring && !is_out(Rule::InTurn));
         self.count > 0 && !waits && self.unplaced.is_empty() && self.backlogs.is_empty()
     }
 

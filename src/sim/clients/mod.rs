@@ -108,6 +108,12 @@ impl Clients {
         self.clients.iter().all(|client| client.open.is_empty())
     }
 
+    /// The exchanges that are not over.
+    pub(super) fn open(&self) -> String {
+        let open = |client: &Client| format!("{}: {:?}", client.name, client.open);
+        self.clients.iter().map(open).collect::<Vec<_>>().join("; ")
+    }
+
     /// One client does one thing. `more`: it may publish something new.
     pub(super) fn go_on(&mut self, more: bool, rng: &mut fastrand::Rng) {
         let index = rng.usize(..self.clients.len());

@@ -149,6 +149,15 @@ impl Store {
         self.spool().map_or(0, |spool| spool.buffer.durable())
     }
 
+    /// What there is to say of the log, for whoever looks for what holds it up.
+    pub(super) fn standing(&self) -> String {
+        let room: Vec<bool> = (0..2).map(|sink| self.admit(SinkId(sink), 2_500)).collect();
+        self.spool().map_or_else(String::new, |spool| {
+            let buffer = &spool.buffer;
+            format!("room {room:?}, group {}, durable {}, {:?}", buffer.group(), buffer.durable(), buffer.numbers())
+        })
+    }
+
     /// Whether a sink's rows stand in the log from the start.
     pub(super) fn keeps(&self, sink: SinkId) -> bool {
         self.spool().is_some_and(|spool| spool.buffer.keeps(0, sink))
