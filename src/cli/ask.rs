@@ -25,7 +25,7 @@ pub fn sinks(from: &AskArgs) -> Result<String, String> {
     if from.json {
         return Ok(format!("{answer:#}\n"));
     }
-    let head = ["SINK", "STATE", "TOPIC", "TOTAL", "SUCCESS", "FAILURE", "WAITING", "PER SECOND"];
+    let head = ["SINK", "STATE", "TOPIC", "TOTAL", "RECOVERED", "SUCCESS", "FAILURE", "WAITING", "PER SECOND"];
     let mut rows = vec![head.map(str::to_owned)];
     let sinks = answer["sinks"].as_array().map(Vec::as_slice).unwrap_or_default();
     for sink in sinks {
@@ -38,6 +38,7 @@ pub fn sinks(from: &AskArgs) -> Result<String, String> {
             state,
             topic,
             number("total"),
+            number("recovered"),
             number("success"),
             number("failure"),
             number("buffered"),

@@ -71,11 +71,6 @@ impl Kept {
         !self.is_logged() || self.numbers.rows() == count
     }
 
-    /// Whether all of its `count` rows stand in the log. Rows of memory may come behind such as wait to be written there.
-    pub(super) fn stands_in_log(&self, count: u32) -> bool {
-        self.is_logged() && self.numbers.rows() == count
-    }
-
     /// Whether its cut, if it has one, is on the disk.
     pub(super) fn is_synced(&self, durable: u64) -> bool {
         let unasked = breaks(Promise::CutNotSynced) || is_out(Rule::CutSynced);

@@ -52,6 +52,8 @@ pub mod row_log;
 mod save;
 mod settings;
 mod share;
+#[cfg(test)]
+mod standing;
 mod stats;
 mod tickets;
 mod timeless;
@@ -264,8 +266,8 @@ impl Producer {
         let several = visible.len() > 1;
         let append_ceiling = place_ceiling - largest - BATCH_COST;
         let logged = settings.sinks.iter().filter(|sink| sink.keep != Keep::Memory).count();
-        // What is over is in the log alone before memory is full.
-        let spill_after_max = append_ceiling / (2 * logged.max(1));
+        // What is over is in the log alone before memory is full; the encoders have theirs.
+        let spill_after_max = append_ceiling.saturating_sub(codecs.memory()) / (2 * logged.max(1));
         let sinks = settings.sinks.iter().map(|sink| Sink {
             settings: SinkSettings { spill_after: sink.spill_after.min(spill_after_max), ..sink.clone() },
             stats: SinkStats::default(),

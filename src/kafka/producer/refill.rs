@@ -116,12 +116,26 @@ impl Producer {
         let partition = self.partition_mut(key);
         if partition.spooled.as_ref().is_some_and(|spooled| spooled.backlog.is_none()) {
             partition.spooled = None;
+            self.may_place(key.topic);
             return false;
         }
-        if partition.leader.is_none() || !self.may_refill(sink, ready == 0) {
+        if self.topics[key.topic as usize].growth.is_some() {
+            self.may_place(key.topic);
+        }
+        let topic = &mut self.topics[key.topic as usize];
+        if topic.restoring && !topic.was_placed {
+            // Rows that this start has placed may be of the same keys, in other partitions: they are done first.
+            if topic.in_queues() > 0 {
+                return true;
+            }
+            topic.was_placed = true;
+        }
+        // While a topic grows, what has no partition yet waits for what has.
+        let waits = topic.restoring || topic.growth.is_none();
+        let before = topic.oldest_unplaced().filter(|_| waits).unwrap_or(u64::MAX);
+        if self.partition_mut(key).leader.is_none() || !self.may_refill(sink, ready == 0) {
             return true;
         }
-        let before = self.topics[key.topic as usize].oldest_unplaced().unwrap_or(u64::MAX);
         let spooled = self.partition_mut(key).spooled.take();
         let Some(Spooled { backlog: Some(mut backlog), .. }) = spooled.map(|spooled| *spooled) else { return false };
         let spare = self.spare.pop();
@@ -181,10 +195,19 @@ impl Producer {
             return true;
         }
         let topic = &mut self.topics[index as usize];
-        let Some(mut backlog) = topic.backlogs.pop_front() else { return false };
+        // The oldest first, of whatever lane they are.
+        let unread = |place: &usize| topic.backlogs[*place].unread().unwrap_or(if *place == 0 { 0 } else { u64::MAX });
+        let Some(place) = (0..topic.backlogs.len()).min_by_key(unread) else { return false };
+        // What has to go before them needs the memory.
+        if !topic.is_turn_of(topic.backlogs[place].next) {
+            return true;
+        }
+        let Some(mut backlog) = topic.backlogs.remove(place) else { return false };
+        let others = topic.backlogs.iter().filter_map(Backlog::unread).min().unwrap_or(u64::MAX);
         let mut queue = std::mem::take(&mut topic.unplaced);
         let before = backlog.next;
-        let loaded = self.load_rows(index, &mut backlog, (&mut queue, 0, u64::MAX), budget, now, log);
+        let others = others.max(before + 1);
+        let loaded = self.load_rows(index, &mut backlog, (&mut queue, 0, others), budget, now, log);
         *placeable |= backlog.next > before;
         let topic = &mut self.topics[index as usize];
         if loaded == Loaded::All {
@@ -193,7 +216,7 @@ impl Producer {
             self.rows_lost(index, false, backlog.rows);
         } else {
             topic.unplaced = queue;
-            topic.backlogs.push_front(backlog);
+            topic.backlogs.insert(place, backlog);
         }
         self.may_place(index);
         !self.topics[index as usize].backlogs.is_empty()

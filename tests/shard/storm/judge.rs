@@ -54,8 +54,10 @@ impl Storm {
             let log = cluster.logs().find(|(topic, index, _)| (*topic, *index) == (&*receipt.topic, receipt.partition));
             let (_, _, log) = log.unwrap_or_else(|| panic!("no such partition: {what}"));
             match receipt.offset {
-                Some(offset) => assert_eq!(log.get(offset), Some(&message.payload), "{what}"),
-                None => assert!(log.contains(&message.payload), "{what}"),
+                Some(offset) => {
+                    assert!(log.get(offset) == Some(&message.payload), "something else stands there: {what}")
+                }
+                None => assert!(log.contains(&message.payload), "it does not stand there: {what}"),
             }
             self.receipts[usize::from(receipt.offset.is_none())] += 1;
         }

@@ -382,7 +382,8 @@ fn a_storm() {
     if only.is_none() {
         assert!(seen[..2].iter().all(|count| *count > 20 * seeds), "too quiet a storm: stalls, retries {seen:?}");
         assert!(seen[2] > seeds, "too few dead letters: {seen:?}");
-        assert!(receipts[0] > 10 * seeds && receipts[1] > 0, "too few receipts with and without offset: {receipts:?}");
+        let enough = receipts[0] > 10 * seeds && (receipts[1] > 0 || seeds < SEEDS);
+        assert!(enough, "too few receipts with and without offset: {receipts:?}");
         assert!(seen[3..].iter().all(|count| *count > seeds / 4), "expired, without time, asked: {seen:?}");
     }
 }

@@ -52,6 +52,8 @@ pub(super) struct HandLog {
     /// Rows handed back.
     pub(super) read: u64,
     pub(super) dones: Vec<(u64, i64)>,
+    /// The most bytes that rows came with at once, all told.
+    pub(super) largest: usize,
 }
 
 impl HandLog {
@@ -124,6 +126,8 @@ impl RowLog for HandLog {
     fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, NotNow> {
         self.take()?;
         assert!(rows.count > 0);
+        let lists = 14 * rows.origins.len() + 20 * rows.deadlines.len() + 8 * rows.hashes.len();
+        self.largest = self.largest.max(rows.records.len() + lists);
         let first = self.state.next[rows.lane as usize].max(rows.from);
         let records = Records::new(rows.records, rows.count as i32, rows.base_timestamp);
         let records: Vec<_> = records.map(|record| record.expect("a record")).collect();

@@ -78,7 +78,7 @@ fn rows_of_memory_behind_rows_that_wait_for_the_log_do_not_hide_them() {
         }
         // Memory is free again, and takes what comes now.
         hand.append("t", None);
-        hand.poll();
+        under_way.extend(hand.poll());
         hand.log.takes = None;
         under_way.into_iter().for_each(|request| hand.answer_and_drop(request, 0));
         drain(&mut hand);
@@ -156,4 +156,36 @@ fn hand_again(hand: &Hand) -> Hand {
     again.producer.restore(lanes, cuts);
     again.producer.on_producer_id(0, 8, 0);
     again
+}
+
+#[test]
+fn what_stands_beside_small_rows_in_the_log_counts_as_theirs() {
+    use crate::kafka::producer::Terms;
+    use crate::kafka::producer::row_log::Origin;
+    let mut hand = Hand::new(disk());
+    for packet_id in 1..=2000 {
+        let row = crate::kafka::batch::Row {
+            key: None,
+            value: Some(b"x"),
+            headers: std::iter::empty(),
+            timestamp: hand.wall(),
+        };
+        let origin = Some(Origin { session: 3, packet_id });
+        let terms = Terms { expires: crate::runtime::seam::Monotonic(u64::MAX / 2), hash: Some(7), origin };
+        assert!(hand.producer.has_room(200));
+        hand.producer.append_with(super::hand::SINK, "t", row, None, terms, hand.now);
+    }
+    hand.poll_synced();
+    assert!(hand.log.largest <= 4096 + 128, "{} bytes in one block", hand.log.largest);
+    assert_eq!(hand.log.state.live.len(), 2000);
+}
+
+#[test]
+fn where_the_fate_of_rows_is_open_they_are_counted() {
+    let mut hand = known(disk());
+    hand.append("t", None);
+    hand.poll_synced();
+    let mut hand = hand.killed(disk(), 8);
+    hand.producer.fate_open();
+    assert_eq!((hand.stats().recovered, hand.stats().outcome_unknown), (2, 2));
 }
