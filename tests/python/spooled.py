@@ -648,7 +648,7 @@ def main() -> int:
         add("--buffer", default=buffer, help="memory for records on their way")
         add("--spool", default=spool, help=f"bytes_max, default {spool}")
         add("--segment", default="64MiB" if name in ("stored-away", "backlog-start") else "8MiB", help="segment_bytes")
-        add("--spill", default="64KiB" if name == "far-drain" else "", help="spill_after: what is past it has to be read back; default a quarter of --buffer")
+        add("--spill", default="768KiB" if name == "far-drain" else "", help="spill_after: what is past it has to be read back; default a quarter of --buffer")
         add("--timeout", type=int, default=1_800, help="seconds for a drain, and for answers at the end")
         add("--warm", type=float, default=3, metavar="SECONDS", help="not judged at the start")
         add("--before", type=float, default=20, metavar="SECONDS", help="of flow before it happens")

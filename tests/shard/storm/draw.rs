@@ -79,7 +79,7 @@ impl Draw {
 
     /// Not drawn: every other storm has one.
     pub(super) fn receipts(seed: u64) -> Option<u32> {
-        (seed.is_multiple_of(2)).then_some((seed / 2 % 2) as u32)
+        seed.is_multiple_of(2).then_some((seed / 2 % 2) as u32)
     }
 
     /// The configuration.
