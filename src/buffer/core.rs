@@ -28,7 +28,7 @@ pub struct Buffer {
     pub(super) lanes: HashMap<u32, (usize, SinkId)>,
     pub(super) lists: Lists,
     /// Whose answer waits for rows of an earlier start.
-    pub(super) tickets: HashMap<Origin, Ticket>,
+    pub(super) tickets: BTreeMap<Origin, Ticket>,
     pub(super) numbers: Numbers,
     /// Rows in groups that are not durable, by group.
     pub(super) unsynced: VecDeque<(u64, u64)>,
@@ -100,7 +100,7 @@ impl Buffer {
             clock: Clock::new(now, wall),
             waiting: Waiting::default(),
             next_session,
-            tickets: HashMap::new(),
+            tickets: BTreeMap::new(),
             lanes: HashMap::new(),
             lists: Lists::default(),
             numbers: Numbers { rot: report.rot.len() as u64, torn_bytes: report.torn_bytes, ..Numbers::default() },

@@ -101,7 +101,11 @@ impl Buffer {
 
     /// A session has ended, and its open packet ids with it. The group in which that stands.
     pub fn end_session(&mut self, number: u64) -> u64 {
-        self.tickets.retain(|origin, _| origin.session != number);
+        let all = Origin { session: number, packet_id: 0 }..=Origin { session: number, packet_id: u16::MAX };
+        while let Some((origin, _)) = self.tickets.range(all.clone()).next() {
+            let origin = *origin;
+            self.tickets.remove(&origin);
+        }
         self.record(Record::Ended { number })
     }
 

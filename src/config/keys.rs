@@ -366,7 +366,7 @@ pub(super) const KEYS: &[Key] = keys! {
         "Room on the disk, all shards together, in equal parts. The file system should have it free: see `forebay check`.";
     Spool.segment_bytes: Size { min: MIB, max: 4 * GIB }, From("`\"64MiB\"`; less where a shard has room for fewer than 16"),
         "Length of a segment's file. A shard's part holds at least eight, of which four are kept for what empties it; a \
-         record or a batch takes a quarter of one at most.";
+         record or a batch takes an eighth of one at most.";
     Spool.when_full: Word(WHEN_FULL), Is("\"backpressure\""),
         "What happens to a message for which there is no room. `\"backpressure\"`: its publisher is not read until there is. \
          `\"refuse\"`: it is refused, 5.0 with 0x97. `\"drop-oldest\"`: the oldest rows on disk make room, counted.";

@@ -117,7 +117,7 @@ events! {
     SpoolRoom, Info, Lifecycle, "spool_room", [Sink], "the spool has room again";
     SpoolFailed, Error, Error, "spool_failed", [Reason], "the disk did not do what the spool asked of it; what was to be written is answered to nobody and written again, into a new segment";
     SpoolDamaged, Error, Error, "spool_damaged", [Reason], "what was on the disk is damaged; it is left out, the rest goes on; `forebay spool inspect` says where";
-    RowsDropped, Warn, Error, "rows_dropped", [Sink, Topic, Records, Reason], "messages in the spool were given up";
+    RowsDropped, Warn, Error, "rows_dropped", [Sink, Records, Reason], "messages in the spool were given up";
     ConnectRefused, Info, Error, "connect_refused", [Listener, Peer, Clause, Reason], "a CONNECT was refused, or what came first was none";
     ProtocolError, Info, Error, "protocol_error", [Listener, Client, Peer, Clause, Reason], "a device's connection was closed for a protocol error";
     DeadLetters, Warn, Error, "dead_letters", [Sink, Total], "messages of the sink are in its dead letters, each with the reason";

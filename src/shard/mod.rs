@@ -26,6 +26,7 @@ mod device;
 mod door_letters;
 mod drain;
 mod events;
+mod given_up;
 mod holds;
 mod kept;
 mod letter_line;
@@ -103,6 +104,7 @@ pub struct Core {
     session_timer: Option<(Monotonic, TimerId)>,
     /// When a disk in trouble is looked at again.
     spool_timer: Option<TimerId>,
+    given_up: given_up::GivenUp,
     drain: Option<drain::Drain>,
     numbers: Numbers,
     teller: Teller,
@@ -134,6 +136,7 @@ impl Core {
             touched: Vec::new(),
             session_timer: None,
             spool_timer: None,
+            given_up: given_up::GivenUp::default(),
             drain: None,
             numbers: Numbers::new(board, layout),
             teller: Teller::new(Arc::clone(&around.journal), index),

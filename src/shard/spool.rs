@@ -168,6 +168,7 @@ impl Core {
             }
         }
         self.tell_full(now);
+        self.tell_given_up(now);
     }
 
     /// The first message for which there is no room is an event, and so is the end of that.

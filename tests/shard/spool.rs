@@ -152,6 +152,14 @@ fn kafka_may_be_away_for_longer_than_memory_lasts() {
     let layout = Layout { sinks: 1, clusters: 1, listeners: 1 };
     let held = world.values()[layout.cluster(0, ClusterMetric::BufferBytes)];
     assert!(held < 8 << 20, "{held} bytes of memory for 32 MB");
+    assert_eq!(world.sink_number(0, SinkMetric::SpooledRows), 4_000);
+    world.advance(Duration::from_secs(2));
+    world.turn();
+    assert!(world.sink_number(0, SinkMetric::SpilledRows) > 3_000, "memory has few of them");
+    assert!(
+        world.number(ShardMetric::SpoolGroupBytes) > 32_000_000
+            && world.number(ShardMetric::SpoolLiveBytes) > 32_000_000
+    );
     world.kafka_up = true;
     world.advance(Duration::from_secs(60));
     assert_all(&arrived(&world), 4_000, "in order, each once");
@@ -261,7 +269,7 @@ fn the_oldest_may_make_room() {
     world.advance(Duration::from_secs(5));
     assert_all(&acked(&mut world, device), 3_000, "nobody waits for Kafka");
     let dropped = world.sink_number(0, SinkMetric::DroppedOldest);
-    assert!(dropped > 0);
+    assert!(dropped > 0 && world.told(Kind::RowsDropped) > 0);
     world.kafka_up = true;
     world.advance(Duration::from_secs(60));
     let arrived = arrived(&world);

@@ -4,7 +4,7 @@ use super::backlog::Backlog;
 use super::row_log::RowRun;
 use super::tickets::Tickets;
 use super::{Finished, Producer};
-use crate::kafka::types::Outcome;
+use crate::kafka::types::{Outcome, SinkId};
 
 impl Producer {
     /// The rows of a lane that stand on the disk alone, rows of cuts aside: what may be dropped to make room. `None`: it
@@ -15,6 +15,23 @@ impl Producer {
         // What is cut stays until Kafka's word; nearly all that is not stands behind it.
         let first = backlog.skip.last().map_or(0, RowRun::end).max(backlog.next);
         (first < backlog.end).then(|| RowRun { first, count: backlog.end - first })
+    }
+
+    /// Rows of a sink that are in the log alone. It looks at every partition that has such: not for every turn.
+    #[must_use]
+    pub fn spilled_rows(&self, sink: SinkId) -> u64 {
+        let of_sink = |index: &u32| self.topics[*index as usize].sink == usize::from(sink.0);
+        let rows = |(index, partition): &(u32, i32)| {
+            let topic = &self.topics[*index as usize];
+            match usize::try_from(*partition) {
+                Ok(number) => {
+                    let spooled = topic.partitions.get(number).and_then(|partition| partition.spooled.as_ref());
+                    spooled.and_then(|spooled| spooled.backlog.as_ref()).map_or(0, |backlog| backlog.rows)
+                }
+                Err(_) => topic.backlogs.iter().map(|backlog| backlog.rows).sum(),
+            }
+        };
+        self.spooling.iter().filter(|(index, _)| of_sink(index)).map(rows).sum()
     }
 
     fn backlog_of(&self, lane: u32) -> Option<((u32, i32), &Backlog)> {
