@@ -2,7 +2,8 @@
 //!
 //! What one shard may hold, as a sum: the producers' buffers (`kafka.*.buffer_bytes`, a share each), half-received
 //! packets ([`PARTIAL_BYTES_MAX`]), the runtime's receive buffers (1,024 of 4 KiB), out-buffers (the runtime's cap for
-//! each connection that does not read), and what an idle connection costs (a slot in two tables and a session).
+//! each connection that does not read), what an idle connection costs (a slot in two tables and a session), and at listeners
+//! with receipts one for each sink of a message whose answer is owed, or whose QoS 2 id is open (`mqtt.receive_maximum`).
 
 /// Largest CONNECT that is read. Nothing is known of the peer yet, so it is far below `mqtt.packet_bytes_max`; it holds
 /// the largest client id, will topic, will payload, user name and password that 3.1.1 can express, together.

@@ -10,20 +10,29 @@ use std::process::Command;
 use support::service::{Service, config};
 use support::{python, run, tool};
 
+const FLOW: &str = r#"
+[[sink]]
+name = "flow"
+filters = ["flow/#"]
+topic = "flow"
+headers = { client = "${clientid}" }
+"#;
+
 fn flow_service() -> Service {
-    Service::start(&config(
-        r#"
-        [[sink]]
-        name = "flow"
-        filters = ["flow/#"]
-        topic = "flow"
-        headers = { client = "${clientid}" }
-        "#,
-    ))
+    Service::start(&config(FLOW))
+}
+
+/// The same, whose answers say where messages stand.
+fn service_with_receipts() -> Service {
+    let listener = "transport = \"tcp\"\n";
+    Service::start(&config(FLOW).replace(listener, &format!("{listener}receipts = true\n")))
 }
 
 fn smoke(kind: &str) {
-    let service = flow_service();
+    smoke_at(&flow_service(), kind);
+}
+
+fn smoke_at(service: &Service, kind: &str) {
     let folder = support::temp_dir();
     let mut program = python("smoke.py");
     program.args([kind, &service.mqtt().port().to_string(), &service.embedded().to_string()]).arg(folder.path());
@@ -50,6 +59,24 @@ fn rumqttc() {
 fn mosquitto_pub_line_by_line() {
     tool("mosquitto_pub");
     smoke("mosquitto");
+}
+
+#[test]
+fn every_client_takes_answers_with_receipts() {
+    tool("mosquitto_pub");
+    for kind in ["paho", "mqttjs", "rumqttc", "mosquitto"] {
+        smoke_at(&service_with_receipts(), kind);
+    }
+}
+
+#[test]
+fn paho_reads_where_its_messages_stand() {
+    let service = service_with_receipts();
+    let said = run(python("receipts.py").args([&service.mqtt().port().to_string(), "200"]));
+    let mut said: Vec<String> = said.lines().map(str::to_owned).collect();
+    said.sort();
+    assert_eq!(said.len(), 200);
+    assert_eq!(said, kcat(&service, "flow", "%t %p %o %s\n"));
 }
 
 fn mosquitto_pub(service: &Service) -> Command {

@@ -1,7 +1,9 @@
 //! Connections that speak just enough MQTT 3.1.1: CONNECT, PUBLISH, and counting what comes back.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use forebay::mqtt::encode;
@@ -49,6 +51,9 @@ pub(crate) struct Device {
     next_number: u64,
     /// Sent and not answered (QoS 0: always 0).
     pub(crate) open: usize,
+    /// Answered so far, and for each write what that will be once its last message is answered, and when it went out.
+    answered: u64,
+    writes: VecDeque<(u64, Instant)>,
     out: Vec<u8>,
     tail: Vec<u8>,
 }
@@ -56,7 +61,19 @@ pub(crate) struct Device {
 impl Device {
     pub(crate) fn new(socket: TcpStream, topic: String, qos: QoS, payload_bytes: usize) -> Self {
         let payload = vec![b'x'; payload_bytes.max(20)];
-        Self { socket, topic, qos, payload, next_id: 1, next_number: 0, open: 0, out: Vec::new(), tail: Vec::new() }
+        Self {
+            socket,
+            topic,
+            qos,
+            payload,
+            next_id: 1,
+            next_number: 0,
+            open: 0,
+            answered: 0,
+            writes: VecDeque::new(),
+            out: Vec::new(),
+            tail: Vec::new(),
+        }
     }
 
     /// Queues `count` messages and writes what the socket takes. `false`: the socket is full.
@@ -80,6 +97,9 @@ impl Device {
                 self.open += 1;
             }
         }
+        if self.qos != QoS::AtMostOnce {
+            self.writes.push_back((self.next_number, Instant::now()));
+        }
         self.flush()
     }
 
@@ -99,6 +119,14 @@ impl Device {
     pub(crate) fn ping(&mut self) -> anyhow::Result<bool> {
         put(&Packet::PingReq, &mut self.out)?;
         self.flush()
+    }
+
+    /// How long the last messages of writes waited for their answers, of those that have come since last time, in microseconds.
+    pub(crate) fn waited_us(&mut self, mut note: impl FnMut(u64)) {
+        while let Some(&(_, sent)) = self.writes.front().filter(|(number, _)| *number <= self.answered) {
+            note(sent.elapsed().as_micros() as u64);
+            self.writes.pop_front();
+        }
     }
 
     /// Reads once; returns finished messages (PUBACK, PUBCOMP) and PINGRESPs. Answers PUBREC with PUBREL.
@@ -121,6 +149,7 @@ impl Device {
         }
         self.tail.drain(..used);
         self.open -= done;
+        self.answered += done as u64;
         self.flush()?;
         Ok((done, pongs))
     }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use anyhow::bail;
 use clap::Args;
 use forebay::mqtt::packet::QoS;
+use hdrhistogram::Histogram;
 use rustix::event::epoll;
 use serde_json::{Value, json};
 
@@ -70,6 +71,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<Value> {
     let total = settings.messages;
     let (mut sent, mut done) = (0u64, 0u64);
     let mut scratch = vec![0; 64 << 10];
+    let mut waited = Histogram::<u64>::new_with_bounds(1, 3_600_000_000, 3)?;
     let mut writable = vec![true; devices.len()];
     let mut ready: Vec<usize> = (0..devices.len()).collect();
     loop {
@@ -112,6 +114,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<Value> {
                         break;
                     }
                     done += finished as u64;
+                    device.waited_us(|us| waited.saturating_record(us));
                 }
             }
             ready.push(index);
@@ -124,7 +127,8 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<Value> {
     Ok(json!({
         "job": "publish", "connections": settings.connections, "qos": settings.qos, "per_write": settings.per_write,
         "window": settings.window, "payload_bytes": settings.payload.max(20), "messages": total, "wall_s": wall_s,
-        "messages_per_s": total as f64 / wall_s, "parsed_confirmed_by_pingresp": parsed,
+        "messages_per_s": total as f64 / wall_s, "answer_p50_us": waited.value_at_quantile(0.5),
+        "answer_p99_us": waited.value_at_quantile(0.99), "answer_max_us": waited.max(), "parsed_confirmed_by_pingresp": parsed,
         "server_cpu_s": cpu.map(|c| c.0), "server_cpu_us_per_message": cpu.map(|c| c.0 * 1e6 / total as f64),
         "server_rss_bytes": cpu.map(|c| c.1),
     }))

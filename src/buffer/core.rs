@@ -33,7 +33,7 @@ pub struct Buffer {
     /// Rows in groups that are not durable, by group.
     pub(super) unsynced: VecDeque<(u64, u64)>,
     /// Where the disk failed to read, how often, and whether it is to be tried again without anything else happening.
-    pub(super) failing: Option<Failing>,
+    pub(super) failing: HashMap<u32, Failing>,
     pub(super) wants_turn: bool,
     /// When the group under way was handed to the disk.
     flying: Option<Monotonic>,
@@ -106,7 +106,7 @@ impl Buffer {
             numbers: Numbers { rot: report.rot.len() as u64, torn_bytes: report.torn_bytes, ..Numbers::default() },
             unsynced: VecDeque::new(),
             flying: None,
-            failing: None,
+            failing: HashMap::new(),
             wants_turn: false,
             log,
             settings,
@@ -163,8 +163,11 @@ impl Buffer {
         let group = self.group();
         self.log.flush(disk, now, wall);
         if self.group() != group {
-            self.put_waiting();
             self.flying = Some(now);
+        }
+        // Also what has found no room in its own group.
+        if self.waiting.first().is_some_and(|first| first <= self.group()) {
+            self.put_waiting();
         }
         self.look_at_room();
     }
@@ -182,7 +185,7 @@ impl Buffer {
         }
         let durable = self.durable();
         while self.unsynced.pop_front_if(|(group, _)| *group <= durable).is_some() {}
-        self.numbers.groups += durable - before;
+        self.numbers.groups += durable.saturating_sub(before);
         self.look_at_room();
         durable != before
     }
@@ -200,14 +203,14 @@ impl Buffer {
 
     /// All groups up to this one are durable.
     #[must_use]
-    pub const fn durable(&self) -> u64 {
-        self.log.durable()
+    pub fn durable(&self) -> u64 {
+        self.waiting.durable(self.log.durable())
     }
 
     /// Whether everything that was kept is durable.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.log.is_idle()
+        self.log.is_idle() && self.waiting.is_empty()
     }
 
     /// The numbers.
@@ -222,7 +225,10 @@ impl Buffer {
             segments,
             bytes: segments * bytes,
             bytes_max: self.settings.log.segments_max * bytes,
-            sessions: self.log.state().sessions().count() as u64,
+            live_bytes: self.log.state().live_bytes(),
+            group_bytes: self.log.written_bytes(),
+            moved_bytes: self.log.moved_bytes(),
+            sessions: self.log.state().sessions_count() as u64,
             ..self.numbers
         }
     }
@@ -236,10 +242,7 @@ impl Buffer {
     /// Live rows of a sink.
     #[must_use]
     pub fn sink_rows(&self, cluster: usize, sink: SinkId) -> u64 {
-        self.terms(cluster, sink).map_or(0, |terms| {
-            let _ = terms;
-            0
-        })
+        self.terms(cluster, sink).map_or(0, |terms| self.log.state().sink_rows(&terms.name))
     }
 
     /// The most bytes that a sink may hold.

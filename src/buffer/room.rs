@@ -18,6 +18,8 @@ pub enum SpoolFull {
     Whole,
     /// The sink holds its share of it.
     Sink,
+    /// There is room, but this turn's rows are as many as a group takes: again when they are on their way.
+    Turn,
 }
 
 /// What is promised and not yet in the log: rows and their bytes.
@@ -48,8 +50,10 @@ impl Promised {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Room {
     whole: u64,
-    /// The log could not keep account of more, when it was last given rows.
-    pub(super) too_many: bool,
+    /// Of that, what rows may take at once.
+    turn: u64,
+    /// The log could not keep account of more, when it was last given rows: those of this cluster, which wait.
+    pub(super) too_many: Option<usize>,
     promised: u64,
     /// By cluster and sink: what it may still take, what it is promised.
     sinks: Vec<Vec<(u64, Promised)>>,
@@ -62,6 +66,22 @@ impl Room {
         Self { sinks: sinks.map(|count| vec![(0, Promised::default()); count]).collect(), ..Self::default() }
     }
 
+    /// Rows of a cluster that were promised room and have not been written never will be: they have ended before.
+    pub(super) fn all_written(&mut self, cluster: usize) {
+        let mut freed = self.too_many.take_if(|of| *of == cluster).is_some();
+        for (_, promised) in self.sinks.get_mut(cluster).into_iter().flatten().filter(|(_, sink)| sink.rows > 0) {
+            freed = true;
+            self.promised = self.promised.saturating_sub(promised.bytes);
+            *promised = Promised::default();
+        }
+        self.freed += u64::from(freed);
+    }
+
+    /// Whether such a row may be taken in this turn: one always may, however large.
+    const fn fits(&self, need: u64) -> bool {
+        self.promised == 0 || self.promised + need <= self.turn
+    }
+
     /// So many rows of a sink have been written.
     pub(super) fn kept(&mut self, cluster: usize, sink: usize, rows: u64) {
         if let Some((left, promised)) = self.sinks.get_mut(cluster).and_then(|sinks| sinks.get_mut(sink)) {
@@ -69,6 +89,7 @@ impl Room {
             let bytes = promised.kept(rows);
             self.promised = self.promised.saturating_sub(bytes);
             self.whole = self.whole.saturating_sub(bytes);
+            self.turn = self.turn.saturating_sub(bytes);
             *left = left.saturating_sub(bytes);
         }
     }
@@ -85,13 +106,14 @@ impl Buffer {
         }
         let need = row_bytes as u64 + ROW_COST;
         let room = &self.room;
-        if room.too_many || room.promised + need > room.whole {
+        if room.too_many.is_some() || room.promised + need > room.whole {
             return Err(SpoolFull::Whole);
         }
         let left = room.sinks.get(cluster).and_then(|sinks| sinks.get(usize::from(sink.0)));
         match left {
             Some((left, promised)) if promised.bytes + need > *left => Err(SpoolFull::Sink),
-            _ => Ok(()),
+            _ if room.fits(need) => Ok(()),
+            _ => Err(SpoolFull::Turn),
         }
     }
 
@@ -116,14 +138,16 @@ impl Buffer {
     /// Whether there is room for so many bytes, whoever's.
     #[must_use]
     pub const fn has_room(&self, bytes: usize) -> bool {
-        !self.room.too_many && self.room.promised + bytes as u64 + ROW_COST <= self.room.whole
+        let need = bytes as u64 + ROW_COST;
+        self.room.too_many.is_none() && self.room.promised + need <= self.room.whole && self.room.fits(need)
     }
 
     /// The largest payload of a kept session that there is room for now, beside the rows that are promised theirs.
     #[must_use]
     pub fn session_room(&self) -> usize {
-        let room = self.log.room().saturating_sub(self.room.promised + RECORD_BYTES);
-        if self.room.too_many { 0 } else { usize::try_from(room).unwrap_or(usize::MAX) }
+        let (sessions, bytes) = self.waiting.sessions();
+        let room = self.log.room_of_session(sessions).saturating_sub(self.room.promised + bytes + RECORD_BYTES);
+        if self.room.too_many.is_some() { 0 } else { usize::try_from(room).unwrap_or(usize::MAX) }
     }
 
     /// Changes whenever room has come free: as long as it is the same, nobody who waits has to be asked again.
@@ -161,9 +185,9 @@ impl Buffer {
     /// Reads the log's figures. Rows of sinks that go to memory first may never come: what they were promised is over.
     pub(super) fn look_at_room(&mut self) {
         let room = &mut self.room;
-        let whole = self.log.room();
-        let mut freed = whole > room.whole;
-        room.whole = whole;
+        let (whole, turn) = (self.log.space(), self.log.room());
+        let mut freed = whole > room.whole || turn > room.turn;
+        (room.whole, room.turn) = (whole, turn);
         room.promised = 0;
         for (cluster, sinks) in self.settings.clusters.iter().enumerate() {
             for (sink, terms) in sinks.iter().enumerate().filter(|(_, terms)| terms.keep != Keep::Memory) {

@@ -38,18 +38,45 @@ impl Record {
     }
 }
 
+impl Record {
+    /// What has to find room beside rows: sessions, and their bytes.
+    fn session(&self) -> (u64, u64) {
+        if matches!(self, Self::Kept { .. }) { (1, self.bytes()) } else { (0, 0) }
+    }
+}
+
 /// Records that wait for a later group.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     records: VecDeque<(u64, Record)>,
     /// Bytes of those for the last group among them.
     bytes: u64,
+    /// Sessions among them, and their bytes.
+    sessions: (u64, u64),
+    /// Records that found no room in their own group: the oldest of such groups, and the one that they stand in by now.
+    late: Option<(u64, u64)>,
 }
 
 impl Waiting {
-    /// Whether a session is among them.
-    pub(super) fn has_sessions(&self) -> bool {
-        self.records.iter().any(|(_, record)| matches!(record, Record::Kept { .. }))
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Sessions among them, and their bytes.
+    pub(super) const fn sessions(&self) -> (u64, u64) {
+        self.sessions
+    }
+
+    /// The oldest group that one of them was to stand in.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.records.front().map(|(group, _)| *group)
+    }
+
+    /// Up to which group all is durable that was to be, if the log's is durable up to this one.
+    pub(super) fn durable(&self, log: u64) -> u64 {
+        let late = self.late.filter(|(_, stands_in)| *stands_in > log).map(|(group, _)| group);
+        self.first().into_iter().chain(late).fold(log, |durable, missing| durable.min(missing - 1))
     }
 }
 
@@ -105,6 +132,8 @@ impl Buffer {
                 last.unwrap_or_else(|| self.log.group()) + 1
             }
         };
+        let (sessions, bytes) = &mut self.waiting.sessions;
+        (*sessions, *bytes) = (*sessions + record.session().0, *bytes + record.session().1);
         self.waiting.records.push_back((group, record));
         group
     }
@@ -115,6 +144,13 @@ impl Buffer {
             if group > self.log.group() || !self.put_record(&record) {
                 self.waiting.records.push_front((group, record));
                 return;
+            }
+            let (sessions, bytes) = &mut self.waiting.sessions;
+            (*sessions, *bytes) = (*sessions - record.session().0, *bytes - record.session().1);
+            let here = self.log.group();
+            if group < here {
+                let still = self.waiting.late.filter(|(_, stands_in)| *stands_in > self.log.durable());
+                self.waiting.late = Some((still.map_or(group, |(oldest, _)| oldest.min(group)), here));
             }
         }
     }

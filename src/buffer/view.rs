@@ -1,5 +1,8 @@
 //! The buffer as the producer of one cluster sees it.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use super::core::Buffer;
 use crate::kafka::producer::AnsweredOn;
 use crate::kafka::producer::row_log::{
@@ -36,24 +39,33 @@ impl Lists {
 /// A row that the disk fails to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Failing {
-    lane: u32,
     number: u64,
     tries: u32,
+    /// When it was last tried.
+    at: Monotonic,
+    /// Rows before it that were given up.
+    given_up: u32,
 }
 
 /// So often it is tried again; a tenth of a second lies between two.
 const TRIES: u32 = 50;
+const AGAIN: Duration = Duration::from_millis(100);
+/// So many rows behind one that was given up have no tries of their own: damage is a few of them, a disk that is away is all.
+const GIVEN_UP_MAX: u32 = 64;
 
 impl Failing {
-    /// Whether it is worth another try. The row behind one that was given up has none of its own.
-    fn again(failing: &mut Option<Self>, lane: u32, number: u64) -> bool {
-        let tries = match failing {
-            Some(Self { lane: of, number: at, tries }) if *of == lane && *at == number => *tries + 1,
-            Some(Self { lane: of, number: at, tries: TRIES }) if *of == lane && *at + 1 == number => TRIES,
-            _ => 1,
-        };
-        *failing = Some(Self { lane, number, tries });
-        tries < TRIES
+    /// Whether a lane's row is worth another try.
+    fn again(failing: &mut HashMap<u32, Self>, lane: u32, number: u64, now: Monotonic) -> bool {
+        let this = failing.entry(lane).or_insert(Self { number, tries: 0, at: Monotonic(0), given_up: 0 });
+        if this.number != number {
+            let next = this.tries >= TRIES && this.given_up < GIVEN_UP_MAX;
+            let given_up = if next { this.given_up + 1 } else { 0 };
+            *this = Self { number, tries: if next { TRIES } else { 0 }, at: Monotonic(0), given_up };
+        }
+        if this.tries < TRIES && (this.at == Monotonic(0) || now.since(this.at) >= AGAIN) {
+            (this.tries, this.at) = (this.tries + 1, now);
+        }
+        this.tries < TRIES
     }
 }
 
@@ -75,8 +87,8 @@ impl<D: Disk> RowLog for View<'_, D> {
 
     fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, NotNow> {
         let buffer = &mut *self.buffer;
-        // A row of a session comes behind it.
-        if buffer.waiting.has_sessions() {
+        // A row of a session comes behind it, and that of a packet id behind its last release.
+        if !buffer.waiting.is_empty() {
             return Err(NotNow);
         }
         let lists = &mut buffer.lists;
@@ -99,10 +111,14 @@ impl<D: Disk> RowLog for View<'_, D> {
             from: rows.from,
         };
         let first = buffer.log.rows(&new);
-        buffer.room.too_many = matches!(first, Err(Refused::TooMany));
+        buffer.room.too_many = matches!(first, Err(Refused::TooMany)).then_some(self.cluster);
         let first = first.map_err(not_now)?;
         buffer.kept(rows.lane, u64::from(rows.count));
         Ok(first)
+    }
+
+    fn all_written(&mut self) {
+        self.buffer.room.all_written(self.cluster);
     }
 
     fn cut(&mut self, cut: &NewCut<'_>) -> Result<TakenCut, NotNow> {
@@ -155,15 +171,20 @@ impl<D: Disk> RowLog for View<'_, D> {
         let owes = terms.is_some_and(|terms| terms.answered_on == AnsweredOn::Replicated);
         // What is not on the disk yet is not gone.
         let synced = log.state().lane(lane).map_or(0, |lane| lane.next);
+        // The row that a failed read is about: numbers below it may be of none.
+        let first = log.state().lane(lane).and_then(|lane| lane.seek(from)).map_or(from, |span| span.run.first);
         let read = match log.read(self.disk, lane, from, end.min(synced)) {
             Err(ReadError::Later) => return ReadBack::Later,
-            Err(_) if Failing::again(failing, lane, from) => {
+            Err(_) if first < end && Failing::again(failing, lane, first, clock.now()) => {
                 *wants_turn = true;
                 return ReadBack::Later;
             }
-            Err(_) => return ReadBack::Rotten(RowRun { first: from, count: 1 }),
+            Err(_) => return ReadBack::Rotten(RowRun { first, count: 1 }),
             Ok(read) => read,
         };
+        if !failing.is_empty() {
+            failing.remove(&lane);
+        }
         match read {
             Read::Empty if synced < end => ReadBack::Later,
             Read::Empty => ReadBack::Empty,

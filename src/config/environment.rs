@@ -185,7 +185,7 @@ fn parse<'a>(key: &Key, value: &'a str, offset: usize) -> Result<DeValue<'a>, Fa
     let text = || DeValue::String(value.into());
     let plain = || DeValue::parse(trimmed).map_or_else(|_| text(), Spanned::into_inner);
     Ok(match key.kind {
-        Kind::Flag | Kind::Integer { .. } => plain(),
+        Kind::Flag | Kind::Integer { .. } | Kind::Share => plain(),
         Kind::Size { .. } if trimmed.bytes().all(|b| b.is_ascii_digit()) => plain(),
         Kind::TextList | Kind::TemplateTable | Kind::TextTable if trimmed.starts_with(['[', '{']) => {
             let parsed = DeValue::parse(trimmed);

@@ -15,9 +15,10 @@ const SEGMENTS_MIN: u64 = Spool::SEGMENTS_MIN;
 const SEGMENTS_WISHED: u64 = 16;
 /// The usual segment.
 const SEGMENT_BYTES: u64 = 64 * MIB;
-/// A block of rows takes at most this part of a segment.
-const BLOCKS_IN_SEGMENT: u64 = 4;
-/// What stands around a batch in a block of rows, with room to spare.
+/// A block of rows takes at most this part of a segment: what the log takes at once.
+const BLOCKS_IN_SEGMENT: u64 = 8;
+/// What stands around a batch's records in a block of rows, with room to spare. (What stands beside each, its deadline and
+/// the like, counts as the batch's bytes.)
 const BLOCK_OVERHEAD: u64 = 64 << 10;
 
 /// What sinks have to know of the rest of the file.
@@ -138,7 +139,7 @@ pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) ->
     let segments_max = part / segment_bytes;
     if let Some(sink) = largest.filter(|sink| block(sink) > segment_bytes) {
         let what = format!(
-            "a segment of {} cannot hold batch_bytes and record_bytes_max of sink {}, which take a quarter of one at most",
+            "a segment of {} cannot hold batch_bytes and record_bytes_max of sink {}, which take an eighth of one at most",
             ShowSize(segment_bytes),
             sink.name
         );

@@ -31,6 +31,19 @@ pub struct Run {
     pub count: u32,
 }
 
+/// Where a sink's row stands in Kafka's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Landed<'a> {
+    /// The sink.
+    pub sink: SinkId,
+    /// Topic.
+    pub topic: &'a Rc<str>,
+    /// Partition index.
+    pub partition: u32,
+    /// Offset; `None`: Kafka has not said it.
+    pub offset: Option<i64>,
+}
+
 /// The end of a row's way, as far as the publisher is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

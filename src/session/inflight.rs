@@ -11,6 +11,7 @@
 use super::end::Violation;
 use super::peer::Peer;
 use super::qos2::{Qos2, Release, Row};
+use super::receipts::{Of, Receipts};
 use crate::mqtt::encode;
 use crate::mqtt::packet::{PacketType, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
@@ -63,6 +64,11 @@ impl Slot {
         self.code = self.code.max(code);
     }
 
+    /// A row of the queue whose sinks owe answers.
+    pub(super) fn takes_answers(self) -> bool {
+        matches!(self.kind, Kind::Qos1 | Kind::Qos2) && !self.is_done()
+    }
+
     /// Every sink has answered.
     pub(super) fn is_done(self) -> bool {
         self.owed == 0 && !self.opening
@@ -98,14 +104,17 @@ pub(super) enum Received {
 /// The queue of one connection and the QoS 2 state of its session.
 #[derive(Debug, Default)]
 pub(super) struct Inflight {
-    slots: VecDeque<Slot>,
+    pub(super) slots: VecDeque<Slot>,
     /// The number of the front slot.
-    base: u32,
+    pub(super) base: u32,
     /// The client's send quota used up, as the client counts it (section 4.9).
     quota_used: u16,
     /// Something came in since the last [`Inflight::rest`].
     busy: bool,
-    qos2: Option<Box<Qos2>>,
+    /// The client is told where its messages stand.
+    pub(super) wants_receipts: bool,
+    pub(super) qos2: Option<Box<Qos2>>,
+    pub(super) receipts: Option<Box<Receipts>>,
 }
 
 impl Inflight {
@@ -238,6 +247,7 @@ impl Inflight {
             }
             self.slots.pop_front();
             self.base = self.base.wrapping_add(1);
+            let of = self.receipts.as_mut().map(|receipts| receipts.pop()).unwrap_or_default();
             let answer = match slot.kind {
                 Kind::Qos1 => PacketType::PubAck,
                 Kind::Qos2 | Kind::Repeat => PacketType::PubRec,
@@ -246,7 +256,11 @@ impl Inflight {
                     continue;
                 }
             };
-            encode::ack(peer.version, answer, slot.packet_id, slot.code, out);
+            if self.wants_receipts {
+                self.ack_with_receipts(peer, answer, slot, of, out);
+            } else {
+                encode::ack(peer.version, answer, slot.packet_id, slot.code, out);
+            }
             drained.answered += 1;
             if slot.kind == Kind::Qos1 || slot.code.is_error() {
                 self.give_back_quota();
@@ -258,6 +272,19 @@ impl Inflight {
             }
         }
         drained
+    }
+
+    fn ack_with_receipts(&mut self, peer: &Peer, kind: PacketType, slot: Slot, of: Of, out: &mut Vec<u8>) {
+        let receipts = self.receipts.get_or_insert_default();
+        let of = match &mut self.qos2 {
+            // Those of the row until its id is free: its PUBREC may be asked for again.
+            Some(qos2) if slot.kind != Kind::Qos1 => qos2.keep_receipts(slot.packet_id, of),
+            _ => Some(&of),
+        };
+        match of {
+            Some(of) => receipts.ack(peer, kind, slot.packet_id, slot.code, of, out),
+            None => encode::ack(peer.version, kind, slot.packet_id, slot.code, out),
+        }
     }
 
     /// The client gets one place of its send quota back with each PUBACK, PUBCOMP and refusing PUBREC, whatever it is
@@ -286,10 +313,13 @@ impl Inflight {
         let base = self.base;
         self.base = base.wrapping_add(slots.len() as u32);
         self.quota_used = 0;
+        let mut receipts = self.receipts.take().map(|mut receipts| receipts.take_all()).unwrap_or_default();
         if let Some(qos2) = &mut self.qos2 {
             for (offset, slot) in slots.into_iter().enumerate() {
                 if matches!(slot.kind, Kind::Qos2 | Kind::Repeat) {
                     qos2.park(base.wrapping_add(offset as u32), slot);
+                    let of = receipts.get_mut(offset).map(std::mem::take).unwrap_or_default();
+                    qos2.keep_receipts(slot.packet_id, of);
                 }
             }
         }
@@ -302,6 +332,7 @@ impl Inflight {
             if self.slots.capacity() / 4 > self.slots.len().max(SLOTS_KEPT) {
                 self.slots.shrink_to(SLOTS_KEPT);
             }
+            self.receipts.iter_mut().for_each(|receipts| receipts.shrink());
             return true;
         }
         self.give_back_memory();
@@ -310,6 +341,7 @@ impl Inflight {
 
     fn give_back_memory(&mut self) {
         self.slots.shrink_to_fit();
+        self.receipts = None;
         match &mut self.qos2 {
             Some(qos2) if qos2.is_empty() => self.qos2 = None,
             Some(qos2) => qos2.shrink(),

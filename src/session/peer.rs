@@ -22,7 +22,7 @@ impl Peer {
         Self { version, packet_size_max: u32::MAX, problem_information: true }
     }
 
-    /// Whether a reason string is of use: 5.0, and wanted.
+    /// Whether a reason string, or a user property beside an answer, is of use: 5.0, and wanted.
     pub(super) fn wants_reasons(self) -> bool {
         self.version == Version::V5 && self.problem_information
     }

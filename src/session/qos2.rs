@@ -7,6 +7,7 @@
 //! connection, which is answered when the row is done.
 
 use super::inflight::Slot;
+use super::receipts::{Of, Receipt, add};
 use crate::mqtt::reason::ReasonCode;
 use hashbrown::HashMap;
 
@@ -61,6 +62,8 @@ pub(super) struct Qos2 {
     moved: Vec<(u16, u32, u32)>,
     /// Ids that are no longer open and stand in the log.
     freed: Vec<u16>,
+    /// Where the rows of open ids stand, as far as they are not in the queue.
+    receipts: Map<u16, Of>,
 }
 
 impl Qos2 {
@@ -123,6 +126,9 @@ impl Qos2 {
     fn close(&mut self, packet_id: u16) {
         if self.open.remove(&packet_id).is_some_and(|open| open.logged) {
             self.freed.push(packet_id);
+        }
+        if !self.receipts.is_empty() {
+            self.receipts.remove(&packet_id);
         }
         if !self.moved.is_empty() {
             self.moved.retain(|(id, ..)| *id != packet_id);
@@ -204,6 +210,26 @@ impl Qos2 {
         }
     }
 
+    /// Adds receipts to those of an open id's row, until the id is free. All of them, if there are any.
+    pub(super) fn keep_receipts(&mut self, packet_id: u16, of: Of) -> Option<&Of> {
+        if !of.is_empty() && self.open.contains_key(&packet_id) {
+            let all = self.receipts.entry(packet_id).or_default();
+            of.into_iter().for_each(|receipt| add(all, receipt));
+        }
+        self.receipts.get(&packet_id)
+    }
+
+    /// The same for a row that is parked under this number.
+    pub(super) fn landed(&mut self, number: u32, receipt: Receipt) {
+        let packet_id = self.parked.get(&number).filter(|slot| !slot.is_done()).map(|slot| slot.packet_id);
+        packet_id.map(|id| self.keep_receipts(id, Of::from_elem(receipt, 1)));
+    }
+
+    /// Their client is not told.
+    pub(super) fn forget_receipts(&mut self) {
+        self.receipts = Map::default();
+    }
+
     /// Gives back what the tables hold beyond their contents.
     pub(super) fn shrink(&mut self) {
         self.open.shrink_to_fit();
@@ -211,5 +237,6 @@ impl Qos2 {
         self.had_by.shrink_to_fit();
         self.moved.shrink_to_fit();
         self.freed.shrink_to_fit();
+        self.receipts.shrink_to_fit();
     }
 }

@@ -5,6 +5,7 @@ use super::end::Violation;
 use super::inflight::{Drained, Inflight, Received};
 use super::keeping::Kept;
 use super::peer::Peer;
+use super::receipts::Receipt;
 use super::will::Will;
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
@@ -38,7 +39,7 @@ impl Terms {
     }
 }
 
-/// One session. 168 bytes beside its client id: what is rare is boxed, what is idle is given back.
+/// One session. 176 bytes beside its client id: what is rare is boxed, what is idle is given back.
 #[derive(Debug)]
 pub struct Session {
     pub(super) client_id: Box<str>,
@@ -239,6 +240,27 @@ impl Session {
     /// sinks is the one that is sent. Numbers that are answered, or whose connection took its claim with it, are ignored.
     pub fn complete(&mut self, first: u32, count: u32, code: ReasonCode) {
         self.inflight.complete(first, count, code);
+    }
+
+    /// Whether the publishes of the present connection are to be answered with [`Receipt`]s, as its listener has it. Said
+    /// once for each connection, before anything of it is taken. One that cannot be told (before 5.0), or has asked for no
+    /// user properties where they are not needed [MQTT-3.1.2-29], gets none.
+    pub fn want_receipts(&mut self, wanted: bool) {
+        let peer = self.peer();
+        self.inflight.want_receipts(wanted && peer.wants_reasons());
+    }
+
+    /// Whether [`Session::landed`] is of any use.
+    #[must_use]
+    #[inline]
+    pub fn wants_receipts(&self) -> bool {
+        self.inflight.wants_receipts
+    }
+
+    /// Where a sink's rows of `count` messages from number `first` on stand: the first as `receipt` says, each of the others
+    /// one offset behind. Before [`Session::complete`] of the same.
+    pub fn landed(&mut self, first: u32, count: u32, receipt: &Receipt) {
+        self.inflight.landed(first, count, receipt);
     }
 
     /// Appends the answers that are ready, in order of receipt, up to the first that is not. Once per turn and

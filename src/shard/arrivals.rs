@@ -155,6 +155,10 @@ impl Core {
         self.numbers.count(M::ConnectsAccepted);
         self.hold_connack(io, conn, connected.key, from);
         let Some(connection) = self.connections.get(conn) else { return };
+        let receipts = connection.has_receipts(&self.around.config);
+        if let Some(session) = self.sessions.get_mut(connected.key) {
+            session.want_receipts(receipts);
+        }
         connection.kind = Kind::Device { session: connected.key, peer };
         connection.clock = connected.keep_alive;
         if let Some(timer) = connection.timer.take() {

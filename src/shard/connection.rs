@@ -52,6 +52,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// Whether answers say where their messages stand in Kafka.
+    pub(super) fn has_receipts(&self, config: &Config) -> bool {
+        config.listeners.get(usize::from(self.listener.0)).is_some_and(|listener| listener.receipts)
+    }
+
     /// How long an answer may be held.
     pub(super) fn answer_timeout(&self, config: &Config) -> Option<Duration> {
         config.listeners.get(usize::from(self.listener.0))?.answer_timeout

@@ -10,6 +10,7 @@ use crate::session::End;
 
 use super::connection::{Kind, Timer};
 use super::mail::Notice;
+use super::spool::Files;
 use super::{Core, Ring};
 
 /// How long what is left may take to get onto the disk once the grace is over.
@@ -22,6 +23,8 @@ pub(super) struct Drain {
     closing: Option<HashSet<ConnId>>,
     /// The grace is over, and the disk has not answered for all that goes to it.
     saving: bool,
+    /// What memory has of sinks that are saved is in the log.
+    saved: bool,
 }
 
 impl Drain {
@@ -66,20 +69,23 @@ impl Core {
     /// Looks, at the end of a turn, whether the drain can go a step on.
     pub(super) fn go_on_draining(&mut self, io: &mut Ring<'_>) {
         let Some(drain) = &self.drain else { return };
-        let (waiting, kept, saved) = (self.rows_waiting(), self.rows_kept(), self.is_saved());
         if drain.saving {
-            if saved {
+            if !drain.saved {
+                self.save(io);
+            }
+            if self.is_saved() {
                 self.report(io);
             }
             return;
         }
+        let (waiting, kept, saved) = (self.rows_waiting(), self.rows_kept(), self.is_synced());
         // Whose answer the disk gives need not wait for Kafka.
-        if waiting == 0 && saved && drain.closing.is_none() {
+        if self.count_rows(|keep| keep != Keep::Disk) == 0 && saved && drain.closing.is_none() {
             self.say_goodbye(io);
         }
         // Where nobody was connected nothing else would ever happen.
         let gone = matches!(&self.drain, Some(Drain { closing: Some(closing), .. }) if closing.is_empty());
-        if gone && waiting + kept == 0 && self.is_saved() {
+        if gone && waiting + kept == 0 && self.is_synced() {
             self.finish(io, 0, 0, 0);
         }
     }
@@ -93,7 +99,7 @@ impl Core {
                 closing.insert(conn);
             }
         }
-        self.drain = Some(Drain { closing: Some(closing), saving: false });
+        self.drain = Some(Drain { closing: Some(closing), ..Drain::default() });
     }
 
     /// The grace is over: what is left is reported, not waited for.
@@ -110,38 +116,58 @@ impl Core {
         let _ = io.set_timer(io.now().after(SAVING), Timer::Grace.token());
     }
 
-    /// What is in memory and is to outlive the process goes to the log.
+    /// What is in memory and is to outlive the process goes to the log, as much as that takes now.
     fn save(&mut self, io: &mut Ring<'_>) {
-        self.outlets.upstreams.iter_mut().for_each(|upstream| upstream.save());
-        self.busy_clusters();
-        self.outward(io);
+        let (now, wall) = (io.now(), io.wall());
+        let mut saved = true;
+        if let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) {
+            let mut files = Files(segments);
+            for (cluster, upstream) in self.outlets.upstreams.iter_mut().enumerate() {
+                saved &= upstream.save(&mut buffer.view(&mut files, cluster, now, wall));
+            }
+        }
+        if let Some(drain) = &mut self.drain {
+            drain.saved = saved;
+        }
         self.flush_spool(io);
     }
 
     /// Rows that a stop would lose.
     fn rows_waiting(&self) -> u64 {
-        self.count_rows(|keep| matches!(keep, Keep::Memory | Keep::Hybrid))
+        let saved = self.saves();
+        self.count_rows(|keep| matches!(keep, Keep::Memory | Keep::Hybrid) || keep == Keep::HybridSaved && !saved)
     }
 
     /// Rows that the next start finds, once they are durable.
     fn rows_kept(&self) -> u64 {
-        self.count_rows(|keep| matches!(keep, Keep::Disk | Keep::HybridSaved))
+        let saved = self.saves();
+        self.count_rows(|keep| keep == Keep::Disk || keep == Keep::HybridSaved && saved)
+    }
+
+    /// Whether what is in memory of sinks that are saved is in the log, or may still get there.
+    fn saves(&self) -> bool {
+        self.drain.as_ref().is_none_or(|drain| drain.saved || !drain.saving)
     }
 
     fn count_rows(&self, wanted: impl Fn(Keep) -> bool) -> u64 {
         self.outlets.upstreams.iter().map(|upstream| upstream.rows_of(&wanted)).sum()
     }
 
-    /// Whether all that was written down is durable.
+    /// Whether all that is to outlive the process is durable.
     fn is_saved(&self) -> bool {
+        self.saves() && self.is_synced()
+    }
+
+    /// Whether all that was written down is durable.
+    fn is_synced(&self) -> bool {
         self.outlets.buffer.as_ref().is_none_or(Buffer::is_idle) && self.keeping.holds.is_empty()
     }
 
     fn report(&mut self, io: &mut Ring<'_>) {
-        let Some(drain) = self.drain.take() else { return };
         let unsaved = self.outlets.buffer.as_ref().map_or(0, Buffer::rows_not_durable);
         let rows_kept = self.rows_kept().saturating_sub(unsaved);
         let rows_left = self.rows_waiting() + unsaved;
+        let Some(drain) = self.drain.take() else { return };
         // Who has not taken the goodbye yet, and who has not been told.
         let untold =
             |core: &mut Self, conn| core.connections.get(conn).is_some_and(|c| !matches!(c.kind, Kind::Link { .. }));

@@ -116,31 +116,32 @@ impl Outlets {
             let plan = &self.plans[usize::from(*sink)];
             let upstream = &mut self.upstreams[plan.cluster];
             let asked = asked(plan, upstream, message, &mut scratch.topic);
+            let mut refused = false;
             let spool = match (&mut self.buffer, &asked) {
                 (Some(buffer), Ok((bytes, _))) if buffer.keeps(plan.cluster, plan.sink) => {
-                    scratch.spooled.push((plan.cluster, plan.sink, *bytes));
                     let room = buffer.admit(plan.cluster, plan.sink, *bytes);
-                    if let Err(full) = room {
+                    if let Err(full @ (SpoolFull::Whole | SpoolFull::Sink)) = room {
                         self.full.note(full, usize::from(*sink), *bytes, self.when_full);
+                        refused = self.when_full == WhenFull::Refuse;
                     }
                     room.map_err(|full| match full {
-                        SpoolFull::Whole => Full::Spool,
+                        SpoolFull::Whole | SpoolFull::Turn => Full::Spool,
                         SpoolFull::Sink => Full::SpoolShare(plan.sink),
                     })
                 }
                 _ => Ok(()),
             };
-            let asked = match spool {
-                // Nobody has to wait: it is refused, as if it could never be taken.
-                Err(_) if self.when_full == WhenFull::Refuse => asked.and(Err(Objection::SpoolFull)),
-                _ => asked,
-            };
+            // Nobody has to wait: it is refused, as if it could never be taken.
+            let asked = if refused { asked.and(Err(Objection::SpoolFull)) } else { asked };
             let (bytes, room) = match asked {
                 Ok((bytes, topic)) => {
                     let mut room = spool.and_then(|()| upstream.producer.share(plan.sink, topic, bytes));
                     if room.is_ok() && !upstream.producer.is_plenty(bytes) {
                         let hashed = plan.hashed(message, &mut scratch.key);
                         room = upstream.producer.share_of_key(topic, hashed, bytes);
+                    }
+                    if self.buffer.as_ref().is_some_and(|buffer| buffer.keeps(plan.cluster, plan.sink)) {
+                        scratch.spooled.push((plan.cluster, plan.sink, bytes));
                     }
                     (bytes, room)
                 }

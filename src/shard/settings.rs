@@ -40,6 +40,7 @@ pub(super) fn producer(config: &Config, cluster: usize, seed: u64) -> producer::
     producer::Settings {
         buffer_bytes: usize::try_from(share).unwrap_or(usize::MAX),
         topics_max: config.clusters[cluster].topics_max,
+        receipts: config.listeners.iter().any(|listener| listener.receipts),
         seed,
         sinks,
         ..producer::Settings::default()

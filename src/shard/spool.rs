@@ -75,8 +75,13 @@ impl Core {
             failed(format!("{error}. `forebay spool inspect {shown}` shows what is there; nothing was changed"))
         })?;
         self.outlets.buffer = Some(buffer);
+        let report = &restored.report;
         for (cluster, restored) in restored.clusters.into_iter().enumerate() {
-            self.outlets.upstreams[cluster].producer.restore(restored.lanes, restored.cuts);
+            let producer = &mut self.outlets.upstreams[cluster].producer;
+            producer.restore(restored.lanes, restored.cuts);
+            if report.fate_open {
+                producer.fate_open();
+            }
         }
         self.restore_sessions(&restored.sessions, now).map_err(&failed)?;
         self.tell_recovered(&restored.report, io);

@@ -4,6 +4,7 @@
 //! answers become results, and results become answers to devices.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use smallvec::SmallVec;
 
@@ -11,12 +12,12 @@ use crate::config::Config;
 use crate::kafka::client::{Client, Effect, LinkId};
 use crate::kafka::producer::row_log::{NoLog, RowLog, RowRun};
 use crate::kafka::producer::{Keep, Producer, SinkStats, Want};
-use crate::kafka::types::{ClientEvent, Outcome, ProduceRequest, Run, SinkId};
+use crate::kafka::types::{ClientEvent, Landed, Outcome, ProduceRequest, Run, SinkId};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId, WallMs};
 use crate::service::resolver::Question;
-use crate::session::SessionKey;
+use crate::session::{Receipt, SessionKey};
 
 use super::connection::{Kind, Timer};
 use super::mail::Mail;
@@ -42,6 +43,8 @@ pub(super) struct Upstream {
     sent: u64,
     reachable: bool,
     timer: Option<(Monotonic, TimerId)>,
+    /// It is being saved, and sends nothing more.
+    saving: bool,
 }
 
 impl Upstream {
@@ -64,6 +67,7 @@ impl Upstream {
             sent: 0,
             reachable: false,
             timer: None,
+            saving: false,
         }
     }
 
@@ -111,8 +115,15 @@ impl Upstream {
         kept.chain(hidden).map(|sink| self.producer.stats(sink).buffered_rows).sum()
     }
 
-    /// What is in memory and is to outlive the process goes to the log in the next poll.
-    pub(super) fn save(&mut self) {}
+    /// What is in memory and is to outlive the process goes to the log, and nothing more to Kafka. `false`: again, the log
+    /// has not taken all of it.
+    pub(super) fn save(&mut self, log: &mut dyn RowLog) -> bool {
+        if !self.keeps.contains(&Keep::HybridSaved) {
+            return true;
+        }
+        self.saving = true;
+        self.producer.save(log)
+    }
 
     /// Rows of a lane that are on the disk alone, and in no batch.
     pub(super) fn on_disk_only(&self, lane: u32) -> Option<RowRun> {
@@ -133,7 +144,8 @@ impl Upstream {
 impl Core {
     /// Everything that a cluster has to do after this turn's events.
     pub(super) fn pump(&mut self, io: &mut Ring<'_>, cluster: usize) {
-        if !std::mem::take(&mut self.outlets.upstreams[cluster].busy) {
+        let upstream = &mut self.outlets.upstreams[cluster];
+        if !std::mem::take(&mut upstream.busy) || upstream.saving {
             return;
         }
         let now = io.now();
@@ -225,7 +237,8 @@ impl Core {
     /// Results of batches to the sessions whose messages stand in them.
     fn settle(&mut self, cluster: usize) {
         let (sessions, touched) = (&mut self.sessions, &mut self.touched);
-        self.outlets.upstreams[cluster].producer.drain_completions(|run: Run, outcome| {
+        let Upstream { producer, sinks, .. } = &mut self.outlets.upstreams[cluster];
+        producer.drain_landed(|run: Run, outcome, landed| {
             let key = SessionKey::from_bits(run.session);
             // A session that has ended is owed nothing.
             if let Some(session) = sessions.get_mut(key) {
@@ -234,6 +247,9 @@ impl Core {
                     Outcome::DeadLettered => letters::code(session),
                     Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
                 };
+                if let Some(receipt) = landed.filter(|_| session.wants_receipts()).and_then(|at| receipt(sinks, at)) {
+                    session.landed(run.first, run.count, &receipt);
+                }
                 session.complete(run.first, run.count, code);
                 if touched.last() != Some(&key) {
                     touched.push(key);
@@ -339,6 +355,12 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::RequestsInFlight, in_flight);
         dead.into_iter().for_each(|(sink, total)| self.say_dead(sink, total, now));
     }
+}
+
+/// What a publisher is told of where its row stands. `sinks`: their numbers in the configuration.
+fn receipt(sinks: &[usize], at: Landed<'_>) -> Option<Receipt> {
+    let sink = u16::try_from(*sinks.get(usize::from(at.sink.0))?).ok()?;
+    Some(Receipt { sink, topic: Rc::clone(at.topic), partition: at.partition, offset: at.offset })
 }
 
 /// What an answer says to the numbers.

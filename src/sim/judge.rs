@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::clients::{Clients, Message};
 use super::kafka::{Cluster, Entry};
+use super::landed::Places;
 use super::lost::Lost;
 use super::plan::{DEAD, Plan, SINKS, TOPICS};
 use super::row::{self, KEYS, Kind, Row};
@@ -85,6 +86,8 @@ pub(super) struct Sums {
     /// Messages of clients, and those of them that were repeated to sinks that did not have them.
     pub(super) messages: u64,
     pub(super) repeated: u64,
+    /// Rows of which it was said at which offset they stand.
+    pub(super) places: u64,
     pub(super) stats: SinkStats,
 }
 
@@ -102,6 +105,7 @@ impl Sums {
         self.cuts_found += other.cuts_found;
         self.messages += other.messages;
         self.repeated += other.repeated;
+        self.places += other.places;
         add(&mut self.stats, &other.stats);
     }
 }
@@ -139,6 +143,8 @@ pub(super) struct Judge {
     /// Batches of which Kafka has shown that they were not there: later requests of old connections may bring them.
     not_there: HashSet<Numbered>,
     lost: Lost,
+    /// Where answered rows are said to stand.
+    places: Places,
     failure: Option<Failure>,
 }
 
@@ -160,6 +166,7 @@ impl Judge {
             again: HashMap::new(),
             not_there: HashSet::new(),
             lost: Lost::default(),
+            places: Places::default(),
             failure: None,
         }
     }
@@ -361,7 +368,12 @@ impl Judge {
         told: &Told,
     ) {
         let mut runs = Vec::new();
-        producer.drain_completions(|run, outcome| runs.push((run, outcome)));
+        // Numbers of clients' messages are not those of rows.
+        let by_row = clients.is_none();
+        producer.drain_landed(|run, outcome, landed| {
+            self.places.note(run, landed.filter(|_| by_row));
+            runs.push((run, outcome));
+        });
         if let Some(clients) = clients {
             runs.drain(..).for_each(|(run, outcome)| clients.complete(run, outcome));
         }
@@ -413,6 +425,10 @@ impl Judge {
             return self.verdict();
         }
         self.sums.rows = self.rows.len() as u64;
+        self.sums.places = self.places.count();
+        if let Some(row) = self.places.wrong(kafka) {
+            self.fails(What::WrongAnswer, format!("it was never there: {row}"));
+        }
         for stats in &all {
             add(&mut self.sums.stats, stats);
         }

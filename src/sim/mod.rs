@@ -10,6 +10,7 @@ mod crash;
 mod faults;
 mod judge;
 mod kafka;
+mod landed;
 mod lost;
 mod network;
 mod plan;

@@ -241,6 +241,7 @@ fn settings(seed: u64, rng: &mut fastrand::Rng) -> Settings {
         // In half of the runs a topic is forgotten as soon as it rests.
         topics_max: if rng.bool() { 4 } else { 10_000 },
         topic_idle: Duration::from_millis(2),
+        receipts: true,
         ..Settings::default()
     }
 }

@@ -121,6 +121,8 @@ impl World {
         (0..20).for_each(|_| self.settle());
         if !self.log_rests() || !self.clients_rest() {
             let text = format!("{} rows of the log live; clients at rest: {}", self.told.live(), self.clients_rest());
+            let standing = self.producer.standing();
+            self.note(|| standing);
             self.judge.fails(What::Progress, text);
         }
         if let Some(text) = self.store.as_ref().and_then(|store| store.wrong(true)) {

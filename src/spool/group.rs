@@ -15,7 +15,7 @@ pub(super) const COMMIT_BYTES: u64 = entry_len(24) as u64;
 
 /// The first and the longest time between a failure and the next attempt.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(10);
+const RETRY_MAX: Duration = Duration::from_millis(800);
 
 /// What the disk refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,6 +97,7 @@ impl Log {
                 }
                 std::mem::swap(&mut moves, &mut self.pending);
             } else {
+                self.moved_bytes += moves.len() as u64;
                 moves.extend_from_slice(&self.pending);
                 self.pending.clear();
             }
@@ -143,6 +144,7 @@ impl Log {
         let sealed = entries.len();
         commit(&mut entries, &flight);
         flight.end = flight.start + entries.len() as u64;
+        self.written_bytes += flight.end - flight.group_start;
         flight.lost |= flight.end > usable_end || disk.append(flight.segment, flight.start, &entries).is_err();
         entries.truncate(sealed);
         self.in_flight = entries;

@@ -60,6 +60,9 @@ pub struct Log {
     pub(super) moving: Moving,
     /// The group that rows were last dropped in.
     pub(super) dropping: u64,
+    /// Bytes of the groups written since the start, and those of them that were moved.
+    pub(super) written_bytes: u64,
+    pub(super) moved_bytes: u64,
     /// The most that each sink may hold.
     pub(super) shares: Vec<u64>,
     /// Kept for its capacity.
@@ -103,6 +106,8 @@ impl Log {
             reader: Reader::default(),
             moving: Moving::default(),
             dropping: 0,
+            written_bytes: 0,
+            moved_bytes: 0,
             shares: Vec::new(),
             scratch: Vec::new(),
             state,
@@ -125,6 +130,18 @@ impl Log {
     #[must_use]
     pub const fn durable(&self) -> u64 {
         self.durable
+    }
+
+    /// Bytes of the groups written since the start.
+    #[must_use]
+    pub const fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
+    /// Those of them that were moved out of old segments.
+    #[must_use]
+    pub const fn moved_bytes(&self) -> u64 {
+        self.moved_bytes
     }
 
     /// Whether nothing waits for the disk.

@@ -43,7 +43,21 @@ impl Waiting {
     }
 }
 
+/// What a row adds to a checkpoint, if it stands in a block of its own and its packet id is open.
+const ROW_ACCOUNT: u64 = super::checkpoint::SPAN + super::checkpoint::OPENED;
+
 impl Log {
+    /// Bytes that rows may still take, in this turn and in later ones. None where no account can be kept of one more.
+    #[must_use]
+    pub fn space(&self) -> u64 {
+        let bytes = self.settings.segment_bytes;
+        if self.accounted() + ROW_ACCOUNT > bytes / 4 {
+            return 0;
+        }
+        // An eighth: what cuts and ends of the same turn may take before the rows come.
+        self.capacity(SEGMENTS_RESERVED).saturating_sub(bytes / 8)
+    }
+
     /// Bytes that rows may take now (with [`super::ROWS_OVERHEAD`] for each block). For once a turn: rows that stay
     /// within it are taken in that turn, or are [`Refused::Busy`].
     #[must_use]
@@ -51,8 +65,14 @@ impl Log {
         let bytes = self.settings.segment_bytes;
         // A byte of small rows may cost two of the checkpoint: packet ids.
         let account = (bytes / 4).saturating_sub(self.accounted()) / 2;
-        // An eighth: what cuts and ends of the same turn may take before the rows come.
-        self.capacity(SEGMENTS_RESERVED).saturating_sub(bytes / 8).min(account)
+        self.space().min(account)
+    }
+
+    /// The same for one more session beside so many others that have not been put in yet.
+    #[must_use]
+    pub fn room_of_session(&self, others: u64) -> u64 {
+        let known = self.account_for(super::checkpoint::SESSION * (others + 1), 4).is_ok();
+        if known { self.capacity(SEGMENTS_RESERVED).saturating_sub(self.settings.segment_bytes / 8) } else { 0 }
     }
 
     /// Bytes that rows of this sink may take now, of its share.
@@ -72,7 +92,7 @@ impl Log {
     pub(super) fn sink_left(&self, sink: usize) -> u64 {
         let share = self.shares.get(sink).copied().unwrap_or(self.settings.sink_bytes_max);
         let (gathered, under_way) = self.waiting.sinks.get(sink).copied().unwrap_or_default();
-        let stored = self.state.sinks.get(sink).map_or(0, |(_, bytes)| *bytes);
+        let stored = self.state.sinks.get(sink).map_or(0, |(_, bytes, _)| *bytes);
         share.saturating_sub(stored + gathered + under_way)
     }
 

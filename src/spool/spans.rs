@@ -107,9 +107,11 @@ impl State {
         let bytes = if more { span.bytes as i64 } else { -(span.bytes as i64) };
         self.hold(span.segment, if more { 1 } else { -1 }, bytes);
         if let Some(lane) = self.lanes.get(&lane)
-            && let Some((_, sum)) = self.sinks.get_mut(lane.sink_index)
+            && let Some((_, sum, rows)) = self.sinks.get_mut(lane.sink_index)
         {
             *sum = sum.saturating_add_signed(bytes);
+            let count = span.run.count;
+            *rows = if more { *rows + count } else { rows.saturating_sub(count) };
         }
     }
 

@@ -67,8 +67,8 @@ pub struct State {
     pub(super) sessions: BTreeMap<u64, (u64, u64, u64)>,
     pub(super) open: BTreeMap<(u64, u16), Opened>,
     pub(super) segments: BTreeMap<u64, Held>,
-    /// Name and live bytes of each sink.
-    pub(super) sinks: Vec<(Arc<str>, u64)>,
+    /// Of each sink: name, live bytes, live rows.
+    pub(super) sinks: Vec<(Arc<str>, u64, u64)>,
     pub(super) size: Size,
 }
 
@@ -94,6 +94,12 @@ impl State {
         self.sessions.keys().copied()
     }
 
+    /// How many.
+    #[must_use]
+    pub fn sessions_count(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// Open packet ids: session, id, and its rows by lane and number. The rows may have ended meanwhile.
     pub fn open_ids(&self) -> impl Iterator<Item = (u64, u16, &[(u32, u64)])> {
         self.open.iter().map(|((session, id), rows)| (*session, *id, rows.as_slice()))
@@ -107,15 +113,27 @@ impl State {
     /// Live bytes of a sink, about.
     #[must_use]
     pub fn sink_bytes(&self, sink: &str) -> u64 {
-        self.sinks.iter().find(|(name, _)| **name == *sink).map_or(0, |(_, bytes)| *bytes)
+        self.sinks.iter().find(|(name, ..)| **name == *sink).map_or(0, |(_, bytes, _)| *bytes)
+    }
+
+    /// Live rows of a sink.
+    #[must_use]
+    pub fn sink_rows(&self, sink: &str) -> u64 {
+        self.sinks.iter().find(|(name, ..)| **name == *sink).map_or(0, |(.., rows)| *rows)
+    }
+
+    /// Live bytes of all sinks, about.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        self.sinks.iter().map(|(_, bytes, _)| bytes).sum()
     }
 
     /// A sink's place, made where it is new.
     pub(super) fn sink(&mut self, name: &str) -> usize {
-        if let Some(index) = self.sinks.iter().position(|(known, _)| **known == *name) {
+        if let Some(index) = self.sinks.iter().position(|(known, ..)| **known == *name) {
             return index;
         }
-        self.sinks.push((Arc::from(name), 0));
+        self.sinks.push((Arc::from(name), 0, 0));
         self.sinks.len() - 1
     }
 
@@ -272,8 +290,11 @@ impl State {
         if let Some(mut old) = self.lanes.insert(number, new) {
             self.size.names -= (old.sink.len() + old.topic.len()) as u64;
             let bytes: u64 = old.spans.values().map(|span| span.bytes).sum();
+            let rows = old.rows();
             self.sinks[old.sink_index].1 -= bytes;
+            self.sinks[old.sink_index].2 -= rows;
             self.sinks[sink_index].1 += bytes;
+            self.sinks[sink_index].2 += rows;
             if let Some(lane) = self.lanes.get_mut(&number) {
                 lane.next = next.max(old.next);
                 lane.named = old.named;

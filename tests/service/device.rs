@@ -240,6 +240,23 @@ impl Device {
         }
     }
 
+    /// The next packet, with the user properties that an answer has.
+    pub(crate) fn hear_with_user_properties(&mut self) -> (Heard, Vec<(String, String)>) {
+        let mut buffer = [0; 4096];
+        while self.first().is_none() {
+            let count = self.stream.read(&mut buffer).expect("a packet");
+            assert!(count > 0, "closed");
+            self.heard.extend_from_slice(&buffer[..count]);
+        }
+        let frame = frame::next_for(self.version, Sender::Server, &self.heard, u32::MAX).expect("well formed");
+        let said = match decode::decode(self.version, Sender::Server, frame.expect("whole")).expect("well formed") {
+            Packet::PubAck(ack) | Packet::PubRec(ack) => ack.properties.user_properties(),
+            other => panic!("no answer: {other:?}"),
+        };
+        let said = said.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        (self.hear(), said)
+    }
+
     /// Hears that many packets.
     pub(crate) fn hear_all(&mut self, count: usize) -> Vec<Heard> {
         (0..count).map(|_| self.hear()).collect()

@@ -25,6 +25,7 @@ mod kept;
 mod malformed;
 mod process;
 mod proxy_protocol;
+mod receipts;
 mod records;
 mod spool_start;
 #[path = "../support/mod.rs"]

@@ -47,6 +47,9 @@ fn a_publish_allocates_nothing_in_the_steady_state() {
         let (allocations, messages) = steady_state(&format!("{ONE_SINK}{options}\n"));
         assert!(allocations * 1_000 < messages, "{options}: {allocations} allocations for {messages} messages");
     }
+    let receipts = "[[listener]]\nbind = '127.0.0.1:1883'\nreceipts = true\n";
+    let (allocations, messages) = steady_state(&format!("{receipts}{ONE_SINK}"));
+    assert!(allocations * 1_000 < messages, "receipts: {allocations} allocations for {messages} messages");
 }
 
 /// Allocations and messages of a sink with these options, once it is warm.

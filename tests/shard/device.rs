@@ -31,8 +31,16 @@ pub(crate) struct Message {
 
 /// What a device is told that the judge should look into.
 pub(crate) enum News {
-    /// The message with this index has been answered (PUBACK, PUBREC), with success or not.
-    Answered(usize, bool),
+    /// The message with this index has been answered (PUBACK, PUBREC), with success or not, and where it stands.
+    Answered(usize, bool, Vec<Receipt>),
+}
+
+/// What an answer says of where a sink's row stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Receipt {
+    pub(crate) topic: String,
+    pub(crate) partition: usize,
+    pub(crate) offset: Option<usize>,
 }
 
 pub(crate) struct Device {
@@ -46,6 +54,8 @@ pub(crate) struct Device {
     /// Messages it is to send in all.
     pub(crate) quota: usize,
     pub(crate) conn: Option<ConnId>,
+    /// It came in where answers say where messages stand.
+    pub(crate) receipts: bool,
     /// Bytes on their way to the shard.
     pub(crate) socket: VecDeque<u8>,
     /// Bytes from the shard that are no whole packet yet.
@@ -67,6 +77,7 @@ impl Device {
             messages: Vec::new(),
             quota,
             conn: None,
+            receipts: false,
             socket: VecDeque::new(),
             inbox: Vec::new(),
             expected: VecDeque::new(),
@@ -184,10 +195,9 @@ impl Device {
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Vec<News> {
         self.inbox.extend_from_slice(bytes);
         let mut news = Vec::new();
-        while self.inbox.len() >= 2 && self.inbox.len() >= 2 + usize::from(self.inbox[1]) {
-            assert!(self.inbox[1] < 128, "only short packets come back");
-            let packet: Vec<u8> = self.inbox.drain(..2 + usize::from(self.inbox[1])).collect();
-            news.extend(self.packet_read(packet[0], &packet[2..]));
+        while let Some((head, len)) = length(&self.inbox).filter(|(head, len)| self.inbox.len() >= head + len) {
+            let packet: Vec<u8> = self.inbox.drain(..head + len).collect();
+            news.extend(self.packet_read(packet[0], &packet[head..]));
         }
         news
     }
@@ -226,8 +236,48 @@ impl Device {
         if message.state == State::Received {
             self.release(index);
         }
-        Some(News::Answered(index, success))
+        Some(News::Answered(index, success, receipts(&body[2..])))
     }
+}
+
+/// Length of a packet's fixed header, and what remains behind it.
+fn length(bytes: &[u8]) -> Option<(usize, usize)> {
+    let [low, high] = [*bytes.get(1)?, bytes.get(2).copied().unwrap_or(0)];
+    if low < 128 {
+        return Some((2, usize::from(low)));
+    }
+    assert!(high < 128, "only short packets come back");
+    (bytes.len() > 2).then(|| (3, usize::from(low & 127) | usize::from(high) << 7))
+}
+
+/// The receipts of a PUBACK or PUBREC from its reason code on.
+pub(crate) fn receipts(rest: &[u8]) -> Vec<Receipt> {
+    let mut found: Vec<Receipt> = Vec::new();
+    let [_, len, rest @ ..] = rest else { return found };
+    let (len, mut rest) = if *len < 128 {
+        (usize::from(*len), rest)
+    } else {
+        (usize::from(len & 127) | usize::from(rest[0]) << 7, &rest[1..])
+    };
+    assert_eq!(rest.len(), len, "nothing but properties");
+    while let [0x26, more @ ..] = rest {
+        let (name, more) = text(more);
+        let (value, more) = text(more);
+        rest = more;
+        match (name, found.last_mut()) {
+            ("kafka-topic", _) => found.push(Receipt { topic: value.to_owned(), ..Receipt::default() }),
+            ("kafka-partition", Some(last)) => last.partition = value.parse().expect("a number"),
+            ("kafka-offset", Some(last)) => last.offset = Some(value.parse().expect("a number")),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(rest.is_empty(), "{rest:?}");
+    found
+}
+
+fn text(bytes: &[u8]) -> (&str, &[u8]) {
+    let (text, rest) = bytes[2..].split_at(usize::from(u16::from_be_bytes([bytes[0], bytes[1]])));
+    (std::str::from_utf8(text).expect("text"), rest)
 }
 
 fn string(text: &str, into: &mut Vec<u8>) {

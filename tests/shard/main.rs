@@ -15,6 +15,7 @@ mod isolation;
 mod kafka;
 mod keep_alive;
 mod kept;
+mod receipts;
 mod ring;
 mod segments;
 mod sinks;

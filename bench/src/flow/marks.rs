@@ -1,5 +1,6 @@
 //! What was answered since somebody outside did something: whether the service went on, and how soon.
 
+use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 /// From one mark to the next.
@@ -15,6 +16,8 @@ struct Span {
     longest_ns: u64,
     answers: u64,
     clients: u64,
+    /// From a message's sending to its answer, microseconds.
+    waited: Histogram<u64>,
 }
 
 /// See the module.
@@ -38,11 +41,12 @@ impl Marks {
             longest_ns: 0,
             answers: 0,
             clients: 0,
+            waited: Histogram::new(2).expect("two digits are taken"),
         });
     }
 
-    /// A PUBACK or PUBREC by the service's start `generation`.
-    pub(crate) fn answer(&mut self, now_ns: u64, client: u32, generation: u32) {
+    /// A PUBACK or PUBREC by the service's start `generation`, so long after its message was sent.
+    pub(crate) fn answer(&mut self, now_ns: u64, waited_ns: u64, client: u32, generation: u32) {
         let number = self.spans.len();
         let Some(span) = self.spans.last_mut().filter(|span| span.generation == generation) else { return };
         // The clock of what was read just before the mark is a little older.
@@ -51,6 +55,8 @@ impl Marks {
         span.longest_ns = span.longest_ns.max(now_ns.saturating_sub(span.last_ns));
         span.last_ns = now_ns;
         span.answers += 1;
+        // It grows with what it is given: thousands of marks cost little.
+        let _ = span.waited.record(waited_ns / 1_000);
         let client = client as usize;
         if self.answered_in.len() <= client {
             self.answered_in.resize(client + 1, 0);
@@ -77,6 +83,8 @@ impl Marks {
                 "name": span.name, "start": span.generation, "at_ms": ms(span.at_ns), "ended_ms": span.end_ns.map(ms),
                 "first_answer_ms": span.first_ns.map(|first| ms(first - span.at_ns)), "silence_ms": ms(span.longest_ns),
                 "answers": span.answers, "clients": span.clients,
+                "p50_us": span.waited.value_at_quantile(0.5), "p99_us": span.waited.value_at_quantile(0.99),
+                "max_us": span.waited.max(),
             })
         });
         spans.collect()
@@ -90,19 +98,20 @@ mod tests {
     #[test]
     fn a_span_knows_its_first_answer_its_silence_and_its_clients() {
         let mut marks = Marks::default();
-        marks.answer(1_000_000, 0, 0);
+        marks.answer(1_000_000, 0, 0, 0);
         marks.put("up", 5_000_000, 1);
-        marks.answer(6_000_000, 0, 0);
+        marks.answer(6_000_000, 9_000, 0, 0);
         for (at_ms, client) in [(9, 3), (10, 3), (30, 4)] {
-            marks.answer(at_ms * 1_000_000, client, 1);
+            marks.answer(at_ms * 1_000_000, 1_000 * at_ms, client, 1);
         }
         marks.put("frozen", 80_000_000, 1);
         marks.close(90_000_000);
         marks.put("well", 95_000_000, 1);
-        marks.answer(94_000_000, 4, 1);
+        marks.answer(94_000_000, 0, 4, 1);
         let report = marks.report();
         assert_eq!(report[0]["first_answer_ms"], 4, "answers of an earlier start do not count");
         assert_eq!((&report[0]["answers"], &report[0]["clients"]), (&json!(3), &json!(2)));
+        assert_eq!((&report[0]["p50_us"], &report[0]["max_us"]), (&json!(10), &json!(30)));
         assert_eq!((&report[0]["silence_ms"], &report[0]["ended_ms"]), (&json!(50), &json!(80)));
         assert_eq!((&report[1]["first_answer_ms"], &report[1]["silence_ms"]), (&Value::Null, &json!(10)));
         assert_eq!(report[2]["first_answer_ms"], 0, "read at the same time as the mark");

@@ -87,3 +87,35 @@ fn room_comes_back_and_says_so() {
     assert!(house.buffer.freed() > freed);
     assert_eq!(house.buffer.admit(0, STORED, ROW), Ok(()));
 }
+
+#[test]
+fn what_was_promised_to_rows_that_ended_unwritten_comes_back() {
+    let mut house = House::new();
+    while house.buffer.admit(0, STORED, ROW).is_ok() {
+        house.buffer.promise(0, STORED, ROW);
+    }
+    house.settle();
+    assert!(house.buffer.admit(0, STORED, ROW).is_err(), "they may come still");
+    let freed = house.buffer.freed();
+    house.log().all_written();
+    assert_eq!(house.buffer.admit(0, STORED, ROW), Ok(()));
+    assert_ne!(house.buffer.freed(), freed, "who waits is asked again");
+}
+
+#[test]
+fn a_burst_waits_for_the_next_group_and_no_row_is_too_large_for_it() {
+    let mut house = House::new();
+    // As large as a block may be.
+    let value = vec![b'x'; (1 << 17) - 1_000];
+    let bytes = value.len() + 100;
+    for _ in 0..8 {
+        assert_eq!(house.buffer.admit(0, STORED, bytes), Ok(()), "the first of a turn");
+        house.buffer.promise(0, STORED, bytes);
+        assert_eq!(house.buffer.admit(0, STORED, bytes), Err(SpoolFull::Turn), "there is room, but not at once");
+        assert!(!house.buffer.has_room(bytes));
+        let freed = house.buffer.freed();
+        write(&mut house, &value);
+        house.turn();
+        assert!(house.buffer.freed() != freed && house.buffer.has_room(bytes));
+    }
+}

@@ -44,3 +44,51 @@ fn a_session_that_is_kept_again_is_one() {
     assert_eq!(restored.sessions.len(), 1);
     assert_eq!(restored.sessions[0].payload, b"after");
 }
+
+#[test]
+fn a_session_that_finds_no_room_in_its_group_is_not_called_durable_before_it_is() {
+    let mut house = House::new();
+    // Nearly full of rows.
+    while house.buffer.session_room() > 300_000 {
+        for sink in [STORED, REPLICATED, HYBRID] {
+            let _ = house.write(sink, 0, &[&[b'x'; 9_000]]);
+        }
+        house.turn();
+    }
+    let payload = [b's'; 1_000];
+    let mut kept = Vec::new();
+    while let Ok(one) = house.buffer.keep_session(None, &payload) {
+        kept.push(one);
+        assert!(kept.len() < 10_000, "no end: {}", house.buffer.session_room());
+    }
+    assert!(kept.last().is_some_and(|last| last.group > house.buffer.group()), "some wait for another group");
+    for _ in 0..30 {
+        let durable = house.buffer.durable();
+        let due = kept.iter().filter(|kept| kept.group <= durable).count();
+        assert!(house.buffer.log.state().sessions().count() >= due, "{due} are due at {durable}");
+        house.turn();
+    }
+    assert_eq!(house.buffer.log.state().sessions().count(), kept.len());
+    assert!(house.buffer.is_idle());
+}
+
+#[test]
+fn a_row_of_a_packet_id_comes_behind_its_last_release() {
+    let mut house = House::new();
+    house.disk.slow = true;
+    let session = house.buffer.keep_session(None, b"").unwrap().number;
+    let group = house.buffer.group();
+    let more = (0..100_000).find(|_| house.buffer.release(session, 9) > group + 1);
+    assert!(more.is_some(), "two groups hold them all");
+    house.disk.slow = false;
+    house.turn();
+    assert!(house.buffer.group() > group);
+    let origins = [(0, Origin { session, packet_id: 9 })];
+    let beside = Beside { origins: &origins, ..Beside::default() };
+    assert!(house.write_with(STORED, 0, &[b"x"], beside.clone()).is_err());
+    house.settle();
+    house.write_with(STORED, 0, &[b"x"], beside).unwrap();
+    house.settle();
+    let (_, restored) = house.power_cut(settings()).unwrap();
+    assert_eq!(restored.sessions[0].open.len(), 1);
+}

@@ -240,17 +240,17 @@ fn shapes_that_are_easily_mistaken() {
         ),
         (
             "[spool]\nbytes_max = '64MiB'",
-            "2:13: spool.bytes_max: a shard's part (32MiB for 2 shards) holds fewer than 8 segments of 5MiB; it takes at \
-             least \"80MiB\", or smaller batches and records, or fewer shards",
+            "2:13: spool.bytes_max: a shard's part (32MiB for 2 shards) holds fewer than 8 segments of 9MiB; it takes at \
+             least \"144MiB\", or smaller batches and records, or fewer shards",
         ),
         (
             "[spool]\nsegment_bytes = '4MiB'",
             "2:17: spool.segment_bytes: a segment of 4MiB cannot hold batch_bytes and record_bytes_max of sink default, which \
-             take a quarter of one at most; it takes at least \"5MiB\", or a smaller batch or record",
+             take an eighth of one at most; it takes at least \"9MiB\", or a smaller batch or record",
         ),
         (
-            "[spool]\nbytes_max = '128MiB'\nspool_share = 0.05",
-            "3:15: spool.spool_share: one sink's part of a shard's room (2MiB) is less than a segment; raise it or \
+            "[spool]\nbytes_max = '512MiB'\nspool_share = 0.0625",
+            "3:15: spool.spool_share: one sink's part of a shard's room (12MiB) is less than a segment; raise it or \
              bytes_max, or lower segment_bytes",
         ),
         (

@@ -45,8 +45,8 @@ fn the_room_is_shared_out() {
     let spool = good(&other).spool.unwrap();
     assert_eq!((spool.sink_bytes_max, spool.when_full), (mib(60 * 64), WhenFull::Refuse), "one keeps rows there");
     // Segments are no smaller than what their sinks may send.
-    let large = format!("{SINK}record_bytes_max = '15MiB'\n[kafka.m]\nbootstrap = 'k:1'\n[spool]\nbytes_max = '1GiB'");
-    assert_eq!(good(&large).spool.unwrap().segment_bytes, mib(61));
+    let large = format!("{SINK}record_bytes_max = '15MiB'\n[kafka.m]\nbootstrap = 'k:1'\n[spool]\nbytes_max = '2GiB'");
+    assert_eq!(good(&large).spool.unwrap().segment_bytes, mib(121));
 }
 
 #[test]

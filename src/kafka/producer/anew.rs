@@ -179,7 +179,7 @@ impl Producer {
                 let tickets = part.end(&mut self.pool);
                 self.pool.give_tickets(tickets);
             }
-            self.end(index, old, Outcome::Refused(UNKNOWN_TOPIC));
+            self.end(index, None, old, Outcome::Refused(UNKNOWN_TOPIC));
             return None;
         }
         let stats = &mut self.sinks[self.topics[index as usize].sink].stats;

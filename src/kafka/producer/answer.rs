@@ -106,7 +106,7 @@ impl Producer {
             (work.attempts, work.vain) = (0, 0);
             alone = batch.alone;
             self.topics[key.topic as usize].placed -= u64::from(batch.count);
-            self.end(key.topic, batch, Outcome::Delivered);
+            self.end(key.topic, Some(key.partition), batch, Outcome::Delivered);
         }
         // A batch that Kafka may forget at its next look leaves the partition as it was before the first.
         let some = self.sinks[self.topics[key.topic as usize].sink].settings.acks != -1;

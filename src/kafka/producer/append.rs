@@ -154,7 +154,7 @@ impl Producer {
         } else {
             let mut tickets = Tickets::default();
             tickets.push(ticket);
-            self.finished.push(Finished { tickets, outcome: Outcome::Delivered, at_once: true });
+            self.finished.push(Finished::new(tickets, Outcome::Delivered, true));
         }
         None
     }

@@ -17,6 +17,9 @@ use crate::kafka::batch::HEADER_LEN;
 use crate::kafka::types::{Outcome, Ticket};
 use crate::runtime::seam::Monotonic;
 
+/// Kafka's code for a disk that cannot be read.
+const STORAGE_ERROR: i16 = 56;
+
 /// Rows of one lane that are on the disk and not in memory.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
@@ -36,6 +39,8 @@ pub(super) struct Backlog {
     pub(super) placed: bool,
     /// It has just been begun.
     pub(super) fresh: bool,
+    /// The rows of a cut that is void, and no others.
+    pub(super) void: bool,
 }
 
 /// What a partition has of the log that is not in memory.
@@ -75,7 +80,18 @@ impl Backlog {
         self.rows = self.rows.saturating_sub(runs.iter().map(|run| run.count).sum());
     }
 
-    /// A cut is void: its rows are read with the others.
+    /// The rows of a cut that is void, alone: others of its lane that stand between them are in memory, or under way.
+    pub(super) fn of_void(lane: u32, runs: &[RowRun]) -> Self {
+        let mut runs = runs.to_vec();
+        runs.sort_unstable();
+        let (next, end) = (runs.first().map_or(0, |run| run.first), runs.last().map_or(0, RowRun::end));
+        let between = |pair: &[RowRun]| RowRun { first: pair[0].end(), count: pair[1].first - pair[0].end() };
+        let skip = runs.windows(2).map(between).filter(|gap| gap.count > 0).collect();
+        let rows = runs.iter().map(|run| run.count).sum();
+        Self { lane, next, end, rows, skip, void: true, ..Self::default() }
+    }
+
+    /// A cut is void: its rows are read with the others, none of which has been read yet.
     pub(super) fn take_in(&mut self, runs: &[RowRun]) {
         self.skip.retain(|run| !runs.contains(run));
         self.rows += runs.iter().map(|run| run.count).sum::<u64>();
@@ -97,8 +113,16 @@ impl Backlog {
     }
 
     fn answer_for(&mut self, number: u64) -> Option<Ticket> {
-        while self.owed.pop_front_if(|(owed, _)| *owed < number).is_some() {}
         Some(self.owed.pop_front_if(|(owed, _)| *owed == number)?.1)
+    }
+
+    /// Answers owed for rows before this number.
+    fn owed_before(&mut self, number: u64) -> Tickets {
+        let mut tickets = Tickets::default();
+        while let Some((_, ticket)) = self.owed.pop_front_if(|(owed, _)| *owed < number) {
+            tickets.push(Some(ticket));
+        }
+        tickets
     }
 }
 
@@ -123,6 +147,7 @@ impl Producer {
         };
         let mut any = false;
         loop {
+            self.answer_lost(backlog);
             if backlog.next >= backlog.end {
                 return Loaded::All;
             }
@@ -175,7 +200,7 @@ impl Producer {
                 let new = (&mut self.serial, now);
                 let pushed = push(queue, uncut, &mut self.pool, bounds, (&row.record, ticket), new);
                 let terms = Terms { expires: row.expires, hash: row.hash, origin: None };
-                let notes = Notes { terms, number: Some(number) };
+                let notes = Notes { terms, number: Some(number), held: false };
                 let noted = queue.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
                 len += pushed.len;
                 memory += pushed.memory + noted;
@@ -188,7 +213,7 @@ impl Producer {
             stats.expired += u64::from(expired_rows);
             if expired_rows > 0 {
                 self.logging.over(None, expired, Fate::Expired);
-                self.finished.push(Finished { tickets: expired_tickets, outcome: Outcome::Delivered, at_once: true });
+                self.finished.push(Finished::new(expired_tickets, Outcome::Delivered, true));
                 self.left(index, backlog.placed, u64::from(expired_rows));
             }
             match (back, stopped) {
@@ -198,6 +223,14 @@ impl Producer {
                 (ReadBack::Rotten(run), None) => self.rotten(index, backlog, run),
                 (ReadBack::Empty, None) => backlog.next = end,
             }
+        }
+    }
+
+    /// Whoever waits for rows that were passed over, and so are in the log no more, is told that they will not arrive.
+    fn answer_lost(&mut self, backlog: &mut Backlog) {
+        let tickets = backlog.owed_before(backlog.next);
+        if !tickets.is_empty() {
+            self.finished.push(Finished::new(tickets, Outcome::Refused(STORAGE_ERROR), true));
         }
     }
 

@@ -20,6 +20,9 @@ use crate::runtime::seam::Monotonic;
 /// Records of a batch: far below what the offset delta can hold, far above what a batch has.
 const COUNT_MAX: u32 = 1 << 24;
 
+/// What an origin, a deadline or a hash of a row takes in the log, at most.
+const LISTED_BYTES: usize = 20;
+
 /// A batch's bytes.
 #[derive(Debug)]
 enum Body {
@@ -204,8 +207,18 @@ impl Batch {
     /// Whether a row of this tail fits within `batch_bytes`.
     pub(super) fn has_place(&self, batch_bytes: usize, timestamp: i64, tail_len: usize) -> bool {
         self.builder().is_some_and(|builder| {
-            self.count < COUNT_MAX && builder.len() + builder.record_len(timestamp, tail_len) <= batch_bytes
+            let len = builder.len() + builder.record_len(timestamp, tail_len);
+            self.count < COUNT_MAX && len + self.beside() <= batch_bytes
         })
+    }
+
+    /// Bytes that stand beside its records in the log: a block of rows takes no more than a batch, all told.
+    fn beside(&self) -> usize {
+        if !matches!(self.kept.kind, Kind::Fresh(_)) {
+            return 0;
+        }
+        let rows = |any: bool| if any { self.count as usize + 1 } else { 0 };
+        LISTED_BYTES * (self.kept.origins.len() + rows(self.expiries.capacity() > 0) + rows(self.hashes.capacity() > 0))
     }
 
     /// Takes a row if there is a place for it, and memory where it must grow. The bytes that the row took.
@@ -246,7 +259,7 @@ impl Batch {
 
     /// Notes what the row that was taken last has beside its record. The memory that it took.
     pub(super) fn note(&mut self, pool: &mut Pool, notes: Notes) -> usize {
-        if notes == Notes::default() || self.count == 0 {
+        if notes == (Notes { held: notes.held, ..Notes::default() }) || self.count == 0 {
             return 0;
         }
         let terms = notes.terms;
@@ -281,7 +294,7 @@ impl Batch {
     pub(super) fn notes_of(&self, row: u32) -> Notes {
         let origin = self.kept.origin_of(row);
         let terms = Terms { expires: self.expiries.of(row), hash: self.hashes.of(row), origin };
-        Notes { terms, number: self.kept.numbers.of(row) }
+        Notes { terms, number: self.kept.numbers.of(row), held: false }
     }
 
     /// Without what matters no more once it has been cut: when it expires.
@@ -392,7 +405,7 @@ impl Batch {
             self.count += 1;
             self.max_timestamp = self.max_timestamp.max(record.timestamp);
             let terms = Terms { expires: at, hash: hashes.of(row), origin: kept.origin_of(row) };
-            self.note(pool, Notes { terms, number });
+            self.note(pool, Notes { terms, number, held: false });
         }
         dropped.bytes = plain_len as i64 - self.plain_len as i64;
         pool.give(old.into_buffer());

@@ -134,7 +134,7 @@ impl Producer {
     pub(super) fn end_refused(&mut self, topic: u32, partition: Option<u32>, mut batch: Batch, code: i16) {
         let sink = self.topics[topic as usize].sink;
         let Some(dead) = &self.sinks[sink].settings.dead_letters else {
-            return self.end(topic, batch, Outcome::Refused(code));
+            return self.end(topic, partition, batch, Outcome::Refused(code));
         };
         // Its rows live on in the log until their letters are safe.
         self.logging.void(&mut batch);
@@ -328,7 +328,7 @@ impl Producer {
         let done = batch.end(&mut self.pool);
         self.pool.give_tickets(done);
         if rest > 0 {
-            self.finished.push(Finished { tickets, outcome: Outcome::Refused(code), at_once: true });
+            self.finished.push(Finished::new(tickets, Outcome::Refused(code), true));
         }
     }
 }

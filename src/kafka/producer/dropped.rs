@@ -12,7 +12,9 @@ impl Producer {
     #[must_use]
     pub fn on_disk(&self, lane: u32) -> Option<RowRun> {
         let (_, backlog) = self.backlog_of(lane)?;
-        (backlog.next < backlog.end).then(|| RowRun { first: backlog.next, count: backlog.end - backlog.next })
+        // What is cut stays until Kafka's word; nearly all that is not stands behind it.
+        let first = backlog.skip.last().map_or(0, RowRun::end).max(backlog.next);
+        (first < backlog.end).then(|| RowRun { first, count: backlog.end - first })
     }
 
     fn backlog_of(&self, lane: u32) -> Option<((u32, i32), &Backlog)> {
@@ -48,7 +50,7 @@ impl Producer {
         });
         let placed = backlog.placed;
         if !tickets.is_empty() {
-            self.finished.push(Finished { tickets, outcome: Outcome::Delivered, at_once: true });
+            self.finished.push(Finished::new(tickets, Outcome::Delivered, true));
         }
         if placed {
             topic.placed = topic.placed.saturating_sub(rows);

@@ -188,6 +188,6 @@ impl Producer {
         stats.expired += dropped.rows;
         stats.buffered_rows -= dropped.rows;
         stats.buffered_bytes = stats.buffered_bytes.saturating_add_signed(-dropped.bytes);
-        self.finished.push(Finished { tickets: dropped.tickets, outcome: Outcome::Delivered, at_once: false });
+        self.finished.push(Finished::new(dropped.tickets, Outcome::Delivered, false));
     }
 }

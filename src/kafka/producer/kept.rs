@@ -24,6 +24,8 @@ pub(super) struct Notes {
     pub(super) terms: Terms,
     /// Its number, if it stands in the log.
     pub(super) number: Option<Number>,
+    /// It was in memory while its topic was not known, and stays there: what is in the log by now is younger.
+    pub(super) held: bool,
 }
 
 /// See the module.

@@ -140,12 +140,14 @@ impl Producer {
     /// The beginning of a poll: what the log can be told and asked before anything is cut.
     pub(super) fn begin_logged(&mut self, log: &mut dyn RowLog) {
         self.flush_ended(log);
-        self.stage(log);
+        if self.stage(log) {
+            log.all_written();
+        }
         self.logging.durable = log.durable();
         let unasked = breaks(Promise::AnswerBeforeSync) || is_out(Rule::StoredSynced);
         let durable = if unasked { u64::MAX } else { self.logging.durable };
         while let Some((_, tickets)) = self.logging.stored.pop_front_if(|(group, _)| *group <= durable) {
-            self.finished.push(Finished { tickets, outcome: Outcome::Delivered, at_once: false });
+            self.finished.push(Finished::new(tickets, Outcome::Delivered, false));
         }
         while let Some((_, key)) = self.logging.unsynced.pop_front_if(|(group, _)| *group <= self.logging.durable) {
             self.make_ready(key);
@@ -241,8 +243,10 @@ impl Producer {
     }
 
     fn stage_queue(&mut self, dirty: Dirty, queue: &mut VecDeque<Batch>, log: &mut dyn RowLog) -> Result<(), NotNow> {
-        let last =
-            if dirty.anywhere { None } else { queue.iter().rposition(|batch| batch.kept.is_staged(batch.count)) };
+        // Rows that memory alone keeps, or that have come back from the log, say nothing of those before them.
+        let fresh = |batch: &Batch| matches!(batch.kept.kind, Kind::Fresh(_));
+        let staged = |batch: &Batch| fresh(batch) && batch.kept.is_staged(batch.count);
+        let last = if dirty.anywhere { None } else { queue.iter().rposition(staged) };
         for batch in queue.range_mut(last.map_or(0, |last| last + 1)..) {
             let Kind::Fresh(home) = batch.kept.kind else { continue };
             let lane = self.lane(dirty.topic, home, log)?;

@@ -208,7 +208,7 @@ impl Producer {
         }
         (work.attempts, work.vain) = (0, 0);
         self.topics[key.topic as usize].placed -= u64::from(batch.count);
-        self.end(key.topic, batch, Outcome::Delivered);
+        self.end(key.topic, Some(key.partition), batch, Outcome::Delivered);
     }
 
     /// After that, with nothing under way: what is undone goes again as it is, one by one, which a log that has it answers

@@ -35,6 +35,7 @@ mod forget;
 mod gather;
 mod hashes;
 mod kept;
+mod landed;
 mod logging;
 mod lost;
 mod metadata;
@@ -51,6 +52,8 @@ pub mod row_log;
 mod save;
 mod settings;
 mod share;
+#[cfg(test)]
+mod standing;
 mod stats;
 mod tickets;
 mod timeless;
@@ -73,6 +76,7 @@ use self::dead::{Casualties, Filing};
 use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::gather::{Load, Request};
 use self::kept::Notes;
+use self::landed::Place;
 use self::logging::Logging;
 use self::lost::End;
 pub use self::news::News;
@@ -161,6 +165,15 @@ struct Finished {
     outcome: Outcome,
     /// Not of a batch: answered when they were appended, and more may join.
     at_once: bool,
+    /// Where their rows stand, if that is asked for.
+    landed: Option<Place>,
+}
+
+impl Finished {
+    /// Without a place in Kafka's log.
+    fn new(tickets: Tickets, outcome: Outcome, at_once: bool) -> Self {
+        Self { tickets, outcome, at_once, landed: None }
+    }
 }
 
 /// See the module.
@@ -253,8 +266,8 @@ impl Producer {
         let several = visible.len() > 1;
         let append_ceiling = place_ceiling - largest - BATCH_COST;
         let logged = settings.sinks.iter().filter(|sink| sink.keep != Keep::Memory).count();
-        // What is over is in the log alone before memory is full.
-        let spill_after_max = append_ceiling / (2 * logged.max(1));
+        // What is over is in the log alone before memory is full; the encoders have theirs.
+        let spill_after_max = append_ceiling.saturating_sub(codecs.memory()) / (2 * logged.max(1));
         let sinks = settings.sinks.iter().map(|sink| Sink {
             settings: SinkSettings { spill_after: sink.spill_after.min(spill_after_max), ..sink.clone() },
             stats: SinkStats::default(),
@@ -314,8 +327,9 @@ impl Producer {
         }
     }
 
-    /// Ends a batch: its rows leave the ledger's "buffered", its answers are due.
-    fn end(&mut self, topic: u32, mut batch: Batch, outcome: Outcome) {
+    /// Ends a batch: its rows leave the ledger's "buffered", its answers are due. `partition`: where it stands, if it does.
+    fn end(&mut self, topic: u32, partition: Option<u32>, mut batch: Batch, outcome: Outcome) {
+        let landed = self.landed(topic, partition, &batch, outcome);
         self.resized(topic, batch.memory(), 0);
         let topic = &mut self.topics[topic as usize];
         let Sink { settings, stats, .. } = &mut self.sinks[topic.sink];
@@ -336,17 +350,12 @@ impl Producer {
         let numbers = batch.take_numbers(&mut self.pool);
         self.logging.over(batch.kept.cut.map(|cut| cut.cut), numbers, fate);
         let tickets = batch.end(&mut self.pool);
-        self.finished.push(Finished { tickets, outcome, at_once: false });
+        self.finished.push(Finished { tickets, outcome, at_once: false, landed });
     }
 
     /// Answers that are due, batch by batch in the order in which Kafka settled them.
     pub fn drain_completions(&mut self, mut f: impl FnMut(Run, Outcome)) {
-        for finished in self.finished.drain(..) {
-            finished.tickets.runs().for_each(|run| f(run, finished.outcome));
-            if !finished.at_once {
-                self.pool.give_tickets(finished.tickets);
-            }
-        }
+        self.drain_landed(|run, outcome, _| f(run, outcome));
     }
 
     /// What the wire client should get for the producer.

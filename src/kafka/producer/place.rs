@@ -37,7 +37,7 @@ impl Producer {
             Partitioner::Sticky => topic.partition_of(None, fits, &mut self.rng),
             Partitioner::Random => self.rng.usize(..topic.count),
         };
-        let over = sink.memory > sink.settings.spill_after;
+        let over = sink.memory > sink.settings.spill_after && !self.notes.held;
         let partition = &mut topic.partitions[number];
         let behind = partition.spooled.as_mut().and_then(|spooled| spooled.backlog.as_mut());
         let kind = sink.kind(self.notes.number, number as i32, over || behind.is_some());
@@ -78,13 +78,18 @@ impl Producer {
 
     /// Holds a row until its topic's partitions are known.
     pub(super) fn hold(&mut self, index: u32, source: &impl Source, ticket: Option<Ticket>, ceiling: usize) {
-        let topic = &mut self.topics[index as usize];
-        let sink = &mut self.sinks[topic.sink];
+        let topic = &self.topics[index as usize];
+        let sink = &self.sinks[topic.sink];
         let over = sink.memory > sink.settings.spill_after;
         let kind = sink.kind(self.notes.number, UNPLACED, over || !topic.backlogs.is_empty());
+        if matches!(kind, Kind::Fresh(_)) {
+            self.log_those_before(index);
+        }
+        let topic = &mut self.topics[index as usize];
+        let sink = &mut self.sinks[topic.sink];
         // Behind those that stand in the log alone, of the same lane.
         let lane = topic.lane;
-        let joins = |last: &Backlog| last.lane == u32::MAX || Some(last.lane) == lane;
+        let joins = |last: &Backlog| !last.void && (last.lane == u32::MAX || Some(last.lane) == lane);
         if topic.backlogs.back().is_some_and(|last| !joins(last)) {
             topic.backlogs.push_back(Backlog { lane: u32::MAX, ..Backlog::default() });
         }
@@ -104,10 +109,24 @@ impl Producer {
         }
     }
 
+    /// A row without a partition goes to the log: those before it that memory alone has do so first, or they would get
+    /// higher numbers when they are placed.
+    fn log_those_before(&mut self, index: u32) {
+        let is_memory = |batch: &Batch| batch.kept.kind == Kind::Memory;
+        if !self.topics[index as usize].unplaced.back().is_some_and(is_memory) {
+            return;
+        }
+        self.end_half_placed(index);
+        let unplaced = self.topics[index as usize].unplaced.iter_mut();
+        unplaced.rev().take_while(|batch| is_memory(batch)).for_each(|batch| batch.kept.kind = Kind::Fresh(UNPLACED));
+        self.soil(index, UNPLACED, true);
+    }
+
     /// Puts a topic on the list of those whose held rows can be placed, if that is so.
     pub(super) fn may_place(&mut self, index: u32) {
         let topic = &mut self.topics[index as usize];
-        if topic.placed == 0
+        topic.end_restoring();
+        if (topic.placed == 0 || (topic.restoring && topic.in_queues() == 0))
             && let Some(count) = topic.growth.take()
         {
             // Order across growth: the new count holds once every row placed by the old one is done.
@@ -208,12 +227,14 @@ impl Producer {
         if self.pool.used() + need > self.place_ceiling && !self.may_place_dead(index) {
             return false;
         }
-        if self.waits_behind(index, record, batch, place.count) {
+        let number = batch.kept.numbers.of(place.count).map_or(u64::MAX, |number| number.number);
+        if self.waits_behind(index, record, batch, place.count) || !self.topics[index as usize].is_turn_of(number) {
             return false;
         }
+        self.topics[index as usize].was_placed = false;
         let ticket = batch.tickets.next(&mut place.tickets);
         // It has waited long enough: no linger.
-        self.notes = batch.notes_of(place.count);
+        self.notes = Notes { held: true, ..batch.notes_of(place.count) };
         self.place(index, record.key, record, ticket, (now, now), self.append_ceiling);
         self.notes = Notes::default();
         true

@@ -86,7 +86,9 @@ impl Producer {
         if self.partition_mut(key).spooled.is_none() {
             return false;
         }
-        if !self.is_known(key.topic, now) {
+        // One that has begun to load a cut ends that, whatever else holds: others wait for it.
+        let half = self.loading == Some(key);
+        if !self.is_known(key.topic, now) && !half {
             return true;
         }
         if self.is_gone(key) {
@@ -97,13 +99,16 @@ impl Producer {
         let partition = self.partition_mut(key);
         if partition.leader.is_none() {
             self.ask_metadata(key.topic, now);
-            return true;
+            if !half {
+                return true;
+            }
         }
+        let partition = self.partition_mut(key);
         let ready = partition.work.as_ref().map_or(0, |work| work.queue.len() - work.cut);
         // What waits in memory behind a cut goes when that is loaded, and not before.
         let cuts = partition.spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty());
         if cuts {
-            let may = ready > 0 || self.may_refill(sink, true);
+            let may = ready > 0 || half || self.may_refill(sink, true);
             if !may || self.load_cuts(key, budget, log) != Loaded::All {
                 return true;
             }
@@ -111,12 +116,26 @@ impl Producer {
         let partition = self.partition_mut(key);
         if partition.spooled.as_ref().is_some_and(|spooled| spooled.backlog.is_none()) {
             partition.spooled = None;
+            self.may_place(key.topic);
             return false;
         }
-        if !self.may_refill(sink, ready == 0) {
+        if self.topics[key.topic as usize].growth.is_some() {
+            self.may_place(key.topic);
+        }
+        let topic = &mut self.topics[key.topic as usize];
+        if topic.restoring && !topic.was_placed {
+            // Rows that this start has placed may be of the same keys, in other partitions: they are done first.
+            if topic.in_queues() > 0 {
+                return true;
+            }
+            topic.was_placed = true;
+        }
+        // While a topic grows, what has no partition yet waits for what has.
+        let waits = topic.restoring || topic.growth.is_none();
+        let before = topic.oldest_unplaced().filter(|_| waits).unwrap_or(u64::MAX);
+        if self.partition_mut(key).leader.is_none() || !self.may_refill(sink, ready == 0) {
             return true;
         }
-        let before = self.topics[key.topic as usize].oldest_unplaced().unwrap_or(u64::MAX);
         let spooled = self.partition_mut(key).spooled.take();
         let Some(Spooled { backlog: Some(mut backlog), .. }) = spooled.map(|spooled| *spooled) else { return false };
         let spare = self.spare.pop();
@@ -176,10 +195,19 @@ impl Producer {
             return true;
         }
         let topic = &mut self.topics[index as usize];
-        let Some(mut backlog) = topic.backlogs.pop_front() else { return false };
+        // The oldest first, of whatever lane they are.
+        let unread = |place: &usize| topic.backlogs[*place].unread().unwrap_or(if *place == 0 { 0 } else { u64::MAX });
+        let Some(place) = (0..topic.backlogs.len()).min_by_key(unread) else { return false };
+        // What has to go before them needs the memory.
+        if !topic.is_turn_of(topic.backlogs[place].next) {
+            return true;
+        }
+        let Some(mut backlog) = topic.backlogs.remove(place) else { return false };
+        let others = topic.backlogs.iter().filter_map(Backlog::unread).min().unwrap_or(u64::MAX);
         let mut queue = std::mem::take(&mut topic.unplaced);
         let before = backlog.next;
-        let loaded = self.load_rows(index, &mut backlog, (&mut queue, 0, u64::MAX), budget, now, log);
+        let others = others.max(before + 1);
+        let loaded = self.load_rows(index, &mut backlog, (&mut queue, 0, others), budget, now, log);
         *placeable |= backlog.next > before;
         let topic = &mut self.topics[index as usize];
         if loaded == Loaded::All {
@@ -188,7 +216,7 @@ impl Producer {
             self.rows_lost(index, false, backlog.rows);
         } else {
             topic.unplaced = queue;
-            topic.backlogs.push_front(backlog);
+            topic.backlogs.insert(place, backlog);
         }
         self.may_place(index);
         !self.topics[index as usize].backlogs.is_empty()

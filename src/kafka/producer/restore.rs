@@ -12,6 +12,7 @@ use super::numbers::{Number, Numbers};
 use super::partition::{Identity, Partition, WINDOW, forgotten, sequence_after};
 use super::pool::BATCH_COST;
 use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut, UNPLACED};
+use super::topic::Topic;
 use super::{Key, Producer, Terms};
 use crate::broken::{Promise, breaks};
 use crate::kafka::batch::Stamp;
@@ -55,12 +56,21 @@ impl Producer {
             };
             backlog.into_iter().for_each(|backlog| backlog.leave_out(&cut.rows));
             topic.placed += if home < 0 { rows } else { 0 };
+            (topic.restoring, topic.was_placed) = (true, true);
             topic.id = if cut.topic_id == 0 { topic.id } else { cut.topic_id };
             let number = usize::try_from(cut.partition).unwrap_or(0);
             self.with_partitions(index, number + 1);
             let key = Key { topic: index, partition: number as u32 };
             self.partition_mut(key).spooled.get_or_insert_default().cuts.push_back(cut);
             self.note_spooled(index, number as i32);
+        }
+    }
+
+    /// What the log knew of the fate of rows may be damaged: some that were restored may be in Kafka. They are sent, and
+    /// counted.
+    pub fn fate_open(&mut self) {
+        for sink in &mut self.sinks {
+            sink.stats.outcome_unknown += sink.stats.recovered;
         }
     }
 
@@ -77,6 +87,7 @@ impl Producer {
             let topic = &mut self.topics[index as usize];
             topic.placed += backlog.rows;
             topic.backlogged += 1;
+            topic.restoring = true;
             backlog.placed = true;
             let place = &mut topic.partitions[number];
             place.lane = Some(backlog.lane);
@@ -116,7 +127,14 @@ impl Producer {
             self.partition_mut(key).spooled = Some(spooled);
             match read {
                 Some(Loaded::All) => self.loaded_cut(key),
-                Some(other) => return other,
+                Some(other) => {
+                    let spooled = self.partition_mut(key).spooled.as_ref();
+                    // Nothing of it is in memory: it holds nobody up.
+                    if spooled.is_some_and(|spooled| spooled.part.is_empty()) {
+                        self.loading = None;
+                    }
+                    return other;
+                }
                 None => self.void_restored(key, true),
             }
         }
@@ -156,7 +174,7 @@ impl Producer {
                 let new = (&mut self.serial, Monotonic(0));
                 let pushed = push(part, 0, &mut self.pool, bounds, (&row.record, row.ticket), new);
                 let terms = Terms { expires: row.expires, hash: row.hash, origin: None };
-                let notes = Notes { terms, number: Some(Number { lane, number: row.number }) };
+                let notes = Notes { terms, number: Some(Number { lane, number: row.number }), held: false };
                 let noted = part.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
                 len += pushed.len;
                 memory += pushed.memory + noted;
@@ -252,11 +270,10 @@ impl Producer {
             return self.note_spooled(key.topic, key.partition as i32);
         }
         topic.placed = topic.placed.saturating_sub(rows_of(&cut.rows));
-        let place = topic.backlogs.iter().position(|backlog| backlog.lane == cut.lane).unwrap_or_else(|| {
-            topic.backlogs.push_front(Backlog { lane: cut.lane, ..Backlog::default() });
-            0
-        });
-        topic.backlogs[place].take_in(&cut.rows);
+        let void = Backlog::of_void(cut.lane, &cut.rows);
+        let older = |other: &&Backlog| other.void && (other.lane, other.next) < (void.lane, void.next);
+        let place = topic.backlogs.iter().take_while(older).count();
+        topic.backlogs.insert(place, void);
         self.note_spooled(key.topic, UNPLACED);
     }
 
@@ -271,4 +288,39 @@ impl Producer {
 
 fn rows_of(runs: &[RowRun]) -> u64 {
     runs.iter().map(|run| run.count).sum()
+}
+
+/// Of a topic that had rows in partitions when an earlier start ended nobody knows how many partitions there were then. So
+/// rows that had one then and rows that get one now take turns, by their numbers: the queues hold but one of the two,
+/// and what comes waits without a partition.
+impl Topic {
+    /// Rows in the queues of partitions: neither in the log alone nor in a cut that is not loaded.
+    pub(super) fn in_queues(&self) -> u64 {
+        let waiting = |spooled: &Spooled| {
+            let cuts = spooled.cuts.iter().map(|cut| rows_of(&cut.rows)).sum::<u64>();
+            let tail = |backlog: &Backlog| backlog.tail.iter().map(|batch| u64::from(batch.count)).sum::<u64>();
+            cuts + spooled.backlog.as_ref().map_or(0, |backlog| backlog.rows + tail(backlog))
+        };
+        let all = self.partitions.iter().filter_map(|partition| partition.spooled.as_deref());
+        self.placed.saturating_sub(all.map(waiting).sum())
+    }
+
+    /// Whether a row without a partition, of this number, may get one.
+    pub(super) fn is_turn_of(&self, number: u64) -> bool {
+        if !self.restoring && self.backlogged == 0 {
+            return true;
+        }
+        let mut all = self.partitions.iter().filter_map(|partition| partition.spooled.as_deref());
+        let older = |backlog: &Backlog| backlog.unread().is_some_and(|unread| unread < number);
+        let waits = all.any(|spooled| !spooled.cuts.is_empty() || spooled.backlog.as_ref().is_some_and(older));
+        !waits && (!self.restoring || !self.was_placed || self.in_queues() == 0)
+    }
+
+    /// Notes it when the last of the rows that had a partition then is done.
+    pub(super) fn end_restoring(&mut self) {
+        let spooled = || self.partitions.iter().any(|partition| partition.spooled.is_some());
+        if self.restoring && (self.placed == 0 || !self.was_placed) && !spooled() {
+            self.restoring = false;
+        }
+    }
 }

@@ -173,6 +173,9 @@ pub trait RowLog {
     /// [`NotNow`].
     fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, NotNow>;
 
+    /// Every row that was taken so far was written, or has ended without.
+    fn all_written(&mut self) {}
+
     /// Takes a cut. Its rows were taken before, and whatever has to stand before it (S2: the end of the batch five before
     /// it, of every batch of an earlier identity) too.
     ///

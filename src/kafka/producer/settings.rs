@@ -145,6 +145,8 @@ pub struct Settings {
     pub topics_max: usize,
     /// A topic without rows for so long is forgotten when `topics_max` is near.
     pub topic_idle: Duration,
+    /// Somebody asks where rows came to stand: [`super::Producer::drain_landed`] says so.
+    pub receipts: bool,
     /// Seed of jitter and of the choice of partitions for rows without a key.
     pub seed: u64,
     /// The sinks, by [`crate::kafka::types::SinkId`].
@@ -164,6 +166,7 @@ impl Default for Settings {
             forbidden_for: Duration::from_secs(30),
             topics_max: 10_000,
             topic_idle: Duration::from_secs(300),
+            receipts: false,
             seed: 0,
             sinks: Vec::new(),
         }

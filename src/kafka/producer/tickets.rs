@@ -76,8 +76,14 @@ impl Tickets {
 
     /// The answers owed, as runs.
     pub(super) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
-        let owed = self.0.iter().filter(|span| span.owed);
-        owed.map(|span| Run { session: span.session, first: span.first, count: span.count })
+        self.runs_at().map(|(_, run)| run)
+    }
+
+    /// The same, each with the place of its first row in the batch.
+    pub(super) fn runs_at(&self) -> impl Iterator<Item = (u32, Run)> + '_ {
+        let spans = self.0.iter().scan(0, |row, span| Some((std::mem::replace(row, *row + span.count), span)));
+        let owed = spans.filter(|(_, span)| span.owed);
+        owed.map(|(row, span)| (row, Run { session: span.session, first: span.first, count: span.count }))
     }
 
     /// The ticket of the row that `cursor` stands on, which it steps over.
@@ -113,6 +119,7 @@ mod tests {
         let run = |session, first, count| Run { session, first, count };
         let expected = [run(1, u32::MAX, 3), run(1, 3, 1), run(2, 4, 1), run(1, 4, 2), run(1, 5, 1)];
         assert_eq!(tickets.runs().collect::<Vec<_>>(), expected);
+        assert_eq!(tickets.runs_at().map(|(row, _)| row).collect::<Vec<_>>(), [0, 3, 6, 7, 9]);
 
         let mut cursor = Cursor::default();
         assert!(rows.iter().all(|ticket| tickets.next(&mut cursor) == *ticket));

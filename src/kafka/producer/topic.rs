@@ -52,6 +52,10 @@ pub(super) struct Topic {
     pub(super) backlogged: u32,
     /// Rows in partitions.
     pub(super) placed: u64,
+    /// Rows of an earlier start have partitions, by how many there were then (`restore`).
+    pub(super) restoring: bool,
+    /// Whether those rows that are in the queues of partitions had them in that start already.
+    pub(super) was_placed: bool,
     /// Rows without a partition, oldest first; none of these batches is ever cut.
     pub(super) unplaced: VecDeque<Batch>,
     /// How far the first of them has been placed.
@@ -106,6 +110,8 @@ impl Topic {
             listed: false,
             backlogged: 0,
             placed: 0,
+            restoring: false,
+            was_placed: false,
             unplaced: VecDeque::new(),
             place: Place::default(),
             placing: false,
@@ -121,7 +127,8 @@ impl Topic {
 
     /// Whether a new row goes straight into a partition.
     pub(super) fn is_open(&self) -> bool {
-        self.count > 0 && self.growth.is_none() && self.unplaced.is_empty() && self.backlogs.is_empty()
+        let waits = self.growth.is_some() || self.restoring;
+        self.count > 0 && !waits && self.unplaced.is_empty() && self.backlogs.is_empty()
     }
 
     /// The partition of a row: by its key as Java does it, without a key the sticky one as long as its batch grows.
@@ -154,7 +161,7 @@ impl Topic {
     pub(super) fn oldest_unplaced(&self) -> Option<u64> {
         match self.unplaced.front() {
             Some(batch) => Some(batch.kept.numbers.of(self.place.count)?.number),
-            None => self.backlogs.front()?.unread(),
+            None => self.backlogs.iter().filter_map(Backlog::unread).min(),
         }
     }
 

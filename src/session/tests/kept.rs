@@ -332,13 +332,17 @@ fn the_row_of_before_the_crash_may_be_confirmed_at_any_time() {
         k.write();
         let [(7, before)] = k.crash(&[OpenId { packet_id: 7, had_by: &[OWES] }])[..] else { panic!("not owed") };
         let key = k.shard.sessions.find("c").expect("restored");
-        let confirm = |k: &mut Kept, at| {
-            if at == when {
-                k.shard.sessions.get_mut(key).expect("lives").complete(before, 1, R::SUCCESS);
+        let at = Receipt { sink: 3, topic: "t".into(), partition: 0, offset: Some(5) };
+        let confirm = |k: &mut Kept, step| {
+            if step == when {
+                let session = k.shard.sessions.get_mut(key).expect("lives");
+                session.landed(before, 1, &at);
+                session.complete(before, 1, R::SUCCESS);
             }
         };
         confirm(&mut k, 0);
         let mut c = k.connect("c", false, 100);
+        k.shard.session(c).want_receipts(true);
         let Some(Taken::Rest { number, owed, .. }) =
             k.shard.sessions.publish(c.key, &publish(QoS::ExactlyOnce, 7), k.shard.now)
         else {
@@ -350,10 +354,12 @@ fn the_row_of_before_the_crash_may_be_confirmed_at_any_time() {
             assert_eq!(k.answers(c), [""; 0]);
             k.shard.end(c, End::Lost);
             c = k.connect("c", false, 100);
+            k.shard.session(c).want_receipts(true);
             k.shard.repeat(c, 7);
         }
         confirm(&mut k, 2);
-        assert_eq!(k.answers(c), ["pubrec 7"], "{when}");
+        // Before anybody was there it was not known who would ask where the row stands.
+        assert_eq!(k.answers(c), [if when == 0 { "pubrec 7" } else { "pubrec 7 t/0@5" }], "{when}");
         k.packet(c, &Packet::PubRel(ack(7)));
         assert_eq!(k.shard.session(c).open_packet_ids(), 0);
     }

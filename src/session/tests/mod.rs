@@ -10,6 +10,7 @@ mod order;
 mod packets;
 mod publish;
 mod qos2;
+mod receipts;
 mod saved;
 
 use super::*;
@@ -197,8 +198,8 @@ fn word(packet: &Packet<'_>) -> String {
     let codes = |codes: &[u8]| codes.iter().map(|code| format!(" 0x{code:02X}")).collect::<String>();
     match packet {
         Packet::ConnAck(it) => format!("connack {}{}", u8::from(it.session_present), code(it.reason)),
-        Packet::PubAck(it) => format!("puback {}{}", it.packet_id, code(it.reason)),
-        Packet::PubRec(it) => format!("pubrec {}{}", it.packet_id, code(it.reason)),
+        Packet::PubAck(it) => format!("puback {}{}{}", it.packet_id, code(it.reason), said(it.properties)),
+        Packet::PubRec(it) => format!("pubrec {}{}{}", it.packet_id, code(it.reason), said(it.properties)),
         Packet::PubRel(it) => format!("pubrel {}{}", it.packet_id, code(it.reason)),
         Packet::PubComp(it) => format!("pubcomp {}{}", it.packet_id, code(it.reason)),
         Packet::SubAck(it) => format!("suback {}{}", it.packet_id, codes(it.codes)),
@@ -207,6 +208,17 @@ fn word(packet: &Packet<'_>) -> String {
         Packet::Disconnect(it) => format!("disconnect{}", code(it.reason)),
         other => panic!("a server does not send {other:?}"),
     }
+}
+
+/// Receipts, in short: ` topic/partition@offset`.
+fn said(properties: Properties<'_>) -> String {
+    let said = |(name, value): (&str, &str)| match name {
+        "kafka-topic" => format!(" {value}"),
+        "kafka-partition" => format!("/{value}"),
+        "kafka-offset" => format!("@{value}"),
+        other => panic!("a user property {other}"),
+    };
+    properties.user_properties().map(said).collect()
 }
 
 /// A will on `topic`, with its delay in `properties`.

@@ -33,6 +33,13 @@ pub(super) struct Restored {
     pub(super) sessions: Vec<RestoredSession>,
 }
 
+impl Restored {
+    /// Whether rows of a lane are taken up.
+    fn has(&self, lane: u32) -> bool {
+        self.lanes.iter().any(|found| found.lane == lane)
+    }
+}
+
 /// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Crash {

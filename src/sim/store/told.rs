@@ -52,6 +52,8 @@ pub(in crate::sim) struct Told {
     lanes: HashMap<u32, (usize, String, i32)>,
     rows: BTreeMap<Place, Kept>,
     places: HashMap<u32, Place>,
+    /// Rows that a start has given up: they may be found again until that is durable.
+    given_up: BTreeMap<Place, u32>,
     cuts: BTreeMap<u64, Cut>,
     identities: HashMap<Identity, u64>,
     /// What became of rows in the end, and when that was told.
@@ -238,7 +240,8 @@ impl Told {
     pub(in crate::sim) fn crashed(&mut self, restored: &Restored, found: &BTreeMap<Place, u32>) -> BTreeSet<u32> {
         let (durable, mut gone) = (self.durable, BTreeSet::new());
         for (place, row) in found {
-            if self.rows.get(place).is_none_or(|kept| kept.row != *row) {
+            let known = self.rows.get(place).map(|kept| kept.row).or_else(|| self.given_up.get(place).copied());
+            if known != Some(*row) {
                 self.fails(|| format!("{place:?} is row {row} after the crash, and was none"));
             }
         }
@@ -246,6 +249,11 @@ impl Told {
             let is_disk = self.keeps.get(kept.sink) == Some(&Keep::Disk);
             let over = kept.ended.is_some_and(|(_, group)| group <= durable);
             match found.contains_key(&place) {
+                // Of a sink whose rows do not outlive the process.
+                true if self.keeps.get(kept.sink) == Some(&Keep::Hybrid) && !restored.has(place.0) => {
+                    self.given_up.insert(place, kept.row);
+                    gone.insert(kept.row);
+                }
                 true if over => self.fails(|| format!("{place:?} was over, and is back: {kept:?}")),
                 true => {
                     // It may have been refused, and on its way to the dead letters: others of its key went on.

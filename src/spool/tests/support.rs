@@ -123,7 +123,7 @@ pub(super) fn placeless(state: &State) -> State {
     }
     out.sessions.values_mut().for_each(|place| *place = (0, 0, 0));
     out.segments.clear();
-    out.sinks.iter_mut().for_each(|(_, bytes)| *bytes = 0);
+    out.sinks.iter_mut().for_each(|(_, bytes, rows)| (*bytes, *rows) = (0, 0));
     out.size = Default::default();
     out
 }

@@ -58,6 +58,8 @@ pub(super) struct Draw {
     pub(super) forbids: bool,
     /// Nobody may read what a log holds.
     pub(super) unreadable: bool,
+    /// The listener whose answers say where messages stand.
+    pub(super) receipts: Option<u32>,
 }
 
 impl Draw {
@@ -71,7 +73,13 @@ impl Draw {
             max_inflight: rng.u8(1..=5),
             forbids: dead != Dead::Nowhere && rng.u8(..3) == 0,
             unreadable: rng.u8(..4) == 0,
+            receipts: None,
         }
+    }
+
+    /// Not drawn: every other storm has one.
+    pub(super) fn receipts(seed: u64) -> Option<u32> {
+        (seed.is_multiple_of(2)).then_some((seed / 2 % 2) as u32)
     }
 
     /// The configuration.
@@ -91,6 +99,10 @@ impl Draw {
                 keys += "partitioner = \"client\"\n";
             }
             text = text.replace(&format!("name = \"{sink}\"\n"), &keys);
+        }
+        if let Some(listener) = self.receipts {
+            let bind = format!("188{}\"\n", 3 + listener);
+            text = text.replace(&bind, &format!("{bind}receipts = true\n"));
         }
         if self.answer_timeout {
             text = text.replace("1884\"\n", "1884\"\nanswer_timeout = \"2s\"\n");

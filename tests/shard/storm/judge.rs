@@ -6,7 +6,7 @@ use forebay::metrics::spec::{ClusterMetric, ListenerMetric, ShardMetric, SinkMet
 
 use super::Storm;
 use super::draw::Dead;
-use crate::device::State;
+use crate::device::{Receipt, State};
 
 impl Storm {
     /// An answer means: in the log of every sink that matched, or refused and in none.
@@ -35,6 +35,37 @@ impl Storm {
         }
         let whole = copies.iter().all(|n| if poison { *n == 0 } else { *n > 0 });
         assert!(whole || (expired && !poison), "answered too early: {copies:?}");
+    }
+
+    /// A receipt names a place at which the message stands; one for each sink that has it, in their order.
+    pub(super) fn check_receipts(&mut self, device: usize, message: usize, success: bool, receipts: &[Receipt]) {
+        let device = &self.devices[device];
+        let message = &device.messages[message];
+        let what = format!("{} QoS {} {}: {receipts:?}", device.name, message.qos, message.topic);
+        assert!(receipts.is_empty() || (device.v5 && device.receipts), "nobody asked: {what}");
+        let client = message.topic.split_once('/').expect("two levels").0;
+        let odd = format!("odd-{client}");
+        let sinks: &[&str] = if message.topic.ends_with("odd") { &["all", &odd, "all"] } else { &["all"] };
+        let topics: Vec<&str> = receipts.iter().map(|receipt| receipt.topic.as_str()).collect();
+        let mut rest = sinks.iter();
+        assert!(topics.iter().all(|topic| rest.any(|sink| sink == topic)), "not in the order of the sinks: {what}");
+        for receipt in receipts {
+            let cluster = &self.clusters[usize::from(receipt.topic != "all")];
+            let log = cluster.logs().find(|(topic, index, _)| (*topic, *index) == (&*receipt.topic, receipt.partition));
+            let (_, _, log) = log.unwrap_or_else(|| panic!("no such partition: {what}"));
+            match receipt.offset {
+                Some(offset) => {
+                    assert!(log.get(offset) == Some(&message.payload), "something else stands there: {what}")
+                }
+                None => assert!(log.contains(&message.payload), "it does not stand there: {what}"),
+            }
+            self.receipts[usize::from(receipt.offset.is_none())] += 1;
+        }
+        // What has waited without a connection, or on one of the other listener, has none.
+        if success && device.v5 && device.receipts && message.qos == 1 && !self.draw.expire_after && !self.draw.forbids
+        {
+            assert_eq!(receipts.len(), sinks.len(), "{what}");
+        }
     }
 
     fn message(&self, device: &str, index: usize) -> &crate::device::Message {

@@ -69,6 +69,8 @@ struct Storm {
     draining: bool,
     /// Most seen: stalls, retries, dead letters.
     seen: [u64; 6],
+    /// Receipts with an offset, and without.
+    receipts: [u64; 2],
 }
 
 impl Storm {
@@ -76,7 +78,7 @@ impl Storm {
         // What the shard draws from chance hangs on the seed as well.
         fastrand::seed(seed);
         let mut rng = fastrand::Rng::with_seed(seed);
-        let draw = Draw::new(&mut rng);
+        let draw = Draw { receipts: Draw::receipts(seed), ..Draw::new(&mut rng) };
         let dead_letters = draw.dead != Dead::Nowhere;
         let mut config = config::parse(&draw.text(), "storm.toml").unwrap_or_else(|problems| panic!("{problems}"));
         config.service.shards = 1;
@@ -118,6 +120,7 @@ impl Storm {
             letters,
             draining: false,
             seen: [0; 6],
+            receipts: [0; 2],
         };
         storm.core.on_start(&mut storm.table);
         storm.turn();
@@ -261,6 +264,7 @@ impl Storm {
         let Some(conn) = device.conn else {
             if !self.draining && (!stormy || self.rng.u8(..4) == 0) {
                 let conn = self.table.open(None);
+                device.receipts = self.draw.receipts == Some(conn.slot % 2);
                 self.core.on_accept(
                     &mut self.table,
                     conn,
@@ -298,8 +302,9 @@ impl Storm {
                 device.conn = None;
                 device.socket.clear();
             }
-            for News::Answered(message, success) in news {
+            for News::Answered(message, success, receipts) in news {
                 self.answered(index, message, success);
+                self.check_receipts(index, message, success, &receipts);
             }
         }
         self.bury();
@@ -355,15 +360,18 @@ impl Storm {
 fn a_storm() {
     let only: Option<u64> = std::env::var("STORM_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds = std::env::var("STORM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
-    let mut seen = [0; 6];
+    let (mut seen, mut receipts) = ([0; 6], [0; 2]);
     for seed in only.map_or(0..seeds, |seed| seed..seed + 1) {
         let run = std::panic::catch_unwind(|| {
             let mut storm = Storm::new(seed);
             storm.run();
-            storm.seen
+            (storm.seen, storm.receipts)
         });
         match run {
-            Ok(more) => seen.iter_mut().zip(more).for_each(|(sum, more)| *sum += more),
+            Ok((more, told)) => {
+                seen.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+                receipts.iter_mut().zip(told).for_each(|(sum, more)| *sum += more);
+            }
             Err(panic) => {
                 let draw = Draw::new(&mut fastrand::Rng::with_seed(seed));
                 eprintln!("the storm of seed {seed}: run it alone with STORM_SEED={seed}; {draw:?}");
@@ -374,6 +382,8 @@ fn a_storm() {
     if only.is_none() {
         assert!(seen[..2].iter().all(|count| *count > 20 * seeds), "too quiet a storm: stalls, retries {seen:?}");
         assert!(seen[2] > seeds, "too few dead letters: {seen:?}");
+        let enough = receipts[0] > 10 * seeds && (receipts[1] > 0 || seeds < SEEDS);
+        assert!(enough, "too few receipts with and without offset: {receipts:?}");
         assert!(seen[3..].iter().all(|count| *count > seeds / 4), "expired, without time, asked: {seen:?}");
     }
 }

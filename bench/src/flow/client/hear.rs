@@ -124,7 +124,7 @@ impl Client {
             (4, 1, Hold::Published) | (5, 2, Hold::Published) => {
                 let number = slot.number;
                 tally.answer(kind, waited_ns);
-                tally.marks.answer(now_ns, self.index, self.generation);
+                tally.marks.answer(now_ns, waited_ns, self.index, self.generation);
                 tally.unmatched += u64::from(code == 0x10);
                 if code >= 0x80 {
                     *tally.refused.entry(code).or_default() += 1;

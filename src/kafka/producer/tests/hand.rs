@@ -24,6 +24,8 @@ pub(super) struct Hand {
     pub(super) age_ms: i64,
     pub(super) wants: Vec<Want>,
     pub(super) done: Vec<(Run, Outcome)>,
+    /// Where each of those stands: topic, partition, offset of the first row.
+    pub(super) places: Vec<Option<(String, u32, Option<i64>)>>,
     pub(super) log: HandLog,
 }
 
@@ -50,6 +52,7 @@ impl Hand {
             age_ms: 0,
             wants: Vec::new(),
             done: Vec::new(),
+            places: Vec::new(),
             log: HandLog::new(),
         }
     }
@@ -93,7 +96,7 @@ impl Hand {
         let wall = self.wall();
         self.producer.poll_with(self.now, wall, &mut self.log, &mut out);
         self.producer.drain_wants(|want| self.wants.push(want));
-        self.producer.drain_completions(|run, outcome| self.done.push((run, outcome)));
+        self.drain();
         out
     }
 
@@ -179,7 +182,14 @@ impl Hand {
 
     pub(super) fn produced(&mut self, id: u64, results: &[ProduceResult]) {
         self.producer.on_produced(id, results, 0, self.now);
-        self.producer.drain_completions(|run, outcome| self.done.push((run, outcome)));
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        self.producer.drain_landed(|run, outcome, landed| {
+            self.done.push((run, outcome));
+            self.places.push(landed.map(|at| (at.topic.to_string(), at.partition, at.offset)));
+        });
     }
 
     pub(super) fn stats(&self) -> SinkStats {

@@ -33,7 +33,7 @@ pub(super) struct State {
     next_cut: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct HandLog {
     pub(super) state: State,
     /// As it is at the end of each group that is not durable yet.
@@ -45,11 +45,15 @@ pub(super) struct HandLog {
     pub(super) takes: Option<u32>,
     /// Reads that are put off.
     pub(super) later: u32,
+    /// Reads that are still answered; `None`: all.
+    pub(super) reads: Option<u32>,
     /// Rows of which the bytes are gone.
     pub(super) rotten: Vec<(u32, u64)>,
     /// Rows handed back.
     pub(super) read: u64,
     pub(super) dones: Vec<(u64, i64)>,
+    /// The most bytes that rows came with at once, all told.
+    pub(super) largest: usize,
 }
 
 impl HandLog {
@@ -122,6 +126,8 @@ impl RowLog for HandLog {
     fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, NotNow> {
         self.take()?;
         assert!(rows.count > 0);
+        let lists = 14 * rows.origins.len() + 20 * rows.deadlines.len() + 8 * rows.hashes.len();
+        self.largest = self.largest.max(rows.records.len() + lists);
         let first = self.state.next[rows.lane as usize].max(rows.from);
         let records = Records::new(rows.records, rows.count as i32, rows.base_timestamp);
         let records: Vec<_> = records.map(|record| record.expect("a record")).collect();
@@ -208,6 +214,11 @@ impl RowLog for HandLog {
         if self.later > 0 {
             self.later -= 1;
             return ReadBack::Later;
+        }
+        match self.reads.as_mut() {
+            Some(0) => return ReadBack::Later,
+            Some(left) => *left -= 1,
+            None => {}
         }
         let mut any = false;
         // A few at a time, as blocks are.

@@ -1,0 +1,53 @@
+//! Where rows came to stand in Kafka's log, for whoever tells their publishers: noted only where the settings ask for it.
+
+use std::rc::Rc;
+
+use super::batch::Batch;
+use super::{Finished, Producer};
+use crate::kafka::types::{Landed, Outcome, Run, SinkId};
+
+/// Where a batch came to stand.
+#[derive(Debug)]
+pub(super) struct Place {
+    sink: SinkId,
+    /// Not its number: the topic may be forgotten before the answers are taken.
+    topic: Rc<str>,
+    partition: u32,
+    /// -1: not known.
+    base_offset: i64,
+}
+
+impl Place {
+    /// The same of the rows from `row` on.
+    fn of(&self, row: u32) -> Landed<'_> {
+        let offset = (self.base_offset >= 0).then(|| self.base_offset.saturating_add(i64::from(row)));
+        Landed { sink: self.sink, topic: &self.topic, partition: self.partition, offset }
+    }
+}
+
+impl Producer {
+    /// Where a batch that ends so stands. `None`: it stands nowhere, or nobody asks. A batch that is settled by a younger
+    /// one's answer stands there too, at an offset that Kafka has not said.
+    pub(super) fn landed(&self, topic: u32, partition: Option<u32>, batch: &Batch, outcome: Outcome) -> Option<Place> {
+        let partition = partition.filter(|_| self.settings.receipts && outcome == Outcome::Delivered)?;
+        let topic = &self.topics[topic as usize];
+        if self.sinks[topic.sink].settings.hidden {
+            return None;
+        }
+        let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
+        Some(Place { sink, topic: Rc::clone(&topic.name), partition, base_offset: batch.kept.base_offset })
+    }
+
+    /// [`Producer::drain_completions`], and where the first row of each run stands in Kafka, the others behind it. `None`:
+    /// nowhere, or it was answered before that was known, or [`super::Settings::receipts`] does not ask for it.
+    pub fn drain_landed(&mut self, mut f: impl FnMut(Run, Outcome, Option<Landed<'_>>)) {
+        for Finished { tickets, outcome, at_once, landed } in self.finished.drain(..) {
+            for (row, run) in tickets.runs_at() {
+                f(run, outcome, landed.as_ref().map(|place| place.of(row)));
+            }
+            if !at_once {
+                self.pool.give_tickets(tickets);
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Where rows stand, in words: for whoever looks for what holds them up.
+
+use std::fmt::Write;
+
+use super::Producer;
+use super::backlog::Backlog;
+
+impl Producer {
+    /// A line for each topic and partition that holds rows.
+    pub(crate) fn standing(&self) -> String {
+        let (used, ceilings) = (self.pool.used(), (self.append_ceiling, self.place_ceiling));
+        let mut text =
+            format!("memory {used} of {ceilings:?}, loading {:?}, reachable {}\n", self.loading, self.reachable);
+        let backlog = |of: &Backlog| {
+            let tail: Vec<_> = of.tail.iter().map(|batch| (batch.count, batch.kept.kind)).collect();
+            format!("lane {} {}..{} rows {} skip {:?} tail {tail:?}", of.lane, of.next, of.end, of.rows, of.skip)
+        };
+        for (index, topic) in self.topics.iter().enumerate() {
+            let sink = &self.sinks[topic.sink];
+            let held: Vec<_> =
+                topic.unplaced.iter().map(|batch| (batch.count, batch.kept.kind, batch.kept.numbers.of(0))).collect();
+            let behind: Vec<_> = topic.backlogs.iter().map(backlog).collect();
+            let _ = writeln!(
+                text,
+                "topic {index} {} sink {} memory {} of {}: count {} growth {:?} placed {} from {:?}, unplaced {held:?}, \
+                 backlogs {behind:?}, backlogged {}, listed {}, in list {}",
+                topic.name,
+                topic.sink,
+                sink.memory,
+                sink.settings.spill_after,
+                topic.count,
+                topic.growth,
+                topic.placed,
+                topic.place.count,
+                topic.backlogged,
+                topic.listed,
+                self.spooling.contains(&(index as u32, -1)),
+            );
+            for (number, partition) in topic.partitions.iter().enumerate() {
+                if partition.work.is_none() && partition.spooled.is_none() {
+                    continue;
+                }
+                let spooled = partition.spooled.as_ref();
+                let queue: Vec<_> = partition
+                    .work
+                    .iter()
+                    .flat_map(|work| &work.queue)
+                    .map(|batch| (batch.count, batch.kept.kind, batch.kept.numbers.of(0), batch.flight))
+                    .collect();
+                let _ = writeln!(
+                    text,
+                    "  {number}: leader {:?}, queue {queue:?}, cut {:?}, cuts {:?}, backlog {:?}, listed {}, in list {}",
+                    partition.leader,
+                    partition.work.as_ref().map(|work| work.cut),
+                    spooled.map(|spooled| &spooled.cuts),
+                    spooled.and_then(|spooled| spooled.backlog.as_ref()).map(backlog),
+                    partition.listed,
+                    self.spooling.contains(&(index as u32, number as i32)),
+                );
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,171 @@
+//! Where messages came to stand in Kafka, kept until the client is told with their PUBACK or PUBREC: user properties, three
+//! for each sink that says where, in the order of the sinks in the configuration.
+//!
+//! Bounded by what is owed: a message has one receipt for each of its sinks at most, from when that has it until its answer
+//! has gone out; of QoS 2 until its id is released, since a lost PUBREC is asked for again. A client that wants none, or
+//! cannot be told, costs nothing.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::inflight::Inflight;
+use super::peer::Peer;
+use crate::mqtt::encode;
+use crate::mqtt::packet::{Ack, Packet, PacketType};
+use crate::mqtt::property::{Property, PropertyBuf};
+use crate::mqtt::reason::ReasonCode;
+use smallvec::SmallVec;
+
+/// Names of the user properties.
+const TOPIC: &str = "kafka-topic";
+const PARTITION: &str = "kafka-partition";
+const OFFSET: &str = "kafka-offset";
+
+/// Receipts that the list of a connection keeps room for when it shrinks.
+const KEPT: usize = 64;
+
+/// Where a sink's row of a message stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Number of the sink in the configuration.
+    pub sink: u16,
+    /// Kafka topic.
+    pub topic: Rc<str>,
+    /// Its partition.
+    pub partition: u32,
+    /// Offset there; `None`: Kafka has not said it.
+    pub offset: Option<i64>,
+}
+
+/// Those of one message, by sink.
+pub(super) type Of = SmallVec<[Receipt; 1]>;
+
+/// Adds one.
+pub(super) fn add(of: &mut Of, receipt: Receipt) {
+    let place = of.iter().position(|other| other.sink > receipt.sink).unwrap_or(of.len());
+    of.insert(place, receipt);
+}
+
+/// Those of a connection's queue.
+#[derive(Debug, Default)]
+pub(super) struct Receipts {
+    /// By the place of the slot; it may be shorter than the queue.
+    slots: VecDeque<Of>,
+    /// What is being written.
+    properties: PropertyBuf,
+}
+
+impl Receipts {
+    /// Takes those of the front slot, which goes.
+    pub(super) fn pop(&mut self) -> Of {
+        self.slots.pop_front().unwrap_or_default()
+    }
+
+    /// Those of all slots, which go.
+    pub(super) fn take_all(&mut self) -> VecDeque<Of> {
+        std::mem::take(&mut self.slots)
+    }
+
+    /// Those of a slot.
+    fn of(&mut self, place: usize) -> &mut Of {
+        if self.slots.len() <= place {
+            self.slots.resize_with(place + 1, Of::default);
+        }
+        &mut self.slots[place]
+    }
+
+    /// Gives back what is more than a quiet connection wants.
+    pub(super) fn shrink(&mut self) {
+        if self.slots.capacity() / 4 > self.slots.len().max(KEPT) {
+            self.slots.shrink_to(KEPT);
+        }
+    }
+
+    /// Appends PUBACK or PUBREC with these, or without any where the client could not take a packet of that size
+    /// [MQTT-3.4.2-3] [MQTT-3.5.2-3].
+    pub(super) fn ack(
+        &mut self,
+        peer: &Peer,
+        kind: PacketType,
+        packet_id: u16,
+        reason: ReasonCode,
+        of: &Of,
+        out: &mut Vec<u8>,
+    ) {
+        self.properties.clear();
+        for receipt in of {
+            let mut digits = Digits::default();
+            self.properties.push(Property::UserProperty(TOPIC, &receipt.topic));
+            self.properties.push(Property::UserProperty(PARTITION, digits.of(u64::from(receipt.partition))));
+            if let Some(offset) = receipt.offset {
+                self.properties.push(Property::UserProperty(OFFSET, digits.of(offset.unsigned_abs())));
+            }
+        }
+        let ack = Ack { packet_id, reason, properties: self.properties.as_properties() };
+        let packet = if kind == PacketType::PubAck { Packet::PubAck(ack) } else { Packet::PubRec(ack) };
+        if of.is_empty() || !peer.send(&packet, out) {
+            encode::ack(peer.version, kind, packet_id, reason, out);
+        }
+    }
+}
+
+/// A number in decimal, without an allocation.
+#[derive(Default)]
+struct Digits([u8; 20]);
+
+impl Digits {
+    fn of(&mut self, mut number: u64) -> &str {
+        let mut from = self.0.len();
+        loop {
+            from -= 1;
+            self.0[from] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        std::str::from_utf8(&self.0[from..]).unwrap_or_default()
+    }
+}
+
+impl Inflight {
+    /// See [`super::Session::want_receipts`].
+    pub(super) fn want_receipts(&mut self, wanted: bool) {
+        self.wants_receipts = wanted;
+        if !wanted {
+            self.receipts = None;
+            self.qos2.iter_mut().for_each(|qos2| qos2.forget_receipts());
+        }
+    }
+
+    /// See [`super::Session::landed`].
+    pub(super) fn landed(&mut self, first: u32, count: u32, receipt: &Receipt) {
+        if !self.wants_receipts {
+            return;
+        }
+        for step in 0..count {
+            let number = first.wrapping_add(step);
+            let offset = receipt.offset.map(|offset| offset.saturating_add(i64::from(step)));
+            let receipt = Receipt { offset, ..receipt.clone() };
+            if !self.note(number, &receipt)
+                && let Some(qos2) = self.qos2.as_mut().filter(|qos2| qos2.has_parked())
+            {
+                // Of a row whose connection is gone, or that an earlier start has left.
+                let now = qos2.now_at(number);
+                if now == number || !self.note(now, &receipt) {
+                    self.qos2.iter_mut().for_each(|qos2| qos2.landed(now, receipt.clone()));
+                }
+            }
+        }
+    }
+
+    /// `false`: the number is not that of a slot.
+    fn note(&mut self, number: u32, receipt: &Receipt) -> bool {
+        let place = number.wrapping_sub(self.base) as usize;
+        let Some(slot) = self.slots.get(place) else { return false };
+        if slot.takes_answers() {
+            add(self.receipts.get_or_insert_default().of(place), receipt.clone());
+        }
+        true
+    }
+}
