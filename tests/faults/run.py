@@ -15,7 +15,7 @@ import scenarios
 RECORDS = ROOT / "perf/faults"
 DEFAULTS = {
     "cycles": 10, "seconds": 86_400.0, "round": 25, "brokers": 1, "freeze": 3.0, "slow": 2.0, "away": 10.0, "limit": 256,
-    "clients": 50, "window": 64, "payload": 100, "rate": 0, "spool_bytes": "256MiB",
+    "clients": 50, "window": 64, "payload": 100, "rate": 0, "spool_bytes": "256MiB", "buffer": "32MiB",
 }  # fmt: skip
 # Which faults of the generator's judge belong to which invariant (docs/FAULTS.md).
 INVARIANTS = {
@@ -160,7 +160,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--timeout", type=int, default=3_600, help="seconds for one round")
     made.add_argument("--seed", type=int, default=1)
     made.add_argument("--shards", type=int, default=2)
-    made.add_argument("--buffer", default="32MiB", help="memory for records on their way")
+    made.add_argument("--buffer", help="memory for records on their way")
     made.add_argument("--spool-bytes", help="room of the spool (default 256MiB; memory: more)")
     made.add_argument("--when-full", choices=("backpressure", "refuse"), default="backpressure", help="of the spool")
     made.add_argument("--brokers", type=int, choices=(1, 3))

@@ -167,6 +167,29 @@ class Kill9(Scenario):
         self.answered_within("after kill -9", self.options.within, "ready again after kill -9")
 
 
+class Backlog(Kill9):
+    """Kafka is frozen, or killed with -9, for up to three kills of the service, each of which finds more than the last; then it is back."""
+
+    name = "backlog"
+    short = {"cycles": 1, "buffer": "8MiB"}
+    long = {"cycles": 60, "round": 10, "buffer": "8MiB"}
+
+    def hurt(self) -> None:
+        frozen = self.chance.random() < 0.5
+        self.kafka("freeze" if frozen else "kill9", 1)
+        for _ in range(self.chance.randint(1, 3)):
+            super().hurt()
+        self.flow(self.chance.uniform(0.2, 1.0))
+        self.kafka("thaw", 1) if frozen else self.kafka("start", "--broker", 1)
+        self.load.mark("Kafka back")
+        self.flow(self.chance.uniform(0.2, 3.0))
+
+    def judge(self) -> None:
+        # Without Kafka a start is answered at `stored` alone.
+        Scenario.judge(self) if self.options.spool != "stored" else super().judge()
+        self.answered_within("Kafka back", self.options.within, "Kafka back")
+
+
 class Kafka(Scenario):
     """Kafka is frozen for 1 s and for --freeze s, killed with -9 and started again; with --brokers 3 leaders move as well."""
 
@@ -286,7 +309,7 @@ class DiskFull(Scenario):
     """data_dir lies on a small file system; a backlog fills it, then a foreign file that is removed, then that and a kill -9."""
 
     name = "disk-full"
-    short = {"cycles": 1}
+    short = {"cycles": 1, "payload": 500}
     long = {"cycles": 5, "round": 1}
     DISK_MIB = 128
 
@@ -472,7 +495,7 @@ class Memory(Scenario):
 
     name = "memory"
     # Windows that hold more than the memory for records.
-    short = {"cycles": 1, "away": 8.0, "limit": 160, "clients": 100, "window": 1_000, "payload": 500, "spool_bytes": "2GiB"}
+    short = {"cycles": 1, "away": 5.0, "limit": 160, "clients": 100, "window": 1_000, "payload": 500, "spool_bytes": "2GiB"}
     long = {"cycles": 2, "round": 1, "away": 120.0, "limit": 160, "clients": 200, "window": 1_000, "payload": 500, "spool_bytes": "8GiB", "rate": 40_000}
 
     def prepare(self) -> None:
@@ -514,7 +537,7 @@ class Memory(Scenario):
         self.keeps_answering("Kafka away")
 
 
-ALL = {made.name: made for made in (Kill9, Kafka, Network, DiskFull, SlowDisk, SyncError, SigTerm, Memory)}
+ALL = {made.name: made for made in (Kill9, Backlog, Kafka, Network, DiskFull, SlowDisk, SyncError, SigTerm, Memory)}
 
 
 class Part(NamedTuple):
@@ -530,6 +553,7 @@ HELD = {"cycles": 100, "hold_writes": 100}
 LONG = (
     Part("kill9", "stored", 900), Part("kill9", "replicated", 900), Part("kill9", "none", 300, {"cycles": 100}),
     Part("kill9", "stored", 300, HELD), Part("kill9", "replicated", 300, HELD),
+    *(Part("backlog", spool, 600) for spool in ("stored", "replicated")),
     *(Part("kafka", spool, 400) for spool in ("stored", "replicated", "none")),
     *(Part("network", spool, 600) for spool in ("stored", "replicated")), Part("network", "none", 200, {"cycles": 6}),
     *(Part(name, spool, seconds) for name, seconds in (("disk-full", 240), ("slow-disk", 240), ("sync-error", 600)) for spool in ("stored", "replicated")),

@@ -10,7 +10,7 @@ use super::acked::Acked;
 use super::batch::{Batch, Flight};
 use super::broken::{Rule, is_out};
 use super::lost::Torn;
-use super::partition::{Partition, Work};
+use super::partition::{Partition, Work, sequence_after};
 use super::resolve::sent_again_late;
 use super::timers::Timer;
 use super::{Key, Producer, Want};
@@ -102,6 +102,8 @@ impl Producer {
             leader_epoch: -1,
         };
         question.last_sequences.extend(views.map(|view| view.header().last_sequence()));
+        // Those of an earlier start that memory does not have yet: the log may end with one of them.
+        question.last_sequences.extend(partition.unloaded(question.producer_id, question.epoch));
         self.asked += 1;
         self.asking.insert(self.asked, key);
         self.sinks[sink].stats.asked += 1;
@@ -137,8 +139,9 @@ impl Producer {
             return self.pause(key, now);
         }
         work.asking = None;
+        let torn = work.torn;
         let place = match says {
-            LogSays::There { last_sequence: last } => work.place_of(last),
+            LogSays::There { last_sequence: last } => self.place_there(key, last),
             LogSays::Next { .. } | LogSays::Lost | LogSays::Fenced { .. } => None,
             LogSays::Again | LogSays::Ends { .. } | LogSays::CannotTell(_) => {
                 return self.log_is_silent(key, asking.why, now);
@@ -147,7 +150,7 @@ impl Producer {
         match (says, place) {
             (LogSays::There { .. }, None) => return self.log_is_silent(key, asking.why, now),
             (_, Some(place)) => {
-                if work.torn == Torn::No {
+                if torn == Torn::No {
                     self.settle(key, place, now);
                 } else {
                     // P4 does not hold: only of this one the log has told.
@@ -235,6 +238,33 @@ impl Partition {
         if let Some(asking) = self.work.as_mut().and_then(|work| work.asking.as_mut()) {
             (asking.token, asking.tries) = (None, 0);
         }
+    }
+}
+
+impl Partition {
+    /// The last sequences of an earlier start's batches, of this identity, that are still to be loaded.
+    fn unloaded(&self, producer_id: i64, epoch: i16) -> impl Iterator<Item = i32> {
+        let cuts = self.spooled.as_ref().map(|spooled| spooled.cuts.iter()).into_iter().flatten();
+        let same = cuts.take_while(move |cut| (cut.producer_id, cut.epoch) == (producer_id, epoch));
+        same.map(|cut| {
+            let count: u64 = cut.rows.iter().map(|run| run.count).sum();
+            sequence_after(cut.sequence, u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX))
+        })
+    }
+}
+
+impl Producer {
+    /// The youngest batch in memory that is in the log if one with this last sequence is: that one, or the last of all if
+    /// it is behind them and still to be loaded (P4).
+    fn place_there(&self, key: Key, last: i32) -> Option<usize> {
+        let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
+        let work = partition.work.as_ref()?;
+        if let Some(place) = work.place_of(last) {
+            return Some(place);
+        }
+        let own = work.queue.front().and_then(|first| Some(*BatchView::parse(first.bytes()?).ok()?.0.header()))?;
+        let is_behind = partition.unloaded(own.producer_id, own.producer_epoch).any(|sequence| sequence == last);
+        (is_behind && work.torn == Torn::No).then(|| work.cut.checked_sub(1)).flatten()
     }
 }
 

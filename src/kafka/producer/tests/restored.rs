@@ -102,3 +102,30 @@ fn rows_without_a_partition_come_back_and_are_placed() {
     assert_eq!(all_values(&requests), expected);
     assert!(hand.log.state.live.is_empty());
 }
+
+#[test]
+fn the_log_may_end_with_a_cut_that_is_still_to_be_loaded() {
+    let mut hand = known(disk());
+    let first = hand.poll_synced().remove(0);
+    hand.answer(&first, 0);
+    for _ in 0..3 {
+        hand.append("t", None);
+        hand.poll_synced();
+    }
+    let mut hand = hand.killed(disk(), 8);
+    hand.log.reads = Some(1);
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    let again = hand.one();
+    assert_eq!((identity(&again), values(&again)), ((7, 0, 1), vec!["row 1".to_owned()]));
+    // Kafka has all three, and remembers the last alone.
+    hand.answer(&again, 45);
+    hand.poll();
+    let asked = hand.take_questions();
+    assert_eq!((asked[0].first_sequence, &*asked[0].last_sequences), (1, &[1, 2, 3][..]));
+    hand.producer.on_asked(asked[0].token, LogSays::There { last_sequence: 3 }, hand.now);
+    hand.log.reads = None;
+    let second = hand.one();
+    assert_eq!((identity(&second), values(&second)), ((7, 0, 2), vec!["row 2".to_owned()]), "as it was");
+    assert_eq!((hand.stats().acknowledged_lost, hand.stats().delivered), (0, 1));
+}
