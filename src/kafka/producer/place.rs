@@ -228,7 +228,8 @@ impl Producer {
             return false;
         }
         let number = batch.kept.numbers.of(place.count).map_or(u64::MAX, |number| number.number);
-        if self.waits_behind(index, record, batch, place.count) || !self.topics[index as usize].is_turn_of(number) {
+        let topic = &self.topics[index as usize];
+        if self.waits_behind(index, record, batch, place.count) || (topic.restoring && !topic.is_turn_of(number)) {
             return false;
         }
         self.topics[index as usize].was_placed = false;
