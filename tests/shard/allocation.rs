@@ -44,16 +44,29 @@ fn a_publish_allocates_nothing_in_the_steady_state() {
         "partitioner = 'client'",
         "max_inflight = 1",
     ] {
-        let (allocations, messages) = steady_state(&format!("{ONE_SINK}{options}\n"));
+        let (allocations, _, messages) = steady_state(&format!("{ONE_SINK}{options}\n"));
         assert!(allocations * 1_000 < messages, "{options}: {allocations} allocations for {messages} messages");
     }
     let receipts = "[[listener]]\nbind = '127.0.0.1:1883'\nreceipts = true\n";
-    let (allocations, messages) = steady_state(&format!("{receipts}{ONE_SINK}"));
+    let (allocations, _, messages) = steady_state(&format!("{receipts}{ONE_SINK}"));
     assert!(allocations * 1_000 < messages, "receipts: {allocations} allocations for {messages} messages");
 }
 
-/// Allocations and messages of a sink with these options, once it is warm.
-fn steady_state(config: &str) -> (u64, u64) {
+/// With a disk buffer: nothing while messages come in, a few at the end of a turn, for its group and its batches, however
+/// many messages are in them.
+#[test]
+fn a_publish_that_goes_to_the_disk_allocates_nothing_either() {
+    let spool = "[spool]\nbytes_max = '64MiB'\nsegment_bytes = '4MiB'\n";
+    let small = "batch_bytes = '256KiB'\nrecord_bytes_max = '64KiB'\n";
+    let (allocations, at_end, messages) = steady_state(&format!("{spool}{ONE_SINK}{small}"));
+    assert!(allocations * 1_000 < messages, "{allocations} allocations for {messages} messages");
+    // A turn has 128 messages.
+    assert!(at_end * 32 < messages, "{at_end} allocations at the ends of turns with {messages} messages");
+}
+
+/// Allocations while messages come in and at the ends of those turns, and messages, of a sink with these options, once it
+/// is warm.
+fn steady_state(config: &str) -> (u64, u64, u64) {
     const PER_READ: u16 = 16;
     const DEVICES: usize = 8;
     let mut world = World::new(config);
@@ -68,7 +81,7 @@ fn steady_state(config: &str) -> (u64, u64) {
             read
         })
         .collect();
-    let mut allocations = 0;
+    let (mut allocations, mut at_end) = (0, 0);
     const ROUNDS: usize = 400;
     const WARM: usize = 100;
     for round in 0..ROUNDS {
@@ -79,13 +92,15 @@ fn steady_state(config: &str) -> (u64, u64) {
         };
         let made = counted(|| shard(&mut world));
         allocations += if round >= WARM { made } else { 0 };
+        let made = counted(|| world.core.on_turn_end(&mut world.table));
+        at_end += if round >= WARM { made } else { 0 };
         world.advance(std::time::Duration::from_millis(5));
         for device in &devices {
             assert_eq!(world.table.wire(*device).out.len(), 4 * usize::from(PER_READ), "round {round}: PUBACKs");
             world.table.wire(*device).out.clear();
         }
     }
-    (allocations, ((ROUNDS - WARM) * DEVICES * usize::from(PER_READ)) as u64)
+    (allocations, at_end, ((ROUNDS - WARM) * DEVICES * usize::from(PER_READ)) as u64)
 }
 
 #[test]

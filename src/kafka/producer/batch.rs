@@ -212,10 +212,9 @@ impl Batch {
         })
     }
 
-    /// Bytes that stand beside its records in the log, or would if memory gave them up: a block of rows takes no more than
-    /// a batch, all told.
+    /// Bytes that stand beside its records in the log: a block of rows takes no more than a batch, all told.
     fn beside(&self) -> usize {
-        if matches!(self.kept.kind, Kind::Logged(_)) {
+        if !matches!(self.kept.kind, Kind::Fresh(_)) {
             return 0;
         }
         let rows = |any: bool| if any { self.count as usize + 1 } else { 0 };
