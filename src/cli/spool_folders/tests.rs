@@ -111,7 +111,7 @@ fn keep_sessions(config: &Config, shards: usize) {
                 if number % 3 == 0 {
                     for (sink, topic) in [("a", "t"), ("b", "u")] {
                         let (lane, run) = rows(log, sink, topic, 1, Some((number, 7)));
-                        log.end_rows(lane, &[run], crate::spool::Reason::Refused).unwrap();
+                        log.end_rows(lane, &[run], crate::spool::Reason::Expired).unwrap();
                     }
                 }
             }
