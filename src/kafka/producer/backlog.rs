@@ -62,7 +62,9 @@ pub(super) enum Loaded {
     All,
     /// A batch is full, or enough for this turn.
     Enough,
-    /// The disk has been asked, or memory is short.
+    /// The disk has been asked.
+    Later,
+    /// Memory is short, or something else goes first.
     Wait,
 }
 
@@ -219,7 +221,8 @@ impl Producer {
             match (back, stopped) {
                 (_, Some(stopped)) => return stopped,
                 (ReadBack::Rows, None) if backlog.next > next => {}
-                (ReadBack::Rows | ReadBack::Later, None) => return Loaded::Wait,
+                (ReadBack::Later, None) => return Loaded::Later,
+                (ReadBack::Rows, None) => return Loaded::Wait,
                 (ReadBack::Rotten(run), None) => self.rotten(index, backlog, run),
                 (ReadBack::Empty, None) => backlog.next = end,
             }

@@ -234,9 +234,12 @@ impl Producer {
         }
         self.topics[index as usize].was_placed = false;
         let ticket = batch.tickets.next(&mut place.tickets);
-        // It has waited long enough: no linger.
+        // It has waited long enough: no linger, unless more of its kind is on its way from the disk.
+        let topic = &self.topics[index as usize];
+        let linger = self.sinks[topic.sink].settings.linger;
+        let ripe_at = if topic.backlogs.is_empty() { now } else { now.after(linger) };
         self.notes = Notes { held: true, ..batch.notes_of(place.count) };
-        self.place(index, record.key, record, ticket, (now, now), self.append_ceiling);
+        self.place(index, record.key, record, ticket, (ripe_at, now), self.append_ceiling);
         self.notes = Notes::default();
         true
     }

@@ -141,12 +141,27 @@ impl Producer {
         let spare = self.spare.pop();
         let work = self.partition_mut(key).work.get_or_insert_with(|| spare.unwrap_or_default());
         let (mut queue, cut) = (std::mem::take(&mut work.queue), work.cut);
-        let mut loaded = Loaded::Enough;
+        let (mut loaded, begun) = (Loaded::Enough, backlog.next);
         while loaded == Loaded::Enough && *budget > 0 && queue.len() - cut < READY_BATCHES {
             loaded = self.load_rows(key.topic, &mut backlog, (&mut queue, cut, before), budget, now, log);
         }
+        // A batch that is half read waits for the rest as a growing one waits for company, and no longer: reads that are
+        // small beside a batch would make small batches else.
+        let linger = self.sinks[sink].settings.linger;
+        if (loaded == Loaded::Later || *budget == 0)
+            && backlog.next > begun
+            && !linger.is_zero()
+            && queue.len() > cut
+            && let Some(batch) = queue.back_mut()
+        {
+            batch.ripe_at = now.after(linger);
+            self.sinks[sink].lingering.push_back((batch.ripe_at, key));
+        }
         if loaded == Loaded::All {
-            // What came behind it waits no longer.
+            // What came behind it waits no longer, nor what was read before.
+            if let Some(batch) = queue.back_mut().filter(|_| begun < backlog.end) {
+                batch.ripe_at = batch.ripe_at.min(now);
+            }
             for mut batch in backlog.tail.drain(..) {
                 batch.ripe_at = now;
                 queue.push_back(batch);
