@@ -311,7 +311,7 @@ class DiskFull(Scenario):
     name = "disk-full"
     short = {"cycles": 1, "payload": 500}
     long = {"cycles": 5, "round": 1}
-    DISK_MIB = 128
+    DISK_MIB = 208
 
     def prepare(self) -> None:
         disk = self.work / "disk"

@@ -168,7 +168,7 @@ fn commands_print_sinks_and_events() {
     let control = service.control().to_string();
     let sinks = ask(&["sinks", "--control", &control], 0);
     let cells: Vec<Vec<&str>> = sinks.lines().map(|line| line.split_whitespace().take(7).collect()).collect();
-    assert_eq!(cells[1][..7], ["all", "running", "all", "3", "3", "0", "0"], "{sinks}");
+    assert_eq!(cells[1][..7], ["all", "running", "all", "3", "0", "3", "0"], "{sinks}");
     assert_eq!(cells[2][..3], ["by-topic", "running", "(from"], "{sinks}");
     let json: Value = serde_json::from_str(&ask(&["sinks", "--json", "--control", &control], 0)).expect("JSON");
     assert_eq!(json["sinks"][1]["total"], 3);

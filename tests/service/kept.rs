@@ -131,7 +131,7 @@ fn a_clean_session_forgets_open_identifiers() {
 /// With a spool a session outlives the process, and an open identifier is one record across its death as well.
 #[test]
 fn an_open_qos_2_identifier_is_one_record_across_a_kill() {
-    let mut service = Service::start(&config(&format!("[spool]\nbytes_max = \"64MiB\"\n{SINK}")));
+    let mut service = Service::start(&config(&format!("[spool]\nbytes_max = \"128MiB\"\n{SINK}")));
     let hour = expiry(3600);
     let told = |version| version != Version::V31;
     let mut expected = Vec::new();

@@ -105,6 +105,9 @@ impl Producer {
         }
         let partition = self.partition_mut(key);
         let ready = partition.work.as_ref().map_or(0, |work| work.queue.len() - work.cut);
+        // Rows that came behind wait in memory for room in the log, which comes of what is read and sent: nothing may keep
+        // a partition from that which has nothing else to send.
+        let empty = partition.work.as_ref().is_none_or(|work| work.queue.is_empty());
         // What waits in memory behind a cut goes when that is loaded, and not before.
         let cuts = partition.spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty());
         if cuts {
@@ -133,7 +136,7 @@ impl Producer {
         // While a topic grows, what has no partition yet waits for what has.
         let waits = topic.restoring || topic.growth.is_none();
         let before = topic.oldest_unplaced().filter(|_| waits).unwrap_or(u64::MAX);
-        if self.partition_mut(key).leader.is_none() || !self.may_refill(sink, ready == 0) {
+        if self.partition_mut(key).leader.is_none() || !(empty || self.may_refill(sink, ready == 0)) {
             return true;
         }
         let spooled = self.partition_mut(key).spooled.take();
