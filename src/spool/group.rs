@@ -225,6 +225,7 @@ impl Log {
             flight.retired.iter().for_each(|lane| {
                 self.state.retire(*lane);
                 self.reader.forget(*lane);
+                self.mover.forget(*lane);
             });
         }
         let entries = std::mem::take(&mut self.in_flight);

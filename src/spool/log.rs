@@ -56,7 +56,9 @@ pub struct Log {
     pub(super) next_token: u64,
     pub(super) random: fastrand::Rng,
     pub(super) trouble: Trouble,
+    /// For drains; and for moves, which are elsewhere in the same lanes: each keeps its place.
     pub(super) reader: Reader,
+    pub(super) mover: Reader,
     pub(super) moving: Moving,
     /// The group that rows were last dropped in.
     pub(super) dropping: u64,
@@ -104,6 +106,7 @@ impl Log {
             next_token: 0,
             trouble: Trouble::default(),
             reader: Reader::default(),
+            mover: Reader::default(),
             moving: Moving::default(),
             dropping: 0,
             written_bytes: 0,

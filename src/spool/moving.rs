@@ -94,7 +94,7 @@ impl Log {
                     if out.len() >= budget.soft {
                         return false;
                     }
-                    match self.reader.rows(&self.state, disk, *number, at, span.run.end()) {
+                    match self.mover.rows(&self.state, disk, *number, at, span.run.end()) {
                         Ok(Read::Block(block)) if out.len() + block.len() > budget.hard => return false,
                         Ok(Read::Block(block)) => at = block.put(*number, out),
                         Err(ReadError::Later) => {
@@ -118,7 +118,7 @@ impl Log {
             if out.len() >= budget.soft {
                 return false;
             }
-            match self.reader.session(&self.state, disk, session) {
+            match self.mover.session(&self.state, disk, session) {
                 Ok(Some(payload)) if out.len() + payload.len() + 24 > budget.hard => return false,
                 Ok(Some(payload)) => Entry::Session { session, payload }.put(out),
                 Err(ReadError::Later) => {
