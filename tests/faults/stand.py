@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT / "tests/python"))
 import proof  # noqa: E402
 import readers  # noqa: E402
 import watch  # noqa: E402
+from generator import Orders  # noqa: E402
 from service import Service, binary  # noqa: E402
 
 PARTITIONS = 6
@@ -143,7 +144,7 @@ class Bridge(Service):
             return 0
 
 
-class Load:
+class Load(Orders):
     """One round's generator."""
 
     def __init__(self, stand: "Stand", number: int, target: str):
@@ -170,15 +171,8 @@ class Load:
         with open(self.folder / "generator.txt", "w") as out:
             self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=out, text=True)
 
-    def order(self, text: str) -> None:
-        try:
-            self.process.stdin.write(text + "\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            raise Failed(f"the generator has ended: {self.words()[-2000:]}") from None
-
-    def mark(self, name: str) -> None:
-        self.order(f"mark {name}")
+    def ended(self) -> Exception:
+        return Failed(f"the generator has ended: {self.words()[-2000:]}")
 
     def words(self) -> str:
         return (self.folder / "generator.txt").read_text(errors="replace")

@@ -25,6 +25,7 @@ from pathlib import Path
 import proof
 import readers
 import watch
+from generator import Orders
 from proof import CONNECTION_BYTES, PARTIAL_BYTES_MAX, RECEIVE_BUFFERS_BYTES, TOPIC
 from service import Service
 
@@ -97,7 +98,7 @@ class Quiet(Service):
             raise OSError(error) from error
 
 
-class Flow:
+class Flow(Orders):
     """A generator that is told when to end."""
 
     def __init__(self, of: "Spooled", name: str, **changed: object):
@@ -119,15 +120,8 @@ class Flow:
         self.mark("begin")
         of.say(f"{name}: {o.rate or 'as many as go'} messages a second from {o.clients} clients, {o.payload} bytes, QoS {o.qos}")
 
-    def order(self, text: str) -> None:
-        try:
-            self.process.stdin.write(text + "\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            raise SystemExit(f"the generator {self.name} has ended: {self.words_file.read_text()[-2000:]}") from None
-
-    def mark(self, name: str) -> None:
-        self.order(f"mark {name}")
+    def ended(self) -> Exception:
+        return SystemExit(f"the generator {self.name} has ended: {self.words_file.read_text()[-2000:]}")
 
     def lines(self) -> list[dict]:
         """The timeline's whole lines, one a second."""
@@ -173,6 +167,15 @@ class Spooled(proof.Proof):
 
     def last(self, name: str) -> int:
         return self.recorder.last[name]
+
+    def drains(self, calm_rows: int) -> None:
+        """Kafka comes back, and the backlog goes to it while messages come in."""
+        self.flow.mark("drain")
+        self.kafka_comes()
+        drain = self.drain = Drain(self, calm_rows)
+        self.wait("the backlog drains while messages come in", drain.over)
+        self.say(f"drained in {drain.seconds:.1f} s at {drain.rate():,.0f} a second")
+        self.flow.mark("after")
 
     def speed(self, name: str, ok: bool) -> None:
         """What only a quiet machine and a release build can be judged by."""
@@ -372,12 +375,7 @@ class StoredAway(Spooled):
             self.samples.append((until - time.monotonic(), self.last("process_resident_bytes"), self.last("spool_live_bytes")))
             time.sleep(0.2)
         self.stalled = self.recorder.most["stalled_connections"], self.recorder.most["spool_full"]
-        flow.mark("drain")
-        self.kafka_comes()
-        drain = self.drain = Drain(self, round(o.rate * 0.5))
-        self.wait("the backlog drains while live traffic goes on", drain.over)
-        self.say(f"drained in {drain.seconds:.1f} s at {drain.rate():,.0f} a second")
-        flow.mark("after")
+        self.drains(round(o.rate * 0.5))
         begin = self.recorder.last.copy()
         time.sleep(o.after)
         self.facts["records a batch after"] = per_batch(begin, self.recorder.last)
@@ -431,12 +429,7 @@ class FarDrain(Spooled):
         flow.mark("away")
         self.kafka_goes()
         time.sleep(o.minutes * 60)
-        flow.mark("drain")
-        self.kafka_comes()
-        drain = self.drain = Drain(self, o.rate)
-        self.wait("the backlog drains while messages come in", drain.over)
-        self.say(f"drained in {drain.seconds:.1f} s at {drain.rate():,.0f} a second")
-        flow.mark("after")
+        self.drains(o.rate)
         time.sleep(o.after)
         flow.settle()
         self.wait_drained()

@@ -47,6 +47,15 @@ fn assert_all(numbers: &[u16], to: u16, what: &str) {
     assert!(numbers.len() == usize::from(to) && wrong.is_none(), "{what}: {} of {to}, {wrong:?}", numbers.len());
 }
 
+/// The process is gone, Kafka is back, and the next start hands over the ten messages that the disk has.
+fn after_a_start_all_is_in_kafka(world: &mut World) {
+    world.kafka_up = true;
+    world.table.disk.kill();
+    world.restart(None);
+    world.advance(Duration::from_secs(5));
+    assert_all(&arrived(world), 10, "in Kafka");
+}
+
 /// Ids of the PUBACKs since the last look.
 fn acked(world: &mut World, device: ConnId) -> Vec<u16> {
     let answers = world.sent(device);
@@ -365,11 +374,7 @@ fn a_stop_keeps_what_kafka_has_not() {
         _ => None,
     });
     assert_eq!(drained, Some((0, 10)));
-    world.kafka_up = true;
-    world.table.disk.kill();
-    world.restart(None);
-    world.advance(Duration::from_secs(5));
-    assert_all(&arrived(&world), 10, "in Kafka");
+    after_a_start_all_is_in_kafka(&mut world);
 }
 
 #[test]
@@ -383,11 +388,7 @@ fn what_hybrid_saved_has_in_memory_is_saved_by_a_stop() {
     world.turn();
     world.advance(Duration::from_secs(3));
     assert!(world.table.stopped);
-    world.kafka_up = true;
-    world.table.disk.kill();
-    world.restart(None);
-    world.advance(Duration::from_secs(5));
-    assert_all(&arrived(&world), 10, "in Kafka");
+    after_a_start_all_is_in_kafka(&mut world);
 }
 
 #[test]
