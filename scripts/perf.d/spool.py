@@ -17,8 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests/python"))
 
 import watch  # noqa: E402
 
-# Mode, and milliseconds added to each sync.
-RUNS = [("memory", 0), ("stored", 0), ("stored", 2), ("stored", 10)]
+# Mode, milliseconds added to each sync, and messages that a client has unanswered at most: with 64 of them a slow sync leaves nothing to do until
+# it is over; with many it shows what is left of the rate.
+WINDOWS = (64, 1024)
+RUNS = [(mode, delay_ms, window) for window in WINDOWS for mode, delay_ms in (("memory", 0), ("stored", 0), ("stored", 2), ("stored", 10))]
 PATIENCE_S = 600
 
 
@@ -37,11 +39,12 @@ class Side:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def run(bench: str, side: Side, messages: int) -> dict:
+def run(bench: str, side: Side, messages: int, window: int) -> dict:
     before, cpu_s, began = side.numbers(), side.cpu_s(), time.monotonic()
     done = subprocess.run(
-        [bench, "publish", "--target", side.mqtt, "--messages", str(messages)], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
-    )
+        [bench, "publish", "--target", side.mqtt, "--messages", str(messages), "--window", str(window)],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
+    )  # fmt: skip
     result = json.loads(done.stdout)
     while (after := side.numbers())["sink_buffered_rows"]:
         if time.monotonic() > began + PATIENCE_S:
@@ -66,14 +69,14 @@ def main() -> None:
     bench, rounds, messages, faults = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
     sides = {name: Side(rest) for name, _, rest in (text.partition("=") for text in sys.argv[5:])}
     for side in sides.values():  # warm: topic made, Kafka's compiler at work
-        run(bench, side, min(messages, 100_000))
+        run(bench, side, min(messages, 100_000), 64)
     for number in range(1, rounds + 1):
         # Each begins a round in its turn.
         turn = number % len(RUNS)
-        for mode, delay_ms in RUNS[turn:] + RUNS[:turn]:
+        for mode, delay_ms, window in RUNS[turn:] + RUNS[:turn]:
             faults.write_text(f"sync_delay_ms = {delay_ms}\n" if delay_ms else "")
             time.sleep(0.1)  # it is read again every 10 ms
-            print(json.dumps({"round": number, "mode": mode, "delay_ms": delay_ms} | run(bench, sides[mode], messages)), flush=True)
+            print(json.dumps({"round": number, "mode": mode, "delay_ms": delay_ms, "window": window} | run(bench, sides[mode], messages, window)), flush=True)
 
 
 main()
