@@ -169,8 +169,9 @@ impl<D: Disk> RowLog for View<'_, D> {
             lanes.get(&lane).and_then(|(cluster, sink)| settings.clusters.get(*cluster)?.get(usize::from(sink.0)));
         // At the level of the log a row that is in it owes nothing.
         let owes = terms.is_some_and(|terms| terms.answered_on == AnsweredOn::Replicated);
-        // What is not on the disk yet is not gone.
-        let synced = log.state().lane(lane).map_or(0, |lane| lane.next);
+        // What is not on the disk yet is not gone; what was in a lane that is forgotten is.
+        let gone = if log.state().was_lane(lane) { u64::MAX } else { 0 };
+        let synced = log.state().lane(lane).map_or(gone, |lane| lane.next);
         // The row that a failed read is about: numbers below it may be of none.
         let first = log.state().lane(lane).and_then(|lane| lane.seek(from)).map_or(from, |span| span.run.first);
         let read = match log.read(self.disk, lane, from, end.min(synced)) {

@@ -84,6 +84,12 @@ impl State {
         self.lanes.get(&lane)
     }
 
+    /// Whether there was a lane of this number: nothing lived in it, and it was forgotten.
+    #[must_use]
+    pub fn was_lane(&self, lane: u32) -> bool {
+        lane < self.next_lane && !self.lanes.contains_key(&lane)
+    }
+
     /// Cuts that are neither done nor ended, oldest first.
     pub fn cuts(&self) -> impl Iterator<Item = &Cut> {
         self.cuts.values()

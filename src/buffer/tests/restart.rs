@@ -40,6 +40,29 @@ fn rows_come_back_as_they_were_written() {
 }
 
 #[test]
+fn a_lane_that_was_forgotten_is_empty() {
+    let mut small = settings();
+    small.log.segment_bytes = 64 << 10;
+    let mut house = House::open(FakeDisk::default(), small).expect("nothing is there").0;
+    let over = |house: &mut House, lane, rows: RowRun| {
+        house.log().ended(&Ended { cut: None, lane, rows: &[rows], fate: Fate::Expired }).unwrap();
+        house.settle();
+    };
+    let (gone, _) = house.write(STORED, 0, &[b"a"]).unwrap();
+    house.settle();
+    over(&mut house, gone, run(0, 1));
+    for _ in 0..40 {
+        let (lane, first) = house.write(STORED, 1, &[&[7; 4000]]).unwrap();
+        house.settle();
+        over(&mut house, lane, run(first, 1));
+    }
+    assert_eq!(house.read(gone, 0, 1).0, ReadBack::Empty);
+    let (anew, _) = house.write(STORED, 0, &[b"b"]).unwrap();
+    assert!(anew > gone, "it was forgotten");
+    assert_eq!(house.read(anew, 0, 1).0, ReadBack::Later, "not on the disk yet, and not gone");
+}
+
+#[test]
 fn cuts_come_back_until_they_are_done_and_their_rows_with_them() {
     let mut house = House::new();
     let (lane, _) = house.write(STORED, 3, &[b"a", b"b", b"c", b"d"]).unwrap();

@@ -36,10 +36,27 @@ impl Producer {
         let left =
             topic.partitions.iter().rposition(|partition| partition.spooled.is_some()).map_or(0, |last| last + 1);
         let most = if topic.count == 0 { left } else { most };
+        if named && id == known && count < most {
+            return self.left_behind(index, id, count);
+        }
         let anew = if named { id != known } else { count < most };
         if most > 0 && anew {
             self.made_anew(index, count, named, now);
         }
+        true
+    }
+
+    /// An earlier start has left rows for partitions that the topic with this id does not have, as its cuts say that
+    /// it is: they are of the topic before, and stand in the lanes of its partitions until they are cut anew. `false`: one
+    /// of those cuts is in such a partition, so the answer is older.
+    fn left_behind(&mut self, index: u32, id: u128, count: usize) -> bool {
+        let topic = &mut self.topics[index as usize];
+        let more = topic.partitions.get(count..).unwrap_or_default();
+        let mut cuts = more.iter().filter_map(|partition| partition.spooled.as_ref()).flat_map(|left| &left.cuts);
+        if cuts.any(|cut| cut.topic_id == id) {
+            return false;
+        }
+        topic.gone_from = Some(count);
         true
     }
 

@@ -176,7 +176,7 @@ impl Producer {
                 self.not_there(key, asking.why, Some(known), now);
             }
             _ => {
-                self.lost(key, None);
+                self.lacks(key);
                 self.not_there(key, asking.why, None, now);
             }
         }

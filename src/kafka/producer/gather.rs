@@ -342,6 +342,7 @@ impl Producer {
         topic.memory = topic.memory + after - before;
         sink.memory = sink.memory + after - before;
         batch.alone = forgotten(batch, wall);
+        batch.kept.begins = false;
         sink.stats.batches += 1;
         sink.stats.batch_records += u64::from(batch.count);
         sink.stats.batch_bytes += batch.bytes().map_or(0, |bytes| bytes.len()) as u64;

@@ -43,6 +43,9 @@ pub(super) struct Kept {
     pub(super) base_offset: i64,
     /// Its rows were cut by an earlier start.
     pub(super) old: bool,
+    /// So was it, and what stands before it in the sequence this start has not seen taken: it may be long ago, or have
+    /// been in memory alone and never sent.
+    pub(super) begins: bool,
 }
 
 /// Bytes of an origin: what the memory account charges.
@@ -58,6 +61,7 @@ impl Kept {
             cut: None,
             base_offset: -1,
             old: false,
+            begins: false,
         }
     }
 

@@ -120,6 +120,15 @@ impl Producer {
         (acked.lacking, acked.ended) = (false, false);
     }
 
+    /// None of the undone batches is there, and yet Kafka does not expect them: it lacks what it had acknowledged. Unless
+    /// this start does not know that it had.
+    pub(super) fn lacks(&mut self, key: Key) {
+        let work = self.partition_mut(key).work.as_ref();
+        if !work.and_then(|work| work.window().next()).is_some_and(|first| first.kept.begins) {
+            self.lost(key, None);
+        }
+    }
+
     /// The log lacks what it had acknowledged. `from`: all of it from this offset on; `None`: not known from where.
     pub(super) fn lost(&mut self, key: Key, from: Option<i64>) {
         let partition = self.partition_mut(key);

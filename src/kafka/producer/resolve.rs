@@ -75,8 +75,7 @@ impl Producer {
         let unknown = count_unclear(work.window_mut());
         self.unknown(key, unknown);
         if lacking {
-            // None of them can be there, and yet Kafka does not expect them: it lacks what it had acknowledged.
-            self.lost(key, None);
+            self.lacks(key);
         }
         self.raise_epoch(key, now);
         self.back_off(key, now);

@@ -205,6 +205,8 @@ impl Producer {
         let Some(spooled) = partition.spooled.as_deref_mut() else { return };
         let (Some(cut), Some(mut batch)) = (spooled.cuts.pop_front(), spooled.part.pop_front()) else { return };
         (spooled.run, spooled.next) = (0, 0);
+        let own = Identity { id: cut.producer_id, epoch: cut.epoch };
+        let follows = partition.identity == Some(own) && partition.foreign && partition.sequence == cut.sequence;
         let before = batch.memory();
         batch.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         let stamp = Stamp { producer_id: cut.producer_id, epoch: cut.epoch, sequence: cut.sequence };
@@ -213,14 +215,14 @@ impl Producer {
         (batch.flight, batch.sent, batch.maybe_there) = (Flight::Unsent, true, true);
         batch.alone = forgotten(&batch, wall);
         batch.kept.cut = Some(TakenCut { cut: cut.cut, group: 0 });
-        batch.kept.old = true;
+        (batch.kept.old, batch.kept.begins) = (true, !follows);
         let (after, count) = (batch.memory(), batch.count);
         let work = partition.work.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
         let first = work.cut == 0;
         work.queue.insert(work.cut, batch);
         work.cut += 1;
         if first {
-            partition.adopt(Some(Identity { id: cut.producer_id, epoch: cut.epoch }));
+            partition.adopt(Some(own));
             partition.foreign = true;
         }
         partition.sequence = sequence_after(cut.sequence, count);

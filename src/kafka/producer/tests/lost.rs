@@ -1,6 +1,7 @@
 //! What Kafka acknowledged and has lost: seen by offsets, counted once, told, and never a reason to settle what is not there.
 
 use super::hand::{Hand, SINK, identity, settings, topic, values};
+use super::logged::{disk, known};
 use crate::kafka::producer::Settings;
 use crate::kafka::producer::news::News;
 use crate::kafka::types::{LogSays, ProduceRequest, ProduceResult, TopicMetadata};
@@ -134,6 +135,78 @@ fn what_the_asking_shows_is_counted_once_and_the_next_offset_says_how_much() {
     let anew = hand.one();
     at(&mut hand, &anew, 5000);
     assert_eq!(counted(&hand), (2, 3, 0));
+}
+
+/// After a crash: cuts of rows 1, 2 and 3 are open, that of row 0 is done.
+fn with_three_open() -> Hand {
+    let mut hand = known(disk());
+    let first = hand.poll_synced().remove(0);
+    hand.answer(&first, 0);
+    for _ in 0..3 {
+        hand.append("t", None);
+        hand.poll_synced();
+    }
+    hand
+}
+
+fn started_again(hand: Hand) -> Hand {
+    let mut hand = hand.killed(disk(), 8);
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    hand
+}
+
+#[test]
+fn what_only_an_earlier_start_has_seen_taken_is_not_told_as_lost() {
+    let mut hand = started_again(with_three_open());
+    for sequence in 1..4 {
+        let again = hand.one();
+        assert_eq!(identity(&again), (7, 0, sequence));
+        hand.answer(&again, 45);
+    }
+    // Kafka may just have forgotten the producer of long ago.
+    hand.log_says(LogSays::Lost);
+    hand.wait_ms(100);
+    let anew = hand.poll_synced().remove(0);
+    assert_eq!((identity(&anew), values(&anew)), ((7, 1, 0), vec!["row 1".to_owned()]));
+    at(&mut hand, &anew, 1);
+    assert_eq!(counted(&hand), (0, 0, 0));
+    assert!(told(&mut hand).is_empty());
+}
+
+#[test]
+fn what_was_in_memory_alone_between_two_cuts_is_not_told_as_lost() {
+    let mut hand = with_three_open();
+    // As if a hybrid sink had not written it down.
+    let (cut, lane) = hand.log.state.cuts.iter().nth(1).map(|(cut, (of, ..))| (*cut, of.lane)).expect("a cut");
+    assert_eq!(hand.log.state.cuts.remove(&cut).expect("it").0.sequence, 2);
+    hand.log.state.live.remove(&(lane, 2));
+    hand.log.sync();
+    let mut hand = started_again(hand);
+    let again = hand.one();
+    at(&mut hand, &again, 1);
+    let behind = hand.one();
+    assert_eq!(identity(&behind), (7, 0, 3));
+    hand.answer(&behind, 45);
+    hand.log_says(LogSays::Lost);
+    hand.wait_ms(100);
+    let anew = hand.poll_synced().remove(0);
+    assert_eq!((identity(&anew), values(&anew)), ((7, 1, 0), vec!["row 3".to_owned()]));
+    at(&mut hand, &anew, 2);
+    assert_eq!(counted(&hand), (0, 0, 0));
+    assert!(told(&mut hand).is_empty());
+}
+
+#[test]
+fn what_this_start_has_seen_taken_is_told_as_lost_also_of_cuts_that_it_found() {
+    let mut hand = started_again(with_three_open());
+    let again = hand.one();
+    at(&mut hand, &again, 1);
+    for request in hand.poll() {
+        hand.answer(&request, 45);
+    }
+    hand.log_says(LogSays::Lost);
+    assert_eq!(counted(&hand), (1, 0, 0));
 }
 
 #[test]

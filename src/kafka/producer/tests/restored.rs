@@ -1,5 +1,6 @@
 //! After a crash: what the log had is sent as it was or anew, and nothing of it is lost or twice.
 
+use super::anew::metadata;
 use super::hand::{Hand, identity, topic, values};
 use super::logged::{disk, known};
 use crate::kafka::producer::row_log::Fate;
@@ -128,4 +129,57 @@ fn the_log_may_end_with_a_cut_that_is_still_to_be_loaded() {
     let second = hand.one();
     assert_eq!((identity(&second), values(&second)), ((7, 0, 2), vec!["row 2".to_owned()]), "as it was");
     assert_eq!((hand.stats().acknowledged_lost, hand.stats().delivered), (0, 1));
+}
+
+#[test]
+fn rows_in_lanes_of_partitions_that_went_before_the_crash_are_placed_anew() {
+    let mut hand = Hand::new(disk());
+    hand.append("t", None);
+    hand.poll();
+    hand.producer.on_metadata(&[metadata(5, 3)], hand.now);
+    hand.poll();
+    (0..12).for_each(|number| hand.append("t", Some(&format!("key {number}"))));
+    hand.poll_synced();
+    assert_eq!(hand.log.state.lanes.iter().filter(|(.., partition)| *partition > 0).count(), 2);
+    // Made anew with one partition: a first batch is cut for it, and goes alone.
+    hand.producer.on_metadata(&[metadata(6, 1)], hand.now);
+    hand.producer.on_producer_id(0, 7, 0);
+    hand.poll_synced();
+    assert!(hand.log.state.cuts.values().all(|(cut, ..)| (cut.topic_id, cut.partition) == (6, 0)));
+    let mut hand = hand.killed(disk(), 8);
+    hand.poll();
+    hand.producer.on_metadata(&[metadata(6, 1)], hand.now);
+    let mut requests = Vec::new();
+    for _ in 0..40 {
+        for request in hand.poll_synced() {
+            hand.answer(&request, 0);
+            requests.push(request);
+        }
+    }
+    let mut sent = all_values(&requests);
+    sent.sort_by_key(|value| value[4..].parse::<u32>().expect("a number"));
+    assert_eq!(sent, (0..13).map(|number| format!("row {number}")).collect::<Vec<_>>());
+    assert!(requests.iter().all(|request| request.batches[0].partition == 0));
+    assert!(hand.log.state.live.is_empty());
+}
+
+#[test]
+fn a_cut_in_a_partition_that_the_topic_does_not_have_yet_waits_for_it() {
+    let mut hand = Hand::new(disk());
+    hand.append("t", None);
+    hand.poll();
+    hand.producer.on_metadata(&[metadata(5, 3)], hand.now);
+    hand.producer.on_producer_id(0, 7, 0);
+    (0..12).for_each(|number| hand.append("t", Some(&format!("key {number}"))));
+    let sent = hand.poll_synced();
+    let last = |request: &ProduceRequest| request.batches.iter().any(|batch| batch.partition == 2);
+    assert!(sent.iter().any(last));
+    let mut hand = hand.killed(disk(), 8);
+    hand.poll();
+    hand.producer.on_metadata(&[metadata(5, 1)], hand.now);
+    assert!(hand.poll_synced().is_empty(), "an older answer");
+    hand.producer.on_metadata(&[metadata(5, 3)], hand.now);
+    let again = hand.poll_synced();
+    assert!(again.iter().any(last));
+    assert_eq!((identity(&again[0]), values(&again[0])), (identity(&sent[0]), values(&sent[0])));
 }
