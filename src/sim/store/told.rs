@@ -265,7 +265,12 @@ impl Told {
                     self.places.insert(kept.row, place);
                     self.rows.insert(place, kept);
                 }
-                false if kept.ended.is_some() => {}
+                false if kept.ended.is_some() => {
+                    // Too old before it was durable: nobody knows any more that it was there, and its repeat is the first.
+                    if kept.group > durable && matches!(kept.ended, Some((Fate::Expired, _))) {
+                        self.fates.remove(&kept.row);
+                    }
+                }
                 false if is_disk && kept.group <= durable => {
                     self.fails(|| format!("{place:?} was durable, and is gone: {kept:?}"));
                 }
