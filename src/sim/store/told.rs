@@ -266,8 +266,9 @@ impl Told {
                     self.rows.insert(place, kept);
                 }
                 false if kept.ended.is_some() => {
-                    // Too old before it was durable: nobody knows any more that it was there, and its repeat is the first.
-                    if kept.group > durable && matches!(kept.ended, Some((Fate::Expired, _))) {
+                    // Too old, or a dead letter, before it was durable: nobody knows any more that it was there, and its
+                    // repeat is the first.
+                    if kept.group > durable && matches!(kept.ended, Some((Fate::Expired | Fate::DeadLettered, _))) {
                         self.fates.remove(&kept.row);
                     }
                 }
