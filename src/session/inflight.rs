@@ -49,9 +49,9 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// A QoS 2 row that some sinks have.
-    pub(super) fn restored(packet_id: u16, owed: u16) -> Self {
-        Self { packet_id, owed, code: ReasonCode::SUCCESS, kind: Kind::Qos2, opening: false, landed: true }
+    /// A QoS 2 row of an earlier start. `landed`: a sink that owes nothing has it.
+    pub(super) fn restored(packet_id: u16, owed: u16, landed: bool) -> Self {
+        Self { packet_id, owed, code: ReasonCode::SUCCESS, kind: Kind::Qos2, opening: false, landed }
     }
 
     /// One sink's answer. One too many changes nothing: the answer may be on its way.
@@ -156,10 +156,10 @@ impl Inflight {
         let qos2 = self.qos2.get_or_insert_default();
         let mut slot =
             Slot { packet_id, owed: 0, code: ReasonCode::SUCCESS, kind: Kind::Qos2, opening: true, landed: false };
-        if let Some(owed) = qos2.take_rest(packet_id, number) {
-            (slot.landed, slot.opening) = (true, true);
+        if let Some(said) = qos2.take_rest(packet_id, number) {
+            (slot.code, slot.landed) = (said.code, said.landed);
             self.push(slot);
-            return Ok(Received::Rest { number, owed });
+            return Ok(Received::Rest { number, owed: said.owed });
         }
         if let Some(open) = qos2.get_mut(packet_id) {
             if open.slot.is_none() {

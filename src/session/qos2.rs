@@ -92,7 +92,8 @@ impl Qos2 {
     pub(super) fn restore(&mut self, packet_id: u16, number: u32, had_by: Box<[u16]>, owed: u16) {
         let row = if owed > 0 { Row::Parked(number) } else { Row::Done(ReasonCode::SUCCESS) };
         if owed > 0 {
-            self.parked.insert(number, Slot::restored(packet_id, owed));
+            let landed = had_by.len() > usize::from(owed);
+            self.parked.insert(number, Slot::restored(packet_id, owed, landed));
         }
         self.open.insert(packet_id, Open { row, slot: None, logged: true, restored: true });
         self.had_by.insert(packet_id, had_by);
@@ -103,18 +104,22 @@ impl Qos2 {
         self.had_by.get(&packet_id).map_or(&[], |sinks| sinks)
     }
 
-    /// The first repeat of an id that an earlier start has left: from now on its row is slot `number`. How many answers
-    /// are owed already.
-    pub(super) fn take_rest(&mut self, packet_id: u16, number: u32) -> Option<u16> {
+    /// The first repeat of an id that an earlier start has left: from now on its row is slot `number`. What its sinks have
+    /// said by now, and how many answers are owed already.
+    pub(super) fn take_rest(&mut self, packet_id: u16, number: u32) -> Option<Slot> {
         self.had_by.remove(&packet_id)?;
         let open = self.open.get_mut(&packet_id)?;
-        let mut owed = 0;
-        if let Row::Parked(before) = open.row {
-            owed = self.parked.remove(&before).map_or(0, |slot| slot.owed);
-            self.moved.push((packet_id, before, number));
+        let mut said = Slot::restored(packet_id, 0, true);
+        match open.row {
+            Row::Parked(before) => {
+                said = self.parked.remove(&before).unwrap_or(said);
+                self.moved.push((packet_id, before, number));
+            }
+            Row::Done(code) => said.code = code,
+            Row::Here => {}
         }
         (open.row, open.slot, open.restored) = (Row::Here, Some(number), false);
-        Some(owed)
+        Some(said)
     }
 
     /// The number that answers for this one by now.
@@ -126,6 +131,9 @@ impl Qos2 {
     fn close(&mut self, packet_id: u16) {
         if self.open.remove(&packet_id).is_some_and(|open| open.logged) {
             self.freed.push(packet_id);
+        }
+        if !self.had_by.is_empty() {
+            self.had_by.remove(&packet_id);
         }
         if !self.receipts.is_empty() {
             self.receipts.remove(&packet_id);
@@ -154,14 +162,15 @@ impl Qos2 {
         match self.open.get(&packet_id).copied() {
             None => Release::Unknown,
             Some(Open { row: Row::Done(code), slot, .. }) if !code.is_error() => {
-                self.had_by.remove(&packet_id);
                 self.close(packet_id);
                 Release::Freed { silence: slot }
             }
-            // Its PUBREC was sent before the crash, and what Kafka had said by then is not all in the log.
-            Some(Open { row: Row::Parked(number), restored: true, .. }) => {
-                self.parked.remove(&number);
-                self.had_by.remove(&packet_id);
+            // Its PUBREC was sent before the crash, and what Kafka had said by then is not all in the log. It may say
+            // something else by now.
+            Some(Open { row, restored: true, .. }) => {
+                if let Row::Parked(number) = row {
+                    self.parked.remove(&number);
+                }
                 self.close(packet_id);
                 Release::Freed { silence: None }
             }

@@ -108,7 +108,11 @@ impl Producer {
     fn topic_refused(&mut self, index: u32, code: i16, now: Monotonic) {
         let topic = &mut self.topics[index as usize];
         if topic.count == 0 {
-            for batch in std::mem::take(&mut topic.unplaced) {
+            // What is not in the log yet, where it is to be, hears it the next time: who waits for that would be told that
+            // it is there.
+            let written = topic.unplaced.iter().take_while(|batch| batch.kept.is_staged(batch.count)).count();
+            let left = topic.unplaced.split_off(written);
+            for batch in std::mem::replace(&mut topic.unplaced, left) {
                 self.end_refused(index, None, batch, code);
             }
         }

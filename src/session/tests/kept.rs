@@ -4,8 +4,8 @@ use super::*;
 use ReasonCode as R;
 
 /// The log's side: a number for each session, a group for each record, in memory.
-struct Kept {
-    shard: Shard,
+pub(super) struct Kept {
+    pub(super) shard: Shard,
     numbers: u64,
     group: u64,
     /// Payloads by number.
@@ -13,7 +13,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut shard = Shard::default();
         shard.sessions.keep();
         shard.sessions.set_room(usize::MAX);
@@ -21,7 +21,7 @@ impl Kept {
     }
 
     /// Writes down what is noted; each record in a group of its own. In words.
-    fn write(&mut self) -> Vec<String> {
+    pub(super) fn write(&mut self) -> Vec<String> {
         let sessions = &mut self.shard.sessions;
         let mut said = Vec::new();
         while let Some(note) = sessions.next_note() {
@@ -53,7 +53,7 @@ impl Kept {
         said
     }
 
-    fn connect(&mut self, client_id: &str, clean: bool, expiry_s: u32) -> Client {
+    pub(super) fn connect(&mut self, client_id: &str, clean: bool, expiry_s: u32) -> Client {
         let asked = properties(&[Property::SessionExpiryInterval(expiry_s)]);
         self.shard.connect(&Connect { properties: asked.as_properties(), ..connect(Version::V5, client_id, clean) })
     }
@@ -69,20 +69,20 @@ impl Kept {
         })
     }
 
-    fn packet(&mut self, client: Client, packet: &Packet<'_>) -> Next {
+    pub(super) fn packet(&mut self, client: Client, packet: &Packet<'_>) -> Next {
         let next = self.shard.packet(client, packet);
         self.shard.sessions.collect(client.key);
         next
     }
 
-    fn answers(&mut self, client: Client) -> Vec<String> {
+    pub(super) fn answers(&mut self, client: Client) -> Vec<String> {
         let said = self.shard.answers(client);
         self.shard.sessions.collect(client.key);
         said
     }
 
     /// The process dies, and another takes up what was written. `open`: ids of session 11, with who has their rows.
-    fn crash(&mut self, open: &[OpenId<'_>]) -> Vec<(u16, u32)> {
+    pub(super) fn crash(&mut self, open: &[OpenId<'_>]) -> Vec<(u16, u32)> {
         let mut owed = Vec::new();
         self.shard = Shard { now: self.shard.now, ..Shard::default() };
         let sessions = &mut self.shard.sessions;
@@ -97,9 +97,6 @@ impl Kept {
         owed
     }
 }
-
-const DISK: HadBy = HadBy { sink: 0, owes: false };
-const OWES: HadBy = HadBy { sink: 3, owes: true };
 
 #[test]
 fn without_a_log_nothing_is_noted() {
@@ -286,105 +283,6 @@ fn a_connect_that_is_taken_back_leaves_nothing() {
     assert!(k.shard.sessions.is_empty() && k.shard.wills().is_empty());
     k.shard.sessions.try_again();
     assert_eq!(k.write(), [""; 0]);
-}
-
-#[test]
-fn a_repeat_after_a_crash_goes_to_the_sinks_that_do_not_have_it() {
-    let mut k = Kept::new();
-    k.connect("c", false, 100);
-    k.write();
-    let owed = k.crash(&[OpenId { packet_id: 7, had_by: &[DISK, OWES] }, OpenId { packet_id: 8, had_by: &[DISK] }]);
-    let [(7, before)] = owed[..] else { panic!("{owed:?}") };
-    let c = k.connect("c", false, 100);
-    assert!(c.session_present);
-    assert_eq!(k.shard.session(c).had_by(7), [0, 3]);
-    let repeat = |id| Publish { dup: true, ..publish(QoS::ExactlyOnce, id) };
-    // A third sink, in memory, takes 7; the one at `replicated` still owes its answer.
-    let Some(Taken::Rest { number, owed, .. }) = k.shard.sessions.publish(c.key, &repeat(7), k.shard.now) else {
-        panic!("not the rest")
-    };
-    assert_eq!(owed, 1);
-    k.shard.session(c).opened(number, 1 + owed, R::SUCCESS);
-    assert!(k.shard.session(c).had_by(7).is_empty());
-    k.shard.repeat(c, 7);
-    k.shard.complete(c, number, R::SUCCESS);
-    assert_eq!(k.answers(c), [""; 0], "Kafka has not confirmed the row of before the crash");
-    k.shard.complete(c, before, R::SUCCESS);
-    assert_eq!(k.answers(c), ["pubrec 7"]);
-    // 8 is done: nobody else matches, and its PUBREC goes out.
-    let Some(Taken::Rest { number, owed: 0, .. }) = k.shard.sessions.publish(c.key, &repeat(8), k.shard.now) else {
-        panic!("not the rest")
-    };
-    k.shard.session(c).opened(number, 0, R::SUCCESS);
-    assert_eq!(k.answers(c), ["pubrec 8"]);
-    for id in [7, 8] {
-        k.packet(c, &Packet::PubRel(ack(id)));
-        assert_eq!(k.write(), [format!("released 11 {id}")]);
-    }
-}
-
-#[test]
-fn the_row_of_before_the_crash_may_be_confirmed_at_any_time() {
-    // Before the client is back; on the connection of the repeat; on the one after it.
-    for when in 0..3 {
-        let mut k = Kept::new();
-        k.connect("c", false, 100);
-        k.write();
-        let [(7, before)] = k.crash(&[OpenId { packet_id: 7, had_by: &[OWES] }])[..] else { panic!("not owed") };
-        let key = k.shard.sessions.find("c").expect("restored");
-        let at = Receipt { sink: 3, topic: "t".into(), partition: 0, offset: Some(5) };
-        let confirm = |k: &mut Kept, step| {
-            if step == when {
-                let session = k.shard.sessions.get_mut(key).expect("lives");
-                session.landed(before, 1, &at);
-                session.complete(before, 1, R::SUCCESS);
-            }
-        };
-        confirm(&mut k, 0);
-        let mut c = k.connect("c", false, 100);
-        k.shard.session(c).want_receipts(true);
-        let Some(Taken::Rest { number, owed, .. }) =
-            k.shard.sessions.publish(c.key, &publish(QoS::ExactlyOnce, 7), k.shard.now)
-        else {
-            panic!("not the rest")
-        };
-        k.shard.session(c).opened(number, owed, R::SUCCESS);
-        confirm(&mut k, 1);
-        if when == 2 {
-            assert_eq!(k.answers(c), [""; 0]);
-            k.shard.end(c, End::Lost);
-            c = k.connect("c", false, 100);
-            k.shard.session(c).want_receipts(true);
-            k.shard.repeat(c, 7);
-        }
-        confirm(&mut k, 2);
-        // Before anybody was there it was not known who would ask where the row stands.
-        assert_eq!(k.answers(c), [if when == 0 { "pubrec 7" } else { "pubrec 7 t/0@5" }], "{when}");
-        k.packet(c, &Packet::PubRel(ack(7)));
-        assert_eq!(k.shard.session(c).open_packet_ids(), 0);
-    }
-}
-
-/// Kafka's answer and the PUBREC came before the crash, the log's own word of it did not.
-#[test]
-fn a_pubrel_after_a_crash_is_answered_though_the_row_seems_to_live() {
-    for had_by in [OWES, DISK] {
-        let mut k = Kept::new();
-        k.connect("c", false, 100);
-        k.write();
-        let owed = k.crash(&[OpenId { packet_id: 7, had_by: &[had_by] }]);
-        let c = k.connect("c", false, 100);
-        assert_eq!(k.packet(c, &Packet::PubRel(ack(7))), Next::Go);
-        assert_eq!(k.shard.heard(c.conn), ["pubcomp 7"]);
-        assert_eq!(k.write(), ["released 11 7"]);
-        let number = k.shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
-        for (_, before) in owed {
-            k.shard.complete(c, before, R::SUCCESS);
-        }
-        assert_eq!(k.answers(c), [""; 0], "that was the other message 7");
-        k.shard.complete(c, number, R::SUCCESS);
-        assert_eq!(k.answers(c), ["pubrec 7"]);
-    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod packets;
 mod publish;
 mod qos2;
 mod receipts;
+mod restored;
 mod saved;
 
 use super::*;

@@ -265,7 +265,13 @@ impl Told {
                     self.places.insert(kept.row, place);
                     self.rows.insert(place, kept);
                 }
-                false if kept.ended.is_some() => {}
+                false if kept.ended.is_some() => {
+                    // Too old, or a dead letter, before it was durable: nobody knows any more that it was there, and its
+                    // repeat is the first.
+                    if kept.group > durable && matches!(kept.ended, Some((Fate::Expired | Fate::DeadLettered, _))) {
+                        self.fates.remove(&kept.row);
+                    }
+                }
                 false if is_disk && kept.group <= durable => {
                     self.fails(|| format!("{place:?} was durable, and is gone: {kept:?}"));
                 }

@@ -2,8 +2,8 @@
 
 use super::hand::{Hand, SINK, identity, settings, topic, values};
 use crate::kafka::producer::row_log::Fate;
-use crate::kafka::producer::{AnsweredOn, Keep, Settings};
-use crate::kafka::types::Outcome;
+use crate::kafka::producer::{AnsweredOn, Keep, Settings, Want};
+use crate::kafka::types::{Outcome, TopicMetadata};
 
 pub(super) fn disk() -> Settings {
     let mut settings = settings();
@@ -114,6 +114,30 @@ fn an_answer_at_stored_waits_for_its_own_rows_only() {
     hand.log.sync_one();
     hand.poll();
     assert_eq!(hand.delivered(), [0, 1]);
+}
+
+/// Kafka takes nothing for the topic, and says so before the row is in the log.
+#[test]
+fn a_row_is_refused_when_it_is_in_the_log_and_not_before() {
+    let mut hand = Hand::new(disk());
+    hand.append("t", None);
+    let forbidden = [TopicMetadata { name: "t".into(), error: 29, ..TopicMetadata::default() }];
+    hand.producer.on_metadata(&forbidden, hand.now);
+    assert_eq!((hand.stats().refused, hand.stats().buffered_rows), (0, 1));
+    hand.poll();
+    hand.log.sync();
+    hand.poll();
+    assert_eq!(hand.delivered(), [0], "stored");
+    hand.wants.clear();
+    hand.wait_ms(60_000);
+    hand.poll();
+    assert!(hand.wants.iter().any(|want| matches!(want, Want::Metadata(_))), "{:?}", hand.wants);
+    hand.producer.on_metadata(&forbidden, hand.now);
+    hand.poll();
+    assert_eq!((hand.stats().refused, hand.stats().buffered_rows), (1, 0));
+    let fates: Vec<Fate> = hand.log.state.ended.values().copied().collect();
+    assert_eq!(fates, [Fate::Refused]);
+    assert!(hand.log.state.live.is_empty());
 }
 
 #[test]
