@@ -33,6 +33,8 @@ impl World {
         let gone = self.told.crashed(&restored, &found);
         self.trace.note(at.0, || format!("{how:?}: found {} rows, {restored:?}", found.len()));
         self.judge.crashed(&self.producer, &gone);
+        let taken_up = found.iter().filter(|((lane, _), _)| restored.has(*lane));
+        self.judge.taken_up(taken_up.map(|(_, row)| *row), &self.kafka);
         // What only memory had may come in, late, after the next start has written, though it was answered when it came.
         let sinks = &self.plan.settings.sinks;
         let is_loose = |sink: usize| sinks[sink].keep != Keep::Disk && sinks[sink].answered_on == AnsweredOn::Append;

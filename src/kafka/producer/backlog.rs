@@ -31,6 +31,8 @@ pub(super) struct Backlog {
     pub(super) rows: u64,
     /// Rows of cuts, which are read with those; sorted.
     pub(super) skip: Vec<RowRun>,
+    /// Rows between its own that were too old before those left memory; sorted. Until that is durable the log hands them out.
+    pub(super) gone: Vec<RowRun>,
     /// Answers owed for some of them, by number.
     pub(super) owed: VecDeque<(u64, Ticket)>,
     /// Rows that have come since, on their way to the log.
@@ -69,10 +71,27 @@ pub(super) enum Loaded {
 }
 
 impl Backlog {
-    /// Whether a row is a cut's.
+    /// Whether a row is a cut's, or has ended.
     fn skips(&self, number: u64) -> bool {
-        let behind = self.skip.partition_point(|run| run.first <= number);
-        behind.checked_sub(1).is_some_and(|place| number < self.skip[place].end())
+        let is_in = |runs: &[RowRun]| {
+            let behind = runs.partition_point(|run| run.first <= number);
+            behind.checked_sub(1).is_some_and(|place| number < runs[place].end())
+        };
+        is_in(&self.skip) || is_in(&self.gone)
+    }
+
+    /// These runs of its lane leave memory, in order: its last rows from now on. What lies between them is over.
+    pub(super) fn add(&mut self, runs: &[RowRun]) {
+        self.gone.retain(|run| run.end() > self.next);
+        for run in runs {
+            if self.next >= self.end {
+                self.next = run.first;
+            } else if self.end < run.first {
+                self.gone.push(RowRun { first: self.end, count: run.first - self.end });
+            }
+            self.end = run.end();
+            self.rows += run.count;
+        }
     }
 
     /// Notes that a cut has these rows.

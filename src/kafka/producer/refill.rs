@@ -313,9 +313,8 @@ impl Producer {
 
     /// A batch leaves memory: from now on its rows are the backlog's last.
     fn absorb(&mut self, index: u32, backlog: &mut Backlog, mut batch: Batch) {
-        let (Some(first), Some(last)) = (batch.kept.numbers.of(0), batch.kept.numbers.of(batch.count - 1)) else {
-            return;
-        };
+        let runs = &mut self.logging.runs;
+        let Some((lane, _)) = batch.kept.numbers.runs_from(0, runs) else { return };
         if batch.tickets.runs().next().is_some() {
             let mut cursor = Cursor::default();
             for row in 0..batch.count {
@@ -325,10 +324,9 @@ impl Producer {
             }
         }
         if backlog.next >= backlog.end {
-            (backlog.lane, backlog.next) = (first.lane, first.number);
+            backlog.lane = lane;
         }
-        backlog.end = last.number + 1;
-        backlog.rows += u64::from(batch.count);
+        backlog.add(runs);
         self.resized(index, batch.memory(), 0);
         let sink = self.topics[index as usize].sink;
         self.sinks[sink].stats.buffered_bytes -= batch.plain_len as u64;

@@ -35,7 +35,7 @@ pub(super) struct Restored {
 
 impl Restored {
     /// Whether rows of a lane are taken up.
-    fn has(&self, lane: u32) -> bool {
+    pub(super) fn has(&self, lane: u32) -> bool {
         self.lanes.iter().any(|found| found.lane == lane)
     }
 }

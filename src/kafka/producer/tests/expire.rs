@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::hand::{Hand, SINK, settings, topic, values};
+use super::logged::{disk, known};
 use crate::kafka::producer::{Row, Settings, Terms};
 use crate::kafka::types::Ticket;
 use crate::runtime::seam::Monotonic;
@@ -226,4 +227,38 @@ fn a_sink_without_it_sets_no_timer() {
     hand.poll();
     assert_eq!((hand.stats().expired, hand.stats().buffered_rows), (0, 10));
     assert_eq!(hand.producer.next_deadline(), Monotonic::NEVER);
+}
+
+#[test]
+fn a_row_that_was_too_old_before_those_beside_it_left_memory_is_not_read_back_with_them() {
+    let mut settings = disk();
+    settings.sinks[0].spill_after = 1;
+    let mut hand = known(settings);
+    let mut sent = Vec::new();
+    let mut go_on = |hand: &mut Hand| {
+        for _ in 0..10 {
+            for request in hand.poll_synced() {
+                sent.extend(values(&request));
+                hand.answer_and_drop(request, 0);
+            }
+        }
+        sent.len()
+    };
+    assert_eq!(go_on(&mut hand), 1);
+    hand.number += 1;
+    append(&mut hand, 3); // 2, 3 and 4
+    hand.wait_ms(1_000);
+    // The log takes the three rows, and not that one of them has ended.
+    hand.log.takes = Some(2);
+    assert!(hand.poll().is_empty());
+    assert_eq!((hand.stats().expired, hand.producer.spilled_rows(SINK)), (1, 2));
+    hand.log.takes = Some(0);
+    assert!(hand.poll().is_empty());
+    assert_eq!((hand.stats().expired, hand.producer.spilled_rows(SINK)), (1, 0), "read back, without the one");
+    hand.log.takes = None;
+    assert_eq!(go_on(&mut hand), 3);
+    assert_eq!(sent, ["row 0", "row 2", "row 4"]);
+    assert_eq!((hand.stats().expired, hand.stats().buffered_rows), (1, 0));
+    assert!(hand.log.state.live.is_empty());
+    balanced(&hand);
 }
