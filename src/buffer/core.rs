@@ -213,7 +213,13 @@ impl Buffer {
         self.log.is_idle() && self.waiting.is_empty()
     }
 
-    /// The numbers.
+    /// Whether the disk refuses what it is asked.
+    #[must_use]
+    pub const fn is_stuck(&self) -> bool {
+        self.log.trouble().in_a_row > 0
+    }
+
+    /// The numbers. But for [`Numbers::rows`] they change when a group begins or the disk reports something.
     #[must_use]
     pub fn numbers(&self) -> Numbers {
         let trouble = self.log.trouble();
@@ -221,7 +227,7 @@ impl Buffer {
         let bytes = self.settings.log.segment_bytes;
         Numbers {
             failures: trouble.failures,
-            stuck: trouble.in_a_row > 0,
+            stuck: self.is_stuck(),
             segments,
             bytes: segments * bytes,
             bytes_max: self.settings.log.segments_max * bytes,

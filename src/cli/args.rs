@@ -37,7 +37,7 @@ Examples:
       On ports that are free; the log names them.
 
 Signals:
-  SIGTERM, SIGINT  Stop accepting, finish what is in flight (service.drain_grace), report what is left, end.
+  SIGTERM, SIGINT  Stop accepting, finish what a stop would lose (service.drain_grace), report what is left, end.
 
 Exit status:
   0  done

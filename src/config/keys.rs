@@ -267,7 +267,7 @@ pub(super) const KEYS: &[Key] = keys! {
     Service.data_dir: Text, Is("\"./forebay-data\""),
         "Directory for all that is kept on disk. A relative one starts at the working directory.";
     Service.drain_grace: Duration { min: s(0), max: s(600) }, Is("\"10s\""),
-        "How long SIGTERM waits for Kafka to take what has been received. What is left then is reported.";
+        "How long SIGTERM waits at most for Kafka to take what a stop would lose. What is left then is reported.";
 
     Control.bind: AddressOrOff, Is("\"127.0.0.1:8080\""),
         "Address of `/healthz`, `/readyz`, `/metrics` and `/api/v1`; `\"off\"`: none.";

@@ -6,14 +6,13 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
 use super::accept::Accepting;
 use super::connections::{Conn, Connections, FLUSH_LIMIT, Phase, Reading, tag};
-use super::disk::{Disk, Owner};
+use super::disk::Disk;
 use super::executor::Settings;
 use super::fetch::Fetches;
 use super::mailbox::Post;
@@ -301,10 +300,6 @@ impl<M: Send + 'static> Io<M> for Core<M> {
 
     fn mail(&mut self, to: usize, letter: M) -> Result<(), M> {
         self.post.send(to, letter)
-    }
-
-    fn write_and_sync(&mut self, file: Rc<std::fs::File>, offset: u64, data: Rc<Vec<u8>>, token: u64) {
-        self.disk.start(&mut self.ring, file, offset, data, usize::MAX, Owner::Shard(token));
     }
 
     fn open_segments(&mut self, settings: SegmentSettings) -> std::io::Result<()> {

@@ -9,13 +9,11 @@ use slab::Slab;
 
 use super::ring::{Completion, Kind, Ring, WRITE_BYTES_MAX, is_transient};
 
-/// Whom an answer belongs to.
+/// Whom an answer belongs to: a sync of the segments, and the segment it was of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Owner {
-    /// The shard, by the token it gave.
-    Shard(u64),
-    /// A sync of the segments, and the segment it was of.
-    Segment { number: u64, sync: usize },
+pub(super) struct Owner {
+    pub(super) number: u64,
+    pub(super) sync: usize,
 }
 
 struct Operation {
@@ -69,8 +67,8 @@ impl Disk {
         unsafe { ring.write_and_sync(operation.file.as_fd(), rest.as_ptr(), length, offset, slot as u32) };
     }
 
-    /// Takes in one of the two answers. `Some`: the write is on disk, or failed; whose it is, and the bytes written.
-    pub(super) fn answered(&mut self, ring: &mut Ring, completion: &Completion) -> Option<(Owner, io::Result<u32>)> {
+    /// Takes in one of the two answers. `Some`: the write is on disk, or failed; whose it is.
+    pub(super) fn answered(&mut self, ring: &mut Ring, completion: &Completion) -> Option<(Owner, io::Result<()>)> {
         let slot = completion.tag.slot as usize;
         let operation = self.operations.get_mut(slot)?;
         match completion.tag.kind {
@@ -97,9 +95,7 @@ impl Disk {
             self.submit(ring, slot);
             return None;
         }
-        let operation = self.operations.remove(slot);
-        let written = u32::try_from(operation.written).unwrap_or(u32::MAX);
-        Some((operation.owner, result.map(|_| written)))
+        Some((self.operations.remove(slot).owner, result.map(drop)))
     }
 }
 
@@ -111,6 +107,8 @@ fn copy(error: &io::Error) -> io::Error {
 mod tests {
     use super::*;
     use crate::runtime::ring::Tag;
+
+    const OWNER: Owner = Owner { number: 7, sync: 3 };
 
     fn settle(ring: &mut Ring) {
         let mut answers = Vec::new();
@@ -127,7 +125,7 @@ mod tests {
         let (mut ring, mut disk) = (Ring::new(8).unwrap(), Disk::default());
         let file = Rc::new(tempfile::tempfile().unwrap());
         let answer = |kind, result| Completion::made_up(Tag::of(kind), result);
-        disk.start(&mut ring, Rc::clone(&file), 0, Rc::new(b"0123456789".to_vec()), usize::MAX, Owner::Shard(7));
+        disk.start(&mut ring, Rc::clone(&file), 0, Rc::new(b"0123456789".to_vec()), usize::MAX, OWNER);
         settle(&mut ring);
         file.set_len(0).unwrap();
         assert!(disk.answered(&mut ring, &answer(Kind::DiskWrite, 4)).is_none());
@@ -138,14 +136,14 @@ mod tests {
         assert_eq!(&content, b"\0\0\0\x00456789");
         assert!(disk.answered(&mut ring, &answer(Kind::DiskSync, 0)).is_none());
         let (owner, result) = disk.answered(&mut ring, &answer(Kind::DiskWrite, 6)).unwrap();
-        assert_eq!((owner, result.unwrap(), disk.operations.len()), (Owner::Shard(7), 10, 0));
+        assert_eq!((owner, result.is_ok(), disk.operations.len()), (OWNER, true, 0));
     }
 
     #[test]
     fn a_sync_that_fails_fails_the_write() {
         let (mut ring, mut disk) = (Ring::new(8).unwrap(), Disk::default());
         let file = Rc::new(tempfile::tempfile().unwrap());
-        disk.start(&mut ring, file, 0, Rc::new(b"x".to_vec()), usize::MAX, Owner::Shard(7));
+        disk.start(&mut ring, file, 0, Rc::new(b"x".to_vec()), usize::MAX, OWNER);
         settle(&mut ring);
         assert!(disk.answered(&mut ring, &Completion::made_up(Tag::of(Kind::DiskWrite), 1)).is_none());
         let (_, result) = disk.answered(&mut ring, &Completion::made_up(Tag::of(Kind::DiskSync), -libc::EIO)).unwrap();

@@ -258,10 +258,6 @@ pub trait Io<M> {
     /// The letter itself, when the mailbox has no room.
     fn mail(&mut self, to: usize, letter: M) -> Result<(), M>;
 
-    /// Writes `data` to `file` at `offset` and then syncs it (`fdatasync`), linked on the ring; `on_disk(token, …)`
-    /// follows once both are done.
-    fn write_and_sync(&mut self, file: Rc<std::fs::File>, offset: u64, data: Rc<Vec<u8>>, token: u64);
-
     /// Opens this shard's segments. Waits for the disk, and starts a thread: only for [`Shard::on_start`].
     ///
     /// # Errors
@@ -296,8 +292,6 @@ pub trait Shard {
     fn on_writable(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId);
     /// The connection is gone.
     fn on_close(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId, why: Closed);
-    /// A write and its sync are done (bytes written), or failed.
-    fn on_disk(&mut self, io: &mut dyn Io<Self::Mail>, token: u64, result: io::Result<u32>);
     /// What was asked of [`Segments`] is done, or failed.
     fn on_segment(&mut self, io: &mut dyn Io<Self::Mail>, event: SegmentEvent) {
         let _ = (io, event);

@@ -143,28 +143,28 @@ impl SegmentTable {
             return;
         }
         let write_max = self.faults.as_ref().map_or(usize::MAX, |faults| faults.write_max());
-        let mut waiting = Vec::new();
-        for (number, sync) in std::mem::take(&mut self.wanted) {
+        let mut wanted = std::mem::take(&mut self.wanted);
+        wanted.retain(|&(number, sync)| {
             let Some(segment) = self.segments.get_mut(&number) else {
                 // Freed since: nothing of it is to survive.
                 self.finish(sync, Ok(()), Monotonic::default());
-                continue;
+                return false;
             };
             let Some(file) = segment.file.clone().filter(|_| !segment.broken) else {
                 self.finish(sync, Err(io::Error::other("the segment cannot be written")), Monotonic::default());
-                continue;
+                return false;
             };
             if segment.syncing {
-                waiting.push((number, sync));
-                continue;
+                return true;
             }
             segment.syncing = true;
             let group = std::mem::take(&mut segment.pending);
             let (at, bytes) = (group.at, Rc::clone(&group.bytes));
             segment.flying = Some(group);
-            disk.start(ring, file, at, bytes, write_max, Owner::Segment { number, sync });
-        }
-        self.wanted = waiting;
+            disk.start(ring, file, at, bytes, write_max, Owner { number, sync });
+            false
+        });
+        self.wanted = wanted;
     }
 
     fn is_held(&mut self, now: Monotonic) -> bool {
@@ -177,10 +177,10 @@ impl SegmentTable {
     }
 
     /// Takes in what the ring answered to a sync of one segment.
-    pub(super) fn synced(&mut self, number: u64, sync: usize, result: io::Result<u32>, now: Monotonic) {
+    pub(super) fn synced(&mut self, number: u64, sync: usize, result: io::Result<()>, now: Monotonic) {
         let result = match (&self.faults, result) {
-            (Some(faults), Ok(_)) => faults.sync(),
-            (_, result) => result.map(|_| ()),
+            (Some(faults), Ok(())) => faults.sync(),
+            (_, result) => result,
         };
         let group = self.known_or_dying(number).and_then(|segment| {
             segment.syncing = false;

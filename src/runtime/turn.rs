@@ -152,12 +152,10 @@ impl<S: Shard> Turn<S> {
                 }
             }
             Kind::DiskWrite | Kind::DiskSync => {
-                match (core.disk.answered(&mut core.ring, &completion), &mut core.segments) {
-                    (Some((Owner::Shard(token), result)), _) => self.shard.on_disk(core, token, result),
-                    (Some((Owner::Segment { number, sync }, result)), Some(segments)) => {
-                        segments.synced(number, sync, result, core.now);
-                    }
-                    _ => {}
+                if let Some((Owner { number, sync }, result)) = core.disk.answered(&mut core.ring, &completion)
+                    && let Some(segments) = &mut core.segments
+                {
+                    segments.synced(number, sync, result, core.now);
                 }
             }
             Kind::DiskRead => {

@@ -1,11 +1,14 @@
 //! The way out: stop accepting, stop reading, let Kafka confirm what is buffered, answer, say goodbye, report.
+//!
+//! What a stop would lose is waited for as long as the grace lasts. What the next start finds is not: Kafka gets it for as
+//! long as [`SENDING`], if it is there, and then the time to answer what is on its way to it.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::buffer::Buffer;
-use crate::kafka::producer::Keep;
-use crate::runtime::seam::ConnId;
+use crate::kafka::producer::{AnsweredOn, Keep};
+use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::End;
 
 use super::connection::{Kind, Timer};
@@ -16,12 +19,32 @@ use super::{Core, Ring};
 /// How long what is left may take to get onto the disk once the grace is over.
 const SAVING: Duration = Duration::from_secs(3);
 
+/// How long rows that the next start finds are still sent: what has just come is in Kafka by then.
+const SENDING: Duration = Duration::from_secs(1);
+
+/// And how long Kafka may take to answer those that it has been sent, so that the next start knows of each where it is.
+const ANSWERING: Duration = Duration::from_secs(1);
+
+/// What becomes of rows that the next start finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// They are sent.
+    Sent,
+    /// No more of them are sent, answers are waited for.
+    Answered,
+    /// They are not waited for.
+    Left,
+}
+
 /// A drain under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Drain {
+    /// The end of the grace; while it is saved, of that.
+    until: Monotonic,
+    kept: Kept,
     /// Goodbyes that the kernel has not taken yet; `None` while answers are still owed.
     closing: Option<HashSet<ConnId>>,
-    /// The grace is over, and the disk has not answered for all that goes to it.
+    /// Nothing more is waited for but the disk, which has not answered for all that goes to it.
     saving: bool,
     /// What memory has of sinks that are saved is in the log.
     saved: bool,
@@ -54,8 +77,9 @@ impl Core {
             upstream.producer.stop_lingering(io.now());
             upstream.busy = true;
         }
-        self.drain = Some(Drain::default());
-        let _ = io.set_timer(io.now().after(grace), Timer::Grace.token());
+        let until = io.now().after(grace);
+        self.drain = Some(Drain { until, kept: Kept::Sent, closing: None, saving: false, saved: false });
+        let _ = io.set_timer(until.min(io.now().after(SENDING)), Timer::Grace.token());
     }
 
     /// Its silence from here on is our doing: the keep-alive rests.
@@ -78,15 +102,20 @@ impl Core {
             }
             return;
         }
-        let (waiting, kept, saved) = (self.rows_waiting(), self.rows_kept(), self.is_synced());
+        let (kept, told) = (drain.kept, drain.closing.is_some());
+        if self.rows_waiting() > 0 || !self.is_synced() {
+            return;
+        }
+        let goes_on = kept != Kept::Left && self.outlets.upstreams.iter().any(|up| up.goes_on(kept == Kept::Sent));
         // Whose answer the disk gives need not wait for Kafka.
-        if self.count_rows(|keep| keep != Keep::Disk) == 0 && saved && drain.closing.is_none() {
+        let owed = |(keep, answered_on): (Keep, AnsweredOn)| !keep.outlives() || answered_on != AnsweredOn::Stored;
+        if !told && (!goes_on || self.count_rows(owed) == 0) {
             self.say_goodbye(io);
         }
         // Where nobody was connected nothing else would ever happen.
         let gone = matches!(&self.drain, Some(Drain { closing: Some(closing), .. }) if closing.is_empty());
-        if gone && waiting + kept == 0 && self.is_synced() {
-            self.finish(io, 0, 0, 0);
+        if gone && !goes_on {
+            self.end_drain(io);
         }
     }
 
@@ -99,21 +128,48 @@ impl Core {
                 closing.insert(conn);
             }
         }
-        self.drain = Some(Drain { closing: Some(closing), ..Drain::default() });
+        if let Some(drain) = &mut self.drain {
+            drain.closing = Some(closing);
+        }
     }
 
-    /// The grace is over: what is left is reported, not waited for.
+    /// The time of a step is over.
     pub(super) fn grace_over(&mut self, io: &mut Ring<'_>) {
-        match &mut self.drain {
-            None => return,
-            Some(drain) if drain.saving => return self.report(io),
-            Some(drain) => drain.saving = true,
+        let (now, waiting) = (io.now(), self.rows_waiting());
+        let Some(drain) = &mut self.drain else { return };
+        match (drain.saving, now >= drain.until) {
+            (true, true) => return self.report(io),
+            (true, false) => return,
+            (false, true) => return self.end_drain(io),
+            (false, false) => {}
+        }
+        let next = match drain.kept {
+            // As long as others are waited for anyway.
+            Kept::Sent if waiting > 0 => drain.until.min(now.after(SENDING)),
+            Kept::Sent => {
+                drain.kept = Kept::Answered;
+                self.outlets.upstreams.iter_mut().for_each(|upstream| upstream.producer.cut_no_more());
+                drain.until.min(now.after(ANSWERING))
+            }
+            Kept::Answered | Kept::Left => {
+                drain.kept = Kept::Left;
+                drain.until
+            }
+        };
+        let _ = io.set_timer(next, Timer::Grace.token());
+    }
+
+    /// What is left is saved and reported, not waited for.
+    fn end_drain(&mut self, io: &mut Ring<'_>) {
+        let until = io.now().after(SAVING);
+        if let Some(drain) = &mut self.drain {
+            (drain.saving, drain.until) = (true, until);
         }
         self.save(io);
         if self.is_saved() {
             return self.report(io);
         }
-        let _ = io.set_timer(io.now().after(SAVING), Timer::Grace.token());
+        let _ = io.set_timer(until, Timer::Grace.token());
     }
 
     /// What is in memory and is to outlive the process goes to the log, as much as that takes now.
@@ -135,13 +191,13 @@ impl Core {
     /// Rows that a stop would lose.
     fn rows_waiting(&self) -> u64 {
         let saved = self.saves();
-        self.count_rows(|keep| matches!(keep, Keep::Memory | Keep::Hybrid) || keep == Keep::HybridSaved && !saved)
+        self.count_rows(|(keep, _)| !keep.outlives() || keep == Keep::HybridSaved && !saved)
     }
 
     /// Rows that the next start finds, once they are durable.
     fn rows_kept(&self) -> u64 {
         let saved = self.saves();
-        self.count_rows(|keep| keep == Keep::Disk || keep == Keep::HybridSaved && saved)
+        self.count_rows(|(keep, _)| keep == Keep::Disk || keep == Keep::HybridSaved && saved)
     }
 
     /// Whether what is in memory of sinks that are saved is in the log, or may still get there.
@@ -149,7 +205,7 @@ impl Core {
         self.drain.as_ref().is_none_or(|drain| drain.saved || !drain.saving)
     }
 
-    fn count_rows(&self, wanted: impl Fn(Keep) -> bool) -> u64 {
+    fn count_rows(&self, wanted: impl Fn((Keep, AnsweredOn)) -> bool) -> u64 {
         self.outlets.upstreams.iter().map(|upstream| upstream.rows_of(&wanted)).sum()
     }
 

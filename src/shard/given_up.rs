@@ -4,10 +4,8 @@
 use crate::kafka::types::SinkId;
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::spec::SinkMetric;
-use crate::runtime::seam::Monotonic;
 
 use super::Core;
-use super::events::second;
 
 /// Why messages are given up.
 const OLDEST: &str = "the spool was full, and when_full is \"drop-oldest\"";
@@ -21,13 +19,16 @@ pub(super) struct GivenUp {
     told: Vec<[u64; 2]>,
 }
 
+impl GivenUp {
+    /// Whether this second has not been looked at: it is now.
+    pub(super) fn is_due(&mut self, second: u64) -> bool {
+        self.looked.replace(second) != Some(second)
+    }
+}
+
 impl Core {
-    pub(super) fn tell_given_up(&mut self, now: Monotonic) {
-        let second = second(now);
+    pub(super) fn tell_given_up(&mut self, second: u64) {
         let (given_up, sinks) = (&mut self.given_up, &self.around.config.sinks);
-        if given_up.looked.replace(second) == Some(second) {
-            return;
-        }
         given_up.told.resize(sinks.len(), [0; 2]);
         for upstream in &self.outlets.upstreams {
             for (number, sink) in (0u16..).zip(&upstream.sinks) {

@@ -104,6 +104,8 @@ pub struct Core {
     session_timer: Option<(Monotonic, TimerId)>,
     /// When a disk in trouble is looked at again.
     spool_timer: Option<TimerId>,
+    /// The log has done something since its numbers were read.
+    spool_moved: bool,
     given_up: given_up::GivenUp,
     drain: Option<drain::Drain>,
     numbers: Numbers,
@@ -136,6 +138,7 @@ impl Core {
             touched: Vec::new(),
             session_timer: None,
             spool_timer: None,
+            spool_moved: false,
             given_up: given_up::GivenUp::default(),
             drain: None,
             numbers: Numbers::new(board, layout),

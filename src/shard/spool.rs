@@ -92,6 +92,7 @@ impl Core {
     /// The disk has done something, or could not.
     pub(super) fn segment_event(&mut self, io: &mut Ring<'_>, event: SegmentEvent) {
         let now = io.now();
+        self.spool_moved = true;
         let (completion, error) = match event {
             SegmentEvent::Created { segment, result } => {
                 (Completion::Created { segment, ok: result.is_ok() }, result.err())
@@ -135,7 +136,27 @@ impl Core {
         let (now, wall) = (io.now(), io.wall());
         self.outlets.make_room(now);
         let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) else { return };
+        let group = buffer.group();
         buffer.flush(&mut Files(segments), now, wall);
+        self.spool_moved |= buffer.group() != group;
+        // What the disk refuses is tried again, whether or not anything else happens.
+        if (buffer.is_stuck() || buffer.wants_turn() || self.outlets.full.wanted.is_some())
+            && self.spool_timer.is_none()
+        {
+            self.spool_timer = Some(io.set_timer(now.after(TRY_AGAIN), Timer::Spool.token()));
+        }
+        let due = self.given_up.is_due(second(now));
+        if std::mem::take(&mut self.spool_moved) || due {
+            self.set_spool_numbers();
+        }
+        self.tell_full(now);
+        if due {
+            self.tell_given_up(second(now));
+        }
+    }
+
+    fn set_spool_numbers(&mut self) {
+        let Some(buffer) = &self.outlets.buffer else { return };
         let numbers = buffer.numbers();
         let values = [
             (M::SpoolBytes, numbers.bytes),
@@ -155,10 +176,6 @@ impl Core {
             (M::SessionsKept, numbers.sessions),
         ];
         values.into_iter().for_each(|(metric, value)| self.numbers.set(metric, value));
-        // What the disk refuses is tried again, whether or not anything else happens.
-        if (numbers.stuck || buffer.wants_turn() || self.outlets.full.wanted.is_some()) && self.spool_timer.is_none() {
-            self.spool_timer = Some(io.set_timer(now.after(TRY_AGAIN), Timer::Spool.token()));
-        }
         for (cluster, upstream) in self.outlets.upstreams.iter().enumerate() {
             for (number, sink) in (0u16..).zip(&upstream.sinks) {
                 let number = SinkId(number);
@@ -167,8 +184,6 @@ impl Core {
                 self.numbers.set_sink(*sink, SinkMetric::SpoolBytesMax, buffer.sink_bytes_max(cluster, number));
             }
         }
-        self.tell_full(now);
-        self.tell_given_up(now);
     }
 
     /// The first message for which there is no room is an event, and so is the end of that.

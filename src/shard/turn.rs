@@ -1,7 +1,6 @@
 //! What the runtime calls. Each event is taken note of where it belongs; the work that can be shared by all events of a
 //! turn is done once, at its end: rows to Kafka, results to sessions, answers to devices, then the board.
 
-use std::io;
 use std::net::SocketAddr;
 
 use crate::metrics::spec::{ClusterMetric, ShardMetric as M};
@@ -87,10 +86,6 @@ impl Shard for Core {
                 self.link_closed(io, cluster, link, &why);
             }
         }
-    }
-
-    fn on_disk(&mut self, _io: &mut Ring<'_>, _token: u64, _result: io::Result<u32>) {
-        // Nothing here writes to files by itself: the spool has segments.
     }
 
     fn on_segment(&mut self, io: &mut Ring<'_>, event: SegmentEvent) {

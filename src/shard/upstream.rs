@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use crate::config::Config;
 use crate::kafka::client::{Client, Effect, LinkId};
 use crate::kafka::producer::row_log::{NoLog, RowLog, RowRun};
-use crate::kafka::producer::{Keep, Producer, SinkStats, Want};
+use crate::kafka::producer::{AnsweredOn, Keep, Producer, SinkStats, Want};
 use crate::kafka::types::{ClientEvent, Landed, Outcome, ProduceRequest, Run, SinkId};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
@@ -34,8 +34,8 @@ pub(super) struct Upstream {
     links: HashMap<LinkId, ConnId>,
     /// Numbers of its sinks in the configuration, by their number in the producer.
     pub(super) sinks: Vec<usize>,
-    /// Where these keep their rows.
-    keeps: Vec<Keep>,
+    /// Where these keep their rows, and when a row is answered.
+    keeps: Vec<(Keep, AnsweredOn)>,
     /// Its topics of dead letters.
     pub(super) hidden: Vec<settings::Hidden>,
     requests: Vec<ProduceRequest>,
@@ -53,7 +53,7 @@ impl Upstream {
         let mine = config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
         let producer = settings::producer(config, cluster, seed.rotate_left(32));
         let sinks: Vec<usize> = mine.map(|(index, _)| index).collect();
-        let keeps = producer.sinks.iter().take(sinks.len()).map(|sink| sink.keep).collect();
+        let keeps = producer.sinks.iter().take(sinks.len()).map(|sink| (sink.keep, sink.answered_on)).collect();
         Self {
             client: Client::new(settings::client(&config.clusters[cluster]), seed),
             producer: Producer::new(producer),
@@ -105,8 +105,8 @@ impl Upstream {
         }
     }
 
-    /// Rows of its sinks that are kept in such a way. Dead letters are in memory, and what they stand for where it was.
-    pub(super) fn rows_of(&self, wanted: &impl Fn(Keep) -> bool) -> u64 {
+    /// Rows of its sinks that are kept and answered in such a way. Dead letters are in memory, and what they stand for where it was.
+    pub(super) fn rows_of(&self, wanted: &impl Fn((Keep, AnsweredOn)) -> bool) -> u64 {
         let kept_as = |index| self.sinks.iter().position(|sink| *sink == index).map(|place| self.keeps[place]);
         let hidden = self.hidden.iter().filter(|hidden| kept_as(hidden.index).is_some_and(wanted));
         let hidden = hidden.map(|hidden| hidden.hidden);
@@ -115,13 +115,18 @@ impl Upstream {
         kept.chain(hidden).map(|sink| self.producer.stats(sink).buffered_rows).sum()
     }
 
+    /// Whether it would help to wait for rows that the next start finds: Kafka is there, and still sent some of them
+    /// (`sending`), or has some to answer.
+    pub(super) fn goes_on(&self, sending: bool) -> bool {
+        self.reachable
+            && (sending || self.producer.requests_in_flight() > 0)
+            && self.rows_of(&|(keep, _)| keep.outlives()) > 0
+    }
+
     /// What is in memory and is to outlive the process goes to the log, and nothing more to Kafka. `false`: again, the log
     /// has not taken all of it.
     pub(super) fn save(&mut self, log: &mut dyn RowLog) -> bool {
-        if !self.keeps.contains(&Keep::HybridSaved) {
-            return true;
-        }
-        self.saving = true;
+        self.saving = self.keeps.iter().any(|(keep, _)| *keep == Keep::HybridSaved);
         self.producer.save(log)
     }
 

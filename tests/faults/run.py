@@ -147,6 +147,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("names", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     made.add_argument("--spool", choices=SPOOLS, help="stored, replicated: sinks with a disk buffer; none: in memory (default); `long` runs all three")
     made.add_argument("--cycles", type=int, help="how often the fault comes")
+    made.add_argument("--short", action="store_true", help="as small as in `short`")
     made.add_argument("--seconds", type=float, help="no new cycle after so long; `long` shares them out among its parts")
     made.add_argument("--round", type=int, help="cycles of one generator, Kafka topic and verdict")
     made.add_argument("--clients", type=int)
@@ -202,7 +203,7 @@ def plan(asked: argparse.Namespace, name: str) -> list[argparse.Namespace]:
     if name == "short":
         return [of(asked, each, "short") for each in scenarios.ALL]
     if name != "long":
-        return [of(asked, name, "")]
+        return [of(asked, name, "short" if asked.short else "")]
     parts = [part for part in scenarios.LONG if asked.spool in (None, part.spool)]
     about = sum(part.seconds for part in parts)
     made = []

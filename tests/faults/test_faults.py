@@ -83,6 +83,8 @@ class Options(unittest.TestCase):
         self.assertEqual(options().cycles, run.DEFAULTS["cycles"])
         self.assertEqual(options(size="short").cycles, scenarios.Kill9.short["cycles"])
         self.assertEqual(options("--cycles", "3", size="long").cycles, 3)
+        planned = lambda *words: run.plan(run.parser().parse_args(["sigterm", *words]), "sigterm")[0].cycles
+        self.assertEqual((planned(), planned("--short")), (run.DEFAULTS["cycles"], scenarios.SigTerm.short["cycles"]))
 
     def test_a_long_run_has_parts_that_share_its_time(self):
         parse = lambda *words: run.plan(run.parser().parse_args(["long", *words]), "long")

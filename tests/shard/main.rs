@@ -21,6 +21,7 @@ mod segments;
 mod sinks;
 mod spool;
 mod stalls;
+mod stop;
 mod storm;
 mod world;
 
@@ -51,3 +52,29 @@ kafka = "main"
 filters = ["#"]
 topic = "all"
 "##;
+
+/// One sink at `stored`, little memory, little room; more for the spool, more for the sink and behind it.
+fn spooled(spool: &str, sink: &str) -> String {
+    format!(
+        r##"
+[service]
+shards = 1
+[kafka.main]
+bootstrap = "127.0.0.1:9092"
+buffer_bytes = "16MiB"
+[spool]
+bytes_max = "16MiB"
+segment_bytes = "1MiB"
+{spool}
+[[sink]]
+name = "all"
+kafka = "main"
+filters = ["#"]
+topic = "all"
+batch_bytes = "64KiB"
+record_bytes_max = "64KiB"
+spill_after = "1MiB"
+{sink}
+"##
+    )
+}

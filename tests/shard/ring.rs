@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::time::Duration;
 
 use forebay::runtime::seam::{Chunk, ConnId, Io, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs};
@@ -187,9 +186,6 @@ impl Io<Mail> for Table {
     }
     fn mail(&mut self, _to: usize, letter: Mail) -> Result<(), Mail> {
         Err(letter)
-    }
-    fn write_and_sync(&mut self, _file: Rc<std::fs::File>, _offset: u64, _data: Rc<Vec<u8>>, _token: u64) {
-        unreachable!("nothing writes to files by itself")
     }
     fn open_segments(&mut self, _settings: SegmentSettings) -> io::Result<()> {
         self.opened = true;

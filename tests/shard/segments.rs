@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use forebay::runtime::seam::{SegmentEvent, Segments};
+use smallvec::SmallVec;
 
 #[derive(Default)]
 struct File {
@@ -20,7 +21,7 @@ struct File {
 pub(crate) struct Disk {
     files: BTreeMap<u64, File>,
     events: VecDeque<SegmentEvent>,
-    syncs: VecDeque<(u64, Vec<u64>)>,
+    syncs: VecDeque<(u64, SmallVec<[u64; 2]>)>,
     /// Syncs are answered when this is off again.
     pub(crate) slow: bool,
     /// The next syncs that fail.
@@ -94,7 +95,7 @@ impl Segments for Disk {
     }
 
     fn sync(&mut self, token: u64, segments: &[u64]) {
-        self.syncs.push_back((token, segments.to_vec()));
+        self.syncs.push_back((token, SmallVec::from_slice(segments)));
     }
 
     fn free(&mut self, segment: u64) {

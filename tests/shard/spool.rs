@@ -4,60 +4,26 @@ use std::time::Duration;
 
 use forebay::metrics::event::Kind;
 use forebay::metrics::spec::{ClusterMetric, Layout, ShardMetric, SinkMetric};
-use forebay::runtime::seam::{ConnId, Shard};
-use forebay::shard::mail::{Mail, Notice};
+use forebay::runtime::seam::ConnId;
+use forebay::shard::mail::Notice;
 
+use super::spooled;
 use super::world::{World, publish};
 
-/// One sink at `stored`, little memory, little room.
-fn spooled(spool: &str, sink: &str) -> String {
-    format!(
-        r##"
-[service]
-shards = 1
-[kafka.main]
-bootstrap = "127.0.0.1:9092"
-buffer_bytes = "16MiB"
-[spool]
-bytes_max = "16MiB"
-segment_bytes = "1MiB"
-{spool}
-[[sink]]
-name = "all"
-kafka = "main"
-filters = ["#"]
-topic = "all"
-batch_bytes = "64KiB"
-record_bytes_max = "64KiB"
-spill_after = "1MiB"
-{sink}
-"##
-    )
-}
-
-fn send(world: &mut World, device: ConnId, id: u16, payload: &[u8]) {
+pub(crate) fn send(world: &mut World, device: ConnId, id: u16, payload: &[u8]) {
     let mut bytes = Vec::new();
     publish("t", id, payload, &mut bytes);
     world.bytes(device, &bytes);
 }
 
 /// That numbers are 1, 2, 3 up to `to`, said in few words if they are not.
-fn assert_all(numbers: &[u16], to: u16, what: &str) {
+pub(crate) fn assert_all(numbers: &[u16], to: u16, what: &str) {
     let wrong = numbers.iter().zip(1..).find(|(number, expected)| **number != *expected);
     assert!(numbers.len() == usize::from(to) && wrong.is_none(), "{what}: {} of {to}, {wrong:?}", numbers.len());
 }
 
-/// The process is gone, Kafka is back, and the next start hands over the ten messages that the disk has.
-fn after_a_start_all_is_in_kafka(world: &mut World) {
-    world.kafka_up = true;
-    world.table.disk.kill();
-    world.restart(None);
-    world.advance(Duration::from_secs(5));
-    assert_all(&arrived(world), 10, "in Kafka");
-}
-
 /// Ids of the PUBACKs since the last look.
-fn acked(world: &mut World, device: ConnId) -> Vec<u16> {
+pub(crate) fn acked(world: &mut World, device: ConnId) -> Vec<u16> {
     let answers = world.sent(device);
     let id = |answer: &[u8]| {
         assert_eq!(answer[..2], [0x40, 2], "PUBACK");
@@ -67,18 +33,18 @@ fn acked(world: &mut World, device: ConnId) -> Vec<u16> {
 }
 
 /// Values at Kafka, as numbers.
-fn arrived(world: &World) -> Vec<u16> {
+pub(crate) fn arrived(world: &World) -> Vec<u16> {
     let number = |value: &[u8]| u16::from_be_bytes([value[0], value[1]]);
     world.broker.records.iter().map(|(_, _, _, value)| number(value)).collect()
 }
 
-fn payload(id: u16, bytes: usize) -> Vec<u8> {
+pub(crate) fn payload(id: u16, bytes: usize) -> Vec<u8> {
     let mut payload = vec![b'x'; bytes.max(2)];
     payload[..2].copy_from_slice(&id.to_be_bytes());
     payload
 }
 
-fn ids(to: u16) -> Vec<u16> {
+pub(crate) fn ids(to: u16) -> Vec<u16> {
     (1..=to).collect()
 }
 
@@ -145,7 +111,7 @@ fn a_batch_that_may_be_in_kafka_comes_again_first_as_it_was() {
 
 #[test]
 fn kafka_may_be_away_for_longer_than_memory_lasts() {
-    let mut world = World::new(&spooled("", "").replace("\"16MiB\"\nsegment", "\"64MiB\"\nsegment"));
+    let mut world = World::new(&spooled("", "").replace("bytes_max = \"16MiB\"", "bytes_max = \"64MiB\""));
     world.kafka_down();
     let device = world.device("d", 0);
     for id in ids(4_000) {
@@ -355,40 +321,6 @@ fn no_segment_can_be_made_and_then_one_can() {
     world.advance(Duration::from_secs(1));
     assert_eq!(answered + acked(&mut world, device).len(), usize::from(sent), "within a second");
     assert!(!world.table.wire(device).paused);
-}
-
-#[test]
-fn a_stop_keeps_what_kafka_has_not() {
-    let mut world = World::new(&spooled("", ""));
-    world.kafka_down();
-    let device = world.device("d", 0);
-    ids(10).into_iter().for_each(|id| send(&mut world, device, id, &payload(id, 10)));
-    assert_all(&acked(&mut world, device), 10, "answered");
-    world.core.on_mail(&mut world.table, Mail::Drain { grace: Duration::from_secs(2) });
-    world.turn();
-    assert!(world.table.wire(device).closed, "nobody waits for Kafka's answers: goodbye");
-    world.advance(Duration::from_secs(3));
-    assert!(world.table.stopped);
-    let drained = world.notices().into_iter().rev().find_map(|notice| match notice {
-        Notice::Drained { rows_left, rows_kept, .. } => Some((rows_left, rows_kept)),
-        _ => None,
-    });
-    assert_eq!(drained, Some((0, 10)));
-    after_a_start_all_is_in_kafka(&mut world);
-}
-
-#[test]
-fn what_hybrid_saved_has_in_memory_is_saved_by_a_stop() {
-    let mut world = World::new(&spooled("", "buffer = \"hybrid-saved\""));
-    world.kafka_down();
-    let device = world.device("d", 0);
-    ids(10).into_iter().for_each(|id| send(&mut world, device, id, &payload(id, 10)));
-    assert!(acked(&mut world, device).is_empty(), "replicated");
-    world.core.on_mail(&mut world.table, Mail::Drain { grace: Duration::from_secs(2) });
-    world.turn();
-    world.advance(Duration::from_secs(3));
-    assert!(world.table.stopped);
-    after_a_start_all_is_in_kafka(&mut world);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use forebay::service::dead_letters::Letter;
 use forebay::shard::mail::Notice;
 use forebay::shard::{Core, Surroundings};
 
+use super::allocation::counted;
 use super::broker::Broker;
 use super::ring::{Table, reset};
 
@@ -34,6 +35,8 @@ pub(crate) struct World {
     linked: Vec<ConnId>,
     /// Bytes of each link that the broker has not taken as whole requests.
     requests: Vec<(ConnId, Vec<u8>)>,
+    /// What the shard has allocated in [`World::turn`] and [`World::advance`].
+    pub(crate) allocations: u64,
 }
 
 impl World {
@@ -75,6 +78,7 @@ impl World {
             kafka_up: true,
             linked: Vec::new(),
             requests: Vec::new(),
+            allocations: 0,
         };
         world.core.on_start(&mut world.table);
         world.turn();
@@ -197,10 +201,10 @@ impl World {
     /// Ends the turn and lets Kafka answer, until nobody has anything more to say.
     pub(crate) fn turn(&mut self) {
         loop {
-            self.core.on_turn_end(&mut self.table);
+            self.shard(|core, table| core.on_turn_end(table));
             let mut moved = self.kafka();
             while let Some(event) = self.table.disk.event() {
-                self.core.on_segment(&mut self.table, event);
+                self.shard(|core, table| core.on_segment(table, event));
                 moved = true;
             }
             if !moved || self.table.stopped {
@@ -209,11 +213,17 @@ impl World {
         }
     }
 
+    /// A call of the shard, its allocations counted.
+    fn shard(&mut self, call: impl FnOnce(&mut Core, &mut Table)) {
+        let (core, table) = (&mut self.core, &mut self.table);
+        self.allocations += counted(|| call(core, table));
+    }
+
     /// Turns the clock, firing what falls due on the way.
     pub(crate) fn advance(&mut self, by: Duration) {
         let until = self.table.now.after(by);
         while let Some(token) = self.table.next_timer(until) {
-            self.core.on_timer(&mut self.table, token);
+            self.shard(|core, table| core.on_timer(table, token));
             self.turn();
         }
         self.table.now = until;
@@ -265,7 +275,7 @@ impl World {
             let answers = self.broker.answer(pending);
             if !answers.is_empty() {
                 moved = true;
-                self.core.on_bytes(&mut self.table, conn, &answers);
+                self.shard(|core, table| core.on_bytes(table, conn, &answers));
             }
             let wire = &mut self.table.wires[slot];
             if cut.is_some() && !wire.closed {

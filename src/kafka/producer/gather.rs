@@ -112,6 +112,12 @@ impl Producer {
         }
     }
 
+    /// From now on nothing more is cut of sinks whose rows the next start finds; what is cut is still sent and settled.
+    /// For the way out, so that no batch is left of which nobody knows whether Kafka has it.
+    pub const fn cut_no_more(&mut self) {
+        self.cuts_no_more = true;
+    }
+
     /// Looks at the partitions whose linger is over.
     fn ripen(&mut self, now: Monotonic) {
         for sink in 0..self.sinks.len() {
@@ -187,9 +193,11 @@ impl Producer {
         let topic = &self.topics[key.topic as usize];
         let partition = &topic.partitions[key.partition as usize];
         let Some(work) = partition.work.as_deref() else { return };
-        let Some(step) = partition.step(now, wall, self.sinks[topic.sink].terms(), self.logging.durable) else {
+        let sink = &self.sinks[topic.sink];
+        let Some(step) = partition.step(now, wall, sink.terms(), self.logging.durable) else { return };
+        if matches!(step, Step::Cut) && self.cuts_no_more && sink.settings.keep.outlives() {
             return;
-        };
+        }
         if let Step::Send(place) = step
             && is_in_doubt(&work.queue[place])
             && !is_out(Rule::OldAsked)

@@ -226,6 +226,8 @@ pub struct Producer {
     news: Vec<News>,
     refresh: bool,
     reachable: bool,
+    /// See [`Self::cut_no_more`].
+    cuts_no_more: bool,
     /// The wall clock of the last poll.
     wall: WallMs,
     /// Of the row that is being taken or placed.
@@ -311,6 +313,7 @@ impl Producer {
             news: Vec::new(),
             refresh: false,
             reachable: true,
+            cuts_no_more: false,
             wall: WallMs(0),
             notes: Notes::default(),
             logging: Logging::new(logged > 0),

@@ -34,6 +34,14 @@ pub enum Keep {
     HybridSaved,
 }
 
+impl Keep {
+    /// Whether the start after an orderly stop finds the rows.
+    #[must_use]
+    pub const fn outlives(self) -> bool {
+        matches!(self, Self::Disk | Self::HybridSaved)
+    }
+}
+
 /// Which partition a row goes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Partitioner {

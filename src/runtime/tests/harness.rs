@@ -1,6 +1,5 @@
 //! A shard that is written as a closure over events, and the threads around it.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -16,7 +15,6 @@ pub(super) enum Event<'a, M> {
     Bytes(ConnId, &'a [u8]),
     Writable(ConnId),
     Close(ConnId, Closed),
-    Disk(u64, io::Result<u32>),
     Segment(SegmentEvent),
     Mail(M),
     Timer(u64),
@@ -52,9 +50,6 @@ impl<M: Send + 'static, F: Script<M>> Shard for Scripted<M, F> {
     }
     fn on_close(&mut self, io: &mut dyn Io<M>, conn: ConnId, why: Closed) {
         (self.script)(io, Event::Close(conn, why));
-    }
-    fn on_disk(&mut self, io: &mut dyn Io<M>, token: u64, result: io::Result<u32>) {
-        (self.script)(io, Event::Disk(token, result));
     }
     fn on_segment(&mut self, io: &mut dyn Io<M>, event: SegmentEvent) {
         (self.script)(io, Event::Segment(event));

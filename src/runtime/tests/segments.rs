@@ -34,6 +34,26 @@ fn what_is_appended_is_read_back_synced_and_found_again() {
     }
 }
 
+/// Several megabytes in one group, and groups with nothing in them.
+#[test]
+fn groups_may_be_large_or_empty() {
+    const BYTES: usize = 5_000_000;
+    for append in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = keeper(dir.path(), append, false);
+        assert_eq!(keeper.ask(Ask::CreateOf(1, 8 << 20)), Told::Created(1, Ok(())));
+        assert_eq!(keeper.ask(Ask::Sync(1, vec![1])), Told::Synced(1, Ok(())));
+        assert_eq!(keeper.ask(Ask::Append(1, 0, 10)), Told::Appended(true));
+        assert_eq!(keeper.ask(Ask::Append(1, 10, BYTES)), Told::Appended(true));
+        for token in 2..5 {
+            assert_eq!(keeper.ask(Ask::Sync(token, vec![1])), Told::Synced(token, Ok(())));
+        }
+        keeper.stop();
+        let file = std::fs::read(segment_path(dir.path(), 1)).unwrap();
+        assert!(file[..10 + BYTES] == content(0, 10 + BYTES) && file[10 + BYTES..].iter().all(|byte| *byte == 0));
+    }
+}
+
 /// A segment's beginning, the copy of its header at its end, then the rest of its first group.
 #[test]
 fn what_belongs_at_the_end_does_not_stand_in_the_way() {

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::rc::Rc;
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::Duration;
@@ -154,40 +153,4 @@ fn timers_fire_in_order_and_never_early() {
     }
     house.stop(|| Ask::Stop);
     assert!(told.recv().is_err(), "the cancelled one never fired");
-}
-
-#[test]
-fn writes_reach_the_file_and_failures_are_told() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("log");
-    let settings = small(1);
-    let (house, told) = shard(&settings, {
-        let path = path.clone();
-        move |report: Sender<(u64, Result<u32, Option<i32>>)>| {
-            let file = Rc::new(std::fs::File::create(&path).unwrap());
-            let unwritable = Rc::new(std::fs::File::open(&path).unwrap());
-            move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
-                Event::Start => {
-                    io.write_and_sync(Rc::clone(&file), 5, Rc::new(b"world".to_vec()), 1);
-                    io.write_and_sync(Rc::clone(&file), 0, Rc::new(b"hello".to_vec()), 2);
-                    io.write_and_sync(Rc::clone(&file), 10, Rc::new(vec![b'!'; 5_000_000]), 3);
-                    io.write_and_sync(Rc::clone(&file), 0, Rc::default(), 4);
-                    io.write_and_sync(Rc::clone(&unwritable), 0, Rc::new(b"x".to_vec()), 5);
-                }
-                Event::Disk(token, result) => {
-                    report.send((token, result.map_err(|error| error.raw_os_error()))).unwrap();
-                }
-                Event::Mail(_) => io.stop(),
-                _ => {}
-            }
-        }
-    });
-    let mut results: Vec<_> = (0..5).map(|_| next(&told)).collect();
-    results.sort_unstable();
-    let bad = Err(Some(libc::EBADF));
-    assert_eq!(results, [(1, Ok(5)), (2, Ok(5)), (3, Ok(5_000_000)), (4, Ok(0)), (5, bad)]);
-    let content = std::fs::read(&path).unwrap();
-    assert_eq!(&content[..10], b"helloworld");
-    assert_eq!(content.len(), 5_000_010);
-    house.stop(|| Ask::Stop);
 }

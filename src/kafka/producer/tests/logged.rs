@@ -60,6 +60,25 @@ fn rows_and_their_cut_stand_in_one_group_and_five_are_cut_in_one_poll() {
 }
 
 #[test]
+fn on_the_way_out_what_is_cut_is_settled_and_the_rest_stays_in_the_log() {
+    for keep in [Keep::Disk, Keep::HybridSaved, Keep::Hybrid] {
+        let mut settings = disk();
+        (settings.sinks[0].keep, settings.sinks[0].answered_on) = (keep, AnsweredOn::Replicated);
+        let mut hand = known(settings);
+        let first = hand.poll_synced().remove(0);
+        hand.append("t", None);
+        hand.producer.cut_no_more();
+        hand.answer(&first, 7);
+        hand.wait_ms(1_000);
+        let again = hand.poll_synced().remove(0);
+        assert_eq!(identity(&again), identity(&first), "sent again, as it is cut");
+        hand.answer(&again, 0);
+        assert_eq!(hand.poll_synced().len(), usize::from(keep == Keep::Hybrid), "{keep:?}: a stop would lose it");
+        assert_eq!((hand.stats().delivered, hand.stats().buffered_rows), (1, 1));
+    }
+}
+
+#[test]
 fn a_log_that_takes_nothing_is_asked_again_and_nothing_spins() {
     for takes in 0..12 {
         let mut hand = Hand::new(disk());
