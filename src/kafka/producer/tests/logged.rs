@@ -192,3 +192,21 @@ fn a_row_for_the_file_ends_when_it_is_filed() {
     assert_eq!(hand.log.state.ended.values().copied().collect::<Vec<_>>(), [Fate::DeadLettered]);
     assert_eq!((hand.stats().filed, hand.stats().buffered_rows), (2, 0));
 }
+
+#[test]
+fn a_row_of_a_topic_that_is_refused_is_in_the_log_before_it_is_refused() {
+    let mut hand = Hand::new(disk());
+    hand.append("t", None);
+    hand.poll_synced();
+    hand.append("t", None);
+    let refused = crate::kafka::types::TopicMetadata { name: "t".into(), error: 29, ..Default::default() };
+    hand.producer.on_metadata(std::slice::from_ref(&refused), hand.now);
+    assert_eq!(hand.stats().refused, 0);
+    hand.poll_synced();
+    assert_eq!((hand.log.state.live.len(), hand.delivered().len()), (2, 2));
+    hand.producer.on_metadata(&[refused], hand.now);
+    hand.poll();
+    assert_eq!((hand.stats().refused, hand.stats().buffered_rows), (2, 0));
+    let fates: Vec<_> = hand.log.state.ended.values().copied().collect();
+    assert_eq!(fates, [Fate::Refused, Fate::Refused]);
+}
