@@ -130,6 +130,8 @@ pub(super) struct Judge {
     orphans: u64,
     /// Counters of processes that have ended, by sink.
     past: Vec<SinkStats>,
+    /// Where rows are kept, by sink.
+    keeps: Vec<Keep>,
     /// When rows are answered, by sink.
     answered_on: Vec<AnsweredOn>,
     /// Sinks of producer ids.
@@ -158,6 +160,7 @@ impl Judge {
             answers: 0,
             orphans: 0,
             past: vec![SinkStats::default(); sinks.len()],
+            keeps: sinks.iter().map(|sink| sink.keep).collect(),
             answered_on: sinks.iter().map(|sink| sink.answered_on).collect(),
             sinks: HashMap::new(),
             undone: BTreeMap::new(),
@@ -251,7 +254,9 @@ impl Judge {
         let sink = self.sinks.get(&question.producer_id).copied().expect("a producer of ours");
         let again = self.again.entry(sink).or_default();
         *again += u32::from(says == LogSays::Again);
-        if matches!(says, LogSays::CannotTell(_)) || *again >= AGAIN_MAX {
+        // Of a hybrid sink a start does not know what the one before had cut in memory alone: the log may end with that.
+        let half_known = says == LogSays::Lost && matches!(self.keeps[sink], Keep::Hybrid | Keep::HybridSaved);
+        if matches!(says, LogSays::CannotTell(_)) || *again >= AGAIN_MAX || half_known {
             self.untold.insert(sink);
         }
         if matches!(says, LogSays::Next { .. }) {
@@ -312,6 +317,8 @@ impl Judge {
                 self.failure = Some(Failure { what: What::Loss, text });
             }
         }
+        // What a hybrid sink had in memory alone was sent without waiting for the end of what the log had, which may be gone.
+        self.undone.retain(|(sink, ..), _| self.keeps[*sink] == Keep::Disk);
         self.undone.values_mut().for_each(|undone| undone.batches.clear());
         self.requests.clear();
         self.lost.crashed();
