@@ -129,3 +129,22 @@ fn the_log_may_end_with_a_cut_that_is_still_to_be_loaded() {
     assert_eq!((identity(&second), values(&second)), ((7, 0, 2), vec!["row 2".to_owned()]), "as it was");
     assert_eq!((hand.stats().acknowledged_lost, hand.stats().delivered), (0, 1));
 }
+
+#[test]
+fn a_cut_that_went_without_times_is_asked_for_and_goes_without_them_again() {
+    let mut hand = known(disk());
+    let first = hand.poll_synced().remove(0);
+    hand.answer(&first, 32);
+    let timeless = hand.poll_synced().remove(0);
+    assert_eq!(identity(&timeless), (7, 1, 0));
+    let mut hand = hand.killed(disk(), 8);
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    // Kafka remembers by the times of records.
+    assert!(hand.poll().is_empty());
+    let asked = hand.take_questions();
+    assert_eq!((asked.len(), asked[0].producer_id, asked[0].epoch), (1, 7, 1));
+    hand.producer.on_asked(asked[0].token, LogSays::Next { known: false }, hand.now);
+    let again = hand.one();
+    assert_eq!(again.batches[0].bytes, timeless.batches[0].bytes);
+}
