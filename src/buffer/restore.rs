@@ -222,6 +222,7 @@ impl Settings {
                 producer_id: head.producer_id,
                 epoch: head.epoch,
                 sequence: head.sequence,
+                timeless: head.timeless,
                 lane: head.lane,
                 rows: cut.rows.iter().map(|run| RowRun { first: run.first, count: run.count }).collect(),
             });

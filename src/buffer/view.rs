@@ -130,6 +130,7 @@ impl<D: Disk> RowLog for View<'_, D> {
             producer_id: cut.producer_id,
             epoch: cut.epoch,
             sequence: cut.sequence,
+            timeless: cut.timeless,
             rows: buffer.lists.runs(cut.rows),
         };
         let (cut, group) = buffer.log.cut(&new).map_err(not_now)?;

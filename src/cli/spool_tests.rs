@@ -73,7 +73,8 @@ fn write(folder: &Path) {
         if turn == 0 {
             let (topic_id, partition, producer_id, epoch, sequence) = (9, 0, 4_000, 2, 7);
             let rows = &[Run { first, count: 3 }];
-            log.cut(&NewCut { lane, topic_id, partition, producer_id, epoch, sequence, rows }).unwrap();
+            let timeless = false;
+            log.cut(&NewCut { lane, topic_id, partition, producer_id, epoch, sequence, timeless, rows }).unwrap();
             log.session(Some(5), b"client").unwrap();
         }
         settle(&mut log, &mut disk);

@@ -132,6 +132,8 @@ pub(super) struct Judge {
     past: Vec<SinkStats>,
     /// Rows that Kafka had when a start found them, by sink: the process before may have counted them as delivered, and so may this one.
     taken_up: Vec<u64>,
+    /// Where rows are kept, by sink.
+    keeps: Vec<Keep>,
     /// When rows are answered, by sink.
     answered_on: Vec<AnsweredOn>,
     /// Sinks of producer ids.
@@ -161,6 +163,7 @@ impl Judge {
             orphans: 0,
             past: vec![SinkStats::default(); sinks.len()],
             taken_up: vec![0; sinks.len()],
+            keeps: sinks.iter().map(|sink| sink.keep).collect(),
             answered_on: sinks.iter().map(|sink| sink.answered_on).collect(),
             sinks: HashMap::new(),
             undone: BTreeMap::new(),
@@ -254,7 +257,9 @@ impl Judge {
         let sink = self.sinks.get(&question.producer_id).copied().expect("a producer of ours");
         let again = self.again.entry(sink).or_default();
         *again += u32::from(says == LogSays::Again);
-        if matches!(says, LogSays::CannotTell(_)) || *again >= AGAIN_MAX {
+        // Of a hybrid sink a start does not know what the one before had cut in memory alone: the log may end with that.
+        let half_known = says == LogSays::Lost && matches!(self.keeps[sink], Keep::Hybrid | Keep::HybridSaved);
+        if matches!(says, LogSays::CannotTell(_)) || *again >= AGAIN_MAX || half_known {
             self.untold.insert(sink);
         }
         if matches!(says, LogSays::Next { .. }) {
@@ -315,6 +320,8 @@ impl Judge {
                 self.failure = Some(Failure { what: What::Loss, text });
             }
         }
+        // What a hybrid sink had in memory alone was sent without waiting for the end of what the log had, which may be gone.
+        self.undone.retain(|(sink, ..), _| self.keeps[*sink] == Keep::Disk);
         self.undone.values_mut().for_each(|undone| undone.batches.clear());
         self.requests.clear();
         self.lost.crashed();

@@ -183,6 +183,8 @@ pub struct CutHead {
     pub epoch: i16,
     /// Sequence of its first record.
     pub sequence: i32,
+    /// Its records are sent without their times.
+    pub timeless: bool,
 }
 
 /// A batch that is neither done nor ended.

@@ -39,7 +39,9 @@ impl Entry<'_> {
         match self {
             Self::Rows(rows) => put_rows(out, rows),
             Self::Cut { cut, rows } => {
-                out.u64(cut.cut).u32(cut.lane).bytes(&cut.topic_id.to_be_bytes()).u32(cut.partition as u32);
+                // Partitions are not negative: the highest bit is free.
+                let partition = cut.partition as u32 | if cut.timeless { TIMELESS } else { 0 };
+                out.u64(cut.cut).u32(cut.lane).bytes(&cut.topic_id.to_be_bytes()).u32(partition);
                 out.u64(cut.producer_id as u64).u16(cut.epoch as u16).u32(cut.sequence as u32);
                 rows.put(out);
             }
@@ -89,21 +91,19 @@ fn put_rows(out: &mut Out<'_>, rows: &Rows<'_>) {
 /// Bytes of a rows entry's payload before its lists.
 pub(super) const ROWS_HEAD_BYTES: usize = 36;
 
+/// Of a cut's partition: the batch goes without its records' times.
+const TIMELESS: u32 = 1 << 31;
+
 /// Reads a payload. `None`: it is not of that kind, or not whole.
 pub(super) fn parse(kind: Kind, payload: &[u8]) -> Option<Entry<'_>> {
     let mut input = In(payload);
     let entry = match kind {
         Kind::Rows => Entry::Rows(parse_rows(&mut input)?),
         Kind::Cut => {
-            let cut = CutHead {
-                cut: input.u64()?,
-                lane: input.u32()?,
-                topic_id: input.u128()?,
-                partition: input.u32()? as i32,
-                producer_id: input.u64()? as i64,
-                epoch: input.u16()? as i16,
-                sequence: input.u32()? as i32,
-            };
+            let (cut, lane, topic_id, partition) = (input.u64()?, input.u32()?, input.u128()?, input.u32()?);
+            let (producer_id, epoch, sequence) = (input.u64()? as i64, input.u16()? as i16, input.u32()? as i32);
+            let (partition, timeless) = ((partition & !TIMELESS) as i32, partition & TIMELESS != 0);
+            let cut = CutHead { cut, lane, topic_id, partition, producer_id, epoch, sequence, timeless };
             Entry::Cut { cut, rows: Runs::parse(&mut input)? }
         }
         Kind::Done => {

@@ -99,6 +99,8 @@ pub struct NewCut<'a> {
     pub epoch: i16,
     /// Sequence of the first record.
     pub sequence: i32,
+    /// Its records are sent without their times.
+    pub timeless: bool,
     /// Its rows, in the order in which they stand in the batch.
     pub rows: &'a [Run],
 }

@@ -128,6 +128,7 @@ impl House {
             producer_id: 77,
             epoch: 2,
             sequence: 40,
+            timeless: true,
             lane,
             rows: &[rows],
         };

@@ -76,6 +76,7 @@ fn cuts_come_back_until_they_are_done_and_their_rows_with_them() {
     let [cut] = &*restored.clusters[0].cuts else { panic!("{:?}", restored.clusters[0].cuts) };
     assert_eq!((cut.cut, cut.lane, &*cut.rows), (second.cut, lane, &[run(2, 1)][..]));
     assert_eq!((cut.producer_id, cut.epoch, cut.sequence, cut.partition, cut.topic_id), (77, 2, 40, 3, 9));
+    assert!(cut.timeless);
     assert_eq!((restored.clusters[0].lanes[0].first, restored.clusters[0].lanes[0].rows), (2, 2));
     for fate in [Fate::CutAnew, Fate::Expired] {
         let anew = fate == Fate::CutAnew;

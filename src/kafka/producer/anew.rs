@@ -8,12 +8,13 @@
 
 use std::collections::VecDeque;
 
+use super::backlog::Backlog;
 use super::batch::{Batch, Bounds, push};
 use super::error::UNKNOWN_TOPIC;
 use super::news::News;
 use super::resolve::{count_unclear, records_of};
 use super::row_log::UNPLACED;
-use super::topic::Place;
+use super::topic::{Place, Topic};
 use super::{Key, Producer};
 use crate::kafka::batch::{HEADER_LEN, Record};
 use crate::kafka::types::Outcome;
@@ -128,11 +129,9 @@ impl Producer {
         self.end_half_placed(key.topic);
         let topic = &mut self.topics[key.topic as usize];
         if let Some(mut backlog) = backlog {
-            // What waits has come after it.
             rows += backlog.rows + backlog.tail.iter().map(|batch| u64::from(batch.count)).sum::<u64>();
             backlog.placed = false;
-            backlog.tail.append(&mut topic.unplaced);
-            topic.backlogs.push_front(backlog);
+            topic.put_before_younger(backlog);
             topic.backlogged -= 1;
             self.note_spooled(key.topic, UNPLACED);
         }
@@ -205,5 +204,32 @@ impl Producer {
         let tickets = old.end(&mut self.pool);
         self.pool.give_tickets(tickets);
         new
+    }
+}
+
+impl Topic {
+    /// Rows of a partition that is no more, which stand in the log alone, get their place among those without one: of what
+    /// waits in memory goes behind them what is younger. That may be of other such partitions too, some of whose rows
+    /// stand in the log alone: so it takes turns with those, by its numbers.
+    fn put_before_younger(&mut self, mut backlog: Backlog) {
+        let number = |batch: &Batch| batch.kept.numbers.of(0).map(|first| first.number);
+        let from = backlog.oldest().unwrap_or(u64::MAX);
+        let (first, mut unknown) = (self.backlogs.is_empty(), false);
+        // What has no number has come last; but beside what is in the log alone it is of a partition that is no more, from
+        // before that was written.
+        let is_younger = |batch: &Batch| {
+            unknown |= first && number(batch).is_none();
+            unknown || number(batch).is_some_and(|number| number > from)
+        };
+        let (mut younger, older): (Vec<_>, Vec<_>) = self.unplaced.drain(..).partition(is_younger);
+        self.unplaced.extend(older);
+        if first {
+            backlog.tail.extend(younger);
+        } else if !younger.is_empty() {
+            younger.sort_by_key(number);
+            let blank = Backlog { lane: u32::MAX, ..Backlog::default() };
+            self.backlogs.push_front(Backlog { tail: younger.into(), ..blank });
+        }
+        self.backlogs.push_front(backlog);
     }
 }

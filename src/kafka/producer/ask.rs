@@ -13,7 +13,7 @@ use super::lost::Torn;
 use super::partition::{Partition, Work, sequence_after};
 use super::resolve::sent_again_late;
 use super::timers::Timer;
-use super::{Key, Producer, Want};
+use super::{Keep, Key, Producer, Want};
 use crate::kafka::batch::BatchView;
 use crate::kafka::types::{LogSays, Question};
 use crate::runtime::seam::Monotonic;
@@ -141,6 +141,8 @@ impl Producer {
         work.asking = None;
         let torn = work.torn;
         let place = match says {
+            // What stands last there may have been memory's alone, behind what is asked for.
+            LogSays::Lost if self.is_half_known(key) => return self.log_is_silent(key, asking.why, now),
             LogSays::There { last_sequence: last } => self.place_there(key, last),
             LogSays::Next { .. } | LogSays::Lost | LogSays::Fenced { .. } => None,
             LogSays::Again | LogSays::Ends { .. } | LogSays::CannotTell(_) => {
@@ -181,6 +183,15 @@ impl Producer {
             }
         }
         self.go_on(key, now);
+    }
+
+    /// Whether the partition's batches are of an earlier start that had cut others behind them of which the log knows
+    /// nothing, as its sink keeps only some there.
+    fn is_half_known(&self, key: Key) -> bool {
+        let topic = &self.topics[key.topic as usize];
+        let work = topic.partitions[key.partition as usize].work.as_ref();
+        self.sinks[topic.sink].settings.keep != Keep::Disk
+            && work.is_some_and(|work| work.window().any(|batch| batch.kept.old))
     }
 
     /// None of the undone batches is in the log. `next`: whether the log takes them as they are, and if so, whether it

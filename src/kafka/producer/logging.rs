@@ -300,6 +300,7 @@ impl Producer {
             producer_id: stamp.producer_id,
             epoch: stamp.epoch,
             sequence: stamp.sequence,
+            timeless: batch.max_timestamp < 0,
             lane,
             rows: runs,
         };

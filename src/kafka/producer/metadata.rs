@@ -1,5 +1,6 @@
 //! What the wire client learns for the producer: topics and their leaders, producer ids, whether Kafka is there.
 
+use super::batch::Batch;
 use super::error::{FORBIDDEN, INVALID_TOPIC};
 use super::news::{News, UNKNOWN_AFTER};
 use super::partition::{Identity, Partition};
@@ -106,13 +107,11 @@ impl Producer {
     /// Kafka takes nothing for this topic: rows that no partition has yet are refused. Rows in partitions hear it from
     /// their leader.
     fn topic_refused(&mut self, index: u32, code: i16, now: Monotonic) {
-        let topic = &mut self.topics[index as usize];
-        if topic.count == 0 {
-            // What is not in the log yet, where it is to be, hears it the next time: who waits for that would be told that
-            // it is there.
-            let written = topic.unplaced.iter().take_while(|batch| batch.kept.is_staged(batch.count)).count();
-            let left = topic.unplaced.split_off(written);
-            for batch in std::mem::replace(&mut topic.unplaced, left) {
+        if self.topics[index as usize].count == 0 {
+            // What is not in the log yet goes there first: its answer says so, and its dead letter must outlive a crash. It
+            // hears it from the next metadata.
+            let is_staged = |batch: &mut Batch| batch.kept.is_staged(batch.count);
+            while let Some(batch) = self.topics[index as usize].unplaced.pop_front_if(is_staged) {
                 self.end_refused(index, None, batch, code);
             }
         }

@@ -214,26 +214,32 @@ impl Producer {
         }
         let topic = &mut self.topics[index as usize];
         // The oldest first, of whatever lane they are.
-        let unread = |place: &usize| topic.backlogs[*place].unread().unwrap_or(if *place == 0 { 0 } else { u64::MAX });
-        let Some(place) = (0..topic.backlogs.len()).min_by_key(unread) else { return false };
+        let oldest = |place: &usize| topic.backlogs[*place].oldest().unwrap_or(u64::MAX);
+        let Some(place) = (0..topic.backlogs.len()).min_by_key(oldest) else { return false };
         // What has to go before them needs the memory.
         if !topic.is_turn_of(topic.backlogs[place].next) {
             return true;
         }
         let Some(mut backlog) = topic.backlogs.remove(place) else { return false };
-        let others = topic.backlogs.iter().filter_map(Backlog::unread).min().unwrap_or(u64::MAX);
+        let others = topic.backlogs.iter().filter_map(Backlog::oldest).min().unwrap_or(u64::MAX);
         let mut queue = std::mem::take(&mut topic.unplaced);
         let before = backlog.next;
-        let others = others.max(before + 1);
-        let loaded = self.load_rows(index, &mut backlog, (&mut queue, 0, others), budget, now, log);
+        let bound = others.max(before + 1);
+        let loaded = self.load_rows(index, &mut backlog, (&mut queue, 0, bound), budget, now, log);
         *placeable |= backlog.next > before;
-        let topic = &mut self.topics[index as usize];
         if loaded == Loaded::All {
-            queue.append(&mut backlog.tail);
-            topic.unplaced = queue;
-            self.rows_lost(index, false, backlog.rows);
-        } else {
-            topic.unplaced = queue;
+            // What came behind them takes its turn as well.
+            while backlog.oldest().unwrap_or(u64::MAX) <= others
+                && let Some(batch) = backlog.tail.pop_front()
+            {
+                *placeable = true;
+                queue.push_back(batch);
+            }
+            self.rows_lost(index, false, std::mem::take(&mut backlog.rows));
+        }
+        let topic = &mut self.topics[index as usize];
+        topic.unplaced = queue;
+        if loaded != Loaded::All || !backlog.tail.is_empty() {
             topic.backlogs.insert(place, backlog);
         }
         self.may_place(index);

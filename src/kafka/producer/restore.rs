@@ -12,6 +12,7 @@ use super::numbers::{Number, Numbers};
 use super::partition::{Identity, Partition, WINDOW, forgotten, sequence_after};
 use super::pool::BATCH_COST;
 use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut, UNPLACED};
+use super::timeless::push_timeless;
 use super::topic::Topic;
 use super::{Key, Producer, Terms};
 use crate::broken::{Promise, breaks};
@@ -151,7 +152,7 @@ impl Producer {
         let Spooled { cuts, part, run, next, .. } = spooled;
         let cut = cuts.front()?;
         let sink = self.topics[index as usize].sink;
-        let lane = cut.lane;
+        let (lane, timeless) = (cut.lane, cut.timeless);
         let hint = (self.sinks[sink].settings.batch_bytes, 0);
         let largest = self.place_ceiling - self.append_ceiling - BATCH_COST;
         let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: Kind::Logged(lane) };
@@ -172,7 +173,13 @@ impl Producer {
                     return false;
                 }
                 let new = (&mut self.serial, Monotonic(0));
-                let pushed = push(part, 0, &mut self.pool, bounds, (&row.record, row.ticket), new);
+                let record = (&row.record, row.ticket);
+                // As it was sent, or Kafka would be thought to remember who wrote it.
+                let pushed = if timeless {
+                    push_timeless(part, &mut self.pool, bounds, record, new)
+                } else {
+                    push(part, 0, &mut self.pool, bounds, record, new)
+                };
                 let terms = Terms { expires: row.expires, hash: row.hash, origin: None };
                 let notes = Notes { terms, number: Some(Number { lane, number: row.number }), held: false };
                 let noted = part.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));

@@ -77,6 +77,8 @@ pub struct NewCut<'a> {
     pub epoch: i16,
     /// Sequence of the first record.
     pub sequence: i32,
+    /// Its records go without their times, which the log has: Kafka may forget who wrote such a batch at any time.
+    pub timeless: bool,
     /// Lane of its rows.
     pub lane: u32,
     /// Its rows, in the order in which they stand in the batch.
@@ -215,6 +217,8 @@ pub struct RestoredCut {
     pub epoch: i16,
     /// Sequence of the first record.
     pub sequence: i32,
+    /// Its records go without their times, which the log has: Kafka may forget who wrote such a batch at any time.
+    pub timeless: bool,
     /// Lane of its rows.
     pub lane: u32,
     /// Its rows.

@@ -92,6 +92,7 @@ impl Producer {
                 producer_id: view.header().producer_id,
                 epoch: view.header().producer_epoch,
                 sequence: view.header().base_sequence,
+                timeless: batch.max_timestamp < 0,
                 lane,
                 rows: runs,
             })?;

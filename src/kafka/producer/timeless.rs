@@ -8,13 +8,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::batch::{Batch, Bounds, Measured, push};
+use super::batch::{Batch, Bounds, Measured, Pushed, push};
 use super::broken::{Rule, is_out};
-use super::pool::BATCH_COST;
+use super::pool::{BATCH_COST, Pool};
 use super::resolve::{SPLIT_WAITS, records_of};
 use super::tickets::Cursor;
 use super::{Key, Producer};
-use crate::kafka::batch::{HEADER_LEN, Row};
+use crate::kafka::batch::{HEADER_LEN, Record, Row};
+use crate::kafka::types::Ticket;
 use crate::runtime::seam::{Monotonic, WallMs};
 
 /// The header with the time of receipt, in milliseconds since 1970, in digits.
@@ -99,13 +100,8 @@ impl Producer {
         for (row, record) in (0u32..).zip(records.map_while(Result::ok)) {
             let notes = old.notes_of_cut(row);
             let ticket = old.tickets.next(&mut cursor);
-            let received = record.timestamp.to_string();
-            let added =
-                (record.timestamp >= 0 && !is_out(Rule::TimeKept)).then_some((RECEIVED_MS, received.as_bytes()));
-            let headers = record.headers.clone().map(|(key, value)| (key, value.unwrap_or_default())).chain(added);
-            let row = Row { key: record.key, value: record.value, headers, timestamp: WallMs(-1) };
-            let source = Measured(&row, row.measure());
-            let pushed = push(&mut made, 0, &mut self.pool, bounds, (&source, ticket), (&mut self.serial, old.ripe_at));
+            let new = (&mut self.serial, old.ripe_at);
+            let pushed = push_timeless(&mut made, &mut self.pool, bounds, (&record, ticket), new);
             len += pushed.len;
             memory += pushed.memory + made.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
         }
@@ -129,4 +125,19 @@ impl Producer {
         self.pool.give_tickets(tickets);
         true
     }
+}
+
+/// [`push`] without the record's time, which goes into a header.
+pub(super) fn push_timeless(
+    queue: &mut VecDeque<Batch>,
+    pool: &mut Pool,
+    bounds: Bounds,
+    (record, ticket): (&Record<'_>, Option<Ticket>),
+    new: (&mut u64, Monotonic),
+) -> Pushed {
+    let received = record.timestamp.to_string();
+    let added = (record.timestamp >= 0 && !is_out(Rule::TimeKept)).then_some((RECEIVED_MS, received.as_bytes()));
+    let headers = record.headers.clone().map(|(key, value)| (key, value.unwrap_or_default())).chain(added);
+    let row = Row { key: record.key, value: record.value, headers, timestamp: WallMs(-1) };
+    push(queue, 0, pool, bounds, (&Measured(&row, row.measure()), ticket), new)
 }

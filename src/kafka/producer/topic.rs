@@ -162,7 +162,7 @@ impl Topic {
     pub(super) fn oldest_unplaced(&self) -> Option<u64> {
         match self.unplaced.front() {
             Some(batch) => Some(batch.kept.numbers.of(self.place.count)?.number),
-            None => self.backlogs.iter().filter_map(Backlog::unread).min(),
+            None => self.backlogs.iter().filter_map(Backlog::oldest).min(),
         }
     }
 

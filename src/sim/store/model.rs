@@ -182,9 +182,9 @@ impl RowLog for Model {
 
     fn cut(&mut self, new: &NewCut<'_>) -> Result<TakenCut, NotNow> {
         let cut = self.ahead.next_cut;
-        let NewCut { topic_id, partition, producer_id, epoch, sequence, lane, .. } = *new;
+        let NewCut { topic_id, partition, producer_id, epoch, sequence, timeless, lane, .. } = *new;
         let rows = new.rows.to_vec();
-        let kept = RestoredCut { cut, topic_id, partition, producer_id, epoch, sequence, lane, rows };
+        let kept = RestoredCut { cut, topic_id, partition, producer_id, epoch, sequence, timeless, lane, rows };
         self.put(Item::Cut(kept)).map(|()| TakenCut { cut, group: self.group })
     }
 

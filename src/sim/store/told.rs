@@ -189,9 +189,9 @@ impl Told {
             }
         }
         self.identities.insert((new.producer_id, new.epoch, topic.clone(), partition, new.sequence), cut);
-        let NewCut { topic_id, producer_id, epoch, sequence, lane, .. } = *new;
+        let NewCut { topic_id, producer_id, epoch, sequence, timeless, lane, .. } = *new;
         let rows = new.rows.to_vec();
-        let said = RestoredCut { cut, topic_id, partition, producer_id, epoch, sequence, lane, rows };
+        let said = RestoredCut { cut, topic_id, partition, producer_id, epoch, sequence, timeless, lane, rows };
         self.cuts.insert(cut, Cut { sink, topic, said, group, ended: None });
     }
 

@@ -52,7 +52,8 @@ proptest! {
         let opened: Vec<_> = lanes.iter().map(|lane| (*lane, a)).collect();
         let (cut, base_offset, rows) = (a, d, Runs::new(&runs));
         let topic_id = u128::from(c) << 100;
-        let head = CutHead { cut, lane, topic_id, partition: f, producer_id: d, epoch: e, sequence: f };
+        let (partition, timeless) = (f & i32::MAX, f < 0);
+        let head = CutHead { cut, lane, topic_id, partition, producer_id: d, epoch: e, sequence: f, timeless };
         let all = [
             Entry::Rows(Rows {
                 lane,

@@ -62,7 +62,8 @@ pub(super) fn cut_to(
     epoch: i16,
     rows: &[Run],
 ) -> Result<(u64, u64), Refused> {
-    log.cut(&NewCut { lane, topic_id: 9, partition, producer_id: 4_000, epoch, sequence: 0, rows })
+    let (topic_id, producer_id, sequence, timeless) = (9, 4_000, 0, false);
+    log.cut(&NewCut { lane, topic_id, partition, producer_id, epoch, sequence, timeless, rows })
 }
 
 /// The value in a tail.

@@ -174,6 +174,7 @@ impl RowLog for HandLog {
             producer_id: cut.producer_id,
             epoch: cut.epoch,
             sequence: cut.sequence,
+            timeless: cut.timeless,
             lane: cut.lane,
             rows,
         };

@@ -137,29 +137,6 @@ fn an_answer_at_stored_waits_for_its_own_rows_only() {
 
 /// Kafka takes nothing for the topic, and says so before the row is in the log.
 #[test]
-fn a_row_is_refused_when_it_is_in_the_log_and_not_before() {
-    let mut hand = Hand::new(disk());
-    hand.append("t", None);
-    let forbidden = [TopicMetadata { name: "t".into(), error: 29, ..TopicMetadata::default() }];
-    hand.producer.on_metadata(&forbidden, hand.now);
-    assert_eq!((hand.stats().refused, hand.stats().buffered_rows), (0, 1));
-    hand.poll();
-    hand.log.sync();
-    hand.poll();
-    assert_eq!(hand.delivered(), [0], "stored");
-    hand.wants.clear();
-    hand.wait_ms(60_000);
-    hand.poll();
-    assert!(hand.wants.iter().any(|want| matches!(want, Want::Metadata(_))), "{:?}", hand.wants);
-    hand.producer.on_metadata(&forbidden, hand.now);
-    hand.poll();
-    assert_eq!((hand.stats().refused, hand.stats().buffered_rows), (1, 0));
-    let fates: Vec<Fate> = hand.log.state.ended.values().copied().collect();
-    assert_eq!(fates, [Fate::Refused]);
-    assert!(hand.log.state.live.is_empty());
-}
-
-#[test]
 fn a_split_batch_is_cut_anew_and_only_the_refused_row_ends() {
     let mut hand = known(disk());
     let first = hand.poll_synced().remove(0);
@@ -234,4 +211,22 @@ fn a_row_for_the_file_ends_when_it_is_filed() {
     hand.poll();
     assert_eq!(hand.log.state.ended.values().copied().collect::<Vec<_>>(), [Fate::DeadLettered]);
     assert_eq!((hand.stats().filed, hand.stats().buffered_rows), (2, 0));
+}
+
+#[test]
+fn a_row_of_a_topic_that_is_refused_is_in_the_log_before_it_is_refused() {
+    let mut hand = Hand::new(disk());
+    hand.append("t", None);
+    hand.poll_synced();
+    hand.append("t", None);
+    let refused = crate::kafka::types::TopicMetadata { name: "t".into(), error: 29, ..Default::default() };
+    hand.producer.on_metadata(std::slice::from_ref(&refused), hand.now);
+    assert_eq!(hand.stats().refused, 0);
+    hand.poll_synced();
+    assert_eq!((hand.log.state.live.len(), hand.delivered().len()), (2, 2));
+    hand.producer.on_metadata(&[refused], hand.now);
+    hand.poll();
+    assert_eq!((hand.stats().refused, hand.stats().buffered_rows), (2, 0));
+    let fates: Vec<_> = hand.log.state.ended.values().copied().collect();
+    assert_eq!(fates, [Fate::Refused, Fate::Refused]);
 }

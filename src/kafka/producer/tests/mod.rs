@@ -2,6 +2,7 @@
 //! simulator (`sim/`).
 
 mod anew;
+mod anew_logged;
 mod ask;
 mod contract;
 mod crashes;

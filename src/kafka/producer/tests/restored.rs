@@ -183,3 +183,22 @@ fn a_cut_in_a_partition_that_the_topic_does_not_have_yet_waits_for_it() {
     assert!(again.iter().any(last));
     assert_eq!((identity(&again[0]), values(&again[0])), (identity(&sent[0]), values(&sent[0])));
 }
+
+#[test]
+fn a_cut_that_went_without_times_is_asked_for_and_goes_without_them_again() {
+    let mut hand = known(disk());
+    let first = hand.poll_synced().remove(0);
+    hand.answer(&first, 32);
+    let timeless = hand.poll_synced().remove(0);
+    assert_eq!(identity(&timeless), (7, 1, 0));
+    let mut hand = hand.killed(disk(), 8);
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    // Kafka remembers by the times of records.
+    assert!(hand.poll().is_empty());
+    let asked = hand.take_questions();
+    assert_eq!((asked.len(), asked[0].producer_id, asked[0].epoch), (1, 7, 1));
+    hand.producer.on_asked(asked[0].token, LogSays::Next { known: false }, hand.now);
+    let again = hand.one();
+    assert_eq!(again.batches[0].bytes, timeless.batches[0].bytes);
+}

@@ -1,0 +1,63 @@
+//! Topics made anew whose rows stand in the log: those of partitions that are gone keep the order of their keys.
+
+use super::anew::metadata;
+use super::hand::{Hand, read};
+use super::logged::disk;
+use crate::kafka::batch::BatchView;
+use crate::kafka::murmur2::partition;
+
+/// Keys of partitions 2 and 3 of four.
+fn keys() -> [&'static str; 2] {
+    const KEYS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    [2, 3].map(|wanted| KEYS.into_iter().find(|key| partition(key.as_bytes(), 4) == wanted).expect("a key"))
+}
+
+#[test]
+fn what_two_partitions_that_are_gone_have_in_memory_goes_before_what_is_in_the_log_alone() {
+    let mut settings = disk();
+    settings.sinks[0].spill_after = 0;
+    let mut hand = Hand::new(settings);
+    hand.append("t", None);
+    hand.poll();
+    hand.producer.on_producer_id(0, 7, 0);
+    hand.producer.on_metadata(&[metadata(1, 4)], hand.now);
+    let first = hand.poll_synced().remove(0);
+    hand.answer(&first, 0);
+    // One row of each in memory, on its way, and two in the log alone.
+    let [second, third] = keys();
+    let requests = [second, third].map(|key| {
+        hand.append("t", Some(key));
+        hand.poll_synced().remove(0)
+    });
+    hand.producer.on_reachable(false);
+    for _ in 0..2 {
+        for key in [second, third] {
+            hand.append_value("t", Some(key), format!("{:09} {}", hand.number, "x".repeat(3000)).as_bytes());
+            hand.poll_synced();
+        }
+    }
+    hand.producer.on_metadata(&[metadata(2, 1)], hand.now);
+    // The one leaves when the other has.
+    requests.iter().for_each(|request| hand.answer(request, 3));
+    hand.append("t", Some(second));
+    hand.append("t", Some(third));
+    hand.producer.on_reachable(true);
+    let mut there = Vec::new();
+    for _ in 0..100 {
+        for request in hand.poll_synced() {
+            for batch in &request.batches {
+                assert_eq!(batch.partition, 0);
+                there.extend(read(&BatchView::parse(&batch.bytes).expect("a batch").0));
+            }
+            hand.answer(&request, 0);
+        }
+        hand.wait_ms(50);
+    }
+    assert_eq!((there.len(), hand.stats().buffered_rows), (8, 0));
+    for key in [second, third] {
+        let of_key = there.iter().filter(|(other, _)| other.as_deref() == Some(key.as_bytes()));
+        let lengths: Vec<_> = of_key.clone().map(|(_, value)| value.len() > 1000).collect();
+        assert_eq!(lengths, [false, true, true, false], "{key}");
+        assert!(of_key.map(|(_, value)| value[..9.min(value.len())].to_vec()).collect::<Vec<_>>()[1..3].is_sorted());
+    }
+}
