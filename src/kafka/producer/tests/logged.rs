@@ -2,8 +2,8 @@
 
 use super::hand::{Hand, SINK, identity, settings, topic, values};
 use crate::kafka::producer::row_log::Fate;
-use crate::kafka::producer::{AnsweredOn, Keep, Settings, Want};
-use crate::kafka::types::{Outcome, TopicMetadata};
+use crate::kafka::producer::{AnsweredOn, Keep, Settings};
+use crate::kafka::types::Outcome;
 
 pub(super) fn disk() -> Settings {
     let mut settings = settings();
