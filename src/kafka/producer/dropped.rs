@@ -54,7 +54,10 @@ impl Producer {
             Err(_) => topic.backlogs.iter_mut().find(|backlog| backlog.lane == lane),
         };
         let Some(backlog) = backlog else { return };
-        let rows = rows.min(backlog.rows);
+        // What was too old before the others left memory is counted, though the log may have had it until now.
+        let within = |over: &RowRun| over.end().min(run.end()).saturating_sub(over.first.max(run.first));
+        let over = backlog.gone.iter().map(within).sum::<u64>();
+        let rows = rows.saturating_sub(over).min(backlog.rows);
         backlog.rows -= rows;
         if run.first <= backlog.next {
             backlog.next = backlog.next.max(run.end()).min(backlog.end);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::hand::{Hand, SINK, settings, topic, values};
 use super::logged::{disk, known};
+use crate::kafka::producer::row_log::{Ended, Fate, RowLog, RowRun};
 use crate::kafka::producer::{Row, Settings, Terms};
 use crate::kafka::types::Ticket;
 use crate::runtime::seam::Monotonic;
@@ -229,36 +230,60 @@ fn a_sink_without_it_sets_no_timer() {
     assert_eq!(hand.producer.next_deadline(), Monotonic::NEVER);
 }
 
-#[test]
-fn a_row_that_was_too_old_before_those_beside_it_left_memory_is_not_read_back_with_them() {
+/// Rows 2 and 4 stand in the log alone. Row 3 was too old before they left memory, and the log has not heard of it.
+fn one_gone_amid_two() -> Hand {
     let mut settings = disk();
     settings.sinks[0].spill_after = 1;
     let mut hand = known(settings);
-    let mut sent = Vec::new();
-    let mut go_on = |hand: &mut Hand| {
-        for _ in 0..10 {
-            for request in hand.poll_synced() {
-                sent.extend(values(&request));
-                hand.answer_and_drop(request, 0);
-            }
-        }
-        sent.len()
-    };
-    assert_eq!(go_on(&mut hand), 1);
+    assert_eq!(go_on(&mut hand), ["row 0"]);
     hand.number += 1;
-    append(&mut hand, 3); // 2, 3 and 4
+    append(&mut hand, 3);
     hand.wait_ms(1_000);
-    // The log takes the three rows, and not that one of them has ended.
+    // It takes the three rows and nothing more.
     hand.log.takes = Some(2);
     assert!(hand.poll().is_empty());
     assert_eq!((hand.stats().expired, hand.producer.spilled_rows(SINK)), (1, 2));
     hand.log.takes = Some(0);
+    hand
+}
+
+/// Kafka takes what it is sent; the values of that.
+fn go_on(hand: &mut Hand) -> Vec<String> {
+    let mut sent = Vec::new();
+    for _ in 0..10 {
+        for request in hand.poll_synced() {
+            sent.extend(values(&request));
+            hand.answer_and_drop(request, 0);
+        }
+    }
+    sent
+}
+
+#[test]
+fn a_row_that_was_too_old_before_those_beside_it_left_memory_is_not_read_back_with_them() {
+    let mut hand = one_gone_amid_two();
     assert!(hand.poll().is_empty());
     assert_eq!((hand.stats().expired, hand.producer.spilled_rows(SINK)), (1, 0), "read back, without the one");
     hand.log.takes = None;
-    assert_eq!(go_on(&mut hand), 3);
-    assert_eq!(sent, ["row 0", "row 2", "row 4"]);
+    assert_eq!(go_on(&mut hand), ["row 2", "row 4"]);
     assert_eq!((hand.stats().expired, hand.stats().buffered_rows), (1, 0));
     assert!(hand.log.state.live.is_empty());
     balanced(&hand);
+}
+
+#[test]
+fn nor_is_it_counted_again_where_they_make_room() {
+    let mut hand = one_gone_amid_two();
+    let (lane, disk) = (0..3).find_map(|lane| Some((lane, hand.producer.on_disk(lane)?))).expect("rows on the disk");
+    assert_eq!(disk.count, 3);
+    hand.log.takes = None;
+    let row = RowRun { first: disk.first, count: 1 };
+    hand.log.ended(&Ended { cut: None, lane, rows: &[row], fate: Fate::Expired }).expect("taken");
+    // The log had two rows there until now.
+    hand.producer.dropped(lane, RowRun { count: 2, ..row }, 2);
+    let stats = hand.stats();
+    assert_eq!((stats.expired, stats.dropped, stats.buffered_rows), (1, 1, 1));
+    assert_eq!(go_on(&mut hand), ["row 4"]);
+    assert_eq!(hand.stats().buffered_rows, 0);
+    assert!(hand.log.state.live.is_empty());
 }
