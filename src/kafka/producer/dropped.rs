@@ -4,7 +4,7 @@ use super::backlog::Backlog;
 use super::row_log::RowRun;
 use super::tickets::Tickets;
 use super::{Finished, Producer};
-use crate::kafka::types::{Outcome, SinkId};
+use crate::kafka::types::{Outcome, SinkId, Ticket};
 
 impl Producer {
     /// The rows of a lane that stand on the disk alone, rows of cuts aside: what may be dropped to make room. `None`: it
@@ -34,6 +34,15 @@ impl Producer {
         self.spooling.iter().filter(|(index, _)| of_sink(index)).map(rows).sum()
     }
 
+    /// Who waits for rows that have gone so, and are of an earlier start, is answered.
+    pub fn answer_dropped(&mut self, owed: Vec<Ticket>) {
+        if !owed.is_empty() {
+            let mut tickets = Tickets::default();
+            owed.into_iter().for_each(|ticket| tickets.push(Some(ticket)));
+            self.finished.push(Finished::new(tickets, Outcome::Delivered, true));
+        }
+    }
+
     fn backlog_of(&self, lane: u32) -> Option<((u32, i32), &Backlog)> {
         self.spooling.iter().find_map(|(index, partition)| {
             let topic = &self.topics[*index as usize];
@@ -55,10 +64,7 @@ impl Producer {
         };
         let Some(backlog) = backlog else { return };
         let rows = rows.min(backlog.rows);
-        backlog.rows -= rows;
-        if run.first <= backlog.next {
-            backlog.next = backlog.next.max(run.end()).min(backlog.end);
-        }
+        backlog.let_go(run, rows);
         let mut tickets = Tickets::default();
         backlog.owed.retain(|(number, ticket)| {
             let gone = (run.first..run.end()).contains(number);
