@@ -1,6 +1,7 @@
 //! Rows on the disk alone that make room for younger ones: whoever keeps the log ends them, and says so.
 
 use super::backlog::Backlog;
+use super::broken::{Rule, is_out};
 use super::row_log::RowRun;
 use super::tickets::Tickets;
 use super::{Finished, Producer};
@@ -13,7 +14,8 @@ impl Producer {
     pub fn on_disk(&self, lane: u32) -> Option<RowRun> {
         let (_, backlog) = self.backlog_of(lane)?;
         // What is cut stays until Kafka's word; nearly all that is not stands behind it.
-        let first = backlog.skip.last().map_or(0, RowRun::end).max(backlog.next);
+        let cut = if is_out(Rule::CutStays) { None } else { backlog.skip.last() };
+        let first = cut.map_or(0, RowRun::end).max(backlog.next);
         (first < backlog.end).then(|| RowRun { first, count: backlog.end - first })
     }
 
