@@ -3,9 +3,9 @@
 
 use super::core::Buffer;
 use super::sessions::RECORD_BYTES;
-use crate::kafka::producer::Keep;
-use crate::kafka::producer::row_log::RowRun;
-use crate::kafka::types::SinkId;
+use crate::kafka::producer::row_log::{Origin, RowRun};
+use crate::kafka::producer::{AnsweredOn, Keep};
+use crate::kafka::types::{SinkId, Ticket};
 use crate::spool::Run;
 
 /// What a row costs in the log beside its record, if it stands in a block of its own.
@@ -180,6 +180,27 @@ impl Buffer {
             Some((*cluster, lane, RowRun { first: run.first, count: run.count }))
         };
         dropped.into_iter().filter_map(placed).collect()
+    }
+
+    /// Whose answers wait for rows that an earlier start has left, for those of a run that has been dropped.
+    #[must_use]
+    pub fn awaited(&self, lane: u32, run: RowRun) -> Vec<Ticket> {
+        let terms = self.lanes.get(&lane).and_then(|(cluster, sink)| self.terms(*cluster, *sink));
+        if terms.is_none_or(|terms| terms.answered_on != AnsweredOn::Replicated) {
+            return Vec::new();
+        }
+        let mut sessions: Vec<u64> = self.tickets.keys().map(|origin| origin.session).collect();
+        sessions.dedup();
+        let mut owed = Vec::new();
+        for session in sessions {
+            for (packet_id, rows) in self.log.state().open_ids_of(session) {
+                let is_in = |row: &&(u32, u64)| row.0 == lane && (run.first..run.end()).contains(&row.1);
+                if let Some(ticket) = self.tickets.get(&Origin { session, packet_id }) {
+                    owed.extend(rows.iter().filter(is_in).map(|_| *ticket));
+                }
+            }
+        }
+        owed
     }
 
     /// Reads the log's figures. Rows of sinks that go to memory first may never come: what they were promised is over.

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::kafka::client::{Client, Effect, LinkId};
 use crate::kafka::producer::row_log::{NoLog, RowLog, RowRun};
 use crate::kafka::producer::{AnsweredOn, Keep, Producer, SinkStats, Want};
-use crate::kafka::types::{ClientEvent, Landed, Outcome, ProduceRequest, Run, SinkId};
+use crate::kafka::types::{ClientEvent, Landed, Outcome, ProduceRequest, Run, SinkId, Ticket};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId, WallMs};
@@ -136,8 +136,9 @@ impl Upstream {
     }
 
     /// These of them are gone.
-    pub(super) fn dropped(&mut self, lane: u32, run: RowRun) {
+    pub(super) fn dropped(&mut self, lane: u32, run: RowRun, owed: Vec<Ticket>) {
         self.producer.dropped(lane, run, run.count);
+        self.producer.answer_dropped(owed);
         self.busy = true;
     }
 

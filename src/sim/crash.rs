@@ -17,21 +17,29 @@ impl World {
             Fault::Power => self.crash(Crash::Power),
             Fault::Crash => self.crash(Crash::Kill),
             Fault::Device => self.cut_client(),
-            _ => self.store.iter_mut().for_each(|store| store.fails(fault)),
+            _ => self.store.iter_mut().for_each(|store| store.fails(fault, &mut self.disk_rng)),
         }
     }
 
-    fn at(&self) -> (Monotonic, WallMs) {
+    pub(super) fn at(&self) -> (Monotonic, WallMs) {
         (self.clock.now(), self.clock.wall())
     }
 
     fn crash(&mut self, how: Crash) {
+        self.ends(how, false);
+    }
+
+    /// The process ends and starts again. `saved`: it has said that all that is to outlive it is on the disk.
+    pub(super) fn ends(&mut self, how: Crash, saved: bool) {
         let at = self.at();
         let Some(store) = &mut self.store else { return };
         let restored = store.crash(how, at, &mut self.disk_rng);
         let found = store.found();
-        let gone = self.told.crashed(&restored, &found);
-        self.trace.note(at.0, || format!("{how:?}: found {} rows, {restored:?}", found.len()));
+        let gone = self.told.crashed(&restored, &found, saved);
+        self.trace.note(at.0, || format!("{how:?}, saved {saved}: found {} rows, {restored:?}", found.len()));
+        if saved {
+            self.judge.saved(&self.producer, &self.plan, &found);
+        }
         self.judge.crashed(&self.producer, &gone);
         let taken_up = found.iter().filter(|((lane, _), _)| restored.has(*lane));
         self.judge.taken_up(taken_up.map(|(_, row)| *row), &self.kafka);
@@ -94,6 +102,13 @@ impl World {
         }
         // Now and then something comes between.
         if !self.rough || self.disk_rng.u32(..8) > 0 {
+            let group = store.group();
+            for (lane, run, owed) in store.make_room(now, producer) {
+                self.trace.note(now, || format!("dropped: {run:?} of lane {lane}"));
+                told.dropped(lane, run, group, now);
+                producer.dropped(lane, run, run.count);
+                producer.answer_dropped(owed);
+            }
             store.flush(at, self.rough, &mut self.disk_rng);
         }
     }

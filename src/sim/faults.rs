@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::kafka::Log;
+use super::kafka::{Log, REMEMBERED};
 use super::network::way;
 use super::plan::{DEAD, Fault, NODES};
 use super::world::World;
@@ -69,9 +69,16 @@ impl World {
             Fault::Move | Fault::NoLeader | Fault::Slow | Fault::Few | Fault::Retain => {
                 self.of_a_partition(fault, topic, node);
             }
-            Fault::Power | Fault::Crash | Fault::SyncFails | Fault::WriteFails | Fault::CreateFails | Fault::Device => {
-                self.of_the_disk(fault);
-            }
+            Fault::Frozen => self.frozen ^= true,
+            Fault::Stop => self.stop(),
+            Fault::Power
+            | Fault::Crash
+            | Fault::SyncFails
+            | Fault::WriteFails
+            | Fault::CreateFails
+            | Fault::SickDisk
+            | Fault::FullDisk
+            | Fault::Device => self.of_the_disk(fault),
             Fault::Before
             | Fault::After
             | Fault::Jumbled
@@ -110,9 +117,13 @@ impl World {
     fn restart(&mut self, node: usize, clean: bool) {
         self.cut_off(node);
         self.network.stop(node);
-        for log in self.logs().filter(|log| log.leader == Some(NodeId(node as i32))) {
+        let logs = self.kafka.topics.iter_mut().flat_map(|topic| &mut topic.logs);
+        for log in logs.filter(|log| log.leader == Some(NodeId(node as i32))) {
             if clean {
                 log.remember_last();
+            } else if self.scope.lasting {
+                // Its last snapshot of producers has a batch of each; those that came since it reads in its log.
+                log.remember_only(self.disk_rng.usize(1..=REMEMBERED));
             }
         }
     }
@@ -145,6 +156,8 @@ impl World {
 
     /// Everything that lasts is put right.
     pub(super) fn faults_end(&mut self) {
+        self.frozen = false;
+        self.store.iter_mut().for_each(super::store::Store::is_well);
         for index in 0..self.kafka.topics.len() {
             if self.kafka.topics[index].logs.is_empty() {
                 self.remake(index, index);

@@ -88,6 +88,12 @@ pub(super) struct Sums {
     pub(super) repeated: u64,
     /// Rows of which it was said at which offset they stand.
     pub(super) places: u64,
+    /// Rows that found no room, and those that went to make it. Of clients' messages the first are not counted.
+    pub(super) no_room: u64,
+    pub(super) dropped: u64,
+    /// Stops in order that had the time to save all, and rows of saved sinks that the next start found.
+    pub(super) stops: u64,
+    pub(super) saved: u64,
     pub(super) stats: SinkStats,
 }
 
@@ -106,6 +112,10 @@ impl Sums {
         self.messages += other.messages;
         self.repeated += other.repeated;
         self.places += other.places;
+        self.no_room += other.no_room;
+        self.dropped += other.dropped;
+        self.stops += other.stops;
+        self.saved += other.saved;
         add(&mut self.stats, &other.stats);
     }
 }
@@ -340,6 +350,24 @@ impl Judge {
         }
     }
 
+    /// The process has stopped in order: what it had of sinks that are saved is there.
+    pub(super) fn saved(&mut self, producer: &Producer, plan: &Plan, found: &BTreeMap<(u32, u64), u32>) {
+        self.sums.stops += 1;
+        let sinks = plan.settings.sinks.iter().enumerate();
+        for (sink, settings) in sinks.filter(|(_, settings)| !settings.hidden && settings.keep == Keep::HybridSaved) {
+            let of = |sink: usize| producer.stats(SinkId(sink as u16)).buffered_rows;
+            let letters = settings.dead_letters.as_ref().and_then(|letters| letters.topic.as_ref());
+            // Of those on their way to the dead letters only what stood in the log is there.
+            let held = of(sink)..=of(sink) + letters.map_or(0, |(hidden, _)| of(usize::from(hidden.0)));
+            let there = found.values().filter(|row| self.rows[**row as usize].sink == sink).count() as u64;
+            self.sums.saved += there;
+            if !held.contains(&there) {
+                let text = format!("sink {sink} had {held:?} rows when it was stopped, and {there} are there");
+                self.fails(What::Loss, text);
+            }
+        }
+    }
+
     /// The last row's answer is its client's.
     pub(super) fn adopt(&mut self) {
         self.orphans += 1;
@@ -359,17 +387,20 @@ impl Judge {
                     let fate = told.fates.get(&(*row as u32)).map(|(fate, _)| *fate);
                     let stored = self.answered_on[self.rows[*row].sink] == AnsweredOn::Stored;
                     let is_old = self.rows[*row].expires != Monotonic::NEVER || stored && fate == Some(Fate::Refused);
-                    (u32::from(found.copies[*row] > 0 || is_over), is_old)
+                    // One that was too old never went there, and may be forgotten with its end: it is taken again.
+                    let went = found.copies[*row] > 0 || is_over && fate != Some(Fate::Expired);
+                    (u32::from(found.copies[*row] > 0 || is_over), u32::from(went), is_old)
                 };
-                let (mut copies, mut helpless, mut old) = (0, false, false);
+                let (mut copies, mut went, mut helpless, mut old) = (0, 0, false, false);
                 for row in rows {
-                    let (times, is_old) = came_to(&row);
+                    let (times, times_there, is_old) = came_to(&row);
                     copies += times;
+                    went += times_there;
                     // Too old before it was written down, or answered before Kafka refused it: over, and answered.
                     old |= is_old;
                     helpless |= found.helpless[row];
                 }
-                let text = || format!("message {number}: {message:?}, {copies} of sink {sink}");
+                let text = || format!("message {number}: {message:?}, {went} of sink {sink}");
                 if message.answered && copies == 0 && !message.refused && !old {
                     self.fails(What::Loss, text());
                 }
@@ -383,7 +414,7 @@ impl Judge {
                 let unknown = message.sinks.iter().any(|sink| plan.settings.sinks[*sink].keep != Keep::Disk);
                 helpless |= unknown || message.rows.iter().any(refused);
                 // One row that is there twice is judged as a row.
-                if message.exactly_once && copies > 1 && !helpless && message.rows.len() > message.sinks.len() {
+                if message.exactly_once && went > 1 && !helpless && message.rows.len() > message.sinks.len() {
                     self.fails(What::Double, text());
                 }
             }
@@ -468,14 +499,19 @@ impl Judge {
         self.times(kafka);
         self.losses(&found, &all, kafka, plan, told);
         self.messages(&found, messages, plan, told);
-        self.counted(&all, kafka, plan);
+        self.counted(&all, kafka, plan, told);
         self.order(kafka, plan, told);
         self.verdict()
     }
 
     /// What Kafka acknowledged and lost is counted where an answer showed it, and no more than there was.
-    fn counted(&mut self, all: &[SinkStats], kafka: &Cluster, plan: &Plan) {
+    fn counted(&mut self, all: &[SinkStats], kafka: &Cluster, plan: &Plan, told: &Told) {
         for (sink, stats) in all.iter().enumerate() {
+            let dropped = told.drops.get(&sink).copied().unwrap_or(0);
+            self.sums.dropped += dropped;
+            if stats.dropped != dropped {
+                self.fails(What::Uncounted, format!("sink {sink}: {dropped} rows dropped, {} counted", stats.dropped));
+            }
             self.sums.went += self.lost.records(kafka, &self.sinks, sink);
             let remembers = plan.settings.topics_max > TOPICS.len() * all.len();
             if let Some(text) = self.lost.judge(kafka, &self.sinks, sink, stats, remembers) {
@@ -524,6 +560,13 @@ impl Judge {
             let hidden = kafka.hidden.contains(&number);
             self.sums.hidden += u64::from(hidden);
             doubles[row.sink] += u64::from(copies > 1 && !found.helpless[number as usize] && !hidden);
+            if told.dropped.contains(&number) {
+                if copies > 0 && !found.helpless[number as usize] && !found.late[number as usize] {
+                    let text = format!("row {number} was dropped, and is there: {row:?}");
+                    self.fails(What::WrongAnswer, text);
+                }
+                continue;
+            }
             let lost_by_kafka = lost[row.topic].contains(&number) && settings.acks == 1;
             let missing =
                 copies == 0 && !lost_by_kafka && settings.acks != 0 && !misled.contains(&(row.topic, row.sink));
@@ -729,6 +772,7 @@ fn add(sums: &mut SinkStats, stats: &SinkStats) {
     sums.epochs_raised += stats.epochs_raised;
     sums.moved += stats.moved;
     sums.timeless += stats.timeless;
+    sums.dropped += stats.dropped;
     sums.topics_made_anew += stats.topics_made_anew;
     sums.placed_anew += stats.placed_anew;
     sums.asked += stats.asked;

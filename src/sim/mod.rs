@@ -16,6 +16,7 @@ mod network;
 mod plan;
 mod row;
 mod run;
+mod stop;
 mod store;
 mod trace;
 mod world;

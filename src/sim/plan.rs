@@ -28,7 +28,7 @@ pub(super) enum Fault {
     NoLeader,
     /// A broker is stopped and started: of each producer only the last batch is remembered.
     CleanRestart,
-    /// kill -9 and start: all five are remembered.
+    /// kill -9 and start: all five are remembered; in runs with what lasts those since its last snapshot, and one before.
     Kill,
     /// A topic gets another partition.
     Grow,
@@ -78,11 +78,19 @@ pub(super) enum Fault {
     Unread,
     /// A client's connection is cut.
     Device,
+    /// The disk goes on failing until it is well again: syncs, writes, new segments, or several of them.
+    SickDisk,
+    /// Others' bytes fill the disk until they go.
+    FullDisk,
+    /// Kafka says nothing until it goes on.
+    Frozen,
+    /// SIGTERM, and a start.
+    Stop,
 }
 
 impl Fault {
-    /// Those of runs with a disk come last.
-    pub(super) const ALL: [Self; 29] = [
+    /// Those of runs with a disk come last, and behind them those of runs with what lasts.
+    pub(super) const ALL: [Self; 33] = [
         Self::Cut,
         Self::Move,
         Self::NoLeader,
@@ -112,6 +120,10 @@ impl Fault {
         Self::CreateFails,
         Self::Unread,
         Self::Device,
+        Self::SickDisk,
+        Self::FullDisk,
+        Self::Frozen,
+        Self::Stop,
     ];
 
     pub(super) fn name(self) -> String {
@@ -123,14 +135,19 @@ impl Fault {
         self as usize >= Self::Power as usize
     }
 
+    /// Whether it comes in runs with what lasts only.
+    const fn is_lasting(self) -> bool {
+        self as usize >= Self::SickDisk as usize
+    }
+
     /// How often it may come, in thousandths of the steps (or of the batches and answers).
     const fn rate_max(self) -> u32 {
         match self {
             Self::Cut => 40,
-            Self::Move | Self::CleanRestart | Self::Slow => 15,
+            Self::Move | Self::CleanRestart | Self::Slow | Self::Stop => 15,
             Self::Before | Self::After | Self::Jumbled => 150,
             Self::Stale | Self::Unasked | Self::Unread => 300,
-            Self::Power | Self::Crash => 25,
+            Self::Power | Self::Crash | Self::SickDisk | Self::FullDisk | Self::Frozen => 25,
             Self::Device => 60,
             Self::Remake => 6,
             Self::Hours | Self::Retain | Self::Grow => 3,
@@ -148,16 +165,23 @@ pub(super) struct Scope {
     pub(super) steps: u32,
     /// Rows are kept on a disk, and the process ends and starts again.
     pub(super) disk: bool,
+    /// And disks go on failing, or are full; Kafka says nothing for long; the process is stopped in order.
+    pub(super) lasting: bool,
 }
 
 impl Scope {
     pub(super) fn new(seed: u64) -> Self {
-        Self { seed, without: Vec::new(), steps: 300, disk: false }
+        Self { seed, without: Vec::new(), steps: 300, disk: false, lasting: false }
     }
 
     /// With a disk, and crashes.
     pub(super) fn with_disk(seed: u64) -> Self {
         Self { disk: true, ..Self::new(seed) }
+    }
+
+    /// With a disk, crashes, and what lasts.
+    pub(super) fn with_lasting(seed: u64) -> Self {
+        Self { lasting: true, ..Self::with_disk(seed) }
     }
 }
 
@@ -190,10 +214,16 @@ impl Plan {
             let (in_it, rate) = (rng.u32(..3) == 0, rng.u32(1..=fault.rate_max()));
             if in_it && !scope.without.contains(fault) { rate } else { 0 }
         };
-        // Drawn apart: the runs without a disk stay what they were.
+        // Drawn apart: the other runs stay what they were.
         let mut of_disk = fastrand::Rng::with_seed(scope.seed ^ 0x5_0001);
+        let mut of_lasting = fastrand::Rng::with_seed(scope.seed ^ 0x1a57);
         let mut settings = settings(scope.seed, rng);
-        let store = scope.disk.then(|| StorePlan::new(&mut settings, &mut of_disk));
+        let mut store = scope.disk.then(|| StorePlan::new(&mut settings, &mut of_disk));
+        let mut rows_times = 1;
+        if let Some(store) = store.as_mut().filter(|_| scope.lasting) {
+            store.lasting(&mut settings, &mut of_lasting);
+            rows_times = of_lasting.u32(1..=4);
+        }
         Self {
             settings,
             store,
@@ -203,11 +233,12 @@ impl Plan {
                 .iter()
                 .map(|fault| match fault.is_of_disk() {
                     false => rate(fault, rng),
-                    true if scope.disk => rate(fault, &mut of_disk),
-                    true => 0,
+                    true if fault.is_lasting() && scope.lasting => rate(fault, &mut of_lasting),
+                    true if fault.is_lasting() || !scope.disk => 0,
+                    true => rate(fault, &mut of_disk),
                 })
                 .collect(),
-            rows_max: rng.u32(1..7),
+            rows_max: rng.u32(1..7) * rows_times,
             special: rng.u32(20..200),
             old: rng.u32(..5) == 0,
             eager: rng.u32(30..90),

@@ -58,10 +58,10 @@ pub(super) fn report(scope: &Scope, failure: &Failure) -> String {
     let again = go(&mut world).err();
     let without: Vec<String> = least.without.iter().map(|fault| fault.name()).collect();
     let seed = scope.seed;
-    let test = if scope.disk {
-        "sim::tests::nothing_lost_nothing_twice_through"
-    } else {
-        "sim::tests::nothing_lost_nothing_twice_order"
+    let test = match (scope.disk, scope.lasting) {
+        (_, true) => "sim::tests::nothing_lost_nothing_twice_through_what_lasts",
+        (true, false) => "sim::tests::nothing_lost_nothing_twice_through_crashes",
+        (false, false) => "sim::tests::nothing_lost_nothing_twice_order",
     };
     format!(
         "seed {seed}: {:?}: {}\nagain:   FOREBAY_SIM_SEEDS={seed}..{} cargo test --lib {test}\nshorter: FOREBAY_SIM_SEEDS={seed}..{} FOREBAY_SIM_STEPS={} \

@@ -34,6 +34,8 @@ pub(super) struct World {
     pub(super) trace: Trace,
     /// Faults happen.
     pub(super) rough: bool,
+    /// Kafka says nothing.
+    pub(super) frozen: bool,
     /// Metadata on its way, as it was when it was asked for.
     pub(super) topics_asked: Vec<TopicMetadata>,
     pub(super) ids_asked: Vec<u64>,
@@ -66,6 +68,7 @@ impl World {
             clock: Clock::new(),
             trace: Trace::new(traced),
             rough: true,
+            frozen: false,
             topics_asked: Vec::new(),
             ids_asked: Vec::new(),
             questions: Vec::new(),
@@ -143,6 +146,7 @@ impl World {
         let headers = self.rng.usize(..3);
         let bytes = row_bytes_max(2, value.len(), 4, 2);
         if !self.admits((sink, topic), key.as_ref().map(|key| &key[..]), bytes) {
+            self.judge.sums.no_room += 1;
             return;
         }
         let ticket = Ticket { session: row::session(number), number };
@@ -215,7 +219,7 @@ impl World {
     }
 
     /// One part of the world goes on.
-    fn go_on(&mut self) {
+    pub(super) fn go_on(&mut self) {
         let way = way(self.rng.usize(..NODES), self.rng.u32(..4) == 0);
         if self.rng.u32(..100) < self.plan.eager {
             if self.rng.bool() {
@@ -268,11 +272,17 @@ impl World {
     }
 
     fn handle(&mut self, way: usize) {
+        if self.frozen {
+            return;
+        }
         let (network, mut place) = self.place();
         network.handle(way, &mut place);
     }
 
     fn carry_out_late(&mut self) {
+        if self.frozen {
+            return;
+        }
         let (network, mut place) = self.place();
         if let Some(id) = network.carry_out_late(&mut place) {
             self.note(|| format!("request {id} of an old connection is carried out"));
@@ -311,6 +321,9 @@ impl World {
 
     /// What was asked for comes.
     fn learn(&mut self) {
+        if self.frozen {
+            return;
+        }
         let now = self.clock.now();
         if !self.topics_asked.is_empty() {
             let mut topics = std::mem::take(&mut self.topics_asked);
@@ -360,7 +373,7 @@ impl World {
             Want::ProducerId(token) => ids.push(token),
             Want::Ask(question) => questions.push(question),
         });
-        self.judge.turn(&mut self.producer, self.clients.as_mut(), &mut self.trace, now, &self.told);
+        self.look();
         self.answer_clients();
         if let Some(text) = self.clients.as_mut().and_then(Clients::wrong) {
             self.judge.fails(What::Session, text);
@@ -368,5 +381,11 @@ impl World {
         if let Some(text) = self.wrong_with_log() {
             self.judge.fails(What::Log, text);
         }
+    }
+
+    /// The judge looks at the producer.
+    pub(super) fn look(&mut self) {
+        let now = self.clock.now();
+        self.judge.turn(&mut self.producer, self.clients.as_mut(), &mut self.trace, now, &self.told);
     }
 }

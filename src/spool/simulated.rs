@@ -28,6 +28,8 @@ pub(crate) struct SimDisk {
     /// The next segments that cannot be made.
     pub(crate) fail_creates: u32,
     pub(crate) creates: u32,
+    /// Segments may take so many bytes in all: others have the rest.
+    pub(crate) room: Option<u64>,
     /// Bytes read of each segment.
     pub(crate) read: std::cell::RefCell<BTreeMap<u64, u64>>,
     /// Reads that are answered "later".
@@ -41,7 +43,7 @@ pub(crate) struct SimDisk {
 impl Disk for SimDisk {
     fn create(&mut self, segment: u64, bytes: u64) {
         self.creates += 1;
-        let ok = self.fail_creates == 0;
+        let ok = self.fail_creates == 0 && self.room.is_none_or(|room| self.bytes_taken() + bytes <= room);
         self.fail_creates = self.fail_creates.saturating_sub(1);
         if ok {
             let zeroes = vec![0; bytes as usize];

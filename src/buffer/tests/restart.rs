@@ -113,8 +113,13 @@ fn a_repeated_id_finds_each_sink_as_it_is() {
     let ticket = Ticket { session: 5, number: 6 };
     house.buffer.await_row(kept.number, 12, ticket);
     assert_eq!(house.read(replicated, 0, 1).1[0].ticket, Some(ticket));
+    assert_eq!(house.buffer.awaited(replicated, run(0, 1)), [ticket], "if it goes to make room");
+    assert!(
+        house.buffer.awaited(replicated, run(1, 5)).is_empty() && house.buffer.awaited(stored, run(0, 1)).is_empty()
+    );
     let group = house.buffer.release(kept.number, 12);
     assert_eq!(house.read(replicated, 0, 1).1[0].ticket, None, "the id is somebody else's now");
+    assert!(house.buffer.awaited(replicated, run(0, 1)).is_empty());
     house.settle();
     assert!(house.buffer.durable() >= group);
     let (_, restored) = house.power_cut(settings()).unwrap();

@@ -31,7 +31,8 @@ pub(super) struct Backlog {
     pub(super) rows: u64,
     /// Rows of cuts, which are read with those; sorted.
     pub(super) skip: Vec<RowRun>,
-    /// Rows between its own that were too old before those left memory; sorted. Until that is durable the log hands them out.
+    /// Rows between its own that have ended in memory, or went to make room: the log reads them until that is durable.
+    /// Sorted, none beside another.
     pub(super) gone: Vec<RowRun>,
     /// Answers owed for some of them, by number.
     pub(super) owed: VecDeque<(u64, Ticket)>,
@@ -70,14 +71,38 @@ pub(super) enum Loaded {
     Wait,
 }
 
+/// Whether a row is in one of such runs.
+fn holds(runs: &[RowRun], number: u64) -> bool {
+    let behind = runs.partition_point(|run| run.first <= number);
+    behind.checked_sub(1).is_some_and(|place| number < runs[place].end())
+}
+
 impl Backlog {
-    /// Whether a row is a cut's, or has ended.
+    /// Whether a row is a cut's, or has gone.
     fn skips(&self, number: u64) -> bool {
-        let is_in = |runs: &[RowRun]| {
-            let behind = runs.partition_point(|run| run.first <= number);
-            behind.checked_sub(1).is_some_and(|place| number < runs[place].end())
-        };
-        is_in(&self.skip) || is_in(&self.gone)
+        holds(&self.skip, number) || holds(&self.gone, number)
+    }
+
+    /// So many rows of a run have ended, to make room.
+    pub(super) fn let_go(&mut self, run: RowRun, rows: u64) {
+        self.rows -= rows;
+        if run.first <= self.next {
+            self.next = self.next.max(run.end()).min(self.end);
+        }
+        let next = self.next;
+        self.gone.retain(|gone| gone.end() > next);
+        if run.end() <= next {
+            return;
+        }
+        let place = self.gone.partition_point(|gone| gone.first < run.first);
+        self.gone.insert(place, run);
+        self.gone.dedup_by(|later, gone| {
+            let together = later.first <= gone.end();
+            if together {
+                gone.count = gone.count.max(later.end() - gone.first);
+            }
+            together
+        });
     }
 
     /// These runs of its lane leave memory, in order: its last rows from now on. What lies between them is over.

@@ -42,6 +42,20 @@ pub(crate) enum Rule {
     RestoredFirst,
     /// Rows that had a partition in an earlier start and rows that get one now take turns.
     InTurn,
+    /// `drop-oldest`: what is in a batch stays.
+    CutStays,
+    /// S8: what a failed sync was to cover is not on the disk.
+    #[cfg(test)]
+    FailureBelieved,
+    /// A disk that failed is asked again.
+    #[cfg(test)]
+    TriedAgain,
+    /// S5: no sink holds more than its share.
+    #[cfg(test)]
+    ShareKept,
+    /// A stop in order writes down what memory has of sinks that are saved.
+    #[cfg(test)]
+    SavedAtStop,
     /// S3: a kept session is there after a crash.
     #[cfg(test)]
     SessionKept,
@@ -83,6 +97,10 @@ impl Rule {
         Self::IdsKept,
         Self::ReleaseSynced,
     ];
+
+    /// Those that take what lasts to be missed.
+    pub(crate) const OF_LASTING: [Self; 5] =
+        [Self::CutStays, Self::FailureBelieved, Self::TriedAgain, Self::ShareKept, Self::SavedAtStop];
 }
 
 #[cfg(test)]

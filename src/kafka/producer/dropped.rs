@@ -1,10 +1,11 @@
 //! Rows on the disk alone that make room for younger ones: whoever keeps the log ends them, and says so.
 
 use super::backlog::Backlog;
+use super::broken::{Rule, is_out};
 use super::row_log::RowRun;
 use super::tickets::Tickets;
 use super::{Finished, Producer};
-use crate::kafka::types::{Outcome, SinkId};
+use crate::kafka::types::{Outcome, SinkId, Ticket};
 
 impl Producer {
     /// The rows of a lane that stand on the disk alone, rows of cuts aside: what may be dropped to make room. `None`: it
@@ -13,7 +14,8 @@ impl Producer {
     pub fn on_disk(&self, lane: u32) -> Option<RowRun> {
         let (_, backlog) = self.backlog_of(lane)?;
         // What is cut stays until Kafka's word; nearly all that is not stands behind it.
-        let first = backlog.skip.last().map_or(0, RowRun::end).max(backlog.next);
+        let cut = if is_out(Rule::CutStays) { None } else { backlog.skip.last() };
+        let first = cut.map_or(0, RowRun::end).max(backlog.next);
         (first < backlog.end).then(|| RowRun { first, count: backlog.end - first })
     }
 
@@ -32,6 +34,15 @@ impl Producer {
             }
         };
         self.spooling.iter().filter(|(index, _)| of_sink(index)).map(rows).sum()
+    }
+
+    /// Who waits for rows that have gone so, and are of an earlier start, is answered.
+    pub fn answer_dropped(&mut self, owed: Vec<Ticket>) {
+        if !owed.is_empty() {
+            let mut tickets = Tickets::default();
+            owed.into_iter().for_each(|ticket| tickets.push(Some(ticket)));
+            self.finished.push(Finished::new(tickets, Outcome::Delivered, true));
+        }
     }
 
     fn backlog_of(&self, lane: u32) -> Option<((u32, i32), &Backlog)> {
@@ -54,14 +65,11 @@ impl Producer {
             Err(_) => topic.backlogs.iter_mut().find(|backlog| backlog.lane == lane),
         };
         let Some(backlog) = backlog else { return };
-        // What was too old before the others left memory is counted, though the log may have had it until now.
+        // What has ended before is counted, though the log may have had it until now.
         let within = |over: &RowRun| over.end().min(run.end()).saturating_sub(over.first.max(run.first));
         let over = backlog.gone.iter().map(within).sum::<u64>();
         let rows = rows.saturating_sub(over).min(backlog.rows);
-        backlog.rows -= rows;
-        if run.first <= backlog.next {
-            backlog.next = backlog.next.max(run.end()).min(backlog.end);
-        }
+        backlog.let_go(run, rows);
         let mut tickets = Tickets::default();
         backlog.owed.retain(|(number, ticket)| {
             let gone = (run.first..run.end()).contains(number);

@@ -161,7 +161,7 @@ impl World {
     }
 
     /// What is durable is told.
-    fn tell_clients(&mut self) {
+    pub(in crate::sim) fn tell_clients(&mut self) {
         let (Some(clients), Some(store)) = (&mut self.clients, &self.store) else { return };
         for connection in clients.clients.iter_mut().filter_map(|client| client.connection.as_mut()) {
             while connection.held.front().is_some_and(|(group, _)| *group <= store.durable()) {
@@ -180,6 +180,19 @@ impl World {
             clients.sessions.disconnected(key, connection.id, End::Lost, now);
             clients.write_down(self.store.as_mut());
         }
+    }
+
+    /// All connections are closed, as a stop in order does.
+    pub(in crate::sim) fn say_goodbye(&mut self) {
+        let now = self.clock.now();
+        let Some(clients) = &mut self.clients else { return };
+        for index in 0..clients.clients.len() {
+            let connection = clients.clients[index].connection.take();
+            if let Some((key, id)) = connection.and_then(|connection| Some((connection.key?, connection.id))) {
+                clients.sessions.disconnected(key, id, End::ShuttingDown, now);
+            }
+        }
+        clients.write_down(self.store.as_mut());
     }
 
     /// After a crash: the sessions that the log has.

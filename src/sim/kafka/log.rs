@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::kafka::types::NodeId;
 
 /// Batches that Kafka remembers of a producer.
-const REMEMBERED: usize = 5;
+pub(in crate::sim) const REMEMBERED: usize = 5;
 /// `producer.id.expiration.ms`, by record time.
 const FORGOTTEN_AFTER_MS: i64 = 24 * 3_600_000;
 
@@ -164,9 +164,13 @@ impl Log {
 
     /// A clean restart of the leader: of each producer only the last batch is remembered.
     pub(in crate::sim) fn remember_last(&mut self) {
+        self.remember_only(1);
+    }
+
+    /// Of each producer only so many of its last batches are remembered.
+    pub(in crate::sim) fn remember_only(&mut self, batches: usize) {
         for known in self.known.values_mut() {
-            let last = known.batches.pop_back();
-            known.batches = last.into_iter().collect();
+            known.batches.drain(..known.batches.len().saturating_sub(batches));
         }
     }
 

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use super::plan::Fault;
 use crate::buffer::RestoredSession;
-use crate::kafka::producer::Settings;
-use crate::kafka::producer::row_log::{RestoredCut, RestoredLane, RowLog};
+use crate::kafka::producer::row_log::{RestoredCut, RestoredLane, RowLog, RowRun};
+use crate::kafka::producer::{Producer, Settings};
 use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::{Monotonic, WallMs};
 
@@ -200,10 +200,27 @@ impl Store {
     }
 
     /// The disk fails.
-    pub(super) fn fails(&mut self, fault: Fault) {
+    pub(super) fn fails(&mut self, fault: Fault, rng: &mut fastrand::Rng) {
         if let Under::Spool(spool) = &mut self.under {
-            spool.fails(fault);
+            spool.fails(fault, rng);
         }
+    }
+
+    /// Nothing is wrong with the disk that lasts, and nobody else's bytes are on it.
+    pub(super) fn is_well(&mut self) {
+        if let Under::Spool(spool) = &mut self.under {
+            spool.is_well();
+        }
+    }
+
+    /// `drop-oldest`: where a row has found no room, the log ends others, and says which.
+    pub(super) fn make_room(&mut self, now: Monotonic, producer: &Producer) -> Vec<(u32, RowRun, Vec<Ticket>)> {
+        self.spool_mut().map_or_else(Vec::new, |spool| spool.make_room(now, producer))
+    }
+
+    /// The group that is being gathered.
+    pub(super) fn group(&self) -> u64 {
+        self.spool().map_or(0, |spool| spool.buffer.group())
     }
 
     /// Whether everything that was written down is durable.
@@ -219,6 +236,8 @@ impl Store {
         let Under::Spool(spool) = &self.under else { return None };
         let left = spool.segments();
         let unneeded = at_the_end && left > SEGMENTS_LEFT_MAX;
-        spool.wrong().or_else(|| unneeded.then(|| format!("nothing lives, and {left} segments are there")))
+        let wrong = spool.wrong().or_else(|| unneeded.then(|| format!("nothing lives, and {left} segments are there")));
+        let full = at_the_end && !spool.admit(SinkId(0), 2_500);
+        wrong.or_else(|| full.then(|| format!("nothing lives, and there is no room: {}", self.standing())))
     }
 }

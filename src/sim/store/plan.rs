@@ -17,6 +17,8 @@ pub(in crate::sim) struct StorePlan {
     /// No disk, but a log that is no more than its promises; entries in its groups.
     pub(in crate::sim) model: bool,
     pub(in crate::sim) group_max: usize,
+    /// `when_full` is `drop-oldest`.
+    pub(in crate::sim) drops: bool,
 }
 
 impl StorePlan {
@@ -38,6 +40,33 @@ impl StorePlan {
             share: if rng.bool() { 100 } else { rng.u64(30..80) },
             sync_us_max: longest,
             group_max: if rng.u32(..4) == 0 { rng.usize(3..10) } else { 1000 },
+            drops: false,
+        }
+    }
+
+    /// What runs with what lasts have otherwise: little room, small shares, rows that go to make room, sinks that are saved.
+    pub(in crate::sim) fn lasting(&mut self, settings: &mut Settings, rng: &mut fastrand::Rng) {
+        self.model &= rng.u32(..4) == 0;
+        if rng.u32(..4) > 0 {
+            // The least that a shard may have.
+            (self.segment_bytes, self.segments_max) = (64 * 1024, 8);
+        }
+        if rng.bool() {
+            // A segment at least.
+            self.share = rng.u64(13..40);
+        }
+        self.drops = rng.u32(..3) == 0;
+        let second = &mut settings.sinks[1];
+        if rng.u32(..3) == 0 && second.keep != Keep::HybridSaved {
+            second.keep = Keep::HybridSaved;
+            if second.answered_on == AnsweredOn::Stored {
+                second.answered_on = AnsweredOn::Replicated;
+            }
+        }
+        if self.drops {
+            // What memory has too does not go.
+            let logged = settings.sinks.iter_mut().filter(|sink| !sink.hidden && sink.keep != Keep::Memory);
+            logged.for_each(|sink| sink.spill_after = rng.usize(1..10_000));
         }
     }
 }

@@ -1,20 +1,25 @@
 //! The disk buffer as the shard has it, on a disk that loses, tears and fails.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Crash, Restored, StorePlan};
-use crate::buffer::{Buffer, Settings, SinkTerms};
-use crate::kafka::producer::row_log::RowLog;
-use crate::kafka::producer::{Settings as Producer, SinkSettings};
-use crate::kafka::types::SinkId;
+use crate::buffer::{Buffer, Settings, SinkTerms, SpoolFull};
+use crate::kafka::producer::broken::{Rule, is_out};
+use crate::kafka::producer::row_log::{RowLog, RowRun};
+use crate::kafka::producer::{self, Producer, SinkSettings};
+use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::sim::plan::Fault;
 use crate::sim::row;
 use crate::spool::simulated::SimDisk;
-use crate::spool::{self, Log, Read, recover};
+use crate::spool::{self, Completion, Log, Read, recover};
 
 const SHARD: u32 = 3;
+
+/// When the oldest go again, if that has made no room. (In the service later; time is short here.)
+const DROP_AGAIN: Duration = Duration::from_millis(20);
 
 /// See the module.
 #[derive(Debug)]
@@ -23,6 +28,13 @@ pub(in crate::sim) struct Spool {
     pub(super) buffer: Buffer,
     settings: Settings,
     bytes_max: u64,
+    sink_bytes_max: u64,
+    /// What goes on failing: syncs, writes, new segments.
+    sick: [bool; 3],
+    /// `drop-oldest`, and what has found no room; when the oldest last went, and what had come free by then.
+    drops: bool,
+    wanted: Cell<Option<(SpoolFull, SinkId, usize)>>,
+    dropped: Option<(Monotonic, u64)>,
 }
 
 fn terms((index, sink): (usize, &SinkSettings)) -> SinkTerms {
@@ -30,13 +42,14 @@ fn terms((index, sink): (usize, &SinkSettings)) -> SinkTerms {
 }
 
 impl Spool {
-    pub(super) fn new(plan: &StorePlan, producer: &Producer) -> Self {
+    pub(super) fn new(plan: &StorePlan, producer: &producer::Settings) -> Self {
         let bytes_max = plan.segment_bytes * plan.segments_max;
+        let sink_bytes_max = bytes_max * plan.share / 100;
         let log = spool::Settings {
             shard: SHARD,
             segment_bytes: plan.segment_bytes,
             segments_max: plan.segments_max,
-            sink_bytes_max: bytes_max * plan.share / 100,
+            sink_bytes_max: if is_out(Rule::ShareKept) { bytes_max } else { sink_bytes_max },
             seed: producer.seed,
         };
         let sinks = producer.sinks.iter().filter(|sink| !sink.hidden).enumerate().map(terms).collect();
@@ -44,11 +57,33 @@ impl Spool {
         let disk = SimDisk::default();
         let opened = Buffer::open(&disk, settings.clone(), &BTreeMap::new(), Monotonic(1), WallMs(1));
         let (buffer, _) = opened.expect("an empty folder");
-        Self { disk, buffer, settings, bytes_max }
+        let (sick, drops) = ([false; 3], plan.drops);
+        Self { disk, buffer, settings, bytes_max, sink_bytes_max, sick, drops, wanted: Cell::default(), dropped: None }
     }
 
     pub(super) fn admit(&self, sink: SinkId, bytes: usize) -> bool {
-        self.buffer.admit(0, sink, bytes).is_ok()
+        let room = self.buffer.admit(0, sink, bytes);
+        if let Err(full @ (SpoolFull::Whole | SpoolFull::Sink)) = room {
+            self.wanted.set(Some((full, sink, bytes)));
+        }
+        room.is_ok()
+    }
+
+    /// As the shard does it.
+    pub(super) fn make_room(&mut self, now: Monotonic, producer: &Producer) -> Vec<(u32, RowRun, Vec<Ticket>)> {
+        let Some((full, sink, bytes)) = self.wanted.get().filter(|_| self.drops) else { return Vec::new() };
+        if self.buffer.admit(0, sink, bytes).is_ok() {
+            self.wanted.set(None);
+            return Vec::new();
+        }
+        let freed = self.buffer.freed();
+        if self.dropped.is_some_and(|(at, before)| before == freed && now.since(at) < DROP_AGAIN) {
+            return Vec::new();
+        }
+        self.dropped = Some((now, freed));
+        let only = (full == SpoolFull::Sink).then_some((0, sink));
+        let dropped = self.buffer.drop_oldest(only, |_, lane| producer.on_disk(lane));
+        dropped.into_iter().map(|(_, lane, run)| (lane, run, self.buffer.awaited(lane, run))).collect()
     }
 
     pub(super) fn has_room(&self, bytes: usize) -> bool {
@@ -71,12 +106,18 @@ impl Spool {
     }
 
     pub(super) fn flush(&mut self, (now, wall): (Monotonic, WallMs), takes: Duration) {
+        if is_out(Rule::TriedAgain) && self.buffer.numbers().stuck {
+            return;
+        }
         self.disk.answers_at = now.after(takes);
         self.buffer.flush(&mut self.disk, now, wall);
     }
 
     pub(super) fn answer(&mut self, now: Monotonic) -> bool {
-        let Some(completion) = self.disk.answer_by(now) else { return false };
+        let Some(mut completion) = self.disk.answer_by(now) else { return false };
+        if let Completion::Synced { ok, .. } = &mut completion {
+            *ok |= is_out(Rule::FailureBelieved);
+        }
         self.buffer.complete(&mut self.disk, completion, now);
         true
     }
@@ -89,13 +130,38 @@ impl Spool {
         self.buffer.is_idle()
     }
 
-    pub(super) fn fails(&mut self, fault: Fault) {
+    pub(super) fn fails(&mut self, fault: Fault, rng: &mut fastrand::Rng) {
+        let SimDisk { fail_syncs, fail_appends, fail_creates, room, .. } = &mut self.disk;
         match fault {
-            Fault::SyncFails => self.disk.fail_syncs += 1,
-            Fault::WriteFails => self.disk.fail_appends += 1,
-            Fault::CreateFails => self.disk.fail_creates += 1,
+            Fault::SyncFails => *fail_syncs = fail_syncs.saturating_add(1),
+            Fault::WriteFails => *fail_appends = fail_appends.saturating_add(1),
+            Fault::CreateFails => *fail_creates = fail_creates.saturating_add(1),
+            Fault::SickDisk if self.sick == [false; 3] => {
+                self.sick = [rng.bool(), rng.bool(), true];
+                rng.shuffle(&mut self.sick);
+                self.goes_on_failing();
+            }
+            Fault::SickDisk => {
+                self.sick = [false; 3];
+                self.goes_on_failing();
+            }
+            Fault::FullDisk if room.is_some() => *room = None,
+            Fault::FullDisk => {
+                let left = rng.u64(..4 * self.settings.log.segment_bytes);
+                self.disk.room = Some(self.disk.bytes_taken() + left);
+            }
             _ => {}
         }
+    }
+
+    fn goes_on_failing(&mut self) {
+        let times = self.sick.map(|is_sick| if is_sick { u32::MAX } else { 0 });
+        [self.disk.fail_syncs, self.disk.fail_appends, self.disk.fail_creates] = times;
+    }
+
+    pub(super) fn is_well(&mut self) {
+        (self.sick, self.disk.room) = ([false; 3], None);
+        self.goes_on_failing();
     }
 
     pub(super) fn crash(&mut self, how: Crash, (now, wall): (Monotonic, WallMs), rng: &mut fastrand::Rng) -> Restored {
@@ -105,6 +171,9 @@ impl Spool {
         }
         self.disk = std::mem::take(&mut self.disk).without_faults();
         self.disk.reads_later.set(0);
+        // A start finds it as it is.
+        self.goes_on_failing();
+        self.wanted.set(None);
         self.settings.log.seed = rng.u64(..);
         let opened = Buffer::open(&self.disk, self.settings.clone(), &self.disk.found(), now, wall);
         let (buffer, mut restored) = opened.expect("a start");
@@ -134,8 +203,14 @@ impl Spool {
     }
 
     pub(super) fn wrong(&self) -> Option<String> {
-        let taken = self.disk.bytes_taken();
-        (taken > self.bytes_max).then(|| format!("{taken} bytes on the disk, of {} at the most", self.bytes_max))
+        let (taken, most) = (self.disk.bytes_taken(), self.bytes_max);
+        if taken > most {
+            return Some(format!("{taken} bytes on the disk, of {most} at the most"));
+        }
+        let shares = (0..self.settings.clusters[0].len() as u16).map(|sink| self.buffer.sink_bytes(0, SinkId(sink)));
+        // A block that is moved in parts has a head in each: about.
+        let (held, most) = (shares.max().unwrap_or(0), self.sink_bytes_max + self.settings.log.segment_bytes / 16);
+        (held > most).then(|| format!("{held} bytes of one sink, of {most} at the most"))
     }
 
     /// Segments there are.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::Restored;
 use crate::kafka::batch::Records;
 use crate::kafka::producer::row_log::{
-    Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RowLog, TakenCut,
+    Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RowLog, RowRun, TakenCut,
 };
 use crate::kafka::producer::{Keep, SinkSettings};
 use crate::kafka::types::SinkId;
@@ -58,6 +58,9 @@ pub(in crate::sim) struct Told {
     identities: HashMap<Identity, u64>,
     /// What became of rows in the end, and when that was told.
     pub(in crate::sim) fates: HashMap<u32, (Fate, Monotonic)>,
+    /// Rows that went to make room, and how often any did, by sink.
+    pub(in crate::sim) dropped: BTreeSet<u32>,
+    pub(in crate::sim) drops: HashMap<usize, u64>,
     /// All groups up to this one are durable.
     durable: u64,
     wrong: Option<String>,
@@ -226,6 +229,31 @@ impl Told {
         }
     }
 
+    /// Rows that went to make room.
+    pub(in crate::sim) fn dropped(&mut self, lane: u32, run: RowRun, group: u64, now: Monotonic) {
+        self.note(|| format!("log: dropped {run:?} of lane {lane}, group {group}"));
+        for number in run.first..run.end() {
+            match self.rows.get_mut(&(lane, number)) {
+                Some(kept) if kept.ended.is_none() && kept.cut.is_none() => {
+                    kept.ended = Some((Fate::Expired, group));
+                    self.fates.insert(kept.row, (Fate::Expired, now));
+                    self.dropped.insert(kept.row);
+                    *self.drops.entry(kept.sink).or_default() += 1;
+                }
+                other => {
+                    let text = format!("number {number} of lane {lane} is dropped, and is {other:?}");
+                    self.fails(|| text);
+                }
+            }
+        }
+    }
+
+    /// Whether a sink's rows are there after a start, if they were durable.
+    fn outlive(&self, sink: usize, saved: bool) -> bool {
+        let keep = self.keeps.get(sink);
+        keep == Some(&Keep::Disk) || saved && keep == Some(&Keep::HybridSaved)
+    }
+
     /// A row comes back from the log.
     fn read(&mut self, lane: u32, at_least: u64, read: &LoggedRow<'_>) {
         let said = row::read(read.record.key, read.record.value).map(|(row, _)| row);
@@ -237,7 +265,13 @@ impl Told {
     }
 
     /// After a crash: `found` are the rows that the log has, by lane and number. Rows that are gone with nothing known of their end.
-    pub(in crate::sim) fn crashed(&mut self, restored: &Restored, found: &BTreeMap<Place, u32>) -> BTreeSet<u32> {
+    /// `saved`: it was stopped in order.
+    pub(in crate::sim) fn crashed(
+        &mut self,
+        restored: &Restored,
+        found: &BTreeMap<Place, u32>,
+        saved: bool,
+    ) -> BTreeSet<u32> {
         let (durable, mut gone) = (self.durable, BTreeSet::new());
         for (place, row) in found {
             let known = self.rows.get(place).map(|kept| kept.row).or_else(|| self.given_up.get(place).copied());
@@ -246,7 +280,7 @@ impl Told {
             }
         }
         for (place, mut kept) in std::mem::take(&mut self.rows) {
-            let is_disk = self.keeps.get(kept.sink) == Some(&Keep::Disk);
+            let outlives = self.outlive(kept.sink, saved);
             let over = kept.ended.is_some_and(|(_, group)| group <= durable);
             match found.contains_key(&place) {
                 // Of a sink whose rows do not outlive the process.
@@ -262,6 +296,7 @@ impl Told {
                     }
                     (kept.group, kept.ended, kept.cut) = (0, None, None);
                     self.fates.remove(&kept.row);
+                    self.dropped.remove(&kept.row);
                     self.places.insert(kept.row, place);
                     self.rows.insert(place, kept);
                 }
@@ -272,7 +307,7 @@ impl Told {
                         self.fates.remove(&kept.row);
                     }
                 }
-                false if is_disk && kept.group <= durable => {
+                false if outlives && kept.group <= durable => {
                     self.fails(|| format!("{place:?} was durable, and is gone: {kept:?}"));
                 }
                 false => drop(gone.insert(kept.row)),
@@ -280,14 +315,14 @@ impl Told {
         }
         let rows = &self.rows;
         self.places.retain(|_, place| rows.contains_key(place));
-        self.cuts_after(restored);
+        self.cuts_after(restored, saved);
         // Numbers of lanes that nothing durable names may be given again.
         self.lanes.retain(|number, _| restored.lanes.iter().any(|lane| lane.lane == *number));
         self.durable = 0;
         gone
     }
 
-    fn cuts_after(&mut self, restored: &Restored) {
+    fn cuts_after(&mut self, restored: &Restored, saved: bool) {
         let durable = self.durable;
         for cut in &restored.cuts {
             if self.cuts.get(&cut.cut).is_none_or(|other| other.said != *cut) {
@@ -297,7 +332,7 @@ impl Told {
         for (number, mut cut) in std::mem::take(&mut self.cuts) {
             let back = restored.cuts.iter().any(|other| other.cut == number);
             let over = cut.ended.is_some_and(|group| group <= durable);
-            let must = cut.ended.is_none() && cut.group <= durable && self.keeps[cut.sink] == Keep::Disk;
+            let must = cut.ended.is_none() && cut.group <= durable && self.outlive(cut.sink, saved);
             if back && over || !back && must {
                 self.fails(|| format!("back: {back}, over: {over}: {cut:?}"));
             }

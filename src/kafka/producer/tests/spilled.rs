@@ -91,6 +91,31 @@ fn what_is_dropped_on_the_disk_is_counted_and_not_read() {
     assert_eq!((sent, hand.stats().buffered_rows, hand.stats().rotten), (490, 0, 0));
 }
 
+/// Until it is durable that they have ended the log reads them, and those before them may have come to stand behind.
+#[test]
+fn what_is_dropped_is_not_sent_while_the_log_still_reads_it() {
+    use crate::kafka::producer::row_log::RowRun;
+    let mut hand = Hand::new(tight());
+    for number in 0..500u32 {
+        hand.append_value("t", None, format!("{number} {}", "x".repeat(1000)).as_bytes());
+        hand.poll_synced();
+    }
+    let first = hand.producer.on_disk(0).expect("rows on the disk").first;
+    for (first, count) in [(first + 5, 10), (first + 30, 10), (first + 15, 5)] {
+        hand.producer.dropped(0, RowRun { first, count }, count);
+    }
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    hand.producer.on_producer_id(0, 7, 0);
+    let mut sent = 0;
+    for _ in 0..2000 {
+        for request in hand.poll_synced() {
+            sent += values(&request).len();
+            hand.answer_and_drop(request, 0);
+        }
+    }
+    assert_eq!((sent, hand.stats().buffered_rows, hand.stats().dropped), (475, 0, 25));
+}
+
 #[test]
 fn an_orderly_stop_saves_what_is_in_memory_and_a_start_sends_it_once() {
     use super::hand::identity;

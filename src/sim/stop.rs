@@ -1,0 +1,77 @@
+//! SIGTERM: nothing more is read, Kafka is waited for a while, what is to outlive the process goes to the disk, and the process ends. As
+//! the shard does it (`shard/drain.rs`).
+
+use std::time::Duration;
+
+use super::store::{Crash, Watched};
+use super::world::World;
+use crate::kafka::producer::Keep;
+use crate::kafka::producer::broken::{Rule, is_out};
+use crate::kafka::types::SinkId;
+
+/// How long what is left may take to get onto the disk once the grace is over.
+const SAVING: Duration = Duration::from_secs(3);
+
+impl World {
+    /// A stop in order, and a start.
+    pub(super) fn stop(&mut self) {
+        if self.store.is_none() {
+            return;
+        }
+        self.producer.stop_lingering(self.clock.now());
+        for _ in 0..self.disk_rng.u32(..60) {
+            self.go_on();
+            self.answers();
+            self.turn();
+            self.tell_clients();
+        }
+        if self.rests() {
+            self.say_goodbye();
+        }
+        let saved = self.save();
+        self.note(|| format!("stopped, saved: {saved}"));
+        self.ends(Crash::Kill, saved);
+    }
+
+    /// Whether nobody waits for Kafka's word.
+    fn rests(&self) -> bool {
+        let sinks = (0u16..).zip(&self.plan.settings.sinks).filter(|(_, sink)| sink.keep != Keep::Disk);
+        sinks.map(|(sink, _)| self.producer.stats(SinkId(sink)).buffered_rows).sum::<u64>() == 0
+    }
+
+    /// Whether all that is to outlive the process is on the disk.
+    fn save(&mut self) -> bool {
+        let saves = self.plan.settings.sinks.iter().any(|sink| !sink.hidden && sink.keep == Keep::HybridSaved);
+        let (until, mut saved) = (self.clock.now().after(SAVING), !saves || is_out(Rule::SavedAtStop));
+        loop {
+            let at = self.at();
+            if saves {
+                // It is polled no more.
+                let Some(store) = &mut self.store else { return false };
+                let (producer, told) = (&mut self.producer, &mut self.told);
+                store.with(at, 0, |log| {
+                    told.durable_up_to(log.durable());
+                    saved = saved || producer.save(&mut Watched { log, told, now: at.0 });
+                });
+                store.flush(at, self.rough, &mut self.disk_rng);
+                self.look();
+            } else {
+                self.turn();
+            }
+            let Some(store) = &mut self.store else { return false };
+            if saved && store.is_idle() {
+                return true;
+            }
+            if at.0 >= until {
+                return false;
+            }
+            match store.next_deadline() {
+                Some(next) => self.clock.pass_until(next),
+                None => self.clock.pass(Duration::from_millis(10)),
+            }
+            self.clock.pass(Duration::from_micros(100));
+            let now = self.clock.now();
+            while self.store.as_mut().is_some_and(|store| store.answer(now)) {}
+        }
+    }
+}
