@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::kafka::client::{Client, Effect, LinkId};
 use crate::kafka::producer::row_log::{NoLog, RowLog, RowRun};
 use crate::kafka::producer::{Keep, Producer, SinkStats, Want};
-use crate::kafka::types::{ClientEvent, Landed, Outcome, ProduceRequest, Run, SinkId};
+use crate::kafka::types::{ClientEvent, Landed, Outcome, ProduceRequest, Run, SinkId, Ticket};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId, WallMs};
@@ -130,9 +130,9 @@ impl Upstream {
         self.producer.on_disk(lane)
     }
 
-    /// These of them are gone.
-    pub(super) fn dropped(&mut self, lane: u32, run: RowRun) {
-        self.producer.dropped(lane, run, run.count);
+    /// These of them are gone, and whose answers waited for some of an earlier start.
+    pub(super) fn dropped(&mut self, lane: u32, run: RowRun, owed: Vec<Ticket>) {
+        self.producer.dropped(lane, run, run.count, owed);
         self.busy = true;
     }
 

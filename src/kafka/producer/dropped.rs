@@ -4,7 +4,7 @@ use super::backlog::Backlog;
 use super::row_log::RowRun;
 use super::tickets::Tickets;
 use super::{Finished, Producer};
-use crate::kafka::types::{Outcome, SinkId};
+use crate::kafka::types::{Outcome, SinkId, Ticket};
 
 impl Producer {
     /// The rows of a lane that stand on the disk alone, rows of cuts aside: what may be dropped to make room. `None`: it
@@ -46,7 +46,8 @@ impl Producer {
     }
 
     /// Whoever keeps the log has ended the `rows` live rows of such a run, the oldest of [`Producer::on_disk`], to make room.
-    pub fn dropped(&mut self, lane: u32, run: RowRun, rows: u64) {
+    /// `owed`: whose answers waited for those of an earlier start ([`super::row_log::RowLog::owed`]).
+    pub fn dropped(&mut self, lane: u32, run: RowRun, rows: u64, owed: Vec<Ticket>) {
         let Some(((index, partition), _)) = self.backlog_of(lane) else { return };
         let topic = &mut self.topics[index as usize];
         let backlog = match usize::try_from(partition) {
@@ -60,6 +61,7 @@ impl Producer {
             backlog.next = backlog.next.max(run.end()).min(backlog.end);
         }
         let mut tickets = Tickets::default();
+        owed.into_iter().for_each(|ticket| tickets.push(Some(ticket)));
         backlog.owed.retain(|(number, ticket)| {
             let gone = (run.first..run.end()).contains(number);
             gone.then(|| tickets.push(Some(*ticket)));

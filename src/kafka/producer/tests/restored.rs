@@ -3,7 +3,7 @@
 use super::hand::{Hand, identity, topic, values};
 use super::logged::{disk, known};
 use crate::kafka::producer::row_log::Fate;
-use crate::kafka::types::{LogSays, ProduceRequest};
+use crate::kafka::types::{LogSays, Outcome, ProduceRequest, Ticket};
 
 fn all_values(requests: &[ProduceRequest]) -> Vec<String> {
     requests.iter().flat_map(values).collect()
@@ -128,4 +128,36 @@ fn the_log_may_end_with_a_cut_that_is_still_to_be_loaded() {
     let second = hand.one();
     assert_eq!((identity(&second), values(&second)), ((7, 0, 2), vec!["row 2".to_owned()]), "as it was");
     assert_eq!((hand.stats().acknowledged_lost, hand.stats().delivered), (0, 1));
+}
+
+/// A message of QoS 2 of an earlier start, whose client waits for its answer.
+#[test]
+fn whoever_waits_for_a_restored_row_that_is_lost_is_told() {
+    use crate::kafka::producer::row_log::{Ended, RowLog, RowRun};
+    for dropped in [false, true] {
+        let mut hand = Hand::new(disk());
+        (0..3).for_each(|_| hand.append("t", None));
+        hand.poll_synced();
+        let mut hand = hand.killed(disk(), 8);
+        hand.done.clear();
+        let ticket = Ticket { session: 4, number: 11 };
+        hand.log.tickets.insert((0, 0), ticket);
+        if dropped {
+            let run = RowRun { first: 0, count: 1 };
+            hand.log.ended(&Ended { cut: None, lane: 0, rows: &[run], fate: Fate::Expired }).expect("taken");
+            hand.producer.dropped(0, run, 1, vec![ticket]);
+        } else {
+            hand.log.rotten.push((0, 0));
+        }
+        hand.poll();
+        hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+        for _ in 0..6 {
+            for request in hand.poll_synced() {
+                hand.answer(&request, 0);
+            }
+        }
+        let told: Vec<Outcome> = hand.done.iter().filter(|(run, _)| run.session == 4).map(|(_, how)| *how).collect();
+        assert_eq!(told, [if dropped { Outcome::Delivered } else { Outcome::Refused(56) }]);
+        assert_eq!((hand.stats().delivered, hand.stats().buffered_rows), (2, 0));
+    }
 }
