@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use smallvec::SmallVec;
+
 use super::clock::Clock;
 use super::restore::{OpenError, Report, Restored, RestoredSession};
 use super::room::Room;
@@ -27,8 +29,10 @@ pub struct Buffer {
     /// Whose each lane is: cluster and sink.
     pub(super) lanes: HashMap<u32, (usize, SinkId)>,
     pub(super) lists: Lists,
-    /// Whose answer waits for rows of an earlier start.
-    pub(super) tickets: BTreeMap<Origin, Ticket>,
+    /// Whose answer waits for rows of an earlier start, by lane and number; and those rows by their packet id, which may
+    /// be another message's later.
+    pub(super) tickets: BTreeMap<(u32, u64), Ticket>,
+    pub(super) awaited: BTreeMap<Origin, SmallVec<[(u32, u64); 2]>>,
     pub(super) numbers: Numbers,
     /// Rows in groups that are not durable, by group.
     pub(super) unsynced: VecDeque<(u64, u64)>,
@@ -101,6 +105,7 @@ impl Buffer {
             waiting: Waiting::default(),
             next_session,
             tickets: BTreeMap::new(),
+            awaited: BTreeMap::new(),
             lanes: HashMap::new(),
             lists: Lists::default(),
             numbers: Numbers { rot: report.rot.len() as u64, torn_bytes: report.torn_bytes, ..Numbers::default() },
@@ -182,6 +187,10 @@ impl Buffer {
             self.numbers.sync_us += took;
             // The same group again.
             self.flying = if ok { None } else { Some(now) };
+        }
+        for lane in self.log.take_retired() {
+            self.lanes.remove(&lane);
+            self.failing.remove(&lane);
         }
         let durable = self.durable();
         while self.unsynced.pop_front_if(|(group, _)| *group <= durable).is_some() {}

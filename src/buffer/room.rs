@@ -1,11 +1,12 @@
-//! Whether the spool has room for a row, asked before it is taken, so that what was taken always fits. The log's figures
-//! are read once a turn; what has been promised since counts from them.
+//! Whether the spool has room for a row, asked before it is taken, so that what was taken fits. The log's figures are read
+//! once a turn; what has been promised since counts from them. Against cuts, ends and moves of the turns in which a row
+//! waits for its group nothing is set aside: what these take comes back with older rows, which it does not hold up.
 
 use super::core::Buffer;
 use super::sessions::RECORD_BYTES;
-use crate::kafka::producer::row_log::{Origin, RowRun};
-use crate::kafka::producer::{AnsweredOn, Keep};
-use crate::kafka::types::{SinkId, Ticket};
+use crate::kafka::producer::Keep;
+use crate::kafka::producer::row_log::RowRun;
+use crate::kafka::types::SinkId;
 use crate::spool::Run;
 
 /// What a row costs in the log beside its record, if it stands in a block of its own.
@@ -35,11 +36,11 @@ impl Promised {
         self.bytes += bytes;
     }
 
-    /// So many of them are in the log: their part of the bytes is free.
-    fn kept(&mut self, rows: u64) -> u64 {
+    /// So many of them are in the log, with so many bytes: that much, which may be less than they were promised, is not
+    /// promised any more. What the others were promised stays, whatever their sizes.
+    fn kept(&mut self, rows: u64, bytes: u64) -> u64 {
         let rows = rows.min(self.rows);
-        let part = if rows == 0 { 0 } else { u128::from(self.bytes) * u128::from(rows) / u128::from(self.rows) };
-        let part = u64::try_from(part).unwrap_or(0);
+        let part = if rows == self.rows { self.bytes } else { (bytes + rows * ROW_COST).min(self.bytes) };
         self.rows -= rows;
         self.bytes -= part;
         part
@@ -83,10 +84,10 @@ impl Room {
     }
 
     /// So many rows of a sink have been written.
-    pub(super) fn kept(&mut self, cluster: usize, sink: usize, rows: u64) {
+    pub(super) fn kept(&mut self, cluster: usize, sink: usize, rows: u64, bytes: u64) {
         if let Some((left, promised)) = self.sinks.get_mut(cluster).and_then(|sinks| sinks.get_mut(sink)) {
             // Until the log's figures are read again its room is the row's, and no longer promised.
-            let bytes = promised.kept(rows);
+            let bytes = promised.kept(rows, bytes);
             self.promised = self.promised.saturating_sub(bytes);
             self.whole = self.whole.saturating_sub(bytes);
             self.turn = self.turn.saturating_sub(bytes);
@@ -180,27 +181,6 @@ impl Buffer {
             Some((*cluster, lane, RowRun { first: run.first, count: run.count }))
         };
         dropped.into_iter().filter_map(placed).collect()
-    }
-
-    /// Whose answers wait for rows that an earlier start has left, for those of a run that has been dropped.
-    #[must_use]
-    pub fn awaited(&self, lane: u32, run: RowRun) -> Vec<Ticket> {
-        let terms = self.lanes.get(&lane).and_then(|(cluster, sink)| self.terms(*cluster, *sink));
-        if terms.is_none_or(|terms| terms.answered_on != AnsweredOn::Replicated) {
-            return Vec::new();
-        }
-        let mut sessions: Vec<u64> = self.tickets.keys().map(|origin| origin.session).collect();
-        sessions.dedup();
-        let mut owed = Vec::new();
-        for session in sessions {
-            for (packet_id, rows) in self.log.state().open_ids_of(session) {
-                let is_in = |row: &&(u32, u64)| row.0 == lane && (run.first..run.end()).contains(&row.1);
-                if let Some(ticket) = self.tickets.get(&Origin { session, packet_id }) {
-                    owed.extend(rows.iter().filter(is_in).map(|_| *ticket));
-                }
-            }
-        }
-        owed
     }
 
     /// Reads the log's figures. Rows of sinks that go to memory first may never come: what they were promised is over.

@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 
 use super::core::Buffer;
 use super::room::SpoolFull;
-use crate::kafka::producer::row_log::Origin;
+use crate::kafka::producer::AnsweredOn;
+use crate::kafka::producer::row_log::{Origin, RowRun};
 use crate::kafka::types::Ticket;
 
 /// A session that is kept from the moment its group is durable.
@@ -102,23 +103,48 @@ impl Buffer {
     /// A session has ended, and its open packet ids with it. The group in which that stands.
     pub fn end_session(&mut self, number: u64) -> u64 {
         let all = Origin { session: number, packet_id: 0 }..=Origin { session: number, packet_id: u16::MAX };
-        while let Some((origin, _)) = self.tickets.range(all.clone()).next() {
+        while let Some((origin, _)) = self.awaited.range(all.clone()).next() {
             let origin = *origin;
-            self.tickets.remove(&origin);
+            self.await_no_more(origin);
         }
         self.record(Record::Ended { number })
     }
 
     /// A packet id of a session is free again: what tells the client so waits for this group.
     pub fn release(&mut self, number: u64, packet_id: u16) -> u64 {
-        self.tickets.remove(&Origin { session: number, packet_id });
+        self.await_no_more(Origin { session: number, packet_id });
         self.record(Record::Released { number, packet_id })
     }
 
     /// Whose answer waits for the rows of an open packet id that an earlier start has left
     /// ([`super::RestoredRow::is_live`]): they come back with this ticket.
     pub fn await_row(&mut self, number: u64, packet_id: u16, ticket: Ticket) {
-        self.tickets.insert(Origin { session: number, packet_id }, ticket);
+        let mut open = self.log.state().open_ids_of(number);
+        let rows = open.find(|(id, _)| *id == packet_id).map_or(&[][..], |(_, rows)| rows);
+        self.tickets.extend(rows.iter().map(|row| (*row, ticket)));
+        self.awaited.insert(Origin { session: number, packet_id }, rows.into());
+    }
+
+    fn await_no_more(&mut self, origin: Origin) {
+        for row in self.awaited.remove(&origin).into_iter().flatten() {
+            self.tickets.remove(&row);
+        }
+    }
+
+    /// Takes out whose answers wait for such rows of a lane, of an earlier start, if its sink owes any.
+    pub fn owed(&mut self, lane: u32, rows: RowRun) -> Vec<Ticket> {
+        if !self.owes(lane) {
+            return Vec::new();
+        }
+        let of: Vec<(u32, u64)> =
+            self.tickets.range((lane, rows.first)..(lane, rows.end())).map(|(row, _)| *row).collect();
+        of.iter().filter_map(|row| self.tickets.remove(row)).collect()
+    }
+
+    /// Whether rows of a lane owe an answer though they are in the log: not at its own level.
+    pub(super) fn owes(&self, lane: u32) -> bool {
+        let of = self.lanes.get(&lane).and_then(|(cluster, sink)| self.terms(*cluster, *sink));
+        of.is_some_and(|terms| terms.answered_on == AnsweredOn::Replicated)
     }
 
     fn record(&mut self, record: Record) -> u64 {

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::core::Buffer;
-use crate::kafka::producer::AnsweredOn;
 use crate::kafka::producer::row_log::{
     Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, Origin, ReadBack, RowLog, RowRun, TakenCut,
 };
-use crate::kafka::types::SinkId;
+use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::Monotonic;
 use crate::spool::{self, Deadline, Disk, Read, ReadError, Reason, Refused, Run};
 
@@ -113,7 +112,7 @@ impl<D: Disk> RowLog for View<'_, D> {
         let first = buffer.log.rows(&new);
         buffer.room.too_many = matches!(first, Err(Refused::TooMany)).then_some(self.cluster);
         let first = first.map_err(not_now)?;
-        buffer.kept(rows.lane, u64::from(rows.count));
+        buffer.kept(rows.lane, u64::from(rows.count), rows.records.len() as u64);
         Ok(first)
     }
 
@@ -165,11 +164,8 @@ impl<D: Disk> RowLog for View<'_, D> {
     }
 
     fn read(&mut self, lane: u32, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
-        let Buffer { log, clock, tickets, lanes, settings, failing, wants_turn, .. } = &mut *self.buffer;
-        let terms =
-            lanes.get(&lane).and_then(|(cluster, sink)| settings.clusters.get(*cluster)?.get(usize::from(sink.0)));
-        // At the level of the log a row that is in it owes nothing.
-        let owes = terms.is_some_and(|terms| terms.answered_on == AnsweredOn::Replicated);
+        let owes = self.buffer.owes(lane);
+        let Buffer { log, clock, tickets, failing, wants_turn, .. } = &mut *self.buffer;
         // What is not on the disk yet is not gone; what was in a lane that is forgotten is.
         let gone = if log.state().was_lane(lane) { u64::MAX } else { 0 };
         let synced = log.state().lane(lane).map_or(gone, |lane| lane.next);
@@ -193,9 +189,8 @@ impl<D: Disk> RowLog for View<'_, D> {
             Read::Rotten(run) => ReadBack::Rotten(RowRun { first: run.first, count: run.count }),
             Read::Block(block) => {
                 for row in block.rows() {
-                    let origin = row.origin.map(|of| Origin { session: of.session, packet_id: of.packet_id });
                     let expires = row.deadline.map_or(Monotonic::NEVER, |at| clock.read(at.wall_ms, at.left_ms));
-                    let ticket = origin.filter(|_| owes).and_then(|origin| tickets.get(&origin).copied());
+                    let ticket = row.origin.filter(|_| owes).and_then(|_| tickets.get(&(lane, row.number)).copied());
                     let row = LoggedRow { number: row.number, record: row.record, expires, hash: row.hash, ticket };
                     if !take(row) {
                         break;
@@ -205,11 +200,15 @@ impl<D: Disk> RowLog for View<'_, D> {
             }
         }
     }
+
+    fn owed(&mut self, lane: u32, rows: RowRun, take: &mut dyn FnMut(Ticket)) {
+        self.buffer.owed(lane, rows).into_iter().for_each(take);
+    }
 }
 
 impl Buffer {
-    /// Rows of a lane have been taken.
-    fn kept(&mut self, lane: u32, rows: u64) {
+    /// Rows of a lane have been taken, with so many bytes of records.
+    fn kept(&mut self, lane: u32, rows: u64, bytes: u64) {
         let group = self.group();
         self.numbers.rows += rows;
         match self.unsynced.back_mut() {
@@ -217,7 +216,7 @@ impl Buffer {
             _ => self.unsynced.push_back((group, rows)),
         }
         if let Some((cluster, sink)) = self.lanes.get(&lane) {
-            self.room.kept(*cluster, usize::from(sink.0), rows);
+            self.room.kept(*cluster, usize::from(sink.0), rows, bytes);
         }
     }
 }

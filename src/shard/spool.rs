@@ -236,7 +236,7 @@ impl Outlets {
         let upstreams = &self.upstreams;
         let dropped = buffer.drop_oldest(only, |cluster, lane| upstreams[cluster].on_disk_only(lane));
         for (cluster, lane, rows) in dropped {
-            let owed = buffer.awaited(lane, rows);
+            let owed = buffer.owed(lane, rows);
             self.upstreams[cluster].dropped(lane, rows, owed);
         }
     }

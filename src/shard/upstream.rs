@@ -135,10 +135,9 @@ impl Upstream {
         self.producer.on_disk(lane)
     }
 
-    /// These of them are gone.
+    /// These of them are gone, and whose answers waited for some of an earlier start.
     pub(super) fn dropped(&mut self, lane: u32, run: RowRun, owed: Vec<Ticket>) {
-        self.producer.dropped(lane, run, run.count);
-        self.producer.answer_dropped(owed);
+        self.producer.dropped(lane, run, run.count, owed);
         self.busy = true;
     }
 

@@ -106,8 +106,7 @@ impl World {
             for (lane, run, owed) in store.make_room(now, producer) {
                 self.trace.note(now, || format!("dropped: {run:?} of lane {lane}"));
                 told.dropped(lane, run, group, now);
-                producer.dropped(lane, run, run.count);
-                producer.answer_dropped(owed);
+                producer.dropped(lane, run, run.count, owed);
             }
             store.flush(at, self.rough, &mut self.disk_rng);
         }

@@ -226,6 +226,7 @@ impl Log {
                 self.state.retire(*lane);
                 self.reader.forget(*lane);
                 self.mover.forget(*lane);
+                self.retired.push(*lane);
             });
         }
         let entries = std::mem::take(&mut self.in_flight);

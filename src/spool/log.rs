@@ -62,6 +62,8 @@ pub struct Log {
     pub(super) moving: Moving,
     /// The group that rows were last dropped in.
     pub(super) dropping: u64,
+    /// Lanes that were retired and nobody has been told of.
+    pub(super) retired: Vec<u32>,
     /// Bytes of the groups written since the start, and those of them that were moved.
     pub(super) written_bytes: u64,
     pub(super) moved_bytes: u64,
@@ -109,6 +111,7 @@ impl Log {
             mover: Reader::default(),
             moving: Moving::default(),
             dropping: 0,
+            retired: Vec::new(),
             written_bytes: 0,
             moved_bytes: 0,
             shares: Vec::new(),
@@ -233,6 +236,11 @@ impl Log {
             lane.next = run.end();
         }
         Ok(first)
+    }
+
+    /// Lanes that were forgotten since this was last asked.
+    pub fn take_retired(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.retired)
     }
 
     /// The first live rows of a lane from `from` on, below `end`, that stand together.

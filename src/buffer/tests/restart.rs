@@ -113,13 +113,13 @@ fn a_repeated_id_finds_each_sink_as_it_is() {
     let ticket = Ticket { session: 5, number: 6 };
     house.buffer.await_row(kept.number, 12, ticket);
     assert_eq!(house.read(replicated, 0, 1).1[0].ticket, Some(ticket));
-    assert_eq!(house.buffer.awaited(replicated, run(0, 1)), [ticket], "if it goes to make room");
-    assert!(
-        house.buffer.awaited(replicated, run(1, 5)).is_empty() && house.buffer.awaited(stored, run(0, 1)).is_empty()
-    );
+    assert!(house.buffer.owed(replicated, run(1, 5)).is_empty() && house.buffer.owed(stored, run(0, 1)).is_empty());
+    assert_eq!(house.buffer.owed(replicated, run(0, 1)), [ticket], "if it goes to make room");
+    assert!(house.buffer.owed(replicated, run(0, 1)).is_empty(), "once");
+    house.buffer.await_row(kept.number, 12, ticket);
     let group = house.buffer.release(kept.number, 12);
     assert_eq!(house.read(replicated, 0, 1).1[0].ticket, None, "the id is somebody else's now");
-    assert!(house.buffer.awaited(replicated, run(0, 1)).is_empty());
+    assert!(house.buffer.owed(replicated, run(0, 1)).is_empty());
     house.settle();
     assert!(house.buffer.durable() >= group);
     let (_, restored) = house.power_cut(settings()).unwrap();
@@ -208,4 +208,46 @@ fn a_disk_that_is_away_for_a_while_costs_a_few_rows_and_not_all_of_them() {
     house.disk.unreadable = false;
     assert_eq!(house.read(lane, next, 1_000).0, ReadBack::Rows);
     assert!(next < 100, "{next} rows are given up after seven seconds");
+}
+
+#[test]
+fn an_answer_waits_for_its_row_and_not_for_another_of_the_same_id() {
+    let mut house = House::new();
+    let kept = house.buffer.keep_session(None, b"client").unwrap();
+    let origin = Origin { session: kept.number, packet_id: 12 };
+    let beside = Beside { origins: &[(0, origin)], ..Beside::default() };
+    let (lane, _) = house.write_with(REPLICATED, 0, &[b"x"], beside.clone()).unwrap();
+    house.settle();
+    let (mut house, _) = house.power_cut(settings()).unwrap();
+    let ticket = Ticket { session: 5, number: 6 };
+    house.buffer.await_row(kept.number, 12, ticket);
+    house.write_with(REPLICATED, 0, &[b"y"], beside).unwrap();
+    house.settle();
+    let tickets = |house: &mut House| [0, 1].map(|row| house.read(lane, row, row + 1).1[0].ticket);
+    assert_eq!(tickets(&mut house), [Some(ticket), None]);
+    // Read no more, but ended: the answer is due, once.
+    assert_eq!(house.buffer.owed(lane, run(0, 2)), [ticket]);
+    assert_eq!((house.buffer.owed(lane, run(0, 2)), tickets(&mut house)), (vec![], [None, None]));
+}
+
+#[test]
+fn lanes_that_the_log_has_forgotten_are_forgotten_here() {
+    let mut house = House::new();
+    let value = vec![b'x'; 60_000];
+    for number in 0..100 {
+        let mut builder = Builder::new(Vec::new());
+        let row = Row { key: None, value: Some(&value), headers: std::iter::empty(), timestamp: WallMs(WALL) };
+        builder.append(&row, row.measure());
+        let batch = builder.close(None);
+        let mut log = house.log();
+        let lane = log.lane(STORED, &format!("topic {number}"), 0).unwrap();
+        let (origins, deadlines, hashes, records) = (&[], &[], &[], &batch[HEADER_LEN..]);
+        let rows = NewRows { lane, records, base_timestamp: WALL, count: 1, origins, deadlines, hashes, from: 0 };
+        let first = log.rows(&rows).unwrap();
+        house.turn();
+        let ended = Ended { cut: None, lane, rows: &[run(first, 1)], fate: Fate::Expired };
+        house.log().ended(&ended).unwrap();
+        house.turn();
+    }
+    assert!(house.buffer.lanes.len() < 60, "{} lanes", house.buffer.lanes.len());
 }

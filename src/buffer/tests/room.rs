@@ -119,3 +119,20 @@ fn a_burst_waits_for_the_next_group_and_no_row_is_too_large_for_it() {
         assert!(house.buffer.freed() != freed && house.buffer.has_room(bytes));
     }
 }
+
+#[test]
+fn what_a_large_row_was_promised_is_its_own_though_small_ones_are_written_before_it() {
+    let mut house = House::new();
+    let large = 100_000;
+    house.buffer.promise(0, STORED, large);
+    for _ in 0..10 {
+        house.buffer.promise(0, STORED, 100);
+    }
+    for _ in 0..10 {
+        house.write(STORED, 0, &[&[b'x'; 60]]).unwrap();
+    }
+    house.turn();
+    let room = |house: &House| (1..).find(|n| house.buffer.admit(0, STORED, n * 1_000).is_err()).unwrap();
+    // An eighth of a segment is what rows may take at once.
+    assert!(room(&house) * 1_000 + large <= (1 << 17) + 2_000, "{} beside it", room(&house));
+}

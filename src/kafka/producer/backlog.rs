@@ -273,7 +273,7 @@ impl Producer {
                 (ReadBack::Rows, None) if backlog.next > next => {}
                 (ReadBack::Later, None) => return Loaded::Later,
                 (ReadBack::Rows, None) => return Loaded::Wait,
-                (ReadBack::Rotten(run), None) => self.rotten(index, backlog, run),
+                (ReadBack::Rotten(run), None) => self.rotten(index, backlog, run, log),
                 (ReadBack::Empty, None) => backlog.next = end,
             }
         }
@@ -288,14 +288,19 @@ impl Producer {
     }
 
     /// Rows cannot be read: they have ended, but for those of cuts, which find that out by themselves.
-    fn rotten(&mut self, index: u32, backlog: &mut Backlog, run: RowRun) {
+    fn rotten(&mut self, index: u32, backlog: &mut Backlog, run: RowRun, log: &mut dyn RowLog) {
         let end = run.end().min(backlog.end);
+        let mut tickets = Tickets::default();
         let (mut numbers, mut rows) = (Numbers::default(), 0);
         for number in run.first.max(backlog.next)..end {
             if !backlog.skips(number) {
                 numbers.push(rows, Number { lane: backlog.lane, number });
                 rows += 1;
+                log.owed(backlog.lane, RowRun { first: number, count: 1 }, &mut |ticket| tickets.push(Some(ticket)));
             }
+        }
+        if !tickets.is_empty() {
+            self.finished.push(Finished::new(tickets, Outcome::Refused(STORAGE_ERROR), true));
         }
         backlog.next = end.max(backlog.next + 1);
         let rows = u64::from(rows).min(backlog.rows);

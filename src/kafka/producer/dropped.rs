@@ -36,15 +36,6 @@ impl Producer {
         self.spooling.iter().filter(|(index, _)| of_sink(index)).map(rows).sum()
     }
 
-    /// Who waits for rows that have gone so, and are of an earlier start, is answered.
-    pub fn answer_dropped(&mut self, owed: Vec<Ticket>) {
-        if !owed.is_empty() {
-            let mut tickets = Tickets::default();
-            owed.into_iter().for_each(|ticket| tickets.push(Some(ticket)));
-            self.finished.push(Finished::new(tickets, Outcome::Delivered, true));
-        }
-    }
-
     fn backlog_of(&self, lane: u32) -> Option<((u32, i32), &Backlog)> {
         self.spooling.iter().find_map(|(index, partition)| {
             let topic = &self.topics[*index as usize];
@@ -57,8 +48,25 @@ impl Producer {
     }
 
     /// Whoever keeps the log has ended the `rows` live rows of such a run, the oldest of [`Producer::on_disk`], to make room.
-    pub fn dropped(&mut self, lane: u32, run: RowRun, rows: u64) {
-        let Some(((index, partition), _)) = self.backlog_of(lane) else { return };
+    /// `owed`: whose answers waited for those of an earlier start ([`super::row_log::RowLog::owed`]).
+    pub fn dropped(&mut self, lane: u32, run: RowRun, rows: u64, owed: Vec<Ticket>) {
+        let mut tickets = Tickets::default();
+        owed.into_iter().for_each(|ticket| tickets.push(Some(ticket)));
+        if let Some((place, _)) = self.backlog_of(lane) {
+            self.dropped_of(place, lane, (run, rows), &mut tickets);
+        }
+        if !tickets.is_empty() {
+            self.finished.push(Finished::new(tickets, Outcome::Delivered, true));
+        }
+    }
+
+    fn dropped_of(
+        &mut self,
+        (index, partition): (u32, i32),
+        lane: u32,
+        (run, rows): (RowRun, u64),
+        tickets: &mut Tickets,
+    ) {
         let topic = &mut self.topics[index as usize];
         let backlog = match usize::try_from(partition) {
             Ok(number) => topic.partitions[number].spooled.as_mut().and_then(|spooled| spooled.backlog.as_mut()),
@@ -70,17 +78,12 @@ impl Producer {
         let over = backlog.gone.iter().map(within).sum::<u64>();
         let rows = rows.saturating_sub(over).min(backlog.rows);
         backlog.let_go(run, rows);
-        let mut tickets = Tickets::default();
         backlog.owed.retain(|(number, ticket)| {
             let gone = (run.first..run.end()).contains(number);
             gone.then(|| tickets.push(Some(*ticket)));
             !gone
         });
-        let placed = backlog.placed;
-        if !tickets.is_empty() {
-            self.finished.push(Finished::new(tickets, Outcome::Delivered, true));
-        }
-        if placed {
+        if backlog.placed {
             topic.placed = topic.placed.saturating_sub(rows);
         }
         let stats = &mut self.sinks[topic.sink].stats;

@@ -48,6 +48,10 @@ pub(super) struct Logging {
     /// Where rows wait that came since the last poll, and those that are being staged.
     dirty: Vec<Dirty>,
     staging: VecDeque<Dirty>,
+    /// By sink, places that were left for later.
+    pub(super) aside: Vec<VecDeque<Dirty>>,
+    /// Kept for its capacity.
+    pub(super) places: Vec<Dirty>,
     /// Answers for either, and those that are due at a group.
     fresh: Tickets,
     waiting: Tickets,
@@ -89,6 +93,16 @@ impl Logging {
         if cut.is_some() || !numbers.is_empty() {
             self.ended.push_back(Over { cut, numbers, next: 0, fate });
         }
+    }
+
+    /// The places where rows wait to be staged, each once.
+    pub(super) fn unwritten(&mut self) -> Vec<Dirty> {
+        let mut places = std::mem::take(&mut self.places);
+        places.clear();
+        places.extend(self.staging.iter().chain(self.aside.iter().flatten()).chain(&self.dirty));
+        places.sort_unstable_by_key(|dirty| (dirty.topic, dirty.partition));
+        places.dedup_by_key(|dirty| (dirty.topic, dirty.partition));
+        places
     }
 
     /// One row has.
@@ -184,11 +198,13 @@ impl Producer {
     }
 
     /// Writes rows to the log that are not there yet, in the order in which they came. `false`: it does not take all of
-    /// them now.
+    /// them now (but for those that were left for later).
     pub(super) fn stage(&mut self, log: &mut dyn RowLog) -> bool {
+        self.stage_aside(log);
         loop {
             while let Some(dirty) = self.logging.staging.front().copied() {
-                if self.stage_place(dirty, log).is_err() {
+                let aside = self.put_behind_aside(dirty);
+                if !aside && self.stage_place(dirty, log).is_err() && !self.put_aside(dirty) {
                     return false;
                 }
                 self.logging.staging.pop_front();
@@ -201,19 +217,18 @@ impl Producer {
             if self.logging.dirty.is_empty() && self.logging.waiting.is_empty() {
                 return true;
             }
-            for dirty in self.logging.dirty.drain(..) {
-                let topic = &mut self.topics[dirty.topic as usize];
-                let flag = match usize::try_from(dirty.partition) {
-                    Ok(number) => topic.partitions.get_mut(number).map(|partition| &mut partition.dirty),
-                    Err(_) => Some(&mut topic.dirty),
-                };
-                flag.into_iter().for_each(|flag| *flag = false);
+            let mut dirty = std::mem::take(&mut self.logging.dirty);
+            for dirty in dirty.drain(..) {
+                self.set_dirty(dirty, false);
                 self.logging.staging.push_back(dirty);
             }
+            self.logging.dirty = dirty;
         }
     }
 
-    fn stage_place(&mut self, dirty: Dirty, log: &mut dyn RowLog) -> Result<(), NotNow> {
+    pub(super) fn stage_place(&mut self, dirty: Dirty, log: &mut dyn RowLog) -> Result<(), NotNow> {
+        // What the log took may leave memory, though there is more behind it.
+        self.logging.staged.push(dirty);
         for which in 0.. {
             let Some(queue) = self.queue_mut(dirty, which) else { break };
             let mut queue = std::mem::take(queue);
@@ -223,12 +238,11 @@ impl Producer {
             }
             done?;
         }
-        self.logging.staged.push(dirty);
         Ok(())
     }
 
     /// The queues in which rows of one place may wait: in memory, then behind each backlog.
-    fn queue_mut(&mut self, dirty: Dirty, which: usize) -> Option<&mut VecDeque<Batch>> {
+    pub(super) fn queue_mut(&mut self, dirty: Dirty, which: usize) -> Option<&mut VecDeque<Batch>> {
         let topic = self.topics.get_mut(dirty.topic as usize)?;
         let Ok(number) = usize::try_from(dirty.partition) else {
             return match which.checked_sub(1) {

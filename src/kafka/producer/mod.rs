@@ -59,6 +59,7 @@ mod tickets;
 mod timeless;
 mod timers;
 mod topic;
+mod unwritten;
 
 #[cfg(test)]
 mod tests;
@@ -135,8 +136,9 @@ struct Key {
 struct Sink {
     settings: SinkSettings,
     stats: SinkStats,
-    /// Memory of its batches.
+    /// Memory of its batches; and of those of them that waited for room in the log when that last counted.
     memory: usize,
+    unwritten: usize,
     /// The producer id that new work starts with (P3: one for each shard, cluster and sink).
     identity: Option<Identity>,
     asked_until: Option<Monotonic>,
@@ -274,6 +276,7 @@ impl Producer {
             settings: SinkSettings { spill_after: sink.spill_after.min(spill_after_max), ..sink.clone() },
             stats: SinkStats::default(),
             memory: 0,
+            unwritten: 0,
             identity: None,
             asked_until: None,
             filing: VecDeque::new(),

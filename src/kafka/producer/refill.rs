@@ -1,9 +1,12 @@
 //! Between memory and the log: rows that have come back from it, and rows that memory lets go because the log has them.
 
+use std::collections::VecDeque;
+
 use super::backlog::{Backlog, Loaded, Spooled};
 use super::batch::Batch;
 use super::kept::Kind;
 use super::logging::Dirty;
+use super::numbers::Number;
 use super::row_log::{RowLog, UNPLACED};
 use super::tickets::Cursor;
 use super::{Keep, Key, Producer};
@@ -34,6 +37,7 @@ impl Producer {
         if self.spooling.is_empty() {
             return false;
         }
+        self.weigh_unwritten();
         let (mut budget, mut placeable) = (LOADED_BYTES_PER_POLL, false);
         let mut places = std::mem::take(&mut self.spooling);
         places.retain(|(index, partition)| {
@@ -60,12 +64,14 @@ impl Producer {
         more
     }
 
-    /// Whether memory may take more of a sink from the log. `idle`: whoever asks has nothing to send.
+    /// Whether memory may take more of a sink from the log. `idle`: whoever asks has nothing to send. Rows that wait for
+    /// room in the log do not count: room comes of what is read and sent, so they may keep nobody from that.
     fn may_refill(&self, sink: usize, idle: bool) -> bool {
         let sink = &self.sinks[sink];
         let (spill_after, batch) = (sink.settings.spill_after, sink.settings.batch_bytes);
         let most = if idle { spill_after + (spill_after / 2).max(2 * batch) } else { spill_after };
-        sink.memory == 0 || sink.memory + batch <= most
+        let memory = sink.memory.saturating_sub(sink.unwritten);
+        memory == 0 || memory + batch <= most
     }
 
     /// Asks for what has to be known before anything of a topic is read. `false`: it is not known.
@@ -105,8 +111,8 @@ impl Producer {
         }
         let partition = self.partition_mut(key);
         let ready = partition.work.as_ref().map_or(0, |work| work.queue.len() - work.cut);
-        // Rows that came behind wait in memory for room in the log, which comes of what is read and sent: nothing may keep
-        // a partition from that which has nothing else to send.
+        // Rows without a partition that have been read may fill the memory while they wait for older ones: nothing may keep
+        // a partition from these that has nothing else to send.
         let empty = partition.work.as_ref().is_none_or(|work| work.queue.is_empty());
         // What waits in memory behind a cut goes when that is loaded, and not before.
         let cuts = partition.spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty());
@@ -262,6 +268,7 @@ impl Producer {
             return;
         }
         let mut over = sink.memory.saturating_sub(sink.settings.spill_after);
+        let home = Kind::Fresh(partition.max(UNPLACED));
         let (queue, uncut, backlog) = match usize::try_from(partition) {
             Ok(number) => {
                 let partition = &mut topic.partitions[number];
@@ -286,6 +293,15 @@ impl Producer {
                 Some(backlog)
             }
             (None, Some(queue)) => {
+                // What the log has not taken yet stays in memory, behind what goes.
+                let unwritten = |batch: &Batch| batch.kept.kind == home && !batch.kept.is_staged(batch.count);
+                let mut tail = VecDeque::new();
+                while over > 0
+                    && queue.len() > uncut
+                    && let Some(batch) = queue.pop_back_if(|batch| unwritten(batch) && !batch.is_closed())
+                {
+                    tail.push_front(batch);
+                }
                 while over > 0
                     && queue.len() > uncut
                     && let Some(batch) = queue.pop_back_if(|batch| is_spillable(batch, partition))
@@ -294,8 +310,15 @@ impl Producer {
                     out.push(batch);
                 }
                 out.reverse();
-                let lane = out.first().and_then(|batch| batch.kept.numbers.of(0)).map(|number| number.lane);
-                lane.map(|lane| Backlog { lane, placed: partition >= 0, fresh: true, ..Backlog::default() })
+                match out.first().and_then(|batch| batch.kept.numbers.of(0)) {
+                    Some(Number { lane, .. }) => {
+                        Some(Backlog { lane, tail, placed: partition >= 0, fresh: true, ..Backlog::default() })
+                    }
+                    None => {
+                        queue.append(&mut tail);
+                        None
+                    }
+                }
             }
             (None, None) => None,
         };

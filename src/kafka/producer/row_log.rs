@@ -175,8 +175,8 @@ pub trait RowLog {
     /// [`NotNow`].
     fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, NotNow>;
 
-    /// Every row that was taken so far was written, or has ended without.
-    fn all_written(&mut self) {}
+    /// Every row that was taken so far was written, or has ended without (but for some of sinks that go to memory first).
+    fn all_written(&mut self);
 
     /// Takes a cut. Its rows were taken before, and whatever has to stand before it (S2: the end of the batch five before
     /// it, of every batch of an earlier identity) too.
@@ -200,6 +200,10 @@ pub trait RowLog {
     /// Hands the first live rows of a lane from `from` up to `end` (exclusive) to `take`, in order, as far as they stand
     /// together, until it returns `false` (that row was not taken).
     fn read(&mut self, lane: u32, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack;
+
+    /// Hands over whose answers wait for such rows of a lane, though they are of an earlier start ([`LoggedRow::ticket`]):
+    /// for rows that will not be read any more.
+    fn owed(&mut self, lane: u32, rows: RowRun, take: &mut dyn FnMut(Ticket));
 }
 
 /// A cut of an earlier start that is neither done nor ended.
@@ -257,6 +261,7 @@ impl RowLog for NoLog {
     fn rows(&mut self, _: &NewRows<'_>) -> Result<u64, NotNow> {
         Err(NotNow)
     }
+    fn all_written(&mut self) {}
     fn cut(&mut self, _: &NewCut<'_>) -> Result<TakenCut, NotNow> {
         Err(NotNow)
     }
@@ -272,4 +277,5 @@ impl RowLog for NoLog {
     fn read(&mut self, _: u32, _: u64, _: u64, _: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
         ReadBack::Empty
     }
+    fn owed(&mut self, _: u32, _: RowRun, _: &mut dyn FnMut(Ticket)) {}
 }

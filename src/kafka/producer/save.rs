@@ -1,5 +1,7 @@
 //! The way out: what memory alone has of sinks that are saved goes to the log.
 
+use std::collections::VecDeque;
+
 use super::batch::{Batch, Scratch};
 use super::kept::Kind;
 use super::row_log::{NewCut, NewRows, NotNow, RowLog, UNPLACED};
@@ -23,7 +25,7 @@ impl Producer {
                 return false;
             }
         }
-        self.stage(log)
+        self.stage(log) && self.logging.aside.iter().all(VecDeque::is_empty)
     }
 
     fn save_topic(&mut self, index: u32, log: &mut dyn RowLog) -> Result<(), NotNow> {

@@ -9,7 +9,7 @@ use crate::kafka::batch::{BatchView, Builder, Records};
 use crate::kafka::producer::row_log::{
     Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut,
 };
-use crate::kafka::types::SinkId;
+use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::Monotonic;
 use crate::sim::row;
 
@@ -180,6 +180,8 @@ impl RowLog for Model {
         self.put(Item::Rows(new.lane, first, rows)).map(|()| first)
     }
 
+    fn all_written(&mut self) {}
+
     fn cut(&mut self, new: &NewCut<'_>) -> Result<TakenCut, NotNow> {
         let cut = self.ahead.next_cut;
         let NewCut { topic_id, partition, producer_id, epoch, sequence, timeless, lane, .. } = *new;
@@ -220,4 +222,6 @@ impl RowLog for Model {
         }
         ReadBack::Rows
     }
+
+    fn owed(&mut self, _: u32, _: RowRun, _: &mut dyn FnMut(Ticket)) {}
 }

@@ -83,7 +83,7 @@ impl Spool {
         self.dropped = Some((now, freed));
         let only = (full == SpoolFull::Sink).then_some((0, sink));
         let dropped = self.buffer.drop_oldest(only, |_, lane| producer.on_disk(lane));
-        dropped.into_iter().map(|(_, lane, run)| (lane, run, self.buffer.awaited(lane, run))).collect()
+        dropped.into_iter().map(|(_, lane, run)| (lane, run, self.buffer.owed(lane, run))).collect()
     }
 
     pub(super) fn has_room(&self, bytes: usize) -> bool {

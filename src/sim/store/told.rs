@@ -9,7 +9,7 @@ use crate::kafka::producer::row_log::{
     Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RowLog, RowRun, TakenCut,
 };
 use crate::kafka::producer::{Keep, SinkSettings};
-use crate::kafka::types::SinkId;
+use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::Monotonic;
 use crate::sim::row;
 
@@ -375,6 +375,10 @@ impl RowLog for Watched<'_> {
         Ok(first)
     }
 
+    fn all_written(&mut self) {
+        self.log.all_written();
+    }
+
     fn cut(&mut self, cut: &NewCut<'_>) -> Result<TakenCut, NotNow> {
         let taken = self.log.cut(cut)?;
         self.told.cut(cut, taken);
@@ -406,5 +410,9 @@ impl RowLog for Watched<'_> {
             self.told.fails(|| format!("{run:?} of lane {lane} cannot be read"));
         }
         read
+    }
+
+    fn owed(&mut self, lane: u32, rows: RowRun, take: &mut dyn FnMut(Ticket)) {
+        self.log.owed(lane, rows, take);
     }
 }

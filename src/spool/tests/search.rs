@@ -1,26 +1,33 @@
-//! Rot amid many rows, on a disk that keeps only a few pieces of a segment at hand.
+//! Long ways through a segment, on a disk that keeps only a few pieces of it at hand.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use super::support::{lane, put, settle};
+use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::simulated::SimDisk;
-use crate::spool::{AppendError, Disk, Log, Read, ReadError, Recovered, Settings, scan};
+use crate::spool::{AppendError, Disk, Log, Read, ReadError, Reason, Recovered, Run, Settings, scan};
 
 const SEGMENT: u64 = 1 << 20;
 const PIECE: u64 = 64 << 10;
 const KEPT: usize = 4;
 
 /// Reads only what is at hand: the last few pieces that were asked for.
-struct Pieces<'a>(&'a SimDisk, RefCell<VecDeque<(u64, u64)>>);
+struct Pieces(SimDisk, RefCell<VecDeque<(u64, u64)>>);
 
-impl Disk for Pieces<'_> {
-    fn create(&mut self, _: u64, _: u64) {}
-    fn append(&mut self, _: u64, _: u64, _: &[u8]) -> Result<(), AppendError> {
-        Err(AppendError::Gone)
+impl Disk for Pieces {
+    fn create(&mut self, segment: u64, bytes: u64) {
+        self.0.create(segment, bytes);
     }
-    fn sync(&mut self, _: u64, _: &[u64]) {}
-    fn free(&mut self, _: u64) {}
+    fn append(&mut self, segment: u64, at: u64, bytes: &[u8]) -> Result<(), AppendError> {
+        self.0.append(segment, at, bytes)
+    }
+    fn sync(&mut self, token: u64, segments: &[u64]) {
+        self.0.sync(token, segments);
+    }
+    fn free(&mut self, segment: u64) {
+        self.0.free(segment);
+    }
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
         let mut kept = self.1.borrow_mut();
@@ -56,7 +63,7 @@ fn a_search_behind_rot_comes_to_its_end() {
         let at = entries[place] as usize;
         disk.bytes(segment)[at..at + 8].fill(0x55);
     }
-    let disk = Pieces(&disk, RefCell::default());
+    let disk = Pieces(disk, RefCell::default());
     let (mut at, mut rows, mut lost, mut later) = (0, 0, 0, 0);
     loop {
         match log.read(&disk, lane, at, u64::MAX) {
@@ -70,4 +77,45 @@ fn a_search_behind_rot_comes_to_its_end() {
     }
     assert_eq!(rows + lost, 400);
     assert!(lost <= 4, "{lost}");
+}
+
+#[test]
+fn a_drain_and_a_move_in_one_lane_both_come_to_their_end() {
+    let settings = Settings { shard: 3, segment_bytes: SEGMENT, segments_max: 8, sink_bytes_max: SEGMENT * 9, seed: 5 };
+    let (mut log, mut disk) = (Log::new(settings, Recovered::default()), SimDisk::default());
+    let drained = lane(&mut log, "sink", "topic", 0);
+    let other = lane(&mut log, "sink", "topic", 1);
+    // A segment of both, and others behind it that hold too much to be moved.
+    let mut rows = 0;
+    while log.last.is_none_or(|(segment, _)| segment == 0) {
+        put(&mut log, drained, &[vec![1; 2_000], vec![2; 2_000]]).unwrap();
+        put(&mut log, other, &[vec![3; 4_000]]).unwrap();
+        settle(&mut log, &mut disk);
+        rows += 2;
+    }
+    let others = log.state().lane(other).unwrap().next;
+    while log.last.is_none_or(|(segment, _)| segment < 3) {
+        put(&mut log, other, &[vec![4; 8_000]]).unwrap();
+        settle(&mut log, &mut disk);
+    }
+    assert_eq!(log.moved_bytes(), 0, "nothing to gain");
+    log.end_rows(other, &[Run { first: 0, count: others - 1 }], Reason::Expired).unwrap();
+    let mut disk = Pieces(disk, RefCell::default());
+    let mut at = 0;
+    for turn in 0.. {
+        match log.read(&disk, drained, at, rows) {
+            Err(ReadError::Later) | Ok(Read::Empty) => {}
+            Ok(Read::Block(block)) => at = block.run.end(),
+            read => panic!("{read:?}"),
+        }
+        log.flush(&mut disk, Monotonic((turn + 1) << 40), WallMs(7));
+        while let Some(answer) = disk.0.answer() {
+            log.complete(&mut disk, answer);
+        }
+        let stays = log.state().lane(drained).unwrap().spans().any(|span| span.segment == 0);
+        if at == rows && !stays {
+            break;
+        }
+        assert!(turn < 3_000, "read up to {at} of {rows}, moved {}", log.moved_bytes());
+    }
 }

@@ -280,7 +280,7 @@ fn nor_is_it_counted_again_where_they_make_room() {
     let row = RowRun { first: disk.first, count: 1 };
     hand.log.ended(&Ended { cut: None, lane, rows: &[row], fate: Fate::Expired }).expect("taken");
     // The log had two rows there until now.
-    hand.producer.dropped(lane, RowRun { count: 2, ..row }, 2);
+    hand.producer.dropped(lane, RowRun { count: 2, ..row }, 2, Vec::new());
     let stats = hand.stats();
     assert_eq!((stats.expired, stats.dropped, stats.buffered_rows), (1, 1, 1));
     assert_eq!(go_on(&mut hand), ["row 4"]);

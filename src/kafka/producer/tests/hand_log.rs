@@ -9,7 +9,7 @@ use crate::kafka::batch::{Builder, Records};
 use crate::kafka::producer::row_log::{
     Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut,
 };
-use crate::kafka::types::SinkId;
+use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::Monotonic;
 
 #[derive(Clone, Debug)]
@@ -52,6 +52,11 @@ pub(super) struct HandLog {
     /// Rows handed back.
     pub(super) read: u64,
     pub(super) dones: Vec<(u64, i64)>,
+    /// Rows that may live: more are not taken. And sinks of which none are.
+    pub(super) rows_max: Option<usize>,
+    pub(super) full_of: Vec<SinkId>,
+    /// Answers owed for rows of an earlier start.
+    pub(super) tickets: BTreeMap<(u32, u64), Ticket>,
     /// The most bytes that rows came with at once, all told.
     pub(super) largest: usize,
 }
@@ -126,6 +131,11 @@ impl RowLog for HandLog {
     fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, NotNow> {
         self.take()?;
         assert!(rows.count > 0);
+        let live = self.state.live.len() + rows.count as usize;
+        if self.rows_max.is_some_and(|max| live > max) || self.full_of.contains(&self.state.lanes[rows.lane as usize].0)
+        {
+            return Err(NotNow);
+        }
         let lists = 14 * rows.origins.len() + 20 * rows.deadlines.len() + 8 * rows.hashes.len();
         self.largest = self.largest.max(rows.records.len() + lists);
         let first = self.state.next[rows.lane as usize].max(rows.from);
@@ -149,6 +159,8 @@ impl RowLog for HandLog {
         self.state.next[rows.lane as usize] = first + u64::from(rows.count);
         Ok(first)
     }
+
+    fn all_written(&mut self) {}
 
     fn cut(&mut self, cut: &NewCut<'_>) -> Result<TakenCut, NotNow> {
         self.take()?;
@@ -230,7 +242,8 @@ impl RowLog for HandLog {
             }
             let (view, _) = crate::kafka::batch::BatchView::parse(&kept.bytes).expect("a batch");
             let record = view.records().expect("records").next().expect("one").expect("a record");
-            let row = LoggedRow { number: *number, record, expires: kept.expires, hash: kept.hash, ticket: None };
+            let ticket = self.tickets.get(&(lane, *number)).copied();
+            let row = LoggedRow { number: *number, record, expires: kept.expires, hash: kept.hash, ticket };
             any = true;
             if !take(row) {
                 break;
@@ -238,5 +251,9 @@ impl RowLog for HandLog {
             self.read += 1;
         }
         if any { ReadBack::Rows } else { ReadBack::Empty }
+    }
+
+    fn owed(&mut self, lane: u32, rows: RowRun, take: &mut dyn FnMut(Ticket)) {
+        self.tickets.range((lane, rows.first)..(lane, rows.end())).for_each(|(_, ticket)| take(*ticket));
     }
 }

@@ -9,6 +9,7 @@ mod crashes;
 mod dead;
 mod expire;
 mod frozen;
+mod full;
 mod hand;
 mod hand_log;
 mod landed;

@@ -4,7 +4,7 @@ use super::anew::metadata;
 use super::hand::{Hand, identity, topic, values};
 use super::logged::{disk, known};
 use crate::kafka::producer::row_log::Fate;
-use crate::kafka::types::{LogSays, ProduceRequest};
+use crate::kafka::types::{LogSays, Outcome, ProduceRequest, Ticket};
 
 fn all_values(requests: &[ProduceRequest]) -> Vec<String> {
     requests.iter().flat_map(values).collect()
@@ -201,4 +201,36 @@ fn a_cut_that_went_without_times_is_asked_for_and_goes_without_them_again() {
     hand.producer.on_asked(asked[0].token, LogSays::Next { known: false }, hand.now);
     let again = hand.one();
     assert_eq!(again.batches[0].bytes, timeless.batches[0].bytes);
+}
+
+/// A message of QoS 2 of an earlier start, whose client waits for its answer.
+#[test]
+fn whoever_waits_for_a_restored_row_that_is_lost_is_told() {
+    use crate::kafka::producer::row_log::{Ended, RowLog, RowRun};
+    for dropped in [false, true] {
+        let mut hand = Hand::new(disk());
+        (0..3).for_each(|_| hand.append("t", None));
+        hand.poll_synced();
+        let mut hand = hand.killed(disk(), 8);
+        hand.done.clear();
+        let ticket = Ticket { session: 4, number: 11 };
+        hand.log.tickets.insert((0, 0), ticket);
+        if dropped {
+            let run = RowRun { first: 0, count: 1 };
+            hand.log.ended(&Ended { cut: None, lane: 0, rows: &[run], fate: Fate::Expired }).expect("taken");
+            hand.producer.dropped(0, run, 1, vec![ticket]);
+        } else {
+            hand.log.rotten.push((0, 0));
+        }
+        hand.poll();
+        hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+        for _ in 0..6 {
+            for request in hand.poll_synced() {
+                hand.answer(&request, 0);
+            }
+        }
+        let told: Vec<Outcome> = hand.done.iter().filter(|(run, _)| run.session == 4).map(|(_, how)| *how).collect();
+        assert_eq!(told, [if dropped { Outcome::Delivered } else { Outcome::Refused(56) }]);
+        assert_eq!((hand.stats().delivered, hand.stats().buffered_rows), (2, 0));
+    }
 }

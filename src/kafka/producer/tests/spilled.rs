@@ -77,7 +77,7 @@ fn what_is_dropped_on_the_disk_is_counted_and_not_read() {
     let run = RowRun { first: disk.first, count: 10 };
     let ended = Ended { cut: None, lane: 0, rows: &[run], fate: Fate::Expired };
     hand.log.ended(&ended).expect("taken");
-    hand.producer.dropped(0, run, 10);
+    hand.producer.dropped(0, run, 10, Vec::new());
     assert_eq!((hand.stats().dropped, hand.stats().buffered_rows), (10, 490));
     hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
     hand.producer.on_producer_id(0, 7, 0);
@@ -102,7 +102,7 @@ fn what_is_dropped_is_not_sent_while_the_log_still_reads_it() {
     }
     let first = hand.producer.on_disk(0).expect("rows on the disk").first;
     for (first, count) in [(first + 5, 10), (first + 30, 10), (first + 15, 5)] {
-        hand.producer.dropped(0, RowRun { first, count }, count);
+        hand.producer.dropped(0, RowRun { first, count }, count, Vec::new());
     }
     hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
     hand.producer.on_producer_id(0, 7, 0);
