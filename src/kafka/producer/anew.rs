@@ -146,7 +146,7 @@ impl Producer {
             }
         }
         if self.logging.on {
-            self.soil(key.topic, UNPLACED, true);
+            self.soil_older(key.topic);
         }
         self.may_place(key.topic);
         true

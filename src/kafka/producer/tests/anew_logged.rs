@@ -61,3 +61,30 @@ fn what_two_partitions_that_are_gone_have_in_memory_goes_before_what_is_in_the_l
         assert!(of_key.map(|(_, value)| value[..9.min(value.len())].to_vec()).collect::<Vec<_>>()[1..3].is_sorted());
     }
 }
+
+/// The answer waits for the row, wherever it stands by the time that the log takes it.
+#[test]
+fn a_row_whose_partition_goes_before_the_log_has_taken_it_is_answered_when_it_is_there() {
+    let mut hand = Hand::new(disk());
+    hand.append("t", None);
+    hand.poll();
+    hand.producer.on_producer_id(0, 7, 0);
+    hand.producer.on_metadata(&[metadata(1, 4)], hand.now);
+    let first = hand.poll_synced().remove(0);
+    hand.answer(&first, 0);
+    hand.poll_synced();
+    hand.log.takes = Some(0);
+    hand.append("t", Some(keys()[0]));
+    hand.poll();
+    hand.producer.on_metadata(&[metadata(2, 1)], hand.now);
+    // Groups become durable; it is in none of them.
+    for _ in 0..3 {
+        hand.poll_synced();
+    }
+    assert_eq!((hand.delivered().len(), hand.log.state.taken), (1, 1));
+    hand.log.takes = None;
+    hand.poll();
+    assert_eq!((hand.delivered().len(), hand.log.state.taken), (1, 2));
+    hand.poll_synced();
+    assert_eq!(hand.delivered(), [0, 1]);
+}
