@@ -86,8 +86,8 @@ impl Producer {
     pub(super) fn refused(&mut self, key: Key, code: i16, now: Monotonic) {
         let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
         let Some(work) = partition.work.as_ref() else { return };
-        let Some(first) = work.queue.front() else { return };
-        if first.maybe_there && !is_out(Rule::RefusalAsked) {
+        // Nor are the younger ones simply cut anew: a log that was made anew, or has forgotten us, may have begun with one.
+        if work.window().any(|batch| batch.maybe_there) && !is_out(Rule::RefusalAsked) {
             if !self.begin_asking(key, Why::Refusal(code)) {
                 self.cannot_tell(key, now);
             }
