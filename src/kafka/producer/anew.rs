@@ -112,7 +112,8 @@ impl Producer {
         if in_flight || !some {
             return false;
         }
-        self.void_all_restored(key);
+        let unclear = self.topics[key.topic as usize].id == 0;
+        self.void_all_restored(key, unclear);
         let partition = self.partition_mut(key);
         let backlog = partition.spooled.take().and_then(|spooled| spooled.backlog);
         let mut batches = VecDeque::new();
