@@ -112,7 +112,8 @@ impl Producer {
         if in_flight || !some {
             return false;
         }
-        self.void_all_restored(key);
+        let unclear = self.topics[key.topic as usize].id == 0;
+        self.void_all_restored(key, unclear);
         let partition = self.partition_mut(key);
         let backlog = partition.spooled.take().and_then(|spooled| spooled.backlog);
         let mut batches = VecDeque::new();
@@ -138,15 +139,17 @@ impl Producer {
         let topic = &mut self.topics[key.topic as usize];
         topic.placed -= rows;
         self.sinks[topic.sink].stats.placed_anew += rows;
-        for batch in batches.into_iter().rev() {
-            let open =
+        let mut open = VecDeque::with_capacity(batches.len());
+        for batch in batches {
+            let batch =
                 if batch.is_closed() { self.open_again(key.topic, batch, Place::default()) } else { Some(batch) };
-            if let Some(batch) = open {
-                self.topics[key.topic as usize].unplaced.push_front(batch);
-            }
+            open.extend(batch);
+        }
+        if self.topics[key.topic as usize].put_in_turn(open) {
+            self.note_spooled(key.topic, UNPLACED);
         }
         if self.logging.on {
-            self.soil(key.topic, UNPLACED, true);
+            self.soil_older(key.topic);
         }
         self.may_place(key.topic);
         true
@@ -231,5 +234,31 @@ impl Topic {
             self.backlogs.push_front(Backlog { tail: younger.into(), ..blank });
         }
         self.backlogs.push_front(backlog);
+    }
+
+    /// Rows of a partition that is no more, which are in memory, get their place among those without one: before them, but
+    /// behind what an earlier start has left without a partition and is older. `true`: there is something of that.
+    fn put_in_turn(&mut self, batches: VecDeque<Batch>) -> bool {
+        let number = |batch: &Batch| batch.kept.numbers.of(0).map(|first| first.number);
+        let restoring = self.restoring;
+        let oldest = self.backlogs.iter().filter_map(Backlog::oldest).min().filter(|_| restoring).unwrap_or(u64::MAX);
+        let (mut tail, mut front) = (VecDeque::new(), Vec::new());
+        for batch in batches {
+            if !tail.is_empty() || number(&batch).is_some_and(|number| number > oldest) {
+                tail.push_back(batch);
+            } else {
+                front.push(batch);
+            }
+        }
+        for batch in front.into_iter().rev() {
+            let older = |other: &&Batch| number(other).zip(number(&batch)).is_some_and(|(other, own)| other < own);
+            let place = self.unplaced.iter().take_while(|other| restoring && older(other)).count();
+            self.unplaced.insert(place, batch);
+        }
+        let any = !tail.is_empty();
+        if any {
+            self.backlogs.push_front(Backlog { lane: u32::MAX, tail, ..Backlog::default() });
+        }
+        any
     }
 }

@@ -139,10 +139,16 @@ impl Producer {
             return self.pause(key, now);
         }
         work.asking = None;
-        let torn = work.torn;
+        // Of what was refused, and never anything else, it is known that it is not there: P4 does not hold for the younger.
+        let refused =
+            matches!(asking.why, Why::Refusal(_)) && work.window().next().is_some_and(|first| !first.maybe_there);
+        let alone = refused || work.torn != Torn::No;
         let place = match says {
             // What stands last there may have been memory's alone, behind what is asked for.
             LogSays::Lost if self.is_half_known(key) => return self.log_is_silent(key, asking.why, now),
+            LogSays::There { last_sequence: last } if refused => {
+                self.partition_mut(key).work.as_ref().and_then(|work| work.place_of(last))
+            }
             LogSays::There { last_sequence: last } => self.place_there(key, last),
             LogSays::Next { .. } | LogSays::Lost | LogSays::Fenced { .. } => None,
             LogSays::Again | LogSays::Ends { .. } | LogSays::CannotTell(_) => {
@@ -152,11 +158,11 @@ impl Producer {
         match (says, place) {
             (LogSays::There { .. }, None) => return self.log_is_silent(key, asking.why, now),
             (_, Some(place)) => {
-                if torn == Torn::No {
-                    self.settle(key, place, now);
-                } else {
+                if alone {
                     // P4 does not hold: only of this one the log has told.
                     self.settle_only(key, place);
+                } else {
+                    self.settle(key, place, now);
                 }
                 let partition = self.partition_mut(key);
                 partition.proven_until = Monotonic(0);

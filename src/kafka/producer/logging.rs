@@ -141,14 +141,20 @@ impl Producer {
     }
 
     /// Notes that rows of a topic's partition, or of none, wait to be staged.
-    pub(super) fn soil(&mut self, topic: u32, partition: i32, anywhere: bool) {
+    pub(super) fn soil(&mut self, topic: u32, partition: i32) {
         let dirty = match usize::try_from(partition) {
             Ok(number) => &mut self.topics[topic as usize].partitions[number].dirty,
             Err(_) => &mut self.topics[topic as usize].dirty,
         };
-        if !std::mem::replace(dirty, true) || anywhere {
-            self.logging.dirty.push(Dirty { topic, partition, anywhere });
+        if !std::mem::replace(dirty, true) {
+            self.logging.dirty.push(Dirty { topic, partition, anywhere: false });
         }
+    }
+
+    /// The same of rows without a partition that did not come just now, and may stand anywhere. Their answers may wait for
+    /// what is being staged: so do they, or those would be given before they are written.
+    pub(super) fn soil_older(&mut self, topic: u32) {
+        self.logging.staging.push_back(Dirty { topic, partition: UNPLACED, anywhere: true });
     }
 
     /// The beginning of a poll: what the log can be told and asked before anything is cut.

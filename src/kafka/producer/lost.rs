@@ -242,6 +242,7 @@ impl Producer {
         }
         let unclear = count_unclear(work.window_mut());
         self.unknown(key, unclear);
+        self.void_all_restored(key, true);
         self.raise_epoch(key, now);
         true
     }

@@ -50,7 +50,7 @@ impl Producer {
             sink.stats.buffered_bytes += pushed.len as u64;
             topic.memory += pushed.memory + noted;
             sink.memory += pushed.memory + noted;
-            return self.soil(index, number as i32, false);
+            return self.soil(index, number as i32);
         }
         let work = partition.work.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
         let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint, kind };
@@ -72,7 +72,7 @@ impl Producer {
             }
         }
         if matches!(kind, Kind::Fresh(_)) {
-            self.soil(index, number as i32, false);
+            self.soil(index, number as i32);
         }
     }
 
@@ -105,7 +105,7 @@ impl Producer {
         topic.memory += pushed.memory + noted;
         sink.memory += pushed.memory + noted;
         if matches!(kind, Kind::Fresh(_)) {
-            self.soil(index, UNPLACED, false);
+            self.soil(index, UNPLACED);
         }
     }
 
@@ -119,7 +119,7 @@ impl Producer {
         self.end_half_placed(index);
         let unplaced = self.topics[index as usize].unplaced.iter_mut();
         unplaced.rev().take_while(|batch| is_memory(batch)).for_each(|batch| batch.kept.kind = Kind::Fresh(UNPLACED));
-        self.soil(index, UNPLACED, true);
+        self.soil_older(index);
     }
 
     /// Puts a topic on the list of those whose held rows can be placed, if that is so.

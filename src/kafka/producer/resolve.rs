@@ -77,6 +77,7 @@ impl Producer {
         if lacking {
             self.lacks(key);
         }
+        self.void_all_restored(key, true);
         self.raise_epoch(key, now);
         self.back_off(key, now);
     }
@@ -86,8 +87,8 @@ impl Producer {
     pub(super) fn refused(&mut self, key: Key, code: i16, now: Monotonic) {
         let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
         let Some(work) = partition.work.as_ref() else { return };
-        let Some(first) = work.queue.front() else { return };
-        if first.maybe_there && !is_out(Rule::RefusalAsked) {
+        // Nor are the younger ones simply cut anew: a log that was made anew, or has forgotten us, may have begun with one.
+        if work.window().any(|batch| batch.maybe_there) && !is_out(Rule::RefusalAsked) {
             if !self.begin_asking(key, Why::Refusal(code)) {
                 self.cannot_tell(key, now);
             }
@@ -96,6 +97,8 @@ impl Producer {
         if code == INVALID_TIMESTAMP && self.refused_for_time(key, now) {
             return;
         }
+        // It is not there, nor are those behind it that memory does not have yet: they do not go before what is taken back.
+        self.void_all_restored(key, false);
         let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
         let Some(work) = partition.work.as_ref() else { return };
         let Some(first) = work.queue.front() else { return };
@@ -130,6 +133,10 @@ impl Producer {
     /// Takes back what is cut and undone. The next cut of this partition is sequence 0 of the next epoch, and goes
     /// alone until it is answered 0. After the last epoch: a new producer id.
     pub(super) fn raise_epoch(&mut self, key: Key, now: Monotonic) {
+        // Cuts of an earlier start that memory does not have yet would be loaded before what is taken back.
+        if self.partition_mut(key).work.as_ref().is_some_and(|work| work.cut > 0) {
+            self.void_all_restored(key, false);
+        }
         let topic = &mut self.topics[key.topic as usize];
         let sink_index = topic.sink;
         let sink = &mut self.sinks[sink_index];

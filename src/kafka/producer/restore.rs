@@ -254,6 +254,10 @@ impl Producer {
             let tickets = batch.end(&mut self.pool);
             self.pool.give_tickets(tickets);
         }
+        self.void_cut(key, &cut, unclear);
+    }
+
+    fn void_cut(&mut self, key: Key, cut: &RestoredCut, unclear: bool) {
         let (mut numbers, mut row) = (Numbers::default(), 0u32);
         for run in &cut.rows {
             let count = u32::try_from(run.count).unwrap_or(u32::MAX);
@@ -264,7 +268,7 @@ impl Producer {
         if unclear {
             self.unknown(key, rows_of(&cut.rows));
         }
-        self.take_back(key, &cut);
+        self.take_back(key, cut);
     }
 
     /// The rows of a cut that is void go back to where they came from.
@@ -286,11 +290,19 @@ impl Producer {
         self.note_spooled(key.topic, UNPLACED);
     }
 
-    /// The partition is no more: nor are the cuts that were never loaded.
-    pub(super) fn void_all_restored(&mut self, key: Key) {
-        let unclear = self.topics[key.topic as usize].id == 0;
-        while self.partition_mut(key).spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty()) {
-            self.void_restored(key, unclear);
+    /// What was cut before them is cut anew, or their partition is no more: so are the cuts that were never loaded, the
+    /// youngest first, as those that are (`void_from`).
+    pub(super) fn void_all_restored(&mut self, key: Key, unclear: bool) {
+        loop {
+            let Some(spooled) = self.partition_mut(key).spooled.as_deref_mut() else { return };
+            match spooled.cuts.len() {
+                0 => return,
+                1 => self.void_restored(key, unclear),
+                _ => {
+                    let Some(cut) = spooled.cuts.pop_back() else { return };
+                    self.void_cut(key, &cut, unclear);
+                }
+            }
         }
     }
 }

@@ -5,11 +5,17 @@ use super::hand::{Hand, read};
 use super::logged::disk;
 use crate::kafka::batch::BatchView;
 use crate::kafka::murmur2::partition;
+use crate::kafka::types::{NodeId, TopicMetadata};
+
+/// A key of this partition of four.
+fn key_of(wanted: usize) -> &'static str {
+    const KEYS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
+    KEYS.into_iter().find(|key| partition(key.as_bytes(), 4) == wanted).expect("a key")
+}
 
 /// Keys of partitions 2 and 3 of four.
 fn keys() -> [&'static str; 2] {
-    const KEYS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
-    [2, 3].map(|wanted| KEYS.into_iter().find(|key| partition(key.as_bytes(), 4) == wanted).expect("a key"))
+    [2, 3].map(key_of)
 }
 
 #[test]
@@ -60,4 +66,70 @@ fn what_two_partitions_that_are_gone_have_in_memory_goes_before_what_is_in_the_l
         assert_eq!(lengths, [false, true, true, false], "{key}");
         assert!(of_key.map(|(_, value)| value[..9.min(value.len())].to_vec()).collect::<Vec<_>>()[1..3].is_sorted());
     }
+}
+
+/// The answer waits for the row, wherever it stands by the time that the log takes it.
+#[test]
+fn a_row_whose_partition_goes_before_the_log_has_taken_it_is_answered_when_it_is_there() {
+    let mut hand = Hand::new(disk());
+    hand.append("t", None);
+    hand.poll();
+    hand.producer.on_producer_id(0, 7, 0);
+    hand.producer.on_metadata(&[metadata(1, 4)], hand.now);
+    let first = hand.poll_synced().remove(0);
+    hand.answer(&first, 0);
+    hand.poll_synced();
+    hand.log.takes = Some(0);
+    hand.append("t", Some(keys()[0]));
+    hand.poll();
+    hand.producer.on_metadata(&[metadata(2, 1)], hand.now);
+    // Groups become durable; it is in none of them.
+    for _ in 0..3 {
+        hand.poll_synced();
+    }
+    assert_eq!((hand.delivered().len(), hand.log.state.taken), (1, 1));
+    hand.log.takes = None;
+    hand.poll();
+    assert_eq!((hand.delivered().len(), hand.log.state.taken), (1, 2));
+    hand.poll_synced();
+    assert_eq!(hand.delivered(), [0, 1]);
+}
+
+/// A batch of a partition that is gone has waited for nobody, where it was cut by an earlier start; what that start has left
+/// without a partition is older, and goes first all the same, or others of its keys would go before it.
+#[test]
+fn a_cut_of_a_partition_that_is_gone_does_not_go_before_older_rows_without_one() {
+    let mut hand = Hand::new(disk());
+    let (still, gone) = (key_of(0), key_of(2));
+    hand.append("t", Some(still));
+    hand.poll_synced();
+    hand.producer.on_producer_id(0, 7, 0);
+    // The first has no leader: its rows are not cut.
+    let all = metadata(1, 4);
+    let leaders = [None, Some(NodeId(0)), Some(NodeId(0)), Some(NodeId(0))];
+    hand.producer.on_metadata(&[TopicMetadata { leaders: leaders.into(), ..all.clone() }], hand.now);
+    hand.poll_synced();
+    hand.append("t", Some(still));
+    hand.append("t", Some(gone));
+    hand.append("t", Some(gone));
+    assert_eq!(hand.poll_synced().len(), 1);
+    let mut hand = hand.killed(disk(), 8);
+    hand.producer.on_metadata(&[all], hand.now);
+    let cut = hand.poll_synced().remove(0);
+    hand.answer(&cut, 3);
+    hand.producer.on_metadata(&[metadata(2, 1)], hand.now);
+    let mut there = Vec::new();
+    for _ in 0..20 {
+        for request in hand.poll_synced() {
+            there.extend(read(&BatchView::parse(&request.batches[0].bytes).expect("a batch").0));
+            hand.answer(&request, 0);
+        }
+        hand.wait_ms(50);
+    }
+    let of_key = |key: &str| {
+        let values = there.iter().filter(|(other, _)| other.as_deref() == Some(key.as_bytes()));
+        values.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(of_key(still), ["row 0", "row 1"]);
+    assert_eq!((of_key(gone), hand.stats().buffered_rows), (vec!["row 2".to_owned(), "row 3".to_owned()], 0));
 }

@@ -198,3 +198,29 @@ fn batches_refused_one_after_the_other_leave_one_timer_for_their_topic() {
     hand.poll();
     assert!(hand.producer.check(SINK, "t", 10).is_ok());
 }
+
+/// A log that was made anew, unseen, takes any batch first: that the oldest is not there says nothing of the younger.
+#[test]
+fn what_follows_a_refused_batch_is_not_cut_anew_while_it_may_be_there() {
+    for there in [false, true] {
+        let mut hand = Hand::proven(settings());
+        let requests = [0, 1].map(|_| {
+            hand.append("t", None);
+            hand.one()
+        });
+        hand.answer(&requests[0], 87);
+        hand.producer.on_failed(requests[1].id, true, hand.now);
+        let says = if there { LogSays::There { last_sequence: 2 } } else { LogSays::Next { known: true } };
+        hand.log_says(says);
+        for _ in 0..5 {
+            hand.wait_ms(1_000);
+            for request in hand.poll() {
+                let bad = values(&request) == ["row 1"];
+                assert!(bad || !there, "{:?} is there", values(&request));
+                hand.answer(&request, if bad { 87 } else { 0 });
+            }
+        }
+        let stats = hand.stats();
+        assert_eq!((hand.delivered(), stats.refused, stats.outcome_unknown), (vec![0, 2], 1, 0), "{there}");
+    }
+}
