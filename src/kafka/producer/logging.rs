@@ -36,7 +36,7 @@ pub(super) struct Dirty {
     /// [`UNPLACED`]: its rows without a partition.
     pub(super) partition: i32,
     /// They may stand anywhere in the queue, not only at its end.
-    anywhere: bool,
+    pub(super) anywhere: bool,
 }
 
 /// See the module.

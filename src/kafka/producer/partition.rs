@@ -233,6 +233,12 @@ pub(super) fn forgotten(batch: &Batch, wall: WallMs) -> bool {
     batch.max_timestamp < 0 || wall.0.abs_diff(batch.max_timestamp) > REMEMBERED.as_millis() as u64
 }
 
+/// Whether a sequence stands before another of the same identity, not far from it.
+pub(super) const fn precedes(sequence: i32, other: i32) -> bool {
+    let ahead = other.wrapping_sub(sequence) & i32::MAX;
+    ahead > 0 && ahead < 1 << 30
+}
+
 /// Sequences go round from 2³¹ − 1 to 0 (`DefaultRecordBatch.incrementSequence`).
 pub(super) fn sequence_after(sequence: i32, count: u32) -> i32 {
     (i64::from(sequence) + i64::from(count)).rem_euclid(1 << 31) as i32
@@ -240,10 +246,12 @@ pub(super) fn sequence_after(sequence: i32, count: u32) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use super::sequence_after;
+    use super::{precedes, sequence_after};
 
     #[test]
     fn sequences_go_round() {
+        assert!(precedes(3, 4) && !precedes(4, 3) && !precedes(4, 4));
+        assert!(precedes(i32::MAX, 0) && !precedes(0, i32::MAX));
         assert_eq!(sequence_after(0, 10), 10);
         assert_eq!(sequence_after(i32::MAX, 1), 0);
         assert_eq!(sequence_after(i32::MAX - 3, 10), 6);
