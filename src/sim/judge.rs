@@ -314,10 +314,11 @@ impl Judge {
     }
 
     /// The process has ended. `gone`: rows that stood in its log, or were meant to, and are not there.
-    pub(super) fn crashed(&mut self, producer: &Producer, gone: &BTreeSet<u32>) {
+    pub(super) fn crashed(&mut self, producer: &Producer, gone: &BTreeSet<u32>, saved: bool) {
         self.past(producer);
         self.sums.crashes += 1;
         for (number, row) in self.rows.iter_mut().enumerate() {
+            row.adrift |= row.outcome.is_none() && !saved;
             if row.outcome.is_none() && !row.orphan {
                 row.orphan = true;
                 self.orphans += 1;
@@ -677,8 +678,8 @@ impl Judge {
                     let ordered =
                         ordered && !matches!(row.outcome, Some((Outcome::Refused(_) | Outcome::DeadLettered, _)));
                     // What only memory had may come in, late, after the next start has written.
-                    let ordered =
-                        ordered && !(row.orphan && settings.keep != Keep::Disk) && !told.loose.contains(number);
+                    let is_kept = settings.keep == Keep::Disk || settings.keep == Keep::HybridSaved && !row.adrift;
+                    let ordered = ordered && (!row.orphan || is_kept) && !told.loose.contains(number);
                     if !std::mem::replace(&mut seen[*number as usize], true) && ordered {
                         firsts.entry((row.sink, row.topic, group)).or_default().push((entry.order, *number));
                     }

@@ -8,6 +8,7 @@ use super::ask::Asking;
 use super::backlog::Spooled;
 use super::batch::{Bad, Batch, Flight};
 use super::broken::{Rule, is_out};
+use super::kept::Kind;
 use super::lost::Torn;
 use crate::kafka::batch::Stamp;
 use crate::kafka::types::NodeId;
@@ -100,6 +101,16 @@ pub(super) enum Step {
 }
 
 impl Work {
+    /// A row of this partition goes to the log: those before it that memory alone has do so first. Whether there are any.
+    pub(super) fn log_those_before(&mut self, partition: i32) -> bool {
+        let waits = |batch: &&mut Batch| batch.kept.kind == Kind::Memory && !batch.is_closed();
+        let mut any = false;
+        for batch in self.queue.range_mut(self.cut..).rev().take_while(waits) {
+            (batch.kept.kind, any) = (Kind::Fresh(partition), true);
+        }
+        any
+    }
+
     pub(super) fn window(&self) -> impl Iterator<Item = &Batch> {
         self.queue.iter().take(self.cut)
     }

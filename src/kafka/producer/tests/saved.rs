@@ -76,3 +76,26 @@ fn refused_rows_that_wait_for_their_dead_letters_are_saved() {
     (0..5).for_each(|_| sent.extend(hand.poll_synced().iter().flat_map(values)));
     assert_eq!(sent, ["row 2", "row 3", "row 4"]);
 }
+
+#[test]
+fn what_memory_has_is_written_down_before_younger_rows_are() {
+    let mut hand = known(saved());
+    let request = hand.one();
+    hand.answer_and_drop(request, 0);
+    hand.producer.on_reachable(false);
+    hand.append("t", None);
+    hand.poll();
+    assert!(hand.log.state.live.is_empty(), "memory first");
+    (0..4).for_each(|_| hand.append("t", None));
+    (0..3).for_each(|_| assert!(hand.poll_synced().is_empty()));
+    assert_eq!(hand.log.state.live.len(), 5);
+    let mut hand = again(hand, saved());
+    let mut sent = Vec::new();
+    for _ in 0..5 {
+        for request in hand.poll_synced() {
+            sent.extend(values(&request));
+            hand.answer_and_drop(request, 0);
+        }
+    }
+    assert_eq!(sent, ["row 1", "row 2", "row 3", "row 4", "row 5"]);
+}
