@@ -191,13 +191,20 @@ impl Core {
     /// Rows that a stop would lose.
     fn rows_waiting(&self) -> u64 {
         let saved = self.saves();
-        self.count_rows(|(keep, _)| !keep.outlives() || keep == Keep::HybridSaved && !saved)
+        let rows = self.count_rows(|(keep, _)| !keep.outlives() || keep == Keep::HybridSaved && !saved);
+        rows + self.letters(saved)
     }
 
     /// Rows that the next start finds, once they are durable.
     fn rows_kept(&self) -> u64 {
         let saved = self.saves();
-        self.count_rows(|(keep, _)| keep == Keep::Disk || keep == Keep::HybridSaved && saved)
+        let rows = self.count_rows(|(keep, _)| keep == Keep::Disk || keep == Keep::HybridSaved && saved);
+        rows.saturating_sub(self.letters(saved))
+    }
+
+    /// Rows on their way to the dead letters that the log does not have.
+    fn letters(&self, saved: bool) -> u64 {
+        self.outlets.upstreams.iter().map(|upstream| upstream.letters(saved)).sum()
     }
 
     /// Whether what is in memory of sinks that are saved is in the log, or may still get there.
@@ -220,7 +227,9 @@ impl Core {
     }
 
     fn report(&mut self, io: &mut Ring<'_>) {
-        let unsaved = self.outlets.buffer.as_ref().map_or(0, Buffer::rows_not_durable);
+        let saves = self.saves();
+        let unwritten: u64 = self.outlets.upstreams.iter().map(|upstream| upstream.unwritten_rows(saves)).sum();
+        let unsaved = unwritten + self.outlets.buffer.as_ref().map_or(0, Buffer::rows_not_durable);
         let rows_kept = self.rows_kept().saturating_sub(unsaved);
         let rows_left = self.rows_waiting() + unsaved;
         let Some(drain) = self.drain.take() else { return };

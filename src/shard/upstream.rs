@@ -115,6 +115,22 @@ impl Upstream {
         kept.chain(hidden).map(|sink| self.producer.stats(sink).buffered_rows).sum()
     }
 
+    /// Rows that a stop would lose though their sink's outlive it: what has gone on to the dead letters from memory alone.
+    /// `saved`: of sinks that are saved, too.
+    pub(super) fn letters(&self, saved: bool) -> u64 {
+        self.outliving(saved).map(|sink| self.producer.letters(sink)).sum()
+    }
+
+    /// Rows that were to be in the log and are not, as it has not taken them.
+    pub(super) fn unwritten_rows(&self, saved: bool) -> u64 {
+        self.outliving(saved).map(|sink| self.producer.unwritten_rows(sink)).sum()
+    }
+
+    fn outliving(&self, saved: bool) -> impl Iterator<Item = SinkId> {
+        let outlives = move |keep: Keep| keep == Keep::Disk || keep == Keep::HybridSaved && saved;
+        (0u16..).zip(&self.keeps).filter(move |(_, (keep, _))| outlives(*keep)).map(|(sink, _)| SinkId(sink))
+    }
+
     /// Whether it would help to wait for rows that the next start finds: Kafka is there, and still sent some of them
     /// (`sending`), or has some to answer.
     pub(super) fn goes_on(&self, sending: bool) -> bool {

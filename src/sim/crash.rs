@@ -40,7 +40,7 @@ impl World {
         if saved {
             self.judge.saved(&self.producer, &self.plan, &found);
         }
-        self.judge.crashed(&self.producer, &gone);
+        self.judge.crashed(&self.producer, &gone, saved);
         let taken_up = found.iter().filter(|((lane, _), _)| restored.has(*lane));
         self.judge.taken_up(taken_up.map(|(_, row)| *row), &self.kafka);
         // What only memory had may come in, late, after the next start has written, though it was answered when it came.

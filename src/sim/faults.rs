@@ -15,17 +15,7 @@ impl World {
     /// Draws each fault, and lets those that come happen.
     pub(super) fn faults(&mut self) {
         for fault in Fault::ALL {
-            let of_a_step = !matches!(
-                fault,
-                Fault::Before
-                    | Fault::After
-                    | Fault::Jumbled
-                    | Fault::Throttle
-                    | Fault::Stale
-                    | Fault::Unasked
-                    | Fault::Unread
-            );
-            if of_a_step && self.plan.draws(fault, &mut self.rng) {
+            if fault.is_of_a_step() && self.plan.draws(fault, &mut self.rng) {
                 self.note(|| format!("fault: {}", fault.name()));
                 self.happens(fault);
             }
@@ -71,21 +61,7 @@ impl World {
             }
             Fault::Frozen => self.frozen ^= true,
             Fault::Stop => self.stop(),
-            Fault::Power
-            | Fault::Crash
-            | Fault::SyncFails
-            | Fault::WriteFails
-            | Fault::CreateFails
-            | Fault::SickDisk
-            | Fault::FullDisk
-            | Fault::Device => self.of_the_disk(fault),
-            Fault::Before
-            | Fault::After
-            | Fault::Jumbled
-            | Fault::Throttle
-            | Fault::Stale
-            | Fault::Unasked
-            | Fault::Unread => {}
+            _ => self.of_the_disk(fault),
         }
     }
 

@@ -314,10 +314,11 @@ impl Judge {
     }
 
     /// The process has ended. `gone`: rows that stood in its log, or were meant to, and are not there.
-    pub(super) fn crashed(&mut self, producer: &Producer, gone: &BTreeSet<u32>) {
+    pub(super) fn crashed(&mut self, producer: &Producer, gone: &BTreeSet<u32>, saved: bool) {
         self.past(producer);
         self.sums.crashes += 1;
         for (number, row) in self.rows.iter_mut().enumerate() {
+            row.adrift |= row.outcome.is_none() && !saved;
             if row.outcome.is_none() && !row.orphan {
                 row.orphan = true;
                 self.orphans += 1;
@@ -357,12 +358,15 @@ impl Judge {
         for (sink, settings) in sinks.filter(|(_, settings)| !settings.hidden && settings.keep == Keep::HybridSaved) {
             let of = |sink: usize| producer.stats(SinkId(sink as u16)).buffered_rows;
             let letters = settings.dead_letters.as_ref().and_then(|letters| letters.topic.as_ref());
-            // Of those on their way to the dead letters only what stood in the log is there.
-            let held = of(sink)..=of(sink) + letters.map_or(0, |(hidden, _)| of(usize::from(hidden.0)));
+            // Those that have gone on to the dead letters from memory alone are not kept, and the stop says how many.
+            let held = of(sink) + letters.map_or(0, |(hidden, _)| of(usize::from(hidden.0)));
+            let held = held - producer.letters(SinkId(sink as u16));
             let there = found.values().filter(|row| self.rows[**row as usize].sink == sink).count() as u64;
             self.sums.saved += there;
-            if !held.contains(&there) {
-                let text = format!("sink {sink} had {held:?} rows when it was stopped, and {there} are there");
+            if held != there {
+                let standing = producer.standing();
+                let text =
+                    format!("sink {sink} had {held} rows when it was stopped, and {there} are there: {standing}");
                 self.fails(What::Loss, text);
             }
         }
@@ -674,8 +678,8 @@ impl Judge {
                     let ordered =
                         ordered && !matches!(row.outcome, Some((Outcome::Refused(_) | Outcome::DeadLettered, _)));
                     // What only memory had may come in, late, after the next start has written.
-                    let ordered =
-                        ordered && !(row.orphan && settings.keep != Keep::Disk) && !told.loose.contains(number);
+                    let is_kept = settings.keep == Keep::Disk || settings.keep == Keep::HybridSaved && !row.adrift;
+                    let ordered = ordered && (!row.orphan || is_kept) && !told.loose.contains(number);
                     if !std::mem::replace(&mut seen[*number as usize], true) && ordered {
                         firsts.entry((row.sink, row.topic, group)).or_default().push((entry.order, *number));
                     }

@@ -135,6 +135,12 @@ impl Fault {
         self as usize >= Self::Power as usize
     }
 
+    /// Whether it comes with a step: the others come with single batches, answers and reads.
+    pub(super) const fn is_of_a_step(self) -> bool {
+        use Fault::{After, Before, Jumbled, Stale, Throttle, Unasked, Unread};
+        !matches!(self, Before | After | Jumbled | Throttle | Stale | Unasked | Unread)
+    }
+
     /// Whether it comes in runs with what lasts only.
     const fn is_lasting(self) -> bool {
         self as usize >= Self::SickDisk as usize

@@ -48,6 +48,8 @@ pub(super) struct Row {
     pub(super) outcome: Option<(Outcome, Monotonic)>,
     /// The process that took it ended before it was answered: nobody is owed an answer any more.
     pub(super) orphan: bool,
+    /// And what it had not done was not saved: it may be gone, or come late.
+    pub(super) adrift: bool,
 }
 
 /// A row's value: number, kind, filler.

@@ -97,6 +97,17 @@ fn what_was_found_once_through_crashes_stays_mended() {
     }
 }
 
+/// The same of runs with what lasts.
+#[test]
+fn what_was_found_once_and_lasts_stays_mended() {
+    const RED_ONCE: [u64; 4] = [1367, 6128, 6668, 9691];
+    for seed in RED_ONCE {
+        if let Err((scope, failure)) = run::many(seed..seed + 1, Scope::with_lasting, None) {
+            panic!("{}", run::report(&scope, &failure));
+        }
+    }
+}
+
 /// How a rule that is out shows itself.
 fn found(rule: Rule, scope: fn(u64) -> Scope) -> Option<(u64, What)> {
     let (seeds, without): (_, &[u64]) = match scope(0) {

@@ -203,7 +203,16 @@ impl World {
         let expires = age.map_or(expires, |age| expires.min(now.after(age)));
         self.producer.append_with(id, TOPICS[topic], row, Some(ticket), terms, now);
         self.store.iter_mut().for_each(|store| store.promise(id, bytes));
-        self.judge.rows.push(row::Row { sink, topic, kind, timestamp, expires, outcome: None, orphan: false });
+        self.judge.rows.push(row::Row {
+            sink,
+            topic,
+            kind,
+            timestamp,
+            expires,
+            outcome: None,
+            orphan: false,
+            adrift: false,
+        });
     }
 
     fn kind(&mut self, number: u32) -> Kind {

@@ -114,6 +114,18 @@ impl<'a> Records<'a> {
         Self { rest: body, left: count, base_timestamp }
     }
 
+    /// Those that have not been read.
+    #[must_use]
+    pub const fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// What their timestamps count from.
+    #[must_use]
+    pub const fn base_timestamp(&self) -> i64 {
+        self.base_timestamp
+    }
+
     /// Bytes that have not been read.
     #[must_use]
     pub const fn rest_len(&self) -> usize {

@@ -149,7 +149,7 @@ impl Producer {
             self.note_spooled(key.topic, UNPLACED);
         }
         if self.logging.on {
-            self.soil_older(key.topic);
+            self.soil_older(key.topic, UNPLACED);
         }
         self.may_place(key.topic);
         true

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use super::batch::{Batch, Bounds, push};
 use super::kept::{Kind, Notes};
 use super::numbers::{Number, Numbers};
+use super::partition::precedes;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RowLog, RowRun};
 use super::tickets::Tickets;
@@ -56,6 +57,18 @@ pub(super) struct Spooled {
     pub(super) run: usize,
     pub(super) next: u64,
     pub(super) backlog: Option<Backlog>,
+}
+
+impl Spooled {
+    /// One more cut of an earlier start. Those of one identity go in the order of their sequence: what an orderly stop cut of
+    /// batches that memory alone had may stand before what was cut through the log.
+    pub(super) fn add_cut(&mut self, cut: RestoredCut) {
+        let later = |other: &&RestoredCut| {
+            (other.producer_id, other.epoch) == (cut.producer_id, cut.epoch) && precedes(cut.sequence, other.sequence)
+        };
+        let place = self.cuts.len() - self.cuts.iter().rev().take_while(later).count();
+        self.cuts.insert(place, cut);
+    }
 }
 
 /// How far reading came.

@@ -314,7 +314,8 @@ impl Batch {
                 scratch.hashes.push((row - from, hash));
             }
         }
-        scratch.origins.extend(self.kept.origins.iter().map(|(row, origin)| (row - from, *origin)));
+        let origins = self.kept.origins.iter().filter(|(row, _)| *row >= from);
+        scratch.origins.extend(origins.map(|(row, origin)| (row - from, *origin)));
     }
 
     /// Its rows that are not in the log yet, to be written there.
@@ -336,11 +337,15 @@ impl Batch {
 
     /// All its rows are in the log, those that were not from this number on.
     pub(super) fn staged(&mut self, pool: &mut Pool, lane: u32, first: u64) {
+        self.staged_from(self.kept.numbers.rows(), pool, lane, first);
+    }
+
+    /// The same for its rows from one on.
+    pub(super) fn staged_from(&mut self, from: u32, pool: &mut Pool, lane: u32, first: u64) {
         let before = self.terms_bytes();
         if self.kept.numbers.capacity() == 0 {
             self.kept.numbers = pool.take_numbers();
         }
-        let from = self.kept.numbers.rows();
         self.kept.numbers.add(from, lane, first, self.count - from);
         self.kept.staged_bytes = self.plain_len;
         self.kept.origins.clear();

@@ -78,13 +78,13 @@ pub struct DeadRow<'a> {
 
 /// A refused batch, as far as its rows have not gone on.
 #[derive(Debug)]
-struct Casualty {
-    topic: u32,
-    partition: Option<u32>,
-    batch: Batch,
+pub(super) struct Casualty {
+    pub(super) topic: u32,
+    pub(super) partition: Option<u32>,
+    pub(super) batch: Batch,
     code: i16,
     /// Rows that have gone on.
-    gone: u32,
+    pub(super) gone: u32,
     tickets: Cursor,
 }
 
@@ -100,6 +100,16 @@ pub(super) struct Filing {
 pub(super) struct Casualties {
     to_topic: VecDeque<Casualty>,
     to_file: VecDeque<Casualty>,
+}
+
+impl Casualties {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Casualty> {
+        self.to_topic.iter().chain(&self.to_file)
+    }
+
+    pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Casualty> {
+        self.to_topic.iter_mut().chain(&mut self.to_file)
+    }
 }
 
 /// Kafka's name of a code that [`super::error::verdict`] calls final.
@@ -145,8 +155,7 @@ impl Producer {
 
     /// Whether refused batches of this sink wait for its dead letters.
     pub(super) fn has_casualties(&self, sink: usize) -> bool {
-        let mut all = self.casualties.to_topic.iter().chain(&self.casualties.to_file);
-        all.any(|casualty| self.topics[casualty.topic as usize].sink == sink)
+        self.casualties.iter().any(|casualty| self.topics[casualty.topic as usize].sink == sink)
     }
 
     /// Gives refused rows to the hidden sinks, as far as there is room.
@@ -302,6 +311,11 @@ impl Producer {
         filing_of(filing, None);
         stats.appended += 1;
         stats.buffered_rows += 1;
+    }
+
+    /// Rows of a sink that a file has been given and has not told of, and that are not in the log.
+    pub(super) fn filing(&self, sink: usize) -> u64 {
+        self.sinks[sink].filing.iter().filter(|filing| filing.first.is_none()).map(|filing| filing.rows).sum()
     }
 
     /// Whether refused rows wait for [`Producer::drain_dead`].

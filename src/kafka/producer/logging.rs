@@ -36,7 +36,7 @@ pub(super) struct Dirty {
     /// [`UNPLACED`]: its rows without a partition.
     pub(super) partition: i32,
     /// They may stand anywhere in the queue, not only at its end.
-    anywhere: bool,
+    pub(super) anywhere: bool,
 }
 
 /// See the module.
@@ -151,10 +151,10 @@ impl Producer {
         }
     }
 
-    /// The same of rows without a partition that did not come just now, and may stand anywhere. Their answers may wait for
-    /// what is being staged: so do they, or those would be given before they are written.
-    pub(super) fn soil_older(&mut self, topic: u32) {
-        self.logging.staging.push_back(Dirty { topic, partition: UNPLACED, anywhere: true });
+    /// The same of rows that did not come just now, and may stand anywhere. Their answers may wait for what is being
+    /// staged: so do they, or those would be given before they are written.
+    pub(super) fn soil_older(&mut self, topic: u32, partition: i32) {
+        self.logging.staging.push_back(Dirty { topic, partition, anywhere: true });
     }
 
     /// The beginning of a poll: what the log can be told and asked before anything is cut.

@@ -36,6 +36,7 @@ mod gather;
 mod hashes;
 mod kept;
 mod landed;
+mod left;
 mod logging;
 mod lost;
 mod metadata;

@@ -8,6 +8,7 @@ use super::ask::Asking;
 use super::backlog::Spooled;
 use super::batch::{Bad, Batch, Flight};
 use super::broken::{Rule, is_out};
+use super::kept::Kind;
 use super::lost::Torn;
 use crate::kafka::batch::Stamp;
 use crate::kafka::types::NodeId;
@@ -100,6 +101,16 @@ pub(super) enum Step {
 }
 
 impl Work {
+    /// A row of this partition goes to the log: those before it that memory alone has do so first. Whether there are any.
+    pub(super) fn log_those_before(&mut self, partition: i32) -> bool {
+        let waits = |batch: &&mut Batch| batch.kept.kind == Kind::Memory && !batch.is_closed();
+        let mut any = false;
+        for batch in self.queue.range_mut(self.cut..).rev().take_while(waits) {
+            (batch.kept.kind, any) = (Kind::Fresh(partition), true);
+        }
+        any
+    }
+
     pub(super) fn window(&self) -> impl Iterator<Item = &Batch> {
         self.queue.iter().take(self.cut)
     }
@@ -233,6 +244,12 @@ pub(super) fn forgotten(batch: &Batch, wall: WallMs) -> bool {
     batch.max_timestamp < 0 || wall.0.abs_diff(batch.max_timestamp) > REMEMBERED.as_millis() as u64
 }
 
+/// Whether a sequence stands before another of the same identity, not far from it.
+pub(super) const fn precedes(sequence: i32, other: i32) -> bool {
+    let ahead = other.wrapping_sub(sequence) & i32::MAX;
+    ahead > 0 && ahead < 1 << 30
+}
+
 /// Sequences go round from 2³¹ − 1 to 0 (`DefaultRecordBatch.incrementSequence`).
 pub(super) fn sequence_after(sequence: i32, count: u32) -> i32 {
     (i64::from(sequence) + i64::from(count)).rem_euclid(1 << 31) as i32
@@ -240,10 +257,12 @@ pub(super) fn sequence_after(sequence: i32, count: u32) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use super::sequence_after;
+    use super::{precedes, sequence_after};
 
     #[test]
     fn sequences_go_round() {
+        assert!(precedes(3, 4) && !precedes(4, 3) && !precedes(4, 4));
+        assert!(precedes(i32::MAX, 0) && !precedes(0, i32::MAX));
         assert_eq!(sequence_after(0, 10), 10);
         assert_eq!(sequence_after(i32::MAX, 1), 0);
         assert_eq!(sequence_after(i32::MAX - 3, 10), 6);

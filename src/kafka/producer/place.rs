@@ -6,7 +6,7 @@ use super::kept::{Kind, Notes};
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::UNPLACED;
 use super::topic::Place;
-use super::{Key, Partitioner, Producer};
+use super::{Keep, Key, Partitioner, Producer};
 use crate::kafka::batch::{HEADER_LEN, Record};
 use crate::kafka::murmur2;
 use crate::kafka::types::Ticket;
@@ -53,6 +53,9 @@ impl Producer {
             return self.soil(index, number as i32);
         }
         let work = partition.work.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
+        // What is saved at a stop gets its numbers then: where younger rows get theirs before, older ones do so first.
+        let first = matches!(kind, Kind::Fresh(_)) && sink.settings.keep == Keep::HybridSaved;
+        let older = first && work.log_those_before(number as i32);
         let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint, kind };
         let new = (&mut self.serial, ripe_at);
         let pushed = push(&mut work.queue, work.cut, &mut self.pool, bounds, (source, ticket), new);
@@ -70,6 +73,9 @@ impl Producer {
             if full_before || ripe_at <= now {
                 self.make_ready(key);
             }
+        }
+        if older {
+            self.soil_older(index, number as i32);
         }
         if matches!(kind, Kind::Fresh(_)) {
             self.soil(index, number as i32);
@@ -113,13 +119,25 @@ impl Producer {
     /// higher numbers when they are placed.
     fn log_those_before(&mut self, index: u32) {
         let is_memory = |batch: &Batch| batch.kept.kind == Kind::Memory;
+        let topic = &mut self.topics[index as usize];
+        if self.sinks[topic.sink].settings.keep == Keep::HybridSaved
+            && topic.backlogs.is_empty()
+            && topic.unplaced.back().is_none_or(is_memory)
+        {
+            for number in 0..topic.partitions.len() as i32 {
+                let work = self.topics[index as usize].partitions[number as usize].work.as_mut();
+                if work.is_some_and(|work| work.log_those_before(number)) {
+                    self.soil_older(index, number);
+                }
+            }
+        }
         if !self.topics[index as usize].unplaced.back().is_some_and(is_memory) {
             return;
         }
         self.end_half_placed(index);
         let unplaced = self.topics[index as usize].unplaced.iter_mut();
         unplaced.rev().take_while(|batch| is_memory(batch)).for_each(|batch| batch.kept.kind = Kind::Fresh(UNPLACED));
-        self.soil_older(index);
+        self.soil_older(index, UNPLACED);
     }
 
     /// Puts a topic on the list of those whose held rows can be placed, if that is so.

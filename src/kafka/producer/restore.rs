@@ -62,7 +62,7 @@ impl Producer {
             let number = usize::try_from(cut.partition).unwrap_or(0);
             self.with_partitions(index, number + 1);
             let key = Key { topic: index, partition: number as u32 };
-            self.partition_mut(key).spooled.get_or_insert_default().cuts.push_back(cut);
+            self.partition_mut(key).spooled.get_or_insert_default().add_cut(cut);
             self.note_spooled(index, number as i32);
         }
     }

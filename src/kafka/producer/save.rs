@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 
 use super::batch::{Batch, Scratch};
 use super::kept::Kind;
+use super::logging::Dirty;
+use super::resolve::records_of;
 use super::row_log::{NewCut, NewRows, NotNow, RowLog, UNPLACED};
 use super::{Keep, Producer};
 use crate::kafka::batch::BatchView;
-use crate::kafka::compression::{Codec, Codecs};
+use crate::kafka::compression::Codecs;
 use crate::kafka::types::SinkId;
 
 impl Producer {
@@ -15,7 +17,7 @@ impl Producer {
     /// its cut. For an orderly stop, after the last poll that was to send something. `false`: the log does not take all
     /// of it now; again when it may.
     pub fn save(&mut self, log: &mut dyn RowLog) -> bool {
-        if !self.flush_ended(log) {
+        if !self.flush_ended(log) || !self.save_casualties(log) {
             return false;
         }
         for index in 0..self.topics.len() {
@@ -28,25 +30,76 @@ impl Producer {
         self.stage(log) && self.logging.aside.iter().all(VecDeque::is_empty)
     }
 
+    /// Refused rows that memory alone has, and that have not gone on to the dead letters, are rows of their sink: the next
+    /// start sends them once more, and they are refused again. Those that have gone on are waited for ([`Producer::letters`]).
+    fn save_casualties(&mut self, log: &mut dyn RowLog) -> bool {
+        let mut casualties = std::mem::take(&mut self.casualties);
+        let saved = casualties.all().try_for_each(|casualty| {
+            let from = casualty.gone.max(casualty.batch.kept.numbers.rows());
+            let keep = self.sinks[self.topics[casualty.topic as usize].sink].settings.keep;
+            if from >= casualty.batch.count || !keep.outlives() {
+                return Ok(());
+            }
+            let home = casualty.partition.and_then(|number| i32::try_from(number).ok()).unwrap_or(UNPLACED);
+            self.save_rows(casualty.topic, home, &mut casualty.batch, from, log)
+        });
+        self.casualties = casualties;
+        saved.is_ok()
+    }
+
     fn save_topic(&mut self, index: u32, log: &mut dyn RowLog) -> Result<(), NotNow> {
         for number in 0..self.topics[index as usize].partitions.len() {
-            let Some(work) = self.topics[index as usize].partitions[number].work.as_mut() else { continue };
-            let (mut queue, cut) = (std::mem::take(&mut work.queue), work.cut);
-            let mut place = 0;
-            let saved = queue.iter_mut().try_for_each(|batch| {
-                place += 1;
-                self.save_batch(index, number as i32, batch, place <= cut, log)
-            });
-            if let Some(work) = self.topics[index as usize].partitions[number].work.as_mut() {
-                work.queue = queue;
+            self.save_place(index, number as i32, log)?;
+        }
+        self.end_half_placed(index);
+        self.save_place(index, UNPLACED, log)
+    }
+
+    /// What waits behind rows that the log alone has is not always on its way there: partitions that are no more leave some.
+    fn save_place(&mut self, index: u32, partition: i32, log: &mut dyn RowLog) -> Result<(), NotNow> {
+        let place = Dirty { topic: index, partition, anywhere: true };
+        let of = usize::try_from(partition).ok().and_then(|number| self.topics[index as usize].partitions.get(number));
+        let cut = of.and_then(|partition| partition.work.as_ref()).map_or(0, |work| work.cut);
+        for which in 0.. {
+            let Some(queue) = self.queue_mut(place, which) else { break };
+            let mut queue = std::mem::take(queue);
+            let mut saved = (0..).zip(&mut queue);
+            let saved =
+                saved.try_for_each(|(at, batch)| self.save_batch(index, partition, batch, which == 0 && at < cut, log));
+            if let Some(place) = self.queue_mut(place, which) {
+                *place = queue;
             }
             saved?;
         }
-        self.end_half_placed(index);
-        let mut queue = std::mem::take(&mut self.topics[index as usize].unplaced);
-        let saved = queue.iter_mut().try_for_each(|batch| self.save_batch(index, UNPLACED, batch, false, log));
-        self.topics[index as usize].unplaced = queue;
-        saved
+        Ok(())
+    }
+
+    /// Rows of a batch from one on.
+    fn save_rows(
+        &mut self,
+        index: u32,
+        home: i32,
+        batch: &mut Batch,
+        from: u32,
+        log: &mut dyn RowLog,
+    ) -> Result<(), NotNow> {
+        let lane = self.lane(index, home, log)?;
+        let topic = &mut self.topics[index as usize];
+        let placed = home >= 0;
+        let least = if topic.written == Some(placed) { topic.least } else { topic.above };
+        // Our own bytes: they can be read.
+        let Some(rows) = rows_from(batch, (from, lane, least), &mut self.logging.scratch, &mut self.codecs) else {
+            return Ok(());
+        };
+        let taken = log.rows(&rows).map(|first| (first, first + u64::from(rows.count)));
+        self.codecs.forget_plain();
+        let (first, end) = taken?;
+        topic.above = topic.above.max(end);
+        (topic.written, topic.least) = (Some(placed), least);
+        let before = batch.memory();
+        batch.staged_from(from, &mut self.pool, lane, first);
+        self.resized(index, before, batch.memory());
+        Ok(())
     }
 
     fn save_batch(
@@ -62,24 +115,7 @@ impl Producer {
         }
         if !batch.kept.is_staged(batch.count) {
             let Kind::Fresh(home) = batch.kept.kind else { return Ok(()) };
-            let lane = self.lane(index, home, log)?;
-            let topic = &mut self.topics[index as usize];
-            let placed = home >= 0;
-            let least = if topic.written == Some(placed) { topic.least } else { topic.above };
-            let scratch = &mut self.logging.scratch;
-            let rows = match batch.builder() {
-                Some(_) => batch.unstaged(lane, least, scratch),
-                None => closed_rows(batch, lane, least, scratch, &mut self.codecs),
-            };
-            // Our own bytes: they can be read.
-            let Some(rows) = rows else { return Ok(()) };
-            let first = log.rows(&rows)?;
-            topic.above = topic.above.max(first + u64::from(rows.count));
-            (topic.written, topic.least) = (Some(placed), least);
-            self.codecs.forget_plain();
-            let before = batch.memory();
-            batch.staged(&mut self.pool, lane, first);
-            self.resized(index, before, batch.memory());
+            self.save_rows(index, home, batch, batch.kept.numbers.rows(), log)?;
         }
         if cut && batch.kept.cut.is_none() {
             let topic = &self.topics[index as usize];
@@ -104,21 +140,19 @@ impl Producer {
     }
 }
 
-/// All rows of a closed batch, to be written down.
-fn closed_rows<'a>(
+/// Rows of a batch from one on, to be written down.
+fn rows_from<'a>(
     batch: &'a Batch,
-    lane: u32,
-    from: u64,
+    (row, lane, least): (u32, u32, u64),
     scratch: &'a mut Scratch,
     codecs: &'a mut Codecs,
 ) -> Option<NewRows<'a>> {
-    let (view, _) = BatchView::parse(batch.bytes()?).ok()?;
-    let records = match view.codec().ok()? {
-        Codec::None => view.body(),
-        codec => codecs.decompress(codec, view.body(), batch.plain_len)?,
-    };
-    batch.note_rows(0, scratch);
-    let base_timestamp = view.header().base_timestamp;
+    batch.note_rows(row, scratch);
+    let mut records = records_of(batch, codecs)?;
+    for _ in 0..row {
+        records.next()?.ok()?;
+    }
     let Scratch { origins, deadlines, hashes } = scratch;
-    Some(NewRows { lane, records, base_timestamp, count: batch.count, origins, deadlines, hashes, from })
+    let (records, base_timestamp) = (records.rest(), records.base_timestamp());
+    Some(NewRows { lane, records, base_timestamp, count: batch.count - row, origins, deadlines, hashes, from: least })
 }

@@ -24,6 +24,7 @@ mod partitioner;
 mod refusals;
 mod restored;
 mod rules;
+mod saved;
 mod shares;
 mod spilled;
 mod timeless;

@@ -1,0 +1,101 @@
+//! What an orderly stop writes down of sinks that go to memory first, and what the next start makes of it.
+
+use super::hand::{Hand, SINK, identities, topic, values};
+use super::logged::{disk, known};
+use crate::kafka::producer::dead::DeadLetters;
+use crate::kafka::producer::{AnsweredOn, Keep, Settings};
+
+/// Of the rows in memory only the first are in no need of the log.
+fn saved() -> Settings {
+    let mut settings = disk();
+    settings.sinks[0].keep = Keep::HybridSaved;
+    settings.sinks[0].answered_on = AnsweredOn::Append;
+    settings.sinks[0].spill_after = 1;
+    settings
+}
+
+/// Stops it and starts it again.
+fn again(mut hand: Hand, settings: Settings) -> Hand {
+    assert!(hand.producer.save(&mut hand.log));
+    hand.log.sync();
+    let mut hand = hand.killed(settings, 8);
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    hand
+}
+
+#[test]
+fn a_start_sends_cuts_in_the_order_of_their_sequence_whenever_they_were_written_down() {
+    let mut hand = known(saved());
+    let proves = hand.one();
+    hand.answer_and_drop(proves, 0);
+    hand.append("t", None);
+    let mut before = vec![hand.one()];
+    hand.append("t", None);
+    before.extend(hand.poll_synced());
+    let before = identities(&before);
+    assert_eq!((before.len(), hand.log.state.cuts.len()), (2, 1), "the first is in memory alone");
+    let mut hand = again(hand, saved());
+    let mut sent = Vec::new();
+    for _ in 0..5 {
+        for request in hand.poll_synced() {
+            sent.extend(identities(std::slice::from_ref(&request)));
+            hand.answer_and_drop(request, 0);
+        }
+    }
+    assert_eq!(sent, before);
+}
+
+#[test]
+fn refused_rows_that_wait_for_their_dead_letters_are_saved() {
+    let mut settings = saved();
+    settings.sinks[0].linger = std::time::Duration::from_millis(1);
+    settings.sinks[0].spill_after = usize::MAX;
+    settings.sinks[0].dead_letters = Some(DeadLetters { sink: "s".to_owned(), topic: None, file: true });
+    let mut hand = known(settings.clone());
+    (0..4).for_each(|_| hand.append("t", None));
+    hand.wait_ms(2);
+    let request = hand.one();
+    assert_eq!(values(&request).len(), 5);
+    hand.answer_and_drop(request, 44);
+    let mut taken = 0;
+    hand.producer.drain_dead(|_| {
+        taken += 1;
+        taken <= 2
+    });
+    assert_eq!((hand.producer.letters(SINK), hand.producer.unwritten_rows(SINK)), (2, 3));
+    for takes in 0..3 {
+        hand.log.takes = Some(takes % 2);
+        hand.producer.save(&mut hand.log);
+    }
+    hand.log.takes = None;
+    let mut hand = again(hand, settings);
+    assert_eq!((hand.stats().recovered, hand.producer.unwritten_rows(SINK)), (3, 0));
+    hand.wait_ms(2);
+    let mut sent = Vec::new();
+    (0..5).for_each(|_| sent.extend(hand.poll_synced().iter().flat_map(values)));
+    assert_eq!(sent, ["row 2", "row 3", "row 4"]);
+}
+
+#[test]
+fn what_memory_has_is_written_down_before_younger_rows_are() {
+    let mut hand = known(saved());
+    let request = hand.one();
+    hand.answer_and_drop(request, 0);
+    hand.producer.on_reachable(false);
+    hand.append("t", None);
+    hand.poll();
+    assert!(hand.log.state.live.is_empty(), "memory first");
+    (0..4).for_each(|_| hand.append("t", None));
+    (0..3).for_each(|_| assert!(hand.poll_synced().is_empty()));
+    assert_eq!(hand.log.state.live.len(), 5);
+    let mut hand = again(hand, saved());
+    let mut sent = Vec::new();
+    for _ in 0..5 {
+        for request in hand.poll_synced() {
+            sent.extend(values(&request));
+            hand.answer_and_drop(request, 0);
+        }
+    }
+    assert_eq!(sent, ["row 1", "row 2", "row 3", "row 4", "row 5"]);
+}
