@@ -60,7 +60,7 @@ fn nothing_lost_nothing_twice_through_crashes() {
 const LASTING_SEEDS: u64 = 700;
 
 /// Those among them that are still red.
-const LASTING_OPEN: [u64; 3] = [50, 113, 450];
+const LASTING_OPEN: [u64; 2] = [50, 450];
 
 /// The same with disks that go on failing or are full, Kafka silent for long, rows that go to make room, and stops in order.
 #[test]
@@ -74,38 +74,37 @@ fn nothing_lost_nothing_twice_through_what_lasts() {
     }
 }
 
-/// Seeds beyond those that were red once, each for a fault that has been mended since.
+fn stay_mended(seeds: &[u64], scope: fn(u64) -> Scope) {
+    for seed in seeds {
+        if let Err((scope, failure)) = run::many(*seed..*seed + 1, scope, None) {
+            panic!("{}", run::report(&scope, &failure));
+        }
+    }
+}
+
+/// Seeds that were red once, each for a fault that has been mended since.
 #[test]
 fn what_was_found_once_stays_mended() {
     const RED_ONCE: [u64; 12] =
         [12_253, 25_795, 39_819, 52_495, 57_434, 58_466, 60_575, 66_123, 68_416, 71_346, 76_630, 80_903];
-    for seed in RED_ONCE {
-        if let Err((scope, failure)) = run::many(seed..seed + 1, Scope::new, None) {
-            panic!("{}", run::report(&scope, &failure));
-        }
-    }
+    stay_mended(&RED_ONCE, Scope::new);
 }
 
 /// The same of runs with a disk.
 #[test]
 fn what_was_found_once_through_crashes_stays_mended() {
-    const RED_ONCE: [u64; 6] = [1_014, 2_022, 3_250, 24_875, 25_964, 34_305];
-    for seed in RED_ONCE {
-        if let Err((scope, failure)) = run::many(seed..seed + 1, Scope::with_disk, None) {
-            panic!("{}", run::report(&scope, &failure));
-        }
-    }
+    // Answered before it was on the disk, order, doubles; then what stood still for ever.
+    const RED_ONCE: [u64; 13] =
+        [3_250, 24_875, 25_964, 34_305, 8_533, 11_836, 14_583, 20_749, 20_766, 21_744, 27_224, 31_137, 35_379];
+    stay_mended(&RED_ONCE, Scope::with_disk);
 }
 
 /// The same of runs with what lasts.
 #[test]
 fn what_was_found_once_and_lasts_stays_mended() {
-    const RED_ONCE: [u64; 4] = [1367, 6128, 6668, 9691];
-    for seed in RED_ONCE {
-        if let Err((scope, failure)) = run::many(seed..seed + 1, Scope::with_lasting, None) {
-            panic!("{}", run::report(&scope, &failure));
-        }
-    }
+    // Lost by a stop; then what stood still for ever.
+    const RED_ONCE: [u64; 7] = [6_128, 6_668, 9_691, 1_737, 2_145, 5_930, 8_669];
+    stay_mended(&RED_ONCE, Scope::with_lasting);
 }
 
 /// How a rule that is out shows itself.

@@ -93,7 +93,13 @@ impl Log {
             if !moved {
                 if self.pending.is_empty() {
                     self.in_flight = moves;
-                    return;
+                    if self.ready.is_none() || !self.is_crowded() {
+                        return;
+                    }
+                    // A group of nothing but a checkpoint.
+                    self.writable = false;
+                    self.gathering += 1;
+                    return self.write(disk, wall);
                 }
                 std::mem::swap(&mut moves, &mut self.pending);
             } else {
@@ -184,6 +190,17 @@ impl Log {
         let retired: Vec<u32> = self.state.lanes.keys().copied().filter(idle).collect();
         retired.iter().for_each(|lane| self.ahead.remove(*lane));
         retired
+    }
+
+    /// Whether lanes that nothing needs are about to keep the log from taking rows: they go with the segments that come
+    /// next, and there may be no more rows to fill the one that is written. Looks once a group, which alone makes lanes idle.
+    fn is_crowded(&mut self) -> bool {
+        if self.account_for(0, 3).is_ok() || self.looked == self.gathering {
+            return false;
+        }
+        self.looked = self.gathering;
+        let asked = |lane: &u32| self.ahead.lanes.get(lane).is_some_and(|lane| lane.touched >= self.gathering);
+        self.state.lanes.keys().any(|lane| self.state.is_idle(*lane) && !asked(lane))
     }
 
     /// Takes what the disk reports.

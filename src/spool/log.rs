@@ -47,6 +47,8 @@ pub struct Log {
     /// Every segment that takes space, those being made or deleted too.
     pub(super) on_disk: BTreeSet<u64>,
     pub(super) freeing: BTreeSet<u64>,
+    /// The group that was gathered when lanes that nothing needs were last looked for.
+    pub(super) looked: u64,
     /// Whether a segment may have become empty since that was last looked at.
     pub(super) emptied: bool,
     /// Segments that a failed sync left early.
@@ -102,6 +104,7 @@ impl Log {
             ready: None,
             on_disk,
             freeing: BTreeSet::new(),
+            looked: 0,
             emptied: true,
             burned: BTreeSet::new(),
             sure: whole,

@@ -41,7 +41,7 @@ impl Log {
     /// Copies some of what lives in the emptiest old segment into the group that is about to be written. Numbers stay,
     /// so order does.
     pub(super) fn moves(&mut self, disk: &impl Disk, out: &mut Vec<u8>) {
-        if self.spare() > SEGMENTS_RESERVED + AHEAD || !self.writable {
+        if self.spare() > SEGMENTS_RESERVED + AHEAD {
             return;
         }
         let Some(victim) = self.victim() else { return };

@@ -140,6 +140,8 @@ struct Sink {
     /// Memory of its batches; and of those of them that waited for room in the log when that last counted.
     memory: usize,
     unwritten: usize,
+    /// The partition that last loaded cuts though memory had no room for them.
+    beyond: Option<Key>,
     /// The producer id that new work starts with (P3: one for each shard, cluster and sink).
     identity: Option<Identity>,
     asked_until: Option<Monotonic>,
@@ -278,6 +280,7 @@ impl Producer {
             stats: SinkStats::default(),
             memory: 0,
             unwritten: 0,
+            beyond: None,
             identity: None,
             asked_until: None,
             filing: VecDeque::new(),

@@ -197,7 +197,8 @@ impl Partition {
             return None;
         }
         let proven = now < self.proven_until || is_out(Rule::FirstAlone);
-        if let Some(place) = work.window().position(|batch| batch.flight == Flight::Unsent)
+        let unsent = work.window().position(|batch| batch.flight == Flight::Unsent);
+        if let Some(place) = unsent
             && work.queue[place].kept.is_synced(durable)
         {
             let batch = &work.queue[place];
@@ -211,6 +212,10 @@ impl Partition {
             return None;
         }
         let batch = work.ripe(now)?;
+        // One that memory alone has is sent as it is cut: not over the head of one that waits for its cut to be on the disk.
+        if unsent.is_some() && !batch.kept.is_logged() {
+            return None;
+        }
         // What was not cut then has to wait for the end of all that was.
         let foreign = self.foreign && !batch.kept.old;
         if work.cut == 0 {

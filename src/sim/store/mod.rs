@@ -23,6 +23,7 @@ use self::spool::Spool;
 pub(super) use self::told::{Told, Watched};
 
 /// The last two of a log, one made ahead, one that a failed sync left early; those that a start has found go with its next groups.
+/// Beside them stay those that kept sessions stand in, each in its own at the worst: where segments are not short nothing moves them.
 const SEGMENTS_LEFT_MAX: usize = 6;
 
 /// What a start finds.
@@ -235,7 +236,7 @@ impl Store {
     pub(super) fn wrong(&self, at_the_end: bool) -> Option<String> {
         let Under::Spool(spool) = &self.under else { return None };
         let left = spool.segments();
-        let unneeded = at_the_end && left > SEGMENTS_LEFT_MAX;
+        let unneeded = at_the_end && left > SEGMENTS_LEFT_MAX + spool.sessions();
         let wrong = spool.wrong().or_else(|| unneeded.then(|| format!("nothing lives, and {left} segments are there")));
         let full = at_the_end && !spool.admit(SinkId(0), 2_500);
         wrong.or_else(|| full.then(|| format!("nothing lives, and there is no room: {}", self.standing())))

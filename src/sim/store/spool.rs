@@ -218,4 +218,9 @@ impl Spool {
     pub(super) fn segments(&self) -> usize {
         self.disk.found().len()
     }
+
+    /// Kept sessions.
+    pub(super) fn sessions(&self) -> usize {
+        self.buffer.numbers().sessions as usize
+    }
 }

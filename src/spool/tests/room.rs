@@ -208,10 +208,48 @@ fn too_many_lanes_are_refused_before_a_checkpoint_fills_a_segment() {
     let refused = (0..10_000).find_map(|n| {
         settle(&mut log, &mut disk);
         let sink = log.sink("sink");
-        log.lane(sink, &format!("topic-{n}"), 0).err()
+        log.lane(sink, &format!("topic-{n}"), 0).and_then(|lane| put(&mut log, lane, &[vec![1]])).err()
     });
     assert_eq!(refused, Some(Refused::TooMany));
     assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
+}
+
+#[test]
+fn lanes_that_nothing_needs_leave_room_though_no_rows_come_to_fill_the_segment() {
+    let (mut log, mut disk) = log(8);
+    for n in 0..2_000 {
+        let sink = log.sink("sink");
+        let topic = format!("topic-{n}-{}", "long".repeat(50));
+        log.lane(sink, &topic, 0).expect("the idle ones go");
+        settle(&mut log, &mut disk);
+        assert!(log.space() > 0, "after {n}");
+        assert!(disk.found().len() <= 4, "{}", disk.found().len());
+    }
+    let groups = log.group();
+    (0..5).for_each(|_| settle(&mut log, &mut disk));
+    assert_eq!(log.group(), groups, "nothing more is written");
+    assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
+}
+
+#[test]
+fn what_holds_the_segments_is_moved_after_a_start_though_nothing_comes() {
+    let (_, mut disk) = log(8);
+    for session in 0..4_u8 {
+        let mut log = Log::new(settings(8, 2), recovered(&disk));
+        log.session(None, &[session; 100]).expect("room");
+        let group = log.group();
+        while log.durable() < group {
+            log.flush(&mut disk, Monotonic(1), WallMs(7));
+            let answer = disk.answer().expect("one");
+            log.complete(&mut disk, answer);
+        }
+        // It ends before anything can be moved behind that.
+        while disk.answer().is_some() {}
+    }
+    let mut log = Log::new(settings(8, 2), recovered(&disk));
+    settle(&mut log, &mut disk);
+    assert!(log.space() > 0, "{:?}", disk.found().keys());
+    assert_eq!(log.state().sessions().count(), 4);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Rows of disk sinks: staged, cut, sent and ended by way of the log.
 
-use super::hand::{Hand, SINK, identity, settings, topic, values};
+use super::hand::{Hand, SINK, identities, identity, settings, topic, values};
 use crate::kafka::producer::row_log::Fate;
 use crate::kafka::producer::{AnsweredOn, Keep, Settings};
 use crate::kafka::types::Outcome;
@@ -76,6 +76,31 @@ fn on_the_way_out_what_is_cut_is_settled_and_the_rest_stays_in_the_log() {
         assert_eq!(hand.poll_synced().len(), usize::from(keep == Keep::Hybrid), "{keep:?}: a stop would lose it");
         assert_eq!((hand.stats().delivered, hand.stats().buffered_rows), (1, 1));
     }
+}
+
+#[test]
+fn a_batch_of_memory_does_not_overtake_one_whose_cut_is_not_on_the_disk_yet() {
+    let mut settings = disk();
+    (settings.sinks[0].keep, settings.sinks[0].answered_on) = (Keep::Hybrid, AnsweredOn::Replicated);
+    settings.sinks[0].spill_after = 7 * 1024;
+    let mut hand = Hand::proven(settings);
+    hand.append_value("t", None, &[b'x'; 7900]);
+    let large = hand.one();
+    // Memory has enough: this one goes to the log, and is cut there.
+    hand.append("t", None);
+    assert!(hand.poll().is_empty() && hand.poll().is_empty());
+    assert_eq!(hand.log.state.cuts.len(), 1);
+    // Memory is free again.
+    hand.answer(&large, 0);
+    hand.poll();
+    hand.append("t", None);
+    assert!(hand.poll().is_empty(), "the older one first");
+    assert_eq!(hand.log.state.taken, 1, "memory has it alone");
+    hand.log.sync();
+    let sent = hand.poll();
+    assert_eq!(identities(&sent), [(7, 0, 2), (7, 0, 3)]);
+    sent.into_iter().for_each(|request| hand.answer_and_drop(request, 0));
+    assert_eq!(hand.delivered(), [0, 1, 2, 3]);
 }
 
 #[test]
