@@ -86,19 +86,6 @@ pub(super) fn many(
     scope: impl Fn(u64) -> Scope + Sync,
     rule: Option<Rule>,
 ) -> Result<Sums, (Scope, Failure)> {
-    many_but(seeds, &[], scope, rule)
-}
-
-/// The same without some of the seeds.
-///
-/// # Errors
-/// The scope that failed, and how.
-pub(super) fn many_but(
-    seeds: Range<u64>,
-    without: &[u64],
-    scope: impl Fn(u64) -> Scope + Sync,
-    rule: Option<Rule>,
-) -> Result<Sums, (Scope, Failure)> {
     let (next, sums, failed) = (AtomicU64::new(seeds.start), Mutex::new(Sums::default()), Mutex::new(None));
     let work = || {
         broken::set(rule);
@@ -107,9 +94,6 @@ pub(super) fn many_but(
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= seeds.end {
                 break;
-            }
-            if without.contains(&seed) {
-                continue;
             }
             let scope = scope(seed);
             match run(&scope) {
