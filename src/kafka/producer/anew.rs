@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use super::backlog::Backlog;
 use super::batch::{Batch, Bounds, push};
 use super::error::UNKNOWN_TOPIC;
+use super::kept::Kind;
 use super::news::News;
 use super::resolve::{count_unclear, records_of};
 use super::row_log::UNPLACED;
@@ -226,6 +227,7 @@ impl Topic {
         };
         let (mut younger, older): (Vec<_>, Vec<_>) = self.unplaced.drain(..).partition(is_younger);
         self.unplaced.extend(older);
+        younger.iter_mut().for_each(log_before_younger);
         if first {
             backlog.tail.extend(younger);
         } else if !younger.is_empty() {
@@ -243,8 +245,9 @@ impl Topic {
         let restoring = self.restoring;
         let oldest = self.backlogs.iter().filter_map(Backlog::oldest).min().filter(|_| restoring).unwrap_or(u64::MAX);
         let (mut tail, mut front) = (VecDeque::new(), Vec::new());
-        for batch in batches {
+        for mut batch in batches {
             if !tail.is_empty() || number(&batch).is_some_and(|number| number > oldest) {
+                log_before_younger(&mut batch);
                 tail.push_back(batch);
             } else {
                 front.push(batch);
@@ -260,5 +263,12 @@ impl Topic {
             self.backlogs.push_front(Backlog { lane: u32::MAX, tail, ..Backlog::default() });
         }
         any
+    }
+}
+
+/// Rows behind those that the log alone has: what comes behind them goes to the log, so they do so first.
+fn log_before_younger(batch: &mut Batch) {
+    if batch.kept.kind == Kind::Memory {
+        batch.kept.kind = Kind::Fresh(UNPLACED);
     }
 }

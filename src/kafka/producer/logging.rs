@@ -271,6 +271,11 @@ impl Producer {
         let last = if dirty.anywhere { None } else { queue.iter().rposition(staged) };
         for batch in queue.range_mut(last.map_or(0, |last| last + 1)..) {
             let Kind::Fresh(home) = batch.kept.kind else { continue };
+            if batch.is_closed() && !batch.kept.is_staged(batch.count) {
+                // It was cut, and is taken back.
+                self.save_rows(dirty.topic, home, batch, batch.kept.numbers.rows(), log)?;
+                continue;
+            }
             let lane = self.lane(dirty.topic, home, log)?;
             let before = batch.memory();
             // Numbers tell which of two lanes' rows are older, as long as rows with and without a partition take turns.

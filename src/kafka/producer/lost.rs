@@ -49,6 +49,11 @@ impl Work {
     }
 }
 
+/// Whether a batch of an earlier start has come so far.
+fn any_old(work: &Work, flight: Flight) -> bool {
+    work.window().any(|batch| batch.kept.old && batch.flight == flight)
+}
+
 /// A question about where a log ends.
 #[derive(Clone, Debug)]
 pub(super) struct End {
@@ -237,6 +242,19 @@ impl Producer {
                 self.send_undone_again(key);
                 self.back_off(key, now);
                 return true;
+            }
+            // An earlier start has not told what it heard of its own: a younger one may be the first that this log has, and of
+            // what is refused for another reason the log is asked.
+            (Torn::Tried, Some(Flight::Answered(Bad::OutOfOrder))) if any_old(work, Flight::Unsent) => return true,
+            (Torn::Tried, Some(Flight::Answered(Bad::OutOfOrder))) if any_old(work, Flight::Answered(Bad::Again)) => {
+                self.send_undone_again(key);
+                self.back_off(key, now);
+                return true;
+            }
+            (Torn::Tried, Some(Flight::Answered(Bad::Refused(_) | Bad::NewEpoch)))
+                if work.window().all(|batch| batch.kept.old) =>
+            {
+                return false;
             }
             (Torn::Tried, _) => work.torn = Torn::No,
         }

@@ -103,7 +103,7 @@ pub(super) enum Step {
 impl Work {
     /// A row of this partition goes to the log: those before it that memory alone has do so first. Whether there are any.
     pub(super) fn log_those_before(&mut self, partition: i32) -> bool {
-        let waits = |batch: &&mut Batch| batch.kept.kind == Kind::Memory && !batch.is_closed();
+        let waits = |batch: &&mut Batch| batch.kept.kind == Kind::Memory;
         let mut any = false;
         for batch in self.queue.range_mut(self.cut..).rev().take_while(waits) {
             (batch.kept.kind, any) = (Kind::Fresh(partition), true);

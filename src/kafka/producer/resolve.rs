@@ -9,6 +9,7 @@ use super::ask::Why;
 use super::batch::{Bad, Batch, Bounds, Flight, push};
 use super::broken::{Rule, is_out};
 use super::error::{INVALID_TIMESTAMP, is_about_records};
+use super::lost::Torn;
 use super::partition::{Identity, Resolution};
 use super::pool::BATCH_COST;
 use super::tickets::{Cursor, SPAN_BYTES};
@@ -143,7 +144,7 @@ impl Producer {
         let partition = &mut topic.partitions[key.partition as usize];
         if let Some(work) = partition.work.as_mut() {
             self.logging.void_from(work, 0);
-            work.cut = 0;
+            (work.cut, work.torn) = (0, Torn::No);
         }
         sink.stats.epochs_raised += 1;
         if is_out(Rule::EpochRaised) {

@@ -8,6 +8,7 @@ use super::backlog::{Backlog, Loaded, Spooled};
 use super::batch::{Bounds, Flight, push};
 use super::broken::{Rule, is_out};
 use super::kept::{Kind, Notes};
+use super::lost::Torn;
 use super::numbers::{Number, Numbers};
 use super::partition::{Identity, Partition, WINDOW, forgotten, sequence_after};
 use super::pool::BATCH_COST;
@@ -228,6 +229,11 @@ impl Producer {
         let first = work.cut == 0;
         work.queue.insert(work.cut, batch);
         work.cut += 1;
+        // The topic has been made anew since: its log may have taken a younger one and never seen this (P4 does not hold).
+        let anew = cut.topic_id != 0 && cut.topic_id != topic.id;
+        if anew && (!first || !spooled.cuts.is_empty()) {
+            work.torn = Torn::Tried;
+        }
         if first {
             partition.adopt(Some(own));
             partition.foreign = true;

@@ -74,8 +74,8 @@ impl Producer {
         Ok(())
     }
 
-    /// Rows of a batch from one on.
-    fn save_rows(
+    /// Rows of a batch from one on, closed or not.
+    pub(super) fn save_rows(
         &mut self,
         index: u32,
         home: i32,

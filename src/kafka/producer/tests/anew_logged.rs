@@ -1,10 +1,11 @@
 //! Topics made anew whose rows stand in the log: those of partitions that are gone keep the order of their keys.
 
 use super::anew::metadata;
-use super::hand::{Hand, read};
+use super::hand::{Hand, read, values};
 use super::logged::disk;
 use crate::kafka::batch::BatchView;
 use crate::kafka::murmur2::partition;
+use crate::kafka::producer::{AnsweredOn, Keep};
 use crate::kafka::types::{NodeId, TopicMetadata};
 
 /// A key of this partition of four.
@@ -132,4 +133,40 @@ fn a_cut_of_a_partition_that_is_gone_does_not_go_before_older_rows_without_one()
     };
     assert_eq!(of_key(still), ["row 0", "row 1"]);
     assert_eq!((of_key(gone), hand.stats().buffered_rows), (vec!["row 2".to_owned(), "row 3".to_owned()], 0));
+}
+
+/// What memory alone has may come to stand behind rows of a partition that is gone: what comes later goes to the log behind
+/// those, and not before it.
+#[test]
+fn what_memory_has_behind_rows_of_a_partition_that_is_gone_goes_before_younger_rows() {
+    let mut settings = disk();
+    (settings.sinks[0].keep, settings.sinks[0].answered_on) = (Keep::HybridSaved, AnsweredOn::Append);
+    let mut hand = Hand::new(settings.clone());
+    let gone = key_of(2);
+    hand.append("t", Some(gone));
+    hand.poll();
+    hand.producer.on_producer_id(0, 7, 0);
+    hand.producer.on_metadata(&[metadata(1, 4)], hand.now);
+    let first = hand.one();
+    hand.answer(&first, 0);
+    hand.producer.on_reachable(false);
+    hand.append("t", Some(gone));
+    hand.poll();
+    assert!(hand.producer.save(&mut hand.log));
+    hand.log.sync();
+    let mut hand = hand.killed(settings, 8);
+    hand.append("t", Some(gone));
+    hand.poll();
+    assert_eq!(hand.log.state.live.len(), 1, "the second is in memory alone");
+    hand.producer.on_metadata(&[metadata(2, 1)], hand.now);
+    hand.append("t", Some(gone));
+    let mut sent = Vec::new();
+    for _ in 0..20 {
+        for request in hand.poll_synced() {
+            sent.extend(values(&request));
+            hand.answer(&request, 0);
+        }
+        hand.wait_ms(50);
+    }
+    assert_eq!(sent, ["row 1", "row 2", "row 3"]);
 }

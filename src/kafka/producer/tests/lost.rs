@@ -209,6 +209,41 @@ fn what_this_start_has_seen_taken_is_told_as_lost_also_of_cuts_that_it_found() {
     assert_eq!(counted(&hand), (1, 0, 0));
 }
 
+/// The topic before refused row 1 and was gone; the one after it took row 2 as its first. Then the process ended.
+#[test]
+fn a_start_does_not_settle_cuts_of_the_topic_before_by_younger_ones() {
+    let made = |id: u128| TopicMetadata { id, ..topic("t", &[0]) };
+    let mut hand = Hand::new(disk());
+    hand.append("t", None);
+    hand.poll();
+    hand.producer.on_metadata(&[made(1)], hand.now);
+    hand.producer.on_producer_id(0, 7, 0);
+    for _ in 0..3 {
+        let request = hand.poll_synced().remove(0);
+        if identity(&request) == (7, 0, 0) {
+            hand.answer(&request, 0);
+        }
+        hand.append("t", None);
+    }
+    let mut hand = hand.killed(disk(), 8);
+    hand.poll();
+    hand.producer.on_metadata(&[made(2)], hand.now);
+    let older = hand.one();
+    assert_eq!((identity(&older), values(&older)), ((7, 0, 1), vec!["row 1".to_owned()]));
+    hand.answer(&older, 45);
+    let younger = hand.one();
+    assert_eq!((identity(&younger), values(&younger)), ((7, 0, 2), vec!["row 2".to_owned()]));
+    at(&mut hand, &younger, 0);
+    hand.poll();
+    assert_eq!(hand.stats().delivered, 1, "row 1 is not there");
+    hand.wait_ms(2_000);
+    let anew = hand.poll_synced().remove(0);
+    assert_eq!((identity(&anew), values(&anew)), ((7, 1, 0), vec!["row 1".to_owned()]));
+    at(&mut hand, &anew, 1);
+    hand.poll();
+    assert_eq!((hand.stats().delivered, counted(&hand)), (2, (0, 0, 1)));
+}
+
 #[test]
 fn a_new_leader_of_an_idle_partition_is_asked_where_its_log_ends() {
     let mut hand = Hand::proven(at_leader());

@@ -99,3 +99,33 @@ fn what_memory_has_is_written_down_before_younger_rows_are() {
     }
     assert_eq!(sent, ["row 1", "row 2", "row 3", "row 4", "row 5"]);
 }
+
+#[test]
+fn what_was_cut_and_is_taken_back_is_written_down_before_younger_rows_are() {
+    let mut settings = saved();
+    settings.sinks[0].linger = std::time::Duration::from_millis(1);
+    settings.sinks[0].spill_after = 8192;
+    let mut hand = known(settings.clone());
+    hand.append("t", None);
+    hand.append("t", None);
+    hand.wait_ms(2);
+    let request = hand.one();
+    assert_eq!(values(&request), ["row 0", "row 1", "row 2"]);
+    // Two halves of it, closed; and so much behind them that memory has enough.
+    hand.answer_and_drop(request, 10);
+    hand.producer.on_reachable(false);
+    let large = "x".repeat(3000);
+    (3..8).for_each(|row| hand.append_value("t", None, format!("row {row} {large}").as_bytes()));
+    (0..3).for_each(|_| assert!(hand.poll_synced().is_empty()));
+    assert_eq!(hand.log.state.live.len(), 8);
+    let mut hand = again(hand, settings);
+    let mut sent = Vec::new();
+    for _ in 0..9 {
+        hand.wait_ms(2);
+        for request in hand.poll_synced() {
+            sent.extend(values(&request).iter().map(|value| value[..5].to_owned()));
+            hand.answer_and_drop(request, 0);
+        }
+    }
+    assert_eq!(sent, (0..8).map(|row| format!("row {row}")).collect::<Vec<_>>());
+}
