@@ -191,14 +191,14 @@ impl Core {
     /// Rows that a stop would lose.
     fn rows_waiting(&self) -> u64 {
         let saved = self.saves();
-        let rows = self.count_rows(|(keep, _)| !keep.outlives() || keep == Keep::HybridSaved && !saved);
+        let rows = self.count_rows(|(keep, _)| !keep.outlives_if(saved));
         rows + self.letters(saved)
     }
 
     /// Rows that the next start finds, once they are durable.
     fn rows_kept(&self) -> u64 {
         let saved = self.saves();
-        let rows = self.count_rows(|(keep, _)| keep == Keep::Disk || keep == Keep::HybridSaved && saved);
+        let rows = self.count_rows(|(keep, _)| keep.outlives_if(saved));
         rows.saturating_sub(self.letters(saved))
     }
 

@@ -127,8 +127,7 @@ impl Upstream {
     }
 
     fn outliving(&self, saved: bool) -> impl Iterator<Item = SinkId> {
-        let outlives = move |keep: Keep| keep == Keep::Disk || keep == Keep::HybridSaved && saved;
-        (0u16..).zip(&self.keeps).filter(move |(_, (keep, _))| outlives(*keep)).map(|(sink, _)| SinkId(sink))
+        (0u16..).zip(&self.keeps).filter(move |(_, (keep, _))| keep.outlives_if(saved)).map(|(sink, _)| SinkId(sink))
     }
 
     /// Whether it would help to wait for rows that the next start finds: Kafka is there, and still sent some of them

@@ -216,14 +216,13 @@ impl Topic {
     /// waits in memory goes behind them what is younger. That may be of other such partitions too, some of whose rows
     /// stand in the log alone: so it takes turns with those, by its numbers.
     fn put_before_younger(&mut self, mut backlog: Backlog) {
-        let number = |batch: &Batch| batch.kept.numbers.of(0).map(|first| first.number);
         let from = backlog.oldest().unwrap_or(u64::MAX);
         let (first, mut unknown) = (self.backlogs.is_empty(), false);
         // What has no number has come last; but beside what is in the log alone it is of a partition that is no more, from
         // before that was written.
         let is_younger = |batch: &Batch| {
-            unknown |= first && number(batch).is_none();
-            unknown || number(batch).is_some_and(|number| number > from)
+            unknown |= first && batch.kept.first().is_none();
+            unknown || batch.kept.first().is_some_and(|number| number > from)
         };
         let (mut younger, older): (Vec<_>, Vec<_>) = self.unplaced.drain(..).partition(is_younger);
         self.unplaced.extend(older);
@@ -231,7 +230,7 @@ impl Topic {
         if first {
             backlog.tail.extend(younger);
         } else if !younger.is_empty() {
-            younger.sort_by_key(number);
+            younger.sort_by_key(|batch| batch.kept.first());
             let blank = Backlog { lane: u32::MAX, ..Backlog::default() };
             self.backlogs.push_front(Backlog { tail: younger.into(), ..blank });
         }
@@ -241,12 +240,11 @@ impl Topic {
     /// Rows of a partition that is no more, which are in memory, get their place among those without one: before them, but
     /// behind what an earlier start has left without a partition and is older. `true`: there is something of that.
     fn put_in_turn(&mut self, batches: VecDeque<Batch>) -> bool {
-        let number = |batch: &Batch| batch.kept.numbers.of(0).map(|first| first.number);
         let restoring = self.restoring;
         let oldest = self.backlogs.iter().filter_map(Backlog::oldest).min().filter(|_| restoring).unwrap_or(u64::MAX);
         let (mut tail, mut front) = (VecDeque::new(), Vec::new());
         for mut batch in batches {
-            if !tail.is_empty() || number(&batch).is_some_and(|number| number > oldest) {
+            if !tail.is_empty() || batch.kept.first().is_some_and(|number| number > oldest) {
                 log_before_younger(&mut batch);
                 tail.push_back(batch);
             } else {
@@ -254,7 +252,8 @@ impl Topic {
             }
         }
         for batch in front.into_iter().rev() {
-            let older = |other: &&Batch| number(other).zip(number(&batch)).is_some_and(|(other, own)| other < own);
+            let older =
+                |other: &&Batch| other.kept.first().zip(batch.kept.first()).is_some_and(|(other, own)| other < own);
             let place = self.unplaced.iter().take_while(|other| restoring && older(other)).count();
             self.unplaced.insert(place, batch);
         }

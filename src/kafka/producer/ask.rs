@@ -12,6 +12,7 @@ use super::broken::{Rule, is_out};
 use super::lost::Torn;
 use super::partition::{Partition, Work, sequence_after};
 use super::resolve::sent_again_late;
+use super::restore::rows_of;
 use super::timers::Timer;
 use super::{Keep, Key, Producer, Want};
 use crate::kafka::batch::BatchView;
@@ -146,10 +147,7 @@ impl Producer {
         let place = match says {
             // What stands last there may have been memory's alone, behind what is asked for.
             LogSays::Lost if self.is_half_known(key) => return self.log_is_silent(key, asking.why, now),
-            LogSays::There { last_sequence: last } if refused => {
-                self.partition_mut(key).work.as_ref().and_then(|work| work.place_of(last))
-            }
-            LogSays::There { last_sequence: last } => self.place_there(key, last),
+            LogSays::There { last_sequence: last } => self.place_there(key, last, alone),
             LogSays::Next { .. } | LogSays::Lost | LogSays::Fenced { .. } => None,
             LogSays::Again | LogSays::Ends { .. } | LogSays::CannotTell(_) => {
                 return self.log_is_silent(key, asking.why, now);
@@ -256,32 +254,31 @@ impl Partition {
             (asking.token, asking.tries) = (None, 0);
         }
     }
-}
 
-impl Partition {
     /// The last sequences of an earlier start's batches, of this identity, that are still to be loaded.
     fn unloaded(&self, producer_id: i64, epoch: i16) -> impl Iterator<Item = i32> {
         let cuts = self.spooled.as_ref().map(|spooled| spooled.cuts.iter()).into_iter().flatten();
         let same = cuts.take_while(move |cut| (cut.producer_id, cut.epoch) == (producer_id, epoch));
         same.map(|cut| {
-            let count: u64 = cut.rows.iter().map(|run| run.count).sum();
-            sequence_after(cut.sequence, u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX))
+            let last = rows_of(&cut.rows).saturating_sub(1);
+            sequence_after(cut.sequence, u32::try_from(last).unwrap_or(u32::MAX))
         })
     }
 }
 
 impl Producer {
     /// The youngest batch in memory that is in the log if one with this last sequence is: that one, or the last of all if
-    /// it is behind them and still to be loaded (P4).
-    fn place_there(&self, key: Key, last: i32) -> Option<usize> {
+    /// it is behind them and still to be loaded (P4, which does not hold if the log tells of each `alone`).
+    fn place_there(&self, key: Key, last: i32, alone: bool) -> Option<usize> {
         let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
         let work = partition.work.as_ref()?;
-        if let Some(place) = work.place_of(last) {
-            return Some(place);
+        let place = work.place_of(last);
+        if place.is_some() || alone {
+            return place;
         }
         let own = work.queue.front().and_then(|first| Some(*BatchView::parse(first.bytes()?).ok()?.0.header()))?;
         let is_behind = partition.unloaded(own.producer_id, own.producer_epoch).any(|sequence| sequence == last);
-        (is_behind && work.torn == Torn::No).then(|| work.cut.checked_sub(1)).flatten()
+        is_behind.then(|| work.cut.checked_sub(1)).flatten()
     }
 }
 

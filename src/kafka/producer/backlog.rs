@@ -168,7 +168,7 @@ impl Backlog {
     /// The same, or where all are read that of the first row that came behind them: by these those of a topic take turns.
     /// `None`: it has nothing, or what it has is younger than all that has a number.
     pub(super) fn oldest(&self) -> Option<u64> {
-        self.unread().or_else(|| Some(self.tail.front()?.kept.numbers.of(0)?.number))
+        self.unread().or_else(|| self.tail.front()?.kept.first())
     }
 
     /// Whether the rows of a batch may stand behind its own.

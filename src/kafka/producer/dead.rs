@@ -103,7 +103,7 @@ pub(super) struct Casualties {
 }
 
 impl Casualties {
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Casualty> {
+    fn iter(&self) -> impl Iterator<Item = &Casualty> {
         self.to_topic.iter().chain(&self.to_file)
     }
 
@@ -155,7 +155,11 @@ impl Producer {
 
     /// Whether refused batches of this sink wait for its dead letters.
     pub(super) fn has_casualties(&self, sink: usize) -> bool {
-        self.casualties.iter().any(|casualty| self.topics[casualty.topic as usize].sink == sink)
+        self.casualties_of(sink).next().is_some()
+    }
+
+    pub(super) fn casualties_of(&self, sink: usize) -> impl Iterator<Item = &Casualty> {
+        self.casualties.iter().filter(move |casualty| self.topics[casualty.topic as usize].sink == sink)
     }
 
     /// Gives refused rows to the hidden sinks, as far as there is room.

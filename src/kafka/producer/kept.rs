@@ -52,6 +52,11 @@ pub(super) struct Kept {
 const ORIGIN_BYTES: usize = std::mem::size_of::<(u32, Origin)>();
 
 impl Kept {
+    /// The number of its first row, if the log has that.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.numbers.of(0).map(|first| first.number)
+    }
+
     pub(super) const fn new(kind: Kind) -> Self {
         Self {
             kind,

@@ -17,8 +17,7 @@ impl Producer {
         let filing = [Some(usize::from(sink.0)), hidden].into_iter().flatten().map(|sink| self.filing(sink));
         let nameless = |batch: &Batch| u64::from(batch.count - batch.kept.numbers.count());
         let held = hidden.filter(|hidden| self.sinks[*hidden].stats.buffered_rows > 0).map_or(0, |hidden| {
-            let refused = self.casualties.iter().filter(|casualty| self.topics[casualty.topic as usize].sink == hidden);
-            let refused = refused.map(|casualty| {
+            let refused = self.casualties_of(hidden).map(|casualty| {
                 let rows = casualty.gone..casualty.batch.count;
                 rows.filter(|row| casualty.batch.kept.numbers.of(*row).is_none()).count() as u64
             });
@@ -39,8 +38,8 @@ impl Producer {
             Some(batch) => u64::from(topic.place.count.saturating_sub(batch.kept.numbers.rows())),
             None => 0,
         });
-        let refused = self.casualties.iter().filter(|casualty| self.topics[casualty.topic as usize].sink == sink);
-        let refused = refused
+        let refused = self
+            .casualties_of(sink)
             .map(|casualty| u64::from(casualty.batch.count - casualty.gone.max(casualty.batch.kept.numbers.rows())));
         (self.batches(sink).filter(fresh).map(unwritten).sum::<u64>() + refused.sum::<u64>()).saturating_sub(half.sum())
     }

@@ -142,12 +142,9 @@ impl Producer {
 
     /// Notes that rows of a topic's partition, or of none, wait to be staged.
     pub(super) fn soil(&mut self, topic: u32, partition: i32) {
-        let dirty = match usize::try_from(partition) {
-            Ok(number) => &mut self.topics[topic as usize].partitions[number].dirty,
-            Err(_) => &mut self.topics[topic as usize].dirty,
-        };
-        if !std::mem::replace(dirty, true) {
-            self.logging.dirty.push(Dirty { topic, partition, anywhere: false });
+        let place = Dirty { topic, partition, anywhere: false };
+        if !self.set_dirty(place, true) {
+            self.logging.dirty.push(place);
         }
     }
 
@@ -278,14 +275,11 @@ impl Producer {
             }
             let lane = self.lane(dirty.topic, home, log)?;
             let before = batch.memory();
-            // Numbers tell which of two lanes' rows are older, as long as rows with and without a partition take turns.
             let topic = &mut self.topics[dirty.topic as usize];
-            let placed = home >= 0;
-            let least = if topic.written == Some(placed) { topic.least } else { topic.above };
+            let least = topic.least_of(home);
             let Some(rows) = batch.unstaged(lane, least, &mut self.logging.scratch) else { continue };
             let first = log.rows(&rows)?;
-            topic.above = topic.above.max(first + u64::from(rows.count));
-            (topic.written, topic.least) = (Some(placed), least);
+            topic.wrote(home, least, first + u64::from(rows.count));
             batch.staged(&mut self.pool, lane, first);
             self.resized(dirty.topic, before, batch.memory());
         }

@@ -313,7 +313,7 @@ impl Producer {
     }
 }
 
-fn rows_of(runs: &[RowRun]) -> u64 {
+pub(super) fn rows_of(runs: &[RowRun]) -> u64 {
     runs.iter().map(|run| run.count).sum()
 }
 

@@ -85,8 +85,7 @@ impl Producer {
     ) -> Result<(), NotNow> {
         let lane = self.lane(index, home, log)?;
         let topic = &mut self.topics[index as usize];
-        let placed = home >= 0;
-        let least = if topic.written == Some(placed) { topic.least } else { topic.above };
+        let least = topic.least_of(home);
         // Our own bytes: they can be read.
         let Some(rows) = rows_from(batch, (from, lane, least), &mut self.logging.scratch, &mut self.codecs) else {
             return Ok(());
@@ -94,8 +93,7 @@ impl Producer {
         let taken = log.rows(&rows).map(|first| (first, first + u64::from(rows.count)));
         self.codecs.forget_plain();
         let (first, end) = taken?;
-        topic.above = topic.above.max(end);
-        (topic.written, topic.least) = (Some(placed), least);
+        topic.wrote(home, least, end);
         let before = batch.memory();
         batch.staged_from(from, &mut self.pool, lane, first);
         self.resized(index, before, batch.memory());

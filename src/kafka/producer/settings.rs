@@ -40,6 +40,12 @@ impl Keep {
     pub const fn outlives(self) -> bool {
         matches!(self, Self::Disk | Self::HybridSaved)
     }
+
+    /// The same, where what memory has of sinks that are saved is `saved`, or is not.
+    #[must_use]
+    pub const fn outlives_if(self, saved: bool) -> bool {
+        self.outlives() && (saved || !matches!(self, Self::HybridSaved))
+    }
 }
 
 /// Which partition a row goes to.

@@ -126,6 +126,18 @@ impl Topic {
         }
     }
 
+    /// From which number on rows go to the log, with a partition (`home` is that) or without one: numbers tell which of two
+    /// lanes' rows are older, as long as these take turns.
+    pub(super) fn least_of(&self, home: i32) -> u64 {
+        if self.written == Some(home >= 0) { self.least } else { self.above }
+    }
+
+    /// Such rows have gone there, from `least` on and before `end`.
+    pub(super) fn wrote(&mut self, home: i32, least: u64, end: u64) {
+        self.above = self.above.max(end);
+        (self.written, self.least) = (Some(home >= 0), least);
+    }
+
     /// Whether a new row goes straight into a partition.
     pub(super) fn is_open(&self) -> bool {
         let waits = self.growth.is_some() || (self.restoring && !is_out(Rule::InTurn));

@@ -71,12 +71,13 @@ impl Producer {
         }
     }
 
-    pub(super) fn set_dirty(&mut self, Dirty { topic, partition, .. }: Dirty, dirty: bool) {
+    /// Marks a place as one with rows to be staged, or no more. Whether it was; of one that is no more nothing is noted.
+    pub(super) fn set_dirty(&mut self, Dirty { topic, partition, .. }: Dirty, dirty: bool) -> bool {
         let topic = &mut self.topics[topic as usize];
         let flag = match usize::try_from(partition) {
             Ok(number) => topic.partitions.get_mut(number).map(|partition| &mut partition.dirty),
             Err(_) => Some(&mut topic.dirty),
         };
-        flag.into_iter().for_each(|flag| *flag = dirty);
+        flag.is_some_and(|flag| std::mem::replace(flag, dirty))
     }
 }
