@@ -298,6 +298,10 @@ pub(super) const KEYS: &[Key] = keys! {
         "How long the session of a 3.x client without clean session is kept, which the client cannot say. Whole seconds.";
     Mqtt.sessions_max: Integer { min: 1, max: 100_000_000 }, Is("1000000"),
         "Sessions at a time, all shards together, connected or kept.";
+    Mqtt.evict_sessions: Flag, Is("true"),
+        "Where there is no room for another session (`sessions_max`, or 256 MiB of client ids, user names and wills a shard), the \
+         sessions that have been without a connection longest are ended, counted. Off, or where all are connected: the CONNECT is \
+         refused, 5.0 with 0x97, 3.x with return code 3.";
 
     Listener.bind: Address, Required,
         "Address that devices connect to. Port 0 takes a free one, which the log names.";

@@ -62,10 +62,12 @@ table!(
     PublishesQos0, Counter, "publishes_qos0", "PUBLISH packets received at QoS 0.";
     PublishesQos1, Counter, "publishes_qos1", "PUBLISH packets received at QoS 1.";
     PublishesQos2, Counter, "publishes_qos2", "PUBLISH packets received at QoS 2, repeats not counted.";
+    SessionsEvicted, Counter, "sessions_evicted", "Sessions without a connection that were ended to make room for others.";
     PublishesRepeated, Counter, "publishes_repeated", "QoS 2 PUBLISH packets recognised as repeats and not taken again.";
     PublishesUnmatched, Counter, "publishes_unmatched", "Publishes that no sink's filter matched.";
     PublishesRefused, Counter, "publishes_refused", "Publishes refused before any sink took them.";
     Wills, Counter, "wills", "Wills published because a client went away without taking its leave.";
+    WillsWaiting, Gauge, "wills_waiting", "Wills that are due and wait for room.";
     Answers, Counter, "answers", "PUBACK and PUBREC packets sent.";
     Stalls, Counter, "stalls", "Times a connection was left unread because the memory bound was reached.";
     StalledConnections, Gauge, "stalled_connections", "Connections that are left unread now.";

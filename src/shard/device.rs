@@ -7,7 +7,7 @@ use crate::metrics::spec::{ListenerMetric as L, ShardMetric as M};
 use crate::mqtt::packet::{Packet, Publish, QoS, Sender, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
-use crate::runtime::seam::{ConnId, ListenerId, Monotonic, WallMs};
+use crate::runtime::seam::{ConnId, ListenerId, WallMs};
 use crate::session::{End, Next, Peer, SessionKey, Taken, Violation};
 
 use super::connection::Kind;
@@ -278,24 +278,6 @@ impl Core {
         self.forget(io, conn);
         io.close(conn);
     }
-
-    /// Wills that are due, published to the sinks like any message; nobody is owed an answer. A will that finds no room
-    /// is written down as refused: there is no socket to leave it in.
-    pub(super) fn publish_wills(&mut self, now: Monotonic, wall: WallMs) {
-        while let Some(due) = self.sessions.next_will() {
-            let publish = due.publish();
-            let message = message(publish.topic, &due.client_id, due.username.as_deref(), &publish, wall);
-            self.numbers.count(M::Wills);
-            match self.outlets.admit(&message, false, &[]) {
-                Admission::Room => {
-                    self.numbers.count(M::PublishesMatched);
-                    let _nobody_waits = self.outlets.take(&message, None, None, now, wall);
-                }
-                Admission::Unmatched => self.numbers.count(M::PublishesUnmatched),
-                Admission::Full(_) | Admission::Refused(_) => self.numbers.count(M::PublishesRefused),
-            }
-        }
-    }
 }
 
 /// Half-received packets of all connections have filled their bound.
@@ -305,7 +287,7 @@ const PARTIAL_QUOTA: Violation = Violation {
     what: "half-received packets fill the memory set aside for them",
 };
 
-fn message<'a>(
+pub(super) fn message<'a>(
     topic: &'a str,
     client_id: &'a str,
     username: Option<&'a str>,

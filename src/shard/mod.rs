@@ -9,6 +9,7 @@
 //! | `sinks` | a sink's templates, compiled |
 //! | `door_letters`, `letters` | dead letters: of messages that no sink takes, and those for files |
 //! | `stalls` | connections left unread, and read again |
+//! | `wills` | wills that are due, and those that wait for room |
 //! | `spool` | segments and buffer of the shard |
 //! | `kept`, `holds` | sessions that survive a crash, and what waits until they are on the disk |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
@@ -42,6 +43,7 @@ mod stalls;
 mod tails;
 mod turn;
 mod upstream;
+mod wills;
 
 pub(crate) use self::letter_line::rfc3339;
 
@@ -101,6 +103,8 @@ pub struct Core {
     stalls: Stalls,
     /// Sessions that may owe answers after this turn's completions.
     touched: Vec<SessionKey>,
+    /// What [`Outlets::freed`] said when wills that wait were last offered again.
+    wills_offered_at: u64,
     session_timer: Option<(Monotonic, TimerId)>,
     /// When a disk in trouble is looked at again.
     spool_timer: Option<TimerId>,
@@ -136,6 +140,7 @@ impl Core {
             outlets,
             stalls: Stalls::default(),
             touched: Vec::new(),
+            wills_offered_at: 0,
             session_timer: None,
             spool_timer: None,
             spool_moved: false,
