@@ -103,8 +103,8 @@ impl Numbers {
             [ShardMetric::SpoolSyncs, ShardMetric::SpoolSyncUs, ShardMetric::SpoolGroupBytes].map(|m| self.get(m));
         let before = std::mem::replace(&mut self.spool, now);
         let [syncs, sync_us, bytes] = std::array::from_fn(|index| now[index].saturating_sub(before[index]));
-        if syncs > 0 {
-            self.board.histograms.sync().observe_many(sync_us / syncs, syncs);
+        if let Some(each) = sync_us.checked_div(syncs) {
+            self.board.histograms.sync().observe_many(each, syncs);
         }
         if bytes > 0 {
             self.board.histograms.group_bytes().observe(bytes);
