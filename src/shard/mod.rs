@@ -105,6 +105,7 @@ pub struct Core {
     touched: Vec<SessionKey>,
     /// What [`Outlets::freed`] said when wills that wait were last offered again.
     wills_offered_at: u64,
+    sample: device::Sample,
     session_timer: Option<(Monotonic, TimerId)>,
     /// When a disk in trouble is looked at again.
     spool_timer: Option<TimerId>,
@@ -141,6 +142,7 @@ impl Core {
             stalls: Stalls::default(),
             touched: Vec::new(),
             wills_offered_at: 0,
+            sample: device::Sample::default(),
             session_timer: None,
             spool_timer: None,
             spool_moved: false,

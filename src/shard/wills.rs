@@ -36,7 +36,10 @@ impl Core {
                 let _nobody_waits = self.outlets.take(&message, None, None, now, wall);
             }
             Admission::Unmatched => self.numbers.count(M::PublishesUnmatched),
-            Admission::Refused(_) => self.numbers.count(M::PublishesRefused),
+            Admission::Refused(sink, objection) => {
+                self.numbers.count(M::PublishesRefused);
+                self.numbers.count_refusal(usize::from(sink), objection.reason());
+            }
             Admission::Full(_) => return self.sessions.keep_will(due),
         }
         self.numbers.count(M::Wills);
