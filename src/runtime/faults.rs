@@ -16,6 +16,9 @@ pub struct DiskFaults {
     append_error: AtomicI32,
     create_error: AtomicI32,
     read_error: AtomicI32,
+    unreadable_from: AtomicU64,
+    unreadable_bytes: AtomicU64,
+    reads: AtomicU64,
     delete_error: AtomicI32,
     write_bytes_max: AtomicU64,
 }
@@ -54,7 +57,21 @@ impl DiskFaults {
 
     /// Reads fail with this errno; 0: no more.
     pub fn fail_reads(&self, errno: i32) {
+        self.unreadable(0, u64::MAX, errno);
+    }
+
+    /// Reads of these bytes of each segment fail with this errno; 0: no more. As a kernel does, a longer read stops
+    /// short of them.
+    pub fn unreadable(&self, from: u64, bytes: u64, errno: i32) {
+        self.unreadable_from.store(from, Relaxed);
+        self.unreadable_bytes.store(bytes, Relaxed);
         self.read_error.store(errno, Relaxed);
+    }
+
+    /// Reads that the disk was asked for.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.reads.load(Relaxed)
     }
 
     /// Segments are not deleted, with this errno; 0: again they are.
@@ -83,8 +100,19 @@ impl DiskFaults {
         failing(&self.append_error)
     }
 
-    pub(super) fn read(&self) -> io::Result<()> {
-        failing(&self.read_error)
+    /// What becomes of a read of bytes `at` to `at + count`: so many are read, or the error.
+    pub(super) fn read(&self, at: u64, count: usize) -> io::Result<usize> {
+        self.reads.fetch_add(1, Relaxed);
+        let from = self.unreadable_from.load(Relaxed);
+        let end = from.saturating_add(self.unreadable_bytes.load(Relaxed));
+        if at < end && at + count as u64 > from {
+            failing(&self.read_error).map(|()| count).or_else(|error| match from.saturating_sub(at) {
+                0 => Err(error),
+                readable => Ok(readable as usize),
+            })
+        } else {
+            Ok(count)
+        }
     }
 
     pub(super) fn delete(&self) -> io::Result<()> {

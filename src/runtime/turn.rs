@@ -159,10 +159,10 @@ impl<S: Shard> Turn<S> {
                 }
             }
             Kind::DiskRead => {
-                if let Some((fetch, result)) = core.fetches.answered(&mut core.ring, &completion)
+                if let Some(fetch) = core.fetches.answered(&mut core.ring, &completion)
                     && let Some(segments) = &mut core.segments
                 {
-                    segments.fetched(fetch, result);
+                    segments.fetched(fetch);
                 }
             }
             Kind::Wake | Kind::Bell | Kind::Ignored => {}
