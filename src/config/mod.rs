@@ -35,8 +35,8 @@ pub use example::example;
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use resolved::{
-    Acknowledge, Buffer, Cluster, Compression, Config, Control, DeadLetters, DeadLettersFile, Embedded, Listener, Log,
-    LogFormat, LogLevel, Mqtt, Partitioner, Service, Sink, Spool, Transport, ValueFormat, WhenFull,
+    Acknowledge, Append, Buffer, Cluster, Compression, Config, Control, DeadLetters, DeadLettersFile, Embedded,
+    Listener, Log, LogFormat, LogLevel, Mqtt, Partitioner, Service, Sink, Spool, Transport, ValueFormat, WhenFull,
 };
 pub use schema::schema;
 pub use values::parse_address;

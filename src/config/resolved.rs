@@ -321,6 +321,8 @@ pub struct Spool {
     pub sink_bytes_max: u64,
     /// The part of a shard's room that one sink may fill, in millionths.
     pub share: u64,
+    /// How rows get into a segment's file.
+    pub append: Append,
     /// What happens to a message that has no room.
     pub when_full: WhenFull,
 }
@@ -338,6 +340,16 @@ impl Spool {
         let sink_bytes_max = u64::try_from(room * u128::from(self.share) / 1_000_000).unwrap_or(u64::MAX);
         Self { segments_max, sink_bytes_max, ..self }
     }
+}
+
+/// How bytes get into a segment's file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Append {
+    /// Written to it.
+    #[default]
+    Written,
+    /// Stored into the mapped file.
+    Mapped,
 }
 
 /// What happens to a message for which the disk buffer has no room.

@@ -543,6 +543,10 @@ class Memory(Scenario):
 ALL = {made.name: made for made in (Kill9, Backlog, Kafka, Network, DiskFull, SlowDisk, SyncError, SigTerm, Memory)}
 
 
+# Run with each value of [spool] append.
+BOTH_APPENDS = ("kill9", "disk-full", "sync-error")
+
+
 class Part(NamedTuple):
     """Of `scripts/faults long`."""
 
@@ -552,10 +556,13 @@ class Part(NamedTuple):
     options: dict[str, object] = {}
 
 
+MAPPED = {"append": "mapped"}
 HELD = {"cycles": 100, "hold_writes": 100}
 LONG = (
     Part("kill9", "stored", 900), Part("kill9", "replicated", 900), Part("kill9", "none", 300, {"cycles": 100}),
     Part("kill9", "stored", 300, HELD), Part("kill9", "replicated", 300, HELD),
+    Part("kill9", "stored", 300, {"cycles": 100} | MAPPED), Part("disk-full", "stored", 120, {"cycles": 2} | MAPPED),
+    Part("sync-error", "stored", 200, {"cycles": 10} | MAPPED),
     *(Part("backlog", spool, 600) for spool in ("stored", "replicated")),
     *(Part("kafka", spool, 400) for spool in ("stored", "replicated", "none")),
     *(Part("network", spool, 600) for spool in ("stored", "replicated")), Part("network", "none", 200, {"cycles": 6}),
