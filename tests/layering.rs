@@ -34,11 +34,12 @@ const ROOMS: &[(&str, &[&str])] = &[
             "config", "listener", "runtime",
         ],
     ),
+    ("data_dir", &["limits", "session", "spool", "metrics", "config", "runtime", "shard"]),
     (
         "cli",
         &[
             "limits", "broken", "mqtt", "rule", "route", "session", "kafka", "metrics", "service", "config",
-            "listener", "runtime", "shard", "embedded", "control", "spool", "buffer",
+            "listener", "runtime", "shard", "embedded", "control", "spool", "buffer", "data_dir",
         ],
     ),
 ];

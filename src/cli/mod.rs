@@ -15,8 +15,6 @@ mod reference;
 pub mod run;
 pub mod spool;
 pub mod spool_discard;
-mod spool_files;
-mod spool_folders;
 pub mod topics;
 
 pub use args::{

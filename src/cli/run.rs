@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::broken;
 use crate::config::{Config, EMBEDDED, LogFormat};
 use crate::control::{Control, View};
+use crate::data_dir::{self, DataDir};
 use crate::embedded::{self, EmbeddedLog};
 use crate::limits::MAILBOX_LETTERS_MAX;
 use crate::metrics::board::Board;
@@ -31,13 +32,12 @@ use super::health;
 use super::log_numbers::LogNumbers;
 use super::observer::Observer;
 use super::overview;
-use super::spool_folders::{self, SpoolFolders};
 
 /// Why the service did not start or did not end well, in words for a person.
 type Failure = String;
 
 /// How often the main thread makes sure that every shard is still there.
-const SHARDS_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
+const SHARDS_LOOKED_AT_EVERY: Duration = Duration::from_secs(5);
 
 /// What the waiting main thread hears.
 enum Event {
@@ -89,7 +89,7 @@ struct Service {
     config: Arc<Config>,
     embedded: Option<EmbeddedLog>,
     /// Held until the shards have ended.
-    spool: SpoolFolders,
+    data_dir: DataDir,
     control: Option<Control>,
     observer: Observer,
     journal: Arc<Journal>,
@@ -106,7 +106,7 @@ impl Service {
         let data_dir = config.service.data_dir.display();
         std::fs::create_dir_all(&config.service.data_dir)
             .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) moves it"))?;
-        let mut spool = spool_folders::prepare(&mut config)?;
+        let mut prepared = data_dir::prepare(&mut config)?;
         let embedded = start_embedded(&mut config)?;
         let listeners = bind_listeners(&config)?;
         let mqtt = listeners.local_addrs();
@@ -119,7 +119,7 @@ impl Service {
             .map_err(|e| format!("mailboxes between shards: {e}"))?;
         let boards = boards(&config);
         let journal = Arc::new(Journal::default());
-        spool.said.drain(..).for_each(|said| journal.say(said));
+        prepared.said.drain(..).for_each(|said| journal.say(said));
         let around = Surroundings {
             config: Arc::clone(&config),
             post: post.clone(),
@@ -158,7 +158,7 @@ impl Service {
             described,
         };
         let control = start_control(&config, view)?;
-        Ok(Self { config, embedded, spool, control, observer, journal, shards, heard, post, ready, mqtt })
+        Ok(Self { config, embedded, data_dir: prepared, control, observer, journal, shards, heard, post, ready, mqtt })
     }
 
     fn serve(self) -> Result<(), Failure> {
@@ -250,7 +250,7 @@ impl Service {
         if let Some(log) = self.embedded.take() {
             log.stop();
         }
-        drop(self.spool);
+        drop(self.data_dir);
         if rows_left == 0 {
             let kept = Some(rows_kept).filter(|kept| *kept > 0);
             self.journal.say(Said::now(Kind::Drained).maybe(Field::RowsKept, kept));

@@ -267,6 +267,9 @@ pub(super) const KEYS: &[Key] = keys! {
         "Pins each shard to a core of its own. Off: the kernel places them, and there may be more shards than cores.";
     Service.data_dir: Text, Is("\"./forebay-data\""),
         "Directory for all that is kept on disk. A relative one starts at the working directory.";
+    Service.data_dir_id: Text, From("any directory will do"),
+        "The id of the data directory, which the first start with `[spool]` logs and `forebay check` shows. A start then \
+         refuses any other directory, and an empty one: a volume that is not mounted.";
     Service.drain_grace: Duration { min: s(0), max: s(600) }, Is("\"10s\""),
         "How long SIGTERM waits at most for Kafka to take what a stop would lose. What is left then is reported.";
 

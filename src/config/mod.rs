@@ -7,6 +7,7 @@
 
 mod binds;
 mod clusters;
+mod data_dir_id;
 mod dead_letters;
 mod environment;
 mod example;
@@ -31,6 +32,7 @@ use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use data_dir_id::DataDirId;
 pub use example::example;
 pub use problem::{Problem, Problems};
 pub use reference::reference;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::data_dir_id::DataDirId;
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
 use crate::spool::SEGMENTS_RESERVED;
@@ -47,6 +48,8 @@ pub struct Service {
     pub shards: usize,
     /// Directory for all that is kept on disk.
     pub data_dir: PathBuf,
+    /// The only data directory that will do; `None`: any. With a spool, from the start on the one that is used.
+    pub data_dir_id: Option<DataDirId>,
     /// How long a stop waits for what is in flight.
     pub drain_grace: Duration,
     /// Whether each shard has a core of its own.
