@@ -71,13 +71,13 @@ impl<S: Shard> Turn<S> {
         self.core.open_listeners();
     }
 
-    /// One turn. True if there was work: more than a timer or a wake-up.
-    pub(super) fn run(&mut self) -> bool {
+    /// One turn.
+    pub(super) fn run(&mut self) {
         self.heartbeat.turn();
         self.core.read_clocks();
-        let letters = self.deliver_letters();
-        let answers = self.take_answers();
-        let news = self.tell_segments();
+        self.deliver_letters();
+        self.take_answers();
+        self.tell_segments();
         self.deliver_reads();
         self.fire_timers();
         self.shard.on_turn_end(&mut self.core);
@@ -89,7 +89,6 @@ impl<S: Shard> Turn<S> {
         self.buffers.publish();
         self.core.arm_all();
         self.heartbeat.hold(self.core.conns.len(), self.core.pool.lent());
-        letters || answers || news
     }
 
     /// Whether the next turn has something to do without the kernel's help. Then nothing may be waited for: what was
@@ -106,28 +105,22 @@ impl<S: Shard> Turn<S> {
             || self.core.ring.has_work()
     }
 
-    fn deliver_letters(&mut self) -> bool {
-        let mut any = false;
+    fn deliver_letters(&mut self) {
         for _ in 0..MAIL_BUDGET {
             let Some(letter) = self.mailbox.take() else { break };
-            any = true;
             self.shard.on_mail(&mut self.core, letter);
             self.tell_ends();
         }
-        any
     }
 
-    fn take_answers(&mut self) -> bool {
+    fn take_answers(&mut self) {
         let mut completions = std::mem::take(&mut self.completions);
         self.core.ring.reap(&mut completions, COMPLETION_BUDGET);
-        let mut any = false;
         for completion in completions.drain(..) {
-            any |= !matches!(completion.tag.kind, Kind::Wake | Kind::Bell | Kind::Ignored);
             self.take_answer(completion);
             self.tell_ends();
         }
         self.completions = completions;
-        any
     }
 
     fn take_answer(&mut self, completion: Completion) {
@@ -169,17 +162,14 @@ impl<S: Shard> Turn<S> {
         }
     }
 
-    /// Tells the shard what became of its segments. True if anything.
-    fn tell_segments(&mut self) -> bool {
-        let mut any = false;
+    /// Tells the shard what became of its segments.
+    fn tell_segments(&mut self) {
         for _ in 0..SEGMENT_BUDGET {
             let now = self.core.now;
             let Some(event) = self.core.segments.as_mut().and_then(|segments| segments.next_event(now)) else { break };
-            any = true;
             self.shard.on_segment(&mut self.core, event);
             self.tell_ends();
         }
-        any
     }
 
     fn deliver_reads(&mut self) {
