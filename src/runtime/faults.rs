@@ -3,7 +3,7 @@
 //! feature `faults` and FOREBAY_FAULTS names a file (`faults_file`).
 
 use std::io;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// What is wrong with the disk. Shared with the test, and changed while the shard runs.
@@ -21,6 +21,7 @@ pub struct DiskFaults {
     reads: AtomicU64,
     delete_error: AtomicI32,
     write_bytes_max: AtomicU64,
+    withhold_syncs: AtomicBool,
 }
 
 impl DiskFaults {
@@ -82,6 +83,16 @@ impl DiskFaults {
     /// A write takes no more than this in one go; 0: as much as there is.
     pub fn shorten_writes(&self, bytes: u64) {
         self.write_bytes_max.store(bytes, Relaxed);
+    }
+
+    /// What is written from now on is given to the kernel without its sync, and is answered by none: it is as a process
+    /// leaves it that is killed between the two.
+    pub fn withhold_syncs(&self, withhold: bool) {
+        self.withhold_syncs.store(withhold, Relaxed);
+    }
+
+    pub(super) fn withholds_syncs(&self) -> bool {
+        self.withhold_syncs.load(Relaxed)
     }
 
     pub(super) fn hold(&self) -> Duration {

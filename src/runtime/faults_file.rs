@@ -20,7 +20,7 @@ pub(super) use with_feature::of_environment;
 fn apply(text: &str, faults: &DiskFaults) -> Result<(), String> {
     use std::time::Duration;
 
-    const NAMES: [&str; 11] = [
+    const NAMES: [&str; 12] = [
         "hold_writes_ms",
         "sync_delay_ms",
         "create_delay_ms",
@@ -29,6 +29,7 @@ fn apply(text: &str, faults: &DiskFaults) -> Result<(), String> {
         "create_errno",
         "delete_errno",
         "write_bytes_max",
+        "withhold_syncs",
         "read_errno",
         "unreadable_from",
         "unreadable_bytes",
@@ -40,7 +41,8 @@ fn apply(text: &str, faults: &DiskFaults) -> Result<(), String> {
         let place = place.ok_or_else(|| format!("{line:?}: there are {}", NAMES.join(", ")))?;
         values[place] = value.trim().parse().map_err(|_| format!("{line:?}: expected a whole number"))?;
     }
-    let [hold, sync, create, sync_errno, append_errno, create_errno, delete_errno, write_max, reading @ ..] = values;
+    let [hold, sync, create, sync_errno, append_errno, create_errno, delete_errno, write_max, withhold, reading @ ..] =
+        values;
     let [read_errno, unreadable_from, unreadable_bytes] = reading;
     let errno = |value: u64| i32::try_from(value).map_err(|_| format!("{value} is no errno"));
     let (sync_errno, append_errno) = (errno(sync_errno)?, errno(append_errno)?);
@@ -53,6 +55,7 @@ fn apply(text: &str, faults: &DiskFaults) -> Result<(), String> {
     faults.fail_creates(create_errno);
     faults.fail_deletes(delete_errno);
     faults.shorten_writes(write_max);
+    faults.withhold_syncs(withhold != 0);
     let unreadable_bytes = if unreadable_bytes == 0 { u64::MAX } else { unreadable_bytes };
     faults.unreadable(unreadable_from, unreadable_bytes, read_errno);
     Ok(())
@@ -119,6 +122,7 @@ mod tests {
         assert_eq!(faults.sync().unwrap_err().raw_os_error(), Some(5));
         assert_eq!(faults.append().unwrap_err().raw_os_error(), Some(28));
         apply("read_errno = 5\nunreadable_from = 512\nunreadable_bytes = 512", &faults).unwrap();
+        assert!(!faults.withholds_syncs());
         assert_eq!(faults.read(0, 1024).unwrap(), 512);
         assert_eq!(faults.read(600, 1).unwrap_err().raw_os_error(), Some(5));
         assert_eq!(faults.read(1024, 1024).unwrap(), 1024);

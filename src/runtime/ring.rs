@@ -76,6 +76,12 @@ impl Ring {
         self.push(opcode::RecvMulti::new(fd(socket), BUFFER_GROUP).build(), tag);
     }
 
+    /// Answers once when the other end has closed the connection, or its sending side.
+    pub(super) fn poll_hang_up(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
+        // POLLHUP and POLLERR are told unasked.
+        self.push(opcode::PollAdd::new(fd(socket), libc::POLLRDHUP as u32).build(), tag);
+    }
+
     /// Cancels the operations named `target`; their completions say how that went, the answer to `tag` whether any
     /// was found.
     pub(super) fn cancel(&mut self, target: Tag, tag: Tag) {
@@ -163,6 +169,15 @@ impl Ring {
         let sync = opcode::Fsync::new(fd(file)).flags(FsyncFlags::DATASYNC).build();
         let tagged = |entry: Entry, kind| entry.user_data(Tag { kind, slot, generation: 0 }.pack());
         self.enqueue(tagged(write, Kind::DiskWrite), Some(tagged(sync, Kind::DiskSync)));
+    }
+
+    /// Writes, and does not sync.
+    ///
+    /// # Safety
+    /// `bytes` must stay readable and unchanged, and the file open, until the completion.
+    pub(super) unsafe fn write(&mut self, file: BorrowedFd<'_>, bytes: *const u8, length: u32, offset: u64, slot: u32) {
+        let write = opcode::Write::new(fd(file), bytes, length).offset(offset);
+        self.push(write.build(), Tag { kind: Kind::DiskWrite, slot, generation: 0 });
     }
 
     /// `fdatasync`.

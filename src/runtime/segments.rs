@@ -143,7 +143,6 @@ impl SegmentTable {
         if self.is_held(now) {
             return;
         }
-        let write_max = self.faults.as_ref().map_or(usize::MAX, |faults| faults.write_max());
         let mut wanted = std::mem::take(&mut self.wanted);
         wanted.retain(|&(number, sync)| {
             let Some(segment) = self.segments.get_mut(&number) else {
@@ -162,7 +161,7 @@ impl SegmentTable {
             let group = std::mem::take(&mut segment.pending);
             let (at, bytes) = (group.at, Rc::clone(&group.bytes));
             segment.flying = Some(group);
-            disk.start(ring, file, at, bytes, write_max, Owner { number, sync });
+            disk.start(ring, file, at, bytes, self.faults.as_deref(), Owner { number, sync });
             false
         });
         self.wanted = wanted;
