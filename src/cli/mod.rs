@@ -1,5 +1,6 @@
 //! The door for people: arguments, exit codes, each command in a file of its own.
 
+mod accept_numbers;
 mod admin;
 pub mod args;
 pub mod ask;

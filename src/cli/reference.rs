@@ -7,7 +7,7 @@ use crate::metrics::journal::JOURNAL;
 use crate::metrics::process::PROCESS;
 use crate::metrics::spec::{CLUSTER, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, SHARD, SINK, Spec};
 
-use super::{embedded_numbers, log_numbers};
+use super::{accept_numbers, embedded_numbers, log_numbers};
 
 fn table(text: &mut String, title: &str, labels: &str, specs: impl IntoIterator<Item = Spec>) {
     let _ = write!(text, "\n### {title}\n\n{labels}\n\n| name | kind | what it says |\n|---|---|---|\n");
@@ -33,7 +33,12 @@ fn metrics() -> String {
     for error in ERRORS {
         let _ = writeln!(text, "| `{}` | {} |", error.name, error.help);
     }
-    table(&mut text, "Of the process", "No labels, but for `build_info`.", PROCESS);
+    table(
+        &mut text,
+        "Of the process",
+        "No labels, but for `build_info`.",
+        PROCESS.into_iter().chain([accept_numbers::REFUSED]),
+    );
     table(&mut text, "Of events and the log", "No labels.", JOURNAL.into_iter().chain([log_numbers::DROPPED]));
     table(&mut text, "Of the embedded log", "No labels; only where it runs.", embedded_numbers::specs());
     text.push('\n');

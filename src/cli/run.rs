@@ -27,6 +27,7 @@ use crate::service::{log, notify, resolver, signals};
 use crate::shard::mail::{Mail, Notice};
 use crate::shard::{Core, Surroundings};
 
+use super::accept_numbers::AcceptNumbers;
 use super::embedded_numbers::EmbeddedNumbers;
 use super::health;
 use super::log_numbers::LogNumbers;
@@ -102,7 +103,7 @@ struct Service {
 
 impl Service {
     fn start(mut config: Config) -> Result<Self, Failure> {
-        preflight(config.service.shards)?;
+        let device_descriptors_max = preflight(config.service.shards)?;
         let data_dir = config.service.data_dir.display();
         std::fs::create_dir_all(&config.service.data_dir)
             .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) moves it"))?;
@@ -128,7 +129,7 @@ impl Service {
             notices: notices(tell),
             dead_letters: start_dead_letters(&config, &post)?,
         };
-        let settings = runtime_settings(&config);
+        let settings = runtime::Settings { device_descriptors_max, ..runtime_settings(&config) };
         let mut shards = Vec::new();
         for (mailbox, sockets) in mailboxes.into_iter().zip(listeners.into_shards()) {
             let index = shards.len();
@@ -138,10 +139,11 @@ impl Service {
             shards.push(shard.map_err(|e| format!("shard {index} does not start: {e}"))?);
         }
         let ready = Arc::new(AtomicBool::new(false));
-        let hearts = shards.iter().map(ShardThread::heartbeat).collect();
+        let hearts: Vec<_> = shards.iter().map(ShardThread::heartbeat).collect();
+        let accepts = AcceptNumbers(hearts.clone());
         let health = health::watch(post.clone(), hearts, Arc::clone(&journal)).map_err(|e| format!("watchdog: {e}"))?;
         let mut extra: Vec<Arc<dyn Extra>> =
-            vec![Arc::new(Process::start()), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
+            vec![Arc::new(Process::start()), Arc::new(accepts), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
         extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));
         let samples = Arc::new(Samples::default());
         let described = Arc::new(overview::of(&config));
@@ -331,14 +333,15 @@ fn boards(config: &Config) -> Arc<Boards> {
     })
 }
 
-fn preflight(shards: usize) -> Result<(), Failure> {
+/// Refuses a host that will not do. Gives the descriptors that devices may use.
+fn preflight(shards: usize) -> Result<u32, Failure> {
     let host = Host::read(runtime::probe().map_err(|e| e.to_string()));
     let findings = host.findings(shards);
     for finding in findings.iter().filter(|f| !f.fatal) {
         tracing::warn!("{finding}");
     }
     let fatal: Vec<String> = findings.iter().filter(|f| f.fatal).map(ToString::to_string).collect();
-    if fatal.is_empty() { Ok(()) } else { Err(fatal.join("\nforebay: ")) }
+    if fatal.is_empty() { Ok(host.device_descriptors(shards)) } else { Err(fatal.join("\nforebay: ")) }
 }
 
 /// Shards are pinned to the CPUs that this process may use, if there is one for each.

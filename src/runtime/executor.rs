@@ -39,6 +39,9 @@ pub struct Settings {
     pub ring_entries: u32,
     /// Receive buffers of 4 KiB per shard (a power of two).
     pub receive_buffers: u16,
+    /// Devices are accepted while fewer descriptors than this are in use in the process; the rest is kept for
+    /// connections to Kafka, segments and the control plane.
+    pub device_descriptors_max: u32,
 }
 
 impl Default for Settings {
@@ -50,6 +53,7 @@ impl Default for Settings {
             out_bytes_max: 1024 * 1024,
             ring_entries: 4096,
             receive_buffers: 1024,
+            device_descriptors_max: u32::MAX,
         }
     }
 }

@@ -88,7 +88,7 @@ impl<S: Shard> Turn<S> {
         self.told_late |= self.tell_ends();
         self.buffers.publish();
         self.core.arm_all();
-        self.heartbeat.hold(self.core.conns.len(), self.core.pool.lent());
+        self.heartbeat.hold(self.core.conns.len(), self.core.pool.lent(), self.core.accepts_refused);
     }
 
     /// Whether the next turn has something to do without the kernel's help. Then nothing may be waited for: what was
@@ -128,6 +128,7 @@ impl<S: Shard> Turn<S> {
         match completion.tag.kind {
             Kind::Receive | Kind::CancelReceive => self.reads.push_back(completion),
             // What the peer had sent before the connection broke is delivered before its end.
+            Kind::HangUp => core.hung_up(&completion),
             Kind::Send if completion.result < 0 => self.reads.push_back(completion),
             Kind::Send => {
                 if core.sent(&completion) {
@@ -204,6 +205,7 @@ impl<S: Shard> Turn<S> {
                 Alarm::Shard(token) => self.shard.on_timer(&mut self.core, token),
                 Alarm::Accept(index) => self.core.arm_accept(index),
                 Alarm::Deadline(id) => self.core.deadline_passed(id),
+                Alarm::HungUp(id) => self.core.hung_up_for_long(id),
             }
             self.tell_ends();
         }

@@ -17,6 +17,7 @@ pub struct Heartbeat {
     parked: AtomicBool,
     connections: AtomicUsize,
     out_buffers: AtomicUsize,
+    accepts_refused: AtomicU64,
 }
 
 impl Heartbeat {
@@ -44,7 +45,14 @@ impl Heartbeat {
         self.out_buffers.load(Ordering::Relaxed)
     }
 
-    pub(super) fn hold(&self, connections: usize, out_buffers: usize) {
+    /// Connections that were closed when they were accepted, because the descriptors for devices were used up.
+    #[must_use]
+    pub fn accepts_refused(&self) -> u64 {
+        self.accepts_refused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn hold(&self, connections: usize, out_buffers: usize, accepts_refused: u64) {
+        self.accepts_refused.store(accepts_refused, Ordering::Relaxed);
         self.connections.store(connections, Ordering::Relaxed);
         self.out_buffers.store(out_buffers, Ordering::Relaxed);
     }
