@@ -70,6 +70,15 @@ impl<M: Send + 'static> Core<M> {
         let accepting = self.accepting.get_mut(usize::from(index))?;
         let listener = accepting.listener.as_ref()?.id();
         let stopped = accepting.stopped;
+        // The kernel gives out the lowest number that is free: so many descriptors are in use, whoever has them.
+        let full = fd.as_ref().is_some_and(|fd| fd.as_raw_fd().unsigned_abs() >= self.device_descriptors_max);
+        if full {
+            self.accepts_refused += 1;
+            if completion.more() && !accepting.paused {
+                self.ring.cancel(accept_tag(index), Tag::of(Kind::Ignored));
+            }
+            accepting.paused = true;
+        }
         if !completion.more() {
             accepting.armed = false;
             if stopped {
@@ -80,16 +89,7 @@ impl<M: Send + 'static> Core<M> {
                 self.arm_accept(index);
             }
         }
-        let fd = fd.filter(|_| !stopped)?;
-        // The kernel gives out the lowest number that is free: so many descriptors are in use, whoever has them.
-        if fd.as_raw_fd().unsigned_abs() >= self.device_descriptors_max {
-            self.accepts_refused += 1;
-            if accepting.armed && !accepting.paused {
-                self.ring.cancel(accept_tag(index), Tag::of(Kind::Ignored));
-            }
-            accepting.paused = true;
-            return None;
-        }
+        let fd = fd.filter(|_| !stopped && !full)?;
         // Fails when the peer has gone again: not worth a callback.
         let peer = getpeername(&fd).ok()??;
         let peer = SocketAddr::try_from(peer).ok()?;
