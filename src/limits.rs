@@ -76,5 +76,9 @@ pub const SEGMENT_WINDOW_BYTES: usize = 256 << 10;
 /// long as it waits.
 pub const SEGMENT_WINDOWS_MAX: usize = 32;
 
+/// What the disk has failed to read is tried again this much later, if somebody still asks for it: a bad sector may take
+/// the disk seconds for each try.
+pub const UNREADABLE_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// A reader of one place needs the window it is in, the next one, and the one ahead.
 const _: () = assert!(SEGMENT_WINDOWS_MAX >= 4);

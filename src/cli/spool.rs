@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::args::InspectArgs;
 use super::ask::{table, text};
-use super::spool_folders::of_shards;
+use crate::data_dir::of_shards;
 use crate::record::BatchHeader;
 use crate::runtime::{FolderLock, segment_path, segments_in};
 use crate::shard::rfc3339;
@@ -41,8 +41,9 @@ impl Disk for Folder<'_> {
 /// # Errors
 /// Why it is not looked at, or cannot be read.
 pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
-    let shards = of_shards(&options.folder)?;
-    if shards.is_empty() || !segments_in(&options.folder).is_ok_and(|found| found.is_empty()) {
+    let of_one = segments_in(&options.folder).is_ok_and(|found| !found.is_empty());
+    let shards = if of_one { Vec::new() } else { of_shards(&options.folder)? };
+    if shards.is_empty() {
         let (report, sound) = shard(&options.folder, options.entries)?;
         return Ok((if options.json { format!("{report:#}\n") } else { human(&report) }, sound));
     }

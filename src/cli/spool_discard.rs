@@ -5,8 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::args::DiscardArgs;
-use super::spool_files::{self, Files};
-use super::spool_folders::{lock, of_shards};
+use crate::data_dir::{Files, lock, of_shards, settings};
 use crate::spool::Log;
 
 /// What it threw away, or, without `--yes`, would; and whether it did.
@@ -28,7 +27,7 @@ pub fn discard(options: &DiscardArgs) -> Result<(String, bool), String> {
     for (shard, folder) in folders.iter().enumerate() {
         let files = Files::new(folder);
         let found = files.found().map_err(|error| format!("{}: {error}", folder.display()))?;
-        let log = Log::new(spool_files::settings(shard, &found), files.recovered(shard)?);
+        let log = Log::new(settings(shard, &found), files.recovered(shard)?);
         for (_, lane) in log.state().lanes() {
             let live = lane.rows();
             *sinks.entry(lane.sink.to_string()).or_default() += live;

@@ -148,6 +148,7 @@ fn service(table: &Table<'_>, overrides: &Overrides, cores: usize) -> Service {
     Service {
         shards,
         data_dir: overrides.data_dir.clone().unwrap_or_else(|| PathBuf::from(data_dir)),
+        data_dir_id: table.find("data_dir_id", values::data_dir_id),
         drain_grace: table.read("drain_grace", values::duration),
         pin,
     }

@@ -1,40 +1,48 @@
-//! The folders of the spool before any shard has its own: locked against other processes, looked at whole, and as many as
-//! there are shards. Nothing is changed until all of it is known and has a place in the configuration.
+//! The data directory before any shard has its part of it: locked against other processes, compared with its manifest,
+//! read whole, and with as many folders as there are shards. Nothing is changed until all of it is known and has a place in
+//! the configuration.
 //!
 //! ```text
-//! <data_dir>/lock                held while the service runs
-//! <data_dir>/spool/<shard>/      segments; the folders say how many shards there are
-//! <data_dir>/spool.new           a set of folders that is being made
-//! <data_dir>/spool.old           the set that it has taken the place of
+//! <data_dir>/lock                   held while the service runs
+//! <data_dir>/spool/manifest.json    format, id of the data directory, number of shards
+//! <data_dir>/spool/<shard>/         shard.json and segments
+//! <data_dir>/spool.new              a set of folders that is being made, with its manifest
+//! <data_dir>/spool.old              the set that it has replaced
 //! ```
 //!
-//! A set of folders is made beside and takes the place of the old one by two renames. A start finds a set that is whole,
-//! whatever came between: see [`settle_renames`].
+//! A set of folders is made aside and replaces the old one by two renames. A start finds a set that is whole, whatever
+//! came between: see [`settle_renames`].
 
+mod files;
 mod found;
+mod manifest;
 mod rehome;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::found::{Found, of_shards};
+pub(crate) use self::files::{Files, settings};
+pub(crate) use self::found::Found;
+pub(crate) use self::manifest::of_shards;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::Config;
+use self::manifest::Manifest;
+use crate::config::{Config, DataDirId};
 use crate::metrics::event::{Event as Said, Field, Kind};
 use crate::runtime::{FolderLock, file_system_advice, sync_folder};
 
 /// A set of folders that is being made.
 const NEW: &str = "spool.new";
-/// A set of folders that another has taken the place of.
+/// A set of folders that another has replaced.
 const OLD: &str = "spool.old";
 
 /// The data directory is this process's, its spool is ready.
-pub(super) struct SpoolFolders {
-    /// What is to be told as events, once somebody hears them.
-    pub(super) said: Vec<Said>,
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    /// What is to be told as events, once the journal runs.
+    pub(crate) said: Vec<Said>,
     #[allow(dead_code, reason = "held, not read")]
     lock: FolderLock,
 }
@@ -43,12 +51,12 @@ pub(super) struct SpoolFolders {
 ///
 /// # Errors
 /// What is in the way, and what moves it.
-pub(super) fn prepare(config: &mut Config) -> Result<SpoolFolders, String> {
+pub(crate) fn prepare(config: &mut Config) -> Result<DataDir, String> {
     prepare_by(config, rehome::client)
 }
 
 /// The same, with the way to the client id of a kept session.
-fn prepare_by(config: &mut Config, client: impl Fn(&[u8]) -> Result<String, String>) -> Result<SpoolFolders, String> {
+fn prepare_by(config: &mut Config, client: impl Fn(&[u8]) -> Result<String, String>) -> Result<DataDir, String> {
     let data_dir = config.service.data_dir.clone();
     let lock = lock(&data_dir)?;
     let mut said = Vec::new();
@@ -58,17 +66,21 @@ fn prepare_by(config: &mut Config, client: impl Fn(&[u8]) -> Result<String, Stri
     };
     settle_renames(&data_dir).map_err(failed)?;
     let found = Found::look(&root)?;
+    found.refuse_other_directory(config)?;
     found.refuse_homeless(config, &root)?;
     if config.spool.is_none() {
-        return without(&data_dir, &root, &found).map(|()| SpoolFolders { said, lock }).map_err(failed);
+        return without(&data_dir, &root, &found).map(|()| DataDir { said, lock }).map_err(failed);
     }
     if let Ok(Some(advice)) = file_system_advice(&data_dir) {
         tracing::warn!("spool in {}: {advice}", root.display());
     }
+    let directory = found.directory().unwrap_or_else(DataDirId::random);
+    config.service.data_dir_id = Some(directory);
     let (has, wanted) = (found.shards(), config.service.shards);
     let live = found.live_rows(config);
     if has == 0 {
-        make(&data_dir, wanted, |_, _| Ok(()))?;
+        make(&data_dir, Manifest::new(directory, wanted), |_, _| Ok(()))?;
+        tracing::info!(data_dir_id = %directory, shards = wanted, "new spool in {}", root.display());
     } else if has != wanted && live > 0 {
         config.service.shards = has;
         config.spool = config.spool.map(|spool| spool.of_shards(has));
@@ -79,19 +91,19 @@ fn prepare_by(config: &mut Config, client: impl Fn(&[u8]) -> Result<String, Stri
                 .with(Field::Records, live),
         );
     } else if has != wanted {
-        let sessions = rehome::rehome(config, &data_dir, has, client)?;
+        let sessions = rehome::rehome(config, &data_dir, (has, directory), client)?;
         said.push(
             Said::now(Kind::SessionsMoved).with(Field::Shards, wanted as u64).with(Field::Sessions, sessions as u64),
         );
     }
-    Ok(SpoolFolders { said, lock })
+    Ok(DataDir { said, lock })
 }
 
 /// Keeps other processes out of a data directory.
 ///
 /// # Errors
 /// In words for a person.
-pub(super) fn lock(data_dir: &Path) -> Result<FolderLock, String> {
+pub(crate) fn lock(data_dir: &Path) -> Result<FolderLock, String> {
     FolderLock::take(data_dir).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => format!(
             "data directory {} is in use by another process: stop that one, or give this one a directory of its own \
@@ -117,21 +129,23 @@ fn without(data_dir: &Path, root: &Path, found: &Found) -> io::Result<()> {
     fs::remove_dir_all(data_dir.join(OLD))
 }
 
-/// Makes a set of folders for so many shards, has `fill` write into each, and puts it into the place of what is there.
+/// Makes the set of folders of a manifest, has `fill` write into each, and replaces what is there with it.
 ///
 /// # Errors
 /// In words for a person. Then what is there stays.
 fn make(
     data_dir: &Path,
-    shards: usize,
+    manifest: Manifest,
     mut fill: impl FnMut(usize, &Path) -> Result<(), String>,
 ) -> Result<(), String> {
     let (root, new, old) = (data_dir.join("spool"), data_dir.join(NEW), data_dir.join(OLD));
     let failed = |error: io::Error| format!("spool in {}: {error}", root.display());
     fs::create_dir(&new).map_err(failed)?;
-    for shard in 0..shards {
+    manifest.write(&new).map_err(failed)?;
+    for shard in 0..manifest.shards {
         let folder = new.join(shard.to_string());
         fs::create_dir(&folder).map_err(failed)?;
+        manifest.write_shard(shard, &folder).map_err(failed)?;
         fill(shard, &folder)?;
         step("folder");
         sync_folder(&folder).map_err(failed)?;

@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::config::{Buffer, Config};
+use crate::config::{Buffer, Config, DataDirId};
 
-use super::super::spool_files::Files;
+use super::files::Files;
+use super::manifest::{Manifest, of_shards};
 
 /// Sinks and topics that are named in a refusal; the rest is counted.
 const NAMED_MAX: usize = 20;
 
 /// What the folders hold.
 #[derive(Debug, Default)]
-pub(in crate::cli) struct Found {
+pub(crate) struct Found {
+    directory: Option<DataDirId>,
     shards: usize,
     /// Live rows by sink and topic.
     rows: BTreeMap<(String, String), u64>,
@@ -27,9 +27,10 @@ impl Found {
     ///
     /// # Errors
     /// What cannot be read, in words for a person.
-    pub(in crate::cli) fn look(root: &Path) -> Result<Self, String> {
+    pub(crate) fn look(root: &Path) -> Result<Self, String> {
         let folders = of_shards(root)?;
-        let mut found = Self { shards: folders.len(), ..Self::default() };
+        let directory = Manifest::read(root)?.map(|manifest| manifest.directory);
+        let mut found = Self { directory, shards: folders.len(), ..Self::default() };
         for (shard, folder) in folders.iter().enumerate() {
             let recovered = Files::new(folder).recovered(shard)?;
             for (_, lane) in recovered.state.lanes() {
@@ -43,27 +44,53 @@ impl Found {
         Ok(found)
     }
 
+    /// The data directory's id; `None`: it has no spool.
+    pub(crate) const fn directory(&self) -> Option<DataDirId> {
+        self.directory
+    }
+
     /// How many shards it was made for; 0: there is none.
-    pub(in crate::cli) const fn shards(&self) -> usize {
+    pub(crate) const fn shards(&self) -> usize {
         self.shards
     }
 
     /// Kept sessions.
-    pub(in crate::cli) const fn sessions(&self) -> u64 {
+    pub(crate) const fn sessions(&self) -> u64 {
         self.sessions
     }
 
     /// Rows that go on: those of sinks whose rows outlive the process.
-    pub(in crate::cli) fn live_rows(&self, config: &Config) -> u64 {
+    pub(crate) fn live_rows(&self, config: &Config) -> u64 {
         let goes_on = |sink: &str| buffer(config, sink).is_some_and(Buffer::outlives_process);
         self.rows.iter().filter(|((sink, _), _)| goes_on(sink)).map(|(_, rows)| rows).sum()
+    }
+
+    /// Where the configuration names a data directory, no other will do, and no empty one either: its volume may not be
+    /// mounted.
+    ///
+    /// # Errors
+    /// That, for an operator.
+    pub(crate) fn refuse_other_directory(&self, config: &Config) -> Result<(), String> {
+        let Some(wanted) = config.service.data_dir_id else { return Ok(()) };
+        let data_dir = config.service.data_dir.display();
+        match self.directory {
+            Some(found) if found == wanted => Ok(()),
+            Some(found) => Err(format!(
+                "data directory {data_dir} has the id {found}, but service.data_dir_id is {wanted}: is another volume \
+                 mounted there? Nothing was changed"
+            )),
+            None => Err(format!(
+                "data directory {data_dir} has no spool, but service.data_dir_id is {wanted}: is its volume mounted? To \
+                 begin a new spool, leave data_dir_id out at the first start, which logs the new id"
+            )),
+        }
     }
 
     /// Refuses rows that the configuration has no place for, naming each and what can be done.
     ///
     /// # Errors
     /// That, in words for a person.
-    pub(in crate::cli) fn refuse_homeless(&self, config: &Config, root: &Path) -> Result<(), String> {
+    pub(crate) fn refuse_homeless(&self, config: &Config, root: &Path) -> Result<(), String> {
         let why = |sink: &str| match buffer(config, sink) {
             _ if config.spool.is_none() => Some("there is no [spool] any more"),
             None => Some("there is no such [[sink]] any more"),
@@ -96,34 +123,4 @@ impl Found {
 
 fn buffer(config: &Config, sink: &str) -> Option<Buffer> {
     config.sinks.iter().find(|known| known.name == sink).map(|sink| sink.buffer)
-}
-
-/// The folders of shards, by number, none missing. Empty: there is no spool.
-///
-/// # Errors
-/// In words for a person.
-pub(in crate::cli) fn of_shards(root: &Path) -> Result<Vec<PathBuf>, String> {
-    let failed = |error: io::Error| format!("spool in {}: {error}", root.display());
-    let mut numbers = Vec::new();
-    let entries = match fs::read_dir(root) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
-    for entry in entries {
-        let path = entry.map_err(failed)?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if let Some(number) = name.parse::<usize>().ok().filter(|number| number.to_string() == name && path.is_dir()) {
-            numbers.push(number);
-        }
-    }
-    numbers.sort_unstable();
-    if let Some(missing) = (0..numbers.len()).find(|at| numbers[*at] != *at) {
-        return Err(format!(
-            "spool in {}: the folder of shard {missing} is missing, that of shard {} is there; put it back, or make an empty \
-             one if what it had is gone for good",
-            root.display(),
-            numbers[missing]
-        ));
-    }
-    Ok(numbers.iter().map(|number| root.join(number.to_string())).collect())
 }

@@ -12,7 +12,7 @@ use crate::spool::{AppendError, Completion, Disk, Log, ReadError, Recovered, Ref
 
 /// The folder of one shard, and what it has to report to its log.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(crate) struct Files {
     folder: PathBuf,
     done: Vec<Completion>,
     /// The first thing that went wrong.
@@ -20,12 +20,12 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), done: Vec::new(), failed: None }
     }
 
     /// Segments by number, with the length of their files.
-    pub(super) fn found(&self) -> io::Result<BTreeMap<u64, u64>> {
+    pub(crate) fn found(&self) -> io::Result<BTreeMap<u64, u64>> {
         Ok(segments_in(&self.folder)?.into_iter().collect())
     }
 
@@ -33,7 +33,7 @@ impl Files {
     ///
     /// # Errors
     /// In words for a person.
-    pub(super) fn recovered(&self, shard: usize) -> Result<Recovered, String> {
+    pub(crate) fn recovered(&self, shard: usize) -> Result<Recovered, String> {
         let shown = self.folder.display();
         let found = self.found().map_err(|error| format!("{shown}: {error}"))?;
         recover(self, u32::try_from(shard).unwrap_or(u32::MAX), &found)
@@ -44,7 +44,7 @@ impl Files {
     ///
     /// # Errors
     /// What the disk said.
-    pub(super) fn settle(&mut self, log: &mut Log) -> io::Result<()> {
+    pub(crate) fn settle(&mut self, log: &mut Log) -> io::Result<()> {
         loop {
             log.flush(self, Monotonic(0), wall());
             if let Some(error) = self.failed.take() {
@@ -63,7 +63,7 @@ impl Files {
     ///
     /// # Errors
     /// The disk's, or that it does not fit.
-    pub(super) fn put<T>(
+    pub(crate) fn put<T>(
         &mut self,
         log: &mut Log,
         mut entry: impl FnMut(&mut Log) -> Result<T, Refused>,
@@ -120,7 +120,7 @@ impl Disk for Files {
 }
 
 /// Settings of a log that is written to here and then closed: as its segments are, with room for a few more.
-pub(super) fn settings(shard: usize, found: &BTreeMap<u64, u64>) -> Settings {
+pub(crate) fn settings(shard: usize, found: &BTreeMap<u64, u64>) -> Settings {
     Settings {
         shard: u32::try_from(shard).unwrap_or(u32::MAX),
         segment_bytes: found.values().copied().max().unwrap_or(1 << 20),

@@ -4,14 +4,14 @@
 use std::io;
 use std::path::Path;
 
-use crate::config::Config;
+use crate::config::{Config, DataDirId};
 use crate::session::client_id;
 use crate::shard::router::owner;
 use crate::spool::{Log, Recovered, Settings};
 
-use super::super::spool_files::Files;
-use super::found::of_shards;
+use super::files::{self, Files};
 use super::make;
+use super::manifest::{Manifest, of_shards};
 
 /// Sink, topic and partition that have had a row.
 type HadBy = (String, String, i32);
@@ -25,14 +25,14 @@ struct Moving {
     open: OpenIds,
 }
 
-/// Moves them; `client` says whose a payload is. Returns how many.
+/// Moves them from so many shards of a data directory; `client` says whose a payload is. Returns how many.
 ///
 /// # Errors
 /// In words for a person; nothing has changed then.
 pub(super) fn rehome(
     config: &Config,
     data_dir: &Path,
-    from: usize,
+    (from, directory): (usize, DataDirId),
     client: impl Fn(&[u8]) -> Result<String, String>,
 ) -> Result<usize, String> {
     let root = config.spool_dir();
@@ -44,7 +44,7 @@ pub(super) fn rehome(
         let recovered = files.recovered(shard)?;
         let found = files.found().map_err(|error| format!("{}: {error}", folder.display()))?;
         // Only to read: nothing is flushed.
-        let mut log = Log::new(super::super::spool_files::settings(shard, &found), recovered);
+        let mut log = Log::new(files::settings(shard, &found), recovered);
         let sessions: Vec<u64> = log.state().sessions().collect();
         for session in sessions {
             let read = log.read_session(&files, session).map(|read| read.map(<[u8]>::to_vec));
@@ -59,10 +59,13 @@ pub(super) fn rehome(
         }
     }
     if lost > 0 {
-        tracing::warn!(lost, "kept sessions whose bytes are damaged are not moved: their clients begin anew");
+        tracing::warn!(
+            lost,
+            "kept sessions whose bytes are damaged are not moved: their clients start with a new session"
+        );
     }
     let count = homes.iter().map(Vec::len).sum();
-    make(data_dir, to, |shard, folder| {
+    make(data_dir, Manifest::new(directory, to), |shard, folder| {
         write(config, shard, folder, &homes[shard]).map_err(|error| {
             format!("kept sessions of {from} shards cannot be moved to {to}: {}: {error}", folder.display())
         })

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 
-use super::super::spool_files::Files;
 use super::*;
 use crate::record::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::WallMs;
@@ -44,7 +43,7 @@ fn client(payload: &[u8]) -> Result<String, String> {
     String::from_utf8(payload.to_vec()).map_err(|error| error.to_string())
 }
 
-fn start(config: &mut Config) -> Result<SpoolFolders, String> {
+fn start(config: &mut Config) -> Result<DataDir, String> {
     prepare_by(config, client)
 }
 
@@ -91,7 +90,7 @@ fn homes(config: &Config) -> Homes {
     for (shard, folder) in of_shards(&config.spool_dir()).unwrap().iter().enumerate() {
         let files = Files::new(folder);
         let found = files.found().unwrap();
-        let mut log = Log::new(super::super::spool_files::settings(shard, &found), files.recovered(shard).unwrap());
+        let mut log = Log::new(files::settings(shard, &found), files.recovered(shard).unwrap());
         let sessions: Vec<u64> = log.state().sessions().collect();
         for session in sessions {
             let id = client(log.read_session(&files, session).unwrap().unwrap()).unwrap();
@@ -134,9 +133,101 @@ fn a_set_of_folders_is_made_and_found_again() {
     let before = files_of(&config.service.data_dir);
     assert!(start(&mut config).unwrap().said.is_empty());
     assert_eq!(files_of(&config.service.data_dir), before, "nothing is changed");
-    fs::remove_dir_all(config.spool_dir().join("1")).unwrap();
-    let gap = start(&mut config).map(drop).unwrap_err();
-    assert!(gap.contains("shard 1 is missing"), "{gap}");
+}
+
+/// What a start says of a spool of two shards to which `harm` was done; nothing is changed then.
+fn harmed(harm: impl FnOnce(&Path)) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), 2, &format!("{SPOOL}{}", sink("a", "")));
+    drop(start(&mut config).unwrap());
+    shard(&config, 1, |log| {
+        let _ = rows(log, "a", "t", 5, None);
+    });
+    harm(&config.spool_dir());
+    let before = files_of(&config.service.data_dir);
+    let said = start(&mut config).map(drop).unwrap_err();
+    assert_eq!(files_of(&config.service.data_dir), before, "nothing is changed");
+    said
+}
+
+#[test]
+fn folders_that_the_manifest_does_not_name_are_refused() {
+    let said = harmed(|root| fs::remove_dir_all(root.join("1")).unwrap());
+    assert!(said.contains("folder of shard 1 is missing") && said.contains("mount the volume or restore"), "{said}");
+    let said = harmed(|root| fs::remove_dir_all(root.join("0")).unwrap());
+    assert!(said.contains("folder of shard 0 is missing"), "{said}");
+    // A mount point without its volume.
+    let said = harmed(|root| {
+        fs::remove_dir_all(root.join("1")).unwrap();
+        fs::create_dir(root.join("1")).unwrap();
+    });
+    assert!(said.contains("folder of shard 1 has no shard.json") && said.contains("mount the volume"), "{said}");
+    let said = harmed(|root| fs::create_dir(root.join("2")).unwrap());
+    assert!(said.contains("folder 2 is one too many"), "{said}");
+    let said = harmed(|root| {
+        fs::rename(root.join("0"), root.join("x")).unwrap();
+        fs::rename(root.join("1"), root.join("0")).unwrap();
+        fs::rename(root.join("x"), root.join("1")).unwrap();
+    });
+    assert!(said.contains("is the folder of shard 1 of the data directory"), "{said}");
+    let other = tempfile::tempdir().unwrap();
+    let mut foreign = config(other.path(), 2, &format!("{SPOOL}{}", sink("a", "")));
+    drop(start(&mut foreign).unwrap());
+    let said = harmed(|root| {
+        fs::rename(root.join("1"), root.join("../lost")).unwrap();
+        fs::rename(foreign.spool_dir().join("1"), root.join("1")).unwrap();
+    });
+    assert!(said.contains("put each folder back"), "{said}");
+}
+
+#[test]
+fn a_spool_without_its_manifest_is_refused() {
+    let said = harmed(|root| fs::remove_file(root.join("manifest.json")).unwrap());
+    assert!(said.contains("there is no manifest.json") && said.contains("copy manifest.json too"), "{said}");
+    let said = harmed(|root| fs::write(root.join("manifest.json"), b"{\"format\":1,").unwrap());
+    assert!(said.contains("manifest.json is damaged"), "{said}");
+    let said = harmed(|root| fs::write(root.join("manifest.json"), b"{\"format\":2}").unwrap());
+    assert!(said.contains("format 2 is of a later version"), "{said}");
+}
+
+/// Folders in which nothing ever was may be there: somebody made them ahead. Files of others are not touched.
+#[test]
+fn empty_folders_are_taken_and_foreign_files_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), 2, &format!("{SPOOL}{}", sink("a", "")));
+    let root = config.spool_dir();
+    fs::create_dir_all(root.join("0")).unwrap();
+    drop(start(&mut config).unwrap());
+    assert_eq!(of_shards(&root).unwrap().len(), 2);
+    fs::remove_dir_all(&root).unwrap();
+    fs::create_dir_all(&root).unwrap();
+    config.service.data_dir_id = None;
+    fs::write(root.join("letter.txt"), b"x").unwrap();
+    let said = start(&mut config).map(drop).unwrap_err();
+    assert!(said.contains("letter.txt: not of a spool"), "{said}");
+    assert!(root.join("letter.txt").exists());
+}
+
+#[test]
+fn the_data_directory_that_is_asked_for_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let rest = format!("{SPOOL}{}", sink("a", ""));
+    let mut first = config(dir.path(), 1, &rest);
+    drop(start(&mut first).unwrap());
+    let id = first.service.data_dir_id.unwrap();
+    let with = |id: DataDirId, dir: &Path, shards| {
+        let mut config = config(dir, shards, &rest);
+        config.service.data_dir_id = Some(id);
+        start(&mut config).map(|_| config.service.data_dir_id.unwrap())
+    };
+    assert_eq!(with(id, dir.path(), 1), Ok(id));
+    assert_eq!(with(id, dir.path(), 3), Ok(id), "it keeps its id with another number of shards");
+    let said = with(DataDirId::random(), dir.path(), 3).unwrap_err();
+    assert!(said.contains(&format!("has the id {id}")), "{said}");
+    let empty = tempfile::tempdir().unwrap();
+    let said = with(id, empty.path(), 1).unwrap_err();
+    assert!(said.contains("is its volume mounted?"), "{said}");
+    assert!(!empty.path().join("data/spool").exists());
 }
 
 /// All files below, with what is in them.
