@@ -439,6 +439,7 @@ impl Judge {
         let by_row = clients.is_none();
         producer.drain_landed(|run, outcome, landed| {
             self.places.note(run, landed.filter(|_| by_row));
+            super::digest::completed(run, outcome, now);
             runs.push((run, outcome));
         });
         if let Some(clients) = clients {

@@ -7,6 +7,7 @@
 mod clients;
 mod clock;
 mod crash;
+mod digest;
 mod faults;
 mod judge;
 mod kafka;

@@ -11,7 +11,7 @@ use crate::kafka::producer::broken::Rule;
 const SEEDS: u64 = 10_000;
 
 /// `FOREBAY_SIM_SEEDS=0..100000` for a long run, `=17..18` for one that failed.
-fn seeds() -> Range<u64> {
+pub(super) fn seeds() -> Range<u64> {
     let text = std::env::var("FOREBAY_SIM_SEEDS").unwrap_or_default();
     let parsed = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
     parsed.unwrap_or(0..SEEDS)

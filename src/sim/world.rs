@@ -369,6 +369,7 @@ impl World {
         let mut requests = std::mem::take(&mut self.requests);
         for request in requests.drain(..) {
             self.trace.note(now, || super::judge::described(&request));
+            super::digest::request(&request, now);
             self.judge.sent(&request, &self.told);
             self.network.send(request);
         }
