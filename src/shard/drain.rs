@@ -178,7 +178,9 @@ impl Core {
         let mut saved = true;
         if let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) {
             let mut files = Files(segments);
-            for (cluster, upstream) in self.outlets.upstreams.iter_mut().enumerate() {
+            let rules = self.around.rules;
+            let upstreams = self.outlets.upstreams.iter_mut().enumerate();
+            for (cluster, upstream) in upstreams.filter(|_| rules.saves_at_stop()) {
                 saved &= upstream.save(&mut buffer.view(&mut files, cluster, now, wall));
             }
         }

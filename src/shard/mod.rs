@@ -53,6 +53,7 @@ use crate::metrics::board::Board;
 use crate::metrics::journal::{Journal, Teller};
 use crate::metrics::spec::Layout;
 use crate::route::trie::SinkRouter;
+use crate::rules::Rules;
 use crate::runtime::Post;
 use crate::runtime::seam::{Io, Monotonic, TimerId};
 use crate::service::dead_letters::Letter;
@@ -86,6 +87,8 @@ pub struct Surroundings {
     pub notices: Sender<Notice>,
     /// To the files of dead letters, for each sink that has one.
     pub dead_letters: Vec<Option<Sender<Letter>>>,
+    /// The rules that the shards keep: [`crate::rules::KEPT`], but for tests.
+    pub rules: &'static dyn Rules,
 }
 
 /// Everything one core owns.
@@ -120,7 +123,8 @@ impl Core {
     pub fn new(index: usize, around: Surroundings, board: Arc<Board>) -> Self {
         let config = Arc::clone(&around.config);
         let mut random = fastrand::Rng::new();
-        let upstreams = (0..config.clusters.len()).map(|c| Upstream::new(&config, c, random.u64(..))).collect();
+        let upstreams =
+            (0..config.clusters.len()).map(|c| Upstream::new(&config, c, around.rules, random.u64(..))).collect();
         let layout =
             Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
         let letters = Letters::new(index, config.sinks.len(), around.dead_letters.clone());

@@ -7,6 +7,7 @@ use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::types::SinkId;
 use crate::kafka::{client, producer};
 use crate::record::compression::Codec;
+use crate::rules::Rules;
 use crate::{session, spool};
 
 /// The wire client of a cluster.
@@ -24,7 +25,7 @@ pub(super) fn client(cluster: &Cluster) -> client::Settings {
 }
 
 /// The producer of a cluster on one shard, with its share of the memory.
-pub(super) fn producer(config: &Config, cluster: usize, seed: u64) -> producer::Settings {
+pub(super) fn producer(config: &Config, cluster: usize, rules: &'static dyn Rules, seed: u64) -> producer::Settings {
     let hidden = hidden_sinks(config, cluster);
     let own = config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
     let own = own.map(|(index, of)| SinkSettings {
@@ -42,6 +43,7 @@ pub(super) fn producer(config: &Config, cluster: usize, seed: u64) -> producer::
         topics_max: config.clusters[cluster].topics_max,
         receipts: config.listeners.iter().any(|listener| listener.receipts),
         seed,
+        rules,
         sinks,
         ..producer::Settings::default()
     }
@@ -128,7 +130,7 @@ fn sink(sink: &Sink, shards: usize) -> SinkSettings {
 }
 
 /// The disk buffer of one shard, if there is one.
-pub(super) fn buffer(config: &Config, shard: usize, seed: u64) -> Option<buffer::Settings> {
+pub(super) fn buffer(config: &Config, shard: usize, rules: &dyn Rules, seed: u64) -> Option<buffer::Settings> {
     let spool = config.spool?;
     let terms = |of: &Sink| {
         let SinkSettings { keep, answered_on, .. } = sink(of, config.service.shards);
@@ -140,7 +142,7 @@ pub(super) fn buffer(config: &Config, shard: usize, seed: u64) -> Option<buffer:
             shard: u32::try_from(shard).unwrap_or(u32::MAX),
             segment_bytes: spool.segment_bytes,
             segments_max: spool.segments_max,
-            sink_bytes_max: spool.sink_bytes_max,
+            sink_bytes_max: rules.share_of_sink(spool.sink_bytes_max, spool.segment_bytes * spool.segments_max),
             seed,
         },
         clusters: (0..config.clusters.len()).map(sinks).collect(),

@@ -21,6 +21,7 @@ mod stop;
 mod store;
 mod trace;
 mod world;
+mod wrong;
 
 #[cfg(test)]
 mod tests;

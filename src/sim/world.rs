@@ -53,7 +53,8 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(scope: Scope, traced: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(scope.seed);
-        let plan = Plan::new(&scope, &mut rng);
+        let mut plan = Plan::new(&scope, &mut rng);
+        plan.settings.rules = scope.rules;
         let producer = Producer::new(plan.settings.clone());
         let judge = Judge::new(producer.buffer_bytes_max(), &plan.settings.sinks);
         let mut disk_rng = fastrand::Rng::with_seed(scope.seed ^ 0xd15c);

@@ -2,7 +2,6 @@
 //! else waits until the partition has no request without an answer, and is then resolved at once for all undone.
 
 use super::batch::{Bad, Flight};
-use super::broken::{Rule, is_out};
 use super::error::{TIMED_OUT, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict, verdict};
 use super::gather::Entry;
 use super::lost::Torn;
@@ -92,16 +91,12 @@ impl Producer {
     }
 
     /// P4: the batch is in the log, and so is every older one of its identity; the window holds no other identity.
-    pub(super) fn settle(&mut self, key: Key, mut place: usize, now: Monotonic) {
+    pub(super) fn settle(&mut self, key: Key, place: usize, now: Monotonic) {
         let mut alone = false;
-        if is_out(Rule::OlderSettled) {
+        let settled = self.rules.settled_by(place);
+        for _ in settled.clone() {
             let Some(work) = self.partition_mut(key).work.as_mut() else { return };
-            work.queue.swap(0, place);
-            place = 0;
-        }
-        for _ in 0..=place {
-            let Some(work) = self.partition_mut(key).work.as_mut() else { return };
-            let Some(batch) = work.queue.pop_front() else { return };
+            let Some(batch) = work.queue.remove(settled.start) else { return };
             work.cut -= 1;
             (work.attempts, work.vain) = (0, 0);
             alone = batch.alone;

@@ -3,9 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::ask::{Why, is_in_doubt};
+use super::ask::{Why, sent_before};
 use super::batch::Flight;
-use super::broken::{Rule, is_out};
 use super::node::Node;
 use super::partition::{Identity, Partition, Step, WINDOW, Work, forgotten};
 use super::row_log::{NoLog, RowLog};
@@ -152,8 +151,11 @@ impl Producer {
             }
         }
         // One batch a partition and request (P7): a partition's second batch goes into the next wave of requests.
+        self.loads.clear();
         for _ in 0..WINDOW {
-            self.loads.clear();
+            if self.rules.takes_one_batch_per_partition() {
+                self.loads.clear();
+            }
             let before = out.len();
             self.logging.took = false;
             for key in &due {
@@ -194,14 +196,13 @@ impl Producer {
         let partition = &topic.partitions[key.partition as usize];
         let Some(work) = partition.work.as_deref() else { return };
         let sink = &self.sinks[topic.sink];
-        let Some(step) = partition.step(now, wall, sink.terms(), self.logging.durable) else { return };
+        let terms = sink.terms(self.rules, now, wall, self.logging.durable);
+        let Some(step) = partition.step(&terms) else { return };
         if matches!(step, Step::Cut) && self.cuts_no_more && sink.settings.keep.outlives() {
             return;
         }
         if let Step::Send(place) = step
-            && is_in_doubt(&work.queue[place])
-            && !is_out(Rule::OldAsked)
-            && forgotten(&work.queue[place], wall)
+            && self.rules.asks_before_resend(sent_before(self.rules, &work.queue[place], wall))
             && self.begin_asking(key, Why::Late)
         {
             self.waits_for_log(key, now);
@@ -218,10 +219,8 @@ impl Producer {
             // Without times it goes alone.
             if self.cut_without_time(key, now, wall) {
                 let topic = &self.topics[key.topic as usize];
-                let terms = self.sinks[topic.sink].terms();
-                if topic.partitions[key.partition as usize].step(now, wall, terms, self.logging.durable)
-                    != Some(Step::Cut)
-                {
+                let terms = self.sinks[topic.sink].terms(self.rules, now, wall, self.logging.durable);
+                if topic.partitions[key.partition as usize].step(&terms) != Some(Step::Cut) {
                     return;
                 }
             }
@@ -230,7 +229,7 @@ impl Producer {
         let partition = &topic.partitions[key.partition as usize];
         let Some(work) = partition.work.as_deref() else { return };
         // What is left of it without the rows that expired may be older than the whole was: then it goes alone after all.
-        if matches!(step, Step::Cut) && work.cut > 0 && forgotten(&work.queue[work.cut], wall) {
+        if matches!(step, Step::Cut) && work.cut > 0 && forgotten(self.rules, &work.queue[work.cut], wall) {
             return;
         }
         let sink = &self.sinks[topic.sink];
@@ -281,9 +280,12 @@ impl Producer {
         now: Monotonic,
         out: &mut Vec<ProduceRequest>,
     ) -> Option<usize> {
-        let bytes_max = self.settings.request_bytes_max;
+        let (rules, bytes_max) = (self.rules, self.settings.request_bytes_max);
         let fits = |load: &Load| {
-            load.route == route && load.acks == acks && load.only == only && load.bytes + bytes <= bytes_max
+            load.route == route
+                && load.acks == acks
+                && load.only == only
+                && rules.shares_request(load.bytes, bytes, bytes_max)
         };
         if let Some(index) = self.loads.iter().position(fits) {
             return Some(index);
@@ -315,7 +317,7 @@ impl Producer {
         let partition = &mut topic.partitions[key.partition as usize];
         let work = partition.work.as_deref()?;
         // P3: what was cut by an earlier start ends under its identity, all else begins with this start's.
-        let over = partition.foreign && work.cut == 0 && !work.queue.get(work.cut)?.kept.old;
+        let over = partition.foreign && self.rules.may_change_identity(work.cut) && !work.queue.get(work.cut)?.kept.old;
         if partition.identity.is_none() || over {
             partition.foreign = false;
             partition.adopt(sink.identity);
@@ -332,12 +334,8 @@ impl Producer {
         let topic = &mut self.topics[key.topic as usize];
         let sink = &mut self.sinks[topic.sink];
         let partition = &mut topic.partitions[key.partition as usize];
-        let (Some(mut identity), Some(mut work)) = (partition.identity, partition.work.take()) else { return 0 };
+        let (Some(identity), Some(mut work)) = (partition.identity, partition.work.take()) else { return 0 };
         let place = work.cut;
-        if is_out(Rule::OneIdentity) && place == 2 && identity.epoch < i16::MAX {
-            identity.epoch += 1;
-            partition.adopt(Some(identity));
-        }
         let batch = &mut work.queue[place];
         if !batch.is_closed() {
             partition.hint = (batch.plain_len + HEADER_LEN, batch.tickets.spans());
@@ -349,7 +347,7 @@ impl Producer {
         let after = batch.memory();
         topic.memory = topic.memory + after - before;
         sink.memory = sink.memory + after - before;
-        batch.alone = forgotten(batch, wall);
+        batch.alone = forgotten(self.rules, batch, wall);
         batch.kept.begins = false;
         sink.stats.batches += 1;
         sink.stats.batch_records += u64::from(batch.count);
@@ -372,7 +370,7 @@ impl Producer {
         let request = &mut out[load.out];
         stats.requests += u64::from(request.batches.is_empty());
         stats.retries += u64::from(batch.sent);
-        let late = batch.sent && forgotten(batch, wall);
+        let late = batch.sent && forgotten(self.rules, batch, wall);
         let unclear = if late { super::resolve::sent_again_late(batch) } else { 0 };
         batch.flight = Flight::Flying;
         let again = std::mem::replace(&mut batch.sent, true);

@@ -26,7 +26,6 @@ mod append;
 mod ask;
 mod backlog;
 mod batch;
-pub(crate) mod broken;
 pub mod dead;
 mod dropped;
 mod error;
@@ -83,7 +82,7 @@ use self::logging::Logging;
 use self::lost::End;
 pub use self::news::News;
 use self::node::Node;
-use self::partition::{Identity, WINDOW, Work};
+use self::partition::{Identity, StepTerms, Work};
 use self::pool::{BATCH_COST, Pool};
 use self::row_log::Fate;
 pub use self::settings::{AnsweredOn, Keep, Partitioner, Settings, SinkSettings, Terms};
@@ -95,6 +94,7 @@ use self::topic::Topic;
 use crate::kafka::types::{Outcome, Question, Run, SinkId};
 pub use crate::record::Row;
 use crate::record::compression::Codecs;
+use crate::rules::Rules;
 use crate::runtime::seam::{Monotonic, WallMs};
 
 /// Why a row can never go to this sink and topic: known before any sink has taken the message.
@@ -157,9 +157,9 @@ struct Sink {
 }
 
 impl Sink {
-    /// The identity that new work starts with, and the window of its partitions.
-    fn terms(&self) -> (Option<Identity>, usize) {
-        (self.identity, self.settings.max_inflight.clamp(1, WINDOW))
+    /// What the steps of its partitions depend on; the rest is the producer's.
+    fn terms(&self, rules: &'static dyn Rules, now: Monotonic, wall: WallMs, durable: u64) -> StepTerms {
+        StepTerms { rules, now, wall, identity: self.identity, max_inflight: self.settings.max_inflight, durable }
     }
 }
 
@@ -185,6 +185,7 @@ impl Finished {
 #[derive(Debug)]
 pub struct Producer {
     settings: Settings,
+    rules: &'static dyn Rules,
     sinks: Vec<Sink>,
     topics: Vec<Topic>,
     /// Places among them that are free.
@@ -333,6 +334,7 @@ impl Producer {
             undivided,
             several,
             rng: fastrand::Rng::with_seed(settings.seed),
+            rules: settings.rules,
             settings,
         }
     }

@@ -194,7 +194,7 @@ impl Producer {
             let Some(left) = self.without_expired(index, batch, now) else { return true };
             batch = left;
         }
-        let mut stalled = false;
+        let (mut stalled, keeps_hash) = (false, self.rules.keeps_hash());
         if let Some(builder) = batch.builder() {
             let mut records = builder.records_after(place.bytes, place.count);
             let mut rest = records.rest_len();
@@ -207,7 +207,9 @@ impl Producer {
                 }
                 // Our own bytes: they parse.
                 let Some(Ok(record)) = records.next() else { break };
-                if !self.place_record(index, &record, &batch, &mut place, now) {
+                let mut notes = batch.notes_of(place.count);
+                notes.terms.hash = notes.terms.hash.filter(|_| keeps_hash);
+                if !self.place_record(index, &record, &batch, (&mut place, notes), now) {
                     stalled = true;
                     break;
                 }
@@ -238,7 +240,7 @@ impl Producer {
         index: u32,
         record: &Record<'_>,
         batch: &Batch,
-        place: &mut Place,
+        (place, notes): (&mut Place, Notes),
         now: Monotonic,
     ) -> bool {
         let need = (HEADER_LEN + super::append::RECORD_OVERHEAD + record.tail.len()).max(BUFFER_MIN) + BATCH_COST;
@@ -247,7 +249,9 @@ impl Producer {
         }
         let number = batch.kept.numbers.of(place.count).map_or(u64::MAX, |number| number.number);
         let topic = &self.topics[index as usize];
-        if self.waits_behind(index, record, batch, place.count) || (topic.restoring && !topic.is_turn_of(number)) {
+        if self.waits_behind(index, record, batch, place.count)
+            || (topic.restoring && !topic.is_turn_of(self.rules, number))
+        {
             return false;
         }
         self.topics[index as usize].was_placed = false;
@@ -256,7 +260,7 @@ impl Producer {
         let topic = &self.topics[index as usize];
         let linger = self.sinks[topic.sink].settings.linger;
         let ripe_at = if topic.backlogs.is_empty() { now } else { now.after(linger) };
-        self.notes = Notes { held: true, ..batch.notes_of(place.count) };
+        self.notes = Notes { held: true, ..notes };
         self.place(index, record.key, record, ticket, (ripe_at, now), self.append_ceiling);
         self.notes = Notes::default();
         true

@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use super::backlog::Backlog;
 use super::batch::Batch;
-use super::broken::{Rule, is_out};
 use super::partition::{Partition, Work};
 use super::tickets::Cursor;
 use crate::record::murmur2;
@@ -140,7 +139,7 @@ impl Topic {
 
     /// Whether a new row goes straight into a partition.
     pub(super) fn is_open(&self) -> bool {
-        let waits = self.growth.is_some() || (self.restoring && !is_out(Rule::InTurn));
+        let waits = self.growth.is_some() || self.restoring;
         self.count > 0 && !waits && self.unplaced.is_empty() && self.backlogs.is_empty()
     }
 
