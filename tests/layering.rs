@@ -30,7 +30,21 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     // Only compiled for tests.
-    ("sim", &["limits", "rules", "runtime::seam", "mqtt", "session", "record", "kafka", "spool", "buffer"]),
+    (
+        "sim",
+        &[
+            "limits",
+            "rules",
+            "runtime::seam",
+            "mqtt",
+            "session",
+            "record",
+            "kafka",
+            "spool",
+            "buffer",
+            "shard::dead_letters",
+        ],
+    ),
     (
         "shard",
         &[

@@ -70,6 +70,7 @@ table!(
     Stalls, Counter, "stalls", "Times a connection was left unread because the memory bound was reached.";
     StalledConnections, Gauge, "stalled_connections", "Connections that are left unread now.";
     PartialBytes, Gauge, "partial_bytes", "Bytes of packets that have not arrived whole.";
+    DeadLettersInFlight, Gauge, "dead_letters_in_flight", "Dead letters that are not safe yet, in a topic or a file.";
     DeadLettersQueued, Gauge, "dead_letters_queued", "Dead letters on their way to files.";
     DeadLettersQueuedBytes, Gauge, "dead_letters_queued_bytes", "Bytes of these.";
     DeadLettersQueuedBytesMax, Gauge, "dead_letters_queued_bytes_max", "The bound of that, for all files; one letter may go beyond it.";
