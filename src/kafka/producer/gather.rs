@@ -72,7 +72,6 @@ impl Producer {
     /// for it to become durable or to be read, is looked at again in the next poll and sets no deadline: whoever drives
     /// the log polls when a sync or a read is over.
     pub fn poll_with(&mut self, now: Monotonic, wall: WallMs, log: &mut dyn RowLog, out: &mut Vec<ProduceRequest>) {
-        self.promised.set(0);
         self.wall = wall;
         self.pool.sweep();
         if self.logging.on {

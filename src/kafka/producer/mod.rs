@@ -64,18 +64,16 @@ mod unwritten;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-pub use self::append::row_bytes_max;
+pub use self::append::{Promise, Target, row_bytes_max};
 use self::batch::Batch;
 use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::gather::{Load, Request};
-use self::kept::Notes;
 use self::landed::Place;
 use self::logging::Logging;
 use self::lost::End;
@@ -235,12 +233,8 @@ pub struct Producer {
     cuts_no_more: bool,
     /// The wall clock of the last poll.
     wall: WallMs,
-    /// Of the row that is being taken or placed.
-    notes: Notes,
     /// What goes to the log, and what waits for it.
     logging: Logging,
-    /// Memory promised by [`Producer::has_room`] to rows that have not come yet.
-    promised: Cell<usize>,
     /// Memory in use up to which rows are taken, and up to which they are placed.
     append_ceiling: usize,
     place_ceiling: usize,
@@ -321,9 +315,7 @@ impl Producer {
             reachable: true,
             cuts_no_more: false,
             wall: WallMs(0),
-            notes: Notes::default(),
             logging: Logging::new(logged > 0),
-            promised: Cell::new(0),
             append_ceiling,
             place_ceiling,
             reserve_ceiling,
