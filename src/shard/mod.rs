@@ -5,7 +5,7 @@
 //! | [`router`] | client id to owning shard |
 //! | `arrivals` | an accepted or handed-over socket becomes a device with a session |
 //! | `device` | bytes of a device: packets, session, answers |
-//! | `publish` | a message to the rows of its sinks, all or none |
+//! | `publish`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
 //! | `stalls` | connections left unread, and read again |
@@ -32,6 +32,7 @@ mod kept;
 pub mod mail;
 mod numbers;
 mod publish;
+mod reservation;
 pub mod router;
 mod settings;
 mod sinks;

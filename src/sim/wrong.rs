@@ -89,9 +89,11 @@ wrong! {
     DropsCutRows, Lasting { fn drops_cut_rows(&self) -> bool { true } }
 }
 
+type Runs = (fn(u64) -> Scope, u64);
+
 impl FoundBy {
     /// Scope of a run, and how many seeds must do.
-    fn runs(self) -> Option<(fn(u64) -> Scope, u64)> {
+    fn runs(self) -> Option<Runs> {
         match self {
             Self::Plain => Some((Scope::new, super::tests::SEEDS)),
             Self::Disk => Some((Scope::with_disk, super::tests::DISK_SEEDS)),
@@ -151,7 +153,7 @@ fn by_hand(rules: &'static dyn Rules) -> (usize, usize) {
     let topic = TopicMetadata { name: "t".into(), leaders: vec![Some(NodeId(0)); 2], ..TopicMetadata::default() };
     let (now, mut requests) = (Monotonic(1), Vec::<ProduceRequest>::new());
     let append = |producer: &mut Producer| {
-        for key in b'a'..b'z' {
+        for key in b'a'..=b'z' {
             let row = Row { key: Some(&[key]), value: Some(b"v"), headers: std::iter::empty(), timestamp: WallMs(1) };
             producer.append(SinkId(0), "t", row, None, now);
         }

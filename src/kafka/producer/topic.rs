@@ -7,7 +7,6 @@ use super::backlog::Backlog;
 use super::batch::Batch;
 use super::partition::{Partition, Work};
 use super::tickets::Cursor;
-use crate::record::murmur2;
 use crate::runtime::seam::Monotonic;
 
 /// A topic of a sink.
@@ -143,16 +142,8 @@ impl Topic {
         self.count > 0 && !waits && self.unplaced.is_empty() && self.backlogs.is_empty()
     }
 
-    /// The partition of a row: by its key as Java does it, without a key the sticky one as long as its batch grows.
-    pub(super) fn partition_of(
-        &mut self,
-        key: Option<&[u8]>,
-        fits: impl Fn(&Batch) -> bool,
-        rng: &mut fastrand::Rng,
-    ) -> usize {
-        if let Some(key) = key {
-            return murmur2::partition(key, self.count);
-        }
+    /// The partition of a row without a key: the same one as long as its batch grows.
+    pub(super) fn sticky_partition(&mut self, fits: impl Fn(&Batch) -> bool, rng: &mut fastrand::Rng) -> usize {
         let grows = |work: &Work| work.queue.len() > work.cut && work.queue.back().is_some_and(&fits);
         let current = self.partitions.get(self.sticky).and_then(|partition| partition.work.as_deref());
         if self.sticky >= self.count || !current.is_some_and(grows) {
