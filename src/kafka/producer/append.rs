@@ -199,7 +199,7 @@ impl Producer {
     /// The topic's index; a new one's if it has not been seen.
     pub(super) fn topic_index(&mut self, sink_index: usize, name: &str) -> u32 {
         let found = self.find(&self.sinks[sink_index], name);
-        let index = found.unwrap_or_else(|| {
+        found.unwrap_or_else(|| {
             let mut topic = Topic::new(name, sink_index);
             let namesakes = self.sinks.iter().filter_map(|sink| sink.topics.get(name));
             for namesake in namesakes {
@@ -210,8 +210,7 @@ impl Producer {
             let index = self.settle_topic(topic);
             self.sinks[sink_index].topics.insert(name, index);
             index
-        });
-        index
+        })
     }
 
     /// Notes an answer that is due as soon as the row is in memory. The row in its batch then has no ticket.
