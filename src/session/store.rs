@@ -8,7 +8,6 @@ use super::peer::Peer;
 use super::settings::Settings;
 use super::state::{Session, Taken};
 use super::will::{DueWill, Will};
-use crate::broken::{self, Promise};
 use crate::mqtt::packet::{Connect, Publish};
 use crate::runtime::seam::{ConnId, Monotonic};
 use hashbrown::HashTable;
@@ -188,7 +187,6 @@ impl Sessions {
         }
         let evicting = self.make_room(old, bytes, settings)?;
         let resumed = old.filter(|&key| !connect.clean_start && self.is_kept(key, now));
-        let resumed = resumed.filter(|_| !broken::breaks(Promise::SessionPresent));
         let is_written = resumed.is_some_and(|key| self.is_written(key, connect, &plan));
         if plan.expiry_s > 0 && !is_written && !self.has_room(bytes) {
             return Err(Violation::SPOOL_FULL);

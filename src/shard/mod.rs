@@ -5,9 +5,9 @@
 //! | [`router`] | client id to owning shard |
 //! | `arrivals` | an accepted or handed-over socket becomes a device with a session |
 //! | `device` | bytes of a device: packets, session, answers |
-//! | `publish` | a message to the rows of its sinks, all or none |
+//! | `publish`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
-//! | `door_letters`, `letters` | dead letters: of messages that no sink takes, and those for files |
+//! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
 //! | `stalls` | connections left unread, and read again |
 //! | `wills` | wills that are due, and those that wait for room |
 //! | `spool` | segments and buffer of the shard |
@@ -23,18 +23,17 @@
 mod answer_timeout;
 mod arrivals;
 mod connection;
+pub(crate) mod dead_letters;
 mod device;
-mod door_letters;
 mod drain;
 mod events;
 mod given_up;
 mod holds;
 mod kept;
-mod letter_line;
-mod letters;
 pub mod mail;
 mod numbers;
 mod publish;
+mod reservation;
 pub mod router;
 mod settings;
 mod sinks;
@@ -45,7 +44,7 @@ mod turn;
 mod upstream;
 mod wills;
 
-pub(crate) use self::letter_line::rfc3339;
+pub(crate) use self::dead_letters::rfc3339;
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -55,6 +54,7 @@ use crate::metrics::board::Board;
 use crate::metrics::journal::{Journal, Teller};
 use crate::metrics::spec::Layout;
 use crate::route::trie::SinkRouter;
+use crate::rules::Rules;
 use crate::runtime::Post;
 use crate::runtime::seam::{Io, Monotonic, TimerId};
 use crate::service::dead_letters::Letter;
@@ -62,7 +62,7 @@ use crate::service::resolver::Question;
 use crate::session::{SessionKey, Sessions};
 
 use self::connection::Connections;
-use self::letters::Letters;
+use self::dead_letters::{Announced, DeadLetterQueue};
 use self::mail::{Mail, Notice};
 use self::numbers::Numbers;
 use self::publish::Outlets;
@@ -88,6 +88,8 @@ pub struct Surroundings {
     pub notices: Sender<Notice>,
     /// To the files of dead letters, for each sink that has one.
     pub dead_letters: Vec<Option<Sender<Letter>>>,
+    /// The rules that the shards keep: [`crate::rules::KEPT`], but for tests.
+    pub rules: &'static dyn Rules,
 }
 
 /// Everything one core owns.
@@ -112,6 +114,7 @@ pub struct Core {
     /// The log has done something since its numbers were read.
     spool_moved: bool,
     given_up: given_up::GivenUp,
+    announced: Announced,
     drain: Option<drain::Drain>,
     numbers: Numbers,
     teller: Teller,
@@ -125,10 +128,11 @@ impl Core {
     pub fn new(index: usize, around: Surroundings, board: Arc<Board>) -> Self {
         let config = Arc::clone(&around.config);
         let mut random = fastrand::Rng::new();
-        let upstreams = (0..config.clusters.len()).map(|c| Upstream::new(&config, c, random.u64(..))).collect();
+        let upstreams =
+            (0..config.clusters.len()).map(|c| Upstream::new(&config, c, around.rules, random.u64(..))).collect();
         let layout =
             Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
-        let letters = Letters::new(index, config.sinks.len(), around.dead_letters.clone());
+        let letters = DeadLetterQueue::new(index, dead_letters::routes(&config), around.dead_letters.clone());
         let when_full = config.spool.map(|spool| spool.when_full).unwrap_or_default();
         let outlets = Outlets::new(router(&config), sinks::plans(&config), upstreams, letters, when_full);
         Self {
@@ -147,6 +151,7 @@ impl Core {
             spool_timer: None,
             spool_moved: false,
             given_up: given_up::GivenUp::default(),
+            announced: Announced::new(config.sinks.len()),
             drain: None,
             numbers: Numbers::new(board, layout),
             teller: Teller::new(Arc::clone(&around.journal), index),

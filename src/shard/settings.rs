@@ -2,12 +2,14 @@
 
 use crate::buffer::{self, SinkTerms};
 use crate::config::{self, Acknowledge, Buffer, Cluster, Compression, Config, Sink};
-use crate::kafka::producer::dead::{DeadLetters, HEADERS_BYTES_MAX};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::types::SinkId;
 use crate::kafka::{client, producer};
 use crate::record::compression::Codec;
+use crate::rules::Rules;
 use crate::{session, spool};
+
+use super::dead_letters::{HEADERS_BYTES_MAX, Hidden};
 
 /// The wire client of a cluster.
 pub(super) fn client(cluster: &Cluster) -> client::Settings {
@@ -24,17 +26,11 @@ pub(super) fn client(cluster: &Cluster) -> client::Settings {
 }
 
 /// The producer of a cluster on one shard, with its share of the memory.
-pub(super) fn producer(config: &Config, cluster: usize, seed: u64) -> producer::Settings {
+pub(super) fn producer(config: &Config, cluster: usize, rules: &'static dyn Rules, seed: u64) -> producer::Settings {
     let hidden = hidden_sinks(config, cluster);
     let own = config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
-    let own = own.map(|(index, of)| SinkSettings {
-        dead_letters: of.dead_letters.as_ref().map(|dead| DeadLetters {
-            sink: of.name.clone(),
-            topic: dead.topic.clone().and_then(|topic| Some((hidden.iter().find(|h| h.index == index)?.hidden, topic))),
-            file: dead.file.is_some(),
-        }),
-        ..sink(of, config.service.shards)
-    });
+    let own =
+        own.map(|(_, of)| SinkSettings { keep_rejected: of.dead_letters.is_some(), ..sink(of, config.service.shards) });
     let sinks = own.chain(hidden.iter().map(|hidden| hidden_sink(&config.sinks[hidden.index]))).collect();
     let share = config.clusters[cluster].buffer_bytes / config.service.shards.max(1) as u64;
     producer::Settings {
@@ -42,21 +38,13 @@ pub(super) fn producer(config: &Config, cluster: usize, seed: u64) -> producer::
         topics_max: config.clusters[cluster].topics_max,
         receipts: config.listeners.iter().any(|listener| listener.receipts),
         seed,
+        rules,
         sinks,
         ..producer::Settings::default()
     }
 }
 
-/// A sink's topic of dead letters, as a sink of the producer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hidden {
-    /// Number of the sink in the configuration.
-    pub(super) index: usize,
-    /// The hidden sink's number in the producer.
-    pub(super) hidden: SinkId,
-}
-
-/// The hidden sinks of a cluster: their numbers follow those of its sinks.
+/// The sinks of a cluster that write dead-letter topics: their numbers follow those of the configured ones.
 pub(super) fn hidden_sinks(config: &Config, cluster: usize) -> Vec<Hidden> {
     let own = || config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
     let has_topic = |sink: &Sink| sink.dead_letters.as_ref().is_some_and(|dead| dead.topic.is_some());
@@ -74,10 +62,10 @@ fn hidden_sink(of: &Sink) -> SinkSettings {
         fixed_topic: true,
         record_bytes_max: dead_record_bytes_max(of),
         answered_on: AnsweredOn::Replicated,
-        // What was refused has its answer from here: nothing may drop it.
+        // Rows that were refused end with their letters: nothing may drop these.
         expire_after: None,
-        dead_letters: file.then(|| DeadLetters { sink: of.name.clone(), topic: None, file }),
-        hidden: true,
+        keep_rejected: file,
+        reserved: true,
         keep: Keep::Memory,
         ..sink(of, 1)
     }
@@ -128,7 +116,7 @@ fn sink(sink: &Sink, shards: usize) -> SinkSettings {
 }
 
 /// The disk buffer of one shard, if there is one.
-pub(super) fn buffer(config: &Config, shard: usize, seed: u64) -> Option<buffer::Settings> {
+pub(super) fn buffer(config: &Config, shard: usize, rules: &dyn Rules, seed: u64) -> Option<buffer::Settings> {
     let spool = config.spool?;
     let terms = |of: &Sink| {
         let SinkSettings { keep, answered_on, .. } = sink(of, config.service.shards);
@@ -140,7 +128,7 @@ pub(super) fn buffer(config: &Config, shard: usize, seed: u64) -> Option<buffer:
             shard: u32::try_from(shard).unwrap_or(u32::MAX),
             segment_bytes: spool.segment_bytes,
             segments_max: spool.segments_max,
-            sink_bytes_max: spool.sink_bytes_max,
+            sink_bytes_max: rules.share_of_sink(spool.sink_bytes_max, spool.segment_bytes * spool.segments_max),
             seed,
         },
         clusters: (0..config.clusters.len()).map(sinks).collect(),

@@ -7,7 +7,7 @@ use crate::session::DueWill;
 
 use super::Core;
 use super::device::message;
-use super::publish::Admission;
+use super::reservation::Unreserved;
 
 /// Wills offered again at a time, each time that room has come free: the others have their turn the next time.
 const OFFERED_AGAIN_MAX: usize = 64;
@@ -30,17 +30,17 @@ impl Core {
     fn publish_will(&mut self, due: DueWill, now: Monotonic, wall: WallMs) {
         let publish = due.publish();
         let message = message(publish.topic, &due.client_id, due.username.as_deref(), &publish, wall);
-        match self.outlets.admit(&message, false, &[]) {
-            Admission::Room => {
+        match self.outlets.reserve(&message, false, &[]) {
+            Ok(reservation) => {
                 self.numbers.count(M::PublishesMatched);
-                let _nobody_waits = self.outlets.take(&message, None, None, now, wall);
+                let _nobody_waits = reservation.take(&message, None, None, now, wall);
             }
-            Admission::Unmatched => self.numbers.count(M::PublishesUnmatched),
-            Admission::Refused(sink, objection) => {
+            Err(Unreserved::Unmatched) => self.numbers.count(M::PublishesUnmatched),
+            Err(Unreserved::Rejected(sink, objection)) => {
                 self.numbers.count(M::PublishesRefused);
                 self.numbers.count_refusal(usize::from(sink), objection.reason());
             }
-            Admission::Full(_) => return self.sessions.keep_will(due),
+            Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
         }
         self.numbers.count(M::Wills);
     }

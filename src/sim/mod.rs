@@ -7,6 +7,7 @@
 mod clients;
 mod clock;
 mod crash;
+mod digest;
 mod faults;
 mod judge;
 mod kafka;
@@ -20,6 +21,7 @@ mod stop;
 mod store;
 mod trace;
 mod world;
+mod wrong;
 
 #[cfg(test)]
 mod tests;

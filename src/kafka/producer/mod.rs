@@ -26,8 +26,7 @@ mod append;
 mod ask;
 mod backlog;
 mod batch;
-pub(crate) mod broken;
-pub mod dead;
+mod dispatch;
 mod dropped;
 mod error;
 mod expire;
@@ -41,12 +40,13 @@ mod logging;
 mod lost;
 mod metadata;
 mod news;
-mod node;
 mod numbers;
 mod partition;
+mod patience;
 mod place;
 mod pool;
 mod refill;
+mod rejected;
 mod resolve;
 mod restore;
 pub mod row_log;
@@ -63,28 +63,26 @@ mod topic;
 mod unwritten;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-pub use self::append::row_bytes_max;
+pub use self::append::{Promise, Target, row_bytes_max};
 use self::batch::Batch;
-use self::dead::{Casualties, Filing};
+use self::dispatch::Dispatcher;
 use self::error::{FORBIDDEN, INVALID_TOPIC};
-use self::gather::{Load, Request};
-use self::kept::Notes;
 use self::landed::Place;
 use self::logging::Logging;
 use self::lost::End;
 pub use self::news::News;
-use self::node::Node;
-use self::partition::{Identity, WINDOW, Work};
+use self::partition::{Identity, StepTerms, Work};
 use self::pool::{BATCH_COST, Pool};
+use self::rejected::RejectedBatches;
+pub use self::rejected::{Rejected, RejectedEnd, RejectedId, RejectedRow};
 use self::row_log::Fate;
 pub use self::settings::{AnsweredOn, Keep, Partitioner, Settings, SinkSettings, Terms};
 pub use self::share::{Full, TopicId};
@@ -95,6 +93,7 @@ use self::topic::Topic;
 use crate::kafka::types::{Outcome, Question, Run, SinkId};
 pub use crate::record::Row;
 use crate::record::compression::Codecs;
+use crate::rules::Rules;
 use crate::runtime::seam::{Monotonic, WallMs};
 
 /// Why a row can never go to this sink and topic: known before any sink has taken the message.
@@ -145,8 +144,6 @@ struct Sink {
     /// The producer id that new work starts with (P3: one for each shard, cluster and sink).
     identity: Option<Identity>,
     asked_until: Option<Monotonic>,
-    /// What its file of dead letters was given and has not told of: how many rows, and their numbers in the log.
-    filing: VecDeque<Filing>,
     /// A timer to drop what is too old runs.
     swept: bool,
     topics: HashMap<Rc<str>, u32, RandomState>,
@@ -157,9 +154,9 @@ struct Sink {
 }
 
 impl Sink {
-    /// The identity that new work starts with, and the window of its partitions.
-    fn terms(&self) -> (Option<Identity>, usize) {
-        (self.identity, self.settings.max_inflight.clamp(1, WINDOW))
+    /// What the steps of its partitions depend on; the rest is the producer's.
+    fn terms(&self, rules: &'static dyn Rules, now: Monotonic, wall: WallMs, durable: u64) -> StepTerms {
+        StepTerms { rules, now, wall, identity: self.identity, max_inflight: self.settings.max_inflight, durable }
     }
 }
 
@@ -185,23 +182,20 @@ impl Finished {
 #[derive(Debug)]
 pub struct Producer {
     settings: Settings,
+    rules: &'static dyn Rules,
     sinks: Vec<Sink>,
     topics: Vec<Topic>,
     /// Places among them that are free.
     vacant: Vec<u32>,
     /// When idle topics may be looked for again.
     forget_at: Monotonic,
-    nodes: Vec<Node>,
     slow_partitions: u64,
-    requests: HashMap<u64, Request, RandomState>,
-    requests_begun: u64,
+    dispatcher: Dispatcher,
     serial: u64,
     pool: Pool,
     /// State for partitions that get busy.
     #[expect(clippy::vec_box, reason = "the boxes are what is kept: a partition's slot is one pointer")]
     spare: Vec<Box<Work>>,
-    /// Lists of entries for requests to come.
-    spare_entries: Vec<Vec<gather::Entry>>,
     /// Questions on their way, by token.
     asking: HashMap<u64, Key, RandomState>,
     /// How many there were.
@@ -213,8 +207,6 @@ pub struct Producer {
     ready: Vec<Key>,
     /// The same, while they are being looked at.
     due: Vec<Key>,
-    /// Requests that are being loaded.
-    loads: Vec<Load>,
     /// Topics whose rows without a partition can be placed.
     placing: Vec<u32>,
     /// The last poll left work that it could have done: it only had done enough.
@@ -225,8 +217,8 @@ pub struct Producer {
     loading: Option<Key>,
     timers: Timers,
     finished: Vec<Finished>,
-    /// Refused batches on their way to the dead letters.
-    casualties: Casualties,
+    /// Batches that Kafka refused for good and their sinks keep.
+    rejected: RejectedBatches,
     wants: Vec<Want>,
     news: Vec<News>,
     refresh: bool,
@@ -235,17 +227,13 @@ pub struct Producer {
     cuts_no_more: bool,
     /// The wall clock of the last poll.
     wall: WallMs,
-    /// Of the row that is being taken or placed.
-    notes: Notes,
     /// What goes to the log, and what waits for it.
     logging: Logging,
-    /// Memory promised by [`Producer::has_room`] to rows that have not come yet.
-    promised: Cell<usize>,
     /// Memory in use up to which rows are taken, and up to which they are placed.
     append_ceiling: usize,
     place_ceiling: usize,
-    /// The same for refused rows that go to a hidden sink.
-    bury_ceiling: usize,
+    /// The same for rows of a sink with a reserve.
+    reserve_ceiling: usize,
     limit: usize,
     codecs: Codecs,
     /// One sink, one topic: there is nobody to leave a part to.
@@ -265,12 +253,12 @@ impl Producer {
         let mut pool = Pool::new(limit);
         pool.charge(codecs.memory());
         // Splitting a batch needs twice its room, and once more if it is compressed; placing needs one batch.
-        let bury_ceiling = limit - largest * if codecs.is_empty() { 2 } else { 3 } - 4 * BATCH_COST;
-        let (hidden, visible): (Vec<_>, Vec<_>) = settings.sinks.iter().partition(|sink| sink.hidden);
-        // One for a dead letter while all else is full: what it stands for gives its memory back only then.
-        let place_ceiling = bury_ceiling - if hidden.is_empty() { 0 } else { largest + BATCH_COST };
-        let undivided = matches!(*visible, [only] if only.fixed_topic);
-        let several = visible.len() > 1;
+        let reserve_ceiling = limit - largest * if codecs.is_empty() { 2 } else { 3 } - 4 * BATCH_COST;
+        let (reserved, others): (Vec<_>, Vec<_>) = settings.sinks.iter().partition(|sink| sink.reserved);
+        // One batch while all else is full: what that holds may give its memory back only then.
+        let place_ceiling = reserve_ceiling - if reserved.is_empty() { 0 } else { largest + BATCH_COST };
+        let undivided = matches!(*others, [only] if only.fixed_topic);
+        let several = others.len() > 1;
         let append_ceiling = place_ceiling - largest - BATCH_COST;
         let logged = settings.sinks.iter().filter(|sink| sink.keep != Keep::Memory).count();
         // What is over is in the log alone before memory is full; the encoders have theirs.
@@ -283,7 +271,6 @@ impl Producer {
             beyond: None,
             identity: None,
             asked_until: None,
-            filing: VecDeque::new(),
             swept: false,
             topics: HashMap::default(),
             last: u32::MAX,
@@ -294,45 +281,40 @@ impl Producer {
             topics: Vec::new(),
             vacant: Vec::new(),
             forget_at: Monotonic(0),
-            nodes: Vec::new(),
             slow_partitions: 0,
-            requests: HashMap::default(),
-            requests_begun: 0,
+            dispatcher: Dispatcher::new(&settings),
             serial: 0,
             pool,
             spare: Vec::new(),
-            spare_entries: Vec::new(),
             asking: HashMap::default(),
             asked: 0,
             ends: HashMap::default(),
             ends_again: VecDeque::new(),
             ready: Vec::new(),
             due: Vec::new(),
-            loads: Vec::new(),
             placing: Vec::new(),
             behind: false,
             spooling: Vec::new(),
             loading: None,
             timers: Timers::default(),
             finished: Vec::new(),
-            casualties: Casualties::default(),
+            rejected: RejectedBatches::default(),
             wants: Vec::new(),
             news: Vec::new(),
             refresh: false,
             reachable: true,
             cuts_no_more: false,
             wall: WallMs(0),
-            notes: Notes::default(),
             logging: Logging::new(logged > 0),
-            promised: Cell::new(0),
             append_ceiling,
             place_ceiling,
-            bury_ceiling,
+            reserve_ceiling,
             limit,
             codecs,
             undivided,
             several,
             rng: fastrand::Rng::with_seed(settings.seed),
+            rules: settings.rules,
             settings,
         }
     }
@@ -342,8 +324,7 @@ impl Producer {
         let landed = self.landed(topic, partition, &batch, outcome);
         self.resized(topic, batch.memory(), 0);
         let topic = &mut self.topics[topic as usize];
-        let Sink { settings, stats, .. } = &mut self.sinks[topic.sink];
-        let hidden = settings.hidden;
+        let stats = &mut self.sinks[topic.sink].stats;
         let count = u64::from(batch.count);
         stats.buffered_rows -= count;
         stats.buffered_bytes -= batch.plain_len as u64;
@@ -351,7 +332,6 @@ impl Producer {
             Outcome::Delivered | Outcome::DeadLettered => stats.delivered += count,
             Outcome::Refused(_) => stats.refused += count,
         }
-        let outcome = if hidden && outcome == Outcome::Delivered { Outcome::DeadLettered } else { outcome };
         let fate = match outcome {
             Outcome::Delivered => Fate::Done { base_offset: batch.kept.base_offset },
             Outcome::DeadLettered => Fate::DeadLettered,
@@ -406,7 +386,7 @@ impl Producer {
     /// Requests without an answer.
     #[must_use]
     pub fn requests_in_flight(&self) -> usize {
-        self.requests.len()
+        self.dispatcher.in_flight()
     }
 
     /// Topics that are held for a sink.

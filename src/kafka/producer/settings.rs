@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::dead::DeadLetters;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::Origin;
 use crate::record::compression::{Codec, Codecs};
+use crate::rules::{KEPT, Rules};
 use crate::runtime::seam::Monotonic;
 
 /// When a row's publisher may be answered.
@@ -108,10 +108,10 @@ pub struct SinkSettings {
     pub keep: Keep,
     /// Memory of its rows beyond which they stand in the log alone, where `keep` has one.
     pub spill_after: usize,
-    /// Where the rows go that Kafka refuses for good; `None`: their publishers are told.
-    pub dead_letters: Option<DeadLetters>,
-    /// It is the hidden sink of another's dead letters.
-    pub hidden: bool,
+    /// Batches that Kafka refuses for good are kept for [`super::Producer::next_rejected`]; else their publishers are told.
+    pub keep_rejected: bool,
+    /// Memory is set aside for one batch of such sinks: see [`super::Producer::has_reserve`].
+    pub reserved: bool,
 }
 
 impl Default for SinkSettings {
@@ -130,8 +130,8 @@ impl Default for SinkSettings {
             answered_on: AnsweredOn::Replicated,
             keep: Keep::Memory,
             spill_after: 16 * 1024 * 1024,
-            dead_letters: None,
-            hidden: false,
+            keep_rejected: false,
+            reserved: false,
         }
     }
 }
@@ -163,6 +163,8 @@ pub struct Settings {
     pub receipts: bool,
     /// Seed of jitter and of the choice of partitions for rows without a key.
     pub seed: u64,
+    /// The rules that it keeps: [`KEPT`], but for tests.
+    pub rules: &'static dyn Rules,
     /// The sinks, by [`crate::kafka::types::SinkId`].
     pub sinks: Vec<SinkSettings>,
 }
@@ -182,6 +184,7 @@ impl Default for Settings {
             topic_idle: Duration::from_secs(300),
             receipts: false,
             seed: 0,
+            rules: &KEPT,
             sinks: Vec::new(),
         }
     }
