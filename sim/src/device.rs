@@ -238,7 +238,7 @@ impl Device {
             self.session += 1;
             self.forget_received(all);
         }
-        if clean || self.known == Known::Maybe {
+        if clean || self.known != Known::Yes {
             self.unsure_connect = true;
         }
         if self.eager && self.known != Known::Maybe {

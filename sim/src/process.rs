@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use forebay::config::Config;
 use forebay::metrics::board::Board;
 use forebay::metrics::spec::{Layout, SinkMetric};
 use forebay::runtime::seam::{Closed, ListenerId, Monotonic, Shard};
@@ -46,6 +45,8 @@ pub struct Host {
     pub(crate) ring: Ring,
     pub(crate) board: Arc<Board>,
     inbox: VecDeque<In>,
+    /// What came for sockets that have moved to another shard.
+    moved: Vec<In>,
     wake_at: Option<u64>,
 }
 
@@ -54,7 +55,6 @@ pub struct Process {
     /// Its shards.
     pub(crate) hosts: Vec<Host>,
     pub(crate) layout: Layout,
-    pub(crate) config: Arc<Config>,
     pub(crate) started_at: u64,
     pub(crate) stopping: bool,
     notices: Receiver<Notice>,
@@ -177,11 +177,12 @@ impl World {
             let core = Core::new(index, around.clone(), Arc::clone(&board));
             let disk = disks.next().expect("a disk for each shard");
             let ring = Ring::new((index, shards), disk, Moving::clone(&moving));
-            hosts.push(Host { core, ring, board, inbox: VecDeque::new(), wake_at: Some(self.time) });
+            let (inbox, moved) = (VecDeque::new(), Vec::new());
+            hosts.push(Host { core, ring, board, inbox, moved, wake_at: Some(self.time) });
         }
         self.disks = disks.collect();
         let started_at = self.time;
-        self.process = Some(Process { hosts, layout, config, started_at, stopping: false, notices, letters, moving });
+        self.process = Some(Process { hosts, layout, started_at, stopping: false, notices, letters, moving });
         self.note(|| "process starts".to_owned());
         for shard in 0..shards {
             self.begin(shard);
@@ -266,24 +267,24 @@ impl World {
     fn deliver(&mut self, shard: usize, one: In) {
         let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
         let (core, ring) = (&mut host.core, &mut host.ring);
-        let find = |ring: &Ring, socket: u64| ring.conn_of(socket);
         match one {
             In::Accept(socket, listener) => {
                 let conn = ring.open(socket, None, listener);
                 core.on_accept(ring, conn, ListenerId(listener), ([127, 0, 0, 1], 40_000).into());
             }
-            In::Bytes(socket, bytes) => {
-                if let Some(conn) = find(ring, socket) {
-                    core.on_bytes(ring, conn, &bytes);
-                }
-            }
-            In::Closed(socket, why) => {
-                if let Some(conn) = find(ring, socket) {
+            In::Bytes(socket, bytes) => match ring.conn_of(socket) {
+                Some(conn) => core.on_bytes(ring, conn, &bytes),
+                // It has moved: what it has not read is read by its new shard.
+                None => host.moved.push(In::Bytes(socket, bytes)),
+            },
+            In::Closed(socket, why) => match ring.conn_of(socket) {
+                Some(conn) => {
                     core.on_close(ring, conn, why);
                     ring.release(conn);
+                    self.sockets.remove(&socket);
                 }
-                self.sockets.remove(&socket);
-            }
+                None => host.moved.push(In::Closed(socket, why)),
+            },
             In::Mail(letter) => core.on_mail(ring, letter),
             In::Connected(link) => {
                 if let Some(conn) = self.links.get(&link).map(|link| link.conn)
@@ -316,6 +317,7 @@ impl World {
         let host = &mut process.hosts[shard];
         let mail = std::mem::take(&mut host.ring.mail);
         let dialled = std::mem::take(&mut host.ring.dialled);
+        let moved = std::mem::take(&mut host.moved);
         let (mut sent, mut closed) = (Vec::new(), Vec::new());
         for slot in 0..host.ring.wires.len() {
             let Some(conn) = host.ring.id_of(slot) else { continue };
@@ -335,6 +337,12 @@ impl World {
                 }
             }
             self.put(to, In::Mail(letter));
+        }
+        for one in moved {
+            let (In::Bytes(socket, _) | In::Closed(socket, _)) = &one else { continue };
+            if let Some(to) = self.sockets.get(socket).map(|entry| entry.shard).filter(|to| *to != shard) {
+                self.put(to, one);
+            }
         }
         for conn in dialled {
             self.dial(shard, conn);

@@ -20,6 +20,7 @@ pub const ALL: &[Scenario] = &[
     ("D1 kill, start, power cut", unsynced_bytes_are_not_acted_on),
     ("D2 a smaller bound with a backlog", smaller_bound_with_a_backlog),
     ("D4 a cut whose rows are gone", cut_whose_rows_are_gone),
+    ("N1 a segment with a kept session is gone", segment_with_a_session_is_gone),
     ("D5 reads fail for a while", reads_fail_for_a_while),
     ("D5 a bad sector at the start", bad_sector_at_the_start),
     ("D6 a clock in 1970", clock_in_1970),
@@ -228,30 +229,50 @@ fn smaller_bound_with_a_backlog() -> Result<(), Failure> {
     script.ends()
 }
 
-/// A segment is missing whose rows stand in a cut that is open.
+/// A segment is missing with all rows of a partition, and a cut of theirs is open.
 fn cut_whose_rows_are_gone() -> Result<(), Failure> {
-    let mut settings = settings();
-    settings.sinks[0].spill_after = 8 << 10;
-    let mut script = Script::new(settings, 1, false);
-    script.connect(0);
-    script.fill(0, 5, 20);
+    let mut script = Script::new(settings(), 2, false);
+    for device in 0..2 {
+        script.world.devices[device].kept = false;
+        script.connect(device);
+        script.fill(device, 3, 20);
+    }
     script.away(true);
-    script.fill(0, 400, 800);
+    script.fill(0, 3, 20);
+    script.fill(1, 300, 800);
     // Kafka takes the connections, and says nothing.
-    script.world.clusters[0].freeze(1, script.world.time);
+    script.world.clusters[0].brokers.iter_mut().for_each(|broker| broker.frozen = true);
     script.away(false);
     script.wait(1_500);
     script.world.damaged = true;
-    let first = script.disk().segments().first().copied();
+    // Those that were in the segment are lost, and nothing says which.
+    script.world.judge.excused.extend(0..script.world.messages.len() as u32);
     script.kill_and(|script| {
-        if let Some(first) = first {
+        if let Some(first) = script.disk().segments().first().copied() {
             script.disk().lose(first);
         }
     });
-    script.world.clusters[0].recover(1, script.world.time);
+    (1..=2).for_each(|node| script.world.clusters[0].recover(node, script.world.time));
+    (1..=2).for_each(|node| script.world.serve_all(0, node));
     script.wait(2_000);
     script.connect(0);
     script.fill(0, 20, 20);
+    script.ends()
+}
+
+/// A segment is missing in which a kept session stands: the start says so and goes on (S7).
+fn segment_with_a_session_is_gone() -> Result<(), Failure> {
+    let mut script = Script::new(settings(), 1, false);
+    script.connect(0);
+    script.away(true);
+    script.fill(0, 400, 800);
+    script.world.damaged = true;
+    script.world.devices[0].known = crate::device::Known::Maybe;
+    script.kill_and(|script| {
+        if let Some(first) = script.disk().segments().first().copied() {
+            script.disk().lose(first);
+        }
+    });
     script.ends()
 }
 
@@ -339,6 +360,7 @@ fn another_cluster() -> Result<(), Failure> {
 /// A broker asks to be left alone for an hour; five minutes are the most that is granted.
 fn throttle_of_an_hour() -> Result<(), Failure> {
     let mut script = Script::new(settings(), 1, false);
+    script.world.judge.live = false;
     script.connect(0);
     script.fill(0, 3, 20);
     script.world.clusters[0].throttle_next = Some(3_600_000);
@@ -398,9 +420,13 @@ fn leader_that_cannot_be_reached() -> Result<(), Failure> {
     (0..2).for_each(|device| script.fill(device, 3, 20));
     script.away(true);
     (0..2).for_each(|device| script.fill(device, 150, 800));
-    // The controller does not notice that it hangs.
-    script.world.clusters[0].brokers[0].frozen = true;
+    // Both brokers hang, and the controller does not notice.
+    script.world.clusters[0].brokers.iter_mut().for_each(|broker| broker.frozen = true);
     script.away(false);
+    script.wait(1_500);
+    script.kill();
+    script.world.clusters[0].brokers[1].frozen = false;
+    script.world.serve_all(0, 2);
     script.wait(60_000);
     script.ends()
 }

@@ -41,7 +41,7 @@ impl World {
                 // And with its process.
                 Level::Received => lost || self.process_ended_since(life, plan.buffer),
             };
-            if !there && !excused && (early || !self.is_dead_lettered(number, sink as u8)) {
+            if !there && !excused && !self.judge.excused.contains(&number) && (early || !self.is_dead_lettered(number, sink as u8)) {
                 missing.push((number, early));
             }
         }
@@ -93,7 +93,7 @@ impl World {
                 }
                 (..) => message.attempts.len() as u64,
             };
-            if most > allowed.max(1) {
+            if most > allowed.max(1) && !self.clusters[plan.cluster].hidden.contains(&(number, sink as u8)) {
                 twice += most - allowed.max(1);
                 which.push((number, message.qos, most, allowed));
             }

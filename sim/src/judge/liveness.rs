@@ -54,7 +54,7 @@ impl World {
             let topic = plan.kafka_topic(&message.topic);
             let key = (*sink, format!("{topic} {}", message.topic), message.device);
             let there = self.clusters[plan.cluster].copies(*number, *sink).next().is_some();
-            if there || self.is_dead_lettered(*number, *sink) {
+            if there || self.judge.excused.contains(number) || self.is_dead_lettered(*number, *sink) {
                 let progress = self.judge.progress.entry(key).or_default();
                 *progress = self.time;
                 return false;

@@ -3,7 +3,7 @@
 mod end;
 mod liveness;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use forebay::metrics::spec::{ClusterMetric, ListenerMetric, ShardMetric, SinkMetric};
 
@@ -51,6 +51,8 @@ pub struct Judge {
     pub(crate) waiting: Vec<(u32, u8)>,
     /// Judge liveness while faults last.
     pub live: bool,
+    /// Messages that may be missing: what had them was destroyed.
+    pub excused: BTreeSet<u32>,
 }
 
 impl Judge {
@@ -68,6 +70,7 @@ impl Judge {
             progress: BTreeMap::new(),
             waiting: Vec::new(),
             live: true,
+            excused: BTreeSet::new(),
         }
     }
 

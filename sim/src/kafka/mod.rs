@@ -4,7 +4,7 @@
 pub mod front;
 pub mod partition;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 
@@ -95,7 +95,7 @@ pub struct Topic {
     pub batch_bytes_max: usize,
     /// It refuses records with a time.
     pub timeless: bool,
-    /// When its partitions were last created, deleted or grown.
+    /// When it last grew or was recreated; 0: never.
     pub changed_at: u64,
 }
 
@@ -174,6 +174,9 @@ pub struct Cluster {
     /// The chance that is its own.
     pub rng: fastrand::Rng,
     codecs: forebay::kafka::compression::Codecs,
+    /// Rows that stood above the high watermark when their partition forgot their producer: nobody can know of them.
+    pub hidden: HashSet<(u32, u8)>,
+    names: HashSet<String>,
     /// Questions about logs that were answered.
     pub asked: u64,
     /// The next Produce answer asks to be left alone for so many milliseconds.
@@ -207,6 +210,8 @@ impl Cluster {
             next_producer: 1_000,
             rng,
             codecs: forebay::kafka::compression::Codecs::default(),
+            hidden: HashSet::new(),
+            names: HashSet::new(),
             asked: 0,
             throttle_next: None,
         }
@@ -288,7 +293,8 @@ impl Cluster {
             reading_forbidden: false,
             batch_bytes_max: usize::MAX,
             timeless: false,
-            changed_at: time,
+            // Nobody can have rows for another incarnation of a topic that is new.
+            changed_at: if self.names.insert(name.to_owned()) { 0 } else { time },
         };
         self.topics.insert(name.to_owned(), topic);
     }
@@ -298,7 +304,7 @@ impl Cluster {
         let replicas = (0..self.replicas.min(count)).map(|replica| 1 + ((index + replica) % count) as i32);
         let mut partition = Partition::new(replicas.collect());
         for replica in partition.replicas.clone() {
-            if !self.works(replica) {
+            if !self.works(replica) && partition.in_sync.len() > 1 {
                 partition.in_sync.remove(&replica);
             }
         }
@@ -436,7 +442,14 @@ impl Cluster {
 
     /// Partitions forget producers by the time of their records.
     pub fn forget_producers(&mut self, time: u64) {
-        self.all_partitions().for_each(|partition| partition.forget_producers(wall_ms(time)));
+        let mut hidden = Vec::new();
+        for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
+            partition.forget_producers(wall_ms(time));
+            let above = partition.entries.iter().map(|place| &self.entries[*place]);
+            let above = above.filter(|entry| entry.end() > partition.high && !partition.knows(entry.producer));
+            hidden.extend(above.flat_map(|entry| entry.rows.iter().map(|row| (row.message, row.sink))));
+        }
+        self.hidden.extend(hidden);
     }
 
     /// Retention by time: whole batches from the front whose newest timestamp is too old.
