@@ -174,7 +174,10 @@ impl Disk {
                 if let Some(file) = self.files.get_mut(&segment).filter(|_| ok) {
                     file.made = true;
                 }
-                SegmentEvent::Created { segment, result: if ok { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) } }
+                SegmentEvent::Created {
+                    segment,
+                    result: if ok { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) },
+                }
             }
             Due::Freed(segment) => {
                 self.files.remove(&segment);
@@ -182,7 +185,8 @@ impl Disk {
             }
             Due::Read(segment, first, last) => {
                 let bad = self.files.get(&segment).is_some_and(|file| {
-                    self.health.reads_fail || file.bad.range(first * PAGE / SECTOR..(last + 1) * PAGE / SECTOR).next().is_some()
+                    self.health.reads_fail
+                        || file.bad.range(first * PAGE / SECTOR..(last + 1) * PAGE / SECTOR).next().is_some()
                 });
                 let reads = self.reads.get_mut();
                 if bad { &mut reads.failed } else { &mut reads.at_hand }.insert((segment, first, last));
@@ -241,8 +245,20 @@ impl Disk {
                     let kept = match style {
                         0 | 1 => 0,
                         2 => sector,
-                        3 => if rng.bool() { sector } else { 0 },
-                        _ => if rng.u8(..8) == 0 { rng.usize(..=sector) } else { sector },
+                        3 => {
+                            if rng.bool() {
+                                sector
+                            } else {
+                                0
+                            }
+                        }
+                        _ => {
+                            if rng.u8(..8) == 0 {
+                                rng.usize(..=sector)
+                            } else {
+                                sector
+                            }
+                        }
                     };
                     file.durable.write(at + from as u64, &bytes[from..from + kept]);
                     from += sector;
@@ -392,7 +408,8 @@ impl Segments for Disk {
             if reads.failed.remove(&key) {
                 return Err(io::Error::from_raw_os_error(5));
             }
-            let fetched = reads.at_hand.iter().any(|(s, first, last)| *s == segment && *first <= key.1 && key.2 <= *last);
+            let fetched =
+                reads.at_hand.iter().any(|(s, first, last)| *s == segment && *first <= key.1 && key.2 <= *last);
             if !fetched && (bad() || self.rng.borrow_mut().u8(..100) < self.health.reads_later) {
                 if !reads.wanted.contains(&key) {
                     reads.wanted.push_back(key);

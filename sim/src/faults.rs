@@ -283,7 +283,12 @@ impl World {
         let sync = self.plan.sync;
         for shard in 0..self.shards() {
             if let Some(disk) = self.disk_mut(shard) {
-                disk.health = crate::disk::Health { slowest: sync, reads_later: disk.health.reads_later, strict: disk.health.strict, ..Default::default() };
+                disk.health = crate::disk::Health {
+                    slowest: sync,
+                    reads_later: disk.health.reads_later,
+                    strict: disk.health.strict,
+                    ..Default::default()
+                };
             }
         }
     }

@@ -13,9 +13,12 @@
 //! | [`process`] | starts, crashes, power cuts, orderly stops, configuration changes |
 //! | [`judge`] | what must hold |
 //! | [`world`], [`run`] | one run; many |
+//! | [`scenarios`] | scripts that show known faults |
+//! | [`expected`] | faults that are known and not cured |
 
 pub mod device;
 pub mod disk;
+pub mod expected;
 pub mod faults;
 pub mod judge;
 pub mod kafka;

@@ -124,7 +124,7 @@ impl World {
     }
 
     /// Bytes of a shard are on their way to a broker.
-    pub(crate) fn to_broker(&mut self, shard: usize, conn: ConnId, bytes: Vec<u8>) {
+    pub(crate) fn send_to_broker(&mut self, shard: usize, conn: ConnId, bytes: Vec<u8>) {
         let (life, way) = (self.life, self.way());
         let time = self.time;
         let found = self.links.iter_mut().find(|(_, link)| (link.shard, link.conn, link.life) == (shard, conn, life));

@@ -157,9 +157,11 @@ impl World {
         let (resolver, _) = channel();
         let (tell, notices) = channel();
         let (posts, letters): (Vec<_>, Vec<_>) = config.sinks.iter().map(|_| channel()).unzip();
-        let files = config.sinks.iter().zip(posts).map(|(sink, post)| {
-            sink.dead_letters.as_ref().and_then(|dead| dead.file.as_ref()).map(|_| post)
-        });
+        let files = config
+            .sinks
+            .iter()
+            .zip(posts)
+            .map(|(sink, post)| sink.dead_letters.as_ref().and_then(|dead| dead.file.as_ref()).map(|_| post));
         let around = Surroundings {
             config: Arc::clone(&config),
             post,
@@ -331,7 +333,8 @@ impl World {
         }
         for (to, letter) in mail {
             if let Mail::HandOver(detached) = &letter {
-                let socket = self.process.as_ref().and_then(|p| p.moving.borrow().get(&detached.fd.as_raw_fd()).copied());
+                let socket =
+                    self.process.as_ref().and_then(|p| p.moving.borrow().get(&detached.fd.as_raw_fd()).copied());
                 if let Some(entry) = socket.and_then(|socket| self.sockets.get_mut(&socket)) {
                     entry.shard = to;
                 }
@@ -348,7 +351,7 @@ impl World {
             self.dial(shard, conn);
         }
         for (conn, socket, outgoing, bytes) in sent {
-            if outgoing { self.to_broker(shard, conn, bytes) } else { self.to_device(socket, bytes) }
+            if outgoing { self.send_to_broker(shard, conn, bytes) } else { self.send_to_device(socket, bytes) }
         }
         for (conn, socket, outgoing) in closed {
             if let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) {

@@ -131,7 +131,8 @@ impl Ring {
     /// The open connection of a device's socket.
     #[must_use]
     pub fn conn_of(&self, socket: u64) -> Option<ConnId> {
-        let slot = self.wires.iter().position(|wire| wire.socket == socket && !wire.closed && wire.outgoing.is_none())?;
+        let slot =
+            self.wires.iter().position(|wire| wire.socket == socket && !wire.closed && wire.outgoing.is_none())?;
         self.id_of(slot)
     }
 
@@ -253,5 +254,4 @@ impl Io<Mail> for Ring {
     }
 }
 
-const PEER: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1)), 40_000);
+const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1)), 40_000);

@@ -2,7 +2,7 @@
 //! known faults in `docs/SIMULATION.md`.
 
 use forebay::config::WhenFull;
-use forebay::kafka::murmur2;
+use forebay::record::murmur2;
 
 use crate::device::Device;
 use crate::judge::Failure;
@@ -312,7 +312,9 @@ fn bad_sector_at_the_start() -> Result<(), Failure> {
     script.kill_and(|script| {
         let segments = script.disk().segments();
         // The one that is written last is read from its start.
-        if let Some(last) = segments.iter().rev().find(|segment| script.world.disks[0].written(**segment) > 8_192).copied() {
+        if let Some(last) =
+            segments.iter().rev().find(|segment| script.world.disks[0].written(**segment) > 8_192).copied()
+        {
             script.disk().damage(last, 9);
         }
     });
@@ -347,7 +349,10 @@ fn another_cluster() -> Result<(), Failure> {
         if let Some(old) = old {
             // Two records of somebody else under this id: the first two sequences.
             for first in 0..2 {
-                other.append_foreign("all", Entry { first, last: first, rows: Vec::new(), state: State::There, ..old.clone() });
+                other.append_foreign(
+                    "all",
+                    Entry { first, last: first, rows: Vec::new(), state: State::There, ..old.clone() },
+                );
             }
         }
         script.world.clusters[0] = other;

@@ -27,8 +27,8 @@ pub const fn ns(duration: Duration) -> u64 {
 #[must_use]
 pub fn stream(seed: u64, feature: &str) -> fastrand::Rng {
     // FNV-1a: stable for ever.
-    let hash = feature.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = feature
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ hash)
 }

@@ -277,7 +277,9 @@ impl World {
                     let (leader, epoch, high, end) =
                         (partition.leader, partition.leader_epoch, partition.high, partition.end());
                     let in_sync = &partition.in_sync;
-                    lines.push(format!("{name}-{index}: leader {leader:?}.{epoch} in sync {in_sync:?} high {high} of {end}"));
+                    lines.push(format!(
+                        "{name}-{index}: leader {leader:?}.{epoch} in sync {in_sync:?} high {high} of {end}"
+                    ));
                 }
             }
         }
@@ -408,7 +410,7 @@ impl World {
     }
 
     /// Bytes of the shard are on their way to a device.
-    pub(crate) fn to_device(&mut self, socket: u64, bytes: Vec<u8>) {
+    pub(crate) fn send_to_device(&mut self, socket: u64, bytes: Vec<u8>) {
         let late = if self.network.u8(..3) == 0 { self.network.u64(..3 * MS) } else { 0 };
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
         entry.clear_at = entry.clear_at.max(self.time + late);

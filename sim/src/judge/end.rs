@@ -41,13 +41,18 @@ impl World {
                 // And with its process.
                 Level::Received => lost || self.process_ended_since(life, plan.buffer),
             };
-            if !there && !excused && !self.judge.excused.contains(&number) && (early || !self.is_dead_lettered(number, sink as u8)) {
+            if !there
+                && !excused
+                && !self.judge.excused.contains(&number)
+                && (early || !self.is_dead_lettered(number, sink as u8))
+            {
                 missing.push((number, early));
             }
         }
         let counted = self.counted(sink);
         if counted.rotten > 0 && !self.damaged {
-            let text = format!("sink {sink}: {} rows were given up as unreadable, and nothing was damaged", counted.rotten);
+            let text =
+                format!("sink {sink}: {} rows were given up as unreadable, and nothing was damaged", counted.rotten);
             self.judge.fails("loss", text);
         }
         let allowed = counted.expired + counted.dropped + counted.rotten + counted.refused;
@@ -100,8 +105,10 @@ impl World {
         }
         let counted = self.counted(sink);
         if twice > counted.unknown {
-            let text =
-                format!("sink {sink}: {twice} copies too many, {counted:?}: {:?}", which.iter().take(8).collect::<Vec<_>>());
+            let text = format!(
+                "sink {sink}: {twice} copies too many, {counted:?}: {:?}",
+                which.iter().take(8).collect::<Vec<_>>()
+            );
             self.judge.fails("double", text);
         }
     }
@@ -128,7 +135,10 @@ impl World {
                 let key = (message.device, topic, entry.place.0.as_str(), entry.place.1);
                 let before = newest.entry(key).or_insert(0);
                 if *before > row.message && !self.may_be_late(row.message, sink) {
-                    wrong.get_or_insert(format!("sink {sink}, {:?}: message {} after {before}", entry.place, row.message));
+                    wrong.get_or_insert(format!(
+                        "sink {sink}, {:?}: message {} after {before}",
+                        entry.place, row.message
+                    ));
                 }
                 *before = (*before).max(row.message);
             }

@@ -1,6 +1,6 @@
 //! Progress while faults last: what is healthy must not wait for what is not.
 
-use forebay::kafka::murmur2;
+use forebay::record::murmur2;
 
 use crate::plan::{Level, SinkPlan};
 use crate::time::S;

@@ -180,7 +180,8 @@ impl World {
             let values = host.board.read();
             let layout = process.layout;
             for sink in 0..layout.sinks {
-                let sum = |side: &[SinkMetric]| side.iter().map(|metric| values[layout.sink(sink, *metric)]).sum::<u64>();
+                let sum =
+                    |side: &[SinkMetric]| side.iter().map(|metric| values[layout.sink(sink, *metric)]).sum::<u64>();
                 let (came, went) = (sum(&SinkMetric::IN), sum(&SinkMetric::OUT));
                 if came != went {
                     wrong = Some(("ledger", format!("sink {sink}: {came} came in, {went} accounted for")));
@@ -194,16 +195,20 @@ impl World {
                 }
             }
             let of = |metric: ShardMetric| values[metric as usize];
-            let received: u64 =
-                [ShardMetric::PublishesQos0, ShardMetric::PublishesQos1, ShardMetric::PublishesQos2].map(of).iter().sum();
-            let ends: u64 = [ShardMetric::PublishesMatched, ShardMetric::PublishesUnmatched, ShardMetric::PublishesRefused]
+            let received: u64 = [ShardMetric::PublishesQos0, ShardMetric::PublishesQos1, ShardMetric::PublishesQos2]
                 .map(of)
                 .iter()
                 .sum();
+            let ends: u64 =
+                [ShardMetric::PublishesMatched, ShardMetric::PublishesUnmatched, ShardMetric::PublishesRefused]
+                    .map(of)
+                    .iter()
+                    .sum();
             if received + of(ShardMetric::Wills) != ends {
                 wrong = Some(("ledger", format!("the shard: {received} publishes and wills, {ends} accounted for")));
             }
-            let listeners = (0..layout.listeners).map(|listener| values[layout.listener(listener, ListenerMetric::Received)]);
+            let listeners =
+                (0..layout.listeners).map(|listener| values[layout.listener(listener, ListenerMetric::Received)]);
             if listeners.sum::<u64>() != received {
                 wrong = Some(("ledger", "listeners and shard differ".to_owned()));
             }

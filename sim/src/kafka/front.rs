@@ -2,8 +2,8 @@
 //! test.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use forebay::kafka::batch::{BatchView, Records};
-use forebay::kafka::compression::Codec;
+use forebay::record::compression::Codec;
+use forebay::record::{BatchView, Records};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
@@ -78,6 +78,9 @@ enum Appended {
     Wait(i64, i64),
 }
 
+/// What a topic's partitions are answered: the topic as it was named, its id, its name.
+type Answers = (TopicName, u128, String, Vec<(i32, Appended)>);
+
 /// A Produce request that waits for followers.
 #[derive(Debug)]
 pub struct Waiting {
@@ -86,7 +89,7 @@ pub struct Waiting {
     version: i16,
     correlation: i32,
     throttle_ms: i32,
-    topics: Vec<(TopicName, u128, String, Vec<(i32, Appended)>)>,
+    topics: Vec<Answers>,
 }
 
 impl Waiting {
@@ -210,7 +213,8 @@ impl Cluster {
             return answer.with_error_code(FORBIDDEN);
         }
         let describe = |(index, partition): (usize, &Partition)| {
-            let stale = partition.stale.filter(|(_, _, until)| *until > from.time && partition.leader != Some(from.node));
+            let stale =
+                partition.stale.filter(|(_, _, until)| *until > from.time && partition.leader != Some(from.node));
             let (leader, epoch) =
                 stale.map_or((partition.leader, partition.leader_epoch), |(leader, epoch, _)| (leader, epoch));
             MetadataResponsePartition::default()
@@ -309,9 +313,8 @@ impl Cluster {
             let response = TopicProduceResponse::default().with_partition_responses(answers.collect());
             if by_id { response.with_topic_id(Uuid::from_u128(*id)) } else { response.with_name(topic.clone()) }
         });
-        let response = ProduceResponse::default()
-            .with_responses(responses.collect())
-            .with_throttle_time_ms(waiting.throttle_ms);
+        let response =
+            ProduceResponse::default().with_responses(responses.collect()).with_throttle_time_ms(waiting.throttle_ms);
         let mut body = response_header(waiting.correlation, ApiKey::Produce, waiting.version);
         response.encode(&mut body, waiting.version).expect("encoded");
         Some(framed(&body))
@@ -437,7 +440,9 @@ impl Cluster {
         let topic = &asked.topics[0];
         let (index, wanted) = (topic.partitions[0].partition_index, topic.partitions[0].timestamp);
         let answer = ListOffsetsPartitionResponse::default().with_partition_index(index);
-        let found = self.readable(topic.name.as_str(), index, from.node).map(|(_, p)| (p.start, p.high, p.entries.clone(), p.end()));
+        let found = self
+            .readable(topic.name.as_str(), index, from.node)
+            .map(|(_, p)| (p.start, p.high, p.entries.clone(), p.end()));
         let answer = match found {
             Err(code) => answer.with_error_code(code).with_offset(-1),
             Ok((start, high, entries, end)) => {
@@ -522,7 +527,7 @@ fn framed(body: &[u8]) -> Vec<u8> {
 }
 
 /// The rows of a batch, and whether each is poison.
-fn read_rows(view: &BatchView<'_>, codecs: &mut forebay::kafka::compression::Codecs) -> Vec<(Row, bool)> {
+fn read_rows(view: &BatchView<'_>, codecs: &mut forebay::record::compression::Codecs) -> Vec<(Row, bool)> {
     let body = match view.codec().expect("a codec") {
         Codec::None => view.body(),
         codec => codecs.decompress(codec, view.body(), 8 << 20).expect("of its codec"),

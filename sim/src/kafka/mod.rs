@@ -173,7 +173,7 @@ pub struct Cluster {
     next_producer: i64,
     /// The chance that is its own.
     pub rng: fastrand::Rng,
-    codecs: forebay::kafka::compression::Codecs,
+    codecs: forebay::record::compression::Codecs,
     /// Rows that stood above the high watermark when their partition forgot their producer: nobody can know of them.
     pub hidden: HashSet<(u32, u8)>,
     names: HashSet<String>,
@@ -209,7 +209,7 @@ impl Cluster {
             // Producer ids of two clusters do not meet by accident.
             next_producer: 1_000,
             rng,
-            codecs: forebay::kafka::compression::Codecs::default(),
+            codecs: forebay::record::compression::Codecs::default(),
             hidden: HashSet::new(),
             names: HashSet::new(),
             asked: 0,
