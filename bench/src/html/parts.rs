@@ -20,8 +20,8 @@ fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
-fn mebibytes(count: f64) -> String {
-    bytes(count as u64)
+fn mebibytes(value: f64) -> String {
+    format!("{} MiB", count(value))
 }
 
 /// The most important numbers of a run.
@@ -117,7 +117,10 @@ pub(super) fn plots(outcomes: &[&Outcome]) -> String {
             };
             let name = if many { outcome.target.clone() } else { process.name.clone() };
             cpu.push(Series { name: name.clone(), points: of(&|sample| sample.cpu.get(index).copied()) });
-            memory.push(Series { name, points: of(&|sample| sample.rss_bytes.get(index).map(|bytes| *bytes as f64)) });
+            memory.push(Series {
+                name,
+                points: of(&|sample| sample.rss_bytes.get(index).map(|bytes| *bytes as f64 / 1_048_576.0)),
+            });
         }
     }
     line("CPU, of one core", &cpu, percent, false);
@@ -212,7 +215,8 @@ pub(super) fn verdict(outcome: &Outcome) -> String {
         }
     };
     let notes: String = verdict.notes.iter().map(|note| format!("<li>{}</li>", escape(note))).collect();
-    format!("<h2>What was checked</h2><div class=\"box\"><table>{rows}{kafka}</table></div><ul>{notes}</ul>")
+    let notes = if notes.is_empty() { notes } else { format!("<ul>{notes}</ul>") };
+    format!("<h2>What was checked</h2><div class=\"box narrow\"><table>{rows}{kafka}</table></div>{notes}")
 }
 
 /// The machine.

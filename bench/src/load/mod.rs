@@ -107,10 +107,15 @@ pub(crate) fn run(scenario: &Scenario, terms: Terms) -> anyhow::Result<Finished>
     let wall_s = times.wall_s.max(1e-9);
     let busiest = worked.iter().map(|part| part.cpu_s).fold(0.0, f64::max) / times.whole_s.max(1e-9);
     if busiest > 0.95 {
-        verdict.notes.push(format!(
-            "the generator was busy for {:.0} % of its time: it may have been the limit",
-            busiest * 100.0
-        ));
+        let note =
+            format!("the generator was busy for {:.0} % of its time: it may have been the limit", busiest * 100.0);
+        verdict.notes.push(note);
+    }
+    let waited = worked.iter().map(|part| part.waited_s).fold(0.0, f64::max) / times.whole_s.max(1e-9);
+    if waited > 0.1 {
+        let note =
+            format!("the generator waited for a CPU for {:.0} % of its time: others use this machine", waited * 100.0);
+        verdict.notes.push(note);
     }
     let totals = Totals {
         connections: shared.groups.iter().map(|prepared| u64::from(prepared.group.clients)).sum(),
@@ -202,7 +207,7 @@ fn conduct(
     if let Some(epoch) = &terms.epoch {
         let _ = epoch.send((shared.epoch, start_ns));
     }
-    watch.begin(start_ns);
+    watch.begin(shared, start_ns);
     shared.start(start_ns);
     let has_others = shared.groups.iter().any(|p| p.group.role != Role::Publish && p.group.role != Role::Subscribe);
     let has_publishers = shared.groups.iter().any(|p| p.group.role == Role::Publish);

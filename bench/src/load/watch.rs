@@ -35,6 +35,17 @@ struct Counts {
     connects: u64,
 }
 
+impl Counts {
+    fn of(shared: &Shared) -> Self {
+        Self {
+            sent: shared.sum(|c| &c.sent),
+            answered: shared.sum(|c| &c.answered),
+            received: shared.sum(|c| &c.received),
+            connects: shared.sum(|c| &c.connects),
+        }
+    }
+}
+
 /// See the module.
 pub(crate) struct Watch {
     watched: Vec<Watched>,
@@ -93,9 +104,10 @@ impl Watch {
         Ok(())
     }
 
-    pub(crate) fn begin(&mut self, start_ns: u64) {
+    pub(crate) fn begin(&mut self, shared: &Shared, start_ns: u64) {
         self.start_ns = Some(start_ns);
         self.last = Instant::now();
+        self.counts = Counts::of(shared);
     }
 
     /// Takes a sample if it is time for one.
@@ -126,12 +138,7 @@ impl Watch {
         for part in lately.try_iter() {
             let _ = self.lately.add(&part);
         }
-        let now = Counts {
-            sent: shared.sum(|c| &c.sent),
-            answered: shared.sum(|c| &c.answered),
-            received: shared.sum(|c| &c.received),
-            connects: shared.sum(|c| &c.connects),
-        };
+        let now = Counts::of(shared);
         let before = std::mem::replace(&mut self.counts, now);
         let (mut cpu, mut rss_bytes) = (Vec::new(), Vec::new());
         for watched in &mut self.watched {

@@ -35,6 +35,8 @@ pub(crate) struct Worked {
     pub(crate) clients: Vec<Client>,
     /// CPU seconds of the thread.
     pub(crate) cpu_s: f64,
+    /// Seconds in which it could have run and had no CPU.
+    pub(crate) waited_s: f64,
 }
 
 /// See the module.
@@ -137,7 +139,10 @@ impl<'a> Worker<'a> {
         }
         let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
         let cpu_s = time.tv_sec as f64 + time.tv_nsec as f64 / 1e9;
-        Ok(Worked { stats: self.stats, clients: self.clients, cpu_s })
+        // Second field of schedstat: time spent runnable and not running, in nanoseconds.
+        let schedule = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+        let waited_ns: f64 = schedule.split_whitespace().nth(1).and_then(|ns| ns.parse().ok()).unwrap_or(0.0);
+        Ok(Worked { stats: self.stats, clients: self.clients, cpu_s, waited_s: waited_ns / 1e9 })
     }
 
     fn turn(&mut self, now_ns: u64) -> anyhow::Result<()> {
