@@ -2,11 +2,11 @@
 
 use crate::buffer::{self, SinkTerms};
 use crate::config::{self, Acknowledge, Buffer, Cluster, Compression, Config, Sink};
-use crate::kafka::compression::Codec;
 use crate::kafka::producer::dead::{DeadLetters, HEADERS_BYTES_MAX};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::types::SinkId;
 use crate::kafka::{client, producer};
+use crate::record::compression::Codec;
 use crate::{session, spool};
 
 /// The wire client of a cluster.
