@@ -1,4 +1,4 @@
-//! Forebay: MQTT in front of Apache Kafka. See `docs/ARCHITECTURE.md` for the plan of the house.
+//! Forebay: MQTT in front of Apache Kafka. See `docs/internals/ARCHITECTURE.md` for the plan of the house.
 
 pub mod buffer;
 pub mod cli;

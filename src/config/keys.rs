@@ -77,7 +77,7 @@ impl Section {
             Self::Spool => {
                 "The disk buffer: a log of segments for each shard below `spool` in `data_dir`. It is there where this part is \
                  there, if only as `[spool]` with no key; sinks then keep their rows on disk and answer at `\"stored\"`, \
-                 unless they say otherwise: see [SPOOL.md](SPOOL.md)."
+                 unless they say otherwise: see [SPOOL.md](internals/SPOOL.md)."
             }
             Self::Sink => {
                 "MQTT to Kafka. A message goes to every sink of which a filter matches, and is answered when each has met \
