@@ -28,6 +28,9 @@ use crate::service::dead_letters::Letter as Line;
 /// The session in the tickets of letters. No session has it: slot 2³² − 1 is never used.
 const LETTERS: u64 = u64::MAX;
 
+/// Writes the line of a row for the file; the last argument is who is owed the row's answer.
+pub(crate) type LineOf<'a> = dyn FnMut(&Route, &RejectedRow<'_>, Option<Ticket>) -> Vec<u8> + 'a;
+
 /// Where the letters of one sink of a producer go.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
@@ -132,7 +135,7 @@ impl DeadLetterQueue {
         cluster: usize,
         producer: &mut Producer,
         (now, wall): (Monotonic, WallMs),
-        line: &mut dyn FnMut(&Route, &RejectedRow<'_>, Option<Ticket>) -> Vec<u8>,
+        line: &mut LineOf<'_>,
     ) {
         while let Some(rejected) = producer.next_rejected() {
             self.rejected[cluster].push_back(rejected);
@@ -147,8 +150,8 @@ impl DeadLetterQueue {
             let to = (rejected.sink, route.topic.is_none() || (route.file && is_about_size(rejected.code)));
             let whole = !full.contains(&to)
                 && match &route.topic {
-                    Some(topic) if !to.1 => self.to_topic(producer, rejected, (&route, topic), now, wall),
-                    _ => self.to_file(producer, rejected, &route, line),
+                    Some(topic) if !to.1 => self.forward_to_topic(producer, rejected, (&route, topic), now, wall),
+                    _ => self.forward_to_file(producer, rejected, &route, line),
                 };
             if !whole {
                 full.push(to);
@@ -159,7 +162,7 @@ impl DeadLetterQueue {
     }
 
     /// `false`: there is no room for the next row.
-    fn to_topic(
+    fn forward_to_topic(
         &mut self,
         producer: &mut Producer,
         rejected: Rejected,
@@ -199,12 +202,12 @@ impl DeadLetterQueue {
     }
 
     /// `false`: the file's queue is full.
-    fn to_file(
+    fn forward_to_file(
         &mut self,
         producer: &mut Producer,
         rejected: Rejected,
         route: &Route,
-        line: &mut dyn FnMut(&Route, &RejectedRow<'_>, Option<Ticket>) -> Vec<u8>,
+        line: &mut LineOf<'_>,
     ) -> bool {
         let mut unread = Vec::new();
         let take = |_: &mut Producer, row: &RejectedRow<'_>| {
