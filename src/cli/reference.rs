@@ -34,7 +34,8 @@ fn metrics() -> String {
         let _ = writeln!(text, "| `{}` | {} |", error.name, error.help);
     }
     table(&mut text, "Of the process", "No labels, but for `build_info`.", PROCESS);
-    table(&mut text, "Of events and the log", "No labels.", JOURNAL.into_iter().chain([log_numbers::DROPPED]));
+    let own = [log_numbers::DROPPED, log_numbers::DELETED];
+    table(&mut text, "Of events, the log and dead-letter files", "No labels.", JOURNAL.into_iter().chain(own));
     table(&mut text, "Of the embedded log", "No labels; only where it runs.", embedded_numbers::specs());
     text.push('\n');
     text

@@ -27,6 +27,7 @@ mod ask;
 mod backlog;
 mod batch;
 pub(crate) mod broken;
+mod corrupt;
 mod dropped;
 mod error;
 mod expire;
