@@ -7,14 +7,16 @@ use crate::service::{dead_letters, log};
 /// What it is called.
 pub(super) const DROPPED: Spec = Spec {
     name: "log_lines_dropped",
-    help: "Lines of the log lost because standard error was not read fast enough.",
+    label: None,
+    help: "Log lines lost because standard error was not read fast enough.",
     kind: Kind::Counter,
 };
 
 /// Of the threads that write dead letters.
 pub(super) const DELETED: Spec = Spec {
     name: "dead_letters_deleted",
-    help: "Dead letters that were deleted with the oldest of their files, read or not.",
+    label: None,
+    help: "Dead letters deleted together with the oldest of their files, read or not.",
     kind: Kind::Counter,
 };
 

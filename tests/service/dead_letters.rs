@@ -55,10 +55,10 @@ fn a_record_that_kafka_finds_too_large_is_in_the_file_before_its_publisher_hears
     }
     let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
     device.publish(QoS::AtMostOnce, 0, "a/b", &[b'x'; 100_000]);
-    until_metric(&service, "sink_dead_lettered_in_file_total", 5);
-    assert_eq!(metric(&service, "sink_matched_total"), 7);
-    assert_eq!(metric(&service, "sink_delivered_total"), 2);
-    assert_eq!(metric(&service, "sink_refused_total"), 0);
+    until_metric(&service, "sink_dead_letter_file_records_total", 5);
+    assert_eq!(metric(&service, "sink_records_in_total{source=\"publish\"}"), 7);
+    assert_eq!(metric(&service, "sink_records_out_total{result=\"delivered\"}"), 2);
+    assert_eq!(metric(&service, "sink_records_out_total{result=\"refused\"}"), 0);
 }
 
 /// Without any setting: the one sink takes it, the other never will, and an old device could only send it again and again.
@@ -79,7 +79,7 @@ fn what_one_of_two_sinks_refuses_is_kept_and_an_old_device_is_answered() {
         .iter()
         .map(|line| [&line["sink"], &line["reason"], &line["client_id"]].map(|field| field.as_str().unwrap()));
     assert_eq!(said.collect::<Vec<_>>(), [["small", "TOO_LARGE", "old"]; 2]);
-    assert_eq!(metric(&service, "sink_dead_lettered_in_file_total"), 2);
+    assert_eq!(metric(&service, "sink_dead_letter_file_records_total"), 2);
 }
 
 /// A device may name its user properties as it likes.
@@ -220,6 +220,6 @@ fn what_a_real_kafka_refuses_is_kept_with_its_reason() {
         assert!(reasons.contains(&reason), "{reason} of {:?}", last.headers);
         assert_eq!(header("dead-letter-kafka-code"), (reason != "TOPIC_FORBIDDEN").then_some("29"));
     }
-    assert_eq!(metric(&service, "sink_dead_lettered_total"), 3);
-    assert_eq!(metric(&service, "sink_refused_total"), 0);
+    assert_eq!(metric(&service, "sink_records_out_total{result=\"dead_lettered\"}"), 3);
+    assert_eq!(metric(&service, "sink_records_out_total{result=\"refused\"}"), 0);
 }
