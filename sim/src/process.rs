@@ -169,13 +169,14 @@ impl World {
             journal: Arc::default(),
             notices: tell,
             dead_letters: files.collect(),
+            rules: &forebay::rules::KEPT,
         };
         let moving = Moving::default();
         let disks = std::mem::take(&mut self.disks);
         let mut disks = disks.into_iter();
         let mut hosts = Vec::new();
         for index in 0..shards {
-            let board = Arc::new(Board::new(layout.len()));
+            let board = Arc::new(Board::new(layout));
             let core = Core::new(index, around.clone(), Arc::clone(&board));
             let disk = disks.next().expect("a disk for each shard");
             let ring = Ring::new((index, shards), disk, Moving::clone(&moving));

@@ -381,7 +381,7 @@ pub(super) const KEYS: &[Key] = keys! {
     Spool.append: Word(APPEND), Is("\"written\""),
         "How rows get into a segment's file. `\"written\"`: by writes. `\"mapped\"`: stored into the mapped file; a disk \
          that fails while they are stored may then end the process with SIGBUS, where a write gives an error: see \
-         [SPOOL.md](SPOOL.md#written-or-mapped).";
+         [SPOOL.md](internals/SPOOL.md#written-or-mapped).";
     Spool.when_full: Word(WHEN_FULL), Is("\"backpressure\""),
         "What happens to a message for which there is no room. `\"backpressure\"`: its publisher is not read until there is. \
          `\"refuse\"`: it is refused, 5.0 with 0x97. `\"drop-oldest\"`: the oldest rows on disk make room, counted.";

@@ -42,7 +42,7 @@ impl Plot<'_> {
         }
         let x_of = |x: f64| if self.percentiles { nines(x) } else { x };
         let x_max = points().map(|p| x_of(p.0)).fold(f64::MIN, f64::max).max(if self.percentiles { 2.0 } else { 0.0 });
-        let x_min = points().map(|p| x_of(p.0)).fold(f64::MAX, f64::min).min(0.0).max(0.0);
+        let x_min = 0.0;
         let y_max = points().map(|p| p.1).fold(0.0, f64::max).max(if self.log { 10.0 } else { 1e-9 });
         let (low, high, ticks) = if self.log {
             let lowest = points().map(|p| p.1).filter(|y| *y > 0.0).fold(y_max, f64::min);

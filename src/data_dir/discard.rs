@@ -1,19 +1,18 @@
-//! `forebay spool discard`: throws away what one sink has in a spool that no service uses.
+//! Deletes what one sink has in a spool that no service uses: `forebay spool discard`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::args::DiscardArgs;
-use crate::data_dir::{Files, lock, of_shards, settings};
+use super::{Files, lock, of_shards, settings};
 use crate::spool::Log;
 
-/// What it threw away, or, without `--yes`, would; and whether it did.
+/// Deletes what `sink` has in the spool below `root`, or, without `yes`, says what that would be. What it says, and whether it
+/// was done.
 ///
 /// # Errors
 /// Why it cannot. What was said to be gone before that is gone.
-pub fn discard(options: &DiscardArgs) -> Result<(String, bool), String> {
-    let (root, sink) = (options.folder.as_path(), options.sink.as_str());
+pub(crate) fn discard(root: &Path, sink: &str, yes: bool) -> Result<(String, bool), String> {
     let folders = of_shards(root)?;
     if folders.is_empty() {
         return Err(format!("{}: no spool is here; it is the folder `spool` in service.data_dir", root.display()));
@@ -44,19 +43,19 @@ pub fn discard(options: &DiscardArgs) -> Result<(String, bool), String> {
         let others = if others.is_empty() { "no sink".to_owned() } else { others.join(", ") };
         return Err(format!("{}: sink \"{sink}\" has no messages here; {others} has", root.display()));
     }
-    if options.yes {
+    if yes {
         for (files, log) in &mut logs {
             end(files, log, sink).map_err(|error| format!("{}: {error}", root.display()))?;
         }
     }
-    let did = if options.yes { "thrown away" } else { "would be thrown away" };
+    let did = if yes { "thrown away" } else { "would be thrown away" };
     for (topic, count) in &rows {
         let _ = writeln!(out, "sink \"{sink}\", topic \"{topic}\": {count} messages {did}");
     }
-    if !options.yes {
+    if !yes {
         out += "nothing was changed; --yes throws them away\n";
     }
-    Ok((out, options.yes))
+    Ok((out, yes))
 }
 
 /// Ends all cuts and rows of a sink.
