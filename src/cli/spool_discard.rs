@@ -28,15 +28,15 @@ pub fn discard(options: &DiscardArgs) -> Result<(String, bool), String> {
     for (shard, folder) in folders.iter().enumerate() {
         let files = Files::new(folder);
         let found = files.found().map_err(|error| format!("{}: {error}", folder.display()))?;
-        let log = Log::new(spool_files::settings(shard, &found), files.recovered(shard)?);
-        for (_, lane) in log.state().lanes() {
+        let recovered = files.recovered(shard)?;
+        for (_, lane) in recovered.state.lanes() {
             let live = lane.rows();
             *sinks.entry(lane.sink.to_string()).or_default() += live;
             if *lane.sink == *sink && live > 0 {
                 *rows.entry(lane.topic.to_string()).or_default() += live;
             }
         }
-        logs.push((files, log));
+        logs.push((files, Log::new(spool_files::settings(shard, &found), recovered)));
     }
     let mut out = String::new();
     if rows.is_empty() {

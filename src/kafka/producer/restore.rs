@@ -18,6 +18,7 @@ use super::topic::Topic;
 use super::{Key, Producer, Terms};
 use crate::broken::{Promise, breaks};
 use crate::kafka::batch::Stamp;
+use crate::kafka::types::SinkId;
 use crate::runtime::seam::Monotonic;
 
 impl Producer {
@@ -73,6 +74,13 @@ impl Producer {
     pub fn fate_open(&mut self) {
         for sink in &mut self.sinks {
             sink.stats.outcome_unknown += sink.stats.recovered;
+        }
+    }
+
+    /// So many restored rows of a sink may be in Kafka already, and no cut says so any more. They are sent, and counted.
+    pub fn outcome_unknown(&mut self, sink: SinkId, rows: u64) {
+        if let Some(sink) = self.sinks.get_mut(usize::from(sink.0)) {
+            sink.stats.outcome_unknown += rows;
         }
     }
 
