@@ -86,7 +86,9 @@ fn a_log_drains_whatever_its_bounds_are_at_the_next_start() {
         drained(&mut log, &mut disk, rows + u64::from(more.is_ok()));
         // In its new bounds by itself, without another start.
         for turn in 0..200u64 {
-            let Ok(run) = put(&mut log, lane, &[vec![7; 100]]) else { panic!("{what}: no room in turn {turn}") };
+            let Ok(run) = put(&mut log, lane, &[vec![7; segment_bytes as usize / 20]]) else {
+                panic!("{what}: no room in turn {turn}")
+            };
             settle(&mut log, &mut disk);
             log.end_rows(lane, &[run], crate::spool::Reason::Expired).expect("taken");
             settle(&mut log, &mut disk);
