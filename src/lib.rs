@@ -11,6 +11,7 @@ pub mod limits;
 pub mod listener;
 pub mod metrics;
 pub mod mqtt;
+pub mod record;
 pub mod route;
 pub mod rule;
 pub mod runtime;

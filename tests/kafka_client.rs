@@ -8,10 +8,10 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use forebay::kafka::batch::{BatchView, Builder, Row, Stamp, stamp};
 use forebay::kafka::client::Settings;
-use forebay::kafka::compression::{Codec, Encoder};
 use forebay::kafka::types::{ClientEvent, LogSays, NodeId, ProduceBatch, ProduceRequest, ProduceResult, Question};
+use forebay::record::compression::{Codec, Encoder};
+use forebay::record::{BatchView, Builder, Row, Stamp, stamp};
 use forebay::runtime::seam::WallMs;
 use kafka_driver::Driver;
 use kafka_protocol::indexmap::IndexMap;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::args::InspectArgs;
 use super::ask::{table, text};
 use super::spool_folders::of_shards;
-use crate::kafka::batch::BatchHeader;
+use crate::record::BatchHeader;
 use crate::runtime::{FolderLock, segment_path, segments_in};
 use crate::shard::rfc3339;
 use crate::spool::{AppendError, CutHead, Disk, Entry, ReadError, Rot, Surveyed, recover, survey};

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::path::Path;
 
 use super::*;
-use crate::kafka::batch::{Builder, HEADER_LEN, Row};
+use crate::record::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::{
     BATCH_AT, Completion, Log, NewCut, NewRows, Recovered, Run, Settings, batch_header, put_batch, seal_batch,

@@ -13,8 +13,8 @@ use super::resolve::Document;
 use super::resolved::{Acknowledge, Compression, Partitioner, Sink, ValueFormat};
 use super::units::ShowSize;
 use super::{Overrides, SINKS_MAX, dead_letters, spool, values};
-use crate::kafka::compression::Codec;
 use crate::kafka::topic_name::{is_legal, kafka_topic};
+use crate::record::compression::Codec;
 use crate::route::filter;
 use crate::rule::template::{Fixed, Template};
 

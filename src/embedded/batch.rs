@@ -1,8 +1,8 @@
 //! The v2 record batch as a producer sent it: the checks that a broker makes. A count from the wire reserves nothing here; compressed records stay closed.
 
 use super::code;
-use crate::kafka::batch::Records;
-pub(crate) use crate::kafka::batch::{BatchHeader, HEADER_LEN};
+use crate::record::Records;
+pub(crate) use crate::record::{BatchHeader, HEADER_LEN};
 
 /// Kafka's `message.timestamp.after.max.ms`.
 pub(crate) const TIMESTAMP_AHEAD_MS_MAX: i64 = 3_600_000;

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::buffer::{Buffer, SpoolFull};
 use crate::config::WhenFull;
-use crate::kafka::murmur2::murmur2;
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::producer::{Full, Refusal, Row, Terms, TopicId};
 use crate::kafka::types::{SinkId, Ticket};
 use crate::mqtt::reason::ReasonCode;
+use crate::record::murmur2::murmur2;
 use crate::runtime::seam::{Monotonic, WallMs};
 
 use smallvec::SmallVec;

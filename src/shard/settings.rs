@@ -2,11 +2,11 @@
 
 use crate::buffer::{self, SinkTerms};
 use crate::config::{self, Acknowledge, Buffer, Cluster, Compression, Config, Sink};
-use crate::kafka::compression::Codec;
 use crate::kafka::producer::dead::{DeadLetters, HEADERS_BYTES_MAX};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::types::SinkId;
 use crate::kafka::{client, producer};
+use crate::record::compression::Codec;
 use crate::{session, spool};
 
 /// The wire client of a cluster.
@@ -156,6 +156,7 @@ pub(super) fn sessions(config: &Config) -> session::Settings {
         session_expiry_3x_s: mqtt.session_expiry_3x_s,
         keep_alive_max_s: mqtt.keep_alive_max_s,
         receive_maximum: mqtt.receive_maximum,
+        qos2_inflight_3x: mqtt.qos2_inflight_3x,
         topic_alias_maximum: mqtt.topic_alias_maximum,
         packet_size_max: Some(mqtt.packet_bytes_max),
         ..session::Settings::default()

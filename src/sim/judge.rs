@@ -12,10 +12,10 @@ use super::plan::{DEAD, Plan, SINKS, TOPICS};
 use super::row::{self, KEYS, Kind, Row};
 use super::store::Told;
 use super::trace::Trace;
-use crate::kafka::batch::BatchView;
 use crate::kafka::producer::row_log::Fate;
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, Producer, SinkSettings, SinkStats};
 use crate::kafka::types::{LogSays, Outcome, ProduceRequest, ProduceResult, Question, SinkId};
+use crate::record::BatchView;
 use crate::runtime::seam::Monotonic;
 
 /// Answers "not now" after which the producer may take them for a no.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::store::StorePlan;
-use crate::kafka::compression::Codec;
 use crate::kafka::producer::dead::{DeadLetters, HEADERS_BYTES_MAX};
 use crate::kafka::producer::{AnsweredOn, Partitioner, Settings, SinkSettings};
 use crate::kafka::types::SinkId;
+use crate::record::compression::Codec;
 
 /// Brokers.
 pub(super) const NODES: usize = 3;

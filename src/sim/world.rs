@@ -12,10 +12,10 @@ use super::plan::{DEAD, Fault, NODES, Plan, SINKS, Scope, TOPICS};
 use super::row::{self, Kind};
 use super::store::{Store, Told};
 use super::trace::Trace;
-use crate::kafka::murmur2::murmur2;
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::producer::{Partitioner, Producer, Row, Terms, Want, row_bytes_max};
 use crate::kafka::types::{LogSays, ProduceRequest, Question, SinkId, Ticket, TopicMetadata};
+use crate::record::murmur2::murmur2;
 use crate::runtime::seam::{Monotonic, WallMs};
 
 /// Rounds within which everything must come to rest once faults have ended.

@@ -6,7 +6,7 @@
 use smallvec::SmallVec;
 
 use super::lists::{Listed, Runs, Spans};
-use crate::kafka::batch::Records;
+use crate::record::Records;
 
 /// The partition of a lane whose rows have none yet.
 pub const UNPLACED: i32 = -1;

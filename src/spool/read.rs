@@ -10,7 +10,7 @@ use super::format::{ALIGN, ENTRY_HEADER_BYTES, claim, entry_len, framed};
 use super::lists::Listed;
 use super::payload::{ROWS_HEAD_BYTES, parse, rows_head};
 use super::state::{Held, State};
-use crate::kafka::batch::{Record, Records};
+use crate::record::{Record, Records};
 
 /// Bytes read at a time.
 const PIECE: usize = 64 << 10;
@@ -28,7 +28,7 @@ pub struct Block<'a> {
 pub struct RowBack<'a> {
     /// Its number.
     pub number: u64,
-    /// Timestamp, key, and the encoded tail (key, value, headers): what `kafka::batch` puts into a batch.
+    /// Timestamp, key, and the encoded tail (key, value, headers): what `record` puts into a batch.
     pub record: Record<'a>,
     /// When it expires.
     pub deadline: Option<Deadline>,
@@ -112,7 +112,7 @@ impl<'a> Block<'a> {
 fn past(mut records: &[u8], count: u64) -> &[u8] {
     for _ in 0..count {
         let mut after = records;
-        let len = crate::kafka::batch::varint::get_i32(&mut after).and_then(|len| usize::try_from(len).ok());
+        let len = crate::record::varint::get_i32(&mut after).and_then(|len| usize::try_from(len).ok());
         let Some(rest) = len.and_then(|len| after.get(len..)) else { return &[] };
         records = rest;
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay::kafka::murmur2;
+use forebay::record::murmur2;
 
 use super::broker::PARTITIONS;
 use super::world::{World, publish};

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 
 use self::disk::FakeDisk;
 use super::{Buffer, OpenError, Restored, Settings, SinkTerms};
-use crate::kafka::batch::{Builder, HEADER_LEN, Row};
 use crate::kafka::producer::row_log::{LoggedRow, NewCut, NewRows, NotNow, Origin, ReadBack, RowLog, RowRun, TakenCut};
 use crate::kafka::producer::{AnsweredOn, Keep};
 use crate::kafka::types::{SinkId, Ticket};
+use crate::record::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool;
 

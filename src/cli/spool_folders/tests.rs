@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 
 use super::super::spool_files::Files;
 use super::*;
-use crate::kafka::batch::{Builder, HEADER_LEN, Row};
+use crate::record::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::WallMs;
 use crate::shard::router::owner;
 use crate::spool::{Log, NewCut, NewRows, Origin, Recovered, Run, Settings};

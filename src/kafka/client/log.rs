@@ -4,7 +4,7 @@
 use super::api::{BY_ID, Call};
 use super::ask::Search;
 use super::wire::{Malformed, Read, Reader};
-use crate::kafka::batch::{BatchError, BatchView};
+use crate::record::{BatchError, BatchView};
 
 /// What one answer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,8 +17,8 @@ use super::resolve::{count_unclear, records_of};
 use super::row_log::UNPLACED;
 use super::topic::{Place, Topic};
 use super::{Key, Producer};
-use crate::kafka::batch::{HEADER_LEN, Record};
 use crate::kafka::types::Outcome;
+use crate::record::{HEADER_LEN, Record};
 use crate::runtime::seam::Monotonic;
 
 impl Producer {

@@ -11,9 +11,9 @@ use super::share::TopicId;
 use super::tickets::Tickets;
 use super::topic::Topic;
 use super::{AnsweredOn, Finished, Keep, Producer, Refusal, Sink, Terms};
-use crate::kafka::batch::{HEADER_LEN, Row, varint};
 use crate::kafka::topic_name;
 use crate::kafka::types::{Outcome, SinkId, Ticket};
+use crate::record::{HEADER_LEN, Row, varint};
 use crate::runtime::seam::Monotonic;
 
 /// Beyond key, value and headers: length, attributes, deltas of time and offset, lengths of key and value, header count.

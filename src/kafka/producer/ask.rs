@@ -15,8 +15,8 @@ use super::resolve::sent_again_late;
 use super::restore::rows_of;
 use super::timers::Timer;
 use super::{Keep, Key, Producer, Want};
-use crate::kafka::batch::BatchView;
 use crate::kafka::types::{LogSays, Question};
+use crate::record::BatchView;
 use crate::runtime::seam::Monotonic;
 
 /// Times that a question is asked again because the answer was "not now" (with backoff: minutes). After that as if we

@@ -14,8 +14,8 @@ use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RowLog, RowRun};
 use super::tickets::Tickets;
 use super::{Finished, Producer, Terms};
-use crate::kafka::batch::HEADER_LEN;
 use crate::kafka::types::{Outcome, Ticket};
+use crate::record::HEADER_LEN;
 use crate::runtime::seam::Monotonic;
 
 /// Kafka's code for a disk that cannot be read.

@@ -12,9 +12,9 @@ use super::pool::{BATCH_COST, BUFFER_MIN, Pool, extra};
 use super::row_log::{NewRows, Origin};
 use super::settings::Terms;
 use super::tickets::{Cursor, SPAN_BYTES, Tickets};
-use crate::kafka::batch::{Builder, HEADER_LEN, Record, Row, Stamp, Tail, stamp};
-use crate::kafka::compression::Encoder;
 use crate::kafka::types::Ticket;
+use crate::record::compression::Encoder;
+use crate::record::{Builder, HEADER_LEN, Record, Row, Stamp, Tail, stamp};
 use crate::runtime::seam::Monotonic;
 
 /// Records of a batch: far below what the offset delta can hold, far above what a batch has.

@@ -15,9 +15,9 @@ use super::resolve::records_of;
 use super::row_log::Fate;
 use super::tickets::{Cursor, Tickets};
 use super::{Finished, Producer, Sink};
-use crate::kafka::batch::{HEADER_LEN, Headers, Row};
-use crate::kafka::compression::Codecs;
 use crate::kafka::types::{Outcome, SinkId, Ticket};
+use crate::record::compression::Codecs;
+use crate::record::{HEADER_LEN, Headers, Row};
 use crate::runtime::seam::{Monotonic, WallMs};
 
 /// What the names of the headers begin with that a dead letter has beside its own.

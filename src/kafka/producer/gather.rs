@@ -10,8 +10,8 @@ use super::node::Node;
 use super::partition::{Identity, Partition, Step, WINDOW, Work, forgotten};
 use super::row_log::{NoLog, RowLog};
 use super::{Key, Producer};
-use crate::kafka::batch::{HEADER_LEN, Stamp};
 use crate::kafka::types::{NodeId, ProduceBatch, ProduceRequest};
+use crate::record::{HEADER_LEN, Stamp};
 use crate::runtime::seam::{Monotonic, WallMs};
 
 /// A batch in a request.

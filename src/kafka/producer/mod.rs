@@ -92,9 +92,9 @@ pub use self::stats::SinkStats;
 use self::tickets::Tickets;
 use self::timers::Timers;
 use self::topic::Topic;
-pub use crate::kafka::batch::Row;
-use crate::kafka::compression::Codecs;
 use crate::kafka::types::{Outcome, Question, Run, SinkId};
+pub use crate::record::Row;
+use crate::record::compression::Codecs;
 use crate::runtime::seam::{Monotonic, WallMs};
 
 /// Why a row can never go to this sink and topic: known before any sink has taken the message.

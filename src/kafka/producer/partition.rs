@@ -10,8 +10,8 @@ use super::batch::{Bad, Batch, Flight};
 use super::broken::{Rule, is_out};
 use super::kept::Kind;
 use super::lost::Torn;
-use crate::kafka::batch::Stamp;
 use crate::kafka::types::NodeId;
+use crate::record::Stamp;
 use crate::runtime::seam::{Monotonic, WallMs};
 
 /// Batches that are cut and not done: Kafka remembers the last five of a producer and partition.

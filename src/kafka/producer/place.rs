@@ -7,9 +7,9 @@ use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::UNPLACED;
 use super::topic::Place;
 use super::{Keep, Key, Partitioner, Producer};
-use crate::kafka::batch::{HEADER_LEN, Record};
-use crate::kafka::murmur2;
 use crate::kafka::types::Ticket;
+use crate::record::murmur2;
+use crate::record::{HEADER_LEN, Record};
 use crate::runtime::seam::Monotonic;
 
 /// Bytes of waiting rows that one poll places: a turn must stay short when a backlog finds its partitions.

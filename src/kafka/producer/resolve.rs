@@ -15,8 +15,8 @@ use super::pool::BATCH_COST;
 use super::tickets::{Cursor, SPAN_BYTES};
 use super::timers::Timer;
 use super::{Key, Producer, is_about_topic};
-use crate::kafka::batch::{BatchError, BatchView, HEADER_LEN, Record, Records};
-use crate::kafka::compression::{Codec, Codecs};
+use crate::record::compression::{Codec, Codecs};
+use crate::record::{BatchError, BatchView, HEADER_LEN, Record, Records};
 use crate::runtime::seam::Monotonic;
 
 /// How often a split waits for memory.

@@ -17,8 +17,8 @@ use super::timeless::push_timeless;
 use super::topic::Topic;
 use super::{Key, Producer, Terms};
 use crate::broken::{Promise, breaks};
-use crate::kafka::batch::Stamp;
 use crate::kafka::types::SinkId;
+use crate::record::Stamp;
 use crate::runtime::seam::Monotonic;
 
 impl Producer {

@@ -5,8 +5,8 @@
 //!
 //! Rows are named by lane and number. A lane is one sink, topic and partition; a row's number in it is given once.
 
-use crate::kafka::batch::Record;
 use crate::kafka::types::{SinkId, Ticket};
+use crate::record::Record;
 use crate::runtime::seam::Monotonic;
 
 /// The partition of a lane whose rows have none yet.

@@ -8,9 +8,9 @@ use super::logging::Dirty;
 use super::resolve::records_of;
 use super::row_log::{NewCut, NewRows, NotNow, RowLog, UNPLACED};
 use super::{Keep, Producer};
-use crate::kafka::batch::BatchView;
-use crate::kafka::compression::Codecs;
 use crate::kafka::types::SinkId;
+use crate::record::BatchView;
+use crate::record::compression::Codecs;
 
 impl Producer {
     /// Writes what memory alone has of sinks that keep their rows as [`Keep::HybridSaved`] to the log, what is cut with

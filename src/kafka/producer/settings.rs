@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::dead::DeadLetters;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::Origin;
-use crate::kafka::compression::{Codec, Codecs};
+use crate::record::compression::{Codec, Codecs};
 use crate::runtime::seam::Monotonic;
 
 /// When a row's publisher may be answered.

@@ -14,8 +14,8 @@ use super::partition::Work;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::topic::Topic;
 use super::{Key, Partitioner};
-use crate::kafka::murmur2;
 use crate::kafka::types::SinkId;
+use crate::record::murmur2;
 
 /// A topic of a sink, by its place in the producer. It may become another topic's once it has no rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

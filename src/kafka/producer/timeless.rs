@@ -14,8 +14,8 @@ use super::pool::{BATCH_COST, Pool};
 use super::resolve::{SPLIT_WAITS, records_of};
 use super::tickets::Cursor;
 use super::{Key, Producer};
-use crate::kafka::batch::{HEADER_LEN, Record, Row};
 use crate::kafka::types::Ticket;
+use crate::record::{HEADER_LEN, Record, Row};
 use crate::runtime::seam::{Monotonic, WallMs};
 
 /// The header with the time of receipt, in milliseconds since 1970, in digits.

@@ -8,7 +8,7 @@ use super::batch::Batch;
 use super::broken::{Rule, is_out};
 use super::partition::{Partition, Work};
 use super::tickets::Cursor;
-use crate::kafka::murmur2;
+use crate::record::murmur2;
 use crate::runtime::seam::Monotonic;
 
 /// A topic of a sink.

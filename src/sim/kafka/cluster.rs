@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::{Entry, Log};
-use crate::kafka::batch::{BatchView, Record, Records};
-use crate::kafka::compression::{Codec, Codecs};
 use crate::kafka::types::{NodeId, ProduceBatch, TopicMetadata};
+use crate::record::compression::{Codec, Codecs};
+use crate::record::{BatchView, Record, Records};
 use crate::sim::plan::DEAD;
 use crate::sim::row::{self, Kind};
 

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Restored;
-use crate::kafka::batch::{BatchView, Builder, Records};
 use crate::kafka::producer::row_log::{
     Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut,
 };
 use crate::kafka::types::{SinkId, Ticket};
+use crate::record::{BatchView, Builder, Records};
 use crate::runtime::seam::Monotonic;
 use crate::sim::row;
 
@@ -165,7 +165,7 @@ impl RowLog for Model {
         let records = Records::new(new.records, new.count as i32, new.base_timestamp);
         let of = |index: u32, (at, _): &(u32, Monotonic)| *at == index;
         let written = self.ahead.written;
-        let kept = |(index, record): (u32, crate::kafka::batch::Record<'_>)| {
+        let kept = |(index, record): (u32, crate::record::Record<'_>)| {
             let mut builder = Builder::new(Vec::new());
             builder.append_tail(record.timestamp, record.tail);
             Kept {

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Restored;
-use crate::kafka::batch::Records;
 use crate::kafka::producer::row_log::{
     Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RowLog, RowRun, TakenCut,
 };
 use crate::kafka::producer::{Keep, SinkSettings};
 use crate::kafka::types::{SinkId, Ticket};
+use crate::record::Records;
 use crate::runtime::seam::Monotonic;
 use crate::sim::row;
 

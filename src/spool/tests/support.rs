@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::kafka::batch::{Builder, HEADER_LEN, Row};
+use crate::record::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::simulated::SimDisk;
 use crate::spool::{
@@ -71,7 +71,7 @@ pub(super) fn value(tail: &[u8]) -> Vec<u8> {
     let mut builder = Builder::new(Vec::new());
     builder.append_tail(0, tail);
     let batch = builder.close(None);
-    let (view, _) = crate::kafka::batch::BatchView::parse(&batch).expect("a batch");
+    let (view, _) = crate::record::BatchView::parse(&batch).expect("a batch");
     let record = view.records().expect("records").next().expect("one").expect("whole");
     record.value.expect("a value").to_vec()
 }

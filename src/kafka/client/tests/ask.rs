@@ -1,9 +1,9 @@
 //! Asking a log, against a scripted cluster: what each state of log and leader is read as, and what goes wrong on the way.
 
 use super::world::{World, name, request, world};
-use crate::kafka::batch::{Builder, Row, Stamp, stamp};
 use crate::kafka::fake::{Fault, Mode, Seen};
 use crate::kafka::types::{ClientEvent, LogSays, NodeId, Question, WhyNot};
+use crate::record::{Builder, Row, Stamp, stamp};
 use crate::runtime::seam::WallMs;
 use kafka_protocol::messages::ApiKey;
 use std::time::Duration;

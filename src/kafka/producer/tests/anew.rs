@@ -1,9 +1,9 @@
 //! Topics deleted and made anew, with as many partitions, more or fewer: order of a key, nothing lost, nothing twice.
 
 use super::hand::{Hand, identity, settings, topic, values};
-use crate::kafka::murmur2::partition;
 use crate::kafka::producer::Settings;
 use crate::kafka::types::{LogSays, ProduceRequest, TopicMetadata, WhyNot};
+use crate::record::murmur2::partition;
 
 pub(super) fn metadata(id: u128, partitions: usize) -> TopicMetadata {
     TopicMetadata { id, ..topic("t", &vec![0; partitions]) }
@@ -118,7 +118,7 @@ fn what_is_cut_keeps_its_identity(last_word: i16) {
     hand.append("t", Some(key_of(1, 2)));
     let out = hand.poll();
     let idle: Vec<_> = out.iter().flat_map(|r| r.batches.iter()).filter(|b| b.partition == 1).collect();
-    let (view, _) = crate::kafka::batch::BatchView::parse(&idle[0].bytes).expect("a batch");
+    let (view, _) = crate::record::BatchView::parse(&idle[0].bytes).expect("a batch");
     assert_eq!((view.header().producer_epoch, view.header().base_sequence), (1, 0));
     assert_eq!((hand.stats().topics_made_anew, hand.stats().placed_anew), (1, 0));
 }

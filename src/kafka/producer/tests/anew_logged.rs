@@ -3,10 +3,10 @@
 use super::anew::metadata;
 use super::hand::{Hand, read, values};
 use super::logged::disk;
-use crate::kafka::batch::BatchView;
-use crate::kafka::murmur2::partition;
 use crate::kafka::producer::{AnsweredOn, Keep};
 use crate::kafka::types::{NodeId, TopicMetadata};
+use crate::record::BatchView;
+use crate::record::murmur2::partition;
 
 /// A key of this partition of four.
 fn key_of(wanted: usize) -> &'static str {

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::hand::{Hand, read, settings, topic};
-use crate::kafka::batch::BatchView;
 use crate::kafka::producer::row_log::Fate;
 use crate::kafka::producer::{AnsweredOn, Keep, Settings, Terms};
 use crate::kafka::types::{LogSays, Outcome, ProduceRequest, ProduceResult, Question, SinkId, Ticket};
+use crate::record::BatchView;
 use crate::runtime::seam::WallMs;
 
 /// What a partition knows of a producer: its epoch, and its last batches by first and last sequence and base offset.

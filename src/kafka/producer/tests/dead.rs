@@ -1,10 +1,10 @@
 //! Refused rows on their way to the dead letters: memory, compression, rows without a partition.
 
 use super::hand::{Hand, SINK, settings, topic};
-use crate::kafka::compression::Codec;
 use crate::kafka::producer::dead::{DeadLetters, HEADERS_BYTES_MAX};
 use crate::kafka::producer::{Row, Settings, SinkSettings};
 use crate::kafka::types::{Outcome, ProduceBatch, ProduceResult, SinkId, TopicMetadata};
+use crate::record::compression::Codec;
 
 const HIDDEN: SinkId = SinkId(1);
 

@@ -2,9 +2,9 @@
 
 use super::hand::{Hand, SINK, topic};
 use super::logged::disk;
-use crate::kafka::batch::BatchView;
 use crate::kafka::producer::{AnsweredOn, Keep, Row, Settings};
 use crate::kafka::types::{SinkId, Ticket};
+use crate::record::BatchView;
 
 const ROW_BYTES: usize = 1000;
 

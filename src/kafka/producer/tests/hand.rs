@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::kafka::batch::{BatchView, Records};
-use crate::kafka::compression::{Codec, Codecs};
 use crate::kafka::producer::{Producer, Row, Settings, SinkSettings, SinkStats, Want};
 use crate::kafka::types::{
     LogSays, NodeId, Outcome, ProduceBatch, ProduceRequest, ProduceResult, Question, Run, SinkId, Ticket, TopicMetadata,
 };
+use crate::record::compression::{Codec, Codecs};
+use crate::record::{BatchView, Records};
 use crate::runtime::seam::{Monotonic, WallMs};
 
 use super::hand_log::HandLog;
@@ -224,7 +224,7 @@ pub(super) fn read(view: &BatchView<'_>) -> Vec<(Option<Vec<u8>>, Vec<u8>)> {
     };
     let records = Records::new(body, view.header().records_count, view.header().base_timestamp);
     let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
-    let record = |record: crate::kafka::batch::Record<'_>| (owned(record.key), owned(record.value).unwrap_or_default());
+    let record = |record: crate::record::Record<'_>| (owned(record.key), owned(record.value).unwrap_or_default());
     records.map(|read| record(read.expect("a record"))).collect()
 }
 

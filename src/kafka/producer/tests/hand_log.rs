@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::kafka::batch::{Builder, Records};
 use crate::kafka::producer::row_log::{
     Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut,
 };
 use crate::kafka::types::{SinkId, Ticket};
+use crate::record::{Builder, Records};
 use crate::runtime::seam::Monotonic;
 
 #[derive(Clone, Debug)]
@@ -245,7 +245,7 @@ impl RowLog for HandLog {
                 let rotten = ReadBack::Rotten(RowRun { first: *number, count: 1 });
                 return if any { ReadBack::Rows } else { rotten };
             }
-            let (view, _) = crate::kafka::batch::BatchView::parse(&kept.bytes).expect("a batch");
+            let (view, _) = crate::record::BatchView::parse(&kept.bytes).expect("a batch");
             let record = view.records().expect("records").next().expect("one").expect("a record");
             let ticket = self.tickets.get(&(lane, *number)).copied();
             let row = LoggedRow { number: *number, record, expires: kept.expires, hash: kept.hash, ticket };

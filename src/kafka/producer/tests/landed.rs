@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::hand::{Hand, SINK, settings, topic, values};
 use super::logged::disk;
-use crate::kafka::batch::BatchView;
-use crate::kafka::compression::Codec;
 use crate::kafka::producer::dead::DeadLetters;
 use crate::kafka::producer::{AnsweredOn, Row, Settings, SinkSettings, Terms};
 use crate::kafka::types::{LogSays, Outcome, ProduceRequest, ProduceResult, Run, SinkId, Ticket};
+use crate::record::BatchView;
+use crate::record::compression::Codec;
 
 fn asked(settings: Settings) -> Settings {
     Settings { receipts: true, ..settings }

@@ -1,9 +1,9 @@
 //! Partitions whose followers are slow go over the second lane of their broker, and hold nobody else.
 
 use super::hand::{Hand, SINK, identity, settings, topic, values};
-use crate::kafka::murmur2;
 use crate::kafka::producer::Settings;
 use crate::kafka::types::{ProduceRequest, ProduceResult};
+use crate::record::murmur2;
 
 /// Two partitions at broker 0, both proven, and answers that come at once.
 fn two() -> Hand {

@@ -115,7 +115,7 @@ fn spread(partitioner: Partitioner, keys: usize) -> (Vec<i32>, usize) {
 
 #[test]
 fn partitioners_spread_as_they_say() {
-    let home = |n: usize| crate::kafka::murmur2::partition(format!("key {n}").as_bytes(), 8) as i32;
+    let home = |n: usize| crate::record::murmur2::partition(format!("key {n}").as_bytes(), 8) as i32;
     assert_eq!(spread(Partitioner::Key, 1), (vec![home(0)], 1));
     let mut homes: Vec<_> = (0..10).map(home).collect();
     homes.sort_unstable();

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::anew::{gone, metadata};
 use super::hand::{Hand, read, settings};
-use crate::kafka::batch::BatchView;
 use crate::kafka::producer::Settings;
 use crate::kafka::types::{LogSays, ProduceRequest, ProduceResult, Question, TopicMetadata};
+use crate::record::BatchView;
 
 /// First and last sequence, base offset.
 type Taken = (i32, i32, i64);

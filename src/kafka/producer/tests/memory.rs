@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::hand::{Hand, SINK, settings, topic, values};
-use crate::kafka::compression::Codec;
 use crate::kafka::producer::{Row, Settings, row_bytes_max};
 use crate::kafka::types::{ProduceRequest, SinkId, Ticket};
+use crate::record::compression::Codec;
 use crate::runtime::seam::WallMs;
 
 pub(super) type NoHeaders = std::iter::Empty<(&'static [u8], &'static [u8])>;

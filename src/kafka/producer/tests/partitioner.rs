@@ -1,9 +1,9 @@
 //! `partitioner = "client"`: the partition is the client's, whatever the key is.
 
 use super::hand::{Hand, SINK, read, settings, topic};
-use crate::kafka::murmur2::{murmur2, partition};
 use crate::kafka::producer::{Partitioner, Row, Settings, Terms};
 use crate::kafka::types::ProduceRequest;
+use crate::record::murmur2::{murmur2, partition};
 
 fn by_client() -> Settings {
     let mut settings = settings();
@@ -29,7 +29,7 @@ fn check(requests: &[ProduceRequest], count: usize) -> usize {
     let mut rows = 0;
     for request in requests {
         for batch in &request.batches {
-            let (view, _) = crate::kafka::batch::BatchView::parse(&batch.bytes).expect("a batch");
+            let (view, _) = crate::record::BatchView::parse(&batch.bytes).expect("a batch");
             for (_, client) in read(&view) {
                 assert_eq!(batch.partition as usize, partition(&client, count));
                 rows += 1;

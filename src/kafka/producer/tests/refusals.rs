@@ -1,9 +1,9 @@
 //! Rules P5 to P7: what cannot be told, refusals, new epochs.
 
 use super::hand::{HOUR_MS, Hand, SINK, identities, identity, settings, topic, values};
-use crate::kafka::compression::Codec;
 use crate::kafka::producer::{Refusal, Want};
 use crate::kafka::types::{LogSays, Outcome, Run, WhyNot};
+use crate::record::compression::Codec;
 
 const SILENT: LogSays = LogSays::CannotTell(WhyNot::Forbidden);
 

@@ -1,9 +1,9 @@
 //! A topic or sink whose rows do not leave keeps its part of the memory, and no more.
 
 use super::hand::{Hand, SINK, settings, topic, values};
-use crate::kafka::murmur2;
 use crate::kafka::producer::{Full, Row, Settings};
 use crate::kafka::types::{SinkId, Ticket, TopicMetadata};
+use crate::record::murmur2;
 
 const ROW: usize = 1_000;
 

@@ -37,7 +37,7 @@ fn ten_times_the_memory_is_taken_while_kafka_is_away_and_sent_in_order() {
         for round in 0..20_000 {
             for request in hand.poll_synced() {
                 for batch in &request.batches {
-                    let (view, _) = crate::kafka::batch::BatchView::parse(&batch.bytes).expect("a batch");
+                    let (view, _) = crate::record::BatchView::parse(&batch.bytes).expect("a batch");
                     read.extend(super::hand::read(&view));
                 }
                 hand.answer_and_drop(request, 0);
@@ -147,7 +147,7 @@ fn an_orderly_stop_saves_what_is_in_memory_and_a_start_sends_it_once() {
     for _ in 0..10 {
         for request in hand.poll_synced() {
             for batch in &request.batches {
-                let (view, _) = crate::kafka::batch::BatchView::parse(&batch.bytes).expect("a batch");
+                let (view, _) = crate::record::BatchView::parse(&batch.bytes).expect("a batch");
                 sent.extend(super::hand::read(&view).into_iter().map(|(_, value)| value));
             }
             identities.push(identity(&request));

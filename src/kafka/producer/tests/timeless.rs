@@ -1,9 +1,9 @@
 //! INVALID_TIMESTAMP: cut anew without times, the time of receipt in a header.
 
 use super::hand::{Hand, identity, settings, values};
-use crate::kafka::batch::{BatchView, Records};
-use crate::kafka::compression::Codec;
 use crate::kafka::types::{LogSays, ProduceRequest};
+use crate::record::compression::Codec;
+use crate::record::{BatchView, Records};
 
 /// Timestamp and the header's value of each record; the records are not compressed.
 fn times(request: &ProduceRequest) -> Vec<(i64, Option<String>)> {
@@ -11,7 +11,7 @@ fn times(request: &ProduceRequest) -> Vec<(i64, Option<String>)> {
     view.check_crc().expect("its checksum");
     let records = Records::new(view.body(), view.header().records_count, view.header().base_timestamp)
         .map(|record| record.expect("a record"));
-    let time = |mut headers: crate::kafka::batch::Headers<'_>| {
+    let time = |mut headers: crate::record::Headers<'_>| {
         let found = headers.find(|(name, _)| *name == b"mqtt-received-ms")?.1?;
         Some(String::from_utf8(found.to_vec()).expect("digits"))
     };

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::hand::{Hand, SINK, identity, settings, topic, values};
-use crate::kafka::murmur2;
 use crate::kafka::producer::{AnsweredOn, Refusal, Settings, SinkSettings, Want};
 use crate::kafka::types::{NodeId, Outcome, ProduceResult, Run, SinkId, TopicMetadata};
+use crate::record::murmur2;
 
 // P8, sections 6 and 7
 

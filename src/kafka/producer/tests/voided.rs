@@ -3,9 +3,9 @@
 
 use super::hand::{Hand, topic, values};
 use super::logged::{disk, known};
-use crate::kafka::murmur2;
 use crate::kafka::producer::{AnsweredOn, Keep};
 use crate::kafka::types::{NodeId, Outcome, TopicMetadata};
+use crate::record::murmur2;
 
 /// A topic of which some partitions have a leader.
 fn led(name: &str, led: &[bool]) -> TopicMetadata {
@@ -161,12 +161,8 @@ fn what_stands_beside_small_rows_in_the_log_counts_as_theirs() {
     use crate::kafka::producer::row_log::Origin;
     let mut hand = Hand::new(disk());
     for packet_id in 1..=2000 {
-        let row = crate::kafka::batch::Row {
-            key: None,
-            value: Some(b"x"),
-            headers: std::iter::empty(),
-            timestamp: hand.wall(),
-        };
+        let row =
+            crate::record::Row { key: None, value: Some(b"x"), headers: std::iter::empty(), timestamp: hand.wall() };
         let origin = Some(Origin { session: 3, packet_id });
         let terms = Terms { expires: crate::runtime::seam::Monotonic(u64::MAX / 2), hash: Some(7), origin };
         assert!(hand.producer.has_room(200));

@@ -7,7 +7,7 @@ use kafka_protocol::records as theirs;
 use proptest::prelude::*;
 
 use super::*;
-use crate::kafka::compression::{Codec, Codecs, Encoder};
+use crate::record::compression::{Codec, Codecs, Encoder};
 use crate::runtime::seam::WallMs;
 
 /// A row that owns what it says.

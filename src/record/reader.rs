@@ -2,7 +2,7 @@
 //! only upper bounds, and nothing is reserved on their word.
 
 use super::{BatchHeader, HEADER_LEN, varint};
-use crate::kafka::compression::Codec;
+use crate::record::compression::Codec;
 
 /// Why bytes are not a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

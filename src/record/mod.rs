@@ -1,4 +1,5 @@
-//! Kafka record batches, format v2 (KIP-98): a builder that appends, a reader that borrows.
+//! Kafka record batches, format v2 (KIP-98): a builder that appends, a reader that borrows; and what belongs to them:
+//! [`compression`], and [`murmur2`], which chooses a key's partition as Java's producer does.
 //!
 //! ```text
 //!  0  base offset i64 · batch length i32 (what follows it) · partition leader epoch i32 · magic i8 = 2
@@ -13,7 +14,9 @@
 //! The tail of a record depends on nothing outside of it: moving a row into another batch is a new prefix and one copy.
 
 mod builder;
+pub mod compression;
 mod header;
+pub mod murmur2;
 mod reader;
 mod row;
 pub mod varint;

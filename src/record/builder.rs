@@ -2,7 +2,7 @@
 //! header is patched when the batch is closed, the producer's identity and the checksum when it is cut.
 
 use super::{HEADER_LEN, Records, Row, Tail, at, varint};
-use crate::kafka::compression::{Codec, Encoder};
+use crate::record::compression::{Codec, Encoder};
 
 /// A producer's identity for one batch, given at the cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
