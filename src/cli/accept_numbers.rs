@@ -9,6 +9,7 @@ use crate::runtime::Heartbeat;
 /// What it is called.
 pub(super) const REFUSED: Spec = Spec {
     name: "connections_refused_no_descriptor",
+    label: None,
     help: "Connections closed at once because the file descriptors for devices were used up; some are kept for Kafka, the \
            disk and the control plane.",
     kind: Kind::Counter,
