@@ -62,7 +62,8 @@ fn metrics() -> String {
     histograms(&mut text);
     let process = PROCESS.into_iter().chain([accept_numbers::REFUSED]);
     table(&mut text, "Process", "No labels, except `version` on `forebay_build_info`.", process);
-    table(&mut text, "Events and log", "No labels.", JOURNAL.into_iter().chain([log_numbers::DROPPED]));
+    let own = [log_numbers::DROPPED, log_numbers::DELETED];
+    table(&mut text, "Events, log and dead-letter files", "No labels.", JOURNAL.into_iter().chain(own));
     table(&mut text, "Embedded log", "No labels; only where it runs.", embedded_numbers::specs());
     text.push('\n');
     text
