@@ -15,7 +15,6 @@ mod overview;
 mod reference;
 pub mod run;
 pub mod spool;
-pub mod spool_discard;
 pub mod topics;
 
 pub use args::{

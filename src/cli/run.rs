@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::broken;
 use crate::config::{Config, EMBEDDED, LogFormat};
 use crate::control::{Control, View};
 use crate::data_dir::{self, DataDir};
@@ -22,6 +21,7 @@ use crate::metrics::journal::Journal;
 use crate::metrics::process::Process;
 use crate::metrics::samples::Samples;
 use crate::metrics::spec::Layout;
+use crate::rules::{KEPT, Rules};
 use crate::runtime::{self, Listeners, Post, ShardThread};
 use crate::service::dead_letters::{self, Letter};
 use crate::service::preflight::Host;
@@ -51,6 +51,12 @@ enum Event {
 /// Runs the service until a signal ends it.
 #[must_use]
 pub fn run(config: Config) -> ExitCode {
+    run_with(config, &KEPT)
+}
+
+/// The same under other rules, for tests of the tests (`tests/broken/`).
+#[must_use]
+pub fn run_with(config: Config, rules: &'static dyn Rules) -> ExitCode {
     let format = match config.log.format {
         LogFormat::Text => log::Format::Text,
         LogFormat::Json => log::Format::Json,
@@ -59,13 +65,8 @@ pub fn run(config: Config) -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
-    match broken::read() {
-        Ok(None) => {}
-        Ok(Some(promise)) => tracing::error!(promise, "a promise is broken on purpose: this build is for tests only"),
-        Err(why) => return failed(&why),
-    }
     abort_on_panic();
-    let outcome = Service::start(config).and_then(Service::serve);
+    let outcome = Service::start(config, rules).and_then(Service::serve);
     drop(logging);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -104,7 +105,7 @@ struct Service {
 }
 
 impl Service {
-    fn start(mut config: Config) -> Result<Self, Failure> {
+    fn start(mut config: Config, rules: &'static dyn Rules) -> Result<Self, Failure> {
         let device_descriptors_max = preflight(config.service.shards)?;
         config.share_dead_letters_file();
         let data_dir = config.service.data_dir.display();
@@ -131,6 +132,7 @@ impl Service {
             journal: Arc::clone(&journal),
             notices: notices(tell),
             dead_letters: start_dead_letters(&config, &post)?,
+            rules,
         };
         let settings = runtime::Settings { device_descriptors_max, ..runtime_settings(&config) };
         let mut shards = Vec::new();

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::args::InspectArgs;
+use super::args::{DiscardArgs, InspectArgs};
 use super::ask::{table, text};
-use crate::data_dir::of_shards;
+use crate::data_dir::{self, of_shards};
 use crate::record::BatchHeader;
 use crate::runtime::{FolderLock, segment_path, segments_in};
 use crate::shard::rfc3339;
@@ -34,6 +34,14 @@ impl Disk for Folder<'_> {
         let file = File::open(segment_path(self.0, segment)).map_err(|_| ReadError::Missing)?;
         file.read_exact_at(into, at).map_err(|_| ReadError::Failed)
     }
+}
+
+/// `forebay spool discard`: what it says, and whether something was deleted.
+///
+/// # Errors
+/// Why it cannot. What was said to be gone before that is gone.
+pub fn discard(options: &DiscardArgs) -> Result<(String, bool), String> {
+    data_dir::discard(&options.folder, &options.sink, options.yes)
 }
 
 /// What the folder holds, as text, and whether it is sound.

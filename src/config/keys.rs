@@ -77,7 +77,7 @@ impl Section {
             Self::Spool => {
                 "The disk buffer: a log of segments for each shard below `spool` in `data_dir`. It is there where this part is \
                  there, if only as `[spool]` with no key; sinks then keep their rows on disk and answer at `\"stored\"`, \
-                 unless they say otherwise: see [SPOOL.md](SPOOL.md)."
+                 unless they say otherwise: see [SPOOL.md](internals/SPOOL.md)."
             }
             Self::Sink => {
                 "MQTT to Kafka. A message goes to every sink of which a filter matches, and is answered when each has met \
@@ -302,6 +302,10 @@ pub(super) const KEYS: &[Key] = keys! {
         "How long the session of a 3.x client without clean session is kept, which the client cannot say. Whole seconds.";
     Mqtt.sessions_max: Integer { min: 1, max: 100_000_000 }, Is("1000000"),
         "Sessions at a time, all shards together, connected or kept.";
+    Mqtt.evict_sessions: Flag, Is("true"),
+        "Where there is no room for another session (`sessions_max`, or 256 MiB of client ids, user names and wills a shard), the \
+         sessions that have been without a connection longest are ended, counted. Off, or where all are connected: the CONNECT is \
+         refused, 5.0 with 0x97, 3.x with return code 3.";
 
     Listener.bind: Address, Required,
         "Address that devices connect to. Port 0 takes a free one, which the log names.";
@@ -377,7 +381,7 @@ pub(super) const KEYS: &[Key] = keys! {
     Spool.append: Word(APPEND), Is("\"written\""),
         "How rows get into a segment's file. `\"written\"`: by writes. `\"mapped\"`: stored into the mapped file; a disk \
          that fails while they are stored may then end the process with SIGBUS, where a write gives an error: see \
-         [SPOOL.md](SPOOL.md#written-or-mapped).";
+         [SPOOL.md](internals/SPOOL.md#written-or-mapped).";
     Spool.when_full: Word(WHEN_FULL), Is("\"backpressure\""),
         "What happens to a message for which there is no room. `\"backpressure\"`: its publisher is not read until there is. \
          `\"refuse\"`: it is refused, 5.0 with 0x97. `\"drop-oldest\"`: the oldest rows on disk make room, counted.";

@@ -144,6 +144,8 @@ pub struct Mqtt {
     pub session_expiry_3x_s: u32,
     /// Sessions at a time, all shards together.
     pub sessions_max: usize,
+    /// Whether sessions without a connection make room for others.
+    pub evict_sessions: bool,
 }
 
 /// `[[listener]]`

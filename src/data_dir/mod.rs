@@ -13,6 +13,7 @@
 //! A set of folders is made aside and replaces the old one by two renames. A start finds a set that is whole, whatever
 //! came between: see [`settle_renames`].
 
+mod discard;
 mod files;
 mod found;
 mod manifest;
@@ -20,6 +21,7 @@ mod rehome;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::discard::discard;
 pub(crate) use self::files::{Files, settings};
 pub(crate) use self::found::Found;
 pub(crate) use self::manifest::of_shards;

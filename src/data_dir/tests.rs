@@ -398,21 +398,15 @@ fn rows_without_a_place_are_refused_by_name() {
 }
 
 fn discarding(root: &Path) {
-    use crate::cli::args::DiscardArgs;
-    use crate::cli::spool_discard::discard;
-    let mut options = DiscardArgs { folder: root.to_owned(), sink: "z".to_owned(), yes: true };
-    let nobody = discard(&options).unwrap_err();
+    let nobody = discard(root, "z", true).unwrap_err();
     assert!(nobody.contains("\"a\" (8), \"b\" (2)"), "{nobody}");
-    options.sink = "a".to_owned();
-    options.yes = false;
     let before = files_of(root);
-    let (said, done) = discard(&options).unwrap();
+    let (said, done) = discard(root, "a", false).unwrap();
     assert!(said.contains("8 messages would be thrown away") && said.contains("--yes") && !done, "{said}");
     assert_eq!(files_of(root), before);
-    options.yes = true;
-    let (said, done) = discard(&options).unwrap();
+    let (said, done) = discard(root, "a", true).unwrap();
     assert_eq!((said.as_str(), done), ("sink \"a\", topic \"t\": 8 messages thrown away\n", true));
-    assert!(discard(&options).is_err(), "it is gone");
+    assert!(discard(root, "a", true).is_err(), "it is gone");
 }
 
 #[test]

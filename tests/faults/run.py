@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Faults from outside, judged: what `scripts/faults` runs. `scripts/faults help` teaches it, docs/FAULTS.md says what each shows."""
+"""Faults from outside, judged: what `scripts/faults` runs. `scripts/faults help` teaches it, docs/internals/FAULTS.md says what each shows."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ DEFAULTS = {
     "cycles": 10, "seconds": 86_400.0, "round": 25, "brokers": 1, "freeze": 3.0, "slow": 2.0, "away": 10.0, "limit": 256,
     "clients": 50, "window": 64, "payload": 100, "rate": 0, "spool_bytes": "256MiB", "buffer": "32MiB",
 }  # fmt: skip
-# Which faults of the generator's judge belong to which invariant (docs/FAULTS.md).
+# Which faults of the generator's judge belong to which invariant (docs/internals/FAULTS.md).
 INVARIANTS = {
     "I1": ("I1:",), "I2": ("I2:",), "I3": ("I3:",), "I4": ("I4:", "P:"), "S": ("S:",), "R": ("R:",),
     "standard": ("against the standard",), "finished": ("client did not finish",),

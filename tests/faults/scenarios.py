@@ -1,4 +1,4 @@
-"""The faults, one class each. docs/FAULTS.md has the table; `run.py` the command line."""
+"""The faults, one class each. docs/internals/FAULTS.md has the table; `run.py` the command line."""
 
 import os
 import random

@@ -213,7 +213,7 @@ class Stand:
         self.data = self.work / "data"
         self.kafka_dir = self.work / "kafka"
         self.bootstrap = self.service_bootstrap = ""
-        self.environment: dict[str, str] = {"FOREBAY_BROKEN": options.broken} if getattr(options, "broken", None) else {}
+        self.environment: dict[str, str] = {"FOREBAY_TEST_WRONG_RULE": options.broken} if getattr(options, "broken", None) else {}
         self.wrap: list[str] = []  # put before the service's command
         self.service: Bridge | None = None
         self.load: Load | None = None
