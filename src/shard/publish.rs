@@ -3,6 +3,7 @@
 use crate::buffer::Buffer;
 use crate::config::WhenFull;
 use crate::kafka::producer::{Full, Refusal};
+use crate::metrics::spec::RefusalReason;
 use crate::mqtt::reason::ReasonCode;
 use crate::route::trie::SinkRouter;
 use crate::rule::template::Absent;
@@ -106,6 +107,19 @@ impl Objection {
             Self::Refusal(Refusal::TopicInvalid) => ReasonCode::TOPIC_NAME_INVALID,
             Self::Refusal(Refusal::TopicForbidden) => ReasonCode::NOT_AUTHORIZED,
             Self::Refusal(Refusal::TooManyTopics) | Self::SpoolFull => ReasonCode::QUOTA_EXCEEDED,
+        }
+    }
+
+    /// Its row among the metrics.
+    pub(super) fn reason(self) -> RefusalReason {
+        match self {
+            Self::Absent(Absent::UserProperty) => RefusalReason::UserPropertyMissing,
+            Self::Absent(Absent::PayloadPath) => RefusalReason::PayloadFieldMissing,
+            Self::Refusal(Refusal::TooLarge) => RefusalReason::TooLarge,
+            Self::Refusal(Refusal::TopicInvalid) => RefusalReason::TopicInvalid,
+            Self::Refusal(Refusal::TopicForbidden) => RefusalReason::TopicForbidden,
+            Self::Refusal(Refusal::TooManyTopics) => RefusalReason::TooManyTopics,
+            Self::SpoolFull => RefusalReason::SpoolFull,
         }
     }
 

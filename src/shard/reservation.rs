@@ -10,7 +10,7 @@ use crate::config::WhenFull;
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::producer::{Full, Promise, Refusal, Row, Target, Terms, TopicId};
 use crate::kafka::types::Ticket;
-use crate::mqtt::reason::ReasonCode;
+use crate::metrics::histogram::Level;
 use crate::rule::template::{Absent, Template};
 use crate::runtime::seam::{Monotonic, WallMs};
 
@@ -30,8 +30,8 @@ pub(super) enum Unreserved {
     Unmatched,
     /// Some memory is full: leave the packet unread.
     Full(Wait),
-    /// A sink will never take it.
-    Rejected(ReasonCode),
+    /// This sink will never take it.
+    Rejected(u16, Objection),
 }
 
 /// What a message that found no room waits for.
@@ -118,6 +118,13 @@ impl Text {
 }
 
 impl Outlets {
+    /// The sinks that a topic matches.
+    pub(super) fn sinks_of(&self, topic: &str) -> SmallVec<[u16; 4]> {
+        let mut sinks = SmallVec::new();
+        self.router.matches(topic, &mut sinks);
+        sinks
+    }
+
     /// Matches the message and finds room in every sink that it matched. `can_reject`: its publisher can be told a
     /// refusal; where not, one of a sink with dead letters makes the message one of them there, and the others take it.
     /// `already_taken_by`: sinks that have had it since before a crash, and are not asked.
@@ -213,7 +220,7 @@ impl Reservation<'_> {
             }
             Err(objection) => {
                 let place = if can_reject { None } else { plan.place(message) };
-                let Some(place) = place else { return Err(Unreserved::Rejected(objection.code())) };
+                let Some(place) = place else { return Err(Unreserved::Rejected(sink, objection)) };
                 let room = place.room(&outlets.letters, &upstream.producer, sink);
                 Ok((To::DeadLetters(objection, place), place.bytes(), room))
             }
@@ -229,6 +236,12 @@ impl Reservation<'_> {
             work.promises.push(promise.ok_or(Unreserved::Full(wait))?);
         }
         Ok(())
+    }
+
+    /// What the answer to the message waits for.
+    pub(super) fn level(&self) -> Level {
+        let sinks = self.outlets.workspace.sinks.iter();
+        sinks.map(|reserved| self.outlets.plans[usize::from(reserved.sink)].level).max().unwrap_or(Level::Received)
     }
 
     /// Whether a sink that takes it keeps its rows in the spool.

@@ -3,7 +3,7 @@
 
 use super::batch::{Bad, Flight};
 use super::dispatch::{Entry, Over};
-use super::error::{TIMED_OUT, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict, verdict};
+use super::error::{TIMED_OUT, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict};
 use super::lost::Torn;
 use super::partition::REMEMBERED;
 use super::timers::Timer;
@@ -44,7 +44,8 @@ impl Producer {
                 _ if code == TIMED_OUT => self.slower(*entry, request.patience),
                 _ => {}
             }
-            self.answered(*entry, verdict(code), now);
+            let verdict = self.verdict_of(*entry, code);
+            self.answered(*entry, verdict, now);
         }
         self.dispatcher.keep(request.entries);
     }

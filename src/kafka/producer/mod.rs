@@ -26,6 +26,7 @@ mod append;
 mod ask;
 mod backlog;
 mod batch;
+mod corrupt;
 mod dispatch;
 mod dropped;
 mod error;

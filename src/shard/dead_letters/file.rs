@@ -1,4 +1,4 @@
-//! The queue to one dead-letter file: what has been given to the file's thread and is not on the disk yet.
+//! One sink's queue to its dead-letter file: what has been given to the file's thread and is not on the disk yet.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::Sender;
@@ -10,6 +10,7 @@ use crate::service::dead_letters::Letter;
 #[derive(Debug)]
 pub(super) struct FileQueue {
     shard: usize,
+    sink: usize,
     to: Sender<Letter>,
     /// Letters and their bytes, oldest first.
     waiting: VecDeque<(u32, usize)>,
@@ -17,8 +18,8 @@ pub(super) struct FileQueue {
 }
 
 impl FileQueue {
-    pub(super) const fn new(shard: usize, to: Sender<Letter>) -> Self {
-        Self { shard, to, waiting: VecDeque::new(), bytes: 0 }
+    pub(super) const fn new(shard: usize, sink: usize, to: Sender<Letter>) -> Self {
+        Self { shard, sink, to, waiting: VecDeque::new(), bytes: 0 }
     }
 
     /// Whether it takes one more letter, of whatever size.
@@ -30,7 +31,7 @@ impl FileQueue {
     pub(super) fn send(&mut self, letter: u32, line: Vec<u8>) {
         let bytes = line.len();
         // The thread ends with the process; then no answer goes out any more.
-        if self.to.send(Letter { shard: self.shard, line }).is_ok() {
+        if self.to.send(Letter { shard: self.shard, sink: self.sink, line }).is_ok() {
             self.bytes += bytes;
             self.waiting.push_back((letter, bytes));
         }

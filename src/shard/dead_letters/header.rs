@@ -32,6 +32,7 @@ pub(crate) const HEADERS_BYTES_MAX: usize = 2 * 1024;
 #[must_use]
 pub(in crate::shard) const fn reason(code: i16) -> &'static str {
     match code {
+        2 => "CORRUPT_MESSAGE",
         10 => "MESSAGE_TOO_LARGE",
         17 => "INVALID_TOPIC_EXCEPTION",
         18 => "RECORD_LIST_TOO_LARGE",

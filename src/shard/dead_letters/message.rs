@@ -8,8 +8,8 @@ use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::{Monotonic, WallMs};
 
 use super::header::{
-    CLIENT_ID_HEADER, CUT_HEADER, CUT_VALUE_BYTES, HEADERS_BYTES_MAX, MQTT_TOPIC_HEADER, QOS_HEADER, REASON_HEADER,
-    RECEIVED_HEADER, SINK_HEADER, TOPIC_HEADER,
+    CLIENT_ID_HEADER, CUT_HEADER, CUT_VALUE_BYTES, HEADER_PREFIX, HEADERS_BYTES_MAX, MQTT_TOPIC_HEADER, QOS_HEADER,
+    REASON_HEADER, RECEIVED_HEADER, SINK_HEADER, TOPIC_HEADER,
 };
 use super::line::Line;
 use super::{DeadLetterQueue, Hidden};
@@ -146,6 +146,8 @@ impl Outlets {
             (QOS_HEADER, Some(qos.as_str())),
         ];
         let why = why.iter().filter_map(|(name, value)| Some((name.as_bytes(), (*value)?.as_bytes())));
+        // Names of our own headers are ours: a device cannot forge them.
+        let headers = headers.filter(|(name, _)| !name.starts_with(HEADER_PREFIX.as_bytes()));
         let row = Row { key, value: Some(&value[..kept]), headers: headers.chain(why), timestamp: wall };
         let dead_topic = dead.topic.as_ref().map_or("", |(_, topic)| topic);
         let ticket = self.letters.message(usize::from(index), ticket);

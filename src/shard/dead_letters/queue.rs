@@ -16,8 +16,8 @@ use smallvec::SmallVec;
 
 use super::file::FileQueue;
 use super::header::{
-    CODE_HEADER, CUT_HEADER, CUT_VALUE_BYTES, PARTITION_HEADER, REASON_HEADER, RECEIVED_HEADER, SINK_HEADER,
-    TOPIC_HEADER, is_about_size, reason,
+    CODE_HEADER, CUT_HEADER, CUT_VALUE_BYTES, HEADER_PREFIX, PARTITION_HEADER, REASON_HEADER, RECEIVED_HEADER,
+    SINK_HEADER, TOPIC_HEADER, is_about_size, reason,
 };
 use crate::kafka::producer::{Producer, Rejected, RejectedEnd, RejectedId, RejectedRow, Row};
 use crate::kafka::types::{Outcome, Run, SinkId, Ticket};
@@ -115,7 +115,7 @@ impl DeadLetterQueue {
             routes,
             letters: HashMap::default(),
             begun: 0,
-            files: files.into_iter().map(|to| to.map(|to| FileQueue::new(shard, to))).collect(),
+            files: files.into_iter().enumerate().map(|(sink, to)| Some(FileQueue::new(shard, sink, to?))).collect(),
             totals: vec![Totals::default(); sinks],
             ended: VecDeque::new(),
             answers: Vec::new(),
@@ -185,7 +185,9 @@ impl DeadLetterQueue {
                 (CUT_HEADER, (kept < row.value.len()).then_some(whole.as_str())),
             ];
             let why = why.iter().filter_map(|(name, value)| Some((name.as_bytes(), (*value)?.as_bytes())));
-            let own = row.headers.clone().map(|(name, value)| (name, value.unwrap_or_default()));
+            // Names of our own headers are ours: a device cannot forge them.
+            let own = row.headers.clone().filter(|(name, _)| !name.starts_with(HEADER_PREFIX.as_bytes()));
+            let own = own.map(|(name, value)| (name, value.unwrap_or_default()));
             // Kafka may have refused the row's time: a letter has that of its becoming one.
             let letter =
                 Row { key: row.key, value: Some(&row.value[..kept]), headers: own.chain(why), timestamp: wall };

@@ -15,6 +15,9 @@ use crate::kafka::types::{NodeId, ProduceBatch, ProduceRequest, ProduceResult};
 use crate::rules::Rules;
 use crate::runtime::seam::Monotonic;
 
+/// The longest that a broker's throttle time is kept to: a nonsensical one must not silence a broker for weeks.
+const THROTTLE_MAX: Duration = Duration::from_secs(300);
+
 /// Lists of entries kept for requests to come.
 const SPARE_MAX: usize = 1024;
 
@@ -211,7 +214,7 @@ impl Dispatcher {
         if let Some(node) = self.node_mut(request.node) {
             in_time = node.over(slow, end, now);
             if let Ok(throttle @ 1..) = u64::try_from(answer.map_or(0, |(_, throttle_ms)| throttle_ms)) {
-                node.throttled_until = now.after(Duration::from_millis(throttle));
+                node.throttled_until = now.after(Duration::from_millis(throttle).min(THROTTLE_MAX));
                 throttled_until = Some(node.throttled_until);
             }
             ready.append(&mut node.channels[usize::from(slow)].waiting);

@@ -7,7 +7,8 @@ use crate::kafka::producer::{AnsweredOn, Partitioner, SinkSettings};
 use crate::record::BatchView;
 use crate::record::compression::Codec;
 
-/// What Kafka and the publisher see, and when: forty rows of text to three partitions, of which no batch is answered.
+/// What Kafka and the publisher see, and when: rows of text, three at a time, to three partitions; the later
+/// batches are not answered.
 fn story(sink: &SinkSettings) -> String {
     let mut of = settings();
     of.sinks = vec![sink.clone()];
@@ -19,7 +20,7 @@ fn story(sink: &SinkSettings) -> String {
     let mut told = String::new();
     for number in 0..60_u32 {
         let value = format!("temperature {} humidity {} ", number * 37 % 101, number * 53 % 97).repeat(20);
-        hand.append_value("t", (number % 2 == 0).then_some("key"), value.as_bytes());
+        (0..3).for_each(|_| hand.append_value("t", (number % 2 == 0).then_some("key"), value.as_bytes()));
         hand.wait_ms(2);
         for request in hand.poll() {
             for batch in &request.batches {
