@@ -1,9 +1,10 @@
-//! Forebay: MQTT in front of Apache Kafka. See `docs/ARCHITECTURE.md` for the plan of the house.
+//! Forebay: MQTT in front of Apache Kafka. See `docs/internals/ARCHITECTURE.md` for the plan of the house.
 
 pub mod buffer;
 pub mod cli;
 pub mod config;
 pub mod control;
+mod data_dir;
 pub mod embedded;
 pub mod kafka;
 pub mod limits;

@@ -1,7 +1,7 @@
 //! The rules that Forebay's promises stand on, each as a method: the comment defines it, the default body *is* it. The
 //! machines that must keep a rule ask for it where they decide: once a batch, a group or a session record, never for each
 //! row that is published. The product has one value, [`KEPT`]. Tests replace single methods by wrong ones, to see that a producer
-//! or a shard without the rule is noticed (`docs/SIMULATION.md`, `docs/FAULTS.md`).
+//! or a shard without the rule is noticed (`docs/internals/SIMULATION.md`, `docs/internals/FAULTS.md`).
 //!
 //! `docs/RULES.md` is made from this file. The codes (P: what Kafka's idempotent producer demands, KIP-98; S: the spool)
 //! are those used in comments elsewhere.
@@ -232,7 +232,7 @@ mod tests {
 Each promise ([DURABILITY.md](DURABILITY.md)) stands on rules, and each rule is a method of `trait Rules` in `src/rules.rs`,
 from which this page is made (`FOREBAY_BLESS=1 cargo test --lib rules`). P: what Kafka demands of an idempotent producer
 (KIP-98). S: the spool. The simulator replaces each by a wrong body and must notice (`src/sim/wrong.rs`,
-[SIMULATION.md](SIMULATION.md)); `scripts/faults broken` does the same to the built service ([FAULTS.md](FAULTS.md)).
+[SIMULATION.md](internals/SIMULATION.md)); `scripts/faults broken` does the same to the built service ([FAULTS.md](internals/FAULTS.md)).
 
 | rule | what it says | method |
 |---|---|---|

@@ -52,11 +52,12 @@ const ROOMS: &[(&str, &[&str])] = &[
             "service", "config", "listener", "runtime",
         ],
     ),
+    ("data_dir", &["limits", "session", "record", "spool", "metrics", "config", "runtime", "shard"]),
     (
         "cli",
         &[
             "limits", "rules", "mqtt", "rule", "route", "session", "record", "kafka", "metrics", "service", "config",
-            "listener", "runtime", "shard", "embedded", "control", "spool", "buffer",
+            "listener", "runtime", "shard", "embedded", "control", "spool", "buffer", "data_dir",
         ],
     ),
 ];

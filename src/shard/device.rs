@@ -4,7 +4,7 @@ use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
 use crate::limits;
 use crate::metrics::histogram::Level;
-use crate::metrics::spec::{ListenerMetric as L, RefusalReason, ShardMetric as M};
+use crate::metrics::spec::{ListenerMetric as L, ShardMetric as M};
 use crate::mqtt::packet::{Packet, Publish, QoS, Sender, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
@@ -312,30 +312,6 @@ impl Core {
         self.forget(io, conn);
         io.close(conn);
     }
-
-    /// Wills that are due, published to the sinks like any message; nobody is owed an answer. A will that finds no room
-    /// is written down as refused: there is no socket to leave it in.
-    pub(super) fn publish_wills(&mut self, now: Monotonic, wall: WallMs) {
-        while let Some(due) = self.sessions.next_will() {
-            let publish = due.publish();
-            let message = message(publish.topic, &due.client_id, due.username.as_deref(), &publish, wall);
-            self.numbers.count(M::Wills);
-            let reserved = self.outlets.reserve(&message, false, &[]);
-            match reserved.map(|reservation| reservation.take(&message, None, None, now, wall)) {
-                Ok(_nobody_waits) => self.numbers.count(M::PublishesMatched),
-                Err(Unreserved::Unmatched) => self.numbers.count(M::PublishesUnmatched),
-                Err(Unreserved::Rejected(sink, objection)) => {
-                    self.numbers.count(M::PublishesRefused);
-                    self.numbers.count_refusal(usize::from(sink), objection.reason());
-                }
-                Err(Unreserved::Full(_)) => {
-                    self.numbers.count(M::PublishesRefused);
-                    let sinks = self.outlets.sinks_of(message.topic);
-                    sinks.iter().for_each(|sink| self.numbers.count_refusal(usize::from(*sink), RefusalReason::NoRoom));
-                }
-            }
-        }
-    }
 }
 
 /// Half-received packets of all connections have filled their bound.
@@ -345,7 +321,7 @@ const PARTIAL_QUOTA: Violation = Violation {
     what: "half-received packets fill the memory set aside for them",
 };
 
-fn message<'a>(
+pub(super) fn message<'a>(
     topic: &'a str,
     client_id: &'a str,
     username: Option<&'a str>,

@@ -9,6 +9,7 @@
 //! | `sinks` | a sink's templates, compiled |
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
 //! | `stalls` | connections left unread, and read again |
+//! | `wills` | wills that are due, and those that wait for room |
 //! | `spool` | segments and buffer of the shard |
 //! | `kept`, `holds` | sessions that survive a crash, and what waits until they are on the disk |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
@@ -41,6 +42,7 @@ mod stalls;
 mod tails;
 mod turn;
 mod upstream;
+mod wills;
 
 pub(crate) use self::dead_letters::rfc3339;
 
@@ -103,6 +105,8 @@ pub struct Core {
     stalls: Stalls,
     /// Sessions that may owe answers after this turn's completions.
     touched: Vec<SessionKey>,
+    /// What [`Outlets::freed`] said when wills that wait were last offered again.
+    wills_offered_at: u64,
     sample: device::Sample,
     session_timer: Option<(Monotonic, TimerId)>,
     /// When a disk in trouble is looked at again.
@@ -141,6 +145,7 @@ impl Core {
             outlets,
             stalls: Stalls::default(),
             touched: Vec::new(),
+            wills_offered_at: 0,
             sample: device::Sample::default(),
             session_timer: None,
             spool_timer: None,

@@ -118,13 +118,6 @@ impl Text {
 }
 
 impl Outlets {
-    /// The sinks that a topic matches.
-    pub(super) fn sinks_of(&self, topic: &str) -> SmallVec<[u16; 4]> {
-        let mut sinks = SmallVec::new();
-        self.router.matches(topic, &mut sinks);
-        sinks
-    }
-
     /// Matches the message and finds room in every sink that it matched. `can_reject`: its publisher can be told a
     /// refusal; where not, one of a sink with dead letters makes the message one of them there, and the others take it.
     /// `already_taken_by`: sinks that have had it since before a crash, and are not asked.

@@ -64,11 +64,15 @@ impl Core {
         let Some(wanted) = settings::buffer(config, self.index, self.around.rules, self.random.u64(..)) else {
             return Ok(());
         };
+        let append = match config.spool.as_ref().map(|spool| spool.append) {
+            Some(crate::config::Append::Mapped) => Append::Mapped,
+            _ => Append::Written,
+        };
         let folder = config.spool_dir().join(self.index.to_string());
         let shown = folder.display().to_string();
         let failed = |what: String| format!("the spool of shard in {shown} cannot be taken up: {what}");
         let (now, wall) = (io.now(), io.wall());
-        let files = SegmentSettings { folder, append: Append::Written, zeroed: false, faults: None };
+        let files = SegmentSettings { folder, append, zeroed: false, faults: None };
         io.open_segments(files)
             .map_err(|error| failed(format!("{error}; `service.data_dir` (or --data-dir) says where it lies")))?;
         let segments = io.segments().ok_or_else(|| failed("no segments".into()))?;

@@ -51,7 +51,7 @@ fn nothing_lost_nothing_twice_through_crashes() {
     }
 }
 
-/// Seeds of runs with what lasts, unless others are asked for. Of the next some are still red: docs/SIMULATION.md.
+/// Seeds of runs with what lasts, unless others are asked for. Of the next some are still red: docs/internals/SIMULATION.md.
 pub(super) const LASTING_SEEDS: u64 = 2_000;
 
 /// The same with disks that go on failing or are full, Kafka silent for long, rows that go to make room, and stops in order.

@@ -15,9 +15,6 @@ use crate::kafka::types::{NodeId, ProduceBatch, ProduceRequest, ProduceResult};
 use crate::rules::Rules;
 use crate::runtime::seam::Monotonic;
 
-/// The longest that a broker's throttle time is kept to: a nonsensical one must not silence a broker for weeks.
-const THROTTLE_MAX: Duration = Duration::from_secs(300);
-
 /// Lists of entries kept for requests to come.
 const SPARE_MAX: usize = 1024;
 
@@ -83,6 +80,9 @@ pub(super) struct Over {
     /// The broker asked for a rest until then.
     pub(super) throttled_until: Option<Monotonic>,
 }
+
+/// The longest that a broker's throttle time is kept to: a nonsensical one must not silence a broker for weeks.
+const THROTTLE_MAX: Duration = Duration::from_secs(300);
 
 /// See the module.
 #[derive(Debug)]
