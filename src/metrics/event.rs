@@ -94,37 +94,39 @@ macro_rules! events {
 }
 
 events! {
-    Started, Info, Lifecycle, "started", [Version, Shards], "all shards turn, devices are accepted";
-    Listening, Info, Lifecycle, "listening", [Listener], "a listener is open";
-    Draining, Info, Lifecycle, "draining", [Signal, GraceMs], "draining: no new devices, finishing what is in flight";
-    ShardDrained, Info, Lifecycle, "shard_drained", [RowsLeft, RowsKept, ConnectionsLeft], "drained";
-    Drained, Info, Lifecycle, "drained", [RowsKept], "drained: everything taken is in Kafka, or in the spool";
-    ShardStandsStill, Error, Error, "shard_stands_still", [SilentMs], "a shard has not turned for long";
-    KafkaReachable, Info, Lifecycle, "kafka_reachable", [Kafka], "a broker of the Kafka cluster answers";
-    KafkaUnreachable, Warn, Error, "kafka_unreachable", [Kafka], "no connection to the Kafka cluster stands; messages are held; `forebay check` says why";
-    TopicUnknown, Warn, Error, "topic_unknown", [Sink, Topic, Code, Error], "Kafka does not know the topic, or it has no leader; messages wait; `forebay topics create` makes one that is missing";
-    TopicKnown, Info, Lifecycle, "topic_known", [Sink, Topic], "the topic is there by now";
-    TopicForbidden, Warn, Error, "topic_forbidden", [Sink, Topic, Code, Error], "we may not write to the topic; messages for it are refused for a while; `forebay check` names the ACL that it needs";
-    TopicRefused, Warn, Error, "topic_refused", [Sink, Topic, Code, Error], "Kafka refuses the topic; messages for it are refused for a while";
-    TopicMadeAnew, Warn, Error, "topic_made_anew", [Sink, Topic, From, To], "the topic was deleted and made anew; what it held is gone";
-    TopicGrown, Info, Lifecycle, "topic_grown", [Sink, Topic, From, To], "the topic has more partitions; they are used when what is placed is done";
-    AcknowledgedLost, Error, Error, "acknowledged_lost", [Sink, Topic, Partition, Records], "Kafka has lost what it had acknowledged";
-    OutcomeUnknown, Warn, Error, "outcome_unknown", [Sink, Topic, Partition, Records], "messages were sent again although Kafka may have them";
-    SpoolRecovered, Info, Lifecycle, "spool_recovered", [Records, Cuts, Sessions], "the spool of an earlier run was read; what it holds goes on";
-    ShardsKept, Warn, Lifecycle, "shards_kept", [Shards, Configured, Records], "the spool holds messages of another number of shards: the service runs with that number until a start finds it empty";
-    SessionsMoved, Info, Lifecycle, "sessions_moved", [Shards, Sessions], "the number of shards has changed; kept sessions are with their new shards";
-    SpoolFull, Warn, Error, "spool_full", [Sink, Reason], "the spool has no room; `when_full` says what happens to messages";
-    SpoolRoom, Info, Lifecycle, "spool_room", [Sink], "the spool has room again";
-    SpoolFailed, Error, Error, "spool_failed", [Reason], "the disk did not do what the spool asked of it; what was to be written is answered to nobody and written again, into a new segment";
-    SpoolDamaged, Error, Error, "spool_damaged", [Reason], "what was on the disk is damaged; it is left out, the rest goes on; `forebay spool inspect` says where";
-    RowsDropped, Warn, Error, "rows_dropped", [Sink, Records, Reason], "messages in the spool were given up";
-    ConnectRefused, Info, Error, "connect_refused", [Listener, Peer, Clause, Reason], "a CONNECT was refused, or what came first was none";
-    SessionEvicted, Warn, Error, "session_evicted", [Client], "a session without a connection was ended to make room for another; `mqtt.evict_sessions`";
-    ProtocolError, Info, Error, "protocol_error", [Listener, Client, Peer, Clause, Reason], "a device's connection was closed for a protocol error";
-    DeadLetters, Warn, Error, "dead_letters", [Sink, Total], "messages of the sink are in its dead letters, each with the reason";
-    SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "messages wait, and none was settled for a while";
-    SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink goes on";
-    SinkStatistics, Info, Statistics, "sink_statistics", [Sink, Matched, Delivered, Failed, Buffered, PerMinute], "a sink's last minute";
+    Started, Info, Lifecycle, "started", [Version, Shards], "Forebay started";
+    Listening, Info, Lifecycle, "listening", [Listener], "listening for clients";
+    Draining, Info, Lifecycle, "draining", [Signal, GraceMs], "stopping: no new clients, finishing what is in flight";
+    ShardDrained, Info, Lifecycle, "shard_drained", [RowsLeft, RowsKept, ConnectionsLeft], "shard stopped";
+    Drained, Info, Lifecycle, "drained", [RowsKept], "stopped: every record is in Kafka or in the spool";
+    ShardStandsStill, Error, Error, "shard_blocked", [SilentMs], "a shard's event loop is blocked";
+    KafkaReachable, Info, Lifecycle, "kafka_reachable", [Kafka], "connected to the Kafka cluster";
+    KafkaUnreachable, Warn, Error, "kafka_unreachable", [Kafka], "cannot connect to any broker of the Kafka cluster; retrying, records are buffered; `forebay check` says why";
+    TopicUnknown, Warn, Error, "topic_unknown", [Sink, Topic, Code, Error], "the Kafka topic does not exist or has no leader; its records wait; `forebay topics create` creates it";
+    TopicKnown, Info, Lifecycle, "topic_available", [Sink, Topic], "the Kafka topic is available now";
+    TopicForbidden, Warn, Error, "topic_forbidden", [Sink, Topic, Code, Error], "not authorized to write to the Kafka topic; its records are refused for a while; `forebay check` names the missing ACL";
+    TopicRefused, Warn, Error, "topic_refused", [Sink, Topic, Code, Error], "Kafka rejects the topic; its records are refused for a while";
+    TopicMadeAnew, Warn, Error, "topic_recreated", [Sink, Topic, From, To], "the Kafka topic was deleted and recreated; its old records are gone";
+    TopicGrown, Info, Lifecycle, "topic_partitions_added", [Sink, Topic, From, To], "the Kafka topic has more partitions; they are used once earlier records are finished";
+    AcknowledgedLost, Error, Error, "kafka_data_loss", [Sink, Topic, Partition, Records], "Kafka has lost records that it had acknowledged";
+    OutcomeUnknown, Warn, Error, "possible_duplicates", [Sink, Topic, Partition, Records], "records were sent again although Kafka may already have them";
+    SpoolRecovered, Info, Lifecycle, "spool_recovered", [Records, Cuts, Sessions], "found records or sessions of an earlier run in the spool; continuing with them";
+    ShardsKept, Warn, Lifecycle, "shards_kept", [Shards, Configured, Records], "the spool holds records of a run with another number of shards; using that number until a start finds the spool empty";
+    SessionsMoved, Info, Lifecycle, "sessions_moved", [Shards, Sessions], "the number of shards has changed; stored sessions were moved to their new shards";
+    SpoolFull, Warn, Error, "spool_full", [Sink, Reason], "the spool is full; `when_full` applies";
+    SpoolRoom, Info, Lifecycle, "spool_not_full", [Sink], "the spool is no longer full";
+    SpoolFailed, Error, Error, "spool_failed", [Reason], "a disk operation of the spool failed; nothing it should have covered is acknowledged, the records are written again to a new segment";
+    SpoolDamaged, Error, Error, "spool_damaged", [Reason], "found damaged data in the spool; it is skipped, the rest continues; `forebay spool inspect` shows where";
+    RowsDropped, Warn, Error, "records_dropped", [Sink, Records, Reason], "records in the spool were dropped";
+    ConnectRefused, Info, Error, "connect_refused", [Listener, Peer, Clause, Reason], "a connection was refused: its CONNECT, or what came in its place, is not acceptable";
+    SessionEvicted, Warn, Error, "session_evicted", [Client], "a session without a connection was ended to make room for another (`mqtt.evict_sessions`)";
+    ProtocolError, Info, Error, "protocol_error", [Listener, Client, Peer, Clause, Reason], "a client was disconnected for a protocol error";
+    PublishRefused, Warn, Error, "publish_refused", [Sink, Client, MqttTopic, Reason], "a publish was refused permanently; an MQTT 3.x client is disconnected, as it cannot be told";
+    SubscribeRefused, Info, Error, "subscribe_refused", [Client, Peer, Reason], "a SUBSCRIBE was refused";
+    DeadLetters, Warn, Error, "dead_letters", [Sink, Total], "records of the sink became dead letters; each has the reason in it";
+    SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "records are waiting and none was finished for a while";
+    SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink is running again";
+    SinkStatistics, Info, Statistics, "sink_statistics", [Sink, Matched, Delivered, Failed, Buffered, PerMinute], "statistics of a sink for the last minute";
 }
 
 macro_rules! fields {
@@ -170,39 +172,64 @@ macro_rules! fields {
 
 fields! {
     Version, text, version, "Forebay's version.";
-    Shards, number, shards, "How many shards.";
-    Listener, text, listener, "The listener's address.";
-    Client, text, client, "The device's client id.";
-    Peer, text, peer, "The device's address, as a proxy's header tells it where there is one.";
-    Kafka, text, kafka, "The Kafka cluster.";
-    Sink, text, sink, "The sink.";
-    Topic, text, topic, "The Kafka topic.";
-    Partition, number, partition, "The partition.";
-    Records, number, records, "How many messages: of what was lost at least so many, as far as offsets show it.";
-    Sessions, number, sessions, "How many sessions are kept.";
-    Configured, number, configured, "How many shards the configuration asks for.";
-    Cuts, number, cuts, "Batches that Kafka may have or not: they are sent again as they were.";
-    Signal, text, signal, "The signal that ends the service.";
-    Clause, text, clause, "The clause of the MQTT standard.";
+    Shards, number, shards, "Number of shards.";
+    Listener, text, listener, "Address of the listener.";
+    Client, text, client, "Client identifier.";
+    Peer, text, peer, "Address of the client, as a proxy's header says it where there is one.";
+    Kafka, text, kafka, "Name of the Kafka cluster.";
+    Sink, text, sink, "Name of the sink.";
+    Topic, text, topic, "Kafka topic.";
+    MqttTopic, text, mqtt_topic, "MQTT topic.";
+    Partition, number, partition, "Partition.";
+    Records, number, records, "Number of records; of lost ones at least so many, as far as offsets show it.";
+    Sessions, number, sessions, "Number of stored sessions.";
+    Configured, number, configured, "Number of shards that the configuration asks for.";
+    Cuts, number, batches, "Batches that Kafka may or may not have: they are sent again unchanged.";
+    Signal, text, signal, "The signal that stops the service.";
+    Clause, text, clause, "Clause of the MQTT standard.";
     Reason, text, reason, "Why, in words.";
     Code, number, code, "Kafka's error code.";
-    Error, text, error, "Kafka's name of it.";
-    From, number, from, "Before.";
-    To, number, to, "After.";
-    GraceMs, number, grace_ms, "How long it may take.";
-    SilentMs, number, silent_ms, "For how long.";
-    RowsLeft, number, rows_left, "Messages that Kafka has not confirmed.";
-    RowsKept, number, rows_kept, "Messages that Kafka has not confirmed and that the spool keeps for the next start.";
+    Error, text, error, "Kafka's name for it.";
+    From, number, from, "Partitions before.";
+    To, number, to, "Partitions after.";
+    GraceMs, number, grace_ms, "How long it may take, in milliseconds.";
+    SilentMs, number, blocked_ms, "For how long, in milliseconds.";
+    RowsLeft, number, records_left, "Records that Kafka has not confirmed.";
+    RowsKept, number, records_kept, "Records that Kafka has not confirmed and that the spool keeps for the next start.";
     ConnectionsLeft, number, connections_left, "Connections that were still open.";
-    Total, number, total, "How many since the start, on this shard.";
-    Matched, number, matched, "Messages taken within the minute.";
-    Delivered, number, delivered, "Messages delivered within it.";
-    Failed, number, failed, "Messages refused or dropped within it.";
-    Buffered, number, buffered, "Messages that wait now.";
-    PerMinute, number, per_minute, "Messages settled within the minute.";
+    Total, number, total, "Number since the start, on this shard.";
+    Matched, number, records_in, "Records taken within the minute.";
+    Delivered, number, delivered, "Records delivered within the minute.";
+    Failed, number, failed, "Records refused or dropped within the minute.";
+    Buffered, number, buffered_records, "Records waiting now.";
+    PerMinute, number, per_minute, "Records finished within the minute.";
+}
+
+/// What all shards see of a thing that is not a shard's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeenBy {
+    /// How it is, until another event says otherwise.
+    State,
+    /// A change, which may come again.
+    Change,
 }
 
 impl Kind {
+    /// Whether all shards see it.
+    #[must_use]
+    pub const fn seen_by_all(self) -> Option<SeenBy> {
+        match self {
+            Self::KafkaReachable
+            | Self::KafkaUnreachable
+            | Self::TopicUnknown
+            | Self::TopicKnown
+            | Self::TopicForbidden
+            | Self::TopicRefused => Some(SeenBy::State),
+            Self::TopicMadeAnew | Self::TopicGrown => Some(SeenBy::Change),
+            _ => None,
+        }
+    }
+
     /// Its row of the list.
     #[must_use]
     pub fn spec(self) -> &'static EventSpec {
@@ -279,6 +306,19 @@ impl Event {
             Some(said) => self.with(field, said),
             None => self,
         }
+    }
+
+    /// On no shard alone.
+    #[must_use]
+    pub fn of_all_shards(mut self) -> Self {
+        self.shard = None;
+        self
+    }
+
+    /// Whether the fields are those of another event.
+    #[must_use]
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        self.fields == other.fields
     }
 
     /// On this shard.

@@ -13,7 +13,7 @@ use std::thread::Thread;
 use crossbeam_queue::ArrayQueue;
 
 use super::collector::{Extra, Number};
-use super::event::{Event, Kind};
+use super::event::{Event, Field, Kind, SeenBy};
 use super::spec::{Kind as Shape, Spec};
 use crate::limits::{EVENTS_KEPT_MAX, EVENTS_PER_KIND_PER_S, EVENTS_QUEUED_MAX};
 
@@ -49,7 +49,41 @@ struct Ring {
     /// The number of the next event; the first is 1.
     next: u64,
     kept: VecDeque<Event>,
+    of_all: OfAll,
 }
+
+/// What was said last of each thing that all shards see: a cluster, a topic.
+#[derive(Debug, Default)]
+struct OfAll {
+    said: VecDeque<Event>,
+}
+
+impl OfAll {
+    /// Whether an event says anything new.
+    fn is_new(&mut self, of_all: SeenBy, event: &Event) -> bool {
+        let about = |event: &Event| {
+            let fields = [Field::Kafka, Field::Sink, Field::Topic];
+            fields.map(|field| event.text(field).map(str::to_owned))
+        };
+        let same_thing = |other: &Event| other.kind.seen_by_all() == Some(of_all) && about(other) == about(event);
+        let before = self.said.iter().position(same_thing).and_then(|place| self.said.remove(place));
+        if self.said.len() >= OF_ALL_MAX {
+            self.said.pop_front();
+        }
+        let new = before.is_none_or(|before| {
+            // A change may come again; shards find one within moments of each other.
+            let again = of_all == SeenBy::Change && event.at_ms.saturating_sub(before.at_ms) > CHANGE_MS;
+            again || before.kind != event.kind || !before.says_the_same(event)
+        });
+        self.said.push_back(event.clone());
+        new
+    }
+}
+
+/// Things that are remembered; what is forgotten is said again.
+const OF_ALL_MAX: usize = 4_096;
+/// How long shards take at most to find the same change.
+const CHANGE_MS: u64 = 10_000;
 
 /// What is asked of the ring. Everything that is `None` is passed.
 #[derive(Clone, Debug, Default)]
@@ -110,10 +144,17 @@ impl Journal {
         ring.kept.push_back(event);
     }
 
-    /// Takes what the shards have queued.
+    /// Takes what the shards have queued. What is so for all shards is said once, by the first of them that finds it.
     pub fn collect(&self) {
         while let Some(event) = self.queue.pop() {
-            self.say(event);
+            match event.kind.seen_by_all() {
+                None => self.say(event),
+                Some(of_all) => {
+                    if self.ring().of_all.is_new(of_all, &event) {
+                        self.say(event.of_all_shards());
+                    }
+                }
+            }
         }
     }
 
@@ -200,7 +241,6 @@ impl Teller {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::Field;
     use super::*;
 
     fn unknown(teller: &mut Teller, second: u64, topic: &str) {
@@ -228,6 +268,34 @@ mod tests {
         (0..EVENTS_KEPT_MAX).for_each(|_| journal.say(Event::now(Kind::Drained)));
         let page = journal.page(&Filter::default());
         assert_eq!((page.events.len(), page.oldest, page.last), (EVENTS_KEPT_MAX, 4, EVENTS_KEPT_MAX as u64 + 3));
+    }
+
+    #[test]
+    fn what_all_shards_see_is_said_once() {
+        let journal = Arc::new(Journal::default());
+        let mut tellers = [0, 1].map(|shard| Teller::new(Arc::clone(&journal), shard));
+        let mut all = |kind: Kind, code: u64| {
+            for teller in &mut tellers {
+                teller.tell(kind, code, |event| {
+                    let event = event.with(Field::Sink, "s").with(Field::Topic, "t");
+                    if kind == Kind::TopicKnown { event } else { event.with(Field::Code, code) }
+                });
+            }
+            journal.collect();
+        };
+        all(Kind::TopicUnknown, 3);
+        all(Kind::TopicKnown, 0);
+        all(Kind::TopicUnknown, 3);
+        all(Kind::TopicUnknown, 5);
+        let said: Vec<_> = journal.page(&Filter::default()).events.into_iter().map(|(_, event)| event).collect();
+        let kinds: Vec<_> = said.iter().map(|event| event.kind).collect();
+        assert_eq!(kinds, [Kind::TopicUnknown, Kind::TopicKnown, Kind::TopicUnknown, Kind::TopicUnknown]);
+        assert!(said.iter().all(|event| event.shard.is_none()), "of no shard alone: {said:?}");
+        for teller in &mut tellers {
+            teller.tell(Kind::SpoolFull, 9, |event| event.with(Field::Reason, "x"));
+        }
+        journal.collect();
+        assert_eq!(journal.page(&Filter::default()).events.len(), 6, "each shard has a spool of its own");
     }
 
     #[test]

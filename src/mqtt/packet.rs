@@ -15,6 +15,18 @@ pub enum Version {
     V5,
 }
 
+impl Version {
+    /// As people write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V31 => "3.1",
+            Self::V311 => "3.1.1",
+            Self::V5 => "5.0",
+        }
+    }
+}
+
 /// Who sent a packet. What is allowed differs: a client sends no CONNACK, a server no Session Expiry in DISCONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {

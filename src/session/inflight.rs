@@ -12,6 +12,7 @@ use super::end::Violation;
 use super::peer::Peer;
 use super::qos2::{Qos2, Release, Row};
 use super::receipts::{Of, Receipts};
+use super::refusals;
 use crate::mqtt::encode;
 use crate::mqtt::packet::{PacketType, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
@@ -258,6 +259,8 @@ impl Inflight {
             };
             if self.wants_receipts {
                 self.ack_with_receipts(peer, answer, slot, of, out);
+            } else if slot.code.is_error() {
+                refusals::ack(peer, answer, slot.packet_id, slot.code, out);
             } else {
                 encode::ack(peer.version, answer, slot.packet_id, slot.code, out);
             }
@@ -281,8 +284,9 @@ impl Inflight {
             Some(qos2) if slot.kind != Kind::Qos1 => qos2.keep_receipts(slot.packet_id, of),
             _ => Some(&of),
         };
-        match of {
+        match of.filter(|of| !of.is_empty()) {
             Some(of) => receipts.ack(peer, kind, slot.packet_id, slot.code, of, out),
+            None if slot.code.is_error() => refusals::ack(peer, kind, slot.packet_id, slot.code, out),
             None => encode::ack(peer.version, kind, slot.packet_id, slot.code, out),
         }
     }

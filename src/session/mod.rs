@@ -21,6 +21,7 @@ mod packets;
 mod peer;
 mod qos2;
 mod receipts;
+mod refusals;
 mod restore;
 mod saved;
 mod settings;

@@ -61,13 +61,15 @@ impl Session {
     /// PUBREL is answered with PUBCOMP whether its id is known or not [MQTT-4.3.3-11]: after a lost PUBCOMP the client
     /// repeats it.
     fn pubrel(&mut self, packet_id: u16, out: &mut Vec<u8>) -> Next {
+        let receipts = self.inflight.receipts_of(packet_id);
         let code = match self.inflight.release(packet_id) {
             Release::Freed { .. } => ReasonCode::SUCCESS,
             Release::Unknown => ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
             // To free the id would let its next PUBLISH become a second row of the same message.
             Release::TooEarly => return Violation::PUBREL_EARLY.into(),
         };
-        encode::ack(self.terms.version, PacketType::PubComp, packet_id, code, out);
+        let peer = self.terms.peer();
+        self.inflight.pubcomp(&peer, packet_id, code, &receipts, out);
         Next::Go
     }
 

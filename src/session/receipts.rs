@@ -81,7 +81,7 @@ impl Receipts {
         }
     }
 
-    /// Appends PUBACK or PUBREC with these, or without any where the client could not take a packet of that size
+    /// Appends PUBACK, PUBREC or PUBCOMP with these, or without any where the client could not take a packet of that size
     /// [MQTT-3.4.2-3] [MQTT-3.5.2-3].
     pub(super) fn ack(
         &mut self,
@@ -102,7 +102,11 @@ impl Receipts {
             }
         }
         let ack = Ack { packet_id, reason, properties: self.properties.as_properties() };
-        let packet = if kind == PacketType::PubAck { Packet::PubAck(ack) } else { Packet::PubRec(ack) };
+        let packet = match kind {
+            PacketType::PubAck => Packet::PubAck(ack),
+            PacketType::PubComp => Packet::PubComp(ack),
+            _ => Packet::PubRec(ack),
+        };
         if of.is_empty() || !peer.send(&packet, out) {
             encode::ack(peer.version, kind, packet_id, reason, out);
         }
@@ -136,6 +140,20 @@ impl Inflight {
             self.receipts = None;
             self.qos2.iter_mut().for_each(|qos2| qos2.forget_receipts());
         }
+    }
+
+    /// Those of an open QoS 2 id, for its PUBCOMP: many client libraries show only that one to their users.
+    pub(super) fn receipts_of(&mut self, packet_id: u16) -> Of {
+        let qos2 = self.qos2.as_mut().filter(|_| self.wants_receipts);
+        qos2.and_then(|qos2| qos2.keep_receipts(packet_id, Of::default()).cloned()).unwrap_or_default()
+    }
+
+    /// Appends PUBCOMP.
+    pub(super) fn pubcomp(&mut self, peer: &Peer, packet_id: u16, reason: ReasonCode, of: &Of, out: &mut Vec<u8>) {
+        if of.is_empty() {
+            return encode::ack(peer.version, PacketType::PubComp, packet_id, reason, out);
+        }
+        self.receipts.get_or_insert_default().ack(peer, PacketType::PubComp, packet_id, reason, of, out);
     }
 
     /// See [`super::Session::landed`].

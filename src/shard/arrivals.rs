@@ -50,7 +50,7 @@ impl Core {
         }
         match door::look(&all) {
             Verdict::Wait => return self.put_back(io, conn, all),
-            Verdict::Refuse(malformed, version) => self.refuse(io, conn, malformed, version),
+            Verdict::Refuse(malformed, version) => self.refuse(io, conn, other_protocol(&all, malformed), version),
             Verdict::Connect(connect, used) => {
                 let connect = *connect;
                 let owner = match connect.client_id {
@@ -173,6 +173,7 @@ impl Core {
         let deadline = connection.clock.deadline();
         connection.timer = deadline.map(|at| io.set_timer(at, Timer::Connection(conn).token()));
         io.stream(conn);
+        self.log_connected(io, conn, connected.key, connected.session_present);
         // Publishes may stand right behind the CONNECT; a kept session may have answers ready.
         if rest.is_empty() {
             self.answer(io, connected.key);
@@ -218,6 +219,21 @@ impl Core {
             self.numbers.uncount_listener(connection.listener, ListenerMetric::Open);
         }
     }
+}
+
+/// What came in the place of a CONNECT, where it is easily told.
+fn other_protocol(bytes: &[u8], malformed: Malformed) -> Malformed {
+    /// A TLS record with a handshake in it (RFC 8446, 5.1).
+    const TLS: &[u8] = &[0x16, 0x03];
+    const HTTP: [&[u8]; 4] = [b"GET ", b"POST", b"HEAD", b"PUT "];
+    let what = if bytes.starts_with(TLS) {
+        "this looks like TLS; this listener is plain TCP"
+    } else if HTTP.iter().any(|method| bytes.starts_with(method)) {
+        "this looks like HTTP; this listener is MQTT over plain TCP"
+    } else {
+        malformed.what
+    };
+    Malformed { what, ..malformed }
 }
 
 /// A CONNECT that comes while the service ends.

@@ -12,6 +12,7 @@ use crate::runtime::seam::{ConnId, ListenerId, Monotonic, WallMs};
 use crate::session::{End, Next, Peer, SessionKey, Taken, Violation};
 
 use super::connection::{Kind, Timed};
+use super::events::{publish_refused, second};
 use super::reservation::Unreserved;
 use super::sinks::Message;
 use super::stalls::Stall;
@@ -165,6 +166,9 @@ impl Core {
         let next = session.packet(packet, out);
         self.write_down(key);
         self.hold(io, conn, key, from);
+        if matches!(packet, Packet::Subscribe(_)) {
+            self.tell_subscribe_refused(io, conn, key);
+        }
         match next {
             Next::Go => Flow::On,
             Next::End(End::Violation(violation)) => self.violation(io, conn, key, violation),
@@ -240,6 +244,9 @@ impl Core {
                 self.numbers.count(M::PublishesRefused);
                 self.numbers.count_listener(listener, L::Refused);
                 self.numbers.count_refusal(usize::from(sink), objection.reason());
+                let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
+                let (config, second) = (&self.around.config, second(now));
+                publish_refused(&mut self.teller, config, second, sink, &message, objection.reason());
                 (0, objection.code())
             }
             // All that match have had it since before a crash.
@@ -303,6 +310,8 @@ impl Core {
     /// Ends a connection from our side: DISCONNECT with the reason where the client knows one, then closed.
     pub(super) fn end(&mut self, io: &mut Ring<'_>, conn: ConnId, end: End) {
         let Some(kind) = self.connections.get(conn).map(|c| c.kind) else { return };
+        let session = if let Kind::Device { session, .. } = kind { Some(session) } else { None };
+        self.log_ended(io, conn, session, end, "");
         if let Kind::Device { session, peer } = kind {
             if self.keeping.holds.may_tell(conn) {
                 end.write(peer, io.out(conn));

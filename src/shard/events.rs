@@ -1,18 +1,60 @@
 //! What an operator is told of: topics that Kafka does not have or does not give us, clusters that come and go,
 //! connections that are ended for what was sent on them.
 
+use crate::config::Config;
 use crate::kafka::producer::News;
 use crate::kafka::types::SinkId;
 use crate::metrics::event::{Event, Field, Kind};
-use crate::metrics::spec::{ClusterMetric, KafkaError};
+use crate::metrics::journal::Teller;
+use crate::metrics::spec::{ClusterMetric, KafkaError, REFUSALS, RefusalReason};
 use crate::runtime::seam::{ConnId, Monotonic};
-use crate::session::{SessionKey, Violation};
+use crate::session::{End, SessionKey, Violation};
 
+use super::sinks::Message;
 use super::{Core, Ring};
 
 /// The second of the shard's clock, for the bound of events in one.
 pub(super) const fn second(now: Monotonic) -> u64 {
     now.0 / 1_000_000_000
+}
+
+/// A publish that a sink will never take. Many of them in a second are counted, not told.
+pub(super) fn publish_refused(
+    teller: &mut Teller,
+    config: &Config,
+    second: u64,
+    sink: u16,
+    message: &Message<'_>,
+    reason: RefusalReason,
+) {
+    teller.tell(Kind::PublishRefused, second, |event| {
+        let sink = config.sinks.get(usize::from(sink));
+        let event = event.maybe(Field::Sink, sink.map(|sink| sink.name.as_str()));
+        let event =
+            event.with(Field::Client, clipped(message.client_id)).with(Field::MqttTopic, clipped(message.topic));
+        event.with(Field::Reason, REFUSALS[reason as usize].help)
+    });
+}
+
+/// What a client has chosen the length of, cut to what belongs into a line.
+pub(super) fn clipped(text: &str) -> &str {
+    const BYTES_MAX: usize = 256;
+    &text[..text.floor_char_boundary(BYTES_MAX)]
+}
+
+/// Why a connection ends.
+const fn words(end: End) -> &'static str {
+    match end {
+        End::Left | End::LeftWithWill => "the client disconnected",
+        End::Lost => "the connection was lost",
+        End::Violation(violation) => violation.what,
+        End::KeepAliveTimeout => "nothing came within the keep-alive, or no CONNECT in time",
+        End::TakenOver => "the same client id connected again",
+        End::ShuttingDown => "the service is stopping",
+        End::AnswerTimeout => "an acknowledgement was held longer than answer_timeout",
+        End::Administrative => "an administrator disconnected it",
+        End::NoWord => "a publish or SUBSCRIBE was refused, and MQTT 3.x cannot say so",
+    }
 }
 
 impl Core {
@@ -34,11 +76,49 @@ impl Core {
         });
     }
 
+    /// A SUBSCRIBE was refused.
+    pub(super) fn tell_subscribe_refused(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey) {
+        let client = self.sessions.get(key).map(|session| clipped(session.client_id()));
+        self.teller.tell(Kind::SubscribeRefused, second(io.now()), |event| {
+            let event =
+                event.maybe(Field::Client, client).maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
+            event.with(Field::Reason, "this version does not send messages to clients")
+        });
+    }
+
+    /// At debug: a client has connected.
+    pub(super) fn log_connected(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, session_present: bool) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let (Some(session), Some(connection)) = (self.sessions.get(key), self.connections.get(conn)) else { return };
+        let listener = self.around.config.listeners.get(usize::from(connection.listener.0));
+        tracing::debug!(
+            shard = self.index,
+            client = clipped(session.client_id()),
+            peer = io.peer(conn).map(tracing::field::display),
+            listener = listener.map(|listener| tracing::field::display(listener.bind)),
+            protocol = session.peer().version.as_str(),
+            session_present,
+            "client connected"
+        );
+    }
+
+    /// At debug: a client's connection has ended, or one that was no client's yet.
+    pub(super) fn log_ended(&self, io: &Ring<'_>, conn: ConnId, key: Option<SessionKey>, end: End, detail: &str) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let client = key.and_then(|key| self.sessions.get(key)).map(|session| clipped(session.client_id()));
+        let peer = io.peer(conn).map(tracing::field::display);
+        tracing::debug!(shard = self.index, client, peer, reason = words(end), detail, "connection closed");
+    }
+
     /// A device's connection is ended for what it sent.
     pub(super) fn tell_violation(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, violation: &Violation) {
         let Some(connection) = self.connections.get(conn) else { return };
         let listener = self.around.config.listeners.get(usize::from(connection.listener.0));
-        let client = self.sessions.get(key).map(|session| session.client_id());
+        let client = self.sessions.get(key).map(|session| clipped(session.client_id()));
         self.teller.tell(Kind::ProtocolError, second(io.now()), |event| {
             let event = event.with(Field::Clause, violation.clause).with(Field::Reason, violation.what);
             let event =

@@ -67,7 +67,15 @@ impl Shard for Core {
         self.forget(io, conn);
         match kind {
             Kind::Door(_) => {}
-            Kind::Device { session, .. } => self.sessions.disconnected(session, conn, End::Lost, io.now()),
+            Kind::Device { session, .. } => {
+                let detail = match &why {
+                    Closed::Peer => "closed by the client".to_owned(),
+                    Closed::Local => String::new(),
+                    Closed::Error(error) => error.to_string(),
+                };
+                self.log_ended(io, conn, Some(session), End::Lost, &detail);
+                self.sessions.disconnected(session, conn, End::Lost, io.now());
+            }
             Kind::Link { cluster, link } => {
                 let why = match &why {
                     Closed::Peer => "closed by the broker".to_owned(),

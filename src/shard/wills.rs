@@ -7,6 +7,7 @@ use crate::session::DueWill;
 
 use super::Core;
 use super::device::message;
+use super::events::{publish_refused, second};
 use super::reservation::Unreserved;
 
 /// Wills offered again at a time, each time that room has come free: the others have their turn the next time.
@@ -39,6 +40,8 @@ impl Core {
             Err(Unreserved::Rejected(sink, objection)) => {
                 self.numbers.count(M::PublishesRefused);
                 self.numbers.count_refusal(usize::from(sink), objection.reason());
+                let (config, second) = (&self.around.config, second(now));
+                publish_refused(&mut self.teller, config, second, sink, &message, objection.reason());
             }
             Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
         }

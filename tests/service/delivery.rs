@@ -164,7 +164,8 @@ fn user_properties_follow_the_sinks_headers_in_order_with_duplicates() {
          headers = { site = \"berlin\", who = \"${clientid} ${username} ${qos} ${topic[1]}\" }\n",
     ));
     let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
-    let pairs = [("unit", "C"), ("site", "north"), ("unit", "K"), ("", ""), ("unit", "C")];
+    let trace = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+    let pairs = [("unit", "C"), ("site", "north"), ("unit", "K"), ("", ""), trace, ("unit", "C")];
     let user = properties(pairs.map(|(name, value)| Property::UserProperty(name, value)));
     let plain = publish(QoS::AtLeastOnce, 1, "a/b", b"x");
     device.say(&Packet::Publish(Publish { properties: user.as_properties(), ..plain }));

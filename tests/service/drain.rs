@@ -94,7 +94,7 @@ fn who_does_not_listen_is_left_and_counted() {
     let mut good = Device::connect(service.mqtt(), Version::V311, "good");
     deaf.say_until_stuck(&[0xC0, 0].repeat(4096), 64 << 20, || good.ping());
     assert!(service.terminate().success(), "{}", service.log());
-    assert!(service.log().contains("rows_left=0 connections_left=1"), "{}", service.log());
+    assert!(service.log().contains("records_left=0 connections_left=1"), "{}", service.log());
 }
 
 #[test]

@@ -34,5 +34,6 @@ mod spool_start;
 mod support;
 mod surface;
 mod takeover;
+mod told;
 mod verdicts;
 mod wills;

@@ -127,8 +127,8 @@ fn logs_as_json_are_json_line_by_line_and_not_a_line_for_a_message() {
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
         .collect();
     assert!(objects.iter().all(|object| ["timestamp", "level", "message"].iter().all(|key| object[key].is_string())));
-    let drained = objects.iter().find(|object| object["message"] == "drained").expect("it says how it ended");
-    assert_eq!((&drained["shard"], &drained["rows_left"]), (&0.into(), &0.into()));
+    let drained = objects.iter().find(|object| object["event"] == "shard_drained").expect("it says how it ended");
+    assert_eq!((&drained["shard"], &drained["records_left"]), (&0.into(), &0.into()));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod packets;
 mod publish;
 mod qos2;
 mod receipts;
+mod refusals;
 mod restored;
 mod saved;
 
@@ -202,7 +203,7 @@ fn word(packet: &Packet<'_>) -> String {
         Packet::PubAck(it) => format!("puback {}{}{}", it.packet_id, code(it.reason), said(it.properties)),
         Packet::PubRec(it) => format!("pubrec {}{}{}", it.packet_id, code(it.reason), said(it.properties)),
         Packet::PubRel(it) => format!("pubrel {}{}", it.packet_id, code(it.reason)),
-        Packet::PubComp(it) => format!("pubcomp {}{}", it.packet_id, code(it.reason)),
+        Packet::PubComp(it) => format!("pubcomp {}{}{}", it.packet_id, code(it.reason), said(it.properties)),
         Packet::SubAck(it) => format!("suback {}{}", it.packet_id, codes(it.codes)),
         Packet::UnsubAck(it) => format!("unsuback {}{}", it.packet_id, codes(it.codes)),
         Packet::PingResp => "pingresp".to_owned(),

@@ -54,6 +54,20 @@ fn an_answer_says_where_the_message_stands() {
     assert_eq!(shard.answers(c), ["puback 9 t/4294967295@9223372036854775807"]);
 }
 
+/// Many client libraries hand only PUBCOMP to their users.
+#[test]
+fn pubcomp_repeats_what_pubrec_said() {
+    let mut shard = Shard::default();
+    let c = client(&mut shard);
+    let number = shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
+    landed(&mut shard, c, number, &receipt(0, "t", 4, Some(70)));
+    assert_eq!(shard.answers(c), ["pubrec 7 t/4@70"]);
+    shard.packet(c, &Packet::PubRel(ack(7)));
+    assert_eq!(shard.heard(c.conn), ["pubcomp 7 t/4@70"]);
+    shard.packet(c, &Packet::PubRel(ack(7)));
+    assert_eq!(shard.heard(c.conn), ["pubcomp 7 0x92"], "the id is free");
+}
+
 #[test]
 fn it_is_kept_until_its_turn() {
     let mut shard = Shard::default();

@@ -1,0 +1,36 @@
+//! Refused publishes: PUBACK and PUBREC with a Reason String, for people who read what a client library shows them.
+
+use super::peer::Peer;
+use crate::mqtt::encode;
+use crate::mqtt::packet::{Ack, Packet, PacketType};
+use crate::mqtt::property::{Property, PropertyBuf};
+use crate::mqtt::reason::ReasonCode;
+
+/// What a code stands for here; `None`: the code says it.
+const fn words(reason: ReasonCode) -> Option<&'static str> {
+    Some(match reason {
+        ReasonCode::UNSPECIFIED_ERROR => "Kafka rejected the record",
+        ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR => {
+            "the record is too large, or a user property that the server needs is missing"
+        }
+        ReasonCode::NOT_AUTHORIZED => "Kafka does not allow writing to the topic",
+        ReasonCode::TOPIC_NAME_INVALID => "the topic does not give a valid Kafka topic name",
+        ReasonCode::QUOTA_EXCEEDED => "the disk buffer is full, or too many Kafka topics are in use",
+        ReasonCode::PAYLOAD_FORMAT_INVALID => "the payload lacks a field that the server needs",
+        _ => return None,
+    })
+}
+
+/// Appends a refusing PUBACK or PUBREC, with words where the client takes them and has room for them [MQTT-3.4.2-2].
+#[cold]
+pub(super) fn ack(peer: &Peer, kind: PacketType, packet_id: u16, reason: ReasonCode, out: &mut Vec<u8>) {
+    if let Some(words) = words(reason).filter(|_| peer.wants_reasons()) {
+        let mut properties = PropertyBuf::default();
+        properties.push(Property::ReasonString(words));
+        let ack = Ack { packet_id, reason, properties: properties.as_properties() };
+        if peer.send(&if kind == PacketType::PubAck { Packet::PubAck(ack) } else { Packet::PubRec(ack) }, out) {
+            return;
+        }
+    }
+    encode::ack(peer.version, kind, packet_id, reason, out);
+}
