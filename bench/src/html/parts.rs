@@ -8,6 +8,9 @@ use crate::machine::Machine;
 use crate::outcome::{Outcome, Sample};
 use crate::text::{bytes, count, time_us};
 
+/// What a line of a timeline shows.
+type Value = fn(&Sample) -> f64;
+
 fn micros(us: f64) -> String {
     match us {
         us if us < 1_000.0 => format!("{} µs", count(us)),
@@ -87,7 +90,7 @@ pub(super) fn plots(outcomes: &[&Outcome]) -> String {
     );
     // Short runs have no course worth a picture.
     let long: Vec<&Outcome> = outcomes.iter().copied().filter(|outcome| outcome.timeline.len() >= 4).collect();
-    let over_time = |values: &[(&str, fn(&Sample) -> f64)]| -> Vec<Series> {
+    let over_time = |values: &[(&str, Value)]| -> Vec<Series> {
         let mut all = Vec::new();
         for outcome in &long {
             for (what, value) in values {

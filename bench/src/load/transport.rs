@@ -129,7 +129,7 @@ impl Write for Pipe {
 
 enum Frames {
     /// MQTT bytes wait for the handshake's end.
-    Handshake(Option<MidHandshake<ClientHandshake<Pipe>>>, Vec<u8>),
+    Handshake(Option<Box<MidHandshake<ClientHandshake<Pipe>>>>, Vec<u8>),
     Open(Box<WebSocket<Pipe>>),
 }
 
@@ -138,7 +138,7 @@ impl Frames {
         let mut request = format!("{}://{url}", if tls { "wss" } else { "ws" }).into_client_request()?;
         request.headers_mut().insert("Sec-WebSocket-Protocol", "mqtt".parse()?);
         match tungstenite::client(request, Pipe::default()) {
-            Err(HandshakeError::Interrupted(handshake)) => Ok(Self::Handshake(Some(handshake), Vec::new())),
+            Err(HandshakeError::Interrupted(handshake)) => Ok(Self::Handshake(Some(Box::new(handshake)), Vec::new())),
             Err(error) => Err(error.into()),
             Ok(_) => bail!("a WebSocket handshake ended without an answer"),
         }
@@ -160,7 +160,7 @@ impl Frames {
             let mut mid = handshake.take().context("the WebSocket handshake failed before")?;
             mid.get_mut().get_mut().input.extend_from_slice(bytes);
             match mid.handshake() {
-                Err(HandshakeError::Interrupted(mid)) => *handshake = Some(mid),
+                Err(HandshakeError::Interrupted(mid)) => *handshake = Some(Box::new(mid)),
                 Err(error) => return Err(error.into()),
                 Ok((socket, _)) => {
                     let waiting = std::mem::take(waiting);
