@@ -64,7 +64,8 @@ fn encode_puback() -> Work {
 
 /// Finds the sinks of a topic among 100 filters.
 fn route() -> Work {
-    let filters = |sink: u16| (0..25).map(|n| format!("dev/+/kind-{sink}-{n}")).chain(["dev/+/telemetry".to_owned()]);
+    let filters =
+        |sink: u16| (0..25).map(move |n| format!("dev/+/kind-{sink}-{n}")).chain(["dev/+/telemetry".to_owned()]);
     let sinks: Vec<(Vec<String>, u16)> = (0..4).map(|sink| (filters(sink).collect(), sink)).collect();
     let router = SinkRouter::build(&sinks).unwrap();
     let mut found = smallvec::SmallVec::new();
