@@ -51,39 +51,65 @@ fn switches(pid: u32) -> std::io::Result<[u64; 2]> {
     Ok(sums)
 }
 
-/// Counts a process's system calls with `perf stat`, which needs root or a low `perf_event_paranoid`.
-pub(crate) struct SystemCalls(Child);
+/// Counts a process's system calls with `perf stat`, which needs root or a low `perf_event_paranoid`; where that cannot be
+/// had, with `strace -c`, which slows the process down.
+pub(crate) struct SystemCalls {
+    child: Child,
+    by_perf: bool,
+}
+
+const EVENT: &str = "raw_syscalls:sys_enter";
 
 impl SystemCalls {
-    /// Starts to count. `None`: perf cannot be run.
+    /// Starts to count. `None`: neither program can be run.
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        let mut command = Command::new("perf");
-        command.args(["stat", "-x,", "-e", "raw_syscalls:sys_enter", "-p", &pid.to_string()]);
+        let pid = pid.to_string();
+        let by_perf = perf(&["true"]).output().is_ok_and(|done| done.status.success());
+        let mut command = if by_perf { perf(&["-p", &pid]) } else { Command::new("strace") };
+        if !by_perf {
+            command.args(["-f", "-c", "-p", &pid]);
+        }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().ok()?;
-        // It says nothing when it has begun.
+        // Neither says when it has begun.
         std::thread::sleep(std::time::Duration::from_millis(300));
-        Some(Self(child))
+        Some(Self { child, by_perf })
     }
 
-    /// Ends it. `None`: perf could not count.
+    /// Ends it. `None`: it could not count.
     pub(crate) fn end(mut self) -> Option<u64> {
-        let pid = rustix::process::Pid::from_child(&self.0);
+        let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).ok()?;
         let mut text = String::new();
-        self.0.stderr.take()?.read_to_string(&mut text).ok()?;
-        self.0.wait().ok()?;
-        let line = text.lines().find(|line| line.contains("raw_syscalls"))?;
-        match line.split(',').next()? {
-            "<not counted>" => Some(0),
-            count => count.trim().parse().ok(),
-        }
+        self.child.stderr.take()?.read_to_string(&mut text).ok()?;
+        self.child.wait().ok()?;
+        if self.by_perf { counted_by_perf(&text) } else { counted_by_strace(&text) }
     }
+}
+
+fn perf(arguments: &[&str]) -> Command {
+    let mut command = Command::new("perf");
+    command.args(["stat", "-x,", "-e", EVENT]).args(arguments);
+    command
+}
+
+fn counted_by_perf(text: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.contains(EVENT))?;
+    match line.split(',').next()? {
+        "<not counted>" => Some(0),
+        count => count.trim().parse().ok(),
+    }
+}
+
+/// The fourth column of the line `total`.
+fn counted_by_strace(text: &str) -> Option<u64> {
+    let line = text.lines().rev().find(|line| line.ends_with(" total"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
 }
 
 impl Drop for SystemCalls {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -96,5 +122,14 @@ mod tests {
         let reading = read(std::process::id()).unwrap();
         assert!(reading.rss_bytes > 100_000 && reading.user_s <= reading.cpu_s);
         assert!(read(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn both_counters_are_read() {
+        assert_eq!(counted_by_perf("4711,,raw_syscalls:sys_enter,1000,100.00,,\n"), Some(4_711));
+        assert_eq!(counted_by_perf("<not counted>,,raw_syscalls:sys_enter,0,100.00,,\n"), Some(0));
+        assert_eq!(counted_by_perf("<not supported>,,raw_syscalls:sys_enter,0,100.00,,\n"), None);
+        assert_eq!(counted_by_strace("100.00    0.000010           1        17         2 total\n"), Some(17));
+        assert_eq!(counted_by_strace("strace: Could not attach\n"), None);
     }
 }

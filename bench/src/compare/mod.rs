@@ -2,13 +2,14 @@
 //! what carries over to another machine; absolute figures do not.
 
 mod results;
-mod servers;
+pub(crate) mod servers;
 
 use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
 
+use crate::load::scenario::Scenario;
 use crate::load::{self, Terms, Transport};
 use crate::outcome::Outcome;
 use crate::patterns::Pattern;
@@ -29,6 +30,12 @@ pub(crate) struct Settings {
     /// A server to start: NAME=HOST:PORT=COMMAND; the command must stay in the foreground.
     #[arg(long, value_name = "NAME=HOST:PORT=COMMAND")]
     start: Vec<String>,
+    /// Forebay to start, with a Kafka that answers and throws away behind it: the program.
+    #[arg(long, value_name = "PROGRAM")]
+    forebay: Option<PathBuf>,
+    /// What Forebay waits for before it answers: replicated, leader or received.
+    #[arg(long, default_value = "replicated", requires = "forebay")]
+    acknowledge: String,
     /// Patterns (docs/BENCHMARKS.md).
     #[arg(long, value_delimiter = ',', default_values = ["A", "B", "C"])]
     patterns: Vec<Pattern>,
@@ -73,30 +80,20 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<bool> {
     for text in &settings.start {
         servers.push(Server::start(text, settings.server_cpu)?);
     }
+    if let Some(program) = &settings.forebay {
+        servers.push(Server::forebay("forebay", program, &settings.acknowledge, settings.server_cpu)?);
+    }
     if servers.iter().all(|server| server.name == FLOOR) {
         bail!("nothing to compare: name a server with --server or --start");
     }
-    let mut comparison = Comparison::new(settings.rounds);
-    for &pattern in &settings.patterns {
-        let mut outcomes: Vec<Vec<Outcome>> = servers.iter().map(|_| Vec::new()).collect();
-        for round in 0..settings.rounds {
-            for (server, outcomes) in servers.iter().zip(&mut outcomes) {
-                let outcome = one(settings, server, pattern)?;
-                let cpu_us = outcome.processes.first().map_or(0.0, |process| process.cpu_us_per_message);
-                eprintln!(
-                    "{} round {}: {:<12} {cpu_us:.3} µs a message, {}",
-                    pattern.name(),
-                    round + 1,
-                    server.name,
-                    outcome.verdict.headline
-                );
-                outcomes.push(outcome);
-            }
-        }
-        let targets: Vec<TargetResult> =
-            servers.iter().zip(outcomes).map(|(server, outcomes)| TargetResult::of(&server.name, outcomes)).collect();
-        comparison.patterns.push(PatternResult::new(pattern, targets));
-    }
+    let plan = Plan {
+        patterns: settings.patterns.clone(),
+        rounds: settings.rounds,
+        scale: settings.scale,
+        cpu: settings.cpu,
+        system_calls: settings.system_calls,
+    };
+    let comparison = rounds(&servers, &plan)?;
     print!("{}", comparison.text());
     if let Some(path) = &settings.json {
         run::write(path, &serde_json::to_string_pretty(&comparison)?)?;
@@ -109,19 +106,62 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<bool> {
     Ok(comparison.trusted())
 }
 
-fn one(settings: &Settings, server: &Server, pattern: Pattern) -> anyhow::Result<Outcome> {
+/// What is measured, apart from the servers.
+pub(crate) struct Plan {
+    pub(crate) patterns: Vec<Pattern>,
+    pub(crate) rounds: usize,
+    pub(crate) scale: f64,
+    /// The generator's.
+    pub(crate) cpu: Option<usize>,
+    pub(crate) system_calls: bool,
+}
+
+/// Pattern by pattern, rounds of all servers in turn.
+///
+/// # Errors
+/// The generator's.
+pub(crate) fn rounds(servers: &[Server], plan: &Plan) -> anyhow::Result<Comparison> {
+    let mut comparison = Comparison::new(plan.rounds);
+    for &pattern in &plan.patterns {
+        let scenario = pattern.scenario(plan.scale);
+        let mut outcomes: Vec<Vec<Outcome>> = servers.iter().map(|_| Vec::new()).collect();
+        for number in 1..=plan.rounds {
+            for (server, outcomes) in servers.iter().zip(&mut outcomes) {
+                let outcome = round(server, &scenario, plan.cpu, plan.system_calls)?;
+                let cpu_us = outcome.processes.first().map_or(0.0, |process| process.cpu_us_per_message);
+                let (name, headline) = (&server.name, &outcome.verdict.headline);
+                eprintln!("{} round {number}: {name:<12} {cpu_us:.3} µs a message, {headline}", pattern.name());
+                outcomes.push(outcome);
+            }
+        }
+        let targets = servers.iter().zip(outcomes).map(|(server, outcomes)| TargetResult::of(&server.name, outcomes));
+        comparison.patterns.push(PatternResult::new(pattern, targets.collect()));
+    }
+    Ok(comparison)
+}
+
+/// One run against one server.
+///
+/// # Errors
+/// The generator's.
+pub(crate) fn round(
+    server: &Server,
+    scenario: &Scenario,
+    cpu: Option<usize>,
+    system_calls: bool,
+) -> anyhow::Result<Outcome> {
     let terms = Terms {
         target: server.address,
         target_name: server.name.clone(),
         transport: Transport::plain(),
         threads: 1,
-        cpus: settings.cpu.into_iter().collect(),
+        cpus: cpu.into_iter().collect(),
         watched: vec![(server.name.clone(), server.pid)],
-        system_calls: settings.system_calls,
+        system_calls,
         progress: false,
         told: false,
         run: load::new_run(),
         epoch: None,
     };
-    Ok(load::run(&pattern.scenario(settings.scale), terms)?.outcome)
+    Ok(load::run(scenario, terms)?.outcome)
 }

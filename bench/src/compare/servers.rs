@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,17 @@ pub(crate) struct Server {
     pub(crate) pid: u32,
     /// Stopped with us.
     _started: Vec<Started>,
+    /// Removed with us.
+    _folder: Option<Folder>,
+}
+
+/// A folder that goes when this is dropped.
+pub(crate) struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// A process that ends when this is dropped.
@@ -38,7 +50,7 @@ impl Server {
             Some((name, address, pid.parse().ok()?))
         };
         let (name, address, pid) = parts().with_context(|| format!("--server {text}: expected NAME=HOST:PORT@PID"))?;
-        Ok(Self { name: name.to_owned(), address: resolve(address)?, pid, _started: Vec::new() })
+        Ok(Self { name: name.to_owned(), address: resolve(address)?, pid, _started: Vec::new(), _folder: None })
     }
 
     /// From `NAME=HOST:PORT=COMMAND`.
@@ -64,20 +76,53 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        Ok(Self { name: name.to_owned(), address, pid: started.0.id(), _started: vec![started] })
+        Ok(Self { name: name.to_owned(), address, pid: started.0.id(), _started: vec![started], _folder: None })
+    }
+
+    /// Forebay with one shard and no disk buffer, in front of a Kafka that answers and throws away.
+    pub(crate) fn forebay(name: &str, program: &Path, acknowledge: &str, cpu: Option<usize>) -> anyhow::Result<Self> {
+        let (sink, kafka) = sink("kafka-sink listening on ")?;
+        let folder = Folder(std::env::temp_dir().join(format!("forebay-bench-{}-{name}", std::process::id())));
+        std::fs::create_dir_all(&folder.0)?;
+        let config = folder.0.join("forebay.toml");
+        let text = format!(
+            "[service]\nshards = 1\npin = {}\ndata_dir = {:?}\n[control]\nbind = \"off\"\n[[listener]]\nbind = \"127.0.0.1:0\"\n\
+             [kafka.main]\nbootstrap = \"{kafka}\"\n[[sink]]\nname = \"all\"\nkafka = \"main\"\nfilters = [\"#\"]\n\
+             topic = \"bench\"\nacknowledge = {acknowledge:?}\n",
+            cpu.is_some(),
+            folder.0.join("data"),
+        );
+        std::fs::write(&config, text)?;
+        let mut forebay = Command::new(program);
+        forebay.arg("--config").arg(&config).stderr(Stdio::null());
+        let started = listening(forebay, "mqtt listening on ", cpu);
+        let (forebay, address) = started.with_context(|| program.display().to_string())?;
+        let pid = forebay.0.id();
+        Ok(Self { name: name.to_owned(), address, pid, _started: vec![forebay, sink], _folder: Some(folder) })
     }
 
     /// The floor, and a sink for its batches.
-    pub(super) fn floor(cpu: Option<usize>) -> anyhow::Result<Self> {
+    pub(crate) fn floor(cpu: Option<usize>) -> anyhow::Result<Self> {
         let program = std::env::current_exe()?;
-        let mut sink = Command::new(&program);
-        sink.args(["kafka-sink", "--bind", "127.0.0.1:0", "--discard", "127.0.0.1:0"]);
-        let (sink, discard) = listening(sink, "discard listening on ", None)?;
+        let (sink, discard) = sink("discard listening on ")?;
         let mut floor = Command::new(&program);
         floor.args(["floor", "--bind", "127.0.0.1:0", "--sink", &discard.to_string()]);
         let (floor, address) = listening(floor, "floor listening on ", cpu)?;
-        Ok(Self { name: super::FLOOR.to_owned(), address, pid: floor.0.id(), _started: vec![floor, sink] })
+        Ok(Self {
+            name: super::FLOOR.to_owned(),
+            address,
+            pid: floor.0.id(),
+            _started: vec![floor, sink],
+            _folder: None,
+        })
     }
+}
+
+/// A Kafka that throws away; the address behind these words of its output.
+fn sink(words: &str) -> anyhow::Result<(Started, SocketAddr)> {
+    let mut sink = Command::new(std::env::current_exe()?);
+    sink.args(["kafka-sink", "--bind", "127.0.0.1:0", "--discard", "127.0.0.1:0"]);
+    listening(sink, words, None)
 }
 
 /// Starts a program of ours and reads where it listens.

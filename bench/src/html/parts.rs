@@ -8,8 +8,8 @@ use crate::machine::Machine;
 use crate::outcome::{Outcome, Sample};
 use crate::text::{bytes, count, time_us};
 
-/// A value of a sample, to be plotted over time.
-type Reading = fn(&Sample) -> f64;
+/// What a line of a timeline shows.
+type Value = fn(&Sample) -> f64;
 
 fn micros(us: f64) -> String {
     match us {
@@ -90,7 +90,7 @@ pub(super) fn plots(outcomes: &[&Outcome]) -> String {
     );
     // Short runs have no course worth a picture.
     let long: Vec<&Outcome> = outcomes.iter().copied().filter(|outcome| outcome.timeline.len() >= 4).collect();
-    let over_time = |values: &[(&str, Reading)]| -> Vec<Series> {
+    let over_time = |values: &[(&str, Value)]| -> Vec<Series> {
         let mut all = Vec::new();
         for outcome in &long {
             for (what, value) in values {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 230.0;
-const LEFT: f64 = 58.0;
+const LEFT: f64 = 66.0;
 const RIGHT: f64 = 10.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 34.0;
@@ -42,7 +42,6 @@ impl Plot<'_> {
         }
         let x_of = |x: f64| if self.percentiles { nines(x) } else { x };
         let x_max = points().map(|p| x_of(p.0)).fold(f64::MIN, f64::max).max(if self.percentiles { 2.0 } else { 0.0 });
-        let x_min = 0.0;
         let y_max = points().map(|p| p.1).fold(0.0, f64::max).max(if self.log { 10.0 } else { 1e-9 });
         let (low, high, ticks) = if self.log {
             let lowest = points().map(|p| p.1).filter(|y| *y > 0.0).fold(y_max, f64::min);
@@ -51,7 +50,7 @@ impl Plot<'_> {
             let ticks = linear_ticks(y_max);
             (0.0, ticks.last().copied().unwrap_or(1.0), ticks)
         };
-        let place_x = |x: f64| LEFT + (x_of(x) - x_min) / (x_max - x_min).max(1e-9) * (WIDTH - LEFT - RIGHT);
+        let place_x = |x: f64| LEFT + x_of(x).max(0.0) / x_max.max(1e-9) * (WIDTH - LEFT - RIGHT);
         let place_y = |y: f64| {
             let share = if self.log { (y.max(low).ln() - low.ln()) / (high.ln() - low.ln()) } else { y / high };
             HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)

@@ -193,12 +193,10 @@ fn conduct(
         if begun.elapsed() > patience {
             bail!("{} of {wanted} connections after {} s", shared.sum(|c| &c.connected), patience.as_secs());
         }
-        if shared.sum(|c| &c.failures) > 2 * wanted + 100 {
-            bail!(
-                "cannot connect to {}: {} of {wanted} connections, and as many failures",
-                shared.target,
-                shared.sum(|c| &c.connected)
-            );
+        let (failures, connected) = (shared.sum(|c| &c.failures), shared.sum(|c| &c.connected));
+        let refused = connected == 0 && failures >= wanted && begun.elapsed() > Duration::from_secs(3);
+        if refused || failures > 2 * wanted + 100 {
+            bail!("cannot connect to {}: {connected} of {wanted} connections, {failures} failures", shared.target);
         }
     }
     watch.connected()?;

@@ -271,7 +271,10 @@ impl<'a> Worker<'a> {
             }
             self.connecting += 1;
             if client.connect(self.shared.target, &self.poll, index).is_err() {
-                self.lost(index);
+                // Refused at once, as on loopback.
+                self.connecting -= 1;
+                self.stats.connects_failed += 1;
+                self.retry_later(index);
             }
         }
     }
@@ -280,7 +283,7 @@ impl<'a> Worker<'a> {
     fn lost(&mut self, index: u32) {
         let client = &mut self.clients[index as usize];
         match client.state {
-            State::Down => return self.retry_later(index),
+            State::Down => return,
             State::Connecting | State::Greeting | State::Subscribing => {
                 self.connecting -= 1;
                 self.stats.connects_failed += 1;
