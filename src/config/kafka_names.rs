@@ -57,6 +57,13 @@ const NAMES: &[(&str, &str)] = &[
 
 /// What to do instead of writing this, if Kafka has it: `linger.ms`, `linger_ms` and `linger-ms` are one name.
 pub(super) fn cure(name: &str) -> Option<&'static str> {
+    let given = name.to_lowercase().replace(['.', '-'], "_");
+    if given.starts_with("sasl_") || given == "security_protocol" {
+        return Some("this version connects to Kafka without SASL and TLS: leave it out");
+    }
+    if given.starts_with("ssl_") || given.starts_with("tls_") {
+        return Some("this version connects to Kafka without TLS: leave it out");
+    }
     let same = |known: &str| {
         let plain = |c: char| if matches!(c, '.' | '-') { '_' } else { c.to_ascii_lowercase() };
         name.chars().map(plain).eq(known.chars())
