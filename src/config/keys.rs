@@ -281,6 +281,9 @@ pub(super) const KEYS: &[Key] = keys! {
         "The largest packet taken, whole; told to 5.0 clients as Maximum Packet Size.";
     Mqtt.receive_maximum: Integer { min: 1, max: 65_535 }, Is("1024"),
         "QoS 1 and 2 messages that a 5.0 client may have unanswered at a time.";
+    Mqtt.qos2_inflight_3x: Integer { min: 1, max: 65_535 }, Is("1024"),
+        "QoS 2 messages that a 3.x client may have open at a time, from PUBLISH to PUBREL; one more ends its connection. \
+         For a 5.0 client `receive_maximum` is the bound.";
     Mqtt.topic_alias_maximum: Integer { min: 0, max: 1_024 }, Is("32"),
         "Topic aliases that a 5.0 client may set up. 0: none.";
     Mqtt.connect_timeout: Duration { min: ms(100), max: s(300) }, Is("\"10s\""),

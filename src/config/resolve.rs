@@ -201,6 +201,7 @@ fn mqtt(table: &Table<'_>) -> Mqtt {
     Mqtt {
         packet_bytes_max: u32::try_from(table.read("packet_bytes_max", values::size)).unwrap_or(u32::MAX),
         receive_maximum: small("receive_maximum"),
+        qos2_inflight_3x: small("qos2_inflight_3x"),
         topic_alias_maximum: small("topic_alias_maximum"),
         connect_timeout: table.read("connect_timeout", values::duration),
         keep_alive_max_s: u16::try_from(seconds("keep_alive_max")).ok().filter(|seconds| *seconds > 0),

@@ -119,6 +119,8 @@ pub struct Mqtt {
     pub packet_bytes_max: u32,
     /// QoS 1 and 2 messages a client may have unanswered (5.0: Receive Maximum), at least 1.
     pub receive_maximum: u16,
+    /// QoS 2 messages that a 3.x client may have open, PUBLISH to PUBREL, at least 1.
+    pub qos2_inflight_3x: u16,
     /// Topic aliases a client may set up (5.0: Topic Alias Maximum).
     pub topic_alias_maximum: u16,
     /// From accept to the whole CONNECT.

@@ -100,6 +100,14 @@ fn cut(bytes: &[u8], max: u32, expected: Expected) -> Result<Option<Frame<'_>>, 
     Ok(reader.take(remaining as usize).ok().map(|body| Frame { first, body, len }))
 }
 
+/// The flags of a CONNECT, whose version its body has told: reserved since 3.1.1, not used in 3.1.
+pub(super) fn check_connect_flags(first: u8, version: Version) -> Result<(), Malformed> {
+    if first & 0x0F == 0 || version == Version::V31 {
+        return Ok(());
+    }
+    Err(Malformed::packet("MQTT-2.1.3-1", "reserved flags of the first byte are set"))
+}
+
 /// Type and flags (sections 2.1.2 and 2.1.3). Without a version, what any version allows.
 #[inline]
 pub(super) fn check_first(first: u8, version: Option<Version>) -> Result<PacketType, Malformed> {
@@ -127,6 +135,8 @@ pub(super) fn check_first(first: u8, version: Option<Version>) -> Result<PacketT
                 _ => "MQTT-3.10.1-1",
             }
         }
+        // 3.1 does not use them here (section 3.1); which version it is, only the body says: `check_connect_flags`.
+        PacketType::Connect if version.is_none() => return Ok(kind),
         PacketType::Auth if version.is_some_and(|version| version < Version::V5) => {
             return Err(Malformed::packet("section 2.2.1", "packet type 15 is reserved before 5.0"));
         }

@@ -81,9 +81,12 @@ pub(super) fn plan<'a>(
 /// What a client is promised.
 pub(super) fn terms(peer: Peer, settings: &Settings) -> Terms {
     let inflight_max = settings.inflight_max.max(1);
+    let receive_maximum = settings.receive_maximum.clamp(1, inflight_max);
+    let qos2_max = if peer.version == Version::V5 { receive_maximum } else { settings.qos2_inflight_3x.max(1) };
     Terms {
-        receive_maximum: settings.receive_maximum.clamp(1, inflight_max),
+        receive_maximum,
         inflight_max,
+        qos2_max,
         topic_alias_maximum: settings.topic_alias_maximum,
         topic_alias_bytes_max: settings.topic_alias_bytes_max,
         maximum_qos: settings.maximum_qos,

@@ -20,9 +20,12 @@ pub struct Settings {
     pub keep_alive_max_s: Option<u16>,
     /// Receive Maximum for 5.0 clients, 1 to 65,535.
     pub receive_maximum: u16,
-    /// Answers that one connection may be owed before the shard stops reading it, and QoS 2 packet ids that one session
-    /// may hold open. Also bounds `receive_maximum`. At most 65,535, which is what packet ids allow anyway.
+    /// Answers that one connection may be owed before the shard stops reading it. Also bounds `receive_maximum`. At most
+    /// 65,535, which is what packet ids allow anyway.
     pub inflight_max: u16,
+    /// QoS 2 packet ids that the session of a 3.x client may hold open; that of a 5.0 client: `receive_maximum`. One more
+    /// is a protocol error: a client cannot be held back without holding back the PUBREL that would free one.
+    pub qos2_inflight_3x: u16,
     /// Topic aliases that a 5.0 client may use; 0: none.
     pub topic_alias_maximum: u16,
     /// Bytes of topic names that the aliases of one connection may hold in all; past it the connection ends with 0x97.
@@ -52,6 +55,7 @@ impl Default for Settings {
             keep_alive_max_s: None,
             receive_maximum: 1024,
             inflight_max: u16::MAX,
+            qos2_inflight_3x: 1024,
             topic_alias_maximum: 32,
             topic_alias_bytes_max: 64 * 1024,
             packet_size_max: None,

@@ -16,6 +16,8 @@ use crate::runtime::seam::{ConnId, Monotonic};
 pub(super) struct Terms {
     pub(super) receive_maximum: u16,
     pub(super) inflight_max: u16,
+    /// QoS 2 packet ids that may be open.
+    pub(super) qos2_max: u16,
     pub(super) topic_alias_maximum: u16,
     pub(super) topic_alias_bytes_max: u32,
     pub(super) maximum_qos: QoS,
@@ -163,7 +165,7 @@ impl Session {
         };
         let received = match publish.qos {
             QoS::AtMostOnce => None,
-            qos => match self.inflight.receive(publish.packet_id, qos, self.terms.inflight_max) {
+            qos => match self.inflight.receive(publish.packet_id, qos, self.terms.qos2_max) {
                 Ok(received) => Some(received),
                 Err(violation) => return Taken::Violation(violation),
             },

@@ -156,6 +156,7 @@ pub(super) fn sessions(config: &Config) -> session::Settings {
         session_expiry_3x_s: mqtt.session_expiry_3x_s,
         keep_alive_max_s: mqtt.keep_alive_max_s,
         receive_maximum: mqtt.receive_maximum,
+        qos2_inflight_3x: mqtt.qos2_inflight_3x,
         topic_alias_maximum: mqtt.topic_alias_maximum,
         packet_size_max: Some(mqtt.packet_bytes_max),
         ..session::Settings::default()

@@ -9,7 +9,6 @@ pub(crate) const CASES: &[Row] = &[
     ("reserved flag 0 set", V5, Client, "11 [ {'MQTT'} 05 02 003C [] {'c'} ]", MALFORMED, "MQTT-2.1.3-1"),
     ("reserved flag 1 set, as in SUBSCRIBE", V5, Client, "12 [ {'MQTT'} 05 02 003C [] {'c'} ]", MALFORMED, "MQTT-2.1.3-1"),
     ("reserved flag 2 set", V311, Client, "14 [ {'MQTT'} 04 02 003C {'c'} ]", MALFORMED, "MQTT-2.2.2-2"),
-    ("reserved flag 3 set", V31, Client, "18 [ {'MQIsdp'} 03 02 003C {'c'} ]", MALFORMED, "MQTT-2.2.2-2"),
     ("Remaining Length in two bytes where one is enough", V5, Client, "10 8E 00 {'MQTT'} 05 02 003C [] {'c'}", MALFORMED, "MQTT-1.5.5-1"),
     ("Remaining Length of five bytes", V5, Client, "10 80 80 80 80 01", MALFORMED, "section 1.5.5"),
     ("announces 256 MiB", V5, Client, "10 FF FF FF 7F", TOO_LARGE, "MQTT-3.2.2-15"),
@@ -29,7 +28,8 @@ pub(crate) const CASES: &[Row] = &[
     ("Protocol Version 3 with the name MQTT", V311, Client, "10 [ {'MQTT'} 03 02 003C {'c'} ]", VERSION, "MQTT-3.1.2-2"),
     ("Protocol Version 4 with the name MQIsdp", V31, Client, "10 [ {'MQIsdp'} 04 02 003C {'c'} ]", VERSION, "MQTT-3.1.2-2"),
     ("Protocol Version 6", V5, Client, "10 [ {'MQTT'} 06 02 003C [] {'c'} ]", VERSION, "MQTT-3.1.2-2"),
-    ("Protocol Version with the bridge bit of other brokers", V311, Client, "10 [ {'MQTT'} 84 02 003C {'c'} ]", VERSION, "MQTT-3.1.2-2"),
+    ("Protocol Version 5 with the bridge bit of other brokers", V311, Client, "10 [ {'MQTT'} 85 02 003C {'c'} ]", VERSION, "MQTT-3.1.2-2"),
+    ("Protocol Version 4 of a bridge with the name MQIsdp", V31, Client, "10 [ {'MQIsdp'} 84 02 003C {'c'} ]", VERSION, "MQTT-3.1.2-2"),
     ("Protocol Version 255", V5, Client, "10 [ {'MQTT'} FF 02 003C [] {'c'} ]", VERSION, "MQTT-3.1.2-2"),
     // Connect Flags and Keep Alive
     ("no Connect Flags", V5, Client, "10 [ {'MQTT'} 05 ]", MALFORMED, "section 1.2"),

@@ -1,7 +1,7 @@
 //! CONNECT (section 3.1), the packet that says which version the rest is in.
 
 use super::{finish, properties};
-use crate::mqtt::frame::{Frame, check_first};
+use crate::mqtt::frame::{Frame, check_connect_flags};
 use crate::mqtt::malformed::Malformed;
 use crate::mqtt::packet::{Connect, PacketType, QoS, Sender, Version, Will};
 use crate::mqtt::property::Place;
@@ -18,6 +18,10 @@ const WILL_RETAIN: u8 = 1 << 5;
 const PASSWORD: u8 = 1 << 6;
 const USER_NAME: u8 = 1 << 7;
 
+/// The bit of the Protocol Version in which bridges of mosquitto and others say that they are one. No standard has it;
+/// such a bridge speaks the version that the other bits name.
+const BRIDGE: u8 = 1 << 7;
+
 /// The first packet of a connection.
 ///
 /// # Errors
@@ -26,11 +30,12 @@ const USER_NAME: u8 = 1 << 7;
 /// [`ReasonCode::CLIENT_IDENTIFIER_NOT_VALID`], a version that we do not speak
 /// [`ReasonCode::UNSUPPORTED_PROTOCOL_VERSION`].
 pub fn connect(frame: Frame<'_>) -> Result<Connect<'_>, Malformed> {
-    if check_first(frame.first, None)? != PacketType::Connect {
+    if PacketType::of(frame.first) != Some(PacketType::Connect) {
         return Err(Malformed::protocol("MQTT-3.1.0-1", "the first packet is not CONNECT"));
     }
     let mut body = Reader::new(frame.body);
     let version = version(&mut body)?;
+    check_connect_flags(frame.first, version)?;
     if version == Version::V5 {
         frame.check_shortest()?;
     }
@@ -65,13 +70,16 @@ pub fn answer_version(body: &[u8]) -> Option<Version> {
     match (body.string().ok()?, body.u8().ok()?) {
         ("MQIsdp", _) => Some(Version::V31),
         // A newer client than we know is told in the newest form that we know [MQTT-3.1.2-2].
-        ("MQTT", level) => Some(if level >= 5 { Version::V5 } else { Version::V311 }),
+        // A bridge of a version that we do not have falls back when it hears 3.1.1's return code 1.
+        ("MQTT", level) => Some(if level >= 5 && level & BRIDGE == 0 { Version::V5 } else { Version::V311 }),
         _ => None,
     }
 }
 
 /// Protocol Name and Protocol Version (sections 3.1.2.1 and 3.1.2.2).
 fn version(body: &mut Reader<'_>) -> Result<Version, Malformed> {
+    const BRIDGE_V311: u8 = BRIDGE | 4;
+    const BRIDGE_V31: u8 = BRIDGE | 3;
     const fn unsupported(clause: &'static str, what: &'static str) -> Malformed {
         Malformed::with(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION, clause, what)
     }
@@ -81,8 +89,8 @@ fn version(body: &mut Reader<'_>) -> Result<Version, Malformed> {
     }
     match (name, body.u8()?) {
         ("MQTT", 5) => Ok(Version::V5),
-        ("MQTT", 4) => Ok(Version::V311),
-        ("MQIsdp", 3) => Ok(Version::V31),
+        ("MQTT", 4 | BRIDGE_V311) => Ok(Version::V311),
+        ("MQIsdp", 3 | BRIDGE_V31) => Ok(Version::V31),
         _ => Err(unsupported("MQTT-3.1.2-2", "a Protocol Version that this server does not speak")),
     }
 }
@@ -148,5 +156,42 @@ fn check_client_id(version: Version, clean_start: bool, client_id: &str) -> Resu
             Err(refused("MQTT-3.1.3-8", "the Client Identifier of a kept session is empty"))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mqtt::frame;
+
+    fn read(bytes: &[u8]) -> Result<Connect<'_>, Malformed> {
+        connect(frame::next_connect(bytes, 1024)?.expect("a whole packet"))
+    }
+
+    #[test]
+    fn the_first_bytes_flags_mean_nothing_in_3_1() {
+        // Section 3.1 of MQTT 3.1: DUP, QoS and RETAIN are not used in CONNECT.
+        for flags in 0..16 {
+            let first = 0x10 | flags;
+            let old = [&[first, 15, 0, 6], &b"MQIsdp"[..], &[3, 2, 0, 60, 0, 1, b'c']].concat();
+            assert_eq!(read(&old).expect("flags are not used").version, Version::V31);
+            let new = [&[first, 13, 0, 4], &b"MQTT"[..], &[4, 2, 0, 60, 0, 1, b'c']].concat();
+            assert_eq!(read(&new).is_ok(), flags == 0, "{first:#04x}");
+        }
+    }
+
+    #[test]
+    fn a_bridge_is_a_client_of_the_version_that_it_names() {
+        for (name, level, version) in [("MQTT", 0x84, Version::V311), ("MQIsdp", 0x83, Version::V31)] {
+            let body = [&[0, name.len() as u8], name.as_bytes(), &[level, 2, 0, 60, 0, 1, b'c']].concat();
+            let packet = [&[0x10, body.len() as u8], &body[..]].concat();
+            assert_eq!(read(&packet).expect("a bridge").version, version);
+        }
+    }
+
+    #[test]
+    fn a_refused_bridge_is_told_in_the_form_that_makes_it_fall_back() {
+        assert_eq!(answer_version(b"\0\x04MQTT\x85"), Some(Version::V311));
+        assert_eq!(answer_version(b"\0\x04MQTT\x06"), Some(Version::V5));
     }
 }

@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 const INFLIGHT_MAX: u16 = 6;
 const RECEIVE_MAXIMUM: u16 = 4;
+/// QoS 2 ids of a 3.x client.
+const QOS2_INFLIGHT_3X: u16 = 3;
 const EXPIRY: Duration = Duration::from_secs(10);
 const NAMES: [&str; 2] = ["a", "b"];
 
@@ -133,6 +135,7 @@ impl World {
         let settings = Settings {
             inflight_max: INFLIGHT_MAX,
             receive_maximum: RECEIVE_MAXIMUM,
+            qos2_inflight_3x: QOS2_INFLIGHT_3X,
             session_expiry_3x_s: EXPIRY.as_secs() as u32,
             ..Settings::default()
         };
@@ -217,13 +220,14 @@ impl World {
         let c = link.client;
         let known = model.open.get(&packet_id).copied().filter(|_| qos == QoS::ExactlyOnce);
         let blocked = link.claims.len() >= usize::from(INFLIGHT_MAX);
+        let qos2_max = if link.version == Version::V5 { RECEIVE_MAXIMUM } else { QOS2_INFLIGHT_3X };
         let expected = if qos == QoS::AtMostOnce {
             None
         } else if link.version == Version::V5 && link.quota_used >= RECEIVE_MAXIMUM {
             Some(Violation::RECEIVE_MAXIMUM)
         } else if blocked {
             Some(Violation::BLOCKED)
-        } else if qos == QoS::ExactlyOnce && known.is_none() && model.open.len() >= usize::from(INFLIGHT_MAX) {
+        } else if qos == QoS::ExactlyOnce && known.is_none() && model.open.len() >= usize::from(qos2_max) {
             Some(Violation::OPEN_IDS)
         } else {
             None

@@ -93,7 +93,7 @@ fn three_x_has_no_quota_but_is_not_read_past_the_bound() {
 
 #[test]
 fn open_qos_2_ids_are_bounded() {
-    let mut shard = Shard::with(Settings { inflight_max: 2, ..Settings::default() });
+    let mut shard = Shard::with(Settings { qos2_inflight_3x: 2, ..Settings::default() });
     let c = shard.connect(&connect(Version::V311, "c", true));
     for packet_id in [1, 2] {
         let number = shard.open(c, &publish(QoS::ExactlyOnce, packet_id), 1);
@@ -104,6 +104,22 @@ fn open_qos_2_ids_are_bounded() {
     assert_eq!(shard.violation(c, &publish(QoS::ExactlyOnce, 3)), Violation::OPEN_IDS);
     shard.packet(c, &Packet::PubRel(ack(1)));
     shard.open(c, &publish(QoS::ExactlyOnce, 3), 1);
+}
+
+#[test]
+fn a_5_0_client_may_have_as_many_open_as_its_receive_maximum() {
+    let mut shard = Shard::with(Settings { receive_maximum: 2, qos2_inflight_3x: 1, ..Settings::default() });
+    let kept = properties(&[Property::SessionExpiryInterval(60)]);
+    let kept = Connect { properties: kept.as_properties(), ..connect(Version::V5, "c", false) };
+    let c = shard.connect(&kept);
+    for packet_id in [1, 2] {
+        shard.open(c, &publish(QoS::ExactlyOnce, packet_id), 0);
+    }
+    shard.drain(c);
+    // The quota begins anew with the connection (section 4.9), the packet ids do not.
+    shard.end(c, End::Lost);
+    let c = shard.connect(&kept);
+    assert_eq!(shard.violation(c, &publish(QoS::ExactlyOnce, 3)), Violation::OPEN_IDS);
 }
 
 /// A publish with an alias.
