@@ -1,7 +1,9 @@
 //! `forebay run`: from a configuration to a running service, and back to nothing.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -119,6 +121,7 @@ struct Service {
 impl Service {
     fn start(mut config: Config, reload: Reload) -> Result<Self, Failure> {
         preflight(config.service.shards)?;
+        config.share_dead_letters_file();
         let data_dir = config.service.data_dir.display();
         std::fs::create_dir_all(&config.service.data_dir)
             .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) sets it"))?;
@@ -336,22 +339,29 @@ impl Service {
 /// Opens the files of dead letters; each shard hears of its letters by mail.
 fn start_dead_letters(config: &Config, post: &Post<Mail>) -> Result<Vec<Option<Sender<Letter>>>, Failure> {
     let mut posts = Vec::new();
-    for (index, sink) in config.sinks.iter().enumerate() {
+    let mut started = HashMap::<PathBuf, Sender<Letter>>::new();
+    for sink in &config.sinks {
         let Some(file) = sink.dead_letters.as_ref().and_then(|dead| dead.file.clone()) else {
             posts.push(None);
             continue;
         };
+        // Sinks that configure none share one.
+        if let Some(to) = started.get(&file.path) {
+            posts.push(Some(to.clone()));
+            continue;
+        }
         let post = post.clone();
-        let answer = move |shard, count| {
+        let answer = move |shard, sink, count| {
             // Its mailbox may be full; of a shard that has ended nobody waits for this.
-            post.send(shard, Mail::Filed { sink: index, count }).is_ok() || post.has_ended(shard)
+            post.send(shard, Mail::Filed { sink, count }).is_ok() || post.has_ended(shard)
         };
         let settings = dead_letters::Settings { path: file.path.clone(), bytes_max: file.bytes_max, files: file.files };
-        let started = dead_letters::start(settings, Arc::new(answer));
-        posts.push(Some(started.map_err(|e| {
+        let to = dead_letters::start(settings, Arc::new(answer)).map_err(|e| {
             let path = file.path.display();
             format!("dead letters of sink {}: {path}: {e}; dead_letters_file of that sink names the file", sink.name)
-        })?));
+        })?;
+        started.insert(file.path, to.clone());
+        posts.push(Some(to));
     }
     Ok(posts)
 }
@@ -367,7 +377,7 @@ fn boards(config: &Config) -> Arc<Boards> {
     let layout =
         Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
     Arc::new(Boards {
-        shards: (0..config.service.shards).map(|_| Arc::new(Board::new(layout.len()))).collect(),
+        shards: (0..config.service.shards).map(|_| Arc::new(Board::new(layout))).collect(),
         sinks: config.sinks.iter().map(|s| s.name.clone()).collect(),
         clusters: config.clusters.iter().map(|c| c.name.clone()).collect(),
         listeners: config.listeners.iter().map(|l| l.bind.to_string()).collect(),

@@ -100,7 +100,7 @@ impl Shard for Core {
                 upstream.busy = true;
                 upstream.client.on_resolved(ticket, found, io.now());
             }
-            Mail::Filed { sink, count } => self.filed(sink, count),
+            Mail::Filed { sink, count } => self.dead_letters_written(sink, count),
             Mail::Drain { grace } => self.begin_drain(io, grace),
         }
     }
@@ -131,6 +131,7 @@ impl Shard for Core {
         self.numbers.set(M::Sessions, self.sessions.len() as u64);
         self.numbers.set(M::HeldBytes, self.keeping.holds.bytes() as u64);
         self.numbers.set(M::StalledConnections, self.stalls.waiting() as u64);
+        self.numbers.observe_spool();
         self.numbers.publish();
     }
 }

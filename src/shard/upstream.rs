@@ -3,8 +3,9 @@
 //! The producer and the client know nothing of each other. Here rows become requests, requests become bytes on links,
 //! answers become results, and results become answers to devices.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -13,6 +14,7 @@ use crate::kafka::client::{Client, Effect, LinkId};
 use crate::kafka::producer::row_log::{NoLog, RowLog, RowRun};
 use crate::kafka::producer::{AnsweredOn, Keep, Producer, SinkStats, Want};
 use crate::kafka::types::{ClientEvent, Landed, Outcome, ProduceRequest, Run, SinkId, Ticket};
+use crate::metrics::histogram::Histograms;
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId, WallMs};
@@ -20,10 +22,11 @@ use crate::service::resolver::Question;
 use crate::session::{Receipt, SessionKey};
 
 use super::connection::{Kind, Timer};
+use super::dead_letters::Hidden;
 use super::mail::Mail;
 use super::numbers::Numbers;
 use super::spool::Files;
-use super::{Core, Ring, letters, settings};
+use super::{Core, Ring, settings};
 
 /// A cluster on this shard.
 pub(super) struct Upstream {
@@ -36,15 +39,40 @@ pub(super) struct Upstream {
     pub(super) sinks: Vec<usize>,
     /// Where these keep their rows, and when a row is answered.
     keeps: Vec<(Keep, AnsweredOn)>,
-    /// Its topics of dead letters.
-    pub(super) hidden: Vec<settings::Hidden>,
+    /// The sinks that write its dead-letter topics.
+    pub(super) hidden: Vec<Hidden>,
     requests: Vec<ProduceRequest>,
     effects: Vec<Effect>,
+    /// Requests without an answer, and when they were handed over: oldest first.
+    begun: VecDeque<(u64, Monotonic)>,
     sent: u64,
     reachable: bool,
     timer: Option<(Monotonic, TimerId)>,
     /// It is being saved, and sends nothing more.
     saving: bool,
+}
+
+/// Where a cluster's histograms are.
+#[derive(Clone, Copy)]
+struct Timings<'a> {
+    histograms: &'a Histograms,
+    cluster: usize,
+}
+
+impl Timings<'_> {
+    /// A batch goes out.
+    fn batch(self, bytes: &[u8]) {
+        /// The record count of a v2 batch: an INT32 behind the base sequence.
+        const COUNT: std::ops::Range<usize> = 57..61;
+        let count = bytes.get(COUNT).and_then(|count| count.try_into().ok()).map_or(0, u32::from_be_bytes);
+        self.histograms.batch_records(self.cluster).observe(u64::from(count));
+        self.histograms.batch_bytes(self.cluster).observe(bytes.len() as u64);
+    }
+
+    /// A request was answered.
+    fn produced(self, took: Duration) {
+        self.histograms.produce(self.cluster).observe(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
 }
 
 impl Upstream {
@@ -64,6 +92,7 @@ impl Upstream {
             hidden: settings::hidden_sinks(config, cluster),
             requests: Vec::new(),
             effects: Vec::new(),
+            begun: VecDeque::new(),
             sent: 0,
             reachable: false,
             timer: None,
@@ -72,10 +101,12 @@ impl Upstream {
     }
 
     /// Rows to requests to effects, until nothing more comes of it.
-    fn pump(&mut self, log: &mut dyn RowLog, now: Monotonic, wall: WallMs) {
+    fn pump(&mut self, log: &mut dyn RowLog, timings: Timings<'_>, now: Monotonic, wall: WallMs) {
         self.producer.poll_with(now, wall, log, &mut self.requests);
         for request in self.requests.drain(..) {
             self.sent += 1;
+            self.begun.push_back((request.id, now));
+            request.batches.iter().for_each(|batch| timings.batch(&batch.bytes));
             self.client.produce(request, now);
         }
         let client = &mut self.client;
@@ -89,12 +120,25 @@ impl Upstream {
         self.client.take_effects(&mut self.effects);
     }
 
-    fn event(&mut self, event: &ClientEvent, now: Monotonic) {
+    /// A request has come to its end: when it began.
+    fn ended(&mut self, id: u64) -> Option<Monotonic> {
+        // Mostly the first; they are few.
+        let place = self.begun.iter().position(|(begun, _)| *begun == id)?;
+        self.begun.remove(place).map(|(_, at)| at)
+    }
+
+    fn event(&mut self, event: &ClientEvent, timings: Timings<'_>, now: Monotonic) {
         match event {
             ClientEvent::Produced { id, results, throttle_ms } => {
+                if let Some(begun) = self.ended(*id) {
+                    timings.produced(now.since(begun));
+                }
                 self.producer.on_produced(*id, results, *throttle_ms, now);
             }
-            ClientEvent::ProduceFailed { id, sent } => self.producer.on_failed(*id, *sent, now),
+            ClientEvent::ProduceFailed { id, sent } => {
+                self.ended(*id);
+                self.producer.on_failed(*id, *sent, now);
+            }
             ClientEvent::Metadata(topics) => self.producer.on_metadata(topics, now),
             ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch),
             ClientEvent::Asked { token, says } => self.producer.on_asked(*token, *says, now),
@@ -105,20 +149,10 @@ impl Upstream {
         }
     }
 
-    /// Rows of its sinks that are kept and answered in such a way. Dead letters are in memory, and what they stand for where it was.
+    /// Rows of its sinks that are kept and answered in such a way, rejected ones whose dead letters are not safe among them.
     pub(super) fn rows_of(&self, wanted: &impl Fn((Keep, AnsweredOn)) -> bool) -> u64 {
-        let kept_as = |index| self.sinks.iter().position(|sink| *sink == index).map(|place| self.keeps[place]);
-        let hidden = self.hidden.iter().filter(|hidden| kept_as(hidden.index).is_some_and(wanted));
-        let hidden = hidden.map(|hidden| hidden.hidden);
-        let own = (0u16..).zip(&self.sinks).map(|(number, _)| SinkId(number));
-        let kept = own.zip(&self.keeps).filter(|(_, keep)| wanted(**keep)).map(|(sink, _)| sink);
-        kept.chain(hidden).map(|sink| self.producer.stats(sink).buffered_rows).sum()
-    }
-
-    /// Rows that a stop would lose though their sink's outlive it: what has gone on to the dead letters from memory alone.
-    /// `saved`: of sinks that are saved, too.
-    pub(super) fn letters(&self, saved: bool) -> u64 {
-        self.outliving(saved).map(|sink| self.producer.letters(sink)).sum()
+        let kept = (0u16..).zip(&self.keeps).filter(|(_, keep)| wanted(**keep));
+        kept.map(|(sink, _)| self.producer.stats(SinkId(sink)).buffered_rows).sum()
     }
 
     /// Rows that were to be in the log and are not, as it has not taken them.
@@ -171,26 +205,31 @@ impl Core {
         let now = io.now();
         loop {
             let wall = io.wall();
+            self.forward_dead_letters(cluster, now, wall);
             let upstream = &mut self.outlets.upstreams[cluster];
+            let timings = Timings { histograms: self.numbers.histograms(), cluster };
             match (&mut self.outlets.buffer, io.segments()) {
                 (Some(buffer), Some(segments)) => {
                     let mut files = Files(segments);
-                    upstream.pump(&mut buffer.view(&mut files, cluster, now, wall), now, wall);
+                    upstream.pump(&mut buffer.view(&mut files, cluster, now, wall), timings, now, wall);
                 }
-                _ => upstream.pump(&mut NoLog, now, wall),
-            }
-            if upstream.effects.is_empty() {
-                break;
+                _ => upstream.pump(&mut NoLog, timings, now, wall),
             }
             let mut effects = std::mem::take(&mut upstream.effects);
+            let mut more = !effects.is_empty();
             for effect in effects.drain(..) {
                 self.effect(io, cluster, effect);
             }
-            self.outlets.upstreams[cluster].effects = effects;
+            self.settle(cluster);
+            // Rows end, and what was rejected becomes letters, in this turn.
+            more |= self.settle_dead_letters(cluster);
+            let upstream = &mut self.outlets.upstreams[cluster];
+            upstream.effects = effects;
+            if !more && !upstream.producer.has_rejected() {
+                break;
+            }
         }
-        self.settle(cluster);
         self.tell_news(cluster, now);
-        self.file_dead(cluster, io.wall());
         self.set_cluster_timer(io, cluster);
         self.read_stats(cluster, now);
     }
@@ -222,7 +261,7 @@ impl Core {
             Effect::Event(event) => {
                 count(&mut self.numbers, cluster, &event);
                 let was = upstream.reachable;
-                upstream.event(&event, now);
+                upstream.event(&event, Timings { histograms: self.numbers.histograms(), cluster }, now);
                 if upstream.reachable != was {
                     self.tell_reachable(cluster, !was, now);
                 }
@@ -256,15 +295,17 @@ impl Core {
 
     /// Results of batches to the sessions whose messages stand in them.
     fn settle(&mut self, cluster: usize) {
-        let (sessions, touched) = (&mut self.sessions, &mut self.touched);
+        let (sessions, touched, letters) = (&mut self.sessions, &mut self.touched, &mut self.outlets.letters);
         let Upstream { producer, sinks, .. } = &mut self.outlets.upstreams[cluster];
         producer.drain_landed(|run: Run, outcome, landed| {
+            if letters.answered(run, outcome) {
+                return;
+            }
             let key = SessionKey::from_bits(run.session);
             // A session that has ended is owed nothing.
             if let Some(session) = sessions.get_mut(key) {
                 let code = match outcome {
-                    Outcome::Delivered => ReasonCode::SUCCESS,
-                    Outcome::DeadLettered => letters::code(session),
+                    Outcome::Delivered | Outcome::DeadLettered => ReasonCode::SUCCESS,
                     Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
                 };
                 if let Some(receipt) = landed.filter(|_| session.wants_receipts()).and_then(|at| receipt(sinks, at)) {
@@ -311,24 +352,24 @@ impl Core {
         let numbers = &mut self.numbers;
         for (number, sink) in (0u16..).zip(&upstream.sinks) {
             let own = upstream.producer.stats(SinkId(number));
-            // What has gone on to the hidden sink of its dead letters is in the books there.
             let hidden = upstream.hidden.iter().find(|hidden| hidden.index == *sink).map(|hidden| hidden.hidden);
-            let hidden = hidden.map(|hidden| *upstream.producer.stats(hidden)).unwrap_or_default();
+            let letters = self.outlets.letters.totals(*sink);
             let stats = SinkStats {
-                appended: own.appended + hidden.appended - own.moved,
-                refused: own.refused + hidden.refused,
-                buffered_rows: own.buffered_rows + hidden.buffered_rows,
-                buffered_bytes: own.buffered_bytes + hidden.buffered_bytes,
-                filed: own.filed + hidden.filed,
+                // Messages that it did not take count as its own, too.
+                appended: own.appended + letters.messages,
+                refused: own.refused + letters.messages_refused,
+                buffered_rows: own.buffered_rows + letters.messages_in_flight(),
+                buffered_bytes: own.buffered_bytes
+                    + hidden.map_or(0, |hidden| upstream.producer.stats(hidden).buffered_bytes),
                 ..*own
             };
-            let dead_lettered = hidden.delivered + stats.filed;
+            let dead_lettered = own.handed_over + letters.messages_safe;
             if dead_lettered > 0 {
                 dead.push((*sink, dead_lettered));
             }
             let values = [
                 (SinkMetric::DeadLettered, dead_lettered),
-                (SinkMetric::DeadLetteredInFile, stats.filed),
+                (SinkMetric::DeadLetteredInFile, letters.in_file),
                 (SinkMetric::Matched, stats.appended),
                 (SinkMetric::Delivered, stats.delivered),
                 (SinkMetric::Refused, stats.refused),
@@ -373,7 +414,7 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::SlowPartitions, upstream.producer.slow_partitions());
         let in_flight = upstream.producer.requests_in_flight() as u64;
         numbers.set_cluster(cluster, ClusterMetric::RequestsInFlight, in_flight);
-        dead.into_iter().for_each(|(sink, total)| self.say_dead(sink, total, now));
+        dead.into_iter().for_each(|(sink, total)| self.announce_dead_letters(sink, total, now));
     }
 }
 
