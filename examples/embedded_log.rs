@@ -7,8 +7,7 @@ use forebay::embedded::{EmbeddedLog, Settings};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).init();
+    tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).init();
     let mut arguments = std::env::args().skip(1);
     let (Some(bind), Some(dir)) = (arguments.next(), arguments.next()) else {
         return Err("usage: embedded_log ADDRESS DIRECTORY [PARTITIONS]".into());

@@ -3,52 +3,69 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use forebay::cli::{self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, SpoolCommand, TopicsCommand, topics};
-use forebay::config::{self, Config, Problems};
+use forebay::cli::{self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, SpoolCommand, TopicsCommand, man, topics};
+use forebay::config::{self, Config, LogFormat, Problems};
 
 fn main() -> ExitCode {
     match cli::parse() {
-        Command::Run(options) => with(options.load(), cli::run::run),
-        Command::Check(options) => with(options.load(), |config| status(cli::check::check(&config))),
+        Command::Run(args) => with(args.load(), args.log_format, |config| cli::run::run(&args, config)),
+        Command::Check(args) => {
+            let checked = cli::check::run(&args);
+            print(&checked.text);
+            ExitCode::from(checked.status)
+        }
         Command::Topics(TopicsCommand::Create { from, partitions, replication_factor }) => {
             let shape = topics::Shape { partitions, replication_factor };
-            with(from.load(), |config| status(topics::create(&config, shape)))
+            with(from.load(), None, |config| status(topics::create(&config, shape)))
         }
         Command::Sinks(from) => answer(cli::ask::sinks(&from)),
         Command::Events(options) => answer(cli::ask::events(&options)),
-        Command::Spool(SpoolCommand::Inspect(options)) => match cli::spool::inspect(&options) {
-            Ok((text, sound)) => {
-                print(&text);
-                status(sound)
-            }
-            Err(why) => answer(Err(why)),
-        },
-        Command::Spool(SpoolCommand::Discard(options)) => match cli::spool::discard(&options) {
-            Ok((text, done)) => {
-                print(&text);
-                status(done)
-            }
-            Err(why) => answer(Err(why)),
-        },
+        Command::Health(from) => answer(cli::ask::health(&from)),
+        Command::Spool(SpoolCommand::Inspect(options)) => report(cli::spool::inspect(&options)),
+        Command::Spool(SpoolCommand::Discard(options)) => report(cli::spool::discard(&options)),
         Command::Config(ConfigCommand::Default) => print(&config::example()),
         Command::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", config::schema())),
+        Command::Completions { shell } => print(&man::completions(shell)),
+        Command::Man { dir } => {
+            let written = man::write(&dir).map_err(|error| format!("{}: {error}", dir.display()));
+            answer(written.map(|()| String::new()))
+        }
     }
 }
 
-/// Goes on with a configuration, or says all that is wrong with it.
-fn with(config: Result<Config, Problems>, go_on: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    config.map_or_else(
-        |problems| {
-            eprintln!("{problems}");
-            ExitCode::from(EXIT_USAGE)
-        },
-        go_on,
-    )
+/// Goes on with a configuration, or prints all that is wrong with it: as JSON where the log would be.
+fn with(
+    config: Result<Config, Problems>,
+    format: Option<LogFormat>,
+    go_on: impl FnOnce(Config) -> ExitCode,
+) -> ExitCode {
+    let problems = match config {
+        Ok(config) => return go_on(config),
+        Err(problems) => problems,
+    };
+    let named = std::env::var("FOREBAY_LOG_FORMAT").is_ok_and(|format| format == "json");
+    if format.map_or(named, |format| format == LogFormat::Json) {
+        problems.0.iter().for_each(|problem| eprintln!("{}", problem.as_log_line()));
+    } else {
+        eprintln!("{problems}");
+    }
+    ExitCode::from(EXIT_USAGE)
 }
 
-/// What a running service says, or why it says nothing.
-fn answer(said: Result<String, String>) -> ExitCode {
-    match said {
+/// A text and whether all is well, or why there is none.
+fn report(made: Result<(String, bool), String>) -> ExitCode {
+    match made {
+        Ok((text, well)) => {
+            print(&text);
+            status(well)
+        }
+        Err(why) => answer(Err(why)),
+    }
+}
+
+/// Prints a text, or why there is none.
+fn answer(made: Result<String, String>) -> ExitCode {
+    match made {
         Ok(text) => print(&text),
         Err(why) => {
             eprintln!("forebay: {why}");
@@ -61,7 +78,7 @@ fn status(well: bool) -> ExitCode {
     if well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
 }
 
-/// To standard output. A reader that has enough and goes is no failure.
+/// To standard output. A reader that has seen enough and closes it is no failure.
 fn print(text: &str) -> ExitCode {
     let _gone = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS

@@ -9,59 +9,64 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{self, Config, LogFormat, LogLevel, Overrides, Problems};
 
-const LONG_ABOUT: &str = "\
-Forebay takes MQTT (3.1, 3.1.1, 5.0) from devices and puts it into Apache Kafka, and never acknowledges a message \
-that it could lose: a PUBACK is sent when every sink that the message goes to has it as safe as it is set up to be.
+/// What `-V` prints behind the name: the version, and the commit and target that it was built from.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("FOREBAY_BUILD"), ")");
 
-With no option at all it runs a complete system for a first look: MQTT on 127.0.0.1:1883, a Kafka-protocol log of its \
-own on 127.0.0.1:9092, health and metrics on 127.0.0.1:8080, its data in ./forebay-data, and every message in the \
-Kafka topic mqtt-messages.";
+const LONG_ABOUT: &str = "\
+Forebay accepts MQTT 3.1, 3.1.1 and 5.0 from devices and writes the messages to Apache Kafka. A PUBACK \
+is sent when every sink that the message matches has it as safe as the sink's `acknowledge` setting demands: in memory, \
+on this machine's disk, or replicated by Kafka.
+
+Without options it runs a complete system to try: MQTT on 127.0.0.1:1883, an embedded log with the Kafka protocol on \
+127.0.0.1:9092, health and metrics on 127.0.0.1:8080, data in ./forebay-data. Every message goes to the Kafka topic \
+mqtt-messages.";
 
 const AFTER_LONG_HELP: &str = "\
 Examples:
   forebay
-      Run with no Kafka and no configuration. Then, for instance:
+      Run without Kafka and without configuration. Then try:
       mosquitto_pub -t plant/7/temp -m 21.5 -q 1
       kcat -b 127.0.0.1:9092 -C -t mqtt-messages -e -f '%k %s\\n'
   forebay --kafka broker-1:9092,broker-2:9092
-      The same into a Kafka that is there.
+      Write to an existing Kafka cluster.
   forebay run --config /etc/forebay/forebay.toml
-      As the file says. Everything that is wrong with it is reported at once, with line and key.
+      Run with a configuration file. All mistakes in it are reported at once, with line and key.
   forebay config default > forebay.toml
-      A file to begin with: every key, what it means, its default.
-  forebay check --config forebay.toml
-      Would it work? One line for each cluster and each sink; exit status 1 if something would not.
+      Create a configuration file: every key with its meaning and default.
+  forebay check forebay.toml
+      Check the configuration, this host and the Kafka clusters. Exit status 1 if the service would not work.
   forebay sinks; forebay events --sink telemetry
-      What a running service says of its sinks, and what happened.
+      Show the status of a running service's sinks, and its recent events.
   forebay --listen 127.0.0.1:0 --embedded 127.0.0.1:0 --control off --data-dir /tmp/forebay
-      On ports that are free; the log names them.
+      Run on free ports; the log names them.
 
 Signals:
-  SIGTERM, SIGINT  Stop accepting, finish what a stop would lose (service.drain_grace), report what is left, end.
+  SIGTERM, SIGINT  Stop accepting, deliver what would be lost (for at most service.drain_grace), report and exit.
+  SIGHUP           Read the configuration again: apply log.level, and name the changes that need a restart.
 
 Exit status:
-  0  done
-  1  failed: a port that is taken, a kernel without io_uring, messages left undelivered at the end
+  0  success
+  1  failure: a port is in use, the kernel has no io_uring, messages were left undelivered
   2  wrong usage or configuration; nothing was started
 
 Environment:
-  FOREBAY_SECTION_KEY      goes before the file, as in FOREBAY_SERVICE_SHARDS=2 or FOREBAY_CONTROL_BIND=off
-  FOREBAY_KAFKA_NAME_KEY   the same for [kafka.NAME], as in FOREBAY_KAFKA_MAIN_BOOTSTRAP=broker-1:9092
+  FOREBAY_CONFIG           the configuration file, if --config is not given
+  FOREBAY_SECTION_KEY      overrides the file: FOREBAY_SERVICE_SHARDS=2, FOREBAY_CONTROL_BIND=off
+  FOREBAY_KAFKA_NAME_KEY   the same for [kafka.NAME]: FOREBAY_KAFKA_MAIN_BOOTSTRAP=broker-1:9092
   FOREBAY_SINK_0_KEY       the same for the first [[sink]]; FOREBAY_LISTENER_0_KEY for the first [[listener]]
-  FOREBAY_LOG              a filter of the log, as in info,forebay::kafka=debug
+  FOREBAY_LOG              log filter, such as info,forebay::kafka=debug; overrides log.level
 
-Every key of the configuration: docs/CONFIGURATION.md";
+All configuration keys: docs/CONFIGURATION.md";
 
 #[derive(Debug, Parser)]
 #[command(
     name = "forebay",
-    version,
-    about = "MQTT in front of Apache Kafka: never acknowledges a message it could lose",
+    version = VERSION,
+    about = "MQTT in front of Apache Kafka: acknowledges a message when it is as safe as you configured",
     long_about = LONG_ABOUT,
-    after_help = "`--help` says more: examples, signals, exit status.",
+    after_help = "`--help` prints examples, signals, exit status and environment.",
     after_long_help = AFTER_LONG_HELP,
-    args_conflicts_with_subcommands = true,
-    disable_help_subcommand = true
+    args_conflicts_with_subcommands = true
 )]
 struct Cli {
     #[command(subcommand)]
@@ -73,61 +78,113 @@ struct Cli {
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Run the service (what `forebay` alone does)
+    /// Run the service (the default command)
     #[command(after_long_help = AFTER_LONG_HELP)]
     Run(RunArgs),
-    /// Try whether the configuration would work: connect to each cluster, look at each sink's topic; makes nothing
+    /// Check the configuration, this host and the Kafka clusters; changes nothing
     Check(CheckArgs),
-    /// What the sinks' topics need
+    /// Create the Kafka topics of the sinks
     #[command(subcommand)]
     Topics(TopicsCommand),
-    /// Ask a running service how its sinks do: state, totals, what waits, rate
+    /// Show the sinks of a running service: state, totals, waiting messages, rate
     Sinks(AskArgs),
-    /// Ask a running service what happened
+    /// Show recent events of a running service
     Events(EventsArgs),
-    /// Look into the folder of a spool that no service uses
+    /// Check that a running service accepts devices; for container health checks
+    Health(AskArgs),
+    /// Inspect or empty the spool of a service that is not running
     #[command(subcommand)]
     Spool(SpoolCommand),
-    /// Print what a configuration may hold
+    /// Print the default configuration or its JSON schema
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Print a shell completion script
+    Completions {
+        /// Shell to complete for
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages into a directory
+    #[command(hide = true)]
+    Man {
+        /// Existing directory
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+}
+
+/// Options of `forebay check` and `forebay topics create`: which configuration.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct FromArgs {
+    /// Configuration file (TOML), `-` for standard input; without it the defaults apply
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Bootstrap brokers, as for `forebay run`
+    #[arg(long, value_name = "HOST:PORT[,...]", value_parser = non_empty)]
+    pub kafka: Option<String>,
+}
+
+impl FromArgs {
+    /// The configuration: the file or the defaults, overridden by these options.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file and the options.
+    pub fn load(&self) -> Result<Config, Problems> {
+        let overrides =
+            Overrides { kafka: self.kafka.clone(), environment: config::environment(), ..Overrides::default() };
+        config::load_with(file(self.config.as_ref()).as_deref(), &overrides)
+    }
 }
 
 /// Options of `forebay check`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct CheckArgs {
-    /// The configuration (TOML), `-` for standard input; without it the defaults hold
-    #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// Configuration file (TOML), the same as --config
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    pub file: Option<PathBuf>,
 
-    /// Kafka brokers to start from, as with `forebay run`
-    #[arg(long, value_name = "HOST:PORT[,...]", value_parser = non_empty)]
-    pub kafka: Option<String>,
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub from: FromArgs,
+
+    /// Do not connect to Kafka, do not look at this host's limits: check the configuration alone
+    #[arg(long)]
+    pub offline: bool,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 impl CheckArgs {
-    /// The configuration: the file or the defaults, with these options in their places.
+    /// The configuration, as [`FromArgs::load`].
     ///
     /// # Errors
     /// Everything that is wrong with the file and the options.
     pub fn load(&self) -> Result<Config, Problems> {
-        let overrides = Overrides { kafka: self.kafka.clone(), ..Overrides::default() };
-        config::load_with(self.config.as_deref(), &overrides)
+        let config = self.file.clone().or_else(|| self.from.config.clone());
+        FromArgs { config, ..self.from.clone() }.load()
     }
 }
 
-/// Options of `forebay sinks`: which service is asked.
+/// The file to read: the one that is given, or the one that `FOREBAY_CONFIG` names.
+fn file(given: Option<&PathBuf>) -> Option<PathBuf> {
+    let named = || std::env::var_os(config::FILE_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
+    given.cloned().or_else(named)
+}
+
+/// Which running service to ask.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct AskArgs {
-    /// The configuration that the service runs on (`control.bind` is where it is asked); without it the defaults hold
+    /// Configuration file of the service, for its `control.bind`; without it the defaults apply
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Where it is asked, in the place of `control.bind`
+    /// Control address of the service, instead of `control.bind`
     #[arg(long, value_name = "ADDRESS", value_parser = control)]
     pub control: Option<ControlBind>,
 
-    /// The answer as it is, in JSON
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -139,7 +196,7 @@ impl AskArgs {
     /// Everything that is wrong with it.
     pub fn load(&self) -> Result<Config, Problems> {
         config::load_with(
-            self.config.as_deref(),
+            file(self.config.as_ref()).as_deref(),
             &Overrides { environment: config::environment(), ..Overrides::default() },
         )
     }
@@ -152,7 +209,7 @@ pub struct EventsArgs {
     #[command(flatten)]
     pub from: AskArgs,
 
-    /// Only what came after the event of this number
+    /// Only events after the one with this id
     #[arg(long, value_name = "ID", default_value_t = 0)]
     pub since: u64,
 
@@ -160,7 +217,7 @@ pub struct EventsArgs {
     #[arg(long, value_name = "KIND")]
     pub kind: Option<String>,
 
-    /// Only what this sink says
+    /// Only events of this sink
     #[arg(long, value_name = "NAME")]
     pub sink: Option<String>,
 }
@@ -168,17 +225,17 @@ pub struct EventsArgs {
 /// What `forebay topics` does.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum TopicsCommand {
-    /// Make the topics of the sinks that are not there yet; those that are there stay as they are
+    /// Create missing topics; existing topics are left unchanged
     Create {
-        /// Where from.
+        /// Where the configuration comes from.
         #[command(flatten)]
-        from: CheckArgs,
+        from: FromArgs,
 
-        /// Partitions of a topic that is made; without it as the cluster makes topics
+        /// Partitions of each new topic; the cluster's default if omitted
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=100_000))]
         partitions: Option<i32>,
 
-        /// Replicas of each partition; without it as the cluster makes topics
+        /// Replicas of each partition; the cluster's default if omitted
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(i16).range(1..=100))]
         replication_factor: Option<i16>,
     },
@@ -187,24 +244,24 @@ pub enum TopicsCommand {
 /// What `forebay spool` does.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum SpoolCommand {
-    /// What its segments hold, what is damaged, and what a start would find; changes nothing
+    /// Show segments, damage, and what the next start would find; changes nothing
     Inspect(InspectArgs),
-    /// Throws away the messages of one sink, which Kafka does not have
+    /// Delete one sink's messages that are not in Kafka yet
     Discard(DiscardArgs),
 }
 
 /// Options of `forebay spool discard`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct DiscardArgs {
-    /// The folder of the spool: `spool` in the data directory
+    /// Spool directory: `spool` in the data directory
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
 
-    /// The sink whose messages are thrown away
+    /// Sink whose messages are deleted
     #[arg(long, value_name = "NAME")]
     pub sink: String,
 
-    /// Does it; without it only says what would go
+    /// Delete them; without this option only show what would be deleted
     #[arg(long)]
     pub yes: bool,
 }
@@ -212,15 +269,15 @@ pub struct DiscardArgs {
 /// Options of `forebay spool inspect`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct InspectArgs {
-    /// The folder of one shard's segments, or the folder of the spool with all of them
+    /// Spool directory, or the directory of one shard in it
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
 
-    /// In JSON
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 
-    /// Every entry too, one a line
+    /// List every entry
     #[arg(long)]
     pub entries: bool,
 }
@@ -228,40 +285,40 @@ pub struct InspectArgs {
 /// What `forebay config` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub enum ConfigCommand {
-    /// A configuration (TOML) with every key, its meaning and its default, all commented out
+    /// Every key with its meaning and default, commented out (TOML)
     Default,
-    /// A JSON schema (2020-12) of the configuration
+    /// JSON schema (2020-12) of the configuration
     Schema,
 }
 
 /// Options of `forebay run`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunArgs {
-    /// The configuration (TOML), `-` for standard input; without it the defaults hold
+    /// Configuration file (TOML), `-` for standard input; without it the defaults apply
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Where devices connect, in the place of all [[listener]]; may be given several times; port 0 takes a free one
+    /// MQTT address, instead of all [[listener]] sections; may be repeated; port 0 picks a free port
     #[arg(long, value_name = "ADDRESS", value_parser = config::parse_address)]
     pub listen: Vec<SocketAddr>,
 
-    /// Kafka brokers to start from; with no cluster in the file, Kafka takes the place of the embedded log
+    /// Bootstrap brokers; without a cluster in the file, this replaces the embedded log
     #[arg(long, value_name = "HOST:PORT[,...]", value_parser = non_empty)]
     pub kafka: Option<String>,
 
-    /// Run the embedded log, at this address
+    /// Run the embedded log at this address
     #[arg(long, value_name = "ADDRESS", value_parser = config::parse_address)]
     pub embedded: Option<SocketAddr>,
 
-    /// Where health and metrics are served, or `off`
+    /// Address for health, metrics and the API, or `off`
     #[arg(long, value_name = "ADDRESS", value_parser = control)]
     pub control: Option<ControlBind>,
 
-    /// Directory for all that is kept on disk
+    /// Data directory
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
-    /// Number of shards; 0 takes one for each core that the process may use
+    /// Number of shards; 0: one per available core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1_024))]
     pub shards: Option<u16>,
 
@@ -269,11 +326,11 @@ pub struct RunArgs {
     #[arg(long)]
     pub no_pin: bool,
 
-    /// Lines for people or for programs
+    /// Log format
     #[arg(long, value_name = "FORMAT", value_parser = log_format())]
     pub log_format: Option<LogFormat>,
 
-    /// The least severe level that is logged
+    /// Minimum level of log lines
     #[arg(long, value_name = "LEVEL", value_parser = log_level())]
     pub log_level: Option<LogLevel>,
 }
@@ -287,7 +344,7 @@ pub enum ControlBind {
     At(SocketAddr),
 }
 
-/// Reads the process's command line. Help, version and wrong usage are answered here, and end the process (0 or 2).
+/// Reads the command line of the process. Help, version and wrong usage are printed here and end the process (0 or 2).
 #[must_use]
 pub fn parse() -> Command {
     Cli::parse().into_command()
@@ -318,15 +375,27 @@ impl Cli {
 }
 
 impl RunArgs {
-    /// The configuration: the file or the defaults, with these options in their places.
+    /// The configuration: the file or the defaults, overridden by these options.
     ///
     /// # Errors
     /// Everything that is wrong with the file and the options.
     pub fn load(&self) -> Result<Config, Problems> {
-        config::load_with(self.config.as_deref(), &self.overrides())
+        config::load_with(self.file().as_deref(), &self.overrides())
     }
 
-    /// The options as what they put in the place of the file's values.
+    /// The configuration file, if there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<PathBuf> {
+        file(self.config.as_ref())
+    }
+
+    /// Whether the file is standard input, which can be read once.
+    #[must_use]
+    pub fn reads_standard_input(&self) -> bool {
+        self.file().is_some_and(|file| file == std::path::Path::new("-"))
+    }
+
+    /// The options as overrides of the file.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
         Overrides {
@@ -411,6 +480,28 @@ mod tests {
     }
 
     #[test]
+    fn check_takes_the_file_with_and_without_its_option() {
+        let file = |line: &str| match parse_from(line.split(' ')).expect(line) {
+            Command::Check(args) => args.file.or(args.from.config).expect("a file"),
+            other => panic!("{line} is {other:?}"),
+        };
+        assert_eq!(file("forebay check a.toml --offline"), PathBuf::from("a.toml"));
+        assert_eq!(file("forebay check --json -c a.toml"), PathBuf::from("a.toml"));
+        let offline = match parse_from(["forebay", "check", "--offline"]).unwrap() {
+            Command::Check(args) => args.offline,
+            other => panic!("{other:?}"),
+        };
+        assert!(offline);
+    }
+
+    #[test]
+    fn localhost_is_an_address() {
+        assert_eq!(run("forebay --listen localhost:1").listen, ["127.0.0.1:1".parse().unwrap()]);
+        let control = run("forebay --control localhost:2").control;
+        assert_eq!(control, Some(ControlBind::At("127.0.0.1:2".parse().unwrap())));
+    }
+
+    #[test]
     fn every_option_reaches_the_configuration() {
         let line = "forebay --listen 127.0.0.1:0 --listen [::1]:1 --kafka a:1,b:2 --embedded 127.0.0.1:2 --control off \
                     --data-dir /d --shards 3 --no-pin --log-format json --log-level warn";
@@ -431,7 +522,7 @@ mod tests {
     #[test]
     fn wrong_usage_ends_with_two_and_help_with_none() {
         for (line, kind, code) in [
-            ("forebay --listen localhost:1883", ErrorKind::ValueValidation, EXIT_USAGE_I32),
+            ("forebay --listen example.com:1883", ErrorKind::ValueValidation, EXIT_USAGE_I32),
             ("forebay --shards 1025", ErrorKind::ValueValidation, EXIT_USAGE_I32),
             ("forebay --log-level loud", ErrorKind::InvalidValue, EXIT_USAGE_I32),
             ("forebay --confg a", ErrorKind::UnknownArgument, EXIT_USAGE_I32),
@@ -440,7 +531,10 @@ mod tests {
             ("forebay check --listen 127.0.0.1:0", ErrorKind::UnknownArgument, EXIT_USAGE_I32),
             ("forebay spool inspect", ErrorKind::MissingRequiredArgument, EXIT_USAGE_I32),
             ("forebay spool inspect /d --repair", ErrorKind::UnknownArgument, EXIT_USAGE_I32),
+            ("forebay check a.toml --config b.toml", ErrorKind::ArgumentConflict, EXIT_USAGE_I32),
             ("forebay spool inspect --help", ErrorKind::DisplayHelp, 0),
+            ("forebay help", ErrorKind::DisplayHelp, 0),
+            ("forebay help spool", ErrorKind::DisplayHelp, 0),
             ("forebay --help", ErrorKind::DisplayHelp, 0),
             ("forebay run --help", ErrorKind::DisplayHelp, 0),
             ("forebay --version", ErrorKind::DisplayVersion, 0),

@@ -77,6 +77,24 @@ pub fn events(options: &EventsArgs) -> Result<String, String> {
     Ok(answer["events"].as_array().into_iter().flatten().map(line).collect())
 }
 
+/// Whether the service accepts devices.
+///
+/// # Errors
+/// Why it does not, or why there is no answer.
+pub fn health(from: &AskArgs) -> Result<String, String> {
+    let address = address(from)?;
+    let (status, body) = exchange(address, "/readyz").map_err(|error| unanswered(address, &error))?;
+    let state = body.trim();
+    if status != 200 {
+        return Err(format!("http://{address}: not ready: {state}"));
+    }
+    Ok(if from.json { "{\"ready\":true}\n".to_owned() } else { "ready\n".to_owned() })
+}
+
+fn unanswered(address: SocketAddr, error: &io::Error) -> String {
+    format!("http://{address}: {error}; is the service running? control.bind, or --control, is the address to ask")
+}
+
 /// A string as it is, anything else as JSON.
 pub(super) fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
@@ -109,9 +127,9 @@ fn address(from: &AskArgs) -> Result<SocketAddr, String> {
         Some(ControlBind::Off) => None,
         None => from.load().map_err(|problems| problems.to_string())?.control.bind,
     };
-    let mut address = bind.ok_or("control.bind is \"off\": the service cannot be asked")?;
+    let mut address = bind.ok_or("control.bind is \"off\": the service has no address to ask")?;
     if address.port() == 0 {
-        return Err("control.bind has port 0, so only the log knows the port: name it with --control".to_owned());
+        return Err("control.bind has port 0: give the port that the log names with --control".to_owned());
     }
     if address.ip().is_unspecified() {
         let local = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) };
@@ -122,11 +140,8 @@ fn address(from: &AskArgs) -> Result<SocketAddr, String> {
 
 fn get(from: &AskArgs, path: &str) -> Result<Value, String> {
     let address = address(from)?;
-    let no_answer = |error: io::Error| {
-        format!("http://{address}: {error}; does the service run? control.bind, or --control, is where it is asked")
-    };
-    let (status, body) = exchange(address, path).map_err(no_answer)?;
-    let no_api = || format!("http://{address}: what answers there is not Forebay (status {status})");
+    let (status, body) = exchange(address, path).map_err(|error| unanswered(address, &error))?;
+    let no_api = || format!("http://{address}: this is not Forebay's control plane (status {status})");
     let answer: Value = serde_json::from_str(&body).map_err(|_| no_api())?;
     match answer["error"].as_str() {
         Some(error) => Err(error.to_owned()),

@@ -1,5 +1,5 @@
-//! `forebay check`: would it work? The configuration has been read by then; here each cluster is connected to, and each
-//! sink's topic looked at, one line each. Nothing is written and nothing is made.
+//! `forebay check`: would the service work? Reads the configuration, then does what a start does up to serving, connects to
+//! each cluster and looks at each sink's topic: one line each. Creates no topic and keeps nothing that it writes.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -8,9 +8,12 @@ use std::net::TcpListener;
 use kafka_protocol::messages::MetadataResponse;
 use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponseTopic};
 
+use serde_json::{Value, json};
+
 use super::admin::Admin;
-use super::check_spool;
-use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Sink};
+use super::args::CheckArgs;
+use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_spool};
+use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Problems, Sink};
 use crate::service::dead_letters;
 
 /// Bits of a topic's authorized operations: by Kafka's numbers of its ACL operations.
@@ -58,26 +61,82 @@ enum Making {
     NotTold,
 }
 
-/// Prints a line for each cluster and sink. Whether all is well, warnings aside.
-#[must_use]
-pub fn check(config: &Config) -> bool {
-    let mut lines = Vec::new();
-    for (index, cluster) in config.clusters.iter().enumerate() {
-        let sinks: Vec<&Sink> = config.sinks.iter().filter(|sink| sink.cluster == index).collect();
-        of_cluster(cluster, &sinks, &mut lines);
-    }
-    of_files(config, &mut lines);
-    check_spool::of_spool(config, &mut lines);
-    of_addresses(config, &mut lines);
-    let mut worst = Verdict::Ok;
-    for line in &lines {
-        println!("{line}");
-        worst = worst.max(line.verdict);
-    }
-    worst < Verdict::Problem
+/// What was found, as the command prints it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// For standard output.
+    pub text: String,
+    /// 0: it would work, 1: it would not, 2: the configuration is wrong.
+    pub status: u8,
 }
 
-fn of_cluster(cluster: &Cluster, sinks: &[&Sink], lines: &mut Vec<Line>) {
+/// Runs the checks. Warnings do not count as failure.
+#[must_use]
+pub fn run(args: &CheckArgs) -> Checked {
+    let config = match args.load() {
+        Ok(config) => config,
+        Err(problems) => return wrong(&problems, args.json),
+    };
+    let mut lines = Vec::new();
+    check_host::of_log(&config, &mut lines);
+    if !args.offline {
+        check_host::of_host(&config, &mut lines);
+        for (index, cluster) in config.clusters.iter().enumerate() {
+            let sinks: Vec<&Sink> = config.sinks.iter().filter(|sink| sink.cluster == index).collect();
+            of_cluster(&config, cluster, &sinks, &mut lines);
+        }
+        of_files(&config, &mut lines);
+        check_spool::of_spool(&config, &mut lines);
+        of_addresses(&config, &mut lines);
+    }
+    let counts = [config.listeners.len(), config.clusters.len(), config.sinks.len()];
+    let names = ["listener", "Kafka cluster", "sink"].into_iter().zip(counts);
+    let counted: Vec<_> = names.map(|(name, n)| format!("{n} {name}{}", if n == 1 { "" } else { "s" })).collect();
+    let without = if args.offline { "; host and Kafka were not checked (--offline)" } else { "" };
+    let text = format!("valid: {}{without}", counted.join(", "));
+    lines.insert(0, Line { verdict: Verdict::Ok, about: "configuration".to_owned(), text });
+    let works = lines.iter().all(|line| line.verdict < Verdict::Problem);
+    let text = if args.json { as_json(&config, &lines, works) } else { as_text(&config, &lines) };
+    Checked { text, status: if works { EXIT_DONE } else { EXIT_FAILED } }
+}
+
+fn as_text(config: &Config, lines: &[Line]) -> String {
+    let mut text = String::new();
+    for (at, line) in lines.iter().enumerate() {
+        text += &format!("{line}\n");
+        if at == 0 {
+            config.warnings.0.iter().for_each(|warning| text += &format!("{:<8} {warning}\n", "warning"));
+        }
+    }
+    text
+}
+
+fn as_json(config: &Config, lines: &[Line], works: bool) -> String {
+    let line = |line: &Line| {
+        let verdict = match line.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warning => "warning",
+            Verdict::Problem => "problem",
+        };
+        json!({ "verdict": verdict, "about": line.about, "text": line.text })
+    };
+    let warnings: Vec<Value> = config.warnings.0.iter().map(crate::config::Problem::as_json).collect();
+    let checks: Vec<Value> = lines.iter().map(line).collect();
+    format!("{:#}\n", json!({ "works": works, "problems": [], "warnings": warnings, "checks": checks }))
+}
+
+/// The configuration is wrong: nothing else can be checked.
+fn wrong(problems: &Problems, json: bool) -> Checked {
+    if !json {
+        eprintln!("{problems}");
+        return Checked { text: String::new(), status: EXIT_USAGE };
+    }
+    let problems: Vec<Value> = problems.0.iter().map(crate::config::Problem::as_json).collect();
+    let text = json!({ "works": false, "problems": problems, "warnings": [], "checks": [] });
+    Checked { text: format!("{text:#}\n"), status: EXIT_USAGE }
+}
+
+fn of_cluster(config: &Config, cluster: &Cluster, sinks: &[&Sink], lines: &mut Vec<Line>) {
     let about = format!("kafka.{}", cluster.name);
     let embedded = cluster.name == EMBEDDED;
     let mut push = |verdict, about: &str, text: String| lines.push(Line { verdict, about: about.to_owned(), text });
@@ -94,38 +153,39 @@ fn of_cluster(cluster: &Cluster, sinks: &[&Sink], lines: &mut Vec<Line>) {
     let (mut admin, metadata) = match asked {
         Ok(asked) => asked,
         Err(_) if embedded => {
-            push(
-                Verdict::Ok,
-                &about,
-                "the embedded log; it runs with the service, which is not running now".to_owned(),
-            );
+            push(Verdict::Ok, &about, "the embedded log; it is part of the service, which is not running".to_owned());
             for sink in sinks {
-                let text = "the embedded log makes its topic with its first message".to_owned();
-                push(Verdict::Ok, &sink_name(sink), text);
+                let Some(embedded) = &config.embedded else { continue };
+                let (verdict, text) = check_host::topic_at_rest(sink, embedded);
+                push(verdict, &sink_name(sink), text);
             }
             return;
         }
         Err(why) => {
-            let hint = format!("bootstrap of [kafka.{}] names the brokers", cluster.name);
-            push(Verdict::Problem, &about, format!("cannot be reached: {}; {hint}", why.join("; ")));
+            let hint = format!("bootstrap of [kafka.{}] lists the brokers", cluster.name);
+            push(Verdict::Problem, &about, format!("cannot connect: {}; {hint}", why.join("; ")));
             for sink in sinks {
-                push(Verdict::Problem, &sink_name(sink), format!("cannot be looked at: {about} cannot be reached"));
+                push(Verdict::Problem, &sink_name(sink), format!("cannot be checked: cannot connect to {about}"));
             }
             return;
         }
     };
-    push(Verdict::Ok, &about, format!("answers at {}; {}", admin.broker, brokers(&metadata)));
+    push(Verdict::Ok, &about, format!("connected to {}; {}", admin.broker, brokers(&metadata)));
     for why in silent(cluster, &metadata, &admin.broker) {
-        push(Verdict::Warning, &about, format!("one of bootstrap does not answer: {why}"));
+        push(Verdict::Warning, &about, format!("a bootstrap broker does not answer: {why}"));
     }
     for (broker, why) in unreachable(cluster, &metadata, &admin.broker) {
         let text = format!(
-            "its broker {broker} says that it is found where it is not ({why}); set advertised.listeners of that broker \
-             to an address that this machine reaches"
+            "broker {broker} advertises an address that cannot be reached from here ({why}); set advertised.listeners of that broker \
+             to an address that this machine can reach"
         );
         push(Verdict::Problem, &about, text);
     }
-    let making = if embedded { Making::Makes("as [embedded] says".to_owned()) } else { making(&mut admin, &metadata) };
+    let making = match config.embedded.as_ref().filter(|_| embedded) {
+        Some(embedded) if embedded.auto_create_topics => Making::Makes("as [embedded] says".to_owned()),
+        Some(_) => Making::Refuses,
+        None => making(&mut admin, &metadata),
+    };
     for sink in sinks {
         let found = metadata.topics.iter().find(|topic| {
             topic.name.as_ref().map(|name| name.0.as_str()) == sink.topic.as_literal()
@@ -157,7 +217,7 @@ fn of_files(config: &Config, lines: &mut Vec<Line>) {
         let Some(file) = sink.dead_letters.as_ref().and_then(|dead| dead.file.as_ref()) else { continue };
         let path = file.path.display();
         let (verdict, text) = match dead_letters::may_write(&file.path) {
-            Ok(()) => (Verdict::Ok, format!("file {path} may be written")),
+            Ok(()) => (Verdict::Ok, format!("file {path} is writable")),
             Err(why) => (Verdict::Problem, format!("file {path}: {why}; dead_letters_file names the file")),
         };
         lines.push(Line { verdict, about: dead_letters_of(sink), text });
@@ -172,10 +232,11 @@ fn of_addresses(config: &Config, lines: &mut Vec<Line>) {
         let (verdict, text) = if error.kind() == ErrorKind::AddrInUse {
             (
                 Verdict::Warning,
-                "is in use: by this service, if it runs, or else move one of the two by its `bind`".to_owned(),
+                "is in use: by this service if it is running, otherwise by another process; `bind` sets the address"
+                    .to_owned(),
             )
         } else {
-            (Verdict::Problem, format!("cannot be listened on: {error}; `bind` names an address of this machine"))
+            (Verdict::Problem, format!("cannot listen: {error}; `bind` must be an address of this machine"))
         };
         lines.push(Line { verdict, about: format!("{about} {address}"), text });
     }
@@ -234,14 +295,14 @@ fn making(admin: &mut Admin, metadata: &MetadataResponse) -> Making {
 fn of_sink(sink: &Sink, found: Option<&MetadataResponseTopic>, making: &Making) -> (Verdict, String) {
     let Some(topic) = sink.topic.as_literal() else {
         let text = match making {
-            Making::Makes(how) => format!("the cluster makes those that are missing ({how})"),
+            Making::Makes(how) => format!("the cluster creates missing topics ({how})"),
             Making::Refuses => {
-                "the cluster makes none by itself: each has to be there before its first message".to_owned()
+                "the cluster does not create topics: each must exist before its first message".to_owned()
             }
-            Making::NotTold => "the cluster does not tell whether it makes those that are missing".to_owned(),
+            Making::NotTold => "whether the cluster creates missing topics is unknown".to_owned(),
         };
         let verdict = if matches!(making, Making::Makes(_)) { Verdict::Ok } else { Verdict::Warning };
-        return (verdict, format!("its topic depends on the message; {text}"));
+        return (verdict, format!("the topic depends on the message; {text}"));
     };
     of_fixed(topic, found, making, matches!(sink.acknowledge, Acknowledge::Replicated | Acknowledge::Stored))
 }
@@ -250,29 +311,29 @@ fn of_sink(sink: &Sink, found: Option<&MetadataResponseTopic>, making: &Making) 
 fn of_fixed(topic: &str, found: Option<&MetadataResponseTopic>, making: &Making, safe: bool) -> (Verdict, String) {
     let named = format!("topic {topic}");
     let Some(found) = found else {
-        return (Verdict::Warning, format!("{named}: the cluster did not say anything of it"));
+        return (Verdict::Warning, format!("{named}: the cluster said nothing about it"));
     };
     match (found.error_code, making) {
         (0, _) => of_topic(topic, found, safe),
         (UNKNOWN_TOPIC, Making::Makes(how)) => {
-            (Verdict::Ok, format!("{named} is missing; the cluster makes it with its first message ({how})"))
+            (Verdict::Ok, format!("{named} is missing; the cluster creates it with its first message ({how})"))
         }
         (UNKNOWN_TOPIC, Making::Refuses) => (
             Verdict::Problem,
-            format!("{named} is missing, and the cluster makes none by itself; `forebay topics create` makes it"),
+            format!("{named} is missing, and the cluster does not create topics; `forebay topics create` creates it"),
         ),
         (UNKNOWN_TOPIC, Making::NotTold) => (
             Verdict::Warning,
             format!(
-                "{named} is missing, and the cluster does not tell whether its first message makes it; `forebay topics \
-                 create` makes it"
+                "{named} is missing, and whether its first message creates it is unknown; `forebay topics create` \
+                 creates it"
             ),
         ),
         (TOPIC_FORBIDDEN, _) => (
             Verdict::Problem,
-            format!("{named} is forbidden to this client, or hidden from it; {}", allow(topic, "DESCRIBE and WRITE")),
+            format!("{named}: this client is not authorized to see it; {}", allow(topic, "DESCRIBE and WRITE")),
         ),
-        (error, _) => (Verdict::Problem, format!("{named}: the cluster answers with error {error}")),
+        (error, _) => (Verdict::Problem, format!("{named}: the cluster answered with error {error}")),
     }
 }
 
@@ -282,20 +343,23 @@ fn of_topic(topic: &str, found: &MetadataResponseTopic, safe: bool) -> (Verdict,
     let leaderless = found.partitions.iter().filter(|partition| partition.leader_id.0 < 0).count();
     let operations = found.topic_authorized_operations;
     if operations != NOT_TOLD && operations & WRITE == 0 {
-        return (Verdict::Problem, format!("{named} may not be written by this client; {}", allow(topic, "WRITE")));
+        return (
+            Verdict::Problem,
+            format!("{named}: this client is not authorized to write it; {}", allow(topic, "WRITE")),
+        );
     }
     if leaderless > 0 {
         let text = format!(
-            "{named}: {leaderless} of {partitions} partitions have no leader now; their messages wait until their \
+            "{named}: {leaderless} of {partitions} partitions have no leader; their messages wait until their \
              brokers are back"
         );
         return (Verdict::Problem, text);
     }
     let replicas = found.partitions.iter().map(|partition| partition.replica_nodes.len()).min().unwrap_or(0);
-    let write = if operations == NOT_TOLD { "whether it may be written is not told" } else { "may be written" };
+    let write = if operations == NOT_TOLD { "write authorization unknown" } else { "writable" };
     let text = format!("{named}: partitions {partitions}, replication factor {replicas}, {write}");
     if safe && replicas == 1 {
-        return (Verdict::Ok, format!("{text}; one replica: a lost disk loses it"));
+        return (Verdict::Ok, format!("{text}; with one replica, a lost disk loses the records"));
     }
     (Verdict::Ok, text)
 }
@@ -311,17 +375,17 @@ fn too_large(admin: &mut Admin, sink: &Sink, found: &MetadataResponseTopic) -> O
     let beyond: Vec<_> = beyond.iter().filter(|(_, bytes)| *bytes as u64 > max).collect();
     let (first, _) = beyond.first()?;
     let what = match *first {
-        "record_bytes_max" => "Kafka refuses messages that are larger, and batches are sent anew in parts",
-        _ => "batches that are larger are refused and sent anew in parts",
+        "record_bytes_max" => "Kafka refuses larger messages, and larger batches are split and sent again",
+        _ => "larger batches are refused, split and sent again",
     };
     let keys: Vec<_> = beyond.iter().map(|(key, bytes)| format!("{key} {bytes}")).collect();
     let keys = keys.join(", ");
     Some(format!(
-        "topic {topic} takes {max} bytes at a time (max.message.bytes), which is less than {keys}: {what}; raise the one or lower the other"
+        "topic {topic} accepts batches of at most {max} bytes (max.message.bytes), less than {keys}: {what}; raise the one or lower the other"
     ))
 }
 
 /// What allows it.
 fn allow(topic: &str, operations: &str) -> String {
-    format!("allow it {operations}, as in kafka-acls.sh --add --allow-principal User:… --producer --topic {topic}")
+    format!("grant it {operations}, as in kafka-acls.sh --add --allow-principal User:… --producer --topic {topic}")
 }

@@ -1,4 +1,5 @@
-//! The watchdog's thread: looks at the shards every two seconds and keeps what `/healthz` says.
+//! The watchdog's thread: looks at the shards every two seconds, keeps what `/healthz` says, and tells systemd that the service
+//! works for as long as all shards do.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,30 +9,46 @@ use crate::control::Health;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
 use crate::runtime::{Heartbeat, Post, Watchdog};
+use crate::service::notify;
 use crate::shard::mail::Mail;
 
 /// Longer than any turn may take, the slowest disk included.
 const STALL_LIMIT: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Starts the thread; the answer is what it saw last.
-pub(super) fn watch(post: Post<Mail>, hearts: Vec<Arc<Heartbeat>>, journal: Arc<Journal>) -> io::Result<Box<Health>> {
+/// Keeps the thread running until it is dropped, and all that it gave out.
+pub(super) struct Watch(Arc<Mutex<Option<String>>>);
+
+impl Watch {
+    /// What the thread saw last: the shard that is stalled.
+    pub(super) fn health(&self) -> Box<Health> {
+        let verdict = Arc::clone(&self.0);
+        Box::new(move || verdict.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+/// Starts the thread.
+pub(super) fn watch(post: Post<Mail>, hearts: Vec<Arc<Heartbeat>>, journal: Arc<Journal>) -> io::Result<Watch> {
     let verdict: Arc<Mutex<Option<String>>> = Arc::default();
-    let told = Arc::clone(&verdict);
+    let told = Arc::downgrade(&verdict);
+    let to_systemd = notify::watchdog_is_on();
     std::thread::Builder::new().name("watchdog".into()).spawn(move || {
         let mut watchdog = Watchdog::new(post, hearts, STALL_LIMIT, Instant::now());
-        // Ends when nobody is left to tell: the control plane is gone.
-        while Arc::strong_count(&told) > 1 {
-            std::thread::sleep(LOOK_EVERY);
+        while let Some(verdict) = told.upgrade() {
             let stalled = watchdog.stalled(Instant::now());
             let text = stalled.first().map(|(shard, silent)| format!("shard {shard} has not turned for {silent:.0?}"));
-            let before = std::mem::replace(&mut *told.lock().unwrap_or_else(PoisonError::into_inner), text);
+            let before = std::mem::replace(&mut *verdict.lock().unwrap_or_else(PoisonError::into_inner), text);
+            drop(verdict);
             if let (None, Some((shard, silent))) = (before, stalled.first()) {
                 let silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
                 let event = Event::now(Kind::ShardStandsStill).on(*shard);
                 journal.say(event.with(Field::SilentMs, silent_ms));
             }
+            if to_systemd && stalled.is_empty() {
+                notify::alive();
+            }
+            std::thread::sleep(LOOK_EVERY);
         }
     })?;
-    Ok(Box::new(move || verdict.lock().unwrap_or_else(PoisonError::into_inner).clone()))
+    Ok(Watch(verdict))
 }

@@ -1,6 +1,7 @@
 //! `forebay run`: from a configuration to a running service, and back to nothing.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,16 +26,20 @@ use crate::rules::{KEPT, Rules};
 use crate::runtime::{self, Listeners, Post, ShardThread};
 use crate::service::dead_letters::{self, Letter};
 use crate::service::preflight::Host;
+use crate::service::signals::Signal;
 use crate::service::{log, notify, resolver, signals};
 use crate::shard::mail::{Mail, Notice};
 use crate::shard::{Core, Surroundings};
 
 use super::accept_numbers::AcceptNumbers;
+use super::args::RunArgs;
 use super::embedded_numbers::EmbeddedNumbers;
-use super::health;
+use super::health::{self, Watch};
 use super::log_numbers::LogNumbers;
 use super::observer::Observer;
 use super::overview;
+use super::reload::Reload;
+use super::start_log;
 
 /// Why the service did not start or did not end well, in words for a person.
 type Failure = String;
@@ -45,33 +50,43 @@ const SHARDS_LOOKED_AT_EVERY: Duration = Duration::from_secs(5);
 /// What the waiting main thread hears.
 enum Event {
     Shard(Notice),
-    Signal(&'static str),
+    Signal(Signal),
 }
 
 /// Runs the service until a signal ends it.
 #[must_use]
-pub fn run(config: Config) -> ExitCode {
-    run_with(config, &KEPT)
+pub fn run(args: &RunArgs, config: Config) -> ExitCode {
+    run_with(args, config, &KEPT)
 }
 
 /// The same under other rules, for tests of the tests (`tests/broken/`).
 #[must_use]
-pub fn run_with(config: Config, rules: &'static dyn Rules) -> ExitCode {
-    let format = match config.log.format {
-        LogFormat::Text => log::Format::Text,
-        LogFormat::Json => log::Format::Json,
-    };
+pub fn run_with(args: &RunArgs, config: Config, rules: &'static dyn Rules) -> ExitCode {
+    let json = config.log.format == LogFormat::Json;
+    let format = if json { log::Format::Json } else { log::Format::Text };
     let logging = match log::start(format, config.log.level.as_str()) {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
-    abort_on_panic();
-    let outcome = Service::start(config, rules).and_then(Service::serve);
+    let outcome = logged(args, config, rules);
+    if let (Err(error), true) = (&outcome, json) {
+        tracing::error!("{error}");
+    }
+    // What is queued goes out before the last line.
     drop(logging);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(_) if json => ExitCode::FAILURE,
         Err(error) => failed(&error),
     }
+}
+
+fn logged(args: &RunArgs, config: Config, rules: &'static dyn Rules) -> Result<(), Failure> {
+    signals::survive_hangup().map_err(|e| format!("signals: {e}"))?;
+    abort_on_panic();
+    start_log::starting(&config, args.file().as_deref());
+    let reload = Reload::new(args, &config);
+    Service::start(config, rules, reload)?.serve()
 }
 
 /// A core whose state is in doubt must not acknowledge anything: the process ends, in every build profile, and
@@ -91,11 +106,14 @@ fn failed(error: &str) -> ExitCode {
 
 struct Service {
     config: Arc<Config>,
+    reload: Reload,
     embedded: Option<EmbeddedLog>,
     /// Held until the shards have ended.
     data_dir: DataDir,
     control: Option<Control>,
     observer: Observer,
+    #[allow(dead_code, reason = "held, not read: the watchdog's thread ends with it")]
+    watch: Watch,
     journal: Arc<Journal>,
     shards: Vec<ShardThread>,
     heard: Receiver<Event>,
@@ -105,12 +123,12 @@ struct Service {
 }
 
 impl Service {
-    fn start(mut config: Config, rules: &'static dyn Rules) -> Result<Self, Failure> {
+    fn start(mut config: Config, rules: &'static dyn Rules, reload: Reload) -> Result<Self, Failure> {
         let device_descriptors_max = preflight(config.service.shards)?;
         config.share_dead_letters_file();
         let data_dir = config.service.data_dir.display();
         std::fs::create_dir_all(&config.service.data_dir)
-            .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) moves it"))?;
+            .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) sets it"))?;
         let mut prepared = data_dir::prepare(&mut config)?;
         let embedded = start_embedded(&mut config)?;
         let listeners = bind_listeners(&config)?;
@@ -146,7 +164,7 @@ impl Service {
         let ready = Arc::new(AtomicBool::new(false));
         let hearts: Vec<_> = shards.iter().map(ShardThread::heartbeat).collect();
         let accepts = AcceptNumbers(hearts.clone());
-        let health = health::watch(post.clone(), hearts, Arc::clone(&journal)).map_err(|e| format!("watchdog: {e}"))?;
+        let watch = health::watch(post.clone(), hearts, Arc::clone(&journal)).map_err(|e| format!("watchdog: {e}"))?;
         let mut extra: Vec<Arc<dyn Extra>> =
             vec![Arc::new(Process::start()), Arc::new(accepts), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
         extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));
@@ -159,16 +177,30 @@ impl Service {
             boards,
             extra,
             ready: Arc::clone(&ready),
-            health,
+            health: watch.health(),
             journal: Arc::clone(&journal),
             samples,
             described,
         };
         let control = start_control(&config, view)?;
-        Ok(Self { config, embedded, data_dir: prepared, control, observer, journal, shards, heard, post, ready, mqtt })
+        Ok(Self {
+            config,
+            reload,
+            embedded,
+            data_dir: prepared,
+            control,
+            observer,
+            watch,
+            journal,
+            shards,
+            heard,
+            post,
+            ready,
+            mqtt,
+        })
     }
 
-    fn serve(self) -> Result<(), Failure> {
+    fn serve(mut self) -> Result<(), Failure> {
         let mut started = 0;
         let signal = loop {
             match self.heard.recv_timeout(SHARDS_LOOKED_AT_EVERY) {
@@ -194,7 +226,8 @@ impl Service {
                 Ok(Event::Shard(Notice::Drained { shard, .. })) => {
                     return Err(format!("shard {shard} ended by itself"));
                 }
-                Ok(Event::Signal(signal)) => break signal,
+                Ok(Event::Signal(Signal::Stop(signal))) => break signal,
+                Ok(Event::Signal(Signal::Reload)) => self.reload.now(),
                 Err(RecvTimeoutError::Disconnected) => return Err("all shards ended".into()),
             }
         };
@@ -224,8 +257,17 @@ impl Service {
         self.journal.say(started.with(Field::Shards, self.shards.len() as u64));
     }
 
-    /// Says where it listens and what to type next.
+    /// Prints where it listens and what to type next; logs the same where lines are for programs.
     fn greet(&self) {
+        if self.config.log.format == LogFormat::Json {
+            if let Some(control) = &self.control {
+                tracing::info!(address = %control.addr(), "control plane listening");
+            }
+            if let Some(log) = &self.embedded {
+                tracing::info!(address = %log.local_addr(), "embedded log listening");
+            }
+            return;
+        }
         for addr in &self.mqtt {
             println!("mqtt listening on {addr}");
         }
@@ -244,7 +286,7 @@ impl Service {
             );
             println!("and read it as a Kafka record:");
             println!("  kcat -b {} -C -t {topic} -o beginning -e -f '%k: %s\\n'", log.local_addr());
-            println!("\nCtrl-C ends it; `forebay --help` tells the rest.");
+            println!("\nCtrl-C stops Forebay. `forebay --help` has more examples.");
         }
     }
 
@@ -295,7 +337,10 @@ impl Service {
                     kept += rows_kept;
                 }
                 Ok(Event::Shard(Notice::Started(_) | Notice::Failed { .. })) => {}
-                Ok(Event::Signal(_)) => return Err("second signal: ended without finishing the drain".into()),
+                Ok(Event::Signal(Signal::Stop(_))) => {
+                    return Err("stopped by a second signal, before the drain was complete".into());
+                }
+                Ok(Event::Signal(Signal::Reload)) => {}
                 Err(RecvTimeoutError::Timeout) => return Err(format!("{waiting} shards did not finish draining")),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -389,7 +434,7 @@ fn start_embedded(config: &mut Config) -> Result<Option<EmbeddedLog>, Failure> {
         message_bytes_max: wanted.message_bytes_max,
         ..embedded::Settings::new(wanted.bind, &wanted.dir)
     };
-    let log = EmbeddedLog::start(settings).map_err(|e| format!("{e} ({} moves its address)", wanted.moved_by))?;
+    let log = EmbeddedLog::start(settings).map_err(|e| format!("{e} ({} sets its address)", wanted.moved_by))?;
     for cluster in config.clusters.iter_mut().filter(|c| c.name == EMBEDDED) {
         cluster.bootstrap = vec![log.local_addr().to_string()];
     }
@@ -399,16 +444,20 @@ fn start_embedded(config: &mut Config) -> Result<Option<EmbeddedLog>, Failure> {
 fn bind_listeners(config: &Config) -> Result<Listeners, Failure> {
     let addrs: Vec<SocketAddr> = config.listeners.iter().map(|l| l.bind).collect();
     let moved_by: Vec<&str> = config.listeners.iter().map(|l| l.moved_by.as_str()).collect();
-    Listeners::bind(&addrs, config.service.shards)
-        .map_err(|e| format!("{e}; {} moves it (is another instance running?)", moved_by.join(" or ")))
+    Listeners::bind(&addrs, config.service.shards).map_err(|e| {
+        let hint = match e.kind() {
+            ErrorKind::AddrNotAvailable => "it is not an address of this machine; ",
+            ErrorKind::AddrInUse => "is another instance running? ",
+            ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE; ",
+            _ => "",
+        };
+        format!("{e}; {hint}{} sets it", moved_by.join(" or "))
+    })
 }
 
 fn start_control(config: &Config, view: View) -> Result<Option<Control>, Failure> {
     let Some(bind) = config.control.bind else { return Ok(None) };
     Control::start(bind, view).map(Some).map_err(|e| {
-        format!(
-            "control plane cannot listen on {bind}: {e}; {} moves it, \"off\" turns it off",
-            config.control.moved_by
-        )
+        format!("control plane cannot listen on {bind}: {e}; {} sets it, \"off\" turns it off", config.control.moved_by)
     })
 }

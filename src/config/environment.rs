@@ -11,10 +11,14 @@ use super::keys::{self, Key, Kind, LATER, Section};
 use super::problem::{Fault, nearest};
 use super::reader::{Place, Source};
 
+/// The variable that names the configuration file where `--config` does not.
+pub const FILE_VARIABLE: &str = "FOREBAY_CONFIG";
 /// What all of them begin with.
 const PREFIX: &str = "FOREBAY_";
-/// Names that mean something else: the log's filter, and what Forebay's own tests and scripts go by.
-const OTHERS: [&str; 9] = [
+/// Names with another meaning: the file, the log filter, and what Forebay's own build, tests and scripts read.
+const OTHERS: [&str; 11] = [
+    FILE_VARIABLE,
+    "FOREBAY_COMMIT",
     "FOREBAY_LOG",
     "FOREBAY_BINARY",
     "FOREBAY_BLESS",
@@ -54,6 +58,14 @@ fn is_of_kubernetes(name: &str) -> bool {
     name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || name.ends_with("_PORT") || numbered
 }
 
+/// Whether the name begins with a section, or nearly: a mistake there would otherwise be a setting that has no effect.
+fn is_of_a_section(name: &str) -> bool {
+    let rest = name.strip_prefix(PREFIX).unwrap_or(name).to_lowercase();
+    let first = rest.split('_').next().unwrap_or_default();
+    let later = LATER.iter().filter_map(|(name, _)| name.split('.').next());
+    nearest(first, Section::ALL.map(Section::name).into_iter().chain(later)).is_some()
+}
+
 /// The table that a variable's key stands in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Home {
@@ -68,7 +80,9 @@ pub(super) fn merge<'a>(root: &mut DeTable<'a>, variables: &'a [Variable], sourc
     let mut found = Vec::new();
     for (name, value) in variables {
         match (find(name, &clusters), value) {
-            (Err(fault), _) => source.report_variable(name, fault),
+            (Err(fault), _) if is_of_a_section(name) => source.report_variable(name, fault),
+            // Many environments name an image's version or a chart's release like this.
+            (Err(_), _) => source.warn_variable(name, Fault::new("has no effect: it is not a setting of Forebay")),
             (Ok(_), None) => source.report_variable(name, Fault::new("is not UTF-8")),
             (Ok((home, key)), Some(value)) => found.push((home, key, name, value)),
         }

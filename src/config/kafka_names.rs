@@ -1,4 +1,4 @@
-//! Names by which Kafka's own clients and other bridges know things: written here by habit, they are told what is ours.
+//! Settings of Kafka's own clients, EMQX and TBMQ under their names there: written here by habit, each gets a hint.
 
 /// A property as Kafka's Java producer and librdkafka call it, with `_` for `.`; the cure.
 const NAMES: &[(&str, &str)] = &[
@@ -36,7 +36,10 @@ const NAMES: &[(&str, &str)] = &[
     ("required_acks", "it is acknowledge in [[sink]]; acks, where acknowledge is \"received\""),
     ("request_timeout_ms", "it is request_timeout in [kafka.NAME]"),
     ("metadata_max_age_ms", "it is metadata_max_age in [kafka.NAME]"),
-    ("min_metadata_refresh_interval", "it is metadata_max_age in [kafka.NAME]; what goes wrong is asked about at once"),
+    (
+        "min_metadata_refresh_interval",
+        "it is fixed, 100 ms to 1 s after an error: leave it out; metadata_max_age in [kafka.NAME] is the longest age",
+    ),
     ("partition_count_refresh_interval", "it is metadata_max_age in [kafka.NAME]"),
     ("metadata_request_timeout", "it is request_timeout in [kafka.NAME]"),
     ("socket_connection_setup_timeout_ms", "it is connect_timeout in [kafka.NAME]"),
@@ -52,11 +55,33 @@ const NAMES: &[(&str, &str)] = &[
     ("per_partition_limit", "it is bytes_max in [spool], for all partitions together; see spool_share there"),
     ("segment_file_bytes", "it is segment_bytes in [spool]"),
     ("memory_overload_protection", "memory has a bound, buffer_bytes of [kafka.NAME]: leave it out"),
+    ("bootstrap_hosts", "it is bootstrap in [kafka.NAME]"),
+    ("client_id_prefix", "it is client_id in [kafka.NAME]"),
+    ("topic_filters", "it is filters in [[sink]]"),
+    ("max_batch_bytes", "it is batch_bytes in [[sink]]"),
+    ("max_linger_bytes", "it is batch_bytes in [[sink]]"),
+    ("max_linger_time", "it is linger in [[sink]], as in linger = \"5ms\""),
+    ("partition_strategy", "it is partitioner in [[sink]]: \"key\", \"client\", \"sticky\" or \"random\""),
+    ("query_mode", "it is acknowledge in [[sink]]: \"replicated\" waits for Kafka, \"received\" does not"),
+    ("sync_query_timeout", "it is answer_timeout in [[listener]]"),
+    ("kafka_headers", "it is headers in [[sink]]"),
+    ("kafka_ext_headers", "it is headers in [[sink]]"),
+    ("allow_auto_topic_creation", "the cluster decides, by auto.create.topics.enable: leave it out"),
+    ("max_retries", "no record is given up by a count of attempts: leave it out; see expire_after of [[sink]]"),
+    ("fetch_bytes", "it is for sources, which this version does not have: leave it out"),
+    ("offset_commit_interval_seconds", "it is for sources, which this version does not have: leave it out"),
     ("transactional_id", "there are no transactions here: leave it out"),
 ];
 
 /// What to do instead of writing this, if Kafka has it: `linger.ms`, `linger_ms` and `linger-ms` are one name.
 pub(super) fn cure(name: &str) -> Option<&'static str> {
+    let given = name.to_lowercase().replace(['.', '-'], "_");
+    if given.starts_with("sasl_") || given == "security_protocol" {
+        return Some("this version connects to Kafka without SASL and TLS: leave it out");
+    }
+    if given.starts_with("ssl_") || given.starts_with("tls_") {
+        return Some("this version connects to Kafka without TLS: leave it out");
+    }
     let same = |known: &str| {
         let plain = |c: char| if matches!(c, '.' | '-') { '_' } else { c.to_ascii_lowercase() };
         name.chars().map(plain).eq(known.chars())

@@ -1,4 +1,4 @@
-//! What the operator wrote becomes what it means, once, before anything is started.
+//! Turns the configuration file into checked settings, once, before anything is started.
 //!
 //! The text is parsed into a tree that knows where everything stands; [`resolve`] walks it with the table of
 //! [`keys`] in hand, and gives a [`Config`] in which everything is checked and every default in place. All problems
@@ -9,6 +9,7 @@ mod binds;
 mod clusters;
 mod data_dir_id;
 mod dead_letters;
+mod differences;
 mod environment;
 mod example;
 mod kafka_names;
@@ -21,8 +22,10 @@ mod resolved;
 mod schema;
 mod sinks;
 mod spool;
+mod toml_fault;
 mod units;
 mod values;
+mod warnings;
 
 #[cfg(test)]
 mod tests;
@@ -33,6 +36,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use data_dir_id::DataDirId;
+pub use differences::differences;
+pub use environment::FILE_VARIABLE;
 pub use example::example;
 pub use problem::{Problem, Problems};
 pub use reference::reference;
@@ -135,7 +140,7 @@ pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Config, P
     };
     let read = if path == Path::new(STANDARD_INPUT) { standard_input() } else { std::fs::read(path) };
     let bytes = read.map_err(|error| {
-        let hint = "--config names the file; with no --config Forebay runs on its defaults";
+        let hint = "--config or FOREBAY_CONFIG names the file; without either Forebay runs on its defaults";
         whole(format!("cannot be read: {error}"), Some(hint))
     })?;
     if bytes.len() > FILE_BYTES_MAX {
@@ -181,11 +186,11 @@ fn parse_all(
     for error in errors {
         let span = error.span().unwrap_or(text.len()..text.len());
         let spot = reader::Spot { path: String::new(), span };
-        source.report(&spot, problem::Fault::new(format!("not TOML: {}", error.message().replace('\n', ", "))));
+        source.report(&spot, toml_fault::explain(text, &spot.span, error.message()));
     }
-    let problems = source.into_problems();
+    let (problems, warnings) = source.into_problems();
     match config {
-        Some(config) if problems.0.is_empty() => Ok(config),
+        Some(config) if problems.0.is_empty() => Ok(Config { warnings, ..config }),
         _ => Err(problems),
     }
 }

@@ -20,6 +20,23 @@ pub struct Problem {
     pub hint: Option<String>,
 }
 
+impl Problem {
+    /// As a JSON object.
+    #[must_use]
+    pub fn as_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "file": self.file, "line": self.line, "column": self.column, "key": self.key, "what": self.what,
+            "hint": self.hint,
+        })
+    }
+
+    /// As a line of a log in JSON.
+    #[must_use]
+    pub fn as_log_line(&self) -> String {
+        serde_json::json!({ "level": "ERROR", "message": self.to_string() }).to_string()
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;

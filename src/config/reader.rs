@@ -19,6 +19,7 @@ pub(super) struct Source<'t> {
     /// Values that the environment gives. Their spans lie behind the text.
     places: Vec<Place>,
     problems: RefCell<Problems>,
+    warnings: RefCell<Problems>,
 }
 
 /// Where a value stands that a variable of the environment gives.
@@ -49,7 +50,7 @@ impl Spot {
 
 impl<'t> Source<'t> {
     pub(super) fn new(file: &'t str, text: &'t str) -> Self {
-        Self { file, text, places: Vec::new(), problems: RefCell::default() }
+        Self { file, text, places: Vec::new(), problems: RefCell::default(), warnings: RefCell::default() }
     }
 
     /// The first offset behind everything so far.
@@ -68,38 +69,48 @@ impl<'t> Source<'t> {
 
     /// Notes a problem.
     pub(super) fn report(&self, spot: &Spot, fault: Fault) {
+        let problem = self.problem(spot, fault);
+        self.problems.borrow_mut().0.push(problem);
+    }
+
+    /// Notes what is legal and probably not meant.
+    pub(super) fn warn(&self, spot: &Spot, fault: Fault) {
+        let warning = self.problem(spot, fault);
+        self.warnings.borrow_mut().0.push(warning);
+    }
+
+    fn problem(&self, spot: &Spot, fault: Fault) -> Problem {
         if let Some(place) = self.placed(spot) {
             let name = if spot.path.starts_with(&place.path) { &place.variable } else { &spot.path };
-            return self.report_outside("environment", name, fault);
+            return outside("environment", name, fault);
         }
         let offset = fault.at.and_then(|at| self.inside(&spot.span, at)).unwrap_or(spot.span.start);
         let (line, column) = if spot.is_in_file() { self.position(offset) } else { (0, 0) };
         let Fault { what, hint, .. } = fault;
-        let problem = Problem { file: self.file.to_owned(), line, column, key: spot.path.clone(), what, hint };
-        self.problems.borrow_mut().0.push(problem);
+        Problem { file: self.file.to_owned(), line, column, key: spot.path.clone(), what, hint }
     }
 
     /// Notes a problem of an option on the command line.
     pub(super) fn report_option(&self, option: &str, fault: Fault) {
-        self.report_outside("command line", option, fault);
+        self.problems.borrow_mut().0.push(outside("command line", option, fault));
     }
 
     /// Notes a problem of a variable of the environment.
     pub(super) fn report_variable(&self, variable: &str, fault: Fault) {
-        self.report_outside("environment", variable, fault);
+        self.problems.borrow_mut().0.push(outside("environment", variable, fault));
     }
 
-    fn report_outside(&self, file: &str, key: &str, fault: Fault) {
-        let Fault { what, hint, .. } = fault;
-        let (file, key) = (file.to_owned(), key.to_owned());
-        self.problems.borrow_mut().0.push(Problem { file, line: 0, column: 0, key, what, hint });
+    /// Notes that a variable of the environment has no effect.
+    pub(super) fn warn_variable(&self, variable: &str, fault: Fault) {
+        self.warnings.borrow_mut().0.push(outside("environment", variable, fault));
     }
 
-    /// All that was noted, in the order of the file.
-    pub(super) fn into_problems(self) -> Problems {
-        let mut problems = self.problems.into_inner();
+    /// Problems and warnings, both in the order of the file.
+    pub(super) fn into_problems(self) -> (Problems, Problems) {
+        let (mut problems, mut warnings) = (self.problems.into_inner(), self.warnings.into_inner());
         problems.sort();
-        problems
+        warnings.sort();
+        (problems, warnings)
     }
 
     /// `line 7` or the variable, for messages that point at another place.
@@ -134,6 +145,12 @@ impl<'t> Source<'t> {
     }
 }
 
+/// A problem that has no place in the file.
+fn outside(file: &str, key: &str, fault: Fault) -> Problem {
+    let Fault { what, hint, .. } = fault;
+    Problem { file: file.to_owned(), line: 0, column: 0, key: key.to_owned(), what, hint }
+}
+
 /// One table of the file, read by one section's keys.
 pub(super) struct Table<'a> {
     pub(super) source: &'a Source<'a>,
@@ -147,10 +164,12 @@ impl<'a> Table<'a> {
     /// Takes a table, and reports the keys in it that do not belong there.
     pub(super) fn new(source: &'a Source<'a>, section: Section, entries: &'a DeTable<'a>, spot: Spot) -> Self {
         let table = Self { source, section, entries, spot };
-        for key in entries.keys() {
+        for (key, value) in entries {
             let name = key.get_ref().as_ref();
             if !keys::of(section).any(|known| known.name == name) {
-                source.report(&table.spot_of(name, key.span()), unknown(section, name));
+                let dotted = dotted_cure(name, value.get_ref());
+                let fault = dotted.map_or_else(|| unknown(section, name), |cure| Fault::new("unknown key").hint(cure));
+                source.report(&table.spot_of(name, key.span()), fault);
             }
         }
         table
@@ -194,7 +213,15 @@ impl<'a> Table<'a> {
 
     fn given<T>(&self, key: &Key, read: impl Fn(&Key, &DeValue<'_>) -> Result<T, Fault>) -> Option<T> {
         let value = self.entries.get(key.name)?;
-        read(key, value.get_ref()).map_err(|fault| self.source.report(&self.spot(key.name), fault)).ok()
+        let report = |fault: Fault| {
+            let cure = dotted_cure(key.name, value.get_ref());
+            let fault = match cure {
+                Some(cure) => fault.hint(cure),
+                None => fault,
+            };
+            self.source.report(&self.spot(key.name), fault);
+        };
+        read(key, value.get_ref()).map_err(report).ok()
     }
 
     /// Reads a key whose value is one string or a list of strings; each with its place. Reports what is neither, and a
@@ -256,6 +283,18 @@ impl<'a> Table<'a> {
     fn spot_of(&self, name: &str, span: Range<usize>) -> Spot {
         Spot { path: format!("{}.{name}", self.spot.path), span }
     }
+}
+
+/// `linger.ms = 5` without quotes is a table `linger` with a key `ms`: the cure, if the name is one of Kafka's.
+fn dotted_cure(name: &str, value: &DeValue<'_>) -> Option<&'static str> {
+    let mut dotted = name.to_owned();
+    let mut value = value;
+    while let DeValue::Table(table) = value {
+        let (key, inner) = table.iter().next().filter(|_| table.len() == 1)?;
+        dotted = format!("{dotted}.{}", key.get_ref());
+        value = inner.get_ref();
+    }
+    if dotted == name { None } else { kafka_names::cure(&dotted) }
 }
 
 /// The start of a key's meaning, as it goes on after a semicolon.

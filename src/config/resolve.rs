@@ -9,12 +9,12 @@ use toml::de::{DeTable, DeValue};
 use super::binds::Binds;
 use super::clusters::EmbeddedCluster;
 use super::keys::{LATER, Section};
-use super::problem::{Fault, did_you_mean};
+use super::problem::{Fault, Problems, did_you_mean};
 use super::reader::{Source, Spot, Table, belongs_to};
 use super::resolved::{Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Service, Transport};
 use crate::listener::proxy::Expect;
 
-use super::{LISTENERS_MAX, Overrides, clusters, sinks, spool, values};
+use super::{LISTENERS_MAX, Overrides, clusters, sinks, spool, values, warnings};
 
 /// Where devices connect when nothing else is said.
 const LISTENER_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1883);
@@ -44,7 +44,10 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let sinks = sinks::resolve(&document, overrides, &targets, service.shards);
     let spool = spool::resolve(&document, service.shards, &sinks);
     binds.check(source);
-    Config { service, control, log, mqtt, listeners, clusters, sinks, embedded, spool }
+    let warnings = Problems::default();
+    let config = Config { service, control, log, mqtt, listeners, clusters, sinks, embedded, spool, warnings };
+    warnings::check(&document, &config);
+    config
 }
 
 impl<'a> Document<'a> {
@@ -97,6 +100,21 @@ impl<'a> Document<'a> {
     pub(super) fn spot(&self, section: Section) -> Spot {
         let span = self.root.get_key_value(section.name()).map_or(0..0, |(key, _)| key.span());
         Spot { path: section.name().to_owned(), span }
+    }
+
+    /// The place of a key in a section that is one table; of the section, if it is not given. Nothing is reported.
+    pub(super) fn spot_of(&self, section: Section, key: &str) -> Spot {
+        let value = self.root.get(section.name()).and_then(|value| value.get_ref().as_table()?.get(key));
+        let span = value.map_or_else(|| self.spot(section).span, Spanned::span);
+        Spot { path: format!("{}.{key}", section.name()), span }
+    }
+
+    /// The same in one table of a list.
+    pub(super) fn spot_in(&self, section: Section, at: usize, key: &str) -> Spot {
+        let item = self.root.get(section.name()).and_then(|list| list.get_ref().as_array()?.get(at));
+        let value = item.and_then(|item| item.get_ref().as_table()?.get(key));
+        let span = value.or(item).map_or(0..0, Spanned::span);
+        Spot { path: format!("{}[{at}].{key}", section.name()), span }
     }
 
     /// The table of all tables named NAME in `[section.NAME]`, as it stands.

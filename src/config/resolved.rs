@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::data_dir_id::DataDirId;
+use super::problem::Problems;
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
 use crate::spool::SEGMENTS_RESERVED;
@@ -31,6 +32,8 @@ pub struct Config {
     pub embedded: Option<Embedded>,
     /// The disk buffer; `None`: there is none, and all sinks keep their rows in memory.
     pub spool: Option<Spool>,
+    /// What is legal and probably not meant; for people.
+    pub warnings: Problems,
 }
 
 impl Config {

@@ -165,7 +165,7 @@ fn acks(table: &Table<'_>, acknowledge: Acknowledge) -> i16 {
         Acknowledge::Leader => 1,
         Acknowledge::Received | Acknowledge::Replicated | Acknowledge::Stored => -1,
     };
-    let Some(word) = table.find("acks", values::word) else { return said };
+    let Some(word) = table.find("acks", values::acks) else { return said };
     let given = match word {
         "0" => 0,
         "1" => 1,
@@ -228,7 +228,7 @@ fn target(table: &Table<'_>, targets: &[Target]) -> Option<usize> {
         // With no cluster at all, `[kafka]` is what is wrong, and has been said.
         if targets.len() > 1 {
             let fault = Fault::new("is required, as there are several clusters");
-            table.source.report(&table.spot("kafka"), fault.hint(format!("it is one of {}", known())));
+            table.source.report(&table.spot("kafka"), fault.hint(format!("it must be one of {}", known())));
         }
         return (targets.len() == 1).then_some(0);
     }

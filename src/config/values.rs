@@ -99,8 +99,21 @@ pub(super) fn word(key: &Key, value: &DeValue<'_>) -> Result<&'static str, Fault
         None => {
             let names = words.iter().map(|word| word.name);
             let hint = did_you_mean(text, names).unwrap_or_else(|| one_of(key));
-            Err(Fault::new(format!("\"{text}\" is none of its words")).hint(hint))
+            Err(Fault::new(format!("\"{text}\" is not a valid value")).hint(hint))
         }
+    }
+}
+
+/// Kafka's own spellings are taken, too: `-1` is `all`, and numbers need no quotes.
+pub(super) fn acks(key: &Key, value: &DeValue<'_>) -> Result<&'static str, Fault> {
+    let given = match value {
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::String(text) => text.clone().into_owned(),
+        _ => return word(key, value),
+    };
+    match given.as_str() {
+        "-1" => Ok("all"),
+        _ => word(key, &DeValue::String(given.into())),
     }
 }
 
@@ -108,7 +121,7 @@ fn one_of(key: &Key) -> String {
     let Kind::Word(words) = key.kind else { return String::new() };
     let names: Vec<_> =
         words.iter().filter(|word| word.later.is_none()).map(|word| format!("\"{}\"", word.name)).collect();
-    format!("it is one of {}", names.join(", "))
+    format!("it must be one of {}", names.join(", "))
 }
 
 pub(super) fn text(key: &Key, value: &DeValue<'_>) -> Result<String, Fault> {
@@ -155,14 +168,15 @@ pub(super) fn address_or_off(key: &Key, value: &DeValue<'_>) -> Result<Option<So
     if value.as_str() == Some("off") { Ok(None) } else { address(key, value).map(Some) }
 }
 
-/// Reads an IP address with a port.
+/// Reads an IP address with a port; `localhost` is 127.0.0.1.
 ///
 /// # Errors
 /// Says what the text is instead.
 pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| match text.rsplit_once(':') {
+    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    numeric.as_deref().unwrap_or(text).parse().map_err(|_| match text.rsplit_once(':') {
         Some((host, port)) if port.parse::<u16>().is_ok() && !host.is_empty() && !host.contains([':', '.']) => {
-            format!("\"{text}\" has a name where an IP address belongs")
+            format!("\"{text}\" has a host name; an IP address is needed")
         }
         _ => format!("\"{text}\" is not an address"),
     })

@@ -3,7 +3,13 @@
 use std::sync::OnceLock;
 
 use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, Registry, fmt, reload};
+
+/// The variable that overrides `log.level`, a filter such as `info,forebay::kafka=debug`.
+pub const FILTER_VARIABLE: &str = "FOREBAY_LOG";
 
 /// How lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,8 +23,10 @@ pub enum Format {
 
 /// The writer's own count.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+/// The filter in force.
+static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
-/// Lines that were lost because the writer could not keep up: nobody waits for it.
+/// Lines that were lost because the writer could not keep up: nothing waits for it.
 #[must_use]
 pub fn lines_dropped() -> u64 {
     DROPPED.get().map_or(0, |counter| counter.dropped_lines() as u64)
@@ -26,20 +34,90 @@ pub fn lines_dropped() -> u64 {
 
 /// Starts logging. Keep the guard: dropping it writes out what is queued.
 ///
-/// `level` is a tracing filter such as `info` or `forebay=debug`; `FOREBAY_LOG`, if set, goes before it.
+/// `level` is a filter such as `info` or `info,forebay::kafka=debug`; `FOREBAY_LOG`, if set, overrides it.
 ///
 /// # Errors
-/// The filter's text, if it cannot be read.
+/// The filter cannot be read: see [`check`].
 pub fn start(format: Format, level: &str) -> Result<WorkerGuard, String> {
-    let wish = std::env::var("FOREBAY_LOG").unwrap_or_else(|_| level.to_owned());
-    let filter = EnvFilter::try_new(&wish).map_err(|error| format!("log level {wish:?}: {error}"))?;
+    let (filter, handle) = reload::Layer::new(effective(level)?);
     let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
-    // Logging starts once in a process; a second start would have failed below.
-    let _ = DROPPED.set(writer.error_counter());
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
-    match format {
-        Format::Text => builder.with_target(false).init(),
-        Format::Json => builder.json().flatten_event(true).init(),
-    }
+    // Logging starts once in a process; a second start fails in `init`.
+    let _ = (DROPPED.set(writer.error_counter()), FILTER.set(handle));
+    let lines = fmt::layer().with_writer(writer).with_ansi(false);
+    let lines = match format {
+        Format::Text => lines.with_target(false).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(lines).init();
     Ok(guard)
+}
+
+/// Changes the filter of a running service. `FOREBAY_LOG` still overrides it.
+///
+/// # Errors
+/// The filter cannot be read, or logging has not started.
+pub fn set_level(level: &str) -> Result<(), String> {
+    let filter = effective(level)?;
+    let handle = FILTER.get().ok_or("logging has not started")?;
+    handle.reload(filter).map_err(|error| error.to_string())
+}
+
+/// Whether a service with this level could start logging.
+///
+/// # Errors
+/// The filter and what is wrong with it.
+pub fn check(level: &str) -> Result<(), String> {
+    effective(level).map(drop)
+}
+
+/// Whether `FOREBAY_LOG` overrides `log.level`.
+#[must_use]
+pub fn is_overridden() -> bool {
+    std::env::var_os(FILTER_VARIABLE).is_some_and(|filter| !filter.is_empty())
+}
+
+fn effective(level: &str) -> Result<Targets, String> {
+    match std::env::var(FILTER_VARIABLE).ok().filter(|filter| !filter.is_empty()) {
+        Some(filter) => parse(&filter).map_err(|why| format!("{FILTER_VARIABLE}: {why}")),
+        None => parse(level).map_err(|why| format!("log level: {why}")),
+    }
+}
+
+fn parse(filter: &str) -> Result<Targets, String> {
+    let wrong = |what: &str| {
+        format!(
+            "\"{filter}\" is not a log filter: {what}; write a level (error, warn, info, debug, trace, off), or levels by \
+             module, as in info,forebay::kafka=debug"
+        )
+    };
+    // A bare word that is not a level would be taken for a module, and silence everything else.
+    let level = |word: &str| ["error", "warn", "info", "debug", "trace", "off"].contains(&word.to_lowercase().as_str());
+    let unknown = |part: &&str| !part.contains('=') && !level(part) && !part.contains("::") && *part != "forebay";
+    if let Some(part) = filter.split(',').map(str::trim).find(unknown) {
+        return Err(wrong(&format!("\"{part}\" is not a level")));
+    }
+    filter.parse().map_err(|error: tracing_subscriber::filter::ParseError| wrong(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::Level;
+
+    #[test]
+    fn levels_and_modules_are_read() {
+        let filter = parse("info,forebay::kafka=debug").unwrap();
+        assert!(filter.would_enable("forebay::kafka::client", &Level::DEBUG));
+        assert!(filter.would_enable("forebay::shard", &Level::INFO));
+        assert!(!filter.would_enable("forebay::shard", &Level::DEBUG));
+        assert!(!parse("off").unwrap().would_enable("forebay", &Level::ERROR));
+    }
+
+    #[test]
+    fn what_is_not_a_filter_is_refused_by_name() {
+        for filter in ["loud", "info,loud", "forebay=loud", "debug;info", ""] {
+            let why = parse(filter).expect_err(filter);
+            assert!(why.contains(&format!("\"{filter}\"")) && why.contains("info,forebay::kafka=debug"), "{why}");
+        }
+    }
 }

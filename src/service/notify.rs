@@ -1,8 +1,8 @@
-//! systemd's notify protocol; each call does nothing where `NOTIFY_SOCKET` is not set.
+//! systemd's notify protocol. Without `NOTIFY_SOCKET` in the environment the calls do nothing.
 
 use sd_notify::NotifyState;
 
-/// Devices are accepted.
+/// The service accepts devices.
 pub fn ready(status: &str) {
     send(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
@@ -11,6 +11,17 @@ pub fn ready(status: &str) {
 pub fn stopping(grace_s: u32) {
     let more_us = grace_s.saturating_add(5).saturating_mul(1_000_000);
     send(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(more_us)]);
+}
+
+/// Whether systemd expects [`alive`] from time to time (`WatchdogSec=` of the unit).
+#[must_use]
+pub fn watchdog_is_on() -> bool {
+    sd_notify::watchdog_enabled().is_some()
+}
+
+/// The service works: systemd restarts one that has not said so for `WatchdogSec=`.
+pub fn alive() {
+    send(&[NotifyState::Watchdog]);
 }
 
 fn send(states: &[NotifyState<'_>]) {

@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     match options.load() {
         Ok(config) => {
             eprintln!("forebay-broken: runs under {rules:?}: for tests only");
-            cli::run::run_with(config, rules)
+            cli::run::run_with(&options, config, rules)
         }
         Err(problems) => failed(&problems.to_string()),
     }

@@ -180,7 +180,7 @@ fn commands_print_sinks_and_events() {
     let file = service.dir().join("forebay.toml").display().to_string();
     assert!(ask(&["sinks", "--config", &file], 1).contains("name it with --control"));
     service.terminate();
-    assert!(ask(&["sinks", "--control", &control], 1).contains("does the service run?"));
+    assert!(ask(&["sinks", "--control", &control], 1).contains("is the service running?"));
 }
 
 /// What a command prints, with this exit status.

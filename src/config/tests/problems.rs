@@ -23,7 +23,7 @@ data_dir = ""
 drain_grace = 10
 
 [control]
-bind = "localhost:8080"
+bind = "gateway:8080"
 
 [mqtt]
 recieve_maximum = 10
@@ -78,7 +78,7 @@ fn every_mistake_is_found_once_and_in_its_place() {
         r#"3:10: service.shards: expected an integer, found the string "four""#,
         r#"4:12: service.data_dir: must not be empty"#,
         r#"5:15: service.drain_grace: expected a duration, found the integer 10; say the unit, as in "10ms" or "10s""#,
-        r#"8:8: control.bind: "localhost:8080" has a name where an IP address belongs; write an IP address and a port, as in "127.0.0.1:1883""#,
+        r#"8:8: control.bind: "gateway:8080" has a host name; an IP address is needed; write an IP address and a port, as in "127.0.0.1:1883""#,
         r#"11:1: mqtt.recieve_maximum: unknown key; did you mean "receive_maximum"?"#,
         r#"12:20: mqtt.packet_bytes_max: "300MiB" is out of range; it goes from "1KiB" to "256MiB""#,
         r#"13:1: mqtt.bind: unknown key; it belongs to [control], [[listener]] or [embedded]"#,
@@ -95,7 +95,7 @@ fn every_mistake_is_found_once_and_in_its_place() {
         r#"36:8: sink[1].name: "a" is the name of another sink, on line 28; each sink has a name of its own"#,
         r#"38:11: sink[1].filters: is an empty list; give at least one, or leave the part out"#,
         r#"39:12: sink[1].topic: unknown variable `${topik}`; did you mean `${topic}`?"#,
-        r#"41:15: sink[1].compression: "lzma" is none of its words; it is one of "none", "gzip", "snappy", "lz4", "zstd""#,
+        r#"41:15: sink[1].compression: "lzma" is not a valid value; it must be one of "none", "gzip", "snappy", "lz4", "zstd""#,
         r#"42:20: sink[1].headers.site: expected a template, found the integer 7"#,
         r#"42:31: sink[1].headers.who: unknown variable `${user}`; did you mean `${username}`?"#,
         r#"45:1: sink[2].name: is required; its name in metrics and messages: letters, digits, `.`, `_`, `-`, at most 100"#,
@@ -120,7 +120,10 @@ fn broken_toml_is_told_with_its_lines() {
     assert!(said[0].starts_with("forebay.toml:2:"), "{said:#?}");
     assert!(said.iter().any(|line| line.starts_with("forebay.toml:4:")), "{said:#?}");
     assert!(said.iter().all(|line| line.contains("not TOML: ")), "{said:#?}");
-    assert_eq!(only("[log]\nlevel = 'info'\nlevel = 'warn'"), "3:1: not TOML: duplicate key");
+    assert_eq!(
+        only("[log]\nlevel = 'info'\nlevel = 'warn'"),
+        "3:1: not TOML: \"level\" is set twice; remove one of the two"
+    );
 }
 
 #[test]
@@ -156,7 +159,7 @@ fn shapes_that_are_easily_mistaken() {
         ),
         (
             "[kafka.a]\nbootstrap = 'k:1'\n[kafka.b]\nbootstrap = 'k:2'\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
-            "5:1: sink[0].kafka: is required, as there are several clusters; it is one of \"a\", \"b\"",
+            "5:1: sink[0].kafka: is required, as there are several clusters; it must be one of \"a\", \"b\"",
         ),
         (
             "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nheaders.a.b = 'x'",

@@ -89,13 +89,14 @@ fn a_problem_names_the_variable() {
     }
     let lonely = said("", "FOREBAY_SINK_0_NAME", "x");
     assert!(lonely.contains("environment: sink[0].filters: is required"), "{lonely}");
-    let far = said("", "FOREBAY_QQQQQQQQ", "x");
+    let far = said("", "FOREBAY_SINK_QQQQQQQQ", "x");
     assert!(far.contains("FOREBAY_VAR_ is free for your own"), "{far}");
 }
 
 #[test]
 fn other_variables_are_left_alone() {
     for name in [
+        "FOREBAY_CONFIG",
         "FOREBAY_LOG",
         "FOREBAY_VAR_SITE",
         "FOREBAY_TEST_KAFKA",
@@ -149,5 +150,78 @@ fn the_schema_has_every_key() {
             _ => section,
         };
         assert!(table["properties"][key.name].is_object(), "{}", key.name);
+    }
+}
+
+#[test]
+fn a_variable_that_is_no_setting_is_a_warning_and_one_that_looks_like_one_a_problem() {
+    let with = |name: &str| {
+        let variables = [(name.to_owned(), Some("1".to_owned()))];
+        parse_all("", "test", &variables, &Overrides::default(), 1)
+    };
+    for name in ["FOREBAY_VERSION", "FOREBAY_IMAGE_TAG", "FOREBAY_RELEASE_NAME"] {
+        let config = with(name).unwrap_or_else(|problems| panic!("{problems}"));
+        assert!(config.warnings.to_string().contains(&format!("{name}: has no effect")), "{}", config.warnings);
+    }
+    for name in ["FOREBAY_SINK_0_LINGR", "FOREBAY_SERVICE_SHARD", "FOREBAY_SERVCE_SHARDS", "FOREBAY_SOURCE_0_TOPIC"] {
+        let problems = with(name).expect_err(name).to_string();
+        assert!(problems.contains(name), "{problems}");
+    }
+}
+
+#[test]
+fn what_is_legal_and_not_meant_is_a_warning() {
+    let sink = |more: &str| format!("[kafka.main]\nbootstrap='k:1'\n[[sink]]\nname='a'\nfilters='#'\n{more}\n");
+    for (text, want) in [
+        (
+            "[service]\ndata_dir = '~/forebay'".to_owned(),
+            "2:12: service.data_dir: \"~/forebay\" is a directory named `~`",
+        ),
+        (sink("topic = '${topic}'"), "6:9: sink[0].topic: the MQTT topic as Kafka topic"),
+        (sink("topic = 't'\nkey = '{clientid}'"), "7:7: sink[0].key: `{clientid}` is plain text"),
+        (sink("topic = 't'\nheaders = { a = 'x{topic}' }"), "7:11: sink[0].headers: `{topic}` is plain text"),
+        (sink("topic = 't'\ndead_letters_file = '~/dead'"), "7:21: sink[0].dead_letters_file: \"~/dead\""),
+        (sink("topic = 't'\nmetadata = { a = 'bcd' }"), "7:12: sink[0].metadata: has no effect"),
+        (
+            sink("topic = 't'\n[kafka.other]\nbootstrap='k:2'").replace("name=", "kafka='main'\nname="),
+            "kafka.other: has no effect",
+        ),
+        (
+            sink("topic = 't'\nacknowledge = 'received'\n[[listener]]\nbind='127.0.0.1:1'\nreceipts=true"),
+            "10:10: listener[0].receipts: has no effect",
+        ),
+        (sink("topic = 't'\n[[sink]]\nname='b'\nfilters='#'\ntopic='t'"), "written twice"),
+    ] {
+        let config = good(&text);
+        assert!(config.warnings.to_string().contains(want), "{text}\n{}", config.warnings);
+        assert_eq!(config.warnings.0.len(), 1, "{}", config.warnings);
+    }
+    let fine = sink(
+        "topic = 'x-${topic[0]}'\nkey = '${clientid}'\nvalue = '{\"p\":\"${payload}\"}'\nmetadata={a='bcd'}\nheaders={b='${metadata.a}'}",
+    );
+    assert_eq!(good(&fine).warnings, Problems::default());
+    assert_eq!(good("").warnings, Problems::default());
+}
+
+#[test]
+fn acks_of_kafka_are_understood() {
+    for (given, want) in [("'-1'", -1), ("-1", -1), ("'all'", -1), ("0", 0), ("1", 1), ("'0'", 0)] {
+        let text = format!("[[sink]]\nname='a'\nfilters='#'\ntopic='t'\nacknowledge='received'\nacks={given}");
+        assert_eq!(good(&text).sinks[0].acks, want, "{given}");
+    }
+}
+
+#[test]
+fn mistakes_of_habit_have_their_hint() {
+    for (text, want) in [
+        ("[log]\nlevel = info", "strings need quotes: level = \"info\""),
+        ("[[sink]]\nlinger.ms = 5", "it is linger in [[sink]]"),
+        ("[[sink]]\nbatch.size = 5", "it is batch_bytes in [[sink]]"),
+        ("[kafka.main]\nsasl_mechanism = 'PLAIN'", "without SASL"),
+        ("[kafka.main]\n'security.protocol' = 'SSL'", "without SASL and TLS"),
+        ("[log]\nlevel = 'info'\nlevel = 'warn'", "\"level\" is set twice"),
+    ] {
+        let problems = parse(text, "test").expect_err(text).to_string();
+        assert!(problems.contains(want), "{problems}");
     }
 }

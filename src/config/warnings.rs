@@ -1,0 +1,128 @@
+//! What is legal in a configuration and probably not meant. The service starts all the same.
+
+use std::collections::HashMap;
+
+use super::keys::Section;
+use super::problem::Fault;
+use super::reader::Spot;
+use super::resolve::Document;
+use super::resolved::{Acknowledge, Config, Sink, ValueFormat};
+use super::{EMBEDDED, SINKS_MAX};
+use crate::rule::template::{Template, VARIABLES};
+
+/// Checks a configuration in which nothing is wrong.
+pub(super) fn check(document: &Document<'_>, config: &Config) {
+    paths(document, config);
+    for (at, sink) in config.sinks.iter().enumerate().take(SINKS_MAX) {
+        let warn = |key: &str, fault: Fault| document.source.warn(&document.spot_in(Section::Sink, at, key), fault);
+        if Template::parse("${topic}").is_ok_and(|whole| whole == sink.topic) {
+            let what =
+                "the MQTT topic as Kafka topic: a Kafka topic cannot contain `/`, so most messages would be refused";
+            warn("topic", Fault::new(what).hint("use a fixed name, or levels of the topic, as in \"${topic[0]}\""));
+        }
+        braces(sink, warn);
+        if !sink.metadata.is_empty() && sink.value_format != ValueFormat::Json && !uses_metadata(sink) {
+            let what = "has no effect: no template of this sink refers to it";
+            warn("metadata", Fault::new(what).hint("use ${metadata.NAME}, or value_format = \"json\""));
+        }
+    }
+    twice(document, config);
+    unused_clusters(document, config);
+    receipts(document, config);
+}
+
+/// `~` is the shell's; here it would be a directory of that name.
+fn paths(document: &Document<'_>, config: &Config) {
+    let warn = |spot: Spot, path: &std::path::Path| {
+        if path.starts_with("~") {
+            let what = format!("\"{}\" is a directory named `~` in the working directory", path.display());
+            document.source.warn(&spot, Fault::new(what).hint("write the home directory out"));
+        }
+    };
+    warn(document.spot_of(Section::Service, "data_dir"), &config.service.data_dir);
+    if let Some(embedded) = &config.embedded {
+        // Where it follows from data_dir that has been said.
+        if !embedded.dir.starts_with(&config.service.data_dir) {
+            warn(document.spot_of(Section::Embedded, "dir"), &embedded.dir);
+        }
+    }
+    for (at, sink) in config.sinks.iter().enumerate() {
+        if let Some(file) = sink.dead_letters.as_ref().and_then(|dead| dead.file.as_ref()) {
+            warn(document.spot_in(Section::Sink, at, "dead_letters_file"), &file.path);
+        }
+    }
+}
+
+/// `{clientid}` without `$` is text.
+fn braces(sink: &Sink, warn: impl Fn(&str, Fault)) {
+    let key = sink.key.as_ref().map(|key| ("key", key));
+    let headers = sink.headers.iter().map(|(_, value)| ("headers", value));
+    let templates = [("topic", &sink.topic), ("value", &sink.value)].into_iter().chain(key).chain(headers);
+    for (name, template) in templates {
+        let Some(variable) = without_dollar(template) else { continue };
+        let what = format!("`{{{variable}}}` is plain text, the same in every record");
+        warn(name, Fault::new(what).hint(format!("write ${{{variable}}} for the value")));
+    }
+}
+
+fn without_dollar(template: &Template) -> Option<&'static str> {
+    let names = VARIABLES
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| name.chars().all(|c| c.is_ascii_alphabetic() || c == '_'));
+    let mut names = names.filter(|name| template.texts().any(|text| text.contains(&format!("{{{name}}}"))));
+    names.next()
+}
+
+fn uses_metadata(sink: &Sink) -> bool {
+    // Values of metadata are put into templates when they are read: as text, they are found by their value.
+    let key = sink.key.iter();
+    let headers = sink.headers.iter().map(|(_, value)| value);
+    let mut templates = [&sink.topic, &sink.value].into_iter().chain(key).chain(headers);
+    templates.any(|template| {
+        sink.metadata.iter().any(|(_, value)| template.texts().any(|text| text.contains(value.as_str())))
+    })
+}
+
+/// Two sinks that write the same messages to the same topic.
+fn twice(document: &Document<'_>, config: &Config) {
+    let mut seen = HashMap::new();
+    for (at, sink) in config.sinks.iter().enumerate() {
+        let Some(topic) = sink.topic.as_literal() else { continue };
+        for filter in &sink.filters {
+            let Some(earlier) = seen.insert((sink.cluster, topic, filter), sink) else { continue };
+            let what = if earlier.name == sink.name {
+                format!("\"{filter}\" is listed twice")
+            } else {
+                format!(
+                    "\"{filter}\" goes to topic {topic} in sink {} as well: each message is written twice",
+                    earlier.name
+                )
+            };
+            document.source.warn(&document.spot_in(Section::Sink, at, "filters"), Fault::new(what));
+        }
+    }
+}
+
+fn unused_clusters(document: &Document<'_>, config: &Config) {
+    for (at, cluster) in config.clusters.iter().enumerate() {
+        if cluster.name != EMBEDDED && config.sinks.iter().all(|sink| sink.cluster != at) {
+            let what = "has no effect: no sink uses this cluster";
+            document.source.warn(&document.spot_of(Section::Kafka, &cluster.name), Fault::new(what));
+        }
+    }
+}
+
+/// Only what Kafka has before the answer can be told in it.
+fn receipts(document: &Document<'_>, config: &Config) {
+    let told = |sink: &Sink| matches!(sink.acknowledge, Acknowledge::Leader | Acknowledge::Replicated);
+    if config.sinks.iter().any(told) {
+        return;
+    }
+    for (at, listener) in config.listeners.iter().enumerate() {
+        if listener.receipts {
+            let what = "has no effect: no sink acknowledges at \"leader\" or \"replicated\"";
+            document.source.warn(&document.spot_in(Section::Listener, at, "receipts"), Fault::new(what));
+        }
+    }
+}
