@@ -46,22 +46,22 @@ def run(bench: str, side: Side, messages: int, window: int) -> dict:
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
     )  # fmt: skip
     result = json.loads(done.stdout)
-    while (after := side.numbers())["sink_buffered_rows"]:
+    while (after := side.numbers())["sink_buffered_records"]:
         if time.monotonic() > began + PATIENCE_S:
-            raise SystemExit(f"{after['sink_buffered_rows']} messages are not in Kafka after {PATIENCE_S} s")
+            raise SystemExit(f"{after['sink_buffered_records']} messages are not in Kafka after {PATIENCE_S} s")
         time.sleep(0.02)
     whole_s = time.monotonic() - began
-    told = {name: after[name] - before[name] for name in ("sink_delivered", "sink_batches", "spool_syncs", "spool_sync_us", "spool_groups", "spool_rows_written", "spool_written_bytes")}
-    if told["sink_delivered"] != messages:
-        raise SystemExit(f"{told['sink_delivered']} of {messages} messages were delivered")
+    told = {name: after[name] - before[name] for name in ("sink_records_out_delivered", "sink_batches", "spool_sync_seconds_count", "spool_sync_seconds_sum", "spool_group_bytes_count", "spool_records_written", "spool_written_bytes")}
+    if told["sink_records_out_delivered"] != messages:
+        raise SystemExit(f"{told['sink_records_out_delivered']} of {messages} messages were delivered")
     return {
         "messages": messages, "wall_s": round(result["wall_s"], 3), "messages_per_s": round(result["messages_per_s"]),
         "in_kafka_per_s": round(messages / whole_s), "cpu_us_per_message": round((side.cpu_s() - cpu_s) * 1e6 / messages, 4),
         "answer_p50_us": result["answer_p50_us"], "answer_p99_us": result["answer_p99_us"], "answer_max_us": result["answer_max_us"],
-        "records_per_batch": round(messages / max(told["sink_batches"], 1), 1), "syncs": told["spool_syncs"],
-        "sync_us": round(told["spool_sync_us"] / told["spool_syncs"]) if told["spool_syncs"] else None,
-        "rows_per_group": round(told["spool_rows_written"] / told["spool_groups"], 1) if told["spool_groups"] else None,
-        "spool_bytes_per_message": round(told["spool_written_bytes"] / messages, 1) if told["spool_groups"] else None,
+        "records_per_batch": round(messages / max(told["sink_batches"], 1), 1), "syncs": told["spool_sync_seconds_count"],
+        "sync_us": round(told["spool_sync_seconds_sum"] * 1e6 / told["spool_sync_seconds_count"]) if told["spool_sync_seconds_count"] else None,
+        "rows_per_group": round(told["spool_records_written"] / told["spool_group_bytes_count"], 1) if told["spool_group_bytes_count"] else None,
+        "spool_bytes_per_message": round(told["spool_written_bytes"] / messages, 1) if told["spool_group_bytes_count"] else None,
     }  # fmt: skip
 
 

@@ -6,23 +6,36 @@ use crate::embedded::Counters;
 use crate::metrics::collector::{Extra, Number};
 use crate::metrics::spec::{Kind, Spec};
 
-/// What of them goes up and down.
-const GAUGES: &[&str] = &["connections_open", "topics", "partitions", "recovery_holes", "recovery_bytes_cut"];
-
 /// The counters, named for Prometheus.
 #[derive(Debug)]
 pub(super) struct EmbeddedNumbers(pub(super) Arc<Counters>);
 
+/// Name, kind and unit on `/metrics`, where these are not the counter's own.
+fn shown(name: &'static str) -> (&'static str, Kind, f64) {
+    match name {
+        "embedded_connections_open" => ("embedded_connections", Kind::Gauge, 1.0),
+        "embedded_topics" | "embedded_partitions" | "embedded_recovery_holes" => (name, Kind::Gauge, 1.0),
+        "embedded_recovery_bytes_cut" => ("embedded_recovery_truncated_bytes", Kind::Gauge, 1.0),
+        "embedded_bytes_appended" => ("embedded_appended_bytes", Kind::Counter, 1.0),
+        "embedded_bytes_fetched" => ("embedded_fetched_bytes", Kind::Counter, 1.0),
+        "embedded_bytes_expired" => ("embedded_expired_bytes", Kind::Counter, 1.0),
+        "embedded_sync_us" => ("embedded_sync_seconds", Kind::Counter, 1e6),
+        _ => (name, Kind::Counter, 1.0),
+    }
+}
+
 /// What they are called and mean.
 pub(super) fn specs() -> impl Iterator<Item = Spec> {
     Counters::DESCRIBED.iter().map(|(name, help)| {
-        let gauge = name.strip_prefix("embedded_").is_some_and(|name| GAUGES.contains(&name));
-        Spec { name, help: help.trim_start(), kind: if gauge { Kind::Gauge } else { Kind::Counter } }
+        let (name, kind, _) = shown(name);
+        Spec { name, label: None, help: help.trim_start(), kind }
     })
 }
 
 impl Extra for EmbeddedNumbers {
     fn read(&self) -> Vec<Number> {
-        specs().zip(self.0.snapshot()).map(|(spec, (_, value))| Number::of(&spec, value)).collect()
+        let units = Counters::DESCRIBED.iter().map(|(name, _)| shown(name).2);
+        let values = self.0.snapshot().into_iter().zip(units).map(|((_, value), unit)| value as f64 / unit);
+        specs().zip(values).map(|(spec, value)| Number { spec, labels: Vec::new(), value }).collect()
     }
 }

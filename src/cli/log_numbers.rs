@@ -7,7 +7,8 @@ use crate::service::log;
 /// What it is called.
 pub(super) const DROPPED: Spec = Spec {
     name: "log_lines_dropped",
-    help: "Lines of the log lost because standard error was not read fast enough.",
+    label: None,
+    help: "Log lines lost because standard error was not read fast enough.",
     kind: Kind::Counter,
 };
 

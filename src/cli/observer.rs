@@ -179,7 +179,7 @@ mod tests {
             clusters: vec!["main".into()],
             listeners: Vec::new(),
         };
-        boards.shards.push(Arc::new(Board::new(boards.layout().len())));
+        boards.shards.push(Arc::new(Board::new(boards.layout())));
         Look::new(Arc::default(), Arc::default(), Arc::new(boards), Arc::new(described))
     }
 

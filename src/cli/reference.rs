@@ -3,39 +3,66 @@
 use std::fmt::Write as _;
 
 use crate::metrics::event::{EVENTS, Field};
+use crate::metrics::histogram::{HISTOGRAMS, Per};
 use crate::metrics::journal::JOURNAL;
 use crate::metrics::process::PROCESS;
-use crate::metrics::spec::{CLUSTER, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, SHARD, SINK, Spec};
+use crate::metrics::spec::{
+    CLUSTER, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, REFUSALS, REFUSALS_HELP, REFUSALS_NAME, SHARD, SINK,
+    Spec,
+};
 
 use super::{embedded_numbers, log_numbers};
 
 fn table(text: &mut String, title: &str, labels: &str, specs: impl IntoIterator<Item = Spec>) {
-    let _ = write!(text, "\n### {title}\n\n{labels}\n\n| name | kind | what it says |\n|---|---|---|\n");
-    for Spec { name, help, kind } in specs {
-        let (total, kind) = match kind {
-            Kind::Counter => ("_total", "counter"),
+    let _ = write!(text, "\n### {title}\n\n{labels}\n\n| name | type | meaning |\n|---|---|---|\n");
+    for spec in specs {
+        let (total, kind) = match spec.kind {
+            Kind::Counter | Kind::CounterMillis => ("_total", "counter"),
             Kind::Gauge => ("", "gauge"),
+            Kind::Internal => continue,
         };
-        let _ = writeln!(text, "| `forebay_{name}{total}` | {kind} | {help} |");
+        let label = spec.label.map(|(key, value)| format!("{{{key}=\"{value}\"}}")).unwrap_or_default();
+        let _ = writeln!(text, "| `{}{total}{label}` | {kind} | {} |", spec.full_name(), spec.help);
+    }
+}
+
+/// The values of a label.
+fn values(text: &mut String, head: &str, rows: &[Spec]) {
+    let _ = write!(text, "\n{head}\n|---|---|\n");
+    for row in rows {
+        let _ = writeln!(text, "| `{}` | {} |", row.name, row.help);
+    }
+}
+
+fn histograms(text: &mut String) {
+    text.push_str("\n### Histograms\n\nClassic histograms (`_bucket`, `_sum`, `_count`), all shards added up.\n\n");
+    text.push_str("| name | labels | meaning |\n|---|---|---|\n");
+    for spec in HISTOGRAMS {
+        let labels = match spec.per {
+            Per::ListenerAndLevel => "`listener`, `acknowledge`",
+            Per::Cluster => "`kafka`",
+            Per::Process => "",
+        };
+        let _ = writeln!(text, "| `forebay_{}` | {labels} | {} |", spec.name, spec.help);
     }
 }
 
 /// Every family on `/metrics`.
 fn metrics() -> String {
     let mut text = String::new();
-    table(&mut text, "Of a shard", "Label `shard`.", SHARD);
-    table(&mut text, "Of a listener", "Labels `shard`, `listener` (its address).", LISTENER);
-    table(&mut text, "Of a sink", "Labels `shard`, `sink` (its name).", SINK);
-    table(&mut text, "Of a Kafka cluster", "Labels `shard`, `kafka` (its name).", CLUSTER);
-    let family = Spec { name: ERRORS_NAME, help: ERRORS_HELP, kind: Kind::Counter };
-    table(&mut text, "Errors that Kafka answers", "Labels `shard`, `kafka`, `error`.", [family]);
-    text.push_str("\n| `error` | what becomes of the batch |\n|---|---|\n");
-    for error in ERRORS {
-        let _ = writeln!(text, "| `{}` | {} |", error.name, error.help);
-    }
-    table(&mut text, "Of the process", "No labels, but for `build_info`.", PROCESS);
-    table(&mut text, "Of events and the log", "No labels.", JOURNAL.into_iter().chain([log_numbers::DROPPED]));
-    table(&mut text, "Of the embedded log", "No labels; only where it runs.", embedded_numbers::specs());
+    table(&mut text, "Shards", "Label `shard`.", SHARD);
+    table(&mut text, "Listeners", "Labels `shard`, `listener` (its address).", LISTENER);
+    table(&mut text, "Sinks", "Labels `shard`, `sink` (its name).", SINK);
+    table(&mut text, "Kafka clusters", "Labels `shard`, `kafka` (its name).", CLUSTER);
+    let family = |name, help| Spec { name, label: None, help, kind: Kind::Counter };
+    table(&mut text, "Refused publishes", "Labels `shard`, `sink`, `reason`.", [family(REFUSALS_NAME, REFUSALS_HELP)]);
+    values(&mut text, "| `reason` | meaning |", &REFUSALS);
+    table(&mut text, "Kafka errors", "Labels `shard`, `kafka`, `error`.", [family(ERRORS_NAME, ERRORS_HELP)]);
+    values(&mut text, "| `error` | code, and what happens to the batch |", &ERRORS);
+    histograms(&mut text);
+    table(&mut text, "Process", "No labels, except `version` on `forebay_build_info`.", PROCESS);
+    table(&mut text, "Events and log", "No labels.", JOURNAL.into_iter().chain([log_numbers::DROPPED]));
+    table(&mut text, "Embedded log", "No labels; only where it runs.", embedded_numbers::specs());
     text.push('\n');
     text
 }
@@ -48,7 +75,7 @@ fn events() -> String {
         let (class, severity) = (event.class.as_str(), event.severity.as_str());
         let _ = writeln!(text, "| `{}` | {class} | {severity} | {} | {} |", event.name, fields.join(" "), event.help);
     }
-    text.push_str("\n| field | what it says |\n|---|---|\n");
+    text.push_str("\n| field | meaning |\n|---|---|\n");
     for field in Field::ALL {
         let _ = writeln!(text, "| `{}` | {} |", field.name(), field.help());
     }
@@ -58,7 +85,7 @@ fn events() -> String {
 
 /// Compares what stands between the marks of a document with what the program says, or writes it there.
 fn document(path: &str, reference: &str) {
-    const BEGIN: &str = "<!-- made from the program; FOREBAY_BLESS=1 cargo test --lib reference writes it anew -->\n";
+    const BEGIN: &str = "<!-- generated from the code; FOREBAY_BLESS=1 cargo test --lib reference rewrites it -->\n";
     const END: &str = "<!-- end -->\n";
     let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).expect("the document");
@@ -68,7 +95,7 @@ fn document(path: &str, reference: &str) {
         std::fs::write(&path, format!("{before}{BEGIN}{reference}{END}{after}")).expect("written");
     } else {
         let line = tables.lines().zip(reference.lines()).find(|(stands, is)| stands != is);
-        assert!(tables == reference, "{path}: FOREBAY_BLESS=1 writes it anew; it has, and should have: {line:#?}");
+        assert!(tables == reference, "{path}: FOREBAY_BLESS=1 rewrites it; found and expected: {line:#?}");
     }
 }
 

@@ -324,7 +324,7 @@ fn boards(config: &Config) -> Arc<Boards> {
     let layout =
         Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
     Arc::new(Boards {
-        shards: (0..config.service.shards).map(|_| Arc::new(Board::new(layout.len()))).collect(),
+        shards: (0..config.service.shards).map(|_| Arc::new(Board::new(layout))).collect(),
         sinks: config.sinks.iter().map(|s| s.name.clone()).collect(),
         clusters: config.clusters.iter().map(|c| c.name.clone()).collect(),
         listeners: config.listeners.iter().map(|l| l.bind.to_string()).collect(),

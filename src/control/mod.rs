@@ -12,13 +12,14 @@ use std::thread::JoinHandle;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::sync::oneshot;
 
 pub use self::described::{Cluster, Described, Listener, Sink};
 use crate::metrics::collector::{Boards, Extra, render};
+use crate::metrics::exposition::Format;
 use crate::metrics::journal::Journal;
 use crate::metrics::samples::Samples;
 
@@ -135,12 +136,9 @@ async fn readyz(State(view): State<Arc<View>>) -> impl IntoResponse {
     }
 }
 
-async fn metrics(State(view): State<Arc<View>>) -> impl IntoResponse {
-    const TEXT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    match render(&view.boards, &view.extra) {
-        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, TEXT)], text),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], error.to_string()),
-    }
+async fn metrics(State(view): State<Arc<View>>, headers: HeaderMap) -> impl IntoResponse {
+    let format = Format::accepted(headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()));
+    ([(header::CONTENT_TYPE, format.content_type())], render(&view.boards, &view.extra, format))
 }
 
 #[cfg(test)]
@@ -179,6 +177,6 @@ mod tests {
         assert!(ask(control.addr(), "/healthz").starts_with("HTTP/1.1 200"));
         sick.store(true, Ordering::Relaxed);
         assert!(ask(control.addr(), "/healthz").contains("shard 1 stands still"));
-        assert!(ask(control.addr(), "/metrics").contains("# EOF"));
+        assert!(ask(control.addr(), "/metrics").starts_with("HTTP/1.1 200"));
     }
 }

@@ -33,7 +33,7 @@ counters! {
     requests_malformed,
     /// Requests for a group's coordinator.
     coordinator_requests,
-    /// Requests for a transaction coordinator, of which there is none.
+    /// Requests for a transaction coordinator, which the embedded log does not have.
     transaction_requests,
     /// Batches appended.
     batches_appended,
@@ -41,31 +41,31 @@ counters! {
     records_appended,
     /// Bytes of batches appended.
     bytes_appended,
-    /// Batches that were there already and were answered with their first offset.
+    /// Duplicate batches, answered with the offset of the first copy.
     batches_duplicate,
     /// Batches refused with an error code.
     batches_refused,
-    /// Bytes of batches given to consumers.
+    /// Bytes of batches sent to consumers.
     bytes_fetched,
     /// Segments that retention removed.
     segments_expired,
-    /// Bytes in them.
+    /// Bytes of segments that retention removed.
     bytes_expired,
-    /// Groups synced (one group: all that was appended while the one before was on its way to the disk).
+    /// Groups synced (a group is everything appended while the previous one was being synced).
     sync_groups,
-    /// Calls of fdatasync.
+    /// fdatasync calls.
     syncs,
-    /// Microseconds spent in them.
+    /// Time spent in fdatasync.
     sync_us,
-    /// Calls of fdatasync that failed; the partition is read-only from then on.
+    /// fdatasync calls that failed; the partition is read-only from then on.
     sync_failures,
     /// Topics.
     topics,
     /// Partitions.
     partitions,
-    /// Bytes cut off torn tails at the last start.
+    /// Bytes of incomplete batches truncated at the last start.
     recovery_bytes_cut,
-    /// Unreadable stretches amid good data, found at the last start. They stay where they are and are skipped.
+    /// Unreadable ranges between readable batches, found at the last start; they are skipped.
     recovery_holes,
 }
 

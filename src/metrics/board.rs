@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+use super::histogram::Histograms;
+use super::spec::Layout;
+
 /// Numbers of one shard, published by its core and read by the control plane.
 ///
 /// A sequence lock: the version is odd while the writer is inside; a reader that saw it odd, or saw it move, reads
@@ -10,13 +13,16 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 pub struct Board {
     version: AtomicU64,
     values: Box<[AtomicU64]>,
+    /// Counted where they stand: no ledger needs them to be of one turn.
+    pub histograms: Histograms,
 }
 
 impl Board {
-    /// A board of `len` numbers, all zero.
+    /// A board of this layout, all zero.
     #[must_use]
-    pub fn new(len: usize) -> Self {
-        Self { version: AtomicU64::new(0), values: (0..len).map(|_| AtomicU64::new(0)).collect() }
+    pub fn new(layout: Layout) -> Self {
+        let values = (0..layout.len()).map(|_| AtomicU64::new(0)).collect();
+        Self { version: AtomicU64::new(0), values, histograms: Histograms::new(layout) }
     }
 
     /// Publishes a turn's numbers. One writer only: the shard that owns the board.
@@ -53,14 +59,17 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
+    const LAYOUT: Layout = Layout { sinks: 0, clusters: 0, listeners: 0 };
+
     #[test]
     fn a_reader_never_sees_half_a_turn() {
-        let board = Arc::new(Board::new(64));
+        const LEN: usize = LAYOUT.len();
+        let board = Arc::new(Board::new(LAYOUT));
         let writer = {
             let board = Arc::clone(&board);
             std::thread::spawn(move || {
                 for turn in 1..=20_000u64 {
-                    board.publish(&[turn; 64]);
+                    board.publish(&[turn; LEN]);
                 }
             })
         };

@@ -1,17 +1,17 @@
-//! From boards to Prometheus text.
+//! From boards to the page that `/metrics` answers with.
 
 use std::fmt;
 use std::sync::Arc;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Registry;
-
 use super::board::Board;
-use super::spec::{CLUSTER, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, Layout, SHARD, SINK, Spec};
+use super::exposition::{Format, Page, Type};
+use super::histogram::{HISTOGRAMS, Histogram, LEVELS, Merged, Per, Unit};
+use super::spec::{
+    CLUSTER, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, Layout, REFUSALS, REFUSALS_HELP, REFUSALS_NAME, SHARD,
+    SINK, Spec,
+};
+
+pub use super::exposition::Labels;
 
 /// All shards' boards with the names that their places stand for.
 #[derive(Debug)]
@@ -43,23 +43,19 @@ impl Boards {
 /// A number that stands on no board.
 #[derive(Clone, Debug)]
 pub struct Number {
-    /// Its name, as in [`Spec`].
-    pub name: &'static str,
-    /// One sentence.
-    pub help: &'static str,
-    /// Counter or gauge.
-    pub kind: Kind,
+    /// What it is.
+    pub spec: Spec,
     /// Its labels, mostly none.
     pub labels: Labels,
     /// The number.
-    pub value: u64,
+    pub value: f64,
 }
 
 impl Number {
     /// One of a table, without labels.
     #[must_use]
     pub fn of(spec: &Spec, value: u64) -> Self {
-        Self { name: spec.name, help: spec.help, kind: spec.kind, labels: Vec::new(), value }
+        Self { spec: *spec, labels: Labels::new(), value: value as f64 }
     }
 }
 
@@ -69,143 +65,214 @@ pub trait Extra: Send + Sync + fmt::Debug {
     fn read(&self) -> Vec<Number>;
 }
 
-#[derive(Debug)]
-struct Scrape {
-    boards: Arc<Boards>,
-    extra: Vec<Arc<dyn Extra>>,
+/// The page.
+#[must_use]
+pub fn render(boards: &Boards, extra: &[Arc<dyn Extra>], format: Format) -> String {
+    let mut page = Page::new(format);
+    let layout = boards.layout();
+    let snapshots = boards.read();
+    let shard = [String::new()];
+    let groups: [(&[Spec], usize, &str, &[String]); 4] = [
+        (&SHARD, 0, "", &shard),
+        (&LISTENER, layout.first_listener(), "listener", &boards.listeners),
+        (&SINK, layout.first_sink(), "sink", &boards.sinks),
+        (&CLUSTER, layout.first_cluster(), "kafka", &boards.clusters),
+    ];
+    for (table, first, key, names) in groups {
+        group(&mut page, table, &snapshots, first, (key, names));
+    }
+    labelled(
+        &mut page,
+        (REFUSALS_NAME, REFUSALS_HELP),
+        (&REFUSALS, "reason"),
+        &snapshots,
+        layout.first_refusal(),
+        ("sink", &boards.sinks),
+    );
+    labelled(
+        &mut page,
+        (ERRORS_NAME, ERRORS_HELP),
+        (&ERRORS, "error"),
+        &snapshots,
+        layout.first_error(),
+        ("kafka", &boards.clusters),
+    );
+    histograms(&mut page, boards);
+    for Number { spec, labels, value } in extra.iter().flat_map(|extra| extra.read()) {
+        let name = begin(&mut page, &spec);
+        page.sample(&name, suffix(spec.kind), &labels, None, value);
+    }
+    page.finish()
 }
 
-/// The text that `/metrics` answers with.
-///
-/// # Errors
-/// Formatting errors of the encoder, which a `String` never gives.
-pub fn render(boards: &Arc<Boards>, extra: &[Arc<dyn Extra>]) -> Result<String, fmt::Error> {
-    let mut registry = Registry::with_prefix("forebay");
-    registry.register_collector(Box::new(Scrape { boards: Arc::clone(boards), extra: extra.to_vec() }));
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry)?;
-    Ok(text)
-}
-
-impl Collector for Scrape {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let boards = &self.boards;
-        let layout = boards.layout();
-        let snapshots = boards.read();
-        for (place, spec) in SHARD.iter().enumerate() {
-            let rows = snapshots.iter().enumerate().map(|(s, v)| (labels(s, None), v[place])).collect();
-            family(&mut encoder, (spec.name, spec.help, spec.kind), rows)?;
-        }
-        group(&mut encoder, &LISTENER, &snapshots, layout.first_listener(), ("listener", &boards.listeners))?;
-        group(&mut encoder, &SINK, &snapshots, layout.first_sink(), ("sink", &boards.sinks))?;
-        group(&mut encoder, &CLUSTER, &snapshots, layout.first_cluster(), ("kafka", &boards.clusters))?;
-        errors(&mut encoder, &snapshots, layout.first_error(), &boards.clusters)?;
-        for Number { name, help, kind, labels, value } in self.extra.iter().flat_map(|e| e.read()) {
-            family(&mut encoder, (name, help, kind), vec![(labels, value)])?;
-        }
-        Ok(())
+const fn suffix(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Counter | Kind::CounterMillis => "_total",
+        Kind::Gauge | Kind::Internal => "",
     }
 }
 
-/// Label names with their values.
-pub type Labels = Vec<(&'static str, String)>;
+/// Begins a row's family; its full name.
+fn begin(page: &mut Page, spec: &Spec) -> String {
+    let name = spec.full_name();
+    let of = if suffix(spec.kind).is_empty() { Type::Gauge } else { Type::Counter };
+    page.family(&name, spec.help, of);
+    name
+}
 
-fn labels(shard: usize, of: Option<(&'static str, &str)>) -> Labels {
+/// The labels of something on a shard.
+fn labels(shard: usize, key: &'static str, name: &str) -> Labels {
     let mut labels = vec![("shard", shard.to_string())];
-    labels.extend(of.map(|(key, name)| (key, name.to_owned())));
+    if !key.is_empty() {
+        labels.push((key, name.to_owned()));
+    }
     labels
 }
 
+/// A table: for each of its rows a sample for each shard and name.
 fn group(
-    encoder: &mut DescriptorEncoder<'_>,
+    page: &mut Page,
     table: &[Spec],
     snapshots: &[Vec<u64>],
     first: usize,
     (key, names): (&'static str, &[String]),
-) -> fmt::Result {
-    for (place, spec) in table.iter().enumerate() {
-        let mut rows = Vec::new();
+) {
+    if snapshots.is_empty() || names.is_empty() {
+        return;
+    }
+    let mut begun = "";
+    for (place, spec) in table.iter().enumerate().filter(|(_, spec)| spec.kind != Kind::Internal) {
+        let full = spec.full_name();
+        if begun != spec.name {
+            begin(page, spec);
+            begun = spec.name;
+        }
         for (shard, values) in snapshots.iter().enumerate() {
             for (index, name) in names.iter().enumerate() {
-                rows.push((labels(shard, Some((key, name))), values[first + index * table.len() + place]));
+                let value = values[first + index * table.len() + place];
+                let labels = labels(shard, key, name);
+                match spec.kind {
+                    Kind::CounterMillis => page.sample(&full, "_total", &labels, spec.label, value as f64 / 1e3),
+                    kind => page.sample(&full, suffix(kind), &labels, spec.label, value),
+                }
             }
         }
-        if !rows.is_empty() {
-            family(encoder, (spec.name, spec.help, spec.kind), rows)?;
-        }
     }
-    Ok(())
 }
 
-/// One family, a label for the code.
-fn errors(
-    encoder: &mut DescriptorEncoder<'_>,
+/// One family of counters, a label for the row of a table.
+fn labelled(
+    page: &mut Page,
+    (name, help): (&str, &str),
+    (table, label): (&[Spec], &str),
     snapshots: &[Vec<u64>],
     first: usize,
-    clusters: &[String],
-) -> fmt::Result {
-    let mut rows = Vec::new();
+    (key, names): (&'static str, &[String]),
+) {
+    if snapshots.is_empty() || names.is_empty() {
+        return;
+    }
+    let full = format!("forebay_{name}");
+    page.family(&full, help, Type::Counter);
     for (shard, values) in snapshots.iter().enumerate() {
-        let counts = values[first..].chunks_exact(ERRORS.len());
-        for (name, counts) in clusters.iter().zip(counts) {
-            for (error, count) in ERRORS.iter().zip(counts) {
-                let mut labels = labels(shard, Some(("kafka", name)));
-                labels.push(("error", error.name.to_owned()));
-                rows.push((labels, *count));
+        for (name, counts) in names.iter().zip(values[first..].chunks_exact(table.len())) {
+            let labels = labels(shard, key, name);
+            for (row, count) in table.iter().zip(counts) {
+                page.sample(&full, "_total", &labels, Some((label, row.name)), count);
             }
         }
     }
-    if rows.is_empty() { Ok(()) } else { family(encoder, (ERRORS_NAME, ERRORS_HELP, Kind::Counter), rows) }
 }
 
-fn family(
-    encoder: &mut DescriptorEncoder<'_>,
-    (name, help, kind): (&str, &str, Kind),
-    rows: Vec<(Labels, u64)>,
-) -> fmt::Result {
-    let metric_type = match kind {
-        Kind::Counter => MetricType::Counter,
-        Kind::Gauge => MetricType::Gauge,
-    };
-    let mut metric = encoder.encode_descriptor(name, help, None, metric_type)?;
-    for (labels, value) in rows {
-        let at = metric.encode_family(&labels)?;
-        match kind {
-            Kind::Counter => ConstCounter::new(value).encode(at)?,
-            Kind::Gauge => ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(at)?,
+/// All histograms, the shards of each added up.
+fn histograms(page: &mut Page, boards: &Boards) {
+    for (row, spec) in HISTOGRAMS.iter().enumerate() {
+        let of: Vec<Labels> = match spec.per {
+            Per::ListenerAndLevel => {
+                let levels = |listener: &String| {
+                    let listener = listener.clone();
+                    LEVELS.map(|level| vec![("listener", listener.clone()), ("acknowledge", level.to_owned())])
+                };
+                boards.listeners.iter().flat_map(levels).collect()
+            }
+            Per::Cluster => boards.clusters.iter().map(|name| vec![("kafka", name.clone())]).collect(),
+            Per::Process => vec![Labels::new()],
+        };
+        let name = format!("forebay_{}", spec.name);
+        let merged = |index: usize| -> Option<Merged> {
+            Merged::of(boards.shards.iter().map(|board| -> &Histogram { &board.histograms.of(row)[index] }))
+        };
+        let merged: Vec<_> =
+            of.iter().enumerate().filter_map(|(index, labels)| Some((labels, merged(index)?))).collect();
+        if !merged.is_empty() {
+            page.family(&name, spec.help, Type::Histogram);
+        }
+        for (labels, merged) in merged {
+            histogram(page, &name, labels, spec.unit, &merged);
         }
     }
-    Ok(())
+}
+
+fn histogram(page: &mut Page, name: &str, labels: &Labels, unit: Unit, merged: &Merged) {
+    let shown = |value: u64| match unit {
+        Unit::Micros => value as f64 / 1e6,
+        Unit::Count => value as f64,
+    };
+    let total = merged.cumulative.last().copied().unwrap_or_default();
+    for (bound, count) in merged.bounds.iter().zip(&merged.cumulative) {
+        // OpenMetrics wants a float here, and both take one.
+        page.sample(name, "_bucket", labels, Some(("le", &format!("{:?}", shown(*bound)))), count);
+    }
+    page.sample(name, "_bucket", labels, Some(("le", "+Inf")), total);
+    page.sample(name, "_sum", labels, None, shown(merged.sum));
+    page.sample(name, "_count", labels, None, total);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::spec::{ClusterMetric, KafkaError, ListenerMetric, ShardMetric, SinkMetric};
+    use crate::metrics::histogram::Level;
+    use crate::metrics::spec::{ClusterMetric, KafkaError, ListenerMetric, RefusalReason, ShardMetric, SinkMetric};
 
     #[test]
-    fn the_text_names_shard_sink_and_cluster() {
+    fn the_page_names_shard_sink_and_cluster() {
         let layout = Layout { sinks: 1, clusters: 1, listeners: 1 };
-        let board = Board::new(layout.len());
+        let board = Board::new(layout);
         let mut values = vec![0; layout.len()];
         values[ShardMetric::ConnectionsOpen as usize] = 3;
+        values[ShardMetric::PublishesQos1 as usize] = 4;
         values[layout.sink(0, SinkMetric::Delivered)] = 7;
         values[layout.cluster(0, ClusterMetric::Reachable)] = 1;
+        values[layout.cluster(0, ClusterMetric::ThrottleMs)] = 1_500;
         values[layout.listener(0, ListenerMetric::Received)] = 9;
         values[layout.error(0, KafkaError::NotLeader)] = 2;
+        values[layout.refusal(0, RefusalReason::TooLarge)] = 5;
         board.publish(&values);
+        board.histograms.publish_ack(0, Level::Stored).observe(600);
         let boards = Boards {
             shards: vec![Arc::new(board)],
             sinks: vec!["t".into()],
             clusters: vec!["main".into()],
             listeners: vec!["0.0.0.0:1883".into()],
         };
-        let text = render(&Arc::new(boards), &[]).expect("text");
-        assert!(text.contains("forebay_connections_open{shard=\"0\"} 3"), "{text}");
-        assert!(text.contains("forebay_sink_delivered_total{shard=\"0\",sink=\"t\"} 7"), "{text}");
-        assert!(text.contains("forebay_kafka_reachable{shard=\"0\",kafka=\"main\"} 1"), "{text}");
-        let received = "forebay_listener_publishes_received_total{shard=\"0\",listener=\"0.0.0.0:1883\"} 9";
-        let moved = "forebay_kafka_errors_total{shard=\"0\",kafka=\"main\",error=\"NOT_LEADER_OR_FOLLOWER\"} 2";
-        assert!(text.contains(received) && text.contains(moved), "{text}");
+        let text = render(&boards, &[], Format::OpenMetrics);
+        for line in [
+            "forebay_connections{shard=\"0\"} 3",
+            "forebay_publishes_received_total{shard=\"0\",qos=\"1\"} 4",
+            "forebay_sink_records_out_total{shard=\"0\",sink=\"t\",result=\"delivered\"} 7",
+            "forebay_kafka_reachable{shard=\"0\",kafka=\"main\"} 1",
+            "forebay_kafka_throttle_seconds_total{shard=\"0\",kafka=\"main\"} 1.5",
+            "forebay_listener_publishes_received_total{shard=\"0\",listener=\"0.0.0.0:1883\"} 9",
+            "forebay_kafka_batch_errors_total{shard=\"0\",kafka=\"main\",error=\"NOT_LEADER_OR_FOLLOWER\"} 2",
+            "forebay_sink_publishes_refused_total{shard=\"0\",sink=\"t\",reason=\"too_large\"} 5",
+            "forebay_publish_ack_seconds_bucket{listener=\"0.0.0.0:1883\",acknowledge=\"stored\",le=\"0.0005\"} 0",
+            "forebay_publish_ack_seconds_bucket{listener=\"0.0.0.0:1883\",acknowledge=\"stored\",le=\"0.001\"} 1",
+            "forebay_publish_ack_seconds_bucket{listener=\"0.0.0.0:1883\",acknowledge=\"stored\",le=\"+Inf\"} 1",
+            "forebay_publish_ack_seconds_sum{listener=\"0.0.0.0:1883\",acknowledge=\"stored\"} 0.0006",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+        }
+        assert!(!text.contains("sync_us"), "what a histogram shows is not shown twice");
     }
 }

@@ -18,9 +18,19 @@ use crate::limits::{EVENTS_KEPT_MAX, EVENTS_PER_KIND_PER_S, EVENTS_QUEUED_MAX};
 
 /// The journal's own numbers.
 pub const JOURNAL: [Spec; 3] = [
-    Spec { name: "events", help: "Events written to the log and kept for `/api/v1/events`.", kind: Shape::Counter },
-    Spec { name: "events_dropped", help: "Events lost because their queue was full.", kind: Shape::Counter },
-    Spec { name: "events_kept", help: "Events that `/api/v1/events` can show.", kind: Shape::Gauge },
+    Spec {
+        name: "events",
+        label: None,
+        help: "Events written to the log and kept for `/api/v1/events`.",
+        kind: Shape::Counter,
+    },
+    Spec {
+        name: "events_dropped",
+        label: None,
+        help: "Events lost because their queue was full.",
+        kind: Shape::Counter,
+    },
+    Spec { name: "events_stored", label: None, help: "Events that `/api/v1/events` can show.", kind: Shape::Gauge },
 ];
 
 /// See the module.
@@ -221,7 +231,7 @@ mod tests {
         assert_eq!(journal.queue.len(), EVENTS_QUEUED_MAX);
         assert!(journal.dropped() > 0);
         journal.collect();
-        let numbers: Vec<u64> = journal.read().iter().map(|number| number.value).collect();
+        let numbers: Vec<u64> = journal.read().iter().map(|number| number.value as u64).collect();
         assert_eq!(numbers, [EVENTS_QUEUED_MAX as u64, journal.dropped(), EVENTS_KEPT_MAX as u64]);
     }
 }

@@ -7,6 +7,8 @@
 pub mod board;
 pub mod collector;
 pub mod event;
+pub mod exposition;
+pub mod histogram;
 pub mod journal;
 pub mod process;
 pub mod samples;

@@ -1,60 +1,66 @@
 //! Numbers of the process itself, as the kernel tells them.
 
 use std::fs;
-use std::time::Instant;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::collector::{Extra, Number};
 use super::spec::{Kind, Spec};
 
-/// What the kernel says, and how long it has been so.
-pub const PROCESS: [Spec; 6] = [
-    Spec { name: "build_info", help: "1; the label `version` is what counts.", kind: Kind::Gauge },
-    Spec { name: "uptime_s", help: "Seconds since the start.", kind: Kind::Gauge },
-    Spec {
-        name: "process_cpu_ms",
-        help: "Milliseconds of CPU time, all threads, user and system.",
-        kind: Kind::Counter,
-    },
-    Spec { name: "process_resident_bytes", help: "Memory in use (RSS).", kind: Kind::Gauge },
-    Spec { name: "process_open_fds", help: "Open file descriptors.", kind: Kind::Gauge },
-    Spec { name: "process_max_fds", help: "The bound of their number; 0: none.", kind: Kind::Gauge },
+const fn spec(name: &'static str, kind: Kind, help: &'static str) -> Spec {
+    Spec { name, label: None, help, kind }
+}
+
+/// What the kernel says, under the names that every Prometheus client library uses, and the build.
+pub const PROCESS: [Spec; 7] = [
+    spec("build_info", Kind::Gauge, "1; the label `version` is what counts."),
+    spec("process_start_time_seconds", Kind::Gauge, "Start time of the process, in seconds since 1970."),
+    spec("process_cpu_seconds", Kind::Counter, "CPU time of all threads, user and system."),
+    spec("process_resident_memory_bytes", Kind::Gauge, "Resident memory (RSS)."),
+    spec("process_virtual_memory_bytes", Kind::Gauge, "Virtual memory."),
+    spec("process_open_fds", Kind::Gauge, "Open file descriptors."),
+    spec("process_max_fds", Kind::Gauge, "Limit of open file descriptors; 0: none."),
 ];
 
 /// The process since its start.
 #[derive(Debug)]
 pub struct Process {
-    started: Instant,
+    started_s: f64,
 }
 
 impl Process {
     /// A process that starts now.
     #[must_use]
     pub fn start() -> Self {
-        Self { started: Instant::now() }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { started_s: (since.as_secs_f64() * 1e3).round() / 1e3 }
     }
 }
 
 impl Extra for Process {
     fn read(&self) -> Vec<Number> {
-        let values = [1, self.started.elapsed().as_secs(), cpu_ms(), resident_bytes(), open_fds(), max_fds()];
-        let mut numbers: Vec<_> = PROCESS.iter().zip(values).map(|(spec, value)| Number::of(spec, value)).collect();
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let (resident, size) = (kib(&status, "VmRSS:") << 10, kib(&status, "VmSize:") << 10);
+        let [resident, size, open, max] = [resident, size, open_fds(), max_fds()].map(|value| value as f64);
+        let values = [1.0, self.started_s, cpu_s(), resident, size, open, max];
+        let number = |(spec, value): (&Spec, f64)| Number { spec: *spec, labels: Vec::new(), value };
+        let mut numbers: Vec<_> = PROCESS.iter().zip(values).map(number).collect();
         numbers[0].labels.push(("version", env!("CARGO_PKG_VERSION").to_owned()));
         numbers
     }
 }
 
 /// Of /proc/self/stat: utime and stime stand 12th and 13th behind the name, in hundredths of a second on every Linux.
-fn cpu_ms() -> u64 {
+fn cpu_s() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
-    fields.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * 10
+    let ticks: u64 = fields.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    ticks as f64 / 100.0
 }
 
-fn resident_bytes() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-    kib.unwrap_or(0) << 10
+/// A line of /proc/self/status, in KiB.
+fn kib(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
 /// The one that reads them is counted, too.
@@ -74,13 +80,18 @@ mod tests {
     fn the_kernel_says_something_of_each() {
         let process = Process::start();
         let numbers = process.read();
-        let value = |name: &str| numbers.iter().find(|number| number.name == name).map(|number| number.value);
-        assert!(value("process_resident_bytes").is_some_and(|bytes| bytes > 1 << 20), "{numbers:?}");
-        assert!(value("process_open_fds").is_some_and(|fds| fds >= 3), "{numbers:?}");
-        assert!(value("process_max_fds") >= value("process_open_fds"), "{numbers:?}");
-        let busy = Instant::now();
-        while busy.elapsed().as_millis() < 50 || cpu_ms() == value("process_cpu_ms").unwrap_or(0) {
-            std::hint::black_box(busy);
+        let value = |numbers: &[Number], name: &str| {
+            numbers.iter().find(|number| number.spec.name == name).map_or(0.0, |number| number.value)
+        };
+        let of = |name: &str| value(&numbers, name);
+        assert!(of("process_resident_memory_bytes") > 1e6, "{numbers:?}");
+        assert!(of("process_virtual_memory_bytes") > of("process_resident_memory_bytes"), "{numbers:?}");
+        assert!(of("process_open_fds") >= 3.0 && of("process_max_fds") >= of("process_open_fds"), "{numbers:?}");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock").as_secs_f64();
+        assert!((now - of("process_start_time_seconds")).abs() < 600.0, "{numbers:?}");
+        let mut rounds = 0u64;
+        while cpu_s() <= of("process_cpu_seconds") {
+            rounds = std::hint::black_box(rounds + 1);
         }
         assert_eq!(numbers[0].labels, [("version", env!("CARGO_PKG_VERSION").to_owned())]);
     }

@@ -167,7 +167,7 @@ mod tests {
         fn new() -> Self {
             let layout = Layout { sinks: 1, clusters: 1, listeners: 0 };
             let boards = Boards {
-                shards: (0..2).map(|_| Arc::new(Board::new(layout.len()))).collect(),
+                shards: (0..2).map(|_| Arc::new(Board::new(layout))).collect(),
                 sinks: vec!["s".into()],
                 clusters: vec!["k".into()],
                 listeners: Vec::new(),

@@ -1,27 +1,42 @@
-//! Every metric: its name, what it counts, and its place on the board. The one table that `/metrics` is made from.
+//! Every metric: its name, labels, what it counts, and its place on the board. The one table that `/metrics` is made from.
 
 /// What a number means to Prometheus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Only grows.
     Counter,
+    /// Only grows; counted in milliseconds, shown in seconds.
+    CounterMillis,
     /// Goes up and down.
     Gauge,
+    /// On the board only: a histogram shows it.
+    Internal,
 }
 
-/// One metric of a table.
+/// One metric of a table. Rows with the same name stand together: they are one family, and their labels differ.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
-    /// Name without the `forebay_` prefix (and without `_total`, which Prometheus adds to counters).
+    /// Name without the `forebay_` prefix (and without `_total`, which is added to counters).
     pub name: &'static str,
-    /// One sentence.
+    /// One label with its value, where the family has several rows.
+    pub label: Option<(&'static str, &'static str)>,
+    /// One sentence; that of a family's first row is shown.
     pub help: &'static str,
     /// Counter or gauge.
     pub kind: Kind,
 }
 
+impl Spec {
+    /// Its name on `/metrics`, without `_total`. What describes the process has the names that every client library uses.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        if self.name.starts_with("process_") { self.name.to_owned() } else { format!("forebay_{}", self.name) }
+    }
+}
+
 macro_rules! table {
-    ($(#[$doc:meta])* $enum:ident, $table:ident, [$($variant:ident, $kind:ident, $name:literal, $help:literal;)*]) => {
+    ($(#[$doc:meta])* $enum:ident, $table:ident,
+     [$($variant:ident, $kind:ident, $name:literal $({$key:ident = $value:literal})?, $help:literal;)*]) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]
@@ -36,158 +51,185 @@ macro_rules! table {
 
         $(#[$doc])*
         pub const $table: [Spec; $enum::COUNT] = [
-            $(Spec { name: $name, help: $help, kind: Kind::$kind },)*
+            $(Spec {
+                name: $name,
+                label: table!(@label $($key, $value)?),
+                help: $help,
+                kind: Kind::$kind,
+            },)*
         ];
     };
+    (@label) => { None };
+    (@label $key:ident, $value:literal) => { Some((stringify!($key), $value)) };
 }
 
 table!(
     /// Numbers of a shard.
     ShardMetric, SHARD, [
-    ConnectionsOpen, Gauge, "connections_open", "Device connections that stand.";
-    ConnectionsAccepted, Counter, "connections_accepted", "Sockets accepted on this shard.";
-    ConnectionsMoved, Counter, "connections_moved", "Connections handed to the shard that owns their client id.";
-    ConnectionsMoveRefused, Counter, "connections_move_refused", "Connections closed because the owner's mailbox was full.";
-    ConnectTimeouts, Counter, "connect_timeouts", "Connections closed because no CONNECT came in time.";
-    KeepAliveTimeouts, Counter, "keep_alive_timeouts", "Connections closed after 1.5 times their keep-alive without a packet.";
-    AnswerTimeouts, Counter, "answer_timeouts", "Connections closed because an answer was held for longer than answer_timeout.";
-    ConnectsAccepted, Counter, "connects_accepted", "CONNECT packets answered with success.";
-    ConnectsRefused, Counter, "connects_refused", "CONNECT packets answered with a refusal.";
-    ProxyHeadersRefused, Counter, "proxy_headers_refused", "Connections closed because what came before CONNECT was no PROXY header that their listener takes.";
-    Takeovers, Counter, "takeovers", "Connections closed because their client id connected again.";
-    MalformedPackets, Counter, "malformed_packets", "Connections ended because a packet broke the standard.";
-    PartialQuotaCloses, Counter, "partial_quota_closes", "Connections closed because half-received packets filled their memory bound.";
-    Sessions, Gauge, "sessions", "Sessions held, connected or kept.";
-    BytesReceived, Counter, "mqtt_received_bytes", "Bytes read from devices.";
-    PublishesQos0, Counter, "publishes_qos0", "PUBLISH packets received at QoS 0.";
-    PublishesQos1, Counter, "publishes_qos1", "PUBLISH packets received at QoS 1.";
-    PublishesQos2, Counter, "publishes_qos2", "PUBLISH packets received at QoS 2, repeats not counted.";
-    PublishesRepeated, Counter, "publishes_repeated", "QoS 2 PUBLISH packets recognised as repeats and not taken again.";
-    PublishesUnmatched, Counter, "publishes_unmatched", "Publishes that no sink's filter matched.";
-    PublishesRefused, Counter, "publishes_refused", "Publishes refused before any sink took them.";
-    Wills, Counter, "wills", "Wills published because a client went away without taking its leave.";
-    Answers, Counter, "answers", "PUBACK and PUBREC packets sent.";
-    Stalls, Counter, "stalls", "Times a connection was left unread because the memory bound was reached.";
-    StalledConnections, Gauge, "stalled_connections", "Connections that are left unread now.";
-    PartialBytes, Gauge, "partial_bytes", "Bytes of packets that have not arrived whole.";
-    DeadLettersQueued, Gauge, "dead_letters_queued", "Dead letters on their way to files.";
-    DeadLettersQueuedBytes, Gauge, "dead_letters_queued_bytes", "Bytes of these.";
-    DeadLettersQueuedBytesMax, Gauge, "dead_letters_queued_bytes_max", "The bound of that, for all files; one letter may go beyond it.";
-    Turns, Counter, "turns", "Turns of the shard's loop.";
-    PublishesMatched, Counter, "publishes_matched", "Publishes and wills that at least one sink took.";
-    SessionsKept, Gauge, "sessions_kept", "Sessions on the disk: a start finds them again.";
-    HeldBytes, Gauge, "held_bytes", "Bytes that devices are to be told once records of their sessions are on the disk.";
-    SpoolBytes, Gauge, "spool_bytes", "Bytes of the spool's segments on the disk.";
-    SpoolBytesMax, Gauge, "spool_bytes_max", "The bound of that.";
-    SpoolLiveBytes, Gauge, "spool_live_bytes", "Bytes of rows in them that Kafka does not have yet.";
-    SpoolSegments, Gauge, "spool_segments", "Segments on the disk.";
-    SpoolRowsWritten, Counter, "spool_rows_written", "Messages written to the spool.";
+    ConnectionsOpen, Gauge, "connections", "Open client connections.";
+    ConnectionsAccepted, Counter, "connections_accepted", "Connections accepted.";
+    ConnectionsMoved, Counter, "connections_handed_over", "Connections handed over to the shard that owns their client id.";
+    ConnectTimeouts, Counter, "connections_closed"{reason = "connect_timeout"}, "Connections closed by the server, by reason.";
+    ProxyHeadersRefused, Counter, "connections_closed"{reason = "proxy_header"}, "The first bytes were not a PROXY header that the listener accepts.";
+    ConnectionsMoveRefused, Counter, "connections_closed"{reason = "handover_failed"}, "The mailbox of the owning shard was full.";
+    KeepAliveTimeouts, Counter, "connections_closed"{reason = "keep_alive_timeout"}, "No packet within 1.5 times the keep-alive.";
+    AnswerTimeouts, Counter, "connections_closed"{reason = "answer_timeout"}, "A PUBACK or PUBREC was held longer than `answer_timeout`.";
+    Takeovers, Counter, "connections_closed"{reason = "session_taken_over"}, "The same client id connected again.";
+    MalformedPackets, Counter, "connections_closed"{reason = "protocol_error"}, "A packet violated the MQTT standard.";
+    PartialQuotaCloses, Counter, "connections_closed"{reason = "partial_packets"}, "Half-received packets filled their memory limit.";
+    PublishNotExpressible, Counter, "connections_closed"{reason = "publish_refused"}, "A PUBLISH was refused, and MQTT 3.x has no reason code to say so.";
+    ConnectsAccepted, Counter, "connects"{result = "accepted"}, "CONNECT packets answered, by result.";
+    ConnectsRefused, Counter, "connects"{result = "refused"}, "Refused, or what came first was not a CONNECT.";
+    Sessions, Gauge, "sessions", "Sessions held, connected or not.";
+    SessionsKept, Gauge, "sessions_stored", "Sessions on disk; they survive a restart.";
+    BytesReceived, Counter, "mqtt_received_bytes", "Bytes received from clients.";
+    PublishesQos0, Counter, "publishes_received"{qos = "0"}, "PUBLISH packets received, by QoS; duplicates of QoS 2 are not counted.";
+    PublishesQos1, Counter, "publishes_received"{qos = "1"}, "At QoS 1.";
+    PublishesQos2, Counter, "publishes_received"{qos = "2"}, "At QoS 2.";
+    Wills, Counter, "wills_published", "Will messages published because a client disconnected without DISCONNECT.";
+    PublishesRepeated, Counter, "publishes_duplicate", "QoS 2 PUBLISH packets recognized as duplicates and not taken again.";
+    PublishesMatched, Counter, "publishes_routed"{result = "matched"}, "Publishes and wills by what became of them: matched by at least one sink.";
+    PublishesUnmatched, Counter, "publishes_routed"{result = "unmatched"}, "No sink's filter matched.";
+    PublishesRefused, Counter, "publishes_routed"{result = "refused"}, "Refused before any sink took them.";
+    Answers, Counter, "acknowledgements_sent", "PUBACK and PUBREC packets sent.";
+    StalledConnections, Gauge, "connections_paused", "Connections that are not being read because a memory or disk limit is reached (backpressure).";
+    Stalls, Counter, "connection_pauses", "Times that a connection was paused for backpressure.";
+    PartialBytes, Gauge, "partial_packet_bytes", "Bytes of packets that have not arrived completely.";
+    HeldBytes, Gauge, "held_answer_bytes", "Bytes of answers held back until the session records they depend on are on disk.";
+    DeadLettersQueued, Gauge, "dead_letter_queue_records", "Dead letters waiting to be written to files.";
+    DeadLettersQueuedBytes, Gauge, "dead_letter_queue_bytes", "Bytes of dead letters waiting to be written to files.";
+    DeadLettersQueuedBytesMax, Gauge, "dead_letter_queue_bytes_max", "Limit of that, for all files; a single dead letter may exceed it.";
+    SpoolBytes, Gauge, "spool_bytes", "Bytes of the spool's segments on disk.";
+    SpoolBytesMax, Gauge, "spool_bytes_max", "Limit of that.";
+    SpoolLiveBytes, Gauge, "spool_live_bytes", "Bytes of records in the spool that Kafka does not have yet.";
+    SpoolSegments, Gauge, "spool_segments", "Segments on disk.";
+    SpoolRowsWritten, Counter, "spool_records_written", "Records written to the spool.";
     SpoolGroupBytes, Counter, "spool_written_bytes", "Bytes written to the spool.";
-    SpoolMovedBytes, Counter, "spool_moved_bytes", "Bytes of them that were moved out of old segments.";
-    SpoolGroups, Counter, "spool_groups", "Groups that are on the disk; `spool_rows_written / spool_groups`: messages for one sync.";
-    SpoolSyncs, Counter, "spool_syncs", "Syncs that have ended.";
-    SpoolSyncUs, Counter, "spool_sync_us", "Microseconds that they took, added up.";
-    SpoolFailures, Counter, "spool_failures", "Writes and syncs that failed.";
-    SpoolStuck, Gauge, "spool_stuck", "1 while the spool cannot write: nothing is answered at `stored`.";
-    SpoolFull, Gauge, "spool_full", "1 while there is no room for another message.";
-    SpoolRot, Counter, "spool_rot", "Damaged places found in segments at the start and since.";
-    SpoolTornBytes, Counter, "spool_torn_bytes", "Bytes behind the last whole group at the start: answered to nobody, cut off.";
-    EventsSuppressed, Counter, "events_suppressed", "Events left out because many of their kind came within a second.";
+    SpoolMovedBytes, Counter, "spool_relocated_bytes", "Bytes among them that were moved out of old segments.";
+    SpoolGroups, Internal, "spool_groups", "Groups that are durable.";
+    SpoolSyncs, Internal, "spool_syncs", "Syncs that have ended.";
+    SpoolSyncUs, Internal, "spool_sync_us", "Microseconds that they took, added up.";
+    SpoolFailures, Counter, "spool_io_errors", "Writes and syncs that failed.";
+    SpoolStuck, Gauge, "spool_write_failing", "1 while the spool cannot write: nothing is acknowledged at `stored`.";
+    SpoolFull, Gauge, "spool_full", "1 while the spool has no room for another record.";
+    SpoolRot, Counter, "spool_corruptions", "Damaged places found in segments, at start and since.";
+    SpoolTornBytes, Counter, "spool_truncated_bytes", "Bytes behind the last complete group at start; none of them had been acknowledged.";
+    EventsSuppressed, Counter, "events_suppressed", "Events left out because too many of their kind occurred within a second.";
+    Turns, Counter, "event_loop_iterations", "Iterations of the shard's event loop.";
 ]);
 
 table!(
     /// Numbers of a listener on a shard. `received = matched + unmatched + refused` at every snapshot; wills came in
     /// with their CONNECT and are in none of them.
     ListenerMetric, LISTENER, [
-    Open, Gauge, "listener_connections_open", "Device connections that stand.";
-    Received, Counter, "listener_publishes_received", "PUBLISH packets received, repeats of QoS 2 not counted.";
-    Matched, Counter, "listener_publishes_matched", "Those of them that at least one sink took.";
-    Unmatched, Counter, "listener_publishes_unmatched", "Those that no sink's filter matched.";
-    Refused, Counter, "listener_publishes_refused", "Those refused before any sink took them.";
+    Open, Gauge, "listener_connections", "Open client connections.";
+    Received, Counter, "listener_publishes_received", "PUBLISH packets received; duplicates of QoS 2 are not counted.";
+    Matched, Counter, "listener_publishes_routed"{result = "matched"}, "Received publishes by what became of them: matched by at least one sink.";
+    Unmatched, Counter, "listener_publishes_routed"{result = "unmatched"}, "No sink's filter matched.";
+    Refused, Counter, "listener_publishes_routed"{result = "refused"}, "Refused before any sink took them.";
 ]);
 
 table!(
     /// Numbers of a sink on a shard. What goes in is what comes out, at every snapshot: [`SinkMetric::IN`], [`SinkMetric::OUT`].
     SinkMetric, SINK, [
-    Matched, Counter, "sink_matched", "Messages this sink took.";
-    Delivered, Counter, "sink_delivered", "Messages Kafka has, at the sink's level.";
-    Refused, Counter, "sink_refused", "Messages Kafka refused for good.";
-    DeadLettered, Counter, "sink_dead_lettered", "Messages that are in the sink's dead letters, topic and file together.";
-    DeadLetteredInFile, Counter, "sink_dead_lettered_in_file", "Those of them that are in the file.";
-    Expired, Counter, "sink_expired", "Messages dropped because their Message Expiry Interval, or the sink's expire_after, was over before they could be sent.";
-    Recovered, Counter, "sink_recovered", "Messages that an earlier run took and that the start found in the spool.";
-    DroppedOldest, Counter, "sink_dropped_oldest", "Messages dropped because the spool was full and `when_full` is `drop-oldest`.";
-    DroppedRotten, Counter, "sink_dropped_rotten", "Messages whose bytes on the disk could not be read any more.";
-    SpooledRows, Gauge, "sink_spooled_rows", "Messages that are in the spool.";
-    SpilledRows, Gauge, "sink_spilled_rows", "Those of them that are not in memory too.";
-    SpoolBytes, Gauge, "sink_spool_bytes", "Bytes of the spool that they take.";
-    SpoolBytesMax, Gauge, "sink_spool_bytes_max", "The bound of that: its `spool_share`.";
-    BufferedRows, Gauge, "sink_buffered_rows", "Messages taken and not yet settled.";
-    BufferedBytes, Gauge, "sink_buffered_bytes", "Memory they hold.";
-    Batches, Counter, "sink_batches", "Record batches cut.";
-    Retries, Counter, "sink_retries", "Batches sent again.";
-    Timeless, Counter, "sink_timeless", "Messages written without a timestamp because Kafka did not take theirs.";
-    TopicsMadeAnew, Counter, "sink_topics_made_anew", "Times that a Kafka topic was found deleted and made anew.";
-    PlacedAnew, Counter, "sink_placed_anew", "Messages that got another partition because theirs went when the topic was made anew.";
-    Asked, Counter, "sink_asked", "Times that Kafka was asked what a partition's log holds.";
-    OutcomeUnknown, Counter, "sink_outcome_unknown", "Messages sent again although Kafka may have them: they may be there twice.";
-    AcknowledgedLost, Counter, "sink_acknowledged_lost", "Times that a partition turned out to lack what it had acknowledged.";
-    AcknowledgedLostRecords, Counter, "sink_acknowledged_lost_records", "Messages among that: counted are those whose offsets are remembered (the last runs of each partition) and that the log lacks. Where brokers tell leader epochs the new leader says exactly which; a lower bound where they do not, where runs were forgotten, or at acks=all.";
-    BatchRecords, Counter, "sink_batch_records", "Records in the batches cut: divided by `sink_batches`, records a batch.";
-    BatchBytes, Counter, "sink_batch_bytes", "Bytes of the batches cut, after compression.";
+    Matched, Counter, "sink_records_in"{source = "publish"}, "Records that the sink took, by source: from a publish or will.";
+    Recovered, Counter, "sink_records_in"{source = "recovery"}, "Found in the spool at start, left by an earlier run.";
+    Delivered, Counter, "sink_records_out"{result = "delivered"}, "Records the sink is done with, by result: Kafka has them, at the sink's acknowledgement level.";
+    Refused, Counter, "sink_records_out"{result = "refused"}, "Kafka rejected them permanently, and the sink has no dead letters.";
+    DeadLettered, Counter, "sink_records_out"{result = "dead_lettered"}, "In the sink's dead letters, topic and file together.";
+    Expired, Counter, "sink_records_out"{result = "expired"}, "Their Message Expiry Interval, or the sink's `expire_after`, ended before they could be sent.";
+    DroppedOldest, Counter, "sink_records_out"{result = "dropped_oldest"}, "Dropped because the spool was full and `when_full` is `drop-oldest`.";
+    DroppedRotten, Counter, "sink_records_out"{result = "dropped_corrupt"}, "Their bytes on disk could no longer be read.";
+    BufferedRows, Gauge, "sink_buffered_records", "Records taken and not yet finished.";
+    BufferedBytes, Gauge, "sink_buffered_bytes", "Memory they use.";
+    SpooledRows, Gauge, "sink_spooled_records", "Records in the spool.";
+    SpilledRows, Gauge, "sink_disk_only_records", "Records in the spool that are not in memory as well.";
+    SpoolBytes, Gauge, "sink_spool_bytes", "Bytes of the spool that they use.";
+    SpoolBytesMax, Gauge, "sink_spool_bytes_max", "Limit of that (`spool_share`).";
+    DeadLetteredInFile, Counter, "sink_dead_letter_file_records", "Dead letters written to the sink's file.";
+    Batches, Counter, "sink_batches", "Record batches built.";
+    BatchRecords, Counter, "sink_batched_records", "Records in the batches built.";
+    BatchBytes, Counter, "sink_batched_bytes", "Bytes of the batches built, after compression.";
+    Retries, Counter, "sink_batch_retries", "Batches sent again.";
+    KafkaErrors, Counter, "sink_batches_failed"{reason = "kafka_error"}, "Attempts to send a batch that failed, by reason: Kafka answered with an error (`kafka_batch_errors` has the codes).";
+    BatchesUnanswered, Counter, "sink_batches_failed"{reason = "no_response"}, "Connection lost, timed out, or never sent.";
+    Splits, Counter, "sink_batch_splits", "Batches split in two because Kafka rejected them as a whole.";
     ProduceRequests, Counter, "sink_produce_requests", "Produce requests, each counted for the sink of its first batch.";
-    KafkaErrors, Counter, "sink_kafka_errors", "Batches answered with a Kafka error; `kafka_errors` has the codes.";
-    BatchesUnanswered, Counter, "sink_batches_unanswered", "Batches whose request got no answer: connection lost, time-out, never sent.";
-    Splits, Counter, "sink_splits", "Batches split in two because Kafka refused them whole.";
-    EpochsRaised, Counter, "sink_epochs_raised", "Times that a partition went on under a new producer epoch.";
-    Topics, Gauge, "sink_topics", "Kafka topics held in memory for this sink.";
+    Timeless, Counter, "sink_records_without_timestamp", "Records written without a timestamp because Kafka rejected theirs.";
+    TopicsMadeAnew, Counter, "sink_topics_recreated", "Times that a Kafka topic was found deleted and recreated.";
+    PlacedAnew, Counter, "sink_records_repartitioned", "Records that got another partition because theirs went away when the topic was recreated.";
+    Asked, Counter, "sink_log_queries", "Times that Kafka was asked what a partition's log holds.";
+    OutcomeUnknown, Counter, "sink_possible_duplicates", "Records sent again although Kafka may already have them.";
+    AcknowledgedLost, Counter, "sink_kafka_data_losses", "Times that a partition turned out to lack records it had acknowledged.";
+    AcknowledgedLostRecords, Counter, "sink_kafka_lost_records", "Records among those whose offset is known to be missing; a lower bound where brokers report no leader epochs, where offsets were no longer remembered, or at acks=all.";
+    EpochsRaised, Counter, "sink_producer_epoch_bumps", "Times that a partition continued under a new producer epoch.";
+    Topics, Gauge, "sink_topics", "Kafka topics held in memory for the sink.";
 ]);
+
+table!(
+    /// Publishes that a sink refused for good, by reason: they are in none of the sink's other numbers. Values of the label
+    /// `reason` of [`REFUSALS_NAME`].
+    RefusalReason, REFUSALS, [
+    UserPropertyMissing, Counter, "user_property_missing", "A template asks for a user property that the message does not have.";
+    PayloadFieldMissing, Counter, "payload_field_missing", "A template asks for a field that the payload does not have.";
+    TooLarge, Counter, "too_large", "The record is larger than `record_bytes_max`.";
+    TopicInvalid, Counter, "topic_invalid", "The rendered name is not a valid Kafka topic name.";
+    TopicForbidden, Counter, "topic_forbidden", "Kafka's ACLs do not allow writing to the topic, or Kafka refused the topic.";
+    TooManyTopics, Counter, "too_many_topics", "`topics_max` topics are in use.";
+    SpoolFull, Counter, "spool_full", "The spool is full and `when_full` is `refuse`.";
+    NoRoom, Counter, "no_room", "A will found no free memory or spool: there is no connection to pause.";
+]);
+
+/// The family of [`REFUSALS`], label `reason`.
+pub const REFUSALS_NAME: &str = "sink_publishes_refused";
+/// Its help.
+pub const REFUSALS_HELP: &str = "Publishes that the sink refused permanently, by reason.";
 
 table!(
     /// Numbers of a Kafka cluster on a shard.
     ClusterMetric, CLUSTER, [
     Reachable, Gauge, "kafka_reachable", "1 while a broker of the cluster answers.";
     Requests, Counter, "kafka_produce_requests", "Produce requests sent.";
-    BufferBytes, Gauge, "kafka_buffer_bytes", "Memory held by messages on their way to this cluster.";
-    BufferBytesMax, Gauge, "kafka_buffer_bytes_max", "The bound of that memory.";
-    LinkFailures, Counter, "kafka_connection_failures", "Connections to brokers that failed, were silent for too long, or said what could not be read.";
-    Malformed, Counter, "kafka_malformed_answers", "Answers of brokers that could not be read.";
-    Throttles, Counter, "kafka_throttles", "Answers in which a broker asked to be left alone for a while.";
+    RequestsInFlight, Gauge, "kafka_requests_in_flight", "Produce requests without a response.";
+    RequestsUnanswered, Counter, "kafka_requests_unanswered", "Produce requests that got no response.";
+    BufferBytes, Gauge, "kafka_buffer_bytes", "Memory used by records on their way to the cluster.";
+    BufferBytesMax, Gauge, "kafka_buffer_bytes_max", "Limit of that memory.";
     Links, Gauge, "kafka_connections", "Connections to the cluster's brokers.";
-    RequestsInFlight, Gauge, "kafka_requests_in_flight", "Produce requests without an answer.";
-    RequestsUnanswered, Counter, "kafka_requests_unanswered", "Produce requests that got no answer.";
-    ThrottleMs, Counter, "kafka_throttle_ms", "Milliseconds for which brokers asked us to send nothing, added up.";
-    SentBytes, Counter, "kafka_sent_bytes", "Bytes given to connections to the brokers.";
-    ReceivedBytes, Counter, "kafka_received_bytes", "Bytes read from them.";
-    ConnectionsMade, Counter, "kafka_connections_begun", "Connections to the brokers begun.";
-    TopicsUnknown, Counter, "kafka_topics_unknown", "Times that Kafka did not know a topic and rows began to wait for it.";
-    TopicsRefused, Counter, "kafka_topics_refused", "Times that Kafka refused a topic: forbidden, or no name for one.";
-    LinksReplaced, Counter, "kafka_connections_replaced", "Connections to brokers closed because nothing came in time.";
-    SlowPartitions, Gauge, "kafka_slow_partitions", "Partitions whose followers are slow: they use a second connection to their broker.";
+    ConnectionsMade, Counter, "kafka_connections_opened", "Connections to brokers opened.";
+    LinkFailures, Counter, "kafka_connection_failures", "Connections to brokers that failed, timed out, or sent something unreadable.";
+    LinksReplaced, Counter, "kafka_connections_replaced", "Connections to brokers closed because no response came in time.";
+    Malformed, Counter, "kafka_malformed_responses", "Responses of brokers that could not be read.";
+    Throttles, Counter, "kafka_throttled_responses", "Responses in which a broker's quota throttled us.";
+    ThrottleMs, CounterMillis, "kafka_throttle_seconds", "Time for which broker quotas throttled us, added up.";
+    SentBytes, Counter, "kafka_sent_bytes", "Bytes sent to brokers.";
+    ReceivedBytes, Counter, "kafka_received_bytes", "Bytes received from brokers.";
+    TopicsUnknown, Counter, "kafka_topics_unknown", "Times that Kafka did not know a topic and its records began to wait.";
+    TopicsRefused, Counter, "kafka_topics_refused", "Times that Kafka refused a topic: not authorized, or an invalid name.";
+    SlowPartitions, Gauge, "kafka_slow_partitions", "Partitions with slow followers: they use a second connection to their broker.";
 ]);
 
 table!(
-    /// Answers of a Kafka cluster with an error, by code: values of the label `error` of [`ERRORS_NAME`]. What has no row
+    /// Responses of a Kafka cluster with an error, by code: values of the label `error` of [`ERRORS_NAME`]. What has no row
     /// of its own is counted in the last.
     KafkaError, ERRORS, [
-    CorruptMessage, Counter, "CORRUPT_MESSAGE", "2: damaged under way; sent again.";
-    UnknownTopic, Counter, "UNKNOWN_TOPIC_OR_PARTITION", "3: not there, or not there yet; held.";
-    LeaderNotAvailable, Counter, "LEADER_NOT_AVAILABLE", "5: no leader now; held.";
+    CorruptMessage, Counter, "CORRUPT_MESSAGE", "2: damaged in transit; sent again.";
+    UnknownTopic, Counter, "UNKNOWN_TOPIC_OR_PARTITION", "3: does not exist, or not yet; held.";
+    LeaderNotAvailable, Counter, "LEADER_NOT_AVAILABLE", "5: no leader at the moment; held.";
     NotLeader, Counter, "NOT_LEADER_OR_FOLLOWER", "6: the leader has moved; sent to the new one.";
     RequestTimedOut, Counter, "REQUEST_TIMED_OUT", "7: followers were slow; sent again over a second connection.";
-    MessageTooLarge, Counter, "MESSAGE_TOO_LARGE", "10: split, and refused if it is one record.";
-    InvalidTopic, Counter, "INVALID_TOPIC_EXCEPTION", "17: no name for a topic; refused.";
+    MessageTooLarge, Counter, "MESSAGE_TOO_LARGE", "10: split; refused if it is a single record.";
+    InvalidTopic, Counter, "INVALID_TOPIC_EXCEPTION", "17: not a valid topic name; refused.";
     RecordListTooLarge, Counter, "RECORD_LIST_TOO_LARGE", "18: as 10.";
     NotEnoughReplicas, Counter, "NOT_ENOUGH_REPLICAS", "19: below `min.insync.replicas`; held.";
-    NotEnoughReplicasAfter, Counter, "NOT_ENOUGH_REPLICAS_AFTER_APPEND", "20: likewise, after it was written; sent again.";
-    TopicForbidden, Counter, "TOPIC_AUTHORIZATION_FAILED", "29: we may not write there; refused.";
-    InvalidTimestamp, Counter, "INVALID_TIMESTAMP", "32: the topic does not take this time; cut anew without timestamps.";
+    NotEnoughReplicasAfter, Counter, "NOT_ENOUGH_REPLICAS_AFTER_APPEND", "20: the same, after it was written; sent again.";
+    TopicForbidden, Counter, "TOPIC_AUTHORIZATION_FAILED", "29: writing is not authorized; refused.";
+    InvalidTimestamp, Counter, "INVALID_TIMESTAMP", "32: the topic does not accept this timestamp; rebuilt without timestamps.";
     PolicyViolation, Counter, "POLICY_VIOLATION", "44: refused.";
-    OutOfOrderSequence, Counter, "OUT_OF_ORDER_SEQUENCE_NUMBER", "45: not the sequence that the partition expects; sent again in order, and where that settles nothing Kafka is asked.";
+    OutOfOrderSequence, Counter, "OUT_OF_ORDER_SEQUENCE_NUMBER", "45: not the sequence that the partition expects; sent again in order, and where that does not settle it Kafka is asked.";
     InvalidProducerEpoch, Counter, "INVALID_PRODUCER_EPOCH", "47: Kafka is asked what its log holds; the rest is sent again.";
     StorageError, Counter, "KAFKA_STORAGE_ERROR", "56: the broker's disk; held.";
-    UnknownProducerId, Counter, "UNKNOWN_PRODUCER_ID", "59: forgotten; as 47.";
-    InvalidRecord, Counter, "INVALID_RECORD", "87: split, and refused if it is one record.";
+    UnknownProducerId, Counter, "UNKNOWN_PRODUCER_ID", "59: forgotten by Kafka; as 47.";
+    InvalidRecord, Counter, "INVALID_RECORD", "87: split; refused if it is a single record.";
     QuotaExceeded, Counter, "THROTTLING_QUOTA_EXCEEDED", "89: held.";
     ProducerFenced, Counter, "PRODUCER_FENCED", "90: as 47.";
     UnknownTopicId, Counter, "UNKNOWN_TOPIC_ID", "100: as 3.";
@@ -195,7 +237,7 @@ table!(
 ]);
 
 /// The family of [`ERRORS`], label `error`.
-pub const ERRORS_NAME: &str = "kafka_errors";
+pub const ERRORS_NAME: &str = "kafka_batch_errors";
 /// Its help.
 pub const ERRORS_HELP: &str = "Batches that the cluster answered with an error, by code.";
 
@@ -255,8 +297,8 @@ impl SinkMetric {
         [Self::Refused, Self::Expired, Self::DeadLettered, Self::DroppedOldest, Self::DroppedRotten];
 }
 
-/// Where things stand on a board: the shard's numbers, then each sink's, each cluster's, each listener's, and each
-/// cluster's errors.
+/// Where things stand on a board: the shard's numbers, then each sink's, each cluster's, each listener's, each cluster's
+/// errors, and each sink's refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// How many sinks.
@@ -271,7 +313,7 @@ impl Layout {
     /// Length of the board.
     #[must_use]
     pub const fn len(self) -> usize {
-        self.first_error() + self.clusters * KafkaError::COUNT
+        self.first_refusal() + self.sinks * RefusalReason::COUNT
     }
 
     /// Never: a shard always has numbers.
@@ -304,6 +346,18 @@ impl Layout {
         self.first_listener() + self.listeners * ListenerMetric::COUNT
     }
 
+    /// Place of the first sink's first refusal.
+    #[must_use]
+    pub const fn first_refusal(self) -> usize {
+        self.first_error() + self.clusters * KafkaError::COUNT
+    }
+
+    /// Place of a sink's count of refused publishes.
+    #[must_use]
+    pub const fn refusal(self, sink: usize, reason: RefusalReason) -> usize {
+        self.first_refusal() + sink * RefusalReason::COUNT + reason as usize
+    }
+
     /// Place of a sink's number.
     #[must_use]
     pub const fn sink(self, sink: usize, metric: SinkMetric) -> usize {
@@ -332,15 +386,26 @@ impl Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::histogram::HISTOGRAMS;
 
     #[test]
-    fn names_are_unique_and_places_do_not_overlap() {
-        let tables = SHARD.iter().chain(&LISTENER).chain(&SINK).chain(&CLUSTER);
-        let mut names: Vec<_> = tables.map(|s| s.name).chain([ERRORS_NAME]).collect();
-        names.sort_unstable();
-        let before = names.len();
-        names.dedup();
-        assert_eq!(names.len(), before);
+    fn rows_are_unique_families_are_together_and_places_do_not_overlap() {
+        let rows: Vec<_> = SHARD.iter().chain(&LISTENER).chain(&SINK).chain(&CLUSTER).collect();
+        let histograms = HISTOGRAMS.iter().map(|histogram| histogram.name);
+        let mut families: Vec<_> =
+            rows.iter().map(|s| s.name).chain([ERRORS_NAME, REFUSALS_NAME]).chain(histograms).collect();
+        families.dedup();
+        let together = families.len();
+        families.sort_unstable();
+        families.dedup();
+        assert_eq!(families.len(), together, "rows of a family stand together");
+        for (index, row) in rows.iter().enumerate() {
+            assert!(rows[..index].iter().all(|other| (other.name, other.label) != (row.name, row.label)), "{row:?}");
+            let labelled = rows.iter().filter(|other| other.name == row.name).all(|other| {
+                other.label.map(|(key, _)| key) == row.label.map(|(key, _)| key) && other.kind == row.kind
+            });
+            assert!(labelled, "{row:?}");
+        }
         let layout = Layout { sinks: 3, clusters: 2, listeners: 2 };
         let mut places: Vec<usize> = (0..ShardMetric::COUNT).collect();
         for (first, each, count) in [
@@ -348,11 +413,12 @@ mod tests {
             (layout.cluster(0, ClusterMetric::Reachable), ClusterMetric::COUNT, layout.clusters),
             (layout.listener(0, ListenerMetric::Open), ListenerMetric::COUNT, layout.listeners),
             (layout.error(0, KafkaError::CorruptMessage), KafkaError::COUNT, layout.clusters),
+            (layout.refusal(0, RefusalReason::UserPropertyMissing), RefusalReason::COUNT, layout.sinks),
         ] {
             places.extend(first..first + each * count);
         }
         assert_eq!(places, (0..layout.len()).collect::<Vec<_>>());
-        assert_eq!(layout.error(1, KafkaError::Other) + 1, layout.len());
+        assert_eq!(layout.refusal(2, RefusalReason::NoRoom) + 1, layout.len());
     }
 
     #[test]

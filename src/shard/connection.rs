@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::kafka::client::LinkId;
 use crate::listener::proxy::Expect;
+use crate::metrics::histogram::Level;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
 use crate::session::{KeepAlive, Peer, SessionKey};
 
@@ -31,6 +32,17 @@ pub(super) enum Kind {
     },
 }
 
+/// A message whose answer is timed. One of a connection at a time: enough for a histogram, and none carries a time of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timed {
+    /// Its number within the session.
+    pub(super) number: u32,
+    /// What its answer waits for.
+    pub(super) level: Level,
+    /// When it was taken.
+    pub(super) at: Monotonic,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -47,6 +59,8 @@ pub(super) struct Connection {
     pub(super) clock: KeepAlive,
     /// CONNECT time-out at the door, keep-alive afterwards.
     pub(super) timer: Option<TimerId>,
+    /// The message whose answer is timed.
+    pub(super) timed: Option<Timed>,
     /// How long its answers have been owed, where that is bounded.
     pub(super) watch: Option<Box<Watch>>,
 }
@@ -84,6 +98,7 @@ impl Connections {
             tail: Vec::new(),
             clock: KeepAlive::new(0, now),
             timer: None,
+            timed: None,
             watch: None,
         };
         self.slots[slot] = Some(fresh);

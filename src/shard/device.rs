@@ -3,14 +3,15 @@
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
 use crate::limits;
-use crate::metrics::spec::{ListenerMetric as L, ShardMetric as M};
+use crate::metrics::histogram::Level;
+use crate::metrics::spec::{ListenerMetric as L, RefusalReason, ShardMetric as M};
 use crate::mqtt::packet::{Packet, Publish, QoS, Sender, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, WallMs};
 use crate::session::{End, Next, Peer, SessionKey, Taken, Violation};
 
-use super::connection::Kind;
+use super::connection::{Kind, Timed};
 use super::publish::Admission;
 use super::sinks::Message;
 use super::stalls::Stall;
@@ -33,6 +34,13 @@ struct Source {
     session: SessionKey,
     peer: Peer,
     listener: ListenerId,
+}
+
+/// The first message of a read whose answer is timed, if the connection times none already.
+#[derive(Debug, Default)]
+pub(super) struct Sample {
+    wanted: bool,
+    taken: Option<(u32, Level)>,
 }
 
 impl Core {
@@ -97,6 +105,7 @@ impl Core {
         let Some(connection) = self.connections.get(conn) else { return bytes.len() };
         let Kind::Device { session, peer } = connection.kind else { return bytes.len() };
         let sender = Source { conn, session, peer, listener: connection.listener };
+        self.sample = Sample { wanted: connection.timed.is_none(), taken: None };
         let packet_bytes_max = self.around.config.mqtt.packet_bytes_max;
         let mut used = 0;
         while used < bytes.len() {
@@ -126,6 +135,9 @@ impl Core {
             && let Some(connection) = self.connections.get(conn)
         {
             connection.clock.heard(io.now());
+            if let Some((number, level)) = self.sample.taken {
+                connection.timed = Some(Timed { number, level, at: io.now() });
+            }
         }
         self.answer(io, session);
         self.watch_answers(io, conn, session);
@@ -215,12 +227,16 @@ impl Core {
                 let origin = of_kept.filter(|_| self.outlets.is_spooled());
                 let origin = origin.map(|session| Origin { session, packet_id: publish.packet_id });
                 is_logged = origin.is_some();
+                if let Some(number) = number.filter(|_| std::mem::take(&mut self.sample.wanted)) {
+                    self.sample.taken = Some((number, self.outlets.level()));
+                }
                 (self.outlets.take(&message, ticket, origin, now, wall), ReasonCode::SUCCESS)
             }
-            Admission::Refused(code) => {
+            Admission::Refused(sink, objection) => {
                 self.numbers.count(M::PublishesRefused);
                 self.numbers.count_listener(listener, L::Refused);
-                (0, code)
+                self.numbers.count_refusal(usize::from(sink), objection.reason());
+                (0, objection.code())
             }
             // All that match have had it since before a crash.
             Admission::Unmatched if had => {
@@ -250,12 +266,26 @@ impl Core {
         let out = self.keeping.holds.out(io, conn);
         let from = out.len();
         let drained = session.drain_answers(out);
+        let (oldest, _) = session.owed_numbers();
         self.write_down(key);
         self.hold(io, conn, key, from);
         self.numbers.raise(M::Answers, drained.answered as u64);
+        self.time_answer(conn, oldest, io.now());
         if let Some(reason) = drained.refused {
             tracing::debug!(reason = reason.name(), "a refusal that the client's protocol has no word for");
+            self.numbers.count(M::PublishNotExpressible);
             self.end(io, conn, End::NoWord);
+        }
+    }
+
+    /// `oldest`: the first number of the session that is still owed an answer.
+    fn time_answer(&mut self, conn: ConnId, oldest: u32, now: Monotonic) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        // Numbers wrap.
+        let answered = |timed: &mut Timed| oldest.wrapping_sub(timed.number).cast_signed() > 0;
+        if let Some(Timed { level, at, .. }) = connection.timed.take_if(answered) {
+            let took = u64::try_from(now.since(at).as_micros()).unwrap_or(u64::MAX);
+            self.numbers.histograms().publish_ack(usize::from(connection.listener.0), level).observe(took);
         }
     }
 
@@ -292,7 +322,15 @@ impl Core {
                     let _nobody_waits = self.outlets.take(&message, None, None, now, wall);
                 }
                 Admission::Unmatched => self.numbers.count(M::PublishesUnmatched),
-                Admission::Full(_) | Admission::Refused(_) => self.numbers.count(M::PublishesRefused),
+                Admission::Refused(sink, objection) => {
+                    self.numbers.count(M::PublishesRefused);
+                    self.numbers.count_refusal(usize::from(sink), objection.reason());
+                }
+                Admission::Full(_) => {
+                    self.numbers.count(M::PublishesRefused);
+                    let sinks = self.outlets.scratch.matched.iter();
+                    sinks.for_each(|sink| self.numbers.count_refusal(usize::from(*sink), RefusalReason::NoRoom));
+                }
             }
         }
     }

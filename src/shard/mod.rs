@@ -101,6 +101,7 @@ pub struct Core {
     stalls: Stalls,
     /// Sessions that may owe answers after this turn's completions.
     touched: Vec<SessionKey>,
+    sample: device::Sample,
     session_timer: Option<(Monotonic, TimerId)>,
     /// When a disk in trouble is looked at again.
     spool_timer: Option<TimerId>,
@@ -136,6 +137,7 @@ impl Core {
             outlets,
             stalls: Stalls::default(),
             touched: Vec::new(),
+            sample: device::Sample::default(),
             session_timer: None,
             spool_timer: None,
             spool_moved: false,

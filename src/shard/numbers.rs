@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::metrics::board::Board;
-use crate::metrics::spec::{ClusterMetric, KafkaError, Layout, ListenerMetric, ShardMetric, SinkMetric};
+use crate::metrics::histogram::Histograms;
+use crate::metrics::spec::{ClusterMetric, KafkaError, Layout, ListenerMetric, RefusalReason, ShardMetric, SinkMetric};
 use crate::runtime::seam::ListenerId;
 
 /// Plain numbers, in the board's layout.
@@ -12,11 +13,13 @@ pub(super) struct Numbers {
     layout: Layout,
     board: Arc<Board>,
     moved: bool,
+    /// What was counted of the spool when its histograms were last looked at: syncs, their microseconds, bytes written.
+    spool: [u64; 3],
 }
 
 impl Numbers {
     pub(super) fn new(board: Arc<Board>, layout: Layout) -> Self {
-        Self { values: vec![0; layout.len()], layout, board, moved: true }
+        Self { values: vec![0; layout.len()], layout, board, moved: true, spool: [0; 3] }
     }
 
     /// One more.
@@ -80,6 +83,32 @@ impl Numbers {
         let value = &mut self.values[self.layout.listener(usize::from(listener.0), metric)];
         *value = value.saturating_sub(1);
         self.moved = true;
+    }
+
+    /// Histograms, counted where they stand.
+    pub(super) fn histograms(&self) -> &Histograms {
+        &self.board.histograms
+    }
+
+    /// One more publish that a sink refused for good.
+    pub(super) fn count_refusal(&mut self, sink: usize, reason: RefusalReason) {
+        self.values[self.layout.refusal(sink, reason)] += 1;
+        self.moved = true;
+    }
+
+    /// The spool has at most one group under way, so a turn sees at most one more sync and one more group: what has been
+    /// added to its sums is theirs.
+    pub(super) fn observe_spool(&mut self) {
+        let now =
+            [ShardMetric::SpoolSyncs, ShardMetric::SpoolSyncUs, ShardMetric::SpoolGroupBytes].map(|m| self.get(m));
+        let before = std::mem::replace(&mut self.spool, now);
+        let [syncs, sync_us, bytes] = std::array::from_fn(|index| now[index].saturating_sub(before[index]));
+        if let Some(each) = sync_us.checked_div(syncs) {
+            self.board.histograms.sync().observe_many(each, syncs);
+        }
+        if bytes > 0 {
+            self.board.histograms.group_bytes().observe(bytes);
+        }
     }
 
     /// Copies the numbers onto the board, if any moved since the last time.

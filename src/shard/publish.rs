@@ -7,6 +7,8 @@ use crate::config::WhenFull;
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::producer::{Full, Refusal, Row, Terms, TopicId};
 use crate::kafka::types::{SinkId, Ticket};
+use crate::metrics::histogram::Level;
+use crate::metrics::spec::RefusalReason;
 use crate::mqtt::reason::ReasonCode;
 use crate::record::murmur2::murmur2;
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -61,8 +63,8 @@ pub(super) enum Admission {
     Unmatched,
     /// Some memory is full: leave the packet unread.
     Full(Wait),
-    /// A sink will never take it; nobody has taken it.
-    Refused(ReasonCode),
+    /// This sink will never take it; nobody has taken it.
+    Refused(u16, Objection),
 }
 
 /// What a message that found no room waits for.
@@ -147,7 +149,7 @@ impl Outlets {
                 }
                 Err(objection) => {
                     let place = if told { None } else { plan.place(message) };
-                    let Some(place) = place else { return Admission::Refused(objection.code()) };
+                    let Some(place) = place else { return Admission::Refused(*sink, objection) };
                     scratch.dead.push((*sink, objection));
                     let bytes = place.bytes();
                     (bytes, place.room(&self.letters, &upstream.producer, *sink))
@@ -182,6 +184,12 @@ impl Outlets {
     pub(super) fn freed(&self) -> u64 {
         let others = self.letters.freed().wrapping_add(self.buffer.as_ref().map_or(0, Buffer::freed));
         self.upstreams.iter().fold(others, |sum, upstream| sum.wrapping_add(upstream.producer.freed()))
+    }
+
+    /// What the answer to the message that [`Outlets::admit`] has found room for waits for.
+    pub(super) fn level(&self) -> Level {
+        let levels = self.scratch.matched.iter().map(|sink| self.plans[usize::from(*sink)].level);
+        levels.max().unwrap_or(Level::Received)
     }
 
     /// Whether a sink that [`Outlets::admit`] has found room for keeps its rows in the spool.
@@ -272,7 +280,7 @@ pub(super) enum Objection {
 
 impl Objection {
     /// What a publisher is told (5.0; the session closes older clients).
-    fn code(self) -> ReasonCode {
+    pub(super) fn code(self) -> ReasonCode {
         match self {
             Self::Absent(Absent::UserProperty) | Self::Refusal(Refusal::TooLarge) => {
                 ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR
@@ -281,6 +289,19 @@ impl Objection {
             Self::Refusal(Refusal::TopicInvalid) => ReasonCode::TOPIC_NAME_INVALID,
             Self::Refusal(Refusal::TopicForbidden) => ReasonCode::NOT_AUTHORIZED,
             Self::Refusal(Refusal::TooManyTopics) | Self::SpoolFull => ReasonCode::QUOTA_EXCEEDED,
+        }
+    }
+
+    /// Its row among the metrics.
+    pub(super) fn reason(self) -> RefusalReason {
+        match self {
+            Self::Absent(Absent::UserProperty) => RefusalReason::UserPropertyMissing,
+            Self::Absent(Absent::PayloadPath) => RefusalReason::PayloadFieldMissing,
+            Self::Refusal(Refusal::TooLarge) => RefusalReason::TooLarge,
+            Self::Refusal(Refusal::TopicInvalid) => RefusalReason::TopicInvalid,
+            Self::Refusal(Refusal::TopicForbidden) => RefusalReason::TopicForbidden,
+            Self::Refusal(Refusal::TooManyTopics) => RefusalReason::TooManyTopics,
+            Self::SpoolFull => RefusalReason::SpoolFull,
         }
     }
 

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use crate::config::{Acknowledge, Config, Partitioner, Sink, ValueFormat};
 use crate::kafka::producer::row_bytes_max;
 use crate::kafka::types::SinkId;
+use crate::metrics::histogram::Level;
 use crate::mqtt::property::Property;
 use crate::rule::envelope::Envelope;
 use crate::rule::template::{Absent, MessageContext, Template};
@@ -42,6 +43,8 @@ pub(super) struct Plan {
     pub(super) sink: SinkId,
     /// Whether a message is answered only when Kafka has it.
     pub(super) owes_answer: bool,
+    /// What its answer waits for, as the histogram of answers names it.
+    pub(super) level: Level,
     /// Whether a record's partition is that of its client.
     pub(super) by_client: bool,
     pub(super) topic: Template,
@@ -62,6 +65,12 @@ impl Plan {
             cluster: sink.cluster,
             sink: number,
             owes_answer: sink.acknowledge != Acknowledge::Received,
+            level: match sink.acknowledge {
+                Acknowledge::Received => Level::Received,
+                Acknowledge::Stored => Level::Stored,
+                Acknowledge::Leader => Level::Leader,
+                Acknowledge::Replicated => Level::Replicated,
+            },
             by_client: sink.partitioner == Partitioner::Client,
             topic: sink.topic.clone(),
             key: sink.key.clone(),

@@ -131,6 +131,7 @@ impl Shard for Core {
         self.numbers.set(M::Sessions, self.sessions.len() as u64);
         self.numbers.set(M::HeldBytes, self.keeping.holds.bytes() as u64);
         self.numbers.set(M::StalledConnections, self.stalls.waiting() as u64);
+        self.numbers.observe_spool();
         self.numbers.publish();
     }
 }

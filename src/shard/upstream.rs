@@ -3,8 +3,9 @@
 //! The producer and the client know nothing of each other. Here rows become requests, requests become bytes on links,
 //! answers become results, and results become answers to devices.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -13,6 +14,7 @@ use crate::kafka::client::{Client, Effect, LinkId};
 use crate::kafka::producer::row_log::{NoLog, RowLog, RowRun};
 use crate::kafka::producer::{AnsweredOn, Keep, Producer, SinkStats, Want};
 use crate::kafka::types::{ClientEvent, Landed, Outcome, ProduceRequest, Run, SinkId, Ticket};
+use crate::metrics::histogram::Histograms;
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId, WallMs};
@@ -40,11 +42,36 @@ pub(super) struct Upstream {
     pub(super) hidden: Vec<settings::Hidden>,
     requests: Vec<ProduceRequest>,
     effects: Vec<Effect>,
+    /// Requests without an answer, and when they were handed over: oldest first.
+    begun: VecDeque<(u64, Monotonic)>,
     sent: u64,
     reachable: bool,
     timer: Option<(Monotonic, TimerId)>,
     /// It is being saved, and sends nothing more.
     saving: bool,
+}
+
+/// Where a cluster's histograms are.
+#[derive(Clone, Copy)]
+struct Timings<'a> {
+    histograms: &'a Histograms,
+    cluster: usize,
+}
+
+impl Timings<'_> {
+    /// A batch goes out.
+    fn batch(self, bytes: &[u8]) {
+        /// The record count of a v2 batch: an INT32 behind the base sequence.
+        const COUNT: std::ops::Range<usize> = 57..61;
+        let count = bytes.get(COUNT).and_then(|count| count.try_into().ok()).map_or(0, u32::from_be_bytes);
+        self.histograms.batch_records(self.cluster).observe(u64::from(count));
+        self.histograms.batch_bytes(self.cluster).observe(bytes.len() as u64);
+    }
+
+    /// A request was answered.
+    fn produced(self, took: Duration) {
+        self.histograms.produce(self.cluster).observe(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
 }
 
 impl Upstream {
@@ -64,6 +91,7 @@ impl Upstream {
             hidden: settings::hidden_sinks(config, cluster),
             requests: Vec::new(),
             effects: Vec::new(),
+            begun: VecDeque::new(),
             sent: 0,
             reachable: false,
             timer: None,
@@ -72,10 +100,12 @@ impl Upstream {
     }
 
     /// Rows to requests to effects, until nothing more comes of it.
-    fn pump(&mut self, log: &mut dyn RowLog, now: Monotonic, wall: WallMs) {
+    fn pump(&mut self, log: &mut dyn RowLog, timings: Timings<'_>, now: Monotonic, wall: WallMs) {
         self.producer.poll_with(now, wall, log, &mut self.requests);
         for request in self.requests.drain(..) {
             self.sent += 1;
+            self.begun.push_back((request.id, now));
+            request.batches.iter().for_each(|batch| timings.batch(&batch.bytes));
             self.client.produce(request, now);
         }
         let client = &mut self.client;
@@ -89,12 +119,25 @@ impl Upstream {
         self.client.take_effects(&mut self.effects);
     }
 
-    fn event(&mut self, event: &ClientEvent, now: Monotonic) {
+    /// A request has come to its end: when it began.
+    fn ended(&mut self, id: u64) -> Option<Monotonic> {
+        // Mostly the first; they are few.
+        let place = self.begun.iter().position(|(begun, _)| *begun == id)?;
+        self.begun.remove(place).map(|(_, at)| at)
+    }
+
+    fn event(&mut self, event: &ClientEvent, timings: Timings<'_>, now: Monotonic) {
         match event {
             ClientEvent::Produced { id, results, throttle_ms } => {
+                if let Some(begun) = self.ended(*id) {
+                    timings.produced(now.since(begun));
+                }
                 self.producer.on_produced(*id, results, *throttle_ms, now);
             }
-            ClientEvent::ProduceFailed { id, sent } => self.producer.on_failed(*id, *sent, now),
+            ClientEvent::ProduceFailed { id, sent } => {
+                self.ended(*id);
+                self.producer.on_failed(*id, *sent, now);
+            }
             ClientEvent::Metadata(topics) => self.producer.on_metadata(topics, now),
             ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch),
             ClientEvent::Asked { token, says } => self.producer.on_asked(*token, *says, now),
@@ -172,12 +215,13 @@ impl Core {
         loop {
             let wall = io.wall();
             let upstream = &mut self.outlets.upstreams[cluster];
+            let timings = Timings { histograms: self.numbers.histograms(), cluster };
             match (&mut self.outlets.buffer, io.segments()) {
                 (Some(buffer), Some(segments)) => {
                     let mut files = Files(segments);
-                    upstream.pump(&mut buffer.view(&mut files, cluster, now, wall), now, wall);
+                    upstream.pump(&mut buffer.view(&mut files, cluster, now, wall), timings, now, wall);
                 }
-                _ => upstream.pump(&mut NoLog, now, wall),
+                _ => upstream.pump(&mut NoLog, timings, now, wall),
             }
             if upstream.effects.is_empty() {
                 break;
@@ -222,7 +266,7 @@ impl Core {
             Effect::Event(event) => {
                 count(&mut self.numbers, cluster, &event);
                 let was = upstream.reachable;
-                upstream.event(&event, now);
+                upstream.event(&event, Timings { histograms: self.numbers.histograms(), cluster }, now);
                 if upstream.reachable != was {
                     self.tell_reachable(cluster, !was, now);
                 }

@@ -313,7 +313,7 @@ class Stand:
         while empty < 2 and time.monotonic() < deadline and self.load.process.poll() is None:
             time.sleep(0.5)
             try:
-                rows = watch.read(self.service.get("/metrics")[1])["sink_buffered_rows"]
+                rows = watch.read(self.service.get("/metrics")[1])["sink_buffered_records"]
             except OSError:
                 continue
             empty = 0 if rows else empty + 1
@@ -356,9 +356,9 @@ class Stand:
         self.checks["the ledgers balance at every scrape (I8)"] = scrapes.count > 0 and not scrapes.out_of_balance
         if scrapes.faults:
             self.facts["out of balance"] = scrapes.faults
-        gauges = ("spool_full", "spool_stuck", "spool_failures", "spool_rot", "spool_torn_bytes", "sink_recovered", "stalled_connections", "sink_outcome_unknown")
+        gauges = ("spool_full", "spool_write_failing", "spool_io_errors", "spool_corruptions", "spool_truncated_bytes", "sink_records_in_recovery", "connections_paused", "sink_possible_duplicates")
         self.facts["most of"] = {name: scrapes.most[name] for name in gauges if scrapes.most[name]}
-        self.checks["the service counts nothing acknowledged as lost (I8)"] = scrapes.most["sink_acknowledged_lost"] == 0
+        self.checks["the service counts nothing acknowledged as lost (I8)"] = scrapes.most["sink_kafka_data_losses"] == 0
         self.checks["the service kept no row back (I7)"] = self.drained
         self.facts["resident MiB at most"] = round(self.rss_kib / 1024, 1)
 

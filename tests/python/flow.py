@@ -204,7 +204,7 @@ class Run:
         """QoS 0 has no answer: what is still on its way is waited for."""
         for _ in range(60):
             self.watch.look()
-            if self.watch.last["sink_buffered_rows"] == 0 and self.watch.last["connections_open"] == 0:
+            if self.watch.last["sink_buffered_records"] == 0 and self.watch.last["connections"] == 0:
                 break
             time.sleep(0.5)
         self.watch.settled()
@@ -230,7 +230,7 @@ class Run:
         verdict = checker.judge_run(self.folder)
         for text in self.faults + watch.ledger(self.watch.last) + self.watch.faults:
             verdict.fault("run", text)
-        if (delivered := self.watch.last["sink_delivered"]) != verdict.counts["records"] and not self.watch.last["sink_outcome_unknown"]:
+        if (delivered := self.watch.last["sink_records_out_delivered"]) != verdict.counts["records"] and not self.watch.last["sink_possible_duplicates"]:
             verdict.fault("run", f"the service counted {delivered:,} messages delivered, {verdict.counts['records']:,} are there")
         self.summarise(verdict)
         print(verdict.text())

@@ -194,7 +194,7 @@ class Run:
         await asyncio.gather(*living, watching, return_exceptions=True)
 
     async def watch(self) -> None:
-        wanted = re.compile(r"^forebay_(kafka_slow_partitions|kafka_connections_replaced\w*|stalled_connections|kafka_buffer_bytes)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
+        wanted = re.compile(r"^forebay_(kafka_slow_partitions|kafka_connections_replaced\w*|connections_paused|kafka_buffer_bytes)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
         while True:
             _, text = await asyncio.to_thread(self.service.get, "/metrics")
             sums: Counter[str] = Counter()

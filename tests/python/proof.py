@@ -382,9 +382,9 @@ class Moves(Proof):
         super().judge()
         counts = self.report["verdict"]["counts"]
         lost = sum(count for name, count in counts.items() if name.endswith("answered and not in Kafka"))
-        noticed = self.recorder.last["sink_acknowledged_lost"]
+        noticed = self.recorder.last["sink_kafka_data_losses"]
         self.facts |= {"answered and not in Kafka": lost, "times that the service noticed a loss": noticed}
-        counted = self.recorder.last.get("sink_acknowledged_lost_records")
+        counted = self.recorder.last.get("sink_kafka_lost_records")
         if counted is not None:  # a lower bound for all messages; the judge knows those of QoS 1 and 2
             self.facts["messages that the service counted as lost"] = counted
         if self.options.level == "leader":  # what one lost leader takes with it is many messages and one time
@@ -417,34 +417,34 @@ class Away(Proof):
         self.facts["seconds until nothing was overdue"] = round(time.monotonic() - returned, 1)
         after = self.recorder.last.copy()
         drained_s = max(time.monotonic() - returned, 0.001)
-        self.facts["delivered a second from Kafka's start until then"] = round((after["sink_delivered"] - back["sink_delivered"]) / drained_s)
+        self.facts["delivered a second from Kafka's start until then"] = round((after["sink_records_out_delivered"] - back["sink_records_out_delivered"]) / drained_s)
 
         def size(begin: dict, end: dict) -> float:
-            return (end["sink_delivered"] - begin["sink_delivered"]) / max(end["sink_batches"] - begin["sink_batches"], 1)
+            return (end["sink_records_out_delivered"] - begin["sink_records_out_delivered"]) / max(end["sink_batches"] - begin["sink_batches"], 1)
 
-        self.facts |= {"records a batch before": round(size({"sink_delivered": 0, "sink_batches": 0}, before), 1), "records a batch after": round(size(back, after), 1)}
+        self.facts |= {"records a batch before": round(size({"sink_records_out_delivered": 0, "sink_batches": 0}, before), 1), "records a batch after": round(size(back, after), 1)}
 
     def judge(self) -> None:
         super().judge()
         report, most, last = self.report, self.recorder.most, self.recorder.last
-        start_bytes, bound = self.at_start["process_resident_bytes"], self.at_start["kafka_buffer_bytes_max"]
+        start_bytes, bound = self.at_start["process_resident_memory_bytes"], self.at_start["kafka_buffer_bytes_max"]
         base = start_bytes + self.options.shards * RECEIVE_BUFFERS_BYTES + self.options.clients * CONNECTION_BYTES
-        held, held_ceiling = self.held["process_resident_bytes"], base + bound + self.held["partial_bytes"]
+        held, held_ceiling = self.held["process_resident_memory_bytes"], base + bound + self.held["partial_packet_bytes"]
         ceiling = base + bound + self.options.shards * PARTIAL_BYTES_MAX
-        rss = max(report["processes"][0]["rss_bytes_max"], most["process_resident_bytes"])
+        rss = max(report["processes"][0]["rss_bytes_max"], most["process_resident_memory_bytes"])
         mib = lambda count: round(count / 2**20, 1)
         self.facts |= {
             "resident MiB at the start, before any client": mib(start_bytes),
             "resident MiB at the end of Kafka's absence, ceiling": [mib(held), mib(held_ceiling)],
             "resident MiB at most, ceiling": [mib(rss), mib(ceiling)],
             "buffered MiB at the end of Kafka's absence, at most, bound": [mib(self.held["kafka_buffer_bytes"]), mib(most["kafka_buffer_bytes"]), mib(bound)],
-            "MiB of packets not taken yet, at most": mib(most["partial_bytes"]),
-            "connections stalled at most": most["stalled_connections"], "pings": report["pings"],
+            "MiB of packets not taken yet, at most": mib(most["partial_packet_bytes"]),
+            "connections stalled at most": most["connections_paused"], "pings": report["pings"],
         }  # fmt: skip
         self.checks["memory under its ceiling while Kafka is away"] = held <= held_ceiling
         self.checks["memory under its ceiling throughout"] = rss <= ceiling and most["kafka_buffer_bytes"] <= bound
-        self.checks["publishers were held: memory was full and connections left unread"] = most["stalled_connections"] > 0
-        closed = ("keep_alive_timeouts", "answer_timeouts", "partial_quota_closes")
+        self.checks["publishers were held: memory was full and connections left unread"] = most["connections_paused"] > 0
+        closed = ("connections_closed_keep_alive_timeout", "connections_closed_answer_timeout", "connections_closed_partial_packets")
         lost = report["connections"]["lost"] + sum(last[name] for name in closed)
         self.checks["keep-alive honoured: no connection lost"] = lost == 0
         self.checks["every PINGREQ answered by the end"] = report["pings"]["sent"] == report["pings"]["answered"]
@@ -456,7 +456,7 @@ class Away(Proof):
         while (away_s := time.monotonic() - began) < self.options.minutes * 60:
             if full_s is None:
                 at_full = self.progress()
-                if self.recorder.last["stalled_connections"]:
+                if self.recorder.last["connections_paused"]:
                     full_s = round(away_s, 1)
             time.sleep(min(0.5, max(self.options.minutes * 60 - away_s, 0)))
         now, sent = self.progress(), lambda line, name: line.get(name, 0) - gone.get(name, 0)
@@ -487,7 +487,7 @@ class Slow(Proof):
         warm = [line["behind"] for line in lines if line["s"] > self.options.warm]
         self.facts |= {
             "round trip made longer by ms": self.options.delay, "overdue at most after the first seconds": max(warm, default=0),
-            "rows buffered at most": self.recorder.most["sink_buffered_rows"], "seconds from the last message to the last answer": self.report["drain_s"],
+            "rows buffered at most": self.recorder.most["sink_buffered_records"], "seconds from the last message to the last answer": self.report["drain_s"],
         }  # fmt: skip
         self.checks["the delay was there"] = self.report["latency_us"]["puback"]["p50"] >= self.options.delay * 1000
         self.checks["no backlog: at most half a second's messages overdue"] = bool(warm) and max(warm) < self.options.rate / 2

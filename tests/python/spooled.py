@@ -191,7 +191,7 @@ class Spooled(proof.Proof):
             if self.service.process.poll() is not None:
                 raise SystemExit(f"the service has ended with status {self.service.process.returncode}:\n{self.service.tail()}")
             if time.monotonic() > until:
-                self.facts[f"never came: {what}"] = {name: self.last(name) for name in ("sink_buffered_rows", "sink_spooled_rows", "spool_live_bytes")}
+                self.facts[f"never came: {what}"] = {name: self.last(name) for name in ("sink_buffered_records", "sink_spooled_records", "spool_live_bytes")}
                 self.checks[what] = False
                 return False
             time.sleep(0.05)
@@ -199,7 +199,7 @@ class Spooled(proof.Proof):
 
     def wait_drained(self) -> None:
         fresh = self.recorder.scrapes.count
-        self.wait("nothing is left in the end", lambda: self.recorder.scrapes.count > fresh + 1 and self.last("sink_buffered_rows") == 0)
+        self.wait("nothing is left in the end", lambda: self.recorder.scrapes.count > fresh + 1 and self.last("sink_buffered_records") == 0)
 
     def kafka_goes(self) -> None:
         self.stopping = threading.Thread(target=self.kafka, args=("stop",), daemon=True)
@@ -209,19 +209,19 @@ class Spooled(proof.Proof):
     def kafka_comes(self) -> None:
         self.stopping.join()
         self.kafka("start")
-        self.say(f"Kafka is back; {self.last('sink_spooled_rows'):,} rows in the spool, {mib(self.last('spool_live_bytes'))} MiB")
+        self.say(f"Kafka is back; {self.last('sink_spooled_records'):,} rows in the spool, {mib(self.last('spool_live_bytes'))} MiB")
 
     def ceiling(self, live_bytes: float) -> float:
         """Of resident memory, with so many bytes of rows in the spool."""
         o = self.options
         shard = RECEIVE_BUFFERS_BYTES + WINDOWS_BYTES + HELD_BYTES_MAX + bytes_of(o.segment) // 2
-        fixed = self.at_start["process_resident_bytes"] + o.shards * shard + o.clients * CONNECTION_BYTES
+        fixed = self.at_start["process_resident_memory_bytes"] + o.shards * shard + o.clients * CONNECTION_BYTES
         return fixed + self.at_start["kafka_buffer_bytes_max"] + live_bytes * SPOOLED_SHARE
 
     def judge_memory(self) -> None:
         most = self.recorder.most
-        resident, ceiling = most["process_resident_bytes"], self.ceiling(most["spool_live_bytes"]) + min(most["partial_bytes"], self.options.shards * PARTIAL_BYTES_MAX)
-        self.facts["resident MiB at the start, before any client"] = mib(self.at_start["process_resident_bytes"])
+        resident, ceiling = most["process_resident_memory_bytes"], self.ceiling(most["spool_live_bytes"]) + min(most["partial_packet_bytes"], self.options.shards * PARTIAL_BYTES_MAX)
+        self.facts["resident MiB at the start, before any client"] = mib(self.at_start["process_resident_memory_bytes"])
         self.facts["resident MiB at most, ceiling"] = [mib(resident), mib(ceiling)]
         self.facts["spooled MiB at most, of the disk at most"] = [mib(most["spool_live_bytes"]), mib(most["spool_bytes"])]
         self.checks["memory under its ceiling throughout"] = resident <= ceiling and most["kafka_buffer_bytes"] <= self.at_start["kafka_buffer_bytes_max"]
@@ -245,14 +245,14 @@ class Spooled(proof.Proof):
         self.judge_flow(self.flow, self.report)
         last = self.recorder.last
         left = watch.ledger(last) if not self.sinks else []
-        self.checks["the service's ledger balances at the end"] = not left and last["sink_buffered_rows"] == 0
+        self.checks["the service's ledger balances at the end"] = not left and last["sink_buffered_records"] == 0
         if left:
             self.facts["ledger"] = left
-        odd = ("sink_outcome_unknown", "sink_acknowledged_lost", "spool_failures", "spool_rot", "sink_dropped_rotten", "sink_dropped_oldest")
+        odd = ("sink_possible_duplicates", "sink_kafka_data_losses", "spool_io_errors", "spool_corruptions", "sink_records_out_dropped_corrupt", "sink_records_out_dropped_oldest")
         self.checks["nothing was lost, doubted or damaged by the service's own count"] = not any(last[name] for name in odd)
-        syncs, groups = last["spool_syncs"], last["spool_groups"]
-        self.facts["spool: µs a sync, rows a group"] = [round(last["spool_sync_us"] / max(syncs, 1)), round(last["spool_rows_written"] / max(groups, 1), 1)]
-        self.facts["spool: MiB written, of them moved"] = [mib(last["spool_written_bytes"]), mib(last["spool_moved_bytes"])]
+        syncs, groups = last["spool_sync_seconds_count"], last["spool_group_bytes_count"]
+        self.facts["spool: µs a sync, rows a group"] = [round(last["spool_sync_seconds_sum"] * 1e6 / max(syncs, 1)), round(last["spool_records_written"] / max(groups, 1), 1)]
+        self.facts["spool: MiB written, of them moved"] = [mib(last["spool_written_bytes"]), mib(last["spool_relocated_bytes"])]
         self.judge_memory()
 
     def p99(self, flow: Flow, mark: str) -> int:
@@ -307,10 +307,10 @@ class Drain:
         if self.samples and self.samples[-1][0] == scrape:
             return False
         now = time.monotonic() - self.began
-        self.samples.append((scrape, now, last["sink_delivered"], last["sink_batches"], last["sink_spooled_rows"], last["process_resident_bytes"], last["spool_live_bytes"]))
-        if self.begin is None and last["sink_delivered"] > self.held["sink_delivered"]:
+        self.samples.append((scrape, now, last["sink_records_out_delivered"], last["sink_batches"], last["sink_spooled_records"], last["process_resident_memory_bytes"], last["spool_live_bytes"]))
+        if self.begin is None and last["sink_records_out_delivered"] > self.held["sink_records_out_delivered"]:
             self.begin = self.samples[-2] if len(self.samples) > 1 else self.samples[-1]
-        if self.begin and last["sink_buffered_rows"] <= self.calm_rows:
+        if self.begin and last["sink_buffered_records"] <= self.calm_rows:
             self.end = self.samples[-1]
         return self.end is not None
 
@@ -335,7 +335,7 @@ class Drain:
 
 
 def per_batch(begin: dict, end: dict) -> float:
-    return round((end["sink_delivered"] - begin["sink_delivered"]) / max(end["sink_batches"] - begin["sink_batches"], 1), 1)
+    return round((end["sink_records_out_delivered"] - begin["sink_records_out_delivered"]) / max(end["sink_batches"] - begin["sink_batches"], 1), 1)
 
 
 class StoredAway(Spooled):
@@ -355,7 +355,7 @@ class StoredAway(Spooled):
         flow.settle()
         self.wait_drained()
         flow.read()
-        self.peak = (end["sink_delivered"] - begin["sink_delivered"]) / (ended - began)
+        self.peak = (end["sink_records_out_delivered"] - begin["sink_records_out_delivered"]) / (ended - began)
         self.facts["peak: delivered a second without an outage"] = round(self.peak)
         self.facts["peak: records a batch"] = per_batch(begin, end)
 
@@ -372,9 +372,9 @@ class StoredAway(Spooled):
         self.samples: list[tuple[float, int, int]] = []
         until = time.monotonic() + o.minutes * 60
         while time.monotonic() < until:
-            self.samples.append((until - time.monotonic(), self.last("process_resident_bytes"), self.last("spool_live_bytes")))
+            self.samples.append((until - time.monotonic(), self.last("process_resident_memory_bytes"), self.last("spool_live_bytes")))
             time.sleep(0.2)
-        self.stalled = self.recorder.most["stalled_connections"], self.recorder.most["spool_full"]
+        self.stalled = self.recorder.most["connections_paused"], self.recorder.most["spool_full"]
         self.drains(round(o.rate * 0.5))
         begin = self.recorder.last.copy()
         time.sleep(o.after)
@@ -448,7 +448,7 @@ class FarDrain(Spooled):
                 grew.append([round(sample[1], 1), sample[4], later[4]])
         self.facts |= {
             "round trip made longer by ms": o.delay,
-            "rows in the spool when Kafka was back, seconds until none": [drain.held["sink_spooled_rows"], round(drain.seconds, 1)],
+            "rows in the spool when Kafka was back, seconds until none": [drain.held["sink_spooled_records"], round(drain.seconds, 1)],
             "drain: delivered a second beside those that came in": [round(drain.rate()), o.rate],
             "drain: records a batch": round(drain.batch(), 1),
             "rows in the spool over time": drain.rows_over_time(max(drain.seconds / 10, 0.5)),
@@ -456,7 +456,7 @@ class FarDrain(Spooled):
         }  # fmt: skip
         if grew:
             self.facts["did not shrink in 5 s: at, rows, rows then"] = grew[:10]
-        self.checks["a backlog there was"] = drain.held["sink_spooled_rows"] >= o.rate * o.minutes * 60 * 0.5
+        self.checks["a backlog there was"] = drain.held["sink_spooled_records"] >= o.rate * o.minutes * 60 * 0.5
         self.checks["the backlog shrinks throughout"] = bool(drain.end) and not grew
         self.speed("publishers kept their pace: at most half a second's messages overdue", self.flow.behind_most(o.warm) < o.rate / 2)
         self.judge_p99(self.flow, "before", "away")
@@ -472,7 +472,7 @@ class DeadTopic(Spooled):
     def flowed(self) -> int:
         """Bytes that live rows have brought into the spool: rows taken, by their mean size there, those of the dead topic left out."""
         last = self.recorder.last
-        return round((last["spool_written_bytes"] - last["spool_moved_bytes"]) * last["sink_delivered"] / max(last["spool_rows_written"], 1))
+        return round((last["spool_written_bytes"] - last["spool_relocated_bytes"]) * last["sink_records_out_delivered"] / max(last["spool_records_written"], 1))
 
     def disturb(self) -> None:
         o = self.options
@@ -490,16 +490,16 @@ class DeadTopic(Spooled):
         self.wait(f"{o.times:g} times bytes_max flows through the others", lambda: self.flowed() - begin >= aim)
         self.facts["through the others beside a dead topic: MiB, times bytes_max"] = [mib(self.flowed() - begin), round((self.flowed() - begin) / bytes_of(o.spool), 2)]
         held = self.recorder.last.copy()
-        self.facts["the dead topic: rows and MiB in the spool"] = [held["sink_buffered_rows"], mib(held["spool_live_bytes"])]
-        self.facts["the dead topic's connections left unread"] = held["stalled_connections"]
-        self.full, self.stalled = self.recorder.most["spool_full"], self.recorder.most["stalled_connections"]
+        self.facts["the dead topic: rows and MiB in the spool"] = [held["sink_buffered_records"], mib(held["spool_live_bytes"])]
+        self.facts["the dead topic's connections left unread"] = held["connections_paused"]
+        self.full, self.stalled = self.recorder.most["spool_full"], self.recorder.most["connections_paused"]
         self.held = held
         flow.mark("the topic is made")
         readers.create_topic(self.bootstrap, DEAD_TOPIC, 1)
-        self.say(f"the dead topic is made; {held['sink_buffered_rows']:,} rows waited for it")
+        self.say(f"the dead topic is made; {held['sink_buffered_records']:,} rows waited for it")
         dead.settle()
         gone = time.monotonic()
-        self.wait("the dead topic's backlog drains once it is there", lambda: self.last("sink_buffered_rows") < o.rate)
+        self.wait("the dead topic's backlog drains once it is there", lambda: self.last("sink_buffered_records") < o.rate)
         self.facts["seconds from then until its backlog was drained"] = round(time.monotonic() - gone, 1)
         flow.mark("after")
         time.sleep(o.after)
@@ -542,7 +542,7 @@ class BacklogStart(Spooled):
             self.service.stop()
         self.recorder.settled()
         self.first = self.recorder.scrapes
-        self.facts["left behind: MiB of rows, rows, segments"] = [mib(self.first.last["spool_live_bytes"]), self.first.last["sink_spooled_rows"], self.first.last["spool_segments"]]
+        self.facts["left behind: MiB of rows, rows, segments"] = [mib(self.first.last["spool_live_bytes"]), self.first.last["sink_spooled_records"], self.first.last["spool_segments"]]
         self.facts["pages of segments dropped from memory"] = self.forget_pages()
         # Kafka first, so that the drain begins with the start.
         self.kafka("start")
@@ -552,12 +552,12 @@ class BacklogStart(Spooled):
         self.samples: list[tuple[int, int]] = []
         until = time.monotonic() + o.after
         while time.monotonic() < until:
-            self.samples.append((self.last("process_resident_bytes"), self.last("spool_live_bytes")))
+            self.samples.append((self.last("process_resident_memory_bytes"), self.last("spool_live_bytes")))
             time.sleep(0.1)
         flow.settle()
-        self.wait("the backlog drains", lambda: self.last("sink_buffered_rows") == 0)
+        self.wait("the backlog drains", lambda: self.last("sink_buffered_records") == 0)
         self.facts["seconds from the start until all was in Kafka"] = round(time.monotonic() - self.started, 1)
-        self.facts["recovered rows"] = self.last("sink_recovered")
+        self.facts["recovered rows"] = self.last("sink_records_in_recovery")
         self.wait_drained()
         flow.read()
 
@@ -584,7 +584,7 @@ class BacklogStart(Spooled):
         self.recorder = proof.Recorder(self.service, self.folder / "metrics.jsonl", self.options.scrape_every)
         self.recorder.look()
         # The fixed base is that of the empty service at its first start.
-        self.facts["resident MiB once ready"] = mib(self.last("process_resident_bytes"))
+        self.facts["resident MiB once ready"] = mib(self.last("process_resident_memory_bytes"))
         self.recorder.start()
         self.say(f"started again: first CONNACK after {self.connack_s:.3f} s")
 

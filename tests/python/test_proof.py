@@ -127,7 +127,7 @@ class Scrapes(unittest.TestCase):
 
     def test_one_scrape_out_of_balance_fails_a_proof(self):
         right = test_watch.PAGE
-        wrong = right.replace('sink_delivered_total{shard="0",sink="flow"} 14', 'sink_delivered_total{shard="0",sink="flow"} 13')
+        wrong = right.replace('result="delivered"} 13', 'result="delivered"} 12')
         made, _ = self.judged(right, right)
         self.assertEqual((made.checks, made.facts), ({"the ledgers balance at every scrape": True}, {"ledgers": "2 scrapes, 0 out of balance"}))
         made, _ = self.judged(right, wrong, right)
@@ -138,9 +138,9 @@ class Scrapes(unittest.TestCase):
         self.assertEqual(self.judged()[0].checks, {"the ledgers balance at every scrape": False})
 
     def test_lines_have_what_has_changed(self):
-        later = test_watch.PAGE.replace("answers_total{shard=\"0\"} 8", "answers_total{shard=\"0\"} 9")
+        later = test_watch.PAGE.replace('acknowledgements_sent_total{shard="0"} 8', 'acknowledgements_sent_total{shard="0"} 9')
         lines = self.judged(test_watch.PAGE, later)[1]
-        self.assertEqual((lines[0]["sink_matched"], lines[1] | {"s": 0}), (14, {"s": 0, "answers": 9, "answers_owed": 5}))
+        self.assertEqual((lines[0]["sink_records_in_publish"], lines[1] | {"s": 0}), (13, {"s": 0, "acknowledgements_sent": 9, "answers_owed": 5}))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import spooled
 
-HELD = {"sink_delivered": 1_000, "sink_batches": 10, "sink_buffered_rows": 5_000, "sink_spooled_rows": 5_000}
+HELD = {"sink_records_out_delivered": 1_000, "sink_batches": 10, "sink_buffered_records": 5_000, "sink_spooled_records": 5_000}
 
 
 class Sizes(unittest.TestCase):
@@ -41,21 +41,21 @@ class Drains(unittest.TestCase):
     def test_it_is_timed_from_the_first_record_to_the_last_of_the_backlog(self):
         self.assertFalse(self.scrape(1))
         self.assertFalse(self.scrape(2), "nothing has come yet")
-        self.assertFalse(self.scrape(4, sink_delivered=3_000, sink_batches=14, sink_buffered_rows=4_000, sink_spooled_rows=4_000))
+        self.assertFalse(self.scrape(4, sink_records_out_delivered=3_000, sink_batches=14, sink_buffered_records=4_000, sink_spooled_records=4_000))
         self.assertFalse(self.drain.over(), "the same scrape says nothing new")
-        self.assertTrue(self.scrape(6, sink_delivered=9_000, sink_batches=20, sink_buffered_rows=100, sink_spooled_rows=100))
+        self.assertTrue(self.scrape(6, sink_records_out_delivered=9_000, sink_batches=20, sink_buffered_records=100, sink_spooled_records=100))
         self.assertEqual((self.drain.seconds, self.drain.rate(), self.drain.batch()), (4, 2_000, 800))
         self.assertEqual(self.drain.rows_over_time(2), [[1, 5_000], [4, 4_000], [6, 100]])
 
     def test_little_that_is_held_before_anything_came_is_no_end(self):
-        self.assertFalse(self.scrape(1, sink_buffered_rows=10))
+        self.assertFalse(self.scrape(1, sink_buffered_records=10))
         self.assertEqual((self.drain.seconds, self.drain.rate(), self.drain.batch()), (0, 0, 0), "what never ended has no rate")
 
 
 class Memory(unittest.TestCase):
     def test_the_ceiling_grows_by_a_thousandth_of_what_is_spooled(self):
         options = argparse.Namespace(shards=2, clients=10, segment="8MiB")
-        proof = SimpleNamespace(options=options, at_start={"process_resident_bytes": 20 << 20, "kafka_buffer_bytes_max": 64 << 20})
+        proof = SimpleNamespace(options=options, at_start={"process_resident_memory_bytes": 20 << 20, "kafka_buffer_bytes_max": 64 << 20})
         ceiling = lambda spooled_bytes: spooled.Spooled.ceiling(proof, spooled_bytes)
         self.assertEqual(ceiling(0), (84 << 20) + 2 * ((4 + 8 + 16 + 4) << 20) + 10 * (16 << 10))
         self.assertEqual(round(ceiling(10 << 30) - ceiling(0)), (10 << 30) // 1_000)

@@ -12,76 +12,83 @@ import time
 import urllib.request
 from collections import Counter, defaultdict
 
-LINE = re.compile(r"forebay_(\w+?)(?:_total)?(?:\{([^}]*)\})? ([0-9.e+]+)$")
+LINE = re.compile(r"(?:forebay_|(?=process_))(\w+?)(?:_total)?(?:\{([^}]*)\})? ([0-9.e+-]+)$")
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+# Labels that say where a number was counted. The others say what: they become a part of its name.
+WHERE = {"shard", "sink", "listener", "kafka", "version"}
 EVERY_S = 0.5
-
-SINK_IN = ("sink_matched", "sink_recovered")
-SINK_OUT = ("sink_delivered", "sink_refused", "sink_expired", "sink_dead_lettered", "sink_buffered_rows")
-LISTENER_OUT = ("listener_publishes_matched", "listener_publishes_unmatched", "listener_publishes_refused")
-SHARD_IN = ("publishes_qos0", "publishes_qos1", "publishes_qos2", "wills")
-SHARD_OUT = ("publishes_matched", "publishes_unmatched", "publishes_refused")
 
 
 def lines(page: str):
-    """Each number of a page: name without prefix and `_total`, labels, value."""
+    """Each number of a page: name without prefix and `_total`, with the values of labels that say what it is; labels; value. Buckets of histograms
+    are left out."""
     for line in page.splitlines():
-        if found := LINE.match(line):
-            yield found[1], dict(LABEL.findall(found[2] or "")), int(float(found[3]))
+        if (found := LINE.match(line)) and not found[1].endswith("_bucket"):
+            labels, value = dict(LABEL.findall(found[2] or "")), float(found[3])
+            name = "_".join([found[1], *(value for label, value in labels.items() if label not in WHERE)])
+            yield name, labels, int(value) if value.is_integer() else value
 
 
 def read(page: str) -> Counter:
-    """Name without prefix and `_total` → its value, summed over all labels."""
+    """Name → its value, summed over where it was counted."""
     values = Counter()
     for name, _, value in lines(page):
         values[name] += value
     return values
 
 
+def total(values: Counter, family: str) -> int:
+    """A family's numbers added up, whatever its label says."""
+    return sum(value for name, value in values.items() if name.startswith(family + "_"))
+
+
+def sides(kind: str, values: Counter) -> tuple[int, int]:
+    """What went in, and what is accounted for."""
+    if kind == "sink":
+        return total(values, "sink_records_in"), total(values, "sink_records_out") + values["sink_buffered_records"]
+    if kind == "listener":
+        return values["listener_publishes_received"], total(values, "listener_publishes_routed")
+    return total(values, "publishes_received") + values["wills_published"], total(values, "publishes_routed")
+
+
 def imbalance(page: str) -> list[str]:
     """What does not add up in one scrape: of each shard, of each of its sinks and listeners."""
     of = defaultdict(Counter)
     for name, labels, value in lines(page):
-        for kind in ("sink", "listener"):
-            if kind in labels:
-                of[labels.get("shard"), kind, labels[kind]][name] += value
-        if set(labels) == {"shard"}:
-            of[labels["shard"], "shard", labels["shard"]][name] += value
+        where = {"sink", "listener", "kafka"} & set(labels)
+        if "shard" not in labels or "kafka" in where:
+            continue
+        kind = where.pop() if where else "shard"
+        of[labels["shard"], kind, labels[kind]][name] += value
     faults = [] if of else ["no numbers of a shard"]
     for (shard, kind, name), values in sorted(of.items()):
-        if kind == "sink":
-            dropped = tuple(other for other in values if other.startswith("sink_dropped_"))
-            sides = SINK_IN, SINK_OUT + dropped
-        elif kind == "listener":
-            sides = ("listener_publishes_received",), LISTENER_OUT
-        else:
-            sides = SHARD_IN, SHARD_OUT
-        came, went = (sum(values[name] for name in side) for side in sides)
+        came, went = sides(kind, values)
         if came != went:
-            detail = ", ".join(f"{name} {values[name]}" for side in sides for name in side if values[name])
+            families = ("sink_records", "sink_buffered_records", "listener_publishes", "publishes", "wills_published")
+            detail = ", ".join(f"{name} {value}" for name, value in values.items() if value and name.startswith(families))
             faults.append(f"shard {shard}, {kind} {name}: {came} in, {went} accounted for ({detail})")
     return faults
 
 
 def answers_owed(values: Counter) -> int:
     """PUBLISH packets of QoS 1 and 2 that no PUBACK or PUBREC has gone out for."""
-    return values["publishes_qos1"] + values["publishes_qos2"] - values["answers"]
+    return values["publishes_received_1"] + values["publishes_received_2"] - values["acknowledgements_sent"]
 
 
 def ledger(values: Counter) -> list[str]:
     """What does not add up when all is done: everything that was received is accounted for, and nothing is left."""
-    received = sum(values[f"publishes_qos{qos}"] for qos in (0, 1, 2))
-    taken = received - values["publishes_unmatched"] - values["publishes_refused"]
+    received = total(values, "publishes_received")
+    taken = received - values["publishes_routed_unmatched"] - values["publishes_routed_refused"]
     faults = []
-    if values["sink_matched"] != taken:  # one sink in these runs
-        faults.append(f"{received} publishes received, {values['sink_matched']} taken by the sink")
-    dropped = sum(value for name, value in values.items() if name.startswith("sink_dropped_"))
-    if sum(values[name] for name in SINK_IN) != sum(values[name] for name in SINK_OUT) + dropped:
-        faults.append("matched is not delivered + refused + expired + dropped + dead-lettered + buffered")
-    if left := values["sink_buffered_rows"]:
-        faults.append(f"{left} rows are buffered after everybody is done")
-    if refused := values["sink_refused"]:
-        faults.append(f"{refused} rows refused by Kafka")
+    if values["sink_records_in_publish"] != taken:  # one sink in these runs
+        faults.append(f"{received} publishes received, {values['sink_records_in_publish']} taken by the sink")
+    came, went = sides("sink", values)
+    if came != went:
+        faults.append("records in are not records out + buffered")
+    if left := values["sink_buffered_records"]:
+        faults.append(f"{left} records are buffered after everybody is done")
+    if refused := values["sink_records_out_refused"]:
+        faults.append(f"{refused} records refused by Kafka")
     return faults
 
 
@@ -137,7 +144,7 @@ class Watch(threading.Thread):
         self.look()
 
     def summary(self) -> dict:
-        gauges = ("kafka_buffer_bytes", "sink_buffered_rows", "sink_buffered_bytes", "answers_owed", "stalled_connections", "connections_open")
+        gauges = ("kafka_buffer_bytes", "sink_buffered_records", "sink_buffered_bytes", "answers_owed", "connections_paused", "connections")
         most = {name: self.most[name] for name in gauges}
         scrapes = {"count": self.scrapes.count, "out_of_balance": self.scrapes.out_of_balance}
         return {"scrapes": scrapes, "most": most, "last": dict(sorted(self.last.items()))}

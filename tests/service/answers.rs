@@ -71,8 +71,8 @@ fn silence_beyond_the_keep_alive_ends_a_connection() {
         assert!(began.elapsed() >= Duration::from_millis(1_500), "{:?}", began.elapsed());
     }
     without.ping();
-    assert_eq!(metric(&service, "keep_alive_timeouts_total"), 3);
-    until_metric(&service, "connections_open", 1);
+    assert_eq!(metric(&service, "connections_closed_total{reason=\"keep_alive_timeout\"}"), 3);
+    until_metric(&service, "connections", 1);
 }
 
 /// With Kafka away nothing is answered, so the window of 5.0 fills.

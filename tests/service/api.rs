@@ -28,7 +28,7 @@ fn a_sink_says_what_it_is_and_what_it_has_done() {
     let mut device = Device::connect(service.mqtt(), Version::V5, "device");
     (1..=6).for_each(|n| device.deliver(n, "a/x", b"x"));
     (7..=10).for_each(|n| device.deliver(n, "b/x", b"x"));
-    until("everything to be delivered", || metric(&service, "sink_delivered_total") == 14);
+    until("everything to be delivered", || metric(&service, "sink_records_out_total{result=\"delivered\"}") == 14);
     let all = json(&service, "/api/v1/sinks/all");
     for (key, value) in [
         ("name", Value::from("all")),
@@ -141,7 +141,7 @@ fn a_crowd_of_the_rude_does_not_fill_the_log() {
         let mut stranger = Device::open(service.mqtt(), Version::V5);
         stranger.try_say_bytes(b"GET / HTTP/1.1\r\n\r\n");
     }
-    until("all to be turned away", || metric(&service, "connects_refused_total") == 200);
+    until("all to be turned away", || metric(&service, "connects_total{result=\"refused\"}") == 200);
     let told = events(&service, "connect_refused").len() as u64;
     assert_eq!(told + metric(&service, "events_suppressed_total"), 200, "told of or counted");
     assert_eq!(metric(&service, "events_dropped_total"), 0);
@@ -164,7 +164,7 @@ fn commands_print_sinks_and_events() {
     let mut service = Service::start(&config(TWO_SINKS));
     let mut device = Device::connect(service.mqtt(), Version::V5, "device");
     (1..=3).for_each(|n| device.deliver(n, "b/x", b"x"));
-    until("everything to be delivered", || metric(&service, "sink_delivered_total") == 6);
+    until("everything to be delivered", || metric(&service, "sink_records_out_total{result=\"delivered\"}") == 6);
     let control = service.control().to_string();
     let sinks = ask(&["sinks", "--control", &control], 0);
     let cells: Vec<Vec<&str>> = sinks.lines().map(|line| line.split_whitespace().take(7).collect()).collect();

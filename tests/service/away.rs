@@ -65,7 +65,7 @@ fn publishes_are_taken_and_held_until_kafka_comes() {
         device.ping();
     }
     assert_eq!(ledger(&service), [600, 0, 0, 600]);
-    assert_eq!((metric(&service, "answers_total"), metric(&service, "kafka_reachable")), (0, 0));
+    assert_eq!((metric(&service, "acknowledgements_sent_total"), metric(&service, "kafka_reachable")), (0, 0));
 
     let log = kafka.arrive(&dir);
     for (_, device) in &mut devices {
@@ -119,7 +119,7 @@ fn kafka_may_go_and_come_back() {
     let texts: Vec<_> = read(log.local_addr(), "all").iter().map(|record| record.text().to_owned()).collect();
     let expected: Vec<_> = (0..3).flat_map(|round| (1..=40).map(move |n| format!("{round} {n:02}"))).collect();
     assert_eq!(texts, expected, "in order, each once");
-    assert_eq!(metric(&service, "sink_outcome_unknown_total"), 0);
+    assert_eq!(metric(&service, "sink_possible_duplicates_total"), 0);
 }
 
 /// `received` is answered from memory: it promises nothing, and waits for nobody.
@@ -144,7 +144,7 @@ fn received_is_answered_without_kafka() {
     assert_eq!(ledger(&service), [53, 0, 0, 53]);
     let log = kafka.arrive(&dir);
     assert_eq!(device.hear_all(2), [puback(51), puback(52)]);
-    until_metric(&service, "sink_delivered_total", 53);
+    until_metric(&service, "sink_records_out_total{result=\"delivered\"}", 53);
     assert_eq!((read(log.local_addr(), "now").len(), read(log.local_addr(), "safe").len()), (52, 1));
     log.stop();
 }

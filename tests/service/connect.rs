@@ -51,7 +51,7 @@ fn a_device_without_a_name_gets_one_that_stays_its_own() {
     let name = told.properties.as_properties().assigned_client_identifier().expect("a name").to_owned();
     assert_ne!(other.properties.as_properties().assigned_client_identifier(), Some(&*name));
     first.vanish();
-    until_metric(&service, "connections_open", 1);
+    until_metric(&service, "connections", 1);
     let again = Connect { clean_start: false, client_id: &name, ..nameless };
     let (_again, hello_again) = Device::connect_as(service.mqtt(), &again);
     assert!(hello_again.session_present, "by the name that it was given");
@@ -78,7 +78,7 @@ fn who_is_turned_away_is_told_why() {
         assert_refused(device, code);
     }
     let _two_again = Device::connect(service.mqtt(), Version::V31, "two");
-    assert_eq!((metric(&service, "sessions"), metric(&service, "connects_refused_total")), (2, 4));
+    assert_eq!((metric(&service, "sessions"), metric(&service, "connects_total{result=\"refused\"}")), (2, 4));
 }
 
 #[test]
@@ -90,8 +90,11 @@ fn who_says_no_connect_in_time_is_closed() {
     let mut in_time = Device::connect(service.mqtt(), Version::V311, "in time");
     assert_eq!((silent.hear(), slow.hear()), (Heard::Closed, Heard::Closed));
     in_time.ping();
-    assert_eq!((metric(&service, "connect_timeouts_total"), metric(&service, "connections_open")), (2, 1));
-    assert_eq!(metric(&service, "partial_bytes"), 0, "what had come of it is given back");
+    assert_eq!(
+        (metric(&service, "connections_closed_total{reason=\"connect_timeout\"}"), metric(&service, "connections")),
+        (2, 1)
+    );
+    assert_eq!(metric(&service, "partial_packet_bytes"), 0, "what had come of it is given back");
 }
 
 /// The largest CONNECT that 3.1.1 can express, and every field of it with a meaning.

@@ -39,7 +39,7 @@ fn idle_connections_cost_little_memory_and_no_time() {
     let each = resident_bytes(&service).saturating_sub(before) / (COUNT - 100) as u64;
     println!("{each} bytes of memory for each idle connection");
     assert!(each < 8_000, "{each} bytes for each idle connection");
-    assert_eq!(metric(&service, "connections_open"), COUNT as u64);
+    assert_eq!(metric(&service, "connections"), COUNT as u64);
     // Any one quiet stretch of some will do: what spins, spins in all of them.
     let spent = |_| {
         let before = cpu_time(&service);
@@ -71,7 +71,7 @@ fn announcements_reserve_nothing() {
         open.push(device);
     }
     let refused = (COUNT as u64).div_ceil(3) + COUNT as u64 / 3;
-    until_metric(&service, "malformed_packets_total", refused);
+    until_metric(&service, "connections_closed_total{reason=\"protocol_error\"}", refused);
     let grown = resident_bytes(&service).saturating_sub(before);
     println!("{grown} bytes grown by {COUNT} announcements");
     assert!(grown < 16 << 20, "{grown} bytes");
@@ -102,9 +102,9 @@ fn half_received_packets_have_a_bound_of_their_own() {
     // 64 MiB hold 72 of them.
     let bound = 64 << 20;
     let closed = 100 - (bound / PART) as u64;
-    until_metric(&service, "partial_quota_closes_total", closed);
-    until_metric(&service, "connections_open", 101 - closed);
-    let held = metric(&service, "partial_bytes");
+    until_metric(&service, "connections_closed_total{reason=\"partial_packets\"}", closed);
+    until_metric(&service, "connections", 101 - closed);
+    let held = metric(&service, "partial_packet_bytes");
     assert!(held <= bound as u64, "{held} bytes of half-received packets");
     let grown = resident_bytes(&service).saturating_sub(before);
     println!("{grown} bytes grown while {held} are held");
@@ -112,7 +112,7 @@ fn half_received_packets_have_a_bound_of_their_own() {
     good.publish(QoS::AtLeastOnce, 1, "t", &vec![1; 10_000]);
     assert_eq!(good.hear(), puback(1), "whoever finishes its packets is served");
     drop(open);
-    until_metric(&service, "partial_bytes", 0);
+    until_metric(&service, "partial_packet_bytes", 0);
 }
 
 /// Slots, descriptors and timers are used again and again, and nothing of one connection is left to the next.
@@ -122,7 +122,7 @@ fn connections_come_and_go() {
     let service = Service::start(&config_with("shards = 2", ""));
     // Both shards have their connections to Kafka after this.
     warm(&service);
-    until_metric(&service, "connections_open", 0);
+    until_metric(&service, "connections", 0);
     let (to, before) = (service.mqtt(), descriptors(&service));
     let visit = move |thread: usize, n: usize| {
         let version = VERSIONS[n % 3];
@@ -139,7 +139,7 @@ fn connections_come_and_go() {
         (0..4).map(|thread| std::thread::spawn(move || (0..EACH).for_each(|n| visit(thread, n)))).collect();
     threads.into_iter().for_each(|thread| thread.join().expect("a thread"));
     until_metric(&service, "connections_accepted_total", 2 + 4 * EACH as u64);
-    until_metric(&service, "connections_open", 0);
-    assert_eq!((metric(&service, "sessions"), metric(&service, "partial_bytes")), (0, 0));
+    until_metric(&service, "connections", 0);
+    assert_eq!((metric(&service, "sessions"), metric(&service, "partial_packet_bytes")), (0, 0));
     until("the descriptors to be given back", || descriptors(&service) <= before);
 }

@@ -54,10 +54,10 @@ fn a_record_that_kafka_finds_too_large_is_in_the_file_before_its_publisher_hears
     }
     let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
     device.publish(QoS::AtMostOnce, 0, "a/b", &[b'x'; 100_000]);
-    until_metric(&service, "sink_dead_lettered_in_file_total", 5);
-    assert_eq!(metric(&service, "sink_matched_total"), 7);
-    assert_eq!(metric(&service, "sink_delivered_total"), 2);
-    assert_eq!(metric(&service, "sink_refused_total"), 0);
+    until_metric(&service, "sink_dead_letter_file_records_total", 5);
+    assert_eq!(metric(&service, "sink_records_in_total{source=\"publish\"}"), 7);
+    assert_eq!(metric(&service, "sink_records_out_total{result=\"delivered\"}"), 2);
+    assert_eq!(metric(&service, "sink_records_out_total{result=\"refused\"}"), 0);
 }
 
 #[test]
@@ -179,6 +179,6 @@ fn what_a_real_kafka_refuses_is_kept_with_its_reason() {
         assert!(reasons.contains(&reason), "{reason} of {:?}", last.headers);
         assert_eq!(header("dead-letter-kafka-code"), (reason != "TOPIC_FORBIDDEN").then_some("29"));
     }
-    assert_eq!(metric(&service, "sink_dead_lettered_total"), 3);
-    assert_eq!(metric(&service, "sink_refused_total"), 0);
+    assert_eq!(metric(&service, "sink_records_out_total{result=\"dead_lettered\"}"), 3);
+    assert_eq!(metric(&service, "sink_records_out_total{result=\"refused\"}"), 0);
 }

@@ -38,7 +38,7 @@ fn every_version_and_qos_arrives_and_the_ledger_balances() {
     }
     assert_eq!(texts(service.embedded(), "all"), expected);
     assert_eq!(ledger(&service), [90, 90, 0, 0]);
-    assert_eq!(metric(&service, "answers_total"), 60);
+    assert_eq!(metric(&service, "acknowledgements_sent_total"), 60);
 }
 
 /// Every level, number of acks and partitioner that may stand together; each sink has all messages, once.
@@ -74,7 +74,7 @@ fn every_level_acks_and_partitioner_delivers() {
     let in_order = |n: usize| read(service.embedded(), &format!("t{n}")).is_sorted_by_key(|record| record.text());
     assert!([0, 3, 4].into_iter().all(in_order));
     assert_eq!(ledger(&service), [300, 300, 0, 0]);
-    assert_eq!(metric(&service, "sink_acknowledged_lost_total"), 0);
+    assert_eq!(metric(&service, "sink_kafka_data_losses_total"), 0);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn what_no_sink_wants_is_answered_with_no_matching_subscribers() {
         device.release(2);
         assert_eq!(device.hear(), Heard::Answer(PacketType::PubComp, 2, 0));
     }
-    assert_eq!((metric(&service, "publishes_unmatched_total"), ledger(&service)), (6, [0; 4]));
+    assert_eq!((metric(&service, "publishes_routed_total{result=\"unmatched\"}"), ledger(&service)), (6, [0; 4]));
 }
 
 /// A code is only for what will never succeed; 3.x has none, and is closed.
@@ -114,7 +114,7 @@ fn what_can_never_be_a_record_is_refused_and_the_rest_is_not() {
         }
     }
     assert_eq!(texts(service.embedded(), "t-good").len(), 6);
-    assert_eq!(metric(&service, "publishes_refused_total"), 6);
+    assert_eq!(metric(&service, "publishes_routed_total{result=\"refused\"}"), 6);
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_message_for_one_topic_more_than_topics_max_is_refused() {
     assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 3, 0x97));
     device.deliver(4, "a", b"x");
     assert_eq!((texts(service.embedded(), "t-a").len(), texts(service.embedded(), "t-b").len()), (2, 1));
-    assert_eq!(metric(&service, "publishes_refused_total"), 1);
+    assert_eq!(metric(&service, "publishes_routed_total{result=\"refused\"}"), 1);
 }
 
 #[test]

@@ -100,11 +100,11 @@ fn what_passes_is_held_and_sent_again() {
         bench.script.add(Step::new(ApiKey::Produce, fault.clone()).times(2));
         bench.deliver(&mut device, &format!("{fault:?}"));
         assert_eq!(bench.script.left(), 0);
-        assert!(bench.metric("sink_kafka_errors_total") >= 2 * round, "{fault:?}");
+        assert!(bench.metric("sink_batches_failed_total{reason=\"kafka_error\"}") >= 2 * round, "{fault:?}");
     }
     bench.check("all");
-    assert_eq!(bench.metric("sink_outcome_unknown_total"), 0, "Kafka knows what it has");
-    assert_eq!(bench.metric("sink_epochs_raised_total"), 0, "the identity stays");
+    assert_eq!(bench.metric("sink_possible_duplicates_total"), 0, "Kafka knows what it has");
+    assert_eq!(bench.metric("sink_producer_epoch_bumps_total"), 0, "the identity stays");
 }
 
 #[test]
@@ -115,14 +115,14 @@ fn a_producer_that_kafka_fences_or_forgets_asks_and_goes_on() {
     for (asked, code) in (1..).zip([47, 59, 90]) {
         bench.on_produce(Fault::Error(code));
         bench.deliver(&mut device, &format!("code {code}"));
-        assert!(bench.metric("sink_asked_total") >= asked, "{code}");
+        assert!(bench.metric("sink_log_queries_total") >= asked, "{code}");
     }
-    assert_eq!(bench.metric("sink_epochs_raised_total"), 0, "the log says that the identity is the next");
+    assert_eq!(bench.metric("sink_producer_epoch_bumps_total"), 0, "the log says that the identity is the next");
     // Refused in spite of what the log says, again and again.
     (0..5).for_each(|_| bench.on_produce(Fault::Error(47)));
     bench.deliver(&mut device, "at last");
-    assert!(bench.metric("sink_epochs_raised_total") >= 1);
-    assert_eq!(bench.metric("sink_outcome_unknown_total"), 0, "the log has told");
+    assert!(bench.metric("sink_producer_epoch_bumps_total") >= 1);
+    assert_eq!(bench.metric("sink_possible_duplicates_total"), 0, "the log has told");
     bench.check("all");
 }
 
@@ -135,7 +135,7 @@ fn an_unexpected_sequence_is_settled() {
         bench.deliver(&mut device, "45");
     }
     bench.check("all");
-    assert!(bench.metric("sink_kafka_errors_total") >= 3);
+    assert!(bench.metric("sink_batches_failed_total{reason=\"kafka_error\"}") >= 3);
 }
 
 /// The topic takes less than the sink believes: batches are taken apart until single records are left, and only the
@@ -154,8 +154,8 @@ fn a_batch_too_large_is_split_and_only_a_record_too_large_refused() {
     let answers: Vec<_> =
         (1..=40).map(|id| Heard::Answer(PacketType::PubAck, id, if id == 17 { 0x80 } else { 0 })).collect();
     assert_eq!(device.hear_all(40), answers);
-    assert_eq!((bench.metric("sink_refused_total"), ledger(&bench.service)[0]), (1, 40));
-    assert!(bench.metric("sink_splits_total") > 0);
+    assert_eq!((bench.metric("sink_records_out_total{result=\"refused\"}"), ledger(&bench.service)[0]), (1, 40));
+    assert!(bench.metric("sink_batch_splits_total") > 0);
     bench.check("all");
 }
 
@@ -176,8 +176,8 @@ fn a_topic_that_is_forbidden_or_invalid_refuses_its_own() {
             let mut old = Device::connect(bench.service.mqtt(), Version::V311, "old");
             old.publish(QoS::AtLeastOnce, 1, "no/x", b"refused");
             assert_eq!(old.hear(), Heard::Closed, "{code} {api:?}");
-            assert_eq!(bench.metric("sink_refused_total"), 1);
-            assert_eq!(bench.metric("publishes_refused_total"), 2);
+            assert_eq!(bench.metric("sink_records_out_total{result=\"refused\"}"), 1);
+            assert_eq!(bench.metric("publishes_routed_total{result=\"refused\"}"), 2);
             assert_eq!(read(bench.log.local_addr(), "yes").len(), 1);
             assert_eq!(ledger(&bench.service)[3], 0);
         }
@@ -252,12 +252,12 @@ fn throttling_and_quotas_are_kept_to() {
             bench.deliver(&mut device, "after");
             // The answer took a moment to come here; the broker's clock runs from before.
             assert!(since.elapsed() > Duration::from_millis(250), "{:?}", since.elapsed());
-            assert_eq!(bench.metric("kafka_throttles_total"), 1);
+            assert_eq!(bench.metric("kafka_throttled_responses_total"), 1);
             bench.on_produce(Fault::Error(6));
         }
     }
     bench.check("all");
-    until_metric(&bench.service, "kafka_throttles_total", 2);
+    until_metric(&bench.service, "kafka_throttled_responses_total", 2);
 }
 
 /// Answers that are not what they should be: their connection is closed, they count for nothing, and what was asked
@@ -285,7 +285,7 @@ fn answers_that_lie_close_their_connection() {
         bench.deliver(&mut bench.device(), "at the start");
         assert_eq!(bench.script.left(), 0, "{api:?}");
         // Two questions may stand on a connection, and the second answer is nobody's then.
-        assert!(bench.metric("kafka_malformed_answers_total") >= lies.len() as u64 / 2, "{api:?}");
+        assert!(bench.metric("kafka_malformed_responses_total") >= lies.len() as u64 / 2, "{api:?}");
         bench.check("all");
     }
     let mut bench = Bench::start("", |_| {});
@@ -293,10 +293,10 @@ fn answers_that_lie_close_their_connection() {
     for (round, lie) in (1..).zip(&lies) {
         bench.on_produce(lie.clone());
         bench.deliver(&mut device, &format!("{lie:?}"));
-        assert_eq!(bench.metric("kafka_malformed_answers_total"), round, "{lie:?}");
+        assert_eq!(bench.metric("kafka_malformed_responses_total"), round, "{lie:?}");
     }
     // Two requests may have stood on the connection.
-    assert!(bench.metric("sink_batches_unanswered_total") >= lies.len() as u64);
+    assert!(bench.metric("sink_batches_failed_total{reason=\"no_response\"}") >= lies.len() as u64);
     bench.check("all");
 }
 
@@ -316,7 +316,7 @@ fn a_broker_that_never_answers_is_given_its_time() {
     }
     assert_eq!(bench.script.left(), 0);
     assert!(bench.metric("kafka_connection_failures_total") >= 5);
-    assert!(bench.metric("sink_batches_unanswered_total") >= 2);
+    assert!(bench.metric("sink_batches_failed_total{reason=\"no_response\"}") >= 2);
     bench.check("all");
 }
 

@@ -66,7 +66,7 @@ fn a_full_buffer_holds_publishers_back_and_loses_nothing() {
         };
         devices.push((device, std::thread::spawn(publish)));
     }
-    until_metric(&service, "stalled_connections", 6);
+    until_metric(&service, "connections_paused", 6);
     let held = ledger(&service)[3];
     assert!((20..150).contains(&held), "{held} messages of 30 kB in 4 MiB");
     // Who does not publish to that cluster is served.
@@ -75,7 +75,10 @@ fn a_full_buffer_holds_publishers_back_and_loses_nothing() {
     assert_eq!(other.hear(), Heard::Answer(PacketType::PubAck, 1, 0x10));
     // Longer than 1.5 times the keep-alive; none of them can have its PINGREQ read.
     std::thread::sleep(Duration::from_millis(3_500));
-    assert_eq!((metric(&service, "keep_alive_timeouts_total"), metric(&service, "connections_open")), (0, 7));
+    assert_eq!(
+        (metric(&service, "connections_closed_total{reason=\"keep_alive_timeout\"}"), metric(&service, "connections")),
+        (0, 7)
+    );
     let log = kafka.arrive(&dir);
     for (mut device, writer) in devices {
         let answers = device.hear_all(usize::from(EACH));
@@ -85,7 +88,7 @@ fn a_full_buffer_holds_publishers_back_and_loses_nothing() {
     let records = read(log.local_addr(), "all");
     assert_eq!(records.len(), 6 * usize::from(EACH));
     assert!(records.iter().all(|record| record.headers[0].1.len() == payload.len()));
-    assert_eq!(metric(&service, "stalled_connections"), 0);
+    assert_eq!(metric(&service, "connections_paused"), 0);
     log.stop();
 }
 
@@ -112,8 +115,7 @@ fn who_goes_away_while_stalled_leaves_nothing_behind() {
         .collect();
     // The second fifteen took over from the first: half of those were stalled.
     until("all that are left to be stalled or taken", || {
-        metric(&service, "stalled_connections") + ledger(&service)[3] >= 15
-            && metric(&service, "connections_open") == 15
+        metric(&service, "connections_paused") + ledger(&service)[3] >= 15 && metric(&service, "connections") == 15
     });
     let taken = ledger(&service)[3];
     devices.drain(..20).for_each(Device::vanish);
@@ -124,11 +126,11 @@ fn who_goes_away_while_stalled_leaves_nothing_behind() {
         answered += 1;
         device.leave();
     }
-    until_metric(&service, "connections_open", 0);
+    until_metric(&service, "connections", 0);
     until("the ledger to be settled", || ledger(&service)[3] == 0);
     let recorded = texts(log.local_addr(), "all").len() as u64;
     assert!(recorded >= answered && recorded >= taken && recorded <= 30, "{taken} taken, {recorded} recorded");
-    assert_eq!((metric(&service, "stalled_connections"), metric(&service, "partial_bytes")), (0, 0));
+    assert_eq!((metric(&service, "connections_paused"), metric(&service, "partial_packet_bytes")), (0, 0));
     assert_eq!(ledger(&service), [recorded, recorded, 0, 0]);
     log.stop();
 }

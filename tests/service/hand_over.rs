@@ -49,14 +49,14 @@ fn what_stands_behind_the_connect_moves_with_it() {
             assert_eq!(device.hear_all(PIPELINED.into()), (1..=PIPELINED).map(puback).collect::<Vec<_>>());
         }
         let (accepted, moved) =
-            (metric(&service, "connections_accepted_total"), metric(&service, "connections_moved_total"));
+            (metric(&service, "connections_accepted_total"), metric(&service, "connections_handed_over_total"));
         // Half of them, or two thirds, give or take.
         assert!(accepted == 200 && (40..=180).contains(&moved), "{moved} of {accepted} moved");
-        assert_eq!(metric(&service, "connections_move_refused_total"), 0);
-        assert_eq!((metric(&service, "connections_open"), metric(&service, "sessions")), (200, 200));
+        assert_eq!(metric(&service, "connections_closed_total{reason=\"handover_failed\"}"), 0);
+        assert_eq!((metric(&service, "connections"), metric(&service, "sessions")), (200, 200));
         assert_recorded(&service, &ids);
         devices.into_iter().for_each(Device::leave);
-        until_metric(&service, "connections_open", 0);
+        until_metric(&service, "connections", 0);
     }
 }
 
@@ -87,7 +87,7 @@ fn the_opening_may_be_cut_at_every_byte() {
             ids.push(name(cut));
         }
     }
-    assert!(metric(&service, "connections_moved_total") > 100);
+    assert!(metric(&service, "connections_handed_over_total") > 100);
     assert_recorded(&service, &ids);
-    assert_eq!(metric(&service, "partial_bytes"), 0);
+    assert_eq!(metric(&service, "partial_packet_bytes"), 0);
 }

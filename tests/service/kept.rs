@@ -110,7 +110,7 @@ fn an_open_qos_2_identifier_is_one_record_across_connections() {
     }
     expected.sort();
     assert_eq!(texts(service.embedded(), "all"), expected);
-    assert_eq!(metric(&service, "publishes_repeated_total"), 2 * VERSIONS.len() as u64);
+    assert_eq!(metric(&service, "publishes_duplicate_total"), 2 * VERSIONS.len() as u64);
 }
 
 /// The other way about: a clean start forgets the identifier, so the same bytes are a new message.

@@ -10,6 +10,7 @@ mod command_line;
 mod connect;
 mod crash;
 mod crowd;
+mod dashboard;
 mod dead_letters;
 mod delivery;
 mod device;

@@ -52,16 +52,18 @@ pub(crate) fn cpu_time(service: &Service) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Matched, delivered, refused and buffered messages of all sinks. They balance at every snapshot.
+/// Taken, delivered, refused and buffered records of all sinks. They balance at every snapshot.
 pub(crate) fn ledger(service: &Service) -> [u64; 4] {
     let page = service.get("/metrics").expect("metrics").1;
-    let sum = |name: &str| -> u64 {
-        let lines = page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
-        lines.map(|line| line.rsplit(' ').next().expect("a value").parse::<u64>().expect("a number")).sum()
-    };
-    let [matched, delivered, refused, buffered] =
-        ["matched_total", "delivered_total", "refused_total", "buffered_rows"]
-            .map(|name| sum(&format!("forebay_sink_{name}")));
-    assert_eq!(matched, delivered + refused + buffered, "the ledger balances:\n{page}");
-    [matched, delivered, refused, buffered]
+    let numbers = [
+        "sink_records_in_total{source=\"publish\"}",
+        "sink_records_out_total{result=\"delivered\"}",
+        "sink_records_out_total{result=\"refused\"}",
+        "sink_buffered_records",
+    ];
+    let [taken, delivered, refused, buffered] = numbers.map(|name| {
+        crate::support::service::sum(&page, &format!("forebay_{name}")).unwrap_or_else(|| panic!("no {name}")) as u64
+    });
+    assert_eq!(taken, delivered + refused + buffered, "the ledger balances:\n{page}");
+    [taken, delivered, refused, buffered]
 }

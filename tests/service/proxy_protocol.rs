@@ -85,8 +85,8 @@ fn devices_behind_a_proxy_keep_their_addresses() {
         }
         assert_eq!(texts(service.embedded(), "all"), addresses);
         // Client ids live on both shards: sockets have moved, and the header with none of them.
-        assert!(metric(&service, "connections_moved_total") > 0, "{expect}");
-        assert_eq!(metric(&service, "proxy_headers_refused_total"), 0);
+        assert!(metric(&service, "connections_handed_over_total") > 0, "{expect}");
+        assert_eq!(metric(&service, "connections_closed_total{reason=\"proxy_header\"}"), 0);
         // A first packet that is none, from an address of its own.
         let mut device = Device::open(proxy(service.mqtt(), vec![header("198.51.100.9:999")]), Version::V5);
         device.try_say_bytes(b"\xc0\x00");
@@ -106,7 +106,7 @@ fn the_address_moves_with_the_socket() {
         device.until_closed();
         until_logged(&service, &address);
     }
-    assert!(metric(&service, "connections_moved_total") > 0);
+    assert!(metric(&service, "connections_handed_over_total") > 0);
 }
 
 #[test]
@@ -147,8 +147,8 @@ fn what_is_no_header_is_closed_and_counted_and_none_is_taken_unasked() {
         let mut device = Device::open(service.mqtt(), Version::V311);
         device.try_say_bytes(&bytes);
         device.until_closed();
-        until_metric(&service, "proxy_headers_refused_total", 1);
-        until_metric(&service, "connections_open", 0);
+        until_metric(&service, "connections_closed_total{reason=\"proxy_header\"}", 1);
+        until_metric(&service, "connections", 0);
     }
     let service = service("off");
     for header in [v1("203.0.113.7:7"), v2("203.0.113.7:7")] {
@@ -156,7 +156,13 @@ fn what_is_no_header_is_closed_and_counted_and_none_is_taken_unasked() {
         device.try_say_bytes(&header);
         device.until_closed();
     }
-    assert_eq!((metric(&service, "malformed_packets_total"), metric(&service, "proxy_headers_refused_total")), (2, 0));
+    assert_eq!(
+        (
+            metric(&service, "connections_closed_total{reason=\"protocol_error\"}"),
+            metric(&service, "connections_closed_total{reason=\"proxy_header\"}")
+        ),
+        (2, 0)
+    );
 }
 
 /// Half a header is no more than half a CONNECT: the same time-out closes both.
@@ -170,6 +176,6 @@ fn a_header_that_does_not_come_is_not_waited_for() {
         device.try_say_bytes(half);
         device.until_closed();
     }
-    assert_eq!(metric(&service, "connect_timeouts_total"), 4);
-    assert_eq!(metric(&service, "partial_bytes"), 0);
+    assert_eq!(metric(&service, "connections_closed_total{reason=\"connect_timeout\"}"), 4);
+    assert_eq!(metric(&service, "partial_packet_bytes"), 0);
 }

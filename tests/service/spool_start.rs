@@ -68,8 +68,8 @@ fn rows_in_the_spool_hold_sinks_and_shards_where_they_were() {
     // Twice as many shards, under another cluster's name: taken up all the same, by as many as there were.
     write(&dir, 4, &format!("[kafka.other]\nbootstrap = \"127.0.0.1:1\"\n{SPOOL}{}", sink("a")));
     service.start_again();
-    until_metric(&service, "sink_recovered_total", 20);
-    until_metric(&service, "sink_buffered_rows", 20);
+    until_metric(&service, "sink_records_in_total{source=\"recovery\"}", 20);
+    until_metric(&service, "sink_buffered_records", 20);
     assert!(service.log().contains("shards_kept"), "{}", service.log());
     let (_, shards) = service.get("/metrics").expect("an answer");
     assert!(shards.contains("shard=\"1\"") && !shards.contains("shard=\"2\""));

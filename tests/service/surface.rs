@@ -4,10 +4,14 @@ use forebay::mqtt::packet::{QoS, Version};
 use kafka_protocol::messages::DescribeConfigsRequest;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 
+use std::io::Write as _;
+use std::process::Stdio;
+
 use crate::device::{Device, puback};
 use crate::kafka_client::Client;
 use crate::process::{ledger, metric, until};
-use crate::support::service::{Service, config};
+use crate::support::service::{Service, config, sum};
+use crate::support::tool;
 
 #[test]
 fn pages_of_the_control_plane() {
@@ -18,20 +22,91 @@ fn pages_of_the_control_plane() {
     let mut device = Device::connect(service.mqtt(), Version::V5, "device");
     (1..=10).for_each(|n| device.deliver(n, "t", b"x"));
     let page = service.get("/metrics").expect("metrics").1;
-    assert!(page.ends_with("# EOF\n"), "OpenMetrics to its end");
     for line in [
-        "forebay_sink_matched_total{shard=\"0\",sink=\"all\"} 10",
-        "forebay_sink_delivered_total{shard=\"0\",sink=\"all\"} 10",
-        "forebay_publishes_qos1_total{shard=\"0\"} 10",
-        "forebay_connections_open{shard=\"0\"} 1",
+        "forebay_sink_records_in_total{shard=\"0\",sink=\"all\",source=\"publish\"} 10",
+        "forebay_sink_records_out_total{shard=\"0\",sink=\"all\",result=\"delivered\"} 10",
+        "forebay_publishes_received_total{shard=\"0\",qos=\"1\"} 10",
+        "forebay_connections{shard=\"0\"} 1",
         "forebay_kafka_reachable{shard=\"0\",kafka=\"embedded\"} 1",
     ] {
         assert!(page.lines().any(|other| other == line), "{line}\n{page}");
     }
-    let described = |line: &&str| line.starts_with("# HELP ");
-    let names: Vec<_> = page.lines().filter(described).map(|line| line.split(' ').nth(2)).collect();
-    assert_eq!(page.lines().filter(|line| line.starts_with("# TYPE ")).count(), names.len(), "each has a type");
     assert_eq!(ledger(&service), [10, 10, 0, 0]);
+}
+
+/// What a device waited for is in the histograms: each message of a device that sends one at a time, each request, each batch.
+#[test]
+fn histograms_show_what_publishers_and_kafka_took() {
+    let service = Service::start(&config("[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n"));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    (1..=10).for_each(|n| device.deliver(n, "t", b"x"));
+    assert_eq!(metric(&service, "publish_ack_seconds_count{acknowledge=\"replicated\"}"), 10);
+    assert_eq!(metric(&service, "publish_ack_seconds_count"), 10, "and no other level");
+    let took = service.metric("forebay_publish_ack_seconds_sum").expect("a sum");
+    assert!(took > 0.0 && took < 600.0, "{took}");
+    let requests = metric(&service, "kafka_produce_requests_total");
+    assert!(requests > 0);
+    assert_eq!(metric(&service, "kafka_produce_seconds_count"), requests);
+    assert!(service.metric("forebay_kafka_produce_seconds_sum").is_some_and(|took| took > 0.0));
+    let batches = metric(&service, "sink_batches_total");
+    assert_eq!(metric(&service, "kafka_batch_records_count"), batches);
+    assert_eq!(metric(&service, "kafka_batch_records_sum"), 10);
+    assert_eq!(metric(&service, "kafka_batch_bytes_sum"), metric(&service, "sink_batched_bytes_total"));
+}
+
+/// With a spool: its syncs and groups.
+#[test]
+fn histograms_show_what_the_spool_took() {
+    let spooled = "[spool]\nbytes_max = \"128MiB\"\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
+    let service = Service::start(&config(spooled));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    (1..=10).for_each(|n| device.deliver(n, "t", b"x"));
+    assert_eq!(metric(&service, "publish_ack_seconds_count{acknowledge=\"stored\"}"), 10);
+    assert!(metric(&service, "spool_sync_seconds_count") >= 10, "each was answered behind a sync of its own");
+    assert!(service.metric("forebay_spool_sync_seconds_sum").is_some_and(|took| took > 0.0));
+    let page = service.get("/metrics").expect("metrics").1;
+    let number = |name| sum(&page, name).expect("a number");
+    assert_eq!(number("forebay_spool_group_bytes_sum"), number("forebay_spool_written_bytes_total"));
+}
+
+/// Both formats; Prometheus' own tool finds nothing to say about either.
+#[test]
+fn metrics_are_what_prometheus_expects() {
+    let service = Service::start(&config("[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n"));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    device.deliver(1, "t", b"x");
+    let (head, text) = service.get_with("/metrics", "Accept: text/plain").expect("metrics");
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    let (head, open) = service.get_with("/metrics", "Accept: application/openmetrics-text").expect("metrics");
+    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0"), "{head}");
+    assert!(!text.contains("# EOF") && open.ends_with("# EOF\n"));
+    for page in [&text, &open] {
+        let of = |word: &str| -> Vec<String> {
+            let lines = page.lines().filter(|line| line.starts_with(word));
+            lines.filter_map(|line| line.split(' ').nth(2)).map(str::to_owned).collect()
+        };
+        let (helps, mut types) = (of("# HELP "), of("# TYPE "));
+        assert_eq!(helps, types, "each family has help and type");
+        let count = types.len();
+        types.sort();
+        types.dedup();
+        assert_eq!(types.len(), count, "each family once");
+    }
+    let mut child = tool("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool: scripts/test install");
+    child.stdin.take().expect("its input").write_all(text.as_bytes()).expect("written");
+    let said = child.wait_with_output().expect("its end");
+    let said = (
+        said.status.success(),
+        String::from_utf8_lossy(&said.stdout).into_owned(),
+        String::from_utf8_lossy(&said.stderr).into_owned(),
+    );
+    assert_eq!(said, (true, String::new(), String::new()));
 }
 
 #[test]
@@ -41,7 +116,9 @@ fn logs_as_json_are_json_line_by_line_and_not_a_line_for_a_message() {
     let mut device = Device::connect(service.mqtt(), Version::V5, "device");
     (1..=500).for_each(|n| device.publish(QoS::AtLeastOnce, n, "t", b"x"));
     assert_eq!(device.hear_all(500), (1..=500).map(puback).collect::<Vec<_>>());
-    assert!(metric(&service, "publishes_qos1_total") == 500 && service.log().lines().count() < before + 20);
+    assert!(
+        metric(&service, "publishes_received_total{qos=\"1\"}") == 500 && service.log().lines().count() < before + 20
+    );
     assert!(service.terminate().success());
     let log = service.log();
     let objects: Vec<serde_json::Value> = log

@@ -40,8 +40,11 @@ fn the_old_connection_hears_why_and_the_new_one_has_the_session() {
         new.leave();
     }
     assert_eq!(texts(service.embedded(), "all").len(), 100);
-    assert_eq!((metric(&service, "takeovers_total"), metric(&service, "sessions")), (100, 100));
-    let moved = metric(&service, "connections_moved_total");
+    assert_eq!(
+        (metric(&service, "connections_closed_total{reason=\"session_taken_over\"}"), metric(&service, "sessions")),
+        (100, 100)
+    );
+    let moved = metric(&service, "connections_handed_over_total");
     assert!((20..=180).contains(&moved), "{moved} of 200 were accepted by the other shard");
 }
 
@@ -53,11 +56,11 @@ fn a_storm_of_takeovers_leaves_one() {
     let fights: Vec<_> = (0..4).map(|thread| std::thread::spawn(move || fight(to, thread))).collect();
     let answered: usize = fights.into_iter().map(|fight| fight.join().expect("a thread")).sum();
     // The last of each thread stands until another one's comes; then they go.
-    until("all connections to be over", || metric(&service, "connections_open") == 0);
+    until("all connections to be over", || metric(&service, "connections") == 0);
     until_metric(&service, "sessions", 0);
     let recorded = texts(service.embedded(), "all").len();
     assert!(recorded >= answered && recorded <= 4 * 50, "{answered} answered, {recorded} recorded");
-    assert_eq!(metric(&service, "connects_accepted_total"), 200);
+    assert_eq!(metric(&service, "connects_total{result=\"accepted\"}"), 200);
 }
 
 /// Connects again and again; gives how many of its publishes were answered.

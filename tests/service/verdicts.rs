@@ -78,14 +78,14 @@ fn every_malformed_packet_ends_as_the_table_says() {
     let service = Service::start(&config(SINK));
     // What the service opens once and keeps is open after this.
     Device::connect(service.mqtt(), Version::V5, "good").deliver(1, "good", b"first");
-    until_metric(&service, "connections_open", 0);
+    until_metric(&service, "connections", 0);
     let before = descriptors(&service);
     fire_all(&service, Cut::Whole);
     fire_all(&service, Cut::Bytes);
-    assert_eq!(metric(&service, "malformed_packets_total"), 2 * cases().len() as u64);
-    until_metric(&service, "connections_open", 0);
+    assert_eq!(metric(&service, "connections_closed_total{reason=\"protocol_error\"}"), 2 * cases().len() as u64);
+    until_metric(&service, "connections", 0);
     until("the descriptors to be given back", || descriptors(&service) <= before);
-    assert_eq!(metric(&service, "partial_bytes"), 0);
+    assert_eq!(metric(&service, "partial_packet_bytes"), 0);
     assert_eq!(texts(service.embedded(), "good").len(), 1 + 2 * malformed::TABLES.len());
 }
 
@@ -99,10 +99,10 @@ fn what_came_before_a_malformed_packet_is_taken() {
         let mut device = Device::connect(service.mqtt(), case.version, "before");
         device.try_say_bytes(&[&[0x32, body.len() as u8], &body[..], &case.bytes].concat());
         device.until_closed();
-        assert_eq!(metric(&service, "publishes_qos1_total"), n as u64 + 1, "{}", case.name);
+        assert_eq!(metric(&service, "publishes_received_total{qos=\"1\"}"), n as u64 + 1, "{}", case.name);
     }
-    let taken = metric(&service, "publishes_qos1_total");
-    until_metric(&service, "sink_delivered_total", taken);
+    let taken = metric(&service, "publishes_received_total{qos=\"1\"}");
+    until_metric(&service, "sink_records_out_total{result=\"delivered\"}", taken);
     assert_eq!(texts(service.embedded(), "good").len() as u64, taken);
 }
 
@@ -122,6 +122,6 @@ fn a_hail_of_malformed_packets_at_the_door() {
     // What a CONNECT is answered with, in whichever version it names, is the other test's.
     open.iter_mut().for_each(Device::until_closed);
     good.leave();
-    until_metric(&service, "connections_open", 0);
-    assert_eq!(metric(&service, "connects_refused_total"), cases.len() as u64);
+    until_metric(&service, "connections", 0);
+    assert_eq!(metric(&service, "connects_total{result=\"refused\"}"), cases.len() as u64);
 }

@@ -62,7 +62,7 @@ fn every_end_without_leave_sends_the_will() {
         assert_eq!(record.key, "will/t");
         assert_eq!(record.headers, [("from".to_owned(), format!("{} {user} 1 true", record.text()))]);
     }
-    assert_eq!(metric(&service, "wills_total"), 13);
+    assert_eq!(metric(&service, "wills_published_total"), 13);
 }
 
 #[test]
@@ -71,8 +71,8 @@ fn who_takes_leave_takes_the_will_along() {
     for version in VERSIONS {
         with_will(&service, version, "gone").leave();
     }
-    until_metric(&service, "connections_open", 0);
-    assert_eq!((metric(&service, "wills_total"), read(service.embedded(), "all").len()), (0, 0));
+    until_metric(&service, "connections", 0);
+    assert_eq!((metric(&service, "wills_published_total"), read(service.embedded(), "all").len()), (0, 0));
 }
 
 /// [MQTT-3.1.3-9]: back within the delay, and nothing is sent; the end of the session sends it sooner than the delay.
@@ -87,11 +87,11 @@ fn a_delayed_will_waits_for_its_client() {
         Device::connect_as(service.mqtt(), &connect).0
     };
     delayed("back in time", &expiry(7200), true).vanish();
-    until_metric(&service, "connections_open", 0);
+    until_metric(&service, "connections", 0);
     delayed("back in time", &expiry(7200), false).leave();
     delayed("session over", &second, true).vanish();
     delayed("started clean", &expiry(7200), true).vanish();
-    until_metric(&service, "connections_open", 0);
+    until_metric(&service, "connections", 0);
     Device::connect(service.mqtt(), Version::V5, "started clean").leave();
     read_when(service.embedded(), "all", 2);
     assert_eq!(texts(service.embedded(), "all"), ["session over", "started clean"]);

@@ -302,7 +302,7 @@ fn make(config: &Arc<Config>, dead_letters: Vec<Option<Sender<Letter>>>) -> Made
     let (tell, notices) = channel();
     let layout =
         Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
-    let board = Arc::new(Board::new(layout.len()));
+    let board = Arc::new(Board::new(layout));
     let journal: Arc<Journal> = Arc::default();
     let around = Surroundings {
         config: Arc::clone(config),

@@ -86,25 +86,26 @@ impl Service {
 
     /// A GET on the control address: status and body.
     pub fn get(&self, path: &str) -> std::io::Result<(u16, String)> {
-        let mut stream = TcpStream::connect_timeout(&self.control, Duration::from_secs(5))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.control)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let (head, body) = self.get_with(path, "X-Test: 1")?;
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-        Ok((status.ok_or(std::io::ErrorKind::InvalidData)?, body.to_owned()))
+        Ok((status.ok_or(std::io::ErrorKind::InvalidData)?, body))
     }
 
-    /// The sum over all labels of one metric of `/metrics`; None if it is not there.
+    /// A GET with one more header: the answer's head and its body.
+    pub fn get_with(&self, path: &str, header: &str) -> std::io::Result<(String, String)> {
+        self.ask("GET", path, header, "")
+    }
+
+    /// A request with one more header: the answer's head and its body.
+    pub fn ask(&self, method: &str, path: &str, header: &str, body: &str) -> std::io::Result<(String, String)> {
+        http(self.control, method, path, header, body)
+    }
+
+    /// The sum over all labels of one metric of `/metrics`, or over those with one label's value (`name{label="value"}`);
+    /// None if it is not there.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let (_, page) = self.get("/metrics").expect("the metrics can be read");
-        let values = page.lines().filter_map(|line| {
-            let rest = line.strip_prefix(name)?;
-            let whole = rest.starts_with(' ') || rest.starts_with('{');
-            whole.then(|| rest.rsplit(' ').next()?.parse::<f64>().ok()).flatten()
-        });
-        values.reduce(|sum, value| sum + value)
+        sum(&page, name)
     }
 
     /// SIGTERM, then waits for its end.
@@ -188,6 +189,42 @@ impl Drop for Service {
             eprintln!("the service's log, its end:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
         }
     }
+}
+
+/// One HTTP request with one header of its own: the answer's head and its body. HTTP 1.0, so that the body comes as it is
+/// and ends with the connection (RFC 1945, 7.2.2).
+pub fn http(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    header: &str,
+    body: &str,
+) -> std::io::Result<(String, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\n{header}\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all((head + body).as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    Ok((head.to_owned(), body.to_owned()))
+}
+
+/// [`Service::metric`] of a page.
+pub fn sum(page: &str, name: &str) -> Option<f64> {
+    let (name, label) = name.split_once('{').unwrap_or((name, ""));
+    let label = label.trim_end_matches('}');
+    let values = page.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let (labels, value) = rest.rsplit_once(' ')?;
+        let labels = labels.strip_prefix('{').map(|labels| labels.trim_end_matches('}'));
+        // No label of ours has a comma in its value.
+        let fits = label.is_empty() || labels.is_some_and(|labels| labels.split(',').any(|other| other == label));
+        let whole = labels.is_some() || rest.starts_with(' ');
+        (fits && whole).then(|| value.parse::<f64>().ok()).flatten()
+    });
+    values.reduce(|sum, value| sum + value)
 }
 
 fn spawn(dir: &Path) -> Child {

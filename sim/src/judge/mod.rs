@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use forebay::metrics::spec::{ClusterMetric, ListenerMetric, ShardMetric, SinkMetric};
 
+use crate::device::Message;
 use crate::plan::{Dead, Level};
 use crate::process::{End, Process};
 use crate::world::World;
@@ -141,7 +142,13 @@ impl World {
 
     /// A message has been answered: it must be where its sinks say.
     pub(crate) fn judge_answer(&mut self, message: u32, success: bool) {
-        self.note(|| format!("message {message} answered, success {success}"));
+        if self.is_traced() {
+            let Message { qos, topic, sends, attempts, .. } = &self.messages[message as usize];
+            let text = format!(
+                "message {message} answered, success {success}: QoS {qos}, {topic}, {sends} sends, {attempts:?}"
+            );
+            self.note(|| text);
+        }
         if !success {
             return;
         }

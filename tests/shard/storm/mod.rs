@@ -90,7 +90,7 @@ impl Storm {
         let (post, _mailboxes) = forebay::runtime::mailboxes(1, 16).expect("mailbox");
         let layout =
             Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
-        let board = Arc::new(Board::new(layout.len()));
+        let board = Arc::new(Board::new(layout));
         let around = Surroundings {
             config: Arc::new(config),
             post,
