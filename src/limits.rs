@@ -38,6 +38,9 @@ pub const DEAD_LETTERS_QUEUED_MAX: usize = 1_024;
 /// Their bytes. A letter that is larger goes alone.
 pub const DEAD_LETTERS_QUEUED_BYTES_MAX: usize = 4 << 20;
 
+/// Dead letters of one sink and shard that are not safe yet, in its topic or file. Past it the rest waits as above.
+pub const DEAD_LETTERS_IN_FLIGHT_MAX: usize = 4_096;
+
 /// Bytes that one device is to be told and that wait for the disk, before it is not read any more: thousands of answers.
 pub const HELD_BYTES_OF_ONE_MAX: usize = 32 << 10;
 

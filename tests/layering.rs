@@ -30,7 +30,10 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     // Only compiled for tests.
-    ("sim", &["limits", "runtime::seam", "mqtt", "session", "record", "kafka", "spool", "buffer"]),
+    (
+        "sim",
+        &["limits", "runtime::seam", "mqtt", "session", "record", "kafka", "spool", "buffer", "shard::dead_letters"],
+    ),
     (
         "shard",
         &[

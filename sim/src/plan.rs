@@ -36,8 +36,8 @@ pub enum Level {
 /// Where goes what Kafka refuses for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dead {
-    /// Nowhere.
-    Nowhere,
+    /// Nothing is configured: into the file that all such sinks share.
+    Shared,
     /// A Kafka topic.
     Topic,
     /// A file.
@@ -149,6 +149,8 @@ impl Settings {
     pub fn config(&self) -> Config {
         let text = self.text();
         let mut config = config::parse(&text, "sim.toml").unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+        // As the program does at its start.
+        config.share_dead_letters_file();
         for cluster in &mut config.clusters {
             cluster.buffer_bytes = self.buffer_bytes * self.shards as u64;
         }
@@ -228,7 +230,7 @@ impl Settings {
             let _ = writeln!(text, "expire_after = \"{ms}ms\"");
         }
         match sink.dead {
-            Dead::Nowhere => {}
+            Dead::Shared => {}
             Dead::Topic => drop(writeln!(text, "dead_letters_topic = \"{}\"", sink.dead_topic())),
             Dead::File => drop(writeln!(text, "dead_letters_file = \"{}.jsonl\"", sink.name)),
         }
@@ -405,7 +407,7 @@ fn spool(rng: &mut fastrand::Rng, large: bool) -> SpoolPlan {
 
 fn sinks(rng: &mut fastrand::Rng, clusters: usize, spool: bool, large: bool) -> Vec<SinkPlan> {
     let count = rng.usize(1..4);
-    let dead = [Dead::Nowhere, Dead::Topic, Dead::File][rng.usize(..3)];
+    let dead = [Dead::Shared, Dead::Topic, Dead::File][rng.usize(..3)];
     let sink = |(number, (name, last_level)): (usize, (&'static str, &'static str))| {
         let (buffer, level) = buffer_and_level(rng, spool, number == 0);
         SinkPlan {

@@ -40,7 +40,7 @@ fn sink(name: &'static str, buffer: Buffer, level: Level) -> SinkPlan {
         keyed: true,
         buffer,
         level,
-        dead: Dead::Nowhere,
+        dead: Dead::Shared,
         linger_ms: 1,
         max_inflight: 5,
         expire_ms: None,

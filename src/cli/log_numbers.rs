@@ -1,8 +1,8 @@
-//! The log's one number on `/metrics`.
+//! Numbers of the log's writer and of the threads that write dead letters, on `/metrics`.
 
 use crate::metrics::collector::{Extra, Number};
 use crate::metrics::spec::{Kind, Spec};
-use crate::service::log;
+use crate::service::{dead_letters, log};
 
 /// What it is called.
 pub(super) const DROPPED: Spec = Spec {
@@ -12,12 +12,20 @@ pub(super) const DROPPED: Spec = Spec {
     kind: Kind::Counter,
 };
 
-/// Asks the log's writer.
+/// Of the threads that write dead letters.
+pub(super) const DELETED: Spec = Spec {
+    name: "dead_letters_deleted",
+    label: None,
+    help: "Dead letters deleted together with the oldest of their files, read or not.",
+    kind: Kind::Counter,
+};
+
+/// Asks these threads.
 #[derive(Debug)]
 pub(super) struct LogNumbers;
 
 impl Extra for LogNumbers {
     fn read(&self) -> Vec<Number> {
-        vec![Number::of(&DROPPED, log::lines_dropped())]
+        vec![Number::of(&DROPPED, log::lines_dropped()), Number::of(&DELETED, dead_letters::deleted())]
     }
 }

@@ -61,7 +61,8 @@ fn metrics() -> String {
     values(&mut text, "| `error` | code, and what happens to the batch |", &ERRORS);
     histograms(&mut text);
     table(&mut text, "Process", "No labels, except `version` on `forebay_build_info`.", PROCESS);
-    table(&mut text, "Events and log", "No labels.", JOURNAL.into_iter().chain([log_numbers::DROPPED]));
+    let own = [log_numbers::DROPPED, log_numbers::DELETED];
+    table(&mut text, "Events, log and dead-letter files", "No labels.", JOURNAL.into_iter().chain(own));
     table(&mut text, "Embedded log", "No labels; only where it runs.", embedded_numbers::specs());
     text.push('\n');
     text

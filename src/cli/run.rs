@@ -1,6 +1,8 @@
 //! `forebay run`: from a configuration to a running service, and back to nothing.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,6 +105,7 @@ struct Service {
 impl Service {
     fn start(mut config: Config) -> Result<Self, Failure> {
         preflight(config.service.shards)?;
+        config.share_dead_letters_file();
         let data_dir = config.service.data_dir.display();
         std::fs::create_dir_all(&config.service.data_dir)
             .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) moves it"))?;
@@ -293,22 +296,29 @@ impl Service {
 /// Opens the files of dead letters; each shard hears of its letters by mail.
 fn start_dead_letters(config: &Config, post: &Post<Mail>) -> Result<Vec<Option<Sender<Letter>>>, Failure> {
     let mut posts = Vec::new();
-    for (index, sink) in config.sinks.iter().enumerate() {
+    let mut started = HashMap::<PathBuf, Sender<Letter>>::new();
+    for sink in &config.sinks {
         let Some(file) = sink.dead_letters.as_ref().and_then(|dead| dead.file.clone()) else {
             posts.push(None);
             continue;
         };
+        // Sinks that configure none share one.
+        if let Some(to) = started.get(&file.path) {
+            posts.push(Some(to.clone()));
+            continue;
+        }
         let post = post.clone();
-        let answer = move |shard, count| {
+        let answer = move |shard, sink, count| {
             // Its mailbox may be full; of a shard that has ended nobody waits for this.
-            post.send(shard, Mail::Filed { sink: index, count }).is_ok() || post.has_ended(shard)
+            post.send(shard, Mail::Filed { sink, count }).is_ok() || post.has_ended(shard)
         };
         let settings = dead_letters::Settings { path: file.path.clone(), bytes_max: file.bytes_max, files: file.files };
-        let started = dead_letters::start(settings, Arc::new(answer));
-        posts.push(Some(started.map_err(|e| {
+        let to = dead_letters::start(settings, Arc::new(answer)).map_err(|e| {
             let path = file.path.display();
             format!("dead letters of sink {}: {path}: {e}; dead_letters_file of that sink names the file", sink.name)
-        })?));
+        })?;
+        started.insert(file.path, to.clone());
+        posts.push(Some(to));
     }
     Ok(posts)
 }

@@ -10,6 +10,14 @@ use super::values;
 use crate::kafka::topic_name::kafka_topic;
 use crate::rule::template::Template;
 
+/// In the place of a file's name: no file, not even the shared one.
+const OFF: &str = "none";
+
+/// Whether a sink wants no dead letters: neither a topic nor a file, by its own word.
+pub(super) fn is_off(table: &Table<'_>) -> bool {
+    table.text("dead_letters_file") == Some(OFF)
+}
+
 /// Reads the keys of one sink; `topic` is the sink's own.
 pub(super) fn read(table: &Table<'_>, topic: Option<&Template>) -> Option<DeadLetters> {
     let to = table.find("dead_letters_topic", values::non_empty);
@@ -23,7 +31,7 @@ pub(super) fn read(table: &Table<'_>, topic: Option<&Template>) -> Option<DeadLe
             table.source.report(&spot, fault.hint("give dead letters a topic of their own"));
         }
     }
-    let path = table.find("dead_letters_file", values::non_empty);
+    let path = table.find("dead_letters_file", values::non_empty).filter(|path| path != OFF);
     let bytes_max = table.read("dead_letters_file_bytes_max", values::size);
     let files = u32::try_from(table.read("dead_letters_files_max", values::integer)).unwrap_or(1);
     if to.is_none() && path.is_none() {
@@ -37,7 +45,7 @@ pub(super) fn read(table: &Table<'_>, topic: Option<&Template>) -> Option<DeadLe
 pub(super) fn check_files(tables: &[Table<'_>]) {
     let mut seen = HashMap::new();
     for table in tables.iter().filter(|table| table.has("dead_letters_file")) {
-        let Some(path) = table.text("dead_letters_file") else { continue };
+        let Some(path) = table.text("dead_letters_file").filter(|path| *path != OFF) else { continue };
         let spot = table.spot("dead_letters_file");
         if let Some(earlier) = seen.insert(path.to_owned(), spot.clone()) {
             let what = format!("is another sink's file, on {}", table.source.where_is(&earlier));
@@ -64,11 +72,24 @@ mod tests {
     fn a_topic_a_file_both_or_none() {
         let config = read(&["", "dead_letters_topic = 'd'", "dead_letters_file = 'f'\ndead_letters_files_max = 3"]);
         let sinks = config.expect("a configuration").sinks;
-        assert_eq!(sinks[0].dead_letters, None);
+        assert_eq!((&sinks[0].dead_letters, sinks[0].no_dead_letters), (&None, false));
         let dead = sinks[1].dead_letters.as_ref().expect("dead letters");
         assert_eq!((dead.topic.as_deref(), &dead.file), (Some("d"), &None));
         let file = sinks[2].dead_letters.as_ref().and_then(|dead| dead.file.as_ref()).expect("a file");
         assert_eq!((&*file.path, file.bytes_max, file.files), (Path::new("f"), 64 << 20, 3));
+    }
+
+    #[test]
+    fn sinks_without_any_share_a_file_unless_they_switch_it_off() {
+        let keys = ["", "dead_letters_file = 'none'", "dead_letters_topic = 'd'", "dead_letters_file = 'none'", ""];
+        let mut config = read(&keys).expect("a configuration");
+        config.share_dead_letters_file();
+        let shared = Path::new("./forebay-data/dead-letters.jsonl");
+        let file = |sink: &crate::config::Sink| Some(sink.dead_letters.as_ref()?.file.as_ref()?.path.clone());
+        let files: Vec<_> = config.sinks.iter().map(file).collect();
+        assert_eq!([&files[0], &files[4]], [&Some(shared.to_owned()); 2]);
+        assert_eq!(files[1..4], [None, None, None]);
+        assert_eq!(config.sinks[1].dead_letters, None);
     }
 
     #[test]

@@ -426,9 +426,10 @@ pub(super) const KEYS: &[Key] = keys! {
          told success. A message's own Message Expiry Interval holds too: the shorter of both.";
     Sink.dead_letters_topic: Text, From("none"),
         "Kafka topic, on the same cluster, for what Kafka refuses this sink for good: see [DEAD_LETTERS.md](DEAD_LETTERS.md).";
-    Sink.dead_letters_file: Text, From("none"),
-        "File for the same, one JSON object a line; beside a topic for what that refuses, too. Each sink has its own. A \
-         relative one starts at the working directory.";
+    Sink.dead_letters_file: Text, From("`dead-letters.jsonl` in `data_dir`, if there is no topic"),
+        "File for the same, one JSON object a line; beside a topic for what that refuses, too. Each sink has its own, but \
+         for the default, which all sinks share: four files of 64 MiB. A relative one starts at the working directory. \
+         `\"none\"`: no file.";
     Sink.dead_letters_file_bytes_max: Size { min: 64 * KIB, max: 64 * GIB }, Is("\"64MiB\""),
         "The file is renamed and followed by a new one when it has this many bytes.";
     Sink.dead_letters_files_max: Integer { min: 1, max: 1_000 }, Is("8"),

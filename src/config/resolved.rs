@@ -38,6 +38,17 @@ impl Config {
     pub fn spool_dir(&self) -> PathBuf {
         self.service.data_dir.join("spool")
     }
+
+    /// Gives sinks that configure no dead letters, and have not switched them off, one file for all of them, below the
+    /// data directory: what Kafka refuses for good is kept, and MQTT 3.x publishers can be answered. The program does
+    /// this at the start; it is not part of reading a configuration, since the file's thread comes with the program.
+    pub fn share_dead_letters_file(&mut self) {
+        let path = self.service.data_dir.join("dead-letters.jsonl");
+        let file = DeadLettersFile { path, bytes_max: SHARED_DEAD_LETTERS_BYTES_MAX, files: SHARED_DEAD_LETTERS_FILES };
+        for sink in self.sinks.iter_mut().filter(|sink| sink.dead_letters.is_none() && !sink.no_dead_letters) {
+            sink.dead_letters = Some(DeadLetters { topic: None, file: Some(file.clone()) });
+        }
+    }
 }
 
 /// `[service]`
@@ -240,9 +251,15 @@ pub struct Sink {
     pub max_inflight: usize,
     /// A record that has waited so long is dropped; `None`: none is.
     pub expire_after: Option<Duration>,
-    /// Where goes what Kafka refuses for good; `None`: nowhere.
+    /// Where goes what Kafka refuses for good; `None`: nowhere, or to the file of [`Config::share_dead_letters_file`].
     pub dead_letters: Option<DeadLetters>,
+    /// It wants no dead letters at all.
+    pub no_dead_letters: bool,
 }
+
+/// Bounds of the file for dead letters of sinks that configure none: 256 MiB in all.
+const SHARED_DEAD_LETTERS_BYTES_MAX: u64 = 64 << 20;
+const SHARED_DEAD_LETTERS_FILES: u32 = 4;
 
 /// Where a sink's dead letters go; a topic, a file or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -256,7 +273,7 @@ pub struct DeadLetters {
 /// A local file of dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLettersFile {
-    /// The file that is written; no other sink's.
+    /// The file that is written; no other sink's, unless it is the shared one.
     pub path: PathBuf,
     /// Bytes after which it is followed by a new one.
     pub bytes_max: u64,

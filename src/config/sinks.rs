@@ -154,6 +154,7 @@ fn sink(
         record_bytes_max: usize::try_from(record_bytes_max).ok()?,
         max_inflight,
         expire_after,
+        no_dead_letters: dead_letters::is_off(table),
         dead_letters,
     })
 }

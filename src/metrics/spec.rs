@@ -96,6 +96,7 @@ table!(
     Stalls, Counter, "connection_pauses", "Times that a connection was paused for backpressure.";
     PartialBytes, Gauge, "partial_packet_bytes", "Bytes of packets that have not arrived completely.";
     HeldBytes, Gauge, "held_answer_bytes", "Bytes of answers held back until the session records they depend on are on disk.";
+    DeadLettersInFlight, Gauge, "dead_letters_in_flight", "Dead letters that are not yet acknowledged by the dead-letter topic or synced to the file.";
     DeadLettersQueued, Gauge, "dead_letter_queue_records", "Dead letters waiting to be written to files.";
     DeadLettersQueuedBytes, Gauge, "dead_letter_queue_bytes", "Bytes of dead letters waiting to be written to files.";
     DeadLettersQueuedBytesMax, Gauge, "dead_letter_queue_bytes_max", "Limit of that, for all files; a single dead letter may exceed it.";

@@ -8,6 +8,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -34,13 +35,24 @@ pub struct Settings {
 pub struct Letter {
     /// The shard that waits for it.
     pub shard: usize,
+    /// Its sink's place in the configuration; sinks may share a file.
+    pub sink: usize,
     /// The line, with its end.
     pub line: Vec<u8>,
 }
 
-/// Told, on the file's thread, that so many letters of a shard, the oldest first, are on the disk. `false`: the shard
-/// cannot hear it now, and is told again, together with what there is by then.
-pub type Answer = Arc<dyn Fn(usize, u32) -> bool + Send + Sync>;
+/// Called on the file's thread: so many letters of a shard and a sink, the oldest first, are on the disk. `false`: the
+/// shard's mailbox is full; it is called again, with what there is by then.
+pub type Answer = Arc<dyn Fn(usize, usize, u32) -> bool + Send + Sync>;
+
+/// Letters that were deleted with the oldest file, of all files of the process.
+static DELETED: AtomicU64 = AtomicU64::new(0);
+
+/// How many letters have been deleted with the oldest file, read or not.
+#[must_use]
+pub fn deleted() -> u64 {
+    DELETED.load(Ordering::Relaxed)
+}
 
 /// Opens a file, and starts its thread, which ends when the last sender is dropped.
 ///
@@ -78,7 +90,7 @@ fn folder_of(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
-fn serve(log: &mut Log, letters: &Receiver<Letter>, answer: &(dyn Fn(usize, u32) -> bool + Send + Sync)) {
+fn serve(log: &mut Log, letters: &Receiver<Letter>, answer: &(dyn Fn(usize, usize, u32) -> bool + Send + Sync)) {
     let mut owed = Owed::default();
     loop {
         let first = if owed.0.is_empty() {
@@ -101,7 +113,8 @@ fn serve(log: &mut Log, letters: &Receiver<Letter>, answer: &(dyn Fn(usize, u32)
         while from < group.len() {
             match log.write(&group[from..]) {
                 Ok(count) => {
-                    group[from..from + count].iter().for_each(|letter| *owed.0.entry(letter.shard).or_default() += 1);
+                    let written = &group[from..from + count];
+                    written.iter().for_each(|letter| *owed.0.entry((letter.shard, letter.sink)).or_default() += 1);
                     owed.tell(answer);
                     from += count;
                 }
@@ -115,14 +128,14 @@ fn serve(log: &mut Log, letters: &Receiver<Letter>, answer: &(dyn Fn(usize, u32)
     }
 }
 
-/// Letters that are on the disk and whose shard has not been told, by shard: numbers only, so a shard that hears nothing
-/// for long holds up no other, and nothing grows.
+/// Letters that are on the disk and whose shard does not know it yet, by shard and sink: numbers only, so a shard whose
+/// mailbox is full for long holds up no other, and nothing grows.
 #[derive(Default)]
-struct Owed(BTreeMap<usize, u32>);
+struct Owed(BTreeMap<(usize, usize), u32>);
 
 impl Owed {
-    fn tell(&mut self, answer: &(dyn Fn(usize, u32) -> bool + Send + Sync)) {
-        self.0.retain(|shard, count| !answer(*shard, *count));
+    fn tell(&mut self, answer: &(dyn Fn(usize, usize, u32) -> bool + Send + Sync)) {
+        self.0.retain(|(shard, sink), count| !answer(*shard, *sink, *count));
     }
 }
 
@@ -233,8 +246,19 @@ impl Log {
         match self.settings.files {
             // An earlier attempt came so far.
             _ if !self.settings.path.exists() => {}
-            0 | 1 => std::fs::remove_file(&self.settings.path)?,
+            0 | 1 => {
+                let lost = lines_of(&self.settings.path);
+                std::fs::remove_file(&self.settings.path)?;
+                self.count_deleted(lost);
+            }
             files => {
+                // The oldest is about to be overwritten, if there is one before it.
+                let oldest = elder(files - 1);
+                if oldest.exists() && (files == 2 || elder(files - 2).exists()) {
+                    let lost = lines_of(&oldest);
+                    std::fs::remove_file(&oldest)?;
+                    self.count_deleted(lost);
+                }
                 for number in (1..files - 1).rev() {
                     if elder(number).exists() {
                         std::fs::rename(elder(number), elder(number + 1))?;
@@ -248,9 +272,27 @@ impl Log {
         Ok(())
     }
 
+    fn count_deleted(&self, letters: u64) {
+        if letters > 0 {
+            DELETED.fetch_add(letters, Ordering::Relaxed);
+            let file = self.settings.path.display();
+            tracing::warn!(%file, letters, "dead-letter files are full; the oldest was deleted with its letters");
+        }
+    }
+
     fn sync_folder(&self) -> io::Result<()> {
         File::open(folder_of(&self.settings.path))?.sync_all()
     }
+}
+
+/// How many lines a file has; none if it cannot be read.
+fn lines_of(path: &Path) -> u64 {
+    let Ok(mut file) = File::open(path) else { return 0 };
+    let (mut piece, mut lines) = (vec![0; 64 * 1024], 0);
+    while let Ok(count @ 1..) = file.read(&mut piece) {
+        lines += piece[..count].iter().filter(|byte| **byte == b'\n').count() as u64;
+    }
+    lines
 }
 
 /// Opens a file for this process alone: two that wrote it would cut each other's lines and rename each other's files.
@@ -270,7 +312,7 @@ mod tests {
     use super::*;
 
     fn letters(lines: &[&str]) -> Vec<Letter> {
-        lines.iter().map(|line| Letter { shard: 0, line: format!("{line}\n").into_bytes() }).collect()
+        lines.iter().map(|line| Letter { shard: 0, sink: 0, line: format!("{line}\n").into_bytes() }).collect()
     }
 
     fn log(path: &Path, bytes_max: u64, files: u32) -> Log {
@@ -313,12 +355,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("below/dead.jsonl");
         let mut log = log(&path, 10, 3);
+        let before = deleted();
         write_all(&mut log, &["1111", "2222", "3333", "longer than a file", "4444", "5555", "6666"]);
         assert_eq!(names(path.parent().unwrap()), ["dead.jsonl", "dead.jsonl.1", "dead.jsonl.2"]);
         let read = |name: &str| std::fs::read_to_string(path.with_file_name(name)).unwrap();
         assert_eq!(read("dead.jsonl"), "6666\n");
         assert_eq!(read("dead.jsonl.1"), "4444\n5555\n");
         assert_eq!(read("dead.jsonl.2"), "longer than a file\n");
+        // Other tests may delete letters, too.
+        assert!(deleted() >= before + 3, "1111, 2222 and 3333 went");
     }
 
     /// Between two steps of a rotation that failed, and where somebody has tidied up.
@@ -372,7 +417,7 @@ mod tests {
         let (tell, told) = channel();
         let deaf = Arc::new(std::sync::atomic::AtomicBool::new(true));
         let ears = Arc::clone(&deaf);
-        let answer = move |shard, count| {
+        let answer = move |shard, _, count| {
             let hears = shard != 0 || !ears.load(std::sync::atomic::Ordering::SeqCst);
             hears && tell.send((shard, count)).is_ok()
         };
@@ -380,7 +425,7 @@ mod tests {
         let hear = || told.recv_timeout(Duration::from_secs(60)).expect("an answer");
         for _ in 0..3 {
             for shard in [0, 1] {
-                post.send(Letter { shard, line: b"line\n".to_vec() }).unwrap();
+                post.send(Letter { shard, sink: 0, line: b"line\n".to_vec() }).unwrap();
             }
             assert_eq!(hear(), (1, 1));
         }
@@ -412,9 +457,10 @@ mod tests {
         let path = folder.path().join("dead.jsonl");
         let (tell, told) = channel();
         let settings = Settings { path: path.clone(), bytes_max: 1 << 20, files: 2 };
-        let post = start(settings, Arc::new(move |shard, count| tell.send((shard, count)).is_ok())).expect("started");
+        let answer = move |shard: usize, sink: usize, count| sink == shard + 5 && tell.send((shard, count)).is_ok();
+        let post = start(settings, Arc::new(answer)).expect("started");
         for shard in [0, 1, 0] {
-            post.send(Letter { shard, line: b"line\n".to_vec() }).unwrap();
+            post.send(Letter { shard, sink: shard + 5, line: b"line\n".to_vec() }).unwrap();
         }
         let mut counts = [0; 2];
         while counts != [2, 1] {
@@ -428,7 +474,7 @@ mod tests {
     fn a_folder_where_the_file_should_be_is_said_at_the_start() {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings { path: folder.path().to_owned(), bytes_max: 1, files: 1 };
-        assert!(start(settings, Arc::new(|_, _| true)).is_err());
+        assert!(start(settings, Arc::new(|_, _, _| true)).is_err());
         assert!(may_write(folder.path()).is_err());
         assert!(may_write(&folder.path().join("made/when/needed")).is_ok());
         assert!(may_write(&folder.path().join("file")).is_ok());

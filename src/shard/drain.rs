@@ -192,19 +192,19 @@ impl Core {
     fn rows_waiting(&self) -> u64 {
         let saved = self.saves();
         let rows = self.count_rows(|(keep, _)| !keep.outlives_if(saved));
-        rows + self.letters(saved)
+        rows + self.messages_to_dead_letters()
     }
 
     /// Rows that the next start finds, once they are durable.
     fn rows_kept(&self) -> u64 {
         let saved = self.saves();
-        let rows = self.count_rows(|(keep, _)| keep.outlives_if(saved));
-        rows.saturating_sub(self.letters(saved))
+        self.count_rows(|(keep, _)| keep.outlives_if(saved))
     }
 
-    /// Rows on their way to the dead letters that the log does not have.
-    fn letters(&self, saved: bool) -> u64 {
-        self.outlets.upstreams.iter().map(|upstream| upstream.letters(saved)).sum()
+    /// Messages that no sink has and whose dead letters are not safe.
+    fn messages_to_dead_letters(&self) -> u64 {
+        let sinks = 0..self.around.config.sinks.len();
+        sinks.map(|sink| self.outlets.letters.totals(sink).messages_in_flight()).sum()
     }
 
     /// Whether what is in memory of sinks that are saved is in the log, or may still get there.

@@ -7,7 +7,7 @@
 //! | `device` | bytes of a device: packets, session, answers |
 //! | `publish` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
-//! | `door_letters`, `letters` | dead letters: of messages that no sink takes, and those for files |
+//! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
 //! | `stalls` | connections left unread, and read again |
 //! | `spool` | segments and buffer of the shard |
 //! | `kept`, `holds` | sessions that survive a crash, and what waits until they are on the disk |
@@ -22,15 +22,13 @@
 mod answer_timeout;
 mod arrivals;
 mod connection;
+pub(crate) mod dead_letters;
 mod device;
-mod door_letters;
 mod drain;
 mod events;
 mod given_up;
 mod holds;
 mod kept;
-mod letter_line;
-mod letters;
 pub mod mail;
 mod numbers;
 mod publish;
@@ -43,7 +41,7 @@ mod tails;
 mod turn;
 mod upstream;
 
-pub(crate) use self::letter_line::rfc3339;
+pub(crate) use self::dead_letters::rfc3339;
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -60,7 +58,7 @@ use crate::service::resolver::Question;
 use crate::session::{SessionKey, Sessions};
 
 use self::connection::Connections;
-use self::letters::Letters;
+use self::dead_letters::{Announced, DeadLetterQueue};
 use self::mail::{Mail, Notice};
 use self::numbers::Numbers;
 use self::publish::Outlets;
@@ -108,6 +106,7 @@ pub struct Core {
     /// The log has done something since its numbers were read.
     spool_moved: bool,
     given_up: given_up::GivenUp,
+    announced: Announced,
     drain: Option<drain::Drain>,
     numbers: Numbers,
     teller: Teller,
@@ -124,7 +123,7 @@ impl Core {
         let upstreams = (0..config.clusters.len()).map(|c| Upstream::new(&config, c, random.u64(..))).collect();
         let layout =
             Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
-        let letters = Letters::new(index, config.sinks.len(), around.dead_letters.clone());
+        let letters = DeadLetterQueue::new(index, dead_letters::routes(&config), around.dead_letters.clone());
         let when_full = config.spool.map(|spool| spool.when_full).unwrap_or_default();
         let outlets = Outlets::new(router(&config), sinks::plans(&config), upstreams, letters, when_full);
         Self {
@@ -142,6 +141,7 @@ impl Core {
             spool_timer: None,
             spool_moved: false,
             given_up: given_up::GivenUp::default(),
+            announced: Announced::new(config.sinks.len()),
             drain: None,
             numbers: Numbers::new(board, layout),
             teller: Teller::new(Arc::clone(&around.journal), index),

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use crate::route::trie::SinkRouter;
 use crate::rule::template::Absent;
 
-use super::letters::Letters;
+use super::dead_letters::DeadLetterQueue;
 use super::sinks::{Message, Plan};
 use super::spool::Fullness;
 use super::upstream::Upstream;
@@ -29,8 +29,7 @@ pub(super) struct Outlets {
     pub(super) plans: Vec<Plan>,
     /// One for each cluster.
     pub(super) upstreams: Vec<Upstream>,
-    /// On their way to files.
-    pub(super) letters: Letters,
+    pub(super) letters: DeadLetterQueue,
     /// Where sinks with a disk buffer keep their rows.
     pub(super) buffer: Option<Buffer>,
     /// What becomes of a message that it has no room for.
@@ -82,7 +81,7 @@ impl Outlets {
         router: SinkRouter,
         plans: Vec<Plan>,
         upstreams: Vec<Upstream>,
-        letters: Letters,
+        letters: DeadLetterQueue,
         when_full: WhenFull,
     ) -> Self {
         Self {
@@ -170,7 +169,11 @@ impl Outlets {
     /// Whether it is worth asking again for who waits.
     pub(super) fn may_go_on(&self, wait: Wait) -> bool {
         let letters = match wait.full {
-            Full::Letters(sink) => self.letters.has_room(usize::from(sink)),
+            // Whether it waits for the file or for the topic, the next answer says.
+            Full::Letters(sink) => {
+                let sink = usize::from(sink);
+                self.letters.has_places(sink) || self.letters.has_room(sink)
+            }
             Full::Spool => self.buffer.as_ref().is_none_or(|buffer| buffer.has_room(wait.bytes)),
             Full::SpoolShare(sink) => {
                 self.buffer.as_ref().is_none_or(|buffer| buffer.admit(wait.cluster, sink, wait.bytes).is_ok())
@@ -180,7 +183,7 @@ impl Outlets {
         letters && self.upstreams[wait.cluster].producer.may_go_on(wait.full, wait.bytes)
     }
 
-    /// Changes whenever memory of some producer, or a place in the queue to a file, has come free.
+    /// Changes whenever memory of some producer, or a place for a dead letter, has come free.
     pub(super) fn freed(&self) -> u64 {
         let others = self.letters.freed().wrapping_add(self.buffer.as_ref().map_or(0, Buffer::freed));
         self.upstreams.iter().fold(others, |sum, upstream| sum.wrapping_add(upstream.producer.freed()))

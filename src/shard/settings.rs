@@ -2,12 +2,13 @@
 
 use crate::buffer::{self, SinkTerms};
 use crate::config::{self, Acknowledge, Buffer, Cluster, Compression, Config, Sink};
-use crate::kafka::producer::dead::{DeadLetters, HEADERS_BYTES_MAX};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::types::SinkId;
 use crate::kafka::{client, producer};
 use crate::record::compression::Codec;
 use crate::{session, spool};
+
+use super::dead_letters::{HEADERS_BYTES_MAX, Hidden};
 
 /// The wire client of a cluster.
 pub(super) fn client(cluster: &Cluster) -> client::Settings {
@@ -27,14 +28,8 @@ pub(super) fn client(cluster: &Cluster) -> client::Settings {
 pub(super) fn producer(config: &Config, cluster: usize, seed: u64) -> producer::Settings {
     let hidden = hidden_sinks(config, cluster);
     let own = config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
-    let own = own.map(|(index, of)| SinkSettings {
-        dead_letters: of.dead_letters.as_ref().map(|dead| DeadLetters {
-            sink: of.name.clone(),
-            topic: dead.topic.clone().and_then(|topic| Some((hidden.iter().find(|h| h.index == index)?.hidden, topic))),
-            file: dead.file.is_some(),
-        }),
-        ..sink(of, config.service.shards)
-    });
+    let own =
+        own.map(|(_, of)| SinkSettings { keep_rejected: of.dead_letters.is_some(), ..sink(of, config.service.shards) });
     let sinks = own.chain(hidden.iter().map(|hidden| hidden_sink(&config.sinks[hidden.index]))).collect();
     let share = config.clusters[cluster].buffer_bytes / config.service.shards.max(1) as u64;
     producer::Settings {
@@ -47,16 +42,7 @@ pub(super) fn producer(config: &Config, cluster: usize, seed: u64) -> producer::
     }
 }
 
-/// A sink's topic of dead letters, as a sink of the producer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hidden {
-    /// Number of the sink in the configuration.
-    pub(super) index: usize,
-    /// The hidden sink's number in the producer.
-    pub(super) hidden: SinkId,
-}
-
-/// The hidden sinks of a cluster: their numbers follow those of its sinks.
+/// The sinks of a cluster that write dead-letter topics: their numbers follow those of the configured ones.
 pub(super) fn hidden_sinks(config: &Config, cluster: usize) -> Vec<Hidden> {
     let own = || config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
     let has_topic = |sink: &Sink| sink.dead_letters.as_ref().is_some_and(|dead| dead.topic.is_some());
@@ -74,10 +60,10 @@ fn hidden_sink(of: &Sink) -> SinkSettings {
         fixed_topic: true,
         record_bytes_max: dead_record_bytes_max(of),
         answered_on: AnsweredOn::Replicated,
-        // What was refused has its answer from here: nothing may drop it.
+        // Rows that were refused end with their letters: nothing may drop these.
         expire_after: None,
-        dead_letters: file.then(|| DeadLetters { sink: of.name.clone(), topic: None, file }),
-        hidden: true,
+        keep_rejected: file,
+        reserved: true,
         keep: Keep::Memory,
         ..sink(of, 1)
     }

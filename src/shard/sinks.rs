@@ -12,7 +12,7 @@ use crate::mqtt::property::Property;
 use crate::rule::envelope::Envelope;
 use crate::rule::template::{Absent, MessageContext, Template};
 
-use super::door_letters::DeadPlan;
+use super::dead_letters::DeadPlan;
 use super::settings;
 
 /// What the headers of MQTT 5 properties other than user properties have beyond the wire's bytes, all together: their

@@ -100,7 +100,7 @@ impl Shard for Core {
                 upstream.busy = true;
                 upstream.client.on_resolved(ticket, found, io.now());
             }
-            Mail::Filed { sink, count } => self.filed(sink, count),
+            Mail::Filed { sink, count } => self.dead_letters_written(sink, count),
             Mail::Drain { grace } => self.begin_drain(io, grace),
         }
     }

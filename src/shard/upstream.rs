@@ -22,10 +22,11 @@ use crate::service::resolver::Question;
 use crate::session::{Receipt, SessionKey};
 
 use super::connection::{Kind, Timer};
+use super::dead_letters::Hidden;
 use super::mail::Mail;
 use super::numbers::Numbers;
 use super::spool::Files;
-use super::{Core, Ring, letters, settings};
+use super::{Core, Ring, settings};
 
 /// A cluster on this shard.
 pub(super) struct Upstream {
@@ -38,8 +39,8 @@ pub(super) struct Upstream {
     pub(super) sinks: Vec<usize>,
     /// Where these keep their rows, and when a row is answered.
     keeps: Vec<(Keep, AnsweredOn)>,
-    /// Its topics of dead letters.
-    pub(super) hidden: Vec<settings::Hidden>,
+    /// The sinks that write its dead-letter topics.
+    pub(super) hidden: Vec<Hidden>,
     requests: Vec<ProduceRequest>,
     effects: Vec<Effect>,
     /// Requests without an answer, and when they were handed over: oldest first.
@@ -148,20 +149,10 @@ impl Upstream {
         }
     }
 
-    /// Rows of its sinks that are kept and answered in such a way. Dead letters are in memory, and what they stand for where it was.
+    /// Rows of its sinks that are kept and answered in such a way, rejected ones whose dead letters are not safe among them.
     pub(super) fn rows_of(&self, wanted: &impl Fn((Keep, AnsweredOn)) -> bool) -> u64 {
-        let kept_as = |index| self.sinks.iter().position(|sink| *sink == index).map(|place| self.keeps[place]);
-        let hidden = self.hidden.iter().filter(|hidden| kept_as(hidden.index).is_some_and(wanted));
-        let hidden = hidden.map(|hidden| hidden.hidden);
-        let own = (0u16..).zip(&self.sinks).map(|(number, _)| SinkId(number));
-        let kept = own.zip(&self.keeps).filter(|(_, keep)| wanted(**keep)).map(|(sink, _)| sink);
-        kept.chain(hidden).map(|sink| self.producer.stats(sink).buffered_rows).sum()
-    }
-
-    /// Rows that a stop would lose though their sink's outlive it: what has gone on to the dead letters from memory alone.
-    /// `saved`: of sinks that are saved, too.
-    pub(super) fn letters(&self, saved: bool) -> u64 {
-        self.outliving(saved).map(|sink| self.producer.letters(sink)).sum()
+        let kept = (0u16..).zip(&self.keeps).filter(|(_, keep)| wanted(**keep));
+        kept.map(|(sink, _)| self.producer.stats(SinkId(sink)).buffered_rows).sum()
     }
 
     /// Rows that were to be in the log and are not, as it has not taken them.
@@ -214,6 +205,7 @@ impl Core {
         let now = io.now();
         loop {
             let wall = io.wall();
+            self.forward_dead_letters(cluster, now, wall);
             let upstream = &mut self.outlets.upstreams[cluster];
             let timings = Timings { histograms: self.numbers.histograms(), cluster };
             match (&mut self.outlets.buffer, io.segments()) {
@@ -223,18 +215,21 @@ impl Core {
                 }
                 _ => upstream.pump(&mut NoLog, timings, now, wall),
             }
-            if upstream.effects.is_empty() {
-                break;
-            }
             let mut effects = std::mem::take(&mut upstream.effects);
+            let mut more = !effects.is_empty();
             for effect in effects.drain(..) {
                 self.effect(io, cluster, effect);
             }
-            self.outlets.upstreams[cluster].effects = effects;
+            self.settle(cluster);
+            // Rows end, and what was rejected becomes letters, in this turn.
+            more |= self.settle_dead_letters(cluster);
+            let upstream = &mut self.outlets.upstreams[cluster];
+            upstream.effects = effects;
+            if !more && !upstream.producer.has_rejected() {
+                break;
+            }
         }
-        self.settle(cluster);
         self.tell_news(cluster, now);
-        self.file_dead(cluster, io.wall());
         self.set_cluster_timer(io, cluster);
         self.read_stats(cluster, now);
     }
@@ -300,15 +295,17 @@ impl Core {
 
     /// Results of batches to the sessions whose messages stand in them.
     fn settle(&mut self, cluster: usize) {
-        let (sessions, touched) = (&mut self.sessions, &mut self.touched);
+        let (sessions, touched, letters) = (&mut self.sessions, &mut self.touched, &mut self.outlets.letters);
         let Upstream { producer, sinks, .. } = &mut self.outlets.upstreams[cluster];
         producer.drain_landed(|run: Run, outcome, landed| {
+            if letters.answered(run, outcome) {
+                return;
+            }
             let key = SessionKey::from_bits(run.session);
             // A session that has ended is owed nothing.
             if let Some(session) = sessions.get_mut(key) {
                 let code = match outcome {
-                    Outcome::Delivered => ReasonCode::SUCCESS,
-                    Outcome::DeadLettered => letters::code(session),
+                    Outcome::Delivered | Outcome::DeadLettered => ReasonCode::SUCCESS,
                     Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
                 };
                 if let Some(receipt) = landed.filter(|_| session.wants_receipts()).and_then(|at| receipt(sinks, at)) {
@@ -355,24 +352,24 @@ impl Core {
         let numbers = &mut self.numbers;
         for (number, sink) in (0u16..).zip(&upstream.sinks) {
             let own = upstream.producer.stats(SinkId(number));
-            // What has gone on to the hidden sink of its dead letters is in the books there.
             let hidden = upstream.hidden.iter().find(|hidden| hidden.index == *sink).map(|hidden| hidden.hidden);
-            let hidden = hidden.map(|hidden| *upstream.producer.stats(hidden)).unwrap_or_default();
+            let letters = self.outlets.letters.totals(*sink);
             let stats = SinkStats {
-                appended: own.appended + hidden.appended - own.moved,
-                refused: own.refused + hidden.refused,
-                buffered_rows: own.buffered_rows + hidden.buffered_rows,
-                buffered_bytes: own.buffered_bytes + hidden.buffered_bytes,
-                filed: own.filed + hidden.filed,
+                // Messages that it did not take count as its own, too.
+                appended: own.appended + letters.messages,
+                refused: own.refused + letters.messages_refused,
+                buffered_rows: own.buffered_rows + letters.messages_in_flight(),
+                buffered_bytes: own.buffered_bytes
+                    + hidden.map_or(0, |hidden| upstream.producer.stats(hidden).buffered_bytes),
                 ..*own
             };
-            let dead_lettered = hidden.delivered + stats.filed;
+            let dead_lettered = own.handed_over + letters.messages_safe;
             if dead_lettered > 0 {
                 dead.push((*sink, dead_lettered));
             }
             let values = [
                 (SinkMetric::DeadLettered, dead_lettered),
-                (SinkMetric::DeadLetteredInFile, stats.filed),
+                (SinkMetric::DeadLetteredInFile, letters.in_file),
                 (SinkMetric::Matched, stats.appended),
                 (SinkMetric::Delivered, stats.delivered),
                 (SinkMetric::Refused, stats.refused),
@@ -417,7 +414,7 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::SlowPartitions, upstream.producer.slow_partitions());
         let in_flight = upstream.producer.requests_in_flight() as u64;
         numbers.set_cluster(cluster, ClusterMetric::RequestsInFlight, in_flight);
-        dead.into_iter().for_each(|(sink, total)| self.say_dead(sink, total, now));
+        dead.into_iter().for_each(|(sink, total)| self.announce_dead_letters(sink, total, now));
     }
 }
 

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use super::network::WAYS;
-use super::plan::Fault;
+use super::plan::{Fault, routes};
 use super::store::{Crash, Told, Watched};
 use super::world::World;
 use crate::kafka::producer::{AnsweredOn, Keep, Producer};
 use crate::runtime::seam::{Monotonic, WallMs};
+use crate::shard::dead_letters::DeadLetterQueue;
 
 impl World {
     /// A fault of the process or of its disk.
@@ -59,6 +60,7 @@ impl World {
         self.questions.clear();
         let mut settings = self.plan.settings.clone();
         settings.seed = self.disk_rng.u64(..);
+        self.letters = DeadLetterQueue::new(0, vec![routes(&settings.sinks)], Vec::new());
         self.producer = Producer::new(settings);
         self.restore(restored);
         let longest = if self.disk_rng.u32(..4) == 0 { 3_000 } else { 20 };
@@ -87,6 +89,7 @@ impl World {
     /// The producer's turn, with its log; then what it has told the log goes to the disk.
     pub(super) fn poll(&mut self) {
         let at = self.at();
+        self.letters.forward(0, &mut self.producer, at, &mut |_, _, _| Vec::new());
         let Some(store) = &mut self.store else { return self.producer.poll(at.0, at.1, &mut self.requests) };
         let (producer, told, requests) = (&mut self.producer, &mut self.told, &mut self.requests);
         let unread = self.rough && self.plan.draws(Fault::Unread, &mut self.disk_rng);

@@ -14,9 +14,10 @@ use super::store::Told;
 use super::trace::Trace;
 use crate::kafka::producer::row_log::Fate;
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, Producer, SinkSettings, SinkStats};
-use crate::kafka::types::{LogSays, Outcome, ProduceRequest, ProduceResult, Question, SinkId};
+use crate::kafka::types::{LogSays, Outcome, ProduceRequest, ProduceResult, Question, Run, SinkId};
 use crate::record::BatchView;
 use crate::runtime::seam::Monotonic;
+use crate::shard::dead_letters::DeadLetterQueue;
 
 /// Answers "not now" after which the producer may take them for a no.
 const AGAIN_MAX: u32 = 99;
@@ -355,12 +356,8 @@ impl Judge {
     pub(super) fn saved(&mut self, producer: &Producer, plan: &Plan, found: &BTreeMap<(u32, u64), u32>) {
         self.sums.stops += 1;
         let sinks = plan.settings.sinks.iter().enumerate();
-        for (sink, settings) in sinks.filter(|(_, settings)| !settings.hidden && settings.keep == Keep::HybridSaved) {
-            let of = |sink: usize| producer.stats(SinkId(sink as u16)).buffered_rows;
-            let letters = settings.dead_letters.as_ref().and_then(|letters| letters.topic.as_ref());
-            // Those that have gone on to the dead letters from memory alone are not kept, and the stop says how many.
-            let held = of(sink) + letters.map_or(0, |(hidden, _)| of(usize::from(hidden.0)));
-            let held = held - producer.letters(SinkId(sink as u16));
+        for (sink, _) in sinks.filter(|(_, settings)| !settings.reserved && settings.keep == Keep::HybridSaved) {
+            let held = producer.stats(SinkId(sink as u16)).buffered_rows;
             let there = found.values().filter(|row| self.rows[**row as usize].sink == sink).count() as u64;
             self.sums.saved += there;
             if held != there {
@@ -428,7 +425,7 @@ impl Judge {
     /// After the producer's turn: answers, ledger, memory.
     pub(super) fn turn(
         &mut self,
-        producer: &mut Producer,
+        (producer, letters): (&mut Producer, &mut DeadLetterQueue),
         clients: Option<&mut Clients>,
         trace: &mut Trace,
         now: Monotonic,
@@ -438,8 +435,15 @@ impl Judge {
         // Numbers of clients' messages are not those of rows.
         let by_row = clients.is_none();
         producer.drain_landed(|run, outcome, landed| {
+            if letters.answered(run, outcome) {
+                return;
+            }
             self.places.note(run, landed.filter(|_| by_row));
             runs.push((run, outcome));
+        });
+        letters.settle(producer);
+        letters.drain_answers(|(ticket, outcome)| {
+            runs.push((Run { session: ticket.session, first: ticket.number, count: 1 }, outcome));
         });
         if let Some(clients) = clients {
             runs.drain(..).for_each(|(run, outcome)| clients.complete(run, outcome));
@@ -463,7 +467,7 @@ impl Judge {
         }
         for sink in 0..self.windows.len() {
             let stats = *producer.stats(SinkId(sink as u16));
-            let over = stats.delivered + stats.refused + stats.expired + stats.moved + stats.filed;
+            let over = stats.delivered + stats.refused + stats.expired + stats.handed_over;
             let over = over + stats.dropped + stats.rotten;
             if stats.appended + stats.recovered != over + stats.buffered_rows {
                 self.fails(What::Ledger, format!("sink {sink}: {stats:?}"));
@@ -604,15 +608,15 @@ impl Judge {
                         Some((Outcome::DeadLettered, _)) => small || topic.was_forbidden,
                         Some((Outcome::Refused(0), _)) => {
                             (topic.was_small || topic.was_forbidden)
-                                || settings.dead_letters.is_some() && (dead.was_small || dead.was_forbidden)
+                                || settings.keep_rejected && (dead.was_small || dead.was_forbidden)
                         }
                         Some((Outcome::Refused(10), _)) => {
-                            topic.was_small || (dead.was_small && settings.dead_letters.is_some())
+                            topic.was_small || (dead.was_small && settings.keep_rejected)
                         }
                         Some((Outcome::Refused(29), _)) => {
-                            topic.was_forbidden || (dead.was_forbidden && settings.dead_letters.is_some())
+                            topic.was_forbidden || (dead.was_forbidden && settings.keep_rejected)
                         }
-                        Some((Outcome::Refused(87), _)) => row.kind == Kind::Poison && settings.dead_letters.is_none(),
+                        Some((Outcome::Refused(87), _)) => row.kind == Kind::Poison && !settings.keep_rejected,
                         _ => false,
                     };
                     if !guilty {
@@ -750,7 +754,7 @@ fn outcome(fate: Fate, row: &Row, settings: &SinkSettings) -> Outcome {
     match fate {
         Fate::Done { .. } | Fate::Expired => Outcome::Delivered,
         Fate::DeadLettered => Outcome::DeadLettered,
-        Fate::Refused if row.kind == Kind::Poison && settings.dead_letters.is_none() => Outcome::Refused(87),
+        Fate::Refused if row.kind == Kind::Poison && !settings.keep_rejected => Outcome::Refused(87),
         Fate::Refused => Outcome::Refused(0),
         Fate::Rotten | Fate::CutAnew => unreachable!("not the end"),
     }
@@ -774,7 +778,7 @@ fn add(sums: &mut SinkStats, stats: &SinkStats) {
     sums.batches_unanswered += stats.batches_unanswered;
     sums.splits += stats.splits;
     sums.epochs_raised += stats.epochs_raised;
-    sums.moved += stats.moved;
+    sums.handed_over += stats.handed_over;
     sums.timeless += stats.timeless;
     sums.dropped += stats.dropped;
     sums.topics_made_anew += stats.topics_made_anew;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::store::StorePlan;
-use crate::kafka::producer::dead::{DeadLetters, HEADERS_BYTES_MAX};
 use crate::kafka::producer::{AnsweredOn, Partitioner, Settings, SinkSettings};
 use crate::kafka::types::SinkId;
 use crate::record::compression::Codec;
+use crate::shard::dead_letters::{HEADERS_BYTES_MAX, Route};
 
 /// Brokers.
 pub(super) const NODES: usize = 3;
@@ -14,7 +14,7 @@ pub(super) const NODES: usize = 3;
 pub(super) const TOPICS: [&str; 3] = ["one", "two", "dead"];
 /// Which of them is for dead letters; rows go to those before it.
 pub(super) const DEAD: usize = 2;
-/// Sinks; their topics are the same ones. The hidden ones of dead letters come after them.
+/// Sinks; their topics are the same ones. Those that write the dead-letter topic come after them.
 pub(super) const SINKS: usize = 2;
 
 /// What goes wrong. A new one stands here, in [`Fault::ALL`], and in `faults.rs`.
@@ -262,9 +262,8 @@ fn settings(seed: u64, rng: &mut fastrand::Rng) -> Settings {
     let mut sinks: Vec<SinkSettings> = (0..SINKS).map(|_| sink(rng)).collect();
     for of in 0..SINKS {
         if rng.u32(..3) == 0 {
-            let topic = Some((SinkId(sinks.len() as u16), TOPICS[DEAD].to_owned()));
-            sinks.push(hidden(&sinks[of]));
-            sinks[of].dead_letters = Some(DeadLetters { sink: "of".to_owned(), topic, file: false });
+            sinks.push(of_letters(&sinks[of]));
+            sinks[of].keep_rejected = true;
         }
     }
     Settings {
@@ -309,8 +308,19 @@ fn sink(rng: &mut fastrand::Rng) -> SinkSettings {
     }
 }
 
-/// The sink that a sink's dead letters go through.
-fn hidden(of: &SinkSettings) -> SinkSettings {
+/// Where the sinks' dead letters go.
+pub(super) fn routes(sinks: &[SinkSettings]) -> Vec<Option<Route>> {
+    let mut next = SINKS as u16..;
+    let route = |(index, sink): (usize, &SinkSettings)| {
+        let to = if sink.keep_rejected { next.next()? } else { return None };
+        let topic = Some((SinkId(to), TOPICS[DEAD].to_owned()));
+        Some(Route { index, sink: "of".to_owned(), topic, file: false, of_letters: false })
+    };
+    sinks.iter().take(SINKS).enumerate().map(route).collect()
+}
+
+/// The sink that writes a sink's dead letters.
+fn of_letters(of: &SinkSettings) -> SinkSettings {
     SinkSettings {
         acks: -1,
         partitioner: Partitioner::Key,
@@ -318,7 +328,7 @@ fn hidden(of: &SinkSettings) -> SinkSettings {
         record_bytes_max: of.record_bytes_max + HEADERS_BYTES_MAX,
         answered_on: AnsweredOn::Replicated,
         expire_after: None,
-        hidden: true,
+        reserved: true,
         ..of.clone()
     }
 }

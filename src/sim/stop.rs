@@ -41,7 +41,7 @@ impl World {
 
     /// Whether all that is to outlive the process is on the disk.
     fn save(&mut self) -> bool {
-        let saves = self.plan.settings.sinks.iter().any(|sink| !sink.hidden && sink.keep == Keep::HybridSaved);
+        let saves = self.plan.settings.sinks.iter().any(|sink| !sink.reserved && sink.keep == Keep::HybridSaved);
         let (until, mut saved) = (self.clock.now().after(SAVING), !saves || is_out(Rule::SavedAtStop));
         loop {
             let at = self.at();

@@ -8,7 +8,7 @@ use super::clock::Clock;
 use super::judge::{Failure, Judge, What};
 use super::kafka::Cluster;
 use super::network::{Back, Network, Place, WAYS, way};
-use super::plan::{DEAD, Fault, NODES, Plan, SINKS, Scope, TOPICS};
+use super::plan::{DEAD, Fault, NODES, Plan, SINKS, Scope, TOPICS, routes};
 use super::row::{self, Kind};
 use super::store::{Store, Told};
 use super::trace::Trace;
@@ -17,6 +17,7 @@ use crate::kafka::producer::{Partitioner, Producer, Row, Terms, Want, row_bytes_
 use crate::kafka::types::{LogSays, ProduceRequest, Question, SinkId, Ticket, TopicMetadata};
 use crate::record::murmur2::murmur2;
 use crate::runtime::seam::{Monotonic, WallMs};
+use crate::shard::dead_letters::DeadLetterQueue;
 
 /// Rounds within which everything must come to rest once faults have ended.
 const ROUNDS_MAX: u32 = 20_000;
@@ -28,6 +29,7 @@ pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) clock: Clock,
     pub(super) producer: Producer,
+    pub(super) letters: DeadLetterQueue,
     pub(super) kafka: Cluster,
     pub(super) network: Network,
     pub(super) judge: Judge,
@@ -55,6 +57,7 @@ impl World {
         let mut rng = fastrand::Rng::with_seed(scope.seed);
         let plan = Plan::new(&scope, &mut rng);
         let producer = Producer::new(plan.settings.clone());
+        let letters = DeadLetterQueue::new(0, vec![routes(&plan.settings.sinks)], Vec::new());
         let judge = Judge::new(producer.buffer_bytes_max(), &plan.settings.sinks);
         let mut disk_rng = fastrand::Rng::with_seed(scope.seed ^ 0xd15c);
         let clients = plan.store.as_ref().filter(|store| store.clients).map(|_| Clients::new(&mut disk_rng));
@@ -76,6 +79,7 @@ impl World {
             ids_given: rng.i64(0..1000),
             requests: Vec::new(),
             producer,
+            letters,
             judge,
             plan,
             rng,
@@ -395,6 +399,12 @@ impl World {
     /// The judge looks at the producer.
     pub(super) fn look(&mut self) {
         let now = self.clock.now();
-        self.judge.turn(&mut self.producer, self.clients.as_mut(), &mut self.trace, now, &self.told);
+        self.judge.turn(
+            (&mut self.producer, &mut self.letters),
+            self.clients.as_mut(),
+            &mut self.trace,
+            now,
+            &self.told,
+        );
     }
 }

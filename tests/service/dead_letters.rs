@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use forebay::mqtt::packet::{PacketType, QoS, Version};
+use forebay::mqtt::packet::{Packet, PacketType, Publish, QoS, Version};
+use forebay::mqtt::property::Property;
 
-use crate::device::{Device, Heard};
+use crate::device::{Device, Heard, properties, publish};
 use crate::process::{metric, until_metric};
 use crate::records::read_when;
 use crate::support::kafka::Kafka;
@@ -58,6 +59,46 @@ fn a_record_that_kafka_finds_too_large_is_in_the_file_before_its_publisher_hears
     assert_eq!(metric(&service, "sink_records_in_total{source=\"publish\"}"), 7);
     assert_eq!(metric(&service, "sink_records_out_total{result=\"delivered\"}"), 2);
     assert_eq!(metric(&service, "sink_records_out_total{result=\"refused\"}"), 0);
+}
+
+/// Without any setting: the one sink takes it, the other never will, and an old device could only send it again and again.
+#[test]
+fn what_one_of_two_sinks_refuses_is_kept_and_an_old_device_is_answered() {
+    let service = Service::start(&config(
+        "[[sink]]\nname = \"small\"\nfilters = \"a/#\"\ntopic = \"small\"\nrecord_bytes_max = \"1KiB\"\n\
+         [[sink]]\nname = \"large\"\nfilters = \"a/#\"\ntopic = \"large\"\n",
+    ));
+    let mut device = Device::connect(service.mqtt(), Version::V311, "old");
+    for (id, qos, answer) in [(1, QoS::AtLeastOnce, PacketType::PubAck), (2, QoS::ExactlyOnce, PacketType::PubRec)] {
+        device.publish(qos, id, "a/b", &[b'x'; 5_000]);
+        assert_eq!(device.hear(), Heard::Answer(answer, id, 0));
+    }
+    assert_eq!(read_when(service.embedded(), "large", 2).len(), 2, "each once");
+    let lines = lines(&service.dir().join("data/dead-letters.jsonl"));
+    let said = lines
+        .iter()
+        .map(|line| [&line["sink"], &line["reason"], &line["client_id"]].map(|field| field.as_str().unwrap()));
+    assert_eq!(said.collect::<Vec<_>>(), [["small", "TOO_LARGE", "old"]; 2]);
+    assert_eq!(metric(&service, "sink_dead_letter_file_records_total"), 2);
+}
+
+/// A device may name its user properties as it likes.
+#[test]
+fn a_device_cannot_forge_what_a_dead_letter_says() {
+    let (kafka, service) = refused("dead_letters_topic = \"dead\"");
+    let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
+    let forged = [("dead-letter-sink", "forged"), ("dead-letter-qos", "7"), ("site", "berlin")];
+    let properties = properties(forged.map(|(name, value)| Property::UserProperty(name, value)));
+    let payload = [b'x'; 100_000];
+    let message = publish(QoS::AtLeastOnce, 1, "a/b", &payload);
+    device.say(&Packet::Publish(Publish { properties: properties.as_properties(), ..message }));
+    assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 1, 0x80));
+    let records = read_when(kafka.embedded(), "dead", 1);
+    let of = |name: &str| -> Vec<&str> {
+        let headers = records[0].headers.iter().filter(|(own, _)| own == name);
+        headers.map(|(_, value)| value.as_str()).collect()
+    };
+    assert_eq!((of("dead-letter-sink"), of("dead-letter-qos"), of("site")), (vec!["wide"], vec![], vec!["berlin"]));
 }
 
 #[test]

@@ -92,12 +92,12 @@ fn what_no_sink_wants_is_answered_with_no_matching_subscribers() {
     assert_eq!((metric(&service, "publishes_routed_total{result=\"unmatched\"}"), ledger(&service)), (6, [0; 4]));
 }
 
-/// A code is only for what will never succeed; 3.x has none, and is closed.
+/// A code is only for what will never succeed; 3.x has none, and is closed where nothing keeps the message for it.
 #[test]
 fn what_can_never_be_a_record_is_refused_and_the_rest_is_not() {
     let service = Service::start(&config(
-        "[[sink]]\nname = \"named\"\nfilters = [\"+/named\"]\ntopic = \"t-${topic[0]}\"\n\
-         [[sink]]\nname = \"small\"\nfilters = [\"small\"]\ntopic = \"small\"\nrecord_bytes_max = \"1KiB\"\n",
+        "[[sink]]\nname = \"named\"\nfilters = [\"+/named\"]\ntopic = \"t-${topic[0]}\"\ndead_letters_file = \"none\"\n\
+         [[sink]]\nname = \"small\"\nfilters = [\"small\"]\ntopic = \"small\"\nrecord_bytes_max = \"1KiB\"\ndead_letters_file = \"none\"\n",
     ));
     let large = vec![0; 2_000];
     for version in VERSIONS {

@@ -142,7 +142,9 @@ fn an_unexpected_sequence_is_settled() {
 /// one that is too large by itself is refused.
 #[test]
 fn a_batch_too_large_is_split_and_only_a_record_too_large_refused() {
-    let mut bench = Bench::start("linger = \"20ms\"\n", |settings| settings.message_bytes_max = 4 << 10);
+    let mut bench = Bench::start("linger = \"20ms\"\ndead_letters_file = \"none\"\n", |settings| {
+        settings.message_bytes_max = 4 << 10;
+    });
     let mut device = bench.device();
     for id in 1..=40_u16 {
         let text = if id == 17 { "x".repeat(5_000) } else { format!("{id:02}{}", "y".repeat(500)) };
@@ -165,7 +167,7 @@ fn a_batch_too_large_is_split_and_only_a_record_too_large_refused() {
 fn a_topic_that_is_forbidden_or_invalid_refuses_its_own() {
     for (code, at_the_door) in [(29, 0x87), (17, 0x90)] {
         for api in [ApiKey::Produce, ApiKey::Metadata] {
-            let bench = Bench::start("topic = \"${topic[0]}\"\n", |_| {});
+            let bench = Bench::start("topic = \"${topic[0]}\"\ndead_letters_file = \"none\"\n", |_| {});
             bench.script.add(Step::new(api, Fault::Error(code)).of_topic("no").always());
             let mut device = bench.device();
             device.publish(QoS::AtLeastOnce, 1, "no/x", b"refused");

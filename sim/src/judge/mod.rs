@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use forebay::metrics::spec::{ClusterMetric, ListenerMetric, ShardMetric, SinkMetric};
 
 use crate::device::Message;
-use crate::plan::{Dead, Level};
+use crate::plan::Level;
 use crate::process::{End, Process};
 use crate::world::World;
 
@@ -170,7 +170,7 @@ impl World {
                 Level::Leader => copies.next().is_some(),
                 Level::Replicated => copies.any(|entry| kafka.is_replicated(entry)),
             };
-            let dead = plan.dead != Dead::Nowhere && self.is_dead_lettered(message, sink as u8);
+            let dead = self.is_dead_lettered(message, sink as u8);
             if !there && !dead && plan.expire_ms.is_none() {
                 let level = plan.level;
                 let text = format!("message {message} was answered at {level:?}, and sink {sink} does not have it");

@@ -3,7 +3,7 @@
 
 use super::batch::{Bad, Flight};
 use super::broken::{Rule, is_out};
-use super::error::{TIMED_OUT, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict, verdict};
+use super::error::{TIMED_OUT, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict};
 use super::gather::Entry;
 use super::lost::Torn;
 use super::partition::REMEMBERED;
@@ -37,7 +37,8 @@ impl Producer {
                 _ if code == TIMED_OUT => self.slower(*entry, request.patience),
                 _ => {}
             }
-            self.answered(*entry, verdict(code), now);
+            let verdict = self.verdict_of(*entry, code);
+            self.answered(*entry, verdict, now);
         }
         self.keep_entries(request.entries);
     }

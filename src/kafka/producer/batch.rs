@@ -82,6 +82,8 @@ pub(super) struct Batch {
     pub(super) alone: bool,
     /// Already counted as sent again with its outcome unknown.
     pub(super) counted: bool,
+    /// How often a broker has found its checksum wrong.
+    pub(super) corrupt: u8,
 }
 
 /// Rows that were taken out of a batch before it was cut.
@@ -184,6 +186,7 @@ impl Batch {
             maybe_there: false,
             alone: false,
             counted: false,
+            corrupt: 0,
         }
     }
 
@@ -454,6 +457,13 @@ impl Batch {
             Body::Closed(bytes) => Some(bytes),
             Body::Open(_) => None,
         }
+    }
+
+    /// Flips a bit of its last record.
+    #[cfg(test)]
+    pub(super) fn damage(&mut self) {
+        let Body::Closed(bytes) = &mut self.body else { panic!("it still takes rows") };
+        *std::rc::Rc::get_mut(bytes).expect("no request has it").last_mut().expect("a record") ^= 1;
     }
 
     /// Gives its memory back; the tickets, still charged, are the caller's.

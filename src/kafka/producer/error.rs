@@ -3,6 +3,8 @@
 //! Source: `org.apache.kafka.common.protocol.Errors`; which of them leave the batch in the log:
 //! `ReplicaManager.appendRecords` (checks before the append) and `DelayedProduce` (what may come after it).
 
+/// CORRUPT_MESSAGE.
+pub(super) const CORRUPT: i16 = 2;
 /// UNKNOWN_TOPIC_OR_PARTITION.
 pub(super) const UNKNOWN_TOPIC: i16 = 3;
 /// REQUEST_TIMED_OUT: followers did not answer in time.
@@ -44,9 +46,9 @@ pub(super) const fn verdict(code: i16) -> Verdict {
     match code {
         // NONE; DUPLICATE_SEQUENCE_NUMBER: some servers say so instead of 0 with the original offset.
         0 | 46 => Verdict::Done,
-        // CORRUPT_MESSAGE (damaged under way), NOT_ENOUGH_REPLICAS (before the append), OPERATION_NOT_ATTEMPTED,
+        // CORRUPT_MESSAGE (damaged on the way: see `corrupt`), NOT_ENOUGH_REPLICAS (before the append), OPERATION_NOT_ATTEMPTED,
         // THROTTLING_QUOTA_EXCEEDED.
-        2 | 19 | 55 | 89 => again(false, false),
+        CORRUPT | 19 | 55 | 89 => again(false, false),
         // LEADER_NOT_AVAILABLE, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, ELIGIBLE_LEADERS_NOT_AVAILABLE.
         5 | 74 | 75 | 83 => again(true, false),
         // UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, BROKER_NOT_AVAILABLE, REPLICA_NOT_AVAILABLE,

@@ -81,7 +81,6 @@ impl Producer {
         }
         self.fire_timers(now);
         self.make_room_for_topics(now);
-        self.bury(now, wall);
         let more = self.logging.on && self.refill(now, log);
         self.place_held(now);
         self.behind |= more;

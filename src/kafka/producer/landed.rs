@@ -31,9 +31,6 @@ impl Producer {
     pub(super) fn landed(&self, topic: u32, partition: Option<u32>, batch: &Batch, outcome: Outcome) -> Option<Place> {
         let partition = partition.filter(|_| self.settings.receipts && outcome == Outcome::Delivered)?;
         let topic = &self.topics[topic as usize];
-        if self.sinks[topic.sink].settings.hidden {
-            return None;
-        }
         let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
         Some(Place { sink, topic: Rc::clone(&topic.name), partition, base_offset: batch.kept.base_offset })
     }

@@ -4,28 +4,10 @@
 use super::Producer;
 use super::batch::Batch;
 use super::kept::Kind;
+use super::rejected::RejectedBatch;
 use crate::kafka::types::SinkId;
 
 impl Producer {
-    /// Rows of a sink that have gone on to its dead letters and are not there yet, and that the log does not have:
-    /// [`Producer::save`] cannot save them.
-    #[must_use]
-    pub fn letters(&self, sink: SinkId) -> u64 {
-        let Some(of) = self.sinks.get(usize::from(sink.0)) else { return 0 };
-        let hidden = of.settings.dead_letters.as_ref().and_then(|dead| dead.topic.as_ref());
-        let hidden = hidden.map(|(hidden, _)| usize::from(hidden.0));
-        let filing = [Some(usize::from(sink.0)), hidden].into_iter().flatten().map(|sink| self.filing(sink));
-        let nameless = |batch: &Batch| u64::from(batch.count - batch.kept.numbers.count());
-        let held = hidden.filter(|hidden| self.sinks[*hidden].stats.buffered_rows > 0).map_or(0, |hidden| {
-            let refused = self.casualties_of(hidden).map(|casualty| {
-                let rows = casualty.gone..casualty.batch.count;
-                rows.filter(|row| casualty.batch.kept.numbers.of(*row).is_none()).count() as u64
-            });
-            self.batches(hidden).map(nameless).sum::<u64>() + refused.sum::<u64>()
-        });
-        filing.sum::<u64>() + held
-    }
-
     /// Rows of a sink that belong into the log, and that it has not taken.
     #[must_use]
     pub fn unwritten_rows(&self, sink: SinkId) -> u64 {
@@ -38,13 +20,11 @@ impl Producer {
             Some(batch) => u64::from(topic.place.count.saturating_sub(batch.kept.numbers.rows())),
             None => 0,
         });
-        let refused = self
-            .casualties_of(sink)
-            .map(|casualty| u64::from(casualty.batch.count - casualty.gone.max(casualty.batch.kept.numbers.rows())));
+        let refused = self.rejected_of(sink).map(RejectedBatch::unwritten);
         (self.batches(sink).filter(fresh).map(unwritten).sum::<u64>() + refused.sum::<u64>()).saturating_sub(half.sum())
     }
 
-    /// A sink's batches in memory, but for refused ones and cuts that are half read.
+    /// A sink's batches in memory, but for rejected ones and cuts that are half read.
     fn batches(&self, sink: usize) -> impl Iterator<Item = &Batch> {
         self.topics.iter().filter(move |topic| topic.sink == sink).flat_map(|topic| {
             let placed = topic.partitions.iter().flat_map(|partition| {

@@ -27,7 +27,7 @@ mod ask;
 mod backlog;
 mod batch;
 pub(crate) mod broken;
-pub mod dead;
+mod corrupt;
 mod dropped;
 mod error;
 mod expire;
@@ -47,6 +47,7 @@ mod partition;
 mod place;
 mod pool;
 mod refill;
+mod rejected;
 mod resolve;
 mod restore;
 pub mod row_log;
@@ -63,7 +64,7 @@ mod topic;
 mod unwritten;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -74,7 +75,6 @@ use hashbrown::HashMap;
 
 pub use self::append::row_bytes_max;
 use self::batch::Batch;
-use self::dead::{Casualties, Filing};
 use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::gather::{Load, Request};
 use self::kept::Notes;
@@ -85,6 +85,8 @@ pub use self::news::News;
 use self::node::Node;
 use self::partition::{Identity, WINDOW, Work};
 use self::pool::{BATCH_COST, Pool};
+use self::rejected::RejectedBatches;
+pub use self::rejected::{Rejected, RejectedEnd, RejectedId, RejectedRow};
 use self::row_log::Fate;
 pub use self::settings::{AnsweredOn, Keep, Partitioner, Settings, SinkSettings, Terms};
 pub use self::share::{Full, TopicId};
@@ -145,8 +147,6 @@ struct Sink {
     /// The producer id that new work starts with (P3: one for each shard, cluster and sink).
     identity: Option<Identity>,
     asked_until: Option<Monotonic>,
-    /// What its file of dead letters was given and has not told of: how many rows, and their numbers in the log.
-    filing: VecDeque<Filing>,
     /// A timer to drop what is too old runs.
     swept: bool,
     topics: HashMap<Rc<str>, u32, RandomState>,
@@ -225,8 +225,8 @@ pub struct Producer {
     loading: Option<Key>,
     timers: Timers,
     finished: Vec<Finished>,
-    /// Refused batches on their way to the dead letters.
-    casualties: Casualties,
+    /// Batches that Kafka refused for good and their sinks keep.
+    rejected: RejectedBatches,
     wants: Vec<Want>,
     news: Vec<News>,
     refresh: bool,
@@ -244,8 +244,8 @@ pub struct Producer {
     /// Memory in use up to which rows are taken, and up to which they are placed.
     append_ceiling: usize,
     place_ceiling: usize,
-    /// The same for refused rows that go to a hidden sink.
-    bury_ceiling: usize,
+    /// The same for rows of a sink with a reserve.
+    reserve_ceiling: usize,
     limit: usize,
     codecs: Codecs,
     /// One sink, one topic: there is nobody to leave a part to.
@@ -265,12 +265,12 @@ impl Producer {
         let mut pool = Pool::new(limit);
         pool.charge(codecs.memory());
         // Splitting a batch needs twice its room, and once more if it is compressed; placing needs one batch.
-        let bury_ceiling = limit - largest * if codecs.is_empty() { 2 } else { 3 } - 4 * BATCH_COST;
-        let (hidden, visible): (Vec<_>, Vec<_>) = settings.sinks.iter().partition(|sink| sink.hidden);
-        // One for a dead letter while all else is full: what it stands for gives its memory back only then.
-        let place_ceiling = bury_ceiling - if hidden.is_empty() { 0 } else { largest + BATCH_COST };
-        let undivided = matches!(*visible, [only] if only.fixed_topic);
-        let several = visible.len() > 1;
+        let reserve_ceiling = limit - largest * if codecs.is_empty() { 2 } else { 3 } - 4 * BATCH_COST;
+        let (reserved, others): (Vec<_>, Vec<_>) = settings.sinks.iter().partition(|sink| sink.reserved);
+        // One batch while all else is full: what that holds may give its memory back only then.
+        let place_ceiling = reserve_ceiling - if reserved.is_empty() { 0 } else { largest + BATCH_COST };
+        let undivided = matches!(*others, [only] if only.fixed_topic);
+        let several = others.len() > 1;
         let append_ceiling = place_ceiling - largest - BATCH_COST;
         let logged = settings.sinks.iter().filter(|sink| sink.keep != Keep::Memory).count();
         // What is over is in the log alone before memory is full; the encoders have theirs.
@@ -283,7 +283,6 @@ impl Producer {
             beyond: None,
             identity: None,
             asked_until: None,
-            filing: VecDeque::new(),
             swept: false,
             topics: HashMap::default(),
             last: u32::MAX,
@@ -315,7 +314,7 @@ impl Producer {
             loading: None,
             timers: Timers::default(),
             finished: Vec::new(),
-            casualties: Casualties::default(),
+            rejected: RejectedBatches::default(),
             wants: Vec::new(),
             news: Vec::new(),
             refresh: false,
@@ -327,7 +326,7 @@ impl Producer {
             promised: Cell::new(0),
             append_ceiling,
             place_ceiling,
-            bury_ceiling,
+            reserve_ceiling,
             limit,
             codecs,
             undivided,
@@ -342,8 +341,7 @@ impl Producer {
         let landed = self.landed(topic, partition, &batch, outcome);
         self.resized(topic, batch.memory(), 0);
         let topic = &mut self.topics[topic as usize];
-        let Sink { settings, stats, .. } = &mut self.sinks[topic.sink];
-        let hidden = settings.hidden;
+        let stats = &mut self.sinks[topic.sink].stats;
         let count = u64::from(batch.count);
         stats.buffered_rows -= count;
         stats.buffered_bytes -= batch.plain_len as u64;
@@ -351,7 +349,6 @@ impl Producer {
             Outcome::Delivered | Outcome::DeadLettered => stats.delivered += count,
             Outcome::Refused(_) => stats.refused += count,
         }
-        let outcome = if hidden && outcome == Outcome::Delivered { Outcome::DeadLettered } else { outcome };
         let fate = match outcome {
             Outcome::Delivered => Fate::Done { base_offset: batch.kept.base_offset },
             Outcome::DeadLettered => Fate::DeadLettered,

@@ -31,6 +31,9 @@ const FOLLOWERS: u32 = 2;
 /// All in-sync replicas.
 const ACKS_ALL: i16 = -1;
 
+/// The longest that a broker's throttle time is kept to: a nonsensical one must not silence a broker for weeks.
+const THROTTLE_MAX: Duration = Duration::from_secs(300);
+
 /// A broker.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -169,7 +172,7 @@ impl Producer {
         if let Some(node) = self.nodes.iter_mut().find(|node| node.id == request.node) {
             in_time = node.over(slow, end, now);
             if let Ok(throttle @ 1..) = u64::try_from(answer.map_or(0, |(_, throttle_ms)| throttle_ms)) {
-                node.throttled_until = now.after(Duration::from_millis(throttle));
+                node.throttled_until = now.after(Duration::from_millis(throttle).min(THROTTLE_MAX));
                 self.timers.set(node.throttled_until, super::timers::Timer::Node(request.node));
             }
             // They are still marked as queued.

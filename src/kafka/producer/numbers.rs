@@ -59,11 +59,6 @@ impl Numbers {
         self.0.last().map_or(0, |span| span.row + span.count)
     }
 
-    /// How many rows have one.
-    pub(super) fn count(&self) -> u32 {
-        self.0.iter().map(|span| span.count).sum()
-    }
-
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -105,7 +100,7 @@ mod tests {
         let number = |(lane, number)| Number { lane, number };
         (0u32..).zip(rows).for_each(|(row, at)| at.into_iter().for_each(|at| numbers.push(row, number(at))));
         assert!((0u32..).zip(rows).all(|(row, at)| numbers.of(row) == at.map(number)));
-        assert_eq!((numbers.of(7), numbers.rows(), numbers.count()), (None, 7, 5));
+        assert_eq!((numbers.of(7), numbers.rows()), (None, 7));
         let run = |first, count| RowRun { first, count };
         let mut runs = Vec::new();
         assert_eq!(numbers.runs_from(0, &mut runs), Some((1, 2)));

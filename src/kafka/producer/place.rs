@@ -242,7 +242,7 @@ impl Producer {
         now: Monotonic,
     ) -> bool {
         let need = (HEADER_LEN + super::append::RECORD_OVERHEAD + record.tail.len()).max(BUFFER_MIN) + BATCH_COST;
-        if self.pool.used() + need > self.place_ceiling && !self.may_place_dead(index) {
+        if self.pool.used() + need > self.place_ceiling && !self.may_place_reserved(index) {
             return false;
         }
         let number = batch.kept.numbers.of(place.count).map_or(u64::MAX, |number| number.number);

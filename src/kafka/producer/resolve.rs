@@ -105,10 +105,10 @@ impl Producer {
         let Some(first) = work.queue.front() else { return };
         if first.count > 1 && is_about_records(code) {
             let sink = self.topics[key.topic as usize].sink;
-            // Not for ever: better a moment above the bound than a partition that waits for itself. But not above what
-            // waits for the dead letters of its own sink, which gives its memory back by itself; what waits for another
-            // sink's may wait for a topic that never comes.
-            if (work.attempts < SPLIT_WAITS || self.has_casualties(sink)) && !self.can_split(first) {
+            // Not for ever: better a moment above the bound than a partition that waits for itself. But its own sink's
+            // rejected batches are waited for: they give their memory back by themselves. Those of another sink may be
+            // waiting for a topic that never comes.
+            if (work.attempts < SPLIT_WAITS || self.rejected_of(sink).next().is_some()) && !self.can_split(first) {
                 self.raise_epoch(key, now);
                 return self.back_off(key, now);
             }

@@ -6,7 +6,7 @@ use super::batch::{Batch, Scratch};
 use super::kept::Kind;
 use super::logging::Dirty;
 use super::resolve::records_of;
-use super::row_log::{NewCut, NewRows, NotNow, RowLog, UNPLACED};
+use super::row_log::{Fate, NewCut, NewRows, NotNow, RowLog, UNPLACED};
 use super::{Keep, Producer};
 use crate::kafka::types::SinkId;
 use crate::record::BatchView;
@@ -17,7 +17,7 @@ impl Producer {
     /// its cut. For an orderly stop, after the last poll that was to send something. `false`: the log does not take all
     /// of it now; again when it may.
     pub fn save(&mut self, log: &mut dyn RowLog) -> bool {
-        if !self.flush_ended(log) || !self.save_casualties(log) {
+        if !self.flush_ended(log) || !self.save_rejected(log) {
             return false;
         }
         for index in 0..self.topics.len() {
@@ -30,21 +30,25 @@ impl Producer {
         self.stage(log) && self.logging.aside.iter().all(VecDeque::is_empty)
     }
 
-    /// Refused rows that memory alone has, and that have not gone on to the dead letters, are rows of their sink: the next
-    /// start sends them once more, and they are refused again. Those that have gone on are waited for ([`Producer::letters`]).
-    fn save_casualties(&mut self, log: &mut dyn RowLog) -> bool {
-        let mut casualties = std::mem::take(&mut self.casualties);
-        let saved = casualties.all().try_for_each(|casualty| {
-            let from = casualty.gone.max(casualty.batch.kept.numbers.rows());
-            let keep = self.sinks[self.topics[casualty.topic as usize].sink].settings.keep;
-            if from >= casualty.batch.count || !keep.outlives() {
+    /// Rejected rows that memory alone has are rows of their sink: the next start sends them once more, and they are
+    /// refused again. Rows are written in one piece, so those among them that have ended are ended in the log as well.
+    fn save_rejected(&mut self, log: &mut dyn RowLog) -> bool {
+        let mut rejected = std::mem::take(&mut self.rejected);
+        let saved: Result<(), NotNow> = rejected.all().try_for_each(|of| {
+            let from = of.batch.kept.numbers.rows();
+            let keep = self.sinks[self.topics[of.topic as usize].sink].settings.keep;
+            if of.unwritten() == 0 || !keep.outlives() {
                 return Ok(());
             }
-            let home = casualty.partition.and_then(|number| i32::try_from(number).ok()).unwrap_or(UNPLACED);
-            self.save_rows(casualty.topic, home, &mut casualty.batch, from, log)
+            let home = of.partition.and_then(|number| i32::try_from(number).ok()).unwrap_or(UNPLACED);
+            self.save_rows(of.topic, home, &mut of.batch, from, log)?;
+            let ended = (from..of.batch.count).filter(|row| of.has_ended(*row));
+            let ended = ended.filter_map(|row| of.batch.kept.numbers.of(row));
+            ended.for_each(|number| self.logging.row_over(number, Fate::DeadLettered));
+            Ok(())
         });
-        self.casualties = casualties;
-        saved.is_ok()
+        self.rejected = rejected;
+        saved.is_ok() && self.flush_ended(log)
     }
 
     fn save_topic(&mut self, index: u32, log: &mut dyn RowLog) -> Result<(), NotNow> {

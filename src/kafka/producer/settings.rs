@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::dead::DeadLetters;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::Origin;
 use crate::record::compression::{Codec, Codecs};
@@ -108,10 +107,10 @@ pub struct SinkSettings {
     pub keep: Keep,
     /// Memory of its rows beyond which they stand in the log alone, where `keep` has one.
     pub spill_after: usize,
-    /// Where the rows go that Kafka refuses for good; `None`: their publishers are told.
-    pub dead_letters: Option<DeadLetters>,
-    /// It is the hidden sink of another's dead letters.
-    pub hidden: bool,
+    /// Batches that Kafka refuses for good are kept for [`super::Producer::next_rejected`]; else their publishers are told.
+    pub keep_rejected: bool,
+    /// Memory is set aside for one batch of such sinks: see [`super::Producer::has_reserve`].
+    pub reserved: bool,
 }
 
 impl Default for SinkSettings {
@@ -130,8 +129,8 @@ impl Default for SinkSettings {
             answered_on: AnsweredOn::Replicated,
             keep: Keep::Memory,
             spill_after: 16 * 1024 * 1024,
-            dead_letters: None,
-            hidden: false,
+            keep_rejected: false,
+            reserved: false,
         }
     }
 }

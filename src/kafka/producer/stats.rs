@@ -1,5 +1,5 @@
 //! A sink's ledger and counters. Plain numbers of one core; at every instant
-//! `appended + recovered = delivered + refused + expired + dropped + rotten + moved + filed + buffered_rows`.
+//! `appended + recovered = delivered + refused + expired + dropped + rotten + handed_over + buffered_rows`.
 
 /// One sink's counters. Rows unless they say otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,10 +18,8 @@ pub struct SinkStats {
     pub dropped: u64,
     /// Rows that the log cannot give back any more.
     pub rotten: u64,
-    /// Refused rows that went on to the hidden sink of its dead letters, which has them in its own ledger from there.
-    pub moved: u64,
-    /// Refused rows that are in the file of its dead letters.
-    pub filed: u64,
+    /// Rows of rejected batches that are safe elsewhere.
+    pub handed_over: u64,
     /// Rows held now, in memory or in the log.
     pub buffered_rows: u64,
     /// Bytes of the records held in memory now, uncompressed.

@@ -28,7 +28,7 @@ impl StorePlan {
         for sink in &mut settings.sinks {
             sink.batch_bytes = sink.batch_bytes.min(900);
         }
-        let visible = settings.sinks.iter_mut().filter(|sink| !sink.hidden).enumerate();
+        let visible = settings.sinks.iter_mut().filter(|sink| !sink.reserved).enumerate();
         visible.for_each(|(index, sink)| keep(sink, index == 0, rng));
         let longest = [0, 100, 3_000, 60_000][rng.usize(..4)];
         let model = rng.u32(..4) == 0;
@@ -65,7 +65,7 @@ impl StorePlan {
         }
         if self.drops {
             // What memory has too does not go.
-            let logged = settings.sinks.iter_mut().filter(|sink| !sink.hidden && sink.keep != Keep::Memory);
+            let logged = settings.sinks.iter_mut().filter(|sink| !sink.reserved && sink.keep != Keep::Memory);
             logged.for_each(|sink| sink.spill_after = rng.usize(1..10_000));
         }
     }

@@ -52,7 +52,7 @@ impl Spool {
             sink_bytes_max: if is_out(Rule::ShareKept) { bytes_max } else { sink_bytes_max },
             seed: producer.seed,
         };
-        let sinks = producer.sinks.iter().filter(|sink| !sink.hidden).enumerate().map(terms).collect();
+        let sinks = producer.sinks.iter().filter(|sink| !sink.reserved).enumerate().map(terms).collect();
         let settings = Settings { log, clusters: vec![sinks] };
         let disk = SimDisk::default();
         let opened = Buffer::open(&disk, settings.clone(), &BTreeMap::new(), Monotonic(1), WallMs(1));

@@ -71,7 +71,7 @@ pub(in crate::sim) struct Told {
 impl Told {
     pub(in crate::sim) fn new(sinks: &[SinkSettings]) -> Self {
         let keeps = sinks.iter().map(|sink| sink.keep).collect();
-        Self { keeps, letters: sinks.iter().map(|sink| sink.dead_letters.is_some()).collect(), ..Self::default() }
+        Self { keeps, letters: sinks.iter().map(|sink| sink.keep_rejected).collect(), ..Self::default() }
     }
 
     fn note(&mut self, line: impl FnOnce() -> String) {

@@ -12,30 +12,30 @@ use crate::runtime::seam::{Monotonic, WallMs};
 
 use super::hand_log::HandLog;
 
-pub(super) const SINK: SinkId = SinkId(0);
-pub(super) const HOUR_MS: u64 = 3_600_000;
+pub(crate) const SINK: SinkId = SinkId(0);
+pub(crate) const HOUR_MS: u64 = 3_600_000;
 const WALL: i64 = 1_790_000_000_000;
 
-pub(super) struct Hand {
-    pub(super) producer: Producer,
-    pub(super) now: Monotonic,
-    pub(super) number: u32,
+pub(crate) struct Hand {
+    pub(crate) producer: Producer,
+    pub(crate) now: Monotonic,
+    pub(crate) number: u32,
     /// Age of the rows that are appended.
-    pub(super) age_ms: i64,
-    pub(super) wants: Vec<Want>,
-    pub(super) done: Vec<(Run, Outcome)>,
+    pub(crate) age_ms: i64,
+    pub(crate) wants: Vec<Want>,
+    pub(crate) done: Vec<(Run, Outcome)>,
     /// Where each of those stands: topic, partition, offset of the first row.
-    pub(super) places: Vec<Option<(String, u32, Option<i64>)>>,
-    pub(super) log: HandLog,
+    pub(crate) places: Vec<Option<(String, u32, Option<i64>)>>,
+    pub(crate) log: HandLog,
 }
 
 /// One sink, no linger, the smallest batches, no jitter worth the name.
-pub(super) fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     let sink = SinkSettings { linger: Duration::ZERO, batch_bytes: 4096, record_bytes_max: 8192, ..Default::default() };
     Settings { buffer_bytes: 1 << 20, sinks: vec![sink], ..Settings::default() }
 }
 
-pub(super) fn topic(name: &str, leaders: &[i32]) -> TopicMetadata {
+pub(crate) fn topic(name: &str, leaders: &[i32]) -> TopicMetadata {
     TopicMetadata {
         name: name.into(),
         leaders: leaders.iter().map(|node| Some(NodeId(*node))).collect(),
@@ -44,7 +44,7 @@ pub(super) fn topic(name: &str, leaders: &[i32]) -> TopicMetadata {
 }
 
 impl Hand {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         Self {
             producer: Producer::new(settings),
             now: Monotonic(1_000_000_000),
@@ -58,7 +58,7 @@ impl Hand {
     }
 
     /// One topic "t" of one partition at broker 0, producer id 7, and its first batch answered.
-    pub(super) fn proven(settings: Settings) -> Self {
+    pub(crate) fn proven(settings: Settings) -> Self {
         let mut hand = Self::new(settings);
         hand.append("t", None);
         hand.poll();
@@ -70,11 +70,11 @@ impl Hand {
         hand
     }
 
-    pub(super) fn append(&mut self, topic: &str, key: Option<&str>) {
+    pub(crate) fn append(&mut self, topic: &str, key: Option<&str>) {
         self.append_value(topic, key, format!("row {}", self.number).as_bytes());
     }
 
-    pub(super) fn append_value(&mut self, topic: &str, key: Option<&str>, value: &[u8]) {
+    pub(crate) fn append_value(&mut self, topic: &str, key: Option<&str>, value: &[u8]) {
         let row = Row {
             key: key.map(str::as_bytes),
             value: Some(value),
@@ -87,11 +87,11 @@ impl Hand {
         self.number += 1;
     }
 
-    pub(super) fn wall(&self) -> WallMs {
+    pub(crate) fn wall(&self) -> WallMs {
         WallMs(WALL + (self.now.0 / 1_000_000) as i64)
     }
 
-    pub(super) fn poll(&mut self) -> Vec<ProduceRequest> {
+    pub(crate) fn poll(&mut self) -> Vec<ProduceRequest> {
         let mut out = Vec::new();
         let wall = self.wall();
         self.producer.poll_with(self.now, wall, &mut self.log, &mut out);
@@ -101,7 +101,7 @@ impl Hand {
     }
 
     /// Polls, makes durable what the log has, and polls again.
-    pub(super) fn poll_synced(&mut self) -> Vec<ProduceRequest> {
+    pub(crate) fn poll_synced(&mut self) -> Vec<ProduceRequest> {
         let mut out = self.poll();
         self.log.sync();
         out.append(&mut self.poll());
@@ -109,7 +109,7 @@ impl Hand {
     }
 
     /// The process is killed and starts again; Kafka gives it another producer id.
-    pub(super) fn killed(self, settings: Settings, id: i64) -> Self {
+    pub(crate) fn killed(self, settings: Settings, id: i64) -> Self {
         let (log, lanes, cuts) = self.log.crash();
         let mut hand = Self { log, now: self.now, number: self.number, age_ms: self.age_ms, ..Self::new(settings) };
         hand.producer.restore(lanes, cuts);
@@ -118,7 +118,7 @@ impl Hand {
     }
 
     /// Polls for exactly one question and nothing else, and answers it.
-    pub(super) fn log_says(&mut self, says: LogSays) -> Question {
+    pub(crate) fn log_says(&mut self, says: LogSays) -> Question {
         assert!(self.poll().is_empty(), "the partition waits for what its log says");
         let mut asked = self.take_questions();
         assert_eq!(asked.len(), 1, "{asked:?}");
@@ -127,7 +127,7 @@ impl Hand {
     }
 
     /// What was asked of logs.
-    pub(super) fn take_questions(&mut self) -> Vec<Question> {
+    pub(crate) fn take_questions(&mut self) -> Vec<Question> {
         let mut asked = Vec::new();
         self.wants.retain(|want| match want {
             Want::Ask(question) => {
@@ -140,7 +140,7 @@ impl Hand {
     }
 
     /// Polls for exactly one request of one batch.
-    pub(super) fn one(&mut self) -> ProduceRequest {
+    pub(crate) fn one(&mut self) -> ProduceRequest {
         let mut out = self.poll();
         assert_eq!(out.len(), 1, "{out:?}");
         assert_eq!(out[0].batches.len(), 1);
@@ -148,14 +148,14 @@ impl Hand {
     }
 
     /// Polls for exactly one request, of any number of batches.
-    pub(super) fn one_of_two(&mut self) -> ProduceRequest {
+    pub(crate) fn one_of_two(&mut self) -> ProduceRequest {
         let mut out = self.poll();
         assert_eq!(out.len(), 1, "{out:?}");
         out.remove(0)
     }
 
     /// Fills the window: five batches of one row each, each its own request.
-    pub(super) fn five(&mut self) -> Vec<ProduceRequest> {
+    pub(crate) fn five(&mut self) -> Vec<ProduceRequest> {
         (0..5)
             .map(|_| {
                 self.append("t", None);
@@ -164,23 +164,23 @@ impl Hand {
             .collect()
     }
 
-    pub(super) fn wait_ms(&mut self, ms: u64) {
+    pub(crate) fn wait_ms(&mut self, ms: u64) {
         self.now.0 += ms * 1_000_000;
     }
 
     /// Answers every batch of a request with this code.
-    pub(super) fn answer(&mut self, request: &ProduceRequest, error: i16) {
+    pub(crate) fn answer(&mut self, request: &ProduceRequest, error: i16) {
         self.produced(request.id, &results(request, error));
     }
 
     /// The same; the wire client has let go of the bytes by then, as it does.
-    pub(super) fn answer_and_drop(&mut self, request: ProduceRequest, error: i16) {
+    pub(crate) fn answer_and_drop(&mut self, request: ProduceRequest, error: i16) {
         let (id, results) = (request.id, results(&request, error));
         drop(request);
         self.produced(id, &results);
     }
 
-    pub(super) fn produced(&mut self, id: u64, results: &[ProduceResult]) {
+    pub(crate) fn produced(&mut self, id: u64, results: &[ProduceResult]) {
         self.producer.on_produced(id, results, 0, self.now);
         self.drain();
     }
@@ -192,31 +192,31 @@ impl Hand {
         });
     }
 
-    pub(super) fn stats(&self) -> SinkStats {
+    pub(crate) fn stats(&self) -> SinkStats {
         *self.producer.stats(SINK)
     }
 
     /// Rows answered as delivered, in the order of the answers.
-    pub(super) fn delivered(&self) -> Vec<u32> {
+    pub(crate) fn delivered(&self) -> Vec<u32> {
         let done = self.done.iter().filter(|(_, outcome)| *outcome == Outcome::Delivered);
         done.flat_map(|(run, _)| run.first..run.first + run.count).collect()
     }
 }
 
 /// Producer id, epoch, first sequence of a request's only batch.
-pub(super) fn identity(request: &ProduceRequest) -> (i64, i16, i32) {
+pub(crate) fn identity(request: &ProduceRequest) -> (i64, i16, i32) {
     let (view, _) = BatchView::parse(&request.batches[0].bytes).expect("a batch");
     view.check_crc().expect("its checksum");
     (view.header().producer_id, view.header().producer_epoch, view.header().base_sequence)
 }
 
 /// The same of several requests.
-pub(super) fn identities(requests: &[ProduceRequest]) -> Vec<(i64, i16, i32)> {
+pub(crate) fn identities(requests: &[ProduceRequest]) -> Vec<(i64, i16, i32)> {
     requests.iter().map(identity).collect()
 }
 
 /// Keys and values of a batch.
-pub(super) fn read(view: &BatchView<'_>) -> Vec<(Option<Vec<u8>>, Vec<u8>)> {
+pub(crate) fn read(view: &BatchView<'_>) -> Vec<(Option<Vec<u8>>, Vec<u8>)> {
     let mut codecs = Codecs::default();
     let body = match view.codec().expect("a codec") {
         Codec::None => view.body(),
@@ -229,7 +229,7 @@ pub(super) fn read(view: &BatchView<'_>) -> Vec<(Option<Vec<u8>>, Vec<u8>)> {
 }
 
 /// The values of a request's first batch, as text.
-pub(super) fn values(request: &ProduceRequest) -> Vec<String> {
+pub(crate) fn values(request: &ProduceRequest) -> Vec<String> {
     let (view, _) = BatchView::parse(&request.batches[0].bytes).expect("a batch");
     read(&view).into_iter().map(|(_, value)| String::from_utf8(value).expect("text")).collect()
 }

@@ -13,61 +13,61 @@ use crate::record::{Builder, Records};
 use crate::runtime::seam::Monotonic;
 
 #[derive(Clone, Debug)]
-pub(super) struct Kept {
-    pub(super) bytes: Rc<[u8]>,
-    pub(super) expires: Monotonic,
-    pub(super) hash: Option<u32>,
+pub(crate) struct Kept {
+    pub(crate) bytes: Rc<[u8]>,
+    pub(crate) expires: Monotonic,
+    pub(crate) hash: Option<u32>,
     /// The cut that it is in.
-    pub(super) cut: Option<u64>,
-    pub(super) order: u64,
+    pub(crate) cut: Option<u64>,
+    pub(crate) order: u64,
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct State {
-    pub(super) lanes: Vec<(SinkId, String, i32)>,
-    pub(super) next: Vec<u64>,
-    pub(super) live: BTreeMap<(u32, u64), Kept>,
-    pub(super) cuts: BTreeMap<u64, (RestoredCut, SinkId, String)>,
-    pub(super) ended: BTreeMap<(u32, u64), Fate>,
-    pub(super) taken: u64,
+pub(crate) struct State {
+    pub(crate) lanes: Vec<(SinkId, String, i32)>,
+    pub(crate) next: Vec<u64>,
+    pub(crate) live: BTreeMap<(u32, u64), Kept>,
+    pub(crate) cuts: BTreeMap<u64, (RestoredCut, SinkId, String)>,
+    pub(crate) ended: BTreeMap<(u32, u64), Fate>,
+    pub(crate) taken: u64,
     next_cut: u64,
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct HandLog {
-    pub(super) state: State,
+pub(crate) struct HandLog {
+    pub(crate) state: State,
     /// As it is at the end of each group that is not durable yet.
     groups: BTreeMap<u64, State>,
     synced: State,
     gathering: u64,
-    pub(super) durable: u64,
+    pub(crate) durable: u64,
     /// Calls that are still taken; `None`: all.
-    pub(super) takes: Option<u32>,
+    pub(crate) takes: Option<u32>,
     /// Reads that are put off.
-    pub(super) later: u32,
+    pub(crate) later: u32,
     /// Reads that are still answered; `None`: all.
-    pub(super) reads: Option<u32>,
+    pub(crate) reads: Option<u32>,
     /// Rows of which the bytes are gone.
-    pub(super) rotten: Vec<(u32, u64)>,
+    pub(crate) rotten: Vec<(u32, u64)>,
     /// Rows handed back.
-    pub(super) read: u64,
-    pub(super) dones: Vec<(u64, i64)>,
+    pub(crate) read: u64,
+    pub(crate) dones: Vec<(u64, i64)>,
     /// Rows that may live: more are not taken. And sinks of which none are.
-    pub(super) rows_max: Option<usize>,
-    pub(super) full_of: Vec<SinkId>,
+    pub(crate) rows_max: Option<usize>,
+    pub(crate) full_of: Vec<SinkId>,
     /// Answers owed for rows of an earlier start.
-    pub(super) tickets: BTreeMap<(u32, u64), Ticket>,
+    pub(crate) tickets: BTreeMap<(u32, u64), Ticket>,
     /// The most bytes that rows came with at once, all told.
-    pub(super) largest: usize,
+    pub(crate) largest: usize,
 }
 
 impl HandLog {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { gathering: 1, ..Self::default() }
     }
 
     /// What was taken so far becomes durable.
-    pub(super) fn sync(&mut self) {
+    pub(crate) fn sync(&mut self) {
         self.end_group();
         self.durable = self.gathering - 1;
         self.synced = self.state.clone();
@@ -75,20 +75,20 @@ impl HandLog {
     }
 
     /// What was taken so far is one group, which is not durable yet.
-    pub(super) fn end_group(&mut self) {
+    pub(crate) fn end_group(&mut self) {
         self.groups.insert(self.gathering, self.state.clone());
         self.gathering += 1;
     }
 
     /// The oldest group that is not durable becomes so.
-    pub(super) fn sync_one(&mut self) {
+    pub(crate) fn sync_one(&mut self) {
         if let Some((group, state)) = self.groups.pop_first() {
             (self.durable, self.synced) = (group, state);
         }
     }
 
     /// What a start finds.
-    pub(super) fn crash(self) -> (Self, Vec<RestoredLane>, Vec<RestoredCut>) {
+    pub(crate) fn crash(self) -> (Self, Vec<RestoredLane>, Vec<RestoredCut>) {
         let state = self.synced;
         let lanes = (0u32..).zip(&state.lanes).filter_map(|(lane, (sink, topic, partition))| {
             let mut live = state.live.range((lane, 0)..=(lane, u64::MAX));

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use super::hand::{Hand, SINK, settings, topic, values};
 use super::logged::disk;
-use crate::kafka::producer::dead::DeadLetters;
-use crate::kafka::producer::{AnsweredOn, Row, Settings, SinkSettings, Terms};
-use crate::kafka::types::{LogSays, Outcome, ProduceRequest, ProduceResult, Run, SinkId, Ticket};
+use crate::kafka::producer::{AnsweredOn, Row, Settings, Terms};
+use crate::kafka::types::{LogSays, Outcome, ProduceRequest, ProduceResult, Run, Ticket};
 use crate::record::BatchView;
 use crate::record::compression::Codec;
 
@@ -262,28 +261,4 @@ fn rows_that_come_back_from_the_disk_have_theirs() {
         hand.poll_synced().iter().for_each(|request| logs.take(&mut hand, request));
     }
     assert_eq!(logs.check(&hand), (300, 0));
-}
-
-#[test]
-fn dead_letters_are_no_place() {
-    const HIDDEN: SinkId = SinkId(1);
-    let own = settings().sinks.remove(0);
-    let dead = DeadLetters { sink: "s".to_owned(), topic: Some((HIDDEN, "dead".to_owned())), file: false };
-    let hidden = SinkSettings { fixed_topic: true, hidden: true, ..own.clone() };
-    let sinks = vec![SinkSettings { dead_letters: Some(dead), ..own }, hidden];
-    let mut hand = Hand::new(asked(Settings { sinks, ..settings() }));
-    hand.append("t", None);
-    hand.poll();
-    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
-    hand.producer.on_producer_id(0, 7, 0);
-    let request = hand.one();
-    hand.answer(&request, 87);
-    hand.poll();
-    hand.producer.on_metadata(&[topic("dead", &[0])], hand.now);
-    hand.producer.on_producer_id(1, 8, 0);
-    let letter = hand.one();
-    assert_eq!(&*letter.batches[0].topic, "dead");
-    hand.answer(&letter, 0);
-    assert_eq!(hand.done.iter().map(|(_, outcome)| *outcome).collect::<Vec<_>>(), [Outcome::DeadLettered]);
-    assert_eq!(hand.places, [None]);
 }

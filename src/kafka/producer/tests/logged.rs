@@ -5,7 +5,7 @@ use crate::kafka::producer::row_log::Fate;
 use crate::kafka::producer::{AnsweredOn, Keep, Settings};
 use crate::kafka::types::Outcome;
 
-pub(super) fn disk() -> Settings {
+pub(crate) fn disk() -> Settings {
     let mut settings = settings();
     settings.sinks[0].keep = Keep::Disk;
     settings.sinks[0].answered_on = AnsweredOn::Stored;
@@ -13,7 +13,7 @@ pub(super) fn disk() -> Settings {
 }
 
 /// One topic "t" of one partition at broker 0, producer id 7; nothing sent yet.
-pub(super) fn known(settings: Settings) -> Hand {
+pub(crate) fn known(settings: Settings) -> Hand {
     let mut hand = Hand::new(settings);
     hand.append("t", None);
     hand.poll();
@@ -185,57 +185,6 @@ fn a_split_batch_is_cut_anew_and_only_the_refused_row_ends() {
     assert_eq!((hand.stats().delivered, hand.stats().refused), (4, 1));
     assert_eq!(hand.producer.buffered_bytes(), 0);
     assert_eq!(hand.producer.stats(SINK).buffered_rows, 0);
-}
-
-#[test]
-fn a_refused_row_ends_when_its_letter_is_safe_and_not_before() {
-    use crate::kafka::producer::SinkSettings;
-    use crate::kafka::producer::dead::DeadLetters;
-    use crate::kafka::types::SinkId;
-    let mut settings = disk();
-    let hidden = SinkSettings {
-        keep: Keep::Memory,
-        hidden: true,
-        answered_on: AnsweredOn::Replicated,
-        ..settings.sinks[0].clone()
-    };
-    let topic_of = Some((SinkId(1), "dead".to_owned()));
-    settings.sinks[0].dead_letters = Some(DeadLetters { sink: "s".to_owned(), topic: topic_of, file: false });
-    settings.sinks.push(hidden);
-    settings.buffer_bytes = 4 << 20;
-    let mut hand = known(settings);
-    hand.producer.on_producer_id(1, 9, 0);
-    let request = hand.poll_synced().remove(0);
-    hand.answer_and_drop(request, 87);
-    hand.poll();
-    assert_eq!((hand.log.state.live.len(), hand.log.state.cuts.len()), (1, 0), "cut anew, and alive");
-    hand.producer.on_metadata(&[topic("dead", &[0])], hand.now);
-    let letter = hand.one();
-    assert_eq!(&*letter.batches[0].topic, "dead");
-    assert_eq!(hand.log.state.live.len(), 1);
-    hand.answer_and_drop(letter, 0);
-    hand.poll();
-    assert!(hand.log.state.live.is_empty());
-    assert_eq!(hand.log.state.ended.values().copied().collect::<Vec<_>>(), [Fate::DeadLettered]);
-}
-
-#[test]
-fn a_row_for_the_file_ends_when_it_is_filed() {
-    use crate::kafka::producer::dead::DeadLetters;
-    let mut settings = disk();
-    settings.sinks[0].dead_letters = Some(DeadLetters { sink: "s".to_owned(), topic: None, file: true });
-    let mut hand = known(settings);
-    let request = hand.poll_synced().remove(0);
-    hand.answer_and_drop(request, 87);
-    hand.producer.dead_at_door(SINK);
-    hand.producer.drain_dead(|_| true);
-    hand.producer.filed(SINK, 1);
-    hand.poll();
-    assert_eq!(hand.log.state.live.len(), 1, "the one from the door is first");
-    hand.producer.filed(SINK, 1);
-    hand.poll();
-    assert_eq!(hand.log.state.ended.values().copied().collect::<Vec<_>>(), [Fate::DeadLettered]);
-    assert_eq!((hand.stats().filed, hand.stats().buffered_rows), (2, 0));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::hand::{HOUR_MS, Hand, SINK, identities, identity, settings, topic, values};
 use crate::kafka::producer::{Refusal, Want};
-use crate::kafka::types::{LogSays, Outcome, Run, WhyNot};
+use crate::kafka::types::{LogSays, Outcome, ProduceResult, Run, WhyNot};
 use crate::record::compression::Codec;
 
 const SILENT: LogSays = LogSays::CannotTell(WhyNot::Forbidden);
@@ -94,6 +94,59 @@ fn a_batch_that_has_grown_old_is_sent_again_alone_and_counted_once() {
     let third = hand.one();
     assert_eq!(identity(&third), identity(&window[2]));
     assert_eq!(hand.stats().outcome_unknown, 3, "rows 1, 2 and 3, each once");
+}
+
+// CORRUPT_MESSAGE
+
+fn corrupt(hand: &mut Hand) {
+    let request = hand.one();
+    hand.answer_and_drop(request, 2);
+    hand.wait_ms(2_000);
+}
+
+#[test]
+fn a_batch_that_is_whole_here_is_sent_again_twenty_times_and_then_rejected() {
+    let mut hand = Hand::proven(settings());
+    hand.append("t", None);
+    (0..19).for_each(|_| corrupt(&mut hand));
+    assert_eq!((hand.stats().refused, hand.stats().buffered_rows), (0, 1));
+    corrupt(&mut hand);
+    assert_eq!((hand.stats().refused, hand.stats().buffered_rows), (1, 0));
+    assert_eq!(hand.done.last().map(|(_, outcome)| *outcome), Some(Outcome::Refused(2)));
+    hand.append("t", None);
+    let next = hand.one();
+    hand.answer(&next, 0);
+    assert_eq!(hand.stats().delivered, 2, "others go on");
+}
+
+#[test]
+fn a_batch_that_was_damaged_here_is_rejected_at_once() {
+    let mut hand = Hand::proven(settings());
+    hand.append("t", None);
+    let (id, batch) = {
+        let mut request = hand.one();
+        (request.id, request.batches.remove(0))
+    };
+    let result = ProduceResult { topic: batch.topic.clone(), partition: 0, error: 2, base_offset: -1 };
+    drop(batch);
+    let work = hand.producer.topics[0].partitions[0].work.as_mut().expect("a batch");
+    work.queue[0].damage();
+    hand.produced(id, &[result]);
+    assert_eq!((hand.stats().refused, hand.stats().buffered_rows), (1, 0));
+}
+
+#[test]
+fn a_broker_silences_us_for_five_minutes_at_most() {
+    let mut hand = Hand::proven(settings());
+    hand.append("t", None);
+    let request = hand.one();
+    let result = ProduceResult { topic: "t".into(), partition: 0, error: 0, base_offset: -1 };
+    hand.producer.on_produced(request.id, &[result], i32::MAX, hand.now);
+    hand.append("t", None);
+    hand.wait_ms(299_000);
+    assert!(hand.poll().is_empty(), "what it asks for is kept to");
+    hand.wait_ms(1_000);
+    hand.one();
 }
 
 // P7, refusals

@@ -1,8 +1,7 @@
 //! What an orderly stop writes down of sinks that go to memory first, and what the next start makes of it.
 
-use super::hand::{Hand, SINK, identities, topic, values};
+use super::hand::{Hand, identities, topic, values};
 use super::logged::{disk, known};
-use crate::kafka::producer::dead::DeadLetters;
 use crate::kafka::producer::{AnsweredOn, Keep, Settings};
 
 /// Of the rows in memory only the first are in no need of the log.
@@ -44,37 +43,6 @@ fn a_start_sends_cuts_in_the_order_of_their_sequence_whenever_they_were_written_
         }
     }
     assert_eq!(sent, before);
-}
-
-#[test]
-fn refused_rows_that_wait_for_their_dead_letters_are_saved() {
-    let mut settings = saved();
-    settings.sinks[0].linger = std::time::Duration::from_millis(1);
-    settings.sinks[0].spill_after = usize::MAX;
-    settings.sinks[0].dead_letters = Some(DeadLetters { sink: "s".to_owned(), topic: None, file: true });
-    let mut hand = known(settings.clone());
-    (0..4).for_each(|_| hand.append("t", None));
-    hand.wait_ms(2);
-    let request = hand.one();
-    assert_eq!(values(&request).len(), 5);
-    hand.answer_and_drop(request, 44);
-    let mut taken = 0;
-    hand.producer.drain_dead(|_| {
-        taken += 1;
-        taken <= 2
-    });
-    assert_eq!((hand.producer.letters(SINK), hand.producer.unwritten_rows(SINK)), (2, 3));
-    for takes in 0..3 {
-        hand.log.takes = Some(takes % 2);
-        hand.producer.save(&mut hand.log);
-    }
-    hand.log.takes = None;
-    let mut hand = again(hand, settings);
-    assert_eq!((hand.stats().recovered, hand.producer.unwritten_rows(SINK)), (3, 0));
-    hand.wait_ms(2);
-    let mut sent = Vec::new();
-    (0..5).for_each(|_| sent.extend(hand.poll_synced().iter().flat_map(values)));
-    assert_eq!(sent, ["row 2", "row 3", "row 4"]);
 }
 
 #[test]

@@ -1,24 +1,25 @@
 //! Messages that a sink will never take, of publishers who cannot be told so (MQTT 3.x, QoS 0, wills): where the sink has
-//! dead letters they become one there. The message's other sinks take it as ever.
+//! dead letters they become one there. The message's other sinks take it as usual.
 
 use crate::config::{self, Sink};
-use crate::kafka::producer::dead::{
-    CUT_HEADER, CUT_VALUE_BYTES, HEADERS_BYTES_MAX, REASON_HEADER, RECEIVED_HEADER, SINK_HEADER, TOPIC_HEADER,
-};
 use crate::kafka::producer::{Full, Producer, Row};
 use crate::kafka::topic_name::KAFKA_TOPIC_BYTES_MAX;
 use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::{Monotonic, WallMs};
 
-use super::letter_line::{CLIENT_ID_HEADER, Line, MQTT_TOPIC_HEADER, QOS_HEADER};
-use super::letters::Letters;
-use super::publish::{Objection, Outlets, topic};
-use super::settings::{self, Hidden};
-use super::sinks::{Message, Plan};
+use super::header::{
+    CLIENT_ID_HEADER, CUT_HEADER, CUT_VALUE_BYTES, HEADER_PREFIX, HEADERS_BYTES_MAX, MQTT_TOPIC_HEADER, QOS_HEADER,
+    REASON_HEADER, RECEIVED_HEADER, SINK_HEADER, TOPIC_HEADER,
+};
+use super::line::Line;
+use super::{DeadLetterQueue, Hidden};
+use crate::shard::publish::{Objection, Outlets, topic};
+use crate::shard::settings;
+use crate::shard::sinks::{Message, Plan};
 
 /// A sink's dead letters, as its shard uses them.
 #[derive(Debug)]
-pub(super) struct DeadPlan {
+pub(in crate::shard) struct DeadPlan {
     sink: String,
     /// The hidden sink, and its topic.
     topic: Option<(SinkId, String)>,
@@ -28,7 +29,7 @@ pub(super) struct DeadPlan {
 
 /// Where a message goes that its sink will never take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(in crate::shard) enum Place {
     /// The topic, with its value or the beginning of it; how much memory that takes.
     Topic { hidden: SinkId, bytes: usize, cut: bool },
     /// The file.
@@ -36,7 +37,7 @@ pub(super) enum Place {
 }
 
 impl DeadPlan {
-    pub(super) fn new(sink: &Sink, dead: &config::DeadLetters, hidden: Option<&Hidden>) -> Self {
+    pub(in crate::shard) fn new(sink: &Sink, dead: &config::DeadLetters, hidden: Option<&Hidden>) -> Self {
         Self {
             sink: sink.name.clone(),
             topic: hidden.zip(dead.topic.clone()).map(|(hidden, topic)| (hidden.hidden, topic)),
@@ -48,7 +49,7 @@ impl DeadPlan {
 
 impl Plan {
     /// Where it goes; `None`: there are no dead letters that could take it.
-    pub(super) fn place(&self, message: &Message<'_>) -> Option<Place> {
+    pub(in crate::shard) fn place(&self, message: &Message<'_>) -> Option<Place> {
         let dead = self.dead.as_ref()?;
         if let Some((hidden, _)) = &dead.topic {
             let value = self.value_bytes_max(message).unwrap_or(message.payload.len());
@@ -69,7 +70,7 @@ impl Plan {
 
 impl Place {
     /// Memory of the sink's cluster that it takes.
-    pub(super) fn bytes(self) -> usize {
+    pub(in crate::shard) fn bytes(self) -> usize {
         match self {
             Self::Topic { bytes, .. } => bytes,
             Self::File => 0,
@@ -77,8 +78,9 @@ impl Place {
     }
 
     /// Whether there is room now; `index` is the sink's number in the configuration.
-    pub(super) fn room(self, letters: &Letters, producer: &Producer, index: u16) -> Result<(), Full> {
+    pub(in crate::shard) fn room(self, letters: &DeadLetterQueue, producer: &Producer, index: u16) -> Result<(), Full> {
         match self {
+            Self::Topic { .. } if !letters.has_places(usize::from(index)) => Err(Full::Letters(index)),
             Self::Topic { hidden, bytes, .. } => producer.share(hidden, None, bytes),
             Self::File if letters.has_room(usize::from(index)) => Ok(()),
             Self::File => Err(Full::Letters(index)),
@@ -90,7 +92,7 @@ impl Outlets {
     /// Writes the message to the dead letters of the sinks that will never take it, after [`Outlets::admit`] found room
     /// there. Returns how many answers that owes.
     #[cold]
-    pub(super) fn write_off(
+    pub(in crate::shard) fn write_off(
         &mut self,
         message: &Message<'_>,
         ticket: Option<Ticket>,
@@ -145,8 +147,7 @@ impl Outlets {
                 value,
                 ..Line::default()
             };
-            upstream.producer.dead_at_door(plan.sink);
-            self.letters.send(usize::from(index), plan.sink, line.write(headers), ticket);
+            self.letters.message_to_file(usize::from(index), ticket, line.write(headers));
             return u16::from(plan.owes_answer);
         };
         let why = [
@@ -161,9 +162,12 @@ impl Outlets {
             (QOS_HEADER, Some(qos.as_str())),
         ];
         let why = why.iter().filter_map(|(name, value)| Some((name.as_bytes(), (*value)?.as_bytes())));
+        // Names of our own headers are ours: a device cannot forge them.
+        let headers = headers.filter(|(name, _)| !name.starts_with(HEADER_PREFIX.as_bytes()));
         let row = Row { key, value: Some(&value[..kept]), headers: headers.chain(why), timestamp: wall };
         let dead_topic = dead.topic.as_ref().map_or("", |(_, topic)| topic);
-        upstream.producer.append(hidden, dead_topic, row, ticket, now);
+        let ticket = self.letters.message(usize::from(index), ticket);
+        upstream.producer.append(hidden, dead_topic, row, Some(ticket), now);
         u16::from(plan.owes_answer)
     }
 }

@@ -5,17 +5,12 @@ use std::io::Write as _;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::kafka::producer::dead::{
-    CODE_HEADER, DeadRow, HEADER_PREFIX, PARTITION_HEADER, REASON_HEADER, RECEIVED_HEADER, TOPIC_HEADER, reason,
+use super::header::{
+    CLIENT_ID_HEADER, CODE_HEADER, HEADER_PREFIX, MQTT_TOPIC_HEADER, PARTITION_HEADER, QOS_HEADER, REASON_HEADER,
+    RECEIVED_HEADER, TOPIC_HEADER, reason,
 };
+use crate::kafka::producer::RejectedRow;
 use crate::runtime::seam::WallMs;
-
-/// The MQTT topic of a message that no sink took.
-pub(super) const MQTT_TOPIC_HEADER: &str = "dead-letter-mqtt-topic";
-/// Who published it.
-pub(super) const CLIENT_ID_HEADER: &str = "dead-letter-client-id";
-/// Its quality of service.
-pub(super) const QOS_HEADER: &str = "dead-letter-qos";
 
 /// What a letter says; `None` is null.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,7 +20,7 @@ pub(super) struct Line<'a> {
     pub(super) sink: &'a str,
     pub(super) reason: &'a str,
     pub(super) kafka_code: Option<i64>,
-    /// Why the topic of dead letters did not take it.
+    /// Why the dead-letter topic did not take it.
     pub(super) topic_refused: Option<&'a str>,
     pub(super) mqtt_topic: Option<&'a str>,
     pub(super) client_id: Option<&'a str>,
@@ -73,12 +68,19 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The line of a row that Kafka refused. One that came back from the topic of dead letters says in its headers what it
-/// was before.
-pub(super) fn of_row<'a>(line: Line<'a>, row: &'a DeadRow<'a>, hidden: bool, wall: WallMs) -> Vec<u8> {
+/// The line of a row that Kafka refused. `keyed_by_topic`: its key is the MQTT topic. `is_letter`: it was rejected by the
+/// dead-letter topic, and says in its headers what it was before.
+pub(super) fn of_row<'a>(
+    line: Line<'a>,
+    row: &'a RejectedRow<'a>,
+    keyed_by_topic: bool,
+    is_letter: bool,
+    wall: WallMs,
+) -> Vec<u8> {
     let headers = || row.headers.clone().map(|(name, value)| (name, value.unwrap_or_default()));
-    let line = Line { time_ms: wall.0, key: row.key, value: row.value, ..line };
-    if !hidden {
+    let mqtt_topic = row.key.filter(|_| keyed_by_topic).and_then(|key| std::str::from_utf8(key).ok());
+    let line = Line { time_ms: wall.0, mqtt_topic, key: row.key, value: row.value, ..line };
+    if !is_letter {
         let line = Line {
             reason: reason(row.code),
             kafka_code: Some(i64::from(row.code)),

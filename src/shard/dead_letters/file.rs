@@ -1,0 +1,51 @@
+//! One sink's queue to its dead-letter file: what has been given to the file's thread and is not on the disk yet.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::Sender;
+
+use crate::limits::{DEAD_LETTERS_QUEUED_BYTES_MAX, DEAD_LETTERS_QUEUED_MAX};
+use crate::service::dead_letters::Letter;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct FileQueue {
+    shard: usize,
+    sink: usize,
+    to: Sender<Letter>,
+    /// Letters and their bytes, oldest first.
+    waiting: VecDeque<(u32, usize)>,
+    bytes: usize,
+}
+
+impl FileQueue {
+    pub(super) const fn new(shard: usize, sink: usize, to: Sender<Letter>) -> Self {
+        Self { shard, sink, to, waiting: VecDeque::new(), bytes: 0 }
+    }
+
+    /// Whether it takes one more letter, of whatever size.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.len() < DEAD_LETTERS_QUEUED_MAX && self.bytes < DEAD_LETTERS_QUEUED_BYTES_MAX
+    }
+
+    /// Sends a letter, after [`FileQueue::has_room`].
+    pub(super) fn send(&mut self, letter: u32, line: Vec<u8>) {
+        let bytes = line.len();
+        // The thread ends with the process; then no answer goes out any more.
+        if self.to.send(Letter { shard: self.shard, sink: self.sink, line }).is_ok() {
+            self.bytes += bytes;
+            self.waiting.push_back((letter, bytes));
+        }
+    }
+
+    /// The oldest letter is on the disk.
+    pub(super) fn written(&mut self) -> Option<u32> {
+        let (letter, bytes) = self.waiting.pop_front()?;
+        self.bytes -= bytes;
+        Some(letter)
+    }
+
+    /// Letters and bytes that wait.
+    pub(super) fn queued(&self) -> (usize, usize) {
+        (self.waiting.len(), self.bytes)
+    }
+}

@@ -1,0 +1,57 @@
+//! What a dead letter says beside its record: headers in the topic, fields in the file. `docs/DEAD_LETTERS.md` has them all.
+
+/// What the names of these headers begin with. They are ours: a device's own header of such a name is left out of a letter.
+pub(in crate::shard) const HEADER_PREFIX: &str = "dead-letter-";
+/// The sink that could not deliver it.
+pub(in crate::shard) const SINK_HEADER: &str = "dead-letter-sink";
+/// Why: a name of [`reason`], or of what was known before the sink took it.
+pub(in crate::shard) const REASON_HEADER: &str = "dead-letter-reason";
+/// Kafka's error code.
+pub(in crate::shard) const CODE_HEADER: &str = "dead-letter-kafka-code";
+/// The Kafka topic that it was for.
+pub(in crate::shard) const TOPIC_HEADER: &str = "dead-letter-kafka-topic";
+/// The partition that it was for, if it had one yet.
+pub(in crate::shard) const PARTITION_HEADER: &str = "dead-letter-kafka-partition";
+/// When it was received, milliseconds since 1970.
+pub(in crate::shard) const RECEIVED_HEADER: &str = "dead-letter-received-ms";
+/// Bytes of the whole value, where only its beginning is here.
+pub(in crate::shard) const CUT_HEADER: &str = "dead-letter-value-bytes";
+/// The MQTT topic of a message that no sink took.
+pub(in crate::shard) const MQTT_TOPIC_HEADER: &str = "dead-letter-mqtt-topic";
+/// Who published it.
+pub(in crate::shard) const CLIENT_ID_HEADER: &str = "dead-letter-client-id";
+/// Its quality of service.
+pub(in crate::shard) const QOS_HEADER: &str = "dead-letter-qos";
+
+/// How much of a value that was too large remains, in the topic.
+pub(in crate::shard) const CUT_VALUE_BYTES: usize = 16 * 1024;
+/// What the headers of a row that Kafka refused add to it at most: seven names, a topic, a sink's name, digits.
+pub(crate) const HEADERS_BYTES_MAX: usize = 2 * 1024;
+
+/// Kafka's name of an error code that is final.
+#[must_use]
+pub(in crate::shard) const fn reason(code: i16) -> &'static str {
+    match code {
+        2 => "CORRUPT_MESSAGE",
+        10 => "MESSAGE_TOO_LARGE",
+        17 => "INVALID_TOPIC_EXCEPTION",
+        18 => "RECORD_LIST_TOO_LARGE",
+        21 => "INVALID_REQUIRED_ACKS",
+        29 => "TOPIC_AUTHORIZATION_FAILED",
+        31 => "CLUSTER_AUTHORIZATION_FAILED",
+        32 => "INVALID_TIMESTAMP",
+        35 => "UNSUPPORTED_VERSION",
+        42 => "INVALID_REQUEST",
+        43 => "UNSUPPORTED_FOR_MESSAGE_FORMAT",
+        44 => "POLICY_VIOLATION",
+        53 => "TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
+        76 => "UNSUPPORTED_COMPRESSION_TYPE",
+        87 => "INVALID_RECORD",
+        _ => "KAFKA_ERROR",
+    }
+}
+
+/// Whether a dead-letter topic is likely to give the same answer.
+pub(in crate::shard) const fn is_about_size(code: i16) -> bool {
+    matches!(code, 10 | 18)
+}

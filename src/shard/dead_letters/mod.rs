@@ -1,0 +1,162 @@
+//! Dead letters: what Kafka will never take from a sink, kept in a topic or a file with the reason.
+//!
+//! | | |
+//! |---|---|
+//! | `queue` | [`DeadLetterQueue`]: what is on its way, and what each letter stands for |
+//! | `file` | the queue to one file |
+//! | `message` | messages that a sink will never take, seen before it took them |
+//! | `header`, `line` | what a letter says, in a topic and in a file |
+
+mod file;
+mod header;
+mod line;
+mod message;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::header::HEADERS_BYTES_MAX;
+pub(crate) use self::line::rfc3339;
+pub(super) use self::message::DeadPlan;
+pub(crate) use self::queue::{DeadLetterQueue, Route};
+
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::kafka::producer::RejectedRow;
+use crate::kafka::types::{Outcome, SinkId, Ticket};
+use crate::limits::DEAD_LETTERS_QUEUED_BYTES_MAX;
+use crate::metrics::event::{Field, Kind};
+use crate::metrics::spec::ShardMetric;
+use crate::mqtt::packet::Version;
+use crate::mqtt::reason::ReasonCode;
+use crate::rule::template::Variable;
+use crate::runtime::seam::{Monotonic, WallMs};
+use crate::session::{Session, SessionKey};
+
+use self::line::{Line, of_row};
+use super::Core;
+use super::events::second;
+use super::settings;
+
+/// How often an event announces new dead letters of a sink.
+const ANNOUNCED_EVERY: Duration = Duration::from_secs(1);
+
+/// When new dead letters of each sink were last announced, and how many there were.
+#[derive(Debug)]
+pub(super) struct Announced(Vec<(u64, Option<Monotonic>)>);
+
+impl Announced {
+    pub(super) fn new(sinks: usize) -> Self {
+        Self(vec![(0, None); sinks])
+    }
+}
+
+/// What a publisher is told of a message that is in the dead letters: its protocol's code for "not delivered", or, where it
+/// has none, that it need not send it again.
+fn code(session: &Session) -> ReasonCode {
+    if session.peer().version == Version::V5 { ReasonCode::UNSPECIFIED_ERROR } else { ReasonCode::SUCCESS }
+}
+
+/// Where the letters of each sink go, by cluster and by the sink's number in its producer.
+pub(super) fn routes(config: &Config) -> Vec<Vec<Option<Route>>> {
+    let of_cluster = |cluster: usize| {
+        let hidden = settings::hidden_sinks(config, cluster);
+        let own = config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
+        let own = own.map(|(index, sink)| {
+            let dead = sink.dead_letters.as_ref()?;
+            let to = hidden.iter().find(|hidden| hidden.index == index).map(|hidden| hidden.hidden);
+            let topic = to.zip(dead.topic.clone());
+            Some(Route { index, sink: sink.name.clone(), topic, file: dead.file.is_some(), of_letters: false })
+        });
+        let of_letters = hidden.iter().map(|hidden| {
+            let sink = config.sinks[hidden.index].name.clone();
+            Some(Route { index: hidden.index, sink, topic: None, file: true, of_letters: true })
+        });
+        own.chain(of_letters).collect()
+    };
+    (0..config.clusters.len()).map(of_cluster).collect()
+}
+
+impl Core {
+    /// Rejected rows of a cluster to their letters, as far as there is room.
+    pub(super) fn forward_dead_letters(&mut self, cluster: usize, now: Monotonic, wall: WallMs) {
+        let outlets = &mut self.outlets;
+        if !outlets.letters.has_work(cluster, &outlets.upstreams[cluster].producer) {
+            return;
+        }
+        let (plans, sessions) = (&outlets.plans, &self.sessions);
+        let mut line = |route: &Route, row: &RejectedRow<'_>, owner: Option<Ticket>| {
+            let session = owner.and_then(|ticket| sessions.get(SessionKey::from_bits(ticket.session)));
+            // By default a record's key is its MQTT topic.
+            let key = plans[route.index].key.as_ref();
+            let keyed_by_topic = key.is_some_and(|key| key.as_single() == Some(&Variable::Topic));
+            let line = Line { sink: &route.sink, client_id: session.map(Session::client_id), ..Line::default() };
+            of_row(line, row, keyed_by_topic, route.of_letters, wall)
+        };
+        outlets.letters.forward(cluster, &mut outlets.upstreams[cluster].producer, (now, wall), &mut line);
+        self.answer_dead_letters();
+    }
+
+    /// Letters of a sink's file are on the disk.
+    pub(super) fn dead_letters_written(&mut self, index: usize, count: u32) {
+        let outlets = &mut self.outlets;
+        let upstream = &mut outlets.upstreams[outlets.plans[index].cluster];
+        upstream.busy = true;
+        outlets.letters.written(index, count);
+        outlets.letters.settle(&mut upstream.producer);
+        self.answer_dead_letters();
+    }
+
+    /// Ends rows of a cluster whose letters its producer has answered. Whether there were any.
+    pub(super) fn settle_dead_letters(&mut self, cluster: usize) -> bool {
+        let outlets = &mut self.outlets;
+        let any = outlets.letters.settle(&mut outlets.upstreams[cluster].producer);
+        if any {
+            self.answer_dead_letters();
+        }
+        any
+    }
+
+    fn answer_dead_letters(&mut self) {
+        let (sessions, touched) = (&mut self.sessions, &mut self.touched);
+        self.outlets.letters.drain_answers(|(ticket, outcome)| {
+            let key = SessionKey::from_bits(ticket.session);
+            // A session that has ended is owed nothing.
+            let Some(session) = sessions.get_mut(key) else { return };
+            let code = match outcome {
+                Outcome::Delivered | Outcome::DeadLettered => code(session),
+                Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
+            };
+            session.complete(ticket.number, 1, code);
+            touched.push(key);
+        });
+        let (letters, bytes, files) = self.outlets.letters.queued();
+        self.numbers.set(ShardMetric::DeadLettersInFlight, self.outlets.letters.in_flight() as u64);
+        self.numbers.set(ShardMetric::DeadLettersQueued, letters as u64);
+        self.numbers.set(ShardMetric::DeadLettersQueuedBytes, bytes as u64);
+        self.numbers.set(ShardMetric::DeadLettersQueuedBytesMax, (files * DEAD_LETTERS_QUEUED_BYTES_MAX) as u64);
+    }
+
+    /// Announces new dead letters, once a second at most: `total` is how many of a sink there are.
+    pub(super) fn announce_dead_letters(&mut self, index: usize, total: u64, now: Monotonic) {
+        let last = &mut self.announced.0[index];
+        if total == last.0 || last.1.is_some_and(|at| at.after(ANNOUNCED_EVERY) > now) {
+            return;
+        }
+        *last = (total, Some(now));
+        let sink = &self.around.config.sinks[index].name;
+        self.teller.tell(Kind::DeadLetters, second(now), |event| {
+            event.with(Field::Sink, sink.as_str()).with(Field::Total, total)
+        });
+    }
+}
+
+/// The sink that writes a dead-letter topic.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hidden {
+    /// Number of the sink in the configuration whose letters it writes.
+    pub(super) index: usize,
+    /// Its own number in the producer.
+    pub(super) hidden: SinkId,
+}

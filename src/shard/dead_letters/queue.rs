@@ -1,0 +1,355 @@
+//! The dead letters of one shard on their way: to a topic, which is an ordinary sink of the same cluster with a reserve of
+//! memory, or to a file.
+//!
+//! A letter stands for a row of a batch that Kafka rejected, or for a message that a sink will never take. The row stays in
+//! its producer, in memory and in the log, until its letter is safe: acknowledged by all in-sync replicas, or synced. Then
+//! the row ends, and whoever is owed an answer for it gets one. A letter has a number, which is its ticket in the producer
+//! of its topic. What the dead-letter topic rejects goes to the file, where there is one: such a letter stands for a
+//! letter. What finds no room waits where it is.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::Sender;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+use super::file::FileQueue;
+use super::header::{
+    CODE_HEADER, CUT_HEADER, CUT_VALUE_BYTES, HEADER_PREFIX, PARTITION_HEADER, REASON_HEADER, RECEIVED_HEADER,
+    SINK_HEADER, TOPIC_HEADER, is_about_size, reason,
+};
+use crate::kafka::producer::{Producer, Rejected, RejectedEnd, RejectedId, RejectedRow, Row};
+use crate::kafka::types::{Outcome, Run, SinkId, Ticket};
+use crate::limits::DEAD_LETTERS_IN_FLIGHT_MAX;
+use crate::runtime::seam::{Monotonic, WallMs};
+use crate::service::dead_letters::Letter as Line;
+
+/// The session in the tickets of letters. No session has it: slot 2³² − 1 is never used.
+const LETTERS: u64 = u64::MAX;
+
+/// Writes the line of a row for the file; the last argument is who is owed the row's answer.
+pub(crate) type LineOf<'a> = dyn FnMut(&Route, &RejectedRow<'_>, Option<Ticket>) -> Vec<u8> + 'a;
+
+/// Where the letters of one sink of a producer go.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    /// The sink's place in the configuration.
+    pub(crate) index: usize,
+    /// Its name.
+    pub(crate) sink: String,
+    /// The dead-letter topic, and the sink of the same producer that writes it.
+    pub(crate) topic: Option<(SinkId, String)>,
+    /// Whether there is a file.
+    pub(crate) file: bool,
+    /// What it sends are letters itself: it writes a dead-letter topic.
+    pub(crate) of_letters: bool,
+}
+
+/// What a letter stands for.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// A row of a rejected batch.
+    Row(RejectedId, u32),
+    /// A message that the sink did not take.
+    Message,
+}
+
+/// A letter that is not safe yet.
+#[derive(Clone, Copy, Debug)]
+struct Letter {
+    source: Source,
+    /// Its sink's place in the configuration.
+    index: usize,
+    /// Who is owed an answer; possibly another letter.
+    ticket: Option<Ticket>,
+    in_file: bool,
+}
+
+/// What a sink's letters came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    /// Messages that the sink did not take and that became letters.
+    pub(crate) messages: u64,
+    /// Those of them whose letters are safe, and those that were refused everywhere.
+    pub(crate) messages_safe: u64,
+    pub(crate) messages_refused: u64,
+    /// Letters that are in the file.
+    pub(crate) in_file: u64,
+    /// Letters on their way.
+    pub(crate) in_flight: usize,
+}
+
+impl Totals {
+    /// Messages that are nowhere but in letters on their way.
+    pub(crate) const fn messages_in_flight(&self) -> u64 {
+        self.messages - self.messages_safe - self.messages_refused
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct DeadLetterQueue {
+    /// By cluster, and by the sink's number in its producer.
+    routes: Vec<Vec<Option<Route>>>,
+    /// Rejected batches with rows that have not become letters, by cluster.
+    rejected: Vec<VecDeque<Rejected>>,
+    letters: HashMap<u32, Letter, RandomState>,
+    /// Letters begun; wraps, long after the first has gone.
+    begun: u32,
+    /// By the sink's place in the configuration.
+    files: Vec<Option<FileQueue>>,
+    totals: Vec<Totals>,
+    /// Letters that have ended and have not been settled.
+    ended: VecDeque<(u32, Outcome)>,
+    answers: Vec<(Ticket, Outcome)>,
+    freed: u64,
+}
+
+impl DeadLetterQueue {
+    /// `files`: to the files' threads, by the sink's place in the configuration.
+    pub(crate) fn new(shard: usize, routes: Vec<Vec<Option<Route>>>, files: Vec<Option<Sender<Line>>>) -> Self {
+        let sinks = routes.iter().flatten().flatten().map(|route| route.index + 1).max().unwrap_or(0).max(files.len());
+        Self {
+            rejected: routes.iter().map(|_| VecDeque::new()).collect(),
+            routes,
+            letters: HashMap::default(),
+            begun: 0,
+            files: files.into_iter().enumerate().map(|(sink, to)| Some(FileQueue::new(shard, sink, to?))).collect(),
+            totals: vec![Totals::default(); sinks],
+            ended: VecDeque::new(),
+            answers: Vec::new(),
+            freed: 0,
+        }
+    }
+
+    /// Whether [`DeadLetterQueue::forward`] may have something to do.
+    pub(crate) fn has_work(&self, cluster: usize, producer: &Producer) -> bool {
+        producer.has_rejected() || !self.rejected[cluster].is_empty()
+    }
+
+    /// Takes over what a producer has rejected, and turns its rows into letters as far as there is room. `line` writes the
+    /// line of a row for the file; its last argument is who is owed the row's answer.
+    pub(crate) fn forward(
+        &mut self,
+        cluster: usize,
+        producer: &mut Producer,
+        (now, wall): (Monotonic, WallMs),
+        line: &mut LineOf<'_>,
+    ) {
+        while let Some(rejected) = producer.next_rejected() {
+            self.rejected[cluster].push_back(rejected);
+        }
+        // Where one finds no room, those behind it are not even looked at: reading a batch may mean decompressing it.
+        let mut full = SmallVec::<[(SinkId, bool); 4]>::new();
+        for _ in 0..self.rejected[cluster].len() {
+            let Some(rejected) = self.rejected[cluster].pop_front() else { break };
+            let Some(route) = self.routes[cluster].get(usize::from(rejected.sink.0)).cloned().flatten() else {
+                continue;
+            };
+            let to = (rejected.sink, route.topic.is_none() || (route.file && is_about_size(rejected.code)));
+            let whole = !full.contains(&to)
+                && match &route.topic {
+                    Some(topic) if !to.1 => self.forward_to_topic(producer, rejected, (&route, topic), now, wall),
+                    _ => self.forward_to_file(producer, rejected, &route, line),
+                };
+            if !whole {
+                full.push(to);
+                self.rejected[cluster].push_back(rejected);
+            }
+        }
+        self.settle(producer);
+    }
+
+    /// `false`: there is no room for the next row.
+    fn forward_to_topic(
+        &mut self,
+        producer: &mut Producer,
+        rejected: Rejected,
+        (route, (to, topic)): (&Route, &(SinkId, String)),
+        now: Monotonic,
+        wall: WallMs,
+    ) -> bool {
+        let mut unread = Vec::new();
+        let take = |producer: &mut Producer, row: &RejectedRow<'_>| {
+            let kept = if is_about_size(row.code) { row.value.len().min(CUT_VALUE_BYTES) } else { row.value.len() };
+            let (code, partition) = (row.code.to_string(), row.partition.map(|number| number.to_string()));
+            let (received, whole) = (row.timestamp.to_string(), row.value.len().to_string());
+            let why = [
+                (SINK_HEADER, Some(route.sink.as_str())),
+                (REASON_HEADER, Some(reason(row.code))),
+                (CODE_HEADER, Some(code.as_str())),
+                (TOPIC_HEADER, Some(row.topic)),
+                (PARTITION_HEADER, partition.as_deref()),
+                (RECEIVED_HEADER, Some(received.as_str())),
+                (CUT_HEADER, (kept < row.value.len()).then_some(whole.as_str())),
+            ];
+            let why = why.iter().filter_map(|(name, value)| Some((name.as_bytes(), (*value)?.as_bytes())));
+            // Names of our own headers are ours: a device cannot forge them.
+            let own = row.headers.clone().filter(|(name, _)| !name.starts_with(HEADER_PREFIX.as_bytes()));
+            let own = own.map(|(name, value)| (name, value.unwrap_or_default()));
+            // Kafka may have refused the row's time: a letter has that of its becoming one.
+            let letter =
+                Row { key: row.key, value: Some(&row.value[..kept]), headers: own.chain(why), timestamp: wall };
+            if !self.has_places(route.index) || !producer.has_reserve(*to, letter.measure().len) {
+                return false;
+            }
+            let ticket = self.begin(Source::Row(rejected.id, row.row), route.index, row.ticket, false);
+            producer.append(*to, topic, letter, Some(ticket), now);
+            true
+        };
+        let whole = producer.read_rejected(rejected.id, take, |ticket| unread.push(ticket));
+        self.give_up(unread, rejected.code);
+        whole
+    }
+
+    /// `false`: the file's queue is full.
+    fn forward_to_file(
+        &mut self,
+        producer: &mut Producer,
+        rejected: Rejected,
+        route: &Route,
+        line: &mut LineOf<'_>,
+    ) -> bool {
+        let mut unread = Vec::new();
+        let take = |_: &mut Producer, row: &RejectedRow<'_>| {
+            if !self.has_room(route.index) {
+                return false;
+            }
+            let line = line(route, row, self.owner(row.ticket));
+            let letter = self.begin(Source::Row(rejected.id, row.row), route.index, row.ticket, true);
+            self.send(route.index, letter, line);
+            true
+        };
+        let whole = producer.read_rejected(rejected.id, take, |ticket| unread.push(ticket));
+        self.give_up(unread, rejected.code);
+        whole
+    }
+
+    /// A letter for a message that a sink did not take, after [`DeadLetterQueue::has_room`] or
+    /// [`DeadLetterQueue::has_places`]: the ticket under which it is appended to the dead-letter topic.
+    pub(crate) fn message(&mut self, index: usize, ticket: Option<Ticket>) -> Ticket {
+        self.totals[index].messages += 1;
+        self.begin(Source::Message, index, ticket, false)
+    }
+
+    /// The same, for the file.
+    pub(crate) fn message_to_file(&mut self, index: usize, ticket: Option<Ticket>, line: Vec<u8>) {
+        self.totals[index].messages += 1;
+        let letter = self.begin(Source::Message, index, ticket, true);
+        self.send(index, letter, line);
+    }
+
+    /// The producer has answered rows; those that are letters are taken (`true`) and settled by the next
+    /// [`DeadLetterQueue::settle`].
+    pub(crate) fn answered(&mut self, run: Run, outcome: Outcome) -> bool {
+        if run.session == LETTERS {
+            self.ended.extend((0..run.count).map(|at| (run.first.wrapping_add(at), outcome)));
+        }
+        run.session == LETTERS
+    }
+
+    /// The oldest letters of a file are on the disk; settled by the next [`DeadLetterQueue::settle`].
+    pub(crate) fn written(&mut self, index: usize, count: u32) {
+        let Some(file) = self.files.get_mut(index).and_then(Option::as_mut) else { return };
+        let written = (0..count).map_while(|_| file.written());
+        self.ended.extend(written.map(|letter| (letter, Outcome::Delivered)));
+        self.freed = self.freed.wrapping_add(1);
+    }
+
+    /// Ends the rows whose letters have ended, all of one producer. Whether there were any.
+    pub(crate) fn settle(&mut self, producer: &mut Producer) -> bool {
+        let any = !self.ended.is_empty();
+        while let Some((number, outcome)) = self.ended.pop_front() {
+            let Some(letter) = self.letters.remove(&number) else { continue };
+            let (end, outcome) = match outcome {
+                Outcome::Delivered | Outcome::DeadLettered => (RejectedEnd::HandedOver, Outcome::DeadLettered),
+                Outcome::Refused(_) => (RejectedEnd::Refused, outcome),
+            };
+            let totals = &mut self.totals[letter.index];
+            totals.in_flight -= 1;
+            totals.in_file += u64::from(letter.in_file && end == RejectedEnd::HandedOver);
+            match (letter.source, end) {
+                (Source::Row(id, row), end) => producer.end_rejected_row(id, row, end),
+                (Source::Message, RejectedEnd::HandedOver) => totals.messages_safe += 1,
+                (Source::Message, RejectedEnd::Refused) => totals.messages_refused += 1,
+            }
+            self.freed = self.freed.wrapping_add(1);
+            letter.ticket.into_iter().for_each(|ticket| self.tell(ticket, outcome));
+        }
+        any
+    }
+
+    /// Answers that are due.
+    pub(crate) fn drain_answers(&mut self, f: impl FnMut((Ticket, Outcome))) {
+        self.answers.drain(..).for_each(f);
+    }
+
+    /// Whether a sink's file takes one more letter.
+    pub(crate) fn has_room(&self, index: usize) -> bool {
+        self.files.get(index).and_then(Option::as_ref).is_some_and(FileQueue::has_room)
+    }
+
+    /// Whether one more letter of a sink may be on its way to a topic.
+    pub(crate) fn has_places(&self, index: usize) -> bool {
+        self.totals[index].in_flight < DEAD_LETTERS_IN_FLIGHT_MAX
+    }
+
+    /// Changes whenever a place has come free.
+    pub(crate) const fn freed(&self) -> u64 {
+        self.freed
+    }
+
+    /// What a sink's letters came to; by its place in the configuration.
+    pub(crate) fn totals(&self, index: usize) -> Totals {
+        self.totals.get(index).copied().unwrap_or_default()
+    }
+
+    /// Letters and bytes on their way to files, and how many files there are.
+    pub(crate) fn queued(&self) -> (usize, usize, usize) {
+        let files = self.files.iter().flatten();
+        files
+            .map(FileQueue::queued)
+            .fold((0, 0, 0), |sum, (letters, bytes)| (sum.0 + letters, sum.1 + bytes, sum.2 + 1))
+    }
+
+    /// Letters on their way, to topics and files.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.letters.len()
+    }
+
+    fn begin(&mut self, source: Source, index: usize, ticket: Option<Ticket>, in_file: bool) -> Ticket {
+        let number = self.begun;
+        self.begun = number.wrapping_add(1);
+        self.letters.insert(number, Letter { source, index, ticket, in_file });
+        self.totals[index].in_flight += 1;
+        Ticket { session: LETTERS, number }
+    }
+
+    fn send(&mut self, index: usize, letter: Ticket, line: Vec<u8>) {
+        if let Some(file) = self.files.get_mut(index).and_then(Option::as_mut) {
+            file.send(letter.number, line);
+        }
+    }
+
+    /// Who waits for the answer that a ticket stands for, through letters of letters.
+    fn owner(&self, ticket: Option<Ticket>) -> Option<Ticket> {
+        let mut ticket = ticket?;
+        while ticket.session == LETTERS {
+            ticket = self.letters.get(&ticket.number)?.ticket?;
+        }
+        Some(ticket)
+    }
+
+    fn tell(&mut self, ticket: Ticket, outcome: Outcome) {
+        if ticket.session == LETTERS {
+            self.ended.push_back((ticket.number, outcome));
+        } else {
+            self.answers.push((ticket, outcome));
+        }
+    }
+
+    fn give_up(&mut self, unread: Vec<Ticket>, code: i16) {
+        unread.into_iter().for_each(|ticket| self.tell(ticket, Outcome::Refused(code)));
+    }
+}
