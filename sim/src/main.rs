@@ -17,6 +17,9 @@ struct Arguments {
     /// Without disk and crashes.
     #[arg(long)]
     memory: bool,
+    /// The configuration changes between starts, reads fail, clocks are wrong.
+    #[arg(long)]
+    hostile: bool,
     /// Faults to leave out, by name.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
@@ -34,7 +37,11 @@ struct Arguments {
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::parse();
     run::catch_panics();
-    let kind = if arguments.memory { Kind::Memory } else { Kind::All };
+    let kind = match (arguments.memory, arguments.hostile) {
+        (true, _) => Kind::Memory,
+        (_, true) => Kind::Hostile,
+        _ => Kind::All,
+    };
     let named = |name: &&Fault| arguments.without.iter().any(|other| other.eq_ignore_ascii_case(name.name()));
     let without =
         Without { faults: Fault::ALL.iter().filter(named).copied().collect(), liveness: arguments.no_liveness };

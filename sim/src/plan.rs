@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use forebay::config::{self, Config, WhenFull};
 
 use crate::faults::Fault;
-use crate::time::{MS, S, stream};
+use crate::time::{EPOCH_MS, MS, S, stream};
 
 /// Where a sink keeps its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +36,8 @@ pub enum Level {
 /// Where goes what Kafka refuses for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dead {
-    /// Nowhere.
-    Nowhere,
+    /// Nothing is configured: into the file that all such sinks share.
+    Shared,
     /// A Kafka topic.
     Topic,
     /// A file.
@@ -149,6 +149,8 @@ impl Settings {
     pub fn config(&self) -> Config {
         let text = self.text();
         let mut config = config::parse(&text, "sim.toml").unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+        // As the program does at its start.
+        config.share_dead_letters_file();
         for cluster in &mut config.clusters {
             cluster.buffer_bytes = self.buffer_bytes * self.shards as u64;
         }
@@ -228,7 +230,7 @@ impl Settings {
             let _ = writeln!(text, "expire_after = \"{ms}ms\"");
         }
         match sink.dead {
-            Dead::Nowhere => {}
+            Dead::Shared => {}
             Dead::Topic => drop(writeln!(text, "dead_letters_topic = \"{}\"", sink.dead_topic())),
             Dead::File => drop(writeln!(text, "dead_letters_file = \"{}.jsonl\"", sink.name)),
         }
@@ -243,6 +245,17 @@ pub enum Kind {
     All,
     /// Without a disk and without crashes: what an answer means while the process lives.
     Memory,
+    /// As `All`; beside that the configuration changes between starts, reads fail, and the machine's clock is wrong.
+    Hostile,
+}
+
+/// What goes wrong in hostile runs alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hostile {
+    /// The configuration changes between starts.
+    pub changes: bool,
+    /// Reads fail now and then: mean time between two, in nanoseconds.
+    pub reads_fail: Option<u64>,
 }
 
 /// See the module.
@@ -282,6 +295,8 @@ pub struct Plan {
     pub poison: bool,
     /// The machine's clock is ahead by so many milliseconds.
     pub clock_ahead_ms: i64,
+    /// What goes wrong in hostile runs alone.
+    pub hostile: Hostile,
 }
 
 impl Plan {
@@ -292,7 +307,7 @@ impl Plan {
         // One run in eight has sizes as they are in practice.
         let large = rng.u8(..8) == 0;
         let clusters = if rng.u8(..3) == 0 { 2 } else { 1 };
-        let spool = (kind == Kind::All).then(|| spool(&mut stream(seed, "spool"), large));
+        let spool = (kind != Kind::Memory).then(|| spool(&mut stream(seed, "spool"), large));
         let sinks = sinks(&mut stream(seed, "sinks"), clusters, spool.is_some(), large);
         let settings = Settings {
             shards: [1, 1, 1, 2, 3][rng.usize(..5)],
@@ -322,8 +337,53 @@ impl Plan {
             latency: [100_000, MS, 5 * MS, 40 * MS][rng.usize(..4)],
             sync: [0, 200_000, 4 * MS, 60 * MS][rng.usize(..4)],
             poison: rng.u8(..3) == 0,
-            clock_ahead_ms: 0,
+            clock_ahead_ms: if kind == Kind::Hostile { clock(&mut stream(seed, "clock")) } else { 0 },
+            hostile: if kind == Kind::Hostile { hostile(&mut stream(seed, "hostile")) } else { Hostile::default() },
             settings,
+        }
+    }
+}
+
+fn hostile(rng: &mut fastrand::Rng) -> Hostile {
+    let (changes, fail, often) = (rng.bool(), rng.u8(..3) == 0, rng.u64(1..6));
+    Hostile { changes, reads_fail: fail.then_some(often * S) }
+}
+
+/// Most clocks are right; some are hours wrong, some have never been set.
+fn clock(rng: &mut fastrand::Rng) -> i64 {
+    match rng.u8(..12) {
+        0 => -EPOCH_MS,
+        1 => rng.i64(-7_200_000..7_200_000),
+        2 => rng.i64(-60_000..60_000),
+        _ => 0,
+    }
+}
+
+impl Settings {
+    /// Something else is configured at the next start.
+    pub fn change(&mut self, rng: &mut fastrand::Rng) {
+        let large = self.batch_bytes > 2_048;
+        if let Some(spool) = &mut self.spool {
+            if rng.u8(..3) == 0 {
+                spool.segments_max = rng.u64(8..48);
+            }
+            if rng.u8(..4) == 0 && !large {
+                spool.segment_bytes = 1024 * rng.u64(64..256);
+            }
+            if rng.u8(..4) == 0 {
+                spool.when_full = [WhenFull::Backpressure, WhenFull::Refuse, WhenFull::DropOldest][rng.usize(..3)];
+            }
+        }
+        for sink in &mut self.sinks {
+            if rng.u8(..4) == 0 && sink.buffer != Buffer::Memory {
+                sink.spill_after = rng.u64(4..60) * if large { 65_536 } else { 1024 };
+            }
+            if rng.u8(..6) == 0 && self.spool.is_some() {
+                (sink.buffer, sink.level) = buffer_and_level(rng, true, false);
+            }
+            if rng.u8(..6) == 0 {
+                sink.max_inflight = rng.u8(1..=5);
+            }
         }
     }
 }
@@ -347,7 +407,7 @@ fn spool(rng: &mut fastrand::Rng, large: bool) -> SpoolPlan {
 
 fn sinks(rng: &mut fastrand::Rng, clusters: usize, spool: bool, large: bool) -> Vec<SinkPlan> {
     let count = rng.usize(1..4);
-    let dead = [Dead::Nowhere, Dead::Topic, Dead::File][rng.usize(..3)];
+    let dead = [Dead::Shared, Dead::Topic, Dead::File][rng.usize(..3)];
     let sink = |(number, (name, last_level)): (usize, (&'static str, &'static str))| {
         let (buffer, level) = buffer_and_level(rng, spool, number == 0);
         SinkPlan {
@@ -394,7 +454,7 @@ fn faults(seed: u64, kind: Kind) -> Vec<(Fault, u64)> {
     let drawn = Fault::ALL.iter().filter_map(|fault| {
         let mut rng = stream(seed, fault.name());
         let (in_it, rate) = (rng.u8(..3) == 0, rng.u64(1..=8));
-        let wanted = in_it && (kind == Kind::All || !fault.is_of_the_machine());
+        let wanted = in_it && (kind != Kind::Memory || !fault.is_of_the_machine());
         wanted.then_some((*fault, fault.mean_time() * 4 / rate))
     });
     drawn.collect()

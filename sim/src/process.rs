@@ -143,6 +143,11 @@ impl World {
     pub(crate) fn start(&mut self) {
         assert!(self.process.is_none(), "one process at a time");
         self.life += 1;
+        if self.life > 1 && self.plan.hostile.changes && !self.storm_over {
+            let mut rng = stream(self.plan.seed, &format!("change {}", self.life));
+            self.settings.change(&mut rng);
+        }
+        self.lives.push(self.settings.clone());
         let config = Arc::new(self.settings.config());
         let shards = config.service.shards;
         while self.disks.len() < shards {
@@ -221,7 +226,13 @@ impl World {
             match notice {
                 Notice::Failed { shard, why } => {
                     self.note(|| format!("start of shard {shard} refused: {why}"));
-                    self.judge.start_refused(why);
+                    // Rows wait of a sink that is in memory now: the operator puts it back.
+                    let back =
+                        self.lives.iter().rev().nth(1).cloned().filter(|_| why.contains("its buffer is \"memory\""));
+                    match back {
+                        Some(back) => self.settings = back,
+                        None => self.judge.start_refused(why),
+                    }
                 }
                 Notice::Drained { shard, rows_left, rows_kept, .. } => {
                     self.note(|| format!("shard {shard} drained: {rows_left} rows left, {rows_kept} kept"));

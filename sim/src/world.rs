@@ -42,6 +42,8 @@ pub enum Event {
     Start,
     /// A look at what should have happened by now.
     Look,
+    /// Reads of a shard's disk fail for a while.
+    ReadsFail,
 }
 
 /// A device's connection.
@@ -104,6 +106,8 @@ pub struct World {
     pub(crate) fault_rngs: Vec<fastrand::Rng>,
     /// Devices do nothing by themselves: for scenarios.
     pub quiet: bool,
+    /// What each process was configured with, from the first on.
+    pub lives: Vec<Settings>,
     /// Bytes on a disk were damaged: rows may be unreadable.
     pub damaged: bool,
 }
@@ -123,8 +127,7 @@ impl World {
         let devices = (0..plan.devices).map(|index| {
             let rng = stream(seed, &format!("device {index}"));
             let mut device = Device::new(index, plan.messages, plan.payload_max, rng);
-            let answered = plan.settings.sinks.iter().all(|sink| sink.dead != crate::plan::Dead::Nowhere);
-            device.may_poison = plan.poison && (answered || device.is_v5());
+            device.may_poison = plan.poison;
             device
         });
         let sinks = plan.settings.sinks.len();
@@ -157,6 +160,7 @@ impl World {
             crash_rng: stream(seed, "crash"),
             fault_rngs: Fault::ALL.iter().map(|fault| stream(seed, &format!("{} draws", fault.name()))).collect(),
             quiet: false,
+            lives: Vec::new(),
             damaged: false,
             plan,
         };
@@ -211,6 +215,9 @@ impl World {
         for (fault, mean) in self.plan.faults.clone() {
             self.next_fault(fault, mean);
         }
+        if let Some(mean) = self.plan.hostile.reads_fail {
+            self.schedule(mean, Event::ReadsFail);
+        }
         self.run_until(self.plan.storm);
         self.come_to_rest();
     }
@@ -228,9 +235,24 @@ impl World {
             }
             self.run_until(self.time + 100 * MS);
         }
+        let now = self.time;
+        self.clusters.iter_mut().for_each(|cluster| cluster.retain(now));
         if self.judge.is_well() {
             self.judge_end();
         }
+    }
+
+    fn reads_fail(&mut self) {
+        let Some(mean) = self.plan.hostile.reads_fail.filter(|_| !self.storm_over) else { return };
+        let (shard, wait) = (self.rng.usize(..self.shards()), self.rng.u64(..mean * 2));
+        if let Some(disk) = self.disk_mut(shard) {
+            disk.health.reads_fail = true;
+        }
+        self.note(|| format!("reads of disk {shard} fail"));
+        self.disks_sick_until = u64::MAX;
+        let cure = self.time + self.rng.u64(100 * MS..12 * S);
+        self.schedule(cure, Event::Cure(Cure::Disks));
+        self.schedule(cure + wait, Event::ReadsFail);
     }
 
     fn next_fault(&mut self, fault: Fault, mean: u64) {
@@ -330,6 +352,7 @@ impl World {
             Event::ToDevice(socket, bytes) => self.device_reads(socket, &bytes),
             Event::Filed(life, shard, sink, message) => self.filed(life, shard, (sink, message)),
             Event::Start => self.start(),
+            Event::ReadsFail => self.reads_fail(),
             Event::Look => {
                 self.look();
                 self.schedule(self.time + 250 * MS, Event::Look);

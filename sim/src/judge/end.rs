@@ -26,10 +26,14 @@ impl World {
     }
 
     fn judge_losses(&mut self, sink: usize) {
-        let plan = &self.settings.sinks[sink];
         let mut missing = Vec::new();
         for (number, message) in (0u32..).zip(&self.messages) {
-            let Some((_, life)) = message.answered.filter(|_| plan.takes(&message.topic)) else { continue };
+            let Some((_, life)) = message.answered else { continue };
+            // What counts is what the sink promised when it was answered.
+            let plan = &self.lives[life as usize - 1].sinks[sink];
+            if !plan.takes(&message.topic) {
+                continue;
+            }
             let copies = self.copies_of(number, sink);
             let there = copies.iter().any(|entry| !matches!(entry.state, EntryState::Lost | EntryState::DeletedEarly));
             let early = copies.iter().any(|entry| entry.state == EntryState::DeletedEarly);
@@ -93,7 +97,7 @@ impl World {
                 (0, _) => 1,
                 (1, _) => u64::from(message.sends),
                 // A session that is gone cannot know; without a disk nor can another process.
-                (_, Buffer::Disk) => {
+                (_, Buffer::Disk) if self.lives.iter().all(|life| life.sinks[sink].buffer == Buffer::Disk) => {
                     message.attempts.iter().map(|(session, _)| session).collect::<HashSet<_>>().len() as u64
                 }
                 (..) => message.attempts.len() as u64,
@@ -154,7 +158,11 @@ impl World {
         let message = &self.messages[number as usize];
         let plan = &self.settings.sinks[sink];
         let gone = |entry: &&Entry| matches!(entry.state, EntryState::Lost | EntryState::Deleted);
-        self.copies_of(number, sink).iter().any(gone)
+        // A request of a process that had the row in memory alone, and is gone.
+        let orphan = |entry: &&Entry| entry.late && plan.buffer != Buffer::Disk;
+        let copies = self.copies_of(number, sink);
+        copies.iter().any(gone)
+            || copies.iter().any(orphan)
             || (message.sends > 1 && (plan.expire_ms.is_some() || self.may_drop() || self.was_refused(number, sink)))
     }
 

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use forebay::metrics::spec::{ClusterMetric, ListenerMetric, ShardMetric, SinkMetric};
 
-use crate::plan::{Dead, Level};
+use crate::device::Message;
+use crate::plan::Level;
 use crate::process::{End, Process};
 use crate::world::World;
 
@@ -141,7 +142,13 @@ impl World {
 
     /// A message has been answered: it must be where its sinks say.
     pub(crate) fn judge_answer(&mut self, message: u32, success: bool) {
-        self.note(|| format!("message {message} answered, success {success}"));
+        if self.is_traced() {
+            let Message { qos, topic, sends, attempts, .. } = &self.messages[message as usize];
+            let text = format!(
+                "message {message} answered, success {success}: QoS {qos}, {topic}, {sends} sends, {attempts:?}"
+            );
+            self.note(|| text);
+        }
         if !success {
             return;
         }
@@ -163,7 +170,7 @@ impl World {
                 Level::Leader => copies.next().is_some(),
                 Level::Replicated => copies.any(|entry| kafka.is_replicated(entry)),
             };
-            let dead = plan.dead != Dead::Nowhere && self.is_dead_lettered(message, sink as u8);
+            let dead = self.is_dead_lettered(message, sink as u8);
             if !there && !dead && plan.expire_ms.is_none() {
                 let level = plan.level;
                 let text = format!("message {message} was answered at {level:?}, and sink {sink} does not have it");
