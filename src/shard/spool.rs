@@ -63,10 +63,16 @@ impl Core {
     /// Why the shard cannot start, in words for a person.
     pub(super) fn open_spool(&mut self, io: &mut Ring<'_>) -> Result<(), String> {
         let config = &self.around.config;
-        let Some(wanted) = settings::buffer(config, self.index, self.random.u64(..)) else { return Ok(()) };
+        let Some(wanted) = settings::buffer(config, self.index, self.around.rules, self.random.u64(..)) else {
+            return Ok(());
+        };
+        let append = match config.spool.as_ref().map(|spool| spool.append) {
+            Some(crate::config::Append::Mapped) => Append::Mapped,
+            _ => Append::Written,
+        };
         let folder = self.spool_folder();
         let (now, wall) = (io.now(), io.wall());
-        let files = SegmentSettings { folder, append: Append::Written, zeroed: false, faults: None };
+        let files = SegmentSettings { folder, append, zeroed: false, faults: None };
         io.open_segments(files).map_err(|error| {
             self.cannot_take_up(&format!("{error}; `service.data_dir` (or --data-dir) says where it lies"))
         })?;
@@ -134,7 +140,9 @@ impl Core {
             SegmentEvent::Created { segment, result } => {
                 (Completion::Created { segment, ok: result.is_ok() }, result.err())
             }
-            SegmentEvent::Synced { token, result } => (Completion::Synced { token, ok: result.is_ok() }, result.err()),
+            SegmentEvent::Synced { token, result } => {
+                (Completion::Synced { token, ok: self.around.rules.is_synced(result.is_ok()) }, result.err())
+            }
             SegmentEvent::Freed { segment, result: Ok(()) } => (Completion::Freed { segment }, None),
             // It has its room until the next start: to the log it is not free.
             SegmentEvent::Freed { result: Err(error), .. } => {
@@ -178,6 +186,9 @@ impl Core {
         let (now, wall) = (io.now(), io.wall());
         self.outlets.make_room(now);
         let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) else { return };
+        if buffer.is_stuck() && !self.around.rules.tries_again() {
+            return;
+        }
         let group = buffer.group();
         buffer.flush(&mut Files(segments), now, wall);
         self.spool_moved |= buffer.group() != group;

@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 
 use super::batch::{Batch, Scratch};
-use super::broken::{Rule, is_out};
 use super::kept::Kind;
 use super::numbers::{Number, Numbers};
 use super::partition::Work;
@@ -15,7 +14,6 @@ use super::pool::extra;
 use super::row_log::{Ended, Fate, NewCut, NotNow, RowLog, RowRun, UNPLACED};
 use super::tickets::Tickets;
 use super::{Finished, Keep, Key, Producer, Sink};
-use crate::broken::{Promise, breaks};
 use crate::kafka::types::{Outcome, SinkId, Ticket};
 use crate::runtime::seam::WallMs;
 
@@ -158,16 +156,16 @@ impl Producer {
 
     /// The beginning of a poll: what the log can be told and asked before anything is cut.
     pub(super) fn begin_logged(&mut self, log: &mut dyn RowLog) {
-        if !is_out(Rule::EndedFirst) {
+        if self.rules.writes_ends_first() {
             self.flush_ended(log);
         }
         if self.stage(log) {
             log.all_written();
         }
         self.logging.durable = log.durable();
-        let unasked = breaks(Promise::AnswerBeforeSync) || is_out(Rule::StoredSynced);
-        let durable = if unasked { u64::MAX } else { self.logging.durable };
-        while let Some((_, tickets)) = self.logging.stored.pop_front_if(|(group, _)| *group <= durable) {
+        let (rules, durable) = (self.rules, self.logging.durable);
+        let may_answer = |(group, _): &mut (u64, Tickets)| rules.may_answer_stored(*group, durable);
+        while let Some((_, tickets)) = self.logging.stored.pop_front_if(may_answer) {
             self.finished.push(Finished::new(tickets, Outcome::Delivered, false));
         }
         while let Some((_, key)) = self.logging.unsynced.pop_front_if(|(group, _)| *group <= self.logging.durable) {
@@ -305,7 +303,7 @@ impl Producer {
 
     /// Cuts a partition's first ripe batch through the log, which may not take it now.
     pub(super) fn cut_logged(&mut self, key: Key, wall: WallMs, log: &mut dyn RowLog) {
-        if !is_out(Rule::EndedFirst) && !self.flush_ended(log) {
+        if self.rules.writes_ends_first() && !self.flush_ended(log) {
             return self.wait_for_log_room(key);
         }
         let Some(stamp) = self.stamp_of_next(key) else { return };

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::{Crash, Restored, StorePlan};
 use crate::buffer::{self, Buffer, Settings, SinkTerms, SpoolFull};
-use crate::kafka::producer::broken::{Rule, is_out};
 use crate::kafka::producer::row_log::{RowLog, RowRun};
 use crate::kafka::producer::{self, Producer, SinkSettings};
 use crate::kafka::types::{SinkId, Ticket};
+use crate::rules::Rules;
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::sim::plan::Fault;
 use crate::sim::row;
@@ -27,6 +27,7 @@ pub(in crate::sim) struct Spool {
     disk: SimDisk,
     pub(super) buffer: Buffer,
     settings: Settings,
+    rules: &'static dyn Rules,
     bytes_max: u64,
     sink_bytes_max: u64,
     /// What goes on failing: syncs, writes, new segments.
@@ -49,7 +50,7 @@ impl Spool {
             shard: SHARD,
             segment_bytes: plan.segment_bytes,
             segments_max: plan.segments_max,
-            sink_bytes_max: if is_out(Rule::ShareKept) { bytes_max } else { sink_bytes_max },
+            sink_bytes_max: producer.rules.share_of_sink(sink_bytes_max, bytes_max),
             seed: producer.seed,
         };
         let sinks = producer.sinks.iter().filter(|sink| !sink.reserved).enumerate().map(terms).collect();
@@ -59,7 +60,19 @@ impl Spool {
         let mut buffer = opened.expect("an empty folder");
         buffer.opened().expect("nothing to wait for");
         let (sick, drops) = ([false; 3], plan.drops);
-        Self { disk, buffer, settings, bytes_max, sink_bytes_max, sick, drops, wanted: Cell::default(), dropped: None }
+        let rules = producer.rules;
+        Self {
+            disk,
+            buffer,
+            settings,
+            rules,
+            bytes_max,
+            sink_bytes_max,
+            sick,
+            drops,
+            wanted: Cell::default(),
+            dropped: None,
+        }
     }
 
     pub(super) fn admit(&self, sink: SinkId, bytes: usize) -> bool {
@@ -107,7 +120,7 @@ impl Spool {
     }
 
     pub(super) fn flush(&mut self, (now, wall): (Monotonic, WallMs), takes: Duration) {
-        if is_out(Rule::TriedAgain) && self.buffer.numbers().stuck {
+        if self.buffer.numbers().stuck && !self.rules.tries_again() {
             return;
         }
         self.disk.answers_at = now.after(takes);
@@ -117,7 +130,7 @@ impl Spool {
     pub(super) fn answer(&mut self, now: Monotonic) -> bool {
         let Some(mut completion) = self.disk.answer_by(now) else { return false };
         if let Completion::Synced { ok, .. } = &mut completion {
-            *ok |= is_out(Rule::FailureBelieved);
+            *ok = self.rules.is_synced(*ok);
         }
         self.buffer.complete(&mut self.disk, completion, now);
         true

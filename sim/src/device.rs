@@ -1,0 +1,499 @@
+//! An MQTT client as the standard wants it: packet ids in use until they are free, what is unanswered sent again in
+//! order after a reconnect, and an eye on every answer.
+
+use std::collections::VecDeque;
+
+use crate::kafka::front::POISON;
+
+/// How far a message has come, as its device knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Sent, no answer.
+    Sent,
+    /// QoS 2, PUBREC received.
+    Received,
+    /// Answered to the end with success; or QoS 0 and sent.
+    Done,
+    /// Answered with 0x80 or more.
+    Refused,
+}
+
+/// A message; its number is its place in the list of all.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Index of its device.
+    pub device: usize,
+    /// Quality of service.
+    pub qos: u8,
+    /// MQTT topic.
+    pub topic: String,
+    /// Payload.
+    pub payload: Vec<u8>,
+    /// How far it has come.
+    pub state: State,
+    id: u16,
+    /// PUBLISH packets that carried it.
+    pub sends: u32,
+    /// The session and the process of each of these, each pair once.
+    pub attempts: Vec<(u32, u32)>,
+    /// When it was first answered with success, and by which process.
+    pub answered: Option<(u64, u32)>,
+    /// It is the will of a connection.
+    pub is_will: bool,
+    /// When it was first sent.
+    pub sent_at: u64,
+}
+
+impl Message {
+    /// Whether Kafka refuses it.
+    #[must_use]
+    pub fn is_poison(&self) -> bool {
+        self.payload.starts_with(POISON)
+    }
+
+    /// Whether its device still waits for something.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        matches!(self.state, State::Sent | State::Received)
+    }
+}
+
+/// What a device has noticed.
+#[derive(Debug)]
+pub enum News {
+    /// A message was answered (PUBACK, PUBREC).
+    Answered {
+        /// Its number.
+        message: u32,
+        /// Below 0x80.
+        success: bool,
+    },
+    /// It was told what may not be.
+    Wrong(String),
+}
+
+/// Whether the server has a session of the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It cannot have one.
+    No,
+    /// It must.
+    Yes,
+    /// The last CONNECT, or the last process, ended before anybody could know.
+    Maybe,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Device {
+    index: usize,
+    /// Its client id.
+    pub name: String,
+    v5: bool,
+    /// Its session outlives its connections.
+    pub kept: bool,
+    has_will: bool,
+    /// Sends what is unanswered right behind CONNECT.
+    eager: bool,
+    /// Kafka may refuse its messages.
+    pub may_poison: bool,
+    /// Numbers of its messages, in the order of sending.
+    pub messages: Vec<u32>,
+    /// Messages it is to send in all.
+    pub quota: usize,
+    /// Messages it has unanswered at most.
+    pub window: usize,
+    payload_max: usize,
+    /// Its connection's socket.
+    pub socket: Option<u64>,
+    /// Bytes on their way to the shard.
+    pub sending: VecDeque<u8>,
+    inbox: Vec<u8>,
+    /// The answers owed on this connection, in order: first byte, packet id, message.
+    expected: VecDeque<(u8, u16)>,
+    greeted: bool,
+    /// Since when it has been connected.
+    pub greeted_at: u64,
+    /// Whether there is a session.
+    pub known: Known,
+    session: u32,
+    before_greeting: Vec<u32>,
+    next_id: u16,
+    /// Packet ids come round after so many.
+    ids: u16,
+    rng: fastrand::Rng,
+    /// Where it is to connect next.
+    pub reconnect_at: u64,
+    unsure_connect: bool,
+}
+
+impl Device {
+    /// A device of a run; what it does comes from its own stream of chance.
+    #[must_use]
+    pub fn new(index: usize, quota: usize, payload_max: usize, mut rng: fastrand::Rng) -> Self {
+        Self {
+            index,
+            name: format!("d{index}"),
+            v5: rng.bool(),
+            kept: rng.u8(..3) > 0,
+            has_will: rng.u8(..4) == 0,
+            eager: rng.bool(),
+            may_poison: false,
+            messages: Vec::new(),
+            quota,
+            window: rng.usize(1..24),
+            payload_max,
+            socket: None,
+            sending: VecDeque::new(),
+            inbox: Vec::new(),
+            expected: VecDeque::new(),
+            greeted: false,
+            greeted_at: 0,
+            known: Known::No,
+            session: 0,
+            before_greeting: Vec::new(),
+            next_id: 0,
+            ids: if rng.bool() { 30 } else { 1_000 },
+            rng,
+            reconnect_at: 0,
+            unsure_connect: false,
+        }
+    }
+
+    /// Whether it has sent all, and all is answered.
+    #[must_use]
+    pub fn is_done(&self, all: &[Message]) -> bool {
+        self.messages.len() >= self.quota && self.sending.is_empty() && self.open(all).next().is_none()
+    }
+
+    /// Its messages that are not done, in order.
+    pub fn open<'a>(&'a self, all: &'a [Message]) -> impl Iterator<Item = u32> + 'a {
+        self.messages.iter().copied().filter(|number| all[*number as usize].is_open())
+    }
+
+    /// Whether it has had its CONNACK.
+    #[must_use]
+    pub const fn is_greeted(&self) -> bool {
+        self.socket.is_some() && self.greeted
+    }
+
+    /// A device that does what it is told: this protocol, a kept session or not, no will.
+    #[must_use]
+    pub fn plain(index: usize, v5: bool, kept: bool) -> Self {
+        let rng = fastrand::Rng::with_seed(index as u64);
+        let device = Self::new(index, usize::MAX, 1, rng);
+        Self { v5, kept, has_will: false, eager: false, window: 10_000, ids: 20_000, ..device }
+    }
+
+    /// 5.0, or 3.1.1.
+    #[must_use]
+    pub const fn is_v5(&self) -> bool {
+        self.v5
+    }
+
+    /// A new connection: CONNECT.
+    pub fn connect(&mut self, socket: u64, all: &mut Vec<Message>, (time, life): (u64, u32)) {
+        self.socket = Some(socket);
+        self.sending.clear();
+        self.inbox.clear();
+        self.expected.clear();
+        self.greeted = false;
+        self.before_greeting.clear();
+        let clean = !self.kept || (self.v5 && self.known == Known::No);
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', if self.v5 { 5 } else { 4 }];
+        body.push(if clean { 2 } else { 0 } | if self.has_will { 4 | 1 << 3 } else { 0 });
+        body.extend_from_slice(&[0, 0]);
+        match (self.v5, self.kept) {
+            // Session Expiry Interval: a day.
+            (true, true) => body.extend_from_slice(&[5, 0x11, 0, 1, 0x51, 0x80]),
+            (true, false) => body.push(0),
+            (false, _) => {}
+        }
+        string(self.name.as_bytes(), &mut body);
+        if self.has_will {
+            let number = all.len() as u32;
+            let topic = format!("{}/even", self.name);
+            let payload = format!("m{number} will of {}", self.name).into_bytes();
+            if self.v5 {
+                body.push(0);
+            }
+            string(topic.as_bytes(), &mut body);
+            string(&payload, &mut body);
+            all.push(Message {
+                device: self.index,
+                qos: 1,
+                topic,
+                payload,
+                state: State::Done,
+                id: 0,
+                sends: 1,
+                attempts: vec![(0, life)],
+                answered: None,
+                is_will: true,
+                sent_at: time,
+            });
+        }
+        self.packet(0x10, &body);
+        if clean {
+            self.session += 1;
+            self.forget_received(all);
+        }
+        if clean || self.known != Known::Yes {
+            self.unsure_connect = true;
+        }
+        if self.eager && self.known != Known::Maybe {
+            self.send_open(all, life);
+        }
+    }
+
+    /// What had reached PUBREC in a session that is gone is done [MQTT-3.2.2-5].
+    fn forget_received(&self, all: &mut [Message]) {
+        for number in &self.messages {
+            let message = &mut all[*number as usize];
+            if message.state == State::Received {
+                message.state = State::Done;
+            }
+        }
+    }
+
+    fn send_open(&mut self, all: &mut [Message], life: u32) {
+        for number in self.open(all).collect::<Vec<_>>() {
+            match all[number as usize].state {
+                State::Received => self.packet(0x62, &all[number as usize].id.to_be_bytes()),
+                _ => self.send(number, all, (true, life)),
+            }
+        }
+    }
+
+    /// Its connection is gone; it knows, or finds out.
+    pub fn lost(&mut self, all: &mut [Message], life: u32) {
+        self.socket = None;
+        self.sending.clear();
+        if !self.greeted {
+            if self.unsure_connect && self.kept {
+                self.known = Known::Maybe;
+            }
+            let session = if self.kept && self.known == Known::Yes { self.session } else { self.session + 1 };
+            for number in std::mem::take(&mut self.before_greeting) {
+                attempted(&mut all[number as usize], (session, life));
+            }
+            self.session = session;
+        }
+        self.unsure_connect = false;
+    }
+
+    /// Something new, if the window of packet ids has room.
+    pub fn publish(&mut self, all: &mut Vec<Message>, now: (u64, u32)) {
+        let open = self.open(all).count();
+        if !self.is_greeted() || self.messages.len() >= self.quota || open >= self.window {
+            return;
+        }
+        let qos = self.rng.u8(..3);
+        let poison = self.rng.u8(..30) == 0 && self.may_poison;
+        let level = ["even", "odd"][self.rng.usize(..2)];
+        let length = self.rng.usize(..self.payload_max);
+        self.publish_this((level, qos, length, poison), all, now);
+    }
+
+    /// A message to `<client id>/<level>` of this quality of service, with a filler of so many bytes.
+    pub fn publish_this(
+        &mut self,
+        (level, qos, length, poison): (&str, u8, usize, bool),
+        all: &mut Vec<Message>,
+        (time, life): (u64, u32),
+    ) {
+        let number = all.len() as u32;
+        let topic = format!("{}/{level}", self.name);
+        let mut payload = format!("m{number} {} ", self.name).into_bytes();
+        if poison {
+            payload.splice(..0, POISON.iter().copied().chain(*b" "));
+        }
+        payload.resize(payload.len() + length, b'.');
+        let id = if qos == 0 { 0 } else { self.free_id(all) };
+        let state = if qos == 0 { State::Done } else { State::Sent };
+        all.push(Message {
+            device: self.index,
+            qos,
+            topic,
+            payload,
+            state,
+            id,
+            sends: 0,
+            attempts: Vec::new(),
+            answered: None,
+            is_will: false,
+            sent_at: time,
+        });
+        self.messages.push(number);
+        self.send(number, all, (false, life));
+    }
+
+    fn free_id(&mut self, all: &[Message]) -> u16 {
+        loop {
+            self.next_id = self.next_id % self.ids + 1;
+            let id = self.next_id;
+            if !self.open(all).any(|number| all[number as usize].id == id) {
+                return id;
+            }
+        }
+    }
+
+    fn send(&mut self, number: u32, all: &mut [Message], (again, life): (bool, u32)) {
+        let message = &mut all[number as usize];
+        let mut body = Vec::with_capacity(message.payload.len() + 32);
+        string(message.topic.as_bytes(), &mut body);
+        if message.qos > 0 {
+            body.extend_from_slice(&message.id.to_be_bytes());
+            self.expected.push_back((if message.qos == 1 { 0x40 } else { 0x50 }, message.id));
+        }
+        if self.v5 {
+            body.push(0);
+        }
+        body.extend_from_slice(&message.payload);
+        message.sends += 1;
+        if self.greeted {
+            attempted(message, (self.session, life));
+        } else {
+            self.before_greeting.push(number);
+        }
+        let first = 0x30 | message.qos << 1 | u8::from(again && self.kept) << 3;
+        self.packet(first, &body);
+    }
+
+    fn packet(&mut self, first: u8, body: &[u8]) {
+        self.sending.push_back(first);
+        let mut rest = body.len();
+        loop {
+            let more = rest > 127;
+            self.sending.push_back((rest & 127) as u8 | if more { 128 } else { 0 });
+            rest >>= 7;
+            if !more {
+                break;
+            }
+        }
+        self.sending.extend(body);
+    }
+
+    /// Bytes of the shard.
+    pub fn read(&mut self, bytes: &[u8], all: &mut [Message], (time, life): (u64, u32)) -> Vec<News> {
+        self.inbox.extend_from_slice(bytes);
+        let mut news = Vec::new();
+        while let Some((head, len)) = length(&self.inbox).filter(|(head, len)| self.inbox.len() >= head + len) {
+            let packet: Vec<u8> = self.inbox.drain(..head + len).collect();
+            match self.packet_read((packet[0], &packet[head..]), all, (time, life)) {
+                Ok(Some(one)) => news.push(one),
+                Ok(None) => {}
+                Err(what) => news.push(News::Wrong(format!("{}: {what}", self.name))),
+            }
+        }
+        news
+    }
+
+    fn packet_read(
+        &mut self,
+        (first, body): (u8, &[u8]),
+        all: &mut [Message],
+        (time, life): (u64, u32),
+    ) -> Result<Option<News>, String> {
+        match first {
+            0x20 => return self.greeted(body, all, (time, life)).map(|()| None),
+            0xe0 => return Ok(None),
+            _ if !self.greeted => return Err(format!("{first:#x} before CONNACK")),
+            0x40 | 0x50 | 0x70 if body.len() >= 2 => {}
+            other => return Err(format!("unexpected packet {other:#x}")),
+        }
+        let id = u16::from_be_bytes([body[0], body[1]]);
+        let success = body.get(2).is_none_or(|code| *code < 0x80);
+        let open = self.open(all).find(|number| all[*number as usize].id == id);
+        let Some(number) = open else { return Err(format!("{first:#x} for id {id}, which is not in use")) };
+        let message = &mut all[number as usize];
+        if first == 0x70 {
+            // 0x92: the PUBCOMP before was lost with its connection.
+            if !(success || body[2] == 0x92) || message.state != State::Received {
+                return Err(format!("PUBCOMP {body:?} for message {number}, {:?}", message.state));
+            }
+            message.state = State::Done;
+            return Ok(None);
+        }
+        if self.expected.pop_front() != Some((first, id)) {
+            return Err(format!("{first:#x} for id {id} out of order"));
+        }
+        if message.state != State::Sent {
+            return Err(format!("message {number} answered twice"));
+        }
+        message.state = match (success, first) {
+            (false, _) => State::Refused,
+            (true, 0x40) => State::Done,
+            (true, _) => State::Received,
+        };
+        if success {
+            message.answered = Some((time, life));
+        }
+        if message.state == State::Received {
+            self.packet(0x62, &id.to_be_bytes());
+        }
+        Ok(Some(News::Answered { message: number, success }))
+    }
+
+    fn greeted(&mut self, body: &[u8], all: &mut [Message], (time, life): (u64, u32)) -> Result<(), String> {
+        if body[1] != 0 {
+            // Refused: it comes back.
+            return if matches!(body[1], 0x97 | 0x88 | 0x89 | 3) { Ok(()) } else { Err(format!("CONNACK {body:?}")) };
+        }
+        let present = body[0] == 1;
+        let expected = self.known;
+        if !self.kept && present {
+            return Err("session present for a clean session".to_owned());
+        }
+        if self.kept && expected == Known::Yes && !present {
+            return Err("its session is gone".to_owned());
+        }
+        if self.kept && expected == Known::No && present {
+            return Err("a session is present that it ended".to_owned());
+        }
+        if !present && expected == Known::Maybe {
+            self.session += 1;
+            self.forget_received(all);
+        }
+        (self.greeted, self.greeted_at, self.unsure_connect) = (true, time, false);
+        self.known = if self.kept { Known::Yes } else { Known::No };
+        let sent = std::mem::take(&mut self.before_greeting);
+        let session = self.session;
+        sent.iter().for_each(|number| attempted(&mut all[*number as usize], (session, life)));
+        if sent.is_empty() && self.expected.is_empty() && !(self.eager && expected != Known::Maybe) {
+            self.send_open(all, life);
+        }
+        Ok(())
+    }
+
+    /// The process has ended: without a disk for sessions, so have they.
+    pub fn process_ended(&mut self, sessions_kept: bool) {
+        if !sessions_kept {
+            self.known = Known::No;
+        }
+    }
+}
+
+fn attempted(message: &mut Message, attempt: (u32, u32)) {
+    if !message.attempts.contains(&attempt) {
+        message.attempts.push(attempt);
+    }
+}
+
+/// Length of a packet's fixed header, and what remains behind it.
+fn length(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut length = 0;
+    for at in 1..5 {
+        let byte = *bytes.get(at)?;
+        length |= usize::from(byte & 127) << (7 * (at - 1));
+        if byte < 128 {
+            return Some((at + 1, length));
+        }
+    }
+    None
+}
+
+fn string(text: &[u8], into: &mut Vec<u8>) {
+    into.extend_from_slice(&u16::try_from(text.len()).expect("short").to_be_bytes());
+    into.extend_from_slice(text);
+}

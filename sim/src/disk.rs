@@ -1,0 +1,427 @@
+//! Segment files of one shard: what is in the process, in the page cache and on the platter are three things. A kill
+//! takes the first, a power cut the first two, and only a sync moves bytes to the third.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::rc::Rc;
+
+use forebay::runtime::seam::{SegmentEvent, Segments};
+
+const PAGE: u64 = 4096;
+const SECTOR: u64 = 512;
+
+/// The bytes of a file; pages that were never written are zeroes.
+#[derive(Clone, Debug, Default)]
+struct Image {
+    pages: BTreeMap<u64, Rc<Vec<u8>>>,
+}
+
+impl Image {
+    fn write(&mut self, mut at: u64, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (page, offset) = (at / PAGE, (at % PAGE) as usize);
+            let part = bytes.len().min(PAGE as usize - offset);
+            let page = self.pages.entry(page).or_insert_with(|| Rc::new(vec![0; PAGE as usize]));
+            Rc::make_mut(page)[offset..offset + part].copy_from_slice(&bytes[..part]);
+            (at, bytes) = (at + part as u64, &bytes[part..]);
+        }
+    }
+
+    fn read(&self, mut at: u64, mut into: &mut [u8]) {
+        while !into.is_empty() {
+            let (page, offset) = (at / PAGE, (at % PAGE) as usize);
+            let part = into.len().min(PAGE as usize - offset);
+            match self.pages.get(&page) {
+                Some(page) => into[..part].copy_from_slice(&page[offset..offset + part]),
+                None => into[..part].fill(0),
+            }
+            at += part as u64;
+            into = &mut into[part..];
+        }
+    }
+}
+
+/// A write: where, and what.
+type Write = (u64, Rc<Vec<u8>>);
+
+#[derive(Clone, Debug, Default)]
+struct File {
+    bytes: u64,
+    /// What a power cut leaves.
+    durable: Image,
+    /// What the operating system shows.
+    cache: Image,
+    /// What this process reads.
+    view: Image,
+    /// In the process alone.
+    pending: Vec<Write>,
+    /// With the kernel: a sync is under way.
+    flying: Vec<Write>,
+    /// In the page cache, not on the platter.
+    dirty: Vec<Write>,
+    /// The process has been told that it can be used.
+    made: bool,
+    /// Of an earlier process, or of a failed sync: takes nothing more.
+    closed: bool,
+    /// Sectors that cannot be read.
+    bad: BTreeSet<u64>,
+}
+
+#[derive(Debug)]
+enum Due {
+    Created(u64, bool),
+    Synced(u64, Vec<u64>, bool),
+    Freed(u64),
+    Read(u64, u64, u64),
+}
+
+#[derive(Debug, Default)]
+struct Reads {
+    /// What was fetched and is at hand: segment, first and last page.
+    at_hand: BTreeSet<(u64, u64, u64)>,
+    wanted: VecDeque<(u64, u64, u64)>,
+    /// To be told once.
+    failed: BTreeSet<(u64, u64, u64)>,
+}
+
+/// What is wrong with a disk, and how fast it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Health {
+    /// Syncs fail.
+    pub syncs_fail: bool,
+    /// Segments cannot be created.
+    pub creates_fail: bool,
+    /// Nothing is answered.
+    pub hangs: bool,
+    /// Every read fails.
+    pub reads_fail: bool,
+    /// Bytes that segments may take in all: others have the rest.
+    pub room: Option<u64>,
+    /// The longest answer, in nanoseconds.
+    pub slowest: u64,
+    /// Reads that come later, in hundredths.
+    pub reads_later: u8,
+    /// A kill keeps all that was written, and a power cut nothing that was not synced.
+    pub strict: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Disk {
+    files: BTreeMap<u64, File>,
+    due: BTreeMap<(u64, u64), Due>,
+    next_due: u64,
+    reads: RefCell<Reads>,
+    /// What is wrong with it.
+    pub health: Health,
+    rng: RefCell<fastrand::Rng>,
+    /// Simulated time.
+    pub time: u64,
+    /// The process has started: reads no longer wait.
+    pub started: bool,
+    /// Syncs that ended well.
+    pub synced: u64,
+}
+
+impl Disk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new(rng: fastrand::Rng) -> Self {
+        Self {
+            files: BTreeMap::new(),
+            due: BTreeMap::new(),
+            next_due: 0,
+            reads: RefCell::default(),
+            health: Health::default(),
+            rng: RefCell::new(rng),
+            time: 0,
+            started: false,
+            synced: 0,
+        }
+    }
+
+    fn answer_later(&mut self, due: Due) {
+        let wait = self.rng.get_mut().u64(..=self.health.slowest);
+        self.next_due += 1;
+        self.due.insert((self.time + wait, self.next_due), due);
+    }
+
+    /// When the next answer may be given.
+    #[must_use]
+    pub fn next_answer_at(&self) -> Option<u64> {
+        let first = self.due.first_key_value().map(|((at, _), _)| *at);
+        if self.health.hangs { None } else { first }
+    }
+
+    /// Reads that the process has asked for get their time.
+    pub fn turn_ended(&mut self) {
+        let reads = self.reads.get_mut();
+        if self.rng.get_mut().u8(..3) == 0 {
+            reads.at_hand.clear();
+        }
+        for (segment, first, last) in std::mem::take(&mut reads.wanted) {
+            self.answer_later(Due::Read(segment, first, last));
+        }
+    }
+
+    /// The next answer that is due.
+    pub fn answer(&mut self) -> Option<SegmentEvent> {
+        let at = self.next_answer_at().filter(|at| *at <= self.time)?;
+        let (_, due) = self.due.pop_first().filter(|((first, _), _)| *first == at)?;
+        Some(match due {
+            Due::Created(segment, ok) => {
+                if let Some(file) = self.files.get_mut(&segment).filter(|_| ok) {
+                    file.made = true;
+                }
+                SegmentEvent::Created {
+                    segment,
+                    result: if ok { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) },
+                }
+            }
+            Due::Freed(segment) => {
+                self.files.remove(&segment);
+                SegmentEvent::Freed { segment, result: Ok(()) }
+            }
+            Due::Read(segment, first, last) => {
+                let bad = self.files.get(&segment).is_some_and(|file| {
+                    self.health.reads_fail
+                        || file.bad.range(first * PAGE / SECTOR..(last + 1) * PAGE / SECTOR).next().is_some()
+                });
+                let reads = self.reads.get_mut();
+                if bad { &mut reads.failed } else { &mut reads.at_hand }.insert((segment, first, last));
+                SegmentEvent::Read { segment, at: first * PAGE }
+            }
+            Due::Synced(token, segments, ok) => {
+                for segment in segments {
+                    let Some(file) = self.files.get_mut(&segment) else { continue };
+                    for (at, bytes) in std::mem::take(&mut file.flying) {
+                        file.cache.write(at, &bytes);
+                        if ok {
+                            file.durable.write(at, &bytes);
+                        } else {
+                            file.dirty.push((at, bytes));
+                        }
+                    }
+                    file.closed |= !ok;
+                    if ok {
+                        for (at, bytes) in std::mem::take(&mut file.dirty) {
+                            file.durable.write(at, &bytes);
+                        }
+                    }
+                }
+                self.synced += u64::from(ok);
+                SegmentEvent::Synced { token, result: if ok { Ok(()) } else { Err(io::Error::other("a bad disk")) } }
+            }
+        })
+    }
+
+    /// The process ends, the machine goes on: the kernel has some of the writes that were under way, and shows what it
+    /// has, whether or not it is on the platter.
+    pub fn kill(&mut self, rng: &mut fastrand::Rng) {
+        self.process_ends(rng);
+        for file in self.files.values_mut() {
+            let flying = std::mem::take(&mut file.flying);
+            let written = if self.health.strict { flying.len() } else { rng.usize(..=flying.len()) };
+            for (at, bytes) in flying.into_iter().take(written) {
+                file.cache.write(at, &bytes);
+                file.dirty.push((at, bytes));
+            }
+            file.view = file.cache.clone();
+        }
+    }
+
+    /// The power goes: of what was not synced any sectors are there, some of them torn.
+    pub fn power_cut(&mut self, rng: &mut fastrand::Rng) {
+        self.process_ends(rng);
+        self.files.retain(|_, file| file.made || rng.bool());
+        let style = if self.health.strict { 0 } else { rng.u8(..5) };
+        for file in self.files.values_mut() {
+            let unsynced = std::mem::take(&mut file.dirty).into_iter().chain(std::mem::take(&mut file.flying));
+            for (at, bytes) in unsynced.collect::<Vec<_>>() {
+                let mut from = 0;
+                while from < bytes.len() {
+                    let sector = (SECTOR - (at + from as u64) % SECTOR).min((bytes.len() - from) as u64) as usize;
+                    let kept = match style {
+                        0 | 1 => 0,
+                        2 => sector,
+                        3 => {
+                            if rng.bool() {
+                                sector
+                            } else {
+                                0
+                            }
+                        }
+                        _ => {
+                            if rng.u8(..8) == 0 {
+                                rng.usize(..=sector)
+                            } else {
+                                sector
+                            }
+                        }
+                    };
+                    file.durable.write(at + from as u64, &bytes[from..from + kept]);
+                    from += sector;
+                }
+            }
+            file.cache = file.durable.clone();
+            file.view = file.durable.clone();
+        }
+    }
+
+    fn process_ends(&mut self, rng: &mut fastrand::Rng) {
+        for (_, due) in std::mem::take(&mut self.due) {
+            if let Due::Freed(segment) = due
+                && rng.bool()
+            {
+                self.files.remove(&segment);
+            }
+        }
+        *self.reads.get_mut() = Reads::default();
+        self.started = false;
+        for file in self.files.values_mut() {
+            file.pending.clear();
+            file.closed = true;
+        }
+    }
+
+    /// The kernel writes back what it has, as it does within half a minute.
+    pub fn write_back(&mut self) {
+        for file in self.files.values_mut() {
+            for (at, bytes) in std::mem::take(&mut file.dirty) {
+                file.durable.write(at, &bytes);
+            }
+        }
+    }
+
+    /// Segments that there are.
+    #[must_use]
+    pub fn segments(&self) -> Vec<u64> {
+        self.files.keys().copied().collect()
+    }
+
+    /// Bytes that they take.
+    #[must_use]
+    pub fn bytes_taken(&self) -> u64 {
+        self.files.values().map(|file| file.bytes).sum()
+    }
+
+    /// A segment is gone, and nobody asked for that.
+    pub fn lose(&mut self, segment: u64) {
+        self.files.remove(&segment);
+    }
+
+    /// The last byte of a segment that was written and is not zero.
+    #[must_use]
+    pub fn written(&self, segment: u64) -> u64 {
+        let Some(file) = self.files.get(&segment) else { return 0 };
+        let last = file.cache.pages.iter().rev().find_map(|(page, bytes)| {
+            bytes.iter().rposition(|byte| *byte != 0).map(|place| page * PAGE + place as u64 + 1)
+        });
+        last.unwrap_or(0)
+    }
+
+    /// Sectors of a segment cannot be read from now on.
+    pub fn damage(&mut self, segment: u64, sector: u64) {
+        if let Some(file) = self.files.get_mut(&segment) {
+            file.bad.insert(sector);
+        }
+    }
+
+    /// A sector can be read again.
+    pub fn repair(&mut self) {
+        self.files.values_mut().for_each(|file| file.bad.clear());
+    }
+
+    /// Bits of a byte flip, on the platter and in the cache.
+    pub fn rot(&mut self, segment: u64, at: u64) {
+        if let Some(file) = self.files.get_mut(&segment) {
+            let mut byte = [0];
+            file.cache.read(at, &mut byte);
+            byte[0] ^= 0x55;
+            file.cache.write(at, &byte);
+            file.durable.write(at, &byte);
+            file.view.write(at, &byte);
+        }
+    }
+}
+
+impl Segments for Disk {
+    fn create(&mut self, segment: u64, bytes: u64) {
+        let room = self.health.room.is_none_or(|room| self.bytes_taken() + bytes <= room);
+        let ok = !self.health.creates_fail && room;
+        if ok {
+            let old = self.files.insert(segment, File { bytes, ..File::default() });
+            assert!(old.is_none(), "segment {segment} created twice");
+        }
+        self.answer_later(Due::Created(segment, ok));
+    }
+
+    fn append(&mut self, segment: u64, at: u64, bytes: &[u8]) -> io::Result<()> {
+        let file = self.files.get_mut(&segment).ok_or(io::ErrorKind::NotFound)?;
+        if file.closed || !file.made {
+            return Err(io::Error::other("the segment cannot be written"));
+        }
+        if at + bytes.len() as u64 > file.bytes {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        file.view.write(at, bytes);
+        file.pending.push((at, Rc::new(bytes.to_vec())));
+        Ok(())
+    }
+
+    fn sync(&mut self, token: u64, segments: &[u64]) {
+        let mut ok = !self.health.syncs_fail;
+        for segment in segments {
+            let Some(file) = self.files.get_mut(segment) else { continue };
+            if file.closed {
+                ok = false;
+                continue;
+            }
+            let pending = std::mem::take(&mut file.pending);
+            file.flying.extend(pending);
+        }
+        self.answer_later(Due::Synced(token, segments.to_vec(), ok));
+    }
+
+    fn free(&mut self, segment: u64) {
+        self.answer_later(Due::Freed(segment));
+    }
+
+    fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> io::Result<()> {
+        let file = self.files.get(&segment).ok_or(io::ErrorKind::NotFound)?;
+        let end = at + into.len() as u64;
+        if end > file.bytes {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if into.is_empty() {
+            return Ok(());
+        }
+        let key = (segment, at / PAGE, (end - 1) / PAGE);
+        let bad = || self.health.reads_fail || file.bad.range(at / SECTOR..=(end - 1) / SECTOR).next().is_some();
+        if !self.started {
+            if bad() {
+                return Err(io::Error::from_raw_os_error(5));
+            }
+        } else {
+            let mut reads = self.reads.borrow_mut();
+            if reads.failed.remove(&key) {
+                return Err(io::Error::from_raw_os_error(5));
+            }
+            let fetched =
+                reads.at_hand.iter().any(|(s, first, last)| *s == segment && *first <= key.1 && key.2 <= *last);
+            if !fetched && (bad() || self.rng.borrow_mut().u8(..100) < self.health.reads_later) {
+                if !reads.wanted.contains(&key) {
+                    reads.wanted.push_back(key);
+                }
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+        }
+        file.view.read(at, into);
+        Ok(())
+    }
+
+    fn existing(&self) -> Vec<(u64, u64)> {
+        self.files.iter().map(|(segment, file)| (*segment, file.bytes)).collect()
+    }
+}

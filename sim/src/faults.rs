@@ -1,0 +1,306 @@
+//! What goes wrong, how often, and what it does. Each fault draws from a stream of its own.
+
+use forebay::runtime::seam::Closed;
+
+use crate::kafka::Flaky;
+use crate::process::End;
+use crate::time::{MS, S};
+use crate::world::{Event, World};
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident, $seconds:literal;)*) => {
+        /// A kind of fault.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Fault { $($(#[$doc])* $name,)* }
+
+        impl Fault {
+            /// All of them. Those of the machine and its disk come last.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Its name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            /// About how long it is between two of them, in nanoseconds.
+            #[must_use]
+            pub const fn mean_time(self) -> u64 {
+                match self { $(Self::$name => $seconds * S,)* }
+            }
+        }
+    };
+}
+
+faults! {
+    /// A connection to a broker breaks.
+    CutLink, 1;
+    /// All connections to a broker break.
+    CutBroker, 3;
+    /// A partition gets another leader.
+    MoveLeader, 1;
+    /// A broker stands still for a while.
+    Freeze, 5;
+    /// A broker is killed, and starts again.
+    KillBroker, 5;
+    /// A broker is stopped in order, and starts again.
+    RestartBroker, 5;
+    /// Followers of a partition do not follow for a while.
+    SlowFollowers, 4;
+    /// A topic grows.
+    Grow, 5;
+    /// A topic is deleted and created again.
+    Recreate, 8;
+    /// We may not write to a topic for a while.
+    ForbidWriting, 6;
+    /// We may not read a topic for a while.
+    ForbidReading, 5;
+    /// A topic takes no records with a time for a while.
+    Timeless, 6;
+    /// A topic takes only small batches for a while.
+    SmallBatches, 6;
+    /// Partitions forget producers.
+    ForgetProducers, 5;
+    /// No broker of a cluster can be reached for a while.
+    Away, 6;
+    /// Single requests fail for a while.
+    FlakyBrokers, 3;
+    /// A device's connection breaks.
+    CutDevice, 1;
+    /// A device comes back while the shard still has its old connection.
+    TakeOver, 2;
+    /// kill -9.
+    Kill, 4;
+    /// The power goes.
+    PowerCut, 4;
+    /// SIGTERM.
+    Stop, 6;
+    /// Syncs fail for a while.
+    SyncsFail, 5;
+    /// No segment can be created for a while.
+    CreatesFail, 5;
+    /// The disk answers nothing for a while.
+    DiskHangs, 5;
+    /// Others fill the disk for a while.
+    DiskFull, 5;
+    /// The disk is slow for a while.
+    SlowDisk, 4;
+}
+
+impl Fault {
+    /// Whether it needs a disk, or ends the process.
+    #[must_use]
+    pub const fn is_of_the_machine(self) -> bool {
+        self as usize >= Self::Kill as usize
+    }
+}
+
+/// What is put right later.
+#[derive(Clone, Debug)]
+pub enum Cure {
+    /// A broker works again.
+    Broker(usize, i32),
+    /// Followers follow again.
+    Followers(usize, String, usize),
+    /// A topic is created again.
+    Create(usize, String, usize),
+    /// A topic refuses nothing any more.
+    Topic(usize, String),
+    /// A cluster can be reached again.
+    Reachable(usize),
+    /// Requests do not fail any more.
+    Flaky(usize),
+    /// The disks are well.
+    Disks,
+}
+
+impl World {
+    /// A fault comes.
+    pub(crate) fn happens(&mut self, fault: Fault) {
+        let mut rng = std::mem::take(&mut self.fault_rngs[fault as usize]);
+        self.note(|| format!("fault {}", fault.name()));
+        self.do_fault(fault, &mut rng);
+        self.fault_rngs[fault as usize] = rng;
+    }
+
+    fn cure_later(&mut self, cure: Cure, within: u64, rng: &mut fastrand::Rng) {
+        let at = self.time + rng.u64(10 * MS..within);
+        self.schedule(at, Event::Cure(cure));
+    }
+
+    fn do_fault(&mut self, fault: Fault, rng: &mut fastrand::Rng) {
+        let cluster = rng.usize(..self.clusters.len());
+        let node = rng.i32(1..=self.clusters[cluster].brokers.len() as i32);
+        match fault {
+            Fault::CutLink => {
+                let links: Vec<u64> = self.links.keys().copied().collect();
+                if let Some(link) = rng.choice(links) {
+                    self.cut_link(link);
+                }
+            }
+            Fault::CutBroker => self.cut_broker(cluster, node),
+            Fault::Freeze if self.clusters[cluster].works(node) => {
+                self.clusters[cluster].freeze(node, self.time);
+                self.cure_later(Cure::Broker(cluster, node), 12 * S, rng);
+            }
+            Fault::KillBroker | Fault::RestartBroker if self.clusters[cluster].works(node) => {
+                self.clusters[cluster].stop(node, fault == Fault::RestartBroker, self.time);
+                self.cut_broker(cluster, node);
+                self.cure_later(Cure::Broker(cluster, node), 8 * S, rng);
+            }
+            Fault::Freeze | Fault::KillBroker | Fault::RestartBroker => {}
+            Fault::Away => {
+                self.away[cluster] = true;
+                (1..=self.clusters[cluster].brokers.len() as i32).for_each(|node| self.cut_broker(cluster, node));
+                self.cure_later(Cure::Reachable(cluster), 8 * S, rng);
+            }
+            Fault::FlakyBrokers => {
+                let rate = |rng: &mut fastrand::Rng| rng.u32(..200);
+                self.clusters[cluster].flaky =
+                    Flaky { before: rate(rng), after: rate(rng), throttle: rate(rng), no_id: 300 };
+                self.cure_later(Cure::Flaky(cluster), 5 * S, rng);
+            }
+            Fault::ForgetProducers => self.clusters[cluster].forget_producers(self.time),
+            Fault::CutDevice | Fault::TakeOver => {
+                let device = rng.usize(..self.devices.len());
+                self.cut_device(device, fault == Fault::CutDevice);
+            }
+            Fault::Kill | Fault::PowerCut | Fault::Stop => self.machine(fault, rng),
+            Fault::SyncsFail | Fault::CreatesFail | Fault::DiskHangs | Fault::DiskFull | Fault::SlowDisk => {
+                self.sick_disk(fault, rng);
+            }
+            _ => self.of_a_topic(fault, cluster, rng),
+        }
+    }
+
+    fn of_a_topic(&mut self, fault: Fault, cluster: usize, rng: &mut fastrand::Rng) {
+        let time = self.time;
+        let kafka = &mut self.clusters[cluster];
+        let names: Vec<String> = kafka.topics.keys().cloned().collect();
+        let Some(name) = rng.choice(names) else { return };
+        let dead = name.starts_with(crate::kafka::front::DEAD);
+        let count = kafka.topics[&name].partitions.len();
+        let index = rng.usize(..count);
+        match fault {
+            Fault::MoveLeader => kafka.move_leader(&name, index, time),
+            Fault::SlowFollowers => {
+                kafka.slow(&name, index, true, time);
+                self.cure_later(Cure::Followers(cluster, name, index), 6 * S, rng);
+            }
+            Fault::Grow if count < 6 => kafka.grow(&name, time),
+            Fault::Recreate => {
+                kafka.delete(&name);
+                let partitions = if rng.bool() { count } else { rng.usize(1..6) };
+                self.cure_later(Cure::Create(cluster, name, partitions), 4 * S, rng);
+            }
+            Fault::ForbidReading => {
+                kafka.topics.get_mut(&name).expect("it is there").reading_forbidden = true;
+                self.cure_later(Cure::Topic(cluster, name), 6 * S, rng);
+            }
+            Fault::ForbidWriting | Fault::Timeless | Fault::SmallBatches if !dead => {
+                let topic = kafka.topics.get_mut(&name).expect("it is there");
+                match fault {
+                    Fault::ForbidWriting => topic.writing_forbidden = true,
+                    Fault::Timeless => topic.timeless = true,
+                    _ => topic.batch_bytes_max = rng.usize(300..2_000),
+                }
+                self.refused.insert((cluster, name.clone()));
+                self.cure_later(Cure::Topic(cluster, name), 6 * S, rng);
+            }
+            _ => {}
+        }
+    }
+
+    fn machine(&mut self, fault: Fault, rng: &mut fastrand::Rng) {
+        match fault {
+            Fault::Stop => self.stop_in_order(rng),
+            Fault::Kill => self.crash(End::Kill, rng),
+            _ => self.crash(End::PowerCut, rng),
+        }
+    }
+
+    fn sick_disk(&mut self, fault: Fault, rng: &mut fastrand::Rng) {
+        let shard = rng.usize(..self.shards());
+        let Some(disk) = self.disk_mut(shard) else { return };
+        let taken = disk.bytes_taken();
+        match fault {
+            Fault::SyncsFail => disk.health.syncs_fail = true,
+            Fault::CreatesFail => disk.health.creates_fail = true,
+            Fault::DiskHangs => disk.health.hangs = true,
+            Fault::DiskFull => disk.health.room = Some(taken),
+            _ => disk.health.slowest = 500 * MS,
+        }
+        self.disks_sick_until = u64::MAX;
+        self.cure_later(Cure::Disks, 5 * S, rng);
+    }
+
+    /// Something is put right.
+    pub(crate) fn cure(&mut self, cure: Cure) {
+        let time = self.time;
+        self.note(|| format!("cure {cure:?}"));
+        match cure {
+            Cure::Broker(cluster, node) => {
+                let broker = self.clusters[cluster].broker(node);
+                if broker.down || broker.frozen {
+                    self.clusters[cluster].recover(node, time);
+                    self.serve_all(cluster, node);
+                }
+            }
+            Cure::Followers(cluster, name, index) => self.clusters[cluster].slow(&name, index, false, time),
+            Cure::Create(cluster, name, partitions) => {
+                if !self.clusters[cluster].topics.contains_key(&name) {
+                    self.clusters[cluster].create(&name, partitions, time);
+                }
+            }
+            Cure::Topic(cluster, name) => {
+                if let Some(topic) = self.clusters[cluster].topics.get_mut(&name) {
+                    (topic.writing_forbidden, topic.reading_forbidden, topic.timeless) = (false, false, false);
+                    topic.batch_bytes_max = usize::MAX;
+                }
+            }
+            Cure::Reachable(cluster) => self.away[cluster] = false,
+            Cure::Flaky(cluster) => self.clusters[cluster].flaky = Flaky::default(),
+            Cure::Disks => self.disks_well(),
+        }
+    }
+
+    /// Everything that lasts is put right.
+    pub(crate) fn faults_end(&mut self) {
+        let time = self.time;
+        self.storm_over = true;
+        self.disks_well();
+        self.away.iter_mut().for_each(|away| *away = false);
+        for cluster in 0..self.clusters.len() {
+            self.clusters[cluster].is_well(time);
+            for node in 1..=self.clusters[cluster].brokers.len() as i32 {
+                self.serve_all(cluster, node);
+            }
+        }
+    }
+
+    fn disks_well(&mut self) {
+        self.disks_sick_until = self.time;
+        let sync = self.plan.sync;
+        for shard in 0..self.shards() {
+            if let Some(disk) = self.disk_mut(shard) {
+                disk.health = crate::disk::Health {
+                    slowest: sync,
+                    reads_later: disk.health.reads_later,
+                    strict: disk.health.strict,
+                    ..Default::default()
+                };
+            }
+        }
+    }
+
+    /// A device's connection ends: noticed by the shard, or in silence.
+    pub(crate) fn cut_device(&mut self, device: usize, noticed: bool) {
+        let Some(socket) = self.devices[device].socket else { return };
+        let life = self.life;
+        self.devices[device].lost(&mut self.messages, life);
+        self.devices[device].reconnect_at = self.time + if noticed { self.rng.u64(..500 * MS) } else { 0 };
+        if noticed {
+            self.close_socket(socket, Closed::Error(std::io::ErrorKind::ConnectionReset.into()));
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What must hold once everything has come to rest: nothing lost, nothing twice, order.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::kafka::{Entry, State as EntryState};
+use crate::plan::{Buffer, Level};
+use crate::process::End;
+use crate::world::World;
+
+impl World {
+    /// The last look.
+    pub(crate) fn judge_end(&mut self) {
+        for sink in 0..self.settings.sinks.len() {
+            self.judge_losses(sink);
+            self.judge_doubles(sink);
+            self.judge_order(sink);
+        }
+    }
+
+    /// Batches of a message in the topic of a sink.
+    fn copies_of(&self, message: u32, sink: usize) -> Vec<&Entry> {
+        let plan = &self.settings.sinks[sink];
+        let name = plan.kafka_topic(&self.messages[message as usize].topic);
+        let copies = self.clusters.iter().flat_map(|cluster| cluster.copies(message, sink as u8));
+        copies.filter(|entry| entry.place.0 == name).collect()
+    }
+
+    fn judge_losses(&mut self, sink: usize) {
+        let plan = &self.settings.sinks[sink];
+        let mut missing = Vec::new();
+        for (number, message) in (0u32..).zip(&self.messages) {
+            let Some((_, life)) = message.answered.filter(|_| plan.takes(&message.topic)) else { continue };
+            let copies = self.copies_of(number, sink);
+            let there = copies.iter().any(|entry| !matches!(entry.state, EntryState::Lost | EntryState::DeletedEarly));
+            let early = copies.iter().any(|entry| entry.state == EntryState::DeletedEarly);
+            let lost = copies.iter().any(|entry| entry.state == EntryState::Lost);
+            let excused = match plan.level {
+                Level::Stored | Level::Replicated => false,
+                // It may go with its leader.
+                Level::Leader => lost,
+                // And with its process.
+                Level::Received => lost || self.process_ended_since(life, plan.buffer),
+            };
+            if !there
+                && !excused
+                && !self.judge.excused.contains(&number)
+                && (early || !self.is_dead_lettered(number, sink as u8))
+            {
+                missing.push((number, early));
+            }
+        }
+        let counted = self.counted(sink);
+        if counted.rotten > 0 && !self.damaged {
+            let text =
+                format!("sink {sink}: {} rows were given up as unreadable, and nothing was damaged", counted.rotten);
+            self.judge.fails("loss", text);
+        }
+        let allowed = counted.expired + counted.dropped + counted.rotten + counted.refused;
+        let early = missing.iter().filter(|(_, early)| *early).count();
+        if missing.len() as u64 > allowed || early > 0 {
+            let text = format!(
+                "sink {sink}: {} answered messages are missing, {early} of them deleted by retention before their time, \
+                 {counted:?}: {:?}",
+                missing.len(),
+                missing.iter().take(8).collect::<Vec<_>>()
+            );
+            self.judge.fails("loss", text);
+        }
+    }
+
+    fn process_ended_since(&self, life: u32, buffer: Buffer) -> bool {
+        let ends = &self.judge.ends[(life as usize - 1).min(self.judge.ends.len())..];
+        match buffer {
+            Buffer::HybridSaved => ends.iter().any(|end| *end != End::Stopped) || self.judge.rows_left > 0,
+            _ => !ends.is_empty(),
+        }
+    }
+
+    /// Copies beyond what publishers have asked for must be counted as unknown outcomes of that sink.
+    fn judge_doubles(&mut self, sink: usize) {
+        let plan = &self.settings.sinks[sink];
+        let (mut twice, mut which) = (0, Vec::new());
+        for (number, message) in (0u32..).zip(&self.messages) {
+            if !plan.takes(&message.topic) {
+                continue;
+            }
+            let mut by_topic: HashMap<u128, u64> = HashMap::new();
+            for entry in self.copies_of(number, sink).into_iter().filter(|entry| entry.state != EntryState::Lost) {
+                *by_topic.entry(entry.place.1).or_default() += 1;
+            }
+            let most = by_topic.values().copied().max().unwrap_or(0);
+            let allowed = match (message.qos, plan.buffer) {
+                (0, _) => 1,
+                (1, _) => u64::from(message.sends),
+                // A session that is gone cannot know; without a disk nor can another process.
+                (_, Buffer::Disk) => {
+                    message.attempts.iter().map(|(session, _)| session).collect::<HashSet<_>>().len() as u64
+                }
+                (..) => message.attempts.len() as u64,
+            };
+            if most > allowed.max(1) && !self.clusters[plan.cluster].hidden.contains(&(number, sink as u8)) {
+                twice += most - allowed.max(1);
+                which.push((number, message.qos, most, allowed));
+            }
+        }
+        let counted = self.counted(sink);
+        if twice > counted.unknown {
+            let text = format!(
+                "sink {sink}: {twice} copies too many, {counted:?}: {:?}",
+                which.iter().take(8).collect::<Vec<_>>()
+            );
+            self.judge.fails("double", text);
+        }
+    }
+
+    /// First copies of one device's messages, in the order of sending.
+    fn judge_order(&mut self, sink: usize) {
+        let plan = &self.settings.sinks[sink];
+        if !plan.is_ordered() {
+            return;
+        }
+        let dead = plan.dead_topic();
+        let mut newest: BTreeMap<(usize, &str, &str, u128), u32> = BTreeMap::new();
+        let mut seen = HashSet::new();
+        let mut wrong = None;
+        let entries = self.clusters[plan.cluster].entries.iter();
+        for entry in entries.filter(|entry| entry.state != EntryState::Lost && entry.place.0 != dead) {
+            for row in entry.rows.iter().filter(|row| usize::from(row.sink) == sink) {
+                let message = &self.messages[row.message as usize];
+                if message.is_will || !seen.insert((row.message, entry.place.1)) {
+                    continue;
+                }
+                // By client, or by key, which is the MQTT topic.
+                let topic = if plan.partitioner == "client" { "" } else { message.topic.as_str() };
+                let key = (message.device, topic, entry.place.0.as_str(), entry.place.1);
+                let before = newest.entry(key).or_insert(0);
+                if *before > row.message && !self.may_be_late(row.message, sink) {
+                    wrong.get_or_insert(format!(
+                        "sink {sink}, {:?}: message {} after {before}",
+                        entry.place, row.message
+                    ));
+                }
+                *before = (*before).max(row.message);
+            }
+        }
+        if let Some(text) = wrong {
+            self.judge.fails("order", text);
+        }
+    }
+
+    /// Whether a message's first copy may stand behind younger ones: an earlier one was lost with a leader or a topic, it
+    /// was refused or dropped and sent again, or the process that had it in memory ended.
+    fn may_be_late(&self, number: u32, sink: usize) -> bool {
+        let message = &self.messages[number as usize];
+        let plan = &self.settings.sinks[sink];
+        let gone = |entry: &&Entry| matches!(entry.state, EntryState::Lost | EntryState::Deleted);
+        self.copies_of(number, sink).iter().any(gone)
+            || (message.sends > 1 && (plan.expire_ms.is_some() || self.may_drop() || self.was_refused(number, sink)))
+    }
+
+    fn may_drop(&self) -> bool {
+        self.settings.spool.is_some_and(|spool| spool.when_full == forebay::config::WhenFull::DropOldest)
+    }
+
+    fn was_refused(&self, number: u32, sink: usize) -> bool {
+        let plan = &self.settings.sinks[sink];
+        let topic = plan.kafka_topic(&self.messages[number as usize].topic);
+        self.refused.contains(&(plan.cluster, topic))
+    }
+}

@@ -1,0 +1,220 @@
+//! What must hold: at each answer, at each turn, while faults last, and in the end.
+
+mod end;
+mod liveness;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use forebay::metrics::spec::{ClusterMetric, ListenerMetric, ShardMetric, SinkMetric};
+
+use crate::plan::{Dead, Level};
+use crate::process::{End, Process};
+use crate::world::World;
+
+/// What was wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// A word for the kind: loss, double, order, early, session, ledger, memory, progress, liveness, start, panic.
+    pub what: &'static str,
+    /// What exactly.
+    pub text: String,
+}
+
+/// What a sink has counted, in all of its processes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    pub(crate) expired: u64,
+    pub(crate) dropped: u64,
+    pub(crate) rotten: u64,
+    pub(crate) refused: u64,
+    pub(crate) unknown: u64,
+    pub(crate) dead: u64,
+    pub(crate) lost: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Judge {
+    failure: Option<Failure>,
+    /// How each process ended, from the first on.
+    pub ends: Vec<End>,
+    /// Rows that orderly stops have left behind.
+    pub rows_left: u64,
+    /// Rows in files of dead letters, by message and sink.
+    pub filed: HashMap<(u32, u8), u32>,
+    pub(crate) file_clear: HashMap<usize, u64>,
+    /// What processes that have ended have counted, by sink.
+    pub past: Vec<Counted>,
+    /// Refused starts are expected, and gathered here.
+    pub refusals: Option<Vec<String>>,
+    pub(crate) progress: BTreeMap<(u8, String, usize), u64>,
+    pub(crate) waiting: Vec<(u32, u8)>,
+    /// Judge liveness while faults last.
+    pub live: bool,
+    /// Messages that may be missing: what had them was destroyed.
+    pub excused: BTreeSet<u32>,
+}
+
+impl Judge {
+    /// Nothing has happened yet.
+    #[must_use]
+    pub fn new(sinks: usize) -> Self {
+        Self {
+            failure: None,
+            ends: Vec::new(),
+            rows_left: 0,
+            filed: HashMap::new(),
+            file_clear: HashMap::new(),
+            past: vec![Counted::default(); sinks],
+            refusals: None,
+            progress: BTreeMap::new(),
+            waiting: Vec::new(),
+            live: true,
+            excused: BTreeSet::new(),
+        }
+    }
+
+    /// Something is wrong; the first is what counts.
+    pub fn fails(&mut self, what: &'static str, text: String) {
+        self.failure.get_or_insert(Failure { what, text });
+    }
+
+    /// Whether nothing was wrong so far.
+    #[must_use]
+    pub const fn is_well(&self) -> bool {
+        self.failure.is_none()
+    }
+
+    /// The first failure.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    pub(crate) fn start_refused(&mut self, why: String) {
+        match &mut self.refusals {
+            Some(refusals) => refusals.push(why),
+            None => self.fails("start", format!("refused: {why}")),
+        }
+    }
+
+    pub(crate) fn process_ended(&mut self, process: &Process, how: End, _life: u32) {
+        self.ends.push(how);
+        for (sink, past) in self.past.iter_mut().enumerate().take(process.layout.sinks) {
+            past.add(process, sink);
+        }
+    }
+}
+
+impl Counted {
+    fn add(&mut self, process: &Process, sink: usize) {
+        let of = |metric| process.sink(sink, metric);
+        self.expired += of(SinkMetric::Expired);
+        self.dropped += of(SinkMetric::DroppedOldest);
+        self.rotten += of(SinkMetric::DroppedRotten);
+        self.refused += of(SinkMetric::Refused);
+        self.unknown += of(SinkMetric::OutcomeUnknown);
+        self.dead += of(SinkMetric::DeadLettered);
+        self.lost += of(SinkMetric::AcknowledgedLostRecords);
+    }
+}
+
+impl World {
+    /// What a sink has counted so far.
+    #[must_use]
+    pub fn counted(&self, sink: usize) -> Counted {
+        let mut counted = self.judge.past[sink];
+        if let Some(process) = self.process.as_ref().filter(|process| sink < process.layout.sinks) {
+            counted.add(process, sink);
+        }
+        counted
+    }
+
+    /// Whether a message of a sink is in its dead letters.
+    #[must_use]
+    pub fn is_dead_lettered(&self, message: u32, sink: u8) -> bool {
+        let plan = &self.settings.sinks[usize::from(sink)];
+        let topic = plan.dead_topic();
+        self.clusters[plan.cluster].copies(message, sink).any(|entry| entry.place.0 == topic)
+            || self.judge.filed.contains_key(&(message, sink))
+    }
+
+    /// A message has been answered: it must be where its sinks say.
+    pub(crate) fn judge_answer(&mut self, message: u32, success: bool) {
+        self.note(|| format!("message {message} answered, success {success}"));
+        if !success {
+            return;
+        }
+        let topic = self.messages[message as usize].topic.clone();
+        for sink in 0..self.settings.sinks.len() {
+            let plan = &self.settings.sinks[sink];
+            if !plan.takes(&topic) {
+                continue;
+            }
+            let kafka = &self.clusters[plan.cluster];
+            let name = plan.kafka_topic(&topic);
+            let mut copies = kafka.copies(message, sink as u8).filter(|entry| entry.place.0 == name);
+            let there = match plan.level {
+                Level::Received => true,
+                Level::Stored => {
+                    self.judge.waiting.push((message, sink as u8));
+                    true
+                }
+                Level::Leader => copies.next().is_some(),
+                Level::Replicated => copies.any(|entry| kafka.is_replicated(entry)),
+            };
+            let dead = plan.dead != Dead::Nowhere && self.is_dead_lettered(message, sink as u8);
+            if !there && !dead && plan.expire_ms.is_none() {
+                let level = plan.level;
+                let text = format!("message {message} was answered at {level:?}, and sink {sink} does not have it");
+                self.judge.fails("early", text);
+            }
+        }
+    }
+
+    /// What each shard has published must add up.
+    pub(crate) fn check_board(&mut self) {
+        let Some(process) = &self.process else { return };
+        let mut wrong = None;
+        for host in &process.hosts {
+            let values = host.board.read();
+            let layout = process.layout;
+            for sink in 0..layout.sinks {
+                let sum =
+                    |side: &[SinkMetric]| side.iter().map(|metric| values[layout.sink(sink, *metric)]).sum::<u64>();
+                let (came, went) = (sum(&SinkMetric::IN), sum(&SinkMetric::OUT));
+                if came != went {
+                    wrong = Some(("ledger", format!("sink {sink}: {came} came in, {went} accounted for")));
+                }
+            }
+            for cluster in 0..layout.clusters {
+                let of = |metric| values[layout.cluster(cluster, metric)];
+                let (used, bound) = (of(ClusterMetric::BufferBytes), of(ClusterMetric::BufferBytesMax));
+                if used > bound {
+                    wrong = Some(("memory", format!("cluster {cluster}: {used} bytes of {bound}")));
+                }
+            }
+            let of = |metric: ShardMetric| values[metric as usize];
+            let received: u64 = [ShardMetric::PublishesQos0, ShardMetric::PublishesQos1, ShardMetric::PublishesQos2]
+                .map(of)
+                .iter()
+                .sum();
+            let ends: u64 =
+                [ShardMetric::PublishesMatched, ShardMetric::PublishesUnmatched, ShardMetric::PublishesRefused]
+                    .map(of)
+                    .iter()
+                    .sum();
+            if received + of(ShardMetric::Wills) != ends {
+                wrong = Some(("ledger", format!("the shard: {received} publishes and wills, {ends} accounted for")));
+            }
+            let listeners =
+                (0..layout.listeners).map(|listener| values[layout.listener(listener, ListenerMetric::Received)]);
+            if listeners.sum::<u64>() != received {
+                wrong = Some(("ledger", "listeners and shard differ".to_owned()));
+            }
+        }
+        if let Some((what, text)) = wrong {
+            self.judge.fails(what, text);
+        }
+    }
+}

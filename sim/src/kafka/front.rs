@@ -1,0 +1,557 @@
+//! The bytes of Kafka's protocol, decoded and encoded with `kafka-protocol`, which shares no code with the client under
+//! test.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use forebay::record::compression::Codec;
+use forebay::record::{BatchView, Records};
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::describe_producers_response::{PartitionResponse, ProducerState, TopicResponse};
+use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsResponse, BrokerId, DescribeProducersRequest, DescribeProducersResponse, FetchRequest,
+    FetchResponse, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, ProduceRequest, ProduceResponse, ProducerId,
+    RequestHeader, ResponseHeader, TopicName,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use uuid::Uuid;
+
+use super::{Cluster, Entry, Partition, Row, State, Topic};
+use crate::time::{MS, wall_ms};
+
+const OUT_OF_RANGE: i16 = 1;
+const UNKNOWN_TOPIC: i16 = 3;
+const LEADER_NOT_AVAILABLE: i16 = 5;
+const NOT_LEADER: i16 = 6;
+const TIMED_OUT: i16 = 7;
+const TOO_LARGE: i16 = 10;
+const FEW_REPLICAS: i16 = 19;
+const FEW_REPLICAS_AFTER: i16 = 20;
+const FORBIDDEN: i16 = 29;
+const TIMESTAMP: i16 = 32;
+const INVALID_RECORD: i16 = 87;
+const UNKNOWN_TOPIC_ID: i16 = 100;
+/// `message.timestamp.after.max.ms`.
+const AHEAD_MAX_MS: i64 = 3_600_000;
+
+/// A record whose value begins like this is refused, and its batch with it (87).
+pub const POISON: &[u8] = b"poison";
+/// Topics whose names begin like this take such records, too.
+pub const DEAD: &str = "dead";
+/// The header in which a record says its sink.
+pub const SINK_HEADER: &[u8] = b"sink";
+
+/// What a broker does with a request.
+#[derive(Debug)]
+pub enum Reply {
+    /// It answers.
+    Bytes(Vec<u8>),
+    /// It waits for followers.
+    Wait(Box<Waiting>),
+    /// It does not answer (acks = 0).
+    Nothing,
+}
+
+/// Who asks, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct From {
+    /// The broker that is asked.
+    pub node: i32,
+    /// Simulated time.
+    pub time: u64,
+    /// The process that asked.
+    pub life: u32,
+    /// The asker has given the connection up.
+    pub late: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Appended {
+    Answer(i16, i64),
+    /// Base offset, and the offset behind it.
+    Wait(i64, i64),
+}
+
+/// What a topic's partitions are answered: the topic as it was named, its id, its name.
+type Answers = (TopicName, u128, String, Vec<(i32, Appended)>);
+
+/// A Produce request that waits for followers.
+#[derive(Debug)]
+pub struct Waiting {
+    node: i32,
+    deadline: u64,
+    version: i16,
+    correlation: i32,
+    throttle_ms: i32,
+    topics: Vec<Answers>,
+}
+
+impl Waiting {
+    /// When it is answered at the latest.
+    #[must_use]
+    pub const fn deadline(&self) -> u64 {
+        self.deadline
+    }
+}
+
+impl Cluster {
+    /// Carries out one request, without its length prefix.
+    pub fn request(&mut self, frame: &[u8], from: From) -> Reply {
+        let mut bytes = Bytes::copy_from_slice(frame);
+        let key = ApiKey::try_from(i16::from_be_bytes([bytes[0], bytes[1]])).expect("a known request");
+        let version = i16::from_be_bytes([bytes[2], bytes[3]]);
+        let header = RequestHeader::decode(&mut bytes, key.request_header_version(version)).expect("a header");
+        let correlation = header.correlation_id;
+        let mut body = response_header(correlation, key, version);
+        match key {
+            ApiKey::ApiVersions => self.versions().encode(&mut body, version),
+            ApiKey::Metadata => {
+                let asked = MetadataRequest::decode(&mut bytes, version).expect("metadata");
+                self.metadata(&asked, from).encode(&mut body, version)
+            }
+            ApiKey::InitProducerId => self.init_producer_id().encode(&mut body, version),
+            ApiKey::DescribeProducers => {
+                let asked = DescribeProducersRequest::decode(&mut bytes, version).expect("a question");
+                self.describe_producers(&asked, from).encode(&mut body, version)
+            }
+            ApiKey::ListOffsets => {
+                let asked = ListOffsetsRequest::decode(&mut bytes, version).expect("a question");
+                self.list_offsets(&asked, from).encode(&mut body, version)
+            }
+            ApiKey::OffsetForLeaderEpoch => {
+                let asked = OffsetForLeaderEpochRequest::decode(&mut bytes, version).expect("a question");
+                self.epoch_end(&asked, from).encode(&mut body, version)
+            }
+            ApiKey::Fetch => {
+                let asked = FetchRequest::decode(&mut bytes, version).expect("a question");
+                self.fetch(&asked, (version, from)).encode(&mut body, version)
+            }
+            ApiKey::Produce => {
+                let asked = ProduceRequest::decode(&mut bytes, version).expect("produce");
+                return self.produce(&asked, (version, correlation), from);
+            }
+            other => panic!("unexpected request {other:?}"),
+        }
+        .expect("encoded");
+        Reply::Bytes(framed(&body))
+    }
+
+    fn one_in_thousand(&mut self, rate: u32) -> bool {
+        rate > 0 && self.rng.u32(..1000) < rate
+    }
+
+    fn versions(&self) -> ApiVersionsResponse {
+        let by_id = if self.by_id { 13 } else { 12 };
+        let mut keys = vec![
+            (ApiKey::ApiVersions, 0, 3),
+            (ApiKey::Metadata, 0, if self.modern { 12 } else { 6 }),
+            (ApiKey::InitProducerId, 0, 4),
+            (ApiKey::Produce, 3, by_id),
+            (ApiKey::Fetch, 4, by_id),
+            (ApiKey::ListOffsets, 1, 6),
+        ];
+        if self.modern {
+            keys.extend([(ApiKey::OffsetForLeaderEpoch, 2, 4), (ApiKey::DescribeProducers, 0, 0)]);
+        }
+        let key = |(key, min, max): (ApiKey, i16, i16)| {
+            ApiVersion::default().with_api_key(key as i16).with_min_version(min).with_max_version(max)
+        };
+        ApiVersionsResponse::default().with_api_keys(keys.into_iter().map(key).collect())
+    }
+
+    fn init_producer_id(&mut self) -> InitProducerIdResponse {
+        if self.one_in_thousand(self.flaky.no_id) {
+            return InitProducerIdResponse::default().with_error_code(14).with_producer_id(ProducerId(-1));
+        }
+        self.next_producer += 1;
+        InitProducerIdResponse::default().with_producer_id(ProducerId(self.next_producer))
+    }
+
+    fn metadata(&mut self, asked: &MetadataRequest, from: From) -> MetadataResponse {
+        let host = StrBytes::from_string(self.host.clone());
+        let live = (1..=self.brokers.len() as i32).filter(|node| !self.broker(*node).fenced);
+        let brokers: Vec<_> = live
+            .map(|node| {
+                let broker = MetadataResponseBroker::default().with_node_id(BrokerId(node));
+                broker.with_host(host.clone()).with_port(9091 + node)
+            })
+            .collect();
+        let mut topics = Vec::new();
+        for topic in asked.topics.iter().flatten() {
+            let name = topic.name.as_ref().expect("a name").0.to_string();
+            let answer = MetadataResponseTopic::default().with_name(topic.name.clone());
+            topics.push(self.topic_metadata(&name, answer, asked.allow_auto_topic_creation, from));
+        }
+        MetadataResponse::default()
+            .with_cluster_id(Some(StrBytes::from_string(self.id.clone())))
+            .with_controller_id(BrokerId(1))
+            .with_brokers(brokers)
+            .with_topics(topics)
+    }
+
+    fn topic_metadata(
+        &mut self,
+        name: &str,
+        answer: MetadataResponseTopic,
+        create: bool,
+        from: From,
+    ) -> MetadataResponseTopic {
+        let Some(topic) = self.topics.get(name) else {
+            if create && self.auto_create {
+                self.create(name, self.partitions, from.time);
+                return answer.with_error_code(LEADER_NOT_AVAILABLE);
+            }
+            return answer.with_error_code(UNKNOWN_TOPIC);
+        };
+        if topic.writing_forbidden && topic.reading_forbidden {
+            return answer.with_error_code(FORBIDDEN);
+        }
+        let describe = |(index, partition): (usize, &Partition)| {
+            let stale =
+                partition.stale.filter(|(_, _, until)| *until > from.time && partition.leader != Some(from.node));
+            let (leader, epoch) =
+                stale.map_or((partition.leader, partition.leader_epoch), |(leader, epoch, _)| (leader, epoch));
+            MetadataResponsePartition::default()
+                .with_partition_index(index as i32)
+                .with_error_code(if leader.is_none() { LEADER_NOT_AVAILABLE } else { 0 })
+                .with_leader_id(BrokerId(leader.unwrap_or(-1)))
+                .with_leader_epoch(if self.modern { epoch } else { -1 })
+                .with_replica_nodes(partition.replicas.iter().copied().map(BrokerId).collect())
+                .with_isr_nodes(partition.in_sync.iter().copied().map(BrokerId).collect())
+        };
+        let partitions = topic.partitions.iter().enumerate().map(describe).collect();
+        answer.with_topic_id(Uuid::from_u128(topic.id)).with_partitions(partitions)
+    }
+
+    fn name_of(&self, id: u128) -> Option<&str> {
+        self.topics.iter().find(|(_, topic)| topic.id == id).map(|(name, _)| name.as_str())
+    }
+
+    // ---- Produce ----
+
+    fn produce(&mut self, asked: &ProduceRequest, (version, correlation): (i16, i32), from: From) -> Reply {
+        let mut waiting = Waiting {
+            node: from.node,
+            deadline: from.time + asked.timeout_ms.max(0) as u64 * MS,
+            version,
+            correlation,
+            throttle_ms: 0,
+            topics: Vec::new(),
+        };
+        if self.one_in_thousand(self.flaky.throttle) {
+            waiting.throttle_ms = self.rng.i32(1..80);
+        }
+        waiting.throttle_ms = self.throttle_next.take().unwrap_or(waiting.throttle_ms);
+        for data in &asked.topic_data {
+            let id = data.topic_id.as_u128();
+            let name = if version >= 13 { self.name_of(id).map(str::to_owned) } else { Some(data.name.0.to_string()) };
+            let mut answers: Vec<(i32, Appended)> = Vec::new();
+            for partition in &data.partition_data {
+                let appended = match (&name, &partition.records) {
+                    _ if answers.iter().any(|(index, _)| *index == partition.index) => {
+                        Appended::Answer(INVALID_RECORD, -1)
+                    }
+                    (None, _) => Appended::Answer(UNKNOWN_TOPIC_ID, -1),
+                    (_, None) => Appended::Answer(INVALID_RECORD, -1),
+                    (Some(name), Some(records)) => self.append(name, partition.index, records, (asked.acks, from)),
+                };
+                answers.push((partition.index, appended));
+            }
+            waiting.topics.push((data.name.clone(), id, name.unwrap_or_default(), answers));
+        }
+        self.replicate_later(from.time);
+        if asked.acks == 0 {
+            return Reply::Nothing;
+        }
+        match self.settle(&mut waiting, from.time) {
+            Some(bytes) => Reply::Bytes(bytes),
+            None => Reply::Wait(Box::new(waiting)),
+        }
+    }
+
+    /// Answers a request that waited, if all of it can be answered by now.
+    pub fn settle(&mut self, waiting: &mut Waiting, time: u64) -> Option<Vec<u8>> {
+        let mut waits = false;
+        let node = waiting.node;
+        for (_, _, name, answers) in &mut waiting.topics {
+            for (index, appended) in answers {
+                let Appended::Wait(base, end) = *appended else { continue };
+                let partition = self.topics.get(name).and_then(|topic| topic.partitions.get(*index as usize));
+                let code = match partition {
+                    None => Some(UNKNOWN_TOPIC),
+                    Some(partition) if partition.leader != Some(node) => Some(NOT_LEADER),
+                    Some(partition) if partition.high >= end => {
+                        Some(if partition.in_sync.len() < self.min_in_sync { FEW_REPLICAS_AFTER } else { 0 })
+                    }
+                    Some(_) if time >= waiting.deadline => Some(TIMED_OUT),
+                    Some(_) => None,
+                };
+                match code {
+                    Some(code) => *appended = Appended::Answer(code, if code == 0 { base } else { -1 }),
+                    None => waits = true,
+                }
+            }
+        }
+        if waits {
+            return None;
+        }
+        let by_id = waiting.version >= 13;
+        let responses = waiting.topics.iter().map(|(topic, id, _, answers)| {
+            let answers = answers.iter().map(|(index, appended)| {
+                let (code, base) = match appended {
+                    Appended::Answer(code, base) => (*code, *base),
+                    Appended::Wait(..) => unreachable!("settled above"),
+                };
+                PartitionProduceResponse::default().with_index(*index).with_error_code(code).with_base_offset(base)
+            });
+            let response = TopicProduceResponse::default().with_partition_responses(answers.collect());
+            if by_id { response.with_topic_id(Uuid::from_u128(*id)) } else { response.with_name(topic.clone()) }
+        });
+        let response =
+            ProduceResponse::default().with_responses(responses.collect()).with_throttle_time_ms(waiting.throttle_ms);
+        let mut body = response_header(waiting.correlation, ApiKey::Produce, waiting.version);
+        response.encode(&mut body, waiting.version).expect("encoded");
+        Some(framed(&body))
+    }
+
+    /// Kafka's checks in Kafka's order, and the append.
+    fn append(&mut self, name: &str, index: i32, records: &Bytes, (acks, from): (i16, From)) -> Appended {
+        let no = |code| Appended::Answer(code, -1);
+        if self.one_in_thousand(self.flaky.before) {
+            return no([FEW_REPLICAS, NOT_LEADER, UNKNOWN_TOPIC, TIMED_OUT][self.rng.usize(..4)]);
+        }
+        let Some(topic) = self.topics.get(name) else { return no(UNKNOWN_TOPIC) };
+        if topic.writing_forbidden {
+            return no(FORBIDDEN);
+        }
+        let Some(partition) = topic.partitions.get(index as usize) else { return no(UNKNOWN_TOPIC) };
+        if partition.leader != Some(from.node) {
+            return no(NOT_LEADER);
+        }
+        if acks == -1 && partition.in_sync.len() < self.min_in_sync {
+            return no(FEW_REPLICAS);
+        }
+        if records.len() > topic.batch_bytes_max {
+            return no(TOO_LARGE);
+        }
+        let (view, rest) = BatchView::parse(records).expect("a batch");
+        assert!(rest.is_empty() && view.check_crc().is_ok(), "one whole batch with its checksum");
+        let header = *view.header();
+        let rows = read_rows(&view, &mut self.codecs);
+        if header.max_timestamp > wall_ms(from.time) + AHEAD_MAX_MS || (topic.timeless && header.max_timestamp >= 0) {
+            return no(TIMESTAMP);
+        }
+        if !name.starts_with(DEAD) && rows.iter().any(|(_, poison)| *poison) {
+            return no(INVALID_RECORD);
+        }
+        let last = ((i64::from(header.base_sequence) + i64::from(header.records_count) - 1) % (1 << 31)) as i32;
+        let found = match header.producer_id {
+            -1 => Ok(None),
+            id => partition.check(id, header.producer_epoch, header.base_sequence, last),
+        };
+        let base = match found {
+            Err(code) => return no(code),
+            Ok(Some(base)) => base,
+            Ok(None) => {
+                let topic_id = topic.id;
+                let entry = Entry {
+                    producer: header.producer_id,
+                    epoch: header.producer_epoch,
+                    first: header.base_sequence,
+                    last,
+                    base_offset: 0,
+                    count: header.records_count,
+                    max_timestamp: header.max_timestamp,
+                    rows: rows.into_iter().map(|(row, _)| row).collect(),
+                    place: (name.to_owned(), topic_id, index as usize),
+                    leader_epoch: 0,
+                    time: from.time,
+                    life: from.life,
+                    late: from.late,
+                    state: State::There,
+                    bytes: Bytes::new(),
+                };
+                self.write(name, index as usize, entry, records)
+            }
+        };
+        if self.one_in_thousand(self.flaky.after) {
+            return no([TIMED_OUT, FEW_REPLICAS_AFTER][self.rng.usize(..2)]);
+        }
+        let end = base + i64::from(header.records_count);
+        let high = self.topics[name].partitions[index as usize].high;
+        if acks == -1 && high < end { Appended::Wait(base, end) } else { Appended::Answer(0, base) }
+    }
+
+    fn write(&mut self, name: &str, index: usize, mut entry: Entry, records: &Bytes) -> i64 {
+        let place = self.entries.len();
+        let partition = &mut self.topics.get_mut(name).expect("it was there").partitions[index];
+        partition.append(place, &mut entry);
+        let mut stored = BytesMut::from(&records[..]);
+        stored[..8].copy_from_slice(&entry.base_offset.to_be_bytes());
+        entry.bytes = stored.freeze();
+        for row in &entry.rows {
+            self.rows.entry((row.message, row.sink)).or_default().push(place);
+        }
+        let base = entry.base_offset;
+        self.entries.push(entry);
+        base
+    }
+
+    // ---- questions about a log (P5) ----
+
+    fn readable(&mut self, name: &str, index: i32, node: i32) -> Result<(&Topic, &Partition), i16> {
+        self.asked += 1;
+        let topic = self.topics.get(name).ok_or(UNKNOWN_TOPIC)?;
+        if topic.reading_forbidden {
+            return Err(FORBIDDEN);
+        }
+        let partition = topic.partitions.get(index as usize).ok_or(UNKNOWN_TOPIC)?;
+        if partition.leader != Some(node) {
+            return Err(NOT_LEADER);
+        }
+        Ok((topic, partition))
+    }
+
+    fn describe_producers(&mut self, asked: &DescribeProducersRequest, from: From) -> DescribeProducersResponse {
+        let topic = &asked.topics[0];
+        let index = topic.partition_indexes[0];
+        let answer = PartitionResponse::default().with_partition_index(index);
+        let answer = match self.readable(topic.name.as_str(), index, from.node) {
+            Err(code) => answer.with_error_code(code),
+            Ok((_, partition)) => {
+                let state = |(id, epoch, last): (i64, i16, i32)| {
+                    let state = ProducerState::default().with_producer_id(ProducerId(id)).with_last_sequence(last);
+                    state.with_producer_epoch(i32::from(epoch))
+                };
+                answer.with_active_producers(partition.described().map(state).collect())
+            }
+        };
+        let topic = TopicResponse::default().with_name(topic.name.clone()).with_partitions(vec![answer]);
+        DescribeProducersResponse::default().with_topics(vec![topic])
+    }
+
+    fn list_offsets(&mut self, asked: &ListOffsetsRequest, from: From) -> ListOffsetsResponse {
+        let topic = &asked.topics[0];
+        let (index, wanted) = (topic.partitions[0].partition_index, topic.partitions[0].timestamp);
+        let answer = ListOffsetsPartitionResponse::default().with_partition_index(index);
+        let found = self
+            .readable(topic.name.as_str(), index, from.node)
+            .map(|(_, p)| (p.start, p.high, p.entries.clone(), p.end()));
+        let answer = match found {
+            Err(code) => answer.with_error_code(code).with_offset(-1),
+            Ok((start, high, entries, end)) => {
+                let begin = entries.get(start).map_or(end, |place| self.entries[*place].base_offset);
+                answer.with_offset(if wanted == -2 { begin } else { high })
+            }
+        };
+        let topic = ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(vec![answer]);
+        ListOffsetsResponse::default().with_topics(vec![topic])
+    }
+
+    fn epoch_end(&mut self, asked: &OffsetForLeaderEpochRequest, from: From) -> OffsetForLeaderEpochResponse {
+        let topic = &asked.topics[0];
+        let (index, epoch) = (topic.partitions[0].partition, topic.partitions[0].leader_epoch);
+        let answer = EpochEndOffset::default().with_partition(index);
+        let answer = match self.readable(topic.topic.as_str(), index, from.node) {
+            Err(code) => answer.with_error_code(code).with_leader_epoch(-1).with_end_offset(-1),
+            Ok((_, partition)) => {
+                let (epoch, end) = partition.epoch_end(epoch);
+                answer.with_leader_epoch(epoch).with_end_offset(end)
+            }
+        };
+        let topic = OffsetForLeaderTopicResult::default().with_topic(topic.topic.clone()).with_partitions(vec![answer]);
+        OffsetForLeaderEpochResponse::default().with_topics(vec![topic])
+    }
+
+    fn fetch(&mut self, asked: &FetchRequest, (version, from): (i16, From)) -> FetchResponse {
+        let topic = &asked.topics[0];
+        let (index, offset) = (topic.partitions[0].partition, topic.partitions[0].fetch_offset);
+        let id = topic.topic_id.as_u128();
+        let name = if version >= 13 { self.name_of(id).map(str::to_owned) } else { Some(topic.topic.to_string()) };
+        let answer = PartitionData::default().with_partition_index(index);
+        let read = match name {
+            None => Err(UNKNOWN_TOPIC_ID),
+            Some(name) => self.read(&name, index, offset, from),
+        };
+        let answer = match read {
+            Err(code) => answer.with_error_code(code).with_high_watermark(-1),
+            Ok((start, high, records)) => answer
+                .with_high_watermark(high)
+                .with_last_stable_offset(high)
+                .with_log_start_offset(start)
+                .with_records(Some(records)),
+        };
+        let response = FetchableTopicResponse::default().with_partitions(vec![answer]);
+        let response = if version >= 13 {
+            response.with_topic_id(topic.topic_id)
+        } else {
+            response.with_topic(topic.topic.clone())
+        };
+        FetchResponse::default().with_responses(vec![response])
+    }
+
+    /// Start of the log, high watermark, and batches from `offset` on.
+    fn read(&mut self, name: &str, index: i32, offset: i64, from: From) -> Result<(i64, i64, Bytes), i16> {
+        let (_, partition) = self.readable(name, index, from.node)?;
+        let (high, first, end, places) = (partition.high, partition.start, partition.end(), partition.entries.clone());
+        let start = places.get(first).map_or(end, |place| self.entries[*place].base_offset);
+        if offset > end || offset < start {
+            return Err(OUT_OF_RANGE);
+        }
+        let mut records = BytesMut::new();
+        let entries = places[first..].iter().map(|place| &self.entries[*place]);
+        let visible = entries.filter(|entry| entry.end() > offset && entry.end() <= high);
+        visible.take(3).for_each(|entry| records.put_slice(&entry.bytes));
+        Ok((start, high, records.freeze()))
+    }
+}
+
+fn response_header(correlation: i32, key: ApiKey, version: i16) -> BytesMut {
+    let mut body = BytesMut::new();
+    let header = ResponseHeader::default().with_correlation_id(correlation);
+    header.encode(&mut body, key.response_header_version(version)).expect("a header");
+    body
+}
+
+fn framed(body: &[u8]) -> Vec<u8> {
+    let mut framed = Vec::with_capacity(body.len() + 4);
+    framed.put_u32(u32::try_from(body.len()).expect("short"));
+    framed.extend_from_slice(body);
+    framed
+}
+
+/// The rows of a batch, and whether each is poison.
+fn read_rows(view: &BatchView<'_>, codecs: &mut forebay::record::compression::Codecs) -> Vec<(Row, bool)> {
+    let body = match view.codec().expect("a codec") {
+        Codec::None => view.body(),
+        codec => codecs.decompress(codec, view.body(), 8 << 20).expect("of its codec"),
+    };
+    let records = Records::new(body, view.header().records_count, view.header().base_timestamp);
+    let rows: Vec<_> = records
+        .map(|record| {
+            let record = record.expect("a whole record");
+            let value = record.value.unwrap_or_default();
+            let sink = record.headers.clone().find(|(key, _)| *key == SINK_HEADER).and_then(|(_, value)| value);
+            let sink = sink.and_then(|value| value.first()).map_or(0, |digit| digit - b'0');
+            let message = message_number(value).unwrap_or_else(|| panic!("nothing is invented: {value:?}"));
+            (Row { message, sink, time: record.timestamp }, value.starts_with(POISON))
+        })
+        .collect();
+    assert_eq!(rows.len(), view.header().records_count as usize, "as many records as the header says");
+    rows
+}
+
+/// The number in a message's payload: `m17 …` or `poison m17 …`.
+#[must_use]
+pub fn message_number(value: &[u8]) -> Option<u32> {
+    let value = value.strip_prefix(POISON).map_or(value, |rest| rest.strip_prefix(b" ").unwrap_or(rest));
+    let digits = value.strip_prefix(b"m")?;
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
+    std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+}

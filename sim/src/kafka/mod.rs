@@ -1,0 +1,534 @@
+//! One Kafka cluster: brokers, topics, partitions with replicas, and everything that an operator or a failure does to
+//! them. Semantics as tried on Apache Kafka 4.3.1. It speaks bytes ([`front`]).
+
+pub mod front;
+pub mod partition;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use bytes::Bytes;
+
+pub use self::partition::{Partition, REMEMBERED};
+use crate::time::{MS, wall_ms};
+
+/// What became of a batch that was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is in its log.
+    There,
+    /// A leader took it with it.
+    Lost,
+    /// Its topic was deleted.
+    Deleted,
+    /// Retention deleted it, when its records were as old as they claimed to be.
+    Retained,
+    /// Retention deleted it early: its timestamps are wrong.
+    DeletedEarly,
+}
+
+/// A record: which message, for which sink, and the time that it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Number of the message.
+    pub message: u32,
+    /// Number of the sink.
+    pub sink: u8,
+    /// Timestamp.
+    pub time: i64,
+}
+
+/// A batch that was appended.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Producer id.
+    pub producer: i64,
+    /// Producer epoch.
+    pub epoch: i16,
+    /// First sequence.
+    pub first: i32,
+    /// Last sequence.
+    pub last: i32,
+    /// Offset of the first record.
+    pub base_offset: i64,
+    /// Records.
+    pub count: i32,
+    /// The newest timestamp.
+    pub max_timestamp: i64,
+    /// Its records.
+    pub rows: Vec<Row>,
+    /// Topic name, its id, and partition.
+    pub place: (String, u128, usize),
+    /// The leader's epoch.
+    pub leader_epoch: i32,
+    /// Simulated time of the append.
+    pub time: u64,
+    /// The process (see `World::life`) that sent it.
+    pub life: u32,
+    /// It came on a connection that its client had given up.
+    pub late: bool,
+    /// What became of it.
+    pub state: State,
+    /// As it was written, with its base offset.
+    pub bytes: Bytes,
+}
+
+impl Entry {
+    /// Offset behind its last record.
+    #[must_use]
+    pub fn end(&self) -> i64 {
+        self.base_offset + i64::from(self.count)
+    }
+}
+
+/// A topic.
+#[derive(Debug)]
+pub struct Topic {
+    /// Its id.
+    pub id: u128,
+    /// Its partitions.
+    pub partitions: Vec<Partition>,
+    /// We may not write.
+    pub writing_forbidden: bool,
+    /// We may not read.
+    pub reading_forbidden: bool,
+    /// `max.message.bytes`.
+    pub batch_bytes_max: usize,
+    /// It refuses records with a time.
+    pub timeless: bool,
+    /// When it last grew or was recreated; 0: never.
+    pub changed_at: u64,
+}
+
+/// A broker.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Broker {
+    /// Its process has ended.
+    pub down: bool,
+    /// It takes what it is sent and does nothing.
+    pub frozen: bool,
+    /// The controller has given it up.
+    pub fenced: bool,
+    /// How many times any of that changed: a later change makes an older appointment void.
+    changes: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Task {
+    Replicate,
+    /// Followers that hang leave the in-sync replicas.
+    Shrink(i32, u32),
+    /// The controller gives a broker up.
+    Fence(i32, u32),
+}
+
+/// What may go wrong with single requests, in thousandths.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flaky {
+    /// A retriable error before anything is done.
+    pub before: u32,
+    /// An error although the batch was appended.
+    pub after: u32,
+    /// A throttle time.
+    pub throttle: u32,
+    /// InitProducerId fails.
+    pub no_id: u32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The brokers' address.
+    pub host: String,
+    /// Its id.
+    pub id: String,
+    /// It takes topic ids in Produce and Fetch.
+    pub by_id: bool,
+    /// It tells leader epochs in metadata, and speaks DescribeProducers.
+    pub modern: bool,
+    /// By node id, from 1 on.
+    pub brokers: Vec<Broker>,
+    /// By name.
+    pub topics: BTreeMap<String, Topic>,
+    /// Every batch that was ever appended.
+    pub entries: Vec<Entry>,
+    /// Batches in which a message of a sink stands, by place in `entries`.
+    pub rows: HashMap<(u32, u8), Vec<usize>>,
+    /// Partitions of a topic that is created by asking for it.
+    pub partitions: usize,
+    /// Replicas of each partition.
+    pub replicas: usize,
+    /// `min.insync.replicas`.
+    pub min_in_sync: usize,
+    /// What goes wrong with single requests.
+    pub flaky: Flaky,
+    /// `retention.ms`.
+    pub retention_ms: i64,
+    /// A follower needs so long, at most.
+    pub replication: u64,
+    /// Topics that are asked for are created.
+    pub auto_create: bool,
+    agenda: BTreeMap<(u64, u64), Task>,
+    next_task: u64,
+    next_topic: u128,
+    next_producer: i64,
+    /// The chance that is its own.
+    pub rng: fastrand::Rng,
+    codecs: forebay::record::compression::Codecs,
+    /// Rows that stood above the high watermark when their partition forgot their producer: nobody can know of them.
+    pub hidden: HashSet<(u32, u8)>,
+    names: HashSet<String>,
+    /// Questions about logs that were answered.
+    pub asked: u64,
+    /// The next Produce answer asks to be left alone for so many milliseconds.
+    pub throttle_next: Option<i32>,
+}
+
+impl Cluster {
+    /// A cluster of so many brokers.
+    #[must_use]
+    pub fn new(host: &str, id: &str, brokers: usize, rng: fastrand::Rng) -> Self {
+        Self {
+            host: host.to_owned(),
+            id: id.to_owned(),
+            by_id: true,
+            modern: true,
+            brokers: vec![Broker::default(); brokers],
+            topics: BTreeMap::new(),
+            entries: Vec::new(),
+            rows: HashMap::new(),
+            partitions: 3,
+            replicas: brokers.min(3),
+            min_in_sync: 1,
+            flaky: Flaky::default(),
+            retention_ms: 7 * 24 * 3_600_000,
+            replication: MS,
+            auto_create: true,
+            agenda: BTreeMap::new(),
+            next_task: 0,
+            next_topic: 1,
+            // Producer ids of two clusters do not meet by accident.
+            next_producer: 1_000,
+            rng,
+            codecs: forebay::record::compression::Codecs::default(),
+            hidden: HashSet::new(),
+            names: HashSet::new(),
+            asked: 0,
+            throttle_next: None,
+        }
+    }
+
+    /// A broker, by node id.
+    #[must_use]
+    pub fn broker(&self, node: i32) -> Broker {
+        self.brokers.get((node - 1) as usize).copied().unwrap_or_default()
+    }
+
+    fn broker_mut(&mut self, node: i32) -> &mut Broker {
+        let broker = &mut self.brokers[(node - 1) as usize];
+        broker.changes += 1;
+        broker
+    }
+
+    /// Whether a broker works.
+    #[must_use]
+    pub fn works(&self, node: i32) -> bool {
+        let broker = self.broker(node);
+        !broker.down && !broker.frozen
+    }
+
+    fn later(&mut self, at: u64, task: Task) {
+        self.next_task += 1;
+        self.agenda.insert((at, self.next_task), task);
+    }
+
+    /// When it has something to do.
+    #[must_use]
+    pub fn next_at(&self) -> Option<u64> {
+        self.agenda.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Does what is due.
+    pub fn run(&mut self, time: u64) {
+        while let Some(((at, number), task)) = self.agenda.pop_first() {
+            if at > time {
+                self.agenda.insert((at, number), task);
+                return;
+            }
+            match task {
+                Task::Replicate => self.replicate(),
+                Task::Shrink(node, changes) if self.broker(node).changes == changes => {
+                    self.all_partitions().for_each(|partition| partition.drop_out(node));
+                }
+                Task::Fence(node, changes) if self.broker(node).changes == changes => self.fence(node, time),
+                Task::Shrink(..) | Task::Fence(..) => {}
+            }
+        }
+    }
+
+    fn all_partitions(&mut self) -> impl Iterator<Item = &mut Partition> {
+        self.topics.values_mut().flat_map(|topic| &mut topic.partitions)
+    }
+
+    fn replicate(&mut self) {
+        let brokers = self.brokers.clone();
+        let works = |node: i32| brokers.get((node - 1) as usize).is_some_and(|b| !b.down && !b.frozen);
+        self.all_partitions().for_each(|partition| partition.replicate(works));
+    }
+
+    /// Followers fetch in a moment.
+    fn replicate_later(&mut self, time: u64) {
+        let wait = self.rng.u64(..=self.replication);
+        self.later(time + wait, Task::Replicate);
+    }
+
+    /// A topic is created, with these partitions.
+    pub fn create(&mut self, name: &str, partitions: usize, time: u64) {
+        let id = self.next_topic << 64 | 0x5157;
+        self.next_topic += 1;
+        let partitions = (0..partitions).map(|index| self.new_partition(index)).collect();
+        let topic = Topic {
+            id,
+            partitions,
+            writing_forbidden: false,
+            reading_forbidden: false,
+            batch_bytes_max: usize::MAX,
+            timeless: false,
+            // Nobody can have rows for another incarnation of a topic that is new.
+            changed_at: if self.names.insert(name.to_owned()) { 0 } else { time },
+        };
+        self.topics.insert(name.to_owned(), topic);
+    }
+
+    fn new_partition(&self, index: usize) -> Partition {
+        let count = self.brokers.len();
+        let replicas = (0..self.replicas.min(count)).map(|replica| 1 + ((index + replica) % count) as i32);
+        let mut partition = Partition::new(replicas.collect());
+        for replica in partition.replicas.clone() {
+            if !self.works(replica) && partition.in_sync.len() > 1 {
+                partition.in_sync.remove(&replica);
+            }
+        }
+        partition.leader = partition.replicas.iter().copied().find(|replica| self.works(*replica));
+        partition
+    }
+
+    /// A batch of another client is in a log: for scripts.
+    pub fn append_foreign(&mut self, name: &str, mut entry: Entry) {
+        let place = self.entries.len();
+        if let Some(partition) = self.topics.get_mut(name).and_then(|topic| topic.partitions.get_mut(entry.place.2)) {
+            entry.count = entry.last - entry.first + 1;
+            partition.append(place, &mut entry);
+            self.entries.push(entry);
+        }
+    }
+
+    /// A topic is deleted with all that is in it.
+    pub fn delete(&mut self, name: &str) {
+        let Some(topic) = self.topics.remove(name) else { return };
+        for place in topic.partitions.into_iter().flat_map(|partition| partition.entries) {
+            self.entries[place].state = State::Deleted;
+        }
+    }
+
+    /// A topic gets one partition more.
+    pub fn grow(&mut self, name: &str, time: u64) {
+        let Some(count) = self.topics.get(name).map(|topic| topic.partitions.len()) else { return };
+        let partition = self.new_partition(count);
+        if let Some(topic) = self.topics.get_mut(name) {
+            topic.partitions.push(partition);
+            topic.changed_at = time;
+        }
+    }
+
+    /// A partition gets another leader, if another replica is in sync.
+    pub fn move_leader(&mut self, name: &str, index: usize, time: u64) {
+        let Some(partition) = self.topics.get(name).and_then(|topic| topic.partitions.get(index)) else { return };
+        let others: Vec<i32> = partition
+            .in_sync
+            .iter()
+            .copied()
+            .filter(|node| Some(*node) != partition.leader && self.works(*node))
+            .collect();
+        if let Some(new) = self.rng.choice(&others).copied() {
+            self.lead(name, index, new, time);
+        }
+    }
+
+    fn lead(&mut self, name: &str, index: usize, new: i32, time: u64) {
+        let until = time + self.rng.u64(..500 * MS);
+        let Some(topic) = self.topics.get_mut(name) else { return };
+        let Some(partition) = topic.partitions.get_mut(index) else { return };
+        for place in partition.lead(new, &self.entries, (until, &mut self.rng)) {
+            self.entries[place].state = State::Lost;
+        }
+        self.replicate_later(time);
+    }
+
+    /// A broker stands still.
+    pub fn freeze(&mut self, node: i32, time: u64) {
+        let broker = self.broker_mut(node);
+        broker.frozen = true;
+        self.given_up_later(node, time);
+    }
+
+    fn given_up_later(&mut self, node: i32, time: u64) {
+        let changes = self.broker(node).changes;
+        let shrink = time + self.rng.u64(1_000 * MS..4_000 * MS);
+        let fence = time + self.rng.u64(2_000 * MS..9_000 * MS);
+        self.later(shrink, Task::Shrink(node, changes));
+        self.later(fence, Task::Fence(node, changes));
+    }
+
+    /// A broker's process ends. `clean`: after it has given up its partitions.
+    pub fn stop(&mut self, node: i32, clean: bool, time: u64) {
+        let broker = self.broker_mut(node);
+        broker.down = true;
+        if clean {
+            self.all_partitions().for_each(|partition| partition.drop_out(node));
+            self.fence(node, time);
+        } else {
+            self.given_up_later(node, time);
+        }
+    }
+
+    /// A broker works again, after it stood still or was down.
+    pub fn recover(&mut self, node: i32, time: u64) {
+        let was = self.broker(node);
+        *self.broker_mut(node) = Broker { changes: was.changes + 1, ..Broker::default() };
+        if was.down {
+            let batches = self.rng.usize(1..=REMEMBERED);
+            self.all_partitions().for_each(|partition| partition.restarted(node, batches));
+        }
+        self.elect_where_none(time);
+        self.replicate_later(time);
+    }
+
+    fn fence(&mut self, node: i32, time: u64) {
+        self.broker_mut(node).fenced = true;
+        for (name, index) in self.led_by(|leader| leader == Some(node)) {
+            let Some(partition) = self.topics.get_mut(&name).and_then(|topic| topic.partitions.get_mut(index)) else {
+                continue;
+            };
+            partition.leaderless(time);
+        }
+        self.elect_where_none(time);
+        self.all_partitions().for_each(|partition| partition.drop_out(node));
+    }
+
+    fn led_by(&self, which: impl Fn(Option<i32>) -> bool) -> Vec<(String, usize)> {
+        let all = self.topics.iter().flat_map(|(name, topic)| {
+            topic.partitions.iter().enumerate().map(move |(index, partition)| (name, index, partition.leader))
+        });
+        all.filter(|(_, _, leader)| which(*leader)).map(|(name, index, _)| (name.clone(), index)).collect()
+    }
+
+    fn elect_where_none(&mut self, time: u64) {
+        for (name, index) in self.led_by(|leader| leader.is_none()) {
+            let partition = &self.topics[&name].partitions[index];
+            let first = partition.replicas.iter().copied().find(|n| partition.in_sync.contains(n) && self.works(*n));
+            if let Some(first) = first {
+                self.lead(&name, index, first, time);
+            }
+        }
+    }
+
+    /// Followers of a partition do not follow; or do again.
+    pub fn slow(&mut self, name: &str, index: usize, slow: bool, time: u64) {
+        if let Some(partition) = self.topics.get_mut(name).and_then(|topic| topic.partitions.get_mut(index)) {
+            partition.slow = slow;
+            self.replicate_later(time);
+        }
+    }
+
+    /// Partitions forget producers by the time of their records.
+    pub fn forget_producers(&mut self, time: u64) {
+        let mut hidden = Vec::new();
+        for partition in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
+            partition.forget_producers(wall_ms(time));
+            let above = partition.entries.iter().map(|place| &self.entries[*place]);
+            let above = above.filter(|entry| entry.end() > partition.high && !partition.knows(entry.producer));
+            hidden.extend(above.flat_map(|entry| entry.rows.iter().map(|row| (row.message, row.sink))));
+        }
+        self.hidden.extend(hidden);
+    }
+
+    /// Retention by time: whole batches from the front whose newest timestamp is too old.
+    pub fn retain(&mut self, time: u64) {
+        let (now, retention) = (wall_ms(time), self.retention_ms);
+        for topic in self.topics.values_mut() {
+            for partition in &mut topic.partitions {
+                while let Some(place) = partition.entries.get(partition.start) {
+                    let entry = &mut self.entries[*place];
+                    // Records without a timestamp have the time of the file: the append.
+                    let newest = if entry.max_timestamp < 0 { wall_ms(entry.time) } else { entry.max_timestamp };
+                    if entry.end() > partition.high || now - newest <= retention {
+                        break;
+                    }
+                    let due = now - wall_ms(entry.time) > retention;
+                    entry.state = if due { State::Retained } else { State::DeletedEarly };
+                    partition.start += 1;
+                }
+            }
+        }
+    }
+
+    /// Everything that lasts is put right.
+    pub fn is_well(&mut self, time: u64) {
+        self.flaky = Flaky::default();
+        for node in 1..=self.brokers.len() as i32 {
+            if self.broker(node).down || self.broker(node).frozen || self.broker(node).fenced {
+                self.recover(node, time);
+            }
+        }
+        for topic in self.topics.values_mut() {
+            (topic.writing_forbidden, topic.reading_forbidden, topic.timeless) = (false, false, false);
+            topic.batch_bytes_max = usize::MAX;
+            topic.partitions.iter_mut().for_each(|partition| partition.slow = false);
+        }
+        self.elect_where_none(time);
+        self.replicate_later(time);
+    }
+
+    /// Whether a partition takes a row now and will answer for it: leader and all in-sync replicas work, and the topic
+    /// refuses nothing.
+    #[must_use]
+    pub fn takes_rows(&self, topic: &Topic, partition: &Partition) -> bool {
+        let refuses = topic.writing_forbidden || topic.timeless || topic.batch_bytes_max < usize::MAX;
+        !refuses
+            && partition.leader.is_some_and(|leader| self.works(leader))
+            && partition.in_sync.len() >= self.min_in_sync
+            && partition.in_sync.iter().all(|replica| self.works(*replica))
+            && !partition.slow
+    }
+
+    /// Notes since when each partition has been healthy. To be called often.
+    pub fn note_health(&mut self, time: u64) {
+        let topics = std::mem::take(&mut self.topics);
+        let mut noted = topics;
+        for topic in noted.values_mut() {
+            let health: Vec<bool> = topic.partitions.iter().map(|p| self.takes_rows(topic, p)).collect();
+            for (partition, healthy) in topic.partitions.iter_mut().zip(health) {
+                partition.healthy_since = healthy.then(|| partition.healthy_since.unwrap_or(time));
+            }
+        }
+        self.topics = noted;
+    }
+
+    /// Copies of a message of a sink, in the order of their appends.
+    pub fn copies(&self, message: u32, sink: u8) -> impl Iterator<Item = &Entry> {
+        self.rows.get(&(message, sink)).into_iter().flatten().map(|place| &self.entries[*place])
+    }
+
+    /// Whether a batch is in a log, below its high watermark; or was, before an operator deleted it.
+    #[must_use]
+    pub fn is_replicated(&self, entry: &Entry) -> bool {
+        match entry.state {
+            State::Lost => false,
+            State::Deleted | State::Retained | State::DeletedEarly => true,
+            State::There => {
+                let topic = self.topics.get(&entry.place.0);
+                topic.and_then(|topic| topic.partitions.get(entry.place.2)).is_some_and(|p| entry.end() <= p.high)
+            }
+        }
+    }
+}

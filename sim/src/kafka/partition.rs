@@ -1,0 +1,242 @@
+//! One partition: its log, its replicas, and what its leader remembers of producers (KIP-98, as in Apache Kafka 4.3.1).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::Entry;
+
+/// Batches that a leader remembers of each producer.
+pub const REMEMBERED: usize = 5;
+/// `producer.id.expiration.ms`, by record time.
+const PRODUCER_FORGOTTEN_AFTER_MS: i64 = 24 * 3_600_000;
+
+#[derive(Clone, Debug)]
+struct Producer {
+    epoch: i16,
+    /// First and last sequence, base offset; oldest first.
+    batches: VecDeque<(i32, i32, i64)>,
+    max_timestamp: i64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Partition {
+    /// Node id.
+    pub leader: Option<i32>,
+    /// Raised with each leader.
+    pub leader_epoch: i32,
+    /// First offset of each leader epoch.
+    pub epoch_starts: Vec<(i32, i64)>,
+    /// Node ids, the preferred leader first.
+    pub replicas: Vec<i32>,
+    /// Those in sync; the leader is one.
+    pub in_sync: BTreeSet<i32>,
+    /// Offset behind what each replica has.
+    has: BTreeMap<i32, i64>,
+    /// Followers that do not follow, though they live.
+    pub slow: bool,
+    /// Places of its batches in the cluster's list.
+    pub entries: Vec<usize>,
+    end: i64,
+    /// High watermark.
+    pub high: i64,
+    /// Of `entries`, those before this place were deleted by retention.
+    pub start: usize,
+    producers: BTreeMap<i64, Producer>,
+    /// Replicas that have restarted: how many batches of a producer they remember.
+    restarted: BTreeMap<i32, usize>,
+    /// What another broker may still say: leader, epoch, and until when.
+    pub stale: Option<(Option<i32>, i32, u64)>,
+    /// Since when it could have taken and replicated any row.
+    pub healthy_since: Option<u64>,
+}
+
+fn next_sequence(sequence: i32) -> i32 {
+    if sequence == i32::MAX { 0 } else { sequence + 1 }
+}
+
+impl Partition {
+    /// An empty partition; the first replica leads.
+    #[must_use]
+    pub fn new(replicas: Vec<i32>) -> Self {
+        Self {
+            leader: replicas.first().copied(),
+            leader_epoch: 0,
+            epoch_starts: vec![(0, 0)],
+            in_sync: replicas.iter().copied().collect(),
+            has: replicas.iter().map(|replica| (*replica, 0)).collect(),
+            replicas,
+            slow: false,
+            entries: Vec::new(),
+            end: 0,
+            high: 0,
+            start: 0,
+            producers: BTreeMap::new(),
+            restarted: BTreeMap::new(),
+            stale: None,
+            healthy_since: None,
+        }
+    }
+
+    /// Offset behind the last batch.
+    #[must_use]
+    pub const fn end(&self) -> i64 {
+        self.end
+    }
+
+    /// First offset that retention has left.
+    #[must_use]
+    pub fn start_offset(&self, all: &[Entry]) -> i64 {
+        self.entries.get(self.start).map_or(self.end, |place| all[*place].base_offset)
+    }
+
+    /// The checks of producer, epoch and sequence, in Kafka's order.
+    ///
+    /// # Errors
+    /// Kafka's code. `Ok` with an offset: it is there already.
+    pub fn check(&self, producer: i64, epoch: i16, first: i32, last: i32) -> Result<Option<i64>, i16> {
+        // A producer that is not known may begin anywhere.
+        let Some(known) = self.producers.get(&producer) else { return Ok(None) };
+        if epoch < known.epoch {
+            return Err(47);
+        }
+        if epoch > known.epoch {
+            return if first == 0 { Ok(None) } else { Err(45) };
+        }
+        if let Some(same) = known.batches.iter().find(|batch| (batch.0, batch.1) == (first, last)) {
+            return Ok(Some(same.2));
+        }
+        let follows = known.batches.back().is_none_or(|batch| next_sequence(batch.1) == first);
+        if follows { Ok(None) } else { Err(45) }
+    }
+
+    /// Whether it knows this producer.
+    #[must_use]
+    pub fn knows(&self, producer: i64) -> bool {
+        self.producers.contains_key(&producer)
+    }
+
+    /// Appends a batch that has been checked; returns its base offset.
+    pub fn append(&mut self, place: usize, entry: &mut Entry) {
+        entry.base_offset = self.end;
+        entry.leader_epoch = self.leader_epoch;
+        self.end += i64::from(entry.count);
+        self.entries.push(place);
+        if entry.producer >= 0 {
+            self.remember(entry);
+        }
+        if let Some(leader) = self.leader {
+            self.has.insert(leader, self.end);
+        }
+        self.raise_high();
+    }
+
+    fn remember(&mut self, entry: &Entry) {
+        let fresh = Producer { epoch: entry.epoch, batches: VecDeque::new(), max_timestamp: 0 };
+        let known = self.producers.entry(entry.producer).or_insert(fresh);
+        if known.epoch != entry.epoch {
+            known.epoch = entry.epoch;
+            known.batches.clear();
+        }
+        known.batches.push_back((entry.first, entry.last, entry.base_offset));
+        if known.batches.len() > REMEMBERED {
+            known.batches.pop_front();
+        }
+        known.max_timestamp = entry.max_timestamp;
+    }
+
+    /// Followers that can fetch do so.
+    pub fn replicate(&mut self, can_fetch: impl Fn(i32) -> bool) {
+        if self.leader.is_none_or(|leader| !can_fetch(leader)) {
+            return;
+        }
+        for replica in self.replicas.clone() {
+            if Some(replica) != self.leader && can_fetch(replica) && !self.slow {
+                self.has.insert(replica, self.end);
+                self.in_sync.insert(replica);
+            }
+        }
+        self.raise_high();
+    }
+
+    /// A replica is out of sync; the last one never is.
+    pub fn drop_out(&mut self, replica: i32) {
+        if self.leader != Some(replica) && self.in_sync.len() > 1 && self.in_sync.remove(&replica) {
+            self.raise_high();
+        }
+    }
+
+    fn raise_high(&mut self) {
+        let least = self.in_sync.iter().filter_map(|replica| self.has.get(replica)).min();
+        self.high = self.high.max(least.copied().unwrap_or(0).min(self.end));
+    }
+
+    /// A replica leads from now on. What it lacks is lost: the places of these batches.
+    pub fn lead(&mut self, leader: i32, all: &[Entry], (until, rng): (u64, &mut fastrand::Rng)) -> Vec<usize> {
+        self.stale = Some((self.leader, self.leader_epoch, until));
+        let has = self.has.get(&leader).copied().unwrap_or(0).max(self.high);
+        let keep = self.entries.partition_point(|place| all[*place].end() <= has);
+        let lost = self.entries.split_off(keep);
+        self.end = self.entries.last().map_or(0, |place| all[*place].end());
+        self.high = self.high.min(self.end);
+        self.has.values_mut().for_each(|has| *has = (*has).min(self.end));
+        self.has.insert(leader, self.end);
+        let knew: BTreeSet<i64> = self.producers.keys().copied().collect();
+        self.producers.clear();
+        for place in self.entries.clone() {
+            if knew.contains(&all[place].producer) {
+                self.remember(&all[place]);
+            }
+        }
+        if let Some(batches) = self.restarted.remove(&leader) {
+            self.remember_only(batches);
+        } else if rng.u8(..4) == 0 {
+            self.remember_only(rng.usize(1..=REMEMBERED));
+        }
+        self.leader = Some(leader);
+        self.leader_epoch += 1;
+        self.epoch_starts.push((self.leader_epoch, self.end));
+        self.in_sync.insert(leader);
+        self.start = self.start.min(self.entries.len());
+        self.raise_high();
+        lost
+    }
+
+    /// Nobody leads.
+    pub fn leaderless(&mut self, until: u64) {
+        self.stale = Some((self.leader, self.leader_epoch, until));
+        self.leader = None;
+    }
+
+    /// A replica's process has restarted, and remembers so many batches of each producer.
+    pub fn restarted(&mut self, replica: i32, batches: usize) {
+        if self.leader == Some(replica) {
+            self.remember_only(batches);
+        } else if self.replicas.contains(&replica) {
+            self.restarted.insert(replica, batches);
+        }
+    }
+
+    fn remember_only(&mut self, batches: usize) {
+        for known in self.producers.values_mut() {
+            known.batches.drain(..known.batches.len().saturating_sub(batches));
+        }
+    }
+
+    /// The check of every ten minutes.
+    pub fn forget_producers(&mut self, wall_ms: i64) {
+        self.producers.retain(|_, known| wall_ms - known.max_timestamp < PRODUCER_FORGOTTEN_AFTER_MS);
+    }
+
+    /// What DescribeProducers says: id, epoch, last sequence.
+    pub fn described(&self) -> impl Iterator<Item = (i64, i16, i32)> {
+        self.producers.iter().filter_map(|(id, known)| Some((*id, known.epoch, known.batches.back()?.1)))
+    }
+
+    /// Where the largest epoch that is at most `epoch` ends: that epoch, and the offset behind it.
+    #[must_use]
+    pub fn epoch_end(&self, epoch: i32) -> (i32, i64) {
+        let Some(at) = self.epoch_starts.iter().rposition(|(known, _)| *known <= epoch) else { return (-1, -1) };
+        let end = self.epoch_starts.get(at + 1).map_or(self.end, |(_, start)| *start);
+        (self.epoch_starts[at].0, end)
+    }
+}

@@ -1,0 +1,35 @@
+//! The simulator: whole shards (`forebay::shard::Core`) against models of all that lies outside the process.
+//!
+//! One seed is one run: the same seed gives the same run, on any machine. See `docs/SIMULATION.md`.
+//!
+//! | module | models |
+//! |---|---|
+//! | [`ring`] | the runtime: connections, timers, mail, clocks |
+//! | [`disk`] | segment files: page cache, power cuts, read errors, slow and failing syncs |
+//! | [`kafka`] | clusters of brokers that speak Kafka's protocol |
+//! | [`link`] | connections to brokers: latency, cuts, late requests |
+//! | [`device`] | MQTT clients |
+//! | [`plan`], [`faults`] | what a seed draws, and what goes wrong when |
+//! | [`process`] | starts, crashes, power cuts, orderly stops, configuration changes |
+//! | [`judge`] | what must hold |
+//! | [`world`], [`run`] | one run; many |
+//! | [`scenarios`] | scripts that show known faults |
+//! | [`expected`] | faults that are known and not cured |
+
+pub mod device;
+pub mod disk;
+pub mod expected;
+pub mod faults;
+pub mod judge;
+pub mod kafka;
+pub mod link;
+pub mod plan;
+pub mod process;
+pub mod ring;
+pub mod run;
+pub mod scenarios;
+pub mod time;
+pub mod world;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,301 @@
+//! A connection from a shard to a broker: latency, cuts, one request at a time, and requests that arrive although their
+//! sender has given them up.
+
+use std::collections::VecDeque;
+
+use forebay::runtime::seam::ConnId;
+
+use crate::kafka::front::Waiting;
+
+/// Which side of it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// On its way to the broker.
+    Dialling,
+    /// Both ends are there.
+    Open,
+    /// The client has closed its end; the broker does not know yet.
+    Orphan,
+    /// The broker's end is gone.
+    Cut,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Link {
+    /// Which shard of which process.
+    pub shard: usize,
+    /// The process.
+    pub life: u32,
+    /// Its connection on the shard.
+    pub conn: ConnId,
+    /// Index of the cluster.
+    pub cluster: usize,
+    /// Node id.
+    pub node: i32,
+    /// Which side is there.
+    pub phase: Phase,
+    /// Bytes that the broker has received and not taken as a request.
+    pub inbox: VecDeque<u8>,
+    /// A request that waits for followers.
+    pub waiting: Option<Box<Waiting>>,
+    /// A request is being carried out, until this time.
+    pub busy_until: u64,
+    /// Nothing arrives at the broker before this.
+    pub up_clear: u64,
+    /// Nothing arrives at the shard before this.
+    pub down_clear: u64,
+    /// Of an orphan: requests that are still carried out.
+    pub requests_left: usize,
+}
+
+impl Link {
+    /// The next whole request.
+    pub fn next_request(&mut self) -> Option<Vec<u8>> {
+        if self.inbox.len() < 4 {
+            return None;
+        }
+        let head: Vec<u8> = self.inbox.iter().take(4).copied().collect();
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        if self.inbox.len() < 4 + length {
+            return None;
+        }
+        self.inbox.drain(..4);
+        Some(self.inbox.drain(..length).collect())
+    }
+}
+
+use forebay::runtime::seam::Closed;
+
+use crate::kafka::Entry;
+use crate::kafka::front::{From, Reply};
+use crate::process::In;
+use crate::time::{MS, S};
+use crate::world::{Event, World};
+
+impl World {
+    fn way(&mut self) -> u64 {
+        self.network.u64(..=self.plan.latency)
+    }
+
+    /// A shard connects to a broker.
+    pub(crate) fn dial(&mut self, shard: usize, conn: ConnId) {
+        let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
+        let Some(to) = host.ring.named(conn).and_then(|wire| wire.outgoing) else { return };
+        let address = to.ip().to_string();
+        let cluster = self.clusters.iter().position(|cluster| cluster.host == address).unwrap_or(0);
+        let node = i32::from(to.port()) - 9_091;
+        self.next_link += 1;
+        let number = self.next_link;
+        let link = Link {
+            shard,
+            life: self.life,
+            conn,
+            cluster,
+            node,
+            phase: Phase::Dialling,
+            inbox: VecDeque::new(),
+            waiting: None,
+            busy_until: 0,
+            up_clear: 0,
+            down_clear: 0,
+            requests_left: 0,
+        };
+        self.links.insert(number, link);
+        let known = node >= 1 && node as usize <= self.clusters[cluster].brokers.len();
+        let up = known && !self.away[cluster] && !self.clusters[cluster].broker(node).down;
+        let at = self.time + self.way() * 2;
+        self.schedule(at, Event::Dialled(number, up));
+    }
+
+    pub(crate) fn dialled(&mut self, number: u64, up: bool) {
+        let Some(link) = self.links.get_mut(&number) else { return };
+        let shard = link.shard;
+        if link.life != self.life || link.phase != Phase::Dialling {
+            self.links.remove(&number);
+            return;
+        }
+        if up {
+            link.phase = Phase::Open;
+            self.put(shard, In::Connected(number));
+        } else {
+            self.put(shard, In::LinkClosed(number, Closed::Error(std::io::ErrorKind::ConnectionRefused.into())));
+        }
+    }
+
+    /// Bytes of a shard are on their way to a broker.
+    pub(crate) fn send_to_broker(&mut self, shard: usize, conn: ConnId, bytes: Vec<u8>) {
+        let (life, way) = (self.life, self.way());
+        let time = self.time;
+        let found = self.links.iter_mut().find(|(_, link)| (link.shard, link.conn, link.life) == (shard, conn, life));
+        let Some((number, link)) = found else { return };
+        link.up_clear = link.up_clear.max(time + way);
+        let (number, at) = (*number, link.up_clear);
+        self.schedule(at, Event::ToBroker(number, bytes));
+    }
+
+    pub(crate) fn arrives_at_broker(&mut self, number: u64, bytes: &[u8]) {
+        let Some(link) = self.links.get_mut(&number).filter(|link| link.phase != Phase::Cut) else { return };
+        link.inbox.extend(bytes);
+        self.serve(number);
+    }
+
+    /// A broker looks at a connection: one request at a time.
+    pub(crate) fn serve(&mut self, number: u64) {
+        let time = self.time;
+        let Some(link) = self.links.get_mut(&number).filter(|link| link.phase != Phase::Cut) else { return };
+        let (cluster, node) = (link.cluster, link.node);
+        if !self.clusters[cluster].works(node) {
+            return;
+        }
+        if link.busy_until > time {
+            let at = link.busy_until;
+            return self.schedule(at, Event::Serve(number));
+        }
+        if let Some(mut waiting) = link.waiting.take() {
+            match self.clusters[cluster].settle(&mut waiting, time) {
+                Some(bytes) => self.answer(number, bytes),
+                None => self.links.get_mut(&number).expect("it is there").waiting = Some(waiting),
+            }
+            return;
+        }
+        let late = link.phase == Phase::Orphan;
+        if late && link.requests_left == 0 {
+            self.links.remove(&number);
+            return;
+        }
+        let Some(frame) = link.next_request() else { return };
+        link.requests_left = link.requests_left.saturating_sub(1);
+        let from = From { node, time, life: link.life, late };
+        let rng_busy = self.network.u64(..300_000);
+        // A request of a connection that was given up may be carried out much later.
+        let pause = if late && self.network.u8(..4) == 0 { self.network.u64(..2 * S) } else { 0 };
+        let before = self.clusters[cluster].entries.len();
+        let reply = self.clusters[cluster].request(&frame, from);
+        if self.is_traced() {
+            let call = i16::from_be_bytes([frame[0], frame[1]]);
+            let new = self.clusters[cluster].entries[before..].iter().map(|entry| {
+                let rows: Vec<String> = entry.rows.iter().map(|row| format!("{}/{}", row.message, row.sink)).collect();
+                let Entry { producer, epoch, first, base_offset, place, .. } = entry;
+                format!("{}-{} at {base_offset}: {producer}.{epoch} {first} [{}]", place.0, place.2, rows.join(" "))
+            });
+            let new: Vec<String> = new.collect();
+            let how = match &reply {
+                Reply::Bytes(bytes) => format!("{} bytes", bytes.len()),
+                Reply::Wait(_) => "waits".to_owned(),
+                Reply::Nothing => "nothing".to_owned(),
+            };
+            self.note(|| format!("link {number} node {node} late {late}: call {call}, {how}, {new:?}"));
+        }
+        let Some(link) = self.links.get_mut(&number) else { return };
+        link.busy_until = time + rng_busy + pause;
+        match reply {
+            Reply::Bytes(bytes) => self.answer(number, bytes),
+            Reply::Nothing => self.schedule(time + rng_busy + pause + 1, Event::Serve(number)),
+            Reply::Wait(waiting) => {
+                let deadline = waiting.deadline();
+                link.waiting = Some(waiting);
+                self.schedule(deadline.max(time + 1), Event::Serve(number));
+            }
+        }
+    }
+
+    fn answer(&mut self, number: u64, bytes: Vec<u8>) {
+        let way = self.way();
+        let cut = self.network.usize(..=bytes.len());
+        let Some(link) = self.links.get_mut(&number) else { return };
+        link.down_clear = link.down_clear.max(self.time.max(link.busy_until) + way);
+        let (at, next) = (link.down_clear, link.busy_until.max(self.time) + 1);
+        // In pieces, as TCP brings them.
+        let (first, second) = bytes.split_at(cut);
+        self.schedule(at, Event::ToShard(number, first.to_vec()));
+        self.schedule(at, Event::ToShard(number, second.to_vec()));
+        self.schedule(next, Event::Serve(number));
+    }
+
+    pub(crate) fn arrives_at_shard(&mut self, number: u64, bytes: Vec<u8>) {
+        let Some(link) = self.links.get(&number).filter(|link| link.phase == Phase::Open) else { return };
+        if !bytes.is_empty() && link.life == self.life {
+            let shard = link.shard;
+            self.put(shard, In::LinkBytes(number, bytes));
+        }
+    }
+
+    /// A connection breaks: the broker's end is gone at once or a little later, and the shard hears of it.
+    pub(crate) fn cut_link(&mut self, number: u64) {
+        let late = self.network.bool();
+        let at = self.time + self.network.u64(..5 * MS);
+        let requests = self.network.usize(..4);
+        let Some(link) = self.links.get_mut(&number) else { return };
+        match link.phase {
+            Phase::Open if late => (link.phase, link.requests_left) = (Phase::Orphan, requests),
+            Phase::Open | Phase::Dialling => link.phase = Phase::Cut,
+            Phase::Orphan | Phase::Cut => return,
+        }
+        self.schedule(at, Event::CutAtShard(number));
+    }
+
+    pub(crate) fn cut_at_shard(&mut self, number: u64) {
+        let Some(link) = self.links.get(&number).filter(|link| link.life == self.life) else { return };
+        let (shard, orphan, conn) = (link.shard, link.phase == Phase::Orphan, link.conn);
+        if orphan {
+            // The broker's end lives on without its client.
+            let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
+            if host.ring.open_wire(conn).is_none() {
+                return;
+            }
+            self.next_link += 1;
+            let twin = self.next_link;
+            if let Some(link) = self.links.remove(&number) {
+                let head = Link { inbox: VecDeque::new(), waiting: None, phase: Phase::Cut, ..copy(&link) };
+                self.links.insert(twin, link);
+                self.links.insert(number, head);
+                self.schedule(self.time + 1, Event::Serve(twin));
+            }
+        }
+        self.put(shard, In::LinkClosed(number, Closed::Error(std::io::ErrorKind::ConnectionReset.into())));
+    }
+
+    /// All connections to a broker break.
+    pub(crate) fn cut_broker(&mut self, cluster: usize, node: i32) {
+        let all = self.links.iter().filter(|(_, link)| (link.cluster, link.node) == (cluster, node));
+        for number in all.map(|(number, _)| *number).collect::<Vec<_>>() {
+            if self.clusters[cluster].broker(node).down {
+                // Its end is gone with it.
+                if let Some(link) = self.links.get_mut(&number) {
+                    if link.phase == Phase::Orphan {
+                        self.links.remove(&number);
+                        continue;
+                    }
+                    link.phase = Phase::Cut;
+                }
+                self.schedule(self.time + MS, Event::CutAtShard(number));
+            } else {
+                self.cut_link(number);
+            }
+        }
+    }
+
+    /// A broker works again: it looks at all of its connections.
+    pub(crate) fn serve_all(&mut self, cluster: usize, node: i32) {
+        let all = self.links.iter().filter(|(_, link)| (link.cluster, link.node) == (cluster, node));
+        for number in all.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.schedule(self.time, Event::Serve(number));
+        }
+    }
+
+    /// The clusters do what is due; requests that waited for it are answered.
+    pub(crate) fn kafka_runs(&mut self) {
+        let time = self.time;
+        self.clusters.iter_mut().for_each(|cluster| cluster.run(time));
+        let waiting = self.links.iter().filter(|(_, link)| link.waiting.is_some());
+        for number in waiting.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.serve(number);
+        }
+    }
+}
+
+/// The same connection, without what is on it.
+fn copy(link: &Link) -> Link {
+    Link { inbox: VecDeque::new(), waiting: None, ..*link }
+}

@@ -1,0 +1,112 @@
+//! `forebay-sim`: runs ranges of seeds on all cores, and one seed with its trace.
+
+use std::time::Instant;
+
+use clap::Parser;
+use forebay_sim::expected;
+use forebay_sim::faults::Fault;
+use forebay_sim::plan::{Kind, Plan};
+use forebay_sim::run::{self, Without};
+use forebay_sim::scenarios;
+
+/// Runs whole shards of Forebay against models of Kafka, disks, networks and devices.
+#[derive(Parser)]
+struct Arguments {
+    /// Seeds, as `0..10000`; one, which is run with a trace; or `scripts`.
+    seeds: String,
+    /// Without disk and crashes.
+    #[arg(long)]
+    memory: bool,
+    /// Faults to leave out, by name.
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<String>,
+    /// Do not judge liveness while faults last.
+    #[arg(long)]
+    no_liveness: bool,
+    /// Leave out what a failing seed does not need.
+    #[arg(long)]
+    shrink: bool,
+    /// Threads; all cores if not given.
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+fn main() -> std::process::ExitCode {
+    let arguments = Arguments::parse();
+    run::catch_panics();
+    let kind = if arguments.memory { Kind::Memory } else { Kind::All };
+    let named = |name: &&Fault| arguments.without.iter().any(|other| other.eq_ignore_ascii_case(name.name()));
+    let without =
+        Without { faults: Fault::ALL.iter().filter(named).copied().collect(), liveness: arguments.no_liveness };
+    let parse = |text: &str| text.parse::<u64>().ok();
+    if arguments.seeds == "scripts" {
+        return scripts();
+    }
+    match arguments.seeds.split_once("..") {
+        Some((from, to)) => {
+            let Some((from, to)) = parse(from).zip(parse(to)) else { return bad(&arguments.seeds) };
+            many(from..to, kind, &without, arguments.threads)
+        }
+        None => {
+            let Some(seed) = parse(&arguments.seeds) else { return bad(&arguments.seeds) };
+            one(seed, kind, without, arguments.shrink)
+        }
+    }
+}
+
+fn scripts() -> std::process::ExitCode {
+    let mut wrong = false;
+    for (name, script) in scenarios::ALL {
+        let (result, known) = (script(), expected::RED_SCRIPTS.contains(name));
+        wrong |= result.is_ok() == known;
+        let text =
+            result.map_or_else(|failure| format!("red: {}: {}", failure.what, failure.text), |()| "green".into());
+        println!("{name}: {}", text.lines().next().unwrap_or_default());
+    }
+    if wrong { std::process::ExitCode::FAILURE } else { std::process::ExitCode::SUCCESS }
+}
+
+fn bad(text: &str) -> std::process::ExitCode {
+    eprintln!("seeds must be a number or a range as 0..1000, not {text:?}");
+    std::process::ExitCode::from(2)
+}
+
+fn many(seeds: std::ops::Range<u64>, kind: Kind, without: &Without, threads: Option<usize>) -> std::process::ExitCode {
+    let began = Instant::now();
+    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let count = seeds.end.saturating_sub(seeds.start);
+    let (sums, failed) = run::many(seeds, kind, without, threads);
+    let mut unknown = 0;
+    for (seed, failure) in &failed {
+        let text: String = failure.text.lines().next().unwrap_or_default().chars().take(300).collect();
+        let known = expected::fault_of(kind, *seed);
+        unknown += u64::from(known.is_none());
+        println!("{seed}: {}: {text}{}", failure.what, known.map_or_else(String::new, |fault| format!(" ({fault})")));
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{sums:?}");
+    let per_second = count as f64 / seconds;
+    println!("{count} seeds, {} red ({unknown} not known), {seconds:.1} s, {per_second:.1} seeds/s", failed.len());
+    if unknown == 0 { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
+}
+
+fn one(seed: u64, kind: Kind, mut without: Without, shrink: bool) -> std::process::ExitCode {
+    if let (true, Err(failure)) = (shrink, run::run(seed, kind, &without, false).0) {
+        without = run::shrunk(seed, kind, failure.what);
+        let names: Vec<_> = without.faults.iter().map(|fault| fault.name()).collect();
+        println!("without {}", names.join(","));
+    }
+    println!("{:#?}", Plan::new(seed, kind));
+    let (result, trace) = run::run(seed, kind, &without, true);
+    println!("{trace}");
+    match result {
+        Ok(sums) => {
+            println!("seed {seed} passed: {sums:?}");
+            std::process::ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            println!("seed {seed}: {}: {}", failure.what, failure.text);
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! What a seed draws before its run begins: sinks, buffers, sizes, devices, and which faults come how often.
+
+use std::fmt::Write as _;
+
+use forebay::config::{self, Config, WhenFull};
+
+use crate::faults::Fault;
+use crate::time::{MS, S, stream};
+
+/// Where a sink keeps its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Buffer {
+    /// `memory`
+    Memory,
+    /// `disk`
+    Disk,
+    /// `hybrid`
+    Hybrid,
+    /// `hybrid-saved`
+    HybridSaved,
+}
+
+/// What an answer means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// `received`
+    Received,
+    /// `leader`
+    Leader,
+    /// `replicated`
+    Replicated,
+    /// `stored`
+    Stored,
+}
+
+/// Where goes what Kafka refuses for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dead {
+    /// Nowhere.
+    Nowhere,
+    /// A Kafka topic.
+    Topic,
+    /// A file.
+    File,
+}
+
+/// One sink. Its number is its place.
+#[derive(Clone, Debug)]
+pub struct SinkPlan {
+    /// Name.
+    pub name: &'static str,
+    /// Index of its cluster.
+    pub cluster: usize,
+    /// The last level of the MQTT topics that it takes; all, if empty.
+    pub last_level: &'static str,
+    /// A topic for each device, or one for all.
+    pub topic_per_device: bool,
+    /// Records have keys.
+    pub keyed: bool,
+    /// Where its rows are.
+    pub buffer: Buffer,
+    /// What its answers mean.
+    pub level: Level,
+    /// Where refused rows go.
+    pub dead: Dead,
+    /// `linger` in milliseconds.
+    pub linger_ms: u64,
+    /// `max_inflight`
+    pub max_inflight: u8,
+    /// `expire_after` in milliseconds.
+    pub expire_ms: Option<u64>,
+    /// `partitioner`, where it is not the default.
+    pub partitioner: &'static str,
+    /// `compression`
+    pub compression: &'static str,
+    /// `spill_after` of each shard, in bytes.
+    pub spill_after: u64,
+}
+
+impl SinkPlan {
+    /// Whether it takes a message.
+    #[must_use]
+    pub fn takes(&self, topic: &str) -> bool {
+        self.last_level.is_empty() || topic.rsplit('/').next() == Some(self.last_level)
+    }
+
+    /// The Kafka topic of a message.
+    #[must_use]
+    pub fn kafka_topic(&self, mqtt: &str) -> String {
+        let device = mqtt.split('/').next().unwrap_or_default();
+        if self.topic_per_device { format!("{}-{device}", self.name) } else { "all".to_owned() }
+    }
+
+    /// The topic of its dead letters.
+    #[must_use]
+    pub fn dead_topic(&self) -> String {
+        format!("dead-{}", self.name)
+    }
+
+    /// Whether records of one device stay in order.
+    #[must_use]
+    pub fn is_ordered(&self) -> bool {
+        (self.keyed && self.partitioner.is_empty()) || self.partitioner == "client"
+    }
+}
+
+/// The disk buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct SpoolPlan {
+    /// Bytes of a segment.
+    pub segment_bytes: u64,
+    /// Segments of each shard.
+    pub segments_max: u64,
+    /// The share of a sink, in hundredths.
+    pub share: u64,
+    /// What happens when it is full.
+    pub when_full: WhenFull,
+}
+
+/// The configuration of one start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Cores.
+    pub shards: usize,
+    /// Clusters, by address.
+    pub clusters: Vec<String>,
+    /// Sinks.
+    pub sinks: Vec<SinkPlan>,
+    /// The disk buffer.
+    pub spool: Option<SpoolPlan>,
+    /// Memory of each cluster on each shard.
+    pub buffer_bytes: u64,
+    /// Bytes of a batch.
+    pub batch_bytes: u64,
+    /// Largest record.
+    pub record_bytes_max: u64,
+    /// `answer_timeout` of the second listener, in milliseconds.
+    pub answer_timeout_ms: Option<u64>,
+    /// More lines for each sink, for scenarios.
+    pub more: String,
+}
+
+impl Settings {
+    /// The same as the program has it.
+    ///
+    /// # Panics
+    /// If the configuration is refused: then the plan is wrong.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        let text = self.text();
+        let mut config = config::parse(&text, "sim.toml").unwrap_or_else(|problems| panic!("{problems}\n{text}"));
+        for cluster in &mut config.clusters {
+            cluster.buffer_bytes = self.buffer_bytes * self.shards as u64;
+        }
+        for (sink, plan) in config.sinks.iter_mut().zip(&self.sinks) {
+            if plan.buffer != Buffer::Memory {
+                sink.spill_after = plan.spill_after * self.shards as u64;
+            }
+        }
+        if let (Some(spool), Some(plan)) = (&mut config.spool, self.spool) {
+            spool.segment_bytes = plan.segment_bytes;
+            spool.bytes_max = plan.segment_bytes * plan.segments_max * self.shards as u64;
+            spool.share = plan.share * 10_000;
+            spool.when_full = plan.when_full;
+            *spool = spool.of_shards(self.shards);
+        }
+        config
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("[service]\nshards = {}\npin = false\n", self.shards);
+        text += "[[listener]]\nbind = \"127.0.0.1:1883\"\nreceipts = true\n[[listener]]\nbind = \"127.0.0.1:1884\"\n";
+        if let Some(ms) = self.answer_timeout_ms {
+            let _ = writeln!(text, "answer_timeout = \"{ms}ms\"");
+        }
+        for (index, host) in self.clusters.iter().enumerate() {
+            let _ = writeln!(
+                text,
+                "[kafka.c{index}]\nbootstrap = [\"{host}:9092\", \"{host}:9093\"]\nrequest_timeout = \"5s\"\n\
+                 connect_timeout = \"1s\"\nmetadata_max_age = \"10s\""
+            );
+        }
+        if self.spool.is_some() {
+            text += "[spool]\nbytes_max = \"1GiB\"\n";
+        }
+        for (number, sink) in self.sinks.iter().enumerate() {
+            self.sink(number, sink, &mut text);
+        }
+        text
+    }
+
+    fn sink(&self, number: usize, sink: &SinkPlan, text: &mut String) {
+        let filter = if sink.last_level.is_empty() { "#".to_owned() } else { format!("+/{}", sink.last_level) };
+        let topic = if sink.topic_per_device { format!("{}-${{topic[0]}}", sink.name) } else { "all".to_owned() };
+        let _ = writeln!(
+            text,
+            "[[sink]]\nname = \"{}\"\nkafka = \"c{}\"\nfilters = [\"{filter}\"]\ntopic = \"{topic}\"\n\
+             headers = {{ sink = \"{number}\" }}\nbatch_bytes = \"{}B\"\nrecord_bytes_max = \"{}B\"\n\
+             linger = \"{}ms\"\nmax_inflight = {}\ncompression = \"{}\"",
+            sink.name,
+            sink.cluster,
+            self.batch_bytes,
+            self.record_bytes_max,
+            sink.linger_ms,
+            sink.max_inflight,
+            sink.compression,
+        );
+        let buffer = match sink.buffer {
+            Buffer::Memory => "memory",
+            Buffer::Disk => "disk",
+            Buffer::Hybrid => "hybrid",
+            Buffer::HybridSaved => "hybrid-saved",
+        };
+        let level = match sink.level {
+            Level::Received => "received",
+            Level::Leader => "leader",
+            Level::Replicated => "replicated",
+            Level::Stored => "stored",
+        };
+        let _ = writeln!(text, "buffer = \"{buffer}\"\nacknowledge = \"{level}\"");
+        if !sink.keyed {
+            *text += "key = \"\"\n";
+        }
+        if !sink.partitioner.is_empty() {
+            let _ = writeln!(text, "partitioner = \"{}\"", sink.partitioner);
+        }
+        if let Some(ms) = sink.expire_ms {
+            let _ = writeln!(text, "expire_after = \"{ms}ms\"");
+        }
+        match sink.dead {
+            Dead::Nowhere => {}
+            Dead::Topic => drop(writeln!(text, "dead_letters_topic = \"{}\"", sink.dead_topic())),
+            Dead::File => drop(writeln!(text, "dead_letters_file = \"{}.jsonl\"", sink.name)),
+        }
+        *text += &self.more;
+    }
+}
+
+/// Which runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// With a disk, crashes and whatever else.
+    All,
+    /// Without a disk and without crashes: what an answer means while the process lives.
+    Memory,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// The first start's configuration.
+    pub settings: Settings,
+    /// Brokers of each cluster.
+    pub brokers: usize,
+    /// Topic ids in Produce.
+    pub by_id: bool,
+    /// Leader epochs, and DescribeProducers.
+    pub modern: bool,
+    /// Partitions of a topic.
+    pub partitions: usize,
+    /// `min.insync.replicas`
+    pub min_in_sync: usize,
+    /// Devices.
+    pub devices: usize,
+    /// Messages of each.
+    pub messages: usize,
+    /// Longest payload.
+    pub payload_max: usize,
+    /// A device does something about so often, in nanoseconds.
+    pub pace: u64,
+    /// Faults come for so long.
+    pub storm: u64,
+    /// Faults of this run, and how often each comes: mean time between two, in nanoseconds.
+    pub faults: Vec<(Fault, u64)>,
+    /// Longest way between shard and broker, in nanoseconds.
+    pub latency: u64,
+    /// Longest sync, in nanoseconds.
+    pub sync: u64,
+    /// Devices may send what Kafka refuses.
+    pub poison: bool,
+    /// The machine's clock is ahead by so many milliseconds.
+    pub clock_ahead_ms: i64,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn new(seed: u64, kind: Kind) -> Self {
+        let mut rng = stream(seed, "plan");
+        // One run in eight has sizes as they are in practice.
+        let large = rng.u8(..8) == 0;
+        let clusters = if rng.u8(..3) == 0 { 2 } else { 1 };
+        let spool = (kind == Kind::All).then(|| spool(&mut stream(seed, "spool"), large));
+        let sinks = sinks(&mut stream(seed, "sinks"), clusters, spool.is_some(), large);
+        let settings = Settings {
+            shards: [1, 1, 1, 2, 3][rng.usize(..5)],
+            clusters: (0..clusters).map(|index| format!("127.0.0.{}", index + 1)).collect(),
+            sinks,
+            spool,
+            buffer_bytes: if large { 4 << 20 } else { rng.u64(1..6) * 16 * 1024 },
+            batch_bytes: if large { 64 << 10 } else { 1024 },
+            record_bytes_max: if large { 16 << 10 } else { 2048 },
+            answer_timeout_ms: (rng.u8(..4) == 0).then(|| rng.u64(1..5) * 1000),
+            more: String::new(),
+        };
+        let storm = rng.u64(4..16) * S;
+        Self {
+            seed,
+            brokers: rng.usize(1..4),
+            by_id: rng.bool(),
+            modern: rng.u8(..4) > 0,
+            partitions: rng.usize(1..5),
+            min_in_sync: rng.usize(1..3),
+            devices: rng.usize(2..7),
+            messages: rng.usize(10..60),
+            payload_max: if large { 8_000 } else { 600 },
+            pace: rng.u64(5..120) * MS,
+            storm,
+            faults: faults(seed, kind),
+            latency: [100_000, MS, 5 * MS, 40 * MS][rng.usize(..4)],
+            sync: [0, 200_000, 4 * MS, 60 * MS][rng.usize(..4)],
+            poison: rng.u8(..3) == 0,
+            clock_ahead_ms: 0,
+            settings,
+        }
+    }
+}
+
+fn spool(rng: &mut fastrand::Rng, large: bool) -> SpoolPlan {
+    let (segment_bytes, segments_max) = match large {
+        true => (1 << 20, rng.u64(16..64)),
+        false => (1024 * rng.u64(64..128), if rng.bool() { 8 } else { rng.u64(8..32) }),
+    };
+    SpoolPlan {
+        segment_bytes,
+        segments_max,
+        share: if rng.bool() { 100 } else { rng.u64(50..90) },
+        when_full: match rng.u8(..6) {
+            0 => WhenFull::Refuse,
+            1 => WhenFull::DropOldest,
+            _ => WhenFull::Backpressure,
+        },
+    }
+}
+
+fn sinks(rng: &mut fastrand::Rng, clusters: usize, spool: bool, large: bool) -> Vec<SinkPlan> {
+    let count = rng.usize(1..4);
+    let dead = [Dead::Nowhere, Dead::Topic, Dead::File][rng.usize(..3)];
+    let sink = |(number, (name, last_level)): (usize, (&'static str, &'static str))| {
+        let (buffer, level) = buffer_and_level(rng, spool, number == 0);
+        SinkPlan {
+            name,
+            cluster: if number == 1 { clusters - 1 } else { 0 },
+            last_level,
+            topic_per_device: number == 1,
+            keyed: number != 2,
+            buffer,
+            level,
+            dead,
+            linger_ms: rng.u64(..8),
+            max_inflight: if rng.u8(..3) == 0 { rng.u8(1..=5) } else { 5 },
+            expire_ms: (rng.u8(..8) == 0).then(|| rng.u64(1000..4000)),
+            partitioner: if number == 0 && rng.u8(..4) == 0 { "client" } else { "" },
+            compression: ["none", "none", "none", "lz4"][rng.usize(..4)],
+            spill_after: if rng.bool() { 64 << 20 } else { rng.u64(4..60) * if large { 65_536 } else { 1024 } },
+        }
+    };
+    [("all", ""), ("odd", "odd"), ("again", "odd")].into_iter().take(count).enumerate().map(sink).collect()
+}
+
+fn buffer_and_level(rng: &mut fastrand::Rng, spool: bool, first: bool) -> (Buffer, Level) {
+    let volatile = |rng: &mut fastrand::Rng| match rng.u8(..8) {
+        0 => Level::Received,
+        1 => Level::Leader,
+        _ => Level::Replicated,
+    };
+    let draw = rng.u8(..10);
+    if !spool {
+        return (Buffer::Memory, volatile(rng));
+    }
+    match draw {
+        0 | 1 if !first => (Buffer::Memory, volatile(rng)),
+        2 if !first => (Buffer::Hybrid, volatile(rng)),
+        3 if !first => (Buffer::HybridSaved, volatile(rng)),
+        4 | 5 => (Buffer::Disk, Level::Replicated),
+        _ => (Buffer::Disk, Level::Stored),
+    }
+}
+
+/// A third of the faults in each run: a few that are frequent find more than all at once.
+fn faults(seed: u64, kind: Kind) -> Vec<(Fault, u64)> {
+    let drawn = Fault::ALL.iter().filter_map(|fault| {
+        let mut rng = stream(seed, fault.name());
+        let (in_it, rate) = (rng.u8(..3) == 0, rng.u64(1..=8));
+        let wanted = in_it && (kind == Kind::All || !fault.is_of_the_machine());
+        wanted.then_some((*fault, fault.mean_time() * 4 / rate))
+    });
+    drawn.collect()
+}

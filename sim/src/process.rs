@@ -1,0 +1,465 @@
+//! The process under test: its shards, how it starts and how it ends.
+
+use std::collections::VecDeque;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use forebay::metrics::board::Board;
+use forebay::metrics::spec::{Layout, SinkMetric};
+use forebay::runtime::seam::{Closed, ListenerId, Monotonic, Shard};
+use forebay::service::dead_letters::Letter;
+use forebay::shard::mail::{Mail, Notice};
+use forebay::shard::{Core, Surroundings};
+
+use crate::disk::Disk;
+use crate::kafka::front::message_number;
+use crate::link::Phase;
+use crate::ring::{Moving, Ring};
+use crate::time::{MS, S, stream, wall_ms};
+use crate::world::{Event, World};
+
+/// What a shard finds when it wakes up.
+#[derive(Debug)]
+pub enum In {
+    /// A device's socket, by a listener.
+    Accept(u64, u16),
+    /// Bytes of a device's socket.
+    Bytes(u64, Vec<u8>),
+    /// A device's socket is gone.
+    Closed(u64, Closed),
+    /// A connection to a broker is there.
+    Connected(u64),
+    /// Bytes of a broker.
+    LinkBytes(u64, Vec<u8>),
+    /// A connection to a broker is gone.
+    LinkClosed(u64, Closed),
+    /// Mail.
+    Mail(Mail),
+}
+
+/// A shard and its ring.
+pub struct Host {
+    pub(crate) core: Core,
+    pub(crate) ring: Ring,
+    pub(crate) board: Arc<Board>,
+    inbox: VecDeque<In>,
+    /// What came for sockets that have moved to another shard.
+    moved: Vec<In>,
+    wake_at: Option<u64>,
+}
+
+/// See the module.
+pub struct Process {
+    /// Its shards.
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) layout: Layout,
+    pub(crate) started_at: u64,
+    pub(crate) stopping: bool,
+    notices: Receiver<Notice>,
+    letters: Vec<Receiver<Letter>>,
+    moving: Moving,
+}
+
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Process").field("started_at", &self.started_at).finish_non_exhaustive()
+    }
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// kill -9.
+    Kill,
+    /// The power goes.
+    PowerCut,
+    /// It has drained.
+    Stopped,
+}
+
+impl Process {
+    /// When a shard wakes up next, in simulated time, and which.
+    pub(crate) fn next_at(&self, boot: u64) -> Option<(u64, usize)> {
+        let of = |(index, host): (usize, &Host)| {
+            if host.ring.stopped {
+                return None;
+            }
+            let timer = host.ring.next_timer_at().map(|at| at.0.saturating_add(boot));
+            let at = [host.wake_at, timer, host.ring.disk.next_answer_at()].into_iter().flatten().min()?;
+            Some((at, index))
+        };
+        self.hosts.iter().enumerate().filter_map(of).min()
+    }
+
+    /// A number of a sink, all shards together.
+    #[must_use]
+    pub fn sink(&self, sink: usize, metric: SinkMetric) -> u64 {
+        self.hosts.iter().map(|host| host.board.read()[self.layout.sink(sink, metric)]).sum()
+    }
+
+    /// Rows that wait.
+    #[must_use]
+    pub fn buffered_rows(&self) -> u64 {
+        (0..self.layout.sinks).map(|sink| self.sink(sink, SinkMetric::BufferedRows)).sum()
+    }
+
+    /// What waits where.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let sinks = (0..self.layout.sinks).map(|sink| {
+            let of = |metric| self.sink(sink, metric);
+            format!(
+                "sink {sink}: matched {} recovered {} delivered {} buffered {} spooled {} unknown {} refused {} dead {}",
+                of(SinkMetric::Matched),
+                of(SinkMetric::Recovered),
+                of(SinkMetric::Delivered),
+                of(SinkMetric::BufferedRows),
+                of(SinkMetric::SpooledRows),
+                of(SinkMetric::OutcomeUnknown),
+                of(SinkMetric::Refused),
+                of(SinkMetric::DeadLettered),
+            )
+        });
+        sinks.collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl World {
+    /// Something for a shard.
+    pub(crate) fn put(&mut self, shard: usize, what: In) {
+        let wait = self.network.u64(..100_000);
+        let time = self.time;
+        if let Some(host) = self.process.as_mut().and_then(|process| process.hosts.get_mut(shard)) {
+            host.inbox.push_back(what);
+            host.wake_at.get_or_insert(time + wait);
+        }
+    }
+
+    /// The process starts on its disks.
+    pub(crate) fn start(&mut self) {
+        assert!(self.process.is_none(), "one process at a time");
+        self.life += 1;
+        let config = Arc::new(self.settings.config());
+        let shards = config.service.shards;
+        while self.disks.len() < shards {
+            let mut disk = Disk::new(stream(self.plan.seed, &format!("disk {}", self.disks.len())));
+            disk.health.slowest = self.plan.sync;
+            disk.health.reads_later = if self.plan.seed.is_multiple_of(2) { 30 } else { 0 };
+            self.disks.push(disk);
+        }
+        // What a shard draws from chance hangs on the seed as well.
+        fastrand::seed(self.plan.seed ^ u64::from(self.life) << 48);
+        let layout =
+            Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
+        let (post, _mailboxes) = forebay::runtime::mailboxes(shards, 16).expect("mailboxes");
+        let (resolver, _) = channel();
+        let (tell, notices) = channel();
+        let (posts, letters): (Vec<_>, Vec<_>) = config.sinks.iter().map(|_| channel()).unzip();
+        let files = config
+            .sinks
+            .iter()
+            .zip(posts)
+            .map(|(sink, post)| sink.dead_letters.as_ref().and_then(|dead| dead.file.as_ref()).map(|_| post));
+        let around = Surroundings {
+            config: Arc::clone(&config),
+            post,
+            resolver,
+            journal: Arc::default(),
+            notices: tell,
+            dead_letters: files.collect(),
+            rules: &forebay::rules::KEPT,
+        };
+        let moving = Moving::default();
+        let disks = std::mem::take(&mut self.disks);
+        let mut disks = disks.into_iter();
+        let mut hosts = Vec::new();
+        for index in 0..shards {
+            let board = Arc::new(Board::new(layout));
+            let core = Core::new(index, around.clone(), Arc::clone(&board));
+            let disk = disks.next().expect("a disk for each shard");
+            let ring = Ring::new((index, shards), disk, Moving::clone(&moving));
+            let (inbox, moved) = (VecDeque::new(), Vec::new());
+            hosts.push(Host { core, ring, board, inbox, moved, wake_at: Some(self.time) });
+        }
+        self.disks = disks.collect();
+        let started_at = self.time;
+        self.process = Some(Process { hosts, layout, started_at, stopping: false, notices, letters, moving });
+        self.note(|| "process starts".to_owned());
+        for shard in 0..shards {
+            self.begin(shard);
+        }
+        self.look_at_notices();
+        if self.kill_after_turns == Some(0) {
+            self.kill_again();
+        }
+    }
+
+    fn begin(&mut self, shard: usize) {
+        let (time, now, wall) = self.clocks();
+        let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
+        (host.ring.now, host.ring.wall, host.ring.disk.time) = (now, wall, time);
+        host.core.on_start(&mut host.ring);
+        host.ring.disk.started = true;
+        host.ring.disk.turn_ended();
+        self.collect(shard);
+    }
+
+    /// Simulated time, and what the machine's clocks say.
+    fn clocks(&self) -> (u64, Monotonic, i64) {
+        (self.time, Monotonic(self.time - self.boot), wall_ms(self.time) + self.clock_ahead_ms)
+    }
+
+    fn look_at_notices(&mut self) {
+        let Some(process) = &self.process else { return };
+        let notices: Vec<Notice> = process.notices.try_iter().collect();
+        for notice in notices {
+            match notice {
+                Notice::Failed { shard, why } => {
+                    self.note(|| format!("start of shard {shard} refused: {why}"));
+                    self.judge.start_refused(why);
+                }
+                Notice::Drained { shard, rows_left, rows_kept, .. } => {
+                    self.note(|| format!("shard {shard} drained: {rows_left} rows left, {rows_kept} kept"));
+                    self.judge.rows_left += rows_left;
+                }
+                Notice::Started(_) => {}
+            }
+        }
+    }
+
+    /// A shard's turn, in the order of the runtime.
+    pub(crate) fn turn(&mut self, shard: usize) {
+        let (time, now, wall) = self.clocks();
+        let Some(process) = &mut self.process else { return };
+        let host = &mut process.hosts[shard];
+        host.wake_at = None;
+        (host.ring.now, host.ring.wall, host.ring.disk.time) = (now, wall, time);
+        let inbox = std::mem::take(&mut host.inbox);
+        for one in inbox {
+            self.deliver(shard, one);
+        }
+        let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
+        while let Some(event) = host.ring.disk.answer() {
+            host.core.on_segment(&mut host.ring, event);
+        }
+        while let Some(token) = host.ring.due_timer() {
+            host.core.on_timer(&mut host.ring, token);
+        }
+        host.core.on_turn_end(&mut host.ring);
+        host.ring.disk.turn_ended();
+        self.collect(shard);
+        self.check_board();
+        if let Some(turns) = self.kill_after_turns {
+            self.kill_after_turns = turns.checked_sub(1);
+            if self.kill_after_turns == Some(0) {
+                self.kill_again();
+            }
+        }
+    }
+
+    fn kill_again(&mut self) {
+        self.kill_after_turns = None;
+        let how = if self.crash_rng.bool() { End::Kill } else { End::PowerCut };
+        let mut rng = self.crash_rng.clone();
+        self.crash(how, &mut rng);
+        self.crash_rng = rng;
+    }
+
+    fn deliver(&mut self, shard: usize, one: In) {
+        let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
+        let (core, ring) = (&mut host.core, &mut host.ring);
+        match one {
+            In::Accept(socket, listener) => {
+                let conn = ring.open(socket, None, listener);
+                core.on_accept(ring, conn, ListenerId(listener), ([127, 0, 0, 1], 40_000).into());
+            }
+            In::Bytes(socket, bytes) => match ring.conn_of(socket) {
+                Some(conn) => core.on_bytes(ring, conn, &bytes),
+                // It has moved: what it has not read is read by its new shard.
+                None => host.moved.push(In::Bytes(socket, bytes)),
+            },
+            In::Closed(socket, why) => match ring.conn_of(socket) {
+                Some(conn) => {
+                    core.on_close(ring, conn, why);
+                    ring.release(conn);
+                    self.sockets.remove(&socket);
+                }
+                None => host.moved.push(In::Closed(socket, why)),
+            },
+            In::Mail(letter) => core.on_mail(ring, letter),
+            In::Connected(link) => {
+                if let Some(conn) = self.links.get(&link).map(|link| link.conn)
+                    && ring.open_wire(conn).is_some()
+                {
+                    core.on_connect(ring, conn);
+                }
+            }
+            In::LinkBytes(link, bytes) => {
+                if let Some(conn) = self.links.get(&link).map(|link| link.conn)
+                    && ring.open_wire(conn).is_some()
+                {
+                    core.on_bytes(ring, conn, &bytes);
+                }
+            }
+            In::LinkClosed(link, why) => {
+                if let Some(conn) = self.links.remove(&link).map(|link| link.conn)
+                    && ring.open_wire(conn).is_some()
+                {
+                    core.on_close(ring, conn, why);
+                    ring.release(conn);
+                }
+            }
+        }
+    }
+
+    /// What a shard has done in a turn goes out.
+    fn collect(&mut self, shard: usize) {
+        let Some(process) = &mut self.process else { return };
+        let host = &mut process.hosts[shard];
+        let mail = std::mem::take(&mut host.ring.mail);
+        let dialled = std::mem::take(&mut host.ring.dialled);
+        let moved = std::mem::take(&mut host.moved);
+        let (mut sent, mut closed) = (Vec::new(), Vec::new());
+        for slot in 0..host.ring.wires.len() {
+            let Some(conn) = host.ring.id_of(slot) else { continue };
+            let wire = &mut host.ring.wires[slot];
+            if !wire.out.is_empty() {
+                sent.push((conn, wire.socket, wire.outgoing.is_some(), std::mem::take(&mut wire.out)));
+            }
+            if wire.closed {
+                closed.push((conn, wire.socket, wire.outgoing.is_some()));
+            }
+        }
+        for (to, letter) in mail {
+            if let Mail::HandOver(detached) = &letter {
+                let socket =
+                    self.process.as_ref().and_then(|p| p.moving.borrow().get(&detached.fd.as_raw_fd()).copied());
+                if let Some(entry) = socket.and_then(|socket| self.sockets.get_mut(&socket)) {
+                    entry.shard = to;
+                }
+            }
+            self.put(to, In::Mail(letter));
+        }
+        for one in moved {
+            let (In::Bytes(socket, _) | In::Closed(socket, _)) = &one else { continue };
+            if let Some(to) = self.sockets.get(socket).map(|entry| entry.shard).filter(|to| *to != shard) {
+                self.put(to, one);
+            }
+        }
+        for conn in dialled {
+            self.dial(shard, conn);
+        }
+        for (conn, socket, outgoing, bytes) in sent {
+            if outgoing { self.send_to_broker(shard, conn, bytes) } else { self.send_to_device(socket, bytes) }
+        }
+        for (conn, socket, outgoing) in closed {
+            if let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) {
+                host.core.on_close(&mut host.ring, conn, Closed::Local);
+                host.ring.release(conn);
+                host.wake_at.get_or_insert(self.time);
+            }
+            if outgoing { self.given_up(shard, conn) } else { self.socket_gone(socket) }
+        }
+        self.take_letters();
+        self.look_at_notices();
+        let stopped = self.process.as_ref().is_some_and(|p| p.hosts.iter().all(|host| host.ring.stopped));
+        if stopped {
+            let mut rng = self.crash_rng.clone();
+            self.ends(End::Stopped, &mut rng);
+            self.crash_rng = rng;
+        }
+    }
+
+    fn take_letters(&mut self) {
+        let Some(process) = &self.process else { return };
+        let taken: Vec<(usize, Letter)> = process
+            .letters
+            .iter()
+            .enumerate()
+            .flat_map(|(sink, letters)| letters.try_iter().map(move |letter| (sink, letter)))
+            .collect();
+        for (sink, letter) in taken {
+            let line: serde_json::Value = serde_json::from_slice(&letter.line).expect("a line of JSON");
+            let message = line["value"].as_str().and_then(|value| message_number(value.as_bytes()));
+            // One file for each sink, written in order.
+            let at = self.judge.file_clear.get(&sink).copied().unwrap_or(0).max(self.time) + self.rng.u64(..20 * MS);
+            self.judge.file_clear.insert(sink, at);
+            self.schedule(at, Event::Filed(self.life, letter.shard, sink, message));
+        }
+    }
+
+    /// SIGTERM.
+    pub(crate) fn stop_in_order(&mut self, rng: &mut fastrand::Rng) {
+        let grace = Duration::from_millis(rng.u64(100..6_000));
+        let Some(process) = self.process.as_mut().filter(|process| !process.stopping) else { return };
+        process.stopping = true;
+        for shard in 0..process.hosts.len() {
+            self.put(shard, In::Mail(Mail::Drain { grace }));
+        }
+    }
+
+    /// The process ends without warning.
+    pub fn crash(&mut self, how: End, rng: &mut fastrand::Rng) {
+        if self.process.is_some() {
+            self.ends(how, rng);
+        }
+    }
+
+    fn ends(&mut self, how: End, rng: &mut fastrand::Rng) {
+        let Some(process) = self.process.take() else { return };
+        self.note(|| format!("process ends: {how:?}"));
+        self.judge.process_ended(&process, how, self.life);
+        let sessions_kept = self.settings.spool.is_some();
+        let mut disks: Vec<Disk> = process.hosts.into_iter().map(|host| host.ring.disk).collect();
+        for disk in &mut disks {
+            match how {
+                End::PowerCut => disk.power_cut(rng),
+                End::Kill | End::Stopped => disk.kill(rng),
+            }
+        }
+        disks.append(&mut self.disks);
+        self.disks = disks;
+        if how == End::PowerCut {
+            self.boot = self.time;
+        }
+        let life = self.life;
+        for socket in std::mem::take(&mut self.sockets).into_values() {
+            let device = &mut self.devices[socket.device];
+            if device.socket.is_some() {
+                device.lost(&mut self.messages, life);
+            }
+        }
+        let reconnect = self.time + rng.u64(..500 * MS);
+        for device in &mut self.devices {
+            device.process_ended(sessions_kept);
+            device.reconnect_at = reconnect;
+        }
+        let links: Vec<u64> = self.links.keys().copied().collect();
+        links.into_iter().for_each(|link| self.orphan(link));
+        let down = if rng.u8(..4) == 0 { rng.u64(..3 * S) } else { rng.u64(..20 * MS) };
+        // Not long, and it ends again.
+        self.kill_after_turns = (how != End::Stopped && rng.u8(..3) == 0).then(|| rng.u32(..12));
+        if rng.u8(..4) == 0 {
+            self.disks.iter_mut().for_each(Disk::write_back);
+        }
+        self.schedule(self.time + down, Event::Start);
+    }
+
+    fn orphan(&mut self, link: u64) {
+        let requests = self.network.usize(..8);
+        if let Some(link) = self.links.get_mut(&link).filter(|link| link.phase != Phase::Cut) {
+            (link.phase, link.requests_left) = (Phase::Orphan, requests);
+        }
+    }
+
+    /// The shard has given a connection to a broker up.
+    fn given_up(&mut self, shard: usize, conn: forebay::runtime::seam::ConnId) {
+        let life = self.life;
+        let found = self.links.iter().find(|(_, link)| (link.shard, link.conn, link.life) == (shard, conn, life));
+        if let Some(link) = found.map(|(number, _)| *number) {
+            self.orphan(link);
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The runtime of one shard as plain tables: every call of the seam is carried out in memory, and time passes when the
+//! run says so.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+use forebay::runtime::seam::{Chunk, ConnId, Io, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs};
+use forebay::shard::mail::Mail;
+
+use crate::disk::Disk;
+
+/// One side of a connection, as the shard has left it.
+#[derive(Debug, Default)]
+pub struct Wire {
+    generation: u32,
+    /// What the shard has written and the peer has not taken yet.
+    pub out: Vec<u8>,
+    /// The shard does not read.
+    pub paused: bool,
+    /// The shard has closed it.
+    pub closed: bool,
+    /// Where it leads, for a connection to a broker.
+    pub outgoing: Option<SocketAddr>,
+    /// The device's socket behind it.
+    pub socket: u64,
+    listener: u16,
+}
+
+/// Sockets on their way from one shard to another, by descriptor.
+pub type Moving = Rc<RefCell<HashMap<RawFd, u64>>>;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Ring {
+    /// Monotonic time of this turn: since the machine started.
+    pub now: Monotonic,
+    /// What the machine's wall clock says.
+    pub wall: i64,
+    index: usize,
+    shards: usize,
+    /// By slot.
+    pub wires: Vec<Wire>,
+    free: Vec<u32>,
+    /// The shard has asked to end.
+    pub stopped: bool,
+    /// It accepts no connections any more.
+    pub deaf: bool,
+    /// What its segments are on.
+    pub disk: Disk,
+    opened: bool,
+    timers: BTreeMap<(Monotonic, u32), u64>,
+    timer_times: HashMap<u32, Monotonic>,
+    next_timer: u32,
+    /// Mail to other shards.
+    pub mail: Vec<(usize, Mail)>,
+    moving: Moving,
+    scratch: Vec<u8>,
+    /// Wires that were opened to brokers in this turn.
+    pub dialled: Vec<ConnId>,
+}
+
+impl Ring {
+    /// A ring of shard `index` of `shards` on this disk.
+    #[must_use]
+    pub fn new((index, shards): (usize, usize), disk: Disk, moving: Moving) -> Self {
+        Self {
+            now: Monotonic(0),
+            wall: 0,
+            index,
+            shards,
+            wires: Vec::new(),
+            free: Vec::new(),
+            stopped: false,
+            deaf: false,
+            disk,
+            opened: false,
+            timers: BTreeMap::new(),
+            timer_times: HashMap::new(),
+            next_timer: 0,
+            mail: Vec::new(),
+            moving,
+            scratch: Vec::new(),
+            dialled: Vec::new(),
+        }
+    }
+
+    /// A connection: of a device's socket, or to a broker.
+    pub fn open(&mut self, socket: u64, outgoing: Option<SocketAddr>, listener: u16) -> ConnId {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.wires.push(Wire::default());
+            (self.wires.len() - 1) as u32
+        });
+        let wire = &mut self.wires[slot as usize];
+        let generation = wire.generation + 1;
+        *wire = Wire { generation, outgoing, socket, listener, ..Wire::default() };
+        ConnId { slot, generation }
+    }
+
+    /// The shard has been told that the connection is gone: its slot may be used again.
+    pub fn release(&mut self, conn: ConnId) {
+        if let Some(wire) = self.named(conn) {
+            wire.closed = true;
+            wire.generation += 1;
+            wire.out.clear();
+            self.free.push(conn.slot);
+        }
+    }
+
+    /// The wire that an id names, if it is not released.
+    pub fn named(&mut self, conn: ConnId) -> Option<&mut Wire> {
+        self.wires.get_mut(conn.slot as usize).filter(|wire| wire.generation == conn.generation)
+    }
+
+    /// The same, closed ones left out.
+    pub fn open_wire(&mut self, conn: ConnId) -> Option<&mut Wire> {
+        self.named(conn).filter(|wire| !wire.closed)
+    }
+
+    /// The connection in a slot, if there is one that is not released.
+    #[must_use]
+    pub fn id_of(&self, slot: usize) -> Option<ConnId> {
+        let conn = ConnId { slot: slot as u32, generation: self.wires[slot].generation };
+        (!self.free.contains(&conn.slot)).then_some(conn)
+    }
+
+    /// The open connection of a device's socket.
+    #[must_use]
+    pub fn conn_of(&self, socket: u64) -> Option<ConnId> {
+        let slot =
+            self.wires.iter().position(|wire| wire.socket == socket && !wire.closed && wire.outgoing.is_none())?;
+        self.id_of(slot)
+    }
+
+    /// When the next timer fires.
+    #[must_use]
+    pub fn next_timer_at(&self) -> Option<Monotonic> {
+        self.timers.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// A timer that is due.
+    pub fn due_timer(&mut self) -> Option<u64> {
+        let (&(at, id), _) = self.timers.first_key_value()?;
+        if at > self.now {
+            return None;
+        }
+        self.timer_times.remove(&id);
+        self.timers.pop_first().map(|(_, token)| token)
+    }
+}
+
+impl Io<Mail> for Ring {
+    fn now(&self) -> Monotonic {
+        self.now
+    }
+    fn wall(&self) -> WallMs {
+        WallMs(self.wall)
+    }
+    fn shard(&self) -> usize {
+        self.index
+    }
+    fn shards(&self) -> usize {
+        self.shards
+    }
+    fn out(&mut self, conn: ConnId) -> &mut Vec<u8> {
+        self.scratch.clear();
+        let wire = self.wires.get_mut(conn.slot as usize).filter(|w| w.generation == conn.generation && !w.closed);
+        wire.map_or(&mut self.scratch, |wire| &mut wire.out)
+    }
+    fn send(&mut self, conn: ConnId, chunks: &mut Vec<Chunk>) {
+        let out = self.out(conn);
+        chunks.drain(..).for_each(|chunk| out.extend_from_slice(chunk.bytes()));
+    }
+    fn unsent(&self, conn: ConnId) -> usize {
+        self.wires.get(conn.slot as usize).map_or(0, |wire| wire.out.len())
+    }
+    fn unacked(&self, conn: ConnId) -> usize {
+        self.unsent(conn)
+    }
+    fn stream(&mut self, _conn: ConnId) {}
+    fn pause(&mut self, conn: ConnId) {
+        if let Some(wire) = self.named(conn) {
+            wire.paused = true;
+        }
+    }
+    fn resume(&mut self, conn: ConnId) {
+        if let Some(wire) = self.named(conn) {
+            wire.paused = false;
+        }
+    }
+    fn close(&mut self, conn: ConnId) {
+        if let Some(wire) = self.named(conn) {
+            wire.closed = true;
+        }
+    }
+    fn abort(&mut self, conn: ConnId) {
+        if let Some(wire) = self.named(conn) {
+            wire.closed = true;
+            wire.out.clear();
+        }
+    }
+    fn connect(&mut self, to: SocketAddr) -> ConnId {
+        let conn = self.open(0, Some(to), 0);
+        self.dialled.push(conn);
+        conn
+    }
+    fn detach(&mut self, conn: ConnId) -> Option<(OwnedFd, SocketAddr, ListenerId)> {
+        let (socket, listener) = self.open_wire(conn).map(|wire| (wire.socket, wire.listener))?;
+        // A descriptor of its own, so that whoever drops it closes the socket.
+        let fd = OwnedFd::from(File::open("/dev/null").ok()?);
+        self.moving.borrow_mut().insert(fd.as_raw_fd(), socket);
+        self.release(conn);
+        Some((fd, PEER, ListenerId(listener)))
+    }
+    fn adopt(&mut self, fd: OwnedFd, _peer: SocketAddr, listener: ListenerId) -> ConnId {
+        let socket = self.moving.borrow_mut().remove(&fd.as_raw_fd()).unwrap_or(0);
+        self.open(socket, None, listener.0)
+    }
+    fn peer(&self, _conn: ConnId) -> Option<SocketAddr> {
+        Some(PEER)
+    }
+    fn set_peer(&mut self, _conn: ConnId, _peer: SocketAddr) {}
+    fn stop_accepting(&mut self) {
+        self.deaf = true;
+    }
+    fn set_timer(&mut self, at: Monotonic, token: u64) -> TimerId {
+        self.next_timer += 1;
+        self.timers.insert((at, self.next_timer), token);
+        self.timer_times.insert(self.next_timer, at);
+        TimerId { slot: self.next_timer, generation: 0 }
+    }
+    fn cancel_timer(&mut self, timer: TimerId) {
+        if let Some(at) = self.timer_times.remove(&timer.slot) {
+            self.timers.remove(&(at, timer.slot));
+        }
+    }
+    fn mail(&mut self, to: usize, letter: Mail) -> Result<(), Mail> {
+        self.mail.push((to, letter));
+        Ok(())
+    }
+    fn open_segments(&mut self, _settings: SegmentSettings) -> io::Result<()> {
+        self.opened = true;
+        Ok(())
+    }
+    fn segments(&mut self) -> Option<&mut dyn Segments> {
+        self.opened.then_some(&mut self.disk as &mut dyn Segments)
+    }
+    fn stop(&mut self) {
+        self.stopped = true;
+    }
+}
+
+const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 1)), 40_000);

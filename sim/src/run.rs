@@ -1,0 +1,173 @@
+//! Runs of seeds: one, and many on all cores.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::faults::Fault;
+use crate::judge::Failure;
+use crate::plan::{Kind, Plan};
+use crate::world::World;
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Messages of devices.
+    pub messages: u64,
+    /// Batches in Kafka.
+    pub batches: u64,
+    /// Processes.
+    pub processes: u64,
+    /// Rows whose outcome was counted as unknown.
+    pub unknown: u64,
+    /// Rows that were dropped, expired or refused.
+    pub failed: u64,
+    /// Rows in dead letters.
+    pub dead: u64,
+    /// Questions about logs.
+    pub asked: u64,
+    /// A hash of all that Kafka and the devices have.
+    pub digest: u64,
+}
+
+impl Sums {
+    /// Adds another run.
+    pub fn add(&mut self, other: &Self) {
+        self.messages += other.messages;
+        self.batches += other.batches;
+        self.processes += other.processes;
+        self.unknown += other.unknown;
+        self.failed += other.failed;
+        self.dead += other.dead;
+        self.asked += other.asked;
+        self.digest ^= other.digest;
+    }
+
+    /// Of a run that is over.
+    #[must_use]
+    pub fn of(world: &World) -> Self {
+        let counted: Vec<_> = (0..world.settings.sinks.len()).map(|sink| world.counted(sink)).collect();
+        Self {
+            messages: world.messages.len() as u64,
+            batches: world.clusters.iter().map(|cluster| cluster.entries.len() as u64).sum(),
+            processes: u64::from(world.life),
+            unknown: counted.iter().map(|sink| sink.unknown).sum(),
+            failed: counted.iter().map(|sink| sink.dropped + sink.expired + sink.refused + sink.rotten).sum(),
+            dead: counted.iter().map(|sink| sink.dead).sum(),
+            asked: world.clusters.iter().map(|cluster| cluster.asked).sum(),
+            digest: digest(world),
+        }
+    }
+}
+
+fn digest(world: &World) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut add = |value: u64| hash = (hash ^ value).wrapping_mul(0x0100_0000_01b3);
+    for entry in world.clusters.iter().flat_map(|cluster| &cluster.entries) {
+        add(entry.time);
+        add(entry.producer as u64);
+        add(entry.first as u64);
+        add(u64::from(entry.count as u32));
+    }
+    for message in &world.messages {
+        add(message.sends.into());
+        add(message.answered.map_or(0, |(at, _)| at));
+    }
+    hash
+}
+
+/// What a run leaves out, to make a failure smaller.
+#[derive(Clone, Debug, Default)]
+pub struct Without {
+    /// Faults that do not come.
+    pub faults: Vec<Fault>,
+    /// Liveness is not judged.
+    pub liveness: bool,
+}
+
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Panics of runs are reported with their seed, not printed as they happen. To be called once.
+pub fn catch_panics() {
+    std::panic::set_hook(Box::new(|info| PANIC.set(Some(info.to_string()))));
+}
+
+/// Runs a seed; the trace comes with it if it is wanted.
+///
+/// # Errors
+/// What was wrong.
+pub fn run(seed: u64, kind: Kind, without: &Without, traced: bool) -> (Result<Sums, Failure>, String) {
+    let mut plan = Plan::new(seed, kind);
+    plan.faults.retain(|(fault, _)| !without.faults.contains(fault));
+    run_plan(plan, without, traced)
+}
+
+/// The same with a plan of one's own.
+///
+/// # Errors
+/// What was wrong.
+pub fn run_plan(plan: Plan, without: &Without, traced: bool) -> (Result<Sums, Failure>, String) {
+    let mut world = World::new(plan, traced);
+    world.judge.live = !without.liveness;
+    let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
+    if ran.is_err() {
+        let text = PANIC.take().unwrap_or_else(|| "a panic".to_owned());
+        world.judge.fails("panic", text);
+    }
+    let result = match world.judge.failure().cloned() {
+        Some(failure) => Err(failure),
+        None => Ok(Sums::of(&world)),
+    };
+    let trace = world.trace();
+    if ran.is_err() {
+        // What a panic has left half done must not be looked at again, not even to drop it.
+        std::mem::forget(world);
+    }
+    (result, trace)
+}
+
+/// Runs seeds on so many threads. What the good ones came to, and each that failed, by seed.
+pub fn many(seeds: Range<u64>, kind: Kind, without: &Without, threads: usize) -> (Sums, Vec<(u64, Failure)>) {
+    let next = AtomicU64::new(seeds.start);
+    let found = Mutex::new((Sums::default(), Vec::new()));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            let (result, _) = run(seed, kind, without, false);
+            let mut found = found.lock().expect("no panic while held");
+            match result {
+                Ok(sums) => found.0.add(&sums),
+                Err(failure) => found.1.push((seed, failure)),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(work);
+        }
+    });
+    let (sums, mut failed) = found.into_inner().expect("no panic while held");
+    failed.sort_by_key(|(seed, _)| *seed);
+    (sums, failed)
+}
+
+/// Leaves out one fault after the other for as long as a seed still fails in the same way.
+#[must_use]
+pub fn shrunk(seed: u64, kind: Kind, what: &'static str) -> Without {
+    let mut least = Without::default();
+    for (fault, _) in Plan::new(seed, kind).faults {
+        let mut less = least.clone();
+        less.faults.push(fault);
+        if run(seed, kind, &less, false).0.is_err_and(|failure| failure.what == what) {
+            least = less;
+        }
+    }
+    least
+}

@@ -1,0 +1,70 @@
+//! Seeds and scripts that every run of the tests goes through.
+
+use std::ops::Range;
+
+use crate::expected::{RED_SCRIPTS, RED_SEEDS, fault_of};
+use crate::faults::Fault;
+use crate::plan::Kind;
+use crate::run::{self, Sums, Without};
+use crate::scenarios;
+
+/// Runs seeds of a kind; those that are red for a known fault must be red.
+fn seeds_are_green(kind: Kind, seeds: Range<u64>) -> Sums {
+    let (sums, failed) = run::many(seeds.clone(), kind, &Without::default(), 2);
+    let wrong: Vec<_> = failed.iter().filter(|(seed, _)| fault_of(kind, *seed).is_none()).collect();
+    assert!(wrong.is_empty(), "run one alone with `cargo run -p forebay-sim -- SEED` (docs/SIMULATION.md): {wrong:#?}");
+    for (_, seed, fault) in RED_SEEDS.iter().filter(|(of, seed, _)| *of == kind && seeds.contains(seed)) {
+        assert!(
+            failed.iter().any(|(red, _)| red == seed),
+            "seed {seed} ({fault}) is green: delete its line in expected.rs"
+        );
+    }
+    sums
+}
+
+#[test]
+fn seeds_are_green_but_for_known_faults() {
+    let seeds = 0..100;
+    let each = seeds.end;
+    let sums = seeds_are_green(Kind::All, seeds);
+    // A run in which nothing happens shows nothing.
+    assert!(sums.processes > each * 2 && sums.messages > each * 60 && sums.asked > each / 10, "too quiet: {sums:?}");
+}
+
+/// What an answer means while the process lives, without disk and crashes.
+#[test]
+fn seeds_without_a_disk_are_green() {
+    seeds_are_green(Kind::Memory, 0..40);
+}
+
+#[test]
+fn scripts_are_green_but_for_known_faults() {
+    let mut wrong = Vec::new();
+    for (name, script) in scenarios::ALL {
+        match (script(), RED_SCRIPTS.contains(name)) {
+            (Ok(()), true) => wrong.push(format!("{name}: green by now; delete its line in expected.rs")),
+            (Err(failure), false) => wrong.push(format!("{name}: {}: {}", failure.what, failure.text)),
+            (Ok(()), false) | (Err(_), true) => {}
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn same_seed_same_run() {
+    for seed in 0..4 {
+        let once = run::run(seed, Kind::All, &Without::default(), true);
+        let again = run::run(seed, Kind::All, &Without::default(), true);
+        assert_eq!(once, again, "seed {seed}");
+    }
+}
+
+/// A fault that is left out changes no draw of another.
+#[test]
+fn faults_are_drawn_apart() {
+    let all = crate::plan::Plan::new(7, Kind::All);
+    let memory = crate::plan::Plan::new(7, Kind::Memory);
+    let of_both: Vec<_> = all.faults.iter().filter(|(fault, _)| !fault.is_of_the_machine()).collect();
+    assert_eq!(of_both, memory.faults.iter().collect::<Vec<_>>());
+    assert!(Fault::ALL.len() > 20);
+}

@@ -1,0 +1,456 @@
+//! One run: a machine with its process, the devices in front of it, the clusters behind it, and one queue of events.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use forebay::runtime::seam::Closed;
+use forebay::shard::mail::Mail;
+
+use crate::device::{Device, Message, News};
+use crate::disk::Disk;
+use crate::faults::{Cure, Fault};
+use crate::judge::Judge;
+use crate::kafka::Cluster;
+use crate::link::Link;
+use crate::plan::{Plan, Settings};
+use crate::process::{In, Process};
+use crate::time::{MS, S, stream};
+
+/// What happens at a time.
+#[derive(Debug)]
+pub enum Event {
+    /// A device does something.
+    Device(usize),
+    /// A fault of this kind comes.
+    Fault(Fault),
+    /// Something is put right.
+    Cure(Cure),
+    /// A connection to a broker is there, or is refused.
+    Dialled(u64, bool),
+    /// Bytes arrive at a broker.
+    ToBroker(u64, Vec<u8>),
+    /// A broker looks at a connection's next request, or at the one that waits.
+    Serve(u64),
+    /// Bytes arrive at the shard.
+    ToShard(u64, Vec<u8>),
+    /// The shard hears that a connection is gone.
+    CutAtShard(u64),
+    /// Bytes arrive at a device.
+    ToDevice(u64, Vec<u8>),
+    /// A letter is in its file: process, shard, sink, message.
+    Filed(u32, usize, usize, Option<u32>),
+    /// The process starts.
+    Start,
+    /// A look at what should have happened by now.
+    Look,
+}
+
+/// A device's connection.
+#[derive(Debug)]
+pub struct Socket {
+    /// Whose it is.
+    pub device: usize,
+    /// The shard that has it.
+    pub shard: usize,
+    /// Nothing arrives at the device before this.
+    pub clear_at: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct World {
+    /// What was drawn for it.
+    pub plan: Plan,
+    /// What the process is configured with, from its next start on.
+    pub settings: Settings,
+    /// Nanoseconds since the run began.
+    pub time: u64,
+    /// Which process it is, counted from 1.
+    pub life: u32,
+    /// When the machine started: its monotonic clock is 0 then.
+    pub boot: u64,
+    /// The machine's wall clock is ahead by so much.
+    pub clock_ahead_ms: i64,
+    events: BTreeMap<(u64, u64), Event>,
+    next_event: u64,
+    pub(crate) process: Option<Process>,
+    /// The disks, while no process has them.
+    pub(crate) disks: Vec<Disk>,
+    /// Kafka.
+    pub clusters: Vec<Cluster>,
+    /// Clusters that cannot be reached.
+    pub away: Vec<bool>,
+    pub(crate) links: BTreeMap<u64, Link>,
+    pub(crate) next_link: u64,
+    /// The devices.
+    pub devices: Vec<Device>,
+    /// Every message, by number.
+    pub messages: Vec<Message>,
+    pub(crate) sockets: BTreeMap<u64, Socket>,
+    next_socket: u64,
+    /// What must hold.
+    pub judge: Judge,
+    trace: Option<Vec<String>>,
+    /// Faults have ended.
+    pub storm_over: bool,
+    /// The disks work since then; or the end of time.
+    pub disks_sick_until: u64,
+    /// Topics that have refused something for a while: cluster, name.
+    pub refused: BTreeSet<(usize, String)>,
+    /// The process is killed after so many more turns.
+    pub kill_after_turns: Option<u32>,
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) network: fastrand::Rng,
+    pub(crate) crash_rng: fastrand::Rng,
+    pub(crate) fault_rngs: Vec<fastrand::Rng>,
+    /// Devices do nothing by themselves: for scenarios.
+    pub quiet: bool,
+    /// Bytes on a disk were damaged: rows may be unreadable.
+    pub damaged: bool,
+}
+
+impl World {
+    /// A run that has not begun.
+    #[must_use]
+    pub fn new(plan: Plan, traced: bool) -> Self {
+        let seed = plan.seed;
+        let clusters = plan.settings.clusters.iter().enumerate().map(|(index, host)| {
+            let rng = stream(seed, &format!("kafka {index}"));
+            let mut cluster = Cluster::new(host, &format!("cluster-{index}"), plan.brokers, rng);
+            (cluster.by_id, cluster.modern, cluster.partitions) = (plan.by_id, plan.modern, plan.partitions);
+            cluster.min_in_sync = plan.min_in_sync.min(plan.brokers);
+            cluster
+        });
+        let devices = (0..plan.devices).map(|index| {
+            let rng = stream(seed, &format!("device {index}"));
+            let mut device = Device::new(index, plan.messages, plan.payload_max, rng);
+            let answered = plan.settings.sinks.iter().all(|sink| sink.dead != crate::plan::Dead::Nowhere);
+            device.may_poison = plan.poison && (answered || device.is_v5());
+            device
+        });
+        let sinks = plan.settings.sinks.len();
+        let mut world = Self {
+            settings: plan.settings.clone(),
+            time: 0,
+            life: 0,
+            boot: 0,
+            clock_ahead_ms: plan.clock_ahead_ms,
+            events: BTreeMap::new(),
+            next_event: 0,
+            process: None,
+            disks: Vec::new(),
+            clusters: clusters.collect(),
+            away: vec![false; plan.settings.clusters.len()],
+            links: BTreeMap::new(),
+            next_link: 0,
+            devices: devices.collect(),
+            messages: Vec::new(),
+            sockets: BTreeMap::new(),
+            next_socket: 0,
+            judge: Judge::new(sinks),
+            trace: traced.then(Vec::new),
+            storm_over: false,
+            disks_sick_until: 0,
+            refused: BTreeSet::new(),
+            kill_after_turns: None,
+            rng: stream(seed, "world"),
+            network: stream(seed, "network"),
+            crash_rng: stream(seed, "crash"),
+            fault_rngs: Fault::ALL.iter().map(|fault| stream(seed, &format!("{} draws", fault.name()))).collect(),
+            quiet: false,
+            damaged: false,
+            plan,
+        };
+        world.schedule(0, Event::Start);
+        world.schedule(0, Event::Look);
+        world
+    }
+
+    /// Notes a line of the trace.
+    pub fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>12.6} {}", self.time as f64 / S as f64, line()));
+        }
+    }
+
+    /// The trace, if there is one.
+    #[must_use]
+    pub fn trace(&self) -> String {
+        self.trace.as_ref().map_or_else(String::new, |lines| lines.join("\n"))
+    }
+
+    pub(crate) fn is_traced(&self) -> bool {
+        self.trace.is_some()
+    }
+
+    /// Something happens later.
+    pub fn schedule(&mut self, at: u64, event: Event) {
+        self.next_event += 1;
+        self.events.insert((at, self.next_event), event);
+    }
+
+    /// Shards that the process has, or will have.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.process.as_ref().map_or(self.settings.shards, |process| process.hosts.len())
+    }
+
+    /// A shard's disk.
+    pub fn disk_mut(&mut self, shard: usize) -> Option<&mut Disk> {
+        match &mut self.process {
+            Some(process) => process.hosts.get_mut(shard).map(|host| &mut host.ring.disk),
+            None => self.disks.get_mut(shard),
+        }
+    }
+
+    /// The whole run as its plan says.
+    pub fn run(&mut self) {
+        for device in 0..self.devices.len() {
+            let at = self.rng.u64(..self.plan.pace);
+            self.schedule(at, Event::Device(device));
+        }
+        for (fault, mean) in self.plan.faults.clone() {
+            self.next_fault(fault, mean);
+        }
+        self.run_until(self.plan.storm);
+        self.come_to_rest();
+    }
+
+    /// Faults end, and all comes to rest; then the last look.
+    pub fn come_to_rest(&mut self) {
+        self.faults_end();
+        let calm = self.time;
+        while !self.is_over() && self.judge.is_well() {
+            let waited = self.time - calm;
+            if waited > 120 * S {
+                let state = self.state();
+                self.judge.fails("progress", format!("not at rest {} s after the faults\n{state}", waited / S));
+                return;
+            }
+            self.run_until(self.time + 100 * MS);
+        }
+        if self.judge.is_well() {
+            self.judge_end();
+        }
+    }
+
+    fn next_fault(&mut self, fault: Fault, mean: u64) {
+        let rng = &mut self.fault_rngs[fault as usize];
+        let wait = rng.u64(..mean * 2);
+        if self.time + wait < self.plan.storm {
+            self.schedule(self.time + wait, Event::Fault(fault));
+        }
+    }
+
+    /// Whether all is done and answered, and nothing waits.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let Some(process) = &self.process else { return false };
+        self.devices.iter().all(|device| device.is_done(&self.messages))
+            && process.buffered_rows() == 0
+            && !process.stopping
+    }
+
+    /// What stands where, for a run that does not end.
+    #[must_use]
+    pub fn state(&self) -> String {
+        let devices = self.devices.iter().map(|device| {
+            let open: Vec<u32> = device.open(&self.messages).take(8).collect();
+            let paused = device.socket.and_then(|socket| self.is_paused(socket));
+            format!(
+                "{} socket {:?} paused {paused:?} sent {} of {} open {open:?} unsent bytes {}",
+                device.name,
+                device.socket,
+                device.messages.len(),
+                device.quota,
+                device.sending.len()
+            )
+        });
+        let mut lines: Vec<String> = devices.collect();
+        if let Some(process) = &self.process {
+            lines.push(process.describe());
+        } else {
+            lines.push("no process".to_owned());
+        }
+        for cluster in &self.clusters {
+            for (name, topic) in &cluster.topics {
+                for (index, partition) in topic.partitions.iter().enumerate() {
+                    let (leader, epoch, high, end) =
+                        (partition.leader, partition.leader_epoch, partition.high, partition.end());
+                    let in_sync = &partition.in_sync;
+                    lines.push(format!(
+                        "{name}-{index}: leader {leader:?}.{epoch} in sync {in_sync:?} high {high} of {end}"
+                    ));
+                }
+            }
+        }
+        lines.join("\n")
+    }
+
+    /// Runs until this time, or the first failure.
+    pub fn run_until(&mut self, until: u64) {
+        while self.judge.is_well() {
+            let event = self.events.first_key_value().map(|((at, _), _)| *at);
+            let kafka = self.clusters.iter().filter_map(Cluster::next_at).min();
+            let host = self.process.as_ref().and_then(|process| process.next_at(self.boot));
+            let next = [event, kafka, host.map(|(at, _)| at)].into_iter().flatten().min();
+            let Some(next) = next.filter(|next| *next <= until) else { break };
+            self.time = self.time.max(next);
+            if kafka == Some(next) {
+                self.kafka_runs();
+            } else if event == Some(next) {
+                if let Some((_, event)) = self.events.pop_first() {
+                    self.happens_now(event);
+                }
+            } else if let Some((_, shard)) = host {
+                self.turn(shard);
+            }
+        }
+        self.time = self.time.max(until);
+    }
+
+    fn happens_now(&mut self, event: Event) {
+        match event {
+            Event::Device(device) => {
+                self.device_acts(device);
+                let next = self.rng.u64(..self.plan.pace * 2).max(1);
+                self.schedule(self.time + next, Event::Device(device));
+            }
+            Event::Fault(fault) => {
+                self.happens(fault);
+                if let Some((_, mean)) = self.plan.faults.iter().find(|(other, _)| *other == fault).copied() {
+                    self.next_fault(fault, mean);
+                }
+            }
+            Event::Cure(cure) => self.cure(cure),
+            Event::Dialled(link, ok) => self.dialled(link, ok),
+            Event::ToBroker(link, bytes) => self.arrives_at_broker(link, &bytes),
+            Event::Serve(link) => self.serve(link),
+            Event::ToShard(link, bytes) => self.arrives_at_shard(link, bytes),
+            Event::CutAtShard(link) => self.cut_at_shard(link),
+            Event::ToDevice(socket, bytes) => self.device_reads(socket, &bytes),
+            Event::Filed(life, shard, sink, message) => self.filed(life, shard, (sink, message)),
+            Event::Start => self.start(),
+            Event::Look => {
+                self.look();
+                self.schedule(self.time + 250 * MS, Event::Look);
+            }
+        }
+    }
+
+    fn filed(&mut self, life: u32, shard: usize, (sink, message): (usize, Option<u32>)) {
+        if let Some(message) = message {
+            *self.judge.filed.entry((message, sink as u8)).or_default() += 1;
+        }
+        if life == self.life {
+            self.put(shard, In::Mail(Mail::Filed { sink, count: 1 }));
+        }
+    }
+
+    // ---- devices ----
+
+    fn device_acts(&mut self, index: usize) {
+        let (time, life) = (self.time, self.life);
+        if self.devices[index].socket.is_none() {
+            if time >= self.devices[index].reconnect_at && !self.devices[index].is_done(&self.messages) {
+                self.connect_device(index);
+            }
+            return;
+        }
+        if !self.quiet {
+            for _ in 0..self.rng.usize(..4) {
+                self.devices[index].publish(&mut self.messages, (time, life));
+            }
+        }
+        self.send_device_bytes(index);
+    }
+
+    /// A device connects, if somebody listens.
+    pub fn connect_device(&mut self, index: usize) {
+        let (time, life) = (self.time, self.life);
+        let Some(process) = &self.process else { return };
+        let shards = process.hosts.len();
+        let owner = forebay::shard::router::owner(&self.devices[index].name, shards);
+        let shard = if self.rng.u8(..4) == 0 { self.rng.usize(..shards) } else { owner };
+        if process.hosts[shard].ring.deaf {
+            return;
+        }
+        self.next_socket += 1;
+        let socket = self.next_socket;
+        let listener = self.rng.u16(..2);
+        self.sockets.insert(socket, Socket { device: index, shard, clear_at: 0 });
+        self.devices[index].connect(socket, &mut self.messages, (time, life));
+        let name = self.devices[index].name.clone();
+        self.note(|| format!("{name} connects by socket {socket}"));
+        self.put(shard, In::Accept(socket, listener));
+    }
+
+    /// Some of what a device has to send goes to its shard, unless that does not read.
+    pub fn send_device_bytes(&mut self, index: usize) {
+        let Some(socket) = self.devices[index].socket else { return };
+        if self.is_paused(socket) == Some(true) {
+            return;
+        }
+        for _ in 0..self.rng.usize(1..4) {
+            let sending = &mut self.devices[index].sending;
+            let length = sending.len().min(self.rng.usize(1..8_000));
+            if length == 0 {
+                return;
+            }
+            let bytes: Vec<u8> = sending.drain(..length).collect();
+            let Some(shard) = self.sockets.get(&socket).map(|socket| socket.shard) else { return };
+            self.put(shard, In::Bytes(socket, bytes));
+        }
+    }
+
+    pub(crate) fn is_paused(&self, socket: u64) -> Option<bool> {
+        let shard = self.sockets.get(&socket)?.shard;
+        let ring = &self.process.as_ref()?.hosts.get(shard)?.ring;
+        let wire = ring.wires.iter().find(|wire| wire.socket == socket && !wire.closed)?;
+        Some(wire.paused)
+    }
+
+    /// Bytes of the shard are on their way to a device.
+    pub(crate) fn send_to_device(&mut self, socket: u64, bytes: Vec<u8>) {
+        let late = if self.network.u8(..3) == 0 { self.network.u64(..3 * MS) } else { 0 };
+        let Some(entry) = self.sockets.get_mut(&socket) else { return };
+        entry.clear_at = entry.clear_at.max(self.time + late);
+        if entry.clear_at > self.time {
+            let at = entry.clear_at;
+            self.schedule(at, Event::ToDevice(socket, bytes));
+        } else {
+            self.device_reads(socket, &bytes);
+        }
+    }
+
+    fn device_reads(&mut self, socket: u64, bytes: &[u8]) {
+        let Some(device) = self.sockets.get(&socket).map(|socket| socket.device) else { return };
+        if self.devices[device].socket != Some(socket) {
+            return;
+        }
+        let now = (self.time, self.life);
+        for news in self.devices[device].read(bytes, &mut self.messages, now) {
+            match news {
+                News::Wrong(what) => self.judge.fails("session", what),
+                News::Answered { message, success } => self.judge_answer(message, success),
+            }
+        }
+    }
+
+    /// A device's end of a connection is gone.
+    pub(crate) fn close_socket(&mut self, socket: u64, why: Closed) {
+        if let Some(entry) = self.sockets.get(&socket) {
+            let shard = entry.shard;
+            self.put(shard, In::Closed(socket, why));
+        }
+    }
+
+    /// The shard has closed a device's connection.
+    pub(crate) fn socket_gone(&mut self, socket: u64) {
+        let Some(entry) = self.sockets.remove(&socket) else { return };
+        let (device, life) = (entry.device, self.life);
+        if self.devices[device].socket == Some(socket) {
+            self.devices[device].lost(&mut self.messages, life);
+            self.devices[device].reconnect_at = self.time + self.rng.u64(..300 * MS);
+        }
+    }
+}
