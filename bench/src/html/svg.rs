@@ -84,8 +84,8 @@ impl Plot<'_> {
             escape(self.x_label)
         );
         for (index, series) in self.series.iter().enumerate() {
-            let path: Vec<String> =
-                series.points.iter().map(|p| format!("{:.1},{:.1}", place_x(p.0), place_y(p.1))).collect();
+            let shown = series.points.iter().filter(|point| !self.log || point.1 > 0.0);
+            let path: Vec<String> = shown.map(|p| format!("{:.1},{:.1}", place_x(p.0), place_y(p.1))).collect();
             let colour = COLOURS[index % COLOURS.len()];
             let dash = if index >= COLOURS.len() { r#" stroke-dasharray="5 3""# } else { "" };
             let _ = write!(
