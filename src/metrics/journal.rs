@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(ids(&Filter { sink: Some("long".into()), ..Filter::default() }), [3]);
         let page = journal.page(&Filter { limit: Some(2), ..Filter::default() });
         assert_eq!((page.last, page.oldest, page.events.len()), (2, 1, 2), "the next page begins behind it");
-        assert_eq!((page.events[1].1.shard, page.events[1].1.text(Field::Topic)), (Some(3), Some("t")));
+        assert_eq!((page.events[1].1.shard, page.events[1].1.text(Field::Topic)), (None, Some("t")));
         (0..EVENTS_KEPT_MAX).for_each(|_| journal.say(Event::now(Kind::Drained)));
         let page = journal.page(&Filter::default());
         assert_eq!((page.events.len(), page.oldest, page.last), (EVENTS_KEPT_MAX, 4, EVENTS_KEPT_MAX as u64 + 3));
@@ -303,11 +303,12 @@ mod tests {
         let journal = Arc::new(Journal::default());
         let mut teller = Teller::new(Arc::clone(&journal), 0);
         let quota = usize::from(EVENTS_PER_KIND_PER_S);
-        (0..quota + 5).for_each(|_| unknown(&mut teller, 1, "t"));
+        let mut refused = |second| teller.tell(Kind::ConnectRefused, second, |event| event);
+        (0..quota + 5).for_each(|_| refused(1));
         teller.tell(Kind::TopicKnown, 1, |event| event);
         assert_eq!((teller.suppressed(), journal.queue.len()), (5, quota + 1), "each kind has its own part");
         let seconds = 2..=2 + (EVENTS_QUEUED_MAX / quota) as u64;
-        seconds.for_each(|second| (0..quota).for_each(|_| unknown(&mut teller, second, "t")));
+        seconds.for_each(|second| (0..quota).for_each(|_| teller.tell(Kind::ConnectRefused, second, |event| event)));
         assert_eq!(teller.suppressed(), 5);
         assert_eq!(journal.queue.len(), EVENTS_QUEUED_MAX);
         assert!(journal.dropped() > 0);

@@ -144,7 +144,7 @@ fn a_repeated_pubrec_says_the_same() {
     shard.repeat(c, 7);
     assert_eq!(shard.answers(c), ["pubrec 7 t/1@5"]);
     shard.packet(c, &Packet::PubRel(ack(7)));
-    assert_eq!(shard.heard(c.conn), ["pubcomp 7"]);
+    assert_eq!(shard.heard(c.conn), ["pubcomp 7 t/1@5"]);
     let number = shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
     shard.complete(c, number, R::SUCCESS);
     assert_eq!(shard.answers(c), ["pubrec 7"], "nothing of the id's last life");
