@@ -1,10 +1,10 @@
-//! Forebay: MQTT in front of Apache Kafka. See `docs/ARCHITECTURE.md` for the plan of the house.
+//! Forebay: MQTT in front of Apache Kafka. See `docs/internals/ARCHITECTURE.md` for the plan of the house.
 
-mod broken;
 pub mod buffer;
 pub mod cli;
 pub mod config;
 pub mod control;
+mod data_dir;
 pub mod embedded;
 pub mod kafka;
 pub mod limits;
@@ -14,6 +14,7 @@ pub mod mqtt;
 pub mod record;
 pub mod route;
 pub mod rule;
+pub mod rules;
 pub mod runtime;
 pub mod service;
 pub mod session;

@@ -21,6 +21,13 @@ pub const PARTIAL_BYTES_MAX: usize = 64 << 20;
 /// number alone bounds nothing; past it a CONNECT that would add to them is refused (0x97).
 pub const SESSION_BYTES_MAX: usize = 256 << 20;
 
+/// The same for one session. It has to fit into an entry of the spool, which takes an eighth of a segment at most, also
+/// where segments are as small as they may be.
+pub const SESSION_BYTES_EACH_MAX: usize = 96 << 10;
+
+const _: () =
+    assert!(SESSION_BYTES_EACH_MAX + (16 << 10) <= (1 << 20) / 8, "smaller than an eighth of the smallest segment");
+
 /// A buffer for half-received packets is kept for the next one up to this size; larger ones go back to the allocator.
 pub const POOLED_TAIL_BYTES_MAX: usize = 16 << 10;
 
@@ -71,6 +78,10 @@ pub const SEGMENT_WINDOW_BYTES: usize = 256 << 10;
 /// one ahead, so sixteen places. More places work, and read windows again. A request that needs more gets more for as
 /// long as it waits.
 pub const SEGMENT_WINDOWS_MAX: usize = 32;
+
+/// What the disk has failed to read is tried again this much later, if somebody still asks for it: a bad sector may take
+/// the disk seconds for each try.
+pub const UNREADABLE_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A reader of one place needs the window it is in, the next one, and the one ahead.
 const _: () = assert!(SEGMENT_WINDOWS_MAX >= 4);

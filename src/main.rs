@@ -23,7 +23,7 @@ fn main() -> ExitCode {
             }
             Err(why) => answer(Err(why)),
         },
-        Command::Spool(SpoolCommand::Discard(options)) => match cli::spool_discard::discard(&options) {
+        Command::Spool(SpoolCommand::Discard(options)) => match cli::spool::discard(&options) {
             Ok((text, done)) => {
                 print(&text);
                 status(done)

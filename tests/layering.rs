@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 /// Each room with the rooms it may name. A path (`runtime::seam`) allows that module only.
 const ROOMS: &[(&str, &[&str])] = &[
     ("limits", &[]),
-    ("broken", &[]),
+    ("rules", &[]),
     ("mqtt", &["limits"]),
     ("runtime", &["limits"]),
     ("rule", &["limits", "mqtt"]),
     ("route", &["limits", "mqtt"]),
-    ("session", &["limits", "broken", "mqtt", "runtime::seam"]),
+    ("session", &["limits", "mqtt", "runtime::seam"]),
     ("record", &["limits", "runtime::seam"]),
     ("spool", &["limits", "record", "runtime::seam"]),
-    ("kafka", &["limits", "broken", "record", "runtime::seam"]),
-    ("buffer", &["limits", "broken", "runtime::seam", "record", "kafka", "spool", "session"]),
+    ("kafka", &["limits", "rules", "record", "runtime::seam"]),
+    ("buffer", &["limits", "runtime::seam", "record", "kafka", "spool", "session"]),
     ("metrics", &["limits"]),
     ("service", &["limits"]),
     ("embedded", &["limits", "record", "kafka", "spool", "metrics"]),
@@ -32,20 +32,32 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Only compiled for tests.
     (
         "sim",
-        &["limits", "runtime::seam", "mqtt", "session", "record", "kafka", "spool", "buffer", "shard::dead_letters"],
+        &[
+            "limits",
+            "rules",
+            "runtime::seam",
+            "mqtt",
+            "session",
+            "record",
+            "kafka",
+            "spool",
+            "buffer",
+            "shard::dead_letters",
+        ],
     ),
     (
         "shard",
         &[
-            "limits", "broken", "mqtt", "rule", "route", "session", "record", "kafka", "spool", "buffer", "metrics",
+            "limits", "rules", "mqtt", "rule", "route", "session", "record", "kafka", "spool", "buffer", "metrics",
             "service", "config", "listener", "runtime",
         ],
     ),
+    ("data_dir", &["limits", "session", "record", "spool", "metrics", "config", "runtime", "shard"]),
     (
         "cli",
         &[
-            "limits", "broken", "mqtt", "rule", "route", "session", "record", "kafka", "metrics", "service", "config",
-            "listener", "runtime", "shard", "embedded", "control", "spool", "buffer",
+            "limits", "rules", "mqtt", "rule", "route", "session", "record", "kafka", "metrics", "service", "config",
+            "listener", "runtime", "shard", "embedded", "control", "spool", "buffer", "data_dir",
         ],
     ),
 ];

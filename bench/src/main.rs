@@ -1,22 +1,29 @@
-//! `forebay-bench`: loads a broker over MQTT and says what it cost.
-//!
-//! One thread, epoll, no library between it and the wire, so that the generator stays far cheaper than what it
-//! measures. It grows into the load harness; today it has three jobs: `publish` (patterns A to D of the performance
-//! aims: so many connections, so many messages a write, a window of unanswered ones), `idle` (memory and CPU of a
-//! process that holds connections which say nothing) and `flow` (numbered messages of every QoS with reconnects, judged by
-//! what stands in Kafka).
+//! `forebay-bench`: loads MQTT brokers, judges what became of each message, and says what it cost. `bench/README.md` shows
+//! how it is used; it shares no code with the service.
 
-mod device;
+mod classic;
+mod compare;
+mod floor;
 mod flow;
-mod idle;
+mod html;
+mod kafka;
+mod load;
+mod machine;
+mod outcome;
+mod patterns;
 mod process;
-mod publish;
+mod run;
+mod summary;
+mod target;
+mod text;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Loads an MQTT server and measures the process that serves.
+use load::scenario::Role;
+
+/// Loads MQTT brokers, judges what became of each message, and says what it cost.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -26,24 +33,48 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Job {
-    /// Publish as fast as the window allows; report CPU per message of the serving process.
-    Publish(publish::Settings),
-    /// Open connections that say nothing; report memory per connection and CPU.
-    Idle(idle::Settings),
+    /// Run a scenario file or a pattern; exit status 1: something was lost, doubled, refused or unanswered.
+    Run(Box<run::Settings>),
+    /// Publish from many clients.
+    Pub(Box<run::One>),
+    /// Subscribe with many clients, and count.
+    Sub(Box<run::One>),
+    /// Connect, disconnect and connect again.
+    Connect(Box<run::One>),
+    /// Interleave rounds of several servers with a floor, and say ratios.
+    Compare(Box<compare::Settings>),
+    /// Serve as the floor: the least that a server can do.
+    Floor(floor::Settings),
+    /// Serve as a Kafka that answers producers and throws the records away.
+    KafkaSink(kafka::sink::Settings),
+    /// Publish with a fixed load; JSON on standard output.
+    Publish(classic::Publish),
+    /// Hold connections that say nothing: memory and CPU of each; JSON on standard output.
+    Idle(classic::Idle),
     /// Send numbered messages, with reconnects, and judge what arrived in Kafka; exit status 1: something is wrong.
     Flow(Box<flow::Settings>),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    let report = match Arguments::parse().job {
-        Job::Publish(settings) => publish::run(&settings)?,
-        Job::Idle(settings) => idle::run(&settings)?,
+    let passed = match Arguments::parse().job {
+        Job::Run(settings) => run::run(&settings)?,
+        Job::Pub(one) => one.run(Role::Publish)?,
+        Job::Sub(one) => one.run(Role::Subscribe)?,
+        Job::Connect(one) => one.run(Role::Connect)?,
+        Job::Compare(settings) => compare::run(&settings)?,
+        Job::Floor(settings) => floor::run(&settings).map(|()| true)?,
+        Job::KafkaSink(settings) => kafka::sink::run(&settings).map(|()| true)?,
+        Job::Publish(settings) => print(&classic::publish(&settings)?)?,
+        Job::Idle(settings) => print(&classic::idle(&settings)?)?,
         Job::Flow(settings) => {
             let (report, passed) = flow::run(&settings)?;
-            println!("{}", serde_json::to_string_pretty(&report)?);
-            return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            print(&report)? && passed
         }
     };
-    println!("{}", serde_json::to_string_pretty(&report)?);
-    Ok(ExitCode::SUCCESS)
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(report: &serde_json::Value) -> anyhow::Result<bool> {
+    println!("{}", serde_json::to_string_pretty(report)?);
+    Ok(true)
 }

@@ -17,19 +17,19 @@ def main() -> None:
         if "append" not in result:
             print("".join(f"{key}: {value}. " for key, value in result.items()).rstrip() + "\n")
             continue
-        rounds = loads.setdefault((result["delay_ms"], result["group_bytes"]), {})
+        rounds = loads.setdefault((result["pause_ms"], result["group_bytes"]), {})
         rounds.setdefault(result["round"], {})[result["append"]] = result
     print("| group | rounds | mapped: ns a message, shard / process | written : mapped | zeroed : mapped "
           "| page faults, mapped / written / zeroed | sync p50 (p99), ms, mapped / written / zeroed |")
     print("|---|---|---|---|---|---|---|")
-    for (delay, group), rounds in sorted(loads.items()):
+    for (pause, group), rounds in sorted(loads.items()):
         # A round that was not over compares nothing.
         whole = [ways for ways in rounds.values() if set(ways) == set(WAYS)]
         if whole:
-            print(row(delay, group, whole))
+            print(row(pause, group, whole))
 
 
-def row(delay: int, group: int, rounds: list[dict[str, dict]]) -> str:
+def row(pause: int, group: int, rounds: list[dict[str, dict]]) -> str:
     fields = ("shard_ns_per_message", "process_ns_per_message")
 
     def ratio(way: str) -> str:
@@ -38,7 +38,7 @@ def row(delay: int, group: int, rounds: list[dict[str, dict]]) -> str:
     def of(way: str, field: str) -> float:
         return median(ways[way][field] for ways in rounds)
 
-    name = f"{group >> 10} KiB" + (f", +{delay} ms" if delay else "")
+    name = f"{group >> 10} KiB" + (f", light load (a group each {pause} ms and a sync)" if pause else "")
     mapped = " / ".join(f"{of('mapped', field):.0f}" for field in fields)
     faults = " / ".join(f"{of(way, 'page_faults'):.0f}" for way in WAYS)
     syncs = " / ".join(f"{of(way, 'sync_p50_us') / 1000:.1f} ({of(way, 'sync_p99_us') / 1000:.0f})" for way in WAYS)

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access, statvfs};
 
 use super::check::{Line, Verdict};
-use super::spool_folders::{Found, of_shards};
 use crate::config::{Acknowledge, Buffer, Config, Sink, Spool};
+use crate::data_dir::{Found, of_shards};
 use crate::runtime::{FolderLock, file_system_advice, segments_in};
 
 /// Its lines. Nothing is made: what is asked of a folder that is not there yet is asked of the one that it would be in.
@@ -59,7 +59,7 @@ fn left(config: &Config, root: &Path) -> (Verdict, String) {
             format!("{shown} is in use: by this service, if it runs; what it holds is not looked at"),
         );
     }
-    let found = match Found::look(root) {
+    let found = match Found::look(root).and_then(|found| found.refuse_other_directory(config).map(|()| found)) {
         Ok(found) => found,
         Err(why) => return (Verdict::Problem, why),
     };
@@ -74,7 +74,8 @@ fn left(config: &Config, root: &Path) -> (Verdict, String) {
         );
         return (Verdict::Warning, text);
     }
-    (Verdict::Ok, format!("{shown} holds {rows} messages and {sessions} sessions for the next start"))
+    let id = found.directory().map(|id| format!(" (data_dir_id {id})")).unwrap_or_default();
+    (Verdict::Ok, format!("{shown}{id} holds {rows} messages and {sessions} sessions for the next start"))
 }
 
 /// The folder itself, or the nearest above it that is there.
@@ -183,7 +184,7 @@ mod tests {
         drop(held);
         assert!(said(&format!("{service}[spool]")).contains("holds 0 messages and 0 sessions"));
         assert!(said(&service).contains("ok       spool"));
-        fs::create_dir(dir.path().join("spool/2")).unwrap();
+        fs::write(crate::runtime::segment_path(&dir.path().join("spool/0"), 0), b"x").unwrap();
         assert!(said(&format!("{service}[spool]")).contains("PROBLEM  spool: "));
     }
 }

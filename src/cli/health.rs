@@ -1,4 +1,4 @@
-//! The watchdog's thread: looks at the shards every second and keeps what `/healthz` says.
+//! The watchdog's thread: looks at the shards every two seconds and keeps what `/healthz` says.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +12,7 @@ use crate::shard::mail::Mail;
 
 /// Longer than any turn may take, the slowest disk included.
 const STALL_LIMIT: Duration = Duration::from_secs(10);
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Starts the thread; the answer is what it saw last.
 pub(super) fn watch(post: Post<Mail>, hearts: Vec<Arc<Heartbeat>>, journal: Arc<Journal>) -> io::Result<Box<Health>> {

@@ -1,5 +1,6 @@
 //! The door for people: arguments, exit codes, each command in a file of its own.
 
+mod accept_numbers;
 mod admin;
 pub mod args;
 pub mod ask;
@@ -14,9 +15,6 @@ mod overview;
 mod reference;
 pub mod run;
 pub mod spool;
-pub mod spool_discard;
-mod spool_files;
-mod spool_folders;
 pub mod topics;
 
 pub use args::{

@@ -1,9 +1,9 @@
-//! The observer's thread: takes events out of the shards' queue, looks at the boards once a second, and tells of sinks
+//! The observer's thread: takes events out of the shards' queue when there are any, looks at the boards once a second, and tells of sinks
 //! that stand still and, once a minute, of what each has done.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,15 +14,13 @@ use crate::metrics::journal::Journal;
 use crate::metrics::samples::{EVERY, Sample, Samples, Span, State, WINDOW};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 
-/// How long an event of a shard may wait for the log.
-const COLLECT_EVERY: Duration = Duration::from_millis(100);
 /// How often a sink's numbers are told.
 const STATISTICS_EVERY: Duration = Duration::from_secs(60);
 
 /// The running thread. What it has not told yet is told when it is stopped.
 #[derive(Debug)]
 pub(super) struct Observer {
-    thread: Option<(Sender<()>, JoinHandle<()>)>,
+    thread: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
 }
 
 impl Observer {
@@ -32,21 +30,26 @@ impl Observer {
         boards: Arc<Boards>,
         described: Arc<Described>,
     ) -> io::Result<Self> {
-        let (stop, stopped) = channel::<()>();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let waker = Arc::clone(&journal);
         let mut look = Look::new(journal, samples, boards, described);
         let thread = std::thread::Builder::new().name("observer".into()).spawn(move || {
-            while stopped.recv_timeout(COLLECT_EVERY) == Err(RecvTimeoutError::Timeout) {
+            while !stopped.load(Ordering::Acquire) {
                 look.at(Instant::now());
+                std::thread::park_timeout(look.left(Instant::now()));
             }
             look.journal.collect();
         })?;
+        waker.collected_by(thread.thread().clone());
         Ok(Self { thread: Some((stop, thread)) })
     }
 
     /// Ends it, once all is told.
     pub(super) fn stop(&mut self) {
         if let Some((stop, thread)) = self.thread.take() {
-            drop(stop);
+            stop.store(true, Ordering::Release);
+            thread.thread().unpark();
             let _ = thread.join();
         }
     }
@@ -80,6 +83,11 @@ impl Look {
         let unheard = vec![true; described.clusters.len()];
         let started = told.at();
         Self { journal, samples, boards, described, sampled: None, told, states, unheard, started }
+    }
+
+    /// How long until the next sample.
+    fn left(&self, now: Instant) -> Duration {
+        self.sampled.map_or(EVERY, |last| EVERY.saturating_sub(now.duration_since(last)))
     }
 
     fn at(&mut self, now: Instant) {

@@ -11,7 +11,7 @@ use crate::metrics::spec::{
     Spec,
 };
 
-use super::{embedded_numbers, log_numbers};
+use super::{accept_numbers, embedded_numbers, log_numbers};
 
 fn table(text: &mut String, title: &str, labels: &str, specs: impl IntoIterator<Item = Spec>) {
     let _ = write!(text, "\n### {title}\n\n{labels}\n\n| name | type | meaning |\n|---|---|---|\n");
@@ -60,7 +60,8 @@ fn metrics() -> String {
     table(&mut text, "Kafka errors", "Labels `shard`, `kafka`, `error`.", [family(ERRORS_NAME, ERRORS_HELP)]);
     values(&mut text, "| `error` | code, and what happens to the batch |", &ERRORS);
     histograms(&mut text);
-    table(&mut text, "Process", "No labels, except `version` on `forebay_build_info`.", PROCESS);
+    let process = PROCESS.into_iter().chain([accept_numbers::REFUSED]);
+    table(&mut text, "Process", "No labels, except `version` on `forebay_build_info`.", process);
     let own = [log_numbers::DROPPED, log_numbers::DELETED];
     table(&mut text, "Events, log and dead-letter files", "No labels.", JOURNAL.into_iter().chain(own));
     table(&mut text, "Embedded log", "No labels; only where it runs.", embedded_numbers::specs());

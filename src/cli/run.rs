@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::broken;
 use crate::config::{Config, EMBEDDED, LogFormat};
 use crate::control::{Control, View};
+use crate::data_dir::{self, DataDir};
 use crate::embedded::{self, EmbeddedLog};
 use crate::limits::MAILBOX_LETTERS_MAX;
 use crate::metrics::board::Board;
@@ -21,6 +21,7 @@ use crate::metrics::journal::Journal;
 use crate::metrics::process::Process;
 use crate::metrics::samples::Samples;
 use crate::metrics::spec::Layout;
+use crate::rules::{KEPT, Rules};
 use crate::runtime::{self, Listeners, Post, ShardThread};
 use crate::service::dead_letters::{self, Letter};
 use crate::service::preflight::Host;
@@ -28,18 +29,18 @@ use crate::service::{log, notify, resolver, signals};
 use crate::shard::mail::{Mail, Notice};
 use crate::shard::{Core, Surroundings};
 
+use super::accept_numbers::AcceptNumbers;
 use super::embedded_numbers::EmbeddedNumbers;
 use super::health;
 use super::log_numbers::LogNumbers;
 use super::observer::Observer;
 use super::overview;
-use super::spool_folders::{self, SpoolFolders};
 
 /// Why the service did not start or did not end well, in words for a person.
 type Failure = String;
 
 /// How often the main thread makes sure that every shard is still there.
-const SHARDS_LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
+const SHARDS_LOOKED_AT_EVERY: Duration = Duration::from_secs(5);
 
 /// What the waiting main thread hears.
 enum Event {
@@ -50,6 +51,12 @@ enum Event {
 /// Runs the service until a signal ends it.
 #[must_use]
 pub fn run(config: Config) -> ExitCode {
+    run_with(config, &KEPT)
+}
+
+/// The same under other rules, for tests of the tests (`tests/broken/`).
+#[must_use]
+pub fn run_with(config: Config, rules: &'static dyn Rules) -> ExitCode {
     let format = match config.log.format {
         LogFormat::Text => log::Format::Text,
         LogFormat::Json => log::Format::Json,
@@ -58,13 +65,8 @@ pub fn run(config: Config) -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
-    match broken::read() {
-        Ok(None) => {}
-        Ok(Some(promise)) => tracing::error!(promise, "a promise is broken on purpose: this build is for tests only"),
-        Err(why) => return failed(&why),
-    }
     abort_on_panic();
-    let outcome = Service::start(config).and_then(Service::serve);
+    let outcome = Service::start(config, rules).and_then(Service::serve);
     drop(logging);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -91,7 +93,7 @@ struct Service {
     config: Arc<Config>,
     embedded: Option<EmbeddedLog>,
     /// Held until the shards have ended.
-    spool: SpoolFolders,
+    data_dir: DataDir,
     control: Option<Control>,
     observer: Observer,
     journal: Arc<Journal>,
@@ -103,13 +105,13 @@ struct Service {
 }
 
 impl Service {
-    fn start(mut config: Config) -> Result<Self, Failure> {
-        preflight(config.service.shards)?;
+    fn start(mut config: Config, rules: &'static dyn Rules) -> Result<Self, Failure> {
+        let device_descriptors_max = preflight(config.service.shards)?;
         config.share_dead_letters_file();
         let data_dir = config.service.data_dir.display();
         std::fs::create_dir_all(&config.service.data_dir)
             .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) moves it"))?;
-        let mut spool = spool_folders::prepare(&mut config)?;
+        let mut prepared = data_dir::prepare(&mut config)?;
         let embedded = start_embedded(&mut config)?;
         let listeners = bind_listeners(&config)?;
         let mqtt = listeners.local_addrs();
@@ -122,7 +124,7 @@ impl Service {
             .map_err(|e| format!("mailboxes between shards: {e}"))?;
         let boards = boards(&config);
         let journal = Arc::new(Journal::default());
-        spool.said.drain(..).for_each(|said| journal.say(said));
+        prepared.said.drain(..).for_each(|said| journal.say(said));
         let around = Surroundings {
             config: Arc::clone(&config),
             post: post.clone(),
@@ -130,8 +132,9 @@ impl Service {
             journal: Arc::clone(&journal),
             notices: notices(tell),
             dead_letters: start_dead_letters(&config, &post)?,
+            rules,
         };
-        let settings = runtime_settings(&config);
+        let settings = runtime::Settings { device_descriptors_max, ..runtime_settings(&config) };
         let mut shards = Vec::new();
         for (mailbox, sockets) in mailboxes.into_iter().zip(listeners.into_shards()) {
             let index = shards.len();
@@ -141,10 +144,11 @@ impl Service {
             shards.push(shard.map_err(|e| format!("shard {index} does not start: {e}"))?);
         }
         let ready = Arc::new(AtomicBool::new(false));
-        let hearts = shards.iter().map(ShardThread::heartbeat).collect();
+        let hearts: Vec<_> = shards.iter().map(ShardThread::heartbeat).collect();
+        let accepts = AcceptNumbers(hearts.clone());
         let health = health::watch(post.clone(), hearts, Arc::clone(&journal)).map_err(|e| format!("watchdog: {e}"))?;
         let mut extra: Vec<Arc<dyn Extra>> =
-            vec![Arc::new(Process::start()), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
+            vec![Arc::new(Process::start()), Arc::new(accepts), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
         extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));
         let samples = Arc::new(Samples::default());
         let described = Arc::new(overview::of(&config));
@@ -161,7 +165,7 @@ impl Service {
             described,
         };
         let control = start_control(&config, view)?;
-        Ok(Self { config, embedded, spool, control, observer, journal, shards, heard, post, ready, mqtt })
+        Ok(Self { config, embedded, data_dir: prepared, control, observer, journal, shards, heard, post, ready, mqtt })
     }
 
     fn serve(self) -> Result<(), Failure> {
@@ -177,6 +181,7 @@ impl Service {
                 Ok(Event::Shard(Notice::Started(_))) => {
                     started += 1;
                     if started == self.shards.len() {
+                        self.tell_all(|| Mail::Accept)?;
                         self.ready.store(true, Ordering::Release);
                         self.tell_started();
                         self.greet();
@@ -194,6 +199,21 @@ impl Service {
             }
         };
         self.drain(signal)
+    }
+
+    /// A letter to every shard, whatever else is in its mailbox.
+    fn tell_all(&self, letter: impl Fn() -> Mail) -> Result<(), Failure> {
+        for shard in 0..self.shards.len() {
+            let mut letter = letter();
+            while let Err(back) = self.post.send(shard, letter) {
+                if self.shards[shard].is_finished() {
+                    return Err(format!("shard {shard} ended by itself"));
+                }
+                letter = back;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
     }
 
     fn tell_started(&self) {
@@ -234,16 +254,7 @@ impl Service {
         self.journal.say(Said::now(Kind::Draining).with(Field::Signal, signal).with(Field::GraceMs, grace_ms));
         self.ready.store(false, Ordering::Release);
         notify::stopping(u32::try_from(grace.as_secs()).unwrap_or(u32::MAX));
-        for shard in 0..self.shards.len() {
-            let mut letter = Mail::Drain { grace };
-            while let Err(back) = self.post.send(shard, letter) {
-                if self.shards[shard].is_finished() {
-                    return Err(format!("shard {shard} ended by itself"));
-                }
-                letter = back;
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
+        self.tell_all(|| Mail::Drain { grace })?;
         let (rows_left, rows_kept) = self.await_drained(grace)?;
         for shard in self.shards.drain(..) {
             shard.join().map_err(|e| format!("a shard ended badly: {e}"))?;
@@ -253,7 +264,7 @@ impl Service {
         if let Some(log) = self.embedded.take() {
             log.stop();
         }
-        drop(self.spool);
+        drop(self.data_dir);
         if rows_left == 0 {
             let kept = Some(rows_kept).filter(|kept| *kept > 0);
             self.journal.say(Said::now(Kind::Drained).maybe(Field::RowsKept, kept));
@@ -341,14 +352,15 @@ fn boards(config: &Config) -> Arc<Boards> {
     })
 }
 
-fn preflight(shards: usize) -> Result<(), Failure> {
+/// Refuses a host that will not do. Gives the descriptors that devices may use.
+fn preflight(shards: usize) -> Result<u32, Failure> {
     let host = Host::read(runtime::probe().map_err(|e| e.to_string()));
     let findings = host.findings(shards);
     for finding in findings.iter().filter(|f| !f.fatal) {
         tracing::warn!("{finding}");
     }
     let fatal: Vec<String> = findings.iter().filter(|f| f.fatal).map(ToString::to_string).collect();
-    if fatal.is_empty() { Ok(()) } else { Err(fatal.join("\nforebay: ")) }
+    if fatal.is_empty() { Ok(host.device_descriptors(shards)) } else { Err(fatal.join("\nforebay: ")) }
 }
 
 /// Shards are pinned to the CPUs that this process may use, if there is one for each.

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::args::InspectArgs;
+use super::args::{DiscardArgs, InspectArgs};
 use super::ask::{table, text};
-use super::spool_folders::of_shards;
+use crate::data_dir::{self, of_shards};
 use crate::record::BatchHeader;
 use crate::runtime::{FolderLock, segment_path, segments_in};
 use crate::shard::rfc3339;
@@ -36,13 +36,22 @@ impl Disk for Folder<'_> {
     }
 }
 
+/// `forebay spool discard`: what it says, and whether something was deleted.
+///
+/// # Errors
+/// Why it cannot. What was said to be gone before that is gone.
+pub fn discard(options: &DiscardArgs) -> Result<(String, bool), String> {
+    data_dir::discard(&options.folder, &options.sink, options.yes)
+}
+
 /// What the folder holds, as text, and whether it is sound.
 ///
 /// # Errors
 /// Why it is not looked at, or cannot be read.
 pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
-    let shards = of_shards(&options.folder)?;
-    if shards.is_empty() || !segments_in(&options.folder).is_ok_and(|found| found.is_empty()) {
+    let of_one = segments_in(&options.folder).is_ok_and(|found| !found.is_empty());
+    let shards = if of_one { Vec::new() } else { of_shards(&options.folder)? };
+    if shards.is_empty() {
         let (report, sound) = shard(&options.folder, options.entries)?;
         return Ok((if options.json { format!("{report:#}\n") } else { human(&report) }, sound));
     }

@@ -27,9 +27,8 @@ const OTHERS: [&str; 9] = [
 ];
 /// The same for families of names: values for templates, and the tests'.
 const OTHER_FAMILIES: [&str; 2] = ["FOREBAY_VAR_", "FOREBAY_TEST_"];
-/// What is wrong with the disk, and what is broken: in builds that look at it. Others refuse it.
+/// What is wrong with the disk: in builds that look at it. Others refuse it.
 const FAULTS: Option<&str> = if cfg!(feature = "faults") { Some("FOREBAY_FAULTS") } else { None };
-const BROKEN: Option<&str> = if cfg!(feature = "broken") { Some("FOREBAY_BROKEN") } else { None };
 
 /// A variable and its value; `None`: it is not UTF-8.
 pub(super) type Variable = (String, Option<String>);
@@ -43,7 +42,7 @@ pub(super) fn read() -> Vec<Variable> {
 pub(super) fn is_ours(name: &str) -> bool {
     name.starts_with(PREFIX)
         && !OTHERS.contains(&name)
-        && ![FAULTS, BROKEN].contains(&Some(name))
+        && FAULTS != Some(name)
         && !OTHER_FAMILIES.iter().any(|family| name.starts_with(family))
         && !is_of_kubernetes(name)
 }

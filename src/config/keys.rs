@@ -77,7 +77,7 @@ impl Section {
             Self::Spool => {
                 "The disk buffer: a log of segments for each shard below `spool` in `data_dir`. It is there where this part is \
                  there, if only as `[spool]` with no key; sinks then keep their rows on disk and answer at `\"stored\"`, \
-                 unless they say otherwise: see [SPOOL.md](SPOOL.md)."
+                 unless they say otherwise: see [SPOOL.md](internals/SPOOL.md)."
             }
             Self::Sink => {
                 "MQTT to Kafka. A message goes to every sink of which a filter matches, and is answered when each has met \
@@ -238,6 +238,7 @@ const TRANSPORT: &[Word] = &[
 const PROXY_PROTOCOL: &[Word] = &[word("off"), word("v1"), word("v2"), word("any")];
 const ACKNOWLEDGE: &[Word] = &[word("received"), word("leader"), word("replicated"), word("stored")];
 const BUFFER: &[Word] = &[word("memory"), word("disk"), word("hybrid"), word("hybrid-saved")];
+const APPEND: &[Word] = &[word("written"), word("mapped")];
 const WHEN_FULL: &[Word] = &[word("backpressure"), word("refuse"), word("drop-oldest")];
 const ACKS: &[Word] = &[word("0"), word("1"), word("all")];
 const PARTITIONER: &[Word] = &[word("key"), word("client"), word("sticky"), word("random")];
@@ -266,6 +267,9 @@ pub(super) const KEYS: &[Key] = keys! {
         "Pins each shard to a core of its own. Off: the kernel places them, and there may be more shards than cores.";
     Service.data_dir: Text, Is("\"./forebay-data\""),
         "Directory for all that is kept on disk. A relative one starts at the working directory.";
+    Service.data_dir_id: Text, From("any directory will do"),
+        "The id of the data directory, which the first start with `[spool]` logs and `forebay check` shows. A start then \
+         refuses any other directory, and an empty one: a volume that is not mounted.";
     Service.drain_grace: Duration { min: s(0), max: s(600) }, Is("\"10s\""),
         "How long SIGTERM waits at most for Kafka to take what a stop would lose. What is left then is reported.";
 
@@ -298,6 +302,10 @@ pub(super) const KEYS: &[Key] = keys! {
         "How long the session of a 3.x client without clean session is kept, which the client cannot say. Whole seconds.";
     Mqtt.sessions_max: Integer { min: 1, max: 100_000_000 }, Is("1000000"),
         "Sessions at a time, all shards together, connected or kept.";
+    Mqtt.evict_sessions: Flag, Is("true"),
+        "Where there is no room for another session (`sessions_max`, or 256 MiB of client ids, user names and wills a shard), the \
+         sessions that have been without a connection longest are ended, counted. Off, or where all are connected: the CONNECT is \
+         refused, 5.0 with 0x97, 3.x with return code 3.";
 
     Listener.bind: Address, Required,
         "Address that devices connect to. Port 0 takes a free one, which the log names.";
@@ -370,6 +378,10 @@ pub(super) const KEYS: &[Key] = keys! {
     Spool.segment_bytes: Size { min: MIB, max: 4 * GIB }, From("`\"64MiB\"`; less where a shard has room for fewer than 16"),
         "Length of a segment's file. A shard's part holds at least eight, of which four are kept for what empties it; a \
          record or a batch takes an eighth of one at most.";
+    Spool.append: Word(APPEND), Is("\"written\""),
+        "How rows get into a segment's file. `\"written\"`: by writes. `\"mapped\"`: stored into the mapped file; a disk \
+         that fails while they are stored may then end the process with SIGBUS, where a write gives an error: see \
+         [SPOOL.md](internals/SPOOL.md#written-or-mapped).";
     Spool.when_full: Word(WHEN_FULL), Is("\"backpressure\""),
         "What happens to a message for which there is no room. `\"backpressure\"`: its publisher is not read until there is. \
          `\"refuse\"`: it is refused, 5.0 with 0x97. `\"drop-oldest\"`: the oldest rows on disk make room, counted.";

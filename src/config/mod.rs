@@ -7,6 +7,7 @@
 
 mod binds;
 mod clusters;
+mod data_dir_id;
 mod dead_letters;
 mod environment;
 mod example;
@@ -31,12 +32,13 @@ use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use data_dir_id::DataDirId;
 pub use example::example;
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use resolved::{
-    Acknowledge, Buffer, Cluster, Compression, Config, Control, DeadLetters, DeadLettersFile, Embedded, Listener, Log,
-    LogFormat, LogLevel, Mqtt, Partitioner, Service, Sink, Spool, Transport, ValueFormat, WhenFull,
+    Acknowledge, Append, Buffer, Cluster, Compression, Config, Control, DeadLetters, DeadLettersFile, Embedded,
+    Listener, Log, LogFormat, LogLevel, Mqtt, Partitioner, Service, Sink, Spool, Transport, ValueFormat, WhenFull,
 };
 pub use schema::schema;
 pub use values::parse_address;

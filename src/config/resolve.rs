@@ -148,6 +148,7 @@ fn service(table: &Table<'_>, overrides: &Overrides, cores: usize) -> Service {
     Service {
         shards,
         data_dir: overrides.data_dir.clone().unwrap_or_else(|| PathBuf::from(data_dir)),
+        data_dir_id: table.find("data_dir_id", values::data_dir_id),
         drain_grace: table.read("drain_grace", values::duration),
         pin,
     }
@@ -189,6 +190,7 @@ fn mqtt(table: &Table<'_>) -> Mqtt {
         keep_alive_max_s: u16::try_from(seconds("keep_alive_max")).ok().filter(|seconds| *seconds > 0),
         session_expiry_max_s: seconds("session_expiry_max"),
         session_expiry_3x_s: seconds("session_expiry_3x"),
+        evict_sessions: table.read("evict_sessions", values::flag),
         sessions_max: usize::try_from(table.read("sessions_max", values::integer)).unwrap_or(usize::MAX),
     }
 }

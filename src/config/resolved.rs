@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::data_dir_id::DataDirId;
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
 use crate::spool::SEGMENTS_RESERVED;
@@ -58,6 +59,8 @@ pub struct Service {
     pub shards: usize,
     /// Directory for all that is kept on disk.
     pub data_dir: PathBuf,
+    /// The only data directory that will do; `None`: any. With a spool, from the start on the one that is used.
+    pub data_dir_id: Option<DataDirId>,
     /// How long a stop waits for what is in flight.
     pub drain_grace: Duration,
     /// Whether each shard has a core of its own.
@@ -141,6 +144,8 @@ pub struct Mqtt {
     pub session_expiry_3x_s: u32,
     /// Sessions at a time, all shards together.
     pub sessions_max: usize,
+    /// Whether sessions without a connection make room for others.
+    pub evict_sessions: bool,
 }
 
 /// `[[listener]]`
@@ -340,6 +345,8 @@ pub struct Spool {
     pub sink_bytes_max: u64,
     /// The part of a shard's room that one sink may fill, in millionths.
     pub share: u64,
+    /// How rows get into a segment's file.
+    pub append: Append,
     /// What happens to a message that has no room.
     pub when_full: WhenFull,
 }
@@ -357,6 +364,16 @@ impl Spool {
         let sink_bytes_max = u64::try_from(room * u128::from(self.share) / 1_000_000).unwrap_or(u64::MAX);
         Self { segments_max, sink_bytes_max, ..self }
     }
+}
+
+/// How bytes get into a segment's file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Append {
+    /// Written to it.
+    #[default]
+    Written,
+    /// Stored into the mapped file.
+    Mapped,
 }
 
 /// What happens to a message for which the disk buffer has no room.

@@ -5,7 +5,7 @@ use super::keys::Section;
 use super::problem::Fault;
 use super::reader::Table;
 use super::resolve::Document;
-use super::resolved::{Acknowledge, Buffer, Sink, Spool, WhenFull};
+use super::resolved::{Acknowledge, Append, Buffer, Sink, Spool, WhenFull};
 use super::units::ShowSize;
 use super::values;
 
@@ -121,6 +121,10 @@ pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) ->
     let report =
         |key: &str, what: String, hint: String| table.source.report(&table.spot(key), Fault::new(what).hint(hint));
     let bytes_max = table.read("bytes_max", values::size);
+    let append = match table.read("append", values::word) {
+        "mapped" => Append::Mapped,
+        _ => Append::Written,
+    };
     let when_full = match table.read("when_full", values::word) {
         "refuse" => WhenFull::Refuse,
         "drop-oldest" => WhenFull::DropOldest,
@@ -162,7 +166,8 @@ pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) ->
         };
         report("bytes_max", what, format!("it takes at least \"{least}\", or {smaller}"));
     }
-    let spool = Spool { bytes_max, segment_bytes, share, segments_max, sink_bytes_max: 0, when_full }.of_shards(shards);
+    let spool =
+        Spool { bytes_max, segment_bytes, share, segments_max, sink_bytes_max: 0, append, when_full }.of_shards(shards);
     let sink_bytes_max = spool.sink_bytes_max;
     if segments_max >= SEGMENTS_MIN && sink_bytes_max < segment_bytes {
         let what = format!("one sink's part of a shard's room ({}) is less than a segment", ShowSize(sink_bytes_max));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::data_dir_id::DataDirId;
 use super::keys::{Key, Kind};
 use super::problem::{Fault, did_you_mean};
 use super::units::{self, ShowDuration, ShowSize};
@@ -120,6 +121,12 @@ pub(super) fn non_empty(key: &Key, value: &DeValue<'_>) -> Result<String, Fault>
         text if text.is_empty() => Err(Fault::new("must not be empty")),
         text => Ok(text),
     }
+}
+
+/// The id of a data directory.
+pub(super) fn data_dir_id(key: &Key, value: &DeValue<'_>) -> Result<DataDirId, Fault> {
+    let hint = "the first start with [spool] logs it, and `forebay check` shows it";
+    text(key, value)?.parse().map_err(|_| Fault::new("is not the id of a data directory").hint(hint))
 }
 
 /// A sink's name.

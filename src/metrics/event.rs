@@ -119,6 +119,7 @@ events! {
     SpoolDamaged, Error, Error, "spool_damaged", [Reason], "what was on the disk is damaged; it is left out, the rest goes on; `forebay spool inspect` says where";
     RowsDropped, Warn, Error, "rows_dropped", [Sink, Records, Reason], "messages in the spool were given up";
     ConnectRefused, Info, Error, "connect_refused", [Listener, Peer, Clause, Reason], "a CONNECT was refused, or what came first was none";
+    SessionEvicted, Warn, Error, "session_evicted", [Client], "a session without a connection was ended to make room for another; `mqtt.evict_sessions`";
     ProtocolError, Info, Error, "protocol_error", [Listener, Client, Peer, Clause, Reason], "a device's connection was closed for a protocol error";
     DeadLetters, Warn, Error, "dead_letters", [Sink, Total], "messages of the sink are in its dead letters, each with the reason";
     SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "messages wait, and none was settled for a while";

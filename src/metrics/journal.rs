@@ -7,7 +7,8 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
 
 use crossbeam_queue::ArrayQueue;
 
@@ -39,6 +40,8 @@ pub struct Journal {
     queue: ArrayQueue<Event>,
     dropped: AtomicU64,
     ring: Mutex<Ring>,
+    /// Who calls [`Journal::collect`], and sleeps while there is nothing.
+    collector: OnceLock<Thread>,
 }
 
 #[derive(Debug, Default)]
@@ -74,16 +77,26 @@ pub struct Page {
 
 impl Default for Journal {
     fn default() -> Self {
-        Self { queue: ArrayQueue::new(EVENTS_QUEUED_MAX), dropped: AtomicU64::new(0), ring: Mutex::default() }
+        let (queue, dropped) = (ArrayQueue::new(EVENTS_QUEUED_MAX), AtomicU64::new(0));
+        Self { queue, dropped, ring: Mutex::default(), collector: OnceLock::new() }
     }
 }
 
 impl Journal {
-    /// From a shard: queued, or dropped and counted.
+    /// From a shard: queued, or dropped and counted. Wakes the collector, which is a system call if it sleeps.
     fn push(&self, event: Event) {
         if self.queue.push(event).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+        if let Some(collector) = self.collector.get() {
+            collector.unpark();
+        }
+    }
+
+    /// Names the thread that collects, and parks while there is nothing. The first one counts.
+    pub fn collected_by(&self, thread: Thread) {
+        // What was queued before nobody was woken for.
+        self.collector.get_or_init(|| thread).unpark();
     }
 
     /// From an ordinary thread: at once.

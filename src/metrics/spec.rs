@@ -82,11 +82,13 @@ table!(
     ConnectsRefused, Counter, "connects"{result = "refused"}, "Refused, or what came first was not a CONNECT.";
     Sessions, Gauge, "sessions", "Sessions held, connected or not.";
     SessionsKept, Gauge, "sessions_stored", "Sessions on disk; they survive a restart.";
+    SessionsEvicted, Counter, "sessions_evicted", "Sessions without a connection that were ended to make room for others.";
     BytesReceived, Counter, "mqtt_received_bytes", "Bytes received from clients.";
     PublishesQos0, Counter, "publishes_received"{qos = "0"}, "PUBLISH packets received, by QoS; duplicates of QoS 2 are not counted.";
     PublishesQos1, Counter, "publishes_received"{qos = "1"}, "At QoS 1.";
     PublishesQos2, Counter, "publishes_received"{qos = "2"}, "At QoS 2.";
     Wills, Counter, "wills_published", "Will messages published because a client disconnected without DISCONNECT.";
+    WillsWaiting, Gauge, "wills_waiting", "Will messages that are due and wait for room.";
     PublishesRepeated, Counter, "publishes_duplicate", "QoS 2 PUBLISH packets recognized as duplicates and not taken again.";
     PublishesMatched, Counter, "publishes_routed"{result = "matched"}, "Publishes and wills by what became of them: matched by at least one sink.";
     PublishesUnmatched, Counter, "publishes_routed"{result = "unmatched"}, "No sink's filter matched.";

@@ -111,8 +111,9 @@ impl Template {
     }
 
     /// The bytes, where a look at the message is enough: plain text, and what the default templates name.
+    #[must_use]
     #[inline]
-    fn at_hand<'a>(&'a self, message: &MessageContext<'a>) -> Option<&'a [u8]> {
+    pub fn at_hand<'a>(&'a self, message: &MessageContext<'a>) -> Option<&'a [u8]> {
         match &*self.parts {
             [] => Some(b""),
             [Part::Text(text)] => Some(text.as_bytes()),

@@ -1,7 +1,7 @@
 //! Accepting: one multishot accept for each listener.
 
 use std::net::SocketAddr;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::net::getpeername;
@@ -21,11 +21,13 @@ pub(super) struct Accepting {
     listener: Option<Listener>,
     armed: bool,
     stopped: bool,
+    /// The descriptors for devices are used up: nobody is accepted until [`Alarm::Accept`].
+    paused: bool,
 }
 
 impl Accepting {
     pub(super) fn new(listener: Listener) -> Self {
-        Self { listener: Some(listener), armed: false, stopped: false }
+        Self { listener: Some(listener), armed: false, stopped: false, paused: false }
     }
 }
 
@@ -53,6 +55,7 @@ impl<M: Send + 'static> Core<M> {
 
     pub(super) fn arm_accept(&mut self, index: u16) {
         let Some(accepting) = self.accepting.get_mut(usize::from(index)) else { return };
+        accepting.paused = false;
         if let Some(listener) = accepting.listener.as_ref().filter(|_| !accepting.armed) {
             accepting.armed = true;
             self.ring.accept(listener.fd(), accept_tag(index));
@@ -67,17 +70,26 @@ impl<M: Send + 'static> Core<M> {
         let accepting = self.accepting.get_mut(usize::from(index))?;
         let listener = accepting.listener.as_ref()?.id();
         let stopped = accepting.stopped;
+        // The kernel gives out the lowest number that is free: so many descriptors are in use, whoever has them.
+        let full = fd.as_ref().is_some_and(|fd| fd.as_raw_fd().unsigned_abs() >= self.device_descriptors_max);
+        if full {
+            self.accepts_refused += 1;
+            if completion.more() && !accepting.paused {
+                self.ring.cancel(accept_tag(index), Tag::of(Kind::Ignored));
+            }
+            accepting.paused = true;
+        }
         if !completion.more() {
             accepting.armed = false;
             if stopped {
                 accepting.listener = None;
-            } else if is_exhausted(completion.result) {
+            } else if accepting.paused || is_exhausted(completion.result) {
                 self.wheel.insert(self.now.after(EXHAUSTED_PAUSE), Alarm::Accept(index));
             } else {
                 self.arm_accept(index);
             }
         }
-        let fd = fd.filter(|_| !stopped)?;
+        let fd = fd.filter(|_| !stopped && !full)?;
         // Fails when the peer has gone again: not worth a callback.
         let peer = getpeername(&fd).ok()??;
         let peer = SocketAddr::try_from(peer).ok()?;
@@ -92,12 +104,49 @@ fn is_exhausted(result: i32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
     use std::net::TcpStream;
 
     use super::*;
     use crate::runtime::listen::Listeners;
     use crate::runtime::ring::Ring;
     use crate::runtime::{Settings, mailboxes};
+
+    /// What is above the number is kept for Kafka, the disk and control: who comes is turned away, and later accepted.
+    #[test]
+    fn descriptors_are_kept_for_others() {
+        let listeners = Listeners::bind(&[SocketAddr::from(([127, 0, 0, 1], 0))], 1).unwrap();
+        let addr = listeners.local_addrs()[0];
+        let accepting = listeners.into_shards().remove(0).into_iter().map(Accepting::new).collect();
+        let (post, _mail) = mailboxes::<()>(1, 1).unwrap();
+        let settings = Settings { device_descriptors_max: 3, ..Settings::default() };
+        let mut core = Core::new(0, &settings, Ring::new(8).unwrap(), accepting, post);
+        core.open_listeners();
+        let mut peer = TcpStream::connect(addr).unwrap();
+        let mut answers = Vec::new();
+        while core.accepting[0].armed {
+            core.ring.submit(1).unwrap();
+            core.ring.reap(&mut answers, 8);
+            for answer in answers.drain(..).filter(|answer| answer.tag.kind == Kind::Accept) {
+                assert!(core.accepted(&answer).is_none());
+            }
+        }
+        assert_eq!((core.accepts_refused, core.conns.len()), (1, 0));
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0, "closed");
+        core.wheel.advance(core.now.after(EXHAUSTED_PAUSE * 2));
+        assert!(matches!(core.wheel.pop(), Some(Alarm::Accept(0))), "not at once: that would spin");
+        core.device_descriptors_max = u32::MAX;
+        core.arm_accept(0);
+        let _peer = TcpStream::connect(addr).unwrap();
+        core.ring.submit(1).unwrap();
+        core.ring.reap(&mut answers, 1);
+        assert!(core.accepted(&answers[0]).is_some());
+        core.ring.cancel_everything();
+        while core.ring.in_flight() > 0 {
+            core.ring.submit(1).unwrap();
+            core.ring.reap(&mut answers, 8);
+        }
+    }
 
     /// Out of descriptors: wait, then accept again; who came meanwhile has been waiting in the kernel.
     #[test]

@@ -8,6 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::connections::{Conn, NO_LISTENER, Phase, Reading, id_of, tag};
 use super::core::Core;
+use super::listen::keep_alive;
 use super::ring::{Completion, Kind};
 use super::seam::{Closed, ConnId};
 
@@ -56,5 +57,6 @@ impl<M: Send + 'static> Core<M> {
 fn open(to: SocketAddr) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    keep_alive(&socket)?;
     Ok(socket.into())
 }

@@ -18,6 +18,8 @@ const PAGE_SLOTS: usize = 256;
 
 /// How long what is queued may take to go out once the connection is being closed.
 pub(super) const FLUSH_LIMIT: Duration = Duration::from_secs(10);
+/// How long what a peer has sent may wait to be read after it has hung up.
+pub(super) const HUNG_UP_LIMIT: Duration = Duration::from_secs(5);
 /// How long the peer may take to close its side once we have closed ours.
 pub(super) const LINGER_LIMIT: Duration = Duration::from_secs(1);
 
@@ -87,6 +89,10 @@ pub(super) struct Conn {
     pub(super) cancelling: bool,
     /// Is in the list of receives to be armed at the end of the turn.
     pub(super) arm_queued: bool,
+    /// A poll for the peer's end is with the kernel: while nothing is read, no receive tells it.
+    pub(super) watched: bool,
+    /// It has told it, and [`HUNG_UP_LIMIT`] is running.
+    pub(super) hung_up: bool,
     /// A send is with the kernel.
     pub(super) sending: bool,
     /// Is in the list of those with something to send.
@@ -123,6 +129,8 @@ impl Conn {
             armed: false,
             cancelling: false,
             arm_queued: false,
+            watched: false,
+            hung_up: false,
             sending: false,
             dirty: false,
             paused: false,
@@ -161,7 +169,7 @@ impl Conn {
 
     /// The kernel holds nothing of it.
     pub(super) fn is_settled(&self) -> bool {
-        !self.armed && !self.sending && self.connecting.is_none()
+        !self.armed && !self.watched && !self.sending && self.connecting.is_none()
     }
 
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {

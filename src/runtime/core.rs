@@ -31,6 +31,8 @@ pub(super) enum Alarm {
     Accept(u16),
     /// A connection has flushed or lingered long enough.
     Deadline(ConnId),
+    /// The peer of a connection that is not read has gone this long ago.
+    HungUp(ConnId),
 }
 
 /// Everything of one shard's loop but the shard, the receive buffers and the mailbox.
@@ -55,6 +57,10 @@ pub(super) struct Core<M> {
     /// Only of a shard that asked for it.
     pub(super) segments: Option<Box<SegmentTable>>,
     pub(super) accepting: Vec<Accepting>,
+    /// An accepted connection with this descriptor, or a higher one, is closed.
+    pub(super) device_descriptors_max: u32,
+    /// How often that was.
+    pub(super) accepts_refused: u64,
     post: Post<M>,
     pub(super) out_bytes_max: usize,
     pub(super) stopping: bool,
@@ -79,6 +85,8 @@ impl<M: Send + 'static> Core<M> {
             fetches: Fetches::default(),
             segments: None,
             accepting,
+            device_descriptors_max: settings.device_descriptors_max,
+            accepts_refused: 0,
             post,
             out_bytes_max: settings.out_bytes_max,
             stopping: false,
@@ -133,6 +141,9 @@ impl<M: Send + 'static> Core<M> {
             if conn.armed && !conn.cancelling {
                 conn.cancelling = true;
                 self.ring.cancel(tag(Kind::Receive, id), tag(Kind::CancelReceive, id));
+            }
+            if conn.watched {
+                self.ring.cancel(tag(Kind::HangUp, id), tag(Kind::Ignored, id));
             }
             if conn.sending {
                 self.ring.cancel(tag(Kind::Send, id), tag(Kind::Ignored, id));
@@ -284,6 +295,10 @@ impl<M: Send + 'static> Io<M> for Core<M> {
         if let Some(conn) = self.conns.alive(id) {
             conn.peer = peer;
         }
+    }
+
+    fn start_accepting(&mut self) {
+        self.open_listeners();
     }
 
     fn stop_accepting(&mut self) {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use slab::Slab;
 
+use super::faults::DiskFaults;
 use super::ring::{Completion, Kind, Ring, WRITE_BYTES_MAX, is_transient};
 
 /// Whom an answer belongs to: a sync of the segments, and the segment it was of.
@@ -23,6 +24,8 @@ struct Operation {
     written: usize,
     /// Most bytes of one write.
     write_max: usize,
+    /// A fault: it is not synced, and so never over.
+    without_sync: bool,
     owner: Owner,
     /// Answers of the pair that is under way.
     write: Option<io::Result<usize>>,
@@ -43,11 +46,13 @@ impl Disk {
         file: Rc<File>,
         offset: u64,
         data: Rc<Vec<u8>>,
-        write_max: usize,
+        faults: Option<&DiskFaults>,
         owner: Owner,
     ) {
-        let write_max = write_max.min(WRITE_BYTES_MAX);
-        let operation = Operation { file, data, offset, written: 0, write_max, owner, write: None, sync: None };
+        let write_max = faults.map_or(usize::MAX, DiskFaults::write_max).min(WRITE_BYTES_MAX);
+        let without_sync = faults.is_some_and(DiskFaults::withholds_syncs);
+        let (write, sync) = (None, None);
+        let operation = Operation { file, data, offset, written: 0, write_max, without_sync, owner, write, sync };
         let slot = self.operations.insert(operation);
         self.submit(ring, slot);
     }
@@ -56,6 +61,12 @@ impl Disk {
         let Some(operation) = self.operations.get_mut(slot) else { return };
         (operation.write, operation.sync) = (None, None);
         let rest = &operation.data[operation.written..];
+        if operation.without_sync {
+            let length = rest.len().min(operation.write_max) as u32;
+            let offset = operation.offset + operation.written as u64;
+            // SAFETY: the operation keeps file and data for as long as this value lives.
+            return unsafe { ring.write(operation.file.as_fd(), rest.as_ptr(), length, offset, slot as u32) };
+        }
         if rest.is_empty() {
             operation.write = Some(Ok(0));
             // SAFETY: the operation keeps the file until the answer is in.
@@ -125,7 +136,7 @@ mod tests {
         let (mut ring, mut disk) = (Ring::new(8).unwrap(), Disk::default());
         let file = Rc::new(tempfile::tempfile().unwrap());
         let answer = |kind, result| Completion::made_up(Tag::of(kind), result);
-        disk.start(&mut ring, Rc::clone(&file), 0, Rc::new(b"0123456789".to_vec()), usize::MAX, OWNER);
+        disk.start(&mut ring, Rc::clone(&file), 0, Rc::new(b"0123456789".to_vec()), None, OWNER);
         settle(&mut ring);
         file.set_len(0).unwrap();
         assert!(disk.answered(&mut ring, &answer(Kind::DiskWrite, 4)).is_none());
@@ -143,7 +154,7 @@ mod tests {
     fn a_sync_that_fails_fails_the_write() {
         let (mut ring, mut disk) = (Ring::new(8).unwrap(), Disk::default());
         let file = Rc::new(tempfile::tempfile().unwrap());
-        disk.start(&mut ring, file, 0, Rc::new(b"x".to_vec()), usize::MAX, OWNER);
+        disk.start(&mut ring, file, 0, Rc::new(b"x".to_vec()), None, OWNER);
         settle(&mut ring);
         assert!(disk.answered(&mut ring, &Completion::made_up(Tag::of(Kind::DiskWrite), 1)).is_none());
         let (_, result) = disk.answered(&mut ring, &Completion::made_up(Tag::of(Kind::DiskSync), -libc::EIO)).unwrap();

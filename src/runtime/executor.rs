@@ -11,8 +11,8 @@ use super::accept::Accepting;
 use super::buffers::Buffers;
 use super::core::Core;
 use super::listen::Listener;
-use super::mailbox::{MailboxReceiver, Place};
-use super::park::Parking;
+use super::mailbox::MailboxReceiver;
+use super::park::park;
 use super::ring::Ring;
 use super::seam::Shard;
 use super::turn::Turn;
@@ -21,7 +21,7 @@ use super::watchdog::Heartbeat;
 /// Memory glommio registers for its own disk operations, which we do not use: its minimum (three rings pin it each,
 /// and a memlock limit of 8 MiB must do for all shards).
 const EXECUTOR_IO_BYTES: usize = 64 * 1024;
-/// glommio's rings serve slow housekeeping only.
+/// Nothing of ours goes through glommio's rings.
 const EXECUTOR_RING_DEPTH: usize = 32;
 
 /// What the runtime can be told.
@@ -39,6 +39,9 @@ pub struct Settings {
     pub ring_entries: u32,
     /// Receive buffers of 4 KiB per shard (a power of two).
     pub receive_buffers: u16,
+    /// Devices are accepted while fewer descriptors than this are in use in the process; the rest is kept for
+    /// connections to Kafka, segments and the control plane.
+    pub device_descriptors_max: u32,
 }
 
 impl Default for Settings {
@@ -50,6 +53,7 @@ impl Default for Settings {
             out_bytes_max: 1024 * 1024,
             ring_entries: 4096,
             receive_buffers: 1024,
+            device_descriptors_max: u32::MAX,
         }
     }
 }
@@ -117,13 +121,12 @@ where
             }
         };
         executor.run(async move {
-            let built = async {
+            let build = || {
                 let mut ring = Ring::new(settings.ring_entries)?;
                 let buffers = Buffers::new(&mut ring, settings.receive_buffers)?;
-                let parking = Parking::new(&mut ring, mailbox.bell(Place::Executor)).await?;
-                io::Result::Ok((ring, buffers, parking))
+                io::Result::Ok((ring, buffers))
             };
-            let (ring, buffers, parking) = match built.await {
+            let (ring, buffers) = match build() {
                 Ok(built) => built,
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -133,7 +136,7 @@ where
             let _ = ready.send(Ok(()));
             let accepting = listeners.into_iter().map(Accepting::new).collect();
             let core = Core::new(index, &settings, ring, accepting, mailbox.post().clone());
-            run(Turn::new(make(index), core, buffers, mailbox, published), parking).await
+            run(Turn::new(make(index), core, buffers, mailbox, published))
         })
     })?;
     match stands.recv() {
@@ -143,20 +146,15 @@ where
     }
 }
 
-async fn run<S: Shard>(mut turn: Turn<S>, mut parking: Parking) -> io::Result<()> {
+fn run<S: Shard>(mut turn: Turn<S>) -> io::Result<()> {
     turn.start();
-    let result = loop {
-        let worked = turn.run();
+    loop {
+        turn.run();
         if turn.core.stopping {
-            break turn.core.ring.submit(0);
+            return turn.core.ring.submit(0);
         }
-        if let Err(error) = parking.park(&mut turn, worked).await {
-            break Err(error);
-        }
-    };
-    drop(turn);
-    parking.close().await;
-    result
+        park(&mut turn)?;
+    }
 }
 
 fn executor(index: usize, settings: &Settings) -> io::Result<LocalExecutor> {

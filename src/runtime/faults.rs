@@ -3,7 +3,7 @@
 //! feature `faults` and FOREBAY_FAULTS names a file (`faults_file`).
 
 use std::io;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// What is wrong with the disk. Shared with the test, and changed while the shard runs.
@@ -16,8 +16,12 @@ pub struct DiskFaults {
     append_error: AtomicI32,
     create_error: AtomicI32,
     read_error: AtomicI32,
+    unreadable_from: AtomicU64,
+    unreadable_bytes: AtomicU64,
+    reads: AtomicU64,
     delete_error: AtomicI32,
     write_bytes_max: AtomicU64,
+    withhold_syncs: AtomicBool,
 }
 
 impl DiskFaults {
@@ -54,7 +58,21 @@ impl DiskFaults {
 
     /// Reads fail with this errno; 0: no more.
     pub fn fail_reads(&self, errno: i32) {
+        self.unreadable(0, u64::MAX, errno);
+    }
+
+    /// Reads of these bytes of each segment fail with this errno; 0: no more. As a kernel does, a longer read stops
+    /// short of them.
+    pub fn unreadable(&self, from: u64, bytes: u64, errno: i32) {
+        self.unreadable_from.store(from, Relaxed);
+        self.unreadable_bytes.store(bytes, Relaxed);
         self.read_error.store(errno, Relaxed);
+    }
+
+    /// Reads that the disk was asked for.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        self.reads.load(Relaxed)
     }
 
     /// Segments are not deleted, with this errno; 0: again they are.
@@ -65,6 +83,16 @@ impl DiskFaults {
     /// A write takes no more than this in one go; 0: as much as there is.
     pub fn shorten_writes(&self, bytes: u64) {
         self.write_bytes_max.store(bytes, Relaxed);
+    }
+
+    /// What is written from now on is given to the kernel without its sync, and is answered by none: it is as a process
+    /// leaves it that is killed between the two.
+    pub fn withhold_syncs(&self, withhold: bool) {
+        self.withhold_syncs.store(withhold, Relaxed);
+    }
+
+    pub(super) fn withholds_syncs(&self) -> bool {
+        self.withhold_syncs.load(Relaxed)
     }
 
     pub(super) fn hold(&self) -> Duration {
@@ -83,8 +111,19 @@ impl DiskFaults {
         failing(&self.append_error)
     }
 
-    pub(super) fn read(&self) -> io::Result<()> {
-        failing(&self.read_error)
+    /// What becomes of a read of bytes `at` to `at + count`: so many are read, or the error.
+    pub(super) fn read(&self, at: u64, count: usize) -> io::Result<usize> {
+        self.reads.fetch_add(1, Relaxed);
+        let from = self.unreadable_from.load(Relaxed);
+        let end = from.saturating_add(self.unreadable_bytes.load(Relaxed));
+        if at < end && at + count as u64 > from {
+            failing(&self.read_error).map(|()| count).or_else(|error| match from.saturating_sub(at) {
+                0 => Err(error),
+                readable => Ok(readable as usize),
+            })
+        } else {
+            Ok(count)
+        }
     }
 
     pub(super) fn delete(&self) -> io::Result<()> {

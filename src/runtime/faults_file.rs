@@ -20,7 +20,7 @@ pub(super) use with_feature::of_environment;
 fn apply(text: &str, faults: &DiskFaults) -> Result<(), String> {
     use std::time::Duration;
 
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 12] = [
         "hold_writes_ms",
         "sync_delay_ms",
         "create_delay_ms",
@@ -29,6 +29,10 @@ fn apply(text: &str, faults: &DiskFaults) -> Result<(), String> {
         "create_errno",
         "delete_errno",
         "write_bytes_max",
+        "withhold_syncs",
+        "read_errno",
+        "unreadable_from",
+        "unreadable_bytes",
     ];
     let mut values = [0_u64; NAMES.len()];
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -37,10 +41,12 @@ fn apply(text: &str, faults: &DiskFaults) -> Result<(), String> {
         let place = place.ok_or_else(|| format!("{line:?}: there are {}", NAMES.join(", ")))?;
         values[place] = value.trim().parse().map_err(|_| format!("{line:?}: expected a whole number"))?;
     }
-    let [hold, sync, create, sync_errno, append_errno, create_errno, delete_errno, write_max] = values;
+    let [hold, sync, create, sync_errno, append_errno, create_errno, delete_errno, write_max, withhold, reading @ ..] =
+        values;
+    let [read_errno, unreadable_from, unreadable_bytes] = reading;
     let errno = |value: u64| i32::try_from(value).map_err(|_| format!("{value} is no errno"));
     let (sync_errno, append_errno) = (errno(sync_errno)?, errno(append_errno)?);
-    let (create_errno, delete_errno) = (errno(create_errno)?, errno(delete_errno)?);
+    let (create_errno, delete_errno, read_errno) = (errno(create_errno)?, errno(delete_errno)?, errno(read_errno)?);
     faults.hold_writes(Duration::from_millis(hold));
     faults.delay_syncs(Duration::from_millis(sync));
     faults.delay_creates(Duration::from_millis(create));
@@ -49,6 +55,9 @@ fn apply(text: &str, faults: &DiskFaults) -> Result<(), String> {
     faults.fail_creates(create_errno);
     faults.fail_deletes(delete_errno);
     faults.shorten_writes(write_max);
+    faults.withhold_syncs(withhold != 0);
+    let unreadable_bytes = if unreadable_bytes == 0 { u64::MAX } else { unreadable_bytes };
+    faults.unreadable(unreadable_from, unreadable_bytes, read_errno);
     Ok(())
 }
 
@@ -112,7 +121,13 @@ mod tests {
         assert_eq!((faults.hold().as_millis(), faults.delay().as_millis()), (20, 5));
         assert_eq!(faults.sync().unwrap_err().raw_os_error(), Some(5));
         assert_eq!(faults.append().unwrap_err().raw_os_error(), Some(28));
+        apply("read_errno = 5\nunreadable_from = 512\nunreadable_bytes = 512", &faults).unwrap();
+        assert!(!faults.withholds_syncs());
+        assert_eq!(faults.read(0, 1024).unwrap(), 512);
+        assert_eq!(faults.read(600, 1).unwrap_err().raw_os_error(), Some(5));
+        assert_eq!(faults.read(1024, 1024).unwrap(), 1024);
         apply("sync_delay_ms = 7", &faults).unwrap();
+        assert!(faults.read(600, 1).is_ok());
         assert_eq!((faults.hold().as_millis(), faults.delay().as_millis()), (0, 7));
         assert!(faults.sync().is_ok() && faults.append().is_ok() && faults.write_max() == usize::MAX);
     }

@@ -6,12 +6,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread::sleep;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::seam::ListenerId;
 
 /// Length of the queue of connections that nobody has accepted yet; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// TCP's keep-alive: the silence before the first probe, between two, and how many.
+const IDLE: Duration = Duration::from_secs(60);
+const PROBE: Duration = Duration::from_secs(15);
+const PROBES: u32 = 4;
+/// How long sent bytes may stay unacknowledged. Also for a peer that does not read.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(180);
 
 /// After a kill the kernel takes the rings down in the background, and the port stays bound for a moment.
 const BIND_ATTEMPTS: u32 = 10;
@@ -93,11 +100,19 @@ fn open(addr: SocketAddr, only_v6: bool, reuse_port: bool) -> io::Result<Socket>
     socket.set_reuse_port(reuse_port)?;
     // Accepted sockets inherit it: answers are gathered once a turn, Nagle's waiting would only add to that.
     socket.set_tcp_nodelay(true)?;
+    keep_alive(&socket)?;
     if addr.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
     socket.bind(&addr.into())?;
     Ok(socket)
+}
+
+/// A peer that has gone without a word is noticed: when nothing is sent, by TCP's keep-alive; when something is, by the
+/// time that it may stay without an acknowledgement. Accepted sockets inherit both from the listener.
+pub(super) fn keep_alive(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(IDLE).with_interval(PROBE).with_retries(PROBES))?;
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))
 }
 
 /// Binds without `SO_REUSEPORT`, which fails while anybody else listens there.
@@ -138,6 +153,17 @@ mod tests {
             assert_eq!(sockets.iter().map(Listener::id).collect::<Vec<_>>(), [ListenerId(0), ListenerId(1)]);
         }
         TcpStream::connect(addrs[1]).unwrap();
+    }
+
+    #[test]
+    fn accepted_sockets_inherit_what_notices_a_dead_peer() {
+        let socket = open(ANY, false, false).unwrap();
+        socket.listen(1).unwrap();
+        let _peer = TcpStream::connect(local_addr(&socket).unwrap()).unwrap();
+        let (accepted, _) = socket.accept().unwrap();
+        assert!(accepted.keepalive().unwrap() && accepted.tcp_nodelay().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), IDLE);
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_MAX));
     }
 
     #[test]

@@ -3,67 +3,41 @@
 //! One bounded queue per shard, many writers, one reader; no lock and no allocation per letter. A bell is an eventfd,
 //! and ringing it costs a system call, so it is rung only for a shard that sleeps:
 //!
-//! - the reader publishes *where it sleeps*, fences, looks into the queue once more, and only then enters the kernel;
+//! - the reader publishes that it sleeps, fences, looks into the queue once more, and only then enters the kernel;
 //! - a writer pushes, fences, and rings if it sees a sleeper (taking the flag, so one of many writers rings).
 //!
 //! One of the two fences comes first, so either the reader sees the letter or the writer sees the flag.
-//!
-//! There are two bells, one for each place of sleep: one that our ring polls, and one that glommio reads. One for both
-//! (glommio reading an eventfd that our ring writes because it polls another one) is a trap: the kernel does not
-//! signal an eventfd from within a write to an eventfd, but defers it, and Linux 6.18 does that only once.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::{fmt, io};
 
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Where a shard sleeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Place {
-    Ring = 1,
-    Executor = 2,
-}
-
-const AWAKE: u8 = 0;
-
 struct Mailbox<M> {
     queue: ArrayQueue<M>,
-    /// [`AWAKE`], or a [`Place`].
-    parked: CachePadded<AtomicU8>,
+    parked: CachePadded<AtomicBool>,
     /// Set when the reader is gone: letters come back instead of waiting for nobody.
     closed: AtomicBool,
-    ring_bell: OwnedFd,
-    executor_bell: OwnedFd,
+    /// An eventfd, which the reader's ring polls.
+    bell: OwnedFd,
 }
 
 impl<M> Mailbox<M> {
-    fn bell(&self, place: Place) -> &OwnedFd {
-        match place {
-            Place::Ring => &self.ring_bell,
-            Place::Executor => &self.executor_bell,
-        }
-    }
-
-    /// Rings for whoever sleeps; one of many writers does.
+    /// Rings if the reader sleeps; one of many writers does.
     fn wake(&self) {
         fence(Ordering::SeqCst);
-        if self.parked.load(Ordering::Relaxed) != AWAKE {
-            match self.parked.swap(AWAKE, Ordering::Relaxed) {
-                AWAKE => {}
-                place if place == Place::Ring as u8 => self.ring(Place::Ring),
-                _ => self.ring(Place::Executor),
-            }
+        if self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::Relaxed) {
+            self.ring();
         }
     }
 
-    fn ring(&self, place: Place) {
+    fn ring(&self) {
         // Fails only when the count is full, after 2^64 rings; the descriptor is readable then all the same.
-        let _ = rustix::io::write(self.bell(place), &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
     }
 }
 
@@ -118,9 +92,16 @@ impl<M: Send> Post<M> {
         self.boxes.get(shard).is_none_or(|mailbox| mailbox.closed.load(Ordering::Relaxed))
     }
 
-    /// Rings a shard's bell without a letter, asleep there or not (the watchdog's knock).
-    pub(super) fn ring(&self, shard: usize, place: Place) {
-        self.boxes[shard].ring(place);
+    /// Whether letters wait for a shard.
+    pub(super) fn has_letters(&self, shard: usize) -> bool {
+        self.boxes.get(shard).is_some_and(|mailbox| !mailbox.queue.is_empty())
+    }
+
+    /// Rings a shard's bell without a letter, asleep or not (the watchdog's knock).
+    pub(super) fn ring(&self, shard: usize) {
+        if let Some(mailbox) = self.boxes.get(shard) {
+            mailbox.ring();
+        }
     }
 }
 
@@ -160,26 +141,26 @@ impl<M: Send> MailboxReceiver<M> {
     }
 
     /// Publishes that the shard is about to sleep. True if it may: nothing came in meanwhile.
-    pub(super) fn park(&self, place: Place) -> bool {
-        self.mailbox().parked.store(place as u8, Ordering::Relaxed);
+    pub(super) fn park(&self) -> bool {
+        self.mailbox().parked.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         self.is_empty()
     }
 
     /// The shard is awake and looks by itself.
     pub(super) fn unpark(&self) {
-        self.mailbox().parked.store(AWAKE, Ordering::Relaxed);
+        self.mailbox().parked.store(false, Ordering::Relaxed);
     }
 
-    /// What is rung for a sleeper in that place.
-    pub(super) fn bell(&self, place: Place) -> BorrowedFd<'_> {
-        self.mailbox().bell(place).as_fd()
+    /// What is rung for a sleeper.
+    pub(super) fn bell(&self) -> BorrowedFd<'_> {
+        self.mailbox().bell.as_fd()
     }
 
-    /// Forgets past rings of the ring's bell.
+    /// Forgets past rings.
     pub(super) fn hush(&self) {
         // Nothing to read is what is wanted.
-        let _ = rustix::io::read(self.bell(Place::Ring), &mut [0; 8]);
+        let _ = rustix::io::read(self.bell(), &mut [0; 8]);
     }
 }
 
@@ -200,11 +181,9 @@ pub fn mailboxes<M: Send>(shards: usize, capacity: usize) -> io::Result<(Post<M>
         .map(|_| {
             Ok(Mailbox {
                 queue: ArrayQueue::new(capacity.max(1)),
-                parked: CachePadded::new(AtomicU8::new(AWAKE)),
+                parked: CachePadded::new(AtomicBool::new(false)),
                 closed: AtomicBool::new(false),
-                ring_bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-                // glommio's read is to wait when there is nothing, not to fail.
-                executor_bell: eventfd(0, EventfdFlags::CLOEXEC)?,
+                bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             })
         })
         .collect();
@@ -217,33 +196,29 @@ pub fn mailboxes<M: Send>(shards: usize, capacity: usize) -> io::Result<(Post<M>
 mod tests {
     use super::*;
 
-    fn rung(receiver: &MailboxReceiver<u32>) -> [bool; 2] {
+    fn rung(receiver: &MailboxReceiver<u32>) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        [Place::Ring, Place::Executor].map(|place| {
-            let mut fds = [PollFd::from_borrowed_fd(receiver.bell(place), PollFlags::IN)];
-            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-            poll(&mut fds, Some(&now)).is_ok_and(|ready| ready == 1)
-        })
+        let mut fds = [PollFd::from_borrowed_fd(receiver.bell(), PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        poll(&mut fds, Some(&now)).is_ok_and(|ready| ready == 1)
     }
 
     #[test]
-    fn the_bell_rings_only_for_a_sleeper_and_where_it_sleeps() {
+    fn the_bell_rings_only_for_a_sleeper() {
         let (post, receivers) = mailboxes::<u32>(1, 8).unwrap();
         let receiver = &receivers[0];
         post.send(0, 1).unwrap();
-        assert_eq!(rung(receiver), [false, false], "awake: it looks by itself");
-        assert!(!receiver.park(Place::Ring), "a letter is there: no sleep");
+        assert!(!rung(receiver), "awake: it looks by itself");
+        assert!(!receiver.park(), "a letter is there: no sleep");
         receiver.unpark();
         assert_eq!(receiver.take(), Some(1));
-        assert!(receiver.park(Place::Ring));
+        assert!(receiver.park());
         post.send(0, 2).unwrap();
-        assert_eq!(rung(receiver), [true, false]);
+        assert!(rung(receiver));
         receiver.hush();
-        assert_eq!((receiver.take(), rung(receiver)), (Some(2), [false, false]));
-        assert!(receiver.park(Place::Executor));
         post.send(0, 3).unwrap();
-        post.send(0, 4).unwrap();
-        assert_eq!(rung(receiver), [false, true]);
+        assert!(!rung(receiver), "one of many writers rings");
+        assert_eq!((receiver.take(), receiver.take()), (Some(2), Some(3)));
     }
 
     #[test]

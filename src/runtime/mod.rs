@@ -19,8 +19,7 @@
 //!    its last one is still with the kernel. Then returned buffers are published, and only then receives armed.
 //! 8. **Sleep** (`park`). If something was left over (each step has a budget), there is none. While there is work, the
 //!    thread enters the kernel once, which takes all submissions of the turn and returns with the next answers. That
-//!    one call is all a turn costs. After a silence of one tick the thread sleeps in glommio instead, whose tasks also
-//!    get a pass at every tick before that.
+//!    one call is all a turn costs. An idle shard stays in it until a timer, an answer or a letter comes: there is no tick.
 //!
 //! A shard that keeps segment files (`segments`) also has a helper thread (`preparer`), which allocates and deletes
 //! them; what it has done is told behind the kernel's answers. Segments are read through windows (`windows`, `fetch`):

@@ -4,9 +4,10 @@
 //! its first bytes has no receive under way and can be moved to another shard as it is.
 
 use std::io;
+use std::os::fd::AsFd;
 
-use super::connections::{Phase, Reading, id_of, tag};
-use super::core::Core;
+use super::connections::{HUNG_UP_LIMIT, Phase, Reading, id_of, tag};
+use super::core::{Alarm, Core};
 use super::ring::{Completion, Kind, is_transient};
 use super::seam::{Closed, ConnId};
 
@@ -16,9 +17,49 @@ impl<M: Send + 'static> Core<M> {
         let Some(conn) = self.conns.named(id) else { return };
         if conn.wants_bytes() {
             self.queue_arm(id);
-        } else if conn.armed && !conn.cancelling && conn.phase != Phase::Closing {
+            return;
+        }
+        if conn.armed && !conn.cancelling && conn.phase != Phase::Closing {
             conn.cancelling = true;
             self.ring.cancel(tag(Kind::Receive, id), tag(Kind::CancelReceive, id));
+        }
+        self.watch(id);
+    }
+
+    /// Has the kernel tell when the peer of a connection that is not read has gone.
+    fn watch(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.named(id) else { return };
+        let unread = conn.phase == Phase::Open && conn.paused && conn.why.is_none();
+        if unread
+            && !conn.watched
+            && !conn.hung_up
+            && let Some(fd) = conn.fd.as_ref()
+        {
+            self.ring.poll_hang_up(fd.as_fd(), tag(Kind::HangUp, id));
+            conn.watched = true;
+        }
+    }
+
+    /// The peer of a connection that was not read has gone, or the watch was cancelled. What it has sent may still be
+    /// read for a while; then nobody waits for it.
+    pub(super) fn hung_up(&mut self, completion: &Completion) {
+        let id = id_of(completion.tag);
+        let Some(conn) = self.conns.named(id) else { return };
+        conn.watched = false;
+        if conn.phase == Phase::Dead {
+            self.release(id);
+        } else if completion.result >= 0 && conn.phase == Phase::Open && conn.paused && conn.why.is_none() {
+            conn.hung_up = true;
+            self.wheel.insert(self.now.after(HUNG_UP_LIMIT), Alarm::HungUp(id));
+        }
+    }
+
+    /// That while is over. Where the connection is read again meanwhile, its end comes in order.
+    pub(super) fn hung_up_for_long(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.alive(id) else { return };
+        conn.hung_up = false;
+        if conn.phase == Phase::Open && conn.paused {
+            self.end(id, Closed::Peer);
         }
     }
 

@@ -33,7 +33,6 @@ pub(super) struct Ring {
     /// When the one timeout will fire, if it is set.
     wake_at: Option<Monotonic>,
     bell_armed: bool,
-    bell_cancelling: bool,
 }
 
 impl Ring {
@@ -42,7 +41,6 @@ impl Ring {
         let inner = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
-            .setup_taskrun_flag()
             .setup_cqsize(entries * 4)
             .dontfork()
             .build(entries)?;
@@ -53,7 +51,6 @@ impl Ring {
             wake: Box::new(Timespec::new()),
             wake_at: None,
             bell_armed: false,
-            bell_cancelling: false,
         })
     }
 
@@ -79,6 +76,12 @@ impl Ring {
         self.push(opcode::RecvMulti::new(fd(socket), BUFFER_GROUP).build(), tag);
     }
 
+    /// Answers once when the other end has closed the connection, or its sending side.
+    pub(super) fn poll_hang_up(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
+        // POLLHUP and POLLERR are told unasked.
+        self.push(opcode::PollAdd::new(fd(socket), libc::POLLRDHUP as u32).build(), tag);
+    }
+
     /// Cancels the operations named `target`; their completions say how that went, the answer to `tag` whether any
     /// was found.
     pub(super) fn cancel(&mut self, target: Tag, tag: Tag) {
@@ -96,14 +99,6 @@ impl Ring {
         let poll = opcode::PollAdd::new(fd(bell), libc::POLLIN as u32).multi(true);
         self.push(poll.build(), Tag::of(Kind::Bell));
         self.bell_armed = true;
-    }
-
-    /// Cancels that. True if there is nothing (left) to cancel.
-    pub(super) fn cancel_bell(&mut self) -> bool {
-        if self.bell_armed && !std::mem::replace(&mut self.bell_cancelling, true) {
-            self.cancel(Tag::of(Kind::Bell), Tag::of(Kind::Ignored));
-        }
-        !self.bell_armed
     }
 
     pub(super) fn bell_armed(&self) -> bool {
@@ -176,6 +171,15 @@ impl Ring {
         self.enqueue(tagged(write, Kind::DiskWrite), Some(tagged(sync, Kind::DiskSync)));
     }
 
+    /// Writes, and does not sync.
+    ///
+    /// # Safety
+    /// `bytes` must stay readable and unchanged, and the file open, until the completion.
+    pub(super) unsafe fn write(&mut self, file: BorrowedFd<'_>, bytes: *const u8, length: u32, offset: u64, slot: u32) {
+        let write = opcode::Write::new(fd(file), bytes, length).offset(offset);
+        self.push(write.build(), Tag { kind: Kind::DiskWrite, slot, generation: 0 });
+    }
+
     /// `fdatasync`.
     ///
     /// # Safety
@@ -201,19 +205,6 @@ impl Ring {
     pub(super) unsafe fn register_buffers(&mut self, addr: u64, entries: u16) -> io::Result<()> {
         // SAFETY: the caller's.
         unsafe { self.inner.submitter().register_buf_ring_with_flags(addr, entries, BUFFER_GROUP, 0) }
-    }
-
-    /// Has the kernel write to `eventfd` when there is something to reap, while that is switched on.
-    pub(super) fn register_eventfd(&mut self, eventfd: BorrowedFd<'_>) -> io::Result<()> {
-        self.inner.submitter().register_eventfd(eventfd.as_raw_fd())?;
-        self.eventfd(false);
-        Ok(())
-    }
-
-    /// Switches the eventfd on or off.
-    pub(super) fn eventfd(&mut self, on: bool) {
-        let completions = self.inner.completion();
-        if on { completions.enable_eventfd() } else { completions.disable_eventfd() }
     }
 
     fn push(&mut self, entry: Entry, tag: Tag) {
@@ -272,12 +263,6 @@ impl Ring {
         Ok(())
     }
 
-    /// Whether the kernel has nothing at hand: no answers, and no work that would make some. Whatever comes after this
-    /// writes to the eventfd, and only that: the kernel signals when its list of work ceases to be empty.
-    pub(super) fn is_silent(&mut self) -> bool {
-        !self.has_work() && !self.inner.submission().taskrun()
-    }
-
     /// Whether there is something to do without waiting.
     pub(super) fn has_work(&mut self) -> bool {
         !self.backlog.is_empty() || !self.inner.completion().is_empty()
@@ -292,7 +277,7 @@ impl Ring {
                 self.in_flight -= 1;
                 match tag.kind {
                     Kind::Wake => self.wake_at = None,
-                    Kind::Bell => (self.bell_armed, self.bell_cancelling) = (false, false),
+                    Kind::Bell => self.bell_armed = false,
                     _ => {}
                 }
             }

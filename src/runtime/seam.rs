@@ -187,8 +187,9 @@ pub trait Segments {
     /// some hundred KiB keeps its place, and does not begin anew.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`]: not at hand. No such segment, beyond its end, or the disk's: told once, the next
-    /// try asks the disk again.
+    /// [`io::ErrorKind::WouldBlock`]: not at hand. No such segment, beyond its end, or the disk's. A read
+    /// fails only if some of its own bytes cannot be read, and what cannot is asked of the disk again when somebody
+    /// asks for it a second later ([`crate::limits::UNREADABLE_AGAIN`]); until then the answer is the same.
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> io::Result<()>;
     /// All segments with their bytes, by number; those found in the folder can be read and freed, not appended to.
     fn existing(&self) -> Vec<(u64, u64)>;
@@ -244,6 +245,8 @@ pub trait Io<M> {
     fn peer(&self, conn: ConnId) -> Option<SocketAddr>;
     /// A proxy has said where the other end of a connection really is. It moves with the connection.
     fn set_peer(&mut self, conn: ConnId, peer: SocketAddr);
+    /// Begins to accept on all listeners of this shard. Who connects before that waits in the kernel's queue.
+    fn start_accepting(&mut self);
     /// Stops accepting on all listeners of this shard and closes them (drain). Who has not been accepted is reset.
     fn stop_accepting(&mut self);
 

@@ -103,6 +103,7 @@ impl SegmentTable {
 
     /// The next thing to tell the shard.
     pub(super) fn next_event(&mut self, now: Monotonic) -> Option<SegmentEvent> {
+        self.windows.get_mut().turn_begins(now);
         while let Some(done) = self.preparer.take() {
             self.prepared(done);
         }
@@ -142,7 +143,6 @@ impl SegmentTable {
         if self.is_held(now) {
             return;
         }
-        let write_max = self.faults.as_ref().map_or(usize::MAX, |faults| faults.write_max());
         let mut wanted = std::mem::take(&mut self.wanted);
         wanted.retain(|&(number, sync)| {
             let Some(segment) = self.segments.get_mut(&number) else {
@@ -161,7 +161,7 @@ impl SegmentTable {
             let group = std::mem::take(&mut segment.pending);
             let (at, bytes) = (group.at, Rc::clone(&group.bytes));
             segment.flying = Some(group);
-            disk.start(ring, file, at, bytes, write_max, Owner { number, sync });
+            disk.start(ring, file, at, bytes, self.faults.as_deref(), Owner { number, sync });
             false
         });
         self.wanted = wanted;
@@ -203,19 +203,18 @@ impl SegmentTable {
             let Some(file) = segment.file.clone() else { continue };
             segment.fetching += 1;
             let length = length_of(fetch.index, segment.settled);
-            fetches.start(ring, file, fetch, length);
+            fetches.start(ring, file, fetch, length, self.faults.clone());
         }
     }
 
     /// Takes in what the ring answered to a read.
-    pub(super) fn fetched(&mut self, fetch: Fetch, result: io::Result<()>) {
-        let failing = self.faults.as_ref().map_or(Ok(()), |faults| faults.read());
+    pub(super) fn fetched(&mut self, fetch: Fetch) {
         let (number, at) = (fetch.segment, start_of(fetch.index));
         if let Some(segment) = self.known_or_dying(number) {
             segment.fetching -= 1;
         }
         self.bury(number);
-        if self.windows.get_mut().fetched(fetch, failing.and(result)) {
+        if self.windows.get_mut().fetched(fetch) {
             self.events.push_back(SegmentEvent::Read { segment: number, at });
         }
     }
@@ -343,7 +342,14 @@ impl Segments for SegmentTable {
         let file = known.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
         known.read(at, into, |into| match self.started {
             true => self.windows.borrow_mut().read(segment, at, into, known.settled),
-            false => file.read_exact_at(into, at),
+            false => {
+                let readable = self.faults.as_ref().map_or(Ok(into.len()), |faults| faults.read(at, into.len()))?;
+                if readable < into.len() {
+                    Err(io::Error::from_raw_os_error(libc::EIO))
+                } else {
+                    file.read_exact_at(into, at)
+                }
+            }
         })
     }
 

@@ -17,6 +17,7 @@ pub(super) enum Kind {
     Accept,
     Receive,
     CancelReceive,
+    HangUp,
     Send,
     Connect,
     DiskWrite,
@@ -25,13 +26,14 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Ignored,
         Self::Wake,
         Self::Bell,
         Self::Accept,
         Self::Receive,
         Self::CancelReceive,
+        Self::HangUp,
         Self::Send,
         Self::Connect,
         Self::DiskWrite,

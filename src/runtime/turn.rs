@@ -60,7 +60,7 @@ impl<S: Shard> Turn<S> {
         }
     }
 
-    /// Before the first turn: the shard sets up, then the doors open.
+    /// Before the first turn: the shard sets up.
     pub(super) fn start(&mut self) {
         self.core.read_clocks();
         self.shard.on_start(&mut self.core);
@@ -68,16 +68,15 @@ impl<S: Shard> Turn<S> {
             segments.started();
         }
         self.tell_ends();
-        self.core.open_listeners();
     }
 
-    /// One turn. True if there was work: more than a timer or a wake-up.
-    pub(super) fn run(&mut self) -> bool {
+    /// One turn.
+    pub(super) fn run(&mut self) {
         self.heartbeat.turn();
         self.core.read_clocks();
-        let letters = self.deliver_letters();
-        let answers = self.take_answers();
-        let news = self.tell_segments();
+        self.deliver_letters();
+        self.take_answers();
+        self.tell_segments();
         self.deliver_reads();
         self.fire_timers();
         self.shard.on_turn_end(&mut self.core);
@@ -88,8 +87,7 @@ impl<S: Shard> Turn<S> {
         self.told_late |= self.tell_ends();
         self.buffers.publish();
         self.core.arm_all();
-        self.heartbeat.hold(self.core.conns.len(), self.core.pool.lent());
-        letters || answers || news
+        self.heartbeat.hold(self.core.conns.len(), self.core.pool.lent(), self.core.accepts_refused);
     }
 
     /// Whether the next turn has something to do without the kernel's help. Then nothing may be waited for: what was
@@ -106,28 +104,22 @@ impl<S: Shard> Turn<S> {
             || self.core.ring.has_work()
     }
 
-    fn deliver_letters(&mut self) -> bool {
-        let mut any = false;
+    fn deliver_letters(&mut self) {
         for _ in 0..MAIL_BUDGET {
             let Some(letter) = self.mailbox.take() else { break };
-            any = true;
             self.shard.on_mail(&mut self.core, letter);
             self.tell_ends();
         }
-        any
     }
 
-    fn take_answers(&mut self) -> bool {
+    fn take_answers(&mut self) {
         let mut completions = std::mem::take(&mut self.completions);
         self.core.ring.reap(&mut completions, COMPLETION_BUDGET);
-        let mut any = false;
         for completion in completions.drain(..) {
-            any |= !matches!(completion.tag.kind, Kind::Wake | Kind::Bell | Kind::Ignored);
             self.take_answer(completion);
             self.tell_ends();
         }
         self.completions = completions;
-        any
     }
 
     fn take_answer(&mut self, completion: Completion) {
@@ -135,6 +127,7 @@ impl<S: Shard> Turn<S> {
         match completion.tag.kind {
             Kind::Receive | Kind::CancelReceive => self.reads.push_back(completion),
             // What the peer had sent before the connection broke is delivered before its end.
+            Kind::HangUp => core.hung_up(&completion),
             Kind::Send if completion.result < 0 => self.reads.push_back(completion),
             Kind::Send => {
                 if core.sent(&completion) {
@@ -159,27 +152,24 @@ impl<S: Shard> Turn<S> {
                 }
             }
             Kind::DiskRead => {
-                if let Some((fetch, result)) = core.fetches.answered(&mut core.ring, &completion)
+                if let Some(fetch) = core.fetches.answered(&mut core.ring, &completion)
                     && let Some(segments) = &mut core.segments
                 {
-                    segments.fetched(fetch, result);
+                    segments.fetched(fetch);
                 }
             }
             Kind::Wake | Kind::Bell | Kind::Ignored => {}
         }
     }
 
-    /// Tells the shard what became of its segments. True if anything.
-    fn tell_segments(&mut self) -> bool {
-        let mut any = false;
+    /// Tells the shard what became of its segments.
+    fn tell_segments(&mut self) {
         for _ in 0..SEGMENT_BUDGET {
             let now = self.core.now;
             let Some(event) = self.core.segments.as_mut().and_then(|segments| segments.next_event(now)) else { break };
-            any = true;
             self.shard.on_segment(&mut self.core, event);
             self.tell_ends();
         }
-        any
     }
 
     fn deliver_reads(&mut self) {
@@ -214,6 +204,7 @@ impl<S: Shard> Turn<S> {
                 Alarm::Shard(token) => self.shard.on_timer(&mut self.core, token),
                 Alarm::Accept(index) => self.core.arm_accept(index),
                 Alarm::Deadline(id) => self.core.deadline_passed(id),
+                Alarm::HungUp(id) => self.core.hung_up_for_long(id),
             }
             self.tell_ends();
         }

@@ -1,5 +1,5 @@
-//! Notices a shard that no longer turns. glommio 0.9 can fall asleep for good with work at hand, and our own code
-//! could spin or block; either way the shard itself cannot tell. An ordinary thread can.
+//! Notices a shard that no longer turns: code that spins or blocks, or a sleeper that letters do not wake. The shard
+//! itself cannot tell; an ordinary thread can.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
-use super::mailbox::{Place, Post};
+use super::mailbox::Post;
 
 /// What a shard publishes about itself: written by its thread alone, read by anyone.
 #[derive(Debug, Default)]
@@ -17,6 +17,7 @@ pub struct Heartbeat {
     parked: AtomicBool,
     connections: AtomicUsize,
     out_buffers: AtomicUsize,
+    accepts_refused: AtomicU64,
 }
 
 impl Heartbeat {
@@ -26,7 +27,7 @@ impl Heartbeat {
         self.turns.load(Ordering::Relaxed)
     }
 
-    /// Whether the shard sleeps (in its ring or in the executor), as it last said.
+    /// Whether the shard sleeps in its ring, as it last said.
     #[must_use]
     pub fn parked(&self) -> bool {
         self.parked.load(Ordering::Relaxed)
@@ -44,7 +45,14 @@ impl Heartbeat {
         self.out_buffers.load(Ordering::Relaxed)
     }
 
-    pub(super) fn hold(&self, connections: usize, out_buffers: usize) {
+    /// Connections that were closed when they were accepted, because the descriptors for devices were used up.
+    #[must_use]
+    pub fn accepts_refused(&self) -> u64 {
+        self.accepts_refused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn hold(&self, connections: usize, out_buffers: usize, accepts_refused: u64) {
+        self.accepts_refused.store(accepts_refused, Ordering::Relaxed);
         self.connections.store(connections, Ordering::Relaxed);
         self.out_buffers.store(out_buffers, Ordering::Relaxed);
     }
@@ -60,8 +68,8 @@ impl Heartbeat {
     }
 }
 
-/// Looks after all shards. A shard that sleeps is knocked at; whoever neither turns nor answers the knock for the
-/// whole of `limit` is stalled.
+/// Looks after all shards. One that sleeps and has no letters is well and is left asleep; one that has letters is
+/// knocked at. A shard that does not turn for the whole of `limit`, awake or with letters, is stalled.
 pub struct Watchdog<M> {
     post: Post<M>,
     limit: Duration,
@@ -94,7 +102,8 @@ impl<M: Send> Watchdog<M> {
         let mut stalled = Vec::new();
         for (index, seen) in self.seen.iter_mut().enumerate() {
             let turns = seen.heartbeat.turns();
-            if turns != seen.turns {
+            let asleep = seen.heartbeat.parked() && !self.post.has_letters(index);
+            if turns != seen.turns || asleep {
                 (seen.turns, seen.since) = (turns, now);
                 continue;
             }
@@ -102,8 +111,7 @@ impl<M: Send> Watchdog<M> {
             if silent >= self.limit {
                 stalled.push((index, silent));
             }
-            self.post.ring(index, Place::Ring);
-            self.post.ring(index, Place::Executor);
+            self.post.ring(index);
         }
         stalled
     }
@@ -120,7 +128,7 @@ mod tests {
         let hearts = [Arc::new(Heartbeat::default()), Arc::new(Heartbeat::default())];
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
-        let mut watchdog = Watchdog::new(post, hearts.to_vec(), Duration::from_secs(5), start);
+        let mut watchdog = Watchdog::new(post.clone(), hearts.to_vec(), Duration::from_secs(5), start);
         for second in 1..5 {
             hearts[0].turn();
             assert_eq!(watchdog.stalled(at(second)), []);
@@ -130,5 +138,11 @@ mod tests {
         hearts[1].turn();
         assert_eq!(watchdog.stalled(at(6)), []);
         assert_eq!(watchdog.stalled(at(9)), []);
+        // Asleep for long, and then with a letter that does not wake it.
+        hearts.iter().for_each(|heart| heart.park());
+        assert_eq!(watchdog.stalled(at(600)), []);
+        post.send(1, ()).unwrap();
+        assert_eq!(watchdog.stalled(at(602)), []);
+        assert_eq!(watchdog.stalled(at(605)), [(1, Duration::from_secs(5))]);
     }
 }

@@ -4,20 +4,41 @@
 //!
 //! A reader that waits makes progress whatever others do: the windows of its request stay from when they are there until
 //! the end of the turn in which it was told of the last one.
+//!
+//! A window may hold bytes that the disk cannot read. Only requests for those fail; the disk is asked for them again,
+//! with the rest of their window, when somebody asks for them some time later.
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 
-use crate::limits::{SEGMENT_WINDOW_BYTES as BYTES, SEGMENT_WINDOWS_MAX as KEPT_MAX};
+use super::seam::Monotonic;
+use crate::limits::{SEGMENT_WINDOW_BYTES as BYTES, SEGMENT_WINDOWS_MAX as KEPT_MAX, UNREADABLE_AGAIN};
 
 /// Windows that may wait for their turn. Past it a reader waits for those of others, and tries again then.
 const QUEUED_MAX: usize = 2 * KEPT_MAX;
 
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Queued,
     Loading,
     Ready,
-    Failed(io::Error),
+}
+
+/// Bytes of a window that the disk cannot read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    /// Positions in the window.
+    pub(super) from: usize,
+    pub(super) to: usize,
+    /// What the disk said; `None`: the file ends before.
+    pub(super) errno: Option<i32>,
+}
+
+impl Unreadable {
+    fn error(self) -> io::Error {
+        self.errno.map_or_else(|| io::ErrorKind::UnexpectedEof.into(), io::Error::from_raw_os_error)
+    }
 }
 
 /// Whether a reader waits for a window, and so for all windows of its request.
@@ -35,6 +56,10 @@ struct Window {
     index: u64,
     /// Its first bytes: as many as were in the file when it was read.
     bytes: Vec<u8>,
+    /// Parts of them that cannot be read, ascending.
+    unreadable: Vec<Unreadable>,
+    /// When that was found.
+    failed_at: Monotonic,
     state: State,
     asked: Option<Asked>,
     /// When it was fetched or was last of use.
@@ -48,6 +73,7 @@ pub(super) struct Fetch {
     pub(super) segment: u64,
     pub(super) index: u64,
     pub(super) bytes: Vec<u8>,
+    pub(super) unreadable: Vec<Unreadable>,
 }
 
 #[derive(Default)]
@@ -55,6 +81,7 @@ pub(super) struct Windows {
     all: VecDeque<Window>,
     spare: Vec<Vec<u8>>,
     clock: u64,
+    now: Monotonic,
 }
 
 /// The first byte of a window.
@@ -71,13 +98,14 @@ impl Windows {
     /// Copies from position `at`. `end`: so much of the segment is in its file; the request ends before it.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`]: something is missing, and wanted now. Others: the disk's, told once.
+    /// [`io::ErrorKind::WouldBlock`]: something is missing, and wanted now. Others: the disk's.
     pub(super) fn read(&mut self, segment: u64, at: u64, into: &mut [u8], end: u64) -> io::Result<()> {
         let Some(length) = (into.len() as u64).checked_sub(1) else { return Ok(()) };
         let (first, last) = (at / BYTES as u64, (at + length) / BYTES as u64);
         let mut missing = false;
         for index in first..=last {
-            let needed = length_of(index, (at + into.len() as u64).min(end));
+            let needed =
+                at.saturating_sub(start_of(index)) as usize..length_of(index, (at + into.len() as u64).min(end));
             missing |= self.lacks(segment, index, needed, Asked { first, last, told: false })?;
         }
         if missing {
@@ -94,24 +122,31 @@ impl Windows {
         self.all.iter_mut().find(|window| window.segment == segment && window.index == index)
     }
 
-    /// Whether the first `needed` bytes of a window are not there; then they are wanted.
-    fn lacks(&mut self, segment: u64, index: u64, needed: usize, asked: Asked) -> io::Result<bool> {
-        let Some(place) = self.all.iter().position(|window| (window.segment, window.index) == (segment, index)) else {
+    /// Whether some of these bytes of a window are not there; then they are wanted.
+    ///
+    /// # Errors
+    /// The disk has failed to read some of them a short while ago.
+    fn lacks(&mut self, segment: u64, index: u64, needed: Range<usize>, asked: Asked) -> io::Result<bool> {
+        let (now, clock) = (self.now, self.clock);
+        let Some(window) = self.find(segment, index) else {
             self.want(segment, index, Some(asked));
             return Ok(true);
         };
-        let Some(window) = self.all.get_mut(place) else { return Ok(true) };
-        match &window.state {
-            State::Failed(_) => {
-                if let Some(Window { state: State::Failed(error), .. }) = self.all.remove(place) {
-                    return Err(error);
+        if window.state == State::Ready {
+            let among = |part: &&Unreadable| part.from < needed.end && part.to > needed.start;
+            if let Some(part) = window.unreadable.iter().find(among) {
+                if now.since(window.failed_at) < UNREADABLE_AGAIN {
+                    window.last = clock;
+                    return Err(part.error());
                 }
-                return Ok(true);
+                window.bytes.clear();
+                window.unreadable.clear();
             }
-            State::Ready if window.bytes.len() >= needed => return Ok(false),
-            // More has been written to the file since.
-            State::Ready => window.state = State::Queued,
-            State::Queued | State::Loading => {}
+            if window.bytes.len() >= needed.end {
+                return Ok(false);
+            }
+            // More has been written to the file since, or it is read again.
+            window.state = State::Queued;
         }
         let earlier = window.asked.unwrap_or(asked);
         let (first, last) = (earlier.first.min(asked.first), earlier.last.max(asked.last));
@@ -120,12 +155,14 @@ impl Windows {
     }
 
     fn want(&mut self, segment: u64, index: u64, asked: Option<Asked>) {
-        let queued = self.all.iter().filter(|window| matches!(window.state, State::Queued)).count();
+        let queued = self.all.iter().filter(|window| window.state == State::Queued).count();
         if queued < QUEUED_MAX {
             self.all.push_back(Window {
                 segment,
                 index,
                 bytes: Vec::new(),
+                unreadable: Vec::new(),
+                failed_at: Monotonic::default(),
                 state: State::Queued,
                 asked,
                 last: 0,
@@ -149,25 +186,29 @@ impl Windows {
         }
     }
 
+    /// A turn has begun.
+    pub(super) fn turn_begins(&mut self, now: Monotonic) {
+        self.now = now;
+    }
+
     /// A turn has ended: who was told has had the time to read.
     pub(super) fn turn_ended(&mut self) {
         for window in &mut self.all {
             window.asked = window.asked.filter(|asked| !asked.told);
         }
-        self.all.retain(|window| window.asked.is_some() || !matches!(window.state, State::Failed(_)));
         while self.held() > KEPT_MAX && self.evict() {}
     }
 
     /// The next window to be fetched. What was asked for comes first, and in order.
     pub(super) fn next(&mut self) -> Option<Fetch> {
-        let queued = |window: &Window| matches!(window.state, State::Queued);
+        let queued = |window: &Window| window.state == State::Queued;
         let asked = self.all.iter().position(|window| queued(window) && window.asked.is_some());
         let place = asked.or_else(|| self.all.iter().position(queued))?;
         let (room, fresh) = (self.held() < KEPT_MAX, self.all.get(place)?.bytes.capacity() == 0);
         let name = |window: &Window| (window.segment, window.index);
         let wanted = self.all.get(place).map(name)?;
         if fresh && !room && !self.evict() {
-            let loading = self.all.iter().any(|window| matches!(window.state, State::Loading));
+            let loading = self.all.iter().any(|window| window.state == State::Loading);
             if asked.is_none() {
                 // Nobody waits for it.
                 self.all.remove(place);
@@ -182,15 +223,16 @@ impl Windows {
         let window = self.find(wanted.0, wanted.1)?;
         window.state = State::Loading;
         let mut bytes = std::mem::take(&mut window.bytes);
+        let unreadable = std::mem::take(&mut window.unreadable);
         if fresh {
             bytes = spare.unwrap_or_else(|| Vec::with_capacity(BYTES));
         }
-        Some(Fetch { segment: wanted.0, index: wanted.1, bytes })
+        Some(Fetch { segment: wanted.0, index: wanted.1, bytes, unreadable })
     }
 
     /// Windows that hold a buffer, or whose buffer the kernel has.
     fn held(&self) -> usize {
-        self.all.iter().filter(|window| window.bytes.capacity() > 0 || matches!(window.state, State::Loading)).count()
+        self.all.iter().filter(|window| window.bytes.capacity() > 0 || window.state == State::Loading).count()
     }
 
     /// Gives up the window that was of use longest ago and that nobody waits for. False: there is none.
@@ -199,7 +241,7 @@ impl Windows {
             let span = |other: &Window| other.asked.filter(|_| other.segment == window.segment);
             self.all.iter().filter_map(span).any(|asked| (asked.first..=asked.last).contains(&window.index))
         };
-        let idle = |window: &Window| matches!(window.state, State::Ready) && !waited_for(window);
+        let idle = |window: &Window| window.state == State::Ready && !waited_for(window);
         let oldest =
             self.all.iter().enumerate().filter(|(_, window)| idle(window)).min_by_key(|(_, window)| window.last);
         let Some(place) = oldest.map(|(place, _)| place) else { return false };
@@ -217,21 +259,16 @@ impl Windows {
     }
 
     /// A fetch has ended. True: somebody waits for it.
-    pub(super) fn fetched(&mut self, fetch: Fetch, result: io::Result<()>) -> bool {
+    pub(super) fn fetched(&mut self, fetch: Fetch) -> bool {
         self.clock += 1;
-        let clock = self.clock;
+        let (clock, now) = (self.clock, self.now);
         let Some(window) = self.find(fetch.segment, fetch.index) else {
             self.keep(fetch.bytes);
             return false;
         };
-        match result {
-            Ok(()) => (window.bytes, window.state, window.last) = (fetch.bytes, State::Ready, clock),
-            Err(error) => {
-                window.state = State::Failed(error);
-                self.keep(fetch.bytes);
-            }
-        }
-        self.find(fetch.segment, fetch.index).is_some_and(|window| window.asked.is_some())
+        (window.bytes, window.unreadable) = (fetch.bytes, fetch.unreadable);
+        (window.state, window.last, window.failed_at) = (State::Ready, clock, now);
+        window.asked.is_some()
     }
 
     /// The shard is being told of a window.

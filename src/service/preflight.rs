@@ -58,6 +58,15 @@ impl Host {
         }
     }
 
+    /// How many descriptors may be in use when a device is accepted: an eighth of all, 64 to 4,096, and eight for each shard,
+    /// is kept for connections to Kafka, segments and the control plane.
+    #[must_use]
+    pub fn device_descriptors(&self, shards: usize) -> u32 {
+        let Some(has) = self.open_files else { return u32::MAX };
+        let kept = (has / 8).clamp(64, 4_096) + 8 * shards as u64;
+        u32::try_from(has.saturating_sub(kept).max(has / 2)).unwrap_or(u32::MAX)
+    }
+
     /// Everything that is the matter, fatal findings first.
     #[must_use]
     pub fn findings(&self, shards: usize) -> Vec<Finding> {
@@ -65,7 +74,7 @@ impl Host {
         found.extend(self.kernel());
         found.extend(self.io_uring());
         found.extend(self.memlock(shards as u64));
-        found.extend(self.files());
+        found.extend(self.files(shards));
         found.sort_by_key(|finding| !finding.fatal);
         found
     }
@@ -102,11 +111,11 @@ impl Host {
         })
     }
 
-    fn files(&self) -> Option<Finding> {
+    fn files(&self, shards: usize) -> Option<Finding> {
         let has = self.open_files?;
         (has < OPEN_FILES_MIN * 16).then(|| Finding {
             fatal: has < OPEN_FILES_MIN,
-            what: format!("{has} files may be open, so at most {} devices", has.saturating_sub(OPEN_FILES_MIN / 4)),
+            what: format!("{has} files may be open, so at most {} devices", self.device_descriptors(shards)),
             advice: "Set LimitNOFILE=1048576 in the systemd unit, or raise the hard limit (`ulimit -Hn`)".into(),
         })
     }
@@ -161,6 +170,13 @@ mod tests {
         let few = only(&Host { open_files: Some(4_096), ..good() });
         assert!(!few.fatal && few.advice.contains("LimitNOFILE"));
         assert!(only(&Host { open_files: Some(256), ..good() }).fatal);
+    }
+
+    #[test]
+    fn some_descriptors_are_kept_from_devices() {
+        let of = |open_files| Host { open_files, ..good() }.device_descriptors(2);
+        assert_eq!([of(Some(1_024)), of(Some(1 << 20))], [1_024 - 128 - 16, (1 << 20) - 4_096 - 16]);
+        assert_eq!([of(Some(100)), of(None)], [50, u32::MAX]);
     }
 
     #[test]

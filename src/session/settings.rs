@@ -6,10 +6,16 @@ use crate::mqtt::packet::QoS;
 /// Bounds and offers of one listener's sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Sessions of one shard, connected and kept. One more is refused: 0x97 in 5.0, return code 3 before.
+    /// Sessions of one shard, connected and kept. Where `evict` finds none to end, one more is refused: 0x97 in 5.0,
+    /// return code 3 before.
     pub sessions_max: usize,
-    /// Bytes of client identifiers, user names and wills of one shard's sessions; past it a CONNECT is refused likewise.
+    /// Bytes of client identifiers, user names and wills of one shard's sessions, and of wills that wait for room;
+    /// likewise.
     pub session_bytes_max: usize,
+    /// The same for one session.
+    pub session_bytes_each_max: usize,
+    /// Where there is no room for a session, those that have been away longest are ended; else the CONNECT is refused.
+    pub evict: bool,
     /// The longest Session Expiry Interval in seconds; `u32::MAX`: no bound, sessions may be kept for ever. A client
     /// that asks for more is told this value in CONNACK. 0: nothing is kept.
     pub session_expiry_max_s: u32,
@@ -50,6 +56,8 @@ impl Default for Settings {
         Self {
             sessions_max: 1_000_000,
             session_bytes_max: crate::limits::SESSION_BYTES_MAX,
+            session_bytes_each_max: crate::limits::SESSION_BYTES_EACH_MAX,
+            evict: true,
             session_expiry_max_s: u32::MAX,
             session_expiry_3x_s: 24 * 3600,
             keep_alive_max_s: None,

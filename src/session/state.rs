@@ -10,6 +10,7 @@ use super::will::Will;
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, Monotonic};
+use std::time::Duration;
 
 /// What CONNACK promised the present connection, copied so that a change of settings breaks no promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +51,8 @@ pub struct Session {
     pub(super) terms: Terms,
     /// Session Expiry Interval in force, seconds; 0: ends with its connection; `u32::MAX`: never.
     pub(super) expiry_s: u32,
-    /// When a kept session ends; [`Monotonic::NEVER`] while connected.
-    pub(super) expires: Monotonic,
+    /// When its connection was lost; [`Monotonic::NEVER`] while it has one.
+    pub(super) away_since: Monotonic,
     /// When the memory of its queue is looked at next; [`Monotonic::NEVER`]: it holds none.
     pub(super) rests: Monotonic,
     pub(super) inflight: Inflight,
@@ -103,6 +104,15 @@ pub enum Taken<'a> {
 }
 
 impl Session {
+    /// When a kept session ends; [`Monotonic::NEVER`] while connected.
+    pub(super) fn expires(&self) -> Monotonic {
+        match self.expiry_s {
+            u32::MAX => Monotonic::NEVER,
+            seconds if self.away_since == Monotonic::NEVER || seconds == 0 => Monotonic::NEVER,
+            seconds => self.away_since.after(Duration::from_secs(u64::from(seconds))),
+        }
+    }
+
     pub(super) fn new(client_id: &str, conn: Option<ConnId>, terms: Terms) -> Self {
         Self {
             client_id: client_id.into(),
@@ -110,7 +120,7 @@ impl Session {
             conn,
             terms,
             expiry_s: 0,
-            expires: Monotonic::NEVER,
+            away_since: Monotonic::NEVER,
             rests: Monotonic::NEVER,
             inflight: Inflight::default(),
             aliases: None,

@@ -8,7 +8,6 @@ use super::peer::Peer;
 use super::settings::Settings;
 use super::state::{Session, Taken};
 use super::will::{DueWill, Will};
-use crate::broken::{self, Promise};
 use crate::mqtt::packet::{Connect, Publish};
 use crate::runtime::seam::{ConnId, Monotonic};
 use hashbrown::HashTable;
@@ -16,6 +15,9 @@ use slotmap::{Key, KeyData, SlotMap, new_key_type};
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::time::Duration;
+
+/// Sessions that one CONNECT may put out. It can be larger than they are; past this many it is refused.
+const EVICTED_AT_ONCE_MAX: usize = 64;
 
 /// A session that took a publish is looked at this often, until it has been quiet for as long; then its queue's memory
 /// is given back.
@@ -78,9 +80,15 @@ pub struct Sessions {
     by_client: HashTable<SessionKey>,
     hasher: foldhash::quality::RandomState,
     timers: BTreeSet<(Monotonic, Task, SessionKey)>,
+    /// Wills that are due and have not been offered yet, and those that were and found no room.
     wills: VecDeque<DueWill>,
+    wills_waiting: VecDeque<DueWill>,
+    /// Sessions without a connection, the one that lost its connection first in front.
+    away: BTreeSet<(Monotonic, SessionKey)>,
+    /// Clients whose sessions were ended to make room, for [`Sessions::next_evicted`].
+    evicted: VecDeque<Box<str>>,
     connected: usize,
-    /// What clients have chosen the length of: [`Session::bytes`] of all.
+    /// What clients have chosen the length of: [`Session::bytes`] of all, and wills that wait.
     bytes: usize,
     /// What has to be written down, where sessions survive a crash.
     pub(super) keeping: Option<Box<Keeping>>,
@@ -120,7 +128,8 @@ impl Sessions {
     /// The same, counted anew.
     #[cfg(test)]
     pub(super) fn weigh(&self) -> usize {
-        self.sessions.values().map(Session::bytes).sum()
+        let wills = self.wills_waiting.iter().map(DueWill::bytes).sum::<usize>();
+        self.sessions.values().map(Session::bytes).sum::<usize>() + wills
     }
 
     /// The session behind a key; `None` once it has ended.
@@ -172,16 +181,12 @@ impl Sessions {
     ) -> Result<Connected, Violation> {
         let plan = connect::plan(connect, assigned_id, settings)?;
         let old = self.find(plan.client_id);
-        if old.is_none() && self.sessions.len() >= settings.sessions_max {
-            return Err(Violation::SESSIONS_MAX);
-        }
-        let old_bytes = old.map_or(0, |key| self.sessions[key].bytes());
         let bytes = connect::bytes(connect, &plan);
-        if self.bytes - old_bytes + bytes > settings.session_bytes_max {
-            return Err(Violation::SESSION_BYTES);
+        if bytes > settings.session_bytes_each_max {
+            return Err(Violation::SESSION_TOO_LARGE);
         }
+        let evicting = self.make_room(old, bytes, settings)?;
         let resumed = old.filter(|&key| !connect.clean_start && self.is_kept(key, now));
-        let resumed = resumed.filter(|_| !broken::breaks(Promise::SessionPresent));
         let is_written = resumed.is_some_and(|key| self.is_written(key, connect, &plan));
         if plan.expiry_s > 0 && !is_written && !self.has_room(bytes) {
             return Err(Violation::SPOOL_FULL);
@@ -189,6 +194,7 @@ impl Sessions {
         if !connect::connack(connect, &plan, resumed.is_some(), settings, out) {
             return Err(Violation::PACKET_SIZE_TINY);
         }
+        self.evict(evicting, old);
         let taken_over = old.and_then(|key| self.take_from(key, resumed.is_some(), now));
         let key = match resumed {
             Some(key) => key,
@@ -208,11 +214,44 @@ impl Sessions {
         Ok(Connected { key, session_present: resumed.is_some(), taken_over, keep_alive })
     }
 
+    /// How many of the sessions that have been away longest have to go, so that one of `bytes` can come or replace `old`.
+    fn make_room(&self, old: Option<SessionKey>, bytes: usize, settings: &Settings) -> Result<usize, Violation> {
+        let old_bytes = old.map_or(0, |key| self.sessions[key].bytes());
+        let mut left = self.sessions.len() - usize::from(old.is_some());
+        let mut held = self.bytes - old_bytes;
+        let mut away = self.away.iter().map(|(_, key)| *key).filter(|key| Some(*key) != old);
+        for evicting in 0..=EVICTED_AT_ONCE_MAX {
+            let violation = match (left < settings.sessions_max, held + bytes <= settings.session_bytes_max) {
+                (true, true) => return Ok(evicting),
+                (false, _) => Violation::SESSIONS_MAX,
+                (true, false) => Violation::SESSION_BYTES,
+            };
+            let longest_away = away.next().filter(|_| settings.evict && evicting < EVICTED_AT_ONCE_MAX);
+            held -= self.sessions[longest_away.ok_or(violation)?].bytes();
+            left -= 1;
+        }
+        Err(Violation::SESSION_BYTES)
+    }
+
+    /// Ends so many of the sessions that have been away longest. Their wills are due now [MQTT-3.1.2-8].
+    fn evict(&mut self, count: usize, but: Option<SessionKey>) {
+        for _ in 0..count {
+            let Some(key) = self.away.iter().map(|(_, key)| *key).find(|key| Some(*key) != but) else { return };
+            self.evicted.push_back(self.sessions[key].client_id.clone());
+            self.remove(key);
+        }
+    }
+
+    /// A client whose session was ended to make room for another.
+    pub fn next_evicted(&mut self) -> Option<Box<str>> {
+        self.evicted.pop_front()
+    }
+
     /// Whether a session outlives its connection and has not run out. A session whose client left without asking for
     /// it to be kept ends with its takeover, too (section 3.1.2.5).
     fn is_kept(&self, key: SessionKey, now: Monotonic) -> bool {
         let session = &self.sessions[key];
-        session.expiry_s > 0 && now < session.expires
+        session.expiry_s > 0 && now < session.expires()
     }
 
     /// Takes a session from its connection, or from its rest, for a new one; ends it unless it is `resumed`.
@@ -230,7 +269,7 @@ impl Sessions {
         }
         self.cancel(key, Task::Expire);
         self.cancel(key, Task::Will);
-        self.sessions[key].expires = Monotonic::NEVER;
+        self.is_back(key);
         // A delayed will is not sent once its client is back [MQTT-3.1.3-9]. One without delay is sent as its connection
         // closes, and a will that fell due in this very turn is no longer the client's to take back.
         if let Some(will) = self.take_will(key)
@@ -256,6 +295,7 @@ impl Sessions {
         for task in [Task::Will, Task::Expire, Task::Rest] {
             self.cancel(key, task);
         }
+        self.is_back(key);
         if let Some(will) = self.take_will(key) {
             self.publish_will(key, will);
         }
@@ -311,13 +351,23 @@ impl Sessions {
     /// A session is without a connection from now on: its expiry and the delay of its will begin.
     pub(super) fn rest(&mut self, key: SessionKey, now: Monotonic) {
         let session = &mut self.sessions[key];
-        if session.expiry_s != u32::MAX {
-            session.expires = now.after(Duration::from_secs(u64::from(session.expiry_s)));
-            self.timers.insert((session.expires, Task::Expire, key));
+        session.away_since = now;
+        self.away.insert((now, key));
+        let expires = session.expires();
+        if expires != Monotonic::NEVER {
+            self.timers.insert((expires, Task::Expire, key));
         }
         if let Some(will) = &mut session.will {
-            will.due = will.due_after(now, session.expires);
+            will.due = will.due_after(now, expires);
             self.timers.insert((will.due, Task::Will, key));
+        }
+    }
+
+    /// A session has a connection again, or is about to go.
+    fn is_back(&mut self, key: SessionKey) {
+        let since = std::mem::replace(&mut self.sessions[key].away_since, Monotonic::NEVER);
+        if since != Monotonic::NEVER {
+            self.away.remove(&(since, key));
         }
     }
 
@@ -371,11 +421,42 @@ impl Sessions {
         self.wills.pop_front()
     }
 
+    /// A will from [`Sessions::next_will`] found no room. It counts in [`Sessions::bytes`] until it is offered again.
+    pub fn keep_will(&mut self, due: DueWill) {
+        self.bytes += due.bytes();
+        self.wills_waiting.push_back(due);
+    }
+
+    /// There may be room again: up to `count` of the wills that found none are the next ones.
+    pub fn offer_wills_again(&mut self, count: usize) {
+        let count = count.min(self.wills_waiting.len());
+        for due in self.wills_waiting.drain(..count).rev() {
+            self.bytes -= due.bytes();
+            self.wills.push_front(due);
+        }
+    }
+
+    /// Wills that found no room.
+    #[must_use]
+    pub fn wills_waiting(&self) -> usize {
+        self.wills_waiting.len()
+    }
+
+    /// All wills of sessions without a connection are due now, whatever their delay: nobody will be there later.
+    pub fn end_will_delays(&mut self) {
+        for (_, key) in self.away.clone() {
+            self.cancel(key, Task::Will);
+            if let Some(will) = self.take_will(key) {
+                self.publish_will(key, will);
+            }
+        }
+    }
+
     fn cancel(&mut self, key: SessionKey, task: Task) {
         let session = &self.sessions[key];
         let at = match task {
             Task::Will => session.will.as_ref().map_or(Monotonic::NEVER, |will| will.due),
-            Task::Expire => session.expires,
+            Task::Expire => session.expires(),
             Task::Rest => session.rests,
         };
         if at != Monotonic::NEVER {

@@ -75,6 +75,11 @@ pub struct DueWill {
 }
 
 impl DueWill {
+    /// Bytes whose number its client has chosen.
+    pub(super) fn bytes(&self) -> usize {
+        self.client_id.len() + self.username.as_deref().map_or(0, str::len) + self.will.bytes()
+    }
+
     /// The message as it would stand in a PUBLISH. The packet id is 0 and means nothing.
     #[must_use]
     pub fn publish(&self) -> Publish<'_> {

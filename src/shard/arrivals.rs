@@ -2,6 +2,7 @@
 
 use crate::listener::door::{self, Verdict};
 use crate::listener::proxy::{self, Expect};
+use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::{ListenerMetric, ShardMetric as M};
 use crate::mqtt::Malformed;
 use crate::mqtt::packet::{Connect, Version};
@@ -10,6 +11,7 @@ use crate::runtime::seam::{ConnId, Detached, ListenerId};
 use crate::session::{End, Peer, Violation, refuse};
 
 use super::connection::{Kind, Timer};
+use super::events::second;
 use super::mail::Mail;
 use super::router;
 use super::{Core, Ring};
@@ -126,6 +128,10 @@ impl Core {
         let settings = &self.session_settings;
         let from = io.out(conn).len();
         let answer = self.sessions.connect(connect, named.as_deref(), conn, now, settings, io.out(conn));
+        while let Some(client) = self.sessions.next_evicted() {
+            self.numbers.count(M::SessionsEvicted);
+            self.teller.tell(EventKind::SessionEvicted, second(now), |event| event.with(Field::Client, &*client));
+        }
         let connected = match answer {
             Ok(connected) => connected,
             Err(refused) => {

@@ -4,7 +4,7 @@ use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
 use crate::limits;
 use crate::metrics::histogram::Level;
-use crate::metrics::spec::{ListenerMetric as L, RefusalReason, ShardMetric as M};
+use crate::metrics::spec::{ListenerMetric as L, ShardMetric as M};
 use crate::mqtt::packet::{Packet, Publish, QoS, Sender, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
@@ -12,7 +12,7 @@ use crate::runtime::seam::{ConnId, ListenerId, Monotonic, WallMs};
 use crate::session::{End, Next, Peer, SessionKey, Taken, Violation};
 
 use super::connection::{Kind, Timed};
-use super::publish::Admission;
+use super::reservation::Unreserved;
 use super::sinks::Message;
 use super::stalls::Stall;
 use super::{Core, Ring};
@@ -183,18 +183,19 @@ impl Core {
         if publish.qos != QoS::AtMostOnce && session.is_blocked() {
             return Flow::Stall(Stall::Answers);
         }
-        let had_by: &[u16] = if publish.qos == QoS::ExactlyOnce { session.had_by(publish.packet_id) } else { &[] };
-        let had = !had_by.is_empty();
+        let taken_by: &[u16] = if publish.qos == QoS::ExactlyOnce { session.had_by(publish.packet_id) } else { &[] };
+        let was_taken = !taken_by.is_empty();
         let of_kept = session.number().filter(|_| publish.qos == QoS::ExactlyOnce);
-        let admission = match session.topic_of(publish) {
+        let can_reject = peer.version == Version::V5 && publish.qos != QoS::AtMostOnce;
+        let reserved = match session.topic_of(publish) {
             Some(topic) => {
                 let message = message(topic, session.client_id(), session.username(), publish, wall);
-                self.outlets.admit(&message, peer.version == Version::V5 && publish.qos != QoS::AtMostOnce, had_by)
+                self.outlets.reserve(&message, can_reject, taken_by)
             }
             // The session refuses it in a moment.
-            None => Admission::Unmatched,
+            None => Err(Unreserved::Unmatched),
         };
-        if let Admission::Full(wait) = admission {
+        if let Err(Unreserved::Full(wait)) = reserved {
             return Flow::Stall(Stall::Memory(wait));
         }
         let (number, owed_already, sender) = match self.sessions.publish(key, publish, now) {
@@ -208,7 +209,10 @@ impl Core {
                 self.numbers.count(M::PublishesRepeated);
                 return Flow::On;
             }
-            Some(Taken::Violation(violation)) => return self.violation(io, conn, key, violation),
+            Some(Taken::Violation(violation)) => {
+                drop(reserved);
+                return self.violation(io, conn, key, violation);
+            }
             None => return Flow::Ended,
         };
         self.numbers.count(match publish.qos {
@@ -218,33 +222,33 @@ impl Core {
         });
         self.numbers.count_listener(listener, L::Received);
         let mut is_logged = false;
-        let (owed, code) = match admission {
-            Admission::Room => {
+        let (owed, code) = match reserved {
+            Ok(reservation) => {
                 self.numbers.count(M::PublishesMatched);
                 self.numbers.count_listener(listener, L::Matched);
                 let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
                 let ticket = number.map(|number| Ticket { session: key.to_bits(), number });
-                let origin = of_kept.filter(|_| self.outlets.is_spooled());
+                let origin = of_kept.filter(|_| reservation.is_spooled());
                 let origin = origin.map(|session| Origin { session, packet_id: publish.packet_id });
                 is_logged = origin.is_some();
                 if let Some(number) = number.filter(|_| std::mem::take(&mut self.sample.wanted)) {
-                    self.sample.taken = Some((number, self.outlets.level()));
+                    self.sample.taken = Some((number, reservation.level()));
                 }
-                (self.outlets.take(&message, ticket, origin, now, wall), ReasonCode::SUCCESS)
+                (reservation.take(&message, ticket, origin, now, wall), ReasonCode::SUCCESS)
             }
-            Admission::Refused(sink, objection) => {
+            Err(Unreserved::Rejected(sink, objection)) => {
                 self.numbers.count(M::PublishesRefused);
                 self.numbers.count_listener(listener, L::Refused);
                 self.numbers.count_refusal(usize::from(sink), objection.reason());
                 (0, objection.code())
             }
             // All that match have had it since before a crash.
-            Admission::Unmatched if had => {
+            Err(Unreserved::Unmatched) if was_taken => {
                 self.numbers.count(M::PublishesMatched);
                 self.numbers.count_listener(listener, L::Matched);
                 (0, ReasonCode::SUCCESS)
             }
-            Admission::Unmatched | Admission::Full(_) => {
+            Err(Unreserved::Unmatched | Unreserved::Full(_)) => {
                 self.numbers.count(M::PublishesUnmatched);
                 self.numbers.count_listener(listener, L::Unmatched);
                 (0, ReasonCode::NO_MATCHING_SUBSCRIBERS)
@@ -308,32 +312,6 @@ impl Core {
         self.forget(io, conn);
         io.close(conn);
     }
-
-    /// Wills that are due, published to the sinks like any message; nobody is owed an answer. A will that finds no room
-    /// is written down as refused: there is no socket to leave it in.
-    pub(super) fn publish_wills(&mut self, now: Monotonic, wall: WallMs) {
-        while let Some(due) = self.sessions.next_will() {
-            let publish = due.publish();
-            let message = message(publish.topic, &due.client_id, due.username.as_deref(), &publish, wall);
-            self.numbers.count(M::Wills);
-            match self.outlets.admit(&message, false, &[]) {
-                Admission::Room => {
-                    self.numbers.count(M::PublishesMatched);
-                    let _nobody_waits = self.outlets.take(&message, None, None, now, wall);
-                }
-                Admission::Unmatched => self.numbers.count(M::PublishesUnmatched),
-                Admission::Refused(sink, objection) => {
-                    self.numbers.count(M::PublishesRefused);
-                    self.numbers.count_refusal(usize::from(sink), objection.reason());
-                }
-                Admission::Full(_) => {
-                    self.numbers.count(M::PublishesRefused);
-                    let sinks = self.outlets.scratch.matched.iter();
-                    sinks.for_each(|sink| self.numbers.count_refusal(usize::from(*sink), RefusalReason::NoRoom));
-                }
-            }
-        }
-    }
 }
 
 /// Half-received packets of all connections have filled their bound.
@@ -343,7 +321,7 @@ const PARTIAL_QUOTA: Violation = Violation {
     what: "half-received packets fill the memory set aside for them",
 };
 
-fn message<'a>(
+pub(super) fn message<'a>(
     topic: &'a str,
     client_id: &'a str,
     username: Option<&'a str>,

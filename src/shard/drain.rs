@@ -114,7 +114,7 @@ impl Core {
         }
         // Where nobody was connected nothing else would ever happen.
         let gone = matches!(&self.drain, Some(Drain { closing: Some(closing), .. }) if closing.is_empty());
-        if gone && !goes_on {
+        if gone && !goes_on && self.rows_waiting() == 0 {
             self.end_drain(io);
         }
     }
@@ -128,9 +128,14 @@ impl Core {
                 closing.insert(conn);
             }
         }
+        if self.outlets.buffer.is_none() {
+            // No start will know of them.
+            self.sessions.end_will_delays();
+        }
         if let Some(drain) = &mut self.drain {
             drain.closing = Some(closing);
         }
+        self.outward(io);
     }
 
     /// The time of a step is over.
@@ -178,7 +183,9 @@ impl Core {
         let mut saved = true;
         if let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) {
             let mut files = Files(segments);
-            for (cluster, upstream) in self.outlets.upstreams.iter_mut().enumerate() {
+            let rules = self.around.rules;
+            let upstreams = self.outlets.upstreams.iter_mut().enumerate();
+            for (cluster, upstream) in upstreams.filter(|_| rules.saves_at_stop()) {
                 saved &= upstream.save(&mut buffer.view(&mut files, cluster, now, wall));
             }
         }
@@ -192,7 +199,7 @@ impl Core {
     fn rows_waiting(&self) -> u64 {
         let saved = self.saves();
         let rows = self.count_rows(|(keep, _)| !keep.outlives_if(saved));
-        rows + self.messages_to_dead_letters()
+        rows + self.messages_to_dead_letters() + self.sessions.wills_waiting() as u64
     }
 
     /// Rows that the next start finds, once they are durable.

@@ -3,7 +3,6 @@
 
 use smallvec::SmallVec;
 
-use crate::broken::{Promise, breaks};
 use crate::buffer::RestoredSession;
 use crate::kafka::types::Ticket;
 use crate::runtime::seam::{ConnId, Monotonic};
@@ -72,8 +71,8 @@ impl Core {
     #[inline]
     pub(super) fn hold(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
         let Some(buffer) = &self.outlets.buffer else { return };
-        let group = if breaks(Promise::AnswerBeforeSync) { 0 } else { self.sessions.written(key) };
-        if group > buffer.durable() {
+        let group = self.sessions.written(key);
+        if !self.around.rules.may_tell(group, buffer.durable()) {
             self.keeping.holds.hold(io, conn, group, from, true);
         } else if !self.keeping.holds.is_empty() {
             self.keeping.holds.wrote(conn, from);
@@ -104,9 +103,11 @@ impl Core {
     pub(super) fn restore_sessions(&mut self, sessions: &[RestoredSession], now: Monotonic) -> Result<(), String> {
         let Some(buffer) = &mut self.outlets.buffer else { return Ok(()) };
         self.sessions.keep();
-        for RestoredSession { number, payload, open } in sessions {
+        let rules = self.around.rules;
+        for RestoredSession { number, payload, open } in sessions.iter().filter(|_| rules.restores_sessions()) {
             let had_by: Vec<(u16, SmallVec<[HadBy; 4]>)> = open
                 .iter()
+                .filter(|_| rules.restores_packet_ids())
                 .map(|id| {
                     let had_by = id.rows.iter().filter_map(|row| {
                         let sink = *self.outlets.upstreams.get(row.cluster)?.sinks.get(usize::from(row.sink.0))?;

@@ -5,10 +5,11 @@
 //! | [`router`] | client id to owning shard |
 //! | `arrivals` | an accepted or handed-over socket becomes a device with a session |
 //! | `device` | bytes of a device: packets, session, answers |
-//! | `publish` | a message to the rows of its sinks, all or none |
+//! | `publish`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
 //! | `stalls` | connections left unread, and read again |
+//! | `wills` | wills that are due, and those that wait for room |
 //! | `spool` | segments and buffer of the shard |
 //! | `kept`, `holds` | sessions that survive a crash, and what waits until they are on the disk |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
@@ -32,6 +33,7 @@ mod kept;
 pub mod mail;
 mod numbers;
 mod publish;
+mod reservation;
 pub mod router;
 mod settings;
 mod sinks;
@@ -40,6 +42,7 @@ mod stalls;
 mod tails;
 mod turn;
 mod upstream;
+mod wills;
 
 pub(crate) use self::dead_letters::rfc3339;
 
@@ -51,6 +54,7 @@ use crate::metrics::board::Board;
 use crate::metrics::journal::{Journal, Teller};
 use crate::metrics::spec::Layout;
 use crate::route::trie::SinkRouter;
+use crate::rules::Rules;
 use crate::runtime::Post;
 use crate::runtime::seam::{Io, Monotonic, TimerId};
 use crate::service::dead_letters::Letter;
@@ -84,6 +88,8 @@ pub struct Surroundings {
     pub notices: Sender<Notice>,
     /// To the files of dead letters, for each sink that has one.
     pub dead_letters: Vec<Option<Sender<Letter>>>,
+    /// The rules that the shards keep: [`crate::rules::KEPT`], but for tests.
+    pub rules: &'static dyn Rules,
 }
 
 /// Everything one core owns.
@@ -99,10 +105,14 @@ pub struct Core {
     stalls: Stalls,
     /// Sessions that may owe answers after this turn's completions.
     touched: Vec<SessionKey>,
+    /// What [`Outlets::freed`] said when wills that wait were last offered again.
+    wills_offered_at: u64,
     sample: device::Sample,
     session_timer: Option<(Monotonic, TimerId)>,
     /// When a disk in trouble is looked at again.
     spool_timer: Option<TimerId>,
+    /// What the spool holds is taken up: before that there is nothing but its disk.
+    started: bool,
     /// The log has done something since its numbers were read.
     spool_moved: bool,
     given_up: given_up::GivenUp,
@@ -120,7 +130,8 @@ impl Core {
     pub fn new(index: usize, around: Surroundings, board: Arc<Board>) -> Self {
         let config = Arc::clone(&around.config);
         let mut random = fastrand::Rng::new();
-        let upstreams = (0..config.clusters.len()).map(|c| Upstream::new(&config, c, random.u64(..))).collect();
+        let upstreams =
+            (0..config.clusters.len()).map(|c| Upstream::new(&config, c, around.rules, random.u64(..))).collect();
         let layout =
             Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
         let letters = DeadLetterQueue::new(index, dead_letters::routes(&config), around.dead_letters.clone());
@@ -136,9 +147,11 @@ impl Core {
             outlets,
             stalls: Stalls::default(),
             touched: Vec::new(),
+            wills_offered_at: 0,
             sample: device::Sample::default(),
             session_timer: None,
             spool_timer: None,
+            started: false,
             spool_moved: false,
             given_up: given_up::GivenUp::default(),
             announced: Announced::new(config.sinks.len()),

@@ -6,6 +6,7 @@ use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::types::SinkId;
 use crate::kafka::{client, producer};
 use crate::record::compression::Codec;
+use crate::rules::Rules;
 use crate::{session, spool};
 
 use super::dead_letters::{HEADERS_BYTES_MAX, Hidden};
@@ -25,7 +26,7 @@ pub(super) fn client(cluster: &Cluster) -> client::Settings {
 }
 
 /// The producer of a cluster on one shard, with its share of the memory.
-pub(super) fn producer(config: &Config, cluster: usize, seed: u64) -> producer::Settings {
+pub(super) fn producer(config: &Config, cluster: usize, rules: &'static dyn Rules, seed: u64) -> producer::Settings {
     let hidden = hidden_sinks(config, cluster);
     let own = config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
     let own =
@@ -37,6 +38,7 @@ pub(super) fn producer(config: &Config, cluster: usize, seed: u64) -> producer::
         topics_max: config.clusters[cluster].topics_max,
         receipts: config.listeners.iter().any(|listener| listener.receipts),
         seed,
+        rules,
         sinks,
         ..producer::Settings::default()
     }
@@ -114,7 +116,7 @@ fn sink(sink: &Sink, shards: usize) -> SinkSettings {
 }
 
 /// The disk buffer of one shard, if there is one.
-pub(super) fn buffer(config: &Config, shard: usize, seed: u64) -> Option<buffer::Settings> {
+pub(super) fn buffer(config: &Config, shard: usize, rules: &dyn Rules, seed: u64) -> Option<buffer::Settings> {
     let spool = config.spool?;
     let terms = |of: &Sink| {
         let SinkSettings { keep, answered_on, .. } = sink(of, config.service.shards);
@@ -126,7 +128,7 @@ pub(super) fn buffer(config: &Config, shard: usize, seed: u64) -> Option<buffer:
             shard: u32::try_from(shard).unwrap_or(u32::MAX),
             segment_bytes: spool.segment_bytes,
             segments_max: spool.segments_max,
-            sink_bytes_max: spool.sink_bytes_max,
+            sink_bytes_max: rules.share_of_sink(spool.sink_bytes_max, spool.segment_bytes * spool.segments_max),
             seed,
         },
         clusters: (0..config.clusters.len()).map(sinks).collect(),
@@ -138,6 +140,7 @@ pub(super) fn sessions(config: &Config) -> session::Settings {
     let mqtt = &config.mqtt;
     session::Settings {
         sessions_max: mqtt.sessions_max.div_ceil(config.service.shards.max(1)),
+        evict: mqtt.evict_sessions,
         session_expiry_max_s: mqtt.session_expiry_max_s,
         session_expiry_3x_s: mqtt.session_expiry_3x_s,
         keep_alive_max_s: mqtt.keep_alive_max_s,

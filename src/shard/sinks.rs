@@ -9,6 +9,7 @@ use crate::kafka::producer::row_bytes_max;
 use crate::kafka::types::SinkId;
 use crate::metrics::histogram::Level;
 use crate::mqtt::property::Property;
+use crate::record::murmur2::murmur2;
 use crate::rule::envelope::Envelope;
 use crate::rule::template::{Absent, MessageContext, Template};
 
@@ -46,6 +47,9 @@ pub(super) struct Plan {
     /// What its answer waits for, as the histogram of answers names it.
     pub(super) level: Level,
     /// Whether a record's partition is that of its client.
+    /// Whether a record's partition is that of its key.
+    by_key: bool,
+    /// Whether it is that of its client.
     pub(super) by_client: bool,
     pub(super) topic: Template,
     pub(super) key: Option<Template>,
@@ -71,6 +75,7 @@ impl Plan {
                 Acknowledge::Leader => Level::Leader,
                 Acknowledge::Replicated => Level::Replicated,
             },
+            by_key: sink.partitioner == Partitioner::Key,
             by_client: sink.partitioner == Partitioner::Client,
             topic: sink.topic.clone(),
             key: sink.key.clone(),
@@ -116,12 +121,10 @@ impl Plan {
         row_bytes_max(key, value, header_bytes, header_count)
     }
 
-    /// What a record's partition is made of, where the message says it.
-    pub(super) fn hashed<'a>(&'a self, message: &Message<'a>, scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
-        if self.by_client {
-            return Some(message.client_id.as_bytes());
-        }
-        self.key.as_ref().and_then(|key| key.value(message, scratch).ok())
+    /// The hash that says a record's partition, where the message has what it is made of.
+    pub(super) fn hash(&self, message: &Message<'_>, key: Option<&[u8]>) -> Option<u32> {
+        let hashed = if self.by_client { Some(message.client_id.as_bytes()) } else { key.filter(|_| self.by_key) };
+        hashed.map(|bytes| murmur2(bytes).cast_unsigned())
     }
 
     /// The record's value, lent where it is there already, else made in `scratch`.

@@ -13,7 +13,7 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::ConnId;
 
 use super::connection::{Kind, Timer};
-use super::publish::Wait;
+use super::reservation::Wait;
 use super::{Core, Ring};
 
 /// Connections that have gone and may stand in the queues beside twice those that wait.

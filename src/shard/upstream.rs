@@ -17,6 +17,7 @@ use crate::kafka::types::{ClientEvent, Landed, Outcome, ProduceRequest, Run, Sin
 use crate::metrics::histogram::Histograms;
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
+use crate::rules::Rules;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId, WallMs};
 use crate::service::resolver::Question;
 use crate::session::{Receipt, SessionKey};
@@ -77,9 +78,9 @@ impl Timings<'_> {
 
 impl Upstream {
     /// `cluster` is its index in the configuration.
-    pub(super) fn new(config: &Config, cluster: usize, seed: u64) -> Self {
+    pub(super) fn new(config: &Config, cluster: usize, rules: &'static dyn Rules, seed: u64) -> Self {
         let mine = config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
-        let producer = settings::producer(config, cluster, seed.rotate_left(32));
+        let producer = settings::producer(config, cluster, rules, seed.rotate_left(32));
         let sinks: Vec<usize> = mine.map(|(index, _)| index).collect();
         let keeps = producer.sinks.iter().take(sinks.len()).map(|sink| (sink.keep, sink.answered_on)).collect();
         Self {

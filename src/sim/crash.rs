@@ -62,6 +62,7 @@ impl World {
         settings.seed = self.disk_rng.u64(..);
         self.letters = DeadLetterQueue::new(0, vec![routes(&settings.sinks)], Vec::new());
         self.producer = Producer::new(settings);
+        self.promise.take();
         self.restore(restored);
         let longest = if self.disk_rng.u32(..4) == 0 { 3_000 } else { 20 };
         self.clock.pass(Duration::from_millis(self.disk_rng.u64(..longest)));
@@ -89,6 +90,7 @@ impl World {
     /// The producer's turn, with its log; then what it has told the log goes to the disk.
     pub(super) fn poll(&mut self) {
         let at = self.at();
+        self.promise.take();
         self.letters.forward(0, &mut self.producer, at, &mut |_, _, _| Vec::new());
         let Some(store) = &mut self.store else { return self.producer.poll(at.0, at.1, &mut self.requests) };
         let (producer, told, requests) = (&mut self.producer, &mut self.told, &mut self.requests);

@@ -439,6 +439,7 @@ impl Judge {
                 return;
             }
             self.places.note(run, landed.filter(|_| by_row));
+            super::digest::completed(run, outcome, now);
             runs.push((run, outcome));
         });
         letters.settle(producer);

@@ -6,6 +6,7 @@ use super::store::StorePlan;
 use crate::kafka::producer::{AnsweredOn, Partitioner, Settings, SinkSettings};
 use crate::kafka::types::SinkId;
 use crate::record::compression::Codec;
+use crate::rules::{KEPT, Rules};
 use crate::shard::dead_letters::{HEADERS_BYTES_MAX, Route};
 
 /// Brokers.
@@ -163,7 +164,7 @@ impl Fault {
 }
 
 /// What a run is made of, and what a shorter one leaves out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Scope {
     pub(super) seed: u64,
     pub(super) without: Vec<Fault>,
@@ -173,11 +174,13 @@ pub(super) struct Scope {
     pub(super) disk: bool,
     /// And disks go on failing, or are full; Kafka says nothing for long; the process is stopped in order.
     pub(super) lasting: bool,
+    /// The rules that are kept.
+    pub(super) rules: &'static dyn Rules,
 }
 
 impl Scope {
     pub(super) fn new(seed: u64) -> Self {
-        Self { seed, without: Vec::new(), steps: 300, disk: false, lasting: false }
+        Self { seed, without: Vec::new(), steps: 300, disk: false, lasting: false, rules: &KEPT }
     }
 
     /// With a disk, and crashes.

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::judge::{Failure, Sums, What};
 use super::plan::{Fault, Scope};
 use super::world::World;
-use crate::kafka::producer::broken::{self, Rule};
 
 /// One run; what it came to.
 ///
@@ -81,14 +80,9 @@ pub(super) fn report(scope: &Scope, failure: &Failure) -> String {
 ///
 /// # Errors
 /// The scope that failed, and how.
-pub(super) fn many(
-    seeds: Range<u64>,
-    scope: impl Fn(u64) -> Scope + Sync,
-    rule: Option<Rule>,
-) -> Result<Sums, (Scope, Failure)> {
+pub(super) fn many(seeds: Range<u64>, scope: impl Fn(u64) -> Scope + Sync) -> Result<Sums, (Scope, Failure)> {
     let (next, sums, failed) = (AtomicU64::new(seeds.start), Mutex::new(Sums::default()), Mutex::new(None));
     let work = || {
-        broken::set(rule);
         let mut own = Sums::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);

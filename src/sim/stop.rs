@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::store::{Crash, Watched};
 use super::world::World;
 use crate::kafka::producer::Keep;
-use crate::kafka::producer::broken::{Rule, is_out};
 use crate::kafka::types::SinkId;
 
 /// How long what is left may take to get onto the disk once the grace is over.
@@ -42,7 +41,7 @@ impl World {
     /// Whether all that is to outlive the process is on the disk.
     fn save(&mut self) -> bool {
         let saves = self.plan.settings.sinks.iter().any(|sink| !sink.reserved && sink.keep == Keep::HybridSaved);
-        let (until, mut saved) = (self.clock.now().after(SAVING), !saves || is_out(Rule::SavedAtStop));
+        let (until, mut saved) = (self.clock.now().after(SAVING), !saves || !self.scope.rules.saves_at_stop());
         loop {
             let at = self.at();
             if saves {

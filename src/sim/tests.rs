@@ -2,16 +2,15 @@
 
 use std::ops::Range;
 
-use super::judge::{Sums, What};
+use super::judge::Sums;
 use super::plan::{Fault, Scope};
 use super::run;
-use crate::kafka::producer::broken::Rule;
 
 /// Seeds of a run of the tests; as many must find every broken rule.
-const SEEDS: u64 = 10_000;
+pub(super) const SEEDS: u64 = 10_000;
 
 /// `FOREBAY_SIM_SEEDS=0..100000` for a long run, `=17..18` for one that failed.
-fn seeds() -> Range<u64> {
+pub(super) fn seeds() -> Range<u64> {
     let text = std::env::var("FOREBAY_SIM_SEEDS").unwrap_or_default();
     let parsed = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
     parsed.unwrap_or(0..SEEDS)
@@ -31,14 +30,14 @@ fn scope(seed: u64) -> Scope {
 
 #[test]
 fn nothing_lost_nothing_twice_order_kept() {
-    match run::many(seeds(), scope, None) {
+    match run::many(seeds(), scope) {
         Ok(sums) => println!("{sums:#?}"),
         Err((scope, failure)) => panic!("{}", run::report(&scope, &failure)),
     }
 }
 
 /// Seeds of runs with a disk, unless others are asked for: 20 ms each on one core.
-const DISK_SEEDS: u64 = 3_000;
+pub(super) const DISK_SEEDS: u64 = 3_000;
 
 /// The same with a disk, through power cuts and kill -9; in some of them rows come from clients with sessions.
 #[test]
@@ -46,14 +45,14 @@ fn nothing_lost_nothing_twice_through_crashes() {
     let asked = std::env::var_os("FOREBAY_SIM_SEEDS").is_some();
     let seeds = if asked { seeds() } else { 0..DISK_SEEDS };
     let scope = |seed| Scope { disk: true, ..scope(seed) };
-    match run::many(seeds, scope, None) {
+    match run::many(seeds, scope) {
         Ok(sums) => println!("{sums:#?}"),
         Err((scope, failure)) => panic!("{}", run::report(&scope, &failure)),
     }
 }
 
-/// Seeds of runs with what lasts, unless others are asked for. Of the next some are still red: docs/SIMULATION.md.
-const LASTING_SEEDS: u64 = 2_000;
+/// Seeds of runs with what lasts, unless others are asked for. Of the next some are still red: docs/internals/SIMULATION.md.
+pub(super) const LASTING_SEEDS: u64 = 2_000;
 
 /// The same with disks that go on failing or are full, Kafka silent for long, rows that go to make room, and stops in order.
 #[test]
@@ -61,7 +60,7 @@ fn nothing_lost_nothing_twice_through_what_lasts() {
     let asked = std::env::var_os("FOREBAY_SIM_SEEDS").is_some();
     let seeds = if asked { seeds() } else { 0..LASTING_SEEDS };
     let scope = |seed| Scope { disk: true, lasting: true, ..scope(seed) };
-    match run::many(seeds, scope, None) {
+    match run::many(seeds, scope) {
         Ok(sums) => println!("{sums:#?}"),
         Err((scope, failure)) => panic!("{}", run::report(&scope, &failure)),
     }
@@ -69,7 +68,7 @@ fn nothing_lost_nothing_twice_through_what_lasts() {
 
 fn stay_mended(seeds: &[u64], scope: fn(u64) -> Scope) {
     for seed in seeds {
-        if let Err((scope, failure)) = run::many(*seed..*seed + 1, scope, None) {
+        if let Err((scope, failure)) = run::many(*seed..*seed + 1, scope) {
             panic!("{}", run::report(&scope, &failure));
         }
     }
@@ -98,46 +97,6 @@ fn what_was_found_once_and_lasts_stays_mended() {
     // Lost by a stop; then what stood still for ever; lost by a topic made anew; order after stops.
     const RED_ONCE: [u64; 9] = [6_128, 6_668, 9_691, 1_737, 2_145, 5_930, 8_669, 1_436, 4_662];
     stay_mended(&RED_ONCE, Scope::with_lasting);
-}
-
-/// How a rule that is out shows itself.
-fn found(rule: Rule, scope: fn(u64) -> Scope) -> Option<(u64, What)> {
-    let seeds = match scope(0) {
-        Scope { lasting: true, .. } => LASTING_SEEDS,
-        Scope { disk: true, .. } => DISK_SEEDS,
-        _ => SEEDS,
-    };
-    let failed = run::many(0..seeds, scope, Some(rule)).err();
-    failed.map(|(scope, failure)| (scope.seed, failure.what))
-}
-
-fn all_are_found(rules: &[Rule], scope: fn(u64) -> Scope) {
-    let mut not_found = Vec::new();
-    for rule in rules {
-        match found(*rule, scope) {
-            Some((seed, what)) => println!("{rule:?}: {what:?}, seed {seed}"),
-            None => not_found.push(rule),
-        }
-    }
-    assert!(not_found.is_empty(), "not found: {not_found:?}");
-}
-
-/// Each rule, taken out, is found within the seeds that every run of the tests goes through.
-#[test]
-fn a_producer_without_one_of_its_rules_is_found() {
-    all_are_found(&Rule::ALL, Scope::new);
-}
-
-/// So are those that only a crash can show.
-#[test]
-fn a_disk_buffer_without_one_of_its_rules_is_found() {
-    all_are_found(&Rule::OF_DISK, Scope::with_disk);
-}
-
-/// So are those that take what lasts.
-#[test]
-fn a_disk_buffer_without_one_of_its_rules_is_found_when_it_lasts() {
-    all_are_found(&Rule::OF_LASTING, Scope::with_lasting);
 }
 
 /// Every seed that fails, a line each: for whoever works on the simulator itself.

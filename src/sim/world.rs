@@ -1,6 +1,7 @@
 //! The world of a run: producer, network, cluster and clock, stepped by the seed. A step takes some rows, lets one part of the world go on,
 //! and perhaps a fault happen; then the producer has its turn, and the judge looks at it.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use super::clients::Clients;
@@ -13,7 +14,7 @@ use super::row::{self, Kind};
 use super::store::{Store, Told};
 use super::trace::Trace;
 use crate::kafka::producer::row_log::Origin;
-use crate::kafka::producer::{Partitioner, Producer, Row, Terms, Want, row_bytes_max};
+use crate::kafka::producer::{Partitioner, Producer, Promise, Row, Target, Terms, Want, row_bytes_max};
 use crate::kafka::types::{LogSays, ProduceRequest, Question, SinkId, Ticket, TopicMetadata};
 use crate::record::murmur2::murmur2;
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -43,6 +44,8 @@ pub(super) struct World {
     pub(super) ids_asked: Vec<u64>,
     pub(super) questions: Vec<Question>,
     ids_given: i64,
+    /// Memory set aside for rows that are about to be taken.
+    pub(super) promise: Cell<Promise>,
     pub(super) requests: Vec<ProduceRequest>,
     /// In runs with a disk; what draws from this is no part of the others.
     pub(super) store: Option<Store>,
@@ -55,7 +58,8 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(scope: Scope, traced: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(scope.seed);
-        let plan = Plan::new(&scope, &mut rng);
+        let mut plan = Plan::new(&scope, &mut rng);
+        plan.settings.rules = scope.rules;
         let producer = Producer::new(plan.settings.clone());
         let letters = DeadLetterQueue::new(0, vec![routes(&plan.settings.sinks)], Vec::new());
         let judge = Judge::new(producer.buffer_bytes_max(), &plan.settings.sinks);
@@ -77,6 +81,7 @@ impl World {
             questions: Vec::new(),
             // Near the last epoch now and then: it has to get itself a new id.
             ids_given: rng.i64(0..1000),
+            promise: Cell::default(),
             requests: Vec::new(),
             producer,
             letters,
@@ -160,17 +165,27 @@ impl World {
     fn admits(&self, (sink, topic): (usize, usize), key: Option<&[u8]>, bytes: usize) -> bool {
         let id = SinkId(sink as u16);
         let Ok(topic_id) = self.producer.check(id, TOPICS[topic], bytes) else { return false };
-        self.producer.has_room(bytes)
+        let has_partition =
+            !matches!(self.plan.settings.sinks[sink].partitioner, Partitioner::Sticky | Partitioner::Random);
+        let hash = key.filter(|_| has_partition).map(|key| murmur2(key).cast_unsigned());
+        self.has_memory(bytes)
             && self.producer.share(id, topic_id, bytes).is_ok()
-            && self.producer.share_of_key(topic_id, key, bytes).is_ok()
+            && self.producer.share_of_partition(topic_id, hash, bytes).is_ok()
             && self.store.as_ref().is_none_or(|store| store.admit(id, bytes))
+    }
+
+    /// Whether there is memory for rows; if so it is set aside for those that follow.
+    fn has_memory(&self, bytes: usize) -> bool {
+        let promise = self.producer.promise(bytes);
+        self.promise.set(promise.unwrap_or_default());
+        promise.is_some()
     }
 
     /// Whether a client's message, whatever row it becomes, has room for all of its sinks.
     pub(super) fn has_room(&self, sinks: &[usize], topic: usize) -> bool {
         const LARGEST: usize = 2_500;
         sinks.iter().all(|sink| self.admits((*sink, topic), None, LARGEST))
-            && self.producer.has_room(LARGEST * sinks.len())
+            && self.has_memory(LARGEST * sinks.len())
             && self.store.as_ref().is_none_or(|store| store.has_room(LARGEST * sinks.len()))
     }
 
@@ -205,7 +220,14 @@ impl World {
         let terms = Terms { expires, hash, origin };
         let age = self.plan.settings.sinks[sink].expire_after;
         let expires = age.map_or(expires, |age| expires.min(now.after(age)));
-        self.producer.append_with(id, TOPICS[topic], row, Some(ticket), terms, now);
+        let hash = match self.plan.settings.sinks[sink].partitioner {
+            Partitioner::Key => row.key.map(|key| murmur2(key).cast_unsigned()),
+            _ => hash,
+        };
+        let target = Target { sink: id, topic: TOPICS[topic], known: None, hash };
+        let mut promise = self.promise.take();
+        self.producer.take(&target, row, Some(ticket), terms, (&mut promise, now));
+        self.promise.set(promise);
         self.store.iter_mut().for_each(|store| store.promise(id, bytes));
         self.judge.rows.push(row::Row {
             sink,
@@ -373,6 +395,7 @@ impl World {
         let mut requests = std::mem::take(&mut self.requests);
         for request in requests.drain(..) {
             self.trace.note(now, || super::judge::described(&request));
+            super::digest::request(&request, now);
             self.judge.sent(&request, &self.told);
             self.network.send(request);
         }

@@ -1,4 +1,4 @@
-//! What stands in a segment's file: a header, then entries end to end. `docs/SPOOL.md` has the tables.
+//! What stands in a segment's file: a header, then entries end to end. `docs/internals/SPOOL.md` has the tables.
 //!
 //! ```text
 //! header   64 bytes   magic 8 · version u16 · 0 u16 · shard u32 · segment u64 · salt u64 · created ms i64

@@ -5,7 +5,7 @@
 //! segments; `read` gives rows back; `recovery` reads it all at a start. `disk` is the seam to whoever writes the files.
 //! `format`, `entry`, `lists` and `payload` are what the bytes mean, `segment` the one reader of them; `state`, `spans` and
 //! `checkpoint` the fold over entries that the running log and recovery share. `batches` is what the
-//! embedded log needs to keep its partitions in the same files. `docs/SPOOL.md` has the format.
+//! embedded log needs to keep its partitions in the same files. `docs/internals/SPOOL.md` has the format.
 
 mod batches;
 mod checkpoint;
@@ -42,7 +42,7 @@ pub use group::Trouble;
 pub use lists::{Listed, Runs, Spans};
 pub use log::Log;
 pub use read::{Block, Read, RowBack};
-pub use recovery::{RecoverError, Recovered, recover};
+pub use recovery::{FoundReader, RecoverError, Recovered, recover};
 pub use segment::{Rot, Scan, entry_at, scan};
 pub use state::{Held, Lane, State};
 pub use survey::{Surveyed, survey};

@@ -1,4 +1,4 @@
-//! The payload of each kind of entry, written and read. `docs/SPOOL.md` has the fields.
+//! The payload of each kind of entry, written and read. `docs/internals/SPOOL.md` has the fields.
 
 use super::codec::{In, Out};
 use super::entry::{CutHead, Entry, Kind, Reason, Rows, Run};

@@ -1,4 +1,4 @@
-"""Promises that are broken on purpose (src/broken.rs), and settings that promise less than they are judged by: each must be caught, by the
+"""Rules that are wrong on purpose (tests/broken/service.rs), and settings that promise less than they are judged by: each must be caught, by the
 invariant that it breaks, and the same run with nothing broken must pass. A judge that passes one of the others is no judge."""
 
 import argparse
@@ -18,7 +18,7 @@ class Broken(NamedTuple):
     scenario: str
     caught: tuple[str, ...]  # one of these invariants must have faults; none: nothing is broken
     options: dict[str, object] = {}
-    breaks: str | None = None  # FOREBAY_BROKEN
+    breaks: str | None = None  # FOREBAY_TEST_WRONG_RULE
     needs_spool: bool = False
 
 
@@ -39,15 +39,12 @@ ALL = {
 
 
 def build(program: Path = PROGRAMS / "forebay-broken") -> Path:
-    """A dev build that breaks what it is told to, laid aside: the plain one goes back to its place, as the newest is what tests take."""
-    command = ["cargo", "build", "--quiet", "--package", "forebay", "--bin", "forebay"]
-    try:
-        subprocess.run([*command, "--features", "broken"], cwd=ROOT, check=True)
-        program.parent.mkdir(parents=True, exist_ok=True)
-        target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-        shutil.copy2(target / "debug/forebay", program)
-    finally:
-        subprocess.run(command, cwd=ROOT, check=True)
+    """The service with one wrong rule, and with faults of the disk."""
+    command = ["cargo", "build", "--quiet", "--package", "forebay", "--features", "faults", "--example", "forebay-broken"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    program.parent.mkdir(parents=True, exist_ok=True)
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    shutil.copy2(target / "debug/examples/forebay-broken", program)
     return program
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Faults from outside, judged: what `scripts/faults` runs. `scripts/faults help` teaches it, docs/FAULTS.md says what each shows."""
+"""Faults from outside, judged: what `scripts/faults` runs. `scripts/faults help` teaches it, docs/internals/FAULTS.md says what each shows."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ DEFAULTS = {
     "cycles": 10, "seconds": 86_400.0, "round": 25, "brokers": 1, "freeze": 3.0, "slow": 2.0, "away": 10.0, "limit": 256,
     "clients": 50, "window": 64, "payload": 100, "rate": 0, "spool_bytes": "256MiB", "buffer": "32MiB",
 }  # fmt: skip
-# Which faults of the generator's judge belong to which invariant (docs/FAULTS.md).
+# Which faults of the generator's judge belong to which invariant (docs/internals/FAULTS.md).
 INVARIANTS = {
     "I1": ("I1:",), "I2": ("I2:",), "I3": ("I3:",), "I4": ("I4:", "P:"), "S": ("S:",), "R": ("R:",),
     "standard": ("against the standard",), "finished": ("client did not finish",),
@@ -65,7 +65,7 @@ def marks(spans: list[dict]) -> dict[str, dict]:
 
 
 def words(record: dict) -> str:
-    lines = [f"{'PASSED' if record['passed'] else 'FAILED'}: {record['scenario']}, spool {record['spool']}"]
+    lines = [f"{'PASSED' if record['passed'] else 'FAILED'}: {record['scenario']}, spool {record['spool']}, append {record['options']['append']}"]
     lines += [f"  {'yes' if ok else 'NO '} {name}" for name, ok in record["checks"].items()]
     lines += [f"  {name}: {value}" for name, value in record["facts"].items()]
     counts = record["counts"]
@@ -94,7 +94,7 @@ def keep(stand: scenarios.Scenario, record: dict, out: Path) -> None:
 
 def run(options: argparse.Namespace, program: Path | None = None, indent: str = "") -> tuple[str, dict | None]:
     """Runs one scenario. What came of it: passed, FAILED, skipped; and its record. With `indent` its words are not those of a test."""
-    print(f"\n==> {options.name}, spool {options.spool}", flush=True)
+    print(f"\n==> {options.name}, spool {options.spool}{', mapped' if options.append == 'mapped' else ''}", flush=True)
     stand = None
     record = None
     try:
@@ -164,6 +164,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--buffer", help="memory for records on their way")
     made.add_argument("--spool-bytes", help="room of the spool (default 256MiB; memory: more)")
     made.add_argument("--when-full", choices=("backpressure", "refuse"), default="backpressure", help="of the spool")
+    made.add_argument("--append", choices=("written", "mapped"), default="written", help="how the spool's segments are appended to")
     made.add_argument("--brokers", type=int, choices=(1, 3))
     made.add_argument("--freeze", type=float, metavar="S", help="kafka: the longer of its freezes")
     made.add_argument("--slow", type=float, metavar="S", help="slow-disk: a sync")
@@ -201,7 +202,10 @@ def of(asked: argparse.Namespace, name: str, size: str) -> argparse.Namespace:
 def plan(asked: argparse.Namespace, name: str) -> list[argparse.Namespace]:
     """What is run for a name of the command line."""
     if name == "short":
-        return [of(asked, each, "short") for each in scenarios.ALL]
+        # What appends do when the process, the room or the disk goes is seen for both ways.
+        mapped = scenarios.BOTH_APPENDS if asked.spool not in (None, "none") else ()
+        both = [(each, append) for each in scenarios.ALL for append in ("written", "mapped") if append == "written" or each in mapped]
+        return [of(argparse.Namespace(**vars(asked) | {"append": append}), each, "short") for each, append in both]
     if name != "long":
         return [of(asked, name, "short" if asked.short else "")]
     parts = [part for part in scenarios.LONG if asked.spool in (None, part.spool)]
@@ -210,7 +214,7 @@ def plan(asked: argparse.Namespace, name: str) -> list[argparse.Namespace]:
     for part in parts:
         options = argparse.Namespace(**vars(asked) | {"spool": part.spool, "out": asked.out or RECORDS})
         for option, value in part.options.items():
-            if not getattr(asked, option, None):
+            if option == "append" or not getattr(asked, option, None):
                 setattr(options, option, value)
         if asked.seconds is not None:
             options.seconds = asked.seconds * part.seconds / about

@@ -1,4 +1,4 @@
-"""The faults, one class each. docs/FAULTS.md has the table; `run.py` the command line."""
+"""The faults, one class each. docs/internals/FAULTS.md has the table; `run.py` the command line."""
 
 import os
 import random
@@ -305,6 +305,78 @@ class Network(Scenario):
             self.keeps_answering(f"network: {fault}")
 
 
+class PowerCut(Kill9):
+    """Kill -9 with a group that is written and not synced, a start that answers what it is asked, and then the power goes: what was never synced is gone."""
+
+    name = "power-cut"
+    short = {"cycles": 3, "round": 3}
+    long = {"cycles": 100, "round": 10}
+    needs = ("spool", "faults")
+    DISK_MIB = 512
+
+    def prepare(self) -> None:
+        self.disk = self.work / "disk"
+        self.disk.mkdir()
+        self.image = self.work / "disk-0.ext4"
+        with open(self.image, "wb") as file:
+            file.truncate(self.DISK_MIB * MIB)
+        subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", self.image], check=True)
+        if not self.mount():
+            raise Skipped("this machine lets nobody mount an ext4")
+        self.undo.append(lambda: subprocess.run(["umount", "-l", self.disk], check=False))
+        self.data = self.disk / "data"
+        self.options.spool_bytes = f"{self.DISK_MIB // 2}MiB"
+        self.cuts = 0
+        super().prepare()
+
+    def mount(self) -> bool:
+        return subprocess.run(["mount", "-o", "loop", self.image, self.disk], capture_output=True).returncode == 0
+
+    def hurt(self) -> None:
+        self.flow(self.chance.uniform(0.5, 2.0))
+        self.set("withhold_syncs = 1\n")
+        time.sleep(self.chance.uniform(0.02, 0.3))
+        self.kill()
+        self.set("")
+        self.ready_s.append(self.restart())
+        self.load.mark("after kill -9")
+        # What it answers now must not stand on bytes that were never synced.
+        self.flow(self.chance.uniform(0.1, 1.5))
+        self.kill()
+        self.cut()
+        self.ready_s.append(self.restart())
+        self.load.mark("power back")
+        self.flow(0.5)
+
+    def cut(self) -> None:
+        synced, unsynced = self.disk / f"synced-{self.cuts}", self.disk / f"unsynced-{self.cuts}"
+        with open(synced, "wb") as file:
+            file.write(b"x" * 4096)
+            file.flush()
+            os.fsync(file.fileno())
+        unsynced.write_bytes(b"x" * 4096)
+        before, self.cuts = self.image, self.cuts + 1
+        self.image = self.work / f"disk-{self.cuts}.ext4"
+        subprocess.run(["cp", "--sparse=always", before, self.image], check=True)
+        # The rings of what was killed are taken down in the background, with the files that they hold.
+        deadline = time.monotonic() + 10
+        while subprocess.run(["umount", self.disk], capture_output=True).returncode != 0:
+            if time.monotonic() > deadline:
+                raise Failed("the file system is still in use 10 s after kill -9")
+            time.sleep(0.05)
+        before.unlink()
+        if not self.mount():
+            raise Failed("the file system cannot be mounted after the power cut")
+        if not synced.exists() or unsynced.exists() and unsynced.stat().st_size > 0:
+            raise Failed("that was no power cut: what was synced is gone, or what was not is there")
+
+    def judge(self) -> None:
+        super().judge()
+        self.facts["power cuts"] = self.cuts
+        self.checks["the power was cut"] = self.cuts > 0
+        self.answered_within("power back", self.options.within, "ready again after a power cut")
+
+
 class DiskFull(Scenario):
     """data_dir lies on a small file system; a backlog fills it, then a foreign file that is removed, then that and a kill -9."""
 
@@ -540,7 +612,11 @@ class Memory(Scenario):
         self.keeps_answering("Kafka away")
 
 
-ALL = {made.name: made for made in (Kill9, Backlog, Kafka, Network, DiskFull, SlowDisk, SyncError, SigTerm, Memory)}
+ALL = {made.name: made for made in (Kill9, Backlog, Kafka, Network, PowerCut, DiskFull, SlowDisk, SyncError, SigTerm, Memory)}
+
+
+# Run with each value of [spool] append.
+BOTH_APPENDS = ("kill9", "disk-full", "sync-error")
 
 
 class Part(NamedTuple):
@@ -552,10 +628,14 @@ class Part(NamedTuple):
     options: dict[str, object] = {}
 
 
+MAPPED = {"append": "mapped"}
 HELD = {"cycles": 100, "hold_writes": 100}
 LONG = (
     Part("kill9", "stored", 900), Part("kill9", "replicated", 900), Part("kill9", "none", 300, {"cycles": 100}),
     Part("kill9", "stored", 300, HELD), Part("kill9", "replicated", 300, HELD),
+    Part("kill9", "stored", 300, {"cycles": 100} | MAPPED), Part("disk-full", "stored", 120, {"cycles": 2} | MAPPED),
+    Part("sync-error", "stored", 200, {"cycles": 10} | MAPPED),
+    Part("power-cut", "stored", 600), Part("power-cut", "replicated", 200, {"cycles": 30}), Part("power-cut", "stored", 200, {"cycles": 30} | MAPPED),
     *(Part("backlog", spool, 600) for spool in ("stored", "replicated")),
     *(Part("kafka", spool, 400) for spool in ("stored", "replicated", "none")),
     *(Part("network", spool, 600) for spool in ("stored", "replicated")), Part("network", "none", 200, {"cycles": 6}),

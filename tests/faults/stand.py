@@ -36,6 +36,7 @@ SPOOL = """
 [spool]
 bytes_max = "{spool_bytes}"
 when_full = "{when_full}"
+append = "{append}"
 """
 SINK = {
     "none": 'acknowledge = "replicated"',
@@ -212,7 +213,7 @@ class Stand:
         self.data = self.work / "data"
         self.kafka_dir = self.work / "kafka"
         self.bootstrap = self.service_bootstrap = ""
-        self.environment: dict[str, str] = {"FOREBAY_BROKEN": options.broken} if getattr(options, "broken", None) else {}
+        self.environment: dict[str, str] = {"FOREBAY_TEST_WRONG_RULE": options.broken} if getattr(options, "broken", None) else {}
         self.wrap: list[str] = []  # put before the service's command
         self.service: Bridge | None = None
         self.load: Load | None = None
@@ -247,7 +248,7 @@ class Stand:
         """The first start, and the wait for it; the load's first target."""
         options = self.options
         level = getattr(options, "level", None) or options.spool
-        values = {"shards": options.shards, "grace": 10, "buffer": options.buffer, "spool_bytes": options.spool_bytes, "cluster": "", "when_full": options.when_full} | settings
+        values = {"shards": options.shards, "grace": 10, "buffer": options.buffer, "spool_bytes": options.spool_bytes, "cluster": "", "when_full": options.when_full, "append": options.append} | settings
         spool = SPOOL.format(**values) if self.spooled else ""
         text = CONFIG.format(data=self.data, port="{port}", bootstrap=self.service_bootstrap, sink=SINK[level], **(values | {"spool": spool}))
         self.service = Bridge(self.work, text, self.program, self.environment, self.wrap)

@@ -70,8 +70,8 @@ class Verdicts(unittest.TestCase):
         self.assertIn("not judged", broken.verdict("nothing", "FAILED", None))
 
     def test_what_can_be_broken_is_what_the_service_knows(self):
-        source = (broken.ROOT / "src/broken.rs").read_text()
-        named = set(re.findall(r'\("([a-z-]+)", Promise::', source))
+        source = (broken.ROOT / "tests/broken/service.rs").read_text()
+        named = set(re.findall(r'\("([a-z-]+)", &', source))
         self.assertEqual(named, {made.breaks for made in broken.ALL.values() if made.breaks})
         for made in broken.ALL.values():
             self.assertIn(made.scenario, scenarios.ALL)
@@ -107,7 +107,7 @@ class Options(unittest.TestCase):
                 scenarios.ALL[name].made(options(name=name))
 
     def test_the_document_has_every_scenario(self):
-        text = (broken.ROOT / "docs/FAULTS.md").read_text()
+        text = (broken.ROOT / "docs/internals/FAULTS.md").read_text()
         for name in [*scenarios.ALL, *broken.ALL]:
             self.assertIn(f"`{name}`", text)
 

@@ -66,7 +66,7 @@ acknowledge = "stored"
 DEAD_TOPIC = "nobody-made-it"
 # What a shard may hold for its spool, beside what src/limits.rs has: windows of segments that are read (SEGMENT_WINDOWS_MAX of
 # SEGMENT_WINDOW_BYTES), what devices are told once it is durable (HELD_BYTES_MAX), and two groups, the one under way and the next, of a
-# quarter of a segment each (docs/SPOOL.md). For what is spooled: a thousandth of it.
+# quarter of a segment each (docs/internals/SPOOL.md). For what is spooled: a thousandth of it.
 WINDOWS_BYTES = 8 << 20
 HELD_BYTES_MAX = 16 << 20
 SPOOLED_SHARE = 1 / 1_000

@@ -1,6 +1,6 @@
 //! What Kafka can do to us, done by an embedded log with a script, to the whole service over real sockets. After every
 //! fault: nothing that was acknowledged is missing, nothing of QoS 2 is there twice, order is kept, and the service went
-//! on by itself. `docs/KAFKA.md` has the table of these.
+//! on by itself. `docs/internals/KAFKA.md` has the table of these.
 
 use std::time::{Duration, Instant};
 

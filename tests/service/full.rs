@@ -6,7 +6,7 @@ use forebay::mqtt::packet::{Connect, PacketType, QoS, Version};
 
 use crate::away::Absent;
 use crate::device::{Device, Heard, VERSIONS, hello, puback};
-use crate::process::{ledger, metric, resident_bytes, until, until_metric};
+use crate::process::{descriptors, ledger, metric, resident_bytes, until, until_metric};
 use crate::records::{read, texts};
 use crate::support;
 use crate::support::service::{Service, config, config_with};
@@ -133,4 +133,31 @@ fn who_goes_away_while_stalled_leaves_nothing_behind() {
     assert_eq!((metric(&service, "connections_paused"), metric(&service, "partial_packet_bytes")), (0, 0));
     assert_eq!(ledger(&service), [recorded, recorded, 0, 0]);
     log.stop();
+}
+
+/// Memory is full, Kafka is away, and devices come, publish at QoS 0 and go: none leaves its descriptor behind.
+#[test]
+fn who_publishes_and_goes_while_kafka_is_away_frees_its_descriptor() {
+    let kafka = Absent::new();
+    let service = Service::start(&config_with(
+        "shards = 2",
+        &format!(
+            "[kafka.main]\nbootstrap = \"{}\"\nbuffer_bytes = \"4MiB\"\n\
+             [[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n",
+            kafka.address()
+        ),
+    ));
+    let payload = vec![b'x'; 10_000];
+    let before = descriptors(&service);
+    for n in 0..1_000 {
+        let mut device = Device::connect(service.mqtt(), VERSIONS[n % 3], &format!("device {n}"));
+        device.publish(QoS::AtMostOnce, 0, "t", &payload);
+        if n % 2 == 0 {
+            device.vanish();
+        }
+    }
+    until("memory is full", || metric(&service, "stalls_total") > 0);
+    until("their descriptors are free", || descriptors(&service) <= before + 8);
+    assert_eq!(metric(&service, "stalled_connections"), 0);
+    Device::connect(service.mqtt(), Version::V5, "another").ping();
 }

@@ -19,6 +19,7 @@ mod faults;
 mod faults_cut;
 mod full;
 mod hand_over;
+mod idle;
 #[path = "../../src/embedded/tests/client.rs"]
 mod kafka_client;
 mod kept;

@@ -87,3 +87,84 @@ fn rows_in_the_spool_hold_sinks_and_shards_where_they_were() {
     Device::connect(service.mqtt(), Version::V5, "device 3").deliver(1, "t", b"three");
     assert!(service.terminate().success(), "{}", service.log());
 }
+
+/// Stores ten messages on two shards while Kafka is away, and kills the service.
+fn with_backlog() -> (Service, String) {
+    let rest = format!("{AWAY}{SPOOL}{}", sink("a"));
+    let mut service = Service::start(&config_with("shards = 2", &rest));
+    for n in 0..10 {
+        Device::connect(service.mqtt(), Version::V5, &format!("device {n}")).deliver(1, "t", b"one");
+    }
+    service.kill9();
+    (service, rest)
+}
+
+/// The folders are what the manifest says, or the start is refused, changes nothing, and says what cures it.
+#[test]
+fn a_folder_missing_or_one_too_many_is_refused() {
+    let (mut service, _) = with_backlog();
+    let (dir, root) = (service.dir().to_owned(), service.dir().join("data/spool"));
+    let aside = dir.join("aside");
+    fs::rename(root.join("1"), &aside).expect("renamed");
+    let said = refused(&dir);
+    assert!(said.contains("folder of shard 1 is missing") && said.contains("mount the volume"), "{said}");
+    fs::create_dir(root.join("1")).expect("a mount point without its volume");
+    let said = refused(&dir);
+    assert!(said.contains("folder of shard 1 has no shard.json") && said.contains("mount the volume"), "{said}");
+    fs::remove_dir(root.join("1")).expect("still empty");
+    fs::rename(&aside, root.join("1")).expect("renamed");
+    fs::create_dir(root.join("2")).expect("made");
+    let said = refused(&dir);
+    assert!(said.contains("folder 2 is one too many"), "{said}");
+    fs::remove_dir(root.join("2")).expect("still empty");
+    fs::rename(root.join("manifest.json"), &aside).expect("renamed");
+    let said = refused(&dir);
+    assert!(said.contains("there is no manifest.json"), "{said}");
+    fs::rename(&aside, root.join("manifest.json")).expect("renamed");
+    service.start_again();
+    until_metric(&service, "sink_recovered_total", 10);
+}
+
+/// A volume that is not mounted looks like an empty data directory.
+#[test]
+fn the_data_directory_that_is_named_and_no_other() {
+    let (mut service, rest) = with_backlog();
+    let dir = service.dir().to_owned();
+    let manifest = fs::read_to_string(dir.join("data/spool/manifest.json")).expect("a manifest");
+    let id = manifest.split("\"directory\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("an id");
+    let named = format!("shards = 2\ndata_dir_id = \"{id}\"");
+    let text = config_with(&named, &rest).replace("$DIR", &dir.display().to_string());
+    fs::write(dir.join("forebay.toml"), text).expect("the configuration can be written");
+    fs::rename(dir.join("data"), dir.join("volume")).expect("unmounted");
+    let said = refused(&dir);
+    assert!(said.contains("has no spool") && said.contains("is its volume mounted?"), "{said}");
+    assert!(!dir.join("data/spool").exists(), "nothing is made in its place");
+    fs::remove_dir_all(dir.join("data")).expect("it has a lock at most");
+    fs::rename(dir.join("volume"), dir.join("data")).expect("mounted");
+    service.start_again();
+    until_metric(&service, "sink_recovered_total", 10);
+}
+
+/// Other bounds, with a backlog: taken up, or refused with words.
+#[test]
+fn other_bounds_take_up_what_is_there() {
+    let (mut service, _) = with_backlog();
+    let dir = service.dir().to_owned();
+    for spool in
+        ["bytes_max = \"128MiB\"\nsegment_bytes = \"2MiB\"\n", "bytes_max = \"16MiB\"\nsegment_bytes = \"1MiB\"\n"]
+    {
+        write(&dir, 2, &format!("{AWAY}[spool]\n{spool}{}", sink("a")));
+        service.start_again();
+        until_metric(&service, "sink_recovered_total", 10);
+        service.kill9();
+    }
+    write(&dir, 2, &format!("{AWAY}[spool]\nappend = \"mapped\"\n{}{}", &SPOOL["[spool]\n".len()..], sink("a")));
+    service.start_again();
+    until_metric(&service, "sink_recovered_total", 10);
+    Device::connect(service.mqtt(), Version::V5, "device").deliver(1, "t", b"stored through a map");
+    service.kill9();
+    write(&dir, 2, &format!("{AWAY}{SPOOL}{}", sink("a")));
+    service.start_again();
+    until_metric(&service, "sink_recovered_total", 11);
+    service.kill9();
+}

@@ -311,6 +311,7 @@ fn make(config: &Arc<Config>, dead_letters: Vec<Option<Sender<Letter>>>) -> Made
         journal: Arc::clone(&journal),
         notices: tell,
         dead_letters,
+        rules: &forebay::rules::KEPT,
     };
     Made { core: Core::new(0, around, Arc::clone(&board)), board, journal, notices }
 }

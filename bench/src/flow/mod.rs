@@ -7,20 +7,20 @@ mod client;
 mod control;
 mod drive;
 mod events;
-mod judge;
+pub(crate) mod judge;
 mod link;
 mod marks;
 mod murmur2;
 mod pace;
-mod payload;
-mod plan;
+pub(crate) mod payload;
+pub(crate) mod plan;
 mod read;
 mod report;
 mod settings;
 mod tally;
 mod timeline;
-mod told;
-mod wire;
+pub(crate) mod told;
+pub(crate) mod wire;
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A message's payload: which message it is, and bytes that tell when they were altered.
+//! A message's payload: which message it is, and bytes that show any alteration. One format for every job, and one judge.
 //!
 //! | bytes | what (integers little-endian) |
 //! |---|---|
@@ -9,13 +9,15 @@
 //! | 16–23 | number of the message within its client, from 0 |
 //! | 24–31 | time of its first sending, in nanoseconds since the start of the run |
 //! | 32–39 | check over the five fields before and the length |
-//! | 40– | fill, made from the check: each byte can be told beforehand |
+//! | 40– | fill, computed from the check: every byte is known in advance |
 
 use super::plan::mix;
 
 /// The shortest payload.
 pub(crate) const BYTES_MIN: usize = 40;
 const MAGIC: &[u8; 4] = b"FLOW";
+/// What the fill's words differ by before they are mixed with the check (the golden ratio, as in SplitMix64).
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What a payload says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,23 +38,54 @@ pub(crate) enum Wrong {
     Altered,
 }
 
+/// What the check of all messages of one client and QoS has in common, so that a generator works it out once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seed(u64);
+
+impl Seed {
+    /// For payloads of `bytes` bytes.
+    pub(crate) fn new(run: u32, client: u32, qos: u8, bytes: usize) -> Self {
+        let fields = [u64::from(run) << 32 | u64::from(client), u64::from(qos) << 32 | bytes as u64];
+        Self(fields.into_iter().fold(0, |sum, field| mix(sum ^ field)))
+    }
+
+    fn check(self, number: u64, sent_ns: u64) -> u64 {
+        mix(mix(self.0 ^ number) ^ sent_ns)
+    }
+}
+
 /// Appends a payload of `bytes` bytes.
 pub(crate) fn write(out: &mut Vec<u8>, header: &Header, bytes: usize) {
-    let mut check = check(header, bytes);
-    out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&header.run.to_le_bytes());
-    out.extend_from_slice(&header.client.to_le_bytes());
-    out.extend_from_slice(&u32::from(header.qos).to_le_bytes());
-    out.extend_from_slice(&header.number.to_le_bytes());
-    out.extend_from_slice(&header.sent_ns.to_le_bytes());
-    out.extend_from_slice(&check.to_le_bytes());
-    let mut left = bytes.saturating_sub(BYTES_MIN);
-    while left > 0 {
-        check = mix(check);
-        let count = left.min(8);
-        out.extend_from_slice(&check.to_le_bytes()[..count]);
-        left -= count;
+    let at = out.len();
+    out.resize(at + bytes.max(BYTES_MIN), 0);
+    let payload = &mut out[at..];
+    payload[..4].copy_from_slice(MAGIC);
+    payload[4..8].copy_from_slice(&header.run.to_le_bytes());
+    payload[8..12].copy_from_slice(&header.client.to_le_bytes());
+    payload[12..16].copy_from_slice(&u32::from(header.qos).to_le_bytes());
+    stamp(payload, Seed::new(header.run, header.client, header.qos, bytes), header.number, header.sent_ns);
+}
+
+/// Turns a payload of the same client and QoS into that of another message.
+///
+/// # Panics
+/// A payload of less than [`BYTES_MIN`] bytes.
+#[inline]
+pub(crate) fn stamp(payload: &mut [u8], seed: Seed, number: u64, sent_ns: u64) {
+    let check = seed.check(number, sent_ns);
+    let (header, fill) = payload.split_at_mut(BYTES_MIN);
+    header[16..24].copy_from_slice(&number.to_le_bytes());
+    header[24..32].copy_from_slice(&sent_ns.to_le_bytes());
+    header[32..40].copy_from_slice(&check.to_le_bytes());
+    let mut word = check;
+    let mut chunks = fill.chunks_exact_mut(8);
+    for chunk in &mut chunks {
+        word = word.wrapping_add(STEP);
+        chunk.copy_from_slice(&(word ^ check).to_le_bytes());
     }
+    let rest = chunks.into_remainder();
+    let count = rest.len();
+    rest.copy_from_slice(&(word.wrapping_add(STEP) ^ check).to_le_bytes()[..count]);
 }
 
 /// Reads a payload of `run`, which must have `bytes` bytes. `scratch` is used for the comparison.
@@ -71,14 +104,10 @@ pub(crate) fn read(payload: &[u8], run: u32, bytes: usize, scratch: &mut Vec<u8>
     if payload == scratch.as_slice() { Ok(header) } else { Err(Wrong::Altered) }
 }
 
-fn check(header: &Header, bytes: usize) -> u64 {
-    let fields = [
-        u64::from(header.run) << 32 | u64::from(header.client),
-        u64::from(header.qos) << 32 | bytes as u64,
-        header.number,
-        header.sent_ns,
-    ];
-    fields.into_iter().fold(0, |sum, field| mix(sum ^ field))
+/// When a payload of `run` was sent, without a look at the rest of it. `None`: it is of another run.
+pub(crate) fn sent_ns(payload: &[u8], run: u32) -> Option<u64> {
+    let ours = payload.starts_with(MAGIC) && payload.get(4..8)? == run.to_le_bytes();
+    ours.then_some(u64::from_le_bytes(payload.get(24..32)?.try_into().ok()?))
 }
 
 #[cfg(test)]

@@ -14,6 +14,22 @@ impl Weights {
         }
     }
 
+    /// All of `count` but one have no share.
+    pub(crate) fn only(index: usize, count: usize) -> Self {
+        Self((0..count).map(|at| u32::from(at == index)).collect())
+    }
+
+    /// The one that has all the weight, if there is one.
+    pub(crate) fn sole(&self) -> Option<usize> {
+        let mut above = self.0.iter().enumerate().filter(|(_, part)| **part > 0);
+        above.next().filter(|_| above.next().is_none()).map(|(index, _)| index)
+    }
+
+    /// Has this one a share?
+    pub(crate) fn has(&self, index: usize) -> bool {
+        self.0.get(index).is_some_and(|&part| part > 0)
+    }
+
     fn draw(&self, random: u64) -> usize {
         let sum: u64 = self.0.iter().copied().map(u64::from).sum();
         let mut left = random % sum;
@@ -67,7 +83,7 @@ impl Plan {
 
     /// Quality of service of a message.
     pub(crate) fn qos(&self, client: u32, number: u64) -> u8 {
-        self.qos.draw(self.random(1, client, number)) as u8
+        qos(&self.qos, self.seed, client, number)
     }
 
     /// Does this client speak 5.0?
@@ -94,8 +110,20 @@ impl Plan {
 
     /// A number that looks random and is always the same; `purpose` keeps the draws apart.
     pub(crate) fn random(&self, purpose: u64, client: u32, number: u64) -> u64 {
-        mix(self.seed ^ mix(purpose << 32 | u64::from(client)).wrapping_add(mix(number)))
+        random(self.seed, purpose, client, number)
     }
+}
+
+/// The seed of runs that name none.
+pub(crate) const SEED: u64 = 1;
+
+/// Quality of service of a client's message.
+pub(crate) fn qos(weights: &Weights, seed: u64, client: u32, number: u64) -> u8 {
+    weights.draw(random(seed, 1, client, number)) as u8
+}
+
+fn random(seed: u64, purpose: u64, client: u32, number: u64) -> u64 {
+    mix(seed ^ mix(purpose << 32 | u64::from(client)).wrapping_add(mix(number)))
 }
 
 /// The finishing step of SplitMix64.

@@ -41,6 +41,11 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    /// The next message was sent for the first time.
+    pub(crate) fn sent(&mut self) {
+        self.marks.push(0);
+    }
+
     /// Sets marks of a message.
     pub(crate) fn mark(&mut self, number: u64, marks: u8) {
         if let Some(found) = self.marks.get_mut(number as usize) {

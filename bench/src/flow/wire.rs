@@ -122,7 +122,7 @@ fn text(out: &mut Vec<u8>, text: &str) {
 }
 
 /// A variable byte integer (5.0 §1.5.5).
-fn variable(out: &mut Vec<u8>, mut value: usize) {
+pub(crate) fn variable(out: &mut Vec<u8>, mut value: usize) {
     while value > 127 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -130,7 +130,7 @@ fn variable(out: &mut Vec<u8>, mut value: usize) {
     out.push(value as u8);
 }
 
-fn read_variable(bytes: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
+pub(crate) fn read_variable(bytes: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
     let mut value = 0;
     for (index, byte) in bytes.iter().take(4).enumerate() {
         value |= usize::from(byte & 0x7f) << (7 * index);

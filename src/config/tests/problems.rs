@@ -101,7 +101,7 @@ fn every_mistake_is_found_once_and_in_its_place() {
         r#"45:1: sink[2].name: is required; its name in metrics and messages: letters, digits, `.`, `_`, `-`, at most 100"#,
         r#"45:1: sink[2].topic: is required; Kafka topic"#,
         r#"46:11: sink[2].filters: "$share/g/#" is a shared subscription; a sink takes each message once as it is: leave $share and the group out"#,
-        r#"50:1: spool.bytes: unknown key; [spool] has bytes_max, segment_bytes, when_full, spool_share"#,
+        r#"50:1: spool.bytes: unknown key; [spool] has bytes_max, segment_bytes, append, when_full, spool_share"#,
         r#"51:15: spool.spool_share: 2 is out of range; it goes from 0.01 to 1"#,
         r#"53:2: unheard: unknown key; the file has [service], [control], [log], [mqtt], [[listener]], [kafka.NAME], [embedded], [spool], [[sink]]"#,
     ];

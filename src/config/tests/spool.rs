@@ -44,6 +44,8 @@ fn the_room_is_shared_out() {
     let other = format!("{SINK}{}buffer = 'memory'\n[spool]\nwhen_full = 'refuse'", SINK.replace("'a'", "'b'"));
     let spool = good(&other).spool.unwrap();
     assert_eq!((spool.sink_bytes_max, spool.when_full), (mib(60 * 64), WhenFull::Refuse), "one keeps rows there");
+    let append = |keys: &str| good(&format!("[spool]\n{keys}")).spool.unwrap().append;
+    assert_eq!((append(""), append("append = 'mapped'")), (Append::Written, Append::Mapped));
     // Segments are no smaller than what their sinks may send.
     let large = format!("{SINK}record_bytes_max = '15MiB'\n[kafka.m]\nbootstrap = 'k:1'\n[spool]\nbytes_max = '2GiB'");
     assert_eq!(good(&large).spool.unwrap().segment_bytes, mib(121));

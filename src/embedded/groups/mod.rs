@@ -9,7 +9,7 @@ use std::io;
 use std::sync::{Arc, Mutex as BlockingMutex};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, Notify, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
@@ -27,6 +27,8 @@ pub(crate) struct Groups {
     groups: RefCell<BTreeMap<String, Group>>,
     waiting: RefCell<HashMap<Ticket, oneshot::Sender<Answer>>>,
     tickets: Cell<Ticket>,
+    /// A group was made, or somebody waits for one.
+    used: Notify,
     committed: RefCell<Offsets>,
     /// One write at a time, entered in the order of the file.
     writing: Mutex<()>,
@@ -45,6 +47,7 @@ impl Groups {
             groups: RefCell::default(),
             waiting: RefCell::default(),
             tickets: Cell::new(0),
+            used: Notify::new(),
             committed: RefCell::new(committed),
             writing: Mutex::new(()),
             file: Arc::new(BlockingMutex::new(file)),
@@ -77,6 +80,7 @@ impl Groups {
                 return None;
             }
             groups.insert(name.to_owned(), Group::new(self.members_max));
+            self.used.notify_one();
         }
         drop(groups);
         self.with(name, work)
@@ -97,13 +101,18 @@ impl Groups {
         self.tickets.set(ticket);
         let (sender, receiver) = oneshot::channel();
         self.waiting.borrow_mut().insert(ticket, sender);
+        self.used.notify_one();
         (ticket, receiver)
     }
 
-    /// Lets time pass for all groups, for as long as the log runs. One with nobody in it is forgotten: what it has
+    /// Lets time pass for all groups, for as long as the log runs; sleeps while there is none. One with nobody in it is forgotten: what it has
     /// committed is kept elsewhere.
     pub(crate) async fn keep_ticking(&self) {
         loop {
+            let none = self.groups.borrow().is_empty() && self.waiting.borrow().is_empty();
+            if none {
+                self.used.notified().await;
+            }
             tokio::time::sleep(TICK).await;
             let now_ms = self.now_ms();
             let mut groups = self.groups.borrow_mut();

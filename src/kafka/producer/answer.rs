@@ -2,11 +2,11 @@
 //! else waits until the partition has no request without an answer, and is then resolved at once for all undone.
 
 use super::batch::{Bad, Flight};
-use super::broken::{Rule, is_out};
+use super::dispatch::{Entry, Over};
 use super::error::{TIMED_OUT, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict};
-use super::gather::Entry;
 use super::lost::Torn;
 use super::partition::REMEMBERED;
+use super::timers::Timer;
 use super::{Key, Producer};
 use crate::kafka::types::{Outcome, ProduceResult};
 use crate::runtime::seam::Monotonic;
@@ -15,7 +15,14 @@ impl Producer {
     /// A Produce request was answered (with `acks` 0: written). A batch that the answer leaves out counts as not
     /// answered.
     pub fn on_produced(&mut self, id: u64, results: &[ProduceResult], throttle_ms: i32, now: Monotonic) {
-        let Some((request, in_time)) = self.request_over(id, Some((results, throttle_ms)), now) else { return };
+        let Some(Over { request, in_time, throttled_until }) =
+            self.dispatcher.over(id, Some((results, throttle_ms)), now, &mut self.ready)
+        else {
+            return;
+        };
+        if let Some(until) = throttled_until {
+            self.timers.set(until, Timer::Node(request.node));
+        }
         if request.patience == 0 && results.iter().any(|result| result.error == TIMED_OUT) {
             self.kin_are_slower(&request, results);
         }
@@ -40,7 +47,7 @@ impl Producer {
             let verdict = self.verdict_of(*entry, code);
             self.answered(*entry, verdict, now);
         }
-        self.keep_entries(request.entries);
+        self.dispatcher.keep(request.entries);
     }
 
     /// What was said of the `i`th batch of a request. Brokers answer in the order of the request; but nothing says that
@@ -54,12 +61,13 @@ impl Producer {
 
     /// A Produce request got no answer. `sent`: some of it may have reached the broker.
     pub fn on_failed(&mut self, id: u64, sent: bool, now: Monotonic) {
-        let Some((request, _)) = self.request_over(id, None, now) else { return };
+        // Those that waited for room are still marked as queued.
+        let Some(Over { request, .. }) = self.dispatcher.over(id, None, now, &mut self.ready) else { return };
         for entry in &request.entries {
             self.sinks[self.topics[entry.key.topic as usize].sink].stats.batches_unanswered += 1;
             self.answered(*entry, Verdict::Again { refresh: true, maybe_there: sent }, now);
         }
-        self.keep_entries(request.entries);
+        self.dispatcher.keep(request.entries);
     }
 
     fn answered(&mut self, entry: Entry, verdict: Verdict, now: Monotonic) {
@@ -93,16 +101,12 @@ impl Producer {
     }
 
     /// P4: the batch is in the log, and so is every older one of its identity; the window holds no other identity.
-    pub(super) fn settle(&mut self, key: Key, mut place: usize, now: Monotonic) {
+    pub(super) fn settle(&mut self, key: Key, place: usize, now: Monotonic) {
         let mut alone = false;
-        if is_out(Rule::OlderSettled) {
+        let settled = self.rules.settled_by(place);
+        for _ in settled.clone() {
             let Some(work) = self.partition_mut(key).work.as_mut() else { return };
-            work.queue.swap(0, place);
-            place = 0;
-        }
-        for _ in 0..=place {
-            let Some(work) = self.partition_mut(key).work.as_mut() else { return };
-            let Some(batch) = work.queue.pop_front() else { return };
+            let Some(batch) = work.queue.remove(settled.start) else { return };
             work.cut -= 1;
             (work.attempts, work.vain) = (0, 0);
             alone = batch.alone;

@@ -1,5 +1,5 @@
-//! The front door: is there room, may this go there at all, and the row itself. A message is taken by all of its sinks
-//! or by none yet, so both questions are asked for all of them before the first takes it.
+//! Rows come in here: may this go there at all, is there room, and the row itself. A message is taken by all of its
+//! sinks or by none, so both questions are asked for all of them before the first takes it.
 
 use std::rc::Rc;
 
@@ -10,9 +10,10 @@ use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::share::TopicId;
 use super::tickets::Tickets;
 use super::topic::Topic;
-use super::{AnsweredOn, Finished, Keep, Producer, Refusal, Sink, Terms};
+use super::{AnsweredOn, Finished, Keep, Partitioner, Producer, Refusal, Sink, Terms};
 use crate::kafka::topic_name;
 use crate::kafka::types::{Outcome, SinkId, Ticket};
+use crate::record::murmur2::murmur2;
 use crate::record::{HEADER_LEN, Row, varint};
 use crate::runtime::seam::Monotonic;
 
@@ -25,16 +26,60 @@ pub const fn row_bytes_max(key_len: usize, value_len: usize, headers_len: usize,
     RECORD_OVERHEAD + key_len + value_len + headers_len + 10 * header_count
 }
 
+/// Memory set aside for the rows of one message: [`Producer::promise`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Promise(usize);
+
+/// Where a row goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// The sink.
+    pub sink: SinkId,
+    /// The topic's name; read only where it is not `known`.
+    pub topic: &'a str,
+    /// The topic, as [`Producer::check`] has just found it.
+    pub known: Option<TopicId>,
+    /// murmur2 of what says the row's partition: its key ([`Partitioner::Key`]; `None`: it has none), or
+    /// [`Terms::hash`] ([`Partitioner::Hash`]).
+    pub hash: Option<u32>,
+}
+
+/// A row on its way into a batch.
+pub(super) struct NewRow<'s, S> {
+    pub(super) source: &'s S,
+    /// [`Target::hash`].
+    pub(super) hash: Option<u32>,
+    pub(super) ticket: Option<Ticket>,
+    pub(super) notes: Notes,
+    /// When its linger is over.
+    pub(super) ripe_at: Monotonic,
+    pub(super) now: Monotonic,
+    /// Memory in use up to which its batch may ask for more than it must have.
+    pub(super) ceiling: usize,
+}
+
+/// [`Target::hash`] of a row.
+pub(super) fn hash_of(partitioner: Partitioner, key: Option<&[u8]>, terms: Terms) -> Option<u32> {
+    match partitioner {
+        Partitioner::Key => key.map(|key| murmur2(key).cast_unsigned()),
+        Partitioner::Hash => Some(terms.hash.unwrap_or_default()),
+        Partitioner::Sticky | Partitioner::Random => None,
+    }
+}
+
 impl Producer {
-    /// Whether a message whose rows take up to `bytes` in all (the sum of [`row_bytes_max`] over its sinks) can be
-    /// taken by all of its sinks now. Asked before the first of them takes it; `true` is a promise that holds for the
-    /// appends that follow, until it is asked again.
+    /// Sets memory aside for the rows of a message that take up to `bytes` in all (the sum of [`row_bytes_max`] over its
+    /// sinks), if there is as much. It holds for the [`Producer::take`]s that follow at once.
+    #[must_use]
+    pub fn promise(&self, bytes: usize) -> Option<Promise> {
+        let promise = bytes + self.sinks.len() * (BUFFER_MIN + BATCH_COST);
+        (self.pool.used() + promise <= self.append_ceiling).then_some(Promise(promise))
+    }
+
+    /// Whether there is room for such rows.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
-        let promise = bytes + self.sinks.len() * (BUFFER_MIN + BATCH_COST);
-        let room = self.pool.used() + promise <= self.append_ceiling;
-        self.promised.set(if room { promise } else { 0 });
-        room
+        self.promise(bytes).is_some()
     }
 
     /// Whether a row of up to `row_bytes` may go to this topic of this sink at all. The topic, if it has been seen
@@ -66,7 +111,15 @@ impl Producer {
         }
     }
 
-    /// [`Producer::append`] of a row that has more to it.
+    /// Takes a row, after [`Self::has_room`] and [`Self::check`].
+    pub fn append<'a, H>(&mut self, sink: SinkId, topic: &str, row: Row<'a, H>, ticket: Option<Ticket>, now: Monotonic)
+    where
+        H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    {
+        self.append_with(sink, topic, row, ticket, Terms::default(), now);
+    }
+
+    /// The same of a row that has more to it.
     pub fn append_with<'a, H>(
         &mut self,
         sink: SinkId,
@@ -78,16 +131,24 @@ impl Producer {
     ) where
         H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
     {
-        self.notes.terms = terms;
-        self.append(sink, topic, row, ticket, now);
+        let Some(state) = self.sinks.get(usize::from(sink.0)) else { return };
+        let hash = hash_of(state.settings.partitioner, row.key, terms);
+        self.take(&Target { sink, topic, known: None, hash }, row, ticket, terms, (&mut Promise::default(), now));
     }
 
-    /// Takes a row. Cannot fail after [`Self::has_room`] and [`Self::check`]; a sink that does not exist takes nothing.
-    pub fn append<'a, H>(&mut self, sink: SinkId, topic: &str, row: Row<'a, H>, ticket: Option<Ticket>, now: Monotonic)
-    where
+    /// Takes a row. Cannot fail after [`Self::check`] and within a [`Self::promise`]; a sink that does not exist takes
+    /// nothing.
+    pub fn take<'a, H>(
+        &mut self,
+        target: &Target<'_>,
+        row: Row<'a, H>,
+        ticket: Option<Ticket>,
+        mut terms: Terms,
+        (promise, now): (&mut Promise, Monotonic),
+    ) where
         H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
     {
-        let sink_index = usize::from(sink.0);
+        let sink_index = usize::from(target.sink.0);
         let Some(sink) = self.sinks.get_mut(sink_index) else { return };
         sink.stats.appended += 1;
         sink.stats.buffered_rows += 1;
@@ -98,7 +159,7 @@ impl Producer {
             self.ask_producer_id(sink_index, now);
         }
         if let Some(age) = age {
-            self.notes.terms.expires = self.notes.terms.expires.min(now.after(age));
+            terms.expires = terms.expires.min(now.after(age));
             self.watch_age(sink_index, age, now);
         }
         let ticket = match (answered_on, ticket) {
@@ -107,30 +168,38 @@ impl Producer {
             _ => ticket,
         };
 
-        let index = self.topic_index(sink_index, topic);
+        let index = match target.known {
+            Some(TopicId(index)) => index,
+            None => self.topic_index(sink_index, target.topic),
+        };
+        self.sinks[sink_index].last = index;
         self.topics[index as usize].used_at = now;
         let tail = row.measure();
-        let source = Measured(&row, tail);
         // The row's own part of the promise is its to use; what is left belongs to the message's other sinks.
-        let own = tail.len + RECORD_OVERHEAD + BUFFER_MIN + BATCH_COST;
-        let promised = self.promised.get().saturating_sub(own);
-        self.promised.set(promised);
-        let ceiling = self.append_ceiling.saturating_sub(promised);
+        promise.0 = promise.0.saturating_sub(tail.len + RECORD_OVERHEAD + BUFFER_MIN + BATCH_COST);
+        let row = NewRow {
+            source: &Measured(&row, tail),
+            hash: target.hash,
+            ticket,
+            notes: Notes { terms, ..Notes::default() },
+            ripe_at,
+            now,
+            ceiling: self.append_ceiling.saturating_sub(promise.0),
+        };
         if self.topics[index as usize].is_open() {
-            self.place(index, row.key, &source, ticket, (ripe_at, now), ceiling);
+            self.place(index, &row);
         } else {
-            self.hold(index, &source, ticket, ceiling);
+            self.hold(index, &row);
             if self.topics[index as usize].count == 0 {
                 self.ask_metadata(index, now);
             }
         }
-        self.notes = Notes::default();
     }
 
     /// The topic's index; a new one's if it has not been seen.
     pub(super) fn topic_index(&mut self, sink_index: usize, name: &str) -> u32 {
         let found = self.find(&self.sinks[sink_index], name);
-        let index = found.unwrap_or_else(|| {
+        found.unwrap_or_else(|| {
             let mut topic = Topic::new(name, sink_index);
             let namesakes = self.sinks.iter().filter_map(|sink| sink.topics.get(name));
             for namesake in namesakes {
@@ -141,9 +210,7 @@ impl Producer {
             let index = self.settle_topic(topic);
             self.sinks[sink_index].topics.insert(name, index);
             index
-        });
-        self.sinks[sink_index].last = index;
-        index
+        })
     }
 
     /// Notes an answer that is due as soon as the row is in memory. The row in its batch then has no ticket.

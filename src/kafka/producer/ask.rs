@@ -8,16 +8,16 @@
 
 use super::acked::Acked;
 use super::batch::{Batch, Flight};
-use super::broken::{Rule, is_out};
 use super::lost::Torn;
-use super::partition::{Partition, Work, sequence_after};
+use super::partition::{Partition, Work, forgotten, sequence_after};
 use super::resolve::sent_again_late;
 use super::restore::rows_of;
 use super::timers::Timer;
 use super::{Keep, Key, Producer, Want};
 use crate::kafka::types::{LogSays, Question};
 use crate::record::BatchView;
-use crate::runtime::seam::Monotonic;
+use crate::rules::{Rules, SentBefore};
+use crate::runtime::seam::{Monotonic, WallMs};
 
 /// Times that a question is asked again because the answer was "not now" (with backoff: minutes). After that as if we
 /// were not allowed to ask.
@@ -51,17 +51,25 @@ pub(super) struct Asking {
 }
 
 /// Whether a batch that is about to be sent again should be asked for first.
-pub(super) const fn is_in_doubt(batch: &Batch) -> bool {
+const fn is_in_doubt(batch: &Batch) -> bool {
     batch.sent && batch.maybe_there && !batch.counted
+}
+
+/// What is known of it, for the question whether to ask.
+pub(super) fn sent_before(rules: &dyn Rules, batch: &Batch, wall: WallMs) -> SentBefore {
+    SentBefore {
+        maybe_there: batch.sent && batch.maybe_there,
+        counted: batch.counted,
+        forgettable: forgotten(rules, batch, wall),
+    }
 }
 
 impl Producer {
     /// From now on a partition waits for what its log says. `false`: it cannot be asked for that.
     pub(super) fn begin_asking(&mut self, key: Key, why: Why) -> bool {
         let sink = self.topics[key.topic as usize].sink;
-        // Without an identity there is nothing to look for.
-        let numbered = self.sinks[sink].settings.acks != 0 && !is_out(Rule::Asked);
-        let Some(work) = self.partition_mut(key).work.as_mut().filter(|_| numbered) else { return false };
+        let asks = self.rules.asks_log(self.sinks[sink].settings.acks);
+        let Some(work) = self.partition_mut(key).work.as_mut().filter(|_| asks) else { return false };
         work.asking = Some(Asking { why, token: None, until: Monotonic(0), tries: 0 });
         self.make_ready(key);
         true

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::broken::{Rule, is_out};
 use super::expire::{EXPIRY_BYTES, Expiries};
 use super::hashes::{HASH_BYTES, Hashes};
 use super::kept::{Kept, Kind, Notes};
@@ -273,7 +272,7 @@ impl Batch {
             }
             self.expiries.push(row, terms.expires);
         }
-        if let Some(hash) = terms.hash.filter(|_| !is_out(Rule::HashKept)) {
+        if let Some(hash) = terms.hash {
             if self.hashes.capacity() == 0 {
                 self.hashes = pool.take_hashes();
             }

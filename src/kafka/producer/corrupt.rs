@@ -2,8 +2,8 @@
 //! is final, or on the way, which the next attempt may not be; but a way that damages it each time is final as well.
 
 use super::Producer;
+use super::dispatch::Entry;
 use super::error::{CORRUPT, Verdict, verdict};
-use super::gather::Entry;
 use crate::record::BatchView;
 
 /// Attempts after which a batch that is whole here is rejected.

@@ -1,7 +1,6 @@
 //! Rows on the disk alone that make room for younger ones: whoever keeps the log ends them, and says so.
 
 use super::backlog::Backlog;
-use super::broken::{Rule, is_out};
 use super::row_log::RowRun;
 use super::tickets::Tickets;
 use super::{Finished, Producer};
@@ -14,7 +13,7 @@ impl Producer {
     pub fn on_disk(&self, lane: u32) -> Option<RowRun> {
         let (_, backlog) = self.backlog_of(lane)?;
         // What is cut stays until Kafka's word; nearly all that is not stands behind it.
-        let cut = if is_out(Rule::CutStays) { None } else { backlog.skip.last() };
+        let cut = backlog.skip.last().filter(|_| !self.rules.drops_cut_rows());
         let first = cut.map_or(0, RowRun::end).max(backlog.next);
         (first < backlog.end).then(|| RowRun { first, count: backlog.end - first })
     }

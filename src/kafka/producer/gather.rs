@@ -3,57 +3,15 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::ask::{Why, is_in_doubt};
+use super::ask::{Why, sent_before};
 use super::batch::Flight;
-use super::broken::{Rule, is_out};
-use super::node::Node;
+use super::dispatch::{Entry, RequestTerms, Route};
 use super::partition::{Identity, Partition, Step, WINDOW, Work, forgotten};
 use super::row_log::{NoLog, RowLog};
 use super::{Key, Producer};
-use crate::kafka::types::{NodeId, ProduceBatch, ProduceRequest};
+use crate::kafka::types::{ProduceBatch, ProduceRequest};
 use crate::record::{HEADER_LEN, Stamp};
 use crate::runtime::seam::{Monotonic, WallMs};
-
-/// A batch in a request.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Entry {
-    pub(super) key: Key,
-    pub(super) serial: u64,
-    /// It had been sent before.
-    pub(super) again: bool,
-    /// Which of the topics of this name it was meant for (see `Topic::life`).
-    pub(super) life: u32,
-    /// The leader's epoch as it was known then; -1: it was not.
-    pub(super) leader_epoch: i32,
-}
-
-/// A request without an answer.
-#[derive(Debug)]
-pub(super) struct Request {
-    pub(super) node: NodeId,
-    /// Of its partitions, all of them (see `node`).
-    pub(super) patience: u8,
-    pub(super) entries: Vec<Entry>,
-}
-
-/// A request that is being loaded.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Load {
-    /// Its place among the requests of this poll.
-    out: usize,
-    route: Route,
-    acks: i16,
-    /// The sink, where its topic is also another sink's.
-    only: Option<usize>,
-    bytes: usize,
-}
-
-/// Where a request goes, and how: batches of another patience wait otherwise, so they go apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Route {
-    node: NodeId,
-    patience: u8,
-}
 
 /// With acks=0 no batch is numbered: were one lost with its connection, the broker would refuse all that follow (45) and
 /// have no way to say so, and nothing would ever arrive again.
@@ -73,7 +31,6 @@ impl Producer {
     /// for it to become durable or to be read, is looked at again in the next poll and sets no deadline: whoever drives
     /// the log polls when a sync or a read is over.
     pub fn poll_with(&mut self, now: Monotonic, wall: WallMs, log: &mut dyn RowLog, out: &mut Vec<ProduceRequest>) {
-        self.promised.set(0);
         self.wall = wall;
         self.pool.sweep();
         if self.logging.on {
@@ -151,8 +108,9 @@ impl Producer {
             }
         }
         // One batch a partition and request (P7): a partition's second batch goes into the next wave of requests.
+        self.dispatcher.begin();
         for _ in 0..WINDOW {
-            self.loads.clear();
+            self.dispatcher.begin_wave();
             let before = out.len();
             self.logging.took = false;
             for key in &due {
@@ -193,14 +151,13 @@ impl Producer {
         let partition = &topic.partitions[key.partition as usize];
         let Some(work) = partition.work.as_deref() else { return };
         let sink = &self.sinks[topic.sink];
-        let Some(step) = partition.step(now, wall, sink.terms(), self.logging.durable) else { return };
+        let terms = sink.terms(self.rules, now, wall, self.logging.durable);
+        let Some(step) = partition.step(&terms) else { return };
         if matches!(step, Step::Cut) && self.cuts_no_more && sink.settings.keep.outlives() {
             return;
         }
         if let Step::Send(place) = step
-            && is_in_doubt(&work.queue[place])
-            && !is_out(Rule::OldAsked)
-            && forgotten(&work.queue[place], wall)
+            && self.rules.asks_before_resend(sent_before(self.rules, &work.queue[place], wall))
             && self.begin_asking(key, Why::Late)
         {
             self.waits_for_log(key, now);
@@ -217,10 +174,8 @@ impl Producer {
             // Without times it goes alone.
             if self.cut_without_time(key, now, wall) {
                 let topic = &self.topics[key.topic as usize];
-                let terms = self.sinks[topic.sink].terms();
-                if topic.partitions[key.partition as usize].step(now, wall, terms, self.logging.durable)
-                    != Some(Step::Cut)
-                {
+                let terms = self.sinks[topic.sink].terms(self.rules, now, wall, self.logging.durable);
+                if topic.partitions[key.partition as usize].step(&terms) != Some(Step::Cut) {
                     return;
                 }
             }
@@ -229,7 +184,7 @@ impl Producer {
         let partition = &topic.partitions[key.partition as usize];
         let Some(work) = partition.work.as_deref() else { return };
         // What is left of it without the rows that expired may be older than the whole was: then it goes alone after all.
-        if matches!(step, Step::Cut) && work.cut > 0 && forgotten(&work.queue[work.cut], wall) {
+        if matches!(step, Step::Cut) && work.cut > 0 && forgotten(self.rules, &work.queue[work.cut], wall) {
             return;
         }
         let sink = &self.sinks[topic.sink];
@@ -243,19 +198,19 @@ impl Producer {
             return;
         }
         if matches!(step, Step::Cut) && work.queue[work.cut].kept.is_logged() {
-            if !self.has_node_room(route, now) {
-                return self.wait_for_node(node, route.patience > 0, key);
+            if !self.dispatcher.has_room(route, now) {
+                return self.wait_for_node(route, key);
             }
             // Sent when the cut is on the disk.
             return self.cut_logged(key, wall, log);
         }
-        let (acks, only) = (sink.settings.acks, topic.shared.then_some(topic.sink));
+        let terms = RequestTerms { route, acks: sink.settings.acks, only: topic.shared.then_some(topic.sink) };
         let bytes = match step {
             Step::Send(place) => work.queue[place].bytes().map_or(0, |bytes| bytes.len()),
             Step::Cut => work.queue[work.cut].plain_len,
         };
-        let Some(load) = self.load_for(route, acks, only, bytes, now, out) else {
-            return self.wait_for_node(node, route.patience > 0, key);
+        let Some(load) = self.dispatcher.request_for(terms, bytes, now, out) else {
+            return self.wait_for_node(route, key);
         };
         let place = match step {
             Step::Send(place) => place,
@@ -264,47 +219,13 @@ impl Producer {
         self.send(key, place, route, load, wall, out);
     }
 
-    /// Whether a request could be given to a broker.
-    fn has_node_room(&self, route: Route, now: Monotonic) -> bool {
-        let node = self.nodes.iter().find(|node| node.id == route.node);
-        node.is_none_or(|node| node.has_room(route.patience > 0, self.settings.requests_per_node_max, now))
-    }
-
-    /// The request of this wave that a batch goes into. `None`: the broker has enough to do.
-    fn load_for(
-        &mut self,
-        route: Route,
-        acks: i16,
-        only: Option<usize>,
-        bytes: usize,
-        now: Monotonic,
-        out: &mut Vec<ProduceRequest>,
-    ) -> Option<usize> {
-        let bytes_max = self.settings.request_bytes_max;
-        let fits = |load: &Load| {
-            load.route == route && load.acks == acks && load.only == only && load.bytes + bytes <= bytes_max
-        };
-        if let Some(index) = self.loads.iter().position(fits) {
-            return Some(index);
+    /// Leaves a partition waiting for room at its broker.
+    fn wait_for_node(&mut self, route: Route, key: Key) {
+        if self.dispatcher.wait(route, key)
+            && let Some(work) = self.partition_mut(key).work.as_mut()
+        {
+            work.queued = true;
         }
-        let (node, slow, base) = (route.node, route.patience > 0, self.settings.acks_timeout);
-        let index = self.nodes.iter().position(|known| known.id == node).unwrap_or_else(|| {
-            self.nodes.push(Node::new(node, base));
-            self.nodes.len() - 1
-        });
-        let broker = &mut self.nodes[index];
-        if !broker.has_room(slow, self.settings.requests_per_node_max, now) {
-            return None;
-        }
-        let timeout = broker.acks_timeout(route.patience, base);
-        broker.sent(slow, now);
-        self.requests_begun += 1;
-        let entries = self.spare_entries.pop().unwrap_or_default();
-        self.requests.insert(self.requests_begun, Request { node, patience: route.patience, entries });
-        self.loads.push(Load { out: out.len(), route, acks, only, bytes: 0 });
-        let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        out.push(ProduceRequest { id: self.requests_begun, node, slow, acks, timeout_ms, batches: Vec::new() });
-        Some(self.loads.len() - 1)
     }
 
     /// The identity that the next batch of a partition is cut with.
@@ -314,7 +235,7 @@ impl Producer {
         let partition = &mut topic.partitions[key.partition as usize];
         let work = partition.work.as_deref()?;
         // P3: what was cut by an earlier start ends under its identity, all else begins with this start's.
-        let over = partition.foreign && work.cut == 0 && !work.queue.get(work.cut)?.kept.old;
+        let over = partition.foreign && self.rules.may_change_identity(work.cut) && !work.queue.get(work.cut)?.kept.old;
         if partition.identity.is_none() || over {
             partition.foreign = false;
             partition.adopt(sink.identity);
@@ -331,12 +252,8 @@ impl Producer {
         let topic = &mut self.topics[key.topic as usize];
         let sink = &mut self.sinks[topic.sink];
         let partition = &mut topic.partitions[key.partition as usize];
-        let (Some(mut identity), Some(mut work)) = (partition.identity, partition.work.take()) else { return 0 };
+        let (Some(identity), Some(mut work)) = (partition.identity, partition.work.take()) else { return 0 };
         let place = work.cut;
-        if is_out(Rule::OneIdentity) && place == 2 && identity.epoch < i16::MAX {
-            identity.epoch += 1;
-            partition.adopt(Some(identity));
-        }
         let batch = &mut work.queue[place];
         if !batch.is_closed() {
             partition.hint = (batch.plain_len + HEADER_LEN, batch.tickets.spans());
@@ -348,7 +265,7 @@ impl Producer {
         let after = batch.memory();
         topic.memory = topic.memory + after - before;
         sink.memory = sink.memory + after - before;
-        batch.alone = forgotten(batch, wall);
+        batch.alone = forgotten(self.rules, batch, wall);
         batch.kept.begins = false;
         sink.stats.batches += 1;
         sink.stats.batch_records += u64::from(batch.count);
@@ -366,30 +283,18 @@ impl Producer {
         let Some(work) = partition.work.as_mut() else { return };
         let batch = &mut work.queue[place];
         let Some(bytes) = batch.bytes().map(Rc::clone) else { return };
-        let load = &mut self.loads[load];
-        load.bytes += bytes.len();
-        let request = &mut out[load.out];
-        stats.requests += u64::from(request.batches.is_empty());
         stats.retries += u64::from(batch.sent);
-        let late = batch.sent && forgotten(batch, wall);
+        let late = batch.sent && forgotten(self.rules, batch, wall);
         let unclear = if late { super::resolve::sent_again_late(batch) } else { 0 };
         batch.flight = Flight::Flying;
         let again = std::mem::replace(&mut batch.sent, true);
         work.in_flight += 1;
         work.went = Some((route.node, route.patience > 0));
-        if let Some(entered) = self.requests.get_mut(&request.id) {
-            entered.entries.push(Entry { key, serial: batch.serial, again, life: topic.life, leader_epoch });
-        }
+        let entry = Entry { key, serial: batch.serial, again, life: topic.life, leader_epoch };
         let (topic, topic_id) = (Rc::clone(&topic.name), topic.id);
-        request.batches.push(ProduceBatch { topic, topic_id, partition: key.partition as i32, bytes });
+        let batch = ProduceBatch { topic, topic_id, partition: key.partition as i32, bytes };
+        stats.requests += u64::from(self.dispatcher.add(load, entry, batch, out));
         self.unknown(key, unclear);
-    }
-
-    pub(super) fn keep_entries(&mut self, mut entries: Vec<Entry>) {
-        entries.clear();
-        if self.spare_entries.len() < SPARE_MAX {
-            self.spare_entries.push(entries);
-        }
     }
 
     /// Gives back what an idle partition holds.

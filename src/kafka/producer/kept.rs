@@ -1,10 +1,9 @@
 //! What a batch knows of the log: which of its rows stand there under which numbers, and the cut that it has there.
 
 use super::Terms;
-use super::broken::{Rule, is_out};
 use super::numbers::{NUMBER_BYTES, Number, Numbers};
 use super::row_log::{Origin, TakenCut};
-use crate::broken::{Promise, breaks};
+use crate::rules::Rules;
 
 /// Whose rows a batch holds: it never holds two kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,10 +79,9 @@ impl Kept {
         !self.is_logged() || self.numbers.rows() == count
     }
 
-    /// Whether its cut, if it has one, is on the disk.
-    pub(super) fn is_synced(&self, durable: u64) -> bool {
-        let unasked = breaks(Promise::CutNotSynced) || is_out(Rule::CutSynced);
-        unasked || self.cut.is_none_or(|cut| cut.group <= durable)
+    /// Whether its batch may be sent, as far as the log is concerned.
+    pub(super) fn may_be_sent(&self, rules: &dyn Rules, durable: u64) -> bool {
+        self.cut.is_none_or(|cut| rules.may_send(cut.group, durable))
     }
 
     /// Whose a row is that is not in the log yet.

@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 
 use super::batch::{Batch, Scratch};
-use super::broken::{Rule, is_out};
 use super::kept::Kind;
 use super::numbers::{Number, Numbers};
 use super::partition::Work;
@@ -15,7 +14,6 @@ use super::pool::extra;
 use super::row_log::{Ended, Fate, NewCut, NotNow, RowLog, RowRun, UNPLACED};
 use super::tickets::Tickets;
 use super::{Finished, Keep, Key, Producer, Sink};
-use crate::broken::{Promise, breaks};
 use crate::kafka::types::{Outcome, SinkId, Ticket};
 use crate::runtime::seam::WallMs;
 
@@ -44,7 +42,10 @@ pub(super) struct Dirty {
 pub(super) struct Logging {
     /// Some sink keeps rows in a log.
     pub(super) on: bool,
-    ended: VecDeque<Over>,
+    /// Cuts that have ended, and rows without a cut. Cuts are told first: they give room in the log, which the others may
+    /// have to wait for.
+    ended_cuts: VecDeque<Over>,
+    ended_rows: VecDeque<Over>,
     /// Where rows wait that came since the last poll, and those that are being staged.
     dirty: Vec<Dirty>,
     staging: VecDeque<Dirty>,
@@ -79,7 +80,7 @@ impl Logging {
     pub(super) fn void(&mut self, batch: &mut Batch) {
         if let Some(cut) = batch.kept.cut.take() {
             let numbers = batch.kept.numbers.clone();
-            self.ended.push_back(Over { cut: Some(cut.cut), numbers, next: 0, fate: Fate::CutAnew });
+            self.ended_cuts.push_back(Over { cut: Some(cut.cut), numbers, next: 0, fate: Fate::CutAnew });
         }
     }
 
@@ -90,8 +91,9 @@ impl Logging {
 
     /// Rows have ended, those of a cut with it.
     pub(super) fn over(&mut self, cut: Option<u64>, numbers: Numbers, fate: Fate) {
+        let ended = if cut.is_some() { &mut self.ended_cuts } else { &mut self.ended_rows };
         if cut.is_some() || !numbers.is_empty() {
-            self.ended.push_back(Over { cut, numbers, next: 0, fate });
+            ended.push_back(Over { cut, numbers, next: 0, fate });
         }
     }
 
@@ -107,9 +109,7 @@ impl Logging {
 
     /// One row has.
     pub(super) fn row_over(&mut self, Number { lane, number }: Number, fate: Fate) {
-        if let Some(last) =
-            self.ended.back_mut().filter(|last| last.cut.is_none() && last.fate == fate && last.next == 0)
-        {
+        if let Some(last) = self.ended_rows.back_mut().filter(|last| last.fate == fate && last.next == 0) {
             return last.numbers.add(last.numbers.rows(), lane, number, 1);
         }
         let mut numbers = Numbers::default();
@@ -156,16 +156,16 @@ impl Producer {
 
     /// The beginning of a poll: what the log can be told and asked before anything is cut.
     pub(super) fn begin_logged(&mut self, log: &mut dyn RowLog) {
-        if !is_out(Rule::EndedFirst) {
+        if self.rules.writes_ends_first() {
             self.flush_ended(log);
         }
         if self.stage(log) {
             log.all_written();
         }
         self.logging.durable = log.durable();
-        let unasked = breaks(Promise::AnswerBeforeSync) || is_out(Rule::StoredSynced);
-        let durable = if unasked { u64::MAX } else { self.logging.durable };
-        while let Some((_, tickets)) = self.logging.stored.pop_front_if(|(group, _)| *group <= durable) {
+        let (rules, durable) = (self.rules, self.logging.durable);
+        let may_answer = |(group, _): &mut (u64, Tickets)| rules.may_answer_stored(*group, durable);
+        while let Some((_, tickets)) = self.logging.stored.pop_front_if(may_answer) {
             self.finished.push(Finished::new(tickets, Outcome::Delivered, false));
         }
         while let Some((_, key)) = self.logging.unsynced.pop_front_if(|(group, _)| *group <= self.logging.durable) {
@@ -185,16 +185,18 @@ impl Producer {
 
     /// Tells the log what has ended. `false`: it does not take all of it now.
     pub(super) fn flush_ended(&mut self, log: &mut dyn RowLog) -> bool {
-        let Logging { ended, runs, .. } = &mut self.logging;
-        while let Some(over) = ended.front_mut() {
-            while let Some((lane, next)) = over.numbers.runs_from(over.next, runs) {
-                if log.ended(&Ended { cut: over.cut, lane, rows: runs, fate: over.fate }).is_err() {
-                    return false;
+        let Logging { ended_cuts, ended_rows, runs, .. } = &mut self.logging;
+        for ended in [ended_cuts, ended_rows] {
+            while let Some(over) = ended.front_mut() {
+                while let Some((lane, next)) = over.numbers.runs_from(over.next, runs) {
+                    if log.ended(&Ended { cut: over.cut, lane, rows: runs, fate: over.fate }).is_err() {
+                        return false;
+                    }
+                    over.next = next;
                 }
-                over.next = next;
-            }
-            if let Some(over) = ended.pop_front() {
-                self.pool.give_numbers(over.numbers);
+                if let Some(over) = ended.pop_front() {
+                    self.pool.give_numbers(over.numbers);
+                }
             }
         }
         true
@@ -301,7 +303,7 @@ impl Producer {
 
     /// Cuts a partition's first ripe batch through the log, which may not take it now.
     pub(super) fn cut_logged(&mut self, key: Key, wall: WallMs, log: &mut dyn RowLog) {
-        if !is_out(Rule::EndedFirst) && !self.flush_ended(log) {
+        if self.rules.writes_ends_first() && !self.flush_ended(log) {
             return self.wait_for_log_room(key);
         }
         let Some(stamp) = self.stamp_of_next(key) else { return };

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::acked::{Acknowledged, LATELY, RUNS_MAX};
 use super::batch::{Bad, Flight};
-use super::gather::Entry;
+use super::dispatch::Entry;
 use super::news::News;
 use super::partition::Work;
 use super::resolve::count_unclear;

@@ -26,8 +26,8 @@ mod append;
 mod ask;
 mod backlog;
 mod batch;
-pub(crate) mod broken;
 mod corrupt;
+mod dispatch;
 mod dropped;
 mod error;
 mod expire;
@@ -41,9 +41,9 @@ mod logging;
 mod lost;
 mod metadata;
 mod news;
-mod node;
 mod numbers;
 mod partition;
+mod patience;
 mod place;
 mod pool;
 mod refill;
@@ -66,24 +66,21 @@ mod unwritten;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-pub use self::append::row_bytes_max;
+pub use self::append::{Promise, Target, row_bytes_max};
 use self::batch::Batch;
+use self::dispatch::Dispatcher;
 use self::error::{FORBIDDEN, INVALID_TOPIC};
-use self::gather::{Load, Request};
-use self::kept::Notes;
 use self::landed::Place;
 use self::logging::Logging;
 use self::lost::End;
 pub use self::news::News;
-use self::node::Node;
-use self::partition::{Identity, WINDOW, Work};
+use self::partition::{Identity, StepTerms, Work};
 use self::pool::{BATCH_COST, Pool};
 use self::rejected::RejectedBatches;
 pub use self::rejected::{Rejected, RejectedEnd, RejectedId, RejectedRow};
@@ -97,6 +94,7 @@ use self::topic::Topic;
 use crate::kafka::types::{Outcome, Question, Run, SinkId};
 pub use crate::record::Row;
 use crate::record::compression::Codecs;
+use crate::rules::Rules;
 use crate::runtime::seam::{Monotonic, WallMs};
 
 /// Why a row can never go to this sink and topic: known before any sink has taken the message.
@@ -157,9 +155,9 @@ struct Sink {
 }
 
 impl Sink {
-    /// The identity that new work starts with, and the window of its partitions.
-    fn terms(&self) -> (Option<Identity>, usize) {
-        (self.identity, self.settings.max_inflight.clamp(1, WINDOW))
+    /// What the steps of its partitions depend on; the rest is the producer's.
+    fn terms(&self, rules: &'static dyn Rules, now: Monotonic, wall: WallMs, durable: u64) -> StepTerms {
+        StepTerms { rules, now, wall, identity: self.identity, max_inflight: self.settings.max_inflight, durable }
     }
 }
 
@@ -185,23 +183,20 @@ impl Finished {
 #[derive(Debug)]
 pub struct Producer {
     settings: Settings,
+    rules: &'static dyn Rules,
     sinks: Vec<Sink>,
     topics: Vec<Topic>,
     /// Places among them that are free.
     vacant: Vec<u32>,
     /// When idle topics may be looked for again.
     forget_at: Monotonic,
-    nodes: Vec<Node>,
     slow_partitions: u64,
-    requests: HashMap<u64, Request, RandomState>,
-    requests_begun: u64,
+    dispatcher: Dispatcher,
     serial: u64,
     pool: Pool,
     /// State for partitions that get busy.
     #[expect(clippy::vec_box, reason = "the boxes are what is kept: a partition's slot is one pointer")]
     spare: Vec<Box<Work>>,
-    /// Lists of entries for requests to come.
-    spare_entries: Vec<Vec<gather::Entry>>,
     /// Questions on their way, by token.
     asking: HashMap<u64, Key, RandomState>,
     /// How many there were.
@@ -213,8 +208,6 @@ pub struct Producer {
     ready: Vec<Key>,
     /// The same, while they are being looked at.
     due: Vec<Key>,
-    /// Requests that are being loaded.
-    loads: Vec<Load>,
     /// Topics whose rows without a partition can be placed.
     placing: Vec<u32>,
     /// The last poll left work that it could have done: it only had done enough.
@@ -235,12 +228,8 @@ pub struct Producer {
     cuts_no_more: bool,
     /// The wall clock of the last poll.
     wall: WallMs,
-    /// Of the row that is being taken or placed.
-    notes: Notes,
     /// What goes to the log, and what waits for it.
     logging: Logging,
-    /// Memory promised by [`Producer::has_room`] to rows that have not come yet.
-    promised: Cell<usize>,
     /// Memory in use up to which rows are taken, and up to which they are placed.
     append_ceiling: usize,
     place_ceiling: usize,
@@ -293,21 +282,17 @@ impl Producer {
             topics: Vec::new(),
             vacant: Vec::new(),
             forget_at: Monotonic(0),
-            nodes: Vec::new(),
             slow_partitions: 0,
-            requests: HashMap::default(),
-            requests_begun: 0,
+            dispatcher: Dispatcher::new(&settings),
             serial: 0,
             pool,
             spare: Vec::new(),
-            spare_entries: Vec::new(),
             asking: HashMap::default(),
             asked: 0,
             ends: HashMap::default(),
             ends_again: VecDeque::new(),
             ready: Vec::new(),
             due: Vec::new(),
-            loads: Vec::new(),
             placing: Vec::new(),
             behind: false,
             spooling: Vec::new(),
@@ -321,9 +306,7 @@ impl Producer {
             reachable: true,
             cuts_no_more: false,
             wall: WallMs(0),
-            notes: Notes::default(),
             logging: Logging::new(logged > 0),
-            promised: Cell::new(0),
             append_ceiling,
             place_ceiling,
             reserve_ceiling,
@@ -332,6 +315,7 @@ impl Producer {
             undivided,
             several,
             rng: fastrand::Rng::with_seed(settings.seed),
+            rules: settings.rules,
             settings,
         }
     }
@@ -403,7 +387,7 @@ impl Producer {
     /// Requests without an answer.
     #[must_use]
     pub fn requests_in_flight(&self) -> usize {
-        self.requests.len()
+        self.dispatcher.in_flight()
     }
 
     /// Topics that are held for a sink.

@@ -7,18 +7,18 @@ use super::acked::Acked;
 use super::ask::Asking;
 use super::backlog::Spooled;
 use super::batch::{Bad, Batch, Flight};
-use super::broken::{Rule, is_out};
 use super::kept::Kind;
 use super::lost::Torn;
 use crate::kafka::types::NodeId;
 use crate::record::Stamp;
+use crate::rules::{AfterRound, REMEMBERED_BATCHES, REMEMBERED_MS, Round, Rules};
 use crate::runtime::seam::{Monotonic, WallMs};
 
-/// Batches that are cut and not done: Kafka remembers the last five of a producer and partition.
-pub(super) const WINDOW: usize = 5;
+/// Batches that are cut and not done, at most.
+pub(super) const WINDOW: usize = REMEMBERED_BATCHES;
 
-/// For how long Kafka surely remembers a producer: after an answer, and from a batch's newest timestamp.
-pub(super) const REMEMBERED: Duration = Duration::from_secs(3600);
+/// For how long Kafka surely remembers a producer after an answer.
+pub(super) const REMEMBERED: Duration = Duration::from_millis(REMEMBERED_MS);
 
 /// Batches that are looked at for how much memory a partition has.
 const SAMPLES: usize = 16;
@@ -132,10 +132,10 @@ impl Work {
     }
 
     /// The first batch that is not cut, if it may be: its linger is over, or it takes no more rows.
-    pub(super) fn ripe(&self, now: Monotonic) -> Option<&Batch> {
+    pub(super) fn ripe(&self, rules: &dyn Rules, now: Monotonic) -> Option<&Batch> {
         let batch = self.queue.get(self.cut)?;
         let full = self.queue.len() > self.cut + 1 || batch.is_closed();
-        (full || batch.ripe_at <= now).then_some(batch)
+        rules.is_ripe(full, batch.ripe_at.0, now.0).then_some(batch)
     }
 
     /// Whether all rows of the first batch that is not cut are in the log, where they have to be.
@@ -144,7 +144,7 @@ impl Work {
     }
 
     /// Where what all the undone batches were answered with leads. Only when no request is unanswered.
-    pub(super) fn resolution(&self) -> Resolution {
+    pub(super) fn resolution(&self, rules: &dyn Rules) -> Resolution {
         let bad = |batch: &Batch| match batch.flight {
             Flight::Answered(bad) => Some(bad),
             Flight::Unsent | Flight::Flying => None,
@@ -154,13 +154,18 @@ impl Work {
             Bad::Again => Resolution::Retry,
             Bad::NewEpoch => Resolution::CannotTell,
             Bad::Refused(code) => Resolution::Refused(code),
-            Bad::OutOfOrder if is_out(Rule::OutOfOrderWaits) => Resolution::CannotTell,
-            // P4: 45 while anything else is open says nothing.
-            Bad::OutOfOrder if self.window().any(|batch| bad(batch) == Some(Bad::Again)) => Resolution::Retry,
-            Bad::OutOfOrder if self.window().all(|batch| matches!(bad(batch), None | Some(Bad::OutOfOrder))) => {
-                if self.window().any(|batch| bad(batch).is_none()) { Resolution::GoOn } else { Resolution::CannotTell }
+            Bad::OutOfOrder => {
+                let round = Round {
+                    again: self.window().any(|batch| bad(batch) == Some(Bad::Again)),
+                    unsent: self.window().any(|batch| bad(batch).is_none()),
+                    only_out_of_order: self.window().all(|batch| matches!(bad(batch), None | Some(Bad::OutOfOrder))),
+                };
+                match rules.after_out_of_order(round) {
+                    AfterRound::SendAgain => Resolution::Retry,
+                    AfterRound::SendRest => Resolution::GoOn,
+                    AfterRound::AskLog => Resolution::CannotTell,
+                }
             }
-            Bad::OutOfOrder => Resolution::CannotTell,
         }
     }
 }
@@ -178,40 +183,45 @@ pub(super) enum Resolution {
     Refused(i16),
 }
 
+/// What a partition's next step depends on beside its own state.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StepTerms {
+    pub(super) rules: &'static dyn Rules,
+    pub(super) now: Monotonic,
+    pub(super) wall: WallMs,
+    /// The identity that new work starts with.
+    pub(super) identity: Option<Identity>,
+    /// How many batches may be cut and not done, as it is configured.
+    pub(super) max_inflight: usize,
+    /// All groups of the log up to this one are on the disk.
+    pub(super) durable: u64,
+}
+
 impl Partition {
-    /// What may be sent next, if anything; backoff, leader and the broker's room are the caller's. `sink`: the identity
-    /// that new work starts with, and how many batches may be cut and not done.
-    /// `durable`: all groups of the log up to this one are on the disk.
-    pub(super) fn step(
-        &self,
-        now: Monotonic,
-        wall: WallMs,
-        sink: (Option<Identity>, usize),
-        durable: u64,
-    ) -> Option<Step> {
-        let (identity, window) = sink;
+    /// What may be sent next, if anything; backoff, leader and the broker's room are the caller's.
+    pub(super) fn step(&self, terms: &StepTerms) -> Option<Step> {
+        let StepTerms { rules, now, wall, identity, max_inflight, durable } = *terms;
         let work = self.work.as_ref()?;
         let answered = work.has_answered();
         // A round with an error in it comes to its end before anything more is sent.
         if answered && work.in_flight > 0 {
             return None;
         }
-        let proven = now < self.proven_until || is_out(Rule::FirstAlone);
+        let proven = rules.is_proven(now.0, self.proven_until.0);
         let unsent = work.window().position(|batch| batch.flight == Flight::Unsent);
         if let Some(place) = unsent
-            && work.queue[place].kept.is_synced(durable)
+            && work.queue[place].kept.may_be_sent(rules, durable)
         {
             let batch = &work.queue[place];
-            let alone = !proven || batch.alone || forgotten(batch, wall) || (place > 0 && work.queue[place - 1].alone);
+            let alone =
+                !proven || batch.alone || forgotten(rules, batch, wall) || (place > 0 && work.queue[place - 1].alone);
             return (work.in_flight == 0 || !alone).then_some(Step::Send(place));
         }
-        let window = if is_out(Rule::Window) { 2 * window } else { window };
-        let uncertain =
-            !is_out(Rule::RestoredFirst) && self.spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty());
-        if answered || uncertain || work.cut >= window {
+        let restored = self.spooled.as_ref().map_or(0, |spooled| spooled.cuts.len());
+        if answered || rules.waits_for_restored(restored) || work.cut >= rules.window(max_inflight) {
             return None;
         }
-        let batch = work.ripe(now)?;
+        let batch = work.ripe(rules, now)?;
         // One that memory alone has is sent as it is cut: not over the head of one that waits for its cut to be on the disk.
         if unsent.is_some() && !batch.kept.is_logged() {
             return None;
@@ -221,8 +231,8 @@ impl Partition {
         if work.cut == 0 {
             return ((self.identity.is_some() && !foreign) || identity.is_some()).then_some(Step::Cut);
         }
-        let alone = !proven || forgotten(batch, wall) || work.queue[work.cut - 1].alone;
-        (!alone && !foreign).then_some(Step::Cut)
+        let alone = !proven || forgotten(rules, batch, wall) || work.queue[work.cut - 1].alone;
+        (!alone && (!foreign || rules.may_change_identity(work.cut))).then_some(Step::Cut)
     }
 
     /// The identity of a batch of `count` records, which are herewith used up.
@@ -242,11 +252,8 @@ impl Partition {
 }
 
 /// Whether Kafka may have forgotten a producer whose last batch is this: it remembers by *record* time.
-pub(super) fn forgotten(batch: &Batch, wall: WallMs) -> bool {
-    if is_out(Rule::OldAlone) {
-        return false;
-    }
-    batch.max_timestamp < 0 || wall.0.abs_diff(batch.max_timestamp) > REMEMBERED.as_millis() as u64
+pub(super) fn forgotten(rules: &dyn Rules, batch: &Batch, wall: WallMs) -> bool {
+    rules.is_forgettable(batch.max_timestamp, wall.0)
 }
 
 /// Whether a sequence stands before another of the same identity, not far from it.

@@ -1,5 +1,6 @@
 //! Rows into partitions: straight from a publish, or out of the batches of rows that had none yet.
 
+use super::append::{NewRow, hash_of};
 use super::backlog::Backlog;
 use super::batch::{Batch, Bounds, Source, push};
 use super::kept::{Kind, Notes};
@@ -7,7 +8,6 @@ use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::UNPLACED;
 use super::topic::Place;
 use super::{Keep, Key, Partitioner, Producer};
-use crate::kafka::types::Ticket;
 use crate::record::murmur2;
 use crate::record::{HEADER_LEN, Record};
 use crate::runtime::seam::Monotonic;
@@ -17,35 +17,27 @@ const PLACED_BYTES_PER_POLL: usize = 512 * 1024;
 
 impl Producer {
     /// Puts a row into the growing batch of its partition.
-    pub(super) fn place(
-        &mut self,
-        index: u32,
-        key: Option<&[u8]>,
-        source: &impl Source,
-        ticket: Option<Ticket>,
-        (ripe_at, now): (Monotonic, Monotonic),
-        ceiling: usize,
-    ) {
+    pub(super) fn place(&mut self, index: u32, row: &NewRow<'_, impl Source>) {
+        let &NewRow { source, hash, ticket, notes, ripe_at, now, ceiling } = row;
         let topic = &mut self.topics[index as usize];
         let sink = &mut self.sinks[topic.sink];
         let batch_bytes = sink.settings.batch_bytes;
         let (timestamp, tail_len) = (source.timestamp(), source.tail_len());
         let fits = |batch: &Batch| batch.has_place(batch_bytes, timestamp, tail_len);
-        let number = match sink.settings.partitioner {
-            Partitioner::Key => topic.partition_of(key, fits, &mut self.rng),
-            Partitioner::Hash => murmur2::partition_of(self.notes.terms.hash.unwrap_or_default(), topic.count),
-            Partitioner::Sticky => topic.partition_of(None, fits, &mut self.rng),
-            Partitioner::Random => self.rng.usize(..topic.count),
+        let number = match (sink.settings.partitioner, hash) {
+            (Partitioner::Random, _) => self.rng.usize(..topic.count),
+            (_, Some(hash)) => murmur2::partition_of(hash, topic.count),
+            (_, None) => topic.sticky_partition(fits, &mut self.rng),
         };
-        let over = sink.memory > sink.settings.spill_after && !self.notes.held;
+        let over = sink.memory > sink.settings.spill_after && !notes.held;
         let partition = &mut topic.partitions[number];
         let behind = partition.spooled.as_mut().and_then(|spooled| spooled.backlog.as_mut());
-        let kind = sink.kind(self.notes.number, number as i32, over || behind.is_some());
+        let kind = sink.kind(notes.number, number as i32, over || behind.is_some());
         if let (Kind::Fresh(_), Some(backlog)) = (kind, behind) {
             let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint, kind };
             let new = (&mut self.serial, ripe_at);
             let pushed = push(&mut backlog.tail, 0, &mut self.pool, bounds, (source, ticket), new);
-            let noted = backlog.tail.back_mut().map_or(0, |batch| batch.note(&mut self.pool, self.notes));
+            let noted = backlog.tail.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
             topic.placed += 1;
             sink.stats.buffered_bytes += pushed.len as u64;
             topic.memory += pushed.memory + noted;
@@ -59,7 +51,7 @@ impl Producer {
         let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint, kind };
         let new = (&mut self.serial, ripe_at);
         let pushed = push(&mut work.queue, work.cut, &mut self.pool, bounds, (source, ticket), new);
-        let noted = work.queue.back_mut().map_or(0, |batch| batch.note(&mut self.pool, self.notes));
+        let noted = work.queue.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
         topic.placed += 1;
         sink.stats.buffered_bytes += pushed.len as u64;
         topic.memory += pushed.memory + noted;
@@ -83,11 +75,12 @@ impl Producer {
     }
 
     /// Holds a row until its topic's partitions are known.
-    pub(super) fn hold(&mut self, index: u32, source: &impl Source, ticket: Option<Ticket>, ceiling: usize) {
+    pub(super) fn hold(&mut self, index: u32, row: &NewRow<'_, impl Source>) {
+        let &NewRow { source, ticket, notes, ceiling, .. } = row;
         let topic = &self.topics[index as usize];
         let sink = &self.sinks[topic.sink];
         let over = sink.memory > sink.settings.spill_after;
-        let kind = sink.kind(self.notes.number, UNPLACED, over || !topic.backlogs.is_empty());
+        let kind = sink.kind(notes.number, UNPLACED, over || !topic.backlogs.is_empty());
         if matches!(kind, Kind::Fresh(_)) {
             self.log_those_before(index);
         }
@@ -106,7 +99,7 @@ impl Producer {
         let bounds = Bounds { batch_bytes: sink.settings.batch_bytes, ceiling, hint: (0, 0), kind };
         let new = (&mut self.serial, Monotonic::NEVER);
         let pushed = push(queue, 0, &mut self.pool, bounds, (source, ticket), new);
-        let noted = queue.back_mut().map_or(0, |batch| batch.note(&mut self.pool, self.notes));
+        let noted = queue.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
         sink.stats.buffered_bytes += pushed.len as u64;
         topic.memory += pushed.memory + noted;
         sink.memory += pushed.memory + noted;
@@ -194,7 +187,7 @@ impl Producer {
             let Some(left) = self.without_expired(index, batch, now) else { return true };
             batch = left;
         }
-        let mut stalled = false;
+        let (mut stalled, keeps_hash) = (false, self.rules.keeps_hash());
         if let Some(builder) = batch.builder() {
             let mut records = builder.records_after(place.bytes, place.count);
             let mut rest = records.rest_len();
@@ -207,7 +200,9 @@ impl Producer {
                 }
                 // Our own bytes: they parse.
                 let Some(Ok(record)) = records.next() else { break };
-                if !self.place_record(index, &record, &batch, &mut place, now) {
+                let mut notes = batch.notes_of(place.count);
+                notes.terms.hash = notes.terms.hash.filter(|_| keeps_hash);
+                if !self.place_record(index, &record, &batch, (&mut place, notes), now) {
                     stalled = true;
                     break;
                 }
@@ -238,7 +233,7 @@ impl Producer {
         index: u32,
         record: &Record<'_>,
         batch: &Batch,
-        place: &mut Place,
+        (place, notes): (&mut Place, Notes),
         now: Monotonic,
     ) -> bool {
         let need = (HEADER_LEN + super::append::RECORD_OVERHEAD + record.tail.len()).max(BUFFER_MIN) + BATCH_COST;
@@ -247,7 +242,10 @@ impl Producer {
         }
         let number = batch.kept.numbers.of(place.count).map_or(u64::MAX, |number| number.number);
         let topic = &self.topics[index as usize];
-        if self.waits_behind(index, record, batch, place.count) || (topic.restoring && !topic.is_turn_of(number)) {
+        let hash = hash_of(self.sinks[topic.sink].settings.partitioner, record.key, notes.terms);
+        if self.waits_behind(index, hash, batch, place.count)
+            || (topic.restoring && !topic.is_turn_of(self.rules, number))
+        {
             return false;
         }
         self.topics[index as usize].was_placed = false;
@@ -256,26 +254,18 @@ impl Producer {
         let topic = &self.topics[index as usize];
         let linger = self.sinks[topic.sink].settings.linger;
         let ripe_at = if topic.backlogs.is_empty() { now } else { now.after(linger) };
-        self.notes = Notes { held: true, ..batch.notes_of(place.count) };
-        self.place(index, record.key, record, ticket, (ripe_at, now), self.append_ceiling);
-        self.notes = Notes::default();
+        let notes = Notes { held: true, ..notes };
+        let ceiling = self.append_ceiling;
+        self.place(index, &NewRow { source: record, hash, ticket, notes, ripe_at, now, ceiling });
         true
     }
 
-    /// Whether older rows of the partition that a row's key goes to stand in the log alone.
-    fn waits_behind(&self, index: u32, record: &Record<'_>, batch: &Batch, row: u32) -> bool {
+    /// Whether older rows of the partition that a row goes to stand in the log alone.
+    fn waits_behind(&self, index: u32, hash: Option<u32>, batch: &Batch, row: u32) -> bool {
         let topic = &self.topics[index as usize];
-        if topic.backlogged == 0 {
-            return false;
-        }
-        let number = match (self.sinks[topic.sink].settings.partitioner, record.key) {
-            (Partitioner::Key, Some(key)) => murmur2::partition(key, topic.count),
-            (Partitioner::Hash, _) => {
-                murmur2::partition_of(batch.notes_of(row).terms.hash.unwrap_or_default(), topic.count)
-            }
-            // It has no order.
-            _ => return false,
-        };
+        // Without a hash it has no order.
+        let Some(hash) = hash.filter(|_| topic.backlogged > 0) else { return false };
+        let number = murmur2::partition_of(hash, topic.count);
         let spooled = topic.partitions.get(number).and_then(|partition| partition.spooled.as_ref());
         let unread = spooled.and_then(|spooled| spooled.backlog.as_ref()?.unread());
         unread.is_some_and(|unread| batch.kept.numbers.of(row).is_none_or(|row| unread < row.number))

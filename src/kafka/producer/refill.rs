@@ -239,7 +239,7 @@ impl Producer {
         let oldest = |place: &usize| topic.backlogs[*place].oldest().unwrap_or(u64::MAX);
         let Some(place) = (0..topic.backlogs.len()).min_by_key(oldest) else { return false };
         // What has to go before them needs the memory.
-        if !topic.is_turn_of(topic.backlogs[place].next) {
+        if !topic.is_turn_of(self.rules, topic.backlogs[place].next) {
             return true;
         }
         let Some(mut backlog) = topic.backlogs.remove(place) else { return false };

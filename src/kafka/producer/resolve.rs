@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 
 use super::ask::Why;
 use super::batch::{Bad, Batch, Bounds, Flight, push};
-use super::broken::{Rule, is_out};
 use super::error::{INVALID_TIMESTAMP, is_about_records};
 use super::lost::Torn;
 use super::partition::{Identity, Resolution};
@@ -27,14 +26,14 @@ impl Producer {
         if self.mend(key, now) {
             return;
         }
+        let rules = self.rules;
         let Some(work) = self.partition_mut(key).work.as_mut() else { return };
-        match work.resolution() {
+        match work.resolution(rules) {
             Resolution::GoOn => {}
             Resolution::Retry => {
                 self.send_undone_again(key);
                 self.back_off(key, now);
             }
-            Resolution::CannotTell if is_out(Rule::OutOfOrderWaits) => self.raise_epoch(key, now),
             Resolution::CannotTell => {
                 let refused = work.window().any(|batch| batch.flight == Flight::Answered(Bad::NewEpoch));
                 if !self.begin_asking(key, if refused { Why::Identity } else { Why::OutOfOrder }) {
@@ -89,7 +88,7 @@ impl Producer {
         let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
         let Some(work) = partition.work.as_ref() else { return };
         // Nor are the younger ones simply cut anew: a log that was made anew, or has forgotten us, may have begun with one.
-        if work.window().any(|batch| batch.maybe_there) && !is_out(Rule::RefusalAsked) {
+        if !self.rules.is_refusal_final(work.window().any(|batch| batch.maybe_there)) {
             if !self.begin_asking(key, Why::Refusal(code)) {
                 self.cannot_tell(key, now);
             }
@@ -147,17 +146,11 @@ impl Producer {
             (work.cut, work.torn) = (0, Torn::No);
         }
         sink.stats.epochs_raised += 1;
-        if is_out(Rule::EpochRaised) {
-            return;
-        }
-        let sequence = partition.sequence;
         let Some(Identity { id, epoch }) = partition.identity else { return };
-        match epoch.checked_add(1) {
-            Some(epoch) => {
+        match self.rules.after_take_back(epoch, partition.sequence) {
+            Some((epoch, sequence)) => {
                 partition.adopt(Some(Identity { id, epoch }));
-                if is_out(Rule::SequenceRestarted) {
-                    partition.sequence = sequence;
-                }
+                partition.sequence = sequence;
             }
             None => {
                 partition.adopt(None);

@@ -6,7 +6,6 @@ use hashbrown::HashMap;
 
 use super::backlog::{Backlog, Loaded, Spooled};
 use super::batch::{Bounds, Flight, push};
-use super::broken::{Rule, is_out};
 use super::kept::{Kind, Notes};
 use super::lost::Torn;
 use super::numbers::{Number, Numbers};
@@ -16,8 +15,9 @@ use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RestoredLane, RowLo
 use super::timeless::push_timeless;
 use super::topic::Topic;
 use super::{Key, Producer, Terms};
-use crate::broken::{Promise, breaks};
+use crate::kafka::types::SinkId;
 use crate::record::Stamp;
+use crate::rules::Rules;
 use crate::runtime::seam::Monotonic;
 
 impl Producer {
@@ -45,9 +45,6 @@ impl Producer {
             self.put_backlog(index, partition, Backlog { lane, next, end, rows, ..Backlog::default() });
         }
         cuts.sort_unstable_by_key(|cut| cut.cut);
-        if is_out(Rule::IdentityKept) {
-            cuts.clear();
-        }
         for cut in cuts {
             let Some((index, home)) = homes.get(&cut.lane).copied() else { continue };
             let rows = rows_of(&cut.rows);
@@ -58,7 +55,7 @@ impl Producer {
             };
             backlog.into_iter().for_each(|backlog| backlog.leave_out(&cut.rows));
             topic.placed += if home < 0 { rows } else { 0 };
-            (topic.restoring, topic.was_placed) = (true, true);
+            (topic.restoring, topic.was_placed) = (self.rules.takes_turns(), true);
             topic.id = if cut.topic_id == 0 { topic.id } else { cut.topic_id };
             let number = usize::try_from(cut.partition).unwrap_or(0);
             self.with_partitions(index, number + 1);
@@ -76,6 +73,13 @@ impl Producer {
         }
     }
 
+    /// So many restored rows of a sink may be in Kafka already, and no cut says so any more. They are sent, and counted.
+    pub fn outcome_unknown(&mut self, sink: SinkId, rows: u64) {
+        if let Some(sink) = self.sinks.get_mut(usize::from(sink.0)) {
+            sink.stats.outcome_unknown += rows;
+        }
+    }
+
     fn with_partitions(&mut self, index: u32, count: usize) {
         let partitions = &mut self.topics[index as usize].partitions;
         if partitions.len() < count {
@@ -89,7 +93,7 @@ impl Producer {
             let topic = &mut self.topics[index as usize];
             topic.placed += backlog.rows;
             topic.backlogged += 1;
-            topic.restoring = true;
+            topic.restoring = self.rules.takes_turns();
             backlog.placed = true;
             let place = &mut topic.partitions[number];
             place.lane = Some(backlog.lane);
@@ -112,7 +116,7 @@ impl Producer {
                 return Loaded::All;
             };
             let own = Identity { id: cut.producer_id, epoch: cut.epoch };
-            if breaks(Promise::ForgetProducerId) {
+            if !self.rules.keeps_identity() {
                 self.void_restored(key, false);
                 continue;
             }
@@ -153,7 +157,7 @@ impl Producer {
         let Spooled { cuts, part, run, next, .. } = spooled;
         let cut = cuts.front()?;
         let sink = self.topics[index as usize].sink;
-        let (lane, timeless) = (cut.lane, cut.timeless);
+        let (lane, timeless, keeps_time) = (cut.lane, cut.timeless, self.rules.keeps_time());
         let hint = (self.sinks[sink].settings.batch_bytes, 0);
         let largest = self.place_ceiling - self.append_ceiling - BATCH_COST;
         let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: Kind::Logged(lane) };
@@ -174,12 +178,11 @@ impl Producer {
                     return false;
                 }
                 let new = (&mut self.serial, Monotonic(0));
-                let record = (&row.record, row.ticket);
                 // As it was sent, or Kafka would be thought to remember who wrote it.
                 let pushed = if timeless {
-                    push_timeless(part, &mut self.pool, bounds, record, new)
+                    push_timeless(part, &mut self.pool, bounds, (&row.record, row.ticket, keeps_time), new)
                 } else {
-                    push(part, 0, &mut self.pool, bounds, record, new)
+                    push(part, 0, &mut self.pool, bounds, (&row.record, row.ticket), new)
                 };
                 let terms = Terms { expires: row.expires, hash: row.hash, origin: None };
                 let notes = Notes { terms, number: Some(Number { lane, number: row.number }), held: false };
@@ -221,7 +224,7 @@ impl Producer {
         batch.stamp(stamp, &mut self.pool);
         // It may have been sent, and it may be there.
         (batch.flight, batch.sent, batch.maybe_there) = (Flight::Unsent, true, true);
-        batch.alone = forgotten(&batch, wall);
+        batch.alone = forgotten(self.rules, &batch, wall);
         batch.kept.cut = Some(TakenCut { cut: cut.cut, group: 0 });
         (batch.kept.old, batch.kept.begins) = (true, !follows);
         let (after, count) = (batch.memory(), batch.count);
@@ -323,9 +326,6 @@ pub(super) fn rows_of(runs: &[RowRun]) -> u64 {
 impl Topic {
     /// Rows in the queues of partitions: neither in the log alone nor in a cut that is not loaded.
     pub(super) fn in_queues(&self) -> u64 {
-        if is_out(Rule::InTurn) {
-            return 0;
-        }
         let waiting = |spooled: &Spooled| {
             let cuts = spooled.cuts.iter().map(|cut| rows_of(&cut.rows)).sum::<u64>();
             let tail = |backlog: &Backlog| backlog.tail.iter().map(|batch| u64::from(batch.count)).sum::<u64>();
@@ -336,15 +336,15 @@ impl Topic {
     }
 
     /// Whether a row without a partition, of this number, may get one.
-    pub(super) fn is_turn_of(&self, number: u64) -> bool {
-        if (!self.restoring && self.backlogged == 0) || is_out(Rule::InTurn) {
+    pub(super) fn is_turn_of(&self, rules: &dyn Rules, number: u64) -> bool {
+        if !self.restoring && self.backlogged == 0 {
             return true;
         }
         let mut all = self.partitions.iter().filter_map(|partition| partition.spooled.as_deref());
         let older = |backlog: &Backlog| backlog.unread().is_some_and(|unread| unread < number);
-        let cuts = |spooled: &Spooled| !spooled.cuts.is_empty() && !is_out(Rule::RestoredFirst);
+        let cuts = |spooled: &Spooled| rules.waits_for_restored(spooled.cuts.len());
         let waits = all.any(|spooled| cuts(spooled) || spooled.backlog.as_ref().is_some_and(older));
-        !waits && (!self.restoring || !self.was_placed || is_out(Rule::RestoredFirst) || self.in_queues() == 0)
+        !waits && (!self.restoring || !self.was_placed || self.in_queues() == 0)
     }
 
     /// Notes it when the last of the rows that had a partition then is done.

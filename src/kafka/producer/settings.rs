@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::Origin;
 use crate::record::compression::{Codec, Codecs};
+use crate::rules::{KEPT, Rules};
 use crate::runtime::seam::Monotonic;
 
 /// When a row's publisher may be answered.
@@ -162,6 +163,8 @@ pub struct Settings {
     pub receipts: bool,
     /// Seed of jitter and of the choice of partitions for rows without a key.
     pub seed: u64,
+    /// The rules that it keeps: [`KEPT`], but for tests.
+    pub rules: &'static dyn Rules,
     /// The sinks, by [`crate::kafka::types::SinkId`].
     pub sinks: Vec<SinkSettings>,
 }
@@ -181,6 +184,7 @@ impl Default for Settings {
             topic_idle: Duration::from_secs(300),
             receipts: false,
             seed: 0,
+            rules: &KEPT,
             sinks: Vec::new(),
         }
     }

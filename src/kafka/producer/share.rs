@@ -9,11 +9,11 @@
 //! Who holds nothing may always take a row that there is room for. Nothing is set aside, and nobody has to say who is
 //! dead. A sink that is alone with one fixed topic of one partition has nobody to leave room to, and has all of it.
 
+use super::Key;
 use super::Producer;
 use super::partition::Work;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::topic::Topic;
-use super::{Key, Partitioner};
 use crate::kafka::types::SinkId;
 use crate::record::murmur2;
 
@@ -81,22 +81,18 @@ impl Producer {
         8 * (self.pool.used() + row_bytes + BUFFER_MIN + BATCH_COST) <= self.append_ceiling
     }
 
-    /// Whether the part of the partition that a row's key goes to has room for it; asked after [`Producer::share`], where
-    /// memory is not plenty.
+    /// Whether the part of the partition that a row goes to by its hash ([`super::Target`]) has room for it; asked after
+    /// [`Producer::share`], where memory is not plenty.
     ///
     /// # Errors
     /// The partition.
-    pub fn share_of_key(&self, topic: Option<TopicId>, key: Option<&[u8]>, row_bytes: usize) -> Result<(), Full> {
-        let (Some(id), Some(key)) = (topic, key) else { return Ok(()) };
+    pub fn share_of_partition(&self, topic: Option<TopicId>, hash: Option<u32>, row_bytes: usize) -> Result<(), Full> {
+        let (Some(id), Some(hash)) = (topic, hash) else { return Ok(()) };
         let Some(topic) = self.topics.get(id.0 as usize) else { return Ok(()) };
-        if topic.count < 2
-            || !topic.is_open()
-            || self.spills(SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX)))
-            || !matches!(self.sinks[topic.sink].settings.partitioner, Partitioner::Key | Partitioner::Hash)
-        {
+        if topic.count < 2 || !topic.is_open() || self.spills(SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX))) {
             return Ok(());
         }
-        let partition = murmur2::partition(key, topic.count) as u32;
+        let partition = murmur2::partition_of(hash, topic.count) as u32;
         if self.is_within(Key { topic: id.0, partition }, row_bytes) {
             return Ok(());
         }

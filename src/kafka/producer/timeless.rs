@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::batch::{Batch, Bounds, Measured, Pushed, push};
-use super::broken::{Rule, is_out};
 use super::pool::{BATCH_COST, Pool};
 use super::resolve::{SPLIT_WAITS, records_of};
 use super::tickets::Cursor;
@@ -96,12 +95,12 @@ impl Producer {
         let mut cursor = Cursor::default();
         let hint = (old.plain_len + GROWTH * old.count as usize + HEADER_LEN, old.tickets.spans());
         let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: old.kept.kind };
-        let (mut len, mut memory) = (0, 0);
+        let (mut len, mut memory, keeps_time) = (0, 0, self.rules.keeps_time());
         for (row, record) in (0u32..).zip(records.map_while(Result::ok)) {
             let notes = old.notes_of_cut(row);
             let ticket = old.tickets.next(&mut cursor);
             let new = (&mut self.serial, old.ripe_at);
-            let pushed = push_timeless(&mut made, &mut self.pool, bounds, (&record, ticket), new);
+            let pushed = push_timeless(&mut made, &mut self.pool, bounds, (&record, ticket, keeps_time), new);
             len += pushed.len;
             memory += pushed.memory + made.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
         }
@@ -132,11 +131,11 @@ pub(super) fn push_timeless(
     queue: &mut VecDeque<Batch>,
     pool: &mut Pool,
     bounds: Bounds,
-    (record, ticket): (&Record<'_>, Option<Ticket>),
+    (record, ticket, keeps_time): (&Record<'_>, Option<Ticket>, bool),
     new: (&mut u64, Monotonic),
 ) -> Pushed {
     let received = record.timestamp.to_string();
-    let added = (record.timestamp >= 0 && !is_out(Rule::TimeKept)).then_some((RECEIVED_MS, received.as_bytes()));
+    let added = (record.timestamp >= 0 && keeps_time).then_some((RECEIVED_MS, received.as_bytes()));
     let headers = record.headers.clone().map(|(key, value)| (key, value.unwrap_or_default())).chain(added);
     let row = Row { key: record.key, value: record.value, headers, timestamp: WallMs(-1) };
     push(queue, 0, pool, bounds, (&Measured(&row, row.measure()), ticket), new)

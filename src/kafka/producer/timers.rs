@@ -130,10 +130,8 @@ impl Producer {
 
     /// Puts the partitions that waited for a broker on the list again.
     pub(super) fn wake_node(&mut self, id: NodeId) {
-        if let Some(node) = self.nodes.iter_mut().find(|node| node.id == id) {
-            // They are still marked as queued.
-            node.lanes.iter_mut().for_each(|lane| self.ready.append(&mut lane.waiting));
-        }
+        // They are still marked as queued.
+        self.dispatcher.wake(id, &mut self.ready);
     }
 
     /// When [`Producer::poll`] is due at the latest; [`Monotonic::NEVER`] if nothing waits for time to pass.

@@ -5,10 +5,8 @@ use std::rc::Rc;
 
 use super::backlog::Backlog;
 use super::batch::Batch;
-use super::broken::{Rule, is_out};
 use super::partition::{Partition, Work};
 use super::tickets::Cursor;
-use crate::record::murmur2;
 use crate::runtime::seam::Monotonic;
 
 /// A topic of a sink.
@@ -140,20 +138,12 @@ impl Topic {
 
     /// Whether a new row goes straight into a partition.
     pub(super) fn is_open(&self) -> bool {
-        let waits = self.growth.is_some() || (self.restoring && !is_out(Rule::InTurn));
+        let waits = self.growth.is_some() || self.restoring;
         self.count > 0 && !waits && self.unplaced.is_empty() && self.backlogs.is_empty()
     }
 
-    /// The partition of a row: by its key as Java does it, without a key the sticky one as long as its batch grows.
-    pub(super) fn partition_of(
-        &mut self,
-        key: Option<&[u8]>,
-        fits: impl Fn(&Batch) -> bool,
-        rng: &mut fastrand::Rng,
-    ) -> usize {
-        if let Some(key) = key {
-            return murmur2::partition(key, self.count);
-        }
+    /// The partition of a row without a key: the same one as long as its batch grows.
+    pub(super) fn sticky_partition(&mut self, fits: impl Fn(&Batch) -> bool, rng: &mut fastrand::Rng) -> usize {
         let grows = |work: &Work| work.queue.len() > work.cut && work.queue.back().is_some_and(&fits);
         let current = self.partitions.get(self.sticky).and_then(|partition| partition.work.as_deref());
         if self.sticky >= self.count || !current.is_some_and(grows) {

@@ -8,7 +8,7 @@ use std::sync::mpsc::Sender;
 use super::connections::Ask;
 use super::harness::{Event, eventually, next, shard, small};
 use crate::runtime::Settings;
-use crate::runtime::seam::{Chunk, Io, ListenerId};
+use crate::runtime::seam::{Chunk, Closed, Io, ListenerId};
 
 /// Reads on however much is unsent.
 fn uncapped() -> Settings {
@@ -188,5 +188,45 @@ fn a_drain_keeps_those_who_are_in() {
     next(&done);
     eventually("the port is closed", || TcpStream::connect(house.addr).is_err());
     echo();
+    house.stop(|| Ask::Stop);
+}
+
+/// A connection that is not read and whose peer has gone ends all the same; one that is read again within a while gets
+/// what was sent first, and its end in order.
+#[test]
+fn who_hangs_up_unread_is_noticed() {
+    let (house, told) = shard(&small(1), |report: Sender<(&str, usize)>| {
+        let mut unread = None;
+        move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
+            Event::Bytes(conn, bytes) => {
+                io.stream(conn);
+                if bytes.ends_with(b"pause") {
+                    io.pause(conn);
+                    unread = Some(conn);
+                }
+                report.send(("bytes", bytes.len())).unwrap();
+            }
+            Event::Close(_, Closed::Peer) => report.send(("peer", 0)).unwrap(),
+            Event::Close(..) => report.send(("other", 0)).unwrap(),
+            Event::Mail(Ask::Resume) => io.resume(unread.unwrap()),
+            Event::Mail(_) => io.stop(),
+            _ => {}
+        }
+    });
+    let heartbeat = house.threads[0].heartbeat();
+    let hang_up = || {
+        let mut peer = TcpStream::connect(house.addr).unwrap();
+        peer.write_all(b"pause").unwrap();
+        assert_eq!(next(&told), ("bytes", 5));
+        peer.write_all(b"the rest").unwrap();
+    };
+    hang_up();
+    assert_eq!(next(&told), ("peer", 0), "the rest is nobody's");
+    eventually("its slot is free", || heartbeat.connections() == 0);
+    hang_up();
+    assert!(house.post.send(0, Ask::Resume).is_ok());
+    assert_eq!(next(&told), ("bytes", 8));
+    assert_eq!(next(&told), ("peer", 0));
+    eventually("its slot is free", || heartbeat.connections() == 0);
     house.stop(|| Ask::Stop);
 }

@@ -1,15 +1,14 @@
 //! What storing costs, one way of appending beside the other: not a test but a measurement, for `scripts/perf disk`.
-//! Sixteen rows of 130 bytes a turn are appended until a group is full, then it is synced; the next turn goes on.
+//! Sixteen rows of 130 bytes a turn are appended until a group is full, then it is synced. Under full load the next group
+//! begins with the turn that hears of the sync, under light load some milliseconds later.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
 use super::harness::{Event, next, shard, small};
-use crate::runtime::DiskFaults;
 use crate::runtime::seam::{Append, Io, SegmentEvent, SegmentSettings};
 
 const ROW_BYTES: usize = 130;
@@ -23,7 +22,8 @@ struct Load {
     group_bytes: usize,
     segments: u64,
     segment_bytes: u64,
-    delay: Duration,
+    /// From a sync to the next group.
+    pause: Duration,
 }
 
 struct Measured {
@@ -82,10 +82,7 @@ impl Writer {
 }
 
 fn run(folder: &Path, append: Append, zeroed: bool, load: Load) -> Measured {
-    let faults = Arc::new(DiskFaults::default());
-    faults.delay_syncs(load.delay);
-    let faults = Some(faults).filter(|_| !load.delay.is_zero());
-    let settings = SegmentSettings { folder: PathBuf::from(folder), append, zeroed, faults };
+    let settings = SegmentSettings { folder: PathBuf::from(folder), append, zeroed, faults: None };
     let (house, told) = shard(&small(1), move |report: Sender<Measured>| {
         let measured = Measured { syncs_us: Vec::new(), bytes: 0, shard_ns: 0 };
         let mut writer = Writer { load, segment: 0, at: 0, asked: Instant::now(), begun_ns: 0, measured };
@@ -105,8 +102,13 @@ fn run(folder: &Path, append: Append, zeroed: bool, load: Load) -> Measured {
             }
             Event::Segment(SegmentEvent::Synced { result, .. }) => {
                 result.unwrap();
-                going = !writer.synced();
-                if !going {
+                let last = writer.synced();
+                going = !last && load.pause.is_zero();
+                if !last && !going {
+                    let next = io.now().after(load.pause);
+                    io.set_timer(next, 0);
+                }
+                if last {
                     let Measured { syncs_us, bytes, .. } = std::mem::replace(
                         &mut writer.measured,
                         Measured { syncs_us: Vec::new(), bytes: 0, shard_ns: 0 },
@@ -115,6 +117,7 @@ fn run(folder: &Path, append: Append, zeroed: bool, load: Load) -> Measured {
                     report.send(Measured { syncs_us, bytes, shard_ns }).unwrap();
                 }
             }
+            Event::Timer(_) => going = true,
             Event::Mail(()) if going => going = writer.batch(io, &mut group, &rows),
             Event::Mail(()) => io.stop(),
             // A letter to itself: the next turn comes without waiting, as it does when devices send without pause.
@@ -138,11 +141,11 @@ fn report(round: usize, name: &str, load: Load, append: Append, zeroed: bool) {
     let rank = |share: f64| syncs[((syncs.len() - 1) as f64 * share) as usize];
     let messages = measured.bytes as f64 / ROW_BYTES as f64;
     println!(
-        "{{\"round\": {round}, \"append\": \"{name}\", \"group_bytes\": {}, \"delay_ms\": {}, \"messages\": {messages:.0}, \
+        "{{\"round\": {round}, \"append\": \"{name}\", \"group_bytes\": {}, \"pause_ms\": {}, \"messages\": {messages:.0}, \
          \"syncs\": {}, \"shard_ns_per_message\": {:.1}, \"process_ns_per_message\": {:.1}, \"user_ticks\": {}, \
          \"system_ticks\": {}, \"page_faults\": {}, \"sync_p50_us\": {}, \"sync_p99_us\": {}}}",
         load.group_bytes,
-        load.delay.as_millis(),
+        load.pause.as_millis(),
         syncs.len(),
         measured.shard_ns as f64 / messages,
         cpu as f64 / messages,
@@ -163,17 +166,23 @@ fn disk_cost() {
         ("written", Append::Written, false),
         ("written-zeroed", Append::Written, true),
     ];
+    let seconds = std::env::var("FOREBAY_DISK_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(300);
+    let begun = Instant::now();
     for round in 1..=rounds {
-        for (delay_ms, group_kib) in
-            [(0, 4), (0, 16), (0, 64), (0, 256), (0, 1024), (2, 16), (2, 256), (10, 64), (10, 1024)]
-        {
-            let group_bytes = group_kib << 10;
-            let bytes = (group_bytes * if delay_ms == 0 { SYNCS } else { SYNCS / 4 }) as u64;
-            let segment_bytes = bytes.min(SEGMENT_BYTES_MAX);
-            let segments = (bytes / segment_bytes).min(4);
-            let load = Load { group_bytes, segments, segment_bytes, delay: Duration::from_millis(delay_ms) };
-            for (name, append, zeroed) in ways {
-                report(round, name, load, append, zeroed);
+        for pause_ms in [0, 5] {
+            for group_kib in [4, 16, 64, 256, 1024] {
+                let group_bytes = group_kib << 10;
+                let bytes = (group_bytes * if pause_ms == 0 { SYNCS } else { SYNCS / 4 }) as u64;
+                let segment_bytes = bytes.min(SEGMENT_BYTES_MAX);
+                let segments = (bytes / segment_bytes).min(4);
+                let load = Load { group_bytes, segments, segment_bytes, pause: Duration::from_millis(pause_ms) };
+                for (name, append, zeroed) in ways {
+                    // What is not a whole round is left out of the table.
+                    if begun.elapsed() > Duration::from_secs(seconds) {
+                        return;
+                    }
+                    report(round, name, load, append, zeroed);
+                }
             }
         }
     }

@@ -1,6 +1,9 @@
 //! Reading segments on the ring: what is not at hand is fetched, and nobody waits for the disk.
 
-use super::harness::next;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::harness::{PATIENCE, next};
 use super::keeper::{Ask, BOTH, Keeper, Told, content, keeper};
 use crate::limits::{SEGMENT_WINDOW_BYTES, SEGMENT_WINDOWS_MAX};
 use crate::runtime::seam::Append;
@@ -13,6 +16,8 @@ fn earlier(bytes: u64) -> (tempfile::TempDir, Keeper) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(segment_path(dir.path(), 1), content(0, bytes as usize)).unwrap();
     let keeper = keeper(dir.path(), Append::Written, false);
+    // Its start has read all of it.
+    waited(&keeper);
     (dir, keeper)
 }
 
@@ -112,15 +117,63 @@ fn more_readers_than_windows() {
     keeper.stop();
 }
 
+/// Reads until the answer is another than that the disk fails.
+fn read_when_it_can(keeper: &Keeper, at: u64, length: usize) -> Told {
+    let begun = Instant::now();
+    loop {
+        match keeper.ask(Ask::Read(1, at, length)) {
+            Told::NotRead(Some(libc::EIO)) if begun.elapsed() < PATIENCE => sleep(Duration::from_millis(20)),
+            told => return told,
+        }
+    }
+}
+
 #[test]
-fn a_read_that_fails_is_told_and_tried_again() {
+fn a_disk_that_fails_is_asked_again() {
     let (_dir, keeper) = earlier(3 * WINDOW);
     keeper.faults.fail_reads(libc::EIO);
     for _ in 0..3 {
         assert_eq!(keeper.ask(Ask::Read(1, WINDOW, 10)), Told::NotRead(Some(libc::EIO)));
     }
     keeper.faults.fail_reads(0);
-    assert_eq!(keeper.ask(Ask::Read(1, WINDOW, 10)), Told::Bytes(Some(content(WINDOW, 10))));
+    assert_eq!(read_when_it_can(&keeper, WINDOW, 10), Told::Bytes(Some(content(WINDOW, 10))));
+    keeper.stop();
+}
+
+/// Sectors in the middle of a window: what stands before and behind them is read, to the byte.
+#[test]
+fn an_unreadable_sector_fails_alone() {
+    let failing = || Told::NotRead(Some(libc::EIO));
+    for (from, bytes) in [(WINDOW + 8192 + 512, 512), (WINDOW, 512), (2 * WINDOW - 1024, 1024), (WINDOW + 512, 9000)] {
+        let (_dir, keeper) = earlier(3 * WINDOW);
+        keeper.faults.unreadable(from, bytes, libc::EIO);
+        let (bad, end) = (from / 512 * 512, (from + bytes).next_multiple_of(512));
+        assert_eq!(keeper.ask(Ask::Read(1, bad, 1)), failing(), "{from}");
+        assert_eq!(keeper.ask(Ask::Read(1, end - 1, 2)), failing(), "{from}");
+        assert_eq!(keeper.ask(Ask::Read(1, 3, (bad - 3) as usize)), Told::Bytes(Some(content(3, (bad - 3) as usize))));
+        let rest = (3 * WINDOW - end) as usize;
+        assert_eq!(keeper.ask(Ask::Read(1, end, rest)), Told::Bytes(Some(content(end, rest))));
+        keeper.faults.unreadable(0, 0, 0);
+        let all = 3 * SEGMENT_WINDOW_BYTES;
+        assert_eq!(read_when_it_can(&keeper, 0, all), Told::Bytes(Some(content(0, all))));
+        keeper.stop();
+    }
+}
+
+/// A reader that asks without pause does not make the disk try without pause.
+#[test]
+fn an_unreadable_sector_is_asked_for_once_a_second() {
+    let (_dir, keeper) = earlier(3 * WINDOW);
+    keeper.faults.unreadable(WINDOW + 8192, 512, libc::EIO);
+    assert_eq!(keeper.ask(Ask::Read(1, WINDOW + 8192, 10)), Told::NotRead(Some(libc::EIO)));
+    let (once, begun) = (keeper.faults.reads(), Instant::now());
+    assert!(once > 0);
+    for _ in 0..500 {
+        assert_eq!(keeper.ask(Ask::Read(1, WINDOW + 8192, 10)), Told::NotRead(Some(libc::EIO)));
+    }
+    let seconds = begun.elapsed().as_secs() + 1;
+    let asked = keeper.faults.reads() - once;
+    assert!(asked <= seconds * once, "{asked} reads in {seconds} s, {once} for one try");
     keeper.stop();
 }
 

@@ -260,6 +260,19 @@ fn a_file_that_cannot_be_deleted() {
 }
 
 #[test]
+fn a_withheld_sync_leaves_what_was_written_and_answers_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = keeper(dir.path(), Append::Written, false);
+    assert_eq!(keeper.ask(Ask::Create(1)), Told::Created(1, Ok(())));
+    keeper.faults.withhold_syncs(true);
+    assert_eq!(keeper.ask(Ask::Append(1, 0, 64)), Told::Appended(true));
+    keeper.tell(Ask::Sync(7, vec![1]));
+    eventually("it is in the file", || std::fs::read(segment_path(dir.path(), 1)).unwrap()[..64] == content(0, 64));
+    assert_eq!(keeper.ask(Ask::Existing), Told::Existing(vec![(1, SEGMENT)]), "and no answer before this one");
+    keeper.stop();
+}
+
+#[test]
 fn what_is_held_is_not_in_the_file_before_its_time() {
     let dir = tempfile::tempdir().unwrap();
     let keeper = keeper(dir.path(), Append::Written, false);

@@ -94,7 +94,7 @@ fn a_connection_that_ends_gives_everything_back() {
 /// A million sessions of 64 KiB each would fit their number.
 #[test]
 fn what_clients_choose_the_length_of_is_bounded_in_all() {
-    let mut shard = Shard::with(Settings { session_bytes_max: 1_000, ..Settings::default() });
+    let mut shard = Shard::with(Settings { session_bytes_max: 1_000, evict: false, ..Settings::default() });
     let long = "x".repeat(400);
     let asked = Connect { will: Some(will(&long, Properties::EMPTY)), ..connect(Version::V5, "a", true) };
     let a = shard.connect(&asked);
@@ -108,4 +108,87 @@ fn what_clients_choose_the_length_of_is_bounded_in_all() {
     shard.sessions.disconnected(again.key, again.conn, End::Left, shard.now);
     shard.connect(&too_much);
     assert_eq!(shard.sessions.bytes(), shard.sessions.weigh());
+}
+
+/// Clients that can ask for anything keep sessions up to the bound; one that comes later is not locked out by them.
+#[test]
+fn sessions_that_were_away_longest_make_room() {
+    let mut shard = Shard::with(Settings { session_bytes_max: 1_000, ..Settings::default() });
+    let left_will = "w".repeat(300);
+    let kept =
+        |name| Connect { will: Some(will(&left_will, Properties::EMPTY)), ..connect(Version::V311, name, false) };
+    let evicted = |shard: &mut Shard| -> Vec<String> {
+        std::iter::from_fn(|| shard.sessions.next_evicted()).map(String::from).collect()
+    };
+    for name in ["a", "b", "c"] {
+        let client = shard.connect(&kept(name));
+        shard.end(client, End::LeftWithWill);
+        shard.wills();
+        // The will is sent at once, and has no part in what is kept.
+        let client = shard.connect(&Connect { username: Some(&left_will), ..connect(Version::V311, name, false) });
+        shard.end(client, End::Lost);
+        shard.pass(S);
+    }
+    let again = shard.connect(&Connect { username: Some(&left_will), ..connect(Version::V311, "a", false) });
+    assert_eq!(evicted(&mut shard), [""; 0], "there was room");
+    shard.end(again, End::Lost);
+    shard.pass(S);
+    // "a" was connected last, so "b" has been away longest.
+    shard.connect(&Connect { username: Some(&left_will), ..connect(Version::V311, "d", false) });
+    assert_eq!(evicted(&mut shard), ["b"]);
+    assert_eq!(shard.sessions.bytes(), shard.sessions.weigh());
+    // What is connected stays: "c" and "a" go, "d" does not.
+    for name in ["e", "f"] {
+        shard.connect(&Connect { username: Some(&left_will), ..connect(Version::V311, name, false) });
+    }
+    assert_eq!(evicted(&mut shard), ["c", "a"]);
+    let refused = shard.try_connect(&Connect { username: Some(&left_will), ..connect(Version::V311, "g", false) });
+    assert_eq!(refused.1.expect_err("all are connected").violation, Violation::SESSION_BYTES);
+    assert_eq!(evicted(&mut shard), [""; 0]);
+}
+
+#[test]
+fn one_more_than_the_number_of_sessions_makes_the_longest_away_go() {
+    let mut shard = Shard::with(Settings { sessions_max: 2, ..Settings::default() });
+    let a = shard.connect(&connect(Version::V311, "a", false));
+    let b = shard.connect(&connect(Version::V311, "b", false));
+    let refused = |shard: &mut Shard| shard.try_connect(&connect(Version::V311, "c", false)).1.err();
+    assert_eq!(refused(&mut shard).expect("both are connected").violation, Violation::SESSIONS_MAX);
+    shard.end(b, End::Lost);
+    shard.pass(S);
+    shard.end(a, End::Lost);
+    // A session that comes back needs no room and puts none out, though it is the one that would go.
+    let b = shard.connect(&connect(Version::V311, "b", false));
+    assert!(b.session_present);
+    shard.end(b, End::Lost);
+    assert!(refused(&mut shard).is_none());
+    assert_eq!(shard.sessions.next_evicted().as_deref(), Some("a"));
+}
+
+#[test]
+fn a_session_that_no_entry_of_the_spool_could_hold_is_refused() {
+    let mut shard = Shard::with(Settings { session_bytes_each_max: 400, ..Settings::default() });
+    let (fits, too_large) = ("x".repeat(390), "x".repeat(400));
+    shard.connect(&Connect { username: Some(&fits), ..connect(Version::V5, "a", true) });
+    let refused = shard.try_connect(&Connect { username: Some(&too_large), ..connect(Version::V5, "a", true) });
+    assert_eq!(refused.1.expect_err("too large").violation, Violation::SESSION_TOO_LARGE);
+}
+
+#[test]
+fn a_will_that_finds_no_room_waits_and_counts() {
+    let mut shard = Shard::with(Settings { session_bytes_max: 400, evict: false, ..Settings::default() });
+    let large = "w".repeat(300);
+    let client =
+        shard.connect(&Connect { will: Some(will(&large, Properties::EMPTY)), ..connect(Version::V5, "a", true) });
+    shard.end(client, End::Lost);
+    let due = shard.sessions.next_will().expect("due");
+    shard.sessions.keep_will(due);
+    assert_eq!((shard.sessions.wills_waiting(), shard.sessions.has_due_wills()), (1, false));
+    assert_eq!(shard.sessions.bytes(), shard.sessions.weigh());
+    let another = Connect { will: Some(will(&large, Properties::EMPTY)), ..connect(Version::V5, "b", true) };
+    assert_eq!(shard.try_connect(&another).1.expect_err("no room").violation, Violation::SESSION_BYTES);
+    shard.sessions.offer_wills_again(64);
+    assert_eq!(shard.wills(), [large.as_str()]);
+    assert_eq!((shard.sessions.wills_waiting(), shard.sessions.bytes()), (0, 0));
+    shard.connect(&another);
 }

@@ -89,40 +89,25 @@ impl Place {
 }
 
 impl Outlets {
-    /// Writes the message to the dead letters of the sinks that will never take it, after [`Outlets::admit`] found room
-    /// there. Returns how many answers that owes.
-    #[cold]
+    /// Writes the message to the dead letters of a sink that will never take it, where room was found for it. Returns how
+    /// many answers that owes.
     pub(in crate::shard) fn write_off(
         &mut self,
-        message: &Message<'_>,
-        ticket: Option<Ticket>,
-        now: Monotonic,
-        wall: WallMs,
-    ) -> u16 {
-        let mut owed = 0;
-        for (sink, objection) in std::mem::take(&mut self.scratch.dead) {
-            owed += self.write_off_one(sink, objection, message, ticket, (now, wall));
-        }
-        owed
-    }
-
-    fn write_off_one(
-        &mut self,
-        index: u16,
-        objection: Objection,
+        (index, objection, place): (u16, Objection, Place),
         message: &Message<'_>,
         ticket: Option<Ticket>,
         (now, wall): (Monotonic, WallMs),
     ) -> u16 {
-        let (plan, scratch) = (&self.plans[usize::from(index)], &mut self.scratch);
-        let (Some(dead), Some(place)) = (&plan.dead, plan.place(message)) else { return 0 };
+        let (plan, scratch) = (&self.plans[usize::from(index)], &mut self.workspace);
+        let Some(dead) = &plan.dead else { return 0 };
+        let (mut name, mut key) = (Vec::new(), Vec::new());
         let upstream = &mut self.upstreams[plan.cluster];
         upstream.busy = true;
         scratch.headers.clear();
-        let topic = topic(plan, message, &mut scratch.topic).ok();
+        let topic = topic(plan, message, &mut name).ok();
         // What cannot be rendered is here as it came.
         let value = plan.value(message, &mut scratch.value).unwrap_or(message.payload);
-        let key = plan.key.as_ref().and_then(|key| key.value(message, &mut scratch.key).ok());
+        let key = plan.key.as_ref().and_then(|template| template.value(message, &mut key).ok());
         let kept = if matches!(place, Place::Topic { cut: true, .. }) {
             value.len().min(CUT_VALUE_BYTES)
         } else {
@@ -132,7 +117,6 @@ impl Outlets {
             (message.timestamp_ms.to_string(), value.len().to_string(), message.qos.to_string());
         let ranges = plan.render_headers(message, &mut scratch.headers);
         let headers = plan.headers(message, &scratch.headers, &ranges);
-        let ticket = ticket.filter(|_| plan.owes_answer);
         let Place::Topic { hidden, .. } = place else {
             let line = Line {
                 time_ms: wall.0,

@@ -10,7 +10,7 @@
 mod file;
 mod header;
 mod line;
-mod message;
+pub(super) mod message;
 mod queue;
 #[cfg(test)]
 mod tests;

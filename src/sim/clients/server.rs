@@ -2,7 +2,6 @@
 //! what they have to say held back until that is durable.
 
 use super::{Clients, Connection, Message, Up};
-use crate::kafka::producer::broken::{Rule, is_out};
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::{Outcome, Run, SinkId, Ticket};
 use crate::mqtt::packet::{Ack, Connect, Packet, Publish, QoS, Version};
@@ -162,9 +161,9 @@ impl World {
 
     /// What is durable is told.
     pub(in crate::sim) fn tell_clients(&mut self) {
-        let (Some(clients), Some(store)) = (&mut self.clients, &self.store) else { return };
+        let (Some(clients), Some(store), rules) = (&mut self.clients, &self.store, self.scope.rules) else { return };
         for connection in clients.clients.iter_mut().filter_map(|client| client.connection.as_mut()) {
-            while connection.held.front().is_some_and(|(group, _)| *group <= store.durable()) {
+            while connection.held.front().is_some_and(|(group, _)| rules.may_tell(*group, store.durable())) {
                 connection.down.extend(connection.held.pop_front().map(|(_, bytes)| bytes).unwrap_or_default());
             }
         }
@@ -197,12 +196,12 @@ impl World {
 
     /// After a crash: the sessions that the log has.
     pub(in crate::sim) fn restore_clients(&mut self, restored: &[crate::buffer::RestoredSession]) {
-        let now = self.clock.now();
+        let (now, rules) = (self.clock.now(), self.scope.rules);
         let (Some(clients), Some(store)) = (&mut self.clients, &mut self.store) else { return };
         clients.clients.iter_mut().for_each(|client| client.connection = None);
         clients.sessions = Sessions::new();
         clients.sessions.keep();
-        for session in restored.iter().filter(|_| !is_out(Rule::SessionKept)) {
+        for session in restored.iter().filter(|_| rules.restores_sessions()) {
             let had_by: Vec<Vec<HadBy>> = session
                 .open
                 .iter()
@@ -214,7 +213,7 @@ impl World {
                 .open
                 .iter()
                 .zip(&had_by)
-                .filter(|_| !is_out(Rule::IdsKept))
+                .filter(|_| rules.restores_packet_ids())
                 .map(|(id, had_by)| OpenId { packet_id: id.packet_id, had_by })
                 .collect();
             let mut owed = Vec::new();
@@ -250,7 +249,7 @@ impl Clients {
     fn say(&mut self, store: Option<&mut Store>, connection: &mut Connection, key: SessionKey, out: Vec<u8>) {
         self.write_down(store);
         if !out.is_empty() {
-            let group = if is_out(Rule::ReleaseSynced) { 0 } else { self.sessions.written(key) };
+            let group = self.sessions.written(key);
             connection.held.push_back((group, out));
         }
     }

@@ -11,7 +11,7 @@ use crate::kafka::producer::{Keep, SinkSettings};
 use crate::kafka::types::{SinkId, Ticket};
 use crate::record::Records;
 use crate::runtime::seam::Monotonic;
-use crate::sim::row;
+use crate::sim::{digest, row};
 
 /// Cuts of a partition that may be neither done nor ended.
 const UNCERTAIN_MAX: usize = 5;
@@ -371,6 +371,7 @@ impl RowLog for Watched<'_> {
 
     fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, NotNow> {
         let first = self.log.rows(rows)?;
+        digest::rows(rows, self.now);
         self.told.keep(rows.lane, first, self.log.group(), rows);
         Ok(first)
     }
@@ -381,12 +382,14 @@ impl RowLog for Watched<'_> {
 
     fn cut(&mut self, cut: &NewCut<'_>) -> Result<TakenCut, NotNow> {
         let taken = self.log.cut(cut)?;
+        digest::cut(cut, self.now);
         self.told.cut(cut, taken);
         Ok(taken)
     }
 
     fn ended(&mut self, ended: &Ended<'_>) -> Result<(), NotNow> {
         self.log.ended(ended)?;
+        digest::ended(ended, self.now);
         self.told.ended(ended, self.log.group(), self.now);
         Ok(())
     }

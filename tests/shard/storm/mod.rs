@@ -98,6 +98,7 @@ impl Storm {
             journal: Arc::default(),
             notices: channel().0,
             dead_letters: posts.into_iter().map(|post| (draw.dead == Dead::File).then_some(post)).collect(),
+            rules: &forebay::rules::KEPT,
         };
         let core = Core::new(0, around, Arc::clone(&board));
         let mut clusters = [Cluster::new("127.0.0.1", seed), Cluster::new("127.0.0.2", !seed)];

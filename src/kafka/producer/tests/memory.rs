@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::hand::{Hand, SINK, settings, topic, values};
-use crate::kafka::producer::{Row, Settings, row_bytes_max};
+use crate::kafka::producer::{Row, Settings, Target, Terms, row_bytes_max};
 use crate::kafka::types::{ProduceRequest, SinkId, Ticket};
 use crate::record::compression::Codec;
+use crate::record::murmur2::murmur2;
 use crate::runtime::seam::WallMs;
 
 pub(super) type NoHeaders = std::iter::Empty<(&'static [u8], &'static [u8])>;
@@ -22,10 +23,10 @@ fn fill(hand: &mut Hand, rng: &mut fastrand::Rng, topics: u32, limit: usize) -> 
         let len = if rng.u8(..20) == 0 { rng.usize(..7900) } else { rng.usize(..200) };
         let value = vec![b'v'; len];
         let key = rng.u32(..50).to_string();
-        if !hand.producer.has_room(sinks * row_bytes_max(key.len(), len, 0, 0)) {
+        let Some(mut promise) = hand.producer.promise(sinks * row_bytes_max(key.len(), len, 0, 0)) else {
             assert!(taken > 0);
             break;
-        }
+        };
         for sink in 0..sinks as u16 {
             let row = Row {
                 key: rng.bool().then_some(key.as_bytes()),
@@ -35,7 +36,9 @@ fn fill(hand: &mut Hand, rng: &mut fastrand::Rng, topics: u32, limit: usize) -> 
             };
             let ticket = Ticket { session: rng.u64(..100), number: rng.u32(..) };
             let name = format!("t{}", rng.u32(..topics));
-            hand.producer.append(SinkId(sink), &name, row, Some(ticket), hand.now);
+            let hash = row.key.map(|key| murmur2(key).cast_unsigned());
+            let target = Target { sink: SinkId(sink), topic: &name, known: None, hash };
+            hand.producer.take(&target, row, Some(ticket), Terms::default(), (&mut promise, hand.now));
             assert!(hand.producer.memory_bytes() <= limit, "{} of {limit}", hand.producer.memory_bytes());
         }
         if rng.u8(..50) == 0 {

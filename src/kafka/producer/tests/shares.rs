@@ -141,8 +141,9 @@ fn a_fixed_topic_has_the_part_of_its_sink() {
 fn fill_key(hand: &mut Hand, name: &str, key: &str, most: u32) -> (u32, Option<Full>) {
     for number in 0..most {
         let known = hand.producer.check(SINK, name, ROW + 100).expect("no refusal");
+        let hash = Some(murmur2::murmur2(key.as_bytes()).cast_unsigned());
         let room = hand.producer.share(SINK, known, ROW + 100);
-        let room = room.and_then(|()| hand.producer.share_of_key(known, Some(key.as_bytes()), ROW + 100));
+        let room = room.and_then(|()| hand.producer.share_of_partition(known, hash, ROW + 100));
         if let Err(full) = room {
             return (number, Some(full));
         }

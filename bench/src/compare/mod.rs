@@ -1,0 +1,127 @@
+//! `compare`: rounds of several servers in turn, beside a floor that is measured in the same rounds. Ratios to the floor are
+//! what carries over to another machine; absolute figures do not.
+
+mod results;
+mod servers;
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::Args;
+
+use crate::load::{self, Terms, Transport};
+use crate::outcome::Outcome;
+use crate::patterns::Pattern;
+use crate::{html, run};
+pub(crate) use results::Comparison;
+use results::{PatternResult, TargetResult};
+use servers::Server;
+
+/// Name of the floor among the servers.
+const FLOOR: &str = "floor";
+
+/// See the module.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Settings {
+    /// A server that runs: NAME=HOST:PORT@PID; may be given several times.
+    #[arg(long, value_name = "NAME=HOST:PORT@PID")]
+    server: Vec<String>,
+    /// A server to start: NAME=HOST:PORT=COMMAND; the command must stay in the foreground.
+    #[arg(long, value_name = "NAME=HOST:PORT=COMMAND")]
+    start: Vec<String>,
+    /// Patterns (docs/BENCHMARKS.md).
+    #[arg(long, value_delimiter = ',', default_values = ["A", "B", "C"])]
+    patterns: Vec<Pattern>,
+    /// Rounds of each server and pattern.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Multiplies the messages of each round.
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
+    /// CPU of the servers that are started here, the floor among them.
+    #[arg(long)]
+    server_cpu: Option<usize>,
+    /// CPU of the generator.
+    #[arg(long)]
+    cpu: Option<usize>,
+    /// Leave the floor out; then there are no ratios.
+    #[arg(long)]
+    no_floor: bool,
+    /// Count system calls with perf; costs a little time in every round.
+    #[arg(long)]
+    system_calls: bool,
+    /// Write all rounds as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Write a report: one HTML file.
+    #[arg(long)]
+    html: Option<PathBuf>,
+}
+
+/// Runs all rounds. `false`: a server lost something, or the floor moved too much to judge.
+///
+/// # Errors
+/// Servers that do not start, or the generator's.
+pub(crate) fn run(settings: &Settings) -> anyhow::Result<bool> {
+    let mut servers = Vec::new();
+    if !settings.no_floor {
+        servers.push(Server::floor(settings.server_cpu)?);
+    }
+    for text in &settings.server {
+        servers.push(Server::running(text)?);
+    }
+    for text in &settings.start {
+        servers.push(Server::start(text, settings.server_cpu)?);
+    }
+    if servers.iter().all(|server| server.name == FLOOR) {
+        bail!("nothing to compare: name a server with --server or --start");
+    }
+    let mut comparison = Comparison::new(settings.rounds);
+    for &pattern in &settings.patterns {
+        let mut outcomes: Vec<Vec<Outcome>> = servers.iter().map(|_| Vec::new()).collect();
+        for round in 0..settings.rounds {
+            for (server, outcomes) in servers.iter().zip(&mut outcomes) {
+                let outcome = one(settings, server, pattern)?;
+                let cpu_us = outcome.processes.first().map_or(0.0, |process| process.cpu_us_per_message);
+                eprintln!(
+                    "{} round {}: {:<12} {cpu_us:.3} µs a message, {}",
+                    pattern.name(),
+                    round + 1,
+                    server.name,
+                    outcome.verdict.headline
+                );
+                outcomes.push(outcome);
+            }
+        }
+        let targets: Vec<TargetResult> =
+            servers.iter().zip(outcomes).map(|(server, outcomes)| TargetResult::of(&server.name, outcomes)).collect();
+        comparison.patterns.push(PatternResult::new(pattern, targets));
+    }
+    print!("{}", comparison.text());
+    if let Some(path) = &settings.json {
+        run::write(path, &serde_json::to_string_pretty(&comparison)?)?;
+    }
+    if let Some(path) = &settings.html {
+        let best: Vec<Outcome> =
+            comparison.patterns.iter().flat_map(|p| &p.targets).filter_map(|t| t.best.clone()).collect();
+        run::write(path, &html::page(&best, Some(&comparison)))?;
+    }
+    Ok(comparison.trusted())
+}
+
+fn one(settings: &Settings, server: &Server, pattern: Pattern) -> anyhow::Result<Outcome> {
+    let terms = Terms {
+        target: server.address,
+        target_name: server.name.clone(),
+        transport: Transport::plain(),
+        threads: 1,
+        cpus: settings.cpu.into_iter().collect(),
+        watched: vec![(server.name.clone(), server.pid)],
+        system_calls: settings.system_calls,
+        progress: false,
+        told: false,
+        run: load::new_run(),
+        epoch: None,
+    };
+    Ok(load::run(&pattern.scenario(settings.scale), terms)?.outcome)
+}

@@ -1,0 +1,117 @@
+//! The servers of a comparison: running ones, and ones that are started and stopped here.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+const START_PATIENCE: Duration = Duration::from_secs(30);
+
+/// One server.
+pub(crate) struct Server {
+    pub(crate) name: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) pid: u32,
+    /// Stopped with us.
+    _started: Vec<Started>,
+}
+
+/// A process that ends when this is dropped.
+pub(crate) struct Started(pub(crate) Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Server {
+    /// From `NAME=HOST:PORT@PID`.
+    pub(super) fn running(text: &str) -> anyhow::Result<Self> {
+        let parts = || {
+            let (name, rest) = text.split_once('=')?;
+            let (address, pid) = rest.rsplit_once('@')?;
+            Some((name, address, pid.parse().ok()?))
+        };
+        let (name, address, pid) = parts().with_context(|| format!("--server {text}: expected NAME=HOST:PORT@PID"))?;
+        Ok(Self { name: name.to_owned(), address: resolve(address)?, pid, _started: Vec::new() })
+    }
+
+    /// From `NAME=HOST:PORT=COMMAND`.
+    pub(super) fn start(text: &str, cpu: Option<usize>) -> anyhow::Result<Self> {
+        let parts = || {
+            let (name, rest) = text.split_once('=')?;
+            let (address, command) = rest.split_once('=')?;
+            Some((name, address, command))
+        };
+        let (name, address, command) =
+            parts().with_context(|| format!("--start {text}: expected NAME=HOST:PORT=COMMAND"))?;
+        let address = resolve(address)?;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec {command}")]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut started = Started(pinned(shell, cpu).spawn().with_context(|| command.to_owned())?);
+        let begun = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            if let Some(status) = started.0.try_wait()? {
+                bail!("{name} ended at its start: {status}");
+            }
+            if begun.elapsed() > START_PATIENCE {
+                bail!("{name} does not listen on {address} after {} s", START_PATIENCE.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(Self { name: name.to_owned(), address, pid: started.0.id(), _started: vec![started] })
+    }
+
+    /// The floor, and a sink for its batches.
+    pub(super) fn floor(cpu: Option<usize>) -> anyhow::Result<Self> {
+        let program = std::env::current_exe()?;
+        let mut sink = Command::new(&program);
+        sink.args(["kafka-sink", "--bind", "127.0.0.1:0", "--discard", "127.0.0.1:0"]);
+        let (sink, discard) = listening(sink, "discard listening on ", None)?;
+        let mut floor = Command::new(&program);
+        floor.args(["floor", "--bind", "127.0.0.1:0", "--sink", &discard.to_string()]);
+        let (floor, address) = listening(floor, "floor listening on ", cpu)?;
+        Ok(Self { name: super::FLOOR.to_owned(), address, pid: floor.0.id(), _started: vec![floor, sink] })
+    }
+}
+
+/// Starts a program of ours and reads where it listens.
+pub(crate) fn listening(
+    mut command: Command,
+    words: &str,
+    cpu: Option<usize>,
+) -> anyhow::Result<(Started, SocketAddr)> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut started = Started(pinned(command, cpu).spawn()?);
+    let output = started.0.stdout.take().context("standard output")?;
+    let mut lines = BufReader::new(output).lines();
+    while let Some(line) = lines.next().transpose()? {
+        if let Some(address) = line.strip_prefix(words) {
+            let address = address.parse()?;
+            // Whatever else it says must not fill the pipe.
+            std::thread::spawn(move || lines.for_each(drop));
+            return Ok((started, address));
+        }
+    }
+    bail!("a program of ours ended at its start");
+}
+
+fn pinned(mut command: Command, cpu: Option<usize>) -> Command {
+    if let Some(cpu) = cpu {
+        let mut set = rustix::thread::CpuSet::new();
+        set.set(cpu);
+        // SAFETY: between fork and exec this makes one system call and allocates nothing.
+        unsafe { command.pre_exec(move || Ok(rustix::thread::sched_setaffinity(None, &set)?)) };
+    }
+    command
+}
+
+fn resolve(address: &str) -> anyhow::Result<SocketAddr> {
+    let mut found = address.to_socket_addrs().with_context(|| address.to_owned())?;
+    found.next().with_context(|| format!("{address}: no address"))
+}

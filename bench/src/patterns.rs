@@ -1,0 +1,94 @@
+//! The patterns of `docs/BENCHMARKS.md`, as scenarios.
+
+use clap::ValueEnum;
+
+use crate::load::scenario::{Group, QosMix, Role, Scenario};
+use crate::load::span::Span;
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Pattern {
+    /// 100 connections, QoS 0, 16 messages a write.
+    #[value(name = "A")]
+    A,
+    /// 100 connections, QoS 1, 16 messages a write, window 64.
+    #[value(name = "B")]
+    B,
+    /// 200 connections, QoS 1, one message in flight each.
+    #[value(name = "C")]
+    C,
+    /// 5,000 connections, QoS 1, one message in flight each.
+    #[value(name = "D2")]
+    D2,
+    /// 5,000 messages a second over 200 connections, QoS 1.
+    #[value(name = "L")]
+    L,
+    /// 20,000 messages a second over 2,000 connections, QoS 1.
+    #[value(name = "R20k")]
+    R20k,
+    /// One publisher, 200 subscribers of its topic, QoS 0.
+    #[value(name = "F")]
+    F,
+}
+
+impl Pattern {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::A => "A",
+            Self::B => "B",
+            Self::C => "C",
+            Self::D2 => "D2",
+            Self::L => "L",
+            Self::R20k => "R20k",
+            Self::F => "F",
+        }
+    }
+
+    /// The scenario; `scale` 1.0 is a round of about two seconds or less on one core.
+    pub(crate) fn scenario(self, scale: f64) -> Scenario {
+        let base = Group {
+            name: "publishers".into(),
+            topic: "dev/{client}/telemetry".into(),
+            keep_alive: 0,
+            ..Group::default()
+        };
+        let one = |clients, messages, window, per_write, qos| Group {
+            clients,
+            messages: (f64::from(messages) * scale) as u64,
+            window,
+            per_write,
+            qos: QosMix::One(qos),
+            ..base.clone()
+        };
+        let paced = |clients, rate| Group { clients, rate, qos: QosMix::One(1), window: 16, ..base.clone() };
+        let (description, groups) = match self {
+            Self::A => ("100 connections, QoS 0, 16 messages a write", vec![one(100, 2_000_000, 64, 16, 0)]),
+            Self::B => ("100 connections, QoS 1, 16 messages a write, window 64", vec![one(100, 1_000_000, 64, 16, 1)]),
+            Self::C => ("200 connections, QoS 1, one in flight each", vec![one(200, 100_000, 1, 1, 1)]),
+            Self::D2 => ("5,000 connections, QoS 1, one in flight each", vec![one(5_000, 100_000, 1, 1, 1)]),
+            Self::L => ("5,000 messages a second over 200 connections, QoS 1", vec![paced(200, 5_000.0)]),
+            Self::R20k => ("20,000 messages a second over 2,000 connections, QoS 1", vec![paced(2_000, 20_000.0)]),
+            Self::F => {
+                let subscribers = Group {
+                    name: "subscribers".into(),
+                    role: Role::Subscribe,
+                    clients: 200,
+                    topic: "fan/out".into(),
+                    keep_alive: 0,
+                    ..base.clone()
+                };
+                let publisher = Group { topic: "fan/out".into(), ..one(1, 5_000, 64, 1, 0) };
+                ("one publisher, 200 subscribers, QoS 0", vec![subscribers, publisher])
+            }
+        };
+        let paced = matches!(self, Self::L | Self::R20k);
+        Scenario {
+            name: self.name().to_owned(),
+            description: description.to_owned(),
+            duration: if paced { Span(std::time::Duration::from_secs_f64(4.0 * scale)) } else { Span::seconds(60) },
+            warmup: Span::default(),
+            drain: Span::seconds(20),
+            groups,
+        }
+    }
+}

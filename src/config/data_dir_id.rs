@@ -1,0 +1,32 @@
+//! The id of a data directory.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+/// Names a data directory for life; written as a UUID.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DataDirId(Uuid);
+
+impl DataDirId {
+    /// A new one.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid())
+    }
+}
+
+impl fmt::Display for DataDirId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for DataDirId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Uuid::try_parse(text).map(Self)
+    }
+}

@@ -1,0 +1,66 @@
+//! Deletes what one sink has in a spool that no service uses: `forebay spool discard`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::{Files, lock, of_shards, settings};
+use crate::spool::Log;
+
+/// Deletes what `sink` has in the spool below `root`, or, without `yes`, says what that would be. What it says, and whether it
+/// was done.
+///
+/// # Errors
+/// Why it cannot. What was said to be gone before that is gone.
+pub(crate) fn discard(root: &Path, sink: &str, yes: bool) -> Result<(String, bool), String> {
+    let folders = of_shards(root)?;
+    if folders.is_empty() {
+        return Err(format!("{}: no spool is here; it is the folder `spool` in service.data_dir", root.display()));
+    }
+    // The service's lock, where the folder stands in a data directory.
+    let parent = root.parent().filter(|parent| *parent != Path::new(""));
+    let _lock = lock(if root.ends_with("spool") { parent.unwrap_or_else(|| Path::new(".")) } else { root })?;
+    let mut rows = BTreeMap::<String, u64>::new();
+    let mut sinks = BTreeMap::<String, u64>::new();
+    let mut logs = Vec::new();
+    for (shard, folder) in folders.iter().enumerate() {
+        let files = Files::new(folder);
+        let found = files.found().map_err(|error| format!("{}: {error}", folder.display()))?;
+        let recovered = files.recovered(shard)?;
+        for (_, lane) in recovered.state.lanes() {
+            let live = lane.rows();
+            *sinks.entry(lane.sink.to_string()).or_default() += live;
+            if *lane.sink == *sink && live > 0 {
+                *rows.entry(lane.topic.to_string()).or_default() += live;
+            }
+        }
+        logs.push((files, Log::new(settings(shard, &found), recovered)));
+    }
+    let mut out = String::new();
+    if rows.is_empty() {
+        sinks.retain(|_, rows| *rows > 0);
+        let others: Vec<_> = sinks.iter().map(|(sink, rows)| format!("\"{sink}\" ({rows})")).collect();
+        let others = if others.is_empty() { "no sink".to_owned() } else { others.join(", ") };
+        return Err(format!("{}: sink \"{sink}\" has no messages here; {others} has", root.display()));
+    }
+    if yes {
+        for (files, log) in &mut logs {
+            end(files, log, sink).map_err(|error| format!("{}: {error}", root.display()))?;
+        }
+    }
+    let did = if yes { "thrown away" } else { "would be thrown away" };
+    for (topic, count) in &rows {
+        let _ = writeln!(out, "sink \"{sink}\", topic \"{topic}\": {count} messages {did}");
+    }
+    if !yes {
+        out += "nothing was changed; --yes throws them away\n";
+    }
+    Ok((out, yes))
+}
+
+/// Ends all cuts and rows of a sink.
+fn end(files: &mut Files, log: &mut Log, sink: &str) -> std::io::Result<()> {
+    let sink = log.sink(sink);
+    files.put(log, |log| log.discard_sink(sink))?;
+    files.settle(log)
+}

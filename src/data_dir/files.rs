@@ -1,0 +1,136 @@
+//! A shard's segments as plain files, for what happens while no shard uses them: each call is done when it returns.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::runtime::seam::{Monotonic, WallMs};
+use crate::runtime::{segment_path, segments_in, sync_folder};
+use crate::spool::{AppendError, Completion, Disk, Log, ReadError, Recovered, Refused, Settings, recover};
+
+/// The folder of one shard, and what it has to report to its log.
+#[derive(Debug)]
+pub(crate) struct Files {
+    folder: PathBuf,
+    done: Vec<Completion>,
+    /// The first thing that went wrong.
+    failed: Option<io::Error>,
+}
+
+impl Files {
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), done: Vec::new(), failed: None }
+    }
+
+    /// Segments by number, with the length of their files.
+    pub(crate) fn found(&self) -> io::Result<BTreeMap<u64, u64>> {
+        Ok(segments_in(&self.folder)?.into_iter().collect())
+    }
+
+    /// What a start finds; nothing is changed.
+    ///
+    /// # Errors
+    /// In words for a person.
+    pub(crate) fn recovered(&self, shard: usize) -> Result<Recovered, String> {
+        let shown = self.folder.display();
+        let found = self.found().map_err(|error| format!("{shown}: {error}"))?;
+        recover(self, u32::try_from(shard).unwrap_or(u32::MAX), &found)
+            .map_err(|error| format!("{shown}: {error}; nothing was changed, `forebay spool inspect` says more"))
+    }
+
+    /// Writes all that was put into the log, and what that asks for.
+    ///
+    /// # Errors
+    /// What the disk said.
+    pub(crate) fn settle(&mut self, log: &mut Log) -> io::Result<()> {
+        loop {
+            log.flush(self, Monotonic(0), wall());
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            if self.done.is_empty() {
+                return if log.is_idle() { Ok(()) } else { Err(io::Error::other(Refused::Full)) };
+            }
+            for completion in std::mem::take(&mut self.done) {
+                log.complete(self, completion);
+            }
+        }
+    }
+
+    /// Puts something into the log, after what waits is written if there is no place for it else.
+    ///
+    /// # Errors
+    /// The disk's, or that it does not fit.
+    pub(crate) fn put<T>(
+        &mut self,
+        log: &mut Log,
+        mut entry: impl FnMut(&mut Log) -> Result<T, Refused>,
+    ) -> io::Result<T> {
+        match entry(log) {
+            Ok(put) => Ok(put),
+            Err(Refused::Busy) => {
+                self.settle(log)?;
+                entry(log).map_err(io::Error::other)
+            }
+            Err(refused) => Err(io::Error::other(refused)),
+        }
+    }
+
+    fn wrote<T>(&mut self, result: io::Result<T>) -> Option<T> {
+        result.map_err(|error| self.failed = self.failed.take().or(Some(error))).ok()
+    }
+}
+
+impl Disk for Files {
+    fn create(&mut self, segment: u64, bytes: u64) {
+        let made = File::create_new(segment_path(&self.folder, segment)).and_then(|file| {
+            file.set_len(bytes)?;
+            file.sync_all()?;
+            sync_folder(&self.folder)
+        });
+        let ok = self.wrote(made).is_some();
+        self.done.push(Completion::Created { segment, ok });
+    }
+
+    fn append(&mut self, segment: u64, at: u64, bytes: &[u8]) -> Result<(), AppendError> {
+        let open = OpenOptions::new().write(true).open(segment_path(&self.folder, segment));
+        let written = open.and_then(|file| file.write_all_at(bytes, at));
+        self.wrote(written).ok_or(AppendError::Gone)
+    }
+
+    fn sync(&mut self, token: u64, segments: &[u64]) {
+        let synced =
+            segments.iter().try_for_each(|segment| File::open(segment_path(&self.folder, *segment))?.sync_all());
+        let ok = self.wrote(synced).is_some();
+        self.done.push(Completion::Synced { token, ok });
+    }
+
+    fn free(&mut self, segment: u64) {
+        let removed = fs::remove_file(segment_path(&self.folder, segment));
+        self.wrote(removed);
+        self.done.push(Completion::Freed { segment });
+    }
+
+    fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
+        let file = File::open(segment_path(&self.folder, segment)).map_err(|_| ReadError::Missing)?;
+        file.read_exact_at(into, at).map_err(|_| ReadError::Failed)
+    }
+}
+
+/// Settings of a log that is written to here and then closed: as its segments are, with room for a few more.
+pub(crate) fn settings(shard: usize, found: &BTreeMap<u64, u64>) -> Settings {
+    Settings {
+        shard: u32::try_from(shard).unwrap_or(u32::MAX),
+        segment_bytes: found.values().copied().max().unwrap_or(1 << 20),
+        segments_max: found.len() as u64 + 16,
+        sink_bytes_max: u64::MAX,
+        seed: fastrand::u64(..),
+    }
+}
+
+fn wall() -> WallMs {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    WallMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,106 @@
+//! Another number of shards, and no message waits: kept sessions and their open packet ids go to the shards that own
+//! their clients now.
+
+use std::io;
+use std::path::Path;
+
+use crate::config::{Config, DataDirId};
+use crate::session::client_id;
+use crate::shard::router::owner;
+use crate::spool::{Log, Recovered, Settings, State};
+
+use super::files::Files;
+use super::make;
+use super::manifest::{Manifest, of_shards};
+
+/// Sink, topic and partition that have had a row.
+type HadBy = (String, String, i32);
+/// Open packet ids, each with those that have had its row.
+pub(super) type OpenIds = Vec<(u16, Vec<HadBy>)>;
+
+/// A kept session on its way.
+#[derive(Debug, PartialEq, Eq)]
+struct Moving {
+    payload: Vec<u8>,
+    open: OpenIds,
+}
+
+/// Moves them from so many shards of a data directory; `client` says whose a payload is. Returns how many.
+///
+/// # Errors
+/// In words for a person; nothing has changed then.
+pub(super) fn rehome(
+    config: &Config,
+    data_dir: &Path,
+    (from, directory): (usize, DataDirId),
+    client: impl Fn(&[u8]) -> Result<String, String>,
+) -> Result<usize, String> {
+    let root = config.spool_dir();
+    let to = config.service.shards;
+    let mut homes: Vec<Vec<Moving>> = (0..to).map(|_| Vec::new()).collect();
+    let mut lost = 0;
+    for (shard, folder) in of_shards(&root)?.iter().enumerate() {
+        let files = Files::new(folder);
+        let recovered = files.recovered(shard)?;
+        let mut reader = recovered.reader();
+        for session in recovered.state.sessions() {
+            let read = reader.session(&files, session).map(|read| read.map(<[u8]>::to_vec));
+            let read = read.map_err(|error| format!("{}: session {session}: {error}", folder.display()))?;
+            let Some(payload) = read else {
+                lost += 1;
+                continue;
+            };
+            let open = open_ids(&recovered.state, session);
+            let client = client(&payload).map_err(|why| format!("{}: session {session}: {why}", folder.display()))?;
+            homes[owner(&client, to)].push(Moving { payload, open });
+        }
+    }
+    if lost > 0 {
+        tracing::warn!(
+            lost,
+            "kept sessions whose bytes are damaged are not moved: their clients start with a new session"
+        );
+    }
+    let count = homes.iter().map(Vec::len).sum();
+    make(data_dir, Manifest::new(directory, to), |shard, folder| {
+        write(config, shard, folder, &homes[shard]).map_err(|error| {
+            format!("kept sessions of {from} shards cannot be moved to {to}: {}: {error}", folder.display())
+        })
+    })?;
+    Ok(count)
+}
+
+pub(super) fn open_ids(state: &State, session: u64) -> OpenIds {
+    let lane = |(number, _): &(u32, u64)| {
+        let lane = state.lane(*number)?;
+        Some((lane.sink.to_string(), lane.topic.to_string(), lane.partition))
+    };
+    let of_session = state.open_ids().filter(|(of, ..)| *of == session);
+    of_session.map(|(_, id, lanes)| (id, lanes.iter().filter_map(lane).collect())).collect()
+}
+
+fn write(config: &Config, shard: usize, folder: &Path, sessions: &[Moving]) -> io::Result<()> {
+    let (Some(spool), false) = (config.spool, sessions.is_empty()) else { return Ok(()) };
+    let settings = Settings {
+        shard: u32::try_from(shard).unwrap_or(u32::MAX),
+        segment_bytes: spool.segment_bytes,
+        segments_max: spool.segments_max,
+        sink_bytes_max: spool.sink_bytes_max,
+        seed: fastrand::u64(..),
+    };
+    let (mut log, mut files) = (Log::new(settings, Recovered::default()), Files::new(folder));
+    for session in sessions {
+        let number = files.put(&mut log, |log| log.session(None, &session.payload))?;
+        for (packet_id, had_by) in &session.open {
+            let had_by: Vec<_> =
+                had_by.iter().map(|(sink, topic, partition)| (log.sink(sink), topic.as_str(), *partition)).collect();
+            files.put(&mut log, |log| log.opened(number, *packet_id, &had_by))?;
+        }
+    }
+    files.settle(&mut log)
+}
+
+/// The client id of a kept session.
+pub(super) fn client(payload: &[u8]) -> Result<String, String> {
+    client_id(payload).map(str::to_owned).map_err(|error| error.to_string())
+}

@@ -1,0 +1,105 @@
+//! Kafka works at one request of a connection at a time, and with acks=all that includes waiting for followers: a
+//! partition whose follower is frozen would keep all others of that broker waiting. So the first channel asks for little
+//! patience; a partition that is answered 7 (REQUEST_TIMED_OUT) twice goes on over the second channel, with more, until a
+//! batch of it is answered at once again. With it go those that have a replica on the same follower, or each of them would
+//! keep a request of the first channel in its turn.
+//!
+//! Patience of a partition: 0 is the first channel; 1 the second with `acks_timeout`; each further one doubles that.
+
+use super::Producer;
+use super::dispatch::{Entry, Request};
+use super::error::TIMED_OUT;
+use crate::kafka::types::{NodeId, ProduceResult};
+
+/// 500 ms, 1 s, 2 s: what stands behind waits as long, so no more.
+const PATIENCE_MAX: u8 = 3;
+
+/// Batches taken on the second channel, none of them soon, after which a partition tries the first one.
+const TRIED_AFTER: u8 = 64;
+
+/// All in-sync replicas.
+const ACKS_ALL: i16 = -1;
+
+impl Producer {
+    /// A batch was answered 7: its partition gets more patience, once for all that was asked with this one. On the first
+    /// channel only a batch that is late for the second time tells: a follower may pause, and the second channel is no place for
+    /// who need not be there.
+    pub(super) fn slower(&mut self, entry: Entry, asked_with: u8) {
+        let partition = self.partition_mut(entry.key);
+        if asked_with == 0 && !entry.again {
+            if let Some(work) = partition.work.as_mut() {
+                work.at_once = true;
+            }
+            return;
+        }
+        partition.taken = 0;
+        if partition.patience == asked_with && asked_with < PATIENCE_MAX {
+            partition.patience += 1;
+            self.slow_partitions += u64::from(asked_with == 0);
+        }
+    }
+
+    /// Something of the first channel was answered 7 again: whoever has a replica wherever the culprit may be needs patience as well.
+    /// It is a follower of the partition, and none that others of the same request have been in time with. To suspect the
+    /// wrong one costs little: those partitions take the other connection until their next batch is answered.
+    pub(super) fn kin_are_slower(&mut self, request: &Request, results: &[ProduceResult]) {
+        let code = |this: &Self, i, entry| this.result(i, entry, results).map(|result| result.error);
+        let mut in_time: Vec<NodeId> = Vec::new();
+        for (i, entry) in request.entries.iter().enumerate() {
+            if !entry.again && code(self, i, *entry) == Some(0) {
+                in_time.extend(&self.partition_mut(entry.key).replicas);
+            }
+        }
+        for (i, entry) in request.entries.iter().enumerate() {
+            let late = code(self, i, *entry) == Some(TIMED_OUT);
+            let partition = self.partition_mut(entry.key);
+            if !late || !entry.again || partition.patience > 0 {
+                continue;
+            }
+            let mut suspects = partition.replicas.to_vec();
+            suspects.retain(|node| *node != request.node && !in_time.contains(node));
+            if !suspects.is_empty() {
+                self.all_with_are_slower(&suspects);
+            }
+        }
+    }
+
+    /// All partitions that wait for each of these followers use the second channel.
+    fn all_with_are_slower(&mut self, suspects: &[NodeId]) {
+        for topic in &mut self.topics {
+            if self.sinks[topic.sink].settings.acks != ACKS_ALL {
+                continue;
+            }
+            for partition in &mut topic.partitions {
+                let led_elsewhere = partition.leader.is_some_and(|leader| !suspects.contains(&leader));
+                let is_kin = led_elsewhere && suspects.iter().all(|node| partition.replicas.contains(node));
+                if is_kin && partition.patience == 0 {
+                    partition.patience = 1;
+                    self.slow_partitions += 1;
+                }
+            }
+        }
+    }
+
+    /// A batch was answered 0. Only its first sending tells how long followers take: what is sent again has been with
+    /// them since. Back to the first channel goes who was answered as soon as is expected there; and now and then who was
+    /// not, for it may be others in its requests that take so long.
+    pub(super) fn taken(&mut self, entry: Entry, asked_with: u8, in_time: bool) {
+        let partition = self.partition_mut(entry.key);
+        if entry.again || asked_with == 0 || partition.patience != asked_with {
+            return;
+        }
+        partition.taken += 1;
+        if asked_with > 1 || in_time || partition.taken >= TRIED_AFTER {
+            partition.patience -= 1;
+            partition.taken = 0;
+            self.slow_partitions -= u64::from(asked_with == 1);
+        }
+    }
+
+    /// Partitions on the second channel of their broker.
+    #[must_use]
+    pub const fn slow_partitions(&self) -> u64 {
+        self.slow_partitions
+    }
+}

@@ -1,0 +1,275 @@
+//! The rules that Forebay's promises stand on, each as a method: the comment defines it, the default body *is* it. The
+//! machines that must keep a rule ask for it where they decide: once a batch, a group or a session record, never for each
+//! row that is published. The product has one value, [`KEPT`]. Tests replace single methods by wrong ones, to see that a producer
+//! or a shard without the rule is noticed (`docs/internals/SIMULATION.md`, `docs/internals/FAULTS.md`).
+//!
+//! `docs/RULES.md` is made from this file. The codes (P: what Kafka's idempotent producer demands, KIP-98; S: the spool)
+//! are those used in comments elsewhere.
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+/// How the undone batches of a partition were answered in a round that is over and whose oldest got 45 (out of order).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// Some got a retriable error, or no answer.
+    pub again: bool,
+    /// Some were not sent in this round.
+    pub unsent: bool,
+    /// Those that were sent all got 45.
+    pub only_out_of_order: bool,
+}
+
+/// What follows from a [`Round`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterRound {
+    /// All undone batches are sent again, in order, under the same identity.
+    SendAgain,
+    /// The rest is sent first: it may settle the others.
+    SendRest,
+    /// Only Kafka's log can tell.
+    AskLog,
+}
+
+/// What is known of a batch that is to be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SentBefore {
+    /// An earlier attempt may have been appended without our being told.
+    pub maybe_there: bool,
+    /// Its rows were counted as sent with an unknown outcome before.
+    pub counted: bool,
+    /// Kafka may have forgotten its producer ([`Rules::is_forgettable`]).
+    pub forgettable: bool,
+}
+
+/// For how long Kafka surely remembers a producer, in milliseconds: from a batch's newest timestamp, and from an answer.
+/// (`transactional.id.expiration.ms` is 7 days and `producer.id.expiration.ms` 1 day by default; clocks differ.)
+pub const REMEMBERED_MS: u64 = 3_600_000;
+
+/// Batches that Kafka remembers of a producer and partition (`ProducerStateEntry.NumBatchesToRetain`).
+pub const REMEMBERED_BATCHES: usize = 5;
+
+/// See the module. Times are nanoseconds on the monotonic clock unless they say otherwise.
+pub trait Rules: Debug + Sync {
+    /// P1: Rows gather in a batch until it is full or its linger is over, and a place in the window is free. So batches
+    /// grow when Kafka is slow.
+    fn is_ripe(&self, full: bool, ripe_at: u64, now: u64) -> bool {
+        full || ripe_at <= now
+    }
+
+    /// P2: A partition has at most five batches cut and not done: Kafka remembers the last five of a producer, and
+    /// recognises no older one as a duplicate.
+    fn window(&self, max_inflight: usize) -> usize {
+        max_inflight.clamp(1, REMEMBERED_BATCHES)
+    }
+
+    /// P2: Until a batch of an identity is answered 0, and again an hour after the last such answer, batches go one at
+    /// a time: a partition takes any first sequence from a producer that it does not know.
+    fn is_proven(&self, now: u64, proven_until: u64) -> bool {
+        now < proven_until
+    }
+
+    /// P2: A batch goes alone if its newest timestamp is none or more than an hour from now: Kafka forgets producers
+    /// by record time. Both in milliseconds on the wall clock.
+    fn is_forgettable(&self, newest_ms: i64, wall_ms: i64) -> bool {
+        newest_ms < 0 || wall_ms.abs_diff(newest_ms) > REMEMBERED_MS
+    }
+
+    /// P3: After batches were taken back the partition goes on under the next epoch with sequence 0; after the last
+    /// epoch under a new producer id (`None`). Epoch and sequence before, epoch and sequence after.
+    fn after_take_back(&self, epoch: i16, _sequence: i32) -> Option<(i16, i32)> {
+        epoch.checked_add(1).map(|epoch| (epoch, 0))
+    }
+
+    /// P3: An identity of an earlier start ends with its last undone batch, and only then this start's begins. So the
+    /// window never holds two identities.
+    fn may_change_identity(&self, undone: usize) -> bool {
+        undone == 0
+    }
+
+    /// P4: 45 is no final word as long as another undone batch may explain it: one that got a retriable error is sent
+    /// again with all others, one that was not sent yet is sent. Only a full round of 45 is a question to the log.
+    fn after_out_of_order(&self, round: Round) -> AfterRound {
+        match round {
+            Round { again: true, .. } => AfterRound::SendAgain,
+            Round { unsent: true, only_out_of_order: true, .. } => AfterRound::SendRest,
+            _ => AfterRound::AskLog,
+        }
+    }
+
+    /// P4: An answer 0 settles the batch and every older one of the window: the log has taken them in sequence. Places
+    /// in the window, oldest first.
+    fn settled_by(&self, place: usize) -> Range<usize> {
+        0..place + 1
+    }
+
+    /// P5: Where answers leave open whether batches are in the log, the log is asked (acks = 0 has nothing to ask for).
+    fn asks_log(&self, acks: i16) -> bool {
+        acks != 0
+    }
+
+    /// P5: The log is also asked before a batch that may be there is sent again, if Kafka may have forgotten its
+    /// producer: it would be taken twice.
+    fn asks_before_resend(&self, batch: SentBefore) -> bool {
+        batch.maybe_there && !batch.counted && batch.forgettable
+    }
+
+    /// P6: A refusal is final only if no attempt of an undone batch may have been appended: a batch that is there can be
+    /// refused at its second sending.
+    fn is_refusal_final(&self, any_maybe_there: bool) -> bool {
+        !any_maybe_there
+    }
+
+    /// P7: A request carries at most one batch of a partition; a broker refuses two (87).
+    fn takes_one_batch_per_partition(&self) -> bool {
+        true
+    }
+
+    /// P8: Batches of all partitions of a broker that are due at the same time share a request, as far as its size
+    /// allows. Bytes.
+    fn shares_request(&self, in_request: usize, batch: usize, request_bytes_max: usize) -> bool {
+        in_request + batch <= request_bytes_max
+    }
+
+    /// Rows keep the hash that says their partition for as long as they may need another one.
+    fn keeps_hash(&self) -> bool {
+        true
+    }
+
+    /// A record that is sent without its timestamp, because Kafka refuses it, has the time in a header.
+    fn keeps_time(&self) -> bool {
+        true
+    }
+
+    /// S1: `stored` is answered when the group of the row is durable.
+    fn may_answer_stored(&self, group: u64, durable: u64) -> bool {
+        group <= durable
+    }
+
+    /// S2: A batch is sent when the group of its cut is durable. So after a crash at most five batches of a partition
+    /// are uncertain, and the log names them.
+    fn may_send(&self, cut_group: u64, durable: u64) -> bool {
+        cut_group <= durable
+    }
+
+    /// S2: What has ended is written to the log before anything more is cut.
+    fn writes_ends_first(&self) -> bool {
+        true
+    }
+
+    /// S2: A start sends batches that may be in Kafka again under the identity that they were cut with.
+    fn keeps_identity(&self) -> bool {
+        true
+    }
+
+    /// S2: It sends them before anything else of their partition. Cuts that are not loaded yet.
+    fn waits_for_restored(&self, cuts: usize) -> bool {
+        cuts > 0
+    }
+
+    /// S2: Rows that had a partition in an earlier start and rows that get one now take turns, by their numbers.
+    fn takes_turns(&self) -> bool {
+        true
+    }
+
+    /// S3: A kept session is there after a crash.
+    fn restores_sessions(&self) -> bool {
+        true
+    }
+
+    /// S3: So are its open packet identifiers (QoS 2).
+    fn restores_packet_ids(&self) -> bool {
+        true
+    }
+
+    /// S3: What a client is told waits until the session's records that stand before it are durable: a packet
+    /// identifier is free on the disk before its PUBCOMP.
+    fn may_tell(&self, group: u64, durable: u64) -> bool {
+        group <= durable
+    }
+
+    /// S5: No sink holds more of the log than its share. Bytes.
+    fn share_of_sink(&self, share: u64, _whole: u64) -> u64 {
+        share
+    }
+
+    /// S8: What a failed sync was to cover is not durable.
+    fn is_synced(&self, succeeded: bool) -> bool {
+        succeeded
+    }
+
+    /// S8: A disk that failed is tried again.
+    fn tries_again(&self) -> bool {
+        true
+    }
+
+    /// An orderly stop writes down what memory has of sinks that are saved.
+    fn saves_at_stop(&self) -> bool {
+        true
+    }
+
+    /// `when_full = "drop-oldest"` leaves the rows of batches that are cut: Kafka may have them.
+    fn drops_cut_rows(&self) -> bool {
+        false
+    }
+}
+
+/// All rules as they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept;
+
+impl Rules for Kept {}
+
+/// What the product runs with.
+pub static KEPT: Kept = Kept;
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    const HEAD: &str = "# Rules
+
+Each promise ([DURABILITY.md](DURABILITY.md)) stands on rules, and each rule is a method of `trait Rules` in `src/rules.rs`,
+from which this page is made (`FOREBAY_BLESS=1 cargo test --lib rules`). P: what Kafka demands of an idempotent producer
+(KIP-98). S: the spool. The simulator replaces each by a wrong body and must notice (`src/sim/wrong.rs`,
+[SIMULATION.md](internals/SIMULATION.md)); `scripts/faults broken` does the same to the built service ([FAULTS.md](internals/FAULTS.md)).
+
+| rule | what it says | method |
+|---|---|---|
+";
+
+    const FOOT: &str = "
+Not methods, as no single decision holds them: S4 (a reserve of the spool is kept for cuts, ends, releases and moves), S6
+(memory beside the spool is about a thousandth of it), S7 (damage below what a commit calls durable is set aside and
+reported, what is beyond it is cut off), S9 (expiry is a wall-clock deadline in the spool; a jump of the clock may only
+lengthen it), S10 (with another number of shards sessions move before a listener opens). Tests of `spool` and `cli` hold them.
+";
+
+    /// The page, from the doc comments of the trait.
+    fn page() -> String {
+        let (_, from_trait) = include_str!("rules.rs").split_once("pub trait Rules").expect("the trait");
+        let (body, _) = from_trait.split_once("\n}\n").expect("its end");
+        let (mut page, mut text) = (HEAD.to_owned(), String::new());
+        for line in body.lines() {
+            if let Some(comment) = line.strip_prefix("    /// ") {
+                text = format!("{text} {comment}").trim().to_owned();
+            } else if let Some(signature) = line.strip_prefix("    fn ") {
+                let method = signature.split('(').next().expect("a name");
+                let (code, said) = text.split_once(": ").filter(|(code, _)| code.len() <= 3).unwrap_or(("", &text));
+                writeln!(page, "| {code} | {} | `{method}` |", said.replace("[`Rules::", "`").replace("`]", "`"))
+                    .expect("a string grows");
+                text.clear();
+            }
+        }
+        page + FOOT
+    }
+
+    #[test]
+    fn the_page_is_made_from_the_rules() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/RULES.md");
+        if std::env::var_os("FOREBAY_BLESS").is_some() {
+            std::fs::write(path, page()).expect("a page to write");
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), page(), "FOREBAY_BLESS=1 writes docs/RULES.md");
+    }
+}

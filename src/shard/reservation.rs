@@ -1,0 +1,330 @@
+//! Room for a message in all of its sinks, or in none: first it is asked for, then the rows are written. Between the two
+//! the session numbers the message. Nothing is taken before [`Reservation::take`]; dropped, it leaves nothing behind.
+
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::buffer::SpoolFull;
+use crate::config::WhenFull;
+use crate::kafka::producer::row_log::Origin;
+use crate::kafka::producer::{Full, Promise, Refusal, Row, Target, Terms, TopicId};
+use crate::kafka::types::Ticket;
+use crate::metrics::histogram::Level;
+use crate::rule::template::{Absent, Template};
+use crate::runtime::seam::{Monotonic, WallMs};
+
+use super::dead_letters::message::Place;
+use super::publish::{Objection, Outlets};
+use super::sinks::{Message, Plan};
+
+/// See the module.
+pub(super) struct Reservation<'a> {
+    outlets: &'a mut Outlets,
+}
+
+/// Why there is no reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unreserved {
+    /// No filter matches.
+    Unmatched,
+    /// Some memory is full: leave the packet unread.
+    Full(Wait),
+    /// This sink will never take it.
+    Rejected(u16, Objection),
+}
+
+/// What a message that found no room waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wait {
+    pub(super) cluster: usize,
+    pub(super) full: Full,
+    /// The room it needs there.
+    pub(super) bytes: usize,
+}
+
+/// A reservation's own memory, used again from message to message. It is empty while there is none.
+#[derive(Default)]
+pub(super) struct Workspace {
+    matched: SmallVec<[u16; 4]>,
+    sinks: Vec<Reserved>,
+    /// Memory of each cluster: what is needed, then what is set aside.
+    needs: Vec<usize>,
+    promises: Vec<Promise>,
+    /// Topics and keys that had to be rendered.
+    rendered: Vec<u8>,
+    pub(in crate::shard) value: Vec<u8>,
+    pub(in crate::shard) headers: Vec<u8>,
+}
+
+/// A sink's part.
+#[derive(Clone, Copy)]
+struct Reserved {
+    /// Its number in the configuration.
+    sink: u16,
+    to: To,
+}
+
+#[derive(Clone, Copy)]
+enum To {
+    Topic {
+        asked: Asked,
+        key: Text,
+        hash: Option<u32>,
+        is_spooled: bool,
+    },
+    /// The sink will never take it; it becomes a dead letter there.
+    DeadLetters(Objection, Place),
+}
+
+/// What a sink says to a message that it can take.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// A bound of its row.
+    bytes: usize,
+    topic: Text,
+    /// The topic as the producer knows it.
+    known: Option<TopicId>,
+}
+
+/// What a template makes of a message.
+#[derive(Clone, Copy)]
+enum Text {
+    Absent,
+    /// A look at the message is enough.
+    AtHand,
+    /// In [`Workspace::rendered`].
+    Rendered(u32, u32),
+}
+
+impl Text {
+    fn of(template: &Template, message: &Message<'_>, rendered: &mut Vec<u8>) -> Result<Self, Absent> {
+        if template.at_hand(message).is_some() {
+            return Ok(Self::AtHand);
+        }
+        let from = rendered.len();
+        template.render(message, rendered)?;
+        // A few names of at most 64 KiB each.
+        Ok(Self::Rendered(from as u32, rendered.len() as u32))
+    }
+
+    fn bytes<'a>(self, template: &'a Template, message: &Message<'a>, rendered: &'a [u8]) -> Option<&'a [u8]> {
+        match self {
+            Self::Absent => None,
+            Self::AtHand => template.at_hand(message),
+            Self::Rendered(from, to) => rendered.get(from as usize..to as usize),
+        }
+    }
+}
+
+impl Outlets {
+    /// Matches the message and finds room in every sink that it matched. `can_reject`: its publisher can be told a
+    /// refusal; where not, one of a sink with dead letters makes the message one of them there, and the others take it.
+    /// `already_taken_by`: sinks that have had it since before a crash, and are not asked.
+    ///
+    /// # Errors
+    /// Why not; then nothing was reserved.
+    pub(super) fn reserve(
+        &mut self,
+        message: &Message<'_>,
+        can_reject: bool,
+        already_taken_by: &[u16],
+    ) -> Result<Reservation<'_>, Unreserved> {
+        let work = &mut self.workspace;
+        self.router.matches(message.topic, &mut work.matched);
+        if !already_taken_by.is_empty() {
+            work.matched.retain(|sink| !already_taken_by.contains(sink));
+        }
+        let is_matched = !work.matched.is_empty();
+        let mut reservation = Reservation { outlets: self };
+        if !is_matched {
+            return Err(Unreserved::Unmatched);
+        }
+        reservation.ask_all(message, can_reject)?;
+        reservation.set_aside()?;
+        Ok(reservation)
+    }
+}
+
+impl Reservation<'_> {
+    fn ask_all(&mut self, message: &Message<'_>, can_reject: bool) -> Result<(), Unreserved> {
+        self.outlets.workspace.needs.resize(self.outlets.upstreams.len(), 0);
+        let mut waits = None;
+        for place in 0..self.outlets.workspace.matched.len() {
+            let sink = self.outlets.workspace.matched[place];
+            let (to, bytes, room) = self.ask(sink, message, can_reject)?;
+            let cluster = self.outlets.plans[usize::from(sink)].cluster;
+            if let Err(full) = room {
+                // Another sink may still refuse it for good.
+                waits = waits.or(Some(Wait { cluster, full, bytes }));
+            }
+            self.outlets.workspace.needs[cluster] += bytes;
+            self.outlets.workspace.sinks.push(Reserved { sink, to });
+        }
+        waits.map_or(Ok(()), |wait| Err(Unreserved::Full(wait)))
+    }
+
+    /// Asks one sink: where its row goes, the memory that takes, and whether there is room.
+    fn ask(
+        &mut self,
+        sink: u16,
+        message: &Message<'_>,
+        can_reject: bool,
+    ) -> Result<(To, usize, Result<(), Full>), Unreserved> {
+        let outlets = &mut *self.outlets;
+        let work = &mut outlets.workspace;
+        let plan = &outlets.plans[usize::from(sink)];
+        let upstream = &mut outlets.upstreams[plan.cluster];
+        let mut asked = asked(plan, message, &mut work.rendered, |topic, bytes| {
+            let checked = upstream.producer.check(plan.sink, topic, bytes);
+            // The end of this turn looks for topics to forget.
+            upstream.busy |= checked == Err(Refusal::TooManyTopics);
+            checked
+        });
+        let mut spool = Ok(());
+        let buffer = outlets.buffer.as_mut().filter(|buffer| buffer.keeps(plan.cluster, plan.sink));
+        let is_spooled = buffer.is_some();
+        if let (Some(buffer), Ok(Asked { bytes, .. })) = (buffer, &asked) {
+            let room = buffer.admit(plan.cluster, plan.sink, *bytes);
+            spool = room.map_err(|full| match full {
+                SpoolFull::Whole | SpoolFull::Turn => Full::Spool,
+                SpoolFull::Sink => Full::SpoolShare(plan.sink),
+            });
+            if let Err(full @ (SpoolFull::Whole | SpoolFull::Sink)) = room {
+                outlets.full.note(full, usize::from(sink), *bytes, outlets.when_full);
+                if outlets.when_full == WhenFull::Refuse {
+                    // Nobody has to wait: it is refused, as if it could never be taken.
+                    asked = Err(Objection::SpoolFull);
+                }
+            }
+        }
+        match asked {
+            Ok(asked @ Asked { bytes, known, .. }) => {
+                let producer = &upstream.producer;
+                let mut room = spool.and_then(|()| producer.share(plan.sink, known, bytes));
+                let key = plan.key.as_ref().map(|key| Text::of(key, message, &mut work.rendered));
+                let key = key.and_then(Result::ok).unwrap_or(Text::Absent);
+                let bytes_of_key = plan.key.as_ref().and_then(|of| key.bytes(of, message, &work.rendered));
+                let hash = plan.hash(message, bytes_of_key);
+                if room.is_ok() && !producer.is_plenty(bytes) {
+                    room = producer.share_of_partition(known, hash, bytes);
+                }
+                Ok((To::Topic { asked, key, hash, is_spooled }, bytes, room))
+            }
+            Err(objection) => {
+                let place = if can_reject { None } else { plan.place(message) };
+                let Some(place) = place else { return Err(Unreserved::Rejected(sink, objection)) };
+                let room = place.room(&outlets.letters, &upstream.producer, sink);
+                Ok((To::DeadLetters(objection, place), place.bytes(), room))
+            }
+        }
+    }
+
+    /// Sets memory aside in each cluster that has a part.
+    fn set_aside(&mut self) -> Result<(), Unreserved> {
+        let work = &mut self.outlets.workspace;
+        for (cluster, (upstream, bytes)) in self.outlets.upstreams.iter().zip(&work.needs).enumerate() {
+            let promise = if *bytes == 0 { Some(Promise::default()) } else { upstream.producer.promise(*bytes) };
+            let wait = Wait { cluster, full: Full::Memory, bytes: *bytes };
+            work.promises.push(promise.ok_or(Unreserved::Full(wait))?);
+        }
+        Ok(())
+    }
+
+    /// What the answer to the message waits for.
+    pub(super) fn level(&self) -> Level {
+        let sinks = self.outlets.workspace.sinks.iter();
+        sinks.map(|reserved| self.outlets.plans[usize::from(reserved.sink)].level).max().unwrap_or(Level::Received)
+    }
+
+    /// Whether a sink that takes it keeps its rows in the spool.
+    pub(super) fn is_spooled(&self) -> bool {
+        self.outlets.workspace.sinks.iter().any(|sink| matches!(sink.to, To::Topic { is_spooled: true, .. }))
+    }
+
+    /// Writes the message's rows. Returns how many sinks owe an answer for it. `origin`: whose open packet id its rows in
+    /// the spool are of.
+    pub(super) fn take(
+        mut self,
+        message: &Message<'_>,
+        ticket: Option<Ticket>,
+        origin: Option<Origin>,
+        now: Monotonic,
+        wall: WallMs,
+    ) -> u16 {
+        let seconds = message.properties.message_expiry_interval_s();
+        let expires = seconds.map_or(Monotonic::NEVER, |s| now.after(Duration::from_secs(u64::from(s))));
+        let outlets = &mut *self.outlets;
+        let work = &mut outlets.workspace;
+        let (mut owed, mut has_letters) = (0, false);
+        for Reserved { sink, to } in &work.sinks {
+            let plan = &outlets.plans[usize::from(*sink)];
+            let To::Topic { asked, key, hash, is_spooled } = *to else {
+                has_letters = true;
+                continue;
+            };
+            if let Some(buffer) = outlets.buffer.as_mut().filter(|_| is_spooled) {
+                buffer.promise(plan.cluster, plan.sink, asked.bytes);
+            }
+            work.headers.clear();
+            let topic = asked.topic.bytes(&plan.topic, message, &work.rendered).unwrap_or_default();
+            let key = plan.key.as_ref().and_then(|of| key.bytes(of, message, &work.rendered));
+            // It was asked whether it can be rendered.
+            let value = plan.value(message, &mut work.value).unwrap_or_default();
+            let ranges = plan.render_headers(message, &mut work.headers);
+            let headers = plan.headers(message, &work.headers, &ranges);
+            let row = Row { key, value: Some(value), headers, timestamp: wall };
+            let topic = if asked.known.is_some() { "" } else { std::str::from_utf8(topic).unwrap_or_default() };
+            let target = Target { sink: plan.sink, topic, known: asked.known, hash };
+            let terms = Terms { expires, hash: hash.filter(|_| plan.by_client), origin };
+            let owner = ticket.filter(|_| plan.owes_answer);
+            let upstream = &mut outlets.upstreams[plan.cluster];
+            let promise = &mut work.promises[plan.cluster];
+            upstream.producer.take(&target, row, owner, terms, (promise, now));
+            upstream.busy = true;
+            owed += u16::from(plan.owes_answer);
+        }
+        if has_letters { owed + self.write_off(message, ticket, now, wall) } else { owed }
+    }
+
+    /// Writes the message to the dead letters of the sinks that will never take it. Returns how many answers that owes.
+    #[cold]
+    fn write_off(&mut self, message: &Message<'_>, ticket: Option<Ticket>, now: Monotonic, wall: WallMs) -> u16 {
+        let mut owed = 0;
+        for place in 0..self.outlets.workspace.sinks.len() {
+            let reserved = self.outlets.workspace.sinks[place];
+            let Reserved { sink, to: To::DeadLetters(objection, to) } = reserved else { continue };
+            let ticket = ticket.filter(|_| self.outlets.plans[usize::from(sink)].owes_answer);
+            owed += self.outlets.write_off((sink, objection, to), message, ticket, (now, wall));
+        }
+        owed
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        let work = &mut self.outlets.workspace;
+        work.sinks.clear();
+        work.needs.clear();
+        work.promises.clear();
+        work.rendered.clear();
+    }
+}
+
+/// The bound of a sink's row of a message, and its topic, looked up; or why the sink will never take it.
+fn asked(
+    plan: &Plan,
+    message: &Message<'_>,
+    rendered: &mut Vec<u8>,
+    check: impl FnOnce(&str, usize) -> Result<Option<TopicId>, Refusal>,
+) -> Result<Asked, Objection> {
+    let bytes = plan.row_bytes_max(message).map_err(Objection::Absent)?;
+    let topic = Text::of(&plan.topic, message, rendered).map_err(Objection::Absent)?;
+    let name = match plan.topic.as_literal() {
+        Some(fixed) => fixed,
+        None => std::str::from_utf8(topic.bytes(&plan.topic, message, rendered).unwrap_or_default())
+            .map_err(|_| Objection::Refusal(Refusal::TopicInvalid))?,
+    };
+    let known = check(name, bytes).map_err(Objection::Refusal)?;
+    Ok(Asked { bytes, topic, known })
+}
