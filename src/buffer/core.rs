@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use smallvec::SmallVec;
 
 use super::clock::Clock;
-use super::restore::{OpenError, Report, Restored, RestoredSession};
+use super::restore::{OpenError, Report, Restored};
 use super::room::Room;
 use super::sessions::{Record, Waiting};
 use super::settings::{Settings, SinkTerms};
@@ -39,6 +39,8 @@ pub struct Buffer {
     /// Where the disk failed to read, how often, and whether it is to be tried again without anything else happening.
     pub(super) failing: HashMap<u32, Failing>,
     pub(super) wants_turn: bool,
+    /// What the start has found and nobody may know yet.
+    opening: Option<Box<Restored>>,
     /// When the group under way was handed to the disk.
     flying: Option<Monotonic>,
 }
@@ -81,7 +83,8 @@ pub struct Numbers {
 }
 
 impl Buffer {
-    /// Takes up what lies on the disk: segments by number, with their bytes. Reads, and changes nothing.
+    /// Takes up what lies on the disk: segments by number, with their bytes. Reads, and changes nothing. What was found is
+    /// given by [`Buffer::opened`], once it is known to be durable.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -91,11 +94,14 @@ impl Buffer {
         found: &BTreeMap<u64, u64>,
         now: Monotonic,
         wall: WallMs,
-    ) -> Result<(Self, Restored), OpenError> {
+    ) -> Result<Self, OpenError> {
         let mut recovered = recover(disk, settings.log.shard, found)?;
         settings.check(&recovered.state)?;
-        let report = Report::of(&mut recovered);
+        let mut report = Report::of(&mut recovered);
+        let mut restored = settings.restored(&recovered, &mut report);
+        restored.sessions = settings.sessions(disk, &recovered, &mut report)?;
         let next_session = recovered.next_session();
+        let given_up = settings.given_up(&recovered.state);
         let mut log = Log::new(settings.log.clone(), recovered);
         let logged = settings.clusters.iter().map(|sinks| sinks.iter().map(|terms| log.sink(&terms.name)).collect());
         let mut buffer = Self {
@@ -113,41 +119,28 @@ impl Buffer {
             flying: None,
             failing: HashMap::new(),
             wants_turn: false,
+            opening: None,
             log,
             settings,
         };
-        let restored = buffer.restore(disk, report)?;
-        buffer.look_at_room();
-        Ok((buffer, restored))
-    }
-
-    /// Sorts what is there, and ends what does not outlive a process.
-    fn restore<D: Disk>(&mut self, disk: &D, mut report: Report) -> Result<Restored, OpenError> {
-        let state = self.log.state();
-        let clusters = self.settings.restored(state);
-        let mut sessions = Vec::new();
-        let numbers: Vec<u64> = state.sessions().collect();
-        for number in numbers {
-            let open = self.settings.open_ids(self.log.state(), number);
-            match self.log.read_session(disk, number) {
-                Ok(Some(payload)) => sessions.push(RestoredSession { number, payload: payload.to_vec(), open }),
-                Ok(None) => report.sessions_lost += 1,
-                Err(error) => return Err(OpenError::Session { number, error }),
-            }
+        for (cluster, restored) in restored.clusters.iter().enumerate() {
+            buffer.lanes.extend(restored.lanes.iter().map(|lane| (lane.lane, (cluster, lane.sink))));
         }
-        for (cluster, restored) in clusters.iter().enumerate() {
-            report.rows += restored.lanes.iter().map(|lane| lane.rows).sum::<u64>();
-            report.cuts += restored.cuts.len() as u64;
-            self.lanes.extend(restored.lanes.iter().map(|lane| (lane.lane, (cluster, lane.sink))));
-        }
-        report.sessions = sessions.len() as u64;
-        for (name, rows) in self.settings.given_up(self.log.state()) {
-            let sink = self.log.sink(&name);
+        for (name, rows) in given_up {
+            let sink = buffer.log.sink(&name);
             // The group is empty: it has a place.
-            self.log.discard_sink(sink).map_err(|_| OpenError::Discard { sink: name })?;
+            buffer.log.discard_sink(sink).map_err(|_| OpenError::Discard { sink: name })?;
             report.given_up += rows;
         }
-        Ok(Restored { clusters, sessions, report })
+        buffer.opening = Some(Box::new(Restored { report, ..restored }));
+        buffer.look_at_room();
+        Ok(buffer)
+    }
+
+    /// What the start has found, once: when the last group that it found is on the disk for certain. Before that nothing of
+    /// it may be acted on, and nobody be accepted: a power cut might still take it back.
+    pub fn opened(&mut self) -> Option<Restored> {
+        self.opening.take_if(|_| self.log.is_open()).map(|restored| *restored)
     }
 
     /// The buffer as a cluster's producer sees it, for one poll.
@@ -232,14 +225,12 @@ impl Buffer {
     #[must_use]
     pub fn numbers(&self) -> Numbers {
         let trouble = self.log.trouble();
-        let segments = self.log.segments() as u64;
-        let bytes = self.settings.log.segment_bytes;
         Numbers {
             failures: trouble.failures,
             stuck: self.is_stuck(),
-            segments,
-            bytes: segments * bytes,
-            bytes_max: self.settings.log.segments_max * bytes,
+            segments: self.log.segments() as u64,
+            bytes: self.log.bytes(),
+            bytes_max: self.log.bytes_max(),
             live_bytes: self.log.state().live_bytes(),
             group_bytes: self.log.written_bytes(),
             moved_bytes: self.log.moved_bytes(),

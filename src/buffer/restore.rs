@@ -6,7 +6,7 @@ use super::settings::Settings;
 use crate::kafka::producer::row_log::{RestoredCut, RestoredLane, RowRun};
 use crate::kafka::producer::{AnsweredOn, Keep};
 use crate::kafka::types::SinkId;
-use crate::spool::{ReadError, RecoverError, Recovered, Rot, State};
+use crate::spool::{Disk, ReadError, RecoverError, Recovered, Rot, State};
 
 /// Why a spool cannot be taken up. Nothing in it was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +70,8 @@ pub struct RestoredCluster {
     pub lanes: Vec<RestoredLane>,
     /// Cuts that may or may not be in Kafka, oldest first.
     pub cuts: Vec<RestoredCut>,
+    /// By sink, live rows that may be in Kafka already and that no cut says so of any more: they are sent again.
+    pub unknown: Vec<(SinkId, u64)>,
 }
 
 /// A kept session.
@@ -120,6 +122,8 @@ pub struct Report {
     pub rot: Vec<Rot>,
     /// Live rows whose segment is gone.
     pub missing: u64,
+    /// Cuts that are void because some of their rows are gone.
+    pub voided: u64,
     /// Kept sessions whose bytes are damaged.
     pub sessions_lost: u64,
     /// Damage may have hit what became of rows: some may be in Kafka already.
@@ -134,6 +138,7 @@ impl Report {
         Self {
             rot: std::mem::take(&mut recovered.rot),
             missing: recovered.missing.iter().map(|(_, run)| run.count).sum(),
+            voided: recovered.voided.len() as u64,
             fate_open: recovered.fate_open,
             torn_bytes: recovered.torn_bytes,
             ..Self::default()
@@ -145,7 +150,7 @@ impl Report {
     /// Whether something that was durable is not there any more.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
-        !self.rot.is_empty() || self.fate_open || self.missing + self.sessions_lost > 0
+        !self.rot.is_empty() || self.fate_open || self.missing + self.sessions_lost + self.voided > 0
     }
 }
 
@@ -159,7 +164,7 @@ impl std::fmt::Display for Report {
         if self.missing + self.sessions_lost > 0 {
             write!(f, "; {} messages and {} sessions are gone", self.missing, self.sessions_lost)?;
         }
-        if self.fate_open {
+        if self.fate_open || self.voided > 0 {
             f.write_str("; some messages may be sent again that Kafka has")?;
         }
         Ok(())
@@ -196,8 +201,14 @@ impl Settings {
     }
 
     /// What the log has for each cluster; lanes of sinks that are given up are left out.
-    pub(super) fn restored(&self, state: &State) -> Vec<RestoredCluster> {
+    pub(super) fn restored(&self, recovered: &Recovered, report: &mut Report) -> Restored {
+        let state = &recovered.state;
         let mut clusters = vec![RestoredCluster::default(); self.clusters.len()];
+        for (name, rows) in &recovered.voided {
+            if let Some((cluster, sink)) = self.find(name) {
+                clusters[cluster].unknown.push((sink, *rows));
+            }
+        }
         for (number, lane) in state.lanes() {
             let (Some((cluster, sink)), Some((first, end))) = (self.find(&lane.sink), lane.bounds()) else { continue };
             if self.clusters[cluster][usize::from(sink.0)].keep == Keep::Hybrid {
@@ -227,7 +238,33 @@ impl Settings {
                 rows: cut.rows.iter().map(|run| RowRun { first: run.first, count: run.count }).collect(),
             });
         }
-        clusters
+        report.rows = clusters.iter().flat_map(|cluster| &cluster.lanes).map(|lane| lane.rows).sum();
+        report.cuts = clusters.iter().map(|cluster| cluster.cuts.len() as u64).sum();
+        Restored { clusters, ..Restored::default() }
+    }
+
+    /// Kept sessions with their bytes.
+    ///
+    /// # Errors
+    /// [`OpenError::Session`].
+    pub(super) fn sessions<D: Disk>(
+        &self,
+        disk: &D,
+        recovered: &Recovered,
+        report: &mut Report,
+    ) -> Result<Vec<RestoredSession>, OpenError> {
+        let mut sessions = Vec::new();
+        let mut reader = recovered.reader();
+        for number in recovered.state.sessions() {
+            let open = self.open_ids(&recovered.state, number);
+            match reader.session(disk, number) {
+                Ok(Some(payload)) => sessions.push(RestoredSession { number, payload: payload.to_vec(), open }),
+                Ok(None) => report.sessions_lost += 1,
+                Err(error) => return Err(OpenError::Session { number, error }),
+            }
+        }
+        report.sessions = sessions.len() as u64;
+        Ok(sessions)
     }
 
     /// A kept session's open packet ids.

@@ -181,6 +181,7 @@ impl Service {
                 Ok(Event::Shard(Notice::Started(_))) => {
                     started += 1;
                     if started == self.shards.len() {
+                        self.tell_all(|| Mail::Accept)?;
                         self.ready.store(true, Ordering::Release);
                         self.tell_started();
                         self.greet();
@@ -198,6 +199,21 @@ impl Service {
             }
         };
         self.drain(signal)
+    }
+
+    /// A letter to every shard, whatever else is in its mailbox.
+    fn tell_all(&self, letter: impl Fn() -> Mail) -> Result<(), Failure> {
+        for shard in 0..self.shards.len() {
+            let mut letter = letter();
+            while let Err(back) = self.post.send(shard, letter) {
+                if self.shards[shard].is_finished() {
+                    return Err(format!("shard {shard} ended by itself"));
+                }
+                letter = back;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
     }
 
     fn tell_started(&self) {
@@ -238,16 +254,7 @@ impl Service {
         self.journal.say(Said::now(Kind::Draining).with(Field::Signal, signal).with(Field::GraceMs, grace_ms));
         self.ready.store(false, Ordering::Release);
         notify::stopping(u32::try_from(grace.as_secs()).unwrap_or(u32::MAX));
-        for shard in 0..self.shards.len() {
-            let mut letter = Mail::Drain { grace };
-            while let Err(back) = self.post.send(shard, letter) {
-                if self.shards[shard].is_finished() {
-                    return Err(format!("shard {shard} ended by itself"));
-                }
-                letter = back;
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
+        self.tell_all(|| Mail::Drain { grace })?;
         let (rows_left, rows_kept) = self.await_drained(grace)?;
         for shard in self.shards.drain(..) {
             shard.join().map_err(|e| format!("a shard ended badly: {e}"))?;

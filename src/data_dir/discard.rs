@@ -26,15 +26,15 @@ pub(crate) fn discard(root: &Path, sink: &str, yes: bool) -> Result<(String, boo
     for (shard, folder) in folders.iter().enumerate() {
         let files = Files::new(folder);
         let found = files.found().map_err(|error| format!("{}: {error}", folder.display()))?;
-        let log = Log::new(settings(shard, &found), files.recovered(shard)?);
-        for (_, lane) in log.state().lanes() {
+        let recovered = files.recovered(shard)?;
+        for (_, lane) in recovered.state.lanes() {
             let live = lane.rows();
             *sinks.entry(lane.sink.to_string()).or_default() += live;
             if *lane.sink == *sink && live > 0 {
                 *rows.entry(lane.topic.to_string()).or_default() += live;
             }
         }
-        logs.push((files, log));
+        logs.push((files, Log::new(settings(shard, &found), recovered)));
     }
     let mut out = String::new();
     if rows.is_empty() {

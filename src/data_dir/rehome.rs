@@ -7,9 +7,9 @@ use std::path::Path;
 use crate::config::{Config, DataDirId};
 use crate::session::client_id;
 use crate::shard::router::owner;
-use crate::spool::{Log, Recovered, Settings};
+use crate::spool::{Log, Recovered, Settings, State};
 
-use super::files::{self, Files};
+use super::files::Files;
 use super::make;
 use super::manifest::{Manifest, of_shards};
 
@@ -42,18 +42,15 @@ pub(super) fn rehome(
     for (shard, folder) in of_shards(&root)?.iter().enumerate() {
         let files = Files::new(folder);
         let recovered = files.recovered(shard)?;
-        let found = files.found().map_err(|error| format!("{}: {error}", folder.display()))?;
-        // Only to read: nothing is flushed.
-        let mut log = Log::new(files::settings(shard, &found), recovered);
-        let sessions: Vec<u64> = log.state().sessions().collect();
-        for session in sessions {
-            let read = log.read_session(&files, session).map(|read| read.map(<[u8]>::to_vec));
+        let mut reader = recovered.reader();
+        for session in recovered.state.sessions() {
+            let read = reader.session(&files, session).map(|read| read.map(<[u8]>::to_vec));
             let read = read.map_err(|error| format!("{}: session {session}: {error}", folder.display()))?;
             let Some(payload) = read else {
                 lost += 1;
                 continue;
             };
-            let open = open_ids(&log, session);
+            let open = open_ids(&recovered.state, session);
             let client = client(&payload).map_err(|why| format!("{}: session {session}: {why}", folder.display()))?;
             homes[owner(&client, to)].push(Moving { payload, open });
         }
@@ -73,12 +70,12 @@ pub(super) fn rehome(
     Ok(count)
 }
 
-pub(super) fn open_ids(log: &Log, session: u64) -> OpenIds {
+pub(super) fn open_ids(state: &State, session: u64) -> OpenIds {
     let lane = |(number, _): &(u32, u64)| {
-        let lane = log.state().lane(*number)?;
+        let lane = state.lane(*number)?;
         Some((lane.sink.to_string(), lane.topic.to_string(), lane.partition))
     };
-    let of_session = log.state().open_ids().filter(|(of, ..)| *of == session);
+    let of_session = state.open_ids().filter(|(of, ..)| *of == session);
     of_session.map(|(_, id, lanes)| (id, lanes.iter().filter_map(lane).collect())).collect()
 }
 

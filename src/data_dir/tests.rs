@@ -89,12 +89,11 @@ fn homes(config: &Config) -> Homes {
     let mut homes = Homes::new();
     for (shard, folder) in of_shards(&config.spool_dir()).unwrap().iter().enumerate() {
         let files = Files::new(folder);
-        let found = files.found().unwrap();
-        let mut log = Log::new(files::settings(shard, &found), files.recovered(shard).unwrap());
-        let sessions: Vec<u64> = log.state().sessions().collect();
-        for session in sessions {
-            let id = client(log.read_session(&files, session).unwrap().unwrap()).unwrap();
-            homes.insert((shard, id), rehome::open_ids(&log, session));
+        let recovered = files.recovered(shard).unwrap();
+        let mut reader = recovered.reader();
+        for session in recovered.state.sessions() {
+            let id = client(reader.session(&files, session).unwrap().unwrap()).unwrap();
+            homes.insert((shard, id), rehome::open_ids(&recovered.state, session));
         }
     }
     homes

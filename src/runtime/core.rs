@@ -297,6 +297,10 @@ impl<M: Send + 'static> Io<M> for Core<M> {
         }
     }
 
+    fn start_accepting(&mut self) {
+        self.open_listeners();
+    }
+
     fn stop_accepting(&mut self) {
         self.close_listeners();
     }

@@ -245,6 +245,8 @@ pub trait Io<M> {
     fn peer(&self, conn: ConnId) -> Option<SocketAddr>;
     /// A proxy has said where the other end of a connection really is. It moves with the connection.
     fn set_peer(&mut self, conn: ConnId, peer: SocketAddr);
+    /// Begins to accept on all listeners of this shard. Who connects before that waits in the kernel's queue.
+    fn start_accepting(&mut self);
     /// Stops accepting on all listeners of this shard and closes them (drain). Who has not been accepted is reset.
     fn stop_accepting(&mut self);
 

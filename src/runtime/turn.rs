@@ -60,7 +60,7 @@ impl<S: Shard> Turn<S> {
         }
     }
 
-    /// Before the first turn: the shard sets up, then the doors open.
+    /// Before the first turn: the shard sets up.
     pub(super) fn start(&mut self) {
         self.core.read_clocks();
         self.shard.on_start(&mut self.core);
@@ -68,7 +68,6 @@ impl<S: Shard> Turn<S> {
             segments.started();
         }
         self.tell_ends();
-        self.core.open_listeners();
     }
 
     /// One turn.

@@ -26,6 +26,8 @@ pub enum Mail {
         /// How many.
         count: u32,
     },
+    /// All shards have started: accept clients.
+    Accept,
     /// Stop accepting, finish what is in flight within `grace`, report, end.
     Drain {
         /// How long it may take.
@@ -36,7 +38,7 @@ pub enum Mail {
 /// What a shard tells the thread that started it.
 #[derive(Debug)]
 pub enum Notice {
-    /// The shard's first turn has begun: it accepts.
+    /// The shard has taken up what its spool holds, and waits for [`Mail::Accept`].
     Started(usize),
     /// The shard cannot start, and has ended.
     Failed {

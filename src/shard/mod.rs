@@ -111,6 +111,8 @@ pub struct Core {
     session_timer: Option<(Monotonic, TimerId)>,
     /// When a disk in trouble is looked at again.
     spool_timer: Option<TimerId>,
+    /// What the spool holds is taken up: before that there is nothing but its disk.
+    started: bool,
     /// The log has done something since its numbers were read.
     spool_moved: bool,
     given_up: given_up::GivenUp,
@@ -149,6 +151,7 @@ impl Core {
             sample: device::Sample::default(),
             session_timer: None,
             spool_timer: None,
+            started: false,
             spool_moved: false,
             given_up: given_up::GivenUp::default(),
             announced: Announced::new(config.sinks.len()),

@@ -7,9 +7,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::buffer::{Buffer, Report, SpoolFull};
+use crate::buffer::{Buffer, Report, Restored, SpoolFull};
 use crate::config::WhenFull;
 use crate::kafka::types::SinkId;
 use crate::metrics::event::{Field, Kind};
@@ -19,6 +20,7 @@ use crate::spool::{AppendError, Completion, Disk, ReadError};
 
 use super::connection::Timer;
 use super::events::second;
+use super::mail::Notice;
 use super::publish::Outlets;
 use super::{Core, Ring, settings};
 
@@ -55,7 +57,7 @@ impl Disk for Files<'_> {
 }
 
 impl Core {
-    /// Opens the segments and takes up what is in them, before anybody is accepted.
+    /// Opens the segments and reads what is in them. Nothing of it is acted on before [`Core::take_up`].
     ///
     /// # Errors
     /// Why the shard cannot start, in words for a person.
@@ -68,31 +70,66 @@ impl Core {
             Some(crate::config::Append::Mapped) => Append::Mapped,
             _ => Append::Written,
         };
-        let folder = config.spool_dir().join(self.index.to_string());
-        let shown = folder.display().to_string();
-        let failed = |what: String| format!("the spool of shard in {shown} cannot be taken up: {what}");
+        let folder = self.spool_folder();
         let (now, wall) = (io.now(), io.wall());
         let files = SegmentSettings { folder, append, zeroed: false, faults: None };
-        io.open_segments(files)
-            .map_err(|error| failed(format!("{error}; `service.data_dir` (or --data-dir) says where it lies")))?;
-        let segments = io.segments().ok_or_else(|| failed("no segments".into()))?;
+        io.open_segments(files).map_err(|error| {
+            self.cannot_take_up(&format!("{error}; `service.data_dir` (or --data-dir) says where it lies"))
+        })?;
+        let segments = io.segments().ok_or_else(|| self.cannot_take_up("no segments"))?;
         let found: BTreeMap<u64, u64> = segments.existing().into_iter().collect();
-        let (buffer, restored) = Buffer::open(&Files(segments), wanted, &found, now, wall).map_err(|error| {
-            failed(format!("{error}. `forebay spool inspect {shown}` shows what is there; nothing was changed"))
+        let buffer = Buffer::open(&Files(segments), wanted, &found, now, wall).map_err(|error| {
+            let shown = self.spool_folder();
+            let shown = shown.display();
+            self.cannot_take_up(&format!(
+                "{error}. `forebay spool inspect {shown}` shows what is there; nothing was changed"
+            ))
         })?;
         self.outlets.buffer = Some(buffer);
-        let report = &restored.report;
-        for (cluster, restored) in restored.clusters.into_iter().enumerate() {
-            let producer = &mut self.outlets.upstreams[cluster].producer;
-            producer.restore(restored.lanes, restored.cuts);
-            if report.fate_open {
-                producer.fate_open();
-            }
-        }
-        self.restore_sessions(&restored.sessions, now).map_err(&failed)?;
-        self.tell_recovered(&restored.report, io);
         self.flush_spool(io);
         Ok(())
+    }
+
+    /// Takes up what the spool holds, once that is on the disk for certain, and says that the shard has started. Until then
+    /// the last group that was found might vanish with the power: no client is accepted, nothing goes to Kafka.
+    pub(super) fn take_up(&mut self, io: &mut Ring<'_>) -> Result<(), String> {
+        let restored = match &mut self.outlets.buffer {
+            Some(buffer) => match buffer.opened() {
+                Some(restored) => Some(restored),
+                None => return Ok(()),
+            },
+            None => None,
+        };
+        if let Some(restored) = restored {
+            let Restored { clusters, sessions, report } = restored;
+            for (cluster, found) in clusters.into_iter().enumerate() {
+                let producer = &mut self.outlets.upstreams[cluster].producer;
+                producer.restore(found.lanes, found.cuts);
+                if report.fate_open {
+                    producer.fate_open();
+                } else {
+                    found.unknown.into_iter().for_each(|(sink, rows)| producer.outcome_unknown(sink, rows));
+                }
+            }
+            self.restore_sessions(&sessions, io.now()).map_err(|why| self.cannot_take_up(&why))?;
+            self.tell_recovered(&report, io);
+        }
+        for upstream in &mut self.outlets.upstreams {
+            upstream.client.start(io.now());
+            upstream.busy = true;
+        }
+        self.started = true;
+        // The receiver is gone only when the process ends.
+        let _ = self.around.notices.send(Notice::Started(self.index));
+        Ok(())
+    }
+
+    fn spool_folder(&self) -> PathBuf {
+        self.around.config.spool_dir().join(self.index.to_string())
+    }
+
+    fn cannot_take_up(&self, why: &str) -> String {
+        format!("the spool of a shard in {} cannot be taken up: {why}", self.spool_folder().display())
     }
 
     /// The disk has done something, or could not.
@@ -122,6 +159,11 @@ impl Core {
         let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) else { return };
         buffer.complete(&mut Files(segments), completion, now);
         self.busy_clusters();
+        if !self.started
+            && let Err(why) = self.take_up(io)
+        {
+            self.cannot_start(io, why);
+        }
     }
 
     fn tell_failed(&mut self, what: &str, error: &io::Error, now: Monotonic) {

@@ -15,18 +15,9 @@ impl Shard for Core {
     type Mail = Mail;
 
     fn on_start(&mut self, io: &mut Ring<'_>) {
-        if let Err(why) = self.open_spool(io) {
-            let _ = self.around.notices.send(Notice::Failed { shard: self.index, why });
-            io.stop_accepting();
-            io.stop();
-            return;
+        if let Err(why) = self.open_spool(io).and_then(|()| self.take_up(io)) {
+            self.cannot_start(io, why);
         }
-        for upstream in &mut self.outlets.upstreams {
-            upstream.client.start(io.now());
-            upstream.busy = true;
-        }
-        // The receiver is gone only when the process ends.
-        let _ = self.around.notices.send(Notice::Started(self.index));
     }
 
     fn on_accept(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, _peer: SocketAddr) {
@@ -101,6 +92,8 @@ impl Shard for Core {
                 upstream.client.on_resolved(ticket, found, io.now());
             }
             Mail::Filed { sink, count } => self.dead_letters_written(sink, count),
+            Mail::Accept if self.drain.is_none() => io.start_accepting(),
+            Mail::Accept => {}
             Mail::Drain { grace } => self.begin_drain(io, grace),
         }
     }
@@ -117,8 +110,10 @@ impl Shard for Core {
     }
 
     fn on_turn_end(&mut self, io: &mut Ring<'_>) {
-        self.release_held(io);
-        self.outward(io);
+        if self.started {
+            self.release_held(io);
+            self.outward(io);
+        }
         if self.stalls.waiting() > 0 && self.drain.is_none() {
             self.unstall(io);
             self.outward(io);
@@ -137,6 +132,13 @@ impl Shard for Core {
 }
 
 impl Core {
+    /// Says why, and ends.
+    pub(super) fn cannot_start(&mut self, io: &mut Ring<'_>, why: String) {
+        let _ = self.around.notices.send(Notice::Failed { shard: self.index, why });
+        io.stop_accepting();
+        io.stop();
+    }
+
     /// Wills and rows to Kafka, results to sessions, answers to devices. An answer that a device has no word for ends its
     /// connection, and that may leave another will.
     pub(super) fn outward(&mut self, io: &mut Ring<'_>) {

@@ -78,7 +78,8 @@ impl Log {
         }
         if self.ready.is_none() && self.creating.is_none() && self.segments_left() > 0 {
             self.creating = Some(self.next_segment);
-            self.on_disk.insert(self.next_segment);
+            self.fit();
+            self.on_disk.insert(self.next_segment, self.settings.segment_bytes);
             disk.create(self.next_segment, self.settings.segment_bytes);
             self.next_segment += 1;
         }
@@ -125,8 +126,9 @@ impl Log {
     fn write(&mut self, disk: &mut impl Disk, wall: WallMs) {
         let group = self.gathering - 1;
         let len = self.in_flight.len() as u64 + COMMIT_BYTES;
-        let usable_end = self.settings.segment_bytes - HEADER_BYTES as u64;
-        let here = self.last.filter(|(_, end)| self.writable && end + len <= usable_end);
+        let here = self.last.filter(|(segment, end)| {
+            self.writable && end + len + HEADER_BYTES as u64 <= self.on_disk.get(segment).copied().unwrap_or_default()
+        });
         let mut flight = if let Some((segment, end)) = here {
             let salt = self.state.segments.get(&segment).map_or(0, |held| held.salt);
             Flight {
@@ -151,7 +153,9 @@ impl Log {
         commit(&mut entries, &flight);
         flight.end = flight.start + entries.len() as u64;
         self.written_bytes += flight.end - flight.group_start;
-        flight.lost |= flight.end > usable_end || disk.append(flight.segment, flight.start, &entries).is_err();
+        let bytes = self.on_disk.get(&flight.segment).copied().unwrap_or_default();
+        flight.lost |=
+            flight.end + HEADER_BYTES as u64 > bytes || disk.append(flight.segment, flight.start, &entries).is_err();
         entries.truncate(sealed);
         self.in_flight = entries;
         flight.token = self.next_token;
@@ -173,7 +177,8 @@ impl Log {
         let group_start = HEADER_BYTES as u64;
         let before = seal(&mut entries, salt, group_start, 0);
         let start = (HEADER_BYTES + entries.len()) as u64;
-        let copy_at = self.settings.segment_bytes - HEADER_BYTES as u64;
+        let bytes = self.on_disk.get(&segment).copied().unwrap_or(self.settings.segment_bytes);
+        let copy_at = bytes - HEADER_BYTES as u64;
         let appended = disk
             .append(segment, 0, &header)
             .and_then(|()| disk.append(segment, copy_at, &header))
@@ -221,6 +226,7 @@ impl Log {
                 self.freeing.remove(&segment);
                 self.on_disk.remove(&segment);
                 self.burned.remove(&segment);
+                self.fit();
             }
             Completion::Synced { token, ok } => {
                 if let Some(flight) = self.flight.take_if(|flight| flight.token == token) {
@@ -259,6 +265,7 @@ impl Log {
         self.in_flight = entries;
         self.in_flight.clear();
         self.last = Some((flight.segment, flight.end));
+        self.rewriting = None;
         (self.writable, self.sure, self.emptied) = (true, true, true);
         self.durable = flight.group;
         self.waiting.finish();
@@ -284,6 +291,14 @@ impl Log {
         if !std::mem::take(&mut self.emptied) {
             return;
         }
+        if !self.is_open() {
+            // What the start found may be the only proof of its last group. What was made ready ahead holds nothing.
+            for segment in std::mem::take(&mut self.blank) {
+                self.freeing.insert(segment);
+                disk.free(segment);
+            }
+            return;
+        }
         let last = self.last.map(|(segment, _)| segment);
         let in_use = |segment: &u64| {
             [self.ready, self.creating, last, self.before_last].contains(&Some(*segment))
@@ -294,7 +309,7 @@ impl Log {
         let known = |segment: &u64| self.sure || last.is_some_and(|last| *segment > last);
         let idle =
             |segment: &u64| !in_use(segment) && empty(segment) && known(segment) && !self.freeing.contains(segment);
-        let free: Vec<u64> = self.on_disk.iter().copied().filter(idle).collect();
+        let free: Vec<u64> = self.on_disk.keys().copied().filter(idle).collect();
         for segment in free {
             self.state.segments.remove(&segment);
             self.freeing.insert(segment);

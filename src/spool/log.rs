@@ -2,7 +2,7 @@
 //! sessions in `sessions`, how much room there is in `room`; how groups get to the disk is in `group`, what moves out of
 //! old segments in `moving`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::checkpoint::{OPENED, SPAN};
 use super::disk::{Disk, ReadError};
@@ -22,6 +22,9 @@ use super::terms::{Ahead, LaneAhead, NewRows, Refused, SEGMENTS_RESERVED, Settin
 #[derive(Debug)]
 pub struct Log {
     pub(super) settings: Settings,
+    /// Bytes of a segment as configured. Those that a start finds may be larger, and so are new ones until they have drained:
+    /// what stands in the old ones fits in no smaller one.
+    pub(super) segment_bytes_wanted: u64,
     pub(super) state: State,
     pub(super) ahead: Ahead,
     /// The group that is being gathered, and its number.
@@ -44,8 +47,14 @@ pub struct Log {
     pub(super) next_segment: u64,
     pub(super) creating: Option<u64>,
     pub(super) ready: Option<u64>,
-    /// Every segment that takes space, those being made or deleted too.
-    pub(super) on_disk: BTreeSet<u64>,
+    /// Every segment that takes space and its bytes, those being made or deleted too.
+    pub(super) on_disk: BTreeMap<u64, u64>,
+    /// What they may take, bytes: what is configured, or, until it has drained, what a start found and the reserve.
+    pub(super) bytes_max: u64,
+    /// The group that a start found unproven, until it is durable: nothing that it may be the only proof of is freed. Segments
+    /// found blank may go.
+    pub(super) rewriting: Option<u64>,
+    pub(super) blank: BTreeSet<u64>,
     pub(super) freeing: BTreeSet<u64>,
     /// The group that was gathered when lanes that nothing needs were last looked for.
     pub(super) looked: u64,
@@ -79,22 +88,43 @@ impl Log {
     /// A log that goes on from what recovery found (of an empty folder: nothing). It writes to a new segment.
     #[must_use]
     pub fn new(settings: Settings, recovered: Recovered) -> Self {
-        let group = recovered.group;
-        let ahead = Ahead::new(&recovered, group + 1);
-        let Recovered { state, on_disk, last, before, whole, .. } = recovered;
+        let ahead = Ahead::new(&recovered, recovered.group + 1);
+        let mut waiting = Waiting::default();
+        let Recovered { mut state, on_disk, blank, mut last, mut before, group, whole, unproven, settling, .. } =
+            recovered;
+        let segment_bytes_wanted = settings.segment_bytes;
+        let found_max = on_disk.iter().filter(|(segment, _)| !blank.contains(*segment)).map(|(_, bytes)| *bytes).max();
+        let settings = Settings {
+            segment_bytes: found_max.filter(|_| !state.is_empty()).unwrap_or(0).max(settings.segment_bytes),
+            ..settings
+        };
+        let (mut durable, mut in_flight, mut rewriting) = (group, Vec::new(), None);
+        if let Some(mut found) = unproven {
+            waiting.rewrites(&found.state, &state);
+            // Sinks have the same numbers in both.
+            let known = found.state.sinks.len();
+            found.state.sinks.extend(state.sinks.iter().skip(known).map(|(name, ..)| (name.clone(), 0, 0)));
+            found.entries.extend_from_slice(&settling);
+            (state, last, before, in_flight) = (found.state, found.last, found.before, found.entries);
+            (durable, rewriting) = (group.saturating_sub(1), Some(group));
+        }
         // The same seed twice gives other salts: they hang on what is there, too.
         let salts = state.segments.values().fold(0, |sum: u64, held| sum.rotate_left(7) ^ held.salt);
-        let next_segment = on_disk.last().map_or(0, |last| last + 1);
-        Self {
+        let next_segment = on_disk.last_key_value().map_or(0, |(last, _)| last + 1);
+        let mut log = Self {
             random: fastrand::Rng::with_seed(settings.seed ^ salts ^ next_segment.rotate_left(32)),
-            waiting: Waiting::default(),
+            waiting,
+            bytes_max: u64::MAX,
+            segment_bytes_wanted,
+            rewriting,
+            blank,
             settings,
             ahead,
             pending: Vec::new(),
             gathering: group + 1,
-            in_flight: Vec::new(),
+            in_flight,
             flight: None,
-            durable: group,
+            durable,
             last,
             writable: false,
             before_last: before,
@@ -120,7 +150,15 @@ impl Log {
             shares: Vec::new(),
             scratch: Vec::new(),
             state,
-        }
+        };
+        log.fit();
+        log
+    }
+
+    /// Whether the group that a start has found is durable: nothing that was found may be acted on before.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.rewriting.is_none()
     }
 
     /// What is durable.
@@ -163,6 +201,18 @@ impl Log {
     #[must_use]
     pub fn segments(&self) -> usize {
         self.on_disk.len()
+    }
+
+    /// Their bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.on_disk.values().sum()
+    }
+
+    /// The most that they may take: what is configured, or, until it has drained, what a start found and a reserve.
+    #[must_use]
+    pub const fn bytes_max(&self) -> u64 {
+        self.bytes_max
     }
 
     /// A sink's number in this log, for as long as it runs; made where it is new.

@@ -2,13 +2,15 @@
 //! they are drained.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::disk::{Disk, ReadError};
-use super::entry::{Cut, Entry, Run};
+use super::entry::{Cut, Entry, Run, Span};
 use super::format::{ALIGN, HEADER_BYTES, Header, HeaderError, NONE, unverified};
 use super::group::COMMIT_BYTES;
 use super::lists::Runs;
 use super::payload::parse;
+use super::read::{Read, Reader};
 use super::segment::{Rot, Scan, entry_at, scan};
 use super::state::State;
 
@@ -61,15 +63,38 @@ pub struct Recovered {
     /// Damage may have hit a cut, done or end: rows that are here may be in Kafka already. They are sent, and counted as
     /// `outcome_unknown`.
     pub fate_open: bool,
+    /// Open cuts of which some rows are gone: their sink and how many of their rows still live. They are void; Kafka may
+    /// have these rows, which are sent again and counted as `outcome_unknown`.
+    pub voided: Vec<(Arc<str>, u64)>,
     /// Bytes of groups that were never whole. They were answered to nobody.
     pub torn_bytes: u64,
-    pub(super) on_disk: BTreeSet<u64>,
+    /// Segments and their bytes.
+    pub(super) on_disk: BTreeMap<u64, u64>,
+    /// Segments that were made ready ahead and hold nothing.
+    pub(super) blank: BTreeSet<u64>,
     pub(super) last: Option<(u64, u64)>,
     /// The segment before that one.
     pub(super) before: Option<u64>,
     pub(super) group: u64,
     /// Whether the newest segment's checkpoint is whole.
     pub(super) whole: bool,
+    /// The last group, if no sync is known to have covered it.
+    pub(super) unproven: Option<Unproven>,
+    /// Entries, not sealed, that end what cannot be: rows of missing segments, cuts without all of their rows.
+    pub(super) settling: Vec<u8>,
+}
+
+/// The last group that was found: its bytes may stand in the page cache only, or seem written after a failed write. It is
+/// part of [`Recovered::state`], and the log writes it again before anything that was found may be acted on.
+#[derive(Clone, Debug)]
+pub(super) struct Unproven {
+    /// The state without it.
+    pub(super) state: State,
+    /// Where the group before it ends, which is durable, and the segment before that one.
+    pub(super) last: Option<(u64, u64)>,
+    pub(super) before: Option<u64>,
+    /// Its entries, without a checkpoint and the commit.
+    pub(super) entries: Vec<u8>,
 }
 
 impl Recovered {
@@ -94,7 +119,48 @@ impl Recovered {
     /// The number for the next kept session.
     #[must_use]
     pub const fn next_session(&self) -> u64 {
-        self.state.next_session
+        self.state.next_session + self.left_out()
+    }
+
+    /// Numbers that are left out behind those that were found: where something may be lost, so may be the entry that gave a
+    /// number out.
+    pub(super) const fn left_out(&self) -> u64 {
+        if self.fate_open { 1 << 32 } else { 0 }
+    }
+
+    /// Reads rows and sessions of what was found, durable or not.
+    #[must_use]
+    pub fn reader(&self) -> FoundReader<'_> {
+        FoundReader::new(&self.state)
+    }
+}
+
+/// For who only looks at what a start would find.
+#[derive(Debug)]
+pub struct FoundReader<'a> {
+    state: &'a State,
+    reader: Reader,
+}
+
+impl<'a> FoundReader<'a> {
+    pub(super) fn new(state: &'a State) -> Self {
+        Self { state, reader: Reader::default() }
+    }
+
+    /// As [`super::Log::read`].
+    ///
+    /// # Errors
+    /// The disk cannot read them.
+    pub fn rows(&mut self, disk: &impl Disk, lane: u32, from: u64, end: u64) -> Result<Read<'_>, ReadError> {
+        self.reader.rows(self.state, disk, lane, from, end)
+    }
+
+    /// As [`super::Log::read_session`].
+    ///
+    /// # Errors
+    /// The disk cannot read it.
+    pub fn session(&mut self, disk: &impl Disk, session: u64) -> Result<Option<&[u8]>, ReadError> {
+        self.reader.session(self.state, disk, session)
     }
 }
 
@@ -122,7 +188,7 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
     let mut chain: Vec<(u64, Looked)> = Vec::new();
     let (mut known_end, mut below) = (None, NONE);
     let (mut unreadable, mut torn_bytes) = (Vec::new(), 0);
-    let mut begun_behind = None;
+    let (mut begun_behind, mut blank) = (None, BTreeSet::new());
     // From the newest back, until a checkpoint is whole.
     for (segment, len) in found.iter().rev() {
         if *segment > below {
@@ -131,6 +197,7 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
         let known = known_end.filter(|_| *segment == below);
         let Some(looked) = look(disk, shard, *segment, *len, known)? else {
             if known.is_none() && is_blank(disk, *segment, *len)? {
+                blank.insert(*segment);
                 continue; // Made ready ahead.
             }
             let (bytes, torn) = (read_all(disk, *segment, *len)?, known.is_none());
@@ -161,8 +228,8 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
     }
     let gone = |place: Option<(u64, u64)>| place.map(|(segment, _)| segment).filter(|at| !found.contains_key(at));
     let fate_open = !unreadable.is_empty() || gone(begun_behind).is_some();
-    let on_disk = found.keys().copied().collect();
-    let mut recovered = Recovered { on_disk, unreadable, fate_open, torn_bytes, ..Recovered::default() };
+    let mut recovered =
+        Recovered { on_disk: found.clone(), blank, unreadable, fate_open, torn_bytes, ..Recovered::default() };
     recovered.whole = chain.first().is_none_or(|(_, looked)| looked.whole);
     let previous = chain.first().and_then(|(_, looked)| looked.header.goes_on_from());
     recovered.before = previous.map(|(segment, _)| segment).filter(|segment| found.contains_key(segment));
@@ -171,7 +238,7 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
     for (segment, looked) in chain.iter().rev() {
         recovered.replay(*segment, looked);
     }
-    recovered.forget_missing(found);
+    recovered.settle(found);
     Ok(recovered)
 }
 
@@ -278,6 +345,10 @@ impl Recovered {
                     continue;
                 }
                 Entry::Commit { group, .. } => self.group = self.group.max(group),
+                _ if !in_checkpoint && looked.scan.unproven.is_some_and(|start| *position >= start) => {
+                    let bytes = &looked.bytes[*position as usize..(*position + len) as usize];
+                    self.hold_back(segment, looked).extend_from_slice(bytes);
+                }
                 _ => {}
             }
             // What is left of a damaged checkpoint adds nothing to the one before it.
@@ -290,19 +361,56 @@ impl Recovered {
         self.torn_bytes += looked.scan.torn_bytes;
     }
 
-    fn forget_missing(&mut self, found: &BTreeMap<u64, u64>) {
-        let gone: Vec<(u32, Run)> = self
-            .state
-            .lanes()
-            .flat_map(|(number, lane)| lane.spans().map(move |span| (number, *span)))
-            .filter(|(_, span)| !found.contains_key(&span.segment))
-            .map(|(lane, span)| (lane, span.run))
-            .collect();
-        for (lane, run) in &gone {
-            let reason = super::Reason::Rotten;
-            self.state.apply(0, 0, 0, &Entry::EndRows { lane: *lane, reason, rows: Runs::new(&[*run]) });
+    /// The entries that are held back; before the first of them the state is noted.
+    fn hold_back(&mut self, segment: u64, looked: &Looked) -> &mut Vec<u8> {
+        let start = looked.scan.unproven.unwrap_or_default();
+        let begins = start == HEADER_BYTES as u64;
+        let last = if begins { looked.header.goes_on_from() } else { Some((segment, start)) };
+        let before = if begins { None } else { self.before };
+        let state = &self.state;
+        let note = || {
+            let mut state = state.clone();
+            if begins {
+                state.segments.remove(&segment);
+            } else if let Some(held) = state.segments.get_mut(&segment) {
+                held.end = start;
+            }
+            Unproven { state, last, before, entries: Vec::new() }
+        };
+        &mut self.unproven.get_or_insert_with(note).entries
+    }
+
+    /// Ends what cannot be: rows whose segment is gone, and cuts of which some rows are.
+    fn settle(&mut self, found: &BTreeMap<u64, u64>) {
+        let gone = |(lane, span): (u32, Span)| (!found.contains_key(&span.segment)).then_some((lane, span.run));
+        let lanes = self.state.lanes().flat_map(|(number, lane)| lane.spans().map(move |span| (number, *span)));
+        self.missing = lanes.filter_map(gone).collect();
+        for (lane, run) in self.missing.clone() {
+            let (reason, rows) = (super::Reason::Rotten, Runs::new(std::slice::from_ref(&run)));
+            self.end(&Entry::EndRows { lane, reason, rows });
         }
-        self.missing = gone;
+        let lost = |cut: &&Cut| cut.rows.iter().any(|run| self.live_rows(cut.head.lane, *run) < run.count);
+        let void: Vec<Cut> = self.state.cuts().filter(lost).cloned().collect();
+        // The youngest first, as the producer takes them back.
+        for Cut { head, rows } in void.iter().rev() {
+            let live = rows.iter().map(|run| self.live_rows(head.lane, *run)).sum();
+            let sink = self.state.lane(head.lane).map(|lane| lane.sink.clone()).unwrap_or_default();
+            self.voided.push((sink, live));
+            let reason = super::Reason::CutAnew;
+            self.end(&Entry::EndCut { cut: head.cut, lane: head.lane, reason, rows: Runs::new(rows) });
+        }
+    }
+
+    fn end(&mut self, entry: &Entry<'_>) {
+        self.state.apply(0, 0, 0, entry);
+        entry.put(&mut self.settling);
+    }
+
+    fn live_rows(&self, lane: u32, run: Run) -> u64 {
+        let Some(lane) = self.state.lane(lane) else { return 0 };
+        let spans = std::iter::successors(lane.seek(run.first), |span| lane.seek(span.run.end()));
+        let inside = spans.take_while(|span| span.run.first < run.end());
+        inside.map(|span| span.run.end().min(run.end()) - span.run.first).sum()
     }
 }
 

@@ -6,6 +6,7 @@
 use super::format::HEADER_BYTES;
 use super::group::COMMIT_BYTES;
 use super::log::Log;
+use super::state::{Held, State};
 use super::terms::{Refused, SEGMENTS_RESERVED};
 
 /// What the group that is gathered and the one under way will add to the state.
@@ -27,6 +28,16 @@ impl Waiting {
             self.sinks.resize(sink + 1, (0, 0));
         }
         self.sinks[sink].0 += bytes;
+    }
+
+    /// What a start has found in the last group, which it writes again: the difference between the state without it and with
+    /// it.
+    pub(super) fn rewrites(&mut self, without: &State, with: &State) {
+        self.account_under_way = with.account().saturating_sub(without.account());
+        self.pins_under_way = true;
+        let bytes = |state: &State, sink: usize| state.sinks.get(sink).map_or(0, |(_, bytes, _)| *bytes);
+        let more = |sink| (0, bytes(with, sink).saturating_sub(bytes(without, sink)));
+        self.sinks = (0..with.sinks.len()).map(more).collect();
     }
 
     /// What was gathered is under way now.
@@ -110,18 +121,49 @@ impl Log {
 
     /// Segments that could still be begun.
     pub(super) fn segments_left(&self) -> u64 {
-        let unused = u64::from(self.ready.is_some()) + u64::from(self.creating.is_some());
+        self.segments_left_of(self.bytes_max)
+    }
+
+    fn segments_left_of(&self, bytes_max: u64) -> u64 {
+        let unused = self.ready.into_iter().chain(self.creating);
         // What failed syncs left early is not held against those that need a segment now.
-        let burned = self.burned.len().min(2) as u64;
-        (self.settings.segments_max + unused + burned).saturating_sub(self.on_disk.len() as u64)
+        let free = unused.chain(self.burned.iter().copied().take(2));
+        let free: u64 = free.filter_map(|segment| self.on_disk.get(&segment)).sum();
+        (bytes_max + free).saturating_sub(self.bytes()) / self.settings.segment_bytes
+    }
+
+    /// The bound as configured: rows and new sessions keep to it, whatever a start has found.
+    const fn bytes_wanted(&self) -> u64 {
+        self.settings.segments_max * self.segment_bytes_wanted
+    }
+
+    /// Bounds and sizes fall back to what is configured as what was found drains: `bytes_max` with each segment that is freed,
+    /// the size of segments when nothing lives in a larger one and nothing is under way.
+    pub(super) fn fit(&mut self) {
+        let (bytes, wanted) = (self.settings.segment_bytes, self.segment_bytes_wanted);
+        let reserve = self.bytes() + SEGMENTS_RESERVED * bytes;
+        let drained = self.spare_of(self.bytes_wanted()) >= SEGMENTS_RESERVED;
+        self.bytes_max = if drained { 0 } else { self.bytes_max.min(reserve) }.max(self.bytes_wanted());
+        if bytes == wanted || !self.is_idle() || self.state.account() > wanted / 4 {
+            return;
+        }
+        let larger = |(segment, held): (&u64, &Held)| held.things > 0 && self.on_disk.get(segment) > Some(&wanted);
+        if !self.state.segments.iter().any(larger) {
+            self.settings.segment_bytes = wanted;
+        }
     }
 
     /// Segments that are free, or will be without anything being done or moved.
     pub(super) fn spare(&self) -> u64 {
+        self.spare_of(self.bytes_max)
+    }
+
+    fn spare_of(&self, bytes_max: u64) -> u64 {
         let flight = self.flight.as_ref().filter(|flight| flight.begins).map(|flight| flight.segment);
         let last = self.last.map(|(segment, _)| segment);
         let kept = [flight, last, self.before_last];
-        self.segments_left() + kept.into_iter().flatten().filter(|segment| !self.pinned(*segment)).count() as u64
+        self.segments_left_of(bytes_max)
+            + kept.into_iter().flatten().filter(|segment| !self.pinned(*segment)).count() as u64
     }
 
     fn pinned(&self, segment: u64) -> bool {
@@ -142,7 +184,7 @@ impl Log {
             None => self.last.filter(|_| self.writable)?,
         };
         let used = end + self.pending.len() as u64 + COMMIT_BYTES + HEADER_BYTES as u64;
-        Some((segment, self.settings.segment_bytes.checked_sub(used)?))
+        Some((segment, self.on_disk.get(&segment)?.checked_sub(used)?))
     }
 
     /// What is left behind rows or sessions, and what is gathered, in the segment that is written.
@@ -153,7 +195,8 @@ impl Log {
 
     /// Bytes of rows or sessions that the log may still take with so many segments spare.
     pub(super) fn capacity(&self, spare: u64) -> u64 {
-        let (pins, free) = (self.waiting.pins, self.spare());
+        let bytes_max = if spare < SEGMENTS_RESERVED { self.bytes_max } else { self.bytes_wanted() };
+        let (pins, free) = (self.waiting.pins, self.spare_of(bytes_max));
         let (here, free) = match self.here() {
             Some((segment, rest)) => {
                 let pinned = self.pinned(segment);

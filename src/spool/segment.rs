@@ -28,6 +28,8 @@ pub struct Scan {
     pub torn_bytes: u64,
     /// Number of the last group, 0 without one.
     pub group: u64,
+    /// Where the last group starts, if nothing behind it says that it was durable.
+    pub unproven: Option<u64>,
 }
 
 /// Looks through a whole segment. `known_end`: what its successor says; without it the last whole group ends it, or
@@ -39,6 +41,7 @@ pub fn scan(bytes: &[u8], segment: u64, salt: u64, known_end: Option<u64>) -> Sc
     let mut whole_from = at;
     let (mut sum, mut count) = (0, 0);
     let mut expected = at;
+    let mut unproven = None;
     while let Some((position, entry)) = next(bytes, salt, at) {
         if position != expected {
             // Something is missing here: a group that holds this place is not whole.
@@ -48,9 +51,11 @@ pub fn scan(bytes: &[u8], segment: u64, salt: u64, known_end: Option<u64>) -> Sc
         expected = at;
         found.push((position as u64, entry.len as u64));
         if let Some(Entry::Commit { group, start, count: stated, checksum }) = parse(entry.kind, entry.payload) {
-            durable = durable.max(start);
+            if start >= durable {
+                (durable, unproven) = (start, None);
+            }
             if start == whole_from as u64 && (sum, count) == (checksum, stated) {
-                durable = at as u64;
+                (durable, unproven) = (at as u64, Some(start));
             }
             last_group = if durable == at as u64 || known_end.is_some() { group } else { last_group };
             (whole_from, sum, count) = (at, 0, 0);
@@ -59,7 +64,8 @@ pub fn scan(bytes: &[u8], segment: u64, salt: u64, known_end: Option<u64>) -> Sc
         }
     }
     let end = known_end.unwrap_or(durable).min(bytes.len() as u64);
-    sort_out(bytes, segment, &found, end, last_group)
+    let unproven = unproven.filter(|_| known_end.is_none());
+    Scan { unproven, ..sort_out(bytes, segment, &found, end, last_group) }
 }
 
 fn sort_out(bytes: &[u8], segment: u64, found: &[(u64, u64)], end: u64, group: u64) -> Scan {

@@ -167,16 +167,16 @@ impl SimDisk {
         }
     }
 
-    /// The process ends, the machine goes on: the kernel has what was written, and writes on the ring that it had not
-    /// begun never happen.
+    /// The process ends and the machine goes on: the kernel has what was written, but no sync has covered it, so a power cut
+    /// may still take it, through any number of kills. Writes on the ring that had not begun never happen.
     pub(crate) fn kill(&mut self, random: &mut fastrand::Rng) {
         self.stop(random);
         for file in self.files.values_mut() {
-            let written = random.usize(..=file.unsynced.len());
-            for (at, bytes) in file.unsynced.drain(..).take(written) {
-                file.durable[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
-            }
+            file.unsynced.truncate(random.usize(..=file.unsynced.len()));
             file.view.clone_from(&file.durable);
+            for (at, bytes) in &file.unsynced {
+                file.view[*at as usize..*at as usize + bytes.len()].copy_from_slice(bytes);
+            }
             file.created = true;
         }
     }

@@ -73,6 +73,11 @@ pub struct State {
 }
 
 impl State {
+    /// Whether it holds nothing: no live row, no open cut, no session.
+    pub(super) fn is_empty(&self) -> bool {
+        self.size.spans == 0 && self.cuts.is_empty() && self.sessions.is_empty()
+    }
+
     /// Lanes by number.
     pub fn lanes(&self) -> impl Iterator<Item = (u32, &Lane)> {
         self.lanes.iter().map(|(number, lane)| (*number, lane))
@@ -134,6 +139,12 @@ impl State {
         self.sinks.iter().map(|(_, bytes, _)| bytes).sum()
     }
 
+    /// Live rows of all sinks.
+    #[must_use]
+    pub fn live_rows(&self) -> u64 {
+        self.sinks.iter().map(|(.., rows)| rows).sum()
+    }
+
     /// A sink's place, made where it is new.
     pub(super) fn sink(&mut self, name: &str) -> usize {
         if let Some(index) = self.sinks.iter().position(|(known, ..)| **known == *name) {
@@ -151,6 +162,7 @@ impl State {
                 self.next_cut = self.next_cut.max(cut.cut + 1);
                 self.drop_cut(cut.cut);
                 let taken = Cut { head: *cut, rows: rows.iter().collect() };
+                self.passed(cut.lane, *rows);
                 self.size.cut_runs += taken.rows.len() as u64;
                 self.name(cut.lane, 1);
                 self.cuts.insert(cut.cut, taken);
@@ -265,8 +277,16 @@ impl State {
             self.next_cut = self.next_cut.max(cut + 1);
             self.drop_cut(cut);
         }
+        self.passed(lane, rows);
         if settled {
             rows.iter().for_each(|run| drop(self.take(lane, run, run.end())));
+        }
+    }
+
+    /// These numbers were given out, even if the entry that did it is lost.
+    fn passed(&mut self, lane: u32, rows: Runs<'_>) {
+        if let Some(lane) = self.lanes.get_mut(&lane) {
+            lane.next = rows.iter().fold(lane.next, |next, run| next.max(run.end()));
         }
     }
 

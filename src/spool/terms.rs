@@ -142,15 +142,16 @@ pub(super) struct Ahead {
 
 impl Ahead {
     pub(super) fn new(recovered: &Recovered, group: u64) -> Self {
-        let state = &recovered.state;
+        let (state, left_out) = (&recovered.state, recovered.left_out());
         let mut ahead = Self {
             next_lane: state.next_lane,
-            next_cut: state.next_cut,
-            next_session: state.next_session,
+            next_cut: state.next_cut + left_out,
+            next_session: recovered.next_session(),
             ..Self::default()
         };
         for (number, lane) in state.lanes() {
-            let (sink, topic, partition, next) = (lane.sink_index, lane.topic.clone(), lane.partition, lane.next);
+            let (sink, topic, partition) = (lane.sink_index, lane.topic.clone(), lane.partition);
+            let next = lane.next + left_out;
             ahead.add(number, LaneAhead { sink, topic, partition, next, touched: group });
         }
         for cut in state.cuts() {

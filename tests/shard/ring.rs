@@ -175,6 +175,7 @@ impl Io<Mail> for Table {
         None
     }
     fn set_peer(&mut self, _conn: ConnId, _peer: SocketAddr) {}
+    fn start_accepting(&mut self) {}
     fn stop_accepting(&mut self) {}
     fn set_timer(&mut self, at: Monotonic, token: u64) -> TimerId {
         self.next_timer += 1;

@@ -364,3 +364,48 @@ fn a_hybrid_sink_drains_when_its_topic_is_known_at_last() {
         assert_eq!(acked(&mut world, device).len(), 300);
     }
 }
+
+/// What a killed process had written may stand in the page cache only: it would be gone with the power.
+#[test]
+fn a_start_waits_until_what_it_has_found_is_on_the_disk() {
+    let mut world = World::new(&spooled("", ""));
+    let device = world.device("d", 0);
+    send(&mut world, device, 1, &payload(1, 10));
+    world.advance(Duration::from_secs(1));
+    assert_eq!(arrived(&world), [1]);
+    world.table.disk.slow = true;
+    send(&mut world, device, 2, &payload(2, 10));
+    assert_eq!(acked(&mut world, device), [1]);
+    let written = world.table.disk.synced;
+    world.table.disk.kill();
+    world.table.disk.slow = true;
+    world.restart(None);
+    world.advance(Duration::from_secs(10));
+    assert!(!world.notices().iter().any(|notice| matches!(notice, Notice::Started(_))), "not durable yet");
+    assert_eq!((arrived(&world), world.told(Kind::SpoolRecovered)), (vec![1], 0));
+    assert_eq!(world.table.disk.synced, written);
+    // The power goes before it is: nobody was told of it, so it may be gone.
+    world.power_cut();
+    assert!(world.notices().iter().any(|notice| matches!(notice, Notice::Started(_))));
+    world.advance(Duration::from_secs(10));
+    assert_eq!(arrived(&world), [1]);
+}
+
+#[test]
+fn what_a_start_has_acted_on_survives_a_power_cut_right_behind_it() {
+    let mut world = World::new(&spooled("", ""));
+    let device = world.device("d", 0);
+    send(&mut world, device, 1, &payload(1, 10));
+    world.advance(Duration::from_secs(1));
+    world.kafka_down();
+    world.table.disk.slow = true;
+    send(&mut world, device, 2, &payload(2, 10));
+    world.table.disk.kill();
+    world.restart(None);
+    assert!(world.notices().iter().any(|notice| matches!(notice, Notice::Started(_))));
+    assert_eq!(world.told(Kind::SpoolRecovered), 1, "as an operator and a repeating client see it, it is there");
+    world.power_cut();
+    world.kafka_up = true;
+    world.advance(Duration::from_secs(10));
+    assert_eq!(arrived(&world), [1, 2], "so it has to stay");
+}

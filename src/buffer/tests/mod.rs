@@ -61,9 +61,10 @@ impl House {
     fn open(disk: FakeDisk, settings: Settings) -> Result<(Self, Restored), OpenError> {
         let (now, wall) = (Monotonic(5_000_000_000), WallMs(WALL));
         let found: BTreeMap<u64, u64> = disk.found();
-        let (buffer, restored) = Buffer::open(&disk, settings, &found, now, wall)?;
+        let buffer = Buffer::open(&disk, settings, &found, now, wall)?;
         let mut house = Self { buffer, disk, now, wall };
         house.settle();
+        let restored = house.buffer.opened().expect("the disk works");
         Ok((house, restored))
     }
 

@@ -42,7 +42,10 @@ pub(super) struct Dirty {
 pub(super) struct Logging {
     /// Some sink keeps rows in a log.
     pub(super) on: bool,
-    ended: VecDeque<Over>,
+    /// Cuts that have ended, and rows without a cut. Cuts are told first: they give room in the log, which the others may
+    /// have to wait for.
+    ended_cuts: VecDeque<Over>,
+    ended_rows: VecDeque<Over>,
     /// Where rows wait that came since the last poll, and those that are being staged.
     dirty: Vec<Dirty>,
     staging: VecDeque<Dirty>,
@@ -77,7 +80,7 @@ impl Logging {
     pub(super) fn void(&mut self, batch: &mut Batch) {
         if let Some(cut) = batch.kept.cut.take() {
             let numbers = batch.kept.numbers.clone();
-            self.ended.push_back(Over { cut: Some(cut.cut), numbers, next: 0, fate: Fate::CutAnew });
+            self.ended_cuts.push_back(Over { cut: Some(cut.cut), numbers, next: 0, fate: Fate::CutAnew });
         }
     }
 
@@ -88,8 +91,9 @@ impl Logging {
 
     /// Rows have ended, those of a cut with it.
     pub(super) fn over(&mut self, cut: Option<u64>, numbers: Numbers, fate: Fate) {
+        let ended = if cut.is_some() { &mut self.ended_cuts } else { &mut self.ended_rows };
         if cut.is_some() || !numbers.is_empty() {
-            self.ended.push_back(Over { cut, numbers, next: 0, fate });
+            ended.push_back(Over { cut, numbers, next: 0, fate });
         }
     }
 
@@ -105,9 +109,7 @@ impl Logging {
 
     /// One row has.
     pub(super) fn row_over(&mut self, Number { lane, number }: Number, fate: Fate) {
-        if let Some(last) =
-            self.ended.back_mut().filter(|last| last.cut.is_none() && last.fate == fate && last.next == 0)
-        {
+        if let Some(last) = self.ended_rows.back_mut().filter(|last| last.fate == fate && last.next == 0) {
             return last.numbers.add(last.numbers.rows(), lane, number, 1);
         }
         let mut numbers = Numbers::default();
@@ -183,16 +185,18 @@ impl Producer {
 
     /// Tells the log what has ended. `false`: it does not take all of it now.
     pub(super) fn flush_ended(&mut self, log: &mut dyn RowLog) -> bool {
-        let Logging { ended, runs, .. } = &mut self.logging;
-        while let Some(over) = ended.front_mut() {
-            while let Some((lane, next)) = over.numbers.runs_from(over.next, runs) {
-                if log.ended(&Ended { cut: over.cut, lane, rows: runs, fate: over.fate }).is_err() {
-                    return false;
+        let Logging { ended_cuts, ended_rows, runs, .. } = &mut self.logging;
+        for ended in [ended_cuts, ended_rows] {
+            while let Some(over) = ended.front_mut() {
+                while let Some((lane, next)) = over.numbers.runs_from(over.next, runs) {
+                    if log.ended(&Ended { cut: over.cut, lane, rows: runs, fate: over.fate }).is_err() {
+                        return false;
+                    }
+                    over.next = next;
                 }
-                over.next = next;
-            }
-            if let Some(over) = ended.pop_front() {
-                self.pool.give_numbers(over.numbers);
+                if let Some(over) = ended.pop_front() {
+                    self.pool.give_numbers(over.numbers);
+                }
             }
         }
         true

@@ -15,6 +15,7 @@ use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RestoredLane, RowLo
 use super::timeless::push_timeless;
 use super::topic::Topic;
 use super::{Key, Producer, Terms};
+use crate::kafka::types::SinkId;
 use crate::record::Stamp;
 use crate::rules::Rules;
 use crate::runtime::seam::Monotonic;
@@ -69,6 +70,13 @@ impl Producer {
     pub fn fate_open(&mut self) {
         for sink in &mut self.sinks {
             sink.stats.outcome_unknown += sink.stats.recovered;
+        }
+    }
+
+    /// So many restored rows of a sink may be in Kafka already, and no cut says so any more. They are sent, and counted.
+    pub fn outcome_unknown(&mut self, sink: SinkId, rows: u64) {
+        if let Some(sink) = self.sinks.get_mut(usize::from(sink.0)) {
+            sink.stats.outcome_unknown += rows;
         }
     }
 

@@ -35,6 +35,7 @@ impl<M: Send + 'static, F: Script<M>> Shard for Scripted<M, F> {
 
     fn on_start(&mut self, io: &mut dyn Io<M>) {
         (self.script)(io, Event::Start);
+        io.start_accepting();
     }
     fn on_accept(&mut self, io: &mut dyn Io<M>, conn: ConnId, listener: ListenerId, peer: SocketAddr) {
         (self.script)(io, Event::Accept(conn, listener, peer));

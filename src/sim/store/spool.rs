@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Crash, Restored, StorePlan};
-use crate::buffer::{Buffer, Settings, SinkTerms, SpoolFull};
+use crate::buffer::{self, Buffer, Settings, SinkTerms, SpoolFull};
 use crate::kafka::producer::row_log::{RowLog, RowRun};
 use crate::kafka::producer::{self, Producer, SinkSettings};
 use crate::kafka::types::{SinkId, Ticket};
@@ -14,7 +14,7 @@ use crate::runtime::seam::{Monotonic, WallMs};
 use crate::sim::plan::Fault;
 use crate::sim::row;
 use crate::spool::simulated::SimDisk;
-use crate::spool::{self, Completion, Log, Read, recover};
+use crate::spool::{self, Completion, Read, recover};
 
 const SHARD: u32 = 3;
 
@@ -57,7 +57,8 @@ impl Spool {
         let settings = Settings { log, clusters: vec![sinks] };
         let disk = SimDisk::default();
         let opened = Buffer::open(&disk, settings.clone(), &BTreeMap::new(), Monotonic(1), WallMs(1));
-        let (buffer, _) = opened.expect("an empty folder");
+        let mut buffer = opened.expect("an empty folder");
+        buffer.opened().expect("nothing to wait for");
         let (sick, drops) = ([false; 3], plan.drops);
         let rules = producer.rules;
         Self {
@@ -177,34 +178,61 @@ impl Spool {
         self.goes_on_failing();
     }
 
-    pub(super) fn crash(&mut self, how: Crash, (now, wall): (Monotonic, WallMs), rng: &mut fastrand::Rng) -> Restored {
-        match how {
-            Crash::Power => self.disk.power_cut(rng),
-            Crash::Kill => self.disk.kill(rng),
-        }
-        self.disk = std::mem::take(&mut self.disk).without_faults();
-        self.disk.reads_later.set(0);
-        // A start finds it as it is.
+    pub(super) fn crash(&mut self, how: Crash, at: (Monotonic, WallMs), rng: &mut fastrand::Rng) -> Restored {
+        let (mut how, mut starts) = (how, 0);
+        let mut restored = loop {
+            // Where there is no room for a segment a start waits; at last somebody makes some.
+            starts += 1;
+            self.disk.room = self.disk.room.filter(|_| starts < 8);
+            match how {
+                Crash::Power => self.disk.power_cut(rng),
+                Crash::Kill => self.disk.kill(rng),
+            }
+            self.disk = std::mem::take(&mut self.disk).without_faults();
+            self.disk.reads_later.set(0);
+            self.wanted.set(None);
+            self.settings.log.seed = rng.u64(..);
+            let opened = Buffer::open(&self.disk, self.settings.clone(), &self.disk.found(), at.0, at.1);
+            self.buffer = opened.expect("a start");
+            // It may end before it has begun, and more than once.
+            let steps = if rng.u32(..4) == 0 { rng.u32(..6) } else { u32::MAX };
+            if let Some(restored) = self.opened(steps, at) {
+                break restored;
+            }
+            how = if rng.bool() { Crash::Power } else { Crash::Kill };
+        };
+        // What comes next finds it as it is.
         self.goes_on_failing();
-        self.wanted.set(None);
-        self.settings.log.seed = rng.u64(..);
-        let opened = Buffer::open(&self.disk, self.settings.clone(), &self.disk.found(), now, wall);
-        let (buffer, mut restored) = opened.expect("a start");
-        self.buffer = buffer;
         assert!(!restored.report.is_damaged(), "damage: {:?}", restored.report);
         let cluster = restored.clusters.pop().expect("a cluster");
         Restored { lanes: cluster.lanes, cuts: cluster.cuts, sessions: restored.sessions }
     }
 
+    /// So many steps of a start, or as many as it takes until what it has found may be acted on.
+    fn opened(&mut self, steps: u32, (from, wall): (Monotonic, WallMs)) -> Option<buffer::Restored> {
+        self.disk.answers_at = from;
+        for step in 0..steps.min(100) {
+            let now = from.after(Duration::from_secs(u64::from(step)));
+            let opened = self.buffer.opened();
+            if opened.is_some() {
+                return opened;
+            }
+            self.buffer.flush(&mut self.disk, now, wall);
+            let completion = self.disk.answer()?;
+            self.buffer.complete(&mut self.disk, completion, now);
+        }
+        None
+    }
+
     /// Rows that the disk has, read past the buffer.
     pub(super) fn found(&self) -> BTreeMap<(u32, u64), u32> {
         let recovered = recover(&self.disk, SHARD, &self.disk.found()).expect("a start");
-        let mut log = Log::new(self.settings.log.clone(), recovered);
-        let lanes: Vec<u32> = log.state().lanes().map(|(lane, _)| lane).collect();
+        let mut log = recovered.reader();
+        let lanes: Vec<u32> = recovered.state.lanes().map(|(lane, _)| lane).collect();
         let mut found = BTreeMap::new();
         for lane in lanes {
             let mut at = 0;
-            while let Read::Block(block) = log.read(&self.disk, lane, at, u64::MAX).expect("a read") {
+            while let Read::Block(block) = log.rows(&self.disk, lane, at, u64::MAX).expect("a read") {
                 at = block.run.end();
                 for back in block.rows() {
                     let (row, _) = row::read(back.record.key, back.record.value).expect("a row, whole");
@@ -216,7 +244,7 @@ impl Spool {
     }
 
     pub(super) fn wrong(&self) -> Option<String> {
-        let (taken, most) = (self.disk.bytes_taken(), self.bytes_max);
+        let (taken, most) = (self.disk.bytes_taken(), self.bytes_max.max(self.buffer.numbers().bytes_max));
         if taken > most {
             return Some(format!("{taken} bytes on the disk, of {most} at the most"));
         }

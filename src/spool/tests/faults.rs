@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::support::{
-    Drained, SEGMENT, cut_to, drain, lane, normal, placeless, put, put_with, recovered, settings, settle,
+    Drained, SEGMENT, cut_to, drain_state, lane, normal, placeless, put, put_with, recovered, settings, settle,
 };
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::simulated::SimDisk;
@@ -160,8 +160,7 @@ impl World {
         let ended = |lane, number| {
             self.ended.iter().any(|(of, run, _)| *of == lane && (run.first..run.end()).contains(&number))
         };
-        let mut log = Log::new(settings(14, self.random.u64(..)), found);
-        let (rows, rotten) = drain(&mut log, &self.disk);
+        let (rows, rotten) = drain_state(&found.state, &self.disk);
         assert!(rotten.is_empty(), "seed {seed}");
         for (key, value) in &rows {
             assert_eq!(Some(value), self.rows.get(key).map(|(value, _)| value), "seed {seed}: {key:?} was never taken");
@@ -175,22 +174,22 @@ impl World {
                 "seed {seed}: back again"
             );
         }
-        self.go_on(log, &rows)
+        self.go_on(found, &rows)
     }
 
     /// The same work on what was found.
-    fn go_on(mut self, log: Log, rows: &Drained) -> Self {
+    fn go_on(mut self, found: Recovered, rows: &Drained) -> Self {
         self.rows.retain(|key, _| rows.contains_key(key));
-        let durable = log.durable;
-        self.rows.values_mut().for_each(|(_, ticket)| *ticket = durable);
+        let group = found.group;
+        self.rows.values_mut().for_each(|(_, ticket)| *ticket = group);
         (self.ended, self.staged, self.uncut) = (Vec::new(), Vec::new(), Vec::new());
-        let cuts = log.state().cuts().flat_map(|cut| cut.rows.iter().map(|run| (cut.head.lane, *run, cut.head.cut)));
+        let cuts = found.state.cuts().flat_map(|cut| cut.rows.iter().map(|run| (cut.head.lane, *run, cut.head.cut)));
         self.open = cuts.collect();
         let cut = |key: &(u32, u64)| {
             self.open.iter().any(|(lane, run, _)| *lane == key.0 && (run.first..run.end()).contains(&key.1))
         };
         self.uncut = rows.keys().filter(|key| !cut(key)).map(|key| (key.0, Run { first: key.1, count: 1 })).collect();
-        self.log = log;
+        self.log = Log::new(settings(14, self.random.u64(..)), found);
         self.disk.fail_syncs = 0;
         self.disk.fail_appends = 0;
         self
@@ -299,8 +298,7 @@ fn a_flipped_bit_in_a_closed_segment_costs_its_entry_and_is_reported() {
         let bit = random.usize(0..log.state().segments[&segment].end as usize * 8);
         let mut hurt = disk.clone();
         hurt.bytes(segment)[bit / 8] ^= 1 << (bit % 8);
-        let mut again = Log::new(settings(14, 2), recovered(&hurt));
-        let (rows, rotten) = drain(&mut again, &hurt);
+        let (rows, rotten) = drain_state(&recovered(&hurt).state, &hurt);
         let lost = rotten.iter().map(|(_, run)| run.count).sum::<u64>() as usize;
         assert_eq!(rows.len() + lost, expected.len(), "trial {trial}");
         assert!(lost <= 1, "trial {trial}: bit {bit} of segment {segment} cost {lost} rows");

@@ -4,5 +4,6 @@ mod full;
 mod room;
 mod search;
 mod speed;
+mod starts;
 mod support;
 mod terms;

@@ -78,12 +78,16 @@ pub(super) fn value(tail: &[u8]) -> Vec<u8> {
 
 /// Runs the disk until nothing is under way.
 pub(super) fn settle(log: &mut Log, disk: &mut SimDisk) {
+    let mut quiet = 0;
     for _ in 0..1_000 {
-        // Long after any time-out.
-        let now = Monotonic((disk.answered + 1) << 40);
+        // Long after any time-out; one that begins now is over at the next look.
+        let now = Monotonic((disk.answered + quiet + 1) << 40);
         log.flush(disk, now, WallMs(7));
-        let Some(answer) = disk.answer() else { return };
-        log.complete(disk, answer);
+        match disk.answer() {
+            Some(answer) => log.complete(disk, answer),
+            None if quiet == 2 => return,
+            None => quiet += 1,
+        }
     }
     panic!("it never comes to rest");
 }
@@ -138,12 +142,18 @@ pub(super) type Drained = BTreeMap<(u32, u64), Vec<u8>>;
 
 /// All that lives, by lane and number; and the rows that are rotten.
 pub(super) fn drain(log: &mut Log, disk: &SimDisk) -> (Drained, Vec<(u32, Run)>) {
+    drain_state(log.state(), disk)
+}
+
+/// The same of a state, durable or not.
+pub(super) fn drain_state(state: &State, disk: &SimDisk) -> (Drained, Vec<(u32, Run)>) {
     let (mut found, mut rotten) = (BTreeMap::new(), Vec::new());
-    let lanes: Vec<u32> = log.state().lanes().map(|(lane, _)| lane).collect();
+    let lanes: Vec<u32> = state.lanes().map(|(lane, _)| lane).collect();
+    let mut log = crate::spool::FoundReader::new(state);
     for lane in lanes {
         let mut at = 0;
         loop {
-            match log.read(disk, lane, at, u64::MAX).expect("a read") {
+            match log.rows(disk, lane, at, u64::MAX).expect("a read") {
                 Read::Empty => break,
                 Read::Rotten(run) => {
                     rotten.push((lane, run));

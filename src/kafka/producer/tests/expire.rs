@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::hand::{Hand, SINK, settings, topic, values};
 use super::logged::{disk, known};
+use crate::kafka::producer::numbers::Number;
 use crate::kafka::producer::row_log::{Ended, Fate, RowLog, RowRun};
 use crate::kafka::producer::{Row, Settings, Terms};
 use crate::kafka::types::Ticket;
@@ -286,4 +287,18 @@ fn nor_is_it_counted_again_where_they_make_room() {
     assert_eq!(go_on(&mut hand), ["row 4"]);
     assert_eq!(hand.stats().buffered_rows, 0);
     assert!(hand.log.state.live.is_empty());
+}
+
+/// The log may have no room for another hole before a cut is done (D3).
+#[test]
+fn a_batch_that_is_done_is_told_though_ends_of_rows_have_to_wait() {
+    let mut hand = known(disk());
+    let first = hand.poll_synced().remove(0);
+    hand.append("t", None);
+    hand.poll_synced();
+    hand.log.no_row_ends = true;
+    hand.producer.logging.row_over(Number { lane: 0, number: 1 }, Fate::Expired);
+    hand.answer(&first, 0);
+    assert!(hand.poll_synced().is_empty(), "no cut while an end waits");
+    assert_eq!(hand.log.dones.len(), 1, "told at once");
 }

@@ -43,6 +43,8 @@ pub(crate) struct HandLog {
     pub(crate) durable: u64,
     /// Calls that are still taken; `None`: all.
     pub(crate) takes: Option<u32>,
+    /// Ends of rows without a cut are not taken.
+    pub(crate) no_row_ends: bool,
     /// Reads that are put off.
     pub(crate) later: u32,
     /// Reads that are still answered; `None`: all.
@@ -196,6 +198,9 @@ impl RowLog for HandLog {
 
     fn ended(&mut self, ended: &Ended<'_>) -> Result<(), NotNow> {
         self.take()?;
+        if ended.cut.is_none() && self.no_row_ends {
+            return Err(NotNow);
+        }
         if let Some(cut) = ended.cut {
             let (cut, ..) = self.state.cuts.remove(&cut).expect("an open cut");
             assert_eq!((cut.lane, &*cut.rows), (ended.lane, ended.rows));

@@ -1,0 +1,151 @@
+//! What a start does with what it finds before anything new: the last group again, other bounds than before, and what
+//! cannot be.
+
+use super::support::{SEGMENT, cut, lane, log, put, recovered, settings, settle};
+use crate::runtime::seam::{Monotonic, WallMs};
+use crate::spool::simulated::SimDisk;
+use crate::spool::{Log, Refused, Run, SEGMENTS_RESERVED, Settings};
+
+/// D1: after kill -9 the last group may stand in the page cache only.
+#[test]
+fn a_log_is_open_when_the_last_group_that_was_found_is_durable() {
+    let (mut log, mut disk) = log(10);
+    let lane = lane(&mut log, "s", "t", 0);
+    put(&mut log, lane, &[vec![1]]).expect("room");
+    settle(&mut log, &mut disk);
+    put(&mut log, lane, &[vec![2]]).expect("room");
+    log.flush(&mut disk, Monotonic(1), WallMs(1));
+    // Written, not synced.
+    let mut random = fastrand::Rng::with_seed(1);
+    let written = std::iter::repeat_with(|| {
+        let mut killed = disk.clone();
+        killed.kill(&mut random);
+        killed
+    });
+    let mut killed = written.take(100).find(|disk| recovered(disk).state.live_rows() == 2).expect("often");
+    let mut again = Log::new(settings(10, 2), recovered(&killed));
+    assert!(!again.is_open() && again.state().live_rows() == 1, "found, not durable");
+    let group = again.group() - 1;
+    assert!(again.durable() < group);
+    let mut cut_off = killed.clone();
+    settle(&mut again, &mut killed);
+    assert!(again.is_open() && again.durable() >= group && again.state().live_rows() == 2);
+    killed.power_cut(&mut random);
+    assert_eq!(recovered(&killed).state.live_rows(), 2, "no power cut takes it back any more");
+    let lost = std::iter::repeat_with(|| {
+        cut_off.power_cut(&mut random);
+        recovered(&cut_off).state.live_rows()
+    });
+    assert_eq!(lost.take(20).min(), Some(1), "before, one might have");
+}
+
+/// Rows in full segments, cut or not.
+fn full(segments: u64) -> (SimDisk, u64) {
+    let (mut log, mut disk) = log(segments + SEGMENTS_RESERVED);
+    let lane = lane(&mut log, "s", "t", 0);
+    let mut rows = 0;
+    while put(&mut log, lane, &[vec![7; 1_500]]).is_ok() {
+        rows += 1;
+        settle(&mut log, &mut disk);
+    }
+    (disk, rows)
+}
+
+/// Cuts and ends all there is. Panics if the log takes nothing any more.
+fn drained(log: &mut Log, disk: &mut SimDisk, rows: u64) {
+    settle(log, disk);
+    let lane = log.state().lanes().next().expect("it").0;
+    for row in 0..rows {
+        let run = [Run { first: row, count: 1 }];
+        let (number, group) = cut(log, lane, 0, &run).expect("a cut is always taken");
+        settle(log, disk);
+        assert!(log.durable() >= group, "row {row}: the log stands still");
+        log.done(number, lane, &run, 0).expect("an end is always taken");
+        settle(log, disk);
+        assert!(log.bytes() <= log.bytes_max(), "{} of {}", log.bytes(), log.bytes_max());
+    }
+    assert_eq!(log.state().live_rows(), 0);
+}
+
+/// D2: an operator changes the bounds while rows wait.
+#[test]
+fn a_log_drains_whatever_its_bounds_are_at_the_next_start() {
+    for (segment_bytes, segments_max) in [(SEGMENT, 6), (SEGMENT * 4, 5), (SEGMENT * 16, 5), (SEGMENT / 4, 100)] {
+        let what = format!("{segments_max} segments of {segment_bytes}");
+        let (mut disk, rows) = full(20);
+        let wanted = Settings { segment_bytes, segments_max, ..settings(0, 2) };
+        let wanted = Settings { sink_bytes_max: u64::MAX, ..wanted };
+        let mut log = Log::new(wanted, recovered(&disk));
+        settle(&mut log, &mut disk);
+        let lane = log.state().lanes().next().expect("it").0;
+        let more = put(&mut log, lane, &[vec![7; 20]]);
+        let larger = SEGMENT * 20 > segment_bytes * segments_max;
+        assert_eq!(more, if larger { Err(Refused::Full) } else { more }, "{what}: rows keep to the bound");
+        drained(&mut log, &mut disk, rows + u64::from(more.is_ok()));
+        // In its new bounds by itself, without another start.
+        for turn in 0..200u64 {
+            let Ok(run) = put(&mut log, lane, &[vec![7; segment_bytes as usize / 20]]) else {
+                panic!("{what}: no room in turn {turn}")
+            };
+            settle(&mut log, &mut disk);
+            log.end_rows(lane, &[run], crate::spool::Reason::Expired).expect("taken");
+            settle(&mut log, &mut disk);
+        }
+        assert_eq!(log.bytes_max(), segment_bytes * segments_max, "{what}");
+        assert!(disk.found().values().all(|bytes| *bytes == segment_bytes), "{what}: {:?}", disk.found());
+    }
+}
+
+/// D4: a cut of which rows are gone would hold its place in the window for ever.
+#[test]
+fn a_cut_without_all_of_its_rows_is_void_at_the_next_start() {
+    let (mut log, mut disk) = log(20);
+    let lane = lane(&mut log, "s", "t", 0);
+    let first = put(&mut log, lane, &[vec![1; 1_500], vec![2; 300]]).expect("room");
+    settle(&mut log, &mut disk);
+    let gone = log.last.expect("a segment").0;
+    while log.last.expect("a segment").0 < gone + 3 {
+        put(&mut log, lane, &[vec![3; 1_500]]).expect("room");
+        settle(&mut log, &mut disk);
+    }
+    let whole = put(&mut log, lane, &[vec![4]]).expect("room");
+    for _ in 0..4 {
+        cut(&mut log, lane, 0, &[first]).expect("a cut");
+    }
+    cut(&mut log, lane, 0, &[whole]).expect("a cut");
+    settle(&mut log, &mut disk);
+    disk.lose(gone);
+    let found = recovered(&disk);
+    assert!(found.missing.iter().any(|(_, run)| run.first == first.first));
+    assert_eq!(found.voided.len(), 4);
+    assert_eq!(found.state.cuts().map(|cut| cut.rows.to_vec()).collect::<Vec<_>>(), [vec![whole]]);
+    let (next, live) = (found.state.lane(lane).expect("it").next, found.state.live_rows());
+    let mut again = Log::new(settings(20, 2), found);
+    settle(&mut again, &mut disk);
+    assert_eq!(again.state().live_rows(), live);
+    cut(&mut again, lane, 0, &[Run { first: whole.first - 1, count: 1 }]).expect("its window is free");
+    settle(&mut again, &mut disk);
+    let found = recovered(&disk);
+    assert_eq!((found.voided.len(), found.missing.len(), found.state.cuts().count()), (0, 0, 2), "ended for good");
+    assert_eq!(found.state.lane(lane).expect("it").next, next);
+}
+
+/// The entry that gave out numbers may be lost: they are not given out again.
+#[test]
+fn numbers_that_a_cut_names_are_not_given_out_again() {
+    let (mut log, mut disk) = log(20);
+    let lane = lane(&mut log, "s", "t", 0);
+    settle(&mut log, &mut disk);
+    let (segment, at) = log.last.expect("a segment");
+    let run = put(&mut log, lane, &[vec![1; 100]]).expect("room");
+    settle(&mut log, &mut disk);
+    cut(&mut log, lane, 0, &[run]).expect("a cut");
+    settle(&mut log, &mut disk);
+    disk.bytes(segment)[at as usize + 40] ^= 1;
+    let found = recovered(&disk);
+    assert!(found.fate_open && found.state.live_rows() == 0 && found.voided.len() == 1);
+    assert_eq!(found.state.lane(lane).expect("it").next, run.end());
+    let mut again = Log::new(settings(20, 2), found);
+    let after = put(&mut again, lane, &[vec![2]]).expect("room");
+    assert!(after.first >= run.end() + (1 << 32), "and those are left out that nothing names");
+}
