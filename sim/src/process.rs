@@ -57,6 +57,8 @@ pub struct Process {
     pub(crate) layout: Layout,
     pub(crate) started_at: u64,
     pub(crate) stopping: bool,
+    /// Shards that have taken up what their spool holds. Clients are accepted once all have.
+    started: usize,
     notices: Receiver<Notice>,
     letters: Vec<Receiver<Letter>>,
     moving: Moving,
@@ -185,7 +187,8 @@ impl World {
         }
         self.disks = disks.collect();
         let started_at = self.time;
-        self.process = Some(Process { hosts, layout, started_at, stopping: false, notices, letters, moving });
+        self.process =
+            Some(Process { hosts, layout, started_at, stopping: false, started: 0, notices, letters, moving });
         self.note(|| "process starts".to_owned());
         for shard in 0..shards {
             self.begin(shard);
@@ -224,8 +227,18 @@ impl World {
                     self.note(|| format!("shard {shard} drained: {rows_left} rows left, {rows_kept} kept"));
                     self.judge.rows_left += rows_left;
                 }
-                Notice::Started(_) => {}
+                Notice::Started(_) => self.shard_started(),
             }
+        }
+    }
+
+    /// Clients are accepted once every shard has started, as in the service.
+    fn shard_started(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        process.started += 1;
+        let shards = process.hosts.len();
+        if process.started == shards {
+            (0..shards).for_each(|shard| self.put(shard, In::Mail(Mail::Accept)));
         }
     }
 

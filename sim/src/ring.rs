@@ -48,7 +48,7 @@ pub struct Ring {
     free: Vec<u32>,
     /// The shard has asked to end.
     pub stopped: bool,
-    /// It accepts no connections any more.
+    /// It does not accept connections yet, or any more.
     pub deaf: bool,
     /// What its segments are on.
     pub disk: Disk,
@@ -76,7 +76,7 @@ impl Ring {
             wires: Vec::new(),
             free: Vec::new(),
             stopped: false,
-            deaf: false,
+            deaf: true,
             disk,
             opened: false,
             timers: BTreeMap::new(),
@@ -224,6 +224,9 @@ impl Io<Mail> for Ring {
         Some(PEER)
     }
     fn set_peer(&mut self, _conn: ConnId, _peer: SocketAddr) {}
+    fn start_accepting(&mut self) {
+        self.deaf = false;
+    }
     fn stop_accepting(&mut self) {
         self.deaf = true;
     }

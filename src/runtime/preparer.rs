@@ -190,13 +190,16 @@ fn write_zeroes(file: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens what is there already, twice each.
+/// Opens what is there already, twice each, and makes it durable: a process that was killed may have left bytes in the
+/// page cache alone, and nothing that is read may be acted on before a power cut can no longer take it back.
 pub(super) fn open_existing(folder: &Path) -> io::Result<Vec<(u64, u64, File, File)>> {
     let mut opened = Vec::new();
     for (segment, bytes) in super::folder::segments_in(folder)? {
         let file = File::options().read(true).write(true).open(segment_path(folder, segment))?;
+        file.sync_all()?;
         let second = file.try_clone()?;
         opened.push((segment, bytes, file, second));
     }
+    sync_folder(folder)?;
     Ok(opened)
 }

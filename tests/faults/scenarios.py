@@ -334,6 +334,8 @@ class PowerCut(Kill9):
 
     def hurt(self) -> None:
         self.flow(self.chance.uniform(0.5, 2.0))
+        # What is in Kafka already survives any cut of ours.
+        self.kafka("freeze", 1)
         self.set("withhold_syncs = 1\n")
         time.sleep(self.chance.uniform(0.02, 0.3))
         self.kill()
@@ -345,6 +347,7 @@ class PowerCut(Kill9):
         self.kill()
         self.cut()
         self.ready_s.append(self.restart())
+        self.kafka("thaw", 1)
         self.load.mark("power back")
         self.flow(0.5)
 

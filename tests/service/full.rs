@@ -156,8 +156,8 @@ fn who_publishes_and_goes_while_kafka_is_away_frees_its_descriptor() {
             device.vanish();
         }
     }
-    until("memory is full", || metric(&service, "stalls_total") > 0);
+    until("memory is full", || metric(&service, "connection_pauses_total") > 0);
     until("their descriptors are free", || descriptors(&service) <= before + 8);
-    assert_eq!(metric(&service, "stalled_connections"), 0);
+    assert_eq!(metric(&service, "connections_paused"), 0);
     Device::connect(service.mqtt(), Version::V5, "another").ping();
 }

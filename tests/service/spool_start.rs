@@ -122,7 +122,7 @@ fn a_folder_missing_or_one_too_many_is_refused() {
     assert!(said.contains("there is no manifest.json"), "{said}");
     fs::rename(&aside, root.join("manifest.json")).expect("renamed");
     service.start_again();
-    until_metric(&service, "sink_recovered_total", 10);
+    until_metric(&service, "sink_records_in_total{source=\"recovery\"}", 10);
 }
 
 /// A volume that is not mounted looks like an empty data directory.
@@ -142,7 +142,7 @@ fn the_data_directory_that_is_named_and_no_other() {
     fs::remove_dir_all(dir.join("data")).expect("it has a lock at most");
     fs::rename(dir.join("volume"), dir.join("data")).expect("mounted");
     service.start_again();
-    until_metric(&service, "sink_recovered_total", 10);
+    until_metric(&service, "sink_records_in_total{source=\"recovery\"}", 10);
 }
 
 /// Other bounds, with a backlog: taken up, or refused with words.
@@ -155,16 +155,16 @@ fn other_bounds_take_up_what_is_there() {
     {
         write(&dir, 2, &format!("{AWAY}[spool]\n{spool}{}", sink("a")));
         service.start_again();
-        until_metric(&service, "sink_recovered_total", 10);
+        until_metric(&service, "sink_records_in_total{source=\"recovery\"}", 10);
         service.kill9();
     }
     write(&dir, 2, &format!("{AWAY}[spool]\nappend = \"mapped\"\n{}{}", &SPOOL["[spool]\n".len()..], sink("a")));
     service.start_again();
-    until_metric(&service, "sink_recovered_total", 10);
+    until_metric(&service, "sink_records_in_total{source=\"recovery\"}", 10);
     Device::connect(service.mqtt(), Version::V5, "device").deliver(1, "t", b"stored through a map");
     service.kill9();
     write(&dir, 2, &format!("{AWAY}{SPOOL}{}", sink("a")));
     service.start_again();
-    until_metric(&service, "sink_recovered_total", 11);
+    until_metric(&service, "sink_records_in_total{source=\"recovery\"}", 11);
     service.kill9();
 }
