@@ -85,3 +85,28 @@ pub const UNREADABLE_AGAIN: std::time::Duration = std::time::Duration::from_secs
 
 /// A reader of one place needs the window it is in, the next one, and the one ahead.
 const _: () = assert!(SEGMENT_WINDOWS_MAX >= 4);
+
+/// Bytes of rows without a partition that one poll of a producer places: a turn must stay short when a backlog finds its
+/// partitions.
+pub const PLACED_BYTES_PER_POLL: usize = 512 << 10;
+
+/// Bytes that one poll of a producer reads back from the spool.
+pub const LOADED_BYTES_PER_POLL: usize = 1 << 20;
+
+/// Idle topics that one poll of a producer forgets. Others wait for the next one.
+pub const FORGOTTEN_MAX: usize = 1_024;
+
+/// News of a producer that wait to be read, which is once a turn. What comes beyond them is left out: the counters have
+/// it.
+pub const NEWS_MAX: usize = 64;
+
+/// Questions of a producer about the ends of logs at one time (`acks = "leader"`, after a leader has moved). Beyond that a
+/// loss shows with the partition's next batch, or not at all.
+pub const LOG_END_QUESTIONS_MAX: usize = 1_024;
+
+/// A poll reads back no more than two polls place.
+const _: () = assert!(LOADED_BYTES_PER_POLL <= 2 * PLACED_BYTES_PER_POLL);
+/// A poll reads a few windows of segments, not all there are.
+const _: () = assert!(LOADED_BYTES_PER_POLL <= SEGMENT_WINDOWS_MAX / 4 * SEGMENT_WINDOW_BYTES);
+/// All news of a turn become events within the queue.
+const _: () = assert!(NEWS_MAX * 8 <= EVENTS_QUEUED_MAX);

@@ -46,7 +46,6 @@ pub(super) struct Plan {
     pub(super) owes_answer: bool,
     /// What its answer waits for, as the histogram of answers names it.
     pub(super) level: Level,
-    /// Whether a record's partition is that of its client.
     /// Whether a record's partition is that of its key.
     by_key: bool,
     /// Whether it is that of its client.

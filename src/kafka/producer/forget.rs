@@ -3,10 +3,8 @@
 use super::partition::{Identity, Partition};
 use super::topic::Topic;
 use super::{Producer, Want};
+use crate::limits::FORGOTTEN_MAX;
 use crate::runtime::seam::Monotonic;
-
-/// Topics forgotten in one turn.
-const FORGOTTEN_MAX: usize = 1024;
 
 impl Producer {
     /// Topics that are known.

@@ -18,10 +18,9 @@ use super::resolve::count_unclear;
 use super::timers::Timer;
 use super::{Key, Producer, Want};
 use crate::kafka::types::{LogSays, NodeId, Outcome, Question};
+use crate::limits::LOG_END_QUESTIONS_MAX;
 use crate::runtime::seam::Monotonic;
 
-/// Questions about the ends of logs at one time; beyond that a loss shows with the next batch, or not at all.
-const ENDS_MAX: usize = 1024;
 /// A new leader that does not know its end yet is asked so often, and so long after.
 const END_TRIES: u8 = 20;
 const END_AGAIN: Duration = Duration::from_millis(500);
@@ -289,9 +288,9 @@ impl Producer {
             acked.ask_again = true;
             return;
         }
-        if self.ends.len() >= ENDS_MAX {
+        if self.ends.len() >= LOG_END_QUESTIONS_MAX {
             self.ends.retain(|_, end| now < end.until);
-            if self.ends.len() >= ENDS_MAX {
+            if self.ends.len() >= LOG_END_QUESTIONS_MAX {
                 return;
             }
         }
@@ -333,7 +332,7 @@ impl Producer {
                 }
             }
             LogSays::Ends { at } if at < end.next && self.is_still(&end) => self.lost(end.key, Some(at)),
-            LogSays::Again if end.tries < END_TRIES && self.ends_again.len() < ENDS_MAX => {
+            LogSays::Again if end.tries < END_TRIES && self.ends_again.len() < LOG_END_QUESTIONS_MAX => {
                 let at = now.after(END_AGAIN);
                 self.ends_again.push_back((at, end));
                 self.timers.set(at, Timer::Ends);

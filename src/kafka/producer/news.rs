@@ -4,9 +4,7 @@ use std::rc::Rc;
 
 use super::Producer;
 use crate::kafka::types::SinkId;
-
-/// News that wait to be read. What comes beyond them is left out: the counters have it.
-const NEWS_MAX: usize = 64;
+use crate::limits::NEWS_MAX;
 
 /// Metadata errors in a row before a topic is called unknown: one that is made when it is asked for takes a moment.
 pub(super) const UNKNOWN_AFTER: u32 = 3;

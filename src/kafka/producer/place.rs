@@ -8,12 +8,10 @@ use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::UNPLACED;
 use super::topic::Place;
 use super::{Keep, Key, Partitioner, Producer};
+use crate::limits::PLACED_BYTES_PER_POLL;
 use crate::record::murmur2;
 use crate::record::{HEADER_LEN, Record};
 use crate::runtime::seam::Monotonic;
-
-/// Bytes of waiting rows that one poll places: a turn must stay short when a backlog finds its partitions.
-const PLACED_BYTES_PER_POLL: usize = 512 * 1024;
 
 impl Producer {
     /// Puts a row into the growing batch of its partition.

@@ -11,10 +11,8 @@ use super::row_log::{RowLog, UNPLACED};
 use super::tickets::Cursor;
 use super::{Keep, Key, Producer};
 use crate::kafka::types::SinkId;
+use crate::limits::LOADED_BYTES_PER_POLL;
 use crate::runtime::seam::Monotonic;
-
-/// Bytes that one poll reads back.
-const LOADED_BYTES_PER_POLL: usize = 1024 * 1024;
 
 /// Batches that a partition has ready to be cut before more is read for it.
 const READY_BATCHES: usize = 2;

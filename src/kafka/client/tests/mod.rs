@@ -5,5 +5,6 @@ mod bytes;
 mod failures;
 mod flow;
 mod frozen;
+mod settings;
 mod storm;
 mod world;

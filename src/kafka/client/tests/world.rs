@@ -30,6 +30,8 @@ pub(super) struct World {
     pub(super) resolver_hangs: bool,
     /// Open connections: the node, and the bytes of a request that is not whole.
     pub(super) wires: BTreeMap<LinkId, (i32, Vec<u8>)>,
+    /// All that was sent to brokers.
+    pub(super) sent: Vec<u8>,
     /// Answers are delivered in pieces of this many bytes.
     pub(super) piece: usize,
     /// Bytes that the far end's kernel does not have.
@@ -60,6 +62,7 @@ pub(super) fn world_of(settings: Settings) -> World {
         names: BTreeMap::new(),
         resolver_hangs: false,
         wires: BTreeMap::new(),
+        sent: Vec::new(),
         piece: usize::MAX,
         unacked: BTreeMap::new(),
         work: Duration::ZERO,
@@ -200,6 +203,7 @@ impl World {
         let Some((node, pending)) = self.wires.get_mut(&link) else { return };
         let node = *node;
         chunks.iter().for_each(|chunk| pending.extend_from_slice(chunk.bytes()));
+        chunks.iter().for_each(|chunk| self.sent.extend_from_slice(chunk.bytes()));
         let mut pending = std::mem::take(pending);
         while let Some((length, rest)) = pending.split_first_chunk::<4>() {
             let length = u32::from_be_bytes(*length) as usize;

@@ -24,6 +24,7 @@ mod refusals;
 mod restored;
 mod rules;
 mod saved;
+mod settings;
 mod shares;
 mod spilled;
 mod timeless;
