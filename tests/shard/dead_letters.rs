@@ -7,7 +7,7 @@ use forebay::config;
 use forebay::metrics::spec::{Layout, ShardMetric, SinkMetric};
 use forebay::mqtt::encode;
 use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, Version};
-use forebay::mqtt::property::Properties;
+use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::runtime::seam::{ConnId, Shard};
 use forebay::service::dead_letters::Letter;
 use forebay::shard::mail::Mail;
@@ -46,6 +46,11 @@ fn world_of(text: &str) -> (World, Receiver<Letter>) {
 fn device(world: &mut World, version: Version) -> ConnId {
     let conn = world.accept();
     let mut bytes = Vec::new();
+    // Without Reason Strings, an answer is a few bytes.
+    let mut properties = PropertyBuf::new();
+    if version == Version::V5 {
+        properties.push(Property::RequestProblemInformation(false));
+    }
     let connect = Connect {
         version,
         clean_start: true,
@@ -54,7 +59,7 @@ fn device(world: &mut World, version: Version) -> ConnId {
         will: None,
         username: None,
         password: None,
-        properties: Properties::EMPTY,
+        properties: properties.as_properties(),
     };
     encode::packet(version, &Packet::Connect(connect), &mut bytes).expect("encoded");
     world.bytes(conn, &bytes);

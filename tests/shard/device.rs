@@ -260,6 +260,10 @@ pub(crate) fn receipts(rest: &[u8]) -> Vec<Receipt> {
         (usize::from(len & 127) | usize::from(rest[0]) << 7, &rest[1..])
     };
     assert_eq!(rest.len(), len, "nothing but properties");
+    if let [0x1f, more @ ..] = rest {
+        // Reason String.
+        rest = text(more).1;
+    }
     while let [0x26, more @ ..] = rest {
         let (name, more) = text(more);
         let (value, more) = text(more);
