@@ -6,7 +6,6 @@ use crate::plan::Kind;
 /// Scripts (`scenarios`), by name.
 pub const RED_SCRIPTS: &[&str] = &[
     "N1 a segment with a kept session is gone",
-    "N2 a hybrid row that an earlier start gave up",
     "D5 reads fail for a while",
     "D5 a bad sector at the start",
     "D6 a clock in 1970",

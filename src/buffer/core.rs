@@ -99,7 +99,8 @@ impl Buffer {
         settings.check(&recovered.state)?;
         let mut report = Report::of(&mut recovered);
         let mut restored = settings.restored(&recovered, &mut report);
-        restored.sessions = settings.sessions(disk, &recovered, &mut report)?;
+        let (sessions, lost) = settings.sessions(disk, &recovered, &mut report)?;
+        restored.sessions = sessions;
         let next_session = recovered.next_session();
         let given_up = settings.given_up(&recovered.state);
         let mut log = Log::new(settings.log.clone(), recovered);
@@ -131,6 +132,10 @@ impl Buffer {
             // The group is empty: it has a place.
             buffer.log.discard_sink(sink).map_err(|_| OpenError::Discard { sink: name })?;
             report.given_up += rows;
+        }
+        for number in lost {
+            // No room: the next start finds it lost once more.
+            let _ = buffer.log.session_ended(number);
         }
         buffer.opening = Some(Box::new(Restored { report, ..restored }));
         buffer.look_at_room();

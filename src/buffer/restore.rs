@@ -243,7 +243,7 @@ impl Settings {
         Restored { clusters, ..Restored::default() }
     }
 
-    /// Kept sessions with their bytes.
+    /// Kept sessions with their bytes, and the numbers of those that are lost.
     ///
     /// # Errors
     /// [`OpenError::Session`].
@@ -252,19 +252,21 @@ impl Settings {
         disk: &D,
         recovered: &Recovered,
         report: &mut Report,
-    ) -> Result<Vec<RestoredSession>, OpenError> {
-        let mut sessions = Vec::new();
+    ) -> Result<(Vec<RestoredSession>, Vec<u64>), OpenError> {
+        let (mut sessions, mut lost) = (Vec::new(), Vec::new());
         let mut reader = recovered.reader();
         for number in recovered.state.sessions() {
             let open = self.open_ids(&recovered.state, number);
             match reader.session(disk, number) {
                 Ok(Some(payload)) => sessions.push(RestoredSession { number, payload: payload.to_vec(), open }),
-                Ok(None) => report.sessions_lost += 1,
+                // Damaged, or its segment is gone (S7): its client hears that there is no session, the rest goes on.
+                Ok(None) | Err(ReadError::Missing) => lost.push(number),
                 Err(error) => return Err(OpenError::Session { number, error }),
             }
         }
         report.sessions = sessions.len() as u64;
-        Ok(sessions)
+        report.sessions_lost += lost.len() as u64;
+        Ok((sessions, lost))
     }
 
     /// A kept session's open packet ids.

@@ -232,7 +232,7 @@ impl Core {
                 self.numbers.count_listener(listener, L::Matched);
                 let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
                 let ticket = number.map(|number| Ticket { session: key.to_bits(), number });
-                let origin = of_kept.filter(|_| reservation.is_spooled());
+                let origin = of_kept.filter(|_| reservation.keeps_packet_id());
                 let origin = origin.map(|session| Origin { session, packet_id: publish.packet_id });
                 is_logged = origin.is_some();
                 if let Some(number) = number.filter(|_| std::mem::take(&mut self.sample.wanted)) {

@@ -237,9 +237,13 @@ impl Reservation<'_> {
         sinks.map(|reserved| self.outlets.plans[usize::from(reserved.sink)].level).max().unwrap_or(Level::Received)
     }
 
-    /// Whether a sink that takes it keeps its rows in the spool.
-    pub(super) fn is_spooled(&self) -> bool {
-        self.outlets.workspace.sinks.iter().any(|sink| matches!(sink.to, To::Topic { is_spooled: true, .. }))
+    /// Whether a sink that takes it keeps its rows in the spool, and with them the packet id of a QoS 2 message.
+    pub(super) fn keeps_packet_id(&self) -> bool {
+        let mut sinks = self.outlets.workspace.sinks.iter();
+        sinks.any(|reserved| {
+            let plan = &self.outlets.plans[usize::from(reserved.sink)];
+            plan.keeps_packet_ids && matches!(reserved.to, To::Topic { is_spooled: true, .. })
+        })
     }
 
     /// Writes the message's rows. Returns how many sinks owe an answer for it. `origin`: whose open packet id its rows in
@@ -276,6 +280,7 @@ impl Reservation<'_> {
             let row = Row { key, value: Some(value), headers, timestamp: wall };
             let topic = if asked.known.is_some() { "" } else { std::str::from_utf8(topic).unwrap_or_default() };
             let target = Target { sink: plan.sink, topic, known: asked.known, hash };
+            let origin = origin.filter(|_| plan.keeps_packet_ids);
             let terms = Terms { expires, hash: hash.filter(|_| plan.by_client), origin };
             let owner = ticket.filter(|_| plan.owes_answer);
             let upstream = &mut outlets.upstreams[plan.cluster];

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use smallvec::SmallVec;
 
-use crate::config::{Acknowledge, Config, Partitioner, Sink, ValueFormat};
+use crate::config::{Acknowledge, Buffer, Config, Partitioner, Sink, ValueFormat};
 use crate::kafka::producer::row_bytes_max;
 use crate::kafka::types::SinkId;
 use crate::metrics::histogram::Level;
@@ -44,6 +44,9 @@ pub(super) struct Plan {
     pub(super) sink: SinkId,
     /// Whether a message is answered only when Kafka has it.
     pub(super) owes_answer: bool,
+    /// Whether a start finds each of its rows again, so that a row can stand for the packet id of a QoS 2 message. What a
+    /// `hybrid` sink has written down is given up by the next start: a repeat has to go to it as a new message.
+    pub(super) keeps_packet_ids: bool,
     /// What its answer waits for, as the histogram of answers names it.
     pub(super) level: Level,
     /// Whether a record's partition is that of its key.
@@ -68,6 +71,7 @@ impl Plan {
             cluster: sink.cluster,
             sink: number,
             owes_answer: sink.acknowledge != Acknowledge::Received,
+            keeps_packet_ids: matches!(sink.buffer, Buffer::Disk | Buffer::HybridSaved),
             level: match sink.acknowledge {
                 Acknowledge::Received => Level::Received,
                 Acknowledge::Stored => Level::Stored,
