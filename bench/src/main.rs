@@ -78,3 +78,14 @@ fn print(report: &serde_json::Value) -> anyhow::Result<bool> {
     println!("{}", serde_json::to_string_pretty(report)?);
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    /// clap checks this in debug builds only, and only for the job that is asked for.
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

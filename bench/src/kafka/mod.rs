@@ -24,7 +24,9 @@ use crate::outcome::Latency;
 use reader::Reader;
 
 /// Where the messages are to be found.
+// clap names a group after its struct, and `run` has Settings of its own.
 #[derive(Args, Clone, Debug)]
+#[group(id = "kafka-reading")]
 pub(crate) struct Settings {
     /// Kafka's bootstrap server: measure the time until a message can be read there, and judge what arrived.
     #[arg(long, value_name = "HOST:PORT", requires = "kafka_topics")]
