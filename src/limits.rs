@@ -21,7 +21,7 @@ pub const PARTIAL_BYTES_MAX: usize = 64 << 20;
 /// number alone bounds nothing; past it a CONNECT that would add to them is refused (0x97).
 pub const SESSION_BYTES_MAX: usize = 256 << 20;
 
-/// The same for one session. It has to fit into an entry of the spool, which takes an eighth of a segment at most, also
+/// The same for one session that is kept without a connection. It has to fit into an entry of the spool, which takes an eighth of a segment at most, also
 /// where segments are as small as they may be.
 pub const SESSION_BYTES_EACH_MAX: usize = 96 << 10;
 

@@ -45,7 +45,7 @@ violations! {
     CLIENT_ID_EMPTY = CLIENT_IDENTIFIER_NOT_VALID, "MQTT-3.1.3-8", "a client without an identifier must ask for a clean session";
     AUTHENTICATION_METHOD = BAD_AUTHENTICATION_METHOD, "MQTT-4.12.0-1", "no extended authentication here";
     SESSIONS_MAX = QUOTA_EXCEEDED, "section 3.2.2.2", "no room for another session";
-    SESSION_TOO_LARGE = QUOTA_EXCEEDED, "section 3.2.2.2", "client identifier, user name and will are larger than one session may be";
+    SESSION_TOO_LARGE = QUOTA_EXCEEDED, "section 3.2.2.2", "client identifier, user name and will are larger than a kept session may be";
     SESSION_BYTES = QUOTA_EXCEEDED, "section 3.2.2.2", "identifiers, user names and wills fill the memory set aside for them";
     SPOOL_FULL = QUOTA_EXCEEDED, "section 3.2.2.2", "the spool has no room for another kept session";
     PACKET_SIZE_TINY = PACKET_TOO_LARGE, "MQTT-3.1.2-24", "CONNACK does not fit the Maximum Packet Size asked for";

@@ -12,7 +12,7 @@ pub struct Settings {
     /// Bytes of client identifiers, user names and wills of one shard's sessions, and of wills that wait for room;
     /// likewise.
     pub session_bytes_max: usize,
-    /// The same for one session.
+    /// The same for one session that is kept without a connection.
     pub session_bytes_each_max: usize,
     /// Where there is no room for a session, those that have been away longest are ended; else the CONNECT is refused.
     pub evict: bool,

@@ -182,7 +182,7 @@ impl Sessions {
         let plan = connect::plan(connect, assigned_id, settings)?;
         let old = self.find(plan.client_id);
         let bytes = connect::bytes(connect, &plan);
-        if bytes > settings.session_bytes_each_max {
+        if plan.expiry_s > 0 && bytes > settings.session_bytes_each_max {
             return Err(Violation::SESSION_TOO_LARGE);
         }
         let evicting = self.make_room(old, bytes, settings)?;

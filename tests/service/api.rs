@@ -178,7 +178,7 @@ fn commands_print_sinks_and_events() {
     assert!(ask(&["events", "--control", &control, "--kind", "nosuch"], 1).contains("no kind"));
     // Port 0 of the file is known to the log alone; what does not run does not answer.
     let file = service.dir().join("forebay.toml").display().to_string();
-    assert!(ask(&["sinks", "--config", &file], 1).contains("name it with --control"));
+    assert!(ask(&["sinks", "--config", &file], 1).contains("with --control"));
     service.terminate();
     assert!(ask(&["sinks", "--control", &control], 1).contains("is the service running?"));
 }

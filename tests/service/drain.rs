@@ -56,7 +56,7 @@ fn what_is_in_flight_is_delivered_and_answered_first() {
         assert_eq!(device.hear(), Heard::Closed);
     }
     assert!(service.wait().success(), "{}", service.log());
-    assert!(service.log().contains("drained: everything taken is in Kafka"), "{}", service.log());
+    assert!(service.log().contains("stopped: every record is in Kafka or in the spool"), "{}", service.log());
     service.start_again();
     assert_eq!(texts(service.embedded(), "all"), expected);
     assert!(service.terminate().success(), "an idle service ends as well");

@@ -7,7 +7,7 @@ use crate::device::Device;
 use crate::process::{metric, until};
 use crate::support::service::{Service, config};
 
-const SINK: &str = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\nrecord_bytes_max = \"1KiB\"\n";
+const SINK: &str = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\nrecord_bytes_max = \"1KiB\"\ndead_letters_file = \"none\"\n";
 
 fn events(service: &Service, kind: &str) -> Vec<Value> {
     let (_, page) = service.get(&format!("/api/v1/events?kind={kind}")).expect("an answer");

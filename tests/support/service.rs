@@ -164,13 +164,14 @@ impl Service {
 
     fn is_ready(&mut self) -> bool {
         let log = self.log();
-        let (Some(mqtt), Some(control)) =
-            (address(&log, "mqtt listening on "), address(&log, "control listening on http://"))
-        else {
-            return false;
-        };
+        // In words, or where the log is JSON, as fields of its lines.
+        let mqtt = address(&log, "mqtt listening on ").or_else(|| address(&log, "\"listener\":\""));
+        let control = address(&log, "control listening on http://")
+            .or_else(|| address(&log, "\"message\":\"control plane listening\",\"address\":\""));
+        let (Some(mqtt), Some(control)) = (mqtt, control) else { return false };
         (self.mqtt, self.control) = (mqtt, control);
-        self.embedded = address(&log, "embedded log listening on ");
+        self.embedded = address(&log, "embedded log listening on ")
+            .or_else(|| address(&log, "\"message\":\"embedded log listening\",\"address\":\""));
         matches!(self.get("/readyz"), Ok((200, _)))
     }
 
