@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use super::map::Map;
 
-/// Zeroes that are written to close a gap, at most.
-const GAP_MAX: u64 = 4096;
+/// Zeroes that are written to close a gap, at most. What is farther away stands by itself.
+pub(super) const GAP_MAX: u64 = 4096;
 
 /// Bytes and where they belong.
 #[derive(Default)]

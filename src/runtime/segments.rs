@@ -20,7 +20,7 @@ use super::fetch::Fetches;
 use super::preparer::{Done, Job, Preparer, open_existing};
 use super::ring::Ring;
 use super::seam::{Append, Monotonic, SegmentEvent, SegmentSettings, Segments};
-use super::segment::{Group, Segment};
+use super::segment::{GAP_MAX, Group, Segment};
 use super::windows::{Fetch, Windows, length_of, start_of};
 
 /// Group buffers that are kept for the next group, and how large each may be.
@@ -304,7 +304,10 @@ impl Segments for SegmentTable {
                 far => far.map(drop),
             },
             (Append::Mapped, Some(map)) => {
-                segment.settled = segment.settled.max(at + bytes.len() as u64);
+                // Not by what stands far behind the rest: reads would take what is between for written.
+                if at.saturating_sub(segment.settled) <= GAP_MAX {
+                    segment.settled = segment.settled.max(at + bytes.len() as u64);
+                }
                 map.store(at, bytes)
             }
             (Append::Mapped, None) => Err(io::ErrorKind::InvalidInput.into()),

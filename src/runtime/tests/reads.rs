@@ -94,6 +94,29 @@ fn a_segment_is_read_while_it_is_appended_to() {
     }
 }
 
+/// The copy of the header at the very end comes first: what stands between is not in the file because of it, and what was
+/// read of the segment before it was appended does not hide it.
+#[test]
+fn what_stands_at_the_end_does_not_make_the_rest_old() {
+    for append in BOTH {
+        let dir = tempfile::tempdir().unwrap();
+        let keeper = keeper(dir.path(), append, false);
+        let bytes = 2 * WINDOW;
+        assert_eq!(keeper.ask(Ask::CreateOf(1, bytes)), Told::Created(1, Ok(())));
+        let append_at =
+            |at, length| assert_eq!(keeper.ask(Ask::Append(1, at, length)), Told::Appended(true), "{append:?}");
+        append_at(0, 64);
+        append_at(bytes - 64, 64);
+        for at in (64..64 + 20_000).step_by(1000) {
+            append_at(at, 1000);
+            assert_eq!(keeper.ask(Ask::Sync(at, vec![1])), Told::Synced(at, Ok(())));
+            let length = at as usize + 1000;
+            assert!(keeper.ask(Ask::Read(1, 0, length)) == Told::Bytes(Some(content(0, length))), "{append:?} at {at}");
+        }
+        keeper.stop();
+    }
+}
+
 /// Twice as many readers as there are windows, each with a request over two; and one whose request is larger than all.
 #[test]
 fn more_readers_than_windows() {
