@@ -64,7 +64,7 @@ fn a_wrong_port_is_named() {
     // One that is wrong beside one that is right is no more than a warning.
     let service = Service::start(&service::config(""));
     let text = forebay(&["check"], &config(&format!("{free},{}", service.embedded()), &[sink("a", "t")]), 0);
-    has(&text, "warning  kafka.main", &["one of bootstrap does not answer", &free.to_string()]);
+    has(&text, "warning  kafka.main", &["a bootstrap broker does not answer", &free.to_string()]);
     has(&text, "ok       kafka.main", &[&service.embedded().to_string()]);
 }
 
@@ -109,7 +109,7 @@ fn topics_are_made_in_the_embedded_log_by_asking_for_it_alone() {
     for _ in 0..2 {
         let text = forebay(&["check"], &config, 0);
         has(&text, "kafka.main", &["ok", "1 broker: 1 at"]);
-        has(&text, "sink a", &["topic alarms is missing"]);
+        has(&text, "ok       sink a", &["topic alarms is missing"]);
         has(&text, "sink c", &["depends on the message"]);
     }
     let text = forebay(&["topics", "create", "--partitions", "3"], &config, 0);
@@ -117,7 +117,7 @@ fn topics_are_made_in_the_embedded_log_by_asking_for_it_alone() {
     has(&text, "topic alarms", &["made", "kafka.main"]);
     has(&text, "sink c", &["nothing to make"]);
     has(&forebay(&["topics", "create"], &config, 0), "topic alarms", &["there"]);
-    has(&forebay(&["check"], &config, 0), "sink a", &["ok", "topic alarms: partitions 3"]);
+    has(&forebay(&["check"], &config, 0), "ok       sink a", &["topic alarms: partitions 3"]);
 }
 
 /// With no cluster there is nothing to reach before the service runs, and nothing wrong with that.
@@ -214,9 +214,13 @@ fn a_cluster_that_forbids() {
     let compressed = sink("z", "narrow") + "compression = \"lz4\"\n";
     let sinks = [sink("n", "narrow"), sink("l", "less"), compressed];
     let text = forebay(&["check"], &config(bootstrap, &sinks), 0);
-    let beyond = "(max.message.bytes), which is less than record_bytes_max 1024000";
-    has(&text, "warning  sink n", &["topic narrow takes 20000 bytes", beyond, "batch_bytes 262144"]);
-    has(&text, "warning  sink l", &["topic less takes 500000 bytes", &format!("{beyond}: Kafka refuses")]);
+    let beyond = "(max.message.bytes), less than record_bytes_max 1024000";
+    has(
+        &text,
+        "warning  sink n",
+        &["topic narrow accepts batches of at most 20000 bytes", beyond, "batch_bytes 262144"],
+    );
+    has(&text, "warning  sink l", &["topic less accepts batches of at most 500000 bytes", &format!("{beyond}: Kafka refuses")]);
     assert!(!text.contains("warning  sink z"), "{text}");
 }
 

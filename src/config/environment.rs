@@ -16,8 +16,9 @@ pub const FILE_VARIABLE: &str = "FOREBAY_CONFIG";
 /// What all of them begin with.
 const PREFIX: &str = "FOREBAY_";
 /// Names with another meaning: the file, the log filter, and what Forebay's own build, tests and scripts read.
-const OTHERS: [&str; 11] = [
+const OTHERS: [&str; 12] = [
     FILE_VARIABLE,
+    "FOREBAY_BUILD",
     "FOREBAY_COMMIT",
     "FOREBAY_LOG",
     "FOREBAY_BINARY",

@@ -92,7 +92,7 @@ class Service:
         config = self.folder / "forebay.toml"
         config.write_text(
             f'[service]\nshards = 1\npin = false\ndata_dir = "{folder}/data"\n[control]\nbind = "127.0.0.1:0"\n'
-            '[[listener]]\nbind = "127.0.0.1:0"\n[embedded]\nbind = "127.0.0.1:0"\n[spool]\nbytes_max = "64MiB"\n'
+            '[[listener]]\nbind = "127.0.0.1:0"\n[embedded]\nbind = "127.0.0.1:0"\n[spool]\nbytes_max = "128MiB"\n'
         )
         self.log = self.folder / "log"
         with self.log.open("wb") as log:
