@@ -220,7 +220,11 @@ fn a_cluster_that_forbids() {
         "warning  sink n",
         &["topic narrow accepts batches of at most 20000 bytes", beyond, "batch_bytes 262144"],
     );
-    has(&text, "warning  sink l", &["topic less accepts batches of at most 500000 bytes", &format!("{beyond}: Kafka refuses")]);
+    has(
+        &text,
+        "warning  sink l",
+        &["topic less accepts batches of at most 500000 bytes", &format!("{beyond}: Kafka refuses")],
+    );
     assert!(!text.contains("warning  sink z"), "{text}");
 }
 
