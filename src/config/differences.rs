@@ -14,16 +14,19 @@ pub fn differences(old: &Config, new: &Config) -> Vec<String> {
             })*
         };
     }
-    keys!(service.shards, service.data_dir, service.drain_grace, service.pin, control.bind, log.format, log.level);
+    keys!(service.shards, service.data_dir, service.data_dir_id, service.drain_grace, service.pin);
+    keys!(control.bind, log.format, log.level);
     keys!(
         mqtt.packet_bytes_max,
         mqtt.receive_maximum,
+        mqtt.qos2_inflight_3x,
         mqtt.topic_alias_maximum,
         mqtt.connect_timeout,
         mqtt.keep_alive_max_s,
         mqtt.session_expiry_max_s,
         mqtt.session_expiry_3x_s,
         mqtt.sessions_max,
+        mqtt.evict_sessions,
     );
     list(&mut found, "listener", &old.listeners, &new.listeners, |listener| listener.bind.to_string());
     list(&mut found, "kafka", &old.clusters, &new.clusters, |cluster| cluster.name.clone());
