@@ -98,7 +98,7 @@ impl Host {
             "In a container, Docker's default seccomp profile blocks io_uring: allow io_uring_setup, io_uring_enter and \
              io_uring_register in a profile of your own (or --security-opt seccomp=unconfined to try)"
         };
-        Some(Finding { fatal: true, what: format!("no io_uring to be had: {error}"), advice: advice.into() })
+        Some(Finding { fatal: true, what: format!("io_uring is not available: {error}"), advice: advice.into() })
     }
 
     fn memlock(&self, shards: u64) -> Option<Finding> {
