@@ -180,7 +180,6 @@ table!(
     TopicForbidden, Counter, "topic_forbidden", "Kafka's ACLs do not allow writing to the topic, or Kafka refused the topic.";
     TooManyTopics, Counter, "too_many_topics", "`topics_max` topics are in use.";
     SpoolFull, Counter, "spool_full", "The spool is full and `when_full` is `refuse`.";
-    NoRoom, Counter, "no_room", "A will found no free memory or spool: there is no connection to pause.";
 ]);
 
 /// The family of [`REFUSALS`], label `reason`.
@@ -421,7 +420,7 @@ mod tests {
             places.extend(first..first + each * count);
         }
         assert_eq!(places, (0..layout.len()).collect::<Vec<_>>());
-        assert_eq!(layout.refusal(2, RefusalReason::NoRoom) + 1, layout.len());
+        assert_eq!(layout.refusal(2, RefusalReason::SpoolFull) + 1, layout.len());
     }
 
     #[test]
