@@ -27,17 +27,17 @@ pub struct Buffer {
     /// The log's numbers of the sinks, by cluster and sink.
     pub(super) logged: Vec<Vec<usize>>,
     /// Whose each lane is: cluster and sink.
-    pub(super) lanes: HashMap<u32, (usize, SinkId)>,
+    pub(super) lanes: HashMap<u64, (usize, SinkId)>,
     pub(super) lists: Lists,
     /// Whose answer waits for rows of an earlier start, by lane and number; and those rows by their packet id, which may
     /// be another message's later.
-    pub(super) tickets: BTreeMap<(u32, u64), Ticket>,
-    pub(super) awaited: BTreeMap<Origin, SmallVec<[(u32, u64); 2]>>,
+    pub(super) tickets: BTreeMap<(u64, u64), Ticket>,
+    pub(super) awaited: BTreeMap<Origin, SmallVec<[(u64, u64); 2]>>,
     pub(super) numbers: Numbers,
     /// Rows in groups that are not durable, by group.
     pub(super) unsynced: VecDeque<(u64, u64)>,
     /// Where the disk failed to read, how often, and whether it is to be tried again without anything else happening.
-    pub(super) failing: HashMap<u32, Failing>,
+    pub(super) failing: HashMap<u64, Failing>,
     pub(super) wants_turn: bool,
     /// What the start has found and nobody may know yet.
     opening: Option<Box<Restored>>,

@@ -271,7 +271,7 @@ impl Settings {
 
     /// A kept session's open packet ids.
     pub(super) fn open_ids(&self, state: &State, session: u64) -> Vec<RestoredId> {
-        let row = |(lane, number): &(u32, u64)| {
+        let row = |(lane, number): &(u64, u64)| {
             let lane = state.lane(*lane)?;
             let (cluster, sink) = self.find(&lane.sink)?;
             let terms = &self.clusters[cluster][usize::from(sink.0)];

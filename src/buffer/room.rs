@@ -162,8 +162,8 @@ impl Buffer {
     pub fn drop_oldest(
         &mut self,
         only: Option<(usize, SinkId)>,
-        mut allowed: impl FnMut(usize, u32) -> Option<RowRun>,
-    ) -> Vec<(usize, u32, RowRun)> {
+        mut allowed: impl FnMut(usize, u64) -> Option<RowRun>,
+    ) -> Vec<(usize, u64, RowRun)> {
         let Self { log, logged, lanes, .. } = self;
         let wanted: Vec<usize> = match only {
             Some((cluster, sink)) => {
@@ -171,12 +171,12 @@ impl Buffer {
             }
             None => logged.iter().flatten().copied().collect(),
         };
-        let mut may_go = |lane: u32| {
+        let mut may_go = |lane: u64| {
             let (cluster, _) = lanes.get(&lane)?;
             allowed(*cluster, lane).map(|run| Run { first: run.first, count: run.count })
         };
         let dropped = log.drop_oldest(&wanted, &mut may_go).unwrap_or_default();
-        let placed = |(lane, run): (u32, Run)| {
+        let placed = |(lane, run): (u64, Run)| {
             let (cluster, _) = lanes.get(&lane)?;
             Some((*cluster, lane, RowRun { first: run.first, count: run.count }))
         };

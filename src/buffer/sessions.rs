@@ -132,17 +132,17 @@ impl Buffer {
     }
 
     /// Takes out whose answers wait for such rows of a lane, of an earlier start, if its sink owes any.
-    pub fn owed(&mut self, lane: u32, rows: RowRun) -> Vec<Ticket> {
+    pub fn owed(&mut self, lane: u64, rows: RowRun) -> Vec<Ticket> {
         if !self.owes(lane) {
             return Vec::new();
         }
-        let of: Vec<(u32, u64)> =
+        let of: Vec<(u64, u64)> =
             self.tickets.range((lane, rows.first)..(lane, rows.end())).map(|(row, _)| *row).collect();
         of.iter().filter_map(|row| self.tickets.remove(row)).collect()
     }
 
     /// Whether rows of a lane owe an answer though they are in the log: not at its own level.
-    pub(super) fn owes(&self, lane: u32) -> bool {
+    pub(super) fn owes(&self, lane: u64) -> bool {
         let of = self.lanes.get(&lane).and_then(|(cluster, sink)| self.terms(*cluster, *sink));
         of.is_some_and(|terms| terms.answered_on == AnsweredOn::Replicated)
     }

@@ -54,7 +54,7 @@ const GIVEN_UP_MAX: u32 = 64;
 
 impl Failing {
     /// Whether a lane's row is worth another try.
-    fn again(failing: &mut HashMap<u32, Self>, lane: u32, number: u64, now: Monotonic) -> bool {
+    fn again(failing: &mut HashMap<u64, Self>, lane: u64, number: u64, now: Monotonic) -> bool {
         let this = failing.entry(lane).or_insert(Self { number, tries: 0, at: Monotonic(0), given_up: 0 });
         if this.number != number {
             let next = this.tries >= TRIES && this.given_up < GIVEN_UP_MAX;
@@ -76,7 +76,7 @@ fn not_now(refused: Refused) -> NotNow {
 }
 
 impl<D: Disk> RowLog for View<'_, D> {
-    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u32, NotNow> {
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u64, NotNow> {
         let buffer = &mut *self.buffer;
         let logged = buffer.logged.get(self.cluster).and_then(|sinks| sinks.get(usize::from(sink.0)));
         let lane = buffer.log.lane(*logged.ok_or(NotNow)?, topic, partition).map_err(not_now)?;
@@ -163,7 +163,7 @@ impl<D: Disk> RowLog for View<'_, D> {
         self.buffer.durable()
     }
 
-    fn read(&mut self, lane: u32, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
+    fn read(&mut self, lane: u64, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
         let owes = self.buffer.owes(lane);
         let Buffer { log, clock, tickets, failing, wants_turn, .. } = &mut *self.buffer;
         // What is not on the disk yet is not gone; what was in a lane that is forgotten is.
@@ -201,14 +201,14 @@ impl<D: Disk> RowLog for View<'_, D> {
         }
     }
 
-    fn owed(&mut self, lane: u32, rows: RowRun, take: &mut dyn FnMut(Ticket)) {
+    fn owed(&mut self, lane: u64, rows: RowRun, take: &mut dyn FnMut(Ticket)) {
         self.buffer.owed(lane, rows).into_iter().for_each(take);
     }
 }
 
 impl Buffer {
     /// Rows of a lane have been taken, with so many bytes of records.
-    fn kept(&mut self, lane: u32, rows: u64, bytes: u64) {
+    fn kept(&mut self, lane: u64, rows: u64, bytes: u64) {
         let group = self.group();
         self.numbers.rows += rows;
         match self.unsynced.back_mut() {

@@ -194,7 +194,7 @@ fn whole(disk: &Folder<'_>, shard: u32, found: &BTreeMap<u64, u64>) -> (Value, b
         Ok(start) => start,
         Err(error) => return (json!({ "error": error.to_string() }), false),
     };
-    let uncut = |lane: u32| start.uncut(lane).iter().map(|run| run.count).sum::<u64>();
+    let uncut = |lane: u64| start.uncut(lane).iter().map(|run| run.count).sum::<u64>();
     let waiting: Vec<Value> = (start.state.lanes())
         .map(|(number, lane)| {
             json!({

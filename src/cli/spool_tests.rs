@@ -54,7 +54,14 @@ fn settle(log: &mut Log, disk: &mut Files<'_>) {
 
 /// Two lanes, some groups of rows, an open cut and a session.
 fn write(folder: &Path) {
-    let settings = Settings { shard: 3, segment_bytes: BYTES, segments_max: 14, sink_bytes_max: BYTES * 14, seed: 1 };
+    let settings = Settings {
+        shard: 3,
+        segment_bytes: BYTES,
+        segments_max: 14,
+        sink_bytes_max: BYTES * 14,
+        data_dir_id: 0,
+        seed: 1,
+    };
     let (mut log, mut disk) = (Log::new(settings, Recovered::default()), Files(folder, Vec::new()));
     for turn in 0..4u8 {
         let sink = log.sink("telemetry");

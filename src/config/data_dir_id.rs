@@ -15,6 +15,12 @@ impl DataDirId {
     pub fn random() -> Self {
         Self(uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid())
     }
+
+    /// As a number, as the spool notes it.
+    #[must_use]
+    pub const fn number(self) -> u128 {
+        self.0.as_u128()
+    }
 }
 
 impl fmt::Display for DataDirId {

@@ -126,6 +126,7 @@ pub(crate) fn settings(shard: usize, found: &BTreeMap<u64, u64>) -> Settings {
         segment_bytes: found.values().copied().max().unwrap_or(1 << 20),
         segments_max: found.len() as u64 + 16,
         sink_bytes_max: u64::MAX,
+        data_dir_id: 0,
         seed: fastrand::u64(..),
     }
 }

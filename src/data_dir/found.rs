@@ -33,6 +33,14 @@ impl Found {
         let mut found = Self { directory, shards: folders.len(), ..Self::default() };
         for (shard, folder) in folders.iter().enumerate() {
             let recovered = Files::new(folder).recovered(shard)?;
+            let (named, ours) = (recovered.data_dir_id, directory.map_or(0, DataDirId::number));
+            if named != 0 && ours != 0 && named != ours {
+                return Err(format!(
+                    "{}: its segments are of another data directory than {} says; nothing was changed",
+                    folder.display(),
+                    root.join("manifest.json").display()
+                ));
+            }
             for (_, lane) in recovered.state.lanes() {
                 let rows = lane.rows();
                 if rows > 0 {

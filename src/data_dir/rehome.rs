@@ -63,7 +63,7 @@ pub(super) fn rehome(
     }
     let count = homes.iter().map(Vec::len).sum();
     make(data_dir, Manifest::new(directory, to), |shard, folder| {
-        write(config, shard, folder, &homes[shard]).map_err(|error| {
+        write(config, directory, shard, folder, &homes[shard]).map_err(|error| {
             format!("kept sessions of {from} shards cannot be moved to {to}: {}: {error}", folder.display())
         })
     })?;
@@ -71,7 +71,7 @@ pub(super) fn rehome(
 }
 
 pub(super) fn open_ids(state: &State, session: u64) -> OpenIds {
-    let lane = |(number, _): &(u32, u64)| {
+    let lane = |(number, _): &(u64, u64)| {
         let lane = state.lane(*number)?;
         Some((lane.sink.to_string(), lane.topic.to_string(), lane.partition))
     };
@@ -79,13 +79,14 @@ pub(super) fn open_ids(state: &State, session: u64) -> OpenIds {
     of_session.map(|(_, id, lanes)| (id, lanes.iter().filter_map(lane).collect())).collect()
 }
 
-fn write(config: &Config, shard: usize, folder: &Path, sessions: &[Moving]) -> io::Result<()> {
+fn write(config: &Config, directory: DataDirId, shard: usize, folder: &Path, sessions: &[Moving]) -> io::Result<()> {
     let (Some(spool), false) = (config.spool, sessions.is_empty()) else { return Ok(()) };
     let settings = Settings {
         shard: u32::try_from(shard).unwrap_or(u32::MAX),
         segment_bytes: spool.segment_bytes,
         segments_max: spool.segments_max,
         sink_bytes_max: spool.sink_bytes_max,
+        data_dir_id: directory.number(),
         seed: fastrand::u64(..),
     };
     let (mut log, mut files) = (Log::new(settings, Recovered::default()), Files::new(folder));

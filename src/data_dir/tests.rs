@@ -8,7 +8,7 @@ use super::*;
 use crate::record::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::WallMs;
 use crate::shard::router::owner;
-use crate::spool::{Log, NewCut, NewRows, Origin, Recovered, Run, Settings};
+use crate::spool::{HEADER_BYTES, Log, NewCut, NewRows, Origin, Recovered, Run, Settings};
 
 thread_local! {
     /// Steps that are still taken before the process ends.
@@ -55,6 +55,7 @@ fn shard(config: &Config, shard: usize, work: impl FnOnce(&mut Log)) {
         segment_bytes: 1 << 20,
         segments_max: 16,
         sink_bytes_max: u64::MAX,
+        data_dir_id: 0,
         seed: 7 + shard as u64,
     };
     let recovered =
@@ -65,7 +66,7 @@ fn shard(config: &Config, shard: usize, work: impl FnOnce(&mut Log)) {
 }
 
 /// Rows in one block; those of an open packet id if they have an origin.
-fn rows(log: &mut Log, sink: &str, topic: &str, count: u32, origin: Option<(u64, u16)>) -> (u32, Run) {
+fn rows(log: &mut Log, sink: &str, topic: &str, count: u32, origin: Option<(u64, u16)>) -> (u64, Run) {
     let sink = log.sink(sink);
     let lane = log.lane(sink, topic, 2).unwrap();
     let mut builder = Builder::new(Vec::new());
@@ -428,11 +429,12 @@ fn a_later_version_is_left_alone() {
     });
     let path = crate::runtime::segment_path(&first.spool_dir().join("0"), 0);
     let mut bytes = fs::read(&path).unwrap();
-    let end = bytes.len() - 64;
+    let end = bytes.len() - HEADER_BYTES;
     for at in [0, end] {
         bytes[at + 9] = 9;
-        let crc = crc32c::crc32c(&bytes[at..at + 60]).to_be_bytes();
-        bytes[at + 60..at + 64].copy_from_slice(&crc);
+        let sum = at + HEADER_BYTES - 4;
+        let crc = crc32c::crc32c(&bytes[at..sum]).to_be_bytes();
+        bytes[sum..sum + 4].copy_from_slice(&crc);
     }
     fs::write(&path, bytes).unwrap();
     let before = files_of(&first.spool_dir());

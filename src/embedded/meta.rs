@@ -25,8 +25,8 @@ use super::disk::{Disk, replace_file};
 use super::topic_config::TopicConfig;
 use crate::kafka::topic_name;
 
-/// 1 had batches end to end, without headers. No release wrote it.
-const FORMAT: u64 = 2;
+/// 1 had batches end to end, without headers; 2 had segments of version 1. No release wrote them.
+const FORMAT: u64 = 3;
 const NODE_FILE: &str = "node.json";
 const PRODUCER_IDS_FILE: &str = "producer-ids.json";
 const TOPICS_DIR: &str = "topics";

@@ -128,7 +128,9 @@ fn salt(file: &File, file_len: u64, base: i64) -> io::Result<Option<u64>> {
     file.read_exact_at(&mut bytes, 0)?;
     match Header::decode(&bytes) {
         Ok(header) if header.segment == base.unsigned_abs() => Ok(Some(header.salt)),
-        Err(error @ HeaderError::Version(_)) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        Err(error @ (HeaderError::Version(_) | HeaderError::Features(_))) => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, error))
+        }
         Ok(_) | Err(HeaderError::Damaged) => Ok(None),
     }
 }

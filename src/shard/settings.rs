@@ -129,6 +129,7 @@ pub(super) fn buffer(config: &Config, shard: usize, rules: &dyn Rules, seed: u64
             segment_bytes: spool.segment_bytes,
             segments_max: spool.segments_max,
             sink_bytes_max: rules.share_of_sink(spool.sink_bytes_max, spool.segment_bytes * spool.segments_max),
+            data_dir_id: config.service.data_dir_id.map_or(0, |id| id.number()),
             seed,
         },
         clusters: (0..config.clusters.len()).map(sinks).collect(),

@@ -181,12 +181,12 @@ impl Upstream {
     }
 
     /// Rows of a lane that are on the disk alone, and in no batch.
-    pub(super) fn on_disk_only(&self, lane: u32) -> Option<RowRun> {
+    pub(super) fn on_disk_only(&self, lane: u64) -> Option<RowRun> {
         self.producer.on_disk(lane)
     }
 
     /// These of them are gone, and whose answers waited for some of an earlier start.
-    pub(super) fn dropped(&mut self, lane: u32, run: RowRun, owed: Vec<Ticket>) {
+    pub(super) fn dropped(&mut self, lane: u64, run: RowRun, owed: Vec<Ticket>) {
         self.producer.dropped(lane, run, run.count, owed);
         self.busy = true;
     }

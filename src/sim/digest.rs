@@ -22,7 +22,7 @@ use crate::runtime::seam::Monotonic;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Order {
     Partition(String, i32),
-    Lane(u32),
+    Lane(u64),
     Ticket(u64, u32),
 }
 

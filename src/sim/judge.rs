@@ -353,7 +353,7 @@ impl Judge {
     }
 
     /// The process has stopped in order: what it had of sinks that are saved is there.
-    pub(super) fn saved(&mut self, producer: &Producer, plan: &Plan, found: &BTreeMap<(u32, u64), u32>) {
+    pub(super) fn saved(&mut self, producer: &Producer, plan: &Plan, found: &BTreeMap<(u64, u64), u32>) {
         self.sums.stops += 1;
         let sinks = plan.settings.sinks.iter().enumerate();
         for (sink, _) in sinks.filter(|(_, settings)| !settings.reserved && settings.keep == Keep::HybridSaved) {

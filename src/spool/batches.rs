@@ -18,7 +18,19 @@ pub const fn batch_entry_bytes(batch: usize) -> usize {
 /// The header of a partition's segment, whose number is the offset of its first record.
 #[must_use]
 pub const fn batch_header(partition: u32, base_offset: u64, salt: u64, created_ms: i64) -> Header {
-    Header { shard: partition, segment: base_offset, salt, created_ms, previous: NONE, previous_end: 0 }
+    Header {
+        shard: partition,
+        segment: base_offset,
+        salt,
+        created_ms,
+        previous: NONE,
+        previous_end: 0,
+        checkpoints: [(NONE, 0); 2],
+        bytes: 0,
+        features: 0,
+        optional_features: 0,
+        data_dir_id: 0,
+    }
 }
 
 /// Appends an entry with a batch, which [`seal_batch`] has yet to close: until then the batch may be changed in it.
@@ -37,10 +49,10 @@ pub fn seal_batch(entry: &mut [u8], salt: u64, position: u64) {
 pub fn claims_batch(head: &[u8], salt: Option<u64>) -> Option<(usize, usize)> {
     let (kind, len) = match salt {
         Some(salt) => claim(head, salt)?,
-        None => unverified_claim(head)?,
+        None => unverified_claim(head).map(|(kind, len)| (Some(kind), len))?,
     };
     let batch = u32::from_be_bytes(*head.first_chunk()?) as usize;
-    (kind == Kind::Batch).then_some((batch, len))
+    (kind == Some(Kind::Batch)).then_some((batch, len))
 }
 
 /// Whether the entry at the front of `bytes`, which stands at `position`, is whole.

@@ -6,7 +6,7 @@ use super::state::State;
 
 /// Bytes that each thing takes in a checkpoint. Of a span the most that there is, numbers of any size.
 const BASE: u64 = 192;
-pub(super) const LANE: u64 = 80;
+pub(super) const LANE: u64 = 88;
 pub(super) const SPAN: u64 = 40;
 const SEGMENT: u64 = 40;
 pub(super) const SESSION: u64 = 48;
@@ -17,7 +17,7 @@ pub(super) const CUT_RUN: u64 = 20 + SPAN;
 
 impl State {
     /// All of it but the lanes of `retired`, which are in order.
-    pub(super) fn checkpoint(&self, retired: &[u32], out: &mut Vec<u8>) {
+    pub(super) fn checkpoint(&self, retired: &[u64], out: &mut Vec<u8>) {
         let (next_lane, next_cut, next_session) = (self.next_lane, self.next_cut, self.next_session);
         Entry::Checkpoint { next_lane, next_cut, next_session }.put(out);
         for (segment, held) in self.segments.iter().filter(|(_, held)| held.things > 0) {

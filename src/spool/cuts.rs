@@ -47,7 +47,7 @@ impl Log {
     ///
     /// # Errors
     /// [`Refused::Unknown`], [`Refused::Busy`].
-    pub fn done(&mut self, cut: u64, lane: u32, rows: &[Run], base_offset: i64) -> Result<(), Refused> {
+    pub fn done(&mut self, cut: u64, lane: u64, rows: &[Run], base_offset: i64) -> Result<(), Refused> {
         self.ahead.cuts.get(&cut).filter(|(of, _)| *of == lane).ok_or(Refused::Unknown)?;
         self.put(&Entry::Done { cut, lane, base_offset, rows: Runs::new(rows) }, 1)?;
         self.ahead.closed(cut);
@@ -58,7 +58,7 @@ impl Log {
     ///
     /// # Errors
     /// [`Refused::Unknown`], [`Refused::Busy`].
-    pub fn end_cut(&mut self, cut: u64, lane: u32, rows: &[Run], reason: Reason) -> Result<(), Refused> {
+    pub fn end_cut(&mut self, cut: u64, lane: u64, rows: &[Run], reason: Reason) -> Result<(), Refused> {
         self.ahead.cuts.get(&cut).filter(|(of, _)| *of == lane).ok_or(Refused::Unknown)?;
         self.put(&Entry::EndCut { cut, lane, reason, rows: Runs::new(rows) }, 1)?;
         self.ahead.closed(cut);
@@ -69,7 +69,7 @@ impl Log {
     ///
     /// # Errors
     /// [`Refused::Unknown`], [`Refused::Busy`], [`Refused::TooMany`]: cuts have to be done first.
-    pub fn end_rows(&mut self, lane: u32, rows: &[Run], reason: Reason) -> Result<(), Refused> {
+    pub fn end_rows(&mut self, lane: u64, rows: &[Run], reason: Reason) -> Result<(), Refused> {
         if !self.ahead.lanes.contains_key(&lane) {
             return Err(Refused::Unknown);
         }
@@ -88,7 +88,7 @@ impl Log {
     pub fn discard_sink(&mut self, sink: usize) -> Result<(), Refused> {
         let name = self.state.sinks.get(sink).ok_or(Refused::Unknown)?.0.clone();
         self.put(&Entry::SinkEnded { sink: &name }, 1)?;
-        let of = |lane: &u32| self.ahead.lanes.get(lane).is_some_and(|lane| lane.sink == sink);
+        let of = |lane: &u64| self.ahead.lanes.get(lane).is_some_and(|lane| lane.sink == sink);
         let cuts: Vec<u64> = self.ahead.cuts.iter().filter(|(_, (lane, _))| of(lane)).map(|(cut, _)| *cut).collect();
         cuts.into_iter().for_each(|cut| self.ahead.closed(cut));
         Ok(())
@@ -103,8 +103,8 @@ impl Log {
     pub fn drop_oldest(
         &mut self,
         sinks: &[usize],
-        mut allowed: impl FnMut(u32) -> Option<Run>,
-    ) -> Result<Vec<(u32, Run)>, Refused> {
+        mut allowed: impl FnMut(u64) -> Option<Run>,
+    ) -> Result<Vec<(u64, Run)>, Refused> {
         if self.dropping > self.durable {
             return Ok(Vec::new());
         }

@@ -11,56 +11,56 @@ use crate::record::Records;
 /// The partition of a lane whose rows have none yet.
 pub const UNPLACED: i32 = -1;
 
-/// What an entry is.
+/// What an entry is. 6 and 20 are incarnations', 15 a page's; 17 to 19 are kept for queues of sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "each is described at its variant of Entry")]
 pub enum Kind {
     Rows = 1,
-    Cut,
-    Done,
-    EndRows,
-    EndCut,
-    Session,
-    SessionEnded,
-    Opened,
-    Released,
-    Commit,
-    Checkpoint,
-    Lane,
-    Spans,
-    Segment,
-    SessionAt,
-    CheckpointEnd,
-    SinkEnded,
-    Batch,
+    Cut = 2,
+    Done = 3,
+    EndCut = 4,
+    EndRows = 5,
+    Lane = 7,
+    Session = 8,
+    SessionEnded = 9,
+    Released = 10,
+    SinkEnded = 11,
+    Batch = 12,
+    Commit = 13,
+    Checkpoint = 14,
+    CheckpointEnd = 16,
+    Spans = 22,
+    Segment = 23,
+    SessionAt = 24,
+    Opened = 25,
 }
 
 impl Kind {
-    /// All, by their numbers from 1.
+    /// All, by their numbers.
     const ALL: [Self; 18] = [
         Self::Rows,
         Self::Cut,
         Self::Done,
-        Self::EndRows,
         Self::EndCut,
+        Self::EndRows,
+        Self::Lane,
         Self::Session,
         Self::SessionEnded,
-        Self::Opened,
         Self::Released,
+        Self::SinkEnded,
+        Self::Batch,
         Self::Commit,
         Self::Checkpoint,
-        Self::Lane,
+        Self::CheckpointEnd,
         Self::Spans,
         Self::Segment,
         Self::SessionAt,
-        Self::CheckpointEnd,
-        Self::SinkEnded,
-        Self::Batch,
+        Self::Opened,
     ];
 
     pub(super) fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(number).checked_sub(1)?).copied()
+        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
     }
 }
 
@@ -140,7 +140,7 @@ impl Deadline {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rows<'a> {
     /// Their lane.
-    pub lane: u32,
+    pub lane: u64,
     /// Their numbers. Below the lane's next number: these rows were moved here.
     pub run: Run,
     /// What the records' timestamp deltas count from.
@@ -172,7 +172,7 @@ pub struct CutHead {
     /// Its number.
     pub cut: u64,
     /// The lane of its rows.
-    pub lane: u32,
+    pub lane: u64,
     /// Kafka's id of the topic; 0: not known.
     pub topic_id: u128,
     /// The partition it goes to; its lane may be of another, or of none.
@@ -226,7 +226,7 @@ pub enum Entry<'a> {
         /// The cut.
         cut: u64,
         /// Its lane.
-        lane: u32,
+        lane: u64,
         /// Offset of its first record, −1 if it is not known.
         base_offset: i64,
         /// Its rows.
@@ -235,7 +235,7 @@ pub enum Entry<'a> {
     /// Rows that will not go to Kafka as such.
     EndRows {
         /// Their lane.
-        lane: u32,
+        lane: u64,
         /// Why.
         reason: Reason,
         /// Which.
@@ -246,7 +246,7 @@ pub enum Entry<'a> {
         /// The cut.
         cut: u64,
         /// Its lane.
-        lane: u32,
+        lane: u64,
         /// Why.
         reason: Reason,
         /// Its rows.
@@ -271,7 +271,7 @@ pub enum Entry<'a> {
         /// Packet id.
         packet_id: u16,
         /// Its rows, by lane and number.
-        rows: Listed<'a, (u32, u64)>,
+        rows: Listed<'a, (u64, u64)>,
     },
     /// An inbound packet id is free again.
     Released {
@@ -286,6 +286,8 @@ pub enum Entry<'a> {
         group: u64,
         /// Where the group starts. Everything before it is durable.
         start: u64,
+        /// Wall clock when it was written, milliseconds.
+        wall_ms: i64,
         /// Entries in it, without this one.
         count: u32,
         /// Checksum over their checksums.
@@ -294,7 +296,7 @@ pub enum Entry<'a> {
     /// A whole state follows, up to [`Entry::CheckpointEnd`]: forget what was before.
     Checkpoint {
         /// Next lane number.
-        next_lane: u32,
+        next_lane: u64,
         /// Next cut number.
         next_cut: u64,
         /// Next session number.
@@ -303,7 +305,7 @@ pub enum Entry<'a> {
     /// A lane and its names.
     Lane {
         /// Its number.
-        lane: u32,
+        lane: u64,
         /// Partition, or [`UNPLACED`].
         partition: i32,
         /// The number that its next row gets.
@@ -316,7 +318,7 @@ pub enum Entry<'a> {
     /// Where rows of a lane stand (checkpoints).
     Spans {
         /// The lane.
-        lane: u32,
+        lane: u64,
         /// Which and where.
         spans: Spans<'a>,
     },

@@ -1,8 +1,12 @@
 //! What stands in a segment's file: a header, then entries end to end. `docs/internals/SPOOL.md` has the tables.
 //!
 //! ```text
-//! header   64 bytes   magic 8 · version u16 · 0 u16 · shard u32 · segment u64 · salt u64 · created ms i64
-//!                     previous segment u64 · its end u64 · 0 u32 · CRC32C of all before it u32
+//! header   128 bytes  magic 8 · version u16 · header bytes u16 · shard u32 · segment u64 · salt u64 · created ms i64
+//!                     previous segment u64 · its end u64
+//!                     begins of the last two complete checkpoints: segment u64 · position u64 each
+//!                     bytes of this segment u64
+//!                     features to be known u32 · features that may be skipped u32 · data directory id 16 · zero 4
+//!                     CRC32C of all before it u32
 //! entry    length of the payload u32 · kind u8 · mark 3 bytes · CRC32C u32 · payload · zeroes to a multiple of 8
 //! ```
 //!
@@ -13,15 +17,20 @@
 use super::entry::Kind;
 
 /// Bytes of a segment's header; the first entry stands behind it.
-pub const HEADER_BYTES: usize = 64;
+pub const HEADER_BYTES: usize = 128;
 /// Bytes of an entry before its payload.
 pub(super) const ENTRY_HEADER_BYTES: usize = 12;
 /// Entries begin at multiples of this.
 pub const ALIGN: usize = 8;
 /// The version that this program writes, and the only one that it reads.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
+/// Bytes of a header of version 1, which said nothing of its length.
+const HEADER_BYTES_1: usize = 64;
 /// "No segment", in a header's `previous`.
 pub(super) const NONE: u64 = u64::MAX;
+
+/// The features that this program knows, of those that have to be known.
+const FEATURES: u32 = 0;
 
 const MAGIC: [u8; 8] = *b"FBSPOOL\n";
 
@@ -40,6 +49,16 @@ pub struct Header {
     pub previous: u64,
     /// Where that one's last durable group ends. What stands behind it does not count.
     pub previous_end: u64,
+    /// Where the last two complete checkpoints begin, the newer one first: segment (or [`NONE`]) and position.
+    pub checkpoints: [(u64, u64); 2],
+    /// Bytes of this segment; 0 where it grows.
+    pub bytes: u64,
+    /// Features that a reader has to know, a bit each. So far there is none.
+    pub features: u32,
+    /// Features that a reader may skip.
+    pub optional_features: u32,
+    /// The data directory that it belongs to; 0: none is noted.
+    pub data_dir_id: u128,
 }
 
 /// Why bytes are no header of ours.
@@ -51,6 +70,9 @@ pub enum HeaderError {
     /// A whole header of another version.
     #[error("format version {0} is not known to this program")]
     Version(u16),
+    /// A whole header of this version with features that this program does not know.
+    #[error("features {0:#x} are not known to this program")]
+    Features(u32),
 }
 
 impl Header {
@@ -66,14 +88,23 @@ impl Header {
         let mut out = [0; HEADER_BYTES];
         out[..8].copy_from_slice(&MAGIC);
         out[8..10].copy_from_slice(&VERSION.to_be_bytes());
+        out[10..12].copy_from_slice(&(HEADER_BYTES as u16).to_be_bytes());
         out[12..16].copy_from_slice(&self.shard.to_be_bytes());
         out[16..24].copy_from_slice(&self.segment.to_be_bytes());
         out[24..32].copy_from_slice(&self.salt.to_be_bytes());
         out[32..40].copy_from_slice(&self.created_ms.to_be_bytes());
         out[40..48].copy_from_slice(&self.previous.to_be_bytes());
         out[48..56].copy_from_slice(&self.previous_end.to_be_bytes());
-        let crc = crc32c::crc32c(&out[..60]);
-        out[60..].copy_from_slice(&crc.to_be_bytes());
+        for (at, (segment, position)) in [56, 72].into_iter().zip(self.checkpoints) {
+            out[at..at + 8].copy_from_slice(&segment.to_be_bytes());
+            out[at + 8..at + 16].copy_from_slice(&position.to_be_bytes());
+        }
+        out[88..96].copy_from_slice(&self.bytes.to_be_bytes());
+        out[96..100].copy_from_slice(&self.features.to_be_bytes());
+        out[100..104].copy_from_slice(&self.optional_features.to_be_bytes());
+        out[104..120].copy_from_slice(&self.data_dir_id.to_be_bytes());
+        let crc = crc32c::crc32c(&out[..HEADER_BYTES - 4]);
+        out[HEADER_BYTES - 4..].copy_from_slice(&crc.to_be_bytes());
         out
     }
 
@@ -82,22 +113,38 @@ impl Header {
     /// # Errors
     /// [`HeaderError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
-        let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or(HeaderError::Damaged)?;
-        if bytes[..8] != MAGIC || crc32c::crc32c(&bytes[..60]).to_be_bytes() != bytes[60..] {
-            return Err(HeaderError::Damaged);
+        let head = bytes.first_chunk::<HEADER_BYTES_1>().filter(|head| head[..8] == MAGIC);
+        let head = head.ok_or(HeaderError::Damaged)?;
+        let version = u16::from_be_bytes([head[8], head[9]]);
+        let len = if version == 1 { HEADER_BYTES_1 } else { usize::from(u16::from_be_bytes([head[10], head[11]])) };
+        let whole = bytes.get(..len).and_then(|header| header.split_last_chunk());
+        match whole {
+            Some((header, crc)) if crc32c::crc32c(header).to_be_bytes() == *crc => {}
+            // A later version's, longer than what there is to look at.
+            None if version > VERSION => return Err(HeaderError::Version(version)),
+            _ => return Err(HeaderError::Damaged),
         }
-        let version = u16::from_be_bytes([bytes[8], bytes[9]]);
-        if version != VERSION {
+        let header: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or(HeaderError::Damaged)?;
+        if version != VERSION || len != HEADER_BYTES {
             return Err(HeaderError::Version(version));
         }
-        Ok(Self {
-            shard: u32::from_be_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]),
-            segment: long(bytes, 16),
-            salt: long(bytes, 24),
-            created_ms: long(bytes, 32) as i64,
-            previous: long(bytes, 40),
-            previous_end: long(bytes, 48),
-        })
+        let header = Self {
+            shard: (long(header, 8) & u64::from(u32::MAX)) as u32,
+            segment: long(header, 16),
+            salt: long(header, 24),
+            created_ms: long(header, 32) as i64,
+            previous: long(header, 40),
+            previous_end: long(header, 48),
+            checkpoints: [56, 72].map(|at| (long(header, at), long(header, at + 8))),
+            bytes: long(header, 88),
+            features: (long(header, 96) >> 32) as u32,
+            optional_features: (long(header, 96) & u64::from(u32::MAX)) as u32,
+            data_dir_id: u128::from(long(header, 104)) << 64 | u128::from(long(header, 112)),
+        };
+        if header.features & !FEATURES != 0 {
+            return Err(HeaderError::Features(header.features & !FEATURES));
+        }
+        Ok(header)
     }
 }
 
@@ -154,19 +201,21 @@ pub(super) fn seal(entries: &mut [u8], salt: u64, position: u64, sum: u32) -> (u
 /// An entry as it stands in a segment, its checksum found right.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Framed<'a> {
-    pub(super) kind: Kind,
+    /// Of what kind; `None`: of one that this program does not know.
+    pub(super) kind: Option<Kind>,
+    /// The kind's number.
+    pub(super) number: u8,
     pub(super) payload: &'a [u8],
     pub(super) crc: u32,
     /// Bytes of the whole entry.
     pub(super) len: usize,
 }
 
-/// What the first bytes of an entry claim: its kind and whole length. The checksum has not been looked at.
-pub(super) fn claim(head: &[u8], salt: u64) -> Option<(Kind, usize)> {
+/// What the first bytes of an entry claim: its kind (`None`: not known) and whole length. The checksum has not been looked at.
+pub(super) fn claim(head: &[u8], salt: u64) -> Option<(Option<Kind>, usize)> {
     let head: &[u8; ENTRY_HEADER_BYTES] = head.first_chunk()?;
-    let kind = Kind::from_number(head[4])?;
     let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-    (head[5..8] == mark(salt)).then_some((kind, entry_len(len)))
+    (head[5..8] == mark(salt)).then_some((Kind::from_number(head[4]), entry_len(len)))
 }
 
 /// As [`claim`], for a segment whose salt is lost: whatever the mark.
@@ -192,5 +241,5 @@ pub(super) fn framed(bytes: &[u8], salt: u64, position: u64) -> Option<Framed<'_
     let payload_len = u32::from_be_bytes([entry[0], entry[1], entry[2], entry[3]]) as usize;
     let crc = u32::from_be_bytes([entry[8], entry[9], entry[10], entry[11]]);
     let payload = &entry[ENTRY_HEADER_BYTES..ENTRY_HEADER_BYTES + payload_len];
-    (checksum(salt, position, entry) == crc).then_some(Framed { kind, payload, crc, len })
+    (checksum(salt, position, entry) == crc).then_some(Framed { kind, number: entry[4], payload, crc, len })
 }

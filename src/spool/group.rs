@@ -11,7 +11,7 @@ use super::payload::parse;
 use crate::runtime::seam::{Monotonic, WallMs};
 
 /// Bytes of a commit.
-pub(super) const COMMIT_BYTES: u64 = entry_len(24) as u64;
+pub(super) const COMMIT_BYTES: u64 = entry_len(32) as u64;
 
 /// The first and the longest time between a failure and the next attempt.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -64,7 +64,7 @@ pub(super) struct Flight {
     before: (u32, u32),
     /// Whether it begins its segment; lanes that this one's checkpoint leaves out.
     pub(super) begins: bool,
-    retired: Vec<u32>,
+    retired: Vec<u64>,
     /// Whether an append was refused: no sync can make it good.
     lost: bool,
 }
@@ -150,7 +150,7 @@ impl Log {
         };
         let mut entries = std::mem::take(&mut self.in_flight);
         let sealed = entries.len();
-        commit(&mut entries, &flight);
+        commit(&mut entries, &flight, wall);
         flight.end = flight.start + entries.len() as u64;
         self.written_bytes += flight.end - flight.group_start;
         let bytes = self.on_disk.get(&flight.segment).copied().unwrap_or_default();
@@ -169,7 +169,21 @@ impl Log {
         let salt = self.random.u64(..);
         let (previous, previous_end) = self.last.unwrap_or((NONE, 0));
         let shard = self.settings.shard;
-        let header = Header { shard, segment, salt, created_ms: wall.0, previous, previous_end }.encode();
+        let bytes = self.on_disk.get(&segment).copied().unwrap_or(self.settings.segment_bytes);
+        let header = Header {
+            shard,
+            segment,
+            salt,
+            created_ms: wall.0,
+            previous,
+            previous_end,
+            checkpoints: [self.last.map(|(segment, _)| segment), self.before_last].map(checkpoint_of),
+            bytes,
+            features: 0,
+            optional_features: 0,
+            data_dir_id: self.settings.data_dir_id,
+        };
+        let header = header.encode();
         let retired = self.retire();
         let mut entries = std::mem::take(&mut self.scratch);
         entries.clear();
@@ -177,7 +191,6 @@ impl Log {
         let group_start = HEADER_BYTES as u64;
         let before = seal(&mut entries, salt, group_start, 0);
         let start = (HEADER_BYTES + entries.len()) as u64;
-        let bytes = self.on_disk.get(&segment).copied().unwrap_or(self.settings.segment_bytes);
         let copy_at = bytes - HEADER_BYTES as u64;
         let appended = disk
             .append(segment, 0, &header)
@@ -189,10 +202,10 @@ impl Log {
     }
 
     /// Lanes that nothing needs, and that were not used since the last segment began. They are asked for anew from now on.
-    fn retire(&mut self) -> Vec<u32> {
-        let old = |number: &u32| self.ahead.lanes.get(number).is_none_or(|lane| lane.touched < self.begun);
-        let idle = |number: &u32| self.state.is_idle(*number) && old(number);
-        let retired: Vec<u32> = self.state.lanes.keys().copied().filter(idle).collect();
+    fn retire(&mut self) -> Vec<u64> {
+        let old = |number: &u64| self.ahead.lanes.get(number).is_none_or(|lane| lane.touched < self.begun);
+        let idle = |number: &u64| self.state.is_idle(*number) && old(number);
+        let retired: Vec<u64> = self.state.lanes.keys().copied().filter(idle).collect();
         retired.iter().for_each(|lane| self.ahead.remove(*lane));
         retired
     }
@@ -204,7 +217,7 @@ impl Log {
             return false;
         }
         self.looked = self.gathering;
-        let asked = |lane: &u32| self.ahead.lanes.get(lane).is_some_and(|lane| lane.touched >= self.gathering);
+        let asked = |lane: &u64| self.ahead.lanes.get(lane).is_some_and(|lane| lane.touched >= self.gathering);
         self.state.lanes.keys().any(|lane| self.state.is_idle(*lane) && !asked(lane))
     }
 
@@ -257,7 +270,8 @@ impl Log {
         (held.salt, held.end) = (flight.salt, flight.end);
         let mut at = 0;
         while let Some((kind, len)) = entries.get(at..).and_then(|rest| claim(rest, flight.salt)) {
-            if let Some((entry, len)) = payload(&entries[at..], len).and_then(|p| Some((parse(kind, p)?, len as u64))) {
+            if let Some((entry, len)) = payload(&entries[at..], len).and_then(|p| Some((parse(kind?, p)?, len as u64)))
+            {
                 self.state.apply(flight.segment, flight.start + at as u64, len, &entry);
             }
             at += len;
@@ -318,16 +332,21 @@ impl Log {
     }
 }
 
+/// Each segment begins with a checkpoint.
+fn checkpoint_of(segment: Option<u64>) -> (u64, u64) {
+    segment.map_or((NONE, 0), |segment| (segment, HEADER_BYTES as u64))
+}
+
 fn payload(entry: &[u8], len: usize) -> Option<&[u8]> {
     let bytes = u32::from_be_bytes(*entry.first_chunk()?) as usize;
     entry.get(..len)?.get(ENTRY_HEADER_BYTES..ENTRY_HEADER_BYTES + bytes)
 }
 
 /// Closes a group: marks, checksums and the commit for the place that it goes to.
-fn commit(entries: &mut Vec<u8>, flight: &Flight) {
+fn commit(entries: &mut Vec<u8>, flight: &Flight, wall: WallMs) {
     let (sum, before) = flight.before;
     let (checksum, count) = seal(entries, flight.salt, flight.start, sum);
     let (body, group, start) = (entries.len(), flight.group, flight.group_start);
-    Entry::Commit { group, start, count: before + count, checksum }.put(entries);
+    Entry::Commit { group, start, wall_ms: wall.0, count: before + count, checksum }.put(entries);
     seal(&mut entries[body..], flight.salt, flight.start + body as u64, 0);
 }

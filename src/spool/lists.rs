@@ -49,15 +49,15 @@ impl Item for (u32, u32) {
     }
 }
 
-impl Item for (u32, u64) {
-    const BYTES: usize = 12;
+impl Item for (u64, u64) {
+    const BYTES: usize = 16;
 
     fn put(self, out: &mut Out<'_>) {
-        out.u32(self.0).u64(self.1);
+        out.u64(self.0).u64(self.1);
     }
 
     fn get(input: &mut In<'_>) -> Option<Self> {
-        Some((input.u32()?, input.u64()?))
+        Some((input.u64()?, input.u64()?))
     }
 }
 

@@ -74,7 +74,7 @@ pub struct Log {
     /// The group that rows were last dropped in.
     pub(super) dropping: u64,
     /// Lanes that were retired and nobody has been told of.
-    pub(super) retired: Vec<u32>,
+    pub(super) retired: Vec<u64>,
     /// Bytes of the groups written since the start, and those of them that were moved.
     pub(super) written_bytes: u64,
     pub(super) moved_bytes: u64,
@@ -90,12 +90,24 @@ impl Log {
     pub fn new(settings: Settings, recovered: Recovered) -> Self {
         let ahead = Ahead::new(&recovered, recovered.group + 1);
         let mut waiting = Waiting::default();
-        let Recovered { mut state, on_disk, blank, mut last, mut before, group, whole, unproven, settling, .. } =
-            recovered;
+        let Recovered {
+            mut state,
+            on_disk,
+            blank,
+            mut last,
+            mut before,
+            group,
+            whole,
+            unproven,
+            settling,
+            data_dir_id,
+            ..
+        } = recovered;
         let segment_bytes_wanted = settings.segment_bytes;
         let found_max = on_disk.iter().filter(|(segment, _)| !blank.contains(*segment)).map(|(_, bytes)| *bytes).max();
         let settings = Settings {
             segment_bytes: found_max.filter(|_| !state.is_empty()).unwrap_or(0).max(settings.segment_bytes),
+            data_dir_id: if settings.data_dir_id == 0 { data_dir_id } else { settings.data_dir_id },
             ..settings
         };
         let (mut durable, mut in_flight, mut rewriting) = (group, Vec::new(), None);
@@ -225,7 +237,7 @@ impl Log {
     ///
     /// # Errors
     /// [`Refused::TooMany`], [`Refused::Busy`].
-    pub fn lane(&mut self, sink: usize, topic: &str, partition: i32) -> Result<u32, Refused> {
+    pub fn lane(&mut self, sink: usize, topic: &str, partition: i32) -> Result<u64, Refused> {
         if let Some(lane) = self.ahead.find(sink, topic, partition) {
             if let Some(lane) = self.ahead.lanes.get_mut(&lane) {
                 lane.touched = self.gathering;
@@ -292,7 +304,7 @@ impl Log {
     }
 
     /// Lanes that were forgotten since this was last asked.
-    pub fn take_retired(&mut self) -> Vec<u32> {
+    pub fn take_retired(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.retired)
     }
 
@@ -300,7 +312,7 @@ impl Log {
     ///
     /// # Errors
     /// [`ReadError::Later`]: the disk has been asked. Else it cannot read them now.
-    pub fn read(&mut self, disk: &impl Disk, lane: u32, from: u64, end: u64) -> Result<Read<'_>, ReadError> {
+    pub fn read(&mut self, disk: &impl Disk, lane: u64, from: u64, end: u64) -> Result<Read<'_>, ReadError> {
         self.reader.rows(&self.state, disk, lane, from, end)
     }
 

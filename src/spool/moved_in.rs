@@ -26,7 +26,7 @@ impl Log {
     }
 
     /// As [`Log::lane`], of a log that has no rows yet: its first number is taken.
-    fn lane_with_a_row_gone(&mut self, sink: usize, topic: &str, partition: i32) -> Result<u32, Refused> {
+    fn lane_with_a_row_gone(&mut self, sink: usize, topic: &str, partition: i32) -> Result<u64, Refused> {
         if let Some(lane) = self.ahead.find(sink, topic, partition) {
             return Ok(lane);
         }

@@ -18,7 +18,7 @@ const GROUP_BYTES: u64 = 256 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Moving {
     /// The segment that is being emptied, and the lane to go on with.
-    at: (u64, u32),
+    at: (u64, u64),
     /// Segments that cannot be emptied, for what in them cannot be read: not tried again before the next segment begins.
     pub(super) stuck: BTreeSet<u64>,
     /// Whether the last pass found such, and whether it has to wait for the disk.

@@ -2,6 +2,7 @@
 
 use super::codec::{In, Out};
 use super::entry::{CutHead, Entry, Kind, Reason, Rows, Run};
+use super::format::Framed;
 use super::lists::{Listed, Runs, Spans};
 
 impl Entry<'_> {
@@ -41,29 +42,29 @@ impl Entry<'_> {
             Self::Cut { cut, rows } => {
                 // Partitions are not negative: the highest bit is free.
                 let partition = cut.partition as u32 | if cut.timeless { TIMELESS } else { 0 };
-                out.u64(cut.cut).u32(cut.lane).bytes(&cut.topic_id.to_be_bytes()).u32(partition);
+                out.u64(cut.cut).u64(cut.lane).bytes(&cut.topic_id.to_be_bytes()).u32(partition);
                 out.u64(cut.producer_id as u64).u16(cut.epoch as u16).u32(cut.sequence as u32);
                 rows.put(out);
             }
             Self::Done { cut, lane, base_offset, rows } => {
-                rows.put(out.u64(*cut).u32(*lane).u64(*base_offset as u64));
+                rows.put(out.u64(*cut).u64(*lane).u64(*base_offset as u64));
             }
-            Self::EndRows { lane, reason, rows } => rows.put(out.u32(*lane).u8(*reason as u8)),
-            Self::EndCut { cut, lane, reason, rows } => rows.put(out.u64(*cut).u32(*lane).u8(*reason as u8)),
+            Self::EndRows { lane, reason, rows } => rows.put(out.u64(*lane).u8(*reason as u8)),
+            Self::EndCut { cut, lane, reason, rows } => rows.put(out.u64(*cut).u64(*lane).u8(*reason as u8)),
             Self::Session { session, payload } => _ = out.u64(*session).bytes(payload),
             Self::SessionEnded { session } => _ = out.u64(*session),
             Self::Opened { session, packet_id, rows } => rows.put(out.u64(*session).u16(*packet_id)),
             Self::Released { session, packet_id } => _ = out.u64(*session).u16(*packet_id),
-            Self::Commit { group, start, count, checksum } => {
-                out.u64(*group).u64(*start).u32(*count).u32(*checksum);
+            Self::Commit { group, start, wall_ms, count, checksum } => {
+                out.u64(*group).u64(*start).u64(*wall_ms as u64).u32(*count).u32(*checksum);
             }
             Self::Checkpoint { next_lane, next_cut, next_session } => {
-                out.u32(*next_lane).u64(*next_cut).u64(*next_session);
+                out.u64(*next_lane).u64(*next_cut).u64(*next_session);
             }
             Self::Lane { lane, partition, next, sink, topic } => {
-                out.u32(*lane).u32(*partition as u32).u64(*next).text(sink).text(topic);
+                out.u64(*lane).u32(*partition as u32).u64(*next).text(sink).text(topic);
             }
-            Self::Spans { lane, spans } => spans.put(out.u32(*lane)),
+            Self::Spans { lane, spans } => spans.put(out.u64(*lane)),
             Self::Segment { segment, salt, end } => {
                 out.u64(*segment).u64(*salt).u64(*end);
             }
@@ -79,8 +80,15 @@ impl Entry<'_> {
     }
 }
 
+impl<'a> Framed<'a> {
+    /// What it says; `None`: its kind is not known, or its payload makes no sense.
+    pub(super) fn parsed(&self) -> Option<Entry<'a>> {
+        parse(self.kind?, self.payload)
+    }
+}
+
 fn put_rows(out: &mut Out<'_>, rows: &Rows<'_>) {
-    out.u32(rows.lane).u64(rows.run.first).u32(rows.run.count as u32).u64(rows.base_timestamp as u64);
+    out.u64(rows.lane).u64(rows.run.first).u32(rows.run.count as u32).u64(rows.base_timestamp as u64);
     out.u32(rows.origins.len() as u32).u32(rows.deadlines.len() as u32).u32(rows.hashes.len() as u32);
     rows.origins.put(out);
     rows.deadlines.put(out);
@@ -89,7 +97,7 @@ fn put_rows(out: &mut Out<'_>, rows: &Rows<'_>) {
 }
 
 /// Bytes of a rows entry's payload before its lists.
-pub(super) const ROWS_HEAD_BYTES: usize = 36;
+pub(super) const ROWS_HEAD_BYTES: usize = 40;
 
 /// Of a cut's partition: the batch goes without its records' times.
 const TIMELESS: u32 = 1 << 31;
@@ -100,46 +108,47 @@ pub(super) fn parse(kind: Kind, payload: &[u8]) -> Option<Entry<'_>> {
     let entry = match kind {
         Kind::Rows => Entry::Rows(parse_rows(&mut input)?),
         Kind::Cut => {
-            let (cut, lane, topic_id, partition) = (input.u64()?, input.u32()?, input.u128()?, input.u32()?);
+            let (cut, lane, topic_id, partition) = (input.u64()?, input.u64()?, input.u128()?, input.u32()?);
             let (producer_id, epoch, sequence) = (input.u64()? as i64, input.u16()? as i16, input.u32()? as i32);
             let (partition, timeless) = ((partition & !TIMELESS) as i32, partition & TIMELESS != 0);
             let cut = CutHead { cut, lane, topic_id, partition, producer_id, epoch, sequence, timeless };
             Entry::Cut { cut, rows: Runs::parse(&mut input)? }
         }
         Kind::Done => {
-            let (cut, lane, base_offset) = (input.u64()?, input.u32()?, input.u64()? as i64);
+            let (cut, lane, base_offset) = (input.u64()?, input.u64()?, input.u64()? as i64);
             Entry::Done { cut, lane, base_offset, rows: Runs::parse(&mut input)? }
         }
         Kind::EndRows => {
-            let (lane, reason) = (input.u32()?, Reason::from_number(input.u8()?)?);
+            let (lane, reason) = (input.u64()?, Reason::from_number(input.u8()?)?);
             Entry::EndRows { lane, reason, rows: Runs::parse(&mut input)? }
         }
         Kind::EndCut => {
-            let (cut, lane, reason) = (input.u64()?, input.u32()?, Reason::from_number(input.u8()?)?);
+            let (cut, lane, reason) = (input.u64()?, input.u64()?, Reason::from_number(input.u8()?)?);
             Entry::EndCut { cut, lane, reason, rows: Runs::parse(&mut input)? }
         }
         Kind::Session => Entry::Session { session: input.u64()?, payload: input.rest() },
         Kind::SessionEnded => Entry::SessionEnded { session: input.u64()? },
         Kind::Opened => {
             let (session, packet_id) = (input.u64()?, input.u16()?);
-            let count = u32::try_from(input.0.len() / 12).ok()?;
+            let count = u32::try_from(input.0.len() / 16).ok()?;
             Entry::Opened { session, packet_id, rows: Listed::parse(count, &mut input)? }
         }
         Kind::Released => Entry::Released { session: input.u64()?, packet_id: input.u16()? },
         Kind::Commit => {
-            Entry::Commit { group: input.u64()?, start: input.u64()?, count: input.u32()?, checksum: input.u32()? }
+            let (group, start, wall_ms) = (input.u64()?, input.u64()?, input.u64()? as i64);
+            Entry::Commit { group, start, wall_ms, count: input.u32()?, checksum: input.u32()? }
         }
         Kind::Checkpoint => {
-            Entry::Checkpoint { next_lane: input.u32()?, next_cut: input.u64()?, next_session: input.u64()? }
+            Entry::Checkpoint { next_lane: input.u64()?, next_cut: input.u64()?, next_session: input.u64()? }
         }
         Kind::Lane => Entry::Lane {
-            lane: input.u32()?,
+            lane: input.u64()?,
             partition: input.u32()? as i32,
             next: input.u64()?,
             sink: input.text()?,
             topic: input.text()?,
         },
-        Kind::Spans => Entry::Spans { lane: input.u32()?, spans: Spans::parse(&mut input)? },
+        Kind::Spans => Entry::Spans { lane: input.u64()?, spans: Spans::parse(&mut input)? },
         Kind::Segment => Entry::Segment { segment: input.u64()?, salt: input.u64()?, end: input.u64()? },
         Kind::SessionAt => Entry::SessionAt {
             session: input.u64()?,
@@ -165,8 +174,8 @@ fn parse_rows<'a>(input: &mut In<'a>) -> Option<Rows<'a>> {
 }
 
 /// Lane and numbers of a block, from the front of its payload.
-pub(super) fn rows_head(input: &mut In<'_>) -> Option<(u32, Run)> {
-    let (lane, first, count) = (input.u32()?, input.u64()?, input.u32()?);
+pub(super) fn rows_head(input: &mut In<'_>) -> Option<(u64, Run)> {
+    let (lane, first, count) = (input.u64()?, input.u64()?, input.u32()?);
     let run = Run { first, count: u64::from(count) };
     let sound = count > 0 && i32::try_from(count).is_ok() && first.checked_add(run.count).is_some();
     sound.then_some((lane, run))

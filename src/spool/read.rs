@@ -88,7 +88,7 @@ impl<'a> Block<'a> {
     }
 
     /// Appends it to a group as rows of a lane, with the numbers that they have. Returns the number behind the last.
-    pub(super) fn put(&self, lane: u32, out: &mut Vec<u8>) -> u64 {
+    pub(super) fn put(&self, lane: u64, out: &mut Vec<u8>) -> u64 {
         let (rows, skip) = (self.rows, (self.run.first - self.rows.run.first) as u32);
         let here = |index: u32| index.checked_sub(skip).filter(|index| u64::from(*index) < self.run.count);
         let origins: Vec<_> = rows.origins.iter().filter_map(|(index, item)| Some((here(index)?, item))).collect();
@@ -127,10 +127,10 @@ pub(super) struct Reader {
     start: u64,
     bytes: Vec<u8>,
     /// How far a lane was read: its rows in that segment from that number on stand at that position or behind it.
-    cursors: HashMap<u32, Cursor, RandomState>,
+    cursors: HashMap<u64, Cursor, RandomState>,
     /// How far a search for a row of a lane has come that had to wait for the disk. It may be longer than what the disk
     /// keeps at hand, so it is not begun anew.
-    searches: HashMap<u32, Search, RandomState>,
+    searches: HashMap<u64, Search, RandomState>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +150,7 @@ struct Cursor {
 }
 
 impl Reader {
-    pub(super) fn forget(&mut self, lane: u32) {
+    pub(super) fn forget(&mut self, lane: u64) {
         self.cursors.remove(&lane);
         self.searches.remove(&lane);
     }
@@ -160,7 +160,7 @@ impl Reader {
         &mut self,
         state: &State,
         disk: &impl Disk,
-        lane: u32,
+        lane: u64,
         from: u64,
         end: u64,
     ) -> Result<Read<'_>, ReadError> {
@@ -209,7 +209,7 @@ impl Reader {
             return Ok(None);
         }
         let bytes = self.piece(disk, segment, held.end, position, len as usize)?;
-        let found = framed(bytes, held.salt, position).and_then(|entry| parse(entry.kind, entry.payload));
+        let found = framed(bytes, held.salt, position).and_then(|entry| entry.parsed());
         match found {
             Some(Entry::Session { session: found, payload }) if found == session => Ok(Some(payload)),
             _ => Ok(None),
@@ -240,7 +240,7 @@ struct Walk<'a, D> {
     disk: &'a D,
     segment: u64,
     held: Held,
-    lane: u32,
+    lane: u64,
     number: u64,
 }
 
@@ -316,7 +316,7 @@ impl<D: Disk> Walk<'_, D> {
         let bytes = end.saturating_sub(at).min((ENTRY_HEADER_BYTES + ROWS_HEAD_BYTES) as u64) as usize;
         let head = self.reader.piece(self.disk, self.segment, end, at, bytes)?;
         let Some((kind, len)) = claim(head, salt).filter(|(_, len)| at + *len as u64 <= end) else { return Ok(None) };
-        let block = (kind == Kind::Rows).then(|| rows_head(&mut In(&head[ENTRY_HEADER_BYTES..]))).flatten();
+        let block = (kind == Some(Kind::Rows)).then(|| rows_head(&mut In(&head[ENTRY_HEADER_BYTES..]))).flatten();
         Ok(Some((len, block.filter(|(of, _)| *of == lane).map(|(_, run)| run))))
     }
 

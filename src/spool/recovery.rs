@@ -18,12 +18,31 @@ use super::state::State;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecoverError {
     /// Written by another version of Forebay.
-    #[error("segment {segment}: format version {version} is not known to this program")]
+    #[error(
+        "segment {segment}: format version {version} is not known to this program; drain it with the program that wrote it, \
+         then move the folder away"
+    )]
     Version {
         /// The segment.
         segment: u64,
         /// Its version.
         version: u16,
+    },
+    /// It needs features that this program does not know.
+    #[error("segment {segment}: features {features:#x} are not known to this program")]
+    Features {
+        /// The segment.
+        segment: u64,
+        /// Their bits.
+        features: u32,
+    },
+    /// It has an entry that this program does not know and must not skip.
+    #[error("segment {segment}: entries of kind {kind} are not known to this program")]
+    Kind {
+        /// The segment.
+        segment: u64,
+        /// The kind's number.
+        kind: u8,
     },
     /// Of another shard.
     #[error("segment {segment} belongs to shard {shard}")]
@@ -54,7 +73,7 @@ pub struct Recovered {
     /// Damage among durable bytes that were read; the rest of them counts.
     pub rot: Vec<Rot>,
     /// Live rows whose segment is gone: lane and numbers. They are no longer in the state.
-    pub missing: Vec<(u32, Run)>,
+    pub missing: Vec<(u64, Run)>,
     /// Segments that held durable groups and have no readable header: what only they say is lost.
     pub unreadable: Vec<u64>,
     /// The segment before the newest, where its file is gone, though it is always kept. What it held is in the newest one's
@@ -75,6 +94,10 @@ pub struct Recovered {
     pub(super) last: Option<(u64, u64)>,
     /// The segment before that one.
     pub(super) before: Option<u64>,
+    /// The data directory that the newest segment names; 0: none.
+    pub(crate) data_dir_id: u128,
+    /// The wall clock of the last group, milliseconds; 0: not known.
+    pub(crate) written_ms: i64,
     pub(super) group: u64,
     /// Whether the newest segment's checkpoint is whole.
     pub(super) whole: bool,
@@ -106,7 +129,7 @@ impl Recovered {
 
     /// Live rows of a lane that are in no uncertain cut: sent after those, under this start's producer id.
     #[must_use]
-    pub fn uncut(&self, lane: u32) -> Vec<Run> {
+    pub fn uncut(&self, lane: u64) -> Vec<Run> {
         let mut runs: Vec<Run> =
             self.state.lane(lane).into_iter().flat_map(|lane| lane.spans().map(|span| span.run)).collect();
         let cuts = self.state.cuts().filter(|cut| cut.head.lane == lane);
@@ -151,7 +174,7 @@ impl<'a> FoundReader<'a> {
     ///
     /// # Errors
     /// The disk cannot read them.
-    pub fn rows(&mut self, disk: &impl Disk, lane: u32, from: u64, end: u64) -> Result<Read<'_>, ReadError> {
+    pub fn rows(&mut self, disk: &impl Disk, lane: u64, from: u64, end: u64) -> Result<Read<'_>, ReadError> {
         self.reader.rows(self.state, disk, lane, from, end)
     }
 
@@ -234,6 +257,7 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
     let previous = chain.first().and_then(|(_, looked)| looked.header.goes_on_from());
     recovered.before = previous.map(|(segment, _)| segment).filter(|segment| found.contains_key(segment));
     recovered.predecessor_missing = gone(begun_behind).or(gone(previous));
+    recovered.data_dir_id = chain.first().map_or(0, |(_, looked)| looked.header.data_dir_id);
     recovered.last = chain.first().map(|(segment, looked)| (*segment, looked.scan.end));
     for (segment, looked) in chain.iter().rev() {
         recovered.replay(*segment, looked);
@@ -257,6 +281,7 @@ pub(super) fn header(disk: &impl Disk, segment: u64, len: u64) -> Result<Option<
         match Header::decode(&bytes) {
             Ok(header) if header.segment == segment => return Ok(Some(header)),
             Err(HeaderError::Version(version)) => damaged = Some(RecoverError::Version { segment, version }),
+            Err(HeaderError::Features(features)) => damaged = Some(RecoverError::Features { segment, features }),
             Ok(_) | Err(HeaderError::Damaged) => {}
         }
     }
@@ -276,6 +301,9 @@ fn look(
     }
     let bytes = read_all(disk, segment, len)?;
     let scan = scan(&bytes, segment, header.salt, known_end);
+    if let Some(kind) = scan.unknown {
+        return Err(RecoverError::Kind { segment, kind });
+    }
     let whole = checkpoint_is_whole(&bytes, header.salt, &scan);
     Ok(Some(Looked { header, bytes, scan, whole }))
 }
@@ -344,7 +372,9 @@ impl Recovered {
                     in_checkpoint = false;
                     continue;
                 }
-                Entry::Commit { group, .. } => self.group = self.group.max(group),
+                Entry::Commit { group, wall_ms, .. } if group >= self.group => {
+                    (self.group, self.written_ms) = (group, wall_ms);
+                }
                 _ if !in_checkpoint && looked.scan.unproven.is_some_and(|start| *position >= start) => {
                     let bytes = &looked.bytes[*position as usize..(*position + len) as usize];
                     self.hold_back(segment, looked).extend_from_slice(bytes);
@@ -382,7 +412,7 @@ impl Recovered {
 
     /// Ends what cannot be: rows whose segment is gone, and cuts of which some rows are.
     fn settle(&mut self, found: &BTreeMap<u64, u64>) {
-        let gone = |(lane, span): (u32, Span)| (!found.contains_key(&span.segment)).then_some((lane, span.run));
+        let gone = |(lane, span): (u64, Span)| (!found.contains_key(&span.segment)).then_some((lane, span.run));
         let lanes = self.state.lanes().flat_map(|(number, lane)| lane.spans().map(move |span| (number, *span)));
         self.missing = lanes.filter_map(gone).collect();
         for (lane, run) in self.missing.clone() {
@@ -406,7 +436,7 @@ impl Recovered {
         entry.put(&mut self.settling);
     }
 
-    fn live_rows(&self, lane: u32, run: Run) -> u64 {
+    fn live_rows(&self, lane: u64, run: Run) -> u64 {
         let Some(lane) = self.state.lane(lane) else { return 0 };
         let spans = std::iter::successors(lane.seek(run.first), |span| lane.seek(span.run.end()));
         let inside = spans.take_while(|span| span.run.first < run.end());

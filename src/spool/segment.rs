@@ -2,7 +2,9 @@
 
 use super::entry::Entry;
 use super::format::{ALIGN, ENTRY_HEADER_BYTES, Framed, HEADER_BYTES, framed};
-use super::payload::parse;
+
+/// Entries of kinds from here on are skipped by who does not know them; any other unknown kind refuses the segment.
+const SKIPPED_FROM: u8 = 0x80;
 
 /// Damaged bytes below the position that is known to have been durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct Scan {
     pub torn_bytes: u64,
     /// Number of the last group, 0 without one.
     pub group: u64,
+    /// The first kind of entry that this program does not know and must not skip.
+    pub unknown: Option<u8>,
     /// Where the last group starts, if nothing behind it says that it was durable.
     pub unproven: Option<u64>,
 }
@@ -41,7 +45,7 @@ pub fn scan(bytes: &[u8], segment: u64, salt: u64, known_end: Option<u64>) -> Sc
     let mut whole_from = at;
     let (mut sum, mut count) = (0, 0);
     let mut expected = at;
-    let mut unproven = None;
+    let (mut unproven, mut unknown) = (None, None);
     while let Some((position, entry)) = next(bytes, salt, at) {
         if position != expected {
             // Something is missing here: a group that holds this place is not whole.
@@ -50,7 +54,10 @@ pub fn scan(bytes: &[u8], segment: u64, salt: u64, known_end: Option<u64>) -> Sc
         at = position + entry.len;
         expected = at;
         found.push((position as u64, entry.len as u64));
-        if let Some(Entry::Commit { group, start, count: stated, checksum }) = parse(entry.kind, entry.payload) {
+        if entry.kind.is_none() && entry.number < SKIPPED_FROM {
+            unknown = unknown.or(Some((position as u64, entry.number)));
+        }
+        if let Some(Entry::Commit { group, start, count: stated, checksum, .. }) = entry.parsed() {
             if start >= durable {
                 (durable, unproven) = (start, None);
             }
@@ -65,7 +72,8 @@ pub fn scan(bytes: &[u8], segment: u64, salt: u64, known_end: Option<u64>) -> Sc
     }
     let end = known_end.unwrap_or(durable).min(bytes.len() as u64);
     let unproven = unproven.filter(|_| known_end.is_none());
-    Scan { unproven, ..sort_out(bytes, segment, &found, end, last_group) }
+    let unknown = unknown.filter(|(position, _)| *position < end).map(|(_, kind)| kind);
+    Scan { unproven, unknown, ..sort_out(bytes, segment, &found, end, last_group) }
 }
 
 fn sort_out(bytes: &[u8], segment: u64, found: &[(u64, u64)], end: u64, group: u64) -> Scan {
@@ -102,5 +110,5 @@ fn next(bytes: &[u8], salt: u64, from: usize) -> Option<(usize, Framed<'_>)> {
 #[must_use]
 pub fn entry_at(bytes: &[u8], salt: u64, position: u64) -> Option<(Entry<'_>, u64)> {
     let entry = framed(bytes.get(position as usize..)?, salt, position)?;
-    Some((parse(entry.kind, entry.payload)?, entry.len as u64))
+    Some((entry.parsed()?, entry.len as u64))
 }

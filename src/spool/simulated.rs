@@ -96,6 +96,12 @@ impl Disk for SimDisk {
 }
 
 impl SimDisk {
+    /// One with these segments.
+    pub(crate) fn of(files: BTreeMap<u64, Vec<u8>>) -> Self {
+        let file = |bytes: Vec<u8>| File { durable: bytes.clone(), view: bytes, created: true, ..File::default() };
+        Self { files: files.into_iter().map(|(number, bytes)| (number, file(bytes))).collect(), ..Self::default() }
+    }
+
     /// The next answer, with what it means for what is durable.
     pub(crate) fn answer(&mut self) -> Option<Completion> {
         self.answer_by(Monotonic::NEVER)

@@ -54,7 +54,7 @@ pub(super) fn part(span: Span, first: u64, end: u64) -> Span {
 
 impl State {
     /// Takes out what lives of a run, below `end`.
-    pub(super) fn take(&mut self, lane: u32, run: Run, end: u64) -> Taken {
+    pub(super) fn take(&mut self, lane: u64, run: Run, end: u64) -> Taken {
         let (mut taken, end) = (Taken::new(), end.min(run.end()));
         while let Some(span) = self.lanes.get(&lane).and_then(|lane| lane.seek(run.first)) {
             if span.run.first >= end {
@@ -66,7 +66,7 @@ impl State {
     }
 
     /// Takes `first..end` out of the span that `first` lies in.
-    fn remove_from(&mut self, lane: u32, first: u64, end: u64) -> Option<Span> {
+    fn remove_from(&mut self, lane: u64, first: u64, end: u64) -> Option<Span> {
         let spans = &mut self.lanes.get_mut(&lane)?.spans;
         let key = *spans.range(..=first).next_back()?.0;
         let whole = spans.remove(&key)?;
@@ -82,7 +82,7 @@ impl State {
     }
 
     /// Adds a span; joins it to the one before where that stands in the same segment.
-    pub(super) fn insert(&mut self, lane: u32, span: Span) {
+    pub(super) fn insert(&mut self, lane: u64, span: Span) {
         self.held(lane, &span, true);
         let Some(spans) = self.lanes.get_mut(&lane).map(|lane| &mut lane.spans) else { return };
         let before = spans.range_mut(..span.run.first).next_back().map(|(_, before)| before);
@@ -103,7 +103,7 @@ impl State {
         }
     }
 
-    fn held(&mut self, lane: u32, span: &Span, more: bool) {
+    fn held(&mut self, lane: u64, span: &Span, more: bool) {
         let bytes = if more { span.bytes as i64 } else { -(span.bytes as i64) };
         self.hold(span.segment, if more { 1 } else { -1 }, bytes);
         if let Some(lane) = self.lanes.get(&lane)

@@ -44,7 +44,7 @@ pub struct Held {
 }
 
 /// Rows of an open packet id, by lane and number.
-pub(super) type Opened = SmallVec<[(u32, u64); 2]>;
+pub(super) type Opened = SmallVec<[(u64, u64); 2]>;
 
 /// How much a checkpoint has to say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,10 +58,10 @@ pub(super) struct Size {
 /// Everything that the log holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
-    pub(super) next_lane: u32,
+    pub(super) next_lane: u64,
     pub(super) next_cut: u64,
     pub(super) next_session: u64,
-    pub(super) lanes: BTreeMap<u32, Lane>,
+    pub(super) lanes: BTreeMap<u64, Lane>,
     pub(super) cuts: BTreeMap<u64, Cut>,
     /// Segment, position and bytes of each kept session.
     pub(super) sessions: BTreeMap<u64, (u64, u64, u64)>,
@@ -79,19 +79,19 @@ impl State {
     }
 
     /// Lanes by number.
-    pub fn lanes(&self) -> impl Iterator<Item = (u32, &Lane)> {
+    pub fn lanes(&self) -> impl Iterator<Item = (u64, &Lane)> {
         self.lanes.iter().map(|(number, lane)| (*number, lane))
     }
 
     /// A lane.
     #[must_use]
-    pub fn lane(&self, lane: u32) -> Option<&Lane> {
+    pub fn lane(&self, lane: u64) -> Option<&Lane> {
         self.lanes.get(&lane)
     }
 
     /// Whether there was a lane of this number: nothing lived in it, and it was forgotten.
     #[must_use]
-    pub fn was_lane(&self, lane: u32) -> bool {
+    pub fn was_lane(&self, lane: u64) -> bool {
         lane < self.next_lane && !self.lanes.contains_key(&lane)
     }
 
@@ -112,12 +112,12 @@ impl State {
     }
 
     /// Open packet ids: session, id, and its rows by lane and number. The rows may have ended meanwhile.
-    pub fn open_ids(&self) -> impl Iterator<Item = (u64, u16, &[(u32, u64)])> {
+    pub fn open_ids(&self) -> impl Iterator<Item = (u64, u16, &[(u64, u64)])> {
         self.open.iter().map(|((session, id), rows)| (*session, *id, rows.as_slice()))
     }
 
     /// Those of one session.
-    pub fn open_ids_of(&self, session: u64) -> impl Iterator<Item = (u16, &[(u32, u64)])> {
+    pub fn open_ids_of(&self, session: u64) -> impl Iterator<Item = (u16, &[(u64, u64)])> {
         self.open.range((session, 0)..=(session, u16::MAX)).map(|((_, id), rows)| (*id, rows.as_slice()))
     }
 
@@ -231,7 +231,7 @@ impl State {
     }
 
     /// An id of a session that is not kept, or no more, is nobody's.
-    fn opened(&mut self, session: u64, packet_id: u16, row: (u32, u64)) {
+    fn opened(&mut self, session: u64, packet_id: u16, row: (u64, u64)) {
         if !self.sessions.contains_key(&session) {
             return;
         }
@@ -251,7 +251,7 @@ impl State {
     }
 
     /// What was refused was not taken: whoever repeats it under an open id begins anew.
-    fn refused(&mut self, lane: u32, rows: Runs<'_>, reason: Reason) {
+    fn refused(&mut self, lane: u64, rows: Runs<'_>, reason: Reason) {
         if reason != Reason::Refused || self.open.is_empty() {
             return;
         }
@@ -272,7 +272,7 @@ impl State {
         }
     }
 
-    fn end(&mut self, cut: Option<u64>, lane: u32, rows: Runs<'_>, settled: bool) {
+    fn end(&mut self, cut: Option<u64>, lane: u64, rows: Runs<'_>, settled: bool) {
         if let Some(cut) = cut {
             self.next_cut = self.next_cut.max(cut + 1);
             self.drop_cut(cut);
@@ -284,7 +284,7 @@ impl State {
     }
 
     /// These numbers were given out, even if the entry that did it is lost.
-    fn passed(&mut self, lane: u32, rows: Runs<'_>) {
+    fn passed(&mut self, lane: u64, rows: Runs<'_>) {
         if let Some(lane) = self.lanes.get_mut(&lane) {
             lane.next = rows.iter().fold(lane.next, |next, run| next.max(run.end()));
         }
@@ -308,7 +308,7 @@ impl State {
     }
 
     fn sink_ended(&mut self, sink: &str) {
-        let lanes: Vec<u32> =
+        let lanes: Vec<u64> =
             self.lanes.iter().filter(|(_, lane)| *lane.sink == *sink).map(|(number, _)| *number).collect();
         let cuts: Vec<u64> =
             self.cuts.values().map(|cut| cut.head).filter(|cut| lanes.contains(&cut.lane)).map(|cut| cut.cut).collect();
@@ -319,14 +319,14 @@ impl State {
     }
 
     /// A lane; without a name, if the entry that had it is damaged.
-    fn known_lane(&mut self, lane: u32) -> &mut Lane {
+    fn known_lane(&mut self, lane: u64) -> &mut Lane {
         if !self.lanes.contains_key(&lane) {
             self.named_lane(lane, super::UNPLACED, 0, "", "");
         }
         self.lanes.get_mut(&lane).expect("made above")
     }
 
-    fn named_lane(&mut self, number: u32, partition: i32, next: u64, sink: &str, topic: &str) {
+    fn named_lane(&mut self, number: u64, partition: i32, next: u64, sink: &str, topic: &str) {
         self.next_lane = self.next_lane.max(number + 1);
         let sink_index = self.sink(sink);
         let sink = self.sinks[sink_index].0.clone();
@@ -350,19 +350,19 @@ impl State {
         }
     }
 
-    fn name(&mut self, lane: u32, by: i64) {
+    fn name(&mut self, lane: u64, by: i64) {
         if let Some(lane) = self.lanes.get_mut(&lane) {
             lane.named = lane.named.saturating_add_signed(by);
         }
     }
 
     /// Whether nothing here needs the lane.
-    pub(super) fn is_idle(&self, lane: u32) -> bool {
+    pub(super) fn is_idle(&self, lane: u64) -> bool {
         self.lanes.get(&lane).is_none_or(|lane| lane.spans.is_empty() && lane.named == 0)
     }
 
     /// Forgets a lane that nothing needs. Its number stays used.
-    pub(super) fn retire(&mut self, lane: u32) {
+    pub(super) fn retire(&mut self, lane: u64) {
         if let Some(lane) = self.lanes.remove(&lane) {
             self.size.names -= (lane.sink.len() + lane.topic.len()) as u64;
         }

@@ -29,6 +29,8 @@ pub struct Settings {
     pub segments_max: u64,
     /// The most that one sink may hold of it, bytes (`spool_share`), where [`super::Log::share`] says nothing else.
     pub sink_bytes_max: u64,
+    /// The data directory, noted in each segment; 0: not known.
+    pub data_dir_id: u128,
     /// For the segments' salts, which no publisher may guess: random at each start. (What was found goes in too.)
     pub seed: u64,
 }
@@ -67,7 +69,7 @@ pub enum Refused {
 #[derive(Clone, Copy, Debug)]
 pub struct NewRows<'a> {
     /// Their lane.
-    pub lane: u32,
+    pub lane: u64,
     /// Records, format v2, end to end. Their offset deltas mean nothing.
     pub records: &'a [u8],
     /// What their timestamp deltas count from.
@@ -88,7 +90,7 @@ pub struct NewRows<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct NewCut<'a> {
     /// Lane of its rows.
-    pub lane: u32,
+    pub lane: u64,
     /// Kafka's id of the topic; 0: not known.
     pub topic_id: u128,
     /// The partition it goes to; its rows' lane may be of another one, or of none.
@@ -129,13 +131,13 @@ pub(super) struct Window {
 /// What was taken, durable or not, as far as callers ask about it.
 #[derive(Debug, Default)]
 pub(super) struct Ahead {
-    pub(super) lanes: HashMap<u32, LaneAhead, RandomState>,
-    by_name: HashTable<u32>,
+    pub(super) lanes: HashMap<u64, LaneAhead, RandomState>,
+    by_name: HashTable<u64>,
     windows: HashTable<Window>,
     hasher: RandomState,
     /// Lane and partition of each open cut.
-    pub(super) cuts: HashMap<u64, (u32, i32), RandomState>,
-    pub(super) next_lane: u32,
+    pub(super) cuts: HashMap<u64, (u64, i32), RandomState>,
+    pub(super) next_lane: u64,
     pub(super) next_cut: u64,
     pub(super) next_session: u64,
 }
@@ -144,7 +146,7 @@ impl Ahead {
     pub(super) fn new(recovered: &Recovered, group: u64) -> Self {
         let (state, left_out) = (&recovered.state, recovered.left_out());
         let mut ahead = Self {
-            next_lane: state.next_lane,
+            next_lane: state.next_lane + left_out,
             next_cut: state.next_cut + left_out,
             next_session: recovered.next_session(),
             ..Self::default()
@@ -166,26 +168,26 @@ impl Ahead {
     }
 
     /// The lane of this name.
-    pub(super) fn find(&self, sink: usize, topic: &str, partition: i32) -> Option<u32> {
-        let same = |number: &u32| {
+    pub(super) fn find(&self, sink: usize, topic: &str, partition: i32) -> Option<u64> {
+        let same = |number: &u64| {
             let lane = self.lanes.get(number);
             lane.is_some_and(|lane| (lane.sink, &*lane.topic, lane.partition) == (sink, topic, partition))
         };
         self.by_name.find(Self::hash(&self.hasher, sink, topic, partition), same).copied()
     }
 
-    pub(super) fn add(&mut self, number: u32, lane: LaneAhead) {
+    pub(super) fn add(&mut self, number: u64, lane: LaneAhead) {
         let (lanes, hasher) = (&mut self.lanes, &self.hasher);
         let hash = Self::hash(hasher, lane.sink, &lane.topic, lane.partition);
         lanes.insert(number, lane);
-        let rehash = |number: &u32| {
+        let rehash = |number: &u64| {
             lanes.get(number).map_or(0, |lane| Self::hash(hasher, lane.sink, &lane.topic, lane.partition))
         };
         self.by_name.insert_unique(hash, number, rehash);
         self.next_lane = self.next_lane.max(number + 1);
     }
 
-    pub(super) fn remove(&mut self, number: u32) {
+    pub(super) fn remove(&mut self, number: u64) {
         let Some(lane) = self.lanes.get(&number) else { return };
         let hash = Self::hash(&self.hasher, lane.sink, &lane.topic, lane.partition);
         if let Ok(found) = self.by_name.find_entry(hash, |other| *other == number) {
@@ -195,13 +197,13 @@ impl Ahead {
     }
 
     /// The window that a cut of this lane to this partition falls into, if a cut is open there.
-    pub(super) fn window(&self, lane: u32, partition: i32) -> Option<&Window> {
+    pub(super) fn window(&self, lane: u64, partition: i32) -> Option<&Window> {
         let lane = self.lanes.get(&lane)?;
         let hash = Self::hash(&self.hasher, lane.sink, &lane.topic, partition);
         self.windows.find(hash, |window| window.is(lane, partition))
     }
 
-    pub(super) fn opened(&mut self, cut: u64, lane: u32, partition: i32, identity: (i64, i16)) {
+    pub(super) fn opened(&mut self, cut: u64, lane: u64, partition: i32, identity: (i64, i16)) {
         self.cuts.insert(cut, (lane, partition));
         let Some(lane) = self.lanes.get(&lane) else { return };
         let (hasher, topic) = (&self.hasher, &lane.topic);

@@ -22,7 +22,14 @@ const WALL: i64 = 1_800_000_000_000;
 fn settings() -> Settings {
     let terms = |name: &str, keep, answered_on| SinkTerms { name: name.into(), keep, answered_on };
     Settings {
-        log: spool::Settings { shard: 0, segment_bytes: 1 << 20, segments_max: 12, sink_bytes_max: 4 << 20, seed: 7 },
+        log: spool::Settings {
+            shard: 0,
+            segment_bytes: 1 << 20,
+            segments_max: 12,
+            sink_bytes_max: 4 << 20,
+            data_dir_id: 0,
+            seed: 7,
+        },
         clusters: vec![vec![
             terms("stored", Keep::Disk, AnsweredOn::Stored),
             terms("replicated", Keep::Disk, AnsweredOn::Replicated),
@@ -94,7 +101,7 @@ impl House {
         self.buffer.view(&mut self.disk, 0, self.now, self.wall)
     }
 
-    fn write(&mut self, sink: SinkId, partition: i32, values: &[&[u8]]) -> Result<(u32, u64), NotNow> {
+    fn write(&mut self, sink: SinkId, partition: i32, values: &[&[u8]]) -> Result<(u64, u64), NotNow> {
         self.write_with(sink, partition, values, Beside::default())
     }
 
@@ -104,7 +111,7 @@ impl House {
         partition: i32,
         values: &[&[u8]],
         beside: Beside<'_>,
-    ) -> Result<(u32, u64), NotNow> {
+    ) -> Result<(u64, u64), NotNow> {
         let mut builder = Builder::new(Vec::new());
         for value in values {
             let row = Row { key: None, value: Some(value), headers: std::iter::empty(), timestamp: WallMs(WALL) };
@@ -120,7 +127,7 @@ impl House {
         Ok((lane, log.rows(&rows)?))
     }
 
-    fn cut(&mut self, sink: SinkId, lane: u32, rows: RowRun) -> TakenCut {
+    fn cut(&mut self, sink: SinkId, lane: u64, rows: RowRun) -> TakenCut {
         let cut = NewCut {
             sink,
             topic: "topic",
@@ -137,7 +144,7 @@ impl House {
     }
 
     /// What reading a lane says, and what it hands over: number, value, deadline, hash, ticket.
-    fn read(&mut self, lane: u32, from: u64, end: u64) -> (ReadBack, Vec<Back>) {
+    fn read(&mut self, lane: u64, from: u64, end: u64) -> (ReadBack, Vec<Back>) {
         let mut rows = Vec::new();
         let said = self.log().read(lane, from, end, &mut |row: LoggedRow<'_>| {
             rows.push(Back {

@@ -231,7 +231,7 @@ impl Topic {
             backlog.tail.extend(younger);
         } else if !younger.is_empty() {
             younger.sort_by_key(|batch| batch.kept.first());
-            let blank = Backlog { lane: u32::MAX, ..Backlog::default() };
+            let blank = Backlog { lane: u64::MAX, ..Backlog::default() };
             self.backlogs.push_front(Backlog { tail: younger.into(), ..blank });
         }
         self.backlogs.push_front(backlog);
@@ -259,7 +259,7 @@ impl Topic {
         }
         let any = !tail.is_empty();
         if any {
-            self.backlogs.push_front(Backlog { lane: u32::MAX, tail, ..Backlog::default() });
+            self.backlogs.push_front(Backlog { lane: u64::MAX, tail, ..Backlog::default() });
         }
         any
     }

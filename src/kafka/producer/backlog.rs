@@ -24,7 +24,7 @@ const STORAGE_ERROR: i16 = 56;
 /// Rows of one lane that are on the disk and not in memory.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
-    pub(super) lane: u32,
+    pub(super) lane: u64,
     /// Number of the next to be read, and one past the last.
     pub(super) next: u64,
     pub(super) end: u64,
@@ -140,7 +140,7 @@ impl Backlog {
     }
 
     /// The rows of a cut that is void, alone: others of its lane that stand between them are in memory, or under way.
-    pub(super) fn of_void(lane: u32, runs: &[RowRun]) -> Self {
+    pub(super) fn of_void(lane: u64, runs: &[RowRun]) -> Self {
         let mut runs = runs.to_vec();
         runs.sort_unstable();
         let (next, end) = (runs.first().map_or(0, |run| run.first), runs.last().map_or(0, RowRun::end));

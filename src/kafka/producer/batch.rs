@@ -321,7 +321,7 @@ impl Batch {
     }
 
     /// Its rows that are not in the log yet, to be written there.
-    pub(super) fn unstaged<'a>(&'a self, lane: u32, least: u64, scratch: &'a mut Scratch) -> Option<NewRows<'a>> {
+    pub(super) fn unstaged<'a>(&'a self, lane: u64, least: u64, scratch: &'a mut Scratch) -> Option<NewRows<'a>> {
         let from = self.kept.numbers.rows();
         let builder = self.builder().filter(|_| from < self.count)?;
         self.note_rows(from, scratch);
@@ -338,12 +338,12 @@ impl Batch {
     }
 
     /// All its rows are in the log, those that were not from this number on.
-    pub(super) fn staged(&mut self, pool: &mut Pool, lane: u32, first: u64) {
+    pub(super) fn staged(&mut self, pool: &mut Pool, lane: u64, first: u64) {
         self.staged_from(self.kept.numbers.rows(), pool, lane, first);
     }
 
     /// The same for its rows from one on.
-    pub(super) fn staged_from(&mut self, from: u32, pool: &mut Pool, lane: u32, first: u64) {
+    pub(super) fn staged_from(&mut self, from: u32, pool: &mut Pool, lane: u64, first: u64) {
         let before = self.terms_bytes();
         if self.kept.numbers.capacity() == 0 {
             self.kept.numbers = pool.take_numbers();

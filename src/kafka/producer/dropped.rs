@@ -10,7 +10,7 @@ impl Producer {
     /// The rows of a lane that stand on the disk alone, rows of cuts aside: what may be dropped to make room. `None`: it
     /// has none.
     #[must_use]
-    pub fn on_disk(&self, lane: u32) -> Option<RowRun> {
+    pub fn on_disk(&self, lane: u64) -> Option<RowRun> {
         let (_, backlog) = self.backlog_of(lane)?;
         // What is cut stays until Kafka's word; nearly all that is not stands behind it.
         let cut = backlog.skip.last().filter(|_| !self.rules.drops_cut_rows());
@@ -35,7 +35,7 @@ impl Producer {
         self.spooling.iter().filter(|(index, _)| of_sink(index)).map(rows).sum()
     }
 
-    fn backlog_of(&self, lane: u32) -> Option<((u32, i32), &Backlog)> {
+    fn backlog_of(&self, lane: u64) -> Option<((u32, i32), &Backlog)> {
         self.spooling.iter().find_map(|(index, partition)| {
             let topic = &self.topics[*index as usize];
             let backlog = match usize::try_from(*partition) {
@@ -48,7 +48,7 @@ impl Producer {
 
     /// Whoever keeps the log has ended the `rows` live rows of such a run, the oldest of [`Producer::on_disk`], to make room.
     /// `owed`: whose answers waited for those of an earlier start ([`super::row_log::RowLog::owed`]).
-    pub fn dropped(&mut self, lane: u32, run: RowRun, rows: u64, owed: Vec<Ticket>) {
+    pub fn dropped(&mut self, lane: u64, run: RowRun, rows: u64, owed: Vec<Ticket>) {
         let mut tickets = Tickets::default();
         owed.into_iter().for_each(|ticket| tickets.push(Some(ticket)));
         if let Some((place, _)) = self.backlog_of(lane) {
@@ -62,7 +62,7 @@ impl Producer {
     fn dropped_of(
         &mut self,
         (index, partition): (u32, i32),
-        lane: u32,
+        lane: u64,
         (run, rows): (RowRun, u64),
         tickets: &mut Tickets,
     ) {

@@ -14,7 +14,7 @@ pub(super) enum Kind {
     /// Rows as they come: to be written to the lane of this partition.
     Fresh(i32),
     /// Rows that stand in this lane.
-    Logged(u32),
+    Logged(u64),
 }
 
 /// What a row has beside its record and its ticket.

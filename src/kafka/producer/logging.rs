@@ -289,7 +289,7 @@ impl Producer {
     }
 
     /// The lane of a topic's partition, or of its rows without one.
-    pub(super) fn lane(&mut self, topic: u32, home: i32, log: &mut dyn RowLog) -> Result<u32, NotNow> {
+    pub(super) fn lane(&mut self, topic: u32, home: i32, log: &mut dyn RowLog) -> Result<u64, NotNow> {
         // Asked for each time: the log retires lanes that nothing lives in.
         let topic = &mut self.topics[topic as usize];
         let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));

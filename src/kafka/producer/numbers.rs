@@ -6,14 +6,14 @@ use super::row_log::RowRun;
 /// A row of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Number {
-    pub(super) lane: u32,
+    pub(super) lane: u64,
     pub(super) number: u64,
 }
 
 /// Rows in a row whose numbers are consecutive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
-    lane: u32,
+    lane: u64,
     row: u32,
     count: u32,
     first: u64,
@@ -35,7 +35,7 @@ impl Numbers {
     }
 
     /// The same for several.
-    pub(super) fn add(&mut self, row: u32, lane: u32, first: u64, count: u32) {
+    pub(super) fn add(&mut self, row: u32, lane: u64, first: u64, count: u32) {
         if let Some(last) = self.0.last_mut()
             && (last.lane, last.row + last.count, last.first + u64::from(last.count)) == (lane, row, first)
             && last.count.checked_add(count).is_some()
@@ -64,7 +64,7 @@ impl Numbers {
     }
 
     /// The runs from a place on, as far as they are of one lane: the lane and where the next one's begin.
-    pub(super) fn runs_from(&self, place: usize, runs: &mut Vec<RowRun>) -> Option<(u32, usize)> {
+    pub(super) fn runs_from(&self, place: usize, runs: &mut Vec<RowRun>) -> Option<(u64, usize)> {
         runs.clear();
         let lane = self.0.get(place)?.lane;
         let mut next = place;

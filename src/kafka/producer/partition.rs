@@ -54,7 +54,7 @@ pub(super) struct Partition {
     /// Bytes and spans of the last batch.
     pub(super) hint: (usize, usize),
     /// Where its rows stand in the log, once some do; and whether some wait to be staged.
-    pub(super) lane: Option<u32>,
+    pub(super) lane: Option<u64>,
     pub(super) dirty: bool,
     /// Its identity is of an earlier start: it only finishes what was cut then (P3).
     pub(super) foreign: bool,

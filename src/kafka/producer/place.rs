@@ -86,9 +86,9 @@ impl Producer {
         let sink = &mut self.sinks[topic.sink];
         // Behind those that stand in the log alone, of the same lane.
         let lane = topic.lane;
-        let joins = |last: &Backlog| !last.void && (last.lane == u32::MAX || Some(last.lane) == lane);
+        let joins = |last: &Backlog| !last.void && (last.lane == u64::MAX || Some(last.lane) == lane);
         if topic.backlogs.back().is_some_and(|last| !joins(last)) {
-            topic.backlogs.push_back(Backlog { lane: u32::MAX, ..Backlog::default() });
+            topic.backlogs.push_back(Backlog { lane: u64::MAX, ..Backlog::default() });
         }
         let queue = match topic.backlogs.back_mut() {
             None => &mut topic.unplaced,

@@ -25,7 +25,7 @@ impl Producer {
     /// are sent again under their own identities, before anything else of their partitions; whatever else lives goes
     /// under this start's. Lanes of sinks that there are not are left alone.
     pub fn restore(&mut self, lanes: Vec<RestoredLane>, mut cuts: Vec<RestoredCut>) {
-        let mut homes: HashMap<u32, (u32, i32), RandomState> = HashMap::default();
+        let mut homes: HashMap<u64, (u32, i32), RandomState> = HashMap::default();
         for lane in &lanes {
             let sink = usize::from(lane.sink.0);
             if sink >= self.sinks.len() {

@@ -42,7 +42,7 @@ pub struct Origin {
 #[derive(Clone, Copy, Debug)]
 pub struct NewRows<'a> {
     /// Their lane.
-    pub lane: u32,
+    pub lane: u64,
     /// Encoded v2 records, end to end, without a batch's header. Their offset deltas need not begin at 0.
     pub records: &'a [u8],
     /// What their timestamp deltas count from.
@@ -80,7 +80,7 @@ pub struct NewCut<'a> {
     /// Its records go without their times, which the log has: Kafka may forget who wrote such a batch at any time.
     pub timeless: bool,
     /// Lane of its rows.
-    pub lane: u32,
+    pub lane: u64,
     /// Its rows, in the order in which they stand in the batch.
     pub rows: &'a [RowRun],
 }
@@ -121,7 +121,7 @@ pub struct Ended<'a> {
     /// The cut; `None`: rows without one.
     pub cut: Option<u64>,
     /// Lane of the rows.
-    pub lane: u32,
+    pub lane: u64,
     /// The rows, all those of the cut if there is one.
     pub rows: &'a [RowRun],
     /// What became of them.
@@ -167,7 +167,7 @@ pub trait RowLog {
     ///
     /// # Errors
     /// [`NotNow`].
-    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u32, NotNow>;
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u64, NotNow>;
 
     /// Takes rows, all of them or none. The number of the first; the group they stand in is [`RowLog::group`].
     ///
@@ -199,11 +199,11 @@ pub trait RowLog {
 
     /// Hands the first live rows of a lane from `from` up to `end` (exclusive) to `take`, in order, as far as they stand
     /// together, until it returns `false` (that row was not taken).
-    fn read(&mut self, lane: u32, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack;
+    fn read(&mut self, lane: u64, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack;
 
     /// Hands over whose answers wait for such rows of a lane, though they are of an earlier start ([`LoggedRow::ticket`]):
     /// for rows that will not be read any more.
-    fn owed(&mut self, lane: u32, rows: RowRun, take: &mut dyn FnMut(Ticket));
+    fn owed(&mut self, lane: u64, rows: RowRun, take: &mut dyn FnMut(Ticket));
 }
 
 /// A cut of an earlier start that is neither done nor ended.
@@ -224,7 +224,7 @@ pub struct RestoredCut {
     /// Its records go without their times, which the log has: Kafka may forget who wrote such a batch at any time.
     pub timeless: bool,
     /// Lane of its rows.
-    pub lane: u32,
+    pub lane: u64,
     /// Its rows.
     pub rows: Vec<RowRun>,
 }
@@ -239,7 +239,7 @@ pub struct RestoredLane {
     /// The partition, or [`UNPLACED`].
     pub partition: i32,
     /// The lane.
-    pub lane: u32,
+    pub lane: u64,
     /// Number of the first live row.
     pub first: u64,
     /// One past the last.
@@ -255,7 +255,7 @@ pub struct RestoredLane {
 pub struct NoLog;
 
 impl RowLog for NoLog {
-    fn lane(&mut self, _: SinkId, _: &str, _: i32) -> Result<u32, NotNow> {
+    fn lane(&mut self, _: SinkId, _: &str, _: i32) -> Result<u64, NotNow> {
         Err(NotNow)
     }
     fn rows(&mut self, _: &NewRows<'_>) -> Result<u64, NotNow> {
@@ -274,8 +274,8 @@ impl RowLog for NoLog {
     fn durable(&self) -> u64 {
         0
     }
-    fn read(&mut self, _: u32, _: u64, _: u64, _: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
+    fn read(&mut self, _: u64, _: u64, _: u64, _: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
         ReadBack::Empty
     }
-    fn owed(&mut self, _: u32, _: RowRun, _: &mut dyn FnMut(Ticket)) {}
+    fn owed(&mut self, _: u64, _: RowRun, _: &mut dyn FnMut(Ticket)) {}
 }

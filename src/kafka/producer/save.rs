@@ -145,7 +145,7 @@ impl Producer {
 /// Rows of a batch from one on, to be written down.
 fn rows_from<'a>(
     batch: &'a Batch,
-    (row, lane, least): (u32, u32, u64),
+    (row, lane, least): (u32, u64, u64),
     scratch: &'a mut Scratch,
     codecs: &'a mut Codecs,
 ) -> Option<NewRows<'a>> {

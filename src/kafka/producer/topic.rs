@@ -36,7 +36,7 @@ pub(super) struct Topic {
     /// Memory of its batches, placed and unplaced.
     pub(super) memory: usize,
     /// Where its rows without a partition stand in the log, once some do; and whether some wait to be staged.
-    pub(super) lane: Option<u32>,
+    pub(super) lane: Option<u64>,
     /// The last rows that were written to the log: with a partition, without; what number they had at the least, and what
     /// is higher than those of all of its rows.
     pub(super) written: Option<bool>,

@@ -36,7 +36,7 @@ pub(super) struct Restored {
 
 impl Restored {
     /// Whether rows of a lane are taken up.
-    pub(super) fn has(&self, lane: u32) -> bool {
+    pub(super) fn has(&self, lane: u64) -> bool {
         self.lanes.iter().any(|found| found.lane == lane)
     }
 }
@@ -138,7 +138,7 @@ impl Store {
     }
 
     /// Rows that the log has, by lane and number.
-    pub(super) fn found(&self) -> BTreeMap<(u32, u64), u32> {
+    pub(super) fn found(&self) -> BTreeMap<(u64, u64), u32> {
         match &self.under {
             Under::Model(model) => model.found(),
             Under::Spool(spool) => spool.found(),
@@ -215,7 +215,7 @@ impl Store {
     }
 
     /// `drop-oldest`: where a row has found no room, the log ends others, and says which.
-    pub(super) fn make_room(&mut self, now: Monotonic, producer: &Producer) -> Vec<(u32, RowRun, Vec<Ticket>)> {
+    pub(super) fn make_room(&mut self, now: Monotonic, producer: &Producer) -> Vec<(u64, RowRun, Vec<Ticket>)> {
         self.spool_mut().map_or_else(Vec::new, |spool| spool.make_room(now, producer))
     }
 

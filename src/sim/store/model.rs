@@ -25,18 +25,18 @@ struct Kept {
 
 #[derive(Clone, Debug)]
 enum Item {
-    Lane(u32, (SinkId, String, i32)),
-    Rows(u32, u64, Vec<Kept>),
+    Lane(u64, (SinkId, String, i32)),
+    Rows(u64, u64, Vec<Kept>),
     Cut(RestoredCut),
-    Ended(Option<u64>, u32, Vec<RowRun>, Fate),
+    Ended(Option<u64>, u64, Vec<RowRun>, Fate),
 }
 
 /// What a group's items come to.
 #[derive(Clone, Debug, Default)]
 struct State {
-    lanes: BTreeMap<u32, (SinkId, String, i32)>,
-    next: BTreeMap<u32, u64>,
-    rows: BTreeMap<(u32, u64), Kept>,
+    lanes: BTreeMap<u64, (SinkId, String, i32)>,
+    next: BTreeMap<u64, u64>,
+    rows: BTreeMap<(u64, u64), Kept>,
     cuts: BTreeMap<u64, RestoredCut>,
     next_cut: u64,
     written: u64,
@@ -113,7 +113,7 @@ impl Model {
     }
 
     /// Rows that are durable, by lane and number.
-    pub(super) fn found(&self) -> BTreeMap<(u32, u64), u32> {
+    pub(super) fn found(&self) -> BTreeMap<(u64, u64), u32> {
         let row = |kept: &Kept| {
             let view = BatchView::parse(&kept.batch).expect("a batch").0;
             let record = view.records().expect("records").next().expect("one").expect("whole");
@@ -135,7 +135,7 @@ impl Model {
 }
 
 fn restored(state: &State) -> Restored {
-    let mut lanes: BTreeMap<u32, RestoredLane> = BTreeMap::new();
+    let mut lanes: BTreeMap<u64, RestoredLane> = BTreeMap::new();
     for ((lane, number), row) in &state.rows {
         let (lane, number) = (*lane, *number);
         let (sink, topic, partition) = state.lanes[&lane].clone();
@@ -151,7 +151,7 @@ fn restored(state: &State) -> Restored {
 }
 
 impl RowLog for Model {
-    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u32, NotNow> {
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u64, NotNow> {
         let name = (sink, topic.to_owned(), partition);
         if let Some((lane, _)) = self.ahead.lanes.iter().find(|(_, of)| **of == name) {
             return Ok(*lane);
@@ -203,7 +203,7 @@ impl RowLog for Model {
         self.group - 1 - u64::from(self.under_way.is_some())
     }
 
-    fn read(&mut self, lane: u32, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
+    fn read(&mut self, lane: u64, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
         let Some(((_, mut next), _)) = self.ahead.rows.range((lane, from)..(lane, end)).next().map(|(k, v)| (*k, v))
         else {
             return ReadBack::Empty;
@@ -223,5 +223,5 @@ impl RowLog for Model {
         ReadBack::Rows
     }
 
-    fn owed(&mut self, _: u32, _: RowRun, _: &mut dyn FnMut(Ticket)) {}
+    fn owed(&mut self, _: u64, _: RowRun, _: &mut dyn FnMut(Ticket)) {}
 }

@@ -51,6 +51,7 @@ impl Spool {
             segment_bytes: plan.segment_bytes,
             segments_max: plan.segments_max,
             sink_bytes_max: producer.rules.share_of_sink(sink_bytes_max, bytes_max),
+            data_dir_id: 0,
             seed: producer.seed,
         };
         let sinks = producer.sinks.iter().filter(|sink| !sink.reserved).enumerate().map(terms).collect();
@@ -84,7 +85,7 @@ impl Spool {
     }
 
     /// As the shard does it.
-    pub(super) fn make_room(&mut self, now: Monotonic, producer: &Producer) -> Vec<(u32, RowRun, Vec<Ticket>)> {
+    pub(super) fn make_room(&mut self, now: Monotonic, producer: &Producer) -> Vec<(u64, RowRun, Vec<Ticket>)> {
         let Some((full, sink, bytes)) = self.wanted.get().filter(|_| self.drops) else { return Vec::new() };
         if self.buffer.admit(0, sink, bytes).is_ok() {
             self.wanted.set(None);
@@ -225,10 +226,10 @@ impl Spool {
     }
 
     /// Rows that the disk has, read past the buffer.
-    pub(super) fn found(&self) -> BTreeMap<(u32, u64), u32> {
+    pub(super) fn found(&self) -> BTreeMap<(u64, u64), u32> {
         let recovered = recover(&self.disk, SHARD, &self.disk.found()).expect("a start");
         let mut log = recovered.reader();
-        let lanes: Vec<u32> = recovered.state.lanes().map(|(lane, _)| lane).collect();
+        let lanes: Vec<u64> = recovered.state.lanes().map(|(lane, _)| lane).collect();
         let mut found = BTreeMap::new();
         for lane in lanes {
             let mut at = 0;

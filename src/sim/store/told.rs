@@ -17,7 +17,7 @@ use crate::sim::{digest, row};
 const UNCERTAIN_MAX: usize = 5;
 
 /// Lane and number.
-type Place = (u32, u64);
+type Place = (u64, u64);
 /// Producer id, epoch, topic, partition, first sequence.
 type Identity = (i64, i16, String, i32, i32);
 
@@ -49,7 +49,7 @@ pub(in crate::sim) struct Told {
     letters: Vec<bool>,
     /// Rows whose order is nobody's to keep.
     pub(in crate::sim) loose: BTreeSet<u32>,
-    lanes: HashMap<u32, (usize, String, i32)>,
+    lanes: HashMap<u64, (usize, String, i32)>,
     rows: BTreeMap<Place, Kept>,
     places: HashMap<u32, Place>,
     /// Rows that a start has given up: they may be found again until that is durable.
@@ -135,7 +135,7 @@ impl Told {
         (cut_rows != rows).then(|| format!("{identity:?} is sent with {rows:?}, cut with {cut_rows:?}"))
     }
 
-    fn keep(&mut self, lane: u32, first: u64, group: u64, new: &NewRows<'_>) {
+    fn keep(&mut self, lane: u64, first: u64, group: u64, new: &NewRows<'_>) {
         let sink = self.lanes.get(&lane).map_or(usize::MAX, |(sink, ..)| *sink);
         let mut rows = Vec::new();
         let records = Records::new(new.records, new.count as i32, new.base_timestamp);
@@ -230,7 +230,7 @@ impl Told {
     }
 
     /// Rows that went to make room.
-    pub(in crate::sim) fn dropped(&mut self, lane: u32, run: RowRun, group: u64, now: Monotonic) {
+    pub(in crate::sim) fn dropped(&mut self, lane: u64, run: RowRun, group: u64, now: Monotonic) {
         self.note(|| format!("log: dropped {run:?} of lane {lane}, group {group}"));
         for number in run.first..run.end() {
             match self.rows.get_mut(&(lane, number)) {
@@ -255,7 +255,7 @@ impl Told {
     }
 
     /// A row comes back from the log.
-    fn read(&mut self, lane: u32, at_least: u64, read: &LoggedRow<'_>) {
+    fn read(&mut self, lane: u64, at_least: u64, read: &LoggedRow<'_>) {
         let said = row::read(read.record.key, read.record.value).map(|(row, _)| row);
         let kept = self.rows.get(&(lane, read.number)).copied();
         let over = |kept: &Kept| kept.ended.is_some_and(|(_, group)| group <= self.durable);
@@ -359,7 +359,7 @@ pub(in crate::sim) struct Watched<'a> {
 }
 
 impl RowLog for Watched<'_> {
-    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u32, NotNow> {
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u64, NotNow> {
         let lane = self.log.lane(sink, topic, partition)?;
         let name = (usize::from(sink.0), topic.to_owned(), partition);
         let before = self.told.lanes.insert(lane, name.clone());
@@ -402,7 +402,7 @@ impl RowLog for Watched<'_> {
         self.log.durable()
     }
 
-    fn read(&mut self, lane: u32, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
+    fn read(&mut self, lane: u64, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
         let (told, mut at_least) = (&mut *self.told, from);
         let read = self.log.read(lane, from, end, &mut |row| {
             told.read(lane, at_least, &row);
@@ -415,7 +415,7 @@ impl RowLog for Watched<'_> {
         read
     }
 
-    fn owed(&mut self, lane: u32, rows: RowRun, take: &mut dyn FnMut(Ticket)) {
+    fn owed(&mut self, lane: u64, rows: RowRun, take: &mut dyn FnMut(Ticket)) {
         self.log.owed(lane, rows, take);
     }
 }

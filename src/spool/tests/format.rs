@@ -16,7 +16,7 @@ fn run() -> impl Strategy<Value = Run> {
 fn check(entry: &Entry<'_>) {
     let bytes = framed(entry, 77, 4_096);
     let read = crate::spool::format::framed(&bytes, 77, 4_096).expect("whole");
-    assert_eq!((read.len, parse(read.kind, read.payload).as_ref()), (bytes.len(), Some(entry)));
+    assert_eq!((read.len, read.parsed().as_ref()), (bytes.len(), Some(entry)));
     for at in 0..bytes.len() {
         for flip in [1, 0x80] {
             let mut bytes = bytes.clone();
@@ -45,11 +45,11 @@ proptest! {
         let reason = [Reason::Refused, Reason::Expired, Reason::CutAnew, Reason::Rotten][c as usize % 4];
         let spans: Vec<Span> =
             runs.iter().map(|run| Span { run: *run, segment: a, position: a ^ 5, bytes: d as u64 }).collect();
-        let (lane, session, packet_id) = (b, a, c);
+        let (lane, session, packet_id) = (a ^ 6, a, c);
         let origins: Vec<_> = lanes.iter().map(|index| (*index, Origin { session, packet_id })).collect();
         let deadlines: Vec<_> = lanes.iter().map(|index| (*index, Deadline { wall_ms: d, left_ms: a })).collect();
         let hashes: Vec<_> = lanes.iter().map(|index| (*index, index ^ 1)).collect();
-        let opened: Vec<_> = lanes.iter().map(|lane| (*lane, a)).collect();
+        let opened: Vec<_> = lanes.iter().map(|lane| (u64::from(*lane) << 20, a)).collect();
         let (cut, base_offset, rows) = (a, d, Runs::new(&runs));
         let topic_id = u128::from(c) << 100;
         let (partition, timeless) = (f & i32::MAX, f < 0);
@@ -72,8 +72,8 @@ proptest! {
             Entry::SessionEnded { session },
             Entry::Opened { session, packet_id, rows: Listed::new(&opened) },
             Entry::Released { session, packet_id },
-            Entry::Commit { group: a, start: a ^ 9, count: b, checksum: b ^ 1 },
-            Entry::Checkpoint { next_lane: b, next_cut: a, next_session: a ^ 3 },
+            Entry::Commit { group: a, start: a ^ 9, wall_ms: d, count: b, checksum: b ^ 1 },
+            Entry::Checkpoint { next_lane: a ^ 8, next_cut: a, next_session: a ^ 3 },
             Entry::Lane { lane, partition: f, next: a, sink: &sink, topic: &topic },
             Entry::Spans { lane, spans: Spans::new(&spans) },
             Entry::Segment { segment: a, salt: a ^ 2, end: d as u64 },
@@ -88,7 +88,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_never_panic(bytes in vec(any::<u8>(), 0..600), salt: u64, end in proptest::option::of(0..700u64)) {
-        for number in 0..=18 {
+        for number in 0..=u8::MAX {
             if let Some(kind) = Kind::from_number(number) {
                 let _ = parse(kind, &bytes);
             }
@@ -99,14 +99,14 @@ proptest! {
     }
 
     #[test]
-    fn damaged_payloads_never_panic(at in 0..200usize, byte: u8, lane: u32) {
+    fn damaged_payloads_never_panic(at in 0..200usize, byte: u8, lane: u64) {
         let records = records(&[vec![1; 40], vec![2; 40]]);
         let run = Run { first: 5, count: 2 };
         let origins = [(0, Origin { session: 1, packet_id: 2 })];
         let (origins, deadlines, hashes) = (Listed::new(&origins), Listed::new(&[]), Listed::new(&[]));
         let entry =
             Entry::Rows(Rows { lane, run, base_timestamp: 4, origins, deadlines, hashes, records: &records });
-        let mut bytes = framed(&entry, 1, 64);
+        let mut bytes = framed(&entry, 1, 128);
         let len = bytes.len();
         bytes[12 + at % (len - 12)] = byte;
         if let Some(Entry::Rows(rows)) = parse(Kind::Rows, &bytes[12..]) {
@@ -117,7 +117,19 @@ proptest! {
 
 #[test]
 fn a_header_comes_back_and_every_flipped_bit_of_it_is_noticed() {
-    let header = Header { shard: 1, segment: 2, salt: 3, created_ms: -4, previous: 5, previous_end: 6 };
+    let header = Header {
+        shard: 1,
+        segment: 2,
+        salt: 3,
+        created_ms: -4,
+        previous: 5,
+        previous_end: 6,
+        checkpoints: [(7, 8), (9, 10)],
+        bytes: 11,
+        features: 0,
+        optional_features: 1 << 31 | 12,
+        data_dir_id: 13 << 100 | 14,
+    };
     let bytes = header.encode();
     assert_eq!(Header::decode(&bytes), Ok(header));
     for bit in 0..HEADER_BYTES * 8 {

@@ -14,11 +14,11 @@ const SEGMENT: u64 = 64 << 10;
 
 fn settings(seed: u64) -> Settings {
     let sink_bytes_max = SEGMENT * SEGMENTS;
-    Settings { shard: 3, segment_bytes: SEGMENT, segments_max: SEGMENTS, sink_bytes_max, seed }
+    Settings { shard: 3, segment_bytes: SEGMENT, segments_max: SEGMENTS, sink_bytes_max, data_dir_id: 0, seed }
 }
 
 /// The lane of that index, whatever its number is now.
-fn name(log: &mut Log, index: usize) -> Result<u32, Refused> {
+fn name(log: &mut Log, index: usize) -> Result<u64, Refused> {
     let sink = log.sink(&format!("sink-{}", index % 3));
     log.lane(sink, &format!("topic-{}", index / 5), index as i32 - 1)
 }
@@ -27,10 +27,10 @@ struct Full {
     log: Log,
     disk: SimDisk,
     random: fastrand::Rng,
-    lanes: Vec<u32>,
+    lanes: Vec<u64>,
     /// Uncut rows and open cuts of each lane; the first lane is dead.
-    rows: BTreeMap<u32, VecDeque<Run>>,
-    cuts: BTreeMap<u32, VecDeque<(u64, u64, Run)>>,
+    rows: BTreeMap<u64, VecDeque<Run>>,
+    cuts: BTreeMap<u64, VecDeque<(u64, u64, Run)>>,
     dead: Vec<Vec<u8>>,
     turn: u64,
 }

@@ -7,3 +7,4 @@ mod speed;
 mod starts;
 mod support;
 mod terms;
+mod versions;

@@ -100,7 +100,7 @@ fn a_failed_sync_is_final_and_the_group_goes_to_a_new_segment() {
 }
 
 /// Fills it, and says with what it was refused.
-fn fill(log: &mut Log, disk: &mut crate::spool::simulated::SimDisk, lane: u32, size: usize) -> (Refused, u64) {
+fn fill(log: &mut Log, disk: &mut crate::spool::simulated::SimDisk, lane: u64, size: usize) -> (Refused, u64) {
     for rows in 0..100_000 {
         match put(log, lane, &[vec![7; size]]) {
             Ok(_) => {}

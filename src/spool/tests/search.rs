@@ -46,8 +46,14 @@ impl Disk for Pieces {
 
 #[test]
 fn a_search_behind_rot_comes_to_its_end() {
-    let settings =
-        Settings { shard: 3, segment_bytes: SEGMENT, segments_max: 14, sink_bytes_max: SEGMENT * 9, seed: 5 };
+    let settings = Settings {
+        shard: 3,
+        segment_bytes: SEGMENT,
+        segments_max: 14,
+        sink_bytes_max: SEGMENT * 9,
+        data_dir_id: 0,
+        seed: 5,
+    };
     let (mut log, mut disk) = (Log::new(settings, Recovered::default()), SimDisk::default());
     let lane = lane(&mut log, "sink", "topic", 0);
     for block in 0..200u8 {
@@ -81,7 +87,14 @@ fn a_search_behind_rot_comes_to_its_end() {
 
 #[test]
 fn a_drain_and_a_move_in_one_lane_both_come_to_their_end() {
-    let settings = Settings { shard: 3, segment_bytes: SEGMENT, segments_max: 8, sink_bytes_max: SEGMENT * 9, seed: 5 };
+    let settings = Settings {
+        shard: 3,
+        segment_bytes: SEGMENT,
+        segments_max: 8,
+        sink_bytes_max: SEGMENT * 9,
+        data_dir_id: 0,
+        seed: 5,
+    };
     let (mut log, mut disk) = (Log::new(settings, Recovered::default()), SimDisk::default());
     let drained = lane(&mut log, "sink", "topic", 0);
     let other = lane(&mut log, "sink", "topic", 1);

@@ -37,9 +37,16 @@ impl Disk for Nowhere {
 #[ignore = "a measurement"]
 fn a_group_of_rows_a_cut_and_a_done() {
     let bytes = 64 << 20;
-    let settings = Settings { shard: 0, segment_bytes: bytes, segments_max: 16, sink_bytes_max: bytes * 16, seed: 1 };
+    let settings = Settings {
+        shard: 0,
+        segment_bytes: bytes,
+        segments_max: 16,
+        sink_bytes_max: bytes * 16,
+        data_dir_id: 0,
+        seed: 1,
+    };
     let (mut log, mut disk) = (Log::new(settings, Recovered::default()), Nowhere::default());
-    let lanes: Vec<u32> = (0..8).map(|partition| lane(&mut log, "sink", "topic", partition)).collect();
+    let lanes: Vec<u64> = (0..8).map(|partition| lane(&mut log, "sink", "topic", partition)).collect();
     for rows in [1, 16, 256] {
         let records = records(&vec![vec![7; 100]; rows]);
         let (base_timestamp, count, origins, deadlines, hashes) = (0, rows as u32, &[][..], &[][..], &[][..]);

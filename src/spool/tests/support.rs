@@ -12,7 +12,14 @@ use crate::spool::{
 pub(super) const SEGMENT: u64 = 16 << 10;
 
 pub(super) fn settings(segments_max: u64, seed: u64) -> Settings {
-    Settings { shard: 3, segment_bytes: SEGMENT, segments_max, sink_bytes_max: SEGMENT * segments_max, seed }
+    Settings {
+        shard: 3,
+        segment_bytes: SEGMENT,
+        segments_max,
+        sink_bytes_max: SEGMENT * segments_max,
+        data_dir_id: 0,
+        seed,
+    }
 }
 
 /// Records with these values.
@@ -27,18 +34,18 @@ pub(super) fn records(values: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// The lane of a sink by name.
-pub(super) fn lane(log: &mut Log, sink: &str, topic: &str, partition: i32) -> u32 {
+pub(super) fn lane(log: &mut Log, sink: &str, topic: &str, partition: i32) -> u64 {
     let sink = log.sink(sink);
     log.lane(sink, topic, partition).expect("a lane")
 }
 
-pub(super) fn put(log: &mut Log, lane: u32, values: &[Vec<u8>]) -> Result<Run, Refused> {
+pub(super) fn put(log: &mut Log, lane: u64, values: &[Vec<u8>]) -> Result<Run, Refused> {
     put_with(log, lane, values, &[], &[])
 }
 
 pub(super) fn put_with(
     log: &mut Log,
-    lane: u32,
+    lane: u64,
     values: &[Vec<u8>],
     origins: &[(u32, Origin)],
     deadlines: &[(u32, Deadline)],
@@ -51,13 +58,13 @@ pub(super) fn put_with(
 }
 
 /// A cut to partition 0.
-pub(super) fn cut(log: &mut Log, lane: u32, epoch: i16, rows: &[Run]) -> Result<(u64, u64), Refused> {
+pub(super) fn cut(log: &mut Log, lane: u64, epoch: i16, rows: &[Run]) -> Result<(u64, u64), Refused> {
     cut_to(log, lane, 0, epoch, rows)
 }
 
 pub(super) fn cut_to(
     log: &mut Log,
-    lane: u32,
+    lane: u64,
     partition: i32,
     epoch: i16,
     rows: &[Run],
@@ -104,7 +111,7 @@ pub(super) fn normal(state: &State) -> State {
     let (mut out, mut at) = (State::default(), 0);
     while at < bytes.len() {
         let framed = crate::spool::format::framed(&bytes[at..], 1, at as u64).expect("whole");
-        out.apply(u64::MAX, 0, 0, &crate::spool::payload::parse(framed.kind, framed.payload).expect("an entry"));
+        out.apply(u64::MAX, 0, 0, &framed.parsed().expect("an entry"));
         at += framed.len;
     }
     out.segments.retain(|_, held| held.things > 0);
@@ -114,7 +121,7 @@ pub(super) fn normal(state: &State) -> State {
 /// A state without where things stand.
 pub(super) fn placeless(state: &State) -> State {
     let mut out = normal(state);
-    let lanes: Vec<u32> = out.lanes.keys().copied().collect();
+    let lanes: Vec<u64> = out.lanes.keys().copied().collect();
     for lane in lanes {
         let runs: Vec<Run> = out.lanes[&lane].spans().map(|span| span.run).collect();
         let (sink, topic) = (out.lanes[&lane].sink.clone(), out.lanes[&lane].topic.clone());
@@ -138,17 +145,17 @@ pub(super) fn recovered(disk: &SimDisk) -> Recovered {
 }
 
 /// Values by lane and number.
-pub(super) type Drained = BTreeMap<(u32, u64), Vec<u8>>;
+pub(super) type Drained = BTreeMap<(u64, u64), Vec<u8>>;
 
 /// All that lives, by lane and number; and the rows that are rotten.
-pub(super) fn drain(log: &mut Log, disk: &SimDisk) -> (Drained, Vec<(u32, Run)>) {
+pub(super) fn drain(log: &mut Log, disk: &SimDisk) -> (Drained, Vec<(u64, Run)>) {
     drain_state(log.state(), disk)
 }
 
 /// The same of a state, durable or not.
-pub(super) fn drain_state(state: &State, disk: &SimDisk) -> (Drained, Vec<(u32, Run)>) {
+pub(super) fn drain_state(state: &State, disk: &SimDisk) -> (Drained, Vec<(u64, Run)>) {
     let (mut found, mut rotten) = (BTreeMap::new(), Vec::new());
-    let lanes: Vec<u32> = state.lanes().map(|(lane, _)| lane).collect();
+    let lanes: Vec<u64> = state.lanes().map(|(lane, _)| lane).collect();
     let mut log = crate::spool::FoundReader::new(state);
     for lane in lanes {
         let mut at = 0;

@@ -5,10 +5,10 @@ use super::support::{
 };
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::simulated::SimDisk;
-use crate::spool::{Deadline, Log, Origin, Read, ReadError, Reason, Recovered, Refused, Run, Settings};
+use crate::spool::{Deadline, HEADER_BYTES, Log, Origin, Read, ReadError, Reason, Recovered, Refused, Run, Settings};
 
 /// Rows that come and go, until so many segments have been begun.
-fn flow(log: &mut Log, disk: &mut SimDisk, lane: u32, segments: u64) {
+fn flow(log: &mut Log, disk: &mut SimDisk, lane: u64, segments: u64) {
     let until = log.last.map_or(0, |(last, _)| last) + segments;
     while log.last.is_none_or(|(last, _)| last < until) {
         let run = put(log, lane, &[vec![1; 900]]).expect("room");
@@ -42,7 +42,7 @@ fn lanes_without_rows_are_retired_and_their_numbers_are_not_used_again() {
         assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
     }
     assert!(last >= 60);
-    let kept: Vec<u32> = log.state().lanes().map(|(number, _)| number).collect();
+    let kept: Vec<u64> = log.state().lanes().map(|(number, _)| number).collect();
     assert!([cut_open, id_open, live].iter().all(|lane| kept.contains(lane)), "{kept:?}");
     assert_eq!(lane(&mut log, "s", "live", 0), live);
     let again = Log::new(settings(10, 2), recovered(&disk));
@@ -85,7 +85,7 @@ fn the_oldest_rows_are_dropped_and_only_those_that_may_be() {
         settle(&mut log, &mut disk);
     }
     let (sink, oldest) = (log.sink("s"), log.state().lane(a).expect("it").seek(0).expect("rows").segment);
-    let allowed = |of: u32| (of == a).then_some(Run { first: 4, count: 1_000 });
+    let allowed = |of: u64| (of == a).then_some(Run { first: 4, count: 1_000 });
     let dropped = log.drop_oldest(&[sink], allowed).expect("taken");
     let [(lane, run)] = dropped[..] else { panic!("{dropped:?}") };
     assert_eq!((lane, run.first), (a, 4));
@@ -332,7 +332,7 @@ fn a_start_reads_two_segments_at_most_and_says_what_is_gone() {
     };
     assert_eq!(read(&disk).1, [newest]);
     let mut hurt = disk.clone();
-    hurt.bytes(newest)[80] ^= 1;
+    hurt.bytes(newest)[HEADER_BYTES + 16] ^= 1;
     let (found, of) = read(&hurt);
     assert_eq!((of, found.predecessor_missing), (vec![before, newest], None));
     disk.lose(before);

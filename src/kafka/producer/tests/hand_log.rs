@@ -26,9 +26,9 @@ pub(crate) struct Kept {
 pub(crate) struct State {
     pub(crate) lanes: Vec<(SinkId, String, i32)>,
     pub(crate) next: Vec<u64>,
-    pub(crate) live: BTreeMap<(u32, u64), Kept>,
+    pub(crate) live: BTreeMap<(u64, u64), Kept>,
     pub(crate) cuts: BTreeMap<u64, (RestoredCut, SinkId, String)>,
-    pub(crate) ended: BTreeMap<(u32, u64), Fate>,
+    pub(crate) ended: BTreeMap<(u64, u64), Fate>,
     pub(crate) taken: u64,
     next_cut: u64,
 }
@@ -50,7 +50,7 @@ pub(crate) struct HandLog {
     /// Reads that are still answered; `None`: all.
     pub(crate) reads: Option<u32>,
     /// Rows of which the bytes are gone.
-    pub(crate) rotten: Vec<(u32, u64)>,
+    pub(crate) rotten: Vec<(u64, u64)>,
     /// Rows handed back.
     pub(crate) read: u64,
     pub(crate) dones: Vec<(u64, i64)>,
@@ -58,7 +58,7 @@ pub(crate) struct HandLog {
     pub(crate) rows_max: Option<usize>,
     pub(crate) full_of: Vec<SinkId>,
     /// Answers owed for rows of an earlier start.
-    pub(crate) tickets: BTreeMap<(u32, u64), Ticket>,
+    pub(crate) tickets: BTreeMap<(u64, u64), Ticket>,
     /// The most bytes that rows came with at once, all told.
     pub(crate) largest: usize,
 }
@@ -92,7 +92,7 @@ impl HandLog {
     /// What a start finds.
     pub(crate) fn crash(self) -> (Self, Vec<RestoredLane>, Vec<RestoredCut>) {
         let state = self.synced;
-        let lanes = (0u32..).zip(&state.lanes).filter_map(|(lane, (sink, topic, partition))| {
+        let lanes = (0u64..).zip(&state.lanes).filter_map(|(lane, (sink, topic, partition))| {
             let mut live = state.live.range((lane, 0)..=(lane, u64::MAX));
             let rows = live.clone().count() as u64;
             let order = live.clone().map(|(_, kept)| kept.order).min()?;
@@ -119,7 +119,7 @@ impl HandLog {
 }
 
 impl RowLog for HandLog {
-    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u32, NotNow> {
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u64, NotNow> {
         self.take()?;
         let name = (sink, topic.to_owned(), partition);
         let known = self.state.lanes.iter().position(|lane| *lane == name);
@@ -127,7 +127,7 @@ impl RowLog for HandLog {
             self.state.lanes.push(name);
             self.state.next.push(0);
             self.state.lanes.len() - 1
-        }) as u32)
+        }) as u64)
     }
 
     fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, NotNow> {
@@ -228,7 +228,7 @@ impl RowLog for HandLog {
         self.durable
     }
 
-    fn read(&mut self, lane: u32, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
+    fn read(&mut self, lane: u64, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
         if self.later > 0 {
             self.later -= 1;
             return ReadBack::Later;
@@ -258,7 +258,7 @@ impl RowLog for HandLog {
         if any { ReadBack::Rows } else { ReadBack::Empty }
     }
 
-    fn owed(&mut self, lane: u32, rows: RowRun, take: &mut dyn FnMut(Ticket)) {
+    fn owed(&mut self, lane: u64, rows: RowRun, take: &mut dyn FnMut(Ticket)) {
         self.tickets.range((lane, rows.first)..(lane, rows.end())).for_each(|(_, ticket)| take(*ticket));
     }
 }
