@@ -19,8 +19,10 @@ fn main() -> ExitCode {
             with(from.load(), None, |config| status(topics::create(&config, shape)))
         }
         Command::Sinks(from) => answer(cli::ask::sinks(&from)),
+        Command::Events(options) if options.follow => answer(cli::follow::events(&options)),
         Command::Events(options) => answer(cli::ask::events(&options)),
         Command::Health(from) => answer(cli::ask::health(&from)),
+        Command::Token(options) => answer(cli::token::token(&options)),
         Command::Spool(SpoolCommand::Inspect(options)) => report(cli::spool::inspect(&options)),
         Command::Spool(SpoolCommand::Discard(options)) => report(cli::spool::discard(&options)),
         Command::Config(ConfigCommand::Default) => print(&config::example()),

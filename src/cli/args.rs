@@ -51,6 +51,7 @@ Exit status:
 
 Environment:
   FOREBAY_CONFIG           the configuration file, if --config is not given
+  FOREBAY_TOKEN            token that `sinks` and `events` send, where control.tokens_file is set
   FOREBAY_SECTION_KEY      overrides the file: FOREBAY_SERVICE_SHARDS=2, FOREBAY_CONTROL_BIND=off
   FOREBAY_KAFKA_NAME_KEY   the same for [kafka.NAME]: FOREBAY_KAFKA_MAIN_BOOTSTRAP=broker-1:9092
   FOREBAY_SINK_0_KEY       the same for the first [[sink]]; FOREBAY_LISTENER_0_KEY for the first [[listener]]
@@ -92,6 +93,8 @@ pub enum Command {
     Events(EventsArgs),
     /// Check that a running service accepts devices; for container health checks
     Health(AskArgs),
+    /// Create a token for the admin API: prints it, and the line for `control.tokens_file`
+    Token(TokenArgs),
     /// Inspect or empty the spool of a service that is not running
     #[command(subcommand)]
     Spool(SpoolCommand),
@@ -173,6 +176,17 @@ fn file(given: Option<&PathBuf>) -> Option<PathBuf> {
     given.cloned().or_else(named)
 }
 
+/// Options of `forebay token`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct TokenArgs {
+    /// Who it is for; events name it
+    pub name: String,
+
+    /// What it allows: `read` (GET) or `write` (everything)
+    #[arg(long, default_value = "write", value_parser = PossibleValuesParser::new(["read", "write"]))]
+    pub role: String,
+}
+
 /// Which running service to ask.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct AskArgs {
@@ -220,6 +234,10 @@ pub struct EventsArgs {
     /// Only events of this sink
     #[arg(long, value_name = "NAME")]
     pub sink: Option<String>,
+
+    /// Keep printing events as they happen, until Ctrl-C
+    #[arg(short, long)]
+    pub follow: bool,
 }
 
 /// What `forebay topics` does.

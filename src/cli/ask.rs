@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::config::TOKEN_VARIABLE;
+
 use super::args::{AskArgs, ControlBind, EventsArgs};
-use crate::shard::rfc3339;
 
 /// Bound of each step: the service answers from memory.
-const TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest answer read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// Fields of an event that its line shows in places of their own.
-const SHOWN: [&str; 6] = ["id", "at_ms", "class", "severity", "kind", "message"];
+const SHOWN: [&str; 6] = ["id", "at", "class", "severity", "kind", "message"];
 
 /// All sinks: a line each, and why one does not run.
 ///
@@ -25,23 +26,24 @@ pub fn sinks(from: &AskArgs) -> Result<String, String> {
     if from.json {
         return Ok(format!("{answer:#}\n"));
     }
-    let head = ["SINK", "STATE", "TOPIC", "TOTAL", "RECOVERED", "SUCCESS", "FAILURE", "WAITING", "PER SECOND"];
+    let head =
+        ["SINK", "STATE", "TOPIC", "RECORDS IN", "RECOVERED", "DELIVERED", "FAILED", "BUFFERED", "IN PER SECOND"];
     let mut rows = vec![head.map(str::to_owned)];
     let sinks = answer["sinks"].as_array().map(Vec::as_slice).unwrap_or_default();
     for sink in sinks {
         let topic = sink["topic"].as_str().unwrap_or("(from the message)").to_owned();
         let number = |name: &str| sink[name].to_string();
-        let rate = sink["rate"]["total_per_s"].to_string();
+        let rate = sink["rate"]["records_in_per_second"].to_string();
         let (name, state) = (text(&sink["name"]), text(&sink["state"]));
         rows.push([
             name,
             state,
             topic,
-            number("total"),
+            number("records_in"),
             number("recovered"),
-            number("success"),
-            number("failure"),
-            number("buffered"),
+            number("delivered"),
+            number("failed"),
+            number("buffered_records"),
             rate,
         ]);
     }
@@ -57,24 +59,31 @@ pub fn sinks(from: &AskArgs) -> Result<String, String> {
 /// # Errors
 /// As [`sinks`].
 pub fn events(options: &EventsArgs) -> Result<String, String> {
-    let mut path = format!("/api/v1/events?since={}", options.since);
+    let answer = get(&options.from, &events_path(options, ""))?;
+    if options.from.json {
+        return Ok(format!("{answer:#}\n"));
+    }
+    Ok(answer["events"].as_array().into_iter().flatten().map(event_line).collect())
+}
+
+/// The events that are asked for; `below`: `/stream`, or nothing.
+pub(super) fn events_path(options: &EventsArgs, below: &str) -> String {
+    let mut path = format!("/api/v1/events{below}?since={}", options.since);
     for (name, value) in [("kind", &options.kind), ("sink", &options.sink)] {
         if let Some(value) = value {
             path += &format!("&{name}={}", escaped(value));
         }
     }
-    let answer = get(&options.from, &path)?;
-    if options.from.json {
-        return Ok(format!("{answer:#}\n"));
-    }
-    let line = |event: &Value| {
-        let time = rfc3339(event["at_ms"].as_i64().unwrap_or_default());
-        let fields = event.as_object().into_iter().flatten().filter(|(name, _)| !SHOWN.contains(&name.as_str()));
-        let fields: String = fields.map(|(name, value)| format!(" {name}={}", text(value))).collect();
-        let (severity, kind, message) = (text(&event["severity"]), text(&event["kind"]), text(&event["message"]));
-        format!("{} {time} {severity:<5} {kind}: {message}{fields}\n", event["id"])
-    };
-    Ok(answer["events"].as_array().into_iter().flatten().map(line).collect())
+    path
+}
+
+/// An event as a line of text.
+pub(super) fn event_line(event: &Value) -> String {
+    let time = text(&event["at"]);
+    let fields = event.as_object().into_iter().flatten().filter(|(name, _)| !SHOWN.contains(&name.as_str()));
+    let fields: String = fields.map(|(name, value)| format!(" {name}={}", text(value))).collect();
+    let (severity, kind, message) = (text(&event["severity"]), text(&event["kind"]), text(&event["message"]));
+    format!("{} {time} {severity:<5} {kind}: {message}{fields}\n", event["id"])
 }
 
 /// Whether the service accepts devices.
@@ -91,7 +100,7 @@ pub fn health(from: &AskArgs) -> Result<String, String> {
     Ok(if from.json { "{\"ready\":true}\n".to_owned() } else { "ready\n".to_owned() })
 }
 
-fn unanswered(address: SocketAddr, error: &io::Error) -> String {
+pub(super) fn unanswered(address: SocketAddr, error: &io::Error) -> String {
     format!("http://{address}: {error}; is the service running? control.bind, or --control, is the address to ask")
 }
 
@@ -121,7 +130,7 @@ fn escaped(value: &str) -> String {
 }
 
 /// Where the service is asked: an address that means all of a machine's is one of this machine's.
-fn address(from: &AskArgs) -> Result<SocketAddr, String> {
+pub(super) fn address(from: &AskArgs) -> Result<SocketAddr, String> {
     let bind = match from.control {
         Some(ControlBind::At(address)) => Some(address),
         Some(ControlBind::Off) => None,
@@ -143,11 +152,18 @@ fn get(from: &AskArgs, path: &str) -> Result<Value, String> {
     let (status, body) = exchange(address, path).map_err(|error| unanswered(address, &error))?;
     let no_api = || format!("http://{address}: this is not Forebay's control plane (status {status})");
     let answer: Value = serde_json::from_str(&body).map_err(|_| no_api())?;
-    match answer["error"].as_str() {
+    match answer["detail"].as_str().filter(|_| answer["status"].is_u64()) {
         Some(error) => Err(error.to_owned()),
         None if status == 200 => Ok(answer),
         None => Err(no_api()),
     }
+}
+
+/// With the token of `FOREBAY_TOKEN`, if it is set.
+pub(super) fn request(address: SocketAddr, path: &str) -> String {
+    let token = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
+    let token = token.map(|token| format!("Authorization: Bearer {}\r\n", token.trim())).unwrap_or_default();
+    format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n{token}\r\n")
 }
 
 /// Status and body. HTTP 1.0, so that the body comes as it is and ends with the connection (RFC 1945, 7.2.2).
@@ -155,7 +171,7 @@ fn exchange(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    stream.write_all(request(address, path).as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

@@ -8,7 +8,9 @@ pub mod check;
 mod check_host;
 mod check_spool;
 mod embedded_numbers;
+pub mod follow;
 mod health;
+mod in_force;
 mod log_numbers;
 pub mod man;
 mod observer;
@@ -17,8 +19,10 @@ mod overview;
 mod reference;
 mod reload;
 pub mod run;
+mod shards;
 pub mod spool;
 mod start_log;
+pub mod token;
 pub mod topics;
 
 pub use args::{

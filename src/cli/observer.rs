@@ -175,11 +175,12 @@ mod tests {
             filters: vec!["#".into()],
             topic: None,
             acknowledge: "replicated",
+            dead_letters: None,
         };
         let described = Described {
             sinks: vec![sink("busy"), sink("idle")],
             clusters: vec![Cluster { name: "main".into(), bootstrap: Vec::new() }],
-            listeners: Vec::new(),
+            ..Described::default()
         };
         let mut boards = Boards {
             shards: Vec::new(),

@@ -1,7 +1,9 @@
 //! What the control plane says of sinks, clusters and listeners that is not a number: from the configuration.
 
-use crate::config::{Acknowledge, Config, Transport};
-use crate::control::{Cluster, Described, Listener, Sink};
+use crate::config::{Config, Transport};
+use crate::control::{Cluster, DeadLetters, Described, Listener, Sink};
+
+use super::in_force;
 
 /// From a configuration in which addresses are the real ones.
 pub(super) fn of(config: &Config) -> Described {
@@ -10,12 +12,11 @@ pub(super) fn of(config: &Config) -> Described {
         cluster: sink.cluster,
         filters: sink.filters.clone(),
         topic: sink.topic.as_literal().map(str::to_owned),
-        acknowledge: match sink.acknowledge {
-            Acknowledge::Received => "received",
-            Acknowledge::Leader => "leader",
-            Acknowledge::Replicated => "replicated",
-            Acknowledge::Stored => "stored",
-        },
+        acknowledge: in_force::acknowledge(sink.acknowledge),
+        dead_letters: sink.dead_letters.as_ref().map(|dead| DeadLetters {
+            topic: dead.topic.clone(),
+            file: dead.file.as_ref().map(|file| file.path.display().to_string()),
+        }),
     });
     let clusters = config
         .clusters
@@ -27,5 +28,11 @@ pub(super) fn of(config: &Config) -> Described {
             Transport::Tcp => "tcp",
         },
     });
-    Described { sinks: sinks.collect(), clusters: clusters.collect(), listeners: listeners.collect() }
+    Described {
+        sinks: sinks.collect(),
+        clusters: clusters.collect(),
+        listeners: listeners.collect(),
+        has_spool: config.spool.is_some(),
+        config: in_force::of(config),
+    }
 }

@@ -8,10 +8,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::{Config, EMBEDDED, LogFormat};
-use crate::control::{Control, View};
+use tokio::sync::Semaphore;
+
+use crate::config::{ApiAccess, Config, EMBEDDED, LogFormat};
+use crate::control::{Control, LogControl, STREAMS_MAX, Tokens, View};
 use crate::data_dir::{self, DataDir};
 use crate::embedded::{self, EmbeddedLog};
 use crate::limits::MAILBOX_LETTERS_MAX;
@@ -39,6 +41,7 @@ use super::log_numbers::LogNumbers;
 use super::observer::Observer;
 use super::overview;
 use super::reload::Reload;
+use super::shards::ByMail;
 use super::start_log;
 
 /// Why the service did not start or did not end well, in words for a person.
@@ -174,6 +177,11 @@ impl Service {
             Observer::start(Arc::clone(&journal), Arc::clone(&samples), Arc::clone(&boards), Arc::clone(&described))
                 .map_err(|e| format!("observer: {e}"))?;
         let view = View {
+            shards: Box::new(ByMail { post: post.clone(), shards: config.service.shards }),
+            log: Box::new(ServiceLog),
+            tokens: tokens(&config)?,
+            started: SystemTime::now(),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             boards,
             extra,
             ready: Arc::clone(&ready),
@@ -453,6 +461,27 @@ fn bind_listeners(config: &Config) -> Result<Listeners, Failure> {
         };
         format!("{e}; {hint}{} sets it", moved_by.join(" or "))
     })
+}
+
+/// The log, as the control plane changes it.
+struct ServiceLog;
+
+impl LogControl for ServiceLog {
+    fn level(&self) -> String {
+        log::level()
+    }
+
+    fn set_level(&self, level: &str) -> Result<(), String> {
+        log::override_level(level)
+    }
+}
+
+/// The tokens of the admin API.
+fn tokens(config: &Config) -> Result<Option<Arc<Tokens>>, Failure> {
+    match &config.control.access {
+        ApiAccess::Local => Ok(None),
+        ApiAccess::Tokens(path) => Tokens::read(path).map(|tokens| Some(Arc::new(tokens))),
+    }
 }
 
 fn start_control(config: &Config, view: View) -> Result<Option<Control>, Failure> {

@@ -15,7 +15,7 @@ pub fn differences(old: &Config, new: &Config) -> Vec<String> {
         };
     }
     keys!(service.shards, service.data_dir, service.data_dir_id, service.drain_grace, service.pin);
-    keys!(control.bind, log.format, log.level);
+    keys!(control.bind, control.access, log.format, log.level);
     keys!(
         mqtt.packet_bytes_max,
         mqtt.receive_maximum,

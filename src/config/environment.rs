@@ -13,11 +13,14 @@ use super::reader::{Place, Source};
 
 /// The variable that names the configuration file where `--config` does not.
 pub const FILE_VARIABLE: &str = "FOREBAY_CONFIG";
+/// The variable with the token that `forebay sinks` and the like send.
+pub const TOKEN_VARIABLE: &str = "FOREBAY_TOKEN";
 /// What all of them begin with.
 const PREFIX: &str = "FOREBAY_";
-/// Names with another meaning: the file, the log filter, and what Forebay's own build, tests and scripts read.
-const OTHERS: [&str; 12] = [
+/// Names with another meaning: the file, a token, the log filter, and what Forebay's own build, tests and scripts read.
+const OTHERS: [&str; 13] = [
     FILE_VARIABLE,
+    TOKEN_VARIABLE,
     "FOREBAY_BUILD",
     "FOREBAY_COMMIT",
     "FOREBAY_LOG",

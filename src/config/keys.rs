@@ -275,6 +275,8 @@ pub(super) const KEYS: &[Key] = keys! {
 
     Control.bind: AddressOrOff, Is("\"127.0.0.1:8080\""),
         "Address of `/healthz`, `/readyz`, `/metrics` and `/api/v1`; `\"off\"`: none.";
+    Control.tokens_file: Text, From("`\"none\"`, if `bind` is a loopback address; otherwise required"),
+        "File of tokens for `/api/v1`, one line `NAME ROLE HASH` each; `forebay token NAME` prints such a line. `\"none\"`: no tokens, and only this machine may use `/api/v1`.";
 
     Log.format: Word(FORMAT), Is("\"text\""),
         "Lines for people, or one JSON object a line.";

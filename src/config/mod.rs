@@ -37,13 +37,14 @@ use std::path::{Path, PathBuf};
 
 pub use data_dir_id::DataDirId;
 pub use differences::differences;
-pub use environment::FILE_VARIABLE;
+pub use environment::{FILE_VARIABLE, TOKEN_VARIABLE};
 pub use example::example;
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use resolved::{
-    Acknowledge, Append, Buffer, Cluster, Compression, Config, Control, DeadLetters, DeadLettersFile, Embedded,
-    Listener, Log, LogFormat, LogLevel, Mqtt, Partitioner, Service, Sink, Spool, Transport, ValueFormat, WhenFull,
+    Acknowledge, ApiAccess, Append, Buffer, Cluster, Compression, Config, Control, DeadLetters, DeadLettersFile,
+    Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Partitioner, Service, Sink, Spool, Transport, ValueFormat,
+    WhenFull,
 };
 pub use schema::schema;
 pub use values::parse_address;

@@ -11,7 +11,9 @@ use super::clusters::EmbeddedCluster;
 use super::keys::{LATER, Section};
 use super::problem::{Fault, Problems, did_you_mean};
 use super::reader::{Source, Spot, Table, belongs_to};
-use super::resolved::{Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Service, Transport};
+use super::resolved::{
+    ApiAccess, Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Service, Transport,
+};
 use crate::listener::proxy::Expect;
 
 use super::{LISTENERS_MAX, Overrides, clusters, sinks, spool, values, warnings};
@@ -257,16 +259,34 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
 
 fn control(table: &Table<'_>, overrides: &Overrides, binds: &mut Binds) -> Control {
     let bind = table.read("bind", values::address_or_off);
-    if let Some(bind) = overrides.control {
-        if let Some(address) = bind {
-            binds.take_option(address, "--control");
-        }
-        return Control { bind, moved_by: "--control".to_owned() };
-    }
+    let tokens_file = table.find("tokens_file", values::non_empty);
+    let is_set = tokens_file.is_some();
+    let access = match tokens_file {
+        Some(path) if path != "none" => ApiAccess::Tokens(PathBuf::from(path)),
+        _ => ApiAccess::Local,
+    };
+    let (bind, option, moved_by) = match overrides.control {
+        Some(bind) => (bind, Some("--control"), "--control".to_owned()),
+        None => (bind, None, moved_by(table, "--control, or bind in [control]")),
+    };
     if let Some(address) = bind {
-        binds.take(address, table.spot("bind"));
+        match option {
+            Some(option) => binds.take_option(address, option),
+            None => binds.take(address, table.spot("bind")),
+        }
+        if !is_set && !address.ip().is_loopback() {
+            let what = format!("{address} can be reached from other machines, and control.tokens_file is not set");
+            let fault = Fault::new(what).hint(
+                "`forebay token NAME` creates a token and its line for that file; tokens_file = \"none\" serves /api/v1 \
+                 to this machine only, and /metrics and the probes to all",
+            );
+            match option {
+                Some(option) => table.source.report_option(option, fault),
+                None => table.source.report(&table.spot("bind"), fault),
+            }
+        }
     }
-    Control { bind, moved_by: moved_by(table, "--control, or bind in [control]") }
+    Control { bind, moved_by, access }
 }
 
 fn embedded(

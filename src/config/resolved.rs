@@ -77,6 +77,17 @@ pub struct Control {
     pub bind: Option<SocketAddr>,
     /// What moves it, for the message that the port is taken.
     pub moved_by: String,
+    /// Who may use `/api/v1`.
+    pub access: ApiAccess,
+}
+
+/// Who may use `/api/v1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApiAccess {
+    /// Everyone on this machine, no one else.
+    Local,
+    /// Whoever sends one of the tokens in this file.
+    Tokens(PathBuf),
 }
 
 /// `[log]`

@@ -1,10 +1,14 @@
-//! What the numbers are of: sinks, clusters and listeners as JSON, their words from the configuration and their numbers
-//! from the boards.
+//! Sinks, clusters, listeners and the spool: their words from the configuration and their numbers from the boards.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::metrics::samples::{Sample, Span, State, WINDOW};
-use crate::metrics::spec::{ClusterMetric as C, Layout, ListenerMetric as L, SINK, SinkMetric as S};
+use crate::metrics::spec::{
+    ClusterMetric as C, Layout, ListenerMetric as L, REFUSALS, SINK, ShardMetric as M, SinkMetric as S,
+};
 
 /// A sink, as configured.
 #[derive(Clone, Debug)]
@@ -17,8 +21,19 @@ pub struct Sink {
     pub filters: Vec<String>,
     /// Its Kafka topic; `None`: a template makes it from the message.
     pub topic: Option<String>,
-    /// `received`, `leader` or `replicated`.
+    /// `received`, `stored`, `leader` or `replicated`.
     pub acknowledge: &'static str,
+    /// Where its dead letters go, if anywhere.
+    pub dead_letters: Option<DeadLetters>,
+}
+
+/// Where dead letters go.
+#[derive(Clone, Debug)]
+pub struct DeadLetters {
+    /// A topic of the sink's cluster.
+    pub topic: Option<String>,
+    /// A file.
+    pub file: Option<String>,
 }
 
 /// A Kafka cluster, as configured.
@@ -48,6 +63,170 @@ pub struct Described {
     pub clusters: Vec<Cluster>,
     /// Listeners.
     pub listeners: Vec<Listener>,
+    /// Whether there is a spool.
+    pub has_spool: bool,
+    /// The configuration in force, without secrets.
+    pub config: serde_json::Value,
+}
+
+/// A sink and what it has done since the start, all shards together.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SinkStatus {
+    /// Its name in the configuration.
+    pub(super) name: String,
+    /// Its Kafka cluster.
+    kafka: String,
+    /// MQTT topic filters.
+    filters: Vec<String>,
+    /// The Kafka topic; null: a template makes it from each message.
+    topic: Option<String>,
+    /// What an acknowledged message can rely on.
+    acknowledge: &'static str,
+    /// `running`; `stalled`: records have waited for the whole window and none was finished; `unreachable`: no shard has a
+    /// connection to the cluster.
+    #[schema(example = "running")]
+    pub(super) state: &'static str,
+    /// Why it is not running.
+    pub(super) reason: Option<String>,
+    /// Records taken from publishes and wills.
+    records_in: u64,
+    /// Records found in the spool at start.
+    recovered: u64,
+    /// Records that Kafka has, at the acknowledgement level of the sink.
+    delivered: u64,
+    /// Records that ended otherwise; `failures` has them by reason.
+    failed: u64,
+    /// Records that ended otherwise, by the `result` of forebay_sink_records_out_total.
+    failures: BTreeMap<String, u64>,
+    /// Publishes that the sink refused permanently, by the `reason` of forebay_sink_publishes_refused_total. They are in
+    /// none of the other numbers.
+    refused_publishes: BTreeMap<String, u64>,
+    /// Records taken and not yet finished. records_in + recovered = delivered + failed + buffered_records, except that the
+    /// shards are not read at the same instant.
+    buffered_records: u64,
+    /// Memory they use.
+    buffered_bytes: u64,
+    /// Those of them that are in the spool.
+    spooled_records: u64,
+    /// Batches sent again.
+    batch_retries: u64,
+    /// Growth a second.
+    rate: SinkRate,
+}
+
+/// Growth a second, over the last seconds.
+#[derive(Debug, Serialize, ToSchema)]
+struct SinkRate {
+    /// Over how many seconds at most.
+    window_seconds: u64,
+    records_in_per_second: f64,
+    delivered_per_second: f64,
+    failed_per_second: f64,
+}
+
+/// A Kafka cluster and its numbers, all shards together.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ClusterStatus {
+    /// Its name in the configuration.
+    pub(super) name: String,
+    /// Brokers to start from.
+    bootstrap: Vec<String>,
+    /// Whether a broker answers any shard.
+    reachable: bool,
+    /// How many shards a broker answers; each has its own connections.
+    reachable_shards: u64,
+    /// Connections to brokers.
+    connections: u64,
+    /// Produce requests without a response.
+    requests_in_flight: u64,
+    /// Memory used by records on their way.
+    buffer_bytes: u64,
+    /// Limit of that; publishers are paused when it is near.
+    buffer_bytes_max: u64,
+    /// Time for which quotas of the brokers throttled us, added up.
+    throttled_seconds: f64,
+    /// Growth a second.
+    rate: ClusterRate,
+}
+
+/// Growth a second, over the last seconds.
+#[derive(Debug, Serialize, ToSchema)]
+struct ClusterRate {
+    /// Over how many seconds at most.
+    window_seconds: u64,
+    requests_per_second: f64,
+    sent_bytes_per_second: f64,
+}
+
+/// A listener and its numbers, all shards together.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ListenerStatus {
+    /// Its address.
+    address: String,
+    /// How bytes travel.
+    transport: &'static str,
+    /// Open client connections.
+    connections: u64,
+    /// PUBLISH packets received, duplicates of QoS 2 not counted: matched + unmatched + refused.
+    received: u64,
+    /// Matched by at least one sink.
+    matched: u64,
+    /// Matched by no sink.
+    unmatched: u64,
+    /// Refused before any sink took them.
+    refused: u64,
+    /// Growth a second.
+    rate: ListenerRate,
+}
+
+/// Growth a second, over the last seconds.
+#[derive(Debug, Serialize, ToSchema)]
+struct ListenerRate {
+    /// Over how many seconds at most.
+    window_seconds: u64,
+    received_per_second: f64,
+}
+
+/// The spool, all shards together.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SpoolStatus {
+    /// Whether the configuration has a spool; without one all numbers are 0.
+    configured: bool,
+    /// Bytes of its segments on disk.
+    bytes: u64,
+    /// Limit of that.
+    bytes_max: u64,
+    /// Bytes of records in them that Kafka does not have yet.
+    live_bytes: u64,
+    /// Segments on disk.
+    segments: u64,
+    /// Sessions on disk.
+    sessions: u64,
+    /// Records written since the start.
+    records_written: u64,
+    /// Whether some shard has no room for another record.
+    full: bool,
+    /// Whether some shard cannot write.
+    write_failing: bool,
+    /// Writes and syncs that failed.
+    io_errors: u64,
+    /// Damaged places found.
+    corruptions: u64,
+}
+
+/// Dead letters of a sink.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeadLetterStatus {
+    /// The sink.
+    sink: String,
+    /// The Kafka topic that they go to.
+    topic: Option<String>,
+    /// The file that they go to, or that takes what the topic refuses.
+    file: Option<String>,
+    /// Dead letters since the start, topic and file together.
+    records: u64,
+    /// Those of them that are in the file.
+    file_records: u64,
 }
 
 impl Described {
@@ -66,84 +245,114 @@ impl Described {
                     0 => "Kafka has not answered",
                     _ => "Kafka answers with errors; /metrics has them by code, /api/v1/events the topics",
                 };
-                Some(format!("{rows} messages wait and none was settled for {seconds} s: {why}"))
+                Some(format!("{rows} records are waiting and none was finished for {seconds} s: {why}"))
             }
         }
     }
 
-    /// A sink with its numbers.
-    #[must_use]
-    pub fn sink(&self, span: &Span, index: usize) -> Value {
+    pub(super) fn sink(&self, span: &Span, layout: Layout, index: usize) -> SinkStatus {
         let sink = &self.sinks[index];
         let of = |metric| span.now.sink(index, metric);
         let failures = S::FAILED.iter().map(|metric| {
-            let name = SINK[*metric as usize].name;
-            (name.trim_start_matches("sink_").to_owned(), Value::from(of(*metric)))
+            let (_, result) = SINK[*metric as usize].label.unwrap_or_default();
+            (result.to_owned(), of(*metric))
         });
-        json!({
-            "name": sink.name,
-            "kafka": self.clusters[sink.cluster].name,
-            "filters": sink.filters,
-            "topic": sink.topic,
-            "acknowledge": sink.acknowledge,
-            "state": span.state(index, sink.cluster).as_str(),
-            "reason": self.reason(span, index),
-            "total": of(S::Matched),
-            "success": of(S::Delivered),
-            "failure": span.now.failed(index),
-            "failures": failures.collect::<Map<_, _>>(),
-            "recovered": of(S::Recovered),
-            "buffered": of(S::BufferedRows),
-            "spooled": of(S::SpooledRows),
-            "buffered_bytes": of(S::BufferedBytes),
-            "retries": of(S::Retries),
-            "rate": {
-                "window_s": WINDOW.as_secs(),
-                "total_per_s": span.per_s(|sample| sample.sink(index, S::Matched)),
-                "success_per_s": span.per_s(|sample| sample.sink(index, S::Delivered)),
-                "failure_per_s": span.per_s(|sample| sample.failed(index)),
+        let first = layout.first_refusal() + index * REFUSALS.len();
+        let refused = REFUSALS.iter().enumerate().map(|(place, spec)| (spec.name, span.now.place(first + place)));
+        SinkStatus {
+            name: sink.name.clone(),
+            kafka: self.clusters[sink.cluster].name.clone(),
+            filters: sink.filters.clone(),
+            topic: sink.topic.clone(),
+            acknowledge: sink.acknowledge,
+            state: span.state(index, sink.cluster).as_str(),
+            reason: self.reason(span, index),
+            records_in: of(S::Matched),
+            recovered: of(S::Recovered),
+            delivered: of(S::Delivered),
+            failed: span.now.failed(index),
+            failures: failures.collect(),
+            refused_publishes: refused
+                .filter(|(_, count)| *count > 0)
+                .map(|(r, count)| (r.to_owned(), count))
+                .collect(),
+            buffered_records: of(S::BufferedRows),
+            buffered_bytes: of(S::BufferedBytes),
+            spooled_records: of(S::SpooledRows),
+            batch_retries: of(S::Retries),
+            rate: SinkRate {
+                window_seconds: WINDOW.as_secs(),
+                records_in_per_second: span.per_s(|sample| sample.sink(index, S::Matched)),
+                delivered_per_second: span.per_s(|sample| sample.sink(index, S::Delivered)),
+                failed_per_second: span.per_s(|sample| sample.failed(index)),
             },
-        })
+        }
     }
 
-    /// A cluster with its numbers. `reachable_shards`: of so many shards a connection stands.
-    #[must_use]
-    pub fn cluster(&self, span: &Span, index: usize) -> Value {
+    pub(super) fn cluster(&self, span: &Span, index: usize) -> ClusterStatus {
         let of = |metric| span.now.cluster(index, metric);
-        json!({
-            "name": self.clusters[index].name,
-            "bootstrap": self.clusters[index].bootstrap,
-            "reachable": of(C::Reachable) > 0,
-            "reachable_shards": of(C::Reachable),
-            "connections": of(C::Links),
-            "requests_in_flight": of(C::RequestsInFlight),
-            "buffer_bytes": of(C::BufferBytes),
-            "buffer_bytes_max": of(C::BufferBytesMax),
-            "throttle_ms": of(C::ThrottleMs),
-            "rate": {
-                "window_s": WINDOW.as_secs(),
-                "requests_per_s": span.per_s(|sample| sample.cluster(index, C::Requests)),
-                "sent_bytes_per_s": span.per_s(|sample| sample.cluster(index, C::SentBytes)),
+        ClusterStatus {
+            name: self.clusters[index].name.clone(),
+            bootstrap: self.clusters[index].bootstrap.clone(),
+            reachable: of(C::Reachable) > 0,
+            reachable_shards: of(C::Reachable),
+            connections: of(C::Links),
+            requests_in_flight: of(C::RequestsInFlight),
+            buffer_bytes: of(C::BufferBytes),
+            buffer_bytes_max: of(C::BufferBytesMax),
+            throttled_seconds: of(C::ThrottleMs) as f64 / 1e3,
+            rate: ClusterRate {
+                window_seconds: WINDOW.as_secs(),
+                requests_per_second: span.per_s(|sample| sample.cluster(index, C::Requests)),
+                sent_bytes_per_second: span.per_s(|sample| sample.cluster(index, C::SentBytes)),
             },
-        })
+        }
     }
 
-    /// A listener with its numbers.
-    #[must_use]
-    pub fn listener(&self, span: &Span, layout: Layout, index: usize) -> Value {
+    pub(super) fn listener(&self, span: &Span, layout: Layout, index: usize) -> ListenerStatus {
         let of = |metric| span.now.place(layout.listener(index, metric));
-        json!({
-            "address": self.listeners[index].address,
-            "transport": self.listeners[index].transport,
-            "connections": of(L::Open),
-            "received": of(L::Received),
-            "matched": of(L::Matched),
-            "unmatched": of(L::Unmatched),
-            "refused": of(L::Refused),
-            "rate": {
-                "window_s": WINDOW.as_secs(),
-                "received_per_s": span.per_s(|sample| sample.place(layout.listener(index, L::Received))),
+        ListenerStatus {
+            address: self.listeners[index].address.clone(),
+            transport: self.listeners[index].transport,
+            connections: of(L::Open),
+            received: of(L::Received),
+            matched: of(L::Matched),
+            unmatched: of(L::Unmatched),
+            refused: of(L::Refused),
+            rate: ListenerRate {
+                window_seconds: WINDOW.as_secs(),
+                received_per_second: span.per_s(|sample| sample.place(layout.listener(index, L::Received))),
             },
-        })
+        }
+    }
+
+    pub(super) fn spool(&self, span: &Span) -> SpoolStatus {
+        let of = |metric: M| span.now.place(metric as usize);
+        SpoolStatus {
+            configured: self.has_spool,
+            bytes: of(M::SpoolBytes),
+            bytes_max: of(M::SpoolBytesMax),
+            live_bytes: of(M::SpoolLiveBytes),
+            segments: of(M::SpoolSegments),
+            sessions: of(M::SessionsKept),
+            records_written: of(M::SpoolRowsWritten),
+            full: of(M::SpoolFull) > 0,
+            write_failing: of(M::SpoolStuck) > 0,
+            io_errors: of(M::SpoolFailures),
+            corruptions: of(M::SpoolRot),
+        }
+    }
+
+    pub(super) fn dead_letters(&self, span: &Span) -> Vec<DeadLetterStatus> {
+        let with =
+            self.sinks.iter().enumerate().filter_map(|(index, sink)| Some((index, sink, sink.dead_letters.as_ref()?)));
+        let status = |(index, sink, dead): (usize, &Sink, &DeadLetters)| DeadLetterStatus {
+            sink: sink.name.clone(),
+            topic: dead.topic.clone(),
+            file: dead.file.clone(),
+            records: span.now.sink(index, S::DeadLettered),
+            file_records: span.now.sink(index, S::DeadLetteredInFile),
+        };
+        with.map(status).collect()
     }
 }

@@ -1,30 +1,58 @@
 //! The control plane: one ordinary thread with a small tokio runtime that serves `/healthz`, `/readyz`, `/metrics` and
-//! `/api/v1`. It reads boards, heartbeats and the journal of events; it never touches a shard. `docs/API.md` describes it.
+//! `/api/v1`. It reads boards, heartbeats and the journal of events, and asks shards by mail; it never waits for one
+//! without a bound, and no shard ever waits for it. `docs/API.md` describes it.
 
-mod api;
+mod auth;
+mod clients;
 mod described;
+mod events;
+mod overview;
+mod problem;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
+use utoipa::OpenApi;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
 
-pub use self::described::{Cluster, Described, Listener, Sink};
+pub use self::auth::{Role, Tokens};
+pub use self::described::{Cluster, DeadLetters, Described, Listener, Sink};
+use self::problem::Problem;
 use crate::metrics::collector::{Boards, Extra, render};
 use crate::metrics::exposition::Format;
+use crate::metrics::inspect::Shards;
 use crate::metrics::journal::Journal;
 use crate::metrics::samples::Samples;
+use crate::metrics::time::rfc3339;
 
 /// Says why the process is not healthy; `None` while every shard's loop turns.
 pub type Health = dyn Fn() -> Option<String> + Send + Sync;
+
+/// Streams of events at a time.
+pub const STREAMS_MAX: usize = 16;
+
+/// The log's level at run time.
+pub trait LogControl: Send + Sync {
+    /// The filter in force.
+    fn level(&self) -> String;
+    /// Changes it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn set_level(&self, level: &str) -> Result<(), String>;
+}
 
 /// What the control plane shows.
 pub struct View {
@@ -42,6 +70,38 @@ pub struct View {
     pub samples: Arc<Samples>,
     /// What the numbers are of.
     pub described: Arc<Described>,
+    /// The way to ask shards.
+    pub shards: Box<dyn Shards>,
+    /// The log.
+    pub log: Box<dyn LogControl>,
+    /// Who may use `/api/v1`; `None`: everyone on this machine.
+    pub tokens: Option<Arc<Tokens>>,
+    /// When the process started.
+    pub started: SystemTime,
+    /// Room for streams of events.
+    pub streams: Arc<Semaphore>,
+}
+
+impl View {
+    fn started_at(&self) -> String {
+        let since = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
+        rfc3339(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn sink_named(&self, name: &str) -> Option<usize> {
+        self.described.sinks.iter().position(|sink| sink.name == name)
+    }
+
+    fn no_sink(&self, name: &str) -> Problem {
+        Problem::not_found(format!("no sink {name:?}; /api/v1/sinks lists them"))
+    }
+
+    /// The sink that a query names, if it names one.
+    fn wanted_sink(&self, name: Option<&str>) -> Result<Option<usize>, Problem> {
+        let Some(name) = name else { return Ok(None) };
+        let index = self.sink_named(name);
+        index.map(Some).ok_or_else(|| Problem::bad_request(format!("no sink {name:?}; /api/v1/sinks lists them")))
+    }
 }
 
 /// The running control plane.
@@ -70,6 +130,7 @@ impl Control {
                     Ok(listener) => listener,
                     Err(error) => return tracing::error!(%error, "control plane cannot serve"),
                 };
+                let router = router.into_make_service_with_connect_info::<SocketAddr>();
                 let server = axum::serve(listener, router);
                 tokio::select! {
                     served = async { server.await } => {
@@ -100,25 +161,88 @@ impl Drop for Control {
     }
 }
 
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Forebay", description = "Admin API of Forebay: MQTT in front of Apache Kafka.", license(name = "Apache-2.0", identifier = "Apache-2.0")),
+    servers((url = "/")),
+    tags(
+        (name = "service", description = "The service as a whole"),
+        (name = "listeners", description = "Where clients connect"),
+        (name = "clients", description = "Clients and their sessions"),
+        (name = "sinks", description = "From MQTT to Kafka"),
+        (name = "kafka", description = "Kafka clusters and topics"),
+        (name = "spool", description = "The disk buffer"),
+        (name = "events", description = "What happened"),
+        (name = "log", description = "The log"),
+    )
+)]
+struct Description;
+
+/// `/api/v1` and its description.
+fn api() -> (Router<Arc<View>>, utoipa::openapi::OpenApi) {
+    let mut description = Description::openapi();
+    let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    description.components.get_or_insert_default().add_security_scheme("token", bearer);
+    // Without control.tokens_file no token is needed.
+    let token = SecurityRequirement::new("token", Vec::<String>::new());
+    description.security = Some(vec![token, SecurityRequirement::default()]);
+    let (router, mut description) = OpenApiRouter::with_openapi(description)
+        .merge(overview::routes())
+        .merge(clients::routes())
+        .merge(events::routes())
+        .split_for_parts();
+    describe_responses(&mut description);
+    (router, description)
+}
+
+/// OpenAPI requires a description of each response: the status in words, where the operation has no other.
+fn describe_responses(description: &mut utoipa::openapi::OpenApi) {
+    for item in description.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+        for (status, response) in
+            operations.into_iter().flatten().flat_map(|operation| &mut operation.responses.responses)
+        {
+            if let RefOr::T(response) = response
+                && response.description.is_empty()
+            {
+                let status = status.parse().ok().and_then(|status| StatusCode::from_u16(status).ok());
+                response.description =
+                    status.and_then(|status| status.canonical_reason()).unwrap_or_default().to_owned();
+            }
+        }
+    }
+}
+
 fn router(view: Arc<View>) -> Router {
+    let (api, description) = api();
+    let description = Arc::new(description.to_pretty_json().unwrap_or_default());
+    let describe = move || {
+        let description = Arc::clone(&description);
+        async move { ([(header::CONTENT_TYPE, "application/json")], description.to_string()) }
+    };
+    let guard = axum::middleware::from_fn_with_state(Arc::clone(&view), auth::guard);
+    let api = api
+        .route("/api/v1/openapi.json", get(describe))
+        .method_not_allowed_fallback(problem::no_such_method)
+        .route_layer(guard);
     Router::new()
         .route("/", get(index))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .merge(api::routes())
+        .merge(api)
+        .fallback(problem::no_such_path)
+        .method_not_allowed_fallback(problem::no_such_method)
         .with_state(view)
 }
 
 async fn index() -> &'static str {
-    "forebay\n\
-     /healthz            200 while every shard turns\n\
-     /readyz             200 while devices are accepted\n\
-     /metrics            Prometheus text\n\
-     /api/v1/sinks       sinks: totals, rates, state; /api/v1/sinks/NAME one of them\n\
-     /api/v1/listeners   listeners: connections, messages\n\
-     /api/v1/clusters    Kafka clusters: reachable, connections, memory\n\
-     /api/v1/events      what happened: ?since=ID&kind=KIND&sink=NAME&limit=N\n"
+    "Forebay\n\
+     /healthz              200 while every shard's event loop runs\n\
+     /readyz               200 while clients are accepted\n\
+     /metrics              Prometheus or OpenMetrics text\n\
+     /api/v1/status        the service as a whole\n\
+     /api/v1/openapi.json  description of the admin API\n"
 }
 
 async fn healthz(State(view): State<Arc<View>>) -> impl IntoResponse {
@@ -132,7 +256,7 @@ async fn readyz(State(view): State<Arc<View>>) -> impl IntoResponse {
     if view.ready.load(Ordering::Acquire) {
         (StatusCode::OK, "ready\n")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not accepting devices\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "not accepting clients\n")
     }
 }
 
@@ -144,11 +268,35 @@ async fn metrics(State(view): State<Arc<View>>, headers: HeaderMap) -> impl Into
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::inspect::{Answer, Ask};
     use std::io::{Read, Write};
+
+    struct Nothing;
+
+    impl Shards for Nothing {
+        fn count(&self) -> usize {
+            1
+        }
+        fn owner(&self, _client_id: &str) -> usize {
+            0
+        }
+        fn ask(&self, _shard: usize, _ask: Ask, _answer: Answer) -> bool {
+            false
+        }
+    }
+
+    impl LogControl for Nothing {
+        fn level(&self) -> String {
+            "info".to_owned()
+        }
+        fn set_level(&self, level: &str) -> Result<(), String> {
+            Err(format!("no {level}"))
+        }
+    }
 
     fn ask(addr: SocketAddr, path: &str) -> String {
         let mut socket = std::net::TcpStream::connect(addr).expect("connect");
-        write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("ask");
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("ask");
         let mut answer = String::new();
         socket.read_to_string(&mut answer).expect("answer");
         answer
@@ -169,6 +317,11 @@ mod tests {
             journal: Arc::default(),
             samples: Arc::default(),
             described: Arc::default(),
+            shards: Box::new(Nothing),
+            log: Box::new(Nothing),
+            tokens: None,
+            started: SystemTime::now(),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         };
         let control = Control::start(([127, 0, 0, 1], 0).into(), view).expect("start");
         assert!(ask(control.addr(), "/readyz").starts_with("HTTP/1.1 503"));
@@ -178,5 +331,23 @@ mod tests {
         sick.store(true, Ordering::Relaxed);
         assert!(ask(control.addr(), "/healthz").contains("shard 1 stands still"));
         assert!(ask(control.addr(), "/metrics").starts_with("HTTP/1.1 200"));
+        let busy = ask(control.addr(), "/api/v1/clients");
+        assert!(busy.starts_with("HTTP/1.1 503") && busy.contains("application/problem+json"), "{busy}");
+    }
+
+    #[test]
+    fn every_operation_says_what_it_is_and_names_are_unique() {
+        let (_, description) = api();
+        let mut ids = Vec::new();
+        for (path, item) in &description.paths.paths {
+            for operation in [&item.get, &item.post, &item.put, &item.delete].into_iter().flatten() {
+                assert!(operation.summary.as_ref().is_some_and(|summary| !summary.is_empty()), "{path}");
+                ids.push(operation.operation_id.clone().expect("an id"));
+            }
+        }
+        let count = ids.len();
+        ids.sort();
+        ids.dedup();
+        assert!(count > 15 && ids.len() == count, "{ids:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Every event: its name, how severe it is, which fields it has. The one list that the log, `/api/v1/events` and
 //! `docs/API.md` are made from.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// How severe an event is; the log's levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +127,7 @@ events! {
     SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "records are waiting and none was finished for a while";
     SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink is running again";
     SinkStatistics, Info, Statistics, "sink_statistics", [Sink, Matched, Delivered, Failed, Buffered, PerMinute], "statistics of a sink for the last minute";
+    AdminAction, Info, Lifecycle, "admin_action", [Action, Client, Level, Token], "an administrator changed something";
 }
 
 macro_rules! fields {
@@ -203,6 +204,9 @@ fields! {
     Failed, number, failed, "Records refused or dropped within the minute.";
     Buffered, number, buffered_records, "Records waiting now.";
     PerMinute, number, per_minute, "Records finished within the minute.";
+    Action, text, action, "What was done.";
+    Level, text, level, "The new log level.";
+    Token, text, token, "Name of the token that was used.";
 }
 
 /// What all shards see of a thing that is not a shard's own.
@@ -346,28 +350,15 @@ impl Event {
         })
     }
 
-    /// As an object, under this number.
-    #[must_use]
-    pub fn json(&self, id: u64) -> Value {
-        let spec = self.kind.spec();
-        let mut object = Map::new();
-        object.insert("id".into(), id.into());
-        object.insert("at_ms".into(), self.at_ms.into());
-        object.insert("kind".into(), spec.name.into());
-        object.insert("class".into(), spec.class.as_str().into());
-        object.insert("severity".into(), spec.severity.as_str().into());
-        object.insert("message".into(), spec.help.into());
-        if let Some(shard) = self.shard {
-            object.insert("shard".into(), shard.into());
-        }
-        for (field, said) in &self.fields {
+    /// Its fields, as JSON.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, Value)> {
+        self.fields.iter().map(|(field, said)| {
             let value = match said {
                 Said::Number(number) => (*number).into(),
                 Said::Text(text) => text.as_str().into(),
             };
-            object.insert(field.name().into(), value);
-        }
-        Value::Object(object)
+            (field.name(), value)
+        })
     }
 }
 
@@ -387,14 +378,10 @@ mod tests {
     }
 
     #[test]
-    fn an_event_as_json_has_what_was_said_of_it() {
+    fn the_fields_of_an_event_are_those_that_were_given() {
         let event = Event::now(Kind::TopicForbidden).on(1).with(Field::Topic, "t").with(Field::Code, 29);
-        let json = event.json(7);
-        assert_eq!(
-            (&json["id"], &json["kind"], &json["severity"]),
-            (&7.into(), &"topic_forbidden".into(), &"warn".into())
-        );
-        assert_eq!((&json["shard"], &json["topic"], &json["code"]), (&1.into(), &"t".into(), &29.into()));
-        assert_eq!((json.get("sink"), json["class"].as_str()), (None, Some("error")));
+        let values: Vec<_> = event.values().collect();
+        assert_eq!(values, [("topic", "t".into()), ("code", 29.into())]);
+        assert_eq!((event.shard, event.text(Field::Topic), event.number(Field::Code)), (Some(1), Some("t"), Some(29)));
     }
 }

@@ -2,6 +2,7 @@
 //! tree: what the path does not lead to is skipped, and the value is lent as it stands in the payload.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -22,6 +23,15 @@ enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonPath {
     steps: Box<[Step]>,
+}
+
+impl fmt::Display for JsonPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.steps.iter().try_for_each(|step| match step {
+            Step::Name(name) => write!(f, ".{name}"),
+            Step::Index(index) => write!(f, "[{index}]"),
+        })
+    }
 }
 
 impl JsonPath {

@@ -10,6 +10,8 @@
 //! The templates that nearly everyone has are `${payload}`, `${topic}` and plain text. For these [`Template::value`]
 //! lends the bytes that are already there: nothing is copied and nothing is allocated.
 
+use std::fmt;
+
 pub use super::variable::{Absent, ENVIRONMENT_PREFIX, Fixed, MessageContext, TOPIC_LEVEL_MAX, VARIABLES, Variable};
 use super::variable::{Named, Rendered, named};
 
@@ -35,6 +37,16 @@ enum Part {
 pub struct Template {
     /// No two texts stand side by side, and none is empty; so literal is "no part, or one text".
     parts: Box<[Part]>,
+}
+
+impl fmt::Display for Template {
+    /// As it is written, but for what was fixed when it was compiled: that is text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts.iter().try_for_each(|part| match part {
+            Part::Text(text) => f.write_str(&text.replace('$', "$$")),
+            Part::Variable(variable) => write!(f, "${{{variable}}}"),
+        })
+    }
 }
 
 impl Template {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Write as _;
 
 use super::json::JsonPath;
@@ -96,6 +97,26 @@ pub enum Variable {
     Timestamp,
     /// `${user_properties.name}`
     UserProperty(Box<str>),
+}
+
+impl fmt::Display for Variable {
+    /// Its name, as it stands between `${` and `}`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topic => f.write_str("topic"),
+            Self::TopicLevel(level) => write!(f, "topic[{level}]"),
+            Self::ClientId => f.write_str("clientid"),
+            Self::Username => f.write_str("username"),
+            Self::Qos => f.write_str("qos"),
+            Self::Retain => f.write_str("retain"),
+            Self::Dup => f.write_str("dup"),
+            Self::PacketId => f.write_str("packet_id"),
+            Self::Payload => f.write_str("payload"),
+            Self::PayloadPath(path) => write!(f, "payload{path}"),
+            Self::Timestamp => f.write_str("timestamp"),
+            Self::UserProperty(name) => write!(f, "user_properties.{name}"),
+        }
+    }
 }
 
 /// Why a template cannot be rendered for a message: the message does not have what it asks for.

@@ -32,6 +32,21 @@ pub fn lines_dropped() -> u64 {
     DROPPED.get().map_or(0, |counter| counter.dropped_lines() as u64)
 }
 
+/// The filter in force, as text; empty before logging has started.
+#[must_use]
+pub fn level() -> String {
+    let handle = FILTER.get();
+    handle.and_then(|handle| handle.with_current(ToString::to_string).ok()).unwrap_or_default()
+}
+
+/// Changes the filter until the next change, whatever `FOREBAY_LOG` says: an operator asks for it by name.
+///
+/// # Errors
+/// The filter cannot be read, or logging has not started.
+pub fn override_level(level: &str) -> Result<(), String> {
+    replace(parse(level)?)
+}
+
 /// Starts logging. Keep the guard: dropping it writes out what is queued.
 ///
 /// `level` is a filter such as `info` or `info,forebay::kafka=debug`; `FOREBAY_LOG`, if set, overrides it.
@@ -57,7 +72,10 @@ pub fn start(format: Format, level: &str) -> Result<WorkerGuard, String> {
 /// # Errors
 /// The filter cannot be read, or logging has not started.
 pub fn set_level(level: &str) -> Result<(), String> {
-    let filter = effective(level)?;
+    replace(effective(level)?)
+}
+
+fn replace(filter: Targets) -> Result<(), String> {
     let handle = FILTER.get().ok_or("logging has not started")?;
     handle.reload(filter).map_err(|error| error.to_string())
 }

@@ -141,6 +141,12 @@ impl Session {
         self.username.as_deref()
     }
 
+    /// For how long it stays without a connection, in seconds; `u32::MAX`: for ever.
+    #[must_use]
+    pub fn expiry_s(&self) -> u32 {
+        self.expiry_s
+    }
+
     /// The connection that has the session; `None` while it is kept without one.
     #[must_use]
     pub fn conn(&self) -> Option<ConnId> {

@@ -382,6 +382,24 @@ impl Sessions {
         Some(session.publish(publish))
     }
 
+    /// Ends a session because an operator wishes it: at once if it has no connection; else when this connection ends.
+    pub fn forget(&mut self, key: SessionKey) -> Option<ConnId> {
+        let session = self.sessions.get_mut(key)?;
+        session.expiry_s = 0;
+        if session.conn.is_none() {
+            self.remove(key);
+            return None;
+        }
+        session.conn
+    }
+
+    /// Sessions from a position on, in the order of positions. A session keeps its position for as long as it lives.
+    pub fn iter_from(&self, position: u32) -> impl Iterator<Item = (u32, &Session)> {
+        // The lower half of a key is its slot, and slots are walked in their order.
+        let all = self.sessions.iter().map(|(key, session)| (key.to_bits() as u32, session));
+        all.skip_while(move |(at, _)| *at < position)
+    }
+
     /// Does what is due: ends sessions, hands out wills, gives back memory.
     pub fn expire(&mut self, now: Monotonic) {
         while let Some(&(at, task, key)) = self.timers.first().filter(|(at, ..)| *at <= now) {

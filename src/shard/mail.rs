@@ -1,8 +1,10 @@
 //! Letters between cores, and from ordinary threads to a core. The only way anything crosses.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::metrics::inspect::{Answer, Ask};
 use crate::runtime::seam::Detached;
 
 /// A letter to a shard.
@@ -28,11 +30,27 @@ pub enum Mail {
     },
     /// All shards have started: accept clients.
     Accept,
+    /// A question of the control plane, or a wish.
+    Inspect(Inspection),
     /// Stop accepting, finish what is in flight within `grace`, report, end.
     Drain {
         /// How long it may take.
         grace: Duration,
     },
+}
+
+/// A question with the way back for its answer.
+pub struct Inspection {
+    /// What is asked.
+    pub ask: Ask,
+    /// Takes what the shard says; does not block.
+    pub answer: Answer,
+}
+
+impl fmt::Debug for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Inspection").field(&self.ask).finish()
+    }
 }
 
 /// What a shard tells the thread that started it.

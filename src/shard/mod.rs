@@ -17,6 +17,7 @@
 //! | `drain` | the way out |
 //! | `numbers` | the board |
 //! | `events` | what an operator is told |
+//! | `inspect` | what the control plane asks |
 //!
 //! Nothing here waits and nothing here locks. What a core cannot do now it writes down (a tail, a row, a timer).
 
@@ -29,6 +30,7 @@ mod drain;
 mod events;
 mod given_up;
 mod holds;
+mod inspect;
 mod kept;
 pub mod mail;
 mod numbers;

@@ -8,7 +8,7 @@ use crate::runtime::seam::{Closed, ConnId, ListenerId, SegmentEvent, Shard};
 use crate::session::{Check, End};
 
 use super::connection::{Kind, Timer};
-use super::mail::{Mail, Notice};
+use super::mail::{Inspection, Mail, Notice};
 use super::{Core, Ring};
 
 impl Shard for Core {
@@ -102,6 +102,7 @@ impl Shard for Core {
             Mail::Filed { sink, count } => self.dead_letters_written(sink, count),
             Mail::Accept if self.drain.is_none() => io.start_accepting(),
             Mail::Accept => {}
+            Mail::Inspect(Inspection { ask, answer }) => answer(self.inspect(io, ask)),
             Mail::Drain { grace } => self.begin_drain(io, grace),
         }
     }

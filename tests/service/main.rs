@@ -3,6 +3,7 @@
 //!
 //! Waiting is always for a thing to happen, with a deadline that only a failure reaches.
 
+mod admin;
 mod answers;
 mod api;
 mod away;

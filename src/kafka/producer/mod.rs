@@ -399,6 +399,15 @@ impl Producer {
         self.sinks[usize::from(sink.0)].topics.len()
     }
 
+    /// The same, each with its partitions (0: not known) and the memory of its records in bytes.
+    ///
+    /// # Panics
+    /// If there is no such sink.
+    pub fn topics(&self, sink: SinkId) -> impl Iterator<Item = (&str, usize, usize)> {
+        let topics = self.sinks[usize::from(sink.0)].topics.iter();
+        topics.map(|(_, index)| &self.topics[*index as usize]).map(|topic| (&*topic.name, topic.count, topic.memory))
+    }
+
     /// Rows held, of all sinks.
     #[must_use]
     pub fn buffered_rows(&self) -> u64 {

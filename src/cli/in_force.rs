@@ -1,0 +1,257 @@
+//! The configuration in force as JSON, keys as in the file: what the file, the environment and the options came to, with every
+//! default in place.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use crate::config::{
+    Acknowledge, ApiAccess, Append, Compression, Config, LogFormat, Partitioner, Sink, ValueFormat, WhenFull,
+    environment,
+};
+use crate::listener::proxy::Expect;
+use crate::rule::template::Template;
+
+/// The whole of it. What templates took out of the environment may be secret: the variable's name is shown in its place.
+pub(super) fn of(config: &Config) -> Value {
+    let mut all = Map::new();
+    all.insert("service".into(), service(config));
+    let control = &config.control;
+    let bind = control.bind.map_or_else(|| "off".to_owned(), |bind| bind.to_string());
+    let tokens_file = match &control.access {
+        ApiAccess::Local => "none".to_owned(),
+        ApiAccess::Tokens(path) => path.display().to_string(),
+    };
+    all.insert("control".into(), json!({ "bind": bind, "tokens_file": tokens_file }));
+    let format = match config.log.format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    };
+    all.insert("log".into(), json!({ "format": format, "level": config.log.level.as_str() }));
+    all.insert("mqtt".into(), mqtt(config));
+    all.insert("listener".into(), config.listeners.iter().map(listener).collect());
+    let clusters = config.clusters.iter().map(|cluster| (cluster.name.clone(), kafka(cluster)));
+    all.insert("kafka".into(), Value::Object(clusters.collect()));
+    all.insert("embedded".into(), config.embedded.as_ref().map_or(Value::Null, embedded));
+    all.insert("spool".into(), config.spool.map_or(Value::Null, spool));
+    let environment = environment();
+    all.insert("sink".into(), config.sinks.iter().map(|of| sink(config, of, &environment)).collect());
+    Value::Object(all)
+}
+
+/// As the file writes it; `null`: none.
+fn time(of: impl Into<Option<Duration>>) -> Value {
+    let Some(of) = of.into() else { return Value::Null };
+    let us = of.as_micros();
+    match (us % 1_000_000, us % 1_000) {
+        (0, _) => format!("{}s", us / 1_000_000),
+        (_, 0) => format!("{}ms", us / 1_000),
+        _ => format!("{us}us"),
+    }
+    .into()
+}
+
+fn seconds(of: impl Into<u64>) -> Value {
+    time(Duration::from_secs(of.into()))
+}
+
+fn service(config: &Config) -> Value {
+    let service = &config.service;
+    json!({
+        "shards": service.shards,
+        "pin": service.pin,
+        "data_dir": service.data_dir.display().to_string(),
+        "data_dir_id": service.data_dir_id.map(|id| id.to_string()),
+        "drain_grace": time(service.drain_grace),
+    })
+}
+
+fn mqtt(config: &Config) -> Value {
+    let mqtt = &config.mqtt;
+    json!({
+        "packet_bytes_max": mqtt.packet_bytes_max,
+        "receive_maximum": mqtt.receive_maximum,
+        "qos2_inflight_3x": mqtt.qos2_inflight_3x,
+        "topic_alias_maximum": mqtt.topic_alias_maximum,
+        "connect_timeout": time(mqtt.connect_timeout),
+        "keep_alive_max": seconds(mqtt.keep_alive_max_s.unwrap_or(0)),
+        "session_expiry_max": seconds(mqtt.session_expiry_max_s),
+        "session_expiry_3x": seconds(mqtt.session_expiry_3x_s),
+        "sessions_max": mqtt.sessions_max,
+        "evict_sessions": mqtt.evict_sessions,
+    })
+}
+
+fn listener(of: &crate::config::Listener) -> Value {
+    let proxy_protocol = match of.proxy_protocol {
+        Expect::Nothing => "off",
+        Expect::V1 => "v1",
+        Expect::V2 => "v2",
+        Expect::Any => "any",
+    };
+    json!({
+        "bind": of.bind.to_string(),
+        "transport": "tcp",
+        "proxy_protocol": proxy_protocol,
+        "answer_timeout": time(of.answer_timeout),
+        "receipts": of.receipts,
+    })
+}
+
+fn kafka(of: &crate::config::Cluster) -> Value {
+    json!({
+        "bootstrap": of.bootstrap,
+        "client_id": of.client_id,
+        "connect_timeout": time(of.connect_timeout),
+        "request_timeout": time(of.request_timeout),
+        "metadata_max_age": time(of.metadata_max_age),
+        "topics_max": of.topics_max,
+        "reconnect_backoff_min": time(of.reconnect_backoff_min),
+        "reconnect_backoff_max": time(of.reconnect_backoff_max),
+        "buffer_bytes": of.buffer_bytes,
+    })
+}
+
+fn embedded(of: &crate::config::Embedded) -> Value {
+    json!({
+        "bind": of.bind.to_string(),
+        "dir": of.dir.display().to_string(),
+        "advertised": of.advertised.as_ref().map(|(host, port)| format!("{host}:{port}")),
+        "partitions": of.partitions,
+        "segment_bytes": of.segment_bytes,
+        "auto_create_topics": of.auto_create_topics,
+        "retention": time(of.retention),
+        "retention_bytes": of.retention_bytes,
+        "retention_interval": time(of.retention_interval),
+        "connections_max": of.connections_max,
+        "partitions_max": of.partitions_max,
+        "message_bytes_max": of.message_bytes_max,
+    })
+}
+
+fn spool(of: crate::config::Spool) -> Value {
+    let when_full = match of.when_full {
+        WhenFull::Backpressure => "backpressure",
+        WhenFull::Refuse => "refuse",
+        WhenFull::DropOldest => "drop-oldest",
+    };
+    json!({
+        "bytes_max": of.bytes_max,
+        "segment_bytes": of.segment_bytes,
+        "append": match of.append {
+            Append::Written => "written",
+            Append::Mapped => "mapped",
+        },
+        "when_full": when_full,
+        "spool_share": of.share as f64 / 1e6,
+    })
+}
+
+fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> Value {
+    let template = |template: &Template| hidden(&template.to_string(), environment);
+    let headers = of.headers.iter().map(|(name, value)| (name.clone(), Value::from(template(value))));
+    let metadata = of.metadata.iter().map(|(name, value)| (name.clone(), Value::from(hidden(value, environment))));
+    let dead = of.dead_letters.as_ref();
+    let file = dead.and_then(|dead| dead.file.as_ref());
+    json!({
+        "name": of.name,
+        "kafka": config.clusters[of.cluster].name,
+        "filters": of.filters,
+        "topic": template(&of.topic),
+        "key": of.key.as_ref().map_or_else(String::new, template),
+        "value": template(&of.value),
+        "value_format": match of.value_format {
+            ValueFormat::Raw => "raw",
+            ValueFormat::Json => "json",
+        },
+        "headers": headers.collect::<Map<_, _>>(),
+        "properties": of.properties,
+        "metadata": metadata.collect::<Map<_, _>>(),
+        "buffer": of.buffer.as_str(),
+        "spill_after": of.spill_after,
+        "acknowledge": acknowledge(of.acknowledge),
+        "acks": if of.acks < 0 { "all".to_owned() } else { of.acks.to_string() },
+        "partitioner": match of.partitioner {
+            Partitioner::Key => "key",
+            Partitioner::Client => "client",
+            Partitioner::Sticky => "sticky",
+            Partitioner::Random => "random",
+        },
+        "compression": match of.compression {
+            Compression::None => "none",
+            Compression::Gzip => "gzip",
+            Compression::Snappy => "snappy",
+            Compression::Lz4 => "lz4",
+            Compression::Zstd => "zstd",
+        },
+        "compression_level": of.compression_level,
+        "linger": time(of.linger),
+        "batch_bytes": of.batch_bytes,
+        "record_bytes_max": of.record_bytes_max,
+        "max_inflight": of.max_inflight,
+        "expire_after": time(of.expire_after),
+        "dead_letters_topic": dead.and_then(|dead| dead.topic.clone()),
+        "dead_letters_file": if of.no_dead_letters { Some("none".to_owned()) } else { file.map(|file| file.path.display().to_string()) },
+        "dead_letters_file_bytes_max": file.map(|file| file.bytes_max),
+        "dead_letters_files_max": file.map(|file| file.files),
+    })
+}
+
+/// The level as the file writes it.
+pub(super) const fn acknowledge(of: Acknowledge) -> &'static str {
+    match of {
+        Acknowledge::Received => "received",
+        Acknowledge::Leader => "leader",
+        Acknowledge::Replicated => "replicated",
+        Acknowledge::Stored => "stored",
+    }
+}
+
+/// What stands for variables of the environment, by their names again.
+fn hidden(text: &str, environment: &BTreeMap<String, String>) -> String {
+    let values = environment.iter().filter(|(_, value)| !value.is_empty());
+    values.fold(text.to_owned(), |text, (name, value)| text.replace(value.as_str(), &format!("${{env.{name}}}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_of_the_file_is_shown_and_no_other() {
+        // The example has every key of every section.
+        let example: String = crate::config::example();
+        let config = Config::default_no_file();
+        let shown = of(&config);
+        let (mut section, mut keys) = (String::new(), Vec::new());
+        for line in example.lines() {
+            let line = line.trim_start_matches('#').trim();
+            if let Some(header) = line.strip_prefix('[').filter(|rest| rest.ends_with(']')) {
+                section = header.trim_matches(['[', ']']).split('.').next().unwrap_or_default().to_owned();
+            } else if let Some((key, _)) = line.split_once(" = ")
+                && key.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
+            {
+                keys.push((section.clone(), key.to_owned()));
+            }
+        }
+        assert!(keys.len() > 60, "{keys:?}");
+        for (section, key) in keys {
+            let of = match section.as_str() {
+                "listener" | "sink" => &shown[&section][0],
+                "kafka" => &shown["kafka"]["embedded"],
+                // Not there by default, or shown where the cluster is.
+                "spool" => &spool(crate::config::parse("[spool]", "t").expect("a spool").spool.expect("a spool")),
+                "embedded" if ["buffer_bytes", "topics_max"].contains(&key.as_str()) => &shown["kafka"]["embedded"],
+                _ => &shown[&section],
+            };
+            assert!(of.get(&key).is_some(), "{section}.{key} in {of:#}");
+        }
+    }
+
+    #[test]
+    fn values_of_the_environment_are_not_shown() {
+        let environment = BTreeMap::from([("TOKEN".to_owned(), "s3cret".to_owned())]);
+        assert_eq!(hidden("Bearer s3cret!", &environment), "Bearer ${env.TOKEN}!");
+    }
+}

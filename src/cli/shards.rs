@@ -1,0 +1,26 @@
+//! The control plane's way to ask shards: by mail.
+
+use crate::metrics::inspect::{Answer, Ask, Shards};
+use crate::runtime::Post;
+use crate::shard::mail::{Inspection, Mail};
+use crate::shard::router;
+
+/// Mail to the shards.
+pub(super) struct ByMail {
+    pub(super) post: Post<Mail>,
+    pub(super) shards: usize,
+}
+
+impl Shards for ByMail {
+    fn count(&self) -> usize {
+        self.shards
+    }
+
+    fn owner(&self, client_id: &str) -> usize {
+        router::owner(client_id, self.shards)
+    }
+
+    fn ask(&self, shard: usize, ask: Ask, answer: Answer) -> bool {
+        self.post.send(shard, Mail::Inspect(Inspection { ask, answer })).is_ok()
+    }
+}

@@ -1,0 +1,300 @@
+//! Clients with their sessions, and Kafka topics: asked of the shards, part by part.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::View;
+use super::auth::Who;
+use super::problem::{Asked, Named, Problem};
+use crate::metrics::event::{Event, Field, Kind};
+use crate::metrics::inspect::{self, Ask, Part, Told};
+
+/// How long a shard may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Rows of a page, by default and at most.
+const LIMIT: usize = 100;
+const LIMIT_MAX: usize = 1_000;
+/// Questions for one page: a search that finds little ends with a cursor after so many.
+const QUESTIONS_MAX: usize = 256;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<View>> {
+    OpenApiRouter::new()
+        .routes(routes!(clients))
+        .routes(routes!(client))
+        .routes(routes!(disconnect))
+        .routes(routes!(forget))
+        .routes(routes!(topics))
+}
+
+/// A client and its session.
+#[derive(Debug, Serialize, ToSchema)]
+struct Client {
+    /// Client identifier.
+    client_id: String,
+    /// User name of the present or last connection.
+    username: Option<String>,
+    connected: bool,
+    /// The client's address, as a proxy says it where there is one.
+    address: Option<String>,
+    /// Address of the listener.
+    listener: Option<String>,
+    /// The connection is not being read: backpressure.
+    paused: bool,
+    /// MQTT version of the present or last connection: 3.1, 3.1.1 or 5.0.
+    protocol: &'static str,
+    /// How long the session stays without a connection; 0: it ends with the connection; null: it never ends.
+    session_expiry_seconds: Option<u32>,
+    /// The session is on disk and survives a restart.
+    stored: bool,
+    /// Publishes of the connection without a PUBACK or PUBREC.
+    unanswered_publishes: usize,
+    /// QoS 2 packet identifiers that are in use.
+    open_packet_ids: usize,
+    /// The shard that owns it.
+    shard: usize,
+}
+
+impl Client {
+    fn new(view: &View, shard: usize, client: inspect::Client) -> Self {
+        let connection = client.connection;
+        let listener = connection.as_ref().and_then(|at| view.described.listeners.get(at.listener));
+        Self {
+            client_id: client.client_id,
+            username: client.username,
+            connected: connection.is_some(),
+            address: connection.as_ref().and_then(|at| at.peer).map(|peer| peer.to_string()),
+            listener: listener.map(|listener| listener.address.clone()),
+            paused: connection.is_some_and(|at| at.paused),
+            protocol: client.protocol,
+            session_expiry_seconds: client.session_expiry_s,
+            stored: client.stored,
+            unanswered_publishes: client.unanswered,
+            open_packet_ids: client.open_packet_ids,
+            shard,
+        }
+    }
+}
+
+/// A page of clients.
+#[derive(Debug, Serialize, ToSchema)]
+struct Clients {
+    clients: Vec<Client>,
+    /// Ask with this cursor for the next page; null: this was the last. A page may be shorter than its limit, or empty.
+    next: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ClientsQuery {
+    /// Only those with this text in their client identifier.
+    search: Option<String>,
+    /// Only those that are connected, or that are not.
+    connected: Option<bool>,
+    /// At most so many.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// Clients and their sessions, connected or not. Clients that come and go meanwhile may be in a page or not; all others
+/// are in exactly one.
+#[utoipa::path(get, path = "/api/v1/clients", tag = "clients", params(ClientsQuery), responses(
+    (status = 200, body = Clients),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
+async fn clients(
+    State(view): State<Arc<View>>,
+    Asked(ClientsQuery { search, connected, limit, cursor }): Asked<ClientsQuery>,
+) -> Result<Json<Clients>, Problem> {
+    let ask = |from, limit| Ask::Clients { from, limit, search: search.clone(), connected };
+    let told = |told| match told {
+        Told::Clients(part) => Some(part),
+        _ => None,
+    };
+    let (found, next) = page(&view, limit, cursor.as_deref(), ask, told).await?;
+    let clients = found.into_iter().map(|(shard, client)| Client::new(&view, shard, client)).collect();
+    Ok(Json(Clients { clients, next }))
+}
+
+/// One client.
+#[utoipa::path(get, path = "/api/v1/clients/{client_id}", tag = "clients",
+    params(("client_id" = String, Path, description = "Client identifier, percent-encoded")), responses(
+    (status = 200, body = Client),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
+async fn client(State(view): State<Arc<View>>, Named(client_id): Named) -> Result<Json<Client>, Problem> {
+    let shard = view.shards.owner(&client_id);
+    match ask(&view, shard, Ask::Client(client_id.clone())).await? {
+        Told::Client(Some(client)) => Ok(Json(Client::new(&view, shard, *client))),
+        _ => Err(no_client(&client_id)),
+    }
+}
+
+/// Ends a client's connection: in MQTT 5.0 with DISCONNECT 0x98 (administrative action). Its will is published; its session stays as
+/// its own terms say. The client may connect again.
+#[utoipa::path(post, path = "/api/v1/clients/{client_id}/disconnect", tag = "clients",
+    params(("client_id" = String, Path, description = "Client identifier, percent-encoded")), responses(
+    (status = 204, description = "It is disconnected"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "It is not connected"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
+async fn disconnect(
+    State(view): State<Arc<View>>,
+    Extension(who): Extension<Who>,
+    Named(client_id): Named,
+) -> Result<StatusCode, Problem> {
+    let shard = view.shards.owner(&client_id);
+    match ask(&view, shard, Ask::Disconnect(client_id.clone())).await? {
+        Told::Done(true) => Ok(said(&view, who, "disconnect", &client_id)),
+        _ => Err(Problem::not_found(format!("no client {client_id:?} is connected"))),
+    }
+}
+
+/// Ends a client's connection and its session: open QoS 2 exchanges and the will's delay are forgotten, the will is published.
+#[utoipa::path(delete, path = "/api/v1/clients/{client_id}", tag = "clients",
+    params(("client_id" = String, Path, description = "Client identifier, percent-encoded")), responses(
+    (status = 204, description = "It is forgotten"),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
+async fn forget(
+    State(view): State<Arc<View>>,
+    Extension(who): Extension<Who>,
+    Named(client_id): Named,
+) -> Result<StatusCode, Problem> {
+    let shard = view.shards.owner(&client_id);
+    match ask(&view, shard, Ask::Forget(client_id.clone())).await? {
+        Told::Done(true) => Ok(said(&view, who, "forget", &client_id)),
+        _ => Err(no_client(&client_id)),
+    }
+}
+
+fn no_client(client_id: &str) -> Problem {
+    Problem::not_found(format!("no client {client_id:?}"))
+}
+
+/// A change is an event.
+fn said(view: &View, Who(token): Who, action: &str, client_id: &str) -> StatusCode {
+    let event = Event::now(Kind::AdminAction).with(Field::Action, action).with(Field::Client, client_id);
+    view.journal.say(event.maybe(Field::Token, token));
+    StatusCode::NO_CONTENT
+}
+
+/// A Kafka topic that a sink writes to, as one shard holds it.
+#[derive(Debug, Serialize, ToSchema)]
+struct Topic {
+    topic: String,
+    sink: String,
+    kafka: String,
+    /// Partitions; null: not known yet.
+    partitions: Option<usize>,
+    /// Memory of its records on this shard.
+    buffered_bytes: usize,
+    shard: usize,
+}
+
+/// A page of topics.
+#[derive(Debug, Serialize, ToSchema)]
+struct Topics {
+    topics: Vec<Topic>,
+    /// Ask with this cursor for the next page; null: this was the last. A page may be shorter than its limit, or empty.
+    next: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct TopicsQuery {
+    /// Only those of this sink.
+    sink: Option<String>,
+    /// At most so many.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// Kafka topics that the shards hold in memory, a row for each shard and topic.
+#[utoipa::path(get, path = "/api/v1/topics", tag = "kafka", params(TopicsQuery), responses(
+    (status = 200, body = Topics),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
+async fn topics(
+    State(view): State<Arc<View>>,
+    Asked(TopicsQuery { sink, limit, cursor }): Asked<TopicsQuery>,
+) -> Result<Json<Topics>, Problem> {
+    let sink = view.wanted_sink(sink.as_deref())?;
+    let ask = |from, limit| Ask::Topics { from, limit, sink };
+    let told = |told| match told {
+        Told::Topics(part) => Some(part),
+        _ => None,
+    };
+    let (found, next) = page(&view, limit, cursor.as_deref(), ask, told).await?;
+    let row = |(shard, topic): (usize, inspect::Topic)| {
+        let sink = view.described.sinks.get(topic.sink)?;
+        let kafka = view.described.clusters.get(sink.cluster)?.name.clone();
+        let partitions = Some(topic.partitions).filter(|count| *count > 0);
+        let (sink, buffered_bytes) = (sink.name.clone(), topic.buffered_bytes);
+        Some(Topic { topic: topic.name, sink, kafka, partitions, buffered_bytes, shard })
+    };
+    Ok(Json(Topics { topics: found.into_iter().filter_map(row).collect(), next }))
+}
+
+/// A page of rows with their shards, and the next cursor: `SHARD-POSITION`.
+async fn page<T>(
+    view: &View,
+    limit: Option<usize>,
+    cursor: Option<&str>,
+    question: impl Fn(u32, usize) -> Ask,
+    part: impl Fn(Told) -> Option<Part<T>>,
+) -> Result<(Vec<(usize, T)>, Option<String>), Problem> {
+    let limit = limit.unwrap_or(LIMIT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(Problem::bad_request(format!("limit must be 1 to {LIMIT_MAX}")));
+    }
+    let (mut shard, mut from) = match cursor {
+        None => (0, 0),
+        Some(cursor) => {
+            let parsed =
+                cursor.split_once('-').and_then(|(shard, from)| Some((shard.parse().ok()?, from.parse().ok()?)));
+            parsed.ok_or_else(|| Problem::bad_request("cursor must be `next` of the page before"))?
+        }
+    };
+    let mut found = Vec::new();
+    for _ in 0..QUESTIONS_MAX {
+        if shard >= view.shards.count() {
+            return Ok((found, None));
+        }
+        if found.len() == limit {
+            break;
+        }
+        let told = ask(view, shard, question(from, limit - found.len())).await?;
+        let Some(Part { rows, next }) = part(told) else { break };
+        found.extend(rows.into_iter().map(|row| (shard, row)));
+        (shard, from) = next.map_or((shard + 1, 0), |next| (shard, next));
+    }
+    Ok((found, Some(format!("{shard}-{from}"))))
+}
+
+/// Puts a question to a shard and waits for its answer.
+async fn ask(view: &View, shard: usize, ask: Ask) -> Result<Told, Problem> {
+    let (answer, told) = oneshot::channel();
+    // Who asked may have gone away.
+    let answer = Box::new(move |told| drop(answer.send(told)));
+    if !view.shards.ask(shard, ask, answer) {
+        return Err(Problem::unavailable(format!("shard {shard} is busy: its mailbox is full; try again")));
+    }
+    match tokio::time::timeout(PATIENCE, told).await {
+        Ok(Ok(told)) => Ok(told),
+        _ => Err(Problem::unavailable(format!("shard {shard} did not answer within {} s", PATIENCE.as_secs()))),
+    }
+}

@@ -1,0 +1,205 @@
+//! Events, as pages and as a stream; and the level of the log.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::{Extension, Json};
+use futures_util::Stream;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::OwnedSemaphorePermit;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::View;
+use super::auth::Who;
+use super::problem::{Asked, Problem, Sent};
+use crate::metrics::event::{Event, Field, Kind};
+use crate::metrics::journal::Filter;
+use crate::metrics::time::rfc3339;
+
+/// How often a stream looks for new events.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Events of a page at most, which is all that are kept.
+const LIMIT_MAX: usize = crate::limits::EVENTS_KEPT_MAX;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<View>> {
+    OpenApiRouter::new().routes(routes!(events)).routes(routes!(stream)).routes(routes!(log_level, set_log_level))
+}
+
+/// Something that happened. Beside these it has the fields of its kind; docs/API.md lists them.
+#[derive(Debug, Serialize, ToSchema)]
+struct EventBody {
+    /// Its number since the start, from 1.
+    id: u64,
+    /// RFC 3339.
+    #[schema(format = DateTime)]
+    at: String,
+    kind: &'static str,
+    /// `lifecycle`, `statistics` or `error`.
+    class: &'static str,
+    /// `info`, `warn` or `error`.
+    severity: &'static str,
+    /// One sentence.
+    message: &'static str,
+    /// On which shard, if on one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<u64>,
+    #[serde(flatten)]
+    fields: BTreeMap<&'static str, Value>,
+}
+
+impl EventBody {
+    fn new(id: u64, event: &Event) -> Self {
+        let spec = event.kind.spec();
+        Self {
+            id,
+            at: rfc3339(i64::try_from(event.at_ms).unwrap_or(i64::MAX)),
+            kind: spec.name,
+            class: spec.class.as_str(),
+            severity: spec.severity.as_str(),
+            message: spec.help,
+            shard: event.shard,
+            fields: event.values().collect(),
+        }
+    }
+}
+
+/// A page of events.
+#[derive(Debug, Serialize, ToSchema)]
+struct Events {
+    /// Oldest first.
+    events: Vec<EventBody>,
+    /// What to ask `since` for next.
+    last: u64,
+    /// The number of the oldest event that is kept: if it is greater than `since` + 1, some were missed.
+    oldest: u64,
+    /// Events lost since the start because their queue was full.
+    dropped: u64,
+}
+
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct EventsQuery {
+    /// Only events with a greater number.
+    since: Option<u64>,
+    /// Only events of this kind.
+    kind: Option<String>,
+    /// Only events about this sink.
+    sink: Option<String>,
+    /// At most so many, the oldest first.
+    #[param(minimum = 1, maximum = 1024)]
+    limit: Option<usize>,
+}
+
+impl EventsQuery {
+    fn filter(self, view: &View) -> Result<Filter, Problem> {
+        if self.limit.is_some_and(|limit| !(1..=LIMIT_MAX).contains(&limit)) {
+            return Err(Problem::bad_request(format!("limit must be 1 to {LIMIT_MAX}")));
+        }
+        let kind = match self.kind {
+            None => None,
+            Some(kind) => Some(Kind::named(&kind).ok_or_else(|| {
+                let kinds = Kind::ALL.map(|kind| kind.spec().name).join(", ");
+                Problem::bad_request(format!("no kind {kind:?}; kind must be one of {kinds}"))
+            })?),
+        };
+        view.wanted_sink(self.sink.as_deref())?;
+        Ok(Filter { since: self.since.unwrap_or(0), kind, sink: self.sink, limit: self.limit })
+    }
+}
+
+/// Events: the last 1,024 are kept, in memory.
+#[utoipa::path(get, path = "/api/v1/events", tag = "events", params(EventsQuery), responses(
+    (status = 200, body = Events),
+    (status = 400, body = Problem, content_type = "application/problem+json")))]
+async fn events(State(view): State<Arc<View>>, Asked(query): Asked<EventsQuery>) -> Result<Json<Events>, Problem> {
+    let filter = query.filter(&view)?;
+    // What the shards have told a moment ago belongs to the answer, too.
+    view.journal.collect();
+    let page = view.journal.page(&filter);
+    let events = page.events.iter().map(|(id, event)| EventBody::new(*id, event)).collect();
+    Ok(Json(Events { events, last: page.last, oldest: page.oldest, dropped: view.journal.dropped() }))
+}
+
+/// Events as they happen (server-sent events): first those that are kept, then new ones, each with its number as `id`, its kind as
+/// `event` and the same object as in a page as `data`. `Last-Event-ID` goes on behind an event.
+#[utoipa::path(get, path = "/api/v1/events/stream", tag = "events", params(EventsQuery), responses(
+    (status = 200, body = String, content_type = "text/event-stream"),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "Too many streams are open")))]
+async fn stream(
+    State(view): State<Arc<View>>,
+    headers: HeaderMap,
+    Asked(query): Asked<EventsQuery>,
+) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
+    let mut filter = query.filter(&view)?;
+    let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
+    filter.since = seen.unwrap_or(filter.since);
+    filter.limit = None;
+    let permit = Arc::clone(&view.streams).try_acquire_owned();
+    let permit = permit.map_err(|_| Problem::unavailable("too many streams of events are open"))?;
+    let following = Following { view, filter, ready: VecDeque::new(), _permit: permit };
+    Ok(Sse::new(futures_util::stream::unfold(following, next)).keep_alive(KeepAlive::default()))
+}
+
+struct Following {
+    view: Arc<View>,
+    filter: Filter,
+    ready: VecDeque<EventBody>,
+    _permit: OwnedSemaphorePermit,
+}
+
+async fn next(mut following: Following) -> Option<(Result<sse::Event, Infallible>, Following)> {
+    loop {
+        if let Some(event) = following.ready.pop_front() {
+            let data = serde_json::to_string(&event).unwrap_or_default();
+            return Some((Ok(sse::Event::default().id(event.id.to_string()).event(event.kind).data(data)), following));
+        }
+        following.view.journal.collect();
+        let page = following.view.journal.page(&following.filter);
+        following.filter.since = page.last;
+        following.ready = page.events.iter().map(|(id, event)| EventBody::new(*id, event)).collect();
+        if following.ready.is_empty() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// What is written to the log.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct LogLevel {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,forebay::kafka=debug`.
+    #[schema(example = "info,forebay::shard=debug")]
+    level: String,
+}
+
+/// The level of the log.
+#[utoipa::path(get, path = "/api/v1/log-level", tag = "log", responses((status = 200, body = LogLevel)))]
+async fn log_level(State(view): State<Arc<View>>) -> Json<LogLevel> {
+    Json(LogLevel { level: view.log.level() })
+}
+
+/// Changes the level of the log until the service is restarted.
+#[utoipa::path(put, path = "/api/v1/log-level", tag = "log", request_body = LogLevel, responses(
+    (status = 200, body = LogLevel),
+    (status = 400, body = Problem, content_type = "application/problem+json")))]
+async fn set_log_level(
+    State(view): State<Arc<View>>,
+    Extension(Who(token)): Extension<Who>,
+    Sent(wanted): Sent<LogLevel>,
+) -> Result<Json<LogLevel>, Problem> {
+    view.log.set_level(&wanted.level).map_err(Problem::bad_request)?;
+    let event =
+        Event::now(Kind::AdminAction).with(Field::Action, "log-level").with(Field::Level, wanted.level.as_str());
+    view.journal.say(event.maybe(Field::Token, token));
+    Ok(Json(LogLevel { level: view.log.level() }))
+}

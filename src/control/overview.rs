@@ -1,0 +1,184 @@
+//! What runs: the service as a whole, its configuration, listeners, clusters, sinks, spool and dead letters.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::View;
+use super::described::{ClusterStatus, DeadLetterStatus, ListenerStatus, SinkStatus, SpoolStatus};
+use super::problem::{Named, Problem};
+use crate::metrics::spec::ShardMetric as M;
+
+pub(super) fn routes() -> OpenApiRouter<Arc<View>> {
+    OpenApiRouter::new()
+        .routes(routes!(status))
+        .routes(routes!(version))
+        .routes(routes!(config))
+        .routes(routes!(listeners))
+        .routes(routes!(clusters))
+        .routes(routes!(cluster))
+        .routes(routes!(sinks))
+        .routes(routes!(sink))
+        .routes(routes!(spool))
+        .routes(routes!(dead_letters))
+}
+
+/// The service as a whole.
+#[derive(Debug, Serialize, ToSchema)]
+struct Status {
+    /// Whether clients are accepted; false while starting and while draining.
+    ready: bool,
+    /// Whether every shard's event loop runs.
+    healthy: bool,
+    /// Why it is not healthy.
+    reason: Option<String>,
+    version: &'static str,
+    /// RFC 3339.
+    #[schema(format = DateTime)]
+    started_at: String,
+    uptime_seconds: u64,
+    shards: usize,
+    /// Open client connections.
+    connections: u64,
+    /// Sessions, connected or not.
+    sessions: u64,
+    /// Connections that are not being read: backpressure.
+    paused_connections: u64,
+    sinks: Vec<SinkState>,
+}
+
+/// How a sink does.
+#[derive(Debug, Serialize, ToSchema)]
+struct SinkState {
+    name: String,
+    /// `running`, `stalled` or `unreachable`.
+    state: &'static str,
+    reason: Option<String>,
+}
+
+/// The service as a whole.
+#[utoipa::path(get, path = "/api/v1/status", tag = "service", responses((status = 200, body = Status)))]
+async fn status(State(view): State<Arc<View>>) -> Json<Status> {
+    let (span, layout) = (view.samples.span(&view.boards), view.boards.layout());
+    let reason = (view.health)();
+    let of = |metric: M| span.now.place(metric as usize);
+    let sinks = (0..view.described.sinks.len()).map(|index| view.described.sink(&span, layout, index));
+    Json(Status {
+        ready: view.ready.load(Ordering::Acquire),
+        healthy: reason.is_none(),
+        reason,
+        version: env!("CARGO_PKG_VERSION"),
+        started_at: view.started_at(),
+        uptime_seconds: view.started.elapsed().unwrap_or_default().as_secs(),
+        shards: view.shards.count(),
+        connections: of(M::ConnectionsOpen),
+        sessions: of(M::Sessions),
+        paused_connections: of(M::StalledConnections),
+        sinks: sinks.map(|sink| SinkState { name: sink.name, state: sink.state, reason: sink.reason }).collect(),
+    })
+}
+
+/// The version.
+#[derive(Debug, Serialize, ToSchema)]
+struct Version {
+    version: &'static str,
+    /// Commit and target that it was built from.
+    build: &'static str,
+}
+
+/// The version of the program.
+#[utoipa::path(get, path = "/api/v1/version", tag = "service", responses((status = 200, body = Version)))]
+async fn version() -> Json<Version> {
+    Json(Version { version: env!("CARGO_PKG_VERSION"), build: env!("FOREBAY_BUILD") })
+}
+
+/// The configuration in force: file, environment and options together, every default in place, secrets left out. Keys as in the
+/// configuration file.
+#[utoipa::path(get, path = "/api/v1/config", tag = "service", responses((status = 200, body = Object)))]
+async fn config(State(view): State<Arc<View>>) -> Json<Value> {
+    Json(view.described.config.clone())
+}
+
+/// All listeners.
+#[derive(Debug, Serialize, ToSchema)]
+struct Listeners {
+    listeners: Vec<ListenerStatus>,
+}
+
+/// All listeners.
+#[utoipa::path(get, path = "/api/v1/listeners", tag = "listeners", responses((status = 200, body = Listeners)))]
+async fn listeners(State(view): State<Arc<View>>) -> Json<Listeners> {
+    let (span, layout) = (view.samples.span(&view.boards), view.boards.layout());
+    let all = (0..view.described.listeners.len()).map(|index| view.described.listener(&span, layout, index));
+    Json(Listeners { listeners: all.collect() })
+}
+
+/// All Kafka clusters.
+#[derive(Debug, Serialize, ToSchema)]
+struct Clusters {
+    clusters: Vec<ClusterStatus>,
+}
+
+/// All Kafka clusters.
+#[utoipa::path(get, path = "/api/v1/clusters", tag = "kafka", responses((status = 200, body = Clusters)))]
+async fn clusters(State(view): State<Arc<View>>) -> Json<Clusters> {
+    let span = view.samples.span(&view.boards);
+    Json(Clusters { clusters: (0..view.described.clusters.len()).map(|i| view.described.cluster(&span, i)).collect() })
+}
+
+/// One Kafka cluster.
+#[utoipa::path(get, path = "/api/v1/clusters/{name}", tag = "kafka",
+    params(("name" = String, Path, description = "Its name in the configuration")),
+    responses((status = 200, body = ClusterStatus), (status = 404, body = Problem, content_type = "application/problem+json")))]
+async fn cluster(State(view): State<Arc<View>>, Named(name): Named) -> Result<Json<ClusterStatus>, Problem> {
+    let index = view.described.clusters.iter().position(|cluster| cluster.name == name);
+    let index = index.ok_or_else(|| Problem::not_found(format!("no cluster {name:?}; /api/v1/clusters lists them")))?;
+    Ok(Json(view.described.cluster(&view.samples.span(&view.boards), index)))
+}
+
+/// All sinks.
+#[derive(Debug, Serialize, ToSchema)]
+struct Sinks {
+    sinks: Vec<SinkStatus>,
+}
+
+/// All sinks.
+#[utoipa::path(get, path = "/api/v1/sinks", tag = "sinks", responses((status = 200, body = Sinks)))]
+async fn sinks(State(view): State<Arc<View>>) -> Json<Sinks> {
+    let (span, layout) = (view.samples.span(&view.boards), view.boards.layout());
+    Json(Sinks { sinks: (0..view.described.sinks.len()).map(|i| view.described.sink(&span, layout, i)).collect() })
+}
+
+/// One sink.
+#[utoipa::path(get, path = "/api/v1/sinks/{name}", tag = "sinks",
+    params(("name" = String, Path, description = "Its name in the configuration")),
+    responses((status = 200, body = SinkStatus), (status = 404, body = Problem, content_type = "application/problem+json")))]
+async fn sink(State(view): State<Arc<View>>, Named(name): Named) -> Result<Json<SinkStatus>, Problem> {
+    let index = view.sink_named(&name).ok_or_else(|| view.no_sink(&name))?;
+    Ok(Json(view.described.sink(&view.samples.span(&view.boards), view.boards.layout(), index)))
+}
+
+/// The spool, all shards together.
+#[utoipa::path(get, path = "/api/v1/spool", tag = "spool", responses((status = 200, body = SpoolStatus)))]
+async fn spool(State(view): State<Arc<View>>) -> Json<SpoolStatus> {
+    Json(view.described.spool(&view.samples.span(&view.boards)))
+}
+
+/// Dead letters of the sinks that have them configured.
+#[derive(Debug, Serialize, ToSchema)]
+struct DeadLetters {
+    dead_letters: Vec<DeadLetterStatus>,
+}
+
+/// Dead letters of the sinks that have them configured.
+#[utoipa::path(get, path = "/api/v1/dead-letters", tag = "sinks", responses((status = 200, body = DeadLetters)))]
+async fn dead_letters(State(view): State<Arc<View>>) -> Json<DeadLetters> {
+    Json(DeadLetters { dead_letters: view.described.dead_letters(&view.samples.span(&view.boards)) })
+}

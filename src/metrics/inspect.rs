@@ -1,0 +1,118 @@
+//! What the control plane asks of a shard, and what it is told. Questions go by mail; a shard answers each in one turn and
+//! looks at a bounded number of things for it, so that a long list is asked for in parts.
+
+use std::net::SocketAddr;
+
+/// Sessions or topics that a shard looks at for one question.
+pub const LOOKED_AT_MAX: usize = 8_192;
+
+/// A question, or a wish.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// Clients, from a position on.
+    Clients {
+        /// The first position to look at.
+        from: u32,
+        /// At most so many.
+        limit: usize,
+        /// Only those with this text in their client id.
+        search: Option<String>,
+        /// Only those that are connected, or that are not.
+        connected: Option<bool>,
+    },
+    /// One client.
+    Client(String),
+    /// End a client's connection; its session stays as its own terms say.
+    Disconnect(String),
+    /// End a client's connection and session.
+    Forget(String),
+    /// Kafka topics in memory, from a position on.
+    Topics {
+        /// The first position to look at.
+        from: u32,
+        /// At most so many.
+        limit: usize,
+        /// Only those of this sink, by its number in the configuration.
+        sink: Option<usize>,
+    },
+}
+
+/// A part of a list.
+#[derive(Clone, Debug)]
+pub struct Part<T> {
+    /// What was found.
+    pub rows: Vec<T>,
+    /// Where to go on; `None`: that was all of the shard.
+    pub next: Option<u32>,
+}
+
+/// What a shard says.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// To [`Ask::Clients`].
+    Clients(Part<Client>),
+    /// To [`Ask::Client`].
+    Client(Option<Box<Client>>),
+    /// To [`Ask::Topics`].
+    Topics(Part<Topic>),
+    /// To the wishes: whether there was something to do.
+    Done(bool),
+}
+
+/// A client and its session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Client identifier.
+    pub client_id: String,
+    /// User name of the present or last connection.
+    pub username: Option<String>,
+    /// Its connection.
+    pub connection: Option<Connection>,
+    /// The protocol's version, as people write it.
+    pub protocol: &'static str,
+    /// For how long the session stays without a connection, in seconds; `None`: for ever.
+    pub session_expiry_s: Option<u32>,
+    /// Whether the session is on disk.
+    pub stored: bool,
+    /// Publishes of the connection without an answer.
+    pub unanswered: usize,
+    /// QoS 2 packet identifiers that are open.
+    pub open_packet_ids: usize,
+}
+
+/// A client's connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The client's address, as a proxy says it where there is one.
+    pub peer: Option<SocketAddr>,
+    /// The listener's number in the configuration.
+    pub listener: usize,
+    /// It is not being read for now.
+    pub paused: bool,
+}
+
+/// A Kafka topic that a sink writes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// The sink's number in the configuration.
+    pub sink: usize,
+    /// The topic's name.
+    pub name: String,
+    /// Partitions; 0: not known.
+    pub partitions: usize,
+    /// Memory of its records.
+    pub buffered_bytes: usize,
+}
+
+/// The way to ask shards.
+pub trait Shards: Send + Sync {
+    /// How many there are.
+    fn count(&self) -> usize;
+    /// Which one has a client.
+    fn owner(&self, client_id: &str) -> usize;
+    /// Puts a question. `false`: the shard's mailbox is full, or it has ended; `answer` is not called then.
+    fn ask(&self, shard: usize, ask: Ask, answer: Answer) -> bool;
+}
+
+/// Takes what a shard says. Called on the shard: it must not block.
+pub type Answer = Box<dyn FnOnce(Told) + Send>;
