@@ -137,6 +137,42 @@ fn rooms_name_only_rooms_before_them() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// The parts of the producer that know nothing of the rest: what they may name of it beside themselves.
+const PARTS: &[(&str, &[&str])] = &[("window", &["error"]), ("dispatch", &["error", "Key", "Settings"])];
+
+/// What a part of the producer names by `super::` beyond its own folder, and by `crate::kafka::producer::`.
+fn named_of_producer(code: &str, is_door: bool) -> Vec<String> {
+    let up = if is_door { "use super::" } else { "use super::super::" };
+    let mut found = Vec::new();
+    for start in [up, "crate::kafka::producer::"] {
+        for (at, _) in code.match_indices(start) {
+            let rest = code[at + start.len()..].split(';').next().unwrap_or_default();
+            let names = rest.strip_prefix('{').map_or(rest, |group| group.trim_end_matches('}'));
+            found.extend(names.split(", ").map(|name| name.split("::").next().unwrap_or_default().trim().to_owned()));
+        }
+    }
+    found
+}
+
+#[test]
+fn parts_of_the_producer_do_not_name_each_other() {
+    let producer = source().join("kafka/producer");
+    for (part, may) in PARTS {
+        let mut all = Vec::new();
+        files(&producer.join(part), &mut all);
+        assert!(!all.is_empty(), "{part} is gone");
+        for path in all.iter().filter(|path| !path.components().any(|folder| folder.as_os_str() == "tests")) {
+            let code = code(path).replace("pub(in crate::kafka::producer)", "");
+            let named = named_of_producer(&code, path.ends_with(Path::new(part).join("mod.rs")));
+            for name in named {
+                assert!(may.contains(&name.as_str()), "{} names {name}", path.display());
+            }
+        }
+    }
+    assert_eq!(named_of_producer("use super::{Key, batch::Batch};", true), ["Key", "batch"]);
+    assert_eq!(named_of_producer("use super::Window;\nuse super::super::pool::Pool;", false), ["pool"]);
+}
+
 #[test]
 fn the_ring_and_unsafe_stay_in_the_cellar() {
     let mut all = Vec::new();

@@ -13,7 +13,7 @@ use super::batch::{Batch, Bounds, push};
 use super::error::UNKNOWN_TOPIC;
 use super::kept::Kind;
 use super::news::News;
-use super::resolve::{count_unclear, records_of};
+use super::resolve::records_of;
 use super::row_log::UNPLACED;
 use super::topic::{Place, Topic};
 use super::{Key, Producer};
@@ -72,9 +72,8 @@ impl Producer {
         for number in 0..self.topics[index as usize].partitions.len() {
             let key = Key { topic: index, partition: number as u32 };
             let partition = self.partition_mut(key);
-            partition.proven_until = Monotonic(0);
             partition.begin_log_anew();
-            if partition.work.as_ref().is_none_or(|work| work.cut == 0) && partition.identity.is_some() {
+            if partition.window.topic_changed() {
                 self.raise_epoch(key, now);
             }
             if !sure {
@@ -92,9 +91,8 @@ impl Producer {
         if !self.is_gone(key) {
             return;
         }
-        let work = self.partition_mut(key).work.as_mut();
-        let unclear = count_unclear(work.into_iter().flat_map(|work| work.queue.iter_mut()));
-        self.unknown(key, unclear);
+        let unknown = self.partition_mut(key).window.count_unknown();
+        self.unknown(key, unknown);
     }
 
     pub(super) fn is_gone(&self, key: Key) -> bool {
@@ -108,7 +106,7 @@ impl Producer {
             return false;
         }
         let partition = self.partition_mut(key);
-        let in_flight = partition.work.as_ref().is_some_and(|work| work.in_flight > 0);
+        let in_flight = partition.window.is_in_flight();
         let some = partition.work.as_ref().is_some_and(|work| !work.queue.is_empty()) || partition.spooled.is_some();
         if in_flight || !some {
             return false;
@@ -119,7 +117,7 @@ impl Producer {
         let backlog = partition.spooled.take().and_then(|spooled| spooled.backlog);
         let mut batches = VecDeque::new();
         if let Some(work) = partition.work.as_mut() {
-            work.asking = None;
+            partition.window.stop_asking();
             batches = std::mem::take(&mut work.queue);
         }
         batches.iter_mut().rev().for_each(|batch| self.logging.void(batch));

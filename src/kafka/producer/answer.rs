@@ -1,11 +1,10 @@
 //! Answers of Kafka, and their absence. An answer 0 settles a batch and all older ones of its identity (P4); anything
 //! else waits until the partition has no request without an answer, and is then resolved at once for all undone.
 
-use super::batch::{Bad, Flight};
+use std::ops::Range;
+
 use super::dispatch::{Entry, Over};
 use super::error::{TIMED_OUT, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict};
-use super::lost::Torn;
-use super::partition::REMEMBERED;
 use super::timers::Timer;
 use super::{Key, Producer};
 use crate::kafka::types::{Outcome, ProduceResult};
@@ -34,7 +33,7 @@ impl Producer {
             }
             if matches!(code, UNKNOWN_TOPIC | UNKNOWN_TOPIC_ID) {
                 // It may be made anew, and then knows no producer: one batch at a time until it has taken one (P2).
-                self.partition_mut(entry.key).proven_until = Monotonic(0);
+                self.partition_mut(entry.key).window.forget_proof();
             }
             match result {
                 Some(result) if code == 0 => {
@@ -71,65 +70,44 @@ impl Producer {
     }
 
     fn answered(&mut self, entry: Entry, verdict: Verdict, now: Monotonic) {
-        let Some(work) = self.partition_mut(entry.key).work.as_mut() else { return };
-        work.in_flight -= 1;
-        // Not there: a younger one's answer has settled it before.
-        let place = work.window().position(|batch| batch.serial == entry.serial);
-        if let Some(place) = place {
-            let torn = work.torn != Torn::No;
-            let batch = &mut work.queue[place];
-            match verdict {
-                Verdict::Done if torn => self.settle_only(entry.key, place),
-                Verdict::Done => {
-                    self.settle(entry.key, place, now);
-                    if entry.life != self.topics[entry.key.topic as usize].life {
-                        // The old topic's word, perhaps: the new one may not have heard of us (P2).
-                        self.partition_mut(entry.key).proven_until = Monotonic(0);
-                    }
-                }
-                Verdict::Again { refresh, maybe_there } => {
-                    batch.flight = Flight::Answered(Bad::Again);
-                    batch.maybe_there |= maybe_there;
-                    self.refresh |= refresh;
-                }
-                Verdict::OutOfOrder => batch.flight = Flight::Answered(Bad::OutOfOrder),
-                Verdict::NewEpoch => batch.flight = Flight::Answered(Bad::NewEpoch),
-                Verdict::Refused(code) => batch.flight = Flight::Answered(Bad::Refused(code)),
-            }
+        let rules = self.rules;
+        let topic = &mut self.topics[entry.key.topic as usize];
+        // Not in all replicas: a new leader may lack it.
+        let some = self.sinks[topic.sink].settings.acks != -1;
+        let other_topic = entry.life != topic.life;
+        let partition = &mut topic.partitions[entry.key.partition as usize];
+        if partition.work.is_none() {
+            return;
+        }
+        let moved = some && partition.window.last_node() != partition.leader;
+        if let Some(settled) = partition.window.answered(entry.serial, verdict, (moved, other_topic), now, rules) {
+            self.settled(entry.key, settled);
+            self.refresh |= matches!(verdict, Verdict::Again { refresh: true, .. });
         }
         self.go_on(entry.key, now);
     }
 
-    /// P4: the batch is in the log, and so is every older one of its identity; the window holds no other identity.
-    pub(super) fn settle(&mut self, key: Key, place: usize, now: Monotonic) {
-        let mut alone = false;
-        let settled = self.rules.settled_by(place);
-        for _ in settled.clone() {
+    /// The batches at these places are in the log.
+    pub(super) fn settled(&mut self, key: Key, places: Range<usize>) {
+        for _ in places.clone() {
             let Some(work) = self.partition_mut(key).work.as_mut() else { return };
-            let Some(batch) = work.queue.remove(settled.start) else { return };
-            work.cut -= 1;
-            (work.attempts, work.vain) = (0, 0);
-            alone = batch.alone;
+            let Some(batch) = work.queue.remove(places.start) else { return };
             self.topics[key.topic as usize].placed -= u64::from(batch.count);
             self.end(key.topic, Some(key.partition), batch, Outcome::Delivered);
         }
-        // A batch that Kafka may forget at its next look leaves the partition as it was before the first.
-        let some = self.sinks[self.topics[key.topic as usize].sink].settings.acks != -1;
-        let partition = self.partition_mut(key);
-        // Not in all replicas: a new leader may lack it.
-        let moved =
-            some && partition.work.as_ref().is_some_and(|work| work.went.map(|(node, _)| node) != partition.leader);
-        partition.proven_until = if alone || moved { Monotonic(0) } else { now.after(REMEMBERED) };
     }
 
     /// After an answer: resolves a round that has ended with errors, lets the next batches go, or rests.
     pub(super) fn go_on(&mut self, key: Key, now: Monotonic) {
-        let Some(work) = self.partition_mut(key).work.as_ref() else { return };
-        let (quiet, answered) = (work.in_flight == 0, work.asking.is_none() && work.has_answered());
+        let partition = self.partition_mut(key);
+        if partition.work.is_none() {
+            return;
+        }
+        let (quiet, failed) = (!partition.window.is_in_flight(), partition.window.is_to_resolve());
         if quiet && self.leave(key, now) {
             return;
         }
-        if quiet && answered {
+        if failed {
             self.resolve(key, now);
         }
         self.make_ready(key);

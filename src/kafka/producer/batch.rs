@@ -31,30 +31,6 @@ enum Body {
     Closed(Rc<Vec<u8>>),
 }
 
-/// How the last sending of a cut batch stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flight {
-    /// Not sent in this round.
-    Unsent,
-    /// In a request without an answer.
-    Flying,
-    /// Answered, and not with success.
-    Answered(Bad),
-}
-
-/// What an answer without success was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bad {
-    /// Retriable, or no answer at all.
-    Again,
-    /// 45.
-    OutOfOrder,
-    /// 47 and its like.
-    NewEpoch,
-    /// Final.
-    Refused(i16),
-}
-
 /// A batch of one partition, or of rows that have no partition yet.
 #[derive(Debug)]
 pub(super) struct Batch {
@@ -72,15 +48,6 @@ pub(super) struct Batch {
     /// When its linger is over.
     pub(super) ripe_at: Monotonic,
     pub(super) max_timestamp: i64,
-    pub(super) flight: Flight,
-    /// It has been sent since it was cut.
-    pub(super) sent: bool,
-    /// An attempt since it was cut may have been appended without our being told.
-    pub(super) maybe_there: bool,
-    /// Its timestamps are none that Kafka remembers a producer by: it goes alone (P2).
-    pub(super) alone: bool,
-    /// Already counted as sent again with its outcome unknown.
-    pub(super) counted: bool,
     /// How often a broker has found its checksum wrong.
     pub(super) corrupt: u8,
 }
@@ -180,11 +147,6 @@ impl Batch {
             plain_len: 0,
             ripe_at,
             max_timestamp: -1,
-            flight: Flight::Unsent,
-            sent: false,
-            maybe_there: false,
-            alone: false,
-            counted: false,
             corrupt: 0,
         }
     }
@@ -445,8 +407,6 @@ impl Batch {
         if let Some(bytes) = Rc::get_mut(bytes) {
             stamp(bytes, identity);
         }
-        self.flight = Flight::Unsent;
-        (self.sent, self.maybe_there, self.counted) = (false, false, false);
         self.kept.base_offset = -1;
     }
 

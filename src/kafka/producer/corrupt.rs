@@ -15,8 +15,10 @@ impl Producer {
         if code != CORRUPT {
             return verdict(code);
         }
-        let Some(work) = self.partition_mut(entry.key).work.as_mut() else { return verdict(code) };
-        let Some(batch) = work.window_mut().find(|batch| batch.serial == entry.serial) else { return verdict(code) };
+        let partition = self.partition_mut(entry.key);
+        let place = partition.window.place_of(entry.serial);
+        let Some((work, place)) = partition.work.as_mut().zip(place) else { return verdict(code) };
+        let batch = &mut work.queue[place];
         batch.corrupt = batch.corrupt.saturating_add(1);
         let whole = batch.bytes().and_then(|bytes| BatchView::parse(bytes).ok());
         let whole = whole.is_some_and(|(view, _)| view.check_crc().is_ok());

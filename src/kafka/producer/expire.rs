@@ -118,8 +118,10 @@ impl Producer {
         }
         for partition in 0..self.topics[index as usize].partitions.len() {
             let key = Key { topic: index, partition: partition as u32 };
-            let Some(work) = self.partition_mut(key).work.as_ref() else { continue };
-            let mut at = work.cut;
+            if self.partition_mut(key).work.is_none() {
+                continue;
+            }
+            let mut at = self.partition_mut(key).window.len();
             while let Some(batch) = self.partition_mut(key).work.as_ref().and_then(|work| work.queue.get(at)) {
                 at += usize::from(!batch.has_expired(now) || self.drop_at(key, at, now));
             }
@@ -132,11 +134,11 @@ impl Producer {
 
     /// Drops what has expired in the batch that a partition would cut next. `false`: no row is left in it.
     pub(super) fn drop_expired(&mut self, key: Key, now: Monotonic) -> bool {
-        let Some(work) = self.partition_mut(key).work.as_ref() else { return true };
-        let next = work.cut;
-        if !work.queue.get(next).is_some_and(|batch| batch.has_expired(now)) {
+        let partition = self.partition_mut(key);
+        if !partition.uncut().is_some_and(|batch| batch.has_expired(now)) {
             return true;
         }
+        let next = partition.window.len();
         let left = self.drop_at(key, next, now);
         if !left {
             self.make_ready(key);

@@ -1,7 +1,8 @@
 //! Names given back: when `topics_max` is near, topics without rows for long make room for others.
 
-use super::partition::{Identity, Partition};
+use super::partition::Partition;
 use super::topic::Topic;
+use super::window::Identity;
 use super::{Producer, Want};
 use crate::limits::FORGOTTEN_MAX;
 use crate::runtime::seam::Monotonic;
@@ -45,10 +46,10 @@ impl Producer {
         let sink = &mut self.sinks[sink_index];
         let mut spent = false;
         for partition in &mut topic.partitions {
-            let Partition { identity, patience, .. } = std::mem::take(partition);
+            let Partition { window, patience, .. } = std::mem::take(partition);
             self.slow_partitions -= u64::from(patience > 0);
             // Kafka still knows us there, by this epoch's sequences: should the topic come back, it begins with a higher one.
-            if let (Some(Identity { id, epoch }), Some(next)) = (identity, sink.identity.as_mut())
+            if let (Some(Identity { id, epoch }), Some(next)) = (window.identity(), sink.identity.as_mut())
                 && id == next.id
             {
                 match epoch.checked_add(1) {

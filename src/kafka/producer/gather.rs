@@ -3,22 +3,15 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::ask::{Why, sent_before};
-use super::batch::Flight;
+use super::batch::Batch;
 use super::dispatch::{Entry, RequestTerms, Route};
-use super::partition::{Identity, Partition, Step, WINDOW, Work, forgotten};
-use super::row_log::{NoLog, RowLog};
+use super::partition::Partition;
+use super::row_log::{NoLog, RowLog, TakenCut};
+use super::window::{NewBatch, Step, WINDOW};
 use super::{Key, Producer};
 use crate::kafka::types::{ProduceBatch, ProduceRequest};
 use crate::record::{HEADER_LEN, Stamp};
 use crate::runtime::seam::{Monotonic, WallMs};
-
-/// With acks=0 no batch is numbered: were one lost with its connection, the broker would refuse all that follow (45) and
-/// have no way to say so, and nothing would ever arrive again.
-const ANONYMOUS: Stamp = Stamp { producer_id: -1, epoch: -1, sequence: -1 };
-
-/// Spare parts kept for later.
-const SPARE_MAX: usize = 1024;
 
 impl Producer {
     /// The end of a turn: appends to `out` what is to be sent. Requests for one broker stand in the order in which
@@ -92,8 +85,8 @@ impl Producer {
     /// Whether the batch whose linger ends then still waits for that: most are full before.
     fn is_growing(&self, key: Key, ripe_at: Monotonic) -> bool {
         let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
-        let last =
-            partition.work.as_ref().filter(|work| work.queue.len() > work.cut).and_then(|work| work.queue.back());
+        let work = partition.work.as_ref().filter(|work| work.queue.len() > partition.window.len());
+        let last = work.and_then(|work| work.queue.back());
         last.is_some_and(|batch| batch.ripe_at == ripe_at)
     }
 
@@ -141,31 +134,28 @@ impl Producer {
         let partition = &topic.partitions[key.partition as usize];
         let Some(work) = partition.work.as_deref() else { return };
         // Backoff has a timer; in the list of a busy broker already.
-        if work.queued || now < work.backoff_until {
+        if work.queued || partition.window.backs_off(now) {
             return;
         }
-        if work.asking.is_some() && self.waits_for_log(key, now) {
+        if self.waits_for_log(key, now) {
             return;
         }
         let topic = &self.topics[key.topic as usize];
         let partition = &topic.partitions[key.partition as usize];
-        let Some(work) = partition.work.as_deref() else { return };
         let sink = &self.sinks[topic.sink];
-        let terms = sink.terms(self.rules, now, wall, self.logging.durable);
+        let terms = sink.terms(partition, self.rules, (now, wall), self.logging.durable);
         let Some(step) = partition.step(&terms) else { return };
         if matches!(step, Step::Cut) && self.cuts_no_more && sink.settings.keep.outlives() {
             return;
         }
-        if let Step::Send(place) = step
-            && self.rules.asks_before_resend(sent_before(self.rules, &work.queue[place], wall))
-            && self.begin_asking(key, Why::Late)
-        {
+        if let Step::Ask(why) = step {
+            self.partition_mut(key).window.ask(why);
+            self.make_ready(key);
             self.waits_for_log(key, now);
             return;
         }
         if matches!(step, Step::Cut) {
-            let staged = self.partition_mut(key).work.as_ref().is_none_or(|work| work.is_staged());
-            if !staged {
+            if !partition.is_staged() {
                 return self.wait_for_log_room(key);
             }
             if !self.drop_expired(key, now) {
@@ -174,8 +164,10 @@ impl Producer {
             // Without times it goes alone.
             if self.cut_without_time(key, now, wall) {
                 let topic = &self.topics[key.topic as usize];
-                let terms = self.sinks[topic.sink].terms(self.rules, now, wall, self.logging.durable);
-                if topic.partitions[key.partition as usize].step(&terms) != Some(Step::Cut) {
+                let partition = &topic.partitions[key.partition as usize];
+                let sink = &self.sinks[topic.sink];
+                let terms = sink.terms(partition, self.rules, (now, wall), self.logging.durable);
+                if partition.step(&terms) != Some(Step::Cut) {
                     return;
                 }
             }
@@ -184,7 +176,8 @@ impl Producer {
         let partition = &topic.partitions[key.partition as usize];
         let Some(work) = partition.work.as_deref() else { return };
         // What is left of it without the rows that expired may be older than the whole was: then it goes alone after all.
-        if matches!(step, Step::Cut) && work.cut > 0 && forgotten(self.rules, &work.queue[work.cut], wall) {
+        let forgettable = |batch: &Batch| self.rules.is_forgettable(batch.max_timestamp, wall.0);
+        if matches!(step, Step::Cut) && !partition.window.is_empty() && partition.uncut().is_some_and(forgettable) {
             return;
         }
         let sink = &self.sinks[topic.sink];
@@ -192,12 +185,11 @@ impl Producer {
             return self.ask_metadata(key.topic, now);
         };
         let route = Route { node, patience: partition.patience };
-        // The leader has moved, or it is on the other lane: what is under way there is answered first, or order would be
-        // a matter of luck.
-        if work.in_flight > 0 && work.went != Some((node, route.patience > 0)) {
+        // The leader has moved, or it is on the other channel.
+        if partition.window.is_under_way_but((node, route.patience > 0)) {
             return;
         }
-        if matches!(step, Step::Cut) && work.queue[work.cut].kept.is_logged() {
+        if matches!(step, Step::Cut) && partition.uncut().is_some_and(|batch| batch.kept.is_logged()) {
             if !self.dispatcher.has_room(route, now) {
                 return self.wait_for_node(route, key);
             }
@@ -207,14 +199,14 @@ impl Producer {
         let terms = RequestTerms { route, acks: sink.settings.acks, only: topic.shared.then_some(topic.sink) };
         let bytes = match step {
             Step::Send(place) => work.queue[place].bytes().map_or(0, |bytes| bytes.len()),
-            Step::Cut => work.queue[work.cut].plain_len,
+            Step::Cut | Step::Ask(_) => partition.uncut().map_or(0, |batch| batch.plain_len),
         };
         let Some(load) = self.dispatcher.request_for(terms, bytes, now, out) else {
             return self.wait_for_node(route, key);
         };
         let place = match step {
             Step::Send(place) => place,
-            Step::Cut => self.cut(key, wall),
+            Step::Cut | Step::Ask(_) => self.cut(key, wall, None),
         };
         self.send(key, place, route, load, wall, out);
     }
@@ -233,45 +225,36 @@ impl Producer {
         let topic = &mut self.topics[key.topic as usize];
         let sink = &self.sinks[topic.sink];
         let partition = &mut topic.partitions[key.partition as usize];
-        let work = partition.work.as_deref()?;
-        // P3: what was cut by an earlier start ends under its identity, all else begins with this start's.
-        let over = partition.foreign && self.rules.may_change_identity(work.cut) && !work.queue.get(work.cut)?.kept.old;
-        if partition.identity.is_none() || over {
-            partition.foreign = false;
-            partition.adopt(sink.identity);
-        }
-        let Identity { id, epoch } = partition.identity?;
-        let stamp = Stamp { producer_id: id, epoch, sequence: partition.sequence };
-        Some(if sink.settings.acks == 0 { ANONYMOUS } else { stamp })
+        let old = partition.uncut()?.kept.old;
+        partition.window.next_stamp(old, sink.identity, sink.settings.acks, self.rules)
     }
 
     /// Cuts a partition's first ripe batch: producer id, epoch, sequence and checksum are given now and not before
-    /// (P1, P3). Its place in the queue.
-    pub(super) fn cut(&mut self, key: Key, wall: WallMs) -> usize {
-        self.stamp_of_next(key);
+    /// (P1, P3). `taken`: the cut that it has in the log. Its place in the queue.
+    pub(super) fn cut(&mut self, key: Key, wall: WallMs, taken: Option<TakenCut>) -> usize {
+        let stamp = self.stamp_of_next(key);
         let topic = &mut self.topics[key.topic as usize];
         let sink = &mut self.sinks[topic.sink];
         let partition = &mut topic.partitions[key.partition as usize];
-        let (Some(identity), Some(mut work)) = (partition.identity, partition.work.take()) else { return 0 };
-        let place = work.cut;
+        let place = partition.window.len();
+        let (Some(stamp), Some(work)) = (stamp, partition.work.as_mut()) else { return place };
         let batch = &mut work.queue[place];
         if !batch.is_closed() {
             partition.hint = (batch.plain_len + HEADER_LEN, batch.tickets.spans());
             batch.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         }
-        let stamp = if sink.settings.acks == 0 { ANONYMOUS } else { partition.next_stamp(identity, batch.count) };
         let before = batch.memory();
         batch.stamp(stamp, &mut self.pool);
         let after = batch.memory();
         topic.memory = topic.memory + after - before;
         sink.memory = sink.memory + after - before;
-        batch.alone = forgotten(self.rules, batch, wall);
-        batch.kept.begins = false;
+        (batch.kept.begins, batch.kept.cut) = (false, taken);
+        let (serial, count, newest, old) = (batch.serial, batch.count, batch.max_timestamp, batch.kept.old);
+        let new = NewBatch { serial, count, newest, old, group: taken.map(|taken| taken.group) };
+        partition.window.cut(new, stamp, self.rules.is_forgettable(newest, wall.0));
         sink.stats.batches += 1;
         sink.stats.batch_records += u64::from(batch.count);
         sink.stats.batch_bytes += batch.bytes().map_or(0, |bytes| bytes.len()) as u64;
-        work.cut += 1;
-        partition.work = Some(work);
         place
     }
 
@@ -283,30 +266,18 @@ impl Producer {
         let Some(work) = partition.work.as_mut() else { return };
         let batch = &mut work.queue[place];
         let Some(bytes) = batch.bytes().map(Rc::clone) else { return };
-        stats.retries += u64::from(batch.sent);
-        let late = batch.sent && forgotten(self.rules, batch, wall);
-        let unclear = if late { super::resolve::sent_again_late(batch) } else { 0 };
-        batch.flight = Flight::Flying;
-        let again = std::mem::replace(&mut batch.sent, true);
-        work.in_flight += 1;
-        work.went = Some((route.node, route.patience > 0));
+        let via = (route.node, route.patience > 0);
+        let (again, unknown) = partition.window.sent(place, via, wall, self.rules);
+        stats.retries += u64::from(again);
         let entry = Entry { key, serial: batch.serial, again, life: topic.life, leader_epoch };
         let (topic, topic_id) = (Rc::clone(&topic.name), topic.id);
         let batch = ProduceBatch { topic, topic_id, partition: key.partition as i32, bytes };
         stats.requests += u64::from(self.dispatcher.add(load, entry, batch, out));
-        self.unknown(key, unclear);
+        self.unknown(key, unknown);
     }
 
     /// Gives back what an idle partition holds.
     pub(super) fn rest(&mut self, key: Key) {
-        let partition = self.partition_mut(key);
-        let idle = partition.work.take_if(|work| work.queue.is_empty() && work.in_flight == 0);
-        if let Some(mut work) = idle {
-            work.queue.shrink_to(2 * WINDOW);
-            *work = Work { queue: std::mem::take(&mut work.queue), ..Default::default() };
-            if self.spare.len() < SPARE_MAX {
-                self.spare.push(work);
-            }
-        }
+        self.topics[key.topic as usize].partitions[key.partition as usize].rest(&mut self.spare);
     }
 }

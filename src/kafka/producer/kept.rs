@@ -3,7 +3,6 @@
 use super::Terms;
 use super::numbers::{NUMBER_BYTES, Number, Numbers};
 use super::row_log::{Origin, TakenCut};
-use crate::rules::Rules;
 
 /// Whose rows a batch holds: it never holds two kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,11 +76,6 @@ impl Kept {
     /// Whether a batch of `count` rows may be cut.
     pub(super) fn is_staged(&self, count: u32) -> bool {
         !self.is_logged() || self.numbers.rows() == count
-    }
-
-    /// Whether its batch may be sent, as far as the log is concerned.
-    pub(super) fn may_be_sent(&self, rules: &dyn Rules, durable: u64) -> bool {
-        self.cut.is_none_or(|cut| rules.may_send(cut.group, durable))
     }
 
     /// Whose a row is that is not in the log yet.

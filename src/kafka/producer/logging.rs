@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::batch::{Batch, Scratch};
 use super::kept::Kind;
 use super::numbers::{Number, Numbers};
-use super::partition::Work;
+use super::partition::Partition;
 use super::pool::extra;
 use super::row_log::{Ended, Fate, NewCut, NotNow, RowLog, RowRun, UNPLACED};
 use super::tickets::Tickets;
@@ -85,8 +85,10 @@ impl Logging {
     }
 
     /// The same for what is cut from a place on, the youngest first: a crash amid that leaves the older ones, which go first.
-    pub(super) fn void_from(&mut self, work: &mut Work, place: usize) {
-        work.queue.iter_mut().take(work.cut).skip(place).rev().for_each(|batch| self.void(batch));
+    pub(super) fn void_from(&mut self, partition: &mut Partition, place: usize) {
+        let (undone, work) = (partition.window.len(), partition.work.iter_mut());
+        let undone = work.flat_map(|work| work.queue.iter_mut().take(undone).skip(place).rev());
+        undone.for_each(|batch| self.void(batch));
     }
 
     /// Rows have ended, those of a cut with it.
@@ -308,8 +310,7 @@ impl Producer {
         }
         let Some(stamp) = self.stamp_of_next(key) else { return };
         let topic = &self.topics[key.topic as usize];
-        let Some(work) = topic.partitions[key.partition as usize].work.as_deref() else { return };
-        let batch = &work.queue[work.cut];
+        let Some(batch) = topic.partitions[key.partition as usize].uncut() else { return };
         let runs = &mut self.logging.runs;
         let lane = batch.kept.numbers.runs_from(0, runs).filter(|_| batch.kept.is_staged(batch.count));
         let Some((lane, _)) = lane else { return self.wait_for_log_room(key) };
@@ -326,10 +327,7 @@ impl Producer {
             rows: runs,
         };
         let Ok(taken) = log.cut(&cut) else { return self.wait_for_log_room(key) };
-        let place = self.cut(key, wall);
-        if let Some(work) = self.partition_mut(key).work.as_mut() {
-            work.queue[place].kept.cut = Some(taken);
-        }
+        self.cut(key, wall, Some(taken));
         if taken.group > self.logging.durable {
             self.logging.unsynced.push_back((taken.group, key));
         }

@@ -2,22 +2,18 @@
 //! where the log of a new leader ends; counted, and told.
 //!
 //! Offsets only grow: an answer 0 whose base offset lies below the offset that the log was known to go on at comes from
-//! a log that was cut back (an unclean election, a leader lost at `acks` 1) or from another log (a topic made anew). There
-//! P4 does not hold: the younger batch may have been the first that this log ever saw. Then each answer settles its own
-//! batch only, and when nothing is under way the others go again, first as they are, then under the next epoch.
+//! a log that was cut back (an unclean election, a leader lost at `acks` 1) or from another log (a topic made anew). What
+//! follows for the undone batches is the window's (`window/divergence.rs`).
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::acked::{Acknowledged, LATELY, RUNS_MAX};
-use super::batch::{Bad, Flight};
 use super::dispatch::Entry;
 use super::news::News;
-use super::partition::Work;
-use super::resolve::count_unclear;
 use super::timers::Timer;
 use super::{Key, Producer, Want};
-use crate::kafka::types::{LogSays, NodeId, Outcome, Question};
+use crate::kafka::types::{LogSays, NodeId, Question};
 use crate::limits::LOG_END_QUESTIONS_MAX;
 use crate::runtime::seam::Monotonic;
 
@@ -26,32 +22,6 @@ const END_TRIES: u8 = 20;
 const END_AGAIN: Duration = Duration::from_millis(500);
 /// An answer that has not come by then will not come.
 const END_LOST: Duration = Duration::from_secs(300);
-
-/// Whether P4 holds in a partition's window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Torn {
-    /// It does.
-    #[default]
-    No,
-    /// An answer came from another log than the one that was known, over the head of older batches.
-    Seen,
-    /// What is undone has gone again since, one at a time.
-    Tried,
-}
-
-impl Work {
-    /// Another log has answered the batch at this place.
-    fn tear(&mut self, place: usize) {
-        if place > 0 {
-            self.torn = Torn::Seen;
-        }
-    }
-}
-
-/// Whether a batch of an earlier start has come so far.
-fn any_old(work: &Work, flight: Flight) -> bool {
-    work.window().any(|batch| batch.kept.old && batch.flight == flight)
-}
 
 /// A question about where a log ends.
 #[derive(Clone, Debug)]
@@ -78,14 +48,13 @@ impl Producer {
         let other = entry.life != topic.life;
         let leader_only = self.sinks[topic.sink].settings.acks == 1;
         let partition = &mut topic.partitions[entry.key.partition as usize];
-        let Some(work) = partition.work.as_mut() else { return };
-        let Some(place) = work.window().position(|batch| batch.serial == entry.serial) else { return };
+        let place = partition.window.place_of(entry.serial);
+        let Some((work, place)) = partition.work.as_mut().zip(place) else { return };
         let count = work.queue[place].count;
         work.queue[place].kept.base_offset = base_offset;
         if other {
             // From before the topic was found made anew: the old one's word or the new one's.
-            work.tear(place);
-            return;
+            return partition.window.diverged(place);
         }
         if base_offset < 0 {
             return;
@@ -96,7 +65,7 @@ impl Producer {
             && partition.leader.is_some_and(|leader| leader != node)
             && partition.leader_epoch.is_some_and(|epoch| entry.leader_epoch < epoch);
         if behind {
-            work.tear(place);
+            partition.window.diverged(place);
         }
         if behind && !deposed {
             self.lost(entry.key, Some(base_offset));
@@ -127,8 +96,7 @@ impl Producer {
     /// None of the undone batches is there, and yet Kafka does not expect them: it lacks what it had acknowledged. Unless
     /// this start does not know that it had.
     pub(super) fn lacks(&mut self, key: Key) {
-        let work = self.partition_mut(key).work.as_ref();
-        if !work.and_then(|work| work.window().next()).is_some_and(|first| first.kept.begins) {
+        if !self.partition_mut(key).oldest_undone().is_some_and(|first| first.kept.begins) {
             self.lost(key, None);
         }
     }
@@ -207,61 +175,6 @@ impl Producer {
             self.sinks[sink].stats.outcome_unknown += records;
             self.tell(key.topic, |sink, topic| News::Unclear { sink, topic, partition, records });
         }
-    }
-
-    /// An answer 0 where P4 does not hold: this batch is in the log, and nothing is known of the others.
-    pub(super) fn settle_only(&mut self, key: Key, place: usize) {
-        let partition = self.partition_mut(key);
-        partition.proven_until = Monotonic(0);
-        let Some(work) = partition.work.as_mut() else { return };
-        let Some(batch) = work.queue.remove(place) else { return };
-        work.cut -= 1;
-        if work.cut == 0 {
-            work.torn = Torn::No;
-        }
-        (work.attempts, work.vain) = (0, 0);
-        self.topics[key.topic as usize].placed -= u64::from(batch.count);
-        self.end(key.topic, Some(key.partition), batch, Outcome::Delivered);
-    }
-
-    /// After that, with nothing under way: what is undone goes again as it is, one by one, which a log that has it answers
-    /// with 0; and when the oldest is not taken, all of it under the next epoch, behind what was settled. `false`: it is
-    /// not so.
-    pub(super) fn mend(&mut self, key: Key, now: Monotonic) -> bool {
-        let Some(work) = self.partition_mut(key).work.as_mut() else { return false };
-        let first = work.window().next().map(|batch| batch.flight);
-        match (work.torn, first) {
-            (Torn::No, _) => return false,
-            (Torn::Seen, _) => {
-                work.torn = Torn::Tried;
-                self.send_undone_again(key);
-                return true;
-            }
-            (Torn::Tried, Some(Flight::Unsent | Flight::Flying | Flight::Answered(Bad::Again))) => {
-                self.send_undone_again(key);
-                self.back_off(key, now);
-                return true;
-            }
-            // An earlier start has not told what it heard of its own: a younger one may be the first that this log has, and of
-            // what is refused for another reason the log is asked.
-            (Torn::Tried, Some(Flight::Answered(Bad::OutOfOrder))) if any_old(work, Flight::Unsent) => return true,
-            (Torn::Tried, Some(Flight::Answered(Bad::OutOfOrder))) if any_old(work, Flight::Answered(Bad::Again)) => {
-                self.send_undone_again(key);
-                self.back_off(key, now);
-                return true;
-            }
-            (Torn::Tried, Some(Flight::Answered(Bad::Refused(_) | Bad::NewEpoch)))
-                if work.window().all(|batch| batch.kept.old) =>
-            {
-                return false;
-            }
-            (Torn::Tried, _) => work.torn = Torn::No,
-        }
-        let unclear = count_unclear(work.window_mut());
-        self.unknown(key, unclear);
-        self.void_all_restored(key, true);
-        self.raise_epoch(key, now);
-        true
     }
 
     /// Another leader: where a leader's word was enough, its log may lack what the last one acknowledged. A partition

@@ -3,8 +3,9 @@
 use super::batch::Batch;
 use super::error::{FORBIDDEN, INVALID_TOPIC};
 use super::news::{News, UNKNOWN_AFTER};
-use super::partition::{Identity, Partition};
+use super::partition::Partition;
 use super::timers::Timer;
+use super::window::Identity;
 use super::{Key, Producer};
 use crate::kafka::types::{NodeId, TopicMetadata};
 use crate::runtime::seam::Monotonic;
@@ -87,13 +88,13 @@ impl Producer {
                 let old = std::mem::replace(&mut partition.leader, leader);
                 let was_slow = std::mem::take(&mut partition.patience) > 0;
                 if some {
-                    partition.proven_until = Monotonic(0);
+                    partition.window.forget_proof();
                 }
                 self.slow_partitions -= u64::from(was_slow);
                 let partition = self.partition_mut(key);
-                if let Some(work) = partition.work.as_mut() {
+                if partition.work.is_some() {
                     // What was wrong with the old leader need not be with this one; nor does it wait its turn there.
-                    work.backoff_until = Monotonic(0);
+                    partition.window.end_pause();
                     self.make_ready(key);
                     if let Some(old) = old {
                         self.wake_node(old);
@@ -145,8 +146,8 @@ impl Producer {
     pub fn on_reachable(&mut self, reachable: bool) {
         self.reachable = reachable;
         if reachable {
-            for work in self.topics.iter_mut().flat_map(|topic| &mut topic.partitions).flat_map(|p| &mut p.work) {
-                work.backoff_until = Monotonic(0);
+            for partition in self.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+                partition.window.end_pause();
             }
             self.wake(|_| true);
         }

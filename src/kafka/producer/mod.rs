@@ -6,9 +6,9 @@
 //! ```text
 //! append ─▶ unplaced (no metadata yet, or the topic is growing)      topic.rs, place.rs
 //!        └▶ growing batch of its partition ─▶ full, or linger over   batch.rs
-//!           ─▶ cut: producer id, epoch, sequence, checksum           partition.rs, gather.rs   P1 P2 P3
+//!           ─▶ cut: producer id, epoch, sequence, checksum           window/, gather.rs        P1 P2 P3
 //!           ─▶ sent, one request for each broker and turn            gather.rs                 P7 P8
-//!           ─▶ answered: 0 settles it and all older; else see        answer.rs, resolve.rs     P4 P5 P6
+//!           ─▶ answered: 0 settles it and all older; else see        window/, resolve.rs       P4 P5 P6
 //!           ─▶ its tickets come out of `drain_completions`
 //! ```
 //!
@@ -62,6 +62,7 @@ mod timeless;
 mod timers;
 mod topic;
 mod unwritten;
+mod window;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -80,7 +81,7 @@ use self::landed::Place;
 use self::logging::Logging;
 use self::lost::End;
 pub use self::news::News;
-use self::partition::{Identity, StepTerms, Work};
+use self::partition::{Partition, SpareWork};
 use self::pool::{BATCH_COST, Pool};
 use self::rejected::RejectedBatches;
 pub use self::rejected::{Rejected, RejectedEnd, RejectedId, RejectedRow};
@@ -91,6 +92,7 @@ pub use self::stats::SinkStats;
 use self::tickets::Tickets;
 use self::timers::Timers;
 use self::topic::Topic;
+use self::window::{Identity, StepTerms};
 use crate::kafka::types::{Outcome, Question, Run, SinkId};
 pub use crate::record::Row;
 use crate::record::compression::Codecs;
@@ -155,9 +157,11 @@ struct Sink {
 }
 
 impl Sink {
-    /// What the steps of its partitions depend on; the rest is the producer's.
-    fn terms(&self, rules: &'static dyn Rules, now: Monotonic, wall: WallMs, durable: u64) -> StepTerms {
-        StepTerms { rules, now, wall, identity: self.identity, max_inflight: self.settings.max_inflight, durable }
+    /// What the next step of a partition depends on.
+    fn terms(&self, of: &Partition, rules: &'static dyn Rules, now: (Monotonic, WallMs), durable: u64) -> StepTerms {
+        let (SinkSettings { acks, max_inflight, .. }, (now, wall)) = (&self.settings, now);
+        let (acks, max_inflight, restored) = (*acks, *max_inflight, of.restored());
+        StepTerms { rules, now, wall, acks, identity: self.identity, max_inflight, durable, restored }
     }
 }
 
@@ -195,8 +199,7 @@ pub struct Producer {
     serial: u64,
     pool: Pool,
     /// State for partitions that get busy.
-    #[expect(clippy::vec_box, reason = "the boxes are what is kept: a partition's slot is one pointer")]
-    spare: Vec<Box<Work>>,
+    spare: SpareWork,
     /// Questions on their way, by token.
     asking: HashMap<u64, Key, RandomState>,
     /// How many there were.
@@ -286,7 +289,7 @@ impl Producer {
             dispatcher: Dispatcher::new(&settings),
             serial: 0,
             pool,
-            spare: Vec::new(),
+            spare: SpareWork::default(),
             asking: HashMap::default(),
             asked: 0,
             ends: HashMap::default(),

@@ -27,10 +27,7 @@ impl Producer {
     pub(super) fn slower(&mut self, entry: Entry, asked_with: u8) {
         let partition = self.partition_mut(entry.key);
         if asked_with == 0 && !entry.again {
-            if let Some(work) = partition.work.as_mut() {
-                work.at_once = true;
-            }
-            return;
+            return partition.window.retry_at_once();
         }
         partition.taken = 0;
         if partition.patience == asked_with && asked_with < PATIENCE_MAX {

@@ -4,6 +4,7 @@ use super::append::{NewRow, hash_of};
 use super::backlog::Backlog;
 use super::batch::{Batch, Bounds, Source, push};
 use super::kept::{Kind, Notes};
+use super::partition::Work;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::UNPLACED;
 use super::topic::Place;
@@ -42,13 +43,14 @@ impl Producer {
             sink.memory += pushed.memory + noted;
             return self.soil(index, number as i32);
         }
-        let work = partition.work.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
+        let work = Work::begin(&mut partition.work, &mut partition.window, &mut self.spare);
+        let undone = partition.window.len();
         // What is saved at a stop gets its numbers then: where younger rows get theirs before, older ones do so first.
         let first = matches!(kind, Kind::Fresh(_)) && sink.settings.keep == Keep::HybridSaved;
-        let older = first && work.log_those_before(number as i32);
+        let older = first && work.log_those_before(undone, number as i32);
         let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint, kind };
         let new = (&mut self.serial, ripe_at);
-        let pushed = push(&mut work.queue, work.cut, &mut self.pool, bounds, (source, ticket), new);
+        let pushed = push(&mut work.queue, undone, &mut self.pool, bounds, (source, ticket), new);
         let noted = work.queue.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
         topic.placed += 1;
         sink.stats.buffered_bytes += pushed.len as u64;
@@ -56,7 +58,7 @@ impl Producer {
         sink.memory += pushed.memory + noted;
         if pushed.opened {
             let key = Key { topic: index, partition: number as u32 };
-            let full_before = work.queue.len() > work.cut + 1;
+            let full_before = work.queue.len() > undone + 1;
             if ripe_at > now {
                 sink.lingering.push_back((ripe_at, key));
             }
@@ -116,8 +118,9 @@ impl Producer {
             && topic.unplaced.back().is_none_or(is_memory)
         {
             for number in 0..topic.partitions.len() as i32 {
-                let work = self.topics[index as usize].partitions[number as usize].work.as_mut();
-                if work.is_some_and(|work| work.log_those_before(number)) {
+                let partition = &mut self.topics[index as usize].partitions[number as usize];
+                let undone = partition.window.len();
+                if partition.work.as_mut().is_some_and(|work| work.log_those_before(undone, number)) {
                     self.soil_older(index, number);
                 }
             }

@@ -7,6 +7,7 @@ use super::batch::Batch;
 use super::kept::Kind;
 use super::logging::Dirty;
 use super::numbers::Number;
+use super::partition::Work;
 use super::row_log::{RowLog, UNPLACED};
 use super::tickets::Cursor;
 use super::{Keep, Key, Producer};
@@ -78,9 +79,7 @@ impl Producer {
         let busy = self.sinks[sink].beyond.filter(|other| *other != key).is_some_and(|other| {
             // One that has lost its leader keeps nobody waiting.
             let partition = self.topics[other.topic as usize].partitions.get(other.partition as usize);
-            partition.filter(|partition| partition.leader.is_some()).is_some_and(|partition| {
-                partition.work.as_ref().is_some_and(|work| work.window().any(|batch| batch.kept.old))
-            })
+            partition.filter(|partition| partition.leader.is_some()).is_some_and(|partition| partition.window.any_old())
         });
         if !busy {
             self.sinks[sink].beyond = Some(key);
@@ -124,7 +123,7 @@ impl Producer {
             }
         }
         let partition = self.partition_mut(key);
-        let ready = partition.work.as_ref().map_or(0, |work| work.queue.len() - work.cut);
+        let ready = partition.work.as_ref().map_or(0, |work| work.queue.len() - partition.window.len());
         // Rows without a partition that have been read may fill the memory while they wait for older ones: nothing may keep
         // a partition from these that has nothing else to send.
         let empty = partition.work.as_ref().is_none_or(|work| work.queue.is_empty());
@@ -161,9 +160,10 @@ impl Producer {
         }
         let spooled = self.partition_mut(key).spooled.take();
         let Some(Spooled { backlog: Some(mut backlog), .. }) = spooled.map(|spooled| *spooled) else { return false };
-        let spare = self.spare.pop();
-        let work = self.partition_mut(key).work.get_or_insert_with(|| spare.unwrap_or_default());
-        let (mut queue, cut) = (std::mem::take(&mut work.queue), work.cut);
+        let partition = &mut self.topics[key.topic as usize].partitions[key.partition as usize];
+        let work = Work::begin(&mut partition.work, &mut partition.window, &mut self.spare);
+        let mut queue = std::mem::take(&mut work.queue);
+        let cut = partition.window.len();
         let (mut loaded, begun) = (Loaded::Enough, backlog.next);
         while loaded == Loaded::Enough && *budget > 0 && queue.len() - cut < READY_BATCHES {
             loaded = self.load_rows(key.topic, &mut backlog, (&mut queue, cut, before), budget, now, log);
@@ -288,7 +288,7 @@ impl Producer {
                 let partition = &mut topic.partitions[number];
                 let backlog = partition.spooled.as_mut().and_then(|spooled| spooled.backlog.take());
                 match partition.work.as_mut() {
-                    Some(work) => (Some(&mut work.queue), work.cut, backlog),
+                    Some(work) => (Some(&mut work.queue), partition.window.len(), backlog),
                     None => (None, 0, backlog),
                 }
             }

@@ -5,14 +5,12 @@
 
 use std::collections::VecDeque;
 
-use super::ask::Why;
-use super::batch::{Bad, Batch, Bounds, Flight, push};
+use super::batch::{Batch, Bounds, push};
 use super::error::{INVALID_TIMESTAMP, is_about_records};
-use super::lost::Torn;
-use super::partition::{Identity, Resolution};
 use super::pool::BATCH_COST;
 use super::tickets::{Cursor, SPAN_BYTES};
 use super::timers::Timer;
+use super::window::{Resolution, TakeBack};
 use super::{Key, Producer, is_about_topic};
 use crate::record::compression::{Codec, Codecs};
 use crate::record::{BatchError, BatchView, HEADER_LEN, Record, Records};
@@ -22,78 +20,63 @@ use crate::runtime::seam::Monotonic;
 pub(super) const SPLIT_WAITS: u32 = 8;
 
 impl Producer {
+    /// A round of a partition's sends is over, and something was not taken.
     pub(super) fn resolve(&mut self, key: Key, now: Monotonic) {
-        if self.mend(key, now) {
-            return;
-        }
-        let rules = self.rules;
-        let Some(work) = self.partition_mut(key).work.as_mut() else { return };
-        match work.resolution(rules) {
-            Resolution::GoOn => {}
-            Resolution::Retry => {
-                self.send_undone_again(key);
-                self.back_off(key, now);
+        let (rules, topic) = (self.rules, &mut self.topics[key.topic as usize]);
+        let acks = self.sinks[topic.sink].settings.acks;
+        let resolution = topic.partitions[key.partition as usize].window.resolve(acks, rules);
+        self.carry_out(key, resolution, now);
+    }
+
+    /// Does what a window has come to.
+    pub(super) fn carry_out(&mut self, key: Key, resolution: Resolution, now: Monotonic) {
+        match resolution {
+            Resolution::Nothing => {}
+            Resolution::Again => self.back_off(key, now),
+            Resolution::Ask => self.make_ready(key),
+            Resolution::AskAgain => {
+                self.refresh = true;
+                // It was this leader that was asked, wherever the batches went; a new one may not be known to the wire client yet.
+                self.pause(key, now);
             }
-            Resolution::CannotTell => {
-                let refused = work.window().any(|batch| batch.flight == Flight::Answered(Bad::NewEpoch));
-                if !self.begin_asking(key, if refused { Why::Identity } else { Why::OutOfOrder }) {
-                    self.cannot_tell(key, now);
+            Resolution::Settle(places) => self.settled(key, places),
+            Resolution::Unknown(rows) => self.unknown(key, rows),
+            Resolution::TakeBack(TakeBack { unknown, restored_too, lacking, pause }) => {
+                self.unknown(key, unknown);
+                if lacking {
+                    self.lacks(key);
+                }
+                if restored_too {
+                    self.void_all_restored(key, true);
+                }
+                self.raise_epoch(key, now);
+                if pause {
+                    self.back_off(key, now);
                 }
             }
-            Resolution::Refused(code) => self.refused(key, code, now),
+            Resolution::Reject(code) => self.refused(key, code, now),
         }
     }
 
     pub(super) fn back_off(&mut self, key: Key, now: Monotonic) {
         let partition = self.partition_mut(key);
         let way = partition.leader.map(|leader| (leader, partition.patience > 0));
-        let Some(work) = partition.work.as_mut() else { return };
-        let at_once = std::mem::take(&mut work.at_once);
-        // What was wrong there need not be wrong with the new leader, or on the second lane.
-        if !at_once && (way.is_none() || work.went.is_none() || work.went == way) {
+        if partition.work.is_some() && partition.window.pauses(way) {
             self.pause(key, now);
         }
     }
 
     /// Leaves a partition alone for a while, longer each time in a row.
     pub(super) fn pause(&mut self, key: Key, now: Monotonic) {
-        let (min, max) = (self.settings.backoff_min, self.settings.backoff_max);
+        let bounds = (self.settings.backoff_min, self.settings.backoff_max);
         let jitter = 0.8 + 0.4 * self.rng.f64();
-        let Some(work) = self.partition_mut(key).work.as_mut() else { return };
-        let doubled = min.saturating_mul(1 << work.attempts.min(16)).min(max);
-        work.attempts += 1;
-        work.backoff_until = now.after(doubled.mul_f64(jitter));
-        let until = work.backoff_until;
+        let until = self.partition_mut(key).window.pause(now, bounds, jitter);
         self.timers.set(until, Timer::Partition(key));
     }
 
-    /// Kafka's log could not be asked, or does not tell (P5): all undone are sent again under a new epoch, and what may by
-    /// that be there twice is counted.
-    pub(super) fn cannot_tell(&mut self, key: Key, now: Monotonic) {
-        let Some(work) = self.partition_mut(key).work.as_mut() else { return };
-        let lacking = !work.window().any(|batch| batch.maybe_there);
-        let unknown = count_unclear(work.window_mut());
-        self.unknown(key, unknown);
-        if lacking {
-            self.lacks(key);
-        }
-        self.void_all_restored(key, true);
-        self.raise_epoch(key, now);
-        self.back_off(key, now);
-    }
-
-    /// P6: final only if every earlier attempt is known not to have been appended. What may be about one record of
-    /// many is split until it is about one.
-    pub(super) fn refused(&mut self, key: Key, code: i16, now: Monotonic) {
-        let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
-        let Some(work) = partition.work.as_ref() else { return };
-        // Nor are the younger ones simply cut anew: a log that was made anew, or has forgotten us, may have begun with one.
-        if !self.rules.is_refusal_final(work.window().any(|batch| batch.maybe_there)) {
-            if !self.begin_asking(key, Why::Refusal(code)) {
-                self.cannot_tell(key, now);
-            }
-            return;
-        }
+    /// The oldest batch is refused for good, and nowhere (P6). What may be about one record of many is split until it is about
+    /// one.
+    fn refused(&mut self, key: Key, code: i16, now: Monotonic) {
         if code == INVALID_TIMESTAMP && self.refused_for_time(key, now) {
             return;
         }
@@ -107,7 +90,9 @@ impl Producer {
             // Not for ever: better a moment above the bound than a partition that waits for itself. But its own sink's
             // rejected batches are waited for: they give their memory back by themselves. Those of another sink may be
             // waiting for a topic that never comes.
-            if (work.attempts < SPLIT_WAITS || self.rejected_of(sink).next().is_some()) && !self.can_split(first) {
+            if (partition.window.attempts() < SPLIT_WAITS || self.rejected_of(sink).next().is_some())
+                && !self.can_split(first)
+            {
                 self.raise_epoch(key, now);
                 return self.back_off(key, now);
             }
@@ -116,11 +101,9 @@ impl Producer {
             }
         }
         let partition = &mut self.topics[key.topic as usize].partitions[key.partition as usize];
-        let Some(work) = partition.work.as_mut() else { return };
-        self.logging.void_from(work, 1);
-        work.cut -= 1;
-        work.attempts = 0;
-        if let Some(batch) = work.queue.pop_front() {
+        self.logging.void_from(partition, 1);
+        partition.window.reject_oldest();
+        if let Some(batch) = partition.work.as_mut().and_then(|work| work.queue.pop_front()) {
             self.topics[key.topic as usize].placed -= u64::from(batch.count);
             self.end_refused(key.topic, Some(key.partition), batch, code);
         }
@@ -134,32 +117,20 @@ impl Producer {
     /// alone until it is answered 0. After the last epoch: a new producer id.
     pub(super) fn raise_epoch(&mut self, key: Key, now: Monotonic) {
         // Cuts of an earlier start that memory does not have yet would be loaded before what is taken back.
-        if self.partition_mut(key).work.as_ref().is_some_and(|work| work.cut > 0) {
+        if !self.partition_mut(key).window.is_empty() {
             self.void_all_restored(key, false);
         }
         let topic = &mut self.topics[key.topic as usize];
         let sink_index = topic.sink;
         let sink = &mut self.sinks[sink_index];
         let partition = &mut topic.partitions[key.partition as usize];
-        if let Some(work) = partition.work.as_mut() {
-            self.logging.void_from(work, 0);
-            (work.cut, work.torn) = (0, Torn::No);
-        }
+        self.logging.void_from(partition, 0);
         sink.stats.epochs_raised += 1;
-        let Some(Identity { id, epoch }) = partition.identity else { return };
-        match self.rules.after_take_back(epoch, partition.sequence) {
-            Some((epoch, sequence)) => {
-                partition.adopt(Some(Identity { id, epoch }));
-                partition.sequence = sequence;
-            }
-            None => {
-                partition.adopt(None);
-                // Unless another partition has got it one already.
-                if sink.identity.is_some_and(|identity| identity.id == id) {
-                    sink.identity = None;
-                    self.ask_producer_id(sink_index, now);
-                }
-            }
+        let Some(spent) = partition.window.take_back(self.rules) else { return };
+        // Unless another partition has got the sink a new one already.
+        if sink.identity.is_some_and(|identity| identity.id == spent) {
+            sink.identity = None;
+            self.ask_producer_id(sink_index, now);
         }
     }
 
@@ -167,8 +138,8 @@ impl Producer {
     fn split(&mut self, key: Key) -> bool {
         let topic = &mut self.topics[key.topic as usize];
         let sink = &mut self.sinks[topic.sink];
-        let Some(work) = topic.partitions[key.partition as usize].work.as_mut() else { return false };
-        let Some(first) = work.queue.front() else { return false };
+        let partition = &mut topic.partitions[key.partition as usize];
+        let Some(first) = partition.work.as_ref().and_then(|work| work.queue.front()) else { return false };
         let Some(records) = records_of(first, &mut self.codecs) else { return false };
         let half = first.count / 2;
         let first_len = len_of(records.clone(), half);
@@ -200,7 +171,9 @@ impl Producer {
             }
             return false;
         }
-        self.logging.void_from(work, 0);
+        // The caller takes back all of them.
+        self.logging.void_from(partition, 0);
+        let Some(work) = partition.work.as_mut() else { return false };
         let Some(whole) = work.queue.pop_front() else { return false };
         sink.stats.splits += 1;
         sink.stats.buffered_bytes += len as u64;
@@ -212,8 +185,6 @@ impl Producer {
         while let Some(batch) = halves.pop_back() {
             work.queue.push_front(batch);
         }
-        // Two stand where one stood: what is cut behind them is still within.
-        work.cut += 1;
         true
     }
 
@@ -231,24 +202,6 @@ impl Producer {
 fn len_of<'a>(records: impl Iterator<Item = Result<Record<'a>, BatchError>>, count: u32) -> usize {
     // Bytes of a record beside its tail, nearly: it is a hint.
     records.take(count as usize).map_while(Result::ok).map(|record| record.tail.len() + 8).sum()
-}
-
-/// A batch whose timestamps are older than Kafka's memory is sent again. Its log was asked before (P5), unless it does not
-/// tell: then the same identity all the same, one at a time, for where Kafka still remembers, that is as good as knowing.
-/// How many rows may be there twice by that.
-pub(super) fn sent_again_late(batch: &mut Batch) -> u64 {
-    batch.alone = true;
-    count_unclear([batch])
-}
-
-/// Rows of these batches that may be there and were not counted yet; they are now, until they are cut anew.
-pub(super) fn count_unclear<'a>(batches: impl IntoIterator<Item = &'a mut Batch>) -> u64 {
-    let mut rows = 0;
-    for batch in batches.into_iter().filter(|batch| batch.maybe_there && !batch.counted) {
-        batch.counted = true;
-        rows += u64::from(batch.count);
-    }
-    rows
 }
 
 /// The rows of a batch, closed or not.

@@ -5,15 +5,15 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::backlog::{Backlog, Loaded, Spooled};
-use super::batch::{Bounds, Flight, push};
+use super::batch::{Bounds, push};
 use super::kept::{Kind, Notes};
-use super::lost::Torn;
 use super::numbers::{Number, Numbers};
-use super::partition::{Identity, Partition, WINDOW, forgotten, sequence_after};
+use super::partition::{Partition, Work};
 use super::pool::BATCH_COST;
 use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut, UNPLACED};
 use super::timeless::push_timeless;
 use super::topic::Topic;
+use super::window::{Identity, NewBatch, WINDOW};
 use super::{Key, Producer, Terms};
 use crate::kafka::types::SinkId;
 use crate::record::Stamp;
@@ -110,8 +110,7 @@ impl Producer {
     pub(super) fn load_cuts(&mut self, key: Key, budget: &mut usize, log: &mut dyn RowLog) -> Loaded {
         loop {
             let partition = self.partition_mut(key);
-            let work = partition.work.as_ref().map_or(0, |work| work.cut);
-            let identity = partition.identity;
+            let (undone, identity) = (partition.window.len(), partition.window.identity());
             let Some(cut) = partition.spooled.as_ref().and_then(|spooled| spooled.cuts.front()) else {
                 return Loaded::All;
             };
@@ -121,7 +120,10 @@ impl Producer {
                 continue;
             }
             // One at a time, or many that are half read might fill the memory.
-            if self.loading.is_some_and(|other| other != key) || work >= WINDOW || (work > 0 && identity != Some(own)) {
+            if self.loading.is_some_and(|other| other != key)
+                || undone >= WINDOW
+                || (undone > 0 && identity != Some(own))
+            {
                 return Loaded::Wait;
             }
             if *budget == 0 {
@@ -216,32 +218,27 @@ impl Producer {
         let Some(spooled) = partition.spooled.as_deref_mut() else { return };
         let (Some(cut), Some(mut batch)) = (spooled.cuts.pop_front(), spooled.part.pop_front()) else { return };
         (spooled.run, spooled.next) = (0, 0);
-        let own = Identity { id: cut.producer_id, epoch: cut.epoch };
-        let follows = partition.identity == Some(own) && partition.foreign && partition.sequence == cut.sequence;
+        let any_more = !spooled.cuts.is_empty();
         let before = batch.memory();
         batch.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         let stamp = Stamp { producer_id: cut.producer_id, epoch: cut.epoch, sequence: cut.sequence };
         batch.stamp(stamp, &mut self.pool);
+        let taken = TakenCut { cut: cut.cut, group: 0 };
+        let (serial, count, newest) = (batch.serial, batch.count, batch.max_timestamp);
+        let new = NewBatch { serial, count, newest, old: true, group: Some(taken.group) };
+        let work = Work::begin(&mut partition.work, &mut partition.window, &mut self.spare);
+        let place = partition.window.len();
         // It may have been sent, and it may be there.
-        (batch.flight, batch.sent, batch.maybe_there) = (Flight::Unsent, true, true);
-        batch.alone = forgotten(self.rules, &batch, wall);
-        batch.kept.cut = Some(TakenCut { cut: cut.cut, group: 0 });
+        let follows = partition.window.restored(new, stamp, self.rules.is_forgettable(newest, wall.0));
+        batch.kept.cut = Some(taken);
         (batch.kept.old, batch.kept.begins) = (true, !follows);
-        let (after, count) = (batch.memory(), batch.count);
-        let work = partition.work.get_or_insert_with(|| self.spare.pop().unwrap_or_default());
-        let first = work.cut == 0;
-        work.queue.insert(work.cut, batch);
-        work.cut += 1;
+        let after = batch.memory();
+        work.queue.insert(place, batch);
         // The topic has been made anew since: its log may have taken a younger one and never seen this (P4 does not hold).
         let anew = cut.topic_id != 0 && cut.topic_id != topic.id;
-        if anew && (!first || !spooled.cuts.is_empty()) {
-            work.torn = Torn::Tried;
+        if anew && (place > 0 || any_more) {
+            partition.window.goes_apart();
         }
-        if first {
-            partition.adopt(Some(own));
-            partition.foreign = true;
-        }
-        partition.sequence = sequence_after(cut.sequence, count);
         self.resized(key.topic, before, after);
         self.make_ready(key);
     }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::batch::{Batch, Scratch};
 use super::kept::Kind;
 use super::logging::Dirty;
+use super::partition::Partition;
 use super::resolve::records_of;
 use super::row_log::{Fate, NewCut, NewRows, NotNow, RowLog, UNPLACED};
 use super::{Keep, Producer};
@@ -63,7 +64,7 @@ impl Producer {
     fn save_place(&mut self, index: u32, partition: i32, log: &mut dyn RowLog) -> Result<(), NotNow> {
         let place = Dirty { topic: index, partition, anywhere: true };
         let of = usize::try_from(partition).ok().and_then(|number| self.topics[index as usize].partitions.get(number));
-        let cut = of.and_then(|partition| partition.work.as_ref()).map_or(0, |work| work.cut);
+        let cut = of.map_or(0, |partition| partition.window.len());
         for which in 0.. {
             let Some(queue) = self.queue_mut(place, which) else { break };
             let mut queue = std::mem::take(queue);
@@ -73,9 +74,24 @@ impl Producer {
             if let Some(place) = self.queue_mut(place, which) {
                 *place = queue;
             }
+            if which == 0 {
+                self.note_groups(place);
+            }
             saved?;
         }
         Ok(())
+    }
+
+    /// What is undone is sent when its cut is on the disk, and has just got one.
+    fn note_groups(&mut self, Dirty { topic, partition, .. }: Dirty) {
+        let topic = &mut self.topics[topic as usize];
+        let partition = usize::try_from(partition).ok().and_then(|number| topic.partitions.get_mut(number));
+        let Some(Partition { work: Some(work), window, .. }) = partition else { return };
+        for place in 0..window.len() {
+            if let Some(cut) = work.queue[place].kept.cut {
+                window.logged(place, cut.group);
+            }
+        }
     }
 
     /// Rows of a batch from one on, closed or not.

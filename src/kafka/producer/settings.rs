@@ -125,7 +125,7 @@ impl Default for SinkSettings {
             compression: Codec::None,
             compression_level: None,
             record_bytes_max: 1024 * 1024,
-            max_inflight: super::partition::WINDOW,
+            max_inflight: super::window::WINDOW,
             expire_after: None,
             answered_on: AnsweredOn::Replicated,
             keep: Keep::Memory,

@@ -45,13 +45,13 @@ impl Producer {
                     .work
                     .iter()
                     .flat_map(|work| &work.queue)
-                    .map(|batch| (batch.count, batch.kept.kind, batch.kept.numbers.of(0), batch.flight))
+                    .map(|batch| (batch.count, batch.kept.kind, batch.kept.numbers.of(0)))
                     .collect();
                 let _ = writeln!(
                     text,
-                    "  {number}: leader {:?}, queue {queue:?}, cut {:?}, cuts {:?}, backlog {:?}, listed {}, in list {}",
+                    "  {number}: leader {:?}, queue {queue:?}, window {:?}, cuts {:?}, backlog {:?}, listed {}, in list {}",
                     partition.leader,
-                    partition.work.as_ref().map(|work| work.cut),
+                    partition.window,
                     spooled.map(|spooled| &spooled.cuts),
                     spooled.and_then(|spooled| spooled.backlog.as_ref()).map(backlog),
                     partition.listed,

@@ -40,10 +40,11 @@ impl Producer {
     pub(super) fn refused_for_time(&mut self, key: Key, now: Monotonic) -> bool {
         let wall = self.wall;
         let topic = &self.topics[key.topic as usize];
-        let Some(work) = topic.partitions[key.partition as usize].work.as_ref() else { return false };
+        let partition = &topic.partitions[key.partition as usize];
+        let Some(work) = partition.work.as_ref() else { return false };
         let Some(first) = work.queue.front().filter(|batch| batch.max_timestamp >= 0) else { return false };
         let refused = Refused { until: now.after(HOLDS), age_ms: wall.0 - first.max_timestamp };
-        let wait = work.attempts < SPLIT_WAITS && !self.has_room_without_time(first);
+        let wait = partition.window.attempts() < SPLIT_WAITS && !self.has_room_without_time(first);
         self.topics[key.topic as usize].timeless = Some(refused);
         // Not for ever, as when a batch is split.
         if wait {
@@ -74,9 +75,9 @@ impl Producer {
             return false;
         }
         let topic = &self.topics[key.topic as usize];
-        let Some(work) = topic.partitions[key.partition as usize].work.as_ref() else { return false };
-        let place = work.cut;
-        let no_younger = work.queue.get(place).is_some_and(|batch| {
+        let partition = &topic.partitions[key.partition as usize];
+        let place = partition.window.len();
+        let no_younger = partition.uncut().is_some_and(|batch| {
             batch.max_timestamp >= 0
                 && wall.0 - batch.max_timestamp + NEARLY_MS >= refused.age_ms
                 && self.has_room_without_time(batch)
@@ -88,7 +89,8 @@ impl Producer {
     fn take_time_away(&mut self, key: Key, place: usize) -> bool {
         let topic = &mut self.topics[key.topic as usize];
         let sink = &mut self.sinks[topic.sink];
-        let Some(work) = topic.partitions[key.partition as usize].work.as_mut() else { return false };
+        let partition = &mut topic.partitions[key.partition as usize];
+        let Some(work) = partition.work.as_ref() else { return false };
         let Some(old) = work.queue.get(place) else { return false };
         let Some(records) = records_of(old, &mut self.codecs) else { return false };
         let mut made = VecDeque::with_capacity(1);
@@ -115,7 +117,8 @@ impl Producer {
         }
         new.kept.old = old.kept.old;
         sink.stats.timeless += u64::from(new.count);
-        self.logging.void_from(work, place);
+        self.logging.void_from(partition, place);
+        let Some(work) = partition.work.as_mut() else { return false };
         let old = std::mem::replace(&mut work.queue[place], new);
         sink.stats.buffered_bytes = sink.stats.buffered_bytes + len as u64 - old.plain_len as u64;
         topic.memory = topic.memory + memory - old.memory();

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::backlog::Backlog;
 use super::batch::Batch;
-use super::partition::{Partition, Work};
+use super::partition::Partition;
 use super::tickets::Cursor;
 use crate::runtime::seam::Monotonic;
 
@@ -144,9 +144,11 @@ impl Topic {
 
     /// The partition of a row without a key: the same one as long as its batch grows.
     pub(super) fn sticky_partition(&mut self, fits: impl Fn(&Batch) -> bool, rng: &mut fastrand::Rng) -> usize {
-        let grows = |work: &Work| work.queue.len() > work.cut && work.queue.back().is_some_and(&fits);
-        let current = self.partitions.get(self.sticky).and_then(|partition| partition.work.as_deref());
-        if self.sticky >= self.count || !current.is_some_and(grows) {
+        let growing = |partition: &Partition| {
+            let work = partition.work.as_deref().filter(|work| work.queue.len() > partition.window.len());
+            work.and_then(|work| work.queue.back()).is_some_and(&fits)
+        };
+        if self.sticky >= self.count || !self.partitions.get(self.sticky).is_some_and(growing) {
             let (a, b) = (rng.usize(..self.count), rng.usize(..self.count));
             self.sticky = if self.load(a) <= self.load(b) { a } else { b };
         }

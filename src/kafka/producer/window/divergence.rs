@@ -1,0 +1,83 @@
+//! P4 holds within one log. Offsets only grow: an answer 0 from below the offset that the log was known to go on at comes from a
+//! log that was cut back, or from another topic of the same name. There the younger batch may have been the first that this
+//! log ever saw. Then each answer settles its own batch only, and when nothing is under way the others go again, first as they
+//! are, then under the next epoch.
+
+use std::ops::Range;
+
+use super::resolution::{Resolution, TakeBack};
+use super::{Failure, Flight, PartitionWindow};
+
+/// Whether P4 holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Divergence {
+    /// It does.
+    #[default]
+    No,
+    /// An answer came from another log than the one that was known, over the head of older batches.
+    Seen,
+    /// What is undone has gone again since, one at a time.
+    Tried,
+}
+
+impl PartitionWindow {
+    /// Another log has answered the batch at this place.
+    pub(in crate::kafka::producer) fn diverged(&mut self, place: usize) {
+        if place > 0 {
+            self.divergence = Divergence::Seen;
+        }
+    }
+
+    /// The log may have taken a younger batch of an earlier start and never seen this one.
+    pub(in crate::kafka::producer) const fn goes_apart(&mut self) {
+        self.divergence = Divergence::Tried;
+    }
+
+    /// An answer 0 where P4 does not hold: this batch is in the log, and nothing is known of the others.
+    pub(super) fn settle_only(&mut self, place: usize) -> Range<usize> {
+        self.forget_proof();
+        self.undone.remove(place);
+        if self.undone.is_empty() {
+            self.divergence = Divergence::No;
+        }
+        (self.attempts, self.refused_as_next) = (0, 0);
+        place..place + 1
+    }
+
+    /// After that, with nothing under way: what is undone goes again as it is, one by one, which a log that has it answers
+    /// with 0; and when the oldest is not taken, all of it under the next epoch, behind what was settled. `None`: P4 decides.
+    pub(super) fn recover(&mut self) -> Option<Resolution> {
+        let any_old = |flight: Flight| self.undone.iter().any(|batch| batch.old && batch.flight == flight);
+        let first = self.undone.front().map(|batch| batch.flight);
+        match (self.divergence, first) {
+            (Divergence::No, _) => None,
+            (Divergence::Seen, _) => {
+                self.divergence = Divergence::Tried;
+                self.send_again();
+                Some(Resolution::Nothing)
+            }
+            (Divergence::Tried, Some(Flight::Unsent | Flight::Unanswered | Flight::Failed(Failure::Again))) => {
+                Some(self.again())
+            }
+            // An earlier start has not told what it heard of its own: a younger one may be the first that this log has, and of
+            // what is refused for another reason the log is asked.
+            (Divergence::Tried, Some(Flight::Failed(Failure::OutOfOrder))) if any_old(Flight::Unsent) => {
+                Some(Resolution::Nothing)
+            }
+            (Divergence::Tried, Some(Flight::Failed(Failure::OutOfOrder)))
+                if any_old(Flight::Failed(Failure::Again)) =>
+            {
+                Some(self.again())
+            }
+            (Divergence::Tried, Some(Flight::Failed(Failure::Refused(_) | Failure::NewEpoch)))
+                if self.undone.iter().all(|batch| batch.old) =>
+            {
+                None
+            }
+            (Divergence::Tried, _) => {
+                let unknown = self.count_unknown();
+                Some(Resolution::TakeBack(TakeBack { unknown, restored_too: true, ..TakeBack::default() }))
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What follows when a round of sends is over and something was not taken.
+
+use std::ops::Range;
+
+use super::{Failure, PartitionWindow, Why};
+use crate::rules::{AfterRound, Round, Rules};
+
+/// What the caller has to do. The window itself has changed already, but for [`PartitionWindow::take_back`] and
+/// [`PartitionWindow::reject_oldest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::kafka::producer) enum Resolution {
+    /// Nothing: what is undone goes on as it is.
+    Nothing,
+    /// All undone batches go again, in order, under the same identity, after a pause.
+    Again,
+    /// The log is to be asked; nothing is sent until it has answered.
+    Ask,
+    /// It is to be asked again, after a pause.
+    AskAgain,
+    /// The batches at these places are in the log, and have left the window.
+    Settle(Range<usize>),
+    /// So many rows may come to be there twice.
+    Unknown(u64),
+    /// What is undone is taken back, and cut again under the next epoch.
+    TakeBack(TakeBack),
+    /// The oldest batch is refused, and is not there: P6 is kept.
+    Reject(i16),
+}
+
+/// See [`Resolution::TakeBack`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::kafka::producer) struct TakeBack {
+    /// Rows that may come to be there twice.
+    pub(in crate::kafka::producer) unknown: u64,
+    /// Cuts of an earlier start that are not loaded may be there, too.
+    pub(in crate::kafka::producer) restored_too: bool,
+    /// None of it is there, and yet Kafka does not expect it: it lacks what it had acknowledged.
+    pub(in crate::kafka::producer) lacking: bool,
+    /// After a pause.
+    pub(in crate::kafka::producer) pause: bool,
+}
+
+impl PartitionWindow {
+    /// Whether a round is over in which something was not taken ([`Self::resolve`]).
+    pub(in crate::kafka::producer) fn is_to_resolve(&self) -> bool {
+        self.in_flight == 0 && self.asking.is_none() && self.has_failed()
+    }
+
+    /// Where what all the undone batches were answered with leads. Only when no request is unanswered.
+    pub(in crate::kafka::producer) fn resolve(&mut self, acks: i16, rules: &dyn Rules) -> Resolution {
+        if let Some(resolution) = self.recover() {
+            return resolution;
+        }
+        let failures = || self.undone.iter().map(|batch| batch.failure());
+        match failures().next().flatten() {
+            None | Some(Failure::Again) => self.again(),
+            Some(Failure::NewEpoch) => self.cannot_tell(Why::Identity, acks, rules),
+            Some(Failure::Refused(code)) => self.refused(code, acks, rules),
+            Some(Failure::OutOfOrder) => {
+                let round = Round {
+                    again: failures().any(|failure| failure == Some(Failure::Again)),
+                    unsent: failures().any(|failure| failure.is_none()),
+                    only_out_of_order: failures().all(|failure| matches!(failure, None | Some(Failure::OutOfOrder))),
+                };
+                let any_new_epoch = failures().any(|failure| failure == Some(Failure::NewEpoch));
+                match rules.after_out_of_order(round) {
+                    AfterRound::SendAgain => self.again(),
+                    AfterRound::SendRest => Resolution::Nothing,
+                    AfterRound::AskLog if any_new_epoch => self.cannot_tell(Why::Identity, acks, rules),
+                    AfterRound::AskLog => self.cannot_tell(Why::OutOfOrder, acks, rules),
+                }
+            }
+        }
+    }
+
+    pub(super) fn again(&mut self) -> Resolution {
+        self.send_again();
+        Resolution::Again
+    }
+
+    /// Only the log can tell whether they are there (P5), if it may be asked.
+    fn cannot_tell(&mut self, why: Why, acks: i16, rules: &dyn Rules) -> Resolution {
+        if rules.asks_log(acks) {
+            self.ask(why);
+            return Resolution::Ask;
+        }
+        self.is_untold()
+    }
+
+    /// The log could not be asked, or does not tell: all undone are sent again under a new epoch, and what may by that be there
+    /// twice is counted.
+    pub(super) fn is_untold(&mut self) -> Resolution {
+        let lacking = !self.undone.iter().any(|batch| batch.maybe_there);
+        let unknown = self.count_unknown();
+        Resolution::TakeBack(TakeBack { unknown, restored_too: true, lacking, pause: true })
+    }
+
+    /// P6: final only if every earlier attempt is known not to have been appended. Nor are the younger ones simply cut again: a
+    /// log that is another one, or has forgotten us, may have begun with one.
+    pub(super) fn refused(&mut self, code: i16, acks: i16, rules: &dyn Rules) -> Resolution {
+        if rules.is_refusal_final(self.undone.iter().any(|batch| batch.maybe_there)) {
+            return Resolution::Reject(code);
+        }
+        self.cannot_tell(Why::Refusal(code), acks, rules)
+    }
+}
