@@ -2,7 +2,7 @@
 //! takes the first, a power cut the first two, and only a sync moves bytes to the third.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 
@@ -10,6 +10,9 @@ use forebay::runtime::seam::{SegmentEvent, Segments};
 
 const PAGE: u64 = 4096;
 const SECTOR: u64 = 512;
+/// Bytes that are fetched at once.
+const WINDOW: u64 = 4 * PAGE;
+const UNREADABLE_AGAIN: u64 = forebay::limits::UNREADABLE_AGAIN.as_nanos() as u64;
 
 /// The bytes of a file; pages that were never written are zeroes.
 #[derive(Clone, Debug, Default)]
@@ -73,17 +76,21 @@ enum Due {
     Created(u64, bool),
     Synced(u64, Vec<u64>, bool),
     Freed(u64),
-    Read(u64, u64, u64),
+    Read(u64, u64),
 }
 
-#[derive(Debug, Default)]
-struct Reads {
-    /// What was fetched and is at hand: segment, first and last page.
-    at_hand: BTreeSet<(u64, u64, u64)>,
-    wanted: VecDeque<(u64, u64, u64)>,
-    /// To be told once.
-    failed: BTreeSet<(u64, u64, u64)>,
+/// A part of a segment that the process has asked for. As in the runtime: it is fetched once, whoever asks; sectors that
+/// cannot be read stay so for a second; what was fetched stays at least until the process has been told of all that it
+/// waits for.
+#[derive(Clone, Debug)]
+enum Window {
+    Wanted,
+    Loading,
+    Ready { unreadable: Vec<u64>, at: u64 },
 }
+
+/// By segment and place.
+type Windows = BTreeMap<(u64, u64), Window>;
 
 /// What is wrong with a disk, and how fast it is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -112,7 +119,7 @@ pub struct Disk {
     files: BTreeMap<u64, File>,
     due: BTreeMap<(u64, u64), Due>,
     next_due: u64,
-    reads: RefCell<Reads>,
+    windows: RefCell<Windows>,
     /// What is wrong with it.
     pub health: Health,
     rng: RefCell<fastrand::Rng>,
@@ -132,7 +139,7 @@ impl Disk {
             files: BTreeMap::new(),
             due: BTreeMap::new(),
             next_due: 0,
-            reads: RefCell::default(),
+            windows: RefCell::default(),
             health: Health::default(),
             rng: RefCell::new(rng),
             time: 0,
@@ -156,12 +163,18 @@ impl Disk {
 
     /// Reads that the process has asked for get their time.
     pub fn turn_ended(&mut self) {
-        let reads = self.reads.get_mut();
-        if self.rng.get_mut().u8(..3) == 0 {
-            reads.at_hand.clear();
+        let windows = self.windows.get_mut();
+        let waits = windows.values().any(|window| !matches!(window, Window::Ready { .. }));
+        if !waits && !windows.is_empty() && self.rng.get_mut().u8(..3) == 0 {
+            windows.retain(|_, window| matches!(window, Window::Ready { unreadable, .. } if !unreadable.is_empty()));
         }
-        for (segment, first, last) in std::mem::take(&mut reads.wanted) {
-            self.answer_later(Due::Read(segment, first, last));
+        let mut wanted = Vec::new();
+        for (place, window) in windows.iter_mut().filter(|(_, window)| matches!(window, Window::Wanted)) {
+            *window = Window::Loading;
+            wanted.push(*place);
+        }
+        for (segment, index) in wanted {
+            self.answer_later(Due::Read(segment, index));
         }
     }
 
@@ -183,14 +196,15 @@ impl Disk {
                 self.files.remove(&segment);
                 SegmentEvent::Freed { segment, result: Ok(()) }
             }
-            Due::Read(segment, first, last) => {
-                let bad = self.files.get(&segment).is_some_and(|file| {
-                    self.health.reads_fail
-                        || file.bad.range(first * PAGE / SECTOR..(last + 1) * PAGE / SECTOR).next().is_some()
-                });
-                let reads = self.reads.get_mut();
-                if bad { &mut reads.failed } else { &mut reads.at_hand }.insert((segment, first, last));
-                SegmentEvent::Read { segment, at: first * PAGE }
+            Due::Read(segment, index) => {
+                let sectors = index * WINDOW / SECTOR..(index + 1) * WINDOW / SECTOR;
+                let unreadable = match self.files.get(&segment) {
+                    Some(_) if self.health.reads_fail => sectors.collect(),
+                    Some(file) => file.bad.range(sectors).copied().collect(),
+                    None => Vec::new(),
+                };
+                self.windows.get_mut().insert((segment, index), Window::Ready { unreadable, at: self.time });
+                SegmentEvent::Read { segment, at: index * WINDOW }
             }
             Due::Synced(token, segments, ok) => {
                 for segment in segments {
@@ -277,7 +291,7 @@ impl Disk {
                 self.files.remove(&segment);
             }
         }
-        *self.reads.get_mut() = Reads::default();
+        self.windows.get_mut().clear();
         self.started = false;
         for file in self.files.values_mut() {
             file.pending.clear();
@@ -292,6 +306,13 @@ impl Disk {
                 file.durable.write(at, &bytes);
             }
         }
+    }
+
+    /// Its segments, with what is written of each.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let segments = self.files.keys().map(|segment| format!("{segment}: {}", self.written(*segment)));
+        segments.collect::<Vec<_>>().join(", ")
     }
 
     /// Segments that there are.
@@ -397,25 +418,40 @@ impl Segments for Disk {
         if into.is_empty() {
             return Ok(());
         }
-        let key = (segment, at / PAGE, (end - 1) / PAGE);
-        let bad = || self.health.reads_fail || file.bad.range(at / SECTOR..=(end - 1) / SECTOR).next().is_some();
+        let sectors = at / SECTOR..=(end - 1) / SECTOR;
         if !self.started {
-            if bad() {
+            if self.health.reads_fail || file.bad.range(sectors).next().is_some() {
                 return Err(io::Error::from_raw_os_error(5));
             }
-        } else {
-            let mut reads = self.reads.borrow_mut();
-            if reads.failed.remove(&key) {
-                return Err(io::Error::from_raw_os_error(5));
-            }
-            let fetched =
-                reads.at_hand.iter().any(|(s, first, last)| *s == segment && *first <= key.1 && key.2 <= *last);
-            if !fetched && (bad() || self.rng.borrow_mut().u8(..100) < self.health.reads_later) {
-                if !reads.wanted.contains(&key) {
-                    reads.wanted.push_back(key);
+            file.view.read(at, into);
+            return Ok(());
+        }
+        let mut windows = self.windows.borrow_mut();
+        let mut missing = false;
+        for index in at / WINDOW..=(end - 1) / WINDOW {
+            match windows.get_mut(&(segment, index)) {
+                Some(Window::Ready { unreadable, at }) if unreadable.iter().any(|bad| sectors.contains(bad)) => {
+                    if self.time - *at < UNREADABLE_AGAIN {
+                        return Err(io::Error::from_raw_os_error(5));
+                    }
                 }
-                return Err(io::ErrorKind::WouldBlock.into());
+                Some(Window::Ready { .. }) => continue,
+                Some(Window::Wanted | Window::Loading) => {
+                    missing = true;
+                    continue;
+                }
+                None => {
+                    let bad = self.health.reads_fail || file.bad.range(sectors.clone()).next().is_some();
+                    if !bad && self.rng.borrow_mut().u8(..100) >= self.health.reads_later {
+                        continue;
+                    }
+                }
             }
+            windows.insert((segment, index), Window::Wanted);
+            missing = true;
+        }
+        if missing {
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         file.view.read(at, into);
         Ok(())

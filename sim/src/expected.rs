@@ -1,11 +1,13 @@
-//! Known faults that are not cured yet: the scripts and seeds that show them. Whoever cures one deletes its line: a test
-//! fails when one of these is green.
+//! Known faults that are not cured yet: the scripts and seeds that show them, and what the judge of hostile runs lets pass
+//! for one. Whoever cures a fault deletes its lines: a test fails when one of these is green, or is never met.
 
 use crate::plan::Kind;
 
 /// Scripts (`scenarios`), by name.
 pub const RED_SCRIPTS: &[&str] = &[
     "N1 a segment with a kept session is gone",
+    "N3 a disk sink becomes hybrid",
+    "N4 smaller segments beside kept sessions",
     "D5 reads fail for a while",
     "D5 a bad sector at the start",
     "D6 a clock in 1970",
@@ -14,7 +16,29 @@ pub const RED_SCRIPTS: &[&str] = &[
 ];
 
 /// Seeds, and the fault that each shows.
-pub const RED_SEEDS: &[(Kind, u64, &str)] = &[];
+pub const RED_SEEDS: &[(Kind, u64, &str)] = &[(Kind::Hostile, 1282, "N4"), (Kind::Hostile, 1523, "N4")];
+
+/// A consequence of a known fault that a hostile run may show again and again. It is let pass where its cause was there,
+/// so that the run goes on and can show something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tolerated {
+    /// D5: a start is refused as long as reads fail. The operator starts the process again.
+    StartUnreadable,
+    /// D5: rows that could not be read for some seconds were given up.
+    GivenUpUnreadable,
+    /// D6: the machine's clock stands in 1970: Kafka deletes records and forgets producers at once.
+    ClockIn1970,
+    /// N3: rows of a sink that is hybrid now were written when it was not, and are given up.
+    BecameHybrid,
+}
+
+/// All of them, each with a hostile seed that is red if it is not let pass.
+pub const TOLERATED: &[(Tolerated, u64)] = &[
+    (Tolerated::StartUnreadable, 2),
+    (Tolerated::GivenUpUnreadable, 895),
+    (Tolerated::ClockIn1970, 12),
+    (Tolerated::BecameHybrid, 473),
+];
 
 /// The fault that a seed is known to show.
 #[must_use]

@@ -26,6 +26,9 @@ struct Arguments {
     /// Do not judge liveness while faults last.
     #[arg(long)]
     no_liveness: bool,
+    /// Let nothing pass for a known fault.
+    #[arg(long)]
+    no_tolerance: bool,
     /// Leave out what a failing seed does not need.
     #[arg(long)]
     shrink: bool,
@@ -43,8 +46,11 @@ fn main() -> std::process::ExitCode {
         _ => Kind::All,
     };
     let named = |name: &&Fault| arguments.without.iter().any(|other| other.eq_ignore_ascii_case(name.name()));
-    let without =
-        Without { faults: Fault::ALL.iter().filter(named).copied().collect(), liveness: arguments.no_liveness };
+    let without = Without {
+        faults: Fault::ALL.iter().filter(named).copied().collect(),
+        liveness: arguments.no_liveness,
+        tolerance: arguments.no_tolerance,
+    };
     let parse = |text: &str| text.parse::<u64>().ok();
     if arguments.seeds == "scripts" {
         return scripts();
@@ -99,7 +105,7 @@ fn many(seeds: std::ops::Range<u64>, kind: Kind, without: &Without, threads: Opt
 
 fn one(seed: u64, kind: Kind, mut without: Without, shrink: bool) -> std::process::ExitCode {
     if let (true, Err(failure)) = (shrink, run::run(seed, kind, &without, false).0) {
-        without = run::shrunk(seed, kind, failure.what);
+        without = run::shrunk(seed, kind, &without, failure.what);
         let names: Vec<_> = without.faults.iter().map(|fault| fault.name()).collect();
         println!("without {}", names.join(","));
     }

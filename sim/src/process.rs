@@ -14,8 +14,10 @@ use forebay::shard::mail::{Mail, Notice};
 use forebay::shard::{Core, Surroundings};
 
 use crate::disk::Disk;
+use crate::expected::Tolerated;
 use crate::kafka::front::message_number;
 use crate::link::Phase;
+use crate::plan::Buffer;
 use crate::ring::{Moving, Ring};
 use crate::time::{MS, S, stream, wall_ms};
 use crate::world::{Event, World};
@@ -48,6 +50,27 @@ pub struct Host {
     /// What came for sockets that have moved to another shard.
     moved: Vec<In>,
     wake_at: Option<u64>,
+    turns: Turns,
+}
+
+/// Turns of a shard in the current millisecond. A shard that is never done takes all of a core, and its run would not end.
+#[derive(Debug, Default)]
+struct Turns {
+    of: u64,
+    count: u32,
+}
+
+impl Turns {
+    const MOST: u32 = 20_000;
+
+    /// Counts one; whether there were too many.
+    fn within_bounds(&mut self, time: u64) -> bool {
+        if self.of != time / MS {
+            *self = Self { of: time / MS, count: 0 };
+        }
+        self.count += 1;
+        self.count <= Self::MOST
+    }
 }
 
 /// See the module.
@@ -95,6 +118,11 @@ impl Process {
         self.hosts.iter().enumerate().filter_map(of).min()
     }
 
+    /// Whether every shard has taken up what its spool holds. What waits there is counted from then on.
+    pub(crate) fn has_started(&self) -> bool {
+        self.started == self.hosts.len()
+    }
+
     /// A number of a sink, all shards together.
     #[must_use]
     pub fn sink(&self, sink: usize, metric: SinkMetric) -> u64 {
@@ -124,7 +152,8 @@ impl Process {
                 of(SinkMetric::DeadLettered),
             )
         });
-        sinks.collect::<Vec<_>>().join("\n")
+        let disks = self.hosts.iter().map(|host| format!("disk: {}", host.ring.disk.describe()));
+        sinks.chain(disks).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -188,13 +217,15 @@ impl World {
             let disk = disks.next().expect("a disk for each shard");
             let ring = Ring::new((index, shards), disk, Moving::clone(&moving));
             let (inbox, moved) = (VecDeque::new(), Vec::new());
-            hosts.push(Host { core, ring, board, inbox, moved, wake_at: Some(self.time) });
+            hosts.push(Host { core, ring, board, inbox, moved, wake_at: Some(self.time), turns: Turns::default() });
         }
         self.disks = disks.collect();
         let started_at = self.time;
         self.process =
             Some(Process { hosts, layout, started_at, stopping: false, started: 0, notices, letters, moving });
-        self.note(|| "process starts".to_owned());
+        let sinks: Vec<_> = self.settings.sinks.iter().map(|sink| (sink.buffer, sink.level)).collect();
+        let spool = self.settings.spool.map(|spool| (spool.segment_bytes, spool.segments_max, spool.when_full));
+        self.note(|| format!("process starts: {shards} shards, {sinks:?}, {spool:?}"));
         for shard in 0..shards {
             self.begin(shard);
         }
@@ -207,6 +238,7 @@ impl World {
     fn begin(&mut self, shard: usize) {
         let (time, now, wall) = self.clocks();
         let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
+        host.wake_at = None;
         (host.ring.now, host.ring.wall, host.ring.disk.time) = (now, wall, time);
         host.core.on_start(&mut host.ring);
         host.ring.disk.started = true;
@@ -226,13 +258,7 @@ impl World {
             match notice {
                 Notice::Failed { shard, why } => {
                     self.note(|| format!("start of shard {shard} refused: {why}"));
-                    // Rows wait of a sink that is in memory now: the operator puts it back.
-                    let back =
-                        self.lives.iter().rev().nth(1).cloned().filter(|_| why.contains("its buffer is \"memory\""));
-                    match back {
-                        Some(back) => self.settings = back,
-                        None => self.judge.start_refused(why),
-                    }
+                    self.start_refused(why);
                 }
                 Notice::Drained { shard, rows_left, rows_kept, .. } => {
                     self.note(|| format!("shard {shard} drained: {rows_left} rows left, {rows_kept} kept"));
@@ -241,6 +267,36 @@ impl World {
                 Notice::Started(_) => self.shard_started(),
             }
         }
+    }
+
+    /// The operator sees why, and starts the process again where that helps.
+    fn start_refused(&mut self, why: String) {
+        // Rows wait of a sink that is in memory now: it is put back.
+        let in_memory = why.contains("its buffer is \"memory\"");
+        let reads_fail = self.disk_reads_fail() && why.contains("the disk cannot read it");
+        if in_memory && self.lives.iter().any(|life| life.sinks.iter().any(|sink| sink.buffer != Buffer::Memory)) {
+            self.put_buffers_back();
+        } else if !(reads_fail && self.judge.tolerates(Tolerated::StartUnreadable)) {
+            return self.judge.start_refused(why);
+        }
+        let mut rng = self.crash_rng.clone();
+        self.crash(End::Kill, &mut rng);
+        self.crash_rng = rng;
+    }
+
+    /// Sinks that are in memory now have the buffer that they had before.
+    fn put_buffers_back(&mut self) {
+        for (index, sink) in self.settings.sinks.iter_mut().enumerate() {
+            let before = self.lives.iter().rev().map(|life| &life.sinks[index]);
+            if let Some(before) = before.filter(|_| sink.buffer == Buffer::Memory).find(|b| b.buffer != Buffer::Memory)
+            {
+                (sink.buffer, sink.level) = (before.buffer, before.level);
+            }
+        }
+    }
+
+    fn disk_reads_fail(&mut self) -> bool {
+        (0..self.shards()).any(|shard| self.disk_mut(shard).is_some_and(|disk| disk.health.reads_fail))
     }
 
     /// Clients are accepted once every shard has started, as in the service.
@@ -258,6 +314,11 @@ impl World {
         let (time, now, wall) = self.clocks();
         let Some(process) = &mut self.process else { return };
         let host = &mut process.hosts[shard];
+        if !host.turns.within_bounds(time) {
+            self.judge.fails("spin", format!("shard {shard} turns without end\n{}", self.state()));
+            return;
+        }
+        let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
         host.wake_at = None;
         (host.ring.now, host.ring.wall, host.ring.disk.time) = (now, wall, time);
         let inbox = std::mem::take(&mut host.inbox);
@@ -407,6 +468,7 @@ impl World {
         for (sink, letter) in taken {
             let line: serde_json::Value = serde_json::from_slice(&letter.line).expect("a line of JSON");
             let message = line["value"].as_str().and_then(|value| message_number(value.as_bytes()));
+            self.note(|| format!("letter of sink {sink}: {message:?}, {}", line["reason"]));
             // One file for each sink, written in order.
             let at = self.judge.file_clear.get(&sink).copied().unwrap_or(0).max(self.time) + self.rng.u64(..20 * MS);
             self.judge.file_clear.insert(sink, at);
@@ -433,7 +495,7 @@ impl World {
 
     fn ends(&mut self, how: End, rng: &mut fastrand::Rng) {
         let Some(process) = self.process.take() else { return };
-        self.note(|| format!("process ends: {how:?}"));
+        self.note(|| format!("process ends: {how:?}\n{}", process.describe()));
         self.judge.process_ended(&process, how, self.life);
         let sessions_kept = self.settings.spool.is_some();
         let mut disks: Vec<Disk> = process.hosts.into_iter().map(|host| host.ring.disk).collect();

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::expected::TOLERATED;
 use crate::faults::Fault;
 use crate::judge::Failure;
 use crate::plan::{Kind, Plan};
@@ -28,6 +29,8 @@ pub struct Sums {
     pub dead: u64,
     /// Questions about logs.
     pub asked: u64,
+    /// Runs in which something was let pass for a known fault, in the order of `TOLERATED`.
+    pub tolerated: [u64; TOLERATED.len()],
     /// A hash of all that Kafka and the devices have.
     pub digest: u64,
 }
@@ -42,6 +45,7 @@ impl Sums {
         self.failed += other.failed;
         self.dead += other.dead;
         self.asked += other.asked;
+        self.tolerated.iter_mut().zip(other.tolerated).for_each(|(sum, more)| *sum += more);
         self.digest ^= other.digest;
     }
 
@@ -57,6 +61,7 @@ impl Sums {
             failed: counted.iter().map(|sink| sink.dropped + sink.expired + sink.refused + sink.rotten).sum(),
             dead: counted.iter().map(|sink| sink.dead).sum(),
             asked: world.clusters.iter().map(|cluster| cluster.asked).sum(),
+            tolerated: std::array::from_fn(|which| u64::from(world.judge.tolerated.contains(&TOLERATED[which].0))),
             digest: digest(world),
         }
     }
@@ -85,6 +90,8 @@ pub struct Without {
     pub faults: Vec<Fault>,
     /// Liveness is not judged.
     pub liveness: bool,
+    /// Nothing is let pass for a known fault.
+    pub tolerance: bool,
 }
 
 thread_local! {
@@ -112,7 +119,7 @@ pub fn run(seed: u64, kind: Kind, without: &Without, traced: bool) -> (Result<Su
 /// What was wrong.
 pub fn run_plan(plan: Plan, without: &Without, traced: bool) -> (Result<Sums, Failure>, String) {
     let mut world = World::new(plan, traced);
-    world.judge.live = !without.liveness;
+    (world.judge.live, world.judge.lenient) = (!without.liveness, !without.tolerance);
     let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
     if ran.is_err() {
         let text = PANIC.take().unwrap_or_else(|| "a panic".to_owned());
@@ -122,6 +129,10 @@ pub fn run_plan(plan: Plan, without: &Without, traced: bool) -> (Result<Sums, Fa
         Some(failure) => Err(failure),
         None => Ok(Sums::of(&world)),
     };
+    if traced && ran.is_ok() && result.is_err() {
+        let state = world.state();
+        world.note(|| format!("at the end\n{state}"));
+    }
     let trace = world.trace();
     if ran.is_err() {
         // What a panic has left half done must not be looked at again, not even to drop it.
@@ -160,9 +171,12 @@ pub fn many(seeds: Range<u64>, kind: Kind, without: &Without, threads: usize) ->
 
 /// Leaves out one fault after the other for as long as a seed still fails in the same way.
 #[must_use]
-pub fn shrunk(seed: u64, kind: Kind, what: &'static str) -> Without {
-    let mut least = Without::default();
+pub fn shrunk(seed: u64, kind: Kind, without: &Without, what: &'static str) -> Without {
+    let mut least = without.clone();
     for (fault, _) in Plan::new(seed, kind).faults {
+        if least.faults.contains(&fault) {
+            continue;
+        }
         let mut less = least.clone();
         less.faults.push(fault);
         if run(seed, kind, &less, false).0.is_err_and(|failure| failure.what == what) {

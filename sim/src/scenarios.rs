@@ -1,6 +1,8 @@
 //! Scripted runs: each shows one known fault, for the cases that seeds seldom reach. The names are those of the list of
 //! known faults in `docs/SIMULATION.md`.
 
+mod changes;
+
 use forebay::config::WhenFull;
 use forebay::record::murmur2;
 
@@ -22,6 +24,8 @@ pub const ALL: &[Scenario] = &[
     ("D4 a cut whose rows are gone", cut_whose_rows_are_gone),
     ("N1 a segment with a kept session is gone", segment_with_a_session_is_gone),
     ("N2 a hybrid row that an earlier start gave up", hybrid_row_given_up_by_an_earlier_start),
+    ("N3 a disk sink becomes hybrid", changes::disk_sink_becomes_hybrid),
+    ("N4 smaller segments beside kept sessions", changes::smaller_segments_beside_sessions),
     ("D5 reads fail for a while", reads_fail_for_a_while),
     ("D5 a bad sector at the start", bad_sector_at_the_start),
     ("D6 a clock in 1970", clock_in_1970),
@@ -87,7 +91,7 @@ impl Script {
         (plan.devices, plan.storm, plan.poison) = (0, 0, false);
         plan.faults.clear();
         let mut world = World::new(plan, std::env::var_os("FOREBAY_SIM_TRACE").is_some());
-        world.quiet = true;
+        (world.quiet, world.judge.lenient) = (true, false);
         for cluster in world.clusters.iter_mut().take(clusters) {
             cluster.replicas = 1;
         }

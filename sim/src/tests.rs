@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::expected::{RED_SCRIPTS, RED_SEEDS, fault_of};
+use crate::expected::{RED_SCRIPTS, RED_SEEDS, TOLERATED, fault_of};
 use crate::faults::Fault;
 use crate::plan::Kind;
 use crate::run::{self, Sums, Without};
@@ -35,6 +35,25 @@ fn seeds_are_green_but_for_known_faults() {
 #[test]
 fn seeds_without_a_disk_are_green() {
     seeds_are_green(Kind::Memory, 0..40);
+}
+
+/// With settings that change between starts, failing reads and wrong clocks.
+#[test]
+fn hostile_seeds_are_green_but_for_known_faults() {
+    let sums = seeds_are_green(Kind::Hostile, 0..40);
+    assert!(sums.processes > 80 && sums.messages > 2_000, "too quiet: {sums:?}");
+}
+
+/// What the judge lets pass must still be there.
+#[test]
+fn what_is_tolerated_is_shown() {
+    for (tolerated, seed) in TOLERATED {
+        let strict = Without { tolerance: true, ..Without::default() };
+        let (result, _) = run::run(*seed, Kind::Hostile, &strict, false);
+        assert!(result.is_err(), "seed {seed} does not show {tolerated:?}: another one does, or its line can go");
+        let (result, _) = run::run(*seed, Kind::Hostile, &Without::default(), false);
+        assert!(result.is_ok_and(|sums| sums.tolerated.iter().sum::<u64>() > 0), "{tolerated:?}, seed {seed}");
+    }
 }
 
 #[test]

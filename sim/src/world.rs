@@ -110,6 +110,8 @@ pub struct World {
     pub lives: Vec<Settings>,
     /// Bytes on a disk were damaged: rows may be unreadable.
     pub damaged: bool,
+    /// Reads of a disk have failed for a while.
+    pub reads_failed: bool,
 }
 
 impl World {
@@ -162,6 +164,7 @@ impl World {
             quiet: false,
             lives: Vec::new(),
             damaged: false,
+            reads_failed: false,
             plan,
         };
         world.schedule(0, Event::Start);
@@ -248,6 +251,7 @@ impl World {
         if let Some(disk) = self.disk_mut(shard) {
             disk.health.reads_fail = true;
         }
+        self.reads_failed = true;
         self.note(|| format!("reads of disk {shard} fail"));
         self.disks_sick_until = u64::MAX;
         let cure = self.time + self.rng.u64(100 * MS..12 * S);
@@ -268,6 +272,7 @@ impl World {
     pub fn is_over(&self) -> bool {
         let Some(process) = &self.process else { return false };
         self.devices.iter().all(|device| device.is_done(&self.messages))
+            && process.has_started()
             && process.buffered_rows() == 0
             && !process.stopping
     }

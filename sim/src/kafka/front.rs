@@ -320,8 +320,20 @@ impl Cluster {
         Some(framed(&body))
     }
 
-    /// Kafka's checks in Kafka's order, and the append.
+    /// Kafka's checks and the append; what is refused for good is noted.
     fn append(&mut self, name: &str, index: i32, records: &Bytes, (acks, from): (i16, From)) -> Appended {
+        let appended = self.checked_append(name, index, records, (acks, from));
+        if let Appended::Answer(FORBIDDEN | TOO_LARGE | TIMESTAMP | INVALID_RECORD, _) = appended
+            && let Ok((view, _)) = BatchView::parse(records)
+        {
+            let rows = read_rows(&view, &mut self.codecs);
+            self.refused_rows.extend(rows.into_iter().map(|(row, _)| (row.message, row.sink)));
+        }
+        appended
+    }
+
+    /// The checks are in Kafka's order.
+    fn checked_append(&mut self, name: &str, index: i32, records: &Bytes, (acks, from): (i16, From)) -> Appended {
         let no = |code| Appended::Answer(code, -1);
         if self.one_in_thousand(self.flaky.before) {
             return no([FEW_REPLICAS, NOT_LEADER, UNKNOWN_TOPIC, TIMED_OUT][self.rng.usize(..4)]);

@@ -176,6 +176,8 @@ pub struct Cluster {
     codecs: forebay::record::compression::Codecs,
     /// Rows that stood above the high watermark when their partition forgot their producer: nobody can know of them.
     pub hidden: HashSet<(u32, u8)>,
+    /// Rows in batches that were refused for good at least once.
+    pub refused_rows: HashSet<(u32, u8)>,
     names: HashSet<String>,
     /// Questions about logs that were answered.
     pub asked: u64,
@@ -211,6 +213,7 @@ impl Cluster {
             rng,
             codecs: forebay::record::compression::Codecs::default(),
             hidden: HashSet::new(),
+            refused_rows: HashSet::new(),
             names: HashSet::new(),
             asked: 0,
             throttle_next: None,
