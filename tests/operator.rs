@@ -331,11 +331,11 @@ fn a_hangup_reloads_and_never_ends_the_service() {
         }
     };
     reload(&config.replace("\"info\"", "info"), "reload failed");
-    reload(&config.replace("\"info\"", "\"debug\""), "log_level=\"debug\"");
+    reload(&config.replace("\"info\"", "\"debug\""), "applied=log.level");
     let sink = sink("more", "t");
     reload(
         &format!("{config}{sink}").replace("\"info\"", "\"warn\""),
-        "changes=sink default (removed), sink more (added)",
+        "applied=log.level, sink default (removed), sink more (added)",
     );
     // At `warn` this one is silent: what shows that it was read is that the service still ends well.
     service.signal("HUP");

@@ -265,6 +265,7 @@ impl World {
                     self.judge.rows_left += rows_left;
                 }
                 Notice::Started(_) => self.shard_started(),
+                Notice::Reconfigured(_) => {}
             }
         }
     }

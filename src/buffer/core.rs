@@ -268,6 +268,31 @@ impl Buffer {
         self.unsynced.iter().map(|(_, rows)| rows).sum()
     }
 
+    /// One more sink, by its number in its cluster's producer. Numbers before it that are nobody's here are those of
+    /// dead-letter topics, whose rows stay in memory.
+    pub fn add_sink(&mut self, cluster: usize, sink: SinkId, terms: SinkTerms) {
+        if self.settings.clusters.len() <= cluster {
+            self.settings.clusters.resize_with(cluster + 1, Vec::new);
+            self.logged.resize_with(cluster + 1, Vec::new);
+        }
+        let (sinks, logged) = (&mut self.settings.clusters[cluster], &mut self.logged[cluster]);
+        while sinks.len() < usize::from(sink.0) {
+            sinks.push(SinkTerms::of_dead_letters());
+            logged.push(usize::MAX);
+        }
+        logged.push(self.log.sink(&terms.name));
+        sinks.push(terms);
+        self.room.grow(cluster, usize::from(sink.0) + 1);
+        self.look_at_room();
+    }
+
+    /// Another share of the room for each sink, bytes.
+    pub fn set_share(&mut self, bytes: u64) {
+        self.settings.log.sink_bytes_max = bytes;
+        self.log.share_of_all(bytes);
+        self.look_at_room();
+    }
+
     pub(super) fn terms(&self, cluster: usize, sink: SinkId) -> Option<&SinkTerms> {
         self.settings.clusters.get(cluster)?.get(usize::from(sink.0))
     }

@@ -67,6 +67,14 @@ impl Room {
         Self { sinks: sinks.map(|count| vec![(0, Promised::default()); count]).collect(), ..Self::default() }
     }
 
+    /// The cluster has so many sinks now.
+    pub(super) fn grow(&mut self, cluster: usize, sinks: usize) {
+        if self.sinks.len() <= cluster {
+            self.sinks.resize_with(cluster + 1, Vec::new);
+        }
+        self.sinks[cluster].resize(sinks, (0, Promised::default()));
+    }
+
     /// Rows of a cluster that were promised room and have not been written never will be: they have ended before.
     pub(super) fn all_written(&mut self, cluster: usize) {
         let mut freed = self.too_many.take_if(|of| *of == cluster).is_some();

@@ -15,13 +15,20 @@ pub struct SinkTerms {
     pub answered_on: AnsweredOn,
 }
 
+impl SinkTerms {
+    /// Of a sink that writes a dead-letter topic. The configuration has no sink without a name.
+    pub(super) fn of_dead_letters() -> Self {
+        Self { name: "".into(), keep: Keep::Memory, answered_on: AnsweredOn::Replicated }
+    }
+}
+
 /// See the fields.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The log.
     pub log: spool::Settings,
-    /// The sinks of each cluster, by [`crate::kafka::types::SinkId`]. Hidden ones, which come behind them, are left out:
-    /// dead letters stay in memory, and the rows they stand for in the log.
+    /// The sinks of each cluster, by [`crate::kafka::types::SinkId`]. Those that write dead-letter topics come behind them and
+    /// are left out: dead letters stay in memory, and the rows they stand for in the log.
     pub clusters: Vec<Vec<SinkTerms>>,
 }
 

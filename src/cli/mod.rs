@@ -7,6 +7,7 @@ pub mod ask;
 pub mod check;
 mod check_host;
 mod check_spool;
+mod dead_letter_files;
 mod embedded_numbers;
 pub mod follow;
 mod health;
@@ -15,6 +16,7 @@ mod log_numbers;
 pub mod man;
 mod observer;
 mod overview;
+mod reconfigure;
 #[cfg(test)]
 mod reference;
 mod reload;

@@ -7,11 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::control::Described;
-use crate::metrics::collector::Boards;
+use crate::control::{Shown, View};
 use crate::metrics::event::{Event, Field, Kind};
-use crate::metrics::journal::Journal;
-use crate::metrics::samples::{EVERY, Sample, Samples, Span, State, WINDOW};
+use crate::metrics::samples::{EVERY, Sample, Span, State, WINDOW};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 
 /// How often a sink's numbers are told.
@@ -24,22 +22,17 @@ pub(super) struct Observer {
 }
 
 impl Observer {
-    pub(super) fn start(
-        journal: Arc<Journal>,
-        samples: Arc<Samples>,
-        boards: Arc<Boards>,
-        described: Arc<Described>,
-    ) -> io::Result<Self> {
+    pub(super) fn start(shown: Shown) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let waker = Arc::clone(&journal);
-        let mut look = Look::new(journal, samples, boards, described);
+        let mut look = Look::new(shown);
+        let waker = Arc::clone(&look.view.journal);
         let thread = std::thread::Builder::new().name("observer".into()).spawn(move || {
             while !stopped.load(Ordering::Acquire) {
                 look.at(Instant::now());
                 std::thread::park_timeout(look.left(Instant::now()));
             }
-            look.journal.collect();
+            look.view.journal.collect();
         })?;
         waker.collected_by(thread.thread().clone());
         Ok(Self { thread: Some((stop, thread)) })
@@ -63,10 +56,9 @@ impl Drop for Observer {
 
 /// What it remembers from one look to the next.
 struct Look {
-    journal: Arc<Journal>,
-    samples: Arc<Samples>,
-    boards: Arc<Boards>,
-    described: Arc<Described>,
+    shown: Shown,
+    /// What was shown at the last look.
+    view: Arc<View>,
     sampled: Option<Instant>,
     /// What the last statistics were made from.
     told: Sample,
@@ -77,12 +69,22 @@ struct Look {
 }
 
 impl Look {
-    fn new(journal: Arc<Journal>, samples: Arc<Samples>, boards: Arc<Boards>, described: Arc<Described>) -> Self {
-        let told = Sample::of(&boards, Instant::now());
-        let states = vec![State::Running; described.sinks.len()];
-        let unheard = vec![true; described.clusters.len()];
+    fn new(shown: Shown) -> Self {
+        let view = shown.view();
+        let told = Sample::of(&view.boards, Instant::now());
+        let states = vec![State::Running; view.described.sinks.len()];
+        let unheard = vec![true; view.described.clusters.len()];
         let started = told.at();
-        Self { journal, samples, boards, described, sampled: None, told, states, unheard, started }
+        Self { shown, view, sampled: None, told, states, unheard, started }
+    }
+
+    /// Takes what is shown now: there may be more sinks and clusters.
+    fn look_again(&mut self) {
+        self.view = self.shown.view();
+        self.states.resize(self.view.described.sinks.len(), State::Running);
+        // Those are told of by the shards alone.
+        self.unheard.resize(self.view.described.clusters.len(), false);
+        self.told = self.told.grown(self.view.boards.layout());
     }
 
     /// How long until the next sample.
@@ -91,15 +93,16 @@ impl Look {
     }
 
     fn at(&mut self, now: Instant) {
-        self.journal.collect();
+        self.view.journal.collect();
         if self.sampled.is_some_and(|last| now.duration_since(last) < EVERY) {
             return;
         }
         self.sampled = Some(now);
-        let sample = Sample::of(&self.boards, now);
-        self.samples.add(sample.clone());
+        self.look_again();
+        let sample = Sample::of(&self.view.boards, now);
+        self.view.samples.add(sample.clone());
         self.tell_unheard(&sample);
-        self.tell_states(&self.samples.span(&self.boards));
+        self.tell_states(&self.view.samples.span(&self.view.boards));
         if now.duration_since(self.told.at()) >= STATISTICS_EVERY {
             self.tell_statistics(sample);
         }
@@ -108,11 +111,11 @@ impl Look {
     /// A cluster that was never reached cannot be lost, so no shard tells of it.
     fn tell_unheard(&mut self, sample: &Sample) {
         let over = sample.at().duration_since(self.started) >= WINDOW;
-        for (index, cluster) in self.described.clusters.iter().enumerate() {
+        for (index, cluster) in self.view.described.clusters.iter().enumerate() {
             let reached = sample.cluster(index, ClusterMetric::Reachable) > 0;
             let unheard = &mut self.unheard[index];
             if *unheard && over && !reached {
-                self.journal.say(Event::now(Kind::KafkaUnreachable).with(Field::Kafka, cluster.name.as_str()));
+                self.view.journal.say(Event::now(Kind::KafkaUnreachable).with(Field::Kafka, cluster.name.as_str()));
             }
             *unheard &= !reached && !over;
         }
@@ -120,18 +123,19 @@ impl Look {
 
     /// A cluster that cannot be reached is told of by the shards; its sinks are not told of one by one.
     fn tell_states(&mut self, span: &Span) {
-        for (index, sink) in self.described.sinks.iter().enumerate() {
+        let (journal, described) = (&self.view.journal, &self.view.described);
+        for (index, sink) in described.sinks.iter().enumerate() {
             let state = span.state(index, sink.cluster);
             let before = std::mem::replace(&mut self.states[index], state);
-            let kafka = self.described.clusters[sink.cluster].name.as_str();
+            let kafka = described.clusters[sink.cluster].name.as_str();
             let event = |kind| Event::now(kind).with(Field::Sink, sink.name.as_str()).with(Field::Kafka, kafka);
             match (before, state) {
                 (State::Running | State::Unreachable, State::Stalled) => {
                     let buffered = span.now.sink(index, SinkMetric::BufferedRows);
                     let event = event(Kind::SinkStalled).with(Field::Buffered, buffered);
-                    self.journal.say(event.maybe(Field::Reason, self.described.reason(span, index)));
+                    journal.say(event.maybe(Field::Reason, described.reason(span, index)));
                 }
-                (State::Stalled, State::Running) => self.journal.say(event(Kind::SinkRunning)),
+                (State::Stalled, State::Running) => journal.say(event(Kind::SinkRunning)),
                 _ => {}
             }
         }
@@ -141,7 +145,7 @@ impl Look {
     fn tell_statistics(&mut self, sample: Sample) {
         let span = Span { then: std::mem::replace(&mut self.told, sample.clone()), now: sample };
         let minutes = span.now.at().duration_since(span.then.at()).as_secs_f64() / 60.0;
-        for (index, sink) in self.described.sinks.iter().enumerate() {
+        for (index, sink) in self.view.described.sinks.iter().enumerate() {
             let grown = |of: &dyn Fn(&Sample) -> u64| of(&span.now).saturating_sub(of(&span.then));
             let matched = grown(&|sample| sample.sink(index, SinkMetric::Matched));
             let settled = grown(&|sample| sample.settled(index));
@@ -156,7 +160,7 @@ impl Look {
                 .with(Field::Failed, grown(&|sample| sample.failed(index)))
                 .with(Field::Buffered, buffered)
                 .with(Field::PerMinute, (settled as f64 / minutes).round() as u64);
-            self.journal.say(event);
+            self.view.journal.say(event);
         }
     }
 }
@@ -164,8 +168,9 @@ impl Look {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{Cluster, Sink};
+    use crate::control::{Cluster, Described, Sink};
     use crate::metrics::board::Board;
+    use crate::metrics::collector::Boards;
     use crate::metrics::journal::Filter;
 
     fn world() -> Look {
@@ -189,22 +194,22 @@ mod tests {
             listeners: Vec::new(),
         };
         boards.shards.push(Arc::new(Board::new(boards.layout())));
-        Look::new(Arc::default(), Arc::default(), Arc::new(boards), Arc::new(described))
+        Look::new(Shown::new(View::idle(boards, described)))
     }
 
     fn publish(look: &Look, [matched, delivered, refused]: [u64; 3]) {
-        let layout = look.boards.layout();
+        let layout = look.view.boards.layout();
         let mut values = vec![0; layout.len()];
         values[layout.sink(0, SinkMetric::Matched)] = matched;
         values[layout.sink(0, SinkMetric::Delivered)] = delivered;
         values[layout.sink(0, SinkMetric::Refused)] = refused;
         values[layout.sink(0, SinkMetric::BufferedRows)] = matched - delivered - refused;
         values[layout.cluster(0, ClusterMetric::Reachable)] = 1;
-        look.boards.shards[0].publish(&values);
+        look.view.boards.shards[0].publish(&values);
     }
 
     fn told(look: &Look) -> Vec<Event> {
-        look.journal.page(&Filter::default()).events.into_iter().map(|(_, event)| event).collect()
+        look.view.journal.page(&Filter::default()).events.into_iter().map(|(_, event)| event).collect()
     }
 
     #[test]

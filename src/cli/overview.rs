@@ -1,9 +1,24 @@
 //! What the control plane says of sinks, clusters and listeners that is not a number: from the configuration.
 
+use std::sync::Arc;
+
 use crate::config::{Config, Transport};
 use crate::control::{Cluster, DeadLetters, Described, Listener, Sink};
+use crate::metrics::board::Board;
+use crate::metrics::collector::Boards;
+use crate::shard::layout;
 
 use super::in_force;
+
+/// Empty boards for a configuration.
+pub(super) fn boards(config: &Config) -> Arc<Boards> {
+    Arc::new(Boards {
+        shards: (0..config.service.shards).map(|_| Arc::new(Board::new(layout(config)))).collect(),
+        sinks: config.sinks.iter().map(|s| s.name.clone()).collect(),
+        clusters: config.clusters.iter().map(|c| c.name.clone()).collect(),
+        listeners: config.listeners.iter().map(|l| l.bind.to_string()).collect(),
+    })
+}
 
 /// From a configuration in which addresses are the real ones.
 pub(super) fn of(config: &Config) -> Described {

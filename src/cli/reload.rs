@@ -1,6 +1,6 @@
-//! SIGHUP: reads the configuration again, applies what can be changed while the service runs, and names the rest.
+//! Reload: reads the configuration again, applies what can be changed while the service runs, and names the rest.
 
-use crate::config::{Config, differences};
+use crate::config::{Change, Config};
 use crate::service::log;
 
 use super::args::RunArgs;
@@ -15,53 +15,71 @@ pub(super) struct Reload {
 impl Reload {
     /// `config`: as it was read with `args`, before the service put real addresses into it.
     pub(super) fn new(args: &RunArgs, config: &Config) -> Self {
-        Self { args: args.clone(), config: config.clone() }
+        let mut config = config.clone();
+        config.share_dead_letters_file();
+        Self { args: args.clone(), config }
     }
 
-    /// Reads the configuration again. One with a problem changes nothing.
-    pub(super) fn now(&mut self) {
+    /// Reads the configuration again: what it changes. `None`, with the reason in the log: one with a problem, or there is
+    /// no file to read again.
+    pub(super) fn read(&self) -> Option<Change> {
         let Some(file) = self.args.file() else {
             tracing::warn!("reload: there is no configuration file; nothing changed");
-            return;
+            return None;
         };
-        let file = file.display();
         if self.args.reads_standard_input() {
             tracing::warn!("reload: the configuration came from standard input; nothing changed");
-            return;
+            return None;
         }
-        let new = match self.args.load() {
-            Ok(new) => new,
+        let mut wanted = match self.args.load() {
+            Ok(wanted) => wanted,
             Err(problems) => {
                 for problem in &problems.0 {
                     tracing::error!("reload: {problem}");
                 }
+                let file = file.display();
                 tracing::error!(%file, "reload failed: the configuration has problems; nothing changed");
-                return;
+                return None;
             }
         };
-        for warning in &new.warnings.0 {
+        for warning in &wanted.warnings.0 {
             tracing::warn!("{warning}");
         }
-        self.apply_level(&new);
-        let waiting = differences(&self.config, &new);
-        if waiting.is_empty() {
-            tracing::info!(%file, log_level = self.config.log.level.as_str(), "configuration reloaded");
-        } else {
-            let changes = waiting.join(", ");
-            tracing::warn!(%file, %changes, "configuration reloaded; these changes need a restart");
-        }
+        wanted.share_dead_letters_file();
+        Some(Change::between(&self.config, &wanted))
     }
 
-    fn apply_level(&mut self, new: &Config) {
+    /// The shards have it, or need not be told.
+    pub(super) fn applied(&mut self, change: Change) {
+        let file = self.args.file().unwrap_or_default();
+        let file = file.display();
+        // At the more talkative of the two levels.
+        let quieter = change.config.log.level < self.config.log.level;
+        if !quieter {
+            self.apply_level(&change.config);
+        }
+        let applied = if change.applied.is_empty() { "none".to_owned() } else { change.applied.join(", ") };
+        if change.waiting.is_empty() {
+            tracing::info!(%file, %applied, "configuration reloaded");
+        } else {
+            let waiting = change.waiting.join(", ");
+            tracing::warn!(%file, %applied, %waiting, "configuration reloaded; some changes need a restart");
+        }
+        if quieter {
+            self.apply_level(&change.config);
+        }
+        self.config = change.config;
+    }
+
+    fn apply_level(&self, new: &Config) {
         if new.log.level == self.config.log.level {
             return;
         }
         if log::is_overridden() {
             tracing::warn!("reload: {} overrides log.level", log::FILTER_VARIABLE);
         }
-        match log::set_level(new.log.level.as_str()) {
-            Ok(()) => self.config.log.level = new.log.level,
-            Err(why) => tracing::error!("reload: {why}"),
+        if let Err(why) = log::set_level(new.log.level.as_str()) {
+            tracing::error!("reload: {why}");
         }
     }
 }

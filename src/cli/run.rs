@@ -1,9 +1,7 @@
 //! `forebay run`: from a configuration to a running service, and back to nothing.
 
-use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,20 +11,17 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Semaphore;
 
 use crate::config::{ApiAccess, Config, EMBEDDED, LogFormat};
-use crate::control::{Control, LogControl, STREAMS_MAX, Tokens, View};
+use crate::control::{Control, LogControl, STREAMS_MAX, Shown, Tokens, View};
 use crate::data_dir::{self, DataDir};
 use crate::embedded::{self, EmbeddedLog};
 use crate::limits::MAILBOX_LETTERS_MAX;
-use crate::metrics::board::Board;
-use crate::metrics::collector::{Boards, Extra};
+use crate::metrics::collector::Extra;
 use crate::metrics::event::{Event as Said, Field, Kind};
 use crate::metrics::journal::Journal;
 use crate::metrics::process::Process;
 use crate::metrics::samples::Samples;
-use crate::metrics::spec::Layout;
 use crate::rules::{KEPT, Rules};
 use crate::runtime::{self, Listeners, Post, ShardThread};
-use crate::service::dead_letters::{self, Letter};
 use crate::service::preflight::Host;
 use crate::service::signals::Signal;
 use crate::service::{log, notify, resolver, signals};
@@ -35,11 +30,13 @@ use crate::shard::{Core, Surroundings};
 
 use super::accept_numbers::AcceptNumbers;
 use super::args::RunArgs;
+use super::dead_letter_files::DeadLetterFiles;
 use super::embedded_numbers::EmbeddedNumbers;
 use super::health::{self, Watch};
 use super::log_numbers::LogNumbers;
 use super::observer::Observer;
 use super::overview;
+use super::reconfigure::Reconfiguring;
 use super::reload::Reload;
 use super::shards::ByMail;
 use super::start_log;
@@ -110,6 +107,11 @@ fn failed(error: &str) -> ExitCode {
 struct Service {
     config: Arc<Config>,
     reload: Reload,
+    /// A change that some shards do not have yet; and whether there was a wish for another one meanwhile.
+    reconfiguring: Option<Reconfiguring>,
+    reload_again: bool,
+    dead_letters: DeadLetterFiles,
+    shown: Shown,
     embedded: Option<EmbeddedLog>,
     /// Held until the shards have ended.
     data_dir: DataDir,
@@ -143,16 +145,17 @@ impl Service {
         signals::watch(tell.clone(), Event::Signal).map_err(|e| format!("signals: {e}"))?;
         let (post, mailboxes) = runtime::mailboxes(config.service.shards, MAILBOX_LETTERS_MAX)
             .map_err(|e| format!("mailboxes between shards: {e}"))?;
-        let boards = boards(&config);
+        let boards = overview::boards(&config);
         let journal = Arc::new(Journal::default());
         prepared.said.drain(..).for_each(|said| journal.say(said));
+        let mut dead_letters = DeadLetterFiles::new(post.clone());
         let around = Surroundings {
             config: Arc::clone(&config),
             post: post.clone(),
             resolver: resolver::start().map_err(|e| format!("resolver: {e}"))?,
             journal: Arc::clone(&journal),
             notices: notices(tell),
-            dead_letters: start_dead_letters(&config, &post)?,
+            dead_letters: dead_letters.of(&config)?,
             rules,
         };
         let settings = runtime::Settings { device_descriptors_max, ..runtime_settings(&config) };
@@ -173,27 +176,30 @@ impl Service {
         extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));
         let samples = Arc::new(Samples::default());
         let described = Arc::new(overview::of(&config));
-        let observer =
-            Observer::start(Arc::clone(&journal), Arc::clone(&samples), Arc::clone(&boards), Arc::clone(&described))
-                .map_err(|e| format!("observer: {e}"))?;
         let view = View {
-            shards: Box::new(ByMail { post: post.clone(), shards: config.service.shards }),
-            log: Box::new(ServiceLog),
+            shards: Arc::new(ByMail { post: post.clone(), shards: config.service.shards }),
+            log: Arc::new(ServiceLog),
             tokens: tokens(&config)?,
             started: SystemTime::now(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             boards,
             extra,
             ready: Arc::clone(&ready),
-            health: watch.health(),
+            health: watch.health().into(),
             journal: Arc::clone(&journal),
             samples,
             described,
         };
-        let control = start_control(&config, view)?;
+        let shown = Shown::new(view);
+        let observer = Observer::start(shown.clone()).map_err(|e| format!("observer: {e}"))?;
+        let control = start_control(&config, shown.clone())?;
         Ok(Self {
             config,
             reload,
+            reconfiguring: None,
+            reload_again: false,
+            dead_letters,
+            shown,
             embedded,
             data_dir: prepared,
             control,
@@ -235,17 +241,58 @@ impl Service {
                     return Err(format!("shard {shard} ended by itself"));
                 }
                 Ok(Event::Signal(Signal::Stop(signal))) => break signal,
-                Ok(Event::Signal(Signal::Reload)) => self.reload.now(),
+                Ok(Event::Signal(Signal::Reload)) => self.reload()?,
+                Ok(Event::Shard(Notice::Reconfigured(_))) => self.reconfigured()?,
                 Err(RecvTimeoutError::Disconnected) => return Err("all shards ended".into()),
             }
         };
         self.drain(signal)
     }
 
+    /// Reads the configuration again and sends the shards what changes.
+    fn reload(&mut self) -> Result<(), Failure> {
+        if !self.ready.load(Ordering::Acquire) {
+            tracing::warn!("reload: the service is still starting; nothing changed");
+            return Ok(());
+        }
+        if self.reconfiguring.is_some() {
+            self.reload_again = true;
+            return Ok(());
+        }
+        let Some(change) = self.reload.read() else { return Ok(()) };
+        if change.applied.is_empty() {
+            self.reload.applied(change);
+            return Ok(());
+        }
+        match Reconfiguring::new(&self.config, change, |config| self.dead_letters.of(config)) {
+            Ok(begun) => {
+                self.tell_each(|shard| begun.letter(shard))?;
+                self.reconfiguring = Some(begun);
+            }
+            Err(why) => tracing::error!("reload failed: {why}; nothing changed"),
+        }
+        Ok(())
+    }
+
+    /// A shard works with the new configuration.
+    fn reconfigured(&mut self) -> Result<(), Failure> {
+        let Some(done) = self.reconfiguring.take_if(Reconfiguring::is_done) else { return Ok(()) };
+        let in_force = done.in_force();
+        self.config = in_force.config;
+        self.shown.show(in_force.boards, Arc::new(overview::of(&self.config)));
+        self.reload.applied(in_force.change);
+        if std::mem::take(&mut self.reload_again) { self.reload() } else { Ok(()) }
+    }
+
     /// A letter to every shard, whatever else is in its mailbox.
     fn tell_all(&self, letter: impl Fn() -> Mail) -> Result<(), Failure> {
+        self.tell_each(|_| letter())
+    }
+
+    /// The same, for each its own.
+    fn tell_each(&self, letter: impl Fn(usize) -> Mail) -> Result<(), Failure> {
         for shard in 0..self.shards.len() {
-            let mut letter = letter();
+            let mut letter = letter(shard);
             while let Err(back) = self.post.send(shard, letter) {
                 if self.shards[shard].is_finished() {
                     return Err(format!("shard {shard} ended by itself"));
@@ -344,7 +391,7 @@ impl Service {
                     rows += rows_left;
                     kept += rows_kept;
                 }
-                Ok(Event::Shard(Notice::Started(_) | Notice::Failed { .. })) => {}
+                Ok(Event::Shard(Notice::Started(_) | Notice::Reconfigured(_) | Notice::Failed { .. })) => {}
                 Ok(Event::Signal(Signal::Stop(_))) => {
                     return Err("stopped by a second signal, before the drain was complete".into());
                 }
@@ -357,52 +404,11 @@ impl Service {
     }
 }
 
-/// Opens the files of dead letters; each shard hears of its letters by mail.
-fn start_dead_letters(config: &Config, post: &Post<Mail>) -> Result<Vec<Option<Sender<Letter>>>, Failure> {
-    let mut posts = Vec::new();
-    let mut started = HashMap::<PathBuf, Sender<Letter>>::new();
-    for sink in &config.sinks {
-        let Some(file) = sink.dead_letters.as_ref().and_then(|dead| dead.file.clone()) else {
-            posts.push(None);
-            continue;
-        };
-        // Sinks that configure none share one.
-        if let Some(to) = started.get(&file.path) {
-            posts.push(Some(to.clone()));
-            continue;
-        }
-        let post = post.clone();
-        let answer = move |shard, sink, count| {
-            // Its mailbox may be full; of a shard that has ended nobody waits for this.
-            post.send(shard, Mail::Filed { sink, count }).is_ok() || post.has_ended(shard)
-        };
-        let settings = dead_letters::Settings { path: file.path.clone(), bytes_max: file.bytes_max, files: file.files };
-        let to = dead_letters::start(settings, Arc::new(answer)).map_err(|e| {
-            let path = file.path.display();
-            format!("dead letters of sink {}: {path}: {e}; dead_letters_file of that sink names the file", sink.name)
-        })?;
-        started.insert(file.path, to.clone());
-        posts.push(Some(to));
-    }
-    Ok(posts)
-}
-
 /// Shards speak to the same ear as the signals do.
 fn notices(tell: Sender<Event>) -> Sender<Notice> {
     let (notices, heard) = channel();
     std::thread::spawn(move || heard.iter().try_for_each(|notice| tell.send(Event::Shard(notice))));
     notices
-}
-
-fn boards(config: &Config) -> Arc<Boards> {
-    let layout =
-        Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
-    Arc::new(Boards {
-        shards: (0..config.service.shards).map(|_| Arc::new(Board::new(layout))).collect(),
-        sinks: config.sinks.iter().map(|s| s.name.clone()).collect(),
-        clusters: config.clusters.iter().map(|c| c.name.clone()).collect(),
-        listeners: config.listeners.iter().map(|l| l.bind.to_string()).collect(),
-    })
 }
 
 /// Refuses a host that will not do. Gives the descriptors that devices may use.
@@ -484,9 +490,9 @@ fn tokens(config: &Config) -> Result<Option<Arc<Tokens>>, Failure> {
     }
 }
 
-fn start_control(config: &Config, view: View) -> Result<Option<Control>, Failure> {
+fn start_control(config: &Config, shown: Shown) -> Result<Option<Control>, Failure> {
     let Some(bind) = config.control.bind else { return Ok(None) };
-    Control::start(bind, view).map(Some).map_err(|e| {
+    Control::start(bind, shown).map(Some).map_err(|e| {
         format!("control plane cannot listen on {bind}: {e}; {} sets it, \"off\" turns it off", config.control.moved_by)
     })
 }

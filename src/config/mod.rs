@@ -6,10 +6,10 @@
 //! the defaults have one home. Variables of the environment are put into the tree before the walk ([`environment`]).
 
 mod binds;
+mod change;
 mod clusters;
 mod data_dir_id;
 mod dead_letters;
-mod differences;
 mod environment;
 mod example;
 mod kafka_names;
@@ -35,8 +35,8 @@ use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use change::Change;
 pub use data_dir_id::DataDirId;
-pub use differences::differences;
 pub use environment::{FILE_VARIABLE, TOKEN_VARIABLE};
 pub use example::example;
 pub use problem::{Problem, Problems};

@@ -274,6 +274,8 @@ pub struct Sink {
     pub dead_letters: Option<DeadLetters>,
     /// It wants no dead letters at all.
     pub no_dead_letters: bool,
+    /// It was removed while the service runs: it has no filters, and stays until the restart so that its rows get to Kafka.
+    pub is_removed: bool,
 }
 
 /// Bounds of the file for dead letters of sinks that configure none: 256 MiB in all.

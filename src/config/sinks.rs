@@ -155,6 +155,7 @@ fn sink(
         max_inflight,
         expire_after,
         no_dead_letters: dead_letters::is_off(table),
+        is_removed: false,
         dead_letters,
     })
 }

@@ -26,7 +26,7 @@ const LIMIT_MAX: usize = 1_000;
 /// Questions for one page: a search that finds little ends with a cursor after so many.
 const QUESTIONS_MAX: usize = 256;
 
-pub(super) fn routes() -> OpenApiRouter<Arc<View>> {
+pub(super) fn routes() -> OpenApiRouter<super::Shown> {
     OpenApiRouter::new()
         .routes(routes!(clients))
         .routes(routes!(client))

@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Events of a page at most, which is all that are kept.
 const LIMIT_MAX: usize = crate::limits::EVENTS_KEPT_MAX;
 
-pub(super) fn routes() -> OpenApiRouter<Arc<View>> {
+pub(super) fn routes() -> OpenApiRouter<super::Shown> {
     OpenApiRouter::new().routes(routes!(events)).routes(routes!(stream)).routes(routes!(log_level, set_log_level))
 }
 

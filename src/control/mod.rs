@@ -6,8 +6,11 @@ mod auth;
 mod clients;
 mod described;
 mod events;
+#[cfg(test)]
+mod idle;
 mod overview;
 mod problem;
+mod shown;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -30,6 +33,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub use self::auth::{Role, Tokens};
 pub use self::described::{Cluster, DeadLetters, Described, Listener, Sink};
 use self::problem::Problem;
+pub use self::shown::Shown;
 use crate::metrics::collector::{Boards, Extra, render};
 use crate::metrics::exposition::Format;
 use crate::metrics::inspect::Shards;
@@ -55,6 +59,7 @@ pub trait LogControl: Send + Sync {
 }
 
 /// What the control plane shows.
+#[derive(Clone)]
 pub struct View {
     /// Numbers of the shards.
     pub boards: Arc<Boards>,
@@ -63,7 +68,7 @@ pub struct View {
     /// Listeners are open; goes back to false when draining.
     pub ready: Arc<AtomicBool>,
     /// Stall check.
-    pub health: Box<Health>,
+    pub health: Arc<Health>,
     /// Events.
     pub journal: Arc<Journal>,
     /// The boards of the last seconds.
@@ -71,9 +76,9 @@ pub struct View {
     /// What the numbers are of.
     pub described: Arc<Described>,
     /// The way to ask shards.
-    pub shards: Box<dyn Shards>,
+    pub shards: Arc<dyn Shards>,
     /// The log.
-    pub log: Box<dyn LogControl>,
+    pub log: Arc<dyn LogControl>,
     /// Who may use `/api/v1`; `None`: everyone on this machine.
     pub tokens: Option<Arc<Tokens>>,
     /// When the process started.
@@ -117,13 +122,13 @@ impl Control {
     ///
     /// # Errors
     /// The address cannot be bound, or the thread cannot be made.
-    pub fn start(bind: SocketAddr, view: View) -> io::Result<Self> {
+    pub fn start(bind: SocketAddr, shown: Shown) -> io::Result<Self> {
         let listener = TcpListener::bind(bind)?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let router = router(Arc::new(view));
+        let router = router(shown);
         let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
             runtime.block_on(async move {
                 let listener = match tokio::net::TcpListener::from_std(listener) {
@@ -179,7 +184,7 @@ impl Drop for Control {
 struct Description;
 
 /// `/api/v1` and its description.
-fn api() -> (Router<Arc<View>>, utoipa::openapi::OpenApi) {
+fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
     let mut description = Description::openapi();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     description.components.get_or_insert_default().add_security_scheme("token", bearer);
@@ -213,14 +218,14 @@ fn describe_responses(description: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-fn router(view: Arc<View>) -> Router {
+fn router(shown: Shown) -> Router {
     let (api, description) = api();
     let description = Arc::new(description.to_pretty_json().unwrap_or_default());
     let describe = move || {
         let description = Arc::clone(&description);
         async move { ([(header::CONTENT_TYPE, "application/json")], description.to_string()) }
     };
-    let guard = axum::middleware::from_fn_with_state(Arc::clone(&view), auth::guard);
+    let guard = axum::middleware::from_fn_with_state(shown.clone(), auth::guard);
     let api = api
         .route("/api/v1/openapi.json", get(describe))
         .method_not_allowed_fallback(problem::no_such_method)
@@ -233,7 +238,7 @@ fn router(view: Arc<View>) -> Router {
         .merge(api)
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
-        .with_state(view)
+        .with_state(shown)
 }
 
 async fn index() -> &'static str {
@@ -268,31 +273,7 @@ async fn metrics(State(view): State<Arc<View>>, headers: HeaderMap) -> impl Into
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::inspect::{Answer, Ask};
     use std::io::{Read, Write};
-
-    struct Nothing;
-
-    impl Shards for Nothing {
-        fn count(&self) -> usize {
-            1
-        }
-        fn owner(&self, _client_id: &str) -> usize {
-            0
-        }
-        fn ask(&self, _shard: usize, _ask: Ask, _answer: Answer) -> bool {
-            false
-        }
-    }
-
-    impl LogControl for Nothing {
-        fn level(&self) -> String {
-            "info".to_owned()
-        }
-        fn set_level(&self, level: &str) -> Result<(), String> {
-            Err(format!("no {level}"))
-        }
-    }
 
     fn ask(addr: SocketAddr, path: &str) -> String {
         let mut socket = std::net::TcpStream::connect(addr).expect("connect");
@@ -304,26 +285,12 @@ mod tests {
 
     #[test]
     fn readiness_and_health_follow_what_they_watch() {
-        let boards =
-            Arc::new(Boards { shards: Vec::new(), sinks: Vec::new(), clusters: Vec::new(), listeners: Vec::new() });
+        let boards = Boards { shards: Vec::new(), sinks: Vec::new(), clusters: Vec::new(), listeners: Vec::new() };
         let (ready, sick) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let watched = Arc::clone(&sick);
-        let health = Box::new(move || watched.load(Ordering::Relaxed).then(|| "shard 1 stands still".to_owned()));
-        let view = View {
-            boards,
-            extra: Vec::new(),
-            ready: Arc::clone(&ready),
-            health,
-            journal: Arc::default(),
-            samples: Arc::default(),
-            described: Arc::default(),
-            shards: Box::new(Nothing),
-            log: Box::new(Nothing),
-            tokens: None,
-            started: SystemTime::now(),
-            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-        };
-        let control = Control::start(([127, 0, 0, 1], 0).into(), view).expect("start");
+        let health = Arc::new(move || watched.load(Ordering::Relaxed).then(|| "shard 1 stands still".to_owned()));
+        let view = View { ready: Arc::clone(&ready), health, ..View::idle(boards, Described::default()) };
+        let control = Control::start(([127, 0, 0, 1], 0).into(), Shown::new(view)).expect("start");
         assert!(ask(control.addr(), "/readyz").starts_with("HTTP/1.1 503"));
         ready.store(true, Ordering::Release);
         assert!(ask(control.addr(), "/readyz").starts_with("HTTP/1.1 200"));

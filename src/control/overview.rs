@@ -16,7 +16,7 @@ use super::described::{ClusterStatus, DeadLetterStatus, ListenerStatus, SinkStat
 use super::problem::{Named, Problem};
 use crate::metrics::spec::ShardMetric as M;
 
-pub(super) fn routes() -> OpenApiRouter<Arc<View>> {
+pub(super) fn routes() -> OpenApiRouter<super::Shown> {
     OpenApiRouter::new()
         .routes(routes!(status))
         .routes(routes!(version))

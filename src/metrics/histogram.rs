@@ -40,6 +40,14 @@ impl Histogram {
         Self { bounds, buckets: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
     }
 
+    /// Takes over what another one of the same bounds has counted.
+    fn take_over(&self, from: &Self) {
+        for (to, from) in self.buckets.iter().zip(&from.buckets) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.sum.store(from.sum.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// Counts a value. One writer only: the shard that owns it.
     pub fn observe(&self, value: u64) {
         self.observe_many(value, 1);
@@ -197,6 +205,13 @@ impl Histograms {
             (0..count).map(|_| Histogram::new(spec.bounds)).collect()
         };
         Self { all: std::array::from_fn(|index| made(&HISTOGRAMS[index])) }
+    }
+
+    /// Takes over what those of a smaller layout have counted: what they are kept for keeps its place.
+    pub fn take_over(&self, from: &Self) {
+        for (to, from) in self.all.iter().zip(&from.all) {
+            to.iter().zip(from).for_each(|(to, from)| to.take_over(from));
+        }
     }
 
     /// Those of one row.

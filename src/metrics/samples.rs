@@ -32,6 +32,12 @@ impl Sample {
         Self { at, values, layout }
     }
 
+    /// The same in a layout with more in it: what is new was 0.
+    #[must_use]
+    pub fn grown(&self, layout: Layout) -> Self {
+        Self { at: self.at, values: self.layout.grown(&self.values, layout), layout }
+    }
+
     /// When it was taken.
     #[must_use]
     pub const fn at(&self) -> Instant {
@@ -147,7 +153,7 @@ impl Samples {
     pub fn span(&self, boards: &Boards) -> Span {
         let now = Sample::of(boards, Instant::now());
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        Span { then: kept.front().unwrap_or(&now).clone(), now }
+        Span { then: kept.front().unwrap_or(&now).grown(now.layout), now }
     }
 }
 

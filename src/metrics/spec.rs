@@ -324,6 +324,31 @@ impl Layout {
         false
     }
 
+    /// Parts of the board, each the numbers of one kind of thing one after the other: where they begin and end.
+    const fn parts(self) -> [(usize, usize); 6] {
+        [
+            (0, self.first_sink()),
+            (self.first_sink(), self.first_cluster()),
+            (self.first_cluster(), self.first_listener()),
+            (self.first_listener(), self.first_error()),
+            (self.first_error(), self.first_refusal()),
+            (self.first_refusal(), self.len()),
+        ]
+    }
+
+    /// The values of a board of this layout in a larger one: what is new is 0.
+    ///
+    /// # Panics
+    /// If the other is not at least as large, for every kind of thing.
+    #[must_use]
+    pub fn grown(self, values: &[u64], to: Self) -> Vec<u64> {
+        let mut grown = vec![0; to.len()];
+        for ((from, end), (place, _)) in self.parts().into_iter().zip(to.parts()) {
+            grown[place..place + end - from].copy_from_slice(&values[from..end]);
+        }
+        grown
+    }
+
     /// Place of the first sink's first number.
     #[must_use]
     pub const fn first_sink(self) -> usize {

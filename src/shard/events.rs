@@ -132,11 +132,10 @@ impl Core {
         let upstream = &mut self.outlets.upstreams[cluster];
         let (teller, numbers) = (&mut self.teller, &mut self.numbers);
         let sinks = &self.around.config.sinks;
-        let (upstream_sinks, hidden) = (&upstream.sinks, &upstream.hidden);
+        let members = &upstream.members;
         let named = |event: Event, sink: SinkId, topic: &str| {
             // A sink's topic of dead letters is a sink of its own to the producer.
-            let dead = || hidden.iter().find(|hidden| hidden.hidden == sink).map(|hidden| &hidden.index);
-            let sink = upstream_sinks.get(usize::from(sink.0)).or_else(dead).and_then(|index| sinks.get(*index));
+            let sink = members.concerns(sink).and_then(|index| sinks.get(index));
             event.with(Field::Sink, sink.map_or("", |sink| sink.name.as_str())).with(Field::Topic, topic)
         };
         let coded = |event: Event, code: i16| {

@@ -1,7 +1,6 @@
 //! Once a second: what an operator is told of messages in the spool that come to nothing, and a figure for which every
 //! partition is looked at.
 
-use crate::kafka::types::SinkId;
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::spec::SinkMetric;
 
@@ -31,16 +30,15 @@ impl Core {
         let (given_up, sinks) = (&mut self.given_up, &self.around.config.sinks);
         given_up.told.resize(sinks.len(), [0; 2]);
         for upstream in &self.outlets.upstreams {
-            for (number, sink) in (0u16..).zip(&upstream.sinks) {
-                let number = SinkId(number);
-                self.numbers.set_sink(*sink, SinkMetric::SpilledRows, upstream.producer.spilled_rows(number));
+            for (number, sink) in upstream.members.own() {
+                self.numbers.set_sink(sink, SinkMetric::SpilledRows, upstream.producer.spilled_rows(number));
                 let stats = upstream.producer.stats(number);
                 let totals = [(stats.dropped, OLDEST), (stats.rotten, ROTTEN)];
-                for ((total, why), told) in totals.into_iter().zip(&mut given_up.told[*sink]) {
+                for ((total, why), told) in totals.into_iter().zip(&mut given_up.told[sink]) {
                     let rows = total - std::mem::replace(told, total);
                     if rows > 0 {
                         self.teller.tell(Kind::RowsDropped, second, |event| {
-                            let event = event.with(Field::Sink, sinks[*sink].name.as_str());
+                            let event = event.with(Field::Sink, sinks[sink].name.as_str());
                             event.with(Field::Records, rows).with(Field::Reason, why)
                         });
                     }

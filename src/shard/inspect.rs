@@ -1,6 +1,5 @@
 //! Questions of the control plane about clients and topics, and its wishes. Each looks at a bounded number of sessions.
 
-use crate::kafka::types::SinkId;
 use crate::metrics::inspect::{Ask, Client, Connection, LOOKED_AT_MAX, Part, Told, Topic};
 use crate::runtime::seam::ConnId;
 use crate::session::{End, Session};
@@ -65,9 +64,9 @@ impl Core {
     /// Topics of all clusters, one after the other; a position is one of this row.
     fn topics(&self, from: u32, limit: usize, wanted: Option<usize>) -> Part<Topic> {
         let all = self.outlets.upstreams.iter().flat_map(|upstream| {
-            (0u16..).zip(&upstream.sinks).flat_map(|(number, sink)| {
-                let topics = upstream.producer.topics(SinkId(number));
-                topics.map(|(name, partitions, buffered_bytes)| (*sink, name, partitions, buffered_bytes))
+            upstream.members.own().flat_map(|(number, sink)| {
+                let topics = upstream.producer.topics(number);
+                topics.map(move |(name, partitions, buffered_bytes)| (sink, name, partitions, buffered_bytes))
             })
         });
         let (mut rows, mut next) = (Vec::new(), None);

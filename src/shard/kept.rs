@@ -110,7 +110,7 @@ impl Core {
                 .filter(|_| rules.restores_packet_ids())
                 .map(|id| {
                     let had_by = id.rows.iter().filter_map(|row| {
-                        let sink = *self.outlets.upstreams.get(row.cluster)?.sinks.get(usize::from(row.sink.0))?;
+                        let sink = self.outlets.upstreams.get(row.cluster)?.members.index_of(row.sink)?;
                         Some(HadBy { sink: u16::try_from(sink).ok()?, owes: row.is_live && row.is_owed })
                     });
                     (id.packet_id, had_by.collect())

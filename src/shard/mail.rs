@@ -2,10 +2,15 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use crate::config::Config;
+use crate::metrics::board::Board;
 use crate::metrics::inspect::{Answer, Ask};
 use crate::runtime::seam::Detached;
+use crate::service::dead_letters::Letter;
 
 /// A letter to a shard.
 #[derive(Debug)]
@@ -32,6 +37,8 @@ pub enum Mail {
     Accept,
     /// A question of the control plane, or a wish.
     Inspect(Inspection),
+    /// Another configuration, in which sinks, clusters and listeners keep their places: see [`crate::config::Change`].
+    Reconfigure(Box<Reconfiguration>),
     /// Stop accepting, finish what is in flight within `grace`, report, end.
     Drain {
         /// How long it may take.
@@ -53,11 +60,24 @@ impl fmt::Debug for Inspection {
     }
 }
 
+/// What a shard gets with another configuration.
+#[derive(Debug)]
+pub struct Reconfiguration {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// A board with a place for everything in it.
+    pub board: Arc<Board>,
+    /// To the files of dead letters, by sink.
+    pub dead_letters: Vec<Option<Sender<Letter>>>,
+}
+
 /// What a shard tells the thread that started it.
 #[derive(Debug)]
 pub enum Notice {
     /// The shard has taken up what its spool holds, and waits for [`Mail::Accept`].
     Started(usize),
+    /// The shard works with the configuration that it was sent with [`Mail::Reconfigure`].
+    Reconfigured(usize),
     /// The shard cannot start, and has ended.
     Failed {
         /// Which.

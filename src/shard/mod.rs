@@ -14,6 +14,7 @@
 //! | `kept`, `holds` | sessions that survive a crash, and what waits until they are on the disk |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
 //! | `turn` | what the runtime calls, and the order of work at the end of a turn |
+//! | `reconfigure`, `members` | sinks and clusters that come, change and go while the shard runs |
 //! | `drain` | the way out |
 //! | `numbers` | the board |
 //! | `events` | what an operator is told |
@@ -33,8 +34,10 @@ mod holds;
 mod inspect;
 mod kept;
 pub mod mail;
+mod members;
 mod numbers;
 mod publish;
+mod reconfigure;
 mod reservation;
 pub mod router;
 mod settings;
@@ -132,13 +135,14 @@ impl Core {
     pub fn new(index: usize, around: Surroundings, board: Arc<Board>) -> Self {
         let config = Arc::clone(&around.config);
         let mut random = fastrand::Rng::new();
-        let upstreams =
-            (0..config.clusters.len()).map(|c| Upstream::new(&config, c, around.rules, random.u64(..))).collect();
-        let layout =
-            Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
-        let letters = DeadLetterQueue::new(index, dead_letters::routes(&config), around.dead_letters.clone());
+        let upstreams = (0..config.clusters.len()).map(|c| Upstream::new(&config, c, around.rules, random.u64(..)));
+        let upstreams: Vec<Upstream> = upstreams.collect();
+        let layout = layout(&config);
+        let routes = dead_letters::routes(&config, upstreams.iter().map(|upstream: &Upstream| &upstream.members));
+        let letters = DeadLetterQueue::new(index, routes, around.dead_letters.clone());
         let when_full = config.spool.map(|spool| spool.when_full).unwrap_or_default();
-        let outlets = Outlets::new(router(&config), sinks::plans(&config), upstreams, letters, when_full);
+        let plans = sinks::plans(&config, |cluster| &upstreams[cluster].members);
+        let outlets = Outlets::new(router(&config), plans, upstreams, letters, when_full);
         Self {
             index,
             shards: config.service.shards,
@@ -165,6 +169,11 @@ impl Core {
             around,
         }
     }
+}
+
+/// The places of a board.
+pub(crate) fn layout(config: &Config) -> Layout {
+    Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() }
 }
 
 /// The filters of all sinks as one trie.

@@ -22,6 +22,14 @@ impl Numbers {
         Self { values: vec![0; layout.len()], layout, board, moved: true, spool: [0; 3] }
     }
 
+    /// Goes on on a board with more places.
+    pub(super) fn grow(&mut self, board: Arc<Board>, layout: Layout) {
+        self.values = self.layout.grown(&self.values, layout);
+        board.histograms.take_over(&self.board.histograms);
+        (self.layout, self.board, self.moved) = (layout, board, true);
+        self.publish();
+    }
+
     /// One more.
     pub(super) fn count(&mut self, metric: ShardMetric) {
         self.raise(metric, 1);

@@ -1,15 +1,15 @@
 //! From what the configuration means for the whole process to what each room of a shard is told.
 
 use crate::buffer::{self, SinkTerms};
-use crate::config::{self, Acknowledge, Buffer, Cluster, Compression, Config, Sink};
+use crate::config::{self, Acknowledge, Buffer, Cluster, Compression, Config, Sink, Spool};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
-use crate::kafka::types::SinkId;
 use crate::kafka::{client, producer};
 use crate::record::compression::Codec;
 use crate::rules::Rules;
 use crate::{session, spool};
 
-use super::dead_letters::{HEADERS_BYTES_MAX, Hidden};
+use super::dead_letters::HEADERS_BYTES_MAX;
+use super::members::{Members, Role};
 
 /// The wire client of a cluster.
 pub(super) fn client(cluster: &Cluster) -> client::Settings {
@@ -27,11 +27,7 @@ pub(super) fn client(cluster: &Cluster) -> client::Settings {
 
 /// The producer of a cluster on one shard, with its share of the memory.
 pub(super) fn producer(config: &Config, cluster: usize, rules: &'static dyn Rules, seed: u64) -> producer::Settings {
-    let hidden = hidden_sinks(config, cluster);
-    let own = config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
-    let own =
-        own.map(|(_, of)| SinkSettings { keep_rejected: of.dead_letters.is_some(), ..sink(of, config.service.shards) });
-    let sinks = own.chain(hidden.iter().map(|hidden| hidden_sink(&config.sinks[hidden.index]))).collect();
+    let sinks = Members::of(config, cluster).roles().map(|role| member(config, role)).collect();
     let share = config.clusters[cluster].buffer_bytes / config.service.shards.max(1) as u64;
     producer::Settings {
         buffer_bytes: usize::try_from(share).unwrap_or(usize::MAX),
@@ -44,17 +40,19 @@ pub(super) fn producer(config: &Config, cluster: usize, rules: &'static dyn Rule
     }
 }
 
-/// The sinks of a cluster that write dead-letter topics: their numbers follow those of the configured ones.
-pub(super) fn hidden_sinks(config: &Config, cluster: usize) -> Vec<Hidden> {
-    let own = || config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
-    let has_topic = |sink: &Sink| sink.dead_letters.as_ref().is_some_and(|dead| dead.topic.is_some());
-    let first = u16::try_from(own().count()).unwrap_or(u16::MAX);
-    let with = own().filter(|(_, sink)| has_topic(sink));
-    with.zip(first..).map(|((index, _), number)| Hidden { index, hidden: SinkId(number) }).collect()
+/// A sink of a producer.
+pub(super) fn member(config: &Config, role: Role) -> SinkSettings {
+    match role {
+        Role::Own(index) => {
+            let of = &config.sinks[index];
+            SinkSettings { keep_rejected: of.dead_letters.is_some(), ..sink(of, config.service.shards) }
+        }
+        Role::DeadLetters(index) => dead_letters_sink(&config.sinks[index]),
+    }
 }
 
-/// Its records are the sink's with a few headers more. What that refuses goes to the file, if there is one.
-fn hidden_sink(of: &Sink) -> SinkSettings {
+/// The sink that writes a dead-letter topic. Its records are the sink's with a few headers more. What that refuses goes to the file, if there is one.
+fn dead_letters_sink(of: &Sink) -> SinkSettings {
     let file = of.dead_letters.as_ref().is_some_and(|dead| dead.file.is_some());
     SinkSettings {
         acks: -1,
@@ -115,20 +113,28 @@ fn sink(sink: &Sink, shards: usize) -> SinkSettings {
     }
 }
 
+/// What each sink may hold of the disk buffer, bytes.
+pub(super) fn share(spool: &Spool, rules: &dyn Rules) -> u64 {
+    rules.share_of_sink(spool.sink_bytes_max, spool.segment_bytes * spool.segments_max)
+}
+
+/// A sink as the disk buffer knows it.
+pub(super) fn terms(of: &Sink, shards: usize) -> SinkTerms {
+    let SinkSettings { keep, answered_on, .. } = sink(of, shards);
+    SinkTerms { name: of.name.as_str().into(), keep, answered_on }
+}
+
 /// The disk buffer of one shard, if there is one.
 pub(super) fn buffer(config: &Config, shard: usize, rules: &dyn Rules, seed: u64) -> Option<buffer::Settings> {
     let spool = config.spool?;
-    let terms = |of: &Sink| {
-        let SinkSettings { keep, answered_on, .. } = sink(of, config.service.shards);
-        SinkTerms { name: of.name.as_str().into(), keep, answered_on }
-    };
+    let terms = |of: &Sink| terms(of, config.service.shards);
     let sinks = |cluster| config.sinks.iter().filter(move |sink| sink.cluster == cluster).map(terms).collect();
     Some(buffer::Settings {
         log: spool::Settings {
             shard: u32::try_from(shard).unwrap_or(u32::MAX),
             segment_bytes: spool.segment_bytes,
             segments_max: spool.segments_max,
-            sink_bytes_max: rules.share_of_sink(spool.sink_bytes_max, spool.segment_bytes * spool.segments_max),
+            sink_bytes_max: share(&spool, rules),
             data_dir_id: config.service.data_dir_id.map_or(0, |id| id.number()),
             seed,
         },

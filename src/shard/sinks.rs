@@ -14,7 +14,7 @@ use crate::rule::envelope::Envelope;
 use crate::rule::template::{Absent, MessageContext, Template};
 
 use super::dead_letters::DeadPlan;
-use super::settings;
+use super::members::{Members, Role};
 
 /// What the headers of MQTT 5 properties other than user properties have beyond the wire's bytes, all together: their
 /// names, and the expiry's digits.
@@ -193,16 +193,15 @@ fn device_header<'a>(property: Property<'a>, all: bool, expiry: &'a [u8]) -> Opt
 }
 
 /// The sinks of a configuration, each with its number within its cluster's producer.
-pub(super) fn plans(config: &Config) -> Vec<Plan> {
-    let mut next = vec![0u16; config.clusters.len()];
-    let hidden: Vec<_> = (0..config.clusters.len()).map(|cluster| settings::hidden_sinks(config, cluster)).collect();
-    let number = |(index, sink): (usize, &Sink)| {
-        let number = next[sink.cluster];
-        next[sink.cluster] += 1;
-        let hidden = hidden[sink.cluster].iter().find(|hidden| hidden.index == index);
-        Plan::new(sink, SinkId(number), sink.dead_letters.as_ref().map(|dead| DeadPlan::new(sink, dead, hidden)))
+pub(super) fn plans<'a>(config: &Config, members: impl Fn(usize) -> &'a Members) -> Vec<Plan> {
+    let plan = |(index, sink): (usize, &Sink)| {
+        let members = members(sink.cluster);
+        // Every sink is a member of its cluster.
+        let number = members.number(Role::Own(index)).unwrap_or(SinkId(u16::MAX));
+        let letters = members.number(Role::DeadLetters(index));
+        Plan::new(sink, number, sink.dead_letters.as_ref().map(|dead| DeadPlan::new(sink, dead, letters)))
     };
-    config.sinks.iter().enumerate().map(number).collect()
+    config.sinks.iter().enumerate().map(plan).collect()
 }
 
 /// Where the rendered headers stand in the scratch.
@@ -221,7 +220,9 @@ mod tests {
 
     fn plan(keys: &str) -> Plan {
         let text = format!("[[sink]]\nname = 's'\nfilters = '#'\ntopic = 't'\n{keys}");
-        plans(&config::parse(&text, "test.toml").expect("a configuration")).remove(0)
+        let config = config::parse(&text, "test.toml").expect("a configuration");
+        let members = Members::of(&config, 0);
+        plans(&config, |_| &members).remove(0)
     }
 
     fn message(properties: Properties<'_>) -> Message<'_> {

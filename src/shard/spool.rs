@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use crate::buffer::{Buffer, Report, Restored, SpoolFull};
 use crate::config::WhenFull;
-use crate::kafka::types::SinkId;
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::spec::{ShardMetric as M, SinkMetric};
 use crate::runtime::seam::{Append, Monotonic, SegmentEvent, SegmentSettings, Segments};
@@ -230,11 +229,10 @@ impl Core {
         ];
         values.into_iter().for_each(|(metric, value)| self.numbers.set(metric, value));
         for (cluster, upstream) in self.outlets.upstreams.iter().enumerate() {
-            for (number, sink) in (0u16..).zip(&upstream.sinks) {
-                let number = SinkId(number);
-                self.numbers.set_sink(*sink, SinkMetric::SpoolBytes, buffer.sink_bytes(cluster, number));
-                self.numbers.set_sink(*sink, SinkMetric::SpooledRows, buffer.sink_rows(cluster, number));
-                self.numbers.set_sink(*sink, SinkMetric::SpoolBytesMax, buffer.sink_bytes_max(cluster, number));
+            for (number, sink) in upstream.members.own() {
+                self.numbers.set_sink(sink, SinkMetric::SpoolBytes, buffer.sink_bytes(cluster, number));
+                self.numbers.set_sink(sink, SinkMetric::SpooledRows, buffer.sink_rows(cluster, number));
+                self.numbers.set_sink(sink, SinkMetric::SpoolBytesMax, buffer.sink_bytes_max(cluster, number));
             }
         }
     }

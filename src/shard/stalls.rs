@@ -62,6 +62,14 @@ impl Stalls {
         self.waiting
     }
 
+    /// What they wait for may not be there any more: each is asked again in this turn.
+    pub(super) fn ask_all_again(&mut self) {
+        let all: VecDeque<_> = std::mem::take(&mut self.lines).into_values().flatten().collect();
+        if !all.is_empty() {
+            self.lines.insert(None, all);
+        }
+    }
+
     /// One of them is read again, or has gone.
     pub(super) fn one_less(&mut self) {
         self.waiting = self.waiting.saturating_sub(1);

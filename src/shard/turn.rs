@@ -103,6 +103,7 @@ impl Shard for Core {
             Mail::Accept if self.drain.is_none() => io.start_accepting(),
             Mail::Accept => {}
             Mail::Inspect(Inspection { ask, answer }) => answer(self.inspect(io, ask)),
+            Mail::Reconfigure(to) => self.reconfigure(io, *to),
             Mail::Drain { grace } => self.begin_drain(io, grace),
         }
     }

@@ -23,8 +23,8 @@ use crate::service::resolver::Question;
 use crate::session::{Receipt, SessionKey};
 
 use super::connection::{Kind, Timer};
-use super::dead_letters::Hidden;
 use super::mail::Mail;
+use super::members::{Members, Role};
 use super::numbers::Numbers;
 use super::spool::Files;
 use super::{Core, Ring, settings};
@@ -36,12 +36,7 @@ pub(super) struct Upstream {
     /// Something happened this turn: rows, bytes, a timer.
     pub(super) busy: bool,
     links: HashMap<LinkId, ConnId>,
-    /// Numbers of its sinks in the configuration, by their number in the producer.
-    pub(super) sinks: Vec<usize>,
-    /// Where these keep their rows, and when a row is answered.
-    keeps: Vec<(Keep, AnsweredOn)>,
-    /// The sinks that write its dead-letter topics.
-    pub(super) hidden: Vec<Hidden>,
+    pub(super) members: Members,
     requests: Vec<ProduceRequest>,
     effects: Vec<Effect>,
     /// Requests without an answer, and when they were handed over: oldest first.
@@ -79,18 +74,13 @@ impl Timings<'_> {
 impl Upstream {
     /// `cluster` is its index in the configuration.
     pub(super) fn new(config: &Config, cluster: usize, rules: &'static dyn Rules, seed: u64) -> Self {
-        let mine = config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
         let producer = settings::producer(config, cluster, rules, seed.rotate_left(32));
-        let sinks: Vec<usize> = mine.map(|(index, _)| index).collect();
-        let keeps = producer.sinks.iter().take(sinks.len()).map(|sink| (sink.keep, sink.answered_on)).collect();
         Self {
             client: Client::new(settings::client(&config.clusters[cluster]), seed),
             producer: Producer::new(producer),
             busy: true,
             links: HashMap::new(),
-            sinks,
-            keeps,
-            hidden: settings::hidden_sinks(config, cluster),
+            members: Members::of(config, cluster),
             requests: Vec::new(),
             effects: Vec::new(),
             begun: VecDeque::new(),
@@ -98,6 +88,13 @@ impl Upstream {
             reachable: false,
             timer: None,
             saving: false,
+        }
+    }
+
+    /// One more sink of the configuration, and that of its dead-letter topic.
+    pub(super) fn add(&mut self, config: &Config, index: usize) {
+        for role in self.members.add(config, index) {
+            self.producer.add_sink(settings::member(config, role));
         }
     }
 
@@ -152,8 +149,8 @@ impl Upstream {
 
     /// Rows of its sinks that are kept and answered in such a way, rejected ones whose dead letters are not safe among them.
     pub(super) fn rows_of(&self, wanted: &impl Fn((Keep, AnsweredOn)) -> bool) -> u64 {
-        let kept = (0u16..).zip(&self.keeps).filter(|(_, keep)| wanted(**keep));
-        kept.map(|(sink, _)| self.producer.stats(SinkId(sink)).buffered_rows).sum()
+        let wanted = self.members.kept().filter(|(.., keep)| wanted(*keep));
+        wanted.map(|(sink, ..)| self.producer.stats(sink).buffered_rows).sum()
     }
 
     /// Rows that were to be in the log and are not, as it has not taken them.
@@ -162,7 +159,8 @@ impl Upstream {
     }
 
     fn outliving(&self, saved: bool) -> impl Iterator<Item = SinkId> {
-        (0u16..).zip(&self.keeps).filter(move |(_, (keep, _))| keep.outlives_if(saved)).map(|(sink, _)| SinkId(sink))
+        let outliving = self.members.kept().filter(move |(.., (keep, _))| keep.outlives_if(saved));
+        outliving.map(|(sink, ..)| sink)
     }
 
     /// Whether it would help to wait for rows that the next start finds: Kafka is there, and still sent some of them
@@ -176,7 +174,7 @@ impl Upstream {
     /// What is in memory and is to outlive the process goes to the log, and nothing more to Kafka. `false`: again, the log
     /// has not taken all of it.
     pub(super) fn save(&mut self, log: &mut dyn RowLog) -> bool {
-        self.saving = self.keeps.iter().any(|(keep, _)| *keep == Keep::HybridSaved);
+        self.saving = self.members.kept().any(|(.., (keep, _))| keep == Keep::HybridSaved);
         self.producer.save(log)
     }
 
@@ -297,7 +295,7 @@ impl Core {
     /// Results of batches to the sessions whose messages stand in them.
     fn settle(&mut self, cluster: usize) {
         let (sessions, touched, letters) = (&mut self.sessions, &mut self.touched, &mut self.outlets.letters);
-        let Upstream { producer, sinks, .. } = &mut self.outlets.upstreams[cluster];
+        let Upstream { producer, members, .. } = &mut self.outlets.upstreams[cluster];
         producer.drain_landed(|run: Run, outcome, landed| {
             if letters.answered(run, outcome) {
                 return;
@@ -309,7 +307,7 @@ impl Core {
                     Outcome::Delivered | Outcome::DeadLettered => ReasonCode::SUCCESS,
                     Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
                 };
-                if let Some(receipt) = landed.filter(|_| session.wants_receipts()).and_then(|at| receipt(sinks, at)) {
+                if let Some(receipt) = landed.filter(|_| session.wants_receipts()).and_then(|at| receipt(members, at)) {
                     session.landed(run.first, run.count, &receipt);
                 }
                 session.complete(run.first, run.count, code);
@@ -351,22 +349,22 @@ impl Core {
         let mut dead = SmallVec::<[(usize, u64); 4]>::new();
         let upstream = &self.outlets.upstreams[cluster];
         let numbers = &mut self.numbers;
-        for (number, sink) in (0u16..).zip(&upstream.sinks) {
-            let own = upstream.producer.stats(SinkId(number));
-            let hidden = upstream.hidden.iter().find(|hidden| hidden.index == *sink).map(|hidden| hidden.hidden);
-            let letters = self.outlets.letters.totals(*sink);
+        for (number, sink) in upstream.members.own() {
+            let own = upstream.producer.stats(number);
+            let writes_letters = upstream.members.number(Role::DeadLetters(sink));
+            let letters = self.outlets.letters.totals(sink);
             let stats = SinkStats {
                 // Messages that it did not take count as its own, too.
                 appended: own.appended + letters.messages,
                 refused: own.refused + letters.messages_refused,
                 buffered_rows: own.buffered_rows + letters.messages_in_flight(),
                 buffered_bytes: own.buffered_bytes
-                    + hidden.map_or(0, |hidden| upstream.producer.stats(hidden).buffered_bytes),
+                    + writes_letters.map_or(0, |number| upstream.producer.stats(number).buffered_bytes),
                 ..*own
             };
             let dead_lettered = own.handed_over + letters.messages_safe;
             if dead_lettered > 0 {
-                dead.push((*sink, dead_lettered));
+                dead.push((sink, dead_lettered));
             }
             let values = [
                 (SinkMetric::DeadLettered, dead_lettered),
@@ -396,10 +394,10 @@ impl Core {
                 (SinkMetric::BatchesUnanswered, stats.batches_unanswered),
                 (SinkMetric::Splits, stats.splits),
                 (SinkMetric::EpochsRaised, stats.epochs_raised),
-                (SinkMetric::Topics, upstream.producer.topics_held(SinkId(number)) as u64),
+                (SinkMetric::Topics, upstream.producer.topics_held(number) as u64),
             ];
             for (metric, value) in values {
-                numbers.set_sink(*sink, metric, value);
+                numbers.set_sink(sink, metric, value);
             }
         }
         numbers.set_cluster(cluster, ClusterMetric::Reachable, u64::from(upstream.reachable));
@@ -419,9 +417,9 @@ impl Core {
     }
 }
 
-/// What a publisher is told of where its row stands. `sinks`: their numbers in the configuration.
-fn receipt(sinks: &[usize], at: Landed<'_>) -> Option<Receipt> {
-    let sink = u16::try_from(*sinks.get(usize::from(at.sink.0))?).ok()?;
+/// What a publisher is told of where its row stands.
+fn receipt(members: &Members, at: Landed<'_>) -> Option<Receipt> {
+    let sink = u16::try_from(members.index_of(at.sink)?).ok()?;
     Some(Receipt { sink, topic: Rc::clone(at.topic), partition: at.partition, offset: at.offset })
 }
 

@@ -86,6 +86,11 @@ impl Log {
         if known { self.capacity(SEGMENTS_RESERVED).saturating_sub(self.settings.segment_bytes / 8) } else { 0 }
     }
 
+    /// Another share for every sink that [`Log::share`] has given none of its own, bytes.
+    pub fn share_of_all(&mut self, bytes: u64) {
+        self.settings.sink_bytes_max = bytes;
+    }
+
     /// Bytes that rows of this sink may take now, of its share.
     #[must_use]
     pub fn sink_room(&self, sink: usize) -> u64 {

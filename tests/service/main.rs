@@ -30,6 +30,7 @@ mod process;
 mod proxy_protocol;
 mod receipts;
 mod records;
+mod reload;
 mod spool_start;
 #[path = "../support/mod.rs"]
 mod support;

@@ -73,7 +73,7 @@ impl Producer {
     #[must_use]
     pub fn promise(&self, bytes: usize) -> Option<Promise> {
         let promise = bytes + self.sinks.len() * (BUFFER_MIN + BATCH_COST);
-        (self.pool.used() + promise <= self.append_ceiling).then_some(Promise(promise))
+        (self.pool.used() + promise <= self.ceilings.append).then_some(Promise(promise))
     }
 
     /// Whether there is room for such rows.
@@ -184,7 +184,7 @@ impl Producer {
             notes: Notes { terms, ..Notes::default() },
             ripe_at,
             now,
-            ceiling: self.append_ceiling.saturating_sub(promise.0),
+            ceiling: self.ceilings.append.saturating_sub(promise.0),
         };
         if self.topics[index as usize].is_open() {
             self.place(index, &row);

@@ -206,7 +206,7 @@ impl Producer {
         let batch_bytes = self.sinks[sink].settings.batch_bytes;
         let bounds = Bounds {
             batch_bytes,
-            ceiling: self.place_ceiling,
+            ceiling: self.ceilings.place,
             hint: (batch_bytes, 0),
             kind: Kind::Logged(backlog.lane),
         };
@@ -245,7 +245,7 @@ impl Producer {
                         return false;
                     }
                     let need = (HEADER_LEN + super::append::RECORD_OVERHEAD + tail_len).max(BUFFER_MIN) + BATCH_COST;
-                    if self.pool.used() + need > self.place_ceiling {
+                    if self.pool.used() + need > self.ceilings.place {
                         stopped = Some(Loaded::Wait);
                         return false;
                     }

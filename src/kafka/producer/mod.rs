@@ -26,6 +26,7 @@ mod append;
 mod ask;
 mod backlog;
 mod batch;
+mod change;
 mod corrupt;
 mod dispatch;
 mod dropped;
@@ -75,6 +76,7 @@ use hashbrown::HashMap;
 
 pub use self::append::{Promise, Target, row_bytes_max};
 use self::batch::Batch;
+use self::change::Ceilings;
 use self::dispatch::Dispatcher;
 use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::landed::Place;
@@ -82,7 +84,7 @@ use self::logging::Logging;
 use self::lost::End;
 pub use self::news::News;
 use self::partition::{Partition, SpareWork};
-use self::pool::{BATCH_COST, Pool};
+use self::pool::Pool;
 use self::rejected::RejectedBatches;
 pub use self::rejected::{Rejected, RejectedEnd, RejectedId, RejectedRow};
 use self::row_log::Fate;
@@ -157,6 +159,22 @@ struct Sink {
 }
 
 impl Sink {
+    fn new(settings: SinkSettings) -> Self {
+        Self {
+            settings,
+            stats: SinkStats::default(),
+            memory: 0,
+            unwritten: 0,
+            beyond: None,
+            identity: None,
+            asked_until: None,
+            swept: false,
+            topics: HashMap::default(),
+            last: u32::MAX,
+            lingering: VecDeque::new(),
+        }
+    }
+
     /// What the next step of a partition depends on.
     fn terms(&self, of: &Partition, rules: &'static dyn Rules, now: (Monotonic, WallMs), durable: u64) -> StepTerms {
         let (SinkSettings { acks, max_inflight, .. }, (now, wall)) = (&self.settings, now);
@@ -233,17 +251,8 @@ pub struct Producer {
     wall: WallMs,
     /// What goes to the log, and what waits for it.
     logging: Logging,
-    /// Memory in use up to which rows are taken, and up to which they are placed.
-    append_ceiling: usize,
-    place_ceiling: usize,
-    /// The same for rows of a sink with a reserve.
-    reserve_ceiling: usize,
-    limit: usize,
+    ceilings: Ceilings,
     codecs: Codecs,
-    /// One sink, one topic: there is nobody to leave a part to.
-    undivided: bool,
-    /// More than one sink: each has its part.
-    several: bool,
     rng: fastrand::Rng,
 }
 
@@ -251,35 +260,12 @@ impl Producer {
     /// A producer without rows.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let largest = settings.batch_capacity_max();
         let codecs = settings.codecs();
-        let limit = settings.buffer_bytes.max(settings.buffer_bytes_min_with(&codecs));
-        let mut pool = Pool::new(limit);
+        let ceilings = Ceilings::of(&settings, &codecs, 0);
+        let mut pool = Pool::new(ceilings.limit);
         pool.charge(codecs.memory());
-        // Splitting a batch needs twice its room, and once more if it is compressed; placing needs one batch.
-        let reserve_ceiling = limit - largest * if codecs.is_empty() { 2 } else { 3 } - 4 * BATCH_COST;
-        let (reserved, others): (Vec<_>, Vec<_>) = settings.sinks.iter().partition(|sink| sink.reserved);
-        // One batch while all else is full: what that holds may give its memory back only then.
-        let place_ceiling = reserve_ceiling - if reserved.is_empty() { 0 } else { largest + BATCH_COST };
-        let undivided = matches!(*others, [only] if only.fixed_topic);
-        let several = others.len() > 1;
-        let append_ceiling = place_ceiling - largest - BATCH_COST;
-        let logged = settings.sinks.iter().filter(|sink| sink.keep != Keep::Memory).count();
-        // What is over is in the log alone before memory is full; the encoders have theirs.
-        let spill_after_max = append_ceiling.saturating_sub(codecs.memory()) / (2 * logged.max(1));
-        let sinks = settings.sinks.iter().map(|sink| Sink {
-            settings: SinkSettings { spill_after: sink.spill_after.min(spill_after_max), ..sink.clone() },
-            stats: SinkStats::default(),
-            memory: 0,
-            unwritten: 0,
-            beyond: None,
-            identity: None,
-            asked_until: None,
-            swept: false,
-            topics: HashMap::default(),
-            last: u32::MAX,
-            lingering: VecDeque::new(),
-        });
+        let logged = settings.sinks.iter().any(|sink| sink.keep != Keep::Memory);
+        let sinks = settings.sinks.iter().map(|sink| Sink::new(ceilings.of_sink(sink)));
         Self {
             sinks: sinks.collect(),
             topics: Vec::new(),
@@ -309,14 +295,9 @@ impl Producer {
             reachable: true,
             cuts_no_more: false,
             wall: WallMs(0),
-            logging: Logging::new(logged > 0),
-            append_ceiling,
-            place_ceiling,
-            reserve_ceiling,
-            limit,
+            logging: Logging::new(logged),
+            ceilings,
             codecs,
-            undivided,
-            several,
             rng: fastrand::Rng::with_seed(settings.seed),
             rules: settings.rules,
             settings,
@@ -378,7 +359,7 @@ impl Producer {
     /// The bound of that memory: `buffer_bytes`, or the least that the sinks need if that is more.
     #[must_use]
     pub const fn buffer_bytes_max(&self) -> usize {
-        self.limit
+        self.ceilings.limit
     }
 
     /// Memory in use and memory kept for later: never above [`Self::buffer_bytes_max`].

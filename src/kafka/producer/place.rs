@@ -238,7 +238,7 @@ impl Producer {
         now: Monotonic,
     ) -> bool {
         let need = (HEADER_LEN + super::append::RECORD_OVERHEAD + record.tail.len()).max(BUFFER_MIN) + BATCH_COST;
-        if self.pool.used() + need > self.place_ceiling && !self.may_place_reserved(index) {
+        if self.pool.used() + need > self.ceilings.place && !self.may_place_reserved(index) {
             return false;
         }
         let number = batch.kept.numbers.of(place.count).map_or(u64::MAX, |number| number.number);
@@ -256,7 +256,7 @@ impl Producer {
         let linger = self.sinks[topic.sink].settings.linger;
         let ripe_at = if topic.backlogs.is_empty() { now } else { now.after(linger) };
         let notes = Notes { held: true, ..notes };
-        let ceiling = self.append_ceiling;
+        let ceiling = self.ceilings.append;
         self.place(index, &NewRow { source: record, hash, ticket, notes, ripe_at, now, ceiling });
         true
     }

@@ -61,6 +61,11 @@ impl Pool {
         }
     }
 
+    /// A higher bound; a lower one changes nothing.
+    pub(super) fn raise_limit(&mut self, limit: usize) {
+        self.limit = self.limit.max(limit);
+    }
+
     /// Bytes in use.
     pub(super) const fn used(&self) -> usize {
         self.used

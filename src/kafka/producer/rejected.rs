@@ -221,7 +221,7 @@ impl Producer {
         let need = HEADER_LEN + super::append::RECORD_OVERHEAD + row_bytes;
         let memory = need.max(BUFFER_MIN) + BATCH_COST;
         let holds = self.sinks.get(usize::from(sink.0)).is_some_and(|sink| sink.memory > 0);
-        !holds || (self.pool.used() + memory <= self.reserve_ceiling && self.share(sink, None, need).is_ok())
+        !holds || (self.pool.used() + memory <= self.ceilings.reserve && self.share(sink, None, need).is_ok())
     }
 
     /// Whether a row of this topic is placed whatever else holds: one of a sink with a reserve, with none of its topic

@@ -195,7 +195,7 @@ impl Producer {
         let halves = 2 * (batch.plain_len + 4 * HEADER_LEN) + 2 * BATCH_COST;
         let tickets = 2 * batch.tickets.capacity() * SPAN_BYTES;
         let plain = if self.codecs.is_empty() { 0 } else { batch.plain_len };
-        self.pool.used() + halves + tickets + plain <= self.limit
+        self.pool.used() + halves + tickets + plain <= self.ceilings.limit
     }
 }
 

@@ -161,7 +161,7 @@ impl Producer {
         let sink = self.topics[index as usize].sink;
         let (lane, timeless, keeps_time) = (cut.lane, cut.timeless, self.rules.keeps_time());
         let hint = (self.sinks[sink].settings.batch_bytes, 0);
-        let largest = self.place_ceiling - self.append_ceiling - BATCH_COST;
+        let largest = self.ceilings.place - self.ceilings.append - BATCH_COST;
         let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: Kind::Logged(lane) };
         while let Some(rows) = cut.rows.get(*run) {
             *next = (*next).max(rows.first);
@@ -175,7 +175,7 @@ impl Producer {
             let back = log.read(lane, *next, rows.end(), &mut |row: LoggedRow<'_>| {
                 gap = row.number != *next;
                 // Room for a batch of any size, or none is begun: there is that much behind what rows that come may take.
-                short = part.is_empty() && self.pool.used() + largest + BATCH_COST > self.place_ceiling;
+                short = part.is_empty() && self.pool.used() + largest + BATCH_COST > self.ceilings.place;
                 if gap || short {
                     return false;
                 }

@@ -47,15 +47,15 @@ impl Producer {
     /// # Errors
     /// What the row must wait for.
     pub fn share(&self, sink: SinkId, topic: Option<TopicId>, row_bytes: usize) -> Result<(), Full> {
-        if self.is_plenty(row_bytes) || self.undivided || self.spills(sink) {
+        if self.is_plenty(row_bytes) || self.ceilings.undivided || self.spills(sink) {
             return Ok(());
         }
         let need = row_bytes + BUFFER_MIN + BATCH_COST;
         let used = self.pool.used();
-        let whole = self.append_ceiling;
+        let whole = self.ceilings.append;
         let Some(state) = self.sinks.get(usize::from(sink.0)) else { return Ok(()) };
         let free = whole.saturating_sub(used);
-        let (held, part) = if self.several { (state.memory, part_of(free, whole)) } else { (0, free) };
+        let (held, part) = if self.ceilings.several { (state.memory, part_of(free, whole)) } else { (0, free) };
         let rest = part.saturating_sub(held);
         // A fixed topic is its sink: their part is one.
         let topic = topic.filter(|_| !state.settings.fixed_topic);
@@ -63,7 +63,7 @@ impl Producer {
         let within = match (held, of_topic) {
             (0, 0) => need <= free,
             (_, 0) => need <= rest,
-            (..) => of_topic + need <= part_of(rest, if self.several { part } else { whole }),
+            (..) => of_topic + need <= part_of(rest, if self.ceilings.several { part } else { whole }),
         };
         if within {
             return Ok(());
@@ -78,7 +78,7 @@ impl Producer {
     /// Whether so little is held that a row is within its parts, whoever holds it.
     #[must_use]
     pub const fn is_plenty(&self, row_bytes: usize) -> bool {
-        8 * (self.pool.used() + row_bytes + BUFFER_MIN + BATCH_COST) <= self.append_ceiling
+        8 * (self.pool.used() + row_bytes + BUFFER_MIN + BATCH_COST) <= self.ceilings.append
     }
 
     /// Whether the part of the partition that a row goes to by its hash ([`super::Target`]) has room for it; asked after
@@ -110,25 +110,25 @@ impl Producer {
 
     /// What a topic may hold, and how much of that it does not hold.
     fn part_of_topic(&self, topic: &Topic) -> (usize, usize) {
-        let whole = self.append_ceiling;
+        let whole = self.ceilings.append;
         let free = whole.saturating_sub(self.pool.used());
-        if self.undivided {
+        if self.ceilings.undivided {
             return (whole, free);
         }
         let sink = &self.sinks[topic.sink];
-        let (held, part) = if self.several { (sink.memory, part_of(free, whole)) } else { (0, free) };
+        let (held, part) = if self.ceilings.several { (sink.memory, part_of(free, whole)) } else { (0, free) };
         let rest = part.saturating_sub(held);
         if sink.settings.fixed_topic {
             return (part, rest);
         }
-        let part = part_of(rest, if self.several { part } else { whole });
+        let part = part_of(rest, if self.ceilings.several { part } else { whole });
         (part, part.saturating_sub(topic.memory))
     }
 
     /// Whether a row of up to `row_bytes` that waits for this need wait no longer: it is worth asking again.
     #[must_use]
     pub fn may_go_on(&self, full: Full, row_bytes: usize) -> bool {
-        let room = self.pool.used() + row_bytes + self.sinks.len() * (BUFFER_MIN + BATCH_COST) <= self.append_ceiling;
+        let room = self.pool.used() + row_bytes + self.sinks.len() * (BUFFER_MIN + BATCH_COST) <= self.ceilings.append;
         room && match full {
             Full::Memory | Full::Letters(_) | Full::Spool | Full::SpoolShare(_) => true,
             Full::Sink(sink) => self.share(sink, None, row_bytes).is_ok(),

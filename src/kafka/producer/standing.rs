@@ -8,7 +8,7 @@ use super::backlog::Backlog;
 impl Producer {
     /// A line for each topic and partition that holds rows.
     pub(crate) fn standing(&self) -> String {
-        let (used, ceilings) = (self.pool.used(), (self.append_ceiling, self.place_ceiling));
+        let (used, ceilings) = (self.pool.used(), (self.ceilings.append, self.ceilings.place));
         let mut text =
             format!("memory {used} of {ceilings:?}, loading {:?}, reachable {}\n", self.loading, self.reachable);
         let backlog = |of: &Backlog| {

@@ -62,7 +62,7 @@ impl Producer {
     /// Whether a batch can be written anew beside itself.
     fn has_room_without_time(&self, batch: &Batch) -> bool {
         let need = 2 * (batch.plain_len + GROWTH * batch.count as usize + HEADER_LEN) + BATCH_COST;
-        self.pool.used() + need <= self.limit
+        self.pool.used() + need <= self.ceilings.limit
     }
 
     /// Whether the batch that is to be cut next, which Kafka would refuse for its times, has just lost them. Where there is

@@ -7,12 +7,12 @@ use crate::kafka::topic_name::KAFKA_TOPIC_BYTES_MAX;
 use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::{Monotonic, WallMs};
 
+use super::DeadLetterQueue;
 use super::header::{
     CLIENT_ID_HEADER, CUT_HEADER, CUT_VALUE_BYTES, HEADER_PREFIX, HEADERS_BYTES_MAX, MQTT_TOPIC_HEADER, QOS_HEADER,
     REASON_HEADER, RECEIVED_HEADER, SINK_HEADER, TOPIC_HEADER,
 };
 use super::line::Line;
-use super::{DeadLetterQueue, Hidden};
 use crate::shard::publish::{Objection, Outlets, topic};
 use crate::shard::settings;
 use crate::shard::sinks::{Message, Plan};
@@ -21,7 +21,7 @@ use crate::shard::sinks::{Message, Plan};
 #[derive(Debug)]
 pub(in crate::shard) struct DeadPlan {
     sink: String,
-    /// The hidden sink, and its topic.
+    /// The sink that writes the topic, and the topic.
     topic: Option<(SinkId, String)>,
     file: bool,
     record_bytes_max: usize,
@@ -37,10 +37,10 @@ pub(in crate::shard) enum Place {
 }
 
 impl DeadPlan {
-    pub(in crate::shard) fn new(sink: &Sink, dead: &config::DeadLetters, hidden: Option<&Hidden>) -> Self {
+    pub(in crate::shard) fn new(sink: &Sink, dead: &config::DeadLetters, letters: Option<SinkId>) -> Self {
         Self {
             sink: sink.name.clone(),
-            topic: hidden.zip(dead.topic.clone()).map(|(hidden, topic)| (hidden.hidden, topic)),
+            topic: letters.zip(dead.topic.clone()),
             file: dead.file.is_some(),
             record_bytes_max: settings::dead_record_bytes_max(sink),
         }

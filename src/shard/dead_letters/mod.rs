@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::kafka::producer::RejectedRow;
-use crate::kafka::types::{Outcome, SinkId, Ticket};
+use crate::kafka::types::{Outcome, Ticket};
 use crate::limits::DEAD_LETTERS_QUEUED_BYTES_MAX;
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::spec::ShardMetric;
@@ -37,7 +37,7 @@ use crate::session::{Session, SessionKey};
 use self::line::{Line, of_row};
 use super::Core;
 use super::events::second;
-use super::settings;
+use super::members::{Members, Role};
 
 /// How often an event announces new dead letters of a sink.
 const ANNOUNCED_EVERY: Duration = Duration::from_secs(1);
@@ -50,6 +50,11 @@ impl Announced {
     pub(super) fn new(sinks: usize) -> Self {
         Self(vec![(0, None); sinks])
     }
+
+    /// There are more of them now.
+    pub(super) fn grow(&mut self, sinks: usize) {
+        self.0.resize(sinks, (0, None));
+    }
 }
 
 /// What a publisher is told of a message that is in the dead letters: its protocol's code for "not delivered", or, where it
@@ -59,23 +64,20 @@ fn code(session: &Session) -> ReasonCode {
 }
 
 /// Where the letters of each sink go, by cluster and by the sink's number in its producer.
-pub(super) fn routes(config: &Config) -> Vec<Vec<Option<Route>>> {
-    let of_cluster = |cluster: usize| {
-        let hidden = settings::hidden_sinks(config, cluster);
-        let own = config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
-        let own = own.map(|(index, sink)| {
+pub(super) fn routes<'a>(config: &Config, members: impl Iterator<Item = &'a Members>) -> Vec<Vec<Option<Route>>> {
+    let route = |members: &Members, role: Role| match role {
+        Role::Own(index) => {
+            let sink = &config.sinks[index];
             let dead = sink.dead_letters.as_ref()?;
-            let to = hidden.iter().find(|hidden| hidden.index == index).map(|hidden| hidden.hidden);
-            let topic = to.zip(dead.topic.clone());
+            let topic = members.number(Role::DeadLetters(index)).zip(dead.topic.clone());
             Some(Route { index, sink: sink.name.clone(), topic, file: dead.file.is_some(), of_letters: false })
-        });
-        let of_letters = hidden.iter().map(|hidden| {
-            let sink = config.sinks[hidden.index].name.clone();
-            Some(Route { index: hidden.index, sink, topic: None, file: true, of_letters: true })
-        });
-        own.chain(of_letters).collect()
+        }
+        Role::DeadLetters(index) => {
+            let sink = config.sinks[index].name.clone();
+            Some(Route { index, sink, topic: None, file: true, of_letters: true })
+        }
     };
-    (0..config.clusters.len()).map(of_cluster).collect()
+    members.map(|members| members.roles().map(|role| route(members, role)).collect()).collect()
 }
 
 impl Core {
@@ -150,13 +152,4 @@ impl Core {
             event.with(Field::Sink, sink.as_str()).with(Field::Total, total)
         });
     }
-}
-
-/// The sink that writes a dead-letter topic.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Hidden {
-    /// Number of the sink in the configuration whose letters it writes.
-    pub(super) index: usize,
-    /// Its own number in the producer.
-    pub(super) hidden: SinkId,
 }

@@ -123,6 +123,15 @@ impl DeadLetterQueue {
         }
     }
 
+    /// There are more sinks now, in these clusters. Those that there were keep their place, their file and what is on its way.
+    pub(crate) fn grow(&mut self, shard: usize, routes: Vec<Vec<Option<Route>>>, files: &[Option<Sender<Line>>]) {
+        self.rejected.resize_with(routes.len(), VecDeque::new);
+        self.routes = routes;
+        self.totals.resize(self.totals.len().max(files.len()), Totals::default());
+        let added = files.iter().enumerate().skip(self.files.len());
+        self.files.extend(added.map(|(sink, to)| Some(FileQueue::new(shard, sink, to.clone()?))));
+    }
+
     /// Whether [`DeadLetterQueue::forward`] may have something to do.
     pub(crate) fn has_work(&self, cluster: usize, producer: &Producer) -> bool {
         producer.has_rejected() || !self.rejected[cluster].is_empty()

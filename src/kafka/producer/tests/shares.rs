@@ -45,7 +45,7 @@ fn fill(hand: &mut Hand, sink: SinkId, name: &str) -> Full {
 }
 
 fn used(hand: &Hand) -> usize {
-    100 * hand.producer.buffered_bytes() / hand.producer.append_ceiling
+    100 * hand.producer.buffered_bytes() / hand.producer.ceilings.append
 }
 
 fn unknown(name: &str) -> TopicMetadata {

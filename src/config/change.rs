@@ -1,0 +1,314 @@
+//! From the configuration that a running service has to another one: what can be applied at once, and what needs a restart.
+//!
+//! Sinks and clusters are known by name in the file, in the log and to people, and by their place in the lists everywhere
+//! else. A place is given once for as long as the process runs: what is added comes behind what there is, and what is
+//! removed stays in its place.
+
+use super::resolved::{Buffer, Cluster, Config, Sink, Spool};
+use super::{EMBEDDED, SINKS_MAX};
+
+/// A configuration to go on with.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What is in force with it.
+    pub config: Config,
+    /// Settings that it applies, in the words of the file: `sink telemetry (changed: filters, linger)`.
+    pub applied: Vec<String>,
+    /// Settings that differ and need a restart. They are left as they are.
+    pub waiting: Vec<String>,
+}
+
+impl Change {
+    /// From `running` to what `wanted` says. Both as the program has them at its start, with
+    /// [`Config::share_dead_letters_file`].
+    #[must_use]
+    pub fn between(running: &Config, wanted: &Config) -> Self {
+        let mut change = Self { config: running.clone(), applied: Vec::new(), waiting: Vec::new() };
+        change.service(wanted);
+        change.mqtt(wanted);
+        change.listeners(wanted);
+        change.clusters(wanted);
+        change.sinks(wanted);
+        change
+    }
+
+    /// Whether the two say the same.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.applied.is_empty() && self.waiting.is_empty()
+    }
+
+    fn service(&mut self, wanted: &Config) {
+        macro_rules! waiting {
+            ($($section:ident . $key:ident),* $(,)?) => {
+                $(if self.config.$section.$key != wanted.$section.$key {
+                    self.waiting.push(format!("{}.{}", stringify!($section), stringify!($key)));
+                })*
+            };
+        }
+        waiting!(service.shards, service.data_dir, service.pin, control.bind, control.access, log.format);
+        if wanted.service.data_dir_id.is_some() && self.config.service.data_dir_id != wanted.service.data_dir_id {
+            self.waiting.push("service.data_dir_id".to_owned());
+        }
+        self.spool(wanted);
+        if self.config.embedded != wanted.embedded {
+            self.waiting.push("embedded".to_owned());
+        }
+        self.apply("service.drain_grace", |config| &mut config.service.drain_grace, wanted.service.drain_grace);
+        self.apply("log.level", |config| &mut config.log.level, wanted.log.level);
+    }
+
+    fn spool(&mut self, wanted: &Config) {
+        let (Some(known), Some(wanted)) = (&mut self.config.spool, wanted.spool) else {
+            if self.config.spool != wanted.spool {
+                self.waiting.push("spool".to_owned());
+            }
+            return;
+        };
+        // The share may follow from the number of sinks.
+        for (name, is_other) in [
+            ("spool.spool_share", known.share != wanted.share),
+            ("spool.when_full", known.when_full != wanted.when_full),
+        ] {
+            if is_other {
+                self.applied.push(name.to_owned());
+            }
+        }
+        *known =
+            Spool { share: wanted.share, sink_bytes_max: wanted.sink_bytes_max, when_full: wanted.when_full, ..*known };
+        if *known != wanted {
+            self.waiting.push("spool".to_owned());
+        }
+    }
+
+    fn apply<T: PartialEq>(&mut self, name: &str, place: impl Fn(&mut Config) -> &mut T, wanted: T) {
+        let place = place(&mut self.config);
+        if *place != wanted {
+            *place = wanted;
+            self.applied.push(name.to_owned());
+        }
+    }
+
+    /// Terms of a session: they hold from its next CONNECT on. What an open connection was told keeps the packet size.
+    fn mqtt(&mut self, wanted: &Config) {
+        macro_rules! mqtt {
+            ($($key:ident),* $(,)?) => {
+                $(self.apply(concat!("mqtt.", stringify!($key)), |config| &mut config.mqtt.$key, wanted.mqtt.$key);)*
+            };
+        }
+        mqtt!(
+            receive_maximum,
+            qos2_inflight_3x,
+            topic_alias_maximum,
+            connect_timeout,
+            keep_alive_max_s,
+            session_expiry_max_s,
+            session_expiry_3x_s,
+            sessions_max,
+            evict_sessions,
+        );
+        if self.config.mqtt.packet_bytes_max != wanted.mqtt.packet_bytes_max {
+            self.waiting.push("mqtt.packet_bytes_max".to_owned());
+        }
+    }
+
+    fn listeners(&mut self, wanted: &Config) {
+        let (running, wanted) = (&self.config.listeners, &wanted.listeners);
+        let removed = running.iter().filter(|known| !wanted.iter().any(|other| other.bind == known.bind));
+        let removed = removed.map(|known| format!("listener {} (removed)", known.bind));
+        let others = wanted.iter().filter_map(|other| {
+            let what = match running.iter().find(|known| known.bind == other.bind) {
+                Some(known) if known == other => return None,
+                Some(_) => "changed",
+                None => "added",
+            };
+            Some(format!("listener {} ({what})", other.bind))
+        });
+        self.waiting.extend(removed.chain(others));
+    }
+
+    fn clusters(&mut self, wanted: &Config) {
+        let find = |clusters: &[Cluster], name: &str| clusters.iter().position(|cluster| cluster.name == name);
+        for known in self.config.clusters.clone() {
+            match find(&wanted.clusters, &known.name) {
+                // The embedded log is a table of its own, and its address is known when it runs.
+                _ if known.name == EMBEDDED => {}
+                // No sink goes there any more. Its connections close with the process.
+                None => self.waiting.push(format!("kafka {} (removed)", known.name)),
+                Some(place) if wanted.clusters[place] != known => {
+                    self.waiting.push(format!("kafka {} (changed)", known.name));
+                }
+                Some(_) => {}
+            }
+        }
+        for cluster in &wanted.clusters {
+            if cluster.name != EMBEDDED && find(&self.config.clusters, &cluster.name).is_none() {
+                self.config.clusters.push(cluster.clone());
+                self.applied.push(format!("kafka {} (added)", cluster.name));
+            }
+        }
+    }
+
+    fn sinks(&mut self, wanted: &Config) {
+        for known in &mut self.config.sinks {
+            if !known.is_removed && !wanted.sinks.iter().any(|sink| sink.name == known.name) {
+                known.filters.clear();
+                known.is_removed = true;
+                self.applied.push(format!("sink {} (removed)", known.name));
+            }
+        }
+        for sink in &wanted.sinks {
+            // The same cluster may have another place.
+            let cluster = &wanted.clusters[sink.cluster].name;
+            let Some(cluster) = self.config.clusters.iter().position(|known| known.name == *cluster) else {
+                self.waiting.push(format!("sink {} (added: kafka)", sink.name));
+                continue;
+            };
+            let sink = Sink { cluster, ..sink.clone() };
+            // Its sizes were checked against a spool that comes with the restart.
+            let fits = sink.buffer == Buffer::Memory || self.config.spool == wanted.spool;
+            match self.config.sinks.iter().position(|known| known.name == sink.name) {
+                Some(place) => self.sink(place, sink, fits),
+                None => self.add_sink(sink, fits),
+            }
+        }
+    }
+
+    fn add_sink(&mut self, sink: Sink, fits: bool) {
+        if !fits || self.config.sinks.len() >= SINKS_MAX {
+            let why = if fits { "too many sinks since the start" } else { "spool" };
+            self.waiting.push(format!("sink {} (added: {why})", sink.name));
+            return;
+        }
+        self.applied.push(format!("sink {} (added)", sink.name));
+        self.config.sinks.push(sink);
+    }
+
+    /// What a new message becomes can be changed at any time. What rows that are held depend on cannot.
+    fn sink(&mut self, place: usize, wanted: Sink, fits: bool) {
+        let known = &mut self.config.sinks[place];
+        let (mut applied, mut waiting) = (Vec::new(), Vec::new());
+        macro_rules! keys {
+            ($list:ident, $assign:expr, $($key:ident),*) => {
+                $(if known.$key != wanted.$key {
+                    $list.push(stringify!($key));
+                    if $assign {
+                        known.$key = wanted.$key;
+                    }
+                })*
+            };
+        }
+        keys!(waiting, false, cluster, buffer, spill_after, acknowledge, acks, partitioner, dead_letters);
+        keys!(applied, true, filters, topic, key, value, value_format, headers, properties, metadata);
+        keys!(applied, true, compression, compression_level, linger, max_inflight, expire_after);
+        if fits {
+            keys!(applied, true, batch_bytes, record_bytes_max);
+        } else {
+            keys!(waiting, false, batch_bytes, record_bytes_max);
+        }
+        let again = std::mem::take(&mut known.is_removed);
+        if again {
+            self.applied.push(format!("sink {} (added)", known.name));
+        } else if !applied.is_empty() {
+            self.applied.push(format!("sink {} (changed: {})", known.name, applied.join(", ")));
+        }
+        if !waiting.is_empty() {
+            self.waiting.push(format!("sink {} (changed: {})", known.name, waiting.join(", ")));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        parse(text, "test").unwrap_or_else(|problems| panic!("{problems}"))
+    }
+
+    fn sink(name: &str, more: &str) -> String {
+        format!(
+            "[[sink]]\nname='{name}'\nfilters='#'\ntopic='t'\nkafka='b'\nbuffer='memory'\nacknowledge='replicated'\n{more}\n"
+        )
+    }
+
+    const B: &str = "[kafka.b]\nbootstrap='b:1'\n";
+
+    #[test]
+    fn the_same_configuration_is_no_change() {
+        let one = config(&format!("{B}{}{}", sink("one", ""), sink("two", "")));
+        let change = Change::between(&one, &one);
+        assert!(change.is_empty(), "{change:?}");
+        assert_eq!(change.config, one);
+    }
+
+    /// In whatever order the file has them.
+    #[test]
+    fn what_there_is_keeps_its_place() {
+        let old = config(&format!("{B}{}{}", sink("one", ""), sink("two", "")));
+        let a = "[kafka.a]\nbootstrap='a:1'\n";
+        let new = config(&format!("{a}{B}{}{}", sink("three", ""), sink("two", "linger='9ms'\nkey='x'")));
+        let change = Change::between(&old, &new);
+        assert_eq!(
+            change.applied,
+            ["kafka a (added)", "sink one (removed)", "sink three (added)", "sink two (changed: key, linger)"]
+        );
+        assert!(change.waiting.is_empty(), "{:?}", change.waiting);
+        let names: Vec<_> = change.config.sinks.iter().map(|sink| (sink.name.as_str(), sink.is_removed)).collect();
+        assert_eq!(names, [("one", true), ("two", false), ("three", false)]);
+        assert!(change.config.sinks[0].filters.is_empty());
+        let clusters: Vec<_> = change.config.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
+        assert_eq!(clusters, ["b", "a"]);
+        assert!(change.config.sinks.iter().all(|sink| sink.cluster == 0), "all of them use b");
+        // And back again: it comes to where it was.
+        let back = Change::between(&change.config, &old);
+        assert_eq!(back.applied, ["sink three (removed)", "sink one (added)", "sink two (changed: key, linger)"]);
+        assert_eq!(back.waiting, ["kafka a (removed)"]);
+        assert_eq!(back.config.sinks[0], old.sinks[0]);
+    }
+
+    #[test]
+    fn what_held_rows_depend_on_waits_for_a_restart() {
+        let old = config(&format!("[service]\nshards=1\npin=false\n{B}{}", sink("one", "")));
+        let new = config(&format!(
+            "[service]\nshards=2\npin=false\ndrain_grace='1s'\n[log]\nlevel='debug'\n[mqtt]\nreceive_maximum=7\n\
+             {B}client_id='x'\n{}[spool]\n",
+            sink("one", "partitioner='random'\nexpire_after='1h'").replace("replicated", "leader")
+        ));
+        let change = Change::between(&old, &new);
+        assert_eq!(
+            change.applied,
+            ["service.drain_grace", "log.level", "mqtt.receive_maximum", "sink one (changed: expire_after)"]
+        );
+        assert_eq!(
+            change.waiting,
+            ["service.shards", "spool", "kafka b (changed)", "sink one (changed: acknowledge, acks, partitioner)"]
+        );
+        let (was, is) = (&old.sinks[0], &change.config.sinks[0]);
+        assert_eq!((is.acknowledge, is.acks, is.partitioner), (was.acknowledge, was.acks, was.partitioner));
+        assert_eq!(change.config.service.shards, 1);
+        assert_eq!(change.config.clusters, old.clusters);
+    }
+
+    #[test]
+    fn a_sink_for_a_spool_that_is_not_there_waits() {
+        let old = config(&format!("{B}{}", sink("one", "")));
+        let new = config(&format!("{B}{}{}[spool]\n", sink("one", ""), sink("two", "").replace("'memory'", "'disk'")));
+        let change = Change::between(&old, &new);
+        assert_eq!(change.waiting, ["spool", "sink two (added: spool)"]);
+        assert_eq!(change.config.sinks.len(), 1);
+    }
+
+    #[test]
+    fn listeners_are_named_by_their_address() {
+        let listener = |port: u16, more: &str| format!("[[listener]]\nbind='127.0.0.1:{port}'\n{more}\n");
+        let old = config(&format!("{}{}{B}{}", listener(1, ""), listener(2, ""), sink("one", "")));
+        let new = config(&format!("{}{}{B}{}", listener(2, "receipts=true"), listener(3, ""), sink("one", "")));
+        let change = Change::between(&old, &new);
+        let expected =
+            ["listener 127.0.0.1:1 (removed)", "listener 127.0.0.1:2 (changed)", "listener 127.0.0.1:3 (added)"];
+        assert_eq!(change.waiting, expected);
+        assert_eq!(change.config.listeners, old.listeners);
+    }
+}

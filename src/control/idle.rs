@@ -1,0 +1,56 @@
+//! A view with nothing behind it, for tests.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::Semaphore;
+
+use super::{Described, LogControl, STREAMS_MAX, View};
+use crate::metrics::collector::Boards;
+use crate::metrics::inspect::{Answer, Ask, Shards};
+
+struct Nothing;
+
+impl Shards for Nothing {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn owner(&self, _client_id: &str) -> usize {
+        0
+    }
+
+    fn ask(&self, _shard: usize, _ask: Ask, _answer: Answer) -> bool {
+        false
+    }
+}
+
+impl LogControl for Nothing {
+    fn level(&self) -> String {
+        "info".to_owned()
+    }
+
+    fn set_level(&self, level: &str) -> Result<(), String> {
+        Err(format!("no {level}"))
+    }
+}
+
+impl View {
+    /// Of these boards. Shards answer nothing; the service is well and not ready.
+    pub(crate) fn idle(boards: Boards, described: Described) -> Self {
+        Self {
+            boards: Arc::new(boards),
+            extra: Vec::new(),
+            ready: Arc::default(),
+            health: Arc::new(|| None),
+            journal: Arc::default(),
+            samples: Arc::default(),
+            described: Arc::new(described),
+            shards: Arc::new(Nothing),
+            log: Arc::new(Nothing),
+            tokens: None,
+            started: SystemTime::now(),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        }
+    }
+}

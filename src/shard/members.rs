@@ -1,0 +1,105 @@
+//! The sinks of one cluster, by their number in its producer: those of the configuration, and one more for each
+//! dead-letter topic. A number is given once, so that a sink that is added while the service runs changes no other's.
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use crate::config::{Config, Sink};
+use crate::kafka::producer::{AnsweredOn, Keep, SinkSettings};
+use crate::kafka::types::SinkId;
+
+use super::settings;
+
+/// What a sink of a producer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Role {
+    /// A sink of the configuration.
+    Own(usize),
+    /// It writes the dead-letter topic of that sink of the configuration.
+    DeadLetters(usize),
+}
+
+/// A sink of a producer.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    role: Role,
+    keep: Keep,
+    answered_on: AnsweredOn,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    all: Vec<Member>,
+    numbers: HashMap<Role, SinkId, RandomState>,
+}
+
+impl Members {
+    /// Of a cluster: first all sinks of the configuration, then those of their dead-letter topics.
+    pub(super) fn of(config: &Config, cluster: usize) -> Self {
+        let own = || config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
+        let mut members = Self::default();
+        own().for_each(|(index, _)| members.push(config, Role::Own(index)));
+        own().filter(|(_, sink)| has_topic(sink)).for_each(|(index, _)| members.push(config, Role::DeadLetters(index)));
+        members
+    }
+
+    fn push(&mut self, config: &Config, role: Role) {
+        let SinkSettings { keep, answered_on, .. } = settings::member(config, role);
+        // The configuration has fewer sinks than would be too many with their dead letters.
+        let number = SinkId(u16::try_from(self.all.len()).unwrap_or(u16::MAX));
+        self.all.push(Member { role, keep, answered_on });
+        self.numbers.insert(role, number);
+    }
+
+    /// Adds a sink of the configuration, and that of its dead-letter topic if it has one. Their roles, in the order of
+    /// their numbers.
+    pub(super) fn add(&mut self, config: &Config, index: usize) -> impl Iterator<Item = Role> {
+        let letters = has_topic(&config.sinks[index]).then_some(Role::DeadLetters(index));
+        let added = [Some(Role::Own(index)), letters].into_iter().flatten();
+        added.clone().for_each(|role| self.push(config, role));
+        added
+    }
+
+    /// What each is, by its number.
+    pub(super) fn roles(&self) -> impl Iterator<Item = Role> {
+        self.all.iter().map(|member| member.role)
+    }
+
+    /// Sinks of the configuration, with their place there.
+    pub(super) fn own(&self) -> impl Iterator<Item = (SinkId, usize)> {
+        self.kept().map(|(number, index, _)| (number, index))
+    }
+
+    /// The same, with where their rows are kept and when these are answered.
+    pub(super) fn kept(&self) -> impl Iterator<Item = (SinkId, usize, (Keep, AnsweredOn))> {
+        (0u16..).zip(&self.all).filter_map(|(number, member)| match member.role {
+            Role::Own(index) => Some((SinkId(number), index, (member.keep, member.answered_on))),
+            Role::DeadLetters(_) => None,
+        })
+    }
+
+    /// Its place in the configuration; `None` for a dead-letter topic's.
+    pub(super) fn index_of(&self, number: SinkId) -> Option<usize> {
+        match self.all.get(usize::from(number.0))?.role {
+            Role::Own(index) => Some(index),
+            Role::DeadLetters(_) => None,
+        }
+    }
+
+    /// The sink of the configuration that it is, or whose dead letters it writes.
+    pub(super) fn concerns(&self, number: SinkId) -> Option<usize> {
+        self.all.get(usize::from(number.0)).map(|member| match member.role {
+            Role::Own(index) | Role::DeadLetters(index) => index,
+        })
+    }
+
+    /// The number of who has this role.
+    pub(super) fn number(&self, role: Role) -> Option<SinkId> {
+        self.numbers.get(&role).copied()
+    }
+}
+
+fn has_topic(sink: &Sink) -> bool {
+    sink.dead_letters.as_ref().is_some_and(|dead| dead.topic.is_some())
+}

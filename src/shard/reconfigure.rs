@@ -1,0 +1,69 @@
+//! Another configuration while the shard runs. Sinks and clusters keep their places, so what is under way stays whose it
+//! is: new ones come behind them, and a removed sink stays without filters until its rows have gone.
+
+use crate::config::Sink;
+
+use super::mail::{Notice, Reconfiguration};
+use super::members::Role;
+use super::upstream::Upstream;
+use super::{Core, Ring, dead_letters, layout, router, settings, sinks};
+
+impl Core {
+    /// Works with another configuration from here on. Messages that were taken before are not touched by it.
+    pub(super) fn reconfigure(&mut self, io: &mut Ring<'_>, to: Reconfiguration) {
+        let Reconfiguration { config, board, dead_letters } = to;
+        let before = std::mem::replace(&mut self.around.config, config);
+        let config = &self.around.config;
+        for index in before.clusters.len()..config.clusters.len() {
+            let mut upstream = Upstream::new(config, index, self.around.rules, self.random.u64(..));
+            upstream.client.start(io.now());
+            self.outlets.upstreams.push(upstream);
+        }
+        for (index, sink) in config.sinks.iter().enumerate() {
+            let upstream = &mut self.outlets.upstreams[sink.cluster];
+            match before.sinks.get(index) {
+                Some(known) if known == sink => {}
+                Some(_) => {
+                    for role in [Role::Own(index), Role::DeadLetters(index)] {
+                        if let Some(number) = upstream.members.number(role) {
+                            upstream.producer.change_sink(number, settings::member(config, role));
+                        }
+                    }
+                }
+                // A new cluster has come with its sinks.
+                None if sink.cluster >= before.clusters.len() => {}
+                None => upstream.add(config, index),
+            }
+            upstream.busy = true;
+        }
+        let added = config.sinks.iter().enumerate().skip(before.sinks.len());
+        added.for_each(|(index, sink)| self.outlets.add_to_buffer(index, sink, config.service.shards));
+        let outlets = &mut self.outlets;
+        if let (Some(buffer), Some(spool)) = (&mut outlets.buffer, &config.spool) {
+            buffer.set_share(settings::share(spool, self.around.rules));
+            outlets.when_full = spool.when_full;
+        }
+        outlets.router = router(config);
+        outlets.plans = sinks::plans(config, |cluster| &outlets.upstreams[cluster].members);
+        let routes = dead_letters::routes(config, outlets.upstreams.iter().map(|upstream| &upstream.members));
+        outlets.letters.grow(self.index, routes, &dead_letters);
+        self.around.dead_letters = dead_letters;
+        self.announced.grow(config.sinks.len());
+        self.session_settings = settings::sessions(config);
+        // Who waits for room in a sink may match others now.
+        self.stalls.ask_all_again();
+        self.wills_offered_at = self.outlets.freed().wrapping_sub(1);
+        self.numbers.grow(board, layout(config));
+        // The receiver is gone only when the process ends.
+        let _ = self.around.notices.send(Notice::Reconfigured(self.index));
+    }
+}
+
+impl super::Outlets {
+    fn add_to_buffer(&mut self, index: usize, sink: &Sink, shards: usize) {
+        let number = self.upstreams[sink.cluster].members.number(Role::Own(index));
+        if let (Some(buffer), Some(number)) = (&mut self.buffer, number) {
+            buffer.add_sink(sink.cluster, number, settings::terms(sink, shards));
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! SIGHUP: sinks come, change and go while devices stay connected, and nothing that was taken is lost.
+
+use std::fs;
+
+use forebay::mqtt::packet::{QoS, Version};
+
+use crate::device::{Device, puback};
+use crate::process::{metric, until};
+use crate::records::{read_when, texts};
+use crate::support::service::{Service, config, config_with};
+
+/// Reloads with this configuration and waits until the log says so.
+fn reload(service: &Service, config: &str, says: &str) {
+    let text = config.replace("$DIR", &service.dir().display().to_string());
+    let lines = |log: &str| log.lines().filter(|line| line.contains(says)).count();
+    let before = lines(&service.log());
+    fs::write(service.dir().join("forebay.toml"), text).expect("the configuration can be written");
+    service.signal("HUP");
+    until(says, || lines(&service.log()) > before);
+}
+
+fn sink(name: &str, filter: &str, more: &str) -> String {
+    format!("[[sink]]\nname = \"{name}\"\nfilters = [\"{filter}\"]\ntopic = \"{name}\"\n{more}\n")
+}
+
+#[test]
+fn sinks_come_change_and_go_under_open_connections() {
+    let one = sink("one", "1/#", "");
+    let with = |sinks: &[&str]| {
+        config_with(
+            "shards = 2",
+            &format!("{}[spool]\nbytes_max = \"512MiB\"\nsegment_bytes = \"16MiB\"\n", sinks.concat()),
+        )
+    };
+    let mut service = Service::start(&with(&[&one]));
+    // On both shards.
+    let mut devices: Vec<_> =
+        (0..6).map(|n| Device::connect(service.mqtt(), Version::V311, &format!("device-{n}"))).collect();
+    let mut id = 0;
+    let mut all_deliver = |topic: &str, payload: &str| {
+        id += 1;
+        devices.iter_mut().for_each(|device| device.deliver(id, topic, payload.as_bytes()));
+    };
+    let routed = |result: &str| metric(&service, &format!("publishes_routed_total{{result=\"{result}\"}}"));
+    all_deliver("1/x", "first");
+
+    // One more, in front of the first.
+    let two = sink("two", "2/#", "headers = { site = \"berlin\" }\nlinger = \"0ms\"\nacknowledge = \"stored\"");
+    reload(&service, &with(&[&two, &one]), "applied=spool.spool_share, sink two (added)");
+    all_deliver("2/x", "second");
+    all_deliver("1/x", "third");
+    assert_eq!(routed("unmatched"), 0);
+    let records = read_when(service.embedded(), "two", 6);
+    assert!(records.iter().all(|record| record.headers == [("site".to_owned(), "berlin".to_owned())]), "{records:?}");
+    assert_eq!(metric(&service, "sink_records_in_total{sink=\"two\"}"), 6);
+    assert_eq!(metric(&service, "sink_records_in_total{sink=\"one\"}"), 12, "what was counted before still counts");
+
+    // Another filter, topic and linger for the second.
+    let two = sink("two", "two/#", "linger = \"1ms\"\nacknowledge = \"stored\"")
+        .replace("topic = \"two\"", "topic = \"more\"");
+    let changed = "applied=sink two (changed: filters, topic, headers, linger)";
+    reload(&service, &with(&[&one, &two]), changed);
+    all_deliver("two/x", "fourth");
+    let records = read_when(service.embedded(), "more", 6);
+    assert!(records.iter().all(|record| record.headers.is_empty()), "{records:?}");
+    assert_eq!(routed("unmatched"), 0);
+    all_deliver("2/x", "nowhere");
+    assert_eq!(routed("unmatched"), 6);
+
+    // The first goes.
+    reload(&service, &with(&[&two]), "sink one (removed)");
+    all_deliver("1/x", "nowhere");
+    assert_eq!(routed("unmatched"), 12);
+
+    // What is not a configuration changes nothing, nor does the same once more.
+    reload(&service, &with(&["[[sink]]\nname = 7\n"]), "reload failed");
+    reload(&service, &with(&[&two]), "applied=none");
+    all_deliver("two/x", "fifth");
+    read_when(service.embedded(), "more", 12);
+
+    // It comes back as what it was, and the next start has both.
+    reload(&service, &with(&[&two, &one]), "sink one (added)");
+    all_deliver("1/x", "sixth");
+    read_when(service.embedded(), "one", 18);
+    assert!(service.terminate().success(), "{}", service.log());
+    service.start_again();
+    let mut device = Device::connect(service.mqtt(), Version::V311, "after");
+    device.deliver(1, "two/x", b"seventh");
+    read_when(service.embedded(), "more", 13);
+}
+
+/// A sink whose cluster is away holds rows. It is removed, comes back, and its rows are still there.
+#[test]
+fn a_removed_sink_still_delivers_what_it_holds() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let away = nobody.local_addr().expect("its address");
+    drop(nobody);
+    let cluster = format!("[kafka.away]\nbootstrap = \"{away}\"\nreconnect_backoff_max = \"100ms\"\n");
+    let held = sink("held", "held/#", "kafka = \"away\"\nacknowledge = \"received\"\nbuffer = \"memory\"");
+    let other = sink("other", "#", "kafka = \"away\"\nacknowledge = \"received\"\nbuffer = \"memory\"");
+    let service = Service::start(&config(&format!("{cluster}{held}")));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    (1..=10).for_each(|n| device.deliver(n, "held/x", n.to_string().as_bytes()));
+    reload(&service, &config(&format!("{cluster}{other}")), "applied=sink held (removed), sink other (added)");
+    device.deliver(11, "held/x", b"11");
+    let buffered = |sink: &str| metric(&service, &format!("sink_buffered_records{{sink=\"{sink}\"}}"));
+    assert_eq!((buffered("held"), buffered("other")), (10, 1));
+    // Kafka comes: all of it goes out.
+    let log = Service::start(
+        &config("").replace("[embedded]\nbind = \"127.0.0.1:0\"", &format!("[embedded]\nbind = \"{away}\"")),
+    );
+    until("the rows of both to be delivered", || buffered("held") + buffered("other") == 0);
+    let numbers: Vec<String> = (1..=10).map(|n: u32| n.to_string()).collect();
+    let mut found = texts(log.embedded(), "held");
+    found.sort_by_key(|text| text.parse::<u32>().expect("a number"));
+    assert_eq!(found, numbers);
+    assert_eq!(texts(log.embedded(), "other"), ["11"]);
+}
+
+/// A device that waits for room in a sink goes on when that sink is gone.
+#[test]
+fn who_waits_for_a_removed_sink_goes_on() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let away = nobody.local_addr().expect("its address");
+    drop(nobody);
+    let cluster = format!("[kafka.away]\nbootstrap = \"{away}\"\nbuffer_bytes = \"4MiB\"\n");
+    let memory = "kafka = \"away\"\nbuffer = \"memory\"\nacknowledge = \"received\"\nbatch_bytes = \"64KiB\"\nrecord_bytes_max = \"64KiB\"";
+    let (full, spare) = (sink("full", "#", memory), sink("spare", "spare/#", memory));
+    let service = Service::start(&config(&format!("{cluster}{full}{spare}")));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    let payload = vec![b'x'; 32 << 10];
+    let mut sent = 0;
+    while metric(&service, "connections_paused") == 0 {
+        sent += 1;
+        device.publish(QoS::AtLeastOnce, sent, "x", &payload);
+        assert!(sent < 1_000, "nothing is ever full");
+    }
+    reload(&service, &config(&format!("{cluster}{spare}")), "applied=sink full (removed)");
+    (1..=sent).for_each(|id| match device.hear() {
+        answer if answer == puback(id) => {}
+        // 0x10: no matching subscribers, of those that came after the sink had gone.
+        crate::device::Heard::Answer(_, of, 0x10) if of == id => {}
+        other => panic!("{other:?} for {id}"),
+    });
+    assert_eq!(metric(&service, "connections_paused"), 0);
+}
