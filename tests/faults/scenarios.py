@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stand import Failed, Skipped, Stand, free_ports, quantiles
-import movers  # tests/python: found by way of stand
+import readers  # tests/python: found by way of stand
+import movers
+import stand
 
 MIB = 1 << 20
 
@@ -615,7 +617,76 @@ class Memory(Scenario):
         self.keeps_answering("Kafka away")
 
 
-ALL = {made.name: made for made in (Kill9, Backlog, Kafka, Network, PowerCut, DiskFull, SlowDisk, SyncError, SigTerm, Memory)}
+class Reload(Scenario):
+    """The configuration is changed under load, again and again: a second sink for the same messages comes, changes and goes, sizes and times of the first one change."""
+
+    name = "reload"
+    short = {"cycles": 8, "round": 8}
+    long = {"cycles": 50, "round": 50, "clients": 1_000}
+    BESIDE = """
+[[sink]]
+name = "beside-{number}"
+kafka = "main"
+filters = {filters}
+topic = "faults-beside"
+linger = "{linger}ms"
+headers = {{ round = "{number}" }}
+{sink}
+"""
+
+    def prepare(self) -> None:
+        super().prepare()
+        readers.create_topic(self.bootstrap, "faults-beside", 3)
+        self.plain = self.service.text
+        self.port = self.service.mqtt_port
+        self.reload_s: list[float] = []
+
+    def lines(self, words: str) -> int:
+        return self.service.log_file.read_text(errors="replace").count(words)
+
+    def reload(self, text: str) -> None:
+        self.service.text = text
+        self.service.config_file.write_text(text.replace("{port}", str(self.port)))
+        done = "configuration reloaded"
+        before, began = self.lines(done), time.monotonic()
+        self.service.process.send_signal(signal.SIGHUP)
+        while self.lines(done) == before:
+            if time.monotonic() > began + 30 or "reload failed" in self.service.tail():
+                raise Failed(f"no reload; the service's log:\n{self.service.tail()}")
+            time.sleep(0.01)
+        self.reload_s.append(time.monotonic() - began)
+
+    def hurt(self) -> None:
+        self.flow(self.chance.uniform(0.2, 0.6))
+        first = f'linger = "{self.chance.randint(0, 20)}ms"\nbatch_bytes = "{self.chance.choice((16, 64, 256))}KiB"\nmax_inflight = {self.chance.randint(1, 5)}\n'
+        beside = ""
+        # The same two names over and over: they keep their places.
+        for number in range(2):
+            if self.chance.random() < 0.6:
+                filters = self.chance.choice(('"flow/#"', '["flow/+/+/0", "other"]', '"flow/#"'))
+                beside += self.BESIDE.format(number=number, filters=filters, linger=self.chance.randint(0, 9), sink=stand.SINK[self.options.spool])
+        self.reload(self.plain + first + beside)
+
+    def before_end(self) -> None:
+        self.reload(self.plain)
+        self.load.mark("reloaded")
+        self.flow(1)
+
+    def judge(self) -> None:
+        super().judge()
+        self.facts["ms until a reload was done"] = quantiles([round(s * 1000) for s in self.reload_s])
+        page = self.service.get("/metrics")[1]
+        taken = [line for line in page.splitlines() if "sink_records_in_total" in line and 'sink="beside-' in line]
+        rows = sum(float(line.rsplit(" ", 1)[1]) for line in taken)
+        self.checks["the second sinks took messages"] = rows > 0
+        self.facts["messages that the second sinks took"] = int(rows)
+        self.checks["no connection was lost"] = self.counts["connections: lost"] == 0 and self.counts["connections: accepted"] > 0
+        self.checks["one process throughout"] = self.service.starts == 1 and self.service.alive()
+        self.checks["no change waits for a restart"] = self.lines("need a restart") == 0
+        self.answered_within("reloaded", self.options.within, "after a reload")
+
+
+ALL = {made.name: made for made in (Kill9, Backlog, Kafka, Network, PowerCut, DiskFull, SlowDisk, SyncError, SigTerm, Memory, Reload)}
 
 
 # Run with each value of [spool] append.
@@ -643,6 +714,6 @@ LONG = (
     *(Part("kafka", spool, 400) for spool in ("stored", "replicated", "none")),
     *(Part("network", spool, 600) for spool in ("stored", "replicated")), Part("network", "none", 200, {"cycles": 6}),
     *(Part(name, spool, seconds) for name, seconds in (("disk-full", 240), ("slow-disk", 240), ("sync-error", 600)) for spool in ("stored", "replicated")),
-    *(Part("sigterm", spool, 240) for spool in ("stored", "replicated", "none")),
+    *(Part("sigterm", spool, 240) for spool in ("stored", "replicated", "none")), *(Part("reload", spool, 120) for spool in ("stored", "none")),
     *(Part("memory", spool, 400) for spool in ("stored", "replicated", "none")),
 )  # fmt: skip
