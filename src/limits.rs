@@ -83,6 +83,9 @@ pub const SEGMENT_WINDOWS_MAX: usize = 32;
 /// the disk seconds for each try.
 pub const UNREADABLE_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// A wall clock before this (2026-01-01) is not set: there was no Forebay then. Milliseconds since 1970.
+pub const CLOCK_SET_AFTER_MS: i64 = 1_767_225_600_000;
+
 /// A reader of one place needs the window it is in, the next one, and the one ahead.
 const _: () = assert!(SEGMENT_WINDOWS_MAX >= 4);
 

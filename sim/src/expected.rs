@@ -10,7 +10,6 @@ pub const RED_SCRIPTS: &[&str] = &[
     "N4 smaller segments beside kept sessions",
     "D5 reads fail for a while",
     "D5 a bad sector at the start",
-    "D6 a clock in 1970",
     "D7 another cluster",
     "D15 a restart with one broker frozen",
 ];
@@ -26,8 +25,6 @@ pub enum Tolerated {
     StartUnreadable,
     /// D5: rows that could not be read for some seconds were given up.
     GivenUpUnreadable,
-    /// D6: the machine's clock stands in 1970: Kafka deletes records and forgets producers at once.
-    ClockIn1970,
     /// N3: rows of a sink that is hybrid now were written when it was not, and are given up.
     BecameHybrid,
 }
@@ -36,7 +33,6 @@ pub enum Tolerated {
 pub const TOLERATED: &[(Tolerated, u64)] = &[
     (Tolerated::StartUnreadable, 2),
     (Tolerated::GivenUpUnreadable, 895),
-    (Tolerated::ClockIn1970, 12),
     (Tolerated::BecameHybrid, 473),
 ];
 

@@ -11,6 +11,7 @@ use crate::kafka::producer::row_log::Origin;
 use crate::kafka::producer::{Full, Promise, Refusal, Row, Target, Terms, TopicId};
 use crate::kafka::types::Ticket;
 use crate::metrics::histogram::Level;
+use crate::record::timestamp_at;
 use crate::rule::template::{Absent, Template};
 use crate::runtime::seam::{Monotonic, WallMs};
 
@@ -260,6 +261,7 @@ impl Reservation<'_> {
         let expires = seconds.map_or(Monotonic::NEVER, |s| now.after(Duration::from_secs(u64::from(s))));
         let outlets = &mut *self.outlets;
         let work = &mut outlets.workspace;
+        let timestamp = timestamp_at(wall);
         let (mut owed, mut has_letters) = (0, false);
         for Reserved { sink, to } in &work.sinks {
             let plan = &outlets.plans[usize::from(*sink)];
@@ -277,7 +279,7 @@ impl Reservation<'_> {
             let value = plan.value(message, &mut work.value).unwrap_or_default();
             let ranges = plan.render_headers(message, &mut work.headers);
             let headers = plan.headers(message, &work.headers, &ranges);
-            let row = Row { key, value: Some(value), headers, timestamp: wall };
+            let row = Row { key, value: Some(value), headers, timestamp };
             let topic = if asked.known.is_some() { "" } else { std::str::from_utf8(topic).unwrap_or_default() };
             let target = Target { sink: plan.sink, topic, known: asked.known, hash };
             let origin = origin.filter(|_| plan.keeps_packet_ids);

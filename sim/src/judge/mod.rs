@@ -11,7 +11,7 @@ use crate::device::Message;
 use crate::expected::{TOLERATED, Tolerated};
 use crate::plan::{Buffer, Level};
 use crate::process::{End, Process};
-use crate::time::EPOCH_MS;
+
 use crate::world::World;
 
 /// What was wrong.
@@ -154,12 +154,7 @@ impl World {
             let [before, after] = [&two[0].sinks[sink], &two[1].sinks[sink]].map(|sink| sink.buffer);
             after == Buffer::Hybrid && before != Buffer::Hybrid
         });
-        self.is_clock_excused() || became_hybrid && self.judge.tolerates(Tolerated::BecameHybrid)
-    }
-
-    /// Whether the clock stands in 1970, and that is a known fault.
-    pub(crate) fn is_clock_excused(&mut self) -> bool {
-        self.plan.clock_ahead_ms <= -EPOCH_MS && self.judge.tolerates(Tolerated::ClockIn1970)
+        became_hybrid && self.judge.tolerates(Tolerated::BecameHybrid)
     }
 
     /// Whether a message of a sink is in its dead letters.

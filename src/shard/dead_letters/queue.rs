@@ -22,6 +22,7 @@ use super::header::{
 use crate::kafka::producer::{Producer, Rejected, RejectedEnd, RejectedId, RejectedRow, Row};
 use crate::kafka::types::{Outcome, Run, SinkId, Ticket};
 use crate::limits::DEAD_LETTERS_IN_FLIGHT_MAX;
+use crate::record::timestamp_at;
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::service::dead_letters::Letter as Line;
 
@@ -198,8 +199,8 @@ impl DeadLetterQueue {
             let own = row.headers.clone().filter(|(name, _)| !name.starts_with(HEADER_PREFIX.as_bytes()));
             let own = own.map(|(name, value)| (name, value.unwrap_or_default()));
             // Kafka may have refused the row's time: a letter has that of its becoming one.
-            let letter =
-                Row { key: row.key, value: Some(&row.value[..kept]), headers: own.chain(why), timestamp: wall };
+            let (value, headers, timestamp) = (Some(&row.value[..kept]), own.chain(why), timestamp_at(wall));
+            let letter = Row { key: row.key, value, headers, timestamp };
             if !self.has_places(route.index) || !producer.has_reserve(*to, letter.measure().len) {
                 return false;
             }
