@@ -30,11 +30,8 @@ pub enum Tolerated {
 }
 
 /// All of them, each with a hostile seed that is red if it is not let pass.
-pub const TOLERATED: &[(Tolerated, u64)] = &[
-    (Tolerated::StartUnreadable, 2),
-    (Tolerated::GivenUpUnreadable, 895),
-    (Tolerated::BecameHybrid, 473),
-];
+pub const TOLERATED: &[(Tolerated, u64)] =
+    &[(Tolerated::StartUnreadable, 2), (Tolerated::GivenUpUnreadable, 895), (Tolerated::BecameHybrid, 473)];
 
 /// The fault that a seed is known to show.
 #[must_use]
