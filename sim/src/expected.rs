@@ -10,8 +10,6 @@ pub const RED_SCRIPTS: &[&str] = &[
     "N4 smaller segments beside kept sessions",
     "D5 reads fail for a while",
     "D5 a bad sector at the start",
-    "D7 another cluster",
-    "D15 a restart with one broker frozen",
 ];
 
 /// Seeds, and the fault that each shows.

@@ -217,8 +217,20 @@ impl Settings {
             let (topic, partition) = (lane.topic.as_ref().to_owned(), lane.partition);
             let start = lane.spans().next().map(|span| (span.segment, span.position));
             let order = start.map_or(0, |(segment, position)| segment * self.log.segment_bytes + position);
-            let restored = RestoredLane { sink, topic, partition, lane: number, first, end, rows: lane.rows(), order };
-            clusters[cluster].lanes.push(restored);
+            let of = state.incarnation_of(&lane.sink, &lane.topic).filter(|_| partition >= 0);
+            clusters[cluster].lanes.push(RestoredLane {
+                sink,
+                topic,
+                partition,
+                cluster: of.map_or_else(String::new, |of| of.cluster.as_ref().to_owned()),
+                topic_id: of.map_or(0, |of| of.topic_id),
+                partitions: of.map_or(0, |of| of.partitions),
+                lane: number,
+                first,
+                end,
+                rows: lane.rows(),
+                order,
+            });
         }
         for cut in state.cuts() {
             let head = cut.head;
@@ -226,9 +238,11 @@ impl Settings {
             if self.clusters[cluster][usize::from(sink.0)].keep == Keep::Hybrid {
                 continue;
             }
+            let of = state.incarnation(head.incarnation);
             clusters[cluster].cuts.push(RestoredCut {
                 cut: head.cut,
-                topic_id: head.topic_id,
+                cluster: of.map_or_else(String::new, |of| of.cluster.as_ref().to_owned()),
+                topic_id: of.map_or(0, |of| of.topic_id),
                 partition: head.partition,
                 producer_id: head.producer_id,
                 epoch: head.epoch,

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::core::Buffer;
 use crate::kafka::producer::row_log::{
-    Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, Origin, ReadBack, RowLog, RowRun, TakenCut,
+    Ended, Fate, Incarnation, LoggedRow, NewCut, NewRows, NotNow, Origin, ReadBack, RowLog, RowRun, TakenCut,
 };
 use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::Monotonic;
-use crate::spool::{self, Deadline, Disk, Read, ReadError, Reason, Refused, Run};
+use crate::spool::{self, Deadline, Disk, Known, Read, ReadError, Reason, Refused, Run};
 
 /// See the module.
 #[derive(Debug)]
@@ -75,12 +75,20 @@ fn not_now(refused: Refused) -> NotNow {
     NotNow
 }
 
+const fn known(of: Incarnation<'_>) -> Known<'_> {
+    Known { cluster: of.cluster, topic_id: of.topic_id, partitions: of.partitions }
+}
+
 impl<D: Disk> RowLog for View<'_, D> {
-    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u64, NotNow> {
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32, of: Incarnation<'_>) -> Result<u64, NotNow> {
         let buffer = &mut *self.buffer;
         let logged = buffer.logged.get(self.cluster).and_then(|sinks| sinks.get(usize::from(sink.0)));
         let lane = buffer.log.lane(*logged.ok_or(NotNow)?, topic, partition).map_err(not_now)?;
         buffer.lanes.insert(lane, (self.cluster, sink));
+        // Rows without a partition are of none.
+        if partition >= 0 {
+            buffer.log.incarnation(lane, &known(of)).map_err(not_now)?;
+        }
         Ok(lane)
     }
 
@@ -124,7 +132,7 @@ impl<D: Disk> RowLog for View<'_, D> {
         let buffer = &mut *self.buffer;
         let new = spool::NewCut {
             lane: cut.lane,
-            topic_id: cut.topic_id,
+            incarnation: buffer.log.incarnation(cut.lane, &known(cut.of)).map_err(not_now)?,
             partition: cut.partition,
             producer_id: cut.producer_id,
             epoch: cut.epoch,

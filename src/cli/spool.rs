@@ -239,6 +239,7 @@ fn kind(entry: &Entry<'_>) -> String {
         Entry::Done { .. } => "done",
         Entry::EndRows { .. } => "end of rows",
         Entry::EndCut { .. } => "end of a cut",
+        Entry::Incarnation { .. } => "incarnation",
         Entry::Session { .. } => "session",
         Entry::SessionEnded { .. } => "session ended",
         Entry::Opened { .. } => "opened",
@@ -266,6 +267,9 @@ fn line(entry: &Entry<'_>) -> String {
         Entry::Cut { cut, rows } => format!(
             "cut={} lane={} partition={} producer_id={} epoch={} sequence={} rows={rows:?}",
             cut.cut, cut.lane, cut.partition, cut.producer_id, cut.epoch, cut.sequence,
+        ),
+        Entry::Incarnation { number, topic_id, partitions, sink, topic, cluster } => format!(
+            "incarnation={number} sink={sink} topic={topic} topic_id={topic_id:032x} partitions={partitions} cluster={cluster}"
         ),
         Entry::Session { session, payload } => format!("session={session} bytes={}", payload.len()),
         Entry::Batch { batch } => match BatchHeader::read(batch) {

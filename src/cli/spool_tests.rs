@@ -78,10 +78,10 @@ fn write(folder: &Path) {
         let first =
             log.rows(&NewRows { lane, records, base_timestamp, count, origins, deadlines, hashes, from: 0 }).unwrap();
         if turn == 0 {
-            let (topic_id, partition, producer_id, epoch, sequence) = (9, 0, 4_000, 2, 7);
+            let (incarnation, partition, producer_id, epoch, sequence) = (0, 0, 4_000, 2, 7);
             let rows = &[Run { first, count: 3 }];
             let timeless = false;
-            log.cut(&NewCut { lane, topic_id, partition, producer_id, epoch, sequence, timeless, rows }).unwrap();
+            log.cut(&NewCut { lane, incarnation, partition, producer_id, epoch, sequence, timeless, rows }).unwrap();
             log.session(Some(5), b"client").unwrap();
         }
         settle(&mut log, &mut disk);

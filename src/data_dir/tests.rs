@@ -364,8 +364,9 @@ fn rows_without_a_place_are_refused_by_name() {
     shard(&first, 0, |log| {
         let (lane, run) = rows(log, "a", "t", 5, None);
         let (partition, producer_id, epoch, sequence) = (2, 4, 2, 7);
-        let (topic_id, timeless) = (9, false);
-        log.cut(&NewCut { lane, topic_id, partition, producer_id, epoch, sequence, timeless, rows: &[run] }).unwrap();
+        let (incarnation, timeless) = (0, false);
+        log.cut(&NewCut { lane, incarnation, partition, producer_id, epoch, sequence, timeless, rows: &[run] })
+            .unwrap();
         rows(log, "b", "u", 2, None);
     });
     shard(&first, 1, |log| {

@@ -219,6 +219,9 @@ pub enum ClientEvent {
         /// Whether any of it was written to a connection.
         sent: bool,
     },
+    /// The cluster's id, when it was told for the first time, or another one than before. It comes before the metadata of
+    /// topics.
+    Cluster(Rc<str>),
     /// Fresh metadata of topics that were asked for.
     Metadata(Vec<TopicMetadata>),
     /// A producer id that was asked for with this token.

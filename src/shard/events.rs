@@ -168,6 +168,11 @@ impl Core {
             News::MadeAnew { sink, topic, from, to } => {
                 teller.tell(Kind::TopicMadeAnew, second, |event| changed(named(event, sink, &topic), from, to));
             }
+            News::OtherCluster { sink, topic, from, to } => {
+                teller.tell(Kind::ClusterChanged, second, |event| {
+                    named(event, sink, &topic).with(Field::From, &*from).with(Field::To, &*to)
+                });
+            }
             News::Lost { sink, topic, partition, records } => {
                 let records = Some(records).filter(|records| *records > 0);
                 teller.tell(Kind::AcknowledgedLost, second, |event| {

@@ -137,6 +137,7 @@ impl Upstream {
                 self.ended(*id);
                 self.producer.on_failed(*id, *sent, now);
             }
+            ClientEvent::Cluster(id) => self.producer.on_cluster(id),
             ClientEvent::Metadata(topics) => self.producer.on_metadata(topics, now),
             ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch),
             ClientEvent::Asked { token, says } => self.producer.on_asked(*token, *says, now),
@@ -434,7 +435,8 @@ fn count(numbers: &mut Numbers, cluster: usize, event: &ClientEvent) {
             errors.for_each(|code| numbers.count_error(cluster, code));
         }
         ClientEvent::ProduceFailed { .. } => numbers.count_cluster(cluster, ClusterMetric::RequestsUnanswered, 1),
-        ClientEvent::Metadata(_)
+        ClientEvent::Cluster(_)
+        | ClientEvent::Metadata(_)
         | ClientEvent::ProducerId { .. }
         | ClientEvent::Asked { .. }
         | ClientEvent::Reachable(_) => {}

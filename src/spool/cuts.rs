@@ -34,8 +34,8 @@ impl Log {
         let account = CUT + CUT_RUN * cut.rows.len() as u64;
         self.account_for(account, if self.ahead.cuts.is_empty() { 9 } else { 8 })?;
         let (number, rows) = (self.ahead.next_cut, Runs::new(cut.rows));
-        let NewCut { lane, topic_id, partition, producer_id, epoch, sequence, timeless, .. } = *cut;
-        let head = CutHead { cut: number, lane, topic_id, partition, producer_id, epoch, sequence, timeless };
+        let NewCut { lane, incarnation, partition, producer_id, epoch, sequence, timeless, .. } = *cut;
+        let head = CutHead { cut: number, lane, incarnation, partition, producer_id, epoch, sequence, timeless };
         self.put(&Entry::Cut { cut: head, rows }, 1)?;
         self.waiting.account += account;
         self.ahead.opened(number, lane, partition, identity);

@@ -11,7 +11,7 @@ use crate::record::Records;
 /// The partition of a lane whose rows have none yet.
 pub const UNPLACED: i32 = -1;
 
-/// What an entry is. 6 and 20 are incarnations', 15 a page's; 17 to 19 are kept for queues of sessions.
+/// What an entry is. 17 to 19 are kept for queues of sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "each is described at its variant of Entry")]
@@ -21,6 +21,7 @@ pub enum Kind {
     Done = 3,
     EndCut = 4,
     EndRows = 5,
+    Incarnation = 6,
     Lane = 7,
     Session = 8,
     SessionEnded = 9,
@@ -38,12 +39,13 @@ pub enum Kind {
 
 impl Kind {
     /// All, by their numbers.
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Rows,
         Self::Cut,
         Self::Done,
         Self::EndCut,
         Self::EndRows,
+        Self::Incarnation,
         Self::Lane,
         Self::Session,
         Self::SessionEnded,
@@ -173,8 +175,8 @@ pub struct CutHead {
     pub cut: u64,
     /// The lane of its rows.
     pub lane: u64,
-    /// Kafka's id of the topic; 0: not known.
-    pub topic_id: u128,
+    /// The incarnation of the topic; 0: not known.
+    pub incarnation: u64,
     /// The partition it goes to; its lane may be of another, or of none.
     pub partition: i32,
     /// Producer id.
@@ -252,6 +254,21 @@ pub enum Entry<'a> {
         /// Its rows.
         rows: Runs<'a>,
     },
+    /// A sink's topic as it is known from here on.
+    Incarnation {
+        /// Its number, from 1.
+        number: u64,
+        /// Kafka's id of the topic; 0: not known.
+        topic_id: u128,
+        /// Its partitions.
+        partitions: u32,
+        /// Sink.
+        sink: &'a str,
+        /// Topic.
+        topic: &'a str,
+        /// The cluster's id; empty: not known.
+        cluster: &'a str,
+    },
     /// A kept session as the session room writes it. A later one of the same number takes its place.
     Session {
         /// Its number.
@@ -295,6 +312,8 @@ pub enum Entry<'a> {
     },
     /// A whole state follows, up to [`Entry::CheckpointEnd`]: forget what was before.
     Checkpoint {
+        /// Next number of an incarnation.
+        next_incarnation: u64,
         /// Next lane number.
         next_lane: u64,
         /// Next cut number.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::disk::{Completion, Disk};
 use super::entry::Entry;
 use super::format::{ENTRY_HEADER_BYTES, HEADER_BYTES, Header, NONE, claim, entry_len, seal};
+use super::incarnations::Retired;
 use super::log::Log;
 use super::payload::parse;
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -62,9 +63,9 @@ pub(super) struct Flight {
     /// Where its group starts, checksum and count of what stands in it before its entries: the checkpoint.
     group_start: u64,
     before: (u32, u32),
-    /// Whether it begins its segment; lanes that this one's checkpoint leaves out.
+    /// Whether it begins its segment; what this one's checkpoint leaves out.
     pub(super) begins: bool,
-    retired: Vec<u64>,
+    retired: Retired,
     /// Whether an append was refused: no sync can make it good.
     lost: bool,
 }
@@ -141,7 +142,7 @@ impl Log {
                 group_start: end,
                 before: (0, 0),
                 begins: false,
-                retired: Vec::new(),
+                retired: Retired::default(),
                 lost: false,
             }
         } else {
@@ -201,13 +202,14 @@ impl Log {
         Flight { token: 0, group, segment, start, end: start, salt, group_start, before, begins: true, retired, lost }
     }
 
-    /// Lanes that nothing needs, and that were not used since the last segment began. They are asked for anew from now on.
-    fn retire(&mut self) -> Vec<u64> {
+    /// Lanes that nothing needs, and that were not used since the last segment began: they are asked for anew from now on.
+    /// And incarnations that nothing needs.
+    fn retire(&mut self) -> Retired {
         let old = |number: &u64| self.ahead.lanes.get(number).is_none_or(|lane| lane.touched < self.begun);
         let idle = |number: &u64| self.state.is_idle(*number) && old(number);
-        let retired: Vec<u64> = self.state.lanes.keys().copied().filter(idle).collect();
-        retired.iter().for_each(|lane| self.ahead.remove(*lane));
-        retired
+        let lanes: Vec<u64> = self.state.lanes.keys().copied().filter(idle).collect();
+        lanes.iter().for_each(|lane| self.ahead.remove(*lane));
+        Retired { lanes, incarnations: self.retire_incarnations() }
     }
 
     /// Whether lanes that nothing needs are about to keep the log from taking rows: they go with the segments that come
@@ -258,7 +260,8 @@ impl Log {
             self.before_last = self.last.map(|(segment, _)| segment);
             self.begun = flight.group;
             self.moving.stuck.clear();
-            flight.retired.iter().for_each(|lane| {
+            flight.retired.incarnations.iter().for_each(|number| self.state.retire_incarnation(*number));
+            flight.retired.lanes.iter().for_each(|lane| {
                 self.state.retire(*lane);
                 self.reader.forget(*lane);
                 self.mover.forget(*lane);

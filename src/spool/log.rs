@@ -250,7 +250,7 @@ impl Log {
         self.put(&Entry::Lane { lane, partition, next: 0, sink: &name, topic }, 2)?;
         self.waiting.account += super::checkpoint::LANE + (name.len() + topic.len()) as u64;
         let topic = topic.into();
-        self.ahead.add(lane, LaneAhead { sink, topic, partition, next: 0, touched: self.gathering });
+        self.ahead.add(lane, LaneAhead { sink, topic, partition, next: 0, incarnation: None, touched: self.gathering });
         Ok(lane)
     }
 

@@ -36,7 +36,10 @@ impl Log {
         self.account_for(account, 4)?;
         self.put(&Entry::Lane { lane, partition, next, sink: &name, topic }, 2)?;
         self.waiting.account += account;
-        self.ahead.add(lane, LaneAhead { sink, topic: topic.into(), partition, next, touched: self.gathering });
+        self.ahead.add(
+            lane,
+            LaneAhead { sink, topic: topic.into(), partition, next, incarnation: None, touched: self.gathering },
+        );
         Ok(lane)
     }
 }

@@ -20,6 +20,7 @@ impl Entry<'_> {
             Self::Done { .. } => Kind::Done,
             Self::EndRows { .. } => Kind::EndRows,
             Self::EndCut { .. } => Kind::EndCut,
+            Self::Incarnation { .. } => Kind::Incarnation,
             Self::Session { .. } => Kind::Session,
             Self::SessionEnded { .. } => Kind::SessionEnded,
             Self::Opened { .. } => Kind::Opened,
@@ -42,7 +43,7 @@ impl Entry<'_> {
             Self::Cut { cut, rows } => {
                 // Partitions are not negative: the highest bit is free.
                 let partition = cut.partition as u32 | if cut.timeless { TIMELESS } else { 0 };
-                out.u64(cut.cut).u64(cut.lane).bytes(&cut.topic_id.to_be_bytes()).u32(partition);
+                out.u64(cut.cut).u64(cut.lane).u64(cut.incarnation).u32(partition);
                 out.u64(cut.producer_id as u64).u16(cut.epoch as u16).u32(cut.sequence as u32);
                 rows.put(out);
             }
@@ -51,6 +52,10 @@ impl Entry<'_> {
             }
             Self::EndRows { lane, reason, rows } => rows.put(out.u64(*lane).u8(*reason as u8)),
             Self::EndCut { cut, lane, reason, rows } => rows.put(out.u64(*cut).u64(*lane).u8(*reason as u8)),
+            Self::Incarnation { number, topic_id, partitions, sink, topic, cluster } => {
+                out.u64(*number).bytes(&topic_id.to_be_bytes()).u32(*partitions);
+                out.text(sink).text(topic).text(cluster);
+            }
             Self::Session { session, payload } => _ = out.u64(*session).bytes(payload),
             Self::SessionEnded { session } => _ = out.u64(*session),
             Self::Opened { session, packet_id, rows } => rows.put(out.u64(*session).u16(*packet_id)),
@@ -58,8 +63,8 @@ impl Entry<'_> {
             Self::Commit { group, start, wall_ms, count, checksum } => {
                 out.u64(*group).u64(*start).u64(*wall_ms as u64).u32(*count).u32(*checksum);
             }
-            Self::Checkpoint { next_lane, next_cut, next_session } => {
-                out.u64(*next_lane).u64(*next_cut).u64(*next_session);
+            Self::Checkpoint { next_incarnation, next_lane, next_cut, next_session } => {
+                out.u64(*next_incarnation).u64(*next_lane).u64(*next_cut).u64(*next_session);
             }
             Self::Lane { lane, partition, next, sink, topic } => {
                 out.u64(*lane).u32(*partition as u32).u64(*next).text(sink).text(topic);
@@ -108,10 +113,10 @@ pub(super) fn parse(kind: Kind, payload: &[u8]) -> Option<Entry<'_>> {
     let entry = match kind {
         Kind::Rows => Entry::Rows(parse_rows(&mut input)?),
         Kind::Cut => {
-            let (cut, lane, topic_id, partition) = (input.u64()?, input.u64()?, input.u128()?, input.u32()?);
+            let (cut, lane, incarnation, partition) = (input.u64()?, input.u64()?, input.u64()?, input.u32()?);
             let (producer_id, epoch, sequence) = (input.u64()? as i64, input.u16()? as i16, input.u32()? as i32);
             let (partition, timeless) = ((partition & !TIMELESS) as i32, partition & TIMELESS != 0);
-            let cut = CutHead { cut, lane, topic_id, partition, producer_id, epoch, sequence, timeless };
+            let cut = CutHead { cut, lane, incarnation, partition, producer_id, epoch, sequence, timeless };
             Entry::Cut { cut, rows: Runs::parse(&mut input)? }
         }
         Kind::Done => {
@@ -126,6 +131,14 @@ pub(super) fn parse(kind: Kind, payload: &[u8]) -> Option<Entry<'_>> {
             let (cut, lane, reason) = (input.u64()?, input.u64()?, Reason::from_number(input.u8()?)?);
             Entry::EndCut { cut, lane, reason, rows: Runs::parse(&mut input)? }
         }
+        Kind::Incarnation => Entry::Incarnation {
+            number: input.u64()?,
+            topic_id: input.u128()?,
+            partitions: input.u32()?,
+            sink: input.text()?,
+            topic: input.text()?,
+            cluster: input.text()?,
+        },
         Kind::Session => Entry::Session { session: input.u64()?, payload: input.rest() },
         Kind::SessionEnded => Entry::SessionEnded { session: input.u64()? },
         Kind::Opened => {
@@ -139,7 +152,8 @@ pub(super) fn parse(kind: Kind, payload: &[u8]) -> Option<Entry<'_>> {
             Entry::Commit { group, start, wall_ms, count: input.u32()?, checksum: input.u32()? }
         }
         Kind::Checkpoint => {
-            Entry::Checkpoint { next_lane: input.u64()?, next_cut: input.u64()?, next_session: input.u64()? }
+            let (next_incarnation, next_lane) = (input.u64()?, input.u64()?);
+            Entry::Checkpoint { next_incarnation, next_lane, next_cut: input.u64()?, next_session: input.u64()? }
         }
         Kind::Lane => Entry::Lane {
             lane: input.u64()?,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::entry::{Cut, Entry, Reason, Rows, Run, Span};
+use super::incarnations::Incarnation;
 use super::lists::Runs;
 use super::spans::part;
 
@@ -58,9 +59,11 @@ pub(super) struct Size {
 /// Everything that the log holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
+    pub(super) next_incarnation: u64,
     pub(super) next_lane: u64,
     pub(super) next_cut: u64,
     pub(super) next_session: u64,
+    pub(super) incarnations: BTreeMap<u64, Incarnation>,
     pub(super) lanes: BTreeMap<u64, Lane>,
     pub(super) cuts: BTreeMap<u64, Cut>,
     /// Segment, position and bytes of each kept session.
@@ -176,6 +179,11 @@ impl State {
                 self.refused(*lane, *rows, *reason);
                 self.end(Some(*cut), *lane, *rows, *reason != Reason::CutAnew);
             }
+            Entry::Incarnation { number, topic_id, partitions, sink, topic, cluster } => {
+                let (topic, cluster) = (Arc::from(*topic), Arc::from(*cluster));
+                let (topic_id, partitions, sink) = (*topic_id, *partitions, self.sink(sink));
+                self.note_incarnation(*number, Incarnation { sink, topic, cluster, topic_id, partitions });
+            }
             Entry::Session { session, .. } => {
                 self.next_session = self.next_session.max(session + 1);
                 self.session_at(*session, (segment, position, len));
@@ -185,10 +193,10 @@ impl State {
                 rows.iter().for_each(|row| self.opened(*session, *packet_id, row));
             }
             Entry::Released { session, packet_id } => self.released(*session, *packet_id),
-            Entry::Checkpoint { next_lane, next_cut, next_session } => {
+            Entry::Checkpoint { next_incarnation, next_lane, next_cut, next_session } => {
                 let here = self.segments.get(&segment).copied();
-                *self = Self { next_lane: *next_lane, next_cut: *next_cut, ..Self::default() };
-                self.next_session = *next_session;
+                *self = Self { next_incarnation: *next_incarnation, next_lane: *next_lane, ..Self::default() };
+                (self.next_cut, self.next_session) = (*next_cut, *next_session);
                 self.segments.extend(here.map(|held| (segment, Held { things: 0, bytes: 0, ..held })));
             }
             Entry::Lane { lane, partition, next, sink, topic } => {

@@ -1,11 +1,13 @@
 //! The log's terms: what it is given, what it refuses, what callers know ahead of what is durable.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
 
 use super::entry::{Deadline, Origin, Run};
+use super::incarnations::Incarnation;
 use super::recovery::Recovered;
 
 /// Batches of a partition that may be under way.
@@ -91,8 +93,8 @@ pub struct NewRows<'a> {
 pub struct NewCut<'a> {
     /// Lane of its rows.
     pub lane: u64,
-    /// Kafka's id of the topic; 0: not known.
-    pub topic_id: u128,
+    /// The incarnation of the topic ([`super::Log::incarnation`]); 0: not known.
+    pub incarnation: u64,
     /// The partition it goes to; its rows' lane may be of another one, or of none.
     pub partition: i32,
     /// Producer id.
@@ -114,6 +116,8 @@ pub(super) struct LaneAhead {
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
     pub(super) next: u64,
+    /// What its rows were last placed by.
+    pub(super) incarnation: Option<(u64, Arc<Incarnation>)>,
     /// The group that was being gathered when it was last asked for or used.
     pub(super) touched: u64,
 }
@@ -137,6 +141,9 @@ pub(super) struct Ahead {
     hasher: RandomState,
     /// Lane and partition of each open cut.
     pub(super) cuts: HashMap<u64, (u64, i32), RandomState>,
+    /// The newest of each sink's topic.
+    pub(super) incarnations: BTreeMap<(usize, Arc<str>), (u64, Arc<Incarnation>)>,
+    pub(super) next_incarnation: u64,
     pub(super) next_lane: u64,
     pub(super) next_cut: u64,
     pub(super) next_session: u64,
@@ -146,15 +153,20 @@ impl Ahead {
     pub(super) fn new(recovered: &Recovered, group: u64) -> Self {
         let (state, left_out) = (&recovered.state, recovered.left_out());
         let mut ahead = Self {
+            next_incarnation: state.next_incarnation.max(1) + left_out,
             next_lane: state.next_lane + left_out,
             next_cut: state.next_cut + left_out,
             next_session: recovered.next_session(),
             ..Self::default()
         };
+        for (number, known) in &state.incarnations {
+            let newest = (*number, Arc::new(known.clone()));
+            ahead.incarnations.insert((known.sink, known.topic.clone()), newest);
+        }
         for (number, lane) in state.lanes() {
             let (sink, topic, partition) = (lane.sink_index, lane.topic.clone(), lane.partition);
             let next = lane.next + left_out;
-            ahead.add(number, LaneAhead { sink, topic, partition, next, touched: group });
+            ahead.add(number, LaneAhead { sink, topic, partition, next, incarnation: None, touched: group });
         }
         for cut in state.cuts() {
             let head = &cut.head;

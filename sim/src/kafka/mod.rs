@@ -317,6 +317,8 @@ impl Cluster {
 
     /// A batch of another client is in a log: for scripts.
     pub fn append_foreign(&mut self, name: &str, mut entry: Entry) {
+        // Its id was given out, and is nobody else's.
+        self.next_producer = self.next_producer.max(entry.producer);
         let place = self.entries.len();
         if let Some(partition) = self.topics.get_mut(name).and_then(|topic| topic.partitions.get_mut(entry.place.2)) {
             entry.count = entry.last - entry.first + 1;

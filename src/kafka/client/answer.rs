@@ -30,6 +30,8 @@ pub(super) struct Metadata {
     pub(super) throttle_ms: i32,
     /// The live brokers, by node id. One whose address makes no sense is left out.
     pub(super) brokers: Vec<Advertised>,
+    /// The cluster's id, if it has one.
+    pub(super) cluster: Option<Rc<str>>,
     /// What it says of each topic asked, in the order asked; `None` for one it does not mention.
     pub(super) topics: Vec<Option<TopicMetadata>>,
 }
@@ -71,7 +73,7 @@ pub(super) fn read_metadata(body: &[u8], version: i16, asked: &[Rc<str>]) -> Rea
     let mut reader = Reader::new(body, Call::Metadata.is_flexible(version));
     let throttle_ms = reader.i32()?;
     let brokers = read_brokers(&mut reader)?;
-    reader.nullable_string()?; // cluster id
+    let cluster = reader.nullable_string()?.and_then(|id| std::str::from_utf8(id).ok()).map(Rc::from);
     reader.i32()?; // controller id
     let mut topics = vec![None; asked.len()];
     for _ in 0..reader.array(8)? {
@@ -87,7 +89,7 @@ pub(super) fn read_metadata(body: &[u8], version: i16, asked: &[Rc<str>]) -> Rea
     }
     reader.tags()?;
     reader.end()?;
-    Ok(Metadata { throttle_ms, brokers, topics })
+    Ok(Metadata { throttle_ms, brokers, cluster, topics })
 }
 
 fn read_brokers(reader: &mut Reader<'_>) -> Read<Vec<Advertised>> {

@@ -1,6 +1,7 @@
 //! What an answer changes: the versions of its connection, the brokers, the topics, and what the producer is told.
 
 use std::collections::btree_map::Entry;
+use std::rc::Rc;
 
 use super::answer::Metadata;
 use super::api::Negotiated;
@@ -105,6 +106,10 @@ impl Client {
         }
         if !topics.is_empty() {
             self.hands.effects.insert(place, Effect::Event(ClientEvent::Metadata(topics)));
+        }
+        if let Some(id) = metadata.cluster.filter(|id| self.cluster.as_ref() != Some(id)) {
+            self.cluster = Some(Rc::clone(&id));
+            self.hands.effects.insert(place, Effect::Event(ClientEvent::Cluster(id)));
         }
     }
 

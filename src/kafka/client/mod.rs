@@ -132,6 +132,8 @@ pub struct Client {
     candidate: usize,
     /// Candidates tried since metadata last came.
     tried: usize,
+    /// The cluster's id, once it was told.
+    cluster: Option<Rc<str>>,
     started: bool,
     lanes: BTreeMap<Way, ProduceLane>,
     ask_lanes: BTreeMap<NodeId, AskLane>,
@@ -162,6 +164,7 @@ impl Client {
             metadata: Lane::new(Owner::Metadata, nowhere),
             candidate,
             tried: 0,
+            cluster: None,
             started: false,
             lanes: BTreeMap::new(),
             ask_lanes: BTreeMap::new(),

@@ -295,7 +295,7 @@ impl Producer {
         // Asked for each time: the log retires lanes that nothing lives in.
         let topic = &mut self.topics[topic as usize];
         let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
-        let lane = log.lane(sink, &topic.name, home.max(UNPLACED))?;
+        let lane = log.lane(sink, &topic.name, home.max(UNPLACED), topic.incarnation(&self.cluster))?;
         match usize::try_from(home).ok().and_then(|number| topic.partitions.get_mut(number)) {
             Some(partition) => partition.lane = Some(lane),
             None => topic.lane = Some(lane),
@@ -317,7 +317,7 @@ impl Producer {
         let cut = NewCut {
             sink: SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX)),
             topic: &topic.name,
-            topic_id: topic.id,
+            of: topic.incarnation(&self.cluster),
             partition: key.partition as i32,
             producer_id: stamp.producer_id,
             epoch: stamp.epoch,

@@ -248,6 +248,9 @@ pub struct Producer {
     reachable: bool,
     /// See [`Self::cut_no_more`].
     cuts_no_more: bool,
+    /// The cluster's id; empty: not known. And topics that an earlier start had rows for, with the id of its cluster.
+    cluster: Rc<str>,
+    elsewhere: Vec<(u32, Rc<str>)>,
     /// The wall clock of the last poll.
     wall: WallMs,
     /// What goes to the log, and what waits for it.
@@ -295,6 +298,8 @@ impl Producer {
             refresh: false,
             reachable: true,
             cuts_no_more: false,
+            cluster: Rc::from(""),
+            elsewhere: Vec::new(),
             wall: WallMs(0),
             logging: Logging::new(logged),
             ceilings,

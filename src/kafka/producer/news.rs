@@ -59,6 +59,17 @@ pub enum News {
         /// Partitions now.
         to: usize,
     },
+    /// The sink goes to another cluster than when an earlier start wrote its rows down.
+    OtherCluster {
+        /// Its sink.
+        sink: SinkId,
+        /// The topic.
+        topic: Rc<str>,
+        /// The id of the cluster before.
+        from: Rc<str>,
+        /// The id of this one.
+        to: Rc<str>,
+    },
     /// A partition lacks what it had acknowledged.
     Lost {
         /// Its sink.

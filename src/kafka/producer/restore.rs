@@ -1,12 +1,15 @@
 //! What an earlier start has left: taken over before the first poll, loaded when Kafka is there. Cuts first, each under
 //! the identity that it has, as batches that may be in the log already (P4 to P6 settle them); then the other rows.
 
+use std::rc::Rc;
+
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::backlog::{Backlog, Loaded, Spooled};
 use super::batch::{Bounds, push};
 use super::kept::{Kind, Notes};
+use super::news::News;
 use super::numbers::{Number, Numbers};
 use super::partition::{Partition, Work};
 use super::pool::BATCH_COST;
@@ -41,6 +44,9 @@ impl Producer {
             let stats = &mut self.sinks[usize::from(lane.sink.0)].stats;
             stats.recovered += lane.rows;
             stats.buffered_rows += lane.rows;
+            if !lane.cluster.is_empty() {
+                self.elsewhere.push((index, Rc::from(&*lane.cluster)));
+            }
             let (lane, next, end, rows) = (lane.lane, lane.first, lane.end, lane.rows);
             self.put_backlog(index, partition, Backlog { lane, next, end, rows, ..Backlog::default() });
         }
@@ -62,6 +68,35 @@ impl Producer {
             let key = Key { topic: index, partition: number as u32 };
             self.partition_mut(key).spooled.get_or_insert_default().add_cut(cut);
             self.note_spooled(index, number as i32);
+        }
+        self.elsewhere.sort_unstable();
+        self.elsewhere.dedup();
+        for lane in lanes {
+            if let Some((index, 0..)) = homes.get(&lane.lane).copied() {
+                self.topics[index as usize].as_placed_before(lane.topic_id, lane.partitions as usize);
+            }
+        }
+    }
+
+    /// The id of the cluster, before the first metadata of its topics. What an earlier start sent to another one is void, as
+    /// nobody will say what became of it, and its rows go to this one. How many partitions its topics had there says
+    /// nothing here.
+    pub fn on_cluster(&mut self, id: &str) {
+        if *self.cluster != *id {
+            self.cluster = Rc::from(id);
+        }
+        for (index, cluster) in std::mem::take(&mut self.elsewhere) {
+            if *cluster == *id {
+                continue;
+            }
+            let topic = &mut self.topics[index as usize];
+            (topic.id, topic.count, topic.growth, topic.gone_from) = (0, 0, None, None);
+            (topic.restoring, topic.was_placed) = (self.rules.takes_turns(), true);
+            for number in 0..topic.partitions.len() {
+                self.void_all_restored(Key { topic: index, partition: number as u32 }, true);
+            }
+            let to = Rc::clone(&self.cluster);
+            self.tell(index, |sink, topic| News::OtherCluster { sink, topic, from: cluster, to });
         }
     }
 
@@ -317,10 +352,29 @@ pub(super) fn rows_of(runs: &[RowRun]) -> u64 {
     runs.iter().map(|run| run.count).sum()
 }
 
-/// Of a topic that had rows in partitions when an earlier start ended nobody knows how many partitions there were then. So
+/// Of a topic that had rows in partitions when an earlier start ended the log says how many partitions there were then
+/// ([`Topic::as_placed_before`]). Where it does not, or where rows without a partition were left too,
 /// rows that had one then and rows that get one now take turns, by their numbers: the queues hold but one of the two,
 /// and what comes waits without a partition.
 impl Topic {
+    /// What an earlier start has left has partitions by this many, and so have rows that come: each partition waits for
+    /// itself alone. Not if some of it has none, or one that there would not be.
+    fn as_placed_before(&mut self, id: u128, count: usize) {
+        let left = self.partitions.iter().rposition(|partition| partition.spooled.is_some()).map_or(0, |last| last + 1);
+        let own = |partition: &Partition| {
+            let cuts = partition.spooled.as_ref().into_iter().flat_map(|spooled| &spooled.cuts);
+            cuts.into_iter().all(|cut| Some(cut.lane) == partition.lane)
+        };
+        if count == 0 || left > count || !self.backlogs.is_empty() || !self.partitions.iter().all(own) {
+            return;
+        }
+        (self.restoring, self.was_placed) = (false, false);
+        (self.count, self.id) = (count, if id == 0 { self.id } else { id });
+        if self.partitions.len() < count {
+            self.partitions.resize_with(count, Partition::default);
+        }
+    }
+
     /// Rows in the queues of partitions: neither in the log alone nor in a cut that is not loaded.
     pub(super) fn in_queues(&self) -> u64 {
         let waiting = |spooled: &Spooled| {

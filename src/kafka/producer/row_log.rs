@@ -60,6 +60,17 @@ pub struct NewRows<'a> {
     pub from: u64,
 }
 
+/// A topic as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Incarnation<'a> {
+    /// The cluster's id; empty: not known.
+    pub cluster: &'a str,
+    /// Kafka's id of the topic; 0: not known.
+    pub topic_id: u128,
+    /// Its partitions, by which rows have theirs; 0: not known, or by different numbers.
+    pub partitions: u32,
+}
+
 /// The promise of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewCut<'a> {
@@ -67,8 +78,8 @@ pub struct NewCut<'a> {
     pub sink: SinkId,
     /// The topic.
     pub topic: &'a str,
-    /// Kafka's id of the topic; 0: not known.
-    pub topic_id: u128,
+    /// The topic as it is known.
+    pub of: Incarnation<'a>,
     /// The partition it goes to; its rows' lane may be of another one, or of none.
     pub partition: i32,
     /// Producer id.
@@ -163,11 +174,11 @@ pub enum ReadBack {
 
 /// See the module.
 pub trait RowLog {
-    /// The lane of a sink, topic and partition ([`UNPLACED`]: none), made if it is new.
+    /// The lane of a sink, topic and partition ([`UNPLACED`]: none), made if it is new. `of`: what rows get partitions by.
     ///
     /// # Errors
     /// [`NotNow`].
-    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u64, NotNow>;
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32, of: Incarnation<'_>) -> Result<u64, NotNow>;
 
     /// Takes rows, all of them or none. The number of the first; the group they stand in is [`RowLog::group`].
     ///
@@ -211,6 +222,8 @@ pub trait RowLog {
 pub struct RestoredCut {
     /// Its number.
     pub cut: u64,
+    /// The id of the cluster it went to; empty: not known.
+    pub cluster: String,
     /// Kafka's id of the topic; 0: not known.
     pub topic_id: u128,
     /// The partition it went to.
@@ -238,6 +251,12 @@ pub struct RestoredLane {
     pub topic: String,
     /// The partition, or [`UNPLACED`].
     pub partition: i32,
+    /// The cluster, the topic's id and the number of partitions by which these rows have theirs; empty, 0: not known.
+    pub cluster: String,
+    /// See there.
+    pub topic_id: u128,
+    /// See there.
+    pub partitions: u32,
     /// The lane.
     pub lane: u64,
     /// Number of the first live row.
@@ -255,7 +274,7 @@ pub struct RestoredLane {
 pub struct NoLog;
 
 impl RowLog for NoLog {
-    fn lane(&mut self, _: SinkId, _: &str, _: i32) -> Result<u64, NotNow> {
+    fn lane(&mut self, _: SinkId, _: &str, _: i32, _: Incarnation<'_>) -> Result<u64, NotNow> {
         Err(NotNow)
     }
     fn rows(&mut self, _: &NewRows<'_>) -> Result<u64, NotNow> {

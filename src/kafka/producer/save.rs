@@ -143,7 +143,7 @@ impl Producer {
             let taken = log.cut(&NewCut {
                 sink: SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX)),
                 topic: &topic.name,
-                topic_id: topic.id,
+                of: topic.incarnation(&self.cluster),
                 partition: home,
                 producer_id: view.header().producer_id,
                 epoch: view.header().producer_epoch,

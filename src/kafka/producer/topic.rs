@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::backlog::Backlog;
 use super::batch::Batch;
 use super::partition::Partition;
+use super::row_log::Incarnation;
 use super::tickets::Cursor;
 use crate::runtime::seam::Monotonic;
 
@@ -134,6 +135,12 @@ impl Topic {
     pub(super) fn wrote(&mut self, home: i32, least: u64, end: u64) {
         self.above = self.above.max(end);
         (self.written, self.least) = (Some(home >= 0), least);
+    }
+
+    /// What its rows have their partitions by, if all have them by the same.
+    pub(super) fn incarnation<'a>(&self, cluster: &'a str) -> Incarnation<'a> {
+        let count = if self.restoring { 0 } else { self.count };
+        Incarnation { cluster, topic_id: self.id, partitions: u32::try_from(count).unwrap_or(u32::MAX) }
     }
 
     /// Whether a new row goes straight into a partition.

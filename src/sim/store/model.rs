@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::Restored;
 use crate::kafka::producer::row_log::{
-    Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut,
+    Ended, Fate, Incarnation, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun,
+    TakenCut,
 };
 use crate::kafka::types::{SinkId, Ticket};
 use crate::record::{BatchView, Builder, Records};
@@ -139,7 +140,19 @@ fn restored(state: &State) -> Restored {
     for ((lane, number), row) in &state.rows {
         let (lane, number) = (*lane, *number);
         let (sink, topic, partition) = state.lanes[&lane].clone();
-        let fresh = RestoredLane { sink, topic, partition, lane, first: number, end: 0, rows: 0, order: row.order };
+        let fresh = RestoredLane {
+            sink,
+            topic,
+            partition,
+            cluster: String::new(),
+            topic_id: 0,
+            partitions: 0,
+            lane,
+            first: number,
+            end: 0,
+            rows: 0,
+            order: row.order,
+        };
         let at = lanes.entry(lane).or_insert(fresh);
         (at.end, at.rows) = (number + 1, at.rows + 1);
     }
@@ -151,7 +164,7 @@ fn restored(state: &State) -> Restored {
 }
 
 impl RowLog for Model {
-    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u64, NotNow> {
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32, _: Incarnation<'_>) -> Result<u64, NotNow> {
         let name = (sink, topic.to_owned(), partition);
         if let Some((lane, _)) = self.ahead.lanes.iter().find(|(_, of)| **of == name) {
             return Ok(*lane);
@@ -184,9 +197,20 @@ impl RowLog for Model {
 
     fn cut(&mut self, new: &NewCut<'_>) -> Result<TakenCut, NotNow> {
         let cut = self.ahead.next_cut;
-        let NewCut { topic_id, partition, producer_id, epoch, sequence, timeless, lane, .. } = *new;
+        let NewCut { of, partition, producer_id, epoch, sequence, timeless, lane, .. } = *new;
         let rows = new.rows.to_vec();
-        let kept = RestoredCut { cut, topic_id, partition, producer_id, epoch, sequence, timeless, lane, rows };
+        let kept = RestoredCut {
+            cut,
+            cluster: String::new(),
+            topic_id: of.topic_id,
+            partition,
+            producer_id,
+            epoch,
+            sequence,
+            timeless,
+            lane,
+            rows,
+        };
         self.put(Item::Cut(kept)).map(|()| TakenCut { cut, group: self.group })
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Restored;
 use crate::kafka::producer::row_log::{
-    Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RowLog, RowRun, TakenCut,
+    Ended, Fate, Incarnation, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RowLog, RowRun, TakenCut,
 };
 use crate::kafka::producer::{Keep, SinkSettings};
 use crate::kafka::types::{SinkId, Ticket};
@@ -192,9 +192,20 @@ impl Told {
             }
         }
         self.identities.insert((new.producer_id, new.epoch, topic.clone(), partition, new.sequence), cut);
-        let NewCut { topic_id, producer_id, epoch, sequence, timeless, lane, .. } = *new;
+        let NewCut { of, producer_id, epoch, sequence, timeless, lane, .. } = *new;
         let rows = new.rows.to_vec();
-        let said = RestoredCut { cut, topic_id, partition, producer_id, epoch, sequence, timeless, lane, rows };
+        let said = RestoredCut {
+            cut,
+            cluster: of.cluster.to_owned(),
+            topic_id: of.topic_id,
+            partition,
+            producer_id,
+            epoch,
+            sequence,
+            timeless,
+            lane,
+            rows,
+        };
         self.cuts.insert(cut, Cut { sink, topic, said, group, ended: None });
     }
 
@@ -359,8 +370,8 @@ pub(in crate::sim) struct Watched<'a> {
 }
 
 impl RowLog for Watched<'_> {
-    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u64, NotNow> {
-        let lane = self.log.lane(sink, topic, partition)?;
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32, of: Incarnation<'_>) -> Result<u64, NotNow> {
+        let lane = self.log.lane(sink, topic, partition, of)?;
         let name = (usize::from(sink.0), topic.to_owned(), partition);
         let before = self.told.lanes.insert(lane, name.clone());
         if before.as_ref().is_some_and(|before| *before != name) {

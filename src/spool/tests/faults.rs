@@ -310,7 +310,7 @@ fn a_flipped_bit_in_a_closed_segment_costs_its_entry_and_is_reported() {
 
 #[test]
 fn rot_in_the_newest_segment_is_reported_and_the_rest_goes_on() {
-    let (log, disk, _) = groups(28);
+    let (log, disk, _) = groups(20);
     let (segment, end) = log.last.expect("a segment");
     let random = &mut fastrand::Rng::with_seed(5);
     for trial in 0..2_000 {

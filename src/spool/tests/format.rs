@@ -51,9 +51,9 @@ proptest! {
         let hashes: Vec<_> = lanes.iter().map(|index| (*index, index ^ 1)).collect();
         let opened: Vec<_> = lanes.iter().map(|lane| (u64::from(*lane) << 20, a)).collect();
         let (cut, base_offset, rows) = (a, d, Runs::new(&runs));
-        let topic_id = u128::from(c) << 100;
+        let (topic_id, number, incarnation, cluster) = (u128::from(c) << 100, a ^ 7, a ^ 11, "cluster");
         let (partition, timeless) = (f & i32::MAX, f < 0);
-        let head = CutHead { cut, lane, topic_id, partition, producer_id: d, epoch: e, sequence: f, timeless };
+        let head = CutHead { cut, lane, incarnation, partition, producer_id: d, epoch: e, sequence: f, timeless };
         let all = [
             Entry::Rows(Rows {
                 lane,
@@ -68,12 +68,13 @@ proptest! {
             Entry::Done { cut, lane, base_offset, rows },
             Entry::EndRows { lane, reason, rows },
             Entry::EndCut { cut, lane, reason, rows },
+            Entry::Incarnation { number, topic_id, partitions: b, sink: &sink, topic: &topic, cluster },
             Entry::Session { session, payload: &bytes },
             Entry::SessionEnded { session },
             Entry::Opened { session, packet_id, rows: Listed::new(&opened) },
             Entry::Released { session, packet_id },
             Entry::Commit { group: a, start: a ^ 9, wall_ms: d, count: b, checksum: b ^ 1 },
-            Entry::Checkpoint { next_lane: a ^ 8, next_cut: a, next_session: a ^ 3 },
+            Entry::Checkpoint { next_incarnation: a ^ 12, next_lane: a ^ 8, next_cut: a, next_session: a ^ 3 },
             Entry::Lane { lane, partition: f, next: a, sink: &sink, topic: &topic },
             Entry::Spans { lane, spans: Spans::new(&spans) },
             Entry::Segment { segment: a, salt: a ^ 2, end: d as u64 },

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::record::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::{Monotonic, WallMs};
+use crate::spool::incarnations::Retired;
 use crate::spool::simulated::SimDisk;
 use crate::spool::{
-    Deadline, Entry, Log, NewCut, NewRows, Origin, Read, Recovered, Refused, Run, Settings, Span, Spans, State, recover,
+    Deadline, Entry, Known, Log, NewCut, NewRows, Origin, Read, Recovered, Refused, Run, Settings, Span, Spans, State,
+    recover,
 };
 
 pub(super) const SEGMENT: u64 = 16 << 10;
@@ -69,8 +71,10 @@ pub(super) fn cut_to(
     epoch: i16,
     rows: &[Run],
 ) -> Result<(u64, u64), Refused> {
-    let (topic_id, producer_id, sequence, timeless) = (9, 4_000, 0, false);
-    log.cut(&NewCut { lane, topic_id, partition, producer_id, epoch, sequence, timeless, rows })
+    let (producer_id, sequence, timeless) = (4_000, 0, false);
+    let known = Known { cluster: "cluster", topic_id: 9, partitions: 8 };
+    let incarnation = log.incarnation(lane, &known)?;
+    log.cut(&NewCut { lane, incarnation, partition, producer_id, epoch, sequence, timeless, rows })
 }
 
 /// The value in a tail.
@@ -106,7 +110,7 @@ pub(super) fn log(segments_max: u64) -> (Log, SimDisk) {
 /// A state as a checkpoint carries it.
 pub(super) fn normal(state: &State) -> State {
     let mut bytes = Vec::new();
-    state.checkpoint(&[], &mut bytes);
+    state.checkpoint(&Retired::default(), &mut bytes);
     crate::spool::format::seal(&mut bytes, 1, 0, 0);
     let (mut out, mut at) = (State::default(), 0);
     while at < bytes.len() {

@@ -40,6 +40,7 @@ fn found(disk: &SimDisk) -> Result<String, String> {
     for ((lane, number), value) in &rows {
         let _ = writeln!(out, "row {lane} {number}: {:?}", String::from_utf8_lossy(value));
     }
+    (found.state.incarnations.values()).for_each(|known| writeln!(out, "{known:?}").expect("text"));
     found.state.cuts().for_each(|cut| writeln!(out, "{cut:?}").expect("text"));
     let mut reader = found.reader();
     for session in found.state.sessions() {

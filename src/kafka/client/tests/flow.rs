@@ -37,7 +37,11 @@ fn from_bootstrap_to_an_answered_batch() {
     assert_eq!(world.client.next_deadline(), Monotonic::NEVER, "nothing before start");
     world.client.start(world.now);
     world.settle();
-    assert!(matches!(world.take_events()[..], [ClientEvent::Reachable(true)]));
+    let told = world.take_events();
+    assert!(
+        matches!(&told[..], [ClientEvent::Reachable(true), ClientEvent::Cluster(id)] if **id == *"fake"),
+        "{told:?}"
+    );
     assert_eq!(asked(&mut world, 1), [(vec![], false)], "the brokers alone");
 
     world.client.want_metadata(&name("a"), world.now);

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::kafka::producer::row_log::{
-    Ended, Fate, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut,
+    Ended, Fate, Incarnation, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun,
+    TakenCut,
 };
 use crate::kafka::types::{SinkId, Ticket};
 use crate::record::{Builder, Records};
@@ -26,6 +27,8 @@ pub(crate) struct Kept {
 pub(crate) struct State {
     pub(crate) lanes: Vec<(SinkId, String, i32)>,
     pub(crate) next: Vec<u64>,
+    /// Cluster, topic id and partitions of each topic, if they are kept.
+    pub(crate) known: BTreeMap<(SinkId, String), (String, u128, u32)>,
     pub(crate) live: BTreeMap<(u64, u64), Kept>,
     pub(crate) cuts: BTreeMap<u64, (RestoredCut, SinkId, String)>,
     pub(crate) ended: BTreeMap<(u64, u64), Fate>,
@@ -59,6 +62,8 @@ pub(crate) struct HandLog {
     pub(crate) full_of: Vec<SinkId>,
     /// Answers owed for rows of an earlier start.
     pub(crate) tickets: BTreeMap<(u64, u64), Ticket>,
+    /// Whether a start is told what was known of topics.
+    pub(crate) keeps_known: bool,
     /// The most bytes that rows came with at once, all told.
     pub(crate) largest: usize,
 }
@@ -99,7 +104,11 @@ impl HandLog {
             let (first, end) = (live.next()?.0.1, live.next_back().map_or(0, |((_, number), _)| number + 1));
             let end = end.max(first + 1);
             let (sink, topic, partition) = (*sink, topic.clone(), *partition);
-            Some(RestoredLane { sink, topic, partition, lane, first, end, rows, order })
+            let known = state.known.get(&(sink, topic.clone())).filter(|_| partition >= 0 && self.keeps_known).cloned();
+            let (cluster, topic_id, partitions) = known.unwrap_or_default();
+            let restored =
+                RestoredLane { sink, topic, partition, cluster, topic_id, partitions, lane, first, end, rows, order };
+            Some(restored)
         });
         let lanes = lanes.collect();
         let cuts = state.cuts.values().map(|(cut, ..)| cut.clone()).collect();
@@ -119,8 +128,12 @@ impl HandLog {
 }
 
 impl RowLog for HandLog {
-    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32) -> Result<u64, NotNow> {
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32, of: Incarnation<'_>) -> Result<u64, NotNow> {
         self.take()?;
+        if partition >= 0 && of.partitions > 0 {
+            let known = (of.cluster.to_owned(), of.topic_id, of.partitions);
+            self.state.known.insert((sink, topic.to_owned()), known);
+        }
         let name = (sink, topic.to_owned(), partition);
         let known = self.state.lanes.iter().position(|lane| *lane == name);
         Ok(known.unwrap_or_else(|| {
@@ -183,7 +196,8 @@ impl RowLog for HandLog {
         let rows = cut.rows.to_vec();
         let restored = RestoredCut {
             cut: number,
-            topic_id: cut.topic_id,
+            cluster: cut.of.cluster.to_owned(),
+            topic_id: cut.of.topic_id,
             partition: cut.partition,
             producer_id: cut.producer_id,
             epoch: cut.epoch,
