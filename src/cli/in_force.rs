@@ -167,6 +167,7 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
         },
         "headers": headers.collect::<Map<_, _>>(),
         "properties": of.properties,
+        "user_property_prefix": of.user_property_prefix,
         "metadata": metadata.collect::<Map<_, _>>(),
         "buffer": of.buffer.as_str(),
         "spill_after": of.spill_after,

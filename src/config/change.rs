@@ -200,6 +200,7 @@ impl Change {
         }
         keys!(waiting, false, cluster, buffer, spill_after, acknowledge, acks, partitioner, dead_letters);
         keys!(applied, true, filters, topic, key, value, value_format, headers, properties, metadata);
+        keys!(applied, true, user_property_prefix);
         keys!(applied, true, compression, compression_level, linger, max_inflight, expire_after);
         if fits {
             keys!(applied, true, batch_bytes, record_bytes_max);

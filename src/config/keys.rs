@@ -405,9 +405,11 @@ pub(super) const KEYS: &[Key] = keys! {
     Sink.value_format: Word(VALUE_FORMAT), Is("\"raw\""),
         "`\"json\"`: the record value is the message as a JSON object, see below. `\"raw\"`: it is what `value` gives.";
     Sink.headers: TemplateTable, From("none"),
-        "Record headers, in the order of the file; MQTT 5 user properties follow them.";
+        "Record headers, in the order of the file; MQTT 5 user properties follow them, but for those of the same name.";
     Sink.properties: Flag, Is("true"),
         "MQTT 5 properties of the message as record headers `mqtt-...`, see below. User properties become headers either way.";
+    Sink.user_property_prefix: Text, From("none"),
+        "Put in front of the name of each user property that becomes a header. A user property whose header would have the name of one in `headers`, or of one that Forebay writes, is left out: a client cannot forge them.";
     Sink.metadata: TextTable, From("none"),
         "Fixed texts, for its templates to name: `${metadata.NAME}`.";
     Sink.buffer: Word(BUFFER), From("`\"disk\"` where there is a `[spool]` and `acknowledge` allows it, else `\"memory\"`"),

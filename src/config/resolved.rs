@@ -243,6 +243,8 @@ pub struct Sink {
     pub headers: Vec<(String, Template)>,
     /// Whether MQTT 5 properties other than user properties become record headers, too.
     pub properties: bool,
+    /// What stands before the names of user properties as headers; mostly nothing.
+    pub user_property_prefix: String,
     /// Fixed texts that its templates may name, in the order of the file.
     pub metadata: Vec<(String, String)>,
     /// Where its rows are kept until Kafka has them.

@@ -116,6 +116,7 @@ fn sink(
     let value = table.read("value", template);
     let value_format = value_format(table);
     let properties = table.read("properties", values::flag);
+    let user_property_prefix = table.find("user_property_prefix", values::text).unwrap_or_default();
     let linger = table.read("linger", values::duration);
     let max_inflight = usize::try_from(table.read("max_inflight", values::integer)).unwrap_or(1);
     let expire_after = table.find("expire_after", values::duration);
@@ -141,6 +142,7 @@ fn sink(
         value_format,
         headers,
         properties,
+        user_property_prefix,
         metadata,
         buffer,
         spill_after,

@@ -10,28 +10,35 @@ pub(super) struct Aliases {
     bytes: u32,
 }
 
+/// Of an alias, beside its name.
+const ENTRY_BYTES: usize = size_of::<Option<Box<str>>>();
+
 impl Aliases {
     /// Sets or replaces an alias that the caller has checked to be 1 or more.
     ///
     /// # Errors
-    /// 0x97 when the names would hold more than `bytes_max` in all.
-    pub(super) fn set(&mut self, alias: u16, topic: &str, bytes_max: u32) -> Result<(), Violation> {
+    /// 0x97 when they would take more than `bytes_max` in all ([`Aliases::memory`]).
+    pub(super) fn set(&mut self, alias: u16, topic: &str, bytes_max: usize) -> Result<(), Violation> {
         let index = usize::from(alias) - 1;
-        if index >= self.names.len() {
-            self.names.resize(index + 1, None);
-        }
-        let entry = &mut self.names[index];
-        if entry.as_deref() == Some(topic) {
+        let entry = self.names.get(index).and_then(Option::as_deref);
+        if entry == Some(topic) {
             return Ok(());
         }
-        let freed = entry.as_ref().map_or(0, |old| old.len());
-        let bytes = self.bytes as usize - freed + topic.len();
-        if bytes > bytes_max as usize {
+        let bytes = self.bytes as usize - entry.map_or(0, str::len) + topic.len();
+        let entries = self.names.len().max(index + 1);
+        if bytes + entries * ENTRY_BYTES > bytes_max {
             return Err(Violation::ALIAS_BYTES);
         }
+        self.names.resize(entries, None);
+        let entry = &mut self.names[index];
         self.bytes = bytes as u32;
         *entry = Some(topic.into());
         Ok(())
+    }
+
+    /// What they take.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes as usize + self.names.len() * ENTRY_BYTES
     }
 
     /// The name behind an alias.
@@ -57,10 +64,13 @@ mod tests {
     #[test]
     fn names_are_bounded_by_their_bytes() {
         let mut aliases = Aliases::default();
-        aliases.set(1, "0123456789", 12).expect("10 of 12");
-        assert_eq!(aliases.set(2, "abc", 12), Err(Violation::ALIAS_BYTES));
-        aliases.set(1, "0123456789ab", 12).expect("the old name is given back first");
-        aliases.set(1, "", 12).expect("shorter");
-        aliases.set(2, "abc", 12).expect("room again");
+        let room = 12 + 2 * ENTRY_BYTES;
+        aliases.set(1, "0123456789", room).expect("10 of 12");
+        assert_eq!(aliases.set(2, "abc", room), Err(Violation::ALIAS_BYTES));
+        assert_eq!(aliases.set(3, "", room), Err(Violation::ALIAS_BYTES), "the table itself counts");
+        aliases.set(1, "0123456789ab", room).expect("the old name is given back first");
+        aliases.set(1, "", room).expect("shorter");
+        aliases.set(2, "abc", room).expect("room again");
+        assert_eq!(aliases.memory(), 3 + 2 * ENTRY_BYTES);
     }
 }

@@ -360,6 +360,11 @@ impl Inflight {
         }
     }
 
+    /// See [`super::Session::is_repeat`].
+    pub(super) fn is_repeat(&self, packet_id: u16) -> bool {
+        self.qos2.as_ref().is_some_and(|qos2| qos2.is_repeat(packet_id))
+    }
+
     /// See [`super::Session::had_by`].
     pub(super) fn had_by(&self, packet_id: u16) -> &[u16] {
         self.qos2.as_ref().map_or(&[], |qos2| qos2.had_by(packet_id))

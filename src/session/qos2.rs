@@ -58,8 +58,10 @@ pub(super) struct Qos2 {
     parked: Map<u32, Slot>,
     /// Of ids that an earlier start has left and that have not been repeated: the sinks that have the row.
     had_by: Map<u16, Box<[u16]>>,
-    /// Where rows of an earlier start are answered since their id was repeated: id, number then, number now.
-    moved: Vec<(u16, u32, u32)>,
+    /// Where rows of an earlier start are answered since their id was repeated: by the number then, that of now.
+    moved: Map<u32, u32>,
+    /// The number then, by id.
+    moved_from: Map<u16, u32>,
     /// Ids that are no longer open and stand in the log.
     freed: Vec<u16>,
     /// Where the rows of open ids stand, as far as they are not in the queue.
@@ -104,6 +106,11 @@ impl Qos2 {
         self.had_by.get(&packet_id).map_or(&[], |sinks| sinks)
     }
 
+    /// Whether a PUBLISH with this id is a repeat whose row exists, and goes to no sink any more.
+    pub(super) fn is_repeat(&self, packet_id: u16) -> bool {
+        self.open.contains_key(&packet_id) && !self.had_by.contains_key(&packet_id)
+    }
+
     /// The first repeat of an id that an earlier start has left: from now on its row is slot `number`. What its sinks have
     /// said by now, and how many answers are owed already.
     pub(super) fn take_rest(&mut self, packet_id: u16, number: u32) -> Option<Slot> {
@@ -113,7 +120,8 @@ impl Qos2 {
         match open.row {
             Row::Parked(before) => {
                 said = self.parked.remove(&before).unwrap_or(said);
-                self.moved.push((packet_id, before, number));
+                self.moved.insert(before, number);
+                self.moved_from.insert(packet_id, before);
             }
             Row::Done(code) => said.code = code,
             Row::Here => {}
@@ -124,7 +132,7 @@ impl Qos2 {
 
     /// The number that answers for this one by now.
     pub(super) fn now_at(&self, number: u32) -> u32 {
-        self.moved.iter().find(|(_, before, _)| *before == number).map_or(number, |(_, _, now)| *now)
+        if self.moved.is_empty() { number } else { self.moved.get(&number).copied().unwrap_or(number) }
     }
 
     /// The id is not open any more.
@@ -138,8 +146,10 @@ impl Qos2 {
         if !self.receipts.is_empty() {
             self.receipts.remove(&packet_id);
         }
-        if !self.moved.is_empty() {
-            self.moved.retain(|(id, ..)| *id != packet_id);
+        if !self.moved_from.is_empty()
+            && let Some(before) = self.moved_from.remove(&packet_id)
+        {
+            self.moved.remove(&before);
         }
     }
 
@@ -245,6 +255,7 @@ impl Qos2 {
         self.parked.shrink_to_fit();
         self.had_by.shrink_to_fit();
         self.moved.shrink_to_fit();
+        self.moved_from.shrink_to_fit();
         self.freed.shrink_to_fit();
         self.receipts.shrink_to_fit();
     }

@@ -171,11 +171,12 @@ impl Session {
 
     /// Takes a PUBLISH: checks what only the session can check, and gives QoS 1 and 2 their place in the order of
     /// answers. [`super::Sessions::publish`] is the way in from outside.
-    pub(super) fn publish<'a>(&'a mut self, publish: &Publish<'a>) -> Taken<'a> {
+    /// `held` is what all sessions hold of names that clients chose, and the bound of that.
+    pub(super) fn publish<'a>(&'a mut self, publish: &Publish<'a>, held: (&mut usize, usize)) -> Taken<'a> {
         if let Err(violation) = self.may_publish(publish) {
             return Taken::Violation(violation);
         }
-        let alias = match self.note_alias(publish) {
+        let alias = match self.note_alias(publish, held) {
             Ok(alias) => alias,
             Err(violation) => return Taken::Violation(violation),
         };
@@ -220,7 +221,7 @@ impl Session {
     }
 
     /// Sets or checks the topic alias. Returns it; 0 when there is none.
-    fn note_alias(&mut self, publish: &Publish<'_>) -> Result<u16, Violation> {
+    fn note_alias(&mut self, publish: &Publish<'_>, (held, held_max): (&mut usize, usize)) -> Result<u16, Violation> {
         let Some(alias) = publish.properties.topic_alias() else {
             return if publish.topic.is_empty() { Err(Violation::TOPIC_EMPTY) } else { Ok(0) };
         };
@@ -228,8 +229,10 @@ impl Session {
             return Err(Violation::ALIAS_RANGE);
         }
         if !publish.topic.is_empty() {
-            let bytes_max = self.terms.topic_alias_bytes_max;
+            let others = *held - self.alias_bytes();
+            let bytes_max = (self.terms.topic_alias_bytes_max as usize).min(held_max.saturating_sub(others));
             self.aliases.get_or_insert_default().set(alias, publish.topic, bytes_max)?;
+            *held = others + self.alias_bytes();
         } else if self.aliases.as_ref().and_then(|aliases| aliases.get(alias)).is_none() {
             return Err(Violation::ALIAS_UNKNOWN);
         }
@@ -246,6 +249,13 @@ impl Session {
     /// A row of this open QoS 2 id stands in the log: its release has to be written down, too.
     pub fn logged(&mut self, packet_id: u16) {
         self.inflight.logged(packet_id);
+    }
+
+    /// Whether a QoS 2 PUBLISH with this packet id is a repeat that goes to no sink: [`super::Sessions::publish`] will say
+    /// [`Taken::Repeat`], or why it is refused.
+    #[must_use]
+    pub fn is_repeat(&self, packet_id: u16) -> bool {
+        self.inflight.is_repeat(packet_id)
     }
 
     /// The sinks that took the row of this QoS 2 id before the last crash; none, unless it is repeated for the first time.
@@ -313,10 +323,15 @@ impl Session {
         self.inflight.open_ids()
     }
 
-    /// Bytes that its client has chosen the number of and that stay with it: identifier, user name, will.
+    /// Bytes that its client has chosen the number of: identifier, user name, will, and names behind topic aliases.
     pub(super) fn bytes(&self) -> usize {
         let will = self.will.as_ref().map_or(0, |will| will.bytes());
-        self.client_id.len() + self.username.as_ref().map_or(0, |name| name.len()) + will
+        self.client_id.len() + self.username.as_ref().map_or(0, |name| name.len()) + will + self.alias_bytes()
+    }
+
+    /// Those of its topic aliases, which go with the connection.
+    pub(super) fn alias_bytes(&self) -> usize {
+        self.aliases.as_ref().map_or(0, |aliases| aliases.memory())
     }
 
     /// The connection is gone; what belonged to it alone goes with it.

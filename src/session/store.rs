@@ -88,8 +88,10 @@ pub struct Sessions {
     /// Clients whose sessions were ended to make room, for [`Sessions::next_evicted`].
     evicted: VecDeque<Box<str>>,
     connected: usize,
-    /// What clients have chosen the length of: [`Session::bytes`] of all, and wills that wait.
+    /// What clients have chosen the length of: [`Session::bytes`] of all, and wills that wait. And the bound of that, as the
+    /// last CONNECT found it.
     bytes: usize,
+    bytes_max: usize,
     /// What has to be written down, where sessions survive a crash.
     pub(super) keeping: Option<Box<Keeping>>,
 }
@@ -119,7 +121,7 @@ impl Sessions {
         self.connected
     }
 
-    /// Bytes of client identifiers, user names and wills: what clients have chosen the length of.
+    /// Bytes of client identifiers, user names, wills and topic aliases: what clients have chosen the length of.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -180,6 +182,7 @@ impl Sessions {
         out: &mut Vec<u8>,
     ) -> Result<Connected, Violation> {
         let plan = connect::plan(connect, assigned_id, settings)?;
+        self.bytes_max = settings.session_bytes_max;
         let old = self.find(plan.client_id);
         let bytes = connect::bytes(connect, &plan);
         if plan.expiry_s > 0 && bytes > settings.session_bytes_each_max {
@@ -259,6 +262,7 @@ impl Sessions {
         let session = &mut self.sessions[key];
         let taken_over = session.conn.map(|conn| TakenOver { conn, peer: session.peer() });
         if taken_over.is_some() {
+            self.bytes -= session.alias_bytes();
             session.detach();
             self.connected -= 1;
             self.collect(key);
@@ -330,6 +334,7 @@ impl Sessions {
     /// connection, or has ended) is ignored. Wills that are due now are in [`Sessions::next_will`].
     pub fn disconnected(&mut self, key: SessionKey, conn: ConnId, end: End, now: Monotonic) {
         let Some(session) = self.sessions.get_mut(key).filter(|session| session.conn == Some(conn)) else { return };
+        self.bytes -= session.alias_bytes();
         session.detach();
         self.connected -= 1;
         self.collect(key);
@@ -379,7 +384,7 @@ impl Sessions {
             session.rests = now.after(REST_EVERY);
             self.timers.insert((session.rests, Task::Rest, key));
         }
-        Some(session.publish(publish))
+        Some(session.publish(publish, (&mut self.bytes, self.bytes_max)))
     }
 
     /// Ends a session because an operator wishes it: at once if it has no connection; else when this connection ends.

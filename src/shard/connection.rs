@@ -81,7 +81,12 @@ impl Connection {
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     slots: Vec<Option<Connection>>,
+    /// Those with the longest tails when all were last looked at, and these lengths; the longest is the last.
+    longest: Vec<(usize, ConnId)>,
 }
+
+/// How many connections one walk over all finds for [`Connections::longest_tail`].
+const LONGEST_MAX: usize = 256;
 
 impl Connections {
     /// Takes note of a connection.
@@ -115,12 +120,39 @@ impl Connections {
         self.slots[id.slot as usize].take()
     }
 
-    /// The connection that holds most of half-received packets, if any does. A walk over all, for when memory is short.
-    pub(super) fn longest_tail(&self) -> Option<ConnId> {
-        let tail = |(_, c): &(usize, &Connection)| c.tail.len();
-        let all = self.slots.iter().enumerate().filter_map(|(slot, c)| c.as_ref().map(|c| (slot, c)));
-        let (slot, connection) = all.max_by_key(tail).filter(|longest| tail(longest) > 0)?;
-        Some(ConnId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: connection.generation })
+    /// A connection that holds most of half-received packets, if any does: for when memory is short. One walk over all
+    /// connections serves for [`LONGEST_MAX`] calls, each of which ends a connection.
+    pub(super) fn longest_tail(&mut self) -> Option<ConnId> {
+        self.next_longest().or_else(|| {
+            self.look_for_longest();
+            self.next_longest()
+        })
+    }
+
+    /// The longest of those that were found and hold as much as then.
+    fn next_longest(&mut self) -> Option<ConnId> {
+        while let Some((bytes, id)) = self.longest.pop() {
+            if self.get(id).is_some_and(|connection| connection.tail.len() >= bytes) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    fn look_for_longest(&mut self) {
+        let tail = |(slot, c): (usize, &Option<Connection>)| {
+            let connection = c.as_ref().filter(|connection| !connection.tail.is_empty())?;
+            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+            Some((connection.tail.len(), ConnId { slot, generation: connection.generation }))
+        };
+        let mut all: Vec<_> = self.slots.iter().enumerate().filter_map(tail).collect();
+        let by_bytes = |(bytes, _): &(usize, ConnId)| *bytes;
+        if let Some(shorter) = all.len().checked_sub(LONGEST_MAX).filter(|shorter| *shorter > 0) {
+            all.select_nth_unstable_by_key(shorter, by_bytes);
+            all.drain(..shorter);
+        }
+        all.sort_unstable_by_key(by_bytes);
+        self.longest = all;
     }
 
     /// Ids of all that stand. Only for rare walks (drain).
@@ -190,6 +222,43 @@ mod tests {
         all.insert(new, Kind::Door(Expect::Nothing), ListenerId(0), Monotonic(0));
         assert!(all.get(old).is_none() && all.remove(old).is_none());
         assert_eq!(all.ids(), [new]);
+    }
+
+    #[test]
+    fn the_longest_tails_come_first_and_one_walk_serves_for_many() {
+        let mut all = Connections::default();
+        let id = |slot: u32| ConnId { slot, generation: 1 };
+        assert_eq!(all.longest_tail(), None);
+        for slot in 0..2 * LONGEST_MAX as u32 {
+            all.insert(id(slot), Kind::Door(Expect::Nothing), ListenerId(0), Monotonic(0));
+            // In no order of slots: 0, 7, 14, …
+            let bytes = slot as usize * 7 % (2 * LONGEST_MAX);
+            all.get(id(slot)).expect("stands").tail = vec![0; bytes];
+        }
+        let bytes = |all: &mut Connections, id| all.get(id).map(|connection| connection.tail.len());
+        let mut last = usize::MAX;
+        for _ in 0..LONGEST_MAX {
+            let longest = all.longest_tail().expect("one");
+            let of = bytes(&mut all, longest).expect("it stands");
+            assert!(of < last && of >= LONGEST_MAX, "{of} after {last}");
+            last = of;
+            all.remove(longest);
+        }
+        assert!(all.longest.is_empty(), "found by one walk");
+        // One that has shrunk meanwhile, or has gone, is passed over.
+        let longest = all.longest_tail().expect("one");
+        assert_eq!(bytes(&mut all, longest), Some(LONGEST_MAX - 1));
+        let (_, next) = all.longest[all.longest.len() - 1];
+        all.get(next).expect("stands").tail.clear();
+        let (_, after) = all.longest[all.longest.len() - 2];
+        assert_eq!(all.longest_tail(), Some(after));
+        let mut left = 0;
+        while let Some(conn) = all.longest_tail() {
+            all.remove(conn);
+            left += 1;
+        }
+        // The first two were only looked at. 0 bytes are no tail.
+        assert_eq!(left, LONGEST_MAX - 2);
     }
 
     #[test]

@@ -191,13 +191,15 @@ impl Core {
         let was_taken = !taken_by.is_empty();
         let of_kept = session.number().filter(|_| publish.qos == QoS::ExactlyOnce);
         let can_reject = peer.version == Version::V5 && publish.qos != QoS::AtMostOnce;
+        // A repeat goes to no sink: it must not wait for room in one.
+        let is_repeat = publish.qos == QoS::ExactlyOnce && session.is_repeat(publish.packet_id);
         let reserved = match session.topic_of(publish) {
-            Some(topic) => {
+            Some(topic) if !is_repeat => {
                 let message = message(topic, session.client_id(), session.username(), publish, wall);
                 self.outlets.reserve(&message, can_reject, taken_by)
             }
-            // The session refuses it in a moment.
-            None => Err(Unreserved::Unmatched),
+            // Or the session refuses it in a moment.
+            _ => Err(Unreserved::Unmatched),
         };
         if let Err(Unreserved::Full(wait)) = reserved {
             return Flow::Stall(Stall::Memory(wait));

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use smallvec::SmallVec;
 
 use crate::config::{Acknowledge, Buffer, Config, Partitioner, Sink, ValueFormat};
-use crate::kafka::producer::row_bytes_max;
+use crate::kafka::producer::{RECEIVED_MS, row_bytes_max};
 use crate::kafka::types::SinkId;
 use crate::metrics::histogram::Level;
 use crate::mqtt::property::Property;
@@ -31,6 +31,8 @@ const RESPONSE_TOPIC: &str = "mqtt-response-topic";
 const CORRELATION_DATA: &str = "mqtt-correlation-data";
 const EXPIRY: &str = "mqtt-message-expiry-s";
 const FORMAT: &str = "mqtt-payload-format";
+/// All of them.
+const PROPERTY_HEADERS: [&str; PROPERTY_HEADERS_MAX] = [CONTENT_TYPE, RESPONSE_TOPIC, CORRELATION_DATA, EXPIRY, FORMAT];
 
 /// An application message on its way to the sinks.
 pub(super) type Message<'a> = MessageContext<'a>;
@@ -61,6 +63,8 @@ pub(super) struct Plan {
     pub(super) headers: Vec<(String, Template)>,
     /// Whether MQTT 5 properties other than user properties become headers.
     properties: bool,
+    /// What stands before the names of user properties.
+    prefix: Box<str>,
     pub(super) dead: Option<DeadPlan>,
 }
 
@@ -86,6 +90,7 @@ impl Plan {
             envelope: (sink.value_format == ValueFormat::Json).then(|| Envelope::new(&sink.metadata)),
             headers: sink.headers.clone(),
             properties: sink.properties,
+            prefix: sink.user_property_prefix.as_str().into(),
             dead,
         }
     }
@@ -117,6 +122,7 @@ impl Plan {
         }
         // A user property takes at least five bytes on the wire, so this bounds their number.
         let mut header_count = self.headers.len() + from_device / 5;
+        header_bytes += self.prefix.len() * (from_device / 5);
         if self.properties && from_device > 0 {
             header_bytes += PROPERTY_HEADERS_BYTES_MAX;
             header_count += PROPERTY_HEADERS_MAX;
@@ -155,7 +161,26 @@ impl Plan {
         {
             let _ = write!(scratch, "{seconds}");
         }
-        Ranges { configured, expiry: (start, scratch.len()) }
+        let expiry = (start, scratch.len());
+        let mut user = SmallVec::new();
+        if !self.prefix.is_empty() {
+            for property in message.properties.iter() {
+                let Property::UserProperty(name, _) = property else { continue };
+                let start = scratch.len();
+                scratch.extend_from_slice(self.prefix.as_bytes());
+                scratch.extend_from_slice(name.as_bytes());
+                user.push((!self.is_ours(&scratch[start..])).then_some((start, scratch.len())));
+            }
+        }
+        Ranges { configured, expiry, user }
+    }
+
+    /// Whether a header of this name is one that the sink or Forebay writes. A client's is left out: consumers could not
+    /// tell them apart, and most take the last one.
+    fn is_ours(&self, name: &[u8]) -> bool {
+        name == RECEIVED_MS
+            || self.headers.iter().any(|(ours, _)| ours.as_bytes() == name)
+            || (self.properties && PROPERTY_HEADERS.iter().any(|ours| ours.as_bytes() == name))
     }
 
     /// The headers of a record: the sink's own in the order of the configuration, then the device's in the order sent.
@@ -170,16 +195,25 @@ impl Plan {
         let configured = self.headers.iter().zip(&ranges.configured);
         let configured = configured.filter_map(move |((name, _), range)| Some((name.as_bytes(), bytes((*range)?))));
         let properties = self.properties;
-        let from_device =
-            message.properties.iter().filter_map(move |property| device_header(property, properties, expiry));
-        configured.chain(from_device)
+        let from_device = message.properties.iter().scan(0, move |place, property| {
+            let Property::UserProperty(name, value) = property else {
+                return Some(device_header(property, properties, expiry));
+            };
+            let name = if self.prefix.is_empty() {
+                Some(name.as_bytes()).filter(|name| !self.is_ours(name))
+            } else {
+                ranges.user.get(*place).copied().flatten().map(bytes)
+            };
+            *place += 1;
+            Some(name.map(|name| (name, value.as_bytes())))
+        });
+        configured.chain(from_device.flatten())
     }
 }
 
-/// A property of a PUBLISH as a record header; `expiry` is the Message Expiry Interval in digits.
+/// A property of a PUBLISH, other than a user property, as a record header; `expiry` is the Message Expiry Interval in digits.
 fn device_header<'a>(property: Property<'a>, all: bool, expiry: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     let (name, value) = match property {
-        Property::UserProperty(name, value) => (name, value.as_bytes()),
         _ if !all => return None,
         Property::ContentType(text) => (CONTENT_TYPE, text.as_bytes()),
         Property::ResponseTopic(text) => (RESPONSE_TOPIC, text.as_bytes()),
@@ -210,6 +244,8 @@ pub(super) struct Ranges {
     configured: SmallVec<[Option<(usize, usize)>; 8]>,
     /// The Message Expiry Interval in digits.
     expiry: (usize, usize),
+    /// Names of user properties with their prefix, in the order sent; `None`: left out. Empty without a prefix.
+    user: SmallVec<[Option<(usize, usize)>; 8]>,
 }
 
 #[cfg(test)]
@@ -285,6 +321,26 @@ mod tests {
         assert_eq!(headers(&plan("headers = { site = 'berlin' }\nproperties = false"), &message), owned(&without));
     }
 
+    #[test]
+    fn a_client_cannot_forge_a_header() {
+        let mut sent = PropertyBuf::new();
+        let names = ["site", "unit", "mqtt-content-type", "mqtt-received-ms", "Site", ""];
+        sent.extend(names.map(|name| Property::UserProperty(name, "x")));
+        let message = message(sent.as_properties());
+        let berlin = ("site", "berlin");
+        let keys = "headers = { site = 'berlin' }";
+        assert_eq!(headers(&plan(keys), &message), owned(&[berlin, ("unit", "x"), ("Site", "x"), ("", "x")]));
+        // Nobody writes that name here.
+        let without = format!("{keys}\nproperties = false");
+        let want = [berlin, ("unit", "x"), ("mqtt-content-type", "x"), ("Site", "x"), ("", "x")];
+        assert_eq!(headers(&plan(&without), &message), owned(&want));
+        // With a prefix they are apart, but for names that begin with it.
+        let prefixed = "headers = { site = 'berlin', u-unit = 'K' }\nuser_property_prefix = 'u-'";
+        let want = [berlin, ("u-unit", "K"), ("u-site", "x"), ("u-mqtt-content-type", "x")];
+        let rest = [("u-mqtt-received-ms", "x"), ("u-Site", "x"), ("u-", "x")];
+        assert_eq!(headers(&plan(prefixed), &message), owned(&[&want[..], &rest[..]].concat()));
+    }
+
     /// The smallest on the wire are the largest beside it.
     #[test]
     fn the_bound_holds_for_every_property_alone() {
@@ -299,6 +355,8 @@ mod tests {
             let mut sent = PropertyBuf::new();
             sent.push(property);
             assert_eq!(headers(&plan(""), &message(sent.as_properties())).len(), 1);
+            let prefixed = plan("user_property_prefix = 'a-prefix-that-is-longer-than-the-name-'");
+            assert_eq!(headers(&prefixed, &message(sent.as_properties())).len(), 1);
         }
         assert!(headers(&plan(""), &message(Properties::EMPTY)).is_empty());
     }

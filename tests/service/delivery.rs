@@ -173,7 +173,9 @@ fn user_properties_follow_the_sinks_headers_in_order_with_duplicates() {
     let [record] = &read(service.embedded(), "all")[..] else { panic!("one record") };
     let headers: Vec<_> = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(headers[..2], [("site", "berlin"), ("who", "dev  1 b")]);
-    assert_eq!(headers[2..], pairs);
+    // But for the one with a name of the sink's own.
+    let others: Vec<_> = pairs.into_iter().filter(|(name, _)| *name != "site").collect();
+    assert_eq!(headers[2..], others);
 }
 
 #[test]
@@ -221,7 +223,7 @@ fn properties_are_headers_and_what_is_not_there_refuses_or_leaves_out() {
     };
     assert_eq!(records.len(), 2);
     assert_eq!(headers(0).1, "packet=1 false;line=3;mqtt-content-type=text/plain;mqtt-message-expiry-s=60");
-    assert_eq!(headers(1), ("7", "id=7;packet=3 false;line=3;id=7".to_owned()));
+    assert_eq!(headers(1), ("7", "id=7;packet=3 false;line=3".to_owned()));
     assert_eq!(read(service.embedded(), "strict-7").len(), 1);
 }
 

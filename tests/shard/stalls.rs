@@ -36,3 +36,31 @@ fn waiting_costs_no_work() {
     let allocations = counted(|| (0..1_000).for_each(|_| world.core.on_turn_end(&mut world.table)));
     assert!(allocations < 10, "{allocations} allocations in 1,000 turns: what it has sent is copied in each");
 }
+
+/// A repeated PUBLISH of QoS 2 becomes no record: it must not wait for room that nobody can make while its own PUBREL
+/// stands behind it.
+#[test]
+fn a_repeat_waits_for_no_room() {
+    let mut world = World::new(SMALL);
+    world.kafka_down();
+    let device = world.device("d", 0);
+    let mut exactly_once = Vec::new();
+    publish("t", 7, &[b'x'; 8_000], &mut exactly_once);
+    exactly_once[0] = 0x34;
+    world.bytes(device, &exactly_once);
+    let other = world.device("other", 0);
+    world.fill(other);
+    exactly_once[0] |= 8;
+    world.bytes(device, &exactly_once);
+    assert!(!world.table.wire(device).paused);
+    world.sent(device);
+    world.bytes(device, &[0xc0, 0]);
+    assert_eq!(world.sent(device), [0xd0, 0], "its PINGREQ is answered");
+    assert_eq!(world.number(ShardMetric::PublishesRepeated), 1);
+    // A new one waits like any other.
+    exactly_once[0] = 0x34;
+    let id_at = 3 + 2 + 1;
+    exactly_once[id_at + 1] = 8;
+    world.bytes(device, &exactly_once);
+    assert!(world.table.wire(device).paused);
+}

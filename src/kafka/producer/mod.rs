@@ -93,6 +93,7 @@ pub use self::settings::{AnsweredOn, Keep, Partitioner, Settings, SinkSettings, 
 pub use self::share::{Full, TopicId};
 pub use self::stats::SinkStats;
 use self::tickets::Tickets;
+pub use self::timeless::RECEIVED_MS;
 use self::timers::Timers;
 use self::topic::Topic;
 use self::window::{Identity, StepTerms};

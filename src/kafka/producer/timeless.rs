@@ -17,8 +17,8 @@ use crate::kafka::types::Ticket;
 use crate::record::{HEADER_LEN, Record, Row};
 use crate::runtime::seam::{Monotonic, WallMs};
 
-/// The header with the time of receipt, in milliseconds since 1970, in digits.
-const RECEIVED_MS: &[u8] = b"mqtt-received-ms";
+/// The header with the time of receipt of a record that Kafka would not take with its timestamp: milliseconds since 1970, in digits.
+pub const RECEIVED_MS: &[u8] = b"mqtt-received-ms";
 /// Bytes by which a record grows, nearly.
 const GROWTH: usize = 36;
 /// How long Kafka's word holds for what comes next.

@@ -110,6 +110,29 @@ fn what_clients_choose_the_length_of_is_bounded_in_all() {
     assert_eq!(shard.sessions.bytes(), shard.sessions.weigh());
 }
 
+/// Each connection may have 64 KiB of them, and there may be many connections.
+#[test]
+fn names_behind_topic_aliases_count_in_all() {
+    let mut shard = Shard::with(Settings { session_bytes_max: 1_000, ..Settings::default() });
+    let (a, b) = (shard.connect(&connect(Version::V5, "a", true)), shard.connect(&connect(Version::V5, "b", true)));
+    let long = "x".repeat(300);
+    let with = |shard: &mut Shard, of: Client, alias: u16, topic: &str| {
+        let properties = properties(&[Property::TopicAlias(alias)]);
+        let publish = Publish { topic, properties: properties.as_properties(), ..publish(QoS::AtMostOnce, 0) };
+        matches!(shard.sessions.publish(of.key, &publish, shard.now), Some(Taken::TakeQos0 { .. }))
+    };
+    assert!(with(&mut shard, a, 1, &long) && with(&mut shard, b, 1, &long) && with(&mut shard, a, 2, &long));
+    assert_eq!(shard.sessions.bytes(), shard.sessions.weigh());
+    assert!(shard.sessions.bytes() > 900);
+    assert!(!with(&mut shard, b, 2, &long), "more than there is room for");
+    assert!(with(&mut shard, b, 1, &long[1..]) && with(&mut shard, b, 1, ""), "what replaces another may");
+    assert_eq!(shard.sessions.bytes(), shard.sessions.weigh());
+    // They go with their connection, however that goes.
+    shard.end(a, End::Lost);
+    shard.connect(&connect(Version::V5, "b", false));
+    assert_eq!((shard.sessions.bytes(), shard.sessions.weigh()), (1, 1));
+}
+
 /// Clients that can ask for anything keep sessions up to the bound; one that comes later is not locked out by them.
 #[test]
 fn sessions_that_were_away_longest_make_room() {
