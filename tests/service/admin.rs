@@ -127,6 +127,8 @@ fn topics_spool_status_and_configuration_are_shown() {
 fn the_level_of_the_log_changes_and_connects_are_logged_at_debug() {
     let service = Service::start(&config(SINK));
     drop(Device::connect(service.mqtt(), Version::V5, "quiet"));
+    // Its end is noticed after it, which may be at the other level.
+    until("its end", || metric(&service, "connections") == 0);
     assert_eq!(ask(&service, "GET", "/api/v1/log-level", "").1["level"], "info");
     assert_eq!(ask(&service, "PUT", "/api/v1/log-level", "{\"level\": \"debug\"}").1["level"], "debug");
     let refused = ask(&service, "PUT", "/api/v1/log-level", "{\"level\": \"forebay=loud\"}");
