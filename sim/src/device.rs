@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::kafka::front::POISON;
+use crate::receipts::Receipt;
 
 /// How far a message has come, as its device knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,8 @@ pub enum News {
         message: u32,
         /// Below 0x80.
         success: bool,
+        /// What it says of where the message stands.
+        receipts: Vec<Receipt>,
     },
     /// It was told what may not be.
     Wrong(String),
@@ -114,6 +117,8 @@ pub struct Device {
     greeted: bool,
     /// Since when it has been connected.
     pub greeted_at: u64,
+    /// It came in where answers say where messages stand.
+    pub has_receipts: bool,
     /// Whether there is a session.
     pub known: Known,
     session: u32,
@@ -149,6 +154,7 @@ impl Device {
             expected: VecDeque::new(),
             greeted: false,
             greeted_at: 0,
+            has_receipts: false,
             known: Known::No,
             session: 0,
             before_greeting: Vec::new(),
@@ -432,7 +438,8 @@ impl Device {
         if message.state == State::Received {
             self.packet(0x62, &id.to_be_bytes());
         }
-        Ok(Some(News::Answered { message: number, success }))
+        let receipts = if self.v5 { crate::receipts::parse(&body[2..])? } else { Vec::new() };
+        Ok(Some(News::Answered { message: number, success, receipts }))
     }
 
     fn greeted(&mut self, body: &[u8], all: &mut [Message], (time, life): (u64, u32)) -> Result<(), String> {

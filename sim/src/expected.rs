@@ -13,7 +13,8 @@ pub const RED_SCRIPTS: &[&str] = &[
 ];
 
 /// Seeds, and the fault that each shows.
-pub const RED_SEEDS: &[(Kind, u64, &str)] = &[(Kind::Hostile, 1282, "N4"), (Kind::Hostile, 1523, "N4")];
+pub const RED_SEEDS: &[(Kind, u64, &str)] =
+    &[(Kind::Hostile, 1282, "N4"), (Kind::Hostile, 1523, "N4"), (Kind::All, 4483, "D14")];
 
 /// A consequence of a known fault that a hostile run may show again and again. It is let pass where its cause was there,
 /// so that the run goes on and can show something else.

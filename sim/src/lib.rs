@@ -11,9 +11,10 @@
 //! | [`device`] | MQTT clients |
 //! | [`plan`], [`faults`] | what a seed draws, and what goes wrong when |
 //! | [`process`] | starts, crashes, power cuts, orderly stops, configuration changes |
-//! | [`judge`] | what must hold |
+//! | [`judge`], [`receipts`] | what must hold |
 //! | [`world`], [`run`] | one run; many |
 //! | [`scenarios`] | scripts that show known faults |
+//! | [`wrong`] | rules taken out, one at a time |
 //! | [`expected`] | faults that are known and not cured |
 
 pub mod device;
@@ -25,11 +26,13 @@ pub mod kafka;
 pub mod link;
 pub mod plan;
 pub mod process;
+pub mod receipts;
 pub mod ring;
 pub mod run;
 pub mod scenarios;
 pub mod time;
 pub mod world;
+pub mod wrong;
 
 #[cfg(test)]
 mod tests;

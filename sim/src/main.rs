@@ -8,11 +8,12 @@ use forebay_sim::faults::Fault;
 use forebay_sim::plan::{Kind, Plan};
 use forebay_sim::run::{self, Without};
 use forebay_sim::scenarios;
+use forebay_sim::wrong::{self, FoundBy};
 
 /// Runs whole shards of Forebay against models of Kafka, disks, networks and devices.
 #[derive(Parser)]
 struct Arguments {
-    /// Seeds, as `0..10000`; one, which is run with a trace; or `scripts`.
+    /// Seeds, as `0..10000`; one, which is run with a trace; `scripts`; or `rules`: what finds each that is taken out.
     seeds: String,
     /// Without disk and crashes.
     #[arg(long)]
@@ -32,6 +33,12 @@ struct Arguments {
     /// Leave out what a failing seed does not need.
     #[arg(long)]
     shrink: bool,
+    /// With a rule taken out, by its name in `wrong`.
+    #[arg(long)]
+    rule: Option<String>,
+    /// How many seeds of each kind a rule that is taken out has.
+    #[arg(long, default_value_t = 1_000)]
+    limit: u64,
     /// Threads; all cores if not given.
     #[arg(long)]
     threads: Option<usize>,
@@ -46,14 +53,23 @@ fn main() -> std::process::ExitCode {
         _ => Kind::All,
     };
     let named = |name: &&Fault| arguments.without.iter().any(|other| other.eq_ignore_ascii_case(name.name()));
+    let rule = arguments.rule.as_deref().map(|name| wrong::ALL.iter().find(|wrong| wrong.name == name));
+    let Some(rule) = rule.map_or(Some(None), |found| found.map(Some)) else {
+        eprintln!("no such rule; these are known: {:?}", wrong::ALL.iter().map(|wrong| wrong.name).collect::<Vec<_>>());
+        return std::process::ExitCode::from(2);
+    };
     let without = Without {
         faults: Fault::ALL.iter().filter(named).copied().collect(),
         liveness: arguments.no_liveness,
         tolerance: arguments.no_tolerance,
+        rules: rule.map(|wrong| wrong.rules),
     };
     let parse = |text: &str| text.parse::<u64>().ok();
     if arguments.seeds == "scripts" {
         return scripts();
+    }
+    if arguments.seeds == "rules" {
+        return rules(arguments.limit);
     }
     match arguments.seeds.split_once("..") {
         Some((from, to)) => {
@@ -77,6 +93,20 @@ fn scripts() -> std::process::ExitCode {
         println!("{name}: {}", text.lines().next().unwrap_or_default());
     }
     if wrong { std::process::ExitCode::FAILURE } else { std::process::ExitCode::SUCCESS }
+}
+
+/// The first seed that finds each rule that is taken out.
+fn rules(limit: u64) -> std::process::ExitCode {
+    let mut found_all = true;
+    for wrong in wrong::ALL {
+        let FoundBy::Seed(kind, _) = wrong.found_by else { continue };
+        let without = Without { rules: Some(wrong.rules), ..Without::default() };
+        let found = run::first_red(0..limit, kind, &without);
+        found_all &= found.is_some();
+        let text = found.map_or_else(|| "not found".into(), |(seed, failure)| format!("{seed}, {}", failure.what));
+        println!("{}: {kind:?} {text}", wrong.name);
+    }
+    if found_all { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }
 
 fn bad(text: &str) -> std::process::ExitCode {

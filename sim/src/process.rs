@@ -17,7 +17,7 @@ use crate::disk::Disk;
 use crate::expected::Tolerated;
 use crate::kafka::front::message_number;
 use crate::link::Phase;
-use crate::plan::Buffer;
+use crate::plan::{Buffer, Settings};
 use crate::ring::{Moving, Ring};
 use crate::time::{MS, S, stream, wall_ms};
 use crate::world::{Event, World};
@@ -79,6 +79,8 @@ pub struct Process {
     pub(crate) hosts: Vec<Host>,
     pub(crate) layout: Layout,
     pub(crate) started_at: u64,
+    /// What a sink may hold of a shard's spool, if that has not changed since the first start.
+    pub(crate) share: Option<u64>,
     pub(crate) stopping: bool,
     /// Shards that have taken up what their spool holds. Clients are accepted once all have.
     started: usize,
@@ -205,7 +207,7 @@ impl World {
             journal: Arc::default(),
             notices: tell,
             dead_letters: files.collect(),
-            rules: &forebay::rules::KEPT,
+            rules: self.rules,
         };
         let moving = Moving::default();
         let disks = std::mem::take(&mut self.disks);
@@ -221,8 +223,12 @@ impl World {
         }
         self.disks = disks.collect();
         let started_at = self.time;
+        // What was there under another bound may be more.
+        let sizes = |life: &Settings| life.spool.map(|spool| (spool.segment_bytes, spool.segments_max, spool.share));
+        let same = self.lives.iter().all(|life| sizes(life) == sizes(&self.settings));
+        let share = config.spool.as_ref().map(|spool| spool.sink_bytes_max).filter(|_| same);
         self.process =
-            Some(Process { hosts, layout, started_at, stopping: false, started: 0, notices, letters, moving });
+            Some(Process { hosts, layout, started_at, share, stopping: false, started: 0, notices, letters, moving });
         let sinks: Vec<_> = self.settings.sinks.iter().map(|sink| (sink.buffer, sink.level)).collect();
         let spool = self.settings.spool.map(|spool| (spool.segment_bytes, spool.segments_max, spool.when_full));
         self.note(|| format!("process starts: {shards} shards, {sinks:?}, {spool:?}"));
@@ -263,6 +269,7 @@ impl World {
                 Notice::Drained { shard, rows_left, rows_kept, .. } => {
                     self.note(|| format!("shard {shard} drained: {rows_left} rows left, {rows_kept} kept"));
                     self.judge.rows_left += rows_left;
+                    self.judge_stop(rows_left);
                 }
                 Notice::Started(_) => self.shard_started(),
                 Notice::Reconfigured(_) => {}

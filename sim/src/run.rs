@@ -11,6 +11,7 @@ use crate::faults::Fault;
 use crate::judge::Failure;
 use crate::plan::{Kind, Plan};
 use crate::world::World;
+use forebay::rules::Rules;
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,10 @@ pub struct Sums {
     pub dead: u64,
     /// Questions about logs.
     pub asked: u64,
+    /// Receipts with an offset, and without.
+    pub receipts: [u64; 2],
+    /// Produce requests.
+    pub requests: u64,
     /// Runs in which something was let pass for a known fault, in the order of `TOLERATED`.
     pub tolerated: [u64; TOLERATED.len()],
     /// A hash of all that Kafka and the devices have.
@@ -45,6 +50,8 @@ impl Sums {
         self.failed += other.failed;
         self.dead += other.dead;
         self.asked += other.asked;
+        self.receipts.iter_mut().zip(other.receipts).for_each(|(sum, more)| *sum += more);
+        self.requests += other.requests;
         self.tolerated.iter_mut().zip(other.tolerated).for_each(|(sum, more)| *sum += more);
         self.digest ^= other.digest;
     }
@@ -61,6 +68,8 @@ impl Sums {
             failed: counted.iter().map(|sink| sink.dropped + sink.expired + sink.refused + sink.rotten).sum(),
             dead: counted.iter().map(|sink| sink.dead).sum(),
             asked: world.clusters.iter().map(|cluster| cluster.asked).sum(),
+            receipts: world.judge.receipts,
+            requests: world.clusters.iter().map(|cluster| cluster.produced).sum(),
             tolerated: std::array::from_fn(|which| u64::from(world.judge.tolerated.contains(&TOLERATED[which].0))),
             digest: digest(world),
         }
@@ -92,6 +101,8 @@ pub struct Without {
     pub liveness: bool,
     /// Nothing is let pass for a known fault.
     pub tolerance: bool,
+    /// The process has these rules in place of those that it should keep.
+    pub rules: Option<&'static dyn Rules>,
 }
 
 thread_local! {
@@ -119,6 +130,7 @@ pub fn run(seed: u64, kind: Kind, without: &Without, traced: bool) -> (Result<Su
 /// What was wrong.
 pub fn run_plan(plan: Plan, without: &Without, traced: bool) -> (Result<Sums, Failure>, String) {
     let mut world = World::new(plan, traced);
+    world.rules = without.rules.unwrap_or(&forebay::rules::KEPT);
     (world.judge.live, world.judge.lenient) = (!without.liveness, !without.tolerance);
     let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
     if ran.is_err() {
@@ -167,6 +179,15 @@ pub fn many(seeds: Range<u64>, kind: Kind, without: &Without, threads: usize) ->
     let (sums, mut failed) = found.into_inner().expect("no panic while held");
     failed.sort_by_key(|(seed, _)| *seed);
     (sums, failed)
+}
+
+/// The first seed of these that is red, and why.
+#[must_use]
+pub fn first_red(seeds: Range<u64>, kind: Kind, without: &Without) -> Option<(u64, Failure)> {
+    seeds.filter(|seed| crate::expected::fault_of(kind, *seed).is_none()).find_map(|seed| {
+        let (result, _) = run(seed, kind, without, false);
+        result.err().map(|failure| (seed, failure))
+    })
 }
 
 /// Leaves out one fault after the other for as long as a seed still fails in the same way.

@@ -2,9 +2,11 @@
 //! known faults in `docs/SIMULATION.md`.
 
 mod changes;
+pub mod rules;
 
 use forebay::config::WhenFull;
 use forebay::record::murmur2;
+use forebay::rules::{KEPT, Rules};
 
 use crate::device::Device;
 use crate::judge::Failure;
@@ -26,6 +28,8 @@ pub const ALL: &[Scenario] = &[
     ("N2 a hybrid row that an earlier start gave up", hybrid_row_given_up_by_an_earlier_start),
     ("N3 a disk sink becomes hybrid", changes::disk_sink_becomes_hybrid),
     ("N4 smaller segments beside kept sessions", changes::smaller_segments_beside_sessions),
+    ("S5 one sink keeps to its share", || rules::one_sink_keeps_to_its_share(&KEPT)),
+    ("a stop saves what memory has", || rules::stop_saves_what_memory_has(&KEPT)),
     ("D5 reads fail for a while", reads_fail_for_a_while),
     ("D5 a bad sector at the start", bad_sector_at_the_start),
     ("D6 a clock in 1970", clock_in_1970),
@@ -83,6 +87,10 @@ impl Script {
     /// One broker and one partition for each of `brokers`, every partition with one replica; a device for each
     /// partition, in its order, of protocol 5.0 or 3.1.1.
     fn new(settings: Settings, brokers: usize, v5: bool) -> Self {
+        Self::with_rules(settings, brokers, v5, &KEPT)
+    }
+
+    fn with_rules(settings: Settings, brokers: usize, v5: bool, rules: &'static dyn Rules) -> Self {
         let mut plan = Plan::new(0, crate::plan::Kind::All);
         let clusters = settings.clusters.len();
         plan.settings = settings;
@@ -91,7 +99,7 @@ impl Script {
         (plan.devices, plan.storm, plan.poison) = (0, 0, false);
         plan.faults.clear();
         let mut world = World::new(plan, std::env::var_os("FOREBAY_SIM_TRACE").is_some());
-        (world.quiet, world.judge.lenient) = (true, false);
+        (world.quiet, world.judge.lenient, world.rules) = (true, false, rules);
         for cluster in world.clusters.iter_mut().take(clusters) {
             cluster.replicas = 1;
         }

@@ -1,12 +1,16 @@
 //! Seeds and scripts that every run of the tests goes through.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
+
+use forebay::rules::KEPT;
 
 use crate::expected::{RED_SCRIPTS, RED_SEEDS, TOLERATED, fault_of};
 use crate::faults::Fault;
 use crate::plan::Kind;
 use crate::run::{self, Sums, Without};
-use crate::scenarios;
+use crate::scenarios::{self, rules::requests_of_lingering_rows};
+use crate::wrong::{self, FoundBy, Wrong};
 
 /// Runs seeds of a kind; those that are red for a known fault must be red.
 fn seeds_are_green(kind: Kind, seeds: Range<u64>) -> Sums {
@@ -28,6 +32,8 @@ fn seeds_are_green_but_for_known_faults() {
     let each = seeds.end;
     let sums = seeds_are_green(Kind::All, seeds);
     // A run in which nothing happens shows nothing.
+    let [with_offset, _] = sums.receipts;
+    assert!(with_offset > each * 5, "too few receipts: {sums:?}");
     assert!(sums.processes > each * 2 && sums.messages > each * 60 && sums.asked > each / 10, "too quiet: {sums:?}");
 }
 
@@ -86,4 +92,58 @@ fn faults_are_drawn_apart() {
     let of_both: Vec<_> = all.faults.iter().filter(|(fault, _)| !fault.is_of_the_machine()).collect();
     assert_eq!(of_both, memory.faults.iter().collect::<Vec<_>>());
     assert!(Fault::ALL.len() > 20);
+}
+
+/// So many seeds from 0 on must find a wrong rule, where the seed that did so no longer does.
+const SEEDS_OF_A_RULE: u64 = 300;
+
+#[test]
+fn a_rule_that_is_taken_out_is_found() {
+    let mut lost = Vec::new();
+    for Wrong { name, rules, found_by, .. } in wrong::ALL {
+        let (kind, seed) = match *found_by {
+            FoundBy::Seed(kind, seed) => (kind, seed),
+            FoundBy::Script(script) => {
+                lost.extend(script(*rules).is_ok().then_some(name));
+                continue;
+            }
+            FoundBy::Producer | FoundBy::Cost => continue,
+        };
+        let without = Without { rules: Some(*rules), ..Without::default() };
+        let found = run::first_red(seed..seed + 1, kind, &without)
+            .or_else(|| run::first_red(0..SEEDS_OF_A_RULE, kind, &without));
+        match found {
+            Some((other, failure)) if other != seed => println!("{name}: {other} {}; note that seed", failure.what),
+            Some((_, failure)) => println!("{name}: {}", failure.what),
+            None => lost.push(name),
+        }
+    }
+    assert!(lost.is_empty(), "not found: {lost:?}");
+}
+
+/// Rules that cost requests only: the same rows must take clearly more of them.
+#[test]
+fn what_costs_requests_is_found() {
+    let kept = requests_of_lingering_rows(&KEPT);
+    assert!(kept > 5, "{kept} requests");
+    for wrong in wrong::ALL.iter().filter(|wrong| matches!(wrong.found_by, FoundBy::Cost)) {
+        let taken = requests_of_lingering_rows(wrong.rules);
+        assert!(taken * 2 > kept * 3, "{}: {taken} requests, and {kept} with the rule", wrong.name);
+    }
+}
+
+#[test]
+fn every_rule_has_a_wrong_body() {
+    let (_, from_trait) = include_str!("../../src/rules.rs").split_once("pub trait Rules").expect("the trait");
+    let (body, _) = from_trait.split_once("\n}\n").expect("its end");
+    let methods: BTreeSet<&str> =
+        body.lines().filter_map(|line| line.strip_prefix("    fn ")?.split('(').next()).collect();
+    let wrong: BTreeSet<&str> = wrong::ALL.iter().flat_map(|wrong| wrong.methods.iter().copied()).collect();
+    assert!(methods.len() > 20, "this test reads the wrong lines");
+    assert_eq!(methods, wrong);
+    // What nothing here finds is found there, and both say so by the same name.
+    let producer = include_str!("../../src/sim/wrong.rs");
+    for wrong in wrong::ALL.iter().filter(|wrong| matches!(wrong.found_by, FoundBy::Producer)) {
+        assert!(producer.contains(&format!("    {}, ", wrong.name)), "nothing finds {}", wrong.name);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use forebay::rules::Rules;
 use forebay::runtime::seam::Closed;
 use forebay::shard::mail::Mail;
 
@@ -110,6 +111,8 @@ pub struct World {
     pub lives: Vec<Settings>,
     /// Bytes on a disk were damaged: rows may be unreadable.
     pub damaged: bool,
+    /// The rules that the process keeps.
+    pub rules: &'static dyn Rules,
     /// Reads of a disk have failed for a while.
     pub reads_failed: bool,
 }
@@ -165,6 +168,7 @@ impl World {
             lives: Vec::new(),
             damaged: false,
             reads_failed: false,
+            rules: &forebay::rules::KEPT,
             plan,
         };
         world.schedule(0, Event::Start);
@@ -406,6 +410,7 @@ impl World {
         let socket = self.next_socket;
         let listener = self.rng.u16(..2);
         self.sockets.insert(socket, Socket { device: index, shard, clear_at: 0 });
+        self.devices[index].has_receipts = listener == 0;
         self.devices[index].connect(socket, &mut self.messages, (time, life));
         let name = self.devices[index].name.clone();
         self.note(|| format!("{name} connects by socket {socket}"));
@@ -459,7 +464,10 @@ impl World {
         for news in self.devices[device].read(bytes, &mut self.messages, now) {
             match news {
                 News::Wrong(what) => self.judge.fails("session", what),
-                News::Answered { message, success } => self.judge_answer(message, success),
+                News::Answered { message, success, receipts } => {
+                    self.judge_answer(message, success);
+                    self.judge_receipts(message, success, &receipts);
+                }
             }
         }
     }

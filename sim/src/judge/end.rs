@@ -11,6 +11,9 @@ use crate::world::World;
 impl World {
     /// The last look.
     pub(crate) fn judge_end(&mut self) {
+        if let Some(row) = self.clusters.iter().find_map(|cluster| cluster.rows_without_time.first()) {
+            self.judge.fails("time", format!("a record has no time, and no header with it: {row:?}"));
+        }
         for sink in 0..self.settings.sinks.len() {
             self.judge_losses(sink);
             self.judge_doubles(sink);
@@ -129,8 +132,12 @@ impl World {
         let mut newest: BTreeMap<(usize, &str, &str, u128), u32> = BTreeMap::new();
         let mut seen = HashSet::new();
         let mut wrong = None;
-        let entries = self.clusters[plan.cluster].entries.iter();
-        for entry in entries.filter(|entry| entry.state != EntryState::Lost && entry.place.0 != dead) {
+        let began_late = &self.clusters[plan.cluster].began_late;
+        let judged = |entry: &&Entry| {
+            let late = !began_late.is_empty() && began_late.contains(&(entry.place.0.clone(), entry.place.1));
+            entry.state != EntryState::Lost && entry.place.0 != dead && !late
+        };
+        for entry in self.clusters[plan.cluster].entries.iter().filter(judged) {
             for row in entry.rows.iter().filter(|row| usize::from(row.sink) == sink) {
                 let message = &self.messages[row.message as usize];
                 if message.is_will || !seen.insert((row.message, entry.place.1)) {
@@ -165,7 +172,11 @@ impl World {
         let copies = self.copies_of(number, sink);
         // It was on its way to the dead letters when the process ended, and is sent once more.
         let refused = self.clusters[plan.cluster].refused_rows.contains(&(number, sink as u8));
+        // Of rows that several processes had, any may have been in memory alone, and lost with its process.
+        let volatile = self.lives.iter().any(|life| life.sinks[sink].buffer != Buffer::Disk);
+        let processes: HashSet<u32> = message.attempts.iter().map(|(_, life)| *life).collect();
         copies.iter().any(gone)
+            || (volatile && processes.len() > 1)
             || copies.iter().any(orphan)
             || (refused && !self.judge.ends.is_empty())
             || (message.sends > 1 && (plan.expire_ms.is_some() || self.may_drop() || self.was_refused(number, sink)))

@@ -9,15 +9,15 @@ use forebay::metrics::spec::{ClusterMetric, ListenerMetric, ShardMetric, SinkMet
 
 use crate::device::Message;
 use crate::expected::{TOLERATED, Tolerated};
-use crate::plan::{Buffer, Level};
+use crate::plan::{Buffer, Level, SinkPlan};
 use crate::process::{End, Process};
-
+use crate::time::S;
 use crate::world::World;
 
 /// What was wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// A word for the kind: loss, double, order, early, session, ledger, memory, progress, liveness, spin, start, panic.
+    /// A word for the kind: loss, double, order, early, session, ledger, memory, progress, liveness, receipt, time, share, stop, spin, start, panic.
     pub what: &'static str,
     /// What exactly.
     pub text: String,
@@ -52,6 +52,8 @@ pub struct Judge {
     pub refusals: Option<Vec<String>>,
     pub(crate) progress: BTreeMap<(u8, String, usize), u64>,
     pub(crate) waiting: Vec<(u32, u8)>,
+    /// Receipts with an offset, and without.
+    pub receipts: [u64; 2],
     /// Judge liveness while faults last.
     pub live: bool,
     /// Messages that may be missing: what had them was destroyed.
@@ -76,6 +78,7 @@ impl Judge {
             refusals: None,
             progress: BTreeMap::new(),
             waiting: Vec::new(),
+            receipts: [0; 2],
             live: true,
             excused: BTreeSet::new(),
             lenient: true,
@@ -213,6 +216,17 @@ impl World {
         }
     }
 
+    /// An orderly stop leaves no row of sinks that are on the disk, or saved to it, if the disk is well.
+    pub(crate) fn judge_stop(&mut self, rows_left: u64) {
+        let saved = |sink: &SinkPlan| matches!(sink.buffer, Buffer::Disk | Buffer::HybridSaved);
+        let well = self.disks_sick_until.saturating_add(10 * S) < self.time;
+        // What has gone on to the dead letters from memory alone is left.
+        let refused = self.plan.poison || !self.refused.is_empty();
+        if rows_left > 0 && well && !refused && self.settings.sinks.iter().all(saved) {
+            self.judge.fails("stop", format!("{rows_left} rows were left though all sinks are saved"));
+        }
+    }
+
     /// What each shard has published must add up.
     pub(crate) fn check_board(&mut self) {
         let Some(process) = &self.process else { return };
@@ -224,6 +238,11 @@ impl World {
                 let sum =
                     |side: &[SinkMetric]| side.iter().map(|metric| values[layout.sink(sink, *metric)]).sum::<u64>();
                 let (came, went) = (sum(&SinkMetric::IN), sum(&SinkMetric::OUT));
+                let of = |metric| values[layout.sink(sink, metric)];
+                let held = of(SinkMetric::SpoolBytes);
+                if process.share.is_some_and(|share| held > share) {
+                    wrong = Some(("share", format!("sink {sink} holds {held} bytes of {:?}", process.share)));
+                }
                 if came != went {
                     wrong = Some(("ledger", format!("sink {sink}: {came} came in, {went} accounted for")));
                 }

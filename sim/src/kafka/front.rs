@@ -47,6 +47,9 @@ pub const DEAD: &str = "dead";
 /// The header in which a record says its sink.
 pub const SINK_HEADER: &[u8] = b"sink";
 
+/// The header with the time of receipt of a record that has no time.
+const RECEIVED_HEADER: &[u8] = b"mqtt-received-ms";
+
 /// What a broker does with a request.
 #[derive(Debug)]
 pub enum Reply {
@@ -244,6 +247,7 @@ impl Cluster {
             throttle_ms: 0,
             topics: Vec::new(),
         };
+        self.produced += 1;
         if self.one_in_thousand(self.flaky.throttle) {
             waiting.throttle_ms = self.rng.i32(1..80);
         }
@@ -327,7 +331,7 @@ impl Cluster {
             && let Ok((view, _)) = BatchView::parse(records)
         {
             let rows = read_rows(&view, &mut self.codecs);
-            self.refused_rows.extend(rows.into_iter().map(|(row, _)| (row.message, row.sink)));
+            self.refused_rows.extend(rows.into_iter().map(|row| (row.row.message, row.row.sink)));
         }
         appended
     }
@@ -359,7 +363,7 @@ impl Cluster {
         if header.max_timestamp > wall_ms(from.time) + AHEAD_MAX_MS || (topic.timeless && header.max_timestamp >= 0) {
             return no(TIMESTAMP);
         }
-        if !name.starts_with(DEAD) && rows.iter().any(|(_, poison)| *poison) {
+        if !name.starts_with(DEAD) && rows.iter().any(|row| row.poison) {
             return no(INVALID_RECORD);
         }
         let last = ((i64::from(header.base_sequence) + i64::from(header.records_count) - 1) % (1 << 31)) as i32;
@@ -372,6 +376,12 @@ impl Cluster {
             Ok(Some(base)) => base,
             Ok(None) => {
                 let topic_id = topic.id;
+                let known = header.producer_id < 0 || partition.knows(header.producer_id);
+                if !known && !self.by_id && header.base_sequence > 0 && topic.changed_at > 0 {
+                    self.began_late.insert((name.to_owned(), topic_id));
+                }
+                self.rows_without_time
+                    .extend(rows.iter().filter(|row| !row.timed).map(|row| (row.row.message, row.row.sink)));
                 let entry = Entry {
                     producer: header.producer_id,
                     epoch: header.producer_epoch,
@@ -380,7 +390,7 @@ impl Cluster {
                     base_offset: 0,
                     count: header.records_count,
                     max_timestamp: header.max_timestamp,
-                    rows: rows.into_iter().map(|(row, _)| row).collect(),
+                    rows: rows.into_iter().map(|row| row.row).collect(),
                     place: (name.to_owned(), topic_id, index as usize),
                     leader_epoch: 0,
                     time: from.time,
@@ -538,8 +548,15 @@ fn framed(body: &[u8]) -> Vec<u8> {
     framed
 }
 
-/// The rows of a batch, and whether each is poison.
-fn read_rows(view: &BatchView<'_>, codecs: &mut forebay::record::compression::Codecs) -> Vec<(Row, bool)> {
+/// A record of a batch.
+struct ReadRow {
+    row: Row,
+    poison: bool,
+    /// It has a time, or says in a header when it was received.
+    timed: bool,
+}
+
+fn read_rows(view: &BatchView<'_>, codecs: &mut forebay::record::compression::Codecs) -> Vec<ReadRow> {
     let body = match view.codec().expect("a codec") {
         Codec::None => view.body(),
         codec => codecs.decompress(codec, view.body(), 8 << 20).expect("of its codec"),
@@ -552,7 +569,8 @@ fn read_rows(view: &BatchView<'_>, codecs: &mut forebay::record::compression::Co
             let sink = record.headers.clone().find(|(key, _)| *key == SINK_HEADER).and_then(|(_, value)| value);
             let sink = sink.and_then(|value| value.first()).map_or(0, |digit| digit - b'0');
             let message = message_number(value).unwrap_or_else(|| panic!("nothing is invented: {value:?}"));
-            (Row { message, sink, time: record.timestamp }, value.starts_with(POISON))
+            let timed = record.timestamp >= 0 || record.headers.clone().any(|(key, _)| key == RECEIVED_HEADER);
+            ReadRow { row: Row { message, sink, time: record.timestamp }, poison: value.starts_with(POISON), timed }
         })
         .collect();
     assert_eq!(rows.len(), view.header().records_count as usize, "as many records as the header says");

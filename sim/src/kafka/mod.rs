@@ -181,6 +181,12 @@ pub struct Cluster {
     names: HashSet<String>,
     /// Questions about logs that were answered.
     pub asked: u64,
+    /// Produce requests.
+    pub produced: u64,
+    /// Rows that have no time, neither of their own nor in a header.
+    pub rows_without_time: Vec<(u32, u8)>,
+    /// Logs of recreated topics that took a later batch of a producer first: a late request that went by name.
+    pub began_late: HashSet<(String, u128)>,
     /// The next Produce answer asks to be left alone for so many milliseconds.
     pub throttle_next: Option<i32>,
 }
@@ -216,6 +222,9 @@ impl Cluster {
             refused_rows: HashSet::new(),
             names: HashSet::new(),
             asked: 0,
+            produced: 0,
+            rows_without_time: Vec::new(),
+            began_late: HashSet::new(),
             throttle_next: None,
         }
     }

@@ -1,0 +1,100 @@
+//! Wrong bodies of the rules (`forebay::rules`): each replaces one method, or two that are one rule, and must be found. A
+//! rule that has no wrong body here, or one that nothing finds, fails a test.
+
+use std::ops::Range;
+
+use forebay::rules::{AfterRound, Round, Rules, SentBefore};
+
+use crate::judge::Failure;
+use crate::plan::Kind;
+use crate::scenarios::rules::{one_sink_keeps_to_its_share, stop_saves_what_memory_has};
+
+/// What finds it.
+#[derive(Clone, Copy, Debug)]
+pub enum FoundBy {
+    /// Runs of this kind; this seed does, unless the draws have changed since.
+    Seed(Kind, u64),
+    /// This script.
+    Script(fn(&'static dyn Rules) -> Result<(), Failure>),
+    /// The producer's simulator (`src/sim/`) alone, so far.
+    Producer,
+    /// No promise is at stake but what requests cost: quiet runs must take more of them.
+    Cost,
+}
+
+/// Rules of which one is wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Wrong {
+    /// What it does.
+    pub name: &'static str,
+    /// For the process.
+    pub rules: &'static dyn Rules,
+    /// The methods with a wrong body.
+    pub methods: &'static [&'static str],
+    /// What must find it.
+    pub found_by: FoundBy,
+}
+
+macro_rules! wrong {
+    ($($name:ident, $found_by:expr, { $(fn $method:ident(&$self:ident $($args:tt)*) -> $type:ty $body:block)+ })+) => {
+        $(
+            #[derive(Debug)]
+            struct $name;
+            impl Rules for $name {
+                $(fn $method(&$self $($args)*) -> $type $body)+
+            }
+        )+
+        /// All of them.
+        pub const ALL: &[Wrong] = &[$(Wrong {
+            name: stringify!($name),
+            rules: &$name,
+            methods: &[$(stringify!($method)),+],
+            found_by: $found_by,
+        }),+];
+    };
+}
+
+use FoundBy::{Cost, Producer, Script, Seed};
+use Kind::{All, Memory};
+
+wrong! {
+    CutsAtOnce, Producer, { fn is_ripe(&self, _: bool, _: u64, _: u64) -> bool { true } }
+    WindowOfTen, Producer, { fn window(&self, max_inflight: usize) -> usize { 2 * max_inflight.clamp(1, 5) } }
+    FirstInCompany, Seed(Memory, 21), { fn is_proven(&self, _: u64, _: u64) -> bool { true } }
+    OldInCompany, Producer, { fn is_forgettable(&self, _: i64, _: i64) -> bool { false } }
+    SameEpoch, Seed(Memory, 1), {
+        fn after_take_back(&self, epoch: i16, sequence: i32) -> Option<(i16, i32)> { Some((epoch, sequence)) }
+    }
+    SequenceGoesOn, Seed(Memory, 1), {
+        fn after_take_back(&self, epoch: i16, sequence: i32) -> Option<(i16, i32)> {
+            epoch.checked_add(1).map(|epoch| (epoch, sequence))
+        }
+    }
+    TwoIdentities, Seed(All, 1934), { fn may_change_identity(&self, _: usize) -> bool { true } }
+    OutOfOrderIsFinal, Producer, {
+        fn after_out_of_order(&self, _: Round) -> AfterRound { AfterRound::AskLog }
+        fn asks_log(&self, _: i16) -> bool { false }
+    }
+    SettlesItself, Seed(Memory, 452), { fn settled_by(&self, place: usize) -> Range<usize> { place..place + 1 } }
+    NeverAsks, Producer, { fn asks_log(&self, _: i16) -> bool { false } }
+    ResendsUnasked, Producer, { fn asks_before_resend(&self, _: SentBefore) -> bool { false } }
+    RefusalIsFinal, Seed(Memory, 102), { fn is_refusal_final(&self, _: bool) -> bool { true } }
+    TwoBatches, Seed(Memory, 45), { fn takes_one_batch_per_partition(&self) -> bool { false } }
+    RequestPerBatch, Cost, { fn shares_request(&self, _: usize, _: usize, _: usize) -> bool { false } }
+    HashLost, Seed(Memory, 12), { fn keeps_hash(&self) -> bool { false } }
+    TimeLost, Seed(Memory, 2), { fn keeps_time(&self) -> bool { false } }
+    AnswersBeforeSync, Seed(All, 5), { fn may_answer_stored(&self, _: u64, _: u64) -> bool { true } }
+    SendsBeforeSync, Seed(All, 0), { fn may_send(&self, _: u64, _: u64) -> bool { true } }
+    EndsLast, Producer, { fn writes_ends_first(&self) -> bool { false } }
+    IdentityLost, Seed(All, 0), { fn keeps_identity(&self) -> bool { false } }
+    RestoredLast, Producer, { fn waits_for_restored(&self, _: usize) -> bool { false } }
+    OutOfTurn, Seed(All, 144), { fn takes_turns(&self) -> bool { false } }
+    SessionLost, Seed(All, 0), { fn restores_sessions(&self) -> bool { false } }
+    PacketIdsLost, Seed(All, 0), { fn restores_packet_ids(&self) -> bool { false } }
+    TellsBeforeSync, Seed(All, 712), { fn may_tell(&self, _: u64, _: u64) -> bool { true } }
+    NoShare, Script(one_sink_keeps_to_its_share), { fn share_of_sink(&self, _: u64, whole: u64) -> u64 { whole } }
+    FailedIsSynced, Seed(All, 16), { fn is_synced(&self, _: bool) -> bool { true } }
+    GivesUp, Seed(All, 7), { fn tries_again(&self) -> bool { false } }
+    SavesNothing, Script(stop_saves_what_memory_has), { fn saves_at_stop(&self) -> bool { false } }
+    DropsCutRows, Producer, { fn drops_cut_rows(&self) -> bool { true } }
+}
