@@ -92,10 +92,12 @@ fn write(config: &Config, directory: DataDirId, shard: usize, folder: &Path, ses
     let (mut log, mut files) = (Log::new(settings, Recovered::default()), Files::new(folder));
     for session in sessions {
         let number = files.put(&mut log, |log| log.session(None, &session.payload))?;
-        for (packet_id, had_by) in &session.open {
-            let had_by: Vec<_> =
-                had_by.iter().map(|(sink, topic, partition)| (log.sink(sink), topic.as_str(), *partition)).collect();
-            files.put(&mut log, |log| log.opened(number, *packet_id, &had_by))?;
+        for (packet_id, already_taken_by) in &session.open {
+            let already_taken_by: Vec<_> = already_taken_by
+                .iter()
+                .map(|(sink, topic, partition)| (log.sink(sink), topic.as_str(), *partition))
+                .collect();
+            files.put(&mut log, |log| log.opened(number, *packet_id, &already_taken_by))?;
         }
     }
     files.settle(&mut log)

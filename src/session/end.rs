@@ -93,7 +93,7 @@ pub enum End {
     Administrative,
     /// What it would have to be told has no form in its version of the protocol: a permanent refusal of a publish before
     /// 5.0, the refusal of a SUBSCRIBE in 3.1.
-    NoWord,
+    NotExpressible,
 }
 
 impl End {
@@ -108,7 +108,7 @@ impl End {
             Self::ShuttingDown => Some(ReasonCode::SERVER_SHUTTING_DOWN),
             Self::AnswerTimeout => Some(ReasonCode::SERVER_BUSY),
             Self::Administrative => Some(ReasonCode::ADMINISTRATIVE_ACTION),
-            Self::NoWord => Some(ReasonCode::UNSPECIFIED_ERROR),
+            Self::NotExpressible => Some(ReasonCode::UNSPECIFIED_ERROR),
         }
     }
 

@@ -87,7 +87,7 @@ pub struct Drained {
     /// PUBACK and PUBREC appended.
     pub answered: usize,
     /// The next answer is a permanent refusal, and 3.1 and 3.1.1 have no way to say one: end the connection with
-    /// [`super::End::NoWord`] rather than acknowledge a message that is lost.
+    /// [`super::End::NotExpressible`] rather than acknowledge a message that is lost.
     pub refused: Option<ReasonCode>,
 }
 
@@ -365,16 +365,16 @@ impl Inflight {
         self.qos2.as_ref().is_some_and(|qos2| qos2.is_repeat(packet_id))
     }
 
-    /// See [`super::Session::had_by`].
-    pub(super) fn had_by(&self, packet_id: u16) -> &[u16] {
-        self.qos2.as_ref().map_or(&[], |qos2| qos2.had_by(packet_id))
+    /// See [`super::Session::already_taken_by`].
+    pub(super) fn already_taken_by(&self, packet_id: u16) -> &[u16] {
+        self.qos2.as_ref().map_or(&[], |qos2| qos2.already_taken_by(packet_id))
     }
 
     /// An id that an earlier start has left open. The number that its rows answer to.
-    pub(super) fn restore(&mut self, packet_id: u16, had_by: Box<[u16]>, owed: u16) -> u32 {
+    pub(super) fn restore(&mut self, packet_id: u16, already_taken_by: Box<[u16]>, owed: u16) -> u32 {
         let number = self.base;
         self.base = number.wrapping_add(1);
-        self.qos2.get_or_insert_default().restore(packet_id, number, had_by, owed);
+        self.qos2.get_or_insert_default().restore(packet_id, number, already_taken_by, owed);
         number
     }
 

@@ -76,7 +76,7 @@ impl Session {
     /// Subscriptions do not exist yet: each filter gets a failure code [MQTT-3.8.4-6].
     fn subscribe(&mut self, subscribe: &Subscribe<'_>, out: &mut Vec<u8>) -> Next {
         let code = match self.terms.version {
-            Version::V31 => return Next::End(End::NoWord),
+            Version::V31 => return Next::End(End::NotExpressible),
             Version::V311 => ReasonCode::UNSPECIFIED_ERROR,
             Version::V5 => ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
         };

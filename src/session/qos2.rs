@@ -57,7 +57,7 @@ pub(super) struct Qos2 {
     open: Map<u16, Open>,
     parked: Map<u32, Slot>,
     /// Of ids that an earlier start has left and that have not been repeated: the sinks that have the row.
-    had_by: Map<u16, Box<[u16]>>,
+    already_taken_by: Map<u16, Box<[u16]>>,
     /// Where rows of an earlier start are answered since their id was repeated: by the number then, that of now.
     moved: Map<u32, u32>,
     /// The number then, by id.
@@ -91,30 +91,30 @@ impl Qos2 {
     }
 
     /// An id that an earlier start has left open: who has its row, and how many of them owe an answer for `number`.
-    pub(super) fn restore(&mut self, packet_id: u16, number: u32, had_by: Box<[u16]>, owed: u16) {
+    pub(super) fn restore(&mut self, packet_id: u16, number: u32, already_taken_by: Box<[u16]>, owed: u16) {
         let row = if owed > 0 { Row::Parked(number) } else { Row::Done(ReasonCode::SUCCESS) };
         if owed > 0 {
-            let landed = had_by.len() > usize::from(owed);
+            let landed = already_taken_by.len() > usize::from(owed);
             self.parked.insert(number, Slot::restored(packet_id, owed, landed));
         }
         self.open.insert(packet_id, Open { row, slot: None, logged: true, restored: true });
-        self.had_by.insert(packet_id, had_by);
+        self.already_taken_by.insert(packet_id, already_taken_by);
     }
 
     /// The sinks that took the row of this id before a crash; none once it has been repeated.
-    pub(super) fn had_by(&self, packet_id: u16) -> &[u16] {
-        self.had_by.get(&packet_id).map_or(&[], |sinks| sinks)
+    pub(super) fn already_taken_by(&self, packet_id: u16) -> &[u16] {
+        self.already_taken_by.get(&packet_id).map_or(&[], |sinks| sinks)
     }
 
     /// Whether a PUBLISH with this id is a repeat whose row exists, and goes to no sink any more.
     pub(super) fn is_repeat(&self, packet_id: u16) -> bool {
-        self.open.contains_key(&packet_id) && !self.had_by.contains_key(&packet_id)
+        self.open.contains_key(&packet_id) && !self.already_taken_by.contains_key(&packet_id)
     }
 
     /// The first repeat of an id that an earlier start has left: from now on its row is slot `number`. What its sinks have
     /// said by now, and how many answers are owed already.
     pub(super) fn take_rest(&mut self, packet_id: u16, number: u32) -> Option<Slot> {
-        self.had_by.remove(&packet_id)?;
+        self.already_taken_by.remove(&packet_id)?;
         let open = self.open.get_mut(&packet_id)?;
         let mut said = Slot::restored(packet_id, 0, true);
         match open.row {
@@ -140,8 +140,8 @@ impl Qos2 {
         if self.open.remove(&packet_id).is_some_and(|open| open.logged) {
             self.freed.push(packet_id);
         }
-        if !self.had_by.is_empty() {
-            self.had_by.remove(&packet_id);
+        if !self.already_taken_by.is_empty() {
+            self.already_taken_by.remove(&packet_id);
         }
         if !self.receipts.is_empty() {
             self.receipts.remove(&packet_id);
@@ -253,7 +253,7 @@ impl Qos2 {
     pub(super) fn shrink(&mut self) {
         self.open.shrink_to_fit();
         self.parked.shrink_to_fit();
-        self.had_by.shrink_to_fit();
+        self.already_taken_by.shrink_to_fit();
         self.moved.shrink_to_fit();
         self.moved_from.shrink_to_fit();
         self.freed.shrink_to_fit();

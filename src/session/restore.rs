@@ -25,7 +25,7 @@ pub struct OpenId<'a> {
     /// It.
     pub packet_id: u16,
     /// The sinks that have its row.
-    pub had_by: &'a [HadBy],
+    pub already_taken_by: &'a [HadBy],
 }
 
 impl Sessions {
@@ -59,9 +59,10 @@ impl Sessions {
             will
         });
         for id in open {
-            let owes = id.had_by.iter().filter(|sink| sink.owes).count();
-            let had_by = id.had_by.iter().map(|sink| sink.sink).collect();
-            let number = session.inflight.restore(id.packet_id, had_by, u16::try_from(owes).unwrap_or(u16::MAX));
+            let owes = id.already_taken_by.iter().filter(|sink| sink.owes).count();
+            let already_taken_by = id.already_taken_by.iter().map(|sink| sink.sink).collect();
+            let number =
+                session.inflight.restore(id.packet_id, already_taken_by, u16::try_from(owes).unwrap_or(u16::MAX));
             if owes > 0 {
                 owed(id.packet_id, number);
             }

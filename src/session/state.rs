@@ -90,7 +90,7 @@ pub enum Taken<'a> {
     },
     /// QoS 2, and its row exists: route nothing. Its PUBREC comes in its turn, maybe with the next drain.
     Repeat,
-    /// QoS 2, and before the last crash some sinks took its row ([`Session::had_by`]): route it to the others.
+    /// QoS 2, and before the last crash some sinks took its row ([`Session::already_taken_by`]): route it to the others.
     Rest {
         /// The row's number in its session.
         number: u32,
@@ -260,8 +260,8 @@ impl Session {
 
     /// The sinks that took the row of this QoS 2 id before the last crash; none, unless it is repeated for the first time.
     #[must_use]
-    pub fn had_by(&self, packet_id: u16) -> &[u16] {
-        self.inflight.had_by(packet_id)
+    pub fn already_taken_by(&self, packet_id: u16) -> &[u16] {
+        self.inflight.already_taken_by(packet_id)
     }
 
     /// One sink's answer for `count` messages from number `first` on, all of which it took. The gravest code of all

@@ -187,7 +187,8 @@ impl Core {
         if publish.qos != QoS::AtMostOnce && session.is_blocked() {
             return Flow::Stall(Stall::Answers);
         }
-        let taken_by: &[u16] = if publish.qos == QoS::ExactlyOnce { session.had_by(publish.packet_id) } else { &[] };
+        let taken_by: &[u16] =
+            if publish.qos == QoS::ExactlyOnce { session.already_taken_by(publish.packet_id) } else { &[] };
         let was_taken = !taken_by.is_empty();
         let of_kept = session.number().filter(|_| publish.qos == QoS::ExactlyOnce);
         let can_reject = peer.version == Version::V5 && publish.qos != QoS::AtMostOnce;
@@ -287,7 +288,7 @@ impl Core {
         if let Some(reason) = drained.refused {
             tracing::debug!(reason = reason.name(), "a refusal that the client's protocol has no word for");
             self.numbers.count(M::PublishNotExpressible);
-            self.end(io, conn, End::NoWord);
+            self.end(io, conn, End::NotExpressible);
         }
     }
 

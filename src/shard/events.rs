@@ -53,7 +53,7 @@ const fn words(end: End) -> &'static str {
         End::ShuttingDown => "the service is stopping",
         End::AnswerTimeout => "an acknowledgement was held longer than answer_timeout",
         End::Administrative => "an administrator disconnected it",
-        End::NoWord => "a publish or SUBSCRIBE was refused, and MQTT 3.x cannot say so",
+        End::NotExpressible => "a publish or SUBSCRIBE was refused, and MQTT 3.x cannot say so",
     }
 }
 
@@ -165,7 +165,7 @@ impl Core {
             News::Grown { sink, topic, from, to } => {
                 teller.tell(Kind::TopicGrown, second, |event| changed(named(event, sink, &topic), from, to));
             }
-            News::MadeAnew { sink, topic, from, to } => {
+            News::Recreated { sink, topic, from, to } => {
                 teller.tell(Kind::TopicMadeAnew, second, |event| changed(named(event, sink, &topic), from, to));
             }
             News::OtherCluster { sink, topic, from, to } => {

@@ -105,19 +105,21 @@ impl Core {
         self.sessions.keep();
         let rules = self.around.rules;
         for RestoredSession { number, payload, open } in sessions.iter().filter(|_| rules.restores_sessions()) {
-            let had_by: Vec<(u16, SmallVec<[HadBy; 4]>)> = open
+            let already_taken_by: Vec<(u16, SmallVec<[HadBy; 4]>)> = open
                 .iter()
                 .filter(|_| rules.restores_packet_ids())
                 .map(|id| {
-                    let had_by = id.rows.iter().filter_map(|row| {
+                    let already_taken_by = id.rows.iter().filter_map(|row| {
                         let sink = self.outlets.upstreams.get(row.cluster)?.members.index_of(row.sink)?;
                         Some(HadBy { sink: u16::try_from(sink).ok()?, owes: row.is_live && row.is_owed })
                     });
-                    (id.packet_id, had_by.collect())
+                    (id.packet_id, already_taken_by.collect())
                 })
                 .collect();
-            let open: Vec<OpenId<'_>> =
-                had_by.iter().map(|(packet_id, had_by)| OpenId { packet_id: *packet_id, had_by }).collect();
+            let open: Vec<OpenId<'_>> = already_taken_by
+                .iter()
+                .map(|(packet_id, already_taken_by)| OpenId { packet_id: *packet_id, already_taken_by })
+                .collect();
             let mut owed = Vec::new();
             let settings = &self.session_settings;
             let restored =

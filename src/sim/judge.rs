@@ -780,10 +780,10 @@ fn add(sums: &mut SinkStats, stats: &SinkStats) {
     sums.splits += stats.splits;
     sums.epochs_raised += stats.epochs_raised;
     sums.handed_over += stats.handed_over;
-    sums.timeless += stats.timeless;
+    sums.without_timestamp += stats.without_timestamp;
     sums.dropped += stats.dropped;
-    sums.topics_made_anew += stats.topics_made_anew;
-    sums.placed_anew += stats.placed_anew;
+    sums.topics_recreated += stats.topics_recreated;
+    sums.repartitioned += stats.repartitioned;
     sums.asked += stats.asked;
     sums.outcome_unknown += stats.outcome_unknown;
     sums.acknowledged_lost += stats.acknowledged_lost;

@@ -14,9 +14,14 @@ impl Log {
     ///
     /// # Errors
     /// [`Refused`].
-    pub fn opened(&mut self, session: u64, packet_id: u16, had_by: &[(usize, &str, i32)]) -> Result<(), Refused> {
-        let mut rows = Vec::with_capacity(had_by.len());
-        for (sink, topic, partition) in had_by {
+    pub fn opened(
+        &mut self,
+        session: u64,
+        packet_id: u16,
+        already_taken_by: &[(usize, &str, i32)],
+    ) -> Result<(), Refused> {
+        let mut rows = Vec::with_capacity(already_taken_by.len());
+        for (sink, topic, partition) in already_taken_by {
             rows.push((self.lane_with_a_row_gone(*sink, topic, *partition)?, GONE));
         }
         self.account_for(OPENED, 4)?;

@@ -15,7 +15,7 @@ impl Producer {
     /// answered.
     pub fn on_produced(&mut self, id: u64, results: &[ProduceResult], throttle_ms: i32, now: Monotonic) {
         let Some(Over { request, in_time, throttled_until }) =
-            self.dispatcher.over(id, Some((results, throttle_ms)), now, &mut self.ready)
+            self.dispatcher.over(id, Some((results, throttle_ms)), now, &mut self.agenda.ready)
         else {
             return;
         };
@@ -32,7 +32,7 @@ impl Producer {
                 self.sinks[self.topics[entry.key.topic as usize].sink].stats.errors += 1;
             }
             if matches!(code, UNKNOWN_TOPIC | UNKNOWN_TOPIC_ID) {
-                // It may be made anew, and then knows no producer: one batch at a time until it has taken one (P2).
+                // It may be recreated, and then knows no producer: one batch at a time until it has taken one (P2).
                 self.partition_mut(entry.key).window.forget_proof();
             }
             match result {
@@ -61,7 +61,7 @@ impl Producer {
     /// A Produce request got no answer. `sent`: some of it may have reached the broker.
     pub fn on_failed(&mut self, id: u64, sent: bool, now: Monotonic) {
         // Those that waited for room are still marked as queued.
-        let Some(Over { request, .. }) = self.dispatcher.over(id, None, now, &mut self.ready) else { return };
+        let Some(Over { request, .. }) = self.dispatcher.over(id, None, now, &mut self.agenda.ready) else { return };
         for entry in &request.entries {
             self.sinks[self.topics[entry.key.topic as usize].sink].stats.batches_unanswered += 1;
             self.answered(*entry, Verdict::Again { refresh: true, maybe_there: sent }, now);
@@ -82,7 +82,7 @@ impl Producer {
         let moved = some && partition.window.last_node() != partition.leader;
         if let Some(settled) = partition.window.answered(entry.serial, verdict, (moved, other_topic), now, rules) {
             self.settled(entry.key, settled);
-            self.refresh |= matches!(verdict, Verdict::Again { refresh: true, .. });
+            self.outbox.refresh |= matches!(verdict, Verdict::Again { refresh: true, .. });
         }
         self.go_on(entry.key, now);
     }

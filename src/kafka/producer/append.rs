@@ -216,12 +216,14 @@ impl Producer {
     /// Notes an answer that is due as soon as the row is in memory. The row in its batch then has no ticket.
     fn finish_at_once(&mut self, ticket: Option<Ticket>) -> Option<Ticket> {
         ticket?;
-        if let Some(last) = self.finished.last_mut().filter(|last| last.at_once && last.outcome == Outcome::Delivered) {
+        if let Some(last) =
+            self.outbox.finished.last_mut().filter(|last| last.at_once && last.outcome == Outcome::Delivered)
+        {
             last.tickets.push(ticket);
         } else {
             let mut tickets = Tickets::default();
             tickets.push(ticket);
-            self.finished.push(Finished::new(tickets, Outcome::Delivered, true));
+            self.outbox.finished.push(Finished::new(tickets, Outcome::Delivered, true));
         }
         None
     }

@@ -33,7 +33,7 @@ impl Producer {
         // Those of an earlier start that memory does not have yet: the log may end with one of them.
         last_sequences.extend(partition.unloaded(identity));
         let question = Question {
-            token: self.asked + 1,
+            token: self.questions.asked + 1,
             node,
             topic: name,
             topic_id,
@@ -46,15 +46,15 @@ impl Producer {
             replicated: self.sinks[sink].settings.acks == -1,
             leader_epoch: -1,
         };
-        self.asked += 1;
-        self.asking.insert(self.asked, key);
+        self.questions.asked += 1;
+        self.questions.asking.insert(self.questions.asked, key);
         self.sinks[sink].stats.asked += 1;
         // Name, connection and each step of the search have time-outs of their own; this is for an answer that is lost.
         let until = now.after(self.settings.ask_again * 12);
         self.timers.set(until, Timer::Partition(key));
-        let token = self.asked;
+        let token = self.questions.asked;
         self.partition_mut(key).window.asked(token, until);
-        self.wants.push(Want::Ask(question));
+        self.outbox.wants.push(Want::Ask(question));
     }
 
     /// The answer to [`Want::Ask`]; one that nobody waits for any more is nothing.
@@ -62,7 +62,7 @@ impl Producer {
         if self.on_end(token, says, now) {
             return;
         }
-        let Some(key) = self.asking.remove(&token) else { return };
+        let Some(key) = self.questions.asking.remove(&token) else { return };
         if !self.partition_mut(key).window.waits_for(token) {
             return;
         }
@@ -101,7 +101,7 @@ impl Producer {
 
 impl Partition {
     /// The log is another one from now on: what was known of its offsets is of the old one.
-    pub(super) fn begin_log_anew(&mut self) {
+    pub(super) fn begin_other_log(&mut self) {
         self.log_next = Some(0);
         (self.acked, self.leader_epoch) = (Acked::default(), None);
     }

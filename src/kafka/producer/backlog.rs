@@ -293,7 +293,7 @@ impl Producer {
             stats.expired += u64::from(expired_rows);
             if expired_rows > 0 {
                 self.logging.over(None, expired, Fate::Expired);
-                self.finished.push(Finished::new(expired_tickets, Outcome::Delivered, true));
+                self.outbox.finished.push(Finished::new(expired_tickets, Outcome::Delivered, true));
                 self.left(index, backlog.placed, u64::from(expired_rows));
             }
             match (back, stopped) {
@@ -311,7 +311,7 @@ impl Producer {
     fn answer_lost(&mut self, backlog: &mut Backlog) {
         let tickets = backlog.owed_before(backlog.next, &mut self.pool);
         if !tickets.is_empty() {
-            self.finished.push(Finished::new(tickets, Outcome::Refused(STORAGE_ERROR), true));
+            self.outbox.finished.push(Finished::new(tickets, Outcome::Refused(STORAGE_ERROR), true));
         }
     }
 
@@ -328,7 +328,7 @@ impl Producer {
             }
         }
         if !tickets.is_empty() {
-            self.finished.push(Finished::new(tickets, Outcome::Refused(STORAGE_ERROR), true));
+            self.outbox.finished.push(Finished::new(tickets, Outcome::Refused(STORAGE_ERROR), true));
         }
         backlog.next = end.max(backlog.next + 1);
         let rows = u64::from(rows).min(backlog.rows);

@@ -32,11 +32,11 @@ impl Producer {
                 Err(_) => topic.backlogs.iter().map(|backlog| backlog.rows).sum(),
             }
         };
-        self.spooling.iter().filter(|(index, _)| of_sink(index)).map(rows).sum()
+        self.loader.spooling.iter().filter(|(index, _)| of_sink(index)).map(rows).sum()
     }
 
     fn backlog_of(&self, lane: u64) -> Option<((u32, i32), &Backlog)> {
-        self.spooling.iter().find_map(|(index, partition)| {
+        self.loader.spooling.iter().find_map(|(index, partition)| {
             let topic = &self.topics[*index as usize];
             let backlog = match usize::try_from(*partition) {
                 Ok(number) => topic.partitions[number].spooled.as_ref()?.backlog.as_ref(),
@@ -55,7 +55,7 @@ impl Producer {
             self.dropped_of(place, lane, (run, rows), &mut tickets);
         }
         if !tickets.is_empty() {
-            self.finished.push(Finished::new(tickets, Outcome::Delivered, true));
+            self.outbox.finished.push(Finished::new(tickets, Outcome::Delivered, true));
         }
     }
 

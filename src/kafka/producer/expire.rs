@@ -190,6 +190,6 @@ impl Producer {
         stats.expired += dropped.rows;
         stats.buffered_rows -= dropped.rows;
         stats.buffered_bytes = stats.buffered_bytes.saturating_add_signed(-dropped.bytes);
-        self.finished.push(Finished::new(dropped.tickets, Outcome::Delivered, false));
+        self.outbox.finished.push(Finished::new(dropped.tickets, Outcome::Delivered, false));
     }
 }

@@ -69,7 +69,7 @@ impl Producer {
         }
         self.vacant.push(index);
         if !self.sinks.iter().any(|sink| sink.topics.contains_key(&name)) {
-            self.wants.push(Want::Forget(name));
+            self.outbox.wants.push(Want::Forget(name));
         }
     }
 

@@ -33,12 +33,12 @@ impl Producer {
         self.make_room_for_topics(now);
         let more = self.logging.on && self.refill(now, log);
         self.place_held(now);
-        self.behind |= more;
+        self.agenda.behind |= more;
         self.ripen(now);
-        if self.reachable && !self.ready.is_empty() {
+        if self.reachable && !self.agenda.ready.is_empty() {
             self.gather(now, wall, log, out);
             // What has come up meanwhile (behind a batch that had expired, for one) may have nobody else to wake it.
-            self.behind |= !self.ready.is_empty();
+            self.agenda.behind |= !self.agenda.ready.is_empty();
         }
         if self.logging.on {
             self.spill();
@@ -91,7 +91,7 @@ impl Producer {
     }
 
     fn gather(&mut self, now: Monotonic, wall: WallMs, log: &mut dyn RowLog, out: &mut Vec<ProduceRequest>) {
-        let mut due = std::mem::replace(&mut self.ready, std::mem::take(&mut self.due));
+        let mut due = std::mem::replace(&mut self.agenda.ready, std::mem::take(&mut self.agenda.due));
         // By topic, as requests want them; a partition that went idle and came back may stand here twice.
         due.sort_unstable();
         due.dedup();
@@ -114,7 +114,7 @@ impl Producer {
             }
         }
         due.clear();
-        self.due = due;
+        self.agenda.due = due;
     }
 
     pub(super) fn partition_mut(&mut self, key: Key) -> &mut Partition {

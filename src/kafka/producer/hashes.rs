@@ -1,5 +1,5 @@
 //! Where the rows of a batch belong when it is not their key that says so (`partitioner = "client"`): kept with the batch,
-//! since rows may wait for their partition, and may lose it when their topic is made anew with fewer.
+//! since rows may wait for their partition, and may lose it when their topic is recreated with fewer.
 
 /// The hash of each row, by its first row in a row that has it.
 #[derive(Debug, Default)]

@@ -38,7 +38,7 @@ impl Producer {
     /// [`Producer::drain_completions`], and where the first row of each run stands in Kafka, the others behind it. `None`:
     /// nowhere, or it was answered before that was known, or [`super::Settings::receipts`] does not ask for it.
     pub fn drain_landed(&mut self, mut f: impl FnMut(Run, Outcome, Option<Landed<'_>>)) {
-        for Finished { tickets, outcome, at_once, landed } in self.finished.drain(..) {
+        for Finished { tickets, outcome, at_once, landed } in self.outbox.finished.drain(..) {
             for (row, run) in tickets.runs_at() {
                 f(run, outcome, landed.as_ref().map(|place| place.of(row)));
             }

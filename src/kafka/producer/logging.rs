@@ -143,7 +143,7 @@ impl Producer {
     }
 
     /// Notes that rows of a topic's partition, or of none, wait to be staged.
-    pub(super) fn soil(&mut self, topic: u32, partition: i32) {
+    pub(super) fn mark_dirty(&mut self, topic: u32, partition: i32) {
         let place = Dirty { topic, partition, anywhere: false };
         if !self.set_dirty(place, true) {
             self.logging.dirty.push(place);
@@ -152,7 +152,7 @@ impl Producer {
 
     /// The same of rows that did not come just now, and may stand anywhere. Their answers may wait for what is being
     /// staged: so do they, or those would be given before they are written.
-    pub(super) fn soil_older(&mut self, topic: u32, partition: i32) {
+    pub(super) fn mark_older_dirty(&mut self, topic: u32, partition: i32) {
         self.logging.staging.push_back(Dirty { topic, partition, anywhere: true });
     }
 
@@ -168,13 +168,13 @@ impl Producer {
         let (rules, durable) = (self.rules, self.logging.durable);
         let may_answer = |(group, _): &mut (u64, Tickets)| rules.may_answer_stored(*group, durable);
         while let Some((_, tickets)) = self.logging.stored.pop_front_if(may_answer) {
-            self.finished.push(Finished::new(tickets, Outcome::Delivered, false));
+            self.outbox.finished.push(Finished::new(tickets, Outcome::Delivered, false));
         }
         while let Some((_, key)) = self.logging.unsynced.pop_front_if(|(group, _)| *group <= self.logging.durable) {
             self.make_ready(key);
         }
         // They are still marked as queued.
-        self.ready.append(&mut self.logging.blocked);
+        self.agenda.ready.append(&mut self.logging.blocked);
     }
 
     /// Leaves a partition until the next poll, in which the log may take something.

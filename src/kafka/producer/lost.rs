@@ -2,7 +2,7 @@
 //! where the log of a new leader ends; counted, and told.
 //!
 //! Offsets only grow: an answer 0 whose base offset lies below the offset that the log was known to go on at comes from
-//! a log that was cut back (an unclean election, a leader lost at `acks` 1) or from another log (a topic made anew). What
+//! a log that was cut back (an unclean election, a leader lost at `acks` 1) or from another log (a topic recreated). What
 //! follows for the undone batches is the window's (`window/divergence.rs`).
 
 use std::rc::Rc;
@@ -53,7 +53,7 @@ impl Producer {
         let count = work.queue[place].count;
         work.queue[place].kept.base_offset = base_offset;
         if other {
-            // From before the topic was found made anew: the old one's word or the new one's.
+            // From before the topic was found recreated: the old one's word or the new one's.
             return partition.window.diverged(place);
         }
         if base_offset < 0 {
@@ -201,14 +201,14 @@ impl Producer {
             acked.ask_again = true;
             return;
         }
-        if self.ends.len() >= LOG_END_QUESTIONS_MAX {
-            self.ends.retain(|_, end| now < end.until);
-            if self.ends.len() >= LOG_END_QUESTIONS_MAX {
+        if self.questions.ends.len() >= LOG_END_QUESTIONS_MAX {
+            self.questions.ends.retain(|_, end| now < end.until);
+            if self.questions.ends.len() >= LOG_END_QUESTIONS_MAX {
                 return;
             }
         }
-        self.asked += 1;
-        let token = self.asked;
+        self.questions.asked += 1;
+        let token = self.questions.asked;
         self.sinks[sink].stats.asked += 1;
         let until = now.after(END_LOST);
         let acked = self.partition_mut(key).acked.count;
@@ -216,8 +216,8 @@ impl Producer {
             self.partition_mut(key).acked.open = Some((leader_epoch, until));
         }
         let end = End { key, name: Rc::clone(&name), life, next, node, leader_epoch, acked, tries, until };
-        self.ends.insert(token, end);
-        self.wants.push(Want::Ask(Question {
+        self.questions.ends.insert(token, end);
+        self.outbox.wants.push(Want::Ask(Question {
             token,
             node,
             topic: name,
@@ -235,7 +235,7 @@ impl Producer {
 
     /// The answer to that. `false`: it was another question.
     pub(super) fn on_end(&mut self, token: u64, says: LogSays, now: Monotonic) -> bool {
-        let Some(end) = self.ends.remove(&token) else { return false };
+        let Some(end) = self.questions.ends.remove(&token) else { return false };
         let ask_again = self.close(&end);
         match says {
             LogSays::Ends { at } if end.leader_epoch >= 0 && self.is_there(&end) => {
@@ -245,9 +245,9 @@ impl Producer {
                 }
             }
             LogSays::Ends { at } if at < end.next && self.is_still(&end) => self.lost(end.key, Some(at)),
-            LogSays::Again if end.tries < END_TRIES && self.ends_again.len() < LOG_END_QUESTIONS_MAX => {
+            LogSays::Again if end.tries < END_TRIES && self.questions.ends_again.len() < LOG_END_QUESTIONS_MAX => {
                 let at = now.after(END_AGAIN);
-                self.ends_again.push_back((at, end));
+                self.questions.ends_again.push_back((at, end));
                 self.timers.set(at, Timer::Ends);
             }
             _ => {}
@@ -257,7 +257,7 @@ impl Producer {
 
     /// Asks again what could not be answered.
     pub(super) fn ask_for_ends_again(&mut self, now: Monotonic) {
-        while let Some((_, end)) = self.ends_again.pop_front_if(|(at, _)| *at <= now) {
+        while let Some((_, end)) = self.questions.ends_again.pop_front_if(|(at, _)| *at <= now) {
             if self.is_still(&end) || (end.leader_epoch >= 0 && self.is_there(&end)) {
                 self.ask_for_end(end.key, end.tries + 1, now);
             }

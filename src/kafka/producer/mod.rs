@@ -20,7 +20,6 @@
 //! used again, and idle partitions hold none of them.
 
 mod acked;
-mod anew;
 mod answer;
 mod append;
 mod ask;
@@ -47,6 +46,7 @@ mod partition;
 mod patience;
 mod place;
 mod pool;
+mod recreated;
 mod refill;
 mod rejected;
 mod resolve;
@@ -57,13 +57,14 @@ mod settings;
 mod share;
 #[cfg(test)]
 mod standing;
+mod state;
 mod stats;
 mod tickets;
-mod timeless;
 mod timers;
 mod topic;
 mod unwritten;
 mod window;
+mod without_timestamp;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -79,9 +80,7 @@ use self::batch::Batch;
 use self::change::Ceilings;
 use self::dispatch::Dispatcher;
 use self::error::{FORBIDDEN, INVALID_TOPIC};
-use self::landed::Place;
 use self::logging::Logging;
-use self::lost::End;
 pub use self::news::News;
 use self::partition::{Partition, SpareWork};
 use self::pool::Pool;
@@ -91,12 +90,12 @@ pub use self::rejected::{Rejected, RejectedEnd, RejectedId, RejectedRow};
 use self::row_log::Fate;
 pub use self::settings::{AnsweredOn, Keep, Partitioner, Settings, SinkSettings, Terms};
 pub use self::share::{Full, TopicId};
+use self::state::{Agenda, Finished, Loader, Outbox, Questions};
 pub use self::stats::SinkStats;
-use self::tickets::Tickets;
-pub use self::timeless::RECEIVED_MS;
 use self::timers::Timers;
 use self::topic::Topic;
 use self::window::{Identity, StepTerms};
+pub use self::without_timestamp::RECEIVED_MS;
 use crate::kafka::types::{Outcome, Question, Run, SinkId};
 pub use crate::record::Row;
 use crate::record::compression::Codecs;
@@ -185,24 +184,6 @@ impl Sink {
     }
 }
 
-/// Tickets whose outcome is known.
-#[derive(Debug)]
-struct Finished {
-    tickets: Tickets,
-    outcome: Outcome,
-    /// Not of a batch: answered when they were appended, and more may join.
-    at_once: bool,
-    /// Where their rows stand, if that is asked for.
-    landed: Option<Place>,
-}
-
-impl Finished {
-    /// Without a place in Kafka's log.
-    fn new(tickets: Tickets, outcome: Outcome, at_once: bool) -> Self {
-        Self { tickets, outcome, at_once, landed: None }
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Producer {
@@ -220,32 +201,13 @@ pub struct Producer {
     pool: Pool,
     /// State for partitions that get busy.
     spare: SpareWork,
-    /// Questions on their way, by token.
-    asking: HashMap<u64, Key, RandomState>,
-    /// How many there were.
-    asked: u64,
-    /// Questions about the ends of logs, by token; and those to be asked again, when.
-    ends: HashMap<u64, End, RandomState>,
-    ends_again: VecDeque<(Monotonic, End)>,
-    /// Partitions to look at in the next poll.
-    ready: Vec<Key>,
-    /// The same, while they are being looked at.
-    due: Vec<Key>,
-    /// Topics whose rows without a partition can be placed.
-    placing: Vec<u32>,
-    /// The last poll left work that it could have done: it only had done enough.
-    behind: bool,
-    /// Topics and partitions ([`row_log::UNPLACED`]) with something in the log that is not in memory.
-    spooling: Vec<(u32, i32)>,
-    /// The partition one of whose restored cuts is half read.
-    loading: Option<Key>,
+    questions: Questions,
+    agenda: Agenda,
+    loader: Loader,
     timers: Timers,
-    finished: Vec<Finished>,
+    outbox: Outbox,
     /// Batches that Kafka refused for good and their sinks keep.
     rejected: RejectedBatches,
-    wants: Vec<Want>,
-    news: Vec<News>,
-    refresh: bool,
     reachable: bool,
     /// See [`Self::cut_no_more`].
     cuts_no_more: bool,
@@ -281,22 +243,12 @@ impl Producer {
             serial: 0,
             pool,
             spare: SpareWork::default(),
-            asking: HashMap::default(),
-            asked: 0,
-            ends: HashMap::default(),
-            ends_again: VecDeque::new(),
-            ready: Vec::new(),
-            due: Vec::new(),
-            placing: Vec::new(),
-            behind: false,
-            spooling: Vec::new(),
-            loading: None,
+            questions: Questions::default(),
+            agenda: Agenda::default(),
+            loader: Loader::default(),
             timers: Timers::default(),
-            finished: Vec::new(),
+            outbox: Outbox::default(),
             rejected: RejectedBatches::default(),
-            wants: Vec::new(),
-            news: Vec::new(),
-            refresh: false,
             reachable: true,
             cuts_no_more: false,
             cluster: Rc::from(""),
@@ -332,7 +284,7 @@ impl Producer {
         let numbers = batch.take_numbers(&mut self.pool);
         self.logging.over(batch.kept.cut.map(|cut| cut.cut), numbers, fate);
         let tickets = batch.end(&mut self.pool);
-        self.finished.push(Finished { tickets, outcome, at_once: false, landed });
+        self.outbox.finished.push(Finished { tickets, outcome, at_once: false, landed });
     }
 
     /// Answers that are due, batch by batch in the order in which Kafka settled them.
@@ -342,8 +294,8 @@ impl Producer {
 
     /// What the wire client should get for the producer.
     pub fn drain_wants(&mut self, mut f: impl FnMut(Want)) {
-        self.wants.drain(..).for_each(&mut f);
-        if std::mem::take(&mut self.refresh) {
+        self.outbox.wants.drain(..).for_each(&mut f);
+        if std::mem::take(&mut self.outbox.refresh) {
             f(Want::Refresh);
         }
     }

@@ -48,8 +48,8 @@ pub enum News {
         /// Partitions now.
         to: usize,
     },
-    /// The topic was deleted and made anew.
-    MadeAnew {
+    /// The topic was deleted and recreated.
+    Recreated {
         /// Its sink.
         sink: SinkId,
         /// The topic.
@@ -97,15 +97,15 @@ pub enum News {
 impl Producer {
     /// News since the last time.
     pub fn drain_news(&mut self, f: impl FnMut(News)) {
-        self.news.drain(..).for_each(f);
+        self.outbox.news.drain(..).for_each(f);
     }
 
     /// Notes something about a topic.
     pub(super) fn tell(&mut self, topic: u32, news: impl FnOnce(SinkId, Rc<str>) -> News) {
-        if self.news.len() < NEWS_MAX {
+        if self.outbox.news.len() < NEWS_MAX {
             let topic = &self.topics[topic as usize];
             let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
-            self.news.push(news(sink, Rc::clone(&topic.name)));
+            self.outbox.news.push(news(sink, Rc::clone(&topic.name)));
         }
     }
 }

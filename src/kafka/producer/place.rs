@@ -41,7 +41,7 @@ impl Producer {
             sink.stats.buffered_bytes += pushed.len as u64;
             topic.memory += pushed.memory + noted;
             sink.memory += pushed.memory + noted;
-            return self.soil(index, number as i32);
+            return self.mark_dirty(index, number as i32);
         }
         let work = Work::begin(&mut partition.work, &mut partition.window, &mut self.spare);
         let undone = partition.window.len();
@@ -67,10 +67,10 @@ impl Producer {
             }
         }
         if older {
-            self.soil_older(index, number as i32);
+            self.mark_older_dirty(index, number as i32);
         }
         if matches!(kind, Kind::Fresh(_)) {
-            self.soil(index, number as i32);
+            self.mark_dirty(index, number as i32);
         }
     }
 
@@ -104,7 +104,7 @@ impl Producer {
         topic.memory += pushed.memory + noted;
         sink.memory += pushed.memory + noted;
         if matches!(kind, Kind::Fresh(_)) {
-            self.soil(index, UNPLACED);
+            self.mark_dirty(index, UNPLACED);
         }
     }
 
@@ -121,7 +121,7 @@ impl Producer {
                 let partition = &mut self.topics[index as usize].partitions[number as usize];
                 let undone = partition.window.len();
                 if partition.work.as_mut().is_some_and(|work| work.log_those_before(undone, number)) {
-                    self.soil_older(index, number);
+                    self.mark_older_dirty(index, number);
                 }
             }
         }
@@ -131,7 +131,7 @@ impl Producer {
         self.end_half_placed(index);
         let unplaced = self.topics[index as usize].unplaced.iter_mut();
         unplaced.rev().take_while(|batch| is_memory(batch)).for_each(|batch| batch.kept.kind = Kind::Fresh(UNPLACED));
-        self.soil_older(index, UNPLACED);
+        self.mark_older_dirty(index, UNPLACED);
     }
 
     /// Puts a topic on the list of those whose held rows can be placed, if that is so.
@@ -146,18 +146,18 @@ impl Producer {
         }
         if topic.count > 0 && topic.growth.is_none() && !topic.unplaced.is_empty() && !topic.placing {
             topic.placing = true;
-            self.placing.push(index);
+            self.agenda.placing.push(index);
         }
     }
 
     /// Places held rows, as far as memory goes and one turn should take.
     pub(super) fn place_held(&mut self, now: Monotonic) {
-        self.behind = false;
-        if self.placing.is_empty() {
+        self.agenda.behind = false;
+        if self.agenda.placing.is_empty() {
             return;
         }
         let mut budget = PLACED_BYTES_PER_POLL;
-        let mut topics = std::mem::take(&mut self.placing);
+        let mut topics = std::mem::take(&mut self.agenda.placing);
         topics.retain(|index| {
             while budget > 0 && self.topics[*index as usize].growth.is_none() {
                 if !self.place_batch(*index, &mut budget, now) {
@@ -169,13 +169,13 @@ impl Producer {
             topic.placing = topic.growth.is_none() && !topic.unplaced.is_empty();
             topic.placing
         });
-        self.behind = budget == 0 && !topics.is_empty();
+        self.agenda.behind = budget == 0 && !topics.is_empty();
         // The next one first: a topic with a large backlog must not keep the others waiting.
         if !topics.is_empty() {
             topics.rotate_left(1);
         }
-        topics.append(&mut self.placing);
-        self.placing = topics;
+        topics.append(&mut self.agenda.placing);
+        self.agenda.placing = topics;
     }
 
     /// Places rows of a topic's first held batch. `false`: no memory, or no more rows.

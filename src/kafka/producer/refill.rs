@@ -39,18 +39,18 @@ impl Producer {
             Err(_) => &mut topic.listed,
         };
         if !std::mem::replace(listed, true) {
-            self.spooling.push((index, partition));
+            self.loader.spooling.push((index, partition));
         }
     }
 
     /// Reads back what memory has room for. Whether there is more to do at once.
     pub(super) fn refill(&mut self, now: Monotonic, log: &mut dyn RowLog) -> bool {
-        if self.spooling.is_empty() {
+        if self.loader.spooling.is_empty() {
             return false;
         }
         self.weigh_unwritten();
         let (mut budget, mut placeable) = (LOADED_BYTES_PER_POLL, false);
-        let mut places = std::mem::take(&mut self.spooling);
+        let mut places = std::mem::take(&mut self.loader.spooling);
         places.retain(|(index, partition)| {
             let stays = match u32::try_from(*partition) {
                 Ok(partition) => self.refill_partition(Key { topic: *index, partition }, &mut budget, now, log),
@@ -70,8 +70,8 @@ impl Producer {
             places.rotate_left(1);
         }
         let more = !places.is_empty() && (budget == 0 || placeable);
-        places.append(&mut self.spooling);
-        self.spooling = places;
+        places.append(&mut self.loader.spooling);
+        self.loader.spooling = places;
         more
     }
 
@@ -135,7 +135,7 @@ impl Producer {
             return false;
         }
         // One that has begun to load a cut ends that, whatever else holds: others wait for it.
-        let half = self.loading == Some(key);
+        let half = self.loader.loading == Some(key);
         if !self.is_known(key.topic, now) && !half {
             return true;
         }

@@ -35,7 +35,7 @@ impl Producer {
             Resolution::Again => self.back_off(key, now),
             Resolution::Ask => self.make_ready(key),
             Resolution::AskAgain => {
-                self.refresh = true;
+                self.outbox.refresh = true;
                 // It was this leader that was asked, wherever the batches went; a new one may not be known to the wire client yet.
                 self.pause(key, now);
             }

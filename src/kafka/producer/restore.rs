@@ -14,9 +14,9 @@ use super::numbers::{Number, Numbers};
 use super::partition::{Partition, Work};
 use super::pool::BATCH_COST;
 use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut, UNPLACED};
-use super::timeless::push_timeless;
 use super::topic::Topic;
 use super::window::{Identity, NewBatch, WINDOW};
+use super::without_timestamp::push_without_timestamp;
 use super::{Key, Producer, Terms};
 use crate::kafka::types::SinkId;
 use crate::record::Stamp;
@@ -155,7 +155,7 @@ impl Producer {
                 continue;
             }
             // One at a time, or many that are half read might fill the memory.
-            if self.loading.is_some_and(|other| other != key)
+            if self.loader.loading.is_some_and(|other| other != key)
                 || undone >= WINDOW
                 || (undone > 0 && identity != Some(own))
             {
@@ -165,7 +165,7 @@ impl Producer {
                 return Loaded::Enough;
             }
             let Some(mut spooled) = self.partition_mut(key).spooled.take() else { return Loaded::All };
-            self.loading = Some(key);
+            self.loader.loading = Some(key);
             let read = self.read_cut(key.topic, &mut spooled, budget, log);
             self.partition_mut(key).spooled = Some(spooled);
             match read {
@@ -174,7 +174,7 @@ impl Producer {
                     let spooled = self.partition_mut(key).spooled.as_ref();
                     // Nothing of it is in memory: it holds nobody up.
                     if spooled.is_some_and(|spooled| spooled.part.is_empty()) {
-                        self.loading = None;
+                        self.loader.loading = None;
                     }
                     return other;
                 }
@@ -217,7 +217,7 @@ impl Producer {
                 let new = (&mut self.serial, Monotonic(0));
                 // As it was sent, or Kafka would be thought to remember who wrote it.
                 let pushed = if timeless {
-                    push_timeless(part, &mut self.pool, bounds, (&row.record, row.ticket, keeps_time), new)
+                    push_without_timestamp(part, &mut self.pool, bounds, (&row.record, row.ticket, keeps_time), new)
                 } else {
                     push(part, 0, &mut self.pool, bounds, (&row.record, row.ticket), new)
                 };
@@ -245,7 +245,7 @@ impl Producer {
 
     /// A cut is loaded whole: it stands behind those before it.
     fn loaded_cut(&mut self, key: Key) {
-        self.loading = None;
+        self.loader.loading = None;
         let wall = self.wall;
         let topic = &mut self.topics[key.topic as usize];
         let sink = &self.sinks[topic.sink];
@@ -269,7 +269,7 @@ impl Producer {
         (batch.kept.old, batch.kept.begins) = (true, !follows);
         let after = batch.memory();
         work.queue.insert(place, batch);
-        // The topic has been made anew since: its log may have taken a younger one and never seen this (P4 does not hold).
+        // The topic has been recreated since: its log may have taken a younger one and never seen this (P4 does not hold).
         let anew = cut.topic_id != 0 && cut.topic_id != topic.id;
         if anew && (place > 0 || any_more) {
             partition.window.goes_apart();
@@ -281,7 +281,7 @@ impl Producer {
     /// A cut that is not in memory cannot be sent as it was: it is void, and its rows, those that can be read, are cut
     /// anew. `unclear`: they may be there, and nobody will know.
     fn void_restored(&mut self, key: Key, unclear: bool) {
-        self.loading = self.loading.filter(|other| *other != key);
+        self.loader.loading = self.loader.loading.filter(|other| *other != key);
         let Some(spooled) = self.partition_mut(key).spooled.as_deref_mut() else { return };
         (spooled.run, spooled.next) = (0, 0);
         let part = std::mem::take(&mut spooled.part);

@@ -10,7 +10,7 @@ impl Producer {
     pub(crate) fn standing(&self) -> String {
         let (used, ceilings) = (self.pool.used(), (self.ceilings.append, self.ceilings.place));
         let mut text =
-            format!("memory {used} of {ceilings:?}, loading {:?}, reachable {}\n", self.loading, self.reachable);
+            format!("memory {used} of {ceilings:?}, loading {:?}, reachable {}\n", self.loader.loading, self.reachable);
         let backlog = |of: &Backlog| {
             let tail: Vec<_> = of.tail.iter().map(|batch| (batch.count, batch.kept.kind)).collect();
             format!("lane {} {}..{} rows {} skip {:?} tail {tail:?}", of.lane, of.next, of.end, of.rows, of.skip)
@@ -34,7 +34,7 @@ impl Producer {
                 topic.place.count,
                 topic.backlogged,
                 topic.listed,
-                self.spooling.contains(&(index as u32, -1)),
+                self.loader.spooling.contains(&(index as u32, -1)),
             );
             for (number, partition) in topic.partitions.iter().enumerate() {
                 if partition.work.is_none() && partition.spooled.is_none() {
@@ -55,7 +55,7 @@ impl Producer {
                     spooled.map(|spooled| &spooled.cuts),
                     spooled.and_then(|spooled| spooled.backlog.as_ref()).map(backlog),
                     partition.listed,
-                    self.spooling.contains(&(index as u32, number as i32)),
+                    self.loader.spooling.contains(&(index as u32, number as i32)),
                 );
             }
         }

@@ -41,11 +41,11 @@ pub struct SinkStats {
     /// Batches split because Kafka refused them whole.
     pub splits: u64,
     /// Rows written without a time, as Kafka did not take theirs.
-    pub timeless: u64,
-    /// Topics found to have been made anew.
-    pub topics_made_anew: u64,
+    pub without_timestamp: u64,
+    /// Topics found to have been recreated.
+    pub topics_recreated: u64,
     /// Rows of partitions that went with that, placed again.
-    pub placed_anew: u64,
+    pub repartitioned: u64,
     /// Epochs raised on a partition.
     pub epochs_raised: u64,
     /// Times that Kafka was asked what a partition's log holds.

@@ -104,7 +104,7 @@ impl Producer {
             let until = now.after(self.settings.ask_again);
             topic.asked_until = Some(until);
             self.timers.set(until, Timer::Topic(index));
-            self.wants.push(Want::Metadata(topic.name.clone()));
+            self.outbox.wants.push(Want::Metadata(topic.name.clone()));
         }
     }
 
@@ -115,7 +115,7 @@ impl Producer {
             let until = now.after(self.settings.ask_again);
             sink.asked_until = Some(until);
             self.timers.set(until, Timer::Sink(index));
-            self.wants.push(Want::ProducerId(index as u64));
+            self.outbox.wants.push(Want::ProducerId(index as u64));
         }
     }
 
@@ -124,20 +124,20 @@ impl Producer {
         let partition = &mut self.topics[key.topic as usize].partitions[key.partition as usize];
         if let Some(work) = partition.work.as_mut().filter(|work| !work.queued) {
             work.queued = true;
-            self.ready.push(key);
+            self.agenda.ready.push(key);
         }
     }
 
     /// Puts the partitions that waited for a broker on the list again.
     pub(super) fn wake_node(&mut self, id: NodeId) {
         // They are still marked as queued.
-        self.dispatcher.wake(id, &mut self.ready);
+        self.dispatcher.wake(id, &mut self.agenda.ready);
     }
 
     /// When [`Producer::poll`] is due at the latest; [`Monotonic::NEVER`] if nothing waits for time to pass.
     #[must_use]
     pub fn next_deadline(&self) -> Monotonic {
-        if self.behind {
+        if self.agenda.behind {
             return Monotonic(0);
         }
         let linger = self.sinks.iter().filter_map(|sink| sink.lingering.front().map(|(at, _)| *at)).min();

@@ -24,9 +24,9 @@ pub(super) struct Topic {
     pub(super) growth: Option<usize>,
     /// Its id by Kafka; 0: not known.
     pub(super) id: u128,
-    /// How often it was found made anew.
+    /// How often it was found recreated.
     pub(super) life: u32,
-    /// Partitions from this one on went when it was made anew.
+    /// Partitions from this one on went when it was recreated.
     pub(super) gone_from: Option<usize>,
     /// At least `count`.
     pub(super) partitions: Vec<Partition>,
@@ -71,7 +71,7 @@ pub(super) struct Topic {
     /// When the timer for that fires; one is set at most.
     pub(super) refused_timer: Monotonic,
     /// Kafka's word that records are too far from its clock, for a while.
-    pub(super) timeless: Option<super::timeless::Refused>,
+    pub(super) timestamps_refused: Option<super::without_timestamp::Refused>,
     /// Metadata has been asked for, or failed: ask no sooner than this.
     pub(super) asked_until: Option<Monotonic>,
     /// Metadata errors in a row.
@@ -119,7 +119,7 @@ impl Topic {
             refused: None,
             refused_until: Monotonic(0),
             refused_timer: Monotonic(0),
-            timeless: None,
+            timestamps_refused: None,
             asked_until: None,
             attempts: 0,
         }

@@ -281,7 +281,7 @@ fn every_end_says_what_5_0_has_for_it_and_nothing_before() {
         (End::ShuttingDown, Some("disconnect 0x8B")),
         (End::AnswerTimeout, Some("disconnect 0x89")),
         (End::Administrative, Some("disconnect 0x98")),
-        (End::NoWord, Some("disconnect 0x80")),
+        (End::NotExpressible, Some("disconnect 0x80")),
     ] {
         let mut out = Vec::new();
         end.write(peer, &mut out);

@@ -347,7 +347,7 @@ impl World {
         assert_eq!(self.shard.drain(c), Drained { answered: expected.len(), refused });
         assert_eq!(self.shard.heard(c.conn), expected);
         if refused.is_some() {
-            self.end(client, End::NoWord);
+            self.end(client, End::NotExpressible);
         }
     }
 

@@ -139,7 +139,7 @@ fn before_5_0_a_refusal_closes_and_never_acknowledges() {
             shard.complete(c, second, R::UNSPECIFIED_ERROR);
             assert_eq!(shard.drain(c), Drained { answered: 1, refused: Some(R::UNSPECIFIED_ERROR) });
             assert_eq!(shard.answers(c), ["puback 1"], "[MQTT-4.6.0-2] holds what stands behind it");
-            shard.end(c, End::NoWord);
+            shard.end(c, End::NotExpressible);
             let c = client(&mut shard, version);
             assert!(c.session_present);
             assert_eq!(shard.session(c).open_packet_ids(), 0, "no sink has it: the next attempt is a new one");

@@ -39,7 +39,7 @@ fn subscribe_fails_filter_by_filter() {
         assert_eq!(shard.heard(c.conn), [heard], "[MQTT-3.8.4-6]");
     }
     let (mut shard, c) = client(Version::V31, Settings::default(), &[]);
-    assert_eq!(shard.packet(c, &subscribe(&list, Properties::EMPTY)), Next::End(End::NoWord));
+    assert_eq!(shard.packet(c, &subscribe(&list, Properties::EMPTY)), Next::End(End::NotExpressible));
     assert!(shard.heard(c.conn).is_empty());
 }
 

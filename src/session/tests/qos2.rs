@@ -193,7 +193,7 @@ fn before_5_0_a_refusal_after_one_sink_took_it_is_never_doubled() {
     for _ in 0..3 {
         let drained = shard.drain(c);
         assert_eq!(drained, Drained { answered: 0, refused: Some(R::UNSPECIFIED_ERROR) });
-        shard.end(c, End::NoWord);
+        shard.end(c, End::NotExpressible);
         c = client(&mut shard, Version::V311);
         shard.repeat(c, 7);
     }

@@ -12,11 +12,14 @@ fn a_repeat_after_a_crash_goes_to_the_sinks_that_do_not_have_it() {
     let mut k = Kept::new();
     k.connect("c", false, 100);
     k.write();
-    let owed = k.crash(&[OpenId { packet_id: 7, had_by: &[DISK, OWES] }, OpenId { packet_id: 8, had_by: &[DISK] }]);
+    let owed = k.crash(&[
+        OpenId { packet_id: 7, already_taken_by: &[DISK, OWES] },
+        OpenId { packet_id: 8, already_taken_by: &[DISK] },
+    ]);
     let [(7, before)] = owed[..] else { panic!("{owed:?}") };
     let c = k.connect("c", false, 100);
     assert!(c.session_present);
-    assert_eq!(k.shard.session(c).had_by(7), [0, 3]);
+    assert_eq!(k.shard.session(c).already_taken_by(7), [0, 3]);
     let repeat = |id| Publish { dup: true, ..publish(QoS::ExactlyOnce, id) };
     // A third sink, in memory, takes 7; the one at `replicated` still owes its answer.
     let Some(Taken::Rest { number, owed, .. }) = k.shard.sessions.publish(c.key, &repeat(7), k.shard.now) else {
@@ -24,7 +27,7 @@ fn a_repeat_after_a_crash_goes_to_the_sinks_that_do_not_have_it() {
     };
     assert_eq!(owed, 1);
     k.shard.session(c).opened(number, 1 + owed, R::SUCCESS);
-    assert!(k.shard.session(c).had_by(7).is_empty());
+    assert!(k.shard.session(c).already_taken_by(7).is_empty());
     k.shard.repeat(c, 7);
     k.shard.complete(c, number, R::SUCCESS);
     assert_eq!(k.answers(c), [""; 0], "Kafka has not confirmed the row of before the crash");
@@ -49,7 +52,9 @@ fn the_row_of_before_the_crash_may_be_confirmed_at_any_time() {
         let mut k = Kept::new();
         k.connect("c", false, 100);
         k.write();
-        let [(7, before)] = k.crash(&[OpenId { packet_id: 7, had_by: &[OWES] }])[..] else { panic!("not owed") };
+        let [(7, before)] = k.crash(&[OpenId { packet_id: 7, already_taken_by: &[OWES] }])[..] else {
+            panic!("not owed")
+        };
         let key = k.shard.sessions.find("c").expect("restored");
         let at = Receipt { sink: 3, topic: "t".into(), partition: 0, offset: Some(5) };
         let confirm = |k: &mut Kept, step| {
@@ -87,11 +92,11 @@ fn the_row_of_before_the_crash_may_be_confirmed_at_any_time() {
 /// Kafka's answer and the PUBREC came before the crash, the log's own word of it did not.
 #[test]
 fn a_pubrel_after_a_crash_is_answered_though_the_row_seems_to_live() {
-    for had_by in [OWES, DISK] {
+    for already_taken_by in [OWES, DISK] {
         let mut k = Kept::new();
         k.connect("c", false, 100);
         k.write();
-        let owed = k.crash(&[OpenId { packet_id: 7, had_by: &[had_by] }]);
+        let owed = k.crash(&[OpenId { packet_id: 7, already_taken_by: &[already_taken_by] }]);
         let c = k.connect("c", false, 100);
         assert_eq!(k.packet(c, &Packet::PubRel(ack(7))), Next::Go);
         assert_eq!(k.shard.heard(c.conn), ["pubcomp 7"]);
@@ -116,22 +121,22 @@ fn a_row_of_before_the_crash_that_is_refused_is_not_answered_with_success() {
         (&[OWES, other], &[R::UNSPECIFIED_ERROR, R::SUCCESS]),
         (&[OWES, other], &[R::SUCCESS, R::UNSPECIFIED_ERROR]),
     ];
-    for (had_by, said) in cases {
+    for (already_taken_by, said) in cases {
         for early in 0..=said.len() {
             let mut k = Kept::new();
             k.connect("c", false, 100);
             k.write();
-            let [(7, before)] = k.crash(&[OpenId { packet_id: 7, had_by }])[..] else { panic!("not owed") };
+            let [(7, before)] = k.crash(&[OpenId { packet_id: 7, already_taken_by }])[..] else { panic!("not owed") };
             let key = k.shard.sessions.find("c").expect("restored");
             for code in &said[..early] {
                 k.shard.sessions.get_mut(key).expect("lives").complete(before, 1, *code);
             }
             k.shard.sessions.collect(key);
             let c = k.connect("c", false, 100);
-            if had_by.len() == 1 && early == 1 {
+            if already_taken_by.len() == 1 && early == 1 {
                 // No sink has it: the repeat is a new message, for all of them.
                 assert_eq!(k.write(), ["released 11 7"]);
-                assert!(k.shard.session(c).had_by(7).is_empty());
+                assert!(k.shard.session(c).already_taken_by(7).is_empty());
                 let number = k.shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
                 k.shard.complete(c, number, R::SUCCESS);
                 assert_eq!(k.answers(c), ["pubrec 7"]);
@@ -147,7 +152,7 @@ fn a_row_of_before_the_crash_that_is_refused_is_not_answered_with_success() {
                 assert_eq!(k.answers(c), [""; 0]);
                 k.shard.complete(c, before, *code);
             }
-            assert_eq!(k.answers(c), ["pubrec 7 0x80"], "{had_by:?} {said:?} {early}");
+            assert_eq!(k.answers(c), ["pubrec 7 0x80"], "{already_taken_by:?} {said:?} {early}");
             assert_eq!(k.write(), ["released 11 7"]);
         }
     }
@@ -156,11 +161,11 @@ fn a_row_of_before_the_crash_that_is_refused_is_not_answered_with_success() {
 /// Its PUBREC came before the crash; Kafka cannot be asked, and refuses what it has when it is sent again.
 #[test]
 fn a_pubrel_after_a_crash_is_answered_though_the_row_was_refused() {
-    for had_by in [&[OWES][..], &[DISK, OWES]] {
+    for already_taken_by in [&[OWES][..], &[DISK, OWES]] {
         let mut k = Kept::new();
         k.connect("c", false, 100);
         k.write();
-        let [(7, before)] = k.crash(&[OpenId { packet_id: 7, had_by }])[..] else { panic!("not owed") };
+        let [(7, before)] = k.crash(&[OpenId { packet_id: 7, already_taken_by }])[..] else { panic!("not owed") };
         let c = k.connect("c", false, 100);
         k.shard.complete(c, before, R::UNSPECIFIED_ERROR);
         k.shard.sessions.collect(c.key);

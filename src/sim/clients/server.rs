@@ -105,11 +105,12 @@ impl World {
         let message: Message = clients.messages[index].clone();
         let qos = if message.exactly_once { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
         let session = clients.sessions.get(key).expect("the session of a connection");
-        let had_by: Vec<usize> = match message.exactly_once {
-            true => session.had_by(id).iter().map(|sink| usize::from(*sink)).collect(),
+        let already_taken_by: Vec<usize> = match message.exactly_once {
+            true => session.already_taken_by(id).iter().map(|sink| usize::from(*sink)).collect(),
             false => Vec::new(),
         };
-        let wanted: Vec<usize> = message.sinks.iter().copied().filter(|sink| !had_by.contains(sink)).collect();
+        let wanted: Vec<usize> =
+            message.sinks.iter().copied().filter(|sink| !already_taken_by.contains(sink)).collect();
         if session.is_blocked() || !self.has_room(&wanted, message.topic) {
             return None;
         }
@@ -202,7 +203,7 @@ impl World {
         clients.sessions = Sessions::new();
         clients.sessions.keep();
         for session in restored.iter().filter(|_| rules.restores_sessions()) {
-            let had_by: Vec<Vec<HadBy>> = session
+            let already_taken_by: Vec<Vec<HadBy>> = session
                 .open
                 .iter()
                 .map(|id| {
@@ -212,9 +213,9 @@ impl World {
             let open: Vec<OpenId<'_>> = session
                 .open
                 .iter()
-                .zip(&had_by)
+                .zip(&already_taken_by)
                 .filter(|_| rules.restores_packet_ids())
-                .map(|(id, had_by)| OpenId { packet_id: id.packet_id, had_by })
+                .map(|(id, already_taken_by)| OpenId { packet_id: id.packet_id, already_taken_by })
                 .collect();
             let mut owed = Vec::new();
             let key = clients

@@ -1,10 +1,10 @@
-//! Topics that are deleted and made anew again and again, by seeds: nothing lost, nothing twice, order of a key.
+//! Topics that are deleted and recreated again and again, by seeds: nothing lost, nothing twice, order of a key.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::anew::{gone, metadata};
 use super::hand::{Hand, read, settings};
+use super::recreated::{gone, metadata};
 use crate::kafka::producer::Settings;
 use crate::kafka::types::{LogSays, ProduceRequest, ProduceResult, Question, TopicMetadata};
 use crate::record::BatchView;
@@ -38,7 +38,7 @@ struct Model {
     id: u128,
     count: usize,
     there: bool,
-    /// How it is written to, and whether it is made anew between two requests of a turn.
+    /// How it is written to, and whether it is recreated between two requests of a turn.
     way: Way,
     /// Values by key in the order in which they were appended, one list for each life of the topic.
     lives: Vec<BTreeMap<String, Vec<(u64, String)>>>,
@@ -218,5 +218,5 @@ fn one_seed(seed: u64) -> u64 {
         }
     }
     assert_eq!(found.len(), key_of_row.len(), "seed {seed}: lost");
-    stats.placed_anew
+    stats.repartitioned
 }

@@ -1,8 +1,6 @@
 //! Tests of the producer, rule by rule against hand-written answers. Against a model of Kafka, under seeded faults, it is tested by the
 //! simulator (`sim/`).
 
-mod anew;
-mod anew_logged;
 mod ask;
 mod contract;
 mod crashes;
@@ -20,6 +18,8 @@ mod lost;
 mod memory;
 mod news;
 mod partitioner;
+mod recreated;
+mod recreated_logged;
 mod refusals;
 mod restored;
 mod rules;
@@ -27,7 +27,7 @@ mod saved;
 mod settings;
 mod shares;
 mod spilled;
-mod timeless;
 mod topics;
 mod voided;
 mod window;
+mod without_timestamp;

@@ -52,7 +52,7 @@ fn another_number_of_partitions_is_told_of_once() {
     hand.answer(&request, 0);
     hand.poll();
     hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
-    assert_eq!(news(&mut hand), [News::MadeAnew { sink: SINK, topic: "t".into(), from: 2, to: 1 }]);
+    assert_eq!(news(&mut hand), [News::Recreated { sink: SINK, topic: "t".into(), from: 2, to: 1 }]);
 }
 
 #[test]

@@ -252,7 +252,7 @@ fn batches_refused_one_after_the_other_leave_one_timer_for_their_topic() {
     assert!(hand.producer.check(SINK, "t", 10).is_ok());
 }
 
-/// A log that was made anew, unseen, takes any batch first: that the oldest is not there says nothing of the younger.
+/// A log that was recreated, unseen, takes any batch first: that the oldest is not there says nothing of the younger.
 #[test]
 fn what_follows_a_refused_batch_is_not_cut_anew_while_it_may_be_there() {
     for there in [false, true] {

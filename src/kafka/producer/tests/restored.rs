@@ -1,8 +1,8 @@
 //! After a crash: what the log had is sent as it was or anew, and nothing of it is lost or twice.
 
-use super::anew::metadata;
 use super::hand::{Hand, identity, topic, values};
 use super::logged::{disk, known};
+use super::recreated::metadata;
 use crate::kafka::producer::row_log::Fate;
 use crate::kafka::types::{LogSays, Outcome, ProduceBatch, ProduceRequest, ProduceResult, Ticket};
 use crate::record::murmur2;

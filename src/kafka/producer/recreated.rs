@@ -1,4 +1,4 @@
-//! A topic that was deleted and made anew: another topic id (Metadata v10, Kafka 2.8), or fewer partitions where brokers
+//! A topic that was deleted and recreated: another topic id (Metadata v10, Kafka 2.8), or fewer partitions where brokers
 //! give no ids.
 //!
 //! What the old one held is gone with it, and so is what it knew of us. What is cut keeps its identity, so that an attempt
@@ -43,7 +43,7 @@ impl Producer {
         }
         let anew = if named { id != known } else { count < most };
         if most > 0 && anew {
-            self.made_anew(index, count, named, now);
+            self.recreated(index, count, named, now);
         }
         true
     }
@@ -62,17 +62,17 @@ impl Producer {
         true
     }
 
-    fn made_anew(&mut self, index: u32, count: usize, sure: bool, now: Monotonic) {
+    fn recreated(&mut self, index: u32, count: usize, sure: bool, now: Monotonic) {
         let topic = &mut self.topics[index as usize];
         let before = if topic.count == 0 { topic.partitions.len() } else { topic.count };
         topic.gone_from = (count < before).then_some(count);
         topic.life = topic.life.wrapping_add(1);
-        self.sinks[topic.sink].stats.topics_made_anew += 1;
-        self.tell(index, |sink, topic| News::MadeAnew { sink, topic, from: before, to: count });
+        self.sinks[topic.sink].stats.topics_recreated += 1;
+        self.tell(index, |sink, topic| News::Recreated { sink, topic, from: before, to: count });
         for number in 0..self.topics[index as usize].partitions.len() {
             let key = Key { topic: index, partition: number as u32 };
             let partition = self.partition_mut(key);
-            partition.begin_log_anew();
+            partition.begin_other_log();
             if partition.window.topic_changed() {
                 self.raise_epoch(key, now);
             }
@@ -137,7 +137,7 @@ impl Producer {
         }
         let topic = &mut self.topics[key.topic as usize];
         topic.placed -= rows;
-        self.sinks[topic.sink].stats.placed_anew += rows;
+        self.sinks[topic.sink].stats.repartitioned += rows;
         let mut open = VecDeque::with_capacity(batches.len());
         for batch in batches {
             let batch =
@@ -148,7 +148,7 @@ impl Producer {
             self.note_spooled(key.topic, UNPLACED);
         }
         if self.logging.on {
-            self.soil_older(key.topic, UNPLACED);
+            self.mark_older_dirty(key.topic, UNPLACED);
         }
         self.may_place(key.topic);
         true

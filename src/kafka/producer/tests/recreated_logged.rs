@@ -1,8 +1,8 @@
-//! Topics made anew whose rows stand in the log: those of partitions that are gone keep the order of their keys.
+//! Topics recreated whose rows stand in the log: those of partitions that are gone keep the order of their keys.
 
-use super::anew::metadata;
 use super::hand::{Hand, read, values};
 use super::logged::disk;
+use super::recreated::metadata;
 use crate::kafka::producer::{AnsweredOn, Keep};
 use crate::kafka::types::{NodeId, TopicMetadata};
 use crate::record::BatchView;

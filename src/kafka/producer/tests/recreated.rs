@@ -1,4 +1,4 @@
-//! Topics deleted and made anew, with as many partitions, more or fewer: order of a key, nothing lost, nothing twice.
+//! Topics deleted and recreated, with as many partitions, more or fewer: order of a key, nothing lost, nothing twice.
 
 use super::hand::{Hand, identity, settings, topic, values};
 use crate::kafka::producer::Settings;
@@ -70,7 +70,7 @@ fn rows_of_partitions_that_are_gone_are_placed_anew_in_order() {
     assert!(hand.poll().is_empty());
     hand.append("t", Some(key));
     hand.producer.on_metadata(&[metadata(2, 2)], hand.now);
-    assert_eq!(hand.stats().placed_anew, 0, "a request of that partition is unanswered");
+    assert_eq!(hand.stats().repartitioned, 0, "a request of that partition is unanswered");
     hand.append("t", Some(key));
     // The one that stays goes on; everything else waits for it.
     let stays = hand.one();
@@ -78,7 +78,7 @@ fn rows_of_partitions_that_are_gone_are_placed_anew_in_order() {
     hand.answer(&stays, 0);
     assert!(hand.poll().is_empty());
     hand.answer(&cut[1], 3);
-    assert_eq!((hand.stats().topics_made_anew, hand.stats().placed_anew), (1, 4));
+    assert_eq!((hand.stats().topics_recreated, hand.stats().repartitioned), (1, 4));
     let mut seen = Vec::new();
     for _ in 0..5 {
         hand.wait_ms(2_000);
@@ -120,7 +120,7 @@ fn what_is_cut_keeps_its_identity(last_word: i16) {
     let idle: Vec<_> = out.iter().flat_map(|r| r.batches.iter()).filter(|b| b.partition == 1).collect();
     let (view, _) = crate::record::BatchView::parse(&idle[0].bytes).expect("a batch");
     assert_eq!((view.header().producer_epoch, view.header().base_sequence), (1, 0));
-    assert_eq!((hand.stats().topics_made_anew, hand.stats().placed_anew), (1, 0));
+    assert_eq!((hand.stats().topics_recreated, hand.stats().repartitioned), (1, 0));
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn an_answer_from_before_the_growth_changes_nothing() {
     hand.answer(&request, 0);
     hand.append("t", Some(key_of(3, 4)));
     assert_eq!(hand.one().batches[0].partition, 3);
-    assert_eq!((hand.stats().topics_made_anew, hand.stats().placed_anew), (0, 0));
+    assert_eq!((hand.stats().topics_recreated, hand.stats().repartitioned), (0, 0));
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn without_ids_fewer_partitions_say_it_and_what_may_be_there_is_counted() {
     let (mut hand, request) = unanswered_without_id();
     hand.producer.on_metadata(&[metadata(0, 2)], hand.now);
     let stats = hand.stats();
-    assert_eq!((stats.topics_made_anew, stats.placed_anew, stats.outcome_unknown), (1, 1, 1));
+    assert_eq!((stats.topics_recreated, stats.repartitioned, stats.outcome_unknown), (1, 1, 1));
     let again = hand.one();
     assert_eq!(values(&again), values(&request));
     hand.answer(&again, 0);
@@ -164,7 +164,7 @@ fn a_backlog_that_is_half_placed_keeps_its_order() {
     let request = hand.one();
     hand.answer_and_drop(request, 3);
     hand.producer.on_metadata(&[metadata(2, 2)], hand.now);
-    let placed = hand.stats().placed_anew;
+    let placed = hand.stats().repartitioned;
     assert!((100..900).contains(&placed) && !placed.is_multiple_of(3), "the middle of a batch: {placed}");
     let mut seen = Vec::new();
     for _ in 0..2_000 {
@@ -190,5 +190,5 @@ fn what_was_counted_is_not_counted_again_when_the_topic_is_made_anew() {
     assert_eq!(hand.stats().outcome_unknown, 1);
     hand.producer.on_metadata(&[metadata(0, 2)], hand.now);
     let stats = hand.stats();
-    assert_eq!((stats.topics_made_anew, stats.placed_anew, stats.outcome_unknown), (1, 1, 1));
+    assert_eq!((stats.topics_recreated, stats.repartitioned, stats.outcome_unknown), (1, 1, 1));
 }

@@ -37,7 +37,7 @@ fn the_batch_goes_again_without_times_and_keeps_them_in_a_header() {
     assert!(hand.poll().is_empty(), "P2: a batch without times goes alone");
     hand.answer(&again, 0);
     let stats = hand.stats();
-    assert_eq!((stats.timeless, stats.refused, stats.delivered), (3, 0, 4));
+    assert_eq!((stats.without_timestamp, stats.refused, stats.delivered), (3, 0, 4));
     // The next ones are not asked about: they lose their times at once, for a while.
     let next = hand.one();
     assert_eq!(times(&next)[0].0, -1);
@@ -47,7 +47,7 @@ fn the_batch_goes_again_without_times_and_keeps_them_in_a_header() {
     let later = hand.one();
     assert!(times(&later)[0].0 > 0);
     hand.answer(&later, 0);
-    assert_eq!((hand.stats().timeless, hand.stats().buffered_bytes), (4, 0));
+    assert_eq!((hand.stats().without_timestamp, hand.stats().buffered_bytes), (4, 0));
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn younger_rows_keep_their_times_when_old_ones_are_refused() {
     assert_eq!(times(&again)[0].0, -1);
     hand.answer(&again, 0);
     assert!(times(&hand.one())[0].0 > 0);
-    assert_eq!(hand.stats().timeless, 1);
+    assert_eq!(hand.stats().without_timestamp, 1);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn compressed_batches_too_and_what_is_refused_without_a_time_is_refused() {
         }
     }
     let stats = hand.stats();
-    assert_eq!((stats.timeless, stats.refused, stats.buffered_rows, stats.buffered_bytes), (40, 40, 0, 0));
+    assert_eq!((stats.without_timestamp, stats.refused, stats.buffered_rows, stats.buffered_bytes), (40, 40, 0, 0));
 }
 
 #[test]
@@ -101,8 +101,8 @@ fn a_batch_that_may_be_there_is_not_written_anew_first() {
     hand.wait_ms(1_000);
     let again = hand.one();
     hand.answer(&again, 32);
-    assert_eq!(hand.stats().timeless, 0, "P6: it may be there");
+    assert_eq!(hand.stats().without_timestamp, 0, "P6: it may be there");
     hand.log_says(LogSays::There { last_sequence: 1 });
     let stats = hand.stats();
-    assert_eq!((stats.timeless, stats.outcome_unknown, stats.buffered_rows), (0, 0, 0), "it was");
+    assert_eq!((stats.without_timestamp, stats.outcome_unknown, stats.buffered_rows), (0, 0, 0), "it was");
 }

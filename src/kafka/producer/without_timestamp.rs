@@ -45,7 +45,7 @@ impl Producer {
         let Some(first) = work.queue.front().filter(|batch| batch.max_timestamp >= 0) else { return false };
         let refused = Refused { until: now.after(HOLDS), age_ms: wall.0 - first.max_timestamp };
         let wait = partition.window.attempts() < SPLIT_WAITS && !self.has_room_without_time(first);
-        self.topics[key.topic as usize].timeless = Some(refused);
+        self.topics[key.topic as usize].timestamps_refused = Some(refused);
         // Not for ever, as when a batch is split.
         if wait {
             self.raise_epoch(key, now);
@@ -69,9 +69,9 @@ impl Producer {
     /// no memory for that it has to hear it from Kafka.
     pub(super) fn cut_without_time(&mut self, key: Key, now: Monotonic, wall: WallMs) -> bool {
         let topic = &mut self.topics[key.topic as usize];
-        let Some(refused) = topic.timeless else { return false };
+        let Some(refused) = topic.timestamps_refused else { return false };
         if refused.until <= now {
-            topic.timeless = None;
+            topic.timestamps_refused = None;
             return false;
         }
         let topic = &self.topics[key.topic as usize];
@@ -102,7 +102,7 @@ impl Producer {
             let notes = old.notes_of_cut(row);
             let ticket = old.tickets.next(&mut cursor);
             let new = (&mut self.serial, old.ripe_at);
-            let pushed = push_timeless(&mut made, &mut self.pool, bounds, (&record, ticket, keeps_time), new);
+            let pushed = push_without_timestamp(&mut made, &mut self.pool, bounds, (&record, ticket, keeps_time), new);
             len += pushed.len;
             memory += pushed.memory + made.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
         }
@@ -116,7 +116,7 @@ impl Producer {
             return false;
         }
         new.kept.old = old.kept.old;
-        sink.stats.timeless += u64::from(new.count);
+        sink.stats.without_timestamp += u64::from(new.count);
         self.logging.void_from(partition, place);
         let Some(work) = partition.work.as_mut() else { return false };
         let old = std::mem::replace(&mut work.queue[place], new);
@@ -130,7 +130,7 @@ impl Producer {
 }
 
 /// [`push`] without the record's time, which goes into a header.
-pub(super) fn push_timeless(
+pub(super) fn push_without_timestamp(
     queue: &mut VecDeque<Batch>,
     pool: &mut Pool,
     bounds: Bounds,

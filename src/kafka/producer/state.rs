@@ -1,0 +1,75 @@
+//! Parts of a producer's state that belong together.
+
+use std::collections::VecDeque;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
+use super::landed::Place;
+use super::lost::End;
+use super::tickets::Tickets;
+use super::{Key, News, Want};
+use crate::kafka::types::Outcome;
+use crate::runtime::seam::Monotonic;
+
+/// What Kafka's logs are asked for.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    /// Those of partitions on their way, by token.
+    pub(super) asking: HashMap<u64, Key, RandomState>,
+    /// How many there were of either kind.
+    pub(super) asked: u64,
+    /// About the ends of logs, by token; and those to be asked again, when.
+    pub(super) ends: HashMap<u64, End, RandomState>,
+    pub(super) ends_again: VecDeque<(Monotonic, End)>,
+}
+
+/// What the next poll looks at.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    /// Partitions.
+    pub(super) ready: Vec<Key>,
+    /// The same, while they are being looked at.
+    pub(super) due: Vec<Key>,
+    /// Topics whose rows without a partition can be placed.
+    pub(super) placing: Vec<u32>,
+    /// The last poll left work that it could have done: it only had done enough.
+    pub(super) behind: bool,
+}
+
+/// What is in the log and not in memory.
+#[derive(Debug, Default)]
+pub(super) struct Loader {
+    /// Topics and partitions ([`row_log::UNPLACED`]) that have some.
+    pub(super) spooling: Vec<(u32, i32)>,
+    /// The partition one of whose restored cuts is half read.
+    pub(super) loading: Option<Key>,
+}
+
+/// What waits for the owner to fetch it.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    pub(super) finished: Vec<Finished>,
+    pub(super) wants: Vec<Want>,
+    pub(super) news: Vec<News>,
+    /// Fresh metadata is wanted ([`Want::Refresh`]).
+    pub(super) refresh: bool,
+}
+
+/// Tickets whose outcome is known.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) tickets: Tickets,
+    pub(super) outcome: Outcome,
+    /// Not of a batch: answered when they were appended, and more may join.
+    pub(super) at_once: bool,
+    /// Where their rows stand, if that is asked for.
+    pub(super) landed: Option<Place>,
+}
+
+impl Finished {
+    /// Without a place in Kafka's log.
+    pub(super) fn new(tickets: Tickets, outcome: Outcome, at_once: bool) -> Self {
+        Self { tickets, outcome, at_once, landed: None }
+    }
+}
