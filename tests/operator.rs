@@ -205,7 +205,7 @@ fn a_cluster_that_forbids() {
     has(
         &text,
         "sink a",
-        &["PROBLEM", "topic hidden: this client is not authorized to see it", "kafka-acls.sh", "--topic hidden"],
+        &["PROBLEM", "topic hidden: this client is not authorized to describe it", "kafka-acls.sh", "--topic hidden"],
     );
     has(&text, "sink b", &["PROBLEM", "topic read-only: this client is not authorized to write it", "kafka-acls.sh"]);
     has(&text, "sink c", &["PROBLEM", "topic nowhere is missing", "forebay topics create"]);
@@ -389,7 +389,7 @@ fn a_spool_is_looked_at_before_anything_runs() {
     let text = forebay(&["check"], &kept, 1);
     has(&text, "spool: bytes_max", &["warning", "lower bytes_max or make room"]);
     has(&text, "is not there yet", &["ok       spool"]);
-    has(&text, "sink a: its rows", &["on disk", "answered when synced to the disk"]);
+    has(&text, "sink a: records are kept", &["on disk", "acknowledged when synced to disk"]);
     for shard in ["0", "1"] {
         fs::create_dir_all(data.join("spool").join(shard)).expect("a folder");
     }
@@ -398,10 +398,10 @@ fn a_spool_is_looked_at_before_anything_runs() {
     assert!(code == 0 && text.contains("cuts_uncertain: none"), "{text}");
     let (code, text) = ended(program().args(["spool", "discard", &root, "--sink", "a", "--yes"]));
     assert_eq!(code, 1, "{text}");
-    has(&text, "no spool is here", &[&root]);
+    has(&text, "this is not a spool", &[&root]);
     let (code, text) = ended(program().args(["spool", "discard", &dir.path().display().to_string(), "--sink", "a"]));
     assert_eq!(code, 1, "{text}");
-    has(&text, "not of a spool", &["move it away"]);
+    has(&text, "not part of a spool", &["move it elsewhere"]);
     // A segment in a folder that no manifest tells of.
     fs::write(data.join("spool/1/00000000000000000000.segment"), [0; 4096]).expect("a segment");
     for text in [forebay(&["run"], &kept, 1), forebay(&["run"], &format!("{service}{}", sink("a", "t")), 1)] {

@@ -63,7 +63,7 @@ impl Admin {
         // Version 0 is understood by every broker there is.
         let answer = admin.ask_at(&ApiVersionsRequest::default(), 0).map_err(|error| {
             format!(
-                "{error}; this is not how a Kafka broker answers: is it the port of a listener without TLS and SASL?"
+                "{error}; this is not a response of a Kafka broker; the port must be that of a listener without TLS and SASL"
             )
         })?;
         if answer.error_code != 0 {
@@ -78,7 +78,7 @@ impl Admin {
     pub(super) fn metadata(&mut self, topics: &[&str]) -> Result<MetadataResponse, String> {
         let Some(version) = self.version::<MetadataRequest>(METADATA_VERSION_MAX).filter(|version| *version >= 4)
         else {
-            return Err(format!("{}: it is older than Kafka 1.0, or speaks no Metadata", self.broker));
+            return Err(format!("{}: it is older than Kafka 1.0, or does not support Metadata requests", self.broker));
         };
         let named = |topic: &&str| {
             MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from((*topic).to_owned()))))
@@ -129,10 +129,10 @@ impl Admin {
         self.correlation += 1;
         let asked = self.send(request, version).and_then(|()| self.receive());
         let mut answer = asked.map_err(|error| format!("{}: {error}", self.broker))?;
-        let malformed = |_| format!("{}: the answer cannot be read", self.broker);
+        let malformed = |_| format!("{}: the response cannot be parsed", self.broker);
         let header = ResponseHeader::decode(&mut answer, R::Response::header_version(version)).map_err(malformed)?;
         if header.correlation_id != self.correlation {
-            return Err(format!("{}: it answered another request than the one sent", self.broker));
+            return Err(format!("{}: the response belongs to another request", self.broker));
         }
         R::Response::decode(&mut answer, version).map_err(malformed)
     }
@@ -156,7 +156,7 @@ impl Admin {
         let mut length = [0; 4];
         self.stream.read_exact(&mut length).map_err(|error| said(&error))?;
         let length = usize::try_from(i32::from_be_bytes(length)).ok().filter(|length| *length <= ANSWER_BYTES_MAX);
-        let length = length.ok_or("the answer has no length that makes sense")?;
+        let length = length.ok_or("the response has an invalid length")?;
         // Grows with what comes, not with what is claimed.
         let mut answer = Vec::new();
         let read = (&mut self.stream).take(length as u64).read_to_end(&mut answer).map_err(|error| said(&error))?;
@@ -167,14 +167,14 @@ impl Admin {
 fn open(cluster: &Cluster, broker: &str) -> Result<TcpStream, String> {
     let addresses: Vec<_> = broker
         .to_socket_addrs()
-        .map_err(|error| format!("{broker}: the name cannot be looked up ({error}): is it spelled right?"))?
+        .map_err(|error| format!("{broker}: cannot resolve the host name ({error})"))?
         .collect();
-    let mut why = format!("{broker}: the name has no address");
+    let mut why = format!("{broker}: the host name has no address");
     for address in addresses {
         match TcpStream::connect_timeout(&address, cluster.connect_timeout) {
             Ok(stream) => return Ok(stream),
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                why = format!("{broker}: nothing listens there (connection refused): is it the right port?");
+                why = format!("{broker}: connection refused: nothing listens on that port");
             }
             Err(error) => why = format!("{broker}: {}", said(&error)),
         }
@@ -184,7 +184,7 @@ fn open(cluster: &Cluster, broker: &str) -> Result<TcpStream, String> {
 
 fn said(error: &std::io::Error) -> String {
     match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => "no answer in time".to_owned(),
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => "timed out".to_owned(),
         ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
             "it closed the connection".to_owned()
         }

@@ -101,7 +101,7 @@ pub fn health(from: &AskArgs) -> Result<String, String> {
 }
 
 pub(super) fn unanswered(address: SocketAddr, error: &io::Error) -> String {
-    format!("http://{address}: {error}; is the service running? control.bind, or --control, is the address to ask")
+    format!("http://{address}: {error}; is the service running? Set its address with --control or control.bind")
 }
 
 /// A string as it is, anything else as JSON.
@@ -136,9 +136,9 @@ pub(super) fn address(from: &AskArgs) -> Result<SocketAddr, String> {
         Some(ControlBind::Off) => None,
         None => from.load().map_err(|problems| problems.to_string())?.control.bind,
     };
-    let mut address = bind.ok_or("control.bind is \"off\": the service has no address to ask")?;
+    let mut address = bind.ok_or("control.bind is \"off\": the service has no control address")?;
     if address.port() == 0 {
-        return Err("control.bind has port 0: give the port that the log names with --control".to_owned());
+        return Err("control.bind has port 0: pass the port that the log names with --control".to_owned());
     }
     if address.ip().is_unspecified() {
         let local = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) };

@@ -311,7 +311,7 @@ fn of_sink(sink: &Sink, found: Option<&MetadataResponseTopic>, making: &Making) 
 fn of_fixed(topic: &str, found: Option<&MetadataResponseTopic>, making: &Making, safe: bool) -> (Verdict, String) {
     let named = format!("topic {topic}");
     let Some(found) = found else {
-        return (Verdict::Warning, format!("{named}: the cluster said nothing about it"));
+        return (Verdict::Warning, format!("{named}: the cluster did not report it"));
     };
     match (found.error_code, making) {
         (0, _) => of_topic(topic, found, safe),
@@ -331,7 +331,7 @@ fn of_fixed(topic: &str, found: Option<&MetadataResponseTopic>, making: &Making,
         ),
         (TOPIC_FORBIDDEN, _) => (
             Verdict::Problem,
-            format!("{named}: this client is not authorized to see it; {}", allow(topic, "DESCRIBE and WRITE")),
+            format!("{named}: this client is not authorized to describe it; {}", allow(topic, "DESCRIBE and WRITE")),
         ),
         (error, _) => (Verdict::Problem, format!("{named}: the cluster answered with error {error}")),
     }

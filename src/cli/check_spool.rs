@@ -23,21 +23,23 @@ pub(super) fn of_spool(config: &Config, lines: &mut Vec<Line>) {
     let Some(spool) = &config.spool else { return };
     let there = nearest(&root);
     let (verdict, text) = match access(&there, Access::WRITE_OK | Access::EXEC_OK) {
-        Ok(()) => (Verdict::Ok, format!("{} may be written", there.display())),
+        Ok(()) => (Verdict::Ok, format!("{} is writable", there.display())),
         Err(error) => (
             Verdict::Problem,
-            format!("{} may not be written: {error}; `service.data_dir` names another place", there.display()),
+            format!("{} is not writable: {error}; `service.data_dir` sets the directory", there.display()),
         ),
     };
     push(verdict, text);
     match file_system_advice(&there) {
         Ok(Some(advice)) => push(Verdict::Warning, format!("{}: {advice}", there.display())),
         Ok(None) => {}
-        Err(error) => push(Verdict::Warning, format!("{}: its file system is not told: {error}", there.display())),
+        Err(error) => {
+            push(Verdict::Warning, format!("{}: the file system cannot be determined: {error}", there.display()))
+        }
     }
     let (verdict, text) = match room(&there, &root) {
         Ok(free) => enough(spool, free, &there),
-        Err(error) => (Verdict::Warning, format!("{}: how much room it has is not told: {error}", there.display())),
+        Err(error) => (Verdict::Warning, format!("{}: the free space cannot be determined: {error}", there.display())),
     };
     push(verdict, text);
     for sink in &config.sinks {
@@ -49,14 +51,14 @@ pub(super) fn of_spool(config: &Config, lines: &mut Vec<Line>) {
 fn left(config: &Config, root: &Path) -> (Verdict, String) {
     let shown = root.display();
     if !root.exists() {
-        return (Verdict::Ok, format!("{shown} is not there yet; the service makes it"));
+        return (Verdict::Ok, format!("{shown} does not exist yet; the service creates it"));
     }
     // A service that runs is writing there: what would be read is half of it.
     let lock = FolderLock::share(&config.service.data_dir);
     if lock.is_err() {
         return (
             Verdict::Ok,
-            format!("{shown} is in use: by this service, if it runs; what it holds is not looked at"),
+            format!("{shown} is in use, by this service if it is running; its contents were not checked"),
         );
     }
     let found = match Found::look(root).and_then(|found| found.refuse_other_directory(config).map(|()| found)) {
@@ -69,13 +71,13 @@ fn left(config: &Config, root: &Path) -> (Verdict, String) {
     let (rows, sessions, shards) = (found.live_rows(config), found.sessions(), found.shards());
     if shards != config.service.shards && rows > 0 && config.spool.is_some() {
         let text = format!(
-            "{shown} holds {rows} messages of {shards} shards: a start runs with {shards} and not {} until they are in Kafka",
+            "{shown} holds {rows} records of {shards} shards: the service runs with {shards} shards instead of {} until they are in Kafka",
             config.service.shards
         );
         return (Verdict::Warning, text);
     }
     let id = found.directory().map(|id| format!(" (data_dir_id {id})")).unwrap_or_default();
-    (Verdict::Ok, format!("{shown}{id} holds {rows} messages and {sessions} sessions for the next start"))
+    (Verdict::Ok, format!("{shown}{id} holds {rows} records and {sessions} sessions for the next start"))
 }
 
 /// The folder itself, or the nearest above it that is there.
@@ -118,20 +120,22 @@ fn enough(spool: &Spool, free: u64, there: &Path) -> (Verdict, String) {
 fn keeps(sink: &Sink) -> String {
     let spill = sink.spill_after >> 10;
     let kept = match sink.buffer {
-        Buffer::Memory => "its rows are in memory".to_owned(),
-        Buffer::Disk => format!("its rows are on disk, and in memory too up to {spill} KiB"),
+        Buffer::Memory => "records are kept in memory".to_owned(),
+        Buffer::Disk => format!("records are kept on disk, and up to {spill} KiB also in memory"),
         Buffer::Hybrid => {
-            format!("its rows are in memory up to {spill} KiB, past it on disk; an end of the process loses both")
+            format!(
+                "records are kept in memory up to {spill} KiB, beyond it on disk; both are lost when the process ends"
+            )
         }
         Buffer::HybridSaved => {
-            format!("its rows are in memory up to {spill} KiB, past it on disk; an orderly stop saves them")
+            format!("records are kept in memory up to {spill} KiB, beyond it on disk; a clean stop saves them")
         }
     };
     let answered = match sink.acknowledge {
-        Acknowledge::Stored => "answered when synced to the disk",
-        Acknowledge::Replicated => "answered when all in-sync replicas have them",
-        Acknowledge::Leader => "answered when the leader has them",
-        Acknowledge::Received => "answered when received",
+        Acknowledge::Stored => "acknowledged when synced to disk",
+        Acknowledge::Replicated => "acknowledged when all in-sync replicas have them",
+        Acknowledge::Leader => "acknowledged when the leader has them",
+        Acknowledge::Received => "acknowledged when received",
     };
     format!("{kept}; {answered}")
 }
@@ -155,19 +159,17 @@ mod tests {
         assert_eq!(said(&service), "");
         let text = said(&format!("{service}[spool]\nbytes_max = '1PiB'").replace("1PiB", "1024TiB"));
         assert!(text.contains("warning  spool: bytes_max 1073741824 MiB is more than the file system"), "{text}");
-        assert!(text.contains("is not there yet") && text.contains("may be written"), "{text}");
-        assert!(
-            text.contains(
-                "sink default: its rows are on disk, and in memory too up to 65536 KiB; answered when synced"
-            )
-        );
+        assert!(text.contains("does not exist yet") && text.contains("is writable"), "{text}");
+        assert!(text.contains(
+            "sink default: records are kept on disk, and up to 65536 KiB also in memory; acknowledged when synced"
+        ));
         assert!(!data.exists(), "nothing is made");
         let small = format!(
             "{service}[spool]\nbytes_max = '64MiB'\n[[sink]]\nname = 'm'\nfilters = '#'\ntopic = 't'\nbuffer = 'memory'"
         );
         let text = said(&small);
         assert!(text.contains("ok       spool: bytes_max 64 MiB"), "{text}");
-        assert!(text.contains("sink m: its rows are in memory; answered when all in-sync"), "{text}");
+        assert!(text.contains("sink m: records are kept in memory; acknowledged when all in-sync"), "{text}");
         let memory = said("[service]\nshards = 1\npin = false\ndata_dir = '/dev/shm/forebay-not-there'\n[spool]");
         if fs::read_to_string("/proc/mounts").unwrap().contains(" /dev/shm tmpfs ") {
             assert!(memory.contains("warning  spool: /dev/shm: this file system is memory"), "{memory}");
@@ -182,7 +184,7 @@ mod tests {
         let held = FolderLock::take(dir.path()).unwrap();
         assert!(said(&format!("{service}[spool]")).contains("is in use"));
         drop(held);
-        assert!(said(&format!("{service}[spool]")).contains("holds 0 messages and 0 sessions"));
+        assert!(said(&format!("{service}[spool]")).contains("holds 0 records and 0 sessions"));
         assert!(said(&service).contains("ok       spool"));
         fs::write(crate::runtime::segment_path(&dir.path().join("spool/0"), 0), b"x").unwrap();
         assert!(said(&format!("{service}[spool]")).contains("PROBLEM  spool: "));

@@ -36,7 +36,8 @@ pub(super) fn watch(post: Post<Mail>, hearts: Vec<Arc<Heartbeat>>, journal: Arc<
         let mut watchdog = Watchdog::new(post, hearts, STALL_LIMIT, Instant::now());
         while let Some(verdict) = told.upgrade() {
             let stalled = watchdog.stalled(Instant::now());
-            let text = stalled.first().map(|(shard, silent)| format!("shard {shard} has not turned for {silent:.0?}"));
+            let text =
+                stalled.first().map(|(shard, silent)| format!("shard {shard} has been blocked for {silent:.0?}"));
             let before = std::mem::replace(&mut *verdict.lock().unwrap_or_else(PoisonError::into_inner), text);
             drop(verdict);
             if let (None, Some((shard, silent))) = (before, stalled.first()) {

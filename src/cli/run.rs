@@ -165,7 +165,7 @@ impl Service {
             let (around, board) = (around.clone(), Arc::clone(&boards.shards[index]));
             let make = move |index| Core::new(index, around, board);
             let shard = runtime::spawn(index, &settings, sockets, mailbox, make);
-            shards.push(shard.map_err(|e| format!("shard {index} does not start: {e}"))?);
+            shards.push(shard.map_err(|e| format!("shard {index} cannot start: {e}"))?);
         }
         let ready = Arc::new(AtomicBool::new(false));
         let hearts: Vec<_> = shards.iter().map(ShardThread::heartbeat).collect();
@@ -221,7 +221,7 @@ impl Service {
                 // A shard whose ring fails says nothing any more. Its clients have nowhere else to go.
                 Err(RecvTimeoutError::Timeout) => {
                     if let Some(shard) = self.shards.iter().position(ShardThread::is_finished) {
-                        return Err(format!("shard {shard} ended by itself"));
+                        return Err(format!("shard {shard} ended unexpectedly"));
                     }
                 }
                 Ok(Event::Shard(Notice::Started(_))) => {
@@ -235,10 +235,10 @@ impl Service {
                     }
                 }
                 Ok(Event::Shard(Notice::Failed { shard, why })) => {
-                    return Err(format!("shard {shard} does not start: {why}"));
+                    return Err(format!("shard {shard} cannot start: {why}"));
                 }
                 Ok(Event::Shard(Notice::Drained { shard, .. })) => {
-                    return Err(format!("shard {shard} ended by itself"));
+                    return Err(format!("shard {shard} ended unexpectedly"));
                 }
                 Ok(Event::Signal(Signal::Stop(signal))) => break signal,
                 Ok(Event::Signal(Signal::Reload)) => self.reload()?,
@@ -295,7 +295,7 @@ impl Service {
             let mut letter = letter(shard);
             while let Err(back) = self.post.send(shard, letter) {
                 if self.shards[shard].is_finished() {
-                    return Err(format!("shard {shard} ended by itself"));
+                    return Err(format!("shard {shard} ended unexpectedly"));
                 }
                 letter = back;
                 std::thread::sleep(Duration::from_millis(1));
@@ -339,7 +339,7 @@ impl Service {
                 mqtt.ip(),
                 mqtt.port()
             );
-            println!("and read it as a Kafka record:");
+            println!("Read it as a Kafka record:");
             println!("  kcat -b {} -C -t {topic} -o beginning -e -f '%k: %s\\n'", log.local_addr());
             println!("\nCtrl-C stops Forebay. `forebay --help` has more examples.");
         }
@@ -354,7 +354,7 @@ impl Service {
         self.tell_all(|| Mail::Drain { grace })?;
         let (rows_left, rows_kept) = self.await_drained(grace)?;
         for shard in self.shards.drain(..) {
-            shard.join().map_err(|e| format!("a shard ended badly: {e}"))?;
+            shard.join().map_err(|e| format!("a shard failed while stopping: {e}"))?;
         }
         self.observer.stop();
         drop(self.control.take());
@@ -366,7 +366,7 @@ impl Service {
             let kept = Some(rows_kept).filter(|kept| *kept > 0);
             self.journal.say(Said::now(Kind::Drained).maybe(Field::RowsKept, kept));
             if let Some(kept) = kept {
-                println!("{kept} messages are not in Kafka yet; the spool keeps them for the next start");
+                println!("{kept} records are not in Kafka yet; the spool keeps them for the next start");
             }
             return Ok(());
         }
@@ -493,6 +493,9 @@ fn tokens(config: &Config) -> Result<Option<Arc<Tokens>>, Failure> {
 fn start_control(config: &Config, shown: Shown) -> Result<Option<Control>, Failure> {
     let Some(bind) = config.control.bind else { return Ok(None) };
     Control::start(bind, shown).map(Some).map_err(|e| {
-        format!("control plane cannot listen on {bind}: {e}; {} sets it, \"off\" turns it off", config.control.moved_by)
+        format!(
+            "control plane cannot listen on {bind}: {e}; {} sets the address, \"off\" disables it",
+            config.control.moved_by
+        )
     })
 }

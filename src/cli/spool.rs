@@ -77,7 +77,9 @@ fn shard(folder: &Path, entries: bool) -> Result<(Value, bool), String> {
     let failed = |error: io::Error| format!("{}: {error}", folder.display());
     let found: BTreeMap<u64, u64> = segments_in(folder).map_err(failed)?.into_iter().collect();
     let _locks = share(folder).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => format!("{}: a running service uses it; stop that first", folder.display()),
+        io::ErrorKind::WouldBlock => {
+            format!("{}: it is in use by a running service; stop the service first", folder.display())
+        }
         _ => failed(error),
     })?;
     let disk = Folder(folder);

@@ -153,7 +153,7 @@ fn a_folder_in_use_is_refused() {
     write(dir.path());
     let lock = FolderLock::take(dir.path()).unwrap();
     let options = InspectArgs { folder: dir.path().to_owned(), ..InspectArgs::default() };
-    assert!(inspect(&options).unwrap_err().contains("a running service uses it"));
+    assert!(inspect(&options).unwrap_err().contains("it is in use by a running service"));
     drop(lock);
     assert!(inspect(&options).unwrap().1);
     let nowhere = InspectArgs { folder: dir.path().join("nowhere"), ..InspectArgs::default() };

@@ -31,7 +31,7 @@ pub fn create(config: &Config, shape: Shape) -> bool {
             match sink.topic.as_literal() {
                 Some(topic) if !topics.contains(&topic) => topics.push(topic),
                 Some(_) => {}
-                None => println!("sink {}: its topic depends on the message: nothing to make", sink.name),
+                None => println!("sink {}: its topic depends on the message: nothing to create", sink.name),
             }
         }
         let dead_letters =
@@ -71,7 +71,7 @@ fn create_in(cluster: &Cluster, topics: &[&str], shape: Shape) -> Result<bool, S
         }
     }
     let version = admin.version::<CreateTopicsRequest>(i16::MAX).filter(|version| *version >= VERSION_WITH_DEFAULTS);
-    let version = version.ok_or("it is older than Kafka 2.4: make the topics with its own tools")?;
+    let version = version.ok_or("it is older than Kafka 2.4: create the topics with Kafka's own tools")?;
     let topic = |topic: &&str| {
         CreatableTopic::default()
             .with_name(TopicName(StrBytes::from((*topic).to_owned())))

@@ -41,7 +41,7 @@ impl Binds {
             } else {
                 format!("{address} is taken by {earlier}, which has {other}")
             };
-            let fault = Fault::new(what).hint("give each a port of its own");
+            let fault = Fault::new(what).hint("use a different port for each");
             match by {
                 By::File(spot) => source.report(spot, fault),
                 By::Option(option) => source.report_option(option, fault),

@@ -24,7 +24,7 @@ pub(super) fn read(table: &Table<'_>, topic: Option<&Template>) -> Option<DeadLe
     if let Some(name) = &to {
         let spot = table.spot("dead_letters_topic");
         if let Err(error) = kafka_topic(name.as_bytes()) {
-            table.source.report(&spot, Fault::new(format!("\"{name}\" is no Kafka topic: it {error}")));
+            table.source.report(&spot, Fault::new(format!("\"{name}\" is not a valid Kafka topic: it {error}")));
         }
         if topic.and_then(Template::as_literal) == Some(name) {
             let fault = Fault::new("is the sink's own topic, which will refuse again what it has refused");
@@ -96,7 +96,7 @@ mod tests {
     fn what_cannot_work_is_said() {
         for (keys, what) in [
             (&["dead_letters_topic = 't'"][..], "is the sink's own topic"),
-            (&["dead_letters_topic = 'a b'"], "is no Kafka topic"),
+            (&["dead_letters_topic = 'a b'"], "is not a valid Kafka topic"),
             (&["dead_letters_file = ''"], "must not be empty"),
             (&["dead_letters_file = 'f'", "dead_letters_file = 'f'"], "is another sink's file, on line 5"),
         ] {

@@ -156,7 +156,7 @@ fn find(name: &str, clusters: &[String]) -> Result<(Home, &'static Key), Fault> 
                 [] if name.is_empty() => unknown(),
                 [] => Ok((Home::Cluster(name.to_lowercase()), key)),
                 [only] => Ok((Home::Cluster(only.clone()), key)),
-                [one, other, ..] => Err(Fault::new(format!("stands for kafka.{one} and for kafka.{other}"))
+                [one, other, ..] => Err(Fault::new(format!("could mean kafka.{one} or kafka.{other}"))
                     .hint("set it in the file, or rename one of them")),
             }
         }
@@ -170,10 +170,10 @@ fn unknown(rest: &str, clusters: &[String]) -> Fault {
     for (later, advice) in LATER {
         let (section, key) = later.split_once('.').unwrap_or((later, ""));
         if lower.split('_').next() == Some(section) && lower.ends_with(key) {
-            return Fault::new("is not built yet").hint(advice);
+            return Fault::new("is not supported yet").hint(advice);
         }
     }
-    let fault = Fault::new("is not a variable of Forebay");
+    let fault = Fault::new("is not a setting of Forebay");
     let number = rest.split('_').nth(1).filter(|part| part.parse::<usize>().is_ok()).unwrap_or("0");
     let mut known = Vec::new();
     for key in keys::KEYS {
@@ -256,7 +256,7 @@ fn table<'t, 'a>(
             let items = list.len();
             if *at > items {
                 return Err(Fault::new(format!("{} has {items} before it", section.header()))
-                    .hint(format!("they count from 0: the next is {items}")));
+                    .hint(format!("indexes start at 0: the next one is {items}")));
             }
             if *at == items {
                 list.push(new(DeValue::Table(DeTable::new())));

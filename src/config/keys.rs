@@ -64,25 +64,27 @@ impl Section {
         match self {
             Self::Service => "The process.",
             Self::Control => "The control plane.",
-            Self::Log => "What is written to standard error.",
-            Self::Mqtt => "Limits of the protocol, for all listeners.",
-            Self::Listener => "Where devices connect; one part for each. With none: `bind = \"127.0.0.1:1883\"`.",
+            Self::Log => "The log on standard error.",
+            Self::Mqtt => "Protocol limits, for all listeners.",
+            Self::Listener => {
+                "An address that devices connect to; may be repeated. Without any: `bind = \"127.0.0.1:1883\"`."
+            }
             Self::Kafka => {
-                "A Kafka cluster; NAME is yours, and sinks refer to it. With none, the embedded log takes its place."
+                "A Kafka cluster; you choose NAME, and sinks refer to it. Without any, the embedded log takes its place."
             }
             Self::Embedded => {
-                "The embedded log: a single-node Kafka-protocol log in this process, for a machine with no Kafka yet. It \
-                 runs where there is no `[kafka.NAME]`, and where this part is there; sinks know it as `\"embedded\"`."
+                "The embedded log: a single-node log with the Kafka protocol in this process, for a machine without Kafka. It \
+                 runs if there is no `[kafka.NAME]`, or if this section is present; sinks refer to it as `\"embedded\"`."
             }
             Self::Spool => {
-                "The disk buffer: a log of segments for each shard below `spool` in `data_dir`. It is there where this part is \
-                 there, if only as `[spool]` with no key; sinks then keep their rows on disk and answer at `\"stored\"`, \
-                 unless they say otherwise: see [SPOOL.md](internals/SPOOL.md)."
+                "The disk buffer: a log of segments per shard in `spool` below `data_dir`. It is enabled by the presence of this \
+                 section, even without keys; sinks then keep their records on disk and acknowledge at `\"stored\"`, unless \
+                 configured otherwise: see [SPOOL.md](internals/SPOOL.md)."
             }
             Self::Sink => {
-                "MQTT to Kafka. A message goes to every sink of which a filter matches, and is answered when each has met \
-                 its level. With no sink and no `[kafka.NAME]` there is one that takes `#` to the Kafka topic \
-                 `mqtt-messages`; with a `[kafka.NAME]` and no sink the configuration is refused."
+                "MQTT to Kafka. A message goes to every sink with a matching filter, and is acknowledged when each of them has \
+                 met its `acknowledge` level. Without any sink and without `[kafka.NAME]`, one sink writes `#` to the Kafka \
+                 topic `mqtt-messages`; with a `[kafka.NAME]`, at least one sink is required."
             }
         }
     }
@@ -192,17 +194,17 @@ pub(super) struct Key {
 /// Keys that other documents speak of and that this version does not have: `section.key`, or a section; and what to do.
 pub(super) const LATER: [(&str, &str); 9] = [
     ("source", "this version goes from MQTT to Kafka only: leave it out"),
-    ("rule", "this version has filters and templates in [[sink]] only: leave it out"),
+    ("rule", "this version has only filters and templates, in [[sink]]: leave it out"),
     ("bridge", "this version is a server only: leave it out"),
     ("listener.tls", "this version listens on plain TCP: put a TLS proxy in front"),
-    ("kafka.tls", "this version speaks to Kafka without TLS"),
-    ("kafka.sasl", "this version speaks to Kafka without SASL"),
-    ("sink.topics_max", "it is topics_max in [kafka.NAME], for all sinks of the cluster"),
+    ("kafka.tls", "this version connects to Kafka without TLS"),
+    ("kafka.sasl", "this version connects to Kafka without SASL"),
+    ("sink.topics_max", "use topics_max in [kafka.NAME]: it applies to all sinks of the cluster"),
     (
         "sink.when_full",
-        "it is when_full in [spool], for all sinks that keep rows on disk; full memory holds publishers back",
+        "use when_full in [spool]: it applies to all sinks that keep records on disk; when memory is full, publishers are paused",
     ),
-    ("sink.partition", "no record is given a partition by number: see partitioner"),
+    ("sink.partition", "records cannot be sent to a fixed partition: see partitioner"),
 ];
 
 /// The key of that name; every name the code asks for is in the table, which the tests walk through.
@@ -262,192 +264,193 @@ macro_rules! keys {
 /// The table.
 pub(super) const KEYS: &[Key] = keys! {
     Service.shards: Integer { min: 0, max: 1_024 }, Is("0"),
-        "Shards: threads that each own a part of the sessions. 0 takes one for each core that the process may use.";
+        "Number of shards: threads that each own a part of the sessions. 0: one per available core.";
     Service.pin: Flag, Is("true"),
-        "Pins each shard to a core of its own. Off: the kernel places them, and there may be more shards than cores.";
+        "Whether to pin each shard to its own core. If false, the kernel schedules the shards, and there may be more of them than cores.";
     Service.data_dir: Text, Is("\"./forebay-data\""),
-        "Directory for all that is kept on disk. A relative one starts at the working directory.";
-    Service.data_dir_id: Text, From("any directory will do"),
-        "The id of the data directory, which the first start with `[spool]` logs and `forebay check` shows. A start then \
-         refuses any other directory, and an empty one: a volume that is not mounted.";
+        "Directory for everything that is stored on disk. A relative path is relative to the working directory.";
+    Service.data_dir_id: Text, From("any directory is accepted"),
+        "ID of the data directory. The first start with `[spool]` logs it, and `forebay check` shows it. If it is set, the service refuses \
+         to start with any other directory or with an empty one, such as the mount point of a volume that is not mounted.";
     Service.drain_grace: Duration { min: s(0), max: s(600) }, Is("\"10s\""),
-        "How long SIGTERM waits at most for Kafka to take what a stop would lose. What is left then is reported.";
+        "How long a stop (SIGTERM) waits for Kafka to take the records that would otherwise be lost. Records that are left after this time \
+         are reported.";
 
     Control.bind: AddressOrOff, Is("\"127.0.0.1:8080\""),
-        "Address of `/healthz`, `/readyz`, `/metrics` and `/api/v1`; `\"off\"`: none.";
+        "Address of `/healthz`, `/readyz`, `/metrics` and `/api/v1`; `\"off\"` disables them.";
     Control.tokens_file: Text, From("`\"none\"`, if `bind` is a loopback address; otherwise required"),
-        "File of tokens for `/api/v1`, one line `NAME ROLE HASH` each; `forebay token NAME` prints such a line. `\"none\"`: no tokens, and only this machine may use `/api/v1`.";
+        "File of tokens for `/api/v1`, one line `NAME ROLE HASH` each; `forebay token NAME` prints such a line. `\"none\"`: no tokens, and \
+         only this machine may use `/api/v1`.";
 
     Log.format: Word(FORMAT), Is("\"text\""),
-        "Lines for people, or one JSON object a line.";
+        "`\"text\"` for people; `\"json\"`: one JSON object per line.";
     Log.level: Word(LEVEL), Is("\"info\""),
-        "The least severe level that is written.";
+        "Minimum level of log lines.";
 
     Mqtt.packet_bytes_max: Size { min: KIB, max: 256 * MIB }, Is("\"1MiB\""),
-        "The largest packet taken, whole; told to 5.0 clients as Maximum Packet Size.";
+        "Maximum size of an MQTT packet, including its header; sent to 5.0 clients as Maximum Packet Size.";
     Mqtt.receive_maximum: Integer { min: 1, max: 65_535 }, Is("1024"),
-        "QoS 1 and 2 messages that a 5.0 client may have unanswered at a time.";
+        "Maximum number of unacknowledged QoS 1 and 2 messages of a 5.0 client (Receive Maximum).";
     Mqtt.qos2_inflight_3x: Integer { min: 1, max: 65_535 }, Is("1024"),
-        "QoS 2 messages that a 3.x client may have open at a time, from PUBLISH to PUBREL; one more ends its connection. \
-         For a 5.0 client `receive_maximum` is the bound.";
+        "Maximum number of QoS 2 messages of a 3.x client in flight, from PUBLISH to PUBREL; a client that exceeds it is disconnected. \
+         For 5.0 clients `receive_maximum` is the limit.";
     Mqtt.topic_alias_maximum: Integer { min: 0, max: 1_024 }, Is("32"),
-        "Topic aliases that a 5.0 client may set up. 0: none.";
+        "Maximum number of topic aliases of a 5.0 client. 0: none.";
     Mqtt.connect_timeout: Duration { min: ms(100), max: s(300) }, Is("\"10s\""),
-        "A connection that has not sent its whole CONNECT by then is closed.";
+        "Time a client has to send its complete CONNECT packet; after that the connection is closed.";
     Mqtt.keep_alive_max: Duration { min: s(0), max: s(65_535) }, Is("\"0s\""),
-        "The longest keep-alive: a 5.0 client that asks for more is told this instead. Whole seconds; `\"0s\"`: no bound. \
-         A client may turn keep-alive off.";
+        "Maximum keep-alive. A 5.0 client that asks for more is given this value as Server Keep Alive. Whole seconds; `\"0s\"`: no limit. \
+         A client may still turn keep-alive off.";
     Mqtt.session_expiry_max: Duration { min: s(0), max: s(36_500 * DAY) }, Is("\"30d\""),
-        "The longest time that a 5.0 client may have its session kept without a connection. Whole seconds; `\"0s\"`: \
-         nothing is kept.";
+        "Maximum Session Expiry Interval of a 5.0 client: how long its session is kept after it disconnects. Whole seconds; `\"0s\"`: \
+         sessions end with their connections.";
     Mqtt.session_expiry_3x: Duration { min: s(0), max: s(36_500 * DAY) }, Is("\"1d\""),
-        "How long the session of a 3.x client without clean session is kept, which the client cannot say. Whole seconds.";
+        "How long the session of a 3.x client without clean session is kept after it disconnects; the protocol has no field for it. \
+         Whole seconds.";
     Mqtt.sessions_max: Integer { min: 1, max: 100_000_000 }, Is("1000000"),
-        "Sessions at a time, all shards together, connected or kept.";
+        "Maximum number of sessions, connected or not, across all shards.";
     Mqtt.evict_sessions: Flag, Is("true"),
-        "Where there is no room for another session (`sessions_max`, or 256 MiB of client ids, user names and wills a shard), the \
-         sessions that have been without a connection longest are ended, counted. Off, or where all are connected: the CONNECT is \
-         refused, 5.0 with 0x97, 3.x with return code 3.";
+        "What to do when there is no room for another session (`sessions_max`, or 256 MiB of client IDs, user names and wills per shard). \
+         If true, the sessions that have been disconnected longest are ended and counted. If false, or if all sessions are connected, the \
+         CONNECT is refused: 5.0 with 0x97, 3.x with return code 3.";
 
     Listener.bind: Address, Required,
-        "Address that devices connect to. Port 0 takes a free one, which the log names.";
+        "Address that devices connect to. Port 0 picks a free port, which the log names.";
     Listener.transport: Word(TRANSPORT), Is("\"tcp\""),
-        "How bytes travel on it.";
+        "Transport protocol.";
     Listener.proxy_protocol: Word(PROXY_PROTOCOL), Is("\"off\""),
-        "Which version of the PROXY protocol the TCP proxy in front speaks: its header must come before CONNECT, and the \
-         address in it is the device's. `\"any\"`: either version. Where it is on, only the proxy may reach the port: see below.";
+        "Version of the PROXY protocol that the TCP proxy in front of this listener speaks. Its header must precede CONNECT, and its source \
+         address is taken as the device's. `\"any\"`: either version. If it is on, only the proxy may be able to reach the port: see below.";
     Listener.answer_timeout: Duration { min: s(1), max: s(DAY) }, From("never"),
-        "A connection that has been owed an answer for so long is closed, in 5.0 with DISCONNECT 0x89, its session kept: the \
-         device comes back and sends again. Up to a quarter late.";
+        "A connection that has waited this long for an acknowledgement is closed (5.0: DISCONNECT 0x89) and its session is kept, so that \
+         the device reconnects and sends again. It may take up to a quarter longer.";
     Listener.receipts: Flag, Is("false"),
-        "Tells 5.0 clients where their message is: the PUBACK or PUBREC of one that went to Kafka before it was answered \
-         (`\"leader\"`, `\"replicated\"`) has the user properties `kafka-topic`, `kafka-partition` and `kafka-offset`: see below.";
+        "Whether PUBACK and PUBREC tell 5.0 clients where their record is, in the user properties `kafka-topic`, `kafka-partition` and \
+         `kafka-offset`. For sinks with `acknowledge = \"leader\"` or `\"replicated\"`: see below.";
 
     Kafka.bootstrap: TextList, Required,
-        "Brokers to start from, `\"host:port\"`: a list, or one string with commas.";
+        "Bootstrap brokers, `\"host:port\"`: a list, or one comma-separated string.";
     Kafka.client_id: Text, Is("\"forebay\""),
-        "Name in the brokers' logs and quotas.";
+        "Client ID, for the brokers' logs and quotas.";
     Kafka.connect_timeout: Duration { min: ms(100), max: s(120) }, Is("\"5s\""),
-        "How long a connection to a broker may take to stand.";
+        "Time-out for establishing a connection to a broker.";
     Kafka.request_timeout: Duration { min: s(1), max: s(600) }, Is("\"10s\""),
-        "A broker that has not answered by then is taken for gone: the connection is closed and opened anew. That is the bound: the first times it is done after 1, 2, 4 s.";
+        "Maximum time to wait for a response; then the connection is closed and another is opened. The first attempts \
+         time out earlier, after 1, 2 and 4 s.";
     Kafka.metadata_max_age: Duration { min: s(1), max: s(DAY) }, Is("\"5m\""),
-        "Metadata older than this is asked for again, though nothing went wrong.";
+        "Age at which metadata is refreshed even if nothing has changed.";
     Kafka.topics_max: Integer { min: 1, max: 10_000_000 }, Is("10000"),
-        "Kafka topics that a shard keeps in memory for this cluster. From seven eighths on, topics without a message for five minutes are \
-         forgotten to make room; where none is, a message for one topic more is refused: 5.0 clients are told 0x97, 3.x connections are closed.";
+        "Maximum number of topics of this cluster that a shard keeps in memory. Above seven eighths of it, topics without a message for five \
+         minutes are evicted. If none can be evicted, a message for another topic is refused: 5.0 clients get 0x97, 3.x clients are disconnected.";
     Kafka.reconnect_backoff_min: Duration { min: ms(1), max: s(60) }, Is("\"50ms\""),
-        "Wait before the second attempt to reach a broker; it doubles with each.";
+        "Wait before the second attempt to connect to a broker; it doubles with each attempt.";
     Kafka.reconnect_backoff_max: Duration { min: ms(10), max: s(600) }, Is("\"1s\""),
-        "The longest such wait.";
+        "Maximum wait between two attempts to connect.";
     Kafka.buffer_bytes: Size { min: MIB, max: 1_024 * GIB }, From("`\"256MiB\"`, at least 4 MiB a shard"),
-        "Memory for records on their way to this cluster, all shards together. Where it is full, nothing is read from \
-         publishing clients until there is room. Where several topics or sinks share it, one whose records do not leave fills \
-         38 % at most, and stops only those who publish to it.";
+        "Memory for records waiting for this cluster, across all shards. When it is full, publishers are not read until there is room. If \
+         several topics or sinks share it, one that makes no progress uses at most 38 % of it, and blocks only its own publishers.";
 
     Embedded.bind: Address, Is("\"127.0.0.1:9092\""),
-        "Address of the embedded log. Port 0 takes a free one, which the log names.";
+        "Address of the embedded log. Port 0 picks a free port, which the log names.";
     Embedded.dir: Text, From("`log` in `data_dir`"),
         "Directory of its files.";
-    Embedded.advertised: Text, From("the address at which a client came in"),
-        "`\"host:port\"` that Kafka clients are told to connect to, where translation of addresses makes it another one.";
+    Embedded.advertised: Text, From("the address that the client connected to"),
+        "`\"host:port\"` that Kafka clients are told to connect to, for use behind address translation.";
     Embedded.partitions: Integer { min: 1, max: 1_000 }, Is("4"),
-        "Partitions of a topic that is made by being used.";
+        "Number of partitions of automatically created topics.";
     Embedded.segment_bytes: Size { min: MIB, max: GIB }, Is("\"64MiB\""),
-        "A partition's file is followed by a new one when it is this long.";
+        "Size at which a new segment of a partition is started.";
     Embedded.auto_create_topics: Flag, Is("true"),
-        "Whether a topic that is not there is made by being used. Off: `forebay topics create`, or any Kafka tool.";
-    Embedded.retention: Duration { min: s(1), max: s(36_500 * DAY) }, From("none: records stay"),
-        "Records older than this go (`log.retention.ms`), in whole segments; a topic's own `retention.ms` goes before it.";
-    Embedded.retention_bytes: Size { min: MIB, max: 1_024 * 1_024 * GIB }, From("none: a partition grows"),
-        "A partition longer than this loses its oldest segments (`log.retention.bytes`); a topic's own `retention.bytes` \
-         goes before it.";
+        "Whether a missing topic is created on first use. If false, create topics with `forebay topics create` or any Kafka tool.";
+    Embedded.retention: Duration { min: s(1), max: s(36_500 * DAY) }, From("none: records are kept"),
+        "Age at which records are deleted, in whole segments (`log.retention.ms`). A topic's own `retention.ms` takes precedence.";
+    Embedded.retention_bytes: Size { min: MIB, max: 1_024 * 1_024 * GIB }, From("none: no limit"),
+        "Maximum size of a partition; its oldest segments are deleted (`log.retention.bytes`). A topic's own `retention.bytes` takes \
+         precedence.";
     Embedded.retention_interval: Duration { min: ms(100), max: s(DAY) }, Is("\"30s\""),
-        "How often it looks for segments that may go (`log.retention.check.interval.ms`).";
+        "How often retention is checked (`log.retention.check.interval.ms`).";
     Embedded.connections_max: Integer { min: 1, max: 100_000 }, Is("1000"),
-        "Kafka connections at a time; further ones are closed at once and counted.";
+        "Maximum number of Kafka connections; further ones are closed at once and counted.";
     Embedded.partitions_max: Integer { min: 1, max: 1_000_000 }, Is("20000"),
-        "Partitions of all topics together; a topic that would pass it is not made.";
+        "Maximum number of partitions across all topics; a topic that would exceed it is not created.";
     Embedded.message_bytes_max: Size { min: 64 * KIB, max: 15 * MIB }, Is("1048588"),
-        "The largest record batch taken, as `max.message.bytes` of a Kafka topic. Sinks must stay below it.";
+        "Maximum size of a record batch, as `max.message.bytes` of a Kafka topic. The batches of sinks must be smaller.";
     Embedded.buffer_bytes: Size { min: MIB, max: 1_024 * GIB }, From("`\"256MiB\"`, at least 4 MiB a shard"),
-        "Memory for records on their way to it, as in `[kafka.NAME]`.";
+        "Memory for records waiting for it, as in `[kafka.NAME]`.";
     Embedded.topics_max: Integer { min: 1, max: 10_000_000 }, Is("10000"),
-        "Topics of it that a shard keeps in memory, as in `[kafka.NAME]`.";
+        "Maximum number of its topics that a shard keeps in memory, as in `[kafka.NAME]`.";
 
     Spool.bytes_max: Size { min: 8 * MIB, max: 1_024 * 1_024 * GIB }, Is("\"8GiB\""),
-        "Room on the disk, all shards together, in equal parts. The file system should have it free: see `forebay check`.";
+        "Maximum size on disk, divided equally among the shards. The file system should have that much free: `forebay check` warns if not.";
     Spool.segment_bytes: Size { min: MIB, max: 4 * GIB }, From("`\"64MiB\"`; less where a shard has room for fewer than 16"),
-        "Length of a segment's file. A shard's part holds at least eight, of which four are kept for what empties it; a \
-         record or a batch takes an eighth of one at most.";
+        "Size of a segment file. A shard needs room for at least eight segments, of which four are reserved for moving records out; a record \
+         or a batch takes at most an eighth of a segment.";
     Spool.append: Word(APPEND), Is("\"written\""),
-        "How rows get into a segment's file. `\"written\"`: by writes. `\"mapped\"`: stored into the mapped file; a disk \
-         that fails while they are stored may then end the process with SIGBUS, where a write gives an error: see \
-         [SPOOL.md](internals/SPOOL.md#written-or-mapped).";
+        "How records are appended to a segment. `\"written\"`: with write operations. `\"mapped\"`: through a memory map. With a map, a disk \
+         error can end the process with SIGBUS, where a write reports an error: see [SPOOL.md](internals/SPOOL.md#written-or-mapped).";
     Spool.when_full: Word(WHEN_FULL), Is("\"backpressure\""),
-        "What happens to a message for which there is no room. `\"backpressure\"`: its publisher is not read until there is. \
-         `\"refuse\"`: it is refused, 5.0 with 0x97. `\"drop-oldest\"`: the oldest rows on disk make room, counted.";
-    Spool.spool_share: Share, From("`0.5`; `1` if only one sink keeps rows on disk"),
-        "The part of the room that one sink may fill; past it `when_full` holds for that sink alone.";
+        "What to do with a message for which there is no room. `\"backpressure\"`: its publisher is not read until there is room. \
+         `\"refuse\"`: it is refused (5.0: 0x97). `\"drop-oldest\"`: the oldest records on disk are dropped and counted.";
+    Spool.spool_share: Share, From("`0.5`; `1` if only one sink keeps records on disk"),
+        "Maximum share of the spool that one sink may use; beyond it `when_full` applies to that sink.";
 
     Sink.name: Text, Required,
-        "Its name in metrics and messages: letters, digits, `.`, `_`, `-`, at most 100.";
+        "Unique name, used in metrics and events: letters, digits, `.`, `_`, `-`; at most 100 characters.";
     Sink.kafka: Text, From("the cluster, if there is only one"),
         "NAME of a `[kafka.NAME]`, or `\"embedded\"`.";
     Sink.filters: TextList, Required,
-        "MQTT topic filters; `+` and `#` as in MQTT.";
+        "MQTT topic filters, with the wildcards `+` and `#`.";
     Sink.topic: Template, Required,
-        "Kafka topic. A message for which it renders a name that Kafka does not take is refused.";
+        "Kafka topic. A message for which the template yields an invalid topic name is refused.";
     Sink.key: Template, Is("\"${topic}\""),
         "Record key; messages of one client with the same key stay in order. `\"\"`: records without a key.";
     Sink.value: Template, Is("\"${payload}\""),
-        "Record value. Not beside `value_format = \"json\"`.";
+        "Record value. Cannot be combined with `value_format = \"json\"`.";
     Sink.value_format: Word(VALUE_FORMAT), Is("\"raw\""),
-        "`\"json\"`: the record value is the message as a JSON object, see below. `\"raw\"`: it is what `value` gives.";
+        "`\"raw\"`: the record value is what `value` yields. `\"json\"`: it is the whole message as a JSON object, see below.";
     Sink.headers: TemplateTable, From("none"),
-        "Record headers, in the order of the file; MQTT 5 user properties follow them, but for those of the same name.";
+        "Record headers, in this order; the message's MQTT 5 user properties follow them.";
     Sink.properties: Flag, Is("true"),
-        "MQTT 5 properties of the message as record headers `mqtt-...`, see below. User properties become headers either way.";
+        "Whether the message's other MQTT 5 properties become record headers `mqtt-...`, see below. User properties always become headers.";
     Sink.user_property_prefix: Text, From("none"),
-        "Put in front of the name of each user property that becomes a header. A user property whose header would have the name of one in `headers`, or of one that Forebay writes, is left out: a client cannot forge them.";
+        "Prefix for the header names of user properties. A user property whose header would have the name of one in `headers`, or of one \
+         that Forebay writes itself, is left out, so clients cannot forge headers.";
     Sink.metadata: TextTable, From("none"),
-        "Fixed texts, for its templates to name: `${metadata.NAME}`.";
-    Sink.buffer: Word(BUFFER), From("`\"disk\"` where there is a `[spool]` and `acknowledge` allows it, else `\"memory\"`"),
-        "Where rows are kept until Kafka has them: see below.";
+        "Constants that the sink's templates can use as `${metadata.NAME}`.";
+    Sink.buffer: Word(BUFFER), From("`\"disk\"` if there is a `[spool]` and `acknowledge` allows it, otherwise `\"memory\"`"),
+        "Where records are kept until Kafka has them: see below.";
     Sink.spill_after: Size { min: 64 * KIB, max: 1_024 * GIB }, From("a quarter of the cluster's `buffer_bytes`"),
-        "Memory of its rows, all shards together, past which they are on the disk alone. Not beside `buffer = \"memory\"`. \
-         The cluster's `buffer_bytes` bounds it all the same.";
-    Sink.acknowledge: Word(ACKNOWLEDGE), From("`\"stored\"` with `buffer = \"disk\"`, else `\"replicated\"`"),
-        "What an answered message can rely on: see below.";
+        "Memory for the sink's records, across all shards; beyond it records are kept on disk only. Cannot be combined with \
+         `buffer = \"memory\"`. The cluster's `buffer_bytes` remains the limit for all its sinks.";
+    Sink.acknowledge: Word(ACKNOWLEDGE), From("`\"stored\"` with `buffer = \"disk\"`, otherwise `\"replicated\"`"),
+        "What an acknowledgement guarantees: see below.";
     Sink.acks: Word(ACKS), From("`\"all\"`; with `acknowledge = \"leader\"` `\"1\"`"),
-        "What brokers are asked to confirm, where nobody waits for it: only with `acknowledge = \"received\"`, as the other \
-         levels say it themselves.";
+        "Kafka's `acks`, for sinks with `acknowledge = \"received\"` only: the other levels imply it.";
     Sink.partitioner: Word(PARTITIONER), Is("\"key\""),
-        "Which partition a record goes to, and with it what order is kept: see below.";
+        "How partitions are chosen, which also determines what stays in order: see below.";
     Sink.compression: Word(COMPRESSION), Is("\"none\""),
-        "Of record batches.";
+        "Compression of record batches.";
     Sink.compression_level: Integer { min: 1, max: 19 }, From("gzip: `6`; zstd: `3`"),
-        "How hard the codec tries: 1 to 9 with gzip, 1 to 19 with zstd. The others have no levels.";
+        "Compression level: 1 to 9 for gzip, 1 to 19 for zstd. The other codecs have none.";
     Sink.linger: Duration { min: us(0), max: s(60) }, Is("\"2ms\""),
-        "How long a record waits for company before its batch may go.";
+        "How long a record waits for others before its batch may be sent.";
     Sink.batch_bytes: Size { min: KIB, max: 16 * MIB }, Is("\"256KiB\""),
-        "A batch is full when it has this many bytes; the topic's `max.message.bytes` must allow it.";
+        "Size at which a batch is full; the topic's `max.message.bytes` must allow it.";
     Sink.record_bytes_max: Size { min: KIB, max: 64 * MIB }, Is("\"1000KiB\""),
-        "The largest record taken (key, value and headers together); a larger message is refused. The default fits the \
-         1 MiB that a Kafka topic takes by default.";
+        "Maximum size of a record (key, value and headers together); a larger message is refused. The default fits Kafka's default \
+         `max.message.bytes`.";
     Sink.max_inflight: Integer { min: 1, max: 5 }, Is("5"),
-        "Batches of a partition that may be unanswered at a time. Each value keeps order, as batches are numbered.";
+        "Maximum number of batches in flight per partition. Any value preserves order, since the producer is idempotent.";
     Sink.expire_after: Duration { min: s(1), max: s(36_500 * DAY) }, From("never"),
-        "A record that has waited so long for Kafka, and is in no batch on its way, is dropped, counted, and its publisher \
-         told success. A message's own Message Expiry Interval holds too: the shorter of both.";
+        "A record that has waited this long and is not part of a batch in flight is dropped and counted, and its publisher gets an acknowledgement. \
+         The message's own Message Expiry Interval applies too, whichever is shorter.";
     Sink.dead_letters_topic: Text, From("none"),
-        "Kafka topic, on the same cluster, for what Kafka refuses this sink for good: see [DEAD_LETTERS.md](DEAD_LETTERS.md).";
+        "Kafka topic on the same cluster for records that Kafka rejects permanently: see [DEAD_LETTERS.md](DEAD_LETTERS.md).";
     Sink.dead_letters_file: Text, From("`dead-letters.jsonl` in `data_dir`, if there is no topic"),
-        "File for the same, one JSON object a line; beside a topic for what that refuses, too. Each sink has its own, but \
-         for the default, which all sinks share: four files of 64 MiB. A relative one starts at the working directory. \
-         `\"none\"`: no file.";
+        "File for the same, one JSON object per line; with a topic as well, for what the topic rejects. Each sink has its own file, except \
+         for the default, which is shared: four files of 64 MiB. A relative path is relative to the working directory. `\"none\"`: no file.";
     Sink.dead_letters_file_bytes_max: Size { min: 64 * KIB, max: 64 * GIB }, Is("\"64MiB\""),
-        "The file is renamed and followed by a new one when it has this many bytes.";
+        "Size at which the file is renamed and a new one is started.";
     Sink.dead_letters_files_max: Integer { min: 1, max: 1_000 }, Is("8"),
-        "Such files that are kept, the one that is written among them. The oldest goes, whether it has been read or not.";
+        "Number of files that are kept, including the current one. The oldest is deleted, read or not.";
 };

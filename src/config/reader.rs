@@ -236,8 +236,7 @@ impl<'a> Table<'a> {
         match value.get_ref() {
             DeValue::String(text) => vec![(text.clone().into_owned(), spot)],
             DeValue::Array(items) if items.is_empty() => {
-                self.source
-                    .report(&spot, Fault::new("is an empty list").hint("give at least one, or leave the part out"));
+                self.source.report(&spot, Fault::new("is an empty list").hint("list at least one, or remove the key"));
                 Vec::new()
             }
             DeValue::Array(items) => items
@@ -320,7 +319,7 @@ pub(super) fn in_file_order<'a, 't>(
 fn unknown(section: Section, name: &str) -> Fault {
     let path = format!("{}.{name}", section.name());
     if let Some((_, advice)) = LATER.iter().find(|(later, _)| *later == path) {
-        return Fault::new("is not built yet").hint(*advice);
+        return Fault::new("is not supported yet").hint(*advice);
     }
     let fault = Fault::new("unknown key");
     if let Some(cure) = kafka_names::cure(name) {

@@ -131,7 +131,7 @@ impl<'a> Document<'a> {
                 continue;
             }
             let fault = match LATER.iter().find(|(later, _)| *later == name) {
-                Some((_, advice)) => Fault::new("is not built yet").hint(*advice),
+                Some((_, advice)) => Fault::new("is not supported yet").hint(*advice),
                 None => unknown_section(name),
             };
             self.source.report(&Spot { path: name.to_owned(), span: key.span() }, fault);
@@ -158,8 +158,8 @@ fn service(table: &Table<'_>, overrides: &Overrides, cores: usize) -> Service {
     let pin = overrides.pin.unwrap_or(pin);
     let shards = if asked == 0 { cores.min(1_024) } else { asked };
     if pin && shards > cores {
-        let fault = Fault::new(format!("{shards} pinned shards, but the process may use {cores} cores"))
-            .hint("0 takes one for each core; pin = false lets shards share cores");
+        let fault = Fault::new(format!("{shards} pinned shards, but only {cores} cores are available"))
+            .hint("0 means one per core; with pin = false shards can share cores");
         match overrides.shards {
             Some(_) => table.source.report_option("--shards", fault),
             None => table.source.report(&table.spot("shards"), fault),
@@ -197,7 +197,7 @@ fn mqtt(table: &Table<'_>) -> Mqtt {
         if time.subsec_nanos() != 0 {
             table
                 .source
-                .report(&table.spot(name), Fault::new("goes in whole seconds").hint("write it in s, m, h or d"));
+                .report(&table.spot(name), Fault::new("must be in whole seconds").hint("write it in s, m, h or d"));
         }
         u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
     };

@@ -40,7 +40,7 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
                 if let Some(earlier) = names.insert(name.clone(), spot.clone()) {
                     let what =
                         format!("\"{name}\" is the name of another sink, on {}", table.source.where_is(&earlier));
-                    table.source.report(&spot, Fault::new(what).hint("each sink has a name of its own"));
+                    table.source.report(&spot, Fault::new(what).hint("each sink needs a unique name"));
                 }
             }
             sink(table, name, targets, &overrides.environment, place)
@@ -53,7 +53,7 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
     }
     // A file that says where Kafka is and not what goes there would lose every message without a word.
     if document.has(Section::Kafka) && overrides.kafka.is_none() && !document.has(Section::Sink) {
-        let fault = Fault::new("there is no [[sink]]: nothing would go to Kafka");
+        let fault = Fault::new("there is no [[sink]]: nothing would be written to Kafka");
         document.source.report(&document.spot(Section::Kafka), fault.hint("add one with name, filters and topic"));
     }
     let sink = sink_default(document, overrides, targets, place);
@@ -199,12 +199,14 @@ fn compression_level(table: &Table<'_>, compression: Compression) -> Option<i32>
         table.source.report(&table.spot("compression_level"), Fault::new(what).hint(hint));
     };
     match codec.levels() {
-        None => report(
-            "this compression has no levels".to_owned(),
-            "leave it out, or set compression to \"gzip\" or \"zstd\"",
-        ),
+        None => {
+            report("this codec has no levels".to_owned(), "leave it out, or set compression to \"gzip\" or \"zstd\"")
+        }
         Some((min, max, _)) if !(min..=max).contains(&level) => {
-            report(format!("{level} is out of range"), &format!("with this compression it goes from {min} to {max}"));
+            report(
+                format!("{level} is out of range"),
+                &format!("with this compression it must be from {min} to {max}"),
+            );
         }
         Some(_) => {}
     }
@@ -217,8 +219,8 @@ fn value_format(table: &Table<'_>) -> ValueFormat {
         return ValueFormat::Raw;
     }
     if table.has("value") {
-        let fault = Fault::new("does not go with value_format = \"json\"");
-        table.source.report(&table.spot("value"), fault.hint("leave one of the two out"));
+        let fault = Fault::new("cannot be combined with value_format = \"json\"");
+        table.source.report(&table.spot("value"), fault.hint("remove one of the two"));
     }
     ValueFormat::Json
 }
@@ -230,8 +232,8 @@ fn target(table: &Table<'_>, targets: &[Target]) -> Option<usize> {
     if !table.has("kafka") {
         // With no cluster at all, `[kafka]` is what is wrong, and has been said.
         if targets.len() > 1 {
-            let fault = Fault::new("is required, as there are several clusters");
-            table.source.report(&table.spot("kafka"), fault.hint(format!("it must be one of {}", known())));
+            let fault = Fault::new("is required because there are several clusters");
+            table.source.report(&table.spot("kafka"), fault.hint(format!("must be one of {}", known())));
         }
         return (targets.len() == 1).then_some(0);
     }
@@ -258,7 +260,8 @@ fn check_room(source: &Source<'_>, target: &Target, shards: usize) {
         ShowSize(target.share),
         ShowSize(*need)
     );
-    let hint = format!("it takes at least \"{}\", or a smaller batch or record", ShowSize(need * shards as u64));
+    let hint =
+        format!("set it to at least \"{}\", or lower batch_bytes and record_bytes_max", ShowSize(need * shards as u64));
     source.report(&target.spot, Fault::new(what).hint(hint));
 }
 
@@ -266,7 +269,7 @@ fn check_room(source: &Source<'_>, target: &Target, shards: usize) {
 fn check_message(table: &Table<'_>, key: &str, need: u64, target: &Target) {
     let Some(max) = target.message_bytes_max.filter(|max| *max < need) else { return };
     let what = format!("a batch of {need} bytes is more than embedded.message_bytes_max, {max}");
-    table.source.report(&table.spot(key), Fault::new(what).hint("lower this, or raise that"));
+    table.source.report(&table.spot(key), Fault::new(what).hint("lower one or raise the other"));
 }
 
 /// A literal topic has to be a name that Kafka takes; of a template, its texts must be made of legal characters.
@@ -275,12 +278,12 @@ fn check_topic(table: &Table<'_>, topic: &Template) {
     match topic.as_literal() {
         Some(name) => {
             if let Err(error) = kafka_topic(name.as_bytes()) {
-                table.source.report(&spot, Fault::new(format!("\"{name}\" is no Kafka topic: it {error}")));
+                table.source.report(&spot, Fault::new(format!("\"{name}\" is not a valid Kafka topic: it {error}")));
             }
         }
         None => {
             if let Some(c) = topic.texts().flat_map(str::chars).find(|c| !is_legal(*c)) {
-                let hint = "Kafka takes letters, digits, `.`, `_` and `-`";
+                let hint = "Kafka allows letters, digits, `.`, `_` and `-`";
                 table.source.report(&spot, Fault::new(format!("`{c}` cannot be in a Kafka topic")).hint(hint));
             }
         }
@@ -291,9 +294,11 @@ fn filters(table: &Table<'_>) -> Vec<String> {
     let mut filters = Vec::new();
     for (filter, spot) in table.texts("filters") {
         match filter::validate(&filter) {
-            Err(error) => table.source.report(&spot, Fault::new(format!("\"{filter}\" is no topic filter: {error}"))),
+            Err(error) => {
+                table.source.report(&spot, Fault::new(format!("\"{filter}\" is not a valid topic filter: {error}")))
+            }
             Ok(()) if filter.starts_with("$share/") => {
-                let hint = "a sink takes each message once as it is: leave $share and the group out";
+                let hint = "a sink gets each message exactly once anyway: remove $share and the group";
                 table.source.report(&spot, Fault::new(format!("\"{filter}\" is a shared subscription")).hint(hint));
             }
             Ok(()) => filters.push(filter),
@@ -306,7 +311,7 @@ fn headers(table: &Table<'_>, fixed: &Fixed<'_>) -> Vec<(String, Template)> {
     let mut headers = Vec::new();
     for (name, value, spot) in table.entries("headers") {
         let read = match value {
-            DeValue::Table(_) => Err(values::wrong_type("a template", value).hint("put a name with dots in quotes")),
+            DeValue::Table(_) => Err(values::wrong_type("a template", value).hint("quote a name that contains dots")),
             _ => values::template(value, fixed),
         };
         match read {
@@ -322,10 +327,10 @@ fn metadata(table: &Table<'_>) -> Vec<(String, String)> {
     let mut metadata = Vec::new();
     for (name, value, spot) in table.entries("metadata") {
         match value {
-            DeValue::String(_) if name.is_empty() => table.source.report(&spot, Fault::new("a text needs a name")),
+            DeValue::String(_) if name.is_empty() => table.source.report(&spot, Fault::new("an entry needs a name")),
             DeValue::String(text) => metadata.push((name.to_owned(), text.clone().into_owned())),
             DeValue::Table(_) => {
-                let fault = values::wrong_type("a string", value).hint("put a name with dots in quotes");
+                let fault = values::wrong_type("a string", value).hint("quote a name that contains dots");
                 table.source.report(&spot, fault);
             }
             other => table.source.report(&spot, values::wrong_type("a string", other)),

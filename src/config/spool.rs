@@ -57,12 +57,14 @@ pub(super) fn buffer(table: &Table<'_>, place: Place) -> (Buffer, Acknowledge) {
     }
     match (buffer, acknowledge) {
         (Some(buffer @ (Buffer::Memory | Buffer::Hybrid | Buffer::HybridSaved)), Some(Acknowledge::Stored)) => {
-            let what =
-                format!("\"stored\" does not go with buffer = \"{}\", whose rows are in memory first", buffer.as_str());
+            let what = format!(
+                "\"stored\" cannot be combined with buffer = \"{}\", which keeps records in memory first",
+                buffer.as_str()
+            );
             report("acknowledge", what, "set buffer to \"disk\" or leave it out, or use \"replicated\"");
         }
         (Some(Buffer::Disk), Some(Acknowledge::Received | Acknowledge::Leader)) => {
-            let what = "\"disk\" goes with acknowledge = \"stored\" or \"replicated\" only";
+            let what = "\"disk\" requires acknowledge = \"stored\" or \"replicated\"";
             report("buffer", what.to_owned(), "use one of these, or set buffer to \"hybrid\" or \"memory\"");
         }
         _ => {}
@@ -90,7 +92,7 @@ pub(super) fn spill_after(
     };
     if buffer == Buffer::Memory {
         if table.has("spill_after") {
-            let what = "does not go with buffer = \"memory\": its rows are never on the disk";
+            let what = "cannot be combined with buffer = \"memory\", which keeps no records on disk";
             report(what.to_owned(), "leave it out, or set buffer to \"disk\" or \"hybrid\"".to_owned());
         }
         return 0;
@@ -104,10 +106,10 @@ pub(super) fn spill_after(
             ShowSize(given / shards),
             ShowSize(need)
         );
-        report(what, format!("it takes at least \"{}\", or a smaller batch or record", ShowSize(least)));
+        report(what, format!("set it to at least \"{}\", or lower batch_bytes and record_bytes_max", ShowSize(least)));
     } else if given > most {
         let what = format!("is more than buffer_bytes of the cluster, {}", ShowSize(most));
-        report(what, "lower this, or raise that".to_owned());
+        report(what, "lower one or raise the other".to_owned());
     }
     given
 }
@@ -150,7 +152,7 @@ pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) ->
         report(
             "segment_bytes",
             what,
-            format!("it takes at least \"{}\", or a smaller batch or record", ShowSize(need)),
+            format!("set it to at least \"{}\", or lower batch_bytes and record_bytes_max", ShowSize(need)),
         );
     } else if segments_max < SEGMENTS_MIN {
         let what = format!(
@@ -164,7 +166,7 @@ pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) ->
         } else {
             "smaller batches and records, or fewer shards"
         };
-        report("bytes_max", what, format!("it takes at least \"{least}\", or {smaller}"));
+        report("bytes_max", what, format!("set it to at least \"{least}\", or use {smaller}"));
     }
     let spool =
         Spool { bytes_max, segment_bytes, share, segments_max, sink_bytes_max: 0, append, when_full }.of_shards(shards);

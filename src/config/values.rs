@@ -32,7 +32,7 @@ fn mismatch(key: &Key, found: &DeValue<'_>) -> Fault {
 
 fn beyond(key: &Key, given: &str) -> Fault {
     let (min, max) = key.kind.bounds().unwrap_or_default();
-    Fault::new(format!("{given} is out of range")).hint(format!("it goes from {min} to {max}"))
+    Fault::new(format!("{given} is out of range")).hint(format!("must be from {min} to {max}"))
 }
 
 pub(super) fn flag(key: &Key, value: &DeValue<'_>) -> Result<bool, Fault> {
@@ -53,7 +53,7 @@ pub(super) fn duration(key: &Key, value: &DeValue<'_>) -> Result<Duration, Fault
     let text = match value {
         DeValue::String(text) => text,
         DeValue::Integer(number) => {
-            return Err(mismatch(key, value).hint(format!("say the unit, as in \"{number}ms\" or \"{number}s\"")));
+            return Err(mismatch(key, value).hint(format!("add a unit, as in \"{number}ms\" or \"{number}s\"")));
         }
         _ => return Err(mismatch(key, value)),
     };
@@ -67,7 +67,7 @@ pub(super) fn share(key: &Key, value: &DeValue<'_>) -> Result<u64, Fault> {
     let given = match value {
         DeValue::Float(number) => number.as_str().replace('_', "").parse::<f64>().unwrap_or(f64::NAN),
         DeValue::Integer(number) => number.as_str().parse::<f64>().unwrap_or(f64::NAN),
-        _ => return Err(mismatch(key, value).hint("it goes from 0.01 to 1, as in 0.5")),
+        _ => return Err(mismatch(key, value).hint("must be from 0.01 to 1, as in 0.5")),
     };
     if (0.01..=1.0).contains(&given) { Ok((given * 1e6).round() as u64) } else { Err(beyond(key, &given.to_string())) }
 }
@@ -93,7 +93,7 @@ pub(super) fn word(key: &Key, value: &DeValue<'_>) -> Result<&'static str, Fault
     let DeValue::String(text) = value else { return Err(mismatch(key, value).hint(one_of(key))) };
     match words.iter().find(|word| word.name == text) {
         Some(word) => match word.later {
-            Some(advice) => Err(Fault::new(format!("\"{text}\" is not built yet")).hint(advice)),
+            Some(advice) => Err(Fault::new(format!("\"{text}\" is not supported yet")).hint(advice)),
             None => Ok(word.name),
         },
         None => {
@@ -121,7 +121,7 @@ fn one_of(key: &Key) -> String {
     let Kind::Word(words) = key.kind else { return String::new() };
     let names: Vec<_> =
         words.iter().filter(|word| word.later.is_none()).map(|word| format!("\"{}\"", word.name)).collect();
-    format!("it must be one of {}", names.join(", "))
+    format!("must be one of {}", names.join(", "))
 }
 
 pub(super) fn text(key: &Key, value: &DeValue<'_>) -> Result<String, Fault> {
@@ -139,7 +139,7 @@ pub(super) fn non_empty(key: &Key, value: &DeValue<'_>) -> Result<String, Fault>
 /// The id of a data directory.
 pub(super) fn data_dir_id(key: &Key, value: &DeValue<'_>) -> Result<DataDirId, Fault> {
     let hint = "the first start with [spool] logs it, and `forebay check` shows it";
-    text(key, value)?.parse().map_err(|_| Fault::new("is not the id of a data directory").hint(hint))
+    text(key, value)?.parse().map_err(|_| Fault::new("is not the ID of a data directory").hint(hint))
 }
 
 /// A sink's name.
@@ -154,7 +154,8 @@ pub(super) fn check_name(text: &str) -> Result<(), Fault> {
     if (1..=100).contains(&text.len()) && text.chars().all(legal) {
         return Ok(());
     }
-    Err(Fault::new(format!("\"{text}\" is not a name")).hint("it takes letters, digits, `.`, `_` and `-`, at most 100"))
+    Err(Fault::new(format!("\"{text}\" is not a valid name"))
+        .hint("use letters, digits, `.`, `_` and `-`, at most 100"))
 }
 
 pub(super) fn address(key: &Key, value: &DeValue<'_>) -> Result<SocketAddr, Fault> {
@@ -210,7 +211,7 @@ pub(super) fn broker(text: &str) -> Result<String, Fault> {
         None => !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_')),
     };
     if !legal {
-        return Err(Fault::new(format!("\"{text}\" has no host that could be looked up")).hint(form));
+        return Err(Fault::new(format!("\"{text}\" has no valid host name")).hint(form));
     }
     match port.parse::<u16>() {
         Ok(port) if port > 0 => Ok(text.to_owned()),

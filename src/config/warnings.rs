@@ -36,7 +36,7 @@ fn paths(document: &Document<'_>, config: &Config) {
     let warn = |spot: Spot, path: &std::path::Path| {
         if path.starts_with("~") {
             let what = format!("\"{}\" is a directory named `~` in the working directory", path.display());
-            document.source.warn(&spot, Fault::new(what).hint("write the home directory out"));
+            document.source.warn(&spot, Fault::new(what).hint("write the full path of the home directory"));
         }
     };
     warn(document.spot_of(Section::Service, "data_dir"), &config.service.data_dir);
@@ -95,7 +95,7 @@ fn twice(document: &Document<'_>, config: &Config) {
                 format!("\"{filter}\" is listed twice")
             } else {
                 format!(
-                    "\"{filter}\" goes to topic {topic} in sink {} as well: each message is written twice",
+                    "\"{filter}\" is also written to topic {topic} by sink {}: each message is written twice",
                     earlier.name
                 )
             };

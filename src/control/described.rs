@@ -104,7 +104,7 @@ pub(super) struct SinkStatus {
     /// Records taken and not yet finished. records_in + recovered = delivered + failed + buffered_records, except that the
     /// shards are not read at the same instant.
     buffered_records: u64,
-    /// Memory they use.
+    /// Memory used by records taken and not yet finished.
     buffered_bytes: u64,
     /// Those of them that are in the spool.
     spooled_records: u64,

@@ -15,7 +15,10 @@ use crate::spool::Log;
 pub(crate) fn discard(root: &Path, sink: &str, yes: bool) -> Result<(String, bool), String> {
     let folders = of_shards(root)?;
     if folders.is_empty() {
-        return Err(format!("{}: no spool is here; it is the folder `spool` in service.data_dir", root.display()));
+        return Err(format!(
+            "{}: this is not a spool; the spool is the directory `spool` in service.data_dir",
+            root.display()
+        ));
     }
     // The service's lock, where the folder stands in a data directory.
     let parent = root.parent().filter(|parent| *parent != Path::new(""));
@@ -48,12 +51,12 @@ pub(crate) fn discard(root: &Path, sink: &str, yes: bool) -> Result<(String, boo
             end(files, log, sink).map_err(|error| format!("{}: {error}", root.display()))?;
         }
     }
-    let did = if yes { "thrown away" } else { "would be thrown away" };
+    let did = if yes { "deleted" } else { "would be deleted" };
     for (topic, count) in &rows {
         let _ = writeln!(out, "sink \"{sink}\", topic \"{topic}\": {count} messages {did}");
     }
     if !yes {
-        out += "nothing was changed; --yes throws them away\n";
+        out += "nothing was changed; --yes deletes them\n";
     }
     Ok((out, yes))
 }

@@ -36,7 +36,7 @@ impl Found {
             let (named, ours) = (recovered.data_dir_id, directory.map_or(0, DataDirId::number));
             if named != 0 && ours != 0 && named != ours {
                 return Err(format!(
-                    "{}: its segments are of another data directory than {} says; nothing was changed",
+                    "{}: its segments belong to another data directory than {} names; nothing was changed",
                     folder.display(),
                     root.join("manifest.json").display()
                 ));
@@ -100,9 +100,9 @@ impl Found {
     /// That, in words for a person.
     pub(crate) fn refuse_homeless(&self, config: &Config, root: &Path) -> Result<(), String> {
         let why = |sink: &str| match buffer(config, sink) {
-            _ if config.spool.is_none() => Some("there is no [spool] any more"),
-            None => Some("there is no such [[sink]] any more"),
-            Some(Buffer::Memory) => Some("its buffer is \"memory\" now"),
+            _ if config.spool.is_none() => Some("[spool] is no longer configured"),
+            None => Some("the [[sink]] is no longer configured"),
+            Some(Buffer::Memory) => Some("its buffer is now \"memory\""),
             Some(_) => None,
         };
         let homeless: Vec<_> =
@@ -110,20 +110,20 @@ impl Found {
         let Some((first, ..)) = homeless.first() else { return Ok(()) };
         let root = root.display();
         let mut text = format!(
-            "the spool in {root} has messages that are not in Kafka, and the configuration has no place for them:"
+            "the spool in {root} holds records that are not in Kafka yet, and the configuration no longer has a sink for them:"
         );
         for (sink, topic, rows, why) in homeless.iter().take(NAMED_MAX) {
             let _ = write!(text, "\n  sink \"{sink}\", topic \"{topic}\": {rows} messages; {why}");
         }
         if homeless.len() > NAMED_MAX {
             let rows: u64 = homeless[NAMED_MAX..].iter().map(|(_, _, rows, _)| **rows).sum();
-            let _ = write!(text, "\n  and {rows} messages of {} more topics", homeless.len() - NAMED_MAX);
+            let _ = write!(text, "\n  and {rows} records of {} more topics", homeless.len() - NAMED_MAX);
         }
         let back = if config.spool.is_none() { "[spool]" } else { "the sink under its name, with buffer = \"disk\"" };
         let _ = write!(
             text,
-            "\nNothing was changed. Give back {back}, until they are in Kafka (its cluster may be another, its filters may \
-             match nothing); or throw them away: forebay spool discard {root} --sink {first} --yes"
+            "\nNothing was changed. Restore {back}, until they are in Kafka (the cluster may be another one, and the filters need not \
+             match anything); or delete them: forebay spool discard {root} --sink {first} --yes"
         );
         Err(text)
     }

@@ -163,7 +163,11 @@ fn without(root: &Path, folders: &[usize], others: &[String]) -> Result<(), Stri
 }
 
 fn foreign_file(path: &Path, root: &Path) -> String {
-    format!("{}: not of a spool, and {} is the place of one: move it away", path.display(), root.display())
+    format!(
+        "{}: not part of a spool, but it is in {}, the directory of one; move it elsewhere",
+        path.display(),
+        root.display()
+    )
 }
 
 /// `None`: no such file.
@@ -176,10 +180,10 @@ fn read<T>(path: &Path, parse: impl FnOnce(&Value) -> Option<T>) -> Result<Optio
     let json: Option<Value> = serde_json::from_slice(&text).ok();
     let format = json.as_ref().and_then(|json| json.get("format")?.as_u64());
     if let Some(later) = format.filter(|format| *format > FORMAT) {
-        return Err(format!("{shown}: format {later} is of a later version of this program; nothing was changed"));
+        return Err(format!("{shown}: format {later} belongs to a later version of Forebay; nothing was changed"));
     }
     let parsed = json.as_ref().filter(|_| format.is_some()).and_then(parse);
-    let damaged = || format!("{shown} is damaged: restore it from a copy; nothing was changed");
+    let damaged = || format!("{shown} is damaged: restore it from a backup; nothing was changed");
     parsed.map(Some).ok_or_else(damaged)
 }
 

@@ -64,7 +64,7 @@ fn prepare_by(config: &mut Config, client: impl Fn(&[u8]) -> Result<String, Stri
     let mut said = Vec::new();
     let root = config.spool_dir();
     let failed = |error: io::Error| {
-        format!("spool in {}: {error}; `service.data_dir` (or --data-dir) says where it lies", root.display())
+        format!("spool in {}: {error}; `service.data_dir` (or --data-dir) sets the directory", root.display())
     };
     settle_renames(&data_dir).map_err(failed)?;
     let found = Found::look(&root)?;

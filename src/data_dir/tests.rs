@@ -187,7 +187,7 @@ fn a_spool_without_its_manifest_is_refused() {
     let said = harmed(|root| fs::write(root.join("manifest.json"), b"{\"format\":1,").unwrap());
     assert!(said.contains("manifest.json is damaged"), "{said}");
     let said = harmed(|root| fs::write(root.join("manifest.json"), b"{\"format\":2}").unwrap());
-    assert!(said.contains("format 2 is of a later version"), "{said}");
+    assert!(said.contains("format 2 belongs to a later version"), "{said}");
 }
 
 /// Folders in which nothing ever was may be there: somebody made them ahead. Files of others are not touched.
@@ -204,7 +204,7 @@ fn empty_folders_are_taken_and_foreign_files_are_not() {
     config.service.data_dir_id = None;
     fs::write(root.join("letter.txt"), b"x").unwrap();
     let said = start(&mut config).map(drop).unwrap_err();
-    assert!(said.contains("letter.txt: not of a spool"), "{said}");
+    assert!(said.contains("letter.txt: not part of a spool"), "{said}");
     assert!(root.join("letter.txt").exists());
 }
 
@@ -375,10 +375,10 @@ fn rows_without_a_place_are_refused_by_name() {
     let before = files_of(&first.spool_dir());
     let none = sink("c", "");
     for (rest, why) in [
-        (format!("{SPOOL}{}", sink("b", "")), "no such [[sink]]"),
-        (format!("{SPOOL}{}{}", sink("a", "buffer = 'memory'"), sink("b", "")), "its buffer is \"memory\" now"),
-        (sink("a", ""), "no [spool] any more"),
-        (format!("{SPOOL}{none}"), "no such [[sink]]"),
+        (format!("{SPOOL}{}", sink("b", "")), "the [[sink]] is no longer configured"),
+        (format!("{SPOOL}{}{}", sink("a", "buffer = 'memory'"), sink("b", "")), "its buffer is now \"memory\""),
+        (sink("a", ""), "[spool] is no longer configured"),
+        (format!("{SPOOL}{none}"), "the [[sink]] is no longer configured"),
     ] {
         let mut config = config(dir.path(), 2, &rest);
         let said = start(&mut config).map(drop).unwrap_err();
@@ -403,10 +403,10 @@ fn discarding(root: &Path) {
     assert!(nobody.contains("\"a\" (8), \"b\" (2)"), "{nobody}");
     let before = files_of(root);
     let (said, done) = discard(root, "a", false).unwrap();
-    assert!(said.contains("8 messages would be thrown away") && said.contains("--yes") && !done, "{said}");
+    assert!(said.contains("8 messages would be deleted") && said.contains("--yes") && !done, "{said}");
     assert_eq!(files_of(root), before);
     let (said, done) = discard(root, "a", true).unwrap();
-    assert_eq!((said.as_str(), done), ("sink \"a\", topic \"t\": 8 messages thrown away\n", true));
+    assert_eq!((said.as_str(), done), ("sink \"a\", topic \"t\": 8 messages deleted\n", true));
     assert!(discard(root, "a", true).is_err(), "it is gone");
 }
 

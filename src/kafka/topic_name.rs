@@ -17,7 +17,7 @@ pub enum KafkaTopicError {
     #[error("must not be `.` or `..`")]
     Dots,
     /// A byte that is not one of the legal ones.
-    #[error("has `{}` at byte {at}; Kafka takes letters, digits, `.`, `_` and `-`", byte.escape_ascii())]
+    #[error("has `{}` at byte {at}; Kafka allows letters, digits, `.`, `_` and `-`", byte.escape_ascii())]
     Character {
         /// The first such byte.
         byte: u8,

@@ -137,18 +137,18 @@ table!(
     SinkMetric, SINK, [
     Matched, Counter, "sink_records_in"{source = "publish"}, "Records that the sink took, by source: from a publish or will.";
     Recovered, Counter, "sink_records_in"{source = "recovery"}, "Found in the spool at start, left by an earlier run.";
-    Delivered, Counter, "sink_records_out"{result = "delivered"}, "Records the sink is done with, by result: Kafka has them, at the sink's acknowledgement level.";
+    Delivered, Counter, "sink_records_out"{result = "delivered"}, "Records that the sink has finished, by result: written to Kafka at the sink's acknowledgement level.";
     Refused, Counter, "sink_records_out"{result = "refused"}, "Kafka rejected them permanently, and the sink has no dead letters.";
     DeadLettered, Counter, "sink_records_out"{result = "dead_lettered"}, "In the sink's dead letters, topic and file together.";
     Expired, Counter, "sink_records_out"{result = "expired"}, "Their Message Expiry Interval, or the sink's `expire_after`, ended before they could be sent.";
     DroppedOldest, Counter, "sink_records_out"{result = "dropped_oldest"}, "Dropped because the spool was full and `when_full` is `drop-oldest`.";
     DroppedRotten, Counter, "sink_records_out"{result = "dropped_corrupt"}, "Their bytes on disk could no longer be read.";
     BufferedRows, Gauge, "sink_buffered_records", "Records taken and not yet finished.";
-    BufferedBytes, Gauge, "sink_buffered_bytes", "Memory they use.";
+    BufferedBytes, Gauge, "sink_buffered_bytes", "Memory used by records taken and not yet finished.";
     SpooledRows, Gauge, "sink_spooled_records", "Records in the spool.";
     SpilledRows, Gauge, "sink_disk_only_records", "Records in the spool that are not in memory as well.";
-    SpoolBytes, Gauge, "sink_spool_bytes", "Bytes of the spool that they use.";
-    SpoolBytesMax, Gauge, "sink_spool_bytes_max", "Limit of that (`spool_share`).";
+    SpoolBytes, Gauge, "sink_spool_bytes", "Bytes of the spool used by the sink's records.";
+    SpoolBytesMax, Gauge, "sink_spool_bytes_max", "Limit of `forebay_sink_spool_bytes` (`spool_share`).";
     DeadLetteredInFile, Counter, "sink_dead_letter_file_records", "Dead letters written to the sink's file.";
     Batches, Counter, "sink_batches", "Record batches built.";
     BatchRecords, Counter, "sink_batched_records", "Records in the batches built.";
@@ -163,7 +163,7 @@ table!(
     PlacedAnew, Counter, "sink_records_repartitioned", "Records that got another partition because theirs went away when the topic was recreated.";
     Asked, Counter, "sink_log_queries", "Times that Kafka was asked what a partition's log holds.";
     OutcomeUnknown, Counter, "sink_possible_duplicates", "Records sent again although Kafka may already have them.";
-    AcknowledgedLost, Counter, "sink_kafka_data_losses", "Times that a partition turned out to lack records it had acknowledged.";
+    AcknowledgedLost, Counter, "sink_kafka_data_losses", "Times that a partition was found to lack records it had acknowledged.";
     AcknowledgedLostRecords, Counter, "sink_kafka_lost_records", "Records among those whose offset is known to be missing; a lower bound where brokers report no leader epochs, where offsets were no longer remembered, or at acks=all.";
     EpochsRaised, Counter, "sink_producer_epoch_bumps", "Times that a partition continued under a new producer epoch.";
     Topics, Gauge, "sink_topics", "Kafka topics held in memory for the sink.";
@@ -195,14 +195,14 @@ table!(
     RequestsInFlight, Gauge, "kafka_requests_in_flight", "Produce requests without a response.";
     RequestsUnanswered, Counter, "kafka_requests_unanswered", "Produce requests that got no response.";
     BufferBytes, Gauge, "kafka_buffer_bytes", "Memory used by records on their way to the cluster.";
-    BufferBytesMax, Gauge, "kafka_buffer_bytes_max", "Limit of that memory.";
+    BufferBytesMax, Gauge, "kafka_buffer_bytes_max", "Limit of `forebay_kafka_buffer_bytes`.";
     Links, Gauge, "kafka_connections", "Connections to the cluster's brokers.";
     ConnectionsMade, Counter, "kafka_connections_opened", "Connections to brokers opened.";
     LinkFailures, Counter, "kafka_connection_failures", "Connections to brokers that failed, timed out, or sent something unreadable.";
     LinksReplaced, Counter, "kafka_connections_replaced", "Connections to brokers closed because no response came in time.";
     Malformed, Counter, "kafka_malformed_responses", "Responses of brokers that could not be read.";
     Throttles, Counter, "kafka_throttled_responses", "Responses in which a broker's quota throttled us.";
-    ThrottleMs, CounterMillis, "kafka_throttle_seconds", "Time for which broker quotas throttled us, added up.";
+    ThrottleMs, CounterMillis, "kafka_throttle_seconds", "Total time throttled by broker quotas.";
     SentBytes, Counter, "kafka_sent_bytes", "Bytes sent to brokers.";
     ReceivedBytes, Counter, "kafka_received_bytes", "Bytes received from brokers.";
     TopicsUnknown, Counter, "kafka_topics_unknown", "Times that Kafka did not know a topic and its records began to wait.";

@@ -120,7 +120,7 @@ fn serve(log: &mut Log, letters: &Receiver<Letter>, answer: &(dyn Fn(usize, usiz
                 }
                 Err(error) => {
                     let file = log.settings.path.display();
-                    tracing::error!(%file, %error, "dead letters cannot be written; they wait, and are tried again");
+                    tracing::error!(%file, %error, "cannot write dead letters; retrying");
                     std::thread::sleep(AGAIN);
                 }
             }
@@ -228,7 +228,7 @@ impl Log {
             self.file.set_len(self.len)?;
         }
         let file = self.settings.path.display();
-        tracing::info!(%file, "the file of dead letters was moved away or deleted: a new one is written");
+        tracing::info!(%file, "the dead-letter file was moved or deleted; writing a new one");
         std::fs::create_dir_all(folder_of(&self.settings.path))?;
         self.file = open(&self.settings.path)?;
         (self.len, self.named) = (0, false);
@@ -301,7 +301,7 @@ fn open(path: &Path) -> io::Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            Err(io::Error::other("another process writes it: each needs a file of its own"))
+            Err(io::Error::other("another process is writing to it; each process needs its own file"))
         }
         Err(TryLockError::Error(error)) => Err(error),
     }
@@ -342,7 +342,7 @@ mod tests {
         let mut first = log(&path, 10, 2);
         for round in ["11111", "22222"] {
             let error = Log::open(settings()).err().expect("it is in use");
-            assert!(error.to_string().contains("another process writes it"), "{error}");
+            assert!(error.to_string().contains("another process is writing to it"), "{error}");
             write_all(&mut first, &[round]);
         }
         assert_eq!(names(folder.path()), ["dead.jsonl", "dead.jsonl.1"]);

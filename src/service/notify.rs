@@ -26,7 +26,7 @@ pub fn alive() {
 
 fn send(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "systemd was not notified");
+        tracing::warn!(%error, "cannot notify systemd");
     }
 }
 

@@ -84,7 +84,7 @@ impl Host {
         let version = (parts.next()?, parts.next()?);
         (version < KERNEL_MIN).then(|| Finding {
             fatal: true,
-            what: format!("this kernel is {}, and io_uring as it is used here came with 6.1", self.release),
+            what: format!("this kernel is {}, and Forebay needs io_uring features of 6.1", self.release),
             advice: "Run on Linux 6.1 or later (Debian 12, Ubuntu 24.04, RHEL 10 and newer have it)".into(),
         })
     }
@@ -105,7 +105,7 @@ impl Host {
         let (has, needs) = (self.memlock_bytes?, MEMLOCK_BYTES_PER_SHARD * shards);
         (has < needs).then(|| Finding {
             fatal: true,
-            what: format!("{} KiB of memory may be locked, {shards} shards need {} KiB", has >> 10, needs >> 10),
+            what: format!("{} KiB of locked memory are allowed, {shards} shards need {} KiB", has >> 10, needs >> 10),
             advice: "Set LimitMEMLOCK=infinity in the systemd unit, or `ulimit -l unlimited`, or fewer service.shards"
                 .into(),
         })
@@ -115,7 +115,7 @@ impl Host {
         let has = self.open_files?;
         (has < OPEN_FILES_MIN * 16).then(|| Finding {
             fatal: has < OPEN_FILES_MIN,
-            what: format!("{has} files may be open, so at most {} devices", self.device_descriptors(shards)),
+            what: format!("{has} open files are allowed, enough for {} devices", self.device_descriptors(shards)),
             advice: "Set LimitNOFILE=1048576 in the systemd unit, or raise the hard limit (`ulimit -Hn`)".into(),
         })
     }

@@ -76,7 +76,7 @@ fn start_with(look_up: impl Fn(&str, u16) -> Found + Clone + Send + 'static) -> 
             if names < NAMES_MAX && thread("resolver-name").spawn(looking).is_ok() {
                 waiting.insert(name, vec![answer]);
             } else {
-                answer(Err(format!("{}: too many names are being looked up", name.0)));
+                answer(Err(format!("{}: too many host names are being resolved", name.0)));
             }
         }
     })?;

@@ -73,7 +73,7 @@ impl Core {
         let (now, wall) = (io.now(), io.wall());
         let files = SegmentSettings { folder, append, zeroed: false, faults: None };
         io.open_segments(files).map_err(|error| {
-            self.cannot_take_up(&format!("{error}; `service.data_dir` (or --data-dir) says where it lies"))
+            self.cannot_take_up(&format!("{error}; `service.data_dir` (or --data-dir) sets the directory"))
         })?;
         let segments = io.segments().ok_or_else(|| self.cannot_take_up("no segments"))?;
         let found: BTreeMap<u64, u64> = segments.existing().into_iter().collect();

@@ -55,9 +55,9 @@ fn rows_in_the_spool_hold_sinks_and_shards_where_they_were() {
 
     let dir = service.dir().to_owned();
     for (rest, why) in [
-        (format!("{AWAY}{SPOOL}{}", sink("b")), "there is no such [[sink]] any more"),
-        (format!("{AWAY}{SPOOL}{}buffer = \"memory\"\n", sink("a")), "its buffer is \"memory\" now"),
-        (format!("{AWAY}{}", sink("a")), "there is no [spool] any more"),
+        (format!("{AWAY}{SPOOL}{}", sink("b")), "the [[sink]] is no longer configured"),
+        (format!("{AWAY}{SPOOL}{}buffer = \"memory\"\n", sink("a")), "its buffer is now \"memory\""),
+        (format!("{AWAY}{}", sink("a")), "[spool] is no longer configured"),
     ] {
         write(&dir, 2, &rest);
         let said = refused(&dir);
@@ -76,9 +76,9 @@ fn rows_in_the_spool_hold_sinks_and_shards_where_they_were() {
     service.kill9();
 
     let (status, said) = discard(&service, &["--sink", "a"]);
-    assert!(status == Some(1) && said.contains("20 messages would be thrown away"), "{said}");
+    assert!(status == Some(1) && said.contains("20 messages would be deleted"), "{said}");
     let (status, said) = discard(&service, &["--sink", "a", "--yes"]);
-    assert!(status == Some(0) && said.contains("20 messages thrown away"), "{said}");
+    assert!(status == Some(0) && said.contains("20 messages deleted"), "{said}");
     write(&dir, 4, &format!("{AWAY}{SPOOL}{}", sink("b")));
     service.start_again();
     assert!(service.log().contains("sessions_moved"), "{}", service.log());

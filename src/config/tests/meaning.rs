@@ -204,7 +204,7 @@ fn the_value_is_a_template_or_the_object() {
     assert_eq!(good(&format!("{sink}value_format = 'json'")).sinks[0].value_format, ValueFormat::Json);
     good(&format!("{sink}value_format = 'raw'\nvalue = '${{qos}}'"));
     let both = read(&format!("{sink}value = 'x'\nvalue_format = 'json'")).unwrap_err().to_string();
-    assert!(both.contains("5:9: sink[0].value: does not go with value_format = \"json\""), "{both}");
+    assert!(both.contains("5:9: sink[0].value: cannot be combined with value_format = \"json\""), "{both}");
 }
 
 #[test]

@@ -77,32 +77,32 @@ fn every_mistake_is_found_once_and_in_its_place() {
     let want = [
         r#"3:10: service.shards: expected an integer, found the string "four""#,
         r#"4:12: service.data_dir: must not be empty"#,
-        r#"5:15: service.drain_grace: expected a duration, found the integer 10; say the unit, as in "10ms" or "10s""#,
+        r#"5:15: service.drain_grace: expected a duration, found the integer 10; add a unit, as in "10ms" or "10s""#,
         r#"8:8: control.bind: "gateway:8080" has a host name; an IP address is needed; write an IP address and a port, as in "127.0.0.1:1883""#,
         r#"11:1: mqtt.recieve_maximum: unknown key; did you mean "receive_maximum"?"#,
-        r#"12:20: mqtt.packet_bytes_max: "300MiB" is out of range; it goes from "1KiB" to "256MiB""#,
+        r#"12:20: mqtt.packet_bytes_max: "300MiB" is out of range; must be from "1KiB" to "256MiB""#,
         r#"13:1: mqtt.bind: unknown key; it belongs to [control], [[listener]] or [embedded]"#,
-        r#"19:8: listener[1].bind: 127.0.0.1:1883 is taken by listener[0].bind, which has 0.0.0.0:1883; give each a port of its own"#,
-        r#"20:13: listener[1].transport: "tls" is not built yet; this version listens on plain TCP: put a TLS proxy in front"#,
+        r#"19:8: listener[1].bind: 127.0.0.1:1883 is taken by listener[0].bind, which has 0.0.0.0:1883; use a different port for each"#,
+        r#"20:13: listener[1].transport: "tls" is not supported yet; this version listens on plain TCP: put a TLS proxy in front"#,
         r#"23:25: kafka.main.bootstrap[1]: "k2" has no port; write "k2:9092" if that is its port"#,
         r#"24:25: kafka.main.reconnect_backoff_min: reconnect_backoff_min is longer than reconnect_backoff_max; make max at least min"#,
-        r#"25:16: kafka.main.buffer_bytes: a shard's part (1MiB for 2 shards) cannot hold batch_bytes and record_bytes_max of sink[1] (3048KiB); it takes at least "6096KiB", or a smaller batch or record"#,
+        r#"25:16: kafka.main.buffer_bytes: a shard's part (1MiB for 2 shards) cannot hold batch_bytes and record_bytes_max of sink[1] (3048KiB); set it to at least "6096KiB", or lower batch_bytes and record_bytes_max"#,
         r#"29:9: sink[0].kafka: there is no cluster "mian"; did you mean "main"?"#,
-        r#"30:12: sink[0].filters[0]: "x/#/y" is no topic filter: `#` must be the last level"#,
-        r#"31:9: sink[0].topic: "bad/topic" is no Kafka topic: it has `/` at byte 3; Kafka takes letters, digits, `.`, `_` and `-`"#,
+        r#"30:12: sink[0].filters[0]: "x/#/y" is not a valid topic filter: `#` must be the last level"#,
+        r#"31:9: sink[0].topic: "bad/topic" is not a valid Kafka topic: it has `/` at byte 3; Kafka allows letters, digits, `.`, `_` and `-`"#,
         r#"32:1: sink[0].acknowlege: unknown key; did you mean "acknowledge"?"#,
         r#"33:10: sink[0].linger: "2 ms" is not a duration; write a whole number and one of us, ms, s, m, h, d, as in "2ms""#,
-        r#"36:8: sink[1].name: "a" is the name of another sink, on line 28; each sink has a name of its own"#,
-        r#"38:11: sink[1].filters: is an empty list; give at least one, or leave the part out"#,
+        r#"36:8: sink[1].name: "a" is the name of another sink, on line 28; each sink needs a unique name"#,
+        r#"38:11: sink[1].filters: is an empty list; list at least one, or remove the key"#,
         r#"39:12: sink[1].topic: unknown variable `${topik}`; did you mean `${topic}`?"#,
-        r#"41:15: sink[1].compression: "lzma" is not a valid value; it must be one of "none", "gzip", "snappy", "lz4", "zstd""#,
+        r#"41:15: sink[1].compression: "lzma" is not a valid value; must be one of "none", "gzip", "snappy", "lz4", "zstd""#,
         r#"42:20: sink[1].headers.site: expected a template, found the integer 7"#,
         r#"42:31: sink[1].headers.who: unknown variable `${user}`; did you mean `${username}`?"#,
-        r#"45:1: sink[2].name: is required; its name in metrics and messages: letters, digits, `.`, `_`, `-`, at most 100"#,
+        r#"45:1: sink[2].name: is required; unique name, used in metrics and events: letters, digits, `.`, `_`, `-`; at most 100 characters"#,
         r#"45:1: sink[2].topic: is required; Kafka topic"#,
-        r#"46:11: sink[2].filters: "$share/g/#" is a shared subscription; a sink takes each message once as it is: leave $share and the group out"#,
+        r#"46:11: sink[2].filters: "$share/g/#" is a shared subscription; a sink gets each message exactly once anyway: remove $share and the group"#,
         r#"50:1: spool.bytes: unknown key; [spool] has bytes_max, segment_bytes, append, when_full, spool_share"#,
-        r#"51:15: spool.spool_share: 2 is out of range; it goes from 0.01 to 1"#,
+        r#"51:15: spool.spool_share: 2 is out of range; must be from 0.01 to 1"#,
         r#"53:2: unheard: unknown key; the file has [service], [control], [log], [mqtt], [[listener]], [kafka.NAME], [embedded], [spool], [[sink]]"#,
     ];
     let said = said(WRONG);
@@ -141,7 +141,7 @@ fn shapes_that_are_easily_mistaken() {
         ),
         (
             "[kafka.'a b']\nbootstrap = 'a:1'\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
-            "1:1: kafka.a b: \"a b\" is not a name; it takes letters, digits, `.`, `_` and `-`, at most 100",
+            "1:1: kafka.a b: \"a b\" is not a valid name; use letters, digits, `.`, `_` and `-`, at most 100",
         ),
         (
             "[kafka]\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
@@ -155,32 +155,32 @@ fn shapes_that_are_easily_mistaken() {
         ),
         (
             "[kafka.main]\nbootstrap = 'k:9092'",
-            "1:2: kafka: there is no [[sink]]: nothing would go to Kafka; add one with name, filters and topic",
+            "1:2: kafka: there is no [[sink]]: nothing would be written to Kafka; add one with name, filters and topic",
         ),
         (
             "[kafka.a]\nbootstrap = 'k:1'\n[kafka.b]\nbootstrap = 'k:2'\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
-            "5:1: sink[0].kafka: is required, as there are several clusters; it must be one of \"a\", \"b\"",
+            "5:1: sink[0].kafka: is required because there are several clusters; must be one of \"a\", \"b\"",
         ),
         (
             "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nheaders.a.b = 'x'",
-            "5:9: sink[0].headers.a: expected a template, found a table; put a name with dots in quotes",
+            "5:9: sink[0].headers.a: expected a template, found a table; quote a name that contains dots",
         ),
         (
             "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 'x/${topic[0]}'",
-            "4:9: sink[0].topic: `/` cannot be in a Kafka topic; Kafka takes letters, digits, `.`, `_` and `-`",
+            "4:9: sink[0].topic: `/` cannot be in a Kafka topic; Kafka allows letters, digits, `.`, `_` and `-`",
         ),
         (
             "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nbatch_bytes = '4MiB'",
             "5:15: sink[0].batch_bytes: a batch of 4194304 bytes is more than embedded.message_bytes_max, 1048588; lower \
-             this, or raise that",
+             one or raise the other",
         ),
         (
             "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\ncompression = 'lz4'\ncompression_level = 3",
-            "6:21: sink[0].compression_level: this compression has no levels; leave it out, or set compression to \"gzip\" or \"zstd\"",
+            "6:21: sink[0].compression_level: this codec has no levels; leave it out, or set compression to \"gzip\" or \"zstd\"",
         ),
         (
             "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\ncompression = 'gzip'\ncompression_level = 12",
-            "6:21: sink[0].compression_level: 12 is out of range; with this compression it goes from 1 to 9",
+            "6:21: sink[0].compression_level: 12 is out of range; with this compression it must be from 1 to 9",
         ),
         (
             "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nacks = '0'",
@@ -193,7 +193,7 @@ fn shapes_that_are_easily_mistaken() {
         (
             "[embedded]\nbuffer_bytes = '1MiB'",
             "2:16: embedded.buffer_bytes: a shard's part (512KiB for 2 shards) cannot hold batch_bytes and record_bytes_max \
-             of default sink (1256KiB); it takes at least \"2512KiB\", or a smaller batch or record",
+             of default sink (1256KiB); set it to at least \"2512KiB\", or lower batch_bytes and record_bytes_max",
         ),
         (
             "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nacknowledge = 'stored'",
@@ -210,12 +210,12 @@ fn shapes_that_are_easily_mistaken() {
         ),
         (
             "[spool]\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nbuffer = 'hybrid-saved'\nacknowledge = 'stored'",
-            "7:15: sink[0].acknowledge: \"stored\" does not go with buffer = \"hybrid-saved\", whose rows are in memory first; \
+            "7:15: sink[0].acknowledge: \"stored\" cannot be combined with buffer = \"hybrid-saved\", which keeps records in memory first; \
              set buffer to \"disk\" or leave it out, or use \"replicated\"",
         ),
         (
             "[spool]\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nbuffer = 'disk'\nacknowledge = 'received'\nacks = '0'",
-            "6:10: sink[0].buffer: \"disk\" goes with acknowledge = \"stored\" or \"replicated\" only; use one of these, or set \
+            "6:10: sink[0].buffer: \"disk\" requires acknowledge = \"stored\" or \"replicated\"; use one of these, or set \
              buffer to \"hybrid\" or \"memory\"",
         ),
         (
@@ -224,32 +224,32 @@ fn shapes_that_are_easily_mistaken() {
         ),
         (
             "[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nspill_after = '8MiB'",
-            "5:15: sink[0].spill_after: does not go with buffer = \"memory\": its rows are never on the disk; leave it out, or \
+            "5:15: sink[0].spill_after: cannot be combined with buffer = \"memory\", which keeps no records on disk; leave it out, or \
              set buffer to \"disk\" or \"hybrid\"",
         ),
         (
             "[spool]\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nspill_after = '2MiB'",
             "6:15: sink[0].spill_after: a shard's part (1MiB for 2 shards) cannot hold batch_bytes and record_bytes_max \
-             (1256KiB); it takes at least \"2512KiB\", or a smaller batch or record",
+             (1256KiB); set it to at least \"2512KiB\", or lower batch_bytes and record_bytes_max",
         ),
         (
             "[spool]\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nspill_after = '1GiB'",
-            "6:15: sink[0].spill_after: is more than buffer_bytes of the cluster, 256MiB; lower this, or raise that",
+            "6:15: sink[0].spill_after: is more than buffer_bytes of the cluster, 256MiB; lower one or raise the other",
         ),
         (
             "[spool]\nbytes_max = '1GiB'\nsegment_bytes = '128MiB'",
-            "2:13: spool.bytes_max: a shard's part (512MiB for 2 shards) holds fewer than 8 segments of 128MiB; it takes at \
-             least \"2GiB\", or smaller segments, or fewer shards",
+            "2:13: spool.bytes_max: a shard's part (512MiB for 2 shards) holds fewer than 8 segments of 128MiB; set it to at \
+             least \"2GiB\", or use smaller segments, or fewer shards",
         ),
         (
             "[spool]\nbytes_max = '64MiB'",
-            "2:13: spool.bytes_max: a shard's part (32MiB for 2 shards) holds fewer than 8 segments of 9MiB; it takes at \
-             least \"144MiB\", or smaller batches and records, or fewer shards",
+            "2:13: spool.bytes_max: a shard's part (32MiB for 2 shards) holds fewer than 8 segments of 9MiB; set it to at \
+             least \"144MiB\", or use smaller batches and records, or fewer shards",
         ),
         (
             "[spool]\nsegment_bytes = '4MiB'",
             "2:17: spool.segment_bytes: a segment of 4MiB cannot hold batch_bytes and record_bytes_max of sink default, which \
-             take an eighth of one at most; it takes at least \"9MiB\", or a smaller batch or record",
+             take an eighth of one at most; set it to at least \"9MiB\", or lower batch_bytes and record_bytes_max",
         ),
         (
             "[spool]\nbytes_max = '512MiB'\nspool_share = 0.0625",
@@ -258,20 +258,20 @@ fn shapes_that_are_easily_mistaken() {
         ),
         (
             "[spool]\nspool_share = 'half'",
-            "2:15: spool.spool_share: expected a number, found the string \"half\"; it goes from 0.01 to 1, as in 0.5",
+            "2:15: spool.spool_share: expected a number, found the string \"half\"; must be from 0.01 to 1, as in 0.5",
         ),
         (
             "[service]\nshards = 3",
-            "2:10: service.shards: 3 pinned shards, but the process may use 2 cores; 0 takes one for each core; pin = false \
-             lets shards share cores",
+            "2:10: service.shards: 3 pinned shards, but only 2 cores are available; 0 means one per core; with pin = false \
+             shards can share cores",
         ),
         (
             "[mqtt]\nsession_expiry_max = '1500ms'",
-            "2:22: mqtt.session_expiry_max: goes in whole seconds; write it in s, m, h or d",
+            "2:22: mqtt.session_expiry_max: must be in whole seconds; write it in s, m, h or d",
         ),
         (
             "[[listener]]\nbind = '127.0.0.1:9092'",
-            " embedded.bind: 127.0.0.1:9092 is taken by listener[0].bind; give each a port of its own",
+            " embedded.bind: 127.0.0.1:9092 is taken by listener[0].bind; use a different port for each",
         ),
     ] {
         assert_eq!(only(text), want);
@@ -301,7 +301,7 @@ fn options_that_do_not_go_together() {
     let address = Some("127.0.0.1:8080".parse().unwrap());
     assert_eq!(
         said("", Overrides { listen: address.into_iter().collect(), ..Overrides::default() }),
-        ["forebay.toml: control.bind: 127.0.0.1:8080 is taken by --listen; give each a port of its own"]
+        ["forebay.toml: control.bind: 127.0.0.1:8080 is taken by --listen; use a different port for each"]
     );
 }
 

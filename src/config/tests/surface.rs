@@ -74,12 +74,12 @@ fn variables_alone_are_a_configuration() {
 fn a_problem_names_the_variable() {
     for (name, value, want) in [
         ("FOREBAY_SERVICE_SHARDS", "four", r#"expected an integer, found the string "four""#),
-        ("FOREBAY_SERVICE_SHARD", "4", "is not a variable of Forebay; did you mean FOREBAY_SERVICE_SHARDS?"),
-        ("FOREBAY_SINK_0_LINGR", "2ms", "is not a variable of Forebay; did you mean FOREBAY_SINK_0_LINGER?"),
+        ("FOREBAY_SERVICE_SHARD", "4", "is not a setting of Forebay; did you mean FOREBAY_SERVICE_SHARDS?"),
+        ("FOREBAY_SINK_0_LINGR", "2ms", "is not a setting of Forebay; did you mean FOREBAY_SINK_0_LINGER?"),
         ("FOREBAY_KAFKA_EU_WEST_CLIENT", "x", "did you mean FOREBAY_KAFKA_EU_WEST_CLIENT_ID?"),
         ("FOREBAY_SINK_0_LINGER", "2", "write a whole number and one of us, ms, s, m, h, d"),
-        ("FOREBAY_SINK_2_NAME", "x", "[[sink]] has 1 before it; they count from 0: the next is 1"),
-        ("FOREBAY_SINK_0_FILTERS", "[\"a/#/b\"]", "\"a/#/b\" is no topic filter"),
+        ("FOREBAY_SINK_2_NAME", "x", "[[sink]] has 1 before it; indexes start at 0: the next one is 1"),
+        ("FOREBAY_SINK_0_FILTERS", "[\"a/#/b\"]", "\"a/#/b\" is not a valid topic filter"),
         ("FOREBAY_SINK_0_FILTERS", "[\"a", "not TOML: "),
         ("FOREBAY_SINK_0_ACKNOWLEDGE", "stored", "needs a disk buffer, and there is none"),
         ("FOREBAY_CONTROL_BIND", "127.0.0.1:1", "127.0.0.1:1 is taken by listener[0].bind"),

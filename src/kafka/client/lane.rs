@@ -221,7 +221,7 @@ impl Lane {
             Phase::Down(_) | Phase::Resolving { .. } => "the name was not resolved in time",
             Phase::Connecting { .. } => "no connection in time",
             Phase::Up(connection) if connection.versions().is_none() => "no answer to ApiVersions in time",
-            Phase::Up(_) => "no answer in time",
+            Phase::Up(_) => "timed out",
         }
     }
 

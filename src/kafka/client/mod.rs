@@ -192,7 +192,7 @@ impl Client {
         match result {
             Ok(addresses) => {
                 if !lane.resolved(addresses, hands, now) {
-                    self.fail(owner, "the name has no address", now);
+                    self.fail(owner, "the host name has no address", now);
                 }
             }
             Err(why) => self.fail(owner, &why, now),
