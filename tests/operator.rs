@@ -388,14 +388,14 @@ fn a_spool_is_looked_at_before_anything_runs() {
     let kept = format!("{service}[spool]\nbytes_max = \"1024TiB\"\n{}", sink("a", "t"));
     let text = forebay(&["check"], &kept, 1);
     has(&text, "spool: bytes_max", &["warning", "lower bytes_max or make room"]);
-    has(&text, "is not there yet", &["ok       spool"]);
+    has(&text, "does not exist yet", &["ok       spool"]);
     has(&text, "sink a: records are kept", &["on disk", "acknowledged when synced to disk"]);
     for shard in ["0", "1"] {
         fs::create_dir_all(data.join("spool").join(shard)).expect("a folder");
     }
     let root = data.join("spool").display().to_string();
     let (code, text) = ended(program().args(["spool", "inspect", &root]));
-    assert!(code == 0 && text.contains("cuts_uncertain: none"), "{text}");
+    assert!(code == 0 && text.contains("No damage found."), "{text}");
     let (code, text) = ended(program().args(["spool", "discard", &root, "--sink", "a", "--yes"]));
     assert_eq!(code, 1, "{text}");
     has(&text, "this is not a spool", &[&root]);

@@ -41,7 +41,7 @@ pub enum OpenError {
     },
     /// It has rows of a sink that is kept in memory now.
     #[error(
-        "{rows} messages of sink \"{sink}\" wait here, and its buffer is now \"memory\". Give it buffer = \"disk\" until they \
+        "{rows} messages of sink \"{sink}\" wait here, and its buffer is \"memory\" now. Give it buffer = \"disk\" until they \
          are in Kafka, or give up what is in this folder by moving it away"
     )]
     NotKept {

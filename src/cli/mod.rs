@@ -23,6 +23,7 @@ mod reload;
 pub mod run;
 mod shards;
 pub mod spool;
+mod spool_text;
 mod start_log;
 pub mod token;
 pub mod topics;

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::args::{DiscardArgs, InspectArgs};
-use super::ask::{table, text};
+use super::spool_text::human;
 use crate::data_dir::{self, of_shards};
 use crate::record::BatchHeader;
 use crate::runtime::{FolderLock, segment_path, segments_in};
@@ -50,7 +50,14 @@ pub fn discard(options: &DiscardArgs) -> Result<(String, bool), String> {
 /// Why it is not looked at, or cannot be read.
 pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
     let of_one = segments_in(&options.folder).is_ok_and(|found| !found.is_empty());
-    let shards = if of_one { Vec::new() } else { of_shards(&options.folder)? };
+    let shards = match of_shards(&options.folder) {
+        _ if of_one => Vec::new(),
+        Ok(shards) if !shards.is_empty() => shards,
+        other => {
+            not_a_spool(&options.folder)?;
+            other?
+        }
+    };
     if shards.is_empty() {
         let (report, sound) = shard(&options.folder, options.entries)?;
         return Ok((if options.json { format!("{report:#}\n") } else { human(&report) }, sound));
@@ -64,6 +71,23 @@ pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
     }
     let report = json!({ "folder": options.folder.display().to_string(), "sound": sound, "shards": reports });
     Ok((if options.json { format!("{report:#}\n") } else { text }, sound))
+}
+
+/// A directory without segments is the spool of a service that has written nothing yet, or something else.
+fn not_a_spool(folder: &Path) -> Result<(), String> {
+    let is_spool = |folder: &Path| folder.join(data_dir::MANIFEST).is_file();
+    if is_spool(folder) || folder.parent().is_some_and(is_spool) {
+        return Ok(());
+    }
+    let shown = folder.display();
+    if !folder.is_dir() {
+        return Err(format!("{shown}: there is no such directory"));
+    }
+    let below = ["spool", "forebay-data/spool"].map(|name| folder.join(name)).into_iter().find(|path| is_spool(path));
+    Err(match below {
+        Some(spool) => format!("{shown} is not a spool; did you mean {}?", spool.display()),
+        None => format!("{shown} is not a spool; the spool is the directory `spool` in service.data_dir"),
+    })
 }
 
 /// Keeps the service out while a folder is read: its lock is that of the data directory.
@@ -287,57 +311,6 @@ fn line(entry: &Entry<'_>) -> String {
         other => format!("{other:?}"),
     };
     format!("{}: {said}", kind(entry))
-}
-
-fn human(report: &Value) -> String {
-    let head =
-        ["SEGMENT", "SHARD", "CREATED", "BYTES", "SYNCED", "TORN", "GROUPS", "ROWS", "CUTS", "SESSIONS", "DAMAGE"];
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let mut rows = vec![head.map(str::to_owned)];
-    let mut more = String::new();
-    for segment in list(&report["segments"]) {
-        let number = text(&segment["segment"]);
-        let taken: u64 = list(&segment["rows"]).iter().filter_map(|rows| rows["rows"].as_u64()).sum();
-        let count = |name: &str| list(&segment[name]).len().to_string();
-        let field = |name: &str| if segment[name].is_null() { "-".to_owned() } else { text(&segment[name]) };
-        rows.push([
-            number.clone(),
-            field("shard"),
-            field("created"),
-            field("bytes"),
-            field("synced"),
-            field("torn_bytes"),
-            field("groups"),
-            taken.to_string(),
-            count("cuts_open"),
-            count("sessions"),
-            count("damage"),
-        ]);
-        let kinds = segment["kinds"].as_object().into_iter().flatten();
-        let kinds: Vec<String> = kinds.map(|(kind, count)| format!("{kind} {count}")).collect();
-        more += &format!("\nsegment {number}: {}\n", kinds.join(", "));
-        for name in ["rows", "cuts_open", "damage"] {
-            list(&segment[name]).iter().for_each(|item| more += &format!("  {name}: {}\n", fields(item)));
-        }
-        list(&segment["entries"]).iter().for_each(|line| more += &format!("  {}\n", text(line)));
-    }
-    let mut out = table(&rows) + &more + "\na start would find\n";
-    for (name, value) in report["start"].as_object().into_iter().flatten() {
-        match value.as_array() {
-            Some(items) if items.iter().any(Value::is_object) => {
-                items.iter().for_each(|item| out += &format!("  {name}: {}\n", fields(item)));
-            }
-            Some(items) if items.is_empty() => out += &format!("  {name}: none\n"),
-            _ => out += &format!("  {name}: {}\n", text(value)),
-        }
-    }
-    let sound = report["sound"].as_bool() == Some(true);
-    out + if sound { "\nsound\n" } else { "\nDAMAGED\n" }
-}
-
-fn fields(item: &Value) -> String {
-    let fields = item.as_object().into_iter().flatten();
-    fields.map(|(name, value)| format!("{name}={}", text(value))).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 
+use super::super::ask::text;
 use super::*;
 use crate::record::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -120,7 +121,15 @@ fn a_sound_folder_is_told_and_left_as_it_is() {
     assert!(!dir.path().join("lock").exists());
     let options = InspectArgs { folder: dir.path().to_owned(), ..InspectArgs::default() };
     let (human, _) = inspect(&options).unwrap();
-    assert!(human.contains("producer_id=4000") && human.ends_with("\nsound\n"), "{human}");
+    let waiting = "- sink telemetry, topic readings, partition 0: 6 records, 3 of them never sent";
+    for words in ["12 records not known to be in Kafka, and 1 session.", waiting, "producer ID 4000, epoch 2"] {
+        assert!(human.contains(words), "{words}: {human}");
+    }
+    assert!(human.ends_with("\nNo damage found.\n"), "{human}");
+    // None of our own words.
+    for word in ["uncut", "fate", "lane", "rot", "torn", "cut", "partition=-1"] {
+        assert!(!human.contains(word), "{word}: {human}");
+    }
 }
 
 #[test]
@@ -158,6 +167,24 @@ fn a_folder_in_use_is_refused() {
     assert!(inspect(&options).unwrap().1);
     let nowhere = InspectArgs { folder: dir.path().join("nowhere"), ..InspectArgs::default() };
     assert!(inspect(&nowhere).is_err());
+}
+
+/// `/etc` is not sound: it is no spool. The data directory is nearly one.
+#[test]
+fn what_is_not_a_spool_is_refused_with_a_hint() {
+    let dir = tempfile::tempdir().unwrap();
+    let inspect = |folder: &Path| inspect(&InspectArgs { folder: folder.to_owned(), ..InspectArgs::default() });
+    let said = inspect(dir.path()).unwrap_err();
+    assert!(said.contains("is not a spool; the spool is the directory `spool` in service.data_dir"), "{said}");
+    assert!(inspect(&dir.path().join("none")).unwrap_err().contains("there is no such directory"));
+    let spool = dir.path().join("spool");
+    fs::create_dir_all(spool.join("0")).unwrap();
+    fs::write(spool.join(crate::data_dir::MANIFEST), "{}").unwrap();
+    let said = inspect(dir.path()).unwrap_err();
+    assert!(said.ends_with(&format!("did you mean {}?", spool.display())), "{said}");
+    // A shard that has written nothing yet.
+    let (text, sound) = inspect(&spool.join("0")).unwrap();
+    assert!(sound && text.contains("There are no segments."), "{text}");
 }
 
 /// A folder of the embedded log: its batches and offsets; a torn tail is no damage, a bad byte amid batches is.

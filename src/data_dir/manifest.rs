@@ -13,7 +13,7 @@ use crate::config::DataDirId;
 use crate::runtime::segments_in;
 
 /// In the folder of the spool.
-pub(super) const MANIFEST: &str = "manifest.json";
+pub(crate) const MANIFEST: &str = "manifest.json";
 /// In the folder of a shard.
 const SHARD: &str = "shard.json";
 /// The format of both.

@@ -30,6 +30,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use self::manifest::MANIFEST;
 use self::manifest::Manifest;
 use crate::config::{Config, DataDirId};
 use crate::metrics::event::{Event as Said, Field, Kind};

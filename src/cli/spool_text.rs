@@ -1,0 +1,111 @@
+//! What `forebay spool inspect` found, in an operator's words.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::ask::{table, text};
+
+/// The report of one shard, or of a partition of the embedded log.
+pub(super) fn human(report: &Value) -> String {
+    let head = ["SEGMENT", "SHARD", "CREATED", "BYTES", "SYNCED", "UNSYNCED", "RECORDS", "BATCHES IN DOUBT", "DAMAGE"];
+    let mut rows = vec![head.map(str::to_owned)];
+    let mut details = String::new();
+    for segment in list(&report["segments"]) {
+        let field = |name: &str| if segment[name].is_null() { "-".to_owned() } else { text(&segment[name]) };
+        let count = |name: &str| list(&segment[name]).len().to_string();
+        let records: u64 = list(&segment["rows"]).iter().filter_map(|rows| rows["rows"].as_u64()).sum();
+        rows.push([
+            field("segment"),
+            field("shard"),
+            field("created"),
+            field("bytes"),
+            field("synced"),
+            field("torn_bytes"),
+            records.to_string(),
+            count("cuts_open"),
+            count("damage"),
+        ]);
+        let damage: Vec<String> = list(&segment["damage"]).iter().map(damaged).collect();
+        let entries = list(&segment["entries"]);
+        if damage.is_empty() && entries.is_empty() {
+            continue;
+        }
+        let _ = writeln!(details, "\nSegment {}:", text(&segment["segment"]));
+        damage.iter().for_each(|line| details += &format!("  {line}\n"));
+        entries.iter().for_each(|line| details += &format!("  {}\n", text(line)));
+    }
+    let mut out = if rows.len() > 1 { table(&rows) } else { "There are no segments.\n".to_owned() };
+    out += &details;
+    start(&report["start"], &mut out);
+    out + if report["sound"].as_bool() == Some(true) { "\nNo damage found.\n" } else { "\nDAMAGED.\n" }
+}
+
+/// What the next start would find.
+fn start(start: &Value, out: &mut String) {
+    let mut line = |text: String| *out += &format!("  {text}\n");
+    if let Some(error) = start["error"].as_str() {
+        line(format!("The next start would fail: {error}"));
+        return;
+    }
+    if start["next_offset"].is_i64() {
+        let [batches, records, first, next] =
+            ["batches", "records", "first_offset", "next_offset"].map(|name| text(&start[name]));
+        line(format!("{records} records in {batches} batches, from offset {first}; the next offset is {next}"));
+        return;
+    }
+    let lanes = list(&start["lanes"]);
+    let sessions = list(&start["sessions"]).len();
+    let total: u64 = lanes.iter().filter_map(|lane| lane["rows"].as_u64()).sum();
+    let (records, sessions) = (counted(total, "record"), counted(sessions as u64, "session"));
+    line(format!("The next start would find {records} not known to be in Kafka, and {sessions}."));
+    for lane in lanes {
+        let partition = match lane["partition"].as_i64() {
+            Some(number) if number >= 0 => format!("partition {number}"),
+            _ => "partition not chosen yet".to_owned(),
+        };
+        let [sink, topic, rows, unsent] = ["sink", "topic", "rows", "uncut"].map(|name| text(&lane[name]));
+        line(format!("- sink {sink}, topic {topic}, {partition}: {rows} records, {unsent} of them never sent"));
+    }
+    for batch in list(&start["cuts_uncertain"]) {
+        let names = ["rows", "partition", "producer_id", "epoch", "sequence"];
+        let [rows, partition, id, epoch, sequence] = names.map(|name| text(&batch[name]));
+        line(format!(
+            "- a batch of {rows} records for partition {partition} may already be in Kafka; it would be sent again first, \
+             unchanged (producer ID {id}, epoch {epoch}, sequence {sequence})"
+        ));
+    }
+    for damage in list(&start["rot"]) {
+        line(damaged(damage));
+    }
+    for segment in list(&start["unreadable"]) {
+        line(format!("segment {} cannot be read", text(segment)));
+    }
+    if let Some(missing) = start["rows_missing"].as_u64().filter(|missing| *missing > 0) {
+        line(format!("{missing} records are missing: their segments are gone"));
+    }
+    if !start["predecessor_missing"].is_null() {
+        line(format!("segment {} is missing", text(&start["predecessor_missing"])));
+    }
+    if start["fate_open"].as_bool() == Some(true) {
+        line("records may be sent twice: what ended them may be in the damaged part".to_owned());
+    }
+    if let Some(bytes) = start["torn_bytes"].as_u64().filter(|bytes| *bytes > 0) {
+        line(format!(
+            "{bytes} bytes at the end were not synced when the process ended; nothing in them was acknowledged"
+        ));
+    }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn damaged(damage: &Value) -> String {
+    let [segment, position, bytes, what] = ["segment", "position", "bytes", "what"].map(|name| text(&damage[name]));
+    format!("damaged: segment {segment}, position {position}, {bytes} bytes ({what})")
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
