@@ -93,6 +93,8 @@ pub enum Command {
     Events(EventsArgs),
     /// Check that a running service accepts devices; for container health checks
     Health(AskArgs),
+    /// Read the configuration file of a running service again and apply what can be changed
+    Reload(ReloadArgs),
     /// Create a token for the admin API: prints it, and the line for `control.tokens_file`
     Token(TokenArgs),
     /// Inspect or empty the spool of a service that is not running
@@ -174,6 +176,18 @@ impl CheckArgs {
 fn file(given: Option<&PathBuf>) -> Option<PathBuf> {
     let named = || std::env::var_os(config::FILE_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
     given.cloned().or_else(named)
+}
+
+/// Options of `forebay reload`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReloadArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub from: AskArgs,
+
+    /// Only show what would change
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Options of `forebay token`.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::config::TOKEN_VARIABLE;
 
-use super::args::{AskArgs, ControlBind, EventsArgs};
+use super::args::{AskArgs, ControlBind, EventsArgs, ReloadArgs};
 
 /// Bound of each step: the service answers from memory.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,13 +86,36 @@ pub(super) fn event_line(event: &Value) -> String {
     format!("{} {time} {severity:<5} {kind}: {message}{fields}\n", event["id"])
 }
 
+/// Has the service read its configuration file again: what it applies, and what needs a restart.
+///
+/// # Errors
+/// What is wrong with the file, or why there is no answer.
+pub fn reload(options: &ReloadArgs) -> Result<String, String> {
+    let address = address(&options.from)?;
+    let path = if options.dry_run { "/api/v1/reload?dry_run=true" } else { "/api/v1/reload" };
+    let answer = answered(address, exchange(address, "POST", path))?;
+    if options.from.json {
+        return Ok(format!("{answer:#}\n"));
+    }
+    let mut out = String::new();
+    let applied = if options.dry_run { "would be applied" } else { "applied" };
+    for (what, name) in [(applied, "applied"), ("needs a restart", "needs_restart"), ("warning", "warnings")] {
+        let items = answer[name].as_array().into_iter().flatten();
+        items.for_each(|item| out += &format!("{what}: {}\n", text(item)));
+    }
+    if out.is_empty() {
+        out += "the configuration has not changed\n";
+    }
+    Ok(out)
+}
+
 /// Whether the service accepts devices.
 ///
 /// # Errors
 /// Why it does not, or why there is no answer.
 pub fn health(from: &AskArgs) -> Result<String, String> {
     let address = address(from)?;
-    let (status, body) = exchange(address, "/readyz").map_err(|error| unanswered(address, &error))?;
+    let (status, body) = exchange(address, "GET", "/readyz").map_err(|error| unanswered(address, &error))?;
     let state = body.trim();
     if status != 200 {
         return Err(format!("http://{address}: not ready: {state}"));
@@ -149,7 +172,12 @@ pub(super) fn address(from: &AskArgs) -> Result<SocketAddr, String> {
 
 fn get(from: &AskArgs, path: &str) -> Result<Value, String> {
     let address = address(from)?;
-    let (status, body) = exchange(address, path).map_err(|error| unanswered(address, &error))?;
+    answered(address, exchange(address, "GET", path))
+}
+
+/// The JSON of an answer, or what is wrong in its problem document.
+fn answered(address: SocketAddr, answer: io::Result<(u16, String)>) -> Result<Value, String> {
+    let (status, body) = answer.map_err(|error| unanswered(address, &error))?;
     let no_api = || format!("http://{address}: this is not Forebay's control plane (status {status})");
     let answer: Value = serde_json::from_str(&body).map_err(|_| no_api())?;
     match answer["detail"].as_str().filter(|_| answer["status"].is_u64()) {
@@ -160,18 +188,18 @@ fn get(from: &AskArgs, path: &str) -> Result<Value, String> {
 }
 
 /// With the token of `FOREBAY_TOKEN`, if it is set.
-pub(super) fn request(address: SocketAddr, path: &str) -> String {
+pub(super) fn request(address: SocketAddr, method: &str, path: &str) -> String {
     let token = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
     let token = token.map(|token| format!("Authorization: Bearer {}\r\n", token.trim())).unwrap_or_default();
-    format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n{token}\r\n")
+    format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: 0\r\n{token}\r\n")
 }
 
 /// Status and body. HTTP 1.0, so that the body comes as it is and ends with the connection (RFC 1945, 7.2.2).
-fn exchange(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+fn exchange(address: SocketAddr, method: &str, path: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    stream.write_all(request(address, path).as_bytes())?;
+    stream.write_all(request(address, method, path).as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

@@ -21,7 +21,9 @@ pub fn events(options: &EventsArgs) -> Result<String, String> {
     let unanswered = |error: io::Error| ask::unanswered(address, &error);
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(unanswered)?;
     stream.set_read_timeout(Some(SILENCE_MAX)).map_err(unanswered)?;
-    stream.write_all(ask::request(address, &ask::events_path(options, "/stream")).as_bytes()).map_err(unanswered)?;
+    stream
+        .write_all(ask::request(address, "GET", &ask::events_path(options, "/stream")).as_bytes())
+        .map_err(unanswered)?;
     let mut lines = BufReader::new(stream).lines();
     let head = lines.next().transpose().map_err(unanswered)?.unwrap_or_default();
     if !head.contains(" 200 ") {

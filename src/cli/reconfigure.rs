@@ -38,6 +38,7 @@ impl Reconfiguring {
         let mut config = running.clone();
         config.service.drain_grace = change.config.service.drain_grace;
         config.log.level = change.config.log.level;
+        config.control.access.clone_from(&change.config.control.access);
         config.mqtt = change.config.mqtt;
         if let (Some(spool), Some(wanted)) = (&mut config.spool, change.config.spool) {
             // Its sizes are those of this start.

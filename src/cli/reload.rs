@@ -1,6 +1,7 @@
 //! Reload: reads the configuration again, applies what can be changed while the service runs, and names the rest.
 
 use crate::config::{Change, Config};
+use crate::control::ReloadRefused;
 use crate::service::log;
 
 use super::args::RunArgs;
@@ -20,33 +21,36 @@ impl Reload {
         Self { args: args.clone(), config }
     }
 
-    /// Reads the configuration again: what it changes. `None`, with the reason in the log: one with a problem, or there is
-    /// no file to read again.
-    pub(super) fn read(&self) -> Option<Change> {
-        let Some(file) = self.args.file() else {
-            tracing::warn!("reload: there is no configuration file; nothing changed");
-            return None;
-        };
+    /// Reads the configuration again: what it changes, and the warnings of what was read.
+    pub(super) fn read(&self) -> Result<(Change, Vec<String>), ReloadRefused> {
+        if self.args.file().is_none() {
+            return Err(ReloadRefused::NotNow("the service has no configuration file".to_owned()));
+        }
         if self.args.reads_standard_input() {
-            tracing::warn!("reload: the configuration came from standard input; nothing changed");
-            return None;
+            return Err(ReloadRefused::NotNow("the configuration came from standard input".to_owned()));
         }
         let mut wanted = match self.args.load() {
             Ok(wanted) => wanted,
-            Err(problems) => {
-                for problem in &problems.0 {
-                    tracing::error!("reload: {problem}");
+            Err(problems) => return Err(ReloadRefused::Mistakes(problems.0.iter().map(ToString::to_string).collect())),
+        };
+        let warnings = wanted.warnings.0.iter().map(ToString::to_string).collect();
+        wanted.share_dead_letters_file();
+        Ok((Change::between(&self.config, &wanted), warnings))
+    }
+
+    /// Says in the log why nothing changed.
+    pub(super) fn refused(&self, why: &ReloadRefused) {
+        match why {
+            ReloadRefused::NotNow(why) => tracing::warn!("reload: {why}; nothing changed"),
+            ReloadRefused::Mistakes(all) => {
+                for mistake in all {
+                    tracing::error!("reload: {mistake}");
                 }
+                let file = self.args.file().unwrap_or_default();
                 let file = file.display();
                 tracing::error!(%file, "reload failed: the configuration has problems; nothing changed");
-                return None;
             }
-        };
-        for warning in &wanted.warnings.0 {
-            tracing::warn!("{warning}");
         }
-        wanted.share_dead_letters_file();
-        Some(Change::between(&self.config, &wanted))
     }
 
     /// The shards have it, or need not be told.

@@ -28,6 +28,9 @@ use crate::service::{log, notify, resolver, signals};
 use crate::shard::mail::{Mail, Notice};
 use crate::shard::{Core, Surroundings};
 
+mod reloading;
+
+use self::reloading::{AfterReload, ByMainThread, Wish};
 use super::accept_numbers::AcceptNumbers;
 use super::args::RunArgs;
 use super::dead_letter_files::DeadLetterFiles;
@@ -51,6 +54,7 @@ const SHARDS_LOOKED_AT_EVERY: Duration = Duration::from_secs(5);
 enum Event {
     Shard(Notice),
     Signal(Signal),
+    Reload(Wish),
 }
 
 /// Runs the service until a signal ends it.
@@ -110,6 +114,8 @@ struct Service {
     /// A change that some shards do not have yet; and whether there was a wish for another one meanwhile.
     reconfiguring: Option<Reconfiguring>,
     reload_again: bool,
+    /// What is done once they have it.
+    after_reload: Option<AfterReload>,
     dead_letters: DeadLetterFiles,
     shown: Shown,
     embedded: Option<EmbeddedLog>,
@@ -154,7 +160,7 @@ impl Service {
             post: post.clone(),
             resolver: resolver::start().map_err(|e| format!("resolver: {e}"))?,
             journal: Arc::clone(&journal),
-            notices: notices(tell),
+            notices: notices(tell.clone()),
             dead_letters: dead_letters.of(&config)?,
             rules,
         };
@@ -179,6 +185,7 @@ impl Service {
         let view = View {
             shards: Arc::new(ByMail { post: post.clone(), shards: config.service.shards }),
             log: Arc::new(ServiceLog),
+            reloads: Arc::new(ByMainThread(tell)),
             tokens: tokens(&config)?,
             started: SystemTime::now(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
@@ -198,6 +205,7 @@ impl Service {
             reload,
             reconfiguring: None,
             reload_again: false,
+            after_reload: None,
             dead_letters,
             shown,
             embedded,
@@ -241,47 +249,13 @@ impl Service {
                     return Err(format!("shard {shard} ended unexpectedly"));
                 }
                 Ok(Event::Signal(Signal::Stop(signal))) => break signal,
-                Ok(Event::Signal(Signal::Reload)) => self.reload()?,
+                Ok(Event::Signal(Signal::Reload)) => self.reload(None)?,
+                Ok(Event::Reload(wish)) => self.reload(Some(wish))?,
                 Ok(Event::Shard(Notice::Reconfigured(_))) => self.reconfigured()?,
                 Err(RecvTimeoutError::Disconnected) => return Err("all shards ended".into()),
             }
         };
         self.drain(signal)
-    }
-
-    /// Reads the configuration again and sends the shards what changes.
-    fn reload(&mut self) -> Result<(), Failure> {
-        if !self.ready.load(Ordering::Acquire) {
-            tracing::warn!("reload: the service is still starting; nothing changed");
-            return Ok(());
-        }
-        if self.reconfiguring.is_some() {
-            self.reload_again = true;
-            return Ok(());
-        }
-        let Some(change) = self.reload.read() else { return Ok(()) };
-        if change.applied.is_empty() {
-            self.reload.applied(change);
-            return Ok(());
-        }
-        match Reconfiguring::new(&self.config, change, |config| self.dead_letters.of(config)) {
-            Ok(begun) => {
-                self.tell_each(|shard| begun.letter(shard))?;
-                self.reconfiguring = Some(begun);
-            }
-            Err(why) => tracing::error!("reload failed: {why}; nothing changed"),
-        }
-        Ok(())
-    }
-
-    /// A shard works with the new configuration.
-    fn reconfigured(&mut self) -> Result<(), Failure> {
-        let Some(done) = self.reconfiguring.take_if(Reconfiguring::is_done) else { return Ok(()) };
-        let in_force = done.in_force();
-        self.config = in_force.config;
-        self.shown.show(in_force.boards, Arc::new(overview::of(&self.config)));
-        self.reload.applied(in_force.change);
-        if std::mem::take(&mut self.reload_again) { self.reload() } else { Ok(()) }
     }
 
     /// A letter to every shard, whatever else is in its mailbox.
@@ -395,7 +369,7 @@ impl Service {
                 Ok(Event::Signal(Signal::Stop(_))) => {
                     return Err("stopped by a second signal, before the drain was complete".into());
                 }
-                Ok(Event::Signal(Signal::Reload)) => {}
+                Ok(Event::Signal(Signal::Reload) | Event::Reload(_)) => {}
                 Err(RecvTimeoutError::Timeout) => return Err(format!("{waiting} shards did not finish draining")),
                 Err(RecvTimeoutError::Disconnected) => break,
             }

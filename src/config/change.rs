@@ -55,6 +55,8 @@ impl Change {
             self.waiting.push("embedded".to_owned());
         }
         self.apply("service.drain_grace", |config| &mut config.service.drain_grace, wanted.service.drain_grace);
+        let access = wanted.control.access.clone();
+        self.apply("control.tokens_file", |config| &mut config.control.access, access);
         self.apply("log.level", |config| &mut config.log.level, wanted.log.level);
     }
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use tokio::sync::Semaphore;
 
-use super::{Described, LogControl, STREAMS_MAX, View};
+use super::{Described, LogControl, ReloadAnswer, Reloads, STREAMS_MAX, View};
 use crate::metrics::collector::Boards;
 use crate::metrics::inspect::{Answer, Ask, Shards};
 
@@ -35,6 +35,12 @@ impl LogControl for Nothing {
     }
 }
 
+impl Reloads for Nothing {
+    fn reload(&self, _dry_run: bool, _answer: ReloadAnswer) -> bool {
+        false
+    }
+}
+
 impl View {
     /// Of these boards. Shards answer nothing; the service is well and not ready.
     pub(crate) fn idle(boards: Boards, described: Described) -> Self {
@@ -48,6 +54,7 @@ impl View {
             described: Arc::new(described),
             shards: Arc::new(Nothing),
             log: Arc::new(Nothing),
+            reloads: Arc::new(Nothing),
             tokens: None,
             started: SystemTime::now(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),

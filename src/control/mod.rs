@@ -10,6 +10,7 @@ mod events;
 mod idle;
 mod overview;
 mod problem;
+mod reload;
 mod shown;
 
 use std::io;
@@ -33,6 +34,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub use self::auth::{Role, Tokens};
 pub use self::described::{Cluster, DeadLetters, Described, Listener, Sink};
 use self::problem::Problem;
+pub use self::reload::{ReloadAnswer, ReloadRefused, Reloaded, Reloads};
 pub use self::shown::Shown;
 use crate::metrics::collector::{Boards, Extra, render};
 use crate::metrics::exposition::Format;
@@ -79,6 +81,8 @@ pub struct View {
     pub shards: Arc<dyn Shards>,
     /// The log.
     pub log: Arc<dyn LogControl>,
+    /// The way to a reload.
+    pub reloads: Arc<dyn Reloads>,
     /// Who may use `/api/v1`; `None`: everyone on this machine.
     pub tokens: Option<Arc<Tokens>>,
     /// When the process started.
@@ -195,6 +199,7 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(overview::routes())
         .merge(clients::routes())
         .merge(events::routes())
+        .merge(reload::routes())
         .split_for_parts();
     describe_responses(&mut description);
     (router, description)

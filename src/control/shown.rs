@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::FromRef;
 
-use super::{Described, View};
+use super::{Described, Tokens, View};
 use crate::metrics::collector::Boards;
 
 /// See the module. A request takes the view that there is when it comes, and keeps it.
@@ -22,6 +22,12 @@ impl Shown {
     #[must_use]
     pub fn view(&self) -> Arc<View> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From the next request on these tokens are taken.
+    pub fn admit(&self, tokens: Option<Arc<Tokens>>) {
+        let mut view = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *view = Arc::new(View { tokens, ..View::clone(&view) });
     }
 
     /// Shows the same with other sinks, clusters or listeners.

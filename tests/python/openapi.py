@@ -82,6 +82,9 @@ def run(api: Api) -> None:
                         api.check("GET", f"{path}?{parameter['name']}={value}", known, {400})
                 if known.get("parameters"):
                     api.check("GET", f"{path}?no_such_parameter=1", known, {400})
+            elif "requestBody" not in known and "{" not in path:
+                api.check(method.upper(), f"{path}?dry_run=true", known, {200, 409})
+                api.check(method.upper(), f"{path}?no_such_parameter=1", known, {400})
             elif "{" in path:
                 api.check(method.upper(), path.replace("{client_id}", "no-such-client"), known, {404})
             else:

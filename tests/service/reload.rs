@@ -7,7 +7,8 @@ use forebay::mqtt::packet::{QoS, Version};
 use crate::device::{Device, puback};
 use crate::process::{metric, until};
 use crate::records::{read_when, texts};
-use crate::support::service::{Service, config, config_with};
+use crate::support::service::{Service, config, config_with, program};
+use crate::support::temp_dir;
 
 /// Reloads with this configuration and waits until the log says so.
 fn reload(service: &Service, config: &str, says: &str) {
@@ -143,4 +144,71 @@ fn who_waits_for_a_removed_sink_goes_on() {
         other => panic!("{other:?} for {id}"),
     });
     assert_eq!(metric(&service, "connections_paused"), 0);
+}
+
+/// By the API and on the command line: the difference is shown first, a faulty file changes nothing, and tokens are read again.
+#[test]
+fn a_reload_by_the_api_says_what_it_changes() {
+    let dir = temp_dir();
+    let tokens = dir.path().join("tokens");
+    let made = |name: &str| {
+        let output = program().args(["token", name]).output().expect("it runs");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let token = text.lines().next().and_then(|line| line.strip_prefix("token: ")).expect("a token").to_owned();
+        (token, text.lines().last().expect("a line").to_owned())
+    };
+    let ((first, first_line), (second, second_line)) = (made("first"), made("second"));
+    fs::write(&tokens, format!("{first_line}\n")).expect("written");
+    let with = |rest: &str| {
+        let text = config_with("shards = 2", rest);
+        text.replace("[control]\n", &format!("[control]\ntokens_file = \"{}\"\n", tokens.display()))
+    };
+    let one = sink("one", "1/#", "");
+    let service = Service::start(&with(&one));
+    let address = service.control().to_string();
+    let run = |arguments: &[&str], token: &str| {
+        let mut command = program();
+        let output = command.arg("reload").args(arguments).args(["--control", &address]).env("FOREBAY_TOKEN", token);
+        let output = output.output().expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let write = |text: &str| {
+        let text = text.replace("$DIR", &service.dir().display().to_string());
+        fs::write(service.dir().join("forebay.toml"), text).expect("written");
+    };
+    let unchanged = (Some(0), "the configuration has not changed\n".to_owned());
+    assert_eq!(run(&[], &first), unchanged);
+    assert_eq!(run(&[], "guess").0, Some(1));
+
+    // Shown, then done.
+    let two = format!("{one}{}[mqtt]\npacket_bytes_max = \"2MiB\"\n", sink("two", "2/#", ""));
+    write(&with(&two));
+    let shown = (Some(0), "would be applied: sink two (added)\nneeds a restart: mqtt.packet_bytes_max\n".to_owned());
+    assert_eq!(run(&["--dry-run"], &first), shown);
+    assert_eq!(run(&["--dry-run"], &first), shown, "nothing was changed by that");
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    let said = run(&[], &first);
+    assert_eq!(said, (Some(0), "applied: sink two (added)\nneeds a restart: mqtt.packet_bytes_max\n".to_owned()));
+    // It is in force when the answer comes.
+    device.deliver(1, "2/x", b"x");
+    assert_eq!(metric(&service, "sink_records_in_total{sink=\"two\"}"), 1);
+
+    // All mistakes are named, and nothing is changed.
+    write(&with(&two).replace("filters = [\"2/#\"]", "filters = [\"2/#/x\"]\nlinger = 3"));
+    let (code, said) = run(&[], &first);
+    assert!(code == Some(1) && said.contains("sink[1].filters[0]") && said.contains("sink[1].linger"), "{said}");
+    device.deliver(2, "2/x", b"x");
+
+    // Another token in the file, no change in the configuration.
+    write(&with(&two));
+    fs::write(&tokens, format!("{second_line}\n")).expect("written");
+    let left = (Some(0), "needs a restart: mqtt.packet_bytes_max\n".to_owned());
+    assert_eq!(run(&[], &first), left);
+    assert_eq!(run(&[], &first).0, Some(1), "the old token is no longer taken");
+    assert_eq!(run(&["--dry-run"], &second), left);
+    fs::write(&tokens, "no line of a token\n").expect("written");
+    let (code, said) = run(&[], &second);
+    assert!(code == Some(1) && said.contains("control.tokens_file") && said.contains("line 1"), "{said}");
+    assert_eq!(run(&["--dry-run"], &second).0, Some(1), "shown as well");
 }
