@@ -37,5 +37,6 @@ mod support;
 mod surface;
 mod takeover;
 mod told;
+mod troubleshooting;
 mod verdicts;
 mod wills;
