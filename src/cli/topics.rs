@@ -85,7 +85,7 @@ fn create_in(cluster: &Cluster, topics: &[&str], shape: Shape) -> Result<bool, S
     for result in admin.ask_at(&request, version)?.topics {
         let named = format!("topic {} in kafka.{}", result.name.0, cluster.name);
         match result.error_code {
-            0 => println!("made     {named}{}", made(result.num_partitions, result.replication_factor)),
+            0 => println!("created  {named}{}", made(result.num_partitions, result.replication_factor)),
             TOPIC_ALREADY_EXISTS => println!("there    {named}"),
             error => {
                 all = false;
