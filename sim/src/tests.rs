@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use forebay::rules::KEPT;
 
-use crate::expected::{RED_SCRIPTS, RED_SEEDS, TOLERATED, fault_of};
+use crate::expected::{CURED_SEEDS, RED_SCRIPTS, RED_SEEDS, TOLERATED, fault_of};
 use crate::faults::Fault;
 use crate::plan::Kind;
 use crate::run::{self, Sums, Without};
@@ -48,6 +48,14 @@ fn seeds_without_a_disk_are_green() {
 fn hostile_seeds_are_green_but_for_known_faults() {
     let sums = seeds_are_green(Kind::Hostile, 0..40);
     assert!(sums.processes > 80 && sums.messages > 2_000, "too quiet: {sums:?}");
+}
+
+#[test]
+fn seeds_that_were_red_are_green() {
+    for (kind, seed, fault) in CURED_SEEDS {
+        let (result, _) = run::run(*seed, *kind, &Without::default(), false);
+        assert!(result.is_ok(), "{fault} is back: seed {seed} of {kind:?}: {result:?}");
+    }
 }
 
 /// What the judge lets pass must still be there.

@@ -137,9 +137,11 @@ impl Topic {
         (self.written, self.least) = (Some(home >= 0), least);
     }
 
-    /// What its rows have their partitions by, if all have them by the same.
+    /// What its rows have their partitions by, if all have them by the same. While another count is to come, they do not: the
+    /// id may be that of a recreated topic already, which never had so many.
     pub(super) fn incarnation<'a>(&self, cluster: &'a str) -> Incarnation<'a> {
-        let count = if self.restoring { 0 } else { self.count };
+        let is_settled = !self.restoring && self.growth.is_none() && self.gone_from.is_none();
+        let count = if is_settled { self.count } else { 0 };
         Incarnation { cluster, topic_id: self.id, partitions: u32::try_from(count).unwrap_or(u32::MAX) }
     }
 
