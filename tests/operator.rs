@@ -145,7 +145,7 @@ fn a_missing_topic_in_kafka_is_left_missing_by_a_check() {
         has(&text, "sink a", &["ok", "is missing; the cluster creates it with its first message", "partitions 4"]);
     }
     let text = forebay(&["topics", "create", "--partitions", "3", "--replication-factor", "1"], &config, 0);
-    has(&text, &topic, &["made", "partitions 3, replication factor 1"]);
+    has(&text, &topic, &["created", "partitions 3, replication factor 1"]);
     has(&forebay(&["topics", "create"], &config, 0), &topic, &["there"]);
     has(&forebay(&["check"], &config, 0), "sink a", &["ok", "partitions 3, replication factor 1, writable"]);
     let text = forebay(

@@ -14,6 +14,7 @@ use super::numbers::{Number, Numbers};
 use super::partition::{Partition, Work};
 use super::pool::BATCH_COST;
 use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut, UNPLACED};
+use super::settings::Keep;
 use super::topic::Topic;
 use super::window::{Identity, NewBatch, WINDOW};
 use super::without_timestamp::push_without_timestamp;
@@ -72,7 +73,10 @@ impl Producer {
         self.elsewhere.sort_unstable();
         self.elsewhere.dedup();
         for lane in lanes {
-            if let Some((index, 0..)) = homes.get(&lane.lane).copied() {
+            // What a stop saves is written behind what is younger (`hybrid-saved`): such rows take turns by their numbers.
+            if let Some((index, 0..)) = homes.get(&lane.lane).copied()
+                && self.sinks[self.topics[index as usize].sink].settings.keep == Keep::Disk
+            {
                 self.topics[index as usize].as_placed_before(lane.topic_id, lane.partitions as usize);
             }
         }
