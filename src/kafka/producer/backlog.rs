@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::batch::{Batch, Bounds, push};
 use super::kept::{Kind, Notes};
 use super::numbers::{Number, Numbers};
-use super::pool::{BATCH_COST, BUFFER_MIN, Pool};
+use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RowLog, RowRun};
 use super::tickets::Tickets;
 use super::window::precedes;
@@ -20,9 +20,6 @@ use crate::runtime::seam::Monotonic;
 
 /// Kafka's code for a disk that cannot be read.
 const STORAGE_ERROR: i16 = 56;
-
-/// What a ticket of a row that is in the log alone takes: the queue may have room for twice as many.
-pub(super) const OWED_BYTES: usize = 2 * std::mem::size_of::<(u64, Ticket)>();
 
 /// Rows of one lane that are on the disk and not in memory.
 #[derive(Debug, Default)]
@@ -38,7 +35,7 @@ pub(super) struct Backlog {
     /// Rows between its own that have ended in memory, or went to make room: the log reads them until that is durable.
     /// Sorted, none beside another.
     pub(super) gone: Vec<RowRun>,
-    /// Answers owed for some of them, by number; on the account of the pool.
+    /// Answers owed for some of them, by number.
     pub(super) owed: VecDeque<(u64, Ticket)>,
     /// Rows that have come since, on their way to the log.
     pub(super) tail: VecDeque<Batch>,
@@ -180,27 +177,15 @@ impl Backlog {
         self.next >= self.end || lane == Some(self.lane)
     }
 
-    /// Notes who is owed an answer for a row that leaves memory.
-    pub(super) fn owe(&mut self, number: u64, ticket: Ticket, pool: &mut Pool) {
-        pool.charge(OWED_BYTES);
-        self.owed.push_back((number, ticket));
-    }
-
-    fn answer_for(&mut self, number: u64, pool: &mut Pool) -> Option<Ticket> {
-        let (_, ticket) = self.owed.pop_front_if(|(owed, _)| *owed == number)?;
-        pool.refund(OWED_BYTES);
-        Some(ticket)
+    fn answer_for(&mut self, number: u64) -> Option<Ticket> {
+        Some(self.owed.pop_front_if(|(owed, _)| *owed == number)?.1)
     }
 
     /// Answers owed for rows before this number.
-    fn owed_before(&mut self, number: u64, pool: &mut Pool) -> Tickets {
+    fn owed_before(&mut self, number: u64) -> Tickets {
         let mut tickets = Tickets::default();
         while let Some((_, ticket)) = self.owed.pop_front_if(|(owed, _)| *owed < number) {
-            pool.refund(OWED_BYTES);
             tickets.push(Some(ticket));
-        }
-        if self.owed.is_empty() {
-            self.owed = VecDeque::new();
         }
         tickets
     }
@@ -265,7 +250,7 @@ impl Producer {
                         return false;
                     }
                 }
-                let ticket = row.ticket.or_else(|| backlog.answer_for(row.number, &mut self.pool));
+                let ticket = row.ticket.or_else(|| backlog.answer_for(row.number));
                 let number = Number { lane, number: row.number };
                 backlog.next = row.number + 1;
                 backlog.rows = backlog.rows.saturating_sub(1);
@@ -309,7 +294,7 @@ impl Producer {
 
     /// Whoever waits for rows that were passed over, and so are in the log no more, is told that they will not arrive.
     fn answer_lost(&mut self, backlog: &mut Backlog) {
-        let tickets = backlog.owed_before(backlog.next, &mut self.pool);
+        let tickets = backlog.owed_before(backlog.next);
         if !tickets.is_empty() {
             self.outbox.finished.push(Finished::new(tickets, Outcome::Refused(STORAGE_ERROR), true));
         }

@@ -1,6 +1,6 @@
 //! Rows on the disk alone that make room for younger ones: whoever keeps the log ends them, and says so.
 
-use super::backlog::{Backlog, OWED_BYTES};
+use super::backlog::Backlog;
 use super::row_log::RowRun;
 use super::tickets::Tickets;
 use super::{Finished, Producer};
@@ -79,10 +79,7 @@ impl Producer {
         backlog.let_go(run, rows);
         backlog.owed.retain(|(number, ticket)| {
             let gone = (run.first..run.end()).contains(number);
-            if gone {
-                self.pool.refund(OWED_BYTES);
-                tickets.push(Some(*ticket));
-            }
+            gone.then(|| tickets.push(Some(*ticket)));
             !gone
         });
         if backlog.placed {

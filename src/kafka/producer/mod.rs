@@ -84,7 +84,6 @@ use self::logging::Logging;
 pub use self::news::News;
 use self::partition::{Partition, SpareWork};
 use self::pool::Pool;
-use self::refill::Permit;
 use self::rejected::RejectedBatches;
 pub use self::rejected::{Rejected, RejectedEnd, RejectedId, RejectedRow};
 use self::row_log::Fate;
@@ -145,8 +144,8 @@ struct Sink {
     /// Memory of its batches; and of those of them that waited for room in the log when that last counted.
     memory: usize,
     unwritten: usize,
-    /// Partitions that have loaded cuts though memory had no room for them, one for each leader.
-    beyond: Vec<Permit>,
+    /// The partition that last loaded cuts though memory had no room for them.
+    beyond: Option<Key>,
     /// The producer id that new work starts with (P3: one for each shard, cluster and sink).
     identity: Option<Identity>,
     asked_until: Option<Monotonic>,
@@ -166,7 +165,7 @@ impl Sink {
             stats: SinkStats::default(),
             memory: 0,
             unwritten: 0,
-            beyond: Vec::new(),
+            beyond: None,
             identity: None,
             asked_until: None,
             swept: false,

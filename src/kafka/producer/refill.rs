@@ -10,25 +10,13 @@ use super::numbers::Number;
 use super::partition::Work;
 use super::row_log::{RowLog, UNPLACED};
 use super::tickets::Cursor;
-use super::timers::Timer;
 use super::{Keep, Key, Producer};
-use crate::kafka::types::{NodeId, SinkId};
+use crate::kafka::types::SinkId;
 use crate::limits::LOADED_BYTES_PER_POLL;
 use crate::runtime::seam::Monotonic;
 
 /// Batches that a partition has ready to be cut before more is read for it.
 const READY_BATCHES: usize = 2;
-
-/// A partition has loaded cuts though memory had no room for them.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Permit {
-    leader: NodeId,
-    key: Key,
-    /// Its undone batches of an earlier start, as they were last counted.
-    undone: usize,
-    /// When it is given up, unless one of these is done.
-    until: Monotonic,
-}
 
 impl Producer {
     /// Notes that a partition of a topic, or its rows without one, has something in the log that is not in memory.
@@ -86,34 +74,17 @@ impl Producer {
     }
 
     /// Whether a partition that has nothing to send may load its cuts though memory has no room for them: what fills it
-    /// may wait behind just these, and cannot leave it before. One partition of a sink and leader at a time, until its
-    /// cuts are done, or none of them has been for as long as a request may take. One that has lost its leader keeps no
-    /// other waiting.
-    fn may_go_beyond(&mut self, sink: usize, key: Key, now: Monotonic) -> bool {
-        let Some(leader) = self.partition_mut(key).leader else { return false };
-        let patience = self.settings.request_timeout;
-        let mut permits = std::mem::take(&mut self.sinks[sink].beyond);
-        permits.retain_mut(|permit| {
-            let partition = self.topics[permit.key.topic as usize].partitions.get(permit.key.partition as usize);
-            let Some(partition) = partition.filter(|partition| partition.leader == Some(permit.leader)) else {
-                return false;
-            };
-            let undone = partition.window.count_old();
-            if undone < permit.undone {
-                permit.until = now.after(patience);
-            }
-            permit.undone = undone;
-            undone > 0 && now < permit.until
+    /// may wait behind just these, and cannot leave it before. One partition of a sink at a time, until its cuts are done.
+    fn may_go_beyond(&mut self, sink: usize, key: Key) -> bool {
+        let busy = self.sinks[sink].beyond.filter(|other| *other != key).is_some_and(|other| {
+            // One that has lost its leader keeps nobody waiting.
+            let partition = self.topics[other.topic as usize].partitions.get(other.partition as usize);
+            partition.filter(|partition| partition.leader.is_some()).is_some_and(|partition| partition.window.any_old())
         });
-        let free = !permits.iter().any(|permit| permit.leader == leader && permit.key != key);
-        if free && !permits.iter().any(|permit| permit.key == key) {
-            let until = now.after(patience);
-            permits.push(Permit { leader, key, undone: 0, until });
-            // Who waits for it looks again then.
-            self.timers.set(until, Timer::Partition(key));
+        if !busy {
+            self.sinks[sink].beyond = Some(key);
         }
-        self.sinks[sink].beyond = permits;
-        free
+        !busy
     }
 
     /// Asks for what has to be known before anything of a topic is read. `false`: it is not known.
@@ -159,7 +130,7 @@ impl Producer {
         // What waits in memory behind a cut goes when that is loaded, and not before.
         let cuts = partition.spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty());
         if cuts {
-            let may = ready > 0 || half || self.may_refill(sink, true) || (empty && self.may_go_beyond(sink, key, now));
+            let may = ready > 0 || half || self.may_refill(sink, true) || (empty && self.may_go_beyond(sink, key));
             if !may || self.load_cuts(key, budget, log) != Loaded::All {
                 return true;
             }
@@ -391,7 +362,7 @@ impl Producer {
             let mut cursor = Cursor::default();
             for row in 0..batch.count {
                 if let (Some(ticket), Some(number)) = (batch.tickets.next(&mut cursor), batch.kept.numbers.of(row)) {
-                    backlog.owe(number.number, ticket, &mut self.pool);
+                    backlog.owed.push_back((number.number, ticket));
                 }
             }
         }

@@ -1,9 +1,8 @@
 //! Rows that memory has no room for stand in the log alone and come back in their order.
 
-use super::hand::{Hand, SINK, topic, values};
+use super::hand::{Hand, topic, values};
 use super::logged::disk;
-use crate::kafka::producer::row_log::RowRun;
-use crate::kafka::producer::{AnsweredOn, Settings};
+use crate::kafka::producer::Settings;
 
 fn tight() -> Settings {
     let mut settings = disk();
@@ -160,37 +159,4 @@ fn an_orderly_stop_saves_what_is_in_memory_and_a_start_sends_it_once() {
     assert_eq!(sent, expected);
     assert!(identities.contains(&identity(&first)));
     assert!(hand.log.state.live.is_empty() && hand.log.state.cuts.is_empty());
-}
-
-#[test]
-fn answers_owed_for_rows_on_the_disk_alone_count_as_memory() {
-    let mut settings = tight();
-    settings.sinks[0].answered_on = AnsweredOn::Replicated;
-    let mut hand = Hand::new(settings.clone());
-    for _ in 0..3_000 {
-        hand.append_value("t", None, &[7; 1_000]);
-        hand.poll_synced();
-    }
-    let (spilled, used) = (hand.producer.spilled_rows(SINK), hand.producer.buffered_bytes());
-    assert!(spilled > 2_500 && used > 24 * usize::try_from(spilled).expect("some"), "{spilled} rows, {used} bytes");
-    // All of it is given back with the rows.
-    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
-    hand.producer.on_producer_id(0, 7, 0);
-    for _ in 0..20_000 {
-        hand.poll_synced().into_iter().for_each(|request| hand.answer_and_drop(request, 0));
-        if hand.stats().buffered_rows == 0 {
-            break;
-        }
-    }
-    hand.poll();
-    assert_eq!((hand.delivered().len(), hand.producer.buffered_bytes()), (3_000, 0));
-    // Nor does a row that goes to make room leave its answer behind.
-    let mut hand = Hand::new(settings);
-    for _ in 0..500 {
-        hand.append_value("t", None, &[7; 1_000]);
-        hand.poll_synced();
-    }
-    let (disk, before) = (hand.producer.on_disk(0).expect("rows on the disk"), hand.producer.buffered_bytes());
-    hand.producer.dropped(0, RowRun { first: disk.first, count: 10 }, 10, Vec::new());
-    assert!(hand.producer.buffered_bytes() <= before - 240, "{before}");
 }

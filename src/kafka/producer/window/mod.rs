@@ -92,9 +92,6 @@ struct Undone {
     counted: bool,
     /// An earlier start has cut it.
     old: bool,
-    /// It was sent by an earlier start, or to the topic of this name before it was recreated: a late copy may have reached
-    /// this log, of which nothing was heard.
-    unheard: bool,
 }
 
 impl Undone {
@@ -247,9 +244,9 @@ impl PartitionWindow {
         self.via.map(|(node, _)| node)
     }
 
-    /// How many of them were cut by an earlier start.
-    pub(super) fn count_old(&self) -> usize {
-        self.undone.iter().filter(|batch| batch.old).count()
+    /// Whether any of it was cut by an earlier start.
+    pub(super) fn any_old(&self) -> bool {
+        self.undone.iter().any(|batch| batch.old)
     }
 
     /// The place of a batch.
@@ -356,7 +353,6 @@ impl PartitionWindow {
             alone,
             counted,
             old,
-            unheard: sent,
         });
     }
 
@@ -448,15 +444,8 @@ impl PartitionWindow {
 
     /// The partition's topic was found recreated: what it knew of us is gone. Whether a new epoch begins, as nothing is undone
     /// under this one. What was asked of the old log is asked of the new one.
-    ///
-    /// Where topics go by name, a late request may reach the new one, which takes any of our batches first: if more than one was
-    /// sent, an answer says nothing of the older ones.
     pub(super) fn topic_changed(&mut self) -> bool {
         self.forget_proof();
-        let sent = self.undone.iter_mut().filter(|batch| batch.sent);
-        if sent.map(|batch| batch.unheard = true).count() > 1 {
-            self.divergence = Divergence::Tried;
-        }
         if let Some(asking) = self.asking.as_mut() {
             asking.begin_again();
         }
