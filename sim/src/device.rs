@@ -68,7 +68,7 @@ pub enum News {
         message: u32,
         /// Below 0x80.
         success: bool,
-        /// What it says of where the message stands.
+        /// What it says of where the message is.
         receipts: Vec<Receipt>,
     },
     /// It was told what may not be.
@@ -117,7 +117,7 @@ pub struct Device {
     greeted: bool,
     /// Since when it has been connected.
     pub greeted_at: u64,
-    /// It came in where answers say where messages stand.
+    /// It came in on a listener with receipts.
     pub has_receipts: bool,
     /// Whether there is a session.
     pub known: Known,

@@ -1,4 +1,4 @@
-//! What answers say of where a message stands in Kafka, and whether it stands there.
+//! What answers say of where a message is in Kafka, and whether it is there.
 
 use crate::kafka::{Row, State};
 use crate::plan::Level;
@@ -62,7 +62,7 @@ fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
 
 impl World {
     /// Whether the row of a sink is, or once was, where a receipt says.
-    fn stands(&self, number: u32, sink: usize, receipt: &Receipt) -> bool {
+    fn is_there(&self, number: u32, sink: usize, receipt: &Receipt) -> bool {
         let mut copies = self.clusters[self.settings.sinks[sink].cluster].copies(number, sink as u8);
         copies.any(|entry| {
             let is_there = |(offset, row): (i64, &Row)| {
@@ -74,7 +74,7 @@ impl World {
         })
     }
 
-    /// Each receipt names a place at which the message stands or stood, in the order of the sinks; a message that was sent
+    /// Each receipt names a place where the message is or was, in the order of the sinks; a message that was sent
     /// once, and that went to Kafka before it was answered, has one of each sink.
     pub(crate) fn judge_receipts(&mut self, number: u32, success: bool, receipts: &[Receipt]) {
         let message = &self.messages[number as usize];
@@ -89,9 +89,9 @@ impl World {
         let mut wrong = if asked { None } else { Some("nobody asked") };
         for receipt in receipts {
             self.judge.receipts[usize::from(receipt.offset.is_none())] += 1;
-            // Two sinks may have one topic: the next one whose row stands there is meant.
-            if !rest.any(|sink| self.stands(number, *sink, receipt)) {
-                wrong = Some("it does not stand there, or is not in the order of the sinks");
+            // Two sinks may have one topic: the next one whose row is there is meant.
+            if !rest.any(|sink| self.is_there(number, *sink, receipt)) {
+                wrong = Some("it is not there, or is not in the order of the sinks");
                 break;
             }
         }

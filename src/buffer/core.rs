@@ -269,7 +269,7 @@ impl Buffer {
     }
 
     /// One more sink, by its number in its cluster's producer. Numbers before it that are nobody's here are those of
-    /// dead-letter topics, whose rows stay in memory.
+    /// dead-letter topics, whose rows stay in memory. It has room from the next look at the log's figures on.
     pub fn add_sink(&mut self, cluster: usize, sink: SinkId, terms: SinkTerms) {
         if self.settings.clusters.len() <= cluster {
             self.settings.clusters.resize_with(cluster + 1, Vec::new);
@@ -283,7 +283,6 @@ impl Buffer {
         logged.push(self.log.sink(&terms.name));
         sinks.push(terms);
         self.room.grow(cluster, usize::from(sink.0) + 1);
-        self.look_at_room();
     }
 
     /// Another share of the room for each sink, bytes.

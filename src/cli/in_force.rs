@@ -209,7 +209,7 @@ pub(super) const fn acknowledge(of: Acknowledge) -> &'static str {
     }
 }
 
-/// What stands for variables of the environment, by their names again.
+/// References to variables of the environment, by name.
 fn hidden(text: &str, environment: &BTreeMap<String, String>) -> String {
     let values = environment.iter().filter(|(_, value)| !value.is_empty());
     values.fold(text.to_owned(), |text, (name, value)| text.replace(value.as_str(), &format!("${{env.{name}}}")))

@@ -13,19 +13,13 @@ use super::overview;
 
 /// See the module.
 pub(super) struct Reconfiguring {
-    change: Change,
-    config: Arc<Config>,
-    boards: Arc<Boards>,
+    pub(super) change: Change,
+    /// What is in force once all shards have it, and the boards that they write then.
+    pub(super) config: Arc<Config>,
+    pub(super) boards: Arc<Boards>,
     dead_letters: Vec<Option<Sender<Letter>>>,
     /// Shards that have not said that they have it.
     left: usize,
-}
-
-/// What is in force once all shards have it.
-pub(super) struct InForce {
-    pub(super) change: Change,
-    pub(super) config: Arc<Config>,
-    pub(super) boards: Arc<Boards>,
 }
 
 impl Reconfiguring {
@@ -65,14 +59,8 @@ impl Reconfiguring {
     }
 
     /// A shard has it. Whether it was the last.
-    pub(super) fn is_done(&mut self) -> bool {
+    pub(super) fn is_last(&mut self) -> bool {
         self.left -= 1;
         self.left == 0
-    }
-
-    /// What is in force, once all shards have it.
-    pub(super) fn in_force(self) -> InForce {
-        let Self { change, config, boards, .. } = self;
-        InForce { change, config, boards }
     }
 }

@@ -243,7 +243,7 @@ pub struct Sink {
     pub headers: Vec<(String, Template)>,
     /// Whether MQTT 5 properties other than user properties become record headers, too.
     pub properties: bool,
-    /// What stands before the names of user properties as headers; mostly nothing.
+    /// Prefix of the header names of user properties; mostly empty.
     pub user_property_prefix: String,
     /// Fixed texts that its templates may name, in the order of the file.
     pub metadata: Vec<(String, String)>,

@@ -24,7 +24,7 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
     OpenApiRouter::new().routes(routes!(reload))
 }
 
-/// The way to whoever reads the configuration file.
+/// Requests to the thread that reads the configuration file.
 pub trait Reloads: Send + Sync {
     /// Asks for a reload, or only for what it would change. `false`: the service is ending; `answer` is not called then.
     fn reload(&self, dry_run: bool, answer: ReloadAnswer) -> bool;

@@ -100,7 +100,7 @@ pub enum Variable {
 }
 
 impl fmt::Display for Variable {
-    /// Its name, as it stands between `${` and `}`.
+    /// Its name, as written between `${` and `}`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Topic => f.write_str("topic"),

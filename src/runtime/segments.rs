@@ -304,7 +304,7 @@ impl Segments for SegmentTable {
                 far => far.map(drop),
             },
             (Append::Mapped, Some(map)) => {
-                // Not by what stands far behind the rest: reads would take what is between for written.
+                // Not by what is far behind the rest: reads would take what is between for written.
                 if at.saturating_sub(segment.settled) <= GAP_MAX {
                     segment.settled = segment.settled.max(at + bytes.len() as u64);
                 }

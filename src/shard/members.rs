@@ -52,13 +52,18 @@ impl Members {
         self.numbers.insert(role, number);
     }
 
-    /// Adds a sink of the configuration, and that of its dead-letter topic if it has one. Their roles, in the order of
-    /// their numbers.
-    pub(super) fn add(&mut self, config: &Config, index: usize) -> impl Iterator<Item = Role> {
-        let letters = has_topic(&config.sinks[index]).then_some(Role::DeadLetters(index));
-        let added = [Some(Role::Own(index)), letters].into_iter().flatten();
-        added.clone().for_each(|role| self.push(config, role));
-        added
+    /// Adds a sink of the configuration, and that of its dead-letter topic if it has one.
+    pub(super) fn add(&mut self, config: &Config, index: usize) {
+        self.push(config, Role::Own(index));
+        if has_topic(&config.sinks[index]) {
+            self.push(config, Role::DeadLetters(index));
+        }
+    }
+
+    /// A sink of the configuration, and that of its dead-letter topic: their numbers, and their settings for the producer.
+    pub(super) fn settings(&self, config: &Config, index: usize) -> Vec<(SinkId, SinkSettings)> {
+        let roles = [Role::Own(index), Role::DeadLetters(index)];
+        roles.into_iter().filter_map(|role| Some((self.number(role)?, settings::member(config, role)))).collect()
     }
 
     /// What each is, by its number.

@@ -1,6 +1,8 @@
 //! Another configuration while the shard runs. Sinks and clusters keep their places, so what is under way stays whose it
 //! is: new ones come behind them, and a removed sink stays without filters until its rows have gone.
 
+use std::sync::Arc;
+
 use crate::config::Sink;
 
 use super::mail::{Notice, Reconfiguration};
@@ -12,30 +14,30 @@ impl Core {
     /// Works with another configuration from here on. Messages that were taken before are not touched by it.
     pub(super) fn reconfigure(&mut self, io: &mut Ring<'_>, to: Reconfiguration) {
         let Reconfiguration { config, board, dead_letters } = to;
-        let before = std::mem::replace(&mut self.around.config, config);
-        let config = &self.around.config;
+        let before = std::mem::replace(&mut self.around.config, Arc::clone(&config));
+        let config = &*config;
         for index in before.clusters.len()..config.clusters.len() {
             let mut upstream = Upstream::new(config, index, self.around.rules, self.random.u64(..));
             upstream.client.start(io.now());
             self.outlets.upstreams.push(upstream);
         }
-        for (index, sink) in config.sinks.iter().enumerate() {
-            let upstream = &mut self.outlets.upstreams[sink.cluster];
-            match before.sinks.get(index) {
-                Some(known) if known == sink => {}
-                Some(_) => {
-                    for role in [Role::Own(index), Role::DeadLetters(index)] {
-                        if let Some(number) = upstream.members.number(role) {
-                            upstream.producer.change_sink(number, settings::member(config, role));
-                        }
-                    }
+        // A new cluster has come with its sinks.
+        for (cluster, upstream) in self.outlets.upstreams.iter_mut().take(before.clusters.len()).enumerate() {
+            let mut changes = Vec::new();
+            for (index, sink) in config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster) {
+                if before.sinks.get(index) == Some(sink) {
+                    continue;
                 }
-                // A new cluster has come with its sinks.
-                None if sink.cluster >= before.clusters.len() => {}
-                None => upstream.add(config, index),
+                if index >= before.sinks.len() {
+                    upstream.members.add(config, index);
+                }
+                changes.extend(upstream.members.settings(config, index));
             }
-            upstream.busy = true;
+            if !changes.is_empty() {
+                upstream.producer.change_sinks(changes);
+            }
         }
+        self.busy_clusters();
         let added = config.sinks.iter().enumerate().skip(before.sinks.len());
         added.for_each(|(index, sink)| self.outlets.add_to_buffer(index, sink, config.service.shards));
         let outlets = &mut self.outlets;
@@ -47,7 +49,6 @@ impl Core {
         outlets.plans = sinks::plans(config, |cluster| &outlets.upstreams[cluster].members);
         let routes = dead_letters::routes(config, outlets.upstreams.iter().map(|upstream| &upstream.members));
         outlets.letters.grow(self.index, routes, &dead_letters);
-        self.around.dead_letters = dead_letters;
         self.announced.grow(config.sinks.len());
         self.session_settings = settings::sessions(config);
         // Who waits for room in a sink may match others now.

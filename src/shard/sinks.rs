@@ -63,7 +63,7 @@ pub(super) struct Plan {
     pub(super) headers: Vec<(String, Template)>,
     /// Whether MQTT 5 properties other than user properties become headers.
     properties: bool,
-    /// What stands before the names of user properties.
+    /// Prefix of the header names of user properties.
     prefix: Box<str>,
     pub(super) dead: Option<DeadPlan>,
 }

@@ -91,13 +91,6 @@ impl Upstream {
         }
     }
 
-    /// One more sink of the configuration, and that of its dead-letter topic.
-    pub(super) fn add(&mut self, config: &Config, index: usize) {
-        for role in self.members.add(config, index) {
-            self.producer.add_sink(settings::member(config, role));
-        }
-    }
-
     /// Rows to requests to effects, until nothing more comes of it.
     fn pump(&mut self, log: &mut dyn RowLog, timings: Timings<'_>, now: Monotonic, wall: WallMs) {
         self.producer.poll_with(now, wall, log, &mut self.requests);
@@ -418,7 +411,7 @@ impl Core {
     }
 }
 
-/// What a publisher is told of where its row stands.
+/// The receipt for a publisher: where its row is in Kafka.
 fn receipt(members: &Members, at: Landed<'_>) -> Option<Receipt> {
     let sink = u16::try_from(members.index_of(at.sink)?).ok()?;
     Some(Receipt { sink, topic: Rc::clone(at.topic), partition: at.partition, offset: at.offset })

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Stdio;
 use std::time::Duration;
 
-use forebay::mqtt::packet::{Connect, QoS, Version};
+use forebay::mqtt::packet::{Connect, Version};
 use forebay::mqtt::property::Property;
 use serde_json::Value;
 
@@ -142,39 +142,6 @@ fn the_level_of_the_log_changes_and_connects_are_logged_at_debug() {
     assert!(!service.log().contains("quiet"), "{}", service.log());
 }
 
-/// What is refused says so in an event, a counter, and the log; TLS and HTTP on the port are named.
-#[test]
-fn nothing_is_refused_silently() {
-    let service = Service::start(&config(&format!("{SINK}dead_letters_file = \"none\"\n")));
-    let mut device = Device::connect(service.mqtt(), Version::V5, "big");
-    device.publish(QoS::AtMostOnce, 0, "x/y", &[b'x'; 5_000]);
-    device.ping();
-    until("it is told", || events(&service, "publish_refused").len() == 1);
-    let refused = &events(&service, "publish_refused")[0];
-    let said = ["client", "sink", "mqtt_topic"].map(|field| refused[field].as_str().unwrap_or("").to_owned());
-    assert_eq!(said, ["big", "all", "x/y"]);
-    assert!(refused["reason"].as_str().is_some_and(|why| why.contains("record_bytes_max")), "{refused:#}");
-    assert_eq!(metric(&service, "sink_publishes_refused_total{reason=\"too_large\"}"), 1);
-    let (_, sink) = ask(&service, "GET", "/api/v1/sinks/all", "");
-    assert_eq!(sink["refused_publishes"]["too_large"], 1, "{sink:#}");
-    // SUBSCRIBE 1 to `a` at QoS 0.
-    device.try_say_bytes(&[0x82, 7, 0, 1, 0, 0, 1, b'a', 0]);
-    until("SUBSCRIBE, too", || events(&service, "subscribe_refused").len() == 1);
-    assert_eq!(events(&service, "subscribe_refused")[0]["client"], "big");
-    for (bytes, words) in
-        [(&b"\x16\x03\x01\x00\xA5\x01"[..], "looks like TLS"), (b"GET / HTTP/1.1\r\n\r\n", "looks like HTTP")]
-    {
-        let mut stranger = Device::open(service.mqtt(), Version::V5);
-        stranger.try_say_bytes(bytes);
-        stranger.until_closed();
-        until(words, || {
-            events(&service, "connect_refused")
-                .iter()
-                .any(|event| event["reason"].as_str().is_some_and(|why| why.contains(words)))
-        });
-    }
-}
-
 /// Events as they happen, behind the one that was seen last.
 #[test]
 fn events_are_streamed() {
@@ -256,7 +223,7 @@ fn an_address_beyond_loopback_needs_tokens() {
         (head.split(' ').nth(1).map(str::to_owned).expect("a status"), body)
     };
     assert_eq!(status(near, "/api/v1/sinks").0, "200");
-    // Another address of this machine stands for another machine: connections to it come from it.
+    // Another address of this machine plays another machine: connections to it come from it.
     let Some(far) = own_address() else { return };
     let far = SocketAddr::new(far, near.port());
     assert_eq!(status(far, "/metrics").0, "200");

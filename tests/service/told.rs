@@ -15,6 +15,7 @@ fn events(service: &Service, kind: &str) -> Vec<Value> {
     page["events"].as_array().cloned().unwrap_or_default()
 }
 
+/// What is refused says so in an event, a counter, and the log; TLS and HTTP on the port are named.
 #[test]
 fn nothing_is_refused_silently() {
     let service = Service::start(&config(SINK));
@@ -27,6 +28,9 @@ fn nothing_is_refused_silently() {
     assert_eq!(said, ["big", "all", "x/y"]);
     assert!(refused["reason"].as_str().is_some_and(|why| why.contains("record_bytes_max")), "{refused:#}");
     assert_eq!(metric(&service, "sink_publishes_refused_total{reason=\"too_large\"}"), 1);
+    let (_, sink) = service.get("/api/v1/sinks/all").expect("an answer");
+    let sink: Value = serde_json::from_str(&sink).expect("JSON");
+    assert_eq!(sink["refused_publishes"]["too_large"], 1, "{sink:#}");
     // SUBSCRIBE 1 to `a` at QoS 0.
     device.try_say_bytes(&[0x82, 7, 0, 1, 0, 0, 1, b'a', 0]);
     until("SUBSCRIBE, too", || events(&service, "subscribe_refused").len() == 1);

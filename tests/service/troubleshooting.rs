@@ -26,7 +26,7 @@ fn quoted(section: &str) -> Vec<String> {
     text.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next().map(str::to_owned)).collect()
 }
 
-/// Whether the program has said it; `…` stands for anything.
+/// Whether the program has said it; `…` matches anything.
 fn is_said(said: &str, quote: &str) -> bool {
     let mut rest = said;
     quote.split('…').all(|part| match rest.find(part) {

@@ -54,7 +54,7 @@ pub(crate) struct Device {
     /// Messages it is to send in all.
     pub(crate) quota: usize,
     pub(crate) conn: Option<ConnId>,
-    /// It came in where answers say where messages stand.
+    /// It came in on a listener with receipts.
     pub(crate) receipts: bool,
     /// Bytes on their way to the shard.
     pub(crate) socket: VecDeque<u8>,

@@ -17,7 +17,7 @@ pub(super) fn disk_sink_becomes_hybrid() -> Result<(), Failure> {
     script.ends()
 }
 
-/// Segments are to be smaller from now on, and nothing but kept sessions stands in the larger ones: publishers go on.
+/// Segments are to be smaller from now on, and only kept sessions are in the larger ones: publishers go on.
 pub(super) fn smaller_segments_beside_sessions() -> Result<(), Failure> {
     let mut script = Script::new(settings(), 1, false);
     if let Some(spool) = &mut script.world.settings.spool {

@@ -108,11 +108,10 @@ impl Service {
 
     /// A shard works with the new configuration.
     pub(super) fn reconfigured(&mut self) -> Result<(), Failure> {
-        let Some(done) = self.reconfiguring.take_if(Reconfiguring::is_done) else { return Ok(()) };
-        let in_force = done.in_force();
-        self.config = in_force.config;
-        self.shown.show(in_force.boards, Arc::new(overview::of(&self.config)));
-        self.reload.applied(in_force.change);
+        let Some(done) = self.reconfiguring.take_if(Reconfiguring::is_last) else { return Ok(()) };
+        self.config = done.config;
+        self.shown.show(done.boards, Arc::new(overview::of(&self.config)));
+        self.reload.applied(done.change);
         if let Some(AfterReload { tokens, said, wish }) = self.after_reload.take() {
             self.shown.admit(tokens);
             answer(wish, Ok(said));

@@ -68,7 +68,7 @@ impl Producer {
         }
         if says == LogSays::Lost {
             if self.is_half_known(key) {
-                // What stands last there may have been memory's alone, behind what is asked for.
+                // What is last there may have been in memory alone, behind what is asked for.
                 says = LogSays::CannotTell(WhyNot::OtherLog);
             } else {
                 self.lacks(key);
@@ -80,7 +80,7 @@ impl Producer {
         let behind = matches!(says, LogSays::There { last_sequence } if partition.is_unloaded(last_sequence));
         let resolution = partition.window.log_said(says, behind, now, (acks, rules));
         if let Resolution::Settle(_) = resolution {
-            // Where it stands is not said; but from now on there is something before whatever is asked for.
+            // Its place is not known; but from now on there is something before whatever is asked for.
             partition.log_next.get_or_insert(0);
         }
         let again = resolution == Resolution::AskAgain;

@@ -55,31 +55,19 @@ impl Ceilings {
 }
 
 impl Producer {
-    /// One more sink. Its number is the next after those that there are.
-    pub fn add_sink(&mut self, settings: SinkSettings) -> SinkId {
-        let number = SinkId(u16::try_from(self.sinks.len()).unwrap_or(u16::MAX));
-        self.sinks.push(Sink::new(settings.clone()));
-        self.settings.sinks.push(settings);
-        self.settings_changed();
-        number
-    }
-
-    /// Other settings for a sink. Where its rows are kept, when they are answered, what Kafka is asked for and how
-    /// partitions are chosen stay as they are: rows that it holds depend on them.
-    pub fn change_sink(&mut self, sink: SinkId, settings: SinkSettings) {
-        let Some(known) = self.settings.sinks.get_mut(usize::from(sink.0)) else { return };
-        *known = SinkSettings {
-            keep: known.keep,
-            answered_on: known.answered_on,
-            acks: known.acks,
-            partitioner: known.partitioner,
-            spill_after: known.spill_after,
-            keep_rejected: known.keep_rejected,
-            reserved: known.reserved,
-            // With another topic there are two for a while.
-            fixed_topic: known.fixed_topic && settings.fixed_topic,
-            ..settings
-        };
+    /// Other settings for some sinks; a number that comes next after those that there are is a new sink. Of a known one,
+    /// where its rows are kept, when they are answered, what Kafka is asked for and how partitions are chosen stay as they
+    /// are: rows that it holds depend on them.
+    pub fn change_sinks(&mut self, changes: impl IntoIterator<Item = (SinkId, SinkSettings)>) {
+        for (sink, settings) in changes {
+            match self.settings.sinks.get_mut(usize::from(sink.0)) {
+                Some(known) => *known = changed(known, settings),
+                None => {
+                    self.sinks.push(Sink::new(settings.clone()));
+                    self.settings.sinks.push(settings);
+                }
+            }
+        }
         self.settings_changed();
     }
 
@@ -94,5 +82,21 @@ impl Producer {
         for (sink, wanted) in self.sinks.iter_mut().zip(&self.settings.sinks) {
             sink.settings = self.ceilings.of_sink(wanted);
         }
+    }
+}
+
+/// The settings of a known sink, as far as they can change.
+fn changed(known: &SinkSettings, settings: SinkSettings) -> SinkSettings {
+    SinkSettings {
+        keep: known.keep,
+        answered_on: known.answered_on,
+        acks: known.acks,
+        partitioner: known.partitioner,
+        spill_after: known.spill_after,
+        keep_rejected: known.keep_rejected,
+        reserved: known.reserved,
+        // With another topic there are two for a while.
+        fixed_topic: known.fixed_topic && settings.fixed_topic,
+        ..settings
     }
 }

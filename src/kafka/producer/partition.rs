@@ -1,4 +1,4 @@
-//! One partition of one topic of one sink: its queue of batches, of which the first ones stand in its window.
+//! One partition of one topic of one sink: its queue of batches, of which the first are in its window.
 
 use std::collections::VecDeque;
 
@@ -88,7 +88,7 @@ impl Work {
     }
 
     /// A row of this partition goes to the log: those before it that memory alone has do so first. Whether there are any.
-    /// `undone`: how many batches stand in the window.
+    /// `undone`: how many batches are in the window.
     pub(super) fn log_those_before(&mut self, undone: usize, partition: i32) -> bool {
         let waits = |batch: &&mut Batch| batch.kept.kind == Kind::Memory;
         let mut any = false;

@@ -63,7 +63,7 @@ pub(super) struct Finished {
     pub(super) outcome: Outcome,
     /// Not of a batch: answered when they were appended, and more may join.
     pub(super) at_once: bool,
-    /// Where their rows stand, if that is asked for.
+    /// Where their rows are in Kafka, if that is asked for.
     pub(super) landed: Option<Place>,
 }
 

@@ -94,7 +94,7 @@ fn a_segment_is_read_while_it_is_appended_to() {
     }
 }
 
-/// The copy of the header at the very end comes first: what stands between is not in the file because of it, and what was
+/// The copy of the header at the very end comes first: what is between is not in the file because of it, and what was
 /// read of the segment before it was appended does not hide it.
 #[test]
 fn what_stands_at_the_end_does_not_make_the_rest_old() {

@@ -66,7 +66,7 @@ fn folders_of_each_version_are_read_or_refused_with_words() {
     }
 }
 
-/// Writes the folder of this version anew. To be run when the format changes before it was released, and never after.
+/// Rewrites the folder of this version. To be run when the format changes before it was released, and never after.
 #[test]
 #[ignore = "writes test data"]
 fn write_the_folder_of_this_version() {
@@ -163,7 +163,7 @@ fn a_kind_that_may_be_skipped_is_skipped_and_any_other_refuses_the_start() {
             Ok(found) => {
                 assert!(skipped && found.rot.is_empty(), "kind {number}");
                 assert_eq!(normal(&found.state), expected, "kind {number}");
-                // It stands in the last group, which the start writes again.
+                // It is in the last group, which the start writes again.
                 let mut again = Log::new(settings(14, 2), found);
                 settle(&mut again, &mut disk);
                 let again = placeless(&recovered(&disk).state);

@@ -1,4 +1,4 @@
-//! Topics recreated whose rows stand in the log: those of partitions that are gone keep the order of their keys.
+//! Topics recreated whose rows are in the log: those of partitions that are gone keep the order of their keys.
 
 use super::hand::{Hand, read, values};
 use super::logged::disk;

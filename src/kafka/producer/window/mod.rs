@@ -47,7 +47,7 @@ pub(super) struct Identity {
 /// Where batches are sent: a broker, and whether over its second channel.
 pub(super) type Via = (NodeId, bool);
 
-/// How the last sending of an undone batch stands.
+/// State of the last send of an undone batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flight {
     /// Not sent in this round.
@@ -522,7 +522,7 @@ impl PartitionWindow {
 #[derive(Debug, Default)]
 pub(super) struct UndoneList(VecDeque<Undone>);
 
-/// Whether a sequence stands before another of the same identity, not far from it.
+/// Whether a sequence comes before another of the same identity, not far from it.
 pub(super) const fn precedes(sequence: i32, other: i32) -> bool {
     let ahead = other.wrapping_sub(sequence) & i32::MAX;
     ahead > 0 && ahead < 1 << 30

@@ -50,7 +50,7 @@ impl Asking {
     }
 }
 
-/// How a question stands.
+/// State of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kafka::producer) enum Asked {
     /// It is to be asked.
@@ -67,7 +67,7 @@ impl PartitionWindow {
         self.asking = Some(Box::new(Asking { why, token: None, until: Monotonic(0), tries: 0 }));
     }
 
-    /// How its question stands, if it has one.
+    /// State of its question, if it has one.
     pub(in crate::kafka::producer) fn asking(&self, now: Monotonic) -> Option<Asked> {
         let asking = self.asking.as_ref()?;
         Some(match asking.token {
@@ -191,7 +191,7 @@ impl PartitionWindow {
         if why != Why::Late {
             return self.is_untold();
         }
-        // The one that stands first; each of the others asks when its turn comes.
+        // The first one; each of the others asks when its turn comes.
         let first = self.undone.iter_mut().find(|batch| batch.is_in_doubt());
         Resolution::Unknown(first.map_or(0, super::Undone::goes_again_late))
     }

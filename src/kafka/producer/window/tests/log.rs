@@ -28,7 +28,7 @@ pub(super) enum Said {
 #[derive(Clone, Debug, Default)]
 pub(super) struct PartitionLog {
     batches: Vec<Sent>,
-    /// Of what stands before this place no producer is remembered.
+    /// Of what comes before this place no producer is remembered.
     forgotten: usize,
 }
 
@@ -85,7 +85,7 @@ impl PartitionLog {
         self.batches.len()
     }
 
-    /// What it says of batches of this identity. `from`: the offset that it was known to go on at. What stands before that is in
+    /// What it says of batches of this identity. `from`: the offset that it was known to go on at. What comes before that is in
     /// another log, which says nothing of the older ones (`WhyNot::OtherLog`).
     pub(super) fn says(&self, (id, epoch): (i64, i16), first: i32, lasts: &[i32], from: Option<i64>) -> LogSays {
         let mine = |batch: &&Sent| (batch.id, batch.epoch) == (id, epoch) && lasts.contains(&batch.last);
