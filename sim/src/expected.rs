@@ -4,13 +4,7 @@
 use crate::plan::Kind;
 
 /// Scripts (`scenarios`), by name.
-pub const RED_SCRIPTS: &[&str] = &[
-    "N1 a segment with a kept session is gone",
-    "N3 a disk sink becomes hybrid",
-    "N4 smaller segments beside kept sessions",
-    "D5 reads fail for a while",
-    "D5 a bad sector at the start",
-];
+pub const RED_SCRIPTS: &[&str] = &["N3 a disk sink becomes hybrid", "N4 smaller segments beside kept sessions"];
 
 /// Seeds, and the fault that each shows.
 pub const RED_SEEDS: &[(Kind, u64, &str)] = &[
@@ -35,15 +29,12 @@ pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[(Kind::All, 2698, "N5"), (Kind::
 pub enum Tolerated {
     /// D5: a start is refused as long as reads fail. The operator starts the process again.
     StartUnreadable,
-    /// D5: rows that could not be read for some seconds were given up.
-    GivenUpUnreadable,
     /// N3: rows of a sink that is hybrid now were written when it was not, and are given up.
     BecameHybrid,
 }
 
 /// All of them, each with a hostile seed that is red if it is not let pass.
-pub const TOLERATED: &[(Tolerated, u64)] =
-    &[(Tolerated::StartUnreadable, 2), (Tolerated::GivenUpUnreadable, 895), (Tolerated::BecameHybrid, 473)];
+pub const TOLERATED: &[(Tolerated, u64)] = &[(Tolerated::StartUnreadable, 2), (Tolerated::BecameHybrid, 473)];
 
 /// The fault that a seed is known to show.
 #[must_use]

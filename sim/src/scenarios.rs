@@ -329,9 +329,11 @@ fn reads_fail_for_a_while() -> Result<(), Failure> {
     script.away(true);
     script.fill(0, 300, 800);
     script.disk().health.reads_fail = true;
+    script.world.disks_sick_until = u64::MAX;
     script.away(false);
     script.wait(30_000);
     script.disk().health.reads_fail = false;
+    script.world.disks_sick_until = script.world.time;
     script.ends()
 }
 

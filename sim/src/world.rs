@@ -113,8 +113,6 @@ pub struct World {
     pub damaged: bool,
     /// The rules that the process keeps.
     pub rules: &'static dyn Rules,
-    /// Reads of a disk have failed for a while.
-    pub reads_failed: bool,
 }
 
 impl World {
@@ -167,7 +165,6 @@ impl World {
             quiet: false,
             lives: Vec::new(),
             damaged: false,
-            reads_failed: false,
             rules: &forebay::rules::KEPT,
             plan,
         };
@@ -255,7 +252,6 @@ impl World {
         if let Some(disk) = self.disk_mut(shard) {
             disk.health.reads_fail = true;
         }
-        self.reads_failed = true;
         self.note(|| format!("reads of disk {shard} fail"));
         self.disks_sick_until = u64::MAX;
         let cure = self.time + self.rng.u64(100 * MS..12 * S);

@@ -51,11 +51,6 @@ impl Clock {
         (self.now, self.wall) = (now, wall);
     }
 
-    /// Of the last turn.
-    pub(super) const fn now(&self) -> Monotonic {
-        self.now
-    }
-
     /// As the log keeps it: until when on the wall, and how long from now, in milliseconds.
     pub(super) fn written(&self, expires: Monotonic) -> (i64, u64) {
         let left = expires.since(self.now);

@@ -9,7 +9,7 @@ use super::restore::{OpenError, Report, Restored};
 use super::room::Room;
 use super::sessions::{Record, Waiting};
 use super::settings::{Settings, SinkTerms};
-use super::view::{Failing, Lists, View};
+use super::view::{Lists, View};
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -36,8 +36,7 @@ pub struct Buffer {
     pub(super) numbers: Numbers,
     /// Rows in groups that are not durable, by group.
     pub(super) unsynced: VecDeque<(u64, u64)>,
-    /// Where the disk failed to read, how often, and whether it is to be tried again without anything else happening.
-    pub(super) failing: HashMap<u64, Failing>,
+    /// Whether the disk is to be asked again without anything else happening.
     pub(super) wants_turn: bool,
     /// What the start has found and nobody may know yet.
     opening: Option<Box<Restored>>,
@@ -80,6 +79,8 @@ pub struct Numbers {
     pub rot: u64,
     /// Bytes behind the last whole group at the start.
     pub torn_bytes: u64,
+    /// Segments in which something could not be read, since the start.
+    pub segments_damaged: u64,
 }
 
 impl Buffer {
@@ -95,10 +96,11 @@ impl Buffer {
         now: Monotonic,
         wall: WallMs,
     ) -> Result<Self, OpenError> {
-        let mut recovered = recover(disk, settings.log.shard, found)?;
+        let recovered = recover(disk, settings.log.shard, found)?;
         settings.check(&recovered.state)?;
-        let mut report = Report::of(&mut recovered);
+        let mut report = Report::of(&recovered);
         let mut restored = settings.restored(&recovered, &mut report);
+        settings.lost(&recovered, &mut restored);
         let (sessions, lost) = settings.sessions(disk, &recovered, &mut report)?;
         restored.sessions = sessions;
         let next_session = recovered.next_session();
@@ -118,7 +120,6 @@ impl Buffer {
             numbers: Numbers { rot: report.rot.len() as u64, torn_bytes: report.torn_bytes, ..Numbers::default() },
             unsynced: VecDeque::new(),
             flying: None,
-            failing: HashMap::new(),
             wants_turn: false,
             opening: None,
             log,
@@ -188,7 +189,6 @@ impl Buffer {
         }
         for lane in self.log.take_retired() {
             self.lanes.remove(&lane);
-            self.failing.remove(&lane);
         }
         let durable = self.durable();
         while self.unsynced.pop_front_if(|(group, _)| *group <= durable).is_some() {}
@@ -239,6 +239,7 @@ impl Buffer {
             live_bytes: self.log.state().live_bytes(),
             group_bytes: self.log.written_bytes(),
             moved_bytes: self.log.moved_bytes(),
+            segments_damaged: self.log.segments_damaged() as u64,
             sessions: self.log.state().sessions_count() as u64,
             ..self.numbers
         }

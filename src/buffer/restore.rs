@@ -70,6 +70,8 @@ pub struct RestoredCluster {
     pub lanes: Vec<RestoredLane>,
     /// Cuts that may or may not be in Kafka, oldest first.
     pub cuts: Vec<RestoredCut>,
+    /// By sink, live rows whose segment is gone.
+    pub lost: Vec<(SinkId, u64)>,
     /// By sink, live rows that may be in Kafka already and that no cut says so of any more: they are sent again.
     pub unknown: Vec<(SinkId, u64)>,
 }
@@ -134,9 +136,9 @@ pub struct Report {
 
 impl Report {
     /// What recovery says.
-    pub(super) fn of(recovered: &mut Recovered) -> Self {
+    pub(super) fn of(recovered: &Recovered) -> Self {
         Self {
-            rot: std::mem::take(&mut recovered.rot),
+            rot: recovered.rot.clone(),
             missing: recovered.missing.iter().map(|(_, run)| run.count).sum(),
             voided: recovered.voided.len() as u64,
             fate_open: recovered.fate_open,
@@ -255,6 +257,16 @@ impl Settings {
         report.rows = clusters.iter().flat_map(|cluster| &cluster.lanes).map(|lane| lane.rows).sum();
         report.cuts = clusters.iter().map(|cluster| cluster.cuts.len() as u64).sum();
         Restored { clusters, ..Restored::default() }
+    }
+
+    /// Rows whose segment is gone, for the counters of their sinks.
+    pub(super) fn lost(&self, recovered: &Recovered, restored: &mut Restored) {
+        for (lane, run) in &recovered.missing {
+            let sink = recovered.state.lane(*lane).and_then(|lane| self.find(&lane.sink));
+            if let Some((cluster, sink)) = sink {
+                restored.clusters[cluster].lost.push((sink, run.count));
+            }
+        }
     }
 
     /// Kept sessions with their bytes, and the numbers of those that are lost.

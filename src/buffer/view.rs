@@ -1,8 +1,5 @@
 //! The buffer as the producer of one cluster sees it.
 
-use std::collections::HashMap;
-use std::time::Duration;
-
 use super::core::Buffer;
 use crate::kafka::producer::row_log::{
     Ended, Fate, Incarnation, LoggedRow, NewCut, NewRows, NotNow, Origin, ReadBack, RowLog, RowRun, TakenCut,
@@ -32,39 +29,6 @@ impl Lists {
         self.runs.clear();
         self.runs.extend(rows.iter().map(|run| Run { first: run.first, count: run.count }));
         &self.runs
-    }
-}
-
-/// A row that the disk fails to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Failing {
-    number: u64,
-    tries: u32,
-    /// When it was last tried.
-    at: Monotonic,
-    /// Rows before it that were given up.
-    given_up: u32,
-}
-
-/// So often it is tried again; a tenth of a second lies between two.
-const TRIES: u32 = 50;
-const AGAIN: Duration = Duration::from_millis(100);
-/// So many rows behind one that was given up have no tries of their own: damage is a few of them, a disk that is away is all.
-const GIVEN_UP_MAX: u32 = 64;
-
-impl Failing {
-    /// Whether a lane's row is worth another try.
-    fn again(failing: &mut HashMap<u64, Self>, lane: u64, number: u64, now: Monotonic) -> bool {
-        let this = failing.entry(lane).or_insert(Self { number, tries: 0, at: Monotonic(0), given_up: 0 });
-        if this.number != number {
-            let next = this.tries >= TRIES && this.given_up < GIVEN_UP_MAX;
-            let given_up = if next { this.given_up + 1 } else { 0 };
-            *this = Self { number, tries: if next { TRIES } else { 0 }, at: Monotonic(0), given_up };
-        }
-        if this.tries < TRIES && (this.at == Monotonic(0) || now.since(this.at) >= AGAIN) {
-            (this.tries, this.at) = (this.tries + 1, now);
-        }
-        this.tries < TRIES
     }
 }
 
@@ -173,7 +137,7 @@ impl<D: Disk> RowLog for View<'_, D> {
 
     fn read(&mut self, lane: u64, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack {
         let owes = self.buffer.owes(lane);
-        let Buffer { log, clock, tickets, failing, wants_turn, .. } = &mut *self.buffer;
+        let Buffer { log, clock, tickets, wants_turn, .. } = &mut *self.buffer;
         // What is not on the disk yet is not gone; what was in a lane that is forgotten is.
         let gone = if log.state().was_lane(lane) { u64::MAX } else { 0 };
         let synced = log.state().lane(lane).map_or(gone, |lane| lane.next);
@@ -181,16 +145,14 @@ impl<D: Disk> RowLog for View<'_, D> {
         let first = log.state().lane(lane).and_then(|lane| lane.seek(from)).map_or(from, |span| span.run.first);
         let read = match log.read(self.disk, lane, from, end.min(synced)) {
             Err(ReadError::Later) => return ReadBack::Later,
-            Err(_) if first < end && Failing::again(failing, lane, first, clock.now()) => {
+            // The disk is away, for however long: nothing is given up for that.
+            Err(ReadError::Failed) if first < end => {
                 *wants_turn = true;
                 return ReadBack::Later;
             }
             Err(_) => return ReadBack::Rotten(RowRun { first, count: 1 }),
             Ok(read) => read,
         };
-        if !failing.is_empty() {
-            failing.remove(&lane);
-        }
         match read {
             Read::Empty if synced < end => ReadBack::Later,
             Read::Empty => ReadBack::Empty,

@@ -116,6 +116,7 @@ table!(
     SpoolStuck, Gauge, "spool_write_failing", "1 while the spool cannot write: nothing is acknowledged at `stored`.";
     SpoolFull, Gauge, "spool_full", "1 while the spool has no room for another record.";
     SpoolRot, Counter, "spool_corruptions", "Damaged places found in segments, at start and since.";
+    SpoolDamaged, Counter, "spool_segments_damaged", "Segments in which something could not be read; up to 8 files are kept as `N.damaged`.";
     SpoolTornBytes, Counter, "spool_truncated_bytes", "Bytes behind the last complete group at start; none of them had been acknowledged.";
     EventsSuppressed, Counter, "events_suppressed", "Events left out because too many of their kind occurred within a second.";
     Turns, Counter, "event_loop_iterations", "Iterations of the shard's event loop.";

@@ -9,6 +9,10 @@ use rustix::fs::{FlockOperation, flock, statfs};
 
 /// The end of a segment file's name; in front of it stands its number, in twenty digits, so that names sort by it.
 const SUFFIX: &str = ".segment";
+/// The same of one that is set aside.
+const DAMAGED: &str = ".damaged";
+/// Files that are set aside in a folder, at most: they take room beside that of the spool.
+const DAMAGED_MAX: usize = 8;
 /// The file that is locked, not the folder: a folder cannot be opened for writing, and NFS locks nothing else.
 const LOCK: &str = "lock";
 
@@ -44,6 +48,24 @@ pub fn segments_in(folder: &Path) -> io::Result<Vec<(u64, u64)>> {
     }
     found.sort_unstable();
     Ok(found)
+}
+
+/// Gives a segment's file a second name, under which it stays when the segment is freed, until an operator removes it. Not
+/// if enough files are kept so, or if the file system does not do it: whether somebody can look at it later is not worth
+/// stopping for.
+pub(super) fn set_aside(folder: &Path, number: u64) {
+    let damaged = |entry: &io::Result<fs::DirEntry>| {
+        entry.as_ref().is_ok_and(|entry| entry.path().extension().is_some_and(|end| *end == DAMAGED[1..]))
+    };
+    let kept = fs::read_dir(folder).map_or(DAMAGED_MAX, |entries| entries.filter(damaged).count());
+    let to = folder.join(format!("{number:020}{DAMAGED}"));
+    if kept < DAMAGED_MAX && !to.exists() {
+        let linked = fs::hard_link(segment_path(folder, number), &to).and_then(|()| sync_folder(folder));
+        match linked {
+            Ok(()) => tracing::warn!("damaged segment kept as {} until it is removed by hand", to.display()),
+            Err(error) => tracing::warn!("damaged segment {number} cannot be kept: {error}"),
+        }
+    }
 }
 
 /// Makes what was created, renamed or deleted in `folder` survive a power cut.

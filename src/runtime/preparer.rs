@@ -15,7 +15,7 @@ use crossbeam_queue::SegQueue;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::faults::DiskFaults;
-use super::folder::{segment_path, sync_folder};
+use super::folder::{segment_path, set_aside, sync_folder};
 use super::map::Map;
 use super::seam::Append;
 
@@ -30,6 +30,10 @@ pub(super) enum Job {
     Create {
         segment: u64,
         bytes: u64,
+    },
+    /// Gives a file a second name, which stays.
+    SetAside {
+        segment: u64,
     },
     /// The shard has let go of the file: what is closed here is the last of it. A map goes along to be taken down.
     Delete {
@@ -107,6 +111,7 @@ impl Worker {
                     let result = self.create(segment, bytes);
                     self.tell(Done::Created { segment, result });
                 }
+                Ok(Job::SetAside { segment }) => set_aside(&self.folder, segment),
                 Ok(Job::Delete { segment, map }) => {
                     drop(map);
                     self.delete(segment, 1);

@@ -176,6 +176,9 @@ pub trait Segments {
     /// Syncs what was appended to these segments. [`SegmentEvent::Synced`] follows. It starts when the turn ends, and not
     /// before an earlier sync of the same segment has ended.
     fn sync(&mut self, token: u64, segments: &[u64]);
+    /// Something in a segment cannot be read: its file stays under another name when it is deleted, if there are not enough of
+    /// these. Nothing follows.
+    fn set_aside(&mut self, _segment: u64) {}
     /// Deletes a segment, also one that is being synced. [`SegmentEvent::Freed`] follows.
     fn free(&mut self, segment: u64);
     /// Reads `into.len()` bytes from position `at`: what was appended and is not written yet, and what is at hand of the

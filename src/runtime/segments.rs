@@ -329,6 +329,12 @@ impl Segments for SegmentTable {
         }
     }
 
+    fn set_aside(&mut self, segment: u64) {
+        if self.segments.contains_key(&segment) {
+            self.preparer.ask(Job::SetAside { segment });
+        }
+    }
+
     fn free(&mut self, segment: u64) {
         for index in self.windows.get_mut().forget(segment) {
             self.events.push_back(SegmentEvent::Read { segment, at: start_of(index) });

@@ -42,6 +42,10 @@ impl Disk for Files<'_> {
         self.0.sync(token, segments);
     }
 
+    fn set_aside(&mut self, segment: u64) {
+        self.0.set_aside(segment);
+    }
+
     fn free(&mut self, segment: u64) {
         self.0.free(segment);
     }
@@ -104,6 +108,7 @@ impl Core {
             for (cluster, found) in clusters.into_iter().enumerate() {
                 let producer = &mut self.outlets.upstreams[cluster].producer;
                 producer.restore(found.lanes, found.cuts);
+                found.lost.into_iter().for_each(|(sink, rows)| producer.lost_before(sink, rows));
                 if report.fate_open {
                     producer.fate_open();
                 } else {
@@ -224,6 +229,7 @@ impl Core {
             (M::SpoolFailures, numbers.failures),
             (M::SpoolStuck, u64::from(numbers.stuck)),
             (M::SpoolRot, numbers.rot),
+            (M::SpoolDamaged, numbers.segments_damaged),
             (M::SpoolTornBytes, numbers.torn_bytes),
             (M::SessionsKept, numbers.sessions),
         ];

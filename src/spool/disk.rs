@@ -51,6 +51,10 @@ pub trait Disk {
     /// There are at most two: the end of one and the beginning of the next.
     fn sync(&mut self, token: u64, segments: &[u64]);
 
+    /// Something in a segment cannot be read: its file stays under another name when it is freed, for somebody to look at.
+    /// At most a few do. Nothing answers.
+    fn set_aside(&mut self, _segment: u64) {}
+
     /// Deletes a segment. Answered by [`Completion::Freed`] when its space is there again.
     fn free(&mut self, segment: u64);
 

@@ -73,6 +73,11 @@ pub(super) struct Flight {
 impl Log {
     /// Once a turn: makes and frees segments, and starts a group if there is one and none is under way.
     pub fn flush(&mut self, disk: &mut impl Disk, now: Monotonic, wall: WallMs) {
+        while let Some(segment) = self.damaged.pop_first() {
+            if self.set_aside.insert(segment) {
+                disk.set_aside(segment);
+            }
+        }
         self.free_empty(disk);
         if self.trouble.waits(now) {
             return;

@@ -60,6 +60,9 @@ pub struct Log {
     pub(super) looked: u64,
     /// Whether a segment may have become empty since that was last looked at.
     pub(super) emptied: bool,
+    /// Segments with something that cannot be read: those that are to be set aside, and those that were.
+    pub(super) damaged: BTreeSet<u64>,
+    pub(super) set_aside: BTreeSet<u64>,
     /// Segments that a failed sync left early.
     pub(super) burned: BTreeSet<u64>,
     /// Whether the newest segment's checkpoint is whole, so that older ones need not be kept for a second start.
@@ -101,8 +104,11 @@ impl Log {
             unproven,
             settling,
             data_dir_id,
+            unreadable,
+            rot,
             ..
         } = recovered;
+        let damaged = unreadable.into_iter().chain(rot.into_iter().map(|rot| rot.segment)).collect();
         let segment_bytes_wanted = settings.segment_bytes;
         let found_max = on_disk.iter().filter(|(segment, _)| !blank.contains(*segment)).map(|(_, bytes)| *bytes).max();
         let settings = Settings {
@@ -148,6 +154,8 @@ impl Log {
             freeing: BTreeSet::new(),
             looked: 0,
             emptied: true,
+            damaged,
+            set_aside: BTreeSet::new(),
             burned: BTreeSet::new(),
             sure: whole,
             next_token: 0,
@@ -201,6 +209,12 @@ impl Log {
     #[must_use]
     pub const fn moved_bytes(&self) -> u64 {
         self.moved_bytes
+    }
+
+    /// Segments with something that cannot be read, since the start.
+    #[must_use]
+    pub fn segments_damaged(&self) -> usize {
+        self.set_aside.len()
     }
 
     /// Whether nothing waits for the disk.
@@ -313,7 +327,12 @@ impl Log {
     /// # Errors
     /// [`ReadError::Later`]: the disk has been asked. Else it cannot read them now.
     pub fn read(&mut self, disk: &impl Disk, lane: u64, from: u64, end: u64) -> Result<Read<'_>, ReadError> {
-        self.reader.rows(&self.state, disk, lane, from, end)
+        let segment = self.state.lane(lane).and_then(|lane| lane.seek(from)).map(|span| span.segment);
+        let read = self.reader.rows(&self.state, disk, lane, from, end)?;
+        if matches!(read, Read::Rotten(_)) {
+            self.damaged.extend(segment);
+        }
+        Ok(read)
     }
 
     /// A kept session's bytes; `None`: damaged, or no such session.

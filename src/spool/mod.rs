@@ -23,7 +23,9 @@ mod moving;
 mod payload;
 mod read;
 mod recovery;
+mod replay;
 mod room;
+mod salvage;
 mod segment;
 mod sessions;
 #[cfg(test)]

@@ -9,11 +9,14 @@ use super::entry::{Deadline, Entry, Kind, Origin, Rows, Run};
 use super::format::{ALIGN, ENTRY_HEADER_BYTES, claim, entry_len, framed};
 use super::lists::Listed;
 use super::payload::{ROWS_HEAD_BYTES, parse, rows_head};
+use super::salvage::Salvage;
 use super::state::{Held, State};
 use crate::record::{Record, Records};
 
 /// Bytes read at a time.
 const PIECE: usize = 64 << 10;
+/// So often in a row the same bytes cannot be read before they are called damaged.
+const SURE: u32 = 3;
 
 /// Live rows that stand together.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +129,13 @@ pub(super) struct Reader {
     segment: u64,
     start: u64,
     bytes: Vec<u8>,
+    /// A piece that the disk does not give whole.
+    salvage: Option<Salvage>,
+    /// Parts of a segment that the disk did not give though it gave others, and how often in a row. It may have come back in
+    /// between.
+    doubt: (u64, Vec<(u64, u64)>, u32),
+    /// Once is enough: at a start, and for who only looks.
+    at_once: bool,
     /// How far a lane was read: its rows in that segment from that number on stand at that position or behind it.
     cursors: HashMap<u64, Cursor, RandomState>,
     /// How far a search for a row of a lane has come that had to wait for the disk. It may be longer than what the disk
@@ -150,6 +160,11 @@ struct Cursor {
 }
 
 impl Reader {
+    /// One that calls damaged what it cannot read once.
+    pub(super) fn at_once() -> Self {
+        Self { at_once: true, ..Self::default() }
+    }
+
     pub(super) fn forget(&mut self, lane: u64) {
         self.cursors.remove(&lane);
         self.searches.remove(&lane);
@@ -222,15 +237,45 @@ impl Reader {
             segment == self.segment && at >= self.start && at + len as u64 <= self.start + self.bytes.len() as u64;
         if !inside {
             let bytes = end.saturating_sub(at).min(PIECE.max(len) as u64) as usize;
-            self.bytes.resize(bytes, 0);
-            if let Err(error) = disk.read(segment, at, &mut self.bytes) {
-                self.bytes.clear();
-                return Err(error);
+            let begun = self.salvage.take_if(|salvage| (salvage.segment, salvage.at) == (segment, at));
+            if let Some(salvage) = begun {
+                self.salvaged(disk, salvage)?;
+            } else {
+                self.bytes.resize(bytes, 0);
+                match disk.read(segment, at, &mut self.bytes) {
+                    Ok(()) => {}
+                    Err(ReadError::Failed) => self.salvaged(disk, Salvage::new(segment, at, bytes))?,
+                    Err(error) => {
+                        self.bytes.clear();
+                        return Err(error);
+                    }
+                }
             }
             (self.segment, self.start) = (segment, at);
         }
         let from = (at - self.start) as usize;
         Ok(self.bytes.get(from..from + len).unwrap_or_default())
+    }
+
+    fn is_sure(&mut self, segment: u64, bad: &[(u64, u64)]) -> bool {
+        let before = if (self.doubt.0, &*self.doubt.1) == (segment, bad) { self.doubt.2 } else { 0 };
+        self.doubt = (segment, bad.to_vec(), before + 1);
+        self.at_once || self.doubt.2 >= SURE
+    }
+
+    /// A piece as far as the disk gives it.
+    fn salvaged(&mut self, disk: &impl Disk, mut salvage: Salvage) -> Result<(), ReadError> {
+        self.bytes.clear();
+        match salvage.read(disk) {
+            Ok((bytes, bad)) if bad.is_empty() || self.is_sure(salvage.segment, &bad) => self.bytes = bytes,
+            Ok(_) => return Err(ReadError::Failed),
+            Err(ReadError::Later) => {
+                self.salvage = Some(salvage);
+                return Err(ReadError::Later);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 }
 

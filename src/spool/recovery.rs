@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::disk::{Disk, ReadError};
-use super::entry::{Cut, Entry, Run, Span};
+use super::entry::{Cut, Entry, Run};
 use super::format::{ALIGN, HEADER_BYTES, Header, HeaderError, NONE, unverified};
 use super::group::COMMIT_BYTES;
-use super::lists::Runs;
 use super::payload::parse;
 use super::read::{Read, Reader};
+use super::salvage::{self, Salvaged};
 use super::segment::{Rot, Scan, entry_at, scan};
 use super::state::State;
 
@@ -167,7 +167,7 @@ pub struct FoundReader<'a> {
 
 impl<'a> FoundReader<'a> {
     pub(super) fn new(state: &'a State) -> Self {
-        Self { state, reader: Reader::default() }
+        Self { state, reader: Reader::at_once() }
     }
 
     /// As [`super::Log::read`].
@@ -195,12 +195,12 @@ fn without(run: Run, taken: Run) -> impl Iterator<Item = Run> {
 }
 
 /// A segment that has been read.
-struct Looked {
-    header: Header,
-    bytes: Vec<u8>,
-    scan: Scan,
+pub(super) struct Looked {
+    pub(super) header: Header,
+    pub(super) bytes: Vec<u8>,
+    pub(super) scan: Scan,
     /// Whether its checkpoint is whole.
-    whole: bool,
+    pub(super) whole: bool,
 }
 
 /// Reads a shard's segments: their numbers and lengths in bytes. Changes nothing.
@@ -212,19 +212,29 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
     let (mut known_end, mut below) = (None, NONE);
     let (mut unreadable, mut torn_bytes) = (Vec::new(), 0);
     let (mut begun_behind, mut blank) = (None, BTreeSet::new());
+    let (mut failed, mut silent) = (None, 0);
     // From the newest back, until a checkpoint is whole.
     for (segment, len) in found.iter().rev() {
         if *segment > below {
             continue; // It failed, and another took its place.
         }
         let known = known_end.filter(|_| *segment == below);
-        let Some(looked) = look(disk, shard, *segment, *len, known)? else {
+        let looked = match look(disk, shard, *segment, *len, known) {
+            Err(error @ RecoverError::Read { error: ReadError::Failed, .. }) => {
+                // Nothing of it can be read: the others say more, unless it is the disk that cannot.
+                (failed, silent) = (Some(error), silent + 1);
+                unreadable.push(*segment);
+                continue;
+            }
+            looked => looked?,
+        };
+        let Some(looked) = looked else {
             if known.is_none() && is_blank(disk, *segment, *len)? {
                 blank.insert(*segment);
                 continue; // Made ready ahead.
             }
-            let (bytes, torn) = (read_all(disk, *segment, *len)?, known.is_none());
-            if !torn || was_durable(&bytes) {
+            let ((bytes, bad), torn) = (read_all(disk, *segment, *len)?, known.is_none());
+            if !torn || !bad.is_empty() || was_durable(&bytes) {
                 unreadable.push(*segment);
             } else {
                 torn_bytes += bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
@@ -244,6 +254,9 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
         if whole || below == NONE || chain.len() == 2 {
             break;
         }
+    }
+    if let Some(error) = failed.filter(|_| silent == found.len()) {
+        return Err(error);
     }
     let nothing = chain.is_empty() && unreadable.is_empty();
     if !nothing && !chain.iter().any(|(_, looked)| looked.whole) {
@@ -277,7 +290,11 @@ pub(super) fn header(disk: &impl Disk, segment: u64, len: u64) -> Result<Option<
         if len < HEADER_BYTES as u64 {
             break;
         }
-        disk.read(segment, at, &mut bytes).map_err(|error| RecoverError::Read { segment, error })?;
+        match disk.read(segment, at, &mut bytes) {
+            // As good as damaged: there is another.
+            Err(ReadError::Failed) => continue,
+            read => read.map_err(|error| RecoverError::Read { segment, error })?,
+        }
         match Header::decode(&bytes) {
             Ok(header) if header.segment == segment => return Ok(Some(header)),
             Err(HeaderError::Version(version)) => damaged = Some(RecoverError::Version { segment, version }),
@@ -299,8 +316,11 @@ fn look(
     if header.shard != shard {
         return Err(RecoverError::Shard { segment, shard: header.shard });
     }
-    let bytes = read_all(disk, segment, len)?;
-    let scan = scan(&bytes, segment, header.salt, known_end);
+    let (bytes, bad) = read_all(disk, segment, len)?;
+    let mut scan = scan(&bytes, segment, header.salt, known_end);
+    // Behind the last whole group too: what cannot be read may have been one, where what was never written can be.
+    let behind = bad.iter().filter(|(at, bytes)| known_end.is_none() && at + bytes > scan.end);
+    scan.rot.extend(behind.map(|(position, bytes)| Rot { segment, position: *position, bytes: *bytes }));
     if let Some(kind) = scan.unknown {
         return Err(RecoverError::Kind { segment, kind });
     }
@@ -310,24 +330,24 @@ fn look(
 
 /// Whether nothing was ever written at its front or over the copy of its header.
 fn is_blank(disk: &impl Disk, segment: u64, len: u64) -> Result<bool, RecoverError> {
-    let mut front = vec![0; len.min(4 << 10) as usize];
-    let mut copy = [0; HEADER_BYTES];
-    let read = disk.read(segment, 0, &mut front).and_then(|()| match len.checked_sub(HEADER_BYTES as u64) {
-        Some(at) => disk.read(segment, at, &mut copy),
-        None => Ok(()),
-    });
-    read.map_err(|error| RecoverError::Read { segment, error })?;
-    Ok(front.iter().chain(&copy).all(|byte| *byte == 0))
+    let front = salvage::read(disk, segment, 0, len.min(4 << 10) as usize);
+    let copy = len.checked_sub(HEADER_BYTES as u64).map(|at| salvage::read(disk, segment, at, HEADER_BYTES));
+    for part in [Some(front), copy].into_iter().flatten() {
+        let (bytes, bad) = part.map_err(|error| RecoverError::Read { segment, error })?;
+        if !bad.is_empty() || bytes.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
-/// All of a segment but the copy of its header.
+/// All of a segment but the copy of its header, and the parts of it that the disk does not give.
 ///
 /// # Errors
 /// [`RecoverError::Read`].
-pub(super) fn read_all(disk: &impl Disk, segment: u64, len: u64) -> Result<Vec<u8>, RecoverError> {
-    let mut bytes = vec![0; (len as usize).saturating_sub(HEADER_BYTES)];
-    disk.read(segment, 0, &mut bytes).map_err(|error| RecoverError::Read { segment, error })?;
-    Ok(bytes)
+pub(super) fn read_all(disk: &impl Disk, segment: u64, len: u64) -> Result<Salvaged, RecoverError> {
+    let len = (len as usize).saturating_sub(HEADER_BYTES);
+    salvage::read(disk, segment, 0, len).map_err(|error| RecoverError::Read { segment, error })
 }
 
 /// Whether a segment without a header held a durable group: a commit of a later group says so. A first group that the
@@ -356,94 +376,4 @@ fn checkpoint_is_whole(bytes: &[u8], salt: u64, scan: &Scan) -> bool {
         }
     }
     false
-}
-
-impl Recovered {
-    fn replay(&mut self, segment: u64, looked: &Looked) {
-        let salt = looked.header.salt;
-        let held = self.state.segments.entry(segment).or_default();
-        (held.salt, held.end) = (salt, looked.scan.end);
-        let mut in_checkpoint = false;
-        for position in &looked.scan.entries {
-            let Some((entry, len)) = entry_at(&looked.bytes, salt, *position) else { continue };
-            match entry {
-                Entry::Checkpoint { .. } => in_checkpoint = true,
-                Entry::CheckpointEnd => {
-                    in_checkpoint = false;
-                    continue;
-                }
-                Entry::Commit { group, wall_ms, .. } if group >= self.group => {
-                    (self.group, self.written_ms) = (group, wall_ms);
-                }
-                _ if !in_checkpoint && looked.scan.unproven.is_some_and(|start| *position >= start) => {
-                    let bytes = &looked.bytes[*position as usize..(*position + len) as usize];
-                    self.hold_back(segment, looked).extend_from_slice(bytes);
-                }
-                _ => {}
-            }
-            // What is left of a damaged checkpoint adds nothing to the one before it.
-            if looked.whole || !(in_checkpoint || is_account(&entry)) {
-                self.state.apply(segment, *position, len, &entry);
-            }
-        }
-        self.fate_open |= !looked.scan.rot.is_empty();
-        self.rot.extend_from_slice(&looked.scan.rot);
-        self.torn_bytes += looked.scan.torn_bytes;
-    }
-
-    /// The entries that are held back; before the first of them the state is noted.
-    fn hold_back(&mut self, segment: u64, looked: &Looked) -> &mut Vec<u8> {
-        let start = looked.scan.unproven.unwrap_or_default();
-        let begins = start == HEADER_BYTES as u64;
-        let last = if begins { looked.header.goes_on_from() } else { Some((segment, start)) };
-        let before = if begins { None } else { self.before };
-        let state = &self.state;
-        let note = || {
-            let mut state = state.clone();
-            if begins {
-                state.segments.remove(&segment);
-            } else if let Some(held) = state.segments.get_mut(&segment) {
-                held.end = start;
-            }
-            Unproven { state, last, before, entries: Vec::new() }
-        };
-        &mut self.unproven.get_or_insert_with(note).entries
-    }
-
-    /// Ends what cannot be: rows whose segment is gone, and cuts of which some rows are.
-    fn settle(&mut self, found: &BTreeMap<u64, u64>) {
-        let gone = |(lane, span): (u64, Span)| (!found.contains_key(&span.segment)).then_some((lane, span.run));
-        let lanes = self.state.lanes().flat_map(|(number, lane)| lane.spans().map(move |span| (number, *span)));
-        self.missing = lanes.filter_map(gone).collect();
-        for (lane, run) in self.missing.clone() {
-            let (reason, rows) = (super::Reason::Rotten, Runs::new(std::slice::from_ref(&run)));
-            self.end(&Entry::EndRows { lane, reason, rows });
-        }
-        let lost = |cut: &&Cut| cut.rows.iter().any(|run| self.live_rows(cut.head.lane, *run) < run.count);
-        let void: Vec<Cut> = self.state.cuts().filter(lost).cloned().collect();
-        // The youngest first, as the producer takes them back.
-        for Cut { head, rows } in void.iter().rev() {
-            let live = rows.iter().map(|run| self.live_rows(head.lane, *run)).sum();
-            let sink = self.state.lane(head.lane).map(|lane| lane.sink.clone()).unwrap_or_default();
-            self.voided.push((sink, live));
-            let reason = super::Reason::CutAnew;
-            self.end(&Entry::EndCut { cut: head.cut, lane: head.lane, reason, rows: Runs::new(rows) });
-        }
-    }
-
-    fn end(&mut self, entry: &Entry<'_>) {
-        self.state.apply(0, 0, 0, entry);
-        entry.put(&mut self.settling);
-    }
-
-    fn live_rows(&self, lane: u64, run: Run) -> u64 {
-        let Some(lane) = self.state.lane(lane) else { return 0 };
-        let spans = std::iter::successors(lane.seek(run.first), |span| lane.seek(span.run.end()));
-        let inside = spans.take_while(|span| span.run.first < run.end());
-        inside.map(|span| span.run.end().min(run.end()) - span.run.first).sum()
-    }
-}
-
-fn is_account(entry: &Entry<'_>) -> bool {
-    matches!(entry, Entry::Spans { .. } | Entry::Segment { .. } | Entry::SessionAt { .. } | Entry::Opened { .. })
 }

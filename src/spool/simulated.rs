@@ -1,7 +1,7 @@
 //! A disk in memory that keeps what was not synced apart, and loses, tears or reorders it when the power goes. For the
 //! tests of this room, of `buffer/`, and for the simulator.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{AppendError, Completion, Disk, ReadError};
 use crate::runtime::seam::Monotonic;
@@ -32,6 +32,10 @@ pub(crate) struct SimDisk {
     pub(crate) room: Option<u64>,
     /// Bytes read of each segment.
     pub(crate) read: std::cell::RefCell<BTreeMap<u64, u64>>,
+    /// Sectors that cannot be read, of 512 bytes each: segment and number.
+    pub(crate) bad: BTreeSet<(u64, u64)>,
+    /// Segments of which a copy stays.
+    pub(crate) set_aside: BTreeSet<u64>,
     /// Reads that are answered "later".
     pub(crate) reads_later: std::cell::Cell<u32>,
     pub(crate) syncs_done: u64,
@@ -78,6 +82,10 @@ impl Disk for SimDisk {
         self.due.push_back((self.answers_at, Completion::Synced { token, ok }));
     }
 
+    fn set_aside(&mut self, segment: u64) {
+        self.set_aside.insert(segment);
+    }
+
     fn free(&mut self, segment: u64) {
         self.due.push_back((self.answers_at, Completion::Freed { segment }));
     }
@@ -89,6 +97,10 @@ impl Disk for SimDisk {
         }
         let file = self.files.get(&segment).ok_or(ReadError::Missing)?;
         let bytes = file.view.get(at as usize..at as usize + into.len()).ok_or(ReadError::Missing)?;
+        let sectors = (segment, at / 512)..(segment, (at + into.len() as u64).div_ceil(512));
+        if self.bad.range(sectors).next().is_some() {
+            return Err(ReadError::Failed);
+        }
         *self.read.borrow_mut().entry(segment).or_default() += into.len() as u64;
         into.copy_from_slice(bytes);
         Ok(())

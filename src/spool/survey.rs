@@ -36,7 +36,7 @@ impl Surveyed {
 /// # Errors
 /// Another version, or the disk cannot read it.
 pub fn survey(disk: &impl Disk, segment: u64, len: u64, known_end: Option<u64>) -> Result<Surveyed, RecoverError> {
-    let (header, bytes) = (header(disk, segment, len)?, read_all(disk, segment, len)?);
+    let (header, (bytes, _)) = (header(disk, segment, len)?, read_all(disk, segment, len)?);
     let scan = header.map(|header| scan(&bytes, segment, header.salt, known_end)).unwrap_or_default();
     if let Some(header) = header.filter(|_| scan.entries.is_empty() && known_end.is_none())
         && let Some(found) = batches(disk, segment, len, header)?

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::expected::Tolerated;
 use crate::kafka::{Entry, State as EntryState};
 use crate::plan::{Buffer, Level};
 use crate::process::End;
@@ -62,8 +61,7 @@ impl World {
             }
         }
         let counted = self.counted(sink);
-        let unreadable = self.reads_failed && counted.rotten > 0 && self.judge.tolerates(Tolerated::GivenUpUnreadable);
-        if counted.rotten > 0 && !self.damaged && !unreadable {
+        if counted.rotten > 0 && !self.damaged {
             let text =
                 format!("sink {sink}: {} rows were given up as unreadable, and nothing was damaged", counted.rotten);
             self.judge.fails("loss", text);

@@ -119,6 +119,14 @@ impl Producer {
         }
     }
 
+    /// So many rows of a sink that an earlier start left are gone, with their segment.
+    pub fn lost_before(&mut self, sink: SinkId, rows: u64) {
+        if let Some(sink) = self.sinks.get_mut(usize::from(sink.0)) {
+            sink.stats.recovered += rows;
+            sink.stats.rotten += rows;
+        }
+    }
+
     fn with_partitions(&mut self, index: u32, count: usize) {
         let partitions = &mut self.topics[index as usize].partitions;
         if partitions.len() < count {

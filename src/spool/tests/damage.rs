@@ -1,0 +1,147 @@
+//! Sectors that cannot be read: what else stands around them is read, what stood in them is counted row by row and set
+//! aside, and a disk that is away costs nothing.
+
+use super::support::{Drained, SEGMENT, drain, drain_state, lane, log, normal, put, recovered, settings, settle};
+use crate::spool::simulated::SimDisk;
+use crate::spool::{HEADER_BYTES, Log, Read, ReadError, RecoverError, Run, recover};
+
+/// A log with rows of two lanes in several segments, each in a group of its own, and what they are.
+fn filled(turns: u8) -> (Log, SimDisk, Drained) {
+    let (mut log, mut disk) = log(30);
+    let mut expected = Drained::new();
+    for turn in 0..turns {
+        let lane = lane(&mut log, "sink", "topic", i32::from(turn % 2));
+        let values = [vec![turn; 200], vec![turn; 90]];
+        let run = put(&mut log, lane, &values).expect("room");
+        expected.extend((run.first..).zip(values).map(|(number, value)| ((lane, number), value)));
+        settle(&mut log, &mut disk);
+    }
+    (log, disk, expected)
+}
+
+fn count(rotten: &[(u64, Run)]) -> usize {
+    rotten.iter().map(|(_, run)| run.count).sum::<u64>() as usize
+}
+
+#[test]
+fn a_bad_sector_in_an_old_segment_costs_the_blocks_that_stand_in_it() {
+    let (mut log, disk, expected) = filled(80);
+    let sectors = log.state().segments[&0].end / 512;
+    let mut least = usize::MAX;
+    for sector in 1..sectors {
+        let mut hurt = disk.clone();
+        hurt.bad.insert((0, sector));
+        let (rows, rotten) = drain(&mut log, &hurt);
+        assert!(rows.iter().all(|(key, value)| expected.get(key) == Some(value)), "sector {sector}");
+        assert_eq!(rows.len() + count(&rotten), expected.len(), "sector {sector}");
+        // A sector holds parts of three blocks at most.
+        assert!(count(&rotten) <= 6, "sector {sector}: {rotten:?}");
+        least = least.min(count(&rotten));
+    }
+    assert!(least > 0, "each sector has rows");
+    let mut hurt = disk.clone();
+    hurt.bad.insert((0, 3));
+    let mut at = 0;
+    for _ in 0..200 {
+        match log.read(&hurt, 0, at, u64::MAX) {
+            Ok(Read::Block(block)) => at = block.run.end(),
+            Ok(_) => break,
+            // Not sure yet.
+            Err(error) => assert_eq!(error, ReadError::Failed),
+        }
+    }
+    settle(&mut log, &mut hurt);
+    assert!(hurt.set_aside.iter().eq([&0]), "{:?}", hurt.set_aside);
+}
+
+#[test]
+fn a_disk_that_is_away_costs_nothing() {
+    let (mut log, disk, expected) = filled(40);
+    let mut away = disk.clone();
+    away.bad = (0..3).flat_map(|segment| (0..SEGMENT / 512).map(move |sector| (segment, sector))).collect();
+    for _ in 0..100 {
+        assert_eq!(log.read(&away, 0, 0, u64::MAX).err(), Some(ReadError::Failed));
+    }
+    let (rows, rotten) = drain(&mut log, &disk);
+    assert_eq!((rows.len(), rotten), (expected.len(), Vec::new()));
+    let refused = recover(&away, 3, &away.found());
+    assert!(matches!(refused, Err(RecoverError::Read { error: ReadError::Failed, .. })), "{refused:?}");
+}
+
+#[test]
+fn a_read_that_is_answered_later_goes_on_where_it_was() {
+    let (mut log, mut disk, expected) = filled(30);
+    disk.bad.insert((0, 9));
+    let (mut rows, mut lost, mut later) = (0, 0, 0u32);
+    for lane in 0..2 {
+        let mut at = 0;
+        loop {
+            // Each second time, as a ring does whose windows are fetched.
+            disk.reads_later.set(later % 2);
+            later += 1;
+            match log.read(&disk, lane, at, u64::MAX) {
+                Ok(Read::Empty) => break,
+                Ok(Read::Rotten(run)) => (at, lost) = (run.end(), lost + run.count as usize),
+                Ok(Read::Block(block)) => (at, rows) = (block.run.end(), rows + block.rows().count()),
+                Err(_) => {}
+            }
+            assert!(later < 500, "it comes to no end");
+        }
+    }
+    assert_eq!(rows + lost, expected.len());
+    assert!(lost > 0);
+}
+
+#[test]
+fn a_bad_sector_in_the_newest_segment_is_reported_and_its_rows_are_counted() {
+    let (log, disk, expected) = filled(20);
+    let (segment, end) = log.last.expect("a segment");
+    assert_eq!(segment, 0, "all of it is replayed");
+    let mut lost_some = 0;
+    for sector in 1..end / 512 {
+        let mut hurt = disk.clone();
+        hurt.bad.insert((segment, sector));
+        let found = match recover(&hurt, 3, &hurt.found()) {
+            Ok(found) => found,
+            // The only checkpoint there is.
+            Err(error) => {
+                assert!(matches!(error, RecoverError::NoCheckpoint(_)) && sector == 0, "sector {sector}: {error}");
+                continue;
+            }
+        };
+        assert!(found.fate_open && !found.rot.is_empty(), "sector {sector}");
+        let (rows, rotten) = drain_state(&found.state, &hurt);
+        assert!(rows.iter().all(|(key, value)| expected.get(key) == Some(value)), "sector {sector}");
+        // Of the last groups of the two lanes nothing later tells how many they had.
+        let told = rows.len() + count(&rotten);
+        assert!(told + 4 >= expected.len() && told <= expected.len(), "sector {sector}: {told} of {}", expected.len());
+        lost_some += usize::from(!rotten.is_empty());
+        // The log goes on, and holds the same.
+        let state = normal(&found.state);
+        let mut again = Log::new(settings(30, 2), found);
+        settle(&mut again, &mut hurt);
+        let sums = |state: &crate::spool::State| state.live_rows();
+        assert_eq!(sums(again.state()), sums(&state), "sector {sector}");
+        assert!(hurt.set_aside.contains(&segment));
+    }
+    assert!(lost_some > 3);
+}
+
+#[test]
+fn what_cannot_be_read_behind_the_last_group_is_damage_and_no_torn_tail() {
+    let (log, disk, _) = filled(6);
+    let (segment, end) = log.last.expect("a segment");
+    let whole = recovered(&disk);
+    assert!(whole.rot.is_empty() && !whole.fate_open);
+    let mut hurt = disk.clone();
+    hurt.bad.insert((segment, end.div_ceil(512) + 1));
+    let found = recovered(&hurt);
+    assert!(found.fate_open && found.rot.len() == 1, "it may have been a group: {:?}", found.rot);
+    assert_eq!(normal(&found.state), normal(&whole.state));
+    // The copies of a header stand in for each other.
+    for sector in [0, (SEGMENT - HEADER_BYTES as u64) / 512] {
+        let mut hurt = disk.clone();
+        hurt.bad.insert((segment, sector));
+        assert!(recover(&hurt, 3, &hurt.found()).is_ok() || sector == 0, "sector {sector}");
+    }
+}
