@@ -86,7 +86,7 @@ enum Due {
 enum Window {
     Wanted,
     Loading,
-    Ready { unreadable: Vec<u64>, at: u64 },
+    Ready { unreadable: Vec<u64>, damaged: bool, at: u64 },
 }
 
 /// By segment and place.
@@ -203,7 +203,8 @@ impl Disk {
                     Some(file) => file.bad.range(sectors).copied().collect(),
                     None => Vec::new(),
                 };
-                self.windows.get_mut().insert((segment, index), Window::Ready { unreadable, at: self.time });
+                let (damaged, at) = (!self.health.reads_fail, self.time);
+                self.windows.get_mut().insert((segment, index), Window::Ready { unreadable, damaged, at });
                 SegmentEvent::Read { segment, at: index * WINDOW }
             }
             Due::Synced(token, segments, ok) => {
@@ -367,6 +368,11 @@ impl Disk {
     }
 }
 
+/// The disk gave others at the same time, or none.
+fn unreadable(damaged: bool) -> io::Error {
+    if damaged { io::ErrorKind::InvalidData.into() } else { io::Error::from_raw_os_error(5) }
+}
+
 impl Segments for Disk {
     fn create(&mut self, segment: u64, bytes: u64) {
         let room = self.health.room.is_none_or(|room| self.bytes_taken() + bytes <= room);
@@ -421,7 +427,7 @@ impl Segments for Disk {
         let sectors = at / SECTOR..=(end - 1) / SECTOR;
         if !self.started {
             if self.health.reads_fail || file.bad.range(sectors).next().is_some() {
-                return Err(io::Error::from_raw_os_error(5));
+                return Err(unreadable(!self.health.reads_fail));
             }
             file.view.read(at, into);
             return Ok(());
@@ -430,9 +436,9 @@ impl Segments for Disk {
         let mut missing = false;
         for index in at / WINDOW..=(end - 1) / WINDOW {
             match windows.get_mut(&(segment, index)) {
-                Some(Window::Ready { unreadable, at }) if unreadable.iter().any(|bad| sectors.contains(bad)) => {
+                Some(Window::Ready { unreadable: bad, damaged, at }) if bad.iter().any(|bad| sectors.contains(bad)) => {
                     if self.time - *at < UNREADABLE_AGAIN {
-                        return Err(io::Error::from_raw_os_error(5));
+                        return Err(unreadable(*damaged));
                     }
                 }
                 Some(Window::Ready { .. }) => continue,

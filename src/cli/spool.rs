@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -12,7 +11,7 @@ use super::args::{DiscardArgs, InspectArgs};
 use super::spool_text::human;
 use crate::data_dir::{self, of_shards};
 use crate::record::BatchHeader;
-use crate::runtime::{FolderLock, segment_path, segments_in};
+use crate::runtime::{FolderLock, evidence, segment_path, segments_in};
 use crate::shard::rfc3339;
 use crate::spool::{AppendError, CutHead, Disk, Entry, ReadError, Rot, Surveyed, recover, survey};
 
@@ -32,7 +31,10 @@ impl Disk for Folder<'_> {
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
         let file = File::open(segment_path(self.0, segment)).map_err(|_| ReadError::Missing)?;
-        file.read_exact_at(into, at).map_err(|_| ReadError::Failed)
+        evidence::read(&file, into, at, None).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => ReadError::Damaged,
+            _ => ReadError::Failed,
+        })
     }
 }
 

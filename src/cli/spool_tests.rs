@@ -1,6 +1,7 @@
 //! A real log over real files, looked at whole and damaged.
 
 use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use super::super::ask::text;

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::runtime::seam::{Monotonic, WallMs};
-use crate::runtime::{segment_path, segments_in, sync_folder};
+use crate::runtime::{evidence, segment_path, segments_in, sync_folder};
 use crate::spool::{AppendError, Completion, Disk, Log, ReadError, Recovered, Refused, Settings, recover};
 
 /// The folder of one shard, and what it has to report to its log.
@@ -115,7 +115,10 @@ impl Disk for Files {
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
         let file = File::open(segment_path(&self.folder, segment)).map_err(|_| ReadError::Missing)?;
-        file.read_exact_at(into, at).map_err(|_| ReadError::Failed)
+        evidence::read(&file, into, at, None).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => ReadError::Damaged,
+            _ => ReadError::Failed,
+        })
     }
 }
 

@@ -18,6 +18,10 @@ pub struct DiskFaults {
     read_error: AtomicI32,
     unreadable_from: AtomicU64,
     unreadable_bytes: AtomicU64,
+    /// The disk itself gives nothing, what can be read comes from the page cache.
+    away: AtomicBool,
+    /// The next read that fails is the last one.
+    comes_back: AtomicBool,
     reads: AtomicU64,
     delete_error: AtomicI32,
     write_bytes_max: AtomicU64,
@@ -67,6 +71,18 @@ impl DiskFaults {
         self.unreadable_from.store(from, Relaxed);
         self.unreadable_bytes.store(bytes, Relaxed);
         self.read_error.store(errno, Relaxed);
+        self.away.store(false, Relaxed);
+    }
+
+    /// The disk gives nothing; the page cache has all but these bytes.
+    pub fn cached_but(&self, from: u64, bytes: u64, errno: i32) {
+        self.unreadable(from, bytes, errno);
+        self.away.store(true, Relaxed);
+    }
+
+    /// The next read that fails is the last one.
+    pub fn come_back(&self) {
+        self.comes_back.store(true, Relaxed);
     }
 
     /// Reads that the disk was asked for.
@@ -118,12 +134,22 @@ impl DiskFaults {
         let end = from.saturating_add(self.unreadable_bytes.load(Relaxed));
         if at < end && at + count as u64 > from {
             failing(&self.read_error).map(|()| count).or_else(|error| match from.saturating_sub(at) {
-                0 => Err(error),
+                0 => {
+                    if self.comes_back.swap(false, Relaxed) {
+                        self.read_error.store(0, Relaxed);
+                    }
+                    Err(error)
+                }
                 readable => Ok(readable as usize),
             })
         } else {
             Ok(count)
         }
+    }
+
+    /// The same of a read past the page cache.
+    pub(super) fn read_direct(&self, at: u64, count: usize) -> io::Result<usize> {
+        if self.away.load(Relaxed) { failing(&self.read_error).map(|()| count) } else { self.read(at, count) }
     }
 
     pub(super) fn delete(&self) -> io::Result<()> {

@@ -2,6 +2,8 @@
 //!
 //! Where the disk fails, what is left of a block of 4 KiB is read alone, and then sector by sector: only sectors that
 //! cannot be read by themselves are unreadable, and behind that block the read goes on as before.
+//!
+//! Whether those are damaged, or the disk was away, is asked of the disk itself: [`super::evidence`].
 
 use std::fs::File;
 use std::io;
@@ -11,14 +13,10 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::evidence::{BLOCK, Block, SECTOR, direct};
 use super::faults::DiskFaults;
 use super::ring::{Completion, Ring, is_transient};
 use super::windows::{Fetch, Unreadable, start_of};
-
-/// The page cache reads in blocks of this size; below it, a file system with smaller blocks may still read more.
-const BLOCK: usize = 4096;
-/// The smallest unit that a disk reads.
-const SECTOR: usize = 512;
 
 struct Operation {
     file: Rc<File>,
@@ -28,9 +26,54 @@ struct Operation {
     /// Bytes of the read under way are at most so many, and do not cross a multiple of it.
     step: usize,
     faults: Option<Arc<DiskFaults>>,
+    /// What was unreadable is being looked into.
+    doubt: Option<Doubt>,
+}
+
+/// Two reads more: of a block that was readable, from the disk itself, then of a sector that was not.
+struct Doubt {
+    direct: File,
+    scratch: Box<Block>,
+    /// Positions in the window.
+    given: usize,
+    refused: usize,
+    /// The first of the two has succeeded.
+    gives: bool,
+}
+
+impl Doubt {
+    /// `None`: nothing failed, or the disk gave no whole block beside.
+    fn of(file: &File, fetch: &Fetch) -> Option<Self> {
+        let refused = fetch.unreadable.iter().find(|part| part.errno.is_some())?.from;
+        let readable = |from: usize| fetch.unreadable.iter().all(|part| part.from >= from + BLOCK || part.to <= from);
+        let given = (0..fetch.bytes.len() / BLOCK).map(|block| block * BLOCK).find(|from| readable(*from))?;
+        Some(Self { direct: direct(file)?, scratch: Box::default(), given, refused, gives: false })
+    }
+
+    /// Where the next read is, and how long.
+    const fn wanted(&self) -> (usize, usize) {
+        if self.gives { (self.refused, SECTOR) } else { (self.given, BLOCK) }
+    }
+
+    /// Takes in a read. `Some`: whether what was unreadable is damaged.
+    fn take(&mut self, result: io::Result<usize>) -> Option<bool> {
+        match result {
+            Err(error) if is_transient(&error) => None,
+            Ok(count) if count > 0 && !self.gives => {
+                self.gives = true;
+                None
+            }
+            result => Some(self.gives && result.is_err()),
+        }
+    }
 }
 
 impl Operation {
+    /// Position in the window and length of the next read.
+    fn next(&self) -> (usize, usize) {
+        self.doubt.as_ref().map_or_else(|| (self.fetch.bytes.len(), self.wanted()), Doubt::wanted)
+    }
+
     /// How many bytes the next read is for.
     fn wanted(&self) -> usize {
         let have = self.fetch.bytes.len();
@@ -87,18 +130,24 @@ impl Fetches {
         faults: Option<Arc<DiskFaults>>,
     ) {
         fetch.bytes.reserve_exact(length.saturating_sub(fetch.bytes.len()));
-        let slot = self.operations.insert(Operation { file, fetch, length, step: usize::MAX, faults });
+        let slot = self.operations.insert(Operation { file, fetch, length, step: usize::MAX, faults, doubt: None });
         self.submit(ring, slot);
     }
 
     fn submit(&mut self, ring: &mut Ring, slot: usize) {
         let Some(operation) = self.operations.get_mut(slot) else { return };
-        let (have, wanted) = (operation.fetch.bytes.len(), operation.wanted());
-        let rest = &mut operation.fetch.bytes.spare_capacity_mut()[..wanted];
-        let (into, count) = (rest.as_mut_ptr().cast(), rest.len() as u32);
-        let offset = start_of(operation.fetch.index) + have as u64;
+        let (from, wanted) = operation.next();
+        let offset = start_of(operation.fetch.index) + from as u64;
+        let (file, into) = match &mut operation.doubt {
+            Some(doubt) if doubt.gives => (operation.file.as_fd(), doubt.scratch.0.as_mut_ptr()),
+            Some(doubt) => (doubt.direct.as_fd(), doubt.scratch.0.as_mut_ptr()),
+            None => {
+                let rest = &mut operation.fetch.bytes.spare_capacity_mut()[..wanted];
+                (operation.file.as_fd(), rest.as_mut_ptr().cast())
+            }
+        };
         // SAFETY: the operation keeps file and buffer, and touches neither, until the answer is in.
-        unsafe { ring.read(operation.file.as_fd(), into, count, offset, slot as u32) };
+        unsafe { ring.read(file, into, wanted as u32, offset, slot as u32) };
     }
 
     /// Takes in an answer. `Some`: the window is read, but for what it names as unreadable.
@@ -107,11 +156,23 @@ impl Fetches {
         let operation = self.operations.get_mut(slot)?;
         let mut result = completion.count();
         if let Some(faults) = &operation.faults {
-            let at = start_of(operation.fetch.index) + operation.fetch.bytes.len() as u64;
-            result = faults.read(at, operation.wanted()).and_then(|readable| Ok(result?.min(readable)));
+            let (from, wanted) = operation.next();
+            let at = start_of(operation.fetch.index) + from as u64;
+            let past_cache = operation.doubt.as_ref().is_some_and(|doubt| !doubt.gives);
+            let readable = if past_cache { faults.read_direct(at, wanted) } else { faults.read(at, wanted) };
+            result = readable.and_then(|readable| Ok(result?.min(readable)));
         }
-        operation.take(result);
-        if operation.fetch.bytes.len() < operation.length {
+        let over = match &mut operation.doubt {
+            Some(doubt) => doubt.take(result).inspect(|damaged| operation.fetch.damaged = *damaged).is_some(),
+            None => {
+                operation.take(result);
+                operation.fetch.bytes.len() >= operation.length && {
+                    operation.doubt = Doubt::of(&operation.file, &operation.fetch);
+                    operation.doubt.is_none()
+                }
+            }
+        };
+        if !over {
             self.submit(ring, slot);
             return None;
         }

@@ -47,6 +47,7 @@ mod connect;
 mod connections;
 mod core;
 mod disk;
+pub(crate) mod evidence;
 mod executor;
 mod faults;
 mod faults_file;

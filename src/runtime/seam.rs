@@ -190,7 +190,8 @@ pub trait Segments {
     /// some hundred KiB keeps its place, and does not begin anew.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`]: not at hand. No such segment, beyond its end, or the disk's. A read
+    /// [`io::ErrorKind::WouldBlock`]: not at hand. [`io::ErrorKind::InvalidData`]: damaged, as the disk gave others
+    /// close by at the same time; any other error of the disk may mean that it is away. No such segment, beyond its end, or the disk's. A read
     /// fails only if some of its own bytes cannot be read, and what cannot is asked of the disk again when somebody
     /// asks for it a second later ([`crate::limits::UNREADABLE_AGAIN`]); until then the answer is the same.
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> io::Result<()>;

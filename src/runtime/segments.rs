@@ -8,12 +8,12 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
 use slab::Slab;
 
 use super::disk::{Disk, Owner};
+use super::evidence;
 use super::faults::DiskFaults;
 use super::faults_file;
 use super::fetch::Fetches;
@@ -351,14 +351,7 @@ impl Segments for SegmentTable {
         let file = known.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
         known.read(at, into, |into| match self.started {
             true => self.windows.borrow_mut().read(segment, at, into, known.settled),
-            false => {
-                let readable = self.faults.as_ref().map_or(Ok(into.len()), |faults| faults.read(at, into.len()))?;
-                if readable < into.len() {
-                    Err(io::Error::from_raw_os_error(libc::EIO))
-                } else {
-                    file.read_exact_at(into, at)
-                }
-            }
+            false => evidence::read(file, into, at, self.faults.as_deref()),
         })
     }
 

@@ -5,8 +5,8 @@
 //! A reader that waits makes progress whatever others do: the windows of its request stay from when they are there until
 //! the end of the turn in which it was told of the last one.
 //!
-//! A window may hold bytes that the disk cannot read. Only requests for those fail; the disk is asked for them again,
-//! with the rest of their window, when somebody asks for them some time later.
+//! A window may hold bytes that the disk cannot read. Only requests for those fail, and say whether they are damaged; the
+//! disk is asked for them again, with the rest of their window, when somebody asks for them some time later.
 
 use std::collections::VecDeque;
 use std::io;
@@ -36,7 +36,10 @@ pub(super) struct Unreadable {
 }
 
 impl Unreadable {
-    fn error(self) -> io::Error {
+    fn error(self, damaged: bool) -> io::Error {
+        if damaged && self.errno.is_some() {
+            return super::evidence::damaged();
+        }
         self.errno.map_or_else(|| io::ErrorKind::UnexpectedEof.into(), io::Error::from_raw_os_error)
     }
 }
@@ -58,6 +61,8 @@ struct Window {
     bytes: Vec<u8>,
     /// Parts of them that cannot be read, ascending.
     unreadable: Vec<Unreadable>,
+    /// They are damaged: the disk has given others meanwhile.
+    damaged: bool,
     /// When that was found.
     failed_at: Monotonic,
     state: State,
@@ -74,6 +79,8 @@ pub(super) struct Fetch {
     pub(super) index: u64,
     pub(super) bytes: Vec<u8>,
     pub(super) unreadable: Vec<Unreadable>,
+    /// Those are damaged: the disk has given others meanwhile.
+    pub(super) damaged: bool,
 }
 
 #[derive(Default)]
@@ -137,7 +144,7 @@ impl Windows {
             if let Some(part) = window.unreadable.iter().find(among) {
                 if now.since(window.failed_at) < UNREADABLE_AGAIN {
                     window.last = clock;
-                    return Err(part.error());
+                    return Err(part.error(window.damaged));
                 }
                 window.bytes.clear();
                 window.unreadable.clear();
@@ -162,6 +169,7 @@ impl Windows {
                 index,
                 bytes: Vec::new(),
                 unreadable: Vec::new(),
+                damaged: false,
                 failed_at: Monotonic::default(),
                 state: State::Queued,
                 asked,
@@ -227,7 +235,7 @@ impl Windows {
         if fresh {
             bytes = spare.unwrap_or_else(|| Vec::with_capacity(BYTES));
         }
-        Some(Fetch { segment: wanted.0, index: wanted.1, bytes, unreadable })
+        Some(Fetch { segment: wanted.0, index: wanted.1, bytes, unreadable, damaged: false })
     }
 
     /// Windows that hold a buffer, or whose buffer the kernel has.
@@ -266,7 +274,7 @@ impl Windows {
             self.keep(fetch.bytes);
             return false;
         };
-        (window.bytes, window.unreadable) = (fetch.bytes, fetch.unreadable);
+        (window.bytes, window.unreadable, window.damaged) = (fetch.bytes, fetch.unreadable, fetch.damaged);
         (window.state, window.last, window.failed_at) = (State::Ready, clock, now);
         window.asked.is_some()
     }

@@ -54,6 +54,7 @@ impl Disk for Files<'_> {
         self.0.read(segment, at, into).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => ReadError::Later,
             io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => ReadError::Missing,
+            io::ErrorKind::InvalidData => ReadError::Damaged,
             _ => ReadError::Failed,
         })
     }

@@ -27,7 +27,10 @@ pub enum ReadError {
     /// There is no such segment, or it is shorter.
     #[error("not there")]
     Missing,
-    /// The device gave an error.
+    /// The device gave an error, and gives others of that segment: these bytes are lost.
+    #[error("the disk cannot read it, and can read what is close by")]
+    Damaged,
+    /// The device gave an error. It may be away: nothing follows for these bytes.
     #[error("the disk cannot read it")]
     Failed,
     /// The disk has been asked for those bytes, and will have them later. Not at a start, which waits.

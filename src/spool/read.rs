@@ -15,8 +15,6 @@ use crate::record::{Record, Records};
 
 /// Bytes read at a time.
 const PIECE: usize = 64 << 10;
-/// So often in a row the same bytes cannot be read before they are called damaged.
-const SURE: u32 = 3;
 
 /// Live rows that stand together.
 #[derive(Clone, Copy, Debug)]
@@ -131,11 +129,6 @@ pub(super) struct Reader {
     bytes: Vec<u8>,
     /// A piece that the disk does not give whole.
     salvage: Option<Salvage>,
-    /// Parts of a segment that the disk did not give though it gave others, and how often in a row. It may have come back in
-    /// between.
-    doubt: (u64, Vec<(u64, u64)>, u32),
-    /// Once is enough: at a start, and for who only looks.
-    at_once: bool,
     /// How far a lane was read: its rows in that segment from that number on stand at that position or behind it.
     cursors: HashMap<u64, Cursor, RandomState>,
     /// How far a search for a row of a lane has come that had to wait for the disk. It may be longer than what the disk
@@ -160,11 +153,6 @@ struct Cursor {
 }
 
 impl Reader {
-    /// One that calls damaged what it cannot read once.
-    pub(super) fn at_once() -> Self {
-        Self { at_once: true, ..Self::default() }
-    }
-
     pub(super) fn forget(&mut self, lane: u64) {
         self.cursors.remove(&lane);
         self.searches.remove(&lane);
@@ -244,7 +232,9 @@ impl Reader {
                 self.bytes.resize(bytes, 0);
                 match disk.read(segment, at, &mut self.bytes) {
                     Ok(()) => {}
-                    Err(ReadError::Failed) => self.salvaged(disk, Salvage::new(segment, at, bytes))?,
+                    Err(ReadError::Damaged | ReadError::Failed) => {
+                        self.salvaged(disk, Salvage::new(segment, at, bytes))?
+                    }
                     Err(error) => {
                         self.bytes.clear();
                         return Err(error);
@@ -257,18 +247,11 @@ impl Reader {
         Ok(self.bytes.get(from..from + len).unwrap_or_default())
     }
 
-    fn is_sure(&mut self, segment: u64, bad: &[(u64, u64)]) -> bool {
-        let before = if (self.doubt.0, &*self.doubt.1) == (segment, bad) { self.doubt.2 } else { 0 };
-        self.doubt = (segment, bad.to_vec(), before + 1);
-        self.at_once || self.doubt.2 >= SURE
-    }
-
     /// A piece as far as the disk gives it.
     fn salvaged(&mut self, disk: &impl Disk, mut salvage: Salvage) -> Result<(), ReadError> {
         self.bytes.clear();
         match salvage.read(disk) {
-            Ok((bytes, bad)) if bad.is_empty() || self.is_sure(salvage.segment, &bad) => self.bytes = bytes,
-            Ok(_) => return Err(ReadError::Failed),
+            Ok((bytes, _)) => self.bytes = bytes,
             Err(ReadError::Later) => {
                 self.salvage = Some(salvage);
                 return Err(ReadError::Later);

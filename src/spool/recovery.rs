@@ -167,7 +167,7 @@ pub struct FoundReader<'a> {
 
 impl<'a> FoundReader<'a> {
     pub(super) fn new(state: &'a State) -> Self {
-        Self { state, reader: Reader::at_once() }
+        Self { state, reader: Reader::default() }
     }
 
     /// As [`super::Log::read`].
@@ -212,7 +212,7 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
     let (mut known_end, mut below) = (None, NONE);
     let (mut unreadable, mut torn_bytes) = (Vec::new(), 0);
     let (mut begun_behind, mut blank) = (None, BTreeSet::new());
-    let (mut failed, mut silent) = (None, 0);
+    let mut silent = Vec::new();
     // From the newest back, until a checkpoint is whole.
     for (segment, len) in found.iter().rev() {
         if *segment > below {
@@ -222,7 +222,7 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
         let looked = match look(disk, shard, *segment, *len, known) {
             Err(error @ RecoverError::Read { error: ReadError::Failed, .. }) => {
                 // Nothing of it can be read: the others say more, unless it is the disk that cannot.
-                (failed, silent) = (Some(error), silent + 1);
+                silent.push((*segment, *len, error));
                 unreadable.push(*segment);
                 continue;
             }
@@ -255,8 +255,12 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
             break;
         }
     }
-    if let Some(error) = failed.filter(|_| silent == found.len()) {
-        return Err(error);
+    // A disk that gives others, and still not these, has lost them; one that was away has not.
+    let all = silent.len() == found.len();
+    for (segment, len, error) in silent {
+        if all || !matches!(look(disk, shard, segment, len, None), Err(RecoverError::Read { .. })) {
+            return Err(error);
+        }
     }
     let nothing = chain.is_empty() && unreadable.is_empty();
     if !nothing && !chain.iter().any(|(_, looked)| looked.whole) {
@@ -292,7 +296,7 @@ pub(super) fn header(disk: &impl Disk, segment: u64, len: u64) -> Result<Option<
         }
         match disk.read(segment, at, &mut bytes) {
             // As good as damaged: there is another.
-            Err(ReadError::Failed) => continue,
+            Err(ReadError::Damaged | ReadError::Failed) => continue,
             read => read.map_err(|error| RecoverError::Read { segment, error })?,
         }
         match Header::decode(&bytes) {

@@ -1,14 +1,10 @@
-//! Bytes that the disk does not give in one piece, read block by block and sector by sector. Where it gives any of them, or
-//! any close before them, it can be read, and those that it does not give are damaged: zeroes hold their place, which no
-//! checksum passes. Where it gives none it may be away, and nothing follows from that.
+//! Bytes that the disk does not give in one piece, read block by block and sector by sector. Of those that it says are
+//! damaged zeroes hold the place, which no checksum passes. Where it only fails it may be away, and nothing follows.
 
 use super::disk::{Disk, ReadError};
 
 const BLOCK: usize = 4096;
 const SECTOR: usize = 512;
-
-/// How far before the bytes it is tried whether the disk can be read at all.
-const NEAR: [u64; 3] = [SECTOR as u64, BLOCK as u64, 16 * BLOCK as u64];
 
 /// A read that goes on where it was answered "later".
 #[derive(Debug)]
@@ -18,9 +14,6 @@ pub(super) struct Salvage {
     bytes: Vec<u8>,
     filled: usize,
     sectors: bool,
-    any: bool,
-    /// Places of `NEAR` that were tried.
-    near: usize,
     /// Parts that the disk does not give: position and bytes.
     bad: Vec<(u64, u64)>,
 }
@@ -31,13 +24,13 @@ pub(super) type Salvaged = (Vec<u8>, Vec<(u64, u64)>);
 impl Salvage {
     pub(super) fn new(segment: u64, at: u64, len: usize) -> Self {
         let (bytes, bad) = (vec![0; len], Vec::new());
-        Self { segment, at, bytes, filled: 0, sectors: false, any: false, near: 0, bad }
+        Self { segment, at, bytes, filled: 0, sectors: false, bad }
     }
 
     /// Reads on.
     ///
     /// # Errors
-    /// [`ReadError::Later`]: again. [`ReadError::Failed`]: nothing around can be read.
+    /// [`ReadError::Later`]: again. [`ReadError::Failed`]: the disk may be away.
     pub(super) fn read(&mut self, disk: &impl Disk) -> Result<Salvaged, ReadError> {
         while self.filled < self.bytes.len() {
             let position = self.at + self.filled as u64;
@@ -46,12 +39,12 @@ impl Salvage {
             let here = &mut self.bytes[self.filled..to];
             let count = here.len() as u64;
             match disk.read(self.segment, position, here) {
-                Ok(()) => self.any = true,
-                Err(ReadError::Failed) if !self.sectors => {
+                Ok(()) => {}
+                Err(ReadError::Damaged | ReadError::Failed) if !self.sectors => {
                     self.sectors = true;
                     continue;
                 }
-                Err(ReadError::Failed) => {
+                Err(ReadError::Damaged) => {
                     here.fill(0);
                     match self.bad.last_mut() {
                         Some((first, bytes)) if *first + *bytes == position => *bytes += count,
@@ -63,18 +56,7 @@ impl Salvage {
             self.filled = to;
             self.sectors &= !(self.at + to as u64).is_multiple_of(BLOCK as u64);
         }
-        while let Some(before) = NEAR.get(self.near).filter(|_| !self.any) {
-            if let Some(position) = self.at.checked_sub(*before) {
-                match disk.read(self.segment, position / SECTOR as u64 * SECTOR as u64, &mut [0; SECTOR]) {
-                    Ok(()) => self.any = true,
-                    Err(ReadError::Failed) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            self.near += 1;
-        }
-        let read = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.bad));
-        if self.any { Ok(read) } else { Err(ReadError::Failed) }
+        Ok((std::mem::take(&mut self.bytes), std::mem::take(&mut self.bad)))
     }
 }
 
@@ -86,7 +68,7 @@ pub(super) fn read(disk: &impl Disk, segment: u64, at: u64, len: usize) -> Resul
     let mut bytes = vec![0; len];
     match disk.read(segment, at, &mut bytes) {
         Ok(()) => Ok((bytes, Vec::new())),
-        Err(ReadError::Failed) => Salvage::new(segment, at, len).read(disk),
+        Err(ReadError::Damaged | ReadError::Failed) => Salvage::new(segment, at, len).read(disk),
         Err(error) => Err(error),
     }
 }

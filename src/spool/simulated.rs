@@ -98,8 +98,11 @@ impl Disk for SimDisk {
         let file = self.files.get(&segment).ok_or(ReadError::Missing)?;
         let bytes = file.view.get(at as usize..at as usize + into.len()).ok_or(ReadError::Missing)?;
         let sectors = (segment, at / 512)..(segment, (at + into.len() as u64).div_ceil(512));
-        if self.bad.range(sectors).next().is_some() {
-            return Err(ReadError::Failed);
+        if let Some((_, bad)) = self.bad.range(sectors).next() {
+            // What the disk gives beside it in the same piece of 64 KiB tells whether it is there.
+            let (first, last) = (bad / 128 * 128, (bad / 128 * 128 + 128).min(file.view.len() as u64 / 512));
+            let damaged = (self.bad.range((segment, first)..(segment, last)).count() as u64) < last - first;
+            return Err(if damaged { ReadError::Damaged } else { ReadError::Failed });
         }
         *self.read.borrow_mut().entry(segment).or_default() += into.len() as u64;
         into.copy_from_slice(bytes);

@@ -37,7 +37,7 @@ pub(super) enum Told {
     Freed(u64, Result<(), Option<i32>>),
     Appended(bool),
     Bytes(Option<Vec<u8>>),
-    /// A read failed with this.
+    /// A read failed with this; `None`: the bytes are damaged.
     NotRead(Option<i32>),
     Waited(usize),
     Existing(Vec<(u64, u64)>),
@@ -74,6 +74,7 @@ impl Reads {
                 self.waiting.push((segment, at, length));
                 None
             }
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Some(Told::NotRead(None)),
             Err(error) if error.raw_os_error().is_some() => Some(Told::NotRead(error.raw_os_error())),
             Err(_) => Some(Told::Bytes(None)),
         }

@@ -7,7 +7,7 @@ use super::harness::{PATIENCE, next};
 use super::keeper::{Ask, BOTH, Keeper, Told, content, keeper};
 use crate::limits::{SEGMENT_WINDOW_BYTES, SEGMENT_WINDOWS_MAX};
 use crate::runtime::seam::Append;
-use crate::runtime::segment_path;
+use crate::runtime::{DiskFaults, evidence, segment_path};
 
 const WINDOW: u64 = SEGMENT_WINDOW_BYTES as u64;
 
@@ -145,7 +145,7 @@ fn read_when_it_can(keeper: &Keeper, at: u64, length: usize) -> Told {
     let begun = Instant::now();
     loop {
         match keeper.ask(Ask::Read(1, at, length)) {
-            Told::NotRead(Some(libc::EIO)) if begun.elapsed() < PATIENCE => sleep(Duration::from_millis(20)),
+            Told::NotRead(None | Some(libc::EIO)) if begun.elapsed() < PATIENCE => sleep(Duration::from_millis(20)),
             told => return told,
         }
     }
@@ -166,7 +166,7 @@ fn a_disk_that_fails_is_asked_again() {
 /// Sectors in the middle of a window: what stands before and behind them is read, to the byte.
 #[test]
 fn an_unreadable_sector_fails_alone() {
-    let failing = || Told::NotRead(Some(libc::EIO));
+    let failing = || Told::NotRead(None);
     for (from, bytes) in [(WINDOW + 8192 + 512, 512), (WINDOW, 512), (2 * WINDOW - 1024, 1024), (WINDOW + 512, 9000)] {
         let (_dir, keeper) = earlier(3 * WINDOW);
         keeper.faults.unreadable(from, bytes, libc::EIO);
@@ -183,16 +183,47 @@ fn an_unreadable_sector_fails_alone() {
     }
 }
 
+/// Bytes close by may come from the page cache of a disk that is away: only what the disk itself gives counts.
+#[test]
+fn bytes_beside_cached_ones_are_not_damaged_while_the_disk_is_away() {
+    let (_dir, keeper) = earlier(3 * WINDOW);
+    keeper.faults.cached_but(WINDOW + 8192, 512, libc::EIO);
+    for _ in 0..3 {
+        assert_eq!(keeper.ask(Ask::Read(1, WINDOW + 8192, 10)), Told::NotRead(Some(libc::EIO)));
+        assert_eq!(keeper.ask(Ask::Read(1, WINDOW, 10)), Told::Bytes(Some(content(WINDOW, 10))));
+    }
+    keeper.stop();
+}
+
+/// A disk that is back when the bytes are asked for again has not lost them.
+#[test]
+fn a_disk_that_comes_back_has_lost_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = segment_path(dir.path(), 1);
+    std::fs::write(&path, content(0, 3 * SEGMENT_WINDOW_BYTES)).unwrap();
+    let file = std::fs::File::open(path).unwrap();
+    let faults = DiskFaults::default();
+    let mut bytes = [0; 512];
+    let mut read = || evidence::read(&file, &mut bytes, 8192, Some(&faults)).map_err(|error| error.kind());
+    faults.unreadable(8192, 512, libc::EIO);
+    assert_eq!(read(), Err(std::io::ErrorKind::InvalidData));
+    faults.cached_but(8192, 512, libc::EIO);
+    assert!(read().is_err_and(|kind| kind != std::io::ErrorKind::InvalidData), "the disk gives nothing");
+    faults.unreadable(8192, 512, libc::EIO);
+    faults.come_back();
+    assert_eq!(read(), Ok(()));
+}
+
 /// A reader that asks without pause does not make the disk try without pause.
 #[test]
 fn an_unreadable_sector_is_asked_for_once_a_second() {
     let (_dir, keeper) = earlier(3 * WINDOW);
     keeper.faults.unreadable(WINDOW + 8192, 512, libc::EIO);
-    assert_eq!(keeper.ask(Ask::Read(1, WINDOW + 8192, 10)), Told::NotRead(Some(libc::EIO)));
+    assert_eq!(keeper.ask(Ask::Read(1, WINDOW + 8192, 10)), Told::NotRead(None));
     let (once, begun) = (keeper.faults.reads(), Instant::now());
     assert!(once > 0);
     for _ in 0..500 {
-        assert_eq!(keeper.ask(Ask::Read(1, WINDOW + 8192, 10)), Told::NotRead(Some(libc::EIO)));
+        assert_eq!(keeper.ask(Ask::Read(1, WINDOW + 8192, 10)), Told::NotRead(None));
     }
     let seconds = begun.elapsed().as_secs() + 1;
     let asked = keeper.faults.reads() - once;

@@ -39,6 +39,30 @@ fn a_log_is_open_when_the_last_group_that_was_found_is_durable() {
     assert_eq!(lost.take(20).min(), Some(1), "before, one might have");
 }
 
+/// A running log has the next segment allocated, and nobody else gets that room before the start does.
+#[test]
+fn a_start_on_a_full_disk_has_room_for_its_first_segment() {
+    let (mut log, mut disk) = log(20);
+    let lane = lane(&mut log, "s", "t", 0);
+    put(&mut log, lane, &[vec![1]]).expect("room");
+    settle(&mut log, &mut disk);
+    disk.kill(&mut fastrand::Rng::with_seed(3));
+    disk.room = Some(disk.bytes_taken());
+    let mut again = Log::new(settings(20, 2), recovered(&disk));
+    settle(&mut again, &mut disk);
+    assert!(again.is_open() && again.state().live_rows() == 1);
+    // Without it the start waits for as long as the disk is full, and goes on by itself.
+    let mut again = Log::new(settings(20, 3), recovered(&disk));
+    disk.room = Some(0);
+    settle(&mut again, &mut disk);
+    assert!(!again.is_open() && again.trouble().in_a_row > 0);
+    disk.room = None;
+    // Time passes by answers.
+    disk.answered += 10;
+    settle(&mut again, &mut disk);
+    assert!(again.is_open() && again.state().live_rows() == 1);
+}
+
 /// Rows in full segments, cut or not.
 fn full(segments: u64) -> (SimDisk, u64) {
     let (mut log, mut disk) = log(segments + SEGMENTS_RESERVED);
