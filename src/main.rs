@@ -4,11 +4,11 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use forebay::cli::{self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, SpoolCommand, TopicsCommand, man, topics};
-use forebay::config::{self, Config, LogFormat, Problems};
+use forebay::config::{self, LogFormat, Problems};
 
 fn main() -> ExitCode {
     match cli::parse() {
-        Command::Run(args) => with(args.load(), args.log_format, |config| cli::run::run(&args, config)),
+        Command::Run(args) => with(args.load_text(), args.log_format, |loaded| cli::run::run(&args, loaded)),
         Command::Check(args) => {
             let checked = cli::check::run(&args);
             print(&checked.text);
@@ -37,11 +37,7 @@ fn main() -> ExitCode {
 }
 
 /// Goes on with a configuration, or prints all that is wrong with it: as JSON where the log would be.
-fn with(
-    config: Result<Config, Problems>,
-    format: Option<LogFormat>,
-    go_on: impl FnOnce(Config) -> ExitCode,
-) -> ExitCode {
+fn with<T>(config: Result<T, Problems>, format: Option<LogFormat>, go_on: impl FnOnce(T) -> ExitCode) -> ExitCode {
     let problems = match config {
         Ok(config) => return go_on(config),
         Err(problems) => problems,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{self, Config, LogFormat, LogLevel, Overrides, Problems};
+use crate::config::{self, Config, LogFormat, LogLevel, Overrides, Problems, Text};
 
 /// What `-V` prints behind the name: the version, and the commit and target that it was built from.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("FOREBAY_BUILD"), ")");
@@ -412,7 +412,16 @@ impl RunArgs {
     /// # Errors
     /// Everything that is wrong with the file and the options.
     pub fn load(&self) -> Result<Config, Problems> {
-        config::load_with(self.file().as_deref(), &self.overrides())
+        self.load_text().map(|(config, _)| config)
+    }
+
+    /// The same, with the text that it was read from.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file and the options.
+    pub fn load_text(&self) -> Result<(Config, Text), Problems> {
+        let text = config::read(self.file().as_deref())?;
+        Ok((text.resolve(&self.overrides())?, text))
     }
 
     /// The configuration file, if there is one.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::config::{
-    Acknowledge, ApiAccess, Append, Compression, Config, LogFormat, Partitioner, Sink, ValueFormat, WhenFull,
+    Acknowledge, ApiAccess, Append, Buffer, Compression, Config, LogFormat, Partitioner, Sink, ValueFormat, WhenFull,
     environment,
 };
 use crate::listener::proxy::Expect;
@@ -31,12 +31,17 @@ pub(super) fn of(config: &Config) -> Value {
     all.insert("log".into(), json!({ "format": format, "level": config.log.level.as_str() }));
     all.insert("mqtt".into(), mqtt(config));
     all.insert("listener".into(), config.listeners.iter().map(listener).collect());
-    let clusters = config.clusters.iter().map(|cluster| (cluster.name.clone(), kafka(cluster)));
+    let clusters = config
+        .clusters
+        .iter()
+        .filter(|cluster| !cluster.is_removed)
+        .map(|cluster| (cluster.name.clone(), kafka(cluster)));
     all.insert("kafka".into(), Value::Object(clusters.collect()));
     all.insert("embedded".into(), config.embedded.as_ref().map_or(Value::Null, embedded));
     all.insert("spool".into(), config.spool.map_or(Value::Null, spool));
     let environment = environment();
-    all.insert("sink".into(), config.sinks.iter().map(|of| sink(config, of, &environment)).collect());
+    let sinks = config.sinks.iter().filter(|sink| !sink.is_removed);
+    all.insert("sink".into(), sinks.map(|of| sink(config, of, &environment)).collect());
     Value::Object(all)
 }
 
@@ -153,14 +158,17 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
     let headers = of.headers.iter().map(|(name, value)| (name.clone(), Value::from(template(value))));
     let metadata = of.metadata.iter().map(|(name, value)| (name.clone(), Value::from(hidden(value, environment))));
     let dead = of.dead_letters.as_ref();
-    let file = dead.and_then(|dead| dead.file.as_ref());
+    // The file that sinks share is none of their own.
+    let shared = config.shared_dead_letters_file();
+    let file = dead.and_then(|dead| dead.file.as_ref()).filter(|file| **file != shared);
     json!({
         "name": of.name,
         "kafka": config.clusters[of.cluster].name,
         "filters": of.filters,
         "topic": template(&of.topic),
         "key": of.key.as_ref().map_or_else(String::new, template),
-        "value": template(&of.value),
+        // The JSON object stands in its place.
+        "value": (of.value_format == ValueFormat::Raw).then(|| template(&of.value)),
         "value_format": match of.value_format {
             ValueFormat::Raw => "raw",
             ValueFormat::Json => "json",
@@ -170,7 +178,7 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
         "user_property_prefix": of.user_property_prefix,
         "metadata": metadata.collect::<Map<_, _>>(),
         "buffer": of.buffer.as_str(),
-        "spill_after": of.spill_after,
+        "spill_after": (of.buffer != Buffer::Memory).then_some(of.spill_after),
         "acknowledge": acknowledge(of.acknowledge),
         "acks": if of.acks < 0 { "all".to_owned() } else { of.acks.to_string() },
         "partitioner": match of.partitioner {
@@ -218,6 +226,7 @@ fn hidden(text: &str, environment: &BTreeMap<String, String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Change, Edit, Part, Text, To};
 
     #[test]
     fn every_key_of_the_file_is_shown_and_no_other() {
@@ -248,6 +257,35 @@ mod tests {
             };
             assert!(of.get(&key).is_some(), "{section}.{key} in {of:#}");
         }
+    }
+
+    /// What is shown of a sink or a cluster can be sent back to the API, and is no change.
+    #[test]
+    fn what_is_shown_is_what_the_file_takes() {
+        let file = "[kafka.k]\nbootstrap = 'k:1'\n[spool]\n\
+            [[sink]]\nname = 'plain'\nfilters = ['a', 'b/#']\ntopic = 't'\n\
+            [[sink]]\nname = 'json'\nfilters = 'c'\ntopic = '${topic[0]}'\nvalue_format = 'json'\nmetadata = { a = 'b' }\n\
+            [[sink]]\nname = 'memory'\nfilters = 'd'\ntopic = 't'\nbuffer = 'memory'\nacknowledge = 'leader'\nexpire_after = '90s'\n\
+            [[sink]]\nname = 'all'\nfilters = 'e'\ntopic = 't'\nkey = '${clientid}'\nbuffer = 'hybrid'\nacknowledge = 'received'\n\
+            acks = '0'\nspill_after = '4MiB'\ncompression = 'zstd'\ncompression_level = 3\nheaders = { 'a.b' = '${topic}' }\n\
+            dead_letters_topic = 'dead'\ndead_letters_file = 'dead.jsonl'\n\
+            [[sink]]\nname = 'none'\nfilters = 'f'\ntopic = 't'\ndead_letters_file = 'none'\n";
+        let text = Text { name: "t".to_owned(), text: file.to_owned() };
+        let mut config = crate::config::parse(file, "t").expect("good");
+        config.share_dead_letters_file();
+        let shown = of(&config);
+        let keys = |shown: &Value| To::Entry(shown.as_object().expect("a table").clone());
+        let mut edits = vec![Edit { part: Part::Cluster, name: "k".to_owned(), to: keys(&shown["kafka"]["k"]) }];
+        for sink in shown["sink"].as_array().expect("sinks") {
+            let name = sink["name"].as_str().expect("a name").to_owned();
+            edits.push(Edit { part: Part::Sink, name, to: keys(sink) });
+        }
+        let (edited, _) = text.edited(&edits).expect("TOML");
+        let mut again =
+            crate::config::parse(&edited.text, "t").unwrap_or_else(|problems| panic!("{problems}\n{edited:?}"));
+        again.share_dead_letters_file();
+        let change = Change::between(&config, &again);
+        assert!(change.is_empty(), "{:?} {:?}\n{}", change.applied, change.waiting, edited.text);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod reconfigure;
 #[cfg(test)]
 mod reference;
 mod reload;
+mod replace_file;
 pub mod run;
 mod shards;
 pub mod spool;

@@ -181,10 +181,11 @@ mod tests {
             topic: None,
             acknowledge: "replicated",
             dead_letters: None,
+            is_removed: false,
         };
         let described = Described {
             sinks: vec![sink("busy"), sink("idle")],
-            clusters: vec![Cluster { name: "main".into(), bootstrap: Vec::new() }],
+            clusters: vec![Cluster { name: "main".into(), bootstrap: Vec::new(), is_removed: false }],
             ..Described::default()
         };
         let mut boards = Boards {

@@ -32,11 +32,13 @@ pub(super) fn of(config: &Config) -> Described {
             topic: dead.topic.clone(),
             file: dead.file.as_ref().map(|file| file.path.display().to_string()),
         }),
+        is_removed: sink.is_removed,
     });
-    let clusters = config
-        .clusters
-        .iter()
-        .map(|cluster| Cluster { name: cluster.name.clone(), bootstrap: cluster.bootstrap.clone() });
+    let clusters = config.clusters.iter().map(|cluster| Cluster {
+        name: cluster.name.clone(),
+        bootstrap: cluster.bootstrap.clone(),
+        is_removed: cluster.is_removed,
+    });
     let listeners = config.listeners.iter().map(|listener| Listener {
         address: listener.bind.to_string(),
         transport: match listener.transport {

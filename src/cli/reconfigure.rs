@@ -13,7 +13,6 @@ use super::overview;
 
 /// See the module.
 pub(super) struct Reconfiguring {
-    pub(super) change: Change,
     /// What is in force once all shards have it, and the boards that they write then.
     pub(super) config: Arc<Config>,
     pub(super) boards: Arc<Boards>,
@@ -26,7 +25,7 @@ impl Reconfiguring {
     /// `running`: what the shards have, with real addresses.
     pub(super) fn new(
         running: &Config,
-        change: Change,
+        change: &Change,
         dead_letters: impl FnOnce(&Config) -> Result<Vec<Option<Sender<Letter>>>, String>,
     ) -> Result<Self, String> {
         let mut config = running.clone();
@@ -40,13 +39,16 @@ impl Reconfiguring {
             let Spool { sink_bytes_max, .. } = changed.of_shards(config.service.shards);
             *spool = Spool { sink_bytes_max, ..changed };
         }
+        for (known, wanted) in config.clusters.iter_mut().zip(&change.config.clusters) {
+            known.is_removed = wanted.is_removed;
+        }
         let added = change.config.clusters.iter().skip(running.clusters.len()).cloned();
         config.clusters.extend(added);
         config.sinks.clone_from(&change.config.sinks);
         let dead_letters = dead_letters(&config)?;
         let boards = overview::boards(&config);
         let left = config.service.shards;
-        Ok(Self { change, config: Arc::new(config), boards, dead_letters, left })
+        Ok(Self { config: Arc::new(config), boards, dead_letters, left })
     }
 
     /// The letter to a shard.

@@ -1,47 +1,155 @@
-//! Reload: reads the configuration again, applies what can be changed while the service runs, and names the rest.
+//! From one configuration to the next: what is in the file now, or what it comes to with a change by the API. What can be
+//! changed while the service runs is applied, the rest is named.
 
-use crate::config::{Change, Config};
+use std::io;
+use std::path::PathBuf;
+
+use crate::config::{self, Change, Config, Edit, Met, Problem, Problems, Text, To};
 use crate::control::ReloadRefused;
 use crate::service::log;
 
 use super::args::RunArgs;
+use super::replace_file::replace_file;
 
 /// The configuration in force, and where it came from.
 pub(super) struct Reload {
     args: RunArgs,
     /// As it was read, with what reloads have changed.
     config: Config,
+    /// What it was read from.
+    text: Text,
+    /// Changes by the API that are not in the file, in the order in which they came.
+    edits: Vec<Edit>,
+}
+
+/// Another configuration that has been checked.
+pub(super) struct Proposal {
+    pub(super) change: Change,
+    pub(super) warnings: Vec<String>,
+    /// An edit added what was not there.
+    pub(super) is_new: bool,
+    text: Text,
+    edits: Vec<Edit>,
+    /// What the file is to hold.
+    write: Option<(PathBuf, String)>,
+}
+
+impl Proposal {
+    /// Changes by the API that are not in the file, in words.
+    pub(super) fn not_in_file(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.edits.iter().map(ToString::to_string).collect();
+        all.dedup();
+        all
+    }
+
+    /// Writes the file, if it is to change.
+    pub(super) fn write(&self) -> Result<(), ReloadRefused> {
+        let Some((path, text)) = &self.write else { return Ok(()) };
+        let failed = |error: io::Error| {
+            ReloadRefused::NotNow(format!("{} cannot be written: {error}; nothing changed", path.display()))
+        };
+        replace_file(path, text).map_err(failed)
+    }
 }
 
 impl Reload {
-    /// `config`: as it was read with `args`, before the service put real addresses into it.
-    pub(super) fn new(args: &RunArgs, config: &Config) -> Self {
+    /// `config` and `text`: as they were read with `args`, before the service put real addresses into it.
+    pub(super) fn new(args: &RunArgs, config: &Config, text: Text) -> Self {
         let mut config = config.clone();
         config.share_dead_letters_file();
-        Self { args: args.clone(), config }
+        Self { args: args.clone(), config, text, edits: Vec::new() }
     }
 
-    /// Reads the configuration again: what it changes, and the warnings of what was read.
-    pub(super) fn read(&self) -> Result<(Change, Vec<String>), ReloadRefused> {
-        if self.args.file().is_none() {
-            return Err(ReloadRefused::NotNow("the service has no configuration file".to_owned()));
+    /// Reads the file again. Changes by the API that are not in it stay.
+    pub(super) fn propose_file(&self) -> Result<Proposal, ReloadRefused> {
+        let file = self.file()?;
+        let text = config::read(Some(&file)).map_err(mistakes)?;
+        // First alone: what is wrong with the file has its place in it.
+        text.resolve(&self.args.overrides()).map_err(mistakes)?;
+        let edits = standing(&text, &self.edits).map_err(mistake)?;
+        self.propose(text, edits, false, None)
+    }
+
+    /// What a change by the API comes to.
+    pub(super) fn propose_edit(&self, edit: Edit, persist: bool) -> Result<Proposal, ReloadRefused> {
+        let mut edits: Vec<Edit> = self.edits.iter().filter(|earlier| !edit.replaces(earlier)).cloned().collect();
+        edits.push(edit.clone());
+        let all: Vec<Edit> = self.edits.iter().chain([&edit]).cloned().collect();
+        let (_, met) = self.text.edited(&all).map_err(mistake)?;
+        let is_new = met == Met::New;
+        if is_new && !matches!(edit.to, To::Entry(_)) {
+            return Err(ReloadRefused::Unknown(format!(
+                "there is no {} {:?} in the configuration",
+                edit.part, edit.name
+            )));
         }
+        if !persist {
+            let proposal =
+                self.propose(self.text.clone(), standing(&self.text, &edits).map_err(mistake)?, is_new, None)?;
+            let before = Change::between(&self.config, &self.resolve(&self.text, &self.edits)?).waiting;
+            let waiting: Vec<_> =
+                proposal.change.waiting.iter().filter(|what| !before.contains(what)).cloned().collect();
+            if !waiting.is_empty() {
+                let what = waiting.join(", ");
+                let why = format!("needs a restart: {what}; persist=true writes it to the file for the next start");
+                return Err(ReloadRefused::NotNow(why));
+            }
+            return Ok(proposal);
+        }
+        let path = self.file()?;
+        let file = config::read(Some(&path)).map_err(mistakes)?;
+        // With what was changed of it before and is not in the file yet.
+        let is_same = |other: &Edit| other.part == edit.part && other.name == edit.name;
+        let (own, others): (Vec<Edit>, Vec<Edit>) = edits.iter().cloned().partition(is_same);
+        let (written, _) = file.edited(&own).map_err(mistake)?;
+        self.resolve(&written, &[])?;
+        // What else has changed in the file since it was read waits for a reload.
+        let text = if file == self.text { written.clone() } else { self.text.edited(&own).map_err(mistake)?.0 };
+        let others = standing(&text, &others).map_err(mistake)?;
+        self.propose(text, others, is_new, Some((path, written.text)))
+    }
+
+    fn propose(
+        &self,
+        text: Text,
+        edits: Vec<Edit>,
+        is_new: bool,
+        write: Option<(PathBuf, String)>,
+    ) -> Result<Proposal, ReloadRefused> {
+        let wanted = self.resolve(&text, &edits)?;
+        let warnings = wanted.warnings.0.iter().map(ToString::to_string).collect();
+        let change = Change::between(&self.config, &wanted);
+        Ok(Proposal { change, warnings, is_new, text, edits, write })
+    }
+
+    /// What a text means with these edits.
+    fn resolve(&self, text: &Text, edits: &[Edit]) -> Result<Config, ReloadRefused> {
+        let (edited, _) = text.edited(edits).map_err(mistake)?;
+        let resolved = edited.resolve(&self.args.overrides());
+        let mut config =
+            resolved.map_err(|problems| mistakes(if edits.is_empty() { problems } else { placeless(problems) }))?;
+        if !edits.is_empty() {
+            config.warnings = placeless(config.warnings);
+        }
+        config.share_dead_letters_file();
+        Ok(config)
+    }
+
+    /// The file that is read again, and written.
+    fn file(&self) -> Result<PathBuf, ReloadRefused> {
+        let none = || ReloadRefused::NotNow("the service has no configuration file".to_owned());
         if self.args.reads_standard_input() {
             return Err(ReloadRefused::NotNow("the configuration came from standard input".to_owned()));
         }
-        let mut wanted = match self.args.load() {
-            Ok(wanted) => wanted,
-            Err(problems) => return Err(ReloadRefused::Mistakes(problems.0.iter().map(ToString::to_string).collect())),
-        };
-        let warnings = wanted.warnings.0.iter().map(ToString::to_string).collect();
-        wanted.share_dead_letters_file();
-        Ok((Change::between(&self.config, &wanted), warnings))
+        self.args.file().ok_or_else(none)
     }
 
     /// Says in the log why nothing changed.
     pub(super) fn refused(&self, why: &ReloadRefused) {
         match why {
-            ReloadRefused::NotNow(why) => tracing::warn!("reload: {why}; nothing changed"),
+            ReloadRefused::NotNow(why) | ReloadRefused::Unknown(why) => {
+                tracing::warn!("reload: {why}; nothing changed")
+            }
             ReloadRefused::Mistakes(all) => {
                 for mistake in all {
                     tracing::error!("reload: {mistake}");
@@ -54,7 +162,8 @@ impl Reload {
     }
 
     /// The shards have it, or need not be told.
-    pub(super) fn applied(&mut self, change: Change) {
+    pub(super) fn applied(&mut self, proposal: Proposal) {
+        let Proposal { change, text, edits, .. } = proposal;
         let file = self.args.file().unwrap_or_default();
         let file = file.display();
         // At the more talkative of the two levels.
@@ -72,7 +181,7 @@ impl Reload {
         if quieter {
             self.apply_level(&change.config);
         }
-        self.config = change.config;
+        (self.config, self.text, self.edits) = (change.config, text, edits);
     }
 
     fn apply_level(&self, new: &Config) {
@@ -86,4 +195,34 @@ impl Reload {
             tracing::error!("reload: {why}");
         }
     }
+}
+
+/// The edits that change this text, one after the other; the others are in it already.
+fn standing(text: &Text, edits: &[Edit]) -> Result<Vec<Edit>, String> {
+    let mut text = text.clone();
+    let mut standing = Vec::new();
+    for edit in edits {
+        let (edited, _) = text.edited(std::slice::from_ref(edit))?;
+        if edited != text {
+            standing.push(edit.clone());
+            text = edited;
+        }
+    }
+    Ok(standing)
+}
+
+/// Of a text that stands in no file.
+fn placeless(mut problems: Problems) -> Problems {
+    for problem in problems.0.iter_mut().filter(|problem| problem.line > 0) {
+        *problem = Problem { file: "configuration".to_owned(), line: 0, column: 0, ..problem.clone() };
+    }
+    problems
+}
+
+fn mistakes(problems: Problems) -> ReloadRefused {
+    ReloadRefused::Mistakes(problems.0.iter().map(ToString::to_string).collect())
+}
+
+fn mistake(what: String) -> ReloadRefused {
+    ReloadRefused::Mistakes(vec![what])
 }

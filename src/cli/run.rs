@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Semaphore;
 
-use crate::config::{ApiAccess, Config, EMBEDDED, LogFormat};
+use crate::config::{ApiAccess, Config, EMBEDDED, LogFormat, Text};
 use crate::control::{Control, LogControl, STREAMS_MAX, Shown, Tokens, View};
 use crate::data_dir::{self, DataDir};
 use crate::embedded::{self, EmbeddedLog};
@@ -59,20 +59,21 @@ enum Event {
 
 /// Runs the service until a signal ends it.
 #[must_use]
-pub fn run(args: &RunArgs, config: Config) -> ExitCode {
-    run_with(args, config, &KEPT)
+pub fn run(args: &RunArgs, loaded: (Config, Text)) -> ExitCode {
+    run_with(args, loaded, &KEPT)
 }
 
 /// The same under other rules, for tests of the tests (`tests/broken/`).
 #[must_use]
-pub fn run_with(args: &RunArgs, config: Config, rules: &'static dyn Rules) -> ExitCode {
+pub fn run_with(args: &RunArgs, loaded: (Config, Text), rules: &'static dyn Rules) -> ExitCode {
+    let (config, text) = loaded;
     let json = config.log.format == LogFormat::Json;
     let format = if json { log::Format::Json } else { log::Format::Text };
     let logging = match log::start(format, config.log.level.as_str()) {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
-    let outcome = logged(args, config, rules);
+    let outcome = logged(args, config, text, rules);
     if let (Err(error), true) = (&outcome, json) {
         tracing::error!("{error}");
     }
@@ -85,11 +86,11 @@ pub fn run_with(args: &RunArgs, config: Config, rules: &'static dyn Rules) -> Ex
     }
 }
 
-fn logged(args: &RunArgs, config: Config, rules: &'static dyn Rules) -> Result<(), Failure> {
+fn logged(args: &RunArgs, config: Config, text: Text, rules: &'static dyn Rules) -> Result<(), Failure> {
     signals::survive_hangup().map_err(|e| format!("signals: {e}"))?;
     abort_on_panic();
     start_log::starting(&config, args.file().as_deref());
-    let reload = Reload::new(args, &config);
+    let reload = Reload::new(args, &config, text);
     Service::start(config, rules, reload)?.serve()
 }
 

@@ -130,21 +130,28 @@ impl Change {
     }
 
     fn clusters(&mut self, wanted: &Config) {
-        let find = |clusters: &[Cluster], name: &str| clusters.iter().position(|cluster| cluster.name == name);
-        for known in self.config.clusters.clone() {
-            match find(&wanted.clusters, &known.name) {
-                // The embedded log is a table of its own, and its address is known when it runs.
-                _ if known.name == EMBEDDED => {}
-                // No sink goes there any more. Its connections close with the process.
-                None => self.waiting.push(format!("kafka {} (removed)", known.name)),
-                Some(place) if wanted.clusters[place] != known => {
+        // The embedded log is a table of its own, and its address is known when it runs.
+        for known in self.config.clusters.iter_mut().filter(|cluster| cluster.name != EMBEDDED) {
+            let was_removed = std::mem::take(&mut known.is_removed);
+            match wanted.clusters.iter().find(|cluster| cluster.name == known.name) {
+                Some(cluster) if cluster != known => {
+                    known.is_removed = was_removed;
                     self.waiting.push(format!("kafka {} (changed)", known.name));
                 }
+                Some(_) if was_removed => self.applied.push(format!("kafka {} (added)", known.name)),
                 Some(_) => {}
+                // No sink goes there any more.
+                None => {
+                    known.is_removed = true;
+                    if !was_removed {
+                        self.applied.push(format!("kafka {} (removed)", known.name));
+                    }
+                }
             }
         }
         for cluster in &wanted.clusters {
-            if cluster.name != EMBEDDED && find(&self.config.clusters, &cluster.name).is_none() {
+            let is_known = self.config.clusters.iter().any(|known| known.name == cluster.name);
+            if cluster.name != EMBEDDED && !is_known {
                 self.config.clusters.push(cluster.clone());
                 self.applied.push(format!("kafka {} (added)", cluster.name));
             }
@@ -162,7 +169,8 @@ impl Change {
         for sink in &wanted.sinks {
             // The same cluster may have another place.
             let cluster = &wanted.clusters[sink.cluster].name;
-            let Some(cluster) = self.config.clusters.iter().position(|known| known.name == *cluster) else {
+            let is_it = |known: &Cluster| known.name == *cluster && !known.is_removed;
+            let Some(cluster) = self.config.clusters.iter().position(is_it) else {
                 self.waiting.push(format!("sink {} (added: kafka)", sink.name));
                 continue;
             };
@@ -266,9 +274,19 @@ mod tests {
         assert!(change.config.sinks.iter().all(|sink| sink.cluster == 0), "all of them use b");
         // And back again: it comes to where it was.
         let back = Change::between(&change.config, &old);
-        assert_eq!(back.applied, ["sink three (removed)", "sink one (added)", "sink two (changed: key, linger)"]);
-        assert_eq!(back.waiting, ["kafka a (removed)"]);
+        assert_eq!(
+            back.applied,
+            ["kafka a (removed)", "sink three (removed)", "sink one (added)", "sink two (changed: key, linger)"]
+        );
+        assert!(back.waiting.is_empty(), "{:?}", back.waiting);
         assert_eq!(back.config.sinks[0], old.sinks[0]);
+        assert!(back.config.clusters[1].is_removed);
+        // The cluster, too, if it is the same.
+        let again = Change::between(&back.config, &new);
+        assert!(again.applied.contains(&"kafka a (added)".to_owned()), "{:?}", again.applied);
+        assert!(!again.config.clusters[1].is_removed);
+        let other = config(&format!("{}{B}{}", a.replace("a:1", "a:2"), sink("one", "")));
+        assert_eq!(Change::between(&back.config, &other).waiting, ["kafka a (changed)"]);
     }
 
     #[test]

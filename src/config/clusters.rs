@@ -152,6 +152,7 @@ fn cluster(table: &Table<'_>, overrides: &Overrides, shards: usize) -> Cluster {
         reconnect_backoff_min: min,
         reconnect_backoff_max: max,
         buffer_bytes: buffer_bytes.unwrap_or_else(|| buffer_bytes_default(shards)),
+        is_removed: false,
     }
 }
 

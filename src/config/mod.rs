@@ -10,6 +10,7 @@ mod change;
 mod clusters;
 mod data_dir_id;
 mod dead_letters;
+mod edit;
 mod environment;
 mod example;
 mod kafka_names;
@@ -37,6 +38,8 @@ use std::path::{Path, PathBuf};
 
 pub use change::Change;
 pub use data_dir_id::DataDirId;
+pub(crate) use edit::Met;
+pub use edit::{Edit, Part, To};
 pub use environment::{FILE_VARIABLE, TOKEN_VARIABLE};
 pub use example::example;
 pub use problem::{Problem, Problems};
@@ -126,14 +129,40 @@ fn standard_input() -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The text of a configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Text {
+    /// What it is called in messages.
+    pub name: String,
+    /// As it stands in the file; empty where there is none.
+    pub text: String,
+}
+
+impl Text {
+    /// What it means, with the values of the environment (`FOREBAY_…`) and then those of the command line in their places.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of them.
+    pub fn resolve(&self, overrides: &Overrides) -> Result<Config, Problems> {
+        parse_all(&self.text, &self.name, &environment::read(), overrides, cores())
+    }
+}
+
 /// Reads a file (`-`: standard input), or takes the defaults, and puts the values of the environment (`FOREBAY_…`) and then those of the
 /// command line in their places.
 ///
 /// # Errors
 /// Everything that is wrong with either.
 pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Config, Problems> {
-    let variables = environment::read();
-    let Some(path) = path else { return parse_all("", "defaults", &variables, overrides, cores()) };
+    read(path)?.resolve(overrides)
+}
+
+/// Reads a file (`-`: standard input); nothing, where there is none.
+///
+/// # Errors
+/// It cannot be read, is too large or is not UTF-8.
+pub fn read(path: Option<&Path>) -> Result<Text, Problems> {
+    let Some(path) = path else { return Ok(Text { name: "defaults".to_owned(), text: String::new() }) };
     let file = if path == Path::new(STANDARD_INPUT) { "standard input".to_owned() } else { path.display().to_string() };
     let whole = |what: String, hint: Option<&str>| {
         let hint = hint.map(str::to_owned);
@@ -152,7 +181,7 @@ pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Config, P
         let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
         whole(format!("is not UTF-8, from line {line} on"), None)
     })?;
-    parse_all(&text, &file, &variables, overrides, cores())
+    Ok(Text { name: file, text })
 }
 
 /// Reads a configuration from text, with an empty environment; `file` is its name in messages.

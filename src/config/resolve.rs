@@ -19,7 +19,8 @@ use crate::listener::proxy::Expect;
 use super::{LISTENERS_MAX, Overrides, clusters, sinks, spool, values, warnings};
 
 /// Where devices connect when nothing else is said.
-const LISTENER_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1883);
+pub(super) const LISTENER_DEFAULT: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1883);
 
 /// The top of the file.
 pub(super) struct Document<'a> {

@@ -43,12 +43,18 @@ impl Config {
         self.service.data_dir.join("spool")
     }
 
+    /// The file of [`Config::share_dead_letters_file`].
+    #[must_use]
+    pub fn shared_dead_letters_file(&self) -> DeadLettersFile {
+        let path = self.service.data_dir.join("dead-letters.jsonl");
+        DeadLettersFile { path, bytes_max: SHARED_DEAD_LETTERS_BYTES_MAX, files: SHARED_DEAD_LETTERS_FILES }
+    }
+
     /// Gives sinks that configure no dead letters, and have not switched them off, one file for all of them, below the
     /// data directory: what Kafka refuses for good is kept, and MQTT 3.x publishers can be answered. The program does
     /// this at the start; it is not part of reading a configuration, since the file's thread comes with the program.
     pub fn share_dead_letters_file(&mut self) {
-        let path = self.service.data_dir.join("dead-letters.jsonl");
-        let file = DeadLettersFile { path, bytes_max: SHARED_DEAD_LETTERS_BYTES_MAX, files: SHARED_DEAD_LETTERS_FILES };
+        let file = self.shared_dead_letters_file();
         for sink in self.sinks.iter_mut().filter(|sink| sink.dead_letters.is_none() && !sink.no_dead_letters) {
             sink.dead_letters = Some(DeadLetters { topic: None, file: Some(file.clone()) });
         }
@@ -219,6 +225,8 @@ pub struct Cluster {
     /// Memory for records on their way, in bytes, all shards together. A shard's part, `buffer_bytes / shards`, holds at
     /// least the largest record and a full batch of every sink of this cluster.
     pub buffer_bytes: u64,
+    /// No longer in the file: it stays in its place until the process ends. See [`super::change`].
+    pub is_removed: bool,
 }
 
 /// `[[sink]]`

@@ -19,7 +19,7 @@ use crate::route::filter;
 use crate::rule::template::{Fixed, Template};
 
 /// The topic of the sink that is there when none is configured.
-const TOPIC_DEFAULT: &str = "mqtt-messages";
+pub(super) const TOPIC_DEFAULT: &str = "mqtt-messages";
 /// What a batch of one record has beside key, value and headers, at most: its header and the record's own lengths.
 const BATCH_OVERHEAD: u64 = 128;
 

@@ -25,6 +25,8 @@ pub struct Sink {
     pub acknowledge: &'static str,
     /// Where its dead letters go, if anywhere.
     pub dead_letters: Option<DeadLetters>,
+    /// It is not in the configuration any more.
+    pub is_removed: bool,
 }
 
 /// Where dead letters go.
@@ -43,6 +45,8 @@ pub struct Cluster {
     pub name: String,
     /// Brokers to start from.
     pub bootstrap: Vec<String>,
+    /// It is not in the configuration any more.
+    pub is_removed: bool,
 }
 
 /// A listener, as it listens.
@@ -83,7 +87,8 @@ pub(super) struct SinkStatus {
     /// What an acknowledged message can rely on.
     acknowledge: &'static str,
     /// `running`; `stalled`: records have waited for the whole window and none was finished; `unreachable`: no shard has a
-    /// connection to the cluster.
+    /// connection to the cluster; `removed`: it is not in the configuration any more, and is listed until its records have
+    /// gone.
     #[schema(example = "running")]
     pub(super) state: &'static str,
     /// Why it is not running.
@@ -265,7 +270,7 @@ impl Described {
             filters: sink.filters.clone(),
             topic: sink.topic.clone(),
             acknowledge: sink.acknowledge,
-            state: span.state(index, sink.cluster).as_str(),
+            state: if sink.is_removed { "removed" } else { span.state(index, sink.cluster).as_str() },
             reason: self.reason(span, index),
             records_in: of(S::Matched),
             recovered: of(S::Recovered),
@@ -344,8 +349,8 @@ impl Described {
     }
 
     pub(super) fn dead_letters(&self, span: &Span) -> Vec<DeadLetterStatus> {
-        let with =
-            self.sinks.iter().enumerate().filter_map(|(index, sink)| Some((index, sink, sink.dead_letters.as_ref()?)));
+        let with = self.sinks.iter().enumerate().filter(|(_, sink)| !sink.is_removed);
+        let with = with.filter_map(|(index, sink)| Some((index, sink, sink.dead_letters.as_ref()?)));
         let status = |(index, sink, dead): (usize, &Sink, &DeadLetters)| DeadLetterStatus {
             sink: sink.name.clone(),
             topic: dead.topic.clone(),

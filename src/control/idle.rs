@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use tokio::sync::Semaphore;
 
-use super::{Described, LogControl, ReloadAnswer, Reloads, STREAMS_MAX, View};
+use super::{Described, LogControl, ReloadAnswer, Reloads, STREAMS_MAX, View, Wanted};
 use crate::metrics::collector::Boards;
 use crate::metrics::inspect::{Answer, Ask, Shards};
 
@@ -36,7 +36,7 @@ impl LogControl for Nothing {
 }
 
 impl Reloads for Nothing {
-    fn reload(&self, _dry_run: bool, _answer: ReloadAnswer) -> bool {
+    fn reload(&self, _wanted: Wanted, _dry_run: bool, _answer: ReloadAnswer) -> bool {
         false
     }
 }

@@ -3,6 +3,7 @@
 //! without a bound, and no shard ever waits for it. `docs/API.md` describes it.
 
 mod auth;
+mod change;
 mod clients;
 mod described;
 mod events;
@@ -34,7 +35,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub use self::auth::{Role, Tokens};
 pub use self::described::{Cluster, DeadLetters, Described, Listener, Sink};
 use self::problem::Problem;
-pub use self::reload::{ReloadAnswer, ReloadRefused, Reloaded, Reloads};
+pub use self::reload::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted};
 pub use self::shown::Shown;
 use crate::metrics::collector::{Boards, Extra, render};
 use crate::metrics::exposition::Format;
@@ -98,7 +99,18 @@ impl View {
     }
 
     fn sink_named(&self, name: &str) -> Option<usize> {
-        self.described.sinks.iter().position(|sink| sink.name == name)
+        self.shown_sinks().find(|index| self.described.sinks[*index].name == name)
+    }
+
+    /// Places of the sinks of the configuration, and of removed ones that still hold records.
+    fn shown_sinks(&self) -> impl Iterator<Item = usize> {
+        let is_shown = |(index, sink): &(usize, &Sink)| !sink.is_removed || self.boards.holds_records(*index);
+        self.described.sinks.iter().enumerate().filter(is_shown).map(|(index, _)| index)
+    }
+
+    /// Places of the clusters of the configuration.
+    fn shown_clusters(&self) -> impl Iterator<Item = usize> {
+        self.described.clusters.iter().enumerate().filter(|(_, cluster)| !cluster.is_removed).map(|(index, _)| index)
     }
 
     fn no_sink(&self, name: &str) -> Problem {
@@ -200,6 +212,7 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(clients::routes())
         .merge(events::routes())
         .merge(reload::routes())
+        .merge(change::routes())
         .split_for_parts();
     describe_responses(&mut description);
     (router, description)

@@ -58,7 +58,7 @@ struct Status {
 #[derive(Debug, Serialize, ToSchema)]
 struct SinkState {
     name: String,
-    /// `running`, `stalled` or `unreachable`.
+    /// `running`, `stalled`, `unreachable` or `removed`.
     state: &'static str,
     reason: Option<String>,
 }
@@ -69,7 +69,7 @@ async fn status(State(view): State<Arc<View>>) -> Json<Status> {
     let (span, layout) = (view.samples.span(&view.boards), view.boards.layout());
     let reason = (view.health)();
     let of = |metric: M| span.now.place(metric as usize);
-    let sinks = (0..view.described.sinks.len()).map(|index| view.described.sink(&span, layout, index));
+    let sinks = view.shown_sinks().map(|index| view.described.sink(&span, layout, index));
     Json(Status {
         ready: view.ready.load(Ordering::Acquire),
         healthy: reason.is_none(),
@@ -130,7 +130,7 @@ struct Clusters {
 #[utoipa::path(get, path = "/api/v1/clusters", tag = "kafka", responses((status = 200, body = Clusters)))]
 async fn clusters(State(view): State<Arc<View>>) -> Json<Clusters> {
     let span = view.samples.span(&view.boards);
-    Json(Clusters { clusters: (0..view.described.clusters.len()).map(|i| view.described.cluster(&span, i)).collect() })
+    Json(Clusters { clusters: view.shown_clusters().map(|i| view.described.cluster(&span, i)).collect() })
 }
 
 /// One Kafka cluster.
@@ -138,7 +138,7 @@ async fn clusters(State(view): State<Arc<View>>) -> Json<Clusters> {
     params(("name" = String, Path, description = "Its name in the configuration")),
     responses((status = 200, body = ClusterStatus), (status = 404, body = Problem, content_type = "application/problem+json")))]
 async fn cluster(State(view): State<Arc<View>>, Named(name): Named) -> Result<Json<ClusterStatus>, Problem> {
-    let index = view.described.clusters.iter().position(|cluster| cluster.name == name);
+    let index = view.shown_clusters().find(|index| view.described.clusters[*index].name == name);
     let index = index.ok_or_else(|| Problem::not_found(format!("no cluster {name:?}; /api/v1/clusters lists them")))?;
     Ok(Json(view.described.cluster(&view.samples.span(&view.boards), index)))
 }
@@ -153,7 +153,7 @@ struct Sinks {
 #[utoipa::path(get, path = "/api/v1/sinks", tag = "sinks", responses((status = 200, body = Sinks)))]
 async fn sinks(State(view): State<Arc<View>>) -> Json<Sinks> {
     let (span, layout) = (view.samples.span(&view.boards), view.boards.layout());
-    Json(Sinks { sinks: (0..view.described.sinks.len()).map(|i| view.described.sink(&span, layout, i)).collect() })
+    Json(Sinks { sinks: view.shown_sinks().map(|i| view.described.sink(&span, layout, i)).collect() })
 }
 
 /// One sink.

@@ -1,4 +1,5 @@
-//! `POST /api/v1/reload`: reads the configuration file again, and says what changes.
+//! The way to another configuration: `POST /api/v1/reload` reads the file again and says what changes; the rest of the API
+//! changes parts of it ([`super::change`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -24,26 +26,72 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
     OpenApiRouter::new().routes(routes!(reload))
 }
 
-/// Requests to the thread that reads the configuration file.
+/// What is to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// What is in the configuration file now.
+    File,
+    /// One part of it.
+    Edit {
+        /// What.
+        part: Part,
+        /// Its name.
+        name: String,
+        /// What becomes of it.
+        to: To,
+        /// Whether it is written to the file.
+        persist: bool,
+    },
+}
+
+/// A part of the configuration with a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// `[[sink]]`
+    Sink,
+    /// `[kafka.NAME]`
+    Cluster,
+    /// `[[listener]]`, by its address.
+    Listener,
+}
+
+/// What becomes of a part, keys as in the configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum To {
+    /// It has these keys and no others; where there is none of that name, it is added.
+    Entry(Map<String, Value>),
+    /// These keys of it change.
+    Keys(Map<String, Value>),
+    /// It is removed.
+    Removed,
+}
+
+/// Requests to the thread that reads and changes the configuration.
 pub trait Reloads: Send + Sync {
-    /// Asks for a reload, or only for what it would change. `false`: the service is ending; `answer` is not called then.
-    fn reload(&self, dry_run: bool, answer: ReloadAnswer) -> bool;
+    /// Asks for a change, or only for what it would do. `false`: the service is ending; `answer` is not called then.
+    fn reload(&self, wanted: Wanted, dry_run: bool, answer: ReloadAnswer) -> bool;
 }
 
 /// Takes the outcome once the change is in force.
 pub type ReloadAnswer = Box<dyn FnOnce(Result<Reloaded, ReloadRefused>) + Send>;
 
-/// What a reload changes.
+/// What a change or a reload does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Reloaded {
-    /// Nothing was changed: this is what a reload would do.
+    /// Nothing was changed: this is what would be done.
     pub dry_run: bool,
     /// Settings that are applied, in the words of the file: `sink telemetry (changed: filters, linger)`.
     pub applied: Vec<String>,
     /// Settings that differ and need a restart. They keep their values until then.
     pub needs_restart: Vec<String>,
+    /// Changes by the API that are in force and not in the configuration file: `sink telemetry`. They last until the
+    /// service is restarted.
+    pub not_in_file: Vec<String>,
     /// Settings that are valid but probably not intended.
     pub warnings: Vec<String>,
+    /// There was nothing of that name before.
+    #[serde(skip)]
+    pub is_new: bool,
 }
 
 /// Why nothing was changed.
@@ -53,6 +101,8 @@ pub enum ReloadRefused {
     Mistakes(Vec<String>),
     /// There is nothing to reload, or not now.
     NotNow(String),
+    /// There is nothing of that name.
+    Unknown(String),
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -76,21 +126,28 @@ async fn reload(
     Extension(Who(token)): Extension<Who>,
     Asked(ReloadQuery { dry_run }): Asked<ReloadQuery>,
 ) -> Result<Json<Reloaded>, Problem> {
-    let (answer, told) = oneshot::channel();
     let dry_run = dry_run.unwrap_or(false);
+    let reloaded = carry_out(&view, Wanted::File, dry_run).await?;
+    if !dry_run {
+        let event = Event::now(Kind::AdminAction).with(Field::Action, "reload");
+        view.journal.say(event.maybe(Field::Token, token));
+    }
+    Ok(Json(reloaded))
+}
+
+/// Has something changed and waits until it is in force.
+pub(super) async fn carry_out(view: &View, wanted: Wanted, dry_run: bool) -> Result<Reloaded, Problem> {
+    let (answer, told) = oneshot::channel();
     // Who asked may have gone away.
-    if !view.reloads.reload(dry_run, Box::new(move |outcome| drop(answer.send(outcome)))) {
+    if !view.reloads.reload(wanted, dry_run, Box::new(move |outcome| drop(answer.send(outcome)))) {
         return Err(Problem::unavailable("the service is stopping"));
     }
     let Ok(Ok(outcome)) = tokio::time::timeout(PATIENCE, told).await else {
         return Err(Problem::unavailable("the shards have not applied the change yet; the log says when they have"));
     };
-    if !dry_run && outcome.is_ok() {
-        let event = Event::now(Kind::AdminAction).with(Field::Action, "reload");
-        view.journal.say(event.maybe(Field::Token, token));
-    }
-    outcome.map(Json).map_err(|refused| match refused {
+    outcome.map_err(|refused| match refused {
         ReloadRefused::Mistakes(all) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, all.join("\n")),
         ReloadRefused::NotNow(why) => Problem::new(StatusCode::CONFLICT, why),
+        ReloadRefused::Unknown(what) => Problem::not_found(what),
     })
 }

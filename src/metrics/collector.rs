@@ -8,7 +8,7 @@ use super::exposition::{Format, Page, Type};
 use super::histogram::{HISTOGRAMS, Histogram, LEVELS, Merged, Per, Unit};
 use super::spec::{
     CLUSTER, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, Layout, REFUSALS, REFUSALS_HELP, REFUSALS_NAME, SHARD,
-    SINK, Spec,
+    SINK, SinkMetric, Spec,
 };
 
 pub use super::exposition::Labels;
@@ -31,6 +31,13 @@ impl Boards {
     #[must_use]
     pub fn layout(&self) -> Layout {
         Layout { sinks: self.sinks.len(), clusters: self.clusters.len(), listeners: self.listeners.len() }
+    }
+
+    /// Whether a sink holds records on some shard.
+    #[must_use]
+    pub fn holds_records(&self, sink: usize) -> bool {
+        let place = self.layout().sink(sink, SinkMetric::BufferedRows);
+        self.read().iter().any(|values| values[place] > 0)
     }
 
     /// One snapshot of each shard.

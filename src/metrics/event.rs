@@ -128,7 +128,7 @@ events! {
     SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "records are waiting and none has been finished for a while";
     SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink is running again";
     SinkStatistics, Info, Statistics, "sink_statistics", [Sink, Matched, Delivered, Failed, Buffered, PerMinute], "statistics of a sink for the last minute";
-    AdminAction, Info, Lifecycle, "admin_action", [Action, Client, Level, Token], "an administrator changed something";
+    AdminAction, Info, Lifecycle, "admin_action", [Action, Client, Sink, Kafka, Listener, Level, Token], "an administrator changed something";
 }
 
 macro_rules! fields {

@@ -21,6 +21,11 @@ impl Core {
             upstream.client.start(io.now());
             self.outlets.upstreams.push(upstream);
         }
+        for (cluster, upstream) in config.clusters.iter().zip(&mut self.outlets.upstreams) {
+            if !cluster.is_removed {
+                upstream.resume(io.now());
+            }
+        }
         // A new cluster has come with its sinks.
         for (cluster, upstream) in self.outlets.upstreams.iter_mut().take(before.clusters.len()).enumerate() {
             let mut changes = Vec::new();

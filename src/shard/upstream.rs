@@ -46,6 +46,8 @@ pub(super) struct Upstream {
     timer: Option<(Monotonic, TimerId)>,
     /// It is being saved, and sends nothing more.
     saving: bool,
+    /// It was removed and its rows have gone: it has no connections.
+    retired: bool,
 }
 
 /// Where a cluster's histograms are.
@@ -88,6 +90,7 @@ impl Upstream {
             reachable: false,
             timer: None,
             saving: false,
+            retired: false,
         }
     }
 
@@ -183,7 +186,18 @@ impl Upstream {
         self.busy = true;
     }
 
+    /// The cluster is in the configuration again.
+    pub(super) fn resume(&mut self, now: Monotonic) {
+        if std::mem::take(&mut self.retired) {
+            self.client.start(now);
+            self.busy = true;
+        }
+    }
+
     fn next_deadline(&self) -> Monotonic {
+        if self.retired {
+            return Monotonic::NEVER;
+        }
         self.producer.next_deadline().min(self.client.next_deadline())
     }
 }
@@ -192,7 +206,7 @@ impl Core {
     /// Everything that a cluster has to do after this turn's events.
     pub(super) fn pump(&mut self, io: &mut Ring<'_>, cluster: usize) {
         let upstream = &mut self.outlets.upstreams[cluster];
-        if !std::mem::take(&mut upstream.busy) || upstream.saving {
+        if !std::mem::take(&mut upstream.busy) || upstream.saving || upstream.retired {
             return;
         }
         let now = io.now();
@@ -223,8 +237,25 @@ impl Core {
             }
         }
         self.tell_news(cluster, now);
+        self.retire_if_removed(io, cluster);
         self.set_cluster_timer(io, cluster);
         self.read_stats(cluster, now);
+    }
+
+    /// Closes the connections of a cluster that is not in the configuration any more, once its rows have gone.
+    fn retire_if_removed(&mut self, io: &mut Ring<'_>, cluster: usize) {
+        let of = &self.around.config.clusters[cluster];
+        let upstream = &mut self.outlets.upstreams[cluster];
+        if !of.is_removed || upstream.producer.buffered_rows() > 0 || !upstream.begun.is_empty() {
+            return;
+        }
+        upstream.client = Client::new(settings::client(of), self.random.u64(..));
+        for (_, conn) in upstream.links.drain() {
+            self.connections.remove(conn);
+            io.abort(conn);
+        }
+        (upstream.retired, upstream.reachable) = (true, false);
+        upstream.producer.on_reachable(false);
     }
 
     fn effect(&mut self, io: &mut Ring<'_>, cluster: usize, effect: Effect) {

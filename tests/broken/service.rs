@@ -68,10 +68,10 @@ fn main() -> ExitCode {
         },
     };
     let Command::Run(options) = cli::parse() else { return failed("only `run`") };
-    match options.load() {
-        Ok(config) => {
+    match options.load_text() {
+        Ok(loaded) => {
             eprintln!("forebay-broken: runs under {rules:?}: for tests only");
-            cli::run::run_with(&options, config, rules)
+            cli::run::run_with(&options, loaded, rules)
         }
         Err(problems) => failed(&problems.to_string()),
     }

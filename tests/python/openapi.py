@@ -3,6 +3,7 @@ in it is refused with a problem document. `openapi.py http://127.0.0.1:8080 [TOK
 """
 
 import json
+import re
 import sys
 import urllib.error
 import urllib.parse
@@ -54,6 +55,11 @@ class Api:
             self.faults += [f"{method} {path}: {error.json_path}: {error.message[:200]}" for error in wrong[:5]]
 
 
+def named(path: str) -> str:
+    """A path with a name that does not exist."""
+    return re.sub(r"\{[^}]*\}", "no-such-thing", path)
+
+
 def run(api: Api) -> None:
     validate(api.description)
     names = {"/api/v1/sinks/{name}": "sinks", "/api/v1/clusters/{name}": "clusters", "/api/v1/clients/{client_id}": "clients"}
@@ -61,7 +67,7 @@ def run(api: Api) -> None:
         for method in ("get", "post", "put", "delete", "patch"):
             known = item.get(method)
             if known is None:
-                api.check(method.upper(), path.replace("{name}", "x").replace("{client_id}", "x"), None, {405}, b"{}" if method in ("post", "put", "patch") else None)
+                api.check(method.upper(), named(path), None, {405}, b"{}" if method in ("post", "put", "patch") else None)
                 continue
             if path.endswith("/stream"):
                 continue  # does not end
@@ -86,7 +92,12 @@ def run(api: Api) -> None:
                 api.check(method.upper(), f"{path}?dry_run=true", known, {200, 409})
                 api.check(method.upper(), f"{path}?no_such_parameter=1", known, {400})
             elif "{" in path:
-                api.check(method.upper(), path.replace("{client_id}", "no-such-client"), known, {404})
+                one = named(path)
+                if "requestBody" in known:
+                    api.check(method.upper(), one, known, {400}, b"\xff")
+                    api.check(method.upper(), one, known, {404, 422}, b"{}")
+                else:
+                    api.check(method.upper(), one, known, {404})
             else:
                 api.check(method.upper(), path, known, {400}, b"{}")
                 api.check(method.upper(), path, known, {400}, b"\xff")

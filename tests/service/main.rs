@@ -7,6 +7,7 @@ mod admin;
 mod answers;
 mod api;
 mod away;
+mod change;
 mod command_line;
 mod connect;
 mod crash;

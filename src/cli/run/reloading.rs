@@ -6,12 +6,14 @@ use std::sync::mpsc::Sender;
 
 use super::super::overview;
 use super::super::reconfigure::Reconfiguring;
+use super::super::reload::Proposal;
 use super::{Event, Failure, Service, tokens};
-use crate::config::Change;
-use crate::control::{ReloadAnswer, ReloadRefused, Reloaded, Reloads, Tokens};
+use crate::config::{self, Edit};
+use crate::control::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Tokens, Wanted};
 
-/// A reload that the control plane asks for.
+/// A change that the control plane asks for.
 pub(super) struct Wish {
+    wanted: Wanted,
     dry_run: bool,
     answer: ReloadAnswer,
 }
@@ -26,84 +28,115 @@ fn answer(wish: Option<Wish>, outcome: Result<Reloaded, ReloadRefused>) {
 pub(super) struct ByMainThread(pub(super) Sender<Event>);
 
 impl Reloads for ByMainThread {
-    fn reload(&self, dry_run: bool, answer: ReloadAnswer) -> bool {
-        self.0.send(Event::Reload(Wish { dry_run, answer })).is_ok()
+    fn reload(&self, wanted: Wanted, dry_run: bool, answer: ReloadAnswer) -> bool {
+        self.0.send(Event::Reload(Wish { wanted, dry_run, answer })).is_ok()
     }
+}
+
+/// The configuration's words for it.
+fn edit(part: Part, name: String, to: To) -> Edit {
+    let part = match part {
+        Part::Sink => config::Part::Sink,
+        Part::Cluster => config::Part::Cluster,
+        Part::Listener => config::Part::Listener,
+    };
+    let to = match to {
+        To::Entry(keys) => config::To::Entry(keys),
+        To::Keys(keys) => config::To::Keys(keys),
+        To::Removed => config::To::Removed,
+    };
+    Edit { part, name, to }
 }
 
 /// What is done once all shards have a change.
 pub(super) struct AfterReload {
+    proposal: Proposal,
     tokens: Option<Arc<Tokens>>,
     said: Reloaded,
     wish: Option<Wish>,
 }
 
-/// What is in the file now.
-struct Read {
-    change: Change,
-    warnings: Vec<String>,
-    /// The tokens that it names.
-    tokens: Option<Arc<Tokens>>,
-}
-
 impl Service {
-    /// Reads the configuration again and sends the shards what changes. `wish`: of the control plane, which is told; a
-    /// signal's outcome is in the log.
+    /// Reads the configuration again, or changes a part of it, and sends the shards what is different. `wish`: of the
+    /// control plane, which is told; a signal's outcome is in the log.
     pub(super) fn reload(&mut self, wish: Option<Wish>) -> Result<(), Failure> {
         let dry_run = wish.as_ref().is_some_and(|wish| wish.dry_run);
         if self.reconfiguring.is_some() && wish.is_none() {
             self.reload_again = true;
             return Ok(());
         }
-        let Read { change, warnings, tokens } = match self.read_again() {
-            Ok(read) => read,
+        let wanted = wish.as_ref().map_or(Wanted::File, |wish| wish.wanted.clone());
+        match self.propose(wanted) {
+            Ok((proposal, tokens)) => {
+                let (applied, needs_restart) = (proposal.change.applied.clone(), proposal.change.waiting.clone());
+                let (not_in_file, warnings) = (proposal.not_in_file(), proposal.warnings.clone());
+                let is_new = proposal.is_new;
+                let said = Reloaded { dry_run, applied, needs_restart, not_in_file, warnings, is_new };
+                if dry_run {
+                    answer(wish, Ok(said));
+                    return Ok(());
+                }
+                self.apply(AfterReload { proposal, tokens, said, wish })
+            }
             Err(why) => {
                 if !dry_run {
                     self.reload.refused(&why);
                 }
                 answer(wish, Err(why));
-                return Ok(());
-            }
-        };
-        let (applied, needs_restart) = (change.applied.clone(), change.waiting.clone());
-        let said = Reloaded { dry_run, applied, needs_restart, warnings };
-        if dry_run {
-            answer(wish, Ok(said));
-            return Ok(());
-        }
-        said.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        if change.applied.is_empty() {
-            self.shown.admit(tokens);
-            self.reload.applied(change);
-            answer(wish, Ok(said));
-            return Ok(());
-        }
-        match Reconfiguring::new(&self.config, change, |config| self.dead_letters.of(config)) {
-            Ok(begun) => {
-                self.tell_each(|shard| begun.letter(shard))?;
-                self.reconfiguring = Some(begun);
-                self.after_reload = Some(AfterReload { tokens, said, wish });
-            }
-            Err(why) => {
-                let why = ReloadRefused::Mistakes(vec![why]);
-                self.reload.refused(&why);
-                answer(wish, Err(why));
+                Ok(())
             }
         }
-        Ok(())
     }
 
-    /// What is in the file now, and the tokens that it names.
-    fn read_again(&self) -> Result<Read, ReloadRefused> {
+    /// What is wanted, checked, and the tokens that the configuration names.
+    fn propose(&self, wanted: Wanted) -> Result<(Proposal, Option<Arc<Tokens>>), ReloadRefused> {
         if !self.ready.load(Ordering::Acquire) {
             return Err(ReloadRefused::NotNow("the service is still starting".to_owned()));
         }
         if self.reconfiguring.is_some() {
             return Err(ReloadRefused::NotNow("another reload is under way".to_owned()));
         }
-        let (change, warnings) = self.reload.read()?;
-        let tokens = tokens(&change.config).map_err(|why| ReloadRefused::Mistakes(vec![why]))?;
-        Ok(Read { change, warnings, tokens })
+        let proposal = match wanted {
+            Wanted::File => self.reload.propose_file()?,
+            Wanted::Edit { part, name, to, persist } => self.reload.propose_edit(edit(part, name, to), persist)?,
+        };
+        let tokens = tokens(&proposal.change.config).map_err(|why| ReloadRefused::Mistakes(vec![why]))?;
+        Ok((proposal, tokens))
+    }
+
+    /// All that can fail is done before the shards hear of it.
+    fn apply(&mut self, after: AfterReload) -> Result<(), Failure> {
+        let proposal = &after.proposal;
+        for warning in &proposal.warnings {
+            tracing::warn!("{warning}");
+        }
+        let begun = if proposal.change.applied.is_empty() {
+            Ok(None)
+        } else {
+            let dead_letters = |config: &_| self.dead_letters.of(config);
+            Reconfiguring::new(&self.config, &proposal.change, dead_letters).map(Some)
+        };
+        let begun = begun.map_err(|why| ReloadRefused::Mistakes(vec![why]));
+        match begun.and_then(|begun| proposal.write().map(|()| begun)) {
+            Ok(Some(begun)) => {
+                self.tell_each(|shard| begun.letter(shard))?;
+                self.reconfiguring = Some(begun);
+                self.after_reload = Some(after);
+            }
+            Ok(None) => self.finish(after),
+            Err(why) => {
+                self.reload.refused(&why);
+                answer(after.wish, Err(why));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, after: AfterReload) {
+        let AfterReload { proposal, tokens, said, wish } = after;
+        self.shown.admit(tokens);
+        self.reload.applied(proposal);
+        answer(wish, Ok(said));
     }
 
     /// A shard works with the new configuration.
@@ -111,10 +144,8 @@ impl Service {
         let Some(done) = self.reconfiguring.take_if(Reconfiguring::is_last) else { return Ok(()) };
         self.config = done.config;
         self.shown.show(done.boards, Arc::new(overview::of(&self.config)));
-        self.reload.applied(done.change);
-        if let Some(AfterReload { tokens, said, wish }) = self.after_reload.take() {
-            self.shown.admit(tokens);
-            answer(wish, Ok(said));
+        if let Some(after) = self.after_reload.take() {
+            self.finish(after);
         }
         if std::mem::take(&mut self.reload_again) { self.reload(None) } else { Ok(()) }
     }

@@ -1,0 +1,146 @@
+//! Sinks, clusters and listeners are created, changed, paused and removed. Each request is an edit of the configuration
+//! that then takes the way of a reload: checked as a whole, applied on all shards, answered when it is in force.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::Who;
+use super::problem::{Asked, Named, Problem, Sent};
+use super::reload::{Part, Reloaded, To, Wanted, carry_out};
+use super::{Shown, View};
+use crate::metrics::event::{Event, Field, Kind};
+
+pub(super) fn routes() -> OpenApiRouter<Shown> {
+    OpenApiRouter::new()
+        .routes(routes!(put_sink))
+        .routes(routes!(delete_sink))
+        .routes(routes!(put_cluster))
+        .routes(routes!(delete_cluster))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ChangeQuery {
+    /// Write it to the configuration file; its comments and its order stay. Otherwise the change lasts until the service is
+    /// restarted.
+    persist: Option<bool>,
+    /// Only say what would change.
+    dry_run: Option<bool>,
+}
+
+/// What every change has in common.
+type Answer = Result<(StatusCode, Json<Reloaded>), Problem>;
+
+/// Who asks, for what, and how.
+struct Request {
+    view: Arc<View>,
+    who: Who,
+    name: String,
+    query: ChangeQuery,
+}
+
+impl Request {
+    /// Carries it out; a change is an event.
+    async fn carry_out(self, part: Part, action: &str, to: To) -> Answer {
+        let Self { view, who: Who(token), name, query: ChangeQuery { persist, dry_run } } = self;
+        let dry_run = dry_run.unwrap_or(false);
+        let wanted = Wanted::Edit { part, name: name.clone(), to, persist: persist.unwrap_or(false) };
+        let done = carry_out(&view, wanted, dry_run).await?;
+        if !dry_run {
+            let field = match part {
+                Part::Sink => Field::Sink,
+                Part::Cluster => Field::Kafka,
+                Part::Listener => Field::Listener,
+            };
+            let event = Event::now(Kind::AdminAction).with(Field::Action, action).with(field, name.as_str());
+            view.journal.say(event.maybe(Field::Token, token));
+        }
+        let status = if done.is_new && !dry_run { StatusCode::CREATED } else { StatusCode::OK };
+        Ok((status, Json(done)))
+    }
+}
+
+/// Creates a sink, or changes the one of that name. The body has its keys as in `[[sink]]` of the configuration file; a key
+/// that is not given, or null, has its default. What `GET /api/v1/config` shows of a sink can be sent back.
+#[utoipa::path(put, path = "/api/v1/sinks/{name}", tag = "sinks",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery),
+    request_body(content = Object, description = "Keys of `[[sink]]`"), responses(
+    (status = 200, body = Reloaded, description = "It is changed"),
+    (status = 201, body = Reloaded, description = "It is created"),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "It needs a restart and is not to be written to the file, the file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes: `detail` has a line for each; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn put_sink(
+    State(view): State<Arc<View>>,
+    Extension(who): Extension<Who>,
+    Named(name): Named,
+    Asked(query): Asked<ChangeQuery>,
+    Sent(keys): Sent<Map<String, Value>>,
+) -> Answer {
+    Request { view, who, name, query }.carry_out(Part::Sink, "put_sink", To::Entry(keys)).await
+}
+
+/// Removes a sink. It takes no more messages; records that it holds still go to Kafka.
+#[utoipa::path(delete, path = "/api/v1/sinks/{name}", tag = "sinks",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
+    (status = 200, body = Reloaded),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes, for instance no sink at all; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn delete_sink(
+    State(view): State<Arc<View>>,
+    Extension(who): Extension<Who>,
+    Named(name): Named,
+    Asked(query): Asked<ChangeQuery>,
+) -> Answer {
+    Request { view, who, name, query }.carry_out(Part::Sink, "delete_sink", To::Removed).await
+}
+
+/// Creates a Kafka cluster, or changes the one of that name. The body has its keys as in `[kafka.NAME]` of the configuration
+/// file. A change of a cluster in use needs a restart: it is refused without `persist`.
+#[utoipa::path(put, path = "/api/v1/clusters/{name}", tag = "kafka",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery),
+    request_body(content = Object, description = "Keys of `[kafka.NAME]`"), responses(
+    (status = 200, body = Reloaded, description = "It is changed"),
+    (status = 201, body = Reloaded, description = "It is created"),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "It needs a restart and is not to be written to the file, the file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes: `detail` has a line for each; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn put_cluster(
+    State(view): State<Arc<View>>,
+    Extension(who): Extension<Who>,
+    Named(name): Named,
+    Asked(query): Asked<ChangeQuery>,
+    Sent(keys): Sent<Map<String, Value>>,
+) -> Answer {
+    Request { view, who, name, query }.carry_out(Part::Cluster, "put_cluster", To::Entry(keys)).await
+}
+
+/// Removes a Kafka cluster that no sink goes to. Its connections close once the last record of a removed sink has gone.
+#[utoipa::path(delete, path = "/api/v1/clusters/{name}", tag = "kafka",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
+    (status = 200, body = Reloaded),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "A sink goes to it; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn delete_cluster(
+    State(view): State<Arc<View>>,
+    Extension(who): Extension<Who>,
+    Named(name): Named,
+    Asked(query): Asked<ChangeQuery>,
+) -> Answer {
+    Request { view, who, name, query }.carry_out(Part::Cluster, "delete_cluster", To::Removed).await
+}

@@ -1,0 +1,177 @@
+//! Sinks and clusters are created, changed and removed by the API.
+
+use std::fs;
+
+use forebay::mqtt::packet::Version;
+use serde_json::{Value, json};
+
+use crate::device::Device;
+use crate::process::{metric, until};
+use crate::records::{read_when, texts};
+use crate::support::service::{Service, config, config_with};
+
+/// Status and answer.
+fn change(service: &Service, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let (head, body) = service.ask(method, &format!("/api/v1/{path}"), "X-Test: 1", &body).expect("an answer");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+}
+
+fn get(service: &Service, path: &str) -> Value {
+    let (status, answer) = change(service, "GET", path, &Value::Null);
+    assert_eq!(status, 200, "{answer:#}");
+    answer
+}
+
+fn names(service: &Service, path: &str) -> Vec<String> {
+    let list = &get(service, path)[path];
+    list.as_array().expect("a list").iter().map(|one| one["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+fn applied(answer: &(u16, Value)) -> Vec<&str> {
+    answer.1["applied"].as_array().unwrap_or_else(|| panic!("{answer:?}")).iter().filter_map(Value::as_str).collect()
+}
+
+const ONE: &str = "# the first\n[[sink]]\nname = \"one\"\nfilters = [\"1/#\"] # its filters\ntopic = \"one\"\n";
+
+#[test]
+fn a_sink_comes_changes_and_goes() {
+    let mut service = Service::start(&config_with("shards = 2", ONE));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    let two = json!({ "filters": ["2/#"], "topic": "two", "headers": { "site": "berlin" } });
+    // Shown, and nothing done.
+    let shown = change(&service, "PUT", "sinks/two?dry_run=true", &two);
+    assert_eq!((shown.0, applied(&shown)), (200, vec!["sink two (added)"]));
+    assert_eq!(names(&service, "sinks"), ["one"]);
+    let made = change(&service, "PUT", "sinks/two", &two);
+    assert_eq!((made.0, applied(&made)), (201, vec!["sink two (added)"]));
+    assert_eq!(made.1["not_in_file"], json!(["sink two"]));
+    // It is in force when the answer comes.
+    device.deliver(1, "2/x", b"x");
+    let records = read_when(service.embedded(), "two", 1);
+    assert_eq!(records[0].headers, [("site".to_owned(), "berlin".to_owned())]);
+
+    // What the configuration shows can be sent back.
+    let shown = get(&service, "config")["sink"][1].clone();
+    assert_eq!(shown["filters"], json!(["2/#"]));
+    let same = change(&service, "PUT", "sinks/two", &shown);
+    assert_eq!((same.0, applied(&same)), (200, vec![]));
+    let mut other = shown;
+    other["filters"] = json!(["two/#"]);
+    let changed = change(&service, "PUT", "sinks/two", &other);
+    assert_eq!((changed.0, applied(&changed)), (200, vec!["sink two (changed: filters)"]));
+    device.deliver(2, "two/x", b"y");
+    read_when(service.embedded(), "two", 2);
+
+    // A reload keeps it; it goes with the service, and what goes is not shown.
+    let reloaded = change(&service, "POST", "reload", &Value::Null);
+    assert_eq!((reloaded.0, applied(&reloaded)), (200, vec![]));
+    assert_eq!(reloaded.1["not_in_file"], json!(["sink two"]));
+    let gone = change(&service, "DELETE", "sinks/one", &Value::Null);
+    assert_eq!((gone.0, applied(&gone)), (200, vec!["sink one (removed)"]));
+    assert_eq!(gone.1["not_in_file"], json!(["sink two", "sink one (removed)"]));
+    assert_eq!(names(&service, "sinks"), ["two"]);
+    let config = get(&service, "config");
+    assert_eq!(config["sink"].as_array().map(Vec::len), Some(1), "{config:#}");
+    assert_eq!(change(&service, "GET", "sinks/one", &Value::Null).0, 404);
+    assert_eq!(change(&service, "DELETE", "sinks/one", &Value::Null).0, 404);
+    let events = get(&service, "events?kind=admin_action");
+    let last = events["events"].as_array().and_then(|all| all.last()).expect("an event");
+    assert_eq!((&last["action"], &last["sink"]), (&json!("delete_sink"), &json!("one")));
+    assert!(service.terminate().success(), "{}", service.log());
+    service.start_again();
+    assert_eq!(names(&service, "sinks"), ["one"]);
+}
+
+/// What is written to the file is there after a restart, and the rest of the file is as it was.
+#[test]
+fn a_change_can_be_written_to_the_file() {
+    let mut service = Service::start(&config(ONE));
+    let file = service.dir().join("forebay.toml");
+    let before = fs::read_to_string(&file).expect("the file");
+    let two = json!({ "filters": ["2/#"], "topic": "two" });
+    let three = json!({ "filters": ["3/#"], "topic": "three" });
+    assert_eq!(change(&service, "PUT", "sinks/three", &three).0, 201);
+    let made = change(&service, "PUT", "sinks/two?persist=true", &two);
+    assert_eq!((made.0, &made.1["not_in_file"]), (201, &json!(["sink three"])));
+    let after = fs::read_to_string(&file).expect("the file");
+    assert_eq!(after, format!("{before}\n[[sink]]\nname = \"two\"\nfilters = [\"2/#\"]\ntopic = \"two\"\n"));
+    // What somebody else has written meanwhile stays, and waits for a reload.
+    fs::write(&file, after.replace("topic = \"one\"", "topic = \"other\"")).expect("written");
+    let mut linger = two.clone();
+    linger["linger"] = json!("9ms");
+    let changed = change(&service, "PUT", "sinks/two?persist=true", &linger);
+    assert_eq!((changed.0, applied(&changed)), (200, vec!["sink two (changed: linger)"]));
+    let reloaded = change(&service, "POST", "reload", &Value::Null);
+    assert_eq!(applied(&reloaded), ["sink one (changed: topic)"]);
+    let text = fs::read_to_string(&file).expect("the file");
+    assert!(text.contains("linger = \"9ms\"") && text.contains("# its filters\ntopic = \"other\""), "{text}");
+    // A file that would be wrong is not written.
+    fs::write(&file, "[[sink]]\nname = 7\n").expect("written");
+    let refused = change(&service, "PUT", "sinks/two?persist=true", &two);
+    assert!(refused.0 == 422 && refused.1["detail"].as_str().is_some_and(|why| why.contains("name")), "{refused:?}");
+    assert_eq!(fs::read_to_string(&file).expect("the file"), "[[sink]]\nname = 7\n");
+    fs::write(&file, text).expect("written");
+    assert!(service.terminate().success(), "{}", service.log());
+    service.start_again();
+    assert_eq!(names(&service, "sinks"), ["one", "two"]);
+}
+
+#[test]
+fn what_cannot_be_is_refused_and_changes_nothing() {
+    let service = Service::start(&config(ONE));
+    let before = get(&service, "config");
+    for (method, path, body, status, word) in [
+        ("PUT", "sinks/two", json!({ "filters": ["2/#/x"], "topic": "two", "linger": 3 }), 422, "filters[0]"),
+        ("PUT", "sinks/two", json!({ "filters": ["2"], "topic": "two", "linger": 3 }), 422, "linger"),
+        ("PUT", "sinks/two", json!({ "name": "three", "filters": ["2"], "topic": "two" }), 422, "three"),
+        ("PUT", "sinks/two", json!(["2"]), 400, "body"),
+        ("PUT", "sinks/one", json!({ "filters": ["1/#"], "topic": "one", "acknowledge": "leader" }), 409, "restart"),
+        ("DELETE", "sinks/one", Value::Null, 422, "only one"),
+        ("DELETE", "sinks/two", Value::Null, 404, "two"),
+        ("PUT", "clusters/other", json!({}), 422, "bootstrap"),
+        ("DELETE", "clusters/other", Value::Null, 404, "other"),
+    ] {
+        let answer = change(&service, method, path, &body);
+        let detail = answer.1["detail"].as_str().unwrap_or_default();
+        assert!(answer.0 == status && detail.contains(word), "{method} {path}: {answer:?}");
+    }
+    assert_eq!(get(&service, "config"), before);
+}
+
+/// A cluster comes beside the embedded log, is used, and goes again with its connections.
+#[test]
+fn a_cluster_comes_and_goes() {
+    let log = Service::start(&config(ONE));
+    let service = Service::start(&config(ONE));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    let cluster = json!({ "bootstrap": [log.embedded().to_string()] });
+    let made = change(&service, "PUT", "clusters/other", &cluster);
+    assert_eq!((made.0, applied(&made)), (201, vec!["kafka other (added)"]), "{made:?}");
+    let two = json!({ "filters": ["2/#"], "topic": "two", "kafka": "other" });
+    assert_eq!(change(&service, "PUT", "sinks/two", &two).0, 201);
+    device.deliver(1, "1/x", b"here");
+    device.deliver(2, "2/x", b"there");
+    assert_eq!(
+        (texts(service.embedded(), "one"), texts(log.embedded(), "two")),
+        (vec!["here".into()], vec!["there".into()])
+    );
+    assert_eq!(get(&service, "clusters/other")["reachable"], true);
+
+    let used = change(&service, "DELETE", "clusters/other", &Value::Null);
+    assert_eq!(used.0, 422, "{used:?}");
+    assert_eq!(change(&service, "DELETE", "sinks/two", &Value::Null).0, 200);
+    let gone = change(&service, "DELETE", "clusters/other", &Value::Null);
+    assert_eq!((gone.0, applied(&gone)), (200, vec!["kafka other (removed)"]));
+    assert_eq!(names(&service, "clusters"), ["embedded"]);
+    until("its connections to be closed", || metric(&service, "kafka_connections{kafka=\"other\"}") == 0);
+
+    // And again.
+    assert_eq!(change(&service, "PUT", "clusters/other", &cluster).0, 201);
+    assert_eq!(change(&service, "PUT", "sinks/two", &two).0, 201);
+    device.deliver(3, "2/x", b"again");
+    let mut all = texts(log.embedded(), "two");
+    all.sort();
+    assert_eq!(all, ["again", "there"]);
+}
