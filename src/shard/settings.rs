@@ -32,6 +32,7 @@ pub(super) fn producer(config: &Config, cluster: usize, rules: &'static dyn Rule
     producer::Settings {
         buffer_bytes: usize::try_from(share).unwrap_or(usize::MAX),
         topics_max: config.clusters[cluster].topics_max,
+        request_timeout: config.clusters[cluster].request_timeout,
         receipts: config.listeners.iter().any(|listener| listener.receipts),
         seed,
         rules,

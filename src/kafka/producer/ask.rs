@@ -94,7 +94,8 @@ impl Producer {
     /// nothing, as its sink keeps only some there.
     fn is_half_known(&self, key: Key) -> bool {
         let topic = &self.topics[key.topic as usize];
-        self.sinks[topic.sink].settings.keep != Keep::Disk && topic.partitions[key.partition as usize].window.any_old()
+        self.sinks[topic.sink].settings.keep != Keep::Disk
+            && topic.partitions[key.partition as usize].window.count_old() > 0
     }
 }
 

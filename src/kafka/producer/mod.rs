@@ -44,6 +44,7 @@ mod news;
 mod numbers;
 mod partition;
 mod patience;
+mod permit;
 mod place;
 mod pool;
 mod recreated;
@@ -83,6 +84,7 @@ use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::logging::Logging;
 pub use self::news::News;
 use self::partition::{Partition, SpareWork};
+use self::permit::Permit;
 use self::pool::Pool;
 use self::rejected::RejectedBatches;
 pub use self::rejected::{Rejected, RejectedEnd, RejectedId, RejectedRow};
@@ -144,8 +146,8 @@ struct Sink {
     /// Memory of its batches; and of those of them that waited for room in the log when that last counted.
     memory: usize,
     unwritten: usize,
-    /// The partition that last loaded cuts though memory had no room for them.
-    beyond: Option<Key>,
+    /// Partitions that have loaded cuts though memory had no room for them, one for each leader.
+    beyond: Vec<Permit>,
     /// The producer id that new work starts with (P3: one for each shard, cluster and sink).
     identity: Option<Identity>,
     asked_until: Option<Monotonic>,
@@ -165,7 +167,7 @@ impl Sink {
             stats: SinkStats::default(),
             memory: 0,
             unwritten: 0,
-            beyond: None,
+            beyond: Vec::new(),
             identity: None,
             asked_until: None,
             swept: false,

@@ -73,20 +73,6 @@ impl Producer {
         memory == 0 || memory + batch <= most
     }
 
-    /// Whether a partition that has nothing to send may load its cuts though memory has no room for them: what fills it
-    /// may wait behind just these, and cannot leave it before. One partition of a sink at a time, until its cuts are done.
-    fn may_go_beyond(&mut self, sink: usize, key: Key) -> bool {
-        let busy = self.sinks[sink].beyond.filter(|other| *other != key).is_some_and(|other| {
-            // One that has lost its leader keeps nobody waiting.
-            let partition = self.topics[other.topic as usize].partitions.get(other.partition as usize);
-            partition.filter(|partition| partition.leader.is_some()).is_some_and(|partition| partition.window.any_old())
-        });
-        if !busy {
-            self.sinks[sink].beyond = Some(key);
-        }
-        !busy
-    }
-
     /// Asks for what has to be known before anything of a topic is read. `false`: it is not known.
     fn is_known(&mut self, index: u32, now: Monotonic) -> bool {
         let topic = &self.topics[index as usize];
@@ -130,7 +116,7 @@ impl Producer {
         // What waits in memory behind a cut goes when that is loaded, and not before.
         let cuts = partition.spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty());
         if cuts {
-            let may = ready > 0 || half || self.may_refill(sink, true) || (empty && self.may_go_beyond(sink, key));
+            let may = ready > 0 || half || self.may_refill(sink, true) || (empty && self.may_go_beyond(sink, key, now));
             if !may || self.load_cuts(key, budget, log) != Loaded::All {
                 return true;
             }

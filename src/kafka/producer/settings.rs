@@ -147,6 +147,9 @@ pub struct Settings {
     pub backoff_max: Duration,
     /// How long a broker may wait for followers before it answers 7 (short: it blocks its connection meanwhile).
     pub acks_timeout: Duration,
+    /// How long a partition may keep others of its leader from loading cuts beyond what memory may take, without one of
+    /// its own being done: the time in which an answer comes, if one comes.
+    pub request_timeout: Duration,
     /// Unanswered requests for a broker; beyond it batches go on growing.
     pub requests_per_node_max: usize,
     /// Bytes of batches in one request, if it has more than one.
@@ -176,6 +179,7 @@ impl Default for Settings {
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(1),
             acks_timeout: Duration::from_millis(500),
+            request_timeout: Duration::from_secs(30),
             requests_per_node_max: 5,
             request_bytes_max: 16 * 1024 * 1024,
             ask_again: Duration::from_secs(10),

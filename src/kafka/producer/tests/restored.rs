@@ -4,7 +4,8 @@ use super::hand::{Hand, identity, topic, values};
 use super::logged::{disk, known};
 use super::recreated::metadata;
 use crate::kafka::producer::row_log::Fate;
-use crate::kafka::types::{LogSays, Outcome, ProduceRequest, Ticket};
+use crate::kafka::types::{LogSays, Outcome, ProduceBatch, ProduceRequest, ProduceResult, Ticket};
+use crate::record::murmur2;
 
 fn all_values(requests: &[ProduceRequest]) -> Vec<String> {
     requests.iter().flat_map(values).collect()
@@ -232,5 +233,72 @@ fn whoever_waits_for_a_restored_row_that_is_lost_is_told() {
         let told: Vec<Outcome> = hand.done.iter().filter(|(run, _)| run.session == 4).map(|(_, how)| *how).collect();
         assert_eq!(told, [if dropped { Outcome::Delivered } else { Outcome::Refused(56) }]);
         assert_eq!((hand.stats().delivered, hand.stats().buffered_rows), (2, 0));
+    }
+}
+
+/// Little may be in memory, and three cuts of each of three partitions were sent before the crash. Returns a start that knows
+/// their leaders: the first partition that is loaded has room, the second one goes beyond it.
+fn three_of_each(leaders: [i32; 3]) -> Hand {
+    let mut settings = disk();
+    settings.sinks[0].spill_after = 1;
+    let mut hand = Hand::new(settings.clone());
+    let key_of = |partition| {
+        let is_of = |key: &String| murmur2::partition(key.as_bytes(), 3) == partition;
+        ('a'..='z').map(String::from).find(is_of).expect("one of them")
+    };
+    let keys = [key_of(0), key_of(1), key_of(2)];
+    keys.iter().for_each(|key| hand.append("t", Some(key)));
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &leaders)], hand.now);
+    hand.producer.on_producer_id(0, 7, 0);
+    for _ in 0..6 {
+        hand.poll_synced().into_iter().for_each(|request| hand.answer_and_drop(request, 0));
+    }
+    for key in keys.iter().cycle().take(9) {
+        hand.append_value("t", Some(key), key.repeat(3_900).as_bytes());
+    }
+    (0..20).for_each(|_| drop(hand.poll_synced()));
+    assert_eq!(hand.log.state.cuts.len(), 9);
+    let mut hand = hand.killed(settings, 8);
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &leaders)], hand.now);
+    hand
+}
+
+/// Polls, and answers the partition that is `well`: whether it has been sent anything. The others get NOT_ENOUGH_REPLICAS, for
+/// ever.
+fn goes_on(hand: &mut Hand, well: i32) -> bool {
+    let mut any = false;
+    for request in hand.poll_synced() {
+        let result = |batch: &ProduceBatch| ProduceResult {
+            topic: batch.topic.clone(),
+            partition: batch.partition,
+            error: if batch.partition == well { 0 } else { 19 },
+            base_offset: -1,
+        };
+        any |= request.batches.iter().any(|batch| batch.partition == well);
+        let results: Vec<_> = request.batches.iter().map(result).collect();
+        hand.produced(request.id, &results);
+    }
+    hand.wait_ms(1_500);
+    any
+}
+
+#[test]
+fn cuts_whose_leader_takes_nothing_hold_up_no_other_leaders() {
+    for well in 0..3 {
+        let mut leaders = [0; 3];
+        leaders[well] = 1;
+        let (mut hand, well) = (three_of_each(leaders), well as i32);
+        assert!((0..4).any(|_| goes_on(&mut hand, well)), "partition {well} is at another broker");
+    }
+}
+
+#[test]
+fn cuts_that_their_leader_does_not_take_hold_up_its_other_partitions_no_longer_than_a_request() {
+    for well in 0..3 {
+        let mut hand = three_of_each([0; 3]);
+        let rounds = (0..60).position(|_| goes_on(&mut hand, well));
+        assert!(rounds.is_some_and(|rounds| rounds <= 21), "partition {well}: {rounds:?} rounds of 1.5 s");
     }
 }

@@ -244,9 +244,9 @@ impl PartitionWindow {
         self.via.map(|(node, _)| node)
     }
 
-    /// Whether any of it was cut by an earlier start.
-    pub(super) fn any_old(&self) -> bool {
-        self.undone.iter().any(|batch| batch.old)
+    /// How many of them were cut by an earlier start.
+    pub(super) fn count_old(&self) -> usize {
+        self.undone.iter().filter(|batch| batch.old).count()
     }
 
     /// The place of a batch.

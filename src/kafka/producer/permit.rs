@@ -1,0 +1,50 @@
+//! Cuts of an earlier start that are loaded beyond what memory may take: one partition for each leader.
+
+use super::timers::Timer;
+use super::{Key, Producer};
+use crate::kafka::types::NodeId;
+use crate::runtime::seam::Monotonic;
+
+/// A partition has loaded cuts though memory had no room for them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Permit {
+    leader: NodeId,
+    key: Key,
+    /// Its undone batches of an earlier start, as they were last counted.
+    undone: usize,
+    /// When it is given up, unless one of these is done.
+    until: Monotonic,
+}
+
+impl Producer {
+    /// Whether a partition that has nothing to send may load its cuts though memory has no room for them: what fills it
+    /// may wait behind just these, and cannot leave it before. One partition of a sink and leader at a time, until its
+    /// cuts are done, or none of them has been for as long as a request may take. One that has lost its leader keeps no
+    /// other waiting.
+    pub(super) fn may_go_beyond(&mut self, sink: usize, key: Key, now: Monotonic) -> bool {
+        let Some(leader) = self.partition_mut(key).leader else { return false };
+        let patience = self.settings.request_timeout;
+        let mut permits = std::mem::take(&mut self.sinks[sink].beyond);
+        permits.retain_mut(|permit| {
+            let partition = self.topics[permit.key.topic as usize].partitions.get(permit.key.partition as usize);
+            let Some(partition) = partition.filter(|partition| partition.leader == Some(permit.leader)) else {
+                return false;
+            };
+            let undone = partition.window.count_old();
+            if undone < permit.undone {
+                permit.until = now.after(patience);
+            }
+            permit.undone = undone;
+            undone > 0 && now < permit.until
+        });
+        let free = !permits.iter().any(|permit| permit.leader == leader && permit.key != key);
+        if free && !permits.iter().any(|permit| permit.key == key) {
+            let until = now.after(patience);
+            permits.push(Permit { leader, key, undone: 0, until });
+            // Who waits for it looks again then.
+            self.timers.set(until, Timer::Partition(key));
+        }
+        self.sinks[sink].beyond = permits;
+        free
+    }
+}
