@@ -30,8 +30,7 @@ pub enum OpenError {
     },
     /// It has rows of a sink that the configuration does not have.
     #[error(
-        "{rows} messages of sink \"{sink}\" wait here, and the configuration has no such sink. Put the sink back until \
-         they are in Kafka (its filters may match nothing), or give up what is in this folder by moving it away"
+        "{rows} records of sink \"{sink}\" are stored here, and the configuration has no such sink. Restore the sink until they are in Kafka (its filters may match nothing), or discard them by moving this directory away"
     )]
     UnknownSink {
         /// The sink.
@@ -41,8 +40,7 @@ pub enum OpenError {
     },
     /// It has rows of a sink that is kept in memory now.
     #[error(
-        "{rows} messages of sink \"{sink}\" wait here, and its buffer is \"memory\" now. Give it buffer = \"disk\" until they \
-         are in Kafka, or give up what is in this folder by moving it away"
+        "{rows} records of sink \"{sink}\" are stored here, and its buffer is now \"memory\". Set buffer = \"disk\" until they are in Kafka, or discard them by moving this directory away"
     )]
     NotKept {
         /// The sink.
@@ -159,15 +157,15 @@ impl Report {
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let bytes: u64 = self.rot.iter().map(|rot| rot.bytes).sum();
-        write!(f, "{} places with {bytes} bytes", self.rot.len())?;
+        write!(f, "{bytes} bytes in {} places", self.rot.len())?;
         if let Some(first) = self.rot.first() {
             write!(f, ", the first in segment {} at {}", first.segment, first.position)?;
         }
         if self.missing + self.sessions_lost > 0 {
-            write!(f, "; {} messages and {} sessions are gone", self.missing, self.sessions_lost)?;
+            write!(f, "; {} records and {} sessions are lost", self.missing, self.sessions_lost)?;
         }
         if self.fate_open || self.voided > 0 {
-            f.write_str("; some messages may be sent again that Kafka has")?;
+            f.write_str("; some records that Kafka already has may be sent again")?;
         }
         Ok(())
     }

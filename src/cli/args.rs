@@ -42,7 +42,7 @@ Examples:
 
 Signals:
   SIGTERM, SIGINT  Stop accepting, deliver what would be lost (for at most service.drain_grace), report and exit.
-  SIGHUP           Read the configuration again: apply log.level, and name the changes that need a restart.
+  SIGHUP           Read the configuration again, apply what can be changed, and name the changes that need a restart.
 
 Exit status:
   0  success

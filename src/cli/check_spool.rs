@@ -108,8 +108,7 @@ fn enough(spool: &Spool, free: u64, there: &Path) -> (Verdict, String) {
         );
     }
     let text = format!(
-        "bytes_max {} MiB is more than the file system of {there} has, {} MiB: the disk would be full before the spool is, and \
-         then when_full holds; lower bytes_max or make room",
+        "bytes_max {} MiB exceeds the file system of {there} ({} MiB): the disk would be full before the spool is; lower bytes_max or free space",
         mib(wanted),
         mib(free)
     );
@@ -158,7 +157,7 @@ mod tests {
         let service = format!("[service]\nshards = 1\npin = false\ndata_dir = '{}'\n", data.display());
         assert_eq!(said(&service), "");
         let text = said(&format!("{service}[spool]\nbytes_max = '1PiB'").replace("1PiB", "1024TiB"));
-        assert!(text.contains("warning  spool: bytes_max 1073741824 MiB is more than the file system"), "{text}");
+        assert!(text.contains("warning  spool: bytes_max 1073741824 MiB exceeds the file system"), "{text}");
         assert!(text.contains("does not exist yet") && text.contains("is writable"), "{text}");
         assert!(text.contains(
             "sink default: records are kept on disk, and up to 65536 KiB also in memory; acknowledged when synced"

@@ -346,8 +346,7 @@ impl Service {
             return Ok(());
         }
         Err(format!(
-            "grace over: {rows_left} messages are not in Kafka; at `replicated` their publishers were not answered and \
-             send again. `service.drain_grace` gives more time"
+            "drain_grace is over: {rows_left} records are not in Kafka. At `replicated` their publishers have no acknowledgement and will send again; `service.drain_grace` gives more time"
         ))
     }
 

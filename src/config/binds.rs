@@ -37,9 +37,9 @@ impl Binds {
                 By::Option(option) => (*option).to_owned(),
             };
             let what = if other == address {
-                format!("{address} is taken by {earlier}")
+                format!("{address} is already used by {earlier}")
             } else {
-                format!("{address} is taken by {earlier}, which has {other}")
+                format!("{address} is already used by {earlier}, which has {other}")
             };
             let fault = Fault::new(what).hint("use a different port for each");
             match by {

@@ -111,7 +111,7 @@ fn cluster_tables<'a>(document: &Document<'a>) -> Vec<Table<'a>> {
                 tables.push(Table::new(document.source, Section::Kafka, entries, spot));
             }
             _ if keys::of(Section::Kafka).any(|known| known.name == name) => {
-                document.source.report(&spot, Fault::new("stands outside of a cluster").hint(hint));
+                document.source.report(&spot, Fault::new("is outside of a cluster").hint(hint));
             }
             other => document.source.report(&spot, values::wrong_type("a table", other).hint(hint)),
         }
@@ -121,7 +121,8 @@ fn cluster_tables<'a>(document: &Document<'a>) -> Vec<Table<'a>> {
 
 fn cluster_name(name: &str) -> Result<(), Fault> {
     if name == EMBEDDED {
-        return Err(Fault::new("this name stands for the embedded log").hint("choose another; [embedded] sets it up"));
+        return Err(Fault::new("this name is reserved for the embedded log")
+            .hint("choose another name; [embedded] configures the embedded log"));
     }
     values::check_name(name)
 }

@@ -27,8 +27,8 @@ pub(super) fn read(table: &Table<'_>, topic: Option<&Template>) -> Option<DeadLe
             table.source.report(&spot, Fault::new(format!("\"{name}\" is not a valid Kafka topic: it {error}")));
         }
         if topic.and_then(Template::as_literal) == Some(name) {
-            let fault = Fault::new("is the sink's own topic, which will refuse again what it has refused");
-            table.source.report(&spot, fault.hint("give dead letters a topic of their own"));
+            let fault = Fault::new("is the sink's own topic, which would reject the same records again");
+            table.source.report(&spot, fault.hint("use a separate topic for dead letters"));
         }
     }
     let path = table.find("dead_letters_file", values::non_empty).filter(|path| path != OFF);
@@ -48,8 +48,8 @@ pub(super) fn check_files(tables: &[Table<'_>]) {
         let Some(path) = table.text("dead_letters_file").filter(|path| *path != OFF) else { continue };
         let spot = table.spot("dead_letters_file");
         if let Some(earlier) = seen.insert(path.to_owned(), spot.clone()) {
-            let what = format!("is another sink's file, on {}", table.source.where_is(&earlier));
-            table.source.report(&spot, Fault::new(what).hint("each sink has a file of its own"));
+            let what = format!("is already the file of another sink, on {}", table.source.where_is(&earlier));
+            table.source.report(&spot, Fault::new(what).hint("use a separate file for each sink"));
         }
     }
 }
@@ -98,7 +98,7 @@ mod tests {
             (&["dead_letters_topic = 't'"][..], "is the sink's own topic"),
             (&["dead_letters_topic = 'a b'"], "is not a valid Kafka topic"),
             (&["dead_letters_file = ''"], "must not be empty"),
-            (&["dead_letters_file = 'f'", "dead_letters_file = 'f'"], "is another sink's file, on line 5"),
+            (&["dead_letters_file = 'f'", "dead_letters_file = 'f'"], "is already the file of another sink, on line 5"),
         ] {
             let said = read(keys).expect_err(what);
             assert!(said.contains(what), "{said}");

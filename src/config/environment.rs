@@ -190,8 +190,7 @@ fn unknown(rest: &str, clusters: &[String]) -> Fault {
     match nearest(&lower, known.iter().map(String::as_str)) {
         Some(near) => fault.hint(format!("did you mean {PREFIX}{}?", near.to_uppercase())),
         None => fault.hint(
-            "they are FOREBAY_SECTION_KEY, FOREBAY_KAFKA_NAME_KEY, FOREBAY_LISTENER_0_KEY and FOREBAY_SINK_0_KEY; \
-             FOREBAY_VAR_ is free for your own",
+            "settings are FOREBAY_SECTION_KEY, FOREBAY_KAFKA_NAME_KEY, FOREBAY_LISTENER_0_KEY and FOREBAY_SINK_0_KEY; names that begin with FOREBAY_VAR_ are for templates",
         ),
     }
 }

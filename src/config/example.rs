@@ -39,9 +39,9 @@ const SHOWN: [(&str, &str); 24] = [
 #[must_use]
 pub fn example() -> String {
     let mut out = String::from(
-        "# Forebay: every key, what it means and its default. Take the # away before the header and the keys that you set.\n\
-         # A variable of the environment goes before this file: FOREBAY_SERVICE_SHARDS, FOREBAY_KAFKA_MAIN_BOOTSTRAP,\n\
-         # FOREBAY_SINK_0_TOPIC. `forebay check --config FILE` tells whether it works.\n",
+        "# Forebay: every key with its meaning and default. Remove the # from the section headers and keys that you set.\n\
+         # An environment variable overrides this file: FOREBAY_SERVICE_SHARDS, FOREBAY_KAFKA_MAIN_BOOTSTRAP,\n\
+         # FOREBAY_SINK_0_TOPIC. `forebay check FILE` checks the result.\n",
     );
     for section in Section::ALL {
         out.push('\n');

@@ -1,23 +1,23 @@
 //! Settings of Kafka's own clients, EMQX and TBMQ under their names there: written here by habit, each gets a hint.
 
-/// A property as Kafka's Java producer and librdkafka call it, with `_` for `.`; the cure.
+/// A property as Kafka's Java producer, librdkafka, EMQX or TBMQ call it, in the form of [`plain`]; the hint.
 const NAMES: &[(&str, &str)] = &[
     (
         "retries",
-        "no record is given up by a count of attempts: leave it out; expire_after of [[sink]] bounds how long one waits, \
-         answer_timeout of [[listener]] how long its device does",
+        "leave it out: transient errors are retried without a limit; expire_after in [[sink]] drops records by age, \
+         answer_timeout in [[listener]] limits how long a device waits",
     ),
     (
         "message_send_max_retries",
-        "no record is given up by a count of attempts: leave it out; see expire_after of [[sink]]",
+        "leave it out: transient errors are retried without a limit; see expire_after in [[sink]]",
     ),
     (
         "delivery_timeout_ms",
-        "set expire_after in [[sink]]: what is not on its way by then is dropped; or answer_timeout in [[listener]]: its \
-         device is sent away to come again",
+        "set expire_after in [[sink]] to drop records that are not part of a batch by then, or answer_timeout in \
+         [[listener]] to make the device reconnect and send again",
     ),
     ("message_timeout_ms", "set expire_after in [[sink]]"),
-    ("max_block_ms", "leave it out: where memory is full, publishing clients are not read until there is room"),
+    ("max_block_ms", "leave it out: when memory is full, publishers are not read until there is room"),
     ("linger_ms", "it is linger in [[sink]], as in linger = \"5ms\""),
     ("queue_buffering_max_ms", "it is linger in [[sink]], as in linger = \"5ms\""),
     ("batch_size", "it is batch_bytes in [[sink]]"),
@@ -29,33 +29,57 @@ const NAMES: &[(&str, &str)] = &[
     ("brokers", "it is bootstrap in [kafka.NAME]"),
     ("compression_type", "it is compression in [[sink]]"),
     ("compression_codec", "it is compression in [[sink]]"),
+    ("compression_gzip_level", "it is compression_level in [[sink]]"),
+    ("compression_zstd_level", "it is compression_level in [[sink]]"),
+    ("compression_lz4_level", "leave it out: lz4 has a single level here"),
     ("partitioner_class", "it is partitioner in [[sink]]: \"key\", \"client\", \"sticky\" or \"random\""),
-    ("enable_idempotence", "batches are always numbered, but with acks = \"0\": leave it out"),
+    ("partitioner_ignore_keys", "it is partitioner = \"sticky\" in [[sink]]"),
+    ("partitioner_adaptive_partitioning_enable", "leave it out: see partitioner in [[sink]]"),
+    ("partitioner_availability_timeout_ms", "leave it out: see partitioner in [[sink]]"),
+    ("key_serializer", "it is key in [[sink]], a template"),
+    ("value_serializer", "it is value in [[sink]], a template; or value_format"),
+    ("interceptor_classes", "leave it out: there are no interceptors"),
+    ("enable_idempotence", "leave it out: the producer is always idempotent, except with acks = \"0\""),
     ("max_in_flight_requests_per_connection", "it is max_inflight in [[sink]], for each partition"),
     ("max_in_flight", "it is max_inflight in [[sink]], for each partition"),
-    ("required_acks", "it is acknowledge in [[sink]]; acks, where acknowledge is \"received\""),
+    ("required_acks", "it is acknowledge in [[sink]]; with acknowledge = \"received\", acks"),
     ("request_timeout_ms", "it is request_timeout in [kafka.NAME]"),
     ("metadata_max_age_ms", "it is metadata_max_age in [kafka.NAME]"),
     (
         "min_metadata_refresh_interval",
-        "it is fixed, 100 ms to 1 s after an error: leave it out; metadata_max_age in [kafka.NAME] is the longest age",
+        "leave it out: after an error metadata is requested again within 100 ms to 1 s; metadata_max_age in [kafka.NAME] \
+         is the maximum age otherwise",
     ),
     ("partition_count_refresh_interval", "it is metadata_max_age in [kafka.NAME]"),
     ("metadata_request_timeout", "it is request_timeout in [kafka.NAME]"),
     ("socket_connection_setup_timeout_ms", "it is connect_timeout in [kafka.NAME]"),
+    ("socket_connection_setup_timeout_max_ms", "leave it out: connect_timeout in [kafka.NAME] does not grow"),
     ("reconnect_backoff_ms", "it is reconnect_backoff_min in [kafka.NAME]"),
-    ("retry_backoff_ms", "it is fixed, 50 ms to 1 s: leave it out"),
-    ("send_buffer_bytes", "the kernel sizes the buffers of sockets: leave it out"),
-    ("receive_buffer_bytes", "the kernel sizes the buffers of sockets: leave it out"),
-    ("sndbuf", "the kernel sizes the buffers of sockets: leave it out"),
-    ("recbuf", "the kernel sizes the buffers of sockets: leave it out"),
-    ("tcp_keepalive", "a broker that is silent on a request is found by request_timeout of [kafka.NAME]: leave it out"),
-    ("health_check_interval", "every connection in use says so itself: leave it out; see forebay_kafka_reachable"),
+    ("reconnect_backoff_max_ms", "it is reconnect_backoff_max in [kafka.NAME]"),
+    ("retry_backoff_ms", "leave it out: it is fixed, 50 ms to 1 s"),
+    ("retry_backoff_max_ms", "leave it out: it is fixed, 50 ms to 1 s"),
+    (
+        "connections_max_idle_ms",
+        "leave it out: brokers close idle connections, and Forebay opens them again when needed",
+    ),
+    ("send_buffer_bytes", "leave it out: the kernel sizes socket buffers"),
+    ("receive_buffer_bytes", "leave it out: the kernel sizes socket buffers"),
+    ("sndbuf", "leave it out: the kernel sizes socket buffers"),
+    ("recbuf", "leave it out: the kernel sizes socket buffers"),
+    (
+        "tcp_keepalive",
+        "leave it out: TCP keep-alive is always on; request_timeout in [kafka.NAME] limits how long a response may take",
+    ),
+    (
+        "health_check_interval",
+        "leave it out: there is no periodic check; the metric forebay_kafka_reachable shows whether a broker answers",
+    ),
     ("buffer_mode", "it is buffer in [[sink]]: \"memory\", \"disk\", \"hybrid\" or \"hybrid-saved\""),
     ("per_partition_limit", "it is bytes_max in [spool], for all partitions together; see spool_share there"),
     ("segment_file_bytes", "it is segment_bytes in [spool]"),
-    ("memory_overload_protection", "memory has a bound, buffer_bytes of [kafka.NAME]: leave it out"),
+    ("memory_overload_protection", "leave it out: buffer_bytes in [kafka.NAME] limits memory"),
     ("bootstrap_hosts", "it is bootstrap in [kafka.NAME]"),
+    ("client_id", "it is client_id in [kafka.NAME]"),
     ("client_id_prefix", "it is client_id in [kafka.NAME]"),
     ("topic_filters", "it is filters in [[sink]]"),
     ("max_batch_bytes", "it is batch_bytes in [[sink]]"),
@@ -66,27 +90,48 @@ const NAMES: &[(&str, &str)] = &[
     ("sync_query_timeout", "it is answer_timeout in [[listener]]"),
     ("kafka_headers", "it is headers in [[sink]]"),
     ("kafka_ext_headers", "it is headers in [[sink]]"),
-    ("allow_auto_topic_creation", "the cluster decides, by auto.create.topics.enable: leave it out"),
-    ("max_retries", "no record is given up by a count of attempts: leave it out; see expire_after of [[sink]]"),
-    ("fetch_bytes", "it is for sources, which this version does not have: leave it out"),
-    ("offset_commit_interval_seconds", "it is for sources, which this version does not have: leave it out"),
-    ("transactional_id", "there are no transactions here: leave it out"),
+    ("kafka_header_value_encode_mode", "leave it out: a header's value is what its template in headers yields"),
+    ("kafka_headers_charset", "leave it out: headers are UTF-8, user properties are copied as they are"),
+    ("send_only_msg_payload", "it is value_format in [[sink]]: \"raw\" or \"json\""),
+    ("other_properties", "leave it out: docs/CONFIGURATION.md lists Kafka's producer properties and their keys"),
+    ("partitions_limit", "leave it out: every partition of the topic is used"),
+    ("resource_opts", "leave it out: see buffer in [[sink]] and [spool]"),
+    ("socket_opts", "leave it out: the kernel sizes socket buffers"),
+    ("nodelay", "leave it out: TCP_NODELAY is always set"),
+    ("allow_auto_topic_creation", "leave it out: the cluster's auto.create.topics.enable decides"),
+    ("max_retries", "leave it out: transient errors are retried without a limit; see expire_after in [[sink]]"),
+    ("fetch_bytes", "leave it out: it is for sources, which this version does not have"),
+    ("offset_commit_interval_seconds", "leave it out: it is for sources, which this version does not have"),
+    ("transactional_id", "leave it out: Forebay does not use transactions"),
 ];
 
-/// What to do instead of writing this, if Kafka has it: `linger.ms`, `linger_ms` and `linger-ms` are one name.
+/// A name in lower case with `_` for `.`, `-` and the humps of `camelCase`.
+fn plain(name: &str) -> String {
+    let mut plain = String::with_capacity(name.len() + 4);
+    let mut after_lower = false;
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && after_lower {
+            plain.push('_');
+        }
+        plain.push(if matches!(c, '.' | '-') { '_' } else { c.to_ascii_lowercase() });
+        after_lower = c.is_ascii_lowercase();
+    }
+    plain
+}
+
+/// What to do instead of writing this, if Kafka has it: `linger.ms`, `linger_ms`, `linger-ms` and `lingerMs` are one name.
 pub(super) fn cure(name: &str) -> Option<&'static str> {
-    let given = name.to_lowercase().replace(['.', '-'], "_");
-    if given.starts_with("sasl_") || given == "security_protocol" {
+    let given = plain(name);
+    if given.starts_with("sasl_") || given.starts_with("security_") || given == "authentication" {
         return Some("this version connects to Kafka without SASL and TLS: leave it out");
     }
-    if given.starts_with("ssl_") || given.starts_with("tls_") {
+    if given.starts_with("ssl_") || given.starts_with("tls_") || given == "ssl" {
         return Some("this version connects to Kafka without TLS: leave it out");
     }
-    let same = |known: &str| {
-        let plain = |c: char| if matches!(c, '.' | '-') { '_' } else { c.to_ascii_lowercase() };
-        name.chars().map(plain).eq(known.chars())
-    };
-    NAMES.iter().find(|(known, _)| same(known)).map(|(_, cure)| *cure)
+    if given.starts_with("metrics_") || given == "metric_reporters" {
+        return Some("metrics are served on control.bind: leave it out");
+    }
+    NAMES.iter().find(|(known, _)| given == *known).map(|(_, cure)| *cure)
 }
 
 #[cfg(test)]
@@ -97,7 +142,7 @@ mod tests {
     #[test]
     fn none_is_a_key_of_ours_and_each_cure_names_only_what_is_there() {
         for (name, cure) in NAMES {
-            assert!(KEYS.iter().all(|key| key.name != *name), "{name}");
+            assert!(KEYS.iter().all(|key| key.name != *name || cure.contains(name)), "{name}");
             assert!(!cure.is_empty());
             for (key, section) in
                 [("expire_after", "sink"), ("answer_timeout", "listener"), ("max_inflight", "sink"), ("linger", "sink")]
@@ -116,13 +161,42 @@ mod tests {
         assert_eq!(cure("retriess"), None);
     }
 
+    /// Names between backticks in the first column of the table below a heading.
+    fn in_table(document: &str, heading: &str) -> Vec<String> {
+        let (_, after) = document.split_once(heading).expect("the heading");
+        let rows = after.lines().take_while(|line| !line.starts_with("## ")).filter(|line| line.starts_with("| "));
+        let names = rows.filter_map(|row| row.split('|').nth(1)).flat_map(|first| first.split('`').skip(1).step_by(2));
+        names.filter(|name| !name.contains('…')).map(|name| name.replace(".*", ".mechanism")).collect()
+    }
+
+    /// Names between backticks from these words to the end of their paragraph.
+    fn in_paragraph(document: &str, words: &str) -> Vec<String> {
+        let (_, after) = document.split_once(words).expect("the paragraph");
+        let paragraph = after.split("\n\n").next().unwrap_or_default();
+        paragraph.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
     #[test]
-    fn the_documents_name_every_property_of_kafkas_producer_that_is_here() {
-        let documents = include_str!("../../docs/CONFIGURATION.md");
-        for name in
-            ["retries", "delivery.timeout.ms", "max.block.ms", "linger.ms", "send.buffer.bytes", "transactional.id"]
+    fn every_name_in_the_documents_is_an_error_that_says_what_to_write() {
+        let producer = in_table(include_str!("../../docs/CONFIGURATION.md"), "\n## Kafka's producer properties\n");
+        let migrating = include_str!("../../docs/MIGRATING.md");
+        let tbmq = in_paragraph(migrating, "TBMQ's names are reported");
+        let emqx = in_paragraph(migrating, "EMQX's names are reported");
+        assert!(producer.len() > 35 && tbmq.len() > 6 && emqx.len() > 20, "{producer:?} {tbmq:?} {emqx:?}");
+        let sections =
+            ["[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\n", "[kafka.main]\nbootstrap = \"k:1\"\n"];
+        for (name, section) in
+            [producer, tbmq, emqx].concat().iter().flat_map(|name| sections.map(|section| (name, section)))
         {
-            assert!(cure(name).is_some() && documents.contains(&format!("`{name}`")), "{name}");
+            let problems = super::super::parse(&format!("{section}\"{name}\" = 1\n"), "f").expect_err(name);
+            let problem = problems.0.iter().find(|problem| problem.key.ends_with(&format!(".{name}")));
+            let hint = problem.and_then(|problem| problem.hint.clone()).unwrap_or_default();
+            let ours = KEYS.iter().find(|key| key.name == plain(name));
+            let is_said = match ours {
+                Some(key) => key.name == name || hint.contains(key.name),
+                None => cure(name).is_some_and(|cure| hint == cure),
+            };
+            assert!(is_said, "{name} in {section}: {problem:?}");
         }
     }
 }

@@ -333,7 +333,7 @@ pub(super) const KEYS: &[Key] = keys! {
     Kafka.client_id: Text, Is("\"forebay\""),
         "Client ID, for the brokers' logs and quotas.";
     Kafka.connect_timeout: Duration { min: ms(100), max: s(120) }, Is("\"5s\""),
-        "Time-out for establishing a connection to a broker.";
+        "Time-out for each step of connecting to a broker: name lookup, TCP connection (for each address of the name), first response.";
     Kafka.request_timeout: Duration { min: s(1), max: s(600) }, Is("\"10s\""),
         "Maximum time to wait for a response; then the connection is closed and another is opened. The first attempts \
          time out earlier, after 1, 2 and 4 s.";

@@ -223,7 +223,7 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
         let bind = table.find("bind", values::address);
         let transport = match table.read("transport", values::word) {
             "tcp" => Transport::Tcp,
-            other => unreachable!("{other} is for later, and refused"),
+            other => unreachable!("{other} is not supported yet"),
         };
         let proxy_protocol = match table.read("proxy_protocol", values::word) {
             "v1" => Expect::V1,

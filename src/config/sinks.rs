@@ -38,8 +38,10 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
             if let Some(name) = &name {
                 let spot = table.spot("name");
                 if let Some(earlier) = names.insert(name.clone(), spot.clone()) {
-                    let what =
-                        format!("\"{name}\" is the name of another sink, on {}", table.source.where_is(&earlier));
+                    let what = format!(
+                        "\"{name}\" is already the name of another sink, on {}",
+                        table.source.where_is(&earlier)
+                    );
                     table.source.report(&spot, Fault::new(what).hint("each sink needs a unique name"));
                 }
             }
@@ -256,7 +258,7 @@ fn check_room(source: &Source<'_>, target: &Target, shards: usize) {
         return;
     }
     let what = format!(
-        "a shard's part ({} for {shards} shards) cannot hold batch_bytes and record_bytes_max of {sink} ({})",
+        "a shard's share ({} for {shards} shards) cannot hold batch_bytes and record_bytes_max of {sink} ({})",
         ShowSize(target.share),
         ShowSize(*need)
     );

@@ -102,7 +102,7 @@ pub(super) fn spill_after(
     let Some(given) = given else { return (most / 4).max(least).min(most) };
     if given < least {
         let what = format!(
-            "a shard's part ({} for {shards} shards) cannot hold batch_bytes and record_bytes_max ({})",
+            "a shard's share ({} for {shards} shards) cannot hold batch_bytes and record_bytes_max ({})",
             ShowSize(given / shards),
             ShowSize(need)
         );
@@ -156,7 +156,7 @@ pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) ->
         );
     } else if segments_max < SEGMENTS_MIN {
         let what = format!(
-            "a shard's part ({} for {shards} shards) holds fewer than {SEGMENTS_MIN} segments of {}",
+            "a shard's share ({} for {shards} shards) holds fewer than {SEGMENTS_MIN} segments of {}",
             ShowSize(part),
             ShowSize(segment_bytes)
         );
@@ -172,7 +172,7 @@ pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) ->
         Spool { bytes_max, segment_bytes, share, segments_max, sink_bytes_max: 0, append, when_full }.of_shards(shards);
     let sink_bytes_max = spool.sink_bytes_max;
     if segments_max >= SEGMENTS_MIN && sink_bytes_max < segment_bytes {
-        let what = format!("one sink's part of a shard's room ({}) is less than a segment", ShowSize(sink_bytes_max));
+        let what = format!("one sink's share of a shard's spool ({}) is less than a segment", ShowSize(sink_bytes_max));
         report("spool_share", what, "raise it or bytes_max, or lower segment_bytes".to_owned());
     }
     Some(spool)

@@ -89,7 +89,7 @@ pub(super) fn size(key: &Key, value: &DeValue<'_>) -> Result<u64, Fault> {
 
 /// One of the key's words; never one that is for later.
 pub(super) fn word(key: &Key, value: &DeValue<'_>) -> Result<&'static str, Fault> {
-    let Kind::Word(words) = key.kind else { unreachable!("{} is not a word", key.name) };
+    let Kind::Word(words) = key.kind else { unreachable!("{} is not a string", key.name) };
     let DeValue::String(text) = value else { return Err(mismatch(key, value).hint(one_of(key))) };
     match words.iter().find(|word| word.name == text) {
         Some(word) => match word.later {

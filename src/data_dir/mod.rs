@@ -124,7 +124,7 @@ fn without(data_dir: &Path, root: &Path, found: &Found) -> io::Result<()> {
     }
     tracing::info!(
         sessions = found.sessions(),
-        "there is no [spool], and no message waits in {}: it is removed",
+        "there is no [spool], and {} holds no records: removing it",
         root.display()
     );
     fs::rename(root, data_dir.join(OLD))?;

@@ -56,10 +56,7 @@ pub(super) fn rehome(
         }
     }
     if lost > 0 {
-        tracing::warn!(
-            lost,
-            "kept sessions whose bytes are damaged are not moved: their clients start with a new session"
-        );
+        tracing::warn!(lost, "damaged sessions were not moved; their clients start with new sessions");
     }
     let count = homes.iter().map(Vec::len).sum();
     make(data_dir, Manifest::new(directory, to), |shard, folder| {

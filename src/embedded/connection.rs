@@ -28,7 +28,7 @@ enum End {
     Io(#[from] io::Error),
     #[error("it let us wait for longer than {} s", .0.as_secs())]
     Stalled(Duration),
-    #[error("a request of {0} bytes was announced")]
+    #[error("invalid request length {0}")]
     Length(i32),
     #[error(transparent)]
     Close(#[from] Close),

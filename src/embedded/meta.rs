@@ -41,8 +41,7 @@ const PRODUCER_ID_BLOCK: i64 = 1_000;
 pub(crate) enum MetaError {
     /// Another process (or another log of this one) has it.
     #[error(
-        "the directory {} is in use by another process: stop that one, or give this one a directory of its own \
-         (key `service.data_dir`)",
+        "the directory {} is in use by another process: stop that process, or set another `service.data_dir`",
         .0.display()
     )]
     Locked(PathBuf),
@@ -55,7 +54,7 @@ pub(crate) enum MetaError {
         error: io::Error,
     },
     /// A file is not what this version writes.
-    #[error("{}: {reason}. It was not written by this version or was changed since; nothing was touched", path.display())]
+    #[error("{}: {reason}. It was not written by this version, or was changed since; nothing was changed", path.display())]
     Content {
         /// The file.
         path: PathBuf,
@@ -132,7 +131,7 @@ impl MetaDir {
             let path = entry.map_err(at(&dir))?.path();
             let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".deleted"));
             if let Some(name) = name.filter(|name| topic_name::is_valid(name)) {
-                tracing::info!(topic = name, "removing what is left of a deleted topic");
+                tracing::info!(topic = name, "removing the rest of a deleted topic");
                 finish_deletion(disk, &self.dir, name).map_err(at(&path))?;
             }
         }
@@ -191,7 +190,7 @@ pub(crate) fn begin_deletion(disk: &dyn Disk, root: &Path, topic: &str) -> io::R
     fs::rename(&file, &deleted)?;
     disk.sync_dir(&topics).inspect_err(|_| {
         if let Err(error) = fs::rename(&deleted, &file) {
-            tracing::error!(topic, %error, "a topic is half deleted: it will be gone after the next start");
+            tracing::error!(topic, %error, "a topic is only partly deleted; the next start removes the rest");
         }
     })
 }
@@ -252,7 +251,7 @@ fn read_topic(path: &Path) -> Result<TopicMeta, MetaError> {
     }
     let id = Uuid::parse_str(&text(&value, "id", path)?).map_err(|error| content(format!("`id`: {error}")))?;
     let partitions = i32::try_from(integer(&value, "partitions", path)?).ok().filter(|count| *count > 0);
-    let partitions = partitions.ok_or_else(|| content("`partitions` is no number of partitions".into()))?;
+    let partitions = partitions.ok_or_else(|| content("`partitions` is not a valid number of partitions".into()))?;
     let optional = |key| value.get(key).map(|_| integer(&value, key, path)).transpose();
     let config = TopicConfig { retention_ms: optional(RETENTION_MS)?, retention_bytes: optional(RETENTION_BYTES)? };
     Ok(TopicMeta { name, id, partitions, config })
@@ -268,8 +267,7 @@ fn read_json(path: &Path) -> Result<Option<Value>, MetaError> {
     match value.get("format").and_then(Value::as_u64) {
         Some(FORMAT) => Ok(Some(value)),
         Some(format) => Err(content(format!(
-            "`format` is {format}, this version knows {FORMAT}: read what you need with the version that wrote it, and give \
-             this one a directory of its own (key `service.data_dir`)"
+            "`format` is {format}, this version supports {FORMAT}: read the data with the version that wrote it, and set another `service.data_dir` for this one"
         ))),
         None => Err(content("`format` is missing".into())),
     }
@@ -282,7 +280,7 @@ fn text(value: &Value, key: &str, path: &Path) -> Result<String, MetaError> {
 
 fn integer(value: &Value, key: &str, path: &Path) -> Result<i64, MetaError> {
     let number = value.get(key).and_then(Value::as_i64);
-    number.ok_or_else(|| MetaError::Content { path: path.to_owned(), reason: format!("`{key}` is no number") })
+    number.ok_or_else(|| MetaError::Content { path: path.to_owned(), reason: format!("`{key}` is not a number") })
 }
 
 #[cfg(test)]

@@ -200,7 +200,7 @@ impl Partition {
     }
 
     fn refuse_for_now(&self, error: &io::Error) -> i16 {
-        tracing::error!(partition = %self.name, %error, "a batch could not be written; it was refused, nothing of it is kept");
+        tracing::error!(partition = %self.name, %error, "cannot write a batch; it was refused, and nothing of it is kept");
         code::STORAGE_ERROR
     }
 
@@ -251,7 +251,7 @@ impl Partition {
     pub(crate) fn fail(&mut self, error: &io::Error) {
         if !std::mem::replace(&mut self.failed, true) && !self.removed {
             tracing::error!(partition = %self.name, %error, synced_up_to = self.high_watermark,
-                "the disk failed: this partition is read-only until the next start, producers get KAFKA_STORAGE_ERROR");
+                "the disk failed: this partition is read-only until the next start; producers get KAFKA_STORAGE_ERROR");
         }
         self.waiters.wake();
     }

@@ -46,7 +46,7 @@ pub(crate) fn recover(
         let name = entry?.file_name();
         match name.to_str().and_then(base_offset_of) {
             Some(base) => bases.push(base),
-            None => tracing::warn!(dir = %dir.display(), ?name, "not a segment, left alone"),
+            None => tracing::warn!(dir = %dir.display(), ?name, "not a segment; ignored"),
         }
     }
     bases.sort_unstable();
@@ -89,7 +89,7 @@ fn recover_segment(
         totals.holes += 1;
         let (from, to) = (hole.first_offset, hole.next_offset);
         tracing::error!(file = %path.display(), position = hole.start, bytes = hole.end - hole.start, offset = from,
-            next_offset = to, "unreadable bytes amid good batches: left in place, readers skip these offsets");
+            next_offset = to, "unreadable bytes between valid batches; left in place, readers skip these offsets");
     }
     if salt.is_none() && segment.is_empty() && mode.last {
         // Cut short when it was made: nothing was ever in it.
@@ -99,19 +99,18 @@ fn recover_segment(
         totals.bytes_cut += file_len;
     } else if salt.is_none() {
         totals.holes += 1;
-        tracing::error!(file = %path.display(), "the segment's header is damaged: left in place, its batches are read \
-            by their own checksums");
+        tracing::error!(file = %path.display(), "the segment's header is damaged; left in place, batches are verified by their own checksums");
     }
     let rest = file.metadata()?.len().saturating_sub(segment.len());
     if rest > 0 && mode.last {
         tracing::warn!(file = %path.display(), bytes = rest, next_offset = segment.next_offset(),
-            "torn tail cut off: it was not synced, so nothing in it was answered");
+            "truncated an incomplete write at the end; nothing in it had been acknowledged");
         file.set_len(segment.len())?;
         totals.bytes_cut += rest;
     } else if rest > 0 {
         totals.holes += 1;
         tracing::error!(file = %path.display(), position = segment.len(), bytes = rest,
-            offset = segment.next_offset(), "unreadable end of a closed segment: left in place");
+            offset = segment.next_offset(), "unreadable end of a closed segment; left in place");
     }
     if mode.verify {
         // A process that was killed leaves batches in the page cache that were never synced. They are about to be

@@ -86,8 +86,8 @@ fn announce(store: &Store, listener: &StdListener) {
         %address,
         dir = %store.settings.dir.display(),
         topics = store.all_topics().len(),
-        "embedded log: a single-node Kafka-protocol log, for a machine with no Kafka yet, for trying out, for one edge \
-         box. Every answer waits for fdatasync. Not here: replication, transactions, compaction, TLS. See docs/EMBEDDED_LOG.md"
+        "embedded log: a single-node log with the Kafka protocol, for machines without Kafka. Every acknowledgement waits \
+         for fdatasync. Not supported: replication, transactions, compaction, TLS. See docs/EMBEDDED_LOG.md"
     );
 }
 
@@ -126,7 +126,7 @@ async fn serve(
         }
         connections.shutdown().await;
         store.syncer.settle().await;
-        tracing::info!("embedded log stopped, everything synced");
+        tracing::info!("embedded log stopped; everything is synced");
     }
     connections.shutdown().await;
     ticking.abort();
@@ -157,13 +157,16 @@ async fn accept(
                 } else {
                     add(&store.counters.connections_refused, 1);
                     if !std::mem::replace(&mut told_full, true) {
-                        tracing::warn!(open = connections.len(), "embedded log: no more connections are taken for now");
+                        tracing::warn!(
+                            open = connections.len(),
+                            "embedded log: too many connections; new ones are closed"
+                        );
                     }
                 }
             }
             Err(error) => {
                 // Out of descriptors, most likely: the connection stays in the backlog, so do not spin on it.
-                tracing::warn!(%error, "embedded log: a connection could not be accepted");
+                tracing::warn!(%error, "embedded log: cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

@@ -237,7 +237,7 @@ impl Store {
             return refuse(code::INVALID_PARTITIONS, "the partition count is below 1 or above this log's bound");
         }
         if self.topics.borrow().partitions + count as usize > self.settings.partitions_max {
-            return refuse(code::POLICY_VIOLATION, "this log has as many partitions as it may have");
+            return refuse(code::POLICY_VIOLATION, "the limit on partitions (partitions_max) is reached");
         }
         Ok(count)
     }
@@ -254,10 +254,10 @@ impl Store {
         let topic = TopicMeta { name: name.to_owned(), id: meta::random_id(), partitions, config };
         let made = topic.clone();
         if let Err(error) = self.on_disk(move |disk, root| meta::write_topic(disk, root, &made)).await {
-            tracing::error!(topic = name, %error, "the topic could not be made");
+            tracing::error!(topic = name, %error, "cannot create the topic");
             return Err(Refusal { code: code::STORAGE_ERROR, reason: "the disk refused the topic's files" });
         }
-        tracing::info!(topic = name, partitions, id = %topic.id, "topic made");
+        tracing::info!(topic = name, partitions, id = %topic.id, "topic created");
         let open = |index| {
             let dir = self.meta.partition_dir(name, index);
             Partition::new(format!("{name}-{index}"), dir, bounds(&self.settings))
@@ -281,7 +281,7 @@ impl Store {
             match spawn_blocking(move || meta::reserve_producer_ids(disk.as_ref(), &root)).await {
                 Ok(Ok(block)) => *ids = block,
                 Ok(Err(error)) => {
-                    tracing::error!(%error, "no producer ids could be reserved");
+                    tracing::error!(%error, "cannot reserve producer IDs");
                     return Err(code::STORAGE_ERROR);
                 }
                 Err(_) => return Err(code::STORAGE_ERROR),

@@ -107,9 +107,9 @@ fn default_bytes(settings: &Settings) -> i64 {
 
 fn unchanged(name: &str, value: Option<&str>, settings: &Settings) -> Result<(), Refusal> {
     match fixed(settings).into_iter().find(|entry| entry.name == name) {
-        None => Err(invalid("this log has no such setting; retention.ms and retention.bytes can be set")),
+        None => Err(invalid("the embedded log has no such setting; only retention.ms and retention.bytes can be set")),
         Some(entry) if value.is_none_or(|value| value == entry.value) => Ok(()),
-        Some(_) => Err(invalid("this setting cannot be changed here; retention.ms and retention.bytes can")),
+        Some(_) => Err(invalid("this setting cannot be changed; only retention.ms and retention.bytes can")),
     }
 }
 

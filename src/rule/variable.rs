@@ -16,19 +16,19 @@ pub const ENVIRONMENT_PREFIX: &str = "FOREBAY_VAR_";
 /// Names as they stand between `${` and `}`, with what they mean. The documents are made from this table.
 pub const VARIABLES: [(&str, &str); 14] = [
     ("topic", "the MQTT topic"),
-    ("topic[n]", "level n of the MQTT topic, from 0; empty where the topic has no such level"),
-    ("clientid", "the client id, also where the server has given it"),
-    ("username", "the user name; empty where none was given"),
+    ("topic[n]", "level n of the MQTT topic, from 0; empty if the topic has no such level"),
+    ("clientid", "the client ID, including one assigned by the server"),
+    ("username", "the user name; empty if there is none"),
     ("qos", "the QoS of the PUBLISH: `0`, `1` or `2`"),
     ("retain", "the RETAIN flag: `true` or `false`"),
     ("dup", "the DUP flag: `true` or `false`"),
     ("packet_id", "the packet identifier; empty at QoS 0 and for a will, which have none"),
     ("payload", "the payload, byte for byte"),
-    ("payload.path", "a value in a JSON payload: names and places in arrays, as in `${payload.a.b[0]}`"),
+    ("payload.path", "a value in a JSON payload: member names and array indexes, as in `${payload.a.b[0]}`"),
     ("timestamp", "the time of receipt in milliseconds since 1970-01-01 UTC"),
-    ("user_properties.name", "the value of the first MQTT 5 user property of that name"),
-    ("metadata.name", "the text of that name in the sink's `metadata`"),
-    ("env.NAME", "the environment variable `FOREBAY_VAR_NAME`, as it was at the start"),
+    ("user_properties.name", "the value of the first MQTT 5 user property with that name"),
+    ("metadata.name", "the value of that name in the sink's `metadata`"),
+    ("env.NAME", "the environment variable `FOREBAY_VAR_NAME`, as it was when the service started"),
 ];
 
 /// What a template may say about a message. Everything is borrowed; making one costs nothing.

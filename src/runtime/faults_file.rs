@@ -44,7 +44,7 @@ fn apply(text: &str, faults: &DiskFaults) -> Result<(), String> {
     let [hold, sync, create, sync_errno, append_errno, create_errno, delete_errno, write_max, withhold, reading @ ..] =
         values;
     let [read_errno, unreadable_from, unreadable_bytes] = reading;
-    let errno = |value: u64| i32::try_from(value).map_err(|_| format!("{value} is no errno"));
+    let errno = |value: u64| i32::try_from(value).map_err(|_| format!("{value} is not an errno"));
     let (sync_errno, append_errno) = (errno(sync_errno)?, errno(append_errno)?);
     let (create_errno, delete_errno, read_errno) = (errno(create_errno)?, errno(delete_errno)?, errno(read_errno)?);
     faults.hold_writes(Duration::from_millis(hold));

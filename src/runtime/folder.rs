@@ -117,16 +117,11 @@ pub fn file_system_advice(folder: &Path) -> io::Result<Option<&'static str>> {
 fn advice(magic: u64) -> Option<&'static str> {
     Some(match magic {
         BTRFS | ZFS | BCACHEFS | F2FS => {
-            "this file system writes to new places, so room that was allocated ahead is not kept for what it was \
-             allocated for: a full disk stops the spool in the middle of a segment. Put data_dir on ext4 or XFS, or \
-             keep room free"
+            "this file system does not keep preallocated space (copy on write): a full disk stops the spool in the middle of a segment. Put data_dir on ext4 or XFS, or keep space free"
         }
-        TMPFS | RAMFS => {
-            "this file system is memory: nothing in it survives a restart of the machine. Put data_dir on a disk"
-        }
+        TMPFS | RAMFS => "this file system is in memory: nothing in it survives a reboot. Put data_dir on a disk",
         NFS | CIFS | SMB2 => {
-            "this file system is another machine: syncs take as long as the network and that machine please, and a \
-             lock may not keep a second service out. Put data_dir on a disk of this machine"
+            "this is a network file system: syncs depend on the network and the server, and locks may not exclude a second service. Put data_dir on a local disk"
         }
         _ => return None,
     })

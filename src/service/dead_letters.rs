@@ -276,7 +276,7 @@ impl Log {
         if letters > 0 {
             DELETED.fetch_add(letters, Ordering::Relaxed);
             let file = self.settings.path.display();
-            tracing::warn!(%file, letters, "dead-letter files are full; the oldest was deleted with its letters");
+            tracing::warn!(%file, letters, "dead-letter files are full; deleted the oldest, with its dead letters");
         }
     }
 

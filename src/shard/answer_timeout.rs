@@ -99,7 +99,7 @@ impl Core {
                 self.numbers.count(M::AnswerTimeouts);
                 tracing::debug!(
                     slot = conn.slot,
-                    "connection ended: an answer was held for longer than answer_timeout"
+                    "connection closed: an acknowledgement was held longer than answer_timeout"
                 );
                 self.end(io, conn, End::AnswerTimeout);
             }

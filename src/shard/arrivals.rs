@@ -229,7 +229,7 @@ fn other_protocol(bytes: &[u8], malformed: Malformed) -> Malformed {
     let what = if bytes.starts_with(TLS) {
         "this looks like TLS; this listener is plain TCP"
     } else if HTTP.iter().any(|method| bytes.starts_with(method)) {
-        "this looks like HTTP; this listener is MQTT over plain TCP"
+        "this looks like HTTP; this listener accepts MQTT over plain TCP"
     } else {
         malformed.what
     };

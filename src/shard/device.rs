@@ -286,7 +286,7 @@ impl Core {
         self.numbers.raise(M::Answers, drained.answered as u64);
         self.time_answer(conn, oldest, io.now());
         if let Some(reason) = drained.refused {
-            tracing::debug!(reason = reason.name(), "a refusal that the client's protocol has no word for");
+            tracing::debug!(reason = reason.name(), "the client's protocol version cannot express this refusal");
             self.numbers.count(M::PublishNotExpressible);
             self.end(io, conn, End::NotExpressible);
         }
@@ -330,7 +330,7 @@ impl Core {
 const PARTIAL_QUOTA: Violation = Violation {
     reason: ReasonCode::QUOTA_EXCEEDED,
     clause: "section 4.13",
-    what: "half-received packets fill the memory set aside for them",
+    what: "the memory for half-received packets is full",
 };
 
 pub(super) fn message<'a>(

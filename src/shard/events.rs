@@ -48,7 +48,7 @@ const fn words(end: End) -> &'static str {
         End::Left | End::LeftWithWill => "the client disconnected",
         End::Lost => "the connection was lost",
         End::Violation(violation) => violation.what,
-        End::KeepAliveTimeout => "nothing came within the keep-alive, or no CONNECT in time",
+        End::KeepAliveTimeout => "nothing was received within the keep-alive, or no CONNECT in time",
         End::TakenOver => "the same client id connected again",
         End::ShuttingDown => "the service is stopping",
         End::AnswerTimeout => "an acknowledgement was held longer than answer_timeout",

@@ -8,7 +8,7 @@ use super::Core;
 
 /// Why messages are given up.
 const OLDEST: &str = "the spool was full, and when_full is \"drop-oldest\"";
-const ROTTEN: &str = "their bytes on the disk cannot be read any more";
+const ROTTEN: &str = "their data on disk can no longer be read";
 
 /// What was looked at and said last.
 #[derive(Debug, Default)]

@@ -134,7 +134,7 @@ impl Core {
     }
 
     fn cannot_take_up(&self, why: &str) -> String {
-        format!("the spool of a shard in {} cannot be taken up: {why}", self.spool_folder().display())
+        format!("cannot open the spool of a shard in {}: {why}", self.spool_folder().display())
     }
 
     /// The disk has done something, or could not.
@@ -151,14 +151,13 @@ impl Core {
             SegmentEvent::Freed { segment, result: Ok(()) } => (Completion::Freed { segment }, None),
             // It has its room until the next start: to the log it is not free.
             SegmentEvent::Freed { result: Err(error), .. } => {
-                return self.tell_failed("a segment cannot be deleted", &error, now);
+                return self.tell_failed("cannot delete a segment", &error, now);
             }
             SegmentEvent::Read { .. } => return self.busy_clusters(),
         };
         if let Some(error) = error {
             let made = matches!(completion, Completion::Created { .. });
-            let what =
-                if made { "a segment cannot be made" } else { "what was written is not on the disk for certain" };
+            let what = if made { "cannot create a segment" } else { "written data may not be on the disk" };
             self.tell_failed(what, &error, now);
         }
         let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) else { return };
@@ -307,8 +306,8 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 const DROP_AGAIN: Duration = Duration::from_millis(200);
 
 /// Why there is no room.
-const WHOLE: &str = "the whole of it is full";
-const SHARE: &str = "the sink fills its part (spool_share)";
+const WHOLE: &str = "it is full as a whole";
+const SHARE: &str = "the sink has used its share (spool_share)";
 
 /// Whether messages find no room, as an operator is told: at once when that begins, and when none has for a while.
 #[derive(Debug, Default)]

@@ -68,10 +68,10 @@ pub enum HeaderError {
     #[error("no segment header, or a damaged one")]
     Damaged,
     /// A whole header of another version.
-    #[error("format version {0} is not known to this program")]
+    #[error("format version {0} is not supported by this version of Forebay")]
     Version(u16),
     /// A whole header of this version with features that this program does not know.
-    #[error("features {0:#x} are not known to this program")]
+    #[error("features {0:#x} are not supported by this version of Forebay")]
     Features(u32),
 }
 

@@ -19,8 +19,7 @@ use super::state::State;
 pub enum RecoverError {
     /// Written by another version of Forebay.
     #[error(
-        "segment {segment}: format version {version} is not known to this program; drain it with the program that wrote it, \
-         then move the folder away"
+        "segment {segment}: format version {version} is not supported by this version of Forebay; let the version that wrote it send its records, then move the directory away"
     )]
     Version {
         /// The segment.
@@ -29,7 +28,7 @@ pub enum RecoverError {
         version: u16,
     },
     /// It needs features that this program does not know.
-    #[error("segment {segment}: features {features:#x} are not known to this program")]
+    #[error("segment {segment}: features {features:#x} are not supported by this version of Forebay")]
     Features {
         /// The segment.
         segment: u64,
@@ -37,7 +36,7 @@ pub enum RecoverError {
         features: u32,
     },
     /// It has an entry that this program does not know and must not skip.
-    #[error("segment {segment}: entries of kind {kind} are not known to this program")]
+    #[error("segment {segment}: entries of kind {kind} are not supported by this version of Forebay")]
     Kind {
         /// The segment.
         segment: u64,
@@ -61,7 +60,7 @@ pub enum RecoverError {
         error: ReadError,
     },
     /// Segments are there, and no checkpoint can be read.
-    #[error("no checkpoint can be read in any of {0} segments")]
+    #[error("no readable checkpoint in any of {0} segments")]
     NoCheckpoint(usize),
 }
 

@@ -44,7 +44,7 @@ pub enum Refused {
     #[error("the spool is full")]
     Full,
     /// This sink holds its share: its own `when_full` applies.
-    #[error("the sink holds its share of the spool")]
+    #[error("the sink has used its share of the spool")]
     SinkFull,
     /// More waits for a sync than a group may hold: again when that is done.
     #[error("a group is full and waits for its sync")]

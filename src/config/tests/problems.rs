@@ -82,17 +82,17 @@ fn every_mistake_is_found_once_and_in_its_place() {
         r#"11:1: mqtt.recieve_maximum: unknown key; did you mean "receive_maximum"?"#,
         r#"12:20: mqtt.packet_bytes_max: "300MiB" is out of range; must be from "1KiB" to "256MiB""#,
         r#"13:1: mqtt.bind: unknown key; it belongs to [control], [[listener]] or [embedded]"#,
-        r#"19:8: listener[1].bind: 127.0.0.1:1883 is taken by listener[0].bind, which has 0.0.0.0:1883; use a different port for each"#,
+        r#"19:8: listener[1].bind: 127.0.0.1:1883 is already used by listener[0].bind, which has 0.0.0.0:1883; use a different port for each"#,
         r#"20:13: listener[1].transport: "tls" is not supported yet; this version listens on plain TCP: put a TLS proxy in front"#,
         r#"23:25: kafka.main.bootstrap[1]: "k2" has no port; write "k2:9092" if that is its port"#,
         r#"24:25: kafka.main.reconnect_backoff_min: reconnect_backoff_min is longer than reconnect_backoff_max; make max at least min"#,
-        r#"25:16: kafka.main.buffer_bytes: a shard's part (1MiB for 2 shards) cannot hold batch_bytes and record_bytes_max of sink[1] (3048KiB); set it to at least "6096KiB", or lower batch_bytes and record_bytes_max"#,
+        r#"25:16: kafka.main.buffer_bytes: a shard's share (1MiB for 2 shards) cannot hold batch_bytes and record_bytes_max of sink[1] (3048KiB); set it to at least "6096KiB", or lower batch_bytes and record_bytes_max"#,
         r#"29:9: sink[0].kafka: there is no cluster "mian"; did you mean "main"?"#,
         r#"30:12: sink[0].filters[0]: "x/#/y" is not a valid topic filter: `#` must be the last level"#,
         r#"31:9: sink[0].topic: "bad/topic" is not a valid Kafka topic: it has `/` at byte 3; Kafka allows letters, digits, `.`, `_` and `-`"#,
         r#"32:1: sink[0].acknowlege: unknown key; did you mean "acknowledge"?"#,
         r#"33:10: sink[0].linger: "2 ms" is not a duration; write a whole number and one of us, ms, s, m, h, d, as in "2ms""#,
-        r#"36:8: sink[1].name: "a" is the name of another sink, on line 28; each sink needs a unique name"#,
+        r#"36:8: sink[1].name: "a" is already the name of another sink, on line 28; each sink needs a unique name"#,
         r#"38:11: sink[1].filters: is an empty list; list at least one, or remove the key"#,
         r#"39:12: sink[1].topic: unknown variable `${topik}`; did you mean `${topic}`?"#,
         r#"41:15: sink[1].compression: "lzma" is not a valid value; must be one of "none", "gzip", "snappy", "lz4", "zstd""#,
@@ -133,11 +133,11 @@ fn shapes_that_are_easily_mistaken() {
         ("[[service]]\npin = true", "1:3: service: expected a table, found a list; write [service] above its keys"),
         (
             "[kafka]\nbootstrap = 'a:1'\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
-            "2:13: kafka.bootstrap: stands outside of a cluster; give the cluster a name, as in [kafka.main]",
+            "2:13: kafka.bootstrap: is outside of a cluster; give the cluster a name, as in [kafka.main]",
         ),
         (
             "[kafka.embedded]\nbootstrap = 'a:1'\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
-            "1:1: kafka.embedded: this name stands for the embedded log; choose another; [embedded] sets it up",
+            "1:1: kafka.embedded: this name is reserved for the embedded log; choose another name; [embedded] configures the embedded log",
         ),
         (
             "[kafka.'a b']\nbootstrap = 'a:1'\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
@@ -192,7 +192,7 @@ fn shapes_that_are_easily_mistaken() {
         ),
         (
             "[embedded]\nbuffer_bytes = '1MiB'",
-            "2:16: embedded.buffer_bytes: a shard's part (512KiB for 2 shards) cannot hold batch_bytes and record_bytes_max \
+            "2:16: embedded.buffer_bytes: a shard's share (512KiB for 2 shards) cannot hold batch_bytes and record_bytes_max \
              of default sink (1256KiB); set it to at least \"2512KiB\", or lower batch_bytes and record_bytes_max",
         ),
         (
@@ -229,7 +229,7 @@ fn shapes_that_are_easily_mistaken() {
         ),
         (
             "[spool]\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'\nspill_after = '2MiB'",
-            "6:15: sink[0].spill_after: a shard's part (1MiB for 2 shards) cannot hold batch_bytes and record_bytes_max \
+            "6:15: sink[0].spill_after: a shard's share (1MiB for 2 shards) cannot hold batch_bytes and record_bytes_max \
              (1256KiB); set it to at least \"2512KiB\", or lower batch_bytes and record_bytes_max",
         ),
         (
@@ -238,12 +238,12 @@ fn shapes_that_are_easily_mistaken() {
         ),
         (
             "[spool]\nbytes_max = '1GiB'\nsegment_bytes = '128MiB'",
-            "2:13: spool.bytes_max: a shard's part (512MiB for 2 shards) holds fewer than 8 segments of 128MiB; set it to at \
+            "2:13: spool.bytes_max: a shard's share (512MiB for 2 shards) holds fewer than 8 segments of 128MiB; set it to at \
              least \"2GiB\", or use smaller segments, or fewer shards",
         ),
         (
             "[spool]\nbytes_max = '64MiB'",
-            "2:13: spool.bytes_max: a shard's part (32MiB for 2 shards) holds fewer than 8 segments of 9MiB; set it to at \
+            "2:13: spool.bytes_max: a shard's share (32MiB for 2 shards) holds fewer than 8 segments of 9MiB; set it to at \
              least \"144MiB\", or use smaller batches and records, or fewer shards",
         ),
         (
@@ -253,7 +253,7 @@ fn shapes_that_are_easily_mistaken() {
         ),
         (
             "[spool]\nbytes_max = '512MiB'\nspool_share = 0.0625",
-            "3:15: spool.spool_share: one sink's part of a shard's room (12MiB) is less than a segment; raise it or \
+            "3:15: spool.spool_share: one sink's share of a shard's spool (12MiB) is less than a segment; raise it or \
              bytes_max, or lower segment_bytes",
         ),
         (
@@ -271,7 +271,7 @@ fn shapes_that_are_easily_mistaken() {
         ),
         (
             "[[listener]]\nbind = '127.0.0.1:9092'",
-            " embedded.bind: 127.0.0.1:9092 is taken by listener[0].bind; use a different port for each",
+            " embedded.bind: 127.0.0.1:9092 is already used by listener[0].bind; use a different port for each",
         ),
     ] {
         assert_eq!(only(text), want);
@@ -301,7 +301,7 @@ fn options_that_do_not_go_together() {
     let address = Some("127.0.0.1:8080".parse().unwrap());
     assert_eq!(
         said("", Overrides { listen: address.into_iter().collect(), ..Overrides::default() }),
-        ["forebay.toml: control.bind: 127.0.0.1:8080 is taken by --listen; use a different port for each"]
+        ["forebay.toml: control.bind: 127.0.0.1:8080 is already used by --listen; use a different port for each"]
     );
 }
 
@@ -333,7 +333,7 @@ proptest! {
 fn kafkas_names_are_told_what_is_ours() {
     let sink = "[kafka.main]\nbootstrap = \"k:9092\"\n[[sink]]\nname = \"a\"\nfilters = \"#\"\ntopic = \"t\"\n";
     for (line, cure) in [
-        ("retries = 3", "expire_after of [[sink]] bounds how long one waits"),
+        ("retries = 3", "expire_after in [[sink]] drops records by age"),
         ("\"delivery.timeout.ms\" = 120000", "set expire_after in [[sink]]"),
         ("max-in-flight = 10", "it is max_inflight in [[sink]]"),
         ("answer_timeout = \"30s\"", "it belongs to [[listener]]"),

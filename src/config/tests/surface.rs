@@ -82,7 +82,7 @@ fn a_problem_names_the_variable() {
         ("FOREBAY_SINK_0_FILTERS", "[\"a/#/b\"]", "\"a/#/b\" is not a valid topic filter"),
         ("FOREBAY_SINK_0_FILTERS", "[\"a", "not TOML: "),
         ("FOREBAY_SINK_0_ACKNOWLEDGE", "stored", "needs a disk buffer, and there is none"),
-        ("FOREBAY_CONTROL_BIND", "127.0.0.1:1", "127.0.0.1:1 is taken by listener[0].bind"),
+        ("FOREBAY_CONTROL_BIND", "127.0.0.1:1", "127.0.0.1:1 is already used by listener[0].bind"),
     ] {
         let said = said(FILE, name, value);
         assert!(said.starts_with(&format!("environment: {name}: ")) && said.contains(want), "{said}");

@@ -49,14 +49,9 @@ async fn make(context: &Context<'_>, topic: &CreatableTopic, validate_only: bool
         }
         let value = config.value.as_deref().unwrap_or_default();
         if config.name.as_str() == "cleanup.policy" && value != "delete" {
-            return Err(Refusal { code: code::INVALID_CONFIG, reason: "this log does not compact" });
+            return Err(Refusal { code: code::INVALID_CONFIG, reason: "compaction is not supported" });
         }
-        tracing::warn!(
-            topic = topic.name.as_str(),
-            config = config.name.as_str(),
-            value,
-            "topic setting not used here"
-        );
+        tracing::warn!(topic = topic.name.as_str(), config = config.name.as_str(), value, "topic setting ignored");
     }
     if validate_only {
         return Ok(Made { partitions, id: uuid::Uuid::nil() });

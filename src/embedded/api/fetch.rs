@@ -139,7 +139,7 @@ async fn wait_for(context: &Context<'_>, wanted: &[Wanted], enough: u64) {
 fn overtaken(wanted: &Wanted, found: &mut Found) {
     match (&mut found.result, plan(wanted)) {
         (Err(failed), Err(code)) => *failed = code,
-        (Err(_), Ok(_)) => tracing::error!(offset = wanted.offset, "a segment that should be there could not be read"),
+        (Err(_), Ok(_)) => tracing::error!(offset = wanted.offset, "an existing segment could not be read"),
         (Ok(_), _) => {}
     }
 }

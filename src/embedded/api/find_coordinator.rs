@@ -43,10 +43,10 @@ fn coordinator(context: &Context<'_>, is_group: bool, key: StrBytes) -> Coordina
     if first(&counters.transaction_requests) {
         tracing::warn!(
             key = found.key.as_str(),
-            "embedded log: a client asks for a transaction coordinator, and there is none here"
+            "embedded log: a client requested a transaction coordinator; transactions are not supported"
         );
     }
-    let message = Some(text("this log has no transactions"));
+    let message = Some(text("transactions are not supported"));
     let found = found.with_error_code(code::COORDINATOR_NOT_AVAILABLE).with_node_id((-1).into());
     found.with_port(-1).with_error_message(message)
 }

@@ -180,7 +180,7 @@ impl Groups {
         match self.on_file(write).await {
             Ok(changes) => offsets::apply(&mut self.committed.borrow_mut(), changes),
             Err(error) => {
-                tracing::error!(%error, "offsets of a consumer group could not be committed");
+                tracing::error!(%error, "cannot commit offsets of a consumer group");
                 return Err(code::COORDINATOR_NOT_AVAILABLE);
             }
         }
@@ -193,7 +193,7 @@ impl Groups {
         if is_overgrown {
             let all = self.committed.borrow().clone();
             if let Err(error) = self.on_file(move |file, disk| file.compact(disk, &all)).await {
-                tracing::error!(%error, "the file of committed offsets could not be written anew");
+                tracing::error!(%error, "cannot rewrite the file of committed offsets");
             }
         }
     }

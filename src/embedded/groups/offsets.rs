@@ -124,7 +124,7 @@ pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> io::Result<(OffsetFile, Offse
     }
     if at < bytes.len() {
         let (bytes, kept) = (bytes.len() - at, at);
-        tracing::warn!(file = %path.display(), bytes, kept, "unreadable end of the committed offsets cut off");
+        tracing::warn!(file = %path.display(), bytes, kept, "truncated the unreadable end of the committed offsets");
         file.set_len(at as u64)?;
     }
     // What a killed process wrote and did not sync is about to be shown.

@@ -17,7 +17,7 @@ use crate::embedded::topic_config::TopicConfig;
 const NO_TOPIC: Refusal = Refusal { code: code::UNKNOWN_TOPIC_OR_PARTITION, reason: "no such topic" };
 
 fn disk_refused(topic: &str, error: &io::Error) -> Refusal {
-    tracing::error!(topic, %error, "the topic's files could not be changed");
+    tracing::error!(topic, %error, "cannot change the topic's files");
     Refusal { code: code::STORAGE_ERROR, reason: "the disk refused the change of the topic's files" }
 }
 
@@ -46,7 +46,7 @@ impl Store {
         self.groups.forget_topic(name).await;
         let gone = name.to_owned();
         if let Err(error) = self.on_disk(move |disk, root| meta::finish_deletion(disk, root, &gone)).await {
-            tracing::error!(topic = name, %error, "files of a deleted topic are left; the next start removes them");
+            tracing::error!(topic = name, %error, "some files of a deleted topic remain; the next start removes them");
         }
         Ok(())
     }
@@ -69,13 +69,13 @@ impl Store {
         let topic = self.topic(name).ok_or(NO_TOPIC)?;
         let wanted = usize::try_from(count).unwrap_or(0);
         if wanted <= topic.partitions.len() {
-            return refuse(code::INVALID_PARTITIONS, "a topic can only be given more partitions than it has");
+            return refuse(code::INVALID_PARTITIONS, "the number of partitions can only be increased");
         }
         if count > self.settings.partitions_per_topic_max {
-            return refuse(code::INVALID_PARTITIONS, "more partitions than this log lets a topic have");
+            return refuse(code::INVALID_PARTITIONS, "too many partitions for one topic");
         }
         if self.topics.borrow().partitions + wanted - topic.partitions.len() > self.settings.partitions_max {
-            return refuse(code::POLICY_VIOLATION, "this log has as many partitions as it may have");
+            return refuse(code::POLICY_VIOLATION, "the limit on partitions (partitions_max) is reached");
         }
         Ok(topic)
     }
@@ -154,7 +154,7 @@ impl Store {
                 Err(error) => Err(error),
             };
             if let Err(error) = removed {
-                tracing::error!(topic = %topic.name, %error, "retention: segments could not be removed");
+                tracing::error!(topic = %topic.name, %error, "retention: cannot remove segments");
             }
         }
     }

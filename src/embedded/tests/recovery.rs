@@ -252,7 +252,7 @@ fn a_directory_of_the_format_before_this_one_is_refused_and_left_alone() {
     let node = dir.path().join("node.json");
     fs::write(&node, br#"{"format":1,"cluster_id":"x"}"#).unwrap();
     let error = EmbeddedLog::start(settings(dir.path())).err().unwrap().to_string();
-    for words in ["node.json", "`format` is 1", "a directory of its own", "service.data_dir"] {
+    for words in ["node.json", "`format` is 1", "set another", "service.data_dir"] {
         assert!(error.contains(words), "{error}");
     }
     assert_eq!(fs::read(&node).unwrap(), br#"{"format":1,"cluster_id":"x"}"#);

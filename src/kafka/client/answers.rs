@@ -86,7 +86,7 @@ impl Client {
                 if asked { Ok(()) } else { Err("ApiVersions cannot be asked".to_owned()) }
             }
             Negotiated::Refused(error) => Err(format!("ApiVersions was refused with error {error}")),
-            Negotiated::NothingCommon(api) => Err(format!("it speaks no version of {api:?} that Forebay speaks")),
+            Negotiated::NothingCommon(api) => Err(format!("it supports no version of {api:?} that Forebay supports")),
         }
     }
 

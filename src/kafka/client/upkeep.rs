@@ -270,8 +270,8 @@ fn handed_over(request: &ProduceRequest) -> Vec<ProduceResult> {
 /// The first failure in a row is worth an operator's look; the others are the same news.
 pub(super) fn log_failure(lane: &Lane, why: &str) {
     if lane.backoff.is_fresh() {
-        tracing::warn!(broker = %lane.endpoint, "no way to this Kafka broker: {why}; it is tried again. Is its address right? `forebay check` tells");
+        tracing::warn!(broker = %lane.endpoint, "cannot connect to Kafka broker: {why}; retrying. `forebay check` tests the address");
     } else {
-        tracing::debug!(broker = %lane.endpoint, "no way to this Kafka broker: {why}");
+        tracing::debug!(broker = %lane.endpoint, "cannot connect to Kafka broker: {why}");
     }
 }

@@ -54,8 +54,8 @@ fn found(disk: &SimDisk) -> Result<String, String> {
 
 #[test]
 fn folders_of_each_version_are_read_or_refused_with_words() {
-    let refused = "segment 0: format version 1 is not known to this program; drain it with the program that wrote it, \
-                   then move the folder away";
+    let refused = "segment 0: format version 1 is not supported by this version of Forebay; let the version that wrote it \
+                   send its records, then move the directory away";
     let kept = fs::read_to_string(folder(2).join("found.txt")).expect("what was found");
     let versions: [(u16, Result<&str, &str>); VERSION as usize] = [(1, Err(refused)), (2, Ok(&kept))];
     for (version, expected) in versions {

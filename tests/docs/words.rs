@@ -1,0 +1,133 @@
+//! Keys, fields, API paths and messages that the documents name are the program's.
+
+use std::collections::HashSet;
+use std::fs;
+use std::process::Command;
+
+use super::support::service::{self, Service};
+use super::{for_operators, prose, quoted, read, root};
+
+/// Names of others: the kernel's, and values of EMQX's settings.
+const FOREIGN: &[&str] = &["io_uring", "io_uring_disabled", "mosquitto_pub", "key_dispatch", "all_isr", "leader_only"];
+/// Where the members of JSON objects are written that no description has.
+const WRITERS: &[&str] = &["src/rule/envelope.rs", "src/shard/dead_letters/line.rs"];
+
+/// Words of letters, digits and underscores.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+fn generated(document: &str) -> String {
+    let text = read(document);
+    let (_, tables) = text.split_once("<!-- generated from the code").expect("generated tables");
+    tables.split_once("<!-- end -->").expect("their end").0.to_owned()
+}
+
+#[test]
+fn keys_fields_and_paths_that_are_named_exist() {
+    let service = Service::start(&service::config("[spool]\nbytes_max = \"128MiB\"\n"));
+    let (_, described) = service.get("/api/v1/openapi.json").expect("the description");
+    let schema = Command::new(env!("CARGO_BIN_EXE_forebay")).args(["config", "schema"]).output().expect("the schema");
+    let schema = String::from_utf8(schema.stdout).expect("UTF-8");
+    let writers: String = WRITERS.iter().map(|file| read(file)).collect();
+    let tables = generated("docs/METRICS.md") + &generated("docs/API.md");
+    let mut known: HashSet<&str> =
+        [schema.as_str(), &described, &tables, &writers].into_iter().flat_map(words).collect();
+    known.extend(words(&tables).filter_map(|word| word.strip_prefix("forebay_")));
+    known.extend(FOREIGN);
+    let described: serde_json::Value = serde_json::from_str(&described).expect("JSON");
+    let paths: Vec<String> = described["paths"].as_object().expect("paths").keys().cloned().collect();
+    let described = |path: &str| {
+        let segments: Vec<&str> = path.split('/').collect();
+        paths.iter().any(|known| {
+            let known: Vec<&str> = known.split('/').collect();
+            known.len() == segments.len()
+                && known.iter().zip(&segments).all(|(known, given)| known == given || known.starts_with('{'))
+        })
+    };
+    let (mut unknown, mut tried) = (Vec::new(), 0);
+    // The rules' page names methods, not what an operator writes.
+    for (path, text) in for_operators().filter(|(path, _)| path != "docs/RULES.md") {
+        let other = if path == "docs/MIGRATING.md" { others(&text) } else { HashSet::new() };
+        for (number, quoted) in quoted(&text) {
+            let word = quoted.split(['{', ' ', '=', '[', ':']).next().unwrap_or_default();
+            // `sink.expire_after` is a key with its section.
+            let key = word.rsplit('.').next().unwrap_or_default().trim_start_matches('…');
+            let snake =
+                key.contains('_') && key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            let is_key = !word.contains('/') && snake && !key.starts_with('_') && !other.contains(key);
+            tried += usize::from(is_key);
+            if is_key
+                && !known.contains(key)
+                && !known.iter().any(|known| known.strip_suffix(key).is_some_and(|rest| rest.ends_with('_')))
+            {
+                unknown.push(format!("{path}:{number}: {quoted}"));
+            }
+        }
+        for (number, line) in prose(&text) {
+            for rest in line.split("/api/v1").skip(1) {
+                let end =
+                    rest.find(|c: char| !c.is_ascii_alphanumeric() && !"/-_.{}".contains(c)).unwrap_or(rest.len());
+                let api = format!("/api/v1{}", rest[..end].trim_end_matches('.'));
+                tried += 1;
+                if !["/api/v1", "/api/v1/", "/api/v1/openapi.json"].contains(&api.as_str()) && !described(&api) {
+                    unknown.push(format!("{path}:{number}: {api}"));
+                }
+            }
+        }
+    }
+    assert!(tried > 300, "names were not found: {tried}");
+    assert!(unknown.is_empty(), "names that the program does not have:\n{}", unknown.join("\n"));
+}
+
+/// Names of TBMQ and EMQX: `src/config/kafka_names.rs` has its own test of these.
+fn others(text: &str) -> HashSet<&str> {
+    let paragraphs = text.split("\n\n").filter(|paragraph| paragraph.starts_with("In a configuration file"));
+    paragraphs.flat_map(|paragraph| paragraph.split('`').skip(1).step_by(2)).collect()
+}
+
+/// What the operating system says.
+const SYSTEMS: &[&str] =
+    &["Address already in use", "Cannot assign requested address", "Permission denied", "Connection refused"];
+
+#[test]
+fn messages_that_troubleshooting_quotes_are_the_programs() {
+    let mut source = String::new();
+    let mut folders = vec![root().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a readable folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                // A string that goes on behind a backslash is one string.
+                let text = fs::read_to_string(&path).expect("UTF-8");
+                let lines = text.split("\\\n").map(str::trim_start);
+                source.push_str(&lines.collect::<String>());
+            }
+        }
+    }
+    let document = read("docs/TROUBLESHOOTING.md");
+    let sections = ["## The service does not start\n", "## Command line\n"];
+    let (mut strange, mut tried) = (Vec::new(), 0);
+    for section in sections {
+        let rows = document.split_once(section).expect("the section").1.split("\n## ").next().unwrap_or_default();
+        for row in rows.lines().filter(|line| line.starts_with("| `")) {
+            let message = row.split('`').nth(1).unwrap_or_default();
+            // Between what differs from case to case: names in capitals, addresses, what the system says.
+            let fixed = SYSTEMS.iter().fold(message.to_owned(), |text, system| text.replace(system, "…"));
+            for part in fixed.split(['…', ':', ';', '(', ')', '"']).map(str::trim) {
+                let part = part.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').trim();
+                if part.split(' ').count() < 3 {
+                    continue;
+                }
+                tried += 1;
+                if !source.contains(part) {
+                    strange.push(format!("{part:?} of {message:?}"));
+                }
+            }
+        }
+    }
+    assert!(tried > 8, "messages were not found: {tried}");
+    assert!(strange.is_empty(), "messages that the program does not have:\n{}", strange.join("\n"));
+}
