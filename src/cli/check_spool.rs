@@ -171,7 +171,7 @@ mod tests {
         assert!(text.contains("sink m: records are kept in memory; acknowledged when all in-sync"), "{text}");
         let memory = said("[service]\nshards = 1\npin = false\ndata_dir = '/dev/shm/forebay-not-there'\n[spool]");
         if fs::read_to_string("/proc/mounts").unwrap().contains(" /dev/shm tmpfs ") {
-            assert!(memory.contains("warning  spool: /dev/shm: this file system is memory"), "{memory}");
+            assert!(memory.contains("warning  spool: /dev/shm: this file system is in memory"), "{memory}");
         }
     }
 

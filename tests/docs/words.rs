@@ -1,11 +1,10 @@
-//! Keys, fields, API paths and messages that the documents name are the program's.
+//! Keys, fields and API paths that the documents name are the program's. (`tests/service/troubleshooting.rs` tries the messages.)
 
 use std::collections::HashSet;
-use std::fs;
 use std::process::Command;
 
 use super::support::service::{self, Service};
-use super::{for_operators, prose, quoted, read, root};
+use super::{for_operators, prose, quoted, read};
 
 /// Names of others: the kernel's, and values of EMQX's settings.
 const FOREIGN: &[&str] = &["io_uring", "io_uring_disabled", "mosquitto_pub", "key_dispatch", "all_isr", "leader_only"];
@@ -84,50 +83,4 @@ fn keys_fields_and_paths_that_are_named_exist() {
 fn others(text: &str) -> HashSet<&str> {
     let paragraphs = text.split("\n\n").filter(|paragraph| paragraph.starts_with("In a configuration file"));
     paragraphs.flat_map(|paragraph| paragraph.split('`').skip(1).step_by(2)).collect()
-}
-
-/// What the operating system says.
-const SYSTEMS: &[&str] =
-    &["Address already in use", "Cannot assign requested address", "Permission denied", "Connection refused"];
-
-#[test]
-fn messages_that_troubleshooting_quotes_are_the_programs() {
-    let mut source = String::new();
-    let mut folders = vec![root().join("src")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).expect("a readable folder").flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                // A string that goes on behind a backslash is one string.
-                let text = fs::read_to_string(&path).expect("UTF-8");
-                let lines = text.split("\\\n").map(str::trim_start);
-                source.push_str(&lines.collect::<String>());
-            }
-        }
-    }
-    let document = read("docs/TROUBLESHOOTING.md");
-    let sections = ["## The service does not start\n", "## Command line\n"];
-    let (mut strange, mut tried) = (Vec::new(), 0);
-    for section in sections {
-        let rows = document.split_once(section).expect("the section").1.split("\n## ").next().unwrap_or_default();
-        for row in rows.lines().filter(|line| line.starts_with("| `")) {
-            let message = row.split('`').nth(1).unwrap_or_default();
-            // Between what differs from case to case: names in capitals, addresses, what the system says.
-            let fixed = SYSTEMS.iter().fold(message.to_owned(), |text, system| text.replace(system, "…"));
-            for part in fixed.split(['…', ':', ';', '(', ')', '"']).map(str::trim) {
-                let part = part.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').trim();
-                if part.split(' ').count() < 3 {
-                    continue;
-                }
-                tried += 1;
-                if !source.contains(part) {
-                    strange.push(format!("{part:?} of {message:?}"));
-                }
-            }
-        }
-    }
-    assert!(tried > 8, "messages were not found: {tried}");
-    assert!(strange.is_empty(), "messages that the program does not have:\n{}", strange.join("\n"));
 }

@@ -76,7 +76,7 @@ fn what_kafka_does_not_take_in_time_is_reported() {
         device.ping();
     }
     assert_eq!(service.terminate().code(), Some(1));
-    assert!(service.log().contains("7 messages are not in Kafka"), "{}", service.log());
+    assert!(service.log().contains("7 records are not in Kafka"), "{}", service.log());
     assert!(service.log().contains("service.drain_grace"), "{}", service.log());
     for mut device in devices {
         // None of them was told that its message is safe.

@@ -90,7 +90,7 @@ fn a_problem_names_the_variable() {
     let lonely = said("", "FOREBAY_SINK_0_NAME", "x");
     assert!(lonely.contains("environment: sink[0].filters: is required"), "{lonely}");
     let far = said("", "FOREBAY_SINK_QQQQQQQQ", "x");
-    assert!(far.contains("FOREBAY_VAR_ is free for your own"), "{far}");
+    assert!(far.contains("names that begin with FOREBAY_VAR_ are for templates"), "{far}");
 }
 
 #[test]
