@@ -280,7 +280,7 @@ impl World {
     /// The operator sees why, and starts the process again where that helps.
     fn start_refused(&mut self, why: String) {
         // Rows wait of a sink that is in memory now: it is put back.
-        let in_memory = why.contains("its buffer is \"memory\"");
+        let in_memory = why.contains("its buffer is now \"memory\"");
         let reads_fail = self.disk_reads_fail() && why.contains("the disk cannot read it");
         if in_memory && self.lives.iter().any(|life| life.sinks.iter().any(|sink| sink.buffer != Buffer::Memory)) {
             self.put_buffers_back();

@@ -124,6 +124,9 @@ pub fn health(from: &AskArgs) -> Result<String, String> {
 }
 
 pub(super) fn unanswered(address: SocketAddr, error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::InvalidData {
+        return format!("http://{address}: this is not Forebay's control plane: it does not answer with HTTP");
+    }
     format!("http://{address}: {error}; is the service running? Set its address with --control or control.bind")
 }
 

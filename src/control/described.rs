@@ -247,10 +247,10 @@ impl Described {
             State::Stalled => {
                 let (rows, seconds) = (span.now.sink(sink, S::BufferedRows), WINDOW.as_secs());
                 let why = match errors(&span.now) - errors(&span.then) {
-                    0 => "Kafka has not answered",
-                    _ => "Kafka answers with errors; /metrics has them by code, /api/v1/events the topics",
+                    0 => "no response from Kafka, or a topic or leader is missing; `forebay events` shows which",
+                    _ => "Kafka answers with errors; /metrics has them by code, `forebay events` the topics",
                 };
-                Some(format!("{rows} records are waiting and none was finished for {seconds} s: {why}"))
+                Some(format!("{rows} records waiting, none finished for {seconds} s: {why}"))
             }
         }
     }

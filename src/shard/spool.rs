@@ -170,7 +170,13 @@ impl Core {
         }
     }
 
-    fn tell_failed(&mut self, what: &str, error: &io::Error, now: Monotonic) {
+    /// A disk that goes on failing is an event every ten seconds, not at every attempt.
+    fn tell_failed(&mut self, what: &'static str, error: &io::Error, now: Monotonic) {
+        let told = &mut self.outlets.full.failure_told;
+        if told.is_some_and(|(before, at)| before == what && now.since(at) < FAILED_AGAIN) {
+            return;
+        }
+        *told = Some((what, now));
         self.teller.tell(Kind::SpoolFailed, second(now), |event| event.with(Field::Reason, format!("{what}: {error}")));
     }
 
@@ -245,6 +251,7 @@ impl Core {
 
     /// The first message for which there is no room is an event, and so is the end of that.
     fn tell_full(&mut self, now: Monotonic) {
+        self.outlets.look_again();
         let Some(full) = self.outlets.full.turn(now) else { return };
         let kind = if full { Kind::SpoolFull } else { Kind::SpoolRoom };
         let reason = self.outlets.full.why;
@@ -274,6 +281,16 @@ impl Core {
 }
 
 impl Outlets {
+    /// A publisher that waits does not ask again before there is room: whether what found none would find some now.
+    fn look_again(&mut self) {
+        let (Some(sink), Some(buffer)) = (self.full.sink.filter(|_| self.full.last.is_some()), &mut self.buffer) else {
+            return;
+        };
+        let plan = &self.plans[sink];
+        let room = buffer.admit(plan.cluster, plan.sink, self.full.bytes);
+        self.full.found |= matches!(room, Err(SpoolFull::Whole | SpoolFull::Sink));
+    }
+
     /// `drop-oldest`: where a message has found no room, the oldest rows that are on the disk alone and in no batch go.
     fn make_room(&mut self, now: Monotonic) {
         let Some((full, sink, bytes)) = self.full.wanted else { return };
@@ -302,6 +319,9 @@ impl Outlets {
 /// How often a disk that refuses what it is asked is looked at.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 
+/// When a failure of the disk is told again.
+const FAILED_AGAIN: Duration = Duration::from_secs(10);
+
 /// When the oldest go again, if that has made no room.
 const DROP_AGAIN: Duration = Duration::from_millis(200);
 
@@ -309,24 +329,27 @@ const DROP_AGAIN: Duration = Duration::from_millis(200);
 const WHOLE: &str = "it is full as a whole";
 const SHARE: &str = "the sink has used its share (spool_share)";
 
-/// Whether messages find no room, as an operator is told: at once when that begins, and when none has for a while.
+/// Whether messages find no room, as an operator is told: at once when that begins, and when there has been room for a while.
 #[derive(Debug, Default)]
 pub(super) struct Fullness {
     /// What was full, and for which sink of the configuration, when a message last found no room.
     pub(super) why: Option<SpoolFull>,
     pub(super) sink: Option<usize>,
+    bytes: usize,
     found: bool,
     last: Option<Monotonic>,
     /// The oldest are to make room: for whom, and how much.
     wanted: Option<(SpoolFull, usize, usize)>,
     /// When that was last done, and [`Buffer::freed`] then.
     dropped: Option<(Monotonic, u64)>,
+    /// Which failure of the disk was last told, and when.
+    failure_told: Option<(&'static str, Monotonic)>,
 }
 
 impl Fullness {
     /// A message has found no room.
     pub(super) fn note(&mut self, why: SpoolFull, sink: usize, bytes: usize, when_full: WhenFull) {
-        (self.why, self.sink, self.found) = (Some(why), Some(sink), true);
+        (self.why, self.sink, self.bytes, self.found) = (Some(why), Some(sink), bytes, true);
         if when_full == WhenFull::DropOldest {
             self.wanted = Some((why, sink, bytes));
         }
@@ -341,5 +364,5 @@ impl Fullness {
     }
 }
 
-/// No message has found it full for so long: there is room again.
+/// There has been room for so long: it is no longer full.
 const ROOM_AFTER: Duration = Duration::from_secs(5);

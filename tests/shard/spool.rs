@@ -155,10 +155,14 @@ fn a_full_spool_answers_nothing_and_goes_on_by_itself() {
     assert_eq!(world.told(Kind::SpoolFull), 1);
     world.advance(Duration::from_secs(60));
     assert!(acked(&mut world, device).is_empty() && world.table.wire(device).paused);
+    // Who waits asks no more, and it is full nevertheless.
+    assert_eq!((world.told(Kind::SpoolRoom), world.number(ShardMetric::SpoolFull)), (0, 1));
     world.kafka_up = true;
     world.advance(Duration::from_secs(5));
     assert!(!world.table.wire(device).paused);
     assert_eq!(acked(&mut world, device), [last]);
+    world.advance(Duration::from_secs(10));
+    assert_eq!((world.told(Kind::SpoolRoom), world.number(ShardMetric::SpoolFull)), (1, 0));
     world.advance(Duration::from_secs(60));
     assert_eq!(world.broker.records.len(), usize::from(last));
 }
@@ -318,6 +322,8 @@ fn no_segment_can_be_made_and_then_one_can() {
     world.advance(Duration::from_secs(60));
     answered += acked(&mut world, device).len();
     assert!(answered < usize::from(sent));
+    let told = world.told(Kind::SpoolFailed);
+    assert!((6..=8).contains(&told), "told every ten seconds, not at every attempt: {told}");
     world.table.disk.full = false;
     world.advance(Duration::from_secs(1));
     assert_eq!(answered + acked(&mut world, device).len(), usize::from(sent), "within a second");
@@ -339,7 +345,7 @@ fn rows_of_a_sink_that_is_gone_refuse_the_start() {
         _ => None,
     });
     let why = why.expect("a refusal");
-    assert!(why.contains("\"all\"") && why.contains("1 message"), "{why}");
+    assert!(why.contains("\"all\"") && why.contains("1 records of sink"), "{why}");
     world.table.disk.kill();
     world.restart(Some(&spooled("", "")));
     world.kafka_up = true;
