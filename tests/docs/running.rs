@@ -46,7 +46,9 @@ fn commands(text: &str) -> Vec<String> {
             continue;
         }
         let prompt = line.strip_prefix("    $ ").or_else(|| line.strip_prefix("    curl ").map(|_| &line[4..]));
-        let Some(line) = (if shell { Some(line) } else { prompt.filter(|_| !inside) }) else { continue };
+        // A command goes on behind a backslash, without another prompt.
+        let goes_on = Some(line).filter(|_| shell || !begun.is_empty());
+        let Some(line) = goes_on.or(prompt.filter(|_| !inside)) else { continue };
         if let Some(first) = line.trim_end().strip_suffix('\\') {
             begun.push_str(first);
             continue;
@@ -138,7 +140,8 @@ impl Place<'_> {
 
 /// The JSON that a document shows below a command.
 fn shown(text: &str, command: &str) -> Option<serde_json::Value> {
-    let after = text.split_once(&format!("    $ {command}\n"))?.1;
+    let joined = text.replace("\\\n        ", "");
+    let after = joined.split_once(&format!("    $ {command}\n"))?.1;
     let lines: Vec<&str> =
         after.lines().take_while(|line| line.starts_with("    ") && !line.starts_with("    $")).collect();
     serde_json::from_str(&lines.join("\n")).ok()
