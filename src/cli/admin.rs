@@ -9,6 +9,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use kafka_protocol::messages::{
     ApiVersionsRequest, DescribeConfigsRequest, MetadataRequest, MetadataResponse, RequestHeader, ResponseHeader,
     TopicName, describe_configs_request::DescribeConfigsResource, metadata_request::MetadataRequestTopic,
+    metadata_response::MetadataResponseBroker,
 };
 use kafka_protocol::protocol::{Decodable as _, Encodable as _, HeaderVersion as _, Request, StrBytes};
 
@@ -21,6 +22,27 @@ const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 /// The last version of Metadata that tells what may be done with the cluster; all up to here name topics.
 const METADATA_VERSION_MAX: i16 = 10;
+
+/// How far a connection came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Resolve,
+    Connect,
+    ApiVersions,
+    Metadata,
+}
+
+impl Stage {
+    /// The word in JSON.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::ApiVersions => "api_versions",
+            Self::Metadata => "metadata",
+        }
+    }
+}
 
 /// A connection that has answered as Kafka does.
 pub(super) struct Admin {
@@ -53,21 +75,38 @@ impl Admin {
     /// # Errors
     /// What is wrong with it, in words that name it.
     pub(super) fn connect_to(cluster: &Cluster, broker: &str) -> Result<Self, String> {
+        Self::connect_in_stages(cluster, broker).map_err(|(_, why)| why)
+    }
+
+    /// Connects to one broker and asks it for the brokers of its cluster: `ID at HOST:PORT`.
+    ///
+    /// # Errors
+    /// The stage that failed, and why.
+    pub(super) fn try_broker(cluster: &Cluster, broker: &str) -> Result<Vec<String>, (Stage, String)> {
+        let mut admin = Self::connect_in_stages(cluster, broker)?;
+        let metadata = admin.metadata(&[]).map_err(|why| (Stage::Metadata, why))?;
+        let member = |one: &MetadataResponseBroker| format!("{} at {}:{}", one.node_id.0, one.host, one.port);
+        Ok(metadata.brokers.iter().map(member).collect())
+    }
+
+    fn connect_in_stages(cluster: &Cluster, broker: &str) -> Result<Self, (Stage, String)> {
         let stream = open(cluster, broker)?;
         let timeout = Some(cluster.request_timeout);
         let set = stream.set_read_timeout(timeout).and_then(|()| stream.set_write_timeout(timeout));
-        set.and_then(|()| stream.set_nodelay(true)).map_err(|error| format!("{broker}: {error}"))?;
+        set.and_then(|()| stream.set_nodelay(true)).map_err(|error| (Stage::Connect, format!("{broker}: {error}")))?;
         let client_id = StrBytes::from(cluster.client_id.clone());
         let (broker, versions) = (broker.to_owned(), HashMap::new());
         let mut admin = Self { stream, client_id, correlation: 0, versions, broker };
         // Version 0 is understood by every broker there is.
         let answer = admin.ask_at(&ApiVersionsRequest::default(), 0).map_err(|error| {
-            format!(
+            let why = format!(
                 "{error}; this is not a response of a Kafka broker; the port must be that of a listener without TLS and SASL"
-            )
+            );
+            (Stage::ApiVersions, why)
         })?;
         if answer.error_code != 0 {
-            return Err(format!("{}: ApiVersions was refused with error {}", admin.broker, answer.error_code));
+            let why = format!("{}: ApiVersions was refused with error {}", admin.broker, answer.error_code);
+            return Err((Stage::ApiVersions, why));
         }
         let versions = answer.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version)));
         admin.versions = versions.collect();
@@ -164,12 +203,15 @@ impl Admin {
     }
 }
 
-fn open(cluster: &Cluster, broker: &str) -> Result<TcpStream, String> {
+fn open(cluster: &Cluster, broker: &str) -> Result<TcpStream, (Stage, String)> {
     let addresses: Vec<_> = broker
         .to_socket_addrs()
-        .map_err(|error| format!("{broker}: cannot resolve the host name ({error})"))?
+        .map_err(|error| (Stage::Resolve, format!("{broker}: cannot resolve the host name ({error})")))?
         .collect();
-    let mut why = format!("{broker}: the host name has no address");
+    if addresses.is_empty() {
+        return Err((Stage::Resolve, format!("{broker}: the host name has no address")));
+    }
+    let mut why = String::new();
     for address in addresses {
         match TcpStream::connect_timeout(&address, cluster.connect_timeout) {
             Ok(stream) => return Ok(stream),
@@ -179,7 +221,7 @@ fn open(cluster: &Cluster, broker: &str) -> Result<TcpStream, String> {
             Err(error) => why = format!("{broker}: {}", said(&error)),
         }
     }
-    Err(why)
+    Err((Stage::Connect, why))
 }
 
 fn said(error: &std::io::Error) -> String {

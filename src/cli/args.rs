@@ -1,13 +1,18 @@
 //! The command line. `forebay` alone means `forebay run`; options take the place of what the file says.
 
+mod run;
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{self, Config, LogFormat, LogLevel, Overrides, Problems, Text};
+use self::run::control;
+pub use self::run::{ControlBind, RunArgs};
+use crate::config::{self, Config, Overrides, Problems};
 
 /// What `-V` prints behind the name: the version, and the commit and target that it was built from.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("FOREBAY_BUILD"), ")");
@@ -323,59 +328,6 @@ pub enum ConfigCommand {
     Schema,
 }
 
-/// Options of `forebay run`.
-#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
-pub struct RunArgs {
-    /// Configuration file (TOML), `-` for standard input; without it the defaults apply
-    #[arg(short, long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-
-    /// MQTT address, instead of all [[listener]] sections; may be repeated; port 0 picks a free port
-    #[arg(long, value_name = "ADDRESS", value_parser = config::parse_address)]
-    pub listen: Vec<SocketAddr>,
-
-    /// Bootstrap brokers; without a cluster in the file, this replaces the embedded log
-    #[arg(long, value_name = "HOST:PORT[,...]", value_parser = non_empty)]
-    pub kafka: Option<String>,
-
-    /// Run the embedded log at this address
-    #[arg(long, value_name = "ADDRESS", value_parser = config::parse_address)]
-    pub embedded: Option<SocketAddr>,
-
-    /// Address for health, metrics and the API, or `off`
-    #[arg(long, value_name = "ADDRESS", value_parser = control)]
-    pub control: Option<ControlBind>,
-
-    /// Data directory
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-
-    /// Number of shards; 0: one per available core
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1_024))]
-    pub shards: Option<u16>,
-
-    /// Do not pin shards to cores
-    #[arg(long)]
-    pub no_pin: bool,
-
-    /// Log format
-    #[arg(long, value_name = "FORMAT", value_parser = log_format())]
-    pub log_format: Option<LogFormat>,
-
-    /// Minimum level of log lines
-    #[arg(long, value_name = "LEVEL", value_parser = log_level())]
-    pub log_level: Option<LogLevel>,
-}
-
-/// Value of `--control`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ControlBind {
-    /// No control plane.
-    Off,
-    /// Its address.
-    At(SocketAddr),
-}
-
 /// Reads the command line of the process. Help, version and wrong usage are printed here and end the process (0 or 2).
 #[must_use]
 pub fn parse() -> Command {
@@ -406,192 +358,6 @@ impl Cli {
     }
 }
 
-impl RunArgs {
-    /// The configuration: the file or the defaults, overridden by these options.
-    ///
-    /// # Errors
-    /// Everything that is wrong with the file and the options.
-    pub fn load(&self) -> Result<Config, Problems> {
-        self.load_text().map(|(config, _)| config)
-    }
-
-    /// The same, with the text that it was read from.
-    ///
-    /// # Errors
-    /// Everything that is wrong with the file and the options.
-    pub fn load_text(&self) -> Result<(Config, Text), Problems> {
-        let text = config::read(self.file().as_deref())?;
-        Ok((text.resolve(&self.overrides())?, text))
-    }
-
-    /// The configuration file, if there is one.
-    #[must_use]
-    pub fn file(&self) -> Option<PathBuf> {
-        file(self.config.as_ref())
-    }
-
-    /// Whether the file is standard input, which can be read once.
-    #[must_use]
-    pub fn reads_standard_input(&self) -> bool {
-        self.file().is_some_and(|file| file == std::path::Path::new("-"))
-    }
-
-    /// The options as overrides of the file.
-    #[must_use]
-    pub fn overrides(&self) -> Overrides {
-        Overrides {
-            data_dir: self.data_dir.clone(),
-            shards: self.shards.map(usize::from),
-            pin: self.no_pin.then_some(false),
-            listen: self.listen.clone(),
-            control: self.control.map(|control| match control {
-                ControlBind::Off => None,
-                ControlBind::At(address) => Some(address),
-            }),
-            kafka: self.kafka.clone(),
-            embedded: self.embedded,
-            log_format: self.log_format,
-            log_level: self.log_level,
-            environment: config::environment(),
-        }
-    }
-}
-
-fn control(text: &str) -> Result<ControlBind, String> {
-    if text == "off" { Ok(ControlBind::Off) } else { config::parse_address(text).map(ControlBind::At) }
-}
-
 fn non_empty(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("give at least one broker, as in 127.0.0.1:9092".to_owned()) } else { Ok(text.to_owned()) }
-}
-
-fn log_format() -> impl TypedValueParser<Value = LogFormat> {
-    PossibleValuesParser::new(["text", "json"])
-        .map(|word| if word == "json" { LogFormat::Json } else { LogFormat::Text })
-}
-
-fn log_level() -> impl TypedValueParser<Value = LogLevel> {
-    const LEVELS: [LogLevel; 5] = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
-    PossibleValuesParser::new(LEVELS.map(LogLevel::as_str))
-        .map(|word| LEVELS.into_iter().find(|level| level.as_str() == word).unwrap_or(LogLevel::Info))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::error::ErrorKind;
-
-    fn run(line: &str) -> RunArgs {
-        match parse_from(line.split(' ')).expect(line) {
-            Command::Run(args) => args,
-            other => panic!("{line} is {other:?}"),
-        }
-    }
-
-    #[test]
-    fn the_document_has_every_option_and_status() {
-        let document = include_str!("../../docs/CONFIGURATION.md");
-        let whole = definition();
-        let create = whole.find_subcommand("topics").and_then(|topics| topics.find_subcommand("create"));
-        let inspect = whole.find_subcommand("spool").and_then(|spool| spool.find_subcommand("inspect"));
-        for command in [create, inspect, whole.find_subcommand("sinks"), whole.find_subcommand("events")] {
-            for option in command.expect("a command").get_arguments().filter_map(|option| option.get_long()) {
-                assert!(document.contains(&format!("`--{option}")), "--{option}");
-            }
-        }
-        for option in definition().get_arguments().filter_map(|option| option.get_long()) {
-            assert!(["help", "version"].contains(&option) || document.contains(&format!("`--{option}")), "--{option}");
-        }
-        for status in [crate::cli::EXIT_DONE, crate::cli::EXIT_FAILED, crate::cli::EXIT_USAGE] {
-            assert!(document.contains(&format!("| {status} | ")), "{status}");
-        }
-    }
-
-    #[test]
-    fn the_definition_holds_together() {
-        definition().debug_assert();
-    }
-
-    #[test]
-    fn bare_means_run() {
-        assert_eq!(run("forebay"), RunArgs::default());
-        assert_eq!(run("forebay run"), RunArgs::default());
-        assert_eq!(run("forebay --config a.toml"), run("forebay run -c a.toml"));
-        assert_eq!(run("forebay").overrides(), Overrides::default());
-    }
-
-    #[test]
-    fn check_takes_the_file_with_and_without_its_option() {
-        let file = |line: &str| match parse_from(line.split(' ')).expect(line) {
-            Command::Check(args) => args.file.or(args.from.config).expect("a file"),
-            other => panic!("{line} is {other:?}"),
-        };
-        assert_eq!(file("forebay check a.toml --offline"), PathBuf::from("a.toml"));
-        assert_eq!(file("forebay check --json -c a.toml"), PathBuf::from("a.toml"));
-        let offline = match parse_from(["forebay", "check", "--offline"]).unwrap() {
-            Command::Check(args) => args.offline,
-            other => panic!("{other:?}"),
-        };
-        assert!(offline);
-    }
-
-    #[test]
-    fn localhost_is_an_address() {
-        assert_eq!(run("forebay --listen localhost:1").listen, ["127.0.0.1:1".parse().unwrap()]);
-        let control = run("forebay --control localhost:2").control;
-        assert_eq!(control, Some(ControlBind::At("127.0.0.1:2".parse().unwrap())));
-    }
-
-    #[test]
-    fn every_option_reaches_the_configuration() {
-        let line = "forebay --listen 127.0.0.1:0 --listen [::1]:1 --kafka a:1,b:2 --embedded 127.0.0.1:2 --control off \
-                    --data-dir /d --shards 3 --no-pin --log-format json --log-level warn";
-        let args = run(&line.split_whitespace().collect::<Vec<_>>().join(" "));
-        let config = args.load().expect("good options");
-        assert_eq!(config.listeners.iter().map(|l| l.bind.to_string()).collect::<Vec<_>>(), ["127.0.0.1:0", "[::1]:1"]);
-        assert_eq!(
-            config.clusters.iter().map(|c| c.bootstrap.join(" ")).collect::<Vec<_>>(),
-            ["a:1 b:2", "127.0.0.1:2"]
-        );
-        assert_eq!(config.embedded.expect("asked for").dir, PathBuf::from("/d/log"));
-        assert_eq!((config.control.bind, config.service.shards, config.service.pin), (None, 3, false));
-        assert_eq!((config.log.format, config.log.level), (LogFormat::Json, LogLevel::Warn));
-        let control = run("forebay --control 127.0.0.1:9").load().unwrap().control;
-        assert_eq!((control.bind.unwrap().port(), control.moved_by.as_str()), (9, "--control"));
-    }
-
-    #[test]
-    fn wrong_usage_ends_with_two_and_help_with_none() {
-        for (line, kind, code) in [
-            ("forebay --listen example.com:1883", ErrorKind::ValueValidation, EXIT_USAGE_I32),
-            ("forebay --shards 1025", ErrorKind::ValueValidation, EXIT_USAGE_I32),
-            ("forebay --log-level loud", ErrorKind::InvalidValue, EXIT_USAGE_I32),
-            ("forebay --confg a", ErrorKind::UnknownArgument, EXIT_USAGE_I32),
-            ("forebay walk", ErrorKind::InvalidSubcommand, EXIT_USAGE_I32),
-            ("forebay topics create --partitions 0", ErrorKind::ValueValidation, EXIT_USAGE_I32),
-            ("forebay check --listen 127.0.0.1:0", ErrorKind::UnknownArgument, EXIT_USAGE_I32),
-            ("forebay spool inspect", ErrorKind::MissingRequiredArgument, EXIT_USAGE_I32),
-            ("forebay spool inspect /d --repair", ErrorKind::UnknownArgument, EXIT_USAGE_I32),
-            ("forebay check a.toml --config b.toml", ErrorKind::ArgumentConflict, EXIT_USAGE_I32),
-            ("forebay spool inspect --help", ErrorKind::DisplayHelp, 0),
-            ("forebay help", ErrorKind::DisplayHelp, 0),
-            ("forebay help spool", ErrorKind::DisplayHelp, 0),
-            ("forebay --help", ErrorKind::DisplayHelp, 0),
-            ("forebay run --help", ErrorKind::DisplayHelp, 0),
-            ("forebay --version", ErrorKind::DisplayVersion, 0),
-        ] {
-            let error = parse_from(line.split(' ')).expect_err(line);
-            assert_eq!((error.kind(), error.exit_code()), (kind, code), "{line}: {error}");
-        }
-    }
-
-    const EXIT_USAGE_I32: i32 = crate::cli::EXIT_USAGE as i32;
-
-    #[test]
-    fn help_teaches() {
-        let help = definition().render_long_help().to_string();
-        for word in ["forebay --kafka", "kcat", "Exit status:", "docs/CONFIGURATION.md", "SIGTERM", "--data-dir"] {
-            assert!(help.contains(word), "{word}\n{help}");
-        }
-    }
 }

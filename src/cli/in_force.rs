@@ -30,7 +30,7 @@ pub(super) fn of(config: &Config) -> Value {
     };
     all.insert("log".into(), json!({ "format": format, "level": config.log.level.as_str() }));
     all.insert("mqtt".into(), mqtt(config));
-    all.insert("listener".into(), config.listeners.iter().map(listener).collect());
+    all.insert("listener".into(), config.listeners.iter().filter(|of| !of.is_removed).map(listener).collect());
     let clusters = config
         .clusters
         .iter()
@@ -200,6 +200,7 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
         "record_bytes_max": of.record_bytes_max,
         "max_inflight": of.max_inflight,
         "expire_after": time(of.expire_after),
+        "paused": of.paused,
         "dead_letters_topic": dead.and_then(|dead| dead.topic.clone()),
         "dead_letters_file": if of.no_dead_letters { Some("none".to_owned()) } else { file.map(|file| file.path.display().to_string()) },
         "dead_letters_file_bytes_max": file.map(|file| file.bytes_max),

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::control::{Shown, View};
+use crate::control::{Shown, Sink, View};
 use crate::metrics::event::{Event, Field, Kind};
+use crate::metrics::inspect::{Ask, Told};
 use crate::metrics::samples::{EVERY, Sample, Span, State, WINDOW};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 
@@ -101,10 +102,31 @@ impl Look {
         self.look_again();
         let sample = Sample::of(&self.view.boards, now);
         self.view.samples.add(sample.clone());
+        self.ask_for_lag(&sample);
         self.tell_unheard(&sample);
         self.tell_states(&self.view.samples.span(&self.view.boards));
         if now.duration_since(self.told.at()) >= STATISTICS_EVERY {
             self.tell_statistics(sample);
+        }
+    }
+
+    /// Only while there is something to ask for: an idle shard is left asleep.
+    fn ask_for_lag(&self, sample: &Sample) {
+        let View { described, lag, shards, .. } = &*self.view;
+        let holds =
+            |(index, sink): (usize, &Sink)| (sink.name.clone(), sample.sink(index, SinkMetric::BufferedRows) > 0);
+        if !lag.begin(described.sinks.iter().enumerate().map(holds)) {
+            return;
+        }
+        for shard in 0..shards.count() {
+            let lag = Arc::clone(lag);
+            let answer = Box::new(move |told| {
+                if let Told::Oldest(oldest) = told {
+                    lag.told(shard, &oldest);
+                }
+            });
+            // A mailbox that is full now may have room in a second.
+            let _ = shards.ask(shard, Ask::Oldest, answer);
         }
     }
 
@@ -125,7 +147,8 @@ impl Look {
     fn tell_states(&mut self, span: &Span) {
         let (journal, described) = (&self.view.journal, &self.view.described);
         for (index, sink) in described.sinks.iter().enumerate() {
-            let state = span.state(index, sink.cluster);
+            // A paused one does what it was told to do.
+            let state = if sink.is_paused { State::Running } else { span.state(index, sink.cluster) };
             let before = std::mem::replace(&mut self.states[index], state);
             let kafka = described.clusters[sink.cluster].name.as_str();
             let event = |kind| Event::now(kind).with(Field::Sink, sink.name.as_str()).with(Field::Kafka, kafka);
@@ -182,6 +205,7 @@ mod tests {
             acknowledge: "replicated",
             dead_letters: None,
             is_removed: false,
+            is_paused: false,
         };
         let described = Described {
             sinks: vec![sink("busy"), sink("idle")],

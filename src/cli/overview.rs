@@ -33,6 +33,7 @@ pub(super) fn of(config: &Config) -> Described {
             file: dead.file.as_ref().map(|file| file.path.display().to_string()),
         }),
         is_removed: sink.is_removed,
+        is_paused: sink.paused,
     });
     let clusters = config.clusters.iter().map(|cluster| Cluster {
         name: cluster.name.clone(),
@@ -44,6 +45,7 @@ pub(super) fn of(config: &Config) -> Described {
         transport: match listener.transport {
             Transport::Tcp => "tcp",
         },
+        is_removed: listener.is_removed,
     });
     Described {
         sinks: sinks.collect(),

@@ -1,11 +1,15 @@
 //! A change of the configuration on its way to the shards: each gets it by mail, with a board that has a place for
 //! everything, and says when it works with it. Then the control plane shows the new boards.
 
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use crate::config::{Change, Config, Spool};
+use crate::config::{self, Change, Config, Spool};
 use crate::metrics::collector::Boards;
+use crate::runtime::seam::ListenerId;
+use crate::runtime::{Listener, Listeners};
 use crate::service::dead_letters::Letter;
 use crate::shard::mail::{Mail, Reconfiguration};
 
@@ -17,6 +21,9 @@ pub(super) struct Reconfiguring {
     pub(super) config: Arc<Config>,
     pub(super) boards: Arc<Boards>,
     dead_letters: Vec<Option<Sender<Letter>>>,
+    /// Listeners that come, by shard; and where they listen.
+    sockets: Vec<Vec<Listener>>,
+    pub(super) listening: Vec<SocketAddr>,
     /// Shards that have not said that they have it.
     left: usize,
 }
@@ -45,18 +52,20 @@ impl Reconfiguring {
         let added = change.config.clusters.iter().skip(running.clusters.len()).cloned();
         config.clusters.extend(added);
         config.sinks.clone_from(&change.config.sinks);
+        let (sockets, listening) = listeners(&mut config, change)?;
         let dead_letters = dead_letters(&config)?;
         let boards = overview::boards(&config);
         let left = config.service.shards;
-        Ok(Self { config: Arc::new(config), boards, dead_letters, left })
+        Ok(Self { config: Arc::new(config), boards, dead_letters, sockets, listening, left })
     }
 
     /// The letter to a shard.
-    pub(super) fn letter(&self, shard: usize) -> Mail {
+    pub(super) fn letter(&mut self, shard: usize) -> Mail {
         Mail::Reconfigure(Box::new(Reconfiguration {
             config: Arc::clone(&self.config),
             board: Arc::clone(&self.boards.shards[shard]),
             dead_letters: self.dead_letters.clone(),
+            listeners: std::mem::take(&mut self.sockets[shard]),
         }))
     }
 
@@ -65,4 +74,45 @@ impl Reconfiguring {
         self.left -= 1;
         self.left == 0
     }
+}
+
+/// Puts the listeners as they are to be into `config`, which has the real addresses of those that there are, and binds those
+/// that come. All of them or none.
+fn listeners(config: &mut Config, change: &Change) -> Result<(Vec<Vec<Listener>>, Vec<SocketAddr>), String> {
+    let shards = config.service.shards;
+    let mut sockets: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+    let mut listening = Vec::new();
+    for (place, wanted) in change.config.listeners.iter().enumerate() {
+        let known = config.listeners.get(place);
+        if let Some(known) = known.filter(|known| wanted.is_removed || !known.is_removed) {
+            let bind = known.bind;
+            config.listeners[place] = config::Listener { bind, ..wanted.clone() };
+            continue;
+        }
+        let others = config.listeners.iter().filter(|other| !other.is_removed).map(|other| other.bind);
+        let all: Vec<SocketAddr> = others.chain([wanted.bind]).collect();
+        let id = ListenerId(u16::try_from(place).unwrap_or(u16::MAX));
+        let bound = Listeners::bind_one(id, wanted.bind, &all, shards)
+            .map_err(|error| bind_failed(&error, &wanted.moved_by))?;
+        let bind = bound.local_addrs()[0];
+        bound.into_shards().into_iter().zip(&mut sockets).for_each(|(new, all)| all.extend(new));
+        listening.push(bind);
+        let listener = config::Listener { bind, ..wanted.clone() };
+        match config.listeners.get_mut(place) {
+            Some(known) => *known = listener,
+            None => config.listeners.push(listener),
+        }
+    }
+    Ok((sockets, listening))
+}
+
+/// Why an address cannot be listened on, and what to do.
+pub(super) fn bind_failed(error: &io::Error, moved_by: &str) -> String {
+    let hint = match error.kind() {
+        ErrorKind::AddrNotAvailable => "it is not an address of this machine; ",
+        ErrorKind::AddrInUse => "is another instance running? ",
+        ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE; ",
+        _ => "",
+    };
+    format!("{error}; {hint}{moved_by} sets it")
 }

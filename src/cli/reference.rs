@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::metrics::event::{EVENTS, Field};
 use crate::metrics::histogram::{HISTOGRAMS, Per};
 use crate::metrics::journal::JOURNAL;
+use crate::metrics::lag::LAG;
 use crate::metrics::process::PROCESS;
 use crate::metrics::spec::{
     CLUSTER, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, REFUSALS, REFUSALS_HELP, REFUSALS_NAME, SHARD, SINK,
@@ -53,6 +54,7 @@ fn metrics() -> String {
     table(&mut text, "Shards", "Label `shard`.", SHARD);
     table(&mut text, "Listeners", "Labels `shard`, `listener` (its address).", LISTENER);
     table(&mut text, "Sinks", "Labels `shard`, `sink` (its name).", SINK);
+    table(&mut text, "Lag of sinks", "Label `sink` (its name). Looked at once a second.", [LAG]);
     table(&mut text, "Kafka clusters", "Labels `shard`, `kafka` (its name).", CLUSTER);
     let family = |name, help| Spec { name, label: None, help, kind: Kind::Counter };
     table(&mut text, "Refused publishes", "Labels `shard`, `sink`, `reason`.", [family(REFUSALS_NAME, REFUSALS_HELP)]);

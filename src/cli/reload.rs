@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::config::{self, Change, Config, Edit, Met, Problem, Problems, Text, To};
+use crate::config::{self, Change, Config, EMBEDDED, Edit, Met, Part, Problem, Problems, Text, To};
 use crate::control::ReloadRefused;
 use crate::service::log;
 
@@ -72,6 +72,9 @@ impl Reload {
 
     /// What a change by the API comes to.
     pub(super) fn propose_edit(&self, edit: Edit, persist: bool) -> Result<Proposal, ReloadRefused> {
+        if edit.part == Part::Listener && !self.args.listen.is_empty() {
+            return Err(ReloadRefused::NotNow("the listeners are those of --listen".to_owned()));
+        }
         let mut edits: Vec<Edit> = self.edits.iter().filter(|earlier| !edit.replaces(earlier)).cloned().collect();
         edits.push(edit.clone());
         let all: Vec<Edit> = self.edits.iter().chain([&edit]).cloned().collect();
@@ -107,6 +110,26 @@ impl Reload {
         let text = if file == self.text { written.clone() } else { self.text.edited(&own).map_err(mistake)?.0 };
         let others = standing(&text, &others).map_err(mistake)?;
         self.propose(text, others, is_new, Some((path, written.text)))
+    }
+
+    /// What the configuration would be with these keys of a part, which need not exist. `running`: knows the address of the
+    /// embedded log.
+    pub(super) fn would_be(&self, edit: Edit, running: &Config) -> Result<Config, ReloadRefused> {
+        let To::Keys(keys) = edit.to else { return Err(mistake("only keys can be tried".to_owned())) };
+        let (part, name) = (edit.part, edit.name);
+        let is_new = {
+            let probe = Edit { part, name: name.clone(), to: To::Keys(serde_json::Map::new()) };
+            let all: Vec<Edit> = self.edits.iter().cloned().chain([probe]).collect();
+            self.text.edited(&all).map_err(mistake)?.1 == Met::New
+        };
+        let to = if is_new && !keys.is_empty() { To::Entry(keys) } else { To::Keys(keys) };
+        let all: Vec<Edit> = self.edits.iter().cloned().chain([Edit { part, name, to }]).collect();
+        let mut config = self.resolve(&self.text, &all)?;
+        for cluster in config.clusters.iter_mut().filter(|cluster| cluster.name == EMBEDDED) {
+            let known = running.clusters.iter().find(|known| known.name == EMBEDDED);
+            cluster.bootstrap = known.map_or_else(Vec::new, |known| known.bootstrap.clone());
+        }
+        Ok(config)
     }
 
     fn propose(

@@ -1,6 +1,5 @@
 //! `forebay run`: from a configuration to a running service, and back to nothing.
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,27 +9,31 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Semaphore;
 
-use crate::config::{ApiAccess, Config, EMBEDDED, LogFormat, Text};
-use crate::control::{Control, LogControl, STREAMS_MAX, Shown, Tokens, View};
+use crate::config::{Config, LogFormat, Text};
+use crate::control::{Control, STREAMS_MAX, Shown, View};
 use crate::data_dir::{self, DataDir};
-use crate::embedded::{self, EmbeddedLog};
+use crate::embedded::EmbeddedLog;
 use crate::limits::MAILBOX_LETTERS_MAX;
 use crate::metrics::collector::Extra;
 use crate::metrics::event::{Event as Said, Field, Kind};
 use crate::metrics::journal::Journal;
+use crate::metrics::lag::Lag;
 use crate::metrics::process::Process;
 use crate::metrics::samples::Samples;
 use crate::rules::{KEPT, Rules};
-use crate::runtime::{self, Listeners, Post, ShardThread};
-use crate::service::preflight::Host;
+use crate::runtime::{self, Post, ShardThread};
 use crate::service::signals::Signal;
 use crate::service::{log, notify, resolver, signals};
 use crate::shard::mail::{Mail, Notice};
 use crate::shard::{Core, Surroundings};
 
 mod reloading;
+mod starting;
+mod trials;
 
 use self::reloading::{AfterReload, ByMainThread, Wish};
+use self::starting::{ServiceLog, bind_listeners, preflight, runtime_settings, start_control, start_embedded, tokens};
+use self::trials::WouldBe;
 use super::accept_numbers::AcceptNumbers;
 use super::args::RunArgs;
 use super::dead_letter_files::DeadLetterFiles;
@@ -55,6 +58,7 @@ enum Event {
     Shard(Notice),
     Signal(Signal),
     Reload(Wish),
+    WouldBe(WouldBe),
 }
 
 /// Runs the service until a signal ends it.
@@ -181,12 +185,14 @@ impl Service {
         let mut extra: Vec<Arc<dyn Extra>> =
             vec![Arc::new(Process::start()), Arc::new(accepts), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
         extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));
-        let samples = Arc::new(Samples::default());
+        let (samples, lag) = (Arc::new(Samples::default()), Arc::new(Lag::default()));
+        extra.push(Arc::<Lag>::clone(&lag));
         let described = Arc::new(overview::of(&config));
         let view = View {
             shards: Arc::new(ByMail { post: post.clone(), shards: config.service.shards }),
             log: Arc::new(ServiceLog),
-            reloads: Arc::new(ByMainThread(tell)),
+            reloads: Arc::new(ByMainThread(tell.clone())),
+            trials: Arc::new(ByMainThread(tell)),
             tokens: tokens(&config)?,
             started: SystemTime::now(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
@@ -196,6 +202,7 @@ impl Service {
             health: watch.health().into(),
             journal: Arc::clone(&journal),
             samples,
+            lag,
             described,
         };
         let shown = Shown::new(view);
@@ -252,6 +259,7 @@ impl Service {
                 Ok(Event::Signal(Signal::Stop(signal))) => break signal,
                 Ok(Event::Signal(Signal::Reload)) => self.reload(None)?,
                 Ok(Event::Reload(wish)) => self.reload(Some(wish))?,
+                Ok(Event::WouldBe(WouldBe { edit, answer })) => answer(self.reload.would_be(edit, &self.config)),
                 Ok(Event::Shard(Notice::Reconfigured(_))) => self.reconfigured()?,
                 Err(RecvTimeoutError::Disconnected) => return Err("all shards ended".into()),
             }
@@ -265,7 +273,7 @@ impl Service {
     }
 
     /// The same, for each its own.
-    fn tell_each(&self, letter: impl Fn(usize) -> Mail) -> Result<(), Failure> {
+    fn tell_each(&self, mut letter: impl FnMut(usize) -> Mail) -> Result<(), Failure> {
         for shard in 0..self.shards.len() {
             let mut letter = letter(shard);
             while let Err(back) = self.post.send(shard, letter) {
@@ -369,7 +377,7 @@ impl Service {
                 Ok(Event::Signal(Signal::Stop(_))) => {
                     return Err("stopped by a second signal, before the drain was complete".into());
                 }
-                Ok(Event::Signal(Signal::Reload) | Event::Reload(_)) => {}
+                Ok(Event::Signal(Signal::Reload) | Event::Reload(_) | Event::WouldBe(_)) => {}
                 Err(RecvTimeoutError::Timeout) => return Err(format!("{waiting} shards did not finish draining")),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -383,93 +391,4 @@ fn notices(tell: Sender<Event>) -> Sender<Notice> {
     let (notices, heard) = channel();
     std::thread::spawn(move || heard.iter().try_for_each(|notice| tell.send(Event::Shard(notice))));
     notices
-}
-
-/// Refuses a host that will not do. Gives the descriptors that devices may use.
-fn preflight(shards: usize) -> Result<u32, Failure> {
-    let host = Host::read(runtime::probe().map_err(|e| e.to_string()));
-    let findings = host.findings(shards);
-    for finding in findings.iter().filter(|f| !f.fatal) {
-        tracing::warn!("{finding}");
-    }
-    let fatal: Vec<String> = findings.iter().filter(|f| f.fatal).map(ToString::to_string).collect();
-    if fatal.is_empty() { Ok(host.device_descriptors(shards)) } else { Err(fatal.join("\nforebay: ")) }
-}
-
-/// Shards are pinned to the CPUs that this process may use, if there is one for each.
-fn runtime_settings(config: &Config) -> runtime::Settings {
-    let shards = config.service.shards;
-    let pin = config.service.pin.then(runtime::cpus).filter(|cpus| cpus.len() >= shards);
-    if config.service.pin && pin.is_none() {
-        tracing::warn!(shards, "more shards than CPUs: not pinned");
-    }
-    runtime::Settings { shards, pin, mailbox_capacity: MAILBOX_LETTERS_MAX, ..runtime::Settings::default() }
-}
-
-/// Starts the embedded log, and tells the cluster that stands for it where it listens.
-fn start_embedded(config: &mut Config) -> Result<Option<EmbeddedLog>, Failure> {
-    let Some(wanted) = &config.embedded else { return Ok(None) };
-    let settings = embedded::Settings {
-        advertised: wanted.advertised.clone(),
-        partitions_default: i32::try_from(wanted.partitions).unwrap_or(i32::MAX),
-        segment_bytes: wanted.segment_bytes,
-        auto_create_topics: wanted.auto_create_topics,
-        retention_age: wanted.retention,
-        retention_bytes: wanted.retention_bytes,
-        retention_interval: wanted.retention_interval,
-        connections_max: wanted.connections_max,
-        partitions_max: wanted.partitions_max,
-        message_bytes_max: wanted.message_bytes_max,
-        ..embedded::Settings::new(wanted.bind, &wanted.dir)
-    };
-    let log = EmbeddedLog::start(settings).map_err(|e| format!("{e} ({} sets its address)", wanted.moved_by))?;
-    for cluster in config.clusters.iter_mut().filter(|c| c.name == EMBEDDED) {
-        cluster.bootstrap = vec![log.local_addr().to_string()];
-    }
-    Ok(Some(log))
-}
-
-fn bind_listeners(config: &Config) -> Result<Listeners, Failure> {
-    let addrs: Vec<SocketAddr> = config.listeners.iter().map(|l| l.bind).collect();
-    let moved_by: Vec<&str> = config.listeners.iter().map(|l| l.moved_by.as_str()).collect();
-    Listeners::bind(&addrs, config.service.shards).map_err(|e| {
-        let hint = match e.kind() {
-            ErrorKind::AddrNotAvailable => "it is not an address of this machine; ",
-            ErrorKind::AddrInUse => "is another instance running? ",
-            ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE; ",
-            _ => "",
-        };
-        format!("{e}; {hint}{} sets it", moved_by.join(" or "))
-    })
-}
-
-/// The log, as the control plane changes it.
-struct ServiceLog;
-
-impl LogControl for ServiceLog {
-    fn level(&self) -> String {
-        log::level()
-    }
-
-    fn set_level(&self, level: &str) -> Result<(), String> {
-        log::override_level(level)
-    }
-}
-
-/// The tokens of the admin API.
-fn tokens(config: &Config) -> Result<Option<Arc<Tokens>>, Failure> {
-    match &config.control.access {
-        ApiAccess::Local => Ok(None),
-        ApiAccess::Tokens(path) => Tokens::read(path).map(|tokens| Some(Arc::new(tokens))),
-    }
-}
-
-fn start_control(config: &Config, shown: Shown) -> Result<Option<Control>, Failure> {
-    let Some(bind) = config.control.bind else { return Ok(None) };
-    Control::start(bind, shown).map(Some).map_err(|e| {
-        format!(
-            "control plane cannot listen on {bind}: {e}; {} sets the address, \"off\" disables it",
-            config.control.moved_by
-        )
-    })
 }

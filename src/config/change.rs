@@ -4,8 +4,11 @@
 //! else. A place is given once for as long as the process runs: what is added comes behind what there is, and what is
 //! removed stays in its place.
 
-use super::resolved::{Buffer, Cluster, Config, Sink, Spool};
-use super::{EMBEDDED, SINKS_MAX};
+use super::resolved::{Buffer, Cluster, Config, Listener, Sink, Spool};
+use super::{EMBEDDED, LISTENERS_MAX, SINKS_MAX};
+
+/// Listeners that a process may have had: each has its numbers on every board.
+const LISTENER_PLACES_MAX: usize = 16 * LISTENERS_MAX;
 
 /// A configuration to go on with.
 #[derive(Clone, Debug)]
@@ -114,19 +117,41 @@ impl Change {
         }
     }
 
+    /// Known by their addresses; of several with port 0, the first is the first.
     fn listeners(&mut self, wanted: &Config) {
-        let (running, wanted) = (&self.config.listeners, &wanted.listeners);
-        let removed = running.iter().filter(|known| !wanted.iter().any(|other| other.bind == known.bind));
-        let removed = removed.map(|known| format!("listener {} (removed)", known.bind));
-        let others = wanted.iter().filter_map(|other| {
-            let what = match running.iter().find(|known| known.bind == other.bind) {
-                Some(known) if known == other => return None,
-                Some(_) => "changed",
-                None => "added",
+        let mut wanted: Vec<Option<&Listener>> = wanted.listeners.iter().map(Some).collect();
+        for known in &mut self.config.listeners {
+            let same = wanted.iter_mut().find(|other| other.is_some_and(|other| other.bind == known.bind));
+            let Some(other) = same.and_then(Option::take) else {
+                if !std::mem::replace(&mut known.is_removed, true) {
+                    self.applied.push(format!("listener {} (removed)", known.bind));
+                }
+                continue;
             };
-            Some(format!("listener {} ({what})", other.bind))
-        });
-        self.waiting.extend(removed.chain(others));
+            let mut changed = Vec::new();
+            macro_rules! keys {
+                ($($key:ident),*) => {
+                    $(if known.$key != other.$key {
+                        changed.push(stringify!($key));
+                    })*
+                };
+            }
+            keys!(transport, proxy_protocol, answer_timeout, receipts);
+            if known.is_removed {
+                self.applied.push(format!("listener {} (added)", known.bind));
+            } else if !changed.is_empty() {
+                self.applied.push(format!("listener {} (changed: {})", known.bind, changed.join(", ")));
+            }
+            *known = other.clone();
+        }
+        for other in wanted.into_iter().flatten() {
+            if self.config.listeners.len() >= LISTENER_PLACES_MAX {
+                self.waiting.push(format!("listener {} (added: too many listeners since the start)", other.bind));
+                continue;
+            }
+            self.applied.push(format!("listener {} (added)", other.bind));
+            self.config.listeners.push(other.clone());
+        }
     }
 
     fn clusters(&mut self, wanted: &Config) {
@@ -211,7 +236,7 @@ impl Change {
         keys!(waiting, false, cluster, buffer, spill_after, acknowledge, acks, partitioner, dead_letters);
         keys!(applied, true, filters, topic, key, value, value_format, headers, properties, metadata);
         keys!(applied, true, user_property_prefix);
-        keys!(applied, true, compression, compression_level, linger, max_inflight, expire_after);
+        keys!(applied, true, compression, compression_level, linger, max_inflight, expire_after, paused);
         if fits {
             keys!(applied, true, batch_bytes, record_bytes_max);
         } else {
@@ -327,9 +352,29 @@ mod tests {
         let old = config(&format!("{}{}{B}{}", listener(1, ""), listener(2, ""), sink("one", "")));
         let new = config(&format!("{}{}{B}{}", listener(2, "receipts=true"), listener(3, ""), sink("one", "")));
         let change = Change::between(&old, &new);
-        let expected =
-            ["listener 127.0.0.1:1 (removed)", "listener 127.0.0.1:2 (changed)", "listener 127.0.0.1:3 (added)"];
-        assert_eq!(change.waiting, expected);
-        assert_eq!(change.config.listeners, old.listeners);
+        let expected = [
+            "listener 127.0.0.1:1 (removed)",
+            "listener 127.0.0.1:2 (changed: receipts)",
+            "listener 127.0.0.1:3 (added)",
+        ];
+        assert_eq!(change.applied, expected);
+        let ports = |config: &Config| -> Vec<_> {
+            config.listeners.iter().map(|listener| (listener.bind.port(), listener.is_removed)).collect()
+        };
+        assert_eq!(ports(&change.config), [(1, true), (2, false), (3, false)]);
+        assert!(change.config.listeners[1].receipts);
+        let back = Change::between(&change.config, &old);
+        let expected = [
+            "listener 127.0.0.1:1 (added)",
+            "listener 127.0.0.1:2 (changed: receipts)",
+            "listener 127.0.0.1:3 (removed)",
+        ];
+        assert_eq!(back.applied, expected);
+        assert_eq!(ports(&back.config), [(1, false), (2, false), (3, true)]);
+        // Each port 0 is one of its own.
+        let old = config(&format!("{}{}{B}{}", listener(0, ""), listener(0, "receipts=true"), sink("one", "")));
+        assert!(Change::between(&old, &old).is_empty());
+        let new = config(&format!("{}{B}{}", listener(0, ""), sink("one", "")));
+        assert_eq!(Change::between(&old, &new).applied, ["listener 127.0.0.1:0 (removed)"]);
     }
 }

@@ -444,6 +444,9 @@ pub(super) const KEYS: &[Key] = keys! {
     Sink.expire_after: Duration { min: s(1), max: s(36_500 * DAY) }, From("never"),
         "A record that has waited this long and is not part of a batch in flight is dropped and counted, and its publisher gets an acknowledgement. \
          The message's own Message Expiry Interval applies too, whichever is shorter.";
+    Sink.paused: Flag, Is("false"),
+        "If true, nothing new is sent to Kafka: records wait in the buffer, and when it is full, the same happens as when Kafka cannot be \
+         reached. What is on its way is finished.";
     Sink.dead_letters_topic: Text, From("none"),
         "Kafka topic on the same cluster for records that Kafka rejects permanently: see [DEAD_LETTERS.md](DEAD_LETTERS.md).";
     Sink.dead_letters_file: Text, From("`dead-letters.jsonl` in `data_dir`, if there is no topic"),

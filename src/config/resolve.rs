@@ -242,7 +242,15 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
         if overrides.listen.is_empty() {
             binds.take(bind, spot);
         }
-        listeners.push(Listener { bind, transport, proxy_protocol, answer_timeout, receipts, moved_by });
+        listeners.push(Listener {
+            bind,
+            transport,
+            proxy_protocol,
+            answer_timeout,
+            receipts,
+            moved_by,
+            is_removed: false,
+        });
     }
     let options = overrides.listen.iter().map(|bind| {
         binds.take_option(*bind, "--listen");

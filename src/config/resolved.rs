@@ -183,13 +183,16 @@ pub struct Listener {
     pub receipts: bool,
     /// What moves it, for the message that the port is taken.
     pub moved_by: String,
+    /// No longer in the file: it stays in its place until the process ends. See [`super::change`].
+    pub is_removed: bool,
 }
 
 impl Listener {
     /// Devices come to this address by themselves.
     pub(super) fn plain(bind: SocketAddr, moved_by: &str) -> Self {
         let (transport, proxy_protocol) = (Transport::Tcp, Expect::Nothing);
-        Self { bind, transport, proxy_protocol, answer_timeout: None, receipts: false, moved_by: moved_by.to_owned() }
+        let moved_by = moved_by.to_owned();
+        Self { bind, transport, proxy_protocol, answer_timeout: None, receipts: false, moved_by, is_removed: false }
     }
 }
 
@@ -280,6 +283,8 @@ pub struct Sink {
     pub max_inflight: usize,
     /// A record that has waited so long is dropped; `None`: none is.
     pub expire_after: Option<Duration>,
+    /// Nothing is sent to Kafka: records wait.
+    pub paused: bool,
     /// Where goes what Kafka refuses for good; `None`: nowhere, or to the file of [`Config::share_dead_letters_file`].
     pub dead_letters: Option<DeadLetters>,
     /// It wants no dead letters at all.

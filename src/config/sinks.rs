@@ -122,6 +122,7 @@ fn sink(
     let linger = table.read("linger", values::duration);
     let max_inflight = usize::try_from(table.read("max_inflight", values::integer)).unwrap_or(1);
     let expire_after = table.find("expire_after", values::duration);
+    let paused = table.read("paused", values::flag);
     let dead_letters = dead_letters::read(table, topic.as_ref());
     let cluster = target(table, targets);
     let need = (batch_bytes + record_bytes_max, cluster.map(|cluster| &targets[cluster]));
@@ -158,6 +159,7 @@ fn sink(
         record_bytes_max: usize::try_from(record_bytes_max).ok()?,
         max_inflight,
         expire_after,
+        paused,
         no_dead_letters: dead_letters::is_off(table),
         is_removed: false,
         dead_letters,

@@ -22,8 +22,12 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
     OpenApiRouter::new()
         .routes(routes!(put_sink))
         .routes(routes!(delete_sink))
+        .routes(routes!(pause_sink))
+        .routes(routes!(resume_sink))
         .routes(routes!(put_cluster))
         .routes(routes!(delete_cluster))
+        .routes(routes!(put_listener))
+        .routes(routes!(delete_listener))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -107,6 +111,43 @@ async fn delete_sink(
     Request { view, who, name, query }.carry_out(Part::Sink, "delete_sink", To::Removed).await
 }
 
+/// Pauses a sink: nothing new is sent to Kafka, what is on its way is finished. It goes on taking messages while its buffer has
+/// room; when that is full, the same happens as when Kafka cannot be reached. Its key `paused` becomes true.
+#[utoipa::path(post, path = "/api/v1/sinks/{name}/pause", tag = "sinks",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
+    (status = 200, body = Reloaded),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn pause_sink(
+    State(view): State<Arc<View>>,
+    Extension(who): Extension<Who>,
+    Named(name): Named,
+    Asked(query): Asked<ChangeQuery>,
+) -> Answer {
+    let keys = [("paused".to_owned(), true.into())].into_iter().collect();
+    Request { view, who, name, query }.carry_out(Part::Sink, "pause_sink", To::Keys(keys)).await
+}
+
+/// Resumes a paused sink: what has waited goes to Kafka. Its key `paused` is removed.
+#[utoipa::path(post, path = "/api/v1/sinks/{name}/resume", tag = "sinks",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
+    (status = 200, body = Reloaded),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn resume_sink(
+    State(view): State<Arc<View>>,
+    Extension(who): Extension<Who>,
+    Named(name): Named,
+    Asked(query): Asked<ChangeQuery>,
+) -> Answer {
+    let keys = [("paused".to_owned(), Value::Null)].into_iter().collect();
+    Request { view, who, name, query }.carry_out(Part::Sink, "resume_sink", To::Keys(keys)).await
+}
+
 /// Creates a Kafka cluster, or changes the one of that name. The body has its keys as in `[kafka.NAME]` of the configuration
 /// file. A change of a cluster in use needs a restart: it is refused without `persist`.
 #[utoipa::path(put, path = "/api/v1/clusters/{name}", tag = "kafka",
@@ -143,4 +184,43 @@ async fn delete_cluster(
     Asked(query): Asked<ChangeQuery>,
 ) -> Answer {
     Request { view, who, name, query }.carry_out(Part::Cluster, "delete_cluster", To::Removed).await
+}
+
+/// Creates a listener, or changes the one on that address; no connection is closed. The body has its keys as in
+/// `[[listener]]` of the configuration file. What can be changed holds from a client's next CONNECT on.
+#[utoipa::path(put, path = "/api/v1/listeners/{address}", tag = "listeners",
+    params(("address" = String, Path, description = "Its address, as in the configuration"), ChangeQuery),
+    request_body(content = Object, description = "Keys of `[[listener]]`"), responses(
+    (status = 200, body = Reloaded, description = "It is changed"),
+    (status = 201, body = Reloaded, description = "It is created"),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The listeners are those of the command line, the file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes, or the address cannot be bound; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn put_listener(
+    State(view): State<Arc<View>>,
+    Extension(who): Extension<Who>,
+    Named(name): Named,
+    Asked(query): Asked<ChangeQuery>,
+    Sent(keys): Sent<Map<String, Value>>,
+) -> Answer {
+    Request { view, who, name, query }.carry_out(Part::Listener, "put_listener", To::Entry(keys)).await
+}
+
+/// Removes a listener. Its clients are disconnected, in MQTT 5.0 with DISCONNECT 0x98 (administrative action); their sessions
+/// stay as their own terms say. No other connection is closed.
+#[utoipa::path(delete, path = "/api/v1/listeners/{address}", tag = "listeners",
+    params(("address" = String, Path, description = "Its address, as in the configuration"), ChangeQuery), responses(
+    (status = 200, body = Reloaded),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The listeners are those of the command line, the file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "It is the only listener; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn delete_listener(
+    State(view): State<Arc<View>>,
+    Extension(who): Extension<Who>,
+    Named(name): Named,
+    Asked(query): Asked<ChangeQuery>,
+) -> Answer {
+    Request { view, who, name, query }.carry_out(Part::Listener, "delete_listener", To::Removed).await
 }

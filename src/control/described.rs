@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::metrics::lag::Lag;
 use crate::metrics::samples::{Sample, Span, State, WINDOW};
 use crate::metrics::spec::{
     ClusterMetric as C, Layout, ListenerMetric as L, REFUSALS, SINK, ShardMetric as M, SinkMetric as S,
@@ -27,6 +28,19 @@ pub struct Sink {
     pub dead_letters: Option<DeadLetters>,
     /// It is not in the configuration any more.
     pub is_removed: bool,
+    /// Nothing is sent to Kafka.
+    pub is_paused: bool,
+}
+
+impl Sink {
+    /// What is so whatever its numbers say.
+    fn state(&self) -> Option<&'static str> {
+        match self {
+            Self { is_removed: true, .. } => Some("removed"),
+            Self { is_paused: true, .. } => Some("paused"),
+            _ => None,
+        }
+    }
 }
 
 /// Where dead letters go.
@@ -56,6 +70,8 @@ pub struct Listener {
     pub address: String,
     /// How bytes travel.
     pub transport: &'static str,
+    /// It is not in the configuration any more.
+    pub is_removed: bool,
 }
 
 /// All of them, in the order of the boards.
@@ -87,7 +103,7 @@ pub(super) struct SinkStatus {
     /// What an acknowledged message can rely on.
     acknowledge: &'static str,
     /// `running`; `stalled`: records have waited for the whole window and none was finished; `unreachable`: no shard has a
-    /// connection to the cluster; `removed`: it is not in the configuration any more, and is listed until its records have
+    /// connection to the cluster; `paused`: nothing new is sent; `removed`: it is not in the configuration any more, and is listed until its records have
     /// gone.
     #[schema(example = "running")]
     pub(super) state: &'static str,
@@ -113,6 +129,8 @@ pub(super) struct SinkStatus {
     buffered_bytes: u64,
     /// Those of them that are in the spool.
     spooled_records: u64,
+    /// Age of the oldest record that is not in Kafka; 0: there is none.
+    lag_seconds: f64,
     /// Batches sent again.
     batch_retries: u64,
     /// Growth a second.
@@ -238,6 +256,9 @@ impl Described {
     /// Why a sink does not run, in words.
     #[must_use]
     pub fn reason(&self, span: &Span, sink: usize) -> Option<String> {
+        if self.sinks[sink].is_paused {
+            return Some("it is paused; records wait in its buffer".to_owned());
+        }
         let cluster = self.sinks[sink].cluster;
         let name = &self.clusters[cluster].name;
         let errors = |sample: &Sample| sample.sink(sink, S::KafkaErrors);
@@ -255,7 +276,7 @@ impl Described {
         }
     }
 
-    pub(super) fn sink(&self, span: &Span, layout: Layout, index: usize) -> SinkStatus {
+    pub(super) fn sink(&self, (span, lag): (&Span, &Lag), layout: Layout, index: usize) -> SinkStatus {
         let sink = &self.sinks[index];
         let of = |metric| span.now.sink(index, metric);
         let failures = S::FAILED.iter().map(|metric| {
@@ -270,7 +291,7 @@ impl Described {
             filters: sink.filters.clone(),
             topic: sink.topic.clone(),
             acknowledge: sink.acknowledge,
-            state: if sink.is_removed { "removed" } else { span.state(index, sink.cluster).as_str() },
+            state: sink.state().unwrap_or_else(|| span.state(index, sink.cluster).as_str()),
             reason: self.reason(span, index),
             records_in: of(S::Matched),
             recovered: of(S::Recovered),
@@ -284,6 +305,7 @@ impl Described {
             buffered_records: of(S::BufferedRows),
             buffered_bytes: of(S::BufferedBytes),
             spooled_records: of(S::SpooledRows),
+            lag_seconds: (lag.seconds(index) * 10.0).round() / 10.0,
             batch_retries: of(S::Retries),
             rate: SinkRate {
                 window_seconds: WINDOW.as_secs(),

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
+use super::{ClusterTrial, MessageTrial, SampleMessage, TrialAnswer, Trials};
 use super::{Described, LogControl, ReloadAnswer, Reloads, STREAMS_MAX, View, Wanted};
 use crate::metrics::collector::Boards;
 use crate::metrics::inspect::{Answer, Ask, Shards};
@@ -41,6 +43,16 @@ impl Reloads for Nothing {
     }
 }
 
+impl Trials for Nothing {
+    fn cluster(&self, _name: String, _keys: Map<String, Value>, _answer: TrialAnswer<ClusterTrial>) -> bool {
+        false
+    }
+
+    fn message(&self, _: String, _: Map<String, Value>, _: SampleMessage, _: TrialAnswer<MessageTrial>) -> bool {
+        false
+    }
+}
+
 impl View {
     /// Of these boards. Shards answer nothing; the service is well and not ready.
     pub(crate) fn idle(boards: Boards, described: Described) -> Self {
@@ -50,11 +62,13 @@ impl View {
             ready: Arc::default(),
             health: Arc::new(|| None),
             journal: Arc::default(),
+            lag: Arc::default(),
             samples: Arc::default(),
             described: Arc::new(described),
             shards: Arc::new(Nothing),
             log: Arc::new(Nothing),
             reloads: Arc::new(Nothing),
+            trials: Arc::new(Nothing),
             tokens: None,
             started: SystemTime::now(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),

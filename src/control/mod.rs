@@ -13,6 +13,7 @@ mod overview;
 mod problem;
 mod reload;
 mod shown;
+mod trial;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -37,10 +38,12 @@ pub use self::described::{Cluster, DeadLetters, Described, Listener, Sink};
 use self::problem::Problem;
 pub use self::reload::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted};
 pub use self::shown::Shown;
+pub use self::trial::{BrokerTrial, ClusterTrial, Content, Header, MessageTrial, SampleMessage, TrialAnswer, Trials};
 use crate::metrics::collector::{Boards, Extra, render};
 use crate::metrics::exposition::Format;
 use crate::metrics::inspect::Shards;
 use crate::metrics::journal::Journal;
+use crate::metrics::lag::Lag;
 use crate::metrics::samples::Samples;
 use crate::metrics::time::rfc3339;
 
@@ -74,6 +77,8 @@ pub struct View {
     pub health: Arc<Health>,
     /// Events.
     pub journal: Arc<Journal>,
+    /// How old the records are that are not in Kafka.
+    pub lag: Arc<Lag>,
     /// The boards of the last seconds.
     pub samples: Arc<Samples>,
     /// What the numbers are of.
@@ -84,6 +89,8 @@ pub struct View {
     pub log: Arc<dyn LogControl>,
     /// The way to a reload.
     pub reloads: Arc<dyn Reloads>,
+    /// The way to trials.
+    pub trials: Arc<dyn Trials>,
     /// Who may use `/api/v1`; `None`: everyone on this machine.
     pub tokens: Option<Arc<Tokens>>,
     /// When the process started.
@@ -213,6 +220,7 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(events::routes())
         .merge(reload::routes())
         .merge(change::routes())
+        .merge(trial::routes())
         .split_for_parts();
     describe_responses(&mut description);
     (router, description)

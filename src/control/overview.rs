@@ -58,7 +58,7 @@ struct Status {
 #[derive(Debug, Serialize, ToSchema)]
 struct SinkState {
     name: String,
-    /// `running`, `stalled`, `unreachable` or `removed`.
+    /// `running`, `stalled`, `unreachable`, `paused` or `removed`.
     state: &'static str,
     reason: Option<String>,
 }
@@ -69,7 +69,7 @@ async fn status(State(view): State<Arc<View>>) -> Json<Status> {
     let (span, layout) = (view.samples.span(&view.boards), view.boards.layout());
     let reason = (view.health)();
     let of = |metric: M| span.now.place(metric as usize);
-    let sinks = view.shown_sinks().map(|index| view.described.sink(&span, layout, index));
+    let sinks = view.shown_sinks().map(|index| view.described.sink((&span, &view.lag), layout, index));
     Json(Status {
         ready: view.ready.load(Ordering::Acquire),
         healthy: reason.is_none(),
@@ -116,7 +116,8 @@ struct Listeners {
 #[utoipa::path(get, path = "/api/v1/listeners", tag = "listeners", responses((status = 200, body = Listeners)))]
 async fn listeners(State(view): State<Arc<View>>) -> Json<Listeners> {
     let (span, layout) = (view.samples.span(&view.boards), view.boards.layout());
-    let all = (0..view.described.listeners.len()).map(|index| view.described.listener(&span, layout, index));
+    let shown = view.described.listeners.iter().enumerate().filter(|(_, listener)| !listener.is_removed);
+    let all = shown.map(|(index, _)| view.described.listener(&span, layout, index));
     Json(Listeners { listeners: all.collect() })
 }
 
@@ -153,7 +154,7 @@ struct Sinks {
 #[utoipa::path(get, path = "/api/v1/sinks", tag = "sinks", responses((status = 200, body = Sinks)))]
 async fn sinks(State(view): State<Arc<View>>) -> Json<Sinks> {
     let (span, layout) = (view.samples.span(&view.boards), view.boards.layout());
-    Json(Sinks { sinks: view.shown_sinks().map(|i| view.described.sink(&span, layout, i)).collect() })
+    Json(Sinks { sinks: view.shown_sinks().map(|i| view.described.sink((&span, &view.lag), layout, i)).collect() })
 }
 
 /// One sink.
@@ -162,7 +163,7 @@ async fn sinks(State(view): State<Arc<View>>) -> Json<Sinks> {
     responses((status = 200, body = SinkStatus), (status = 404, body = Problem, content_type = "application/problem+json")))]
 async fn sink(State(view): State<Arc<View>>, Named(name): Named) -> Result<Json<SinkStatus>, Problem> {
     let index = view.sink_named(&name).ok_or_else(|| view.no_sink(&name))?;
-    Ok(Json(view.described.sink(&view.samples.span(&view.boards), view.boards.layout(), index)))
+    Ok(Json(view.described.sink((&view.samples.span(&view.boards), &view.lag), view.boards.layout(), index)))
 }
 
 /// The spool, all shards together.

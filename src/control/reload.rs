@@ -145,9 +145,14 @@ pub(super) async fn carry_out(view: &View, wanted: Wanted, dry_run: bool) -> Res
     let Ok(Ok(outcome)) = tokio::time::timeout(PATIENCE, told).await else {
         return Err(Problem::unavailable("the shards have not applied the change yet; the log says when they have"));
     };
-    outcome.map_err(|refused| match refused {
+    outcome.map_err(refused)
+}
+
+/// As a problem document.
+pub(super) fn refused(refused: ReloadRefused) -> Problem {
+    match refused {
         ReloadRefused::Mistakes(all) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, all.join("\n")),
         ReloadRefused::NotNow(why) => Problem::new(StatusCode::CONFLICT, why),
         ReloadRefused::Unknown(what) => Problem::not_found(what),
-    })
+    }
 }

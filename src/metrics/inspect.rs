@@ -26,6 +26,8 @@ pub enum Ask {
     Disconnect(String),
     /// End a client's connection and session.
     Forget(String),
+    /// When the oldest record of each sink in memory was taken.
+    Oldest,
     /// Kafka topics in memory, from a position on.
     Topics {
         /// The first position to look at.
@@ -53,6 +55,8 @@ pub enum Told {
     Clients(Part<Client>),
     /// To [`Ask::Client`].
     Client(Option<Box<Client>>),
+    /// To [`Ask::Oldest`]: milliseconds since 1970 by the sink's number in the configuration; `None`: it has none.
+    Oldest(Vec<Option<i64>>),
     /// To [`Ask::Topics`].
     Topics(Part<Topic>),
     /// To the wishes: whether there was something to do.

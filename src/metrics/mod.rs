@@ -11,6 +11,7 @@ pub mod exposition;
 pub mod histogram;
 pub mod inspect;
 pub mod journal;
+pub mod lag;
 pub mod process;
 pub mod samples;
 pub mod spec;

@@ -74,6 +74,7 @@ table!(
     ConnectionsMoveRefused, Counter, "connections_closed"{reason = "handover_failed"}, "The mailbox of the owning shard was full.";
     KeepAliveTimeouts, Counter, "connections_closed"{reason = "keep_alive_timeout"}, "No packet within 1.5 times the keep-alive.";
     AnswerTimeouts, Counter, "connections_closed"{reason = "answer_timeout"}, "A PUBACK or PUBREC was held longer than `answer_timeout`.";
+    ListenerRemovals, Counter, "connections_closed"{reason = "listener_removed"}, "The listener was removed from the configuration.";
     Takeovers, Counter, "connections_closed"{reason = "session_taken_over"}, "The same client id connected again.";
     MalformedPackets, Counter, "connections_closed"{reason = "protocol_error"}, "A packet violated the MQTT standard.";
     PartialQuotaCloses, Counter, "connections_closed"{reason = "partial_packets"}, "Half-received packets filled their memory limit.";

@@ -1,4 +1,13 @@
-//! Times as text.
+//! Times as text, and the time.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
 
 /// A time in milliseconds since 1970 as RFC 3339 has it: UTC, to the millisecond. The calendar is Howard Hinnant's
 /// `civil_from_days`.

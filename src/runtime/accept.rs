@@ -41,9 +41,29 @@ impl<M: Send + 'static> Core<M> {
         (0..self.accepting.len() as u16).for_each(|index| self.arm_accept(index));
     }
 
+    /// Accepts on one more.
+    pub(super) fn add_listener(&mut self, listener: Listener) {
+        let is_free = |accepting: &Accepting| accepting.listener.is_none() && !accepting.armed;
+        let free = self.accepting.iter().position(is_free);
+        let index = free.unwrap_or(self.accepting.len());
+        match self.accepting.get_mut(index) {
+            Some(accepting) => *accepting = Accepting::new(listener),
+            None => self.accepting.push(Accepting::new(listener)),
+        }
+        self.arm_accept(index as u16);
+    }
+
     /// Stops accepting on all listeners and closes them.
     pub(super) fn close_listeners(&mut self) {
+        self.close_listeners_that(|_| true);
+    }
+
+    /// The same for those that are meant.
+    pub(super) fn close_listeners_that(&mut self, are_meant: impl Fn(ListenerId) -> bool) {
         for (index, accepting) in (0..).zip(&mut self.accepting) {
+            if !accepting.listener.as_ref().is_some_and(|listener| are_meant(listener.id())) {
+                continue;
+            }
             accepting.stopped = true;
             if accepting.armed {
                 self.ring.cancel(accept_tag(index), Tag::of(Kind::Ignored));

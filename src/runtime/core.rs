@@ -15,6 +15,7 @@ use super::connections::{Conn, Connections, FLUSH_LIMIT, Phase, Reading, tag};
 use super::disk::Disk;
 use super::executor::Settings;
 use super::fetch::Fetches;
+use super::listen::Listener;
 use super::mailbox::Post;
 use super::ring::{Kind, Ring};
 use super::seam::{Chunk, Closed, ConnId, Io, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs};
@@ -303,6 +304,14 @@ impl<M: Send + 'static> Io<M> for Core<M> {
 
     fn stop_accepting(&mut self) {
         self.close_listeners();
+    }
+
+    fn listen(&mut self, listener: Listener) {
+        self.add_listener(listener);
+    }
+
+    fn stop_listening(&mut self, listener: ListenerId) {
+        self.close_listeners_that(|other| other == listener);
     }
 
     fn set_timer(&mut self, at: Monotonic, token: u64) -> TimerId {

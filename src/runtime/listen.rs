@@ -60,23 +60,22 @@ impl Listeners {
         Self::bind_with(addrs, shards, BIND_ATTEMPTS)
     }
 
+    /// Binds one more address, once for each shard: the listener `id`. `all`: every address that is listened on with it.
+    ///
+    /// # Errors
+    /// As [`Listeners::bind`].
+    pub fn bind_one(id: ListenerId, addr: SocketAddr, all: &[SocketAddr], shards: usize) -> io::Result<Self> {
+        let mut per_shard: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
+        let bound = bind_to((id, addr), all, &mut per_shard, BIND_ATTEMPTS)?;
+        Ok(Self { addrs: vec![bound], per_shard })
+    }
+
     fn bind_with(addrs: &[SocketAddr], shards: usize, attempts: u32) -> io::Result<Self> {
         let mut bound = Vec::with_capacity(addrs.len());
         let mut per_shard: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
         for (index, &addr) in addrs.iter().enumerate() {
             let id = ListenerId(u16::try_from(index).map_err(|_| io::Error::other("more than 65536 listeners"))?);
-            // `[::]` takes IPv4 as well, unless IPv4 has a listener of its own on that port.
-            let only_v6 = addr.is_ipv6() && addrs.iter().any(|other| other.is_ipv4() && other.port() == addr.port());
-            let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"));
-            probe(addr, only_v6, attempts).map_err(named)?;
-            let mut local = addr;
-            for sockets in &mut per_shard {
-                let socket = open(local, only_v6, true).map_err(named)?;
-                socket.listen(BACKLOG).map_err(named)?;
-                local = local_addr(&socket).map_err(named)?;
-                sockets.push(Listener { id, socket: socket.into() });
-            }
-            bound.push(local);
+            bound.push(bind_to((id, addr), addrs, &mut per_shard, attempts)?);
         }
         Ok(Self { addrs: bound, per_shard })
     }
@@ -92,6 +91,27 @@ impl Listeners {
     pub fn into_shards(self) -> Vec<Vec<Listener>> {
         self.per_shard
     }
+}
+
+/// A socket for each shard. Where they stand.
+fn bind_to(
+    (id, addr): (ListenerId, SocketAddr),
+    all: &[SocketAddr],
+    per_shard: &mut [Vec<Listener>],
+    attempts: u32,
+) -> io::Result<SocketAddr> {
+    // `[::]` takes IPv4 as well, unless IPv4 has a listener of its own on that port.
+    let only_v6 = addr.is_ipv6() && all.iter().any(|other| other.is_ipv4() && other.port() == addr.port());
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"));
+    probe(addr, only_v6, attempts).map_err(named)?;
+    let mut local = addr;
+    for sockets in per_shard {
+        let socket = open(local, only_v6, true).map_err(named)?;
+        socket.listen(BACKLOG).map_err(named)?;
+        local = local_addr(&socket).map_err(named)?;
+        sockets.push(Listener { id, socket: socket.into() });
+    }
+    Ok(local)
 }
 
 fn open(addr: SocketAddr, only_v6: bool, reuse_port: bool) -> io::Result<Socket> {

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::faults::DiskFaults;
+use super::listen::Listener;
 
 /// A connection of one shard: a slot in the runtime's slab and the generation that makes a stale id harmless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -253,6 +254,10 @@ pub trait Io<M> {
     fn start_accepting(&mut self);
     /// Stops accepting on all listeners of this shard and closes them (drain). Who has not been accepted is reset.
     fn stop_accepting(&mut self);
+    /// Accepts on one more listener from now on. Nothing, where there are no sockets behind this seam.
+    fn listen(&mut self, _listener: Listener) {}
+    /// Stops accepting on one listener and closes it. Who has not been accepted is reset.
+    fn stop_listening(&mut self, _listener: ListenerId) {}
 
     /// Sets a timer; `on_timer(token)` follows, never early, at most one tick (see `limits`) late on an idle core.
     fn set_timer(&mut self, at: Monotonic, token: u64) -> TimerId;

@@ -35,6 +35,11 @@ impl SessionKey {
         self.data().as_ffi()
     }
 
+    /// Its slot in the table: the lower half.
+    fn slot(self) -> usize {
+        (self.to_bits() & u64::from(u32::MAX)) as usize
+    }
+
     /// From [`SessionKey::to_bits`]. Any other number names no session, or a wrong one, and is memory-safe.
     #[must_use]
     pub fn from_bits(bits: u64) -> Self {
@@ -77,6 +82,8 @@ enum Task {
 #[derive(Debug, Default)]
 pub struct Sessions {
     pub(super) sessions: SlotMap<SessionKey, Session>,
+    /// The last key of each slot: a long list can be read from any position on.
+    slots: Vec<SessionKey>,
     by_client: HashTable<SessionKey>,
     hasher: foldhash::quality::RandomState,
     timers: BTreeSet<(Monotonic, Task, SessionKey)>,
@@ -288,6 +295,11 @@ impl Sessions {
         let hash = self.hasher.hash_one(&*session.client_id);
         self.bytes += session.bytes();
         let key = self.sessions.insert(session);
+        let slot = key.slot();
+        if slot >= self.slots.len() {
+            self.slots.resize(slot + 1, SessionKey::null());
+        }
+        self.slots[slot] = key;
         let (sessions, hasher) = (&self.sessions, &self.hasher);
         self.by_client.insert_unique(hash, key, |&key| hasher.hash_one(&*sessions[key].client_id));
         key
@@ -398,11 +410,11 @@ impl Sessions {
         session.conn
     }
 
-    /// Sessions from a position on, in the order of positions. A session keeps its position for as long as it lives.
-    pub fn iter_from(&self, position: u32) -> impl Iterator<Item = (u32, &Session)> {
-        // The lower half of a key is its slot, and slots are walked in their order.
-        let all = self.sessions.iter().map(|(key, session)| (key.to_bits() as u32, session));
-        all.skip_while(move |(at, _)| *at < position)
+    /// Positions from one on, each with the session that is there, if one is. A session keeps its position for as long as it
+    /// lives. Positions before the first cost nothing.
+    pub fn iter_from(&self, position: u32) -> impl Iterator<Item = (u32, Option<&Session>)> {
+        let from = (position as usize).min(self.slots.len());
+        (position..).zip(&self.slots[from..]).map(|(at, key)| (at, self.sessions.get(*key)))
     }
 
     /// Does what is due: ends sessions, hands out wills, gives back memory.

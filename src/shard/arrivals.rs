@@ -108,6 +108,10 @@ impl Core {
     /// A connection moved here: what was read of it is looked at again, by its owner this time.
     pub(super) fn receive(&mut self, io: &mut Ring<'_>, detached: Detached) {
         let Detached { fd, peer, listener, unread } = detached;
+        // It came in before this listener was removed.
+        if self.around.config.listeners.get(usize::from(listener.0)).is_none_or(|listener| listener.is_removed) {
+            return self.numbers.count(M::ListenerRemovals);
+        }
         let conn = io.adopt(fd, peer, listener);
         // A proxy's header has been read where it came in.
         self.arrive(io, conn, listener, Expect::Nothing);

@@ -29,8 +29,22 @@ impl Core {
                 }
                 Told::Done(true)
             }
+            Ask::Oldest => Told::Oldest(self.oldest()),
             Ask::Topics { from, limit, sink } => Told::Topics(self.topics(from, limit, sink)),
         }
+    }
+
+    /// With those on their way to a dead-letter topic: Kafka does not have them either.
+    fn oldest(&self) -> Vec<Option<i64>> {
+        let mut oldest: Vec<Option<i64>> = vec![None; self.around.config.sinks.len()];
+        for upstream in &self.outlets.upstreams {
+            upstream.producer.oldest(|number, at| {
+                if let Some(known) = upstream.members.concerns(number).and_then(|sink| oldest.get_mut(sink)) {
+                    *known = Some(known.map_or(at, |known| known.min(at)));
+                }
+            });
+        }
+        oldest
     }
 
     fn end_by_operator(&mut self, io: &mut Ring<'_>, conn: ConnId) -> bool {
@@ -52,6 +66,7 @@ impl Core {
                 next = Some(position);
                 break;
             }
+            let Some(session) = session else { continue };
             let fits = search.is_none_or(|search| session.client_id().contains(search))
                 && connected.is_none_or(|connected| connected == session.conn().is_some());
             if fits {

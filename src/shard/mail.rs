@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::metrics::board::Board;
 use crate::metrics::inspect::{Answer, Ask};
+use crate::runtime::Listener;
 use crate::runtime::seam::Detached;
 use crate::service::dead_letters::Letter;
 
@@ -69,6 +70,8 @@ pub struct Reconfiguration {
     pub board: Arc<Board>,
     /// To the files of dead letters, by sink.
     pub dead_letters: Vec<Option<Sender<Letter>>>,
+    /// This shard's sockets of the listeners that come.
+    pub listeners: Vec<Listener>,
 }
 
 /// What a shard tells the thread that started it.

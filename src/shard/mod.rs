@@ -19,6 +19,7 @@
 //! | `numbers` | the board |
 //! | `events` | what an operator is told |
 //! | `inspect` | what the control plane asks |
+//! | [`trial`] | what a sink would make of a message |
 //!
 //! Nothing here waits and nothing here locks. What a core cannot do now it writes down (a tail, a row, a timer).
 
@@ -45,6 +46,7 @@ mod sinks;
 mod spool;
 mod stalls;
 mod tails;
+pub mod trial;
 mod turn;
 mod upstream;
 mod wills;

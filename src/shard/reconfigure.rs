@@ -3,8 +3,12 @@
 
 use std::sync::Arc;
 
-use crate::config::Sink;
+use crate::config::{Config, Sink};
+use crate::metrics::spec::ShardMetric as M;
+use crate::runtime::seam::ListenerId;
+use crate::session::End;
 
+use super::connection::Kind;
 use super::mail::{Notice, Reconfiguration};
 use super::members::Role;
 use super::upstream::Upstream;
@@ -13,7 +17,7 @@ use super::{Core, Ring, dead_letters, layout, router, settings, sinks};
 impl Core {
     /// Works with another configuration from here on. Messages that were taken before are not touched by it.
     pub(super) fn reconfigure(&mut self, io: &mut Ring<'_>, to: Reconfiguration) {
-        let Reconfiguration { config, board, dead_letters } = to;
+        let Reconfiguration { config, board, dead_letters, listeners } = to;
         let before = std::mem::replace(&mut self.around.config, Arc::clone(&config));
         let config = &*config;
         for index in before.clusters.len()..config.clusters.len() {
@@ -27,6 +31,8 @@ impl Core {
             }
         }
         // A new cluster has come with its sinks.
+        let receipts = config.listeners.iter().any(|listener| listener.receipts && !listener.is_removed);
+        self.outlets.upstreams.iter_mut().for_each(|upstream| upstream.producer.give_receipts(receipts));
         for (cluster, upstream) in self.outlets.upstreams.iter_mut().take(before.clusters.len()).enumerate() {
             let mut changes = Vec::new();
             for (index, sink) in config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster) {
@@ -60,8 +66,34 @@ impl Core {
         self.stalls.ask_all_again();
         self.wills_offered_at = self.outlets.freed().wrapping_sub(1);
         self.numbers.grow(board, layout(config));
+        listeners.into_iter().for_each(|listener| io.listen(listener));
+        self.close_removed_listeners(io, &before);
         // The receiver is gone only when the process ends.
         let _ = self.around.notices.send(Notice::Reconfigured(self.index));
+    }
+}
+
+impl Core {
+    /// Who came in on a listener that is gone hears of it and is disconnected, and so is who has not said CONNECT there.
+    fn close_removed_listeners(&mut self, io: &mut Ring<'_>, before: &Config) {
+        let now = Arc::clone(&self.around.config);
+        let was_removed = |index: usize| before.listeners.get(index).is_none_or(|listener| listener.is_removed);
+        let goes = |index: usize| now.listeners[index].is_removed && !was_removed(index);
+        let going: Vec<usize> = (0..now.listeners.len()).filter(|index| goes(*index)).collect();
+        if going.is_empty() {
+            return;
+        }
+        for index in &going {
+            io.stop_listening(ListenerId(u16::try_from(*index).unwrap_or(u16::MAX)));
+        }
+        for conn in self.connections.ids() {
+            let Some(connection) = self.connections.get(conn) else { continue };
+            let is_link = matches!(connection.kind, Kind::Link { .. });
+            if !is_link && going.contains(&usize::from(connection.listener.0)) {
+                self.numbers.count(M::ListenerRemovals);
+                self.end(io, conn, End::Administrative);
+            }
+        }
     }
 }
 

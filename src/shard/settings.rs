@@ -63,6 +63,8 @@ fn dead_letters_sink(of: &Sink) -> SinkSettings {
         answered_on: AnsweredOn::Replicated,
         // Rows that were refused end with their letters: nothing may drop these.
         expire_after: None,
+        // Letters are of rows that were sent before.
+        paused: false,
         keep_rejected: file,
         reserved: true,
         keep: Keep::Memory,
@@ -97,6 +99,7 @@ fn sink(sink: &Sink, shards: usize) -> SinkSettings {
         compression_level: sink.compression_level,
         record_bytes_max: sink.record_bytes_max,
         expire_after: sink.expire_after,
+        paused: sink.paused,
         max_inflight: sink.max_inflight,
         answered_on: match sink.acknowledge {
             Acknowledge::Received => AnsweredOn::Append,

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from guests import Guests
 from stand import Failed, Skipped, Stand, free_ports, quantiles
 import readers  # tests/python: found by way of stand
 import movers
@@ -618,11 +619,14 @@ class Memory(Scenario):
 
 
 class Reload(Scenario):
-    """The configuration is changed under load, again and again: a second sink for the same messages comes, changes and goes, sizes and times of the first one change."""
+    """The configuration is changed under load, again and again: sinks for the same messages come, change and go, sizes and times of the first one change, and so do
+    listeners with clients of their own. Only clients of a listener that goes may lose their connection."""
 
     name = "reload"
     short = {"cycles": 8, "round": 8}
-    long = {"cycles": 50, "round": 50, "clients": 1_000}
+    long = {"cycles": 50, "round": 50, "clients": 10_000, "rate": 50_000}
+    GUESTS = 8
+    LISTENER = '[[listener]]\nbind = "127.0.0.1:{port}"\nreceipts = {receipts}\n'
     BESIDE = """
 [[sink]]
 name = "beside-{number}"
@@ -640,6 +644,9 @@ headers = {{ round = "{number}" }}
         self.plain = self.service.text
         self.port = self.service.mqtt_port
         self.reload_s: list[float] = []
+        # Listeners that come and go, with those who are connected to them now.
+        self.doors: dict[int, Guests | None] = dict.fromkeys(free_ports(2))
+        self.guests = {"connected": 0, "told": 0, "not told": 0, "lost": 0}
 
     def lines(self, words: str) -> int:
         return self.service.log_file.read_text(errors="replace").count(words)
@@ -665,10 +672,28 @@ headers = {{ round = "{number}" }}
             if self.chance.random() < 0.6:
                 filters = self.chance.choice(('"flow/#"', '["flow/+/+/0", "other"]', '"flow/#"'))
                 beside += self.BESIDE.format(number=number, filters=filters, linger=self.chance.randint(0, 9), sink=stand.SINK[self.options.spool])
-        self.reload(self.plain + first + beside)
+        open_doors = [port for port in self.doors if self.chance.random() < 0.6]
+        receipts = self.chance.choice(("true", "false"))
+        doors = "".join(self.LISTENER.format(port=port, receipts=receipts) for port in open_doors)
+        self.reload(self.plain + first + beside + doors)
+        self.look_after_guests(open_doors)
+
+    def look_after_guests(self, open_doors: list[int]) -> None:
+        for port, guests in self.doors.items():
+            if guests is not None and port not in open_doors:
+                missing = guests.not_told()
+                self.guests["not told"] += missing
+                self.guests["told"] += self.GUESTS - missing
+                self.doors[port] = None
+            elif guests is not None:
+                self.guests["lost"] += guests.lost()
+            elif port in open_doors:
+                self.doors[port] = Guests(port, [f"guest-{port}-{number}" for number in range(self.GUESTS)])
+                self.guests["connected"] += self.GUESTS
 
     def before_end(self) -> None:
         self.reload(self.plain)
+        self.look_after_guests([])
         self.load.mark("reloaded")
         self.flow(1)
 
@@ -681,6 +706,9 @@ headers = {{ round = "{number}" }}
         self.checks["the second sinks took messages"] = rows > 0
         self.facts["messages that the second sinks took"] = int(rows)
         self.checks["no connection was lost"] = self.counts["connections: lost"] == 0 and self.counts["connections: accepted"] > 0
+        self.facts["clients of listeners that come and go"] = self.guests
+        told = self.guests["connected"] == self.guests["told"]
+        self.checks["clients of a removed listener were told, the others stayed"] = told and self.guests["connected"] > 0 and self.guests["lost"] == 0
         self.checks["one process throughout"] = self.service.starts == 1 and self.service.alive()
         self.checks["no change waits for a restart"] = self.lines("need a restart") == 0
         self.answered_within("reloaded", self.options.within, "after a reload")

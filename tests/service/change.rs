@@ -11,14 +11,14 @@ use crate::records::{read_when, texts};
 use crate::support::service::{Service, config, config_with};
 
 /// Status and answer.
-fn change(service: &Service, method: &str, path: &str, body: &Value) -> (u16, Value) {
+pub(crate) fn change(service: &Service, method: &str, path: &str, body: &Value) -> (u16, Value) {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     let (head, body) = service.ask(method, &format!("/api/v1/{path}"), "X-Test: 1", &body).expect("an answer");
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
     (status, serde_json::from_str(&body).unwrap_or(Value::String(body)))
 }
 
-fn get(service: &Service, path: &str) -> Value {
+pub(crate) fn get(service: &Service, path: &str) -> Value {
     let (status, answer) = change(service, "GET", path, &Value::Null);
     assert_eq!(status, 200, "{answer:#}");
     answer
@@ -174,4 +174,135 @@ fn a_cluster_comes_and_goes() {
     let mut all = texts(log.embedded(), "two");
     all.sort();
     assert_eq!(all, ["again", "there"]);
+}
+
+/// A paused sink takes messages and sends none; then all of them, once each. It stays paused through a reload, and through a
+/// restart if that is written down.
+#[test]
+fn a_paused_sink_holds_what_it_takes() {
+    let more = "buffer = \"disk\"\n[spool]\nbytes_max = \"512MiB\"\nsegment_bytes = \"16MiB\"\n[[sink]]\nname = \"two\"\nfilters = \"#\"\ntopic = \"two\"\n";
+    let mut service = Service::start(&config_with("shards = 2", &format!("{ONE}{more}")));
+    let mut devices: Vec<Device> =
+        (0..4).map(|n| Device::connect(service.mqtt(), Version::V5, &format!("device-{n}"))).collect();
+    let mut id = 0;
+    let mut all_deliver = |devices: &mut Vec<Device>| {
+        id += 1;
+        devices.iter_mut().for_each(|device| device.deliver(id, "1/x", id.to_string().as_bytes()));
+    };
+    all_deliver(&mut devices);
+    read_when(service.embedded(), "one", 4);
+    let paused = change(&service, "POST", "sinks/one/pause?persist=true", &Value::Null);
+    assert_eq!((paused.0, applied(&paused)), (200, vec!["sink one (changed: paused)"]));
+    assert_eq!(paused.1["not_in_file"], json!([]));
+    for _ in 0..10 {
+        all_deliver(&mut devices);
+    }
+    read_when(service.embedded(), "two", 44);
+    assert_eq!(applied(&change(&service, "POST", "reload", &Value::Null)), Vec::<&str>::new());
+    let sink = get(&service, "sinks/one");
+    assert_eq!(
+        (&sink["state"], &sink["buffered_records"], &sink["delivered"]),
+        (&json!("paused"), &json!(40), &json!(4)),
+        "{sink:#}"
+    );
+    assert_eq!(texts(service.embedded(), "one").len(), 4);
+    assert!(service.terminate().success(), "{}", service.log());
+    service.start_again();
+    let sink = get(&service, "sinks/one");
+    assert_eq!((&sink["state"], &sink["buffered_records"]), (&json!("paused"), &json!(40)), "{sink:#}");
+    let resumed = change(&service, "POST", "sinks/one/resume?persist=true", &Value::Null);
+    assert_eq!((resumed.0, applied(&resumed)), (200, vec!["sink one (changed: paused)"]));
+    let mut all: Vec<u32> = read_when(service.embedded(), "one", 44)
+        .iter()
+        .map(|record| String::from_utf8_lossy(&record.value).parse().expect("a number"))
+        .collect();
+    all.sort_unstable();
+    let expected: Vec<u32> = (1..=11).flat_map(|n| [n; 4]).collect();
+    assert_eq!(all, expected);
+    let file = fs::read_to_string(service.dir().join("forebay.toml")).expect("the file");
+    assert!(!file.contains("paused"), "{file}");
+}
+
+/// The lag of a sink is the age of its oldest record that Kafka does not have.
+#[test]
+fn a_sink_says_how_far_behind_it_is() {
+    let service = Service::start(&config_with("shards = 2", ONE));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    assert_eq!(change(&service, "POST", "sinks/one/pause", &Value::Null).0, 200);
+    device.publish(forebay::mqtt::packet::QoS::AtMostOnce, 0, "1/x", b"old");
+    let lag = || service.metric("forebay_sink_lag_seconds{sink=\"one\"}").unwrap_or_default();
+    until("it to be behind", || lag() > 2.0);
+    device.publish(forebay::mqtt::packet::QoS::AtMostOnce, 0, "1/x", b"young");
+    let shown = get(&service, "sinks/one")["lag_seconds"].as_f64().expect("a number");
+    assert!((2.0..60.0).contains(&shown), "{shown}");
+    assert_eq!(change(&service, "POST", "sinks/one/resume", &Value::Null).0, 200);
+    read_when(service.embedded(), "one", 2);
+    until("it to have caught up", || lag() == 0.0);
+    assert_eq!(get(&service, "sinks/one")["lag_seconds"], 0.0);
+}
+
+/// How far a connection comes, of a cluster that is there and of one that might be.
+#[test]
+fn a_cluster_can_be_tried() {
+    let service = Service::start(&config(ONE));
+    let works = change(&service, "POST", "clusters/embedded/test", &json!({}));
+    assert_eq!(
+        (works.0, &works.1["works"], &works.1["brokers"][0]["failed"]),
+        (200, &json!(true), &Value::Null),
+        "{works:?}"
+    );
+    assert!(
+        works.1["members"][0].as_str().is_some_and(|one| one.ends_with(&service.embedded().to_string())),
+        "{works:?}"
+    );
+    // Nobody; something that is no Kafka; a name that is none.
+    let nobody =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").to_string();
+    let http = service.control().to_string();
+    let brokers = json!({ "bootstrap": [nobody, http, "no-such-host.invalid:9092"], "request_timeout": "1s" });
+    let tried = change(&service, "POST", "clusters/new/test", &brokers);
+    let failed: Vec<_> =
+        tried.1["brokers"].as_array().expect("brokers").iter().map(|one| one["failed"].clone()).collect();
+    assert_eq!((tried.0, &tried.1["works"]), (200, &json!(false)));
+    assert_eq!(failed, ["connect", "api_versions", "resolve"], "{tried:?}");
+    assert_eq!(names(&service, "clusters"), ["embedded"], "nothing has changed");
+    assert_eq!(change(&service, "POST", "clusters/new/test", &json!({})).0, 404);
+}
+
+#[test]
+fn a_sink_can_be_tried_on_a_message() {
+    let templates = "[[sink]]\nname = \"t\"\nfilters = \"site/+/#\"\ntopic = \"s-${topic[1]}\"\nkey = \"${clientid}\"\nvalue = \"${payload.a}\"\nheaders = { who = \"${username}\" }\n";
+    let service = Service::start(&config(templates));
+    let message = json!({ "topic": "site/b/x", "payload": "{\"a\": 21.5}", "client_id": "dev", "username": "me",
+        "user_properties": [["unit", "C"]] });
+    let tried = change(&service, "POST", "sinks/t/test", &json!({ "message": message }));
+    assert_eq!(tried.0, 200, "{tried:?}");
+    for (key, value) in [
+        ("matches", json!(true)),
+        ("refused", Value::Null),
+        ("topic", json!("s-b")),
+        ("key", json!({ "text": "dev" })),
+        ("value", json!({ "text": "21.5" })),
+        (
+            "headers",
+            json!([{ "name": "who", "value": { "text": "me" } }, { "name": "unit", "value": { "text": "C" } }]),
+        ),
+    ] {
+        assert_eq!(tried.1[key], value, "{key} of {:#}", tried.1);
+    }
+    // As it would be with other keys; what is not text is base64.
+    let binary = json!({ "topic": "elsewhere", "payload_base64": "/wA=" });
+    let keys = json!({ "value": "${payload}", "topic": "${topic[5]}" });
+    let tried = change(&service, "POST", "sinks/t/test", &json!({ "message": binary, "sink": keys }));
+    assert_eq!((&tried.1["matches"], &tried.1["value"]), (&json!(false), &json!({ "base64": "/wA=" })), "{tried:?}");
+    assert!(
+        tried.1["refused"].as_str().is_some_and(|why| why.contains("not a valid Kafka topic: it is empty")),
+        "{tried:?}"
+    );
+    let missing = json!({ "topic": "site/b", "payload": "{}" });
+    let tried = change(&service, "POST", "sinks/t/test", &json!({ "message": missing }));
+    assert!(tried.1["refused"].as_str().is_some_and(|why| why.starts_with("value asks for")), "{tried:?}");
+    let wrong = json!({ "message": missing, "sink": { "value": "${nothing}" } });
+    assert_eq!(change(&service, "POST", "sinks/t/test", &wrong).0, 422);
+    assert_eq!(change(&service, "POST", "sinks/u/test", &json!({ "message": missing })).0, 404);
 }

@@ -25,6 +25,7 @@ mod idle;
 #[path = "../../src/embedded/tests/client.rs"]
 mod kafka_client;
 mod kept;
+mod listeners;
 #[path = "../malformed/mod.rs"]
 mod malformed;
 mod process;

@@ -7,9 +7,11 @@ use std::sync::mpsc::Sender;
 use super::super::overview;
 use super::super::reconfigure::Reconfiguring;
 use super::super::reload::Proposal;
-use super::{Event, Failure, Service, tokens};
+use super::starting::tokens;
+use super::{Event, Failure, Service};
 use crate::config::{self, Edit};
 use crate::control::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Tokens, Wanted};
+use crate::metrics::event::{Event as Said, Field, Kind};
 
 /// A change that the control plane asks for.
 pub(super) struct Wish {
@@ -118,7 +120,7 @@ impl Service {
         };
         let begun = begun.map_err(|why| ReloadRefused::Mistakes(vec![why]));
         match begun.and_then(|begun| proposal.write().map(|()| begun)) {
-            Ok(Some(begun)) => {
+            Ok(Some(mut begun)) => {
                 self.tell_each(|shard| begun.letter(shard))?;
                 self.reconfiguring = Some(begun);
                 self.after_reload = Some(after);
@@ -144,6 +146,9 @@ impl Service {
         let Some(done) = self.reconfiguring.take_if(Reconfiguring::is_last) else { return Ok(()) };
         self.config = done.config;
         self.shown.show(done.boards, Arc::new(overview::of(&self.config)));
+        for addr in done.listening {
+            self.journal.say(Said::now(Kind::Listening).with(Field::Listener, addr.to_string()));
+        }
         if let Some(after) = self.after_reload.take() {
             self.finish(after);
         }

@@ -13,7 +13,7 @@ use super::settings::Terms;
 use super::tickets::{Cursor, SPAN_BYTES, Tickets};
 use crate::kafka::types::Ticket;
 use crate::record::compression::Encoder;
-use crate::record::{Builder, HEADER_LEN, Record, Row, Stamp, Tail, stamp};
+use crate::record::{BatchHeader, Builder, HEADER_LEN, Record, Row, Stamp, Tail, stamp};
 use crate::runtime::seam::Monotonic;
 
 /// Records of a batch: far below what the offset delta can hold, far above what a batch has.
@@ -158,6 +158,15 @@ impl Batch {
             Body::Closed(bytes) => bytes.capacity(),
         };
         BATCH_COST + buffer + extra(&self.tickets) + self.terms_bytes()
+    }
+
+    /// The time of its first record; `None`: it was written without one.
+    pub(super) fn oldest_ms(&self) -> Option<i64> {
+        let first = match &self.body {
+            Body::Open(builder) => builder.base_timestamp(),
+            Body::Closed(bytes) => BatchHeader::read(bytes).ok()?.base_timestamp,
+        };
+        Some(first).filter(|time| *time >= 0)
     }
 
     /// The growing batch, if it takes rows.

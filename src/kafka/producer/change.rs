@@ -3,7 +3,7 @@
 
 use super::pool::BATCH_COST;
 use super::settings::{Keep, Settings, SinkSettings};
-use super::{Producer, Sink};
+use super::{Key, Producer, Sink};
 use crate::kafka::types::SinkId;
 use crate::record::compression::Codecs;
 
@@ -59,7 +59,12 @@ impl Producer {
     /// where its rows are kept, when they are answered, what Kafka is asked for and how partitions are chosen stay as they
     /// are: rows that it holds depend on them.
     pub fn change_sinks(&mut self, changes: impl IntoIterator<Item = (SinkId, SinkSettings)>) {
+        let mut resumed = Vec::new();
         for (sink, settings) in changes {
+            let was_paused = self.settings.sinks.get(usize::from(sink.0)).is_some_and(|known| known.paused);
+            if was_paused && !settings.paused {
+                resumed.push(usize::from(sink.0));
+            }
             match self.settings.sinks.get_mut(usize::from(sink.0)) {
                 Some(known) => *known = changed(known, settings),
                 None => {
@@ -69,6 +74,28 @@ impl Producer {
             }
         }
         self.settings_changed();
+        if !resumed.is_empty() {
+            self.look_at_all_of(&resumed);
+        }
+    }
+
+    /// Partitions of these sinks with rows may have something to send.
+    fn look_at_all_of(&mut self, sinks: &[usize]) {
+        for topic in 0..self.topics.len() {
+            if !sinks.contains(&self.topics[topic].sink) {
+                continue;
+            }
+            for partition in 0..self.topics[topic].partitions.len() {
+                if self.topics[topic].partitions[partition].work.is_some() {
+                    self.make_ready(Key { topic: topic as u32, partition: partition as u32 });
+                }
+            }
+        }
+    }
+
+    /// Whether results say where in Kafka a row is, from the next one on.
+    pub fn give_receipts(&mut self, wanted: bool) {
+        self.settings.receipts = wanted;
     }
 
     /// Encoders and ceilings for the sinks as they are now.

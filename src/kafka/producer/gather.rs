@@ -145,7 +145,8 @@ impl Producer {
         let sink = &self.sinks[topic.sink];
         let terms = sink.terms(partition, self.rules, (now, wall), self.logging.durable);
         let Some(step) = partition.step(&terms) else { return };
-        if matches!(step, Step::Cut) && self.cuts_no_more && sink.settings.keep.outlives() {
+        let stays = sink.settings.paused || (self.cuts_no_more && sink.settings.keep.outlives());
+        if matches!(step, Step::Cut) && stays {
             return;
         }
         if let Step::Ask(why) = step {

@@ -42,6 +42,7 @@ mod lost;
 mod metadata;
 mod news;
 mod numbers;
+mod oldest;
 mod partition;
 mod patience;
 mod permit;

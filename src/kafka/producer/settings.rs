@@ -110,6 +110,8 @@ pub struct SinkSettings {
     pub spill_after: usize,
     /// Batches that Kafka refuses for good are kept for [`super::Producer::next_rejected`]; else their publishers are told.
     pub keep_rejected: bool,
+    /// Nothing new is cut; what is cut is sent and settled.
+    pub paused: bool,
     /// Memory is set aside for one batch of such sinks: see [`super::Producer::has_reserve`].
     pub reserved: bool,
 }
@@ -131,6 +133,7 @@ impl Default for SinkSettings {
             keep: Keep::Memory,
             spill_after: 16 * 1024 * 1024,
             keep_rejected: false,
+            paused: false,
             reserved: false,
         }
     }

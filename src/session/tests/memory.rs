@@ -6,9 +6,9 @@ use ReasonCode as R;
 #[test]
 fn an_idle_session_is_small() {
     let bytes = size_of::<Session>();
-    // With a client id of 24 bytes, its slot in the map and its place in the hash table, under 300.
+    // With a client id of 24 bytes, its slot in the map, that slot's key and its place in the hash table, under 300.
     assert!(bytes <= 176, "{bytes} bytes");
-    assert!(bytes + 8 + 24 + 2 * 9 < 300);
+    assert!(bytes + 2 * 8 + 24 + 2 * 9 < 300);
     assert_eq!(size_of::<crate::session::inflight::Slot>(), 8);
 }
 
@@ -216,4 +216,30 @@ fn a_will_that_finds_no_room_waits_and_counts() {
     assert_eq!(shard.wills(), [large.as_str()]);
     assert_eq!((shard.sessions.wills_waiting(), shard.sessions.bytes()), (0, 0));
     shard.connect(&another);
+}
+
+/// What a part of a long list looks at begins at its position: sessions keep theirs, and a slot that is free is one of them.
+#[test]
+fn sessions_are_listed_from_a_position_on() {
+    let mut shard = Shard::default();
+    for name in ["a", "b", "c"] {
+        shard.connect(&connect(Version::V311, name, true));
+    }
+    let listed = |shard: &Shard, from: u32| -> Vec<(u32, String)> {
+        let name = |(at, session): (u32, Option<&Session>)| Some((at, session?.client_id().to_owned()));
+        shard.sessions.iter_from(from).filter_map(name).collect()
+    };
+    let all = listed(&shard, 0);
+    assert_eq!(all.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
+    assert_eq!(listed(&shard, all[1].0), all[1..]);
+    let gone = shard.sessions.find("b").expect("a session");
+    shard.sessions.remove(gone);
+    assert_eq!(listed(&shard, 0), [all[0].clone(), all[2].clone()]);
+    assert_eq!(
+        shard.sessions.iter_from(all[1].0).next().map(|(at, session)| (at, session.is_some())),
+        Some((all[1].0, false))
+    );
+    assert_eq!(shard.sessions.iter_from(u32::MAX).count(), 0);
+    shard.connect(&connect(Version::V311, "d", true));
+    assert_eq!(listed(&shard, 0)[1], (all[1].0, "d".to_owned()));
 }

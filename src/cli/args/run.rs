@@ -1,0 +1,129 @@
+//! Options of `forebay run`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use super::{file, non_empty};
+use crate::config::{self, Config, LogFormat, LogLevel, Overrides, Problems, Text};
+
+/// Options of `forebay run`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunArgs {
+    /// Configuration file (TOML), `-` for standard input; without it the defaults apply
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// MQTT address, instead of all [[listener]] sections; may be repeated; port 0 picks a free port
+    #[arg(long, value_name = "ADDRESS", value_parser = config::parse_address)]
+    pub listen: Vec<SocketAddr>,
+
+    /// Bootstrap brokers; without a cluster in the file, this replaces the embedded log
+    #[arg(long, value_name = "HOST:PORT[,...]", value_parser = non_empty)]
+    pub kafka: Option<String>,
+
+    /// Run the embedded log at this address
+    #[arg(long, value_name = "ADDRESS", value_parser = config::parse_address)]
+    pub embedded: Option<SocketAddr>,
+
+    /// Address for health, metrics and the API, or `off`
+    #[arg(long, value_name = "ADDRESS", value_parser = control)]
+    pub control: Option<ControlBind>,
+
+    /// Data directory
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Number of shards; 0: one per available core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1_024))]
+    pub shards: Option<u16>,
+
+    /// Do not pin shards to cores
+    #[arg(long)]
+    pub no_pin: bool,
+
+    /// Log format
+    #[arg(long, value_name = "FORMAT", value_parser = log_format())]
+    pub log_format: Option<LogFormat>,
+
+    /// Minimum level of log lines
+    #[arg(long, value_name = "LEVEL", value_parser = log_level())]
+    pub log_level: Option<LogLevel>,
+}
+
+/// Value of `--control`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlBind {
+    /// No control plane.
+    Off,
+    /// Its address.
+    At(SocketAddr),
+}
+
+impl RunArgs {
+    /// The configuration: the file or the defaults, overridden by these options.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file and the options.
+    pub fn load(&self) -> Result<Config, Problems> {
+        self.load_text().map(|(config, _)| config)
+    }
+
+    /// The same, with the text that it was read from.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file and the options.
+    pub fn load_text(&self) -> Result<(Config, Text), Problems> {
+        let text = config::read(self.file().as_deref())?;
+        Ok((text.resolve(&self.overrides())?, text))
+    }
+
+    /// The configuration file, if there is one.
+    #[must_use]
+    pub fn file(&self) -> Option<PathBuf> {
+        file(self.config.as_ref())
+    }
+
+    /// Whether the file is standard input, which can be read once.
+    #[must_use]
+    pub fn reads_standard_input(&self) -> bool {
+        self.file().is_some_and(|file| file == std::path::Path::new("-"))
+    }
+
+    /// The options as overrides of the file.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            data_dir: self.data_dir.clone(),
+            shards: self.shards.map(usize::from),
+            pin: self.no_pin.then_some(false),
+            listen: self.listen.clone(),
+            control: self.control.map(|control| match control {
+                ControlBind::Off => None,
+                ControlBind::At(address) => Some(address),
+            }),
+            kafka: self.kafka.clone(),
+            embedded: self.embedded,
+            log_format: self.log_format,
+            log_level: self.log_level,
+            environment: config::environment(),
+        }
+    }
+}
+
+pub(super) fn control(text: &str) -> Result<ControlBind, String> {
+    if text == "off" { Ok(ControlBind::Off) } else { config::parse_address(text).map(ControlBind::At) }
+}
+
+fn log_format() -> impl TypedValueParser<Value = LogFormat> {
+    PossibleValuesParser::new(["text", "json"])
+        .map(|word| if word == "json" { LogFormat::Json } else { LogFormat::Text })
+}
+
+fn log_level() -> impl TypedValueParser<Value = LogLevel> {
+    const LEVELS: [LogLevel; 5] = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
+    PossibleValuesParser::new(LEVELS.map(LogLevel::as_str))
+        .map(|word| LEVELS.into_iter().find(|level| level.as_str() == word).unwrap_or(LogLevel::Info))
+}

@@ -1,0 +1,96 @@
+//! What a start needs besides the shards: a host that will do, sockets, the embedded log, the control plane.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::super::reconfigure;
+use super::Failure;
+use crate::config::{ApiAccess, Config, EMBEDDED};
+use crate::control::{Control, LogControl, Shown, Tokens};
+use crate::embedded::{self, EmbeddedLog};
+use crate::limits::MAILBOX_LETTERS_MAX;
+use crate::runtime::{self, Listeners};
+use crate::service::log;
+use crate::service::preflight::Host;
+
+/// Refuses a host that will not do. Gives the descriptors that devices may use.
+pub(super) fn preflight(shards: usize) -> Result<u32, Failure> {
+    let host = Host::read(runtime::probe().map_err(|e| e.to_string()));
+    let findings = host.findings(shards);
+    for finding in findings.iter().filter(|f| !f.fatal) {
+        tracing::warn!("{finding}");
+    }
+    let fatal: Vec<String> = findings.iter().filter(|f| f.fatal).map(ToString::to_string).collect();
+    if fatal.is_empty() { Ok(host.device_descriptors(shards)) } else { Err(fatal.join("\nforebay: ")) }
+}
+
+/// Shards are pinned to the CPUs that this process may use, if there is one for each.
+pub(super) fn runtime_settings(config: &Config) -> runtime::Settings {
+    let shards = config.service.shards;
+    let pin = config.service.pin.then(runtime::cpus).filter(|cpus| cpus.len() >= shards);
+    if config.service.pin && pin.is_none() {
+        tracing::warn!(shards, "more shards than CPUs: not pinned");
+    }
+    runtime::Settings { shards, pin, mailbox_capacity: MAILBOX_LETTERS_MAX, ..runtime::Settings::default() }
+}
+
+/// Starts the embedded log, and tells the cluster that stands for it where it listens.
+pub(super) fn start_embedded(config: &mut Config) -> Result<Option<EmbeddedLog>, Failure> {
+    let Some(wanted) = &config.embedded else { return Ok(None) };
+    let settings = embedded::Settings {
+        advertised: wanted.advertised.clone(),
+        partitions_default: i32::try_from(wanted.partitions).unwrap_or(i32::MAX),
+        segment_bytes: wanted.segment_bytes,
+        auto_create_topics: wanted.auto_create_topics,
+        retention_age: wanted.retention,
+        retention_bytes: wanted.retention_bytes,
+        retention_interval: wanted.retention_interval,
+        connections_max: wanted.connections_max,
+        partitions_max: wanted.partitions_max,
+        message_bytes_max: wanted.message_bytes_max,
+        ..embedded::Settings::new(wanted.bind, &wanted.dir)
+    };
+    let log = EmbeddedLog::start(settings).map_err(|e| format!("{e} ({} sets its address)", wanted.moved_by))?;
+    for cluster in config.clusters.iter_mut().filter(|c| c.name == EMBEDDED) {
+        cluster.bootstrap = vec![log.local_addr().to_string()];
+    }
+    Ok(Some(log))
+}
+
+pub(super) fn bind_listeners(config: &Config) -> Result<Listeners, Failure> {
+    let addrs: Vec<SocketAddr> = config.listeners.iter().map(|l| l.bind).collect();
+    let moved_by: Vec<&str> = config.listeners.iter().map(|l| l.moved_by.as_str()).collect();
+    let bound = Listeners::bind(&addrs, config.service.shards);
+    bound.map_err(|error| reconfigure::bind_failed(&error, &moved_by.join(" or ")))
+}
+
+/// The log, as the control plane changes it.
+pub(super) struct ServiceLog;
+
+impl LogControl for ServiceLog {
+    fn level(&self) -> String {
+        log::level()
+    }
+
+    fn set_level(&self, level: &str) -> Result<(), String> {
+        log::override_level(level)
+    }
+}
+
+/// The tokens of the admin API.
+pub(super) fn tokens(config: &Config) -> Result<Option<Arc<Tokens>>, Failure> {
+    match &config.control.access {
+        ApiAccess::Local => Ok(None),
+        ApiAccess::Tokens(path) => Tokens::read(path).map(|tokens| Some(Arc::new(tokens))),
+    }
+}
+
+pub(super) fn start_control(config: &Config, shown: Shown) -> Result<Option<Control>, Failure> {
+    let Some(bind) = config.control.bind else { return Ok(None) };
+    Control::start(bind, shown).map(Some).map_err(|e| {
+        format!(
+            "control plane cannot listen on {bind}: {e}; {} sets the address, \"off\" disables it",
+            config.control.moved_by
+        )
+    })
+}

@@ -1,0 +1,115 @@
+//! Trials of the control plane: the main thread says what the configuration would be, the rest is done beside it.
+
+use serde_json::{Map, Value};
+
+use super::super::admin::{Admin, Stage};
+use super::{ByMainThread, Event};
+use crate::config::{self, Cluster, Config, Edit, To};
+use crate::control::{
+    BrokerTrial, ClusterTrial, Content, Header, MessageTrial, ReloadRefused, SampleMessage, TrialAnswer, Trials,
+};
+use crate::metrics::time::now_ms;
+use crate::mqtt::property::{Property, PropertyBuf};
+use crate::rule::template::MessageContext;
+use crate::shard::trial::{Trial, try_message};
+
+/// A question to the main thread: what the configuration comes to with an edit.
+pub(super) struct WouldBe {
+    pub(super) edit: Edit,
+    pub(super) answer: Box<dyn FnOnce(Result<Config, ReloadRefused>) + Send>,
+}
+
+impl ByMainThread {
+    fn would_be(
+        &self,
+        part: config::Part,
+        name: String,
+        keys: Map<String, Value>,
+        answer: impl FnOnce(Result<Config, ReloadRefused>) + Send + 'static,
+    ) -> bool {
+        let edit = Edit { part, name, to: To::Keys(keys) };
+        self.0.send(Event::WouldBe(WouldBe { edit, answer: Box::new(answer) })).is_ok()
+    }
+}
+
+impl Trials for ByMainThread {
+    fn cluster(&self, name: String, keys: Map<String, Value>, answer: TrialAnswer<ClusterTrial>) -> bool {
+        let wanted = name.clone();
+        self.would_be(config::Part::Cluster, name, keys, move |config| match config {
+            Err(why) => answer(Err(why)),
+            Ok(config) => {
+                let cluster = config.clusters.into_iter().find(|cluster| cluster.name == wanted);
+                let Some(cluster) = cluster else { return answer(Err(unknown("kafka", &wanted))) };
+                // It takes as long as the network does.
+                let tried = move || answer(Ok(try_cluster(&cluster)));
+                let _ = std::thread::Builder::new().name("trial".into()).spawn(tried);
+            }
+        })
+    }
+
+    fn message(
+        &self,
+        sink: String,
+        keys: Map<String, Value>,
+        message: SampleMessage,
+        answer: TrialAnswer<MessageTrial>,
+    ) -> bool {
+        let wanted = sink.clone();
+        self.would_be(config::Part::Sink, sink, keys, move |config| {
+            answer(config.and_then(|config| {
+                let sink = config.sinks.iter().find(|sink| sink.name == wanted);
+                let sink = sink.ok_or_else(|| unknown("sink", &wanted))?;
+                let payload = message.payload().map_err(|why| ReloadRefused::Mistakes(vec![why]))?;
+                let mut properties = PropertyBuf::default();
+                properties.extend(message.content_type.as_deref().map(Property::ContentType));
+                properties
+                    .extend(message.user_properties.iter().map(|(name, value)| Property::UserProperty(name, value)));
+                let context = MessageContext {
+                    topic: &message.topic,
+                    client_id: &message.client_id,
+                    username: message.username.as_deref(),
+                    qos: message.qos,
+                    retain: message.retain,
+                    dup: false,
+                    packet_id: u16::from(message.qos > 0),
+                    payload: &payload,
+                    timestamp_ms: now_ms(),
+                    properties: properties.as_properties(),
+                };
+                Ok(shown(try_message(sink, &context)))
+            }));
+        })
+    }
+}
+
+fn unknown(part: &str, name: &str) -> ReloadRefused {
+    ReloadRefused::Unknown(format!("there is no {part} {name:?} in the configuration"))
+}
+
+fn shown(trial: Trial) -> MessageTrial {
+    let Trial { matches, refused, topic, key, value, headers } = trial;
+    let header = |(name, value): (Vec<u8>, Vec<u8>)| Header {
+        name: String::from_utf8_lossy(&name).into_owned(),
+        value: Content::from(value),
+    };
+    let (key, value) = (key.map(Content::from), value.map(Content::from));
+    MessageTrial { matches, refused, topic, key, value, headers: headers.into_iter().map(header).collect() }
+}
+
+/// Each bootstrap broker, one after the other.
+fn try_cluster(cluster: &Cluster) -> ClusterTrial {
+    let mut members = None;
+    let broker = |broker: &String| {
+        let tried = Admin::try_broker(cluster, broker);
+        let (failed, reason) = match tried {
+            Ok(named) => {
+                members.get_or_insert(named);
+                (None, None)
+            }
+            Err((stage, why)) => (Some(Stage::as_str(stage)), Some(why)),
+        };
+        BrokerTrial { broker: broker.clone(), failed, reason }
+    };
+    let brokers: Vec<BrokerTrial> = cluster.bootstrap.iter().map(broker).collect();
+    ClusterTrial { works: members.is_some(), brokers, members: members.unwrap_or_default() }
+}

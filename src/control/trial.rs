@@ -1,0 +1,204 @@
+//! Trials: whether a cluster can be reached, and what a sink makes of a message. Nothing is changed and nothing is written.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tokio::sync::oneshot;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::problem::{Named, Problem, Sent};
+use super::reload::{ReloadRefused, refused};
+use super::{Shown, View};
+
+pub(super) fn routes() -> OpenApiRouter<Shown> {
+    OpenApiRouter::new().routes(routes!(try_cluster)).routes(routes!(try_message))
+}
+
+/// Takes the outcome of a trial.
+pub type TrialAnswer<T> = Box<dyn FnOnce(Result<T, ReloadRefused>) + Send>;
+
+/// The way to trials. `keys`: tried in the place of what is configured, or of something that is not yet. `false`: the service is
+/// ending; `answer` is not called then.
+pub trait Trials: Send + Sync {
+    /// Connects to a cluster.
+    fn cluster(&self, name: String, keys: Map<String, Value>, answer: TrialAnswer<ClusterTrial>) -> bool;
+    /// Makes a record of a message.
+    fn message(
+        &self,
+        sink: String,
+        keys: Map<String, Value>,
+        message: SampleMessage,
+        answer: TrialAnswer<MessageTrial>,
+    ) -> bool;
+}
+
+/// How far a connection came.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ClusterTrial {
+    /// Whether some bootstrap broker could be used and named the cluster's brokers.
+    pub works: bool,
+    /// What was tried on each bootstrap broker.
+    pub brokers: Vec<BrokerTrial>,
+    /// Brokers of the cluster, `ID at HOST:PORT`, as the first that works names them.
+    pub members: Vec<String>,
+}
+
+/// How far a connection to one broker came.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct BrokerTrial {
+    /// `host:port`
+    pub broker: String,
+    /// The stage that failed: `resolve`, `connect`, `api_versions` or `metadata`; null: none.
+    pub failed: Option<&'static str>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// A message to try.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SampleMessage {
+    /// MQTT topic.
+    pub topic: String,
+    /// Payload as text.
+    #[serde(default)]
+    pub payload: String,
+    /// Payload in base64, in the place of `payload`.
+    pub payload_base64: Option<String>,
+    /// Client identifier.
+    #[serde(default)]
+    pub client_id: String,
+    /// User name.
+    pub username: Option<String>,
+    /// 0, 1 or 2.
+    #[serde(default)]
+    pub qos: u8,
+    /// RETAIN flag.
+    #[serde(default)]
+    pub retain: bool,
+    /// Content Type of MQTT 5.
+    pub content_type: Option<String>,
+    /// User properties of MQTT 5: pairs of name and value.
+    #[serde(default)]
+    pub user_properties: Vec<(String, String)>,
+}
+
+impl SampleMessage {
+    /// The payload's bytes.
+    ///
+    /// # Errors
+    /// It is not base64.
+    pub fn payload(&self) -> Result<Vec<u8>, String> {
+        match &self.payload_base64 {
+            None => Ok(self.payload.clone().into_bytes()),
+            Some(text) => STANDARD.decode(text).map_err(|error| format!("payload_base64: {error}")),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct MessageToTry {
+    message: SampleMessage,
+    /// Keys of `[[sink]]` to try in the place of those that the sink has; a sink of that name need not exist then.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    sink: Map<String, Value>,
+}
+
+/// The record that a sink would write.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct MessageTrial {
+    /// Whether the sink's filters match the topic.
+    pub matches: bool,
+    /// Why the sink would refuse it; null: it would take it.
+    pub refused: Option<String>,
+    /// Kafka topic.
+    pub topic: Option<String>,
+    /// Record key; null: it has none.
+    pub key: Option<Content>,
+    /// Record value.
+    pub value: Option<Content>,
+    /// Record headers, in order.
+    pub headers: Vec<Header>,
+}
+
+/// A record header.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Header {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: Content,
+}
+
+/// Bytes: as text where they are UTF-8, otherwise in base64.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// UTF-8.
+    Text(String),
+    /// Anything else.
+    Base64(String),
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Self {
+        String::from_utf8(bytes).map_or_else(|error| Self::Base64(STANDARD.encode(error.as_bytes())), Self::Text)
+    }
+}
+
+async fn told<T: Send + 'static>(ask: impl FnOnce(TrialAnswer<T>) -> bool) -> Result<Json<T>, Problem> {
+    let (answer, told) = oneshot::channel();
+    // Who asked may have gone away.
+    if !ask(Box::new(move |outcome| drop(answer.send(outcome)))) {
+        return Err(Problem::unavailable("the service is stopping"));
+    }
+    let outcome = told.await.map_err(|_| Problem::unavailable("the service is stopping"))?;
+    outcome.map(Json).map_err(refused)
+}
+
+/// Tries whether a Kafka cluster can be reached: each bootstrap broker is resolved, connected to and asked for its versions and
+/// the cluster's brokers. The body has keys of `[kafka.NAME]` to try in the place of those that are configured, `{}` for none;
+/// a cluster of that name need not exist then.
+#[utoipa::path(post, path = "/api/v1/clusters/{name}/test", tag = "kafka",
+    params(("name" = String, Path, description = "Its name")),
+    request_body(content = Object, description = "Keys of `[kafka.NAME]`"), responses(
+    (status = 200, body = ClusterTrial, description = "It was tried; `works` says how it went"),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The service is still starting"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The keys have mistakes: `detail` has a line for each"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping")))]
+async fn try_cluster(
+    State(view): State<Arc<View>>,
+    Named(name): Named,
+    Sent(keys): Sent<Map<String, Value>>,
+) -> Result<Json<ClusterTrial>, Problem> {
+    told(|answer| view.trials.cluster(name, keys, answer)).await
+}
+
+/// Shows the record that a sink would write for a message: topic, key, value and headers. Nothing is written.
+#[utoipa::path(post, path = "/api/v1/sinks/{name}/test", tag = "sinks",
+    params(("name" = String, Path, description = "Its name")),
+    request_body = MessageToTry, responses(
+    (status = 200, body = MessageTrial),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The service is still starting"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The keys have mistakes: `detail` has a line for each"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping")))]
+async fn try_message(
+    State(view): State<Arc<View>>,
+    Named(name): Named,
+    Sent(MessageToTry { message, sink }): Sent<MessageToTry>,
+) -> Result<Json<MessageTrial>, Problem> {
+    told(|answer| view.trials.message(name, sink, message, answer)).await
+}

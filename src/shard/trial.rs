@@ -1,0 +1,70 @@
+//! What a sink would make of a message: for the control plane, by the code that writes records.
+
+use smallvec::SmallVec;
+
+use crate::config::Sink;
+use crate::kafka::topic_name::kafka_topic;
+use crate::kafka::types::SinkId;
+use crate::route::trie::SinkRouter;
+use crate::rule::template::{Absent, MessageContext};
+
+use super::sinks::Plan;
+
+/// A record that was not written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// Whether the sink's filters match the topic.
+    pub matches: bool,
+    /// Why the sink would refuse it, where it would.
+    pub refused: Option<String>,
+    /// Kafka topic.
+    pub topic: Option<String>,
+    /// Record key.
+    pub key: Option<Vec<u8>>,
+    /// Record value.
+    pub value: Option<Vec<u8>>,
+    /// Record headers, in order.
+    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Tries a message on a sink.
+#[must_use]
+pub fn try_message(sink: &Sink, message: &MessageContext<'_>) -> Trial {
+    let plan = Plan::new(sink, SinkId(0), None);
+    let filters = [(sink.filters.iter().map(String::as_str).collect::<Vec<_>>(), 0)];
+    let router = SinkRouter::build(&filters).unwrap_or_else(|error| unreachable!("a checked filter: {error}"));
+    let mut matched = SmallVec::new();
+    router.matches(message.topic, &mut matched);
+    let mut refused = None;
+    let mut absent = |what: &str, why: Absent| {
+        let why = match why {
+            Absent::UserProperty => "asks for a user property that the message does not have",
+            Absent::PayloadPath => "asks for a value that the payload does not have, or the payload is not JSON",
+        };
+        refused.get_or_insert(format!("{what} {why}"));
+    };
+    let mut scratch = Vec::new();
+    let topic = plan.topic.value(message, &mut scratch).map(<[u8]>::to_vec);
+    let topic = topic.map_err(|why| absent("topic", why)).ok();
+    let value = plan.value(message, &mut scratch).map(<[u8]>::to_vec).map_err(|why| absent("value", why)).ok();
+    let key = plan.key.as_ref().and_then(|key| key.value(message, &mut scratch).ok().map(<[u8]>::to_vec));
+    let topic = topic.and_then(|name: Vec<u8>| match kafka_topic(&name) {
+        Ok(name) => Some(name.to_owned()),
+        Err(why) => {
+            refused.get_or_insert(format!("\"{}\" is not a valid Kafka topic: it {why}", name.escape_ascii()));
+            None
+        }
+    });
+    let bytes = plan.row_bytes_max(message).unwrap_or(0);
+    if value.as_ref().is_some_and(|_| bytes > sink.record_bytes_max) {
+        refused.get_or_insert(format!(
+            "a record of up to {bytes} bytes is more than record_bytes_max, {}",
+            sink.record_bytes_max
+        ));
+    }
+    let mut rendered = Vec::new();
+    let ranges = plan.render_headers(message, &mut rendered);
+    let headers = plan.headers(message, &rendered, &ranges);
+    let headers = headers.map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+    Trial { matches: !matched.is_empty(), refused, topic, key, value, headers }
+}
