@@ -4,7 +4,7 @@ pub mod buffer;
 pub mod cli;
 pub mod config;
 pub mod control;
-mod data_dir;
+pub mod data_dir;
 pub mod embedded;
 pub mod kafka;
 pub mod limits;

@@ -39,6 +39,8 @@ pub struct Message {
     pub attempts: Vec<(u32, u32)>,
     /// When it was first answered with success, and by which process.
     pub answered: Option<(u64, u32)>,
+    /// The reason of a refusal.
+    pub refused_as: Option<u8>,
     /// It is the will of a connection.
     pub is_will: bool,
     /// When it was first sent.
@@ -235,6 +237,7 @@ impl Device {
                 sends: 1,
                 attempts: vec![(0, life)],
                 answered: None,
+                refused_as: None,
                 is_will: true,
                 sent_at: time,
             });
@@ -327,6 +330,7 @@ impl Device {
             sends: 0,
             attempts: Vec::new(),
             answered: None,
+            refused_as: None,
             is_will: false,
             sent_at: time,
         });
@@ -434,6 +438,8 @@ impl Device {
         };
         if success {
             message.answered = Some((time, life));
+        } else {
+            message.refused_as = body.get(2).copied();
         }
         if message.state == State::Received {
             self.packet(0x62, &id.to_be_bytes());

@@ -148,6 +148,24 @@ impl Disk {
         }
     }
 
+    /// A disk with these segments, all on the platter.
+    #[must_use]
+    pub fn with(segments: Vec<(u64, Vec<u8>)>, rng: fastrand::Rng) -> Self {
+        let mut disk = Self::new(rng);
+        for (segment, bytes) in segments {
+            let mut image = Image::default();
+            for (page, part) in bytes.chunks(PAGE as usize).enumerate().filter(|(_, part)| part.iter().any(|b| *b != 0))
+            {
+                image.write(page as u64 * PAGE, part);
+            }
+            let (durable, cache) = (image.clone(), image.clone());
+            let len = bytes.len() as u64;
+            let file = File { bytes: len, durable, cache, view: image, made: true, closed: true, ..File::default() };
+            disk.files.insert(segment, file);
+        }
+        disk
+    }
+
     fn answer_later(&mut self, due: Due) {
         let wait = self.rng.get_mut().u64(..=self.health.slowest);
         self.next_due += 1;
@@ -322,6 +340,22 @@ impl Disk {
         self.files.keys().copied().collect()
     }
 
+    /// The same, with the lengths of their files.
+    #[must_use]
+    pub fn lengths(&self) -> Vec<(u64, u64)> {
+        self.files.iter().map(|(segment, file)| (*segment, file.bytes)).collect()
+    }
+
+    /// What the operating system shows of a segment, up to the last byte that is not zero.
+    #[must_use]
+    pub fn bytes(&self, segment: u64) -> Vec<u8> {
+        let mut bytes = vec![0; self.written(segment) as usize];
+        if let Some(file) = self.files.get(&segment) {
+            file.cache.read(0, &mut bytes);
+        }
+        bytes
+    }
+
     /// Bytes that they take.
     #[must_use]
     pub fn bytes_taken(&self) -> u64 {
@@ -464,6 +498,6 @@ impl Segments for Disk {
     }
 
     fn existing(&self) -> Vec<(u64, u64)> {
-        self.files.iter().map(|(segment, file)| (*segment, file.bytes)).collect()
+        self.lengths()
     }
 }

@@ -253,12 +253,16 @@ impl World {
                 }
             }
             Cure::Topic(cluster, name) => {
+                let unreadable = self.clusters[cluster].unreadable;
                 if let Some(topic) = self.clusters[cluster].topics.get_mut(&name) {
-                    (topic.writing_forbidden, topic.reading_forbidden, topic.timeless) = (false, false, false);
+                    (topic.writing_forbidden, topic.reading_forbidden, topic.timeless) = (false, unreadable, false);
                     topic.batch_bytes_max = usize::MAX;
                 }
             }
-            Cure::Reachable(cluster) => self.away[cluster] = false,
+            // In a flood the first stays away.
+            Cure::Reachable(cluster) => {
+                self.away[cluster] = self.plan.hostile.flood && cluster == 0 && !self.storm_over
+            }
             Cure::Flaky(cluster) => self.clusters[cluster].flaky = Flaky::default(),
             Cure::Disks => self.disks_well(),
         }

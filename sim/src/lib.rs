@@ -10,13 +10,16 @@
 //! | [`link`] | connections to brokers: latency, cuts, late requests |
 //! | [`device`] | MQTT clients |
 //! | [`plan`], [`faults`] | what a seed draws, and what goes wrong when |
+//! | [`damage`] | rot, missing segments, files of dead letters that hang |
 //! | [`process`] | starts, crashes, power cuts, orderly stops, configuration changes |
+//! | [`shards`] | starts with another number of shards |
 //! | [`judge`], [`receipts`] | what must hold |
 //! | [`world`], [`run`] | one run; many |
 //! | [`scenarios`] | scripts that show known faults |
 //! | [`wrong`] | rules taken out, one at a time |
 //! | [`expected`] | faults that are known and not cured |
 
+pub mod damage;
 pub mod device;
 pub mod disk;
 pub mod expected;
@@ -30,6 +33,7 @@ pub mod receipts;
 pub mod ring;
 pub mod run;
 pub mod scenarios;
+pub mod shards;
 pub mod time;
 pub mod world;
 pub mod wrong;

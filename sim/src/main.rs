@@ -5,7 +5,7 @@ use std::time::Instant;
 use clap::Parser;
 use forebay_sim::expected;
 use forebay_sim::faults::Fault;
-use forebay_sim::plan::{Kind, Plan};
+use forebay_sim::plan::{Hostile, Kind, Plan};
 use forebay_sim::run::{self, Without};
 use forebay_sim::scenarios;
 use forebay_sim::wrong::{self, FoundBy};
@@ -21,7 +21,7 @@ struct Arguments {
     /// The configuration changes between starts, reads fail, clocks are wrong.
     #[arg(long)]
     hostile: bool,
-    /// Faults to leave out, by name.
+    /// Faults to leave out, by name; of hostile runs: changes, reads, shards, rot, missing, unreadable, files, flood.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
     /// Do not judge liveness while faults last.
@@ -60,6 +60,11 @@ fn main() -> std::process::ExitCode {
     };
     let without = Without {
         faults: Fault::ALL.iter().filter(named).copied().collect(),
+        hostile: Hostile::NAMES
+            .iter()
+            .filter(|name| arguments.without.iter().any(|other| other == *name))
+            .copied()
+            .collect(),
         liveness: arguments.no_liveness,
         tolerance: arguments.no_tolerance,
         rules: rule.map(|wrong| wrong.rules),
@@ -137,7 +142,7 @@ fn one(seed: u64, kind: Kind, mut without: Without, shrink: bool) -> std::proces
     if let (true, Err(failure)) = (shrink, run::run(seed, kind, &without, false).0) {
         without = run::shrunk(seed, kind, &without, failure.what);
         let names: Vec<_> = without.faults.iter().map(|fault| fault.name()).collect();
-        println!("without {}", names.join(","));
+        println!("without {}", names.into_iter().chain(without.hostile.iter().copied()).collect::<Vec<_>>().join(","));
     }
     println!("{:#?}", Plan::new(seed, kind));
     let (result, trace) = run::run(seed, kind, &without, true);

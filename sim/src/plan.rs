@@ -256,6 +256,39 @@ pub struct Hostile {
     pub changes: bool,
     /// Reads fail now and then: mean time between two, in nanoseconds.
     pub reads_fail: Option<u64>,
+    /// The number of shards changes between starts.
+    pub shards: bool,
+    /// Bytes of segments change by themselves: mean time between two, in nanoseconds.
+    pub rot: Option<u64>,
+    /// Segments are missing when a process starts.
+    pub loses_segments: bool,
+    /// Nobody may read the topics of this cluster, ever.
+    pub unreadable: Option<usize>,
+    /// Files of dead letters take nothing for a while: mean time between two, in nanoseconds.
+    pub files_hang: Option<u64>,
+    /// The first cluster cannot be reached for most of the run, and more comes than the spool has room for.
+    pub flood: bool,
+}
+
+impl Hostile {
+    /// What can be left out, by name.
+    pub const NAMES: &[&'static str] =
+        &["changes", "reads", "shards", "rot", "missing", "unreadable", "files", "flood"];
+
+    /// Leaves one out.
+    pub fn leave_out(&mut self, name: &str) {
+        match name {
+            "changes" => self.changes = false,
+            "reads" => self.reads_fail = None,
+            "shards" => self.shards = false,
+            "rot" => self.rot = None,
+            "missing" => self.loses_segments = false,
+            "unreadable" => self.unreadable = None,
+            "files" => self.files_hang = None,
+            "flood" => self.flood = false,
+            _ => {}
+        }
+    }
 }
 
 /// See the module.
@@ -321,7 +354,8 @@ impl Plan {
             more: String::new(),
         };
         let storm = rng.u64(4..16) * S;
-        Self {
+        let hostile = if kind == Kind::Hostile { hostile(seed, clusters) } else { Hostile::default() };
+        let plan = Self {
             seed,
             brokers: rng.usize(1..4),
             by_id: rng.bool(),
@@ -338,15 +372,44 @@ impl Plan {
             sync: [0, 200_000, 4 * MS, 60 * MS][rng.usize(..4)],
             poison: rng.u8(..3) == 0,
             clock_ahead_ms: if kind == Kind::Hostile { clock(&mut stream(seed, "clock")) } else { 0 },
-            hostile: if kind == Kind::Hostile { hostile(&mut stream(seed, "hostile")) } else { Hostile::default() },
+            hostile,
             settings,
+        };
+        if hostile.flood { plan.flooded() } else { plan }
+    }
+
+    /// Little room on the disk, and much to put there.
+    fn flooded(mut self) -> Self {
+        let mut rng = stream(self.seed, "flood draws");
+        if let Some(spool) = &mut self.settings.spool {
+            (spool.segment_bytes, spool.segments_max) = (spool.segment_bytes.min(64 << 10), 8);
+            spool.when_full = [WhenFull::Backpressure, WhenFull::Refuse, WhenFull::DropOldest][rng.usize(..3)];
         }
+        self.settings.buffer_bytes = self.settings.buffer_bytes.min(64 << 10);
+        (self.settings.batch_bytes, self.settings.record_bytes_max) = (1024, 2048);
+        (self.messages, self.payload_max, self.pace) = (rng.usize(100..400), 1_500, 20 * MS);
+        self
     }
 }
 
-fn hostile(rng: &mut fastrand::Rng) -> Hostile {
+fn hostile(seed: u64, clusters: usize) -> Hostile {
+    let rng = &mut stream(seed, "hostile");
     let (changes, fail, often) = (rng.bool(), rng.u8(..3) == 0, rng.u64(1..6));
-    Hostile { changes, reads_fail: fail.then_some(often * S) }
+    // Each of these is in one run of six, and draws from a stream of its own.
+    let drawn = |name: &str| {
+        let mut rng = stream(seed, name);
+        (rng.u8(..6) == 0).then_some(rng)
+    };
+    Hostile {
+        changes,
+        reads_fail: fail.then_some(often * S),
+        shards: drawn("shards").is_some(),
+        rot: drawn("rot").map(|mut rng| rng.u64(1..8) * S),
+        loses_segments: drawn("loses segments").is_some(),
+        unreadable: drawn("unreadable").map(|mut rng| rng.usize(..clusters)),
+        files_hang: drawn("files hang").map(|mut rng| rng.u64(1..6) * S),
+        flood: drawn("flood").is_some(),
+    }
 }
 
 /// Most clocks are right; some are hours wrong, some have never been set.

@@ -178,8 +178,11 @@ impl World {
             let mut rng = stream(self.plan.seed, &format!("change {}", self.life));
             self.settings.change(&mut rng);
         }
+        let config = match self.configured() {
+            Ok(config) => Arc::new(config),
+            Err(why) => return self.start_refused(why),
+        };
         self.lives.push(self.settings.clone());
-        let config = Arc::new(self.settings.config());
         let shards = config.service.shards;
         while self.disks.len() < shards {
             let mut disk = Disk::new(stream(self.plan.seed, &format!("disk {}", self.disks.len())));
@@ -282,6 +285,9 @@ impl World {
         // Rows wait of a sink that is in memory now: it is put back.
         let in_memory = why.contains("its buffer is now \"memory\"");
         let reads_fail = self.disk_reads_fail() && why.contains("the disk cannot read it");
+        if self.damaged && self.is_beyond_help(&why) {
+            return self.moves_spool_away();
+        }
         if in_memory && self.lives.iter().any(|life| life.sinks.iter().any(|sink| sink.buffer != Buffer::Memory)) {
             self.put_buffers_back();
         } else if !(reads_fail && self.judge.tolerates(Tolerated::StartUnreadable)) {
@@ -292,8 +298,33 @@ impl World {
         self.crash_rng = rng;
     }
 
+    /// Whether a damaged spool may refuse a start for this reason, or does so for a known fault.
+    fn is_beyond_help(&mut self, why: &str) -> bool {
+        why.contains("no readable checkpoint")
+            || (why.ends_with("not there") && self.judge.tolerates(Tolerated::SessionNotMoved))
+            || (why.contains("sink \"\"") && self.judge.tolerates(Tolerated::NamelessSink))
+    }
+
+    /// The operator has read that, and moves the spool away: what it had is lost. The process starts again.
+    fn moves_spool_away(&mut self) {
+        self.note(|| "the spool is moved away".to_owned());
+        let answered = (0u32..).zip(&self.messages).filter(|(_, message)| message.sends > 0);
+        self.judge.excused.extend(answered.map(|(number, _)| number));
+        let mut rng = self.crash_rng.clone();
+        self.crash(End::Kill, &mut rng);
+        self.crash_rng = rng;
+        self.disks.clear();
+        self.data_dir = None;
+        self.sessions_may_be_gone();
+        if self.lives.len() < self.life as usize {
+            // No process came of that start.
+            self.life -= 1;
+            self.schedule(self.time + MS, Event::Start);
+        }
+    }
+
     /// Sinks that are in memory now have the buffer that they had before.
-    fn put_buffers_back(&mut self) {
+    pub(crate) fn put_buffers_back(&mut self) {
         for (index, sink) in self.settings.sinks.iter_mut().enumerate() {
             let before = self.lives.iter().rev().map(|life| &life.sinks[index]);
             if let Some(before) = before.filter(|_| sink.buffer == Buffer::Memory).find(|b| b.buffer != Buffer::Memory)
@@ -515,6 +546,7 @@ impl World {
         }
         disks.append(&mut self.disks);
         self.disks = disks;
+        self.segments_go_missing();
         if how == End::PowerCut {
             self.boot = self.time;
         }
@@ -529,6 +561,9 @@ impl World {
         for device in &mut self.devices {
             device.process_ended(sessions_kept);
             device.reconnect_at = reconnect;
+        }
+        if self.damaged {
+            self.sessions_may_be_gone();
         }
         let links: Vec<u64> = self.links.keys().copied().collect();
         links.into_iter().for_each(|link| self.orphan(link));

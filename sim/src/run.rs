@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::expected::TOLERATED;
 use crate::faults::Fault;
 use crate::judge::Failure;
-use crate::plan::{Kind, Plan};
+use crate::plan::{Hostile, Kind, Plan};
 use crate::world::World;
 use forebay::rules::Rules;
 
@@ -32,6 +32,10 @@ pub struct Sums {
     pub asked: u64,
     /// Receipts with an offset, and without.
     pub receipts: [u64; 2],
+    /// Starts with another number of shards.
+    pub moved: u64,
+    /// Messages refused for want of room.
+    pub no_room: u64,
     /// Produce requests.
     pub requests: u64,
     /// Runs in which something was let pass for a known fault, in the order of `TOLERATED`.
@@ -51,6 +55,8 @@ impl Sums {
         self.dead += other.dead;
         self.asked += other.asked;
         self.receipts.iter_mut().zip(other.receipts).for_each(|(sum, more)| *sum += more);
+        self.moved += other.moved;
+        self.no_room += other.no_room;
         self.requests += other.requests;
         self.tolerated.iter_mut().zip(other.tolerated).for_each(|(sum, more)| *sum += more);
         self.digest ^= other.digest;
@@ -69,6 +75,8 @@ impl Sums {
             dead: counted.iter().map(|sink| sink.dead).sum(),
             asked: world.clusters.iter().map(|cluster| cluster.asked).sum(),
             receipts: world.judge.receipts,
+            moved: world.judge.moved,
+            no_room: world.messages.iter().filter(|m| m.refused_as == Some(0x97)).count() as u64,
             requests: world.clusters.iter().map(|cluster| cluster.produced).sum(),
             tolerated: std::array::from_fn(|which| u64::from(world.judge.tolerated.contains(&TOLERATED[which].0))),
             digest: digest(world),
@@ -97,6 +105,8 @@ fn digest(world: &World) -> u64 {
 pub struct Without {
     /// Faults that do not come.
     pub faults: Vec<Fault>,
+    /// What is left out of hostile runs (`Hostile::NAMES`).
+    pub hostile: Vec<&'static str>,
     /// Liveness is not judged.
     pub liveness: bool,
     /// Nothing is let pass for a known fault.
@@ -121,6 +131,7 @@ pub fn catch_panics() {
 pub fn run(seed: u64, kind: Kind, without: &Without, traced: bool) -> (Result<Sums, Failure>, String) {
     let mut plan = Plan::new(seed, kind);
     plan.faults.retain(|(fault, _)| !without.faults.contains(fault));
+    without.hostile.iter().for_each(|name| plan.hostile.leave_out(name));
     run_plan(plan, without, traced)
 }
 
@@ -200,6 +211,13 @@ pub fn shrunk(seed: u64, kind: Kind, without: &Without, what: &'static str) -> W
         }
         let mut less = least.clone();
         less.faults.push(fault);
+        if run(seed, kind, &less, false).0.is_err_and(|failure| failure.what == what) {
+            least = less;
+        }
+    }
+    for name in Hostile::NAMES.iter().filter(|_| kind == Kind::Hostile) {
+        let mut less = least.clone();
+        less.hostile.push(name);
         if run(seed, kind, &less, false).0.is_err_and(|failure| failure.what == what) {
             least = less;
         }

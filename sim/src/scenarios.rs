@@ -279,10 +279,10 @@ fn segment_with_a_session_is_gone() -> Result<(), Failure> {
     script.connect(0);
     script.away(true);
     script.fill(0, 400, 800);
-    script.world.damaged = true;
-    script.world.devices[0].known = crate::device::Known::Maybe;
     script.kill_and(|script| {
         if let Some(first) = script.disk().segments().first().copied() {
+            script.world.damaged(0, first);
+            script.world.sessions_may_be_gone();
             script.disk().lose(first);
         }
     });

@@ -45,6 +45,10 @@ pub enum Event {
     Look,
     /// Reads of a shard's disk fail for a while.
     ReadsFail,
+    /// Bytes of a segment change by themselves.
+    Rot,
+    /// Files of dead letters take nothing for a while.
+    FilesHang,
 }
 
 /// A device's connection.
@@ -113,6 +117,8 @@ pub struct World {
     pub damaged: bool,
     /// The rules that the process keeps.
     pub rules: &'static dyn Rules,
+    pub(crate) damage: crate::damage::Damage,
+    pub(crate) data_dir: Option<crate::shards::DataDir>,
 }
 
 impl World {
@@ -125,6 +131,7 @@ impl World {
             let mut cluster = Cluster::new(host, &format!("cluster-{index}"), plan.brokers, rng);
             (cluster.by_id, cluster.modern, cluster.partitions) = (plan.by_id, plan.modern, plan.partitions);
             cluster.min_in_sync = plan.min_in_sync.min(plan.brokers);
+            cluster.unreadable = plan.hostile.unreadable == Some(index);
             cluster
         });
         let devices = (0..plan.devices).map(|index| {
@@ -165,6 +172,8 @@ impl World {
             quiet: false,
             lives: Vec::new(),
             damaged: false,
+            damage: crate::damage::Damage::new(seed),
+            data_dir: None,
             rules: &forebay::rules::KEPT,
             plan,
         };
@@ -219,8 +228,18 @@ impl World {
         for (fault, mean) in self.plan.faults.clone() {
             self.next_fault(fault, mean);
         }
-        if let Some(mean) = self.plan.hostile.reads_fail {
-            self.schedule(mean, Event::ReadsFail);
+        let hostile = self.plan.hostile;
+        for (mean, event) in
+            [(hostile.reads_fail, Event::ReadsFail), (hostile.rot, Event::Rot), (hostile.files_hang, Event::FilesHang)]
+        {
+            if let Some(mean) = mean {
+                self.schedule(mean, event);
+            }
+        }
+        if hostile.flood {
+            self.run_until(self.plan.storm / 4);
+            self.away[0] = true;
+            (1..=self.clusters[0].brokers.len() as i32).for_each(|node| self.cut_broker(0, node));
         }
         self.run_until(self.plan.storm);
         self.come_to_rest();
@@ -358,6 +377,8 @@ impl World {
             Event::Filed(life, shard, sink, message) => self.filed(life, shard, (sink, message)),
             Event::Start => self.start(),
             Event::ReadsFail => self.reads_fail(),
+            Event::Rot => self.rot(),
+            Event::FilesHang => self.files_hang(),
             Event::Look => {
                 self.look();
                 self.schedule(self.time + 250 * MS, Event::Look);

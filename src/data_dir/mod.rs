@@ -43,9 +43,9 @@ const OLD: &str = "spool.old";
 
 /// The data directory is this process's, its spool is ready.
 #[derive(Debug)]
-pub(crate) struct DataDir {
+pub struct DataDir {
     /// What is to be told as events, once the journal runs.
-    pub(crate) said: Vec<Said>,
+    pub said: Vec<Said>,
     #[allow(dead_code, reason = "held, not read")]
     lock: FolderLock,
 }
@@ -54,7 +54,7 @@ pub(crate) struct DataDir {
 ///
 /// # Errors
 /// What is in the way, and what moves it.
-pub(crate) fn prepare(config: &mut Config) -> Result<DataDir, String> {
+pub fn prepare(config: &mut Config) -> Result<DataDir, String> {
     prepare_by(config, rehome::client)
 }
 

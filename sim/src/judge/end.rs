@@ -2,11 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use forebay::config::WhenFull;
+
 use crate::kafka::{Entry, State as EntryState};
-use crate::plan::{Buffer, Level};
+use crate::plan::{Buffer, Level, Settings};
 use crate::process::End;
-use crate::time::EPOCH_MS;
+use crate::time::{EPOCH_MS, S};
 use crate::world::World;
+
+/// MQTT's reason code for a message that finds no room.
+const QUOTA_EXCEEDED: u8 = 0x97;
 
 impl World {
     /// The last look.
@@ -17,6 +22,7 @@ impl World {
         if let Some(row) = without_time.filter(|_| is_set) {
             self.judge.fails("time", format!("a record has no time, and no header with it: {row:?}"));
         }
+        self.judge_refused();
         for sink in 0..self.settings.sinks.len() {
             self.judge_losses(sink);
             self.judge_doubles(sink);
@@ -66,7 +72,7 @@ impl World {
                 format!("sink {sink}: {} rows were given up as unreadable, and nothing was damaged", counted.rotten);
             self.judge.fails("loss", text);
         }
-        let allowed = counted.expired + counted.dropped + counted.rotten + counted.refused;
+        let allowed = counted.expired + counted.dropped + counted.rotten;
         let early = missing.iter().filter(|(_, early)| *early).count();
         if (missing.len() as u64 > allowed || early > 0) && !self.is_tolerated_loss(sink) {
             let text = format!(
@@ -76,6 +82,23 @@ impl World {
                 missing.iter().take(8).collect::<Vec<_>>()
             );
             self.judge.fails("loss", text);
+        }
+    }
+
+    /// What found no room (`when_full = "refuse"`) was refused as a whole, and is nowhere.
+    fn judge_refused(&mut self) {
+        let sinks = 0..self.settings.sinks.len();
+        let is_somewhere = |number: u32| {
+            sinks
+                .clone()
+                .any(|sink| !self.copies_of(number, sink).is_empty() || self.is_dead_lettered(number, sink as u8))
+        };
+        // What was sent before may have been taken then.
+        let mut refused =
+            (0u32..).zip(&self.messages).filter(|(_, m)| m.refused_as == Some(QUOTA_EXCEEDED) && m.sends == 1);
+        let wrong = refused.find(|(number, _)| is_somewhere(*number)).map(|(number, _)| number);
+        if let Some(number) = wrong {
+            self.judge.fails("refused", format!("message {number} was refused for want of room, and a sink has it"));
         }
     }
 
@@ -103,6 +126,8 @@ impl World {
             let allowed = match (message.qos, plan.buffer) {
                 (0, _) => 1,
                 (1, _) => u64::from(message.sends),
+                // The packet id may have gone with the row.
+                _ if self.judge.excused.contains(&number) => u64::from(message.sends),
                 // A session that is gone cannot know; without a disk nor can another process.
                 (_, Buffer::Disk) if self.lives.iter().all(|life| life.sinks[sink].buffer == Buffer::Disk) => {
                     message.attempts.iter().map(|(session, _)| session).collect::<HashSet<_>>().len() as u64
@@ -116,6 +141,17 @@ impl World {
         }
         let counted = self.counted(sink);
         if twice > counted.unknown {
+            for (number, ..) in which.iter().take(4) {
+                let copies = self.copies_of(*number, sink).into_iter().map(|entry| {
+                    let Entry { producer, epoch, first, time, life, late, state, place, .. } = entry;
+                    let at = *time as f64 / S as f64;
+                    format!(
+                        "at {at} by process {life} (late: {late}) in {place:?}: {producer}.{epoch} {first}, {state:?}"
+                    )
+                });
+                let copies: Vec<String> = copies.collect();
+                self.note(|| format!("copies of message {number}: {copies:#?}"));
+            }
             let text = format!(
                 "sink {sink}: {twice} copies too many, {counted:?}: {:?}",
                 which.iter().take(8).collect::<Vec<_>>()
@@ -178,14 +214,16 @@ impl World {
         let volatile = self.lives.iter().any(|life| life.sinks[sink].buffer != Buffer::Disk);
         let processes: HashSet<u32> = message.attempts.iter().map(|(_, life)| *life).collect();
         copies.iter().any(gone)
+            || self.judge.excused.contains(&number)
             || (volatile && processes.len() > 1)
             || copies.iter().any(orphan)
             || (refused && !self.judge.ends.is_empty())
             || (message.sends > 1 && (plan.expire_ms.is_some() || self.may_drop() || self.was_refused(number, sink)))
     }
 
-    fn may_drop(&self) -> bool {
-        self.settings.spool.is_some_and(|spool| spool.when_full == forebay::config::WhenFull::DropOldest)
+    pub(super) fn may_drop(&self) -> bool {
+        let drops = |life: &Settings| life.spool.is_some_and(|spool| spool.when_full == WhenFull::DropOldest);
+        self.lives.iter().any(drops)
     }
 
     fn was_refused(&self, number: u32, sink: usize) -> bool {

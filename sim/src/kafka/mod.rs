@@ -189,6 +189,8 @@ pub struct Cluster {
     pub began_late: HashSet<(String, u128)>,
     /// The next Produce answer asks to be left alone for so many milliseconds.
     pub throttle_next: Option<i32>,
+    /// Nobody may read a topic, ever.
+    pub unreadable: bool,
 }
 
 impl Cluster {
@@ -226,6 +228,7 @@ impl Cluster {
             rows_without_time: Vec::new(),
             began_late: HashSet::new(),
             throttle_next: None,
+            unreadable: false,
         }
     }
 
@@ -302,7 +305,7 @@ impl Cluster {
             id,
             partitions,
             writing_forbidden: false,
-            reading_forbidden: false,
+            reading_forbidden: self.unreadable,
             batch_bytes_max: usize::MAX,
             timeless: false,
             // Nobody can have rows for another incarnation of a topic that is new.
@@ -495,7 +498,7 @@ impl Cluster {
             }
         }
         for topic in self.topics.values_mut() {
-            (topic.writing_forbidden, topic.reading_forbidden, topic.timeless) = (false, false, false);
+            (topic.writing_forbidden, topic.reading_forbidden, topic.timeless) = (false, self.unreadable, false);
             topic.batch_bytes_max = usize::MAX;
             topic.partitions.iter_mut().for_each(|partition| partition.slow = false);
         }

@@ -1,0 +1,138 @@
+//! What happens to bytes that were safe on a disk, and to files of dead letters. Nothing of the program can undo damage: what
+//! it may cost is named message by message, and all else is judged as ever.
+
+use std::collections::BTreeSet;
+
+use forebay::spool::HEADER_BYTES;
+
+use crate::device::Known;
+use crate::disk::Disk;
+use crate::time::{MS, S, stream};
+use crate::world::{Event, World};
+
+/// A file of dead letters takes nothing for so long at most.
+const FILES_HANG: u64 = 6 * S;
+
+/// A segment of which so much is written has more than one group.
+const LARGE: u64 = 16 << 10;
+
+/// Chance of the kinds of damage, each with a stream of its own.
+#[derive(Debug)]
+pub(crate) struct Damage {
+    rot: fastrand::Rng,
+    missing: fastrand::Rng,
+    files: fastrand::Rng,
+}
+
+impl Damage {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            rot: stream(seed, "rot draws"),
+            missing: stream(seed, "missing draws"),
+            files: stream(seed, "file draws"),
+        }
+    }
+}
+
+/// Where the groups of a segment end: it has a header at either end, which say nothing of that.
+fn groups_end(disk: &Disk, segment: u64, length: u64) -> u64 {
+    let mut bytes = disk.bytes(segment);
+    bytes.truncate((length as usize).saturating_sub(HEADER_BYTES));
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
+}
+
+/// Segments with groups in them, in order, and where those end.
+fn written(disk: &Disk) -> Vec<(u64, u64)> {
+    let ends = disk.lengths().into_iter().map(|(segment, length)| (segment, groups_end(disk, segment, length)));
+    ends.filter(|(_, end)| *end > HEADER_BYTES as u64).collect()
+}
+
+/// Numbers of the messages whose payloads are in these bytes.
+fn messages_in(bytes: &[u8]) -> BTreeSet<u32> {
+    let places = bytes.windows(2).enumerate().filter(|(_, two)| two[0] == b'm' && two[1].is_ascii_digit());
+    places.filter_map(|(at, _)| crate::kafka::front::message_number(&bytes[at..])).collect()
+}
+
+impl World {
+    /// A byte of a segment is another one from now on.
+    pub(crate) fn rot(&mut self) {
+        let Some(mean) = self.plan.hostile.rot.filter(|_| !self.storm_over) else { return };
+        let mut rng = self.damage.rot.clone();
+        let shard = rng.usize(..self.shards());
+        let drawn = self.disk_mut(shard).and_then(|disk| {
+            let segments = written(disk);
+            let newest = segments.last().copied()?;
+            let (segment, end) = rng.choice(segments)?;
+            // In the last group of the newest one it cannot be told from a torn tail.
+            Some((
+                segment,
+                if segment != newest.0 {
+                    end
+                } else if end > LARGE {
+                    end / 2
+                } else {
+                    0
+                },
+            ))
+        });
+        if let Some((segment, end)) = drawn.filter(|(_, end)| *end > 0) {
+            let at = rng.u64(..end);
+            self.note(|| format!("byte {at} of segment {segment} of disk {shard} rots"));
+            self.damaged(shard, segment);
+            if let Some(disk) = self.disk_mut(shard) {
+                disk.rot(segment, at);
+            }
+        }
+        self.schedule(self.time + rng.u64(..mean * 2), Event::Rot);
+        self.damage.rot = rng;
+    }
+
+    /// No process runs: in a third of the cases a segment is gone when the next one starts.
+    pub(crate) fn segments_go_missing(&mut self) {
+        if !self.plan.hostile.loses_segments || self.storm_over {
+            return;
+        }
+        let mut rng = self.damage.missing.clone();
+        if rng.u8(..3) == 0 && !self.disks.is_empty() {
+            let shard = rng.usize(..self.disks.len());
+            // Without the newest one nobody can know that there was one.
+            let mut segments = written(&self.disks[shard]);
+            segments.pop();
+            if let Some((segment, _)) = rng.choice(segments) {
+                self.note(|| format!("segment {segment} of disk {shard} is gone"));
+                self.damaged(shard, segment);
+                self.disks[shard].lose(segment);
+            }
+        }
+        self.damage.missing = rng;
+    }
+
+    /// What was in a segment may be lost, and nothing says what that was.
+    pub(crate) fn damaged(&mut self, shard: usize, segment: u64) {
+        self.damaged = true;
+        let Some(disk) = self.disk_mut(shard) else { return };
+        let bytes = disk.bytes(segment);
+        self.judge.excused.extend(messages_in(&bytes));
+    }
+
+    /// Sessions were in what was damaged, or that they had ended.
+    pub(crate) fn sessions_may_be_gone(&mut self) {
+        for device in self.devices.iter_mut().filter(|device| device.kept) {
+            device.known = Known::Maybe;
+        }
+    }
+
+    /// Files of dead letters take nothing for a while.
+    pub(crate) fn files_hang(&mut self) {
+        let Some(mean) = self.plan.hostile.files_hang.filter(|_| !self.storm_over) else { return };
+        let rng = &mut self.damage.files;
+        let (until, wait) = (self.time + rng.u64(10 * MS..FILES_HANG), rng.u64(..mean * 2));
+        let ms = (until - self.time) / MS;
+        self.note(|| format!("files of dead letters take nothing for {ms} ms"));
+        for sink in 0..self.settings.sinks.len() {
+            let clear = self.judge.file_clear.entry(sink).or_default();
+            *clear = until.max(*clear);
+        }
+        self.schedule(until + wait, Event::FilesHang);
+    }
+}
