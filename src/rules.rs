@@ -51,44 +51,46 @@ pub const REMEMBERED_BATCHES: usize = 5;
 
 /// See the module. Times are nanoseconds on the monotonic clock unless they say otherwise.
 pub trait Rules: Debug + Sync {
-    /// P1: Rows gather in a batch until it is full or its linger is over, and a place in the window is free. So batches
-    /// grow when Kafka is slow.
+    /// P1: Rows are collected in a batch until it is full or its linger time is over, and the window has a free
+    /// place. So batches grow while Kafka is slow.
     fn is_ripe(&self, full: bool, ripe_at: u64, now: u64) -> bool {
         full || ripe_at <= now
     }
 
-    /// P2: A partition has at most five batches cut and not done: Kafka remembers the last five of a producer, and
-    /// recognises no older one as a duplicate.
+    /// P2: A partition has at most five batches that are cut and not done: Kafka remembers the last five batches of
+    /// a producer, and recognizes only those as duplicates.
     fn window(&self, max_inflight: usize) -> usize {
         max_inflight.clamp(1, REMEMBERED_BATCHES)
     }
 
-    /// P2: Until a batch of an identity is answered 0, and again an hour after the last such answer, batches go one at
-    /// a time: a partition takes any first sequence from a producer that it does not know.
+    /// P2: Batches are sent one at a time until a batch of the identity is acknowledged, and again from an hour
+    /// after the last acknowledgement: a partition accepts any first sequence number from a producer that it does
+    /// not know.
     fn is_proven(&self, now: u64, proven_until: u64) -> bool {
         now < proven_until
     }
 
-    /// P2: A batch goes alone if its newest timestamp is none or more than an hour from now: Kafka forgets producers
-    /// by record time. Both in milliseconds on the wall clock.
+    /// P2: A batch is sent alone if it has no timestamp, or if its newest timestamp is more than an hour from now:
+    /// Kafka forgets producers by record time. Both in milliseconds of the wall clock.
     fn is_forgettable(&self, newest_ms: i64, wall_ms: i64) -> bool {
         newest_ms < 0 || wall_ms.abs_diff(newest_ms) > REMEMBERED_MS
     }
 
-    /// P3: After batches were taken back the partition goes on under the next epoch with sequence 0; after the last
-    /// epoch under a new producer id (`None`). Epoch and sequence before, epoch and sequence after.
+    /// P3: After batches were voided, the partition continues under the next epoch with sequence 0; after the last
+    /// epoch under a new producer ID (`None`). Epoch and sequence before, epoch and sequence after.
     fn after_take_back(&self, epoch: i16, _sequence: i32) -> Option<(i16, i32)> {
         epoch.checked_add(1).map(|epoch| (epoch, 0))
     }
 
-    /// P3: An identity of an earlier start ends with its last undone batch, and only then this start's begins. So the
-    /// window never holds two identities.
+    /// P3: An identity of an earlier start is used until its last undone batch is done, and only then this start's.
+    /// So the window never has two identities.
     fn may_change_identity(&self, undone: usize) -> bool {
         undone == 0
     }
 
-    /// P4: 45 is no final word as long as another undone batch may explain it: one that got a retriable error is sent
-    /// again with all others, one that was not sent yet is sent. Only a full round of 45 is a question to the log.
+    /// P4: Error 45 is not final as long as another undone batch may explain it: one that got a retriable error is
+    /// sent again together with all others, one that was not sent yet is sent. Only if a full round gets 45, the
+    /// log is asked.
     fn after_out_of_order(&self, round: Round) -> AfterRound {
         match round {
             Round { again: true, .. } => AfterRound::SendAgain,
@@ -97,103 +99,103 @@ pub trait Rules: Debug + Sync {
         }
     }
 
-    /// P4: An answer 0 settles the batch and every older one of the window: the log has taken them in sequence. Places
-    /// in the window, oldest first.
+    /// P4: A success settles the batch and every older one in the window, since the log accepts them in sequence.
+    /// Places in the window, oldest first.
     fn settled_by(&self, place: usize) -> Range<usize> {
         0..place + 1
     }
 
-    /// P5: Where answers leave open whether batches are in the log, the log is asked (acks = 0 has nothing to ask for).
+    /// P5: If the responses leave open whether batches are in the log, the log is asked (not with acks = 0).
     fn asks_log(&self, acks: i16) -> bool {
         acks != 0
     }
 
-    /// P5: The log is also asked before a batch that may be there is sent again, if Kafka may have forgotten its
-    /// producer: it would be taken twice.
+    /// P5: The log is also asked before a batch that may be in it is sent again, if Kafka may have forgotten its
+    /// producer: otherwise Kafka would store it twice.
     fn asks_before_resend(&self, batch: SentBefore) -> bool {
         batch.maybe_there && !batch.counted && batch.forgettable
     }
 
-    /// P6: A refusal is final only if no attempt of an undone batch may have been appended: a batch that is there can be
-    /// refused at its second sending.
+    /// P6: A refusal is final only if no attempt of any undone batch may have been appended: a batch that is in the
+    /// log can be refused when it is sent again.
     fn is_refusal_final(&self, any_maybe_there: bool) -> bool {
         !any_maybe_there
     }
 
-    /// P7: A request carries at most one batch of a partition; a broker refuses two (87).
+    /// P7: A request has at most one batch per partition; a broker refuses two (87).
     fn takes_one_batch_per_partition(&self) -> bool {
         true
     }
 
-    /// P8: Batches of all partitions of a broker that are due at the same time share a request, as far as its size
-    /// allows. Bytes.
+    /// P8: Batches for all partitions of a broker that are due at the same time share a request, up to its maximum
+    /// size. Bytes.
     fn shares_request(&self, in_request: usize, batch: usize, request_bytes_max: usize) -> bool {
         in_request + batch <= request_bytes_max
     }
 
-    /// Rows keep the hash that says their partition for as long as they may need another one.
+    /// Rows keep the hash that determines their partition for as long as they may need another partition.
     fn keeps_hash(&self) -> bool {
         true
     }
 
-    /// A record that is sent without its timestamp, because Kafka refuses it, has the time in a header.
+    /// A record that is sent without its timestamp, because Kafka rejects it, has the time in a header.
     fn keeps_time(&self) -> bool {
         true
     }
 
-    /// S1: `stored` is answered when the group of the row is durable.
+    /// S1: A message is acknowledged at `stored` when the group of its row is durable.
     fn may_answer_stored(&self, group: u64, durable: u64) -> bool {
         group <= durable
     }
 
-    /// S2: A batch is sent when the group of its cut is durable. So after a crash at most five batches of a partition
-    /// are uncertain, and the log names them.
+    /// S2: A batch is sent when the group of its cut is durable. So after a crash at most five batches per
+    /// partition are uncertain, and the log names them.
     fn may_send(&self, cut_group: u64, durable: u64) -> bool {
         cut_group <= durable
     }
 
-    /// S2: What has ended is written to the log before anything more is cut.
+    /// S2: Ends of rows are written to the log before anything more is cut.
     fn writes_ends_first(&self) -> bool {
         true
     }
 
-    /// S2: A start sends batches that may be in Kafka again under the identity that they were cut with.
+    /// S2: A start sends batches that may be in Kafka again, under the identity with which they were cut.
     fn keeps_identity(&self) -> bool {
         true
     }
 
-    /// S2: It sends them before anything else of their partition. Cuts that are not loaded yet.
+    /// S2: It sends them before anything else of their partition. Number of cuts that are not loaded yet.
     fn waits_for_restored(&self, cuts: usize) -> bool {
         cuts > 0
     }
 
-    /// S2: Rows that had a partition in an earlier start and rows that get one now take turns, by their numbers.
+    /// S2: Rows that got a partition in an earlier start and rows that get one now take turns, by their numbers.
     fn takes_turns(&self) -> bool {
         true
     }
 
-    /// S3: A kept session is there after a crash.
+    /// S3: A kept session exists after a crash.
     fn restores_sessions(&self) -> bool {
         true
     }
 
-    /// S3: So are its open packet identifiers (QoS 2).
+    /// S3: So do its open packet identifiers (QoS 2).
     fn restores_packet_ids(&self) -> bool {
         true
     }
 
-    /// S3: What a client is told waits until the session's records that stand before it are durable: a packet
-    /// identifier is free on the disk before its PUBCOMP.
+    /// S3: A client is told nothing before the session's earlier records are durable: a packet identifier is free
+    /// on disk before its PUBCOMP is sent.
     fn may_tell(&self, group: u64, durable: u64) -> bool {
         group <= durable
     }
 
-    /// S5: No sink holds more of the log than its share. Bytes.
+    /// S5: No sink uses more of the log than its share. Bytes.
     fn share_of_sink(&self, share: u64, _whole: u64) -> u64 {
         share
     }
 
-    /// S8: What a failed sync was to cover is not durable.
+    /// S8: What a failed sync should have covered is not durable.
     fn is_synced(&self, succeeded: bool) -> bool {
         succeeded
     }
@@ -203,12 +205,12 @@ pub trait Rules: Debug + Sync {
         true
     }
 
-    /// An orderly stop writes down what memory has of sinks that are saved.
+    /// A clean stop writes the rows in memory of `hybrid-saved` sinks to the log.
     fn saves_at_stop(&self) -> bool {
         true
     }
 
-    /// `when_full = "drop-oldest"` leaves the rows of batches that are cut: Kafka may have them.
+    /// `when_full = "drop-oldest"` keeps the rows of batches that are cut: Kafka may have them.
     fn drops_cut_rows(&self) -> bool {
         false
     }
@@ -229,20 +231,24 @@ mod tests {
 
     const HEAD: &str = "# Rules
 
-Each promise ([DURABILITY.md](DURABILITY.md)) stands on rules, and each rule is a method of `trait Rules` in `src/rules.rs`,
-from which this page is made (`FOREBAY_BLESS=1 cargo test --lib rules`). P: what Kafka demands of an idempotent producer
-(KIP-98). S: the spool. The simulator replaces each by a wrong body and must notice (`src/sim/wrong.rs`,
-[SIMULATION.md](internals/SIMULATION.md)); `scripts/faults broken` does the same to the built service ([FAULTS.md](internals/FAULTS.md)).
+The guarantees in [DURABILITY.md](DURABILITY.md) depend on rules. Each rule is a method of `trait Rules` in `src/rules.rs`, from
+which this page is generated (`FOREBAY_BLESS=1 cargo test --lib rules`). P1 to P8 are what Kafka requires of an idempotent producer
+(KIP-98), S1 to S10 concern the spool. The simulators replace each rule with a wrong one and must notice it (`src/sim/wrong.rs`,
+[SIMULATION.md](internals/SIMULATION.md)); `scripts/faults broken` does the same to the built service
+([FAULTS.md](internals/FAULTS.md)).
 
 | rule | what it says | method |
 |---|---|---|
 ";
 
     const FOOT: &str = "
-Not methods, as no single decision holds them: S4 (a reserve of the spool is kept for cuts, ends, releases and moves), S6
-(memory beside the spool is about a thousandth of it), S7 (damage below what a commit calls durable is set aside and
-reported, what is beyond it is cut off), S9 (expiry is a wall-clock deadline in the spool; a jump of the clock may only
-lengthen it), S10 (with another number of shards sessions move before a listener opens). Tests of `spool` and `cli` hold them.
+These rules are not methods, since no single decision implements them; tests of `spool` and `data_dir` cover them:
+
+- S4: a reserve of the spool is kept for cuts, ends, releases and moves.
+- S6: the memory needed for the spool is about a thousandth of its size.
+- S7: damage before what a commit calls durable is set aside and reported; what comes after it is truncated.
+- S9: expiry is a wall-clock deadline in the spool; a jump of the clock can only delay it.
+- S10: with another number of shards, sessions are moved before a listener opens.
 ";
 
     /// The page, from the doc comments of the trait.
