@@ -18,6 +18,7 @@ mod lost;
 mod memory;
 mod news;
 mod partitioner;
+mod paused;
 mod recreated;
 mod recreated_logged;
 mod refusals;
