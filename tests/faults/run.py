@@ -16,6 +16,7 @@ RECORDS = ROOT / "perf/faults"
 DEFAULTS = {
     "cycles": 10, "seconds": 86_400.0, "round": 25, "brokers": 1, "freeze": 3.0, "slow": 2.0, "away": 10.0, "limit": 256,
     "clients": 50, "window": 64, "payload": 100, "rate": 0, "spool_bytes": "256MiB", "buffer": "32MiB",
+    "reconnect_every": 5_000,
 }  # fmt: skip
 # Which faults of the generator's judge belong to which invariant (docs/internals/FAULTS.md).
 INVARIANTS = {
@@ -156,7 +157,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--window", type=int, help="a client's messages without an answer")
     made.add_argument("--per-write", type=int, default=8)
     made.add_argument("--payload", type=int)
-    made.add_argument("--reconnect-every", type=int, default=5_000, metavar="MESSAGES", help="a client breaks its connection so often; 0: never")
+    made.add_argument("--reconnect-every", type=int, metavar="MESSAGES", help="a client breaks its connection so often (default 5000); 0: never")
     made.add_argument("--keep-alive", type=int, default=60)
     made.add_argument("--timeout", type=int, default=3_600, help="seconds for one round")
     made.add_argument("--seed", type=int, default=1)
