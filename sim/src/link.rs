@@ -50,6 +50,18 @@ pub struct Link {
 }
 
 impl Link {
+    /// Whole requests that the broker has not taken.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        let (mut at, mut count) = (0, 0);
+        while at + 4 <= self.inbox.len() {
+            let head: Vec<u8> = self.inbox.range(at..at + 4).copied().collect();
+            at += 4 + u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+            count += usize::from(at <= self.inbox.len());
+        }
+        count
+    }
+
     /// The next whole request.
     pub fn next_request(&mut self) -> Option<Vec<u8>> {
         if self.inbox.len() < 4 {
@@ -85,6 +97,7 @@ impl World {
         let address = to.ip().to_string();
         let cluster = self.clusters.iter().position(|cluster| cluster.host == address).unwrap_or(0);
         let node = i32::from(to.port()) - 9_091;
+        self.clusters[cluster].dialled += 1;
         self.next_link += 1;
         let number = self.next_link;
         let link = Link {

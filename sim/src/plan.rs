@@ -138,6 +138,8 @@ pub struct Settings {
     pub answer_timeout_ms: Option<u64>,
     /// More lines for each sink, for scenarios.
     pub more: String,
+    /// More lines for each cluster, in place of those that it has for the same keys.
+    pub more_of_clusters: String,
 }
 
 impl Settings {
@@ -176,11 +178,13 @@ impl Settings {
             let _ = writeln!(text, "answer_timeout = \"{ms}ms\"");
         }
         for (index, host) in self.clusters.iter().enumerate() {
-            let _ = writeln!(
-                text,
-                "[kafka.c{index}]\nbootstrap = [\"{host}:9092\", \"{host}:9093\"]\nrequest_timeout = \"5s\"\n\
-                 connect_timeout = \"1s\"\nmetadata_max_age = \"10s\""
-            );
+            let _ = writeln!(text, "[kafka.c{index}]\nbootstrap = [\"{host}:9092\", \"{host}:9093\"]");
+            for (key, value) in [("request_timeout", "5s"), ("connect_timeout", "1s"), ("metadata_max_age", "10s")] {
+                if !self.more_of_clusters.contains(key) {
+                    let _ = writeln!(text, "{key} = \"{value}\"");
+                }
+            }
+            text += &self.more_of_clusters;
         }
         if self.spool.is_some() {
             text += "[spool]\nbytes_max = \"1GiB\"\n";
@@ -352,6 +356,7 @@ impl Plan {
             record_bytes_max: if large { 16 << 10 } else { 2048 },
             answer_timeout_ms: (rng.u8(..4) == 0).then(|| rng.u64(1..5) * 1000),
             more: String::new(),
+            more_of_clusters: String::new(),
         };
         let storm = rng.u64(4..16) * S;
         let hostile = if kind == Kind::Hostile { hostile(seed, clusters) } else { Hostile::default() };

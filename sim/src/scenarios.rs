@@ -3,6 +3,7 @@
 
 mod changes;
 pub mod rules;
+pub mod values;
 
 use forebay::config::WhenFull;
 use forebay::record::murmur2;
@@ -75,6 +76,7 @@ fn settings() -> Settings {
         record_bytes_max: 2048,
         answer_timeout_ms: None,
         more: String::new(),
+        more_of_clusters: String::new(),
     }
 }
 

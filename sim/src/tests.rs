@@ -92,6 +92,15 @@ fn scripts_are_green_but_for_known_faults() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// H9: a setting that nothing listens to would go unnoticed for long.
+#[test]
+fn each_setting_makes_a_difference() {
+    for (name, [one, other]) in scenarios::values::seen() {
+        println!("{name}: {one}, {other}");
+        assert_ne!(one, other, "{name}: two values, and no difference");
+    }
+}
+
 #[test]
 fn same_seed_same_run() {
     for seed in 0..4 {

@@ -111,6 +111,10 @@ impl Cluster {
         let version = i16::from_be_bytes([bytes[2], bytes[3]]);
         let header = RequestHeader::decode(&mut bytes, key.request_header_version(version)).expect("a header");
         let correlation = header.correlation_id;
+        *self.calls.entry(key as i16).or_default() += 1;
+        if let Some(client) = header.client_id.filter(|client| *client.as_str() != *self.client_id) {
+            self.client_id = client.to_string();
+        }
         let mut body = response_header(correlation, key, version);
         match key {
             ApiKey::ApiVersions => self.versions().encode(&mut body, version),
@@ -270,7 +274,7 @@ impl Cluster {
             waiting.topics.push((data.name.clone(), id, name.unwrap_or_default(), answers));
         }
         self.replicate_later(from.time);
-        if asked.acks == 0 {
+        if asked.acks == 0 || self.says_nothing {
             return Reply::Nothing;
         }
         match self.settle(&mut waiting, from.time) {

@@ -191,6 +191,14 @@ pub struct Cluster {
     pub throttle_next: Option<i32>,
     /// Nobody may read a topic, ever.
     pub unreadable: bool,
+    /// Batches are taken, and nobody hears of it.
+    pub says_nothing: bool,
+    /// Requests by their kind.
+    pub calls: BTreeMap<i16, u64>,
+    /// Who the last request said that it was of.
+    pub client_id: String,
+    /// Connections that were asked for.
+    pub dialled: u64,
 }
 
 impl Cluster {
@@ -229,6 +237,10 @@ impl Cluster {
             began_late: HashSet::new(),
             throttle_next: None,
             unreadable: false,
+            says_nothing: false,
+            calls: BTreeMap::new(),
+            client_id: String::new(),
+            dialled: 0,
         }
     }
 
