@@ -94,9 +94,10 @@ impl Producer {
     }
 
     /// None of the undone batches is there, and yet Kafka does not expect them: it lacks what it had acknowledged. Unless
-    /// this start does not know that it had.
+    /// this start does not know that it had, or the window stands apart: then a younger batch may have come to this log first.
     pub(super) fn lacks(&mut self, key: Key) {
-        if !self.partition_mut(key).oldest_undone().is_some_and(|first| first.kept.begins) {
+        let partition = self.partition_mut(key);
+        if !partition.window.is_apart() && !partition.oldest_undone().is_some_and(|first| first.kept.begins) {
             self.lost(key, None);
         }
     }

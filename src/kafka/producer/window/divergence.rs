@@ -28,6 +28,11 @@ impl PartitionWindow {
         }
     }
 
+    /// Whether an answer settles its own batch only.
+    pub(in crate::kafka::producer) fn is_apart(&self) -> bool {
+        self.divergence != Divergence::No
+    }
+
     /// The log may have taken a younger batch of an earlier start and never seen this one.
     pub(in crate::kafka::producer) const fn goes_apart(&mut self) {
         self.divergence = Divergence::Tried;
@@ -47,7 +52,7 @@ impl PartitionWindow {
     /// After that, with nothing under way: what is undone goes again as it is, one by one, which a log that has it answers
     /// with 0; and when the oldest is not taken, all of it under the next epoch, behind what was settled. `None`: P4 decides.
     pub(super) fn recover(&mut self) -> Option<Resolution> {
-        let any_old = |flight: Flight| self.undone.iter().any(|batch| batch.old && batch.flight == flight);
+        let any_unheard = |flight: Flight| self.undone.iter().any(|batch| batch.unheard && batch.flight == flight);
         let first = self.undone.front().map(|batch| batch.flight);
         match (self.divergence, first) {
             (Divergence::No, _) => None,
@@ -59,18 +64,18 @@ impl PartitionWindow {
             (Divergence::Tried, Some(Flight::Unsent | Flight::Unanswered | Flight::Failed(Failure::Again))) => {
                 Some(self.again())
             }
-            // An earlier start has not told what it heard of its own: a younger one may be the first that this log has, and of
-            // what is refused for another reason the log is asked.
-            (Divergence::Tried, Some(Flight::Failed(Failure::OutOfOrder))) if any_old(Flight::Unsent) => {
+            // Of these nothing was heard: a younger one may be the first that this log has, and of what is refused for another
+            // reason the log is asked.
+            (Divergence::Tried, Some(Flight::Failed(Failure::OutOfOrder))) if any_unheard(Flight::Unsent) => {
                 Some(Resolution::Nothing)
             }
             (Divergence::Tried, Some(Flight::Failed(Failure::OutOfOrder)))
-                if any_old(Flight::Failed(Failure::Again)) =>
+                if any_unheard(Flight::Failed(Failure::Again)) =>
             {
                 Some(self.again())
             }
             (Divergence::Tried, Some(Flight::Failed(Failure::Refused(_) | Failure::NewEpoch)))
-                if self.undone.iter().all(|batch| batch.old) =>
+                if self.undone.iter().all(|batch| batch.unheard) =>
             {
                 None
             }

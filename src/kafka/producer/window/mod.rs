@@ -92,6 +92,9 @@ struct Undone {
     counted: bool,
     /// An earlier start has cut it.
     old: bool,
+    /// It was sent by an earlier start, or to the topic of this name before it was recreated: a late copy may have reached
+    /// this log, of which nothing was heard.
+    unheard: bool,
 }
 
 impl Undone {
@@ -353,6 +356,7 @@ impl PartitionWindow {
             alone,
             counted,
             old,
+            unheard: sent,
         });
     }
 
@@ -444,8 +448,15 @@ impl PartitionWindow {
 
     /// The partition's topic was found recreated: what it knew of us is gone. Whether a new epoch begins, as nothing is undone
     /// under this one. What was asked of the old log is asked of the new one.
+    ///
+    /// Where topics go by name, a late request may reach the new one, which takes any of our batches first: if more than one was
+    /// sent, an answer says nothing of the older ones.
     pub(super) fn topic_changed(&mut self) -> bool {
         self.forget_proof();
+        let sent = self.undone.iter_mut().filter(|batch| batch.sent);
+        if sent.map(|batch| batch.unheard = true).count() > 1 {
+            self.divergence = Divergence::Tried;
+        }
         if let Some(asking) = self.asking.as_mut() {
             asking.begin_again();
         }

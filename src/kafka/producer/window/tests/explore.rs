@@ -13,14 +13,15 @@ const DEPTH: usize = 8;
 const HEALED_BEFORE: usize = 2;
 
 const SCENARIOS: &[Scenario] = &[
-    Scenario { max_inflight: 2, old: false, logged: false, restored: (0, 0), truncates: false },
-    Scenario { max_inflight: 2, old: true, logged: false, restored: (0, 0), truncates: false },
-    Scenario { max_inflight: 2, old: false, logged: true, restored: (0, 0), truncates: false },
-    Scenario { max_inflight: 2, old: false, logged: true, restored: (2, 0), truncates: false },
-    Scenario { max_inflight: 2, old: false, logged: true, restored: (3, 1), truncates: false },
-    Scenario { max_inflight: 2, old: false, logged: true, restored: (3, 3), truncates: false },
-    Scenario { max_inflight: 2, old: false, logged: false, restored: (0, 0), truncates: true },
-    Scenario { max_inflight: 5, old: false, logged: false, restored: (0, 0), truncates: false },
+    Scenario { max_inflight: 2, old: false, logged: false, restored: (0, 0), truncates: false, recreates: false },
+    Scenario { max_inflight: 2, old: true, logged: false, restored: (0, 0), truncates: false, recreates: false },
+    Scenario { max_inflight: 2, old: false, logged: true, restored: (0, 0), truncates: false, recreates: false },
+    Scenario { max_inflight: 2, old: false, logged: true, restored: (2, 0), truncates: false, recreates: false },
+    Scenario { max_inflight: 2, old: false, logged: true, restored: (3, 1), truncates: false, recreates: false },
+    Scenario { max_inflight: 2, old: false, logged: true, restored: (3, 3), truncates: false, recreates: false },
+    Scenario { max_inflight: 2, old: false, logged: false, restored: (0, 0), truncates: true, recreates: false },
+    Scenario { max_inflight: 2, old: false, logged: false, restored: (0, 0), truncates: false, recreates: true },
+    Scenario { max_inflight: 5, old: false, logged: false, restored: (0, 0), truncates: false, recreates: false },
 ];
 
 /// What was seen on all paths.
@@ -58,7 +59,7 @@ fn all(rules: &'static dyn Rules, depth: usize) -> Result<Seen, String> {
     for scenario in SCENARIOS {
         let tell = |what| format!("{scenario:?}: {what}");
         let world = World::new(*scenario, rules).map_err(tell)?;
-        let fewer = scenario.truncates || scenario.restored.0 > 0 || scenario.max_inflight > 2;
+        let fewer = scenario.truncates || scenario.recreates || scenario.restored.0 > 0 || scenario.max_inflight > 2;
         explore(&world, depth - usize::from(fewer), &mut seen, &mut Vec::new()).map_err(tell)?;
     }
     Ok(seen)
@@ -68,7 +69,7 @@ fn all(rules: &'static dyn Rules, depth: usize) -> Result<Seen, String> {
 fn every_answer_in_every_mode() {
     let seen = all(&KEPT, DEPTH).unwrap_or_else(|what| panic!("{what}"));
     assert_eq!(seen.modes.len(), 4, "{:?}", seen.modes);
-    assert_eq!(seen.actions.len(), 12, "{:?}", seen.actions);
+    assert_eq!(seen.actions.len(), 14, "{:?}", seen.actions);
     assert!(seen.paths > 100_000, "{}", seen.paths);
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Scenario {
     pub(super) restored: (u32, u32),
     /// The log loses something.
     pub(super) truncates: bool,
+    /// The topic is recreated, and written to by name: a request that was lost may reach the new one.
+    pub(super) recreates: bool,
 }
 
 /// One thing that can happen.
@@ -53,6 +55,10 @@ pub(super) enum Action {
     Forget,
     /// The log loses all but so many batches.
     Truncate(usize),
+    /// The topic is recreated, and metadata says so.
+    Recreate,
+    /// The same, and the request that was lost last has reached the new topic by then.
+    RecreateLate,
 }
 
 /// Modes as the window's documentation has them.
@@ -104,6 +110,9 @@ pub(super) struct World {
     silent: bool,
     forgotten: bool,
     truncated: bool,
+    recreated: bool,
+    /// The request that was lost last.
+    late: Option<Sent>,
 }
 
 impl World {
@@ -130,6 +139,8 @@ impl World {
             silent: false,
             forgotten: false,
             truncated: false,
+            recreated: false,
+            late: None,
         };
         for row in 0..cut {
             if row < there {
@@ -191,6 +202,10 @@ impl World {
         if self.scenario.truncates && !self.truncated && self.log.len() > 0 {
             actions.extend([Action::Truncate(0), Action::Truncate(self.log.len() - 1)]);
         }
+        if self.scenario.recreates && !self.recreated && self.in_flight.is_empty() {
+            actions.push(Action::Recreate);
+            actions.extend(self.late.map(|_| Action::RecreateLate));
+        }
         actions
     }
 
@@ -202,6 +217,7 @@ impl World {
             }
             Action::NotNow => self.answered(false, Some(Verdict::Again { refresh: false, maybe_there: false }))?,
             Action::LoseRequest => {
+                self.late = self.in_flight.front().map(|cut| cut.sent).filter(|_| self.scenario.recreates);
                 self.answered(false, Some(Verdict::Again { refresh: false, maybe_there: true }))?;
             }
             Action::Refuse => self.answered(false, Some(Verdict::Refused(10)))?,
@@ -230,6 +246,16 @@ impl World {
             Action::Truncate(to) => {
                 self.truncated = true;
                 self.log.truncate(to);
+            }
+            Action::Recreate | Action::RecreateLate => {
+                self.recreated = true;
+                (self.log, self.log_next) = (PartitionLog::default(), Some(0));
+                if let Some(late) = self.late.take_if(|_| action == Action::RecreateLate) {
+                    self.log.append(late);
+                }
+                if self.window.topic_changed() {
+                    self.window.take_back(self.rules);
+                }
             }
         }
         if self.window.is_to_resolve() {
@@ -313,12 +339,13 @@ impl World {
     }
 
     fn settle(&mut self, places: std::ops::Range<usize>) -> Result<(), String> {
+        let in_order = !self.has_other_log();
         for cut in self.undone.drain(places) {
             let row = cut.sent.row;
             if self.log.copies(row) == 0 {
                 return Err(format!("row {row} is called delivered, and is not in the log"));
             }
-            if !self.truncated && self.settled.iter().any(|other| *other > row) {
+            if in_order && self.settled.iter().any(|other| *other > row) {
                 return Err(format!("row {row} is called delivered after a younger one"));
             }
             self.settled.push(row);
@@ -383,6 +410,11 @@ impl World {
         Ok(())
     }
 
+    /// What is undone may go to another log than what was settled.
+    fn has_other_log(&self) -> bool {
+        self.truncated || self.recreated
+    }
+
     fn check(&self) -> Result<(), String> {
         if self.window.len() != self.undone.len() {
             return Err("the window has not what it should".into());
@@ -391,10 +423,10 @@ impl World {
         if 2 * twice as u64 > self.unknown {
             return Err(format!("{twice} batches are there twice, {} rows were counted", self.unknown));
         }
-        if self.unknown > 0 && !self.silent && !self.truncated {
+        if self.unknown > 0 && !self.silent && !self.has_other_log() {
             return Err("rows were counted as unknown, and the log could have told".into());
         }
-        if self.unknown == 0 && !self.truncated && !self.log.is_in_order() {
+        if self.unknown == 0 && !self.has_other_log() && !self.log.is_in_order() {
             return Err("rows are out of order".into());
         }
         Ok(())
