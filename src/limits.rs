@@ -113,3 +113,14 @@ const _: () = assert!(LOADED_BYTES_PER_POLL <= 2 * PLACED_BYTES_PER_POLL);
 const _: () = assert!(LOADED_BYTES_PER_POLL <= SEGMENT_WINDOWS_MAX / 4 * SEGMENT_WINDOW_BYTES);
 /// All news of a turn become events within the queue.
 const _: () = assert!(NEWS_MAX * 8 <= EVENTS_QUEUED_MAX);
+
+/// Rows on the disk alone from which on a sink's intake follows what it drains: a second or so of Kafka's work.
+pub const PACED_BACKLOG_ROWS: u64 = 10_000;
+
+/// How often that is looked at, and over how many looks: Kafka's answers come in bursts.
+pub const PACE_LOOK: std::time::Duration = std::time::Duration::from_millis(100);
+/// See [`PACE_LOOK`].
+pub const PACE_LOOKS: usize = 10;
+
+/// Rows that such a sink takes in any case for each look, so that a Kafka that crawls stops no publisher.
+pub const PACE_FLOOR_ROWS: u64 = 100;

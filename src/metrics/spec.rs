@@ -158,6 +158,7 @@ table!(
     Retries, Counter, "sink_batch_retries", "Batches sent again.";
     KafkaErrors, Counter, "sink_batches_failed"{reason = "kafka_error"}, "Attempts to send a batch that failed, by reason: Kafka answered with an error (`kafka_batch_errors` has the codes).";
     BatchesUnanswered, Counter, "sink_batches_failed"{reason = "no_response"}, "Connection lost, timed out, or never sent.";
+    Paced, Counter, "sink_paced_intervals", "Intervals of 100 ms in which the sink took at most half of what it had drained lately, because a backlog stood on the disk.";
     Splits, Counter, "sink_batch_splits", "Batches split in two because Kafka rejected them as a whole.";
     ProduceRequests, Counter, "sink_produce_requests", "Produce requests, each counted for the sink of its first batch.";
     Timeless, Counter, "sink_records_without_timestamp", "Records written without a timestamp because Kafka rejected theirs.";

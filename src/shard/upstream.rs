@@ -418,6 +418,7 @@ impl Core {
                 (SinkMetric::KafkaErrors, stats.errors),
                 (SinkMetric::BatchesUnanswered, stats.batches_unanswered),
                 (SinkMetric::Splits, stats.splits),
+                (SinkMetric::Paced, stats.paced),
                 (SinkMetric::EpochsRaised, stats.epochs_raised),
                 (SinkMetric::Topics, upstream.producer.topics_held(number) as u64),
             ];

@@ -9,12 +9,13 @@ use std::collections::VecDeque;
 use super::batch::{Batch, Bounds, push};
 use super::kept::{Kind, Notes};
 use super::numbers::{Number, Numbers};
+use super::owed::Owed;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RowLog, RowRun};
 use super::tickets::Tickets;
 use super::window::precedes;
 use super::{Finished, Producer, Terms};
-use crate::kafka::types::{Outcome, Ticket};
+use crate::kafka::types::Outcome;
 use crate::record::HEADER_LEN;
 use crate::runtime::seam::Monotonic;
 
@@ -36,7 +37,7 @@ pub(super) struct Backlog {
     /// Sorted, none beside another.
     pub(super) gone: Vec<RowRun>,
     /// Answers owed for some of them, by number.
-    pub(super) owed: VecDeque<(u64, Ticket)>,
+    pub(super) owed: Owed,
     /// Rows that have come since, on their way to the log.
     pub(super) tail: VecDeque<Batch>,
     /// They are counted as in a partition.
@@ -176,24 +177,26 @@ impl Backlog {
         let lane = batch.kept.numbers.of(0).map(|first| first.lane);
         self.next >= self.end || lane == Some(self.lane)
     }
-
-    fn answer_for(&mut self, number: u64) -> Option<Ticket> {
-        Some(self.owed.pop_front_if(|(owed, _)| *owed == number)?.1)
-    }
-
-    /// Answers owed for rows before this number.
-    fn owed_before(&mut self, number: u64) -> Tickets {
-        let mut tickets = Tickets::default();
-        while let Some((_, ticket)) = self.owed.pop_front_if(|(owed, _)| *owed < number) {
-            tickets.push(Some(ticket));
-        }
-        tickets
-    }
 }
 
 impl Producer {
     /// Reads rows with numbers below `before` into the last batch of a queue, or one behind it, until that is full.
     pub(super) fn load_rows(
+        &mut self,
+        index: u32,
+        backlog: &mut Backlog,
+        to: (&mut VecDeque<Batch>, usize, u64),
+        budget: &mut usize,
+        now: Monotonic,
+        log: &mut dyn RowLog,
+    ) -> Loaded {
+        let owed = backlog.owed.memory();
+        let loaded = self.read_rows(index, backlog, to, budget, now, log);
+        self.owed_resized(index, owed, backlog.owed.memory());
+        loaded
+    }
+
+    fn read_rows(
         &mut self,
         index: u32,
         backlog: &mut Backlog,
@@ -250,7 +253,7 @@ impl Producer {
                         return false;
                     }
                 }
-                let ticket = row.ticket.or_else(|| backlog.answer_for(row.number));
+                let ticket = row.ticket.or_else(|| backlog.owed.take(row.number));
                 let number = Number { lane, number: row.number };
                 backlog.next = row.number + 1;
                 backlog.rows = backlog.rows.saturating_sub(1);
@@ -294,7 +297,8 @@ impl Producer {
 
     /// Whoever waits for rows that were passed over, and so are in the log no more, is told that they will not arrive.
     fn answer_lost(&mut self, backlog: &mut Backlog) {
-        let tickets = backlog.owed_before(backlog.next);
+        let mut tickets = Tickets::default();
+        backlog.owed.take_before(backlog.next, &mut tickets);
         if !tickets.is_empty() {
             self.outbox.finished.push(Finished::new(tickets, Outcome::Refused(STORAGE_ERROR), true));
         }

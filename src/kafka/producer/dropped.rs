@@ -77,16 +77,15 @@ impl Producer {
         let over = backlog.gone.iter().map(within).sum::<u64>();
         let rows = rows.saturating_sub(over).min(backlog.rows);
         backlog.let_go(run, rows);
-        backlog.owed.retain(|(number, ticket)| {
-            let gone = (run.first..run.end()).contains(number);
-            gone.then(|| tickets.push(Some(*ticket)));
-            !gone
-        });
+        let owed = backlog.owed.memory();
+        backlog.owed.take_run(run, tickets);
+        let owed = (owed, backlog.owed.memory());
         if backlog.placed {
             topic.placed = topic.placed.saturating_sub(rows);
         }
         let stats = &mut self.sinks[topic.sink].stats;
         stats.dropped += rows;
         stats.buffered_rows -= rows;
+        self.owed_resized(index, owed.0, owed.1);
     }
 }

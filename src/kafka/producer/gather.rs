@@ -30,6 +30,9 @@ impl Producer {
             self.begin_logged(log);
         }
         self.fire_timers(now);
+        if self.logging.on {
+            self.pace(now);
+        }
         self.make_room_for_topics(now);
         let more = self.logging.on && self.refill(now, log);
         self.place_held(now);

@@ -43,6 +43,8 @@ mod metadata;
 mod news;
 mod numbers;
 mod oldest;
+mod owed;
+mod pacer;
 mod partition;
 mod patience;
 mod permit;
@@ -84,6 +86,7 @@ use self::dispatch::Dispatcher;
 use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::logging::Logging;
 pub use self::news::News;
+use self::pacer::Pacer;
 use self::partition::{Partition, SpareWork};
 use self::permit::Permit;
 use self::pool::Pool;
@@ -147,6 +150,9 @@ struct Sink {
     /// Memory of its batches; and of those of them that waited for room in the log when that last counted.
     memory: usize,
     unwritten: usize,
+    /// Memory of the tickets of its rows that are on the disk alone.
+    owed: usize,
+    pacer: Pacer,
     /// Partitions that have loaded cuts though memory had no room for them, one for each leader.
     beyond: Vec<Permit>,
     /// The producer id that new work starts with (P3: one for each shard, cluster and sink).
@@ -168,6 +174,8 @@ impl Sink {
             stats: SinkStats::default(),
             memory: 0,
             unwritten: 0,
+            owed: 0,
+            pacer: Pacer::new(),
             beyond: Vec::new(),
             identity: None,
             asked_until: None,
@@ -211,6 +219,8 @@ pub struct Producer {
     /// Batches that Kafka refused for good and their sinks keep.
     rejected: RejectedBatches,
     reachable: bool,
+    /// Some sink takes no more than its share of what drains.
+    paces: bool,
     /// See [`Self::cut_no_more`].
     cuts_no_more: bool,
     /// The cluster's id; empty: not known. And topics that an earlier start had rows for, with the id of its cluster.
@@ -252,6 +262,7 @@ impl Producer {
             outbox: Outbox::default(),
             rejected: RejectedBatches::default(),
             reachable: true,
+            paces: false,
             cuts_no_more: false,
             cluster: Rc::from(""),
             elsewhere: Vec::new(),

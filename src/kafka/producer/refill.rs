@@ -344,11 +344,12 @@ impl Producer {
     fn absorb(&mut self, index: u32, backlog: &mut Backlog, mut batch: Batch) {
         let runs = &mut self.logging.runs;
         let Some((lane, _)) = batch.kept.numbers.runs_from(0, runs) else { return };
+        let owed = backlog.owed.memory();
         if batch.tickets.runs().next().is_some() {
             let mut cursor = Cursor::default();
             for row in 0..batch.count {
                 if let (Some(ticket), Some(number)) = (batch.tickets.next(&mut cursor), batch.kept.numbers.of(row)) {
-                    backlog.owed.push_back((number.number, ticket));
+                    backlog.owed.push(number.number, ticket);
                 }
             }
         }
@@ -356,6 +357,7 @@ impl Producer {
             backlog.lane = lane;
         }
         backlog.add(runs);
+        self.owed_resized(index, owed, backlog.owed.memory());
         self.resized(index, batch.memory(), 0);
         let sink = self.topics[index as usize].sink;
         self.sinks[sink].stats.buffered_bytes -= batch.plain_len as u64;

@@ -7,13 +7,13 @@
 //! And in the same way the partitions of a topic, for rows whose key says which one they go to: else one partition whose
 //! leader is frozen would take all that its topic may, and hold up who publishes to the others.
 //! Who holds nothing may always take a row that there is room for. Nothing is set aside, and nobody has to say who is
-//! dead. A sink that is alone with one fixed topic of one partition has nobody to leave room to, and has all of it.
+//! dead. Where rows leave memory for the disk, what they leave behind is divided in the same way: the tickets of those who
+//! wait for an answer, which may take half of what the sink keeps in memory. A sink that is alone with one fixed topic of one partition has nobody to leave room to, and has all of it.
 
-use super::Key;
-use super::Producer;
 use super::partition::Work;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::topic::Topic;
+use super::{Key, Producer, Sink};
 use crate::kafka::types::SinkId;
 use crate::record::murmur2;
 
@@ -47,7 +47,16 @@ impl Producer {
     /// # Errors
     /// What the row must wait for.
     pub fn share(&self, sink: SinkId, topic: Option<TopicId>, row_bytes: usize) -> Result<(), Full> {
-        if self.is_plenty(row_bytes) || self.ceilings.undivided || self.spills(sink) {
+        if self.is_plenty(row_bytes) {
+            return Ok(());
+        }
+        if self.sinks.get(usize::from(sink.0)).is_some_and(|sink| !sink.pacer.takes(sink.stats.appended)) {
+            return Err(Full::Sink(sink));
+        }
+        if self.spills(sink) {
+            return self.share_of_owed(sink, topic);
+        }
+        if self.ceilings.undivided {
             return Ok(());
         }
         let need = row_bytes + BUFFER_MIN + BATCH_COST;
@@ -75,10 +84,24 @@ impl Producer {
         }
     }
 
-    /// Whether so little is held that a row is within its parts, whoever holds it.
+    /// The same for the tickets of rows that are on the disk alone.
+    fn share_of_owed(&self, sink: SinkId, topic: Option<TopicId>) -> Result<(), Full> {
+        let Some(state) = self.sinks.get(usize::from(sink.0)) else { return Ok(()) };
+        let topic = topic.filter(|_| !state.settings.fixed_topic);
+        let of_topic = topic.and_then(|id| self.topics.get(id.0 as usize)).map_or(0, |topic| topic.owed);
+        let (whole, rest) = state.part_of_owed();
+        match topic {
+            _ if state.owed == 0 => Ok(()),
+            Some(topic) if of_topic > 0 && of_topic >= part_of(rest, whole) => Err(Full::Topic(topic)),
+            _ if rest == 0 => Err(Full::Sink(sink)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether so little is held that a row is within its parts, whoever holds it, and no sink takes less than comes.
     #[must_use]
     pub const fn is_plenty(&self, row_bytes: usize) -> bool {
-        8 * (self.pool.used() + row_bytes + BUFFER_MIN + BATCH_COST) <= self.ceilings.append
+        !self.paces && 8 * (self.pool.used() + row_bytes + BUFFER_MIN + BATCH_COST) <= self.ceilings.append
     }
 
     /// Whether the part of the partition that a row goes to by its hash ([`super::Target`]) has room for it; asked after
@@ -89,7 +112,7 @@ impl Producer {
     pub fn share_of_partition(&self, topic: Option<TopicId>, hash: Option<u32>, row_bytes: usize) -> Result<(), Full> {
         let (Some(id), Some(hash)) = (topic, hash) else { return Ok(()) };
         let Some(topic) = self.topics.get(id.0 as usize) else { return Ok(()) };
-        if topic.count < 2 || !topic.is_open() || self.spills(SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX))) {
+        if topic.count < 2 || !topic.is_open() {
             return Ok(());
         }
         let partition = murmur2::partition_of(hash, topic.count) as u32;
@@ -102,7 +125,16 @@ impl Producer {
     /// Whether a partition's part of what its topic may still take has room.
     fn is_within(&self, key: Key, row_bytes: usize) -> bool {
         let Some(topic) = self.topics.get(key.topic as usize) else { return true };
-        let work = topic.partitions.get(key.partition as usize).and_then(|partition| partition.work.as_deref());
+        let partition = topic.partitions.get(key.partition as usize);
+        if self.spills(SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX))) {
+            let backlog = partition.and_then(|partition| partition.spooled.as_ref()?.backlog.as_ref());
+            let owed = backlog.map_or(0, |backlog| backlog.owed.memory());
+            let sink = &self.sinks[topic.sink];
+            let (whole, rest) = sink.part_of_owed();
+            let part = if sink.settings.fixed_topic { whole } else { part_of(rest, whole) };
+            return owed == 0 || owed < part_of(part.saturating_sub(topic.owed), part);
+        }
+        let work = partition.and_then(|partition| partition.work.as_deref());
         let held = work.map_or(0, Work::memory);
         let (part, rest) = self.part_of_topic(topic);
         held == 0 || held + row_bytes + BUFFER_MIN + BATCH_COST <= part_of(rest, part)
@@ -135,7 +167,7 @@ impl Producer {
             Full::Topic(id) => self.topics.get(id.0 as usize).is_none_or(|topic| {
                 let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
                 // Without rows it is not the topic that is full: what is, the next answer says.
-                topic.memory == 0 || self.share(sink, Some(id), row_bytes).is_ok()
+                (topic.memory == 0 && topic.owed == 0) || self.share(sink, Some(id), row_bytes).is_ok()
             }),
             Full::Partition(TopicId(topic), partition) => self.is_within(Key { topic, partition }, row_bytes),
         }
@@ -154,6 +186,14 @@ impl Producer {
         debug_assert!(topic.memory + after >= before && sink.memory + after >= before);
         topic.memory = (topic.memory + after).saturating_sub(before);
         sink.memory = (sink.memory + after).saturating_sub(before);
+    }
+}
+
+impl Sink {
+    /// What the tickets of its rows on the disk alone may take, and how much of that they do not.
+    fn part_of_owed(&self) -> (usize, usize) {
+        let whole = self.settings.spill_after / 2;
+        (whole, whole.saturating_sub(self.owed))
     }
 }
 

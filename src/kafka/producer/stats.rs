@@ -46,6 +46,8 @@ pub struct SinkStats {
     pub topics_recreated: u64,
     /// Rows of partitions that went with that, placed again.
     pub repartitioned: u64,
+    /// Looks (ten a second) at which it took half of what drained, as a backlog stood.
+    pub paced: u64,
     /// Epochs raised on a partition.
     pub epochs_raised: u64,
     /// Times that Kafka was asked what a partition's log holds.

@@ -36,6 +36,8 @@ pub(super) struct Topic {
     pub(super) vacant: bool,
     /// Memory of its batches, placed and unplaced.
     pub(super) memory: usize,
+    /// Memory of the tickets of its rows that are on the disk alone.
+    pub(super) owed: usize,
     /// Where its rows without a partition stand in the log, once some do; and whether some wait to be staged.
     pub(super) lane: Option<u64>,
     /// The last rows that were written to the log: with a partition, without; what number they had at the least, and what
@@ -101,6 +103,7 @@ impl Topic {
             used_at: Monotonic(0),
             vacant: false,
             memory: 0,
+            owed: 0,
             lane: None,
             written: None,
             least: 0,

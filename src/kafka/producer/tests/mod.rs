@@ -17,6 +17,7 @@ pub(crate) mod logged;
 mod lost;
 mod memory;
 mod news;
+mod paced;
 mod partitioner;
 mod paused;
 mod recreated;

@@ -1,8 +1,11 @@
 //! Rows that memory has no room for stand in the log alone and come back in their order.
 
-use super::hand::{Hand, topic, values};
+use super::hand::{Hand, SINK, topic, values};
 use super::logged::disk;
-use crate::kafka::producer::Settings;
+use crate::kafka::producer::row_log::RowRun;
+use crate::kafka::producer::{AnsweredOn, Full, Settings};
+use crate::kafka::types::Ticket;
+use crate::record::Row;
 
 fn tight() -> Settings {
     let mut settings = disk();
@@ -159,4 +162,67 @@ fn an_orderly_stop_saves_what_is_in_memory_and_a_start_sends_it_once() {
     assert_eq!(sent, expected);
     assert!(identities.contains(&identity(&first)));
     assert!(hand.log.state.live.is_empty() && hand.log.state.cuts.is_empty());
+}
+
+/// Rows of two sessions in turn, which wait for Kafka, until their sink takes no more or so many have come.
+fn taken_in_turns(hand: &mut Hand, most: u32) -> Result<u32, Full> {
+    for number in 0..most {
+        let known = hand.producer.check(SINK, "t", 1_100).expect("it may go there");
+        hand.producer.share(SINK, known, 1_100)?;
+        let row = Row { key: None, value: Some(&[7; 1_000]), headers: std::iter::empty(), timestamp: hand.wall() };
+        let ticket = Ticket { session: u64::from(number % 2), number };
+        assert!(hand.producer.has_room(1_100));
+        hand.producer.append(SINK, "t", row, Some(ticket), hand.now);
+        hand.poll_synced();
+    }
+    Ok(most)
+}
+
+#[test]
+fn answers_owed_for_rows_on_the_disk_alone_count_as_memory() {
+    let mut settings = tight();
+    (settings.sinks[0].answered_on, settings.sinks[0].fixed_topic) = (AnsweredOn::Replicated, true);
+    settings.sinks[0].spill_after = 256 * 1024;
+    let mut hand = Hand::new(settings.clone());
+    taken_in_turns(&mut hand, 2_000).expect("half of what may be in memory");
+    let (spilled, used) = (hand.producer.spilled_rows(SINK), hand.producer.buffered_bytes());
+    assert!(spilled > 1_500 && used > 24 * usize::try_from(spilled).expect("some"), "{spilled} rows, {used} bytes");
+    // All of it is given back with the rows.
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    hand.producer.on_producer_id(0, 7, 0);
+    for _ in 0..20_000 {
+        hand.poll_synced().into_iter().for_each(|request| hand.answer_and_drop(request, 0));
+        if hand.stats().buffered_rows == 0 {
+            break;
+        }
+    }
+    hand.poll();
+    assert_eq!((hand.delivered().len(), hand.producer.buffered_bytes()), (2_000, 0));
+    // Nor does a row that goes to make room leave its answer behind.
+    let mut hand = Hand::new(settings);
+    taken_in_turns(&mut hand, 1_000).expect("room");
+    let (disk, before) = (hand.producer.on_disk(0).expect("rows on the disk"), hand.producer.buffered_bytes());
+    hand.producer.dropped(0, RowRun { first: disk.first + 5, count: 10 }, 10, Vec::new());
+    assert!(hand.producer.buffered_bytes() <= before - 240, "{before}");
+}
+
+#[test]
+fn answers_owed_for_rows_on_the_disk_alone_are_bounded_and_their_rows_come_back() {
+    let mut settings = tight();
+    settings.buffer_bytes = 512 * 1024;
+    (settings.sinks[0].answered_on, settings.sinks[0].fixed_topic) = (AnsweredOn::Replicated, true);
+    let mut hand = Hand::new(settings);
+    assert!(taken_in_turns(&mut hand, 50_000).is_err(), "their tickets take more than the memory");
+    let taken = hand.stats().buffered_rows;
+    assert!(taken > 500 && hand.producer.buffered_bytes() < 256 * 1024, "{taken} rows");
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    hand.producer.on_producer_id(0, 7, 0);
+    for _ in 0..20_000 {
+        hand.poll_synced().into_iter().for_each(|request| hand.answer_and_drop(request, 0));
+        if hand.stats().buffered_rows == 0 {
+            break;
+        }
+    }
+    assert_eq!(hand.stats().buffered_rows, 0);
+    taken_in_turns(&mut hand, 100).expect("room again");
 }
