@@ -12,12 +12,10 @@ pub const RED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::All, 5246, "N7"),
     (Kind::All, 7380, "N6"),
     (Kind::Memory, 3280, "N7"),
-    (Kind::Hostile, 1343, "N4"),
     (Kind::Hostile, 2282, "N4"),
     (Kind::Hostile, 2805, "N4"),
     (Kind::Hostile, 3236, "N11"),
     (Kind::Hostile, 3243, "N4"),
-    (Kind::Hostile, 4483, "D14"),
     (Kind::Hostile, 5246, "N7"),
     (Kind::Hostile, 7310, "N4"),
     (Kind::Hostile, 7768, "N10"),
@@ -25,7 +23,7 @@ pub const RED_SEEDS: &[(Kind, u64, &str)] = &[
 
 /// Seeds that were red, and the fault that each showed until it was cured.
 pub const CURED_SEEDS: &[(Kind, u64, &str)] =
-    &[(Kind::All, 2698, "N5"), (Kind::Hostile, 2698, "N5"), (Kind::All, 4483, "D14")];
+    &[(Kind::All, 2698, "N5"), (Kind::Hostile, 2698, "N5"), (Kind::All, 4483, "D14"), (Kind::Hostile, 4483, "D14")];
 
 /// A consequence of a known fault that a hostile run may show again and again. It is let pass where its cause was there,
 /// so that the run goes on and can show something else.
