@@ -82,6 +82,12 @@ impl Log {
         if self.trouble.waits(now) {
             return;
         }
+        if let Some(segment) =
+            self.ready.take_if(|segment| self.on_disk.get(segment) > Some(&self.settings.segment_bytes))
+        {
+            self.freeing.insert(segment);
+            disk.free(segment);
+        }
         if self.ready.is_none() && self.creating.is_none() && self.segments_left() > 0 {
             self.creating = Some(self.next_segment);
             self.fit();
@@ -100,7 +106,7 @@ impl Log {
             if !moved {
                 if self.pending.is_empty() {
                     self.in_flight = moves;
-                    if self.ready.is_none() || !self.is_crowded() {
+                    if self.ready.is_none() || !self.is_crowded() && !self.is_oversized() {
                         return;
                     }
                     // A group of nothing but a checkpoint.
@@ -226,6 +232,21 @@ impl Log {
         self.looked = self.gathering;
         let asked = |lane: &u64| self.ahead.lanes.get(lane).is_some_and(|lane| lane.touched >= self.gathering);
         self.state.lanes.keys().any(|lane| self.state.is_idle(*lane) && !asked(lane))
+    }
+
+    /// Whether segments of a size that is no longer wanted keep rows out though none live in them: what else does is moved
+    /// when the last two are others. Looks once a group.
+    fn is_oversized(&mut self) -> bool {
+        if std::mem::replace(&mut self.looked, self.gathering) == self.gathering {
+            return false;
+        }
+        self.fit();
+        let wanted = self.segment_bytes_wanted;
+        let large = |segment: u64| self.on_disk.get(&segment) > Some(&wanted);
+        let last = self.last.map(|(segment, _)| segment);
+        self.settings.segment_bytes == wanted
+            && last.into_iter().chain(self.before_last).any(large)
+            && self.space() == 0
     }
 
     /// Takes what the disk reports.

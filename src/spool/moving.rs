@@ -41,7 +41,8 @@ impl Log {
     /// Copies some of what lives in the emptiest old segment into the group that is about to be written. Numbers stay,
     /// so order does.
     pub(super) fn moves(&mut self, disk: &impl Disk, out: &mut Vec<u8>) {
-        if self.spare() > SEGMENTS_RESERVED + AHEAD {
+        // Rows keep to the bound as configured, whatever a start has found.
+        if self.spare_of(self.bytes_wanted()) > SEGMENTS_RESERVED + AHEAD {
             return;
         }
         let Some(victim) = self.victim() else { return };
@@ -136,14 +137,15 @@ impl Log {
     /// The segment that is being emptied, or the next one.
     fn victim(&self) -> Option<u64> {
         let begun = self.moving.at.0;
-        let held = self.state.segments.get(&begun).filter(|held| held.things > 0 && held.bytes <= self.movable());
+        let held = self.state.segments.get(&begun).filter(|held| held.things > 0 && held.bytes <= self.movable(begun));
         let old = Some(begun) < self.last.map(|(last, _)| last) && Some(begun) != self.before_last;
         if held.is_some() && old && !self.moving.stuck.contains(&begun) { Some(begun) } else { self.emptiest() }
     }
 
     /// The most that a segment may hold for it to gain enough.
-    fn movable(&self) -> u64 {
-        (self.settings.segment_bytes - self.settings.segment_bytes / 16).saturating_sub(self.state.account()) / 4 * 3
+    fn movable(&self, segment: u64) -> u64 {
+        let bytes = self.on_disk.get(&segment).copied().unwrap_or(self.settings.segment_bytes);
+        (bytes - bytes / 16).saturating_sub(self.state.account()) / 4 * 3
     }
 
     /// The segment that gains most; not one of the last two.
@@ -156,6 +158,6 @@ impl Log {
                 && !self.moving.stuck.contains(segment)
         });
         let (segment, held) = old.min_by_key(|(_, held)| held.bytes)?;
-        (held.bytes <= self.movable()).then_some(*segment)
+        (held.bytes <= self.movable(*segment)).then_some(*segment)
     }
 }

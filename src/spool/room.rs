@@ -3,6 +3,8 @@
 //! the log has gone on, unless rows or sessions were put into them. Three such segments are enough for them alone; a
 //! fourth is what moves may use; rows and new sessions stop before it.
 
+use std::collections::BTreeMap;
+
 use super::format::HEADER_BYTES;
 use super::group::COMMIT_BYTES;
 use super::log::Log;
@@ -138,23 +140,35 @@ impl Log {
     }
 
     /// The bound as configured: rows and new sessions keep to it, whatever a start has found.
-    const fn bytes_wanted(&self) -> u64 {
+    pub(super) const fn bytes_wanted(&self) -> u64 {
         self.settings.segments_max * self.segment_bytes_wanted
     }
 
     /// Bounds and sizes fall back to what is configured as what was found drains: `bytes_max` with each segment that is freed,
-    /// the size of segments when nothing lives in a larger one and nothing is under way.
+    /// the size of segments when no rows live in a larger one, nor a session too large for a smaller one, and nothing is under
+    /// way.
     pub(super) fn fit(&mut self) {
         let (bytes, wanted) = (self.settings.segment_bytes, self.segment_bytes_wanted);
-        let reserve = self.bytes() + SEGMENTS_RESERVED * bytes;
+        // What lives in larger ones is moved into smaller ones, and stands in both until that is durable.
+        let larger = |segment: &u64, size: u64| self.on_disk.get(segment) > Some(&size);
+        let moving = |(segment, held): (&u64, &Held)| if larger(segment, bytes) { 2 * held.bytes } else { 0 };
+        let moving: u64 = self.state.segments.iter().map(moving).sum();
+        let reserve = self.bytes() + SEGMENTS_RESERVED * bytes + moving;
         let drained = self.spare_of(self.bytes_wanted()) >= SEGMENTS_RESERVED;
         self.bytes_max = if drained { 0 } else { self.bytes_max.min(reserve) }.max(self.bytes_wanted());
         if bytes == wanted || !self.is_idle() || self.state.account() > wanted / 4 {
             return;
         }
-        let larger = |(segment, held): (&u64, &Held)| held.things > 0 && self.on_disk.get(segment) > Some(&wanted);
-        if !self.state.segments.iter().any(larger) {
-            self.settings.segment_bytes = wanted;
+        // Kept sessions may stay for ever: those that a smaller segment takes hold nothing up.
+        let mut sessions = BTreeMap::<u64, u64>::new();
+        for (segment, _, len) in self.state.sessions.values().filter(|(_, _, len)| *len <= wanted / 8) {
+            *sessions.entry(*segment).or_default() += u64::from(*len > 0);
+        }
+        let holds = |(segment, held): (&u64, &Held)| {
+            larger(segment, wanted) && held.things > sessions.get(segment).copied().unwrap_or(0)
+        };
+        if !self.state.segments.iter().any(holds) {
+            (self.settings.segment_bytes, self.looked) = (wanted, 0);
         }
     }
 
@@ -163,7 +177,7 @@ impl Log {
         self.spare_of(self.bytes_max)
     }
 
-    fn spare_of(&self, bytes_max: u64) -> u64 {
+    pub(super) fn spare_of(&self, bytes_max: u64) -> u64 {
         let flight = self.flight.as_ref().filter(|flight| flight.begins).map(|flight| flight.segment);
         let last = self.last.map(|(segment, _)| segment);
         let kept = [flight, last, self.before_last];

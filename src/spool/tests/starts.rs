@@ -4,7 +4,7 @@
 use super::support::{SEGMENT, cut, lane, log, put, recovered, settings, settle};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::simulated::SimDisk;
-use crate::spool::{Log, Read, Refused, Run, SEGMENTS_RESERVED, Settings};
+use crate::spool::{Log, Read, Reason, Recovered, Refused, Run, SEGMENTS_RESERVED, Settings};
 
 /// D1: after kill -9 the last group may stand in the page cache only.
 #[test]
@@ -37,6 +37,37 @@ fn a_log_is_open_when_the_last_group_that_was_found_is_durable() {
         recovered(&cut_off).state.live_rows()
     });
     assert_eq!(lost.take(20).min(), Some(1), "before, one might have");
+}
+
+/// N4: kept sessions stay, and smaller segments take them.
+#[test]
+fn smaller_segments_beside_kept_sessions_take_rows_again() {
+    let large = Settings { segment_bytes: 4 * SEGMENT, ..settings(12, 1) };
+    let (mut log, mut disk) = (Log::new(large, Recovered::default()), SimDisk::default());
+    let dropped = lane(&mut log, "s", "t", 0);
+    for client in 0..20u8 {
+        log.session(None, &[client; 900]).expect("room");
+        put(&mut log, dropped, &[vec![client; 3_000]]).expect("room");
+        settle(&mut log, &mut disk);
+    }
+    let rows = [Run { first: 0, count: 20 }];
+    log.end_rows(dropped, &rows, Reason::Dropped).expect("room");
+    settle(&mut log, &mut disk);
+    let mut again = Log::new(settings(12, 2), recovered(&disk));
+    settle(&mut again, &mut disk);
+    let taken = (0..400u32).filter(|_| {
+        // It is forgotten when nothing lives in it.
+        let lane = lane(&mut again, "s", "t", 0);
+        let row = put(&mut again, lane, &[vec![1; 1_000]]);
+        if let Ok(run) = row {
+            again.end_rows(lane, &[run], Reason::Dropped).expect("an end is always taken");
+        }
+        settle(&mut again, &mut disk);
+        row.is_ok()
+    });
+    assert!(taken.count() > 300, "it takes rows");
+    assert!(again.bytes() <= 12 * SEGMENT, "{:?}", disk.found());
+    assert_eq!(recovered(&disk).state.sessions_count(), 20);
 }
 
 /// A running log has the next segment allocated, and nobody else gets that room before the start does.
