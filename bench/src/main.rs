@@ -5,6 +5,7 @@ mod classic;
 mod compare;
 mod floor;
 mod flow;
+mod gate;
 mod html;
 mod kafka;
 mod load;
@@ -43,6 +44,8 @@ enum Job {
     Connect(Box<run::One>),
     /// Interleave rounds of several servers with a floor, and say ratios.
     Compare(Box<compare::Settings>),
+    /// Hold instructions, allocations, system calls and ratios against their budgets; exit status 1: over one.
+    Gate(gate::Settings),
     /// Serve as the floor: the least that a server can do.
     Floor(floor::Settings),
     /// Serve as a Kafka that answers producers and throws the records away.
@@ -62,6 +65,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Job::Sub(one) => one.run(Role::Subscribe)?,
         Job::Connect(one) => one.run(Role::Connect)?,
         Job::Compare(settings) => compare::run(&settings)?,
+        Job::Gate(settings) => gate::run(&settings)?,
         Job::Floor(settings) => floor::run(&settings).map(|()| true)?,
         Job::KafkaSink(settings) => kafka::sink::run(&settings).map(|()| true)?,
         Job::Publish(settings) => print(&classic::publish(&settings)?)?,
