@@ -12,9 +12,14 @@ pub const RED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::All, 5246, "N7"),
     (Kind::All, 7380, "N6"),
     (Kind::Memory, 3280, "N7"),
+    (Kind::Hostile, 1565, "open"),
     (Kind::Hostile, 3236, "N11"),
     (Kind::Hostile, 5246, "N7"),
+    (Kind::Hostile, 5394, "N3"),
+    (Kind::Hostile, 5503, "open"),
+    (Kind::Hostile, 6582, "open"),
     (Kind::Hostile, 7768, "N10"),
+    (Kind::Hostile, 8970, "open"),
 ];
 
 /// Seeds that were red, and the fault that each showed until it was cured.
@@ -50,7 +55,7 @@ pub enum Tolerated {
 /// All of them, each with a hostile seed that is red if it is not let pass.
 pub const TOLERATED: &[(Tolerated, u64)] = &[
     (Tolerated::StartUnreadable, 2),
-    (Tolerated::BecameHybrid, 496),
+    (Tolerated::BecameHybrid, 1031),
     (Tolerated::SessionNotMoved, 152),
     (Tolerated::NamelessSink, 3537),
     (Tolerated::ShareOverrun, 177),
