@@ -391,7 +391,7 @@ fn a_spool_is_looked_at_before_anything_runs() {
     );
     let kept = format!("{service}[spool]\nbytes_max = \"1024TiB\"\n{}", sink("a", "t"));
     let text = forebay(&["check"], &kept, 1);
-    has(&text, "spool: bytes_max", &["warning", "lower bytes_max or make room"]);
+    has(&text, "spool: bytes_max", &["warning", "lower bytes_max or free space"]);
     has(&text, "does not exist yet", &["ok       spool"]);
     has(&text, "sink a: records are kept", &["on disk", "acknowledged when synced to disk"]);
     for shard in ["0", "1"] {

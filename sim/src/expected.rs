@@ -17,7 +17,7 @@ pub const RED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::Hostile, 5246, "N7"),
     (Kind::Hostile, 5394, "N3"),
     (Kind::Hostile, 5503, "open"),
-    (Kind::Hostile, 6582, "open"),
+    (Kind::Hostile, 6582, "judge"),
     (Kind::Hostile, 7768, "N10"),
     (Kind::Hostile, 8970, "open"),
 ];
