@@ -24,17 +24,6 @@ use std::process::ExitCode;
 #[global_allocator]
 static COUNTING: allocation::Counting = allocation::Counting;
 
-/// One sink that takes everything, at `replicated`.
-const ONE_SINK: &str = r##"
-[kafka.main]
-bootstrap = "127.0.0.1:9092"
-[[sink]]
-name = "all"
-kafka = "main"
-filters = ["#"]
-topic = "all"
-"##;
-
 /// The whole way of a message through a shard: a read of sixteen QoS 1 PUBLISHes, and the end of the turn.
 const PUBLISH: &str = "publish";
 /// Messages in a read.
@@ -88,7 +77,7 @@ fn run(name: &str, calls: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
 
 fn publish(messages: u64, mut measure: impl FnMut(&mut dyn FnMut())) {
     const DEVICES: u64 = 8;
-    let mut world = world::World::new(ONE_SINK);
+    let mut world = world::World::new(world::ONE_SINK);
     world.broker.keep = false;
     let devices: Vec<_> = (0..DEVICES).map(|device| world.device(&format!("d{device}"), 0)).collect();
     let reads: Vec<Vec<u8>> = (0..DEVICES)

@@ -158,7 +158,7 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
     let headers = of.headers.iter().map(|(name, value)| (name.clone(), Value::from(template(value))));
     let metadata = of.metadata.iter().map(|(name, value)| (name.clone(), Value::from(hidden(value, environment))));
     let dead = of.dead_letters.as_ref();
-    // The file that sinks share is none of their own.
+    // The shared file does not belong to one sink.
     let shared = config.shared_dead_letters_file();
     let file = dead.and_then(|dead| dead.file.as_ref()).filter(|file| **file != shared);
     json!({
@@ -167,7 +167,7 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
         "filters": of.filters,
         "topic": template(&of.topic),
         "key": of.key.as_ref().map_or_else(String::new, template),
-        // The JSON object stands in its place.
+        // It is replaced by the JSON object.
         "value": (of.value_format == ValueFormat::Raw).then(|| template(&of.value)),
         "value_format": match of.value_format {
             ValueFormat::Raw => "raw",

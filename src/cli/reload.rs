@@ -234,7 +234,7 @@ fn standing(text: &Text, edits: &[Edit]) -> Result<Vec<Edit>, String> {
     Ok(standing)
 }
 
-/// Of a text that stands in no file.
+/// For a text that does not come from a file.
 fn placeless(mut problems: Problems) -> Problems {
     for problem in problems.0.iter_mut().filter(|problem| problem.line > 0) {
         *problem = Problem { file: "configuration".to_owned(), line: 0, column: 0, ..problem.clone() };

@@ -55,7 +55,7 @@ impl fmt::Display for Part {
 /// What becomes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum To {
-    /// It has these keys and no others; where there is none of that name, it is added. `null` is a key that is not given.
+    /// It has exactly these keys, and is added if nothing of that name exists. `null` is a key that is not given.
     Entry(Map<String, Json>),
     /// These keys change, `null` takes a key away. It exists.
     Keys(Map<String, Json>),

@@ -134,7 +134,7 @@ fn standard_input() -> io::Result<Vec<u8>> {
 pub struct Text {
     /// What it is called in messages.
     pub name: String,
-    /// As it stands in the file; empty where there is none.
+    /// The text of the file; empty if there is no file.
     pub text: String,
 }
 

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{FromRef, FromRequestParts};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -52,6 +53,18 @@ struct Request {
     query: ChangeQuery,
 }
 
+impl FromRequestParts<Shown> for Request {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shown: &Shown) -> Result<Self, Problem> {
+        let who = Extension::<Who>::from_request_parts(parts, shown).await;
+        let Extension(who) = who.map_err(|error| Problem::new(error.status(), error.body_text()))?;
+        let Named(name) = Named::from_request_parts(parts, shown).await?;
+        let Asked(query) = Asked::from_request_parts(parts, shown).await?;
+        Ok(Self { view: Arc::<View>::from_ref(shown), who, name, query })
+    }
+}
+
 impl Request {
     /// Carries it out; a change is an event.
     async fn carry_out(self, part: Part, action: &str, to: To) -> Answer {
@@ -84,14 +97,8 @@ impl Request {
     (status = 409, body = Problem, content_type = "application/problem+json", description = "It needs a restart and is not to be written to the file, the file cannot be written, or another change is under way"),
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes: `detail` has a line for each; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
-async fn put_sink(
-    State(view): State<Arc<View>>,
-    Extension(who): Extension<Who>,
-    Named(name): Named,
-    Asked(query): Asked<ChangeQuery>,
-    Sent(keys): Sent<Map<String, Value>>,
-) -> Answer {
-    Request { view, who, name, query }.carry_out(Part::Sink, "put_sink", To::Entry(keys)).await
+async fn put_sink(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
+    request.carry_out(Part::Sink, "put_sink", To::Entry(keys)).await
 }
 
 /// Removes a sink. It takes no more messages; records that it holds still go to Kafka.
@@ -102,13 +109,8 @@ async fn put_sink(
     (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes, for instance no sink at all; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
-async fn delete_sink(
-    State(view): State<Arc<View>>,
-    Extension(who): Extension<Who>,
-    Named(name): Named,
-    Asked(query): Asked<ChangeQuery>,
-) -> Answer {
-    Request { view, who, name, query }.carry_out(Part::Sink, "delete_sink", To::Removed).await
+async fn delete_sink(request: Request) -> Answer {
+    request.carry_out(Part::Sink, "delete_sink", To::Removed).await
 }
 
 /// Pauses a sink: nothing new is sent to Kafka, what is on its way is finished. It goes on taking messages while its buffer has
@@ -120,14 +122,9 @@ async fn delete_sink(
     (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
-async fn pause_sink(
-    State(view): State<Arc<View>>,
-    Extension(who): Extension<Who>,
-    Named(name): Named,
-    Asked(query): Asked<ChangeQuery>,
-) -> Answer {
+async fn pause_sink(request: Request) -> Answer {
     let keys = [("paused".to_owned(), true.into())].into_iter().collect();
-    Request { view, who, name, query }.carry_out(Part::Sink, "pause_sink", To::Keys(keys)).await
+    request.carry_out(Part::Sink, "pause_sink", To::Keys(keys)).await
 }
 
 /// Resumes a paused sink: what has waited goes to Kafka. Its key `paused` is removed.
@@ -138,14 +135,9 @@ async fn pause_sink(
     (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
-async fn resume_sink(
-    State(view): State<Arc<View>>,
-    Extension(who): Extension<Who>,
-    Named(name): Named,
-    Asked(query): Asked<ChangeQuery>,
-) -> Answer {
+async fn resume_sink(request: Request) -> Answer {
     let keys = [("paused".to_owned(), Value::Null)].into_iter().collect();
-    Request { view, who, name, query }.carry_out(Part::Sink, "resume_sink", To::Keys(keys)).await
+    request.carry_out(Part::Sink, "resume_sink", To::Keys(keys)).await
 }
 
 /// Creates a Kafka cluster, or changes the one of that name. The body has its keys as in `[kafka.NAME]` of the configuration
@@ -159,14 +151,8 @@ async fn resume_sink(
     (status = 409, body = Problem, content_type = "application/problem+json", description = "It needs a restart and is not to be written to the file, the file cannot be written, or another change is under way"),
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes: `detail` has a line for each; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
-async fn put_cluster(
-    State(view): State<Arc<View>>,
-    Extension(who): Extension<Who>,
-    Named(name): Named,
-    Asked(query): Asked<ChangeQuery>,
-    Sent(keys): Sent<Map<String, Value>>,
-) -> Answer {
-    Request { view, who, name, query }.carry_out(Part::Cluster, "put_cluster", To::Entry(keys)).await
+async fn put_cluster(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
+    request.carry_out(Part::Cluster, "put_cluster", To::Entry(keys)).await
 }
 
 /// Removes a Kafka cluster that no sink goes to. Its connections close once the last record of a removed sink has gone.
@@ -177,13 +163,8 @@ async fn put_cluster(
     (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
     (status = 422, body = Problem, content_type = "application/problem+json", description = "A sink goes to it; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
-async fn delete_cluster(
-    State(view): State<Arc<View>>,
-    Extension(who): Extension<Who>,
-    Named(name): Named,
-    Asked(query): Asked<ChangeQuery>,
-) -> Answer {
-    Request { view, who, name, query }.carry_out(Part::Cluster, "delete_cluster", To::Removed).await
+async fn delete_cluster(request: Request) -> Answer {
+    request.carry_out(Part::Cluster, "delete_cluster", To::Removed).await
 }
 
 /// Creates a listener, or changes the one on that address; no connection is closed. The body has its keys as in
@@ -197,14 +178,8 @@ async fn delete_cluster(
     (status = 409, body = Problem, content_type = "application/problem+json", description = "The listeners are those of the command line, the file cannot be written, or another change is under way"),
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes, or the address cannot be bound; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
-async fn put_listener(
-    State(view): State<Arc<View>>,
-    Extension(who): Extension<Who>,
-    Named(name): Named,
-    Asked(query): Asked<ChangeQuery>,
-    Sent(keys): Sent<Map<String, Value>>,
-) -> Answer {
-    Request { view, who, name, query }.carry_out(Part::Listener, "put_listener", To::Entry(keys)).await
+async fn put_listener(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
+    request.carry_out(Part::Listener, "put_listener", To::Entry(keys)).await
 }
 
 /// Removes a listener. Its clients are disconnected, in MQTT 5.0 with DISCONNECT 0x98 (administrative action); their sessions
@@ -216,11 +191,6 @@ async fn put_listener(
     (status = 409, body = Problem, content_type = "application/problem+json", description = "The listeners are those of the command line, the file cannot be written, or another change is under way"),
     (status = 422, body = Problem, content_type = "application/problem+json", description = "It is the only listener; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
-async fn delete_listener(
-    State(view): State<Arc<View>>,
-    Extension(who): Extension<Who>,
-    Named(name): Named,
-    Asked(query): Asked<ChangeQuery>,
-) -> Answer {
-    Request { view, who, name, query }.carry_out(Part::Listener, "delete_listener", To::Removed).await
+async fn delete_listener(request: Request) -> Answer {
+    request.carry_out(Part::Listener, "delete_listener", To::Removed).await
 }

@@ -137,15 +137,24 @@ async fn reload(
 
 /// Has something changed and waits until it is in force.
 pub(super) async fn carry_out(view: &View, wanted: Wanted, dry_run: bool) -> Result<Reloaded, Problem> {
-    let (answer, told) = oneshot::channel();
-    // Who asked may have gone away.
-    if !view.reloads.reload(wanted, dry_run, Box::new(move |outcome| drop(answer.send(outcome)))) {
-        return Err(Problem::unavailable("the service is stopping"));
-    }
+    let told = asked(|answer| view.reloads.reload(wanted, dry_run, answer))?;
     let Ok(Ok(outcome)) = tokio::time::timeout(PATIENCE, told).await else {
         return Err(Problem::unavailable("the shards have not applied the change yet; the log says when they have"));
     };
     outcome.map_err(refused)
+}
+
+/// Asks the main thread. Where its outcome comes; who asked may have gone away by then.
+pub(super) fn asked<T: Send + 'static>(
+    ask: impl FnOnce(Box<dyn FnOnce(Result<T, ReloadRefused>) + Send>) -> bool,
+) -> Result<oneshot::Receiver<Result<T, ReloadRefused>>, Problem> {
+    let (answer, told) = oneshot::channel();
+    if ask(Box::new(move |outcome| drop(answer.send(outcome)))) { Ok(told) } else { Err(stopping()) }
+}
+
+/// The main thread does not answer any more.
+pub(super) fn stopping() -> Problem {
+    Problem::unavailable("the service is stopping")
 }
 
 /// As a problem document.

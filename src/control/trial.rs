@@ -8,13 +8,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio::sync::oneshot;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Named, Problem, Sent};
-use super::reload::{ReloadRefused, refused};
+use super::reload::{ReloadRefused, asked, refused, stopping};
 use super::{Shown, View};
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
@@ -156,12 +155,7 @@ impl From<Vec<u8>> for Content {
 }
 
 async fn told<T: Send + 'static>(ask: impl FnOnce(TrialAnswer<T>) -> bool) -> Result<Json<T>, Problem> {
-    let (answer, told) = oneshot::channel();
-    // Who asked may have gone away.
-    if !ask(Box::new(move |outcome| drop(answer.send(outcome)))) {
-        return Err(Problem::unavailable("the service is stopping"));
-    }
-    let outcome = told.await.map_err(|_| Problem::unavailable("the service is stopping"))?;
+    let outcome = asked(ask)?.await.map_err(|_| stopping())?;
     outcome.map(Json).map_err(refused)
 }
 

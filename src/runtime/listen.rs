@@ -93,7 +93,7 @@ impl Listeners {
     }
 }
 
-/// A socket for each shard. Where they stand.
+/// A socket for each shard, and the index of each.
 fn bind_to(
     (id, addr): (ListenerId, SocketAddr),
     all: &[SocketAddr],

@@ -74,7 +74,7 @@ impl Core {
 }
 
 impl Core {
-    /// Who came in on a listener that is gone hears of it and is disconnected, and so is who has not said CONNECT there.
+    /// Disconnects the clients of removed listeners, with the reason, and connections there that have not sent CONNECT.
     fn close_removed_listeners(&mut self, io: &mut Ring<'_>, before: &Config) {
         let now = Arc::clone(&self.around.config);
         let was_removed = |index: usize| before.listeners.get(index).is_none_or(|listener| listener.is_removed);

@@ -350,7 +350,7 @@ pub enum Entry<'a> {
         /// Where its last durable group ends.
         end: u64,
     },
-    /// Where a kept session stands (checkpoints).
+    /// Location of a kept session (checkpoints).
     SessionAt {
         /// Its number.
         session: u64,

@@ -149,7 +149,7 @@ impl Log {
     /// way.
     pub(super) fn fit(&mut self) {
         let (bytes, wanted) = (self.settings.segment_bytes, self.segment_bytes_wanted);
-        // What lives in larger ones is moved into smaller ones, and stands in both until that is durable.
+        // What lives in larger ones is moved into smaller ones, and is in both until that is durable.
         let larger = |segment: &u64, size: u64| self.on_disk.get(segment) > Some(&size);
         let moving = |(segment, held): (&u64, &Held)| if larger(segment, bytes) { 2 * held.bytes } else { 0 };
         let moving: u64 = self.state.segments.iter().map(moving).sum();

@@ -18,7 +18,7 @@ pub(super) struct Salvage {
     bad: Vec<(u64, u64)>,
 }
 
-/// What there is: the bytes, and where zeroes stand for what cannot be read.
+/// The bytes, and the ranges that cannot be read and are zeroes here.
 pub(super) type Salvaged = (Vec<u8>, Vec<(u64, u64)>);
 
 impl Salvage {

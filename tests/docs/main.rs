@@ -61,7 +61,7 @@ fn for_operators() -> impl Iterator<Item = (String, String)> {
     documents().into_iter().map(move |(path, text)| (shown(&path), text)).filter(move |(path, _)| ours(path))
 }
 
-/// What stands between backticks, line by line.
+/// The text between backticks, line by line.
 fn quoted(text: &str) -> impl Iterator<Item = (usize, &str)> {
     prose(text).flat_map(|(number, line)| line.split('`').skip(1).step_by(2).map(move |quoted| (number, quoted)))
 }

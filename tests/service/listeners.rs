@@ -53,7 +53,7 @@ fn listeners_come_change_and_go_and_only_their_own_clients_with_them() {
     late.publish(QoS::AtLeastOnce, 1, "a", b"late");
     assert!(late.hear_with_user_properties().1.iter().any(|(name, value)| name == "kafka-topic" && value == "all"));
 
-    // It goes: its clients hear of it, nobody else does.
+    // It is removed: only its own clients are disconnected.
     let gone = change(&service, "DELETE", &format!("listeners/{second}"), &json!(null));
     assert_eq!((gone.0, &gone.1["applied"]), (200, &json!([format!("listener {second} (removed)")])));
     for device in others.iter_mut().chain([&mut late]) {

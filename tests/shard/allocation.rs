@@ -3,8 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use super::ONE_SINK;
-use super::world::{World, publish};
+use super::world::{ONE_SINK, World, publish};
 use forebay::runtime::seam::Shard;
 
 /// The system's allocator, counting what the thread that asks for it allocates.

@@ -27,22 +27,12 @@ mod wills;
 mod world;
 
 use allocation::Counting;
+use world::ONE_SINK;
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// One sink that takes everything, at `replicated`.
-const ONE_SINK: &str = r##"
-[kafka.main]
-bootstrap = "127.0.0.1:9092"
-[[sink]]
-name = "all"
-kafka = "main"
-filters = ["#"]
-topic = "all"
-"##;
-
-/// The same with little memory.
+/// As [`ONE_SINK`], with little memory.
 const SMALL: &str = r##"
 [kafka.main]
 bootstrap = "127.0.0.1:9092"

@@ -18,6 +18,17 @@ use super::allocation::counted;
 use super::broker::Broker;
 use super::ring::{Table, reset};
 
+/// One sink that takes everything, at `replicated`.
+pub(crate) const ONE_SINK: &str = r##"
+[kafka.main]
+bootstrap = "127.0.0.1:9092"
+[[sink]]
+name = "all"
+kafka = "main"
+filters = ["#"]
+topic = "all"
+"##;
+
 pub(crate) struct World {
     pub(crate) core: Core,
     pub(crate) table: Table,

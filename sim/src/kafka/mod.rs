@@ -191,7 +191,7 @@ pub struct Cluster {
     pub throttle_next: Option<i32>,
     /// Nobody may read a topic, ever.
     pub unreadable: bool,
-    /// Batches are taken, and nobody hears of it.
+    /// Batches are appended, and nobody is told.
     pub says_nothing: bool,
     /// Requests by their kind.
     pub calls: BTreeMap<i16, u64>,

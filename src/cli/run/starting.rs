@@ -34,7 +34,7 @@ pub(super) fn runtime_settings(config: &Config) -> runtime::Settings {
     runtime::Settings { shards, pin, mailbox_capacity: MAILBOX_LETTERS_MAX, ..runtime::Settings::default() }
 }
 
-/// Starts the embedded log, and tells the cluster that stands for it where it listens.
+/// Starts the embedded log, and gives its address to the cluster that represents it.
 pub(super) fn start_embedded(config: &mut Config) -> Result<Option<EmbeddedLog>, Failure> {
     let Some(wanted) = &config.embedded else { return Ok(None) };
     let settings = embedded::Settings {

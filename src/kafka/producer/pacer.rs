@@ -1,5 +1,5 @@
-//! While a backlog stands on the disk and drains, a sink takes half of what drained lately: publishers that send flat out
-//! would keep it from ever getting smaller. Where nothing drains there is nothing to wait for, and rows go to the disk.
+//! While a backlog on the disk drains, a sink takes half of what drained lately: publishers that send flat out would keep
+//! it from ever getting smaller. Where nothing drains there is nothing to wait for, and rows go to the disk.
 
 use super::timers::Timer;
 use super::{Keep, Producer};

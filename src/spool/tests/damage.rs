@@ -1,4 +1,4 @@
-//! Sectors that cannot be read: what else stands around them is read, what stood in them is counted row by row and set
+//! Sectors that cannot be read: what is around them is read, what was in them is counted row by row and set
 //! aside, and a disk that is away costs nothing.
 
 use super::support::{Drained, SEGMENT, drain, drain_state, lane, log, normal, put, recovered, settings, settle};

@@ -70,7 +70,7 @@ fn smaller_segments_beside_kept_sessions_take_rows_again() {
     assert_eq!(recovered(&disk).state.sessions_count(), 20);
 }
 
-/// A running log has the next segment allocated, and nobody else gets that room before the start does.
+/// A running log has the next segment allocated, so the start finds that room free.
 #[test]
 fn a_start_on_a_full_disk_has_room_for_its_first_segment() {
     let (mut log, mut disk) = log(20);

@@ -178,6 +178,18 @@ fn taken_in_turns(hand: &mut Hand, most: u32) -> Result<u32, Full> {
     Ok(most)
 }
 
+/// Kafka is there, and takes what there is.
+fn drain(hand: &mut Hand) {
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    hand.producer.on_producer_id(0, 7, 0);
+    for _ in 0..20_000 {
+        hand.poll_synced().into_iter().for_each(|request| hand.answer_and_drop(request, 0));
+        if hand.stats().buffered_rows == 0 {
+            break;
+        }
+    }
+}
+
 #[test]
 fn answers_owed_for_rows_on_the_disk_alone_count_as_memory() {
     let mut settings = tight();
@@ -188,14 +200,7 @@ fn answers_owed_for_rows_on_the_disk_alone_count_as_memory() {
     let (spilled, used) = (hand.producer.spilled_rows(SINK), hand.producer.buffered_bytes());
     assert!(spilled > 1_500 && used > 24 * usize::try_from(spilled).expect("some"), "{spilled} rows, {used} bytes");
     // All of it is given back with the rows.
-    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
-    hand.producer.on_producer_id(0, 7, 0);
-    for _ in 0..20_000 {
-        hand.poll_synced().into_iter().for_each(|request| hand.answer_and_drop(request, 0));
-        if hand.stats().buffered_rows == 0 {
-            break;
-        }
-    }
+    drain(&mut hand);
     hand.poll();
     assert_eq!((hand.delivered().len(), hand.producer.buffered_bytes()), (2_000, 0));
     // Nor does a row that goes to make room leave its answer behind.
@@ -215,14 +220,7 @@ fn answers_owed_for_rows_on_the_disk_alone_are_bounded_and_their_rows_come_back(
     assert!(taken_in_turns(&mut hand, 50_000).is_err(), "their tickets take more than the memory");
     let taken = hand.stats().buffered_rows;
     assert!(taken > 500 && hand.producer.buffered_bytes() < 256 * 1024, "{taken} rows");
-    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
-    hand.producer.on_producer_id(0, 7, 0);
-    for _ in 0..20_000 {
-        hand.poll_synced().into_iter().for_each(|request| hand.answer_and_drop(request, 0));
-        if hand.stats().buffered_rows == 0 {
-            break;
-        }
-    }
+    drain(&mut hand);
     assert_eq!(hand.stats().buffered_rows, 0);
     taken_in_turns(&mut hand, 100).expect("room again");
 }
