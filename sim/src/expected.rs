@@ -8,15 +8,16 @@ pub const RED_SCRIPTS: &[&str] = &["N3 a disk sink becomes hybrid"];
 
 /// Seeds, and the fault that each shows.
 pub const RED_SEEDS: &[(Kind, u64, &str)] = &[
-    (Kind::All, 4917, "open"),
     (Kind::All, 5246, "N7"),
     (Kind::All, 7380, "N6"),
     (Kind::Memory, 3280, "N7"),
-    (Kind::Hostile, 1565, "open"),
+    (Kind::Hostile, 1406, "judge"),
     (Kind::Hostile, 3236, "N11"),
+    (Kind::Hostile, 3932, "open"),
     (Kind::Hostile, 5246, "N7"),
     (Kind::Hostile, 5394, "N3"),
     (Kind::Hostile, 5503, "open"),
+    (Kind::Hostile, 6069, "open"),
     (Kind::Hostile, 6582, "judge"),
     (Kind::Hostile, 7768, "N10"),
     (Kind::Hostile, 8970, "open"),

@@ -278,7 +278,9 @@ fn kind(entry: &Entry<'_>) -> String {
         Entry::Spans { .. } => "spans",
         Entry::Segment { .. } => "segment",
         Entry::SessionAt { .. } => "session at",
-        Entry::CheckpointEnd => "end of the checkpoint",
+        Entry::CheckpointEnd { .. } => "end of the checkpoint",
+        Entry::LanesForgotten { .. } => "lanes forgotten",
+        Entry::IncarnationsForgotten { .. } => "incarnations forgotten",
         Entry::SinkEnded { .. } => "end of a sink",
         Entry::Batch { .. } => "batch",
     };

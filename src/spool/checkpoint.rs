@@ -1,7 +1,9 @@
-//! The whole state as entries: what each segment begins with.
+//! Checkpoints: the whole state as entries, in as many parts as it takes. A small one stands at the head of each segment; of
+//! a large one a part stands at the head of the segment, and others at the front of the groups that follow, until it is
+//! complete. A replay takes the parts for the state before the first of them, and all other entries from there on.
 
 use super::entry::{Entry, Span};
-use super::incarnations::Retired;
+use super::format::{entry_len, first_len};
 use super::lists::{Listed, Runs, Spans};
 use super::state::State;
 
@@ -17,14 +19,81 @@ pub(super) const CUT: u64 = 88;
 /// A run of an open cut, with the span that its end may break its lane's rows into.
 pub(super) const CUT_RUN: u64 = 20 + SPAN;
 
+/// Spans of one entry, so that parts can be small.
+const SPANS_MAX: usize = 64;
+/// Bytes of a part beside what it says of the state.
+const PART_BYTES: u64 = (entry_len(44) + entry_len(1)) as u64;
+
+/// A checkpoint that is being written: the state as it was before its first group, and how much of it is durable.
+#[derive(Debug)]
+pub(super) struct Writing {
+    /// The segment that it begins in.
+    pub(super) begun: u64,
+    next: [u64; 4],
+    entries: Vec<u8>,
+    at: usize,
+    part: u32,
+    /// Bytes of groups that had been written when it began.
+    pub(super) since: u64,
+}
+
+/// A part that stands at the front of a group.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    to: usize,
+    /// The checkpoint is complete with it.
+    pub(super) last: bool,
+}
+
+impl Writing {
+    pub(super) fn new(state: &State, begun: u64, since: u64) -> Self {
+        let next = [state.next_incarnation, state.next_lane, state.next_cut, state.next_session];
+        let mut entries = Vec::new();
+        state.entries(&mut entries);
+        Self { begun, next, entries, at: 0, part: 0, since }
+    }
+
+    /// Whether no part is durable: it may as well begin elsewhere.
+    pub(super) const fn is_fresh(&self) -> bool {
+        self.part == 0
+    }
+
+    /// Bytes of all that it says.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    /// The next part, of so many bytes at most; `at_least_one`: or of one entry. `None`: none fits.
+    pub(super) fn part(&self, most: u64, at_least_one: bool, out: &mut Vec<u8>) -> Option<Part> {
+        let mut to = self.at;
+        while let Some(len) = self.entries.get(to..).and_then(first_len) {
+            let fits = (to + len - self.at) as u64 + PART_BYTES <= most;
+            if !(fits || at_least_one && to == self.at) {
+                break;
+            }
+            to += len;
+        }
+        let last = to == self.entries.len();
+        if to == self.at && !(last && (at_least_one || PART_BYTES <= most)) {
+            return None;
+        }
+        let ([next_incarnation, next_lane, next_cut, next_session], begun, part) = (self.next, self.begun, self.part);
+        Entry::Checkpoint { begun, part, next_incarnation, next_lane, next_cut, next_session }.put(out);
+        out.extend_from_slice(&self.entries[self.at..to]);
+        Entry::CheckpointEnd { last }.put(out);
+        Some(Part { to, last })
+    }
+
+    /// A part is durable.
+    pub(super) fn written(&mut self, part: Part) {
+        (self.at, self.part) = (part.to, self.part + 1);
+    }
+}
+
 impl State {
-    /// All of it but what is retired.
-    pub(super) fn checkpoint(&self, retired: &Retired, out: &mut Vec<u8>) {
-        let (next_incarnation, next_lane) = (self.next_incarnation, self.next_lane);
-        let (next_cut, next_session) = (self.next_cut, self.next_session);
-        Entry::Checkpoint { next_incarnation, next_lane, next_cut, next_session }.put(out);
-        let is_live = |retired: &[u64], number: &u64| retired.binary_search(number).is_err();
-        for (number, known) in self.incarnations.iter().filter(|(number, _)| is_live(&retired.incarnations, number)) {
+    /// All of it, as entries.
+    fn entries(&self, out: &mut Vec<u8>) {
+        for (number, known) in &self.incarnations {
             let (number, topic_id, partitions, sink) = (*number, known.topic_id, known.partitions, known.sink);
             let (sink, topic, cluster) = (&*self.sinks[sink].0, &*known.topic, &*known.cluster);
             Entry::Incarnation { number, topic_id, partitions, sink, topic, cluster }.put(out);
@@ -33,12 +102,12 @@ impl State {
             Entry::Segment { segment: *segment, salt: held.salt, end: held.end }.put(out);
         }
         let mut spans: Vec<Span> = Vec::new();
-        for (number, lane) in self.lanes.iter().filter(|(number, _)| is_live(&retired.lanes, number)) {
+        for (number, lane) in &self.lanes {
             let (partition, next) = (lane.partition, lane.next);
             Entry::Lane { lane: *number, partition, next, sink: &lane.sink, topic: &lane.topic }.put(out);
             spans.clear();
             spans.extend(lane.spans());
-            for some in spans.chunks(1_000) {
+            for some in spans.chunks(SPANS_MAX) {
                 Entry::Spans { lane: *number, spans: Spans::new(some) }.put(out);
             }
         }
@@ -51,7 +120,6 @@ impl State {
         for ((session, packet_id), rows) in &self.open {
             Entry::Opened { session: *session, packet_id: *packet_id, rows: Listed::new(rows) }.put(out);
         }
-        Entry::CheckpointEnd.put(out);
     }
 
     /// Bytes that a checkpoint takes, not less; and what the ends of open cuts may make of it.

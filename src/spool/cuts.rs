@@ -30,9 +30,7 @@ impl Log {
                 return Err(Refused::Window);
             }
         }
-        // With none open it is taken beyond that: or nothing would go on.
         let account = CUT + CUT_RUN * cut.rows.len() as u64;
-        self.account_for(account, if self.ahead.cuts.is_empty() { 9 } else { 8 })?;
         let (number, rows) = (self.ahead.next_cut, Runs::new(cut.rows));
         let NewCut { lane, incarnation, partition, producer_id, epoch, sequence, timeless, .. } = *cut;
         let head = CutHead { cut: number, lane, incarnation, partition, producer_id, epoch, sequence, timeless };
@@ -68,14 +66,13 @@ impl Log {
     /// Rows that will not go to Kafka as such. They are in no open cut: that is the caller's to know.
     ///
     /// # Errors
-    /// [`Refused::Unknown`], [`Refused::Busy`], [`Refused::TooMany`]: cuts have to be done first.
+    /// [`Refused::Unknown`], [`Refused::Busy`].
     pub fn end_rows(&mut self, lane: u64, rows: &[Run], reason: Reason) -> Result<(), Refused> {
         if !self.ahead.lanes.contains_key(&lane) {
             return Err(Refused::Unknown);
         }
         // Each may leave a hole.
         let account = SPAN * rows.len() as u64;
-        self.account_for(account, if self.ahead.cuts.is_empty() { 9 } else { 8 })?;
         self.put(&Entry::EndRows { lane, reason, rows: Runs::new(rows) }, 1)?;
         self.waiting.account += account;
         Ok(())

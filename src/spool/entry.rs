@@ -31,6 +31,8 @@ pub enum Kind {
     Commit = 13,
     Checkpoint = 14,
     CheckpointEnd = 16,
+    LanesForgotten = 20,
+    IncarnationsForgotten = 21,
     Spans = 22,
     Segment = 23,
     SessionAt = 24,
@@ -39,7 +41,7 @@ pub enum Kind {
 
 impl Kind {
     /// All, by their numbers.
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 21] = [
         Self::Rows,
         Self::Cut,
         Self::Done,
@@ -55,6 +57,8 @@ impl Kind {
         Self::Commit,
         Self::Checkpoint,
         Self::CheckpointEnd,
+        Self::LanesForgotten,
+        Self::IncarnationsForgotten,
         Self::Spans,
         Self::Segment,
         Self::SessionAt,
@@ -310,8 +314,13 @@ pub enum Entry<'a> {
         /// Checksum over their checksums.
         checksum: u32,
     },
-    /// A whole state follows, up to [`Entry::CheckpointEnd`]: forget what was before.
+    /// A part of a checkpoint follows, up to [`Entry::CheckpointEnd`]: of the whole state, as it was before the group in which
+    /// the first part stands.
     Checkpoint {
+        /// The segment in which the checkpoint begins.
+        begun: u64,
+        /// The part's number, from 0.
+        part: u32,
         /// Next number of an incarnation.
         next_incarnation: u64,
         /// Next lane number.
@@ -361,8 +370,21 @@ pub enum Entry<'a> {
         /// Bytes of that.
         bytes: u64,
     },
-    /// The checkpoint is whole.
-    CheckpointEnd,
+    /// The part is whole.
+    CheckpointEnd {
+        /// And so is the checkpoint.
+        last: bool,
+    },
+    /// Nothing needs these lanes: what comes for the same sink, topic and partition gets others.
+    LanesForgotten {
+        /// Their numbers.
+        lanes: Runs<'a>,
+    },
+    /// Nothing needs these incarnations.
+    IncarnationsForgotten {
+        /// Their numbers.
+        numbers: Runs<'a>,
+    },
     /// Everything that a sink has here has ended, cuts too.
     SinkEnded {
         /// Its name.

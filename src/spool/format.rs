@@ -160,6 +160,11 @@ pub(super) const fn entry_len(payload: usize) -> usize {
     (ENTRY_HEADER_BYTES + payload).next_multiple_of(ALIGN)
 }
 
+/// Bytes of the entry at the front of `entries`, which need not be sealed.
+pub(super) fn first_len(entries: &[u8]) -> Option<usize> {
+    Some(entry_len(u32::from_be_bytes(*entries.first_chunk()?) as usize))
+}
+
 fn mark(salt: u64) -> [u8; 3] {
     let [_, a, b, c, ..] = salt.to_be_bytes();
     // Never zero: unwritten bytes of a segment are.

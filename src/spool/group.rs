@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::checkpoint::{Part, Writing};
 use super::disk::{Completion, Disk};
 use super::entry::Entry;
 use super::format::{ENTRY_HEADER_BYTES, HEADER_BYTES, Header, NONE, claim, entry_len, seal};
@@ -60,12 +61,14 @@ pub(super) struct Flight {
     start: u64,
     pub(super) end: u64,
     salt: u64,
-    /// Where its group starts, checksum and count of what stands in it before its entries: the checkpoint.
-    group_start: u64,
+    /// Where its group starts, checksum and count of what stands in it before its entries: the part of a checkpoint.
+    pub(super) group_start: u64,
     before: (u32, u32),
-    /// Whether it begins its segment; what this one's checkpoint leaves out.
+    /// Whether it begins its segment; what is forgotten with it.
     pub(super) begins: bool,
     retired: Retired,
+    /// The part of a checkpoint at its front.
+    pub(super) part: Option<Part>,
     /// Whether an append was refused: no sync can make it good.
     lost: bool,
 }
@@ -88,44 +91,52 @@ impl Log {
             self.freeing.insert(segment);
             disk.free(segment);
         }
-        if self.ready.is_none() && self.creating.is_none() && self.segments_left() > 0 {
-            self.creating = Some(self.next_segment);
-            self.fit();
-            self.on_disk.insert(self.next_segment, self.settings.segment_bytes);
-            disk.create(self.next_segment, self.settings.segment_bytes);
-            self.next_segment += 1;
-        }
-        if self.flight.is_some() {
-            return;
-        }
-        if self.in_flight.is_empty() {
-            // Moves first: the state is that of the entries before this group.
-            let mut moves = std::mem::take(&mut self.in_flight);
-            self.moves(disk, &mut moves);
-            let moved = !moves.is_empty();
-            if !moved {
-                if self.pending.is_empty() {
-                    self.in_flight = moves;
-                    if self.ready.is_none() || !self.is_crowded() && !self.is_oversized() {
-                        return;
-                    }
-                    // A group of nothing but a checkpoint.
-                    self.writable = false;
-                    self.gathering += 1;
-                    return self.write(disk, wall);
-                }
-                std::mem::swap(&mut moves, &mut self.pending);
-            } else {
-                self.moved_bytes += moves.len() as u64;
-                moves.extend_from_slice(&self.pending);
-                self.pending.clear();
+        if self.ready.is_none() && self.creating.is_none() {
+            self.grow();
+            if self.segments_left() > 0 {
+                self.creating = Some(self.next_segment);
+                self.fit();
+                self.on_disk.insert(self.next_segment, self.settings.segment_bytes);
+                disk.create(self.next_segment, self.settings.segment_bytes);
+                self.next_segment += 1;
             }
-            self.in_flight = moves;
-            self.waiting.start();
-            self.waiting.pins_under_way |= moved;
-            self.gathering += 1;
         }
-        self.write(disk, wall);
+        if self.flight.is_none() && (!self.in_flight.is_empty() || self.gather(disk)) {
+            self.write(disk, wall);
+        }
+    }
+
+    /// Makes a group of what there is. False: there is nothing, or it has to wait.
+    fn gather(&mut self, disk: &impl Disk) -> bool {
+        if !self.is_urgent() {
+            // Moves first: the state is that of the entries before this group.
+            let mut entries = std::mem::take(&mut self.in_flight);
+            self.moves(disk, &mut entries);
+            let moved = entries.len();
+            if moved == 0 {
+                std::mem::swap(&mut entries, &mut self.pending);
+            } else {
+                entries.append(&mut self.pending);
+            }
+            self.in_flight = entries;
+            if !self.in_flight.is_empty() {
+                self.moved_bytes += moved as u64;
+                self.waiting.start();
+                self.waiting.pins_under_way |= moved > 0;
+                self.gathering += 1;
+                return true;
+            }
+        }
+        // A group of nothing but a part of a checkpoint. What waits is told that it stands in the next one.
+        if !self.part_fits_here() {
+            let begins = || self.writing.is_some() || self.wants_checkpoint();
+            if self.ready.is_none() || !(begins() || self.is_crowded() || self.is_oversized()) {
+                return false;
+            }
+            self.writable = false;
+        }
+        self.gathering += u64::from(self.pending.is_empty());
+        true
     }
 
     /// Whether the disk refuses what it is asked, and how often it did.
@@ -138,24 +149,11 @@ impl Log {
     fn write(&mut self, disk: &mut impl Disk, wall: WallMs) {
         let group = self.gathering - 1;
         let len = self.in_flight.len() as u64 + COMMIT_BYTES;
-        let here = self.last.filter(|(segment, end)| {
-            self.writable && end + len + HEADER_BYTES as u64 <= self.on_disk.get(segment).copied().unwrap_or_default()
-        });
-        let mut flight = if let Some((segment, end)) = here {
+        let mut flight = if let Some((segment, end, room)) = self.left(len) {
             let salt = self.state.segments.get(&segment).map_or(0, |held| held.salt);
-            Flight {
-                token: 0,
-                group,
-                segment,
-                start: end,
-                end,
-                salt,
-                group_start: end,
-                before: (0, 0),
-                begins: false,
-                retired: Retired::default(),
-                lost: false,
-            }
+            let mut flight = Flight::new(group, segment, end, salt);
+            self.part(disk, &mut flight, self.part_bytes(room), false);
+            flight
         } else {
             let Some(segment) = self.ready.take() else { return };
             self.begin(disk, segment, wall, group)
@@ -176,7 +174,45 @@ impl Log {
         self.flight = Some(flight);
     }
 
-    /// The header (twice: the copy stands at the very end) and the checkpoint, which opens the group.
+    /// Where a group of so many bytes goes behind the last one, and what it leaves there.
+    fn left(&self, len: u64) -> Option<(u64, u64, u64)> {
+        let (segment, end) = self.last.filter(|_| self.writable)?;
+        let room = self.on_disk.get(&segment)?.checked_sub(end + len + HEADER_BYTES as u64)?;
+        Some((segment, end, room))
+    }
+
+    /// Whether the next part of the checkpoint that is being written fits into the segment that is.
+    fn part_fits_here(&mut self) -> bool {
+        let (Some(writing), Some((_, _, room))) = (&self.writing, self.left(COMMIT_BYTES)) else { return false };
+        self.scratch.clear();
+        writing.part(self.part_bytes(room), false, &mut self.scratch).is_some()
+    }
+
+    /// Whether the checkpoint that is being written has to be complete before anything else goes on.
+    fn is_urgent(&self) -> bool {
+        self.writing.is_some() && self.is_short()
+    }
+
+    /// The most that a part behind other groups takes.
+    fn part_bytes(&self, room: u64) -> u64 {
+        if self.is_urgent() { room } else { room.min(self.settings.segment_bytes / 8) }
+    }
+
+    /// Puts the next part of the checkpoint that is being written at the front of the group.
+    fn part(&mut self, disk: &mut impl Disk, flight: &mut Flight, most: u64, at_least_one: bool) {
+        let Some(writing) = &self.writing else { return };
+        self.scratch.clear();
+        flight.part = writing.part(most, at_least_one, &mut self.scratch);
+        if flight.part.is_some() {
+            flight.before = seal(&mut self.scratch, flight.salt, flight.group_start, 0);
+            flight.start = flight.group_start + self.scratch.len() as u64;
+            let bytes = self.on_disk.get(&flight.segment).copied().unwrap_or_default();
+            flight.lost |= flight.start + HEADER_BYTES as u64 > bytes
+                || disk.append(flight.segment, flight.group_start, &self.scratch).is_err();
+        }
+    }
+
+    /// The header (twice: the copy stands at the very end) and a part of a checkpoint, which opens the group.
     fn begin(&mut self, disk: &mut impl Disk, segment: u64, wall: WallMs, group: u64) -> Flight {
         let salt = self.random.u64(..);
         let (previous, previous_end) = self.last.unwrap_or((NONE, 0));
@@ -189,64 +225,24 @@ impl Log {
             created_ms: wall.0,
             previous,
             previous_end,
-            checkpoints: [self.last.map(|(segment, _)| segment), self.before_last].map(checkpoint_of),
+            checkpoints: self.chain.complete.map(checkpoint_of),
             bytes,
             features: 0,
             optional_features: 0,
             data_dir_id: self.settings.data_dir_id,
         };
         let header = header.encode();
-        let retired = self.retire();
-        let mut entries = std::mem::take(&mut self.scratch);
-        entries.clear();
-        self.state.checkpoint(&retired, &mut entries);
-        let group_start = HEADER_BYTES as u64;
-        let before = seal(&mut entries, salt, group_start, 0);
-        let start = (HEADER_BYTES + entries.len()) as u64;
+        let mut flight = Flight::new(group, segment, HEADER_BYTES as u64, salt);
+        (flight.begins, flight.retired) = (true, self.retire());
+        flight.retired.put(&mut self.in_flight);
         let copy_at = bytes - HEADER_BYTES as u64;
-        let appended = disk
-            .append(segment, 0, &header)
-            .and_then(|()| disk.append(segment, copy_at, &header))
-            .and_then(|()| if start <= copy_at { disk.append(segment, group_start, &entries) } else { Ok(()) });
-        let lost = appended.is_err() || start > copy_at;
-        self.scratch = entries;
-        Flight { token: 0, group, segment, start, end: start, salt, group_start, before, begins: true, retired, lost }
-    }
-
-    /// Lanes that nothing needs, and that were not used since the last segment began: they are asked for anew from now on.
-    /// And incarnations that nothing needs.
-    fn retire(&mut self) -> Retired {
-        let old = |number: &u64| self.ahead.lanes.get(number).is_none_or(|lane| lane.touched < self.begun);
-        let idle = |number: &u64| self.state.is_idle(*number) && old(number);
-        let lanes: Vec<u64> = self.state.lanes.keys().copied().filter(idle).collect();
-        lanes.iter().for_each(|lane| self.ahead.remove(*lane));
-        Retired { lanes, incarnations: self.retire_incarnations() }
-    }
-
-    /// Whether lanes that nothing needs are about to keep the log from taking rows: they go with the segments that come
-    /// next, and there may be no more rows to fill the one that is written. Looks once a group, which alone makes lanes idle.
-    fn is_crowded(&mut self) -> bool {
-        if self.account_for(0, 3).is_ok() || self.looked == self.gathering {
-            return false;
+        let appended = disk.append(segment, 0, &header).and_then(|()| disk.append(segment, copy_at, &header));
+        flight.lost = appended.is_err();
+        if self.writing.as_ref().map_or_else(|| self.is_due(), Writing::is_fresh) {
+            self.writing = Some(Writing::new(&self.state, segment, self.written_bytes));
         }
-        self.looked = self.gathering;
-        let asked = |lane: &u64| self.ahead.lanes.get(lane).is_some_and(|lane| lane.touched >= self.gathering);
-        self.state.lanes.keys().any(|lane| self.state.is_idle(*lane) && !asked(lane))
-    }
-
-    /// Whether segments of a size that is no longer wanted keep rows out though none live in them: what else does is moved
-    /// when the last two are others. Looks once a group.
-    fn is_oversized(&mut self) -> bool {
-        if std::mem::replace(&mut self.looked, self.gathering) == self.gathering {
-            return false;
-        }
-        self.fit();
-        let wanted = self.segment_bytes_wanted;
-        let large = |segment: u64| self.on_disk.get(&segment) > Some(&wanted);
-        let last = self.last.map(|(segment, _)| segment);
-        self.settings.segment_bytes == wanted
-            && last.into_iter().chain(self.before_last).any(large)
-            && self.space() == 0
+        self.part(disk, &mut flight, self.settings.segment_bytes / 4, true);
+        flight
     }
 
     /// Takes what the disk reports.
@@ -283,12 +279,10 @@ impl Log {
 
     fn synced(&mut self, flight: &Flight) {
         if flight.begins {
-            self.before_last = self.last.map(|(segment, _)| segment);
             self.begun = flight.group;
+            self.chain.goes_on(flight.segment);
             self.moving.stuck.clear();
-            flight.retired.incarnations.iter().for_each(|number| self.state.retire_incarnation(*number));
             flight.retired.lanes.iter().for_each(|lane| {
-                self.state.retire(*lane);
                 self.reader.forget(*lane);
                 self.mover.forget(*lane);
                 self.retired.push(*lane);
@@ -309,8 +303,17 @@ impl Log {
         self.in_flight.clear();
         self.last = Some((flight.segment, flight.end));
         self.rewriting = None;
-        (self.writable, self.sure, self.emptied) = (true, true, true);
+        (self.writable, self.emptied) = (true, true);
         self.durable = flight.group;
+        if let (Some(part), Some(writing)) = (flight.part, &mut self.writing) {
+            writing.written(part);
+            if part.last {
+                self.checkpoint = (writing.bytes(), writing.since);
+                self.chain.completed(writing.begun);
+                self.sure = true;
+                self.writing = None;
+            }
+        }
         self.waiting.finish();
         self.trouble.over();
     }
@@ -327,41 +330,28 @@ impl Log {
             disk.free(flight.segment);
         }
     }
+}
 
-    /// Segments in which nothing lives go, but for the last two. What is numbered behind
-    /// the last at a start holds nothing.
-    fn free_empty(&mut self, disk: &mut impl Disk) {
-        if !std::mem::take(&mut self.emptied) {
-            return;
-        }
-        if !self.is_open() {
-            // What the start found may be the only proof of its last group. What was made ready ahead holds nothing.
-            for segment in std::mem::take(&mut self.blank) {
-                self.freeing.insert(segment);
-                disk.free(segment);
-            }
-            return;
-        }
-        let last = self.last.map(|(segment, _)| segment);
-        let in_use = |segment: &u64| {
-            [self.ready, self.creating, last, self.before_last].contains(&Some(*segment))
-                || self.flight.as_ref().is_some_and(|flight| flight.segment == *segment)
-        };
-        let empty = |segment: &u64| self.state.segments.get(segment).is_none_or(|held| held.things == 0);
-        // Without a whole checkpoint, recovery may have to be done again from what is there.
-        let known = |segment: &u64| self.sure || last.is_some_and(|last| *segment > last);
-        let idle =
-            |segment: &u64| !in_use(segment) && empty(segment) && known(segment) && !self.freeing.contains(segment);
-        let free: Vec<u64> = self.on_disk.keys().copied().filter(idle).collect();
-        for segment in free {
-            self.state.segments.remove(&segment);
-            self.freeing.insert(segment);
-            disk.free(segment);
+impl Flight {
+    fn new(group: u64, segment: u64, start: u64, salt: u64) -> Self {
+        Self {
+            token: 0,
+            group,
+            segment,
+            start,
+            end: start,
+            salt,
+            group_start: start,
+            before: (0, 0),
+            begins: false,
+            retired: Retired::default(),
+            part: None,
+            lost: false,
         }
     }
 }
 
-/// Each segment begins with a checkpoint.
+/// A checkpoint begins with its segment.
 fn checkpoint_of(segment: Option<u64>) -> (u64, u64) {
     segment.map_or((NONE, 0), |segment| (segment, HEADER_BYTES as u64))
 }

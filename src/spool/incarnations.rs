@@ -49,7 +49,7 @@ impl Incarnation {
     }
 }
 
-/// What a segment's checkpoint leaves out, for nothing needs it: lanes and incarnations, each in order.
+/// What nothing needs any more: lanes and incarnations, each in order.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Retired {
     pub(super) lanes: Vec<u64>,
@@ -111,7 +111,6 @@ impl Log {
         let name = self.state.sinks.get(sink).ok_or(Refused::Unknown)?.0.clone();
         let account = super::checkpoint::INCARNATION + (name.len() + topic.len() + known.cluster.len()) as u64;
         // Cuts need it, which go on where new lanes do not.
-        self.account_for(account, 8)?;
         let Known { cluster, topic_id, partitions } = *known;
         self.put(&Entry::Incarnation { number, topic_id, partitions, sink: &name, topic: &topic, cluster }, 1)?;
         self.waiting.account += account;

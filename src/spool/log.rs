@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::checkpoint::{OPENED, SPAN};
+use super::checkpoint::{OPENED, SPAN, Writing};
 use super::disk::{Disk, ReadError};
 use super::entry::{Entry, Rows, Run};
 use super::format::entry_len;
@@ -15,6 +15,7 @@ use super::payload::ROWS_HEAD_BYTES;
 use super::read::{Read, Reader};
 use super::recovery::Recovered;
 use super::room::Waiting;
+use super::segments::Chain;
 use super::state::State;
 use super::terms::{Ahead, LaneAhead, NewRows, Refused, SEGMENTS_RESERVED, Settings};
 
@@ -40,8 +41,12 @@ pub struct Log {
     /// Where the last durable group ends, and whether the next may stand behind it.
     pub(super) last: Option<(u64, u64)>,
     pub(super) writable: bool,
-    /// The segment before that of `last`: its checkpoint stands in for a damaged one.
-    pub(super) before_last: Option<u64>,
+    /// What a start may read.
+    pub(super) chain: Chain,
+    /// The checkpoint that is being written.
+    pub(super) writing: Option<Writing>,
+    /// Bytes of the last complete one, and of the groups that had been written when it began.
+    pub(super) checkpoint: (u64, u64),
     /// The group that began the segment of `last`: a lane not used since may be retired with the next segment.
     pub(super) begun: u64,
     pub(super) next_segment: u64,
@@ -65,8 +70,10 @@ pub struct Log {
     pub(super) set_aside: BTreeSet<u64>,
     /// Segments that a failed sync left early.
     pub(super) burned: BTreeSet<u64>,
-    /// Whether the newest segment's checkpoint is whole, so that older ones need not be kept for a second start.
+    /// Whether what was found is whole, or a checkpoint was completed since. Before that nothing that was found is freed.
     pub(super) sure: bool,
+    /// Segments below this were found.
+    pub(super) first_own: u64,
     pub(super) next_token: u64,
     pub(super) random: fastrand::Rng,
     pub(super) trouble: Trouble,
@@ -98,9 +105,9 @@ impl Log {
             on_disk,
             blank,
             mut last,
-            mut before,
+            chain,
+            fate_open,
             group,
-            whole,
             unproven,
             settling,
             data_dir_id,
@@ -123,7 +130,7 @@ impl Log {
             let known = found.state.sinks.len();
             found.state.sinks.extend(state.sinks.iter().skip(known).map(|(name, ..)| (name.clone(), 0, 0)));
             found.entries.extend_from_slice(&settling);
-            (state, last, before, in_flight) = (found.state, found.last, found.before, found.entries);
+            (state, last, in_flight) = (found.state, found.last, found.entries);
             (durable, rewriting) = (group.saturating_sub(1), Some(group));
         }
         // The same seed twice gives other salts: they hang on what is there, too.
@@ -145,7 +152,9 @@ impl Log {
             durable,
             last,
             writable: false,
-            before_last: before,
+            chain,
+            writing: None,
+            checkpoint: (0, 0),
             begun: group,
             next_segment,
             creating: None,
@@ -157,7 +166,8 @@ impl Log {
             damaged,
             set_aside: BTreeSet::new(),
             burned: BTreeSet::new(),
-            sure: whole,
+            sure: !fate_open,
+            first_own: next_segment,
             next_token: 0,
             trouble: Trouble::default(),
             reader: Reader::default(),

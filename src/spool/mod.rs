@@ -1,8 +1,9 @@
 //! The spool: a log of segments for each shard, that rows stand in before they are answered.
 //!
 //! Sans-I/O: `log` takes lanes and rows, `cuts` cuts and their ends, `sessions` sessions, and gathers them; `room` says how
-//! much more there may be; `group` writes what came since the last sync as one group and one sync; `moving` empties old
-//! segments; `read` gives rows back; `recovery` reads it all at a start. `disk` is the seam to whoever writes the files.
+//! much more there may be, `segments` what each is needed for; `group` writes what came since the last sync as one group and
+//! one sync; `due` says when a checkpoint begins; `moving` empties old segments; `read` gives rows back; `recovery` reads it all
+//! at a start, `parts` what checkpoints it finds. `disk` is the seam to whoever writes the files.
 //! `format`, `entry`, `lists` and `payload` are what the bytes mean, `segment` the one reader of them; `state`, `spans` and
 //! `checkpoint` the fold over entries that the running log and recovery share. `batches` is what the
 //! embedded log needs to keep its partitions in the same files. `docs/internals/SPOOL.md` has the format.
@@ -12,6 +13,7 @@ mod checkpoint;
 mod codec;
 mod cuts;
 mod disk;
+mod due;
 mod entry;
 mod format;
 mod group;
@@ -20,6 +22,7 @@ mod lists;
 mod log;
 mod moved_in;
 mod moving;
+mod parts;
 mod payload;
 mod read;
 mod recovery;
@@ -27,6 +30,7 @@ mod replay;
 mod room;
 mod salvage;
 mod segment;
+mod segments;
 mod sessions;
 #[cfg(test)]
 pub(crate) mod simulated;

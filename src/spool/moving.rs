@@ -76,7 +76,8 @@ impl Log {
             SEGMENTS_RESERVED.. => Some(Budget { soft, hard, whole: false }),
             spare if spare + 1 == SEGMENTS_RESERVED => {
                 // With what is gathered it has to fit into one segment.
-                let fresh = bytes.saturating_sub(self.state.account() + self.pending.len() as u64 + 512);
+                let head = self.state.account().min(bytes / 4);
+                let fresh = bytes.saturating_sub(head + self.pending.len() as u64 + 512);
                 let held = self.state.segments.get(&victim).map_or(0, |held| held.bytes);
                 (held <= fresh).then_some(Budget { soft: usize::MAX, hard: fresh as usize, whole: true })
             }
@@ -138,24 +139,28 @@ impl Log {
     fn victim(&self) -> Option<u64> {
         let begun = self.moving.at.0;
         let held = self.state.segments.get(&begun).filter(|held| held.things > 0 && held.bytes <= self.movable(begun));
-        let old = Some(begun) < self.last.map(|(last, _)| last) && Some(begun) != self.before_last;
-        if held.is_some() && old && !self.moving.stuck.contains(&begun) { Some(begun) } else { self.emptiest() }
+        if held.is_some() && self.is_old(begun) && !self.moving.stuck.contains(&begun) {
+            Some(begun)
+        } else {
+            self.emptiest()
+        }
     }
 
     /// The most that a segment may hold for it to gain enough.
     fn movable(&self, segment: u64) -> u64 {
         let bytes = self.on_disk.get(&segment).copied().unwrap_or(self.settings.segment_bytes);
-        (bytes - bytes / 16).saturating_sub(self.state.account()) / 4 * 3
+        (bytes - bytes / 16).saturating_sub(self.state.account().min(bytes / 4)) / 4 * 3
     }
 
-    /// The segment that gains most; not one of the last two.
+    /// Whether a start does not read it, so that it can be freed as soon as nothing lives in it.
+    fn is_old(&self, segment: u64) -> bool {
+        self.last.is_some_and(|(last, _)| segment < last) && !self.chain.contains(segment)
+    }
+
+    /// The segment that gains most; not one that is kept for a start.
     fn emptiest(&self) -> Option<u64> {
-        let (last, _) = self.last?;
         let old = self.state.segments.iter().filter(|(segment, held)| {
-            **segment < last
-                && Some(**segment) != self.before_last
-                && held.things > 0
-                && !self.moving.stuck.contains(segment)
+            held.things > 0 && self.is_old(**segment) && !self.moving.stuck.contains(segment)
         });
         let (segment, held) = old.min_by_key(|(_, held)| held.bytes)?;
         (held.bytes <= self.movable(*segment)).then_some(*segment)

@@ -31,7 +31,9 @@ impl Entry<'_> {
             Self::Spans { .. } => Kind::Spans,
             Self::Segment { .. } => Kind::Segment,
             Self::SessionAt { .. } => Kind::SessionAt,
-            Self::CheckpointEnd => Kind::CheckpointEnd,
+            Self::CheckpointEnd { .. } => Kind::CheckpointEnd,
+            Self::LanesForgotten { .. } => Kind::LanesForgotten,
+            Self::IncarnationsForgotten { .. } => Kind::IncarnationsForgotten,
             Self::SinkEnded { .. } => Kind::SinkEnded,
             Self::Batch { .. } => Kind::Batch,
         }
@@ -63,7 +65,8 @@ impl Entry<'_> {
             Self::Commit { group, start, wall_ms, count, checksum } => {
                 out.u64(*group).u64(*start).u64(*wall_ms as u64).u32(*count).u32(*checksum);
             }
-            Self::Checkpoint { next_incarnation, next_lane, next_cut, next_session } => {
+            Self::Checkpoint { begun, part, next_incarnation, next_lane, next_cut, next_session } => {
+                out.u64(*begun).u32(*part);
                 out.u64(*next_incarnation).u64(*next_lane).u64(*next_cut).u64(*next_session);
             }
             Self::Lane { lane, partition, next, sink, topic } => {
@@ -76,7 +79,8 @@ impl Entry<'_> {
             Self::SessionAt { session, segment, position, bytes } => {
                 out.u64(*session).u64(*segment).u64(*position).u64(*bytes);
             }
-            Self::CheckpointEnd => {}
+            Self::CheckpointEnd { last } => _ = out.u8(u8::from(*last)),
+            Self::LanesForgotten { lanes: numbers } | Self::IncarnationsForgotten { numbers } => numbers.put(out),
             Self::SinkEnded { sink } => _ = out.bytes(sink.as_bytes()),
             Self::Batch { batch } => {
                 out.bytes(batch);
@@ -152,8 +156,9 @@ pub(super) fn parse(kind: Kind, payload: &[u8]) -> Option<Entry<'_>> {
             Entry::Commit { group, start, wall_ms, count: input.u32()?, checksum: input.u32()? }
         }
         Kind::Checkpoint => {
-            let (next_incarnation, next_lane) = (input.u64()?, input.u64()?);
-            Entry::Checkpoint { next_incarnation, next_lane, next_cut: input.u64()?, next_session: input.u64()? }
+            let (begun, part, next_incarnation, next_lane) = (input.u64()?, input.u32()?, input.u64()?, input.u64()?);
+            let (next_cut, next_session) = (input.u64()?, input.u64()?);
+            Entry::Checkpoint { begun, part, next_incarnation, next_lane, next_cut, next_session }
         }
         Kind::Lane => Entry::Lane {
             lane: input.u64()?,
@@ -170,7 +175,9 @@ pub(super) fn parse(kind: Kind, payload: &[u8]) -> Option<Entry<'_>> {
             position: input.u64()?,
             bytes: input.u64()?,
         },
-        Kind::CheckpointEnd => Entry::CheckpointEnd,
+        Kind::CheckpointEnd => Entry::CheckpointEnd { last: input.u8()? == 1 },
+        Kind::LanesForgotten => Entry::LanesForgotten { lanes: Runs::parse(&mut input)? },
+        Kind::IncarnationsForgotten => Entry::IncarnationsForgotten { numbers: Runs::parse(&mut input)? },
         Kind::SinkEnded => Entry::SinkEnded { sink: std::str::from_utf8(input.rest()).ok()? },
         Kind::Batch => Entry::Batch { batch: input.rest() },
     };

@@ -8,10 +8,12 @@ use super::disk::{Disk, ReadError};
 use super::entry::{Cut, Entry, Run};
 use super::format::{ALIGN, HEADER_BYTES, Header, HeaderError, NONE, unverified};
 use super::group::COMMIT_BYTES;
+use super::parts::{FoundPart, chain_of, checkpoint, parts};
 use super::payload::parse;
 use super::read::{Read, Reader};
 use super::salvage::{self, Salvaged};
-use super::segment::{Rot, Scan, entry_at, scan};
+use super::segment::{Rot, Scan, scan};
+use super::segments::Chain;
 use super::state::State;
 
 /// Why a spool cannot be taken up. Nothing was changed.
@@ -91,15 +93,13 @@ pub struct Recovered {
     /// Segments that were made ready ahead and hold nothing.
     pub(super) blank: BTreeSet<u64>,
     pub(super) last: Option<(u64, u64)>,
-    /// The segment before that one.
-    pub(super) before: Option<u64>,
+    /// What a start may read of it from now on.
+    pub(super) chain: Chain,
     /// The data directory that the newest segment names; 0: none.
     pub(crate) data_dir_id: u128,
     /// The wall clock of the last group, milliseconds; 0: not known.
     pub(crate) written_ms: i64,
     pub(super) group: u64,
-    /// Whether the newest segment's checkpoint is whole.
-    pub(super) whole: bool,
     /// The last group, if no sync is known to have covered it.
     pub(super) unproven: Option<Unproven>,
     /// Entries, not sealed, that end what cannot be: rows of missing segments, cuts without all of their rows.
@@ -112,9 +112,8 @@ pub struct Recovered {
 pub(super) struct Unproven {
     /// The state without it.
     pub(super) state: State,
-    /// Where the group before it ends, which is durable, and the segment before that one.
+    /// Where the group before it ends, which is durable.
     pub(super) last: Option<(u64, u64)>,
-    pub(super) before: Option<u64>,
     /// Its entries, without a checkpoint and the commit.
     pub(super) entries: Vec<u8>,
 }
@@ -198,8 +197,10 @@ pub(super) struct Looked {
     pub(super) header: Header,
     pub(super) bytes: Vec<u8>,
     pub(super) scan: Scan,
-    /// Whether its checkpoint is whole.
-    pub(super) whole: bool,
+    /// The parts of checkpoints in it that are whole.
+    pub(super) parts: Vec<FoundPart>,
+    /// Positions of entries of checkpoints.
+    pub(super) of_checkpoints: Vec<u64>,
 }
 
 /// Reads a shard's segments: their numbers and lengths in bytes. Changes nothing.
@@ -212,6 +213,7 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
     let (mut unreadable, mut torn_bytes) = (Vec::new(), 0);
     let (mut begun_behind, mut blank) = (None, BTreeSet::new());
     let mut silent = Vec::new();
+    let (mut base, mut broken) = (None, false);
     // From the newest back, until a checkpoint is whole.
     for (segment, len) in found.iter().rev() {
         if *segment > below {
@@ -246,11 +248,12 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
             begun_behind = begun_behind.or(looked.header.goes_on_from());
             continue;
         }
-        let whole = looked.whole;
+        // One segment that is missing is made up for; behind another one there is no way.
+        broken |= !chain.is_empty() && *segment != below;
         (known_end, below) = (Some(looked.header.previous_end), looked.header.previous);
         chain.push((*segment, looked));
-        // One segment's checkpoint stands in for the next one's; there is no third way.
-        if whole || below == NONE || chain.len() == 2 {
+        base = checkpoint(&chain);
+        if base.is_some() || below == NONE || chain.len() > 1 && broken {
             break;
         }
     }
@@ -262,19 +265,23 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
         }
     }
     let nothing = chain.is_empty() && unreadable.is_empty();
-    if !nothing && !chain.iter().any(|(_, looked)| looked.whole) {
+    if !nothing && base.is_none() {
         return Err(RecoverError::NoCheckpoint(found.len()));
     }
     let gone = |place: Option<(u64, u64)>| place.map(|(segment, _)| segment).filter(|at| !found.contains_key(at));
-    let fate_open = !unreadable.is_empty() || gone(begun_behind).is_some();
+    let fate_open = !unreadable.is_empty() || broken || gone(begun_behind).is_some();
     let mut recovered =
         Recovered { on_disk: found.clone(), blank, unreadable, fate_open, torn_bytes, ..Recovered::default() };
-    recovered.whole = chain.first().is_none_or(|(_, looked)| looked.whole);
     let previous = chain.first().and_then(|(_, looked)| looked.header.goes_on_from());
-    recovered.before = previous.map(|(segment, _)| segment).filter(|segment| found.contains_key(segment));
     recovered.predecessor_missing = gone(begun_behind).or(gone(previous));
     recovered.data_dir_id = chain.first().map_or(0, |(_, looked)| looked.header.data_dir_id);
     recovered.last = chain.first().map(|(segment, looked)| (*segment, looked.scan.end));
+    let base = base.unwrap_or_default();
+    recovered.chain = chain_of(disk, found, &chain, base.last().copied());
+    for (place, part) in base {
+        let (segment, looked) = &chain[place];
+        recovered.take_up(*segment, looked, &looked.parts[part]);
+    }
     for (segment, looked) in chain.iter().rev() {
         recovered.replay(*segment, looked);
     }
@@ -327,8 +334,8 @@ fn look(
     if let Some(kind) = scan.unknown {
         return Err(RecoverError::Kind { segment, kind });
     }
-    let whole = checkpoint_is_whole(&bytes, header.salt, &scan);
-    Ok(Some(Looked { header, bytes, scan, whole }))
+    let (parts, of_checkpoints) = parts(&bytes, header.salt, &scan);
+    Ok(Some(Looked { header, bytes, scan, parts, of_checkpoints }))
 }
 
 /// Whether nothing was ever written at its front or over the copy of its header.
@@ -366,17 +373,4 @@ pub(super) fn was_durable(bytes: &[u8]) -> bool {
         }
     };
     (HEADER_BYTES..bytes.len()).step_by(ALIGN).any(|position| at(position) == Some(true))
-}
-
-/// Whether nothing is missing between the header and the end of the checkpoint.
-fn checkpoint_is_whole(bytes: &[u8], salt: u64, scan: &Scan) -> bool {
-    let mut expected = HEADER_BYTES as u64;
-    for position in &scan.entries {
-        match entry_at(bytes, salt, *position) {
-            Some((Entry::CheckpointEnd, _)) if *position == expected => return true,
-            Some((_, len)) if *position == expected => expected += len,
-            _ => return false,
-        }
-    }
-    false
 }

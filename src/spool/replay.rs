@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::entry::{Cut, Entry, Run, Span};
 use super::format::HEADER_BYTES;
 use super::lists::Runs;
+use super::parts::FoundPart;
 use super::recovery::{Looked, Recovered, Unproven};
 use super::segment::entry_at;
 
@@ -13,26 +14,39 @@ use super::segment::entry_at;
 const LOST_MAX: u64 = 1 << 16;
 
 impl Recovered {
+    /// Takes a part of the checkpoint that the replay begins with.
+    pub(super) fn take_up(&mut self, segment: u64, looked: &Looked, part: &FoundPart) {
+        for position in &part.entries {
+            if let Some((entry, len)) = entry_at(&looked.bytes, looked.header.salt, *position) {
+                self.state.apply(segment, *position, len, &entry);
+            }
+        }
+    }
+
+    /// Takes all else that stands in a segment.
     pub(super) fn replay(&mut self, segment: u64, looked: &Looked) {
         let salt = looked.header.salt;
         let held = self.state.segments.entry(segment).or_default();
         (held.salt, held.end) = (salt, looked.scan.end);
-        let (mut in_checkpoint, mut gap, mut rot) = (false, None, looked.scan.rot.iter().peekable());
+        let (mut gap, mut rot) = (None, looked.scan.rot.iter().peekable());
+        let mut of_checkpoints = looked.of_checkpoints.iter().peekable();
         for position in &looked.scan.entries {
             while let Some(passed) = rot.next_if(|rot| rot.position < *position) {
                 gap = Some((segment, passed.position));
             }
+            if of_checkpoints.next_if_eq(&position).is_some() {
+                continue;
+            }
             let Some((entry, len)) = entry_at(&looked.bytes, salt, *position) else { continue };
+            // What is left of a damaged part.
+            if is_account(&entry) && !matches!(entry, Entry::Opened { .. }) {
+                continue;
+            }
             match entry {
-                Entry::Checkpoint { .. } => in_checkpoint = true,
-                Entry::CheckpointEnd => {
-                    in_checkpoint = false;
-                    continue;
-                }
                 Entry::Commit { group, wall_ms, .. } if group >= self.group => {
                     (self.group, self.written_ms) = (group, wall_ms);
                 }
-                _ if !in_checkpoint && looked.scan.unproven.is_some_and(|start| *position >= start) => {
+                _ if looked.scan.unproven.is_some_and(|start| *position >= start) => {
                     let bytes = &looked.bytes[*position as usize..(*position + len) as usize];
                     self.hold_back(segment, looked).extend_from_slice(bytes);
                 }
@@ -41,10 +55,7 @@ impl Recovered {
             if let Some(gap) = gap {
                 self.lost_rows(&entry, gap);
             }
-            // What is left of a damaged checkpoint adds nothing to the one before it.
-            if looked.whole || !(in_checkpoint || is_account(&entry)) {
-                self.state.apply(segment, *position, len, &entry);
-            }
+            self.state.apply(segment, *position, len, &entry);
         }
         self.fate_open |= !looked.scan.rot.is_empty();
         self.rot.extend_from_slice(&looked.scan.rot);
@@ -76,7 +87,6 @@ impl Recovered {
         let start = looked.scan.unproven.unwrap_or_default();
         let begins = start == HEADER_BYTES as u64;
         let last = if begins { looked.header.goes_on_from() } else { Some((segment, start)) };
-        let before = if begins { None } else { self.before };
         let state = &self.state;
         let note = || {
             let mut state = state.clone();
@@ -85,7 +95,7 @@ impl Recovered {
             } else if let Some(held) = state.segments.get_mut(&segment) {
                 held.end = start;
             }
-            Unproven { state, last, before, entries: Vec::new() }
+            Unproven { state, last, entries: Vec::new() }
         };
         &mut self.unproven.get_or_insert_with(note).entries
     }
@@ -124,6 +134,8 @@ impl Recovered {
     }
 }
 
-fn is_account(entry: &Entry<'_>) -> bool {
-    matches!(entry, Entry::Spans { .. } | Entry::Segment { .. } | Entry::SessionAt { .. } | Entry::Opened { .. })
+/// What only checkpoints have.
+pub(super) fn is_account(entry: &Entry<'_>) -> bool {
+    use Entry::{CheckpointEnd, Opened, Segment, SessionAt, Spans};
+    matches!(entry, Spans { .. } | Segment { .. } | SessionAt { .. } | Opened { .. } | CheckpointEnd { .. })
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::format::HEADER_BYTES;
 use super::group::COMMIT_BYTES;
 use super::log::Log;
+use super::segments::Need;
 use super::state::{Held, State};
 use super::terms::{Refused, SEGMENTS_RESERVED};
 
@@ -56,6 +57,15 @@ impl Waiting {
     }
 }
 
+/// Segments that are set aside for each that a checkpoint fills: two complete ones, one that is being written, and what comes
+/// before that begins.
+const CHECKPOINTS_RESERVED: u64 = 4;
+
+/// The part of the configured bound that the state may take in checkpoints, which keep some ten times as much from being
+/// freed; and the most, as it is in memory, too.
+const STATE_PART: u64 = 32;
+const STATE_BYTES_MAX: u64 = 64 << 20;
+
 /// What a row adds to a checkpoint, if it stands in a block of its own and its packet id is open.
 const ROW_ACCOUNT: u64 = super::checkpoint::SPAN + super::checkpoint::OPENED;
 
@@ -64,7 +74,7 @@ impl Log {
     #[must_use]
     pub fn space(&self) -> u64 {
         let bytes = self.settings.segment_bytes;
-        if self.accounted() + ROW_ACCOUNT > bytes / 4 {
+        if self.accounted() + ROW_ACCOUNT > self.state_max() {
             return 0;
         }
         // An eighth: what cuts and ends of the same turn may take before the rows come.
@@ -75,10 +85,10 @@ impl Log {
     /// within it are taken in that turn, or are [`Refused::Busy`].
     #[must_use]
     pub fn room(&self) -> u64 {
-        let bytes = self.settings.segment_bytes;
         // A byte of small rows may cost two of the checkpoint: packet ids.
-        let account = (bytes / 4).saturating_sub(self.accounted()) / 2;
-        self.space().min(account)
+        let account = self.state_max().saturating_sub(self.accounted()) / 2;
+        // As much as a group takes of rows.
+        self.space().min(account).min(self.settings.segment_bytes / 8)
     }
 
     /// The same for one more session beside so many others that have not been put in yet.
@@ -114,11 +124,15 @@ impl Log {
         share.saturating_sub(stored + gathered + under_way)
     }
 
-    /// Every segment begins with a checkpoint, which must not fill it. New lanes and sessions, and [`Log::room`], stop at a
-    /// quarter of it, rows a little later; cuts and ends of rows, which may make holes, at a half; dones never make more
-    /// than their cuts had counted.
-    pub(super) fn account_for(&self, more: u64, sixteenths: u64) -> Result<(), Refused> {
-        let most = self.settings.segment_bytes / 16 * sixteenths;
+    /// What is held in memory and in checkpoints, in the bytes of these: new lanes and sessions, and [`Log::room`], stop there.
+    fn state_max(&self) -> u64 {
+        (self.bytes_wanted() / STATE_PART).min(STATE_BYTES_MAX).max(self.settings.segment_bytes / 4)
+    }
+
+    /// Whether so much more may be held, in quarters of what may be: rows stop a little later than lanes and sessions, cuts and
+    /// ends, which give room, never.
+    pub(super) fn account_for(&self, more: u64, quarters: u64) -> Result<(), Refused> {
+        let most = self.state_max() / 4 * quarters;
         if self.accounted() + more > most { Err(Refused::TooMany) } else { Ok(()) }
     }
 
@@ -128,15 +142,7 @@ impl Log {
 
     /// Segments that could still be begun.
     pub(super) fn segments_left(&self) -> u64 {
-        self.segments_left_of(self.bytes_max)
-    }
-
-    fn segments_left_of(&self, bytes_max: u64) -> u64 {
-        let unused = self.ready.into_iter().chain(self.creating);
-        // What failed syncs left early is not held against those that need a segment now.
-        let free = unused.chain(self.burned.iter().copied().take(2));
-        let free: u64 = free.filter_map(|segment| self.on_disk.get(&segment)).sum();
-        (bytes_max + free).saturating_sub(self.bytes()) / self.settings.segment_bytes
+        self.left_of(self.bytes_max, false)
     }
 
     /// The bound as configured: rows and new sessions keep to it, whatever a start has found.
@@ -153,10 +159,11 @@ impl Log {
         let larger = |segment: &u64, size: u64| self.on_disk.get(segment) > Some(&size);
         let moving = |(segment, held): (&u64, &Held)| if larger(segment, bytes) { 2 * held.bytes } else { 0 };
         let moving: u64 = self.state.segments.iter().map(moving).sum();
-        let reserve = self.bytes() + SEGMENTS_RESERVED * bytes + moving;
+        let reserved = SEGMENTS_RESERVED + CHECKPOINTS_RESERVED * self.checkpoint_segments();
+        let reserve = self.bytes() + reserved * bytes + moving;
         let drained = self.spare_of(self.bytes_wanted()) >= SEGMENTS_RESERVED;
         self.bytes_max = if drained { 0 } else { self.bytes_max.min(reserve) }.max(self.bytes_wanted());
-        if bytes == wanted || !self.is_idle() || self.state.account() > wanted / 4 {
+        if bytes == wanted || !self.is_idle() {
             return;
         }
         // Kept sessions may stay for ever: those that a smaller segment takes hold nothing up.
@@ -172,28 +179,35 @@ impl Log {
         }
     }
 
+    /// A state that has grown in a full log, where what ends rows makes holes before it gives room, takes what its checkpoints
+    /// need beyond the bound, as at a start.
+    pub(super) fn grow(&mut self) {
+        let checkpoints = CHECKPOINTS_RESERVED * self.checkpoint_segments();
+        if checkpoints > 0 {
+            let missing = (SEGMENTS_RESERVED + checkpoints).saturating_sub(self.left_of(self.bytes_max, true));
+            self.bytes_max += missing * self.settings.segment_bytes;
+        }
+    }
+
     /// Segments that are free, or will be without anything being done or moved.
     pub(super) fn spare(&self) -> u64 {
         self.spare_of(self.bytes_max)
     }
 
     pub(super) fn spare_of(&self, bytes_max: u64) -> u64 {
-        let flight = self.flight.as_ref().filter(|flight| flight.begins).map(|flight| flight.segment);
-        let last = self.last.map(|(segment, _)| segment);
-        let kept = [flight, last, self.before_last];
-        self.segments_left_of(bytes_max)
-            + kept.into_iter().flatten().filter(|segment| !self.pinned(*segment)).count() as u64
+        self.left_of(bytes_max, true).saturating_sub(CHECKPOINTS_RESERVED * self.checkpoint_segments())
     }
 
-    fn pinned(&self, segment: u64) -> bool {
-        let flight = self.flight.as_ref().is_some_and(|flight| flight.segment == segment);
-        flight && self.waiting.pins_under_way || self.state.segments.get(&segment).is_some_and(|held| held.things > 0)
+    /// Segments that a checkpoint fills, not less, beyond the one that it begins in and that the first group is in, too.
+    pub(super) fn checkpoint_segments(&self) -> u64 {
+        self.state.account() / (self.settings.segment_bytes / 2)
     }
 
     /// Bytes of a fresh segment that surely get used.
     pub(super) fn usable(&self) -> u64 {
         let bytes = self.settings.segment_bytes;
-        (bytes - bytes / 4 - bytes / 16).saturating_sub(self.state.account() + self.waiting.account + 256)
+        let head = (self.state.account() + self.waiting.account).min(bytes / 4);
+        (bytes - bytes / 4 - bytes / 16).saturating_sub(head + 256)
     }
 
     /// The segment that the next group goes to, and what is left there behind what is gathered.
@@ -209,7 +223,7 @@ impl Log {
     /// What is left behind rows or sessions, and what is gathered, in the segment that is written.
     pub(super) fn pinned_rest(&self) -> Option<u64> {
         let (segment, rest) = self.here()?;
-        (self.waiting.pins || self.pinned(segment)).then_some(rest)
+        (self.waiting.pins || self.need(segment) == Need::Rows).then_some(rest)
     }
 
     /// Bytes of rows or sessions that the log may still take with so many segments spare.
@@ -218,7 +232,7 @@ impl Log {
         let (pins, free) = (self.waiting.pins, self.spare_of(bytes_max));
         let (here, free) = match self.here() {
             Some((segment, rest)) => {
-                let pinned = self.pinned(segment);
+                let pinned = self.need(segment) == Need::Rows;
                 let free = free.saturating_sub(u64::from(pins && !pinned));
                 (if pins || pinned { rest } else { 0 }, free)
             }

@@ -193,11 +193,20 @@ impl State {
                 rows.iter().for_each(|row| self.opened(*session, *packet_id, row));
             }
             Entry::Released { session, packet_id } => self.released(*session, *packet_id),
-            Entry::Checkpoint { next_incarnation, next_lane, next_cut, next_session } => {
-                let here = self.segments.get(&segment).copied();
-                *self = Self { next_incarnation: *next_incarnation, next_lane: *next_lane, ..Self::default() };
+            // Of one state, however many parts it has.
+            Entry::Checkpoint { next_incarnation, next_lane, next_cut, next_session, .. } => {
+                (self.next_incarnation, self.next_lane) = (*next_incarnation, *next_lane);
                 (self.next_cut, self.next_session) = (*next_cut, *next_session);
-                self.segments.extend(here.map(|held| (segment, Held { things: 0, bytes: 0, ..held })));
+            }
+            Entry::LanesForgotten { lanes } => {
+                for lane in lanes.iter().flat_map(|run| run.first..run.end()) {
+                    if self.is_idle(lane) {
+                        self.retire(lane);
+                    }
+                }
+            }
+            Entry::IncarnationsForgotten { numbers } => {
+                numbers.iter().flat_map(|run| run.first..run.end()).for_each(|number| self.retire_incarnation(number));
             }
             Entry::Lane { lane, partition, next, sink, topic } => {
                 self.named_lane(*lane, *partition, *next, sink, topic)
@@ -211,7 +220,7 @@ impl State {
                 self.session_at(*session, (*segment, *position, *bytes));
             }
             Entry::SinkEnded { sink } => self.sink_ended(sink),
-            Entry::Commit { .. } | Entry::CheckpointEnd | Entry::Batch { .. } => {}
+            Entry::Commit { .. } | Entry::CheckpointEnd { .. } | Entry::Batch { .. } => {}
         }
     }
 

@@ -334,13 +334,14 @@ fn rot_in_the_newest_segment_is_reported_and_the_rest_goes_on() {
 #[test]
 fn a_damaged_checkpoint_is_made_up_for_by_the_segment_before() {
     let (mut log, mut disk, _) = groups(6);
-    while log.before_last.is_none() {
+    while log.chain.complete[1].is_none() {
         let run = put(&mut log, 0, &[vec![1; 900]]).expect("room");
         settle(&mut log, &mut disk);
         log.end_rows(0, &[run], Reason::Expired).expect("ended");
         settle(&mut log, &mut disk);
     }
-    let (old, end) = (log.before_last.expect("one"), log.state().segments[&log.before_last.expect("one")].end);
+    let (old, end) =
+        (log.chain.complete[1].expect("one"), log.state().segments[&log.chain.complete[1].expect("one")].end);
     let (newest, _) = log.last.expect("a segment");
     for at in [HEADER_BYTES + 14, HEADER_BYTES + 40, HEADER_BYTES + 120] {
         let mut hurt = disk.clone();
@@ -368,7 +369,7 @@ fn a_segment_without_a_header_is_reported() {
     assert!(matches!(error, crate::spool::RecoverError::NoCheckpoint(_)), "{error}");
 
     let (mut log, mut disk, _) = groups(6);
-    while log.before_last.is_none() {
+    while log.chain.complete[1].is_none() {
         put(&mut log, 0, &[vec![1; 900]]).expect("room");
         settle(&mut log, &mut disk);
     }

@@ -2,6 +2,7 @@ mod damage;
 mod faults;
 mod format;
 mod full;
+mod large;
 mod room;
 mod search;
 mod speed;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::record::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::{Monotonic, WallMs};
-use crate::spool::incarnations::Retired;
+use crate::spool::checkpoint::Writing;
 use crate::spool::simulated::SimDisk;
 use crate::spool::{
     Deadline, Entry, Known, Log, NewCut, NewRows, Origin, Read, Recovered, Refused, Run, Settings, Span, Spans, State,
@@ -110,7 +110,8 @@ pub(super) fn log(segments_max: u64) -> (Log, SimDisk) {
 /// A state as a checkpoint carries it.
 pub(super) fn normal(state: &State) -> State {
     let mut bytes = Vec::new();
-    state.checkpoint(&Retired::default(), &mut bytes);
+    let part = Writing::new(state, 0, 0).part(u64::MAX, true, &mut bytes).expect("all of it");
+    assert!(part.last);
     crate::spool::format::seal(&mut bytes, 1, 0, 0);
     let (mut out, mut at) = (State::default(), 0);
     while at < bytes.len() {

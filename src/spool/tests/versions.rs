@@ -92,7 +92,7 @@ fn write_the_folder_of_this_version() {
     log.session_ended(gone).expect("ended");
     settle(&mut log, &mut disk);
     // A second segment, and a last group behind its checkpoint.
-    while log.before_last.is_none() {
+    while log.chain.complete[1].is_none() {
         let run = put(&mut log, other, &[vec![b'x'; 900]]).expect("room");
         settle(&mut log, &mut disk);
         log.end_rows(other, &[run], Reason::Expired).expect("ended");
