@@ -47,7 +47,10 @@ impl Reconfiguring {
             *spool = Spool { sink_bytes_max, ..changed };
         }
         for (known, wanted) in config.clusters.iter_mut().zip(&change.config.clusters) {
-            known.is_removed = wanted.is_removed;
+            // The embedded log's address is the real one.
+            if known.name != config::EMBEDDED {
+                known.clone_from(wanted);
+            }
         }
         let added = change.config.clusters.iter().skip(running.clusters.len()).cloned();
         config.clusters.extend(added);

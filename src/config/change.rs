@@ -159,12 +159,31 @@ impl Change {
         for known in self.config.clusters.iter_mut().filter(|cluster| cluster.name != EMBEDDED) {
             let was_removed = std::mem::take(&mut known.is_removed);
             match wanted.clusters.iter().find(|cluster| cluster.name == known.name) {
-                Some(cluster) if cluster != known => {
-                    known.is_removed = was_removed;
-                    self.waiting.push(format!("kafka {} (changed)", known.name));
+                Some(cluster) => {
+                    let mut changed = Vec::new();
+                    macro_rules! keys {
+                        ($($key:ident),*) => {
+                            $(if known.$key != cluster.$key {
+                                changed.push(stringify!($key));
+                                known.$key.clone_from(&cluster.$key);
+                            })*
+                        };
+                    }
+                    keys!(bootstrap, client_id, connect_timeout, request_timeout, metadata_max_age, topics_max);
+                    keys!(reconnect_backoff_min, reconnect_backoff_max);
+                    // Memory that was given may be in use.
+                    if known.buffer_bytes > cluster.buffer_bytes {
+                        self.waiting.push(format!("kafka {} (changed: buffer_bytes, which is lowered)", known.name));
+                    } else if known.buffer_bytes < cluster.buffer_bytes {
+                        changed.push("buffer_bytes");
+                        known.buffer_bytes = cluster.buffer_bytes;
+                    }
+                    if was_removed {
+                        self.applied.push(format!("kafka {} (added)", known.name));
+                    } else if !changed.is_empty() {
+                        self.applied.push(format!("kafka {} (changed: {})", known.name, changed.join(", ")));
+                    }
                 }
-                Some(_) if was_removed => self.applied.push(format!("kafka {} (added)", known.name)),
-                Some(_) => {}
                 // No sink goes there any more.
                 None => {
                     known.is_removed = true;
@@ -311,7 +330,9 @@ mod tests {
         assert!(again.applied.contains(&"kafka a (added)".to_owned()), "{:?}", again.applied);
         assert!(!again.config.clusters[1].is_removed);
         let other = config(&format!("{}{B}{}", a.replace("a:1", "a:2"), sink("one", "")));
-        assert_eq!(Change::between(&back.config, &other).waiting, ["kafka a (changed)"]);
+        let moved = Change::between(&back.config, &other);
+        assert!(moved.waiting.is_empty(), "{:?}", moved.waiting);
+        assert_eq!(moved.config.clusters[1].bootstrap, ["a:2"]);
     }
 
     #[test]
@@ -319,22 +340,59 @@ mod tests {
         let old = config(&format!("[service]\nshards=1\npin=false\n{B}{}", sink("one", "")));
         let new = config(&format!(
             "[service]\nshards=2\npin=false\ndrain_grace='1s'\n[log]\nlevel='debug'\n[mqtt]\nreceive_maximum=7\n\
-             {B}client_id='x'\n{}[spool]\n",
+             {B}client_id='x'\nbuffer_bytes='64MiB'\n{}[spool]\n",
             sink("one", "partitioner='random'\nexpire_after='1h'").replace("replicated", "leader")
         ));
         let change = Change::between(&old, &new);
         assert_eq!(
             change.applied,
-            ["service.drain_grace", "log.level", "mqtt.receive_maximum", "sink one (changed: expire_after)"]
+            [
+                "service.drain_grace",
+                "log.level",
+                "mqtt.receive_maximum",
+                "kafka b (changed: client_id)",
+                "sink one (changed: expire_after)"
+            ]
         );
         assert_eq!(
             change.waiting,
-            ["service.shards", "spool", "kafka b (changed)", "sink one (changed: acknowledge, acks, partitioner)"]
+            [
+                "service.shards",
+                "spool",
+                "kafka b (changed: buffer_bytes, which is lowered)",
+                "sink one (changed: acknowledge, acks, partitioner)"
+            ]
         );
         let (was, is) = (&old.sinks[0], &change.config.sinks[0]);
         assert_eq!((is.acknowledge, is.acks, is.partitioner), (was.acknowledge, was.acks, was.partitioner));
         assert_eq!(change.config.service.shards, 1);
-        assert_eq!(change.config.clusters, old.clusters);
+        assert_eq!(change.config.clusters[0].buffer_bytes, old.clusters[0].buffer_bytes);
+    }
+
+    #[test]
+    fn a_cluster_changes_in_place() {
+        let old = config(&format!("{B}buffer_bytes='64MiB'\n{}", sink("one", "")));
+        let keys = [
+            "bootstrap='b:1,c:1'",
+            "client_id='x'",
+            "connect_timeout='9s'",
+            "request_timeout='9s'",
+            "metadata_max_age='9s'",
+            "topics_max=99",
+            "reconnect_backoff_min='99ms'",
+            "reconnect_backoff_max='9s'",
+            "buffer_bytes='65MiB'",
+        ];
+        for key in keys {
+            let name = key.split('=').next().unwrap_or_default();
+            let bootstrap = if name == "bootstrap" { "" } else { "bootstrap='b:1'\n" };
+            let buffer = if name == "buffer_bytes" { "" } else { "buffer_bytes='64MiB'\n" };
+            let new = config(&format!("[kafka.b]\n{bootstrap}{buffer}{key}\n{}", sink("one", "")));
+            let change = Change::between(&old, &new);
+            assert_eq!(change.applied, [format!("kafka b (changed: {name})")]);
+            assert!(change.waiting.is_empty(), "{:?}", change.waiting);
+            assert_eq!(change.config.clusters, new.clusters);
+        }
     }
 
     #[test]

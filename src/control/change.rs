@@ -141,7 +141,7 @@ async fn resume_sink(request: Request) -> Answer {
 }
 
 /// Creates a Kafka cluster, or changes the one of that name. The body has its keys as in `[kafka.NAME]` of the configuration
-/// file. A change of a cluster in use needs a restart: it is refused without `persist`.
+/// file. Less `buffer_bytes` for a cluster needs a restart: it is refused without `persist`.
 #[utoipa::path(put, path = "/api/v1/clusters/{name}", tag = "kafka",
     params(("name" = String, Path, description = "Its name"), ChangeQuery),
     request_body(content = Object, description = "Keys of `[kafka.NAME]`"), responses(

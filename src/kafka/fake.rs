@@ -119,6 +119,8 @@ pub(crate) struct FakeCluster {
     pub(crate) log: FakeLog,
     /// How often all topics were made anew: their ids change with it.
     pub(crate) life: u128,
+    /// Brokers that belong to another cluster, and its id.
+    pub(crate) others: BTreeMap<i32, &'static str>,
     next_producer_id: i64,
     next_offset: i64,
 }
@@ -264,7 +266,7 @@ impl FakeCluster {
         let body = MetadataResponse::default()
             .with_throttle_time_ms(throttle)
             .with_brokers(brokers.collect())
-            .with_cluster_id(Some(StrBytes::from_static_str("fake")))
+            .with_cluster_id(Some(StrBytes::from_static_str(self.others.get(&node).copied().unwrap_or("fake"))))
             .with_controller_id(BrokerId(first))
             .with_topics(topics);
         Some((encoded(&body, version), version))

@@ -25,8 +25,11 @@ impl Core {
             upstream.client.start(io.now());
             self.outlets.upstreams.push(upstream);
         }
-        for (cluster, upstream) in config.clusters.iter().zip(&mut self.outlets.upstreams) {
-            if !cluster.is_removed {
+        for (index, upstream) in self.outlets.upstreams.iter_mut().enumerate() {
+            if before.clusters.get(index).is_some_and(|known| *known != config.clusters[index]) {
+                upstream.change(config, index, io.now());
+            }
+            if !config.clusters[index].is_removed {
                 upstream.resume(io.now());
             }
         }

@@ -28,9 +28,8 @@ pub(super) fn client(cluster: &Cluster) -> client::Settings {
 /// The producer of a cluster on one shard, with its share of the memory.
 pub(super) fn producer(config: &Config, cluster: usize, rules: &'static dyn Rules, seed: u64) -> producer::Settings {
     let sinks = Members::of(config, cluster).roles().map(|role| member(config, role)).collect();
-    let share = config.clusters[cluster].buffer_bytes / config.service.shards.max(1) as u64;
     producer::Settings {
-        buffer_bytes: usize::try_from(share).unwrap_or(usize::MAX),
+        buffer_bytes: buffer_bytes(config, cluster),
         topics_max: config.clusters[cluster].topics_max,
         request_timeout: config.clusters[cluster].request_timeout,
         receipts: config.listeners.iter().any(|listener| listener.receipts),
@@ -39,6 +38,12 @@ pub(super) fn producer(config: &Config, cluster: usize, rules: &'static dyn Rule
         sinks,
         ..producer::Settings::default()
     }
+}
+
+/// A shard's share of a cluster's memory.
+pub(super) fn buffer_bytes(config: &Config, cluster: usize) -> usize {
+    let share = config.clusters[cluster].buffer_bytes / config.service.shards.max(1) as u64;
+    usize::try_from(share).unwrap_or(usize::MAX)
 }
 
 /// A sink of a producer.

@@ -186,6 +186,14 @@ impl Upstream {
         self.busy = true;
     }
 
+    /// Other settings of the cluster.
+    pub(super) fn change(&mut self, config: &Config, cluster: usize, now: Monotonic) {
+        let of = &config.clusters[cluster];
+        self.client.change(settings::client(of), now);
+        self.producer.change_cluster(settings::buffer_bytes(config, cluster), of.topics_max, of.request_timeout);
+        self.busy = true;
+    }
+
     /// The cluster is in the configuration again.
     pub(super) fn resume(&mut self, now: Monotonic) {
         if std::mem::take(&mut self.retired) {

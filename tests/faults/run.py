@@ -15,7 +15,7 @@ import scenarios
 RECORDS = ROOT / "perf/faults"
 DEFAULTS = {
     "cycles": 10, "seconds": 86_400.0, "round": 25, "brokers": 1, "freeze": 3.0, "slow": 2.0, "away": 10.0, "limit": 256,
-    "clients": 50, "window": 64, "payload": 100, "rate": 0, "spool_bytes": "256MiB", "buffer": "32MiB",
+    "clients": 50, "window": 64, "per_write": 8, "payload": 100, "rate": 0, "spool_bytes": "256MiB", "buffer": "32MiB",
     "reconnect_every": 5_000,
 }  # fmt: skip
 # Which faults of the generator's judge belong to which invariant (docs/internals/FAULTS.md).
@@ -155,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--qos", default="1:2:2", help="weights of QoS 0, 1 and 2")
     made.add_argument("--rate", type=int, help="messages a second; 0: all that goes (default)")
     made.add_argument("--window", type=int, help="a client's messages without an answer")
-    made.add_argument("--per-write", type=int, default=8)
+    made.add_argument("--per-write", type=int, help="messages that a client sends at once (default 8)")
     made.add_argument("--payload", type=int)
     made.add_argument("--reconnect-every", type=int, metavar="MESSAGES", help="a client breaks its connection so often (default 5000); 0: never")
     made.add_argument("--keep-alive", type=int, default=60)

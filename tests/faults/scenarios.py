@@ -619,12 +619,13 @@ class Memory(Scenario):
 
 
 class Reload(Scenario):
-    """The configuration is changed under load, again and again: sinks for the same messages come, change and go, sizes and times of the first one change, and so do
-    listeners with clients of their own. Only clients of a listener that goes may lose their connection."""
+    """The configuration is changed under load, again and again: sinks for the same messages come, change and go, sizes and times of the first one change, those of the
+    cluster, its bootstrap list and client id as well, and listeners with clients of their own come and go. Only clients of a listener that goes may lose their connection."""
 
     name = "reload"
     short = {"cycles": 8, "round": 8}
-    long = {"cycles": 50, "round": 50, "clients": 10_000, "rate": 50_000}
+    # A message a write: in larger ones each client would send a few at once every other second.
+    long = {"cycles": 50, "round": 50, "clients": 10_000, "rate": 50_000, "per_write": 1}
     GUESTS = 8
     LISTENER = '[[listener]]\nbind = "127.0.0.1:{port}"\nreceipts = {receipts}\n'
     BESIDE = """
@@ -644,6 +645,8 @@ headers = {{ round = "{number}" }}
         self.plain = self.service.text
         self.port = self.service.mqtt_port
         self.reload_s: list[float] = []
+        self.buffer_kib = int(self.options.buffer.removesuffix("MiB")) << 10
+        self.first: dict = {}
         # Listeners that come and go, with those who are connected to them now.
         self.doors: dict[int, Guests | None] = dict.fromkeys(free_ports(2))
         self.guests = {"connected": 0, "told": 0, "not told": 0, "lost": 0}
@@ -663,7 +666,32 @@ headers = {{ round = "{number}" }}
             time.sleep(0.01)
         self.reload_s.append(time.monotonic() - began)
 
+    def wait_connected(self, patience_s: float = 60) -> None:
+        deadline = time.monotonic() + patience_s
+        while self.load.progress()["connected"] < self.options.clients:
+            if time.monotonic() > deadline:
+                raise Failed(f"not all clients have a connection after {patience_s} s")
+            self.flow(0.2)
+
+    def cluster(self) -> str:
+        """Its table with other settings. Memory only grows: less of it needs a restart."""
+        self.buffer_kib += 1
+        bootstrap = self.chance.choice((self.bootstrap, self.bootstrap.replace("127.0.0.1", "localhost")))
+        keys = {
+            "bootstrap": f'"{bootstrap}"', "buffer_bytes": f'"{self.buffer_kib}KiB"', "client_id": f'"reload-{self.cycle}"',
+            "request_timeout": f'"{self.chance.randint(5, 30)}s"', "metadata_max_age": f'"{self.chance.randint(1, 300)}s"',
+        }  # fmt: skip
+        return "".join(f"{key} = {value}\n" for key, value in keys.items())
+
+    def changed(self) -> str:
+        """The first configuration with another cluster table."""
+        head, rest = self.plain.split("[kafka.main]\n")
+        return f"{head}[kafka.main]\n{self.cluster()}{rest[rest.index('[') :]}"
+
     def hurt(self) -> None:
+        if not self.first:
+            self.wait_connected()
+            self.first = self.load.progress()
         self.flow(self.chance.uniform(0.2, 0.6))
         first = f'linger = "{self.chance.randint(0, 20)}ms"\nbatch_bytes = "{self.chance.choice((16, 64, 256))}KiB"\nmax_inflight = {self.chance.randint(1, 5)}\n'
         beside = ""
@@ -675,7 +703,8 @@ headers = {{ round = "{number}" }}
         open_doors = [port for port in self.doors if self.chance.random() < 0.6]
         receipts = self.chance.choice(("true", "false"))
         doors = "".join(self.LISTENER.format(port=port, receipts=receipts) for port in open_doors)
-        self.reload(self.plain + first + beside + doors)
+        self.reload(self.changed() + first + beside + doors)
+        self.load.mark("reloaded")
         self.look_after_guests(open_doors)
 
     def look_after_guests(self, open_doors: list[int]) -> None:
@@ -692,7 +721,10 @@ headers = {{ round = "{number}" }}
                 self.guests["connected"] += self.GUESTS
 
     def before_end(self) -> None:
-        self.reload(self.plain)
+        last = self.load.progress()
+        if last["s"] > self.first["s"]:
+            self.facts["messages a second through the reloads"] = round((last["settled"] - self.first["settled"]) / (last["s"] - self.first["s"]))
+        self.reload(self.changed())
         self.look_after_guests([])
         self.load.mark("reloaded")
         self.flow(1)

@@ -118,6 +118,40 @@ fn a_removed_sink_still_delivers_what_it_holds() {
     assert_eq!(texts(log.embedded(), "other"), ["11"]);
 }
 
+/// A wrong address is corrected while the service runs: what was held for it goes to Kafka, and nothing else is disturbed.
+#[test]
+fn a_cluster_changes_while_records_wait_for_it() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let away = nobody.local_addr().expect("its address");
+    drop(nobody);
+    let log = Service::start(&config(&sink("own", "own/#", "")));
+    let all = sink("all", "#", "kafka = \"main\"\nacknowledge = \"received\"\nbuffer = \"memory\"");
+    let with = |cluster: &str| {
+        // A minute between attempts: the change itself must lead to the next one.
+        let patient = "reconnect_backoff_min = \"1m\"\nreconnect_backoff_max = \"10m\"";
+        config(&format!("[kafka.main]\n{cluster}\n{patient}\n{all}"))
+    };
+    let service = Service::start(&with(&format!("bootstrap = \"{away}\"\nbuffer_bytes = \"64MiB\"")));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    (1..=10).for_each(|n| device.deliver(n, "x", n.to_string().as_bytes()));
+    let buffered = || metric(&service, "sink_buffered_records{sink=\"all\"}");
+    assert_eq!(buffered(), 10);
+
+    let right = format!("bootstrap = \"{}\"\nclient_id = \"edge\"\nbuffer_bytes = \"65MiB\"", log.embedded());
+    reload(&service, &with(&right), "applied=kafka main (changed: bootstrap, client_id, buffer_bytes)");
+    until("what was held to be delivered", || buffered() == 0);
+    assert_eq!(metric(&service, "kafka_buffer_bytes_max{kafka=\"main\"}"), 65 << 20);
+    device.deliver(11, "x", b"11");
+    until("the last one", || buffered() == 0);
+    let mut found = texts(log.embedded(), "all");
+    found.sort_by_key(|text| text.parse::<u32>().expect("a number"));
+    assert_eq!(found, (1..=11).map(|n: u32| n.to_string()).collect::<Vec<_>>());
+
+    // Less memory needs a restart, and is said so.
+    let less = right.replace("65MiB", "64MiB");
+    reload(&service, &with(&less), "waiting=kafka main (changed: buffer_bytes, which is lowered)");
+}
+
 /// A device that waits for room in a sink goes on when that sink is gone.
 #[test]
 fn who_waits_for_a_removed_sink_goes_on() {

@@ -38,6 +38,10 @@ impl Client {
                     self.topics.unanswered(&topics, now);
                     return Err("it knows no brokers".to_owned());
                 }
+                if let Some(why) = self.other_cluster(&metadata) {
+                    self.topics.unanswered(&topics, now);
+                    return Err(why);
+                }
                 self.topics.answered(&topics, &metadata.topics, &self.hands.settings, &mut self.hands.rng, now);
                 self.on_metadata(metadata, now);
                 Ok(())

@@ -206,6 +206,14 @@ impl Lane {
         }
     }
 
+    /// Where it waits after a failure: not for longer than until `now`, and from the shortest wait on.
+    pub(super) fn retry_at(&mut self, now: Monotonic) {
+        if let Phase::Down(until) = &mut self.phase {
+            *until = now.min(*until);
+            self.backoff.reset();
+        }
+    }
+
     /// When the step at hand has taken too long.
     pub(super) fn deadline(&self) -> Monotonic {
         match &self.phase {

@@ -18,13 +18,14 @@
 //! over, and says no more than that.
 //!
 //! Files: `lane` is the way to one broker, `connection` what stands there, `topics` and `producer_ids` what is to be
-//! asked; `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes; `ask` searches a log, `log` reads what it says. `answers` and `upkeep` keep the lanes going.
+//! asked; `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes; `ask` searches a log, `log` reads what it says. `answers` and `upkeep` keep the lanes going, `change` gives them other settings.
 
 mod answer;
 mod answers;
 mod api;
 mod ask;
 mod backoff;
+mod change;
 mod connection;
 mod frame;
 mod lane;
@@ -134,6 +135,8 @@ pub struct Client {
     tried: usize,
     /// The cluster's id, once it was told.
     cluster: Option<Rc<str>>,
+    /// The bootstrap list has changed since then: no other cluster will do.
+    is_pinned: bool,
     started: bool,
     lanes: BTreeMap<Way, ProduceLane>,
     ask_lanes: BTreeMap<NodeId, AskLane>,
@@ -145,15 +148,8 @@ impl Client {
     /// A client that does nothing before [`Client::start`]. `seed`: of its jitter and of where in the bootstrap list it
     /// begins; shards should differ.
     #[must_use]
-    pub fn new(mut settings: Settings, seed: u64) -> Self {
-        let end = settings.client_id.floor_char_boundary(CLIENT_ID_BYTES_MAX);
-        settings.client_id.truncate(end);
-        let mut bootstrap: Vec<Endpoint> = Vec::new();
-        for endpoint in settings.bootstrap.iter().filter_map(|text| Endpoint::parse(text)) {
-            if !bootstrap.contains(&endpoint) {
-                bootstrap.push(endpoint);
-            }
-        }
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        let (settings, bootstrap) = change::bounded(settings);
         let mut hands = Hands::new(settings, seed);
         let candidate = if bootstrap.is_empty() { 0 } else { hands.rng.usize(..bootstrap.len()) };
         let nowhere = Endpoint { host: Rc::from(""), port: 0 };
@@ -165,6 +161,7 @@ impl Client {
             candidate,
             tried: 0,
             cluster: None,
+            is_pinned: false,
             started: false,
             lanes: BTreeMap::new(),
             ask_lanes: BTreeMap::new(),

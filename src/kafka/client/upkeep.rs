@@ -50,7 +50,7 @@ impl Client {
         self.hands.tell_reachable();
     }
 
-    fn let_go_of_metadata(&mut self, until: Monotonic, now: Monotonic) {
+    pub(super) fn let_go_of_metadata(&mut self, until: Monotonic, now: Monotonic) {
         let connection = self.metadata.down(until, &mut self.hands);
         for asked in connection.into_iter().flat_map(|connection| connection.into_unanswered()) {
             match asked {

@@ -1,6 +1,8 @@
 //! Sinks that come and change while the producer runs. A sink keeps its number for as long as the producer lives; one that
 //! nobody uses any more stays, without rows.
 
+use std::time::Duration;
+
 use super::pool::BATCH_COST;
 use super::settings::{Keep, Settings, SinkSettings};
 use super::{Key, Producer, Sink};
@@ -91,6 +93,14 @@ impl Producer {
                 }
             }
         }
+    }
+
+    /// Other settings of the cluster. Memory that was given is not taken back: it may be in use.
+    pub fn change_cluster(&mut self, buffer_bytes: usize, topics_max: usize, request_timeout: Duration) {
+        self.settings.buffer_bytes = buffer_bytes;
+        self.settings.topics_max = topics_max;
+        self.settings.request_timeout = request_timeout;
+        self.settings_changed();
     }
 
     /// Whether results say where in Kafka a row is, from the next one on.

@@ -2,6 +2,7 @@
 
 mod ask;
 mod bytes;
+mod change;
 mod failures;
 mod flow;
 mod frozen;

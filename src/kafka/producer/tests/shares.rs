@@ -1,7 +1,7 @@
 //! A topic or sink whose rows do not leave keeps its part of the memory, and no more.
 
 use super::hand::{Hand, SINK, settings, topic, values};
-use crate::kafka::producer::{Full, Row, Settings};
+use crate::kafka::producer::{Full, Refusal, Row, Settings};
 use crate::kafka::types::{SinkId, Ticket, TopicMetadata};
 use crate::record::murmur2;
 
@@ -202,4 +202,35 @@ fn a_frozen_partition_holds_its_part_and_the_others_flow() {
     fixed.sinks[0].fixed_topic = true;
     one_frozen(fixed, 25);
     one_frozen(of_two_sinks(), 20);
+}
+
+/// More memory is there at once; what was given stays.
+#[test]
+fn memory_grows_and_is_not_taken_back() {
+    let mut hand = Hand::proven(settings());
+    let before = hand.producer.buffer_bytes_max();
+    assert!(matches!(fill(&mut hand, SINK, "dead"), Full::Topic(_)));
+    let held = hand.producer.buffered_bytes();
+    let of = settings();
+    hand.producer.change_cluster(4 * before, of.topics_max, of.request_timeout);
+    assert_eq!(hand.producer.buffer_bytes_max(), 4 * before);
+    assert!(matches!(fill(&mut hand, SINK, "dead"), Full::Topic(_)));
+    assert!(hand.producer.buffered_bytes() > 3 * held);
+    hand.producer.change_cluster(before, of.topics_max, of.request_timeout);
+    assert_eq!(hand.producer.buffer_bytes_max(), 4 * before);
+    check_account(&hand);
+}
+
+/// Topics beyond the old number are taken, those beyond the new one are not.
+#[test]
+fn the_number_of_topics_can_be_changed() {
+    let mut hand = Hand::new(Settings { topics_max: 1, ..settings() });
+    hand.append("one", None);
+    assert_eq!(hand.producer.check(SINK, "two", 10), Err(Refusal::TooManyTopics));
+    let of = settings();
+    hand.producer.change_cluster(of.buffer_bytes, 2, of.request_timeout);
+    assert_eq!(hand.producer.check(SINK, "two", 10), Ok(None));
+    hand.append("two", None);
+    hand.producer.change_cluster(of.buffer_bytes, 1, of.request_timeout);
+    assert_eq!(hand.producer.check(SINK, "three", 10), Err(Refusal::TooManyTopics));
 }

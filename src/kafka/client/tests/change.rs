@@ -1,0 +1,109 @@
+//! Other settings while it runs: used from the next step on, and nothing that is under way suffers.
+
+use std::time::Duration;
+
+use super::settings::{others, settings, story_of};
+use super::world::{name, request, world_of};
+use crate::kafka::client::Settings;
+use crate::kafka::fake::{Mode, Seen};
+use crate::kafka::types::ClientEvent;
+
+fn at(bootstrap: &str) -> Settings {
+    Settings { bootstrap: vec![bootstrap.into()], ..settings() }
+}
+
+/// Each setting has the effect that it has from the start on.
+#[test]
+fn each_setting_can_be_changed() {
+    for (name, other) in others() {
+        let changed = story_of(settings(), Some(other.clone()));
+        assert_ne!(changed, story_of(settings(), None), "{name} has no effect");
+        // Where in the list it begins is a matter of chance only at the start.
+        if name != "bootstrap" {
+            assert_eq!(changed, story_of(other, None), "{name}");
+        }
+    }
+}
+
+/// A wrong address is corrected: no wait that the old one caused is sat out.
+#[test]
+fn a_corrected_bootstrap_list_is_tried_at_once() {
+    let hour = Duration::from_secs(3600);
+    for mode in [Mode::Refuse, Mode::Blackhole] {
+        let wrong = Settings {
+            reconnect_backoff_min: hour,
+            reconnect_backoff_max: hour,
+            connect_timeout: hour,
+            ..at("10.0.0.2:9092")
+        };
+        let mut world = world_of(wrong.clone());
+        world.cluster.broker(2).mode = mode;
+        world.client.start(world.now);
+        world.client.want_metadata(&name("b"), world.now);
+        world.run(Duration::from_secs(10));
+        assert!(world.take_events().is_empty());
+        world.client.change(Settings { bootstrap: vec!["10.0.0.1:9092".into()], ..wrong }, world.now);
+        world.settle();
+        let events = world.take_events();
+        assert!(events.iter().any(|event| matches!(event, ClientEvent::Metadata(_))), "{mode:?}: {events:?}");
+        world.produce(request(1, 1, &[("b", 0)]));
+        assert!(matches!(world.take_events()[..], [ClientEvent::Produced { id: 1, .. }]));
+    }
+}
+
+/// Neither to the brokers that Produce goes to.
+#[test]
+fn a_wait_ends_with_the_change_that_shortens_it() {
+    let hour = Duration::from_secs(3600);
+    let mut world = world_of(Settings { reconnect_backoff_min: hour, reconnect_backoff_max: hour, ..settings() }).up();
+    world.cluster.broker(2).mode = Mode::Refuse;
+    world.produce(request(1, 2, &[("a", 1)]));
+    world.cluster.broker(2).mode = Mode::Serve;
+    world.produce(request(2, 2, &[("a", 1)]));
+    world.run(Duration::from_secs(60));
+    let answered = |event: &ClientEvent| matches!(event, ClientEvent::Produced { id: 2, .. });
+    assert!(!world.take_events().iter().any(answered));
+    world.client.change(settings(), world.now);
+    world.settle();
+    assert!(world.take_events().iter().any(answered));
+}
+
+/// What was sent is answered, and what waits follows in order.
+#[test]
+fn requests_under_way_go_on() {
+    let mut world = world_of(settings()).up();
+    world.work = Duration::from_millis(50);
+    (1..=40).for_each(|id| world.produce(request(id, 1, &[("b", 0)])));
+    let other =
+        Settings { client_id: "another".into(), request_timeout: Duration::from_secs(3), ..at("10.0.0.2:9092") };
+    world.client.change(other, world.now);
+    (41..=50).for_each(|id| world.produce(request(id, 1, &[("b", 0)])));
+    world.run(Duration::from_secs(10));
+    let answered = |event: &ClientEvent| match event {
+        ClientEvent::Produced { id, .. } => Some(*id),
+        ClientEvent::ProduceFailed { id, .. } => panic!("{id} failed"),
+        _ => None,
+    };
+    let answered: Vec<u64> = world.take_events().iter().filter_map(answered).collect();
+    assert_eq!(answered, (1..=50).collect::<Vec<_>>());
+}
+
+/// The new list leads to another cluster: that one is refused, and the known one is used as long as it can be reached.
+#[test]
+fn another_cluster_is_refused() {
+    let mut world = world_of(settings()).up();
+    world.cluster.others.insert(2, "other");
+    world.client.change(at("10.0.0.2:9092"), world.now);
+    world.cut(1);
+    world.run(Duration::from_secs(1));
+    let asked = |seen: &Seen| matches!(seen, Seen::Metadata(..));
+    assert!(world.cluster.broker(2).seen.iter().any(asked), "it was tried");
+    let events = world.take_events();
+    assert!(!events.iter().any(|event| matches!(event, ClientEvent::Cluster(_))), "{events:?}");
+    world.cluster.broker(1).seen.clear();
+    world.client.refresh_metadata(world.now);
+    world.run(Duration::from_secs(2));
+    assert!(world.cluster.broker(1).seen.iter().any(asked), "metadata comes from the known cluster");
+    world.produce(request(1, 1, &[("b", 0)]));
+    assert!(world.take_events().iter().any(|event| matches!(event, ClientEvent::Produced { id: 1, .. })));
+}
