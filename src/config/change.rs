@@ -252,14 +252,14 @@ impl Change {
                 })*
             };
         }
-        keys!(waiting, false, cluster, buffer, spill_after, acknowledge, acks, partitioner, dead_letters);
+        keys!(waiting, false, cluster, buffer, acknowledge, acks, partitioner, dead_letters);
         keys!(applied, true, filters, topic, key, value, value_format, headers, properties, metadata);
         keys!(applied, true, user_property_prefix);
         keys!(applied, true, compression, compression_level, linger, max_inflight, expire_after, paused);
         if fits {
-            keys!(applied, true, batch_bytes, record_bytes_max);
+            keys!(applied, true, batch_bytes, record_bytes_max, spill_after);
         } else {
-            keys!(waiting, false, batch_bytes, record_bytes_max);
+            keys!(waiting, false, batch_bytes, record_bytes_max, spill_after);
         }
         let again = std::mem::take(&mut known.is_removed);
         if again {
@@ -367,6 +367,21 @@ mod tests {
         assert_eq!((is.acknowledge, is.acks, is.partitioner), (was.acknowledge, was.acks, was.partitioner));
         assert_eq!(change.config.service.shards, 1);
         assert_eq!(change.config.clusters[0].buffer_bytes, old.clusters[0].buffer_bytes);
+    }
+
+    /// What a sink on disk may keep in memory follows from the cluster's memory, if nothing else is said.
+    #[test]
+    fn more_memory_for_a_cluster_is_more_for_its_sinks_at_once() {
+        let text = |mib: u32| {
+            let sink = "[[sink]]\nname='one'\nfilters='#'\ntopic='t'\nkafka='b'\n";
+            config(&format!("[kafka.b]\nbootstrap='b:1'\nbuffer_bytes='{mib}MiB'\n{sink}[spool]\n"))
+        };
+        let (old, new) = (text(64), text(128));
+        assert!(old.sinks[0].spill_after < new.sinks[0].spill_after);
+        let change = Change::between(&old, &new);
+        assert_eq!(change.applied, ["kafka b (changed: buffer_bytes)", "sink one (changed: spill_after)"]);
+        assert!(change.waiting.is_empty(), "{:?}", change.waiting);
+        assert_eq!(change.config.sinks, new.sinks);
     }
 
     #[test]

@@ -624,8 +624,7 @@ class Reload(Scenario):
 
     name = "reload"
     short = {"cycles": 8, "round": 8}
-    # A message a write: in larger ones each client would send a few at once every other second.
-    long = {"cycles": 50, "round": 50, "clients": 10_000, "rate": 50_000, "per_write": 1}
+    long = {"cycles": 50, "round": 50, "clients": 10_000, "rate": 50_000}
     GUESTS = 8
     LISTENER = '[[listener]]\nbind = "127.0.0.1:{port}"\nreceipts = {receipts}\n'
     BESIDE = """

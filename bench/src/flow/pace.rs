@@ -37,10 +37,15 @@ impl Pace {
         Some(std::mem::replace(&mut self.due, due)..due)
     }
 
-    /// Messages of one client that are due by now: whole writes, but for the last.
+    /// Messages of one client that are due by now: whole writes, but for the first and the last. The first of each client
+    /// has another length, so that their writes do not fall due all at once.
     pub(crate) fn due(&self, client: u32, plan: &Plan) -> u64 {
         let share = plan.share_of(client, self.due);
-        if self.due == plan.messages { share } else { share - share % self.per_write }
+        if self.due == plan.messages || self.rate == 0 {
+            return share;
+        }
+        let ahead = u64::from(client) % self.per_write;
+        ((share + ahead) / self.per_write * self.per_write).saturating_sub(ahead)
     }
 
     /// Messages due and not sent; 0 without a rate.
@@ -66,6 +71,9 @@ mod tests {
         assert_eq!(pace.advance(0, 0, &plan), Some(0..0));
         assert_eq!(pace.advance(50_000_000, 0, &plan), Some(0..50));
         assert_eq!((pace.due(0, &plan), pace.behind()), (4, 50));
+        // Five are due of each: writes of 4, and of 3, 2 and 1 with the next one to come, or already there.
+        let due: Vec<u64> = (0..4).map(|client| pace.due(client, &plan)).collect();
+        assert_eq!(due, [4, 3, 2, 5]);
         assert_eq!(pace.advance(50_000_001, 40, &plan), None);
         assert_eq!((pace.behind(), pace.behind_most), (10, 10), "what was just due had no chance yet");
         assert_eq!(pace.advance(9_000_000_000, 40, &plan), Some(50..103));

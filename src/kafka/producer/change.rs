@@ -129,7 +129,6 @@ fn changed(known: &SinkSettings, settings: SinkSettings) -> SinkSettings {
         answered_on: known.answered_on,
         acks: known.acks,
         partitioner: known.partitioner,
-        spill_after: known.spill_after,
         keep_rejected: known.keep_rejected,
         reserved: known.reserved,
         // With another topic there are two for a while.

@@ -3,7 +3,7 @@
 use super::hand::{Hand, SINK, topic, values};
 use super::logged::disk;
 use crate::kafka::producer::row_log::RowRun;
-use crate::kafka::producer::{AnsweredOn, Full, Settings};
+use crate::kafka::producer::{AnsweredOn, Full, Settings, SinkSettings};
 use crate::kafka::types::Ticket;
 use crate::record::Row;
 
@@ -15,7 +15,8 @@ fn tight() -> Settings {
 
 #[test]
 fn ten_times_the_memory_is_taken_while_kafka_is_away_and_sent_in_order() {
-    for (partitions, keys) in [(1, 1), (3, 8)] {
+    // The memory may change meanwhile.
+    for (partitions, keys, then) in [(1, 1, 64), (3, 8, 64), (3, 8, 8), (3, 8, 128)] {
         let mut hand = Hand::new(tight());
         hand.append("t", Some("key 0"));
         hand.poll_synced();
@@ -27,6 +28,11 @@ fn ten_times_the_memory_is_taken_while_kafka_is_away_and_sent_in_order() {
             let key = number % keys;
             hand.append_value("t", Some(&format!("key {key}")), format!("{number} {}", "x".repeat(1000)).as_bytes());
             keyed.push((key, number));
+            if number == 2500 {
+                let sink = SinkSettings { spill_after: then * 1024, ..tight().sinks[0].clone() };
+                hand.producer.change_sinks([(SINK, sink)]);
+                assert_eq!(hand.producer.sinks[0].settings.spill_after, then * 1024);
+            }
             if number % 20 == 0 {
                 hand.poll();
                 hand.log.sync();
