@@ -22,3 +22,4 @@ pub mod shard;
 #[cfg(test)]
 mod sim;
 pub mod spool;
+pub mod telemetry;

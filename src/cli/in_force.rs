@@ -29,6 +29,7 @@ pub(super) fn of(config: &Config) -> Value {
         LogFormat::Json => "json",
     };
     all.insert("log".into(), json!({ "format": format, "level": config.log.level.as_str() }));
+    all.insert("telemetry".into(), config.telemetry.as_ref().map_or(Value::Null, telemetry));
     all.insert("mqtt".into(), mqtt(config));
     all.insert("listener".into(), config.listeners.iter().filter(|of| !of.is_removed).map(listener).collect());
     let clusters = config
@@ -69,6 +70,17 @@ fn service(config: &Config) -> Value {
         "data_dir": service.data_dir.display().to_string(),
         "data_dir_id": service.data_dir_id.map(|id| id.to_string()),
         "drain_grace": time(service.drain_grace),
+    })
+}
+
+/// Headers may be secret: they are named only.
+fn telemetry(of: &crate::telemetry::Settings) -> Value {
+    let headers = of.headers.iter().map(|(name, _)| (name.clone(), "(redacted)".into()));
+    json!({
+        "otlp": of.endpoint.to_string(),
+        "interval": time(of.interval),
+        "headers": headers.collect::<Map<_, _>>(),
+        "service_name": of.service_name,
     })
 }
 
@@ -253,6 +265,10 @@ mod tests {
                 "kafka" => &shown["kafka"]["embedded"],
                 // Not there by default, or shown where the cluster is.
                 "spool" => &spool(crate::config::parse("[spool]", "t").expect("a spool").spool.expect("a spool")),
+                "telemetry" => {
+                    let config = crate::config::parse("[telemetry]\notlp = 'http://collector'", "t").expect("good");
+                    &telemetry(&config.telemetry.expect("it is on"))
+                }
                 "embedded" if ["buffer_bytes", "topics_max"].contains(&key.as_str()) => &shown["kafka"]["embedded"],
                 _ => &shown[&section],
             };

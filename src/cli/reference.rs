@@ -13,6 +13,7 @@ use crate::metrics::spec::{
 };
 
 use super::{accept_numbers, embedded_numbers, log_numbers};
+use crate::telemetry;
 
 fn table(text: &mut String, title: &str, labels: &str, specs: impl IntoIterator<Item = Spec>) {
     let _ = write!(text, "\n### {title}\n\n{labels}\n\n| name | type | meaning |\n|---|---|---|\n");
@@ -66,6 +67,7 @@ fn metrics() -> String {
     table(&mut text, "Process", "No labels, except `version` on `forebay_build_info`.", process);
     let own = [log_numbers::DROPPED, log_numbers::DELETED];
     table(&mut text, "Events, log and dead-letter files", "No labels.", JOURNAL.into_iter().chain(own));
+    table(&mut text, "OpenTelemetry", "No labels; only with `telemetry.otlp`.", telemetry::NUMBERS);
     table(&mut text, "Embedded log", "No labels; only where it runs.", embedded_numbers::specs());
     text.push('\n');
     text

@@ -46,7 +46,16 @@ impl Proposal {
     pub(super) fn write(&self) -> Result<(), ReloadRefused> {
         let Some((path, text)) = &self.write else { return Ok(()) };
         let failed = |error: io::Error| {
-            ReloadRefused::NotNow(format!("{} cannot be written: {error}; nothing changed", path.display()))
+            let cure = match error.kind() {
+                io::ErrorKind::ReadOnlyFilesystem => {
+                    " (under systemd, ReadWritePaths= of the unit must name its directory)"
+                }
+                io::ErrorKind::PermissionDenied => {
+                    " (the service's user must own the file, and have write permission on its directory)"
+                }
+                _ => "",
+            };
+            ReloadRefused::NotNow(format!("{} cannot be written: {error}{cure}; nothing changed", path.display()))
         };
         replace_file(path, text).map_err(failed)
     }

@@ -26,13 +26,17 @@ use crate::service::signals::Signal;
 use crate::service::{log, notify, resolver, signals};
 use crate::shard::mail::{Mail, Notice};
 use crate::shard::{Core, Surroundings};
+use crate::telemetry::{Exporter, Running, Span, Tracer};
 
+mod greeting;
 mod reloading;
 mod starting;
 mod trials;
 
 use self::reloading::{AfterReload, ByMainThread, Wish};
-use self::starting::{ServiceLog, bind_listeners, preflight, runtime_settings, start_control, start_embedded, tokens};
+use self::starting::{
+    ServiceLog, bind_listeners, preflight, runtime_settings, start_control, start_embedded, start_exporter, tokens,
+};
 use self::trials::WouldBe;
 use super::accept_numbers::AcceptNumbers;
 use super::args::RunArgs;
@@ -130,6 +134,10 @@ struct Service {
     observer: Observer,
     #[allow(dead_code, reason = "held, not read: the watchdog's thread ends with it")]
     watch: Watch,
+    tracer: Tracer,
+    exporter: Option<Running>,
+    /// Until clients are accepted.
+    starting: Option<Span>,
     journal: Arc<Journal>,
     shards: Vec<ShardThread>,
     heard: Receiver<Event>,
@@ -140,6 +148,7 @@ struct Service {
 
 impl Service {
     fn start(mut config: Config, rules: &'static dyn Rules, reload: Reload) -> Result<Self, Failure> {
+        let began = SystemTime::now();
         let device_descriptors_max = preflight(config.service.shards)?;
         config.share_dead_letters_file();
         let data_dir = config.service.data_dir.display();
@@ -187,6 +196,10 @@ impl Service {
         extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));
         let (samples, lag) = (Arc::new(Samples::default()), Arc::new(Lag::default()));
         extra.push(Arc::<Lag>::clone(&lag));
+        let exporter = config.telemetry.clone().map(|settings| Exporter::new(settings, began));
+        extra.extend(exporter.as_ref().map(Exporter::numbers));
+        let tracer = exporter.as_ref().map_or_else(Tracer::off, Exporter::tracer);
+        let starting = tracer.span_since("start", None, began).with("forebay.shards", config.service.shards as u64);
         let described = Arc::new(overview::of(&config));
         let view = View {
             shards: Arc::new(ByMail { post: post.clone(), shards: config.service.shards }),
@@ -194,7 +207,8 @@ impl Service {
             reloads: Arc::new(ByMainThread(tell.clone())),
             trials: Arc::new(ByMainThread(tell)),
             tokens: tokens(&config)?,
-            started: SystemTime::now(),
+            started: began,
+            tracer: tracer.clone(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             boards,
             extra,
@@ -206,6 +220,7 @@ impl Service {
             described,
         };
         let shown = Shown::new(view);
+        let exporter = start_exporter(exporter, shown.clone())?;
         let observer = Observer::start(shown.clone()).map_err(|e| format!("observer: {e}"))?;
         let control = start_control(&config, shown.clone())?;
         Ok(Self {
@@ -221,6 +236,9 @@ impl Service {
             control,
             observer,
             watch,
+            tracer,
+            exporter,
+            starting: Some(starting),
             journal,
             shards,
             heard,
@@ -246,6 +264,7 @@ impl Service {
                         self.tell_all(|| Mail::Accept)?;
                         self.ready.store(true, Ordering::Release);
                         self.tell_started();
+                        self.starting.take().into_iter().for_each(|span| self.tracer.end(span));
                         self.greet();
                         notify::ready("accepting devices");
                     }
@@ -264,7 +283,15 @@ impl Service {
                 Err(RecvTimeoutError::Disconnected) => return Err("all shards ended".into()),
             }
         };
-        self.drain(signal)
+        let span = self.tracer.span("drain", None).with("forebay.signal", signal);
+        let (tracer, exporter) = (self.tracer.clone(), self.exporter.take());
+        let drained = self.drain(signal);
+        tracer.end(match &drained {
+            Ok(()) => span,
+            Err(why) => span.failed(why.as_str()),
+        });
+        exporter.into_iter().for_each(Running::stop);
+        drained
     }
 
     /// A letter to every shard, whatever else is in its mailbox.
@@ -285,47 +312,6 @@ impl Service {
             }
         }
         Ok(())
-    }
-
-    fn tell_started(&self) {
-        for addr in &self.mqtt {
-            self.journal.say(Said::now(Kind::Listening).with(Field::Listener, addr.to_string()));
-        }
-        let started = Said::now(Kind::Started).with(Field::Version, env!("CARGO_PKG_VERSION"));
-        self.journal.say(started.with(Field::Shards, self.shards.len() as u64));
-    }
-
-    /// Prints where it listens and what to type next; logs the same where lines are for programs.
-    fn greet(&self) {
-        if self.config.log.format == LogFormat::Json {
-            if let Some(control) = &self.control {
-                tracing::info!(address = %control.addr(), "control plane listening");
-            }
-            if let Some(log) = &self.embedded {
-                tracing::info!(address = %log.local_addr(), "embedded log listening");
-            }
-            return;
-        }
-        for addr in &self.mqtt {
-            println!("mqtt listening on {addr}");
-        }
-        if let Some(control) = &self.control {
-            println!("control listening on http://{}", control.addr());
-        }
-        if let Some(log) = &self.embedded {
-            println!("embedded log listening on {}", log.local_addr());
-        }
-        let topic = self.config.sinks.first().and_then(|s| s.topic.as_literal());
-        if let (Some(mqtt), Some(log), Some(topic)) = (self.mqtt.first(), &self.embedded, topic) {
-            println!(
-                "\nPublish something:\n  mosquitto_pub -h {} -p {} -q 1 -t hello -m world",
-                mqtt.ip(),
-                mqtt.port()
-            );
-            println!("Read it as a Kafka record:");
-            println!("  kcat -b {} -C -t {topic} -o beginning -e -f '%k: %s\\n'", log.local_addr());
-            println!("\nCtrl-C stops Forebay. `forebay --help` has more examples.");
-        }
     }
 
     fn drain(mut self, signal: &str) -> Result<(), Failure> {
@@ -389,6 +375,6 @@ impl Service {
 /// Shards speak to the same ear as the signals do.
 fn notices(tell: Sender<Event>) -> Sender<Notice> {
     let (notices, heard) = channel();
-    std::thread::spawn(move || heard.iter().try_for_each(|notice| tell.send(Event::Shard(notice))));
+    std::thread::spawn(move || heard.iter().try_for_each(|notice| tell.send(Event::Shard(notice)).ok()));
     notices
 }

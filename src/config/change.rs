@@ -53,6 +53,9 @@ impl Change {
         if wanted.service.data_dir_id.is_some() && self.config.service.data_dir_id != wanted.service.data_dir_id {
             self.waiting.push("service.data_dir_id".to_owned());
         }
+        if self.config.telemetry != wanted.telemetry {
+            self.waiting.push("telemetry".to_owned());
+        }
         self.spool(wanted);
         if self.config.embedded != wanted.embedded {
             self.waiting.push("embedded".to_owned());

@@ -8,8 +8,10 @@ use super::keys::{self, Absent, Key, Kind, Section};
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 /// Values to show for keys that have no default of their own.
-const SHOWN: [(&str, &str); 24] = [
+const SHOWN: [(&str, &str); 26] = [
     ("control.tokens_file", "\"/etc/forebay/tokens\""),
+    ("telemetry.otlp", "\"http://127.0.0.1:4318\""),
+    ("telemetry.headers", "{ x-api-key = \"secret\" }"),
     ("spool.segment_bytes", "\"64MiB\""),
     ("spool.spool_share", "0.5"),
     ("sink.buffer", "\"disk\""),

@@ -12,6 +12,7 @@ pub(super) enum Section {
     Service,
     Control,
     Log,
+    Telemetry,
     Mqtt,
     Listener,
     Kafka,
@@ -21,10 +22,11 @@ pub(super) enum Section {
 }
 
 impl Section {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::Service,
         Self::Control,
         Self::Log,
+        Self::Telemetry,
         Self::Mqtt,
         Self::Listener,
         Self::Kafka,
@@ -39,6 +41,7 @@ impl Section {
             Self::Service => "service",
             Self::Control => "control",
             Self::Log => "log",
+            Self::Telemetry => "telemetry",
             Self::Mqtt => "mqtt",
             Self::Listener => "listener",
             Self::Kafka => "kafka",
@@ -65,6 +68,7 @@ impl Section {
             Self::Service => "The process.",
             Self::Control => "The control plane.",
             Self::Log => "The log on standard error.",
+            Self::Telemetry => "OpenTelemetry: metrics, and traces of the control plane, by OTLP. Off without `otlp`.",
             Self::Mqtt => "Protocol limits, for all listeners.",
             Self::Listener => {
                 "An address that devices connect to; may be repeated. Without any: `bind = \"127.0.0.1:1883\"`."
@@ -286,6 +290,15 @@ pub(super) const KEYS: &[Key] = keys! {
         "`\"text\"` for people; `\"json\"`: one JSON object per line.";
     Log.level: Word(LEVEL), Is("\"info\""),
         "Minimum level of log lines.";
+
+    Telemetry.otlp: Text, From("off"),
+        "URL of an OpenTelemetry Collector, `\"http://HOST:4318\"`: OTLP over HTTP, as JSON. `/v1/metrics` and `/v1/traces` are appended.";
+    Telemetry.interval: Duration { min: s(1), max: s(3_600) }, Is("\"60s\""),
+        "How often metrics are exported. Spans are sent within a second or two.";
+    Telemetry.headers: TextTable, From("none"),
+        "HTTP headers for the collector, such as an API key. Their values are never shown.";
+    Telemetry.service_name: Text, Is("\"forebay\""),
+        "`service.name` of what is exported.";
 
     Mqtt.packet_bytes_max: Size { min: KIB, max: 256 * MIB }, Is("\"1MiB\""),
         "Maximum size of an MQTT packet, including its header; sent to 5.0 clients as Maximum Packet Size.";

@@ -23,6 +23,7 @@ mod resolved;
 mod schema;
 mod sinks;
 mod spool;
+mod telemetry;
 mod toml_fault;
 mod units;
 mod values;

@@ -16,7 +16,7 @@ use super::resolved::{
 };
 use crate::listener::proxy::Expect;
 
-use super::{LISTENERS_MAX, Overrides, clusters, sinks, spool, values, warnings};
+use super::{LISTENERS_MAX, Overrides, clusters, sinks, spool, telemetry, values, warnings};
 
 /// Where devices connect when nothing else is said.
 pub(super) const LISTENER_DEFAULT: SocketAddr =
@@ -37,6 +37,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let service = service(&document.table(Section::Service), overrides, cores);
     let mut binds = Binds::default();
     let log = log(&document.table(Section::Log), overrides);
+    let telemetry = telemetry::resolve(&document.table(Section::Telemetry));
     let mqtt = mqtt(&document.table(Section::Mqtt));
     let listeners = listeners(&document, overrides, &mut binds);
     let control = control(&document.table(Section::Control), overrides, &mut binds);
@@ -48,7 +49,8 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let spool = spool::resolve(&document, service.shards, &sinks);
     binds.check(source);
     let warnings = Problems::default();
-    let config = Config { service, control, log, mqtt, listeners, clusters, sinks, embedded, spool, warnings };
+    let config =
+        Config { service, control, log, telemetry, mqtt, listeners, clusters, sinks, embedded, spool, warnings };
     warnings::check(&document, &config);
     config
 }

@@ -10,6 +10,7 @@ use super::problem::Problems;
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
 use crate::spool::SEGMENTS_RESERVED;
+use crate::telemetry;
 
 /// Everything that the operator decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Config {
     pub control: Control,
     /// Logging.
     pub log: Log,
+    /// Where metrics and traces are exported to; `None`: nowhere.
+    pub telemetry: Option<telemetry::Settings>,
     /// Limits of the protocol.
     pub mqtt: Mqtt,
     /// Where devices connect; at least one, at most [`super::LISTENERS_MAX`].

@@ -10,6 +10,7 @@ use super::{ClusterTrial, MessageTrial, SampleMessage, TrialAnswer, Trials};
 use super::{Described, LogControl, ReloadAnswer, Reloads, STREAMS_MAX, View, Wanted};
 use crate::metrics::collector::Boards;
 use crate::metrics::inspect::{Answer, Ask, Shards};
+use crate::telemetry::{TraceContext, Tracer};
 
 struct Nothing;
 
@@ -38,7 +39,7 @@ impl LogControl for Nothing {
 }
 
 impl Reloads for Nothing {
-    fn reload(&self, _wanted: Wanted, _dry_run: bool, _answer: ReloadAnswer) -> bool {
+    fn reload(&self, _wanted: Wanted, _dry_run: bool, _under: Option<TraceContext>, _answer: ReloadAnswer) -> bool {
         false
     }
 }
@@ -70,6 +71,7 @@ impl View {
             reloads: Arc::new(Nothing),
             trials: Arc::new(Nothing),
             tokens: None,
+            tracer: Tracer::off(),
             started: SystemTime::now(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         }

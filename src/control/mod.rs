@@ -13,6 +13,7 @@ mod overview;
 mod problem;
 mod reload;
 mod shown;
+mod traced;
 mod trial;
 
 use std::io;
@@ -46,6 +47,7 @@ use crate::metrics::journal::Journal;
 use crate::metrics::lag::Lag;
 use crate::metrics::samples::Samples;
 use crate::metrics::time::rfc3339;
+use crate::telemetry::Tracer;
 
 /// Says why the process is not healthy; `None` while every shard's loop turns.
 pub type Health = dyn Fn() -> Option<String> + Send + Sync;
@@ -95,6 +97,8 @@ pub struct View {
     pub tokens: Option<Arc<Tokens>>,
     /// When the process started.
     pub started: SystemTime,
+    /// Where spans of requests go.
+    pub tracer: Tracer,
     /// Room for streams of events.
     pub streams: Arc<Semaphore>,
 }
@@ -255,7 +259,8 @@ fn router(shown: Shown) -> Router {
     let api = api
         .route("/api/v1/openapi.json", get(describe))
         .method_not_allowed_fallback(problem::no_such_method)
-        .route_layer(guard);
+        .route_layer(guard)
+        .route_layer(axum::middleware::from_fn_with_state(shown.clone(), traced::traced));
     Router::new()
         .route("/", get(index))
         .route("/healthz", get(healthz))

@@ -1,6 +1,7 @@
 //! The way to another configuration: `POST /api/v1/reload` reads the file again and says what changes; the rest of the API
 //! changes parts of it ([`super::change`]).
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +17,9 @@ use utoipa_axum::routes;
 
 use super::auth::Who;
 use super::problem::{Asked, Problem};
-use super::{Shown, View};
+use super::{Shown, View, traced};
 use crate::metrics::event::{Event, Field, Kind};
+use crate::telemetry::TraceContext;
 
 /// How long all shards together may take to apply a change.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -68,8 +70,8 @@ pub enum To {
 
 /// Requests to the thread that reads and changes the configuration.
 pub trait Reloads: Send + Sync {
-    /// Asks for a change, or only for what it would do. `false`: the service is ending; `answer` is not called then.
-    fn reload(&self, wanted: Wanted, dry_run: bool, answer: ReloadAnswer) -> bool;
+    /// Asks for a change, or only for what it would do. `under`: the span of who asks. `false`: the service is ending; `answer` is not called then.
+    fn reload(&self, wanted: Wanted, dry_run: bool, under: Option<TraceContext>, answer: ReloadAnswer) -> bool;
 }
 
 /// Takes the outcome once the change is in force.
@@ -105,6 +107,15 @@ pub enum ReloadRefused {
     Unknown(String),
 }
 
+impl fmt::Display for ReloadRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mistakes(all) => f.write_str(&all.join("; ")),
+            Self::NotNow(why) | Self::Unknown(why) => f.write_str(why),
+        }
+    }
+}
+
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -137,7 +148,7 @@ async fn reload(
 
 /// Has something changed and waits until it is in force.
 pub(super) async fn carry_out(view: &View, wanted: Wanted, dry_run: bool) -> Result<Reloaded, Problem> {
-    let told = asked(|answer| view.reloads.reload(wanted, dry_run, answer))?;
+    let told = asked(|answer| view.reloads.reload(wanted, dry_run, traced::under(), answer))?;
     let Ok(Ok(outcome)) = tokio::time::timeout(PATIENCE, told).await else {
         return Err(Problem::unavailable("the shards have not applied the change yet; the log says when they have"));
     };

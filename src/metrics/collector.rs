@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::board::Board;
-use super::exposition::{Format, Page, Type};
+use super::exposition::{Amount, Buckets, Exposition, Format, Page, Type};
 use super::histogram::{HISTOGRAMS, Histogram, LEVELS, Merged, Per, Unit};
 use super::spec::{
     CLUSTER, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, Layout, REFUSALS, REFUSALS_HELP, REFUSALS_NAME, SHARD,
@@ -76,6 +76,12 @@ pub trait Extra: Send + Sync + fmt::Debug {
 #[must_use]
 pub fn render(boards: &Boards, extra: &[Arc<dyn Extra>], format: Format) -> String {
     let mut page = Page::new(format);
+    write(boards, extra, &mut page);
+    page.finish()
+}
+
+/// All metrics, in any form.
+pub fn write(boards: &Boards, extra: &[Arc<dyn Extra>], page: &mut impl Exposition) {
     let layout = boards.layout();
     let snapshots = boards.read();
     let shard = [String::new()];
@@ -86,10 +92,10 @@ pub fn render(boards: &Boards, extra: &[Arc<dyn Extra>], format: Format) -> Stri
         (&CLUSTER, layout.first_cluster(), "kafka", &boards.clusters),
     ];
     for (table, first, key, names) in groups {
-        group(&mut page, table, &snapshots, first, (key, names));
+        group(page, table, &snapshots, first, (key, names));
     }
     labelled(
-        &mut page,
+        page,
         (REFUSALS_NAME, REFUSALS_HELP),
         (&REFUSALS, "reason"),
         &snapshots,
@@ -97,32 +103,27 @@ pub fn render(boards: &Boards, extra: &[Arc<dyn Extra>], format: Format) -> Stri
         ("sink", &boards.sinks),
     );
     labelled(
-        &mut page,
+        page,
         (ERRORS_NAME, ERRORS_HELP),
         (&ERRORS, "error"),
         &snapshots,
         layout.first_error(),
         ("kafka", &boards.clusters),
     );
-    histograms(&mut page, boards);
+    histograms(page, boards);
     for Number { spec, labels, value } in extra.iter().flat_map(|extra| extra.read()) {
-        let name = begin(&mut page, &spec);
-        page.sample(&name, suffix(spec.kind), &labels, None, value);
-    }
-    page.finish()
-}
-
-const fn suffix(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Counter | Kind::CounterMillis => "_total",
-        Kind::Gauge | Kind::Internal => "",
+        let name = begin(page, &spec);
+        page.sample(&name, &labels, None, value.into());
     }
 }
 
 /// Begins a row's family; its full name.
-fn begin(page: &mut Page, spec: &Spec) -> String {
+fn begin(page: &mut impl Exposition, spec: &Spec) -> String {
     let name = spec.full_name();
-    let of = if suffix(spec.kind).is_empty() { Type::Gauge } else { Type::Counter };
+    let of = match spec.kind {
+        Kind::Counter | Kind::CounterMillis => Type::Counter,
+        Kind::Gauge | Kind::Internal => Type::Gauge,
+    };
     page.family(&name, spec.help, of);
     name
 }
@@ -138,7 +139,7 @@ fn labels(shard: usize, key: &'static str, name: &str) -> Labels {
 
 /// A table: for each of its rows a sample for each shard and name.
 fn group(
-    page: &mut Page,
+    page: &mut impl Exposition,
     table: &[Spec],
     snapshots: &[Vec<u64>],
     first: usize,
@@ -158,10 +159,11 @@ fn group(
             for (index, name) in names.iter().enumerate() {
                 let value = values[first + index * table.len() + place];
                 let labels = labels(shard, key, name);
-                match spec.kind {
-                    Kind::CounterMillis => page.sample(&full, "_total", &labels, spec.label, value as f64 / 1e3),
-                    kind => page.sample(&full, suffix(kind), &labels, spec.label, value),
-                }
+                let value: Amount = match spec.kind {
+                    Kind::CounterMillis => (value as f64 / 1e3).into(),
+                    _ => value.into(),
+                };
+                page.sample(&full, &labels, spec.label, value);
             }
         }
     }
@@ -169,7 +171,7 @@ fn group(
 
 /// One family of counters, a label for the row of a table.
 fn labelled(
-    page: &mut Page,
+    page: &mut impl Exposition,
     (name, help): (&str, &str),
     (table, label): (&[Spec], &str),
     snapshots: &[Vec<u64>],
@@ -185,14 +187,14 @@ fn labelled(
         for (name, counts) in names.iter().zip(values[first..].chunks_exact(table.len())) {
             let labels = labels(shard, key, name);
             for (row, count) in table.iter().zip(counts) {
-                page.sample(&full, "_total", &labels, Some((label, row.name)), count);
+                page.sample(&full, &labels, Some((label, row.name)), Amount::Whole(*count));
             }
         }
     }
 }
 
 /// All histograms, the shards of each added up.
-fn histograms(page: &mut Page, boards: &Boards) {
+fn histograms(page: &mut impl Exposition, boards: &Boards) {
     for (row, spec) in HISTOGRAMS.iter().enumerate() {
         let of: Vec<Labels> = match spec.per {
             Per::ListenerAndLevel => {
@@ -220,19 +222,13 @@ fn histograms(page: &mut Page, boards: &Boards) {
     }
 }
 
-fn histogram(page: &mut Page, name: &str, labels: &Labels, unit: Unit, merged: &Merged) {
+fn histogram(page: &mut impl Exposition, name: &str, labels: &Labels, unit: Unit, merged: &Merged) {
     let shown = |value: u64| match unit {
         Unit::Micros => value as f64 / 1e6,
         Unit::Count => value as f64,
     };
-    let total = merged.cumulative.last().copied().unwrap_or_default();
-    for (bound, count) in merged.bounds.iter().zip(&merged.cumulative) {
-        // OpenMetrics wants a float here, and both take one.
-        page.sample(name, "_bucket", labels, Some(("le", &format!("{:?}", shown(*bound)))), count);
-    }
-    page.sample(name, "_bucket", labels, Some(("le", "+Inf")), total);
-    page.sample(name, "_sum", labels, None, shown(merged.sum));
-    page.sample(name, "_count", labels, None, total);
+    let bounds: Vec<f64> = merged.bounds.iter().map(|bound| shown(*bound)).collect();
+    page.histogram(name, labels, Buckets { bounds: &bounds, cumulative: &merged.cumulative, sum: shown(merged.sum) });
 }
 
 #[cfg(test)]

@@ -53,22 +53,105 @@ pub enum Type {
     Histogram,
 }
 
+/// A histogram's state, counts cumulative.
+#[derive(Clone, Copy, Debug)]
+pub struct Buckets<'a> {
+    /// Upper bounds, inclusive, ascending.
+    pub bounds: &'a [f64],
+    /// Values up to each bound, and all of them at the end.
+    pub cumulative: &'a [u64],
+    /// Sum of the values.
+    pub sum: f64,
+}
+
+impl Buckets<'_> {
+    /// How many values there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.cumulative.last().copied().unwrap_or_default()
+    }
+}
+
+/// A form that metrics are written in, family by family.
+pub trait Exposition {
+    /// Begins a family; `name` is without `_total`.
+    fn family(&mut self, name: &str, help: &str, of: Type);
+    /// One sample of the family that was begun last.
+    fn sample(&mut self, name: &str, labels: &Labels, extra: Option<(&str, &str)>, value: Amount);
+    /// One histogram of the family that was begun last.
+    fn histogram(&mut self, name: &str, labels: &Labels, buckets: Buckets<'_>);
+}
+
+/// A sample's value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Amount {
+    /// A count, exact.
+    Whole(u64),
+    /// Anything else.
+    Real(f64),
+}
+
+impl From<u64> for Amount {
+    fn from(value: u64) -> Self {
+        Self::Whole(value)
+    }
+}
+
+impl From<f64> for Amount {
+    fn from(value: f64) -> Self {
+        Self::Real(value)
+    }
+}
+
+impl Display for Amount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole(value) => value.fmt(f),
+            Self::Real(value) => value.fmt(f),
+        }
+    }
+}
+
 /// A page that is being written, family by family.
 #[derive(Debug)]
 pub struct Page {
     text: String,
     format: Format,
+    /// What the family that was begun last is.
+    of: Type,
 }
 
 impl Page {
     /// An empty page.
     #[must_use]
     pub fn new(format: Format) -> Self {
-        Self { text: String::with_capacity(64 << 10), format }
+        Self { text: String::with_capacity(64 << 10), format, of: Type::Gauge }
     }
 
-    /// Begins a family; `name` is without `_total`.
-    pub fn family(&mut self, name: &str, help: &str, of: Type) {
+    /// The whole page.
+    #[must_use]
+    pub fn finish(mut self) -> String {
+        if self.format == Format::OpenMetrics {
+            self.text.push_str("# EOF\n");
+        }
+        self.text
+    }
+
+    fn line(&mut self, name: &str, suffix: &str, labels: &Labels, extra: Option<(&str, &str)>, value: impl Display) {
+        let _ = write!(self.text, "{name}{suffix}");
+        let all = labels.iter().map(|(key, value)| (*key, value.as_str())).chain(extra);
+        for (index, (key, value)) in all.enumerate() {
+            let value = value.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
+            let _ = write!(self.text, "{}{key}=\"{value}\"", if index == 0 { '{' } else { ',' });
+        }
+        let close = if labels.is_empty() && extra.is_none() { "" } else { "}" };
+        let _ = writeln!(self.text, "{close} {value}");
+    }
+}
+
+impl Exposition for Page {
+    fn family(&mut self, name: &str, help: &str, of: Type) {
+        self.of = of;
         // OpenMetrics names a counter's family without the suffix, the older format with it.
         let total = if of == Type::Counter && self.format == Format::Text { "_total" } else { "" };
         let word = match of {
@@ -81,32 +164,19 @@ impl Page {
         let _ = writeln!(self.text, "# HELP {name}{total} {help}\n# TYPE {name}{total} {word}");
     }
 
-    /// One sample of the family that was begun last.
-    pub fn sample(
-        &mut self,
-        name: &str,
-        suffix: &str,
-        labels: &Labels,
-        extra: Option<(&str, &str)>,
-        value: impl Display,
-    ) {
-        let _ = write!(self.text, "{name}{suffix}");
-        let all = labels.iter().map(|(key, value)| (*key, value.as_str())).chain(extra);
-        for (index, (key, value)) in all.enumerate() {
-            let value = value.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
-            let _ = write!(self.text, "{}{key}=\"{value}\"", if index == 0 { '{' } else { ',' });
-        }
-        let close = if labels.is_empty() && extra.is_none() { "" } else { "}" };
-        let _ = writeln!(self.text, "{close} {value}");
+    fn sample(&mut self, name: &str, labels: &Labels, extra: Option<(&str, &str)>, value: Amount) {
+        let suffix = if self.of == Type::Counter { "_total" } else { "" };
+        self.line(name, suffix, labels, extra, value);
     }
 
-    /// The whole page.
-    #[must_use]
-    pub fn finish(mut self) -> String {
-        if self.format == Format::OpenMetrics {
-            self.text.push_str("# EOF\n");
+    fn histogram(&mut self, name: &str, labels: &Labels, buckets: Buckets<'_>) {
+        for (bound, count) in buckets.bounds.iter().zip(buckets.cumulative) {
+            // OpenMetrics wants a float here, and both take one.
+            self.line(name, "_bucket", labels, Some(("le", &format!("{bound:?}"))), count);
         }
-        self.text
+        self.line(name, "_bucket", labels, Some(("le", "+Inf")), buckets.count());
+        self.line(name, "_sum", labels, None, buckets.sum);
+        self.line(name, "_count", labels, None, buckets.count());
     }
 }
 
@@ -135,9 +205,9 @@ mod tests {
         let page = |format| {
             let mut page = Page::new(format);
             page.family("a", "Say \"a\".", Type::Counter);
-            page.sample("a", "_total", &vec![("k", "x\"y\\z\n".to_owned())], Some(("l", "m")), 3);
+            page.sample("a", &vec![("k", "x\"y\\z\n".to_owned())], Some(("l", "m")), Amount::Whole(3));
             page.family("b", "B.", Type::Gauge);
-            page.sample("b", "", &Labels::new(), None, 0.5);
+            page.sample("b", &Labels::new(), None, Amount::Real(0.5));
             page.finish()
         };
         let sample = "a_total{k=\"x\\\"y\\\\z\\n\",l=\"m\"} 3\n# HELP b B.\n# TYPE b gauge\nb 0.5\n";

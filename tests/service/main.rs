@@ -38,6 +38,7 @@ mod spool_start;
 mod support;
 mod surface;
 mod takeover;
+mod telemetry;
 mod told;
 mod troubleshooting;
 mod verdicts;

@@ -12,11 +12,13 @@ use super::{Event, Failure, Service};
 use crate::config::{self, Edit};
 use crate::control::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Tokens, Wanted};
 use crate::metrics::event::{Event as Said, Field, Kind};
+use crate::telemetry::{Span, TraceContext};
 
 /// A change that the control plane asks for.
 pub(super) struct Wish {
     wanted: Wanted,
     dry_run: bool,
+    under: Option<TraceContext>,
     answer: ReloadAnswer,
 }
 
@@ -26,12 +28,18 @@ fn answer(wish: Option<Wish>, outcome: Result<Reloaded, ReloadRefused>) {
     }
 }
 
+/// What a reload came to.
+fn described(span: Span, said: &Reloaded) -> Span {
+    span.with("forebay.reload.applied", said.applied.join(", "))
+        .with("forebay.reload.needs_restart", said.needs_restart.join(", "))
+}
+
 /// The control plane's way to a reload: the main thread does it.
 pub(super) struct ByMainThread(pub(super) Sender<Event>);
 
 impl Reloads for ByMainThread {
-    fn reload(&self, wanted: Wanted, dry_run: bool, answer: ReloadAnswer) -> bool {
-        self.0.send(Event::Reload(Wish { wanted, dry_run, answer })).is_ok()
+    fn reload(&self, wanted: Wanted, dry_run: bool, under: Option<TraceContext>, answer: ReloadAnswer) -> bool {
+        self.0.send(Event::Reload(Wish { wanted, dry_run, under, answer })).is_ok()
     }
 }
 
@@ -56,6 +64,7 @@ pub(super) struct AfterReload {
     tokens: Option<Arc<Tokens>>,
     said: Reloaded,
     wish: Option<Wish>,
+    span: Span,
 }
 
 impl Service {
@@ -67,6 +76,8 @@ impl Service {
             self.reload_again = true;
             return Ok(());
         }
+        let span = self.tracer.span("reload", wish.as_ref().and_then(|wish| wish.under));
+        let span = span.with("forebay.reload.dry_run", dry_run);
         let wanted = wish.as_ref().map_or(Wanted::File, |wish| wish.wanted.clone());
         match self.propose(wanted) {
             Ok((proposal, tokens)) => {
@@ -75,15 +86,17 @@ impl Service {
                 let is_new = proposal.is_new;
                 let said = Reloaded { dry_run, applied, needs_restart, not_in_file, warnings, is_new };
                 if dry_run {
+                    self.tracer.end(described(span, &said));
                     answer(wish, Ok(said));
                     return Ok(());
                 }
-                self.apply(AfterReload { proposal, tokens, said, wish })
+                self.apply(AfterReload { proposal, tokens, said, wish, span })
             }
             Err(why) => {
                 if !dry_run {
                     self.reload.refused(&why);
                 }
+                self.tracer.end(span.failed(why.to_string()));
                 answer(wish, Err(why));
                 Ok(())
             }
@@ -128,6 +141,7 @@ impl Service {
             Ok(None) => self.finish(after),
             Err(why) => {
                 self.reload.refused(&why);
+                self.tracer.end(after.span.failed(why.to_string()));
                 answer(after.wish, Err(why));
             }
         }
@@ -135,9 +149,10 @@ impl Service {
     }
 
     fn finish(&mut self, after: AfterReload) {
-        let AfterReload { proposal, tokens, said, wish } = after;
+        let AfterReload { proposal, tokens, said, wish, span } = after;
         self.shown.admit(tokens);
         self.reload.applied(proposal);
+        self.tracer.end(described(span, &said));
         answer(wish, Ok(said));
     }
 

@@ -12,6 +12,7 @@ use crate::limits::MAILBOX_LETTERS_MAX;
 use crate::runtime::{self, Listeners};
 use crate::service::log;
 use crate::service::preflight::Host;
+use crate::telemetry::{Exporter, Running};
 
 /// Refuses a host that will not do. Gives the descriptors that devices may use.
 pub(super) fn preflight(shards: usize) -> Result<u32, Failure> {
@@ -93,4 +94,13 @@ pub(super) fn start_control(config: &Config, shown: Shown) -> Result<Option<Cont
             config.control.moved_by
         )
     })
+}
+
+/// Exports what the control plane shows.
+pub(super) fn start_exporter(exporter: Option<Exporter>, shown: Shown) -> Result<Option<Running>, Failure> {
+    let source = Box::new(move || {
+        let view = shown.view();
+        (Arc::clone(&view.boards), view.extra.clone())
+    });
+    exporter.map(|exporter| exporter.start(source)).transpose().map_err(|e| format!("telemetry: {e}"))
 }

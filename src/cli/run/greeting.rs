@@ -1,0 +1,48 @@
+//! What a start says once clients are accepted: events, and on a terminal where it listens and what to type next.
+
+use super::Service;
+use crate::config::LogFormat;
+use crate::metrics::event::{Event as Said, Field, Kind};
+
+impl Service {
+    pub(super) fn tell_started(&self) {
+        for addr in &self.mqtt {
+            self.journal.say(Said::now(Kind::Listening).with(Field::Listener, addr.to_string()));
+        }
+        let started = Said::now(Kind::Started).with(Field::Version, env!("CARGO_PKG_VERSION"));
+        self.journal.say(started.with(Field::Shards, self.shards.len() as u64));
+    }
+
+    /// Prints where it listens and what to type next; logs the same where lines are for programs.
+    pub(super) fn greet(&self) {
+        if self.config.log.format == LogFormat::Json {
+            if let Some(control) = &self.control {
+                tracing::info!(address = %control.addr(), "control plane listening");
+            }
+            if let Some(log) = &self.embedded {
+                tracing::info!(address = %log.local_addr(), "embedded log listening");
+            }
+            return;
+        }
+        for addr in &self.mqtt {
+            println!("mqtt listening on {addr}");
+        }
+        if let Some(control) = &self.control {
+            println!("control listening on http://{}", control.addr());
+        }
+        if let Some(log) = &self.embedded {
+            println!("embedded log listening on {}", log.local_addr());
+        }
+        let topic = self.config.sinks.first().and_then(|s| s.topic.as_literal());
+        if let (Some(mqtt), Some(log), Some(topic)) = (self.mqtt.first(), &self.embedded, topic) {
+            println!(
+                "\nPublish something:\n  mosquitto_pub -h {} -p {} -q 1 -t hello -m world",
+                mqtt.ip(),
+                mqtt.port()
+            );
+            println!("Read it as a Kafka record:");
+            println!("  kcat -b {} -C -t {topic} -o beginning -e -f '%k: %s\\n'", log.local_addr());
+            println!("\nCtrl-C stops Forebay. `forebay --help` has more examples.");
+        }
+    }
+}
