@@ -16,13 +16,20 @@ import sys
 import tempfile
 import time
 import unittest
+import urllib.error
+import urllib.request
 from pathlib import Path
+
+import kubernetes_validate
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("FOREBAY_BINARY", ROOT / "target/debug/forebay"))
 UNIT = ROOT / "deploy/systemd/forebay.service"
 SECCOMP = ROOT / "deploy/container/seccomp.json"
 CHART = ROOT / "deploy/helm/forebay"
+HELM = shutil.which("helm") or ROOT / ".cache/go/bin/helm"
+VERSIONS = ("1.29", "1.31")
 
 
 def output(*command, **more):
@@ -87,13 +94,22 @@ def confine(allowed):
 class Service:
     """The program with a spool and the embedded log on free ports, ended with SIGTERM."""
 
-    def __init__(self, folder, allowed=None, environment=None):
+    def __init__(self, folder, allowed=None, environment=None, owner=None):
+        """`owner`: it runs as a user without rights, and that is the owner of its configuration."""
         self.folder = Path(folder)
         config = self.folder / "forebay.toml"
         config.write_text(
             f'[service]\nshards = 1\npin = false\ndata_dir = "{folder}/data"\n[control]\nbind = "127.0.0.1:0"\n'
             '[[listener]]\nbind = "127.0.0.1:0"\n[embedded]\nbind = "127.0.0.1:0"\n[spool]\nbytes_max = "128MiB"\n'
         )
+        user = {}
+        if owner is not None:
+            # As the package's postinst leaves them.
+            user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+            shutil.chown(self.folder, "root", "nogroup")
+            self.folder.chmod(0o770)
+            shutil.chown(config, owner, "nogroup")
+            config.chmod(0o640)
         self.log = self.folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -102,6 +118,7 @@ class Service:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
                 preexec_fn=(lambda: confine(allowed)) if allowed else None,
+                **user,
             )
         deadline = time.monotonic() + 60
         while not self.said("control listening on"):
@@ -121,6 +138,16 @@ class Service:
             assert device.recv(4) == b"\x20\x02\x00\x00"
             device.sendall(b"\x32\x08\x00\x01t\x00\x01abc")
             assert device.recv(4) == b"\x40\x02\x00\x01"
+
+    def persist(self):
+        """A sink by the API, written to the file: the answer."""
+        url = f"http://{self.said('control listening on')}/api/v1/sinks/kept?persist=true"
+        request = urllib.request.Request(url, method="PUT", data=b'{"filters": ["kept/#"], "topic": "kept"}')
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
 
     def stop(self):
         self.process.terminate()
@@ -147,6 +174,22 @@ class Systemd(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             service = Service(folder, unit_calls())
             service.publish()
+            self.assertEqual(service.stop(), 0, service.log.read_text())
+
+    @unittest.skipUnless(os.getuid() == 0, "another user's files need root")
+    def test_the_service_may_write_what_the_package_gives_it(self):
+        self.assertIn("ReadWritePaths=-/etc/forebay\n", UNIT.read_text())
+        with tempfile.TemporaryDirectory() as folder:
+            service = Service(folder, unit_calls(), owner="nobody")
+            status, said = service.persist()
+            self.assertEqual(status, 201, said)
+            self.assertIn("kept/#", (Path(folder) / "forebay.toml").read_text())
+            self.assertEqual(service.stop(), 0, service.log.read_text())
+        with tempfile.TemporaryDirectory() as folder:
+            service = Service(folder, owner="root")
+            status, said = service.persist()
+            self.assertEqual(status, 409, said)
+            self.assertIn("must own the file", said)
             self.assertEqual(service.stop(), 0, service.log.read_text())
 
     def test_systemd_hears_that_it_is_ready_and_alive(self):
@@ -187,6 +230,10 @@ class Container(unittest.TestCase):
     def test_the_profile_takes_what_a_service_never_needs(self):
         never = {"mount", "ptrace", "bpf", "unshare", "setns", "kexec_load", "init_module", "process_vm_readv", "userfaultfd"}
         self.assertEqual(never & seccomp_calls(), set())
+
+    def test_the_dockerfile_is_clean(self):
+        linted = subprocess.run([Path(sys.executable).with_name("hadolint"), ROOT / "deploy/container/Dockerfile"], capture_output=True, text=True)
+        self.assertEqual((linted.returncode, linted.stdout), (0, ""))
 
     def test_the_configurations_are_valid(self):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FOREBAY_")}
@@ -239,39 +286,51 @@ class Debian(unittest.TestCase):
 
 
 class Chart(unittest.TestCase):
-    """Without helm the templates cannot be rendered: what can be said of them as text."""
+    """Rendered by helm with the values of the chart and with others, each object held to the schema of Kubernetes."""
 
-    def test_every_value_that_a_template_names_is_there(self):
-        values = (CHART / "values.yaml").read_text()
-        top = set(re.findall(r"^(\w+):", values, re.M))
-        nested = set()
-        parent = ""
-        for line in values.splitlines():
-            if found := re.match(r"^(\w+):", line):
-                parent = found[1]
-            elif found := re.match(r"^  (\w+):", line):
-                nested.add(f"{parent}.{found[1]}")
-        for template in (CHART / "templates").iterdir():
-            for name in re.findall(r"\.Values\.([\w.]+)", template.read_text()):
-                self.assertTrue(name in top or name in nested, f"{template.name}: {name}")
+    OTHERS = {
+        "tokensSecret": "forebay-tokens", "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "service": {"type": "ClusterIP", "annotations": {"a/b": "c"}}, "persistence": {"storageClass": "fast"}, "replicas": 3,
+        "imagePullSecrets": [{"name": "registry"}], "seccompProfile": {"type": "Unconfined", "localhostProfile": None},
+        "env": [{"name": "FOREBAY_VAR_SITE", "value": "north"}], "podAnnotations": {"a": "b"}, "nodeSelector": {"disk": "nvme"},
+        "tolerations": [{"key": "iot", "operator": "Exists"}], "affinity": {"nodeAffinity": {}}, "podDisruptionBudget": {"enabled": False},
+        "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
+    }  # fmt: skip
 
-    def test_blocks_are_closed(self):
-        for template in (CHART / "templates").glob("*.yaml"):
-            text = template.read_text()
-            opened = len(re.findall(r"\{\{-? ?(?:if|with|range|define) ", text))
-            self.assertEqual(opened, len(re.findall(r"\{\{-? ?end ", text)), template.name)
+    def values(self, folder, values):
+        """As a file; YAML takes JSON."""
+        file = Path(folder) / "values.yaml"
+        file.write_text(json.dumps(values))
+        return ["--values", file]
+
+    def test_helm_finds_nothing_wrong(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for values in ({}, self.OTHERS):
+                said = subprocess.run([HELM, "lint", "--strict", CHART, *self.values(folder, values)], capture_output=True, text=True)
+                self.assertEqual(said.returncode, 0, said.stdout + said.stderr)
+
+    def test_every_object_is_one_that_kubernetes_takes(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for values, kinds in (
+                ({}, ["ConfigMap", "PodDisruptionBudget", "Service", "Service", "StatefulSet"]),
+                (self.OTHERS, ["ConfigMap", "Service", "Service", "ServiceMonitor", "StatefulSet"]),
+            ):
+                objects = list(yaml.safe_load_all(output(HELM, "template", "edge", CHART, *self.values(folder, values))))
+                self.assertEqual(sorted(each["kind"] for each in objects), kinds)
+                for each in objects:
+                    # The Prometheus operator's own kind is not in Kubernetes.
+                    if each["kind"] != "ServiceMonitor":
+                        for version in VERSIONS:
+                            kubernetes_validate.validate(each, version, strict=True)
+            with self.assertRaises(kubernetes_validate.ValidationError):
+                objects[-1]["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
+                kubernetes_validate.validate(objects[-1], VERSIONS[0], strict=True)
 
     def test_its_configuration_is_valid(self):
         text = re.search(r"^config: \|\n((?:  .*\n|\n)+)", (CHART / "values.yaml").read_text(), re.M)[1]
         config = re.sub(r"^  ", "", text, flags=re.M)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FOREBAY_")}
         subprocess.run([BINARY, "check", "--offline", "-"], input=config, text=True, check=True, stdout=subprocess.DEVNULL, env=environment)
-
-    @unittest.skipUnless(shutil.which("helm"), "helm is not installed")
-    def test_helm_renders_it(self):
-        rendered = output("helm", "template", "forebay", CHART, "--set", "serviceMonitor.enabled=true")
-        for kind in ["StatefulSet", "PodDisruptionBudget", "ServiceMonitor", "ConfigMap", "Service"]:
-            self.assertIn(f"kind: {kind}", rendered)
 
 
 if __name__ == "__main__":
