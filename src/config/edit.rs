@@ -262,7 +262,7 @@ fn set(entry: &mut dyn TableLike, part: Part, keys: &Map<String, Json>) -> Resul
     let place = |name: &str| keys::of(part.table()).position(|key| key.name == name).unwrap_or(usize::MAX);
     keys.sort_by_key(|(name, _)| place(name));
     for (key, json) in keys {
-        let Some(mut value) = value(json).ok_or_else(|| format!("{key}: {json} has no form in TOML"))? else {
+        let Some(mut value) = value(json).ok_or_else(|| format!("{key}: {json} cannot be written as TOML"))? else {
             entry.remove(key);
             continue;
         };

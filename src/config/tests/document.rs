@@ -4,7 +4,7 @@ use super::*;
 use crate::rule::template::VARIABLES;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CONFIGURATION.md");
-const BEGIN: &str = "<!-- keys: made from src/config/keys.rs; FOREBAY_BLESS=1 cargo test config writes them anew -->\n";
+const BEGIN: &str = "<!-- keys: made from src/config/keys.rs; FOREBAY_BLESS=1 cargo test config rewrites them -->\n";
 const END: &str = "<!-- end of keys -->\n";
 
 fn document() -> String {
@@ -24,7 +24,7 @@ fn its_tables_are_the_programs() {
     if std::env::var_os("FOREBAY_BLESS").is_some() {
         std::fs::write(PATH, format!("{before}{BEGIN}{}{END}{after}", reference())).unwrap();
     } else {
-        assert_eq!(tables, reference(), "FOREBAY_BLESS=1 writes them anew");
+        assert_eq!(tables, reference(), "FOREBAY_BLESS=1 rewrites them");
     }
 }
 
