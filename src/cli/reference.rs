@@ -55,7 +55,7 @@ fn metrics() -> String {
     table(&mut text, "Shards", "Label `shard`.", SHARD);
     table(&mut text, "Listeners", "Labels `shard`, `listener` (its address).", LISTENER);
     table(&mut text, "Sinks", "Labels `shard`, `sink` (its name).", SINK);
-    table(&mut text, "Lag of sinks", "Label `sink` (its name). Looked at once a second.", [LAG]);
+    table(&mut text, "Lag of sinks", "Label `sink` (its name). Measured once a second.", [LAG]);
     table(&mut text, "Kafka clusters", "Labels `shard`, `kafka` (its name).", CLUSTER);
     let family = |name, help| Spec { name, label: None, help, kind: Kind::Counter };
     table(&mut text, "Refused publishes", "Labels `shard`, `sink`, `reason`.", [family(REFUSALS_NAME, REFUSALS_HELP)]);

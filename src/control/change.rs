@@ -101,7 +101,7 @@ async fn put_sink(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Ans
     request.carry_out(Part::Sink, "put_sink", To::Entry(keys)).await
 }
 
-/// Removes a sink. It takes no more messages; records that it holds still go to Kafka.
+/// Removes a sink. It accepts no more messages; the records that it holds are still written to Kafka.
 #[utoipa::path(delete, path = "/api/v1/sinks/{name}", tag = "sinks",
     params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
     (status = 200, body = Reloaded),
@@ -113,7 +113,7 @@ async fn delete_sink(request: Request) -> Answer {
     request.carry_out(Part::Sink, "delete_sink", To::Removed).await
 }
 
-/// Pauses a sink: nothing new is sent to Kafka, what is on its way is finished. It goes on taking messages while its buffer has
+/// Pauses a sink: nothing new is sent to Kafka, what is on its way is finished. It continues to accept messages while its buffer has
 /// room; when that is full, the same happens as when Kafka cannot be reached. Its key `paused` becomes true.
 #[utoipa::path(post, path = "/api/v1/sinks/{name}/pause", tag = "sinks",
     params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
@@ -127,7 +127,7 @@ async fn pause_sink(request: Request) -> Answer {
     request.carry_out(Part::Sink, "pause_sink", To::Keys(keys)).await
 }
 
-/// Resumes a paused sink: what has waited goes to Kafka. Its key `paused` is removed.
+/// Resumes a paused sink: its waiting records are written to Kafka. Its key `paused` is removed.
 #[utoipa::path(post, path = "/api/v1/sinks/{name}/resume", tag = "sinks",
     params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
     (status = 200, body = Reloaded),
@@ -155,20 +155,20 @@ async fn put_cluster(request: Request, Sent(keys): Sent<Map<String, Value>>) -> 
     request.carry_out(Part::Cluster, "put_cluster", To::Entry(keys)).await
 }
 
-/// Removes a Kafka cluster that no sink goes to. Its connections close once the last record of a removed sink has gone.
+/// Removes a Kafka cluster that no sink uses. Its connections are closed once the last record of a removed sink is written.
 #[utoipa::path(delete, path = "/api/v1/clusters/{name}", tag = "kafka",
     params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
     (status = 200, body = Reloaded),
     (status = 404, body = Problem, content_type = "application/problem+json"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "A sink goes to it; nothing was changed"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "A sink uses it; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
 async fn delete_cluster(request: Request) -> Answer {
     request.carry_out(Part::Cluster, "delete_cluster", To::Removed).await
 }
 
 /// Creates a listener, or changes the one on that address; no connection is closed. The body has its keys as in
-/// `[[listener]]` of the configuration file. What can be changed holds from a client's next CONNECT on.
+/// `[[listener]]` of the configuration file. The changes apply to a client from its next CONNECT on.
 #[utoipa::path(put, path = "/api/v1/listeners/{address}", tag = "listeners",
     params(("address" = String, Path, description = "Its address, as in the configuration"), ChangeQuery),
     request_body(content = Object, description = "Keys of `[[listener]]`"), responses(
@@ -183,7 +183,7 @@ async fn put_listener(request: Request, Sent(keys): Sent<Map<String, Value>>) ->
 }
 
 /// Removes a listener. Its clients are disconnected, in MQTT 5.0 with DISCONNECT 0x98 (administrative action); their sessions
-/// stay as their own terms say. No other connection is closed.
+/// are kept as usual. No other connection is closed.
 #[utoipa::path(delete, path = "/api/v1/listeners/{address}", tag = "listeners",
     params(("address" = String, Path, description = "Its address, as in the configuration"), ChangeQuery), responses(
     (status = 200, body = Reloaded),

@@ -300,7 +300,7 @@ impl Partition {
         let gone: Vec<_> = self.segments.drain(..count).collect();
         let bytes = gone.iter().map(Segment::len).sum();
         let files = gone.iter().map(|segment| segment.source().path().to_owned()).collect();
-        tracing::info!(partition = %self.name, segments = count, bytes, log_start = self.log_start_offset(), "retention");
+        tracing::info!(partition = %self.name, segments = count, bytes, log_start = self.log_start_offset(), "deleted old segments (retention)");
         Ok(Some(Expired { dir: self.dir.clone(), files, bytes }))
     }
 

@@ -1,4 +1,4 @@
-//! Numbers of the process itself, as the kernel tells them.
+//! Numbers of the process itself, from the kernel.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,7 +12,7 @@ const fn spec(name: &'static str, kind: Kind, help: &'static str) -> Spec {
 
 /// What the kernel says, under the names that every Prometheus client library uses, and the build.
 pub const PROCESS: [Spec; 7] = [
-    spec("build_info", Kind::Gauge, "1; the label `version` is what counts."),
+    spec("build_info", Kind::Gauge, "Always 1; the label `version` has the version."),
     spec("process_start_time_seconds", Kind::Gauge, "Start time of the process, in seconds since 1970."),
     spec("process_cpu_seconds", Kind::Counter, "CPU time of all threads, user and system."),
     spec("process_resident_memory_bytes", Kind::Gauge, "Resident memory (RSS)."),
