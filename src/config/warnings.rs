@@ -13,6 +13,11 @@ use crate::rule::template::{Template, VARIABLES};
 /// Checks a configuration in which nothing is wrong.
 pub(super) fn check(document: &Document<'_>, config: &Config) {
     paths(document, config);
+    if document.has(Section::Telemetry) && config.telemetry.is_none() {
+        let fault =
+            Fault::new("has no effect without `otlp`").hint("add the URL of a collector, or remove the section");
+        document.source.warn(&document.spot(Section::Telemetry), fault);
+    }
     for (at, sink) in config.sinks.iter().enumerate().take(SINKS_MAX) {
         let warn = |key: &str, fault: Fault| document.source.warn(&document.spot_in(Section::Sink, at, key), fault);
         if Template::parse("${topic}").is_ok_and(|whole| whole == sink.topic) {

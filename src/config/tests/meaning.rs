@@ -40,8 +40,8 @@ fn defaults_go_together_on_any_number_of_cores() {
 /// Every default in the table can be read and lies within its own bounds.
 #[test]
 fn the_table_reads_its_own_defaults() {
-    let everything = "[kafka.main]\nbootstrap = 'a:1'\n[embedded]\n[spool]\n[[listener]]\nbind = '127.0.0.1:1'\n\
-                      [[sink]]\nkafka = 'main'\nname = 'a'\nfilters = '#'\ntopic = 'a'";
+    let everything = "[kafka.main]\nbootstrap = 'a:1'\n[embedded]\n[spool]\n[telemetry]\notlp = 'http://c'\n\
+                      [[listener]]\nbind = '127.0.0.1:1'\n[[sink]]\nkafka = 'main'\nname = 'a'\nfilters = '#'\ntopic = 'a'";
     let config = good(everything);
     for key in super::keys::KEYS {
         let super::keys::Absent::Is(default) = key.default else { continue };

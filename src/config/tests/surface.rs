@@ -193,6 +193,7 @@ fn what_is_legal_and_not_meant_is_a_warning() {
             "10:10: listener[0].receipts: has no effect",
         ),
         (sink("topic = 't'\n[[sink]]\nname='b'\nfilters='#'\ntopic='t'"), "written twice"),
+        ("[telemetry]\nservice_name = 'edge'".to_owned(), "1:2: telemetry: has no effect"),
     ] {
         let config = good(&text);
         assert!(config.warnings.to_string().contains(want), "{text}\n{}", config.warnings);
