@@ -285,7 +285,8 @@ impl World {
         // Rows wait of a sink that is in memory now: it is put back.
         let in_memory = why.contains("its buffer is now \"memory\"");
         let reads_fail = self.disk_reads_fail() && why.contains("the disk cannot read it");
-        if self.damaged && self.is_beyond_help(&why) {
+        // A damaged spool may refuse a start for this reason alone.
+        if self.damaged && why.contains("no readable checkpoint") {
             return self.moves_spool_away();
         }
         if in_memory && self.lives.iter().any(|life| life.sinks.iter().any(|sink| sink.buffer != Buffer::Memory)) {
@@ -296,13 +297,6 @@ impl World {
         let mut rng = self.crash_rng.clone();
         self.crash(End::Kill, &mut rng);
         self.crash_rng = rng;
-    }
-
-    /// Whether a damaged spool may refuse a start for this reason, or does so for a known fault.
-    fn is_beyond_help(&mut self, why: &str) -> bool {
-        why.contains("no readable checkpoint")
-            || (why.ends_with("not there") && self.judge.tolerates(Tolerated::SessionNotMoved))
-            || (why.contains("sink \"\"") && self.judge.tolerates(Tolerated::NamelessSink))
     }
 
     /// The operator has read that, and moves the spool away: what it had is lost. The process starts again.

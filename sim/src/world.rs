@@ -251,7 +251,9 @@ impl World {
         let calm = self.time;
         while !self.is_over() && self.judge.is_well() {
             let waited = self.time - calm;
-            if waited > 120 * S {
+            // What a flood leaves may go one record at a time.
+            let patience = if self.plan.hostile.flood { 300 * S } else { 120 * S };
+            if waited > patience {
                 let state = self.state();
                 self.judge.fails("progress", format!("not at rest {} s after the faults\n{state}", waited / S));
                 return;

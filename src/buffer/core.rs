@@ -104,7 +104,8 @@ impl Buffer {
         let (sessions, lost) = settings.sessions(disk, &recovered, &mut report)?;
         restored.sessions = sessions;
         let next_session = recovered.next_session();
-        let given_up = settings.given_up(&recovered.state);
+        let volatile = recovered.state.lanes().filter(|(_, lane)| lane.volatile);
+        report.given_up = volatile.map(|(_, lane)| lane.rows()).sum();
         let mut log = Log::new(settings.log.clone(), recovered);
         let logged = settings.clusters.iter().map(|sinks| sinks.iter().map(|terms| log.sink(&terms.name)).collect());
         let mut buffer = Self {
@@ -128,11 +129,9 @@ impl Buffer {
         for (cluster, restored) in restored.clusters.iter().enumerate() {
             buffer.lanes.extend(restored.lanes.iter().map(|lane| (lane.lane, (cluster, lane.sink))));
         }
-        for (name, rows) in given_up {
-            let sink = buffer.log.sink(&name);
+        if report.given_up > 0 {
             // The group is empty: it has a place.
-            buffer.log.discard_sink(sink).map_err(|_| OpenError::Discard { sink: name })?;
-            report.given_up += rows;
+            buffer.log.discard_volatile().map_err(|_| OpenError::Discard)?;
         }
         for number in lost {
             // No room: the next start finds it lost once more.

@@ -22,12 +22,9 @@ pub enum OpenError {
         /// The cause.
         error: ReadError,
     },
-    /// Rows of a sink that is not to outlive the process cannot be ended.
-    #[error("the rows of sink \"{sink}\" cannot be given up")]
-    Discard {
-        /// The sink.
-        sink: Box<str>,
-    },
+    /// Rows that are not to outlive the process that wrote them cannot be ended.
+    #[error("records of hybrid buffers that an earlier process wrote cannot be removed")]
+    Discard,
     /// It has rows of a sink that the configuration does not have.
     #[error(
         "{rows} records of sink \"{sink}\" are stored here, and the configuration has no such sink. Restore the sink until they are in Kafka (its filters may match nothing), or discard them by moving this directory away"
@@ -114,7 +111,7 @@ pub struct Report {
     pub rows: u64,
     /// Cuts that may or may not be in Kafka.
     pub cuts: u64,
-    /// Rows that were given up because their sink's buffer does not outlive the process.
+    /// Rows that were given up because their sink's buffer was not to outlive the process that wrote them.
     pub given_up: u64,
     /// Kept sessions.
     pub sessions: u64,
@@ -178,7 +175,7 @@ impl Settings {
     /// The first that has none.
     pub(super) fn check(&self, state: &State) -> Result<(), OpenError> {
         let mut rows: BTreeMap<&str, u64> = BTreeMap::new();
-        for (_, lane) in state.lanes().filter(|(_, lane)| lane.rows() > 0) {
+        for (_, lane) in state.lanes().filter(|(_, lane)| lane.rows() > 0 && !lane.volatile) {
             *rows.entry(&lane.sink).or_default() += lane.rows();
         }
         for (name, rows) in rows {
@@ -191,33 +188,29 @@ impl Settings {
         Ok(())
     }
 
-    /// Sinks whose rows do not outlive the process, with those that an earlier start has left.
-    pub(super) fn given_up(&self, state: &State) -> Vec<(Box<str>, u64)> {
-        let sinks = self.clusters.iter().flatten().filter(|terms| terms.keep == Keep::Hybrid);
-        let rows = |name: &str| -> u64 {
-            state.lanes().filter(|(_, lane)| *lane.sink == *name).map(|(_, lane)| lane.rows()).sum()
-        };
-        sinks.map(|terms| (terms.name.clone(), rows(&terms.name))).filter(|(_, rows)| *rows > 0).collect()
-    }
-
-    /// What the log has for each cluster; lanes of sinks that are given up are left out.
+    /// What the log has for each cluster; volatile lanes are left out.
     pub(super) fn restored(&self, recovered: &Recovered, report: &mut Report) -> Restored {
         let state = &recovered.state;
         let mut clusters = vec![RestoredCluster::default(); self.clusters.len()];
-        for (name, rows) in &recovered.voided {
+        // Where fates are open, these are counted with their lanes.
+        for (name, rows) in recovered.voided.iter().filter(|_| !recovered.fate_open) {
             if let Some((cluster, sink)) = self.find(name) {
                 clusters[cluster].unknown.push((sink, *rows));
             }
         }
         for (number, lane) in state.lanes() {
             let (Some((cluster, sink)), Some((first, end))) = (self.find(&lane.sink), lane.bounds()) else { continue };
-            if self.clusters[cluster][usize::from(sink.0)].keep == Keep::Hybrid {
+            if lane.volatile {
                 continue;
             }
             let (topic, partition) = (lane.topic.as_ref().to_owned(), lane.partition);
             let start = lane.spans().next().map(|span| (span.segment, span.position));
             let order = start.map_or(0, |(segment, position)| segment * self.log.segment_bytes + position);
             let of = state.incarnation_of(&lane.sink, &lane.topic).filter(|_| partition >= 0);
+            let open = lane.open_rows();
+            if open > 0 {
+                clusters[cluster].unknown.push((sink, open));
+            }
             clusters[cluster].lanes.push(RestoredLane {
                 sink,
                 topic,
@@ -225,6 +218,7 @@ impl Settings {
                 cluster: of.map_or_else(String::new, |of| of.cluster.as_ref().to_owned()),
                 topic_id: of.map_or(0, |of| of.topic_id),
                 partitions: of.map_or(0, |of| of.partitions),
+                landed: Some(lane.landed).filter(|offset| *offset >= 0),
                 lane: number,
                 first,
                 end,
@@ -234,10 +228,8 @@ impl Settings {
         }
         for cut in state.cuts() {
             let head = cut.head;
-            let Some((cluster, sink)) = state.lane(head.lane).and_then(|lane| self.find(&lane.sink)) else { continue };
-            if self.clusters[cluster][usize::from(sink.0)].keep == Keep::Hybrid {
-                continue;
-            }
+            let lane = state.lane(head.lane).filter(|lane| !lane.volatile);
+            let Some((cluster, _)) = lane.and_then(|lane| self.find(&lane.sink)) else { continue };
             let of = state.incarnation(head.incarnation);
             clusters[cluster].cuts.push(RestoredCut {
                 cut: head.cut,
@@ -301,7 +293,7 @@ impl Settings {
             let terms = &self.clusters[cluster][usize::from(sink.0)];
             let is_live = lane.lives(*number);
             // Its rows are given up: who has not got it to Kafka does not have it.
-            if is_live && terms.keep == Keep::Hybrid {
+            if is_live && lane.volatile {
                 return None;
             }
             let is_owed = is_live && terms.answered_on == AnsweredOn::Replicated;

@@ -1,6 +1,7 @@
 //! The buffer as the producer of one cluster sees it.
 
 use super::core::Buffer;
+use crate::kafka::producer::Keep;
 use crate::kafka::producer::row_log::{
     Ended, Fate, Incarnation, LoggedRow, NewCut, NewRows, NotNow, Origin, ReadBack, RowLog, RowRun, TakenCut,
 };
@@ -46,8 +47,11 @@ const fn known(of: Incarnation<'_>) -> Known<'_> {
 impl<D: Disk> RowLog for View<'_, D> {
     fn lane(&mut self, sink: SinkId, topic: &str, partition: i32, of: Incarnation<'_>) -> Result<u64, NotNow> {
         let buffer = &mut *self.buffer;
-        let logged = buffer.logged.get(self.cluster).and_then(|sinks| sinks.get(usize::from(sink.0)));
-        let lane = buffer.log.lane(*logged.ok_or(NotNow)?, topic, partition).map_err(not_now)?;
+        let place = usize::from(sink.0);
+        let logged = buffer.logged.get(self.cluster).and_then(|sinks| sinks.get(place));
+        let terms = buffer.settings.clusters.get(self.cluster).and_then(|sinks| sinks.get(place));
+        let volatile = terms.is_some_and(|terms| terms.keep == Keep::Hybrid);
+        let lane = buffer.log.lane(*logged.ok_or(NotNow)?, topic, partition, volatile).map_err(not_now)?;
         buffer.lanes.insert(lane, (self.cluster, sink));
         // Rows without a partition are of none.
         if partition >= 0 {

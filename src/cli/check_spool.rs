@@ -68,7 +68,7 @@ fn left(config: &Config, root: &Path) -> (Verdict, String) {
     if let Err(why) = found.refuse_homeless(config, root) {
         return (Verdict::Problem, why);
     }
-    let (rows, sessions, shards) = (found.live_rows(config), found.sessions(), found.shards());
+    let (rows, sessions, shards) = (found.live_rows(), found.sessions(), found.shards());
     if shards != config.service.shards && rows > 0 && config.spool.is_some() {
         let text = format!(
             "{shown} holds {rows} records of {shards} shards: the service runs with {shards} shards instead of {} until they are in Kafka",

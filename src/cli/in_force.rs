@@ -212,6 +212,7 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
         "record_bytes_max": of.record_bytes_max,
         "max_inflight": of.max_inflight,
         "expire_after": time(of.expire_after),
+        "unknown_topic_timeout": time(of.unknown_topic_timeout),
         "paused": of.paused,
         "dead_letters_topic": dead.and_then(|dead| dead.topic.clone()),
         "dead_letters_file": if of.no_dead_letters { Some("none".to_owned()) } else { file.map(|file| file.path.display().to_string()) },

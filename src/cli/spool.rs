@@ -282,6 +282,8 @@ fn kind(entry: &Entry<'_>) -> String {
         Entry::LanesForgotten { .. } => "lanes forgotten",
         Entry::IncarnationsForgotten { .. } => "incarnations forgotten",
         Entry::SinkEnded { .. } => "end of a sink",
+        Entry::VolatileEnded => "end of volatile lanes",
+        Entry::FateOpen => "rows that may be in Kafka",
         Entry::Batch { .. } => "batch",
     };
     name.to_owned()

@@ -67,7 +67,7 @@ fn write(folder: &Path) {
     let (mut log, mut disk) = (Log::new(settings, Recovered::default()), Files(folder, Vec::new()));
     for turn in 0..4u8 {
         let sink = log.sink("telemetry");
-        let lane = log.lane(sink, "readings", i32::from(turn % 2)).unwrap();
+        let lane = log.lane(sink, "readings", i32::from(turn % 2), false).unwrap();
         let mut builder = Builder::new(Vec::new());
         for _ in 0..3 {
             let headers = std::iter::empty::<(&[u8], &[u8])>();

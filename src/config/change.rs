@@ -259,6 +259,7 @@ impl Change {
         keys!(applied, true, filters, topic, key, value, value_format, headers, properties, metadata);
         keys!(applied, true, user_property_prefix);
         keys!(applied, true, compression, compression_level, linger, max_inflight, expire_after, paused);
+        keys!(applied, true, unknown_topic_timeout);
         if fits {
             keys!(applied, true, batch_bytes, record_bytes_max, spill_after);
         } else {

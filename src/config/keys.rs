@@ -354,7 +354,7 @@ pub(super) const KEYS: &[Key] = keys! {
         "Age at which metadata is refreshed even if nothing has changed.";
     Kafka.topics_max: Integer { min: 1, max: 10_000_000 }, Is("10000"),
         "Maximum number of topics of this cluster that a shard keeps in memory. Above seven eighths of it, topics without a message for five \
-         minutes are evicted. If none can be evicted, a message for another topic is refused: 5.0 clients get 0x97, 3.x clients are disconnected.";
+         minutes are evicted, and when it is reached, the least recently used of those without one for 20 seconds. If none can be evicted, a message for another topic is refused: 5.0 clients get 0x97, 3.x clients are disconnected.";
     Kafka.reconnect_backoff_min: Duration { min: ms(1), max: s(60) }, Is("\"50ms\""),
         "Wait before the second attempt to connect to a broker; it doubles with each attempt.";
     Kafka.reconnect_backoff_max: Duration { min: ms(10), max: s(600) }, Is("\"1s\""),
@@ -457,6 +457,10 @@ pub(super) const KEYS: &[Key] = keys! {
     Sink.expire_after: Duration { min: s(1), max: s(36_500 * DAY) }, From("never"),
         "A record that has waited this long and is not part of a batch in flight is dropped and counted, and its publisher gets an acknowledgement. \
          The message's own Message Expiry Interval applies too, whichever is shorter.";
+    Sink.unknown_topic_timeout: Duration { min: s(1), max: s(365 * DAY) }, Is("\"10m\""),
+        "Where `topic` is a template: the time for which records of a topic that Kafka does not have wait for it to be created. \
+         Then they are refused: they go to the dead letters if there are any, else their publisher is told. Records of a fixed topic, \
+         and acknowledged records that would be lost, wait without a limit.";
     Sink.paused: Flag, Is("false"),
         "If true, nothing new is sent to Kafka: records wait in the buffer, and when it is full, the same happens as when Kafka cannot be \
          reached. What is on its way is finished.";

@@ -286,6 +286,8 @@ pub struct Sink {
     pub max_inflight: usize,
     /// A record that has waited so long is dropped; `None`: none is.
     pub expire_after: Option<Duration>,
+    /// Where the topic is a template: how long records wait for a topic that Kafka does not have.
+    pub unknown_topic_timeout: Duration,
     /// Nothing is sent to Kafka: records wait.
     pub paused: bool,
     /// Where goes what Kafka refuses for good; `None`: nowhere, or to the file of [`Config::share_dead_letters_file`].
@@ -357,12 +359,6 @@ impl Buffer {
             Self::Hybrid => "hybrid",
             Self::HybridSaved => "hybrid-saved",
         }
-    }
-
-    /// Whether a start finds its rows again.
-    #[must_use]
-    pub const fn outlives_process(self) -> bool {
-        matches!(self, Self::Disk | Self::HybridSaved)
     }
 }
 

@@ -159,6 +159,7 @@ fn sink(
         record_bytes_max: usize::try_from(record_bytes_max).ok()?,
         max_inflight,
         expire_after,
+        unknown_topic_timeout: table.read("unknown_topic_timeout", values::duration),
         paused,
         no_dead_letters: dead_letters::is_off(table),
         is_removed: false,

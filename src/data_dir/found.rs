@@ -41,7 +41,8 @@ impl Found {
                     root.join("manifest.json").display()
                 ));
             }
-            for (_, lane) in recovered.state.lanes() {
+            // The next start gives up what is volatile.
+            for (_, lane) in recovered.state.lanes().filter(|(_, lane)| !lane.volatile) {
                 let rows = lane.rows();
                 if rows > 0 {
                     *found.rows.entry((lane.sink.to_string(), lane.topic.to_string())).or_default() += rows;
@@ -67,10 +68,9 @@ impl Found {
         self.sessions
     }
 
-    /// Rows that go on: those of sinks whose rows outlive the process.
-    pub(crate) fn live_rows(&self, config: &Config) -> u64 {
-        let goes_on = |sink: &str| buffer(config, sink).is_some_and(Buffer::outlives_process);
-        self.rows.iter().filter(|((sink, _), _)| goes_on(sink)).map(|(_, rows)| rows).sum()
+    /// Rows that go on: all but those that the next start gives up.
+    pub(crate) fn live_rows(&self) -> u64 {
+        self.rows.values().sum()
     }
 
     /// Where the configuration names a data directory, no other will do, and no empty one either: its volume may not be

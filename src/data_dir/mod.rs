@@ -80,7 +80,7 @@ fn prepare_by(config: &mut Config, client: impl Fn(&[u8]) -> Result<String, Stri
     let directory = found.directory().unwrap_or_else(DataDirId::random);
     config.service.data_dir_id = Some(directory);
     let (has, wanted) = (found.shards(), config.service.shards);
-    let live = found.live_rows(config);
+    let live = found.live_rows();
     if has == 0 {
         make(&data_dir, Manifest::new(directory, wanted), |_, _| Ok(()))?;
         tracing::info!(data_dir_id = %directory, shards = wanted, "new spool in {}", root.display());

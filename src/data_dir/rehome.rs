@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::config::{Config, DataDirId};
 use crate::session::client_id;
 use crate::shard::router::owner;
-use crate::spool::{Log, Recovered, Settings, State};
+use crate::spool::{Log, ReadError, Recovered, Settings, State};
 
 use super::files::Files;
 use super::make;
@@ -44,11 +44,14 @@ pub(super) fn rehome(
         let recovered = files.recovered(shard)?;
         let mut reader = recovered.reader();
         for session in recovered.state.sessions() {
-            let read = reader.session(&files, session).map(|read| read.map(<[u8]>::to_vec));
-            let read = read.map_err(|error| format!("{}: session {session}: {error}", folder.display()))?;
-            let Some(payload) = read else {
-                lost += 1;
-                continue;
+            let payload = match reader.session(&files, session) {
+                Ok(Some(payload)) => payload.to_vec(),
+                // Damaged, or its segment is gone: the others are moved.
+                Ok(None) | Err(ReadError::Missing) => {
+                    lost += 1;
+                    continue;
+                }
+                Err(error) => return Err(format!("{}: session {session}: {error}", folder.display())),
             };
             let open = open_ids(&recovered.state, session);
             let client = client(&payload).map_err(|why| format!("{}: session {session}: {why}", folder.display()))?;

@@ -67,8 +67,9 @@ fn shard(config: &Config, shard: usize, work: impl FnOnce(&mut Log)) {
 
 /// Rows in one block; those of an open packet id if they have an origin.
 fn rows(log: &mut Log, sink: &str, topic: &str, count: u32, origin: Option<(u64, u16)>) -> (u64, Run) {
+    let volatile = sink == "h";
     let sink = log.sink(sink);
-    let lane = log.lane(sink, topic, 2).unwrap();
+    let lane = log.lane(sink, topic, 2, volatile).unwrap();
     let mut builder = Builder::new(Vec::new());
     for _ in 0..count {
         let headers = std::iter::empty::<(&[u8], &[u8])>();
@@ -266,7 +267,7 @@ fn with_rows_the_spools_number_of_shards_holds_and_that_is_said() {
     // Rows of a hybrid buffer do not go on: they hold nothing up.
     shard(&first, 1, |log| {
         let sink = log.sink("a");
-        let (lane, run) = (log.lane(sink, "t", 2).unwrap(), Run { first: 0, count: 5 });
+        let (lane, run) = (log.lane(sink, "t", 2, false).unwrap(), Run { first: 0, count: 5 });
         log.end_rows(lane, &[run], crate::spool::Reason::Dropped).unwrap();
     });
     let mut other = config(dir.path(), 4, &rest);

@@ -55,6 +55,11 @@ pub enum Outcome {
     Refused(i16),
 }
 
+impl Outcome {
+    /// What was stored of it cannot be read any more (as KAFKA_STORAGE_ERROR): the publisher may send it again.
+    pub const LOST: Self = Self::Refused(56);
+}
+
 /// A topic as metadata describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicMetadata {

@@ -180,6 +180,7 @@ table!(
     PayloadFieldMissing, Counter, "payload_field_missing", "A template asks for a field that the payload does not have.";
     TooLarge, Counter, "too_large", "The record is larger than `record_bytes_max`.";
     TopicInvalid, Counter, "topic_invalid", "The rendered name is not a valid Kafka topic name.";
+    TopicUnknown, Counter, "topic_unknown", "Kafka has had no such topic for longer than `unknown_topic_timeout`.";
     TopicForbidden, Counter, "topic_forbidden", "Kafka's ACLs do not allow writing to the topic, or Kafka refused the topic.";
     TooManyTopics, Counter, "too_many_topics", "`topics_max` topics are in use.";
     SpoolFull, Counter, "spool_full", "The spool is full and `when_full` is `refuse`.";

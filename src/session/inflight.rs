@@ -75,11 +75,15 @@ impl Slot {
         self.owed == 0 && !self.opening
     }
 
-    /// Refused, and no sink has it.
-    pub(super) fn is_nowhere(self) -> bool {
-        self.is_done() && self.code.is_error() && !self.landed
+    /// Refused, and no sink has it; or what a sink had stored of it is lost. The next attempt is a new message.
+    pub(super) fn may_come_anew(self) -> bool {
+        self.is_done() && self.code.is_error() && (!self.landed || self.code == LOST)
     }
 }
+
+/// What stands for a message of which a sink has lost what it had stored (damage on the disk). A 3.x client, which cannot be told,
+/// would else be disconnected at each repeat, for ever; other sinks get it twice.
+pub const LOST: ReasonCode = ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR;
 
 /// What came of one call of [`super::Session::drain_answers`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

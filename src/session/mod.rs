@@ -31,7 +31,7 @@ mod will;
 
 pub use connect::{Refused, refuse};
 pub use end::{End, Violation};
-pub use inflight::Drained;
+pub use inflight::{Drained, LOST};
 pub use keep_alive::{Check, KeepAlive};
 pub use keeping::Note;
 pub use packets::Next;

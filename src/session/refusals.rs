@@ -11,7 +11,7 @@ const fn words(reason: ReasonCode) -> Option<&'static str> {
     Some(match reason {
         ReasonCode::UNSPECIFIED_ERROR => "Kafka rejected the record",
         ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR => {
-            "the record is too large, or a user property that the server needs is missing"
+            "the record is too large, a user property that the server needs is missing, or the stored record is damaged"
         }
         ReasonCode::NOT_AUTHORIZED => "Kafka does not allow writing to the topic",
         ReasonCode::TOPIC_NAME_INVALID => "the topic does not give a valid Kafka topic name",

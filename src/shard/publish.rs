@@ -104,7 +104,7 @@ impl Objection {
                 ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR
             }
             Self::Absent(Absent::PayloadPath) => ReasonCode::PAYLOAD_FORMAT_INVALID,
-            Self::Refusal(Refusal::TopicInvalid) => ReasonCode::TOPIC_NAME_INVALID,
+            Self::Refusal(Refusal::TopicInvalid | Refusal::TopicUnknown) => ReasonCode::TOPIC_NAME_INVALID,
             Self::Refusal(Refusal::TopicForbidden) => ReasonCode::NOT_AUTHORIZED,
             Self::Refusal(Refusal::TooManyTopics) | Self::SpoolFull => ReasonCode::QUOTA_EXCEEDED,
         }
@@ -117,6 +117,7 @@ impl Objection {
             Self::Absent(Absent::PayloadPath) => RefusalReason::PayloadFieldMissing,
             Self::Refusal(Refusal::TooLarge) => RefusalReason::TooLarge,
             Self::Refusal(Refusal::TopicInvalid) => RefusalReason::TopicInvalid,
+            Self::Refusal(Refusal::TopicUnknown) => RefusalReason::TopicUnknown,
             Self::Refusal(Refusal::TopicForbidden) => RefusalReason::TopicForbidden,
             Self::Refusal(Refusal::TooManyTopics) => RefusalReason::TooManyTopics,
             Self::SpoolFull => RefusalReason::SpoolFull,
@@ -130,6 +131,7 @@ impl Objection {
             Self::Absent(Absent::PayloadPath) => "PAYLOAD_PATH_MISSING",
             Self::Refusal(Refusal::TooLarge) => "TOO_LARGE",
             Self::Refusal(Refusal::TopicInvalid) => "TOPIC_INVALID",
+            Self::Refusal(Refusal::TopicUnknown) => "TOPIC_UNKNOWN",
             Self::Refusal(Refusal::TopicForbidden) => "TOPIC_FORBIDDEN",
             Self::Refusal(Refusal::TooManyTopics) => "TOO_MANY_TOPICS",
             Self::SpoolFull => "SPOOL_FULL",

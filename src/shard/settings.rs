@@ -104,6 +104,7 @@ fn sink(sink: &Sink, shards: usize) -> SinkSettings {
         compression_level: sink.compression_level,
         record_bytes_max: sink.record_bytes_max,
         expire_after: sink.expire_after,
+        unknown_topic_timeout: unknown_topic_timeout(sink),
         paused: sink.paused,
         max_inflight: sink.max_inflight,
         answered_on: match sink.acknowledge {
@@ -120,6 +121,14 @@ fn sink(sink: &Sink, shards: usize) -> SinkSettings {
         spill_after: usize::try_from(sink.spill_after / shards.max(1) as u64).unwrap_or(usize::MAX),
         ..SinkSettings::default()
     }
+}
+
+/// How long rows wait for a topic that Kafka does not have: without a limit where all go to one topic, which an operator has yet to
+/// create, and where they were acknowledged and nothing but memory would remember them.
+fn unknown_topic_timeout(sink: &Sink) -> Option<std::time::Duration> {
+    let is_told = matches!(sink.acknowledge, Acknowledge::Leader | Acknowledge::Replicated);
+    let ends_well = sink.dead_letters.is_some() || is_told;
+    (sink.topic.as_literal().is_none() && ends_well).then_some(sink.unknown_topic_timeout)
 }
 
 /// What each sink may hold of the disk buffer, bytes.

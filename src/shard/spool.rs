@@ -110,11 +110,7 @@ impl Core {
                 let producer = &mut self.outlets.upstreams[cluster].producer;
                 producer.restore(found.lanes, found.cuts);
                 found.lost.into_iter().for_each(|(sink, rows)| producer.lost_before(sink, rows));
-                if report.fate_open {
-                    producer.fate_open();
-                } else {
-                    found.unknown.into_iter().for_each(|(sink, rows)| producer.outcome_unknown(sink, rows));
-                }
+                found.unknown.into_iter().for_each(|(sink, rows)| producer.outcome_unknown(sink, rows));
             }
             self.restore_sessions(&sessions, io.now()).map_err(|why| self.cannot_take_up(&why))?;
             self.tell_recovered(&report, io);

@@ -20,7 +20,7 @@ use crate::mqtt::reason::ReasonCode;
 use crate::rules::Rules;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId, WallMs};
 use crate::service::resolver::Question;
-use crate::session::{Receipt, SessionKey};
+use crate::session::{LOST, Receipt, SessionKey};
 
 use super::connection::{Kind, Timer};
 use super::mail::Mail;
@@ -338,6 +338,7 @@ impl Core {
             if let Some(session) = sessions.get_mut(key) {
                 let code = match outcome {
                     Outcome::Delivered | Outcome::DeadLettered => ReasonCode::SUCCESS,
+                    Outcome::LOST => LOST,
                     Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
                 };
                 if let Some(receipt) = landed.filter(|_| session.wants_receipts()).and_then(|at| receipt(members, at)) {

@@ -5,7 +5,7 @@
 use super::entry::{Entry, Span};
 use super::format::{entry_len, first_len};
 use super::lists::{Listed, Runs, Spans};
-use super::state::State;
+use super::state::{Lane, State};
 
 /// Bytes that each thing takes in a checkpoint. Of a span the most that there is, numbers of any size.
 const BASE: u64 = 200;
@@ -103,8 +103,9 @@ impl State {
         }
         let mut spans: Vec<Span> = Vec::new();
         for (number, lane) in &self.lanes {
-            let (partition, next) = (lane.partition, lane.next);
-            Entry::Lane { lane: *number, partition, next, sink: &lane.sink, topic: &lane.topic }.put(out);
+            let Lane { partition, next, open_below, landed, volatile, .. } = *lane;
+            let (sink, topic) = (&*lane.sink, &*lane.topic);
+            Entry::Lane { lane: *number, partition, next, open_below, landed, volatile, sink, topic }.put(out);
             spans.clear();
             spans.extend(lane.spans());
             for some in spans.chunks(SPANS_MAX) {

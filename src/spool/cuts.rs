@@ -85,9 +85,17 @@ impl Log {
     pub fn discard_sink(&mut self, sink: usize) -> Result<(), Refused> {
         let name = self.state.sinks.get(sink).ok_or(Refused::Unknown)?.0.clone();
         self.put(&Entry::SinkEnded { sink: &name }, 1)?;
-        let of = |lane: &u64| self.ahead.lanes.get(lane).is_some_and(|lane| lane.sink == sink);
-        let cuts: Vec<u64> = self.ahead.cuts.iter().filter(|(_, (lane, _))| of(lane)).map(|(cut, _)| *cut).collect();
-        cuts.into_iter().for_each(|cut| self.ahead.closed(cut));
+        self.ahead.close_all(|lane| lane.sink == sink);
+        Ok(())
+    }
+
+    /// Ends all rows and cuts of volatile lanes, which only an earlier process needed.
+    ///
+    /// # Errors
+    /// [`Refused::Busy`].
+    pub fn discard_volatile(&mut self) -> Result<(), Refused> {
+        self.put(&Entry::VolatileEnded, 1)?;
+        self.ahead.close_all(|lane| lane.volatile);
         Ok(())
     }
 

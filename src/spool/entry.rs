@@ -37,11 +37,13 @@ pub enum Kind {
     Segment = 23,
     SessionAt = 24,
     Opened = 25,
+    VolatileEnded = 26,
+    FateOpen = 27,
 }
 
 impl Kind {
     /// All, by their numbers.
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 23] = [
         Self::Rows,
         Self::Cut,
         Self::Done,
@@ -63,6 +65,8 @@ impl Kind {
         Self::Segment,
         Self::SessionAt,
         Self::Opened,
+        Self::VolatileEnded,
+        Self::FateOpen,
     ];
 
     pub(super) fn from_number(number: u8) -> Option<Self> {
@@ -338,6 +342,12 @@ pub enum Entry<'a> {
         partition: i32,
         /// The number that its next row gets.
         next: u64,
+        /// Rows with lower numbers may be in Kafka, and no entry says so.
+        open_below: u64,
+        /// Offset behind the last batch of these rows that Kafka has acknowledged; −1: not known.
+        landed: i64,
+        /// Its rows are of the process that wrote them alone: a start ends what an earlier one has left.
+        volatile: bool,
         /// Sink.
         sink: &'a str,
         /// Topic.
@@ -390,6 +400,10 @@ pub enum Entry<'a> {
         /// Its name.
         sink: &'a str,
     },
+    /// Everything in volatile lanes has ended, cuts too.
+    VolatileEnded,
+    /// Damage may have hit what became of rows: all that live here may be in Kafka.
+    FateOpen,
     /// A Kafka batch as a partition of the embedded log holds it (see [`super::batches`]). A shard's log has none.
     Batch {
         /// The batch, format v2, its base offset in place.

@@ -256,13 +256,15 @@ impl Log {
         self.state.sink(name)
     }
 
-    /// The lane of a sink, topic and partition, made where it is new. A lane that has neither live rows nor open cuts nor
+    /// The lane of a sink, topic and partition, made where it is new; a `volatile` one is ended by the next start. Rows
+    /// that came before in one that is not keep those behind them there: order is that of one lane. A lane that has neither live rows nor open cuts nor
     /// open packet ids is forgotten after a segment or two without use, and its number with it: ask here for each batch.
     ///
     /// # Errors
     /// [`Refused::TooMany`], [`Refused::Busy`].
-    pub fn lane(&mut self, sink: usize, topic: &str, partition: i32) -> Result<u64, Refused> {
-        if let Some(lane) = self.ahead.find(sink, topic, partition) {
+    pub fn lane(&mut self, sink: usize, topic: &str, partition: i32, volatile: bool) -> Result<u64, Refused> {
+        let volatile = volatile && !self.holds(sink, topic, partition);
+        if let Some(lane) = self.ahead.find(sink, topic, partition, volatile) {
             if let Some(lane) = self.ahead.lanes.get_mut(&lane) {
                 lane.touched = self.gathering;
             }
@@ -271,11 +273,24 @@ impl Log {
         let name = self.state.sinks.get(sink).ok_or(Refused::Unknown)?.0.clone();
         let lane = self.ahead.next_lane;
         self.account_for(super::checkpoint::LANE + (name.len() + topic.len()) as u64, 4)?;
-        self.put(&Entry::Lane { lane, partition, next: 0, sink: &name, topic }, 2)?;
+        self.put(
+            &Entry::Lane { lane, partition, next: 0, open_below: 0, landed: -1, volatile, sink: &name, topic },
+            2,
+        )?;
         self.waiting.account += super::checkpoint::LANE + (name.len() + topic.len()) as u64;
         let topic = topic.into();
-        self.ahead.add(lane, LaneAhead { sink, topic, partition, next: 0, incarnation: None, touched: self.gathering });
+        let touched = self.gathering;
+        self.ahead.add(lane, LaneAhead { sink, topic, partition, next: 0, volatile, incarnation: None, touched });
         Ok(lane)
+    }
+
+    /// Whether the lane of this name that outlives the process has anything.
+    fn holds(&self, sink: usize, topic: &str, partition: i32) -> bool {
+        let lane = self.ahead.find(sink, topic, partition, false);
+        lane.is_some_and(|number| {
+            let next = self.ahead.lanes.get(&number).map_or(0, |lane| lane.next);
+            self.state.lane(number).is_none_or(|lane| !lane.spans.is_empty() || lane.named > 0 || lane.next < next)
+        })
     }
 
     /// Takes rows, all or none. Returns the number of the first; they stand in [`Log::group`].

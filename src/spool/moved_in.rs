@@ -32,19 +32,21 @@ impl Log {
 
     /// As [`Log::lane`], of a log that has no rows yet: its first number is taken.
     fn lane_with_a_row_gone(&mut self, sink: usize, topic: &str, partition: i32) -> Result<u64, Refused> {
-        if let Some(lane) = self.ahead.find(sink, topic, partition) {
+        if let Some(lane) = self.ahead.find(sink, topic, partition, false) {
             return Ok(lane);
         }
         let name = self.state.sinks.get(sink).ok_or(Refused::Unknown)?.0.clone();
         let (lane, next) = (self.ahead.next_lane, GONE + 1);
         let account = LANE + (name.len() + topic.len()) as u64;
         self.account_for(account, 4)?;
-        self.put(&Entry::Lane { lane, partition, next, sink: &name, topic }, 2)?;
+        self.put(
+            &Entry::Lane { lane, partition, next, open_below: 0, landed: -1, volatile: false, sink: &name, topic },
+            2,
+        )?;
         self.waiting.account += account;
-        self.ahead.add(
-            lane,
-            LaneAhead { sink, topic: topic.into(), partition, next, incarnation: None, touched: self.gathering },
-        );
+        let (topic, touched) = (topic.into(), self.gathering);
+        let known = LaneAhead { sink, topic, partition, next, volatile: false, incarnation: None, touched };
+        self.ahead.add(lane, known);
         Ok(lane)
     }
 }

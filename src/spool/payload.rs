@@ -35,6 +35,8 @@ impl Entry<'_> {
             Self::LanesForgotten { .. } => Kind::LanesForgotten,
             Self::IncarnationsForgotten { .. } => Kind::IncarnationsForgotten,
             Self::SinkEnded { .. } => Kind::SinkEnded,
+            Self::VolatileEnded => Kind::VolatileEnded,
+            Self::FateOpen => Kind::FateOpen,
             Self::Batch { .. } => Kind::Batch,
         }
     }
@@ -69,8 +71,9 @@ impl Entry<'_> {
                 out.u64(*begun).u32(*part);
                 out.u64(*next_incarnation).u64(*next_lane).u64(*next_cut).u64(*next_session);
             }
-            Self::Lane { lane, partition, next, sink, topic } => {
-                out.u64(*lane).u32(*partition as u32).u64(*next).text(sink).text(topic);
+            Self::Lane { lane, partition, next, open_below, landed, volatile, sink, topic } => {
+                out.u64(*lane).u32(*partition as u32).u64(*next).u64(*open_below).u64(*landed as u64);
+                out.u16(u16::from(*volatile)).text(sink).text(topic);
             }
             Self::Spans { lane, spans } => spans.put(out.u64(*lane)),
             Self::Segment { segment, salt, end } => {
@@ -81,6 +84,7 @@ impl Entry<'_> {
             }
             Self::CheckpointEnd { last } => _ = out.u8(u8::from(*last)),
             Self::LanesForgotten { lanes: numbers } | Self::IncarnationsForgotten { numbers } => numbers.put(out),
+            Self::VolatileEnded | Self::FateOpen => {}
             Self::SinkEnded { sink } => _ = out.bytes(sink.as_bytes()),
             Self::Batch { batch } => {
                 out.bytes(batch);
@@ -107,6 +111,9 @@ fn put_rows(out: &mut Out<'_>, rows: &Rows<'_>) {
 
 /// Bytes of a rows entry's payload before its lists.
 pub(super) const ROWS_HEAD_BYTES: usize = 40;
+
+/// Of a lane's flags: its rows are of the process that wrote them alone. The other bits are free.
+const VOLATILE: u16 = 1;
 
 /// Of a cut's partition: the batch goes without its records' times.
 const TIMELESS: u32 = 1 << 31;
@@ -164,6 +171,9 @@ pub(super) fn parse(kind: Kind, payload: &[u8]) -> Option<Entry<'_>> {
             lane: input.u64()?,
             partition: input.u32()? as i32,
             next: input.u64()?,
+            open_below: input.u64()?,
+            landed: input.u64()? as i64,
+            volatile: input.u16()? & VOLATILE != 0,
             sink: input.text()?,
             topic: input.text()?,
         },
@@ -178,6 +188,8 @@ pub(super) fn parse(kind: Kind, payload: &[u8]) -> Option<Entry<'_>> {
         Kind::CheckpointEnd => Entry::CheckpointEnd { last: input.u8()? == 1 },
         Kind::LanesForgotten => Entry::LanesForgotten { lanes: Runs::parse(&mut input)? },
         Kind::IncarnationsForgotten => Entry::IncarnationsForgotten { numbers: Runs::parse(&mut input)? },
+        Kind::VolatileEnded => Entry::VolatileEnded,
+        Kind::FateOpen => Entry::FateOpen,
         Kind::SinkEnded => Entry::SinkEnded { sink: std::str::from_utf8(input.rest()).ok()? },
         Kind::Batch => Entry::Batch { batch: input.rest() },
     };

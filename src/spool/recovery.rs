@@ -73,7 +73,7 @@ pub struct Recovered {
     pub state: State,
     /// Damage among durable bytes that were read; the rest of them counts.
     pub rot: Vec<Rot>,
-    /// Live rows whose segment is gone: lane and numbers. They are no longer in the state.
+    /// Live rows whose segment is gone, or whose lane has lost its name: lane and numbers. They are no longer in the state.
     pub missing: Vec<(u64, Run)>,
     /// Segments that held durable groups and have no readable header: what only they say is lost.
     pub unreadable: Vec<u64>,

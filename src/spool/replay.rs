@@ -9,6 +9,7 @@ use super::lists::Runs;
 use super::parts::FoundPart;
 use super::recovery::{Looked, Recovered, Unproven};
 use super::segment::entry_at;
+use super::state::Lane;
 
 /// Rows of a gap in a lane's numbers behind damage, at most: a larger one was left out.
 const LOST_MAX: u64 = 1 << 16;
@@ -100,11 +101,18 @@ impl Recovered {
         &mut self.unproven.get_or_insert_with(note).entries
     }
 
-    /// Ends what cannot be: rows whose segment is gone, and cuts of which some rows are.
+    /// Notes that fates are open, and ends what cannot be: rows whose segment is gone or whose lane has lost its name, and cuts
+    /// of which some rows are.
     pub(super) fn settle(&mut self, found: &BTreeMap<u64, u64>) {
-        let gone = |(lane, span): (u64, Span)| (!found.contains_key(&span.segment)).then_some((lane, span.run));
-        let lanes = self.state.lanes().flat_map(|(number, lane)| lane.spans().map(move |span| (number, *span)));
-        self.missing = lanes.filter_map(gone).collect();
+        if self.fate_open {
+            self.end(&Entry::FateOpen);
+        }
+        let is_gone = |lane: &Lane, span: &Span| lane.is_nameless() || !found.contains_key(&span.segment);
+        let gone = |(number, lane): (u64, &Lane)| {
+            let spans = lane.spans().filter(|span| is_gone(lane, span));
+            spans.map(|span| (number, span.run)).collect::<Vec<_>>()
+        };
+        self.missing = self.state.lanes().flat_map(gone).collect();
         for (lane, run) in self.missing.clone() {
             let (reason, rows) = (super::Reason::Rotten, Runs::new(std::slice::from_ref(&run)));
             self.end(&Entry::EndRows { lane, reason, rows });

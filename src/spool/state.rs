@@ -23,12 +23,41 @@ pub struct Lane {
     pub partition: i32,
     /// The number that its next row gets.
     pub next: u64,
+    /// Rows with lower numbers may be in Kafka, and no entry says so: damage may have hit it.
+    pub open_below: u64,
+    /// Offset behind the last batch of its rows that Kafka has acknowledged, in the lane's own partition; −1: not known.
+    pub landed: i64,
+    /// Its rows are of the process that wrote them alone: a start ends what an earlier one has left.
+    pub volatile: bool,
     /// The sink's place in [`State::sinks`].
     pub(super) sink_index: usize,
     /// Open cuts and open packet ids that name it.
     pub(super) named: u64,
     /// Live rows (neither done nor ended), by the first number of each span.
     pub(super) spans: BTreeMap<u64, Span>,
+}
+
+impl Lane {
+    /// Whether the entry that had its names is damaged: nobody knows where its rows were to go.
+    pub(super) fn is_nameless(&self) -> bool {
+        self.sink.is_empty() && self.topic.is_empty()
+    }
+
+    /// Live rows that may be in Kafka, though no cut says so.
+    #[must_use]
+    pub fn open_rows(&self) -> u64 {
+        let open = self.spans().take_while(|span| span.run.first < self.open_below);
+        open.map(|span| span.run.end().min(self.open_below) - span.run.first).sum()
+    }
+}
+
+/// What an entry says of a lane beside its names.
+struct NewLane {
+    partition: i32,
+    next: u64,
+    open_below: u64,
+    landed: i64,
+    volatile: bool,
 }
 
 /// A segment that holds something.
@@ -170,7 +199,10 @@ impl State {
                 self.name(cut.lane, 1);
                 self.cuts.insert(cut.cut, taken);
             }
-            Entry::Done { cut, lane, rows, .. } => self.end(Some(*cut), *lane, *rows, true),
+            Entry::Done { cut, lane, base_offset, rows } => {
+                self.landed(*cut, *lane, *base_offset, *rows);
+                self.end(Some(*cut), *lane, *rows, true);
+            }
             Entry::EndRows { lane, reason, rows } => {
                 self.refused(*lane, *rows, *reason);
                 self.end(None, *lane, *rows, true);
@@ -208,8 +240,10 @@ impl State {
             Entry::IncarnationsForgotten { numbers } => {
                 numbers.iter().flat_map(|run| run.first..run.end()).for_each(|number| self.retire_incarnation(number));
             }
-            Entry::Lane { lane, partition, next, sink, topic } => {
-                self.named_lane(*lane, *partition, *next, sink, topic)
+            Entry::Lane { lane, partition, next, open_below, landed, volatile, sink, topic } => {
+                let (partition, next, open_below) = (*partition, *next, *open_below);
+                let new = NewLane { partition, next, open_below, landed: *landed, volatile: *volatile };
+                self.named_lane(*lane, new, sink, topic);
             }
             Entry::Spans { lane, spans } => spans.iter().for_each(|span| self.insert(*lane, span)),
             Entry::Segment { segment, salt, end } => {
@@ -219,7 +253,9 @@ impl State {
             Entry::SessionAt { session, segment, position, bytes } => {
                 self.session_at(*session, (*segment, *position, *bytes));
             }
-            Entry::SinkEnded { sink } => self.sink_ended(sink),
+            Entry::SinkEnded { sink } => self.end_lanes(|lane| *lane.sink == **sink),
+            Entry::VolatileEnded => self.end_lanes(|lane| lane.volatile),
+            Entry::FateOpen => self.lanes.values_mut().for_each(|lane| lane.open_below = lane.next),
             Entry::Commit { .. } | Entry::CheckpointEnd { .. } | Entry::Batch { .. } => {}
         }
     }
@@ -289,6 +325,15 @@ impl State {
         }
     }
 
+    /// Kafka has a cut, at this offset: where the log of its partition goes on, if the lane is of that.
+    fn landed(&mut self, cut: u64, lane: u64, base_offset: i64, rows: Runs<'_>) {
+        let partition = self.cuts.get(&cut).map(|cut| cut.head.partition);
+        let lane = self.lanes.get_mut(&lane).filter(|lane| Some(lane.partition) == partition);
+        if let (Some(lane), 0..) = (lane, base_offset) {
+            lane.landed = base_offset.saturating_add_unsigned(rows.iter().map(|run| run.count).sum());
+        }
+    }
+
     fn end(&mut self, cut: Option<u64>, lane: u64, rows: Runs<'_>, settled: bool) {
         if let Some(cut) = cut {
             self.next_cut = self.next_cut.max(cut + 1);
@@ -324,9 +369,9 @@ impl State {
         }
     }
 
-    fn sink_ended(&mut self, sink: &str) {
-        let lanes: Vec<u64> =
-            self.lanes.iter().filter(|(_, lane)| *lane.sink == *sink).map(|(number, _)| *number).collect();
+    /// Everything in some lanes has ended.
+    fn end_lanes(&mut self, which: impl Fn(&Lane) -> bool) {
+        let lanes: Vec<u64> = self.lanes.iter().filter(|(_, lane)| which(lane)).map(|(number, _)| *number).collect();
         let cuts: Vec<u64> =
             self.cuts.values().map(|cut| cut.head).filter(|cut| lanes.contains(&cut.lane)).map(|cut| cut.cut).collect();
         cuts.into_iter().for_each(|cut| self.drop_cut(cut));
@@ -335,22 +380,24 @@ impl State {
         }
     }
 
-    /// A lane; without a name, if the entry that had it is damaged.
+    /// A lane; nameless, if the entry that had its names is damaged.
     fn known_lane(&mut self, lane: u64) -> &mut Lane {
         if !self.lanes.contains_key(&lane) {
-            self.named_lane(lane, super::UNPLACED, 0, "", "");
+            let new = NewLane { partition: super::UNPLACED, next: 0, open_below: 0, landed: -1, volatile: false };
+            self.named_lane(lane, new, "", "");
         }
         self.lanes.get_mut(&lane).expect("made above")
     }
 
-    fn named_lane(&mut self, number: u64, partition: i32, next: u64, sink: &str, topic: &str) {
+    fn named_lane(&mut self, number: u64, new: NewLane, sink: &str, topic: &str) {
         self.next_lane = self.next_lane.max(number + 1);
         let sink_index = self.sink(sink);
         let sink = self.sinks[sink_index].0.clone();
         let spans = BTreeMap::new();
         let topic: Arc<str> = Arc::from(topic);
         self.size.names += (sink.len() + topic.len()) as u64;
-        let new = Lane { sink, topic, partition, next, sink_index, named: 0, spans };
+        let NewLane { partition, next, open_below, landed, volatile } = new;
+        let new = Lane { sink, topic, partition, next, open_below, landed, volatile, sink_index, named: 0, spans };
         if let Some(mut old) = self.lanes.insert(number, new) {
             self.size.names -= (old.sink.len() + old.topic.len()) as u64;
             let bytes: u64 = old.spans.values().map(|span| span.bytes).sum();
@@ -361,6 +408,8 @@ impl State {
             self.sinks[sink_index].2 += rows;
             if let Some(lane) = self.lanes.get_mut(&number) {
                 lane.next = next.max(old.next);
+                lane.open_below = open_below.max(old.open_below);
+                lane.landed = landed.max(old.landed);
                 lane.named = old.named;
                 lane.spans.append(&mut old.spans);
             }

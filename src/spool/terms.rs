@@ -116,6 +116,7 @@ pub(super) struct LaneAhead {
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
     pub(super) next: u64,
+    pub(super) volatile: bool,
     /// What its rows were last placed by.
     pub(super) incarnation: Option<(u64, Arc<Incarnation>)>,
     /// The group that was being gathered when it was last asked for or used.
@@ -165,8 +166,8 @@ impl Ahead {
         }
         for (number, lane) in state.lanes() {
             let (sink, topic, partition) = (lane.sink_index, lane.topic.clone(), lane.partition);
-            let next = lane.next + left_out;
-            ahead.add(number, LaneAhead { sink, topic, partition, next, incarnation: None, touched: group });
+            let (next, volatile) = (lane.next + left_out, lane.volatile);
+            ahead.add(number, LaneAhead { sink, topic, partition, next, volatile, incarnation: None, touched: group });
         }
         for cut in state.cuts() {
             let head = &cut.head;
@@ -180,10 +181,11 @@ impl Ahead {
     }
 
     /// The lane of this name.
-    pub(super) fn find(&self, sink: usize, topic: &str, partition: i32) -> Option<u64> {
+    pub(super) fn find(&self, sink: usize, topic: &str, partition: i32, volatile: bool) -> Option<u64> {
+        let wanted = (sink, topic, partition, volatile);
         let same = |number: &u64| {
             let lane = self.lanes.get(number);
-            lane.is_some_and(|lane| (lane.sink, &*lane.topic, lane.partition) == (sink, topic, partition))
+            lane.is_some_and(|lane| (lane.sink, &*lane.topic, lane.partition, lane.volatile) == wanted)
         };
         self.by_name.find(Self::hash(&self.hasher, sink, topic, partition), same).copied()
     }
@@ -225,6 +227,13 @@ impl Ahead {
         let window =
             entry.or_insert_with(|| Window { sink: lane.sink, topic: topic.clone(), partition, identity, cuts: 0 });
         window.into_mut().cuts += 1;
+    }
+
+    /// The cuts of some lanes are open no more.
+    pub(super) fn close_all(&mut self, which: impl Fn(&LaneAhead) -> bool) {
+        let of = |lane: &u64| self.lanes.get(lane).is_some_and(&which);
+        let cuts: Vec<u64> = self.cuts.iter().filter(|(_, (lane, _))| of(lane)).map(|(cut, _)| *cut).collect();
+        cuts.into_iter().for_each(|cut| self.closed(cut));
     }
 
     pub(super) fn closed(&mut self, cut: u64) {

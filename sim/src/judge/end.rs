@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use forebay::config::WhenFull;
 
 use crate::kafka::{Entry, State as EntryState};
-use crate::plan::{Buffer, Level, Settings};
+use crate::plan::{Buffer, Level, Settings, SinkPlan};
 use crate::process::End;
 use crate::time::{EPOCH_MS, S};
 use crate::world::World;
@@ -74,7 +74,7 @@ impl World {
         }
         let allowed = counted.expired + counted.dropped + counted.rotten;
         let early = missing.iter().filter(|(_, early)| *early).count();
-        if (missing.len() as u64 > allowed || early > 0) && !self.is_tolerated_loss(sink) {
+        if missing.len() as u64 > allowed || early > 0 {
             let text = format!(
                 "sink {sink}: {} answered messages are missing, {early} of them deleted by retention before their time, \
                  {counted:?}: {:?}",
@@ -113,6 +113,7 @@ impl World {
     /// Copies beyond what publishers have asked for must be counted as unknown outcomes of that sink.
     fn judge_doubles(&mut self, sink: usize) {
         let plan = &self.settings.sinks[sink];
+        let in_memory = self.lives.iter().any(|life| life.sinks[sink].buffer != Buffer::Disk);
         let (mut twice, mut which) = (0, Vec::new());
         for (number, message) in (0u32..).zip(&self.messages) {
             if !plan.takes(&message.topic) {
@@ -125,11 +126,13 @@ impl World {
             let most = by_topic.values().copied().max().unwrap_or(0);
             let allowed = match (message.qos, plan.buffer) {
                 (0, _) => 1,
+                // Published by each process until the log has noted that it was; without a disk its record is noted nowhere.
+                (1, _) if message.is_will && in_memory => self.judge.ends.len() as u64 + 1,
                 (1, _) => u64::from(message.sends),
                 // The packet id may have gone with the row.
                 _ if self.judge.excused.contains(&number) => u64::from(message.sends),
                 // A session that is gone cannot know; without a disk nor can another process.
-                (_, Buffer::Disk) if self.lives.iter().all(|life| life.sinks[sink].buffer == Buffer::Disk) => {
+                (_, Buffer::Disk) if !in_memory => {
                     message.attempts.iter().map(|(session, _)| session).collect::<HashSet<_>>().len() as u64
                 }
                 (..) => message.attempts.len() as u64,
@@ -218,17 +221,20 @@ impl World {
             || (volatile && processes.len() > 1)
             || copies.iter().any(orphan)
             || (refused && !self.judge.ends.is_empty())
-            || (message.sends > 1 && (plan.expire_ms.is_some() || self.may_drop() || self.was_refused(number, sink)))
+            || (message.sends > 1 && (plan.expire_ms.is_some() || self.may_drop() || self.was_refused(number)))
     }
 
-    pub(super) fn may_drop(&self) -> bool {
+    pub(crate) fn may_drop(&self) -> bool {
         let drops = |life: &Settings| life.spool.is_some_and(|spool| spool.when_full == WhenFull::DropOldest);
         self.lives.iter().any(drops)
     }
 
-    fn was_refused(&self, number: u32, sink: usize) -> bool {
-        let plan = &self.settings.sinks[sink];
-        let topic = plan.kafka_topic(&self.messages[number as usize].topic);
-        self.refused.contains(&(plan.cluster, topic))
+    /// Whether a message may have been refused, by one of its sinks and so for all of them. Its sender need not know: the answer
+    /// may have been lost with its connection.
+    fn was_refused(&self, number: u32) -> bool {
+        let topic = &self.messages[number as usize].topic;
+        let mut takers = self.settings.sinks.iter().filter(|plan| plan.takes(topic));
+        let by_topic = |plan: &SinkPlan| self.refused.contains(&(plan.cluster, plan.kafka_topic(topic)));
+        takers.any(by_topic) || self.messages.iter().any(|m| m.refused_as == Some(QUOTA_EXCEEDED))
     }
 }

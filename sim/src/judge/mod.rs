@@ -154,15 +154,6 @@ impl World {
         counted
     }
 
-    /// Whether the cause of a known fault was there by which a sink loses rows.
-    pub(crate) fn is_tolerated_loss(&mut self, sink: usize) -> bool {
-        let became_hybrid = self.lives.windows(2).any(|two| {
-            let [before, after] = [&two[0].sinks[sink], &two[1].sinks[sink]].map(|sink| sink.buffer);
-            after == Buffer::Hybrid && before != Buffer::Hybrid
-        });
-        became_hybrid && self.judge.tolerates(Tolerated::BecameHybrid)
-    }
-
     /// Whether a message of a sink is in its dead letters.
     #[must_use]
     pub fn is_dead_lettered(&self, message: u32, sink: u8) -> bool {
@@ -212,9 +203,6 @@ impl World {
             // What was dropped to make room counts as taken; how many that may be shows in the end.
             let excused = expires || self.may_drop() || self.judge.excused.contains(&message);
             if !there && !dead && !excused {
-                if self.is_tolerated_loss(sink) {
-                    continue;
-                }
                 let text = format!("message {message} was answered at {level:?}, and sink {sink} does not have it");
                 self.judge.fails("early", text);
             }

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::batch::Measured;
-use super::error::INVALID_TOPIC;
+use super::error::{INVALID_TOPIC, UNKNOWN_TOPIC};
 use super::kept::Notes;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::share::TopicId;
@@ -96,6 +96,7 @@ impl Producer {
             Some(index) => match self.topics[index as usize].refused {
                 None => Ok(Some(TopicId(index))),
                 Some(INVALID_TOPIC) => Err(Refusal::TopicInvalid),
+                Some(UNKNOWN_TOPIC) => Err(Refusal::TopicUnknown),
                 Some(_) => Err(Refusal::TopicForbidden),
             },
             None if !topic_name::is_valid(topic) => Err(Refusal::TopicInvalid),

@@ -19,9 +19,6 @@ use crate::kafka::types::Outcome;
 use crate::record::HEADER_LEN;
 use crate::runtime::seam::Monotonic;
 
-/// Kafka's code for a disk that cannot be read.
-const STORAGE_ERROR: i16 = 56;
-
 /// Rows of one lane that are on the disk and not in memory.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
@@ -300,7 +297,7 @@ impl Producer {
         let mut tickets = Tickets::default();
         backlog.owed.take_before(backlog.next, &mut tickets);
         if !tickets.is_empty() {
-            self.outbox.finished.push(Finished::new(tickets, Outcome::Refused(STORAGE_ERROR), true));
+            self.outbox.finished.push(Finished::new(tickets, Outcome::LOST, true));
         }
     }
 
@@ -317,7 +314,7 @@ impl Producer {
             }
         }
         if !tickets.is_empty() {
-            self.outbox.finished.push(Finished::new(tickets, Outcome::Refused(STORAGE_ERROR), true));
+            self.outbox.finished.push(Finished::new(tickets, Outcome::LOST, true));
         }
         backlog.next = end.max(backlog.next + 1);
         let rows = u64::from(rows).min(backlog.rows);

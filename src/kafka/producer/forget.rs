@@ -1,4 +1,5 @@
-//! Names given back: when `topics_max` is near, topics without rows for long make room for others.
+//! Names given back: when `topics_max` is near, topics without rows for long make room for others; when it is reached, those
+//! without rows that were used least recently.
 
 use super::partition::Partition;
 use super::topic::Topic;
@@ -15,11 +16,13 @@ impl Producer {
 
     /// Forgets idle topics if room is short; looks no more often than pays.
     pub(super) fn make_room_for_topics(&mut self, now: Monotonic) {
-        let max = self.settings.topics_max;
-        if self.known_topics() < max - max / 8 || now < self.forget_at {
+        let (max, long) = (self.settings.topics_max, self.settings.topic_idle);
+        let full = self.known_topics() >= max;
+        let (pause, unused) = if full { (long / 64, long / 16) } else { (long / 16, long) };
+        if self.known_topics() < max - max / 8 || now < self.looked_for_idle.after(pause) {
             return;
         }
-        self.forget_at = now.after(self.settings.topic_idle / 16);
+        self.looked_for_idle = now;
         let idle = |topic: &Topic| {
             topic.memory == 0
                 && topic.backlogs.is_empty()
@@ -27,12 +30,14 @@ impl Producer {
                 && !topic.placing
                 && !topic.vacant
                 && topic.refused.is_none()
-                && topic.used_at.after(self.settings.topic_idle) <= now
+                && topic.used_at.after(unused) <= now
                 && topic.partitions.iter().all(|partition| partition.work.is_none() && partition.spooled.is_none())
         };
-        let idle = (0u32..).zip(&self.topics).filter(|(_, topic)| idle(topic)).map(|(index, _)| index);
-        let idle: Vec<u32> = idle.take(FORGOTTEN_MAX).collect();
-        idle.into_iter().for_each(|index| self.forget(index, now));
+        let idle = (0u32..).zip(&self.topics).filter(|(_, topic)| idle(topic));
+        let mut idle: Vec<(Monotonic, u32)> = idle.map(|(index, topic)| (topic.used_at, index)).collect();
+        idle.sort_unstable();
+        let most = if full { FORGOTTEN_MAX.min(max / 8 + 1) } else { FORGOTTEN_MAX };
+        idle.into_iter().take(most).for_each(|(_, index)| self.forget(index, now));
     }
 
     /// Whoever looks at the place of a forgotten topic (a timer, a note that its linger is over) finds no work there.

@@ -1,7 +1,7 @@
 //! What the wire client learns for the producer: topics and their leaders, producer ids, whether Kafka is there.
 
 use super::batch::Batch;
-use super::error::{FORBIDDEN, INVALID_TOPIC};
+use super::error::{FORBIDDEN, INVALID_TOPIC, UNKNOWN_TOPIC};
 use super::news::{News, UNKNOWN_AFTER};
 use super::partition::Partition;
 use super::timers::Timer;
@@ -26,7 +26,12 @@ impl Producer {
         match metadata.error {
             0 if !metadata.leaders.is_empty() => self.topic_known(index, metadata, now),
             code @ (FORBIDDEN | INVALID_TOPIC) => self.topic_refused(index, code, now),
-            _ => self.leaders(index, &[], &[], now),
+            code => {
+                self.leaders(index, &[], &[], now);
+                if code == UNKNOWN_TOPIC && self.is_unknown_for_long(index, now) {
+                    self.topic_refused(index, code, now);
+                }
+            }
         }
         let topic = &mut self.topics[index as usize];
         topic.asked_until = None;
@@ -46,7 +51,16 @@ impl Producer {
         }
     }
 
+    /// Kafka has no such topic: whether that has been so for as long as the sink waits.
+    fn is_unknown_for_long(&mut self, index: u32, now: Monotonic) -> bool {
+        let topic = &mut self.topics[index as usize];
+        let since = *topic.unknown_since.get_or_insert(now);
+        let timeout = self.sinks[topic.sink].settings.unknown_topic_timeout;
+        topic.count == 0 && timeout.is_some_and(|timeout| since.after(timeout) <= now)
+    }
+
     fn topic_known(&mut self, index: u32, metadata: &TopicMetadata, now: Monotonic) {
+        self.topics[index as usize].unknown_since = None;
         let leaders = &*metadata.leaders;
         if !self.topic_id(index, metadata.id, leaders.len(), now) {
             return;
@@ -108,15 +122,18 @@ impl Producer {
     /// Kafka takes nothing for this topic: rows that no partition has yet are refused. Rows in partitions hear it from
     /// their leader.
     fn topic_refused(&mut self, index: u32, code: i16, now: Monotonic) {
-        if self.topics[index as usize].count == 0 {
-            // What is not in the log yet goes there first: its answer says so, and its dead letter must outlive a crash. It
-            // hears it from the next metadata.
-            let is_staged = |batch: &mut Batch| batch.kept.is_staged(batch.count);
-            while let Some(batch) = self.topics[index as usize].unplaced.pop_front_if(is_staged) {
-                self.end_refused(index, None, batch, code);
-            }
-        }
         self.refuse_topic(index, code, now);
+        self.refuse_unplaced(index);
+    }
+
+    /// Refuses rows without a partition that are in memory, if their topic takes none. What is not in the log yet goes there
+    /// first: its answer says so, and its dead letter must outlive a crash. It hears it from the next metadata.
+    pub(super) fn refuse_unplaced(&mut self, index: u32) {
+        let Some(code) = self.topics[index as usize].refuses() else { return };
+        let is_staged = |batch: &mut Batch| batch.kept.is_staged(batch.count);
+        while let Some(batch) = self.topics[index as usize].unplaced.pop_front_if(is_staged) {
+            self.end_refused(index, None, batch, code);
+        }
     }
 
     /// New rows are refused at the door for a while; then one may try again.

@@ -114,6 +114,8 @@ pub enum Refusal {
     TooLarge,
     /// Kafka has no topics of this name.
     TopicInvalid,
+    /// Kafka has had no such topic for longer than the sink waits for it.
+    TopicUnknown,
     /// Kafka said that we may not write there.
     TopicForbidden,
     /// One topic more than `topics_max`.
@@ -203,8 +205,8 @@ pub struct Producer {
     topics: Vec<Topic>,
     /// Places among them that are free.
     vacant: Vec<u32>,
-    /// When idle topics may be looked for again.
-    forget_at: Monotonic,
+    /// When idle topics were looked for last.
+    looked_for_idle: Monotonic,
     slow_partitions: u64,
     dispatcher: Dispatcher,
     serial: u64,
@@ -249,7 +251,7 @@ impl Producer {
             sinks: sinks.collect(),
             topics: Vec::new(),
             vacant: Vec::new(),
-            forget_at: Monotonic(0),
+            looked_for_idle: Monotonic(0),
             slow_partitions: 0,
             dispatcher: Dispatcher::new(&settings),
             serial: 0,

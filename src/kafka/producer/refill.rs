@@ -210,7 +210,9 @@ impl Producer {
         if self.topics[index as usize].backlogs.is_empty() {
             return false;
         }
-        if !self.is_known(index, now) || self.topics[index as usize].growth.is_some() {
+        // Those of a topic that takes nothing are read to be refused.
+        let refuses = self.topics[index as usize].refuses().is_some();
+        if !(self.is_known(index, now) || refuses) || self.topics[index as usize].growth.is_some() {
             return true;
         }
         let topic = &mut self.topics[index as usize];
@@ -249,6 +251,7 @@ impl Producer {
             topic.backlogs.insert(place, backlog);
         }
         self.may_place(index);
+        self.refuse_unplaced(index);
         !self.topics[index as usize].backlogs.is_empty()
     }
 

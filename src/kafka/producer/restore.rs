@@ -48,8 +48,14 @@ impl Producer {
             if !lane.cluster.is_empty() {
                 self.elsewhere.push((index, Rc::from(&*lane.cluster)));
             }
+            let landed = lane.landed;
             let (lane, next, end, rows) = (lane.lane, lane.first, lane.end, lane.rows);
             self.put_backlog(index, partition, Backlog { lane, next, end, rows, ..Backlog::default() });
+            if let Ok(number) = usize::try_from(partition) {
+                // An answer with a lower offset is of another log: the topic was recreated since.
+                let place = &mut self.topics[index as usize].partitions[number];
+                place.log_next = place.log_next.max(landed);
+            }
         }
         cuts.sort_unstable_by_key(|cut| cut.cut);
         for cut in cuts {
@@ -96,19 +102,12 @@ impl Producer {
             let topic = &mut self.topics[index as usize];
             (topic.id, topic.count, topic.growth, topic.gone_from) = (0, 0, None, None);
             (topic.restoring, topic.was_placed) = (self.rules.takes_turns(), true);
+            topic.partitions.iter_mut().for_each(Partition::begin_other_log);
             for number in 0..topic.partitions.len() {
                 self.void_all_restored(Key { topic: index, partition: number as u32 }, true);
             }
             let to = Rc::clone(&self.cluster);
             self.tell(index, |sink, topic| News::OtherCluster { sink, topic, from: cluster, to });
-        }
-    }
-
-    /// What the log knew of the fate of rows may be damaged: some that were restored may be in Kafka. They are sent, and
-    /// counted.
-    pub fn fate_open(&mut self) {
-        for sink in &mut self.sinks {
-            sink.stats.outcome_unknown += sink.stats.recovered;
         }
     }
 

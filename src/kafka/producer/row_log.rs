@@ -257,6 +257,8 @@ pub struct RestoredLane {
     pub topic_id: u128,
     /// See there.
     pub partitions: u32,
+    /// Offset behind the last batch of these rows that Kafka has acknowledged.
+    pub landed: Option<i64>,
     /// The lane.
     pub lane: u64,
     /// Number of the first live row.

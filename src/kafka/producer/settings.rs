@@ -102,6 +102,8 @@ pub struct SinkSettings {
     pub max_inflight: usize,
     /// Rows that have not been cut so long after they were taken are dropped.
     pub expire_after: Option<Duration>,
+    /// Rows of a topic that Kafka has not known for so long are refused; `None`: they wait until it does.
+    pub unknown_topic_timeout: Option<Duration>,
     /// When the publisher is answered.
     pub answered_on: AnsweredOn,
     /// Where its rows are kept.
@@ -129,6 +131,7 @@ impl Default for SinkSettings {
             record_bytes_max: 1024 * 1024,
             max_inflight: super::window::WINDOW,
             expire_after: None,
+            unknown_topic_timeout: None,
             answered_on: AnsweredOn::Replicated,
             keep: Keep::Memory,
             spill_after: 16 * 1024 * 1024,

@@ -66,7 +66,9 @@ pub(super) struct Topic {
     pub(super) placing: bool,
     /// Where rows without a key go, batch by batch.
     pub(super) sticky: usize,
-    /// Kafka's word that it will take nothing here (17, 29), for a while.
+    /// Since when Kafka has said that there is no such topic.
+    pub(super) unknown_since: Option<Monotonic>,
+    /// Why Kafka will take nothing here (17, 29; 3, if there has been no such topic for long), for a while.
     pub(super) refused: Option<i16>,
     /// When that ends.
     pub(super) refused_until: Monotonic,
@@ -119,6 +121,7 @@ impl Topic {
             place: Place::default(),
             placing: false,
             sticky: usize::MAX,
+            unknown_since: None,
             refused: None,
             refused_until: Monotonic(0),
             refused_timer: Monotonic(0),
@@ -146,6 +149,11 @@ impl Topic {
         let is_settled = !self.restoring && self.growth.is_none() && self.gone_from.is_none();
         let count = if is_settled { self.count } else { 0 };
         Incarnation { cluster, topic_id: self.id, partitions: u32::try_from(count).unwrap_or(u32::MAX) }
+    }
+
+    /// Why its rows will not get partitions, if Kafka takes none of them and has never said how many there are.
+    pub(super) fn refuses(&self) -> Option<i16> {
+        self.refused.filter(|_| self.count == 0)
     }
 
     /// Whether a new row goes straight into a partition.

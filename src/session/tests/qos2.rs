@@ -202,6 +202,29 @@ fn before_5_0_a_refusal_after_one_sink_took_it_is_never_doubled() {
 }
 
 #[test]
+fn what_a_sink_has_lost_may_be_sent_once_more() {
+    for waits in [true, false] {
+        let mut shard = Shard::default();
+        let old = client(&mut shard, Version::V311);
+        let row = shard.open(old, &publish(QoS::ExactlyOnce, 7), 2);
+        shard.complete(old, row, R::SUCCESS);
+        if waits {
+            shard.complete(old, row, LOST);
+            assert_eq!(shard.drain(old), Drained { answered: 0, refused: Some(LOST) });
+        }
+        shard.end(old, if waits { End::NotExpressible } else { End::Lost });
+        if !waits {
+            shard.complete(old, row, LOST);
+        }
+        let c = client(&mut shard, Version::V311);
+        let row = shard.open(c, &publish(QoS::ExactlyOnce, 7), 2);
+        shard.complete(c, row, R::SUCCESS);
+        shard.complete(c, row, R::SUCCESS);
+        assert_eq!(shard.answers(c), ["pubrec 7"], "waits: {waits}");
+    }
+}
+
+#[test]
 fn an_id_is_not_leaked_when_its_publish_was_never_routed() {
     let mut shard = Shard::default();
     let c = client(&mut shard, Version::V311);

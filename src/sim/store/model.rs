@@ -147,6 +147,7 @@ fn restored(state: &State) -> Restored {
             cluster: String::new(),
             topic_id: 0,
             partitions: 0,
+            landed: None,
             lane,
             first: number,
             end: 0,

@@ -7,7 +7,7 @@ use super::support::{
 };
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::simulated::SimDisk;
-use crate::spool::{Completion, HEADER_BYTES, Log, Origin, Reason, Recovered, Run, State, recover};
+use crate::spool::{Completion, Entry, HEADER_BYTES, Log, Origin, Reason, Recovered, Run, State, recover};
 
 /// A log under random work, and a model of what it was told.
 struct World {
@@ -57,7 +57,7 @@ impl World {
         // Some of it is used for a while and then no more; partition -1 has no place yet.
         let sink = self.log.sink("sink");
         let topic = format!("topic-{}", self.turns / 40);
-        let Ok(lane) = self.log.lane(sink, &topic, self.random.i32(-1..4)) else { return };
+        let Ok(lane) = self.log.lane(sink, &topic, self.random.i32(-1..4), topic.ends_with('1')) else { return };
         let values: Vec<Vec<u8>> = (0..self.random.usize(1..6))
             .map(|_| {
                 let len = self.random.usize(1..300);
@@ -323,7 +323,9 @@ fn rot_in_the_newest_segment_is_reported_and_the_rest_goes_on() {
                 let header = bit < HEADER_BYTES * 8;
                 assert!(header || (found.rot.len() == 1 && found.fate_open), "trial {trial}: bit {bit}");
                 let lost = log.state().cuts().count() as i64 - found.state.cuts().count() as i64;
-                assert!(lost <= 1, "trial {trial}: bit {bit} cost {lost} cuts");
+                // The names of a lane are worth all that is in it.
+                let nameless = !found.missing.is_empty();
+                assert!(lost <= 1 || nameless, "trial {trial}: bit {bit} cost {lost} cuts");
             }
             // The only checkpoint of a log with one segment.
             Err(error) => assert!(matches!(error, crate::spool::RecoverError::NoCheckpoint(_)), "{error}"),
@@ -349,7 +351,9 @@ fn a_damaged_checkpoint_is_made_up_for_by_the_segment_before() {
         // Its last commit: only the successor's header says that this group was durable.
         hurt.bytes(old)[end as usize - 20] ^= 1;
         let found = recovered(&hurt);
-        assert_eq!(placeless(&found.state), placeless(log.state()), "byte {at}");
+        let mut open = log.state().clone();
+        open.apply(0, 0, 0, &Entry::FateOpen);
+        assert_eq!(placeless(&found.state), placeless(&open), "byte {at}");
         assert!(found.rot.len() == 2 && found.fate_open, "byte {at}: {:?}", found.rot);
     }
 }

@@ -75,7 +75,7 @@ proptest! {
             Entry::Released { session, packet_id },
             Entry::Commit { group: a, start: a ^ 9, wall_ms: d, count: b, checksum: b ^ 1 },
             Entry::Checkpoint { begun: a, part: 7, next_incarnation: a ^ 12, next_lane: a ^ 8, next_cut: a, next_session: a ^ 3 },
-            Entry::Lane { lane, partition: f, next: a, sink: &sink, topic: &topic },
+            Entry::Lane { lane, partition: f, next: a, open_below: a >> 1, landed: d, volatile: b % 2 == 1, sink: &sink, topic: &topic },
             Entry::Spans { lane, spans: Spans::new(&spans) },
             Entry::Segment { segment: a, salt: a ^ 2, end: d as u64 },
             Entry::SessionAt { session, segment: a ^ 4, position: d as u64, bytes: 9 },
@@ -83,6 +83,8 @@ proptest! {
             Entry::LanesForgotten { lanes: rows },
             Entry::IncarnationsForgotten { numbers: rows },
             Entry::SinkEnded { sink: &sink },
+            Entry::VolatileEnded,
+            Entry::FateOpen,
         ];
         for entry in &all {
             check(entry);

@@ -20,7 +20,7 @@ fn settings(seed: u64) -> Settings {
 /// The lane of that index, whatever its number is now.
 fn name(log: &mut Log, index: usize) -> Result<u64, Refused> {
     let sink = log.sink(&format!("sink-{}", index % 3));
-    log.lane(sink, &format!("topic-{}", index / 5), index as i32 - 1)
+    log.lane(sink, &format!("topic-{}", index / 5), index as i32 - 1, false)
 }
 
 struct Full {

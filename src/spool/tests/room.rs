@@ -209,7 +209,7 @@ fn too_many_lanes_are_refused_before_a_checkpoint_fills_a_segment() {
     let refused = (0..10_000).find_map(|n| {
         settle(&mut log, &mut disk);
         let sink = log.sink("sink");
-        log.lane(sink, &format!("topic-{n}"), 0).and_then(|lane| put(&mut log, lane, &[vec![1]])).err()
+        log.lane(sink, &format!("topic-{n}"), 0, false).and_then(|lane| put(&mut log, lane, &[vec![1]])).err()
     });
     assert_eq!(refused, Some(Refused::TooMany));
     assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
@@ -221,7 +221,7 @@ fn lanes_that_nothing_needs_leave_room_though_no_rows_come_to_fill_the_segment()
     for n in 0..2_000 {
         let sink = log.sink("sink");
         let topic = format!("topic-{n}-{}", "long".repeat(50));
-        log.lane(sink, &topic, 0).expect("the idle ones go");
+        log.lane(sink, &topic, 0, false).expect("the idle ones go");
         settle(&mut log, &mut disk);
         assert!(log.space() > 0, "after {n}");
         assert!(disk.found().len() <= 4, "{}", disk.found().len());

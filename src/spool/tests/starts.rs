@@ -27,12 +27,13 @@ fn a_log_is_open_when_the_last_group_that_was_found_is_durable() {
     assert!(!again.is_open() && again.state().live_rows() == 1, "found, not durable");
     let group = again.group() - 1;
     assert!(again.durable() < group);
-    let mut cut_off = killed.clone();
+    let cut_off = killed.clone();
     settle(&mut again, &mut killed);
     assert!(again.is_open() && again.durable() >= group && again.state().live_rows() == 2);
     killed.power_cut(&mut random);
     assert_eq!(recovered(&killed).state.live_rows(), 2, "no power cut takes it back any more");
     let lost = std::iter::repeat_with(|| {
+        let mut cut_off = cut_off.clone();
         cut_off.power_cut(&mut random);
         recovered(&cut_off).state.live_rows()
     });

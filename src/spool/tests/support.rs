@@ -6,6 +6,7 @@ use crate::record::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::checkpoint::Writing;
 use crate::spool::simulated::SimDisk;
+use crate::spool::state::Lane;
 use crate::spool::{
     Deadline, Entry, Known, Log, NewCut, NewRows, Origin, Read, Recovered, Refused, Run, Settings, Span, Spans, State,
     recover,
@@ -38,7 +39,7 @@ pub(super) fn records(values: &[Vec<u8>]) -> Vec<u8> {
 /// The lane of a sink by name.
 pub(super) fn lane(log: &mut Log, sink: &str, topic: &str, partition: i32) -> u64 {
     let sink = log.sink(sink);
-    log.lane(sink, topic, partition).expect("a lane")
+    log.lane(sink, topic, partition, false).expect("a lane")
 }
 
 pub(super) fn put(log: &mut Log, lane: u64, values: &[Vec<u8>]) -> Result<Run, Refused> {
@@ -131,9 +132,14 @@ pub(super) fn placeless(state: &State) -> State {
         let runs: Vec<Run> = out.lanes[&lane].spans().map(|span| span.run).collect();
         let (sink, topic) = (out.lanes[&lane].sink.clone(), out.lanes[&lane].topic.clone());
         let named = out.lanes[&lane].named;
-        let (partition, next) = (out.lanes[&lane].partition, out.lanes[&lane].next);
+        let Lane { partition, next, open_below, landed, volatile, .. } = out.lanes[&lane];
         out.lanes.remove(&lane);
-        out.apply(0, 0, 0, &Entry::Lane { lane, partition, next, sink: &sink, topic: &topic });
+        out.apply(
+            0,
+            0,
+            0,
+            &Entry::Lane { lane, partition, next, open_below, landed, volatile, sink: &sink, topic: &topic },
+        );
         let spans: Vec<Span> = runs.into_iter().map(|run| Span { run, segment: 0, position: 0, bytes: 0 }).collect();
         out.apply(0, 0, 0, &Entry::Spans { lane, spans: Spans::new(&spans) });
         out.lanes.get_mut(&lane).expect("it").named = named;

@@ -57,6 +57,8 @@ pub(crate) struct HandLog {
     /// Rows handed back.
     pub(crate) read: u64,
     pub(crate) dones: Vec<(u64, i64)>,
+    /// A start finds where the last of them landed.
+    pub(crate) keeps_landed: bool,
     /// Rows that may live: more are not taken. And sinks of which none are.
     pub(crate) rows_max: Option<usize>,
     pub(crate) full_of: Vec<SinkId>,
@@ -106,9 +108,22 @@ impl HandLog {
             let (sink, topic, partition) = (*sink, topic.clone(), *partition);
             let known = state.known.get(&(sink, topic.clone())).filter(|_| partition >= 0 && self.keeps_known).cloned();
             let (cluster, topic_id, partitions) = known.unwrap_or_default();
-            let restored =
-                RestoredLane { sink, topic, partition, cluster, topic_id, partitions, lane, first, end, rows, order };
-            Some(restored)
+            let landed =
+                self.dones.last().map(|(_, offset)| offset + 1).filter(|_| partition >= 0 && self.keeps_landed);
+            Some(RestoredLane {
+                sink,
+                topic,
+                partition,
+                cluster,
+                topic_id,
+                partitions,
+                landed,
+                lane,
+                first,
+                end,
+                rows,
+                order,
+            })
         });
         let lanes = lanes.collect();
         let cuts = state.cuts.values().map(|(cut, ..)| cut.clone()).collect();

@@ -4,7 +4,7 @@ use super::hand::{Hand, read, values};
 use super::logged::disk;
 use super::recreated::metadata;
 use crate::kafka::producer::{AnsweredOn, Keep};
-use crate::kafka::types::{NodeId, TopicMetadata};
+use crate::kafka::types::{NodeId, ProduceResult, TopicMetadata};
 use crate::record::BatchView;
 use crate::record::murmur2::partition;
 
@@ -169,4 +169,42 @@ fn what_memory_has_behind_rows_of_a_partition_that_is_gone_goes_before_younger_r
         hand.wait_ms(50);
     }
     assert_eq!(sent, ["row 1", "row 2", "row 3"]);
+}
+
+/// A late request of the process before landed first in the recreated topic, and what is sent again behind it is taken.
+#[test]
+fn after_a_restart_an_offset_that_is_too_low_shows_that_the_topic_was_recreated() {
+    let mut hand = super::logged::known(disk());
+    let first = hand.poll_synced().remove(0);
+    hand.answer(&first, 0);
+    hand.poll_synced();
+    let cut = [(); 3].map(|()| {
+        hand.append("t", None);
+        hand.poll_synced().remove(0)
+    });
+    hand.log.keeps_landed = true;
+    let mut hand = hand.killed(disk(), 8);
+    hand.producer.on_metadata(&[super::hand::topic("t", &[0])], hand.now);
+    let mut again = hand.poll_synced();
+    assert_eq!(super::hand::identities(&again), [super::hand::identity(&cut[0])], "one goes first");
+    let below = |request: &crate::kafka::types::ProduceRequest, error, base_offset| {
+        [ProduceResult { topic: "t".into(), partition: request.batches[0].partition, error, base_offset }]
+    };
+    // The new log has the second one and nothing else.
+    hand.producer.on_produced(again[0].id, &below(&again[0], 45, -1), 0, hand.now);
+    for _ in 0..50 {
+        hand.wait_ms(1_000);
+        again = hand.poll_synced();
+        let Some(request) = again.first() else { continue };
+        let (id, ..) = super::hand::identity(request);
+        let sequence = super::hand::identity(request).2;
+        if id == 7 && sequence == 3 {
+            hand.producer.on_produced(request.id, &below(request, 0, 1), 0, hand.now);
+            break;
+        }
+        hand.producer.on_produced(request.id, &below(request, 45, -1), 0, hand.now);
+    }
+    assert_eq!(hand.stats().delivered, 1, "each answers for itself");
+    assert_eq!(hand.stats().acknowledged_lost, 1);
+    assert_eq!(hand.stats().buffered_rows, 2);
 }

@@ -3,8 +3,8 @@
 use super::hand::{Hand, SINK, topic, values};
 use super::logged::disk;
 use crate::kafka::producer::row_log::RowRun;
-use crate::kafka::producer::{AnsweredOn, Full, Settings, SinkSettings};
-use crate::kafka::types::Ticket;
+use crate::kafka::producer::{AnsweredOn, Full, Settings, SinkSettings, Want};
+use crate::kafka::types::{Ticket, TopicMetadata};
 use crate::record::Row;
 
 fn tight() -> Settings {
@@ -229,4 +229,30 @@ fn answers_owed_for_rows_on_the_disk_alone_are_bounded_and_their_rows_come_back(
     drain(&mut hand);
     assert_eq!(hand.stats().buffered_rows, 0);
     taken_in_turns(&mut hand, 100).expect("room again");
+}
+
+#[test]
+fn rows_on_the_disk_alone_hear_that_kafka_refuses_their_topic() {
+    for restarts in [false, true] {
+        let mut hand = Hand::new(tight());
+        for number in 0..500u32 {
+            hand.append_value("t", Some("k"), format!("{number} {}", "x".repeat(1000)).as_bytes());
+            hand.poll_synced();
+        }
+        assert!(hand.producer.spilled_rows(SINK) > 300, "{}", hand.producer.spilled_rows(SINK));
+        if restarts {
+            hand = hand.killed(tight(), 8);
+        }
+        let forbidden = TopicMetadata { name: "t".into(), error: 29, ..Default::default() };
+        for _ in 0..2000 {
+            hand.poll_synced();
+            if std::mem::take(&mut hand.wants).contains(&Want::Metadata("t".into())) {
+                hand.producer.on_metadata(std::slice::from_ref(&forbidden), hand.now);
+            }
+            hand.wait_ms(50);
+        }
+        assert_eq!((hand.stats().refused, hand.stats().buffered_rows), (500, 0), "restarts: {restarts}");
+        hand.poll_synced();
+        assert!(hand.log.state.live.is_empty());
+    }
 }

@@ -175,6 +175,61 @@ fn an_unknown_topic_is_held_and_asked_for_again() {
 }
 
 #[test]
+fn rows_of_a_topic_that_never_comes_are_refused_and_then_those_at_the_door() {
+    let mut sinks = settings();
+    sinks.sinks[0].unknown_topic_timeout = Some(Duration::from_secs(60));
+    let mut hand = Hand::new(sinks);
+    let unknown = TopicMetadata { name: "t".into(), error: 3, ..Default::default() };
+    hand.append("t", None);
+    hand.poll();
+    hand.producer.on_metadata(std::slice::from_ref(&unknown), hand.now);
+    hand.wait_ms(59_000);
+    hand.append("t", None);
+    hand.producer.on_metadata(std::slice::from_ref(&unknown), hand.now);
+    assert!(hand.poll().is_empty() && hand.done.is_empty(), "it may still come");
+    hand.wait_ms(1_000);
+    hand.producer.on_metadata(std::slice::from_ref(&unknown), hand.now);
+    hand.poll();
+    assert_eq!(hand.done, [(Run { session: 1, first: 0, count: 2 }, Outcome::Refused(3))]);
+    assert_eq!(hand.producer.check(SINK, "t", 10), Err(Refusal::TopicUnknown));
+    // Now and then one finds out whether it is there by now.
+    hand.wait_ms(31_000);
+    hand.poll();
+    assert!(hand.producer.check(SINK, "t", 10).is_ok());
+    hand.append("t", None);
+    hand.poll();
+    hand.producer.on_metadata(std::slice::from_ref(&unknown), hand.now);
+    hand.poll();
+    assert_eq!(hand.stats().refused, 3);
+    hand.wait_ms(31_000);
+    hand.poll();
+    hand.append("t", None);
+    hand.poll();
+    hand.producer.on_producer_id(0, 7, 0);
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    assert_eq!(values(&hand.one()).len(), 1);
+}
+
+#[test]
+fn where_names_are_used_up_the_least_recently_used_one_makes_room_at_once() {
+    let mut hand = Hand::new(Settings { topics_max: 8, ..settings() });
+    for number in 0..8 {
+        hand.append(&format!("t{number}"), None);
+        hand.poll();
+        hand.producer.on_producer_id(0, 7, 0);
+        hand.producer.on_metadata(&[topic(&format!("t{number}"), &[0])], hand.now);
+        let request = hand.one();
+        hand.answer(&request, 0);
+        hand.wait_ms(3_000);
+    }
+    assert_eq!(hand.producer.check(SINK, "new", 10), Err(Refusal::TooManyTopics));
+    hand.poll();
+    assert!(hand.wants.contains(&Want::Forget("t0".into())), "{:?}", hand.wants);
+    assert!(!hand.wants.contains(&Want::Forget("t7".into())), "it has just been used: {:?}", hand.wants);
+    assert_eq!(hand.producer.check(SINK, "new", 10), Ok(None));
+}
+
+#[test]
 fn a_topic_that_disappears_is_held_and_one_that_comes_back_is_told_one_batch_first() {
     let mut hand = Hand::proven(settings());
     hand.append("t", None);

@@ -172,13 +172,3 @@ fn what_stands_beside_small_rows_in_the_log_counts_as_theirs() {
     assert!(hand.log.largest <= 4096 + 128, "{} bytes in one block", hand.log.largest);
     assert_eq!(hand.log.state.live.len(), 2000);
 }
-
-#[test]
-fn where_the_fate_of_rows_is_open_they_are_counted() {
-    let mut hand = known(disk());
-    hand.append("t", None);
-    hand.poll_synced();
-    let mut hand = hand.killed(disk(), 8);
-    hand.producer.fate_open();
-    assert_eq!((hand.stats().recovered, hand.stats().outcome_unknown), (2, 2));
-}
