@@ -4,6 +4,7 @@ use super::checkpoint::{CUT, CUT_RUN, SPAN};
 use super::entry::{CutHead, Entry, Reason, Run};
 use super::lists::Runs;
 use super::log::Log;
+use super::state::Lane;
 use super::terms::{CUTS_OPEN_MAX, NewCut, Refused};
 
 /// Runs that one call of [`Log::drop_oldest`] drops, at most.
@@ -113,10 +114,18 @@ impl Log {
         if self.dropping > self.durable {
             return Ok(Vec::new());
         }
-        // The lanes' parts in the oldest segment: (segment, lane, run).
+        // `allowed` looks far: no more lanes are asked about than are needed, those with the oldest rows first.
+        let first = |lane: &Lane| lane.spans.values().map(|span| span.segment).min();
+        let of_sinks = self.state.lanes().filter(|(_, lane)| sinks.contains(&lane.sink_index));
+        let mut lanes: Vec<(u64, u64)> = of_sinks.filter_map(|(number, lane)| Some((first(lane)?, number))).collect();
+        lanes.sort_unstable();
+        // The lanes' parts in the oldest segment.
         let (mut oldest, mut found) = (u64::MAX, Vec::new());
-        for (number, lane) in self.state.lanes().filter(|(_, lane)| sinks.contains(&lane.sink_index)) {
-            let Some(range) = allowed(number).filter(|_| !lane.spans.is_empty()) else { continue };
+        for (segment, number) in lanes {
+            if segment > oldest || segment == oldest && found.len() >= DROPPED_MAX {
+                break;
+            }
+            let (Some(lane), Some(range)) = (self.state.lane(number), allowed(number)) else { continue };
             for span in lane.spans.values() {
                 let first = span.run.first.max(range.first);
                 let end = span.run.end().min(range.end());

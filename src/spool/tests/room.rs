@@ -215,6 +215,40 @@ fn too_many_lanes_are_refused_before_a_checkpoint_fills_a_segment() {
     assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
 }
 
+/// D3: what gives room waits for nothing, and never behind what does not.
+#[test]
+fn where_rows_are_refused_for_their_account_cuts_and_all_ends_are_taken() {
+    let (mut log, mut disk) = log(8);
+    let (mut lanes, mut refused) = (Vec::new(), None);
+    while refused.is_none() {
+        settle(&mut log, &mut disk);
+        let sink = log.sink("sink");
+        let lane = log.lane(sink, &format!("topic-{}", lanes.len()), 0);
+        match lane.and_then(|lane| put(&mut log, lane, &[vec![1], vec![2], vec![3]]).map(|run| (lane, run))) {
+            Ok(taken) => lanes.push(taken),
+            Err(error) => refused = Some(error),
+        }
+    }
+    assert_eq!(refused, Some(Refused::TooMany));
+    settle(&mut log, &mut disk);
+    let account = log.state().account();
+    let row = |run: Run, n| Run { first: run.first + n, count: 1 };
+    for (lane, run) in &lanes {
+        // A hole, which costs account, before a cut is done, which gives some.
+        log.end_rows(*lane, &[row(*run, 1)], Reason::Expired).expect("ends are taken");
+        let (number, _) = cut(&mut log, *lane, 0, &[row(*run, 0)]).expect("cuts are taken");
+        log.done(number, *lane, &[row(*run, 0)], 1).expect("dones are taken");
+        let (number, _) = cut(&mut log, *lane, 0, &[row(*run, 2)]).expect("cuts are taken");
+        log.end_cut(number, *lane, &[row(*run, 2)], Reason::Refused).expect("ends are taken");
+        settle(&mut log, &mut disk);
+    }
+    assert!(log.state().live_rows() == 0 && log.state().account() < account);
+    let lane = lane(&mut log, "sink", "another", 0);
+    put(&mut log, lane, &[vec![1]]).expect("and there is room again");
+    settle(&mut log, &mut disk);
+    assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
+}
+
 #[test]
 fn lanes_that_nothing_needs_leave_room_though_no_rows_come_to_fill_the_segment() {
     let (mut log, mut disk) = log(8);

@@ -103,6 +103,28 @@ fn the_oldest_rows_are_dropped_and_only_those_that_may_be() {
     assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
 }
 
+/// Each question costs the producer a look at all that it has on the disk.
+#[test]
+fn of_many_lanes_no_more_are_asked_what_may_be_dropped_than_are_needed() {
+    let (mut log, mut disk) = log(400);
+    for n in 0..1_200 {
+        let lane = lane(&mut log, "s", &format!("topic-{n}"), 0);
+        put(&mut log, lane, &[vec![7; 20]]).expect("room");
+        if n % 8 == 0 {
+            settle(&mut log, &mut disk);
+        }
+    }
+    settle(&mut log, &mut disk);
+    let (sink, mut asked) = (log.sink("s"), 0);
+    let whole = Run { first: 0, count: 1 };
+    let mut allowed = |_| {
+        asked += 1;
+        (asked > 10).then_some(whole)
+    };
+    let dropped = log.drop_oldest(&[sink], &mut allowed).expect("taken").len();
+    assert!(dropped > 9 && asked <= dropped + 10, "{asked} asked, {dropped} dropped");
+}
+
 #[test]
 fn rows_come_back_with_all_that_was_said_of_them_and_a_read_may_have_to_wait() {
     let (mut log, mut disk) = log(12);
