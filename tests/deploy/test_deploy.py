@@ -102,8 +102,10 @@ class Service:
             f'[service]\nshards = 1\npin = false\ndata_dir = "{folder}/data"\n[control]\nbind = "127.0.0.1:0"\n'
             '[[listener]]\nbind = "127.0.0.1:0"\n[embedded]\nbind = "127.0.0.1:0"\n[spool]\nbytes_max = "128MiB"\n'
         )
-        user = {}
+        user, program = {}, BINARY
         if owner is not None:
+            # The checkout may lie where no other user may look.
+            program = shutil.copy(BINARY, self.folder / "forebay")
             # As the package's postinst leaves them.
             user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
             shutil.chown(self.folder, "root", "nogroup")
@@ -113,7 +115,7 @@ class Service:
         self.log = self.folder / "log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [BINARY, "run", "--config", config],
+                [program, "run", "--config", config],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
@@ -178,14 +180,15 @@ class Systemd(unittest.TestCase):
 
     @unittest.skipUnless(os.getuid() == 0, "another user's files need root")
     def test_the_service_may_write_what_the_package_gives_it(self):
+        # Not below TMPDIR, which may be its owner's alone.
         self.assertIn("ReadWritePaths=-/etc/forebay\n", UNIT.read_text())
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
             service = Service(folder, unit_calls(), owner="nobody")
             status, said = service.persist()
             self.assertEqual(status, 201, said)
             self.assertIn("kept/#", (Path(folder) / "forebay.toml").read_text())
             self.assertEqual(service.stop(), 0, service.log.read_text())
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
             service = Service(folder, owner="root")
             status, said = service.persist()
             self.assertEqual(status, 409, said)

@@ -223,7 +223,7 @@ fn where_rows_are_refused_for_their_account_cuts_and_all_ends_are_taken() {
     while refused.is_none() {
         settle(&mut log, &mut disk);
         let sink = log.sink("sink");
-        let lane = log.lane(sink, &format!("topic-{}", lanes.len()), 0);
+        let lane = log.lane(sink, &format!("topic-{}", lanes.len()), 0, false);
         match lane.and_then(|lane| put(&mut log, lane, &[vec![1], vec![2], vec![3]]).map(|run| (lane, run))) {
             Ok(taken) => lanes.push(taken),
             Err(error) => refused = Some(error),
