@@ -31,10 +31,11 @@ impl<'a, H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone> Row<'a, H> {
     pub fn measure(&self) -> Tail {
         let mut len = field_len(self.key) + field_len(self.value);
         let mut headers = 0;
-        for (key, value) in self.headers.clone() {
+        // A chain of iterators is walked faster from within.
+        self.headers.clone().for_each(|(key, value)| {
             len += field_len(Some(key)) + field_len(Some(value));
             headers += 1;
-        }
+        });
         Tail { len: len + varint::len(headers as i64), headers }
     }
 
@@ -43,10 +44,10 @@ impl<'a, H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone> Row<'a, H> {
         put_field(out, self.key);
         put_field(out, self.value);
         varint::put(out, headers as i64);
-        for (key, value) in self.headers.clone() {
+        self.headers.clone().for_each(|(key, value)| {
             put_field(out, Some(key));
             put_field(out, Some(value));
-        }
+        });
     }
 }
 

@@ -68,6 +68,8 @@ fn dead_letters_sink(of: &Sink) -> SinkSettings {
         answered_on: AnsweredOn::Replicated,
         // Rows that were refused end with their letters: nothing may drop these.
         expire_after: None,
+        // Nor because an operator has yet to create the topic: they wait, whatever the sink's own rows do.
+        unknown_topic_timeout: None,
         // Letters are of rows that were sent before.
         paused: false,
         keep_rejected: file,
@@ -174,5 +176,28 @@ pub(super) fn sessions(config: &Config) -> session::Settings {
         topic_alias_maximum: mqtt.topic_alias_maximum,
         packet_size_max: Some(mqtt.packet_bytes_max),
         ..session::Settings::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_letters_wait_for_their_topic_without_a_limit() {
+        let text = r##"
+            [kafka.main]
+            bootstrap = "127.0.0.1:9092"
+            [[sink]]
+            name = "all"
+            kafka = "main"
+            filters = ["#"]
+            topic = "${topic[1]}"
+            dead_letters_topic = "letters"
+            dead_letters_file = "/var/lib/forebay/letters.jsonl"
+        "##;
+        let config = config::parse(text, "test").expect("a valid configuration");
+        assert!(member(&config, Role::Own(0)).unknown_topic_timeout.is_some());
+        assert_eq!(member(&config, Role::DeadLetters(0)).unknown_topic_timeout, None);
     }
 }

@@ -195,19 +195,20 @@ impl Plan {
         let configured = self.headers.iter().zip(&ranges.configured);
         let configured = configured.filter_map(move |((name, _), range)| Some((name.as_bytes(), bytes((*range)?))));
         let properties = self.properties;
-        let from_device = message.properties.iter().scan(0, move |place, property| {
+        let mut place = 0;
+        let from_device = message.properties.iter().filter_map(move |property| {
             let Property::UserProperty(name, value) = property else {
-                return Some(device_header(property, properties, expiry));
+                return device_header(property, properties, expiry);
             };
             let name = if self.prefix.is_empty() {
                 Some(name.as_bytes()).filter(|name| !self.is_ours(name))
             } else {
-                ranges.user.get(*place).copied().flatten().map(bytes)
+                ranges.user.get(place).copied().flatten().map(bytes)
             };
-            *place += 1;
-            Some(name.map(|name| (name, value.as_bytes())))
+            place += 1;
+            Some((name?, value.as_bytes()))
         });
-        configured.chain(from_device.flatten())
+        configured.chain(from_device)
     }
 }
 
