@@ -1,5 +1,5 @@
 //! Known faults that are not cured yet: the scripts and seeds that show them, and what the judge of hostile runs lets pass
-//! for one. Whoever cures a fault deletes its lines: a test fails when one of these is green, or is never met.
+//! for one. A cure deletes its lines: a test fails when one of these is green, or never happens.
 
 use crate::plan::Kind;
 
@@ -32,8 +32,8 @@ pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::Hostile, 3236, "N11"),
 ];
 
-/// A consequence of a known fault that a hostile run may show again and again. It is let pass where its cause was there,
-/// so that the run goes on and can show something else.
+/// A consequence of a known fault that a hostile run may show again and again. It is tolerated where its cause was there,
+/// so that the run continues and can show something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tolerated {
     /// D5: a start is refused as long as reads fail. The operator starts the process again.
@@ -42,7 +42,7 @@ pub enum Tolerated {
     ShareOverrun,
 }
 
-/// All of them, each with a hostile seed that is red if it is not let pass.
+/// All of them, each with a hostile seed that is red if it is not tolerated.
 pub const TOLERATED: &[(Tolerated, u64)] = &[(Tolerated::StartUnreadable, 2), (Tolerated::ShareOverrun, 177)];
 
 /// The fault that a seed is known to show.

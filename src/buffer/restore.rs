@@ -175,7 +175,7 @@ impl Settings {
     /// The first that has none.
     pub(super) fn check(&self, state: &State) -> Result<(), OpenError> {
         let mut rows: BTreeMap<&str, u64> = BTreeMap::new();
-        for (_, lane) in state.lanes().filter(|(_, lane)| lane.rows() > 0 && !lane.volatile) {
+        for (_, lane) in state.lasting_lanes().filter(|(_, lane)| lane.rows() > 0) {
             *rows.entry(&lane.sink).or_default() += lane.rows();
         }
         for (name, rows) in rows {
@@ -198,11 +198,8 @@ impl Settings {
                 clusters[cluster].unknown.push((sink, *rows));
             }
         }
-        for (number, lane) in state.lanes() {
+        for (number, lane) in state.lasting_lanes() {
             let (Some((cluster, sink)), Some((first, end))) = (self.find(&lane.sink), lane.bounds()) else { continue };
-            if lane.volatile {
-                continue;
-            }
             let (topic, partition) = (lane.topic.as_ref().to_owned(), lane.partition);
             let start = lane.spans().next().map(|span| (span.segment, span.position));
             let order = start.map_or(0, |(segment, position)| segment * self.log.segment_bytes + position);
@@ -292,7 +289,7 @@ impl Settings {
             let (cluster, sink) = self.find(&lane.sink)?;
             let terms = &self.clusters[cluster][usize::from(sink.0)];
             let is_live = lane.lives(*number);
-            // Its rows are given up: who has not got it to Kafka does not have it.
+            // Its rows are given up: a sink that has not written it to Kafka does not have it.
             if is_live && lane.volatile {
                 return None;
             }

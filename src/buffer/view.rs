@@ -120,7 +120,7 @@ impl<D: Disk> RowLog for View<'_, D> {
             Fate::DeadLettered => Reason::DeadLettered,
             Fate::Expired => Reason::Expired,
             Fate::Rotten => Reason::Rotten,
-            Fate::CutAnew => Reason::CutAnew,
+            Fate::Void => Reason::Void,
         };
         let (lane, rows) = (ended.lane, buffer.lists.runs(ended.rows));
         let taken = match (ended.cut, ended.fate) {

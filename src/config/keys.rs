@@ -338,7 +338,7 @@ pub(super) const KEYS: &[Key] = keys! {
         "A connection that has waited this long for an acknowledgement is closed (5.0: DISCONNECT 0x89) and its session is kept, so that \
          the device reconnects and sends again. It may take up to a quarter longer.";
     Listener.receipts: Flag, Is("false"),
-        "Whether PUBACK and PUBREC tell 5.0 clients where their record is, in the user properties `kafka-topic`, `kafka-partition` and \
+        "Whether PUBACK, PUBREC and PUBCOMP tell 5.0 clients where their record is, in the user properties `kafka-topic`, `kafka-partition` and \
          `kafka-offset`. For sinks with `acknowledge = \"leader\"` or `\"replicated\"`: see below.";
 
     Kafka.bootstrap: TextList, Required,

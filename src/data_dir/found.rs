@@ -42,7 +42,7 @@ impl Found {
                 ));
             }
             // The next start gives up what is volatile.
-            for (_, lane) in recovered.state.lanes().filter(|(_, lane)| !lane.volatile) {
+            for (_, lane) in recovered.state.lasting_lanes() {
                 let rows = lane.rows();
                 if rows > 0 {
                     *found.rows.entry((lane.sink.to_string(), lane.topic.to_string())).or_default() += rows;

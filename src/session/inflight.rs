@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 /// Slots that a queue keeps when it shrinks while in use.
 const SLOTS_KEPT: usize = 64;
 
-/// What a slot stands for.
+/// What a slot is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A QoS 1 row.
@@ -76,13 +76,13 @@ impl Slot {
     }
 
     /// Refused, and no sink has it; or what a sink had stored of it is lost. The next attempt is a new message.
-    pub(super) fn may_come_anew(self) -> bool {
+    pub(super) fn may_be_sent_again(self) -> bool {
         self.is_done() && self.code.is_error() && (!self.landed || self.code == LOST)
     }
 }
 
-/// What stands for a message of which a sink has lost what it had stored (damage on the disk). A 3.x client, which cannot be told,
-/// would else be disconnected at each repeat, for ever; other sinks get it twice.
+/// The outcome of a message of which a sink has lost what it had stored (damage on the disk). The repeat is a new message: a 3.x
+/// client, which cannot be told, would otherwise be disconnected at each repeat, for ever. Other sinks get it twice.
 pub const LOST: ReasonCode = ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR;
 
 /// What came of one call of [`super::Session::drain_answers`].
@@ -116,7 +116,7 @@ pub(super) struct Inflight {
     quota_used: u16,
     /// Something came in since the last [`Inflight::rest`].
     busy: bool,
-    /// The client is told where its messages stand.
+    /// The client wants receipts: the partition and offset of its messages.
     pub(super) wants_receipts: bool,
     pub(super) qos2: Option<Box<Qos2>>,
     pub(super) receipts: Option<Box<Receipts>>,
@@ -382,7 +382,7 @@ impl Inflight {
         number
     }
 
-    /// Ids that have come free and stand in the log.
+    /// Ids that have come free and are in the log.
     pub(super) fn take_freed(&mut self) -> Option<u16> {
         self.qos2.as_mut()?.take_freed()
     }

@@ -200,7 +200,7 @@ impl Qos2 {
                 open.row = Row::Done(slot.code);
             }
         }
-        if slot.may_come_anew() || slot.opening {
+        if slot.may_be_sent_again() || slot.opening {
             // Refused by all and nobody was told, or never handed to any: the next attempt is a new one, doubles nothing.
             self.parked.remove(&number);
             self.close(slot.packet_id);
@@ -221,7 +221,7 @@ impl Qos2 {
         match open.slot {
             Some(waiting) => Some((waiting, slot)),
             None => {
-                if slot.may_come_anew() {
+                if slot.may_be_sent_again() {
                     self.close(slot.packet_id);
                 }
                 None

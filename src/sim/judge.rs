@@ -757,7 +757,7 @@ fn outcome(fate: Fate, row: &Row, settings: &SinkSettings) -> Outcome {
         Fate::DeadLettered => Outcome::DeadLettered,
         Fate::Refused if row.kind == Kind::Poison && !settings.keep_rejected => Outcome::Refused(87),
         Fate::Refused => Outcome::Refused(0),
-        Fate::Rotten | Fate::CutAnew => unreachable!("not the end"),
+        Fate::Rotten | Fate::Void => unreachable!("not the end"),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Checkpoints: the whole state as entries, in as many parts as it takes. A small one stands at the head of each segment; of
-//! a large one a part stands at the head of the segment, and others at the front of the groups that follow, until it is
+//! Checkpoints: the whole state as entries, in as many parts as it takes. A small one is at the head of each segment; of
+//! a large one a part is at the head of the segment, and others at the front of the groups that follow, until it is
 //! complete. A replay takes the parts for the state before the first of them, and all other entries from there on.
 
 use super::entry::{Entry, Span};
@@ -37,7 +37,7 @@ pub(super) struct Writing {
     pub(super) since: u64,
 }
 
-/// A part that stands at the front of a group.
+/// A part, at the front of a group.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part {
     to: usize,
@@ -64,7 +64,7 @@ impl Writing {
     }
 
     /// The next part, of so many bytes at most; `at_least_one`: or of one entry. `None`: none fits.
-    pub(super) fn part(&self, most: u64, at_least_one: bool, out: &mut Vec<u8>) -> Option<Part> {
+    pub(super) fn next_part(&self, most: u64, at_least_one: bool) -> Option<Part> {
         let mut to = self.at;
         while let Some(len) = self.entries.get(to..).and_then(first_len) {
             let fits = (to + len - self.at) as u64 + PART_BYTES <= most;
@@ -77,11 +77,15 @@ impl Writing {
         if to == self.at && !(last && (at_least_one || PART_BYTES <= most)) {
             return None;
         }
+        Some(Part { to, last })
+    }
+
+    /// Its entries.
+    pub(super) fn put(&self, of: Part, out: &mut Vec<u8>) {
         let ([next_incarnation, next_lane, next_cut, next_session], begun, part) = (self.next, self.begun, self.part);
         Entry::Checkpoint { begun, part, next_incarnation, next_lane, next_cut, next_session }.put(out);
-        out.extend_from_slice(&self.entries[self.at..to]);
-        Entry::CheckpointEnd { last }.put(out);
-        Some(Part { to, last })
+        out.extend_from_slice(&self.entries[self.at..of.to]);
+        Entry::CheckpointEnd { last: of.last }.put(out);
     }
 
     /// A part is durable.

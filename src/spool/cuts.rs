@@ -53,7 +53,7 @@ impl Log {
         Ok(())
     }
 
-    /// A cut is void: its rows, all of them, wait for another ([`Reason::CutAnew`]) or end with it.
+    /// A cut is void: its rows, all of them, wait for another ([`Reason::Void`]) or end with it.
     ///
     /// # Errors
     /// [`Refused::Unknown`], [`Refused::Busy`].

@@ -22,8 +22,8 @@ impl Log {
         small || !self.sure || old || self.is_short() || self.keeps_larger()
     }
 
-    /// Whether segments run short: a checkpoint is to begin, and one that has begun to be complete before anything else goes
-    /// on, so that those that are kept for the ones before it go.
+    /// Whether segments run short: a checkpoint is to begin, and one that has begun to be complete before anything else is
+    /// written, so that those that are kept for the ones before it go.
     pub(super) fn is_short(&self) -> bool {
         self.segments_left() <= 1 + 2 * self.checkpoint_segments()
     }
@@ -35,7 +35,7 @@ impl Log {
         kept > two && self.is_short()
     }
 
-    /// Lanes that nothing needs, and that were not used since the last segment began: they are asked for anew from now on.
+    /// Lanes that nothing needs, and that were not used since the last segment began: whoever wants one asks for a new one from now on.
     /// And incarnations that nothing needs.
     pub(super) fn retire(&mut self) -> Retired {
         let old = |number: &u64| self.ahead.lanes.get(number).is_none_or(|lane| lane.touched < self.begun);

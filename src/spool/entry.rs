@@ -91,7 +91,7 @@ impl Run {
     }
 }
 
-/// Why rows or a cut will not go to Kafka as they stood.
+/// Why rows or a cut will not be written to Kafka as they were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Reason {
@@ -104,8 +104,8 @@ pub enum Reason {
     /// `drop-oldest`.
     Dropped,
     /// The cut is void and its rows wait for another (cuts only).
-    CutAnew,
-    /// They stand in the lane of a partition now.
+    Void,
+    /// They are in the lane of a partition now.
     Placed,
     /// Their bytes are damaged.
     Rotten,
@@ -113,8 +113,8 @@ pub enum Reason {
 
 impl Reason {
     pub(super) fn from_number(number: u8) -> Option<Self> {
-        use Reason::{CutAnew, DeadLettered, Dropped, Expired, Placed, Refused, Rotten};
-        [Refused, DeadLettered, Expired, Dropped, CutAnew, Placed, Rotten].into_iter().find(|r| *r as u8 == number)
+        use Reason::{DeadLettered, Dropped, Expired, Placed, Refused, Rotten, Void};
+        [Refused, DeadLettered, Expired, Dropped, Void, Placed, Rotten].into_iter().find(|r| *r as u8 == number)
     }
 }
 
@@ -159,7 +159,7 @@ pub struct Rows<'a> {
     pub origins: Listed<'a, (u32, Origin)>,
     /// Rows that expire, likewise.
     pub deadlines: Listed<'a, (u32, Deadline)>,
-    /// What stands in for a key's hash, likewise.
+    /// What replaces a key's hash, likewise.
     pub hashes: Listed<'a, (u32, u32)>,
     /// Records, format v2, end to end, in the order of their numbers. Their offset deltas mean nothing here.
     pub records: &'a [u8],
@@ -206,7 +206,7 @@ pub struct Cut {
     pub rows: RunList,
 }
 
-/// Where rows of one lane stand: in one segment, at `position` or behind it.
+/// Where rows of one lane are: in one segment, at `position` or behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// Their numbers.
@@ -231,7 +231,7 @@ pub enum Entry<'a> {
         /// Its rows, in the order of its records.
         rows: Runs<'a>,
     },
-    /// Kafka has it. The rows stand here again, so that this entry can be understood alone.
+    /// Kafka has it. The rows are named here again, so that this entry can be understood alone.
     Done {
         /// The cut.
         cut: u64,
@@ -251,7 +251,7 @@ pub enum Entry<'a> {
         /// Which.
         rows: Runs<'a>,
     },
-    /// A cut that is void. With [`Reason::CutAnew`] its rows wait for another; with any other reason they end with it.
+    /// A cut that is void. With [`Reason::Void`] its rows wait for another; with any other reason they end with it.
     EndCut {
         /// The cut.
         cut: u64,
@@ -318,8 +318,8 @@ pub enum Entry<'a> {
         /// Checksum over their checksums.
         checksum: u32,
     },
-    /// A part of a checkpoint follows, up to [`Entry::CheckpointEnd`]: of the whole state, as it was before the group in which
-    /// the first part stands.
+    /// A part of a checkpoint follows, up to [`Entry::CheckpointEnd`]: of the whole state, as it was before the group of its
+    /// first part.
     Checkpoint {
         /// The segment in which the checkpoint begins.
         begun: u64,
@@ -353,7 +353,7 @@ pub enum Entry<'a> {
         /// Topic.
         topic: &'a str,
     },
-    /// Where rows of a lane stand (checkpoints).
+    /// Where rows of a lane are (checkpoints).
     Spans {
         /// The lane.
         lane: u64,

@@ -61,7 +61,7 @@ pub(super) struct Flight {
     start: u64,
     pub(super) end: u64,
     salt: u64,
-    /// Where its group starts, checksum and count of what stands in it before its entries: the part of a checkpoint.
+    /// Where its group starts, checksum and count of what precedes its entries there: the part of a checkpoint.
     pub(super) group_start: u64,
     before: (u32, u32),
     /// Whether it begins its segment; what is forgotten with it.
@@ -106,7 +106,7 @@ impl Log {
         }
     }
 
-    /// Makes a group of what there is. False: there is nothing, or it has to wait.
+    /// Makes a group of what was gathered. False: there is nothing, or it has to wait.
     fn gather(&mut self, disk: &impl Disk) -> bool {
         if !self.is_urgent() {
             // Moves first: the state is that of the entries before this group.
@@ -127,7 +127,7 @@ impl Log {
                 return true;
             }
         }
-        // A group of nothing but a part of a checkpoint. What waits is told that it stands in the next one.
+        // A group of nothing but a part of a checkpoint. What waits was told the number of the next one.
         if !self.part_fits_here() {
             let begins = || self.writing.is_some() || self.wants_checkpoint();
             if self.ready.is_none() || !(begins() || self.is_crowded() || self.is_oversized()) {
@@ -182,13 +182,12 @@ impl Log {
     }
 
     /// Whether the next part of the checkpoint that is being written fits into the segment that is.
-    fn part_fits_here(&mut self) -> bool {
+    fn part_fits_here(&self) -> bool {
         let (Some(writing), Some((_, _, room))) = (&self.writing, self.left(COMMIT_BYTES)) else { return false };
-        self.scratch.clear();
-        writing.part(self.part_bytes(room), false, &mut self.scratch).is_some()
+        writing.next_part(self.part_bytes(room), false).is_some()
     }
 
-    /// Whether the checkpoint that is being written has to be complete before anything else goes on.
+    /// Whether the checkpoint that is being written has to be complete before anything else is written.
     fn is_urgent(&self) -> bool {
         self.writing.is_some() && self.is_short()
     }
@@ -201,9 +200,10 @@ impl Log {
     /// Puts the next part of the checkpoint that is being written at the front of the group.
     fn part(&mut self, disk: &mut impl Disk, flight: &mut Flight, most: u64, at_least_one: bool) {
         let Some(writing) = &self.writing else { return };
-        self.scratch.clear();
-        flight.part = writing.part(most, at_least_one, &mut self.scratch);
-        if flight.part.is_some() {
+        flight.part = writing.next_part(most, at_least_one);
+        if let Some(part) = flight.part {
+            self.scratch.clear();
+            writing.put(part, &mut self.scratch);
             flight.before = seal(&mut self.scratch, flight.salt, flight.group_start, 0);
             flight.start = flight.group_start + self.scratch.len() as u64;
             let bytes = self.on_disk.get(&flight.segment).copied().unwrap_or_default();
@@ -212,7 +212,7 @@ impl Log {
         }
     }
 
-    /// The header (twice: the copy stands at the very end) and a part of a checkpoint, which opens the group.
+    /// The header (twice: the copy is at the very end) and a part of a checkpoint, which opens the group.
     fn begin(&mut self, disk: &mut impl Disk, segment: u64, wall: WallMs, group: u64) -> Flight {
         let salt = self.random.u64(..);
         let (previous, previous_end) = self.last.unwrap_or((NONE, 0));

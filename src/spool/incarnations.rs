@@ -110,7 +110,6 @@ impl Log {
         let number = self.ahead.next_incarnation;
         let name = self.state.sinks.get(sink).ok_or(Refused::Unknown)?.0.clone();
         let account = super::checkpoint::INCARNATION + (name.len() + topic.len() + known.cluster.len()) as u64;
-        // Cuts need it, which go on where new lanes do not.
         let Known { cluster, topic_id, partitions } = *known;
         self.put(&Entry::Incarnation { number, topic_id, partitions, sink: &name, topic: &topic, cluster }, 1)?;
         self.waiting.account += account;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::checkpoint::{OPENED, SPAN, Writing};
+use super::checkpoint::{LANE, OPENED, SPAN, Writing};
 use super::disk::{Disk, ReadError};
 use super::entry::{Entry, Rows, Run};
 use super::format::entry_len;
@@ -257,8 +257,9 @@ impl Log {
     }
 
     /// The lane of a sink, topic and partition, made where it is new; a `volatile` one is ended by the next start. Rows
-    /// that came before in one that is not keep those behind them there: order is that of one lane. A lane that has neither live rows nor open cuts nor
-    /// open packet ids is forgotten after a segment or two without use, and its number with it: ask here for each batch.
+    /// that came before in one that is not keep those behind them there: order is that of one lane. A lane that has neither
+    /// live rows nor open cuts nor open packet ids is forgotten after a segment or two without use, and its number with it:
+    /// ask here for each batch.
     ///
     /// # Errors
     /// [`Refused::TooMany`], [`Refused::Busy`].
@@ -270,17 +271,26 @@ impl Log {
             }
             return Ok(lane);
         }
+        self.new_lane(sink, topic, partition, 0, volatile)
+    }
+
+    /// A new lane, whose first row gets the number `next`.
+    pub(super) fn new_lane(
+        &mut self,
+        sink: usize,
+        topic: &str,
+        partition: i32,
+        next: u64,
+        volatile: bool,
+    ) -> Result<u64, Refused> {
         let name = self.state.sinks.get(sink).ok_or(Refused::Unknown)?.0.clone();
         let lane = self.ahead.next_lane;
-        self.account_for(super::checkpoint::LANE + (name.len() + topic.len()) as u64, 4)?;
-        self.put(
-            &Entry::Lane { lane, partition, next: 0, open_below: 0, landed: -1, volatile, sink: &name, topic },
-            2,
-        )?;
-        self.waiting.account += super::checkpoint::LANE + (name.len() + topic.len()) as u64;
-        let topic = topic.into();
-        let touched = self.gathering;
-        self.ahead.add(lane, LaneAhead { sink, topic, partition, next: 0, volatile, incarnation: None, touched });
+        let account = LANE + (name.len() + topic.len()) as u64;
+        self.account_for(account, 4)?;
+        self.put(&Entry::Lane { lane, partition, next, open_below: 0, landed: -1, volatile, sink: &name, topic }, 2)?;
+        self.waiting.account += account;
+        let (topic, touched) = (topic.into(), self.gathering);
+        self.ahead.add(lane, LaneAhead { sink, topic, partition, next, volatile, incarnation: None, touched });
         Ok(lane)
     }
 

@@ -1,4 +1,4 @@
-//! The spool: a log of segments for each shard, that rows stand in before they are answered.
+//! The spool: a log of segments for each shard, that rows are in before they are answered.
 //!
 //! Sans-I/O: `log` takes lanes and rows, `cuts` cuts and their ends, `sessions` sessions, and gathers them; `room` says how
 //! much more there may be, `segments` what each is needed for; `group` writes what came since the last sync as one group and

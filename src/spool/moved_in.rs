@@ -1,12 +1,12 @@
 //! The way in for what another log has held: a kept session's packet ids whose rows are in Kafka, or gone otherwise.
 
-use super::checkpoint::{LANE, OPENED};
+use super::checkpoint::OPENED;
 use super::entry::Entry;
 use super::lists::Listed;
 use super::log::Log;
-use super::terms::{LaneAhead, Refused};
+use super::terms::Refused;
 
-/// The row that stands for one of the other log: the first of its lane, which is gone.
+/// The row that represents one of the other log: the first of its lane, which is gone.
 const GONE: u64 = 0;
 
 impl Log {
@@ -35,18 +35,6 @@ impl Log {
         if let Some(lane) = self.ahead.find(sink, topic, partition, false) {
             return Ok(lane);
         }
-        let name = self.state.sinks.get(sink).ok_or(Refused::Unknown)?.0.clone();
-        let (lane, next) = (self.ahead.next_lane, GONE + 1);
-        let account = LANE + (name.len() + topic.len()) as u64;
-        self.account_for(account, 4)?;
-        self.put(
-            &Entry::Lane { lane, partition, next, open_below: 0, landed: -1, volatile: false, sink: &name, topic },
-            2,
-        )?;
-        self.waiting.account += account;
-        let (topic, touched) = (topic.into(), self.gathering);
-        let known = LaneAhead { sink, topic, partition, next, volatile: false, incarnation: None, touched };
-        self.ahead.add(lane, known);
-        Ok(lane)
+        self.new_lane(sink, topic, partition, GONE + 1, false)
     }
 }

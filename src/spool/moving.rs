@@ -14,7 +14,7 @@ const AHEAD: u64 = 2;
 /// Bytes that are moved with a group, at most (and no more than a sixteenth of a segment).
 const GROUP_BYTES: u64 = 256 << 10;
 
-/// Where moving stands.
+/// How far moving is.
 #[derive(Debug, Default)]
 pub(super) struct Moving {
     /// The segment that is being emptied, and the lane to go on with.

@@ -20,7 +20,7 @@ pub(super) struct FoundPart {
     pub(super) entries: Vec<u64>,
 }
 
-/// The parts in which nothing is missing, and the positions of all entries of checkpoints, damaged parts' too: a part stands
+/// The parts in which nothing is missing, and the positions of all entries of checkpoints, damaged parts' too: a part is
 /// at the front of its group, and no other entry among its own.
 pub(super) fn parts(bytes: &[u8], salt: u64, scan: &Scan) -> (Vec<FoundPart>, Vec<u64>) {
     let (mut found, mut all, mut run) = (Vec::new(), Vec::new(), Vec::new());

@@ -124,7 +124,7 @@ impl Recovered {
             let live = rows.iter().map(|run| self.live_rows(head.lane, *run)).sum();
             let sink = self.state.lane(head.lane).map(|lane| lane.sink.clone()).unwrap_or_default();
             self.voided.push((sink, live));
-            let reason = super::Reason::CutAnew;
+            let reason = super::Reason::Void;
             self.end(&Entry::EndCut { cut: head.cut, lane: head.lane, reason, rows: Runs::new(rows) });
         }
     }

@@ -12,7 +12,7 @@ use super::log::Log;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Chain {
     segments: VecDeque<u64>,
-    /// Where the last complete checkpoint begins, and the one before, which stands in for it if it is damaged.
+    /// Where the last complete checkpoint begins, and the one before, which replaces it if it is damaged.
     pub(super) complete: [Option<u64>; 2],
 }
 

@@ -115,6 +115,11 @@ impl State {
         self.lanes.iter().map(|(number, lane)| (*number, lane))
     }
 
+    /// Those that outlive the process that wrote them: all but the volatile ones.
+    pub fn lasting_lanes(&self) -> impl Iterator<Item = (u64, &Lane)> {
+        self.lanes().filter(|(_, lane)| !lane.volatile)
+    }
+
     /// A lane.
     #[must_use]
     pub fn lane(&self, lane: u64) -> Option<&Lane> {
@@ -209,7 +214,7 @@ impl State {
             }
             Entry::EndCut { cut, lane, reason, rows } => {
                 self.refused(*lane, *rows, *reason);
-                self.end(Some(*cut), *lane, *rows, *reason != Reason::CutAnew);
+                self.end(Some(*cut), *lane, *rows, *reason != Reason::Void);
             }
             Entry::Incarnation { number, topic_id, partitions, sink, topic, cluster } => {
                 let (topic, cluster) = (Arc::from(*topic), Arc::from(*cluster));
@@ -303,7 +308,7 @@ impl State {
         }
     }
 
-    /// What was refused was not taken: whoever repeats it under an open id begins anew.
+    /// What was refused was not taken: a repeat under its open id is a new message.
     fn refused(&mut self, lane: u64, rows: Runs<'_>, reason: Reason) {
         if reason != Reason::Refused || self.open.is_empty() {
             return;

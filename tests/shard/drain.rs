@@ -5,11 +5,11 @@ use std::time::Duration;
 use forebay::runtime::seam::{ConnId, Shard};
 use forebay::shard::mail::Mail;
 
-use super::SMALL;
+use super::small;
 use super::world::{World, publish};
 
 fn draining() -> (World, ConnId) {
-    let mut world = World::new(SMALL);
+    let mut world = World::new(&small());
     let device = world.device("d", 1);
     world.kafka_down();
     let mut bytes = Vec::new();
@@ -48,7 +48,7 @@ fn what_finds_no_room_while_draining_stays_unread() {
 
 #[test]
 fn who_has_nothing_to_wait_for_does_not_wait() {
-    let mut world = World::new(SMALL);
+    let mut world = World::new(&small());
     world.core.on_mail(&mut world.table, Mail::Drain { grace: Duration::from_secs(60) });
     world.turn();
     assert!(world.table.stopped, "nobody is connected, nothing is held");

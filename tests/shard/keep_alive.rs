@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::world::World;
-use super::{ONE_SINK, SMALL};
+use super::{ONE_SINK, small};
 
 /// The promise: exact to 0.2 s.
 const EXACT: Duration = Duration::from_millis(200);
@@ -70,7 +70,7 @@ fn no_connect_in_time_is_closed() {
 
 #[test]
 fn it_rests_while_memory_is_full_and_the_device_is_not_read() {
-    let mut world = World::new(SMALL);
+    let mut world = World::new(&small());
     world.kafka_down();
     let device = world.device("eager", 10);
     let id = world.fill(device);

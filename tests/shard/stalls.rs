@@ -3,13 +3,13 @@
 use forebay::metrics::spec::ShardMetric;
 use forebay::runtime::seam::Shard;
 
-use super::SMALL;
 use super::allocation::counted;
+use super::small;
 use super::world::{World, publish};
 
 #[test]
 fn those_that_have_gone_are_not_counted_any_more() {
-    let mut world = World::new(SMALL);
+    let mut world = World::new(&small());
     world.kafka_down();
     let first = world.device("first", 0);
     world.fill(first);
@@ -26,7 +26,7 @@ fn those_that_have_gone_are_not_counted_any_more() {
 
 #[test]
 fn waiting_costs_no_work() {
-    let mut world = World::new(SMALL);
+    let mut world = World::new(&small());
     world.kafka_down();
     let device = world.device("d", 0);
     world.fill(device);
@@ -41,7 +41,7 @@ fn waiting_costs_no_work() {
 /// stands behind it.
 #[test]
 fn a_repeat_waits_for_no_room() {
-    let mut world = World::new(SMALL);
+    let mut world = World::new(&small());
     world.kafka_down();
     let device = world.device("d", 0);
     let mut exactly_once = Vec::new();

@@ -9,7 +9,7 @@ use forebay::mqtt::property::{Property, PropertyBuf};
 use forebay::runtime::seam::{Closed, ConnId, Shard};
 use forebay::shard::mail::Mail;
 
-use super::SMALL;
+use super::small;
 use super::world::World;
 
 /// A 5.0 device with a will of so many bytes that is sent after so many seconds.
@@ -49,7 +49,7 @@ fn delivered(world: &World, value: &[u8]) -> usize {
 
 #[test]
 fn wills_that_find_no_room_wait_for_it() {
-    let mut world = World::new(SMALL);
+    let mut world = World::new(&small());
     world.kafka_down();
     let large = vec![b'w'; 60_000];
     let devices: Vec<ConnId> = (0..100).map(|n| device(&mut world, &n.to_string(), &large, 0)).collect();
@@ -67,7 +67,7 @@ fn wills_that_find_no_room_wait_for_it() {
 
 #[test]
 fn delayed_wills_are_sent_when_the_service_stops_for_good() {
-    let mut world = World::new(SMALL);
+    let mut world = World::new(&small());
     let away = device(&mut world, "away", b"of one that is away", 1_000);
     let here = device(&mut world, "here", b"of one that is connected", 1_000);
     lose(&mut world, away);

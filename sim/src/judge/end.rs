@@ -113,7 +113,7 @@ impl World {
     /// Copies beyond what publishers have asked for must be counted as unknown outcomes of that sink.
     fn judge_doubles(&mut self, sink: usize) {
         let plan = &self.settings.sinks[sink];
-        let in_memory = self.lives.iter().any(|life| life.sinks[sink].buffer != Buffer::Disk);
+        let in_memory = self.was_in_memory(sink);
         let (mut twice, mut which) = (0, Vec::new());
         for (number, message) in (0u32..).zip(&self.messages) {
             if !plan.takes(&message.topic) {
@@ -214,14 +214,18 @@ impl World {
         // It was on its way to the dead letters when the process ended, and is sent once more.
         let refused = self.clusters[plan.cluster].refused_rows.contains(&(number, sink as u8));
         // Of rows that several processes had, any may have been in memory alone, and lost with its process.
-        let volatile = self.lives.iter().any(|life| life.sinks[sink].buffer != Buffer::Disk);
         let processes: HashSet<u32> = message.attempts.iter().map(|(_, life)| *life).collect();
         copies.iter().any(gone)
             || self.judge.excused.contains(&number)
-            || (volatile && processes.len() > 1)
+            || (self.was_in_memory(sink) && processes.len() > 1)
             || copies.iter().any(orphan)
             || (refused && !self.judge.ends.is_empty())
             || (message.sends > 1 && (plan.expire_ms.is_some() || self.may_drop() || self.was_refused(number)))
+    }
+
+    /// Whether some process had rows of the sink in memory alone.
+    fn was_in_memory(&self, sink: usize) -> bool {
+        self.lives.iter().any(|life| life.sinks[sink].buffer != Buffer::Disk)
     }
 
     pub(crate) fn may_drop(&self) -> bool {

@@ -78,8 +78,8 @@ fn cuts_come_back_until_they_are_done_and_their_rows_with_them() {
     assert_eq!((cut.producer_id, cut.epoch, cut.sequence, cut.partition, cut.topic_id), (77, 2, 40, 3, 9));
     assert!(cut.timeless);
     assert_eq!((restored.clusters[0].lanes[0].first, restored.clusters[0].lanes[0].rows), (2, 2));
-    for fate in [Fate::CutAnew, Fate::Expired] {
-        let anew = fate == Fate::CutAnew;
+    for fate in [Fate::Void, Fate::Expired] {
+        let anew = fate == Fate::Void;
         let rows = [if anew { run(2, 1) } else { run(2, 2) }];
         house.log().ended(&Ended { cut: anew.then_some(cut.cut), lane, rows: &rows, fate }).unwrap();
         house.settle();

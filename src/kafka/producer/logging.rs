@@ -80,7 +80,7 @@ impl Logging {
     pub(super) fn void(&mut self, batch: &mut Batch) {
         if let Some(cut) = batch.kept.cut.take() {
             let numbers = batch.kept.numbers.clone();
-            self.ended_cuts.push_back(Over { cut: Some(cut.cut), numbers, next: 0, fate: Fate::CutAnew });
+            self.ended_cuts.push_back(Over { cut: Some(cut.cut), numbers, next: 0, fate: Fate::Void });
         }
     }
 

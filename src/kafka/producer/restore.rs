@@ -316,7 +316,7 @@ impl Producer {
             numbers.add(row, cut.lane, run.first, count);
             row = row.saturating_add(count);
         }
-        self.logging.over(Some(cut.cut), numbers, Fate::CutAnew);
+        self.logging.over(Some(cut.cut), numbers, Fate::Void);
         if unclear {
             self.unknown(key, rows_of(&cut.rows));
         }
@@ -342,7 +342,7 @@ impl Producer {
         self.note_spooled(key.topic, UNPLACED);
     }
 
-    /// What was cut before them is cut anew, or their partition is no more: so are the cuts that were never loaded, the
+    /// What was cut before them is cut again, or their partition is no more: so are the cuts that were never loaded, the
     /// youngest first, as those that are (`void_from`).
     pub(super) fn void_all_restored(&mut self, key: Key, unclear: bool) {
         loop {

@@ -123,7 +123,7 @@ pub enum Fate {
     /// Their bytes cannot be read any more.
     Rotten,
     /// The cut is ended; its rows live on and wait for another one.
-    CutAnew,
+    Void,
 }
 
 /// Something that has ended.

@@ -24,7 +24,7 @@ pub struct SinkStats {
     pub buffered_rows: u64,
     /// Bytes of the records held in memory now, uncompressed.
     pub buffered_bytes: u64,
-    /// Batches cut (a batch that is cut anew counts again).
+    /// Batches cut (a batch that is cut again counts again).
     pub batches: u64,
     /// Rows in the batches cut.
     pub batch_records: u64,

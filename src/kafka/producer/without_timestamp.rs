@@ -35,7 +35,7 @@ pub(super) struct Refused {
 }
 
 impl Producer {
-    /// The oldest batch of a partition was refused for its times, and is nowhere: it is cut anew without them. `false`: it
+    /// The oldest batch of a partition was refused for its times, and is nowhere: it is cut again without them. `false`: it
     /// has none.
     pub(super) fn refused_for_time(&mut self, key: Key, now: Monotonic) -> bool {
         let wall = self.wall;

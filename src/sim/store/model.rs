@@ -58,7 +58,7 @@ impl State {
             }
             Item::Ended(cut, lane, rows, fate) => {
                 cut.map(|cut| self.cuts.remove(&cut));
-                for number in rows.iter().flat_map(|run| run.first..run.end()).filter(|_| fate != Fate::CutAnew) {
+                for number in rows.iter().flat_map(|run| run.first..run.end()).filter(|_| fate != Fate::Void) {
                     self.rows.remove(&(lane, number));
                 }
             }

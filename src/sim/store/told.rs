@@ -228,7 +228,7 @@ impl Told {
                 continue;
             };
             let cut = kept.cut;
-            if ended.fate == Fate::CutAnew {
+            if ended.fate == Fate::Void {
                 kept.cut = None;
             } else {
                 kept.ended = Some((ended.fate, group));

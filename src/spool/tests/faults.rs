@@ -104,7 +104,7 @@ impl World {
     fn finish(&mut self) {
         let Some((lane, run, cut)) = self.open.pop() else { return };
         if self.random.u8(0..5) == 0 {
-            match self.log.end_cut(cut, lane, &[run], Reason::CutAnew) {
+            match self.log.end_cut(cut, lane, &[run], Reason::Void) {
                 Ok(_) => self.uncut.push((lane, run)),
                 Err(_) => self.open.push((lane, run, cut)),
             }

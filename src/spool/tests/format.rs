@@ -42,7 +42,7 @@ proptest! {
     ) {
         let values = [bytes.clone(), lanes.iter().map(|lane| *lane as u8).collect()];
         let records = records(&values);
-        let reason = [Reason::Refused, Reason::Expired, Reason::CutAnew, Reason::Rotten][c as usize % 4];
+        let reason = [Reason::Refused, Reason::Expired, Reason::Void, Reason::Rotten][c as usize % 4];
         let spans: Vec<Span> =
             runs.iter().map(|run| Span { run: *run, segment: a, position: a ^ 5, bytes: d as u64 }).collect();
         let (lane, session, packet_id) = (a ^ 6, a, c);

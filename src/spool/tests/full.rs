@@ -102,7 +102,7 @@ impl Full {
                 Some((cut, group, run)) if self.log.durable() >= group => {
                     let anew = self.random.u8(0..5) == 0;
                     let took = if anew {
-                        self.log.end_cut(cut, lane, &[run], Reason::CutAnew)
+                        self.log.end_cut(cut, lane, &[run], Reason::Void)
                     } else {
                         self.log.done(cut, lane, &[run], 1)
                     };

@@ -37,7 +37,7 @@ fn a_cut_is_sent_only_when_it_is_on_the_disk_and_five_are_open_at_most() {
     cut(&mut log, lane, 0, &[one(5)]).expect("a cut");
     for open in 1..6 {
         assert_eq!(cut(&mut log, lane, 1, &[one(6)]), Err(Refused::Identity));
-        log.end_cut(open, lane, &[one(open)], Reason::CutAnew).expect("ended");
+        log.end_cut(open, lane, &[one(open)], Reason::Void).expect("ended");
     }
     cut(&mut log, lane, 1, &[one(6)]).expect("a cut of the next epoch");
     settle(&mut log, &mut disk);

@@ -111,7 +111,9 @@ pub(super) fn log(segments_max: u64) -> (Log, SimDisk) {
 /// A state as a checkpoint carries it.
 pub(super) fn normal(state: &State) -> State {
     let mut bytes = Vec::new();
-    let part = Writing::new(state, 0, 0).part(u64::MAX, true, &mut bytes).expect("all of it");
+    let writing = Writing::new(state, 0, 0);
+    let part = writing.next_part(u64::MAX, true).expect("all of it");
+    writing.put(part, &mut bytes);
     assert!(part.last);
     crate::spool::format::seal(&mut bytes, 1, 0, 0);
     let (mut out, mut at) = (State::default(), 0);

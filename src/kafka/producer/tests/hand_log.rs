@@ -241,7 +241,7 @@ impl RowLog for HandLog {
             let kept = self.state.live.get_mut(&(ended.lane, row)).expect("a row that lives");
             assert_eq!(kept.cut, ended.cut, "row {row} of lane {} {ended:?}", ended.lane);
             kept.cut = None;
-            if ended.fate != Fate::CutAnew {
+            if ended.fate != Fate::Void {
                 self.state.live.remove(&(ended.lane, row));
                 self.state.ended.insert((ended.lane, row), ended.fate);
             }

@@ -179,7 +179,7 @@ fn a_backlog_that_is_half_placed_keeps_its_order() {
     assert_eq!(hand.producer.buffered_bytes(), 0);
 }
 
-/// Counted when its log could not be asked, and not cut anew when its topic turns out to be another.
+/// Counted when its log could not be asked, and not cut again when its topic turns out to be another.
 #[test]
 fn what_was_counted_is_not_counted_again_when_the_topic_is_made_anew() {
     let (mut hand, _) = unanswered_without_id();

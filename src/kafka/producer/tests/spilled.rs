@@ -184,7 +184,7 @@ fn taken_in_turns(hand: &mut Hand, most: u32) -> Result<u32, Full> {
     Ok(most)
 }
 
-/// Kafka is there, and takes what there is.
+/// Kafka is back: everything is written to it.
 fn drain(hand: &mut Hand) {
     hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
     hand.producer.on_producer_id(0, 7, 0);

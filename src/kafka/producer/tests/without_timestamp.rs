@@ -1,4 +1,4 @@
-//! INVALID_TIMESTAMP: cut anew without times, the time of receipt in a header.
+//! INVALID_TIMESTAMP: cut again without times, the time of receipt in a header.
 
 use super::hand::{Hand, identity, settings, values};
 use crate::kafka::types::{LogSays, ProduceRequest};
