@@ -86,6 +86,9 @@ pub const UNREADABLE_AGAIN: std::time::Duration = std::time::Duration::from_secs
 /// A wall clock before this (2026-01-01) is not set: there was no Forebay then. Milliseconds since 1970.
 pub const CLOCK_SET_AFTER_MS: i64 = 1_767_225_600_000;
 
+/// Nor is one that is this far behind the newest group that a start finds in the spool.
+pub const CLOCK_BEHIND_MS: i64 = 3_600_000;
+
 /// A reader of one place needs the window it is in, the next one, and the one ahead.
 const _: () = assert!(SEGMENT_WINDOWS_MAX >= 4);
 

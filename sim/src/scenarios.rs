@@ -34,6 +34,7 @@ pub const ALL: &[Scenario] = &[
     ("D5 reads fail for a while", reads_fail_for_a_while),
     ("D5 a bad sector at the start", bad_sector_at_the_start),
     ("D6 a clock in 1970", clock_in_1970),
+    ("D6 a clock behind the spool", clock_behind_the_spool),
     ("D7 another cluster", another_cluster),
     ("D12 a throttle of an hour", throttle_of_an_hour),
     ("D15 a restart with one broker frozen", restart_with_one_broker_frozen),
@@ -363,6 +364,22 @@ fn clock_in_1970() -> Result<(), Failure> {
     let mut script = Script::new(settings(), 1, false);
     script.world.clock_ahead_ms = -EPOCH_MS;
     script.kill();
+    script.connect(0);
+    script.fill(0, 20, 20);
+    script.wait(2_000);
+    script.world.clusters[0].retain(script.world.time);
+    script.ends()
+}
+
+/// The clock was set, and is a month behind after a restart.
+fn clock_behind_the_spool() -> Result<(), Failure> {
+    let mut script = Script::new(settings(), 1, false);
+    // Its session is in the spool.
+    script.connect(0);
+    script.wait(2_000);
+    script.kill_and(|script| {
+        (script.world.clock_ahead_ms, script.world.clock_fell_back) = (-30 * 86_400_000, true);
+    });
     script.connect(0);
     script.fill(0, 20, 20);
     script.wait(2_000);

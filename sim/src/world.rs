@@ -77,6 +77,8 @@ pub struct World {
     pub boot: u64,
     /// The machine's wall clock is ahead by so much.
     pub clock_ahead_ms: i64,
+    /// It was set back by more than an hour between two processes.
+    pub clock_fell_back: bool,
     events: BTreeMap<(u64, u64), Event>,
     next_event: u64,
     pub(crate) process: Option<Process>,
@@ -147,6 +149,7 @@ impl World {
             life: 0,
             boot: 0,
             clock_ahead_ms: plan.clock_ahead_ms,
+            clock_fell_back: false,
             events: BTreeMap::new(),
             next_event: 0,
             process: None,

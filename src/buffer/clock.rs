@@ -3,11 +3,8 @@
 
 use std::time::Duration;
 
+use crate::limits::{CLOCK_BEHIND_MS, CLOCK_SET_AFTER_MS};
 use crate::runtime::seam::{Monotonic, WallMs};
-
-/// A wall clock that stands before this (2020-01-01) has not been set: what was written by it says how long, not until
-/// when.
-const SET_FROM_MS: i64 = 1_577_836_800_000;
 
 /// A difference between the clocks that is no jump yet: drift, and the grain of the wall clock.
 const JUMP_MS: i64 = 1_000;
@@ -27,16 +24,26 @@ struct Jump {
 pub(super) struct Clock {
     now: Monotonic,
     wall: WallMs,
+    /// A wall clock before this is not set.
+    set_after: WallMs,
     jumps: Vec<Jump>,
 }
 
 impl Clock {
-    pub(super) const fn new(now: Monotonic, wall: WallMs) -> Self {
-        Self { now, wall, jumps: Vec::new() }
+    /// `newest_ms`: when the newest group in the log was written, by the wall clock of that time; 0: not known.
+    pub(super) fn new(now: Monotonic, wall: WallMs, newest_ms: i64) -> Self {
+        let set_after = WallMs(CLOCK_SET_AFTER_MS.max(newest_ms.saturating_sub(CLOCK_BEHIND_MS)));
+        Self { now, wall: told(wall, set_after), set_after, jumps: Vec::new() }
+    }
+
+    /// A wall clock before this is not set.
+    pub(super) const fn set_after(&self) -> WallMs {
+        self.set_after
     }
 
     /// Looks at both clocks, once a turn.
     pub(super) fn turn(&mut self, now: Monotonic, wall: WallMs) {
+        let wall = told(wall, self.set_after);
         let passed = millis(now.since(self.now));
         let by_ms = wall.0.saturating_sub(self.wall.0.saturating_add(passed));
         if by_ms >= JUMP_MS {
@@ -62,10 +69,17 @@ impl Clock {
         let written_ms = wall_ms.saturating_sub(i64::try_from(left_ms).unwrap_or(i64::MAX));
         let jumped = self.jumps.iter().filter(|jump| written_ms <= jump.before_ms);
         let until_ms = jumped.fold(wall_ms, |until, jump| until.saturating_add(jump.by_ms));
-        let unset = written_ms < SET_FROM_MS && self.wall.0 >= SET_FROM_MS && until_ms == wall_ms;
+        let unset = written_ms < CLOCK_SET_AFTER_MS && self.wall.0 >= CLOCK_SET_AFTER_MS && until_ms == wall_ms;
         let left = u64::try_from(until_ms.saturating_sub(self.wall.0)).unwrap_or(0);
         self.now.after(Duration::from_millis(if unset { left_ms } else { left.min(left_ms) }))
     }
+}
+
+/// What the wall clock says, if it is set. Else a time before [`CLOCK_SET_AFTER_MS`] that passes as fast: what is written by
+/// it says how long, not until when.
+const fn told(wall: WallMs, set_after: WallMs) -> WallMs {
+    let set = wall.0 >= set_after.0 || wall.0 < CLOCK_SET_AFTER_MS;
+    if set { wall } else { WallMs(wall.0 - set_after.0) }
 }
 
 fn millis(duration: Duration) -> i64 {
@@ -89,19 +103,19 @@ mod tests {
 
     #[test]
     fn time_passes_and_a_restart_goes_on() {
-        let mut clock = Clock::new(at(5), WallMs(WALL));
+        let mut clock = Clock::new(at(5), WallMs(WALL), 0);
         let written = clock.written(at(65));
         assert_eq!(written, (WALL + 60_000, 60_000));
         clock.turn(at(25), WallMs(WALL + 20_000));
         assert_eq!(clock.read(written.0, written.1), at(65));
-        let after = Clock::new(at(1), WallMs(WALL + 30_000));
+        let after = Clock::new(at(1), WallMs(WALL + 30_000), 0);
         assert_eq!(left_s(&after, written), 30);
-        assert_eq!(left_s(&Clock::new(at(1), WallMs(WALL + 90_000)), written), 0);
+        assert_eq!(left_s(&Clock::new(at(1), WallMs(WALL + 90_000), 0), written), 0);
     }
 
     #[test]
     fn a_jump_only_lengthens() {
-        let mut clock = Clock::new(at(5), WallMs(WALL));
+        let mut clock = Clock::new(at(5), WallMs(WALL), 0);
         let written = clock.written(at(65));
         clock.turn(at(15), WallMs(WALL + DAY_MS));
         assert_eq!(left_s(&clock, written), 50, "forward");
@@ -109,21 +123,39 @@ mod tests {
         assert_eq!(left_s(&clock, later), 50, "written behind the jump");
         clock.turn(at(16), WallMs(WALL));
         assert!(left_s(&clock, later) >= 49 && left_s(&clock, written) >= 49, "backward");
-        assert_eq!(left_s(&Clock::new(at(0), WallMs(WALL - DAY_MS)), written), 60, "set back at a restart: all of it");
+        assert_eq!(
+            left_s(&Clock::new(at(0), WallMs(WALL - DAY_MS), 0), written),
+            60,
+            "set back at a restart: all of it"
+        );
     }
 
     #[test]
     fn a_clock_that_was_not_set_says_how_long_only() {
-        let mut clock = Clock::new(at(5), WallMs(1_000));
+        let mut clock = Clock::new(at(5), WallMs(1_000), 0);
         let written = clock.written(at(65));
-        assert_eq!(left_s(&Clock::new(at(1), WallMs(WALL)), written), 60, "set while it was down");
+        assert_eq!(left_s(&Clock::new(at(1), WallMs(WALL), 0), written), 60, "set while it was down");
         clock.turn(at(6), WallMs(WALL));
         assert!((59..=60).contains(&left_s(&clock, written)), "set while it ran");
     }
 
     #[test]
+    fn a_clock_far_behind_the_log_is_not_set() {
+        let newest = WALL + 30 * DAY_MS;
+        let mut clock = Clock::new(at(5), WallMs(WALL), newest);
+        let written = clock.written(at(65));
+        clock.turn(at(15), WallMs(WALL + 10_000));
+        assert_eq!(left_s(&clock, written), 50, "time passes");
+        assert_eq!(left_s(&Clock::new(at(1), WallMs(newest + DAY_MS), newest), written), 60, "set while it was down");
+        clock.turn(at(16), WallMs(newest + DAY_MS));
+        assert_eq!(left_s(&clock, written), 49, "set while it ran");
+        let near = Clock::new(at(5), WallMs(WALL), WALL + CLOCK_BEHIND_MS);
+        assert_eq!(near.written(at(65)), (WALL + 60_000, 60_000), "a little behind");
+    }
+
+    #[test]
     fn many_jumps_are_remembered_as_few() {
-        let mut clock = Clock::new(at(0), WallMs(WALL));
+        let mut clock = Clock::new(at(0), WallMs(WALL), 0);
         let written = clock.written(at(1_000));
         for turn in 1..100 {
             clock.turn(at(turn), WallMs(WALL + i64::try_from(turn).unwrap() * DAY_MS));

@@ -106,12 +106,13 @@ impl Buffer {
         let next_session = recovered.next_session();
         let volatile = recovered.state.lanes().filter(|(_, lane)| lane.volatile);
         report.given_up = volatile.map(|(_, lane)| lane.rows()).sum();
+        let written_ms = recovered.written_ms;
         let mut log = Log::new(settings.log.clone(), recovered);
         let logged = settings.clusters.iter().map(|sinks| sinks.iter().map(|terms| log.sink(&terms.name)).collect());
         let mut buffer = Self {
             logged: logged.collect(),
             room: Room::new(settings.clusters.iter().map(Vec::len)),
-            clock: Clock::new(now, wall),
+            clock: Clock::new(now, wall, written_ms),
             waiting: Waiting::default(),
             next_session,
             tickets: BTreeMap::new(),
@@ -196,7 +197,13 @@ impl Buffer {
         durable != before
     }
 
-    /// The group that is being gathered: what is kept now stands in it.
+    /// A wall clock before this is not set.
+    #[must_use]
+    pub const fn clock_set_after(&self) -> WallMs {
+        self.clock.set_after()
+    }
+
+    /// The group that is being gathered: what is kept now is in it.
     #[must_use]
     pub const fn group(&self) -> u64 {
         self.log.group()

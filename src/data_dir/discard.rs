@@ -37,6 +37,7 @@ pub(crate) fn discard(root: &Path, sink: &str, yes: bool) -> Result<(String, boo
                 *rows.entry(lane.topic.to_string()).or_default() += live;
             }
         }
+        let files = files.written_at(recovered.written_ms);
         logs.push((files, Log::new(settings(shard, &found), recovered)));
     }
     let mut out = String::new();

@@ -14,6 +14,8 @@ use crate::spool::{AppendError, Completion, Disk, Log, ReadError, Recovered, Ref
 #[derive(Debug)]
 pub(crate) struct Files {
     folder: PathBuf,
+    /// What the clock was for what is written: that of what was found, which is only put in order here.
+    wall: WallMs,
     done: Vec<Completion>,
     /// The first thing that went wrong.
     failed: Option<io::Error>,
@@ -21,7 +23,12 @@ pub(crate) struct Files {
 
 impl Files {
     pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), done: Vec::new(), failed: None }
+        Self { folder: folder.to_owned(), wall: WallMs(0), done: Vec::new(), failed: None }
+    }
+
+    /// With the time of what was found, milliseconds.
+    pub(crate) fn written_at(self, wall_ms: i64) -> Self {
+        Self { wall: WallMs(wall_ms), ..self }
     }
 
     /// Segments by number, with the length of their files.
@@ -46,7 +53,7 @@ impl Files {
     /// What the disk said.
     pub(crate) fn settle(&mut self, log: &mut Log) -> io::Result<()> {
         loop {
-            log.flush(self, Monotonic(0), wall());
+            log.flush(self, Monotonic(0), self.wall);
             if let Some(error) = self.failed.take() {
                 return Err(error);
             }
@@ -132,9 +139,4 @@ pub(crate) fn settings(shard: usize, found: &BTreeMap<u64, u64>) -> Settings {
         data_dir_id: 0,
         seed: fastrand::u64(..),
     }
-}
-
-fn wall() -> WallMs {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    WallMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

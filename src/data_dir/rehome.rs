@@ -38,10 +38,11 @@ pub(super) fn rehome(
     let root = config.spool_dir();
     let to = config.service.shards;
     let mut homes: Vec<Vec<Moving>> = (0..to).map(|_| Vec::new()).collect();
-    let mut lost = 0;
+    let (mut lost, mut written_ms) = (0, 0);
     for (shard, folder) in of_shards(&root)?.iter().enumerate() {
         let files = Files::new(folder);
         let recovered = files.recovered(shard)?;
+        written_ms = recovered.written_ms.max(written_ms);
         let mut reader = recovered.reader();
         for session in recovered.state.sessions() {
             let payload = match reader.session(&files, session) {
@@ -63,7 +64,7 @@ pub(super) fn rehome(
     }
     let count = homes.iter().map(Vec::len).sum();
     make(data_dir, Manifest::new(directory, to), |shard, folder| {
-        write(config, directory, shard, folder, &homes[shard]).map_err(|error| {
+        write(config, directory, (shard, folder), &homes[shard], written_ms).map_err(|error| {
             format!("kept sessions of {from} shards cannot be moved to {to}: {}: {error}", folder.display())
         })
     })?;
@@ -79,7 +80,13 @@ pub(super) fn open_ids(state: &State, session: u64) -> OpenIds {
     of_session.map(|(_, id, lanes)| (id, lanes.iter().filter_map(lane).collect())).collect()
 }
 
-fn write(config: &Config, directory: DataDirId, shard: usize, folder: &Path, sessions: &[Moving]) -> io::Result<()> {
+fn write(
+    config: &Config,
+    directory: DataDirId,
+    (shard, folder): (usize, &Path),
+    sessions: &[Moving],
+    written_ms: i64,
+) -> io::Result<()> {
     let (Some(spool), false) = (config.spool, sessions.is_empty()) else { return Ok(()) };
     let settings = Settings {
         shard: u32::try_from(shard).unwrap_or(u32::MAX),
@@ -89,7 +96,8 @@ fn write(config: &Config, directory: DataDirId, shard: usize, folder: &Path, ses
         data_dir_id: directory.number(),
         seed: fastrand::u64(..),
     };
-    let (mut log, mut files) = (Log::new(settings, Recovered::default()), Files::new(folder));
+    let mut log = Log::new(settings, Recovered::default());
+    let mut files = Files::new(folder).written_at(written_ms);
     for session in sessions {
         let number = files.put(&mut log, |log| log.session(None, &session.payload))?;
         for (packet_id, already_taken_by) in &session.open {

@@ -112,6 +112,7 @@ events! {
     AcknowledgedLost, Error, Error, "kafka_data_loss", [Sink, Topic, Partition, Records], "Kafka has lost records that it had acknowledged";
     OutcomeUnknown, Warn, Error, "possible_duplicates", [Sink, Topic, Partition, Records], "records were sent again although Kafka may already have them";
     SpoolRecovered, Info, Lifecycle, "spool_recovered", [Records, Cuts, Sessions], "found records or sessions of an earlier run in the spool; resuming them";
+    ClockNotSet, Warn, Error, "clock_not_set", [Reason], "the clock of this machine is not set: records have no timestamp until it is; if it is right and was wrong before, restart once more";
     ShardsKept, Warn, Lifecycle, "shards_kept", [Shards, Configured, Records], "the spool holds records of a run with another number of shards; using that number until the service starts with an empty spool";
     SessionsMoved, Info, Lifecycle, "sessions_moved", [Shards, Sessions], "the number of shards has changed; stored sessions were moved to their new shards";
     SpoolFull, Warn, Error, "spool_full", [Sink, Reason], "the spool is full; `when_full` applies";

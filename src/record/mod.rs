@@ -24,7 +24,6 @@ pub mod varint;
 #[cfg(test)]
 mod tests;
 
-use crate::limits::CLOCK_SET_AFTER_MS;
 use crate::runtime::seam::WallMs;
 pub use builder::{Builder, Stamp, stamp};
 pub use header::BatchHeader;
@@ -32,10 +31,10 @@ pub use reader::{BatchError, BatchView, Headers, Record, Records};
 pub use row::{Row, Tail};
 
 /// The timestamp of a record that is made at this time: none (-1) while the clock is not set, or Kafka would delete the
-/// record for its age.
+/// record for its age. `set_after`: a clock before this is not set.
 #[must_use]
-pub const fn timestamp_at(wall: WallMs) -> WallMs {
-    if wall.0 < CLOCK_SET_AFTER_MS { WallMs(-1) } else { wall }
+pub const fn timestamp_at(wall: WallMs, set_after: WallMs) -> WallMs {
+    if wall.0 < set_after.0 { WallMs(-1) } else { wall }
 }
 
 /// Length of a batch without records.

@@ -3,10 +3,12 @@
 use crate::buffer::Buffer;
 use crate::config::WhenFull;
 use crate::kafka::producer::{Full, Refusal};
+use crate::limits::CLOCK_SET_AFTER_MS;
 use crate::metrics::spec::RefusalReason;
 use crate::mqtt::reason::ReasonCode;
 use crate::route::trie::SinkRouter;
 use crate::rule::template::Absent;
+use crate::runtime::seam::WallMs;
 
 use super::dead_letters::DeadLetterQueue;
 use super::reservation::{Wait, Workspace};
@@ -26,6 +28,8 @@ pub(super) struct Outlets {
     /// What becomes of a message that it has no room for.
     pub(super) when_full: WhenFull,
     pub(super) full: Fullness,
+    /// A wall clock before this is not set.
+    pub(super) clock_set_after: WallMs,
     /// Of the reservation that there is: [`super::reservation`] alone reads it.
     pub(super) workspace: Workspace,
 }
@@ -47,6 +51,7 @@ impl Outlets {
             buffer: None,
             when_full,
             full: Fullness::default(),
+            clock_set_after: WallMs(CLOCK_SET_AFTER_MS),
             workspace: Workspace::default(),
         }
     }

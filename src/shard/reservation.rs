@@ -261,7 +261,7 @@ impl Reservation<'_> {
         let expires = seconds.map_or(Monotonic::NEVER, |s| now.after(Duration::from_secs(u64::from(s))));
         let outlets = &mut *self.outlets;
         let work = &mut outlets.workspace;
-        let timestamp = timestamp_at(wall);
+        let timestamp = timestamp_at(wall, outlets.clock_set_after);
         let (mut owed, mut has_letters) = (0, false);
         for Reserved { sink, to } in &work.sinks {
             let plan = &outlets.plans[usize::from(*sink)];

@@ -89,6 +89,7 @@ impl Core {
                 "{error}. `forebay spool inspect {shown}` shows what is there; nothing was changed"
             ))
         })?;
+        self.outlets.clock_set_after = buffer.clock_set_after();
         self.outlets.buffer = Some(buffer);
         self.flush_spool(io);
         Ok(())
@@ -120,6 +121,7 @@ impl Core {
             upstream.busy = true;
         }
         self.started = true;
+        self.tell_clock(io);
         // The receiver is gone only when the process ends.
         let _ = self.around.notices.send(Notice::Started(self.index));
         Ok(())
@@ -272,6 +274,18 @@ impl Core {
         }
         if report.is_damaged() {
             self.teller.tell(Kind::SpoolDamaged, second, |event| event.with(Field::Reason, report.to_string()));
+        }
+    }
+}
+
+impl Core {
+    /// Says it if the wall clock is not set.
+    fn tell_clock(&mut self, io: &Ring<'_>) {
+        let (wall, set_after) = (io.wall(), self.outlets.clock_set_after);
+        if wall < set_after {
+            let hours = set_after.0.abs_diff(wall.0) / 3_600_000;
+            let reason = format!("it is {hours} hours and more behind this release or the records in the spool");
+            self.teller.tell(Kind::ClockNotSet, second(io.now()), |event| event.with(Field::Reason, reason));
         }
     }
 }

@@ -97,7 +97,7 @@ pub struct Recovered {
     pub(super) chain: Chain,
     /// The data directory that the newest segment names; 0: none.
     pub(crate) data_dir_id: u128,
-    /// The wall clock of the last group, milliseconds; 0: not known.
+    /// The latest that the wall clock was when one of the groups that were read was written, milliseconds; 0: not known.
     pub(crate) written_ms: i64,
     pub(super) group: u64,
     /// The last group, if no sync is known to have covered it.

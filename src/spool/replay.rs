@@ -45,7 +45,7 @@ impl Recovered {
             }
             match entry {
                 Entry::Commit { group, wall_ms, .. } if group >= self.group => {
-                    (self.group, self.written_ms) = (group, wall_ms);
+                    (self.group, self.written_ms) = (group, self.written_ms.max(wall_ms));
                 }
                 _ if looked.scan.unproven.is_some_and(|start| *position >= start) => {
                     let bytes = &looked.bytes[*position as usize..(*position + len) as usize];

@@ -27,6 +27,8 @@ pub(crate) struct Wire {
 /// The ring that is none.
 pub(crate) struct Table {
     pub(crate) now: Monotonic,
+    /// The wall clock is so far behind.
+    pub(crate) wall_behind_ms: i64,
     pub(crate) wires: Vec<Wire>,
     pub(crate) stopped: bool,
     /// What the shard's segments are on.
@@ -44,6 +46,7 @@ impl Table {
     pub(crate) fn new() -> Self {
         Self {
             now: Monotonic(1_000_000_000),
+            wall_behind_ms: 0,
             wires: Vec::new(),
             stopped: false,
             disk: Disk::default(),
@@ -58,7 +61,8 @@ impl Table {
     /// A new process: the clock goes on, the disk is what it is, every connection is gone.
     pub(crate) fn restart(&mut self) {
         let disk = std::mem::take(&mut self.disk);
-        *self = Self { now: Monotonic(self.now.0 + 1_000_000_000), disk, ..Self::new() };
+        let (now, wall_behind_ms) = (Monotonic(self.now.0 + 1_000_000_000), self.wall_behind_ms);
+        *self = Self { now, wall_behind_ms, disk, ..Self::new() };
     }
 
     pub(crate) fn open(&mut self, outgoing: Option<SocketAddr>) -> ConnId {
@@ -116,7 +120,7 @@ impl Io<Mail> for Table {
         self.now
     }
     fn wall(&self) -> WallMs {
-        let epoch_ms = 1_790_000_000_000;
+        let epoch_ms = 1_790_000_000_000 - self.wall_behind_ms;
         WallMs(epoch_ms + i64::try_from(Duration::from_nanos(self.now.0).as_millis()).expect("soon"))
     }
     fn shard(&self) -> usize {

@@ -65,6 +65,22 @@ fn an_answer_waits_for_the_sync_and_kafka_for_the_cut() {
 }
 
 #[test]
+fn a_clock_that_falls_back_is_told_of() {
+    let mut world = World::new(&spooled("", ""));
+    let device = world.device("d", 0);
+    send(&mut world, device, 1, b"first");
+    world.advance(Duration::from_secs(1));
+    world.table.wall_behind_ms = 600_000;
+    world.power_cut();
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.told(Kind::ClockNotSet), 0, "ten minutes may be a correction");
+    world.table.wall_behind_ms = 86_400_000;
+    world.power_cut();
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.told(Kind::ClockNotSet), 1);
+}
+
+#[test]
 fn what_was_answered_survives_a_power_cut() {
     let mut world = World::new(&spooled("", ""));
     world.kafka_down();

@@ -17,7 +17,8 @@ impl World {
     /// The last look.
     pub(crate) fn judge_end(&mut self) {
         // While the machine's clock is not set there is no time to be told.
-        let is_set = EPOCH_MS + self.clock_ahead_ms >= forebay::limits::CLOCK_SET_AFTER_MS;
+        let behind = EPOCH_MS + self.clock_ahead_ms < forebay::limits::CLOCK_SET_AFTER_MS;
+        let is_set = !behind && !self.clock_fell_back;
         let without_time = self.clusters.iter().find_map(|cluster| cluster.rows_without_time.first());
         if let Some(row) = without_time.filter(|_| is_set) {
             self.judge.fails("time", format!("a record has no time, and no header with it: {row:?}"));

@@ -149,7 +149,8 @@ impl Outlets {
         let why = why.iter().filter_map(|(name, value)| Some((name.as_bytes(), (*value)?.as_bytes())));
         // Names of our own headers are ours: a device cannot forge them.
         let headers = headers.filter(|(name, _)| !name.starts_with(HEADER_PREFIX.as_bytes()));
-        let row = Row { key, value: Some(&value[..kept]), headers: headers.chain(why), timestamp: timestamp_at(wall) };
+        let timestamp = timestamp_at(wall, self.clock_set_after);
+        let row = Row { key, value: Some(&value[..kept]), headers: headers.chain(why), timestamp };
         let dead_topic = dead.topic.as_ref().map_or("", |(_, topic)| topic);
         let ticket = self.letters.message(usize::from(index), ticket);
         upstream.producer.append(hidden, dead_topic, row, Some(ticket), now);

@@ -30,6 +30,7 @@ use crate::metrics::event::{Field, Kind};
 use crate::metrics::spec::ShardMetric;
 use crate::mqtt::packet::Version;
 use crate::mqtt::reason::ReasonCode;
+use crate::record::timestamp_at;
 use crate::rule::template::Variable;
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::{Session, SessionKey};
@@ -96,7 +97,8 @@ impl Core {
             let line = Line { sink: &route.sink, client_id: session.map(Session::client_id), ..Line::default() };
             of_row(line, row, keyed_by_topic, route.of_letters, wall)
         };
-        outlets.letters.forward(cluster, &mut outlets.upstreams[cluster].producer, (now, wall), &mut line);
+        let timestamp = timestamp_at(wall, outlets.clock_set_after);
+        outlets.letters.forward(cluster, &mut outlets.upstreams[cluster].producer, (now, timestamp), &mut line);
         self.answer_dead_letters();
     }
 

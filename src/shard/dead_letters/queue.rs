@@ -22,7 +22,6 @@ use super::header::{
 use crate::kafka::producer::{Producer, Rejected, RejectedEnd, RejectedId, RejectedRow, Row};
 use crate::kafka::types::{Outcome, Run, SinkId, Ticket};
 use crate::limits::DEAD_LETTERS_IN_FLIGHT_MAX;
-use crate::record::timestamp_at;
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::service::dead_letters::Letter as Line;
 
@@ -139,12 +138,12 @@ impl DeadLetterQueue {
     }
 
     /// Takes over what a producer has rejected, and turns its rows into letters as far as there is room. `line` writes the
-    /// line of a row for the file; its last argument is who is owed the row's answer.
+    /// line of a row for the file; its last argument is who is owed the row's answer. `time`: now, and the letters' timestamp.
     pub(crate) fn forward(
         &mut self,
         cluster: usize,
         producer: &mut Producer,
-        (now, wall): (Monotonic, WallMs),
+        time: (Monotonic, WallMs),
         line: &mut LineOf<'_>,
     ) {
         while let Some(rejected) = producer.next_rejected() {
@@ -160,7 +159,7 @@ impl DeadLetterQueue {
             let to = (rejected.sink, route.topic.is_none() || (route.file && is_about_size(rejected.code)));
             let whole = !full.contains(&to)
                 && match &route.topic {
-                    Some(topic) if !to.1 => self.forward_to_topic(producer, rejected, (&route, topic), now, wall),
+                    Some(topic) if !to.1 => self.forward_to_topic(producer, rejected, (&route, topic), time),
                     _ => self.forward_to_file(producer, rejected, &route, line),
                 };
             if !whole {
@@ -177,8 +176,7 @@ impl DeadLetterQueue {
         producer: &mut Producer,
         rejected: Rejected,
         (route, (to, topic)): (&Route, &(SinkId, String)),
-        now: Monotonic,
-        wall: WallMs,
+        (now, timestamp): (Monotonic, WallMs),
     ) -> bool {
         let mut unread = Vec::new();
         let take = |producer: &mut Producer, row: &RejectedRow<'_>| {
@@ -199,7 +197,7 @@ impl DeadLetterQueue {
             let own = row.headers.clone().filter(|(name, _)| !name.starts_with(HEADER_PREFIX.as_bytes()));
             let own = own.map(|(name, value)| (name, value.unwrap_or_default()));
             // Kafka may have refused the row's time: a letter has that of its becoming one.
-            let (value, headers, timestamp) = (Some(&row.value[..kept]), own.chain(why), timestamp_at(wall));
+            let (value, headers) = (Some(&row.value[..kept]), own.chain(why));
             let letter = Row { key: row.key, value, headers, timestamp };
             if !self.has_places(route.index) || !producer.has_reserve(*to, letter.measure().len) {
                 return false;
