@@ -381,7 +381,9 @@ impl Cluster {
             Ok(None) => {
                 let topic_id = topic.id;
                 let known = header.producer_id < 0 || partition.knows(header.producer_id);
-                if !known && !self.by_id && header.base_sequence > 0 && topic.changed_at > 0 {
+                // Metadata before v10 has no ids, so requests go by name whatever Produce could do.
+                let by_name = !self.by_id || !self.modern;
+                if !known && by_name && header.base_sequence > 0 && topic.changed_at > 0 {
                     self.began_late.insert((name.to_owned(), topic_id));
                 }
                 self.rows_without_time

@@ -4,7 +4,7 @@ use super::append::{NewRow, hash_of};
 use super::backlog::Backlog;
 use super::batch::{Batch, Bounds, Source, push};
 use super::kept::{Kind, Notes};
-use super::partition::Work;
+use super::partition::{Partition, Work};
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::UNPLACED;
 use super::topic::Place;
@@ -249,6 +249,10 @@ impl Producer {
         {
             return false;
         }
+        if batch.kept.is_logged() && self.waits_for_leader(index, hash) {
+            self.ask_metadata(index, now);
+            return false;
+        }
         self.topics[index as usize].was_placed = false;
         let ticket = batch.tickets.next(&mut place.tickets);
         // It has waited long enough: no linger, unless more of its kind is on its way from the disk.
@@ -261,7 +265,20 @@ impl Producer {
         true
     }
 
-    /// Whether older rows of the partition that a row goes to stand in the log alone.
+    /// Whether a row that the log has is better left where it is: its partition has no leader, and such rows stay in memory
+    /// once they are in a partition. Half of what the sink may have there is for rows that can be sent.
+    fn waits_for_leader(&self, index: u32, hash: Option<u32>) -> bool {
+        let topic = &self.topics[index as usize];
+        let sink = &self.sinks[topic.sink];
+        let has_leader = |partition: &Partition| partition.leader.is_some();
+        sink.memory > sink.settings.spill_after / 2
+            && match hash {
+                Some(hash) => !topic.partitions.get(murmur2::partition_of(hash, topic.count)).is_some_and(has_leader),
+                None => !topic.partitions.iter().take(topic.count).any(has_leader),
+            }
+    }
+
+    /// Whether older rows of the partition that a row goes to are in the log alone.
     fn waits_behind(&self, index: u32, hash: Option<u32>, batch: &Batch, row: u32) -> bool {
         let topic = &self.topics[index as usize];
         // Without a hash it has no order.

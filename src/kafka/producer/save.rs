@@ -8,7 +8,8 @@ use super::logging::Dirty;
 use super::partition::Partition;
 use super::resolve::records_of;
 use super::row_log::{Fate, NewCut, NewRows, NotNow, RowLog, UNPLACED};
-use super::{Keep, Producer};
+use super::window::WINDOW;
+use super::{Keep, Key, Producer};
 use crate::kafka::types::SinkId;
 use crate::record::BatchView;
 use crate::record::compression::Codecs;
@@ -54,10 +55,33 @@ impl Producer {
 
     fn save_topic(&mut self, index: u32, log: &mut dyn RowLog) -> Result<(), NotNow> {
         for number in 0..self.topics[index as usize].partitions.len() {
+            self.cut_before_logged(Key { topic: index, partition: number as u32 });
             self.save_place(index, number as i32, log)?;
         }
         self.end_half_placed(index);
         self.save_place(index, UNPLACED, log)
+    }
+
+    /// Batches that memory alone has, and that younger rows of their partition have overtaken on their way to the log (they
+    /// were undone then, and were taken back since): by its numbers they are the youngest. So they are saved with a cut, as
+    /// what is undone, which the next start sends before anything else.
+    fn cut_before_logged(&mut self, key: Key) {
+        while self.partition_mut(key).window.len() < WINDOW
+            && self.is_overtaken(key)
+            && self.stamp_of_next(key).is_some()
+        {
+            self.cut(key, self.wall, None);
+        }
+    }
+
+    /// Whether the next batch that would be cut is in memory alone, and what comes behind it is in the log.
+    fn is_overtaken(&mut self, key: Key) -> bool {
+        let partition = self.partition_mut(key);
+        let undone = partition.window.len();
+        let Some(work) = &partition.work else { return false };
+        let mut waiting = work.queue.range(undone..);
+        waiting.next().is_some_and(|batch| batch.kept.kind == Kind::Memory)
+            && (partition.spooled.is_some() || waiting.any(|batch| !batch.kept.numbers.is_empty()))
     }
 
     /// What waits behind rows that the log alone has is not always on its way there: partitions that are no more leave some.

@@ -195,6 +195,7 @@ impl Topic {
         let waits = |partition: &Partition| partition.work.is_some() || partition.spooled.is_some();
         let unplaced = !self.unplaced.is_empty() || !self.backlogs.is_empty();
         (self.count == 0 && (unplaced || self.partitions.iter().any(waits)))
-            || self.partitions.iter().any(|partition| waits(partition) && partition.leader.is_none())
+            || (self.partitions.iter().enumerate())
+                .any(|(n, of)| of.leader.is_none() && (waits(of) || (unplaced && n < self.count)))
     }
 }

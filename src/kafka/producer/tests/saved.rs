@@ -97,3 +97,36 @@ fn what_was_cut_and_is_taken_back_is_written_down_before_younger_rows_are() {
     }
     assert_eq!(sent, (0..8).map(|row| format!("row {row}")).collect::<Vec<_>>());
 }
+
+/// D13. While they were in flight they needed no number in the log, and younger rows got theirs.
+#[test]
+fn what_is_taken_back_after_younger_rows_were_written_down_goes_before_these() {
+    let mut settings = saved();
+    settings.sinks[0].linger = std::time::Duration::from_millis(1);
+    settings.sinks[0].spill_after = 8192;
+    let mut hand = known(settings.clone());
+    hand.append("t", None);
+    hand.append("t", None);
+    hand.wait_ms(2);
+    let request = hand.one();
+    assert_eq!(values(&request), ["row 0", "row 1", "row 2"]);
+    let large = "x".repeat(3000);
+    (3..8).for_each(|row| hand.append_value("t", None, format!("row {row} {large}").as_bytes()));
+    hand.poll_synced();
+    let written = hand.log.state.live.len();
+    assert!((1..=5).contains(&written), "{written}");
+    hand.producer.on_reachable(false);
+    hand.answer_and_drop(request, 10);
+    hand.poll_synced();
+    assert_eq!(hand.log.state.live.len(), written, "those before them are in memory alone");
+    let mut hand = again(hand, settings);
+    let mut sent = Vec::new();
+    for _ in 0..20 {
+        hand.wait_ms(2);
+        for request in hand.poll_synced() {
+            sent.extend(values(&request).iter().map(|value| value[..5].to_owned()));
+            hand.answer_and_drop(request, 0);
+        }
+    }
+    assert_eq!(sent, (0..8).map(|row| format!("row {row}")).collect::<Vec<_>>());
+}

@@ -256,3 +256,35 @@ fn rows_on_the_disk_alone_hear_that_kafka_refuses_their_topic() {
         assert!(hand.log.state.live.is_empty());
     }
 }
+
+/// D9. Rows that had no partition when they were stored stay in memory when they get one: those of partitions without a
+/// leader must leave room for the others.
+#[test]
+fn partitions_without_a_leader_hold_no_other_topic_up() {
+    let mut hand = Hand::new(tight());
+    for number in 0..300u32 {
+        let value = format!("{number} {}", "x".repeat(1000));
+        // Of three partitions by their keys, and of another topic.
+        hand.append_value(&format!("dark-{}", number % 6), Some(&format!("key {}", number % 8)), value.as_bytes());
+        hand.append_value("light", Some("key"), value.as_bytes());
+        hand.poll_synced();
+    }
+    let dark = |leaders: &[i32]| (0..6).map(|number| topic(&format!("dark-{number}"), leaders)).collect::<Vec<_>>();
+    let leaderless = dark(&[0; 3]).into_iter().map(|topic| TopicMetadata { leaders: vec![None; 3], ..topic });
+    hand.producer.on_metadata(&leaderless.chain([topic("light", &[0])]).collect::<Vec<_>>(), hand.now);
+    hand.producer.on_producer_id(0, 7, 0);
+    let sent = |hand: &mut Hand| {
+        let before = hand.stats().delivered;
+        for _ in 0..2_000 {
+            hand.poll_synced().into_iter().for_each(|request| hand.answer_and_drop(request, 0));
+            hand.wait_ms(10);
+        }
+        hand.stats().delivered - before
+    };
+    assert_eq!((sent(&mut hand), hand.stats().buffered_rows), (300, 300));
+    // New rows go the same way.
+    (0..50).for_each(|_| hand.append_value("light", Some("key"), &[7; 1_000]));
+    assert_eq!(sent(&mut hand), 50);
+    hand.producer.on_metadata(&dark(&[0; 3]), hand.now);
+    assert_eq!((sent(&mut hand), hand.stats().buffered_rows), (300, 0));
+}
