@@ -218,12 +218,12 @@ pub trait Rules: Debug + Sync {
 
 /// All rules as they are.
 #[derive(Clone, Copy, Debug)]
-pub struct Kept;
+pub struct AllKept;
 
-impl Rules for Kept {}
+impl Rules for AllKept {}
 
 /// What the product runs with.
-pub static KEPT: Kept = Kept;
+pub static KEPT: AllKept = AllKept;
 
 #[cfg(test)]
 mod tests {

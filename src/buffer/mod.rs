@@ -27,6 +27,6 @@ mod tests;
 pub use self::core::{Buffer, Numbers};
 pub use self::restore::{OpenError, Report, Restored, RestoredCluster, RestoredId, RestoredRow, RestoredSession};
 pub use self::room::SpoolFull;
-pub use self::sessions::Kept;
+pub use self::sessions::StoredSession;
 pub use self::settings::{Settings, SinkTerms};
 pub use self::view::View;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::settings::Settings;
-use crate::kafka::producer::row_log::{RestoredCut, RestoredLane, RowRun};
+use crate::kafka::producer::row_log::{RestoredCut, RestoredLane};
 use crate::kafka::producer::{AnsweredOn, Keep};
 use crate::kafka::types::SinkId;
 use crate::spool::{Disk, ReadError, RecoverError, Recovered, Rot, State};
@@ -238,7 +238,7 @@ impl Settings {
                 sequence: head.sequence,
                 timeless: head.timeless,
                 lane: head.lane,
-                rows: cut.rows.iter().map(|run| RowRun { first: run.first, count: run.count }).collect(),
+                rows: cut.rows.to_vec(),
             });
         }
         report.rows = clusters.iter().flat_map(|cluster| &cluster.lanes).map(|lane| lane.rows).sum();

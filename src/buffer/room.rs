@@ -7,7 +7,6 @@ use super::sessions::RECORD_BYTES;
 use crate::kafka::producer::Keep;
 use crate::kafka::producer::row_log::RowRun;
 use crate::kafka::types::SinkId;
-use crate::spool::Run;
 
 /// What a row costs in the log beside its record, if it stands in a block of its own.
 const ROW_COST: u64 = 192;
@@ -181,12 +180,12 @@ impl Buffer {
         };
         let mut may_go = |lane: u64| {
             let (cluster, _) = lanes.get(&lane)?;
-            allowed(*cluster, lane).map(|run| Run { first: run.first, count: run.count })
+            allowed(*cluster, lane)
         };
         let dropped = log.drop_oldest(&wanted, &mut may_go).unwrap_or_default();
-        let placed = |(lane, run): (u64, Run)| {
+        let placed = |(lane, run): (u64, RowRun)| {
             let (cluster, _) = lanes.get(&lane)?;
-            Some((*cluster, lane, RowRun { first: run.first, count: run.count }))
+            Some((*cluster, lane, run))
         };
         dropped.into_iter().filter_map(placed).collect()
     }

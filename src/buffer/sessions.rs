@@ -12,7 +12,7 @@ use crate::kafka::types::Ticket;
 
 /// A session that is kept from the moment its group is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct StoredSession {
     /// Its number.
     pub number: u64,
     /// The group it stands in.
@@ -87,7 +87,7 @@ impl Buffer {
     ///
     /// # Errors
     /// There is no room for one more.
-    pub fn keep_session(&mut self, number: Option<u64>, payload: &[u8]) -> Result<Kept, SpoolFull> {
+    pub fn keep_session(&mut self, number: Option<u64>, payload: &[u8]) -> Result<StoredSession, SpoolFull> {
         if payload.len() > self.session_room() {
             return Err(SpoolFull::Whole);
         }
@@ -97,7 +97,7 @@ impl Buffer {
             next
         });
         let group = self.record(Record::Kept { number, payload: payload.into() });
-        Ok(Kept { number, group })
+        Ok(StoredSession { number, group })
     }
 
     /// A session has ended, and its open packet ids with it. The group in which that stands.

@@ -3,11 +3,11 @@
 use super::core::Buffer;
 use crate::kafka::producer::Keep;
 use crate::kafka::producer::row_log::{
-    Ended, Fate, Incarnation, LoggedRow, NewCut, NewRows, NotNow, Origin, ReadBack, RowLog, RowRun, TakenCut,
+    Ended, Fate, Known, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RowLog, RowRun, TakenCut,
 };
 use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::Monotonic;
-use crate::spool::{self, Deadline, Disk, Known, Read, ReadError, Reason, Refused, Run};
+use crate::spool::{self, Deadline, Disk, Read, ReadError, Reason, Refused};
 
 /// See the module.
 #[derive(Debug)]
@@ -20,17 +20,7 @@ pub struct View<'a, D> {
 /// Lists as the log takes them, used again.
 #[derive(Debug, Default)]
 pub(super) struct Lists {
-    runs: Vec<Run>,
-    origins: Vec<(u32, spool::Origin)>,
     deadlines: Vec<(u32, Deadline)>,
-}
-
-impl Lists {
-    fn runs(&mut self, rows: &[RowRun]) -> &[Run] {
-        self.runs.clear();
-        self.runs.extend(rows.iter().map(|run| Run { first: run.first, count: run.count }));
-        &self.runs
-    }
 }
 
 /// What the log refuses a producer that keeps its rules is refused for now: whether there is room at all was asked
@@ -40,12 +30,8 @@ fn not_now(refused: Refused) -> NotNow {
     NotNow
 }
 
-const fn known(of: Incarnation<'_>) -> Known<'_> {
-    Known { cluster: of.cluster, topic_id: of.topic_id, partitions: of.partitions }
-}
-
 impl<D: Disk> RowLog for View<'_, D> {
-    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32, of: Incarnation<'_>) -> Result<u64, NotNow> {
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32, of: Known<'_>) -> Result<u64, NotNow> {
         let buffer = &mut *self.buffer;
         let place = usize::from(sink.0);
         let logged = buffer.logged.get(self.cluster).and_then(|sinks| sinks.get(place));
@@ -55,7 +41,7 @@ impl<D: Disk> RowLog for View<'_, D> {
         buffer.lanes.insert(lane, (self.cluster, sink));
         // Rows without a partition are of none.
         if partition >= 0 {
-            buffer.log.incarnation(lane, &known(of)).map_err(not_now)?;
+            buffer.log.incarnation(lane, &of).map_err(not_now)?;
         }
         Ok(lane)
     }
@@ -67,10 +53,7 @@ impl<D: Disk> RowLog for View<'_, D> {
             return Err(NotNow);
         }
         let lists = &mut buffer.lists;
-        lists.origins.clear();
         lists.deadlines.clear();
-        let origin = |of: &Origin| spool::Origin { session: of.session, packet_id: of.packet_id };
-        lists.origins.extend(rows.origins.iter().map(|(row, of)| (*row, origin(of))));
         for (row, expires) in rows.deadlines {
             let (wall_ms, left_ms) = buffer.clock.written(*expires);
             lists.deadlines.push((*row, Deadline { wall_ms, left_ms }));
@@ -80,7 +63,7 @@ impl<D: Disk> RowLog for View<'_, D> {
             records: rows.records,
             base_timestamp: rows.base_timestamp,
             count: rows.count,
-            origins: &lists.origins,
+            origins: rows.origins,
             deadlines: &lists.deadlines,
             hashes: rows.hashes,
             from: rows.from,
@@ -100,13 +83,13 @@ impl<D: Disk> RowLog for View<'_, D> {
         let buffer = &mut *self.buffer;
         let new = spool::NewCut {
             lane: cut.lane,
-            incarnation: buffer.log.incarnation(cut.lane, &known(cut.of)).map_err(not_now)?,
+            incarnation: buffer.log.incarnation(cut.lane, &cut.of).map_err(not_now)?,
             partition: cut.partition,
             producer_id: cut.producer_id,
             epoch: cut.epoch,
             sequence: cut.sequence,
             timeless: cut.timeless,
-            rows: buffer.lists.runs(cut.rows),
+            rows: cut.rows,
         };
         let (cut, group) = buffer.log.cut(&new).map_err(not_now)?;
         Ok(TakenCut { cut, group })
@@ -122,7 +105,7 @@ impl<D: Disk> RowLog for View<'_, D> {
             Fate::Rotten => Reason::Rotten,
             Fate::Void => Reason::Void,
         };
-        let (lane, rows) = (ended.lane, buffer.lists.runs(ended.rows));
+        let (lane, rows) = (ended.lane, ended.rows);
         let taken = match (ended.cut, ended.fate) {
             (Some(cut), Fate::Done { base_offset }) => buffer.log.done(cut, lane, rows, base_offset),
             (Some(cut), _) => buffer.log.end_cut(cut, lane, rows, reason),
@@ -160,7 +143,7 @@ impl<D: Disk> RowLog for View<'_, D> {
         match read {
             Read::Empty if synced < end => ReadBack::Later,
             Read::Empty => ReadBack::Empty,
-            Read::Rotten(run) => ReadBack::Rotten(RowRun { first: run.first, count: run.count }),
+            Read::Rotten(run) => ReadBack::Rotten(run),
             Read::Block(block) => {
                 for row in block.rows() {
                     let expires = row.deadline.map_or(Monotonic::NEVER, |at| clock.read(at.wall_ms, at.left_ms));

@@ -9,7 +9,7 @@ use super::*;
 use crate::record::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::{
-    BATCH_AT, Completion, Log, NewCut, NewRows, Recovered, Run, Settings, batch_header, put_batch, seal_batch,
+    BATCH_AT, Completion, Log, NewCut, NewRows, Recovered, RowRun, Settings, batch_header, put_batch, seal_batch,
 };
 
 const BYTES: u64 = 16 << 10;
@@ -81,7 +81,7 @@ fn write(folder: &Path) {
             log.rows(&NewRows { lane, records, base_timestamp, count, origins, deadlines, hashes, from: 0 }).unwrap();
         if turn == 0 {
             let (incarnation, partition, producer_id, epoch, sequence) = (0, 0, 4_000, 2, 7);
-            let rows = &[Run { first, count: 3 }];
+            let rows = &[RowRun { first, count: 3 }];
             let timeless = false;
             log.cut(&NewCut { lane, incarnation, partition, producer_id, epoch, sequence, timeless, rows }).unwrap();
             log.session(Some(5), b"client").unwrap();

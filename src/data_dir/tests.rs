@@ -8,7 +8,7 @@ use super::*;
 use crate::record::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::WallMs;
 use crate::shard::router::owner;
-use crate::spool::{HEADER_BYTES, Log, NewCut, NewRows, Origin, Recovered, Run, Settings};
+use crate::spool::{HEADER_BYTES, Log, NewCut, NewRows, Origin, Recovered, RowRun, Settings};
 
 thread_local! {
     /// Steps that are still taken before the process ends.
@@ -66,7 +66,7 @@ fn shard(config: &Config, shard: usize, work: impl FnOnce(&mut Log)) {
 }
 
 /// Rows in one block; those of an open packet id if they have an origin.
-fn rows(log: &mut Log, sink: &str, topic: &str, count: u32, origin: Option<(u64, u16)>) -> (u64, Run) {
+fn rows(log: &mut Log, sink: &str, topic: &str, count: u32, origin: Option<(u64, u16)>) -> (u64, RowRun) {
     let volatile = sink == "h";
     let sink = log.sink(sink);
     let lane = log.lane(sink, topic, 2, volatile).unwrap();
@@ -81,7 +81,7 @@ fn rows(log: &mut Log, sink: &str, topic: &str, count: u32, origin: Option<(u64,
         origin.iter().map(|(session, packet_id)| (0, Origin { session: *session, packet_id: *packet_id })).collect();
     let (records, base_timestamp, origins) = (&batch[HEADER_LEN..], 1_000, &origins[..]);
     let new = NewRows { lane, records, base_timestamp, count, origins, deadlines: &[], hashes: &[], from: 0 };
-    (lane, Run { first: log.rows(&new).unwrap(), count: u64::from(count) })
+    (lane, RowRun { first: log.rows(&new).unwrap(), count: u64::from(count) })
 }
 
 /// Clients by shard: their open packet ids, and the sinks, topics and partitions that have had them.
@@ -267,7 +267,7 @@ fn with_rows_the_spools_number_of_shards_holds_and_that_is_said() {
     // Rows of a hybrid buffer do not go on: they hold nothing up.
     shard(&first, 1, |log| {
         let sink = log.sink("a");
-        let (lane, run) = (log.lane(sink, "t", 2, false).unwrap(), Run { first: 0, count: 5 });
+        let (lane, run) = (log.lane(sink, "t", 2, false).unwrap(), RowRun { first: 0, count: 5 });
         log.end_rows(lane, &[run], crate::spool::Reason::Dropped).unwrap();
     });
     let mut other = config(dir.path(), 4, &rest);

@@ -19,6 +19,7 @@ mod header;
 pub mod murmur2;
 mod reader;
 mod row;
+pub mod stored;
 pub mod varint;
 
 #[cfg(test)]

@@ -47,7 +47,7 @@ enum State {
 
 /// What is written of a session.
 #[derive(Clone, Debug)]
-pub(super) struct Kept {
+pub(super) struct SessionRecord {
     /// Its number in the log.
     number: Option<u64>,
     /// The group of its youngest record.
@@ -57,7 +57,7 @@ pub(super) struct Kept {
     pub(super) changed: bool,
 }
 
-impl Kept {
+impl SessionRecord {
     fn new(number: Option<u64>) -> Box<Self> {
         Box::new(Self { number, written: 0, state: State::Written, changed: false })
     }
@@ -209,7 +209,7 @@ impl Sessions {
             return self.note_ended(key);
         }
         if self.keeping.is_some() && !is_written {
-            session.kept.get_or_insert_with(|| Kept::new(None));
+            session.kept.get_or_insert_with(|| SessionRecord::new(None));
             self.note_kept(key);
         }
     }

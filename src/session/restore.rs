@@ -1,7 +1,7 @@
 //! Sessions that an earlier start has left.
 
 use super::connect;
-use super::keeping::Kept;
+use super::keeping::SessionRecord;
 use super::peer::Peer;
 use super::saved::{NotASession, Saved};
 use super::settings::Settings;
@@ -52,7 +52,7 @@ impl Sessions {
         let mut session = Session::new(connect.client_id, None, connect::terms(Peer::new(connect.version), settings));
         session.expiry_s = expiry_s.min(settings.session_expiry_max_s).max(1);
         session.username = connect.username.map(Into::into);
-        session.kept = Some(Kept::restored(number));
+        session.kept = Some(SessionRecord::restored(number));
         session.will = connect.will.as_ref().map(|will| {
             let mut will = Will::store(will);
             will.delay_s = will_delay_s;

@@ -3,7 +3,7 @@
 use super::alias::Aliases;
 use super::end::Violation;
 use super::inflight::{Drained, Inflight, Received};
-use super::keeping::Kept;
+use super::keeping::SessionRecord;
 use super::peer::Peer;
 use super::receipts::Receipt;
 use super::will::Will;
@@ -59,7 +59,7 @@ pub struct Session {
     pub(super) aliases: Option<Box<Aliases>>,
     pub(super) will: Option<Box<Will>>,
     /// What is written down of it; `None`: nothing, and nothing is to be.
-    pub(super) kept: Option<Box<Kept>>,
+    pub(super) kept: Option<Box<SessionRecord>>,
 }
 
 /// What a sink needs to know of a message beside its payload and properties.

@@ -27,7 +27,7 @@ const ANSWERING: Duration = Duration::from_secs(1);
 
 /// What becomes of rows that the next start finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kept {
+enum Remaining {
     /// They are sent.
     Sent,
     /// No more of them are sent, answers are waited for.
@@ -41,7 +41,7 @@ enum Kept {
 pub(super) struct Drain {
     /// The end of the grace; while it is saved, of that.
     until: Monotonic,
-    kept: Kept,
+    remaining: Remaining,
     /// Goodbyes that the kernel has not taken yet; `None` while answers are still owed.
     closing: Option<HashSet<ConnId>>,
     /// Nothing more is waited for but the disk, which has not answered for all that goes to it.
@@ -78,7 +78,7 @@ impl Core {
             upstream.busy = true;
         }
         let until = io.now().after(grace);
-        self.drain = Some(Drain { until, kept: Kept::Sent, closing: None, saving: false, saved: false });
+        self.drain = Some(Drain { until, remaining: Remaining::Sent, closing: None, saving: false, saved: false });
         let _ = io.set_timer(until.min(io.now().after(SENDING)), Timer::Grace.token());
     }
 
@@ -102,11 +102,12 @@ impl Core {
             }
             return;
         }
-        let (kept, told) = (drain.kept, drain.closing.is_some());
+        let (remaining, told) = (drain.remaining, drain.closing.is_some());
         if self.rows_waiting() > 0 || !self.is_synced() {
             return;
         }
-        let goes_on = kept != Kept::Left && self.outlets.upstreams.iter().any(|up| up.goes_on(kept == Kept::Sent));
+        let goes_on = remaining != Remaining::Left
+            && self.outlets.upstreams.iter().any(|up| up.goes_on(remaining == Remaining::Sent));
         // Whose answer the disk gives need not wait for Kafka.
         let owed = |(keep, answered_on): (Keep, AnsweredOn)| !keep.outlives() || answered_on != AnsweredOn::Stored;
         if !told && (!goes_on || self.count_rows(owed) == 0) {
@@ -148,16 +149,16 @@ impl Core {
             (false, true) => return self.end_drain(io),
             (false, false) => {}
         }
-        let next = match drain.kept {
+        let next = match drain.remaining {
             // As long as others are waited for anyway.
-            Kept::Sent if waiting > 0 => drain.until.min(now.after(SENDING)),
-            Kept::Sent => {
-                drain.kept = Kept::Answered;
+            Remaining::Sent if waiting > 0 => drain.until.min(now.after(SENDING)),
+            Remaining::Sent => {
+                drain.remaining = Remaining::Answered;
                 self.outlets.upstreams.iter_mut().for_each(|upstream| upstream.producer.cut_no_more());
                 drain.until.min(now.after(ANSWERING))
             }
-            Kept::Answered | Kept::Left => {
-                drain.kept = Kept::Left;
+            Remaining::Answered | Remaining::Left => {
+                drain.remaining = Remaining::Left;
                 drain.until
             }
         };

@@ -1,11 +1,12 @@
 //! The way into the log for cuts and for what becomes of rows.
 
 use super::checkpoint::{CUT, CUT_RUN, SPAN};
-use super::entry::{CutHead, Entry, Reason, Run};
+use super::entry::{CutHead, Entry, Reason};
 use super::lists::Runs;
 use super::log::Log;
 use super::state::Lane;
 use super::terms::{CUTS_OPEN_MAX, NewCut, Refused};
+use crate::record::stored::RowRun;
 
 /// Runs that one call of [`Log::drop_oldest`] drops, at most.
 const DROPPED_MAX: usize = 256;
@@ -46,7 +47,7 @@ impl Log {
     ///
     /// # Errors
     /// [`Refused::Unknown`], [`Refused::Busy`].
-    pub fn done(&mut self, cut: u64, lane: u64, rows: &[Run], base_offset: i64) -> Result<(), Refused> {
+    pub fn done(&mut self, cut: u64, lane: u64, rows: &[RowRun], base_offset: i64) -> Result<(), Refused> {
         self.ahead.cuts.get(&cut).filter(|(of, _)| *of == lane).ok_or(Refused::Unknown)?;
         self.put(&Entry::Done { cut, lane, base_offset, rows: Runs::new(rows) }, 1)?;
         self.ahead.closed(cut);
@@ -57,7 +58,7 @@ impl Log {
     ///
     /// # Errors
     /// [`Refused::Unknown`], [`Refused::Busy`].
-    pub fn end_cut(&mut self, cut: u64, lane: u64, rows: &[Run], reason: Reason) -> Result<(), Refused> {
+    pub fn end_cut(&mut self, cut: u64, lane: u64, rows: &[RowRun], reason: Reason) -> Result<(), Refused> {
         self.ahead.cuts.get(&cut).filter(|(of, _)| *of == lane).ok_or(Refused::Unknown)?;
         self.put(&Entry::EndCut { cut, lane, reason, rows: Runs::new(rows) }, 1)?;
         self.ahead.closed(cut);
@@ -68,7 +69,7 @@ impl Log {
     ///
     /// # Errors
     /// [`Refused::Unknown`], [`Refused::Busy`].
-    pub fn end_rows(&mut self, lane: u64, rows: &[Run], reason: Reason) -> Result<(), Refused> {
+    pub fn end_rows(&mut self, lane: u64, rows: &[RowRun], reason: Reason) -> Result<(), Refused> {
         if !self.ahead.lanes.contains_key(&lane) {
             return Err(Refused::Unknown);
         }
@@ -109,8 +110,8 @@ impl Log {
     pub fn drop_oldest(
         &mut self,
         sinks: &[usize],
-        mut allowed: impl FnMut(u64) -> Option<Run>,
-    ) -> Result<Vec<(u64, Run)>, Refused> {
+        mut allowed: impl FnMut(u64) -> Option<RowRun>,
+    ) -> Result<Vec<(u64, RowRun)>, Refused> {
         if self.dropping > self.durable {
             return Ok(Vec::new());
         }
@@ -135,7 +136,7 @@ impl Log {
                 if span.segment < oldest {
                     (oldest, found) = (span.segment, Vec::new());
                 }
-                found.push((number, Run { first, count: end - first }));
+                found.push((number, RowRun { first, count: end - first }));
             }
         }
         found.truncate(DROPPED_MAX);

@@ -1,9 +1,10 @@
 //! When a segment or a checkpoint begins though no group needs it.
 
-use super::entry::{Entry, Run};
+use super::entry::Entry;
 use super::incarnations::Retired;
 use super::lists::Runs;
 use super::log::Log;
+use crate::record::stored::RowRun;
 
 /// Bytes of an entry that a number in it takes, about, that is forgotten; and the part of a segment that they may take.
 const FORGOTTEN_BYTES: u64 = 12;
@@ -80,7 +81,7 @@ impl Log {
 impl Retired {
     /// As entries.
     pub(super) fn put(&self, out: &mut Vec<u8>) {
-        let runs = |numbers: &[u64]| numbers.iter().map(|first| Run { first: *first, count: 1 }).collect::<Vec<_>>();
+        let runs = |numbers: &[u64]| numbers.iter().map(|first| RowRun { first: *first, count: 1 }).collect::<Vec<_>>();
         if !self.lanes.is_empty() {
             Entry::LanesForgotten { lanes: Runs::new(&runs(&self.lanes)) }.put(out);
         }

@@ -3,13 +3,11 @@
 //! A *lane* is one sink, topic and partition (−1: unplaced). Rows have a number within their lane, given once; numbers of
 //! lanes, cuts and sessions are never used twice.
 
+use crate::record::stored::{Origin, RowRun};
 use smallvec::SmallVec;
 
 use super::lists::{Listed, Runs, Spans};
 use crate::record::Records;
-
-/// The partition of a lane whose rows have none yet.
-pub const UNPLACED: i32 = -1;
 
 /// What an entry is. 17 to 19 are kept for queues of sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,23 +72,6 @@ impl Kind {
     }
 }
 
-/// Rows with consecutive numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Run {
-    /// Number of the first.
-    pub first: u64,
-    /// How many.
-    pub count: u64,
-}
-
-impl Run {
-    /// The number behind the last.
-    #[must_use]
-    pub const fn end(&self) -> u64 {
-        self.first.saturating_add(self.count)
-    }
-}
-
 /// Why rows or a cut will not be written to Kafka as they were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -118,15 +99,6 @@ impl Reason {
     }
 }
 
-/// Where a row of QoS 2 came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// Session number.
-    pub session: u64,
-    /// Packet id.
-    pub packet_id: u16,
-}
-
 /// Until when a row may be sent. Both, because a wall clock may jump: see [`Deadline::left_ms`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline {
@@ -152,7 +124,7 @@ pub struct Rows<'a> {
     /// Their lane.
     pub lane: u64,
     /// Their numbers. Below the lane's next number: these rows were moved here.
-    pub run: Run,
+    pub run: RowRun,
     /// What the records' timestamp deltas count from.
     pub base_timestamp: i64,
     /// Rows of QoS 2 among them, by their place in the block (from 0), which ascends.
@@ -174,7 +146,7 @@ impl<'a> Rows<'a> {
 }
 
 /// Numbers of rows, in an order that matters.
-pub type RunList = SmallVec<[Run; 2]>;
+pub type RunList = SmallVec<[RowRun; 2]>;
 
 /// A batch as it goes to Kafka, without its rows: its identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -210,7 +182,7 @@ pub struct Cut {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// Their numbers.
-    pub run: Run,
+    pub run: RowRun,
     /// Segment.
     pub segment: u64,
     /// Where to start looking.

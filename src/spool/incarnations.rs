@@ -2,6 +2,7 @@
 //! of all its live rows with a partition, as those of another number of partitions are done before the next are placed;
 //! an open cut names its own.
 
+use crate::record::stored::Known;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -22,17 +23,6 @@ pub struct Incarnation {
     /// Kafka's id of the topic; 0: not known.
     pub topic_id: u128,
     /// Its partitions; 0: not known, or its rows have theirs by different numbers.
-    pub partitions: u32,
-}
-
-/// The same as a caller knows it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Known<'a> {
-    /// The cluster's id; empty: not known.
-    pub cluster: &'a str,
-    /// Kafka's id of the topic; 0: not known.
-    pub topic_id: u128,
-    /// Its partitions; 0: not known, or rows have theirs by different numbers.
     pub partitions: u32,
 }
 

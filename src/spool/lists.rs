@@ -1,10 +1,11 @@
 //! Lists within entries. A writer gives a slice; a reader gets the bytes and walks them: neither copies them into a list
 //! of its own.
 
+use crate::record::stored::{Origin, RowRun};
 use std::fmt;
 
 use super::codec::{In, Out};
-use super::entry::{Deadline, Origin, Run, Span};
+use super::entry::{Deadline, Span};
 
 /// An item of a [`Listed`]: always as many bytes.
 pub(super) trait Item: Copy {
@@ -124,19 +125,19 @@ impl<T: Item + fmt::Debug> fmt::Debug for Listed<'_, T> {
 /// (zigzag), and its count; all as varints.
 #[derive(Clone, Copy)]
 pub struct Runs<'a> {
-    given: &'a [Run],
+    given: &'a [RowRun],
     coded: &'a [u8],
 }
 
 impl<'a> Runs<'a> {
     /// These.
     #[must_use]
-    pub const fn new(given: &'a [Run]) -> Self {
+    pub const fn new(given: &'a [RowRun]) -> Self {
         Self { given, coded: &[] }
     }
 
     /// One after the other.
-    pub fn iter(self) -> impl Iterator<Item = Run> + 'a {
+    pub fn iter(self) -> impl Iterator<Item = RowRun> + 'a {
         let (mut coded, mut end) = (In(self.coded), 0);
         let decoded = std::iter::from_fn(move || get_run(&mut coded, &mut end));
         self.given.iter().copied().chain(decoded)
@@ -167,8 +168,8 @@ impl<'a> Runs<'a> {
     }
 }
 
-fn get_run(input: &mut In<'_>, end: &mut u64) -> Option<Run> {
-    let run = Run { first: input.delta(*end)?, count: input.varint()? };
+fn get_run(input: &mut In<'_>, end: &mut u64) -> Option<RowRun> {
+    let run = RowRun { first: input.delta(*end)?, count: input.varint()? };
     *end = run.first.checked_add(run.count).filter(|_| run.count > 0)?;
     Some(run)
 }

@@ -2,11 +2,12 @@
 //! sessions in `sessions`, how much room there is in `room`; how groups get to the disk is in `group`, what moves out of
 //! old segments in `moving`.
 
+use crate::record::stored::RowRun;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::checkpoint::{LANE, OPENED, SPAN, Writing};
 use super::disk::{Disk, ReadError};
-use super::entry::{Entry, Rows, Run};
+use super::entry::{Entry, Rows};
 use super::format::entry_len;
 use super::group::{Flight, Trouble};
 use super::lists::Listed;
@@ -315,7 +316,7 @@ impl Log {
             return Err(Refused::Unknown);
         }
         lane.touched = self.gathering;
-        let run = Run { first, count: u64::from(rows.count) };
+        let run = RowRun { first, count: u64::from(rows.count) };
         let lists = 14 * rows.origins.len() + 20 * rows.deadlines.len() + 8 * rows.hashes.len();
         let len = entry_len(ROWS_HEAD_BYTES + lists + rows.records.len()) as u64;
         let account = SPAN + OPENED * rows.origins.len() as u64;

@@ -41,12 +41,13 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
+pub use crate::record::stored::{Known, Origin, RowRun, UNPLACED};
 pub use batches::{BATCH_AT, batch_entry_bytes, batch_header, claims_batch, is_whole, put_batch, seal_batch};
 pub use disk::{AppendError, Completion, Disk, ReadError};
-pub use entry::{Cut, CutHead, Deadline, Entry, Kind, Origin, Reason, Rows, Run, RunList, Span, UNPLACED};
+pub use entry::{Cut, CutHead, Deadline, Entry, Kind, Reason, Rows, RunList, Span};
 pub use format::{ALIGN, HEADER_BYTES, Header, HeaderError, VERSION};
 pub use group::Trouble;
-pub use incarnations::{Incarnation, Known};
+pub use incarnations::Incarnation;
 pub use lists::{Listed, Runs, Spans};
 pub use log::Log;
 pub use read::{Block, Read, RowBack};

@@ -1,9 +1,10 @@
 //! The payload of each kind of entry, written and read. `docs/internals/SPOOL.md` has the fields.
 
 use super::codec::{In, Out};
-use super::entry::{CutHead, Entry, Kind, Reason, Rows, Run};
+use super::entry::{CutHead, Entry, Kind, Reason, Rows};
 use super::format::Framed;
 use super::lists::{Listed, Runs, Spans};
+use crate::record::stored::RowRun;
 
 impl Entry<'_> {
     /// Appends it; mark and checksum are given when its group is written.
@@ -207,9 +208,9 @@ fn parse_rows<'a>(input: &mut In<'a>) -> Option<Rows<'a>> {
 }
 
 /// Lane and numbers of a block, from the front of its payload.
-pub(super) fn rows_head(input: &mut In<'_>) -> Option<(u64, Run)> {
+pub(super) fn rows_head(input: &mut In<'_>) -> Option<(u64, RowRun)> {
     let (lane, first, count) = (input.u64()?, input.u64()?, input.u32()?);
-    let run = Run { first, count: u64::from(count) };
+    let run = RowRun { first, count: u64::from(count) };
     let sound = count > 0 && i32::try_from(count).is_ok() && first.checked_add(run.count).is_some();
     sound.then_some((lane, run))
 }

@@ -1,11 +1,12 @@
 //! Reading back: rows for a drain or a move, a kept session. One buffer, which goes from piece to piece of a segment.
 
+use crate::record::stored::{Origin, RowRun};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::codec::In;
 use super::disk::{Disk, ReadError};
-use super::entry::{Deadline, Entry, Kind, Origin, Rows, Run};
+use super::entry::{Deadline, Entry, Kind, Rows};
 use super::format::{ALIGN, ENTRY_HEADER_BYTES, claim, entry_len, framed};
 use super::lists::Listed;
 use super::payload::{ROWS_HEAD_BYTES, parse, rows_head};
@@ -21,7 +22,7 @@ const PIECE: usize = 64 << 10;
 pub struct Block<'a> {
     rows: Rows<'a>,
     /// Their numbers.
-    pub run: Run,
+    pub run: RowRun,
 }
 
 /// A row read back.
@@ -45,7 +46,7 @@ pub enum Read<'a> {
     /// Rows.
     Block(Block<'a>),
     /// The bytes of these rows are damaged or gone. The caller ends them ([`super::Reason::Rotten`]) and counts them.
-    Rotten(Run),
+    Rotten(RowRun),
     /// No live row from that number up to the end.
     Empty,
 }
@@ -181,7 +182,7 @@ impl Reader {
                 Ok(found) => Some(found),
                 Err(next) => {
                     let end = next.unwrap_or(u64::MAX).min(end);
-                    return Ok(Read::Rotten(Run { first: number, count: end - number }));
+                    return Ok(Read::Rotten(RowRun { first: number, count: end - number }));
                 }
             },
         };
@@ -190,11 +191,11 @@ impl Reader {
         let payload_len = bytes.first_chunk().map_or(0, |len| u32::from_be_bytes(*len) as usize);
         let payload = bytes.get(ENTRY_HEADER_BYTES..ENTRY_HEADER_BYTES + payload_len);
         let Some(Entry::Rows(rows)) = payload.and_then(|payload| parse(Kind::Rows, payload)) else {
-            return Ok(Read::Rotten(Run { first: number, count: 1 }));
+            return Ok(Read::Rotten(RowRun { first: number, count: 1 }));
         };
-        let block = Block { rows, run: Run { first: number, count: end.min(rows.run.end()) - number } };
+        let block = Block { rows, run: RowRun { first: number, count: end.min(rows.run.end()) - number } };
         if block.rows().next().is_none() {
-            return Ok(Read::Rotten(Run { first: number, count: 1 }));
+            return Ok(Read::Rotten(RowRun { first: number, count: 1 }));
         }
         Ok(Read::Block(block))
     }
@@ -328,7 +329,7 @@ impl<D: Disk> Walk<'_, D> {
     }
 
     /// An entry whose checksum is right: its length, and its numbers if it is a block of the lane.
-    fn verified(&mut self, at: u64) -> Result<Option<(usize, Option<Run>)>, ReadError> {
+    fn verified(&mut self, at: u64) -> Result<Option<(usize, Option<RowRun>)>, ReadError> {
         let Some((len, block)) = self.peek(at)? else { return Ok(None) };
         Ok(self.whole(at, len)?.then_some((len, block)))
     }
@@ -339,7 +340,7 @@ impl<D: Disk> Walk<'_, D> {
     }
 
     /// What an entry claims: its length, and its numbers if it is a block of the lane.
-    fn peek(&mut self, at: u64) -> Result<Option<(usize, Option<Run>)>, ReadError> {
+    fn peek(&mut self, at: u64) -> Result<Option<(usize, Option<RowRun>)>, ReadError> {
         let (end, salt, lane) = (self.held.end, self.held.salt, self.lane);
         let bytes = end.saturating_sub(at).min((ENTRY_HEADER_BYTES + ROWS_HEAD_BYTES) as u64) as usize;
         let head = self.reader.piece(self.disk, self.segment, end, at, bytes)?;

@@ -1,11 +1,12 @@
 //! What a start finds: the last checkpoint and what came after it. Older segments are not read; their rows are, when
 //! they are drained.
 
+use crate::record::stored::RowRun;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::disk::{Disk, ReadError};
-use super::entry::{Cut, Entry, Run};
+use super::entry::{Cut, Entry};
 use super::format::{ALIGN, HEADER_BYTES, Header, HeaderError, NONE, unverified};
 use super::group::COMMIT_BYTES;
 use super::parts::{FoundPart, chain_of, checkpoint, parts};
@@ -74,7 +75,7 @@ pub struct Recovered {
     /// Damage among durable bytes that were read; the rest of them counts.
     pub rot: Vec<Rot>,
     /// Live rows whose segment is gone, or whose lane has lost its name: lane and numbers. They are no longer in the state.
-    pub missing: Vec<(u64, Run)>,
+    pub missing: Vec<(u64, RowRun)>,
     /// Segments that held durable groups and have no readable header: what only they say is lost.
     pub unreadable: Vec<u64>,
     /// The segment before the newest, where its file is gone, though it is always kept. What it held is in the newest one's
@@ -127,8 +128,8 @@ impl Recovered {
 
     /// Live rows of a lane that are in no uncertain cut: sent after those, under this start's producer id.
     #[must_use]
-    pub fn uncut(&self, lane: u64) -> Vec<Run> {
-        let mut runs: Vec<Run> =
+    pub fn uncut(&self, lane: u64) -> Vec<RowRun> {
+        let mut runs: Vec<RowRun> =
             self.state.lane(lane).into_iter().flat_map(|lane| lane.spans().map(|span| span.run)).collect();
         let cuts = self.state.cuts().filter(|cut| cut.head.lane == lane);
         for taken in cuts.flat_map(|cut| cut.rows.iter()) {
@@ -185,10 +186,10 @@ impl<'a> FoundReader<'a> {
     }
 }
 
-fn without(run: Run, taken: Run) -> impl Iterator<Item = Run> {
-    let before = Run { first: run.first, count: taken.first.clamp(run.first, run.end()) - run.first };
+fn without(run: RowRun, taken: RowRun) -> impl Iterator<Item = RowRun> {
+    let before = RowRun { first: run.first, count: taken.first.clamp(run.first, run.end()) - run.first };
     let from = taken.end().clamp(run.first, run.end());
-    let after = Run { first: from, count: run.end() - from };
+    let after = RowRun { first: from, count: run.end() - from };
     [before, after].into_iter().filter(|run| run.count > 0)
 }
 

@@ -1,9 +1,10 @@
 //! What a start makes of the segments that it has read: entry by entry, but for the last group, which is held back; and what
 //! is ended because it cannot be.
 
+use crate::record::stored::RowRun;
 use std::collections::BTreeMap;
 
-use super::entry::{Cut, Entry, Run, Span};
+use super::entry::{Cut, Entry, Span};
 use super::format::HEADER_BYTES;
 use super::lists::Runs;
 use super::parts::FoundPart;
@@ -76,7 +77,7 @@ impl Recovered {
         if !(1..=LOST_MAX).contains(&count) {
             return;
         }
-        let span = Span { run: Run { first, count }, segment, position, bytes: 0 };
+        let span = Span { run: RowRun { first, count }, segment, position, bytes: 0 };
         let held_back = self.unproven.as_mut().map(|unproven| &mut unproven.state);
         for state in std::iter::once(&mut self.state).chain(held_back).filter(|state| state.lane(lane).is_some()) {
             state.insert(lane, span);
@@ -134,7 +135,7 @@ impl Recovered {
         entry.put(&mut self.settling);
     }
 
-    fn live_rows(&self, lane: u64, run: Run) -> u64 {
+    fn live_rows(&self, lane: u64, run: RowRun) -> u64 {
         let Some(lane) = self.state.lane(lane) else { return 0 };
         let spans = std::iter::successors(lane.seek(run.first), |span| lane.seek(span.run.end()));
         let inside = spans.take_while(|span| span.run.first < run.end());

@@ -1,9 +1,10 @@
 //! Where live rows stand: spans of consecutive numbers of a lane in one segment, and what that makes each segment and
 //! each sink hold.
 
+use crate::record::stored::RowRun;
 use smallvec::SmallVec;
 
-use super::entry::{Run, Span};
+use super::entry::Span;
 use super::state::{Lane, State};
 
 /// What was taken out: one span, nearly always.
@@ -49,12 +50,12 @@ pub(super) fn part(span: Span, first: u64, end: u64) -> Span {
         return span;
     }
     let bytes = (u128::from(span.bytes) * u128::from(count)).div_ceil(u128::from(span.run.count.max(1))) as u64;
-    Span { run: Run { first, count }, bytes, ..span }
+    Span { run: RowRun { first, count }, bytes, ..span }
 }
 
 impl State {
     /// Takes out what lives of a run, below `end`.
-    pub(super) fn take(&mut self, lane: u64, run: Run, end: u64) -> Taken {
+    pub(super) fn take(&mut self, lane: u64, run: RowRun, end: u64) -> Taken {
         let (mut taken, end) = (Taken::new(), end.min(run.end()));
         while let Some(span) = self.lanes.get(&lane).and_then(|lane| lane.seek(run.first)) {
             if span.run.first >= end {

@@ -2,12 +2,13 @@
 //! recovery finds is what the log knew: the tests compare the two. Where rows stand is in `spans`, how it is written
 //! down whole in `checkpoint`.
 
+use crate::record::stored::RowRun;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::entry::{Cut, Entry, Reason, Rows, Run, Span};
+use super::entry::{Cut, Entry, Reason, Rows, Span};
 use super::incarnations::Incarnation;
 use super::lists::Runs;
 use super::spans::part;
@@ -19,7 +20,7 @@ pub struct Lane {
     pub sink: Arc<str>,
     /// Topic.
     pub topic: Arc<str>,
-    /// Partition, or [`super::UNPLACED`].
+    /// Partition, or [`crate::record::stored::UNPLACED`].
     pub partition: i32,
     /// The number that its next row gets.
     pub next: u64,
@@ -381,14 +382,20 @@ impl State {
             self.cuts.values().map(|cut| cut.head).filter(|cut| lanes.contains(&cut.lane)).map(|cut| cut.cut).collect();
         cuts.into_iter().for_each(|cut| self.drop_cut(cut));
         for lane in lanes {
-            drop(self.take(lane, Run { first: 0, count: u64::MAX }, u64::MAX));
+            drop(self.take(lane, RowRun { first: 0, count: u64::MAX }, u64::MAX));
         }
     }
 
     /// A lane; nameless, if the entry that had its names is damaged.
     fn known_lane(&mut self, lane: u64) -> &mut Lane {
         if !self.lanes.contains_key(&lane) {
-            let new = NewLane { partition: super::UNPLACED, next: 0, open_below: 0, landed: -1, volatile: false };
+            let new = NewLane {
+                partition: crate::record::stored::UNPLACED,
+                next: 0,
+                open_below: 0,
+                landed: -1,
+                volatile: false,
+            };
             self.named_lane(lane, new, "", "");
         }
         self.lanes.get_mut(&lane).expect("made above")

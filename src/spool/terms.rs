@@ -1,12 +1,13 @@
 //! The log's terms: what it is given, what it refuses, what callers know ahead of what is durable.
 
+use crate::record::stored::{Origin, RowRun};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
 
-use super::entry::{Deadline, Origin, Run};
+use super::entry::Deadline;
 use super::incarnations::Incarnation;
 use super::recovery::Recovered;
 
@@ -106,7 +107,7 @@ pub struct NewCut<'a> {
     /// Its records are sent without their times.
     pub timeless: bool,
     /// Its rows, in the order in which they stand in the batch.
-    pub rows: &'a [Run],
+    pub rows: &'a [RowRun],
 }
 
 /// A lane, as far as callers know it.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use self::disk::FakeDisk;
 use super::{Buffer, OpenError, Restored, Settings, SinkTerms};
 use crate::kafka::producer::row_log::{
-    Incarnation, LoggedRow, NewCut, NewRows, NotNow, Origin, ReadBack, RowLog, RowRun, TakenCut,
+    Known, LoggedRow, NewCut, NewRows, NotNow, Origin, ReadBack, RowLog, RowRun, TakenCut,
 };
 use crate::kafka::producer::{AnsweredOn, Keep};
 use crate::kafka::types::{SinkId, Ticket};
@@ -121,7 +121,7 @@ impl House {
         }
         let batch = builder.close(None);
         let mut log = self.log();
-        let lane = log.lane(sink, "topic", partition, Incarnation::default())?;
+        let lane = log.lane(sink, "topic", partition, Known::default())?;
         let Beside { origins, deadlines, hashes } = beside;
         let count = u32::try_from(values.len()).unwrap();
         let records = &batch[HEADER_LEN..];
@@ -133,7 +133,7 @@ impl House {
         let cut = NewCut {
             sink,
             topic: "topic",
-            of: Incarnation { topic_id: 9, ..Incarnation::default() },
+            of: Known { topic_id: 9, ..Known::default() },
             partition: 3,
             producer_id: 77,
             epoch: 2,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::buffer::{RestoredId, RestoredRow};
-use crate::kafka::producer::row_log::{Ended, Fate, Incarnation};
+use crate::kafka::producer::row_log::{Ended, Fate, Known};
 
 fn run(first: u64, count: u64) -> RowRun {
     RowRun { first, count }
@@ -204,7 +204,7 @@ fn lanes_that_the_log_has_forgotten_are_forgotten_here() {
         builder.append(&row, row.measure());
         let batch = builder.close(None);
         let mut log = house.log();
-        let lane = log.lane(STORED, &format!("topic {number}"), 0, Incarnation::default()).unwrap();
+        let lane = log.lane(STORED, &format!("topic {number}"), 0, Known::default()).unwrap();
         let (origins, deadlines, hashes, records) = (&[], &[], &[], &batch[HEADER_LEN..]);
         let rows = NewRows { lane, records, base_timestamp: WALL, count: 1, origins, deadlines, hashes, from: 0 };
         let first = log.rows(&rows).unwrap();

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::batch::Measured;
 use super::error::{INVALID_TOPIC, UNKNOWN_TOPIC};
-use super::kept::Notes;
+use super::in_log::Notes;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::share::TopicId;
 use super::tickets::Tickets;

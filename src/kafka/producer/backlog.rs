@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::batch::{Batch, Bounds, push};
-use super::kept::{Kind, Notes};
+use super::in_log::{Kind, Notes};
 use super::numbers::{Number, Numbers};
 use super::owed::Owed;
 use super::pool::{BATCH_COST, BUFFER_MIN};
@@ -166,12 +166,12 @@ impl Backlog {
     /// The same, or where all are read that of the first row that came behind them: by these those of a topic take turns.
     /// `None`: it has nothing, or what it has is younger than all that has a number.
     pub(super) fn oldest(&self) -> Option<u64> {
-        self.unread().or_else(|| self.tail.front()?.kept.first())
+        self.unread().or_else(|| self.tail.front()?.in_log.first())
     }
 
     /// Whether the rows of a batch may stand behind its own.
     pub(super) fn takes(&self, batch: &Batch) -> bool {
-        let lane = batch.kept.numbers.of(0).map(|first| first.lane);
+        let lane = batch.in_log.numbers.of(0).map(|first| first.lane);
         self.next >= self.end || lane == Some(self.lane)
     }
 }

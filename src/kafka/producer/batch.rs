@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::expire::{EXPIRY_BYTES, Expiries};
 use super::hashes::{HASH_BYTES, Hashes};
-use super::kept::{Kept, Kind, Notes};
+use super::in_log::{InLog, Kind, Notes};
 use super::numbers::{NUMBER_BYTES, Numbers};
 use super::pool::{BATCH_COST, BUFFER_MIN, Pool, extra};
 use super::row_log::{NewRows, Origin};
@@ -39,7 +39,7 @@ pub(super) struct Batch {
     expiries: Expiries,
     hashes: Hashes,
     /// What stands of it in the log.
-    pub(super) kept: Kept,
+    pub(super) in_log: InLog,
     /// Names it in requests.
     pub(super) serial: u64,
     pub(super) count: u32,
@@ -141,7 +141,7 @@ impl Batch {
             tickets: pool.take_tickets(bounds.hint.1, bounds.ceiling),
             expiries: Expiries::default(),
             hashes: Hashes::default(),
-            kept: Kept::new(bounds.kind),
+            in_log: InLog::new(bounds.kind),
             serial,
             count: 0,
             plain_len: 0,
@@ -187,11 +187,12 @@ impl Batch {
 
     /// Bytes that stand beside its records in the log: a block of rows takes no more than a batch, all told.
     fn beside(&self) -> usize {
-        if !matches!(self.kept.kind, Kind::Fresh(_)) {
+        if !matches!(self.in_log.kind, Kind::Fresh(_)) {
             return 0;
         }
         let rows = |any: bool| if any { self.count as usize + 1 } else { 0 };
-        LISTED_BYTES * (self.kept.origins.len() + rows(self.expiries.capacity() > 0) + rows(self.hashes.capacity() > 0))
+        LISTED_BYTES
+            * (self.in_log.origins.len() + rows(self.expiries.capacity() > 0) + rows(self.hashes.capacity() > 0))
     }
 
     /// Takes a row if there is a place for it, and memory where it must grow. The bytes that the row took.
@@ -203,7 +204,7 @@ impl Batch {
         ticket: Option<Ticket>,
     ) -> Option<usize> {
         let (timestamp, tail_len) = (source.timestamp(), source.tail_len());
-        if self.kept.kind != bounds.kind {
+        if self.in_log.kind != bounds.kind {
             return None;
         }
         if self.count > 0 && !self.has_place(bounds.batch_bytes, timestamp, tail_len) {
@@ -250,13 +251,13 @@ impl Batch {
             self.hashes.push(row, hash);
         }
         if let Some(number) = notes.number {
-            if self.kept.numbers.capacity() == 0 {
-                self.kept.numbers = pool.take_numbers();
+            if self.in_log.numbers.capacity() == 0 {
+                self.in_log.numbers = pool.take_numbers();
             }
-            self.kept.numbers.push(row, number);
-            self.kept.staged_bytes = self.plain_len;
-        } else if let (Kind::Fresh(_), Some(origin)) = (self.kept.kind, terms.origin) {
-            self.kept.origins.push((row, origin));
+            self.in_log.numbers.push(row, number);
+            self.in_log.staged_bytes = self.plain_len;
+        } else if let (Kind::Fresh(_), Some(origin)) = (self.in_log.kind, terms.origin) {
+            self.in_log.origins.push((row, origin));
         }
         let growth = self.terms_bytes() - before;
         pool.charge(growth);
@@ -265,9 +266,9 @@ impl Batch {
 
     /// The same of a row.
     pub(super) fn notes_of(&self, row: u32) -> Notes {
-        let origin = self.kept.origin_of(row);
+        let origin = self.in_log.origin_of(row);
         let terms = Terms { expires: self.expiries.of(row), hash: self.hashes.of(row), origin };
-        Notes { terms, number: self.kept.numbers.of(row), held: false }
+        Notes { terms, number: self.in_log.numbers.of(row), held: false }
     }
 
     /// Without what matters no more once it has been cut: when it expires.
@@ -287,18 +288,18 @@ impl Batch {
                 scratch.hashes.push((row - from, hash));
             }
         }
-        let origins = self.kept.origins.iter().filter(|(row, _)| *row >= from);
+        let origins = self.in_log.origins.iter().filter(|(row, _)| *row >= from);
         scratch.origins.extend(origins.map(|(row, origin)| (row - from, *origin)));
     }
 
     /// Its rows that are not in the log yet, to be written there.
     pub(super) fn unstaged<'a>(&'a self, lane: u64, least: u64, scratch: &'a mut Scratch) -> Option<NewRows<'a>> {
-        let from = self.kept.numbers.rows();
+        let from = self.in_log.numbers.rows();
         let builder = self.builder().filter(|_| from < self.count)?;
         self.note_rows(from, scratch);
         Some(NewRows {
             lane,
-            records: builder.record_bytes(self.kept.staged_bytes),
+            records: builder.record_bytes(self.in_log.staged_bytes),
             base_timestamp: builder.base_timestamp(),
             count: self.count - from,
             origins: &scratch.origins,
@@ -310,29 +311,29 @@ impl Batch {
 
     /// All its rows are in the log, those that were not from this number on.
     pub(super) fn staged(&mut self, pool: &mut Pool, lane: u64, first: u64) {
-        self.staged_from(self.kept.numbers.rows(), pool, lane, first);
+        self.staged_from(self.in_log.numbers.rows(), pool, lane, first);
     }
 
     /// The same for its rows from one on.
     pub(super) fn staged_from(&mut self, from: u32, pool: &mut Pool, lane: u64, first: u64) {
         let before = self.terms_bytes();
-        if self.kept.numbers.capacity() == 0 {
-            self.kept.numbers = pool.take_numbers();
+        if self.in_log.numbers.capacity() == 0 {
+            self.in_log.numbers = pool.take_numbers();
         }
-        self.kept.numbers.add(from, lane, first, self.count - from);
-        self.kept.staged_bytes = self.plain_len;
-        self.kept.origins.clear();
+        self.in_log.numbers.add(from, lane, first, self.count - from);
+        self.in_log.staged_bytes = self.plain_len;
+        self.in_log.origins.clear();
         pool.charge(self.terms_bytes() - before);
     }
 
     /// Takes the numbers out, off the account.
     pub(super) fn take_numbers(&mut self, pool: &mut Pool) -> Numbers {
-        pool.refund(self.kept.numbers.capacity() * NUMBER_BYTES);
-        std::mem::take(&mut self.kept.numbers)
+        pool.refund(self.in_log.numbers.capacity() * NUMBER_BYTES);
+        std::mem::take(&mut self.in_log.numbers)
     }
 
     fn terms_bytes(&self) -> usize {
-        self.expiries.capacity() * EXPIRY_BYTES + self.hashes.capacity() * HASH_BYTES + self.kept.bytes()
+        self.expiries.capacity() * EXPIRY_BYTES + self.hashes.capacity() * HASH_BYTES + self.in_log.bytes()
     }
 
     /// Whether rows in it have expired and can still be taken out.
@@ -354,8 +355,8 @@ impl Batch {
         let tickets = std::mem::replace(&mut self.tickets, pool.take_tickets(0, 0));
         let (expiries, hashes) = (std::mem::take(&mut self.expiries), std::mem::take(&mut self.hashes));
         *builder = Builder::new(pool.take(old.capacity()));
-        let blank = Kept { old: self.kept.old, ..Kept::new(self.kept.kind) };
-        let kept = std::mem::replace(&mut self.kept, blank);
+        let blank = InLog { old: self.in_log.old, ..InLog::new(self.in_log.kind) };
+        let in_log = std::mem::replace(&mut self.in_log, blank);
         let (plain_len, mut cursor) = (self.plain_len, Cursor::default());
         (self.count, self.plain_len, self.max_timestamp) = (0, 0, -1);
         // Our own bytes: they parse.
@@ -366,7 +367,7 @@ impl Batch {
             let before = list.capacity();
             list.push(ticket);
             pool.charge((list.capacity() - before) * SPAN_BYTES);
-            let number = kept.numbers.of(row);
+            let number = in_log.numbers.of(row);
             if at <= now {
                 number.into_iter().for_each(|number| dropped.numbers.push(dropped.rows as u32, number));
                 dropped.rows += 1;
@@ -382,7 +383,7 @@ impl Batch {
             builder.append_tail(record.timestamp, record.tail);
             self.count += 1;
             self.max_timestamp = self.max_timestamp.max(record.timestamp);
-            let terms = Terms { expires: at, hash: hashes.of(row), origin: kept.origin_of(row) };
+            let terms = Terms { expires: at, hash: hashes.of(row), origin: in_log.origin_of(row) };
             self.note(pool, Notes { terms, number, held: false });
         }
         dropped.bytes = plain_len as i64 - self.plain_len as i64;
@@ -416,7 +417,7 @@ impl Batch {
         if let Some(bytes) = Rc::get_mut(bytes) {
             stamp(bytes, identity);
         }
-        self.kept.base_offset = -1;
+        self.in_log.base_offset = -1;
     }
 
     /// The bytes of a closed batch.
@@ -438,7 +439,7 @@ impl Batch {
     pub(super) fn end(self, pool: &mut Pool) -> Tickets {
         pool.refund(BATCH_COST + self.terms_bytes());
         pool.give_terms(self.expiries, self.hashes);
-        pool.give_numbers(self.kept.numbers);
+        pool.give_numbers(self.in_log.numbers);
         match self.body {
             Body::Open(builder) => pool.give(builder.into_buffer()),
             Body::Closed(bytes) => pool.give_shared(bytes),

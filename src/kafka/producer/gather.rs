@@ -193,7 +193,7 @@ impl Producer {
         if partition.window.is_under_way_but((node, route.patience > 0)) {
             return;
         }
-        if matches!(step, Step::Cut) && partition.uncut().is_some_and(|batch| batch.kept.is_logged()) {
+        if matches!(step, Step::Cut) && partition.uncut().is_some_and(|batch| batch.in_log.is_logged()) {
             if !self.dispatcher.has_room(route, now) {
                 return self.wait_for_node(route, key);
             }
@@ -229,7 +229,7 @@ impl Producer {
         let topic = &mut self.topics[key.topic as usize];
         let sink = &self.sinks[topic.sink];
         let partition = &mut topic.partitions[key.partition as usize];
-        let old = partition.uncut()?.kept.old;
+        let old = partition.uncut()?.in_log.old;
         partition.window.next_stamp(old, sink.identity, sink.settings.acks, self.rules)
     }
 
@@ -252,8 +252,8 @@ impl Producer {
         let after = batch.memory();
         topic.memory = topic.memory + after - before;
         sink.memory = sink.memory + after - before;
-        (batch.kept.begins, batch.kept.cut) = (false, taken);
-        let (serial, count, newest, old) = (batch.serial, batch.count, batch.max_timestamp, batch.kept.old);
+        (batch.in_log.begins, batch.in_log.cut) = (false, taken);
+        let (serial, count, newest, old) = (batch.serial, batch.count, batch.max_timestamp, batch.in_log.old);
         let new = NewBatch { serial, count, newest, old, group: taken.map(|taken| taken.group) };
         partition.window.cut(new, stamp, self.rules.is_forgettable(newest, wall.0));
         sink.stats.batches += 1;

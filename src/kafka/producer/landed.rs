@@ -32,7 +32,7 @@ impl Producer {
         let partition = partition.filter(|_| self.settings.receipts && outcome == Outcome::Delivered)?;
         let topic = &self.topics[topic as usize];
         let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
-        Some(Place { sink, topic: Rc::clone(&topic.name), partition, base_offset: batch.kept.base_offset })
+        Some(Place { sink, topic: Rc::clone(&topic.name), partition, base_offset: batch.in_log.base_offset })
     }
 
     /// [`Producer::drain_completions`], and where the first row of each run stands in Kafka, the others behind it. `None`:

@@ -3,7 +3,7 @@
 
 use super::Producer;
 use super::batch::Batch;
-use super::kept::Kind;
+use super::in_log::Kind;
 use super::rejected::RejectedBatch;
 use crate::kafka::types::SinkId;
 
@@ -12,12 +12,12 @@ impl Producer {
     #[must_use]
     pub fn unwritten_rows(&self, sink: SinkId) -> u64 {
         let sink = usize::from(sink.0);
-        let fresh = |batch: &&Batch| matches!(batch.kept.kind, Kind::Fresh(_));
-        let unwritten = |batch: &Batch| u64::from(batch.count - batch.kept.numbers.rows());
+        let fresh = |batch: &&Batch| matches!(batch.in_log.kind, Kind::Fresh(_));
+        let unwritten = |batch: &Batch| u64::from(batch.count - batch.in_log.numbers.rows());
         // Of a batch that is being placed the first rows have gone on.
         let mine = self.topics.iter().filter(|topic| topic.sink == sink);
         let half = mine.map(|topic| match topic.unplaced.front().filter(fresh) {
-            Some(batch) => u64::from(topic.place.count.saturating_sub(batch.kept.numbers.rows())),
+            Some(batch) => u64::from(topic.place.count.saturating_sub(batch.in_log.numbers.rows())),
             None => 0,
         });
         let refused = self.rejected_of(sink).map(RejectedBatch::unwritten);

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::batch::{Batch, Scratch};
-use super::kept::Kind;
+use super::in_log::Kind;
 use super::numbers::{Number, Numbers};
 use super::partition::Partition;
 use super::pool::extra;
@@ -78,8 +78,8 @@ impl Logging {
 
     /// A batch is cut no more; its rows live on.
     pub(super) fn void(&mut self, batch: &mut Batch) {
-        if let Some(cut) = batch.kept.cut.take() {
-            let numbers = batch.kept.numbers.clone();
+        if let Some(cut) = batch.in_log.cut.take() {
+            let numbers = batch.in_log.numbers.clone();
             self.ended_cuts.push_back(Over { cut: Some(cut.cut), numbers, next: 0, fate: Fate::Void });
         }
     }
@@ -267,14 +267,14 @@ impl Producer {
 
     fn stage_queue(&mut self, dirty: Dirty, queue: &mut VecDeque<Batch>, log: &mut dyn RowLog) -> Result<(), NotNow> {
         // Rows that memory alone keeps, or that have come back from the log, say nothing of those before them.
-        let fresh = |batch: &Batch| matches!(batch.kept.kind, Kind::Fresh(_));
-        let staged = |batch: &Batch| fresh(batch) && batch.kept.is_staged(batch.count);
+        let fresh = |batch: &Batch| matches!(batch.in_log.kind, Kind::Fresh(_));
+        let staged = |batch: &Batch| fresh(batch) && batch.in_log.is_staged(batch.count);
         let last = if dirty.anywhere { None } else { queue.iter().rposition(staged) };
         for batch in queue.range_mut(last.map_or(0, |last| last + 1)..) {
-            let Kind::Fresh(home) = batch.kept.kind else { continue };
-            if batch.is_closed() && !batch.kept.is_staged(batch.count) {
+            let Kind::Fresh(home) = batch.in_log.kind else { continue };
+            if batch.is_closed() && !batch.in_log.is_staged(batch.count) {
                 // It was cut, and is taken back.
-                self.save_rows(dirty.topic, home, batch, batch.kept.numbers.rows(), log)?;
+                self.save_rows(dirty.topic, home, batch, batch.in_log.numbers.rows(), log)?;
                 continue;
             }
             let lane = self.lane(dirty.topic, home, log)?;
@@ -312,7 +312,7 @@ impl Producer {
         let topic = &self.topics[key.topic as usize];
         let Some(batch) = topic.partitions[key.partition as usize].uncut() else { return };
         let runs = &mut self.logging.runs;
-        let lane = batch.kept.numbers.runs_from(0, runs).filter(|_| batch.kept.is_staged(batch.count));
+        let lane = batch.in_log.numbers.runs_from(0, runs).filter(|_| batch.in_log.is_staged(batch.count));
         let Some((lane, _)) = lane else { return self.wait_for_log_room(key) };
         let cut = NewCut {
             sink: SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX)),

@@ -51,7 +51,7 @@ impl Producer {
         let place = partition.window.place_of(entry.serial);
         let Some((work, place)) = partition.work.as_mut().zip(place) else { return };
         let count = work.queue[place].count;
-        work.queue[place].kept.base_offset = base_offset;
+        work.queue[place].in_log.base_offset = base_offset;
         if other {
             // From before the topic was found recreated: the old one's word or the new one's.
             return partition.window.diverged(place);
@@ -97,7 +97,7 @@ impl Producer {
     /// this start does not know that it had, or the window stands apart: then a younger batch may have come to this log first.
     pub(super) fn lacks(&mut self, key: Key) {
         let partition = self.partition_mut(key);
-        if !partition.window.is_apart() && !partition.oldest_undone().is_some_and(|first| first.kept.begins) {
+        if !partition.window.is_apart() && !partition.oldest_undone().is_some_and(|first| first.in_log.begins) {
             self.lost(key, None);
         }
     }

@@ -130,7 +130,7 @@ impl Producer {
     /// first: its answer says so, and its dead letter must outlive a crash. It hears it from the next metadata.
     pub(super) fn refuse_unplaced(&mut self, index: u32) {
         let Some(code) = self.topics[index as usize].refuses() else { return };
-        let is_staged = |batch: &mut Batch| batch.kept.is_staged(batch.count);
+        let is_staged = |batch: &mut Batch| batch.in_log.is_staged(batch.count);
         while let Some(batch) = self.topics[index as usize].unplaced.pop_front_if(is_staged) {
             self.end_refused(index, None, batch, code);
         }

@@ -34,7 +34,7 @@ mod expire;
 mod forget;
 mod gather;
 mod hashes;
-mod kept;
+mod in_log;
 mod landed;
 mod left;
 mod logging;
@@ -292,12 +292,12 @@ impl Producer {
             Outcome::Refused(_) => stats.refused += count,
         }
         let fate = match outcome {
-            Outcome::Delivered => Fate::Done { base_offset: batch.kept.base_offset },
+            Outcome::Delivered => Fate::Done { base_offset: batch.in_log.base_offset },
             Outcome::DeadLettered => Fate::DeadLettered,
             Outcome::Refused(_) => Fate::Refused,
         };
         let numbers = batch.take_numbers(&mut self.pool);
-        self.logging.over(batch.kept.cut.map(|cut| cut.cut), numbers, fate);
+        self.logging.over(batch.in_log.cut.map(|cut| cut.cut), numbers, fate);
         let tickets = batch.end(&mut self.pool);
         self.outbox.finished.push(Finished { tickets, outcome, at_once: false, landed });
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::acked::Acked;
 use super::backlog::Spooled;
 use super::batch::Batch;
-use super::kept::Kind;
+use super::in_log::Kind;
 use super::window::{Head, PartitionWindow, Step, StepTerms, UndoneList, WINDOW};
 use crate::kafka::types::NodeId;
 use crate::rules::Rules;
@@ -90,10 +90,10 @@ impl Work {
     /// A row of this partition goes to the log: those before it that memory alone has do so first. Whether there are any.
     /// `undone`: how many batches are in the window.
     pub(super) fn log_those_before(&mut self, undone: usize, partition: i32) -> bool {
-        let waits = |batch: &&mut Batch| batch.kept.kind == Kind::Memory;
+        let waits = |batch: &&mut Batch| batch.in_log.kind == Kind::Memory;
         let mut any = false;
         for batch in self.queue.range_mut(undone..).rev().take_while(waits) {
-            (batch.kept.kind, any) = (Kind::Fresh(partition), true);
+            (batch.in_log.kind, any) = (Kind::Fresh(partition), true);
         }
         any
     }
@@ -130,13 +130,13 @@ impl Partition {
     fn ripe(&self, rules: &dyn Rules, now: Monotonic) -> Option<Head> {
         let (work, batch) = (self.work.as_ref()?, self.uncut()?);
         let full = work.queue.len() > self.window.len() + 1 || batch.is_closed();
-        let head = || Head { newest: batch.max_timestamp, logged: batch.kept.is_logged(), old: batch.kept.old };
+        let head = || Head { newest: batch.max_timestamp, logged: batch.in_log.is_logged(), old: batch.in_log.old };
         rules.is_ripe(full, batch.ripe_at.0, now.0).then(head)
     }
 
     /// Whether all rows of the first batch that is not cut are in the log, where they have to be.
     pub(super) fn is_staged(&self) -> bool {
-        self.uncut().is_none_or(|batch| batch.kept.is_staged(batch.count))
+        self.uncut().is_none_or(|batch| batch.in_log.is_staged(batch.count))
     }
 
     /// What may be sent next, if anything; backoff, leader and the broker's room are the caller's.

@@ -3,7 +3,7 @@
 use super::append::{NewRow, hash_of};
 use super::backlog::Backlog;
 use super::batch::{Batch, Bounds, Source, push};
-use super::kept::{Kind, Notes};
+use super::in_log::{Kind, Notes};
 use super::partition::{Partition, Work};
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::UNPLACED;
@@ -111,7 +111,7 @@ impl Producer {
     /// A row without a partition goes to the log: those before it that memory alone has do so first, or they would get
     /// higher numbers when they are placed.
     fn log_those_before(&mut self, index: u32) {
-        let is_memory = |batch: &Batch| batch.kept.kind == Kind::Memory;
+        let is_memory = |batch: &Batch| batch.in_log.kind == Kind::Memory;
         let topic = &mut self.topics[index as usize];
         if self.sinks[topic.sink].settings.keep == Keep::HybridSaved
             && topic.backlogs.is_empty()
@@ -130,7 +130,7 @@ impl Producer {
         }
         self.end_half_placed(index);
         let unplaced = self.topics[index as usize].unplaced.iter_mut();
-        unplaced.rev().take_while(|batch| is_memory(batch)).for_each(|batch| batch.kept.kind = Kind::Fresh(UNPLACED));
+        unplaced.rev().take_while(|batch| is_memory(batch)).for_each(|batch| batch.in_log.kind = Kind::Fresh(UNPLACED));
         self.mark_older_dirty(index, UNPLACED);
     }
 
@@ -193,7 +193,7 @@ impl Producer {
             let mut records = builder.records_after(place.bytes, place.count);
             let mut rest = records.rest_len();
             // What is not in the log yet stays.
-            let placeable = if batch.kept.is_logged() { batch.kept.numbers.rows() } else { batch.count };
+            let placeable = if batch.in_log.is_logged() { batch.in_log.numbers.rows() } else { batch.count };
             while *budget > 0 {
                 if place.count >= placeable {
                     stalled = place.count < batch.count;
@@ -241,7 +241,7 @@ impl Producer {
         if self.pool.used() + need > self.ceilings.place && !self.may_place_reserved(index) {
             return false;
         }
-        let number = batch.kept.numbers.of(place.count).map_or(u64::MAX, |number| number.number);
+        let number = batch.in_log.numbers.of(place.count).map_or(u64::MAX, |number| number.number);
         let topic = &self.topics[index as usize];
         let hash = hash_of(self.sinks[topic.sink].settings.partitioner, record.key, notes.terms);
         if self.waits_behind(index, hash, batch, place.count)
@@ -249,7 +249,7 @@ impl Producer {
         {
             return false;
         }
-        if batch.kept.is_logged() && self.waits_for_leader(index, hash) {
+        if batch.in_log.is_logged() && self.waits_for_leader(index, hash) {
             self.ask_metadata(index, now);
             return false;
         }
@@ -286,6 +286,6 @@ impl Producer {
         let number = murmur2::partition_of(hash, topic.count);
         let spooled = topic.partitions.get(number).and_then(|partition| partition.spooled.as_ref());
         let unread = spooled.and_then(|spooled| spooled.backlog.as_ref()?.unread());
-        unread.is_some_and(|unread| batch.kept.numbers.of(row).is_none_or(|row| unread < row.number))
+        unread.is_some_and(|unread| batch.in_log.numbers.of(row).is_none_or(|row| unread < row.number))
     }
 }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use super::backlog::Backlog;
 use super::batch::{Batch, Bounds, push};
 use super::error::UNKNOWN_TOPIC;
-use super::kept::Kind;
+use super::in_log::Kind;
 use super::news::News;
 use super::resolve::records_of;
 use super::row_log::UNPLACED;
@@ -171,7 +171,7 @@ impl Producer {
     fn open_again(&mut self, index: u32, old: Batch, place: Place) -> Option<Batch> {
         let mut made = VecDeque::with_capacity(1);
         let hint = (old.plain_len + HEADER_LEN, old.tickets.spans());
-        let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: old.kept.kind };
+        let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: old.in_log.kind };
         let (mut cursor, mut len) = (place.tickets, 0);
         let mut put = |this: &mut (&mut super::pool::Pool, &mut u64), row: u32, record: &Record<'_>| {
             let ticket = old.tickets.next(&mut cursor);
@@ -219,8 +219,8 @@ impl Topic {
         // What has no number has come last; but beside what is in the log alone it is of a partition that is no more, from
         // before that was written.
         let is_younger = |batch: &Batch| {
-            unknown |= first && batch.kept.first().is_none();
-            unknown || batch.kept.first().is_some_and(|number| number > from)
+            unknown |= first && batch.in_log.first().is_none();
+            unknown || batch.in_log.first().is_some_and(|number| number > from)
         };
         let (mut younger, older): (Vec<_>, Vec<_>) = self.unplaced.drain(..).partition(is_younger);
         self.unplaced.extend(older);
@@ -228,7 +228,7 @@ impl Topic {
         if first {
             backlog.tail.extend(younger);
         } else if !younger.is_empty() {
-            younger.sort_by_key(|batch| batch.kept.first());
+            younger.sort_by_key(|batch| batch.in_log.first());
             let blank = Backlog { lane: u64::MAX, ..Backlog::default() };
             self.backlogs.push_front(Backlog { tail: younger.into(), ..blank });
         }
@@ -242,7 +242,7 @@ impl Topic {
         let oldest = self.backlogs.iter().filter_map(Backlog::oldest).min().filter(|_| restoring).unwrap_or(u64::MAX);
         let (mut tail, mut front) = (VecDeque::new(), Vec::new());
         for mut batch in batches {
-            if !tail.is_empty() || batch.kept.first().is_some_and(|number| number > oldest) {
+            if !tail.is_empty() || batch.in_log.first().is_some_and(|number| number > oldest) {
                 log_before_younger(&mut batch);
                 tail.push_back(batch);
             } else {
@@ -251,7 +251,7 @@ impl Topic {
         }
         for batch in front.into_iter().rev() {
             let older =
-                |other: &&Batch| other.kept.first().zip(batch.kept.first()).is_some_and(|(other, own)| other < own);
+                |other: &&Batch| other.in_log.first().zip(batch.in_log.first()).is_some_and(|(other, own)| other < own);
             let place = self.unplaced.iter().take_while(|other| restoring && older(other)).count();
             self.unplaced.insert(place, batch);
         }
@@ -265,7 +265,7 @@ impl Topic {
 
 /// Rows behind those that the log alone has: what comes behind them goes to the log, so they do so first.
 fn log_before_younger(batch: &mut Batch) {
-    if batch.kept.kind == Kind::Memory {
-        batch.kept.kind = Kind::Fresh(UNPLACED);
+    if batch.in_log.kind == Kind::Memory {
+        batch.in_log.kind = Kind::Fresh(UNPLACED);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::backlog::{Backlog, Loaded, Spooled};
 use super::batch::Batch;
-use super::kept::Kind;
+use super::in_log::Kind;
 use super::logging::Dirty;
 use super::numbers::Number;
 use super::partition::Work;
@@ -297,7 +297,7 @@ impl Producer {
             }
             (None, Some(queue)) => {
                 // What the log has not taken yet stays in memory, behind what goes.
-                let unwritten = |batch: &Batch| batch.kept.kind == home && !batch.kept.is_staged(batch.count);
+                let unwritten = |batch: &Batch| batch.in_log.kind == home && !batch.in_log.is_staged(batch.count);
                 let mut tail = VecDeque::new();
                 while over > 0
                     && queue.len() > uncut
@@ -313,7 +313,7 @@ impl Producer {
                     out.push(batch);
                 }
                 out.reverse();
-                match out.first().and_then(|batch| batch.kept.numbers.of(0)) {
+                match out.first().and_then(|batch| batch.in_log.numbers.of(0)) {
                     Some(Number { lane, .. }) => {
                         Some(Backlog { lane, tail, placed: partition >= 0, fresh: true, ..Backlog::default() })
                     }
@@ -346,12 +346,12 @@ impl Producer {
     /// A batch leaves memory: from now on its rows are the backlog's last.
     fn absorb(&mut self, index: u32, backlog: &mut Backlog, mut batch: Batch) {
         let runs = &mut self.logging.runs;
-        let Some((lane, _)) = batch.kept.numbers.runs_from(0, runs) else { return };
+        let Some((lane, _)) = batch.in_log.numbers.runs_from(0, runs) else { return };
         let owed = backlog.owed.memory();
         if batch.tickets.runs().next().is_some() {
             let mut cursor = Cursor::default();
             for row in 0..batch.count {
-                if let (Some(ticket), Some(number)) = (batch.tickets.next(&mut cursor), batch.kept.numbers.of(row)) {
+                if let (Some(ticket), Some(number)) = (batch.tickets.next(&mut cursor), batch.in_log.numbers.of(row)) {
                     backlog.owed.push(number.number, ticket);
                 }
             }
@@ -380,5 +380,7 @@ impl Producer {
 
 /// Whether a batch may leave memory: the log has all of it, in the lane of where it stands.
 fn is_spillable(batch: &Batch, partition: i32) -> bool {
-    batch.kept.kind == Kind::Fresh(partition.max(UNPLACED)) && !batch.is_closed() && batch.kept.is_staged(batch.count)
+    batch.in_log.kind == Kind::Fresh(partition.max(UNPLACED))
+        && !batch.is_closed()
+        && batch.in_log.is_staged(batch.count)
 }

@@ -82,7 +82,7 @@ pub(super) struct RejectedBatch {
 impl RejectedBatch {
     /// Rows that have not ended and that the log does not have.
     pub(super) fn unwritten(&self) -> u64 {
-        let rows = self.batch.kept.numbers.rows()..self.batch.count;
+        let rows = self.batch.in_log.numbers.rows()..self.batch.count;
         rows.filter(|row| !self.has_ended(*row)).count() as u64
     }
 
@@ -193,7 +193,7 @@ impl Producer {
             RejectedEnd::HandedOver => Fate::DeadLettered,
             RejectedEnd::Refused => Fate::Refused,
         };
-        if let Some(number) = of.batch.kept.numbers.of(row) {
+        if let Some(number) = of.batch.in_log.numbers.of(row) {
             self.logging.row_over(number, fate);
         }
         let (topic, open) = (of.topic, of.open);

@@ -150,7 +150,7 @@ impl Producer {
             let ticket = first.tickets.next(&mut cursor);
             let (uncut, hint) = if i < half { (0, first_len) } else { (1, first.plain_len.saturating_sub(first_len)) };
             let hint = (hint + HEADER_LEN, first.tickets.spans());
-            let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: first.kept.kind };
+            let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: first.in_log.kind };
             // The first half takes no more rows once the second begins.
             let new = (&mut self.serial, Monotonic(0));
             let pushed = push(&mut halves, uncut, &mut self.pool, bounds, (&record, ticket), new);
@@ -159,7 +159,7 @@ impl Producer {
             memory += pushed.memory + halves.back_mut().map_or(0, |half| half.note(&mut self.pool, notes));
         }
         for batch in &mut halves {
-            batch.kept.old = first.kept.old;
+            batch.in_log.old = first.in_log.old;
             batch.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         }
         self.codecs.forget_plain();

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use super::backlog::{Backlog, Loaded, Spooled};
 use super::batch::{Bounds, push};
-use super::kept::{Kind, Notes};
+use super::in_log::{Kind, Notes};
 use super::news::News;
 use super::numbers::{Number, Numbers};
 use super::partition::{Partition, Work};
@@ -276,8 +276,8 @@ impl Producer {
         let place = partition.window.len();
         // It may have been sent, and it may be there.
         let follows = partition.window.restored(new, stamp, self.rules.is_forgettable(newest, wall.0));
-        batch.kept.cut = Some(taken);
-        (batch.kept.old, batch.kept.begins) = (true, !follows);
+        batch.in_log.cut = Some(taken);
+        (batch.in_log.old, batch.in_log.begins) = (true, !follows);
         let after = batch.memory();
         work.queue.insert(place, batch);
         // The topic has been recreated since: its log may have taken a younger one and never seen this (P4 does not hold).

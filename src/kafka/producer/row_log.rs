@@ -7,36 +7,8 @@
 
 use crate::kafka::types::{SinkId, Ticket};
 use crate::record::Record;
+pub use crate::record::stored::{Known, Origin, RowRun, UNPLACED};
 use crate::runtime::seam::Monotonic;
-
-/// The partition of a lane whose rows have none yet.
-pub const UNPLACED: i32 = -1;
-
-/// Consecutive rows of a lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RowRun {
-    /// Number of the first.
-    pub first: u64,
-    /// How many.
-    pub count: u64,
-}
-
-impl RowRun {
-    /// One past the last.
-    #[must_use]
-    pub const fn end(&self) -> u64 {
-        self.first + self.count
-    }
-}
-
-/// A message of QoS 2 whose packet id is open: its session, by the number under which it is kept, and the id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Origin {
-    /// The session's number, never used twice.
-    pub session: u64,
-    /// The packet identifier.
-    pub packet_id: u16,
-}
 
 /// Rows to be written down, as they stand in a batch that grows.
 #[derive(Clone, Copy, Debug)]
@@ -60,17 +32,6 @@ pub struct NewRows<'a> {
     pub from: u64,
 }
 
-/// A topic as it is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Incarnation<'a> {
-    /// The cluster's id; empty: not known.
-    pub cluster: &'a str,
-    /// Kafka's id of the topic; 0: not known.
-    pub topic_id: u128,
-    /// Its partitions, by which rows have theirs; 0: not known, or by different numbers.
-    pub partitions: u32,
-}
-
 /// The promise of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewCut<'a> {
@@ -79,7 +40,7 @@ pub struct NewCut<'a> {
     /// The topic.
     pub topic: &'a str,
     /// The topic as it is known.
-    pub of: Incarnation<'a>,
+    pub of: Known<'a>,
     /// The partition it goes to; its rows' lane may be of another one, or of none.
     pub partition: i32,
     /// Producer id.
@@ -178,7 +139,7 @@ pub trait RowLog {
     ///
     /// # Errors
     /// [`NotNow`].
-    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32, of: Incarnation<'_>) -> Result<u64, NotNow>;
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32, of: Known<'_>) -> Result<u64, NotNow>;
 
     /// Takes rows, all of them or none. The number of the first; the group they stand in is [`RowLog::group`].
     ///
@@ -276,7 +237,7 @@ pub struct RestoredLane {
 pub struct NoLog;
 
 impl RowLog for NoLog {
-    fn lane(&mut self, _: SinkId, _: &str, _: i32, _: Incarnation<'_>) -> Result<u64, NotNow> {
+    fn lane(&mut self, _: SinkId, _: &str, _: i32, _: Known<'_>) -> Result<u64, NotNow> {
         Err(NotNow)
     }
     fn rows(&mut self, _: &NewRows<'_>) -> Result<u64, NotNow> {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::batch::{Batch, Scratch};
-use super::kept::Kind;
+use super::in_log::Kind;
 use super::logging::Dirty;
 use super::partition::Partition;
 use super::resolve::records_of;
@@ -37,7 +37,7 @@ impl Producer {
     fn save_rejected(&mut self, log: &mut dyn RowLog) -> bool {
         let mut rejected = std::mem::take(&mut self.rejected);
         let saved: Result<(), NotNow> = rejected.all().try_for_each(|of| {
-            let from = of.batch.kept.numbers.rows();
+            let from = of.batch.in_log.numbers.rows();
             let keep = self.sinks[self.topics[of.topic as usize].sink].settings.keep;
             if of.unwritten() == 0 || !keep.outlives() {
                 return Ok(());
@@ -45,7 +45,7 @@ impl Producer {
             let home = of.partition.and_then(|number| i32::try_from(number).ok()).unwrap_or(UNPLACED);
             self.save_rows(of.topic, home, &mut of.batch, from, log)?;
             let ended = (from..of.batch.count).filter(|row| of.has_ended(*row));
-            let ended = ended.filter_map(|row| of.batch.kept.numbers.of(row));
+            let ended = ended.filter_map(|row| of.batch.in_log.numbers.of(row));
             ended.for_each(|number| self.logging.row_over(number, Fate::DeadLettered));
             Ok(())
         });
@@ -80,8 +80,8 @@ impl Producer {
         let undone = partition.window.len();
         let Some(work) = &partition.work else { return false };
         let mut waiting = work.queue.range(undone..);
-        waiting.next().is_some_and(|batch| batch.kept.kind == Kind::Memory)
-            && (partition.spooled.is_some() || waiting.any(|batch| !batch.kept.numbers.is_empty()))
+        waiting.next().is_some_and(|batch| batch.in_log.kind == Kind::Memory)
+            && (partition.spooled.is_some() || waiting.any(|batch| !batch.in_log.numbers.is_empty()))
     }
 
     /// What waits behind rows that the log alone has is not always on its way there: partitions that are no more leave some.
@@ -112,7 +112,7 @@ impl Producer {
         let partition = usize::try_from(partition).ok().and_then(|number| topic.partitions.get_mut(number));
         let Some(Partition { work: Some(work), window, .. }) = partition else { return };
         for place in 0..window.len() {
-            if let Some(cut) = work.queue[place].kept.cut {
+            if let Some(cut) = work.queue[place].in_log.cut {
                 window.logged(place, cut.group);
             }
         }
@@ -152,18 +152,18 @@ impl Producer {
         cut: bool,
         log: &mut dyn RowLog,
     ) -> Result<(), NotNow> {
-        if batch.kept.kind == Kind::Memory {
-            batch.kept.kind = Kind::Fresh(home);
+        if batch.in_log.kind == Kind::Memory {
+            batch.in_log.kind = Kind::Fresh(home);
         }
-        if !batch.kept.is_staged(batch.count) {
-            let Kind::Fresh(home) = batch.kept.kind else { return Ok(()) };
-            self.save_rows(index, home, batch, batch.kept.numbers.rows(), log)?;
+        if !batch.in_log.is_staged(batch.count) {
+            let Kind::Fresh(home) = batch.in_log.kind else { return Ok(()) };
+            self.save_rows(index, home, batch, batch.in_log.numbers.rows(), log)?;
         }
-        if cut && batch.kept.cut.is_none() {
+        if cut && batch.in_log.cut.is_none() {
             let topic = &self.topics[index as usize];
             let Some((view, _)) = batch.bytes().and_then(|bytes| BatchView::parse(bytes).ok()) else { return Ok(()) };
             let runs = &mut self.logging.runs;
-            let Some((lane, _)) = batch.kept.numbers.runs_from(0, runs) else { return Ok(()) };
+            let Some((lane, _)) = batch.in_log.numbers.runs_from(0, runs) else { return Ok(()) };
             let taken = log.cut(&NewCut {
                 sink: SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX)),
                 topic: &topic.name,
@@ -176,7 +176,7 @@ impl Producer {
                 lane,
                 rows: runs,
             })?;
-            batch.kept.cut = Some(taken);
+            batch.in_log.cut = Some(taken);
         }
         Ok(())
     }

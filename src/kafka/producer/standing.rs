@@ -12,13 +12,16 @@ impl Producer {
         let mut text =
             format!("memory {used} of {ceilings:?}, loading {:?}, reachable {}\n", self.loader.loading, self.reachable);
         let backlog = |of: &Backlog| {
-            let tail: Vec<_> = of.tail.iter().map(|batch| (batch.count, batch.kept.kind)).collect();
+            let tail: Vec<_> = of.tail.iter().map(|batch| (batch.count, batch.in_log.kind)).collect();
             format!("lane {} {}..{} rows {} skip {:?} tail {tail:?}", of.lane, of.next, of.end, of.rows, of.skip)
         };
         for (index, topic) in self.topics.iter().enumerate() {
             let sink = &self.sinks[topic.sink];
-            let held: Vec<_> =
-                topic.unplaced.iter().map(|batch| (batch.count, batch.kept.kind, batch.kept.numbers.of(0))).collect();
+            let held: Vec<_> = topic
+                .unplaced
+                .iter()
+                .map(|batch| (batch.count, batch.in_log.kind, batch.in_log.numbers.of(0)))
+                .collect();
             let behind: Vec<_> = topic.backlogs.iter().map(backlog).collect();
             let _ = writeln!(
                 text,
@@ -45,7 +48,7 @@ impl Producer {
                     .work
                     .iter()
                     .flat_map(|work| &work.queue)
-                    .map(|batch| (batch.count, batch.kept.kind, batch.kept.numbers.of(0)))
+                    .map(|batch| (batch.count, batch.in_log.kind, batch.in_log.numbers.of(0)))
                     .collect();
                 let _ = writeln!(
                     text,

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::backlog::Backlog;
 use super::batch::Batch;
 use super::partition::Partition;
-use super::row_log::Incarnation;
+use super::row_log::Known;
 use super::tickets::Cursor;
 use crate::runtime::seam::Monotonic;
 
@@ -145,10 +145,10 @@ impl Topic {
 
     /// What its rows have their partitions by, if all have them by the same. While another count is to come, they do not: the
     /// id may be that of a recreated topic already, which never had so many.
-    pub(super) fn incarnation<'a>(&self, cluster: &'a str) -> Incarnation<'a> {
+    pub(super) fn incarnation<'a>(&self, cluster: &'a str) -> Known<'a> {
         let is_settled = !self.restoring && self.growth.is_none() && self.gone_from.is_none();
         let count = if is_settled { self.count } else { 0 };
-        Incarnation { cluster, topic_id: self.id, partitions: u32::try_from(count).unwrap_or(u32::MAX) }
+        Known { cluster, topic_id: self.id, partitions: u32::try_from(count).unwrap_or(u32::MAX) }
     }
 
     /// Why its rows will not get partitions, if Kafka takes none of them and has never said how many there are.
@@ -185,7 +185,7 @@ impl Topic {
     /// The number of the oldest row without a partition, if it has one.
     pub(super) fn oldest_unplaced(&self) -> Option<u64> {
         match self.unplaced.front() {
-            Some(batch) => Some(batch.kept.numbers.of(self.place.count)?.number),
+            Some(batch) => Some(batch.in_log.numbers.of(self.place.count)?.number),
             None => self.backlogs.iter().filter_map(Backlog::oldest).min(),
         }
     }

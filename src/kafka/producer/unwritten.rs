@@ -3,7 +3,7 @@
 //! hold up neither what makes room nor the rows of others.
 
 use super::batch::Batch;
-use super::kept::Kind;
+use super::in_log::Kind;
 use super::logging::Dirty;
 use super::row_log::RowLog;
 use super::{Keep, Producer};
@@ -19,7 +19,8 @@ impl Producer {
         if !short {
             return;
         }
-        let waits = |batch: &&Batch| matches!(batch.kept.kind, Kind::Fresh(_)) && !batch.kept.is_staged(batch.count);
+        let waits =
+            |batch: &&Batch| matches!(batch.in_log.kind, Kind::Fresh(_)) && !batch.in_log.is_staged(batch.count);
         let places = self.logging.unwritten();
         for dirty in &places {
             let (dirty, topic) = (*dirty, &self.topics[dirty.topic as usize]);

@@ -96,7 +96,7 @@ impl Producer {
         let mut made = VecDeque::with_capacity(1);
         let mut cursor = Cursor::default();
         let hint = (old.plain_len + GROWTH * old.count as usize + HEADER_LEN, old.tickets.spans());
-        let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: old.kept.kind };
+        let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: old.in_log.kind };
         let (mut len, mut memory, keeps_time) = (0, 0, self.rules.keeps_time());
         for (row, record) in (0u32..).zip(records.map_while(Result::ok)) {
             let notes = old.notes_of_cut(row);
@@ -115,7 +115,7 @@ impl Producer {
             self.pool.give_tickets(tickets);
             return false;
         }
-        new.kept.old = old.kept.old;
+        new.in_log.old = old.in_log.old;
         sink.stats.without_timestamp += u64::from(new.count);
         self.logging.void_from(partition, place);
         let Some(work) = partition.work.as_mut() else { return false };

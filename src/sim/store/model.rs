@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Restored;
 use crate::kafka::producer::row_log::{
-    Ended, Fate, Incarnation, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun,
+    Ended, Fate, Known, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun,
     TakenCut,
 };
 use crate::kafka::types::{SinkId, Ticket};
@@ -165,7 +165,7 @@ fn restored(state: &State) -> Restored {
 }
 
 impl RowLog for Model {
-    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32, _: Incarnation<'_>) -> Result<u64, NotNow> {
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32, _: Known<'_>) -> Result<u64, NotNow> {
         let name = (sink, topic.to_owned(), partition);
         if let Some((lane, _)) = self.ahead.lanes.iter().find(|(_, of)| **of == name) {
             return Ok(*lane);

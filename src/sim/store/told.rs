@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Restored;
 use crate::kafka::producer::row_log::{
-    Ended, Fate, Incarnation, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RowLog, RowRun, TakenCut,
+    Ended, Fate, Known, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RowLog, RowRun, TakenCut,
 };
 use crate::kafka::producer::{Keep, SinkSettings};
 use crate::kafka::types::{SinkId, Ticket};
@@ -370,7 +370,7 @@ pub(in crate::sim) struct Watched<'a> {
 }
 
 impl RowLog for Watched<'_> {
-    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32, of: Incarnation<'_>) -> Result<u64, NotNow> {
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32, of: Known<'_>) -> Result<u64, NotNow> {
         let lane = self.log.lane(sink, topic, partition, of)?;
         let name = (usize::from(sink.0), topic.to_owned(), partition);
         let before = self.told.lanes.insert(lane, name.clone());

@@ -3,7 +3,7 @@
 
 use super::support::{Drained, SEGMENT, drain, drain_state, lane, log, normal, put, recovered, settings, settle};
 use crate::spool::simulated::SimDisk;
-use crate::spool::{HEADER_BYTES, Log, Read, ReadError, RecoverError, Run, recover};
+use crate::spool::{HEADER_BYTES, Log, Read, ReadError, RecoverError, RowRun, recover};
 
 /// A log with rows of two lanes in several segments, each in a group of its own, and what they are.
 fn filled(turns: u8) -> (Log, SimDisk, Drained) {
@@ -19,7 +19,7 @@ fn filled(turns: u8) -> (Log, SimDisk, Drained) {
     (log, disk, expected)
 }
 
-fn count(rotten: &[(u64, Run)]) -> usize {
+fn count(rotten: &[(u64, RowRun)]) -> usize {
     rotten.iter().map(|(_, run)| run.count).sum::<u64>() as usize
 }
 

@@ -7,7 +7,7 @@ use super::support::{
 };
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::simulated::SimDisk;
-use crate::spool::{Completion, Entry, HEADER_BYTES, Log, Origin, Reason, Recovered, Run, State, recover};
+use crate::spool::{Completion, Entry, HEADER_BYTES, Log, Origin, Reason, Recovered, RowRun, State, recover};
 
 /// A log under random work, and a model of what it was told.
 struct World {
@@ -17,10 +17,10 @@ struct World {
     /// Every row that was taken.
     rows: BTreeMap<(u64, u64), (Vec<u8>, u64)>,
     /// Rows that ended.
-    ended: Vec<(u64, Run, u64)>,
-    uncut: Vec<(u64, Run)>,
-    staged: Vec<(u64, Run, (u64, u64))>,
-    open: Vec<(u64, Run, u64)>,
+    ended: Vec<(u64, RowRun, u64)>,
+    uncut: Vec<(u64, RowRun)>,
+    staged: Vec<(u64, RowRun, (u64, u64))>,
+    open: Vec<(u64, RowRun, u64)>,
     turns: u64,
 }
 
@@ -188,7 +188,8 @@ impl World {
         let cut = |key: &(u64, u64)| {
             self.open.iter().any(|(lane, run, _)| *lane == key.0 && (run.first..run.end()).contains(&key.1))
         };
-        self.uncut = rows.keys().filter(|key| !cut(key)).map(|key| (key.0, Run { first: key.1, count: 1 })).collect();
+        self.uncut =
+            rows.keys().filter(|key| !cut(key)).map(|key| (key.0, RowRun { first: key.1, count: 1 })).collect();
         self.log = Log::new(settings(14, self.random.u64(..)), found);
         self.disk.fail_syncs = 0;
         self.disk.fail_appends = 0;

@@ -6,11 +6,11 @@ use proptest::prelude::*;
 use super::support::{SEGMENT, framed, lane, log, put, records, settle};
 use crate::spool::payload::parse;
 use crate::spool::{
-    CutHead, Deadline, Entry, HEADER_BYTES, Header, Kind, Listed, Origin, Reason, Rows, Run, Runs, Span, Spans, scan,
+    CutHead, Deadline, Entry, HEADER_BYTES, Header, Kind, Listed, Origin, Reason, RowRun, Rows, Runs, Span, Spans, scan,
 };
 
-fn run() -> impl Strategy<Value = Run> {
-    (0..1u64 << 60, 1..1u64 << 40).prop_map(|(first, count)| Run { first, count })
+fn run() -> impl Strategy<Value = RowRun> {
+    (0..1u64 << 60, 1..1u64 << 40).prop_map(|(first, count)| RowRun { first, count })
 }
 
 fn check(entry: &Entry<'_>) {
@@ -57,7 +57,7 @@ proptest! {
         let all = [
             Entry::Rows(Rows {
                 lane,
-                run: Run { first: a >> 4, count: 2 },
+                run: RowRun { first: a >> 4, count: 2 },
                 base_timestamp: d,
                 origins: Listed::new(&origins),
                 deadlines: Listed::new(&deadlines),
@@ -106,7 +106,7 @@ proptest! {
     #[test]
     fn damaged_payloads_never_panic(at in 0..200usize, byte: u8, lane: u64) {
         let records = records(&[vec![1; 40], vec![2; 40]]);
-        let run = Run { first: 5, count: 2 };
+        let run = RowRun { first: 5, count: 2 };
         let origins = [(0, Origin { session: 1, packet_id: 2 })];
         let (origins, deadlines, hashes) = (Listed::new(&origins), Listed::new(&[]), Listed::new(&[]));
         let entry =

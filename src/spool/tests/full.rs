@@ -7,7 +7,7 @@ use super::faults::seeds;
 use super::support::{cut_to, drain, normal, put, records, recovered, settle};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::simulated::SimDisk;
-use crate::spool::{Log, ROWS_OVERHEAD, Reason, Recovered, Refused, Run, Settings};
+use crate::spool::{Log, ROWS_OVERHEAD, Reason, Recovered, Refused, RowRun, Settings};
 
 const SEGMENTS: u64 = 12;
 const SEGMENT: u64 = 64 << 10;
@@ -29,8 +29,8 @@ struct Full {
     random: fastrand::Rng,
     lanes: Vec<u64>,
     /// Uncut rows and open cuts of each lane; the first lane is dead.
-    rows: BTreeMap<u64, VecDeque<Run>>,
-    cuts: BTreeMap<u64, VecDeque<(u64, u64, Run)>>,
+    rows: BTreeMap<u64, VecDeque<RowRun>>,
+    cuts: BTreeMap<u64, VecDeque<(u64, u64, RowRun)>>,
     dead: Vec<Vec<u8>>,
     turn: u64,
 }

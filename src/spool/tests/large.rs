@@ -4,7 +4,7 @@
 use super::support::{Drained, cut, drain, drain_state, lane, normal, put, recovered, settle};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::simulated::SimDisk;
-use crate::spool::{Log, Reason, Recovered, Refused, Run, Settings, State};
+use crate::spool::{Log, Reason, Recovered, Refused, RowRun, Settings, State};
 
 const SEGMENT: u64 = 16 << 10;
 
@@ -23,7 +23,7 @@ fn scattered(segment_bytes: u64, rows: u64, seed: u64) -> (Log, SimDisk) {
     while taken < rows {
         match put(&mut log, lane, &[vec![1; 20], vec![2; 20]]) {
             Ok(run) => {
-                let odd = [Run { first: run.first + 1, count: 1 }];
+                let odd = [RowRun { first: run.first + 1, count: 1 }];
                 while log.end_rows(lane, &odd, Reason::Dropped).is_err() {
                     settle(&mut log, &mut disk);
                 }
@@ -71,7 +71,7 @@ fn scattered_rows_beyond_what_one_segment_tells_are_taken_and_drain() {
     log = Log::new(settings(220, 256 << 10, 2), found);
     settle(&mut log, &mut disk);
     let lane = lane(&mut log, "s", "t", 0);
-    let rows: Vec<Run> = (0..50_000).map(|row| Run { first: 2 * row, count: 1 }).collect();
+    let rows: Vec<RowRun> = (0..50_000).map(|row| RowRun { first: 2 * row, count: 1 }).collect();
     for some in rows.chunks(1_000) {
         let (number, group) = cut(&mut log, lane, 0, some).expect("a cut is always taken");
         settle(&mut log, &mut disk);
@@ -116,7 +116,7 @@ fn a_state_that_grows_in_a_full_log_holds_nothing_up() {
         let mut ended: Vec<u64> = (0..taken).filter(|row| seed < 3 && row % 2 == 0 || random.u8(..4) == 0).collect();
         random.shuffle(&mut ended);
         for some in ended.chunks(100) {
-            let mut some: Vec<Run> = some.iter().map(|row| Run { first: *row, count: 1 }).collect();
+            let mut some: Vec<RowRun> = some.iter().map(|row| RowRun { first: *row, count: 1 }).collect();
             some.sort_unstable_by_key(|run| run.first);
             while log.end_rows(lane, &some, Reason::Dropped).is_err() {
                 let durable = log.durable();
@@ -136,7 +136,7 @@ fn a_state_that_grows_in_a_full_log_holds_nothing_up() {
         );
         assert!(contents(&recovered(&disk).state) == contents(log.state()), "seed {seed}");
         // And down to nothing, in cuts.
-        let rest: Vec<Run> = log.state().lane(lane).expect("lives").spans().map(|span| span.run).collect();
+        let rest: Vec<RowRun> = log.state().lane(lane).expect("lives").spans().map(|span| span.run).collect();
         for some in rest.chunks(100) {
             let (number, _) = loop {
                 match cut(&mut log, lane, 0, some) {
@@ -162,7 +162,7 @@ fn a_start_finds_all_of_it_at_every_cut_point() {
     let mut live: Vec<u64> = (0..1_500).map(|row| 2 * row).collect();
     for turn in 0..600u64 {
         if turn % 3 == 0 && log.is_idle() {
-            let row = Run { first: live.swap_remove(random.usize(..live.len())), count: 1 };
+            let row = RowRun { first: live.swap_remove(random.usize(..live.len())), count: 1 };
             log.end_rows(lane, &[row], Reason::Dropped).expect("taken");
             if let Ok(run) = put(&mut log, lane, &[vec![9; 300]]) {
                 live.push(run.first);
@@ -219,7 +219,7 @@ fn a_group_with_a_part_that_is_torn_at_any_byte_is_there_or_not() {
     let mut seen = [0, 0];
     for turn in 0..400 {
         if log.is_idle() && log.flight.is_none() && put(&mut log, lane, &[vec![9; 300]]).is_ok() {
-            let row = Run { first: 2 * turn, count: 1 };
+            let row = RowRun { first: 2 * turn, count: 1 };
             log.end_rows(lane, &[row], Reason::Dropped).expect("taken");
         }
         log.flush(&mut disk, Monotonic((turn + 1) << 40), WallMs(7));
@@ -342,7 +342,7 @@ fn a_checkpoint_whose_last_part_is_written_again_elsewhere_is_not_complete() {
         let lane = lane(&mut log, "s", "t", 0);
         if log.is_idle() {
             put(&mut log, lane, &[vec![9; 1_500]]).expect("room");
-            let row = Run { first: 2 * turn, count: 1 };
+            let row = RowRun { first: 2 * turn, count: 1 };
             log.end_rows(lane, &[row], Reason::Dropped).expect("taken");
         }
         log.flush(&mut disk, Monotonic((turn + 1) << 40), WallMs(7));

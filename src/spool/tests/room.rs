@@ -2,7 +2,7 @@
 
 use super::support::{SEGMENT, cut, cut_to, drain, lane, log, normal, put, put_with, recovered, settings, settle};
 use crate::runtime::seam::{Monotonic, WallMs};
-use crate::spool::{Completion, Deadline, Log, Origin, Reason, Refused, Run};
+use crate::spool::{Completion, Deadline, Log, Origin, Reason, Refused, RowRun};
 
 #[test]
 fn one_sync_covers_all_that_came_since_the_last() {
@@ -23,7 +23,7 @@ fn a_cut_is_sent_only_when_it_is_on_the_disk_and_five_are_open_at_most() {
     let (mut log, mut disk) = log(8);
     let lane = lane(&mut log, "s", "t", 0);
     let run = put(&mut log, lane, &vec![vec![1]; 9]).expect("room");
-    let one = |number: u64| Run { first: run.first + number, count: 1 };
+    let one = |number: u64| RowRun { first: run.first + number, count: 1 };
     let (sent, group) = cut(&mut log, lane, 0, &[one(0)]).expect("a cut");
     assert!(log.durable() < group, "it is not on the disk");
     settle(&mut log, &mut disk);
@@ -41,10 +41,10 @@ fn a_cut_is_sent_only_when_it_is_on_the_disk_and_five_are_open_at_most() {
     }
     cut(&mut log, lane, 1, &[one(6)]).expect("a cut of the next epoch");
     settle(&mut log, &mut disk);
-    assert_eq!(log.state().lane(lane).expect("it").seek(0).expect("rows").run, Run { first: 1, count: 8 });
+    assert_eq!(log.state().lane(lane).expect("it").seek(0).expect("rows").run, RowRun { first: 1, count: 8 });
     let found = recovered(&disk);
     assert_eq!(found.uncertain().iter().map(|cut| (cut.head.cut, cut.head.epoch)).collect::<Vec<_>>(), [(6, 1)]);
-    assert_eq!(found.uncut(lane), [Run { first: 1, count: 5 }, Run { first: 7, count: 2 }]);
+    assert_eq!(found.uncut(lane), [RowRun { first: 1, count: 5 }, RowRun { first: 7, count: 2 }]);
 }
 
 #[test]
@@ -54,12 +54,12 @@ fn rows_of_any_lane_go_to_the_partition_that_the_cut_names() {
     let placed = lane(&mut log, "s", "t", 4);
     let many = put(&mut log, unplaced, &vec![vec![1]; 9]).expect("room");
     let run = put(&mut log, placed, &[vec![1]]).expect("room");
-    let singles: Vec<Run> = (0..4).map(|n| Run { first: many.first + 2 * n, count: 1 }).collect();
+    let singles: Vec<RowRun> = (0..4).map(|n| RowRun { first: many.first + 2 * n, count: 1 }).collect();
     for single in &singles {
         cut_to(&mut log, unplaced, 4, 0, &[*single]).expect("a cut");
     }
     cut_to(&mut log, placed, 4, 0, &[run]).expect("the fifth of that partition");
-    let next = [Run { first: 1, count: 1 }];
+    let next = [RowRun { first: 1, count: 1 }];
     assert_eq!(cut_to(&mut log, unplaced, 4, 0, &next), Err(Refused::Window), "whatever its lane");
     assert_eq!(cut_to(&mut log, unplaced, -1, 0, &next), Err(Refused::Unknown));
     cut_to(&mut log, unplaced, 5, 3, &next).expect("another partition has its own");
@@ -122,7 +122,7 @@ fn a_full_log_takes_no_rows_and_drains_with_cuts_as_small_as_its_rows() {
     let rows = drain(&mut log, &disk).0.len() as u64;
     assert!(rows > 300, "{rows}");
     for number in 0..rows {
-        let run = [Run { first: number, count: 1 }];
+        let run = [RowRun { first: number, count: 1 }];
         let (cut, group) = cut(&mut log, lane, 0, &run).expect("the reserve is for this");
         settle(&mut log, &mut disk);
         assert!(log.durable() >= group);
@@ -188,7 +188,7 @@ fn sessions_and_open_ids_are_there_after_a_restart_until_they_are_released() {
     }
     log.session(Some(1), b"one, changed").expect("room");
     log.released(2, 11).expect("taken");
-    log.end_rows(lanes[0], &[Run { first: 0, count: 1 }], Reason::Expired).expect("taken");
+    log.end_rows(lanes[0], &[RowRun { first: 0, count: 1 }], Reason::Expired).expect("taken");
     settle(&mut log, &mut disk);
     let (mut again, mut disk_again) = (Log::new(settings(8, 2), recovered(&disk)), disk.clone());
     settle(&mut again, &mut disk_again);
@@ -232,7 +232,7 @@ fn where_rows_are_refused_for_their_account_cuts_and_all_ends_are_taken() {
     assert_eq!(refused, Some(Refused::TooMany));
     settle(&mut log, &mut disk);
     let account = log.state().account();
-    let row = |run: Run, n| Run { first: run.first + n, count: 1 };
+    let row = |run: RowRun, n| RowRun { first: run.first + n, count: 1 };
     for (lane, run) in &lanes {
         // A hole, which costs account, before a cut is done, which gives some.
         log.end_rows(*lane, &[row(*run, 1)], Reason::Expired).expect("ends are taken");

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::support::{lane, put, settle};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::simulated::SimDisk;
-use crate::spool::{AppendError, Disk, Log, Read, ReadError, Reason, Recovered, Run, Settings, scan};
+use crate::spool::{AppendError, Disk, Log, Read, ReadError, Reason, Recovered, RowRun, Settings, scan};
 
 const SEGMENT: u64 = 1 << 20;
 const PIECE: u64 = 64 << 10;
@@ -112,7 +112,7 @@ fn a_drain_and_a_move_in_one_lane_both_come_to_their_end() {
         settle(&mut log, &mut disk);
     }
     assert_eq!(log.moved_bytes(), 0, "nothing to gain");
-    log.end_rows(other, &[Run { first: 0, count: others - 1 }], Reason::Expired).unwrap();
+    log.end_rows(other, &[RowRun { first: 0, count: others - 1 }], Reason::Expired).unwrap();
     let mut disk = Pieces(disk, RefCell::default());
     let mut at = 0;
     for turn in 0.. {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::support::{cut_to, lane, records};
 use crate::runtime::seam::{Monotonic, WallMs};
-use crate::spool::{AppendError, Completion, Disk, Log, NewRows, ReadError, Recovered, Run, Settings};
+use crate::spool::{AppendError, Completion, Disk, Log, NewRows, ReadError, Recovered, RowRun, Settings};
 
 /// A disk that has done everything at once and keeps nothing.
 #[derive(Default)]
@@ -57,7 +57,7 @@ fn a_group_of_rows_a_cut_and_a_done() {
             for (partition, lane) in lanes.iter().copied().enumerate() {
                 let new =
                     NewRows { lane, records: &records, base_timestamp, count, origins, deadlines, hashes, from: 0 };
-                let run = [Run { first: log.rows(&new).expect("room"), count: rows as u64 }];
+                let run = [RowRun { first: log.rows(&new).expect("room"), count: rows as u64 }];
                 let (cut, _) = cut_to(&mut log, lane, partition as i32, 0, &run).expect("a cut");
                 cuts.push((cut, lane, run));
                 done += rows;

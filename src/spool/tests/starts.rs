@@ -4,7 +4,7 @@
 use super::support::{SEGMENT, cut, lane, log, put, recovered, settings, settle};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::simulated::SimDisk;
-use crate::spool::{Log, Read, Reason, Recovered, Refused, Run, SEGMENTS_RESERVED, Settings};
+use crate::spool::{Log, Read, Reason, Recovered, Refused, RowRun, SEGMENTS_RESERVED, Settings};
 
 /// D1: after kill -9 the last group may stand in the page cache only.
 #[test]
@@ -51,7 +51,7 @@ fn smaller_segments_beside_kept_sessions_take_rows_again() {
         put(&mut log, dropped, &[vec![client; 3_000]]).expect("room");
         settle(&mut log, &mut disk);
     }
-    let rows = [Run { first: 0, count: 20 }];
+    let rows = [RowRun { first: 0, count: 20 }];
     log.end_rows(dropped, &rows, Reason::Dropped).expect("room");
     settle(&mut log, &mut disk);
     let mut again = Log::new(settings(12, 2), recovered(&disk));
@@ -112,7 +112,7 @@ fn drained(log: &mut Log, disk: &mut SimDisk, rows: u64) {
     settle(log, disk);
     let lane = log.state().lanes().next().expect("it").0;
     for row in 0..rows {
-        let run = [Run { first: row, count: 1 }];
+        let run = [RowRun { first: row, count: 1 }];
         let (number, group) = cut(log, lane, 0, &run).expect("a cut is always taken");
         settle(log, disk);
         assert!(log.durable() >= group, "row {row}: the log stands still");
@@ -179,7 +179,7 @@ fn a_cut_without_all_of_its_rows_is_void_at_the_next_start() {
     let mut again = Log::new(settings(20, 2), found);
     settle(&mut again, &mut disk);
     assert_eq!(again.state().live_rows(), live);
-    cut(&mut again, lane, 0, &[Run { first: whole.first - 1, count: 1 }]).expect("its window is free");
+    cut(&mut again, lane, 0, &[RowRun { first: whole.first - 1, count: 1 }]).expect("its window is free");
     settle(&mut again, &mut disk);
     let found = recovered(&disk);
     assert_eq!((found.voided.len(), found.missing.len(), found.state.cuts().count()), (0, 0, 2), "ended for good");

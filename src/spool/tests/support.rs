@@ -8,8 +8,8 @@ use crate::spool::checkpoint::Writing;
 use crate::spool::simulated::SimDisk;
 use crate::spool::state::Lane;
 use crate::spool::{
-    Deadline, Entry, Known, Log, NewCut, NewRows, Origin, Read, Recovered, Refused, Run, Settings, Span, Spans, State,
-    recover,
+    Deadline, Entry, Known, Log, NewCut, NewRows, Origin, Read, Recovered, Refused, RowRun, Settings, Span, Spans,
+    State, recover,
 };
 
 pub(super) const SEGMENT: u64 = 16 << 10;
@@ -42,7 +42,7 @@ pub(super) fn lane(log: &mut Log, sink: &str, topic: &str, partition: i32) -> u6
     log.lane(sink, topic, partition, false).expect("a lane")
 }
 
-pub(super) fn put(log: &mut Log, lane: u64, values: &[Vec<u8>]) -> Result<Run, Refused> {
+pub(super) fn put(log: &mut Log, lane: u64, values: &[Vec<u8>]) -> Result<RowRun, Refused> {
     put_with(log, lane, values, &[], &[])
 }
 
@@ -52,16 +52,16 @@ pub(super) fn put_with(
     values: &[Vec<u8>],
     origins: &[(u32, Origin)],
     deadlines: &[(u32, Deadline)],
-) -> Result<Run, Refused> {
+) -> Result<RowRun, Refused> {
     let (records, count) = (records(values), values.len() as u32);
     let hashes: Vec<(u32, u32)> = (0..count).map(|index| (index, index ^ 7)).collect();
     let rows =
         NewRows { lane, records: &records, base_timestamp: 1_000, count, origins, deadlines, hashes: &hashes, from: 0 };
-    log.rows(&rows).map(|first| Run { first, count: u64::from(count) })
+    log.rows(&rows).map(|first| RowRun { first, count: u64::from(count) })
 }
 
 /// A cut to partition 0.
-pub(super) fn cut(log: &mut Log, lane: u64, epoch: i16, rows: &[Run]) -> Result<(u64, u64), Refused> {
+pub(super) fn cut(log: &mut Log, lane: u64, epoch: i16, rows: &[RowRun]) -> Result<(u64, u64), Refused> {
     cut_to(log, lane, 0, epoch, rows)
 }
 
@@ -70,7 +70,7 @@ pub(super) fn cut_to(
     lane: u64,
     partition: i32,
     epoch: i16,
-    rows: &[Run],
+    rows: &[RowRun],
 ) -> Result<(u64, u64), Refused> {
     let (producer_id, sequence, timeless) = (4_000, 0, false);
     let known = Known { cluster: "cluster", topic_id: 9, partitions: 8 };
@@ -131,7 +131,7 @@ pub(super) fn placeless(state: &State) -> State {
     let mut out = normal(state);
     let lanes: Vec<u64> = out.lanes.keys().copied().collect();
     for lane in lanes {
-        let runs: Vec<Run> = out.lanes[&lane].spans().map(|span| span.run).collect();
+        let runs: Vec<RowRun> = out.lanes[&lane].spans().map(|span| span.run).collect();
         let (sink, topic) = (out.lanes[&lane].sink.clone(), out.lanes[&lane].topic.clone());
         let named = out.lanes[&lane].named;
         let Lane { partition, next, open_below, landed, volatile, .. } = out.lanes[&lane];
@@ -161,12 +161,12 @@ pub(super) fn recovered(disk: &SimDisk) -> Recovered {
 pub(super) type Drained = BTreeMap<(u64, u64), Vec<u8>>;
 
 /// All that lives, by lane and number; and the rows that are rotten.
-pub(super) fn drain(log: &mut Log, disk: &SimDisk) -> (Drained, Vec<(u64, Run)>) {
+pub(super) fn drain(log: &mut Log, disk: &SimDisk) -> (Drained, Vec<(u64, RowRun)>) {
     drain_state(log.state(), disk)
 }
 
 /// The same of a state, durable or not.
-pub(super) fn drain_state(state: &State, disk: &SimDisk) -> (Drained, Vec<(u64, Run)>) {
+pub(super) fn drain_state(state: &State, disk: &SimDisk) -> (Drained, Vec<(u64, RowRun)>) {
     let (mut found, mut rotten) = (BTreeMap::new(), Vec::new());
     let lanes: Vec<u64> = state.lanes().map(|(lane, _)| lane).collect();
     let mut log = crate::spool::FoundReader::new(state);

@@ -5,7 +5,9 @@ use super::support::{
 };
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::simulated::SimDisk;
-use crate::spool::{Deadline, HEADER_BYTES, Log, Origin, Read, ReadError, Reason, Recovered, Refused, Run, Settings};
+use crate::spool::{
+    Deadline, HEADER_BYTES, Log, Origin, Read, ReadError, Reason, Recovered, Refused, RowRun, Settings,
+};
 
 /// Rows that come and go, until so many segments have been begun.
 fn flow(log: &mut Log, disk: &mut SimDisk, lane: u64, segments: u64) {
@@ -55,7 +57,7 @@ fn a_sink_is_ended_with_its_cuts_and_no_other() {
     let (hybrid, other) = (lane(&mut log, "hybrid", "t", 0), lane(&mut log, "other", "t", 0));
     for lane in [hybrid, other] {
         let run = put(&mut log, lane, &[vec![1], vec![2], vec![3]]).expect("room");
-        cut(&mut log, lane, 0, &[Run { count: 1, ..run }]).expect("a cut");
+        cut(&mut log, lane, 0, &[RowRun { count: 1, ..run }]).expect("a cut");
     }
     settle(&mut log, &mut disk);
     let mut log = Log::new(settings(10, 2), recovered(&disk));
@@ -64,14 +66,14 @@ fn a_sink_is_ended_with_its_cuts_and_no_other() {
     log.discard_sink(sink).expect("taken");
     let run = put(&mut log, hybrid, &[vec![4]]).expect("room");
     cut(&mut log, hybrid, 7, &[run]).expect("its window is free");
-    assert_eq!(cut(&mut log, other, 7, &[Run { first: 2, count: 1 }]), Err(Refused::Identity));
+    assert_eq!(cut(&mut log, other, 7, &[RowRun { first: 2, count: 1 }]), Err(Refused::Identity));
     settle(&mut log, &mut disk);
     for state in [log.state().clone(), recovered(&disk).state] {
         assert_eq!(state.lane(hybrid).expect("it").rows(), 1);
         assert_eq!(state.lane(other).expect("it").rows(), 3);
         assert_eq!(state.cuts().map(|cut| cut.head.cut).collect::<Vec<_>>(), [1, 2]);
     }
-    assert_eq!(log.done(0, hybrid, &[Run { first: 0, count: 1 }], 0), Err(Refused::Unknown));
+    assert_eq!(log.done(0, hybrid, &[RowRun { first: 0, count: 1 }], 0), Err(Refused::Unknown));
 }
 
 #[test]
@@ -85,7 +87,7 @@ fn the_oldest_rows_are_dropped_and_only_those_that_may_be() {
         settle(&mut log, &mut disk);
     }
     let (sink, oldest) = (log.sink("s"), log.state().lane(a).expect("it").seek(0).expect("rows").segment);
-    let allowed = |of: u64| (of == a).then_some(Run { first: 4, count: 1_000 });
+    let allowed = |of: u64| (of == a).then_some(RowRun { first: 4, count: 1_000 });
     let dropped = log.drop_oldest(&[sink], allowed).expect("taken");
     let [(lane, run)] = dropped[..] else { panic!("{dropped:?}") };
     assert_eq!((lane, run.first), (a, 4));
@@ -116,7 +118,7 @@ fn of_many_lanes_no_more_are_asked_what_may_be_dropped_than_are_needed() {
     }
     settle(&mut log, &mut disk);
     let (sink, mut asked) = (log.sink("s"), 0);
-    let whole = Run { first: 0, count: 1 };
+    let whole = RowRun { first: 0, count: 1 };
     let mut allowed = |_| {
         asked += 1;
         (asked > 10).then_some(whole)
@@ -138,7 +140,7 @@ fn rows_come_back_with_all_that_was_said_of_them_and_a_read_may_have_to_wait() {
         settle(&mut log, &mut disk);
     }
     // Moved or not, whole blocks or parts of them.
-    let gone: Vec<Run> = (0..50).map(|block| Run { first: block * 5 + block % 5, count: 1 }).collect();
+    let gone: Vec<RowRun> = (0..50).map(|block| RowRun { first: block * 5 + block % 5, count: 1 }).collect();
     log.end_rows(one, &gone, Reason::Expired).expect("taken");
     flow(&mut log, &mut disk, two, 30);
     let (mut at, mut seen, mut waited) = (3, 3, 0);
@@ -299,7 +301,7 @@ fn rows_with_holes_are_taken_and_drain() {
     // Every other row goes to partition 0; the others' partition is dead.
     let (mut open, mut refused, mut at) = (std::collections::VecDeque::new(), 0, 0);
     while at < rows && refused < 50 {
-        let batch: Vec<Run> = (0..10).map(|n| Run { first: at + 2 * n, count: 1 }).collect();
+        let batch: Vec<RowRun> = (0..10).map(|n| RowRun { first: at + 2 * n, count: 1 }).collect();
         match cut(&mut log, lane, 0, &batch) {
             Ok((cut, _)) => {
                 open.push_back((cut, batch));
@@ -408,7 +410,7 @@ fn a_turn_within_the_room_that_was_said_is_taken() {
         full += u32::from(room < 400);
         settle(&mut log, &mut disk);
         if turn % 40 == 39 {
-            let gone: Vec<Run> = log.state().lane(lane).expect("it").spans().map(|span| span.run).collect();
+            let gone: Vec<RowRun> = log.state().lane(lane).expect("it").spans().map(|span| span.run).collect();
             log.end_rows(lane, &gone, Reason::Expired).expect("taken");
             settle(&mut log, &mut disk);
         }

@@ -88,7 +88,7 @@ fn write_the_folder_of_this_version() {
     cut_to(&mut log, readings, 0, 1, &[second]).expect("a cut");
     settle(&mut log, &mut disk);
     log.done(done, readings, &[first], 40).expect("done");
-    log.end_rows(holding, &[crate::spool::Run { count: 1, ..expired }], Reason::Expired).expect("ended");
+    log.end_rows(holding, &[crate::spool::RowRun { count: 1, ..expired }], Reason::Expired).expect("ended");
     log.session_ended(gone).expect("ended");
     settle(&mut log, &mut disk);
     // A second segment, and a last group behind its checkpoint.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::kafka::producer::row_log::{
-    Ended, Fate, Incarnation, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun,
+    Ended, Fate, Known, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun,
     TakenCut,
 };
 use crate::kafka::types::{SinkId, Ticket};
@@ -143,7 +143,7 @@ impl HandLog {
 }
 
 impl RowLog for HandLog {
-    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32, of: Incarnation<'_>) -> Result<u64, NotNow> {
+    fn lane(&mut self, sink: SinkId, topic: &str, partition: i32, of: Known<'_>) -> Result<u64, NotNow> {
         self.take()?;
         if partition >= 0 && of.partitions > 0 {
             let known = (of.cluster.to_owned(), of.topic_id, of.partitions);

@@ -28,7 +28,7 @@ pub(super) struct Notes {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct InLog {
     pub(super) kind: Kind,
     pub(super) numbers: Numbers,
     /// Of rows that are not in the log yet.
@@ -49,7 +49,7 @@ pub(super) struct Kept {
 /// Bytes of an origin: what the memory account charges.
 const ORIGIN_BYTES: usize = std::mem::size_of::<(u32, Origin)>();
 
-impl Kept {
+impl InLog {
     /// The number of its first row, if the log has that.
     pub(super) fn first(&self) -> Option<u64> {
         self.numbers.of(0).map(|first| first.number)
