@@ -16,6 +16,7 @@ pub mod route;
 pub mod rule;
 pub mod rules;
 pub mod runtime;
+pub mod secure;
 pub mod service;
 pub mod session;
 pub mod shard;

@@ -23,6 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("embedded", &["limits", "record", "kafka", "spool", "metrics"]),
     ("control", &["limits", "metrics", "telemetry"]),
     ("listener", &["limits", "mqtt"]),
+    ("secure", &["limits", "runtime::seam"]),
     (
         "config",
         &[
@@ -38,6 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "embedded",
             "runtime",
             "listener",
+            "secure",
             "telemetry",
         ],
     ),
@@ -61,7 +63,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "shard",
         &[
             "limits", "rules", "mqtt", "rule", "route", "session", "record", "kafka", "spool", "buffer", "metrics",
-            "service", "config", "listener", "runtime",
+            "service", "config", "listener", "secure", "runtime",
         ],
     ),
     ("data_dir", &["limits", "session", "record", "spool", "metrics", "config", "runtime", "shard"]),
@@ -80,6 +82,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "service",
             "config",
             "listener",
+            "secure",
             "runtime",
             "shard",
             "embedded",

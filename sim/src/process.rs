@@ -209,6 +209,7 @@ impl World {
             resolver,
             journal: Arc::default(),
             notices: tell,
+            tls: Vec::new(),
             dead_letters: files.collect(),
             rules: self.rules,
         };

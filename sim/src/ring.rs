@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-use forebay::runtime::seam::{Chunk, ConnId, Io, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs};
+use forebay::runtime::seam::{
+    Chunk, ConnId, Detached, Io, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs,
+};
 use forebay::shard::mail::Mail;
 
 use crate::disk::Disk;
@@ -208,17 +210,18 @@ impl Io<Mail> for Ring {
         self.dialled.push(conn);
         conn
     }
-    fn detach(&mut self, conn: ConnId) -> Option<(OwnedFd, SocketAddr, ListenerId)> {
+    fn detach(&mut self, conn: ConnId) -> Option<Detached> {
         let (socket, listener) = self.open_wire(conn).map(|wire| (wire.socket, wire.listener))?;
         // A descriptor of its own, so that whoever drops it closes the socket.
         let fd = OwnedFd::from(File::open("/dev/null").ok()?);
         self.moving.borrow_mut().insert(fd.as_raw_fd(), socket);
         self.release(conn);
-        Some((fd, PEER, ListenerId(listener)))
+        let (unsent, unread, deadline) = (Vec::new(), Vec::new(), Monotonic::NEVER);
+        Some(Detached { fd, peer: PEER, listener: ListenerId(listener), layer: None, unsent, unread, deadline })
     }
-    fn adopt(&mut self, fd: OwnedFd, _peer: SocketAddr, listener: ListenerId) -> ConnId {
-        let socket = self.moving.borrow_mut().remove(&fd.as_raw_fd()).unwrap_or(0);
-        self.open(socket, None, listener.0)
+    fn adopt(&mut self, moved: Detached) -> ConnId {
+        let socket = self.moving.borrow_mut().remove(&moved.fd.as_raw_fd()).unwrap_or(0);
+        self.open(socket, None, moved.listener.0)
     }
     fn peer(&self, _conn: ConnId) -> Option<SocketAddr> {
         Some(PEER)

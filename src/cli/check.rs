@@ -86,6 +86,7 @@ pub fn run(args: &CheckArgs) -> Checked {
             of_cluster(&config, cluster, &sinks, &mut lines);
         }
         of_files(&config, &mut lines);
+        super::certificates::check(&config, &mut lines);
         check_spool::of_spool(&config, &mut lines);
         of_addresses(&config, &mut lines);
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::config::{
-    Acknowledge, ApiAccess, Append, Buffer, Compression, Config, LogFormat, Partitioner, Sink, ValueFormat, WhenFull,
-    environment,
+    Acknowledge, ApiAccess, Append, Buffer, Compression, Config, LogFormat, Partitioner, Sink, Transport, ValueFormat,
+    WhenFull, environment,
 };
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
@@ -109,11 +109,39 @@ fn listener(of: &crate::config::Listener) -> Value {
     };
     json!({
         "bind": of.bind.to_string(),
-        "transport": "tcp",
+        "transport": match of.transport {
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+        },
+        "tls": of.tls.as_ref().map(tls),
         "proxy_protocol": proxy_protocol,
         "answer_timeout": time(of.answer_timeout),
         "receipts": of.receipts,
     })
+}
+
+fn tls(of: &crate::secure::Settings) -> Value {
+    let path = |path: &std::path::PathBuf| path.display().to_string();
+    let (first, others) = of.certificates.split_first().unzip();
+    let others = others.into_iter().flatten().map(|pair| (path(&pair.certificate), path(&pair.key).into()));
+    let clients = of.clients.as_ref();
+    let mut shown = json!({
+        "cert_file": first.map(|pair| path(&pair.certificate)),
+        "key_file": first.map(|pair| path(&pair.key)),
+        "certificates": others.collect::<Map<_, _>>(),
+        "min_version": if of.is_1_2_allowed { "1.2" } else { "1.3" },
+        "alpn": Some(&of.alpn).filter(|alpn| !alpn.is_empty()),
+        "client_ca_file": clients.map(|clients| path(&clients.ca)),
+        "client_certificate": clients.map(|clients| if clients.is_required { "required" } else { "optional" }),
+        "crl_file": clients.and_then(|clients| clients.crl.as_ref().map(path)),
+        "crl_expired": clients.map(|clients| if clients.is_expired_crl_refused { "refuse" } else { "use" }),
+        "tickets": of.tickets,
+    });
+    // As the file has it, which knows no null.
+    if let Value::Object(keys) = &mut shown {
+        keys.retain(|_, value| !value.is_null());
+    }
+    shown
 }
 
 fn kafka(of: &crate::config::Cluster) -> Value {
@@ -252,7 +280,7 @@ mod tests {
         for line in example.lines() {
             let line = line.trim_start_matches('#').trim();
             if let Some(header) = line.strip_prefix('[').filter(|rest| rest.ends_with(']')) {
-                section = header.trim_matches(['[', ']']).split('.').next().unwrap_or_default().to_owned();
+                section = header.trim_matches(['[', ']']).split(".main").next().unwrap_or_default().to_owned();
             } else if let Some((key, _)) = line.split_once(" = ")
                 && key.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
             {
@@ -264,6 +292,11 @@ mod tests {
             let of = match section.as_str() {
                 "listener" | "sink" => &shown[&section][0],
                 "kafka" => &shown["kafka"]["embedded"],
+                "listener.tls" => {
+                    let file = "[[listener]]\nbind = '127.0.0.1:1'\ntransport = 'tls'\n[listener.tls]\ncert_file = 'c'\nkey_file = 'k'\n\
+                        alpn = 'a'\nclient_ca_file = 'a'\ncrl_file = 'c'";
+                    &of(&crate::config::parse(file, "t").expect("good"))["listener"][0]["tls"]
+                }
                 // Not there by default, or shown where the cluster is.
                 "spool" => &spool(crate::config::parse("[spool]", "t").expect("a spool").spool.expect("a spool")),
                 "telemetry" => {

@@ -4,6 +4,7 @@ mod accept_numbers;
 mod admin;
 pub mod args;
 pub mod ask;
+mod certificates;
 pub mod check;
 mod check_host;
 mod check_spool;

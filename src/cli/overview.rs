@@ -43,6 +43,7 @@ pub(super) fn of(config: &Config) -> Described {
     let listeners = config.listeners.iter().map(|listener| Listener {
         address: listener.bind.to_string(),
         transport: match listener.transport {
+            Transport::Tls => "tls",
             Transport::Tcp => "tcp",
         },
         is_removed: listener.is_removed,

@@ -13,6 +13,7 @@ use crate::runtime::{Listener, Listeners};
 use crate::service::dead_letters::Letter;
 use crate::shard::mail::{Mail, Reconfiguration};
 
+use super::certificates::ByListener;
 use super::overview;
 
 /// See the module.
@@ -26,6 +27,8 @@ pub(super) struct Reconfiguring {
     pub(super) listening: Vec<SocketAddr>,
     /// Shards that have not said that they have it.
     left: usize,
+    /// TLS of the listeners.
+    pub(super) tls: ByListener,
 }
 
 impl Reconfiguring {
@@ -33,6 +36,7 @@ impl Reconfiguring {
     pub(super) fn new(
         running: &Config,
         change: &Change,
+        tls: ByListener,
         dead_letters: impl FnOnce(&Config) -> Result<Vec<Option<Sender<Letter>>>, String>,
     ) -> Result<Self, String> {
         let mut config = running.clone();
@@ -59,7 +63,7 @@ impl Reconfiguring {
         let dead_letters = dead_letters(&config)?;
         let boards = overview::boards(&config);
         let left = config.service.shards;
-        Ok(Self { config: Arc::new(config), boards, dead_letters, sockets, listening, left })
+        Ok(Self { config: Arc::new(config), boards, dead_letters, sockets, listening, left, tls })
     }
 
     /// The letter to a shard.
@@ -68,6 +72,7 @@ impl Reconfiguring {
             config: Arc::clone(&self.config),
             board: Arc::clone(&self.boards.shards[shard]),
             dead_letters: self.dead_letters.clone(),
+            tls: self.tls.clone(),
             listeners: std::mem::take(&mut self.sockets[shard]),
         }))
     }

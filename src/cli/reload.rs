@@ -79,6 +79,11 @@ impl Reload {
         self.propose(text, edits, false, None)
     }
 
+    /// What is in force: for what its files say.
+    pub(super) fn propose_running(&self) -> Result<Proposal, ReloadRefused> {
+        self.propose(self.text.clone(), self.edits.clone(), false, None)
+    }
+
     /// What a change by the API comes to.
     pub(super) fn propose_edit(&self, edit: Edit, persist: bool) -> Result<Proposal, ReloadRefused> {
         if edit.part == Part::Listener && !self.args.listen.is_empty() {

@@ -40,6 +40,7 @@ use self::starting::{
 use self::trials::WouldBe;
 use super::accept_numbers::AcceptNumbers;
 use super::args::RunArgs;
+use super::certificates::{self, Certificates};
 use super::dead_letter_files::DeadLetterFiles;
 use super::embedded_numbers::EmbeddedNumbers;
 use super::health::{self, Watch};
@@ -126,6 +127,7 @@ struct Service {
     /// What is done once they have it.
     after_reload: Option<AfterReload>,
     dead_letters: DeadLetterFiles,
+    certificates: Certificates,
     shown: Shown,
     embedded: Option<EmbeddedLog>,
     /// Held until the shards have ended.
@@ -155,6 +157,7 @@ impl Service {
         std::fs::create_dir_all(&config.service.data_dir)
             .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) sets it"))?;
         let mut prepared = data_dir::prepare(&mut config)?;
+        let tls = certificates::load(&config).map_err(|problems| problems.join("\nforebay: "))?;
         let embedded = start_embedded(&mut config)?;
         let listeners = bind_listeners(&config)?;
         let mqtt = listeners.local_addrs();
@@ -176,6 +179,7 @@ impl Service {
             journal: Arc::clone(&journal),
             notices: notices(tell.clone()),
             dead_letters: dead_letters.of(&config)?,
+            tls: tls.clone(),
             rules,
         };
         let settings = runtime::Settings { device_descriptors_max, ..runtime_settings(&config) };
@@ -194,6 +198,8 @@ impl Service {
         let mut extra: Vec<Arc<dyn Extra>> =
             vec![Arc::new(Process::start()), Arc::new(accepts), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
         extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));
+        let certificates = Certificates::new(tls);
+        extra.push(Arc::<certificates::Expiries>::clone(&certificates.expiries));
         let (samples, lag) = (Arc::new(Samples::default()), Arc::new(Lag::default()));
         extra.push(Arc::<Lag>::clone(&lag));
         let exporter = config.telemetry.clone().map(|settings| Exporter::new(settings, began));
@@ -230,6 +236,7 @@ impl Service {
             reload_again: false,
             after_reload: None,
             dead_letters,
+            certificates,
             shown,
             embedded,
             data_dir: prepared,
@@ -251,7 +258,9 @@ impl Service {
     fn serve(mut self) -> Result<(), Failure> {
         let mut started = 0;
         let signal = loop {
-            match self.heard.recv_timeout(SHARDS_LOOKED_AT_EVERY) {
+            self.renew_certificates()?;
+            let wait = SHARDS_LOOKED_AT_EVERY.min(self.certificates.next_look());
+            match self.heard.recv_timeout(wait) {
                 // A shard whose ring fails says nothing any more. Its clients have nowhere else to go.
                 Err(RecvTimeoutError::Timeout) => {
                     if let Some(shard) = self.shards.iter().position(ShardThread::is_finished) {

@@ -139,7 +139,7 @@ impl Change {
                     })*
                 };
             }
-            keys!(transport, proxy_protocol, answer_timeout, receipts);
+            keys!(transport, tls, proxy_protocol, answer_timeout, receipts);
             if known.is_removed {
                 self.applied.push(format!("listener {} (added)", known.bind));
             } else if !changed.is_empty() {

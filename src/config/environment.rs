@@ -113,6 +113,7 @@ pub(super) fn merge<'a>(root: &mut DeTable<'a>, variables: &'a [Variable], sourc
 fn path(key: &Key, home: &Home) -> String {
     let section = key.section.name();
     match home {
+        Home::Item(at) if key.section == Section::ListenerTls => format!("listener[{at}].tls.{}", key.name),
         Home::Table => format!("{section}.{}", key.name),
         Home::Item(at) => format!("{section}[{at}].{}", key.name),
         Home::Cluster(name) => format!("{section}.{name}.{}", key.name),
@@ -140,7 +141,12 @@ fn find(name: &str, clusters: &[String]) -> Result<(Home, &'static Key), Fault> 
     });
     let unknown = || Err(unknown(rest, clusters));
     let Some((section, rest)) = section else { return unknown() };
-    let key = |word: &str| keys::of(section).find(|key| upper(key.name) == word);
+    let is_it = |key: &&'static Key, word: &str| upper(key.name) == word && !matches!(key.kind, Kind::Part(_));
+    let of_part = |word: &str| {
+        let word = word.strip_prefix("TLS_").filter(|_| section == Section::Listener)?;
+        keys::of(Section::ListenerTls).find(|key| is_it(key, word))
+    };
+    let key = |word: &str| keys::of(section).find(|key| is_it(key, word)).or_else(|| of_part(word));
     match section {
         Section::Listener | Section::Sink => {
             let parts = rest.split_once('_').and_then(|(at, word)| Some((at.parse::<usize>().ok()?, key(word)?)));
@@ -180,6 +186,7 @@ fn unknown(rest: &str, clusters: &[String]) -> Fault {
         let (section, name) = (key.section.name(), key.name);
         match key.section {
             Section::Listener | Section::Sink => known.push(format!("{section}_{number}_{name}")),
+            Section::ListenerTls => known.push(format!("listener_{number}_tls_{name}")),
             Section::Kafka if clusters.is_empty() => known.push(format!("{section}_main_{name}")),
             Section::Kafka => {
                 known.extend(clusters.iter().map(|c| format!("{section}_{}_{name}", upper(c).to_lowercase())))
@@ -242,6 +249,16 @@ fn table<'t, 'a>(
     span: &Range<usize>,
 ) -> Result<Option<&'t mut DeTable<'a>>, Fault> {
     let new = |value| Spanned::new(span.clone(), value);
+    if section == Section::ListenerTls {
+        let Some(listener) = table(root, Section::Listener, home, span)? else { return Ok(None) };
+        if !listener.contains_key("tls") {
+            listener.insert(Spanned::new(span.clone(), "tls".into()), new(DeValue::Table(DeTable::new())));
+        }
+        return Ok(match listener.get_mut("tls").map(Spanned::get_mut) {
+            Some(DeValue::Table(tls)) => Some(tls),
+            _ => None,
+        });
+    }
     if !root.contains_key(section.name()) {
         let empty = match home {
             Home::Item(_) => DeValue::Array(DeArray::new()),

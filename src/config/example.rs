@@ -8,7 +8,7 @@ use super::keys::{self, Absent, Key, Kind, Section};
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 /// Values to show for keys that have no default of their own.
-const SHOWN: [(&str, &str); 26] = [
+const SHOWN: [(&str, &str); 33] = [
     ("control.tokens_file", "\"/etc/forebay/tokens\""),
     ("telemetry.otlp", "\"http://127.0.0.1:4318\""),
     ("telemetry.headers", "{ x-api-key = \"secret\" }"),
@@ -21,6 +21,13 @@ const SHOWN: [(&str, &str); 26] = [
     ("sink.compression", "\"zstd\""),
     ("sink.compression_level", "3"),
     ("listener.bind", "\"0.0.0.0:1883\""),
+    ("listener.transport", "\"tls\""),
+    ("listener.tls.cert_file", "\"/etc/forebay/server.pem\""),
+    ("listener.tls.key_file", "\"/etc/forebay/server.key\""),
+    ("listener.tls.certificates", "{ \"/etc/forebay/other.pem\" = \"/etc/forebay/other.key\" }"),
+    ("listener.tls.alpn", "[\"x-amzn-mqtt-ca\"]"),
+    ("listener.tls.client_ca_file", "\"/etc/forebay/ca.pem\""),
+    ("listener.tls.crl_file", "\"/etc/forebay/devices.crl\""),
     ("kafka.bootstrap", "[\"kafka-1.example:9092\", \"kafka-2.example:9092\"]"),
     ("kafka.buffer_bytes", "\"256MiB\""),
     ("embedded.dir", "\"./forebay-data/log\""),

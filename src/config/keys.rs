@@ -15,6 +15,7 @@ pub(super) enum Section {
     Telemetry,
     Mqtt,
     Listener,
+    ListenerTls,
     Kafka,
     Embedded,
     Spool,
@@ -22,13 +23,14 @@ pub(super) enum Section {
 }
 
 impl Section {
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Service,
         Self::Control,
         Self::Log,
         Self::Telemetry,
         Self::Mqtt,
         Self::Listener,
+        Self::ListenerTls,
         Self::Kafka,
         Self::Embedded,
         Self::Spool,
@@ -44,6 +46,7 @@ impl Section {
             Self::Telemetry => "telemetry",
             Self::Mqtt => "mqtt",
             Self::Listener => "listener",
+            Self::ListenerTls => "listener.tls",
             Self::Kafka => "kafka",
             Self::Embedded => "embedded",
             Self::Spool => "spool",
@@ -72,6 +75,9 @@ impl Section {
             Self::Mqtt => "Protocol limits, for all listeners.",
             Self::Listener => {
                 "An address that devices connect to; may be repeated. Without any: `bind = \"127.0.0.1:1883\"`."
+            }
+            Self::ListenerTls => {
+                "TLS of the `[[listener]]` above it, which needs `transport = \"tls\"`; all files are PEM. See [TLS.md](TLS.md)."
             }
             Self::Kafka => {
                 "A Kafka cluster; you choose NAME, and sinks refer to it. Without any, the embedded log takes its place."
@@ -136,6 +142,8 @@ pub(super) enum Kind {
     Template,
     TemplateTable,
     TextTable,
+    /// A part of the file of its own.
+    Part(Section),
 }
 
 impl Kind {
@@ -170,6 +178,7 @@ impl fmt::Display for Kind {
             Self::Template => "a template",
             Self::TemplateTable => "a table of templates",
             Self::TextTable => "a table of strings",
+            Self::Part(_) => "a table",
         })
     }
 }
@@ -196,11 +205,10 @@ pub(super) struct Key {
 }
 
 /// Keys that other documents speak of and that this version does not have: `section.key`, or a section; and what to do.
-pub(super) const LATER: [(&str, &str); 9] = [
+pub(super) const LATER: [(&str, &str); 8] = [
     ("source", "this version goes from MQTT to Kafka only: leave it out"),
     ("rule", "this version has only filters and templates, in [[sink]]: leave it out"),
     ("bridge", "this version is a server only: leave it out"),
-    ("listener.tls", "this version listens on plain TCP: put a TLS proxy in front"),
     ("kafka.tls", "this version connects to Kafka without TLS"),
     ("kafka.sasl", "this version connects to Kafka without SASL"),
     ("sink.topics_max", "use topics_max in [kafka.NAME]: it applies to all sinks of the cluster"),
@@ -237,10 +245,13 @@ const DAY: u64 = 86_400;
 
 const TRANSPORT: &[Word] = &[
     word("tcp"),
-    later("tls", "this version listens on plain TCP: put a TLS proxy in front"),
-    later("ws", "this version listens on plain TCP"),
-    later("wss", "this version listens on plain TCP"),
+    word("tls"),
+    later("ws", "this version has no WebSocket: put a proxy in front"),
+    later("wss", "this version has no WebSocket: put a proxy in front"),
 ];
+const MIN_VERSION: &[Word] = &[word("1.2"), word("1.3")];
+const CLIENT_CERTIFICATE: &[Word] = &[word("required"), word("optional")];
+const CRL_EXPIRED: &[Word] = &[word("use"), word("refuse")];
 const PROXY_PROTOCOL: &[Word] = &[word("off"), word("v1"), word("v2"), word("any")];
 const ACKNOWLEDGE: &[Word] = &[word("received"), word("leader"), word("replicated"), word("stored")];
 const BUFFER: &[Word] = &[word("memory"), word("disk"), word("hybrid"), word("hybrid-saved")];
@@ -330,7 +341,9 @@ pub(super) const KEYS: &[Key] = keys! {
     Listener.bind: Address, Required,
         "Address that devices connect to. Port 0 picks a free port, which the log names.";
     Listener.transport: Word(TRANSPORT), Is("\"tcp\""),
-        "Transport protocol.";
+        "Transport protocol. `\"tls\"` needs `[listener.tls]`.";
+    Listener.tls: Part(Section::ListenerTls), From("none"),
+        "Certificates and what is asked of clients, for `transport = \"tls\"`: see `[listener.tls]`.";
     Listener.proxy_protocol: Word(PROXY_PROTOCOL), Is("\"off\""),
         "Version of the PROXY protocol that the TCP proxy in front of this listener speaks. Its header must precede CONNECT, and its source \
          address is taken as the device's. `\"any\"`: either version. If it is on, only the proxy may be able to reach the port: see below.";
@@ -340,6 +353,27 @@ pub(super) const KEYS: &[Key] = keys! {
     Listener.receipts: Flag, Is("false"),
         "Whether PUBACK, PUBREC and PUBCOMP tell 5.0 clients where their record is, in the user properties `kafka-topic`, `kafka-partition` and \
          `kafka-offset`. For sinks with `acknowledge = \"leader\"` or `\"replicated\"`: see below.";
+
+    ListenerTls.cert_file: Text, Required,
+        "Certificate chain of the server, its own certificate first. For clients that name no server, or one that no certificate has.";
+    ListenerTls.key_file: Text, Required,
+        "Private key of that certificate, without a passphrase.";
+    ListenerTls.certificates: TextTable, From("none"),
+        "More certificates, chosen by the name that the client asks for (SNI): `{ \"CERT_FILE\" = \"KEY_FILE\" }`. An exact name is preferred to a wildcard.";
+    ListenerTls.min_version: Word(MIN_VERSION), Is("\"1.2\""),
+        "Lowest version of TLS that is accepted; the highest is 1.3.";
+    ListenerTls.alpn: TextList, From("none"),
+        "Application protocols (ALPN) that are accepted beside `mqtt`. A client that names none is accepted, one that names only others is refused.";
+    ListenerTls.client_ca_file: Text, From("clients are not asked for a certificate"),
+        "CAs of client certificates. Sessions are then not resumed with tickets, so that each connection is checked.";
+    ListenerTls.client_certificate: Word(CLIENT_CERTIFICATE), Is("\"required\""),
+        "With `client_ca_file`: whether a client must have a certificate. One that it has must be valid in either case.";
+    ListenerTls.crl_file: Text, From("none"),
+        "Certificate revocation lists (CRLs) for client certificates. A certificate whose issuer has no CRL in the file is refused; CRLs for intermediate CAs are not needed.";
+    ListenerTls.crl_expired: Word(CRL_EXPIRED), Is("\"use\""),
+        "What to do with a CRL whose Next Update has passed. `\"use\"`: use it. `\"refuse\"`: refuse the certificates of its issuer.";
+    ListenerTls.tickets: Flag, Is("true"),
+        "Whether clients get a ticket to resume their TLS session with. The key of the tickets changes every 6 hours and with a restart.";
 
     Kafka.bootstrap: TextList, Required,
         "Bootstrap brokers, `\"host:port\"`: a list, or one comma-separated string.";

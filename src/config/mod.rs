@@ -24,6 +24,7 @@ mod schema;
 mod sinks;
 mod spool;
 mod telemetry;
+mod tls;
 mod toml_fault;
 mod units;
 mod values;

@@ -260,6 +260,19 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// A part of the file inside of this one, if it is there.
+    pub(super) fn part(&self, name: &str, section: Section) -> Option<Table<'a>> {
+        let spot = self.spot(name);
+        match self.entries.get(name)?.get_ref() {
+            DeValue::Table(entries) => Some(Table::new(self.source, section, entries, spot)),
+            other => {
+                let fault = values::wrong_type("a table", other);
+                self.source.report(&spot, fault.hint(format!("write {} above its keys", section.header())));
+                None
+            }
+        }
+    }
+
     /// The entries of a key whose value is a table, in the order of the file.
     pub(super) fn entries(&self, name: &str) -> Vec<(&'a str, &'a DeValue<'a>, Spot)> {
         let spot = self.spot(name);

@@ -225,6 +225,7 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
         let bind = table.find("bind", values::address);
         let transport = match table.read("transport", values::word) {
             "tcp" => Transport::Tcp,
+            "tls" => Transport::Tls,
             other => unreachable!("{other} is not supported yet"),
         };
         let proxy_protocol = match table.read("proxy_protocol", values::word) {
@@ -233,6 +234,7 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
             "any" => Expect::Any,
             _ => Expect::Nothing,
         };
+        let tls = super::tls::resolve(table, transport);
         let answer_timeout = table.find("answer_timeout", values::duration);
         let receipts = table.read("receipts", values::flag);
         if at == LISTENERS_MAX {
@@ -247,6 +249,7 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
         listeners.push(Listener {
             bind,
             transport,
+            tls,
             proxy_protocol,
             answer_timeout,
             receipts,

@@ -178,6 +178,8 @@ pub struct Listener {
     pub bind: SocketAddr,
     /// How bytes travel.
     pub transport: Transport,
+    /// With [`Transport::Tls`].
+    pub tls: Option<crate::secure::Settings>,
     /// What a proxy in front says before the device's first byte.
     pub proxy_protocol: Expect,
     /// An answer held for longer ends its connection; `None`: none does.
@@ -193,9 +195,16 @@ pub struct Listener {
 impl Listener {
     /// Devices come to this address by themselves.
     pub(super) fn plain(bind: SocketAddr, moved_by: &str) -> Self {
-        let (transport, proxy_protocol) = (Transport::Tcp, Expect::Nothing);
-        let moved_by = moved_by.to_owned();
-        Self { bind, transport, proxy_protocol, answer_timeout: None, receipts: false, moved_by, is_removed: false }
+        Self {
+            bind,
+            transport: Transport::Tcp,
+            tls: None,
+            proxy_protocol: Expect::Nothing,
+            answer_timeout: None,
+            receipts: false,
+            moved_by: moved_by.to_owned(),
+            is_removed: false,
+        }
     }
 }
 
@@ -204,6 +213,8 @@ impl Listener {
 pub enum Transport {
     /// Plain TCP.
     Tcp,
+    /// TLS over TCP.
+    Tls,
 }
 
 /// `[kafka.NAME]`, or the way to the embedded log.

@@ -18,7 +18,7 @@ const NAME: &str = "^[A-Za-z0-9._-]{1,100}$";
 #[must_use]
 pub fn schema() -> Value {
     let mut sections = Map::new();
-    for section in Section::ALL {
+    for section in Section::ALL.into_iter().filter(|section| *section != Section::ListenerTls) {
         let one = table(section);
         let whole = match section {
             Section::Listener => json!({ "type": "array", "items": one, "maxItems": LISTENERS_MAX }),
@@ -95,6 +95,7 @@ fn takes(kind: Kind) -> Value {
         ] }),
         Kind::Address => json!({ "type": "string", "pattern": ADDRESS }),
         Kind::AddressOrOff => json!({ "anyOf": [{ "const": "off" }, { "type": "string", "pattern": ADDRESS }] }),
+        Kind::Part(section) => table(section),
         Kind::TemplateTable | Kind::TextTable => {
             json!({ "type": "object", "additionalProperties": { "type": "string" } })
         }

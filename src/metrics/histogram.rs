@@ -140,7 +140,7 @@ pub struct HistogramSpec {
 }
 
 /// All histograms, in the order of [`Histograms::all`].
-pub const HISTOGRAMS: [HistogramSpec; 6] = [
+pub const HISTOGRAMS: [HistogramSpec; 7] = [
     HistogramSpec {
         name: "publish_ack_seconds",
         help: "Time from taking a QoS 1 or 2 PUBLISH to sending its PUBACK or PUBREC, by what the acknowledgement waits for. Sampled: one message per connection at a time. Time spent paused for backpressure is not in it.",
@@ -182,6 +182,13 @@ pub const HISTOGRAMS: [HistogramSpec; 6] = [
         unit: Unit::Count,
         per: Per::Process,
         bounds: BYTES,
+    },
+    HistogramSpec {
+        name: "tls_handshake_cpu_seconds",
+        help: "Time that the server has computed for a TLS handshake of a client.",
+        unit: Unit::Micros,
+        per: Per::Process,
+        bounds: TIMES,
     },
 ];
 
@@ -255,6 +262,12 @@ impl Histograms {
     pub fn group_bytes(&self) -> &Histogram {
         &self.all[5][0]
     }
+
+    /// Time computed for a TLS handshake.
+    #[must_use]
+    pub fn tls_handshake(&self) -> &Histogram {
+        &self.all[6][0]
+    }
 }
 
 #[cfg(test)]
@@ -275,7 +288,7 @@ mod tests {
     #[test]
     fn every_histogram_has_its_place_and_rising_bounds() {
         let all = Histograms::new(Layout { sinks: 1, clusters: 2, listeners: 2 });
-        assert_eq!(all.all.each_ref().map(Vec::len), [8, 2, 2, 2, 1, 1]);
+        assert_eq!(all.all.each_ref().map(Vec::len), [8, 2, 2, 2, 1, 1, 1]);
         assert!(HISTOGRAMS.iter().all(|spec| spec.bounds.is_sorted_by(|a, b| a < b)));
         all.publish_ack(1, Level::Replicated).observe(7);
         assert_eq!(Merged::of(all.of(0)[7..].iter()).expect("one").sum, 7);

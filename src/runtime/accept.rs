@@ -23,11 +23,13 @@ pub(super) struct Accepting {
     stopped: bool,
     /// The descriptors for devices are used up: nobody is accepted until [`Alarm::Accept`].
     paused: bool,
+    /// Its connections have layers.
+    is_layered: bool,
 }
 
 impl Accepting {
     pub(super) fn new(listener: Listener) -> Self {
-        Self { listener: Some(listener), armed: false, stopped: false, paused: false }
+        Self { listener: Some(listener), armed: false, stopped: false, paused: false, is_layered: false }
     }
 }
 
@@ -73,8 +75,22 @@ impl<M: Send + 'static> Core<M> {
         }
     }
 
+    /// The connections of this listener have layers.
+    pub(super) fn mark_layered(&mut self, listener: ListenerId) {
+        let is_it = |accepting: &&mut Accepting| accepting.listener.as_ref().is_some_and(|l| l.id() == listener);
+        if let Some(accepting) = self.accepting.iter_mut().find(is_it) {
+            accepting.is_layered = true;
+        }
+    }
+
     pub(super) fn arm_accept(&mut self, index: u16) {
+        let is_crowded = self.layers.is_crowded();
         let Some(accepting) = self.accepting.get_mut(usize::from(index)) else { return };
+        if accepting.is_layered && is_crowded && !accepting.armed && accepting.listener.is_some() {
+            accepting.paused = true;
+            self.wheel.insert(self.now.after(EXHAUSTED_PAUSE), Alarm::Accept(index));
+            return;
+        }
         accepting.paused = false;
         if let Some(listener) = accepting.listener.as_ref().filter(|_| !accepting.armed) {
             accepting.armed = true;
@@ -87,13 +103,14 @@ impl<M: Send + 'static> Core<M> {
         // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
         let fd = (completion.result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(completion.result) });
         let index = completion.tag.slot as u16;
+        let is_crowded = self.layers.is_crowded();
         let accepting = self.accepting.get_mut(usize::from(index))?;
         let listener = accepting.listener.as_ref()?.id();
         let stopped = accepting.stopped;
         // The kernel gives out the lowest number that is free: so many descriptors are in use, whoever has them.
         let full = fd.as_ref().is_some_and(|fd| fd.as_raw_fd().unsigned_abs() >= self.device_descriptors_max);
-        if full {
-            self.accepts_refused += 1;
+        self.accepts_refused += u64::from(full);
+        if full || (accepting.is_layered && is_crowded) {
             if completion.more() && !accepting.paused {
                 self.ring.cancel(accept_tag(index), Tag::of(Kind::Ignored));
             }

@@ -60,6 +60,12 @@ impl Buffers {
         unsafe { std::slice::from_raw_parts(self.buffer(id).as_ptr(), length.min(BUFFER_BYTES)) }
     }
 
+    /// The same, to be changed in place.
+    pub(super) fn bytes_mut(&mut self, id: u16, length: usize) -> &mut [u8] {
+        // SAFETY: as in `bytes`; and `self` is borrowed mutably, so nobody else looks at it.
+        unsafe { std::slice::from_raw_parts_mut(self.buffer(id).as_ptr(), length.min(BUFFER_BYTES)) }
+    }
+
     /// Puts a buffer back. The kernel may use it once that is published.
     pub(super) fn give_back(&mut self, id: u16) {
         let index = usize::from(self.tail & (self.count - 1));

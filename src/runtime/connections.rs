@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use super::layers::Layered;
 use super::ring::{Kind, Tag};
 use super::seam::{Chunk, Closed, ConnId, ListenerId, TimerId};
 use super::send::Gather;
@@ -104,6 +105,8 @@ pub(super) struct Conn {
     /// The peer has closed its sending side.
     pub(super) peer_done: bool,
     pub(super) outgoing: Outgoing,
+    /// What stands between its bytes and the shard's.
+    pub(super) layered: Option<Box<Layered>>,
     /// Set when the shard must be told the end.
     pub(super) why: Option<Closed>,
     /// Ends flushing and lingering at the latest.
@@ -137,6 +140,7 @@ impl Conn {
             capped: false,
             peer_done: false,
             outgoing: Outgoing::default(),
+            layered: None,
             why: None,
             deadline: None,
             connecting: None,
@@ -161,10 +165,25 @@ impl Conn {
     /// A receive should be armed.
     pub(super) fn wants_bytes(&self) -> bool {
         match self.phase {
-            Phase::Open => !self.paused && !self.capped && self.why.is_none(),
+            Phase::Open => !self.paused && !self.capped && self.why.is_none() && !self.is_in_line(),
             Phase::Lingering => true,
             Phase::Connecting | Phase::Closing | Phase::Flushing | Phase::Dead => false,
         }
+    }
+
+    /// Its layer has bytes of the wire that wait for their turn.
+    fn is_in_line(&self) -> bool {
+        self.layered.as_ref().is_some_and(|layered| layered.in_line)
+    }
+
+    /// The peer's stream has ended within the layer, and nothing keeps the shard from hearing of it.
+    pub(super) fn ends_within(&self) -> bool {
+        self.wants_bytes() && self.layered.as_ref().is_some_and(|layered| layered.layer.has_ended())
+    }
+
+    /// Bytes that the kernel has not taken.
+    pub(super) fn unsent(&self) -> usize {
+        self.outgoing.unsent() + self.layered.as_ref().map_or(0, |layered| layered.answer.len())
     }
 
     /// The kernel holds nothing of it.
@@ -250,6 +269,16 @@ impl Connections {
         let slot = self.slot_mut(index);
         let id = ConnId { slot: index, generation: slot.generation };
         slot.conn.as_mut().map(|conn| (id, conn))
+    }
+
+    /// A connection that stands and has most of something, if any has some. A walk over all slots.
+    pub(super) fn largest(&self, of: impl Fn(&Conn) -> usize) -> Option<ConnId> {
+        let slots = (0..self.used).zip(self.pages.iter().flatten());
+        let alive = slots.filter_map(|(slot, found)| {
+            let conn = found.conn.as_ref().filter(|conn| conn.is_alive() && of(conn) > 0)?;
+            Some((of(conn), ConnId { slot, generation: found.generation }))
+        });
+        alive.max_by_key(|(size, _)| *size).map(|(_, id)| id)
     }
 
     fn slot_mut(&mut self, index: u32) -> &mut Slot {

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -15,10 +14,13 @@ use super::connections::{Conn, Connections, FLUSH_LIMIT, Phase, Reading, tag};
 use super::disk::Disk;
 use super::executor::Settings;
 use super::fetch::Fetches;
+use super::layers::Layers;
 use super::listen::Listener;
 use super::mailbox::Post;
 use super::ring::{Kind, Ring};
-use super::seam::{Chunk, Closed, ConnId, Io, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs};
+use super::seam::{
+    Chunk, Closed, ConnId, Detached, Io, Layer, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs,
+};
 use super::segments::SegmentTable;
 use super::send::Pool;
 use super::timer::Wheel;
@@ -57,6 +59,7 @@ pub(super) struct Core<M> {
     pub(super) fetches: Fetches,
     /// Only of a shard that asked for it.
     pub(super) segments: Option<Box<SegmentTable>>,
+    pub(super) layers: Layers,
     pub(super) accepting: Vec<Accepting>,
     /// An accepted connection with this descriptor, or a higher one, is closed.
     pub(super) device_descriptors_max: u32,
@@ -85,6 +88,7 @@ impl<M: Send + 'static> Core<M> {
             disk: Disk::default(),
             fetches: Fetches::default(),
             segments: None,
+            layers: Layers::default(),
             accepting,
             device_descriptors_max: settings.device_descriptors_max,
             accepts_refused: 0,
@@ -123,7 +127,7 @@ impl<M: Send + 'static> Core<M> {
     /// read is sent if it closed its sending side only.
     pub(super) fn end(&mut self, id: ConnId, why: Closed) {
         let Some(conn) = self.conns.alive(id) else { return };
-        let flush = matches!(why, Closed::Peer) && conn.outgoing.unsent() > 0;
+        let flush = matches!(why, Closed::Peer) && conn.unsent() > 0;
         conn.why = Some(why);
         self.ended.push_back(id);
         if flush {
@@ -167,6 +171,7 @@ impl<M: Send + 'static> Core<M> {
                 self.wheel.cancel(timer);
             }
             self.pool.take_all(&mut conn.outgoing);
+            self.layers.gone(conn.layered.as_deref());
         }
     }
 
@@ -232,7 +237,7 @@ impl<M: Send + 'static> Io<M> for Core<M> {
     }
 
     fn unsent(&self, id: ConnId) -> usize {
-        self.conns.get(id).filter(|conn| conn.is_alive()).map_or(0, |conn| conn.outgoing.unsent())
+        self.conns.get(id).filter(|conn| conn.is_alive()).map_or(0, Conn::unsent)
     }
 
     fn unacked(&self, id: ConnId) -> usize {
@@ -273,19 +278,16 @@ impl<M: Send + 'static> Io<M> for Core<M> {
         self.start_connect(to)
     }
 
-    fn detach(&mut self, id: ConnId) -> Option<(OwnedFd, SocketAddr, ListenerId)> {
-        let conn = self.conns.alive(id)?;
-        let movable = conn.phase == Phase::Open && conn.reading == Reading::OneShot && conn.is_settled();
-        if !movable || conn.outgoing.unsent() > 0 {
-            return None;
-        }
-        let mut conn = self.conns.remove(id.slot)?;
-        self.pool.take_all(&mut conn.outgoing);
-        Some((conn.fd?, conn.peer, conn.listener))
+    fn put_layer(&mut self, id: ConnId, layer: Box<dyn Layer>, unread: &[u8]) {
+        self.layer_over(id, layer, unread);
     }
 
-    fn adopt(&mut self, fd: OwnedFd, peer: SocketAddr, listener: ListenerId) -> ConnId {
-        self.adopted(Conn::new(Some(fd), peer, listener, Phase::Open, Reading::OneShot))
+    fn detach(&mut self, id: ConnId) -> Option<Detached> {
+        self.take_off(id)
+    }
+
+    fn adopt(&mut self, moved: Detached) -> ConnId {
+        self.take_on(moved)
     }
 
     fn peer(&self, id: ConnId) -> Option<SocketAddr> {

@@ -12,6 +12,7 @@
 //! 3. **Answers** of the kernel that are no bytes: accepted, connected, sent, synced. Receives are put aside.
 //! 4. **Reads** (`receive`): each filled buffer is lent to the shard for one call and then goes back to the kernel's
 //!    stock (`buffers`). A connection without bytes holds none.
+//!    Bytes of a connection with a layer (TLS) go through that first (`layers`); handshakes have a part of the turn.
 //! 5. **Timers** (`timer`) that are due.
 //! 6. **The shard's own end of turn**: it seals batches, decides what can be acknowledged, writes answers.
 //!    The syncs it asked for go to the ring (`segments`, `disk`).
@@ -54,6 +55,7 @@ mod faults_file;
 mod fetch;
 mod folder;
 mod host;
+mod layers;
 mod listen;
 mod mailbox;
 mod map;

@@ -11,10 +11,20 @@ use super::core::{Alarm, Core};
 use super::ring::{Completion, Kind, is_transient};
 use super::seam::{Closed, ConnId};
 
+/// Bytes that came in.
+pub(super) struct Received {
+    pub(super) length: usize,
+    /// They are for the layer that the connection has.
+    pub(super) is_layered: bool,
+}
+
 impl<M: Send + 'static> Core<M> {
     /// Brings the receive in line with what is wanted: arms it at the end of the turn, or cancels it.
     pub(super) fn follow_wish(&mut self, id: ConnId) {
         let Some(conn) = self.conns.named(id) else { return };
+        if conn.ends_within() {
+            return self.end(id, Closed::Peer);
+        }
         if conn.wants_bytes() {
             self.queue_arm(id);
             return;
@@ -29,7 +39,9 @@ impl<M: Send + 'static> Core<M> {
     /// Has the kernel tell when the peer of a connection that is not read has gone.
     fn watch(&mut self, id: ConnId) {
         let Some(conn) = self.conns.named(id) else { return };
-        let unread = conn.phase == Phase::Open && conn.paused && conn.why.is_none();
+        // One whose reads are one-shot waits at the door, for a limited time, and a poll would keep it from moving.
+        let unread =
+            conn.phase == Phase::Open && conn.paused && conn.why.is_none() && conn.reading == Reading::Multishot;
         if unread
             && !conn.watched
             && !conn.hung_up
@@ -81,6 +93,10 @@ impl<M: Send + 'static> Core<M> {
             if !std::mem::take(&mut conn.arm_queued) || conn.armed || !conn.wants_bytes() {
                 continue;
             }
+            if conn.ends_within() {
+                self.end(id, Closed::Peer);
+                continue;
+            }
             let Some(fd) = conn.fd() else { continue };
             match conn.reading {
                 Reading::OneShot => self.ring.receive_once(fd, tag(Kind::Receive, id)),
@@ -91,8 +107,8 @@ impl<M: Send + 'static> Core<M> {
         self.to_arm = slots;
     }
 
-    /// Takes in what a receive answered. `Some`: that many bytes are for the shard.
-    pub(super) fn received(&mut self, completion: &Completion) -> Option<usize> {
+    /// Takes in what a receive answered. `Some`: that many bytes are for the shard, or for the layer before it.
+    pub(super) fn received(&mut self, completion: &Completion) -> Option<Received> {
         let id = id_of(completion.tag);
         let conn = self.conns.named(id)?;
         if !completion.more() {
@@ -104,7 +120,9 @@ impl<M: Send + 'static> Core<M> {
                 self.release(id);
                 None
             }
-            (Phase::Open, Ok(length)) if length > 0 && conn.why.is_none() => Some(length),
+            (Phase::Open, Ok(length)) if length > 0 && conn.why.is_none() => {
+                Some(Received { length, is_layered: conn.layered.is_some() })
+            }
             // The end comes in order, behind bytes that the shard has but does not want to look at yet. The receive that is
             // armed when it reads again answers 0 once more.
             (Phase::Open, Ok(0)) if conn.paused => None,

@@ -4,12 +4,15 @@
 //! connection and no `await` above this folder. An epoll loop, or a simulator with a fake clock, can stand behind the
 //! same calls.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::faults::DiskFaults;
 use super::listen::Listener;
@@ -33,14 +36,14 @@ impl Monotonic {
 
     /// This instant plus `duration`, saturating.
     #[must_use]
-    pub fn after(self, duration: std::time::Duration) -> Self {
+    pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     /// Time since `earlier`; zero if `earlier` lies ahead.
     #[must_use]
-    pub fn since(self, earlier: Self) -> std::time::Duration {
-        std::time::Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
@@ -61,6 +64,76 @@ pub struct TimerId {
     pub generation: u32,
 }
 
+/// What stands between a socket's bytes and a shard's: TLS. It does no I/O, and moves with its socket.
+///
+/// What `open` answers and what `seal` makes goes out in the order in which it was made, each once.
+pub trait Layer: Send + fmt::Debug {
+    /// Takes bytes of the wire, which it may change. Appends to `plain` what they hold for the shard, and to `answer` what the
+    /// peer is to be sent at once: flights of a handshake, and an alert where it fails. `Some`: it has become ready, which
+    /// is said once.
+    ///
+    /// # Errors
+    /// The connection cannot go on. What was appended before holds.
+    fn open(&mut self, wire: &mut [u8], plain: &mut Vec<u8>, answer: &mut Vec<u8>)
+    -> Result<Option<Facts>, LayerError>;
+    /// Appends to `wire` what carries `plain`.
+    ///
+    /// # Errors
+    /// It is not ready, or can carry no more. The connection ends.
+    fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), LayerError>;
+    /// Appends the end of our stream to `wire`; nothing is sealed after it.
+    fn close(&mut self, wire: &mut Vec<u8>);
+    /// The peer's stream has ended, whether its socket has or not.
+    fn has_ended(&self) -> bool;
+    /// The next bytes may cost as much as a handshake does.
+    fn is_costly(&self) -> bool;
+    /// Bytes that it keeps because what they belong to has not come whole.
+    fn held(&self) -> usize;
+}
+
+/// What is known of a connection when its [`Layer`] is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// A session of before goes on, by a ticket.
+    pub is_resumed: bool,
+    /// The protocol's version is the newest there is (TLS 1.3).
+    pub is_newest: bool,
+    /// The time that this side has computed for it.
+    pub took: Duration,
+}
+
+/// Why a [`Layer`] cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerError {
+    /// For counting.
+    pub fault: LayerFault,
+    /// In words.
+    pub what: Cow<'static, str>,
+}
+
+/// Whose doing it is that a [`Layer`] cannot go on, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayerFault {
+    /// The first bytes are of another protocol.
+    OtherProtocol,
+    /// There is no version, algorithm or application protocol that both sides have.
+    NothingInCommon,
+    /// There is no client certificate, and there must be one.
+    CertificateMissing,
+    /// The client certificate is not valid any more, or not yet.
+    CertificateExpired,
+    /// The client certificate was revoked, or nobody says whether it was.
+    CertificateRevoked,
+    /// The client certificate is not acceptable for another reason.
+    CertificateInvalid,
+    /// The peer has said that it cannot go on, mostly because of our certificate.
+    Alert,
+    /// What the peer sends is not what the protocol asks for.
+    Protocol,
+    /// Half-received records filled their memory.
+    Memory,
+}
+
 /// A connection taken off its ring: the descriptor, and what had been read from it and not been consumed.
 #[derive(Debug)]
 pub struct Detached {
@@ -70,8 +143,14 @@ pub struct Detached {
     pub peer: SocketAddr,
     /// The listener it came in by.
     pub listener: ListenerId,
-    /// Bytes the new owner must look at before it reads from the socket.
+    /// What stands between its bytes and the shard's.
+    pub layer: Option<Box<dyn Layer>>,
+    /// Bytes of the wire that the peer is to be sent before anything else.
+    pub unsent: Vec<u8>,
+    /// Plain bytes the new owner must look at before it reads from the socket.
     pub unread: Vec<u8>,
+    /// When it must have come to its end at the door, wherever that is.
+    pub deadline: Monotonic,
 }
 
 /// Why a connection is gone. After `on_close` its [`ConnId`] is dead.
@@ -83,6 +162,8 @@ pub enum Closed {
     Local,
     /// The socket failed; also a failed outgoing connect.
     Error(io::Error),
+    /// Its layer cannot go on; the peer is sent what the layer has to say about it.
+    Layer(LayerError),
 }
 
 /// A piece of memory handed to the kernel for sending. The runtime holds it until the kernel is done with it.
@@ -238,14 +319,17 @@ pub trait Io<M> {
 
     /// Opens an outgoing TCP connection. `on_connect` or `on_close` follows.
     fn connect(&mut self, to: SocketAddr) -> ConnId;
-    /// Takes a connection off the ring to move it. Only while its reads are one-shot (before [`Io::stream`]), and
-    /// only from inside its own `on_bytes`. No `on_close` follows. `None` for a dead id, and while bytes are unsent or
-    /// a read is under way.
-    fn detach(&mut self, conn: ConnId) -> Option<(OwnedFd, SocketAddr, ListenerId)>;
-    /// Takes a moved connection onto this ring, reads one-shot, nothing armed until this turn ends. `unread` of the
-    /// value is the caller's business: the runtime does not deliver it. The descriptor must be in blocking mode, as
+    /// Puts a layer between a connection's bytes and the shard's, from here on. `unread`: bytes of the wire that the shard
+    /// has got already; it gets what they hold later. Nothing, where there are no sockets behind this seam.
+    fn put_layer(&mut self, _conn: ConnId, _layer: Box<dyn Layer>, _unread: &[u8]) {}
+    /// Takes a connection off the ring to move it, with its layer. Only while its reads are one-shot (before
+    /// [`Io::stream`]), and only from inside its own `on_bytes`, or while it is paused. No `on_close` follows. `unread` and `deadline` are the
+    /// caller's to fill in. `None` for a dead id, and while a send or a read is under way.
+    fn detach(&mut self, conn: ConnId) -> Option<Detached>;
+    /// Takes a moved connection onto this ring, reads one-shot, nothing armed until this turn ends. `unread` and `deadline` of the
+    /// value are the caller's business: the runtime does not deliver them. The descriptor must be in blocking mode, as
     /// accepted ones are.
-    fn adopt(&mut self, fd: OwnedFd, peer: SocketAddr, listener: ListenerId) -> ConnId;
+    fn adopt(&mut self, moved: Detached) -> ConnId;
     /// The other end's address: the socket's, or what [`Io::set_peer`] was told. `None` for a dead id.
     fn peer(&self, conn: ConnId) -> Option<SocketAddr>;
     /// A proxy has said where the other end of a connection really is. It moves with the connection.
@@ -298,6 +382,10 @@ pub trait Shard {
     fn on_accept(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId, listener: ListenerId, peer: SocketAddr);
     /// An outgoing connection stands; its reads are multishot already.
     fn on_connect(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId);
+    /// A connection's layer is ready: its handshake is over.
+    fn on_ready(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId, facts: Facts) {
+        let _ = (io, conn, facts);
+    }
     /// Bytes came in. `bytes` is the ring's buffer: it is gone when this returns, so keep only what must be kept.
     fn on_bytes(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId, bytes: &[u8]);
     /// The unsent bytes of a connection fell below half of the cap again after having been above the cap.

@@ -90,14 +90,14 @@ impl Pool {
         }
     }
 
-    fn take_lent(&mut self, buffer: Vec<u8>) {
+    pub(super) fn take_lent(&mut self, buffer: Vec<u8>) {
         if buffer.capacity() > 0 {
             self.lent -= 1;
             self.take(buffer);
         }
     }
 
-    fn take_chunk(&mut self, chunk: Chunk) {
+    pub(super) fn take_chunk(&mut self, chunk: Chunk) {
         if let Chunk::Owned(buffer) = chunk {
             self.take(buffer);
         }
@@ -115,7 +115,7 @@ impl Pool {
 
 impl Outgoing {
     /// Puts what was appended behind the chunks.
-    fn tail_to_queue(&mut self, pool: &mut Pool) {
+    pub(super) fn tail_to_queue(&mut self, pool: &mut Pool) {
         if !self.tail.is_empty() {
             // From here on it is a chunk like others, and comes back to the pool as one.
             pool.lent -= 1;
@@ -201,6 +201,10 @@ impl<M: Send + 'static> Core<M> {
 
     fn flush(&mut self, id: ConnId) {
         let Some(conn) = self.conns.named(id) else { return };
+        if conn.layered.is_some() && !self.seal(id) {
+            return;
+        }
+        let Some(conn) = self.conns.named(id) else { return };
         let outgoing = &mut conn.outgoing;
         if outgoing.flight.is_empty() {
             if outgoing.queue.is_empty() {
@@ -233,12 +237,17 @@ impl<M: Send + 'static> Core<M> {
 
     /// Nothing is left to send.
     fn flushed(&mut self, id: ConnId) {
+        if self.close_layer(id) {
+            return;
+        }
         let Some(conn) = self.conns.named(id) else { return };
         match conn.phase {
-            Phase::Flushing => self.kill(id),
-            Phase::Closing => {
-                conn.why = Some(Closed::Local);
-                self.ended.push_back(id);
+            Phase::Flushing if conn.layered.is_none() => self.kill(id),
+            Phase::Closing | Phase::Flushing => {
+                if conn.phase == Phase::Closing {
+                    conn.why = Some(Closed::Local);
+                    self.ended.push_back(id);
+                }
                 let shut = conn.fd().is_some_and(|fd| shutdown(fd, Shutdown::Write).is_ok());
                 if conn.peer_done || !shut {
                     return self.kill(id);
@@ -281,7 +290,7 @@ impl<M: Send + 'static> Core<M> {
     /// answers to what is read. Where we ask, an answer must be read while the next questions wait on a slow line.
     fn cap(&mut self, id: ConnId) {
         let max = self.out_bytes_max;
-        let deaf = |conn: &&mut Conn| !conn.capped && !conn.is_outgoing() && conn.outgoing.unsent() > max;
+        let deaf = |conn: &&mut Conn| !conn.capped && !conn.is_outgoing() && conn.unsent() > max;
         if let Some(conn) = self.conns.alive(id).filter(deaf) {
             conn.capped = true;
             self.follow_wish(id);
@@ -290,7 +299,7 @@ impl<M: Send + 'static> Core<M> {
 
     fn uncap(&mut self, id: ConnId) -> bool {
         let half = self.out_bytes_max / 2;
-        match self.conns.alive(id).filter(|conn| conn.capped && conn.outgoing.unsent() <= half) {
+        match self.conns.alive(id).filter(|conn| conn.capped && conn.unsent() <= half) {
             Some(conn) => {
                 conn.capped = false;
                 self.follow_wish(id);

@@ -11,8 +11,9 @@ use super::connections::id_of;
 use super::core::{Alarm, Core};
 use super::disk::Owner;
 use super::mailbox::MailboxReceiver;
+use super::receive::Received;
 use super::ring::{Completion, Kind};
-use super::seam::Shard;
+use super::seam::{ConnId, Shard};
 use super::watchdog::Heartbeat;
 
 /// Letters of one turn.
@@ -77,7 +78,9 @@ impl<S: Shard> Turn<S> {
         self.deliver_letters();
         self.take_answers();
         self.tell_segments();
+        self.core.layers.begin_turn();
         self.deliver_reads();
+        self.open_waiting();
         self.fire_timers();
         self.shard.on_turn_end(&mut self.core);
         self.told_late = self.tell_ends();
@@ -100,6 +103,7 @@ impl<S: Shard> Turn<S> {
             || !self.core.ended.is_empty()
             || !self.core.dirty.is_empty()
             || !self.core.to_arm.is_empty()
+            || self.core.layers.has_waiting()
             || self.core.has_segment_news()
             || self.core.ring.has_work()
     }
@@ -186,14 +190,32 @@ impl<S: Shard> Turn<S> {
 
     fn deliver(&mut self, completion: &Completion) {
         let id = id_of(completion.tag);
-        let length = self.core.received(completion);
+        let received = self.core.received(completion);
         if let Some(buffer) = completion.buffer() {
-            if let Some(length) = length {
-                self.shard.on_bytes(&mut self.core, id, self.buffers.bytes(buffer, length));
+            match received {
+                Some(Received { length, is_layered: false }) => {
+                    self.shard.on_bytes(&mut self.core, id, self.buffers.bytes(buffer, length));
+                }
+                Some(Received { length, .. }) => {
+                    let wire = self.buffers.bytes_mut(buffer, length);
+                    if !self.core.stands_in_line(id, wire) {
+                        open(&mut self.shard, &mut self.core, id, wire);
+                    }
+                }
+                None => {}
             }
             self.buffers.give_back(buffer);
         }
         self.core.follow_wish(id);
+    }
+
+    /// Handshakes that have waited for their turn, as far as there is time for them.
+    fn open_waiting(&mut self) {
+        while let Some((id, mut wire)) = self.core.next_in_line() {
+            open(&mut self.shard, &mut self.core, id, &mut wire);
+            self.core.follow_wish(id);
+            self.tell_ends();
+        }
     }
 
     fn fire_timers(&mut self) {
@@ -244,6 +266,23 @@ impl<S: Shard> Turn<S> {
             }
         }
         Err(io::ErrorKind::TimedOut.into())
+    }
+}
+
+/// Gives bytes of the wire to the layer of a connection, and what they hold to the shard.
+fn open<S: Shard>(shard: &mut S, core: &mut Core<S::Mail>, id: ConnId, wire: &mut [u8]) {
+    let mut plain = core.layers.lend();
+    let opened = core.open_layer(id, wire, &mut plain);
+    if let Ok(Some(facts)) = opened {
+        shard.on_ready(core, id, facts);
+    }
+    if !plain.is_empty() {
+        shard.on_bytes(core, id, &plain);
+    }
+    core.layers.take_back(plain);
+    match opened {
+        Ok(_) => core.bound_layers(),
+        Err(error) => core.layer_failed(id, error),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::metrics::spec::{ListenerMetric, ShardMetric as M};
 use crate::mqtt::Malformed;
 use crate::mqtt::packet::{Connect, Version};
 use crate::mqtt::reason::ReasonCode;
-use crate::runtime::seam::{ConnId, Detached, ListenerId};
+use crate::runtime::seam::{ConnId, Detached, ListenerId, Monotonic};
 use crate::session::{End, Peer, Violation, refuse};
 
 use super::connection::{Kind, Timer};
@@ -17,12 +17,29 @@ use super::router;
 use super::{Core, Ring};
 
 impl Core {
-    /// A socket stands at the door, fresh or handed over. It has so long to say CONNECT, and what comes before.
-    pub(super) fn arrive(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, expect: Expect) {
+    /// A socket was accepted. It has so long to say CONNECT, and what comes before.
+    pub(super) fn accepted(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) {
+        let settings = self.around.config.listeners.get(usize::from(listener.0));
+        let expect = settings.map(|listener| listener.proxy_protocol).unwrap_or_default();
+        let deadline = io.now().after(self.around.config.mqtt.connect_timeout);
+        self.arrive(io, conn, listener, expect, deadline);
+        if expect == Expect::Nothing {
+            self.begin_tls(io, conn, listener, &[]);
+        }
+    }
+
+    /// From here on the bytes of a connection of a TLS listener are TLS. False: it has no such listener.
+    fn begin_tls(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, unread: &[u8]) -> bool {
+        let Some(Some(server)) = self.around.tls.get(usize::from(listener.0)) else { return false };
+        io.put_layer(conn, server.layer(), unread);
+        true
+    }
+
+    /// A socket stands at the door, fresh or handed over.
+    fn arrive(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, expect: Expect, deadline: Monotonic) {
         let now = io.now();
-        self.connections.insert(conn, Kind::Door(expect), listener, now);
-        let timeout = now.after(self.around.config.mqtt.connect_timeout);
-        let timer = io.set_timer(timeout, Timer::Connection(conn).token());
+        self.connections.insert(conn, Kind::Door(expect, deadline), listener, now);
+        let timer = io.set_timer(deadline, Timer::Connection(conn).token());
         if let Some(connection) = self.connections.get(conn) {
             connection.timer = Some(timer);
         }
@@ -33,7 +50,11 @@ impl Core {
     /// Bytes of a socket that has not sent a whole CONNECT.
     pub(super) fn door_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) {
         let Some(connection) = self.connections.get(conn) else { return };
-        let kind = connection.kind;
+        let (kind, listener) = (connection.kind, connection.listener);
+        if let Kind::Leaving(..) = kind {
+            connection.tail.extend_from_slice(bytes);
+            return self.numbers.raise(M::PartialBytes, bytes.len() as u64);
+        }
         let mut all = std::mem::take(&mut connection.tail);
         self.numbers.lower(M::PartialBytes, all.len() as u64);
         if all.is_empty() {
@@ -41,9 +62,14 @@ impl Core {
         } else {
             all.extend_from_slice(bytes);
         }
-        if let Kind::Door(expect @ (Expect::V1 | Expect::V2 | Expect::Any)) = kind {
+        if let Kind::Door(expect @ (Expect::V1 | Expect::V2 | Expect::Any), _) = kind {
             match self.proxy_header(io, conn, expect, &all) {
-                Some(len) => drop(all.drain(..len)),
+                Some(len) => {
+                    drop(all.drain(..len));
+                    if self.begin_tls(io, conn, listener, &all) {
+                        return self.tails.give_back(all);
+                    }
+                }
                 None if self.connections.get(conn).is_some() => return self.put_back(io, conn, all),
                 None => return self.tails.give_back(all),
             }
@@ -74,8 +100,10 @@ impl Core {
         match proxy::look(expect, bytes) {
             Ok(header) => {
                 let header = header?;
-                if let Some(connection) = self.connections.get(conn) {
-                    connection.kind = Kind::Door(Expect::Nothing);
+                if let Some(connection) = self.connections.get(conn)
+                    && let Kind::Door(expect, _) = &mut connection.kind
+                {
+                    *expect = Expect::Nothing;
                 }
                 if let Some(source) = header.source {
                     io.set_peer(conn, source);
@@ -91,30 +119,50 @@ impl Core {
         }
     }
 
-    /// Moves a connection to the shard that owns its client. No read is armed on it now, and none will be here.
+    /// Moves a connection to the shard that owns its client. No read is armed on it now, and none will be here. While a send
+    /// is under way, the last flight of a handshake, it waits.
     fn hand_over(&mut self, io: &mut Ring<'_>, conn: ConnId, owner: usize, unread: Vec<u8>) {
-        let Some((fd, peer, listener)) = io.detach(conn) else {
-            // It cannot move, so it cannot be served: the device connects again.
-            return self.turn_away(io, conn);
+        let Some(connection) = self.connections.get(conn) else { return self.tails.give_back(unread) };
+        let deadline = match connection.kind {
+            Kind::Door(_, deadline) | Kind::Leaving(_, deadline) => deadline,
+            _ => Monotonic::NEVER,
+        };
+        let Some(detached) = io.detach(conn) else {
+            connection.kind = Kind::Leaving(owner, deadline);
+            io.pause(conn);
+            self.leaving.push(conn);
+            return self.put_back(io, conn, unread);
         };
         self.forget(io, conn);
-        match io.mail(owner, Mail::HandOver(Detached { fd, peer, listener, unread })) {
+        match io.mail(owner, Mail::HandOver(Detached { unread, deadline, ..detached })) {
             Ok(()) => self.numbers.count(M::ConnectionsMoved),
             // The letter is dropped here, and the socket with it: the device connects again.
             Err(_letter) => self.numbers.count(M::ConnectionsMoveRefused),
         }
     }
 
+    /// Tries again to move those that could not.
+    pub(super) fn go_on_leaving(&mut self, io: &mut Ring<'_>) {
+        for conn in std::mem::take(&mut self.leaving) {
+            let Some(connection) = self.connections.get(conn) else { continue };
+            let Kind::Leaving(owner, _) = connection.kind else { continue };
+            let unread = std::mem::take(&mut connection.tail);
+            self.numbers.lower(M::PartialBytes, unread.len() as u64);
+            self.hand_over(io, conn, owner, unread);
+        }
+    }
+
     /// A connection moved here: what was read of it is looked at again, by its owner this time.
-    pub(super) fn receive(&mut self, io: &mut Ring<'_>, detached: Detached) {
-        let Detached { fd, peer, listener, unread } = detached;
+    pub(super) fn receive(&mut self, io: &mut Ring<'_>, mut detached: Detached) {
+        let (listener, deadline) = (detached.listener, detached.deadline);
+        let unread = std::mem::take(&mut detached.unread);
         // It came in before this listener was removed.
         if self.around.config.listeners.get(usize::from(listener.0)).is_none_or(|listener| listener.is_removed) {
             return self.numbers.count(M::ListenerRemovals);
         }
-        let conn = io.adopt(fd, peer, listener);
+        let conn = io.adopt(detached);
         // A proxy's header has been read where it came in.
-        self.arrive(io, conn, listener, Expect::Nothing);
+        self.arrive(io, conn, listener, Expect::Nothing, deadline);
         self.door_bytes(io, conn, &unread);
     }
 

@@ -14,8 +14,10 @@ use super::answer_timeout::Watch;
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// A socket that has not sent its CONNECT yet, and what is to come before that.
-    Door(Expect),
+    /// A socket that has not sent its CONNECT yet, what is to come before that, and when it must have come.
+    Door(Expect, Monotonic),
+    /// One that has, on its way to the shard of this index, which owns its client.
+    Leaving(usize, Monotonic),
     /// A device with a session.
     Device {
         /// Its session, on this shard.
@@ -217,9 +219,9 @@ mod tests {
     fn a_stale_id_finds_nothing() {
         let mut all = Connections::default();
         let (old, new) = (ConnId { slot: 3, generation: 1 }, ConnId { slot: 3, generation: 2 });
-        all.insert(old, Kind::Door(Expect::Nothing), ListenerId(0), Monotonic(0));
+        all.insert(old, Kind::Door(Expect::Nothing, Monotonic(0)), ListenerId(0), Monotonic(0));
         assert!(all.remove(old).is_some());
-        all.insert(new, Kind::Door(Expect::Nothing), ListenerId(0), Monotonic(0));
+        all.insert(new, Kind::Door(Expect::Nothing, Monotonic(0)), ListenerId(0), Monotonic(0));
         assert!(all.get(old).is_none() && all.remove(old).is_none());
         assert_eq!(all.ids(), [new]);
     }
@@ -230,7 +232,7 @@ mod tests {
         let id = |slot: u32| ConnId { slot, generation: 1 };
         assert_eq!(all.longest_tail(), None);
         for slot in 0..2 * LONGEST_MAX as u32 {
-            all.insert(id(slot), Kind::Door(Expect::Nothing), ListenerId(0), Monotonic(0));
+            all.insert(id(slot), Kind::Door(Expect::Nothing, Monotonic(0)), ListenerId(0), Monotonic(0));
             // In no order of slots: 0, 7, 14, …
             let bytes = slot as usize * 7 % (2 * LONGEST_MAX);
             all.get(id(slot)).expect("stands").tail = vec![0; bytes];

@@ -6,8 +6,8 @@ use crate::kafka::producer::News;
 use crate::kafka::types::SinkId;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Teller;
-use crate::metrics::spec::{ClusterMetric, KafkaError, REFUSALS, RefusalReason};
-use crate::runtime::seam::{ConnId, Monotonic};
+use crate::metrics::spec::{ClusterMetric, KafkaError, REFUSALS, RefusalReason, ShardMetric as M};
+use crate::runtime::seam::{ConnId, Facts, LayerError, LayerFault, Monotonic};
 use crate::session::{End, SessionKey, Violation};
 
 use super::sinks::Message;
@@ -74,6 +74,40 @@ impl Core {
             let event = event.maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
             event.maybe(Field::Listener, listener.map(|listener| listener.bind.to_string()))
         });
+    }
+
+    /// The TLS of a connection cannot go on: counted, and told.
+    pub(super) fn tell_tls_failed(&mut self, io: &Ring<'_>, conn: ConnId, error: &LayerError) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        self.numbers.count(match error.fault {
+            LayerFault::OtherProtocol => M::TlsOtherProtocol,
+            LayerFault::NothingInCommon => M::TlsNothingInCommon,
+            LayerFault::CertificateMissing => M::TlsCertificateMissing,
+            LayerFault::CertificateExpired => M::TlsCertificateExpired,
+            LayerFault::CertificateRevoked => M::TlsCertificateRevoked,
+            LayerFault::CertificateInvalid => M::TlsCertificateInvalid,
+            LayerFault::Alert => M::TlsAlert,
+            LayerFault::Protocol => M::TlsProtocol,
+            LayerFault::Memory => M::TlsMemory,
+        });
+        let listener = self.around.config.listeners.get(usize::from(connection.listener.0));
+        self.teller.tell(Kind::TlsFailed, second(io.now()), |event| {
+            let event = event.with(Field::Reason, &*error.what);
+            let event = event.maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
+            event.maybe(Field::Listener, listener.map(|listener| listener.bind.to_string()))
+        });
+    }
+
+    /// A TLS handshake is over.
+    pub(super) fn count_handshake(&mut self, facts: Facts) {
+        self.numbers.count(match (facts.is_newest, facts.is_resumed) {
+            (true, false) => M::TlsFull13,
+            (true, true) => M::TlsResumed13,
+            (false, false) => M::TlsFull12,
+            (false, true) => M::TlsResumed12,
+        });
+        let took = u64::try_from(facts.took.as_micros()).unwrap_or(u64::MAX);
+        self.numbers.histograms().tls_handshake().observe(took);
     }
 
     /// A SUBSCRIBE was refused.

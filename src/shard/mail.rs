@@ -11,6 +11,7 @@ use crate::metrics::board::Board;
 use crate::metrics::inspect::{Answer, Ask};
 use crate::runtime::Listener;
 use crate::runtime::seam::Detached;
+use crate::secure::Server;
 use crate::service::dead_letters::Letter;
 
 /// A letter to a shard.
@@ -70,6 +71,8 @@ pub struct Reconfiguration {
     pub board: Arc<Board>,
     /// To the files of dead letters, by sink.
     pub dead_letters: Vec<Option<Sender<Letter>>>,
+    /// TLS of each listener that has it.
+    pub tls: Vec<Option<Arc<Server>>>,
     /// This shard's sockets of the listeners that come.
     pub listeners: Vec<Listener>,
 }

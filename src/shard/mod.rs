@@ -63,7 +63,8 @@ use crate::metrics::spec::Layout;
 use crate::route::trie::SinkRouter;
 use crate::rules::Rules;
 use crate::runtime::Post;
-use crate::runtime::seam::{Io, Monotonic, TimerId};
+use crate::runtime::seam::{ConnId, Io, Monotonic, TimerId};
+use crate::secure::Server;
 use crate::service::dead_letters::Letter;
 use crate::service::resolver::Question;
 use crate::session::{SessionKey, Sessions};
@@ -95,6 +96,8 @@ pub struct Surroundings {
     pub notices: Sender<Notice>,
     /// To the files of dead letters, for each sink that has one.
     pub dead_letters: Vec<Option<Sender<Letter>>>,
+    /// TLS of each listener that has it.
+    pub tls: Vec<Option<Arc<Server>>>,
     /// The rules that the shards keep: [`crate::rules::KEPT`], but for tests.
     pub rules: &'static dyn Rules,
 }
@@ -110,6 +113,8 @@ pub struct Core {
     keeping: kept::Keeping,
     outlets: Outlets,
     stalls: Stalls,
+    /// Connections that could not be moved to another shard yet.
+    leaving: Vec<ConnId>,
     /// Sessions that may owe answers after this turn's completions.
     touched: Vec<SessionKey>,
     /// What [`Outlets::freed`] said when wills that wait were last offered again.
@@ -154,6 +159,7 @@ impl Core {
             keeping: kept::Keeping::default(),
             outlets,
             stalls: Stalls::default(),
+            leaving: Vec::new(),
             touched: Vec::new(),
             wills_offered_at: 0,
             sample: device::Sample::default(),

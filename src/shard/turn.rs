@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::metrics::spec::{ClusterMetric, ShardMetric as M};
-use crate::runtime::seam::{Closed, ConnId, ListenerId, SegmentEvent, Shard};
+use crate::runtime::seam::{Closed, ConnId, Facts, ListenerId, SegmentEvent, Shard};
 use crate::session::{Check, End};
 
 use super::connection::{Kind, Timer};
@@ -22,9 +22,7 @@ impl Shard for Core {
 
     fn on_accept(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, _peer: SocketAddr) {
         self.numbers.count(M::ConnectionsAccepted);
-        let settings = self.around.config.listeners.get(usize::from(listener.0));
-        let expect = settings.map(|listener| listener.proxy_protocol).unwrap_or_default();
-        self.arrive(io, conn, listener, expect);
+        self.accepted(io, conn, listener);
     }
 
     fn on_connect(&mut self, io: &mut Ring<'_>, conn: ConnId) {
@@ -41,7 +39,7 @@ impl Shard for Core {
                 self.numbers.raise(M::BytesReceived, bytes.len() as u64);
                 self.device_bytes(io, conn, bytes);
             }
-            Some(Kind::Door(_)) => {
+            Some(Kind::Door(..) | Kind::Leaving(..)) => {
                 self.numbers.raise(M::BytesReceived, bytes.len() as u64);
                 self.door_bytes(io, conn, bytes);
             }
@@ -55,6 +53,12 @@ impl Shard for Core {
         }
     }
 
+    fn on_ready(&mut self, _io: &mut Ring<'_>, conn: ConnId, facts: Facts) {
+        if self.connections.get(conn).is_some() {
+            self.count_handshake(facts);
+        }
+    }
+
     fn on_writable(&mut self, _io: &mut Ring<'_>, _conn: ConnId) {
         // The runtime itself stops reading from a peer that does not read, and goes on at half: nothing to add.
     }
@@ -64,14 +68,18 @@ impl Shard for Core {
             drain.closed(conn);
         }
         let Some(kind) = self.connections.get(conn).map(|c| c.kind) else { return };
+        if let Closed::Layer(error) = &why {
+            self.tell_tls_failed(io, conn, error);
+        }
         self.forget(io, conn);
         match kind {
-            Kind::Door(_) => {}
+            Kind::Door(..) | Kind::Leaving(..) => {}
             Kind::Device { session, .. } => {
                 let detail = match &why {
                     Closed::Peer => "closed by the client".to_owned(),
                     Closed::Local => String::new(),
                     Closed::Error(error) => error.to_string(),
+                    Closed::Layer(error) => format!("TLS: {}", error.what),
                 };
                 self.log_ended(io, conn, Some(session), End::Lost, &detail);
                 self.sessions.disconnected(session, conn, End::Lost, io.now());
@@ -81,6 +89,7 @@ impl Shard for Core {
                     Closed::Peer => "closed by the broker".to_owned(),
                     Closed::Local => "closed".to_owned(),
                     Closed::Error(error) => error.to_string(),
+                    Closed::Layer(error) => error.what.to_string(),
                 };
                 self.link_closed(io, cluster, link, &why);
             }
@@ -128,6 +137,7 @@ impl Shard for Core {
             self.unstall(io);
             self.outward(io);
         }
+        self.go_on_leaving(io);
         self.flush_spool(io);
         self.set_session_timer(io);
         self.go_on_draining(io);
@@ -175,7 +185,7 @@ impl Core {
         let Some(connection) = self.connections.get(conn) else { return };
         connection.timer = None;
         match connection.kind {
-            Kind::Door(_) => {
+            Kind::Door(..) | Kind::Leaving(..) => {
                 self.numbers.count(M::ConnectTimeouts);
                 self.end(io, conn, End::KeepAliveTimeout);
             }

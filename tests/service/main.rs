@@ -39,6 +39,7 @@ mod support;
 mod surface;
 mod takeover;
 mod telemetry;
+mod tls;
 mod told;
 mod troubleshooting;
 mod verdicts;

@@ -4,10 +4,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use forebay::runtime::seam::{Chunk, ConnId, Io, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs};
+use forebay::runtime::seam::{Chunk, ConnId, Detached, Io, Monotonic, SegmentSettings, Segments, TimerId, WallMs};
 use forebay::shard::mail::Mail;
 
 use super::segments::Disk;
@@ -169,10 +168,10 @@ impl Io<Mail> for Table {
     fn connect(&mut self, to: SocketAddr) -> ConnId {
         self.open(Some(to))
     }
-    fn detach(&mut self, _conn: ConnId) -> Option<(OwnedFd, SocketAddr, ListenerId)> {
+    fn detach(&mut self, _conn: ConnId) -> Option<Detached> {
         unreachable!("one shard owns every client")
     }
-    fn adopt(&mut self, _fd: OwnedFd, _peer: SocketAddr, _listener: ListenerId) -> ConnId {
+    fn adopt(&mut self, _moved: Detached) -> ConnId {
         unreachable!("one shard owns every client")
     }
     fn peer(&self, _conn: ConnId) -> Option<SocketAddr> {

@@ -321,6 +321,7 @@ fn make(config: &Arc<Config>, dead_letters: Vec<Option<Sender<Letter>>>) -> Made
         resolver,
         journal: Arc::clone(&journal),
         notices: tell,
+        tls: Vec::new(),
         dead_letters,
         rules: &forebay::rules::KEPT,
     };

@@ -35,11 +35,13 @@ impl Service {
         }
         let topic = self.config.sinks.first().and_then(|s| s.topic.as_literal());
         if let (Some(mqtt), Some(log), Some(topic)) = (self.mqtt.first(), &self.embedded, topic) {
-            println!(
-                "\nPublish something:\n  mosquitto_pub -h {} -p {} -q 1 -t hello -m world",
-                mqtt.ip(),
-                mqtt.port()
-            );
+            let tls = self.config.listeners.first().and_then(|listener| listener.tls.as_ref());
+            let identity = tls.map_or("", |tls| match &tls.clients {
+                Some(clients) if clients.is_required => " --cafile CA_FILE --cert CERT_FILE --key KEY_FILE",
+                _ => " --cafile CA_FILE",
+            });
+            let (ip, port) = (mqtt.ip(), mqtt.port());
+            println!("\nPublish something:\n  mosquitto_pub -h {ip} -p {port}{identity} -q 1 -t hello -m world");
             println!("Read it as a Kafka record:");
             println!("  kcat -b {} -C -t {topic} -o beginning -e -f '%k: %s\\n'", log.local_addr());
             println!("\nCtrl-C stops Forebay. `forebay --help` has more examples.");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
+use super::super::certificates::{self, ByListener};
 use super::super::overview;
 use super::super::reconfigure::Reconfiguring;
 use super::super::reload::Proposal;
@@ -62,6 +63,7 @@ fn edit(part: Part, name: String, to: To) -> Edit {
 pub(super) struct AfterReload {
     proposal: Proposal,
     tokens: Option<Arc<Tokens>>,
+    tls: ByListener,
     said: Reloaded,
     wish: Option<Wish>,
     span: Span,
@@ -80,7 +82,7 @@ impl Service {
         let span = span.with("forebay.reload.dry_run", dry_run);
         let wanted = wish.as_ref().map_or(Wanted::File, |wish| wish.wanted.clone());
         match self.propose(wanted) {
-            Ok((proposal, tokens)) => {
+            Ok((proposal, tokens, tls)) => {
                 let (applied, needs_restart) = (proposal.change.applied.clone(), proposal.change.waiting.clone());
                 let (not_in_file, warnings) = (proposal.not_in_file(), proposal.warnings.clone());
                 let is_new = proposal.is_new;
@@ -90,7 +92,7 @@ impl Service {
                     answer(wish, Ok(said));
                     return Ok(());
                 }
-                self.apply(AfterReload { proposal, tokens, said, wish, span })
+                self.apply(AfterReload { proposal, tokens, tls, said, wish, span })
             }
             Err(why) => {
                 if !dry_run {
@@ -103,20 +105,46 @@ impl Service {
         }
     }
 
-    /// What is wanted, checked, and the tokens that the configuration names.
-    fn propose(&self, wanted: Wanted) -> Result<(Proposal, Option<Arc<Tokens>>), ReloadRefused> {
+    /// Certificates whose files have changed. Nothing else of the configuration is looked at.
+    pub(super) fn renew_certificates(&mut self) -> Result<(), Failure> {
+        if self.reconfiguring.is_some() || !self.ready.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let Some(Ok(tls)) = self.certificates.look(&self.config) else { return Ok(()) };
+        let Ok(mut proposal) = self.reload.propose_running() else { return Ok(()) };
+        let tokens = tokens(&self.config)?;
+        proposal.change.applied = certificates::changed(&self.config, &self.certificates.in_force, &tls);
+        let span = self.tracer.span("reload", None);
+        let (not_in_file, warnings, applied) = (proposal.not_in_file(), Vec::new(), proposal.change.applied.clone());
+        let said =
+            Reloaded { dry_run: false, applied, needs_restart: Vec::new(), not_in_file, warnings, is_new: false };
+        self.apply(AfterReload { proposal, tokens, tls, said, wish: None, span })
+    }
+
+    /// What is wanted, checked; the tokens and the certificates that the configuration names.
+    fn propose(&self, wanted: Wanted) -> Result<(Proposal, Option<Arc<Tokens>>, ByListener), ReloadRefused> {
         if !self.ready.load(Ordering::Acquire) {
             return Err(ReloadRefused::NotNow("the service is still starting".to_owned()));
         }
         if self.reconfiguring.is_some() {
             return Err(ReloadRefused::NotNow("another reload is under way".to_owned()));
         }
-        let proposal = match wanted {
+        let mut proposal = match wanted {
             Wanted::File => self.reload.propose_file()?,
             Wanted::Edit { part, name, to, persist } => self.reload.propose_edit(edit(part, name, to), persist)?,
         };
         let tokens = tokens(&proposal.change.config).map_err(|why| ReloadRefused::Mistakes(vec![why]))?;
-        Ok((proposal, tokens))
+        let config = &proposal.change.config;
+        let tls = certificates::load_again(config).map_err(ReloadRefused::Mistakes)?;
+        let changed = certificates::changed(config, &self.certificates.in_force, &tls);
+        // A listener whose settings have changed is named already.
+        let is_named = |what: &str| {
+            let listener = what.split(" (").next().unwrap_or_default();
+            proposal.change.applied.iter().any(|applied| applied.split(" (").next() == Some(listener))
+        };
+        let more: Vec<String> = changed.into_iter().filter(|what| !is_named(what)).collect();
+        proposal.change.applied.extend(more);
+        Ok((proposal, tokens, tls))
     }
 
     /// All that can fail is done before the shards hear of it.
@@ -129,7 +157,7 @@ impl Service {
             Ok(None)
         } else {
             let dead_letters = |config: &_| self.dead_letters.of(config);
-            Reconfiguring::new(&self.config, &proposal.change, dead_letters).map(Some)
+            Reconfiguring::new(&self.config, &proposal.change, after.tls.clone(), dead_letters).map(Some)
         };
         let begun = begun.map_err(|why| ReloadRefused::Mistakes(vec![why]));
         match begun.and_then(|begun| proposal.write().map(|()| begun)) {
@@ -149,7 +177,7 @@ impl Service {
     }
 
     fn finish(&mut self, after: AfterReload) {
-        let AfterReload { proposal, tokens, said, wish, span } = after;
+        let AfterReload { proposal, tokens, said, wish, span, .. } = after;
         self.shown.admit(tokens);
         self.reload.applied(proposal);
         self.tracer.end(described(span, &said));
@@ -160,6 +188,7 @@ impl Service {
     pub(super) fn reconfigured(&mut self) -> Result<(), Failure> {
         let Some(done) = self.reconfiguring.take_if(Reconfiguring::is_last) else { return Ok(()) };
         self.config = done.config;
+        self.certificates.replace(done.tls);
         self.shown.show(done.boards, Arc::new(overview::of(&self.config)));
         for addr in done.listening {
             self.journal.say(Said::now(Kind::Listening).with(Field::Listener, addr.to_string()));

@@ -5,6 +5,7 @@ mod meaning;
 mod problems;
 mod spool;
 mod surface;
+mod tls;
 
 use super::*;
 

@@ -148,6 +148,7 @@ fn the_schema_has_every_key() {
         let section = &schema["properties"][key.section.name()];
         let table = match key.section {
             keys::Section::Kafka => &section["additionalProperties"],
+            keys::Section::ListenerTls => &schema["properties"]["listener"]["items"]["properties"]["tls"],
             keys::Section::Listener | keys::Section::Sink => &section["items"],
             _ => section,
         };

@@ -139,7 +139,7 @@ fn reads_are_one_shot_until_stream() {
                 report.send(Saw::Streaming).unwrap();
             }
             Event::Bytes(conn, b"detach") => {
-                let (fd, _, _) = io.detach(conn).unwrap();
+                let fd = io.detach(conn).unwrap().fd;
                 assert!(io.detach(conn).is_none(), "the id is dead");
                 let mut socket = TcpStream::from(fd);
                 socket.write_all(b"by hand").unwrap();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::runtime::seam::{Closed, ConnId, Io, ListenerId, SegmentEvent, Shard};
+use crate::runtime::seam::{Closed, ConnId, Facts, Io, ListenerId, SegmentEvent, Shard};
 use crate::runtime::{Listeners, Post, Settings, ShardThread, mailboxes, spawn};
 
 /// What a shard is told, as data.
@@ -12,6 +12,7 @@ pub(super) enum Event<'a, M> {
     Start,
     Accept(ConnId, ListenerId, SocketAddr),
     Connect(ConnId),
+    Ready,
     Bytes(ConnId, &'a [u8]),
     Writable(ConnId),
     Close(ConnId, Closed),
@@ -42,6 +43,9 @@ impl<M: Send + 'static, F: Script<M>> Shard for Scripted<M, F> {
     }
     fn on_connect(&mut self, io: &mut dyn Io<M>, conn: ConnId) {
         (self.script)(io, Event::Connect(conn));
+    }
+    fn on_ready(&mut self, io: &mut dyn Io<M>, _conn: ConnId, _facts: Facts) {
+        (self.script)(io, Event::Ready);
     }
     fn on_bytes(&mut self, io: &mut dyn Io<M>, conn: ConnId, bytes: &[u8]) {
         (self.script)(io, Event::Bytes(conn, bytes));

@@ -5,6 +5,7 @@ mod connections;
 mod disk_cost;
 mod harness;
 mod keeper;
+mod layers;
 mod parking;
 mod reads;
 mod segments;

@@ -45,9 +45,9 @@ fn movers(hops: u8) -> House<Letter> {
             Event::Bytes(conn, bytes) => match streams.get_mut(&conn) {
                 Some(stream) => stream.take(bytes, io.out(conn)),
                 None => {
-                    let (fd, peer, listener) = io.detach(conn).unwrap();
+                    let moved = io.detach(conn).unwrap();
                     // The count of hops travels in front, as the first byte that the peer sent.
-                    let letter = Letter::Moved(Detached { fd, peer, listener, unread: bytes.to_vec() });
+                    let letter = Letter::Moved(Detached { unread: bytes.to_vec(), ..moved });
                     assert!(io.mail(1 - io.shard(), letter).is_ok());
                 }
             },
@@ -55,10 +55,11 @@ fn movers(hops: u8) -> House<Letter> {
                 moved.unread[0] += 1;
                 assert!(io.mail(1 - io.shard(), Letter::Moved(moved)).is_ok());
             }
-            Event::Mail(Letter::Moved(moved)) => {
-                let conn = io.adopt(moved.fd, moved.peer, moved.listener);
+            Event::Mail(Letter::Moved(mut moved)) => {
+                let unread = std::mem::take(&mut moved.unread);
+                let conn = io.adopt(moved);
                 let stream = streams.entry(conn).or_default();
-                stream.take(&moved.unread[1..], io.out(conn));
+                stream.take(&unread[1..], io.out(conn));
                 io.stream(conn);
             }
             Event::Mail(Letter::Stop) => io.stop(),

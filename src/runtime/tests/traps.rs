@@ -14,7 +14,7 @@ use super::harness::{Event, eventually, next, shard, small};
 use crate::runtime::Settings;
 use crate::runtime::buffers::{BUFFER_BYTES, Buffers};
 use crate::runtime::ring::{Completion, Kind, Ring, Tag};
-use crate::runtime::seam::{Detached, Io, ListenerId};
+use crate::runtime::seam::{Detached, Io, ListenerId, Monotonic};
 
 const RECEIVE: Tag = Tag::of(Kind::Receive);
 
@@ -151,9 +151,10 @@ fn trap_3_what_no_completion_made_is_sent_before_the_wait() {
             }
             Event::TurnEnd if std::mem::take(&mut at_turn_end) => io.out(first.unwrap()).extend_from_slice(b"turn end"),
             Event::Mail(Letter::Adopt(moved)) => {
-                let conn = io.adopt(moved.fd, moved.peer, moved.listener);
+                let unread = moved.unread.clone();
+                let conn = io.adopt(moved);
                 io.stream(conn);
-                io.out(conn).extend_from_slice(&moved.unread);
+                io.out(conn).extend_from_slice(&unread);
             }
             Event::Mail(Letter::Stop) => io.stop(),
             _ => {}
@@ -170,7 +171,15 @@ fn trap_3_what_no_completion_made_is_sent_before_the_wait() {
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut peer = TcpStream::connect(server.local_addr().unwrap()).unwrap();
     let (fd, addr) = server.accept().unwrap();
-    let moved = Detached { fd: fd.into(), peer: addr, listener: ListenerId(0), unread: b"came along".to_vec() };
+    let moved = Detached {
+        fd: fd.into(),
+        peer: addr,
+        listener: ListenerId(0),
+        layer: None,
+        unsent: Vec::new(),
+        unread: b"came along".to_vec(),
+        deadline: Monotonic::NEVER,
+    };
     assert!(house.post.send(0, Letter::Adopt(moved)).is_ok());
     let mut heard = [0; 10];
     peer.read_exact(&mut heard).unwrap();

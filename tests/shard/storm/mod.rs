@@ -97,6 +97,7 @@ impl Storm {
             resolver: channel().0,
             journal: Arc::default(),
             notices: channel().0,
+            tls: Vec::new(),
             dead_letters: posts.into_iter().map(|post| (draw.dead == Dead::File).then_some(post)).collect(),
             rules: &forebay::rules::KEPT,
         };

@@ -1,0 +1,64 @@
+//! `[listener.tls]`.
+
+use std::path::PathBuf;
+
+use crate::secure::{Clients, Pair, Settings};
+
+use super::keys::Section;
+use super::problem::Fault;
+use super::reader::Table;
+use super::resolved::Transport;
+use super::values;
+
+/// What a listener's table says of TLS.
+pub(super) fn resolve(listener: &Table<'_>, transport: Transport) -> Option<Settings> {
+    let table = listener.part("tls", Section::ListenerTls);
+    match (transport, &table) {
+        (Transport::Tls, None) if !listener.has("tls") => {
+            let fault = Fault::new("transport is \"tls\", and there is no [listener.tls]");
+            listener.source.report(
+                &listener.spot("transport"),
+                fault.hint("write [listener.tls] below this [[listener]], with cert_file and key_file"),
+            );
+        }
+        (Transport::Tcp, Some(table)) => {
+            let fault = Fault::new("has no effect: transport is not \"tls\"");
+            listener.source.report(&table.spot, fault.hint("set transport = \"tls\", or remove [listener.tls]"));
+        }
+        _ => {}
+    }
+    let table = table?;
+    let file = |name| table.find(name, values::non_empty).map(PathBuf::from);
+    let (certificate, key) = (file("cert_file"), file("key_file"));
+    let mut certificates: Vec<Pair> =
+        certificate.zip(key).into_iter().map(|(certificate, key)| Pair { certificate, key }).collect();
+    for (certificate, key, spot) in table.entries("certificates") {
+        match key.as_str() {
+            Some(key) => certificates.push(Pair { certificate: certificate.into(), key: key.into() }),
+            None => table.source.report(&spot, values::wrong_type("the key's file, a string", key)),
+        }
+    }
+    let ca = file("client_ca_file");
+    for name in ["client_certificate", "crl_file", "crl_expired"] {
+        if ca.is_none() && table.has(name) {
+            let fault = Fault::new("has no effect without client_ca_file");
+            table.source.report(&table.spot(name), fault.hint("client_ca_file names the CAs of client certificates"));
+        }
+    }
+    let crl = file("crl_file");
+    let is_required = table.read("client_certificate", values::word) == "required";
+    let is_expired_crl_refused = table.read("crl_expired", values::word) == "refuse";
+    let alpn = if table.has("alpn") { table.texts("alpn") } else { Vec::new() };
+    for (name, spot) in &alpn {
+        if name.is_empty() || name.len() > 255 {
+            table.source.report(spot, Fault::new("must have 1 to 255 bytes"));
+        }
+    }
+    Some(Settings {
+        certificates,
+        is_1_2_allowed: table.read("min_version", values::word) == "1.2",
+        alpn: alpn.into_iter().map(|(name, _)| name).collect(),
+        clients: ca.map(|ca| Clients { ca, is_required, crl, is_expired_crl_refused }),
+        tickets: table.read("tickets", values::flag),
+    })
+}

@@ -1,0 +1,296 @@
+//! Layers: what stands between the bytes of a socket and those of a shard.
+//!
+//! A connection without one pays a branch. With one, what comes in is opened into a scratch that all connections share,
+//! and what the shard has written in a turn is sealed in the flush, when nothing else is under way: so nothing is sealed
+//! ahead of its socket, and what is sealed goes out once and in that order.
+//!
+//! Handshakes have a part of each turn. Who comes when it is used up stands in a line, unread, and while the line is long
+//! nobody is accepted on the listeners that have layers.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::connections::{Conn, FLUSH_LIMIT, Phase, Reading};
+use super::core::Core;
+use super::seam::{Chunk, Closed, ConnId, Detached, Facts, Layer, LayerError, LayerFault, Monotonic};
+
+/// What handshakes may take of a turn; the last one may take longer.
+const HANDSHAKES_BUDGET: Duration = Duration::from_micros(500);
+/// Past so many in the line, nobody is accepted on listeners with layers. Each has at most one receive buffer in it.
+const LINE_MAX: usize = 1024;
+/// Plain bytes that become one send.
+const SEALED_MAX: usize = 128 * 1024;
+/// A scratch that has grown beyond this is not kept.
+const SCRATCH_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of records and handshakes of a shard that have not come whole, of all connections together.
+const HELD_MAX: usize = 16 << 20;
+
+/// The layer of a connection.
+pub(super) struct Layered {
+    pub(super) layer: Box<dyn Layer>,
+    /// What it has to say by itself; goes out ahead of what is sealed later.
+    pub(super) answer: Vec<u8>,
+    /// Bytes of the wire that wait for their turn.
+    unopened: Vec<u8>,
+    pub(super) in_line: bool,
+    /// The end of our stream has been written.
+    closed: bool,
+    /// Of the first chunk that is queued, what has been sealed.
+    sealed: usize,
+    /// What [`Layers::held`] has of it.
+    held: usize,
+}
+
+/// What the layers of a shard share.
+#[derive(Default)]
+pub(super) struct Layers {
+    scratch: Vec<u8>,
+    line: VecDeque<ConnId>,
+    /// Time that handshakes have had in this turn.
+    spent: Duration,
+    held: usize,
+}
+
+impl Layers {
+    pub(super) fn begin_turn(&mut self) {
+        self.spent = Duration::ZERO;
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.line.is_empty()
+    }
+
+    pub(super) fn is_crowded(&self) -> bool {
+        self.line.len() >= LINE_MAX
+    }
+
+    /// The scratch for plain bytes, empty.
+    pub(super) fn lend(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.scratch)
+    }
+
+    pub(super) fn take_back(&mut self, mut scratch: Vec<u8>) {
+        if scratch.capacity() <= SCRATCH_BYTES_MAX {
+            scratch.clear();
+            self.scratch = scratch;
+        }
+    }
+
+    /// A connection has left this shard.
+    pub(super) fn gone(&mut self, layered: Option<&Layered>) {
+        self.held -= layered.map_or(0, |layered| layered.held);
+    }
+}
+
+impl<M: Send + 'static> Core<M> {
+    pub(super) fn layer_over(&mut self, id: ConnId, layer: Box<dyn Layer>, unread: &[u8]) {
+        let Some(conn) = self.conns.alive(id) else { return };
+        let listener = conn.listener;
+        conn.layered = Some(Layered::new(layer));
+        self.mark_layered(listener);
+        if !unread.is_empty() {
+            self.put_in_line(id, unread);
+        }
+    }
+
+    /// Whether these bytes have to wait for their turn.
+    pub(super) fn stands_in_line(&mut self, id: ConnId, wire: &[u8]) -> bool {
+        let is_over = self.layers.spent >= HANDSHAKES_BUDGET;
+        let layered = self.conns.named(id).and_then(|conn| conn.layered.as_ref());
+        let waits = layered.is_some_and(|layered| layered.in_line || (is_over && layered.layer.is_costly()));
+        if waits {
+            self.put_in_line(id, wire);
+        }
+        waits
+    }
+
+    fn put_in_line(&mut self, id: ConnId, wire: &[u8]) {
+        let Some(layered) = self.conns.named(id).and_then(|conn| conn.layered.as_mut()) else { return };
+        layered.unopened.extend_from_slice(wire);
+        if !std::mem::replace(&mut layered.in_line, true) {
+            self.layers.line.push_back(id);
+        }
+    }
+
+    /// The next one whose turn has come, and its bytes.
+    pub(super) fn next_in_line(&mut self) -> Option<(ConnId, Vec<u8>)> {
+        while self.layers.spent < HANDSHAKES_BUDGET {
+            let id = self.layers.line.pop_front()?;
+            let conn = self.conns.alive(id).filter(|conn| conn.phase == Phase::Open);
+            let Some(layered) = conn.and_then(|conn| conn.layered.as_mut()) else { continue };
+            layered.in_line = false;
+            return Some((id, std::mem::take(&mut layered.unopened)));
+        }
+        None
+    }
+
+    /// Opens bytes of the wire. What the layer answers goes out in this turn.
+    pub(super) fn open_layer(
+        &mut self,
+        id: ConnId,
+        wire: &mut [u8],
+        plain: &mut Vec<u8>,
+    ) -> Result<Option<Facts>, LayerError> {
+        let Some(layered) = self.conns.alive(id).and_then(|conn| conn.layered.as_mut()) else { return Ok(None) };
+        if layered.layer.has_ended() {
+            return Ok(None);
+        }
+        let began = layered.layer.is_costly().then(Instant::now);
+        let opened = layered.layer.open(wire, plain, &mut layered.answer);
+        self.layers.spent += began.map_or(Duration::ZERO, |began| began.elapsed());
+        let held = layered.layer.held();
+        self.layers.held = self.layers.held - std::mem::replace(&mut layered.held, held) + held;
+        if !layered.answer.is_empty() {
+            self.mark_dirty(id);
+        }
+        opened
+    }
+
+    /// Ends the connections that hold most of what has not come whole, until all of it is within its bound.
+    pub(super) fn bound_layers(&mut self) {
+        while self.layers.held > HELD_MAX {
+            let Some(id) = self.conns.largest(|conn| conn.layered.as_ref().map_or(0, |layered| layered.held)) else {
+                return;
+            };
+            let what = "records that had not arrived completely filled the memory for them";
+            self.layer_failed(id, LayerError { fault: LayerFault::Memory, what: what.into() });
+        }
+    }
+
+    /// A layer cannot go on: the shard is told, and the peer is sent what the layer has said before.
+    pub(super) fn layer_failed(&mut self, id: ConnId, error: LayerError) {
+        let Some(conn) = self.conns.alive(id) else { return };
+        let Some(layered) = &mut conn.layered else { return };
+        layered.closed = true;
+        // Nobody will look at it any more.
+        layered.unopened = Vec::new();
+        self.layers.held -= std::mem::take(&mut layered.held);
+        self.pool.take_lent(std::mem::take(&mut conn.outgoing.tail));
+        conn.outgoing.queued = 0;
+        conn.outgoing.queue.drain(..).for_each(|chunk| self.pool.take_chunk(chunk));
+        conn.why = Some(Closed::Layer(error));
+        conn.phase = Phase::Flushing;
+        self.ended.push_back(id);
+        self.set_deadline(id, FLUSH_LIMIT);
+        self.mark_dirty(id);
+    }
+
+    /// Makes what is to be sent next out of what the layer has said and the shard has written. False: it can carry no
+    /// more, and the connection has ended.
+    pub(super) fn seal(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.named(id) else { return false };
+        let Some(layered) = &mut conn.layered else { return true };
+        let outgoing = &mut conn.outgoing;
+        let has_plain = !outgoing.tail.is_empty() || !outgoing.queue.is_empty();
+        if !outgoing.flight.is_empty() || (!has_plain && layered.answer.is_empty()) {
+            return true;
+        }
+        let mut wire = self.pool.lend();
+        wire.append(&mut std::mem::take(&mut layered.answer));
+        let mut sealed = Ok(());
+        if outgoing.queue.is_empty() {
+            let tail = std::mem::take(&mut outgoing.tail);
+            if !tail.is_empty() {
+                sealed = layered.layer.seal(&tail, &mut wire);
+            }
+            self.pool.take_lent(tail);
+        } else {
+            outgoing.tail_to_queue(&mut self.pool);
+            let mut room = SEALED_MAX;
+            while let Some(chunk) = outgoing.queue.front().filter(|_| room > 0 && sealed.is_ok()) {
+                let rest = &chunk.bytes()[layered.sealed..];
+                let piece = &rest[..rest.len().min(room)];
+                let (is_whole, bytes) = (piece.len() == rest.len(), piece.len());
+                sealed = layered.layer.seal(piece, &mut wire);
+                room -= bytes;
+                outgoing.queued -= bytes;
+                layered.sealed += bytes;
+                if is_whole {
+                    layered.sealed = 0;
+                    outgoing.queue.pop_front().into_iter().for_each(|chunk: Chunk| self.pool.take_chunk(chunk));
+                }
+            }
+        }
+        match sealed {
+            Ok(()) => {
+                outgoing.flight = wire;
+                true
+            }
+            Err(error) => {
+                self.pool.take_lent(wire);
+                self.end(id, Closed::Layer(error));
+                self.kill(id);
+                false
+            }
+        }
+    }
+
+    /// Writes the end of our stream, once. True: it is to be sent.
+    pub(super) fn close_layer(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.named(id) else { return false };
+        let ends = matches!(conn.phase, Phase::Closing | Phase::Flushing);
+        let Some(layered) = conn.layered.as_mut().filter(|layered| ends && !layered.closed) else { return false };
+        layered.closed = true;
+        layered.layer.close(&mut layered.answer);
+        let says = !layered.answer.is_empty();
+        if says {
+            self.mark_dirty(id);
+        }
+        says
+    }
+
+    pub(super) fn take_off(&mut self, id: ConnId) -> Option<Detached> {
+        let conn = self.conns.alive(id)?;
+        let is_ready = conn.phase == Phase::Open && conn.reading == Reading::OneShot && conn.is_settled();
+        let is_plain = conn.layered.is_none();
+        let writes = !conn.outgoing.tail.is_empty() || !conn.outgoing.queue.is_empty();
+        let in_line = conn.layered.as_ref().is_some_and(|layered| layered.in_line);
+        if !is_ready || writes || in_line || (is_plain && conn.unsent() > 0) {
+            return None;
+        }
+        let mut conn = self.conns.remove(id.slot)?;
+        self.layers.gone(conn.layered.as_deref());
+        let (layer, unsent) = match conn.layered.take() {
+            Some(layered) => {
+                let Layered { layer, answer, .. } = *layered;
+                let mut unsent = conn.outgoing.flight.split_off(conn.outgoing.sent);
+                unsent.extend_from_slice(&answer);
+                (Some(layer), unsent)
+            }
+            None => (None, Vec::new()),
+        };
+        self.pool.take_all(&mut conn.outgoing);
+        let (fd, peer, listener) = (conn.fd?, conn.peer, conn.listener);
+        let (unread, deadline) = (Vec::new(), Monotonic::NEVER);
+        Some(Detached { fd, peer, listener, layer, unsent, unread, deadline })
+    }
+
+    pub(super) fn take_on(&mut self, moved: Detached) -> ConnId {
+        let Detached { fd, peer, listener, layer, unsent, .. } = moved;
+        let mut conn = Conn::new(Some(fd), peer, listener, Phase::Open, Reading::OneShot);
+        if let Some(layer) = layer {
+            let mut layered = Layered::new(layer);
+            layered.held = layered.layer.held();
+            self.layers.held += layered.held;
+            layered.answer = unsent;
+            conn.layered = Some(layered);
+        }
+        let id = self.adopted(conn);
+        self.mark_dirty(id);
+        id
+    }
+}
+
+impl Layered {
+    fn new(layer: Box<dyn Layer>) -> Box<Self> {
+        Box::new(Self {
+            layer,
+            answer: Vec::new(),
+            unopened: Vec::new(),
+            in_line: false,
+            closed: false,
+            sealed: 0,
+            held: 0,
+        })
+    }
+}

@@ -1,0 +1,54 @@
+//! TLS: certificates and keys from files, and the layer between a socket and a shard. No socket is named here.
+//!
+//! rustls with ring (decision 0110): versions 1.2 and 1.3, cipher suites with forward secrecy only; no
+//! renegotiation, no compression, no early data.
+
+mod certificate;
+mod client;
+mod files;
+mod layer;
+mod server;
+
+pub use self::server::{Expiry, Server};
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+/// `[listener.tls]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Certificate chains with their keys. The first is for clients that name no server, or an unknown one.
+    pub certificates: Vec<Pair>,
+    /// Version 1.2 is accepted, too.
+    pub is_1_2_allowed: bool,
+    /// Application protocols beside `mqtt`.
+    pub alpn: Vec<String>,
+    /// Which clients must have a certificate, and whose.
+    pub clients: Option<Clients>,
+    /// Whether clients get a ticket to resume their session with.
+    pub tickets: bool,
+}
+
+/// A certificate chain and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// PEM, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// PEM, without a passphrase.
+    pub key: PathBuf,
+}
+
+/// What is asked of clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clients {
+    /// PEM: the CAs of their certificates.
+    pub ca: PathBuf,
+    /// Whether there must be a certificate.
+    pub is_required: bool,
+    /// Certificates that are not accepted any more.
+    pub crl: Option<PathBuf>,
+    /// Whether a CRL whose time is over refuses everybody.
+    pub is_expired_crl_refused: bool,
+}

@@ -1,0 +1,149 @@
+//! TLS of a listener: all of its files, taken whole or not at all.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::CertificateDer;
+use rustls::server::{NoClientAuth, NoServerSessionStorage};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{InconsistentKeys, ServerConfig};
+
+use crate::runtime::seam::Layer;
+
+use super::certificate::{ByName, not_after};
+use super::layer::TlsLayer;
+use super::{Pair, Settings, client, files};
+
+/// The one application protocol that is always offered.
+const MQTT: &[u8] = b"mqtt";
+
+/// Until when a file's certificates are valid: the first that ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// The file.
+    pub file: PathBuf,
+    /// Seconds since 1970.
+    pub at: i64,
+    /// These are CAs of client certificates.
+    pub is_of_ca: bool,
+}
+
+/// TLS as a listener offers it. Shared by all shards; a connection keeps the one that it began with.
+pub struct Server {
+    config: Arc<ServerConfig>,
+    expiries: Vec<Expiry>,
+    /// Of settings and all files: whether a reload brings something new.
+    print: u64,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("expiries", &self.expiries).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Reads and checks all files.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of them, each with the file's name.
+    pub fn load(settings: &Settings) -> Result<Self, Vec<String>> {
+        let provider = Arc::new(ring::default_provider());
+        let mut problems = Vec::new();
+        let mut keep = |problem: String| problems.push(problem);
+        let mut expiries = Vec::new();
+        let mut print = DefaultHasher::new();
+        print.write(format!("{settings:?}").as_bytes());
+        let mut keys = Vec::new();
+        for pair in &settings.certificates {
+            match pair_of(pair, &provider) {
+                Ok(key) => {
+                    key.cert.iter().for_each(|certificate| print.write(certificate));
+                    expiries.extend(expiry(&pair.certificate, &key.cert, false));
+                    keys.push(Arc::new(key));
+                }
+                Err(problem) => keep(problem),
+            }
+        }
+        let verifier = settings.clients.as_ref().and_then(|clients| {
+            let found = client::verifier(clients, &provider);
+            let crl = clients.crl.as_ref().and_then(|crl| files::crls(crl).ok());
+            crl.iter().flatten().for_each(|crl| print.write(crl));
+            let (verifier, cas) = found.map_err(&mut keep).ok()?;
+            cas.iter().for_each(|ca| print.write(ca));
+            expiries.extend(expiry(&clients.ca, &cas, true));
+            Some(verifier)
+        });
+        let Some(first) = keys.first().filter(|_| problems.is_empty()) else { return Err(problems) };
+        let mut names = ByName::new(Arc::clone(first));
+        keys.iter().for_each(|key| names.add(key));
+
+        let versions: &[_] = if settings.is_1_2_allowed { &[&TLS13, &TLS12] } else { &[&TLS13] };
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(versions)
+            .map_err(|error| vec![error.to_string()])?;
+        let mut config = builder
+            .with_client_cert_verifier(verifier.unwrap_or_else(|| Arc::new(NoClientAuth)))
+            .with_cert_resolver(Arc::new(names));
+        let others = settings.alpn.iter().map(|name| name.as_bytes().to_vec());
+        config.alpn_protocols = [MQTT.to_vec()].into_iter().chain(others).collect();
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        // To resume restores a certificate without looking at it again: whoever asks for certificates gives no tickets.
+        if settings.tickets && settings.clients.is_none() {
+            config.ticketer = ring::Ticketer::new().map_err(|error| vec![error.to_string()])?;
+            config.send_tls13_tickets = 1;
+        }
+        Ok(Self { config: Arc::new(config), expiries, print: print.finish() })
+    }
+
+    /// A connection's layer: nothing but a pointer until its first byte comes.
+    #[must_use]
+    pub fn layer(&self) -> Box<dyn Layer> {
+        Box::new(TlsLayer::new(Arc::clone(&self.config)))
+    }
+
+    /// Until when its certificates are valid.
+    #[must_use]
+    pub fn expiries(&self) -> &[Expiry] {
+        &self.expiries
+    }
+
+    /// Whether settings and files are the same.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.print == other.print
+    }
+}
+
+impl Expiry {
+    /// Seconds that are left; negative: since when it is over.
+    #[must_use]
+    pub fn left(&self) -> i64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        self.at - i64::try_from(now).unwrap_or(i64::MAX)
+    }
+}
+
+fn expiry(file: &std::path::Path, certificates: &[CertificateDer<'_>], is_of_ca: bool) -> Option<Expiry> {
+    let at = certificates.iter().filter_map(|certificate| not_after(certificate)).min()?;
+    Some(Expiry { file: file.to_owned(), at, is_of_ca })
+}
+
+fn pair_of(pair: &Pair, provider: &Arc<CryptoProvider>) -> Result<CertifiedKey, String> {
+    let chain = files::certificates(&pair.certificate, "cert_file")?;
+    let key = files::key(&pair.key)?;
+    let (certificate, shown) = (pair.certificate.display(), pair.key.display());
+    CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            format!("{shown}: this key does not belong to the first certificate in {certificate}")
+        }
+        rustls::Error::InvalidCertificate(error) => format!("{certificate}: cannot be used: {error}"),
+        error => format!("{shown}: cannot be used: {error}"),
+    })
+}
