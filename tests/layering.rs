@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("rules", &[]),
+    ("secure", &[]),
     ("mqtt", &["limits"]),
     ("runtime", &["limits"]),
     ("rule", &["limits", "mqtt"]),
@@ -15,11 +16,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("session", &["limits", "mqtt", "runtime::seam"]),
     ("record", &["limits", "runtime::seam"]),
     ("spool", &["limits", "record", "runtime::seam"]),
-    ("kafka", &["limits", "rules", "record", "runtime::seam"]),
+    ("kafka", &["limits", "rules", "secure", "record", "runtime::seam"]),
     ("buffer", &["limits", "runtime::seam", "record", "kafka", "spool", "session"]),
     ("metrics", &["limits"]),
     ("telemetry", &["metrics"]),
-    ("service", &["limits"]),
+    ("service", &["limits", "secure"]),
     ("embedded", &["limits", "record", "kafka", "spool", "metrics"]),
     ("control", &["limits", "metrics", "telemetry"]),
     ("listener", &["limits", "mqtt"]),
@@ -28,6 +29,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "config",
         &[
             "limits",
+            "secure",
             "mqtt",
             "rule",
             "route",
@@ -62,8 +64,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "shard",
         &[
-            "limits", "rules", "mqtt", "rule", "route", "session", "record", "kafka", "spool", "buffer", "metrics",
-            "service", "config", "listener", "secure", "runtime",
+            "limits", "rules", "secure", "mqtt", "rule", "route", "session", "record", "kafka", "spool", "buffer",
+            "metrics", "service", "config", "listener", "runtime",
         ],
     ),
     ("data_dir", &["limits", "session", "record", "spool", "metrics", "config", "runtime", "shard"]),
@@ -72,6 +74,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "limits",
             "rules",
+            "secure",
             "mqtt",
             "rule",
             "route",

@@ -207,6 +207,7 @@ impl World {
             config: Arc::clone(&config),
             post,
             resolver,
+            sasl: channel().0,
             journal: Arc::default(),
             notices: tell,
             tls: Vec::new(),

@@ -4,16 +4,19 @@
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
+use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use kafka_protocol::messages::{
     ApiVersionsRequest, DescribeConfigsRequest, MetadataRequest, MetadataResponse, RequestHeader, ResponseHeader,
-    TopicName, describe_configs_request::DescribeConfigsResource, metadata_request::MetadataRequestTopic,
-    metadata_response::MetadataResponseBroker,
+    SaslAuthenticateRequest, SaslHandshakeRequest, TopicName, describe_configs_request::DescribeConfigsResource,
+    metadata_request::MetadataRequestTopic, metadata_response::MetadataResponseBroker,
 };
 use kafka_protocol::protocol::{Decodable as _, Encodable as _, HeaderVersion as _, Request, StrBytes};
 
 use crate::config::Cluster;
+use crate::kafka::client::{authentication_refused, handshake_refused};
+use crate::secure::sasl::{Credentials, Exchange, Helper, Next};
 
 /// The largest answer taken, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -23,12 +26,15 @@ const BROKER: i8 = 4;
 /// The last version of Metadata that tells what may be done with the cluster; all up to here name topics.
 const METADATA_VERSION_MAX: i16 = 10;
 
+const CLOSED: &str = "it closed the connection";
+
 /// How far a connection came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Resolve,
     Connect,
     ApiVersions,
+    Login,
     Metadata,
 }
 
@@ -39,6 +45,7 @@ impl Stage {
             Self::Resolve => "resolve",
             Self::Connect => "connect",
             Self::ApiVersions => "api_versions",
+            Self::Login => "login",
             Self::Metadata => "metadata",
         }
     }
@@ -84,9 +91,17 @@ impl Admin {
     /// The stage that failed, and why.
     pub(super) fn try_broker(cluster: &Cluster, broker: &str) -> Result<Vec<String>, (Stage, String)> {
         let mut admin = Self::connect_in_stages(cluster, broker)?;
-        let metadata = admin.metadata(&[]).map_err(|why| (Stage::Metadata, why))?;
+        let metadata = admin.metadata(&[]).map_err(|why| (Stage::Metadata, admin.sasl_missing(cluster, why)))?;
         let member = |one: &MetadataResponseBroker| format!("{} at {}:{}", one.node_id.0, one.host, one.port);
         Ok(metadata.brokers.iter().map(member).collect())
+    }
+
+    /// A broker that wants SASL answers ApiVersions, and closes the connection at the first request behind it.
+    pub(super) fn sasl_missing(&self, cluster: &Cluster, why: String) -> String {
+        if cluster.sasl.is_some() || !why.ends_with(CLOSED) {
+            return why;
+        }
+        format!("{why} at the first request: if its listener wants SASL, set [kafka.{}.sasl]", cluster.name)
     }
 
     fn connect_in_stages(cluster: &Cluster, broker: &str) -> Result<Self, (Stage, String)> {
@@ -100,7 +115,7 @@ impl Admin {
         // Version 0 is understood by every broker there is.
         let answer = admin.ask_at(&ApiVersionsRequest::default(), 0).map_err(|error| {
             let why = format!(
-                "{error}; this is not a response of a Kafka broker; the port must be that of a listener without TLS and SASL"
+                "{error}; this is not a response of a Kafka broker; the port must be that of a listener without TLS"
             );
             (Stage::ApiVersions, why)
         })?;
@@ -110,7 +125,51 @@ impl Admin {
         }
         let versions = answer.api_keys.iter().map(|api| (api.api_key, (api.min_version, api.max_version)));
         admin.versions = versions.collect();
+        if let Some(sasl) = &cluster.sasl {
+            admin.log_in(&sasl.credentials).map_err(|why| (Stage::Login, why))?;
+        }
         Ok(admin)
+    }
+
+    /// Logs in by SASL.
+    ///
+    /// # Errors
+    /// What is wrong, in words that name the broker, the user and the mechanism.
+    fn log_in(&mut self, credentials: &Arc<Credentials>) -> Result<(), String> {
+        let mechanism = credentials.mechanism.name();
+        let by = if credentials.user.is_empty() {
+            mechanism.to_owned()
+        } else {
+            format!("{} by {mechanism}", credentials.user)
+        };
+        let broker = self.broker.clone();
+        let refused = |why: String| format!("{broker}: the login of {by} was refused: {why}");
+        let request = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(mechanism));
+        let agreed = self.ask_at(&request, 1)?;
+        if agreed.error_code != 0 {
+            let taken: Vec<&str> = agreed.mechanisms.iter().map(|name| &**name).collect();
+            return Err(refused(handshake_refused(agreed.error_code, &taken.join(", "))));
+        }
+        let version = self
+            .version::<SaslAuthenticateRequest>(2)
+            .ok_or_else(|| refused("it is older than Kafka 1.0".to_owned()))?;
+        let (mut exchange, mut helper) = (Exchange::new(Arc::clone(credentials)), Helper::default());
+        let mut next = exchange.begin();
+        loop {
+            next = match next.map_err(refused)? {
+                Next::Done => return Ok(()),
+                Next::Prepare(task) => exchange.prepared(helper.run(&task)),
+                Next::Send(message) => {
+                    let request = SaslAuthenticateRequest::default().with_auth_bytes(message.into());
+                    let answer = self.ask_at(&request, version)?;
+                    if answer.error_code != 0 {
+                        let why = answer.error_message.map_or_else(String::new, |why| why.to_string());
+                        return Err(refused(authentication_refused(answer.error_code, &why, exchange.refusal())));
+                    }
+                    exchange.answered(&answer.auth_bytes)
+                }
+            }
+        }
     }
 
     /// The brokers, and these topics as they are: asking makes none.
@@ -199,7 +258,7 @@ impl Admin {
         // Grows with what comes, not with what is claimed.
         let mut answer = Vec::new();
         let read = (&mut self.stream).take(length as u64).read_to_end(&mut answer).map_err(|error| said(&error))?;
-        if read < length { Err("it closed the connection".to_owned()) } else { Ok(answer.into()) }
+        if read < length { Err(CLOSED.to_owned()) } else { Ok(answer.into()) }
     }
 }
 
@@ -227,9 +286,7 @@ fn open(cluster: &Cluster, broker: &str) -> Result<TcpStream, (Stage, String)> {
 fn said(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => "timed out".to_owned(),
-        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
-            "it closed the connection".to_owned()
-        }
+        ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => CLOSED.to_owned(),
         _ => error.to_string(),
     }
 }

@@ -149,7 +149,7 @@ fn of_cluster(config: &Config, cluster: &Cluster, sinks: &[&Sink], lines: &mut V
     topics.dedup();
     let asked = Admin::connect(cluster).and_then(|mut admin| match admin.metadata(&topics) {
         Ok(metadata) => Ok((admin, metadata)),
-        Err(why) => Err(vec![why]),
+        Err(why) => Err(vec![admin.sasl_missing(cluster, why)]),
     });
     let (mut admin, metadata) = match asked {
         Ok(asked) => asked,
@@ -163,7 +163,11 @@ fn of_cluster(config: &Config, cluster: &Cluster, sinks: &[&Sink], lines: &mut V
             return;
         }
         Err(why) => {
-            let hint = format!("bootstrap of [kafka.{}] lists the brokers", cluster.name);
+            let hint = if why.iter().any(|why| why.contains("the login of")) {
+                format!("[kafka.{}.sasl] has user, password and mechanism", cluster.name)
+            } else {
+                format!("bootstrap of [kafka.{}] lists the brokers", cluster.name)
+            };
             push(Verdict::Problem, &about, format!("cannot connect: {}; {hint}", why.join("; ")));
             for sink in sinks {
                 push(Verdict::Problem, &sink_name(sink), format!("cannot be checked: cannot connect to {about}"));

@@ -155,6 +155,24 @@ fn kafka(of: &crate::config::Cluster) -> Value {
         "reconnect_backoff_min": time(of.reconnect_backoff_min),
         "reconnect_backoff_max": time(of.reconnect_backoff_max),
         "buffer_bytes": of.buffer_bytes,
+        "sasl": of.sasl.as_ref().map(sasl),
+    })
+}
+
+/// Without passwords and tokens.
+fn sasl(of: &crate::config::Sasl) -> Value {
+    let credentials = &of.credentials;
+    let is_token = credentials.token_file.is_some();
+    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    json!({
+        "mechanism": credentials.mechanism.name(),
+        "username": (!is_token).then_some(&credentials.user),
+        "password_file": path(&of.password_file),
+        // It is never of the file.
+        "password": null,
+        "token_file": path(&credentials.token_file),
+        "extensions": is_token.then(|| credentials.extensions.iter().cloned().collect::<BTreeMap<_, _>>()),
+        "insecure": of.insecure,
     })
 }
 
@@ -280,7 +298,7 @@ mod tests {
         for line in example.lines() {
             let line = line.trim_start_matches('#').trim();
             if let Some(header) = line.strip_prefix('[').filter(|rest| rest.ends_with(']')) {
-                section = header.trim_matches(['[', ']']).split(".main").next().unwrap_or_default().to_owned();
+                section = header.trim_matches(['[', ']']).replace(".main", "");
             } else if let Some((key, _)) = line.split_once(" = ")
                 && key.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
             {
@@ -288,6 +306,12 @@ mod tests {
             }
         }
         assert!(keys.len() > 60, "{keys:?}");
+        let login = || {
+            let cluster = "[kafka.k]\nbootstrap = 'k:1'\n[[sink]]\nname = 's'\nfilters = '#'\ntopic = 't'\n";
+            let sasl = "[kafka.k.sasl]\nmechanism = 'OAUTHBEARER'\ntoken_file = '/t'\ninsecure = true";
+            let config = crate::config::parse(&format!("{cluster}{sasl}"), "t").expect("good");
+            config.clusters[0].sasl.clone().expect("a login")
+        };
         for (section, key) in keys {
             let of = match section.as_str() {
                 "listener" | "sink" => &shown[&section][0],
@@ -297,6 +321,7 @@ mod tests {
                         alpn = 'a'\nclient_ca_file = 'a'\ncrl_file = 'c'";
                     &of(&crate::config::parse(file, "t").expect("good"))["listener"][0]["tls"]
                 }
+                "kafka.sasl" => &sasl(&login()),
                 // Not there by default, or shown where the cluster is.
                 "spool" => &spool(crate::config::parse("[spool]", "t").expect("a spool").spool.expect("a spool")),
                 "telemetry" => {
@@ -314,6 +339,7 @@ mod tests {
     #[test]
     fn what_is_shown_is_what_the_file_takes() {
         let file = "[kafka.k]\nbootstrap = 'k:1'\n[spool]\n\
+            [kafka.k.sasl]\nmechanism = 'OAUTHBEARER'\ntoken_file = '/t'\ninsecure = true\nextensions = { a = 'b' }\n\
             [[sink]]\nname = 'plain'\nfilters = ['a', 'b/#']\ntopic = 't'\n\
             [[sink]]\nname = 'json'\nfilters = 'c'\ntopic = '${topic[0]}'\nvalue_format = 'json'\nmetadata = { a = 'b' }\n\
             [[sink]]\nname = 'memory'\nfilters = 'd'\ntopic = 't'\nbuffer = 'memory'\nacknowledge = 'leader'\nexpire_after = '90s'\n\

@@ -23,7 +23,7 @@ use crate::metrics::samples::Samples;
 use crate::rules::{KEPT, Rules};
 use crate::runtime::{self, Post, ShardThread};
 use crate::service::signals::Signal;
-use crate::service::{log, notify, resolver, signals};
+use crate::service::{log, notify, resolver, sasl, signals};
 use crate::shard::mail::{Mail, Notice};
 use crate::shard::{Core, Surroundings};
 use crate::telemetry::{Exporter, Running, Span, Tracer};
@@ -176,6 +176,7 @@ impl Service {
             config: Arc::clone(&config),
             post: post.clone(),
             resolver: resolver::start().map_err(|e| format!("resolver: {e}"))?,
+            sasl: sasl::start().map_err(|e| format!("thread for SASL: {e}"))?,
             journal: Arc::clone(&journal),
             notices: notices(tell.clone()),
             dead_letters: dead_letters.of(&config)?,

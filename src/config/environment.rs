@@ -76,6 +76,8 @@ enum Home {
     Table,
     Item(usize),
     Cluster(String),
+    /// A table in a cluster's, and its key there.
+    InCluster(String, &'static str),
 }
 
 /// Puts the variables into the tree, and notes in `source` where each stands and what is wrong with its name.
@@ -117,6 +119,7 @@ fn path(key: &Key, home: &Home) -> String {
         Home::Table => format!("{section}.{}", key.name),
         Home::Item(at) => format!("{section}[{at}].{}", key.name),
         Home::Cluster(name) => format!("{section}.{name}.{}", key.name),
+        Home::InCluster(name, part) => format!("{}.{name}.{part}.{}", Section::Kafka.name(), key.name),
     }
 }
 
@@ -135,7 +138,7 @@ fn upper(name: &str) -> String {
 /// The key that a variable stands for.
 fn find(name: &str, clusters: &[String]) -> Result<(Home, &'static Key), Fault> {
     let rest = name.strip_prefix(PREFIX).unwrap_or(name);
-    let section = Section::ALL.into_iter().find_map(|section| {
+    let section = Section::ALL.into_iter().filter(|section| section.parent().is_none()).find_map(|section| {
         let rest = rest.strip_prefix(&upper(section.name()))?.strip_prefix('_')?;
         Some((section, rest))
     });
@@ -154,14 +157,24 @@ fn find(name: &str, clusters: &[String]) -> Result<(Home, &'static Key), Fault> 
             Ok((Home::Item(at), key))
         }
         Section::Kafka => {
-            let fits = |key: &&Key| rest.strip_suffix(&upper(key.name)).is_some_and(|name| name.ends_with('_'));
-            let Some(key) = keys::of(section).filter(fits).max_by_key(|key| key.name.len()) else { return unknown() };
-            let name = &rest[..rest.len() - key.name.len() - 1];
+            // `sasl_username` is `username` in `[kafka.NAME.sasl]`.
+            let in_name = |key: &Key| key.section.parent().map_or(String::new(), |(_, part)| format!("{part}_"));
+            let whole = |key: &Key| upper(&format!("{}{}", in_name(key), key.name));
+            let all = keys::KEYS.iter().filter(|key| {
+                key.section == section || key.section.parent().is_some_and(|(parent, _)| parent == section)
+            });
+            let fits = |key: &&Key| rest.strip_suffix(&whole(key)).is_some_and(|name| name.ends_with('_'));
+            let Some(key) = all.filter(fits).max_by_key(|key| whole(key).len()) else { return unknown() };
+            let name = &rest[..rest.len() - whole(key).len() - 1];
             let alike: Vec<_> = clusters.iter().filter(|known| upper(known) == name).collect();
+            let home = |name: String| match key.section.parent() {
+                Some((_, part)) => Home::InCluster(name, part),
+                None => Home::Cluster(name),
+            };
             match alike[..] {
                 [] if name.is_empty() => unknown(),
-                [] => Ok((Home::Cluster(name.to_lowercase()), key)),
-                [only] => Ok((Home::Cluster(only.clone()), key)),
+                [] => Ok((home(name.to_lowercase()), key)),
+                [only] => Ok((home(only.clone()), key)),
                 [one, other, ..] => Err(Fault::new(format!("could mean kafka.{one} or kafka.{other}"))
                     .hint("set it in the file, or rename one of them")),
             }
@@ -185,6 +198,10 @@ fn unknown(rest: &str, clusters: &[String]) -> Fault {
     for key in keys::KEYS {
         let (section, name) = (key.section.name(), key.name);
         match key.section {
+            Section::KafkaSasl => {
+                let names: Vec<_> = if clusters.is_empty() { vec!["main".to_owned()] } else { clusters.to_vec() };
+                known.extend(names.iter().map(|c| format!("kafka_{}_sasl_{name}", upper(c).to_lowercase())));
+            }
             Section::Listener | Section::Sink => known.push(format!("{section}_{number}_{name}")),
             Section::ListenerTls => known.push(format!("listener_{number}_tls_{name}")),
             Section::Kafka if clusters.is_empty() => known.push(format!("{section}_main_{name}")),
@@ -240,6 +257,15 @@ fn moved(value: Spanned<DeValue<'_>>, by: usize) -> Spanned<DeValue<'_>> {
     Spanned::new(span, inner)
 }
 
+/// What stands under a key, a new table if there is nothing.
+fn inner<'t, 'a>(table: &'t mut DeTable<'a>, name: &str, span: &Range<usize>) -> Option<&'t mut DeValue<'a>> {
+    if !table.contains_key(name) {
+        let empty = Spanned::new(span.clone(), DeValue::Table(DeTable::new()));
+        table.insert(Spanned::new(span.clone(), name.to_owned().into()), empty);
+    }
+    table.get_mut(name).map(Spanned::get_mut)
+}
+
 /// The table that the key goes into, made if it is not there. `None`: the file has something else in its place, which
 /// is reported as it stands.
 fn table<'t, 'a>(
@@ -259,6 +285,7 @@ fn table<'t, 'a>(
             _ => None,
         });
     }
+    let section = section.parent().map_or(section, |(parent, _)| parent);
     if !root.contains_key(section.name()) {
         let empty = match home {
             Home::Item(_) => DeValue::Array(DeArray::new()),
@@ -279,12 +306,11 @@ fn table<'t, 'a>(
             }
             list.get_mut(*at).map(Spanned::get_mut)
         }
-        (Home::Cluster(name), Some(DeValue::Table(clusters))) => {
-            if !clusters.contains_key(name.as_str()) {
-                clusters.insert(Spanned::new(span.clone(), name.clone().into()), new(DeValue::Table(DeTable::new())));
-            }
-            clusters.get_mut(name.as_str()).map(Spanned::get_mut)
-        }
+        (Home::Cluster(name), Some(DeValue::Table(clusters))) => inner(clusters, name, span),
+        (Home::InCluster(name, part), Some(DeValue::Table(clusters))) => match inner(clusters, name, span) {
+            Some(DeValue::Table(cluster)) => inner(cluster, part, span),
+            _ => None,
+        },
         (Home::Table, top) => top,
         _ => None,
     };

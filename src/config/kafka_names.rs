@@ -105,6 +105,30 @@ const NAMES: &[(&str, &str)] = &[
     ("transactional_id", "leave it out: Forebay does not use transactions"),
 ];
 
+/// The same of logins: they have a table of their own.
+const SASL: &[(&str, &str)] = &[
+    (
+        "security_protocol",
+        "leave it out: [kafka.NAME.sasl] is SASL_PLAINTEXT, without it the connection is PLAINTEXT; this version connects \
+         to Kafka without TLS",
+    ),
+    ("sasl_mechanism", "it is mechanism in [kafka.NAME.sasl]"),
+    ("sasl_mechanisms", "it is mechanism in [kafka.NAME.sasl], a single one"),
+    ("sasl_username", "it is username in [kafka.NAME.sasl]"),
+    ("sasl_password", "write the password into a file and name it as password_file in [kafka.NAME.sasl]"),
+    (
+        "sasl_jaas_config",
+        "its username is username in [kafka.NAME.sasl]; write its password into a file and name that as password_file there",
+    ),
+    (
+        "sasl_oauthbearer_token_endpoint_url",
+        "fetch the token by other means and write it into token_file in [kafka.NAME.sasl]",
+    ),
+    ("sasl_oauthbearer_config", "it is token_file and extensions in [kafka.NAME.sasl]"),
+    ("sasl_login_callback_handler_class", "leave it out: OAUTHBEARER reads token_file in [kafka.NAME.sasl]"),
+    ("sasl_kerberos_service_name", "Kerberos is not supported; see mechanism in [kafka.NAME.sasl]"),
+];
+
 /// A name in lower case with `_` for `.`, `-` and the humps of `camelCase`.
 fn plain(name: &str) -> String {
     let mut plain = String::with_capacity(name.len() + 4);
@@ -122,8 +146,16 @@ fn plain(name: &str) -> String {
 /// What to do instead of writing this, if Kafka has it: `linger.ms`, `linger_ms`, `linger-ms` and `lingerMs` are one name.
 pub(super) fn cure(name: &str) -> Option<&'static str> {
     let given = plain(name);
-    if given.starts_with("sasl_") || given.starts_with("security_") || given == "authentication" {
-        return Some("this version connects to Kafka without SASL and TLS: leave it out");
+    if let Some((_, cure)) = SASL.iter().find(|(known, _)| given == *known) {
+        return Some(cure);
+    }
+    if given.starts_with("sasl_") || given == "authentication" {
+        return Some(
+            "see [kafka.NAME.sasl]: mechanism, username, password_file, token_file; leave out what is not there",
+        );
+    }
+    if given.starts_with("security_") {
+        return Some("this version connects to Kafka without TLS: leave it out");
     }
     if given.starts_with("ssl_") || given.starts_with("tls_") || given == "ssl" {
         return Some("this version connects to Kafka without TLS: leave it out");

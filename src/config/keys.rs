@@ -17,13 +17,14 @@ pub(super) enum Section {
     Listener,
     ListenerTls,
     Kafka,
+    KafkaSasl,
     Embedded,
     Spool,
     Sink,
 }
 
 impl Section {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Service,
         Self::Control,
         Self::Log,
@@ -32,6 +33,7 @@ impl Section {
         Self::Listener,
         Self::ListenerTls,
         Self::Kafka,
+        Self::KafkaSasl,
         Self::Embedded,
         Self::Spool,
         Self::Sink,
@@ -48,6 +50,7 @@ impl Section {
             Self::Listener => "listener",
             Self::ListenerTls => "listener.tls",
             Self::Kafka => "kafka",
+            Self::KafkaSasl => "kafka.sasl",
             Self::Embedded => "embedded",
             Self::Spool => "spool",
             Self::Sink => "sink",
@@ -59,12 +62,22 @@ impl Section {
         match self {
             Self::Listener | Self::Sink => format!("[[{}]]", self.name()),
             Self::Kafka => "[kafka.NAME]".to_owned(),
+            Self::KafkaSasl => "[kafka.NAME.sasl]".to_owned(),
             _ => format!("[{}]", self.name()),
         }
     }
 }
 
 impl Section {
+    /// The section that it stands in, and its key there; `None`: it stands at the top of the file.
+    pub(super) fn parent(self) -> Option<(Self, &'static str)> {
+        match self {
+            Self::ListenerTls => Some((Self::Listener, "tls")),
+            Self::KafkaSasl => Some((Self::Kafka, "sasl")),
+            _ => None,
+        }
+    }
+
     /// What it is about, for the documents.
     pub(super) fn meaning(self) -> &'static str {
         match self {
@@ -81,6 +94,10 @@ impl Section {
             }
             Self::Kafka => {
                 "A Kafka cluster; you choose NAME, and sinks refer to it. Without any, the embedded log takes its place."
+            }
+            Self::KafkaSasl => {
+                "How to log in to the brokers of a cluster by SASL: see [KAFKA_SECURITY.md](KAFKA_SECURITY.md). A change holds from the next \
+                 login on, and connections that are logged in by what it replaces are replaced within a minute."
             }
             Self::Embedded => {
                 "The embedded log: a single-node log with the Kafka protocol in this process, for a machine without Kafka. It \
@@ -205,12 +222,11 @@ pub(super) struct Key {
 }
 
 /// Keys that other documents speak of and that this version does not have: `section.key`, or a section; and what to do.
-pub(super) const LATER: [(&str, &str); 8] = [
+pub(super) const LATER: [(&str, &str); 7] = [
     ("source", "this version goes from MQTT to Kafka only: leave it out"),
     ("rule", "this version has only filters and templates, in [[sink]]: leave it out"),
     ("bridge", "this version is a server only: leave it out"),
     ("kafka.tls", "this version connects to Kafka without TLS"),
-    ("kafka.sasl", "this version connects to Kafka without SASL"),
     ("sink.topics_max", "use topics_max in [kafka.NAME]: it applies to all sinks of the cluster"),
     (
         "sink.when_full",
@@ -261,6 +277,7 @@ const ACKS: &[Word] = &[word("0"), word("1"), word("all")];
 const PARTITIONER: &[Word] = &[word("key"), word("client"), word("sticky"), word("random")];
 const COMPRESSION: &[Word] = &[word("none"), word("gzip"), word("snappy"), word("lz4"), word("zstd")];
 const VALUE_FORMAT: &[Word] = &[word("raw"), word("json")];
+const MECHANISM: &[Word] = &[word("PLAIN"), word("SCRAM-SHA-256"), word("SCRAM-SHA-512"), word("OAUTHBEARER")];
 const FORMAT: &[Word] = &[word("text"), word("json")];
 const LEVEL: &[Word] = &[word("error"), word("warn"), word("info"), word("debug"), word("trace")];
 
@@ -396,6 +413,21 @@ pub(super) const KEYS: &[Key] = keys! {
     Kafka.buffer_bytes: Size { min: MIB, max: 1_024 * GIB }, From("`\"256MiB\"`, at least 4 MiB a shard"),
         "Memory for records waiting for this cluster, across all shards. When it is full, publishers are not read until there is room. If \
          several topics or sinks share it, one that makes no progress uses at most 38 % of it, and blocks only its own publishers.";
+
+    KafkaSasl.mechanism: Word(MECHANISM), From("none: no login"),
+        "SASL mechanism. `\"PLAIN\"` and `\"OAUTHBEARER\"` send the password or token to the broker as it is, and need `insecure`.";
+    KafkaSasl.username: Text, From("none; required but for OAUTHBEARER"),
+        "User name.";
+    KafkaSasl.password_file: Text, From("none"),
+        "File that holds the password, and nothing else; a line end behind it is not part of it. It is read at the start and at each reload.";
+    KafkaSasl.password: Text, From("none"),
+        "The password, only as the environment variable `FOREBAY_KAFKA_NAME_SASL_PASSWORD`: in the file it is an error.";
+    KafkaSasl.token_file: Text, From("none; required for OAUTHBEARER"),
+        "File that holds the token. It is read at each login, so that a token is renewed by writing it there.";
+    KafkaSasl.extensions: TextTable, From("none"),
+        "SASL extensions of OAUTHBEARER (KIP-342), as `logicalCluster` of Confluent Cloud.";
+    KafkaSasl.insecure: Flag, Is("false"),
+        "Whether the password or token may travel without encryption. This version connects to Kafka without TLS, so PLAIN and OAUTHBEARER need it.";
 
     Embedded.bind: Address, Is("\"127.0.0.1:9092\""),
         "Address of the embedded log. Port 0 picks a free port, which the log names.";

@@ -20,6 +20,7 @@ mod reader;
 mod reference;
 mod resolve;
 mod resolved;
+mod sasl;
 mod schema;
 mod sinks;
 mod spool;
@@ -48,8 +49,8 @@ pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use resolved::{
     Acknowledge, ApiAccess, Append, Buffer, Cluster, Compression, Config, Control, DeadLetters, DeadLettersFile,
-    Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Partitioner, Service, Sink, Spool, Transport, ValueFormat,
-    WhenFull,
+    Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Partitioner, Sasl, Service, Sink, Spool, Transport,
+    ValueFormat, WhenFull,
 };
 pub use schema::schema;
 pub use values::parse_address;

@@ -63,6 +63,11 @@ impl<'t> Source<'t> {
         self.places.push(place);
     }
 
+    /// Whether a variable of the environment gives this value.
+    pub(super) fn is_of_environment(&self, spot: &Spot) -> bool {
+        self.placed(spot).is_some()
+    }
+
     fn placed(&self, spot: &Spot) -> Option<&Place> {
         self.places.iter().find(|place| place.span.contains(&spot.span.start))
     }
@@ -166,13 +171,30 @@ impl<'a> Table<'a> {
         let table = Self { source, section, entries, spot };
         for (key, value) in entries {
             let name = key.get_ref().as_ref();
-            if !keys::of(section).any(|known| known.name == name) {
+            let is_part = Section::ALL.iter().any(|part| part.parent() == Some((section, name)));
+            if !is_part && !keys::of(section).any(|known| known.name == name) {
                 let dotted = dotted_cure(name, value.get_ref());
                 let fault = dotted.map_or_else(|| unknown(section, name), |cure| Fault::new("unknown key").hint(cure));
                 source.report(&table.spot_of(name, key.span()), fault);
             }
         }
         table
+    }
+
+    /// A section that stands in this one, if it is given. Reports what is no table.
+    pub(super) fn part(&self, section: Section) -> Option<Self> {
+        let (_, name) = section.parent()?;
+        let value = self.entries.get(name)?;
+        let spot = self.spot_of(name, value.span());
+        match value.get_ref() {
+            DeValue::Table(entries) => Some(Table::new(self.source, section, entries, spot)),
+            other => {
+                let fault =
+                    values::wrong_type("a table", other).hint(format!("write {} above its keys", section.header()));
+                self.source.report(&spot, fault);
+                None
+            }
+        }
     }
 
     /// The place of a key's value; of the table, if the key is not given.
@@ -256,19 +278,6 @@ impl<'a> Table<'a> {
             other => {
                 self.source.report(&spot, values::wrong_type("a string or a list of strings", other));
                 Vec::new()
-            }
-        }
-    }
-
-    /// A part of the file inside of this one, if it is there.
-    pub(super) fn part(&self, name: &str, section: Section) -> Option<Table<'a>> {
-        let spot = self.spot(name);
-        match self.entries.get(name)?.get_ref() {
-            DeValue::Table(entries) => Some(Table::new(self.source, section, entries, spot)),
-            other => {
-                let fault = values::wrong_type("a table", other);
-                self.source.report(&spot, fault.hint(format!("write {} above its keys", section.header())));
-                None
             }
         }
     }

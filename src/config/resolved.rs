@@ -3,12 +3,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::data_dir_id::DataDirId;
 use super::problem::Problems;
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
+use crate::secure::sasl::Credentials;
 use crate::spool::SEGMENTS_RESERVED;
 use crate::telemetry;
 
@@ -239,11 +241,24 @@ pub struct Cluster {
     pub reconnect_backoff_min: Duration,
     /// Longest wait between attempts to connect; not shorter than the first.
     pub reconnect_backoff_max: Duration,
+    /// How to log in to its brokers; `None`: without SASL.
+    pub sasl: Option<Sasl>,
     /// Memory for records on their way, in bytes, all shards together. A shard's part, `buffer_bytes / shards`, holds at
     /// least the largest record and a full batch of every sink of this cluster.
     pub buffer_bytes: u64,
     /// No longer in the file: it stays in its place until the process ends. See [`super::change`].
     pub is_removed: bool,
+}
+
+/// `[kafka.NAME.sasl]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sasl {
+    /// Who logs in, and by what.
+    pub credentials: Arc<Credentials>,
+    /// Where the password was read; `None`: the environment has it, or there is none.
+    pub password_file: Option<PathBuf>,
+    /// The secret may travel as it is.
+    pub insecure: bool,
 }
 
 /// `[[sink]]`

@@ -18,7 +18,7 @@ const NAME: &str = "^[A-Za-z0-9._-]{1,100}$";
 #[must_use]
 pub fn schema() -> Value {
     let mut sections = Map::new();
-    for section in Section::ALL.into_iter().filter(|section| *section != Section::ListenerTls) {
+    for section in Section::ALL.into_iter().filter(|section| section.parent().is_none()) {
         let one = table(section);
         let whole = match section {
             Section::Listener => json!({ "type": "array", "items": one, "maxItems": LISTENERS_MAX }),
@@ -44,7 +44,12 @@ pub fn schema() -> Value {
 }
 
 fn table(section: Section) -> Value {
-    let properties: Map<_, _> = keys::of(section).map(|key| (key.name.to_owned(), property(key))).collect();
+    let mut properties: Map<_, _> = keys::of(section).map(|key| (key.name.to_owned(), property(key))).collect();
+    for part in Section::ALL {
+        if let Some((_, name)) = part.parent().filter(|(parent, _)| *parent == section) {
+            properties.insert(name.to_owned(), table(part));
+        }
+    }
     let required: Vec<_> =
         keys::of(section).filter(|key| matches!(key.default, Absent::Required)).map(|key| key.name).collect();
     json!({

@@ -12,7 +12,7 @@ use super::values;
 
 /// What a listener's table says of TLS.
 pub(super) fn resolve(listener: &Table<'_>, transport: Transport) -> Option<Settings> {
-    let table = listener.part("tls", Section::ListenerTls);
+    let table = listener.part(Section::ListenerTls);
     match (transport, &table) {
         (Transport::Tls, None) if !listener.has("tls") => {
             let fault = Fault::new("transport is \"tls\", and there is no [listener.tls]");

@@ -1,6 +1,8 @@
 //! A scripted minimal Kafka cluster for tests: whole request frames in, answer frames out, encoded by kafka-protocol, so
 //! that our own decoders are held against somebody else's encoders. No socket, no clock.
 
+pub(crate) mod sasl;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -71,6 +73,10 @@ pub(crate) enum Seen {
     OffsetForLeaderEpoch(i16, i32, i32),
     /// Version, offset.
     Fetch(i16, i64),
+    /// Version, mechanism.
+    SaslHandshake(i16, String),
+    /// Version.
+    SaslAuthenticate(i16),
 }
 
 /// What every partition's log is, to whoever asks.
@@ -100,6 +106,8 @@ pub(crate) struct FakeBroker {
     pub(crate) faults: Vec<(ApiKey, Fault)>,
     /// All requests, in order of arrival.
     pub(crate) seen: Vec<Seen>,
+    /// What SaslHandshake and SaslAuthenticate are answered with, oldest first. None of them: this broker wants no SASL.
+    pub(crate) sasl: Option<Box<dyn sasl::SaslServer>>,
 }
 
 /// A topic: an error, or the leader of each partition (-1: none).
@@ -148,6 +156,8 @@ impl FakeCluster {
             (2, (1, 11)),
             (23, (2, 4)),
             (61, (0, 0)),
+            (17, (0, 1)),
+            (36, (0, 2)),
         ]);
         let address = address.parse().expect("an address");
         let broker = FakeBroker {
@@ -157,6 +167,7 @@ impl FakeCluster {
             speaks,
             faults: Vec::new(),
             seen: Vec::new(),
+            sasl: None,
         };
         self.brokers.insert(node, broker);
     }
@@ -200,6 +211,8 @@ impl FakeCluster {
             ApiKey::ListOffsets => self.list_offsets(node, version, &mut bytes, error),
             ApiKey::OffsetForLeaderEpoch => self.epoch_end(node, version, &mut bytes, error, throttle),
             ApiKey::Fetch => self.fetch(node, version, &mut bytes, error),
+            ApiKey::SaslHandshake => self.sasl_handshake(node, version, &mut bytes),
+            ApiKey::SaslAuthenticate => self.sasl_authenticate(node, version, &mut bytes),
             other => panic!("nobody asks {other:?}"),
         };
         assert!(bytes.is_empty(), "{key:?} v{version} goes on after its end: {bytes:?}");

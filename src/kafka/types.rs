@@ -204,6 +204,21 @@ pub enum WhyNot {
     Refused,
 }
 
+/// A login that came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginRefused {
+    /// `host:port`.
+    pub broker: String,
+    /// User name; empty with OAUTHBEARER.
+    pub user: String,
+    /// Name of the mechanism.
+    pub mechanism: &'static str,
+    /// Kafka's error code, if it is the broker that refuses.
+    pub code: Option<i16>,
+    /// Why, in words.
+    pub reason: String,
+}
+
 /// What the wire client tells the producer (through the shard).
 #[derive(Debug)]
 pub enum ClientEvent {
@@ -245,6 +260,8 @@ pub enum ClientEvent {
         /// What the log says.
         says: LogSays,
     },
-    /// The cluster became reachable (`true`: a broker answered ApiVersions) or unreachable (no connection stands).
+    /// The first of a row of logins that a broker refused, or in which it did not prove itself.
+    LoginRefused(LoginRefused),
+    /// The cluster became reachable (`true`: a broker answered ApiVersions, and logged us in where it wants that) or unreachable (no connection stands).
     Reachable(bool),
 }

@@ -102,6 +102,7 @@ events! {
     ShardStandsStill, Error, Error, "shard_blocked", [SilentMs], "a shard's event loop is blocked";
     KafkaReachable, Info, Lifecycle, "kafka_reachable", [Kafka], "connected to the Kafka cluster";
     KafkaUnreachable, Warn, Error, "kafka_unreachable", [Kafka], "cannot connect to any broker of the Kafka cluster; retrying, records are buffered; `forebay check` says why";
+    LoginRefused, Error, Error, "kafka_login_refused", [Kafka, Broker, User, Mechanism, Code, Reason], "a Kafka broker refuses the login; retrying up to 30 s apart, records are buffered; correct [kafka.NAME.sasl] and reload";
     TopicUnknown, Warn, Error, "topic_unknown", [Sink, Topic, Code, Error], "the Kafka topic does not exist or has no leader; its records wait; `forebay topics create` creates it";
     TopicKnown, Info, Lifecycle, "topic_available", [Sink, Topic], "the Kafka topic is available now";
     TopicForbidden, Warn, Error, "topic_forbidden", [Sink, Topic, Code, Error], "not authorized to write to the Kafka topic; its records are refused for a while; `forebay check` names the missing ACL";
@@ -181,6 +182,9 @@ fields! {
     Client, text, client, "Client identifier.";
     Peer, text, peer, "Address of the client; behind a proxy, the address in the PROXY header.";
     Kafka, text, kafka, "Name of the Kafka cluster.";
+    Broker, text, broker, "Address of the broker.";
+    User, text, user, "User name.";
+    Mechanism, text, mechanism, "SASL mechanism.";
     Sink, text, sink, "Name of the sink.";
     Topic, text, topic, "Kafka topic.";
     MqttTopic, text, mqtt_topic, "MQTT topic.";
@@ -228,6 +232,7 @@ impl Kind {
         match self {
             Self::KafkaReachable
             | Self::KafkaUnreachable
+            | Self::LoginRefused
             | Self::TopicUnknown
             | Self::TopicKnown
             | Self::TopicForbidden

@@ -1,4 +1,5 @@
-//! TLS: certificates and keys from files, and the layer between a socket and a shard. No socket is named here.
+//! Secrets, what is computed with them, and TLS: certificates and keys from files, and the layer between a socket and a
+//! shard. No socket is named here.
 //!
 //! rustls with ring (decision 0110): versions 1.2 and 1.3, cipher suites with forward secrecy only; no
 //! renegotiation, no compression, no early data.
@@ -7,8 +8,12 @@ mod certificate;
 mod client;
 mod files;
 mod layer;
+pub mod sasl;
+pub mod scram;
+mod secret;
 mod server;
 
+pub use self::secret::Secret;
 pub use self::server::{Expiry, Server};
 
 #[cfg(test)]

@@ -5,4 +5,5 @@ pub mod log;
 pub mod notify;
 pub mod preflight;
 pub mod resolver;
+pub mod sasl;
 pub mod signals;

@@ -3,7 +3,7 @@
 
 use crate::config::Config;
 use crate::kafka::producer::News;
-use crate::kafka::types::SinkId;
+use crate::kafka::types::{LoginRefused, SinkId};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Teller;
 use crate::metrics::spec::{ClusterMetric, KafkaError, REFUSALS, RefusalReason, ShardMetric as M};
@@ -63,6 +63,18 @@ impl Core {
         let kind = if reachable { Kind::KafkaReachable } else { Kind::KafkaUnreachable };
         let name = &self.around.config.clusters[cluster].name;
         self.teller.tell(kind, second(now), |event| event.with(Field::Kafka, name.as_str()));
+    }
+
+    /// A broker of a cluster refuses our login.
+    pub(super) fn tell_login_refused(&mut self, cluster: usize, login: &LoginRefused, now: Monotonic) {
+        let name = &self.around.config.clusters[cluster].name;
+        self.teller.tell(Kind::LoginRefused, second(now), |event| {
+            let event = event.with(Field::Kafka, name.as_str()).with(Field::Broker, login.broker.as_str());
+            let event = event.maybe(Field::User, Some(clipped(&login.user)).filter(|user| !user.is_empty()));
+            let code = login.code.and_then(|code| u64::try_from(code).ok());
+            let event = event.with(Field::Mechanism, login.mechanism).maybe(Field::Code, code);
+            event.with(Field::Reason, login.reason.as_str())
+        });
     }
 
     /// A connection was refused at the door: which clause, and what was wrong.

@@ -12,6 +12,7 @@ use crate::metrics::inspect::{Answer, Ask};
 use crate::runtime::Listener;
 use crate::runtime::seam::Detached;
 use crate::secure::Server;
+use crate::secure::sasl::Prepared;
 use crate::service::dead_letters::Letter;
 
 /// A letter to a shard.
@@ -27,6 +28,15 @@ pub enum Mail {
         ticket: u64,
         /// Addresses, or what went wrong.
         found: Result<Vec<SocketAddr>, String>,
+    },
+    /// What a login to a cluster needs.
+    Prepared {
+        /// Index of the cluster.
+        cluster: usize,
+        /// The client's ticket for it.
+        ticket: u64,
+        /// It, or what went wrong.
+        result: Result<Prepared, String>,
     },
     /// So many of this shard's letters to a file of dead letters, the oldest first, are on the disk.
     Filed {

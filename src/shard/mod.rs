@@ -67,6 +67,7 @@ use crate::runtime::seam::{ConnId, Io, Monotonic, TimerId};
 use crate::secure::Server;
 use crate::service::dead_letters::Letter;
 use crate::service::resolver::Question;
+use crate::service::sasl;
 use crate::session::{SessionKey, Sessions};
 
 use self::connection::Connections;
@@ -90,6 +91,8 @@ pub struct Surroundings {
     pub post: Post<Mail>,
     /// Questions to the resolver's thread.
     pub resolver: Sender<Question>,
+    /// To the thread that prepares logins.
+    pub sasl: Sender<sasl::Question>,
     /// Where events go.
     pub journal: Arc<Journal>,
     /// To the thread that started the shards.

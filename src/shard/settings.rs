@@ -1,5 +1,7 @@
 //! From what the configuration means for the whole process to what each room of a shard is told.
 
+use std::sync::Arc;
+
 use crate::buffer::{self, SinkTerms};
 use crate::config::{self, Acknowledge, Buffer, Cluster, Compression, Config, Sink, Spool};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
@@ -21,6 +23,7 @@ pub(super) fn client(cluster: &Cluster) -> client::Settings {
         metadata_max_age: cluster.metadata_max_age,
         reconnect_backoff_min: cluster.reconnect_backoff_min,
         reconnect_backoff_max: cluster.reconnect_backoff_max,
+        sasl: cluster.sasl.as_ref().map(|sasl| Arc::clone(&sasl.credentials)),
         ..client::Settings::default()
     }
 }

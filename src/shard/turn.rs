@@ -108,6 +108,11 @@ impl Shard for Core {
                 upstream.busy = true;
                 upstream.client.on_resolved(ticket, found, io.now());
             }
+            Mail::Prepared { cluster, ticket, result } => {
+                let upstream = &mut self.outlets.upstreams[cluster];
+                upstream.busy = true;
+                upstream.client.on_prepared(ticket, result, io.now());
+            }
             Mail::Filed { sink, count } => self.dead_letters_written(sink, count),
             Mail::Accept if self.drain.is_none() => io.start_accepting(),
             Mail::Accept => {}

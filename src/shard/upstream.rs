@@ -18,8 +18,11 @@ use crate::metrics::histogram::Histograms;
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
 use crate::rules::Rules;
+use crate::runtime::Post;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId, WallMs};
+use crate::secure::sasl::Task;
 use crate::service::resolver::Question;
+use crate::service::sasl;
 use crate::session::{LOST, Receipt, SessionKey};
 
 use super::connection::{Kind, Timer};
@@ -137,6 +140,8 @@ impl Upstream {
             ClientEvent::Metadata(topics) => self.producer.on_metadata(topics, now),
             ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch),
             ClientEvent::Asked { token, says } => self.producer.on_asked(*token, *says, now),
+            // For people; the producer sees no more of it than that the cluster is away.
+            ClientEvent::LoginRefused(_) => {}
             ClientEvent::Reachable(yes) => {
                 self.reachable = *yes;
                 self.producer.on_reachable(*yes);
@@ -271,6 +276,7 @@ impl Core {
         let upstream = &mut self.outlets.upstreams[cluster];
         match effect {
             Effect::Resolve { ticket, host, port } => self.resolve(cluster, ticket, host, port),
+            Effect::Prepare { ticket, task } => self.prepare(cluster, ticket, task),
             Effect::Connect { link, to } => {
                 let conn = io.connect(to);
                 upstream.links.insert(link, conn);
@@ -292,6 +298,10 @@ impl Core {
             }
             Effect::Event(event) => {
                 count(&mut self.numbers, cluster, &event);
+                if let ClientEvent::LoginRefused(login) = &event {
+                    self.tell_login_refused(cluster, login, now);
+                }
+                let upstream = &mut self.outlets.upstreams[cluster];
                 let was = upstream.reachable;
                 upstream.event(&event, Timings { histograms: self.numbers.histograms(), cluster }, now);
                 if upstream.reachable != was {
@@ -303,18 +313,17 @@ impl Core {
 
     fn resolve(&self, cluster: usize, ticket: u64, host: String, port: u16) {
         let (post, shard) = (self.around.post.clone(), self.index);
-        let answer = Box::new(move |found| {
-            let mut letter = Mail::Resolved { cluster, ticket, found };
-            // The mailbox of a busy shard may be full for a moment; this thread may wait, the shard may not. But not for a
-            // shard that has ended: others ask as well. An answer that is lost is asked for again.
-            for _ in 0..1_000 {
-                let Err(back) = post.send(shard, letter) else { return };
-                letter = back;
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
-        });
+        let answer = Box::new(move |found| deliver(&post, shard, Mail::Resolved { cluster, ticket, found }));
         // Fails only when the resolver's thread is gone, which is when the process ends.
         let _ = self.around.resolver.send(Question { host, port, answer });
+    }
+
+    /// What a login needs, by the thread that may take its time.
+    fn prepare(&self, cluster: usize, ticket: u64, task: Task) {
+        let (post, shard) = (self.around.post.clone(), self.index);
+        let answer = Box::new(move |result| deliver(&post, shard, Mail::Prepared { cluster, ticket, result }));
+        // Fails only when that thread is gone, which is when the process ends.
+        let _ = self.around.sasl.send(sasl::Question { task, answer });
     }
 
     /// A link's socket is gone.
@@ -443,12 +452,24 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::LinkFailures, stats.failures);
         numbers.set_cluster(cluster, ClusterMetric::Malformed, stats.malformed);
         numbers.set_cluster(cluster, ClusterMetric::Throttles, stats.throttles);
+        numbers.set_cluster(cluster, ClusterMetric::Logins, stats.logins);
+        numbers.set_cluster(cluster, ClusterMetric::LoginsRefused, stats.logins_refused);
         numbers.set_cluster(cluster, ClusterMetric::Links, upstream.links.len() as u64);
         numbers.set_cluster(cluster, ClusterMetric::LinksReplaced, stats.replaced);
         numbers.set_cluster(cluster, ClusterMetric::SlowPartitions, upstream.producer.slow_partitions());
         let in_flight = upstream.producer.requests_in_flight() as u64;
         numbers.set_cluster(cluster, ClusterMetric::RequestsInFlight, in_flight);
         dead.into_iter().for_each(|(sink, total)| self.announce_dead_letters(sink, total, now));
+    }
+}
+
+/// An answer of an ordinary thread to a shard. The mailbox of a busy shard may be full for a moment; that thread may wait,
+/// the shard may not. But not for a shard that has ended: others ask as well. An answer that is lost is asked for again.
+fn deliver(post: &Post<Mail>, shard: usize, mut letter: Mail) {
+    for _ in 0..1_000 {
+        let Err(back) = post.send(shard, letter) else { return };
+        letter = back;
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -473,6 +494,7 @@ fn count(numbers: &mut Numbers, cluster: usize, event: &ClientEvent) {
         | ClientEvent::Metadata(_)
         | ClientEvent::ProducerId { .. }
         | ClientEvent::Asked { .. }
+        | ClientEvent::LoginRefused(_)
         | ClientEvent::Reachable(_) => {}
     }
 }

@@ -319,6 +319,7 @@ fn make(config: &Arc<Config>, dead_letters: Vec<Option<Sender<Letter>>>) -> Made
         config: Arc::clone(config),
         post,
         resolver,
+        sasl: channel().0,
         journal: Arc::clone(&journal),
         notices: tell,
         tls: Vec::new(),

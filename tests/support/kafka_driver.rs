@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use forebay::kafka::client::{Client, Effect, LinkId, Settings};
 use forebay::kafka::types::ClientEvent;
 use forebay::runtime::seam::{Chunk, Monotonic};
+use forebay::secure::sasl::Helper;
 
 /// What a connection's or a resolver's thread tells.
 enum News {
@@ -26,6 +27,7 @@ pub(crate) struct Driver {
     /// Its events that nobody has taken yet.
     pub(crate) events: VecDeque<ClientEvent>,
     open: HashMap<LinkId, TcpStream>,
+    helper: Helper,
     tell: Sender<News>,
     told: Receiver<News>,
     since: Instant,
@@ -36,8 +38,15 @@ impl Driver {
     pub(crate) fn start(settings: Settings, seed: u64) -> Self {
         let (tell, told) = channel();
         let client = Client::new(settings, seed);
-        let mut driver =
-            Self { client, events: VecDeque::new(), open: HashMap::new(), tell, told, since: Instant::now() };
+        let mut driver = Self {
+            client,
+            events: VecDeque::new(),
+            open: HashMap::new(),
+            helper: Helper::default(),
+            tell,
+            told,
+            since: Instant::now(),
+        };
         driver.client.start(driver.now());
         driver.carry();
         driver
@@ -115,6 +124,10 @@ impl Driver {
                 Effect::Connect { link, to } => {
                     let tell = self.tell.clone();
                     std::thread::spawn(move || read(link, to, &tell));
+                }
+                Effect::Prepare { ticket, task } => {
+                    let result = self.helper.run(&task);
+                    self.client.on_prepared(ticket, result, self.now());
                 }
                 Effect::Send { link, chunks } => self.send(link, &chunks),
                 Effect::Close { link } => {

@@ -64,6 +64,8 @@ fn its_example_has_every_key() {
     let missing: Vec<_> = super::keys::KEYS
         .iter()
         .filter(|key| !matches!(key.kind, super::keys::Kind::Part(_)))
+        // Some of a login exclude each other, and a password's file has to be there: KAFKA_SECURITY.md shows them.
+        .filter(|key| key.section != super::keys::Section::KafkaSasl)
         .filter(|key| {
             let header = key.section.header().replace("NAME", "main");
             let parts = example.split(&header).skip(1).filter_map(|rest| rest.split("\n[").next());

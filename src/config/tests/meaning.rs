@@ -47,10 +47,7 @@ fn the_table_reads_its_own_defaults() {
     let config = good(everything);
     for key in super::keys::KEYS {
         let super::keys::Absent::Is(default) = key.default else { continue };
-        let header = match key.section {
-            super::keys::Section::Kafka => "[kafka.main]".to_owned(),
-            section => section.header(),
-        };
+        let header = key.section.header().replace("NAME", "main");
         let line = format!("{} = {default}\n", key.name);
         // Written out where the section stands already, or with a header of its own.
         let text = match everything.split_once(&format!("{header}\n")) {

@@ -3,6 +3,7 @@
 mod document;
 mod meaning;
 mod problems;
+mod sasl;
 mod spool;
 mod surface;
 mod tls;

@@ -70,6 +70,14 @@ impl Client {
                 }
                 Ok(())
             }
+            (Answer::SaslHandshake(error, mechanisms), Some(Asked::SaslHandshake)) => {
+                self.on_handshake(owner, error, &mechanisms, now);
+                Ok(())
+            }
+            (Answer::SaslAuthenticate(answer), Some(Asked::SaslAuthenticate)) => {
+                self.on_authenticated(owner, answer, now);
+                Ok(())
+            }
             // `read` answers in the kind that was asked.
             _ => Err("answer of another kind".to_owned()),
         }
@@ -79,8 +87,8 @@ impl Client {
         let Some((lane, hands)) = self.lane(owner) else { return Ok(()) };
         match negotiated {
             Negotiated::Settled(versions, _) => {
-                lane.settled(versions, hands);
-                Ok(())
+                lane.settled(versions);
+                self.log_in(owner, now)
             }
             Negotiated::AskV0 => {
                 let settings = &hands.settings;

@@ -14,12 +14,16 @@ pub(super) enum Call {
     ListOffsets,
     /// Key 3.
     Metadata,
+    /// Key 17.
+    SaslHandshake,
     /// Key 18.
     ApiVersions,
     /// Key 22.
     InitProducerId,
     /// Key 23 (KIP-101, KIP-320).
     OffsetForLeaderEpoch,
+    /// Key 36 (KIP-152, KIP-368).
+    SaslAuthenticate,
     /// Key 61 (KIP-664).
     DescribeProducers,
 }
@@ -41,9 +45,11 @@ impl Call {
             Self::Fetch => 1,
             Self::ListOffsets => 2,
             Self::Metadata => 3,
+            Self::SaslHandshake => 17,
             Self::ApiVersions => 18,
             Self::InitProducerId => 22,
             Self::OffsetForLeaderEpoch => 23,
+            Self::SaslAuthenticate => 36,
             Self::DescribeProducers => 61,
         }
     }
@@ -53,7 +59,8 @@ impl Call {
         match self {
             Self::Produce | Self::Metadata => 9,
             Self::ApiVersions => 3,
-            Self::InitProducerId => 2,
+            Self::InitProducerId | Self::SaslAuthenticate => 2,
+            Self::SaslHandshake => i16::MAX,
             Self::Fetch => 12,
             Self::ListOffsets => 6,
             Self::OffsetForLeaderEpoch => 4,
@@ -74,7 +81,8 @@ impl Call {
 
     /// What this client speaks. Produce below 3 has no v2 batches; 13, and Fetch 13, name topics by id (KIP-516), and 12 goes
     /// where no id is known. Metadata below 4 cannot say whether to create a topic, above 12 is not needed. Apache Kafka 0.11 to 4.x is within; DescribeProducers
-    /// came with 2.8; OffsetForLeaderEpoch below 2 (Kafka 2.1) cannot say which leader is meant.
+    /// came with 2.8; OffsetForLeaderEpoch below 2 (Kafka 2.1) cannot say which leader is meant; behind SaslHandshake 0 the bytes of
+    /// the exchange would travel without Kafka's headers.
     fn ours(self) -> (i16, i16) {
         match self {
             Self::Produce => (3, 13),
@@ -84,6 +92,8 @@ impl Call {
             Self::Fetch => (4, 13),
             Self::ListOffsets => (1, 6),
             Self::OffsetForLeaderEpoch => (2, 4),
+            Self::SaslHandshake => (1, 1),
+            Self::SaslAuthenticate => (0, 2),
             Self::DescribeProducers => (0, 0),
         }
     }
@@ -106,6 +116,10 @@ pub(super) struct Versions {
     pub(super) offset_for_leader_epoch: Option<i16>,
     /// Of DescribeProducers, 0, if it is there.
     pub(super) describe_producers: Option<i16>,
+    /// Of SaslHandshake, 1, if it is there.
+    pub(super) sasl_handshake: Option<i16>,
+    /// Of SaslAuthenticate, 0 to 2, if it is there.
+    pub(super) sasl_authenticate: Option<i16>,
 }
 
 /// What a broker said to ApiVersions.
@@ -135,7 +149,7 @@ pub(super) fn read_api_versions(body: &[u8], version: i16) -> Read<Negotiated> {
     if error != 0 {
         return Ok(Negotiated::Refused(error));
     }
-    // The first three are needed; without the others we work, and cannot ask what a log holds.
+    // The first three are needed; without the others we work, and cannot ask what a log holds, or log in.
     let apis = [
         Call::Produce,
         Call::Metadata,
@@ -144,8 +158,10 @@ pub(super) fn read_api_versions(body: &[u8], version: i16) -> Read<Negotiated> {
         Call::ListOffsets,
         Call::OffsetForLeaderEpoch,
         Call::DescribeProducers,
+        Call::SaslHandshake,
+        Call::SaslAuthenticate,
     ];
-    let mut settled = [None; 7];
+    let mut settled = [None; 9];
     for _ in 0..reader.array(6)? {
         let (key, low, high) = (reader.i16()?, reader.i16()?, reader.i16()?);
         reader.tags()?;
@@ -161,7 +177,17 @@ pub(super) fn read_api_versions(body: &[u8], version: i16) -> Read<Negotiated> {
     reader.tags()?;
     reader.end()?;
     Ok(match settled {
-        [Some(produce), Some(metadata), Some(init_producer_id), fetch, list_offsets, epoch, describe_producers] => {
+        [
+            Some(produce),
+            Some(metadata),
+            Some(init_producer_id),
+            fetch,
+            list_offsets,
+            epoch,
+            producers,
+            hand,
+            authenticate,
+        ] => {
             let versions = Versions {
                 produce,
                 metadata,
@@ -169,7 +195,9 @@ pub(super) fn read_api_versions(body: &[u8], version: i16) -> Read<Negotiated> {
                 fetch,
                 list_offsets,
                 offset_for_leader_epoch: epoch,
-                describe_producers,
+                describe_producers: producers,
+                sasl_handshake: hand,
+                sasl_authenticate: authenticate,
             };
             Negotiated::Settled(versions, throttle_ms)
         }

@@ -335,7 +335,7 @@ impl Client {
         }
         let Some(connection) = lane.ready() else { return };
         let mut not_spoken = Vec::new();
-        while connection.throttled_until() <= now && connection.in_flight() < IN_FLIGHT_MAX {
+        while connection.send_at(IN_FLIGHT_MAX) <= now {
             let Some(search) = queue.pop_front() else { break };
             if let Err(search) = connection.ask_log(search, &self.hands.settings, now, &mut self.hands.effects) {
                 not_spoken.push(search.question.token);
@@ -371,13 +371,11 @@ impl Client {
     /// When a lane for questions has something to do.
     pub(super) fn ask_deadline(&self) -> Monotonic {
         let deadline = |ask: &AskLane| {
-            let mut at = ask.lane.deadline();
+            let mut at = ask.lane.deadline().min(ask.lane.renew_at());
             if !ask.queue.is_empty() {
                 at = at.min(ask.lane.dial_at());
-                if let Some(connection) = ask.lane.ready_ref()
-                    && connection.in_flight() < IN_FLIGHT_MAX
-                {
-                    at = at.min(connection.throttled_until());
+                if let Some(connection) = ask.lane.ready_ref() {
+                    at = at.min(connection.send_at(IN_FLIGHT_MAX));
                 }
             }
             at

@@ -39,6 +39,9 @@ impl Client {
         if before.metadata_max_age != self.hands.settings.metadata_max_age {
             self.topics.refresh(now);
         }
+        if before.sasl != self.hands.settings.sasl {
+            self.withdraw_logins(now);
+        }
         self.metadata.retry_at(now);
         self.lanes.values_mut().for_each(|lane| lane.lane.retry_at(now));
         self.ask_lanes.values_mut().for_each(|lane| lane.lane.retry_at(now));

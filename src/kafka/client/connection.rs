@@ -10,6 +10,7 @@ use super::api::{self, Call, Negotiated, Versions};
 use super::ask::Search;
 use super::frame::Frames;
 use super::log::{self, LogAnswer};
+use super::login::{self, Authenticated, Standing};
 use super::produce;
 use super::request::{self, Head};
 use super::settings::Settings;
@@ -37,6 +38,10 @@ pub(super) enum Asked {
     Produce(u64, Vec<ProduceBatch>),
     /// The next step of a search in a log.
     Log(Box<Search>),
+    /// SaslHandshake.
+    SaslHandshake,
+    /// SaslAuthenticate.
+    SaslAuthenticate,
 }
 
 /// An answer that was read.
@@ -52,6 +57,10 @@ pub(super) enum Answer {
     Produced(Vec<ProduceResult>, i32),
     /// To a step of a search.
     Log(LogAnswer, i32),
+    /// To SaslHandshake: an error code, and the mechanisms that the broker takes.
+    SaslHandshake(i16, String),
+    /// To SaslAuthenticate.
+    SaslAuthenticate(Authenticated),
 }
 
 impl Answer {
@@ -61,7 +70,7 @@ impl Answer {
             Self::ApiVersions(Negotiated::Settled(_, throttle_ms))
             | Self::Produced(_, throttle_ms)
             | Self::Log(_, throttle_ms) => *throttle_ms,
-            Self::ApiVersions(_) => 0,
+            Self::ApiVersions(_) | Self::SaslHandshake(..) | Self::SaslAuthenticate(_) => 0,
             Self::Metadata(metadata) => metadata.throttle_ms,
             Self::ProducerId(answer) => answer.throttle_ms,
         }
@@ -88,6 +97,8 @@ pub(super) struct Connection {
     /// Bytes of an answer that is not whole yet.
     pub(super) frames: Frames,
     versions: Option<Versions>,
+    /// Logged in or not.
+    pub(super) standing: Standing,
     next_correlation: i32,
     waiting: VecDeque<Waiting>,
     /// Since when the oldest request is the one that the broker works at.
@@ -112,6 +123,7 @@ impl Connection {
             link,
             frames: Frames::default(),
             versions: None,
+            standing: Standing::default(),
             next_correlation: 0,
             waiting: VecDeque::new(),
             head_since: Monotonic(0),
@@ -129,7 +141,7 @@ impl Connection {
         self.versions
     }
 
-    /// ApiVersions was answered: requests may follow.
+    /// ApiVersions was answered: requests may follow, or a login.
     pub(super) fn settle(&mut self, versions: Versions) {
         self.versions = Some(versions);
     }
@@ -144,11 +156,19 @@ impl Connection {
         self.throttled_until
     }
 
+    /// When another request may be sent, with so many in flight at most; `NEVER`: an answer has to come first.
+    pub(super) fn send_at(&self, in_flight_max: usize) -> Monotonic {
+        if self.standing.holds_requests() || self.in_flight() >= in_flight_max {
+            return Monotonic::NEVER;
+        }
+        self.throttled_until
+    }
+
     /// When the oldest request has waited too long.
     pub(super) fn deadline(&self) -> Monotonic {
         match self.waiting.front() {
             Some(head) => self.head_since.after(head.patience).max(self.moved_at.after(head.grace)),
-            None => Monotonic::NEVER,
+            None => self.standing.deadline(),
         }
     }
 
@@ -189,6 +209,34 @@ impl Connection {
             now,
             out,
         )
+    }
+
+    /// Asks the broker to log us in by this mechanism.
+    #[must_use = "false: the broker does not know the call"]
+    pub(super) fn ask_handshake(
+        &mut self,
+        mechanism: &'static str,
+        by: &Settings,
+        now: Monotonic,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(version) = self.versions.and_then(|versions| versions.sasl_handshake) else { return false };
+        let frame = request::sasl_handshake(self.head(&by.client_id), version, mechanism);
+        self.send_small(frame, Call::SaslHandshake, version, Asked::SaslHandshake, by.connect_timeout, now, out)
+    }
+
+    /// Sends the next message of a login.
+    #[must_use = "false: the broker does not know the call"]
+    pub(super) fn ask_authenticate(
+        &mut self,
+        message: Vec<u8>,
+        by: &Settings,
+        now: Monotonic,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(version) = self.versions.and_then(|versions| versions.sasl_authenticate) else { return false };
+        let frame = request::sasl_authenticate(self.head(&by.client_id), version, message);
+        self.send_small(frame, Call::SaslAuthenticate, version, Asked::SaslAuthenticate, by.connect_timeout, now, out)
     }
 
     /// Asks for metadata; `topics` are sorted.
@@ -302,6 +350,11 @@ impl Connection {
                 let (answer, throttle_ms) = log::read(head.api, body, head.version, search)?;
                 Answer::Log(answer, throttle_ms)
             }
+            Asked::SaslHandshake => {
+                let (error, mechanisms) = login::read_handshake(body)?;
+                Answer::SaslHandshake(error, mechanisms)
+            }
+            Asked::SaslAuthenticate => Answer::SaslAuthenticate(login::read_authenticate(body, head.version)?),
         })
     }
 

@@ -11,6 +11,7 @@ use super::settings::{Endpoint, Settings};
 use super::{Effect, LinkId, Stats};
 use crate::kafka::types::{ClientEvent, NodeId};
 use crate::runtime::seam::Monotonic;
+use crate::secure::sasl::Task;
 
 /// Which lane a connection or a resolution belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,10 +107,23 @@ impl Hands {
         }
     }
 
-    fn resolve(&mut self, owner: Owner, endpoint: &Endpoint) -> u64 {
+    /// A name for something that is done elsewhere for this lane.
+    fn ticket(&mut self, owner: Owner) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.tickets.insert(ticket, owner);
+        ticket
+    }
+
+    /// Has something done for a login.
+    pub(super) fn prepare(&mut self, owner: Owner, task: Task) -> u64 {
+        let ticket = self.ticket(owner);
+        self.effects.push(Effect::Prepare { ticket, task });
+        ticket
+    }
+
+    fn resolve(&mut self, owner: Owner, endpoint: &Endpoint) -> u64 {
+        let ticket = self.ticket(owner);
         self.effects.push(Effect::Resolve { ticket, host: endpoint.host.to_string(), port: endpoint.port });
         ticket
     }
@@ -144,12 +158,21 @@ pub(super) struct Lane {
     pub(super) backoff: Backoff,
     /// Connections closed for their silence since one was last of use.
     pub(super) silences: u32,
+    /// The last login was refused: what is tried again is tried more rarely.
+    pub(super) is_refused: bool,
 }
 
 impl Lane {
     /// A lane without a connection.
     pub(super) fn new(owner: Owner, endpoint: Endpoint) -> Self {
-        Self { owner, endpoint, phase: Phase::Down(Monotonic(0)), backoff: Backoff::default(), silences: 0 }
+        Self {
+            owner,
+            endpoint,
+            phase: Phase::Down(Monotonic(0)),
+            backoff: Backoff::default(),
+            silences: 0,
+            is_refused: false,
+        }
     }
 
     /// It is of use: the broker answered what it was there for.
@@ -182,18 +205,18 @@ impl Lane {
         }
     }
 
-    /// The connection, where it is negotiated.
+    /// The connection, where it is negotiated and logged in.
     pub(super) fn ready(&mut self) -> Option<&mut Connection> {
         match &mut self.phase {
-            Phase::Up(connection) if connection.versions().is_some() => Some(connection),
+            Phase::Up(connection) if connection.standing.is_established => Some(connection),
             _ => None,
         }
     }
 
-    /// The connection, where it is negotiated.
+    /// The connection, where it is negotiated and logged in.
     pub(super) fn ready_ref(&self) -> Option<&Connection> {
         match &self.phase {
-            Phase::Up(connection) if connection.versions().is_some() => Some(connection),
+            Phase::Up(connection) if connection.standing.is_established => Some(connection),
             _ => None,
         }
     }
@@ -223,12 +246,20 @@ impl Lane {
         }
     }
 
+    /// When its login is to be renewed, or its connection replaced.
+    pub(super) fn renew_at(&self) -> Monotonic {
+        self.ready_ref().map_or(Monotonic::NEVER, |connection| {
+            connection.standing.renew_at(connection.in_flight(), connection.throttled_until())
+        })
+    }
+
     /// Which step that is.
     pub(super) fn overdue(&self) -> &'static str {
         match &self.phase {
             Phase::Down(_) | Phase::Resolving { .. } => "the name was not resolved in time",
             Phase::Connecting { .. } => "no connection in time",
             Phase::Up(connection) if connection.versions().is_none() => "no answer to ApiVersions in time",
+            Phase::Up(connection) if connection.standing.is_logging_in() => "the SASL login was not finished in time",
             Phase::Up(_) => "timed out",
         }
     }
@@ -284,12 +315,18 @@ impl Lane {
         }
     }
 
-    /// The versions are settled: the lane is ready.
-    pub(super) fn settled(&mut self, versions: Versions, hands: &mut Hands) {
-        if let Phase::Up(connection) = &mut self.phase
-            && connection.versions().is_none()
-        {
+    /// The versions are settled.
+    pub(super) fn settled(&mut self, versions: Versions) {
+        if let Phase::Up(connection) = &mut self.phase {
             connection.settle(versions);
+        }
+    }
+
+    /// Requests may follow: the lane is ready.
+    pub(super) fn established(&mut self, hands: &mut Hands) {
+        if let Phase::Up(connection) = &mut self.phase
+            && !std::mem::replace(&mut connection.standing.is_established, true)
+        {
             hands.ready += 1;
             hands.tell_reachable();
         }
@@ -310,7 +347,10 @@ impl Lane {
             }
             Phase::Up(connection) => {
                 hands.close(connection.link);
-                hands.ready -= usize::from(connection.versions().is_some());
+                hands.ready -= usize::from(connection.standing.is_established);
+                if let Some(ticket) = connection.standing.awaits() {
+                    hands.tickets.remove(&ticket);
+                }
                 Some(connection)
             }
         }
@@ -318,7 +358,8 @@ impl Lane {
 
     /// How long to wait after one more failure, doubling.
     pub(super) fn failed(&mut self, hands: &mut Hands) -> std::time::Duration {
-        self.backoff.next(hands.settings.reconnect(), &mut hands.rng)
+        let bounds = if self.is_refused { hands.settings.refused() } else { hands.settings.reconnect() };
+        self.backoff.next(bounds, &mut hands.rng)
     }
 
     /// The shortest wait, that does not count as a failure.

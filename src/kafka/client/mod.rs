@@ -18,7 +18,7 @@
 //! over, and says no more than that.
 //!
 //! Files: `lane` is the way to one broker, `connection` what stands there, `topics` and `producer_ids` what is to be
-//! asked; `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes; `ask` searches a log, `log` reads what it says. `answers` and `upkeep` keep the lanes going, `change` gives them other settings.
+//! asked; `login` is SASL; `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes; `ask` searches a log, `log` reads what it says. `answers` and `upkeep` keep the lanes going, `change` gives them other settings.
 
 mod answer;
 mod answers;
@@ -30,6 +30,7 @@ mod connection;
 mod frame;
 mod lane;
 mod log;
+mod login;
 mod produce;
 mod producer_ids;
 mod request;
@@ -45,6 +46,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+pub use login::{authentication_refused, handshake_refused};
 pub use settings::{Endpoint, Settings};
 
 use self::ask::AskLane;
@@ -53,6 +55,7 @@ use self::producer_ids::ProducerIds;
 use self::topics::{INVALID_TOPIC, Topics};
 use crate::kafka::types::{ClientEvent, NodeId, ProduceRequest, TopicMetadata};
 use crate::runtime::seam::{Chunk, Monotonic};
+use crate::secure::sasl::{Prepared, Task};
 
 /// The longest topic name that Kafka takes, in bytes.
 const TOPIC_BYTES_MAX: usize = 249;
@@ -81,6 +84,13 @@ pub enum Effect {
         link: LinkId,
         /// Where to.
         to: SocketAddr,
+    },
+    /// Do this on an ordinary thread, for a login; [`Client::on_prepared`] with the same ticket.
+    Prepare {
+        /// Never used twice. A late result is ignored.
+        ticket: u64,
+        /// What is to be done.
+        task: Task,
     },
     /// Send these bytes.
     Send {
@@ -119,6 +129,10 @@ pub struct Stats {
     pub throttles: u64,
     /// Connections closed because nothing came in time.
     pub replaced: u64,
+    /// Logins that worked, renewals among them.
+    pub logins: u64,
+    /// Logins that were refused, or in which the broker did not prove itself.
+    pub logins_refused: u64,
 }
 
 /// The client.
@@ -193,6 +207,14 @@ impl Client {
                 }
             }
             Err(why) => self.fail(owner, &why, now),
+        }
+    }
+
+    /// What a login needs is there, or cannot be had.
+    pub fn on_prepared(&mut self, ticket: u64, result: Result<Prepared, String>, now: Monotonic) {
+        if let Some(owner) = self.hands.take_ticket(ticket) {
+            self.login_prepared(owner, ticket, result, now);
+            self.pump(owner, now);
         }
     }
 
@@ -339,6 +361,7 @@ impl Client {
     }
 
     fn pump(&mut self, owner: Owner, now: Monotonic) {
+        self.renew(owner, now);
         match owner {
             Owner::Metadata => self.pump_metadata(now),
             Owner::Produce(way) => self.pump_produce(way, now),

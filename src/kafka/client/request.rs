@@ -10,7 +10,8 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use kafka_protocol::messages::{
     ApiVersionsRequest, DescribeProducersRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest,
-    MetadataRequest, OffsetForLeaderEpochRequest, RequestHeader, TopicName,
+    MetadataRequest, OffsetForLeaderEpochRequest, RequestHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
+    TopicName,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use uuid::Uuid;
@@ -54,6 +55,18 @@ pub(super) fn init_producer_id(head: Head<'_>, version: i16) -> Option<Vec<u8>> 
         .with_producer_id((-1).into())
         .with_producer_epoch(-1);
     frame(head, Call::InitProducerId, version, &body)
+}
+
+/// SaslHandshake: asks whether the broker takes this mechanism.
+pub(super) fn sasl_handshake(head: Head<'_>, version: i16, mechanism: &'static str) -> Option<Vec<u8>> {
+    let body = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str(mechanism));
+    frame(head, Call::SaslHandshake, version, &body)
+}
+
+/// SaslAuthenticate: these bytes of the mechanism.
+pub(super) fn sasl_authenticate(head: Head<'_>, version: i16, message: Vec<u8>) -> Option<Vec<u8>> {
+    let body = SaslAuthenticateRequest::default().with_auth_bytes(message.into());
+    frame(head, Call::SaslAuthenticate, version, &body)
 }
 
 /// DescribeProducers of one partition.

@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Bounds;
+use crate::secure::sasl::Credentials;
 
 /// The settings of one cluster's client. Times are bounds on waiting, never delays added to work.
 #[derive(Clone, Debug)]
@@ -43,6 +45,10 @@ pub struct Settings {
     /// What a link is expected to carry at least, in bytes a second: how long a large request may take before it is
     /// looked whether its bytes still move.
     pub link_bytes_s_min: u32,
+    /// How to log in; `None`: the brokers want no SASL.
+    pub sasl: Option<Arc<Credentials>>,
+    /// Longest wait after logins that were refused.
+    pub refused_backoff_max: Duration,
     /// Whether a topic that was wanted may be created by asking for it (the cluster must allow it too).
     pub allow_auto_topic_creation: bool,
 }
@@ -65,6 +71,8 @@ impl Default for Settings {
             in_flight_max: 32,
             queued_max: 1024,
             link_bytes_s_min: 64 * 1024,
+            sasl: None,
+            refused_backoff_max: Duration::from_secs(30),
             allow_auto_topic_creation: true,
         }
     }
@@ -73,6 +81,12 @@ impl Default for Settings {
 impl Settings {
     pub(super) fn reconnect(&self) -> Bounds {
         Bounds { min: self.reconnect_backoff_min, max: self.reconnect_backoff_max }
+    }
+
+    /// While logins are refused: somebody has to change something first.
+    pub(super) fn refused(&self) -> Bounds {
+        let max = self.refused_backoff_max.max(self.reconnect_backoff_max);
+        Bounds { min: self.reconnect_backoff_min, max }
     }
 
     pub(super) fn retry(&self) -> Bounds {

@@ -56,7 +56,11 @@ impl Client {
             match asked {
                 Asked::Metadata(topics) => self.topics.unanswered(&topics, now),
                 Asked::ProducerId(token) => self.producer_ids.unanswered(token, now),
-                Asked::ApiVersions | Asked::Produce(..) | Asked::Log(_) => {}
+                Asked::ApiVersions
+                | Asked::Produce(..)
+                | Asked::Log(_)
+                | Asked::SaslHandshake
+                | Asked::SaslAuthenticate => {}
             }
         }
     }
@@ -102,9 +106,8 @@ impl Client {
 
     /// Whatever is due.
     pub(super) fn upkeep(&mut self, unacked: impl Fn(LinkId) -> usize, now: Monotonic) {
-        let produce = self.ways().into_iter().map(Owner::Produce);
         let ask: Vec<Owner> = self.ask_lanes.keys().copied().map(Owner::Ask).collect();
-        for owner in std::iter::once(Owner::Metadata).chain(produce).chain(ask.iter().copied()) {
+        for owner in self.owners() {
             let Some((lane, hands)) = self.lane(owner) else { continue };
             if lane.deadline() > now || !lane.is_silent(&unacked, hands, now) {
                 continue;
@@ -120,6 +123,9 @@ impl Client {
             }
             self.fail(owner, why, now);
         }
+        for owner in self.owners() {
+            self.renew(owner, now);
+        }
         for way in self.ways() {
             self.recheck(way, now);
         }
@@ -128,6 +134,13 @@ impl Client {
         }
         ask.into_iter().for_each(|owner| self.pump(owner, now));
         self.pump_metadata(now);
+    }
+
+    /// All lanes.
+    pub(super) fn owners(&self) -> Vec<Owner> {
+        let produce = self.lanes.keys().copied().map(Owner::Produce);
+        let ask = self.ask_lanes.keys().copied().map(Owner::Ask);
+        std::iter::once(Owner::Metadata).chain(produce).chain(ask).collect()
     }
 
     pub(super) fn ways(&self) -> Vec<Way> {
@@ -147,18 +160,15 @@ impl Client {
             return;
         }
         let Some(connection) = self.metadata.ready() else { return };
-        if connection.throttled_until() > now {
-            return;
-        }
         let (settings, effects) = (&self.hands.settings, &mut self.hands.effects);
-        while connection.in_flight() < settings.in_flight_max
+        while connection.send_at(settings.in_flight_max) <= now
             && let Some(token) = self.producer_ids.take_due(now)
         {
             if !connection.ask_producer_id(token, settings, now, effects) {
                 return;
             }
         }
-        while connection.in_flight() < settings.in_flight_max
+        while connection.send_at(settings.in_flight_max) <= now
             && let Some((topics, create)) = self.topics.take_due(now)
         {
             let create = create && settings.allow_auto_topic_creation;
@@ -178,7 +188,7 @@ impl Client {
         }
         let Some(connection) = lane.ready() else { return };
         let mut unanswerable = false;
-        while connection.throttled_until() <= now && connection.in_flight() < self.hands.settings.in_flight_max {
+        while connection.send_at(self.hands.settings.in_flight_max) <= now {
             let Some(request) = queue.pop_front() else { break };
             let (id, results) = (request.id, (request.acks == 0).then(|| handed_over(&request)));
             match connection.produce(request, &self.hands.settings, now, &mut self.hands.effects) {
@@ -203,25 +213,22 @@ impl Client {
 
     pub(super) fn metadata_deadline(&self) -> Monotonic {
         let dial_at = if self.candidates().next().is_some() { self.metadata.dial_at() } else { Monotonic::NEVER };
-        let ask_at =
-            self.metadata.ready_ref().filter(|connection| connection.in_flight() < self.hands.settings.in_flight_max);
-        let ask_at = ask_at.map_or(Monotonic::NEVER, |connection| {
-            self.topics.next_due().min(self.producer_ids.next_due()).max(connection.throttled_until())
+        let ask_at = self.metadata.ready_ref().map_or(Monotonic::NEVER, |connection| {
+            let send_at = connection.send_at(self.hands.settings.in_flight_max);
+            self.topics.next_due().min(self.producer_ids.next_due()).max(send_at)
         });
-        self.metadata.deadline().min(dial_at).min(ask_at)
+        self.metadata.deadline().min(self.metadata.renew_at()).min(dial_at).min(ask_at)
     }
 
     pub(super) fn produce_deadline(&self, lane: &ProduceLane) -> Monotonic {
-        let mut at = lane.lane.deadline();
+        let mut at = lane.lane.deadline().min(lane.lane.renew_at());
         if !lane.queue.is_empty() {
             at = at.min(lane.lane.dial_at());
             if lane.is_shut() {
                 at = at.min(lane.recheck_at);
             }
-            if let Some(connection) = lane.lane.ready_ref()
-                && connection.in_flight() < self.hands.settings.in_flight_max
-            {
-                at = at.min(connection.throttled_until());
+            if let Some(connection) = lane.lane.ready_ref() {
+                at = at.min(connection.send_at(self.hands.settings.in_flight_max));
             }
         }
         at
@@ -269,7 +276,8 @@ fn handed_over(request: &ProduceRequest) -> Vec<ProduceResult> {
 
 /// The first failure in a row is worth an operator's look; the others are the same news.
 pub(super) fn log_failure(lane: &Lane, why: &str) {
-    if lane.backoff.is_fresh() {
+    // Of a refused login an event tells.
+    if lane.backoff.is_fresh() && !lane.is_refused {
         tracing::warn!(broker = %lane.endpoint, "cannot connect to Kafka broker: {why}; retrying. `forebay check` tests the address");
     } else {
         tracing::debug!(broker = %lane.endpoint, "cannot connect to Kafka broker: {why}");

@@ -95,6 +95,7 @@ impl Storm {
             config: Arc::new(config),
             post,
             resolver: channel().0,
+            sasl: channel().0,
             journal: Arc::default(),
             notices: channel().0,
             tls: Vec::new(),

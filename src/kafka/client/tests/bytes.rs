@@ -363,6 +363,8 @@ fn api_versions_of_every_version() {
             list_offsets: None,
             offset_for_leader_epoch: None,
             describe_producers: None,
+            sasl_handshake: None,
+            sasl_authenticate: None,
         };
         let throttle_ms = if version >= 1 { 6 } else { 0 };
         assert_eq!(read_api_versions(&bytes, version), Ok(Negotiated::Settled(settled, throttle_ms)));

@@ -6,6 +6,8 @@ mod change;
 mod failures;
 mod flow;
 mod frozen;
+mod login;
+mod relogin;
 mod settings;
 mod storm;
 mod world;

@@ -9,6 +9,7 @@ use crate::kafka::client::{Client, Effect, LinkId, Settings};
 use crate::kafka::fake::{FakeCluster, Mode, Reply};
 use crate::kafka::types::{ClientEvent, NodeId, ProduceBatch, ProduceRequest};
 use crate::runtime::seam::{Chunk, Monotonic};
+use crate::secure::sasl::Helper;
 
 /// What the client asked of the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +29,15 @@ pub(super) struct World {
     pub(super) names: BTreeMap<String, Vec<SocketAddr>>,
     /// Resolutions are never answered.
     pub(super) resolver_hangs: bool,
+    /// What logins need is never prepared.
+    pub(super) helper_hangs: bool,
+    /// How often something was prepared.
+    pub(super) prepared: usize,
+    helper: Helper,
     /// Open connections: the node, and the bytes of a request that is not whole.
     pub(super) wires: BTreeMap<LinkId, (i32, Vec<u8>)>,
+    /// The API key of each request, and on which connection.
+    pub(super) asked: Vec<(LinkId, i16)>,
     /// All that was sent to brokers.
     pub(super) sent: Vec<u8>,
     /// Answers are delivered in pieces of this many bytes.
@@ -61,7 +69,11 @@ pub(super) fn world_of(settings: Settings) -> World {
         net: Vec::new(),
         names: BTreeMap::new(),
         resolver_hangs: false,
+        helper_hangs: false,
+        prepared: 0,
+        helper: Helper::default(),
         wires: BTreeMap::new(),
+        asked: Vec::new(),
         sent: Vec::new(),
         piece: usize::MAX,
         unacked: BTreeMap::new(),
@@ -190,6 +202,13 @@ impl World {
                     Some((_, Mode::Refuse)) | None => self.client.on_closed(link, "connection refused", self.now),
                 }
             }
+            Effect::Prepare { ticket, task } => {
+                self.prepared += 1;
+                if !self.helper_hangs {
+                    let result = self.helper.run(&task);
+                    self.client.on_prepared(ticket, result, self.now);
+                }
+            }
             Effect::Send { link, chunks } => self.deliver(link, &chunks),
             Effect::Close { link } => {
                 self.net.push((self.now, Net::Close(link)));
@@ -208,6 +227,7 @@ impl World {
         while let Some((length, rest)) = pending.split_first_chunk::<4>() {
             let length = u32::from_be_bytes(*length) as usize;
             assert!(rest.len() >= length, "a send that is not one whole request");
+            self.asked.push((link, i16::from_be_bytes([rest[0], rest[1]])));
             let reply = self.cluster.answer(node, &rest[..length]);
             pending.drain(..4 + length);
             match reply {

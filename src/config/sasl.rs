@@ -1,0 +1,156 @@
+//! `[kafka.NAME.sasl]`: who logs in to a cluster, and by what. Passwords come from files or from the environment, never
+//! from the configuration file, which is shown, copied and kept in repositories.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::keys::{KEYS, Section};
+use super::problem::Fault;
+use super::reader::{Spot, Table};
+use super::resolved::Sasl;
+use super::values;
+use crate::secure::Secret;
+use crate::secure::sasl::{Credentials, Mechanism};
+
+/// The longest password, and the longest user name, in bytes.
+const PASSWORD_BYTES_MAX: u64 = 64 << 10;
+const USER_BYTES_MAX: usize = 255;
+/// Permission bits of those who are neither the owner nor in the group.
+const OTHERS_READ: u32 = 0o004;
+
+/// Reads it, if it is there and has a mechanism.
+pub(super) fn resolve(cluster: &Table<'_>) -> Option<Sasl> {
+    let table = cluster.part(Section::KafkaSasl)?;
+    let name = table.find("mechanism", values::word);
+    let Some(mechanism) = name.and_then(Mechanism::named) else {
+        let idle = KEYS.iter().filter(|key| key.section == Section::KafkaSasl && key.name != "insecure");
+        if name.is_none() && !table.has("mechanism") && idle.into_iter().any(|key| table.has(key.name)) {
+            report(&table, "mechanism", Fault::new("is required").hint("set it, as in mechanism = \"SCRAM-SHA-512\""));
+        }
+        return None;
+    };
+    let insecure = table.read("insecure", values::flag);
+    if mechanism.shows_the_secret() && !insecure {
+        let what = format!(
+            "{} sends the secret to the broker as it is, and this version connects without TLS",
+            mechanism.name()
+        );
+        let hint = "use SCRAM-SHA-512; or set insecure = true if nobody can listen on the network between";
+        report(&table, "mechanism", Fault::new(what).hint(hint));
+    }
+    let by_token = mechanism == Mechanism::OauthBearer;
+    let foreign: &[_] =
+        if by_token { &["username", "password", "password_file"] } else { &["token_file", "extensions"] };
+    for key in foreign.iter().filter(|key| table.has(key)) {
+        report(&table, key, Fault::new(format!("does not go with {}", mechanism.name())).hint("leave it out"));
+    }
+    let (user, password, token_file) = if by_token {
+        (Some(String::new()), Some((Secret::new(Vec::new()), None)), Some(path(&table, "token_file")?))
+    } else {
+        (user(&table), password(&table), None)
+    };
+    let (user, (password, password_file), extensions) = (user?, password?, extensions(&table)?);
+    let credentials = Arc::new(Credentials { mechanism, user, password, token_file, extensions });
+    Some(Sasl { credentials, password_file, insecure })
+}
+
+fn report(table: &Table<'_>, key: &str, fault: Fault) {
+    table.source.report(&table.spot(key), fault);
+}
+
+fn missing(table: &Table<'_>, key: &str, hint: &str) {
+    report(table, key, Fault::new("is required by this mechanism").hint(hint));
+}
+
+fn user(table: &Table<'_>) -> Option<String> {
+    if !table.has("username") {
+        missing(table, "username", "set the user that the brokers know");
+        return None;
+    }
+    let user = table.find("username", values::non_empty)?;
+    if user.len() > USER_BYTES_MAX || user.chars().any(char::is_control) {
+        report(table, "username", Fault::new("is no user name: at most 255 bytes, without control characters"));
+        return None;
+    }
+    Some(user)
+}
+
+/// The password, and its file, if it has one.
+fn password(table: &Table<'_>) -> Option<(Secret, Option<std::path::PathBuf>)> {
+    if table.has("password") && !table.source.is_of_environment(&table.spot("password")) {
+        let hint = "write it into a file of its own and name that as password_file, or set the environment variable \
+                    FOREBAY_KAFKA_NAME_SASL_PASSWORD";
+        report(table, "password", Fault::new("a password does not belong into this file").hint(hint));
+        return None;
+    }
+    let (secret, file, key) = match (table.text("password"), table.has("password_file")) {
+        (Some(_), true) => {
+            report(table, "password", Fault::new("and password_file are both set").hint("leave one out"));
+            return None;
+        }
+        (Some(password), false) => (Secret::new(password.as_bytes().to_vec()), None, "password"),
+        (None, true) => {
+            let path = path(table, "password_file")?;
+            (read(table, &path)?, Some(path), "password_file")
+        }
+        (None, false) => {
+            missing(table, "password_file", "name the file that holds the password");
+            return None;
+        }
+    };
+    if secret.expose().is_empty() || secret.expose().contains(&0) {
+        report(table, key, Fault::new("the password is empty or has a NUL in it"));
+        return None;
+    }
+    Some((secret, file))
+}
+
+fn path(table: &Table<'_>, key: &'static str) -> Option<std::path::PathBuf> {
+    if !table.has(key) {
+        missing(table, key, "name the file");
+        return None;
+    }
+    let path = std::path::PathBuf::from(table.find(key, values::non_empty)?);
+    warn_of_readers(table, &table.spot(key), &path);
+    Some(path)
+}
+
+fn warn_of_readers(table: &Table<'_>, spot: &Spot, path: &Path) {
+    if std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & OTHERS_READ != 0) {
+        let fault = Fault::new(format!("every user of this machine may read {}", path.display()));
+        table.source.warn(spot, fault.hint("chmod o-r"));
+    }
+}
+
+fn read(table: &Table<'_>, path: &Path) -> Option<Secret> {
+    let read = match std::fs::metadata(path) {
+        Ok(file) if file.len() > PASSWORD_BYTES_MAX => Err("it is longer than 64 KiB".to_owned()),
+        Ok(_) => std::fs::read(path).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match read {
+        Ok(bytes) => Some(Secret::of_file(bytes)),
+        Err(why) => {
+            report(table, "password_file", Fault::new(format!("{} cannot be read: {why}", path.display())));
+            None
+        }
+    }
+}
+
+/// KIP-342: names are letters; values have no control characters but line ends.
+fn extensions(table: &Table<'_>) -> Option<Vec<(String, String)>> {
+    let mut all = Vec::new();
+    for (name, value, spot) in table.entries("extensions") {
+        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphabetic()) && name != "auth";
+        let value =
+            value.as_str().filter(|value| value.bytes().all(|b| matches!(b, b'\t' | b'\n' | b'\r' | b' '..=b'~')));
+        let Some(value) = value.filter(|value| is_name && !value.is_empty()) else {
+            let hint = "names are letters and not \"auth\", values are strings of printable ASCII";
+            table.source.report(&spot, Fault::new("is no SASL extension").hint(hint));
+            return None;
+        };
+        all.push((name.to_owned(), value.to_owned()));
+    }
+    Some(all)
+}

@@ -1,0 +1,340 @@
+//! Logging in by SASL (KIP-43, KIP-152), and again before the broker's patience ends (KIP-368). The exchange itself is
+//! [`crate::secure::sasl`]'s; here it travels in SaslHandshake and SaslAuthenticate.
+//!
+//! A login is a step to a connection, between ApiVersions and the first request. When it is renewed, the requests in flight
+//! are answered first, then it takes place on the same connection, and new requests wait for that alone: nothing fails and
+//! nothing is reordered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Client;
+use super::api::Call;
+use super::lane::Owner;
+use super::settings::Settings;
+use super::wire::{Read, Reader};
+use crate::kafka::types::{ClientEvent, LoginRefused};
+use crate::runtime::seam::Monotonic;
+use crate::secure::sasl::{Credentials, Exchange, Next, Prepared};
+
+/// UNSUPPORTED_SASL_MECHANISM.
+const UNSUPPORTED_MECHANISM: i16 = 33;
+/// ILLEGAL_SASL_STATE.
+const ILLEGAL_STATE: i16 = 34;
+/// SASL_AUTHENTICATION_FAILED.
+const AUTHENTICATION_FAILED: i16 = 58;
+
+/// A login is renewed when this share of its life is over, and a part drawn by chance of [`RENEW_SPREAD`].
+const RENEW_FROM: f64 = 0.85;
+const RENEW_SPREAD: f64 = 0.1;
+/// Brokers refuse to be asked more often (KIP-368).
+const RENEW_MIN: Duration = Duration::from_secs(1);
+/// How long it takes until all connections of withdrawn credentials are replaced.
+const WITHDRAW: Duration = Duration::from_secs(60);
+/// How much of a broker's words is told.
+const REASON_BYTES_MAX: usize = 256;
+
+/// What the answer to SaslAuthenticate says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Authenticated {
+    error: i16,
+    why: String,
+    message: Vec<u8>,
+    lifetime_ms: i64,
+}
+
+/// How a login is renewed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Renewal {
+    /// On the same connection.
+    #[default]
+    LogIn,
+    /// By a new connection: the credentials are others.
+    Replace,
+}
+
+/// Where a connection stands.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// It has been negotiated, and logged in where that is wanted: it is there for requests.
+    pub(super) is_established: bool,
+    login: Option<Box<Login>>,
+    /// What it is logged in by.
+    credentials: Option<Arc<Credentials>>,
+    /// When the login is to be renewed, and how.
+    renewal: Option<(Monotonic, Renewal)>,
+    /// That time has come: nothing more is sent before.
+    is_due: bool,
+}
+
+/// A login under way.
+#[derive(Debug)]
+struct Login {
+    exchange: Exchange,
+    /// What is being prepared for it, and how long that may take.
+    awaits: Option<(u64, Monotonic)>,
+}
+
+impl Standing {
+    /// Whether requests wait for a login.
+    pub(super) fn holds_requests(&self) -> bool {
+        self.is_due || self.login.is_some()
+    }
+
+    pub(super) fn is_logging_in(&self) -> bool {
+        self.login.is_some()
+    }
+
+    /// The ticket of what is being prepared.
+    pub(super) fn awaits(&self) -> Option<u64> {
+        Some(self.login.as_ref()?.awaits?.0)
+    }
+
+    /// When what is being prepared has taken too long.
+    pub(super) fn deadline(&self) -> Monotonic {
+        self.login.as_ref().and_then(|login| login.awaits).map_or(Monotonic::NEVER, |(_, deadline)| deadline)
+    }
+
+    /// When [`Client::renew`] has something to do, with so many requests in flight.
+    pub(super) fn renew_at(&self, in_flight: usize, throttled_until: Monotonic) -> Monotonic {
+        match self.renewal {
+            Some((at, _)) if self.login.is_none() && !self.is_due => at,
+            Some(_) if self.login.is_none() && in_flight == 0 => throttled_until,
+            _ => Monotonic::NEVER,
+        }
+    }
+
+    /// The renewal that is to be done now.
+    fn due(&mut self, in_flight: usize, throttled_until: Monotonic, now: Monotonic) -> Option<Renewal> {
+        let (at, renewal) = self.renewal.filter(|_| self.login.is_none() && self.is_established)?;
+        self.is_due |= at <= now;
+        (self.is_due && in_flight == 0 && throttled_until <= now).then_some(renewal)
+    }
+
+    /// Its credentials are not wanted any more.
+    fn withdraw(&mut self, wanted: &Settings, rng: &mut fastrand::Rng, now: Monotonic) {
+        if self.is_established && self.login.is_none() && self.credentials != wanted.sasl {
+            self.renewal = Some((now.after(WITHDRAW.mul_f64(rng.f64())), Renewal::Replace));
+        }
+    }
+
+    /// It is logged in for so long; 0: for ever.
+    fn logged_in(&mut self, lifetime_ms: i64, settings: &Settings, rng: &mut fastrand::Rng, now: Monotonic) {
+        self.credentials = self.login.take().map(|login| Arc::clone(login.exchange.credentials()));
+        self.is_due = false;
+        let lifetime = Duration::from_millis(u64::try_from(lifetime_ms).unwrap_or(0));
+        self.renewal = (!lifetime.is_zero()).then(|| {
+            let part = RENEW_FROM + RENEW_SPREAD * rng.f64();
+            // A life so long that no clock reaches its end needs no fraction of it.
+            let life = lifetime.min(Duration::from_secs(365 * 24 * 3600)).mul_f64(part);
+            (now.after(life.max(RENEW_MIN)), Renewal::LogIn)
+        });
+        self.withdraw(settings, rng, now);
+    }
+}
+
+impl Client {
+    /// The versions are settled, or a login is to be renewed: logs in, where the settings say so.
+    ///
+    /// # Errors
+    /// The broker knows no SASL.
+    pub(super) fn log_in(&mut self, owner: Owner, now: Monotonic) -> Result<(), String> {
+        let Some((lane, hands)) = self.lane(owner) else { return Ok(()) };
+        let Some(credentials) = hands.settings.sasl.clone() else {
+            lane.established(hands);
+            return Ok(());
+        };
+        let Some(connection) = lane.connection() else { return Ok(()) };
+        let mechanism = credentials.mechanism.name();
+        connection.standing.login = Some(Box::new(Login { exchange: Exchange::new(credentials), awaits: None }));
+        if connection.ask_handshake(mechanism, &hands.settings, now, &mut hands.effects) {
+            Ok(())
+        } else {
+            Err("it does not support SASL as Kafka 1.0 and later do".to_owned())
+        }
+    }
+
+    /// The broker agrees to the mechanism, or does not.
+    pub(super) fn on_handshake(&mut self, owner: Owner, error: i16, mechanisms: &str, now: Monotonic) {
+        if error != 0 {
+            return self.refused(owner, Some(error), &handshake_refused(error, mechanisms), now);
+        }
+        self.exchange(owner, now, Exchange::begin);
+    }
+
+    /// The broker takes the last message, or refuses us.
+    pub(super) fn on_authenticated(&mut self, owner: Owner, answer: Authenticated, now: Monotonic) {
+        let Authenticated { error, why, message, lifetime_ms } = answer;
+        if error != 0 {
+            let of_token = self.login(owner).and_then(|login| login.exchange.refusal());
+            let why = authentication_refused(error, &why, of_token);
+            return self.refused(owner, Some(error), &why, now);
+        }
+        let is_done = self.exchange(owner, now, |exchange| exchange.answered(&message));
+        let Some((lane, hands)) = self.lane(owner).filter(|_| is_done) else { return };
+        lane.is_refused = false;
+        lane.established(hands);
+        hands.stats.logins += 1;
+        if let Some(connection) = lane.connection() {
+            connection.standing.logged_in(lifetime_ms, &hands.settings, &mut hands.rng, now);
+        }
+    }
+
+    /// What was to be prepared for a login is there, or cannot be had.
+    pub(super) fn login_prepared(
+        &mut self,
+        owner: Owner,
+        ticket: u64,
+        result: Result<Prepared, String>,
+        now: Monotonic,
+    ) {
+        let Some(login) = self.login(owner).filter(|login| login.awaits.is_some_and(|(of, _)| of == ticket)) else {
+            return;
+        };
+        login.awaits = None;
+        self.exchange(owner, now, |exchange| exchange.prepared(result));
+    }
+
+    /// A step of the exchange. Whether that was the last one.
+    fn exchange(
+        &mut self,
+        owner: Owner,
+        now: Monotonic,
+        step: impl FnOnce(&mut Exchange) -> Result<Next, String>,
+    ) -> bool {
+        let Some(login) = self.login(owner) else { return false };
+        let next = step(&mut login.exchange);
+        let Some((lane, hands)) = self.lane(owner) else { return false };
+        let Some(connection) = lane.connection() else { return false };
+        match next {
+            Ok(Next::Done) => return true,
+            Ok(Next::Send(message)) => {
+                if !connection.ask_authenticate(message, &hands.settings, now, &mut hands.effects) {
+                    self.fail(owner, "it does not support SASL as Kafka 1.0 and later do", now);
+                }
+            }
+            Ok(Next::Prepare(task)) => {
+                let deadline = now.after(hands.settings.connect_timeout);
+                let awaits = Some((hands.prepare(owner, task), deadline));
+                if let Some(login) = &mut connection.standing.login {
+                    login.awaits = awaits;
+                }
+            }
+            Err(why) => self.refused(owner, None, &why, now),
+        }
+        false
+    }
+
+    fn login(&mut self, owner: Owner) -> Option<&mut Login> {
+        let (lane, _) = self.lane(owner)?;
+        lane.connection()?.standing.login.as_deref_mut()
+    }
+
+    /// A login has come to nothing: lets go of its connection, and tries again more and more rarely.
+    fn refused(&mut self, owner: Owner, code: Option<i16>, why: &str, now: Monotonic) {
+        let Some((lane, hands)) = self.lane(owner) else { return };
+        let credentials = lane.connection().and_then(|connection| connection.standing.login.take());
+        let Some(credentials) = credentials.map(|login| Arc::clone(login.exchange.credentials())) else { return };
+        let is_news = !std::mem::replace(&mut lane.is_refused, true);
+        hands.stats.logins_refused += 1;
+        let (user, mechanism) = (credentials.user.clone(), credentials.mechanism.name());
+        let why = format!("login by {mechanism} was refused: {why}");
+        if is_news {
+            let broker = lane.endpoint.to_string();
+            let reason = why.clone();
+            hands.event(ClientEvent::LoginRefused(LoginRefused { broker, user, mechanism, code, reason }));
+        }
+        self.fail(owner, &why, now);
+    }
+
+    /// Renews the login of a connection, or replaces it, if it is time and its requests are answered.
+    pub(super) fn renew(&mut self, owner: Owner, now: Monotonic) {
+        let Some((lane, hands)) = self.lane(owner) else { return };
+        let Some(connection) = lane.ready() else { return };
+        let (in_flight, throttled_until) = (connection.in_flight(), connection.throttled_until());
+        match connection.standing.due(in_flight, throttled_until, now) {
+            None => {}
+            Some(Renewal::LogIn) => {
+                if let Err(why) = self.log_in(owner, now) {
+                    self.fail(owner, &why, now);
+                }
+            }
+            // Nothing has failed: the next connection is made at once, if it is wanted.
+            Some(Renewal::Replace) => drop(lane.down(now, hands)),
+        }
+    }
+
+    /// The credentials are others now: connections of the old ones are replaced one by one.
+    pub(super) fn withdraw_logins(&mut self, now: Monotonic) {
+        for owner in self.owners() {
+            let Some((lane, hands)) = self.lane(owner) else { continue };
+            lane.is_refused = false;
+            if let Some(connection) = lane.ready() {
+                connection.standing.withdraw(&hands.settings, &mut hands.rng, now);
+            }
+        }
+    }
+}
+
+/// Why SaslHandshake was answered with an error, in words; `mechanisms` are those that the broker takes.
+#[must_use]
+pub fn handshake_refused(error: i16, mechanisms: &str) -> String {
+    match error {
+        UNSUPPORTED_MECHANISM => format!("the broker does not take it on this listener, only {mechanisms} (error 33)"),
+        ILLEGAL_STATE => "this listener of the broker does not use SASL (error 34)".to_owned(),
+        other => format!("SaslHandshake was answered with error {other}"),
+    }
+}
+
+/// Why SaslAuthenticate was answered with an error: the broker's words, and those about a token.
+#[must_use]
+pub fn authentication_refused(error: i16, why: &str, of_token: Option<&str>) -> String {
+    let why = match (why, error) {
+        ("", AUTHENTICATION_FAILED) => "authentication failed",
+        ("", _) => "no reason given",
+        (why, _) => why,
+    };
+    let why = told(why.as_bytes());
+    match of_token {
+        Some(said) => format!("{why}: {} (error {error})", told(said.as_bytes())),
+        None => format!("{why} (error {error})"),
+    }
+}
+
+/// Reads the answer to SaslHandshake 1: the error code, and the mechanisms that the broker takes.
+///
+/// # Errors
+/// [`super::wire::Malformed`].
+pub(super) fn read_handshake(body: &[u8]) -> Read<(i16, String)> {
+    let mut reader = Reader::new(body, false);
+    let error = reader.i16()?;
+    let mut mechanisms = String::new();
+    for _ in 0..reader.array(2)? {
+        let name = told(reader.string()?);
+        mechanisms.push_str(if mechanisms.is_empty() { "" } else { ", " });
+        mechanisms.push_str(&name);
+    }
+    reader.end()?;
+    Ok((error, told(mechanisms.as_bytes())))
+}
+
+/// Reads the answer to SaslAuthenticate.
+///
+/// # Errors
+/// [`super::wire::Malformed`].
+pub(super) fn read_authenticate(body: &[u8], version: i16) -> Read<Authenticated> {
+    let mut reader = Reader::new(body, Call::SaslAuthenticate.is_flexible(version));
+    let error = reader.i16()?;
+    let why = told(reader.nullable_string()?.unwrap_or_default());
+    let message = reader.nullable_bytes()?.unwrap_or_default().to_vec();
+    let lifetime_ms = if version >= 1 { reader.i64()? } else { 0 };
+    reader.tags()?;
+    reader.end()?;
+    Ok(Authenticated { error, why, message, lifetime_ms })
+}
+
+/// A broker's words as they may stand in a log: bounded, without control characters.
+fn told(words: &[u8]) -> String {
+    let words = &words[..words.len().min(REASON_BYTES_MAX)];
+    String::from_utf8_lossy(words).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

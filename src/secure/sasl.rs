@@ -1,0 +1,344 @@
+//! Logging in to Kafka by SASL: PLAIN, SCRAM and OAUTHBEARER as exchanges of bytes, sans-I/O. How the bytes travel, and
+//! what Kafka says besides, is not known here.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use super::Secret;
+use super::scram::{Challenge, Derivation, Expected, First, Hash, Keys};
+
+/// Derived keys that are remembered: more than the clusters and users of any process.
+const KEYS_MAX: usize = 64;
+/// The longest token that is read, in bytes.
+const TOKEN_BYTES_MAX: usize = 64 << 10;
+
+/// How to log in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mechanism {
+    /// User name and password, as they are.
+    Plain,
+    /// A proof that the password is known.
+    Scram(Hash),
+    /// A token of somebody whom the broker trusts.
+    OauthBearer,
+}
+
+impl Mechanism {
+    /// Its name on the wire and in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::Scram(Hash::Sha256) => "SCRAM-SHA-256",
+            Self::Scram(Hash::Sha512) => "SCRAM-SHA-512",
+            Self::OauthBearer => "OAUTHBEARER",
+        }
+    }
+
+    /// The mechanism of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::Plain, Self::Scram(Hash::Sha256), Self::Scram(Hash::Sha512), Self::OauthBearer];
+        all.into_iter().find(|mechanism| mechanism.name() == name)
+    }
+
+    /// Whether who can read the connection learns what is needed to log in.
+    #[must_use]
+    pub const fn shows_the_secret(self) -> bool {
+        !matches!(self, Self::Scram(_))
+    }
+}
+
+/// Who logs in, and by what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// How.
+    pub mechanism: Mechanism,
+    /// User name; empty with OAUTHBEARER.
+    pub user: String,
+    /// Password; empty with OAUTHBEARER.
+    pub password: Secret,
+    /// The file of the token, with OAUTHBEARER. It is read at each login.
+    pub token_file: Option<PathBuf>,
+    /// SASL extensions of OAUTHBEARER.
+    pub extensions: Vec<(String, String)>,
+}
+
+/// What takes too long for a thread that serves devices: for [`Helper`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// The keys of a password.
+    Derive(Derivation),
+    /// The token in a file.
+    ReadToken(PathBuf),
+}
+
+/// What came of a [`Task`].
+#[derive(Clone, Debug)]
+pub enum Prepared {
+    /// The keys.
+    Keys(Arc<Keys>),
+    /// The token.
+    Token(Secret),
+}
+
+/// What is next in an exchange.
+#[derive(Debug)]
+pub enum Next {
+    /// Send these bytes, and give the answer to [`Exchange::answered`].
+    Send(Vec<u8>),
+    /// Have this done, and give the result to [`Exchange::prepared`].
+    Prepare(Task),
+    /// We are logged in, and the server has proved itself where the mechanism can.
+    Done,
+}
+
+/// One login.
+#[derive(Debug)]
+pub struct Exchange {
+    credentials: Arc<Credentials>,
+    step: Step,
+    /// What an OAUTHBEARER server says of a token that it refuses.
+    refusal: Option<String>,
+}
+
+#[derive(Debug)]
+enum Step {
+    New,
+    AwaitsToken,
+    AwaitsServerFirst(First),
+    AwaitsKeys(Challenge),
+    AwaitsServerFinal(Expected),
+    /// One answer more, and what it says does not matter.
+    AwaitsAnswer,
+    Over,
+}
+
+impl Exchange {
+    /// A login that has not begun.
+    #[must_use]
+    pub fn new(credentials: Arc<Credentials>) -> Self {
+        Self { credentials, step: Step::New, refusal: None }
+    }
+
+    /// By what.
+    #[must_use]
+    pub fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
+    }
+
+    /// What the server said of the token beside its error.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&str> {
+        self.refusal.as_deref()
+    }
+
+    /// The server agrees to the mechanism.
+    ///
+    /// # Errors
+    /// This machine has no random numbers.
+    pub fn begin(&mut self) -> Result<Next, String> {
+        let of = &self.credentials;
+        let (step, next) = match of.mechanism {
+            Mechanism::Plain => (Step::AwaitsAnswer, Next::Send(plain(of))),
+            Mechanism::Scram(hash) => {
+                let mut random = [0; 24];
+                SystemRandom::new().fill(&mut random).map_err(|_| "no random numbers".to_owned())?;
+                let (first, message) = First::new(hash, &of.user, STANDARD_NO_PAD.encode(random));
+                (Step::AwaitsServerFirst(first), Next::Send(message.into_bytes()))
+            }
+            Mechanism::OauthBearer => {
+                (Step::AwaitsToken, Next::Prepare(Task::ReadToken(of.token_file.clone().unwrap_or_default())))
+            }
+        };
+        self.step = step;
+        Ok(next)
+    }
+
+    /// The task is done.
+    ///
+    /// # Errors
+    /// It failed, or nothing was to be done.
+    pub fn prepared(&mut self, prepared: Result<Prepared, String>) -> Result<Next, String> {
+        let (step, message) = match (std::mem::replace(&mut self.step, Step::Over), prepared?) {
+            (Step::AwaitsKeys(challenge), Prepared::Keys(keys)) => {
+                let (expected, message) = challenge.answer(&keys);
+                (Step::AwaitsServerFinal(expected), message.into_bytes())
+            }
+            (Step::AwaitsToken, Prepared::Token(token)) => {
+                (Step::AwaitsAnswer, bearer(&token, &self.credentials.extensions))
+            }
+            _ => return Err("nothing was to be prepared".to_owned()),
+        };
+        self.step = step;
+        Ok(Next::Send(message))
+    }
+
+    /// The server has answered, and not with an error.
+    ///
+    /// # Errors
+    /// What is wrong with its answer, in words.
+    pub fn answered(&mut self, message: &[u8]) -> Result<Next, String> {
+        match std::mem::replace(&mut self.step, Step::Over) {
+            Step::AwaitsServerFirst(first) => {
+                let challenge = first.server_first(message)?;
+                let task = Task::Derive(challenge.derivation(&self.credentials.password));
+                self.step = Step::AwaitsKeys(challenge);
+                Ok(Next::Prepare(task))
+            }
+            Step::AwaitsServerFinal(expected) => expected.server_final(message).map(|()| Next::Done),
+            // RFC 7628, section 3.2.3: it tells what is wrong, and refuses when that is acknowledged.
+            Step::AwaitsAnswer if self.credentials.mechanism == Mechanism::OauthBearer && !message.is_empty() => {
+                if self.refusal.is_some() {
+                    return Err("the broker neither takes the token nor refuses it".to_owned());
+                }
+                self.refusal = Some(String::from_utf8_lossy(&message[..message.len().min(256)]).into_owned());
+                self.step = Step::AwaitsAnswer;
+                Ok(Next::Send(vec![1]))
+            }
+            // Who was told why not is not logged in, whatever the next answer is.
+            Step::AwaitsAnswer if self.refusal.is_none() => Ok(Next::Done),
+            _ => Err("the broker says something that is not its turn to say".to_owned()),
+        }
+    }
+}
+
+/// RFC 4616.
+fn plain(of: &Credentials) -> Vec<u8> {
+    [b"\0", of.user.as_bytes(), b"\0", of.password.expose()].concat()
+}
+
+/// RFC 7628, with KIP-342's extensions.
+fn bearer(token: &Secret, extensions: &[(String, String)]) -> Vec<u8> {
+    let mut message = [b"n,,\x01auth=Bearer ", token.expose(), b"\x01"].concat();
+    for (name, value) in extensions {
+        message.extend_from_slice(format!("{name}={value}\x01").as_bytes());
+    }
+    message.push(1);
+    message
+}
+
+/// Does [`Task`]s, on an ordinary thread, and remembers the keys that it has derived.
+#[derive(Debug, Default)]
+pub struct Helper {
+    /// The latest ones first.
+    known: VecDeque<(Derivation, Arc<Keys>)>,
+}
+
+impl Helper {
+    /// Does it, and waits for as long as that takes.
+    ///
+    /// # Errors
+    /// Why it cannot be done, in words that name the file.
+    pub fn run(&mut self, task: &Task) -> Result<Prepared, String> {
+        match task {
+            Task::Derive(derivation) => Ok(Prepared::Keys(self.keys(derivation))),
+            Task::ReadToken(path) => read_token(path).map(Prepared::Token),
+        }
+    }
+
+    fn keys(&mut self, derivation: &Derivation) -> Arc<Keys> {
+        let place = self.known.iter().position(|(known, _)| known == derivation);
+        let entry = place.and_then(|place| self.known.remove(place));
+        let (derivation, keys) = entry.unwrap_or_else(|| (derivation.clone(), Arc::new(derivation.keys())));
+        self.known.truncate(KEYS_MAX - 1);
+        self.known.push_front((derivation, Arc::clone(&keys)));
+        keys
+    }
+}
+
+fn read_token(path: &Path) -> Result<Secret, String> {
+    let name = path.display();
+    let bytes = std::fs::read(path).map_err(|error| format!("the token in {name} cannot be read: {error}"))?;
+    let bytes = zeroize::Zeroizing::new(bytes);
+    let token = bytes.trim_ascii();
+    if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.iter().all(u8::is_ascii_graphic) {
+        return Err(format!("{name} does not hold a token: one line of printable ASCII, at most 64 KiB"));
+    }
+    Ok(Secret::new(token.to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(mechanism: Mechanism) -> Arc<Credentials> {
+        let extensions = vec![("logicalCluster".to_owned(), "lkc-1".to_owned())];
+        let (user, password) = ("user".to_owned(), Secret::new(b"pencil".to_vec()));
+        Arc::new(Credentials { mechanism, user, password, token_file: Some("/no/such/token".into()), extensions })
+    }
+
+    fn sent(next: Result<Next, String>) -> Vec<u8> {
+        match next {
+            Ok(Next::Send(bytes)) => bytes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn plain_is_two_names_and_a_password() {
+        let mut exchange = Exchange::new(credentials(Mechanism::Plain));
+        assert_eq!(sent(exchange.begin()), b"\0user\0pencil");
+        assert!(matches!(exchange.answered(b""), Ok(Next::Done)));
+        assert!(exchange.answered(b"").is_err(), "it is over");
+    }
+
+    #[test]
+    fn a_bearer_sends_its_token_and_acknowledges_a_refusal() {
+        let mut exchange = Exchange::new(credentials(Mechanism::OauthBearer));
+        assert!(matches!(exchange.begin(), Ok(Next::Prepare(Task::ReadToken(_)))));
+        let message = sent(exchange.prepared(Ok(Prepared::Token(Secret::new(b"abc".to_vec())))));
+        assert_eq!(message, b"n,,\x01auth=Bearer abc\x01logicalCluster=lkc-1\x01\x01");
+        assert_eq!(sent(exchange.answered(b"{\"status\":\"invalid_token\"}")), b"\x01");
+        assert_eq!(exchange.refusal(), Some("{\"status\":\"invalid_token\"}"));
+        assert!(exchange.answered(b"").is_err(), "a refused token logs nobody in");
+    }
+
+    #[test]
+    fn scram_by_a_helper_that_remembers() {
+        let mut exchange = Exchange::new(credentials(Mechanism::Scram(Hash::Sha256)));
+        let first = String::from_utf8(sent(exchange.begin())).expect("text");
+        let nonce = first.strip_prefix("n,,n=user,r=").expect("a first message");
+        assert_eq!(nonce.len(), 32);
+        let task = exchange.answered(format!("r={nonce}x,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096").as_bytes());
+        let Ok(Next::Prepare(task)) = task else { panic!("{task:?}") };
+        let mut helper = Helper::default();
+        let Ok(Prepared::Keys(keys)) = helper.run(&task) else { panic!("no keys") };
+        let Ok(Prepared::Keys(again)) = helper.run(&task) else { panic!("no keys") };
+        assert!(Arc::ptr_eq(&keys, &again), "derived once");
+        assert!(!sent(exchange.prepared(Ok(Prepared::Keys(keys)))).is_empty());
+        assert!(exchange.answered(b"v=AAAA").is_err(), "a wrong signature");
+        let mut other = Exchange::new(credentials(Mechanism::Scram(Hash::Sha256)));
+        assert_ne!(sent(other.begin()), first.as_bytes(), "a nonce is never used twice");
+    }
+
+    #[test]
+    fn a_token_is_read_at_each_login() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("token");
+        let read = || Helper::default().run(&Task::ReadToken(path.clone()));
+        assert!(read().expect_err("none yet").contains("token"));
+        for token in ["first", "second"] {
+            std::fs::write(&path, format!("{token}\n")).expect("written");
+            assert!(matches!(read(), Ok(Prepared::Token(read)) if read == Secret::new(token.into())));
+        }
+        for wrong in ["", "\n", "two words", "b\u{e4}d"] {
+            std::fs::write(&path, wrong).expect("written");
+            assert!(read().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_refused() {
+        let mut exchange = Exchange::new(credentials(Mechanism::Plain));
+        assert!(exchange.answered(b"").is_err());
+        let mut exchange = Exchange::new(credentials(Mechanism::Scram(Hash::Sha256)));
+        let _ = exchange.begin();
+        assert!(exchange.prepared(Ok(Prepared::Token(Secret::new(Vec::new())))).is_err());
+    }
+}
