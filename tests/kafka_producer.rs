@@ -69,6 +69,7 @@ impl Pair {
                 ClientEvent::Metadata(topics) => producer.on_metadata(&topics, now),
                 ClientEvent::ProducerId { token, id, epoch } => producer.on_producer_id(token, id, epoch),
                 ClientEvent::Asked { token, says } => producer.on_asked(token, says, now),
+                ClientEvent::LoginRefused(login) => panic!("{login:?}"),
                 ClientEvent::Reachable(yes) => producer.on_reachable(yes),
             }
         }

@@ -33,6 +33,7 @@ mod proxy_protocol;
 mod receipts;
 mod records;
 mod reload;
+mod sasl;
 mod spool_start;
 #[path = "../support/mod.rs"]
 mod support;

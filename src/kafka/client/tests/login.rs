@@ -36,8 +36,11 @@ pub(super) fn wants<S: SaslServer + 'static>(mut world: World, server: impl Fn()
 }
 
 fn refusals(world: &World) -> Vec<&LoginRefused> {
-    let refused = |event| if let &ClientEvent::LoginRefused(ref login) = event { Some(login) } else { None };
-    world.events.iter().filter_map(refused).collect()
+    let refused = world.events.iter().filter_map(|event| match event {
+        ClientEvent::LoginRefused(login) => Some(login),
+        _ => None,
+    });
+    refused.collect()
 }
 
 fn started(mut world: World) -> World {
