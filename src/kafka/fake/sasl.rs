@@ -1,6 +1,5 @@
 //! Logins to a fake broker: honest servers of PLAIN and SCRAM, and one that lies.
 
-use ring::{digest, hmac, pbkdf2};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{Bytes, BytesMut};
@@ -8,6 +7,7 @@ use kafka_protocol::messages::{
     SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::{Decodable, StrBytes};
+use ring::{digest, hmac, pbkdf2};
 
 use super::{FakeCluster, Seen, encoded};
 
