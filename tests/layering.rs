@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("rules", &[]),
-    ("secure", &[]),
     ("mqtt", &["limits"]),
     ("runtime", &["limits"]),
+    ("secure", &["limits", "runtime::seam"]),
     ("rule", &["limits", "mqtt"]),
     ("route", &["limits", "mqtt"]),
     ("session", &["limits", "mqtt", "runtime::seam"]),
@@ -24,7 +24,6 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("embedded", &["limits", "record", "kafka", "spool", "metrics"]),
     ("control", &["limits", "metrics", "telemetry"]),
     ("listener", &["limits", "mqtt"]),
-    ("secure", &["limits", "runtime::seam"]),
     (
         "config",
         &[
@@ -41,7 +40,6 @@ const ROOMS: &[(&str, &[&str])] = &[
             "embedded",
             "runtime",
             "listener",
-            "secure",
             "telemetry",
         ],
     ),
@@ -85,7 +83,6 @@ const ROOMS: &[(&str, &[&str])] = &[
             "service",
             "config",
             "listener",
-            "secure",
             "runtime",
             "shard",
             "embedded",
