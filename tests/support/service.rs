@@ -172,6 +172,10 @@ impl Service {
         (self.mqtt, self.control) = (mqtt, control);
         self.embedded = address(&log, "embedded log listening on ")
             .or_else(|| address(&log, "\"message\":\"embedded log listening\",\"address\":\""));
+        // It may be ready before its last line is there.
+        if self.embedded.is_none() && log.contains("embedded log: a single-node log") {
+            return false;
+        }
         matches!(self.get("/readyz"), Ok((200, _)))
     }
 
