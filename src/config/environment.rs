@@ -257,7 +257,7 @@ fn moved(value: Spanned<DeValue<'_>>, by: usize) -> Spanned<DeValue<'_>> {
     Spanned::new(span, inner)
 }
 
-/// What stands under a key, a new table if there is nothing.
+/// The value of a key, a new table if there is none.
 fn inner<'t, 'a>(table: &'t mut DeTable<'a>, name: &str, span: &Range<usize>) -> Option<&'t mut DeValue<'a>> {
     if !table.contains_key(name) {
         let empty = Spanned::new(span.clone(), DeValue::Table(DeTable::new()));
@@ -277,10 +277,7 @@ fn table<'t, 'a>(
     let new = |value| Spanned::new(span.clone(), value);
     if section == Section::ListenerTls {
         let Some(listener) = table(root, Section::Listener, home, span)? else { return Ok(None) };
-        if !listener.contains_key("tls") {
-            listener.insert(Spanned::new(span.clone(), "tls".into()), new(DeValue::Table(DeTable::new())));
-        }
-        return Ok(match listener.get_mut("tls").map(Spanned::get_mut) {
+        return Ok(match inner(listener, "tls", span) {
             Some(DeValue::Table(tls)) => Some(tls),
             _ => None,
         });

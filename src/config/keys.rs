@@ -69,7 +69,7 @@ impl Section {
 }
 
 impl Section {
-    /// The section that it stands in, and its key there; `None`: it stands at the top of the file.
+    /// The section that contains it, and its key there; `None`: it is at the top of the file.
     pub(super) fn parent(self) -> Option<(Self, &'static str)> {
         match self {
             Self::ListenerTls => Some((Self::Listener, "tls")),

@@ -181,7 +181,7 @@ impl<'a> Table<'a> {
         table
     }
 
-    /// A section that stands in this one, if it is given. Reports what is no table.
+    /// A section within this one, if it is given. Reports what is not a table.
     pub(super) fn part(&self, section: Section) -> Option<Self> {
         let (_, name) = section.parent()?;
         let value = self.entries.get(name)?;

@@ -262,6 +262,6 @@ pub enum ClientEvent {
     },
     /// The first of a row of logins that a broker refused, or in which it did not prove itself.
     LoginRefused(LoginRefused),
-    /// The cluster became reachable (`true`: a broker answered ApiVersions, and logged us in where it wants that) or unreachable (no connection stands).
+    /// The cluster became reachable (`true`: a broker answered ApiVersions, and logged us in where it wants that) or unreachable (there is no connection).
     Reachable(bool),
 }

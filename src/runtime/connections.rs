@@ -105,7 +105,7 @@ pub(super) struct Conn {
     /// The peer has closed its sending side.
     pub(super) peer_done: bool,
     pub(super) outgoing: Outgoing,
-    /// What stands between its bytes and the shard's.
+    /// TLS, if its listener has it.
     pub(super) layered: Option<Box<Layered>>,
     /// Set when the shard must be told the end.
     pub(super) why: Option<Closed>,
@@ -271,7 +271,7 @@ impl Connections {
         slot.conn.as_mut().map(|conn| (id, conn))
     }
 
-    /// A connection that stands and has most of something, if any has some. A walk over all slots.
+    /// The open connection with the most of something, if any has some. A walk over all slots.
     pub(super) fn largest(&self, of: impl Fn(&Conn) -> usize) -> Option<ConnId> {
         let slots = (0..self.used).zip(self.pages.iter().flatten());
         let alive = slots.filter_map(|(slot, found)| {

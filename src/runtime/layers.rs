@@ -1,11 +1,11 @@
-//! Layers: what stands between the bytes of a socket and those of a shard.
+//! Layers: TLS, between the bytes of a socket and those of a shard.
 //!
 //! A connection without one pays a branch. With one, what comes in is opened into a scratch that all connections share,
-//! and what the shard has written in a turn is sealed in the flush, when nothing else is under way: so nothing is sealed
+//! and what the shard has written in a turn is sealed in the flush, when no send is in progress: so nothing is sealed
 //! ahead of its socket, and what is sealed goes out once and in that order.
 //!
-//! Handshakes have a part of each turn. Who comes when it is used up stands in a line, unread, and while the line is long
-//! nobody is accepted on the listeners that have layers.
+//! Handshakes have a time budget in each turn. When it is used up, further handshakes wait in a queue, and their connections
+//! are not read. While the queue is full, listeners with layers accept no connections.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use super::seam::{Chunk, Closed, ConnId, Detached, Facts, Layer, LayerError, Lay
 
 /// What handshakes may take of a turn; the last one may take longer.
 const HANDSHAKES_BUDGET: Duration = Duration::from_micros(500);
-/// Past so many in the line, nobody is accepted on listeners with layers. Each has at most one receive buffer in it.
+/// Handshakes in the queue, each with one receive buffer at most. When it is full, listeners with layers accept no connections.
 const LINE_MAX: usize = 1024;
 /// Plain bytes that become one send.
 const SEALED_MAX: usize = 128 * 1024;
@@ -28,7 +28,7 @@ const HELD_MAX: usize = 16 << 20;
 /// The layer of a connection.
 pub(super) struct Layered {
     pub(super) layer: Box<dyn Layer>,
-    /// What it has to say by itself; goes out ahead of what is sealed later.
+    /// What it sends by itself; goes out ahead of what is sealed later.
     pub(super) answer: Vec<u8>,
     /// Bytes of the wire that wait for their turn.
     unopened: Vec<u8>,
@@ -157,12 +157,12 @@ impl<M: Send + 'static> Core<M> {
         }
     }
 
-    /// A layer cannot go on: the shard is told, and the peer is sent what the layer has said before.
+    /// A layer has failed: the shard is told, and the peer is sent what the layer has written before, such as an alert.
     pub(super) fn layer_failed(&mut self, id: ConnId, error: LayerError) {
         let Some(conn) = self.conns.alive(id) else { return };
         let Some(layered) = &mut conn.layered else { return };
         layered.closed = true;
-        // Nobody will look at it any more.
+        // It is not needed any more.
         layered.unopened = Vec::new();
         self.layers.held -= std::mem::take(&mut layered.held);
         self.pool.take_lent(std::mem::take(&mut conn.outgoing.tail));

@@ -39,7 +39,7 @@ impl<M: Send + 'static> Core<M> {
     /// Has the kernel tell when the peer of a connection that is not read has gone.
     fn watch(&mut self, id: ConnId) {
         let Some(conn) = self.conns.named(id) else { return };
-        // One whose reads are one-shot waits at the door, for a limited time, and a poll would keep it from moving.
+        // One whose reads are one-shot has not sent CONNECT yet and has a deadline; a poll would keep it from moving.
         let unread =
             conn.phase == Phase::Open && conn.paused && conn.why.is_none() && conn.reading == Reading::Multishot;
         if unread

@@ -64,7 +64,7 @@ pub struct TimerId {
     pub generation: u32,
 }
 
-/// What stands between a socket's bytes and a shard's: TLS. It does no I/O, and moves with its socket.
+/// TLS, between a socket's bytes and a shard's. It does no I/O, and moves with its socket.
 ///
 /// What `open` answers and what `seal` makes goes out in the order in which it was made, each once.
 pub trait Layer: Send + fmt::Debug {
@@ -73,7 +73,7 @@ pub trait Layer: Send + fmt::Debug {
     /// is said once.
     ///
     /// # Errors
-    /// The connection cannot go on. What was appended before holds.
+    /// The connection has failed. What was appended before is still sent.
     fn open(&mut self, wire: &mut [u8], plain: &mut Vec<u8>, answer: &mut Vec<u8>)
     -> Result<Option<Facts>, LayerError>;
     /// Appends to `wire` what carries `plain`.
@@ -94,7 +94,7 @@ pub trait Layer: Send + fmt::Debug {
 /// What is known of a connection when its [`Layer`] is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// A session of before goes on, by a ticket.
+    /// An earlier session was resumed by a ticket.
     pub is_resumed: bool,
     /// The protocol's version is the newest there is (TLS 1.3).
     pub is_newest: bool,
@@ -102,7 +102,7 @@ pub struct Facts {
     pub took: Duration,
 }
 
-/// Why a [`Layer`] cannot go on.
+/// Why a [`Layer`] has failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LayerError {
     /// For counting.
@@ -111,7 +111,7 @@ pub struct LayerError {
     pub what: Cow<'static, str>,
 }
 
-/// Whose doing it is that a [`Layer`] cannot go on, as far as it is known.
+/// The kind of failure of a [`Layer`], as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayerFault {
     /// The first bytes are of another protocol.
@@ -122,11 +122,11 @@ pub enum LayerFault {
     CertificateMissing,
     /// The client certificate is not valid any more, or not yet.
     CertificateExpired,
-    /// The client certificate was revoked, or nobody says whether it was.
+    /// The client certificate was revoked, or no CRL says whether it was.
     CertificateRevoked,
     /// The client certificate is not acceptable for another reason.
     CertificateInvalid,
-    /// The peer has said that it cannot go on, mostly because of our certificate.
+    /// The peer has sent an alert, mostly because of our certificate.
     Alert,
     /// What the peer sends is not what the protocol asks for.
     Protocol,
@@ -143,7 +143,7 @@ pub struct Detached {
     pub peer: SocketAddr,
     /// The listener it came in by.
     pub listener: ListenerId,
-    /// What stands between its bytes and the shard's.
+    /// TLS, if its listener has it.
     pub layer: Option<Box<dyn Layer>>,
     /// Bytes of the wire that the peer is to be sent before anything else.
     pub unsent: Vec<u8>,
@@ -162,7 +162,7 @@ pub enum Closed {
     Local,
     /// The socket failed; also a failed outgoing connect.
     Error(io::Error),
-    /// Its layer cannot go on; the peer is sent what the layer has to say about it.
+    /// Its layer has failed; the peer is sent the layer's alert.
     Layer(LayerError),
 }
 

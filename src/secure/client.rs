@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
@@ -60,11 +60,15 @@ impl ClientCertVerifier for Bounded {
     }
 }
 
-/// The verifier for these settings; and the certificates of the CAs.
-pub(super) fn verifier(
-    clients: &Clients,
-    provider: &Arc<CryptoProvider>,
-) -> Result<(Arc<dyn ClientCertVerifier>, Vec<CertificateDer<'static>>), String> {
+/// What a listener that asks for certificates has read for it.
+pub(super) struct Asking {
+    pub(super) verifier: Arc<dyn ClientCertVerifier>,
+    pub(super) cas: Vec<CertificateDer<'static>>,
+    pub(super) crls: Vec<CertificateRevocationListDer<'static>>,
+}
+
+/// The verifier for these settings, and the contents of the files.
+pub(super) fn asking(clients: &Clients, provider: &Arc<CryptoProvider>) -> Result<Asking, String> {
     let shown = clients.ca.display();
     let cas = files::certificates(&clients.ca, "client_ca_file")?;
     let mut roots = RootCertStore::empty();
@@ -72,9 +76,10 @@ pub(super) fn verifier(
         roots.add(ca.clone()).map_err(|error| format!("{shown}: a certificate in it cannot be used: {error}"))?;
     }
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    if let Some(crl) = &clients.crl {
+    let crls = clients.crl.as_deref().map_or_else(|| Ok(Vec::new()), files::crls)?;
+    if clients.crl.is_some() {
         // Of a device's own certificate: intermediate CAs often have no CRL.
-        builder = builder.with_crls(files::crls(crl)?).only_check_end_entity_revocation();
+        builder = builder.with_crls(crls.iter().cloned()).only_check_end_entity_revocation();
         if clients.is_expired_crl_refused {
             builder = builder.enforce_revocation_expiration();
         }
@@ -86,5 +91,5 @@ pub(super) fn verifier(
         let file = clients.crl.as_ref().unwrap_or(&clients.ca);
         format!("{}: cannot be used: {error}", file.display())
     })?;
-    Ok((Arc::new(Bounded(verifier)), cas))
+    Ok(Asking { verifier: Arc::new(Bounded(verifier)), cas, crls })
 }

@@ -84,8 +84,8 @@ impl TlsLayer {
         }
     }
 
-    /// What rustls has to say after an error. It is not to look at what came in any more, which it does when it has nothing
-    /// to say: then it would go on in a buffer that it takes for the one before.
+    /// The alert that rustls sends after an error. It must not read what came in any more, which it does once it has nothing to
+    /// send: it would take the buffer for the one before.
     fn alert(&mut self, answer: &mut Vec<u8>) {
         let Some(conn) = &mut self.conn else { return };
         while conn.wants_write() {

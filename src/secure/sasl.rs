@@ -24,7 +24,7 @@ pub enum Mechanism {
     Plain,
     /// A proof that the password is known.
     Scram(Hash),
-    /// A token of somebody whom the broker trusts.
+    /// A token of an issuer that the broker trusts.
     OauthBearer,
 }
 
@@ -47,7 +47,7 @@ impl Mechanism {
         all.into_iter().find(|mechanism| mechanism.name() == name)
     }
 
-    /// Whether who can read the connection learns what is needed to log in.
+    /// Whether it sends the secret as it is, so that anyone who can read the connection can log in.
     #[must_use]
     pub const fn shows_the_secret(self) -> bool {
         !matches!(self, Self::Scram(_))

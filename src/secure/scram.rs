@@ -1,5 +1,5 @@
 //! The client's part of SCRAM-SHA-256 and SCRAM-SHA-512 (RFC 5802, RFC 7677) without channel binding, sans-I/O. The
-//! derivation of the keys stands apart: it takes milliseconds to hundreds of them and belongs on another thread
+//! derivation of the keys is separate: it takes from one to hundreds of milliseconds and belongs on another thread
 //! (docs/decisions/0117).
 
 use std::num::NonZeroU32;

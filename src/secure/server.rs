@@ -71,10 +71,8 @@ impl Server {
             }
         }
         let verifier = settings.clients.as_ref().and_then(|clients| {
-            let found = client::verifier(clients, &provider);
-            let crl = clients.crl.as_ref().and_then(|crl| files::crls(crl).ok());
-            crl.iter().flatten().for_each(|crl| print.write(crl));
-            let (verifier, cas) = found.map_err(&mut keep).ok()?;
+            let client::Asking { verifier, cas, crls } = client::asking(clients, &provider).map_err(&mut keep).ok()?;
+            crls.iter().for_each(|crl| print.write(crl));
             cas.iter().for_each(|ca| print.write(ca));
             expiries.extend(expiry(&clients.ca, &cas, true));
             Some(verifier)
@@ -94,7 +92,8 @@ impl Server {
         config.alpn_protocols = [MQTT.to_vec()].into_iter().chain(others).collect();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        // To resume restores a certificate without looking at it again: whoever asks for certificates gives no tickets.
+        // A resumed session restores the certificate without checking it again, so a listener that asks for certificates issues
+        // no tickets.
         if settings.tickets && settings.clients.is_none() {
             config.ticketer = ring::Ticketer::new().map_err(|error| vec![error.to_string()])?;
             config.send_tls13_tickets = 1;

@@ -35,7 +35,7 @@ impl Core {
         true
     }
 
-    /// A socket stands at the door, fresh or handed over.
+    /// A socket that has not sent CONNECT, just accepted or handed over by another shard.
     fn arrive(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, expect: Expect, deadline: Monotonic) {
         let now = io.now();
         self.connections.insert(conn, Kind::Door(expect, deadline), listener, now);

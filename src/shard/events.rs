@@ -88,7 +88,7 @@ impl Core {
         });
     }
 
-    /// The TLS of a connection cannot go on: counted, and told.
+    /// The TLS of a connection has failed: counted, and reported as an event.
     pub(super) fn tell_tls_failed(&mut self, io: &Ring<'_>, conn: ConnId, error: &LayerError) {
         let Some(connection) = self.connections.get(conn) else { return };
         self.numbers.count(match error.fault {

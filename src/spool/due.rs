@@ -36,7 +36,7 @@ impl Log {
         kept > two && self.is_short()
     }
 
-    /// Lanes that nothing needs, and that were not used since the last segment began: whoever wants one asks for a new one from now on.
+    /// Lanes that nothing needs, and that were not used since the last segment began: from now on a new one is made on request.
     /// And incarnations that nothing needs.
     pub(super) fn retire(&mut self) -> Retired {
         let old = |number: &u64| self.ahead.lanes.get(number).is_none_or(|lane| lane.touched < self.begun);

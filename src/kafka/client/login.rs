@@ -53,7 +53,7 @@ enum Renewal {
     Replace,
 }
 
-/// Where a connection stands.
+/// How far the login of a connection is.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     /// It has been negotiated, and logged in where that is wanted: it is there for requests.
@@ -333,7 +333,7 @@ pub(super) fn read_authenticate(body: &[u8], version: i16) -> Read<Authenticated
     Ok(Authenticated { error, why, message, lifetime_ms })
 }
 
-/// A broker's words as they may stand in a log: bounded, without control characters.
+/// A broker's words, fit for a log: bounded, without control characters.
 fn told(words: &[u8]) -> String {
     let words = &words[..words.len().min(REASON_BYTES_MAX)];
     String::from_utf8_lossy(words).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()

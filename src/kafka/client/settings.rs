@@ -83,7 +83,7 @@ impl Settings {
         Bounds { min: self.reconnect_backoff_min, max: self.reconnect_backoff_max }
     }
 
-    /// While logins are refused: somebody has to change something first.
+    /// While logins are refused: an operator has to change something first.
     pub(super) fn refused(&self) -> Bounds {
         let max = self.refused_backoff_max.max(self.reconnect_backoff_max);
         Bounds { min: self.reconnect_backoff_min, max }

@@ -49,7 +49,7 @@ impl Producer {
     }
 
     /// An earlier start has left rows for partitions that the topic with this id does not have, as its cuts say that
-    /// it is: they are of the topic before, and stand in the lanes of its partitions until they are cut again. `false`: one
+    /// it is: they are of the topic before, and stay in the lanes of its partitions until they are cut again. `false`: one
     /// of those cuts is in such a partition, so the answer is older.
     fn left_behind(&mut self, index: u32, id: u128, count: usize) -> bool {
         let topic = &mut self.topics[index as usize];

@@ -3,6 +3,7 @@
 use super::hand::{Hand, identities, topic, values};
 use super::logged::{disk, known};
 use crate::kafka::producer::{AnsweredOn, Keep, Settings};
+use crate::kafka::types::ProduceRequest;
 
 /// Of the rows in memory only the first are in no need of the log.
 fn saved() -> Settings {
@@ -68,8 +69,8 @@ fn what_memory_has_is_written_down_before_younger_rows_are() {
     assert_eq!(sent, ["row 1", "row 2", "row 3", "row 4", "row 5"]);
 }
 
-#[test]
-fn what_was_cut_and_is_taken_back_is_written_down_before_younger_rows_are() {
+/// A batch of three rows is in flight; larger ones behind it go to the log.
+fn three_rows_under_way() -> (Hand, ProduceRequest, Settings) {
     let mut settings = saved();
     settings.sinks[0].linger = std::time::Duration::from_millis(1);
     settings.sinks[0].spill_after = 8192;
@@ -79,16 +80,18 @@ fn what_was_cut_and_is_taken_back_is_written_down_before_younger_rows_are() {
     hand.wait_ms(2);
     let request = hand.one();
     assert_eq!(values(&request), ["row 0", "row 1", "row 2"]);
-    // Two halves of it, closed; and so much behind them that memory has enough.
-    hand.answer_and_drop(request, 10);
-    hand.producer.on_reachable(false);
+    (hand, request, settings)
+}
+
+/// The rows 3 to 7, more than memory is to keep.
+fn append_large_rows(hand: &mut Hand) {
     let large = "x".repeat(3000);
     (3..8).for_each(|row| hand.append_value("t", None, format!("row {row} {large}").as_bytes()));
-    (0..3).for_each(|_| assert!(hand.poll_synced().is_empty()));
-    assert_eq!(hand.log.state.live.len(), 8);
-    let mut hand = again(hand, settings);
+}
+
+fn assert_eight_rows_in_order(mut hand: Hand, polls: u32) {
     let mut sent = Vec::new();
-    for _ in 0..9 {
+    for _ in 0..polls {
         hand.wait_ms(2);
         for request in hand.poll_synced() {
             sent.extend(values(&request).iter().map(|value| value[..5].to_owned()));
@@ -98,20 +101,23 @@ fn what_was_cut_and_is_taken_back_is_written_down_before_younger_rows_are() {
     assert_eq!(sent, (0..8).map(|row| format!("row {row}")).collect::<Vec<_>>());
 }
 
+#[test]
+fn what_was_cut_and_is_taken_back_is_written_down_before_younger_rows_are() {
+    let (mut hand, request, settings) = three_rows_under_way();
+    // Two halves of it, closed; and so much behind them that memory has enough.
+    hand.answer_and_drop(request, 10);
+    hand.producer.on_reachable(false);
+    append_large_rows(&mut hand);
+    (0..3).for_each(|_| assert!(hand.poll_synced().is_empty()));
+    assert_eq!(hand.log.state.live.len(), 8);
+    assert_eight_rows_in_order(again(hand, settings), 9);
+}
+
 /// D13. While they were in flight they needed no number in the log, and younger rows got theirs.
 #[test]
 fn what_is_taken_back_after_younger_rows_were_written_down_goes_before_these() {
-    let mut settings = saved();
-    settings.sinks[0].linger = std::time::Duration::from_millis(1);
-    settings.sinks[0].spill_after = 8192;
-    let mut hand = known(settings.clone());
-    hand.append("t", None);
-    hand.append("t", None);
-    hand.wait_ms(2);
-    let request = hand.one();
-    assert_eq!(values(&request), ["row 0", "row 1", "row 2"]);
-    let large = "x".repeat(3000);
-    (3..8).for_each(|row| hand.append_value("t", None, format!("row {row} {large}").as_bytes()));
+    let (mut hand, request, settings) = three_rows_under_way();
+    append_large_rows(&mut hand);
     hand.poll_synced();
     let written = hand.log.state.live.len();
     assert!((1..=5).contains(&written), "{written}");
@@ -119,14 +125,5 @@ fn what_is_taken_back_after_younger_rows_were_written_down_goes_before_these() {
     hand.answer_and_drop(request, 10);
     hand.poll_synced();
     assert_eq!(hand.log.state.live.len(), written, "those before them are in memory alone");
-    let mut hand = again(hand, settings);
-    let mut sent = Vec::new();
-    for _ in 0..20 {
-        hand.wait_ms(2);
-        for request in hand.poll_synced() {
-            sent.extend(values(&request).iter().map(|value| value[..5].to_owned()));
-            hand.answer_and_drop(request, 0);
-        }
-    }
-    assert_eq!(sent, (0..8).map(|row| format!("row {row}")).collect::<Vec<_>>());
+    assert_eight_rows_in_order(again(hand, settings), 20);
 }
