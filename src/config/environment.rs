@@ -144,7 +144,7 @@ fn find(name: &str, clusters: &[String]) -> Result<(Home, &'static Key), Fault> 
     });
     let unknown = || Err(unknown(rest, clusters));
     let Some((section, rest)) = section else { return unknown() };
-    let is_it = |key: &&'static Key, word: &str| upper(key.name) == word && !matches!(key.kind, Kind::Part(_));
+    let is_it = |key: &&'static Key, word: &str| upper(key.name) == word;
     let of_part = |word: &str| {
         let word = word.strip_prefix("TLS_").filter(|_| section == Section::Listener)?;
         keys::of(Section::ListenerTls).find(|key| is_it(key, word))

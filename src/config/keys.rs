@@ -159,8 +159,6 @@ pub(super) enum Kind {
     Template,
     TemplateTable,
     TextTable,
-    /// A part of the file of its own.
-    Part(Section),
 }
 
 impl Kind {
@@ -195,7 +193,6 @@ impl fmt::Display for Kind {
             Self::Template => "a template",
             Self::TemplateTable => "a table of templates",
             Self::TextTable => "a table of strings",
-            Self::Part(_) => "a table",
         })
     }
 }
@@ -359,8 +356,6 @@ pub(super) const KEYS: &[Key] = keys! {
         "Address that devices connect to. Port 0 picks a free port, which the log names.";
     Listener.transport: Word(TRANSPORT), Is("\"tcp\""),
         "Transport protocol. `\"tls\"` needs `[listener.tls]`.";
-    Listener.tls: Part(Section::ListenerTls), From("none"),
-        "Certificates and what is asked of clients, for `transport = \"tls\"`: see `[listener.tls]`.";
     Listener.proxy_protocol: Word(PROXY_PROTOCOL), Is("\"off\""),
         "Version of the PROXY protocol that the TCP proxy in front of this listener speaks. Its header must precede CONNECT, and its source \
          address is taken as the device's. `\"any\"`: either version. If it is on, only the proxy may be able to reach the port: see below.";

@@ -100,7 +100,6 @@ fn takes(kind: Kind) -> Value {
         ] }),
         Kind::Address => json!({ "type": "string", "pattern": ADDRESS }),
         Kind::AddressOrOff => json!({ "anyOf": [{ "const": "off" }, { "type": "string", "pattern": ADDRESS }] }),
-        Kind::Part(section) => table(section),
         Kind::TemplateTable | Kind::TextTable => {
             json!({ "type": "object", "additionalProperties": { "type": "string" } })
         }

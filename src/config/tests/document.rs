@@ -63,7 +63,6 @@ fn its_example_has_every_key() {
     let example = examples(&document)[0];
     let missing: Vec<_> = super::keys::KEYS
         .iter()
-        .filter(|key| !matches!(key.kind, super::keys::Kind::Part(_)))
         // Some of a login exclude each other, and a password's file has to be there: KAFKA_SECURITY.md shows them.
         .filter(|key| key.section != super::keys::Section::KafkaSasl)
         .filter(|key| {
