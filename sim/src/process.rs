@@ -210,7 +210,7 @@ impl World {
             sasl: channel().0,
             journal: Arc::default(),
             notices: tell,
-            tls: Vec::new(),
+            edge: Default::default(),
             dead_letters: files.collect(),
             rules: self.rules,
         };

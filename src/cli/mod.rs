@@ -9,6 +9,7 @@ pub mod check;
 mod check_host;
 mod check_spool;
 mod dead_letter_files;
+mod edge;
 mod embedded_numbers;
 pub mod follow;
 mod health;

@@ -11,9 +11,9 @@ use crate::metrics::collector::Boards;
 use crate::runtime::seam::ListenerId;
 use crate::runtime::{Listener, Listeners};
 use crate::service::dead_letters::Letter;
+use crate::shard::edge::Edge;
 use crate::shard::mail::{Mail, Reconfiguration};
 
-use super::certificates::ByListener;
 use super::overview;
 
 /// See the module.
@@ -27,8 +27,7 @@ pub(super) struct Reconfiguring {
     pub(super) listening: Vec<SocketAddr>,
     /// Shards that have not said that they have it.
     left: usize,
-    /// TLS of the listeners.
-    pub(super) tls: ByListener,
+    pub(super) edge: Edge,
 }
 
 impl Reconfiguring {
@@ -36,7 +35,7 @@ impl Reconfiguring {
     pub(super) fn new(
         running: &Config,
         change: &Change,
-        tls: ByListener,
+        edge: Edge,
         dead_letters: impl FnOnce(&Config) -> Result<Vec<Option<Sender<Letter>>>, String>,
     ) -> Result<Self, String> {
         let mut config = running.clone();
@@ -63,7 +62,7 @@ impl Reconfiguring {
         let dead_letters = dead_letters(&config)?;
         let boards = overview::boards(&config);
         let left = config.service.shards;
-        Ok(Self { config: Arc::new(config), boards, dead_letters, sockets, listening, left, tls })
+        Ok(Self { config: Arc::new(config), boards, dead_letters, sockets, listening, left, edge })
     }
 
     /// The letter to a shard.
@@ -72,7 +71,7 @@ impl Reconfiguring {
             config: Arc::clone(&self.config),
             board: Arc::clone(&self.boards.shards[shard]),
             dead_letters: self.dead_letters.clone(),
-            tls: self.tls.clone(),
+            edge: self.edge.clone(),
             listeners: std::mem::take(&mut self.sockets[shard]),
         }))
     }

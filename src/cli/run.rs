@@ -40,8 +40,9 @@ use self::starting::{
 use self::trials::WouldBe;
 use super::accept_numbers::AcceptNumbers;
 use super::args::RunArgs;
-use super::certificates::{self, Certificates};
+use super::certificates::Expiries;
 use super::dead_letter_files::DeadLetterFiles;
+use super::edge::{self, EdgeFiles};
 use super::embedded_numbers::EmbeddedNumbers;
 use super::health::{self, Watch};
 use super::log_numbers::LogNumbers;
@@ -127,7 +128,7 @@ struct Service {
     /// What is done once they have it.
     after_reload: Option<AfterReload>,
     dead_letters: DeadLetterFiles,
-    certificates: Certificates,
+    edge: EdgeFiles,
     shown: Shown,
     embedded: Option<EmbeddedLog>,
     /// Held until the shards have ended.
@@ -157,7 +158,7 @@ impl Service {
         std::fs::create_dir_all(&config.service.data_dir)
             .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) sets it"))?;
         let mut prepared = data_dir::prepare(&mut config)?;
-        let tls = certificates::load(&config).map_err(|problems| problems.join("\nforebay: "))?;
+        let edge = edge::load(&config).map_err(|problems| problems.join("\nforebay: "))?;
         let embedded = start_embedded(&mut config)?;
         let listeners = bind_listeners(&config)?;
         let mqtt = listeners.local_addrs();
@@ -180,7 +181,7 @@ impl Service {
             journal: Arc::clone(&journal),
             notices: notices(tell.clone()),
             dead_letters: dead_letters.of(&config)?,
-            tls: tls.clone(),
+            edge: edge.clone(),
             rules,
         };
         let settings = runtime::Settings { device_descriptors_max, ..runtime_settings(&config) };
@@ -199,8 +200,8 @@ impl Service {
         let mut extra: Vec<Arc<dyn Extra>> =
             vec![Arc::new(Process::start()), Arc::new(accepts), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
         extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));
-        let certificates = Certificates::new(tls);
-        extra.push(Arc::<certificates::Expiries>::clone(&certificates.expiries));
+        let edge = EdgeFiles::new(edge);
+        extra.push(Arc::<Expiries>::clone(&edge.expiries));
         let (samples, lag) = (Arc::new(Samples::default()), Arc::new(Lag::default()));
         extra.push(Arc::<Lag>::clone(&lag));
         let exporter = config.telemetry.clone().map(|settings| Exporter::new(settings, began));
@@ -237,7 +238,7 @@ impl Service {
             reload_again: false,
             after_reload: None,
             dead_letters,
-            certificates,
+            edge,
             shown,
             embedded,
             data_dir: prepared,
@@ -259,8 +260,8 @@ impl Service {
     fn serve(mut self) -> Result<(), Failure> {
         let mut started = 0;
         let signal = loop {
-            self.renew_certificates()?;
-            let wait = SHARDS_LOOKED_AT_EVERY.min(self.certificates.next_look());
+            self.renew_files()?;
+            let wait = SHARDS_LOOKED_AT_EVERY.min(self.edge.next_look());
             match self.heard.recv_timeout(wait) {
                 // A shard whose ring fails says nothing any more. Its clients have nowhere else to go.
                 Err(RecvTimeoutError::Timeout) => {

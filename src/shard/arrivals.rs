@@ -30,7 +30,7 @@ impl Core {
 
     /// From here on the bytes of a connection of a TLS listener are TLS. False: it has no such listener.
     fn begin_tls(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, unread: &[u8]) -> bool {
-        let Some(Some(server)) = self.around.tls.get(usize::from(listener.0)) else { return false };
+        let Some(server) = self.around.edge.tls(listener) else { return false };
         io.put_layer(conn, server.layer(), unread);
         true
     }

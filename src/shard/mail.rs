@@ -11,9 +11,10 @@ use crate::metrics::board::Board;
 use crate::metrics::inspect::{Answer, Ask};
 use crate::runtime::Listener;
 use crate::runtime::seam::Detached;
-use crate::secure::Server;
 use crate::secure::sasl::Prepared;
 use crate::service::dead_letters::Letter;
+
+use super::edge::Edge;
 
 /// A letter to a shard.
 #[derive(Debug)]
@@ -81,8 +82,8 @@ pub struct Reconfiguration {
     pub board: Arc<Board>,
     /// To the files of dead letters, by sink.
     pub dead_letters: Vec<Option<Sender<Letter>>>,
-    /// TLS of each listener that has it.
-    pub tls: Vec<Option<Arc<Server>>>,
+    /// What its files hold.
+    pub edge: Edge,
     /// This shard's sockets of the listeners that come.
     pub listeners: Vec<Listener>,
 }

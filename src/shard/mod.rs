@@ -3,6 +3,7 @@
 //! | file | step |
 //! |---|---|
 //! | [`router`] | client id to owning shard |
+//! | [`edge`] | what listeners need beside the configuration |
 //! | `arrivals` | an accepted or handed-over socket becomes a device with a session |
 //! | `device` | bytes of a device: packets, session, answers |
 //! | `publish`, `reservation` | a message to the rows of its sinks, all or none |
@@ -29,6 +30,7 @@ mod connection;
 pub(crate) mod dead_letters;
 mod device;
 mod drain;
+pub mod edge;
 mod events;
 mod given_up;
 mod holds;
@@ -64,7 +66,6 @@ use crate::route::trie::SinkRouter;
 use crate::rules::Rules;
 use crate::runtime::Post;
 use crate::runtime::seam::{ConnId, Io, Monotonic, TimerId};
-use crate::secure::Server;
 use crate::service::dead_letters::Letter;
 use crate::service::resolver::Question;
 use crate::service::sasl;
@@ -72,6 +73,7 @@ use crate::session::{SessionKey, Sessions};
 
 use self::connection::Connections;
 use self::dead_letters::{Announced, DeadLetterQueue};
+use self::edge::Edge;
 use self::mail::{Mail, Notice};
 use self::numbers::Numbers;
 use self::publish::Outlets;
@@ -99,8 +101,8 @@ pub struct Surroundings {
     pub notices: Sender<Notice>,
     /// To the files of dead letters, for each sink that has one.
     pub dead_letters: Vec<Option<Sender<Letter>>>,
-    /// TLS of each listener that has it.
-    pub tls: Vec<Option<Arc<Server>>>,
+    /// What the configuration's files hold.
+    pub edge: Edge,
     /// The rules that the shards keep: [`crate::rules::KEPT`], but for tests.
     pub rules: &'static dyn Rules,
 }

@@ -17,9 +17,9 @@ use super::{Core, Ring, dead_letters, layout, router, settings, sinks};
 impl Core {
     /// Works with another configuration from here on. Messages that were taken before are not touched by it.
     pub(super) fn reconfigure(&mut self, io: &mut Ring<'_>, to: Reconfiguration) {
-        let Reconfiguration { config, board, dead_letters, tls, listeners } = to;
+        let Reconfiguration { config, board, dead_letters, edge, listeners } = to;
         // Connections keep what they began with.
-        self.around.tls = tls;
+        self.around.edge = edge;
         let before = std::mem::replace(&mut self.around.config, Arc::clone(&config));
         let config = &*config;
         for index in before.clusters.len()..config.clusters.len() {

@@ -322,7 +322,7 @@ fn make(config: &Arc<Config>, dead_letters: Vec<Option<Sender<Letter>>>) -> Made
         sasl: channel().0,
         journal: Arc::clone(&journal),
         notices: tell,
-        tls: Vec::new(),
+        edge: Default::default(),
         dead_letters,
         rules: &forebay::rules::KEPT,
     };

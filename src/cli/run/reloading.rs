@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
-use super::super::certificates::{self, ByListener};
+use super::super::edge;
 use super::super::overview;
 use super::super::reconfigure::Reconfiguring;
 use super::super::reload::Proposal;
@@ -13,6 +13,7 @@ use super::{Event, Failure, Service};
 use crate::config::{self, Edit};
 use crate::control::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Tokens, Wanted};
 use crate::metrics::event::{Event as Said, Field, Kind};
+use crate::shard::edge::Edge;
 use crate::telemetry::{Span, TraceContext};
 
 /// A change that the control plane asks for.
@@ -63,7 +64,7 @@ fn edit(part: Part, name: String, to: To) -> Edit {
 pub(super) struct AfterReload {
     proposal: Proposal,
     tokens: Option<Arc<Tokens>>,
-    tls: ByListener,
+    edge: Edge,
     said: Reloaded,
     wish: Option<Wish>,
     span: Span,
@@ -82,7 +83,7 @@ impl Service {
         let span = span.with("forebay.reload.dry_run", dry_run);
         let wanted = wish.as_ref().map_or(Wanted::File, |wish| wish.wanted.clone());
         match self.propose(wanted) {
-            Ok((proposal, tokens, tls)) => {
+            Ok((proposal, tokens, edge)) => {
                 let (applied, needs_restart) = (proposal.change.applied.clone(), proposal.change.waiting.clone());
                 let (not_in_file, warnings) = (proposal.not_in_file(), proposal.warnings.clone());
                 let is_new = proposal.is_new;
@@ -92,7 +93,7 @@ impl Service {
                     answer(wish, Ok(said));
                     return Ok(());
                 }
-                self.apply(AfterReload { proposal, tokens, tls, said, wish, span })
+                self.apply(AfterReload { proposal, tokens, edge, said, wish, span })
             }
             Err(why) => {
                 if !dry_run {
@@ -105,24 +106,24 @@ impl Service {
         }
     }
 
-    /// Certificates whose files have changed. Nothing else of the configuration is looked at.
-    pub(super) fn renew_certificates(&mut self) -> Result<(), Failure> {
+    /// Certificates and the like whose files have changed. Nothing else of the configuration is looked at.
+    pub(super) fn renew_files(&mut self) -> Result<(), Failure> {
         if self.reconfiguring.is_some() || !self.ready.load(Ordering::Acquire) {
             return Ok(());
         }
-        let Some(Ok(tls)) = self.certificates.look(&self.config) else { return Ok(()) };
+        let Some(Ok(edge)) = self.edge.look(&self.config) else { return Ok(()) };
         let Ok(mut proposal) = self.reload.propose_running() else { return Ok(()) };
         let tokens = tokens(&self.config)?;
-        proposal.change.applied = certificates::changed(&self.config, &self.certificates.in_force, &tls);
+        proposal.change.applied = edge::changed(&self.config, &self.edge.in_force, &edge);
         let span = self.tracer.span("reload", None);
         let (not_in_file, warnings, applied) = (proposal.not_in_file(), Vec::new(), proposal.change.applied.clone());
         let said =
             Reloaded { dry_run: false, applied, needs_restart: Vec::new(), not_in_file, warnings, is_new: false };
-        self.apply(AfterReload { proposal, tokens, tls, said, wish: None, span })
+        self.apply(AfterReload { proposal, tokens, edge, said, wish: None, span })
     }
 
-    /// What is wanted, checked; the tokens and the certificates that the configuration names.
-    fn propose(&self, wanted: Wanted) -> Result<(Proposal, Option<Arc<Tokens>>, ByListener), ReloadRefused> {
+    /// What is wanted, checked; the tokens, and what the files hold that the configuration names.
+    fn propose(&self, wanted: Wanted) -> Result<(Proposal, Option<Arc<Tokens>>, Edge), ReloadRefused> {
         if !self.ready.load(Ordering::Acquire) {
             return Err(ReloadRefused::NotNow("the service is still starting".to_owned()));
         }
@@ -135,8 +136,8 @@ impl Service {
         };
         let tokens = tokens(&proposal.change.config).map_err(|why| ReloadRefused::Mistakes(vec![why]))?;
         let config = &proposal.change.config;
-        let tls = certificates::load_again(config).map_err(ReloadRefused::Mistakes)?;
-        let changed = certificates::changed(config, &self.certificates.in_force, &tls);
+        let edge = edge::load_again(config).map_err(ReloadRefused::Mistakes)?;
+        let changed = edge::changed(config, &self.edge.in_force, &edge);
         // A listener whose settings have changed is named already.
         let is_named = |what: &str| {
             let listener = what.split(" (").next().unwrap_or_default();
@@ -144,7 +145,7 @@ impl Service {
         };
         let more: Vec<String> = changed.into_iter().filter(|what| !is_named(what)).collect();
         proposal.change.applied.extend(more);
-        Ok((proposal, tokens, tls))
+        Ok((proposal, tokens, edge))
     }
 
     /// All that can fail is done before the shards hear of it.
@@ -157,7 +158,7 @@ impl Service {
             Ok(None)
         } else {
             let dead_letters = |config: &_| self.dead_letters.of(config);
-            Reconfiguring::new(&self.config, &proposal.change, after.tls.clone(), dead_letters).map(Some)
+            Reconfiguring::new(&self.config, &proposal.change, after.edge.clone(), dead_letters).map(Some)
         };
         let begun = begun.map_err(|why| ReloadRefused::Mistakes(vec![why]));
         match begun.and_then(|begun| proposal.write().map(|()| begun)) {
@@ -188,7 +189,7 @@ impl Service {
     pub(super) fn reconfigured(&mut self) -> Result<(), Failure> {
         let Some(done) = self.reconfiguring.take_if(Reconfiguring::is_last) else { return Ok(()) };
         self.config = done.config;
-        self.certificates.replace(done.tls);
+        self.edge.replace(done.edge);
         self.shown.show(done.boards, Arc::new(overview::of(&self.config)));
         for addr in done.listening {
             self.journal.say(Said::now(Kind::Listening).with(Field::Listener, addr.to_string()));

@@ -98,7 +98,7 @@ impl Storm {
             sasl: channel().0,
             journal: Arc::default(),
             notices: channel().0,
-            tls: Vec::new(),
+            edge: Default::default(),
             dead_letters: posts.into_iter().map(|post| (draw.dead == Dead::File).then_some(post)).collect(),
             rules: &forebay::rules::KEPT,
         };

@@ -1,0 +1,116 @@
+//! What the listeners' files hold: read at the start, with a reload, and when the files have changed.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::Config;
+use crate::secure::{Expiry, Server};
+use crate::shard::edge::Edge;
+
+use super::certificates::{Expiries, expiries, warn};
+
+/// When to look at the files again.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// Reads all of them.
+///
+/// # Errors
+/// Everything that is wrong with any.
+pub(super) fn load(config: &Config) -> Result<Edge, Vec<String>> {
+    let mut problems = Vec::new();
+    let mut load = |listener: &crate::config::Listener| {
+        let settings = listener.tls.as_ref().filter(|_| !listener.is_removed)?;
+        let named = |problem| format!("listener {}: {problem}", listener.bind);
+        let loaded = Server::load(settings).map_err(|all| problems.extend(all.into_iter().map(named)));
+        loaded.ok().map(Arc::new)
+    };
+    let loaded = Edge { tls: config.listeners.iter().map(&mut load).collect() };
+    if problems.is_empty() { Ok(loaded) } else { Err(problems) }
+}
+
+/// The same for a service that runs: a certificate whose time is over is a mistake then, where there was a better one.
+pub(super) fn load_again(config: &Config) -> Result<Edge, Vec<String>> {
+    let loaded = load(config)?;
+    let expired = |expiry: &&Expiry| !expiry.is_of_ca && expiry.left() <= 0;
+    let said = |expiry: &Expiry| format!("{}: a certificate in it has expired", expiry.file.display());
+    let problems: Vec<_> = expiries(&loaded).filter(expired).map(said).collect();
+    if problems.is_empty() { Ok(loaded) } else { Err(problems) }
+}
+
+/// The listeners whose files have changed, in the words of a reload.
+pub(super) fn changed(config: &Config, running: &Edge, loaded: &Edge) -> Vec<String> {
+    let pairs = config.listeners.iter().zip(&loaded.tls).enumerate();
+    let changed = pairs.filter_map(|(place, (listener, new))| {
+        let (old, new) = (running.tls.get(place)?.as_ref()?, new.as_ref()?);
+        (!old.is_same(new)).then(|| format!("listener {} (changed: certificates)", listener.bind))
+    });
+    changed.collect()
+}
+
+/// What is in force, and when its files are to be looked at.
+pub(super) struct EdgeFiles {
+    pub(super) in_force: Edge,
+    pub(super) expiries: Arc<Expiries>,
+    looked_at: Instant,
+    /// What the files held when they were last looked at and had changed: taken if it is still so, as somebody may be
+    /// writing them.
+    seen: Option<Result<Edge, Vec<String>>>,
+}
+
+impl EdgeFiles {
+    pub(super) fn new(in_force: Edge) -> Self {
+        let expiries = Arc::new(Expiries::default());
+        expiries.show(&in_force);
+        warn(&in_force);
+        Self { in_force, expiries, looked_at: Instant::now(), seen: None }
+    }
+
+    /// Others are in force from now on.
+    pub(super) fn replace(&mut self, with: Edge) {
+        self.expiries.show(&with);
+        (self.in_force, self.seen) = (with, None);
+    }
+
+    /// What the files hold, if that is something else than is in force, and the same as one look before.
+    pub(super) fn look(&mut self, config: &Config) -> Option<Result<Edge, Vec<String>>> {
+        const AGAIN_AFTER: Duration = Duration::from_secs(2);
+        let wait = if self.seen.is_some() { AGAIN_AFTER } else { LOOK_EVERY };
+        if self.looked_at.elapsed() < wait || self.in_force.is_empty() {
+            return None;
+        }
+        self.looked_at = Instant::now();
+        let found = load_again(config);
+        let has_changed = |found: &Edge| !changed(config, &self.in_force, found).is_empty();
+        let is_same = match (&self.seen, &found) {
+            (_, Ok(found)) if !has_changed(found) => {
+                self.seen = None;
+                return None;
+            }
+            (Some(Ok(seen)), Ok(found)) => changed(config, seen, found).is_empty(),
+            (Some(Err(seen)), Err(found)) => {
+                // Said once.
+                if seen == found {
+                    return None;
+                }
+                false
+            }
+            _ => false,
+        };
+        if is_same {
+            self.seen = None;
+            return Some(found);
+        }
+        if let Err(problems) = &found {
+            for problem in problems {
+                tracing::error!("the certificates have changed and cannot be used; the old ones stay: {problem}");
+            }
+        }
+        self.seen = Some(found);
+        None
+    }
+
+    /// How long the next look can wait.
+    pub(super) fn next_look(&self) -> Duration {
+        if self.seen.is_some() { Duration::from_secs(2) } else { LOOK_EVERY }
+    }
+}

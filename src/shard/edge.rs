@@ -1,0 +1,28 @@
+//! What listeners need beside the configuration: what its files hold. Read before a shard gets it, shared by all of them, and
+//! replaced as a whole.
+
+use std::sync::Arc;
+
+use crate::runtime::seam::ListenerId;
+use crate::secure::Server;
+
+/// See the module. Lists are in the order of the configuration's listeners.
+#[derive(Clone, Debug, Default)]
+pub struct Edge {
+    /// TLS of each listener that has it.
+    pub tls: Vec<Option<Arc<Server>>>,
+}
+
+impl Edge {
+    /// Whether there are no files.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tls.iter().all(Option::is_none)
+    }
+
+    /// TLS of a listener, if it has it.
+    #[must_use]
+    pub fn tls(&self, listener: ListenerId) -> Option<&Arc<Server>> {
+        self.tls.get(usize::from(listener.0))?.as_ref()
+    }
+}
