@@ -23,6 +23,8 @@ fn main() -> ExitCode {
         Command::Events(options) => answer(cli::ask::events(&options)),
         Command::Health(from) => answer(cli::ask::health(&from)),
         Command::Reload(options) => answer(cli::ask::reload(&options)),
+        Command::Passwd(options) => answer(cli::passwd::passwd(&options)),
+        Command::Access(options) => answer(cli::access::access(&options)),
         Command::Token(options) => answer(cli::token::token(&options)),
         Command::Spool(SpoolCommand::Inspect(options)) => report(cli::spool::inspect(&options)),
         Command::Spool(SpoolCommand::Discard(options)) => report(cli::spool::discard(&options)),

@@ -211,6 +211,7 @@ impl World {
             journal: Arc::default(),
             notices: tell,
             edge: Default::default(),
+            verifiers: None,
             dead_letters: files.collect(),
             rules: self.rules,
         };
@@ -453,7 +454,7 @@ impl World {
             }
         }
         for (to, letter) in mail {
-            if let Mail::HandOver(detached) = &letter {
+            if let Mail::HandOver(detached, _) = &letter {
                 let socket =
                     self.process.as_ref().and_then(|p| p.moving.borrow().get(&detached.fd.as_raw_fd()).copied());
                 if let Some(entry) = socket.and_then(|socket| self.sockets.get_mut(&socket)) {

@@ -102,6 +102,10 @@ pub enum Command {
     Reload(ReloadArgs),
     /// Create a token for the admin API: prints it, and the line for `control.tokens_file`
     Token(TokenArgs),
+    /// Add a user to a password file, or change or delete one
+    Passwd(PasswdArgs),
+    /// Show whether a client may publish or subscribe to a topic, and which rule says so
+    Access(AccessArgs),
     /// Inspect or empty the spool of a service that is not running
     #[command(subcommand)]
     Spool(SpoolCommand),
@@ -193,6 +197,54 @@ pub struct ReloadArgs {
     /// Only show what would change
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Options of `forebay passwd`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct PasswdArgs {
+    /// Password file; made if it does not exist
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// User name
+    #[arg(value_name = "USER")]
+    pub user: String,
+
+    /// Choose a random password and print it: for devices, its hash is quick to check
+    #[arg(long, conflicts_with = "delete")]
+    pub generate: bool,
+
+    /// Delete the user
+    #[arg(long)]
+    pub delete: bool,
+}
+
+/// Options of `forebay access`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct AccessArgs {
+    /// Where the configuration comes from.
+    #[command(flatten)]
+    pub from: FromArgs,
+
+    /// NAME of the [auth.NAME]; may be left out if there is only one
+    #[arg(long, value_name = "NAME")]
+    pub auth: Option<String>,
+
+    /// User name; without it the client is anonymous
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+
+    /// Client ID
+    #[arg(long, value_name = "ID", default_value = "")]
+    pub client: String,
+
+    /// What it wants to do
+    #[arg(value_name = "ACTION", value_parser = ["publish", "subscribe"])]
+    pub action: String,
+
+    /// Topic, or topic filter for subscribe
+    #[arg(value_name = "TOPIC", value_parser = non_empty)]
+    pub topic: String,
 }
 
 /// Options of `forebay token`.

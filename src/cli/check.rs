@@ -87,6 +87,7 @@ pub fn run(args: &CheckArgs) -> Checked {
         }
         of_files(&config, &mut lines);
         super::certificates::check(&config, &mut lines);
+        super::edge::check_auth(&config, &mut lines);
         check_spool::of_spool(&config, &mut lines);
         of_addresses(&config, &mut lines);
     }

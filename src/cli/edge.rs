@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::Config;
+use crate::auth::Policy;
+use crate::config::{Config, Listener};
 use crate::secure::{Expiry, Server};
 use crate::shard::edge::Edge;
 
 use super::certificates::{Expiries, expiries, warn};
+use super::check::{Line, Verdict};
 
 /// When to look at the files again.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -18,13 +20,26 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Everything that is wrong with any.
 pub(super) fn load(config: &Config) -> Result<Edge, Vec<String>> {
     let mut problems = Vec::new();
-    let mut load = |listener: &crate::config::Listener| {
+    let mut load = |listener: &Listener| {
         let settings = listener.tls.as_ref().filter(|_| !listener.is_removed)?;
         let named = |problem| format!("listener {}: {problem}", listener.bind);
         let loaded = Server::load(settings).map_err(|all| problems.extend(all.into_iter().map(named)));
         loaded.ok().map(Arc::new)
     };
-    let loaded = Edge { tls: config.listeners.iter().map(&mut load).collect() };
+    let tls = config.listeners.iter().map(&mut load).collect();
+    let mut policies: Vec<Arc<Policy>> = Vec::new();
+    for settings in config.auth.iter().filter(|auth| is_used(config, auth)) {
+        let named = |problem| format!("auth.{}: {problem}", settings.name);
+        match Policy::load(settings) {
+            Ok(policy) => policies.push(Arc::new(policy)),
+            Err(all) => problems.extend(all.into_iter().map(named)),
+        }
+    }
+    let policy = |listener: &Listener| {
+        let name = listener.auth.as_deref().filter(|_| !listener.is_removed)?;
+        policies.iter().find(|policy| policy.name() == name).cloned()
+    };
+    let loaded = Edge { tls, auth: config.listeners.iter().map(policy).collect() };
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }
 
@@ -40,11 +55,42 @@ pub(super) fn load_again(config: &Config) -> Result<Edge, Vec<String>> {
 /// The listeners whose files have changed, in the words of a reload.
 pub(super) fn changed(config: &Config, running: &Edge, loaded: &Edge) -> Vec<String> {
     let pairs = config.listeners.iter().zip(&loaded.tls).enumerate();
-    let changed = pairs.filter_map(|(place, (listener, new))| {
+    let certificates = pairs.filter_map(|(place, (listener, new))| {
         let (old, new) = (running.tls.get(place)?.as_ref()?, new.as_ref()?);
         (!old.is_same(new)).then(|| format!("listener {} (changed: certificates)", listener.bind))
     });
-    changed.collect()
+    let policies = config.auth.iter().filter_map(|auth| {
+        let (old, new) = (running.policy(&auth.name)?, loaded.policy(&auth.name)?);
+        (!old.is_same(new)).then(|| format!("auth {} (changed: files)", auth.name))
+    });
+    certificates.chain(policies).collect()
+}
+
+/// Whether a listener uses it.
+fn is_used(config: &Config, auth: &crate::auth::Settings) -> bool {
+    config.listeners.iter().any(|listener| !listener.is_removed && listener.auth.as_deref() == Some(&auth.name))
+}
+
+/// Whether the files are usable, for `forebay check`.
+pub(super) fn check_auth(config: &Config, lines: &mut Vec<Line>) {
+    for settings in config.auth.iter().filter(|auth| is_used(config, auth)) {
+        let mut push = |verdict, text| lines.push(Line { verdict, about: format!("auth {}", settings.name), text });
+        match Policy::load(settings) {
+            Err(problems) => problems.into_iter().for_each(|problem| push(Verdict::Problem, problem)),
+            Ok(policy) => {
+                if let (Some(users), Some(file)) = (policy.users(), &settings.password_file) {
+                    let (count, file) = (users.len(), file.display());
+                    let verdict = if users.is_empty() { Verdict::Warning } else { Verdict::Ok };
+                    push(verdict, format!("{file}: {count} {}", if count == 1 { "user" } else { "users" }));
+                }
+                if let (Some(acl), Some(file)) = (policy.acl(), &settings.acl_file) {
+                    let (count, file) = (acl.len(), file.display());
+                    let verdict = if count == 0 { Verdict::Warning } else { Verdict::Ok };
+                    push(verdict, format!("{file}: {count} {}", if count == 1 { "rule" } else { "rules" }));
+                }
+            }
+        }
+    }
 }
 
 /// What is in force, and when its files are to be looked at.
@@ -102,7 +148,9 @@ impl EdgeFiles {
         }
         if let Err(problems) = &found {
             for problem in problems {
-                tracing::error!("the certificates have changed and cannot be used; the old ones stay: {problem}");
+                tracing::error!(
+                    "files have changed and cannot be used; what they held before stays in force: {problem}"
+                );
             }
         }
         self.seen = Some(found);

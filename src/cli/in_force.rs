@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::auth::{ClientIds, Method, Takeover};
 use crate::config::{
     Acknowledge, ApiAccess, Append, Buffer, Compression, Config, LogFormat, Partitioner, Sink, Transport, ValueFormat,
     WhenFull, environment,
@@ -32,6 +33,7 @@ pub(super) fn of(config: &Config) -> Value {
     all.insert("telemetry".into(), config.telemetry.as_ref().map_or(Value::Null, telemetry));
     all.insert("mqtt".into(), mqtt(config));
     all.insert("listener".into(), config.listeners.iter().filter(|of| !of.is_removed).map(listener).collect());
+    all.insert("auth".into(), config.auth.iter().map(|of| (of.name.clone(), auth(of))).collect());
     let clusters = config
         .clusters
         .iter()
@@ -70,6 +72,7 @@ fn service(config: &Config) -> Value {
         "data_dir": service.data_dir.display().to_string(),
         "data_dir_id": service.data_dir_id.map(|id| id.to_string()),
         "drain_grace": time(service.drain_grace),
+        "verifiers": service.verifiers,
     })
 }
 
@@ -114,9 +117,33 @@ fn listener(of: &crate::config::Listener) -> Value {
             Transport::Tls => "tls",
         },
         "tls": of.tls.as_ref().map(tls),
+        "auth": of.auth,
+        "open": of.is_open,
         "proxy_protocol": proxy_protocol,
         "answer_timeout": time(of.answer_timeout),
         "receipts": of.receipts,
+    })
+}
+
+fn auth(of: &crate::auth::Settings) -> Value {
+    let chain = of.chain.iter().map(|method| match method {
+        Method::Password => "password",
+        Method::Anonymous => "anonymous",
+    });
+    json!({
+        "chain": chain.collect::<Vec<_>>(),
+        "password_file": of.password_file,
+        "acl_file": of.acl_file,
+        "client_id": match of.client_ids {
+            ClientIds::Any => "any",
+            ClientIds::Identity => "identity",
+            ClientIds::Prefix => "prefix",
+        },
+        "foreign_takeover": match of.foreign_takeover {
+            Takeover::Replace => "replace",
+            Takeover::Refuse => "refuse",
+        },
+        "denied_3x": if of.is_denial_acknowledged { "acknowledge" } else { "close" },
     })
 }
 
@@ -298,7 +325,7 @@ mod tests {
         for line in example.lines() {
             let line = line.trim_start_matches('#').trim();
             if let Some(header) = line.strip_prefix('[').filter(|rest| rest.ends_with(']')) {
-                section = header.trim_matches(['[', ']']).replace(".main", "");
+                section = header.trim_matches(['[', ']']).replace(".main", "").replace(".devices", "");
             } else if let Some((key, _)) = line.split_once(" = ")
                 && key.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
             {
@@ -320,6 +347,10 @@ mod tests {
                     let file = "[[listener]]\nbind = '127.0.0.1:1'\ntransport = 'tls'\n[listener.tls]\ncert_file = 'c'\nkey_file = 'k'\n\
                         alpn = 'a'\nclient_ca_file = 'a'\ncrl_file = 'c'";
                     &of(&crate::config::parse(file, "t").expect("good"))["listener"][0]["tls"]
+                }
+                "auth" => {
+                    let file = "[auth.a]\nchain = 'anonymous'";
+                    &of(&crate::config::parse(file, "t").expect("good"))["auth"]["a"]
                 }
                 "kafka.sasl" => &sasl(&login()),
                 // Not there by default, or shown where the cluster is.

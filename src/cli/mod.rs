@@ -1,6 +1,7 @@
 //! The command line: arguments, exit codes, and each command in a file of its own.
 
 mod accept_numbers;
+pub mod access;
 mod admin;
 pub mod args;
 pub mod ask;
@@ -18,6 +19,7 @@ mod log_numbers;
 pub mod man;
 mod observer;
 mod overview;
+pub mod passwd;
 mod reconfigure;
 #[cfg(test)]
 mod reference;

@@ -43,6 +43,7 @@ impl Reconfiguring {
         config.log.level = change.config.log.level;
         config.control.access.clone_from(&change.config.control.access);
         config.mqtt = change.config.mqtt;
+        config.auth.clone_from(&change.config.auth);
         if let (Some(spool), Some(wanted)) = (&mut config.spool, change.config.spool) {
             // Its sizes are those of this start.
             let changed = Spool { share: wanted.share, when_full: wanted.when_full, ..*spool };

@@ -23,6 +23,7 @@ use crate::metrics::samples::Samples;
 use crate::rules::{KEPT, Rules};
 use crate::runtime::{self, Post, ShardThread};
 use crate::service::signals::Signal;
+use crate::service::verifier::Verifiers;
 use crate::service::{log, notify, resolver, sasl, signals};
 use crate::shard::mail::{Mail, Notice};
 use crate::shard::{Core, Surroundings};
@@ -173,10 +174,14 @@ impl Service {
         let journal = Arc::new(Journal::default());
         prepared.said.drain(..).for_each(|said| journal.say(said));
         let mut dead_letters = DeadLetterFiles::new(post.clone());
+        let threads =
+            if config.service.verifiers == 0 { config.service.shards.div_ceil(4) } else { config.service.verifiers };
+        let verifiers = Verifiers::start(threads).map_err(|e| format!("threads for passwords: {e}"))?;
         let around = Surroundings {
             config: Arc::clone(&config),
             post: post.clone(),
             resolver: resolver::start().map_err(|e| format!("resolver: {e}"))?,
+            verifiers: Some(verifiers),
             sasl: sasl::start().map_err(|e| format!("thread for SASL: {e}"))?,
             journal: Arc::clone(&journal),
             notices: notices(tell.clone()),

@@ -30,6 +30,7 @@ impl Change {
         change.service(wanted);
         change.mqtt(wanted);
         change.listeners(wanted);
+        change.auth(wanted);
         change.clusters(wanted);
         change.sinks(wanted);
         change
@@ -49,7 +50,15 @@ impl Change {
                 })*
             };
         }
-        waiting!(service.shards, service.data_dir, service.pin, control.bind, control.access, log.format);
+        waiting!(
+            service.shards,
+            service.data_dir,
+            service.pin,
+            service.verifiers,
+            control.bind,
+            control.access,
+            log.format
+        );
         if wanted.service.data_dir_id.is_some() && self.config.service.data_dir_id != wanted.service.data_dir_id {
             self.waiting.push("service.data_dir_id".to_owned());
         }
@@ -120,6 +129,20 @@ impl Change {
         }
     }
 
+    /// Known by name. They hold from the next CONNECT on, their files at once.
+    fn auth(&mut self, wanted: &Config) {
+        for auth in wanted.auth.iter().filter(|auth| !self.config.auth.contains(auth)) {
+            let is_known = self.config.auth.iter().any(|known| known.name == auth.name);
+            self.applied.push(format!("auth {} ({})", auth.name, if is_known { "changed" } else { "added" }));
+        }
+        for known in &self.config.auth {
+            if !wanted.auth.iter().any(|auth| auth.name == known.name) {
+                self.applied.push(format!("auth {} (removed)", known.name));
+            }
+        }
+        self.config.auth.clone_from(&wanted.auth);
+    }
+
     /// Known by their addresses; of several with port 0, the first is the first.
     fn listeners(&mut self, wanted: &Config) {
         let mut wanted: Vec<Option<&Listener>> = wanted.listeners.iter().map(Some).collect();
@@ -139,7 +162,7 @@ impl Change {
                     })*
                 };
             }
-            keys!(transport, tls, proxy_protocol, answer_timeout, receipts);
+            keys!(transport, tls, auth, proxy_protocol, answer_timeout, receipts);
             if known.is_removed {
                 self.applied.push(format!("listener {} (added)", known.bind));
             } else if !changed.is_empty() {

@@ -3,11 +3,9 @@
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use toml::de::DeValue;
-
-use super::keys::{self, Section};
+use super::keys::Section;
 use super::problem::Fault;
-use super::reader::{Source, Spot, Table, in_file_order};
+use super::reader::{Source, Spot, Table};
 use super::resolve::Document;
 use super::resolved::Cluster;
 use super::{EMBEDDED, Overrides, sasl, values};
@@ -52,7 +50,7 @@ pub(super) fn resolve(
     embedded: Option<EmbeddedCluster>,
 ) -> (Vec<Cluster>, Vec<Target>) {
     let mut clusters = Vec::new();
-    for table in cluster_tables(document) {
+    for table in document.named_tables(Section::Kafka, cluster_name) {
         clusters.push((cluster(&table, overrides, shards), table.spot("buffer_bytes")));
     }
     if let Some(brokers) = &overrides.kafka {
@@ -85,38 +83,6 @@ fn reachable(mut bind: SocketAddr) -> SocketAddr {
 
 fn buffer_bytes_default(shards: usize) -> u64 {
     BUFFER_BYTES_DEFAULT.max(BUFFER_BYTES_SHARD * shards as u64)
-}
-
-/// The tables `[kafka.NAME]`, in the order of the file.
-fn cluster_tables<'a>(document: &Document<'a>) -> Vec<Table<'a>> {
-    let Some(value) = document.named(Section::Kafka) else { return Vec::new() };
-    let hint = "give the cluster a name, as in [kafka.main]";
-    let DeValue::Table(table) = value.get_ref() else {
-        let fault = values::wrong_type("a table", value.get_ref()).hint(hint);
-        document.source.report(&document.spot(Section::Kafka), fault);
-        return Vec::new();
-    };
-    if table.is_empty() {
-        document.source.report(&document.spot(Section::Kafka), Fault::new("has no cluster").hint(hint));
-    }
-    let mut tables = Vec::new();
-    for (key, value) in in_file_order(table) {
-        let name = key.get_ref().as_ref();
-        let spot = Spot { path: format!("kafka.{name}"), span: value.span() };
-        match value.get_ref() {
-            DeValue::Table(entries) => {
-                if let Err(fault) = cluster_name(name) {
-                    document.source.report(&spot, fault);
-                }
-                tables.push(Table::new(document.source, Section::Kafka, entries, spot));
-            }
-            _ if keys::of(Section::Kafka).any(|known| known.name == name) => {
-                document.source.report(&spot, Fault::new("is outside of a cluster").hint(hint));
-            }
-            other => document.source.report(&spot, values::wrong_type("a table", other).hint(hint)),
-        }
-    }
-    tables
 }
 
 fn cluster_name(name: &str) -> Result<(), Fault> {

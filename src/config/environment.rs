@@ -75,17 +75,21 @@ fn is_of_a_section(name: &str) -> bool {
 enum Home {
     Table,
     Item(usize),
-    Cluster(String),
-    /// A table in a cluster's, and its key there.
-    InCluster(String, &'static str),
+    /// One of several with names.
+    Named(String),
+    /// A table in such a one, and its key there.
+    InNamed(String, &'static str),
 }
 
 /// Puts the variables into the tree, and notes in `source` where each stands and what is wrong with its name.
 pub(super) fn merge<'a>(root: &mut DeTable<'a>, variables: &'a [Variable], source: &mut Source<'_>) {
-    let clusters = clusters(root);
+    let known = Section::ALL.map(|section| (section, names(root, section)));
+    let names = |section: Section| {
+        known.iter().find(|(of, _)| *of == section).map_or(&[] as &[String], |(_, names)| names.as_slice())
+    };
     let mut found = Vec::new();
     for (name, value) in variables {
-        match (find(name, &clusters), value) {
+        match (find(name, names), value) {
             (Err(fault), _) if is_of_a_section(name) => source.report_variable(name, fault),
             // Many environments name an image's version or a chart's release like this.
             (Err(_), _) => source.warn_variable(name, Fault::new("has no effect: it is not a setting of Forebay")),
@@ -118,14 +122,14 @@ fn path(key: &Key, home: &Home) -> String {
         Home::Item(at) if key.section == Section::ListenerTls => format!("listener[{at}].tls.{}", key.name),
         Home::Table => format!("{section}.{}", key.name),
         Home::Item(at) => format!("{section}[{at}].{}", key.name),
-        Home::Cluster(name) => format!("{section}.{name}.{}", key.name),
-        Home::InCluster(name, part) => format!("{}.{name}.{part}.{}", Section::Kafka.name(), key.name),
+        Home::Named(name) => format!("{section}.{name}.{}", key.name),
+        Home::InNamed(name, part) => format!("{}.{name}.{part}.{}", Section::Kafka.name(), key.name),
     }
 }
 
-/// Names of the file's clusters.
-fn clusters(root: &DeTable<'_>) -> Vec<String> {
-    match root.get(Section::Kafka.name()).map(Spanned::get_ref) {
+/// Names of the file's clusters, or of its other tables with names.
+fn names(root: &DeTable<'_>, section: Section) -> Vec<String> {
+    match root.get(section.name()).map(Spanned::get_ref).filter(|_| section.example_name().is_some()) {
         Some(DeValue::Table(table)) => table.keys().map(|key| key.get_ref().to_string()).collect(),
         _ => Vec::new(),
     }
@@ -136,13 +140,13 @@ fn upper(name: &str) -> String {
 }
 
 /// The key that a variable stands for.
-fn find(name: &str, clusters: &[String]) -> Result<(Home, &'static Key), Fault> {
+fn find<'n>(name: &str, names: impl Fn(Section) -> &'n [String]) -> Result<(Home, &'static Key), Fault> {
     let rest = name.strip_prefix(PREFIX).unwrap_or(name);
     let section = Section::ALL.into_iter().filter(|section| section.parent().is_none()).find_map(|section| {
         let rest = rest.strip_prefix(&upper(section.name()))?.strip_prefix('_')?;
         Some((section, rest))
     });
-    let unknown = || Err(unknown(rest, clusters));
+    let unknown = || Err(unknown(rest, &names));
     let Some((section, rest)) = section else { return unknown() };
     let is_it = |key: &&'static Key, word: &str| upper(key.name) == word;
     let of_part = |word: &str| {
@@ -156,7 +160,7 @@ fn find(name: &str, clusters: &[String]) -> Result<(Home, &'static Key), Fault> 
             let Some((at, key)) = parts else { return unknown() };
             Ok((Home::Item(at), key))
         }
-        Section::Kafka => {
+        Section::Kafka | Section::Auth => {
             // `sasl_username` is `username` in `[kafka.NAME.sasl]`.
             let in_name = |key: &Key| key.section.parent().map_or(String::new(), |(_, part)| format!("{part}_"));
             let whole = |key: &Key| upper(&format!("{}{}", in_name(key), key.name));
@@ -166,16 +170,16 @@ fn find(name: &str, clusters: &[String]) -> Result<(Home, &'static Key), Fault> 
             let fits = |key: &&Key| rest.strip_suffix(&whole(key)).is_some_and(|name| name.ends_with('_'));
             let Some(key) = all.filter(fits).max_by_key(|key| whole(key).len()) else { return unknown() };
             let name = &rest[..rest.len() - whole(key).len() - 1];
-            let alike: Vec<_> = clusters.iter().filter(|known| upper(known) == name).collect();
+            let alike: Vec<_> = names(section).iter().filter(|known| upper(known) == name).collect();
             let home = |name: String| match key.section.parent() {
-                Some((_, part)) => Home::InCluster(name, part),
-                None => Home::Cluster(name),
+                Some((_, part)) => Home::InNamed(name, part),
+                None => Home::Named(name),
             };
             match alike[..] {
                 [] if name.is_empty() => unknown(),
                 [] => Ok((home(name.to_lowercase()), key)),
                 [only] => Ok((home(only.clone()), key)),
-                [one, other, ..] => Err(Fault::new(format!("could mean kafka.{one} or kafka.{other}"))
+                [one, other, ..] => Err(Fault::new(format!("could mean {0}.{one} or {0}.{other}", section.name()))
                     .hint("set it in the file, or rename one of them")),
             }
         }
@@ -184,7 +188,7 @@ fn find(name: &str, clusters: &[String]) -> Result<(Home, &'static Key), Fault> 
 }
 
 /// What to say of a variable that stands for nothing. `rest`: its name behind the prefix.
-fn unknown(rest: &str, clusters: &[String]) -> Fault {
+fn unknown<'n>(rest: &str, names: &impl Fn(Section) -> &'n [String]) -> Fault {
     let lower = rest.to_lowercase();
     for (later, advice) in LATER {
         let (section, key) = later.split_once('.').unwrap_or((later, ""));
@@ -198,17 +202,18 @@ fn unknown(rest: &str, clusters: &[String]) -> Fault {
     for key in keys::KEYS {
         let (section, name) = (key.section.name(), key.name);
         match key.section {
-            Section::KafkaSasl => {
-                let names: Vec<_> = if clusters.is_empty() { vec!["main".to_owned()] } else { clusters.to_vec() };
-                known.extend(names.iter().map(|c| format!("kafka_{}_sasl_{name}", upper(c).to_lowercase())));
-            }
             Section::Listener | Section::Sink => known.push(format!("{section}_{number}_{name}")),
             Section::ListenerTls => known.push(format!("listener_{number}_tls_{name}")),
-            Section::Kafka if clusters.is_empty() => known.push(format!("{section}_main_{name}")),
-            Section::Kafka => {
-                known.extend(clusters.iter().map(|c| format!("{section}_{}_{name}", upper(c).to_lowercase())))
-            }
-            _ => known.push(format!("{section}_{name}")),
+            of => match of.root().example_name() {
+                Some(example) => {
+                    let part = of.parent().map_or(String::new(), |(_, part)| format!("{part}_"));
+                    let root = of.root();
+                    let in_file = names(root).iter().map(|name| upper(name).to_lowercase());
+                    let or_example = names(root).is_empty().then(|| example.to_owned());
+                    known.extend(in_file.chain(or_example).map(|of| format!("{}_{of}_{part}{name}", root.name())));
+                }
+                None => known.push(format!("{section}_{name}")),
+            },
         }
     }
     match nearest(&lower, known.iter().map(String::as_str)) {
@@ -303,8 +308,8 @@ fn table<'t, 'a>(
             }
             list.get_mut(*at).map(Spanned::get_mut)
         }
-        (Home::Cluster(name), Some(DeValue::Table(clusters))) => inner(clusters, name, span),
-        (Home::InCluster(name, part), Some(DeValue::Table(clusters))) => match inner(clusters, name, span) {
+        (Home::Named(name), Some(DeValue::Table(clusters))) => inner(clusters, name, span),
+        (Home::InNamed(name, part), Some(DeValue::Table(clusters))) => match inner(clusters, name, span) {
             Some(DeValue::Table(cluster)) => inner(cluster, part, span),
             _ => None,
         },

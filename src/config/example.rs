@@ -8,7 +8,7 @@ use super::keys::{self, Absent, Key, Kind, Section};
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 /// Values to show for keys that have no default of their own.
-const SHOWN: [(&str, &str); 33] = [
+const SHOWN: [(&str, &str); 37] = [
     ("control.tokens_file", "\"/etc/forebay/tokens\""),
     ("telemetry.otlp", "\"http://127.0.0.1:4318\""),
     ("telemetry.headers", "{ x-api-key = \"secret\" }"),
@@ -21,6 +21,10 @@ const SHOWN: [(&str, &str); 33] = [
     ("sink.compression", "\"zstd\""),
     ("sink.compression_level", "3"),
     ("listener.bind", "\"0.0.0.0:1883\""),
+    ("listener.auth", "\"devices\""),
+    ("auth.chain", "[\"password\"]"),
+    ("auth.password_file", "\"/etc/forebay/passwords\""),
+    ("auth.acl_file", "\"/etc/forebay/acl\""),
     ("listener.transport", "\"tls\""),
     ("listener.tls.cert_file", "\"/etc/forebay/server.pem\""),
     ("listener.tls.key_file", "\"/etc/forebay/server.key\""),
@@ -55,7 +59,8 @@ pub fn example() -> String {
     for section in Section::ALL {
         out.push('\n');
         comment(&mut out, section.meaning());
-        let _ = writeln!(out, "#{}", section.header().replace("NAME", "main"));
+        let _ =
+            writeln!(out, "#{}", section.header().replace("NAME", section.root().example_name().unwrap_or_default()));
         for key in keys::of(section) {
             out.push('\n');
             comment(&mut out, &format!("{} {}", key.meaning, takes(key)));

@@ -16,6 +16,7 @@ pub(super) enum Section {
     Mqtt,
     Listener,
     ListenerTls,
+    Auth,
     Kafka,
     KafkaSasl,
     Embedded,
@@ -24,7 +25,7 @@ pub(super) enum Section {
 }
 
 impl Section {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Service,
         Self::Control,
         Self::Log,
@@ -32,6 +33,7 @@ impl Section {
         Self::Mqtt,
         Self::Listener,
         Self::ListenerTls,
+        Self::Auth,
         Self::Kafka,
         Self::KafkaSasl,
         Self::Embedded,
@@ -49,6 +51,7 @@ impl Section {
             Self::Mqtt => "mqtt",
             Self::Listener => "listener",
             Self::ListenerTls => "listener.tls",
+            Self::Auth => "auth",
             Self::Kafka => "kafka",
             Self::KafkaSasl => "kafka.sasl",
             Self::Embedded => "embedded",
@@ -61,6 +64,7 @@ impl Section {
     pub(super) fn header(self) -> String {
         match self {
             Self::Listener | Self::Sink => format!("[[{}]]", self.name()),
+            Self::Auth => "[auth.NAME]".to_owned(),
             Self::Kafka => "[kafka.NAME]".to_owned(),
             Self::KafkaSasl => "[kafka.NAME.sasl]".to_owned(),
             _ => format!("[{}]", self.name()),
@@ -78,6 +82,20 @@ impl Section {
         }
     }
 
+    /// The section at the top of the file that contains it, or itself.
+    pub(super) fn root(self) -> Self {
+        self.parent().map_or(self, |(parent, _)| parent)
+    }
+
+    /// Whether there may be several, each a table with a name: and one to show.
+    pub(super) fn example_name(self) -> Option<&'static str> {
+        match self {
+            Self::Auth => Some("devices"),
+            Self::Kafka => Some("main"),
+            _ => None,
+        }
+    }
+
     /// What it is about, for the documents.
     pub(super) fn meaning(self) -> &'static str {
         match self {
@@ -91,6 +109,10 @@ impl Section {
             }
             Self::ListenerTls => {
                 "TLS of the `[[listener]]` above it, which needs `transport = \"tls\"`; all files are PEM. See [TLS.md](TLS.md)."
+            }
+            Self::Auth => {
+                "Who may connect to the listeners with `auth = \"NAME\"`, and what they may touch: see [AUTH.md](AUTH.md). Changed files are \
+                 taken within a minute, and with a reload; clients whose user was removed or has another password are disconnected then."
             }
             Self::Kafka => {
                 "A Kafka cluster; you choose NAME, and sinks refer to it. Without any, the embedded log takes its place."
@@ -262,6 +284,9 @@ const TRANSPORT: &[Word] = &[
     later("ws", "this version has no WebSocket: put a proxy in front"),
     later("wss", "this version has no WebSocket: put a proxy in front"),
 ];
+const CLIENT_ID: &[Word] = &[word("any"), word("identity"), word("prefix")];
+const FOREIGN_TAKEOVER: &[Word] = &[word("replace"), word("refuse")];
+const DENIED_3X: &[Word] = &[word("close"), word("acknowledge")];
 const MIN_VERSION: &[Word] = &[word("1.2"), word("1.3")];
 const CLIENT_CERTIFICATE: &[Word] = &[word("required"), word("optional")];
 const CRL_EXPIRED: &[Word] = &[word("use"), word("refuse")];
@@ -304,6 +329,9 @@ pub(super) const KEYS: &[Key] = keys! {
     Service.drain_grace: Duration { min: s(0), max: s(600) }, Is("\"10s\""),
         "How long a stop (SIGTERM) waits for Kafka to take the records that would otherwise be lost. Records that are left after this time \
          are reported.";
+
+    Service.verifiers: Integer { min: 0, max: 64 }, Is("0"),
+        "Number of threads that compare passwords with their hashes, which takes tens of milliseconds each. 0: one for every four shards.";
 
     Control.bind: AddressOrOff, Is("\"127.0.0.1:8080\""),
         "Address of `/healthz`, `/readyz`, `/metrics` and `/api/v1`; `\"off\"` disables them.";
@@ -356,6 +384,10 @@ pub(super) const KEYS: &[Key] = keys! {
         "Address that devices connect to. Port 0 picks a free port, which the log names.";
     Listener.transport: Word(TRANSPORT), Is("\"tcp\""),
         "Transport protocol. `\"tls\"` needs `[listener.tls]`.";
+    Listener.auth: Text, From("none: everyone may connect"),
+        "NAME of the `[auth.NAME]` that says who may connect, and what they may touch.";
+    Listener.open: Flag, Is("false"),
+        "Whether everyone may connect to an address that other machines can reach. Without it, such a listener needs `auth`.";
     Listener.proxy_protocol: Word(PROXY_PROTOCOL), Is("\"off\""),
         "Version of the PROXY protocol that the TCP proxy in front of this listener speaks. Its header must precede CONNECT, and its source \
          address is taken as the device's. `\"any\"`: either version. If it is on, only the proxy may be able to reach the port: see below.";
@@ -386,6 +418,20 @@ pub(super) const KEYS: &[Key] = keys! {
         "What to do with a CRL whose Next Update has passed. `\"use\"`: use it. `\"refuse\"`: refuse the certificates of its issuer.";
     ListenerTls.tickets: Flag, Is("true"),
         "Whether clients get a ticket to resume their TLS session with. The key of the tickets changes every 6 hours and with a restart.";
+
+    Auth.chain: TextList, Required,
+        "Methods, tried in this order: `\"password\"` admits users of `password_file`, `\"anonymous\"` clients with neither user name nor password.";
+    Auth.password_file: Text, From("none"),
+        "File of users, one line `user:hash` each, as `mosquitto_passwd` and `forebay passwd` write it.";
+    Auth.acl_file: Text, From("everything is granted"),
+        "Access control list, as mosquitto's `acl_file`. With it, only what it grants may be touched.";
+    Auth.client_id: Word(CLIENT_ID), Is("\"any\""),
+        "Client IDs that a user may connect with: `\"identity\"`: its user name; `\"prefix\"`: its user name, or that, `:` or `/`, and more.";
+    Auth.foreign_takeover: Word(FOREIGN_TAKEOVER), Is("\"replace\""),
+        "If a client ID already has a session of another user: `\"replace\"` ends that session, `\"refuse\"` refuses the new client.";
+    Auth.denied_3x: Word(DENIED_3X), Is("\"close\""),
+        "What an MQTT 3.x client gets for a QoS 1 or 2 publish that is denied, for which its protocol has no code: `\"close\"` closes the connection, \
+         `\"acknowledge\"` acknowledges and drops the message.";
 
     Kafka.bootstrap: TextList, Required,
         "Bootstrap brokers, `\"host:port\"`: a list, or one comma-separated string.";

@@ -5,6 +5,7 @@
 //! are found in one go, each with file, line, key and hint. Without a file the same walk runs over an empty one, so
 //! the defaults have one home. Variables of the environment are put into the tree before the walk ([`environment`]).
 
+mod auth;
 mod binds;
 mod change;
 mod clusters;
@@ -79,6 +80,8 @@ pub struct Overrides {
     pub pin: Option<bool>,
     /// `--listen`: all listeners; empty: as the file has them.
     pub listen: Vec<SocketAddr>,
+    /// `--open`: with `--listen`, everyone may connect to an address that other machines can reach.
+    pub open: bool,
     /// `--control`: `control.bind`; `Some(None)` is `off`.
     pub control: Option<Option<SocketAddr>>,
     /// `--kafka`: `bootstrap` of the only cluster; where there is none yet, one named `main` in the place of the

@@ -8,15 +8,15 @@ use toml::de::{DeTable, DeValue};
 
 use super::binds::Binds;
 use super::clusters::EmbeddedCluster;
-use super::keys::{LATER, Section};
+use super::keys::{self, LATER, Section};
 use super::problem::{Fault, Problems, did_you_mean};
-use super::reader::{Source, Spot, Table, belongs_to};
+use super::reader::{Source, Spot, Table, belongs_to, in_file_order};
 use super::resolved::{
     ApiAccess, Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Service, Transport,
 };
 use crate::listener::proxy::Expect;
 
-use super::{LISTENERS_MAX, Overrides, clusters, sinks, spool, telemetry, values, warnings};
+use super::{LISTENERS_MAX, Overrides, auth, clusters, sinks, spool, telemetry, values, warnings};
 
 /// Where devices connect when nothing else is said.
 pub(super) const LISTENER_DEFAULT: SocketAddr =
@@ -39,7 +39,9 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let log = log(&document.table(Section::Log), overrides);
     let telemetry = telemetry::resolve(&document.table(Section::Telemetry));
     let mqtt = mqtt(&document.table(Section::Mqtt));
-    let listeners = listeners(&document, overrides, &mut binds);
+    let auth = auth::resolve(&document);
+    let listeners = listeners(&document, overrides, &auth, &mut binds);
+    auth::warn_of_unused(&document, &auth, &listeners);
     let control = control(&document.table(Section::Control), overrides, &mut binds);
     let embedded = clusters::embedded_runs(&document, overrides)
         .then(|| embedded(&document.table(Section::Embedded), &service, overrides, &mut binds));
@@ -50,7 +52,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     binds.check(source);
     let warnings = Problems::default();
     let config =
-        Config { service, control, log, telemetry, mqtt, listeners, clusters, sinks, embedded, spool, warnings };
+        Config { service, control, log, telemetry, mqtt, listeners, auth, clusters, sinks, embedded, spool, warnings };
     warnings::check(&document, &config);
     config
 }
@@ -101,6 +103,39 @@ impl<'a> Document<'a> {
             .collect()
     }
 
+    /// The tables `[section.NAME]`, in the order of the file. `check` says what is wrong with a name.
+    pub(super) fn named_tables(&self, section: Section, check: impl Fn(&str) -> Result<(), Fault>) -> Vec<Table<'a>> {
+        let Some(value) = self.root.get(section.name()) else { return Vec::new() };
+        let (kind, name) = (section.name(), section.example_name().unwrap_or("NAME"));
+        let hint = format!("give it a name, as in [{kind}.{name}]");
+        let DeValue::Table(table) = value.get_ref() else {
+            self.source.report(&self.spot(section), values::wrong_type("a table", value.get_ref()).hint(hint));
+            return Vec::new();
+        };
+        if table.is_empty() {
+            self.source.report(&self.spot(section), Fault::new("has nothing in it").hint(hint));
+            return Vec::new();
+        }
+        let mut tables = Vec::new();
+        for (key, value) in in_file_order(table) {
+            let name = key.get_ref().as_ref();
+            let spot = Spot { path: format!("{kind}.{name}"), span: value.span() };
+            match value.get_ref() {
+                DeValue::Table(entries) => {
+                    if let Err(fault) = check(name) {
+                        self.source.report(&spot, fault);
+                    }
+                    tables.push(Table::new(self.source, section, entries, spot));
+                }
+                _ if keys::of(section).any(|known| known.name == name) => {
+                    self.source.report(&spot, Fault::new(format!("is outside of a {}", section.header())).hint(&*hint));
+                }
+                other => self.source.report(&spot, values::wrong_type("a table", other).hint(&*hint)),
+            }
+        }
+        tables
+    }
+
     /// A section's place; the file's start, if it does not have it.
     pub(super) fn spot(&self, section: Section) -> Spot {
         let span = self.root.get_key_value(section.name()).map_or(0..0, |(key, _)| key.span());
@@ -120,11 +155,6 @@ impl<'a> Document<'a> {
         let value = item.and_then(|item| item.get_ref().as_table()?.get(key));
         let span = value.or(item).map_or(0..0, Spanned::span);
         Spot { path: format!("{}[{at}].{key}", section.name()), span }
-    }
-
-    /// The table of all tables named NAME in `[section.NAME]`, as it stands.
-    pub(super) fn named(&self, section: Section) -> Option<&'a Spanned<DeValue<'a>>> {
-        self.root.get(section.name())
     }
 
     fn check_sections(&self) {
@@ -173,6 +203,7 @@ fn service(table: &Table<'_>, overrides: &Overrides, cores: usize) -> Service {
         data_dir: overrides.data_dir.clone().unwrap_or_else(|| PathBuf::from(data_dir)),
         data_dir_id: table.find("data_dir_id", values::data_dir_id),
         drain_grace: table.read("drain_grace", values::duration),
+        verifiers: usize::try_from(table.read("verifiers", values::integer)).unwrap_or_default(),
         pin,
     }
 }
@@ -218,7 +249,12 @@ fn mqtt(table: &Table<'_>) -> Mqtt {
     }
 }
 
-fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) -> Vec<Listener> {
+fn listeners(
+    document: &Document<'_>,
+    overrides: &Overrides,
+    auths: &[crate::auth::Settings],
+    binds: &mut Binds,
+) -> Vec<Listener> {
     let tables = document.tables(Section::Listener);
     let mut listeners = Vec::new();
     for (at, table) in tables.iter().enumerate() {
@@ -235,6 +271,11 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
             _ => Expect::Nothing,
         };
         let tls = super::tls::resolve(table, transport);
+        let (auth, is_open) = if overrides.listen.is_empty() {
+            auth::of_listener(table, bind, tls.as_ref(), auths)
+        } else {
+            (None, false)
+        };
         let answer_timeout = table.find("answer_timeout", values::duration);
         let receipts = table.read("receipts", values::flag);
         if at == LISTENERS_MAX {
@@ -250,6 +291,8 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
             bind,
             transport,
             tls,
+            auth,
+            is_open,
             proxy_protocol,
             answer_timeout,
             receipts,
@@ -259,7 +302,10 @@ fn listeners(document: &Document<'_>, overrides: &Overrides, binds: &mut Binds) 
     }
     let options = overrides.listen.iter().map(|bind| {
         binds.take_option(*bind, "--listen");
-        Listener::plain(*bind, "--listen")
+        if !bind.ip().is_loopback() && !overrides.open {
+            document.source.report_option("--listen", auth::reachable(*bind));
+        }
+        Listener { is_open: overrides.open, ..Listener::plain(*bind, "--listen") }
     });
     if !overrides.listen.is_empty() {
         return options.collect();

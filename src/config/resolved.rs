@@ -29,6 +29,8 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// Where devices connect; at least one, at most [`super::LISTENERS_MAX`].
     pub listeners: Vec<Listener>,
+    /// Who may connect, and what they may touch, by name.
+    pub auth: Vec<crate::auth::Settings>,
     /// Kafka clusters, in the order of the file; the embedded log, where there is one, is the last.
     pub clusters: Vec<Cluster>,
     /// MQTT to Kafka, in the order of the file; at most [`super::SINKS_MAX`].
@@ -77,6 +79,8 @@ pub struct Service {
     pub data_dir_id: Option<DataDirId>,
     /// How long a stop waits for what is in flight.
     pub drain_grace: Duration,
+    /// Threads that compare passwords; 0: one for every four shards.
+    pub verifiers: usize,
     /// Whether each shard has a core of its own.
     pub pin: bool,
 }
@@ -182,6 +186,10 @@ pub struct Listener {
     pub transport: Transport,
     /// With [`Transport::Tls`].
     pub tls: Option<crate::secure::Settings>,
+    /// The name of what says who may connect; `None`: everyone may.
+    pub auth: Option<String>,
+    /// Everyone may, and is meant to.
+    pub is_open: bool,
     /// What a proxy in front says before the device's first byte.
     pub proxy_protocol: Expect,
     /// An answer held for longer ends its connection; `None`: none does.
@@ -201,6 +209,8 @@ impl Listener {
             bind,
             transport: Transport::Tcp,
             tls: None,
+            auth: None,
+            is_open: false,
             proxy_protocol: Expect::Nothing,
             answer_timeout: None,
             receipts: false,

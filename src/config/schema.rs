@@ -23,6 +23,12 @@ pub fn schema() -> Value {
         let whole = match section {
             Section::Listener => json!({ "type": "array", "items": one, "maxItems": LISTENERS_MAX }),
             Section::Sink => json!({ "type": "array", "items": one, "maxItems": SINKS_MAX }),
+            Section::Auth => json!({
+                "type": "object",
+                "minProperties": 1,
+                "propertyNames": { "pattern": NAME },
+                "additionalProperties": one,
+            }),
             Section::Kafka => json!({
                 "type": "object",
                 "minProperties": 1,

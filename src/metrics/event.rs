@@ -122,6 +122,9 @@ events! {
     SpoolDamaged, Error, Error, "spool_damaged", [Reason], "found damaged data in the spool; it is skipped, the rest continues; `forebay spool inspect` shows where";
     RowsDropped, Warn, Error, "records_dropped", [Sink, Records, Reason], "records in the spool were dropped";
     ConnectRefused, Info, Error, "connect_refused", [Listener, Peer, Clause, Reason], "a connection was refused: its CONNECT is not acceptable, or it sent something else";
+    AuthRefused, Info, Error, "auth_refused", [Listener, Peer, Client, User, Reason], "a client was not admitted";
+    AclDenied, Info, Error, "acl_denied", [Client, User, MqttTopic, Reason], "the access control list denied a publish or a will";
+    AccessRevoked, Info, Lifecycle, "access_revoked", [Client, User], "a client was disconnected: its user was removed or has another password";
     TlsFailed, Info, Error, "tls_failed", [Listener, Peer, Reason], "a TLS connection failed";
     SessionEvicted, Warn, Error, "session_evicted", [Client], "a session without a connection was ended to make room for another (`mqtt.evict_sessions`)";
     ProtocolError, Info, Error, "protocol_error", [Listener, Client, Peer, Clause, Reason], "a client was disconnected for a protocol error";

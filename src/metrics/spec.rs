@@ -81,6 +81,13 @@ table!(
     PublishNotExpressible, Counter, "connections_closed"{reason = "publish_refused"}, "A PUBLISH was refused, and MQTT 3.x has no reason code to say so.";
     ConnectsAccepted, Counter, "connects"{result = "accepted"}, "CONNECT packets answered, by result.";
     ConnectsRefused, Counter, "connects"{result = "refused"}, "Refused, or what came first was not a CONNECT.";
+    AuthAccepted, Counter, "authentications"{result = "accepted"}, "CONNECT packets at listeners with `auth`, by result: admitted.";
+    AuthRefused, Counter, "authentications"{result = "refused"}, "Wrong or missing credentials.";
+    AuthBusy, Counter, "authentications"{result = "busy"}, "Too many passwords were waiting to be checked.";
+    AuthWaiting, Gauge, "authentications_waiting", "CONNECT packets whose password is being checked.";
+    AccessRevoked, Counter, "access_revoked", "Clients disconnected because their user was removed or has another password.";
+    PublishesDenied, Counter, "acl_denied"{operation = "publish"}, "What the access control list denied, by operation: PUBLISH.";
+    WillsDenied, Counter, "acl_denied"{operation = "will"}, "Will messages that were not published.";
     TlsFull13, Counter, "tls_handshakes"{kind = "full_1.3"}, "TLS handshakes of clients completed, by kind and version: full, TLS 1.3.";
     TlsResumed13, Counter, "tls_handshakes"{kind = "resumed_1.3"}, "Resumed with a ticket, TLS 1.3.";
     TlsFull12, Counter, "tls_handshakes"{kind = "full_1.2"}, "Full, TLS 1.2.";

@@ -7,3 +7,4 @@ pub mod preflight;
 pub mod resolver;
 pub mod sasl;
 pub mod signals;
+pub mod verifier;

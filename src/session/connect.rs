@@ -4,7 +4,9 @@ use super::end::Violation;
 use super::peer::Peer;
 use super::settings::Settings;
 use super::state::Terms;
-use crate::mqtt::packet::{ConnAck, Connect, Packet, QoS, Version};
+use crate::auth::Admission;
+use crate::auth::acl::{Action, Client};
+use crate::mqtt::packet::{ConnAck, Connect, Packet, QoS, Version, Will};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
 
@@ -20,6 +22,8 @@ pub struct Refused {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan<'a> {
     pub(super) client_id: &'a str,
+    /// The identity that it was admitted as; where nothing is asked for, the user name of its CONNECT.
+    pub(super) username: Option<&'a str>,
     pub(super) terms: Terms,
     /// Session Expiry Interval in force.
     pub(super) expiry_s: u32,
@@ -57,6 +61,7 @@ pub(super) fn peer(connect: &Connect<'_>) -> Peer {
 pub(super) fn plan<'a>(
     connect: &Connect<'a>,
     assigned_id: Option<&'a str>,
+    admission: Option<&'a Admission>,
     settings: &Settings,
 ) -> Result<Plan<'a>, Violation> {
     if connect.properties.authentication_method().is_some() {
@@ -74,8 +79,28 @@ pub(super) fn plan<'a>(
         "" => assigned_id.filter(|id| !id.is_empty()).ok_or(Violation::CLIENT_ID_EMPTY)?,
         id => id,
     };
+    let username = match admission {
+        Some(admission) => admission.identity.as_deref(),
+        None => connect.username,
+    };
+    if let Some(admission) = admission {
+        may_connect(connect, client_id, admission)?;
+    }
     let terms = terms(peer(connect), settings);
-    Ok(Plan { client_id, terms, expiry_s: expiry_s(connect, settings), keep_alive_s: keep_alive_s(connect, settings) })
+    let (expiry_s, keep_alive_s) = (expiry_s(connect, settings), keep_alive_s(connect, settings));
+    Ok(Plan { client_id, username, terms, expiry_s, keep_alive_s })
+}
+
+/// Checks what an identity may bring with its CONNECT.
+fn may_connect(connect: &Connect<'_>, client_id: &str, admission: &Admission) -> Result<(), Violation> {
+    let Admission { policy, identity, .. } = admission;
+    let identity = identity.as_deref();
+    if !policy.allows_client_id(identity, client_id) {
+        return Err(Violation::CLIENT_ID_FOREIGN);
+    }
+    let client = Client { identity, client_id };
+    let is_denied = |will: &Will<'_>| !policy.decide(client, Action::Publish, will.topic).is_granted;
+    if connect.will.as_ref().is_some_and(is_denied) { Err(Violation::WILL_DENIED) } else { Ok(()) }
 }
 
 /// What a client is promised.
@@ -105,7 +130,7 @@ pub(super) fn terms(peer: Peer, settings: &Settings) -> Terms {
 pub(super) fn bytes(connect: &Connect<'_>, plan: &Plan<'_>) -> usize {
     let will = connect.will.as_ref();
     let will = will.map_or(0, |will| will.topic.len() + will.payload.len() + will.properties.raw().len());
-    plan.client_id.len() + connect.username.map_or(0, str::len) + will
+    plan.client_id.len() + plan.username.map_or(0, str::len) + will
 }
 
 /// 5.0 asks in seconds; before, a session is kept or not [3.1.1 MQTT-3.1.2-4] [3.1.1 MQTT-3.1.2-6].

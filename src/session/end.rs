@@ -44,6 +44,9 @@ macro_rules! violations {
 violations! {
     CLIENT_ID_EMPTY = CLIENT_IDENTIFIER_NOT_VALID, "MQTT-3.1.3-8", "a client without an identifier must ask for a clean session";
     AUTHENTICATION_METHOD = BAD_AUTHENTICATION_METHOD, "MQTT-4.12.0-1", "no extended authentication here";
+    CLIENT_ID_FOREIGN = CLIENT_IDENTIFIER_NOT_VALID, "section 3.1.3.1", "a client identifier that its identity may not use";
+    SESSION_FOREIGN = NOT_AUTHORIZED, "section 3.1.2.4", "the session of this client identifier belongs to another identity";
+    WILL_DENIED = NOT_AUTHORIZED, "section 3.1.2.5", "not authorized to publish to the topic of the will";
     SESSIONS_MAX = QUOTA_EXCEEDED, "section 3.2.2.2", "no room for another session";
     SESSION_TOO_LARGE = QUOTA_EXCEEDED, "section 3.2.2.2", "client identifier, user name and will are larger than a kept session may be";
     SESSION_BYTES = QUOTA_EXCEEDED, "section 3.2.2.2", "identifiers, user names and wills fill the memory set aside for them";
@@ -91,6 +94,8 @@ pub enum End {
     AnswerTimeout,
     /// The operator ended it.
     Administrative,
+    /// It would not be admitted any more: its user is gone, or has another password.
+    Revoked,
     /// What it would have to be told has no form in its version of the protocol: a permanent refusal of a publish before
     /// 5.0, the refusal of a SUBSCRIBE in 3.1.
     NotExpressible,
@@ -108,6 +113,7 @@ impl End {
             Self::ShuttingDown => Some(ReasonCode::SERVER_SHUTTING_DOWN),
             Self::AnswerTimeout => Some(ReasonCode::SERVER_BUSY),
             Self::Administrative => Some(ReasonCode::ADMINISTRATIVE_ACTION),
+            Self::Revoked => Some(ReasonCode::NOT_AUTHORIZED),
             Self::NotExpressible => Some(ReasonCode::UNSPECIFIED_ERROR),
         }
     }

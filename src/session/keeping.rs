@@ -214,12 +214,13 @@ impl Sessions {
         }
     }
 
-    /// Whether a CONNECT that resumes this session changes nothing of what is written.
-    pub(super) fn is_written(&self, key: SessionKey, connect: &Connect<'_>, plan: &Plan<'_>) -> bool {
+    /// Whether a CONNECT that resumes this session changes nothing of what is written. `is_adopted`: it gets an owner by it.
+    pub(super) fn is_written(&self, key: SessionKey, connect: &Connect<'_>, plan: &Plan<'_>, is_adopted: bool) -> bool {
         let session = &self.sessions[key];
         session.kept.as_ref().is_some_and(|kept| kept.state == State::Written && kept.number.is_some())
             && (session.expiry_s, session.terms.version) == (plan.expiry_s, plan.terms.version)
-            && session.username.as_deref() == connect.username
+            && session.username.as_deref() == plan.username
+            && !is_adopted
             && session.will.is_none()
             && connect.will.is_none()
     }

@@ -41,7 +41,7 @@ pub use restore::{HadBy, OpenId};
 pub use saved::{NotASession, client_id};
 pub use settings::Settings;
 pub use state::{Message, Session, Taken};
-pub use store::{Connected, SessionKey, Sessions, TakenOver};
+pub use store::{Arrival, Connected, SessionKey, Sessions, TakenOver};
 pub use will::DueWill;
 
 #[cfg(test)]

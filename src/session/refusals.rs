@@ -13,7 +13,7 @@ const fn words(reason: ReasonCode) -> Option<&'static str> {
         ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR => {
             "the record is too large, a user property that the server needs is missing, or the stored record is damaged"
         }
-        ReasonCode::NOT_AUTHORIZED => "Kafka does not allow writing to the topic",
+        ReasonCode::NOT_AUTHORIZED => "publishing to the topic is not allowed, by this server or by Kafka",
         ReasonCode::TOPIC_NAME_INVALID => "the topic does not give a valid Kafka topic name",
         ReasonCode::QUOTA_EXCEEDED => "the disk buffer is full, or too many Kafka topics are in use",
         ReasonCode::PAYLOAD_FORMAT_INVALID => "the payload lacks a field that the server needs",

@@ -8,6 +8,7 @@ use super::settings::Settings;
 use super::state::Session;
 use super::store::{SessionKey, Sessions};
 use super::will::Will;
+use crate::auth::Access;
 use crate::runtime::seam::Monotonic;
 
 /// A sink that took the row of an open packet id before the crash.
@@ -44,7 +45,7 @@ impl Sessions {
         now: Monotonic,
         mut owed: impl FnMut(u16, u32),
     ) -> Result<SessionKey, NotASession> {
-        let Saved { expiry_s, will_delay_s, connect } = Saved::decode(payload)?;
+        let Saved { auth, expiry_s, will_delay_s, connect } = Saved::decode(payload)?;
         if let Some(earlier) = self.find(connect.client_id) {
             self.forget_will(earlier);
             self.remove(earlier);
@@ -52,6 +53,7 @@ impl Sessions {
         let mut session = Session::new(connect.client_id, None, connect::terms(Peer::new(connect.version), settings));
         session.expiry_s = expiry_s.min(settings.session_expiry_max_s).max(1);
         session.username = connect.username.map(Into::into);
+        session.access = auth.map(|auth| Box::new(Access::restored(auth)));
         session.kept = Some(SessionRecord::restored(number));
         session.will = connect.will.as_ref().map(|will| {
             let mut will = Will::store(will);

@@ -2,7 +2,8 @@
 //!
 //! Format 1: `1`, Session Expiry Interval u32, Will Delay Interval u32 (both in seconds, big-endian), then a CONNECT packet
 //! in the client's version of the protocol with client id, user name and will, and nothing else. So the one reader of
-//! foreign CONNECTs reads these too.
+//! foreign CONNECTs reads these too. Format 2, of a client that had to say who it is: `2`, the length of the name of its
+//! `auth` u8 and the name, then as in format 1; the user name is its identity.
 //!
 //! No time of day stands in it. A restart counts as a disconnect, so a session has its whole interval again, and a will its
 //! whole delay: never less than was left, whatever the wall clock has done meanwhile.
@@ -12,11 +13,12 @@ use crate::mqtt::packet::Connect;
 use crate::mqtt::property::Properties;
 use crate::mqtt::{decode, encode, frame};
 
-/// The format that is written; no other is read.
+/// The formats, without an owner and with one.
 const FORMAT: u8 = 1;
+const FORMAT_OWNED: u8 = 2;
 
-/// Bytes before the CONNECT.
-const HEAD_BYTES: usize = 9;
+/// Bytes before the CONNECT, the name of an `auth` aside.
+const HEAD_BYTES: usize = 10;
 
 /// Bytes of a session's payload beyond its client id, user name and will, at most.
 const FRAME_BYTES: usize = HEAD_BYTES + 40;
@@ -35,6 +37,8 @@ pub enum NotASession {
 /// What is known of a kept session after a crash.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Saved<'a> {
+    /// What admitted it, if anything had to.
+    pub(super) auth: Option<&'a str>,
     pub(super) expiry_s: u32,
     pub(super) will_delay_s: u32,
     /// Client id, user name and will; the rest is of no meaning.
@@ -44,7 +48,13 @@ pub(super) struct Saved<'a> {
 impl<'a> Saved<'a> {
     /// Appends it.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        out.push(FORMAT);
+        match self.auth.and_then(|auth| Some((auth, u8::try_from(auth.len()).ok()?))) {
+            Some((auth, len)) => {
+                out.extend_from_slice(&[FORMAT_OWNED, len]);
+                out.extend_from_slice(auth.as_bytes());
+            }
+            None => out.push(FORMAT),
+        }
         out.extend_from_slice(&self.expiry_s.to_be_bytes());
         out.extend_from_slice(&self.will_delay_s.to_be_bytes());
         let start = out.len();
@@ -58,11 +68,17 @@ impl<'a> Saved<'a> {
     /// [`NotASession`].
     pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, NotASession> {
         use NotASession::{Damaged, Format};
-        let format = *bytes.first().ok_or(Damaged)?;
-        if format != FORMAT {
-            return Err(Format(format));
-        }
-        let (expiry_s, rest) = bytes[1..].split_first_chunk().ok_or(Damaged)?;
+        let (&format, rest) = bytes.split_first().ok_or(Damaged)?;
+        let (auth, rest) = match format {
+            FORMAT => (None, rest),
+            FORMAT_OWNED => {
+                let (&len, rest) = rest.split_first().ok_or(Damaged)?;
+                let (auth, rest) = rest.split_at_checked(len.into()).ok_or(Damaged)?;
+                (Some(std::str::from_utf8(auth).map_err(|_| Damaged)?), rest)
+            }
+            _ => return Err(Format(format)),
+        };
+        let (expiry_s, rest) = rest.split_first_chunk().ok_or(Damaged)?;
         let (will_delay_s, packet) = rest.split_first_chunk().ok_or(Damaged)?;
         let frame = frame::next_connect(packet, u32::MAX).ok().flatten().ok_or(Damaged)?;
         if frame.len != packet.len() {
@@ -73,7 +89,7 @@ impl<'a> Saved<'a> {
         if expiry_s == 0 || connect.client_id.is_empty() {
             return Err(Damaged);
         }
-        Ok(Self { expiry_s, will_delay_s, connect })
+        Ok(Self { auth, expiry_s, will_delay_s, connect })
     }
 }
 
@@ -104,6 +120,8 @@ impl Session {
             password: None,
             properties: Properties::EMPTY,
         };
-        Saved { expiry_s: self.expiry_s, will_delay_s: will.map_or(0, |will| will.delay_s), connect }.encode(out);
+        let auth = self.access.as_ref().map(|access| access.auth());
+        let will_delay_s = will.map_or(0, |will| will.delay_s);
+        Saved { auth, expiry_s: self.expiry_s, will_delay_s, connect }.encode(out);
     }
 }

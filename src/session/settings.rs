@@ -14,6 +14,9 @@ pub struct Settings {
     pub session_bytes_max: usize,
     /// The same for one session that is kept without a connection.
     pub session_bytes_each_max: usize,
+    /// Sessions that belong to nobody may be taken up by any identity: every listener asks for one, so they are from before
+    /// that.
+    pub adopts: bool,
     /// Where there is no room for a session, those that have been away longest are ended; else the CONNECT is refused.
     pub evict: bool,
     /// The longest Session Expiry Interval in seconds; `u32::MAX`: no bound, sessions may be kept for ever. A client
@@ -57,6 +60,7 @@ impl Default for Settings {
             sessions_max: 1_000_000,
             session_bytes_max: crate::limits::SESSION_BYTES_MAX,
             session_bytes_each_max: crate::limits::SESSION_BYTES_EACH_MAX,
+            adopts: false,
             evict: true,
             session_expiry_max_s: u32::MAX,
             session_expiry_3x_s: 24 * 3600,

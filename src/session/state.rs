@@ -7,9 +7,11 @@ use super::keeping::SessionRecord;
 use super::peer::Peer;
 use super::receipts::Receipt;
 use super::will::Will;
+use crate::auth::{Access, Admission, Policy};
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, Monotonic};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What CONNACK promised the present connection, copied so that a change of settings breaks no promise.
@@ -42,11 +44,13 @@ impl Terms {
     }
 }
 
-/// One session. 176 bytes beside its client id: what is rare is boxed, what is idle is given back.
+/// One session. 184 bytes beside its client id: what is rare is boxed, what is idle is given back.
 #[derive(Debug)]
 pub struct Session {
     pub(super) client_id: Box<str>,
     pub(super) username: Option<Box<str>>,
+    /// What its client may do, where that is asked for.
+    pub(super) access: Option<Box<Access>>,
     pub(super) conn: Option<ConnId>,
     pub(super) terms: Terms,
     /// Session Expiry Interval in force, seconds; 0: ends with its connection; `u32::MAX`: never.
@@ -117,6 +121,7 @@ impl Session {
         Self {
             client_id: client_id.into(),
             username: None,
+            access: None,
             conn,
             terms,
             expiry_s: 0,
@@ -139,6 +144,50 @@ impl Session {
     #[must_use]
     pub fn username(&self) -> Option<&str> {
         self.username.as_deref()
+    }
+
+    /// What admitted its last connection, if anything had to.
+    #[must_use]
+    pub fn access(&self) -> Option<&Access> {
+        self.access.as_deref()
+    }
+
+    /// Whether its client may publish to the topic of a PUBLISH; an alias that stands for nothing is refused later.
+    #[inline]
+    pub fn is_granted_publish(&mut self, publish: &Publish<'_>) -> bool {
+        let Some(access) = &mut self.access else { return true };
+        let topic = match &self.aliases {
+            Some(aliases) if publish.topic.is_empty() => {
+                publish.properties.topic_alias().and_then(|alias| aliases.get(alias))
+            }
+            _ => Some(publish.topic),
+        };
+        topic.is_none_or(|topic| access.may_publish(self.username.as_deref(), &self.client_id, topic))
+    }
+
+    /// Whether a publish that is not granted is acknowledged to a client before 5.0, which has no word for it.
+    #[must_use]
+    pub fn is_denial_acknowledged(&self) -> bool {
+        self.access.as_ref().is_some_and(|access| access.is_denial_acknowledged())
+    }
+
+    /// Other rules hold from now on. False: its client would not be admitted any more.
+    pub fn renew_access<'p>(&mut self, policy: impl Fn(&str) -> Option<&'p Arc<Policy>>) -> bool {
+        let Some(access) = &mut self.access else { return true };
+        let policy = policy(access.auth()).filter(|of| of.still_admits(self.username.as_deref(), access.record()));
+        policy.inspect(|policy| access.renew(policy)).is_some()
+    }
+
+    /// Whether it belongs to a client that was admitted as this, or to nobody and may be taken up by any (`adopts`).
+    pub(super) fn belongs_to(&self, admission: Option<&Admission>, adopts: bool) -> bool {
+        match (&self.access, admission) {
+            (None, None) => true,
+            (None, Some(_)) => adopts,
+            (Some(_), None) => false,
+            (Some(access), Some(admission)) => {
+                access.auth() == admission.policy.name() && self.username.as_deref() == admission.identity.as_deref()
+            }
+        }
     }
 
     /// For how long it stays without a connection, in seconds; `u32::MAX`: for ever.
@@ -326,7 +375,8 @@ impl Session {
     /// Bytes that its client has chosen the number of: identifier, user name, will, and names behind topic aliases.
     pub(super) fn bytes(&self) -> usize {
         let will = self.will.as_ref().map_or(0, |will| will.bytes());
-        self.client_id.len() + self.username.as_ref().map_or(0, |name| name.len()) + will + self.alias_bytes()
+        let access = self.access.as_ref().map_or(0, |access| access.bytes());
+        self.client_id.len() + self.username.as_ref().map_or(0, |name| name.len()) + access + will + self.alias_bytes()
     }
 
     /// Those of its topic aliases, which go with the connection.

@@ -8,6 +8,7 @@ use super::peer::Peer;
 use super::settings::Settings;
 use super::state::{Session, Taken};
 use super::will::{DueWill, Will};
+use crate::auth::{Access, Admission};
 use crate::mqtt::packet::{Connect, Publish};
 use crate::runtime::seam::{ConnId, Monotonic};
 use hashbrown::HashTable;
@@ -45,6 +46,17 @@ impl SessionKey {
     pub fn from_bits(bits: u64) -> Self {
         KeyData::from_ffi(bits).into()
     }
+}
+
+/// What is known of a CONNECT that does not stand in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// The connection that it came on.
+    pub conn: ConnId,
+    /// The name for a client that brings none.
+    pub assigned_id: Option<&'a str>,
+    /// What it was admitted as, where that is asked for.
+    pub admission: Option<&'a Admission>,
 }
 
 /// What a CONNECT led to; its CONNACK is in `out`.
@@ -152,6 +164,11 @@ impl Sessions {
         self.sessions.get_mut(key)
     }
 
+    /// All sessions.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (SessionKey, &mut Session)> {
+        self.sessions.iter_mut()
+    }
+
     /// The session of a client identifier.
     #[must_use]
     pub fn find(&self, client_id: &str) -> Option<SessionKey> {
@@ -159,21 +176,19 @@ impl Sessions {
         self.by_client.find(hash, |&key| &*self.sessions[key].client_id == client_id).copied()
     }
 
-    /// A CONNECT. Settles the session and appends CONNACK to `out`, the out-buffer of `conn`. `assigned_id` is the name
-    /// for a client that brings none.
+    /// A CONNECT. Settles the session and appends CONNACK to `out`, the out-buffer of its connection.
     ///
     /// # Errors
     /// [`Refused`]; what the client can be told is in `out`. No session has changed.
     pub fn connect(
         &mut self,
         connect: &Connect<'_>,
-        assigned_id: Option<&str>,
-        conn: ConnId,
+        arrival: Arrival<'_>,
         now: Monotonic,
         settings: &Settings,
         out: &mut Vec<u8>,
     ) -> Result<Connected, Refused> {
-        self.try_connect(connect, assigned_id, conn, now, settings, out).map_err(|violation| {
+        self.try_connect(connect, arrival, now, settings, out).map_err(|violation| {
             refuse(connect::peer(connect), &violation, out);
             Refused { violation }
         })
@@ -182,22 +197,27 @@ impl Sessions {
     fn try_connect(
         &mut self,
         connect: &Connect<'_>,
-        assigned_id: Option<&str>,
-        conn: ConnId,
+        arrival: Arrival<'_>,
         now: Monotonic,
         settings: &Settings,
         out: &mut Vec<u8>,
     ) -> Result<Connected, Violation> {
-        let plan = connect::plan(connect, assigned_id, settings)?;
+        let Arrival { conn, assigned_id, admission } = arrival;
+        let plan = connect::plan(connect, assigned_id, admission, settings)?;
         self.bytes_max = settings.session_bytes_max;
         let old = self.find(plan.client_id);
-        let bytes = connect::bytes(connect, &plan);
+        let is_own = old.is_some_and(|key| self.sessions[key].belongs_to(admission, settings.adopts));
+        if old.is_some() && !is_own && admission.is_some_and(Admission::refuses_foreign_sessions) {
+            return Err(Violation::SESSION_FOREIGN);
+        }
+        let bytes = connect::bytes(connect, &plan) + admission.map_or(0, |admission| admission.policy.name().len());
         if plan.expiry_s > 0 && bytes > settings.session_bytes_each_max {
             return Err(Violation::SESSION_TOO_LARGE);
         }
         let evicting = self.make_room(old, bytes, settings)?;
-        let resumed = old.filter(|&key| !connect.clean_start && self.is_kept(key, now));
-        let is_written = resumed.is_some_and(|key| self.is_written(key, connect, &plan));
+        let resumed = old.filter(|&key| is_own && !connect.clean_start && self.is_kept(key, now));
+        let is_adopted = |key| admission.is_some() && self.sessions[key].access.is_none();
+        let is_written = resumed.is_some_and(|key| self.is_written(key, connect, &plan, is_adopted(key)));
         if plan.expiry_s > 0 && !is_written && !self.has_room(bytes) {
             return Err(Violation::SPOOL_FULL);
         }
@@ -215,7 +235,8 @@ impl Sessions {
         session.conn = Some(conn);
         session.terms = plan.terms;
         session.expiry_s = plan.expiry_s;
-        session.username = connect.username.map(Into::into);
+        session.username = plan.username.map(Into::into);
+        session.access = admission.map(|admission| Box::new(Access::new(admission)));
         session.will = connect.will.as_ref().map(Will::store);
         self.bytes += session.bytes();
         self.connected += 1;
@@ -339,7 +360,8 @@ impl Sessions {
     fn publish_will(&mut self, key: SessionKey, will: Box<Will>) {
         let session = &self.sessions[key];
         let (client_id, username) = (session.client_id.clone(), session.username.clone());
-        self.wills.push_back(DueWill { client_id, username, will });
+        let auth = session.access.as_ref().map(|access| access.auth().into());
+        self.wills.push_back(DueWill { client_id, username, auth, will });
     }
 
     /// The connection `conn` of a session is gone, for whatever reason. Stale news (the session has moved on to another
@@ -433,6 +455,8 @@ impl Sessions {
                     session.rests = if session.inflight.rest() { now.after(REST_EVERY) } else { Monotonic::NEVER };
                     if session.rests != Monotonic::NEVER {
                         self.timers.insert((session.rests, Task::Rest, key));
+                    } else if let Some(access) = &mut session.access {
+                        access.rest();
                     }
                 }
             }

@@ -71,13 +71,16 @@ pub struct DueWill {
     pub client_id: Box<str>,
     /// The user name of its last connection.
     pub username: Option<Box<str>>,
+    /// What admitted that, if anything had to: the will has to be granted by it still.
+    pub auth: Option<Box<str>>,
     pub(super) will: Box<Will>,
 }
 
 impl DueWill {
     /// Bytes whose number its client has chosen.
     pub(super) fn bytes(&self) -> usize {
-        self.client_id.len() + self.username.as_deref().map_or(0, str::len) + self.will.bytes()
+        let of = |text: &Option<Box<str>>| text.as_deref().map_or(0, str::len);
+        self.client_id.len() + of(&self.username) + of(&self.auth) + self.will.bytes()
     }
 
     /// The message as it would stand in a PUBLISH. The packet id is 0 and means nothing.

@@ -1,5 +1,6 @@
 //! From a socket to a device with a session: the door, the hand-over to the owning shard, CONNECT.
 
+use crate::auth::Admission;
 use crate::listener::door::{self, Verdict};
 use crate::listener::proxy::{self, Expect};
 use crate::metrics::event::{Field, Kind as EventKind};
@@ -8,8 +9,9 @@ use crate::mqtt::Malformed;
 use crate::mqtt::packet::{Connect, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, Detached, ListenerId, Monotonic};
-use crate::session::{End, Peer, Violation, refuse};
+use crate::session::{Arrival, End, Peer, Violation, refuse};
 
+use super::admission::Admitted;
 use super::connection::{Kind, Timer};
 use super::events::second;
 use super::mail::Mail;
@@ -51,7 +53,7 @@ impl Core {
     pub(super) fn door_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) {
         let Some(connection) = self.connections.get(conn) else { return };
         let (kind, listener) = (connection.kind, connection.listener);
-        if let Kind::Leaving(..) = kind {
+        if let Kind::Leaving(..) | Kind::Pending(..) = kind {
             connection.tail.extend_from_slice(bytes);
             return self.numbers.raise(M::PartialBytes, bytes.len() as u64);
         }
@@ -79,8 +81,16 @@ impl Core {
             Verdict::Refuse(malformed, version) => self.refuse(io, conn, other_protocol(&all, malformed), version),
             Verdict::Connect(connect, used) => {
                 let connect = *connect;
+                match self.admit(io, conn, &connect) {
+                    Admitted::Yes => {}
+                    Admitted::Later => return self.put_back(io, conn, all),
+                    Admitted::No => return self.tails.give_back(all),
+                }
                 let owner = match connect.client_id {
-                    "" => self.index,
+                    "" => {
+                        let (index, shards) = (self.index, self.shards);
+                        self.given_id(conn).map_or(index, |id| router::owner(id, shards))
+                    }
                     id => router::owner(id, self.shards),
                 };
                 if owner == self.index {
@@ -127,14 +137,16 @@ impl Core {
             Kind::Door(_, deadline) | Kind::Leaving(_, deadline) => deadline,
             _ => Monotonic::NEVER,
         };
+        let admission = connection.admission.take();
         let Some(detached) = io.detach(conn) else {
             connection.kind = Kind::Leaving(owner, deadline);
+            connection.admission = admission;
             io.pause(conn);
             self.leaving.push(conn);
             return self.put_back(io, conn, unread);
         };
         self.forget(io, conn);
-        match io.mail(owner, Mail::HandOver(Detached { unread, deadline, ..detached })) {
+        match io.mail(owner, Mail::HandOver(Detached { unread, deadline, ..detached }, admission)) {
             Ok(()) => self.numbers.count(M::ConnectionsMoved),
             // The letter is dropped here, and the socket with it: the device connects again.
             Err(_letter) => self.numbers.count(M::ConnectionsMoveRefused),
@@ -153,7 +165,7 @@ impl Core {
     }
 
     /// A connection moved here: what was read of it is looked at again, by its owner this time.
-    pub(super) fn receive(&mut self, io: &mut Ring<'_>, mut detached: Detached) {
+    pub(super) fn receive(&mut self, io: &mut Ring<'_>, mut detached: Detached, admission: Option<Box<Admission>>) {
         let (listener, deadline) = (detached.listener, detached.deadline);
         let unread = std::mem::take(&mut detached.unread);
         // It came in before this listener was removed.
@@ -163,6 +175,9 @@ impl Core {
         let conn = io.adopt(detached);
         // A proxy's header has been read where it came in.
         self.arrive(io, conn, listener, Expect::Nothing, deadline);
+        if let Some(connection) = self.connections.get(conn) {
+            connection.admission = admission;
+        }
         self.door_bytes(io, conn, &unread);
     }
 
@@ -172,14 +187,19 @@ impl Core {
             refuse(Peer::new(connect.version), &DRAINING, io.out(conn));
             return self.turn_away(io, conn);
         }
-        let named = connect.client_id.is_empty().then(|| {
-            let random = &mut self.random;
-            router::name(self.index, self.shards, || random.u64(..))
+        let named = connect.client_id.is_empty().then(|| match self.given_id(conn) {
+            Some(id) => id.to_owned(),
+            None => {
+                let random = &mut self.random;
+                router::name(self.index, self.shards, || random.u64(..))
+            }
         });
+        let admission = self.connections.get(conn).and_then(|connection| connection.admission.take());
+        let arrival = Arrival { conn, assigned_id: named.as_deref(), admission: admission.as_deref() };
         self.measure_session_room();
         let settings = &self.session_settings;
         let from = io.out(conn).len();
-        let answer = self.sessions.connect(connect, named.as_deref(), conn, now, settings, io.out(conn));
+        let answer = self.sessions.connect(connect, arrival, now, settings, io.out(conn));
         while let Some(client) = self.sessions.next_evicted() {
             self.numbers.count(M::SessionsEvicted);
             self.teller.tell(EventKind::SessionEvicted, second(now), |event| event.with(Field::Client, &*client));
@@ -245,7 +265,7 @@ impl Core {
         self.turn_away(io, conn);
     }
 
-    fn turn_away(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+    pub(super) fn turn_away(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         self.numbers.count(M::ConnectsRefused);
         self.forget(io, conn);
         io.close(conn);
@@ -263,6 +283,9 @@ impl Core {
         }
         if connection.stalled {
             self.stalls.one_less();
+        }
+        if let Kind::Pending(_) = connection.kind {
+            self.numbers.lower(M::AuthWaiting, 1);
         }
         self.numbers.lower(M::PartialBytes, connection.tail.len() as u64);
         self.tails.give_back(connection.tail);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::auth::Admission;
 use crate::config::Config;
 use crate::kafka::client::LinkId;
 use crate::listener::proxy::Expect;
@@ -18,6 +19,8 @@ pub(super) enum Kind {
     Door(Expect, Monotonic),
     /// One that has, on its way to the shard of this index, which owns its client.
     Leaving(usize, Monotonic),
+    /// One whose CONNECT waits for a verdict, and when it must have one.
+    Pending(Monotonic),
     /// A device with a session.
     Device {
         /// Its session, on this shard.
@@ -65,6 +68,8 @@ pub(super) struct Connection {
     pub(super) timed: Option<Timed>,
     /// How long its answers have been owed, where that is bounded.
     pub(super) watch: Option<Box<Watch>>,
+    /// What it was admitted as, until it has a session.
+    pub(super) admission: Option<Box<Admission>>,
 }
 
 impl Connection {
@@ -107,6 +112,7 @@ impl Connections {
             timer: None,
             timed: None,
             watch: None,
+            admission: None,
         };
         self.slots[slot] = Some(fresh);
     }

@@ -12,7 +12,7 @@ use crate::runtime::seam::{ConnId, ListenerId, Monotonic, WallMs};
 use crate::session::{End, Next, Peer, SessionKey, Taken, Violation};
 
 use super::connection::{Kind, Timed};
-use super::events::{publish_refused, second};
+use super::events::{denied, publish_refused, second};
 use super::reservation::Unreserved;
 use super::sinks::Message;
 use super::stalls::Stall;
@@ -183,18 +183,26 @@ impl Core {
     fn publish(&mut self, io: &mut Ring<'_>, from: Source, publish: &Publish<'_>) -> Flow {
         let Source { conn, session: key, listener, peer } = from;
         let (now, wall) = (io.now(), io.wall());
-        let Some(session) = self.sessions.get(key) else { return Flow::Ended };
+        let Some(session) = self.sessions.get_mut(key) else { return Flow::Ended };
         if publish.qos != QoS::AtMostOnce && session.is_blocked() {
             return Flow::Stall(Stall::Answers);
         }
+        // A repeat goes to no sink: it must not wait for room in one.
+        let is_repeat = publish.qos == QoS::ExactlyOnce && session.is_repeat(publish.packet_id);
+        let is_granted = is_repeat || session.is_granted_publish(publish);
+        let session = &*session;
         let taken_by: &[u16] =
             if publish.qos == QoS::ExactlyOnce { session.already_taken_by(publish.packet_id) } else { &[] };
         let was_taken = !taken_by.is_empty();
         let of_kept = session.number().filter(|_| publish.qos == QoS::ExactlyOnce);
+        let denial = if peer.version != Version::V5 && session.is_denial_acknowledged() {
+            ReasonCode::SUCCESS
+        } else {
+            ReasonCode::NOT_AUTHORIZED
+        };
         let can_reject = peer.version == Version::V5 && publish.qos != QoS::AtMostOnce;
-        // A repeat goes to no sink: it must not wait for room in one.
-        let is_repeat = publish.qos == QoS::ExactlyOnce && session.is_repeat(publish.packet_id);
         let reserved = match session.topic_of(publish) {
+            Some(_) if !is_granted => Err(Unreserved::Denied),
             Some(topic) if !is_repeat => {
                 let message = message(topic, session.client_id(), session.username(), publish, wall);
                 self.outlets.reserve(&message, can_reject, taken_by)
@@ -251,6 +259,13 @@ impl Core {
                 let (config, second) = (&self.around.config, second(now));
                 publish_refused(&mut self.teller, config, second, sink, &message, objection.reason());
                 (0, objection.code())
+            }
+            Err(Unreserved::Denied) => {
+                self.numbers.count(M::PublishesRefused);
+                self.numbers.count_listener(listener, L::Refused);
+                self.numbers.count(M::PublishesDenied);
+                denied(&mut self.teller, second(now), "publish", sender.client_id, sender.username, sender.topic);
+                (0, denial)
             }
             // All that match have had it since before a crash.
             Err(Unreserved::Unmatched) if was_taken => {

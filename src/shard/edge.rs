@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::auth::Policy;
 use crate::runtime::seam::ListenerId;
 use crate::secure::Server;
 
@@ -11,18 +12,32 @@ use crate::secure::Server;
 pub struct Edge {
     /// TLS of each listener that has it.
     pub tls: Vec<Option<Arc<Server>>>,
+    /// Who may connect to each listener that asks for it.
+    pub auth: Vec<Option<Arc<Policy>>>,
 }
 
 impl Edge {
     /// Whether there are no files.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.tls.iter().all(Option::is_none)
+        self.tls.iter().all(Option::is_none) && self.auth.iter().all(Option::is_none)
     }
 
     /// TLS of a listener, if it has it.
     #[must_use]
     pub fn tls(&self, listener: ListenerId) -> Option<&Arc<Server>> {
         self.tls.get(usize::from(listener.0))?.as_ref()
+    }
+
+    /// Who may connect to a listener, if it asks for that.
+    #[must_use]
+    pub fn auth(&self, listener: ListenerId) -> Option<&Arc<Policy>> {
+        self.auth.get(usize::from(listener.0))?.as_ref()
+    }
+
+    /// The `[auth.NAME]` of this name, if a listener has it.
+    #[must_use]
+    pub fn policy(&self, name: &str) -> Option<&Arc<Policy>> {
+        self.auth.iter().flatten().find(|policy| policy.name() == name)
     }
 }

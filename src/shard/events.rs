@@ -36,6 +36,21 @@ pub(super) fn publish_refused(
     });
 }
 
+/// A client may not touch a topic. Many of them in a second are counted, not told.
+pub(super) fn denied(
+    teller: &mut Teller,
+    second: u64,
+    what: &'static str,
+    client_id: &str,
+    identity: Option<&str>,
+    topic: &str,
+) {
+    teller.tell(Kind::AclDenied, second, |event| {
+        let event = event.with(Field::Client, clipped(client_id)).maybe(Field::User, identity.map(clipped));
+        event.with(Field::MqttTopic, clipped(topic)).with(Field::Reason, what)
+    });
+}
+
 /// What a client has chosen the length of, cut to what belongs into a line.
 pub(super) fn clipped(text: &str) -> &str {
     const BYTES_MAX: usize = 256;
@@ -53,6 +68,7 @@ const fn words(end: End) -> &'static str {
         End::ShuttingDown => "the service is stopping",
         End::AnswerTimeout => "an acknowledgement was held longer than answer_timeout",
         End::Administrative => "an administrator disconnected it",
+        End::Revoked => "its user was removed, or has another password",
         End::NotExpressible => "a publish or SUBSCRIBE was refused, and MQTT 3.x cannot say so",
     }
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use crate::auth::{self, Admission};
 use crate::config::Config;
 use crate::metrics::board::Board;
 use crate::metrics::inspect::{Answer, Ask};
 use crate::runtime::Listener;
-use crate::runtime::seam::Detached;
+use crate::runtime::seam::{ConnId, Detached};
 use crate::secure::sasl::Prepared;
 use crate::service::dead_letters::Letter;
 
@@ -19,8 +20,9 @@ use super::edge::Edge;
 /// A letter to a shard.
 #[derive(Debug)]
 pub enum Mail {
-    /// A connection whose CONNECT names a client that this shard owns, with the bytes read so far.
-    HandOver(Detached),
+    /// A connection whose CONNECT names a client that this shard owns, with the bytes read so far, and what it was
+    /// admitted as, where that is asked for.
+    HandOver(Detached, Option<Box<Admission>>),
     /// The resolver's answer to a cluster's question.
     Resolved {
         /// Index of the cluster.
@@ -38,6 +40,13 @@ pub enum Mail {
         ticket: u64,
         /// It, or what went wrong.
         result: Result<Prepared, String>,
+    },
+    /// What came of the password of a CONNECT; `None`: too many of its address wait.
+    Judged {
+        /// Its connection.
+        conn: ConnId,
+        /// Who it is, or why it is refused.
+        answer: Option<auth::Answer>,
     },
     /// So many of this shard's letters to a file of dead letters, the oldest first, are on the disk.
     Filed {

@@ -5,6 +5,7 @@
 //! | [`router`] | client id to owning shard |
 //! | [`edge`] | what listeners need beside the configuration |
 //! | `arrivals` | an accepted or handed-over socket becomes a device with a session |
+//! | `admission` | whether a CONNECT is from whom it says |
 //! | `device` | bytes of a device: packets, session, answers |
 //! | `publish`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
@@ -24,6 +25,7 @@
 //!
 //! Nothing here waits and nothing here locks. What a core cannot do now it writes down (a tail, a row, a timer).
 
+mod admission;
 mod answer_timeout;
 mod arrivals;
 mod connection;
@@ -55,6 +57,7 @@ mod wills;
 
 pub(crate) use self::dead_letters::rfc3339;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -69,6 +72,7 @@ use crate::runtime::seam::{ConnId, Io, Monotonic, TimerId};
 use crate::service::dead_letters::Letter;
 use crate::service::resolver::Question;
 use crate::service::sasl;
+use crate::service::verifier::Verifiers;
 use crate::session::{SessionKey, Sessions};
 
 use self::connection::Connections;
@@ -93,6 +97,8 @@ pub struct Surroundings {
     pub post: Post<Mail>,
     /// Questions to the resolver's thread.
     pub resolver: Sender<Question>,
+    /// To the threads that compare passwords with their hashes; `None`: nothing here asks for any.
+    pub verifiers: Option<Verifiers>,
     /// To the thread that prepares logins.
     pub sasl: Sender<sasl::Question>,
     /// Where events go.
@@ -120,6 +126,8 @@ pub struct Core {
     stalls: Stalls,
     /// Connections that could not be moved to another shard yet.
     leaving: Vec<ConnId>,
+    /// Connections whose password could not be asked for yet, oldest first.
+    unasked: VecDeque<ConnId>,
     /// Sessions that may owe answers after this turn's completions.
     touched: Vec<SessionKey>,
     /// What [`Outlets::freed`] said when wills that wait were last offered again.
@@ -165,6 +173,7 @@ impl Core {
             outlets,
             stalls: Stalls::default(),
             leaving: Vec::new(),
+            unasked: VecDeque::new(),
             touched: Vec::new(),
             wills_offered_at: 0,
             sample: device::Sample::default(),

@@ -18,8 +18,9 @@ impl Core {
     /// Works with another configuration from here on. Messages that were taken before are not touched by it.
     pub(super) fn reconfigure(&mut self, io: &mut Ring<'_>, to: Reconfiguration) {
         let Reconfiguration { config, board, dead_letters, edge, listeners } = to;
-        // Connections keep what they began with.
+        // Connections keep the certificates that they began with.
         self.around.edge = edge;
+        self.renew_access(io);
         let before = std::mem::replace(&mut self.around.config, Arc::clone(&config));
         let config = &*config;
         for index in before.clusters.len()..config.clusters.len() {

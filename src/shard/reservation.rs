@@ -29,6 +29,8 @@ pub(super) struct Reservation<'a> {
 pub(super) enum Unreserved {
     /// No filter matches.
     Unmatched,
+    /// Its client may not publish to the topic.
+    Denied,
     /// Some memory is full: leave the packet unread.
     Full(Wait),
     /// This sink will never take it.

@@ -39,7 +39,7 @@ impl Shard for Core {
                 self.numbers.raise(M::BytesReceived, bytes.len() as u64);
                 self.device_bytes(io, conn, bytes);
             }
-            Some(Kind::Door(..) | Kind::Leaving(..)) => {
+            Some(Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..)) => {
                 self.numbers.raise(M::BytesReceived, bytes.len() as u64);
                 self.door_bytes(io, conn, bytes);
             }
@@ -73,7 +73,7 @@ impl Shard for Core {
         }
         self.forget(io, conn);
         match kind {
-            Kind::Door(..) | Kind::Leaving(..) => {}
+            Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..) => {}
             Kind::Device { session, .. } => {
                 let detail = match &why {
                     Closed::Peer => "closed by the client".to_owned(),
@@ -102,7 +102,8 @@ impl Shard for Core {
 
     fn on_mail(&mut self, io: &mut Ring<'_>, letter: Mail) {
         match letter {
-            Mail::HandOver(detached) => self.receive(io, detached),
+            Mail::HandOver(detached, admission) => self.receive(io, detached, admission),
+            Mail::Judged { conn, answer } => self.judged(io, conn, answer),
             Mail::Resolved { cluster, ticket, found } => {
                 let upstream = &mut self.outlets.upstreams[cluster];
                 upstream.busy = true;
@@ -190,6 +191,10 @@ impl Core {
         let Some(connection) = self.connections.get(conn) else { return };
         connection.timer = None;
         match connection.kind {
+            Kind::Pending(..) => {
+                self.numbers.count(M::ConnectTimeouts);
+                self.refuse_busy(io, conn);
+            }
             Kind::Door(..) | Kind::Leaving(..) => {
                 self.numbers.count(M::ConnectTimeouts);
                 self.end(io, conn, End::KeepAliveTimeout);

@@ -1,13 +1,14 @@
 //! Wills that are due, published to the sinks as any message is. Nobody is owed an answer, and there is no socket to leave
 //! one in: a will that finds no room waits in [`crate::session::Sessions`], within the bytes that all sessions may hold.
 
+use crate::auth::acl::{Action, Client};
 use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::DueWill;
 
 use super::Core;
 use super::device::message;
-use super::events::{publish_refused, second};
+use super::events::{denied, publish_refused, second};
 use super::reservation::Unreserved;
 
 /// Wills offered again at a time, each time that room has come free: the others have their turn the next time.
@@ -28,15 +29,30 @@ impl Core {
         self.numbers.set(M::WillsWaiting, self.sessions.wills_waiting() as u64);
     }
 
+    /// Whether the client that left it may publish it still.
+    fn is_granted(&self, due: &DueWill) -> bool {
+        let Some(auth) = &due.auth else { return true };
+        let client = Client { identity: due.username.as_deref(), client_id: &due.client_id };
+        let policy = self.around.edge.policy(auth);
+        policy.is_some_and(|policy| policy.decide(client, Action::Publish, due.publish().topic).is_granted)
+    }
+
     fn publish_will(&mut self, due: DueWill, now: Monotonic, wall: WallMs) {
         let publish = due.publish();
-        let message = message(publish.topic, &due.client_id, due.username.as_deref(), &publish, wall);
+        let username = due.username.as_deref();
+        if !self.is_granted(&due) {
+            self.numbers.count(M::PublishesRefused);
+            self.numbers.count(M::WillsDenied);
+            denied(&mut self.teller, second(now), "will", &due.client_id, username, publish.topic);
+            return;
+        }
+        let message = message(publish.topic, &due.client_id, username, &publish, wall);
         match self.outlets.reserve(&message, false, &[]) {
             Ok(reservation) => {
                 self.numbers.count(M::PublishesMatched);
                 let _nobody_waits = reservation.take(&message, None, None, now, wall);
             }
-            Err(Unreserved::Unmatched) => self.numbers.count(M::PublishesUnmatched),
+            Err(Unreserved::Unmatched | Unreserved::Denied) => self.numbers.count(M::PublishesUnmatched),
             Err(Unreserved::Rejected(sink, objection)) => {
                 self.numbers.count(M::PublishesRefused);
                 self.numbers.count_refusal(usize::from(sink), objection.reason());

@@ -30,6 +30,8 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("mosquitto_pub -h 127.0.0.1 -q 1 -t plant/7/temp -m \"sent while", "is a part of the tour with a real Kafka"),
     ("sleep 3", "is a part of the tour with a real Kafka"),
     ("mosquitto_pub -h localhost -p 8883 ", "needs the certificates of the page; tests/service/tls.rs runs the page"),
+    ("forebay passwd ", "asks for passwords; tests/service/auth.rs runs the page"),
+    ("forebay access ", "needs the files of the page; tests/service/auth.rs runs the page"),
     ("wait", "is a part of the tour with a real Kafka"),
     ("target/release/forebay sinks", "is a part of the tour; the same command runs here without its path"),
     ("target/release/forebay spool inspect", "needs a stopped service; tests/service/spool_start.rs runs it"),

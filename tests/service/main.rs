@@ -6,6 +6,7 @@
 mod admin;
 mod answers;
 mod api;
+mod auth;
 mod away;
 mod change;
 mod command_line;

@@ -323,6 +323,7 @@ fn make(config: &Arc<Config>, dead_letters: Vec<Option<Sender<Letter>>>) -> Made
         journal: Arc::clone(&journal),
         notices: tell,
         edge: Default::default(),
+        verifiers: None,
         dead_letters,
         rules: &forebay::rules::KEPT,
     };

@@ -19,6 +19,9 @@ pub struct RunArgs {
     /// MQTT address, instead of all [[listener]] sections; may be repeated; port 0 picks a free port
     #[arg(long, value_name = "ADDRESS", value_parser = config::parse_address)]
     pub listen: Vec<SocketAddr>,
+    /// With --listen beyond loopback: everyone who reaches the address may connect
+    #[arg(long, requires = "listen")]
+    pub open: bool,
 
     /// Bootstrap brokers; without a cluster in the file, this replaces the embedded log
     #[arg(long, value_name = "HOST:PORT[,...]", value_parser = non_empty)]
@@ -100,6 +103,7 @@ impl RunArgs {
             shards: self.shards.map(usize::from),
             pin: self.no_pin.then_some(false),
             listen: self.listen.clone(),
+            open: self.open,
             control: self.control.map(|control| match control {
                 ControlBind::Off => None,
                 ControlBind::At(address) => Some(address),

@@ -66,7 +66,7 @@ fn its_example_has_every_key() {
         // Some of a login exclude each other, and a password's file has to be there: KAFKA_SECURITY.md shows them.
         .filter(|key| key.section != super::keys::Section::KafkaSasl)
         .filter(|key| {
-            let header = key.section.header().replace("NAME", "main");
+            let header = key.section.header().replace("NAME", key.section.root().example_name().unwrap_or_default());
             let parts = example.split(&header).skip(1).filter_map(|rest| rest.split("\n[").next());
             !parts.flat_map(str::lines).any(|line| line.split(" =").next() == Some(key.name))
         })

@@ -41,7 +41,7 @@ fn defaults_go_together_on_any_number_of_cores() {
 #[test]
 fn the_table_reads_its_own_defaults() {
     let everything = "[kafka.main]\nbootstrap = 'a:1'\n[embedded]\n[spool]\n[telemetry]\notlp = 'http://c'\n\
-                      [[listener]]\nbind = '127.0.0.1:1'\n\
+                      [auth.main]\nchain = 'anonymous'\n[[listener]]\nbind = '127.0.0.1:1'\nauth = 'main'\n\
                       [[listener]]\nbind = '127.0.0.1:2'\ntransport = 'tls'\n\
                       [listener.tls]\ncert_file = 'c'\nkey_file = 'k'\nclient_ca_file = 'a'\n[[sink]]\nkafka = 'main'\nname = 'a'\nfilters = '#'\ntopic = 'a'";
     let config = good(everything);
@@ -73,6 +73,7 @@ fn the_products_example_reads() {
         bind = "off"
         [[listener]]
         bind = "0.0.0.0:1883"
+        open = true
         transport = "tcp"
         [kafka.zulu]
         bootstrap = "127.0.0.1:9092, [::1]:9093"

@@ -82,6 +82,7 @@ fn every_mistake_is_found_once_and_in_its_place() {
         r#"11:1: mqtt.recieve_maximum: unknown key; did you mean "receive_maximum"?"#,
         r#"12:20: mqtt.packet_bytes_max: "300MiB" is out of range; must be from "1KiB" to "256MiB""#,
         r#"13:1: mqtt.bind: unknown key; it belongs to [control], [[listener]] or [embedded]"#,
+        r#"16:8: listener[0].bind: 0.0.0.0:1883 can be reached from other machines, and anyone there could publish; auth = "NAME" asks for passwords, see [auth.NAME]; open = true (--open) accepts everyone"#,
         r#"19:8: listener[1].bind: 127.0.0.1:1883 is already used by listener[0].bind, which has 0.0.0.0:1883; use a different port for each"#,
         r#"20:13: listener[1].transport: "wss" is not supported yet; this version has no WebSocket: put a proxy in front"#,
         r#"23:25: kafka.main.bootstrap[1]: "k2" has no port; write "k2:9092" if that is its port"#,
@@ -103,7 +104,7 @@ fn every_mistake_is_found_once_and_in_its_place() {
         r#"46:11: sink[2].filters: "$share/g/#" is a shared subscription; a sink gets each message exactly once anyway: remove $share and the group"#,
         r#"50:1: spool.bytes: unknown key; [spool] has bytes_max, segment_bytes, append, when_full, spool_share"#,
         r#"51:15: spool.spool_share: 2 is out of range; must be from 0.01 to 1"#,
-        r#"53:2: unheard: unknown key; the file has [service], [control], [log], [telemetry], [mqtt], [[listener]], [listener.tls], [kafka.NAME], [kafka.NAME.sasl], [embedded], [spool], [[sink]]"#,
+        r#"53:2: unheard: unknown key; the file has [service], [control], [log], [telemetry], [mqtt], [[listener]], [listener.tls], [auth.NAME], [kafka.NAME], [kafka.NAME.sasl], [embedded], [spool], [[sink]]"#,
     ];
     let said = said(WRONG);
     let want: Vec<_> = want.iter().map(|line| format!("forebay.toml:{line}")).collect();
@@ -133,7 +134,7 @@ fn shapes_that_are_easily_mistaken() {
         ("[[service]]\npin = true", "1:3: service: expected a table, found a list; write [service] above its keys"),
         (
             "[kafka]\nbootstrap = 'a:1'\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
-            "2:13: kafka.bootstrap: is outside of a cluster; give the cluster a name, as in [kafka.main]",
+            "2:13: kafka.bootstrap: is outside of a [kafka.NAME]; give it a name, as in [kafka.main]",
         ),
         (
             "[kafka.embedded]\nbootstrap = 'a:1'\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
@@ -145,7 +146,7 @@ fn shapes_that_are_easily_mistaken() {
         ),
         (
             "[kafka]\n[[sink]]\nname = 'a'\nfilters = '#'\ntopic = 't'",
-            "1:2: kafka: has no cluster; give the cluster a name, as in [kafka.main]",
+            "1:2: kafka: has nothing in it; give it a name, as in [kafka.main]",
         ),
         ("shards = 2", "1:1: shards: unknown key; it belongs to [service]"),
         ("[lgo]\nlevel = 'info'", "1:2: lgo: unknown key; did you mean \"log\"?"),

@@ -148,7 +148,7 @@ fn the_schema_has_every_key() {
         let section = &schema["properties"][key.section.name()];
         let table = match key.section {
             keys::Section::KafkaSasl => &schema["properties"]["kafka"]["additionalProperties"]["properties"]["sasl"],
-            keys::Section::Kafka => &section["additionalProperties"],
+            keys::Section::Kafka | keys::Section::Auth => &section["additionalProperties"],
             keys::Section::ListenerTls => &schema["properties"]["listener"]["items"]["properties"]["tls"],
             keys::Section::Listener | keys::Section::Sink => &section["items"],
             _ => section,

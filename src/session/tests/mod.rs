@@ -7,6 +7,7 @@ mod lifetime;
 mod memory;
 mod model;
 mod order;
+mod owners;
 mod packets;
 mod publish;
 mod qos2;
@@ -16,6 +17,7 @@ mod restored;
 mod saved;
 
 use super::*;
+use crate::auth::{Admission, ClientIds, Method, Policy, Takeover};
 use crate::mqtt::decode::decode;
 use crate::mqtt::frame;
 use crate::mqtt::packet::{Ack, Connect, Disconnect, Packet, Publish, QoS, Sender, Version, Will};
@@ -23,6 +25,7 @@ use crate::mqtt::property::{Properties, Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, Monotonic};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) const S: Duration = Duration::from_secs(1);
@@ -59,11 +62,32 @@ pub(super) fn goodbye(reason: ReasonCode, properties: Properties<'_>) -> Packet<
     Packet::Disconnect(Disconnect { reason, properties })
 }
 
+/// What a client is admitted as by an `auth` of this name.
+pub(super) fn admission(auth: &str, identity: Option<&str>) -> Admission {
+    admission_with(auth, identity, Takeover::Replace)
+}
+
+pub(super) fn admission_with(auth: &str, identity: Option<&str>, foreign_takeover: Takeover) -> Admission {
+    let settings = crate::auth::Settings {
+        name: auth.to_owned(),
+        chain: vec![Method::Anonymous],
+        password_file: None,
+        acl_file: None,
+        client_ids: ClientIds::Any,
+        foreign_takeover,
+        is_denial_acknowledged: false,
+    };
+    let policy = Arc::new(Policy::load(&settings).expect("it has no files"));
+    Admission { policy, identity: identity.map(Into::into), record: None }
+}
+
 /// Sessions, a clock, and what every connection was sent.
 #[derive(Default)]
 pub(super) struct Shard {
     pub(super) sessions: Sessions,
     pub(super) settings: Settings,
+    /// What the next CONNECT is admitted as.
+    pub(super) admission: Option<Admission>,
     pub(super) now: Monotonic,
     conns: u32,
     versions: HashMap<ConnId, Version>,
@@ -94,7 +118,9 @@ impl Shard {
         let conn = ConnId { slot: self.conns, generation: 1 };
         self.versions.insert(conn, connect.version);
         let out = self.out.entry(conn).or_default();
-        let result = self.sessions.connect(connect, Some("given"), conn, self.now, &self.settings, out);
+        let admission = self.admission.as_ref();
+        let arrival = Arrival { conn, assigned_id: Some("given"), admission };
+        let result = self.sessions.connect(connect, arrival, self.now, &self.settings, out);
         if let Ok(Connected { taken_over: Some(old), .. }) = result {
             let out = self.out.entry(old.conn).or_default();
             End::TakenOver.write(old.peer, out);

@@ -7,7 +7,7 @@ use crate::kafka::types::{Outcome, Run, SinkId, Ticket};
 use crate::mqtt::packet::{Ack, Connect, Packet, Publish, QoS, Version};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
-use crate::session::{End, HadBy, Next, Note, OpenId, SessionKey, Sessions, Taken};
+use crate::session::{Arrival, End, HadBy, Next, Note, OpenId, SessionKey, Sessions, Taken};
 use crate::sim::store::Store;
 use crate::sim::world::World;
 
@@ -60,8 +60,8 @@ impl World {
                     password: None,
                     properties: properties.as_properties(),
                 };
-                let connected =
-                    clients.sessions.connect(&connect, None, connection.id, now, &clients.settings, &mut out);
+                let arrival = Arrival { conn: connection.id, assigned_id: None, admission: None };
+                let connected = clients.sessions.connect(&connect, arrival, now, &clients.settings, &mut out);
                 connection.key = connected.ok().map(|connected| connected.key);
                 connection.key.is_some()
             }

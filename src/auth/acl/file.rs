@@ -1,0 +1,77 @@
+//! The file: `user NAME`, `topic [read|write|readwrite|deny] FILTER`, `pattern [read|write|readwrite|deny] FILTER`, and
+//! comments. Read as mosquitto reads it, but for a `%c` or `%u` that is not a whole level: mosquitto documents that it has to be
+//! one, and puts the name in all the same.
+
+use super::{Acl, Grant, Rule, Rules};
+use crate::mqtt::topic;
+
+pub(super) fn parse(text: &str) -> Result<Acl, String> {
+    let mut acl = Acl::default();
+    let mut user: Option<&str> = None;
+    for (number, line) in (1_u32..).zip(text.lines()) {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let wrong = |why: String| format!("line {number} {why}");
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let rest = rest.trim();
+        match word {
+            "user" if rest.is_empty() => return Err(wrong("has no user name".to_owned())),
+            "user" => {
+                user = Some(rest);
+                // Known, with nothing that it may do.
+                acl.users.entry(rest.into()).or_default();
+            }
+            "topic" | "pattern" => {
+                let is_pattern = word == "pattern";
+                let (grant, filter) = granted(rest).map_err(wrong)?;
+                check(filter, is_pattern).map_err(wrong)?;
+                let rule = Rule { grant, filter: filter.into(), is_pattern, line: number, text: line.into() };
+                let rules = match user {
+                    _ if is_pattern => &mut acl.patterns,
+                    Some(user) => acl.users.entry(user.into()).or_default(),
+                    None => &mut acl.anonymous,
+                };
+                rules.add(rule);
+            }
+            _ => return Err(wrong(format!("begins with {word:?}: `user`, `topic` and `pattern` are known"))),
+        }
+    }
+    Ok(acl)
+}
+
+impl Rules {
+    fn add(&mut self, rule: Rule) {
+        let list = if rule.grant == Grant::Deny { &mut self.denials } else { &mut self.grants };
+        list.push(rule);
+    }
+}
+
+/// What stands behind `topic`: an access and a filter, or a filter alone, which may have spaces only behind an access.
+fn granted(rest: &str) -> Result<(Grant, &str), String> {
+    let (first, filter) = match rest.split_once(' ') {
+        Some((first, filter)) => (Some(first), filter.trim()),
+        None => (None, rest),
+    };
+    let grant = match first {
+        None => Grant::ReadWrite,
+        Some("read") => Grant::Read,
+        Some("write") => Grant::Write,
+        Some("readwrite") => Grant::ReadWrite,
+        Some("deny") => Grant::Deny,
+        Some(other) => return Err(format!("has the access {other:?}: read, write, readwrite and deny are known")),
+    };
+    if filter.is_empty() { Err("has no topic".to_owned()) } else { Ok((grant, filter)) }
+}
+
+fn check(filter: &str, is_pattern: bool) -> Result<(), String> {
+    if !topic::valid_filter(filter) {
+        return Err(format!("has {filter:?}, which is no valid topic filter"));
+    }
+    let in_part = |level: &str| !matches!(level, "%c" | "%u") && (level.contains("%c") || level.contains("%u"));
+    if is_pattern && filter.split('/').any(in_part) {
+        return Err("has a %c or %u that is only a part of a level: it must be the whole of it".to_owned());
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! What may be touched: an access control list as mosquitto reads it (`acl_file`). Nothing that matches is a refusal.
+//!
+//! For a client the rules are asked in this order: its user's denials, its user's grants, the patterns' denials, the
+//! patterns' grants. Lines before the first `user` are for clients without an identity.
+
+mod file;
+mod matching;
+
+use std::collections::HashMap;
+
+use self::matching::{Names, covers, matches, overlaps};
+
+/// What a client wants to do with a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// PUBLISH to it, or leave a will for it.
+    Publish,
+    /// Get a message of it.
+    Receive,
+}
+
+/// What a rule says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grant {
+    Deny,
+    Read,
+    Write,
+    ReadWrite,
+}
+
+impl Grant {
+    fn allows(self, action: Action) -> bool {
+        match action {
+            Action::Publish => matches!(self, Self::Write | Self::ReadWrite),
+            Action::Receive => matches!(self, Self::Read | Self::ReadWrite),
+        }
+    }
+}
+
+/// A line of the file.
+#[derive(Debug)]
+pub struct Rule {
+    grant: Grant,
+    filter: Box<str>,
+    /// A `pattern`: `%c` and `%u` are levels.
+    is_pattern: bool,
+    /// Where it is, from 1.
+    pub line: u32,
+    /// The line.
+    pub text: Box<str>,
+}
+
+/// Rules that are for the same clients.
+#[derive(Debug, Default)]
+struct Rules {
+    denials: Vec<Rule>,
+    grants: Vec<Rule>,
+}
+
+impl Rules {
+    fn len(&self) -> usize {
+        self.denials.len() + self.grants.len()
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Acl {
+    anonymous: Rules,
+    users: HashMap<Box<str>, Rules>,
+    patterns: Rules,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client<'a> {
+    /// Its identity; `None`: it is anonymous.
+    pub identity: Option<&'a str>,
+    /// Its client identifier.
+    pub client_id: &'a str,
+}
+
+/// What the rules say, and which of them; `None`: there is none that fits, or the name of the client has a wildcard, for
+/// which no pattern holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision<'a> {
+    /// Whether it may.
+    pub is_granted: bool,
+    /// The rule that says so.
+    pub by: Option<&'a Rule>,
+}
+
+/// What becomes of a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscription {
+    /// Every topic that it matches may be read.
+    Granted,
+    /// Some of them: each message has to be asked for when it is delivered.
+    Checked,
+    /// None of them.
+    Refused,
+}
+
+impl Acl {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Which line is wrong and why: the first one.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        file::parse(text)
+    }
+
+    /// How many rules there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let own = self.users.values().map(Rules::len).sum::<usize>();
+        own + self.anonymous.len() + self.patterns.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a client may do that with a topic.
+    #[must_use]
+    pub fn decide(&self, client: Client<'_>, action: Action, topic: &str) -> Decision<'_> {
+        for (rules, names) in self.rules(client).into_iter().flatten() {
+            let fits = |rule: &&Rule| matches(rule, names, topic);
+            if let Some(rule) = rules.denials.iter().find(fits) {
+                return Decision { is_granted: false, by: Some(rule) };
+            }
+            let grants = rules.grants.iter().filter(|rule| rule.grant.allows(action));
+            if let Some(rule) = grants.into_iter().find(fits) {
+                return Decision { is_granted: true, by: Some(rule) };
+            }
+        }
+        Decision { is_granted: false, by: None }
+    }
+
+    /// Whether a client may subscribe to a filter: that behind `$share/NAME/`, if it is shared. mosquitto grants every one and then
+    /// withholds messages; here one that could never get a message is refused.
+    #[must_use]
+    pub fn subscription(&self, client: Client<'_>, filter: &str) -> Subscription {
+        let mut is_denied = false;
+        let mut is_possible = false;
+        for (rules, names) in self.rules(client).into_iter().flatten() {
+            is_denied |= rules.denials.iter().any(|rule| overlaps(rule, names, filter));
+            let mut grants = rules.grants.iter().filter(|rule| rule.grant.allows(Action::Receive));
+            if !is_denied && grants.clone().any(|rule| covers(rule, names, filter)) {
+                return Subscription::Granted;
+            }
+            is_possible |= grants.any(|rule| overlaps(rule, names, filter));
+        }
+        if is_possible { Subscription::Checked } else { Subscription::Refused }
+    }
+
+    /// The rules for a client, in the order in which they are asked.
+    fn rules<'a, 'n>(&'a self, client: Client<'n>) -> [Option<(&'a Rules, Names<'n>)>; 2] {
+        let names = Names { identity: client.identity, client_id: client.client_id };
+        let own = match client.identity {
+            Some(identity) => self.users.get(identity),
+            None => Some(&self.anonymous),
+        };
+        // A name that is a wildcard would match what belongs to others (CVE-2017-7650).
+        let has_wildcard = |name: &str| name.contains(['+', '#']);
+        let is_safe = !has_wildcard(client.client_id) && !client.identity.is_some_and(has_wildcard);
+        [own.map(|own| (own, names)), is_safe.then_some((&self.patterns, names))]
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+//! A stored password, in the forms that a password file may have: mosquitto's, argon2id, and SCRAM's.
+//!
+//! | form | costs a core |
+//! |---|---|
+//! | `$6$salt$hash`: one SHA-512 over password and salt | less than a microsecond |
+//! | `$7$iterations$salt$hash`: PBKDF2-HMAC-SHA-512 | 0.5 µs an iteration |
+//! | `$argon2id$v=19$m=KIB,t=PASSES,p=LANES$salt$hash` | 18 ms for 19 MiB and two passes |
+//! | `SCRAM-SHA-256$iterations:salt$stored:server`, as PostgreSQL writes it | 0.2 µs an iteration |
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use ring::{digest, hmac, pbkdf2};
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
+/// What one check may cost at most: about half a second of a core, and 64 MiB.
+const ITERATIONS_MAX: u32 = 1_000_000;
+const MEMORY_KIB_MAX: u32 = 64 << 10;
+const PASSES_MAX: u32 = 10;
+const LANES_MAX: u32 = 16;
+const SALT_BYTES_MAX: usize = 1_024;
+/// mosquitto's SHA-512 in both of its forms.
+const SHA512_BYTES: usize = 64;
+const SHA256_BYTES: usize = 32;
+/// What `forebay passwd` writes: OWASP's first choice for argon2id.
+const MEMORY_KIB: u32 = 19 << 10;
+const PASSES: u32 = 2;
+const SALT_BYTES: usize = 16;
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Stored {
+    form: Form,
+    salt: Vec<u8>,
+    hash: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Form {
+    Sha512,
+    Pbkdf2 { iterations: NonZeroU32 },
+    Argon2id { memory_kib: u32, passes: u32, lanes: u32 },
+    Scram { iterations: NonZeroU32 },
+}
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.form)
+    }
+}
+
+impl Stored {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if let Some(rest) = text.strip_prefix("SCRAM-SHA-256$") {
+            return scram(rest);
+        }
+        let Some(rest) = text.strip_prefix('$') else {
+            return Err("is no hash of a password: `forebay passwd` or `mosquitto_passwd` writes one".to_owned());
+        };
+        let fields: Vec<&str> = rest.split('$').collect();
+        match fields[..] {
+            ["6", salt, hash] => Self { form: Form::Sha512, salt: bytes(salt)?, hash: bytes(hash)? }.checked(),
+            ["7", iterations, salt, hash] => {
+                let form = Form::Pbkdf2 { iterations: iterated(iterations)? };
+                Self { form, salt: bytes(salt)?, hash: bytes(hash)? }.checked()
+            }
+            ["argon2id", "v=19", params, salt, hash] => {
+                Self { form: argon2id(params)?, salt: bytes(salt)?, hash: bytes(hash)? }.checked()
+            }
+            _ => Err("has a form that is not known: $6$, $7$, $argon2id$v=19$ and SCRAM-SHA-256$ are".to_owned()),
+        }
+    }
+
+    fn checked(self) -> Result<Self, String> {
+        let len = match self.form {
+            Form::Sha512 | Form::Pbkdf2 { .. } => SHA512_BYTES..=SHA512_BYTES,
+            Form::Argon2id { .. } => 16..=SHA512_BYTES,
+            Form::Scram { .. } => SHA256_BYTES..=SHA256_BYTES,
+        };
+        if !len.contains(&self.hash.len()) {
+            return Err(format!("its hash has {} bytes, which is not the length of its form", self.hash.len()));
+        }
+        // Argon2's own bound.
+        let salt_min = if matches!(self.form, Form::Argon2id { .. }) { 8 } else { 1 };
+        if !(salt_min..=SALT_BYTES_MAX).contains(&self.salt.len()) {
+            return Err(format!("its salt has {} bytes: {salt_min} to {SALT_BYTES_MAX} are accepted", self.salt.len()));
+        }
+        Ok(self)
+    }
+
+    /// Whether it is the hash of this password. Takes up to half a second: not for a thread that serves devices.
+    #[must_use]
+    pub fn matches(&self, password: &[u8]) -> bool {
+        let computed = match self.form {
+            Form::Sha512 => {
+                let mut context = digest::Context::new(&digest::SHA512);
+                context.update(password);
+                context.update(&self.salt);
+                Zeroizing::new(context.finish().as_ref().to_vec())
+            }
+            Form::Pbkdf2 { iterations } => self.derived(pbkdf2::PBKDF2_HMAC_SHA512, iterations, password, SHA512_BYTES),
+            Form::Argon2id { memory_kib, passes, lanes } => {
+                let mut out = Zeroizing::new(vec![0; self.hash.len()]);
+                let params = Params::new(memory_kib, passes, lanes, Some(out.len()));
+                let done = params.and_then(|params| {
+                    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+                        .hash_password_into(password, &self.salt, &mut out)
+                });
+                if done.is_err() {
+                    return false;
+                }
+                out
+            }
+            Form::Scram { iterations } => {
+                let salted = self.derived(pbkdf2::PBKDF2_HMAC_SHA256, iterations, password, SHA256_BYTES);
+                let client = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &salted), b"Client Key");
+                Zeroizing::new(digest::digest(&digest::SHA256, client.as_ref()).as_ref().to_vec())
+            }
+        };
+        computed.ct_eq(&self.hash).into()
+    }
+
+    fn derived(
+        &self,
+        algorithm: pbkdf2::Algorithm,
+        iterations: NonZeroU32,
+        password: &[u8],
+        len: usize,
+    ) -> Zeroizing<Vec<u8>> {
+        let mut out = Zeroizing::new(vec![0; len]);
+        pbkdf2::derive(algorithm, iterations, &self.salt, password, &mut out);
+        out
+    }
+
+    /// Whether a check is so quick that a core may do it: that of a random password of 160 bits.
+    #[must_use]
+    pub fn is_quick(&self) -> bool {
+        self.form == Form::Sha512
+    }
+
+    /// One that costs the same to check and that no password fits: unknown users are answered as late as known ones.
+    #[must_use]
+    pub fn decoy(&self) -> Self {
+        Self { form: self.form, salt: self.salt.clone(), hash: vec![0; self.hash.len()] }
+    }
+
+    /// What tells those that cost the same.
+    pub(super) fn cost(&self) -> impl std::hash::Hash + Eq + Copy + use<> {
+        self.form
+    }
+
+    /// All of it as bytes: what a proof of a password is for.
+    pub(super) fn identify(&self, mut with: impl FnMut(&[u8])) {
+        with(format!("{:?}", self.form).as_bytes());
+        with(&self.salt);
+        with(&self.hash);
+    }
+}
+
+/// A new one for a password that a person has chosen, as a field of a password file.
+///
+/// # Errors
+/// The system gives no random numbers.
+pub fn argon2id_of(password: &[u8]) -> Result<String, String> {
+    let salt: [u8; SALT_BYTES] = random()?;
+    let mut hash = [0; SHA256_BYTES];
+    let params = Params::new(MEMORY_KIB, PASSES, 1, Some(hash.len())).map_err(|error| error.to_string())?;
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(password, &salt, &mut hash)
+        .map_err(|error| error.to_string())?;
+    let (salt, hash) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(hash));
+    Ok(format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p=1${salt}${hash}"))
+}
+
+/// A new one for a password of 160 random bits, which nobody guesses, however quick a guess is.
+///
+/// # Errors
+/// The system gives no random numbers.
+pub fn sha512_of(password: &[u8]) -> Result<String, String> {
+    let salt: [u8; SALT_BYTES] = random()?;
+    let mut context = digest::Context::new(&digest::SHA512);
+    context.update(password);
+    context.update(&salt);
+    Ok(format!("$6${}${}", STANDARD.encode(salt), STANDARD.encode(context.finish())))
+}
+
+/// Random bytes.
+///
+/// # Errors
+/// The system gives none.
+pub fn random<const N: usize>() -> Result<[u8; N], String> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| "the system gives no random numbers".to_owned())?;
+    Ok(bytes)
+}
+
+/// Base64, padded or not.
+fn bytes(text: &str) -> Result<Vec<u8>, String> {
+    STANDARD_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| "has a part that is not base64".to_owned())
+}
+
+fn iterated(text: &str) -> Result<NonZeroU32, String> {
+    let iterations = text.parse().ok().and_then(NonZeroU32::new).filter(|count| count.get() <= ITERATIONS_MAX);
+    iterations.ok_or_else(|| format!("has {text:?} iterations: 1 to {ITERATIONS_MAX} are accepted"))
+}
+
+fn argon2id(params: &str) -> Result<Form, String> {
+    let mut fields = params.split(',');
+    let mut field = |name: &str, max: u32| {
+        let text = fields.next().and_then(|field| field.strip_prefix(name)?.strip_prefix('='));
+        let number = text.and_then(|text| text.parse::<u32>().ok()).filter(|number| (1..=max).contains(number));
+        number.ok_or_else(|| format!("has an argon2id parameter `{name}` outside of 1 to {max}, or none in its place"))
+    };
+    let form = Form::Argon2id {
+        memory_kib: field("m", MEMORY_KIB_MAX)?,
+        passes: field("t", PASSES_MAX)?,
+        lanes: field("p", LANES_MAX)?,
+    };
+    let Form::Argon2id { memory_kib, lanes, .. } = form else { unreachable!("made above") };
+    if memory_kib < 8 * lanes || fields.next().is_some() {
+        return Err("has argon2id parameters that do not go together".to_owned());
+    }
+    Ok(form)
+}
+
+fn scram(rest: &str) -> Result<Stored, String> {
+    let wrong = || "is no SCRAM record: SCRAM-SHA-256$iterations:salt$stored:server".to_owned();
+    let (cost, keys) = rest.split_once('$').ok_or_else(wrong)?;
+    let (iterations, salt) = cost.split_once(':').ok_or_else(wrong)?;
+    let (stored, server) = keys.split_once(':').ok_or_else(wrong)?;
+    if bytes(server)?.len() != SHA256_BYTES {
+        return Err(wrong());
+    }
+    let form = Form::Scram { iterations: iterated(iterations)? };
+    Stored { form, salt: bytes(salt)?, hash: bytes(stored)? }.checked()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The password of all is `secret`. Written by mosquitto_passwd 2.0.11 (`-H sha512`, and its default) and by argon2-cffi 25
+    /// (the second with a salt and a hash as long as mosquitto's); the last by Python's hashlib, after RFC 5803.
+    const KNOWN: &[&str] = include!("password_vectors.rs");
+
+    #[test]
+    fn what_other_programs_wrote_is_understood() {
+        for text in KNOWN {
+            let stored = Stored::parse(text).unwrap_or_else(|why| panic!("{text}: {why}"));
+            assert!(stored.matches(b"secret"), "{text}");
+            assert!(!stored.matches(b"Secret") && !stored.matches(b""), "{text}");
+            assert!(!stored.decoy().matches(b"secret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_we_write_is_understood() {
+        let (slow, quick) = (argon2id_of(b"pass word").unwrap(), sha512_of(b"pass word").unwrap());
+        for text in [&slow, &quick] {
+            let stored = Stored::parse(text).unwrap();
+            assert!(stored.matches(b"pass word") && !stored.matches(b"pass"), "{text}");
+        }
+        assert_ne!(slow, argon2id_of(b"pass word").unwrap(), "salted");
+        assert!(Stored::parse(&quick).unwrap().is_quick() && !Stored::parse(&slow).unwrap().is_quick());
+    }
+
+    #[test]
+    fn what_is_none_or_too_dear_is_refused() {
+        let (salt, hash) = (STANDARD.encode([1; 12]), STANDARD.encode([2; 64]));
+        for (text, why) in [
+            ("secret".to_owned(), "is no hash"),
+            (format!("$5${salt}${hash}"), "a form that is not known"),
+            (format!("$6${salt}"), "a form that is not known"),
+            (format!("$6$${hash}"), "salt has 0 bytes"),
+            (format!("$6${salt}${}", STANDARD.encode([2; 32])), "hash has 32 bytes"),
+            (format!("$6$!!${hash}"), "not base64"),
+            (format!("$7$0${salt}${hash}"), "iterations"),
+            (format!("$7$1000001${salt}${hash}"), "iterations"),
+            (format!("$argon2id$v=16$m=8,t=1,p=1${salt}${hash}"), "a form that is not known"),
+            (format!("$argon2id$v=19$m=65537,t=1,p=1${salt}${hash}"), "`m`"),
+            (format!("$argon2id$v=19$m=8,t=1,p=2${salt}${hash}"), "do not go together"),
+            (format!("$argon2id$v=19$m=64,t=1,p=1${}${hash}", STANDARD.encode([1; 4])), "salt has 4 bytes"),
+            ("SCRAM-SHA-256$4096:AAAA$AAAA".to_owned(), "is no SCRAM record"),
+        ] {
+            let refused = Stored::parse(&text).expect_err(&text);
+            assert!(refused.contains(why), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_hash_is_not_shown() {
+        let shown = format!("{:?}", Stored::parse(KNOWN[0]).unwrap());
+        assert_eq!(shown, "Sha512");
+    }
+}

@@ -1,0 +1,7 @@
+&[
+    "$6$8IZO6JsKattJN2Q/$HxD1omPHbfzsrfBH/ubkyukrN+xsdgsQ8ts5vs5GUXMjwPUiyuUSJApe7WGYaKWswAq4lbswyLxUuTbS5Vyc8A==",
+    "$7$101$MavqqpE2gfo1n4VR$mFZAp2VWQiGPhWi5JVfWIO8jRCut00T8eF251/SdScO4dk/xcz7flBXITHlVto72EjtnJqkUjxLraPTZd3WTaA==",
+    "$argon2id$v=19$m=64,t=2,p=1$AAECAwQFBgcICQoLDA0ODw$fQXnu2lcRVW87PU7wSxCyjf7dkJaCTH9lUUs2L+PJMw",
+    "$argon2id$v=19$m=128,t=1,p=2$AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4vMDEyMzQ1Njc4OTo7PD0+Pw$ZlrVtWnmiDIKe0mmI0Kh6qiePfBv30UguAgbGJHx1CXsnQFt6GsaIrgCB6kiTIpPR55X+gAkE7QGOW+h6yhZ/w",
+    "SCRAM-SHA-256$4096:AAECAwQFBgcICQoLDA0ODw==$THoPhoTAuqyoQsK4dUHncUzgfD8fdmhsgKZhWVqNP5U=:7YiHMMi2OcXGRogub03Ek06JRZ9bkhTOdCzHa5iPLiQ=",
+]

@@ -1,0 +1,137 @@
+//! A password file: mosquitto's, as it is. A line is `user:hash`; empty lines and lines that begin with `#` are passed over.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+
+use super::password::Stored;
+
+/// A user name's length, in bytes: also that of every other identity.
+pub(super) const IDENTITY_BYTES_MAX: usize = 256;
+
+/// The users of a file.
+#[derive(Debug, Default)]
+pub struct Users {
+    by_name: HashMap<Box<str>, User>,
+    /// Costs what most of them cost; `None`: there are none.
+    decoy: Option<Arc<Stored>>,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// The hash of the password.
+    pub stored: Arc<Stored>,
+    /// Of the line: it changes with the password.
+    pub print: u64,
+}
+
+impl Users {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Which line is wrong and why: the first one.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut by_name = HashMap::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.trim_end();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let user = line.split_once(':').ok_or_else(|| "is not `user:hash`".to_owned());
+            let user = user.and_then(|(name, hash)| Ok((checked(name)?, Stored::parse(hash)?)));
+            let (name, stored) = user.map_err(|why| format!("line {number} {why}"))?;
+            let print = BuildHasherDefault::<DefaultHasher>::default().hash_one(line);
+            if by_name.insert(name.into(), User { stored: Arc::new(stored), print }).is_some() {
+                return Err(format!("line {number} has the user {name:?} for the second time"));
+            }
+        }
+        let mut costs = HashMap::new();
+        for user in by_name.values() {
+            *costs.entry(user.stored.cost()).or_insert(0_u32) += 1;
+        }
+        let common = by_name.values().max_by_key(|user| costs[&user.stored.cost()]);
+        let decoy = common.map(|user| Arc::new(user.stored.decoy()));
+        Ok(Self { by_name, decoy })
+    }
+
+    /// A user.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&User> {
+        self.by_name.get(name)
+    }
+
+    /// What a password of an unknown user is compared with, so that it takes as long.
+    #[must_use]
+    pub fn decoy(&self) -> Option<&Arc<Stored>> {
+        self.decoy.as_ref()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+}
+
+fn checked(name: &str) -> Result<&str, String> {
+    if name.is_empty() || name.len() > IDENTITY_BYTES_MAX || name.chars().any(char::is_control) {
+        return Err(format!("has no user name of 1 to {IDENTITY_BYTES_MAX} bytes without control characters"));
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::password;
+    use super::*;
+
+    #[test]
+    fn a_file_as_mosquitto_passwd_leaves_it() {
+        let hash = password::sha512_of(b"one").unwrap();
+        let users = Users::parse(&format!("# devices\n\nalice:{hash}\nbob smith:{hash}\n")).unwrap();
+        assert_eq!(users.len(), 2);
+        assert!(users.get("bob smith").is_some_and(|user| user.stored.matches(b"one")));
+        assert!(users.get("carol").is_none() && users.decoy().is_some_and(|decoy| !decoy.matches(b"one")));
+        assert!(Users::parse("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_changed_password_has_another_print() {
+        let (one, two) = (password::sha512_of(b"one").unwrap(), password::sha512_of(b"one").unwrap());
+        let print = |hash: &str| Users::parse(&format!("alice:{hash}")).unwrap().get("alice").unwrap().print;
+        assert_ne!(print(&one), print(&two));
+        assert_eq!(print(&one), print(&one));
+    }
+
+    #[test]
+    fn the_decoy_costs_what_most_cost() {
+        let quick = password::sha512_of(b"one").unwrap();
+        let slow = "$7$101$MavqqpE2gfo1n4VR$mFZAp2VWQiGPhWi5JVfWIO8jRCut00T8eF251/SdScO4dk/xcz7flBXITHlVto72EjtnJqkUjxLraPTZd3WTaA==";
+        let users = Users::parse(&format!("a:{slow}\nb:{quick}\nc:{slow}\n")).unwrap();
+        assert!(!users.decoy().unwrap().is_quick());
+        let users = Users::parse(&format!("a:{slow}\nb:{quick}\nc:{quick}\n")).unwrap();
+        assert!(users.decoy().unwrap().is_quick());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_line() {
+        let hash = password::sha512_of(b"one").unwrap();
+        for (text, why) in [
+            (format!("a:{hash}\nb"), "line 2 is not `user:hash`"),
+            (format!("a:{hash}\n:{hash}"), "line 2 has no user name"),
+            (format!("a:{hash}\nb:plain"), "line 2 is no hash"),
+            (format!("a:{hash}\n\na:{hash}"), "line 3 has the user \"a\" for the second time"),
+        ] {
+            let refused = Users::parse(&text).expect_err(&text);
+            assert!(refused.starts_with(why), "{refused}");
+            assert!(!refused.contains(&hash), "{refused}");
+        }
+    }
+}

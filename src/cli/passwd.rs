@@ -1,0 +1,174 @@
+//! `forebay passwd`: a line of a password file, written or deleted.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufRead as _, ErrorKind, IsTerminal as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+use crate::auth::password::{argon2id_of, random, sha512_of};
+
+use super::args::PasswdArgs;
+use super::replace_file::replace_file;
+
+/// Bits of a random password: nobody guesses it, however quick a guess is.
+const RANDOM_BYTES: usize = 20;
+
+/// Changes the file; returns what is said of it.
+///
+/// # Errors
+/// The user has no name, the passwords differ, or the file cannot be read or written.
+pub fn passwd(options: &PasswdArgs) -> Result<String, String> {
+    let (file, user) = (&options.file, &options.user);
+    if user.is_empty()
+        || user.len() > 256
+        || user.starts_with('#')
+        || user.contains(|c: char| c == ':' || c.is_control())
+    {
+        return Err(format!(
+            "{user:?}: a user name has 1 to 256 bytes, no colon and no control characters, and does not begin with #"
+        ));
+    }
+    let shown = file.display();
+    let before = match fs::read_to_string(file) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == ErrorKind::NotFound && !options.delete => None,
+        Err(error) => return Err(format!("{shown}: {error}")),
+    };
+    let is_theirs = |line: &str| line.split_once(':').is_some_and(|(name, _)| name == user.as_str());
+    let is_known = before.as_deref().is_some_and(|text| text.lines().any(is_theirs));
+    if options.delete {
+        if !is_known {
+            return Err(format!("{shown}: there is no user {user:?}"));
+        }
+        write(file, before.as_deref(), is_theirs, None)?;
+        return Ok(format!("{shown}: {user} deleted; a running service disconnects its clients within a minute\n"));
+    }
+    let (line, said) = if options.generate {
+        let password: String = random::<RANDOM_BYTES>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        (format!("{user}:{}", sha512_of(password.as_bytes())?), format!("password: {password}\n"))
+    } else {
+        (format!("{user}:{}", argon2id_of(ask()?.as_bytes())?), String::new())
+    };
+    write(file, before.as_deref(), is_theirs, Some(&line))?;
+    Ok(format!("{said}{shown}: {user} {}\n", if is_known { "changed" } else { "added" }))
+}
+
+/// Writes the file with another line in the place of those that are theirs, or behind all.
+fn write(
+    file: &Path,
+    before: Option<&str>,
+    is_theirs: impl Fn(&str) -> bool,
+    line: Option<&str>,
+) -> Result<(), String> {
+    let mut line = line;
+    let mut text = String::new();
+    for known in before.unwrap_or_default().lines() {
+        if let Some(kept) = if is_theirs(known) { line.take() } else { Some(known) } {
+            text.push_str(kept);
+            text.push('\n');
+        }
+    }
+    if let Some(line) = line {
+        text.push_str(line);
+        text.push('\n');
+    }
+    let written = if before.is_some() {
+        replace_file(file, &text)
+    } else {
+        let made = OpenOptions::new().create_new(true).write(true).mode(0o600).open(file);
+        made.and_then(|mut made| made.write_all(text.as_bytes()).and_then(|()| made.sync_all()))
+    };
+    written.map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// A password: twice from a terminal, which does not show it; else the first line of standard input.
+fn ask() -> Result<Zeroizing<String>, String> {
+    let input = io::stdin();
+    if !input.is_terminal() {
+        return checked(read_line()?);
+    }
+    let shown = tcgetattr(&input).map_err(|error| format!("the terminal: {error}"))?;
+    let mut hidden = shown.clone();
+    hidden.local_modes -= LocalModes::ECHO;
+    tcsetattr(&input, OptionalActions::Flush, &hidden).map_err(|error| format!("the terminal: {error}"))?;
+    let asked = (|| {
+        let mut asked = Vec::new();
+        for prompt in ["Password: ", "The same again: "] {
+            eprint!("{prompt}");
+            asked.push(read_line()?);
+            eprintln!();
+        }
+        Ok::<_, String>(asked)
+    })();
+    tcsetattr(&input, OptionalActions::Flush, &shown).map_err(|error| format!("the terminal: {error}"))?;
+    let mut asked = asked?;
+    let (second, first) = (asked.pop().unwrap_or_default(), asked.pop().unwrap_or_default());
+    if first == second { checked(first) } else { Err("the two passwords differ; nothing changed".to_owned()) }
+}
+
+fn read_line() -> Result<Zeroizing<String>, String> {
+    let mut line = Zeroizing::new(String::new());
+    io::stdin().lock().read_line(&mut line).map_err(|error| format!("standard input: {error}"))?;
+    let kept = line.trim_end_matches(['\r', '\n']).len();
+    line.truncate(kept);
+    Ok(line)
+}
+
+fn checked(password: Zeroizing<String>) -> Result<Zeroizing<String>, String> {
+    if password.is_empty() { Err("an empty password; nothing changed".to_owned()) } else { Ok(password) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn options(file: &Path, user: &str) -> PasswdArgs {
+        PasswdArgs { file: file.to_owned(), user: user.to_owned(), generate: true, delete: false }
+    }
+
+    #[test]
+    fn a_file_is_made_changed_and_emptied() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("passwords");
+        let said = passwd(&options(&file, "ada")).unwrap();
+        assert!(said.contains("ada added"), "{said}");
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        passwd(&options(&file, "bob")).unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("# devices\n{text}")).unwrap();
+        assert!(passwd(&options(&file, "ada")).unwrap().contains("ada changed"));
+        let now = fs::read_to_string(&file).unwrap();
+        let names: Vec<_> = now.lines().map(|line| line.split(':').next().unwrap()).collect();
+        assert_eq!(names, ["# devices", "ada", "bob"], "each stays where it is");
+        assert_ne!(now.lines().nth(1), text.lines().next(), "another hash");
+        assert_eq!(now.lines().nth(2), text.lines().nth(1));
+        let delete = |user| passwd(&PasswdArgs { generate: false, delete: true, ..options(&file, user) });
+        assert!(delete("ada").is_ok() && delete("ada").is_err_and(|why| why.contains("no user")));
+        assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2);
+    }
+
+    #[test]
+    fn a_generated_password_fits_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("passwords");
+        let said = passwd(&options(&file, "ada")).unwrap();
+        let password = said.lines().next().and_then(|line| line.strip_prefix("password: ")).unwrap();
+        assert_eq!(password.len(), 2 * RANDOM_BYTES);
+        let text = fs::read_to_string(&file).unwrap();
+        let (_, hash) = text.trim().split_once(':').unwrap();
+        assert!(crate::auth::password::Stored::parse(hash).unwrap().matches(password.as_bytes()));
+    }
+
+    #[test]
+    fn a_name_that_the_file_could_not_hold_is_refused() {
+        for name in ["", "a:b", "#a", "a\nb"] {
+            assert!(passwd(&options(&PathBuf::from("/nowhere"), name)).is_err(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `[auth.NAME]`: who may connect to the listeners that name it, and what they may touch.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::keys::Section;
+use super::problem::Fault;
+use super::reader::Table;
+use super::resolve::Document;
+use super::{Listener, values};
+use crate::auth::{ClientIds, Method, Settings, Takeover};
+use crate::secure;
+
+const METHODS: [(&str, Method); 2] = [("password", Method::Password), ("anonymous", Method::Anonymous)];
+/// Methods that other documents speak of.
+const LATER: [&str; 3] = ["certificate", "jwt", "scram"];
+
+/// All of them, in the order of the file.
+pub(super) fn resolve(document: &Document<'_>) -> Vec<Settings> {
+    document.named_tables(Section::Auth, values::check_name).iter().map(one).collect()
+}
+
+fn one(table: &Table<'_>) -> Settings {
+    let file = |name| table.find(name, values::non_empty).map(PathBuf::from);
+    let mut chain = Vec::new();
+    for (name, spot) in table.texts("chain") {
+        match METHODS.iter().find(|(known, _)| *known == name) {
+            Some((_, method)) if chain.contains(method) => {
+                table.source.report(&spot, Fault::new(format!("\"{name}\" is in it twice")));
+            }
+            Some((_, method)) => chain.push(*method),
+            None if LATER.contains(&name.as_str()) => {
+                table
+                    .source
+                    .report(&spot, Fault::new(format!("\"{name}\" is not supported yet")).hint("use \"password\""));
+            }
+            None => {
+                let fault = Fault::new(format!("\"{name}\" is not a method"))
+                    .hint("methods are \"password\" and \"anonymous\"");
+                table.source.report(&spot, fault);
+            }
+        }
+    }
+    let (password_file, acl_file) = (file("password_file"), file("acl_file"));
+    match (chain.contains(&Method::Password), &password_file) {
+        (true, None) if !table.has("password_file") => {
+            let fault = Fault::new("has \"password\", and there is no password_file");
+            table.source.report(&table.spot("chain"), fault.hint("`forebay passwd FILE USER` writes one"));
+        }
+        (false, Some(_)) => {
+            let fault = Fault::new("has no effect: chain does not have \"password\"");
+            table.source.report(&table.spot("password_file"), fault.hint("add it to chain, or remove password_file"));
+        }
+        _ => {}
+    }
+    Settings {
+        name: table.spot.path.strip_prefix("auth.").unwrap_or_default().to_owned(),
+        chain,
+        password_file,
+        acl_file,
+        client_ids: match table.read("client_id", values::word) {
+            "identity" => ClientIds::Identity,
+            "prefix" => ClientIds::Prefix,
+            _ => ClientIds::Any,
+        },
+        foreign_takeover: match table.read("foreign_takeover", values::word) {
+            "refuse" => Takeover::Refuse,
+            _ => Takeover::Replace,
+        },
+        is_denial_acknowledged: table.read("denied_3x", values::word) == "acknowledge",
+    }
+}
+
+/// The `auth` of a listener, which has to be one of these. Beyond loopback a listener has one, asks for certificates, or says that
+/// it is open.
+pub(super) fn of_listener(
+    table: &Table<'_>,
+    bind: Option<SocketAddr>,
+    tls: Option<&secure::Settings>,
+    all: &[Settings],
+) -> (Option<String>, bool) {
+    let (name, is_open) = (table.find("auth", values::non_empty), table.read("open", values::flag));
+    if let Some(name) = name.as_deref().filter(|name| !all.iter().any(|auth| auth.name == *name)) {
+        let names: Vec<_> = all.iter().map(|auth| auth.name.as_str()).collect();
+        let hint = match names[..] {
+            [] => format!("write [auth.{name}] with chain = [\"password\"] and password_file"),
+            _ => format!("the file has {}", names.join(", ")),
+        };
+        table.source.report(&table.spot("auth"), Fault::new(format!("there is no [auth.{name}]")).hint(hint));
+    }
+    if name.is_some() && is_open {
+        let fault =
+            Fault::new("and auth exclude each other").hint("chain = [\"password\", \"anonymous\"] accepts both");
+        table.source.report(&table.spot("open"), fault);
+    }
+    let is_certified = tls.and_then(|tls| tls.clients.as_ref()).is_some_and(|clients| clients.is_required);
+    let is_decided = table.has("auth") || is_open || is_certified;
+    if let Some(bind) = bind.filter(|bind| !bind.ip().is_loopback()) {
+        if !is_decided {
+            table.source.report(&table.spot("bind"), reachable(bind));
+        } else if is_open {
+            let what = format!("everyone who can reach {bind} may connect and publish");
+            table.source.warn(&table.spot("open"), Fault::new(what).hint("auth = \"NAME\" asks for passwords"));
+        }
+    }
+    (name, is_open)
+}
+
+/// What is wrong with a listener that everyone on the network may use without having been told so.
+pub(super) fn reachable(bind: SocketAddr) -> Fault {
+    let what = format!("{bind} can be reached from other machines, and anyone there could publish");
+    Fault::new(what).hint("auth = \"NAME\" asks for passwords, see [auth.NAME]; open = true (--open) accepts everyone")
+}
+
+/// Warns of what no listener uses.
+pub(super) fn warn_of_unused(document: &Document<'_>, all: &[Settings], listeners: &[Listener]) {
+    for auth in all {
+        if !listeners.iter().any(|listener| listener.auth.as_deref() == Some(auth.name.as_str())) {
+            let fault =
+                Fault::new("no listener uses it").hint(format!("set auth = \"{}\" in a [[listener]]", auth.name));
+            document.source.warn(&document.spot_of(Section::Auth, &auth.name), fault);
+        }
+    }
+}

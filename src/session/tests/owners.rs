@@ -1,0 +1,105 @@
+//! A session belongs to whom it was made for.
+
+use super::*;
+use ReasonCode as R;
+
+const ADA: Option<&str> = Some("ada");
+const BOB: Option<&str> = Some("bob");
+
+fn shard() -> Shard {
+    let mut shard = Shard::default();
+    shard.settings.session_expiry_3x_s = 1_000;
+    shard
+}
+
+fn kept(shard: &mut Shard, admission: Option<Admission>) -> Client {
+    shard.admission = admission;
+    shard.connect(&connect(Version::V311, "c", false))
+}
+
+#[test]
+fn another_identity_inherits_nothing() {
+    for (first, second, present) in [
+        (Some(admission("a", ADA)), Some(admission("a", ADA)), true),
+        (Some(admission("a", ADA)), Some(admission("a", BOB)), false),
+        // A name means something within one `auth` only.
+        (Some(admission("a", ADA)), Some(admission("b", ADA)), false),
+        (Some(admission("a", ADA)), Some(admission("a", None)), false),
+        (Some(admission("a", None)), Some(admission("a", None)), true),
+        (Some(admission("a", ADA)), None, false),
+        (None, None, true),
+        (None, Some(admission("a", ADA)), false),
+    ] {
+        let said = format!("{first:?} {second:?}");
+        let mut shard = shard();
+        let before = kept(&mut shard, first);
+        shard.sessions.disconnected(before.key, before.conn, End::Lost, shard.now);
+        assert_eq!(kept(&mut shard, second).session_present, present, "{said}");
+    }
+}
+
+#[test]
+fn what_is_from_before_any_identity_is_taken_up_by_the_first() {
+    let mut shard = shard();
+    shard.settings.adopts = true;
+    let before = kept(&mut shard, None);
+    shard.sessions.disconnected(before.key, before.conn, End::Lost, shard.now);
+    let ada = kept(&mut shard, Some(admission("a", ADA)));
+    assert!(ada.session_present);
+    shard.sessions.disconnected(ada.key, ada.conn, End::Lost, shard.now);
+    assert!(!kept(&mut shard, Some(admission("a", BOB))).session_present, "it is hers now");
+}
+
+#[test]
+fn a_foreign_session_ends_with_its_will_or_stays_and_refuses() {
+    let will = |name| Connect {
+        will: Some(Will {
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic: "gone",
+            payload: b"x",
+            properties: Properties::EMPTY,
+        }),
+        ..connect(Version::V5, name, true)
+    };
+    let mut shard = shard();
+    shard.admission = Some(admission("a", ADA));
+    let ada = shard.connect(&will("c"));
+    shard.admission = Some(admission_with("a", BOB, Takeover::Refuse));
+    let (_, refused) = shard.try_connect(&connect(Version::V5, "c", false));
+    assert_eq!(refused.expect_err("it is hers").violation.reason, R::NOT_AUTHORIZED);
+    assert_eq!(shard.sessions.get(ada.key).and_then(Session::conn), Some(ada.conn));
+    shard.admission = Some(admission("a", BOB));
+    let bob = shard.connect(&connect(Version::V5, "c", false));
+    assert!(!bob.session_present && shard.sessions.get(ada.key).is_none());
+    let due = shard.sessions.next_will().expect("hers");
+    assert_eq!((due.username.as_deref(), due.auth.as_deref()), (ADA, Some("a")));
+}
+
+#[test]
+fn an_owner_survives_a_restart() {
+    let mut before = shard();
+    before.sessions.keep();
+    before.sessions.set_room(1 << 20);
+    let ada = kept(&mut before, Some(admission("a", ADA)));
+    let mut payload = Vec::new();
+    before.sessions.payload(ada.key, &mut payload).expect("kept");
+    for (who, present) in [(ADA, true), (BOB, false)] {
+        let mut after = shard();
+        let restored = after.sessions.restore(7, &payload, &[], &after.settings, after.now, |_, _| {});
+        let session = after.sessions.get(restored.expect("whole")).expect("there");
+        assert_eq!((session.username(), session.access().map(crate::auth::Access::auth)), (ADA, Some("a")));
+        assert_eq!(kept(&mut after, Some(admission("a", who))).session_present, present);
+    }
+}
+
+#[test]
+fn an_identity_stands_in_the_place_of_the_user_name() {
+    let mut shard = shard();
+    shard.admission = Some(admission("a", ADA));
+    let c = shard.connect(&Connect { username: Some("else"), ..connect(Version::V5, "c", true) });
+    assert_eq!(shard.session(c).username(), ADA);
+    shard.admission = Some(admission("a", None));
+    let c = shard.connect(&Connect { username: Some("else"), ..connect(Version::V5, "d", true) });
+    assert_eq!(shard.session(c).username(), None);
+}

@@ -1,0 +1,203 @@
+//! Whether a CONNECT is from whom it says, where its listener asks for that: before there is a session, and before another
+//! shard hears of it. A password whose check takes long is compared on another thread; the connection is not read meanwhile.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::auth::{Admission, Answer, Claim, Judgement, Question, Refusal};
+use crate::listener::door::{self, Verdict};
+use crate::listener::proxy::Expect;
+use crate::metrics::event::{Field, Kind as EventKind};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::Connect;
+use crate::mqtt::reason::ReasonCode;
+use crate::runtime::seam::{ConnId, Monotonic};
+use crate::service::verifier::Task;
+use crate::session::{End, Peer, Violation, refuse};
+
+use super::connection::Kind;
+use super::events::{clipped, second};
+use super::mail::Mail;
+use super::{Core, Ring};
+
+/// Whether a CONNECT may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admitted {
+    Yes,
+    /// The answer to a question decides.
+    Later,
+    /// It has been refused, and its connection is closed.
+    No,
+}
+
+impl Core {
+    /// Decides on a CONNECT, unless that was done already.
+    pub(super) fn admit(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>) -> Admitted {
+        let Some(connection) = self.connections.get(conn) else { return Admitted::No };
+        let Some(policy) = self.around.edge.auth(connection.listener) else { return Admitted::Yes };
+        if let Some(admission) = &mut connection.admission {
+            if Arc::ptr_eq(&admission.policy, policy) {
+                return Admitted::Yes;
+            }
+            // Files have changed since then.
+            if policy.name() == admission.policy.name()
+                && policy.still_admits(admission.identity.as_deref(), admission.record)
+            {
+                admission.policy = Arc::clone(policy);
+                return Admitted::Yes;
+            }
+            return self.refuse_connect(io, conn, connect, BAD_CREDENTIALS);
+        }
+        match policy.judge(Claim { username: connect.username, password: connect.password }) {
+            Judgement::Admit(admission) => {
+                self.numbers.count(M::AuthAccepted);
+                connection.admission = Some(Box::new(admission));
+                Admitted::Yes
+            }
+            Judgement::Refuse(refusal) => self.refuse_connect(io, conn, connect, violation(refusal)),
+            Judgement::Ask(question) => {
+                let Kind::Door(_, deadline) = connection.kind else { return Admitted::No };
+                connection.kind = Kind::Pending(deadline);
+                io.pause(conn);
+                if !self.ask(io, conn, question, deadline) {
+                    self.unasked.push_back(conn);
+                }
+                self.numbers.raise(M::AuthWaiting, 1);
+                Admitted::Later
+            }
+        }
+    }
+
+    /// False: as many wait as may.
+    fn ask(&self, io: &Ring<'_>, conn: ConnId, question: Question, deadline: Monotonic) -> bool {
+        let Some(verifiers) = &self.around.verifiers else { return false };
+        let (post, shard) = (self.around.post.clone(), self.index);
+        let until = Instant::now() + deadline.since(io.now());
+        let answer = Box::new(move |answer| super::upstream::deliver(&post, shard, Mail::Judged { conn, answer }));
+        let task = Task { question, from: io.peer(conn).map(|peer| peer.ip()), until, answer };
+        verifiers.ask(shard, task).is_ok()
+    }
+
+    /// An answer; it may come when its connection has gone.
+    pub(super) fn judged(&mut self, io: &mut Ring<'_>, conn: ConnId, answer: Option<Answer>) {
+        self.judge(io, conn, answer);
+        // There is room for another question.
+        while let Some(conn) = self.unasked.pop_front() {
+            if self.is_pending(conn) {
+                self.look_again(io, conn);
+                return;
+            }
+        }
+    }
+
+    fn judge(&mut self, io: &mut Ring<'_>, conn: ConnId, answer: Option<Answer>) {
+        if !self.is_pending(conn) {
+            return;
+        }
+        match answer {
+            None => self.refuse_busy(io, conn),
+            Some(Ok(admission)) => {
+                self.numbers.count(M::AuthAccepted);
+                if let Some(connection) = self.connections.get(conn) {
+                    connection.admission = Some(Box::new(admission));
+                }
+                self.look_again(io, conn);
+            }
+            Some(Err(refusal)) => self.refuse_pending(io, conn, violation(refusal)),
+        }
+    }
+
+    fn is_pending(&mut self, conn: ConnId) -> bool {
+        self.connections.get(conn).is_some_and(|connection| matches!(connection.kind, Kind::Pending(_)))
+    }
+
+    /// A CONNECT that waited is looked at from the beginning; what has come behind it with it.
+    fn look_again(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let Kind::Pending(deadline) = connection.kind else { return };
+        connection.kind = Kind::Door(Expect::Nothing, deadline);
+        self.numbers.lower(M::AuthWaiting, 1);
+        // It can be moved to another shard only while it is not read.
+        self.door_bytes(io, conn, &[]);
+        if self.connections.get(conn).is_some_and(|connection| matches!(connection.kind, Kind::Device { .. })) {
+            io.resume(conn);
+        }
+    }
+
+    /// Too many passwords wait to be compared.
+    pub(super) fn refuse_busy(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+        self.refuse_pending(io, conn, BUSY);
+    }
+
+    fn refuse_pending(&mut self, io: &mut Ring<'_>, conn: ConnId, why: Violation) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let tail = std::mem::take(&mut connection.tail);
+        self.numbers.lower(M::PartialBytes, tail.len() as u64);
+        if let Verdict::Connect(connect, _) = door::look(&tail) {
+            self.refuse_connect(io, conn, &connect, why);
+        } else {
+            self.turn_away(io, conn);
+        }
+        self.tails.give_back(tail);
+    }
+
+    fn refuse_connect(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>, why: Violation) -> Admitted {
+        self.numbers.count(if why == BUSY { M::AuthBusy } else { M::AuthRefused });
+        let listener = self.connections.get(conn).map(|connection| connection.listener);
+        let listener = listener.and_then(|listener| self.around.config.listeners.get(usize::from(listener.0)));
+        self.teller.tell(EventKind::AuthRefused, second(io.now()), |event| {
+            let event = event.with(Field::Reason, why.what).with(Field::Client, clipped(connect.client_id));
+            let event = event.maybe(Field::User, connect.username.map(clipped));
+            let event = event.maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
+            event.maybe(Field::Listener, listener.map(|listener| listener.bind.to_string()))
+        });
+        refuse(Peer::new(connect.version), &why, io.out(conn));
+        self.turn_away(io, conn);
+        Admitted::No
+    }
+
+    /// The client identifier of a client that brings none, where its identity decides that.
+    pub(super) fn given_id(&mut self, conn: ConnId) -> Option<&str> {
+        let Admission { policy, identity, .. } = self.connections.get(conn)?.admission.as_deref()?;
+        policy.client_id_of(identity.as_deref())
+    }
+
+    /// The files have changed: who would not be admitted any more is disconnected, and for the others the new rules hold. One walk over
+    /// all sessions, a tenth of a microsecond for each.
+    pub(super) fn renew_access(&mut self, io: &mut Ring<'_>) {
+        let mut revoked = Vec::new();
+        for (key, session) in self.sessions.iter_mut() {
+            if let Some(conn) = session.conn()
+                && !session.renew_access(|name| self.around.edge.policy(name))
+            {
+                revoked.push((key, conn));
+            }
+        }
+        for (key, conn) in revoked {
+            self.numbers.count(M::AccessRevoked);
+            let session = self.sessions.get(key);
+            self.teller.tell(EventKind::AccessRevoked, second(io.now()), |event| {
+                let event = event.maybe(Field::Client, session.map(|session| clipped(session.client_id())));
+                event.maybe(Field::User, session.and_then(|session| session.username()).map(clipped))
+            });
+            self.end(io, conn, End::Revoked);
+        }
+    }
+}
+
+fn violation(refusal: Refusal) -> Violation {
+    match refusal {
+        Refusal::Credentials => BAD_CREDENTIALS,
+        Refusal::NoCredentials => NO_CREDENTIALS,
+    }
+}
+
+const BAD_CREDENTIALS: Violation = Violation {
+    reason: ReasonCode::BAD_USER_NAME_OR_PASSWORD,
+    clause: "section 3.1.3.5",
+    what: "wrong user name or password",
+};
+const NO_CREDENTIALS: Violation =
+    Violation { reason: ReasonCode::NOT_AUTHORIZED, clause: "section 3.1.3.5", what: "no user name and password" };
+const BUSY: Violation =
+    Violation { reason: ReasonCode::SERVER_BUSY, clause: "section 4.13", what: "too many passwords are being checked" };

@@ -1,0 +1,407 @@
+//! Who may connect, with real parts: the page docs/AUTH.md followed, files of `mosquitto_passwd`, mosquitto's clients; files that
+//! change while clients are connected; slow passwords that hold up nobody.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use forebay::mqtt::packet::{Connect, Packet, PacketType, QoS, Version, Will};
+use forebay::mqtt::property::{Properties, Property};
+
+use crate::device::{Device, Heard, hello, properties, puback};
+use crate::process::{metric, until, until_metric};
+use crate::records::{read_when, texts};
+use crate::support::service::{Service, config_with, program};
+use crate::support::{temp_dir, tool};
+
+const SINK: &str = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\nkey = \"${username}\"\n";
+const PAGE: &str = include_str!("../../docs/AUTH.md");
+const NOT_AUTHORIZED: u8 = 0x87;
+const BAD_PASSWORD: u8 = 0x86;
+
+/// `forebay passwd` with this on its standard input.
+fn passwd(file: &Path, options: &[&str], password: &str) -> String {
+    let mut command = program();
+    command.arg("passwd").args(&options[..options.len() - 1]).arg(file).arg(options[options.len() - 1]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program");
+    child.stdin.take().expect("a pipe").write_all(format!("{password}\n").as_bytes()).expect("read");
+    let output = child.wait_with_output().expect("the program");
+    assert!(output.status.success(), "{options:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Files with the users `ada` (argon2id), `bob` (of mosquitto_passwd) and `device-1`, whose random password is returned.
+fn users(dir: &Path) -> (PathBuf, String) {
+    let file = dir.join("passwords");
+    passwd(&file, &["ada"], "lovelace");
+    let said = passwd(&file, &["--generate", "device-1"], "");
+    let random = said.lines().next().and_then(|line| line.strip_prefix("password: ")).expect("a password").to_owned();
+    let mut mosquitto = tool("mosquitto_passwd");
+    assert!(mosquitto.arg("-b").arg(&file).args(["bob", "builder"]).status().expect("it runs").success());
+    (file, random)
+}
+
+fn auth(dir: &Path, more: &str) -> String {
+    let dir = dir.display();
+    format!("[auth.devices]\npassword_file = \"{dir}/passwords\"\n{more}\n")
+}
+
+/// The same configuration with `auth` at its first listener.
+fn with_auth(config: &str) -> String {
+    config.replacen("transport = \"tcp\"\n", "transport = \"tcp\"\nauth = \"devices\"\n", 1)
+}
+
+/// A service of two shards whose first listener asks for who comes.
+fn service(dir: &Path, chain: &str, more: &str) -> Service {
+    let config = config_with("shards = 2", &format!("{}chain = {chain}\n{SINK}", auth(dir, more)));
+    Service::start(&with_auth(&config))
+}
+
+fn named<'a>(version: Version, id: &'a str, user: &'a str, password: &'a str) -> Connect<'a> {
+    Connect { username: Some(user), password: Some(password.as_bytes()), ..hello(version, id) }
+}
+
+/// The code of the CONNACK that refuses it.
+fn refused(to: SocketAddr, connect: &Connect<'_>) -> u8 {
+    let mut device = Device::open(to, connect.version);
+    device.say(&Packet::Connect(connect.clone()));
+    match device.hear() {
+        Heard::ConnAck(hello) => {
+            assert_eq!(device.hear(), Heard::Closed);
+            hello.code
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn mosquitto_pub(to: SocketAddr, options: &[&str]) -> Output {
+    let mut command: Command = tool("mosquitto_pub");
+    command.args(["-h", "127.0.0.1", "-p", &to.port().to_string(), "-q", "1", "-m", "x"]).args(options);
+    command.output().expect("it runs")
+}
+
+#[test]
+fn the_page_with_mosquittos_clients() {
+    let dir = temp_dir();
+    let (_, random) = users(dir.path());
+    let block = |language: &str| {
+        let start = PAGE.find(&format!("```{language}\n# Clients")).expect("the access control list of the page");
+        PAGE[start..].lines().skip(1).take_while(|line| *line != "```").collect::<Vec<_>>().join("\n")
+    };
+    let acl = block("");
+    fs::write(dir.path().join("acl"), format!("{acl}\nuser bob\ntopic write plant/#\n")).expect("written");
+    let acl_file = format!("acl_file = \"{}/acl\"", dir.path().display());
+    let service = service(dir.path(), "[\"password\", \"anonymous\"]", &acl_file);
+    let to = service.mqtt();
+    for version in ["mqttv311", "mqttv5"] {
+        for (user, password, topic, ends_well) in [
+            ("ada", "lovelace", "plant/1/temp", true),
+            ("bob", "builder", "plant/1/temp", true),
+            ("device-1", &*random, "dev/d1/up", true),
+            ("bob", "lovelace", "plant/1/temp", false),
+            ("carol", "builder", "plant/1/temp", false),
+        ] {
+            let options = ["-V", version, "-i", "d1", "-u", user, "-P", password, "-t", topic];
+            let output = mosquitto_pub(to, &options);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.success(), ends_well, "{options:?}: {said}");
+        }
+    }
+    // mosquitto_pub ends well though its publish was refused; what counts is that nothing arrives.
+    mosquitto_pub(to, &["-V", "mqttv5", "-u", "ada", "-P", "lovelace", "-t", "plant/1/keys"]);
+    mosquitto_pub(to, &["-V", "mqttv5", "-i", "d2", "-t", "dev/d1/up"]);
+    assert!(mosquitto_pub(to, &["-V", "mqttv5", "-i", "d2", "-t", "dev/d2/up"]).status.success());
+    let records = read_when(service.embedded(), "all", 7);
+    assert_eq!(records.len(), 7);
+    // Of an anonymous client there is no name.
+    let keys: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
+    assert_eq!(
+        (keys.iter().filter(|key| **key == "bob").count(), keys.iter().filter(|key| key.is_empty()).count()),
+        (2, 1)
+    );
+    assert_eq!(metric(&service, "acl_denied_total{operation=\"publish\"}"), 2);
+    assert_eq!(metric(&service, "authentications_total{result=\"refused\"}"), 4);
+    let events = service.get("/api/v1/events?limit=100").expect("events").1;
+    assert!(events.contains("\"auth_refused\"") && events.contains("\"acl_denied\""), "{events}");
+    for secret in ["lovelace", "builder", &random] {
+        assert!(!events.contains(secret) && !service.log().contains(secret), "{secret} is shown");
+    }
+    let config = dir.path().join("forebay.toml");
+    fs::write(
+        &config,
+        format!(
+            "[[listener]]\nbind = \"127.0.0.1:1\"\nauth = \"devices\"\n{}chain = \"password\"\n",
+            auth(dir.path(), &acl_file)
+        ),
+    )
+    .expect("written");
+    let asked = program()
+        .arg("access")
+        .arg("--config")
+        .arg(&config)
+        .args(["--user", "ada", "--client", "d1", "publish", "plant/1/keys"])
+        .output();
+    let said = String::from_utf8(asked.expect("it runs").stdout).expect("text");
+    assert!(PAGE.contains(&said.trim().replace(&dir.path().display().to_string(), "/etc/forebay")), "{said}");
+    let checked = program().arg("check").arg(&config).output().expect("it runs");
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(said.contains("3 users") && said.contains("5 rules"), "{said}");
+}
+
+#[test]
+fn every_refusal_has_its_code_and_looks_like_any_other() {
+    let dir = temp_dir();
+    users(dir.path());
+    let service = service(dir.path(), "\"password\"", "client_id = \"prefix\"");
+    let to = service.mqtt();
+    for (version, bad, none, id) in
+        [(Version::V311, 4, 5, 2), (Version::V31, 4, 5, 2), (Version::V5, BAD_PASSWORD, NOT_AUTHORIZED, 0x85)]
+    {
+        assert_eq!(refused(to, &named(version, "ada", "ada", "wrong")), bad);
+        assert_eq!(refused(to, &named(version, "carol", "carol", "wrong")), bad);
+        assert_eq!(refused(to, &Connect { password: None, ..named(version, "ada", "ada", "") }), bad);
+        assert_eq!(refused(to, &hello(version, "ada")), none);
+        assert_eq!(refused(to, &named(version, "bob", "ada", "lovelace")), id);
+        Device::connect_as(to, &named(version, "ada:1", "ada", "lovelace"));
+    }
+    // Who brings no client id is given the only one that would do, on whichever shard it lives.
+    for (user, password) in [("ada", "lovelace"), ("bob", "builder")] {
+        let (mut device, hello) = Device::connect_as(to, &named(Version::V5, "", user, password));
+        let given = hello.properties.as_properties().iter().find_map(|property| match property {
+            Property::AssignedClientIdentifier(id) => Some(id.to_owned()),
+            _ => None,
+        });
+        assert_eq!(given.as_deref(), Some(user));
+        device.deliver(1, "t", b"x");
+    }
+}
+
+/// Of eight client ids some live on the other shard: what stood behind CONNECT arrives there, in order.
+#[test]
+fn what_comes_behind_a_connect_that_waits_is_taken_after_it() {
+    let dir = temp_dir();
+    users(dir.path());
+    let service = service(dir.path(), "\"password\"", "");
+    let mut wanted = Vec::new();
+    for client in 0..8 {
+        let id = format!("client-{client}");
+        let mut device = Device::open(service.mqtt(), Version::V5);
+        let mut bytes = crate::device::bytes(Version::V5, &Packet::Connect(named(Version::V5, &id, "ada", "lovelace")));
+        for number in 1..=3 {
+            let payload = format!("{id} {number}");
+            let publish = crate::device::publish(QoS::AtLeastOnce, number, "t", payload.as_bytes());
+            bytes.extend(crate::device::bytes(Version::V5, &Packet::Publish(publish)));
+            wanted.push(payload);
+        }
+        if client % 2 == 0 {
+            device.say_bytes(&bytes);
+        } else {
+            device.dribble(&bytes);
+        }
+        device.welcome();
+        (1..=3).for_each(|number| assert_eq!(device.hear(), puback(number)));
+    }
+    let mut found = texts(service.embedded(), "all");
+    found.sort();
+    assert_eq!(found, wanted);
+    assert_eq!(metric(&service, "authentications_waiting"), 0);
+    // The password was compared once: then it was known.
+    assert_eq!(metric(&service, "authentications_total{result=\"accepted\"}"), 8);
+}
+
+#[test]
+fn guesses_of_slow_passwords_hold_up_nobody() {
+    let dir = temp_dir();
+    users(dir.path());
+    let service = service(dir.path(), "\"password\"", "");
+    let to = service.mqtt();
+    let (mut device, _) = Device::connect_as(to, &named(Version::V5, "before", "ada", "lovelace"));
+    let mut guessers: Vec<Device> = (0..400)
+        .map(|number| {
+            let mut guesser = Device::open(to, Version::V5);
+            let id = format!("guess-{number}");
+            guesser.say(&Packet::Connect(named(Version::V5, &id, "ada", &format!("guess {number}"))));
+            guesser
+        })
+        .collect();
+    until("guesses wait", || metric(&service, "authentications_waiting") > 32);
+    // One that is connected publishes, and one that is known connects, while they wait.
+    device.deliver(1, "t", b"meanwhile");
+    Device::connect_as(to, &named(Version::V5, "known", "ada", "lovelace"));
+    let waiting = metric(&service, "authentications_waiting");
+    assert!(waiting > 0, "all guesses had been compared before a known client connected");
+    // Of one address 64 wait; the others are told so at once.
+    let codes: Vec<u8> = guessers
+        .iter_mut()
+        .map(|guesser| match guesser.hear() {
+            Heard::ConnAck(hello) => hello.code,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(codes.iter().all(|code| [BAD_PASSWORD, 0x89].contains(code)), "{codes:?}");
+    assert!(codes.contains(&BAD_PASSWORD) && codes.contains(&0x89));
+    until_metric(&service, "authentications_waiting", 0);
+}
+
+#[test]
+fn who_goes_while_its_password_is_compared_is_forgotten() {
+    let dir = temp_dir();
+    users(dir.path());
+    let service = service(dir.path(), "\"password\"", "");
+    for number in 0..40 {
+        let mut device = Device::open(service.mqtt(), Version::V5);
+        let id = format!("gone-{number}");
+        device.say(&Packet::Connect(named(Version::V5, &id, "ada", &format!("guess {number}"))));
+        drop(device);
+    }
+    until_metric(&service, "authentications_waiting", 0);
+    until_metric(&service, "connections", 0);
+    Device::connect_as(service.mqtt(), &named(Version::V5, "gone-1", "ada", "lovelace")).0.deliver(1, "t", b"x");
+}
+
+#[test]
+fn changed_files_reach_those_who_are_connected_and_nobody_else() {
+    let dir = temp_dir();
+    let (file, _) = users(dir.path());
+    let acl = dir.path().join("acl");
+    fs::write(&acl, "pattern write t/#\n").expect("written");
+    let service = service(dir.path(), "[\"password\", \"anonymous\"]", &format!("acl_file = \"{}\"", acl.display()));
+    let to = service.mqtt();
+    let (mut ada, _) = Device::connect_as(to, &named(Version::V5, "a", "ada", "lovelace"));
+    let (mut bob, _) = Device::connect_as(to, &named(Version::V5, "b", "bob", "builder"));
+    let mut nobody = Device::connect(to, Version::V5, "n");
+    for device in [&mut ada, &mut bob, &mut nobody] {
+        device.deliver(1, "t/1", b"x");
+    }
+    // A file that is wrong changes nothing.
+    let before = fs::read_to_string(&file).expect("there");
+    fs::write(&file, "ada:lovelace\n").expect("written");
+    service.signal("HUP");
+    until("the reload", || service.log().contains("line 1 is no hash"));
+    ada.deliver(2, "t/1", b"x");
+    fs::write(&file, before).expect("written");
+    passwd(&file, &["ada"], "another");
+    fs::write(&acl, "pattern write t/2\n").expect("written");
+    service.signal("HUP");
+    assert_eq!(ada.hear(), Heard::Disconnect(NOT_AUTHORIZED));
+    assert_eq!(ada.hear(), Heard::Closed);
+    // The others stay, and may no more what they might: remembered or not.
+    for device in [&mut bob, &mut nobody] {
+        device.publish(QoS::AtLeastOnce, 3, "t/1", b"denied");
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 3, NOT_AUTHORIZED));
+        device.deliver(4, "t/2", b"granted");
+    }
+    assert_eq!(refused(to, &named(Version::V5, "a", "ada", "lovelace")), BAD_PASSWORD);
+    Device::connect_as(to, &named(Version::V5, "a", "ada", "another"));
+    assert_eq!(metric(&service, "access_revoked_total"), 1);
+    assert!(!texts(service.embedded(), "all").contains(&"denied".to_owned()));
+}
+
+#[test]
+fn changed_files_are_taken_without_a_reload() {
+    let dir = temp_dir();
+    let (file, _) = users(dir.path());
+    let service = service(dir.path(), "\"password\"", "");
+    let (mut bob, _) = Device::connect_as(service.mqtt(), &named(Version::V5, "b", "bob", "builder"));
+    passwd(&file, &["--delete", "bob"], "");
+    // They are looked at every 30 seconds, and taken when they stay the same for two.
+    std::thread::sleep(Duration::from_secs(10));
+    until("the look at the files", || service.log().contains("auth devices (changed: files)"));
+    assert_eq!(bob.hear(), Heard::Disconnect(NOT_AUTHORIZED));
+}
+
+#[test]
+fn a_denied_publish_has_the_answer_that_its_version_allows() {
+    let dir = temp_dir();
+    users(dir.path());
+    fs::write(dir.path().join("acl"), "pattern write ok\n").expect("written");
+    let acl = format!("acl_file = \"{}/acl\"", dir.path().display());
+    for (more, code_3x) in [("", None), ("\ndenied_3x = \"acknowledge\"", Some(0))] {
+        let service = service(dir.path(), "[\"password\", \"anonymous\"]", &format!("{acl}{more}"));
+        for version in [Version::V311, Version::V5] {
+            let code = if version == Version::V5 { Some(NOT_AUTHORIZED) } else { code_3x };
+            for (qos, kind) in [(QoS::AtLeastOnce, PacketType::PubAck), (QoS::ExactlyOnce, PacketType::PubRec)] {
+                let mut device = Device::connect(service.mqtt(), version, "c");
+                device.publish(QoS::AtMostOnce, 0, "no", b"dropped");
+                device.deliver(1, "ok", b"kept");
+                device.publish(qos, 2, "no", b"dropped");
+                match code {
+                    Some(code) => assert_eq!(device.hear(), Heard::Answer(kind, 2, code)),
+                    None => assert_eq!(device.hear(), Heard::Closed),
+                }
+            }
+        }
+        assert_eq!(texts(service.embedded(), "all"), ["kept"; 4]);
+    }
+}
+
+#[test]
+fn a_will_is_asked_for_when_it_is_left_and_when_it_is_sent() {
+    let dir = temp_dir();
+    users(dir.path());
+    let acl = dir.path().join("acl");
+    fs::write(&acl, "user bob\ntopic write gone/#\n").expect("written");
+    let service = service(dir.path(), "\"password\"", &format!("acl_file = \"{}\"", acl.display()));
+    let to = service.mqtt();
+    let will = |topic| {
+        Some(Will { qos: QoS::AtLeastOnce, retain: false, topic, payload: b"will", properties: Properties::EMPTY })
+    };
+    let bob = |topic| Connect { will: will(topic), ..named(Version::V5, "b", "bob", "builder") };
+    assert_eq!(refused(to, &bob("elsewhere")), NOT_AUTHORIZED);
+    drop(Device::connect_as(to, &bob("gone/1")));
+    until_metric(&service, "wills_published_total", 1);
+    let (device, _) = Device::connect_as(to, &bob("gone/2"));
+    fs::write(&acl, "user bob\ntopic write other\n").expect("written");
+    service.signal("HUP");
+    until("the reload", || service.log().contains("configuration reloaded"));
+    drop(device);
+    until_metric(&service, "acl_denied_total{operation=\"will\"}", 1);
+    assert_eq!(texts(service.embedded(), "all"), ["will"]);
+}
+
+#[test]
+fn a_kept_session_belongs_to_its_user_after_a_crash_as_well() {
+    let dir = temp_dir();
+    users(dir.path());
+    let more = "[spool]\nbytes_max = \"256MiB\"\nsegment_bytes = \"16MiB\"\n";
+    let config = config_with("shards = 1", &format!("{}chain = \"password\"\n{more}{SINK}", auth(dir.path(), "")));
+    let mut service = Service::start(&with_auth(&config));
+    let expiry = properties([Property::SessionExpiryInterval(3_600)]);
+    let kept = |user, password| Connect {
+        clean_start: false,
+        properties: expiry.as_properties(),
+        ..named(Version::V5, "c", user, password)
+    };
+    let (mut ada, first) = Device::connect_as(service.mqtt(), &kept("ada", "lovelace"));
+    assert!(!first.session_present);
+    ada.deliver(1, "t", b"x");
+    for (user, password, present) in [("ada", "lovelace", true), ("bob", "builder", false), ("ada", "lovelace", false)]
+    {
+        service.kill9();
+        service.start_again();
+        let (_, hello) = Device::connect_as(service.mqtt(), &kept(user, password));
+        assert_eq!(hello.session_present, present, "{user}");
+    }
+}
+
+#[test]
+fn a_listener_that_others_reach_is_not_open_by_mistake() {
+    let run = |args: &[&str]| {
+        let output = program().args(args).env("FOREBAY_CONFIG", "/dev/null").output().expect("it runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (ends_well, said) = run(&["--listen", "0.0.0.0:0"]);
+    assert!(!ends_well && said.contains("can be reached from other machines") && said.contains("--open"), "{said}");
+    let dir = temp_dir();
+    let file = dir.path().join("forebay.toml");
+    let check = |listener: &str| {
+        fs::write(&file, format!("[[listener]]\nbind = \"0.0.0.0:0\"\n{listener}")).expect("written");
+        run(&["check", "--offline", &file.display().to_string()])
+    };
+    assert!(!check("").0);
+    assert!(check("open = true\n").0);
+    assert!(!check("auth = \"x\"\n").0, "there is no such auth");
+}
