@@ -14,7 +14,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("auth", &["limits", "secure", "mqtt"]),
     ("rule", &["limits", "mqtt"]),
     ("route", &["limits", "mqtt"]),
-    ("session", &["limits", "mqtt", "auth", "runtime::seam"]),
+    ("session", &["limits", "mqtt", "secure", "auth", "runtime::seam"]),
     ("record", &["limits", "runtime::seam"]),
     ("spool", &["limits", "record", "runtime::seam"]),
     ("kafka", &["limits", "rules", "secure", "record", "runtime::seam"]),

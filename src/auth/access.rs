@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::acl::{Action, Client};
-use super::policy::{Admission, Policy};
+use super::policy::{Admission, By, Policy};
 
 /// A topic that is longer is looked up each time.
 const MEMO_BYTES_MAX: usize = 512;
@@ -13,7 +13,7 @@ const MEMO_BYTES_MAX: usize = 512;
 pub struct Access {
     /// The name of the `[auth.NAME]` that admitted it.
     auth: Box<str>,
-    record: Option<u64>,
+    by: By,
     /// `None`: it has not connected since the start.
     policy: Option<Arc<Policy>>,
     /// The last topic that it was granted: devices mostly publish to one.
@@ -25,13 +25,13 @@ impl Access {
     #[must_use]
     pub fn new(admission: &Admission) -> Self {
         let policy = Arc::clone(&admission.policy);
-        Self { auth: policy.name().into(), record: admission.record, policy: Some(policy), granted: String::new() }
+        Self { auth: policy.name().into(), by: admission.by.clone(), policy: Some(policy), granted: String::new() }
     }
 
     /// Of a session that an earlier start has left.
     #[must_use]
     pub fn restored(auth: &str) -> Self {
-        Self { auth: auth.into(), record: None, policy: None, granted: String::new() }
+        Self { auth: auth.into(), by: By::Nothing, policy: None, granted: String::new() }
     }
 
     /// The name of the `[auth.NAME]` that admitted it.
@@ -40,10 +40,10 @@ impl Access {
         &self.auth
     }
 
-    /// The line of the password file that it was admitted by.
+    /// What it was admitted by.
     #[must_use]
-    pub fn record(&self) -> Option<u64> {
-        self.record
+    pub fn by(&self) -> &By {
+        &self.by
     }
 
     /// Other rules hold from now on.

@@ -10,6 +10,6 @@ mod users;
 
 pub use self::access::Access;
 pub use self::policy::{
-    Admission, Answer, Claim, ClientIds, Judgement, Method, Policy, Question, Refusal, Settings, Takeover,
+    Admission, Answer, By, Claim, ClientIds, Judgement, Method, Policy, Question, Refusal, Settings, Takeover,
 };
 pub use self::proofs::{Proof, Proofs};

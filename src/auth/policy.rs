@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::secure::Secret;
+use crate::secure::{CertificateId, IdentityField, Secret, identify};
 
 use super::acl::{Acl, Action, Client, Decision};
 use super::password::Stored;
@@ -17,6 +17,8 @@ const FILE_BYTES_MAX: u64 = 256 << 20;
 /// A way to say who one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Method {
+    /// The client certificate.
+    Certificate,
     /// User name and password, by the password file.
     Password,
     /// Neither user name nor password.
@@ -50,6 +52,8 @@ pub struct Settings {
     pub name: String,
     /// The methods, in the order in which they are tried.
     pub chain: Vec<Method>,
+    /// The field of a client certificate that says who the client is.
+    pub certificate_identity: IdentityField,
     /// Users and the hashes of their passwords.
     pub password_file: Option<PathBuf>,
     /// What may be touched; `None`: everything.
@@ -69,6 +73,8 @@ pub struct Claim<'a> {
     pub username: Option<&'a str>,
     /// Password.
     pub password: Option<&'a [u8]>,
+    /// The client certificate in DER, verified.
+    pub certificate: Option<&'a [u8]>,
 }
 
 /// Who a client is: what its connection is admitted as.
@@ -78,8 +84,19 @@ pub struct Admission {
     pub policy: Arc<Policy>,
     /// `None`: it is anonymous.
     pub identity: Option<Box<str>>,
-    /// The line of the password file that it was admitted by.
-    pub record: Option<u64>,
+    /// What it was admitted by.
+    pub by: By,
+}
+
+/// What a client was admitted by, as far as that can end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Nothing: it is anonymous.
+    Nothing,
+    /// A line of the password file.
+    Line(u64),
+    /// A certificate.
+    Certificate(Arc<CertificateId>),
 }
 
 impl Admission {
@@ -97,6 +114,8 @@ pub enum Refusal {
     Credentials,
     /// It has none, and needs some.
     NoCredentials,
+    /// Its certificate does not say who it is: why.
+    Certificate(&'static str),
 }
 
 /// What a policy says.
@@ -235,11 +254,8 @@ impl Policy {
     /// no holds, and the end of the chain is no.
     #[must_use]
     pub fn judge(self: &Arc<Self>, claim: Claim<'_>) -> Judgement {
-        let admission = |identity: Option<&str>, record| Admission {
-            policy: Arc::clone(self),
-            identity: identity.map(Into::into),
-            record,
-        };
+        let admission =
+            |identity: Option<&str>, by| Admission { policy: Arc::clone(self), identity: identity.map(Into::into), by };
         let ask = |admission, stored: &Arc<Stored>, password: &[u8]| {
             let question = Question {
                 admission,
@@ -259,17 +275,24 @@ impl Policy {
         let mut decoy = None;
         for method in &self.settings.chain {
             match (method, claim.username, &self.users) {
+                (Method::Certificate, ..) => {
+                    let Some(certificate) = claim.certificate else { continue };
+                    return match identify(certificate, self.settings.certificate_identity) {
+                        Ok((name, id)) => Judgement::Admit(admission(Some(&name), By::Certificate(id))),
+                        Err(why) => Judgement::Refuse(Refusal::Certificate(why)),
+                    };
+                }
                 (Method::Password, Some(name), Some(users)) => {
                     let Some(user) = users.get(name) else {
                         decoy = users.decoy().zip(claim.password);
                         continue;
                     };
                     let Some(password) = claim.password else { return Judgement::Refuse(Refusal::Credentials) };
-                    return ask(Some(admission(Some(name), Some(user.print))), &user.stored, password);
+                    return ask(Some(admission(Some(name), By::Line(user.print))), &user.stored, password);
                 }
                 // Who was removed from the file does not become an anonymous client by that.
                 (Method::Anonymous, None, _) if claim.password.is_none() => {
-                    return Judgement::Admit(admission(None, None));
+                    return Judgement::Admit(admission(None, By::Nothing));
                 }
                 _ => {}
             }
@@ -281,16 +304,18 @@ impl Policy {
         }
     }
 
-    /// Whether a client that was admitted by an earlier state of this would still be admitted.
+    /// Whether a client that was admitted by an earlier state of this would still be admitted. Whether a certificate was revoked
+    /// its listener knows.
     #[must_use]
-    pub fn still_admits(&self, identity: Option<&str>, record: Option<u64>) -> bool {
+    pub fn still_admits(&self, identity: Option<&str>, by: &By) -> bool {
         let is_in = |method| self.settings.chain.contains(&method);
-        match (identity, record) {
-            (Some(name), Some(record)) => {
+        match (identity, by) {
+            (Some(_), By::Certificate(_)) => is_in(Method::Certificate),
+            (Some(name), By::Line(record)) => {
                 let user = self.users.as_ref().and_then(|users| users.get(name));
-                is_in(Method::Password) && user.is_some_and(|user| user.print == record)
+                is_in(Method::Password) && user.is_some_and(|user| user.print == *record)
             }
-            (None, None) => is_in(Method::Anonymous),
+            (None, By::Nothing) => is_in(Method::Anonymous),
             _ => false,
         }
     }

@@ -10,6 +10,7 @@ fn settings(chain: &[Method]) -> Settings {
     Settings {
         name: "devices".into(),
         chain: chain.to_vec(),
+        certificate_identity: IdentityField::CommonName,
         password_file: None,
         acl_file: None,
         client_ids: ClientIds::Any,
@@ -31,7 +32,7 @@ fn judged(
     username: Option<&str>,
     password: Option<&str>,
 ) -> (Result<Option<Box<str>>, Refusal>, bool) {
-    match policy.judge(Claim { username, password: password.map(str::as_bytes) }) {
+    match policy.judge(Claim { username, password: password.map(str::as_bytes), certificate: None }) {
         Judgement::Admit(admission) => (Ok(admission.identity), false),
         Judgement::Refuse(refusal) => (Err(refusal), false),
         Judgement::Ask(question) => (question.answer().map(|admission| admission.identity), true),
@@ -74,6 +75,34 @@ fn an_unknown_user_is_refused_after_the_same_work() {
 }
 
 #[test]
+fn a_certificate_says_who_its_client_is_or_why_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = |name: &str| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.self_signed(&key).unwrap().der().to_vec()
+    };
+    let policy = policy(dir.path(), &[Method::Certificate, Method::Password]);
+    let judge = |certificate: Option<&[u8]>| {
+        policy.judge(Claim { username: Some("quick"), password: Some(b"one"), certificate })
+    };
+    let (known, nameless) = (certificate("device-1"), certificate(""));
+    match judge(Some(&known)) {
+        Judgement::Admit(Admission { identity, by, .. }) => {
+            assert_eq!(identity.as_deref(), Some("device-1"), "not the user name");
+            assert!(policy.still_admits(identity.as_deref(), &by));
+            let other = Policy::load(&Settings { chain: vec![Method::Password], ..policy.settings().clone() }).unwrap();
+            assert!(!other.still_admits(identity.as_deref(), &by));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(judge(Some(&nameless)), Judgement::Refuse(Refusal::Certificate(_))), "its password does not help");
+    assert!(matches!(judge(None), Judgement::Admit(Admission { by: By::Line(_), .. })));
+}
+
+#[test]
 fn files_are_named_where_they_are_wrong() {
     let dir = tempfile::tempdir().unwrap();
     let (users, acl) = (dir.path().join("users"), dir.path().join("acl"));
@@ -91,13 +120,15 @@ fn a_reload_tells_what_is_new_and_who_would_not_be_admitted_any_more() {
     let record = before.users().unwrap().get("quick").unwrap().print;
     let again = Policy::load(before.settings()).unwrap();
     assert!(
-        before.is_same(&again) && again.still_admits(Some("quick"), Some(record)) && again.still_admits(None, None)
+        before.is_same(&again)
+            && again.still_admits(Some("quick"), &By::Line(record))
+            && again.still_admits(None, &By::Nothing)
     );
     // Another password, then no such user.
     let after = policy(dir.path(), &[Method::Password]);
-    assert!(!before.is_same(&after) && !after.still_admits(Some("quick"), Some(record)));
-    assert!(after.still_admits(Some("slow"), after.users().unwrap().get("slow").map(|user| user.print)));
-    assert!(!after.still_admits(None, None) && !after.still_admits(Some("carol"), Some(1)));
+    assert!(!before.is_same(&after) && !after.still_admits(Some("quick"), &By::Line(record)));
+    assert!(after.still_admits(Some("slow"), &By::Line(after.users().unwrap().get("slow").unwrap().print)));
+    assert!(!after.still_admits(None, &By::Nothing) && !after.still_admits(Some("carol"), &By::Line(1)));
 }
 
 #[test]
@@ -135,7 +166,7 @@ fn a_proof_is_for_one_auth_one_hash_and_one_password() {
         std::fs::write(&file, format!("a:{hash}\n")).unwrap();
         let of = Settings { name: name.into(), password_file: Some(file), ..settings(&[Method::Password]) };
         let policy = Arc::new(Policy::load(&of).unwrap());
-        match policy.judge(Claim { username: Some("a"), password: Some(password.as_bytes()) }) {
+        match policy.judge(Claim { username: Some("a"), password: Some(password.as_bytes()), certificate: None }) {
             Judgement::Ask(question) => question,
             other => panic!("{other:?}"),
         }
@@ -172,7 +203,7 @@ fn what_was_granted_is_remembered_until_the_rules_change() {
         Arc::new(Policy::load(&Settings { acl_file: Some(file.clone()), ..settings(&[Method::Anonymous]) }).unwrap())
     };
     let policy = load("topic write a\ntopic write b\n");
-    let mut access = Access::new(&Admission { policy, identity: None, record: None });
+    let mut access = Access::new(&Admission { policy, identity: None, by: By::Nothing });
     for _ in 0..2 {
         assert!(access.may_publish(None, "c", "a") && access.may_publish(None, "c", "b"));
         assert!(!access.may_publish(None, "c", "c"));

@@ -5,9 +5,7 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use super::password::Stored;
-
-/// A user name's length, in bytes: also that of every other identity.
-pub(super) const IDENTITY_BYTES_MAX: usize = 256;
+use crate::secure::IDENTITY_BYTES_MAX;
 
 /// The users of a file.
 #[derive(Debug, Default)]

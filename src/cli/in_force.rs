@@ -13,6 +13,7 @@ use crate::config::{
 };
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
+use crate::secure::IdentityField;
 
 /// The whole of it. What templates took out of the environment may be secret: the variable's name is shown in its place.
 pub(super) fn of(config: &Config) -> Value {
@@ -127,11 +128,18 @@ fn listener(of: &crate::config::Listener) -> Value {
 
 fn auth(of: &crate::auth::Settings) -> Value {
     let chain = of.chain.iter().map(|method| match method {
+        Method::Certificate => "certificate",
         Method::Password => "password",
         Method::Anonymous => "anonymous",
     });
     json!({
         "chain": chain.collect::<Vec<_>>(),
+        "certificate_identity": match of.certificate_identity {
+            IdentityField::CommonName => "cn",
+            IdentityField::DnsName => "san-dns",
+            IdentityField::Uri => "san-uri",
+            IdentityField::Fingerprint => "fingerprint",
+        },
         "password_file": of.password_file,
         "acl_file": of.acl_file,
         "client_id": match of.client_ids {

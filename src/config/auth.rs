@@ -9,11 +9,12 @@ use super::reader::Table;
 use super::resolve::Document;
 use super::{Listener, values};
 use crate::auth::{ClientIds, Method, Settings, Takeover};
-use crate::secure;
+use crate::secure::{self, IdentityField};
 
-const METHODS: [(&str, Method); 2] = [("password", Method::Password), ("anonymous", Method::Anonymous)];
+const METHODS: [(&str, Method); 3] =
+    [("certificate", Method::Certificate), ("password", Method::Password), ("anonymous", Method::Anonymous)];
 /// Methods that other documents speak of.
-const LATER: [&str; 3] = ["certificate", "jwt", "scram"];
+const LATER: [&str; 2] = ["jwt", "scram"];
 
 /// All of them, in the order of the file.
 pub(super) fn resolve(document: &Document<'_>) -> Vec<Settings> {
@@ -36,7 +37,7 @@ fn one(table: &Table<'_>) -> Settings {
             }
             None => {
                 let fault = Fault::new(format!("\"{name}\" is not a method"))
-                    .hint("methods are \"password\" and \"anonymous\"");
+                    .hint("methods are \"certificate\", \"password\" and \"anonymous\"");
                 table.source.report(&spot, fault);
             }
         }
@@ -56,6 +57,12 @@ fn one(table: &Table<'_>) -> Settings {
     Settings {
         name: table.spot.path.strip_prefix("auth.").unwrap_or_default().to_owned(),
         chain,
+        certificate_identity: match table.read("certificate_identity", values::word) {
+            "san-dns" => IdentityField::DnsName,
+            "san-uri" => IdentityField::Uri,
+            "fingerprint" => IdentityField::Fingerprint,
+            _ => IdentityField::CommonName,
+        },
         password_file,
         acl_file,
         client_ids: match table.read("client_id", values::word) {
@@ -87,6 +94,14 @@ pub(super) fn of_listener(
             _ => format!("the file has {}", names.join(", ")),
         };
         table.source.report(&table.spot("auth"), Fault::new(format!("there is no [auth.{name}]")).hint(hint));
+    }
+    let of_listener = all.iter().find(|auth| Some(&auth.name) == name.as_ref());
+    let asks = tls.is_some_and(|tls| tls.clients.is_some());
+    if of_listener.is_some_and(|auth| auth.chain.contains(&Method::Certificate)) && !asks {
+        let fault = Fault::new("its chain has \"certificate\", and this listener asks for none");
+        table
+            .source
+            .report(&table.spot("auth"), fault.hint("set transport = \"tls\" and client_ca_file in [listener.tls]"));
     }
     if name.is_some() && is_open {
         let fault =

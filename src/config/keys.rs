@@ -284,6 +284,7 @@ const TRANSPORT: &[Word] = &[
     later("ws", "this version has no WebSocket: put a proxy in front"),
     later("wss", "this version has no WebSocket: put a proxy in front"),
 ];
+const CERTIFICATE_IDENTITY: &[Word] = &[word("cn"), word("san-dns"), word("san-uri"), word("fingerprint")];
 const CLIENT_ID: &[Word] = &[word("any"), word("identity"), word("prefix")];
 const FOREIGN_TAKEOVER: &[Word] = &[word("replace"), word("refuse")];
 const DENIED_3X: &[Word] = &[word("close"), word("acknowledge")];
@@ -420,13 +421,16 @@ pub(super) const KEYS: &[Key] = keys! {
         "Whether clients get a ticket to resume their TLS session with. The key of the tickets changes every 6 hours and with a restart.";
 
     Auth.chain: TextList, Required,
-        "Methods, tried in this order: `\"password\"` admits users of `password_file`, `\"anonymous\"` clients with neither user name nor password.";
+        "Methods, tried in this order: `\"certificate\"` admits clients with a certificate, `\"password\"` admits users of `password_file`, `\"anonymous\"` clients with neither user name nor password.";
+    Auth.certificate_identity: Word(CERTIFICATE_IDENTITY), Is("\"cn\""),
+        "With `\"certificate\"`: the field of a client certificate that is the client's identity: common name, a DNS name or URI among the alternative \
+         names, or the SHA-256 fingerprint. A certificate that has it not exactly once is refused.";
     Auth.password_file: Text, From("none"),
         "File of users, one line `user:hash` each, as `mosquitto_passwd` and `forebay passwd` write it.";
     Auth.acl_file: Text, From("everything is granted"),
         "Access control list, as mosquitto's `acl_file`. With it, only what it grants may be touched.";
     Auth.client_id: Word(CLIENT_ID), Is("\"any\""),
-        "Client IDs that a user may connect with: `\"identity\"`: its user name; `\"prefix\"`: its user name, or that, `:` or `/`, and more.";
+        "Client IDs that a user may connect with: `\"identity\"`: its user name, or what its certificate says; `\"prefix\"`: that, or that, `:` or `/`, and more.";
     Auth.foreign_takeover: Word(FOREIGN_TAKEOVER), Is("\"replace\""),
         "If a client ID already has a session of another user: `\"replace\"` ends that session, `\"refuse\"` refuses the new client.";
     Auth.denied_3x: Word(DENIED_3X), Is("\"close\""),

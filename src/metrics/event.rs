@@ -124,7 +124,7 @@ events! {
     ConnectRefused, Info, Error, "connect_refused", [Listener, Peer, Clause, Reason], "a connection was refused: its CONNECT is not acceptable, or it sent something else";
     AuthRefused, Info, Error, "auth_refused", [Listener, Peer, Client, User, Reason], "a client was not admitted";
     AclDenied, Info, Error, "acl_denied", [Client, User, MqttTopic, Reason], "the access control list denied a publish or a will";
-    AccessRevoked, Info, Lifecycle, "access_revoked", [Client, User], "a client was disconnected: its user was removed or has another password";
+    AccessRevoked, Info, Lifecycle, "access_revoked", [Client, User], "a client was disconnected: its user was removed or has another password, or its certificate was revoked";
     TlsFailed, Info, Error, "tls_failed", [Listener, Peer, Reason], "a TLS connection failed";
     SessionEvicted, Warn, Error, "session_evicted", [Client], "a session without a connection was ended to make room for another (`mqtt.evict_sessions`)";
     ProtocolError, Info, Error, "protocol_error", [Listener, Client, Peer, Clause, Reason], "a client was disconnected for a protocol error";

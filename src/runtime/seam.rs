@@ -92,7 +92,7 @@ pub trait Layer: Send + fmt::Debug {
 }
 
 /// What is known of a connection when its [`Layer`] is ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// An earlier session was resumed by a ticket.
     pub is_resumed: bool,
@@ -100,6 +100,8 @@ pub struct Facts {
     pub is_newest: bool,
     /// The time that this side has computed for it.
     pub took: Duration,
+    /// The other side's own certificate in DER, verified; `None`: it has sent none.
+    pub certificate: Option<Vec<u8>>,
 }
 
 /// Why a [`Layer`] has failed.

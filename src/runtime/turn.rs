@@ -273,16 +273,21 @@ impl<S: Shard> Turn<S> {
 fn open<S: Shard>(shard: &mut S, core: &mut Core<S::Mail>, id: ConnId, wire: &mut [u8]) {
     let mut plain = core.layers.lend();
     let opened = core.open_layer(id, wire, &mut plain);
-    if let Ok(Some(facts)) = opened {
-        shard.on_ready(core, id, facts);
-    }
+    let failed = match opened {
+        Ok(Some(facts)) => {
+            shard.on_ready(core, id, facts);
+            None
+        }
+        Ok(None) => None,
+        Err(error) => Some(error),
+    };
     if !plain.is_empty() {
         shard.on_bytes(core, id, &plain);
     }
     core.layers.take_back(plain);
-    match opened {
-        Ok(_) => core.bound_layers(),
-        Err(error) => core.layer_failed(id, error),
+    match failed {
+        None => core.bound_layers(),
+        Some(error) => core.layer_failed(id, error),
     }
 }
 

@@ -8,6 +8,8 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use webpki::EndEntityCert;
 
+use super::der::{SEQUENCE, enter, skip};
+
 /// The time from which on a certificate is not valid, in seconds since 1970. `None`: it cannot be read.
 pub(super) fn not_after(certificate: &[u8]) -> Option<i64> {
     let (certificate, _) = enter(certificate, SEQUENCE)?;
@@ -21,30 +23,9 @@ pub(super) fn not_after(certificate: &[u8]) -> Option<i64> {
     time(skip(validity)?)
 }
 
-const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-
-/// The contents of a DER value with this tag, and what follows it.
-fn enter(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (&first, rest) = der.split_first()?;
-    let (&len, rest) = rest.split_first()?;
-    let (len, rest) = match usize::from(len) {
-        short @ 0..0x80 => (short, rest),
-        bytes => {
-            let (bytes, rest) =
-                rest.split_at_checked(bytes - 0x80).filter(|(bytes, _)| (1..=4).contains(&bytes.len()))?;
-            (bytes.iter().fold(0, |len, byte| len << 8 | usize::from(*byte)), rest)
-        }
-    };
-    rest.split_at_checked(len).filter(|_| first == tag)
-}
-
-/// What follows a value.
-fn skip(der: &[u8]) -> Option<&[u8]> {
-    enter(der, *der.first()?).map(|(_, rest)| rest)
-}
 
 /// Both forms end with `MMDDHHMMSSZ` (RFC 5280, 4.1.2.5); the years of the short one are 1950 to 2049.
 fn time(der: &[u8]) -> Option<i64> {

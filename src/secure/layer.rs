@@ -162,6 +162,7 @@ impl Layer for TlsLayer {
             is_resumed: conn.handshake_kind() == Some(HandshakeKind::Resumed),
             is_newest: conn.protocol_version() == Some(ProtocolVersion::TLSv1_3),
             took: self.took,
+            certificate: conn.peer_certificates().and_then(|all| all.first()).map(|own| own.to_vec()),
         }))
     }
 

@@ -6,13 +6,16 @@
 
 mod certificate;
 mod client;
+mod der;
 mod files;
+mod identity;
 mod layer;
 pub mod sasl;
 pub mod scram;
 mod secret;
 mod server;
 
+pub use self::identity::{CertificateId, IDENTITY_BYTES_MAX, IdentityField, identify};
 pub use self::secret::Secret;
 pub use self::server::{Expiry, Server};
 

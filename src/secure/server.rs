@@ -12,12 +12,13 @@ use rustls::server::{NoClientAuth, NoServerSessionStorage};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{InconsistentKeys, ServerConfig};
+use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 use crate::runtime::seam::Layer;
 
 use super::certificate::{ByName, not_after};
 use super::layer::TlsLayer;
-use super::{Pair, Settings, client, files};
+use super::{CertificateId, Pair, Settings, client, files};
 
 /// The one application protocol that is always offered.
 const MQTT: &[u8] = b"mqtt";
@@ -37,6 +38,8 @@ pub struct Expiry {
 pub struct Server {
     config: Arc<ServerConfig>,
     expiries: Vec<Expiry>,
+    /// Client certificates that are not accepted any more.
+    crls: Vec<CertRevocationList<'static>>,
     /// Of settings and all files: whether a reload brings something new.
     print: u64,
 }
@@ -60,6 +63,7 @@ impl Server {
         let mut print = DefaultHasher::new();
         print.write(format!("{settings:?}").as_bytes());
         let mut keys = Vec::new();
+        let mut revoked = Vec::new();
         for pair in &settings.certificates {
             match pair_of(pair, &provider) {
                 Ok(key) => {
@@ -73,6 +77,8 @@ impl Server {
         let verifier = settings.clients.as_ref().and_then(|clients| {
             let client::Asking { verifier, cas, crls } = client::asking(clients, &provider).map_err(&mut keep).ok()?;
             crls.iter().for_each(|crl| print.write(crl));
+            // The verifier has read them all.
+            revoked.extend(crls.iter().filter_map(|crl| OwnedCertRevocationList::from_der(crl).ok()).map(Into::into));
             cas.iter().for_each(|ca| print.write(ca));
             expiries.extend(expiry(&clients.ca, &cas, true));
             Some(verifier)
@@ -98,13 +104,19 @@ impl Server {
             config.ticketer = ring::Ticketer::new().map_err(|error| vec![error.to_string()])?;
             config.send_tls13_tickets = 1;
         }
-        Ok(Self { config: Arc::new(config), expiries, print: print.finish() })
+        Ok(Self { config: Arc::new(config), expiries, crls: revoked, print: print.finish() })
     }
 
     /// A connection's layer: nothing but a pointer until its first byte comes.
     #[must_use]
     pub fn layer(&self) -> Box<dyn Layer> {
         Box::new(TlsLayer::new(Arc::clone(&self.config)))
+    }
+
+    /// Whether a certificate that was accepted has been revoked since.
+    #[must_use]
+    pub fn has_revoked(&self, certificate: &CertificateId) -> bool {
+        certificate.is_in(&self.crls)
     }
 
     /// Until when its certificates are valid.

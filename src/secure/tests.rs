@@ -146,7 +146,7 @@ impl Pipe {
                 self.client_hears(&answer);
                 let facts = opened?;
                 assert!(facts.is_none() || self.ready.is_none(), "ready twice");
-                self.ready = self.ready.or(facts);
+                self.ready = self.ready.take().or(facts);
             }
         }
     }
@@ -174,7 +174,7 @@ fn bytes_in_both_directions_however_the_wire_is_cut() {
             // What the client has to say at once comes with its last flight.
             pipe.client.writer().write_all(b"at once").expect("into memory");
             pipe.run().expect("it goes on");
-            let facts = pipe.ready.expect("ready");
+            let facts = pipe.ready.take().expect("ready");
             assert_eq!(facts.is_newest, version.version == rustls::ProtocolVersion::TLSv1_3);
             assert!(!facts.took.is_zero() && !pipe.layer.is_costly());
             assert_eq!(pipe.plain, b"at once");
@@ -216,7 +216,12 @@ fn sessions_are_resumed_unless_certificates_are_asked_for() {
             for (connection, resumed) in [(1, false), (2, resumes)] {
                 let mut pipe = Pipe::new(&server, &client, "mqtt.example.org", 1 << 20);
                 pipe.run().expect("it goes on");
-                assert_eq!(pipe.ready.expect("ready").is_resumed, resumed, "{connection} {:?}", version.version);
+                assert_eq!(
+                    pipe.ready.as_ref().expect("ready").is_resumed,
+                    resumed,
+                    "{connection} {:?}",
+                    version.version
+                );
             }
         }
     }
@@ -412,7 +417,7 @@ fn no_bytes_of_a_client_can_do_harm() {
                 let rest = wire.split_off(random.usize(1..=wire.len()));
                 let mut answer = Vec::new();
                 match pipe.layer.open(&mut wire, &mut pipe.plain, &mut answer) {
-                    Ok(facts) => pipe.ready = pipe.ready.or(facts),
+                    Ok(facts) => pipe.ready = pipe.ready.take().or(facts),
                     Err(_) => failed = true,
                 }
                 // As a shard may, at any time before an end.

@@ -155,6 +155,7 @@ mod tests {
         let settings = Settings {
             name: "devices".into(),
             chain: vec![Method::Password],
+            certificate_identity: crate::secure::IdentityField::CommonName,
             password_file: Some(file),
             acl_file: None,
             client_ids: ClientIds::Any,
@@ -165,7 +166,7 @@ mod tests {
     }
 
     fn question(policy: &Arc<Policy>, user: &str, password: &str) -> Question {
-        match policy.judge(Claim { username: Some(user), password: Some(password.as_bytes()) }) {
+        match policy.judge(Claim { username: Some(user), password: Some(password.as_bytes()), certificate: None }) {
             Judgement::Ask(question) => question,
             other => panic!("{other:?}"),
         }

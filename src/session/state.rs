@@ -7,10 +7,11 @@ use super::keeping::SessionRecord;
 use super::peer::Peer;
 use super::receipts::Receipt;
 use super::will::Will;
-use crate::auth::{Access, Admission, Policy};
+use crate::auth::{Access, Admission, By, Policy};
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, Monotonic};
+use crate::secure::CertificateId;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -171,10 +172,19 @@ impl Session {
         self.access.as_ref().is_some_and(|access| access.is_denial_acknowledged())
     }
 
-    /// Other rules hold from now on. False: its client would not be admitted any more.
-    pub fn renew_access<'p>(&mut self, policy: impl Fn(&str) -> Option<&'p Arc<Policy>>) -> bool {
+    /// Other rules hold from now on. False: its client would not be admitted any more, or its certificate was revoked.
+    pub fn renew_access<'p>(
+        &mut self,
+        policy: impl Fn(&str) -> Option<&'p Arc<Policy>>,
+        is_revoked: impl Fn(&CertificateId) -> bool,
+    ) -> bool {
         let Some(access) = &mut self.access else { return true };
-        let policy = policy(access.auth()).filter(|of| of.still_admits(self.username.as_deref(), access.record()));
+        if let By::Certificate(id) = access.by()
+            && is_revoked(id)
+        {
+            return false;
+        }
+        let policy = policy(access.auth()).filter(|of| of.still_admits(self.username.as_deref(), access.by()));
         policy.inspect(|policy| access.renew(policy)).is_some()
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::auth::{Admission, Answer, Claim, Judgement, Question, Refusal};
+use crate::auth::{Admission, Answer, Claim, Judgement, Method, Question, Refusal};
 use crate::listener::door::{self, Verdict};
 use crate::listener::proxy::Expect;
 use crate::metrics::event::{Field, Kind as EventKind};
@@ -15,7 +15,7 @@ use crate::runtime::seam::{ConnId, Monotonic};
 use crate::service::verifier::Task;
 use crate::session::{End, Peer, Violation, refuse};
 
-use super::connection::Kind;
+use super::connection::{AtDoor, Kind};
 use super::events::{clipped, second};
 use super::mail::Mail;
 use super::{Core, Ring};
@@ -35,29 +35,30 @@ impl Core {
     pub(super) fn admit(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>) -> Admitted {
         let Some(connection) = self.connections.get(conn) else { return Admitted::No };
         let Some(policy) = self.around.edge.auth(connection.listener) else { return Admitted::Yes };
-        if let Some(admission) = &mut connection.admission {
-            if Arc::ptr_eq(&admission.policy, policy) {
-                return Admitted::Yes;
-            }
-            // Files have changed since then.
-            if policy.name() == admission.policy.name()
-                && policy.still_admits(admission.identity.as_deref(), admission.record)
-            {
+        let mut claim = connection.claim.take().unwrap_or_default();
+        if let Some(admission) = &mut claim.admission {
+            // Files may have changed since then.
+            let is_same = Arc::ptr_eq(&admission.policy, policy);
+            let is_admitted = || policy.still_admits(admission.identity.as_deref(), &admission.by);
+            if is_same || policy.name() == admission.policy.name() && is_admitted() {
                 admission.policy = Arc::clone(policy);
+                connection.claim = Some(claim);
                 return Admitted::Yes;
             }
             return self.refuse_connect(io, conn, connect, BAD_CREDENTIALS);
         }
-        match policy.judge(Claim { username: connect.username, password: connect.password }) {
+        let certificate = claim.certificate.as_deref();
+        match policy.judge(Claim { username: connect.username, password: connect.password, certificate }) {
             Judgement::Admit(admission) => {
                 self.numbers.count(M::AuthAccepted);
-                connection.admission = Some(Box::new(admission));
+                connection.claim = Some(Box::new(AtDoor { certificate: None, admission: Some(admission) }));
                 Admitted::Yes
             }
             Judgement::Refuse(refusal) => self.refuse_connect(io, conn, connect, violation(refusal)),
             Judgement::Ask(question) => {
                 let Kind::Door(_, deadline) = connection.kind else { return Admitted::No };
                 connection.kind = Kind::Pending(deadline);
+                connection.claim = Some(claim);
                 io.pause(conn);
                 if !self.ask(io, conn, question, deadline) {
                     self.unasked.push_back(conn);
@@ -65,6 +66,15 @@ impl Core {
                 self.numbers.raise(M::AuthWaiting, 1);
                 Admitted::Later
             }
+        }
+    }
+
+    /// The handshake of a connection is over: its certificate is for the listeners whose `auth` asks for one.
+    pub(super) fn note_certificate(&mut self, conn: ConnId, certificate: Option<Vec<u8>>) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let policy = self.around.edge.auth(connection.listener);
+        if policy.is_some_and(|policy| policy.settings().chain.contains(&Method::Certificate)) {
+            connection.claim = Some(Box::new(AtDoor { certificate, admission: None }));
         }
     }
 
@@ -99,7 +109,7 @@ impl Core {
             Some(Ok(admission)) => {
                 self.numbers.count(M::AuthAccepted);
                 if let Some(connection) = self.connections.get(conn) {
-                    connection.admission = Some(Box::new(admission));
+                    connection.claim = Some(Box::new(AtDoor { certificate: None, admission: Some(admission) }));
                 }
                 self.look_again(io, conn);
             }
@@ -158,7 +168,8 @@ impl Core {
 
     /// The client identifier of a client that brings none, where its identity decides that.
     pub(super) fn given_id(&mut self, conn: ConnId) -> Option<&str> {
-        let Admission { policy, identity, .. } = self.connections.get(conn)?.admission.as_deref()?;
+        let claim = self.connections.get(conn)?.claim.as_deref()?;
+        let Admission { policy, identity, .. } = claim.admission.as_ref()?;
         policy.client_id_of(identity.as_deref())
     }
 
@@ -167,9 +178,11 @@ impl Core {
     pub(super) fn renew_access(&mut self, io: &mut Ring<'_>) {
         let mut revoked = Vec::new();
         for (key, session) in self.sessions.iter_mut() {
-            if let Some(conn) = session.conn()
-                && !session.renew_access(|name| self.around.edge.policy(name))
-            {
+            let Some(conn) = session.conn() else { continue };
+            let Some(listener) = self.connections.get(conn).map(|connection| connection.listener) else { continue };
+            let edge = &self.around.edge;
+            let is_revoked = |id: &_| edge.tls(listener).is_some_and(|server| server.has_revoked(id));
+            if !session.renew_access(|name| edge.policy(name), is_revoked) {
                 revoked.push((key, conn));
             }
         }
@@ -189,6 +202,7 @@ fn violation(refusal: Refusal) -> Violation {
     match refusal {
         Refusal::Credentials => BAD_CREDENTIALS,
         Refusal::NoCredentials => NO_CREDENTIALS,
+        Refusal::Certificate(what) => Violation { what, ..NO_CREDENTIALS },
     }
 }
 

@@ -12,7 +12,7 @@ use crate::runtime::seam::{ConnId, Detached, ListenerId, Monotonic};
 use crate::session::{Arrival, End, Peer, Violation, refuse};
 
 use super::admission::Admitted;
-use super::connection::{Kind, Timer};
+use super::connection::{AtDoor, Kind, Timer};
 use super::events::second;
 use super::mail::Mail;
 use super::router;
@@ -137,16 +137,22 @@ impl Core {
             Kind::Door(_, deadline) | Kind::Leaving(_, deadline) => deadline,
             _ => Monotonic::NEVER,
         };
-        let admission = connection.admission.take();
+        let claim = connection.claim.take();
         let Some(detached) = io.detach(conn) else {
             connection.kind = Kind::Leaving(owner, deadline);
-            connection.admission = admission;
+            connection.claim = claim;
             io.pause(conn);
             self.leaving.push(conn);
             return self.put_back(io, conn, unread);
         };
         self.forget(io, conn);
-        match io.mail(owner, Mail::HandOver(Detached { unread, deadline, ..detached }, admission)) {
+        match io.mail(
+            owner,
+            Mail::HandOver(
+                Detached { unread, deadline, ..detached },
+                claim.and_then(|claim| claim.admission).map(Box::new),
+            ),
+        ) {
             Ok(()) => self.numbers.count(M::ConnectionsMoved),
             // The letter is dropped here, and the socket with it: the device connects again.
             Err(_letter) => self.numbers.count(M::ConnectionsMoveRefused),
@@ -176,7 +182,8 @@ impl Core {
         // A proxy's header has been read where it came in.
         self.arrive(io, conn, listener, Expect::Nothing, deadline);
         if let Some(connection) = self.connections.get(conn) {
-            connection.admission = admission;
+            connection.claim =
+                admission.map(|admission| Box::new(AtDoor { certificate: None, admission: Some(*admission) }));
         }
         self.door_bytes(io, conn, &unread);
     }
@@ -194,8 +201,9 @@ impl Core {
                 router::name(self.index, self.shards, || random.u64(..))
             }
         });
-        let admission = self.connections.get(conn).and_then(|connection| connection.admission.take());
-        let arrival = Arrival { conn, assigned_id: named.as_deref(), admission: admission.as_deref() };
+        let claim = self.connections.get(conn).and_then(|connection| connection.claim.take());
+        let admission = claim.as_ref().and_then(|claim| claim.admission.as_ref());
+        let arrival = Arrival { conn, assigned_id: named.as_deref(), admission };
         self.measure_session_room();
         let settings = &self.session_settings;
         let from = io.out(conn).len();

@@ -48,6 +48,15 @@ pub(super) struct Timed {
     pub(super) at: Monotonic,
 }
 
+/// What is known of who a client is, before it has a session.
+#[derive(Debug, Default)]
+pub(super) struct AtDoor {
+    /// Its certificate in DER, verified.
+    pub(super) certificate: Option<Vec<u8>>,
+    /// What it was admitted as.
+    pub(super) admission: Option<Admission>,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -68,8 +77,8 @@ pub(super) struct Connection {
     pub(super) timed: Option<Timed>,
     /// How long its answers have been owed, where that is bounded.
     pub(super) watch: Option<Box<Watch>>,
-    /// What it was admitted as, until it has a session.
-    pub(super) admission: Option<Box<Admission>>,
+    /// Its certificate, and what it was admitted as, until it has a session.
+    pub(super) claim: Option<Box<AtDoor>>,
 }
 
 impl Connection {
@@ -112,7 +121,7 @@ impl Connections {
             timer: None,
             timed: None,
             watch: None,
-            admission: None,
+            claim: None,
         };
         self.slots[slot] = Some(fresh);
     }

@@ -68,7 +68,7 @@ const fn words(end: End) -> &'static str {
         End::ShuttingDown => "the service is stopping",
         End::AnswerTimeout => "an acknowledgement was held longer than answer_timeout",
         End::Administrative => "an administrator disconnected it",
-        End::Revoked => "its user was removed, or has another password",
+        End::Revoked => "its user was removed or has another password, or its certificate was revoked",
         End::NotExpressible => "a publish or SUBSCRIBE was refused, and MQTT 3.x cannot say so",
     }
 }
@@ -127,7 +127,7 @@ impl Core {
     }
 
     /// A TLS handshake is over.
-    pub(super) fn count_handshake(&mut self, facts: Facts) {
+    pub(super) fn count_handshake(&mut self, facts: &Facts) {
         self.numbers.count(match (facts.is_newest, facts.is_resumed) {
             (true, false) => M::TlsFull13,
             (true, true) => M::TlsResumed13,

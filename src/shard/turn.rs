@@ -55,7 +55,8 @@ impl Shard for Core {
 
     fn on_ready(&mut self, _io: &mut Ring<'_>, conn: ConnId, facts: Facts) {
         if self.connections.get(conn).is_some() {
-            self.count_handshake(facts);
+            self.count_handshake(&facts);
+            self.note_certificate(conn, facts.certificate);
         }
     }
 

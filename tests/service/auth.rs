@@ -16,6 +16,7 @@ use crate::process::{metric, until, until_metric};
 use crate::records::{read_when, texts};
 use crate::support::service::{Service, config_with, program};
 use crate::support::{temp_dir, tool};
+use crate::tls;
 
 const SINK: &str = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\nkey = \"${username}\"\n";
 const PAGE: &str = include_str!("../../docs/AUTH.md");
@@ -384,6 +385,80 @@ fn a_kept_session_belongs_to_its_user_after_a_crash_as_well() {
         service.start_again();
         let (_, hello) = Device::connect_as(service.mqtt(), &kept(user, password));
         assert_eq!(hello.session_present, present, "{user}");
+    }
+}
+
+/// A client with a certificate is who that says, whatever user name it sends; once it is revoked its connection ends, and no
+/// other.
+#[test]
+fn a_certificate_is_an_identity_and_ends_when_it_is_revoked() {
+    let dir = temp_dir();
+    let dir = dir.path();
+    tls::certificates(dir);
+    fs::write(dir.join("acl"), "pattern write device/%u/#\n").expect("written");
+    let block = tls::listener(dir, "").replace("transport = \"tls\"", "transport = \"tls\"\nauth = \"devices\"");
+    let auth = "[auth.devices]\nchain = \"certificate\"\nclient_id = \"prefix\"\n";
+    let service = tls::service(&format!("{block}{auth}acl_file = \"{}/acl\"\n", dir.display()));
+    let publish = |device: &str, topic: &str, more: &[&str]| {
+        let (cert, key) = (format!("{device}.pem"), format!("{device}.key"));
+        let certificate = ["--cert", &cert, "--key", &key, "-V", "mqttv5", "-m", topic, "-t", topic];
+        tls::publish(&service, dir, &[&certificate[..], more].concat()).status.success()
+    };
+    assert!(publish("device-1", "device/device-1/up", &["-i", "device-1"]));
+    assert!(publish("device-1", "device/device-1/as", &["-i", "device-1:2", "-u", "device-2", "-P", "x"]));
+    assert!(!publish("device-1", "device/device-1/id", &["-i", "device-2"]), "not its client id");
+    publish("device-1", "device/device-2/up", &["-i", "device-1"]);
+    assert_eq!(texts(service.embedded(), "all"), ["device/device-1/as", "device/device-1/up"]);
+    assert_eq!(metric(&service, "acl_denied_total{operation=\"publish\"}"), 1);
+
+    let mut living: Vec<_> = ["device-1", "device-2"].map(|device| Living::connect(&service, dir, device)).into();
+    living.iter_mut().for_each(|device| device.publish(1));
+    read_when(service.embedded(), "all", 4);
+    for block in tls::blocks("Revoke a certificate", "sh") {
+        tls::shell(dir, &block);
+    }
+    let file = service.dir().join("forebay.toml");
+    let text = fs::read_to_string(&file).expect("the configuration");
+    let ca = format!("client_ca_file = \"{}/ca.pem\"", dir.display());
+    fs::write(&file, text.replace(&ca, &format!("{ca}\ncrl_file = \"{}/devices.crl\"", dir.display())))
+        .expect("written");
+    service.signal("HUP");
+    until_metric(&service, "access_revoked_total", 1);
+    // The other one stays, and this one does not get in again.
+    living.iter_mut().for_each(|device| device.publish(2));
+    read_when(service.embedded(), "all", 5);
+    assert!(!publish("device-1", "device/device-1/up", &["-i", "device-1"]));
+    let events = service.get("/api/v1/events?limit=100").expect("events").1;
+    assert!(events.contains("\"access_revoked\"") && events.contains("\"device-1\""), "{events}");
+}
+
+/// `mosquitto_pub` that stays connected and publishes what is written to it.
+struct Living {
+    child: std::process::Child,
+    lines: std::process::ChildStdin,
+}
+
+impl Living {
+    fn connect(service: &Service, dir: &Path, device: &str) -> Self {
+        let port = service.mqtt().port().to_string();
+        let mut command = tool("mosquitto_pub");
+        command.current_dir(dir).args(["-h", "localhost", "-p", &port, "--cafile", "ca.pem", "-q", "1", "-l"]);
+        command.args(["-V", "mqttv5", "-i", device, "-t", &format!("device/{device}/living")]);
+        command.args(["--cert", &format!("{device}.pem"), "--key", &format!("{device}.key")]);
+        let mut child = command.stdin(Stdio::piped()).spawn().expect("it runs");
+        let lines = child.stdin.take().expect("a pipe");
+        Self { child, lines }
+    }
+
+    fn publish(&mut self, number: u32) {
+        writeln!(self.lines, "living {number}").expect("it reads");
+    }
+}
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

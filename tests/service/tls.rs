@@ -22,7 +22,7 @@ const SINK: &str = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"
 const PAGE: &str = include_str!("../../docs/TLS.md");
 
 /// The blocks of a section of the page, in this language.
-fn blocks(section: &str, language: &str) -> Vec<String> {
+pub(crate) fn blocks(section: &str, language: &str) -> Vec<String> {
     let (_, rest) = PAGE.split_once(&format!("\n## {section}\n")).expect("a section of the page");
     let rest = rest.split("\n## ").next().expect("text");
     let begin = format!("```{language}\n");
@@ -30,14 +30,14 @@ fn blocks(section: &str, language: &str) -> Vec<String> {
     parts.map(|part| part.split("```").next().expect("text").to_owned()).collect()
 }
 
-fn shell(dir: &Path, commands: &str) -> Output {
+pub(crate) fn shell(dir: &Path, commands: &str) -> Output {
     let done = Command::new("sh").arg("-ec").arg(commands).current_dir(dir).output().expect("a shell");
     assert!(done.status.success(), "{commands}\n{}", String::from_utf8_lossy(&done.stderr));
     done
 }
 
 /// The CA and the certificates of the page, once more for a second device.
-fn certificates(dir: &Path) {
+pub(crate) fn certificates(dir: &Path) {
     tool("openssl");
     for block in blocks("Certificates", "sh") {
         shell(dir, &block);
@@ -48,7 +48,7 @@ fn certificates(dir: &Path) {
 }
 
 /// The page's listener on a free port, its certificates in `certificates`, and more keys of `[listener.tls]`.
-fn listener(dir: &Path, tls: &str) -> String {
+pub(crate) fn listener(dir: &Path, tls: &str) -> String {
     let block = blocks("The listener", "toml").remove(0);
     let block = block.replace("0.0.0.0:8883", "127.0.0.1:0").replace("/etc/forebay", &dir.display().to_string());
     format!("{block}{tls}\n")
@@ -61,14 +61,14 @@ fn open_listener(dir: &Path, tls: &str) -> String {
 }
 
 /// A service with a plain listener, on whose port the test does not depend, and these.
-fn service(listeners: &str) -> Service {
+pub(crate) fn service(listeners: &str) -> Service {
     let config = config_with("shards = 2", &format!("{listeners}{SINK}"));
     // The first listener is the one that is tested.
     let plain = "[[listener]]\nbind = \"127.0.0.1:0\"\ntransport = \"tcp\"\n";
     Service::start(&config.replace(plain, ""))
 }
 
-fn publish(service: &Service, dir: &Path, more: &[&str]) -> Output {
+pub(crate) fn publish(service: &Service, dir: &Path, more: &[&str]) -> Output {
     let port = service.mqtt().port().to_string();
     let mut command = tool("mosquitto_pub");
     command.current_dir(dir).args(["-h", "localhost", "-p", &port, "--cafile", "ca.pem", "-q", "1", "-t", "t"]);

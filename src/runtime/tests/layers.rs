@@ -107,7 +107,7 @@ impl Layer for Toy {
                 (FINISHED, false) => {
                     self.is_ready = true;
                     self.seal.record(TICKET, &[8; 200], answer);
-                    facts = Some(Facts { is_resumed: false, is_newest: true, took: Duration::ZERO });
+                    facts = Some(Facts { is_resumed: false, is_newest: true, took: Duration::ZERO, certificate: None });
                 }
                 (DATA, true) => plain.extend_from_slice(&bytes),
                 (END, true) => self.has_ended = true,

@@ -17,13 +17,14 @@ mod restored;
 mod saved;
 
 use super::*;
-use crate::auth::{Admission, ClientIds, Method, Policy, Takeover};
+use crate::auth::{Admission, By, ClientIds, Method, Policy, Takeover};
 use crate::mqtt::decode::decode;
 use crate::mqtt::frame;
 use crate::mqtt::packet::{Ack, Connect, Disconnect, Packet, Publish, QoS, Sender, Version, Will};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, Monotonic};
+use crate::secure::IdentityField;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,7 @@ pub(super) fn admission_with(auth: &str, identity: Option<&str>, foreign_takeove
     let settings = crate::auth::Settings {
         name: auth.to_owned(),
         chain: vec![Method::Anonymous],
+        certificate_identity: IdentityField::CommonName,
         password_file: None,
         acl_file: None,
         client_ids: ClientIds::Any,
@@ -78,7 +80,7 @@ pub(super) fn admission_with(auth: &str, identity: Option<&str>, foreign_takeove
         is_denial_acknowledged: false,
     };
     let policy = Arc::new(Policy::load(&settings).expect("it has no files"));
-    Admission { policy, identity: identity.map(Into::into), record: None }
+    Admission { policy, identity: identity.map(Into::into), by: By::Nothing }
 }
 
 /// Sessions, a clock, and what every connection was sent.
