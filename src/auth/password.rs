@@ -31,6 +31,8 @@ const SHA256_BYTES: usize = 32;
 const MEMORY_KIB: u32 = 19 << 10;
 const PASSES: u32 = 2;
 const SALT_BYTES: usize = 16;
+/// mosquitto before 2.1 takes no other.
+const SHA512_SALT_BYTES: usize = 12;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq)]
@@ -186,7 +188,7 @@ pub fn argon2id_of(password: &[u8]) -> Result<String, String> {
 /// # Errors
 /// The system gives no random numbers.
 pub fn sha512_of(password: &[u8]) -> Result<String, String> {
-    let salt: [u8; SALT_BYTES] = random()?;
+    let salt: [u8; SHA512_SALT_BYTES] = random()?;
     let mut context = digest::Context::new(&digest::SHA512);
     context.update(password);
     context.update(&salt);

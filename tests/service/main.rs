@@ -7,6 +7,7 @@ mod admin;
 mod answers;
 mod api;
 mod auth;
+mod auth_mosquitto;
 mod away;
 mod change;
 mod command_line;

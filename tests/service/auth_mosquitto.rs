@@ -1,0 +1,315 @@
+//! mosquitto's files, verdict by verdict beside mosquitto itself: generated access control lists with publishes and deliveries, and
+//! password files with right and wrong passwords.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+
+use forebay::auth::acl::{Acl, Action, Client};
+use forebay::auth::password::sha512_of;
+use forebay::auth::{Claim, ClientIds, Judgement, Method, Policy, Settings, Takeover};
+use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, Sender, Version};
+use forebay::mqtt::property::Properties;
+use forebay::mqtt::{decode, encode, frame};
+use forebay::secure::IdentityField;
+
+use crate::device::{PATIENCE, hello};
+use crate::process::until;
+use crate::support::{temp_dir, tool};
+
+/// Files of each kind. `scripts/test mosquitto` asks for 2,000.
+fn files() -> u64 {
+    std::env::var("FOREBAY_TEST_MOSQUITTO_FILES").map_or(25, |count| count.parse().expect("a number"))
+}
+
+/// A mosquitto with these lines in its configuration.
+struct Mosquitto {
+    child: Child,
+    addr: SocketAddr,
+}
+
+impl Mosquitto {
+    fn start(dir: &Path, lines: &str) -> Self {
+        let addr = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+        let config = dir.join("mosquitto.conf");
+        // Run by root it would become another user, who may not read the files.
+        let user = "user root";
+        fs::write(&config, format!("{user}\nlistener {} 127.0.0.1\n{lines}\n", addr.port())).expect("written");
+        let mut command = tool("mosquitto");
+        let child =
+            command.arg("-c").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+        until("mosquitto to listen", || TcpStream::connect(addr).is_ok());
+        Self { child, addr }
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A 5.0 client of it.
+struct Peer {
+    stream: TcpStream,
+    heard: Vec<u8>,
+}
+
+/// What a client is told, as far as it matters here.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    ConnAck(u8),
+    PubAck(u8),
+    SubAck,
+    Message(String),
+    Closed,
+}
+
+impl Peer {
+    fn connect(to: SocketAddr, client_id: &str, user: Option<(&str, &str)>) -> Option<Self> {
+        let stream = TcpStream::connect_timeout(&to, PATIENCE).expect("it accepts");
+        stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+        stream.set_nodelay(true).expect("an option");
+        let mut peer = Self { stream, heard: Vec::new() };
+        let (username, password) = (user.map(|(name, _)| name), user.map(|(_, password)| password.as_bytes()));
+        peer.say(&Packet::Connect(Connect { username, password, ..hello(Version::V5, client_id) }));
+        (peer.hear() == Told::ConnAck(0)).then_some(peer)
+    }
+
+    fn say(&mut self, packet: &Packet<'_>) {
+        let mut bytes = Vec::new();
+        encode::packet(Version::V5, packet, &mut bytes).expect("a packet that MQTT can say");
+        self.stream.write_all(&bytes).expect("it reads");
+    }
+
+    fn hear(&mut self) -> Told {
+        loop {
+            if let Some(frame) = frame::next_for(Version::V5, Sender::Server, &self.heard, 1 << 20).expect("MQTT") {
+                let len = frame.len;
+                let told = match decode::decode(Version::V5, Sender::Server, frame).expect("MQTT") {
+                    Packet::ConnAck(connack) => Told::ConnAck(connack.reason.0),
+                    Packet::PubAck(ack) => Told::PubAck(ack.reason.0),
+                    Packet::SubAck(_) => Told::SubAck,
+                    Packet::Publish(publish) => Told::Message(publish.topic.to_owned()),
+                    other => panic!("{other:?}"),
+                };
+                self.heard.drain(..len);
+                return told;
+            }
+            let mut bytes = [0; 4_096];
+            match self.stream.read(&mut bytes).expect("in time") {
+                0 => return Told::Closed,
+                count => self.heard.extend_from_slice(&bytes[..count]),
+            }
+        }
+    }
+
+    /// Whether a publish is granted.
+    fn publish(&mut self, topic: &str) -> bool {
+        const NOT_AUTHORIZED: u8 = 0x87;
+        let payload = b"x";
+        let qos = QoS::AtLeastOnce;
+        let properties = Properties::EMPTY;
+        self.say(&Packet::Publish(Publish {
+            dup: false,
+            qos,
+            retain: false,
+            topic,
+            packet_id: 1,
+            properties,
+            payload,
+        }));
+        match self.hear() {
+            Told::PubAck(code) => code != NOT_AUTHORIZED,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn subscribe(&mut self, topics: &[String]) {
+        for topic in topics {
+            // One filter at QoS 0, in a packet of less than 128 bytes.
+            let len = u8::try_from(topic.len()).expect("short");
+            let packet = [&[0x82, len + 6, 0, 1, 0, 0, len][..], topic.as_bytes(), &[0]].concat();
+            self.stream.write_all(&packet).expect("it reads");
+            assert_eq!(self.hear(), Told::SubAck);
+        }
+    }
+}
+
+const LEVELS: [&str; 7] = ["a", "b", "", "ada", "bob", "c1", "c2"];
+
+fn pick<'a>(random: &mut fastrand::Rng, of: &[&'a str]) -> &'a str {
+    of[random.usize(..of.len())]
+}
+
+fn topic(random: &mut fastrand::Rng) -> String {
+    let levels: Vec<_> = (0..random.usize(1..4)).map(|_| pick(random, &LEVELS)).collect();
+    let topic = levels.join("/");
+    match topic.as_str() {
+        "" => "a".to_owned(),
+        _ if random.u8(..10) == 0 => format!("$own/{topic}"),
+        _ => topic,
+    }
+}
+
+fn filter(random: &mut fastrand::Rng, is_pattern: bool) -> String {
+    let mut levels: Vec<_> = (0..random.usize(1..4))
+        .map(|_| match random.u8(..10) {
+            0..3 => "+",
+            3 if is_pattern => "%c",
+            4 if is_pattern => "%u",
+            _ => pick(random, &LEVELS),
+        })
+        .collect();
+    if random.bool() {
+        levels.push("#");
+    }
+    // A filter that is empty, or only a word that could be an access, is a matter of its own.
+    match levels.join("/").as_str() {
+        "" => "+".to_owned(),
+        own if random.u8(..10) == 0 => format!("$own/{own}"),
+        other => other.to_owned(),
+    }
+}
+
+fn rule(random: &mut fastrand::Rng, is_pattern: bool) -> String {
+    let access = pick(random, &["", "read ", "write ", "readwrite ", "deny "]);
+    format!("{} {access}{}\n", if is_pattern { "pattern" } else { "topic" }, filter(random, is_pattern))
+}
+
+/// A list, as people write them: rules for everyone, of users, and patterns, in any order.
+fn list(random: &mut fastrand::Rng) -> String {
+    let mut text = String::from("# generated\n");
+    (0..random.usize(1..5)).for_each(|_| text.push_str(&rule(random, false)));
+    for user in ["ada", "bob"] {
+        if random.bool() {
+            text.push_str(&format!("\nuser {user}\ntopic read end\n"));
+            (0..random.usize(1..6)).for_each(|_| text.push_str(&rule(random, false)));
+        }
+        (0..random.usize(..3)).for_each(|_| text.push_str(&rule(random, true)));
+    }
+    // Who publishes what the others read, and what says that all was published.
+    text + "pattern read end\nuser root\ntopic readwrite #\ntopic readwrite $own/#\n"
+}
+
+#[test]
+fn access_control_lists_mean_what_they_mean_to_mosquitto() {
+    let dir = temp_dir();
+    let users = [("ada", "one"), ("bob", "two"), ("carol", "three"), ("root", "four"), ("+", "five"), ("a#", "six")];
+    let lines: Vec<_> = users
+        .iter()
+        .map(|(name, password)| format!("{name}:{}\n", sha512_of(password.as_bytes()).expect("random")))
+        .collect();
+    let (passwords, acl) = (dir.path().join("passwords"), dir.path().join("acl"));
+    fs::write(&passwords, lines.concat()).expect("written");
+    let mut verdicts = [0_u32; 2];
+    for seed in 0..files() {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let text = list(&mut random);
+        fs::write(&acl, &text).expect("written");
+        let ours = Acl::parse(&text).unwrap_or_else(|why| panic!("seed {seed}: {why}\n{text}"));
+        let (acl, passwords) = (acl.display(), passwords.display());
+        let broker =
+            Mosquitto::start(dir.path(), &format!("allow_anonymous true\nacl_file {acl}\npassword_file {passwords}"));
+        let topics: Vec<String> = (0..20).map(|_| topic(&mut random)).collect::<BTreeSet<_>>().into_iter().collect();
+        let mut root = Peer::connect(broker.addr, "root", Some(("root", "four"))).expect("admitted");
+        for user in [None, Some(users[0]), Some(users[1]), Some(users[2]), Some(users[4]), Some(users[5])] {
+            let client_id = pick(&mut random, &["c1", "c2", "b", "#c"]);
+            let client = Client { identity: user.map(|(name, _)| name), client_id };
+            let said = |topic: &str| format!("seed {seed}, {client:?}, {topic:?}:\n{text}");
+            let mut peer = Peer::connect(broker.addr, client_id, user).unwrap_or_else(|| panic!("{}", said("")));
+            for topic in &topics {
+                let is_granted = ours.decide(client, Action::Publish, topic).is_granted;
+                assert_eq!(peer.publish(topic), is_granted, "publish, {}", said(topic));
+                verdicts[usize::from(is_granted)] += 1;
+            }
+            // mosquitto grants every subscription and withholds the messages.
+            if !ours.decide(client, Action::Receive, "end").is_granted {
+                continue;
+            }
+            peer.subscribe(&topics);
+            peer.subscribe(&["end".to_owned()]);
+            topics.iter().for_each(|topic| assert!(root.publish(topic)));
+            assert!(root.publish("end"));
+            let mut delivered = BTreeSet::new();
+            loop {
+                match peer.hear() {
+                    Told::Message(topic) if topic == "end" => break,
+                    Told::Message(topic) => drop(delivered.insert(topic)),
+                    other => panic!("{other:?}"),
+                }
+            }
+            for topic in &topics {
+                let is_granted = ours.decide(client, Action::Receive, topic).is_granted;
+                assert_eq!(delivered.contains(topic), is_granted, "delivery, {}", said(topic));
+                verdicts[usize::from(is_granted)] += 1;
+            }
+        }
+    }
+    let [denied, granted] = verdicts;
+    assert!(denied.min(granted) > (denied + granted) / 10, "one-sided: {denied} denied, {granted} granted");
+}
+
+fn password(random: &mut fastrand::Rng) -> String {
+    let of: Vec<char> = "aZ09 :$#%\"'\\/äß€😀".chars().collect();
+    (0..random.usize(1..20)).map(|_| of[random.usize(..of.len())]).collect()
+}
+
+fn admits(policy: &Arc<Policy>, name: &str, password: &str) -> bool {
+    match policy.judge(Claim { username: Some(name), password: Some(password.as_bytes()), certificate: None }) {
+        Judgement::Admit(_) => true,
+        Judgement::Refuse(_) => false,
+        Judgement::Ask(question) => question.answer().is_ok(),
+    }
+}
+
+#[test]
+fn password_files_mean_what_they_mean_to_mosquitto() {
+    let dir = temp_dir();
+    let file = dir.path().join("passwords");
+    for seed in 0..files().div_ceil(5) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let _ = fs::remove_file(&file);
+        let users: Vec<(String, String)> =
+            (0..4).map(|number| (format!("user {number}"), password(&mut random))).collect();
+        for (number, (name, password)) in users.iter().enumerate() {
+            if number == 3 {
+                // One of ours.
+                let line = format!("{name}:{}\n", sha512_of(password.as_bytes()).expect("random"));
+                let text = fs::read_to_string(&file).expect("there");
+                fs::write(&file, text + &line).expect("written");
+                continue;
+            }
+            let mut command = tool("mosquitto_passwd");
+            command.arg("-b").args((number == 0).then_some("-c")).args(["-H", ["sha512", "sha512-pbkdf2"][number % 2]]);
+            let done = command.arg(&file).arg(name).arg(password).output().expect("it runs");
+            assert!(done.status.success(), "{done:?}");
+        }
+        let settings = Settings {
+            name: "a".to_owned(),
+            chain: vec![Method::Password],
+            certificate_identity: IdentityField::CommonName,
+            password_file: Some(file.clone()),
+            acl_file: None,
+            client_ids: ClientIds::Any,
+            foreign_takeover: Takeover::Replace,
+            is_denial_acknowledged: false,
+        };
+        let policy = Arc::new(Policy::load(&settings).expect("mosquitto's own file"));
+        let broker = Mosquitto::start(dir.path(), &format!("allow_anonymous false\npassword_file {}", file.display()));
+        for (name, right) in &users {
+            let wrong = password(&mut random);
+            for tried in [right, &wrong, &format!("{right} "), &right.to_uppercase()] {
+                let theirs = Peer::connect(broker.addr, "c", Some((name, tried))).is_some();
+                assert_eq!(admits(&policy, name, tried), theirs, "seed {seed}: {name:?} {tried:?} for {right:?}");
+                assert!(tried != right || theirs, "seed {seed}: the right one");
+            }
+        }
+        assert!(Peer::connect(broker.addr, "c", Some(("nobody", "x"))).is_none() && !admits(&policy, "nobody", "x"));
+    }
+}
