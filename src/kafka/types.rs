@@ -10,6 +10,13 @@ pub struct NodeId(pub i32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SinkId(pub u16);
 
+impl SinkId {
+    /// The sink of this index. There are never as many as the last number.
+    pub(crate) fn of(index: usize) -> Self {
+        Self(u16::try_from(index).unwrap_or(u16::MAX))
+    }
+}
+
 /// Who is owed an answer for a row. Opaque to the producer; the shard makes it from a session's key and the number that
 /// the session gave the message (numbers of one session are consecutive, wrapping).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

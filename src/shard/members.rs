@@ -47,7 +47,7 @@ impl Members {
     fn push(&mut self, config: &Config, role: Role) {
         let SinkSettings { keep, answered_on, .. } = settings::member(config, role);
         // The configuration has fewer sinks than would be too many with their dead letters.
-        let number = SinkId(u16::try_from(self.all.len()).unwrap_or(u16::MAX));
+        let number = SinkId::of(self.all.len());
         self.all.push(Member { role, keep, answered_on });
         self.numbers.insert(role, number);
     }

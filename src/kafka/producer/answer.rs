@@ -20,7 +20,7 @@ impl Producer {
             return;
         };
         if let Some(until) = throttled_until {
-            self.timers.set(until, Timer::Node(request.node));
+            self.agenda.timers.set(until, Timer::Node(request.node));
         }
         if request.patience == 0 && results.iter().any(|result| result.error == TIMED_OUT) {
             self.kin_are_slower(&request, results);
@@ -29,11 +29,11 @@ impl Producer {
             let result = self.result(i, *entry, results);
             let code = result.map_or(i16::MIN, |result| result.error);
             if result.is_some() && code != 0 {
-                self.sinks[self.topics[entry.key.topic as usize].sink].stats.errors += 1;
+                self.sinks[self.topics[entry.key.topic].sink].stats.errors += 1;
             }
             if matches!(code, UNKNOWN_TOPIC | UNKNOWN_TOPIC_ID) {
                 // It may be recreated, and then knows no producer: one batch at a time until it has taken one (P2).
-                self.partition_mut(entry.key).window.forget_proof();
+                self.topics[entry.key].window.forget_proof();
             }
             match result {
                 Some(result) if code == 0 => {
@@ -52,7 +52,7 @@ impl Producer {
     /// What was said of the `i`th batch of a request. Brokers answer in the order of the request; but nothing says that
     /// they must.
     pub(super) fn result<'a>(&self, i: usize, entry: Entry, results: &'a [ProduceResult]) -> Option<&'a ProduceResult> {
-        let topic = &self.topics[entry.key.topic as usize].name;
+        let topic = &self.topics[entry.key.topic].name;
         let partition = entry.key.partition as i32;
         let is_it = |result: &&ProduceResult| result.partition == partition && *result.topic == **topic;
         results.get(i).filter(is_it).or_else(|| results.iter().find(is_it))
@@ -63,18 +63,18 @@ impl Producer {
         // Those that waited for room are still marked as queued.
         let Some(Over { request, .. }) = self.dispatcher.over(id, None, now, &mut self.agenda.ready) else { return };
         for entry in &request.entries {
-            self.sinks[self.topics[entry.key.topic as usize].sink].stats.batches_unanswered += 1;
+            self.sinks[self.topics[entry.key.topic].sink].stats.batches_unanswered += 1;
             self.answered(*entry, Verdict::Again { refresh: true, maybe_there: sent }, now);
         }
         self.dispatcher.keep(request.entries);
     }
 
     fn answered(&mut self, entry: Entry, verdict: Verdict, now: Monotonic) {
-        let rules = self.rules;
-        let topic = &mut self.topics[entry.key.topic as usize];
+        let rules = self.settings.rules;
+        let topic = &mut self.topics[entry.key.topic];
         // Not in all replicas: a new leader may lack it.
         let some = self.sinks[topic.sink].settings.acks != -1;
-        let other_topic = entry.life != topic.life;
+        let other_topic = entry.life != topic.view.life;
         let partition = &mut topic.partitions[entry.key.partition as usize];
         if partition.work.is_none() {
             return;
@@ -90,16 +90,16 @@ impl Producer {
     /// The batches at these places are in the log.
     pub(super) fn settled(&mut self, key: Key, places: Range<usize>) {
         for _ in places.clone() {
-            let Some(work) = self.partition_mut(key).work.as_mut() else { return };
+            let Some(work) = self.topics[key].work.as_mut() else { return };
             let Some(batch) = work.queue.remove(places.start) else { return };
-            self.topics[key.topic as usize].placed -= u64::from(batch.count);
+            self.topics[key.topic].placed -= u64::from(batch.count);
             self.end(key.topic, Some(key.partition), batch, Outcome::Delivered);
         }
     }
 
     /// After an answer: resolves a round that has ended with errors, lets the next batches go, or rests.
     pub(super) fn go_on(&mut self, key: Key, now: Monotonic) {
-        let partition = self.partition_mut(key);
+        let partition = &mut self.topics[key];
         if partition.work.is_none() {
             return;
         }
@@ -112,7 +112,7 @@ impl Producer {
         }
         self.make_ready(key);
         self.rest(key);
-        if self.topics[key.topic as usize].placed == 0 {
+        if self.topics[key.topic].placed == 0 {
             self.may_place(key.topic);
         }
     }

@@ -73,7 +73,7 @@ impl Producer {
     #[must_use]
     pub fn promise(&self, bytes: usize) -> Option<Promise> {
         let promise = bytes + self.sinks.len() * (BUFFER_MIN + BATCH_COST);
-        (self.pool.used() + promise <= self.ceilings.append).then_some(Promise(promise))
+        self.memory.may_take(promise).then_some(Promise(promise))
     }
 
     /// Whether there is room for such rows.
@@ -93,20 +93,20 @@ impl Producer {
             return Err(Refusal::TooLarge);
         }
         match self.find(sink, topic) {
-            Some(index) => match self.topics[index as usize].refused {
+            Some(index) => match self.topics[index].view.refused {
                 None => Ok(Some(TopicId(index))),
                 Some(INVALID_TOPIC) => Err(Refusal::TopicInvalid),
                 Some(UNKNOWN_TOPIC) => Err(Refusal::TopicUnknown),
                 Some(_) => Err(Refusal::TopicForbidden),
             },
             None if !topic_name::is_valid(topic) => Err(Refusal::TopicInvalid),
-            None if self.known_topics() >= self.settings.topics_max => Err(Refusal::TooManyTopics),
+            None if self.topics.known() >= self.settings.topics_max => Err(Refusal::TooManyTopics),
             None => Ok(None),
         }
     }
 
     fn find(&self, sink: &Sink, name: &str) -> Option<u32> {
-        match self.topics.get(sink.last as usize) {
+        match self.topics.get(sink.last) {
             Some(topic) if *topic.name == *name => Some(sink.last),
             _ => sink.topics.get(name).copied(),
         }
@@ -174,7 +174,7 @@ impl Producer {
             None => self.topic_index(sink_index, target.topic),
         };
         self.sinks[sink_index].last = index;
-        self.topics[index as usize].used_at = now;
+        self.topics[index].used_at = now;
         let tail = row.measure();
         // The row's own part of the promise is its to use; what is left belongs to the message's other sinks.
         promise.0 = promise.0.saturating_sub(tail.len + RECORD_OVERHEAD + BUFFER_MIN + BATCH_COST);
@@ -185,13 +185,13 @@ impl Producer {
             notes: Notes { terms, ..Notes::default() },
             ripe_at,
             now,
-            ceiling: self.ceilings.append.saturating_sub(promise.0),
+            ceiling: self.memory.ceilings.append.saturating_sub(promise.0),
         };
-        if self.topics[index as usize].is_open() {
+        if self.topics[index].is_open() {
             self.place(index, &row);
         } else {
             self.hold(index, &row);
-            if self.topics[index as usize].count == 0 {
+            if self.topics[index].view.count == 0 {
                 self.ask_metadata(index, now);
             }
         }
@@ -204,11 +204,11 @@ impl Producer {
             let mut topic = Topic::new(name, sink_index);
             let namesakes = self.sinks.iter().filter_map(|sink| sink.topics.get(name));
             for namesake in namesakes {
-                self.topics[*namesake as usize].shared = true;
+                self.topics[*namesake].shared = true;
                 topic.shared = true;
             }
             let name = Rc::clone(&topic.name);
-            let index = self.settle_topic(topic);
+            let index = self.topics.add(topic);
             self.sinks[sink_index].topics.insert(name, index);
             index
         })

@@ -13,7 +13,7 @@ use crate::runtime::seam::Monotonic;
 impl Producer {
     /// Whether a partition waits for what its log says; asks, where that has not been done.
     pub(super) fn waits_for_log(&mut self, key: Key, now: Monotonic) -> bool {
-        let Some(asked) = self.partition_mut(key).window.asking(now) else { return false };
+        let Some(asked) = self.topics[key].window.asking(now) else { return false };
         match asked {
             Asked::Waits => {}
             // No answer at all: the same as "not now".
@@ -24,11 +24,11 @@ impl Producer {
     }
 
     fn ask_log(&mut self, key: Key, now: Monotonic) {
-        let topic = &self.topics[key.topic as usize];
+        let topic = &self.topics[key.topic];
         let partition = &topic.partitions[key.partition as usize];
         let Some(node) = partition.leader else { return self.ask_metadata(key.topic, now) };
         let (sink, name, from) = (topic.sink, topic.name.clone(), partition.log_next);
-        let topic_id = topic.id;
+        let topic_id = topic.view.id;
         let Some((identity, first_sequence, mut last_sequences)) = partition.window.question() else { return };
         // Those of an earlier start that memory does not have yet: the log may end with one of them.
         last_sequences.extend(partition.unloaded(identity));
@@ -51,9 +51,9 @@ impl Producer {
         self.sinks[sink].stats.asked += 1;
         // Name, connection and each step of the search have time-outs of their own; this is for an answer that is lost.
         let until = now.after(self.settings.ask_again * 12);
-        self.timers.set(until, Timer::Partition(key));
+        self.agenda.timers.set(until, Timer::Partition(key));
         let token = self.questions.asked;
-        self.partition_mut(key).window.asked(token, until);
+        self.topics[key].window.asked(token, until);
         self.outbox.wants.push(Want::Ask(question));
     }
 
@@ -63,7 +63,7 @@ impl Producer {
             return;
         }
         let Some(key) = self.questions.asking.remove(&token) else { return };
-        if !self.partition_mut(key).window.waits_for(token) {
+        if !self.topics[key].window.waits_for(token) {
             return;
         }
         if says == LogSays::Lost {
@@ -74,7 +74,7 @@ impl Producer {
                 self.lacks(key);
             }
         }
-        let (rules, topic) = (self.rules, &mut self.topics[key.topic as usize]);
+        let (rules, topic) = (self.settings.rules, &mut self.topics[key.topic]);
         let acks = self.sinks[topic.sink].settings.acks;
         let partition = &mut topic.partitions[key.partition as usize];
         let behind = matches!(says, LogSays::There { last_sequence } if partition.is_unloaded(last_sequence));
@@ -93,7 +93,7 @@ impl Producer {
     /// Whether the partition's batches are of an earlier start that had cut others behind them of which the log knows
     /// nothing, as its sink keeps only some there.
     fn is_half_known(&self, key: Key) -> bool {
-        let topic = &self.topics[key.topic as usize];
+        let topic = &self.topics[key.topic];
         self.sinks[topic.sink].settings.keep != Keep::Disk
             && topic.partitions[key.partition as usize].window.count_old() > 0
     }

@@ -14,7 +14,7 @@ use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RowLog, RowRun};
 use super::tickets::Tickets;
 use super::window::precedes;
-use super::{Finished, Producer, Terms};
+use super::{Finished, Producer};
 use crate::kafka::types::Outcome;
 use crate::record::HEADER_LEN;
 use crate::runtime::seam::Monotonic;
@@ -202,11 +202,11 @@ impl Producer {
         now: Monotonic,
         log: &mut dyn RowLog,
     ) -> Loaded {
-        let sink = self.topics[index as usize].sink;
+        let sink = self.topics[index].sink;
         let batch_bytes = self.sinks[sink].settings.batch_bytes;
         let bounds = Bounds {
             batch_bytes,
-            ceiling: self.ceilings.place,
+            ceiling: self.memory.ceilings.place,
             hint: (batch_bytes, 0),
             kind: Kind::Logged(backlog.lane),
         };
@@ -245,7 +245,7 @@ impl Producer {
                         return false;
                     }
                     let need = (HEADER_LEN + super::append::RECORD_OVERHEAD + tail_len).max(BUFFER_MIN) + BATCH_COST;
-                    if self.pool.used() + need > self.ceilings.place {
+                    if !self.memory.may_place(need) {
                         stopped = Some(Loaded::Wait);
                         return false;
                     }
@@ -262,13 +262,10 @@ impl Producer {
                     return true;
                 }
                 any = true;
-                let new = (&mut self.serial, now);
-                let pushed = push(queue, uncut, &mut self.pool, bounds, (&row.record, ticket), new);
-                let terms = Terms { expires: row.expires, hash: row.hash, origin: None };
-                let notes = Notes { terms, number: Some(number), held: false };
-                let noted = queue.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
+                let new = (&row.record, ticket, Notes::of_logged(lane, &row));
+                let pushed = push(queue, uncut, &mut self.memory.pool, bounds, new, now);
                 len += pushed.len;
-                memory += pushed.memory + noted;
+                memory += pushed.memory;
                 true
             });
             self.resized(index, 0, memory);
@@ -277,7 +274,7 @@ impl Producer {
             stats.buffered_rows -= u64::from(expired_rows);
             stats.expired += u64::from(expired_rows);
             if expired_rows > 0 {
-                self.logging.over(None, expired, Fate::Expired);
+                self.logging.ends.over(None, expired, Fate::Expired);
                 self.outbox.finished.push(Finished::new(expired_tickets, Outcome::Delivered, true));
                 self.left(index, backlog.placed, u64::from(expired_rows));
             }
@@ -319,13 +316,13 @@ impl Producer {
         backlog.next = end.max(backlog.next + 1);
         let rows = u64::from(rows).min(backlog.rows);
         backlog.rows -= rows;
-        self.logging.over(None, numbers, Fate::Rotten);
+        self.logging.ends.over(None, numbers, Fate::Rotten);
         self.rows_lost(index, backlog.placed, rows);
     }
 
     /// Rows that were counted as held, and as in a partition where `placed`, and can never be sent.
     pub(super) fn rows_lost(&mut self, index: u32, placed: bool, rows: u64) {
-        let sink = self.topics[index as usize].sink;
+        let sink = self.topics[index].sink;
         let stats = &mut self.sinks[sink].stats;
         stats.rotten += rows;
         stats.buffered_rows -= rows;
@@ -334,7 +331,7 @@ impl Producer {
 
     fn left(&mut self, index: u32, placed: bool, rows: u64) {
         if placed {
-            self.topics[index as usize].placed -= rows;
+            self.topics[index].placed -= rows;
         }
     }
 }

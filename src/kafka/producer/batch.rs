@@ -130,7 +130,7 @@ pub(super) struct Bounds {
 impl Batch {
     /// A batch for at least `source`. It takes `BUFFER_MIN` or what the row needs at the least, more if the one before
     /// it was larger and memory allows.
-    pub(super) fn open(pool: &mut Pool, bounds: Bounds, source: &impl Source, serial: u64, ripe_at: Monotonic) -> Self {
+    pub(super) fn open(pool: &mut Pool, bounds: Bounds, source: &impl Source, ripe_at: Monotonic) -> Self {
         let need = HEADER_LEN + Builder::first_record_len(source.tail_len());
         let wanted = need.max(bounds.hint.0.min(bounds.batch_bytes)).max(BUFFER_MIN).next_power_of_two();
         pool.charge(BATCH_COST);
@@ -142,7 +142,7 @@ impl Batch {
             expiries: Expiries::default(),
             hashes: Hashes::default(),
             in_log: InLog::new(bounds.kind),
-            serial,
+            serial: pool.next_serial(),
             count: 0,
             plain_len: 0,
             ripe_at,
@@ -231,10 +231,10 @@ impl Batch {
         Some(len)
     }
 
-    /// Notes what the row that was taken last has beside its record. The memory that it took.
-    pub(super) fn note(&mut self, pool: &mut Pool, notes: Notes) -> usize {
+    /// Notes what the row that was taken last has beside its record.
+    fn note(&mut self, pool: &mut Pool, notes: Notes) {
         if notes == (Notes { held: notes.held, ..Notes::default() }) || self.count == 0 {
-            return 0;
+            return;
         }
         let terms = notes.terms;
         let (before, row) = (self.terms_bytes(), self.count - 1);
@@ -259,9 +259,7 @@ impl Batch {
         } else if let (Kind::Fresh(_), Some(origin)) = (self.in_log.kind, terms.origin) {
             self.in_log.origins.push((row, origin));
         }
-        let growth = self.terms_bytes() - before;
-        pool.charge(growth);
-        growth
+        pool.charge(self.terms_bytes() - before);
     }
 
     /// The same of a row.
@@ -446,6 +444,12 @@ impl Batch {
         }
         self.tickets
     }
+
+    /// The same, where nobody is owed an answer for it: its rows have gone on.
+    pub(super) fn discard(self, pool: &mut Pool) {
+        let tickets = self.end(pool);
+        pool.give_tickets(tickets);
+    }
 }
 
 /// What [`push`] did.
@@ -459,29 +463,29 @@ pub(super) struct Pushed {
     pub(super) memory: usize,
 }
 
-/// Appends a row to the last batch of a queue, or to a new one behind it. Batches before `uncut` take no rows.
+/// Appends a row, with what it has beside its record, to the last batch of a queue, or to a new one behind it. Batches
+/// before `uncut` take no rows.
 pub(super) fn push(
     queue: &mut VecDeque<Batch>,
     uncut: usize,
     pool: &mut Pool,
     bounds: Bounds,
-    row: (&impl Source, Option<Ticket>),
-    new: (&mut u64, Monotonic),
+    (source, ticket, notes): (&impl Source, Option<Ticket>, Notes),
+    ripe_at: Monotonic,
 ) -> Pushed {
-    let (source, ticket) = row;
-    let (serial, ripe_at) = new;
     if queue.len() > uncut
         && let Some(last) = queue.back_mut()
     {
         let before = last.memory();
         if let Some(len) = last.take(pool, bounds, source, ticket) {
+            last.note(pool, notes);
             return Pushed { opened: false, len, memory: last.memory() - before };
         }
     }
-    *serial += 1;
-    let mut batch = Batch::open(pool, bounds, source, *serial, ripe_at);
+    let mut batch = Batch::open(pool, bounds, source, ripe_at);
     // An empty batch takes any row.
     let len = batch.take(pool, bounds, source, ticket).unwrap_or_default();
+    batch.note(pool, notes);
     let memory = batch.memory();
     queue.push_back(batch);
     Pushed { opened: true, len, memory }

@@ -15,7 +15,7 @@ impl Producer {
         if code != CORRUPT {
             return verdict(code);
         }
-        let partition = self.partition_mut(entry.key);
+        let partition = &mut self.topics[entry.key];
         let place = partition.window.place_of(entry.serial);
         let Some((work, place)) = partition.work.as_mut().zip(place) else { return verdict(code) };
         let batch = &mut work.queue[place];

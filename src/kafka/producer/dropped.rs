@@ -13,7 +13,7 @@ impl Producer {
     pub fn on_disk(&self, lane: u64) -> Option<RowRun> {
         let (_, backlog) = self.backlog_of(lane)?;
         // What is cut stays until Kafka's word; nearly all that is not stands behind it.
-        let cut = backlog.skip.last().filter(|_| !self.rules.drops_cut_rows());
+        let cut = backlog.skip.last().filter(|_| !self.settings.rules.drops_cut_rows());
         let first = cut.map_or(0, RowRun::end).max(backlog.next);
         (first < backlog.end).then(|| RowRun { first, count: backlog.end - first })
     }
@@ -21,29 +21,25 @@ impl Producer {
     /// Rows of a sink that are in the log alone. It looks at every partition that has such: not for every turn.
     #[must_use]
     pub fn spilled_rows(&self, sink: SinkId) -> u64 {
-        let of_sink = |index: &u32| self.topics[*index as usize].sink == usize::from(sink.0);
+        let of_sink = |index: &u32| self.topics[*index].sink == usize::from(sink.0);
         let rows = |(index, partition): &(u32, i32)| {
-            let topic = &self.topics[*index as usize];
+            let topic = &self.topics[*index];
             match usize::try_from(*partition) {
                 Ok(number) => {
                     let spooled = topic.partitions.get(number).and_then(|partition| partition.spooled.as_ref());
                     spooled.and_then(|spooled| spooled.backlog.as_ref()).map_or(0, |backlog| backlog.rows)
                 }
-                Err(_) => topic.backlogs.iter().map(|backlog| backlog.rows).sum(),
+                Err(_) => topic.unplaced.backlogs.iter().map(|backlog| backlog.rows).sum(),
             }
         };
         self.loader.spooling.iter().filter(|(index, _)| of_sink(index)).map(rows).sum()
     }
 
     fn backlog_of(&self, lane: u64) -> Option<((u32, i32), &Backlog)> {
-        self.loader.spooling.iter().find_map(|(index, partition)| {
-            let topic = &self.topics[*index as usize];
-            let backlog = match usize::try_from(*partition) {
-                Ok(number) => topic.partitions[number].spooled.as_ref()?.backlog.as_ref(),
-                Err(_) => topic.backlogs.iter().find(|backlog| backlog.lane == lane),
-            };
-            Some(((*index, *partition), backlog.filter(|backlog| backlog.lane == lane)?))
-        })
+        self.loader
+            .spooling
+            .iter()
+            .find_map(|(index, partition)| Some(((*index, *partition), self.topics[*index].backlog(*partition, lane)?)))
     }
 
     /// Whoever keeps the log has ended the `rows` live rows of such a run, the oldest of [`Producer::on_disk`], to make room.
@@ -66,12 +62,8 @@ impl Producer {
         (run, rows): (RowRun, u64),
         tickets: &mut Tickets,
     ) {
-        let topic = &mut self.topics[index as usize];
-        let backlog = match usize::try_from(partition) {
-            Ok(number) => topic.partitions[number].spooled.as_mut().and_then(|spooled| spooled.backlog.as_mut()),
-            Err(_) => topic.backlogs.iter_mut().find(|backlog| backlog.lane == lane),
-        };
-        let Some(backlog) = backlog else { return };
+        let topic = &mut self.topics[index];
+        let Some(backlog) = topic.backlog_mut(partition, lane) else { return };
         // What has ended before is counted, though the log may have had it until now.
         let within = |over: &RowRun| over.end().min(run.end()).saturating_sub(over.first.max(run.first));
         let over = backlog.gone.iter().map(within).sum::<u64>();

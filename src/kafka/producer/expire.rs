@@ -82,15 +82,15 @@ impl Producer {
     /// Notes that rows of this sink have to be looked at while they wait.
     pub(super) fn watch_age(&mut self, sink: usize, age: Duration, now: Monotonic) {
         if !std::mem::replace(&mut self.sinks[sink].swept, true) {
-            self.timers.set(now.after(age), Timer::Sweep(sink));
+            self.agenda.timers.set(now.after(age), Timer::Sweep(sink));
         }
     }
 
     /// Drops what has expired of a sink's waiting rows.
     pub(super) fn sweep(&mut self, sink: usize, now: Monotonic) {
-        for index in 0..self.topics.len() {
+        for index in self.topics.places() {
             if self.topics[index].sink == sink && self.topics[index].memory > 0 {
-                self.sweep_topic(index as u32, now);
+                self.sweep_topic(index, now);
             }
         }
         let sink_index = sink;
@@ -98,43 +98,42 @@ impl Producer {
         sink.swept = sink.stats.buffered_rows > 0;
         if let Some(age) = sink.settings.expire_after.filter(|_| sink.swept) {
             let pause = (age / SWEEPS).clamp(SWEEP_MIN, SWEEP_MAX);
-            self.timers.set(now.after(pause), Timer::Sweep(sink_index));
+            self.agenda.timers.set(now.after(pause), Timer::Sweep(sink_index));
         }
     }
 
     fn sweep_topic(&mut self, index: u32, now: Monotonic) {
         // Of a batch that is being placed, rows are on their way to partitions.
-        let mut at = usize::from(self.topics[index as usize].place.count > 0);
-        while let Some(batch) = self.topics[index as usize].unplaced.get(at) {
+        let mut at = usize::from(self.topics[index].unplaced.place.count > 0);
+        while let Some(batch) = self.topics[index].unplaced.queue.get(at) {
             if !batch.has_expired(now) {
                 at += 1;
                 continue;
             }
-            let Some(batch) = self.topics[index as usize].unplaced.remove(at) else { break };
+            let Some(batch) = self.topics[index].unplaced.queue.remove(at) else { break };
             if let Some(left) = self.without_expired(index, batch, now) {
-                self.topics[index as usize].unplaced.insert(at, left);
+                self.topics[index].unplaced.queue.insert(at, left);
                 at += 1;
             }
         }
-        for partition in 0..self.topics[index as usize].partitions.len() {
-            let key = Key { topic: index, partition: partition as u32 };
-            if self.partition_mut(key).work.is_none() {
+        for key in self.topics.keys(index) {
+            if self.topics[key].work.is_none() {
                 continue;
             }
-            let mut at = self.partition_mut(key).window.len();
-            while let Some(batch) = self.partition_mut(key).work.as_ref().and_then(|work| work.queue.get(at)) {
+            let mut at = self.topics[key].window.len();
+            while let Some(batch) = self.topics[key].work.as_ref().and_then(|work| work.queue.get(at)) {
                 at += usize::from(!batch.has_expired(now) || self.drop_at(key, at, now));
             }
             self.rest(key);
         }
-        if self.topics[index as usize].placed == 0 {
+        if self.topics[index].placed == 0 {
             self.may_place(index);
         }
     }
 
     /// Drops what has expired in the batch that a partition would cut next. `false`: no row is left in it.
     pub(super) fn drop_expired(&mut self, key: Key, now: Monotonic) -> bool {
-        let partition = self.partition_mut(key);
+        let partition = &mut self.topics[key];
         if !partition.uncut().is_some_and(|batch| batch.has_expired(now)) {
             return true;
         }
@@ -144,7 +143,7 @@ impl Producer {
             self.make_ready(key);
             self.rest(key);
         }
-        if self.topics[key.topic as usize].placed == 0 {
+        if self.topics[key.topic].placed == 0 {
             self.may_place(key.topic);
         }
         left
@@ -152,14 +151,14 @@ impl Producer {
 
     /// The same for any batch of a partition that is not cut. `false`: it is gone.
     fn drop_at(&mut self, key: Key, place: usize, now: Monotonic) -> bool {
-        let work = self.partition_mut(key).work.as_mut();
+        let work = self.topics[key].work.as_mut();
         let Some(batch) = work.and_then(|work| work.queue.remove(place)) else { return false };
         let before = batch.count;
         let left = self.without_expired(key.topic, batch, now);
         let after = left.as_ref().map_or(0, |batch| batch.count);
-        self.topics[key.topic as usize].placed -= u64::from(before - after);
+        self.topics[key.topic].placed -= u64::from(before - after);
         let Some(batch) = left else { return false };
-        if let Some(work) = self.partition_mut(key).work.as_mut() {
+        if let Some(work) = self.topics[key].work.as_mut() {
             work.queue.insert(place, batch);
         }
         true
@@ -170,13 +169,13 @@ impl Producer {
         let before = batch.memory();
         if batch.has_all_expired(now) {
             let (rows, bytes) = (u64::from(batch.count), batch.plain_len as i64);
-            let numbers = batch.take_numbers(&mut self.pool);
-            let tickets = batch.end(&mut self.pool);
+            let numbers = batch.take_numbers(&mut self.memory.pool);
+            let tickets = batch.end(&mut self.memory.pool);
             self.resized(topic, before, 0);
             self.expired(topic, Dropped { tickets, rows, bytes, numbers });
             return None;
         }
-        let dropped = batch.drop_expired(&mut self.pool, now);
+        let dropped = batch.drop_expired(&mut self.memory.pool, now);
         self.resized(topic, before, batch.memory());
         self.expired(topic, dropped);
         Some(batch)
@@ -184,9 +183,9 @@ impl Producer {
 
     /// Takes dropped rows off the books; whoever is owed an answer for them gets it.
     pub(super) fn expired(&mut self, topic: u32, dropped: Dropped) {
-        let sink = self.topics[topic as usize].sink;
+        let sink = self.topics[topic].sink;
         let stats = &mut self.sinks[sink].stats;
-        self.logging.over(None, dropped.numbers, Fate::Expired);
+        self.logging.ends.over(None, dropped.numbers, Fate::Expired);
         stats.expired += dropped.rows;
         stats.buffered_rows -= dropped.rows;
         stats.buffered_bytes = stats.buffered_bytes.saturating_add_signed(-dropped.bytes);

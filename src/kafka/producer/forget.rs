@@ -9,31 +9,26 @@ use crate::limits::FORGOTTEN_MAX;
 use crate::runtime::seam::Monotonic;
 
 impl Producer {
-    /// Topics that are known.
-    pub(super) const fn known_topics(&self) -> usize {
-        self.topics.len() - self.vacant.len()
-    }
-
     /// Forgets idle topics if room is short; looks no more often than pays.
     pub(super) fn make_room_for_topics(&mut self, now: Monotonic) {
         let (max, long) = (self.settings.topics_max, self.settings.topic_idle);
-        let full = self.known_topics() >= max;
+        let full = self.topics.known() >= max;
         let (pause, unused) = if full { (long / 64, long / 16) } else { (long / 16, long) };
-        if self.known_topics() < max - max / 8 || now < self.looked_for_idle.after(pause) {
+        if self.topics.known() < max - max / 8 || now < self.topics.looked_for_idle.after(pause) {
             return;
         }
-        self.looked_for_idle = now;
+        self.topics.looked_for_idle = now;
         let idle = |topic: &Topic| {
             topic.memory == 0
-                && topic.backlogs.is_empty()
-                && !topic.dirty
-                && !topic.placing
+                && topic.unplaced.backlogs.is_empty()
+                && !topic.unplaced.lane.dirty
+                && !topic.unplaced.placing
                 && !topic.vacant
-                && topic.refused.is_none()
+                && topic.view.refused.is_none()
                 && topic.used_at.after(unused) <= now
                 && topic.partitions.iter().all(|partition| partition.work.is_none() && partition.spooled.is_none())
         };
-        let idle = (0u32..).zip(&self.topics).filter(|(_, topic)| idle(topic));
+        let idle = (0u32..).zip(self.topics.iter()).filter(|(_, topic)| idle(topic));
         let mut idle: Vec<(Monotonic, u32)> = idle.map(|(index, topic)| (topic.used_at, index)).collect();
         idle.sort_unstable();
         let most = if full { FORGOTTEN_MAX.min(max / 8 + 1) } else { FORGOTTEN_MAX };
@@ -42,17 +37,17 @@ impl Producer {
 
     /// Whoever looks at the place of a forgotten topic (a timer, a note that its linger is over) finds no work there.
     fn forget(&mut self, index: u32, now: Monotonic) {
-        let topic = &mut self.topics[index as usize];
+        let topic = &mut self.topics[index];
         let sink_index = topic.sink;
         let name = std::mem::replace(&mut topic.name, "".into());
         topic.vacant = true;
-        topic.count = 0;
-        topic.growth = None;
+        topic.view.count = 0;
+        topic.view.growth = None;
         let sink = &mut self.sinks[sink_index];
         let mut spent = false;
         for partition in &mut topic.partitions {
             let Partition { window, patience, .. } = std::mem::take(partition);
-            self.slow_partitions -= u64::from(patience > 0);
+            self.dispatcher.slow_partitions -= u64::from(patience > 0);
             // Kafka still knows us there, by this epoch's sequences: should the topic come back, it begins with a higher one.
             if let (Some(Identity { id, epoch }), Some(next)) = (window.identity(), sink.identity.as_mut())
                 && id == next.id
@@ -72,26 +67,9 @@ impl Producer {
             // The place may be another sink's next.
             sink.last = if sink.last == index { u32::MAX } else { sink.last };
         }
-        self.vacant.push(index);
+        self.topics.vacant.push(index);
         if !self.sinks.iter().any(|sink| sink.topics.contains_key(&name)) {
             self.outbox.wants.push(Want::Forget(name));
-        }
-    }
-
-    /// A place for a new topic: its index.
-    pub(super) fn settle_topic(&mut self, mut topic: Topic) -> u32 {
-        match self.vacant.pop() {
-            Some(index) => {
-                let place = &mut self.topics[index as usize];
-                // As many as there were: an old timer may name any of them.
-                topic.partitions = std::mem::take(&mut place.partitions);
-                *place = topic;
-                index
-            }
-            None => {
-                self.topics.push(topic);
-                self.topics.len() as u32 - 1
-            }
         }
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::batch::Batch;
 use super::dispatch::{Entry, RequestTerms, Route};
-use super::partition::Partition;
 use super::row_log::{NoLog, RowLog, TakenCut};
 use super::window::{NewBatch, Step, WINDOW};
 use super::{Key, Producer};
@@ -25,7 +24,7 @@ impl Producer {
     /// the log polls when a sync or a read is over.
     pub fn poll_with(&mut self, now: Monotonic, wall: WallMs, log: &mut dyn RowLog, out: &mut Vec<ProduceRequest>) {
         self.wall = wall;
-        self.pool.sweep();
+        self.memory.pool.sweep();
         if self.logging.on {
             self.begin_logged(log);
         }
@@ -38,7 +37,7 @@ impl Producer {
         self.place_held(now);
         self.agenda.behind |= more;
         self.ripen(now);
-        if self.reachable && !self.agenda.ready.is_empty() {
+        if self.cluster.reachable && !self.agenda.ready.is_empty() {
             self.gather(now, wall, log, out);
             // What has come up meanwhile (behind a batch that had expired, for one) may have nobody else to wake it.
             self.agenda.behind |= !self.agenda.ready.is_empty();
@@ -55,7 +54,7 @@ impl Producer {
         for sink in 0..self.sinks.len() {
             self.sinks[sink].settings.linger = Duration::ZERO;
             while let Some((_, key)) = self.sinks[sink].lingering.pop_front() {
-                let partition = &mut self.topics[key.topic as usize].partitions[key.partition as usize];
+                let partition = &mut self.topics[key];
                 if let Some(batch) = partition.work.as_mut().and_then(|work| work.queue.back_mut()) {
                     batch.ripe_at = batch.ripe_at.min(now);
                 }
@@ -67,7 +66,7 @@ impl Producer {
     /// From now on nothing more is cut of sinks whose rows the next start finds; what is cut is still sent and settled.
     /// For the way out, so that no batch is left of which nobody knows whether Kafka has it.
     pub const fn cut_no_more(&mut self) {
-        self.cuts_no_more = true;
+        self.logging.cuts_no_more = true;
     }
 
     /// Looks at the partitions whose linger is over.
@@ -87,7 +86,7 @@ impl Producer {
 
     /// Whether the batch whose linger ends then still waits for that: most are full before.
     fn is_growing(&self, key: Key, ripe_at: Monotonic) -> bool {
-        let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
+        let partition = &self.topics[key];
         let work = partition.work.as_ref().filter(|work| work.queue.len() > partition.window.len());
         let last = work.and_then(|work| work.queue.back());
         last.is_some_and(|batch| batch.ripe_at == ripe_at)
@@ -99,7 +98,7 @@ impl Producer {
         due.sort_unstable();
         due.dedup();
         for key in &due {
-            if let Some(work) = self.partition_mut(*key).work.as_mut() {
+            if let Some(work) = self.topics[*key].work.as_mut() {
                 work.queued = false;
             }
         }
@@ -120,10 +119,6 @@ impl Producer {
         self.agenda.due = due;
     }
 
-    pub(super) fn partition_mut(&mut self, key: Key) -> &mut Partition {
-        &mut self.topics[key.topic as usize].partitions[key.partition as usize]
-    }
-
     /// Puts the next batch of a partition into a request of this wave, if it may go.
     fn send_next(
         &mut self,
@@ -133,7 +128,7 @@ impl Producer {
         log: &mut dyn RowLog,
         out: &mut Vec<ProduceRequest>,
     ) {
-        let topic = &self.topics[key.topic as usize];
+        let topic = &self.topics[key.topic];
         let partition = &topic.partitions[key.partition as usize];
         let Some(work) = partition.work.as_deref() else { return };
         // Backoff has a timer; in the list of a busy broker already.
@@ -143,17 +138,17 @@ impl Producer {
         if self.waits_for_log(key, now) {
             return;
         }
-        let topic = &self.topics[key.topic as usize];
+        let topic = &self.topics[key.topic];
         let partition = &topic.partitions[key.partition as usize];
         let sink = &self.sinks[topic.sink];
-        let terms = sink.terms(partition, self.rules, (now, wall), self.logging.durable);
+        let terms = sink.terms(partition, self.settings.rules, (now, wall), self.logging.durable);
         let Some(step) = partition.step(&terms) else { return };
-        let stays = sink.settings.paused || (self.cuts_no_more && sink.settings.keep.outlives());
+        let stays = sink.settings.paused || (self.logging.cuts_no_more && sink.settings.keep.outlives());
         if matches!(step, Step::Cut) && stays {
             return;
         }
         if let Step::Ask(why) = step {
-            self.partition_mut(key).window.ask(why);
+            self.topics[key].window.ask(why);
             self.make_ready(key);
             self.waits_for_log(key, now);
             return;
@@ -167,20 +162,20 @@ impl Producer {
             }
             // Without times it goes alone.
             if self.cut_without_time(key, now, wall) {
-                let topic = &self.topics[key.topic as usize];
+                let topic = &self.topics[key.topic];
                 let partition = &topic.partitions[key.partition as usize];
                 let sink = &self.sinks[topic.sink];
-                let terms = sink.terms(partition, self.rules, (now, wall), self.logging.durable);
+                let terms = sink.terms(partition, self.settings.rules, (now, wall), self.logging.durable);
                 if partition.step(&terms) != Some(Step::Cut) {
                     return;
                 }
             }
         }
-        let topic = &self.topics[key.topic as usize];
+        let topic = &self.topics[key.topic];
         let partition = &topic.partitions[key.partition as usize];
         let Some(work) = partition.work.as_deref() else { return };
         // What is left of it without the rows that expired may be older than the whole was: then it goes alone after all.
-        let forgettable = |batch: &Batch| self.rules.is_forgettable(batch.max_timestamp, wall.0);
+        let forgettable = |batch: &Batch| self.settings.rules.is_forgettable(batch.max_timestamp, wall.0);
         if matches!(step, Step::Cut) && !partition.window.is_empty() && partition.uncut().is_some_and(forgettable) {
             return;
         }
@@ -218,7 +213,7 @@ impl Producer {
     /// Leaves a partition waiting for room at its broker.
     fn wait_for_node(&mut self, route: Route, key: Key) {
         if self.dispatcher.wait(route, key)
-            && let Some(work) = self.partition_mut(key).work.as_mut()
+            && let Some(work) = self.topics[key].work.as_mut()
         {
             work.queued = true;
         }
@@ -226,18 +221,18 @@ impl Producer {
 
     /// The identity that the next batch of a partition is cut with.
     pub(super) fn stamp_of_next(&mut self, key: Key) -> Option<Stamp> {
-        let topic = &mut self.topics[key.topic as usize];
+        let topic = &mut self.topics[key.topic];
         let sink = &self.sinks[topic.sink];
         let partition = &mut topic.partitions[key.partition as usize];
         let old = partition.uncut()?.in_log.old;
-        partition.window.next_stamp(old, sink.identity, sink.settings.acks, self.rules)
+        partition.window.next_stamp(old, sink.identity, sink.settings.acks, self.settings.rules)
     }
 
     /// Cuts a partition's first ripe batch: producer id, epoch, sequence and checksum are given now and not before
     /// (P1, P3). `taken`: the cut that it has in the log. Its place in the queue.
     pub(super) fn cut(&mut self, key: Key, wall: WallMs, taken: Option<TakenCut>) -> usize {
         let stamp = self.stamp_of_next(key);
-        let topic = &mut self.topics[key.topic as usize];
+        let topic = &mut self.topics[key.topic];
         let sink = &mut self.sinks[topic.sink];
         let partition = &mut topic.partitions[key.partition as usize];
         let place = partition.window.len();
@@ -245,17 +240,17 @@ impl Producer {
         let batch = &mut work.queue[place];
         if !batch.is_closed() {
             partition.hint = (batch.plain_len + HEADER_LEN, batch.tickets.spans());
-            batch.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
+            batch.close(self.memory.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         }
         let before = batch.memory();
-        batch.stamp(stamp, &mut self.pool);
+        batch.stamp(stamp, &mut self.memory.pool);
         let after = batch.memory();
         topic.memory = topic.memory + after - before;
         sink.memory = sink.memory + after - before;
         (batch.in_log.begins, batch.in_log.cut) = (false, taken);
         let (serial, count, newest, old) = (batch.serial, batch.count, batch.max_timestamp, batch.in_log.old);
         let new = NewBatch { serial, count, newest, old, group: taken.map(|taken| taken.group) };
-        partition.window.cut(new, stamp, self.rules.is_forgettable(newest, wall.0));
+        partition.window.cut(new, stamp, self.settings.rules.is_forgettable(newest, wall.0));
         sink.stats.batches += 1;
         sink.stats.batch_records += u64::from(batch.count);
         sink.stats.batch_bytes += batch.bytes().map_or(0, |bytes| bytes.len()) as u64;
@@ -263,7 +258,7 @@ impl Producer {
     }
 
     fn send(&mut self, key: Key, place: usize, route: Route, load: usize, wall: WallMs, out: &mut [ProduceRequest]) {
-        let topic = &mut self.topics[key.topic as usize];
+        let topic = &mut self.topics[key.topic];
         let stats = &mut self.sinks[topic.sink].stats;
         let partition = &mut topic.partitions[key.partition as usize];
         let leader_epoch = partition.leader_epoch.unwrap_or(-1);
@@ -271,10 +266,10 @@ impl Producer {
         let batch = &mut work.queue[place];
         let Some(bytes) = batch.bytes().map(Rc::clone) else { return };
         let via = (route.node, route.patience > 0);
-        let (again, unknown) = partition.window.sent(place, via, wall, self.rules);
+        let (again, unknown) = partition.window.sent(place, via, wall, self.settings.rules);
         stats.retries += u64::from(again);
-        let entry = Entry { key, serial: batch.serial, again, life: topic.life, leader_epoch };
-        let (topic, topic_id) = (Rc::clone(&topic.name), topic.id);
+        let entry = Entry { key, serial: batch.serial, again, life: topic.view.life, leader_epoch };
+        let (topic, topic_id) = (Rc::clone(&topic.name), topic.view.id);
         let batch = ProduceBatch { topic, topic_id, partition: key.partition as i32, bytes };
         stats.requests += u64::from(self.dispatcher.add(load, entry, batch, out));
         self.unknown(key, unknown);
@@ -282,6 +277,6 @@ impl Producer {
 
     /// Gives back what an idle partition holds.
     pub(super) fn rest(&mut self, key: Key) {
-        self.topics[key.topic as usize].partitions[key.partition as usize].rest(&mut self.spare);
+        self.topics[key].rest(&mut self.memory.spare);
     }
 }

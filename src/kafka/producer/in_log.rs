@@ -1,8 +1,9 @@
-//! What a batch knows of the log: which of its rows stand there under which numbers, and the cut that it has there.
+//! What a batch knows of the log: which of its rows stand there under which numbers, and the cut that it has there. And what
+//! a place with rows knows of its lane.
 
 use super::Terms;
 use super::numbers::{NUMBER_BYTES, Number, Numbers};
-use super::row_log::{Origin, TakenCut};
+use super::row_log::{LoggedRow, Origin, TakenCut};
 
 /// Whose rows a batch holds: it never holds two kinds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +25,25 @@ pub(super) struct Notes {
     pub(super) number: Option<Number>,
     /// It was in memory while its topic was not known, and stays there: what is in the log by now is younger.
     pub(super) held: bool,
+}
+
+impl Notes {
+    /// Those of a row that has been read back from a lane.
+    pub(super) fn of_logged(lane: u64, row: &LoggedRow<'_>) -> Self {
+        let terms = Terms { expires: row.expires, hash: row.hash, origin: None };
+        Self { terms, number: Some(Number { lane, number: row.number }), held: false }
+    }
+}
+
+/// Where the rows of a partition, or those of a topic that have none, stand in the log, and what waits there.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    /// The lane, once there is one.
+    pub(super) number: Option<u64>,
+    /// Some rows wait to be staged.
+    pub(super) dirty: bool,
+    /// It is on the list of those with rows that are to be read back.
+    pub(super) listed: bool,
 }
 
 /// See the module.

@@ -30,8 +30,8 @@ impl Producer {
     /// one's answer stands there too, at an offset that Kafka has not said.
     pub(super) fn landed(&self, topic: u32, partition: Option<u32>, batch: &Batch, outcome: Outcome) -> Option<Place> {
         let partition = partition.filter(|_| self.settings.receipts && outcome == Outcome::Delivered)?;
-        let topic = &self.topics[topic as usize];
-        let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
+        let topic = &self.topics[topic];
+        let sink = SinkId::of(topic.sink);
         Some(Place { sink, topic: Rc::clone(&topic.name), partition, base_offset: batch.in_log.base_offset })
     }
 
@@ -43,7 +43,7 @@ impl Producer {
                 f(run, outcome, landed.as_ref().map(|place| place.of(row)));
             }
             if !at_once {
-                self.pool.give_tickets(tickets);
+                self.memory.pool.give_tickets(tickets);
             }
         }
     }

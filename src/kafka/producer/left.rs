@@ -16,8 +16,8 @@ impl Producer {
         let unwritten = |batch: &Batch| u64::from(batch.count - batch.in_log.numbers.rows());
         // Of a batch that is being placed the first rows have gone on.
         let mine = self.topics.iter().filter(|topic| topic.sink == sink);
-        let half = mine.map(|topic| match topic.unplaced.front().filter(fresh) {
-            Some(batch) => u64::from(topic.place.count.saturating_sub(batch.in_log.numbers.rows())),
+        let half = mine.map(|topic| match topic.unplaced.queue.front().filter(fresh) {
+            Some(batch) => u64::from(topic.unplaced.place.count.saturating_sub(batch.in_log.numbers.rows())),
             None => 0,
         });
         let refused = self.rejected_of(sink).map(RejectedBatch::unwritten);
@@ -32,8 +32,8 @@ impl Producer {
                 let backlog = partition.spooled.iter().flat_map(|spooled| &spooled.backlog);
                 queue.chain(backlog.flat_map(|backlog| &backlog.tail))
             });
-            let tails = topic.backlogs.iter().flat_map(|backlog| &backlog.tail);
-            placed.chain(&topic.unplaced).chain(tails)
+            let tails = topic.unplaced.backlogs.iter().flat_map(|backlog| &backlog.tail);
+            placed.chain(&topic.unplaced.queue).chain(tails)
         })
     }
 }

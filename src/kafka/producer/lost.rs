@@ -44,8 +44,8 @@ pub(super) struct End {
 impl Producer {
     /// A batch was acknowledged at this offset: whether the log is the one that is known, and where it goes on.
     pub(super) fn note_offset(&mut self, entry: Entry, base_offset: i64, node: NodeId, now: Monotonic) {
-        let topic = &mut self.topics[entry.key.topic as usize];
-        let other = entry.life != topic.life;
+        let topic = &mut self.topics[entry.key.topic];
+        let other = entry.life != topic.view.life;
         let leader_only = self.sinks[topic.sink].settings.acks == 1;
         let partition = &mut topic.partitions[entry.key.partition as usize];
         let place = partition.window.place_of(entry.serial);
@@ -74,7 +74,7 @@ impl Producer {
             partition.acked.guessed += 1;
             self.lost_records(entry.key, 1);
         }
-        let partition = self.partition_mut(entry.key);
+        let partition = &mut self.topics[entry.key];
         let to = base_offset.saturating_add(i64::from(count));
         let acked = &mut partition.acked;
         if !(behind && deposed) {
@@ -96,7 +96,7 @@ impl Producer {
     /// None of the undone batches is there, and yet Kafka does not expect them: it lacks what it had acknowledged. Unless
     /// this start does not know that it had, or the window stands apart: then a younger batch may have come to this log first.
     pub(super) fn lacks(&mut self, key: Key) {
-        let partition = self.partition_mut(key);
+        let partition = &mut self.topics[key];
         if !partition.window.is_apart() && !partition.oldest_undone().is_some_and(|first| first.in_log.begins) {
             self.lost(key, None);
         }
@@ -104,7 +104,7 @@ impl Producer {
 
     /// The log lacks what it had acknowledged. `from`: all of it from this offset on; `None`: not known from where.
     pub(super) fn lost(&mut self, key: Key, from: Option<i64>) {
-        let partition = self.partition_mut(key);
+        let partition = &mut self.topics[key];
         let acked = &mut partition.acked;
         // One loss for each change of leaders, where epochs tell them apart.
         let told = acked.counted_under.is_some() && acked.counted_under == partition.leader_epoch;
@@ -126,16 +126,16 @@ impl Producer {
     }
 
     fn count_lost(&mut self, key: Key) {
-        let partition = self.partition_mut(key);
+        let partition = &mut self.topics[key];
         (partition.acked.counted_under, partition.acked.guessed) = (partition.leader_epoch, 0);
-        let sink = self.topics[key.topic as usize].sink;
+        let sink = self.topics[key.topic].sink;
         self.sinks[sink].stats.acknowledged_lost += 1;
     }
 
     /// A leader's epoch begins at this offset: what earlier leaders acknowledged there and behind it is not in its log.
     /// What they acknowledged after the question is left for the next: by then they might have been leaders again.
     fn epoch_begins(&mut self, end: &End, at: i64) {
-        let partition = self.partition_mut(end.key);
+        let partition = &mut self.topics[end.key];
         let earlier = |run: &Acknowledged| run.is_before(end.node, end.leader_epoch) && run.number <= end.acked;
         let records = partition.acked.cut(at, earlier);
         if records == 0 {
@@ -148,9 +148,9 @@ impl Producer {
         partition.acked.lacking = false;
         if partition.acked.counted_under.is_none_or(|epoch| epoch < end.leader_epoch) {
             self.count_lost(end.key);
-            self.partition_mut(end.key).acked.counted_under = Some(end.leader_epoch);
+            self.topics[end.key].acked.counted_under = Some(end.leader_epoch);
         }
-        let guessed = &mut self.partition_mut(end.key).acked.guessed;
+        let guessed = &mut self.topics[end.key].acked.guessed;
         let before = (*guessed).min(records);
         *guessed -= before;
         if records > before {
@@ -159,7 +159,7 @@ impl Producer {
     }
 
     fn lost_records(&mut self, key: Key, records: u64) {
-        let sink = self.topics[key.topic as usize].sink;
+        let sink = self.topics[key.topic].sink;
         self.sinks[sink].stats.acknowledged_lost_records += records;
         self.tell_lost(key, records);
     }
@@ -172,7 +172,7 @@ impl Producer {
     /// So many rows may come to be there twice.
     pub(super) fn unknown(&mut self, key: Key, records: u64) {
         if records > 0 {
-            let (sink, partition) = (self.topics[key.topic as usize].sink, key.partition);
+            let (sink, partition) = (self.topics[key.topic].sink, key.partition);
             self.sinks[sink].stats.outcome_unknown += records;
             self.tell(key.topic, |sink, topic| News::Unclear { sink, topic, partition, records });
         }
@@ -181,20 +181,20 @@ impl Producer {
     /// Another leader: where a leader's word was enough, its log may lack what the last one acknowledged. A partition
     /// that has no more rows would never hear of it.
     pub(super) fn ask_for_end(&mut self, key: Key, tries: u8, now: Monotonic) {
-        let topic = &self.topics[key.topic as usize];
+        let topic = &self.topics[key.topic];
         let partition = &topic.partitions[key.partition as usize];
         let (Some(node), Some(next), Some((at, by))) = (partition.leader, partition.log_next, partition.acked.last)
         else {
             return;
         };
-        let (sink, life, name, topic_id) = (topic.sink, topic.life, Rc::clone(&topic.name), topic.id);
+        let (sink, life, name, topic_id) = (topic.sink, topic.view.life, Rc::clone(&topic.name), topic.view.id);
         let leader_epoch = partition.leader_epoch.unwrap_or(-1);
         if self.sinks[sink].settings.acks != 1 || now.since(at) > LATELY {
             return;
         }
         // The same broker's high watermark may be behind what it acknowledged, and it may have been a leader anew before
         // metadata told of it.
-        let acked = &mut self.partition_mut(key).acked;
+        let acked = &mut self.topics[key].acked;
         if !(if leader_epoch < 0 { by != node } else { acked.has_before(node, leader_epoch) }) {
             return;
         }
@@ -212,9 +212,9 @@ impl Producer {
         let token = self.questions.asked;
         self.sinks[sink].stats.asked += 1;
         let until = now.after(END_LOST);
-        let acked = self.partition_mut(key).acked.count;
+        let acked = self.topics[key].acked.count;
         if leader_epoch >= 0 {
-            self.partition_mut(key).acked.open = Some((leader_epoch, until));
+            self.topics[key].acked.open = Some((leader_epoch, until));
         }
         let end = End { key, name: Rc::clone(&name), life, next, node, leader_epoch, acked, tries, until };
         self.questions.ends.insert(token, end);
@@ -249,7 +249,7 @@ impl Producer {
             LogSays::Again if end.tries < END_TRIES && self.questions.ends_again.len() < LOG_END_QUESTIONS_MAX => {
                 let at = now.after(END_AGAIN);
                 self.questions.ends_again.push_back((at, end));
-                self.timers.set(at, Timer::Ends);
+                self.agenda.timers.set(at, Timer::Ends);
             }
             _ => {}
         }
@@ -270,16 +270,16 @@ impl Producer {
         if !self.is_there(end) {
             return false;
         }
-        let partition = &self.topics[end.key.topic as usize].partitions[end.key.partition as usize];
+        let partition = &self.topics[end.key];
         // Another log may have come to the same offset.
         partition.log_next == Some(end.next) && partition.acked.count == end.acked
     }
 
     /// It is the topic that was asked about.
     fn is_there(&self, end: &End) -> bool {
-        let topic = &self.topics[end.key.topic as usize];
+        let topic = &self.topics[end.key.topic];
         let some = topic.partitions.len() > end.key.partition as usize;
-        some && Rc::ptr_eq(&topic.name, &end.name) && topic.life == end.life
+        some && Rc::ptr_eq(&topic.name, &end.name) && topic.view.life == end.life
     }
 
     /// The question is open no more. Whether something was acknowledged since that it should be asked again for.
@@ -287,7 +287,7 @@ impl Producer {
         if !self.is_there(end) {
             return false;
         }
-        let acked = &mut self.partition_mut(end.key).acked;
+        let acked = &mut self.topics[end.key].acked;
         if acked.open.is_none_or(|(epoch, _)| epoch != end.leader_epoch) {
             return false;
         }

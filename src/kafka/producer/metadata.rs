@@ -1,12 +1,11 @@
 //! What the wire client learns for the producer: topics and their leaders, producer ids, whether Kafka is there.
 
+use super::Producer;
 use super::batch::Batch;
 use super::error::{FORBIDDEN, INVALID_TOPIC, UNKNOWN_TOPIC};
 use super::news::{News, UNKNOWN_AFTER};
-use super::partition::Partition;
 use super::timers::Timer;
 use super::window::Identity;
-use super::{Key, Producer};
 use crate::kafka::types::{NodeId, TopicMetadata};
 use crate::runtime::seam::Monotonic;
 
@@ -33,68 +32,56 @@ impl Producer {
                 }
             }
         }
-        let topic = &mut self.topics[index as usize];
-        topic.asked_until = None;
+        let topic = &mut self.topics[index];
+        topic.view.answered();
         if topic.wants_metadata() {
             // Not there, or not all of it: asked again, but not at once.
-            topic.attempts = (topic.attempts + 1).min(16);
-            let wait = self.settings.backoff_min.saturating_mul(1 << topic.attempts).min(self.settings.backoff_max);
-            let until = now.after(wait.mul_f64(0.8 + 0.4 * self.rng.f64()));
-            topic.asked_until = Some(until);
-            let (attempts, code) = (topic.attempts, metadata.error);
-            self.timers.set(until, Timer::Topic(index));
+            let bounds = (self.settings.backoff_min, self.settings.backoff_max);
+            let (until, attempts) = topic.view.asks_later(bounds, 0.8 + 0.4 * self.rng.f64(), now);
+            let code = metadata.error;
+            self.agenda.timers.set(until, Timer::Topic(index));
             if attempts == UNKNOWN_AFTER && !matches!(code, FORBIDDEN | INVALID_TOPIC) {
                 self.tell(index, |sink, topic| News::Unknown { sink, topic, code });
             }
-        } else if std::mem::take(&mut topic.attempts) >= UNKNOWN_AFTER {
+        } else if topic.view.satisfied() >= UNKNOWN_AFTER {
             self.tell(index, |sink, topic| News::Known { sink, topic });
         }
     }
 
     /// Kafka has no such topic: whether that has been so for as long as the sink waits.
     fn is_unknown_for_long(&mut self, index: u32, now: Monotonic) -> bool {
-        let topic = &mut self.topics[index as usize];
-        let since = *topic.unknown_since.get_or_insert(now);
+        let topic = &mut self.topics[index];
         let timeout = self.sinks[topic.sink].settings.unknown_topic_timeout;
-        topic.count == 0 && timeout.is_some_and(|timeout| since.after(timeout) <= now)
+        topic.view.is_unknown_for(timeout, now)
     }
 
     fn topic_known(&mut self, index: u32, metadata: &TopicMetadata, now: Monotonic) {
-        self.topics[index as usize].unknown_since = None;
+        self.topics[index].view.is_there();
         let leaders = &*metadata.leaders;
         if !self.topic_id(index, metadata.id, leaders.len(), now) {
             return;
         }
         self.leaders(index, leaders, &metadata.leader_epochs, now);
-        let topic = &mut self.topics[index as usize];
+        let topic = &mut self.topics[index];
         for (partition, replicas) in topic.partitions.iter_mut().zip(&metadata.replicas) {
             partition.replicas.clone_from(replicas);
         }
-        if topic.count == 0 {
-            topic.count = leaders.len();
-        } else {
-            let to = leaders.len();
-            let before = std::mem::replace(&mut topic.growth, (to != topic.count).then_some(to));
-            let from = topic.count;
-            if to > from && topic.growth != before {
-                self.tell(index, |sink, topic| News::Grown { sink, topic, from, to });
-            }
+        let to = leaders.len();
+        if let Some(from) = topic.view.has_partitions(to) {
+            self.tell(index, |sink, topic| News::Grown { sink, topic, from, to });
         }
         self.may_place(index);
     }
 
     /// Notes the leaders; partitions beyond the list have none. `epochs`: theirs, where they are told.
     fn leaders(&mut self, index: u32, leaders: &[Option<NodeId>], epochs: &[i32], now: Monotonic) {
-        let topic = &mut self.topics[index as usize];
+        let topic = &mut self.topics[index];
         // With acks=1 a new leader may never have heard of us, and would take any of our batches first (P2).
         let some = self.sinks[topic.sink].settings.acks != -1;
-        if topic.partitions.len() < leaders.len() {
-            topic.partitions.resize_with(leaders.len(), Partition::default);
-        }
-        for number in 0..topic.partitions.len() {
+        topic.with_partitions(leaders.len());
+        for (number, key) in self.topics.keys(index).enumerate() {
             let leader = leaders.get(number).copied().flatten();
-            let key = Key { topic: index, partition: number as u32 };
-            let partition = self.partition_mut(key);
+            let partition = &mut self.topics[key];
             if leader.is_some() {
                 partition.leader_epoch = epochs.get(number).copied().filter(|epoch| *epoch >= 0);
             }
@@ -104,8 +91,8 @@ impl Producer {
                 if some {
                     partition.window.forget_proof();
                 }
-                self.slow_partitions -= u64::from(was_slow);
-                let partition = self.partition_mut(key);
+                self.dispatcher.slow_partitions -= u64::from(was_slow);
+                let partition = &mut self.topics[key];
                 if partition.work.is_some() {
                     // What was wrong with the old leader need not be with this one; nor does it wait its turn there.
                     partition.window.end_pause();
@@ -129,20 +116,19 @@ impl Producer {
     /// Refuses rows without a partition that are in memory, if their topic takes none. What is not in the log yet goes there
     /// first: its answer says so, and its dead letter must outlive a crash. It hears it from the next metadata.
     pub(super) fn refuse_unplaced(&mut self, index: u32) {
-        let Some(code) = self.topics[index as usize].refuses() else { return };
+        let Some(code) = self.topics[index].view.refuses() else { return };
         let is_staged = |batch: &mut Batch| batch.in_log.is_staged(batch.count);
-        while let Some(batch) = self.topics[index as usize].unplaced.pop_front_if(is_staged) {
+        while let Some(batch) = self.topics[index].unplaced.queue.pop_front_if(is_staged) {
             self.end_refused(index, None, batch, code);
         }
     }
 
     /// New rows are refused at the door for a while; then one may try again.
     pub(super) fn refuse_topic(&mut self, index: u32, code: i16, now: Monotonic) {
-        let topic = &mut self.topics[index as usize];
-        let before = topic.refused.replace(code);
-        topic.refused_until = now.after(self.settings.forbidden_for);
+        let topic = &mut self.topics[index];
+        let is_new = topic.view.refuse(code, now.after(self.settings.forbidden_for));
         self.wait_for_refusal(index, now);
-        if before.is_none() {
+        if is_new {
             self.tell(index, |sink, topic| News::Refused { sink, topic, code });
         }
     }
@@ -161,7 +147,7 @@ impl Producer {
 
     /// Kafka became reachable or unreachable. While it is not, nothing is cut and no request is made: batches grow.
     pub fn on_reachable(&mut self, reachable: bool) {
-        self.reachable = reachable;
+        self.cluster.reachable = reachable;
         if reachable {
             for partition in self.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
                 partition.window.end_pause();
@@ -171,12 +157,10 @@ impl Producer {
     }
 
     /// Puts all busy partitions of some topics on the list for the next poll.
-    fn wake(&mut self, which: impl Fn(&super::topic::Topic) -> bool) {
-        for index in 0..self.topics.len() {
+    pub(super) fn wake(&mut self, which: impl Fn(&super::topic::Topic) -> bool) {
+        for index in self.topics.places() {
             if which(&self.topics[index]) {
-                for partition in 0..self.topics[index].partitions.len() {
-                    self.make_ready(Key { topic: index as u32, partition: partition as u32 });
-                }
+                self.topics.keys(index).for_each(|key| self.make_ready(key));
             }
         }
     }

@@ -29,6 +29,7 @@ mod change;
 mod corrupt;
 mod dispatch;
 mod dropped;
+mod ends;
 mod error;
 mod expire;
 mod forget;
@@ -39,6 +40,7 @@ mod landed;
 mod left;
 mod logging;
 mod lost;
+mod memory;
 mod metadata;
 mod news;
 mod numbers;
@@ -66,7 +68,11 @@ mod stats;
 mod tickets;
 mod timers;
 mod topic;
+mod topics;
+mod turns;
+mod unplaced;
 mod unwritten;
+mod view;
 mod window;
 mod without_timestamp;
 
@@ -81,29 +87,26 @@ use hashbrown::HashMap;
 
 pub use self::append::{Promise, Target, row_bytes_max};
 use self::batch::Batch;
-use self::change::Ceilings;
 use self::dispatch::Dispatcher;
 use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::logging::Logging;
+use self::memory::Memory;
 pub use self::news::News;
 use self::pacer::Pacer;
-use self::partition::{Partition, SpareWork};
+use self::partition::Partition;
 use self::permit::Permit;
-use self::pool::Pool;
 use self::rejected::RejectedBatches;
 pub use self::rejected::{Rejected, RejectedEnd, RejectedId, RejectedRow};
 use self::row_log::Fate;
 pub use self::settings::{AnsweredOn, Keep, Partitioner, Settings, SinkSettings, Terms};
 pub use self::share::{Full, TopicId};
-use self::state::{Agenda, Finished, Loader, Outbox, Questions};
+use self::state::{Agenda, ClusterView, Finished, Loader, Outbox, Questions};
 pub use self::stats::SinkStats;
-use self::timers::Timers;
-use self::topic::Topic;
+use self::topics::Topics;
 use self::window::{Identity, StepTerms};
 pub use self::without_timestamp::RECEIVED_MS;
 use crate::kafka::types::{Outcome, Question, Run, SinkId};
 pub use crate::record::Row;
-use crate::record::compression::Codecs;
 use crate::rules::Rules;
 use crate::runtime::seam::{Monotonic, WallMs};
 
@@ -200,40 +203,23 @@ impl Sink {
 #[derive(Debug)]
 pub struct Producer {
     settings: Settings,
-    rules: &'static dyn Rules,
     sinks: Vec<Sink>,
-    topics: Vec<Topic>,
-    /// Places among them that are free.
-    vacant: Vec<u32>,
-    /// When idle topics were looked for last.
-    looked_for_idle: Monotonic,
-    slow_partitions: u64,
+    topics: Topics,
     dispatcher: Dispatcher,
-    serial: u64,
-    pool: Pool,
-    /// State for partitions that get busy.
-    spare: SpareWork,
+    memory: Memory,
+    cluster: ClusterView,
     questions: Questions,
     agenda: Agenda,
-    loader: Loader,
-    timers: Timers,
     outbox: Outbox,
-    /// Batches that Kafka refused for good and their sinks keep.
-    rejected: RejectedBatches,
-    reachable: bool,
-    /// Some sink takes no more than its share of what drains.
-    paces: bool,
-    /// See [`Self::cut_no_more`].
-    cuts_no_more: bool,
-    /// The cluster's id; empty: not known. And topics that an earlier start had rows for, with the id of its cluster.
-    cluster: Rc<str>,
-    elsewhere: Vec<(u32, Rc<str>)>,
-    /// The wall clock of the last poll.
-    wall: WallMs,
     /// What goes to the log, and what waits for it.
     logging: Logging,
-    ceilings: Ceilings,
-    codecs: Codecs,
+    loader: Loader,
+    /// Batches that Kafka refused for good and their sinks keep.
+    rejected: RejectedBatches,
+    /// Some sink takes no more than its share of what drains.
+    paces: bool,
+    /// The wall clock of the last poll.
+    wall: WallMs,
     rng: fastrand::Rng,
 }
 
@@ -241,39 +227,24 @@ impl Producer {
     /// A producer without rows.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let codecs = settings.codecs();
-        let ceilings = Ceilings::of(&settings, &codecs, 0);
-        let mut pool = Pool::new(ceilings.limit);
-        pool.charge(codecs.memory());
+        let memory = Memory::new(&settings);
         let logged = settings.sinks.iter().any(|sink| sink.keep != Keep::Memory);
-        let sinks = settings.sinks.iter().map(|sink| Sink::new(ceilings.of_sink(sink)));
+        let sinks = settings.sinks.iter().map(|sink| Sink::new(memory.ceilings.of_sink(sink)));
         Self {
             sinks: sinks.collect(),
-            topics: Vec::new(),
-            vacant: Vec::new(),
-            looked_for_idle: Monotonic(0),
-            slow_partitions: 0,
+            topics: Topics::default(),
             dispatcher: Dispatcher::new(&settings),
-            serial: 0,
-            pool,
-            spare: SpareWork::default(),
+            memory,
+            cluster: ClusterView::default(),
             questions: Questions::default(),
             agenda: Agenda::default(),
-            loader: Loader::default(),
-            timers: Timers::default(),
             outbox: Outbox::default(),
-            rejected: RejectedBatches::default(),
-            reachable: true,
-            paces: false,
-            cuts_no_more: false,
-            cluster: Rc::from(""),
-            elsewhere: Vec::new(),
-            wall: WallMs(0),
             logging: Logging::new(logged),
-            ceilings,
-            codecs,
+            loader: Loader::default(),
+            rejected: RejectedBatches::default(),
+            paces: false,
+            wall: WallMs(0),
             rng: fastrand::Rng::with_seed(settings.seed),
-            rules: settings.rules,
             settings,
         }
     }
@@ -282,7 +253,7 @@ impl Producer {
     fn end(&mut self, topic: u32, partition: Option<u32>, mut batch: Batch, outcome: Outcome) {
         let landed = self.landed(topic, partition, &batch, outcome);
         self.resized(topic, batch.memory(), 0);
-        let topic = &mut self.topics[topic as usize];
+        let topic = &mut self.topics[topic];
         let stats = &mut self.sinks[topic.sink].stats;
         let count = u64::from(batch.count);
         stats.buffered_rows -= count;
@@ -296,9 +267,9 @@ impl Producer {
             Outcome::DeadLettered => Fate::DeadLettered,
             Outcome::Refused(_) => Fate::Refused,
         };
-        let numbers = batch.take_numbers(&mut self.pool);
-        self.logging.over(batch.in_log.cut.map(|cut| cut.cut), numbers, fate);
-        let tickets = batch.end(&mut self.pool);
+        let numbers = batch.take_numbers(&mut self.memory.pool);
+        self.logging.ends.over(batch.in_log.cut.map(|cut| cut.cut), numbers, fate);
+        let tickets = batch.end(&mut self.memory.pool);
         self.outbox.finished.push(Finished { tickets, outcome, at_once: false, landed });
     }
 
@@ -327,19 +298,19 @@ impl Producer {
     /// Memory in use: buffers by capacity, tickets, and a flat sum for each batch.
     #[must_use]
     pub const fn buffered_bytes(&self) -> usize {
-        self.pool.used()
+        self.memory.pool.used()
     }
 
     /// The bound of that memory: `buffer_bytes`, or the least that the sinks need if that is more.
     #[must_use]
     pub const fn buffer_bytes_max(&self) -> usize {
-        self.ceilings.limit
+        self.memory.ceilings.limit
     }
 
     /// Memory in use and memory kept for later: never above [`Self::buffer_bytes_max`].
     #[must_use]
     pub const fn memory_bytes(&self) -> usize {
-        self.pool.total()
+        self.memory.pool.total()
     }
 
     /// Requests without an answer.
@@ -363,7 +334,7 @@ impl Producer {
     /// If there is no such sink.
     pub fn topics(&self, sink: SinkId) -> impl Iterator<Item = (&str, usize, usize)> {
         let topics = self.sinks[usize::from(sink.0)].topics.iter();
-        topics.map(|(_, index)| &self.topics[*index as usize]).map(|topic| (&*topic.name, topic.count, topic.memory))
+        topics.map(|(_, index)| &self.topics[*index]).map(|topic| (&*topic.name, topic.view.count, topic.memory))
     }
 
     /// Rows held, of all sinks.

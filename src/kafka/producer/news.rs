@@ -103,8 +103,8 @@ impl Producer {
     /// Notes something about a topic.
     pub(super) fn tell(&mut self, topic: u32, news: impl FnOnce(SinkId, Rc<str>) -> News) {
         if self.outbox.news.len() < NEWS_MAX {
-            let topic = &self.topics[topic as usize];
-            let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
+            let topic = &self.topics[topic];
+            let sink = SinkId::of(topic.sink);
             self.outbox.news.push(news(sink, Rc::clone(&topic.name)));
         }
     }

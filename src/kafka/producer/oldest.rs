@@ -10,7 +10,7 @@ impl Producer {
     pub fn oldest(&self, mut found: impl FnMut(SinkId, i64)) {
         for topic in self.topics.iter().filter(|topic| !topic.vacant && topic.memory > 0) {
             let placed = topic.partitions.iter().filter_map(|partition| partition.work.as_ref()?.queue.front());
-            let times = placed.chain(topic.unplaced.front()).filter_map(Batch::oldest_ms);
+            let times = placed.chain(topic.unplaced.queue.front()).filter_map(Batch::oldest_ms);
             if let (Some(oldest), Ok(sink)) = (times.min(), u16::try_from(topic.sink)) {
                 found(SinkId(sink), oldest);
             }

@@ -96,14 +96,14 @@ impl Owed {
 impl Producer {
     /// Notes that what a topic's rows on the disk alone are owed has changed its size.
     pub(super) fn owed_resized(&mut self, topic: u32, before: usize, after: usize) {
-        let topic = &mut self.topics[topic as usize];
+        let topic = &mut self.topics[topic];
         let sink = &mut self.sinks[topic.sink];
         topic.owed = (topic.owed + after).saturating_sub(before);
         sink.owed = (sink.owed + after).saturating_sub(before);
         if after > before {
-            self.pool.charge(after - before);
+            self.memory.pool.charge(after - before);
         } else if before > after {
-            self.pool.refund(before - after);
+            self.memory.pool.refund(before - after);
         }
     }
 }

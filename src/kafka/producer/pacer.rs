@@ -55,17 +55,17 @@ impl Producer {
             }
             // What is too old, or makes room, goes without Kafka.
             let left = sink.stats.delivered + sink.stats.refused + sink.stats.handed_over;
-            let backlog = self.spilled_rows(SinkId(u16::try_from(index).unwrap_or(u16::MAX)));
+            let backlog = self.spilled_rows(SinkId::of(index));
             let sink = &mut self.sinks[index];
             sink.pacer.look(left, sink.stats.appended, backlog);
             sink.pacer.look_at = now.after(PACE_LOOK);
             if sink.pacer.is_pacing() {
                 sink.stats.paced += 1;
-                self.timers.set(sink.pacer.look_at, Timer::Sink(index));
+                self.agenda.timers.set(sink.pacer.look_at, Timer::Sink(index));
             }
             if was_pacing {
                 // Who waits for it is asked again.
-                self.pool.refund(0);
+                self.memory.pool.refund(0);
             }
         }
         self.paces = self.sinks.iter().any(|sink| sink.pacer.is_pacing());

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::acked::Acked;
 use super::backlog::Spooled;
 use super::batch::Batch;
-use super::in_log::Kind;
+use super::in_log::{Kind, Lane};
 use super::window::{Head, PartitionWindow, Step, StepTerms, UndoneList, WINDOW};
 use crate::kafka::types::NodeId;
 use crate::rules::Rules;
@@ -37,12 +37,9 @@ pub(super) struct Partition {
     pub(super) taken: u8,
     /// Bytes and spans of the last batch.
     pub(super) hint: (usize, usize),
-    /// Where its rows stand in the log, once some do; and whether some wait to be staged.
-    pub(super) lane: Option<u64>,
-    pub(super) dirty: bool,
-    /// What it has in the log that is not in memory; and whether that is on the list of what is to be read back.
+    pub(super) lane: Lane,
+    /// What it has in the log that is not in memory.
     pub(super) spooled: Option<Box<Spooled>>,
-    pub(super) listed: bool,
     /// Only while there are rows.
     pub(super) work: Option<Box<Work>>,
 }

@@ -25,14 +25,14 @@ impl Producer {
     /// channel only a batch that is late for the second time tells: a follower may pause, and the second channel is no place for
     /// who need not be there.
     pub(super) fn slower(&mut self, entry: Entry, asked_with: u8) {
-        let partition = self.partition_mut(entry.key);
+        let partition = &mut self.topics[entry.key];
         if asked_with == 0 && !entry.again {
             return partition.window.retry_at_once();
         }
         partition.taken = 0;
         if partition.patience == asked_with && asked_with < PATIENCE_MAX {
             partition.patience += 1;
-            self.slow_partitions += u64::from(asked_with == 0);
+            self.dispatcher.slow_partitions += u64::from(asked_with == 0);
         }
     }
 
@@ -44,12 +44,12 @@ impl Producer {
         let mut in_time: Vec<NodeId> = Vec::new();
         for (i, entry) in request.entries.iter().enumerate() {
             if !entry.again && code(self, i, *entry) == Some(0) {
-                in_time.extend(&self.partition_mut(entry.key).replicas);
+                in_time.extend(&self.topics[entry.key].replicas);
             }
         }
         for (i, entry) in request.entries.iter().enumerate() {
             let late = code(self, i, *entry) == Some(TIMED_OUT);
-            let partition = self.partition_mut(entry.key);
+            let partition = &mut self.topics[entry.key];
             if !late || !entry.again || partition.patience > 0 {
                 continue;
             }
@@ -63,7 +63,7 @@ impl Producer {
 
     /// All partitions that wait for each of these followers use the second channel.
     fn all_with_are_slower(&mut self, suspects: &[NodeId]) {
-        for topic in &mut self.topics {
+        for topic in self.topics.iter_mut() {
             if self.sinks[topic.sink].settings.acks != ACKS_ALL {
                 continue;
             }
@@ -72,7 +72,7 @@ impl Producer {
                 let is_kin = led_elsewhere && suspects.iter().all(|node| partition.replicas.contains(node));
                 if is_kin && partition.patience == 0 {
                     partition.patience = 1;
-                    self.slow_partitions += 1;
+                    self.dispatcher.slow_partitions += 1;
                 }
             }
         }
@@ -82,7 +82,7 @@ impl Producer {
     /// them since. Back to the first channel goes who was answered as soon as is expected there; and now and then who was
     /// not, for it may be others in its requests that take so long.
     pub(super) fn taken(&mut self, entry: Entry, asked_with: u8, in_time: bool) {
-        let partition = self.partition_mut(entry.key);
+        let partition = &mut self.topics[entry.key];
         if entry.again || asked_with == 0 || partition.patience != asked_with {
             return;
         }
@@ -90,13 +90,13 @@ impl Producer {
         if asked_with > 1 || in_time || partition.taken >= TRIED_AFTER {
             partition.patience -= 1;
             partition.taken = 0;
-            self.slow_partitions -= u64::from(asked_with == 1);
+            self.dispatcher.slow_partitions -= u64::from(asked_with == 1);
         }
     }
 
     /// Partitions on the second channel of their broker.
     #[must_use]
     pub const fn slow_partitions(&self) -> u64 {
-        self.slow_partitions
+        self.dispatcher.slow_partitions
     }
 }

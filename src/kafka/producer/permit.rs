@@ -22,11 +22,11 @@ impl Producer {
     /// cuts are done, or none of them has been for as long as a request may take. One that has lost its leader keeps no
     /// other waiting.
     pub(super) fn may_go_beyond(&mut self, sink: usize, key: Key, now: Monotonic) -> bool {
-        let Some(leader) = self.partition_mut(key).leader else { return false };
+        let Some(leader) = self.topics[key].leader else { return false };
         let patience = self.settings.request_timeout;
         let mut permits = std::mem::take(&mut self.sinks[sink].beyond);
         permits.retain_mut(|permit| {
-            let partition = self.topics[permit.key.topic as usize].partitions.get(permit.key.partition as usize);
+            let partition = self.topics[permit.key.topic].partitions.get(permit.key.partition as usize);
             let Some(partition) = partition.filter(|partition| partition.leader == Some(permit.leader)) else {
                 return false;
             };
@@ -42,7 +42,7 @@ impl Producer {
             let until = now.after(patience);
             permits.push(Permit { leader, key, undone: 0, until });
             // Who waits for it looks again then.
-            self.timers.set(until, Timer::Partition(key));
+            self.agenda.timers.set(until, Timer::Partition(key));
         }
         self.sinks[sink].beyond = permits;
         free

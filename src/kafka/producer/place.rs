@@ -1,13 +1,12 @@
 //! Rows into partitions: straight from a publish, or out of the batches of rows that had none yet.
 
 use super::append::{NewRow, hash_of};
-use super::backlog::Backlog;
 use super::batch::{Batch, Bounds, Source, push};
 use super::in_log::{Kind, Notes};
 use super::partition::{Partition, Work};
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::UNPLACED;
-use super::topic::Place;
+use super::unplaced::Place;
 use super::{Keep, Key, Partitioner, Producer};
 use crate::limits::PLACED_BYTES_PER_POLL;
 use crate::record::murmur2;
@@ -18,47 +17,39 @@ impl Producer {
     /// Puts a row into the growing batch of its partition.
     pub(super) fn place(&mut self, index: u32, row: &NewRow<'_, impl Source>) {
         let &NewRow { source, hash, ticket, notes, ripe_at, now, ceiling } = row;
-        let topic = &mut self.topics[index as usize];
+        let topic = &mut self.topics[index];
         let sink = &mut self.sinks[topic.sink];
         let batch_bytes = sink.settings.batch_bytes;
         let (timestamp, tail_len) = (source.timestamp(), source.tail_len());
         let fits = |batch: &Batch| batch.has_place(batch_bytes, timestamp, tail_len);
         let number = match (sink.settings.partitioner, hash) {
-            (Partitioner::Random, _) => self.rng.usize(..topic.count),
-            (_, Some(hash)) => murmur2::partition_of(hash, topic.count),
+            (Partitioner::Random, _) => self.rng.usize(..topic.view.count),
+            (_, Some(hash)) => murmur2::partition_of(hash, topic.view.count),
             (_, None) => topic.sticky_partition(fits, &mut self.rng),
         };
         let over = sink.memory > sink.settings.spill_after && !notes.held;
         let partition = &mut topic.partitions[number];
         let behind = partition.spooled.as_mut().and_then(|spooled| spooled.backlog.as_mut());
         let kind = sink.kind(notes.number, number as i32, over || behind.is_some());
+        let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint, kind };
+        let new = (source, ticket, notes);
         if let (Kind::Fresh(_), Some(backlog)) = (kind, behind) {
-            let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint, kind };
-            let new = (&mut self.serial, ripe_at);
-            let pushed = push(&mut backlog.tail, 0, &mut self.pool, bounds, (source, ticket), new);
-            let noted = backlog.tail.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
+            let pushed = push(&mut backlog.tail, 0, &mut self.memory.pool, bounds, new, ripe_at);
             topic.placed += 1;
-            sink.stats.buffered_bytes += pushed.len as u64;
-            topic.memory += pushed.memory + noted;
-            sink.memory += pushed.memory + noted;
+            topic.takes(sink, &pushed);
             return self.mark_dirty(index, number as i32);
         }
-        let work = Work::begin(&mut partition.work, &mut partition.window, &mut self.spare);
+        let work = Work::begin(&mut partition.work, &mut partition.window, &mut self.memory.spare);
         let undone = partition.window.len();
         // What is saved at a stop gets its numbers then: where younger rows get theirs before, older ones do so first.
         let first = matches!(kind, Kind::Fresh(_)) && sink.settings.keep == Keep::HybridSaved;
         let older = first && work.log_those_before(undone, number as i32);
-        let bounds = Bounds { batch_bytes, ceiling, hint: partition.hint, kind };
-        let new = (&mut self.serial, ripe_at);
-        let pushed = push(&mut work.queue, undone, &mut self.pool, bounds, (source, ticket), new);
-        let noted = work.queue.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
+        let pushed = push(&mut work.queue, undone, &mut self.memory.pool, bounds, new, ripe_at);
+        let full_before = work.queue.len() > undone + 1;
         topic.placed += 1;
-        sink.stats.buffered_bytes += pushed.len as u64;
-        topic.memory += pushed.memory + noted;
-        sink.memory += pushed.memory + noted;
+        topic.takes(sink, &pushed);
         if pushed.opened {
             let key = Key { topic: index, partition: number as u32 };
-            let full_before = work.queue.len() > undone + 1;
             if ripe_at > now {
                 sink.lingering.push_back((ripe_at, key));
             }
@@ -77,32 +68,19 @@ impl Producer {
     /// Holds a row until its topic's partitions are known.
     pub(super) fn hold(&mut self, index: u32, row: &NewRow<'_, impl Source>) {
         let &NewRow { source, ticket, notes, ceiling, .. } = row;
-        let topic = &self.topics[index as usize];
+        let topic = &self.topics[index];
         let sink = &self.sinks[topic.sink];
         let over = sink.memory > sink.settings.spill_after;
-        let kind = sink.kind(notes.number, UNPLACED, over || !topic.backlogs.is_empty());
+        let kind = sink.kind(notes.number, UNPLACED, over || !topic.unplaced.backlogs.is_empty());
         if matches!(kind, Kind::Fresh(_)) {
             self.log_those_before(index);
         }
-        let topic = &mut self.topics[index as usize];
+        let topic = &mut self.topics[index];
         let sink = &mut self.sinks[topic.sink];
-        // Behind those that stand in the log alone, of the same lane.
-        let lane = topic.lane;
-        let joins = |last: &Backlog| !last.void && (last.lane == u64::MAX || Some(last.lane) == lane);
-        if topic.backlogs.back().is_some_and(|last| !joins(last)) {
-            topic.backlogs.push_back(Backlog { lane: u64::MAX, ..Backlog::default() });
-        }
-        let queue = match topic.backlogs.back_mut() {
-            None => &mut topic.unplaced,
-            Some(last) => &mut last.tail,
-        };
+        let queue = topic.unplaced.queue_for_new();
         let bounds = Bounds { batch_bytes: sink.settings.batch_bytes, ceiling, hint: (0, 0), kind };
-        let new = (&mut self.serial, Monotonic::NEVER);
-        let pushed = push(queue, 0, &mut self.pool, bounds, (source, ticket), new);
-        let noted = queue.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
-        sink.stats.buffered_bytes += pushed.len as u64;
-        topic.memory += pushed.memory + noted;
-        sink.memory += pushed.memory + noted;
+        let pushed = push(queue, 0, &mut self.memory.pool, bounds, (source, ticket, notes), Monotonic::NEVER);
+        topic.takes(sink, &pushed);
         if matches!(kind, Kind::Fresh(_)) {
             self.mark_dirty(index, UNPLACED);
         }
@@ -112,40 +90,38 @@ impl Producer {
     /// higher numbers when they are placed.
     fn log_those_before(&mut self, index: u32) {
         let is_memory = |batch: &Batch| batch.in_log.kind == Kind::Memory;
-        let topic = &mut self.topics[index as usize];
+        let topic = &mut self.topics[index];
         if self.sinks[topic.sink].settings.keep == Keep::HybridSaved
-            && topic.backlogs.is_empty()
-            && topic.unplaced.back().is_none_or(is_memory)
+            && topic.unplaced.backlogs.is_empty()
+            && topic.unplaced.queue.back().is_none_or(is_memory)
         {
             for number in 0..topic.partitions.len() as i32 {
-                let partition = &mut self.topics[index as usize].partitions[number as usize];
+                let partition = &mut self.topics[index].partitions[number as usize];
                 let undone = partition.window.len();
                 if partition.work.as_mut().is_some_and(|work| work.log_those_before(undone, number)) {
                     self.mark_older_dirty(index, number);
                 }
             }
         }
-        if !self.topics[index as usize].unplaced.back().is_some_and(is_memory) {
+        if !self.topics[index].unplaced.queue.back().is_some_and(is_memory) {
             return;
         }
         self.end_half_placed(index);
-        let unplaced = self.topics[index as usize].unplaced.iter_mut();
+        let unplaced = self.topics[index].unplaced.queue.iter_mut();
         unplaced.rev().take_while(|batch| is_memory(batch)).for_each(|batch| batch.in_log.kind = Kind::Fresh(UNPLACED));
         self.mark_older_dirty(index, UNPLACED);
     }
 
     /// Puts a topic on the list of those whose held rows can be placed, if that is so.
     pub(super) fn may_place(&mut self, index: u32) {
-        let topic = &mut self.topics[index as usize];
+        let topic = &mut self.topics[index];
         topic.end_restoring();
-        if (topic.placed == 0 || (topic.restoring && topic.in_queues() == 0))
-            && let Some(count) = topic.growth.take()
-        {
+        if topic.placed == 0 || (topic.turns.restoring && topic.in_queues() == 0) {
             // Order across growth: the new count holds once every row placed by the old one is done.
-            topic.count = count;
+            topic.view.grow();
         }
-        if topic.count > 0 && topic.growth.is_none() && !topic.unplaced.is_empty() && !topic.placing {
-            topic.placing = true;
+        if topic.view.count > 0 && topic.has_placeable() && !topic.unplaced.placing {
+            topic.unplaced.placing = true;
             self.agenda.placing.push(index);
         }
     }
@@ -159,15 +135,15 @@ impl Producer {
         let mut budget = PLACED_BYTES_PER_POLL;
         let mut topics = std::mem::take(&mut self.agenda.placing);
         topics.retain(|index| {
-            while budget > 0 && self.topics[*index as usize].growth.is_none() {
+            while budget > 0 && self.topics[*index].view.growth.is_none() {
                 if !self.place_batch(*index, &mut budget, now) {
                     break;
                 }
             }
-            let topic = &mut self.topics[*index as usize];
+            let topic = &mut self.topics[*index];
             // A topic that has begun to grow comes again when its placed rows are done.
-            topic.placing = topic.growth.is_none() && !topic.unplaced.is_empty();
-            topic.placing
+            topic.unplaced.placing = topic.has_placeable();
+            topic.unplaced.placing
         });
         self.agenda.behind = budget == 0 && !topics.is_empty();
         // The next one first: a topic with a large backlog must not keep the others waiting.
@@ -180,15 +156,15 @@ impl Producer {
 
     /// Places rows of a topic's first held batch. `false`: no memory, or no more rows.
     fn place_batch(&mut self, index: u32, budget: &mut usize, now: Monotonic) -> bool {
-        let topic = &mut self.topics[index as usize];
-        let Some(mut batch) = topic.unplaced.pop_front() else { return false };
-        let mut place = std::mem::take(&mut topic.place);
+        let topic = &mut self.topics[index];
+        let Some(mut batch) = topic.unplaced.queue.pop_front() else { return false };
+        let mut place = std::mem::take(&mut topic.unplaced.place);
         let sink = topic.sink;
         if place.count == 0 && batch.has_expired(now) {
             let Some(left) = self.without_expired(index, batch, now) else { return true };
             batch = left;
         }
-        let (mut stalled, keeps_hash) = (false, self.rules.keeps_hash());
+        let (mut stalled, keeps_hash) = (false, self.settings.rules.keeps_hash());
         if let Some(builder) = batch.builder() {
             let mut records = builder.records_after(place.bytes, place.count);
             let mut rest = records.rest_len();
@@ -215,16 +191,15 @@ impl Producer {
             }
         }
         if place.count < batch.count {
-            let topic = &mut self.topics[index as usize];
-            topic.place = place;
-            topic.unplaced.push_front(batch);
+            let topic = &mut self.topics[index];
+            topic.unplaced.place = place;
+            topic.unplaced.queue.push_front(batch);
             return !stalled;
         }
-        self.topics[index as usize].place = Place::default();
+        self.topics[index].unplaced.place = Place::default();
         self.sinks[sink].stats.buffered_bytes -= batch.plain_len as u64;
         self.resized(index, batch.memory(), 0);
-        let tickets = batch.end(&mut self.pool);
-        self.pool.give_tickets(tickets);
+        batch.discard(&mut self.memory.pool);
         true
     }
 
@@ -238,14 +213,14 @@ impl Producer {
         now: Monotonic,
     ) -> bool {
         let need = (HEADER_LEN + super::append::RECORD_OVERHEAD + record.tail.len()).max(BUFFER_MIN) + BATCH_COST;
-        if self.pool.used() + need > self.ceilings.place && !self.may_place_reserved(index) {
+        if !self.memory.may_place(need) && !self.may_place_reserved(index) {
             return false;
         }
         let number = batch.in_log.numbers.of(place.count).map_or(u64::MAX, |number| number.number);
-        let topic = &self.topics[index as usize];
+        let topic = &self.topics[index];
         let hash = hash_of(self.sinks[topic.sink].settings.partitioner, record.key, notes.terms);
         if self.waits_behind(index, hash, batch, place.count)
-            || (topic.restoring && !topic.is_turn_of(self.rules, number))
+            || (topic.turns.restoring && !topic.is_turn_of(self.settings.rules, number))
         {
             return false;
         }
@@ -253,14 +228,14 @@ impl Producer {
             self.ask_metadata(index, now);
             return false;
         }
-        self.topics[index as usize].was_placed = false;
+        self.topics[index].turns.was_placed = false;
         let ticket = batch.tickets.next(&mut place.tickets);
         // It has waited long enough: no linger, unless more of its kind is on its way from the disk.
-        let topic = &self.topics[index as usize];
+        let topic = &self.topics[index];
         let linger = self.sinks[topic.sink].settings.linger;
-        let ripe_at = if topic.backlogs.is_empty() { now } else { now.after(linger) };
+        let ripe_at = if topic.unplaced.backlogs.is_empty() { now } else { now.after(linger) };
         let notes = Notes { held: true, ..notes };
-        let ceiling = self.ceilings.append;
+        let ceiling = self.memory.ceilings.append;
         self.place(index, &NewRow { source: record, hash, ticket, notes, ripe_at, now, ceiling });
         true
     }
@@ -268,22 +243,24 @@ impl Producer {
     /// Whether a row that the log has is better left where it is: its partition has no leader, and such rows stay in memory
     /// once they are in a partition. Half of what the sink may have there is for rows that can be sent.
     fn waits_for_leader(&self, index: u32, hash: Option<u32>) -> bool {
-        let topic = &self.topics[index as usize];
+        let topic = &self.topics[index];
         let sink = &self.sinks[topic.sink];
         let has_leader = |partition: &Partition| partition.leader.is_some();
         sink.memory > sink.settings.spill_after / 2
             && match hash {
-                Some(hash) => !topic.partitions.get(murmur2::partition_of(hash, topic.count)).is_some_and(has_leader),
-                None => !topic.partitions.iter().take(topic.count).any(has_leader),
+                Some(hash) => {
+                    !topic.partitions.get(murmur2::partition_of(hash, topic.view.count)).is_some_and(has_leader)
+                }
+                None => !topic.partitions.iter().take(topic.view.count).any(has_leader),
             }
     }
 
     /// Whether older rows of the partition that a row goes to are in the log alone.
     fn waits_behind(&self, index: u32, hash: Option<u32>, batch: &Batch, row: u32) -> bool {
-        let topic = &self.topics[index as usize];
+        let topic = &self.topics[index];
         // Without a hash it has no order.
         let Some(hash) = hash.filter(|_| topic.backlogged > 0) else { return false };
-        let number = murmur2::partition_of(hash, topic.count);
+        let number = murmur2::partition_of(hash, topic.view.count);
         let spooled = topic.partitions.get(number).and_then(|partition| partition.spooled.as_ref());
         let unread = spooled.and_then(|spooled| spooled.backlog.as_ref()?.unread());
         unread.is_some_and(|unread| batch.in_log.numbers.of(row).is_none_or(|row| unread < row.number))

@@ -42,6 +42,8 @@ pub(super) struct Pool {
     limit: usize,
     /// How often memory has come back.
     freed: u64,
+    /// Batches that were opened.
+    batches: u64,
 }
 
 impl Pool {
@@ -58,6 +60,7 @@ impl Pool {
             used: 0,
             limit,
             freed: 0,
+            batches: 0,
         }
     }
 
@@ -74,6 +77,12 @@ impl Pool {
     /// How often memory has come back.
     pub(super) const fn freed(&self) -> u64 {
         self.freed
+    }
+
+    /// What names a new batch.
+    pub(super) const fn next_serial(&mut self) -> u64 {
+        self.batches += 1;
+        self.batches
     }
 
     /// Bytes in use and bytes kept for later.

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use super::backlog::{Backlog, Loaded, Spooled};
 use super::batch::Batch;
 use super::in_log::Kind;
-use super::logging::Dirty;
 use super::numbers::Number;
 use super::partition::Work;
 use super::row_log::{RowLog, UNPLACED};
 use super::tickets::Cursor;
+use super::unwritten::Dirty;
 use super::{Keep, Key, Producer};
 use crate::kafka::types::SinkId;
 use crate::limits::LOADED_BYTES_PER_POLL;
@@ -21,12 +21,8 @@ const READY_BATCHES: usize = 2;
 impl Producer {
     /// Notes that a partition of a topic, or its rows without one, has something in the log that is not in memory.
     pub(super) fn note_spooled(&mut self, index: u32, partition: i32) {
-        let topic = &mut self.topics[index as usize];
-        let listed = match usize::try_from(partition) {
-            Ok(number) => &mut topic.partitions[number].listed,
-            Err(_) => &mut topic.listed,
-        };
-        if !std::mem::replace(listed, true) {
+        let lane = self.topics[index].lane_mut(partition);
+        if lane.is_some_and(|lane| !std::mem::replace(&mut lane.listed, true)) {
             self.loader.spooling.push((index, partition));
         }
     }
@@ -44,12 +40,8 @@ impl Producer {
                 Ok(partition) => self.refill_partition(Key { topic: *index, partition }, &mut budget, now, log),
                 Err(_) => self.refill_unplaced(*index, &mut budget, &mut placeable, now, log),
             };
-            if !stays {
-                let topic = &mut self.topics[*index as usize];
-                match usize::try_from(*partition) {
-                    Ok(number) => topic.partitions[number].listed = false,
-                    Err(_) => topic.listed = false,
-                }
+            if !stays && let Some(lane) = self.topics[*index].lane_mut(*partition) {
+                lane.listed = false;
             }
             stays
         });
@@ -75,20 +67,20 @@ impl Producer {
 
     /// Asks for what has to be known before anything of a topic is read. `false`: it is not known.
     fn is_known(&mut self, index: u32, now: Monotonic) -> bool {
-        let topic = &self.topics[index as usize];
-        let (known, sink) = (topic.count > 0, topic.sink);
+        let topic = &self.topics[index];
+        let (known, sink) = (topic.view.count > 0, topic.sink);
         if self.sinks[sink].identity.is_none() {
             self.ask_producer_id(sink, now);
         }
         if !known {
             self.ask_metadata(index, now);
         }
-        known && self.reachable
+        known && self.cluster.reachable
     }
 
     /// Whether the partition has anything left.
     fn refill_partition(&mut self, key: Key, budget: &mut usize, now: Monotonic, log: &mut dyn RowLog) -> bool {
-        if self.partition_mut(key).spooled.is_none() {
+        if self.topics[key].spooled.is_none() {
             return false;
         }
         // One that has begun to load a cut ends that, whatever else holds: others wait for it.
@@ -98,17 +90,17 @@ impl Producer {
         }
         if self.is_gone(key) {
             self.leave(key, now);
-            return self.partition_mut(key).spooled.is_some();
+            return self.topics[key].spooled.is_some();
         }
-        let sink = self.topics[key.topic as usize].sink;
-        let partition = self.partition_mut(key);
+        let sink = self.topics[key.topic].sink;
+        let partition = &mut self.topics[key];
         if partition.leader.is_none() {
             self.ask_metadata(key.topic, now);
             if !half {
                 return true;
             }
         }
-        let partition = self.partition_mut(key);
+        let partition = &mut self.topics[key];
         let ready = partition.work.as_ref().map_or(0, |work| work.queue.len() - partition.window.len());
         // Rows without a partition that have been read may fill the memory while they wait for older ones: nothing may keep
         // a partition from these that has nothing else to send.
@@ -121,33 +113,33 @@ impl Producer {
                 return true;
             }
         }
-        let partition = self.partition_mut(key);
+        let partition = &mut self.topics[key];
         if partition.spooled.as_ref().is_some_and(|spooled| spooled.backlog.is_none()) {
             partition.spooled = None;
             self.may_place(key.topic);
             return false;
         }
-        if self.topics[key.topic as usize].growth.is_some() {
+        if self.topics[key.topic].view.growth.is_some() {
             self.may_place(key.topic);
         }
-        let topic = &mut self.topics[key.topic as usize];
-        if topic.restoring && !topic.was_placed {
+        let topic = &mut self.topics[key.topic];
+        if topic.turns.restoring && !topic.turns.was_placed {
             // Rows that this start has placed may be of the same keys, in other partitions: they are done first.
             if topic.in_queues() > 0 {
                 return true;
             }
-            topic.was_placed = true;
+            topic.turns.was_placed = true;
         }
         // While a topic grows, what has no partition yet waits for what has.
-        let waits = topic.restoring || topic.growth.is_none();
-        let before = topic.oldest_unplaced().filter(|_| waits).unwrap_or(u64::MAX);
-        if self.partition_mut(key).leader.is_none() || !(empty || self.may_refill(sink, ready == 0)) {
+        let waits = topic.turns.restoring || topic.view.growth.is_none();
+        let before = topic.unplaced.oldest().filter(|_| waits).unwrap_or(u64::MAX);
+        if self.topics[key].leader.is_none() || !(empty || self.may_refill(sink, ready == 0)) {
             return true;
         }
-        let spooled = self.partition_mut(key).spooled.take();
+        let spooled = self.topics[key].spooled.take();
         let Some(Spooled { backlog: Some(mut backlog), .. }) = spooled.map(|spooled| *spooled) else { return false };
-        let partition = &mut self.topics[key.topic as usize].partitions[key.partition as usize];
-        let work = Work::begin(&mut partition.work, &mut partition.window, &mut self.spare);
+        let partition = &mut self.topics[key];
+        let work = Work::begin(&mut partition.work, &mut partition.window, &mut self.memory.spare);
         let mut queue = std::mem::take(&mut work.queue);
         let cut = partition.window.len();
         let (mut loaded, begun) = (Loaded::Enough, backlog.next);
@@ -177,23 +169,23 @@ impl Producer {
             }
             self.rows_lost(key.topic, true, std::mem::take(&mut backlog.rows));
         }
-        if let Some(work) = self.partition_mut(key).work.as_mut() {
+        if let Some(work) = self.topics[key].work.as_mut() {
             work.queue = queue;
         }
         self.make_ready(key);
         self.rest_unless_ready(key);
         if loaded == Loaded::All {
-            self.topics[key.topic as usize].backlogged -= 1;
+            self.topics[key.topic].backlogged -= 1;
             self.may_place(key.topic);
             return false;
         }
-        self.partition_mut(key).spooled = Some(Box::new(Spooled { backlog: Some(backlog), ..Spooled::default() }));
+        self.topics[key].spooled = Some(Box::new(Spooled { backlog: Some(backlog), ..Spooled::default() }));
         true
     }
 
     /// An idle partition keeps no state, unless a list of those to be looked at has it.
     fn rest_unless_ready(&mut self, key: Key) {
-        if self.partition_mut(key).work.as_ref().is_some_and(|work| work.queue.is_empty() && !work.queued) {
+        if self.topics[key].work.as_ref().is_some_and(|work| work.queue.is_empty() && !work.queued) {
             self.rest(key);
         }
     }
@@ -207,30 +199,28 @@ impl Producer {
         now: Monotonic,
         log: &mut dyn RowLog,
     ) -> bool {
-        if self.topics[index as usize].backlogs.is_empty() {
+        if self.topics[index].unplaced.backlogs.is_empty() {
             return false;
         }
         // Those of a topic that takes nothing are read to be refused.
-        let refuses = self.topics[index as usize].refuses().is_some();
-        if !(self.is_known(index, now) || refuses) || self.topics[index as usize].growth.is_some() {
+        let refuses = self.topics[index].view.refuses().is_some();
+        if !(self.is_known(index, now) || refuses) || self.topics[index].view.growth.is_some() {
             return true;
         }
-        let topic = &mut self.topics[index as usize];
-        let (sink, idle) = (topic.sink, topic.unplaced.is_empty());
-        if topic.unplaced.len() >= READY_BATCHES || !self.may_refill(sink, idle) {
+        let topic = &mut self.topics[index];
+        let (sink, idle) = (topic.sink, topic.unplaced.queue.is_empty());
+        if topic.unplaced.queue.len() >= READY_BATCHES || !self.may_refill(sink, idle) {
             return true;
         }
-        let topic = &mut self.topics[index as usize];
-        // The oldest first, of whatever lane they are.
-        let oldest = |place: &usize| topic.backlogs[*place].oldest().unwrap_or(u64::MAX);
-        let Some(place) = (0..topic.backlogs.len()).min_by_key(oldest) else { return false };
+        let topic = &mut self.topics[index];
+        let Some(place) = topic.unplaced.next_backlog() else { return false };
         // What has to go before them needs the memory.
-        if !topic.is_turn_of(self.rules, topic.backlogs[place].next) {
+        if !topic.is_turn_of(self.settings.rules, topic.unplaced.backlogs[place].next) {
             return true;
         }
-        let Some(mut backlog) = topic.backlogs.remove(place) else { return false };
-        let others = topic.backlogs.iter().filter_map(Backlog::oldest).min().unwrap_or(u64::MAX);
-        let mut queue = std::mem::take(&mut topic.unplaced);
+        let Some(mut backlog) = topic.unplaced.backlogs.remove(place) else { return false };
+        let others = topic.unplaced.oldest_in_log().unwrap_or(u64::MAX);
+        let mut queue = std::mem::take(&mut topic.unplaced.queue);
         let before = backlog.next;
         let bound = others.max(before + 1);
         let loaded = self.load_rows(index, &mut backlog, (&mut queue, 0, bound), budget, now, log);
@@ -245,27 +235,27 @@ impl Producer {
             }
             self.rows_lost(index, false, std::mem::take(&mut backlog.rows));
         }
-        let topic = &mut self.topics[index as usize];
-        topic.unplaced = queue;
+        let topic = &mut self.topics[index];
+        topic.unplaced.queue = queue;
         if loaded != Loaded::All || !backlog.tail.is_empty() {
-            topic.backlogs.insert(place, backlog);
+            topic.unplaced.backlogs.insert(place, backlog);
         }
         self.may_place(index);
         self.refuse_unplaced(index);
-        !self.topics[index as usize].backlogs.is_empty()
+        !self.topics[index].unplaced.backlogs.is_empty()
     }
 
     /// Lets go of rows that the log has, where memory is short or older ones are there alone.
     pub(super) fn spill(&mut self) {
-        let mut staged = std::mem::take(&mut self.logging.staged);
+        let mut staged = std::mem::take(&mut self.logging.unwritten.staged);
         for dirty in staged.drain(..) {
             self.spill_place(dirty);
         }
-        self.logging.staged = staged;
+        self.logging.unwritten.staged = staged;
     }
 
     fn spill_place(&mut self, Dirty { topic: index, partition, .. }: Dirty) {
-        let topic = &mut self.topics[index as usize];
+        let topic = &mut self.topics[index];
         let sink = &self.sinks[topic.sink];
         if sink.settings.keep == Keep::Memory {
             return;
@@ -283,8 +273,8 @@ impl Producer {
             }
             // Of one that is being placed some rows are elsewhere.
             Err(_) => {
-                let last = topic.backlogs.pop_back();
-                (Some(&mut topic.unplaced), usize::from(topic.place.count > 0), last)
+                let last = topic.unplaced.backlogs.pop_back();
+                (Some(&mut topic.unplaced.queue), usize::from(topic.unplaced.place.count > 0), last)
             }
         };
         let mut out = Vec::new();
@@ -329,7 +319,7 @@ impl Producer {
         for batch in out {
             self.absorb(index, &mut backlog, batch);
         }
-        let topic = &mut self.topics[index as usize];
+        let topic = &mut self.topics[index];
         match usize::try_from(partition) {
             Ok(number) => {
                 let spooled = topic.partitions[number].spooled.get_or_insert_default();
@@ -338,13 +328,13 @@ impl Producer {
                 spooled.backlog = Some(backlog);
                 self.rest_unless_ready(Key { topic: index, partition: number as u32 });
             }
-            Err(_) => topic.backlogs.push_back(backlog),
+            Err(_) => topic.unplaced.backlogs.push_back(backlog),
         }
         self.note_spooled(index, partition);
     }
 
     /// A batch leaves memory: from now on its rows are the backlog's last.
-    fn absorb(&mut self, index: u32, backlog: &mut Backlog, mut batch: Batch) {
+    fn absorb(&mut self, index: u32, backlog: &mut Backlog, batch: Batch) {
         let runs = &mut self.logging.runs;
         let Some((lane, _)) = batch.in_log.numbers.runs_from(0, runs) else { return };
         let owed = backlog.owed.memory();
@@ -362,12 +352,9 @@ impl Producer {
         backlog.add(runs);
         self.owed_resized(index, owed, backlog.owed.memory());
         self.resized(index, batch.memory(), 0);
-        let sink = self.topics[index as usize].sink;
+        let sink = self.topics[index].sink;
         self.sinks[sink].stats.buffered_bytes -= batch.plain_len as u64;
-        let numbers = batch.take_numbers(&mut self.pool);
-        self.pool.give_numbers(numbers);
-        let tickets = batch.end(&mut self.pool);
-        self.pool.give_tickets(tickets);
+        batch.discard(&mut self.memory.pool);
     }
 
     /// Whether a sink's rows leave memory by themselves when there is too much of them.

@@ -110,17 +110,17 @@ impl RejectedBatches {
 impl Producer {
     /// The end of a batch that Kafka refuses for good, unless its sink keeps it.
     pub(super) fn end_refused(&mut self, topic: u32, partition: Option<u32>, mut batch: Batch, code: i16) {
-        let sink = self.topics[topic as usize].sink;
+        let sink = self.topics[topic].sink;
         if !self.sinks[sink].settings.keep_rejected {
             return self.end(topic, partition, batch, Outcome::Refused(code));
         }
-        self.logging.void(&mut batch);
+        self.logging.ends.void(&mut batch);
         let id = RejectedId(self.rejected.begun);
         self.rejected.begun += 1;
         let (open, words) = (batch.count, batch.count.div_ceil(64) as usize);
         let (read, tickets, ended) = (0, Cursor::default(), vec![0; words]);
         self.rejected.batches.insert(id, RejectedBatch { topic, partition, batch, code, read, tickets, ended, open });
-        let sink = SinkId(u16::try_from(sink).unwrap_or(u16::MAX));
+        let sink = SinkId::of(sink);
         self.rejected.new.push_back(Rejected { id, sink, code });
     }
 
@@ -145,8 +145,8 @@ impl Producer {
         mut refused: impl FnMut(Ticket),
     ) -> bool {
         let Some(mut of) = self.rejected.batches.remove(&id) else { return true };
-        let mut codecs = std::mem::take(&mut self.codecs);
-        let name = std::rc::Rc::clone(&self.topics[of.topic as usize].name);
+        let mut codecs = std::mem::take(&mut self.memory.codecs);
+        let name = std::rc::Rc::clone(&self.topics[of.topic].name);
         let mut full = false;
         if let Some(records) = records_of(&of.batch, &mut codecs) {
             for record in records.map_while(Result::ok).skip(of.read as usize) {
@@ -170,7 +170,7 @@ impl Producer {
             }
         }
         codecs.forget_plain();
-        self.codecs = codecs;
+        self.memory.codecs = codecs;
         let unread = if full { of.read..of.read } else { of.read..of.batch.count };
         self.rejected.batches.insert(id, of);
         for row in unread {
@@ -194,10 +194,10 @@ impl Producer {
             RejectedEnd::Refused => Fate::Refused,
         };
         if let Some(number) = of.batch.in_log.numbers.of(row) {
-            self.logging.row_over(number, fate);
+            self.logging.ends.row_over(number, fate);
         }
         let (topic, open) = (of.topic, of.open);
-        let stats = &mut self.sinks[self.topics[topic as usize].sink].stats;
+        let stats = &mut self.sinks[self.topics[topic].sink].stats;
         stats.buffered_rows -= 1;
         match end {
             RejectedEnd::HandedOver => stats.handed_over += 1,
@@ -208,8 +208,7 @@ impl Producer {
         {
             stats.buffered_bytes -= of.batch.plain_len as u64;
             self.resized(topic, of.batch.memory(), 0);
-            let tickets = of.batch.end(&mut self.pool);
-            self.pool.give_tickets(tickets);
+            of.batch.discard(&mut self.memory.pool);
         }
     }
 
@@ -221,17 +220,19 @@ impl Producer {
         let need = HEADER_LEN + super::append::RECORD_OVERHEAD + row_bytes;
         let memory = need.max(BUFFER_MIN) + BATCH_COST;
         let holds = self.sinks.get(usize::from(sink.0)).is_some_and(|sink| sink.memory > 0);
-        !holds || (self.pool.used() + memory <= self.ceilings.reserve && self.share(sink, None, need).is_ok())
+        !holds
+            || (self.memory.pool.used() + memory <= self.memory.ceilings.reserve
+                && self.share(sink, None, need).is_ok())
     }
 
     /// Whether a row of this topic is placed whatever else holds: one of a sink with a reserve, with none of its topic
     /// before it.
     pub(super) fn may_place_reserved(&self, topic: u32) -> bool {
-        let topic = &self.topics[topic as usize];
+        let topic = &self.topics[topic];
         topic.placed == 0 && self.sinks[topic.sink].settings.reserved
     }
 
     pub(super) fn rejected_of(&self, sink: usize) -> impl Iterator<Item = &RejectedBatch> {
-        self.rejected.batches.values().filter(move |of| self.topics[of.topic as usize].sink == sink)
+        self.rejected.batches.values().filter(move |of| self.topics[of.topic].sink == sink)
     }
 }

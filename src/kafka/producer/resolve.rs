@@ -22,7 +22,7 @@ pub(super) const SPLIT_WAITS: u32 = 8;
 impl Producer {
     /// A round of a partition's sends is over, and something was not taken.
     pub(super) fn resolve(&mut self, key: Key, now: Monotonic) {
-        let (rules, topic) = (self.rules, &mut self.topics[key.topic as usize]);
+        let (rules, topic) = (self.settings.rules, &mut self.topics[key.topic]);
         let acks = self.sinks[topic.sink].settings.acks;
         let resolution = topic.partitions[key.partition as usize].window.resolve(acks, rules);
         self.carry_out(key, resolution, now);
@@ -59,7 +59,7 @@ impl Producer {
     }
 
     pub(super) fn back_off(&mut self, key: Key, now: Monotonic) {
-        let partition = self.partition_mut(key);
+        let partition = &mut self.topics[key];
         let way = partition.leader.map(|leader| (leader, partition.patience > 0));
         if partition.work.is_some() && partition.window.pauses(way) {
             self.pause(key, now);
@@ -70,8 +70,8 @@ impl Producer {
     pub(super) fn pause(&mut self, key: Key, now: Monotonic) {
         let bounds = (self.settings.backoff_min, self.settings.backoff_max);
         let jitter = 0.8 + 0.4 * self.rng.f64();
-        let until = self.partition_mut(key).window.pause(now, bounds, jitter);
-        self.timers.set(until, Timer::Partition(key));
+        let until = self.topics[key].window.pause(now, bounds, jitter);
+        self.agenda.timers.set(until, Timer::Partition(key));
     }
 
     /// The oldest batch is refused for good, and nowhere (P6). What may be about one record of many is split until it is about
@@ -82,11 +82,11 @@ impl Producer {
         }
         // It is not there, nor are those behind it that memory does not have yet: they do not go before what is taken back.
         self.void_all_restored(key, false);
-        let partition = &self.topics[key.topic as usize].partitions[key.partition as usize];
+        let partition = &self.topics[key];
         let Some(work) = partition.work.as_ref() else { return };
         let Some(first) = work.queue.front() else { return };
         if first.count > 1 && is_about_records(code) {
-            let sink = self.topics[key.topic as usize].sink;
+            let sink = self.topics[key.topic].sink;
             // Not for ever: better a moment above the bound than a partition that waits for itself. But its own sink's
             // rejected batches are waited for: they give their memory back by themselves. Those of another sink may be
             // waiting for a topic that never comes.
@@ -100,11 +100,11 @@ impl Producer {
                 return self.raise_epoch(key, now);
             }
         }
-        let partition = &mut self.topics[key.topic as usize].partitions[key.partition as usize];
-        self.logging.void_from(partition, 1);
+        let partition = &mut self.topics[key];
+        self.logging.ends.void_from(partition, 1);
         partition.window.reject_oldest();
         if let Some(batch) = partition.work.as_mut().and_then(|work| work.queue.pop_front()) {
-            self.topics[key.topic as usize].placed -= u64::from(batch.count);
+            self.topics[key.topic].placed -= u64::from(batch.count);
             self.end_refused(key.topic, Some(key.partition), batch, code);
         }
         if is_about_topic(code) {
@@ -117,16 +117,16 @@ impl Producer {
     /// alone until it is answered 0. After the last epoch: a new producer id.
     pub(super) fn raise_epoch(&mut self, key: Key, now: Monotonic) {
         // Cuts of an earlier start that memory does not have yet would be loaded before what is taken back.
-        if !self.partition_mut(key).window.is_empty() {
+        if !self.topics[key].window.is_empty() {
             self.void_all_restored(key, false);
         }
-        let topic = &mut self.topics[key.topic as usize];
+        let topic = &mut self.topics[key.topic];
         let sink_index = topic.sink;
         let sink = &mut self.sinks[sink_index];
         let partition = &mut topic.partitions[key.partition as usize];
-        self.logging.void_from(partition, 0);
+        self.logging.ends.void_from(partition, 0);
         sink.stats.epochs_raised += 1;
-        let Some(spent) = partition.window.take_back(self.rules) else { return };
+        let Some(spent) = partition.window.take_back(self.settings.rules) else { return };
         // Unless another partition has got the sink a new one already.
         if sink.identity.is_some_and(|identity| identity.id == spent) {
             sink.identity = None;
@@ -136,11 +136,11 @@ impl Producer {
 
     /// Replaces the first batch of a partition by two halves, closed. `false`: it cannot be read (and is as it was).
     fn split(&mut self, key: Key) -> bool {
-        let topic = &mut self.topics[key.topic as usize];
+        let topic = &mut self.topics[key.topic];
         let sink = &mut self.sinks[topic.sink];
         let partition = &mut topic.partitions[key.partition as usize];
         let Some(first) = partition.work.as_ref().and_then(|work| work.queue.front()) else { return false };
-        let Some(records) = records_of(first, &mut self.codecs) else { return false };
+        let Some(records) = records_of(first, &mut self.memory.codecs) else { return false };
         let half = first.count / 2;
         let first_len = len_of(records.clone(), half);
         let mut halves = VecDeque::with_capacity(2);
@@ -151,28 +151,26 @@ impl Producer {
             let (uncut, hint) = if i < half { (0, first_len) } else { (1, first.plain_len.saturating_sub(first_len)) };
             let hint = (hint + HEADER_LEN, first.tickets.spans());
             let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: first.in_log.kind };
+            let new = (&record, ticket, first.notes_of_cut(i));
             // The first half takes no more rows once the second begins.
-            let new = (&mut self.serial, Monotonic(0));
-            let pushed = push(&mut halves, uncut, &mut self.pool, bounds, (&record, ticket), new);
+            let pushed = push(&mut halves, uncut, &mut self.memory.pool, bounds, new, Monotonic(0));
             len += pushed.len;
-            let notes = first.notes_of_cut(i);
-            memory += pushed.memory + halves.back_mut().map_or(0, |half| half.note(&mut self.pool, notes));
+            memory += pushed.memory;
         }
         for batch in &mut halves {
             batch.in_log.old = first.in_log.old;
-            batch.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
+            batch.close(self.memory.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         }
-        self.codecs.forget_plain();
+        self.memory.codecs.forget_plain();
         // Our own bytes: they parse. Should they not, nothing is made of them.
         if halves.iter().map(|batch| batch.count).sum::<u32>() != first.count {
             for batch in halves {
-                let tickets = batch.end(&mut self.pool);
-                self.pool.give_tickets(tickets);
+                batch.discard(&mut self.memory.pool);
             }
             return false;
         }
         // The caller takes back all of them.
-        self.logging.void_from(partition, 0);
+        self.logging.ends.void_from(partition, 0);
         let Some(work) = partition.work.as_mut() else { return false };
         let Some(whole) = work.queue.pop_front() else { return false };
         sink.stats.splits += 1;
@@ -180,8 +178,7 @@ impl Producer {
         sink.stats.buffered_bytes -= whole.plain_len as u64;
         topic.memory = topic.memory + memory - whole.memory();
         sink.memory = sink.memory + memory - whole.memory();
-        let tickets = whole.end(&mut self.pool);
-        self.pool.give_tickets(tickets);
+        whole.discard(&mut self.memory.pool);
         while let Some(batch) = halves.pop_back() {
             work.queue.push_front(batch);
         }
@@ -194,8 +191,8 @@ impl Producer {
         // Powers of two, both of them.
         let halves = 2 * (batch.plain_len + 4 * HEADER_LEN) + 2 * BATCH_COST;
         let tickets = 2 * batch.tickets.capacity() * SPAN_BYTES;
-        let plain = if self.codecs.is_empty() { 0 } else { batch.plain_len };
-        self.pool.used() + halves + tickets + plain <= self.ceilings.limit
+        let plain = if self.memory.codecs.is_empty() { 0 } else { batch.plain_len };
+        self.memory.has(halves + tickets + plain)
     }
 }
 

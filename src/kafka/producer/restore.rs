@@ -10,18 +10,16 @@ use super::backlog::{Backlog, Loaded, Spooled};
 use super::batch::{Bounds, push};
 use super::in_log::{Kind, Notes};
 use super::news::News;
-use super::numbers::{Number, Numbers};
+use super::numbers::Numbers;
 use super::partition::{Partition, Work};
 use super::pool::BATCH_COST;
 use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut, UNPLACED};
 use super::settings::Keep;
-use super::topic::Topic;
 use super::window::{Identity, NewBatch, WINDOW};
 use super::without_timestamp::push_without_timestamp;
-use super::{Key, Producer, Terms};
+use super::{Key, Producer};
 use crate::kafka::types::SinkId;
 use crate::record::Stamp;
-use crate::rules::Rules;
 use crate::runtime::seam::Monotonic;
 
 impl Producer {
@@ -37,8 +35,7 @@ impl Producer {
             }
             let index = self.topic_index(sink, &lane.topic);
             homes.insert(lane.lane, (index, lane.partition.max(UNPLACED)));
-            let above = &mut self.topics[index as usize].above;
-            *above = lane.end.max(*above);
+            self.topics[index].turns.found(lane.end);
         }
         for lane in &lanes {
             let Some((index, partition)) = homes.get(&lane.lane).copied() else { continue };
@@ -46,14 +43,14 @@ impl Producer {
             stats.recovered += lane.rows;
             stats.buffered_rows += lane.rows;
             if !lane.cluster.is_empty() {
-                self.elsewhere.push((index, Rc::from(&*lane.cluster)));
+                self.cluster.elsewhere.push((index, Rc::from(&*lane.cluster)));
             }
             let landed = lane.landed;
             let (lane, next, end, rows) = (lane.lane, lane.first, lane.end, lane.rows);
             self.put_backlog(index, partition, Backlog { lane, next, end, rows, ..Backlog::default() });
             if let Ok(number) = usize::try_from(partition) {
                 // An answer with a lower offset is of another log: the topic was recreated since.
-                let place = &mut self.topics[index as usize].partitions[number];
+                let place = &mut self.topics[index].partitions[number];
                 place.log_next = place.log_next.max(landed);
             }
         }
@@ -61,29 +58,29 @@ impl Producer {
         for cut in cuts {
             let Some((index, home)) = homes.get(&cut.lane).copied() else { continue };
             let rows = rows_of(&cut.rows);
-            let topic = &mut self.topics[index as usize];
+            let topic = &mut self.topics[index];
             let backlog = match usize::try_from(home) {
                 Ok(number) => topic.partitions[number].spooled.as_mut().and_then(|spooled| spooled.backlog.as_mut()),
-                Err(_) => topic.backlogs.front_mut(),
+                Err(_) => topic.unplaced.backlogs.front_mut(),
             };
             backlog.into_iter().for_each(|backlog| backlog.leave_out(&cut.rows));
             topic.placed += if home < 0 { rows } else { 0 };
-            (topic.restoring, topic.was_placed) = (self.rules.takes_turns(), true);
-            topic.id = if cut.topic_id == 0 { topic.id } else { cut.topic_id };
+            topic.turns.begin(self.settings.rules);
+            topic.view.id = if cut.topic_id == 0 { topic.view.id } else { cut.topic_id };
             let number = usize::try_from(cut.partition).unwrap_or(0);
-            self.with_partitions(index, number + 1);
+            self.topics[index].with_partitions(number + 1);
             let key = Key { topic: index, partition: number as u32 };
-            self.partition_mut(key).spooled.get_or_insert_default().add_cut(cut);
+            self.topics[key].spooled.get_or_insert_default().add_cut(cut);
             self.note_spooled(index, number as i32);
         }
-        self.elsewhere.sort_unstable();
-        self.elsewhere.dedup();
+        self.cluster.elsewhere.sort_unstable();
+        self.cluster.elsewhere.dedup();
         for lane in lanes {
             // What a stop saves is written behind what is younger (`hybrid-saved`): such rows take turns by their numbers.
             if let Some((index, 0..)) = homes.get(&lane.lane).copied()
-                && self.sinks[self.topics[index as usize].sink].settings.keep == Keep::Disk
+                && self.sinks[self.topics[index].sink].settings.keep == Keep::Disk
             {
-                self.topics[index as usize].as_placed_before(lane.topic_id, lane.partitions as usize);
+                self.topics[index].as_placed_before(lane.topic_id, lane.partitions as usize);
             }
         }
     }
@@ -92,21 +89,13 @@ impl Producer {
     /// nobody will say what became of it, and its rows go to this one. How many partitions its topics had there says
     /// nothing here.
     pub fn on_cluster(&mut self, id: &str) {
-        if *self.cluster != *id {
-            self.cluster = Rc::from(id);
-        }
-        for (index, cluster) in std::mem::take(&mut self.elsewhere) {
-            if *cluster == *id {
-                continue;
-            }
-            let topic = &mut self.topics[index as usize];
-            (topic.id, topic.count, topic.growth, topic.gone_from) = (0, 0, None, None);
-            (topic.restoring, topic.was_placed) = (self.rules.takes_turns(), true);
+        for (index, cluster) in self.cluster.has_id(id) {
+            let topic = &mut self.topics[index];
+            topic.view.begin_other_cluster();
+            topic.turns.begin(self.settings.rules);
             topic.partitions.iter_mut().for_each(Partition::begin_other_log);
-            for number in 0..topic.partitions.len() {
-                self.void_all_restored(Key { topic: index, partition: number as u32 }, true);
-            }
-            let to = Rc::clone(&self.cluster);
+            self.topics.keys(index).for_each(|key| self.void_all_restored(key, true));
+            let to = Rc::clone(&self.cluster.id);
             self.tell(index, |sink, topic| News::OtherCluster { sink, topic, from: cluster, to });
         }
     }
@@ -126,28 +115,21 @@ impl Producer {
         }
     }
 
-    fn with_partitions(&mut self, index: u32, count: usize) {
-        let partitions = &mut self.topics[index as usize].partitions;
-        if partitions.len() < count {
-            partitions.resize_with(count, Partition::default);
-        }
-    }
-
     fn put_backlog(&mut self, index: u32, partition: i32, mut backlog: Backlog) {
         if let Ok(number) = usize::try_from(partition) {
-            self.with_partitions(index, number + 1);
-            let topic = &mut self.topics[index as usize];
+            let topic = &mut self.topics[index];
+            topic.with_partitions(number + 1);
             topic.placed += backlog.rows;
             topic.backlogged += 1;
-            topic.restoring = self.rules.takes_turns();
+            topic.turns.restoring = self.settings.rules.takes_turns();
             backlog.placed = true;
             let place = &mut topic.partitions[number];
-            place.lane = Some(backlog.lane);
+            place.lane.number = Some(backlog.lane);
             place.spooled.get_or_insert_default().backlog = Some(backlog);
         } else {
-            let topic = &mut self.topics[index as usize];
-            topic.lane = Some(backlog.lane);
-            topic.backlogs.push_back(backlog);
+            let topic = &mut self.topics[index];
+            topic.unplaced.lane.number = Some(backlog.lane);
+            topic.unplaced.backlogs.push_back(backlog);
         }
         self.note_spooled(index, partition);
     }
@@ -155,13 +137,13 @@ impl Producer {
     /// Loads a partition's cuts, one after the other, whole. [`Loaded::All`]: it has none any more.
     pub(super) fn load_cuts(&mut self, key: Key, budget: &mut usize, log: &mut dyn RowLog) -> Loaded {
         loop {
-            let partition = self.partition_mut(key);
+            let partition = &mut self.topics[key];
             let (undone, identity) = (partition.window.len(), partition.window.identity());
             let Some(cut) = partition.spooled.as_ref().and_then(|spooled| spooled.cuts.front()) else {
                 return Loaded::All;
             };
             let own = Identity { id: cut.producer_id, epoch: cut.epoch };
-            if !self.rules.keeps_identity() {
+            if !self.settings.rules.keeps_identity() {
                 self.void_restored(key, false);
                 continue;
             }
@@ -175,14 +157,14 @@ impl Producer {
             if *budget == 0 {
                 return Loaded::Enough;
             }
-            let Some(mut spooled) = self.partition_mut(key).spooled.take() else { return Loaded::All };
+            let Some(mut spooled) = self.topics[key].spooled.take() else { return Loaded::All };
             self.loader.loading = Some(key);
             let read = self.read_cut(key.topic, &mut spooled, budget, log);
-            self.partition_mut(key).spooled = Some(spooled);
+            self.topics[key].spooled = Some(spooled);
             match read {
                 Some(Loaded::All) => self.loaded_cut(key),
                 Some(other) => {
-                    let spooled = self.partition_mut(key).spooled.as_ref();
+                    let spooled = self.topics[key].spooled.as_ref();
                     // Nothing of it is in memory: it holds nobody up.
                     if spooled.is_some_and(|spooled| spooled.part.is_empty()) {
                         self.loader.loading = None;
@@ -204,10 +186,10 @@ impl Producer {
     ) -> Option<Loaded> {
         let Spooled { cuts, part, run, next, .. } = spooled;
         let cut = cuts.front()?;
-        let sink = self.topics[index as usize].sink;
-        let (lane, timeless, keeps_time) = (cut.lane, cut.timeless, self.rules.keeps_time());
+        let sink = self.topics[index].sink;
+        let (lane, timeless, keeps_time) = (cut.lane, cut.timeless, self.settings.rules.keeps_time());
         let hint = (self.sinks[sink].settings.batch_bytes, 0);
-        let largest = self.ceilings.place - self.ceilings.append - BATCH_COST;
+        let largest = self.memory.ceilings.place - self.memory.ceilings.append - BATCH_COST;
         let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: Kind::Logged(lane) };
         while let Some(rows) = cut.rows.get(*run) {
             *next = (*next).max(rows.first);
@@ -221,22 +203,20 @@ impl Producer {
             let back = log.read(lane, *next, rows.end(), &mut |row: LoggedRow<'_>| {
                 gap = row.number != *next;
                 // Room for a batch of any size, or none is begun: there is that much behind what rows that come may take.
-                short = part.is_empty() && self.pool.used() + largest + BATCH_COST > self.ceilings.place;
+                short = part.is_empty() && !self.memory.may_place(largest + BATCH_COST);
                 if gap || short {
                     return false;
                 }
-                let new = (&mut self.serial, Monotonic(0));
+                let (pool, notes) = (&mut self.memory.pool, Notes::of_logged(lane, &row));
                 // As it was sent, or Kafka would be thought to remember who wrote it.
                 let pushed = if timeless {
-                    push_without_timestamp(part, &mut self.pool, bounds, (&row.record, row.ticket, keeps_time), new)
+                    let new = (&row.record, row.ticket, notes, keeps_time);
+                    push_without_timestamp(part, pool, bounds, new, Monotonic(0))
                 } else {
-                    push(part, 0, &mut self.pool, bounds, (&row.record, row.ticket), new)
+                    push(part, 0, pool, bounds, (&row.record, row.ticket, notes), Monotonic(0))
                 };
-                let terms = Terms { expires: row.expires, hash: row.hash, origin: None };
-                let notes = Notes { terms, number: Some(Number { lane, number: row.number }), held: false };
-                let noted = part.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
                 len += pushed.len;
-                memory += pushed.memory + noted;
+                memory += pushed.memory;
                 *budget = budget.saturating_sub(pushed.len);
                 *next += 1;
                 true
@@ -258,7 +238,7 @@ impl Producer {
     fn loaded_cut(&mut self, key: Key) {
         self.loader.loading = None;
         let wall = self.wall;
-        let topic = &mut self.topics[key.topic as usize];
+        let topic = &mut self.topics[key.topic];
         let sink = &self.sinks[topic.sink];
         let partition = &mut topic.partitions[key.partition as usize];
         let Some(spooled) = partition.spooled.as_deref_mut() else { return };
@@ -266,22 +246,22 @@ impl Producer {
         (spooled.run, spooled.next) = (0, 0);
         let any_more = !spooled.cuts.is_empty();
         let before = batch.memory();
-        batch.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
+        batch.close(self.memory.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         let stamp = Stamp { producer_id: cut.producer_id, epoch: cut.epoch, sequence: cut.sequence };
-        batch.stamp(stamp, &mut self.pool);
+        batch.stamp(stamp, &mut self.memory.pool);
         let taken = TakenCut { cut: cut.cut, group: 0 };
         let (serial, count, newest) = (batch.serial, batch.count, batch.max_timestamp);
         let new = NewBatch { serial, count, newest, old: true, group: Some(taken.group) };
-        let work = Work::begin(&mut partition.work, &mut partition.window, &mut self.spare);
+        let work = Work::begin(&mut partition.work, &mut partition.window, &mut self.memory.spare);
         let place = partition.window.len();
         // It may have been sent, and it may be there.
-        let follows = partition.window.restored(new, stamp, self.rules.is_forgettable(newest, wall.0));
+        let follows = partition.window.restored(new, stamp, self.settings.rules.is_forgettable(newest, wall.0));
         batch.in_log.cut = Some(taken);
         (batch.in_log.old, batch.in_log.begins) = (true, !follows);
         let after = batch.memory();
         work.queue.insert(place, batch);
         // The topic has been recreated since: its log may have taken a younger one and never seen this (P4 does not hold).
-        let anew = cut.topic_id != 0 && cut.topic_id != topic.id;
+        let anew = cut.topic_id != 0 && cut.topic_id != topic.view.id;
         if anew && (place > 0 || any_more) {
             partition.window.goes_apart();
         }
@@ -293,18 +273,15 @@ impl Producer {
     /// anew. `unclear`: they may be there, and nobody will know.
     fn void_restored(&mut self, key: Key, unclear: bool) {
         self.loader.loading = self.loader.loading.filter(|other| *other != key);
-        let Some(spooled) = self.partition_mut(key).spooled.as_deref_mut() else { return };
+        let Some(spooled) = self.topics[key].spooled.as_deref_mut() else { return };
         (spooled.run, spooled.next) = (0, 0);
         let part = std::mem::take(&mut spooled.part);
         let Some(cut) = spooled.cuts.pop_front() else { return };
-        for mut batch in part {
-            let sink = self.topics[key.topic as usize].sink;
+        for batch in part {
+            let sink = self.topics[key.topic].sink;
             self.sinks[sink].stats.buffered_bytes -= batch.plain_len as u64;
             self.resized(key.topic, batch.memory(), 0);
-            let numbers = batch.take_numbers(&mut self.pool);
-            self.pool.give_numbers(numbers);
-            let tickets = batch.end(&mut self.pool);
-            self.pool.give_tickets(tickets);
+            batch.discard(&mut self.memory.pool);
         }
         self.void_cut(key, &cut, unclear);
     }
@@ -316,7 +293,7 @@ impl Producer {
             numbers.add(row, cut.lane, run.first, count);
             row = row.saturating_add(count);
         }
-        self.logging.over(Some(cut.cut), numbers, Fate::Void);
+        self.logging.ends.over(Some(cut.cut), numbers, Fate::Void);
         if unclear {
             self.unknown(key, rows_of(&cut.rows));
         }
@@ -325,9 +302,9 @@ impl Producer {
 
     /// The rows of a cut that is void go back to where they came from.
     fn take_back(&mut self, key: Key, cut: &RestoredCut) {
-        let topic = &mut self.topics[key.topic as usize];
+        let topic = &mut self.topics[key.topic];
         let partition = &mut topic.partitions[key.partition as usize];
-        if partition.lane == Some(cut.lane) {
+        if partition.lane.number == Some(cut.lane) {
             let spooled = partition.spooled.get_or_insert_default();
             topic.backlogged += u32::from(spooled.backlog.is_none());
             let blank = || Backlog { lane: cut.lane, placed: true, ..Backlog::default() };
@@ -336,9 +313,7 @@ impl Producer {
         }
         topic.placed = topic.placed.saturating_sub(rows_of(&cut.rows));
         let void = Backlog::of_void(cut.lane, &cut.rows);
-        let older = |other: &&Backlog| other.void && (other.lane, other.next) < (void.lane, void.next);
-        let place = topic.backlogs.iter().take_while(older).count();
-        topic.backlogs.insert(place, void);
+        topic.unplaced.put_void(void);
         self.note_spooled(key.topic, UNPLACED);
     }
 
@@ -346,7 +321,7 @@ impl Producer {
     /// youngest first, as those that are (`void_from`).
     pub(super) fn void_all_restored(&mut self, key: Key, unclear: bool) {
         loop {
-            let Some(spooled) = self.partition_mut(key).spooled.as_deref_mut() else { return };
+            let Some(spooled) = self.topics[key].spooled.as_deref_mut() else { return };
             match spooled.cuts.len() {
                 0 => return,
                 1 => self.void_restored(key, unclear),
@@ -361,59 +336,4 @@ impl Producer {
 
 pub(super) fn rows_of(runs: &[RowRun]) -> u64 {
     runs.iter().map(|run| run.count).sum()
-}
-
-/// Of a topic that had rows in partitions when an earlier start ended the log says how many partitions there were then
-/// ([`Topic::as_placed_before`]). Where it does not, or where rows without a partition were left too,
-/// rows that had one then and rows that get one now take turns, by their numbers: the queues hold but one of the two,
-/// and what comes waits without a partition.
-impl Topic {
-    /// What an earlier start has left has partitions by this many, and so have rows that come: each partition waits for
-    /// itself alone. Not if some of it has none, or one that there would not be.
-    fn as_placed_before(&mut self, id: u128, count: usize) {
-        let left = self.partitions.iter().rposition(|partition| partition.spooled.is_some()).map_or(0, |last| last + 1);
-        let own = |partition: &Partition| {
-            let cuts = partition.spooled.as_ref().into_iter().flat_map(|spooled| &spooled.cuts);
-            cuts.into_iter().all(|cut| Some(cut.lane) == partition.lane)
-        };
-        if count == 0 || left > count || !self.backlogs.is_empty() || !self.partitions.iter().all(own) {
-            return;
-        }
-        (self.restoring, self.was_placed) = (false, false);
-        (self.count, self.id) = (count, if id == 0 { self.id } else { id });
-        if self.partitions.len() < count {
-            self.partitions.resize_with(count, Partition::default);
-        }
-    }
-
-    /// Rows in the queues of partitions: neither in the log alone nor in a cut that is not loaded.
-    pub(super) fn in_queues(&self) -> u64 {
-        let waiting = |spooled: &Spooled| {
-            let cuts = spooled.cuts.iter().map(|cut| rows_of(&cut.rows)).sum::<u64>();
-            let tail = |backlog: &Backlog| backlog.tail.iter().map(|batch| u64::from(batch.count)).sum::<u64>();
-            cuts + spooled.backlog.as_ref().map_or(0, |backlog| backlog.rows + tail(backlog))
-        };
-        let all = self.partitions.iter().filter_map(|partition| partition.spooled.as_deref());
-        self.placed.saturating_sub(all.map(waiting).sum())
-    }
-
-    /// Whether a row without a partition, of this number, may get one.
-    pub(super) fn is_turn_of(&self, rules: &dyn Rules, number: u64) -> bool {
-        if !self.restoring && self.backlogged == 0 {
-            return true;
-        }
-        let mut all = self.partitions.iter().filter_map(|partition| partition.spooled.as_deref());
-        let older = |backlog: &Backlog| backlog.unread().is_some_and(|unread| unread < number);
-        let cuts = |spooled: &Spooled| rules.waits_for_restored(spooled.cuts.len());
-        let waits = all.any(|spooled| cuts(spooled) || spooled.backlog.as_ref().is_some_and(older));
-        !waits && (!self.restoring || !self.was_placed || self.in_queues() == 0)
-    }
-
-    /// Notes it when the last of the rows that had a partition then is done.
-    pub(super) fn end_restoring(&mut self) {
-        let spooled = || self.partitions.iter().any(|partition| partition.spooled.is_some());
-        if self.restoring && (self.placed == 0 || !self.was_placed) && !spooled() {
-            self.restoring = false;
-        }
-    }
 }

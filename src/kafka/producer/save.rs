@@ -1,13 +1,11 @@
 //! The way out: what memory alone has of sinks that are saved goes to the log.
 
-use std::collections::VecDeque;
-
 use super::batch::{Batch, Scratch};
 use super::in_log::Kind;
-use super::logging::Dirty;
 use super::partition::Partition;
 use super::resolve::records_of;
 use super::row_log::{Fate, NewCut, NewRows, NotNow, RowLog, UNPLACED};
+use super::unwritten::Dirty;
 use super::window::WINDOW;
 use super::{Keep, Key, Producer};
 use crate::kafka::types::SinkId;
@@ -22,14 +20,14 @@ impl Producer {
         if !self.flush_ended(log) || !self.save_rejected(log) {
             return false;
         }
-        for index in 0..self.topics.len() {
+        for index in self.topics.places() {
             if self.sinks[self.topics[index].sink].settings.keep == Keep::HybridSaved
-                && self.save_topic(index as u32, log).is_err()
+                && self.save_topic(index, log).is_err()
             {
                 return false;
             }
         }
-        self.stage(log) && self.logging.aside.iter().all(VecDeque::is_empty)
+        self.stage(log) && self.logging.unwritten.none_aside()
     }
 
     /// Rejected rows that memory alone has are rows of their sink: the next start sends them once more, and they are
@@ -38,7 +36,7 @@ impl Producer {
         let mut rejected = std::mem::take(&mut self.rejected);
         let saved: Result<(), NotNow> = rejected.all().try_for_each(|of| {
             let from = of.batch.in_log.numbers.rows();
-            let keep = self.sinks[self.topics[of.topic as usize].sink].settings.keep;
+            let keep = self.sinks[self.topics[of.topic].sink].settings.keep;
             if of.unwritten() == 0 || !keep.outlives() {
                 return Ok(());
             }
@@ -46,7 +44,7 @@ impl Producer {
             self.save_rows(of.topic, home, &mut of.batch, from, log)?;
             let ended = (from..of.batch.count).filter(|row| of.has_ended(*row));
             let ended = ended.filter_map(|row| of.batch.in_log.numbers.of(row));
-            ended.for_each(|number| self.logging.row_over(number, Fate::DeadLettered));
+            ended.for_each(|number| self.logging.ends.row_over(number, Fate::DeadLettered));
             Ok(())
         });
         self.rejected = rejected;
@@ -54,9 +52,9 @@ impl Producer {
     }
 
     fn save_topic(&mut self, index: u32, log: &mut dyn RowLog) -> Result<(), NotNow> {
-        for number in 0..self.topics[index as usize].partitions.len() {
-            self.cut_before_logged(Key { topic: index, partition: number as u32 });
-            self.save_place(index, number as i32, log)?;
+        for key in self.topics.keys(index) {
+            self.cut_before_logged(key);
+            self.save_place(index, key.partition as i32, log)?;
         }
         self.end_half_placed(index);
         self.save_place(index, UNPLACED, log)
@@ -66,17 +64,14 @@ impl Producer {
     /// were undone then, and were taken back since): by its numbers they are the youngest. So they are saved with a cut, as
     /// what is undone, which the next start sends before anything else.
     fn cut_before_logged(&mut self, key: Key) {
-        while self.partition_mut(key).window.len() < WINDOW
-            && self.is_overtaken(key)
-            && self.stamp_of_next(key).is_some()
-        {
+        while self.topics[key].window.len() < WINDOW && self.is_overtaken(key) && self.stamp_of_next(key).is_some() {
             self.cut(key, self.wall, None);
         }
     }
 
     /// Whether the next batch that would be cut is in memory alone, and what comes behind it is in the log.
     fn is_overtaken(&mut self, key: Key) -> bool {
-        let partition = self.partition_mut(key);
+        let partition = &mut self.topics[key];
         let undone = partition.window.len();
         let Some(work) = &partition.work else { return false };
         let mut waiting = work.queue.range(undone..);
@@ -87,7 +82,7 @@ impl Producer {
     /// What waits behind rows that the log alone has is not always on its way there: partitions that are no more leave some.
     fn save_place(&mut self, index: u32, partition: i32, log: &mut dyn RowLog) -> Result<(), NotNow> {
         let place = Dirty { topic: index, partition, anywhere: true };
-        let of = usize::try_from(partition).ok().and_then(|number| self.topics[index as usize].partitions.get(number));
+        let of = usize::try_from(partition).ok().and_then(|number| self.topics[index].partitions.get(number));
         let cut = of.map_or(0, |partition| partition.window.len());
         for which in 0.. {
             let Some(queue) = self.queue_mut(place, which) else { break };
@@ -108,7 +103,7 @@ impl Producer {
 
     /// What is undone is sent when its cut is on the disk, and has just got one.
     fn note_groups(&mut self, Dirty { topic, partition, .. }: Dirty) {
-        let topic = &mut self.topics[topic as usize];
+        let topic = &mut self.topics[topic];
         let partition = usize::try_from(partition).ok().and_then(|number| topic.partitions.get_mut(number));
         let Some(Partition { work: Some(work), window, .. }) = partition else { return };
         for place in 0..window.len() {
@@ -128,18 +123,19 @@ impl Producer {
         log: &mut dyn RowLog,
     ) -> Result<(), NotNow> {
         let lane = self.lane(index, home, log)?;
-        let topic = &mut self.topics[index as usize];
-        let least = topic.least_of(home);
+        let topic = &mut self.topics[index];
+        let least = topic.turns.least_of(home);
         // Our own bytes: they can be read.
-        let Some(rows) = rows_from(batch, (from, lane, least), &mut self.logging.scratch, &mut self.codecs) else {
+        let Some(rows) = rows_from(batch, (from, lane, least), &mut self.logging.scratch, &mut self.memory.codecs)
+        else {
             return Ok(());
         };
         let taken = log.rows(&rows).map(|first| (first, first + u64::from(rows.count)));
-        self.codecs.forget_plain();
+        self.memory.codecs.forget_plain();
         let (first, end) = taken?;
-        topic.wrote(home, least, end);
+        topic.turns.wrote(home, least, end);
         let before = batch.memory();
-        batch.staged_from(from, &mut self.pool, lane, first);
+        batch.staged_from(from, &mut self.memory.pool, lane, first);
         self.resized(index, before, batch.memory());
         Ok(())
     }
@@ -160,14 +156,14 @@ impl Producer {
             self.save_rows(index, home, batch, batch.in_log.numbers.rows(), log)?;
         }
         if cut && batch.in_log.cut.is_none() {
-            let topic = &self.topics[index as usize];
+            let topic = &self.topics[index];
             let Some((view, _)) = batch.bytes().and_then(|bytes| BatchView::parse(bytes).ok()) else { return Ok(()) };
             let runs = &mut self.logging.runs;
             let Some((lane, _)) = batch.in_log.numbers.runs_from(0, runs) else { return Ok(()) };
             let taken = log.cut(&NewCut {
-                sink: SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX)),
+                sink: SinkId::of(topic.sink),
                 topic: &topic.name,
-                of: topic.incarnation(&self.cluster),
+                of: topic.incarnation(&self.cluster.id),
                 partition: home,
                 producer_id: view.header().producer_id,
                 epoch: view.header().producer_epoch,

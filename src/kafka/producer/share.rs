@@ -10,6 +10,7 @@
 //! dead. Where rows leave memory for the disk, what they leave behind is divided in the same way: the tickets of those who
 //! wait for an answer, which may take half of what the sink keeps in memory. A sink that is alone with one fixed topic of one partition has nobody to leave room to, and has all of it.
 
+use super::batch::Pushed;
 use super::partition::Work;
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::topic::Topic;
@@ -56,23 +57,22 @@ impl Producer {
         if self.spills(sink) {
             return self.share_of_owed(sink, topic);
         }
-        if self.ceilings.undivided {
+        if self.memory.ceilings.undivided {
             return Ok(());
         }
         let need = row_bytes + BUFFER_MIN + BATCH_COST;
-        let used = self.pool.used();
-        let whole = self.ceilings.append;
+        let whole = self.memory.ceilings.append;
         let Some(state) = self.sinks.get(usize::from(sink.0)) else { return Ok(()) };
-        let free = whole.saturating_sub(used);
-        let (held, part) = if self.ceilings.several { (state.memory, part_of(free, whole)) } else { (0, free) };
+        let free = self.memory.free();
+        let (held, part) = if self.memory.ceilings.several { (state.memory, part_of(free, whole)) } else { (0, free) };
         let rest = part.saturating_sub(held);
         // A fixed topic is its sink: their part is one.
         let topic = topic.filter(|_| !state.settings.fixed_topic);
-        let of_topic = topic.and_then(|id| self.topics.get(id.0 as usize)).map_or(0, |topic| topic.memory);
+        let of_topic = topic.and_then(|id| self.topics.get(id.0)).map_or(0, |topic| topic.memory);
         let within = match (held, of_topic) {
             (0, 0) => need <= free,
             (_, 0) => need <= rest,
-            (..) => of_topic + need <= part_of(rest, if self.ceilings.several { part } else { whole }),
+            (..) => of_topic + need <= part_of(rest, if self.memory.ceilings.several { part } else { whole }),
         };
         if within {
             return Ok(());
@@ -88,7 +88,7 @@ impl Producer {
     fn share_of_owed(&self, sink: SinkId, topic: Option<TopicId>) -> Result<(), Full> {
         let Some(state) = self.sinks.get(usize::from(sink.0)) else { return Ok(()) };
         let topic = topic.filter(|_| !state.settings.fixed_topic);
-        let of_topic = topic.and_then(|id| self.topics.get(id.0 as usize)).map_or(0, |topic| topic.owed);
+        let of_topic = topic.and_then(|id| self.topics.get(id.0)).map_or(0, |topic| topic.owed);
         let (whole, rest) = state.part_of_owed();
         match topic {
             _ if state.owed == 0 => Ok(()),
@@ -101,7 +101,8 @@ impl Producer {
     /// Whether so little is held that a row is within its parts, whoever holds it, and no sink takes less than comes.
     #[must_use]
     pub const fn is_plenty(&self, row_bytes: usize) -> bool {
-        !self.paces && 8 * (self.pool.used() + row_bytes + BUFFER_MIN + BATCH_COST) <= self.ceilings.append
+        !self.paces
+            && 8 * (self.memory.pool.used() + row_bytes + BUFFER_MIN + BATCH_COST) <= self.memory.ceilings.append
     }
 
     /// Whether the part of the partition that a row goes to by its hash ([`super::Target`]) has room for it; asked after
@@ -111,11 +112,11 @@ impl Producer {
     /// The partition.
     pub fn share_of_partition(&self, topic: Option<TopicId>, hash: Option<u32>, row_bytes: usize) -> Result<(), Full> {
         let (Some(id), Some(hash)) = (topic, hash) else { return Ok(()) };
-        let Some(topic) = self.topics.get(id.0 as usize) else { return Ok(()) };
-        if topic.count < 2 || !topic.is_open() {
+        let Some(topic) = self.topics.get(id.0) else { return Ok(()) };
+        if topic.view.count < 2 || !topic.is_open() {
             return Ok(());
         }
-        let partition = murmur2::partition_of(hash, topic.count) as u32;
+        let partition = murmur2::partition_of(hash, topic.view.count) as u32;
         if self.is_within(Key { topic: id.0, partition }, row_bytes) {
             return Ok(());
         }
@@ -124,9 +125,9 @@ impl Producer {
 
     /// Whether a partition's part of what its topic may still take has room.
     fn is_within(&self, key: Key, row_bytes: usize) -> bool {
-        let Some(topic) = self.topics.get(key.topic as usize) else { return true };
+        let Some(topic) = self.topics.get(key.topic) else { return true };
         let partition = topic.partitions.get(key.partition as usize);
-        if self.spills(SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX))) {
+        if self.spills(SinkId::of(topic.sink)) {
             let backlog = partition.and_then(|partition| partition.spooled.as_ref()?.backlog.as_ref());
             let owed = backlog.map_or(0, |backlog| backlog.owed.memory());
             let sink = &self.sinks[topic.sink];
@@ -142,30 +143,30 @@ impl Producer {
 
     /// What a topic may hold, and how much of that it does not hold.
     fn part_of_topic(&self, topic: &Topic) -> (usize, usize) {
-        let whole = self.ceilings.append;
-        let free = whole.saturating_sub(self.pool.used());
-        if self.ceilings.undivided {
+        let whole = self.memory.ceilings.append;
+        let free = self.memory.free();
+        if self.memory.ceilings.undivided {
             return (whole, free);
         }
         let sink = &self.sinks[topic.sink];
-        let (held, part) = if self.ceilings.several { (sink.memory, part_of(free, whole)) } else { (0, free) };
+        let (held, part) = if self.memory.ceilings.several { (sink.memory, part_of(free, whole)) } else { (0, free) };
         let rest = part.saturating_sub(held);
         if sink.settings.fixed_topic {
             return (part, rest);
         }
-        let part = part_of(rest, if self.ceilings.several { part } else { whole });
+        let part = part_of(rest, if self.memory.ceilings.several { part } else { whole });
         (part, part.saturating_sub(topic.memory))
     }
 
     /// Whether a row of up to `row_bytes` that waits for this need wait no longer: it is worth asking again.
     #[must_use]
     pub fn may_go_on(&self, full: Full, row_bytes: usize) -> bool {
-        let room = self.pool.used() + row_bytes + self.sinks.len() * (BUFFER_MIN + BATCH_COST) <= self.ceilings.append;
+        let room = self.memory.may_take(row_bytes + self.sinks.len() * (BUFFER_MIN + BATCH_COST));
         room && match full {
             Full::Memory | Full::Letters(_) | Full::Spool | Full::SpoolShare(_) => true,
             Full::Sink(sink) => self.share(sink, None, row_bytes).is_ok(),
-            Full::Topic(id) => self.topics.get(id.0 as usize).is_none_or(|topic| {
-                let sink = SinkId(u16::try_from(topic.sink).unwrap_or(u16::MAX));
+            Full::Topic(id) => self.topics.get(id.0).is_none_or(|topic| {
+                let sink = SinkId::of(topic.sink);
                 // Without rows it is not the topic that is full: what is, the next answer says.
                 (topic.memory == 0 && topic.owed == 0) || self.share(sink, Some(id), row_bytes).is_ok()
             }),
@@ -176,16 +177,25 @@ impl Producer {
     /// How often memory has come free: as long as it is the same, nobody who waits has to be asked again.
     #[must_use]
     pub const fn freed(&self) -> u64 {
-        self.pool.freed()
+        self.memory.pool.freed()
     }
 
     /// Notes that a batch of a topic has come, gone or changed its size.
     pub(super) fn resized(&mut self, topic: u32, before: usize, after: usize) {
-        let topic = &mut self.topics[topic as usize];
+        let topic = &mut self.topics[topic];
         let sink = &mut self.sinks[topic.sink];
         debug_assert!(topic.memory + after >= before && sink.memory + after >= before);
         topic.memory = (topic.memory + after).saturating_sub(before);
         sink.memory = (sink.memory + after).saturating_sub(before);
+    }
+}
+
+impl Topic {
+    /// Notes that a row was put into one of its batches.
+    pub(super) fn takes(&mut self, sink: &mut Sink, pushed: &Pushed) {
+        sink.stats.buffered_bytes += pushed.len as u64;
+        self.memory += pushed.memory;
+        sink.memory += pushed.memory;
     }
 }
 

@@ -8,9 +8,11 @@ use super::backlog::Backlog;
 impl Producer {
     /// A line for each topic and partition that holds rows.
     pub(crate) fn standing(&self) -> String {
-        let (used, ceilings) = (self.pool.used(), (self.ceilings.append, self.ceilings.place));
-        let mut text =
-            format!("memory {used} of {ceilings:?}, loading {:?}, reachable {}\n", self.loader.loading, self.reachable);
+        let (used, ceilings) = (self.memory.pool.used(), (self.memory.ceilings.append, self.memory.ceilings.place));
+        let mut text = format!(
+            "memory {used} of {ceilings:?}, loading {:?}, reachable {}\n",
+            self.loader.loading, self.cluster.reachable
+        );
         let backlog = |of: &Backlog| {
             let tail: Vec<_> = of.tail.iter().map(|batch| (batch.count, batch.in_log.kind)).collect();
             format!("lane {} {}..{} rows {} skip {:?} tail {tail:?}", of.lane, of.next, of.end, of.rows, of.skip)
@@ -19,10 +21,11 @@ impl Producer {
             let sink = &self.sinks[topic.sink];
             let held: Vec<_> = topic
                 .unplaced
+                .queue
                 .iter()
                 .map(|batch| (batch.count, batch.in_log.kind, batch.in_log.numbers.of(0)))
                 .collect();
-            let behind: Vec<_> = topic.backlogs.iter().map(backlog).collect();
+            let behind: Vec<_> = topic.unplaced.backlogs.iter().map(backlog).collect();
             let _ = writeln!(
                 text,
                 "topic {index} {} sink {} memory {} of {}: count {} growth {:?} placed {} from {:?}, unplaced {held:?}, \
@@ -31,12 +34,12 @@ impl Producer {
                 topic.sink,
                 sink.memory,
                 sink.settings.spill_after,
-                topic.count,
-                topic.growth,
+                topic.view.count,
+                topic.view.growth,
                 topic.placed,
-                topic.place.count,
+                topic.unplaced.place.count,
                 topic.backlogged,
-                topic.listed,
+                topic.unplaced.lane.listed,
                 self.loader.spooling.contains(&(index as u32, -1)),
             );
             for (number, partition) in topic.partitions.iter().enumerate() {
@@ -57,7 +60,7 @@ impl Producer {
                     partition.window,
                     spooled.map(|spooled| &spooled.cuts),
                     spooled.and_then(|spooled| spooled.backlog.as_ref()).map(backlog),
-                    partition.listed,
+                    partition.lane.listed,
                     self.loader.spooling.contains(&(index as u32, number as i32)),
                 );
             }

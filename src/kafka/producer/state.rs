@@ -1,6 +1,7 @@
 //! Parts of a producer's state that belong together.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -8,6 +9,7 @@ use hashbrown::HashMap;
 use super::landed::Place;
 use super::lost::End;
 use super::tickets::Tickets;
+use super::timers::Timers;
 use super::{Key, News, Want};
 use crate::kafka::types::Outcome;
 use crate::runtime::seam::Monotonic;
@@ -24,9 +26,37 @@ pub(super) struct Questions {
     pub(super) ends_again: VecDeque<(Monotonic, End)>,
 }
 
-/// What the next poll looks at.
+/// What is known of the cluster.
+#[derive(Debug)]
+pub(super) struct ClusterView {
+    /// Its id; empty: not known.
+    pub(super) id: Rc<str>,
+    pub(super) reachable: bool,
+    /// Topics that an earlier start had rows for, with the id of its cluster.
+    pub(super) elsewhere: Vec<(u32, Rc<str>)>,
+}
+
+impl Default for ClusterView {
+    fn default() -> Self {
+        Self { id: Rc::from(""), reachable: true, elsewhere: Vec::new() }
+    }
+}
+
+impl ClusterView {
+    /// It has this id. Topics that were of another one, each with the id of that.
+    pub(super) fn has_id(&mut self, id: &str) -> impl Iterator<Item = (u32, Rc<str>)> + use<> {
+        if *self.id != *id {
+            self.id = Rc::from(id);
+        }
+        let here = Rc::clone(&self.id);
+        std::mem::take(&mut self.elsewhere).into_iter().filter(move |(_, cluster)| *cluster != here)
+    }
+}
+
+/// What the next poll looks at, and when it is due.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
+    pub(super) timers: Timers,
     /// Partitions.
     pub(super) ready: Vec<Key>,
     /// The same, while they are being looked at.

@@ -52,7 +52,7 @@ impl Timers {
 
 impl Producer {
     pub(super) fn fire_timers(&mut self, now: Monotonic) {
-        while let Some(timer) = self.timers.pop(now) {
+        while let Some(timer) = self.agenda.timers.pop(now) {
             match timer {
                 Timer::Partition(key) => self.make_ready(key),
                 Timer::Topic(index) => self.topic_due(index, now),
@@ -73,37 +73,27 @@ impl Producer {
     }
 
     fn topic_due(&mut self, index: u32, now: Monotonic) {
-        let topic = &mut self.topics[index as usize];
-        if topic.refused.is_some() && topic.refused_until <= now {
-            topic.refused = None;
-        }
+        self.topics[index].view.end_refusal(now);
         self.wait_for_refusal(index, now);
-        let topic = &mut self.topics[index as usize];
-        if topic.asked_until.is_some_and(|until| until <= now) {
-            topic.asked_until = None;
-            if topic.wants_metadata() {
-                self.ask_metadata(index, now);
-            }
+        let topic = &mut self.topics[index];
+        if topic.view.may_ask_again(now) && topic.wants_metadata() {
+            self.ask_metadata(index, now);
         }
     }
 
-    /// Sets a timer for the end of a topic's being refused, unless one is set: each batch refused moves that end, and only
-    /// when the timer fires it is set to where the end is by then.
+    /// Sets a timer for the end of a topic's being refused, unless one is set.
     pub(super) fn wait_for_refusal(&mut self, index: u32, now: Monotonic) {
-        let topic = &mut self.topics[index as usize];
-        if topic.refused.is_some() && topic.refused_timer <= now {
-            topic.refused_timer = topic.refused_until;
-            self.timers.set(topic.refused_until, Timer::Topic(index));
+        if let Some(at) = self.topics[index].view.refusal_timer(now) {
+            self.agenda.timers.set(at, Timer::Topic(index));
         }
     }
 
     /// Asks for a topic's metadata, unless that has been done and not been too long ago.
     pub(super) fn ask_metadata(&mut self, index: u32, now: Monotonic) {
-        let topic = &mut self.topics[index as usize];
-        if topic.asked_until.is_none() {
-            let until = now.after(self.settings.ask_again);
-            topic.asked_until = Some(until);
-            self.timers.set(until, Timer::Topic(index));
+        let topic = &mut self.topics[index];
+        let until = now.after(self.settings.ask_again);
+        if topic.view.asks(until) {
+            self.agenda.timers.set(until, Timer::Topic(index));
             self.outbox.wants.push(Want::Metadata(topic.name.clone()));
         }
     }
@@ -114,14 +104,14 @@ impl Producer {
         if sink.asked_until.is_none() {
             let until = now.after(self.settings.ask_again);
             sink.asked_until = Some(until);
-            self.timers.set(until, Timer::Sink(index));
+            self.agenda.timers.set(until, Timer::Sink(index));
             self.outbox.wants.push(Want::ProducerId(index as u64));
         }
     }
 
     /// Puts a partition on the list for the next poll.
     pub(super) fn make_ready(&mut self, key: Key) {
-        let partition = &mut self.topics[key.topic as usize].partitions[key.partition as usize];
+        let partition = &mut self.topics[key];
         if let Some(work) = partition.work.as_mut().filter(|work| !work.queued) {
             work.queued = true;
             self.agenda.ready.push(key);
@@ -141,6 +131,6 @@ impl Producer {
             return Monotonic(0);
         }
         let linger = self.sinks.iter().filter_map(|sink| sink.lingering.front().map(|(at, _)| *at)).min();
-        self.timers.next().min(linger.unwrap_or(Monotonic::NEVER))
+        self.agenda.timers.next().min(linger.unwrap_or(Monotonic::NEVER))
     }
 }

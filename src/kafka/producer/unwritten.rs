@@ -2,13 +2,69 @@
 //! may take what was free, and rows of a sink that goes to memory first have no room of their own. They wait in memory, and
 //! hold up neither what makes room nor the rows of others.
 
+use std::collections::VecDeque;
+
 use super::batch::Batch;
 use super::in_log::Kind;
-use super::logging::Dirty;
 use super::row_log::RowLog;
 use super::{Keep, Producer};
 
+/// Where rows wait to be staged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dirty {
+    pub(super) topic: u32,
+    /// [`super::row_log::UNPLACED`]: its rows without a partition.
+    pub(super) partition: i32,
+    /// They may stand anywhere in the queue, not only at its end.
+    pub(super) anywhere: bool,
+}
+
+/// Where rows wait that the log has not taken.
+#[derive(Debug, Default)]
+pub(super) struct Unwritten {
+    /// Where rows came since the last poll, and those that are being staged.
+    pub(super) dirty: Vec<Dirty>,
+    pub(super) staging: VecDeque<Dirty>,
+    /// By sink, places that were left for later.
+    aside: Vec<VecDeque<Dirty>>,
+    /// Where rows were staged in this poll.
+    pub(super) staged: Vec<Dirty>,
+    /// Kept for its capacity.
+    scratch: Vec<Dirty>,
+}
+
+impl Unwritten {
+    /// Whether nothing was left for later.
+    pub(super) fn none_aside(&self) -> bool {
+        self.aside.iter().all(VecDeque::is_empty)
+    }
+
+    /// The places where rows wait to be staged, each once.
+    fn places(&mut self) -> Vec<Dirty> {
+        let mut places = std::mem::take(&mut self.scratch);
+        places.clear();
+        places.extend(self.staging.iter().chain(self.aside.iter().flatten()).chain(&self.dirty));
+        places.sort_unstable_by_key(|dirty| (dirty.topic, dirty.partition));
+        places.dedup_by_key(|dirty| (dirty.topic, dirty.partition));
+        places
+    }
+}
+
 impl Producer {
+    /// Notes that rows of a topic's partition, or of none, wait to be staged.
+    pub(super) fn mark_dirty(&mut self, topic: u32, partition: i32) {
+        let place = Dirty { topic, partition, anywhere: false };
+        if !self.set_dirty(place, true) {
+            self.logging.unwritten.dirty.push(place);
+        }
+    }
+
+    /// The same of rows that did not come just now, and may stand anywhere. Their answers may wait for what is being
+    /// staged: so do they, or those would be given before they are written.
+    pub(super) fn mark_older_dirty(&mut self, topic: u32, partition: i32) {
+        self.logging.unwritten.staging.push_back(Dirty { topic, partition, anywhere: true });
+    }
+
     /// Weighs what waits for the log, for each sink that holds more than it should. Looks only at where such rows are.
     pub(super) fn weigh_unwritten(&mut self) {
         let mut short = false;
@@ -21,9 +77,9 @@ impl Producer {
         }
         let waits =
             |batch: &&Batch| matches!(batch.in_log.kind, Kind::Fresh(_)) && !batch.in_log.is_staged(batch.count);
-        let places = self.logging.unwritten();
+        let places = self.logging.unwritten.places();
         for dirty in &places {
-            let (dirty, topic) = (*dirty, &self.topics[dirty.topic as usize]);
+            let (dirty, topic) = (*dirty, &self.topics[dirty.topic]);
             let sink = topic.sink;
             let partition = usize::try_from(dirty.partition).ok().and_then(|number| topic.partitions.get(number));
             // Where nothing but a backlog is, its tail is the first queue as well as the second.
@@ -34,20 +90,20 @@ impl Producer {
                 self.sinks[sink].unwritten += memory;
             }
         }
-        self.logging.places = places;
+        self.logging.unwritten.scratch = places;
     }
 
     /// Leaves a place for later that the log has refused, if no answer at the log's level waits for it: a sink that holds
     /// its share keeps nobody else from being written.
     pub(super) fn put_aside(&mut self, dirty: Dirty) -> bool {
-        let sink = self.topics[dirty.topic as usize].sink;
+        let sink = self.topics[dirty.topic].sink;
         if self.sinks[sink].settings.keep == Keep::Disk {
             return false;
         }
-        if self.logging.aside.len() <= sink {
-            self.logging.aside.resize_with(sink + 1, Default::default);
+        if self.logging.unwritten.aside.len() <= sink {
+            self.logging.unwritten.aside.resize_with(sink + 1, Default::default);
         }
-        self.logging.aside[sink].push_back(dirty);
+        self.logging.unwritten.aside[sink].push_back(dirty);
         // It stands in that list until it is written, and not in the other.
         self.set_dirty(dirty, true);
         true
@@ -55,18 +111,18 @@ impl Producer {
 
     /// The same for what comes behind others of its sink: numbers tell which rows of a topic are older.
     pub(super) fn put_behind_aside(&mut self, dirty: Dirty) -> bool {
-        let sink = self.topics[dirty.topic as usize].sink;
-        self.logging.aside.get(sink).is_some_and(|aside| !aside.is_empty()) && self.put_aside(dirty)
+        let sink = self.topics[dirty.topic].sink;
+        self.logging.unwritten.aside.get(sink).is_some_and(|aside| !aside.is_empty()) && self.put_aside(dirty)
     }
 
     /// Writes what was left for later, of each sink as far as the log takes it.
     pub(super) fn stage_aside(&mut self, log: &mut dyn RowLog) {
-        for sink in 0..self.logging.aside.len() {
-            while let Some(dirty) = self.logging.aside[sink].front().copied() {
+        for sink in 0..self.logging.unwritten.aside.len() {
+            while let Some(dirty) = self.logging.unwritten.aside[sink].front().copied() {
                 if self.stage_place(dirty, log).is_err() {
                     break;
                 }
-                self.logging.aside[sink].pop_front();
+                self.logging.unwritten.aside[sink].pop_front();
                 self.set_dirty(dirty, false);
             }
         }
@@ -74,11 +130,7 @@ impl Producer {
 
     /// Marks a place as one with rows to be staged, or no more. Whether it was; of one that is no more nothing is noted.
     pub(super) fn set_dirty(&mut self, Dirty { topic, partition, .. }: Dirty, dirty: bool) -> bool {
-        let topic = &mut self.topics[topic as usize];
-        let flag = match usize::try_from(partition) {
-            Ok(number) => topic.partitions.get_mut(number).map(|partition| &mut partition.dirty),
-            Err(_) => Some(&mut topic.dirty),
-        };
-        flag.is_some_and(|flag| std::mem::replace(flag, dirty))
+        let lane = self.topics[topic].lane_mut(partition);
+        lane.is_some_and(|lane| std::mem::replace(&mut lane.dirty, dirty))
     }
 }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::batch::{Batch, Bounds, Measured, Pushed, push};
+use super::in_log::Notes;
 use super::pool::{BATCH_COST, Pool};
 use super::resolve::{SPLIT_WAITS, records_of};
 use super::tickets::Cursor;
@@ -39,13 +40,13 @@ impl Producer {
     /// has none.
     pub(super) fn refused_for_time(&mut self, key: Key, now: Monotonic) -> bool {
         let wall = self.wall;
-        let topic = &self.topics[key.topic as usize];
+        let topic = &self.topics[key.topic];
         let partition = &topic.partitions[key.partition as usize];
         let Some(work) = partition.work.as_ref() else { return false };
         let Some(first) = work.queue.front().filter(|batch| batch.max_timestamp >= 0) else { return false };
         let refused = Refused { until: now.after(HOLDS), age_ms: wall.0 - first.max_timestamp };
         let wait = partition.window.attempts() < SPLIT_WAITS && !self.has_room_without_time(first);
-        self.topics[key.topic as usize].timestamps_refused = Some(refused);
+        self.topics[key.topic].view.timestamps_refused = Some(refused);
         // Not for ever, as when a batch is split.
         if wait {
             self.raise_epoch(key, now);
@@ -62,19 +63,19 @@ impl Producer {
     /// Whether a batch can be written anew beside itself.
     fn has_room_without_time(&self, batch: &Batch) -> bool {
         let need = 2 * (batch.plain_len + GROWTH * batch.count as usize + HEADER_LEN) + BATCH_COST;
-        self.pool.used() + need <= self.ceilings.limit
+        self.memory.has(need)
     }
 
     /// Whether the batch that is to be cut next, which Kafka would refuse for its times, has just lost them. Where there is
     /// no memory for that it has to hear it from Kafka.
     pub(super) fn cut_without_time(&mut self, key: Key, now: Monotonic, wall: WallMs) -> bool {
-        let topic = &mut self.topics[key.topic as usize];
-        let Some(refused) = topic.timestamps_refused else { return false };
+        let topic = &mut self.topics[key.topic];
+        let Some(refused) = topic.view.timestamps_refused else { return false };
         if refused.until <= now {
-            topic.timestamps_refused = None;
+            topic.view.timestamps_refused = None;
             return false;
         }
-        let topic = &self.topics[key.topic as usize];
+        let topic = &self.topics[key.topic];
         let partition = &topic.partitions[key.partition as usize];
         let place = partition.window.len();
         let no_younger = partition.uncut().is_some_and(|batch| {
@@ -87,44 +88,40 @@ impl Producer {
 
     /// Writes a batch anew. `false`: it cannot be read, and is as it was.
     fn take_time_away(&mut self, key: Key, place: usize) -> bool {
-        let topic = &mut self.topics[key.topic as usize];
+        let topic = &mut self.topics[key.topic];
         let sink = &mut self.sinks[topic.sink];
         let partition = &mut topic.partitions[key.partition as usize];
         let Some(work) = partition.work.as_ref() else { return false };
         let Some(old) = work.queue.get(place) else { return false };
-        let Some(records) = records_of(old, &mut self.codecs) else { return false };
+        let Some(records) = records_of(old, &mut self.memory.codecs) else { return false };
         let mut made = VecDeque::with_capacity(1);
         let mut cursor = Cursor::default();
         let hint = (old.plain_len + GROWTH * old.count as usize + HEADER_LEN, old.tickets.spans());
         let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: old.in_log.kind };
-        let (mut len, mut memory, keeps_time) = (0, 0, self.rules.keeps_time());
+        let (mut len, mut memory, keeps_time) = (0, 0, self.settings.rules.keeps_time());
         for (row, record) in (0u32..).zip(records.map_while(Result::ok)) {
-            let notes = old.notes_of_cut(row);
-            let ticket = old.tickets.next(&mut cursor);
-            let new = (&mut self.serial, old.ripe_at);
-            let pushed = push_without_timestamp(&mut made, &mut self.pool, bounds, (&record, ticket, keeps_time), new);
+            let new = (&record, old.tickets.next(&mut cursor), old.notes_of_cut(row), keeps_time);
+            let pushed = push_without_timestamp(&mut made, &mut self.memory.pool, bounds, new, old.ripe_at);
             len += pushed.len;
-            memory += pushed.memory + made.back_mut().map_or(0, |batch| batch.note(&mut self.pool, notes));
+            memory += pushed.memory;
         }
         let Some(mut new) = made.pop_front() else { return false };
-        new.close(self.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
-        self.codecs.forget_plain();
+        new.close(self.memory.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
+        self.memory.codecs.forget_plain();
         if new.count != old.count {
             // Our own bytes: they parse. Should they not, nothing is made of them.
-            let tickets = new.end(&mut self.pool);
-            self.pool.give_tickets(tickets);
+            new.discard(&mut self.memory.pool);
             return false;
         }
         new.in_log.old = old.in_log.old;
         sink.stats.without_timestamp += u64::from(new.count);
-        self.logging.void_from(partition, place);
+        self.logging.ends.void_from(partition, place);
         let Some(work) = partition.work.as_mut() else { return false };
         let old = std::mem::replace(&mut work.queue[place], new);
         sink.stats.buffered_bytes = sink.stats.buffered_bytes + len as u64 - old.plain_len as u64;
         topic.memory = topic.memory + memory - old.memory();
         sink.memory = sink.memory + memory - old.memory();
-        let tickets = old.end(&mut self.pool);
-        self.pool.give_tickets(tickets);
+        old.discard(&mut self.memory.pool);
         true
     }
 }
@@ -134,12 +131,12 @@ pub(super) fn push_without_timestamp(
     queue: &mut VecDeque<Batch>,
     pool: &mut Pool,
     bounds: Bounds,
-    (record, ticket, keeps_time): (&Record<'_>, Option<Ticket>, bool),
-    new: (&mut u64, Monotonic),
+    (record, ticket, notes, keeps_time): (&Record<'_>, Option<Ticket>, Notes, bool),
+    ripe_at: Monotonic,
 ) -> Pushed {
     let received = record.timestamp.to_string();
     let added = (record.timestamp >= 0 && keeps_time).then_some((RECEIVED_MS, received.as_bytes()));
     let headers = record.headers.clone().map(|(key, value)| (key, value.unwrap_or_default())).chain(added);
     let row = Row { key: record.key, value: record.value, headers, timestamp: WallMs(-1) };
-    push(queue, 0, pool, bounds, (&Measured(&row, row.measure()), ticket), new)
+    push(queue, 0, pool, bounds, (&Measured(&row, row.measure()), ticket, notes), ripe_at)
 }

@@ -94,6 +94,8 @@ pub(super) struct Dispatcher {
     nodes: Vec<Node>,
     requests: HashMap<u64, Request, RandomState>,
     begun: u64,
+    /// Partitions that use the second channel.
+    pub(super) slow_partitions: u64,
     /// Requests that batches are added to in this wave.
     loads: Vec<Load>,
     spare: Vec<Vec<Entry>>,
@@ -109,6 +111,7 @@ impl Dispatcher {
             nodes: Vec::new(),
             requests: HashMap::default(),
             begun: 0,
+            slow_partitions: 0,
             loads: Vec::new(),
             spare: Vec::new(),
         }

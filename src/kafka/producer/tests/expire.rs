@@ -297,7 +297,7 @@ fn a_batch_that_is_done_is_told_though_ends_of_rows_have_to_wait() {
     hand.append("t", None);
     hand.poll_synced();
     hand.log.no_row_ends = true;
-    hand.producer.logging.row_over(Number { lane: 0, number: 1 }, Fate::Expired);
+    hand.producer.logging.ends.row_over(Number { lane: 0, number: 1 }, Fate::Expired);
     hand.answer(&first, 0);
     assert!(hand.poll_synced().is_empty(), "no cut while an end waits");
     assert_eq!(hand.log.dones.len(), 1, "told at once");

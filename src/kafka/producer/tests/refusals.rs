@@ -235,14 +235,14 @@ fn after_the_last_epoch_comes_a_new_producer_id() {
 #[test]
 fn batches_refused_one_after_the_other_leave_one_timer_for_their_topic() {
     let mut hand = Hand::proven(settings());
-    let before = hand.producer.timers.len();
+    let before = hand.producer.agenda.timers.len();
     for _ in 0..20 {
         hand.append("t", None);
         let request = hand.one();
         hand.wait_ms(100);
         hand.answer(&request, 29);
     }
-    assert!(hand.producer.timers.len() <= before + 1, "{} timers", hand.producer.timers.len());
+    assert!(hand.producer.agenda.timers.len() <= before + 1, "{} timers", hand.producer.agenda.timers.len());
     // The first one's time is over, the last one's not.
     hand.wait_ms(29_000);
     hand.poll();

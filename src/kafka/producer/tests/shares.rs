@@ -10,9 +10,9 @@ const ROW: usize = 1_000;
 /// What topics and sinks hold is what their batches take.
 pub(super) fn check_account(hand: &Hand) {
     let mut of_sinks = vec![0; hand.producer.sinks.len()];
-    for topic in &hand.producer.topics {
+    for topic in hand.producer.topics.iter() {
         let placed = topic.partitions.iter().flat_map(|partition| &partition.work).flat_map(|work| &work.queue);
-        let sum: usize = placed.chain(&topic.unplaced).map(super::super::Batch::memory).sum();
+        let sum: usize = placed.chain(&topic.unplaced.queue).map(super::super::Batch::memory).sum();
         assert_eq!(topic.memory, sum, "{}", topic.name);
         of_sinks[topic.sink] += sum;
     }
@@ -45,7 +45,7 @@ fn fill(hand: &mut Hand, sink: SinkId, name: &str) -> Full {
 }
 
 fn used(hand: &Hand) -> usize {
-    100 * hand.producer.buffered_bytes() / hand.producer.ceilings.append
+    100 * hand.producer.buffered_bytes() / hand.producer.memory.ceilings.append
 }
 
 fn unknown(name: &str) -> TopicMetadata {

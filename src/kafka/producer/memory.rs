@@ -1,0 +1,103 @@
+//! Memory of a producer: what is in use, what that may come to, and what is kept for later.
+
+use super::Settings;
+use super::partition::SpareWork;
+use super::pool::{BATCH_COST, Pool};
+use super::settings::{Keep, SinkSettings};
+use crate::record::compression::Codecs;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) pool: Pool,
+    pub(super) ceilings: Ceilings,
+    pub(super) codecs: Codecs,
+    /// State for partitions that get busy.
+    pub(super) spare: SpareWork,
+}
+
+impl Memory {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let codecs = settings.codecs();
+        let ceilings = Ceilings::of(settings, &codecs, 0);
+        let mut pool = Pool::new(ceilings.limit);
+        pool.charge(codecs.memory());
+        Self { pool, ceilings, codecs, spare: SpareWork::default() }
+    }
+
+    /// Encoders and ceilings for other settings.
+    pub(super) fn change(&mut self, settings: &Settings) {
+        self.pool.refund(self.codecs.memory());
+        self.codecs = settings.codecs();
+        self.ceilings = Ceilings::of(settings, &self.codecs, self.ceilings.limit);
+        self.pool.raise_limit(self.ceilings.limit);
+        self.pool.charge(self.codecs.memory());
+    }
+
+    /// Whether rows with so many bytes may be taken.
+    pub(super) const fn may_take(&self, bytes: usize) -> bool {
+        self.pool.used() + bytes <= self.ceilings.append
+    }
+
+    /// Bytes that rows may still take.
+    pub(super) const fn free(&self) -> usize {
+        self.ceilings.append.saturating_sub(self.pool.used())
+    }
+
+    /// Whether rows with so many bytes may be placed, or read back.
+    pub(super) const fn may_place(&self, bytes: usize) -> bool {
+        self.pool.used() + bytes <= self.ceilings.place
+    }
+
+    /// Whether so many bytes are left of all that there is: for what gives more back.
+    pub(super) const fn has(&self, bytes: usize) -> bool {
+        self.pool.used() + bytes <= self.ceilings.limit
+    }
+}
+
+/// Bounds of the memory that follow from the settings of all sinks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ceilings {
+    pub(super) limit: usize,
+    /// Memory in use up to which rows are taken, and up to which they are placed.
+    pub(super) append: usize,
+    pub(super) place: usize,
+    /// The same for rows of a sink with a reserve.
+    pub(super) reserve: usize,
+    /// Of a sink whose rows go to the log: memory beyond which they are there alone.
+    pub(super) spill_after_max: usize,
+    /// One sink, one topic: there is nobody to leave a part to.
+    pub(super) undivided: bool,
+    /// More than one sink: each has its part.
+    pub(super) several: bool,
+}
+
+impl Ceilings {
+    /// `limit_min`: the limit so far, which never sinks.
+    pub(super) fn of(settings: &Settings, codecs: &Codecs, limit_min: usize) -> Self {
+        let largest = settings.batch_capacity_max();
+        let limit = settings.buffer_bytes.max(settings.buffer_bytes_min_with(codecs)).max(limit_min);
+        // Splitting a batch needs twice its room, and once more if it is compressed; placing needs one batch.
+        let reserve = limit - largest * if codecs.is_empty() { 2 } else { 3 } - 4 * BATCH_COST;
+        let (reserved, others): (Vec<_>, Vec<_>) = settings.sinks.iter().partition(|sink| sink.reserved);
+        // One batch while all else is full: what that holds may give its memory back only then.
+        let place = reserve - if reserved.is_empty() { 0 } else { largest + BATCH_COST };
+        let append = place - largest - BATCH_COST;
+        let logged = settings.sinks.iter().filter(|sink| sink.keep != Keep::Memory).count();
+        Self {
+            limit,
+            append,
+            place,
+            reserve,
+            // What is over is in the log alone before memory is full; the encoders have theirs.
+            spill_after_max: append.saturating_sub(codecs.memory()) / (2 * logged.max(1)),
+            undivided: matches!(*others, [only] if only.fixed_topic),
+            several: others.len() > 1,
+        }
+    }
+
+    /// A sink's settings within them.
+    pub(super) fn of_sink(&self, sink: &SinkSettings) -> SinkSettings {
+        SinkSettings { spill_after: sink.spill_after.min(self.spill_after_max), ..sink.clone() }
+    }
+}

@@ -1,0 +1,103 @@
+//! Which rows of a topic are older, those that have a partition or those that have none. Numbers tell, where both stand in
+//! the log: the two take turns, each side finishing before the other goes on.
+//!
+//! Of a topic that had rows in partitions when an earlier start ended the log says how many partitions there were then
+//! ([`Topic::as_placed_before`]). Where it does not, or where rows without a partition were left too,
+//! rows that had one then and rows that get one now take turns, by their numbers: the queues hold but one of the two,
+//! and what comes waits without a partition.
+
+use super::backlog::{Backlog, Spooled};
+use super::partition::Partition;
+use super::restore::rows_of;
+use super::topic::Topic;
+use crate::rules::Rules;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// Rows of an earlier start have partitions, by how many there were then.
+    pub(super) restoring: bool,
+    /// Whether those rows that are in the queues of partitions had them in that start already.
+    pub(super) was_placed: bool,
+    /// The last rows that were written to the log: with a partition, without; what number they had at the least, and what
+    /// is higher than those of all of its rows.
+    written: Option<bool>,
+    least: u64,
+    above: u64,
+}
+
+impl Turns {
+    /// From which number on rows go to the log, with a partition (`home` is that) or without one: numbers tell which of two
+    /// lanes' rows are older, as long as these take turns.
+    pub(super) fn least_of(&self, home: i32) -> u64 {
+        if self.written == Some(home >= 0) { self.least } else { self.above }
+    }
+
+    /// Such rows have gone there, from `least` on and before `end`.
+    pub(super) fn wrote(&mut self, home: i32, least: u64, end: u64) {
+        self.found(end);
+        (self.written, self.least) = (Some(home >= 0), least);
+    }
+
+    /// The log has rows with numbers before `end`.
+    pub(super) fn found(&mut self, end: u64) {
+        self.above = self.above.max(end);
+    }
+
+    /// Rows of an earlier start have partitions by a number that is not known.
+    pub(super) fn begin(&mut self, rules: &dyn Rules) {
+        (self.restoring, self.was_placed) = (rules.takes_turns(), true);
+    }
+}
+
+impl Topic {
+    /// What an earlier start has left has partitions by this many, and so have rows that come: each partition waits for
+    /// itself alone. Not if some of it has none, or one that there would not be.
+    pub(super) fn as_placed_before(&mut self, id: u128, count: usize) {
+        let own = |partition: &Partition| {
+            let cuts = partition.spooled.as_ref().into_iter().flat_map(|spooled| &spooled.cuts);
+            cuts.into_iter().all(|cut| Some(cut.lane) == partition.lane.number)
+        };
+        if count == 0
+            || self.partitions_with_spooled() > count
+            || !self.unplaced.backlogs.is_empty()
+            || !self.partitions.iter().all(own)
+        {
+            return;
+        }
+        (self.turns.restoring, self.turns.was_placed) = (false, false);
+        (self.view.count, self.view.id) = (count, if id == 0 { self.view.id } else { id });
+        self.with_partitions(count);
+    }
+
+    /// Rows in the queues of partitions: neither in the log alone nor in a cut that is not loaded.
+    pub(super) fn in_queues(&self) -> u64 {
+        let waiting = |spooled: &Spooled| {
+            let cuts = spooled.cuts.iter().map(|cut| rows_of(&cut.rows)).sum::<u64>();
+            let tail = |backlog: &Backlog| backlog.tail.iter().map(|batch| u64::from(batch.count)).sum::<u64>();
+            cuts + spooled.backlog.as_ref().map_or(0, |backlog| backlog.rows + tail(backlog))
+        };
+        let all = self.partitions.iter().filter_map(|partition| partition.spooled.as_deref());
+        self.placed.saturating_sub(all.map(waiting).sum())
+    }
+
+    /// Whether a row without a partition, of this number, may get one.
+    pub(super) fn is_turn_of(&self, rules: &dyn Rules, number: u64) -> bool {
+        if !self.turns.restoring && self.backlogged == 0 {
+            return true;
+        }
+        let mut all = self.partitions.iter().filter_map(|partition| partition.spooled.as_deref());
+        let older = |backlog: &Backlog| backlog.unread().is_some_and(|unread| unread < number);
+        let cuts = |spooled: &Spooled| rules.waits_for_restored(spooled.cuts.len());
+        let waits = all.any(|spooled| cuts(spooled) || spooled.backlog.as_ref().is_some_and(older));
+        !waits && (!self.turns.restoring || !self.turns.was_placed || self.in_queues() == 0)
+    }
+
+    /// Notes it when the last of the rows that had a partition then is done.
+    pub(super) fn end_restoring(&mut self) {
+        let spooled = || self.partitions.iter().any(|partition| partition.spooled.is_some());
+        if self.turns.restoring && (self.placed == 0 || !self.turns.was_placed) && !spooled() {
+            self.turns.restoring = false;
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! A topic's rows that have no partition: those that came before it was known or while it grows, and those of partitions
+//! that are no more.
+
+use std::collections::VecDeque;
+
+use super::backlog::Backlog;
+use super::batch::Batch;
+use super::in_log::{Kind, Lane};
+use super::row_log::UNPLACED;
+use super::tickets::Cursor;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Unplaced {
+    /// Those in memory, oldest first; none of these batches is ever cut.
+    pub(super) queue: VecDeque<Batch>,
+    /// How far the first of them has been placed.
+    pub(super) place: Place,
+    /// Those that stand in the log alone, behind the others.
+    pub(super) backlogs: VecDeque<Backlog>,
+    pub(super) lane: Lane,
+    /// Their topic is on the list of those whose rows can be placed.
+    pub(super) placing: bool,
+}
+
+/// How far a batch of rows without a partition has been placed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Place {
+    pub(super) bytes: usize,
+    pub(super) count: u32,
+    pub(super) tickets: Cursor,
+}
+
+impl Unplaced {
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.backlogs.is_empty()
+    }
+
+    /// The number of the oldest row, if it has one.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        match self.queue.front() {
+            Some(batch) => Some(batch.in_log.numbers.of(self.place.count)?.number),
+            None => self.oldest_in_log(),
+        }
+    }
+
+    /// The same of those in the log alone.
+    pub(super) fn oldest_in_log(&self) -> Option<u64> {
+        self.backlogs.iter().filter_map(Backlog::oldest).min()
+    }
+
+    /// The backlog that is read next: the one with the oldest rows, of whatever lane they are.
+    pub(super) fn next_backlog(&self) -> Option<usize> {
+        let oldest = |place: &usize| self.backlogs[*place].oldest().unwrap_or(u64::MAX);
+        (0..self.backlogs.len()).min_by_key(oldest)
+    }
+
+    /// Where a new row goes: behind those that stand in the log alone, of the same lane.
+    pub(super) fn queue_for_new(&mut self) -> &mut VecDeque<Batch> {
+        let lane = self.lane.number;
+        let joins = |last: &Backlog| !last.void && (last.lane == u64::MAX || Some(last.lane) == lane);
+        if self.backlogs.back().is_some_and(|last| !joins(last)) {
+            self.backlogs.push_back(Backlog { lane: u64::MAX, ..Backlog::default() });
+        }
+        match self.backlogs.back_mut() {
+            None => &mut self.queue,
+            Some(last) => &mut last.tail,
+        }
+    }
+
+    /// The rows of a cut that is void, before all others but those of older ones.
+    pub(super) fn put_void(&mut self, void: Backlog) {
+        let older = |other: &&Backlog| other.void && (other.lane, other.next) < (void.lane, void.next);
+        let place = self.backlogs.iter().take_while(older).count();
+        self.backlogs.insert(place, void);
+    }
+
+    /// Rows of a partition that is no more, which stand in the log alone, get their place among those without one: of what
+    /// waits in memory goes behind them what is younger. That may be of other such partitions too, some of whose rows
+    /// stand in the log alone: so it takes turns with those, by its numbers.
+    pub(super) fn put_before_younger(&mut self, mut backlog: Backlog) {
+        let from = backlog.oldest().unwrap_or(u64::MAX);
+        let (first, mut unknown) = (self.backlogs.is_empty(), false);
+        // What has no number has come last; but beside what is in the log alone it is of a partition that is no more, from
+        // before that was written.
+        let is_younger = |batch: &Batch| {
+            unknown |= first && batch.in_log.first().is_none();
+            unknown || batch.in_log.first().is_some_and(|number| number > from)
+        };
+        let (mut younger, older): (Vec<_>, Vec<_>) = self.queue.drain(..).partition(is_younger);
+        self.queue.extend(older);
+        younger.iter_mut().for_each(log_before_younger);
+        if first {
+            backlog.tail.extend(younger);
+        } else if !younger.is_empty() {
+            younger.sort_by_key(|batch| batch.in_log.first());
+            let blank = Backlog { lane: u64::MAX, ..Backlog::default() };
+            self.backlogs.push_front(Backlog { tail: younger.into(), ..blank });
+        }
+        self.backlogs.push_front(backlog);
+    }
+
+    /// Rows of a partition that is no more, which are in memory, get their place among those without one: before them, but
+    /// behind what an earlier start has left without a partition and is older. `true`: there is something of that.
+    pub(super) fn put_in_turn(&mut self, restoring: bool, batches: VecDeque<Batch>) -> bool {
+        let oldest = self.backlogs.iter().filter_map(Backlog::oldest).min().filter(|_| restoring).unwrap_or(u64::MAX);
+        let (mut tail, mut front) = (VecDeque::new(), Vec::new());
+        for mut batch in batches {
+            if !tail.is_empty() || batch.in_log.first().is_some_and(|number| number > oldest) {
+                log_before_younger(&mut batch);
+                tail.push_back(batch);
+            } else {
+                front.push(batch);
+            }
+        }
+        for batch in front.into_iter().rev() {
+            let older =
+                |other: &&Batch| other.in_log.first().zip(batch.in_log.first()).is_some_and(|(other, own)| other < own);
+            let place = self.queue.iter().take_while(|other| restoring && older(other)).count();
+            self.queue.insert(place, batch);
+        }
+        let any = !tail.is_empty();
+        if any {
+            self.backlogs.push_front(Backlog { lane: u64::MAX, tail, ..Backlog::default() });
+        }
+        any
+    }
+}
+
+/// Rows behind those that the log alone has: what comes behind them goes to the log, so they do so first.
+fn log_before_younger(batch: &mut Batch) {
+    if batch.in_log.kind == Kind::Memory {
+        batch.in_log.kind = Kind::Fresh(UNPLACED);
+    }
+}

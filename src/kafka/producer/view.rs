@@ -1,0 +1,189 @@
+//! What Kafka has said of a topic: how many partitions it has and under which id, whether it takes anything, and when it is
+//! asked again.
+
+use std::time::Duration;
+
+use super::without_timestamp;
+use crate::runtime::seam::Monotonic;
+
+/// Metadata errors in a row that make the next question wait longer than the one before, at most.
+const ATTEMPTS_MAX: u32 = 16;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct TopicView {
+    /// Partitions that rows are spread over; 0: not known yet.
+    pub(super) count: usize,
+    /// Another count, which holds when all placed rows are done.
+    pub(super) growth: Option<usize>,
+    /// Its id by Kafka; 0: not known.
+    pub(super) id: u128,
+    /// How often it was found recreated.
+    pub(super) life: u32,
+    /// Partitions from this one on went when it was recreated.
+    gone_from: Option<usize>,
+    /// Since when Kafka has said that there is no such topic.
+    unknown_since: Option<Monotonic>,
+    /// Why Kafka will take nothing here (17, 29; 3, if there has been no such topic for long), for a while.
+    pub(super) refused: Option<i16>,
+    /// When that ends.
+    refused_until: Monotonic,
+    /// When the timer for that fires; one is set at most.
+    refused_timer: Monotonic,
+    /// Kafka's word that records are too far from its clock, for a while.
+    pub(super) timestamps_refused: Option<without_timestamp::Refused>,
+    /// Metadata has been asked for, or failed: ask no sooner than this.
+    asked_until: Option<Monotonic>,
+    /// Metadata errors in a row.
+    attempts: u32,
+}
+
+/// What an answer with an id and a number of partitions means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// It is the topic that was known.
+    Same,
+    /// The answer is older than what is known: partitions of one topic never get fewer.
+    Stale,
+    /// It has fewer partitions than an earlier start has left rows for.
+    Fewer,
+    /// It is another one; `by_id`: its id says so, not its number of partitions alone.
+    Recreated { by_id: bool },
+}
+
+impl TopicView {
+    /// Kafka says that the topic has `count` partitions and this id (0: the broker gives none). `left`: partitions that an
+    /// earlier start has left rows for.
+    pub(super) fn hears(&mut self, id: u128, count: usize, left: usize) -> Heard {
+        let known = self.id;
+        let most = self.growth.unwrap_or(self.count);
+        let named = id != 0 && known != 0;
+        if named && id == known && count < most {
+            return Heard::Stale;
+        }
+        self.id = if id == 0 { known } else { id };
+        self.gone_from = self.gone_from.filter(|from| *from >= count);
+        // Of a topic that only an earlier start knew, the partitions that it left rows for.
+        let most = if self.count == 0 { left } else { most };
+        match (named, id == known) {
+            (true, true) if count < most => Heard::Fewer,
+            (true, false) if most > 0 => Heard::Recreated { by_id: true },
+            (false, _) if count < most => Heard::Recreated { by_id: false },
+            _ => Heard::Same,
+        }
+    }
+
+    /// It has so many partitions from now on, or once the rows that have one are done. The number before, where it has
+    /// just grown.
+    pub(super) fn has_partitions(&mut self, count: usize) -> Option<usize> {
+        if self.count == 0 {
+            self.count = count;
+            return None;
+        }
+        let before = std::mem::replace(&mut self.growth, (count != self.count).then_some(count));
+        (count > self.count && self.growth != before).then_some(self.count)
+    }
+
+    /// The other count holds from now on, if there is one.
+    pub(super) fn grow(&mut self) {
+        self.count = self.growth.take().unwrap_or(self.count);
+    }
+
+    /// It was recreated: it had `before` partitions and has `count`.
+    pub(super) fn recreated(&mut self, before: usize, count: usize) {
+        self.gone_from = (count < before).then_some(count);
+        self.life = self.life.wrapping_add(1);
+    }
+
+    /// Partitions from this one on are no more.
+    pub(super) fn partitions_gone(&mut self, from: usize) {
+        self.gone_from = Some(from);
+    }
+
+    /// Whether a partition is no more.
+    pub(super) fn is_gone(&self, partition: u32) -> bool {
+        self.gone_from.is_some_and(|from| partition as usize >= from)
+    }
+
+    /// Whether all rows get their partitions by one count.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.growth.is_none() && self.gone_from.is_none()
+    }
+
+    /// What was known is of a topic in another cluster.
+    pub(super) const fn begin_other_cluster(&mut self) {
+        (self.id, self.count, self.growth, self.gone_from) = (0, 0, None, None);
+    }
+
+    /// Kafka has such a topic.
+    pub(super) const fn is_there(&mut self) {
+        self.unknown_since = None;
+    }
+
+    /// Kafka has no such topic, and never had: whether that has been so for as long as its sink waits.
+    pub(super) fn is_unknown_for(&mut self, timeout: Option<Duration>, now: Monotonic) -> bool {
+        let since = *self.unknown_since.get_or_insert(now);
+        self.count == 0 && timeout.is_some_and(|timeout| since.after(timeout) <= now)
+    }
+
+    /// Kafka takes nothing here until then. Whether that is new.
+    pub(super) fn refuse(&mut self, code: i16, until: Monotonic) -> bool {
+        self.refused_until = until;
+        self.refused.replace(code).is_none()
+    }
+
+    /// A row may try again, if it is time.
+    pub(super) fn end_refusal(&mut self, now: Monotonic) {
+        self.refused = self.refused.filter(|_| self.refused_until > now);
+    }
+
+    /// When a timer is to be set for the end of its being refused, unless one is: each batch refused moves that end, and only
+    /// when the timer fires it is set to where the end is by then.
+    pub(super) fn refusal_timer(&mut self, now: Monotonic) -> Option<Monotonic> {
+        let sets = self.refused.is_some() && self.refused_timer <= now;
+        sets.then(|| {
+            self.refused_timer = self.refused_until;
+            self.refused_until
+        })
+    }
+
+    /// Why its rows will not get partitions, if Kafka takes none of them and has never said how many there are.
+    pub(super) fn refuses(&self) -> Option<i16> {
+        self.refused.filter(|_| self.count == 0)
+    }
+
+    /// Metadata is asked for, and not again before then. `false`: that has been done, and not been too long ago.
+    pub(super) fn asks(&mut self, until: Monotonic) -> bool {
+        let may = self.asked_until.is_none();
+        self.asked_until.get_or_insert(until);
+        may
+    }
+
+    /// Whether what was asked for has not come in time, or may be asked for again.
+    pub(super) fn may_ask_again(&mut self, now: Monotonic) -> bool {
+        self.asked_until.take_if(|until| *until <= now).is_some()
+    }
+
+    /// Metadata has come.
+    pub(super) const fn answered(&mut self) {
+        self.asked_until = None;
+    }
+
+    /// What has come does not do: one more attempt is due, the later the more there were. When, and how many by now.
+    pub(super) fn asks_later(
+        &mut self,
+        (min, max): (Duration, Duration),
+        jitter: f64,
+        now: Monotonic,
+    ) -> (Monotonic, u32) {
+        self.attempts = (self.attempts + 1).min(ATTEMPTS_MAX);
+        let until = now.after(min.saturating_mul(1 << self.attempts).min(max).mul_f64(jitter));
+        self.asked_until = Some(until);
+        (until, self.attempts)
+    }
+
+    /// What has come does: how many attempts it took.
+    pub(super) const fn satisfied(&mut self) -> u32 {
+        std::mem::replace(&mut self.attempts, 0)
+    }
+}
