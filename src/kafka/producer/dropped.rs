@@ -1,6 +1,7 @@
 //! Rows on the disk alone that make room for younger ones: whoever keeps the log ends them, and says so.
 
 use super::backlog::Backlog;
+use super::partition::Partition;
 use super::row_log::RowRun;
 use super::tickets::Tickets;
 use super::{Finished, Producer};
@@ -25,10 +26,7 @@ impl Producer {
         let rows = |(index, partition): &(u32, i32)| {
             let topic = &self.topics[*index];
             match usize::try_from(*partition) {
-                Ok(number) => {
-                    let spooled = topic.partitions.get(number).and_then(|partition| partition.spooled.as_ref());
-                    spooled.and_then(|spooled| spooled.backlog.as_ref()).map_or(0, |backlog| backlog.rows)
-                }
+                Ok(number) => topic.partitions.get(number).and_then(Partition::backlog).map_or(0, |of| of.rows),
                 Err(_) => topic.unplaced.backlogs.iter().map(|backlog| backlog.rows).sum(),
             }
         };

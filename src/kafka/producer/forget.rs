@@ -26,7 +26,7 @@ impl Producer {
                 && !topic.vacant
                 && topic.view.refused.is_none()
                 && topic.used_at.after(unused) <= now
-                && topic.partitions.iter().all(|partition| partition.work.is_none() && partition.spooled.is_none())
+                && topic.partitions.iter().all(Partition::is_idle)
         };
         let idle = (0u32..).zip(self.topics.iter()).filter(|(_, topic)| idle(topic));
         let mut idle: Vec<(Monotonic, u32)> = idle.map(|(index, topic)| (topic.used_at, index)).collect();

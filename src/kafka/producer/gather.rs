@@ -86,10 +86,7 @@ impl Producer {
 
     /// Whether the batch whose linger ends then still waits for that: most are full before.
     fn is_growing(&self, key: Key, ripe_at: Monotonic) -> bool {
-        let partition = &self.topics[key];
-        let work = partition.work.as_ref().filter(|work| work.queue.len() > partition.window.len());
-        let last = work.and_then(|work| work.queue.back());
-        last.is_some_and(|batch| batch.ripe_at == ripe_at)
+        self.topics[key].last_uncut().is_some_and(|batch| batch.ripe_at == ripe_at)
     }
 
     fn gather(&mut self, now: Monotonic, wall: WallMs, log: &mut dyn RowLog, out: &mut Vec<ProduceRequest>) {

@@ -29,8 +29,7 @@ impl Producer {
         self.topics.iter().filter(move |topic| topic.sink == sink).flat_map(|topic| {
             let placed = topic.partitions.iter().flat_map(|partition| {
                 let queue = partition.work.iter().flat_map(|work| &work.queue);
-                let backlog = partition.spooled.iter().flat_map(|spooled| &spooled.backlog);
-                queue.chain(backlog.flat_map(|backlog| &backlog.tail))
+                queue.chain(partition.backlog().into_iter().flat_map(|backlog| &backlog.tail))
             });
             let tails = topic.unplaced.backlogs.iter().flat_map(|backlog| &backlog.tail);
             placed.chain(&topic.unplaced.queue).chain(tails)

@@ -179,7 +179,7 @@ impl Producer {
         let partition = topic.partitions.get_mut(number)?;
         match which {
             0 if partition.work.is_some() => Some(&mut partition.work.as_mut()?.queue),
-            0 | 1 => Some(&mut partition.spooled.as_mut()?.backlog.as_mut()?.tail),
+            0 | 1 => Some(&mut partition.backlog_mut()?.tail),
             _ => None,
         }
     }

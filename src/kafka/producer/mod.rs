@@ -4,7 +4,7 @@
 //! The life of a row (rules P1–P8 of the durable path):
 //!
 //! ```text
-//! append ─▶ unplaced (no metadata yet, or the topic is growing)      topic.rs, place.rs
+//! append ─▶ unplaced (no metadata yet, or the topic is growing)      unplaced.rs, place.rs
 //!        └▶ growing batch of its partition ─▶ full, or linger over   batch.rs
 //!           ─▶ cut: producer id, epoch, sequence, checksum           window/, gather.rs        P1 P2 P3
 //!           ─▶ sent, one request for each broker and turn            gather.rs                 P7 P8

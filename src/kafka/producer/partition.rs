@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::acked::Acked;
-use super::backlog::Spooled;
+use super::backlog::{Backlog, Spooled};
 use super::batch::Batch;
 use super::in_log::{Kind, Lane};
 use super::window::{Head, PartitionWindow, Step, StepTerms, UndoneList, WINDOW};
@@ -111,6 +111,36 @@ impl Partition {
         if let Some(work) = self.work.take_if(|work| work.queue.is_empty() && !window.is_in_flight()) {
             spare.keep(work, window.rest());
         }
+    }
+
+    /// Whether it has neither rows, in memory or in the log alone, nor a request.
+    pub(super) const fn is_idle(&self) -> bool {
+        self.work.is_none() && self.spooled.is_none()
+    }
+
+    /// Batches in memory.
+    pub(super) fn queued(&self) -> usize {
+        self.work.as_ref().map_or(0, |work| work.queue.len())
+    }
+
+    /// Those of them that are not cut.
+    pub(super) fn uncut_count(&self) -> usize {
+        self.queued() - self.window.len()
+    }
+
+    /// The last of those, which may take more rows.
+    pub(super) fn last_uncut(&self) -> Option<&Batch> {
+        self.work.as_ref()?.queue.back().filter(|_| self.uncut_count() > 0)
+    }
+
+    /// Rows in the log alone, but for those of cuts.
+    pub(super) fn backlog(&self) -> Option<&Backlog> {
+        self.spooled.as_ref()?.backlog.as_ref()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn backlog_mut(&mut self) -> Option<&mut Backlog> {
+        self.spooled.as_mut()?.backlog.as_mut()
     }
 
     /// The batch that would be cut next.

@@ -261,8 +261,7 @@ impl Producer {
         // Without a hash it has no order.
         let Some(hash) = hash.filter(|_| topic.backlogged > 0) else { return false };
         let number = murmur2::partition_of(hash, topic.view.count);
-        let spooled = topic.partitions.get(number).and_then(|partition| partition.spooled.as_ref());
-        let unread = spooled.and_then(|spooled| spooled.backlog.as_ref()?.unread());
+        let unread = topic.partitions.get(number).and_then(|partition| partition.backlog()?.unread());
         unread.is_some_and(|unread| batch.in_log.numbers.of(row).is_none_or(|row| unread < row.number))
     }
 }

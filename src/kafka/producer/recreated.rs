@@ -92,7 +92,7 @@ impl Producer {
         }
         let partition = &mut self.topics[key];
         let in_flight = partition.window.is_in_flight();
-        let some = partition.work.as_ref().is_some_and(|work| !work.queue.is_empty()) || partition.spooled.is_some();
+        let some = partition.queued() > 0 || partition.spooled.is_some();
         if in_flight || !some {
             return false;
         }

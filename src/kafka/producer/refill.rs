@@ -101,10 +101,10 @@ impl Producer {
             }
         }
         let partition = &mut self.topics[key];
-        let ready = partition.work.as_ref().map_or(0, |work| work.queue.len() - partition.window.len());
+        let ready = partition.uncut_count();
         // Rows without a partition that have been read may fill the memory while they wait for older ones: nothing may keep
         // a partition from these that has nothing else to send.
-        let empty = partition.work.as_ref().is_none_or(|work| work.queue.is_empty());
+        let empty = partition.queued() == 0;
         // What waits in memory behind a cut goes when that is loaded, and not before.
         let cuts = partition.spooled.as_ref().is_some_and(|spooled| !spooled.cuts.is_empty());
         if cuts {

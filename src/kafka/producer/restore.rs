@@ -60,7 +60,7 @@ impl Producer {
             let rows = rows_of(&cut.rows);
             let topic = &mut self.topics[index];
             let backlog = match usize::try_from(home) {
-                Ok(number) => topic.partitions[number].spooled.as_mut().and_then(|spooled| spooled.backlog.as_mut()),
+                Ok(number) => topic.partitions[number].backlog_mut(),
                 Err(_) => topic.unplaced.backlogs.front_mut(),
             };
             backlog.into_iter().for_each(|backlog| backlog.leave_out(&cut.rows));

@@ -11,7 +11,7 @@
 //! wait for an answer, which may take half of what the sink keeps in memory. A sink that is alone with one fixed topic of one partition has nobody to leave room to, and has all of it.
 
 use super::batch::Pushed;
-use super::partition::Work;
+use super::partition::{Partition, Work};
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::topic::Topic;
 use super::{Key, Producer, Sink};
@@ -128,7 +128,7 @@ impl Producer {
         let Some(topic) = self.topics.get(key.topic) else { return true };
         let partition = topic.partitions.get(key.partition as usize);
         if self.spills(SinkId::of(topic.sink)) {
-            let backlog = partition.and_then(|partition| partition.spooled.as_ref()?.backlog.as_ref());
+            let backlog = partition.and_then(Partition::backlog);
             let owed = backlog.map_or(0, |backlog| backlog.owed.memory());
             let sink = &self.sinks[topic.sink];
             let (whole, rest) = sink.part_of_owed();

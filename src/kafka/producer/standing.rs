@@ -43,7 +43,7 @@ impl Producer {
                 self.loader.spooling.contains(&(index as u32, -1)),
             );
             for (number, partition) in topic.partitions.iter().enumerate() {
-                if partition.work.is_none() && partition.spooled.is_none() {
+                if partition.is_idle() {
                     continue;
                 }
                 let spooled = partition.spooled.as_ref();
@@ -59,7 +59,7 @@ impl Producer {
                     partition.leader,
                     partition.window,
                     spooled.map(|spooled| &spooled.cuts),
-                    spooled.and_then(|spooled| spooled.backlog.as_ref()).map(backlog),
+                    partition.backlog().map(backlog),
                     partition.lane.listed,
                     self.loader.spooling.contains(&(index as u32, number as i32)),
                 );

@@ -80,7 +80,7 @@ impl Topic {
     /// The rows of a partition, or of those that have none, that stand in the log alone in this lane.
     pub(super) fn backlog(&self, home: i32, lane: u64) -> Option<&Backlog> {
         let backlog = match usize::try_from(home) {
-            Ok(number) => self.partitions.get(number)?.spooled.as_ref()?.backlog.as_ref(),
+            Ok(number) => self.partitions.get(number)?.backlog(),
             Err(_) => self.unplaced.backlogs.iter().find(|backlog| backlog.lane == lane),
         };
         backlog.filter(|backlog| backlog.lane == lane)
@@ -89,7 +89,7 @@ impl Topic {
     /// The same, to be changed.
     pub(super) fn backlog_mut(&mut self, home: i32, lane: u64) -> Option<&mut Backlog> {
         let backlog = match usize::try_from(home) {
-            Ok(number) => self.partitions.get_mut(number)?.spooled.as_mut()?.backlog.as_mut(),
+            Ok(number) => self.partitions.get_mut(number)?.backlog_mut(),
             Err(_) => self.unplaced.backlogs.iter_mut().find(|backlog| backlog.lane == lane),
         };
         backlog.filter(|backlog| backlog.lane == lane)
@@ -120,10 +120,7 @@ impl Topic {
 
     /// The partition of a row without a key: the same one as long as its batch grows.
     pub(super) fn sticky_partition(&mut self, fits: impl Fn(&Batch) -> bool, rng: &mut fastrand::Rng) -> usize {
-        let growing = |partition: &Partition| {
-            let work = partition.work.as_deref().filter(|work| work.queue.len() > partition.window.len());
-            work.and_then(|work| work.queue.back()).is_some_and(&fits)
-        };
+        let growing = |partition: &Partition| partition.last_uncut().is_some_and(&fits);
         if self.sticky >= self.view.count || !self.partitions.get(self.sticky).is_some_and(growing) {
             let (a, b) = (rng.usize(..self.view.count), rng.usize(..self.view.count));
             self.sticky = if self.load(a) <= self.load(b) { a } else { b };
@@ -134,13 +131,12 @@ impl Topic {
     /// How much stands before a new row of a partition: without a leader more than anything.
     fn load(&self, partition: usize) -> usize {
         let partition = &self.partitions[partition];
-        let queue = partition.work.as_ref().map_or(0, |work| work.queue.len());
-        if partition.leader.is_some() { queue } else { usize::MAX }
+        if partition.leader.is_some() { partition.queued() } else { usize::MAX }
     }
 
     /// Whether fresh metadata would help: rows wait for a partition or for a leader.
     pub(super) fn wants_metadata(&self) -> bool {
-        let waits = |partition: &Partition| partition.work.is_some() || partition.spooled.is_some();
+        let waits = |partition: &Partition| !partition.is_idle();
         let unplaced = !self.unplaced.is_empty();
         (self.view.count == 0 && (unplaced || self.partitions.iter().any(waits)))
             || (self.partitions.iter().enumerate())
