@@ -210,6 +210,7 @@ impl World {
             sasl: channel().0,
             journal: Arc::default(),
             notices: tell,
+            tally: Default::default(),
             edge: Default::default(),
             verifiers: None,
             dead_letters: files.collect(),

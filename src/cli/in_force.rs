@@ -101,6 +101,9 @@ fn mqtt(config: &Config) -> Value {
         "session_expiry_3x": seconds(mqtt.session_expiry_3x_s),
         "sessions_max": mqtt.sessions_max,
         "evict_sessions": mqtt.evict_sessions,
+        "unauthenticated_max": mqtt.unauthenticated_max,
+        "takeovers_max": mqtt.takeovers_max,
+        "connections_per_address": mqtt.connections_per_address,
     })
 }
 
@@ -120,6 +123,7 @@ fn listener(of: &crate::config::Listener) -> Value {
         "tls": of.tls.as_ref().map(tls),
         "auth": of.auth,
         "open": of.is_open,
+        "connections_max": of.connections_max,
         "proxy_protocol": proxy_protocol,
         "answer_timeout": time(of.answer_timeout),
         "receipts": of.receipts,

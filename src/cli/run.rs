@@ -186,6 +186,7 @@ impl Service {
             journal: Arc::clone(&journal),
             notices: notices(tell.clone()),
             dead_letters: dead_letters.of(&config)?,
+            tally: Arc::default(),
             edge: edge.clone(),
             rules,
         };

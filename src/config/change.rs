@@ -8,7 +8,7 @@ use super::resolved::{Buffer, Cluster, Config, Listener, Sink, Spool};
 use super::{EMBEDDED, LISTENERS_MAX, SINKS_MAX};
 
 /// Listeners that a process may have had: each has its numbers on every board.
-const LISTENER_PLACES_MAX: usize = 16 * LISTENERS_MAX;
+pub const LISTENER_PLACES_MAX: usize = 16 * LISTENERS_MAX;
 
 /// A configuration to go on with.
 #[derive(Clone, Debug)]
@@ -123,6 +123,9 @@ impl Change {
             session_expiry_3x_s,
             sessions_max,
             evict_sessions,
+            unauthenticated_max,
+            takeovers_max,
+            connections_per_address,
         );
         if self.config.mqtt.packet_bytes_max != wanted.mqtt.packet_bytes_max {
             self.waiting.push("mqtt.packet_bytes_max".to_owned());
@@ -162,7 +165,7 @@ impl Change {
                     })*
                 };
             }
-            keys!(transport, tls, auth, proxy_protocol, answer_timeout, receipts);
+            keys!(transport, tls, auth, connections_max, proxy_protocol, answer_timeout, receipts);
             if known.is_removed {
                 self.applied.push(format!("listener {} (added)", known.bind));
             } else if !changed.is_empty() {

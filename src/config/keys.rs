@@ -374,6 +374,14 @@ pub(super) const KEYS: &[Key] = keys! {
     Mqtt.session_expiry_3x: Duration { min: s(0), max: s(36_500 * DAY) }, Is("\"1d\""),
         "How long the session of a 3.x client without clean session is kept after it disconnects; the protocol has no field for it. \
          Whole seconds.";
+    Mqtt.unauthenticated_max: Integer { min: 16, max: 1_000_000 }, Is("4096"),
+        "Maximum number of connections per shard that have not completed CONNECT. A further one closes an old one of the address that has most of them.";
+    Mqtt.takeovers_max: Integer { min: 0, max: 1_000_000 }, Is("10"),
+        "How often a client ID may be taken over by another connection within ten seconds; a further one is refused: 5.0 with 0x9F, 3.x with return \
+         code 3. 0: no limit.";
+    Mqtt.connections_per_address: Integer { min: 0, max: 100_000_000 }, Is("0"),
+        "Maximum number of connections from one IPv4 address or IPv6 /64 network, across all shards; a further one is closed at once. Behind a proxy \
+         the address is the one in its PROXY header. 0: no limit; a site may have one address for all its devices.";
     Mqtt.sessions_max: Integer { min: 1, max: 100_000_000 }, Is("1000000"),
         "Maximum number of sessions, connected or not, across all shards.";
     Mqtt.evict_sessions: Flag, Is("true"),
@@ -389,6 +397,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "NAME of the `[auth.NAME]` that says who may connect, and what they may touch.";
     Listener.open: Flag, Is("false"),
         "Whether everyone may connect to an address that other machines can reach. Without it, such a listener needs `auth`.";
+    Listener.connections_max: Integer { min: 0, max: 100_000_000 }, Is("0"),
+        "Maximum number of connections at this listener; a further one is closed at once. 0: no limit but the file descriptors of the process.";
     Listener.proxy_protocol: Word(PROXY_PROTOCOL), Is("\"off\""),
         "Version of the PROXY protocol that the TCP proxy in front of this listener speaks. Its header must precede CONNECT, and its source \
          address is taken as the device's. `\"any\"`: either version. If it is on, only the proxy may be able to reach the port: see below.";

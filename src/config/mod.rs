@@ -40,7 +40,7 @@ use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-pub use change::Change;
+pub use change::{Change, LISTENER_PLACES_MAX};
 pub use data_dir_id::DataDirId;
 pub(crate) use edit::Met;
 pub use edit::{Edit, Part, To};

@@ -225,6 +225,7 @@ fn log(table: &Table<'_>, overrides: &Overrides) -> Log {
 
 fn mqtt(table: &Table<'_>) -> Mqtt {
     // The table's bounds keep each of these in its type.
+    let count = |name| u32::try_from(table.read(name, values::integer)).unwrap_or(u32::MAX);
     let small = |name| u16::try_from(table.read(name, values::integer)).unwrap_or(u16::MAX);
     let seconds = |name| {
         let time = table.read(name, values::duration);
@@ -245,6 +246,9 @@ fn mqtt(table: &Table<'_>) -> Mqtt {
         session_expiry_max_s: seconds("session_expiry_max"),
         session_expiry_3x_s: seconds("session_expiry_3x"),
         evict_sessions: table.read("evict_sessions", values::flag),
+        unauthenticated_max: usize::try_from(table.read("unauthenticated_max", values::integer)).unwrap_or(usize::MAX),
+        takeovers_max: count("takeovers_max"),
+        connections_per_address: count("connections_per_address"),
         sessions_max: usize::try_from(table.read("sessions_max", values::integer)).unwrap_or(usize::MAX),
     }
 }
@@ -276,6 +280,7 @@ fn listeners(
         } else {
             (None, false)
         };
+        let connections_max = u32::try_from(table.read("connections_max", values::integer)).unwrap_or(u32::MAX);
         let answer_timeout = table.find("answer_timeout", values::duration);
         let receipts = table.read("receipts", values::flag);
         if at == LISTENERS_MAX {
@@ -293,6 +298,7 @@ fn listeners(
             tls,
             auth,
             is_open,
+            connections_max,
             proxy_protocol,
             answer_timeout,
             receipts,

@@ -175,6 +175,12 @@ pub struct Mqtt {
     pub sessions_max: usize,
     /// Whether sessions without a connection make room for others.
     pub evict_sessions: bool,
+    /// Connections of a shard that have not completed CONNECT.
+    pub unauthenticated_max: usize,
+    /// Takeovers of one client id within ten seconds; 0: no bound.
+    pub takeovers_max: u32,
+    /// Connections of an address; 0: no bound.
+    pub connections_per_address: u32,
 }
 
 /// `[[listener]]`
@@ -190,6 +196,8 @@ pub struct Listener {
     pub auth: Option<String>,
     /// Everyone may, and is meant to.
     pub is_open: bool,
+    /// Connections at a time; 0: no bound of its own.
+    pub connections_max: u32,
     /// What a proxy in front says before the device's first byte.
     pub proxy_protocol: Expect,
     /// An answer held for longer ends its connection; `None`: none does.
@@ -211,6 +219,7 @@ impl Listener {
             tls: None,
             auth: None,
             is_open: false,
+            connections_max: 0,
             proxy_protocol: Expect::Nothing,
             answer_timeout: None,
             receipts: false,

@@ -76,6 +76,9 @@ table!(
     AnswerTimeouts, Counter, "connections_closed"{reason = "answer_timeout"}, "A PUBACK or PUBREC was held longer than `answer_timeout`.";
     ListenerRemovals, Counter, "connections_closed"{reason = "listener_removed"}, "The listener was removed from the configuration.";
     Takeovers, Counter, "connections_closed"{reason = "session_taken_over"}, "The same client id connected again.";
+    DoorFull, Counter, "connections_closed"{reason = "unauthenticated_max"}, "Too many connections had not completed CONNECT.";
+    ListenerFull, Counter, "connections_closed"{reason = "connections_max"}, "Too many connections at the listener.";
+    AddressFull, Counter, "connections_closed"{reason = "connections_per_address"}, "Too many connections from the address.";
     MalformedPackets, Counter, "connections_closed"{reason = "protocol_error"}, "A packet violated the MQTT standard.";
     PartialQuotaCloses, Counter, "connections_closed"{reason = "partial_packets"}, "Half-received packets filled their memory limit.";
     PublishNotExpressible, Counter, "connections_closed"{reason = "publish_refused"}, "A PUBLISH was refused, and MQTT 3.x has no reason code to say so.";
@@ -101,6 +104,7 @@ table!(
     TlsAlert, Counter, "tls_failures"{reason = "alert"}, "The client refused to continue, mostly because of the server's certificate.";
     TlsProtocol, Counter, "tls_failures"{reason = "protocol"}, "The client violated the TLS protocol.";
     TlsMemory, Counter, "tls_failures"{reason = "memory"}, "Records that had not arrived completely filled their memory limit.";
+    Unauthenticated, Gauge, "connections_unauthenticated", "Connections that have not completed CONNECT.";
     Sessions, Gauge, "sessions", "Sessions held, connected or not.";
     SessionsKept, Gauge, "sessions_stored", "Sessions on disk; they survive a restart.";
     SessionsEvicted, Counter, "sessions_evicted", "Sessions without a connection that were ended to make room for others.";

@@ -47,6 +47,7 @@ violations! {
     CLIENT_ID_FOREIGN = CLIENT_IDENTIFIER_NOT_VALID, "section 3.1.3.1", "a client identifier that its identity may not use";
     SESSION_FOREIGN = NOT_AUTHORIZED, "section 3.1.2.4", "the session of this client identifier belongs to another identity";
     WILL_DENIED = NOT_AUTHORIZED, "section 3.1.2.5", "not authorized to publish to the topic of the will";
+    TAKEOVERS = CONNECTION_RATE_EXCEEDED, "section 3.1.4", "the client identifier is taken over again and again: do two clients have the same?";
     SESSIONS_MAX = QUOTA_EXCEEDED, "section 3.2.2.2", "no room for another session";
     SESSION_TOO_LARGE = QUOTA_EXCEEDED, "section 3.2.2.2", "client identifier, user name and will are larger than a kept session may be";
     SESSION_BYTES = QUOTA_EXCEEDED, "section 3.2.2.2", "identifiers, user names and wills fill the memory set aside for them";

@@ -27,6 +27,7 @@ mod saved;
 mod settings;
 mod state;
 mod store;
+mod takeovers;
 mod will;
 
 pub use connect::{Refused, refuse};

@@ -17,6 +17,8 @@ pub struct Settings {
     /// Sessions that belong to nobody may be taken up by any identity: every listener asks for one, so they are from before
     /// that.
     pub adopts: bool,
+    /// Takeovers of one client identifier within ten seconds; 0: no bound.
+    pub takeovers_max: u32,
     /// Where there is no room for a session, those that have been away longest are ended; else the CONNECT is refused.
     pub evict: bool,
     /// The longest Session Expiry Interval in seconds; `u32::MAX`: no bound, sessions may be kept for ever. A client
@@ -61,6 +63,7 @@ impl Default for Settings {
             session_bytes_max: crate::limits::SESSION_BYTES_MAX,
             session_bytes_each_max: crate::limits::SESSION_BYTES_EACH_MAX,
             adopts: false,
+            takeovers_max: 0,
             evict: true,
             session_expiry_max_s: u32::MAX,
             session_expiry_3x_s: 24 * 3600,

@@ -7,6 +7,7 @@ use super::keeping::Keeping;
 use super::peer::Peer;
 use super::settings::Settings;
 use super::state::{Session, Taken};
+use super::takeovers::Takeovers;
 use super::will::{DueWill, Will};
 use crate::auth::{Access, Admission};
 use crate::mqtt::packet::{Connect, Publish};
@@ -107,6 +108,7 @@ pub struct Sessions {
     /// Clients whose sessions were ended to make room, for [`Sessions::next_evicted`].
     evicted: VecDeque<Box<str>>,
     connected: usize,
+    takeovers: Takeovers,
     /// What clients have chosen the length of: [`Session::bytes`] of all, and wills that wait. And the bound of that, as the
     /// last CONNECT found it.
     bytes: usize,
@@ -209,6 +211,12 @@ impl Sessions {
         let is_own = old.is_some_and(|key| self.sessions[key].belongs_to(admission, settings.adopts));
         if old.is_some() && !is_own && admission.is_some_and(Admission::refuses_foreign_sessions) {
             return Err(Violation::SESSION_FOREIGN);
+        }
+        if let Some(key) = old.filter(|&key| self.sessions[key].conn.is_some()) {
+            let identifier = self.hasher.hash_one(&*self.sessions[key].client_id);
+            if !self.takeovers.allow(identifier, settings.takeovers_max, now) {
+                return Err(Violation::TAKEOVERS);
+            }
         }
         let bytes = connect::bytes(connect, &plan) + admission.map_or(0, |admission| admission.policy.name().len());
         if plan.expiry_s > 0 && bytes > settings.session_bytes_each_max {

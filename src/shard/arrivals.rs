@@ -16,6 +16,7 @@ use super::connection::{AtDoor, Kind, Timer};
 use super::events::second;
 use super::mail::Mail;
 use super::router;
+use super::tally::Address;
 use super::{Core, Ring};
 
 impl Core {
@@ -24,10 +25,14 @@ impl Core {
         let settings = self.around.config.listeners.get(usize::from(listener.0));
         let expect = settings.map(|listener| listener.proxy_protocol).unwrap_or_default();
         let deadline = io.now().after(self.around.config.mqtt.connect_timeout);
+        if !self.enter(io, conn, listener) {
+            return;
+        }
         self.arrive(io, conn, listener, expect, deadline);
-        if expect == Expect::Nothing {
+        if expect == Expect::Nothing && self.enter_address(io, conn) {
             self.begin_tls(io, conn, listener, &[]);
         }
+        self.bound_door(io);
     }
 
     /// From here on the bytes of a connection of a TLS listener are TLS. False: it has no such listener.
@@ -45,6 +50,7 @@ impl Core {
         if let Some(connection) = self.connections.get(conn) {
             connection.timer = Some(timer);
         }
+        self.doors.enter(conn, &mut self.connections);
         self.numbers.raise(M::ConnectionsOpen, 1);
         self.numbers.count_listener(listener, ListenerMetric::Open);
     }
@@ -66,6 +72,7 @@ impl Core {
         }
         if let Kind::Door(expect @ (Expect::V1 | Expect::V2 | Expect::Any), _) = kind {
             match self.proxy_header(io, conn, expect, &all) {
+                Some(_) if !self.enter_address(io, conn) => return self.tails.give_back(all),
                 Some(len) => {
                     drop(all.drain(..len));
                     if self.begin_tls(io, conn, listener, &all) {
@@ -145,7 +152,9 @@ impl Core {
             self.leaving.push(conn);
             return self.put_back(io, conn, unread);
         };
-        self.forget(io, conn);
+        let listener = detached.listener;
+        let address = self.addresses.remove(&conn.slot);
+        self.drop_connection(io, conn);
         match io.mail(
             owner,
             Mail::HandOver(
@@ -155,7 +164,11 @@ impl Core {
         ) {
             Ok(()) => self.numbers.count(M::ConnectionsMoved),
             // The letter is dropped here, and the socket with it: the device connects again.
-            Err(_letter) => self.numbers.count(M::ConnectionsMoveRefused),
+            Err(_letter) => {
+                self.numbers.count(M::ConnectionsMoveRefused);
+                self.addresses.extend(address.map(|address| (conn.slot, address)));
+                self.leave(conn, listener);
+            }
         }
     }
 
@@ -176,9 +189,15 @@ impl Core {
         let unread = std::mem::take(&mut detached.unread);
         // It came in before this listener was removed.
         if self.around.config.listeners.get(usize::from(listener.0)).is_none_or(|listener| listener.is_removed) {
+            self.around.tally.leave(listener);
             return self.numbers.count(M::ListenerRemovals);
         }
         let conn = io.adopt(detached);
+        if self.around.config.mqtt.connections_per_address > 0
+            && let Some(peer) = io.peer(conn)
+        {
+            self.addresses.insert(conn.slot, Address::of(peer.ip()));
+        }
         // A proxy's header has been read where it came in.
         self.arrive(io, conn, listener, Expect::Nothing, deadline);
         if let Some(connection) = self.connections.get(conn) {
@@ -246,6 +265,7 @@ impl Core {
             session.want_receipts(receipts);
         }
         connection.kind = Kind::Device { session: connected.key, peer };
+        self.doors.leave();
         connection.clock = connected.keep_alive;
         if let Some(timer) = connection.timer.take() {
             io.cancel_timer(timer);
@@ -279,9 +299,16 @@ impl Core {
         io.close(conn);
     }
 
-    /// Drops what this shard knows of a connection (the session lives on by its own rules).
+    /// Drops what this shard knows of a connection that ends (the session lives on by its own rules).
     pub(super) fn forget(&mut self, io: &mut Ring<'_>, conn: ConnId) {
-        let Some(connection) = self.connections.remove(conn) else { return };
+        if let Some(listener) = self.drop_connection(io, conn) {
+            self.leave(conn, listener);
+        }
+    }
+
+    /// The same for one that may have moved. Its listener, if it has one.
+    fn drop_connection(&mut self, io: &mut Ring<'_>, conn: ConnId) -> Option<ListenerId> {
+        let connection = self.connections.remove(conn)?;
         self.keeping.holds.forget(conn);
         if let Some(timer) = connection.timer {
             io.cancel_timer(timer);
@@ -297,10 +324,15 @@ impl Core {
         }
         self.numbers.lower(M::PartialBytes, connection.tail.len() as u64);
         self.tails.give_back(connection.tail);
-        if !matches!(connection.kind, Kind::Link { .. }) {
-            self.numbers.lower(M::ConnectionsOpen, 1);
-            self.numbers.uncount_listener(connection.listener, ListenerMetric::Open);
+        if matches!(connection.kind, Kind::Link { .. }) {
+            return None;
         }
+        if !matches!(connection.kind, Kind::Device { .. }) {
+            self.doors.leave();
+        }
+        self.numbers.lower(M::ConnectionsOpen, 1);
+        self.numbers.uncount_listener(connection.listener, ListenerMetric::Open);
+        Some(connection.listener)
     }
 }
 

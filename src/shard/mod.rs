@@ -5,6 +5,7 @@
 //! | [`router`] | client id to owning shard |
 //! | [`edge`] | what listeners need beside the configuration |
 //! | `arrivals` | an accepted or handed-over socket becomes a device with a session |
+//! | `door`, [`tally`] | how many may wait there, and come from one address |
 //! | `admission` | whether a CONNECT is from whom it says |
 //! | `device` | bytes of a device: packets, session, answers |
 //! | `publish`, `reservation` | a message to the rows of its sinks, all or none |
@@ -31,6 +32,7 @@ mod arrivals;
 mod connection;
 pub(crate) mod dead_letters;
 mod device;
+mod door;
 mod drain;
 pub mod edge;
 mod events;
@@ -50,6 +52,7 @@ mod sinks;
 mod spool;
 mod stalls;
 mod tails;
+pub mod tally;
 pub mod trial;
 mod turn;
 mod upstream;
@@ -57,7 +60,7 @@ mod wills;
 
 pub(crate) use self::dead_letters::rfc3339;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -77,12 +80,14 @@ use crate::session::{SessionKey, Sessions};
 
 use self::connection::Connections;
 use self::dead_letters::{Announced, DeadLetterQueue};
+use self::door::Doors;
 use self::edge::Edge;
 use self::mail::{Mail, Notice};
 use self::numbers::Numbers;
 use self::publish::Outlets;
 use self::stalls::Stalls;
 use self::tails::Tails;
+use self::tally::{Address, Tally};
 use self::upstream::Upstream;
 
 /// The runtime as a shard sees it.
@@ -109,6 +114,8 @@ pub struct Surroundings {
     pub dead_letters: Vec<Option<Sender<Letter>>>,
     /// What the configuration's files hold.
     pub edge: Edge,
+    /// Connections of all shards.
+    pub tally: Arc<Tally>,
     /// The rules that the shards keep: [`crate::rules::KEPT`], but for tests.
     pub rules: &'static dyn Rules,
 }
@@ -124,6 +131,9 @@ pub struct Core {
     keeping: kept::Keeping,
     outlets: Outlets,
     stalls: Stalls,
+    doors: Doors,
+    /// Where connections come from, by slot, if that is bounded.
+    addresses: HashMap<u32, Address>,
     /// Connections that could not be moved to another shard yet.
     leaving: Vec<ConnId>,
     /// Connections whose password could not be asked for yet, oldest first.
@@ -172,6 +182,8 @@ impl Core {
             keeping: kept::Keeping::default(),
             outlets,
             stalls: Stalls::default(),
+            doors: Doors::default(),
+            addresses: HashMap::new(),
             leaving: Vec::new(),
             unasked: VecDeque::new(),
             touched: Vec::new(),

@@ -171,6 +171,7 @@ pub(super) fn sessions(config: &Config) -> session::Settings {
     session::Settings {
         sessions_max: mqtt.sessions_max.div_ceil(config.service.shards.max(1)),
         evict: mqtt.evict_sessions,
+        takeovers_max: mqtt.takeovers_max,
         adopts: config.listeners.iter().all(|listener| listener.is_removed || listener.auth.is_some()),
         session_expiry_max_s: mqtt.session_expiry_max_s,
         session_expiry_3x_s: mqtt.session_expiry_3x_s,

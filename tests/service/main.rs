@@ -27,6 +27,7 @@ mod idle;
 #[path = "../../src/embedded/tests/client.rs"]
 mod kafka_client;
 mod kept;
+mod limits;
 mod listeners;
 #[path = "../malformed/mod.rs"]
 mod malformed;

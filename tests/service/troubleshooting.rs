@@ -69,7 +69,7 @@ fn the_service_does_not_start() {
     let mqtt = TcpListener::bind("127.0.0.1:1883").ok();
     all += &said(run(dir.path(), &plain).args(["--listen", "127.0.0.1:1883"]));
     drop(mqtt);
-    all += &said(run(dir.path(), &plain).args(["--listen", "192.0.2.1:1883"]));
+    all += &said(run(dir.path(), &plain).args(["--listen", "192.0.2.1:1883", "--open"]));
     // A second instance in the same directory.
     let with = |names: &[&str]| {
         let sinks: String = names.iter().map(|name| sink(name)).collect();

@@ -9,7 +9,7 @@ use super::world::{World, publish};
 
 #[test]
 fn those_that_have_gone_are_not_counted_any_more() {
-    let mut world = World::new(&small());
+    let mut world = World::new(&format!("[mqtt]\ntakeovers_max = 0\n{}", small()));
     world.kafka_down();
     let first = world.device("first", 0);
     world.fill(first);

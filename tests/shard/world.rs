@@ -322,6 +322,7 @@ fn make(config: &Arc<Config>, dead_letters: Vec<Option<Sender<Letter>>>) -> Made
         sasl: channel().0,
         journal: Arc::clone(&journal),
         notices: tell,
+        tally: Default::default(),
         edge: Default::default(),
         verifiers: None,
         dead_letters,

@@ -98,6 +98,7 @@ impl Storm {
             sasl: channel().0,
             journal: Arc::default(),
             notices: channel().0,
+            tally: Default::default(),
             edge: Default::default(),
             verifiers: None,
             dead_letters: posts.into_iter().map(|post| (draw.dead == Dead::File).then_some(post)).collect(),

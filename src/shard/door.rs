@@ -1,0 +1,111 @@
+//! Connections that have not completed CONNECT: how many a shard has, and which of them goes when there are too many.
+
+use crate::metrics::spec::ShardMetric as M;
+use crate::runtime::seam::{ConnId, ListenerId, Monotonic};
+
+use super::connection::{Connections, Kind};
+use super::tally::Address;
+use super::{Core, Ring};
+
+/// So many are looked at to find the one that goes.
+const DRAWN: usize = 16;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Doors {
+    /// Those that came; some have gone.
+    entries: Vec<ConnId>,
+    open: usize,
+}
+
+impl Doors {
+    /// One more.
+    pub(super) fn enter(&mut self, conn: ConnId, connections: &mut Connections) {
+        self.open += 1;
+        if self.entries.len() > 2 * self.open + 64 {
+            self.entries.retain(|conn| waits_since(connections, *conn).is_some());
+        }
+        self.entries.push(conn);
+    }
+
+    /// One less.
+    pub(super) fn leave(&mut self) {
+        self.open = self.open.saturating_sub(1);
+    }
+
+    /// How many there are.
+    pub(super) fn open(&self) -> usize {
+        self.open
+    }
+}
+
+/// When a connection that has not completed CONNECT must have done so: the sooner, the longer it has been there.
+fn waits_since(connections: &mut Connections, conn: ConnId) -> Option<Monotonic> {
+    match connections.get(conn)?.kind {
+        Kind::Door(_, deadline) | Kind::Leaving(_, deadline) | Kind::Pending(deadline) => Some(deadline),
+        Kind::Device { .. } | Kind::Link { .. } => None,
+    }
+}
+
+impl Core {
+    /// A connection has been accepted. False: there are as many at its listener as may, and it has been closed.
+    pub(super) fn enter(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) -> bool {
+        let settings = self.around.config.listeners.get(usize::from(listener.0));
+        let max = settings.map_or(0, |listener| listener.connections_max);
+        let is_in = self.around.tally.enter(listener, max);
+        if !is_in {
+            self.numbers.count(M::ListenerFull);
+            io.abort(conn);
+        }
+        is_in
+    }
+
+    /// The address of a connection is known. False: it has as many connections as it may, and this one has been closed.
+    pub(super) fn enter_address(&mut self, io: &mut Ring<'_>, conn: ConnId) -> bool {
+        let max = self.around.config.mqtt.connections_per_address;
+        let Some(peer) = io.peer(conn).filter(|_| max > 0) else { return true };
+        let address = Address::of(peer.ip());
+        if self.around.tally.enter_address(address, max) {
+            self.addresses.insert(conn.slot, address);
+            return true;
+        }
+        self.numbers.count(M::AddressFull);
+        self.forget(io, conn);
+        io.abort(conn);
+        false
+    }
+
+    /// A connection has ended, and has not moved.
+    pub(super) fn leave(&mut self, conn: ConnId, listener: ListenerId) {
+        self.around.tally.leave(listener);
+        if let Some(address) = self.addresses.remove(&conn.slot) {
+            self.around.tally.leave_address(address);
+        }
+    }
+
+    /// Where too many have not completed CONNECT one of them goes: of some drawn at random the oldest of the address that
+    /// has most of these.
+    pub(super) fn bound_door(&mut self, io: &mut Ring<'_>) {
+        if self.doors.open() <= self.around.config.mqtt.unauthenticated_max {
+            return;
+        }
+        let mut drawn: Vec<(Option<Address>, Monotonic, ConnId)> = Vec::with_capacity(DRAWN);
+        // Some that have gone are among them.
+        for _ in 0..8 * DRAWN {
+            let conn = self.doors.entries[self.random.usize(..self.doors.entries.len())];
+            let Some(since) = waits_since(&mut self.connections, conn) else { continue };
+            if drawn.iter().all(|(.., other)| *other != conn) {
+                drawn.push((io.peer(conn).map(|peer| Address::of(peer.ip())), since, conn));
+            }
+            if drawn.len() == DRAWN {
+                break;
+            }
+        }
+        let of = |address: &Option<Address>| drawn.iter().filter(|(other, ..)| other == address).count();
+        let goes = drawn.iter().max_by_key(|(address, since, _)| (of(address), std::cmp::Reverse(*since)));
+        let Some((.., conn)) = goes.copied() else { return };
+        self.numbers.count(M::DoorFull);
+        self.forget(io, conn);
+        io.abort(conn);
+    }
+}
