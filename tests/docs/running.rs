@@ -31,6 +31,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("sleep 3", "is a part of the tour with a real Kafka"),
     ("mosquitto_pub -h localhost -p 8883 ", "needs the certificates of the page; tests/service/tls.rs runs the page"),
     ("forebay passwd ", "asks for passwords; tests/service/auth.rs runs the page"),
+    ("mosquitto_pub -h mqtt.example.org ", "needs the files of the page; tests/service/auth.rs follows it"),
     ("forebay access ", "needs the files of the page; tests/service/auth.rs runs the page"),
     ("wait", "is a part of the tour with a real Kafka"),
     ("target/release/forebay sinks", "is a part of the tour; the same command runs here without its path"),

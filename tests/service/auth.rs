@@ -388,6 +388,47 @@ fn a_kept_session_belongs_to_its_user_after_a_crash_as_well() {
     }
 }
 
+/// docs/INTERNET.md from its first command to what must fail.
+#[test]
+fn the_page_put_it_on_the_internet() {
+    const PAGE: &str = include_str!("../../docs/INTERNET.md");
+    let block = |start: &str| {
+        let found = PAGE.split("```").skip(1).step_by(2).find(|block| block.contains(start));
+        found.unwrap_or_else(|| panic!("{start} in the page")).split_once('\n').expect("a block").1.to_owned()
+    };
+    let dir = temp_dir();
+    let dir = dir.path();
+    tls::certificates(dir);
+    let there = |text: String| text.replace("/etc/forebay", &dir.display().to_string());
+    let mut random = String::new();
+    for command in there(block("forebay passwd --generate")).lines() {
+        let words: Vec<&str> = command.split_whitespace().collect();
+        let [.., file, user] = words[..] else { panic!("{command}") };
+        let options: &[&str] = if words.contains(&"--generate") { &["--generate", user] } else { &[user] };
+        let said = passwd(Path::new(file), options, "lovelace");
+        random.push_str(said.lines().find_map(|line| line.strip_prefix("password: ")).unwrap_or_default());
+    }
+    fs::write(dir.join("acl"), block("pattern write device")).expect("written");
+    let config = there(block("[[listener]]")).replace("0.0.0.0:8883", "127.0.0.1:0");
+    // The embedded log in the place of the page's clusters.
+    let (before, sink) = config.split_once("[kafka.main]").expect("a cluster");
+    let sink = sink.split_once("[[sink]]").expect("a sink").1;
+    let service = tls::service_without_sink(&format!("{before}[[sink]]{sink}"));
+    let command = block("mosquitto_pub")
+        .replace("mqtt.example.org", "localhost")
+        .replace("8883", &service.mqtt().port().to_string());
+    let run = |command: &str| Command::new("sh").args(["-c", command]).current_dir(dir).output().expect("a shell");
+    let good = command.replace("PASSWORD", &random);
+    assert!(run(&good).status.success(), "{:?}", run(&good));
+    for bad in [command.clone(), good.replace("-i device-1", "-i device-2"), good.replace("--cafile ca.pem", "")] {
+        assert!(!run(&bad).status.success(), "{bad}");
+    }
+    run(&good.replace("device/device-1", "device/device-2").replace("mosquitto_pub", "mosquitto_pub -V 5"));
+    until_metric(&service, "acl_denied_total{operation=\"publish\"}", 1);
+    let records = read_when(service.embedded(), "mqtt-messages", 1);
+    assert_eq!((records[0].key.as_str(), records[0].text()), ("device-1", "21.5"));
+}
+
 /// A client with a certificate is who that says, whatever user name it sends; once it is revoked its connection ends, and no
 /// other.
 #[test]

@@ -62,7 +62,12 @@ fn open_listener(dir: &Path, tls: &str) -> String {
 
 /// A service with a plain listener, on whose port the test does not depend, and these.
 pub(crate) fn service(listeners: &str) -> Service {
-    let config = config_with("shards = 2", &format!("{listeners}{SINK}"));
+    service_without_sink(&format!("{listeners}{SINK}"))
+}
+
+/// The same with a sink of its own.
+pub(crate) fn service_without_sink(rest: &str) -> Service {
+    let config = config_with("shards = 2", rest);
     // The first listener is the one that is tested.
     let plain = "[[listener]]\nbind = \"127.0.0.1:0\"\ntransport = \"tcp\"\n";
     Service::start(&config.replace(plain, ""))
