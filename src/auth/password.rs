@@ -183,7 +183,7 @@ pub fn argon2id_of(password: &[u8]) -> Result<String, String> {
     Ok(format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p=1${salt}${hash}"))
 }
 
-/// A new one for a password of 160 random bits, which nobody guesses, however quick a guess is.
+/// A new one for a password of 160 random bits, which cannot be guessed however quick a guess is.
 ///
 /// # Errors
 /// The system gives no random numbers.

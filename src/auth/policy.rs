@@ -290,7 +290,7 @@ impl Policy {
                     let Some(password) = claim.password else { return Judgement::Refuse(Refusal::Credentials) };
                     return ask(Some(admission(Some(name), By::Line(user.print))), &user.stored, password);
                 }
-                // Who was removed from the file does not become an anonymous client by that.
+                // A user that was removed from the file does not become anonymous.
                 (Method::Anonymous, None, _) if claim.password.is_none() => {
                     return Judgement::Admit(admission(None, By::Nothing));
                 }

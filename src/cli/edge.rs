@@ -98,8 +98,8 @@ pub(super) struct EdgeFiles {
     pub(super) in_force: Edge,
     pub(super) expiries: Arc<Expiries>,
     looked_at: Instant,
-    /// What the files held when they were last looked at and had changed: taken if it is still so, as somebody may be
-    /// writing them.
+    /// What the files held when they were last looked at and had changed: taken if it is still so at the next look, as a file may
+    /// be half written.
     seen: Option<Result<Edge, Vec<String>>>,
 }
 

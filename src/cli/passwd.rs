@@ -13,7 +13,7 @@ use crate::auth::password::{argon2id_of, random, sha512_of};
 use super::args::PasswdArgs;
 use super::replace_file::replace_file;
 
-/// Bits of a random password: nobody guesses it, however quick a guess is.
+/// Of a random password: it cannot be guessed, however quick a guess is.
 const RANDOM_BYTES: usize = 20;
 
 /// Changes the file; returns what is said of it.

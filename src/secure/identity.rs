@@ -1,4 +1,4 @@
-//! Who a client certificate is for. One field of it says so, as it stands: names are compared as a whole and never matched.
+//! Who a client certificate is for. One field says so: names are compared as a whole and never matched.
 
 use std::sync::Arc;
 

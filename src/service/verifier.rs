@@ -1,6 +1,6 @@
 //! Passwords are compared with their hashes on threads of their own: that takes up to half a second, and no core that serves
-//! devices waits for it. Passwords that were right before are answered first, so a guesser with slow wrong ones holds up
-//! nobody who is known.
+//! devices waits for it. Passwords that were right before are answered first, so guesses with slow hashes
+//! do not delay known clients.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -21,9 +21,9 @@ const QUEUE_OF_ADDRESS_MAX: usize = 64;
 pub struct Task {
     /// What is asked.
     pub question: Question,
-    /// Who is behind it.
+    /// The client's address.
     pub from: Option<IpAddr>,
-    /// Nobody waits for the answer from then on.
+    /// After this the answer is not waited for.
     pub until: Instant,
     /// Takes the answer; `None`: too many of this address wait.
     pub answer: Box<dyn FnOnce(Option<Answer>) + Send>,
@@ -226,7 +226,7 @@ mod tests {
             question: question(&policy, "a", "secret"),
             from: Some([127, 0, 0, 1].into()),
             until,
-            answer: Box::new(|_| panic!("nobody waits for it")),
+            answer: Box::new(|_| panic!("it is too late")),
         };
         verifier.take(gone(Instant::now()));
         assert!(verifier.waiting.is_empty());

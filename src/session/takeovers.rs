@@ -1,5 +1,5 @@
-//! How often a client identifier has changed hands lately: two devices that have the same one would otherwise throw each other
-//! out for ever, as fast as they can connect.
+//! How often a client identifier has changed hands lately: two devices with the same one would otherwise disconnect each other
+//! for ever, as fast as they can connect.
 
 use crate::runtime::seam::Monotonic;
 use std::collections::HashMap;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 /// Takeovers are counted for so long from the first on.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Identifiers that are counted at a time; past it all counts begin anew.
+/// Identifiers that are counted at a time; past it all counts are reset.
 const COUNTED_MAX: usize = 65_536;
 
-/// See the module. Identifiers are known by a hash that is seeded anew with each start.
+/// See the module. Identifiers are known by a hash whose seed changes with each start.
 #[derive(Debug, Default)]
 pub(super) struct Takeovers(HashMap<u64, (Monotonic, u32)>);
 

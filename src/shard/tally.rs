@@ -107,7 +107,7 @@ mod tests {
         tally.leave_address(address);
         assert!(
             tally.addresses.iter().all(|stripe| stripe.lock().unwrap().is_empty()),
-            "nothing is kept of who is gone"
+            "nothing is kept of an address without connections"
         );
     }
 

@@ -1,5 +1,5 @@
 //! Who may connect, with real parts: the page docs/AUTH.md followed, files of `mosquitto_passwd`, mosquitto's clients; files that
-//! change while clients are connected; slow passwords that hold up nobody.
+//! change while clients are connected; slow passwords that delay no other client.
 
 use std::fs;
 use std::io::Write as _;
@@ -55,7 +55,7 @@ fn with_auth(config: &str) -> String {
     config.replacen("transport = \"tcp\"\n", "transport = \"tcp\"\nauth = \"devices\"\n", 1)
 }
 
-/// A service of two shards whose first listener asks for who comes.
+/// A service of two shards whose first listener has `auth`.
 fn service(dir: &Path, chain: &str, more: &str) -> Service {
     let config = config_with("shards = 2", &format!("{}chain = {chain}\n{SINK}", auth(dir, more)));
     Service::start(&with_auth(&config))
@@ -168,7 +168,7 @@ fn every_refusal_has_its_code_and_looks_like_any_other() {
         assert_eq!(refused(to, &named(version, "bob", "ada", "lovelace")), id);
         Device::connect_as(to, &named(version, "ada:1", "ada", "lovelace"));
     }
-    // Who brings no client id is given the only one that would do, on whichever shard it lives.
+    // A client without a client id is given the only one that would do, whichever shard owns it.
     for (user, password) in [("ada", "lovelace"), ("bob", "builder")] {
         let (mut device, hello) = Device::connect_as(to, &named(Version::V5, "", user, password));
         let given = hello.properties.as_properties().iter().find_map(|property| match property {
@@ -273,8 +273,8 @@ fn changed_files_reach_those_who_are_connected_and_nobody_else() {
     let to = service.mqtt();
     let (mut ada, _) = Device::connect_as(to, &named(Version::V5, "a", "ada", "lovelace"));
     let (mut bob, _) = Device::connect_as(to, &named(Version::V5, "b", "bob", "builder"));
-    let mut nobody = Device::connect(to, Version::V5, "n");
-    for device in [&mut ada, &mut bob, &mut nobody] {
+    let mut anonymous = Device::connect(to, Version::V5, "n");
+    for device in [&mut ada, &mut bob, &mut anonymous] {
         device.deliver(1, "t/1", b"x");
     }
     // A file that is wrong changes nothing.
@@ -290,7 +290,7 @@ fn changed_files_reach_those_who_are_connected_and_nobody_else() {
     assert_eq!(ada.hear(), Heard::Disconnect(NOT_AUTHORIZED));
     assert_eq!(ada.hear(), Heard::Closed);
     // The others stay, and may no more what they might: remembered or not.
-    for device in [&mut bob, &mut nobody] {
+    for device in [&mut bob, &mut anonymous] {
         device.publish(QoS::AtLeastOnce, 3, "t/1", b"denied");
         assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 3, NOT_AUTHORIZED));
         device.deliver(4, "t/2", b"granted");
@@ -465,7 +465,7 @@ fn a_certificate_is_an_identity_and_ends_when_it_is_revoked() {
         .expect("written");
     service.signal("HUP");
     until_metric(&service, "access_revoked_total", 1);
-    // The other one stays, and this one does not get in again.
+    // The other client stays connected, and this one is not admitted again.
     living.iter_mut().for_each(|device| device.publish(2));
     read_when(service.embedded(), "all", 5);
     assert!(!publish("device-1", "device/device-1/up", &["-i", "device-1"]));

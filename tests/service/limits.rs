@@ -1,4 +1,4 @@
-//! How much anybody may hold: connections of a listener, of an address, of those that say nothing, and client ids that are
+//! What a client may hold: connections of a listener, of an address, of those that say nothing, and client ids that are
 //! taken over again and again.
 
 use forebay::mqtt::packet::Version;
@@ -10,12 +10,12 @@ use crate::support::service::{Service, config, config_with};
 use forebay::mqtt::packet::Packet;
 
 #[test]
-fn those_that_say_nothing_make_room_for_each_other_and_for_who_speaks() {
+fn silent_connections_make_room_for_others() {
     let service = Service::start(&config("[mqtt]\nunauthenticated_max = 16\nconnect_timeout = \"60s\"\n"));
     let silent: Vec<Device> = (0..100).map(|_| Device::open(service.mqtt(), Version::V5)).collect();
     until_metric(&service, "connections_closed_total{reason=\"unauthenticated_max\"}", 84);
     until_metric(&service, "connections_unauthenticated", 16);
-    // Devices that say CONNECT at once are not in anybody's way.
+    // Devices that send CONNECT at once are admitted all the same.
     let mut devices: Vec<Device> =
         (0..40).map(|n| Device::connect(service.mqtt(), Version::V5, &format!("d{n}"))).collect();
     devices.iter_mut().for_each(|device| device.deliver(1, "t", b"x"));
@@ -25,7 +25,7 @@ fn those_that_say_nothing_make_room_for_each_other_and_for_who_speaks() {
     assert_eq!(metric(&service, "connections_unauthenticated"), 0);
 }
 
-/// On two shards, between which connections move: what ends makes room, wherever it ends.
+/// On two shards, between which connections move: a connection that ends makes room on either shard.
 #[test]
 fn a_listener_and_an_address_have_so_many() {
     for (limit, reason) in [
@@ -70,7 +70,7 @@ fn two_devices_with_one_id_do_not_fight_for_ever() {
             other => panic!("{other:?}"),
         }
     }
-    // Who has it keeps it, and others are not concerned.
+    // The one that has the session keeps it, and other clients are not affected.
     last.deliver(1, "t", b"x");
     Device::connect(service.mqtt(), Version::V5, "other").deliver(1, "t", b"x");
     until("an event", || {

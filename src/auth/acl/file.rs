@@ -48,7 +48,7 @@ impl Rules {
     }
 }
 
-/// What stands behind `topic`: an access and a filter, or a filter alone, which may have spaces only behind an access.
+/// The rest of a line after `topic` or `pattern`: an access and a filter, or a filter alone, which may have spaces only behind an access.
 fn granted(rest: &str) -> Result<(Grant, &str), String> {
     let (first, filter) = match rest.split_once(' ') {
         Some((first, filter)) => (Some(first), filter.trim()),

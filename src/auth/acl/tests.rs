@@ -29,13 +29,13 @@ fn a_file_is_read_as_mosquitto_reads_it() {
     let wrong = Acl::parse(FILE).expect_err("`with` is no access");
     assert_eq!(wrong, "line 9 has the access \"with\": read, write, readwrite and deny are known");
     let acl = Acl::parse(&FILE.replace("topic with spaces/in it", "topic read with spaces/in it")).expect("good");
-    let (alice, nobody) = (client(Some("alice"), "d1"), client(None, "d1"));
+    let (alice, anonymous) = (client(Some("alice"), "d1"), client(None, "d1"));
     for (who, action, topic, granted) in [
-        (nobody, Receive, "public", true),
-        (nobody, Receive, "public/a", true),
-        (nobody, Publish, "public/a", false),
-        (nobody, Receive, "$SYS/broker/version", true),
-        (nobody, Receive, "$SYS/broker/uptime", false),
+        (anonymous, Receive, "public", true),
+        (anonymous, Receive, "public/a", true),
+        (anonymous, Publish, "public/a", false),
+        (anonymous, Receive, "$SYS/broker/version", true),
+        (anonymous, Receive, "$SYS/broker/uptime", false),
         (alice, Receive, "public/a", false),
         (alice, Publish, "plant/7/in", true),
         (alice, Receive, "plant/7/in", false),
@@ -44,14 +44,14 @@ fn a_file_is_read_as_mosquitto_reads_it() {
         (alice, Publish, "plant/1/secret/x", false),
         (alice, Receive, "with spaces/in it", true),
         (alice, Publish, "dev/d1/up", true),
-        (nobody, Publish, "dev/d1/up", true),
-        (nobody, Publish, "dev/d2/up", false),
-        (nobody, Receive, "dev/d1/down", true),
-        (nobody, Publish, "dev/d1/up/locked", false),
+        (anonymous, Publish, "dev/d1/up", true),
+        (anonymous, Publish, "dev/d2/up", false),
+        (anonymous, Receive, "dev/d1/down", true),
+        (anonymous, Publish, "dev/d1/up/locked", false),
         (alice, Publish, "home/alice/x", true),
         (alice, Publish, "home/bob/x", false),
         // Without an identity `%u` is nothing.
-        (nobody, Publish, "home//x", false),
+        (anonymous, Publish, "home//x", false),
     ] {
         assert_eq!(acl.decide(who, action, topic).is_granted, granted, "{who:?} {action:?} {topic}");
     }
