@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::batch::Batch;
 use super::dispatch::{Entry, RequestTerms, Route};
 use super::row_log::{NoLog, RowLog, TakenCut};
-use super::window::{NewBatch, Step, WINDOW};
-use super::{Key, Producer};
+use super::window::{NewBatch, Step, StepTerms, WINDOW};
+use super::{Key, Producer, SinkSettings};
 use crate::kafka::types::{ProduceBatch, ProduceRequest};
 use crate::record::{HEADER_LEN, Stamp};
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -116,6 +116,15 @@ impl Producer {
         self.agenda.due = due;
     }
 
+    /// What may be done next for a partition, if anything; backoff, leader and the broker's room are looked at later.
+    fn next_step(&self, key: Key, now: Monotonic, wall: WallMs) -> Option<Step> {
+        let (partition, sink) = (&self.topics[key], &self.sinks[self.topics[key.topic].sink]);
+        let SinkSettings { acks, max_inflight, .. } = sink.settings;
+        let (rules, identity, durable) = (self.settings.rules, sink.identity, self.logging.durable);
+        let restored = partition.restored();
+        partition.step(&StepTerms { rules, now, wall, acks, identity, max_inflight, durable, restored })
+    }
+
     /// Puts the next batch of a partition into a request of this wave, if it may go.
     fn send_next(
         &mut self,
@@ -125,8 +134,7 @@ impl Producer {
         log: &mut dyn RowLog,
         out: &mut Vec<ProduceRequest>,
     ) {
-        let topic = &self.topics[key.topic];
-        let partition = &topic.partitions[key.partition as usize];
+        let partition = &self.topics[key];
         let Some(work) = partition.work.as_deref() else { return };
         // Backoff has a timer; in the list of a busy broker already.
         if work.queued || partition.window.backs_off(now) {
@@ -135,11 +143,8 @@ impl Producer {
         if self.waits_for_log(key, now) {
             return;
         }
-        let topic = &self.topics[key.topic];
-        let partition = &topic.partitions[key.partition as usize];
-        let sink = &self.sinks[topic.sink];
-        let terms = sink.terms(partition, self.settings.rules, (now, wall), self.logging.durable);
-        let Some(step) = partition.step(&terms) else { return };
+        let Some(step) = self.next_step(key, now, wall) else { return };
+        let sink = &self.sinks[self.topics[key.topic].sink];
         let stays = sink.settings.paused || (self.logging.cuts_no_more && sink.settings.keep.outlives());
         if matches!(step, Step::Cut) && stays {
             return;
@@ -151,21 +156,15 @@ impl Producer {
             return;
         }
         if matches!(step, Step::Cut) {
-            if !partition.is_staged() {
+            if !self.topics[key].is_staged() {
                 return self.wait_for_log_room(key);
             }
             if !self.drop_expired(key, now) {
                 return;
             }
             // Without times it goes alone.
-            if self.cut_without_time(key, now, wall) {
-                let topic = &self.topics[key.topic];
-                let partition = &topic.partitions[key.partition as usize];
-                let sink = &self.sinks[topic.sink];
-                let terms = sink.terms(partition, self.settings.rules, (now, wall), self.logging.durable);
-                if partition.step(&terms) != Some(Step::Cut) {
-                    return;
-                }
+            if self.cut_without_time(key, now, wall) && self.next_step(key, now, wall) != Some(Step::Cut) {
+                return;
             }
         }
         let topic = &self.topics[key.topic];
@@ -242,8 +241,6 @@ impl Producer {
         let before = batch.memory();
         batch.stamp(stamp, &mut self.memory.pool);
         let after = batch.memory();
-        topic.memory = topic.memory + after - before;
-        sink.memory = sink.memory + after - before;
         (batch.in_log.begins, batch.in_log.cut) = (false, taken);
         let (serial, count, newest, old) = (batch.serial, batch.count, batch.max_timestamp, batch.in_log.old);
         let new = NewBatch { serial, count, newest, old, group: taken.map(|taken| taken.group) };
@@ -251,6 +248,7 @@ impl Producer {
         sink.stats.batches += 1;
         sink.stats.batch_records += u64::from(batch.count);
         sink.stats.batch_bytes += batch.bytes().map_or(0, |bytes| bytes.len()) as u64;
+        self.resized(key.topic, before, after);
         place
     }
 

@@ -11,7 +11,7 @@ use super::ends::Ends;
 use super::in_log::Kind;
 use super::numbers::Number;
 use super::pool::{Pool, extra};
-use super::row_log::{NewCut, NotNow, RowLog, RowRun, UNPLACED};
+use super::row_log::{NotNow, RowLog, RowRun, UNPLACED};
 use super::tickets::Tickets;
 use super::unwritten::{Dirty, Unwritten};
 use super::{Finished, Keep, Key, Producer, Sink};
@@ -230,18 +230,7 @@ impl Producer {
         let runs = &mut self.logging.runs;
         let lane = batch.in_log.numbers.runs_from(0, runs).filter(|_| batch.in_log.is_staged(batch.count));
         let Some((lane, _)) = lane else { return self.wait_for_log_room(key) };
-        let cut = NewCut {
-            sink: SinkId::of(topic.sink),
-            topic: &topic.name,
-            of: topic.incarnation(&self.cluster.id),
-            partition: key.partition as i32,
-            producer_id: stamp.producer_id,
-            epoch: stamp.epoch,
-            sequence: stamp.sequence,
-            timeless: batch.max_timestamp < 0,
-            lane,
-            rows: runs,
-        };
+        let cut = topic.new_cut(&self.cluster.id, key.partition as i32, (batch, stamp), (lane, runs));
         let Ok(taken) = log.cut(&cut) else { return self.wait_for_log_room(key) };
         self.cut(key, wall, Some(taken));
         if taken.group > self.logging.durable {

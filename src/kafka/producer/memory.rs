@@ -50,7 +50,7 @@ impl Memory {
     }
 
     /// Whether so many bytes are left of all that there is: for what gives more back.
-    pub(super) const fn has(&self, bytes: usize) -> bool {
+    pub(super) const fn fits(&self, bytes: usize) -> bool {
         self.pool.used() + bytes <= self.ceilings.limit
     }
 }

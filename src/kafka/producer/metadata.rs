@@ -37,13 +37,13 @@ impl Producer {
         if topic.wants_metadata() {
             // Not there, or not all of it: asked again, but not at once.
             let bounds = (self.settings.backoff_min, self.settings.backoff_max);
-            let (until, attempts) = topic.view.asks_later(bounds, 0.8 + 0.4 * self.rng.f64(), now);
+            let (until, attempts) = topic.view.retry_at(bounds, 0.8 + 0.4 * self.rng.f64(), now);
             let code = metadata.error;
             self.agenda.timers.set(until, Timer::Topic(index));
             if attempts == UNKNOWN_AFTER && !matches!(code, FORBIDDEN | INVALID_TOPIC) {
                 self.tell(index, |sink, topic| News::Unknown { sink, topic, code });
             }
-        } else if topic.view.satisfied() >= UNKNOWN_AFTER {
+        } else if topic.view.reset_attempts() >= UNKNOWN_AFTER {
             self.tell(index, |sink, topic| News::Known { sink, topic });
         }
     }
@@ -56,7 +56,7 @@ impl Producer {
     }
 
     fn topic_known(&mut self, index: u32, metadata: &TopicMetadata, now: Monotonic) {
-        self.topics[index].view.is_there();
+        self.topics[index].view.found();
         let leaders = &*metadata.leaders;
         if !self.topic_id(index, metadata.id, leaders.len(), now) {
             return;
@@ -67,7 +67,7 @@ impl Producer {
             partition.replicas.clone_from(replicas);
         }
         let to = leaders.len();
-        if let Some(from) = topic.view.has_partitions(to) {
+        if let Some(from) = topic.view.set_count(to) {
             self.tell(index, |sink, topic| News::Grown { sink, topic, from, to });
         }
         self.may_place(index);

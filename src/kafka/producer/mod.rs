@@ -93,7 +93,6 @@ use self::logging::Logging;
 use self::memory::Memory;
 pub use self::news::News;
 use self::pacer::Pacer;
-use self::partition::Partition;
 use self::permit::Permit;
 use self::rejected::RejectedBatches;
 pub use self::rejected::{Rejected, RejectedEnd, RejectedId, RejectedRow};
@@ -103,11 +102,10 @@ pub use self::share::{Full, TopicId};
 use self::state::{Agenda, ClusterView, Finished, Loader, Outbox, Questions};
 pub use self::stats::SinkStats;
 use self::topics::Topics;
-use self::window::{Identity, StepTerms};
+use self::window::Identity;
 pub use self::without_timestamp::RECEIVED_MS;
 use crate::kafka::types::{Outcome, Question, Run, SinkId};
 pub use crate::record::Row;
-use crate::rules::Rules;
 use crate::runtime::seam::{Monotonic, WallMs};
 
 /// Why a row can never go to this sink and topic: known before any sink has taken the message.
@@ -189,13 +187,6 @@ impl Sink {
             last: u32::MAX,
             lingering: VecDeque::new(),
         }
-    }
-
-    /// What the next step of a partition depends on.
-    fn terms(&self, of: &Partition, rules: &'static dyn Rules, now: (Monotonic, WallMs), durable: u64) -> StepTerms {
-        let (SinkSettings { acks, max_inflight, .. }, (now, wall)) = (&self.settings, now);
-        let (acks, max_inflight, restored) = (*acks, *max_inflight, of.restored());
-        StepTerms { rules, now, wall, acks, identity: self.identity, max_inflight, durable, restored }
     }
 }
 

@@ -166,7 +166,7 @@ impl Partition {
         self.uncut().is_none_or(|batch| batch.in_log.is_staged(batch.count))
     }
 
-    /// What may be sent next, if anything; backoff, leader and the broker's room are the caller's.
+    /// What its window says may be done next.
     pub(super) fn step(&self, terms: &StepTerms) -> Option<Step> {
         self.window.step(self.ripe(terms.rules, terms.now), terms)
     }

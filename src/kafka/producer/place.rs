@@ -36,7 +36,7 @@ impl Producer {
         if let (Kind::Fresh(_), Some(backlog)) = (kind, behind) {
             let pushed = push(&mut backlog.tail, 0, &mut self.memory.pool, bounds, new, ripe_at);
             topic.placed += 1;
-            topic.takes(sink, &pushed);
+            topic.took(sink, &pushed);
             return self.mark_dirty(index, number as i32);
         }
         let work = Work::begin(&mut partition.work, &mut partition.window, &mut self.memory.spare);
@@ -47,7 +47,7 @@ impl Producer {
         let pushed = push(&mut work.queue, undone, &mut self.memory.pool, bounds, new, ripe_at);
         let full_before = work.queue.len() > undone + 1;
         topic.placed += 1;
-        topic.takes(sink, &pushed);
+        topic.took(sink, &pushed);
         if pushed.opened {
             let key = Key { topic: index, partition: number as u32 };
             if ripe_at > now {
@@ -80,7 +80,7 @@ impl Producer {
         let queue = topic.unplaced.queue_for_new();
         let bounds = Bounds { batch_bytes: sink.settings.batch_bytes, ceiling, hint: (0, 0), kind };
         let pushed = push(queue, 0, &mut self.memory.pool, bounds, (source, ticket, notes), Monotonic::NEVER);
-        topic.takes(sink, &pushed);
+        topic.took(sink, &pushed);
         if matches!(kind, Kind::Fresh(_)) {
             self.mark_dirty(index, UNPLACED);
         }

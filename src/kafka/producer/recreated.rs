@@ -14,7 +14,7 @@ use super::news::News;
 use super::resolve::records_of;
 use super::row_log::UNPLACED;
 use super::unplaced::Place;
-use super::view::Heard;
+use super::view::Learned;
 use super::{Key, Producer};
 use crate::kafka::types::Outcome;
 use crate::record::HEADER_LEN;
@@ -26,11 +26,11 @@ impl Producer {
     pub(super) fn topic_id(&mut self, index: u32, id: u128, count: usize, now: Monotonic) -> bool {
         let topic = &mut self.topics[index];
         let left = topic.partitions_with_spooled();
-        match topic.view.hears(id, count, left) {
-            Heard::Same => {}
-            Heard::Stale => return false,
-            Heard::Fewer => return self.left_behind(index, id, count),
-            Heard::Recreated { by_id } => self.recreated(index, count, by_id, now),
+        match topic.view.learn(id, count, left) {
+            Learned::Same => {}
+            Learned::Stale => return false,
+            Learned::Fewer => return self.left_behind(index, id, count),
+            Learned::Recreated { by_id } => self.recreated(index, count, by_id, now),
         }
         true
     }
@@ -45,7 +45,7 @@ impl Producer {
         if cuts.any(|cut| cut.topic_id == id) {
             return false;
         }
-        topic.view.partitions_gone(count);
+        topic.view.lose_partitions(count);
         true
     }
 

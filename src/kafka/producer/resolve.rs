@@ -176,12 +176,11 @@ impl Producer {
         sink.stats.splits += 1;
         sink.stats.buffered_bytes += len as u64;
         sink.stats.buffered_bytes -= whole.plain_len as u64;
-        topic.memory = topic.memory + memory - whole.memory();
-        sink.memory = sink.memory + memory - whole.memory();
-        whole.discard(&mut self.memory.pool);
         while let Some(batch) = halves.pop_back() {
             work.queue.push_front(batch);
         }
+        self.resized(key.topic, whole.memory(), memory);
+        whole.discard(&mut self.memory.pool);
         true
     }
 
@@ -192,7 +191,7 @@ impl Producer {
         let halves = 2 * (batch.plain_len + 4 * HEADER_LEN) + 2 * BATCH_COST;
         let tickets = 2 * batch.tickets.capacity() * SPAN_BYTES;
         let plain = if self.memory.codecs.is_empty() { 0 } else { batch.plain_len };
-        self.memory.has(halves + tickets + plain)
+        self.memory.fits(halves + tickets + plain)
     }
 }
 

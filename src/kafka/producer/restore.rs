@@ -89,7 +89,7 @@ impl Producer {
     /// nobody will say what became of it, and its rows go to this one. How many partitions its topics had there says
     /// nothing here.
     pub fn on_cluster(&mut self, id: &str) {
-        for (index, cluster) in self.cluster.has_id(id) {
+        for (index, cluster) in self.cluster.set_id(id) {
             let topic = &mut self.topics[index];
             topic.view.begin_other_cluster();
             topic.turns.begin(self.settings.rules);

@@ -4,13 +4,12 @@ use super::batch::{Batch, Scratch};
 use super::in_log::Kind;
 use super::partition::Partition;
 use super::resolve::records_of;
-use super::row_log::{Fate, NewCut, NewRows, NotNow, RowLog, UNPLACED};
+use super::row_log::{Fate, NewRows, NotNow, RowLog, UNPLACED};
 use super::unwritten::Dirty;
 use super::window::WINDOW;
 use super::{Keep, Key, Producer};
-use crate::kafka::types::SinkId;
-use crate::record::BatchView;
 use crate::record::compression::Codecs;
+use crate::record::{BatchHeader, BatchView, Stamp};
 
 impl Producer {
     /// Writes what memory alone has of sinks that keep their rows as [`Keep::HybridSaved`] to the log, what is cut with
@@ -160,18 +159,9 @@ impl Producer {
             let Some((view, _)) = batch.bytes().and_then(|bytes| BatchView::parse(bytes).ok()) else { return Ok(()) };
             let runs = &mut self.logging.runs;
             let Some((lane, _)) = batch.in_log.numbers.runs_from(0, runs) else { return Ok(()) };
-            let taken = log.cut(&NewCut {
-                sink: SinkId::of(topic.sink),
-                topic: &topic.name,
-                of: topic.incarnation(&self.cluster.id),
-                partition: home,
-                producer_id: view.header().producer_id,
-                epoch: view.header().producer_epoch,
-                sequence: view.header().base_sequence,
-                timeless: batch.max_timestamp < 0,
-                lane,
-                rows: runs,
-            })?;
+            let BatchHeader { producer_id, producer_epoch: epoch, base_sequence: sequence, .. } = *view.header();
+            let stamp = Stamp { producer_id, epoch, sequence };
+            let taken = log.cut(&topic.new_cut(&self.cluster.id, home, (batch, stamp), (lane, runs)))?;
             batch.in_log.cut = Some(taken);
         }
         Ok(())

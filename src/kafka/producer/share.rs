@@ -192,7 +192,7 @@ impl Producer {
 
 impl Topic {
     /// Notes that a row was put into one of its batches.
-    pub(super) fn takes(&mut self, sink: &mut Sink, pushed: &Pushed) {
+    pub(super) fn took(&mut self, sink: &mut Sink, pushed: &Pushed) {
         sink.stats.buffered_bytes += pushed.len as u64;
         self.memory += pushed.memory;
         sink.memory += pushed.memory;

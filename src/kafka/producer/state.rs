@@ -44,7 +44,7 @@ impl Default for ClusterView {
 
 impl ClusterView {
     /// It has this id. Topics that were of another one, each with the id of that.
-    pub(super) fn has_id(&mut self, id: &str) -> impl Iterator<Item = (u32, Rc<str>)> + use<> {
+    pub(super) fn set_id(&mut self, id: &str) -> impl Iterator<Item = (u32, Rc<str>)> + use<> {
         if *self.id != *id {
             self.id = Rc::from(id);
         }

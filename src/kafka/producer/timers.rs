@@ -92,7 +92,7 @@ impl Producer {
     pub(super) fn ask_metadata(&mut self, index: u32, now: Monotonic) {
         let topic = &mut self.topics[index];
         let until = now.after(self.settings.ask_again);
-        if topic.view.asks(until) {
+        if topic.view.ask(until) {
             self.agenda.timers.set(until, Timer::Topic(index));
             self.outbox.wants.push(Want::Metadata(topic.name.clone()));
         }

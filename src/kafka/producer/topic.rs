@@ -6,10 +6,12 @@ use super::backlog::Backlog;
 use super::batch::Batch;
 use super::in_log::Lane;
 use super::partition::Partition;
-use super::row_log::Known;
+use super::row_log::{Known, NewCut, RowRun};
 use super::turns::Turns;
 use super::unplaced::Unplaced;
 use super::view::TopicView;
+use crate::kafka::types::SinkId;
+use crate::record::Stamp;
 use crate::runtime::seam::Monotonic;
 
 /// A topic of a sink.
@@ -99,6 +101,28 @@ impl Topic {
     pub(super) fn with_partitions(&mut self, count: usize) {
         if self.partitions.len() < count {
             self.partitions.resize_with(count, Partition::default);
+        }
+    }
+
+    /// The promise of a batch of this topic, as the log takes it; its rows are some of a lane.
+    pub(super) fn new_cut<'a>(
+        &'a self,
+        cluster: &'a str,
+        partition: i32,
+        (batch, stamp): (&Batch, Stamp),
+        (lane, rows): (u64, &'a [RowRun]),
+    ) -> NewCut<'a> {
+        NewCut {
+            sink: SinkId::of(self.sink),
+            topic: &self.name,
+            of: self.incarnation(cluster),
+            partition,
+            producer_id: stamp.producer_id,
+            epoch: stamp.epoch,
+            sequence: stamp.sequence,
+            timeless: batch.max_timestamp < 0,
+            lane,
+            rows,
         }
     }
 

@@ -40,7 +40,7 @@ pub(super) struct TopicView {
 
 /// What an answer with an id and a number of partitions means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum Learned {
     /// It is the topic that was known.
     Same,
     /// The answer is older than what is known: partitions of one topic never get fewer.
@@ -54,28 +54,28 @@ pub(super) enum Heard {
 impl TopicView {
     /// Kafka says that the topic has `count` partitions and this id (0: the broker gives none). `left`: partitions that an
     /// earlier start has left rows for.
-    pub(super) fn hears(&mut self, id: u128, count: usize, left: usize) -> Heard {
+    pub(super) fn learn(&mut self, id: u128, count: usize, left: usize) -> Learned {
         let known = self.id;
         let most = self.growth.unwrap_or(self.count);
         let named = id != 0 && known != 0;
         if named && id == known && count < most {
-            return Heard::Stale;
+            return Learned::Stale;
         }
         self.id = if id == 0 { known } else { id };
         self.gone_from = self.gone_from.filter(|from| *from >= count);
         // Of a topic that only an earlier start knew, the partitions that it left rows for.
         let most = if self.count == 0 { left } else { most };
         match (named, id == known) {
-            (true, true) if count < most => Heard::Fewer,
-            (true, false) if most > 0 => Heard::Recreated { by_id: true },
-            (false, _) if count < most => Heard::Recreated { by_id: false },
-            _ => Heard::Same,
+            (true, true) if count < most => Learned::Fewer,
+            (true, false) if most > 0 => Learned::Recreated { by_id: true },
+            (false, _) if count < most => Learned::Recreated { by_id: false },
+            _ => Learned::Same,
         }
     }
 
     /// It has so many partitions from now on, or once the rows that have one are done. The number before, where it has
     /// just grown.
-    pub(super) fn has_partitions(&mut self, count: usize) -> Option<usize> {
+    pub(super) fn set_count(&mut self, count: usize) -> Option<usize> {
         if self.count == 0 {
             self.count = count;
             return None;
@@ -96,7 +96,7 @@ impl TopicView {
     }
 
     /// Partitions from this one on are no more.
-    pub(super) fn partitions_gone(&mut self, from: usize) {
+    pub(super) fn lose_partitions(&mut self, from: usize) {
         self.gone_from = Some(from);
     }
 
@@ -116,7 +116,7 @@ impl TopicView {
     }
 
     /// Kafka has such a topic.
-    pub(super) const fn is_there(&mut self) {
+    pub(super) const fn found(&mut self) {
         self.unknown_since = None;
     }
 
@@ -153,7 +153,7 @@ impl TopicView {
     }
 
     /// Metadata is asked for, and not again before then. `false`: that has been done, and not been too long ago.
-    pub(super) fn asks(&mut self, until: Monotonic) -> bool {
+    pub(super) fn ask(&mut self, until: Monotonic) -> bool {
         let may = self.asked_until.is_none();
         self.asked_until.get_or_insert(until);
         may
@@ -170,7 +170,7 @@ impl TopicView {
     }
 
     /// What has come does not do: one more attempt is due, the later the more there were. When, and how many by now.
-    pub(super) fn asks_later(
+    pub(super) fn retry_at(
         &mut self,
         (min, max): (Duration, Duration),
         jitter: f64,
@@ -183,7 +183,74 @@ impl TopicView {
     }
 
     /// What has come does: how many attempts it took.
-    pub(super) const fn satisfied(&mut self) -> u32 {
+    pub(super) const fn reset_attempts(&mut self) -> u32 {
         std::mem::replace(&mut self.attempts, 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_stale_or_of_a_recreated_topic_by_its_id_and_else_by_its_count() {
+        use Learned::{Fewer, Recreated, Same, Stale};
+        let (by_id, by_count) = (Recreated { by_id: true }, Recreated { by_id: false });
+        // Known: id, count and growth; heard: id and count; partitions that an earlier start left rows for.
+        let cases = [
+            ((0, 0, None), (7, 3), 0, Same, 7),
+            ((7, 3, None), (7, 3), 0, Same, 7),
+            ((7, 3, None), (7, 5), 0, Same, 7),
+            ((7, 3, None), (7, 2), 0, Stale, 7),
+            ((7, 3, Some(5)), (7, 4), 0, Stale, 7),
+            ((7, 3, None), (8, 3), 0, by_id, 8),
+            ((7, 3, None), (8, 5), 0, by_id, 8),
+            ((7, 3, None), (0, 2), 0, by_count, 7),
+            ((0, 3, None), (8, 2), 0, by_count, 8),
+            ((0, 3, None), (8, 3), 0, Same, 8),
+            ((7, 0, None), (7, 2), 4, Fewer, 7),
+            ((7, 0, None), (8, 2), 4, by_id, 8),
+            ((7, 0, None), (8, 2), 0, Same, 8),
+            ((0, 0, None), (0, 2), 4, by_count, 0),
+        ];
+        for ((id, count, growth), (heard, partitions), left, expected, id_then) in cases {
+            let mut view = TopicView { id, count, growth, ..TopicView::default() };
+            let learned = view.learn(heard, partitions, left);
+            assert_eq!(
+                (learned, view.id),
+                (expected, id_then),
+                "{id} {count} {growth:?}: {heard} {partitions}, {left}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_new_count_holds_when_the_topic_may_grow_and_is_told_once() {
+        let mut view = TopicView::default();
+        assert_eq!((view.set_count(3), view.count), (None, 3));
+        assert_eq!((view.set_count(5), view.count), (Some(3), 3));
+        assert_eq!(view.set_count(5), None, "once");
+        assert!(!view.is_settled());
+        view.grow();
+        assert!(view.count == 5 && view.is_settled());
+        view.grow();
+        assert_eq!(view.count, 5);
+        view.recreated(5, 2);
+        assert!(view.is_gone(2) && !view.is_gone(1) && !view.is_settled());
+        view.learn(0, 5, 0);
+        assert!(!view.is_gone(2), "it has them again");
+    }
+
+    #[test]
+    fn a_refusal_ends_at_its_latest_time_and_has_one_timer() {
+        let (mut view, at) = (TopicView::default(), Monotonic);
+        assert_eq!(view.refusal_timer(at(1)), None);
+        assert!(view.refuse(29, at(10)) && !view.refuse(17, at(20)));
+        assert_eq!((view.refusal_timer(at(1)), view.refusal_timer(at(2))), (Some(at(20)), None));
+        view.refuse(17, at(30));
+        view.end_refusal(at(20));
+        assert_eq!((view.refuses(), view.refusal_timer(at(20))), (Some(17), Some(at(30))));
+        view.end_refusal(at(30));
+        assert_eq!(view.refused, None);
     }
 }

@@ -63,7 +63,7 @@ impl Producer {
     /// Whether a batch can be written anew beside itself.
     fn has_room_without_time(&self, batch: &Batch) -> bool {
         let need = 2 * (batch.plain_len + GROWTH * batch.count as usize + HEADER_LEN) + BATCH_COST;
-        self.memory.has(need)
+        self.memory.fits(need)
     }
 
     /// Whether the batch that is to be cut next, which Kafka would refuse for its times, has just lost them. Where there is
@@ -119,8 +119,7 @@ impl Producer {
         let Some(work) = partition.work.as_mut() else { return false };
         let old = std::mem::replace(&mut work.queue[place], new);
         sink.stats.buffered_bytes = sink.stats.buffered_bytes + len as u64 - old.plain_len as u64;
-        topic.memory = topic.memory + memory - old.memory();
-        sink.memory = sink.memory + memory - old.memory();
+        self.resized(key.topic, old.memory(), memory);
         old.discard(&mut self.memory.pool);
         true
     }
