@@ -70,6 +70,7 @@ impl Pair {
                 ClientEvent::ProducerId { token, id, epoch } => producer.on_producer_id(token, id, epoch),
                 ClientEvent::Asked { token, says } => producer.on_asked(token, says, now),
                 ClientEvent::LoginRefused(login) => panic!("{login:?}"),
+                ClientEvent::TlsFailed(failed) => panic!("{failed:?}"),
                 ClientEvent::Reachable(yes) => producer.on_reachable(yes),
             }
         }

@@ -2,7 +2,7 @@
 //! its time. The service does not use it; `forebay check` and `forebay topics` do.
 
 use std::collections::HashMap;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::Arc;
 
@@ -16,7 +16,10 @@ use kafka_protocol::protocol::{Decodable as _, Encodable as _, HeaderVersion as 
 
 use crate::config::Cluster;
 use crate::kafka::client::{authentication_refused, handshake_refused};
+use crate::secure::Outgoing;
 use crate::secure::sasl::{Credentials, Exchange, Helper, Next};
+
+use super::secured::Secured;
 
 /// The largest answer taken, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -33,6 +36,7 @@ const CLOSED: &str = "it closed the connection";
 pub(super) enum Stage {
     Resolve,
     Connect,
+    Tls,
     ApiVersions,
     Login,
     Metadata,
@@ -44,6 +48,7 @@ impl Stage {
         match self {
             Self::Resolve => "resolve",
             Self::Connect => "connect",
+            Self::Tls => "tls",
             Self::ApiVersions => "api_versions",
             Self::Login => "login",
             Self::Metadata => "metadata",
@@ -51,9 +56,14 @@ impl Stage {
     }
 }
 
+/// A socket, or TLS over it.
+trait Stream: Read + Write {}
+impl Stream for TcpStream {}
+impl Stream for Secured {}
+
 /// A connection that has answered as Kafka does.
 pub(super) struct Admin {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     client_id: StrBytes,
     correlation: i32,
     versions: HashMap<i16, (i16, i16)>,
@@ -109,15 +119,29 @@ impl Admin {
         let timeout = Some(cluster.request_timeout);
         let set = stream.set_read_timeout(timeout).and_then(|()| stream.set_write_timeout(timeout));
         set.and_then(|()| stream.set_nodelay(true)).map_err(|error| (Stage::Connect, format!("{broker}: {error}")))?;
+        let stream: Box<dyn Stream> = match &cluster.tls {
+            None => Box::new(stream),
+            Some(tls) => {
+                let host = broker.rsplit_once(':').map_or(broker, |(host, _)| host.trim_matches(['[', ']']));
+                let failed = |why: String| (Stage::Tls, format!("{broker}: TLS: {why}"));
+                let tls = Outgoing::load(tls).map_err(|problems| failed(problems.join("; ")))?;
+                Box::new(Secured::over(stream, tls.layer(host)).map_err(|error| failed(said(&error)))?)
+            }
+        };
         let client_id = StrBytes::from(cluster.client_id.clone());
         let (broker, versions) = (broker.to_owned(), HashMap::new());
         let mut admin = Self { stream, client_id, correlation: 0, versions, broker };
         // Version 0 is understood by every broker there is.
         let answer = admin.ask_at(&ApiVersionsRequest::default(), 0).map_err(|error| {
-            let why = format!(
-                "{error}; this is not a response of a Kafka broker; the port must be that of a listener without TLS"
-            );
-            (Stage::ApiVersions, why)
+            if error.contains("TLS") {
+                // A certificate is refused after the handshake.
+                return (Stage::Tls, error);
+            }
+            let hint = match cluster.tls {
+                None => format!("; if its listener wants TLS, add [kafka.{}.tls]", cluster.name),
+                Some(_) => String::new(),
+            };
+            (Stage::ApiVersions, format!("{error}; this is not a response of a Kafka broker{hint}"))
         })?;
         if answer.error_code != 0 {
             let why = format!("{}: ApiVersions was refused with error {}", admin.broker, answer.error_code);

@@ -1,11 +1,11 @@
-//! Until when the certificates of the listeners are valid: for `/metrics`, the log and `forebay check`.
+//! Until when the certificates of listeners and of connections to Kafka are valid: for `/metrics`, the log and `forebay check`.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::config::Config;
 use crate::metrics::collector::{Extra, Number};
 use crate::metrics::spec::{Kind, Spec};
-use crate::secure::{Expiry, Server};
+use crate::secure::{Expiry, Outgoing, Server};
 use crate::shard::edge::Edge;
 
 use super::check::{Line, Verdict};
@@ -14,7 +14,8 @@ use super::check::{Line, Verdict};
 const WARN_BEFORE_S: i64 = 30 * 86_400;
 
 pub(super) fn expiries(all: &Edge) -> impl Iterator<Item = &Expiry> {
-    all.tls.iter().flatten().flat_map(|server| server.expiries())
+    let of_listeners = all.tls.iter().flatten().flat_map(|server| server.expiries());
+    of_listeners.chain(all.kafka.iter().flatten().flat_map(|outgoing| outgoing.expiries()))
 }
 
 /// Says which are over, or will be soon.
@@ -33,19 +34,27 @@ pub(super) fn warn(all: &Edge) {
 pub(super) fn check(config: &Config, lines: &mut Vec<Line>) {
     for listener in &config.listeners {
         let Some(settings) = &listener.tls else { continue };
-        let mut push = |verdict, text| lines.push(Line { verdict, about: format!("listener {}", listener.bind), text });
-        match Server::load(settings) {
-            Err(problems) => problems.into_iter().for_each(|problem| push(Verdict::Problem, problem)),
-            Ok(server) => {
-                for expiry in server.expiries() {
-                    let (file, days) = (expiry.file.display(), expiry.left().div_euclid(86_400));
-                    match expiry.left() {
-                        ..=0 => push(Verdict::Problem, format!("{file}: a certificate has expired")),
-                        1..WARN_BEFORE_S => {
-                            push(Verdict::Warning, format!("{file}: a certificate expires in {days} days"))
-                        }
-                        _ => push(Verdict::Ok, format!("{file}: valid for {days} days")),
-                    }
+        let loaded = Server::load(settings).map(|server| server.expiries().to_vec());
+        check_one(&format!("listener {}", listener.bind), loaded, lines);
+    }
+    for cluster in &config.clusters {
+        let Some(settings) = &cluster.tls else { continue };
+        let loaded = Outgoing::load(settings).map(|outgoing| outgoing.expiries().to_vec());
+        check_one(&format!("kafka.{}.tls", cluster.name), loaded, lines);
+    }
+}
+
+fn check_one(about: &str, loaded: Result<Vec<Expiry>, Vec<String>>, lines: &mut Vec<Line>) {
+    let mut push = |verdict, text| lines.push(Line { verdict, about: about.to_owned(), text });
+    match loaded {
+        Err(problems) => problems.into_iter().for_each(|problem| push(Verdict::Problem, problem)),
+        Ok(expiries) => {
+            for expiry in expiries {
+                let (file, days) = (expiry.file.display(), expiry.left().div_euclid(86_400));
+                match expiry.left() {
+                    ..=0 => push(Verdict::Problem, format!("{file}: a certificate has expired")),
+                    1..WARN_BEFORE_S => push(Verdict::Warning, format!("{file}: a certificate expires in {days} days")),
+                    _ => push(Verdict::Ok, format!("{file}: valid for {days} days")),
                 }
             }
         }

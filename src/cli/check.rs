@@ -166,6 +166,8 @@ fn of_cluster(config: &Config, cluster: &Cluster, sinks: &[&Sink], lines: &mut V
         Err(why) => {
             let hint = if why.iter().any(|why| why.contains("the login of")) {
                 format!("[kafka.{}.sasl] has user, password and mechanism", cluster.name)
+            } else if cluster.tls.is_some() && why.iter().all(|why| why.contains("TLS")) {
+                format!("[kafka.{}.tls] has CAs, certificate and names", cluster.name)
             } else {
                 format!("bootstrap of [kafka.{}] lists the brokers", cluster.name)
             };

@@ -1,11 +1,11 @@
-//! What the listeners' files hold: read at the start, with a reload, and when the files have changed.
+//! What the files of listeners and clusters hold: read at the start, with a reload, and when the files have changed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::auth::Policy;
 use crate::config::{Config, Listener};
-use crate::secure::{Expiry, Server};
+use crate::secure::{Expiry, Outgoing, Server};
 use crate::shard::edge::Edge;
 
 use super::certificates::{Expiries, expiries, warn};
@@ -39,7 +39,14 @@ pub(super) fn load(config: &Config) -> Result<Edge, Vec<String>> {
         let name = listener.auth.as_deref().filter(|_| !listener.is_removed)?;
         policies.iter().find(|policy| policy.name() == name).cloned()
     };
-    let loaded = Edge { tls, auth: config.listeners.iter().map(policy).collect() };
+    let auth = config.listeners.iter().map(policy).collect();
+    let kafka = config.clusters.iter().map(|cluster| {
+        let settings = cluster.tls.as_ref().filter(|_| !cluster.is_removed)?;
+        let named = |problem| format!("kafka.{}.tls: {problem}", cluster.name);
+        let loaded = Outgoing::load(settings).map_err(|all| problems.extend(all.into_iter().map(named)));
+        loaded.ok().map(Arc::new)
+    });
+    let loaded = Edge { tls, auth, kafka: kafka.collect() };
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }
 
@@ -52,7 +59,7 @@ pub(super) fn load_again(config: &Config) -> Result<Edge, Vec<String>> {
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }
 
-/// The listeners whose files have changed, in the words of a reload.
+/// The listeners and clusters whose files have changed, in the words of a reload.
 pub(super) fn changed(config: &Config, running: &Edge, loaded: &Edge) -> Vec<String> {
     let pairs = config.listeners.iter().zip(&loaded.tls).enumerate();
     let certificates = pairs.filter_map(|(place, (listener, new))| {
@@ -63,7 +70,12 @@ pub(super) fn changed(config: &Config, running: &Edge, loaded: &Edge) -> Vec<Str
         let (old, new) = (running.policy(&auth.name)?, loaded.policy(&auth.name)?);
         (!old.is_same(new)).then(|| format!("auth {} (changed: files)", auth.name))
     });
-    certificates.chain(policies).collect()
+    let pairs = config.clusters.iter().zip(&loaded.kafka).enumerate();
+    let clusters = pairs.filter_map(|(place, (cluster, new))| {
+        let (old, new) = (running.kafka(place)?, new.as_ref()?);
+        (old != new).then(|| format!("kafka {} (changed: certificates)", cluster.name))
+    });
+    certificates.chain(policies).chain(clusters).collect()
 }
 
 /// Whether a listener uses it.

@@ -13,7 +13,7 @@ use crate::config::{
 };
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
-use crate::secure::IdentityField;
+use crate::secure::{Authorities, IdentityField, OutgoingSettings};
 
 /// The whole of it. What templates took out of the environment may be secret: the variable's name is shown in its place.
 pub(super) fn of(config: &Config) -> Value {
@@ -194,7 +194,25 @@ fn kafka(of: &crate::config::Cluster) -> Value {
         "reconnect_backoff_min": time(of.reconnect_backoff_min),
         "reconnect_backoff_max": time(of.reconnect_backoff_max),
         "buffer_bytes": of.buffer_bytes,
+        "tls": of.tls.as_ref().map(kafka_tls),
         "sasl": of.sasl.as_ref().map(sasl),
+    })
+}
+
+fn kafka_tls(of: &OutgoingSettings) -> Value {
+    let path = |path: &std::path::PathBuf| path.display().to_string();
+    let (file, text) = match &of.ca {
+        Authorities::System => (None, None),
+        Authorities::File(file) => (Some(path(file)), None),
+        Authorities::Text(text) => (None, Some(text)),
+    };
+    json!({
+        "ca_file": file,
+        "ca_certificates": text,
+        "cert_file": of.identity.as_ref().map(|pair| path(&pair.certificate)),
+        "key_file": of.identity.as_ref().map(|pair| path(&pair.key)),
+        "server_name": of.server_name,
+        "verify": if of.is_name_checked { "full" } else { "chain" },
     })
 }
 
@@ -365,6 +383,10 @@ mod tests {
                     &of(&crate::config::parse(file, "t").expect("good"))["auth"]["a"]
                 }
                 "kafka.sasl" => &sasl(&login()),
+                "kafka.tls" => {
+                    let ca = Authorities::System;
+                    &kafka_tls(&OutgoingSettings { ca, identity: None, server_name: None, is_name_checked: true })
+                }
                 // Not there by default, or shown where the cluster is.
                 "spool" => &spool(crate::config::parse("[spool]", "t").expect("a spool").spool.expect("a spool")),
                 "telemetry" => {

@@ -26,6 +26,7 @@ mod reference;
 mod reload;
 mod replace_file;
 pub mod run;
+mod secured;
 mod shards;
 pub mod spool;
 mod spool_text;

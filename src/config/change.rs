@@ -199,7 +199,7 @@ impl Change {
                         };
                     }
                     keys!(bootstrap, client_id, connect_timeout, request_timeout, metadata_max_age, topics_max);
-                    keys!(reconnect_backoff_min, reconnect_backoff_max, sasl);
+                    keys!(reconnect_backoff_min, reconnect_backoff_max, tls, sasl);
                     // Memory that was given may be in use.
                     if known.buffer_bytes > cluster.buffer_bytes {
                         self.waiting.push(format!("kafka {} (changed: buffer_bytes, which is lowered)", known.name));

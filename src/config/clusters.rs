@@ -8,7 +8,7 @@ use super::problem::Fault;
 use super::reader::{Source, Spot, Table};
 use super::resolve::Document;
 use super::resolved::Cluster;
-use super::{EMBEDDED, Overrides, sasl, values};
+use super::{EMBEDDED, Overrides, kafka_tls, sasl, values};
 
 /// `buffer_bytes` where it is not given: this, or so much a shard, whichever is more.
 const BUFFER_BYTES_DEFAULT: u64 = 256 << 20;
@@ -118,6 +118,7 @@ fn cluster(table: &Table<'_>, overrides: &Overrides, shards: usize) -> Cluster {
         topics_max: topics_max(table),
         reconnect_backoff_min: min,
         reconnect_backoff_max: max,
+        tls: kafka_tls::resolve(table),
         sasl: sasl::resolve(table),
         buffer_bytes: buffer_bytes.unwrap_or_else(|| buffer_bytes_default(shards)),
         is_removed: false,

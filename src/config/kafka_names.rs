@@ -107,18 +107,13 @@ const NAMES: &[(&str, &str)] = &[
 
 /// The same of logins: they have a table of their own.
 const SASL: &[(&str, &str)] = &[
-    (
-        "security_protocol",
-        "leave it out: [kafka.NAME.sasl] is SASL_PLAINTEXT, without it the connection is PLAINTEXT; this version connects \
-         to Kafka without TLS",
-    ),
-    ("sasl_mechanism", "it is mechanism in [kafka.NAME.sasl]"),
+    ("sasl_mechanism", "it is mechanism in [kafka.NAME.sasl]; [kafka.NAME] understands this name as well"),
     ("sasl_mechanisms", "it is mechanism in [kafka.NAME.sasl], a single one"),
     ("sasl_username", "it is username in [kafka.NAME.sasl]"),
     ("sasl_password", "write the password into a file and name it as password_file in [kafka.NAME.sasl]"),
     (
         "sasl_jaas_config",
-        "its username is username in [kafka.NAME.sasl]; write its password into a file and name that as password_file there",
+        "its username is username in [kafka.NAME.sasl], which [kafka.NAME] understands as well; write its password into a file and name that as password_file there",
     ),
     (
         "sasl_oauthbearer_token_endpoint_url",
@@ -130,7 +125,7 @@ const SASL: &[(&str, &str)] = &[
 ];
 
 /// A name in lower case with `_` for `.`, `-` and the humps of `camelCase`.
-fn plain(name: &str) -> String {
+pub(super) fn plain(name: &str) -> String {
     let mut plain = String::with_capacity(name.len() + 4);
     let mut after_lower = false;
     for c in name.chars() {
@@ -154,11 +149,13 @@ pub(super) fn cure(name: &str) -> Option<&'static str> {
             "see [kafka.NAME.sasl]: mechanism, username, password_file, token_file; leave out what is not there",
         );
     }
-    if given.starts_with("security_") {
-        return Some("this version connects to Kafka without TLS: leave it out");
+    if super::java::NAMES.contains(&given.as_str()) {
+        return Some("it belongs to [kafka.NAME], as a string; or see [kafka.NAME.tls]");
     }
-    if given.starts_with("ssl_") || given.starts_with("tls_") || given == "ssl" {
-        return Some("this version connects to Kafka without TLS: leave it out");
+    if given.starts_with("security_") || given.starts_with("ssl_") || given.starts_with("tls_") || given == "ssl" {
+        return Some(
+            "see [kafka.NAME.tls]: ca_file, cert_file, key_file, server_name, verify; leave out what is not there",
+        );
     }
     if given.starts_with("metrics_") || given == "metric_reporters" {
         return Some("metrics are served on control.bind: leave it out");

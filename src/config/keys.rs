@@ -18,6 +18,7 @@ pub(super) enum Section {
     ListenerTls,
     Auth,
     Kafka,
+    KafkaTls,
     KafkaSasl,
     Embedded,
     Spool,
@@ -25,7 +26,7 @@ pub(super) enum Section {
 }
 
 impl Section {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Service,
         Self::Control,
         Self::Log,
@@ -35,6 +36,7 @@ impl Section {
         Self::ListenerTls,
         Self::Auth,
         Self::Kafka,
+        Self::KafkaTls,
         Self::KafkaSasl,
         Self::Embedded,
         Self::Spool,
@@ -53,6 +55,7 @@ impl Section {
             Self::ListenerTls => "listener.tls",
             Self::Auth => "auth",
             Self::Kafka => "kafka",
+            Self::KafkaTls => "kafka.tls",
             Self::KafkaSasl => "kafka.sasl",
             Self::Embedded => "embedded",
             Self::Spool => "spool",
@@ -66,6 +69,7 @@ impl Section {
             Self::Listener | Self::Sink => format!("[[{}]]", self.name()),
             Self::Auth => "[auth.NAME]".to_owned(),
             Self::Kafka => "[kafka.NAME]".to_owned(),
+            Self::KafkaTls => "[kafka.NAME.tls]".to_owned(),
             Self::KafkaSasl => "[kafka.NAME.sasl]".to_owned(),
             _ => format!("[{}]", self.name()),
         }
@@ -77,6 +81,7 @@ impl Section {
     pub(super) fn parent(self) -> Option<(Self, &'static str)> {
         match self {
             Self::ListenerTls => Some((Self::Listener, "tls")),
+            Self::KafkaTls => Some((Self::Kafka, "tls")),
             Self::KafkaSasl => Some((Self::Kafka, "sasl")),
             _ => None,
         }
@@ -116,6 +121,11 @@ impl Section {
             }
             Self::Kafka => {
                 "A Kafka cluster; you choose NAME, and sinks refer to it. Without any, the embedded log takes its place."
+            }
+            Self::KafkaTls => {
+                "TLS to the brokers of a cluster; it is enabled by the presence of this section, even without keys. All files are PEM. See \
+                 [KAFKA_SECURITY.md](KAFKA_SECURITY.md). A change, of the files as well, holds from the next connection on, and connections that \
+                 were made before are replaced within a minute."
             }
             Self::KafkaSasl => {
                 "How to log in to the brokers of a cluster by SASL: see [KAFKA_SECURITY.md](KAFKA_SECURITY.md). A change holds from the next \
@@ -241,11 +251,10 @@ pub(super) struct Key {
 }
 
 /// Keys that other documents speak of and that this version does not have: `section.key`, or a section; and what to do.
-pub(super) const LATER: [(&str, &str); 7] = [
+pub(super) const LATER: [(&str, &str); 6] = [
     ("source", "this version goes from MQTT to Kafka only: leave it out"),
     ("rule", "this version has only filters and templates, in [[sink]]: leave it out"),
     ("bridge", "this version is a server only: leave it out"),
-    ("kafka.tls", "this version connects to Kafka without TLS"),
     ("sink.topics_max", "use topics_max in [kafka.NAME]: it applies to all sinks of the cluster"),
     (
         "sink.when_full",
@@ -301,6 +310,7 @@ const PARTITIONER: &[Word] = &[word("key"), word("client"), word("sticky"), word
 const COMPRESSION: &[Word] = &[word("none"), word("gzip"), word("snappy"), word("lz4"), word("zstd")];
 const VALUE_FORMAT: &[Word] = &[word("raw"), word("json")];
 const MECHANISM: &[Word] = &[word("PLAIN"), word("SCRAM-SHA-256"), word("SCRAM-SHA-512"), word("OAUTHBEARER")];
+const VERIFY: &[Word] = &[word("full"), word("chain")];
 const FORMAT: &[Word] = &[word("text"), word("json")];
 const LEVEL: &[Word] = &[word("error"), word("warn"), word("info"), word("debug"), word("trace")];
 
@@ -469,8 +479,22 @@ pub(super) const KEYS: &[Key] = keys! {
         "Memory for records waiting for this cluster, across all shards. When it is full, publishers are not read until there is room. If \
          several topics or sinks share it, one that makes no progress uses at most 38 % of it, and blocks only its own publishers.";
 
+    KafkaTls.ca_file: Text, From("the CAs of this machine"),
+        "CAs of the brokers' certificates, or the certificate of a broker that has signed it itself.";
+    KafkaTls.ca_certificates: Text, From("none"),
+        "The same as text, in the place of `ca_file`: `-----BEGIN CERTIFICATE-----` and so on.";
+    KafkaTls.cert_file: Text, From("none"),
+        "Certificate chain that Forebay shows brokers which ask for one (mutual TLS), its own certificate first.";
+    KafkaTls.key_file: Text, From("none"),
+        "Private key of that certificate, without a passphrase. It may be the same file.";
+    KafkaTls.server_name: Text, From("the host that is connected to"),
+        "Name that the brokers' certificates must have. It is one for all brokers, so it is for certificates with a common name.";
+    KafkaTls.verify: Word(VERIFY), Is("\"full\""),
+        "What is checked of a broker's certificate. `\"full\"`: that a trusted CA has signed it, that it is valid today, and that it is for the host. \
+         `\"chain\"`: not the host. There is no way to check nothing.";
+
     KafkaSasl.mechanism: Word(MECHANISM), From("none: no login"),
-        "SASL mechanism. `\"PLAIN\"` and `\"OAUTHBEARER\"` send the password or token to the broker as it is, and need `insecure`.";
+        "SASL mechanism. `\"PLAIN\"` and `\"OAUTHBEARER\"` send the password or token to the broker as it is, and need `[kafka.NAME.tls]` or `insecure`.";
     KafkaSasl.username: Text, From("none; required but for OAUTHBEARER"),
         "User name.";
     KafkaSasl.password_file: Text, From("none"),
@@ -482,7 +506,7 @@ pub(super) const KEYS: &[Key] = keys! {
     KafkaSasl.extensions: TextTable, From("none"),
         "SASL extensions of OAUTHBEARER (KIP-342), as `logicalCluster` of Confluent Cloud.";
     KafkaSasl.insecure: Flag, Is("false"),
-        "Whether the password or token may travel without encryption. This version connects to Kafka without TLS, so PLAIN and OAUTHBEARER need it.";
+        "Whether the password or token may travel without encryption: for PLAIN and OAUTHBEARER without `[kafka.NAME.tls]`.";
 
     Embedded.bind: Address, Is("\"127.0.0.1:9092\""),
         "Address of the embedded log. Port 0 picks a free port, which the log names.";

@@ -14,7 +14,10 @@ mod dead_letters;
 mod edit;
 mod environment;
 mod example;
+mod jaas;
+mod java;
 mod kafka_names;
+mod kafka_tls;
 mod keys;
 mod problem;
 mod reader;
@@ -214,6 +217,7 @@ fn parse_all(
     let mut source = reader::Source::new(file, text);
     let (mut tree, errors) = toml::de::DeTable::parse_recoverable(text);
     if errors.is_empty() {
+        java::translate(tree.get_mut(), &source);
         environment::merge(tree.get_mut(), variables, &mut source);
     }
     // What the parser made of a broken file would only give problems that are none: they wait for the next run.

@@ -260,6 +260,8 @@ pub struct Cluster {
     pub reconnect_backoff_min: Duration,
     /// Longest wait between attempts to connect; not shorter than the first.
     pub reconnect_backoff_max: Duration,
+    /// TLS to its brokers; `None`: connections are plain.
+    pub tls: Option<crate::secure::OutgoingSettings>,
     /// How to log in to its brokers; `None`: without SASL.
     pub sasl: Option<Sasl>,
     /// Memory for records on their way, in bytes, all shards together. A shard's part, `buffer_bytes / shards`, holds at

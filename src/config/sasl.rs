@@ -31,12 +31,10 @@ pub(super) fn resolve(cluster: &Table<'_>) -> Option<Sasl> {
         return None;
     };
     let insecure = table.read("insecure", values::flag);
-    if mechanism.shows_the_secret() && !insecure {
-        let what = format!(
-            "{} sends the secret to the broker as it is, and this version connects without TLS",
-            mechanism.name()
-        );
-        let hint = "use SCRAM-SHA-512; or set insecure = true if nobody can listen on the network between";
+    if mechanism.shows_the_secret() && !insecure && !cluster.has("tls") {
+        let what =
+            format!("{} sends the secret to the broker as it is, and the connection has no TLS", mechanism.name());
+        let hint = "add [kafka.NAME.tls], or use SCRAM-SHA-512; or set insecure = true if nobody can listen on the network between";
         report(&table, "mechanism", Fault::new(what).hint(hint));
     }
     let by_token = mechanism == Mechanism::OauthBearer;

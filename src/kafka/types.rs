@@ -226,6 +226,15 @@ pub struct LoginRefused {
     pub reason: String,
 }
 
+/// A connection that came to nothing because of TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFailed {
+    /// `host:port`.
+    pub broker: String,
+    /// Why, in words.
+    pub reason: String,
+}
+
 /// What the wire client tells the producer (through the shard).
 #[derive(Debug)]
 pub enum ClientEvent {
@@ -269,6 +278,8 @@ pub enum ClientEvent {
     },
     /// The first of a row of logins that a broker refused, or in which it did not prove itself.
     LoginRefused(LoginRefused),
+    /// The first of a row of TLS handshakes that failed.
+    TlsFailed(TlsFailed),
     /// The cluster became reachable (`true`: a broker answered ApiVersions, and logged us in where it wants that) or unreachable (there is no connection).
     Reachable(bool),
 }

@@ -235,6 +235,8 @@ table!(
     ReceivedBytes, Counter, "kafka_received_bytes", "Bytes received from brokers.";
     Logins, Counter, "kafka_logins"{result = "accepted"}, "SASL logins to brokers by result, renewals included.";
     LoginsRefused, Counter, "kafka_logins"{result = "refused"}, "Refused by the broker, or the broker did not prove that it knows the password.";
+    TlsHandshakes, Counter, "kafka_tls_handshakes", "TLS connections to brokers made.";
+    TlsFailures, Counter, "kafka_tls_failures", "Connections to brokers that came to nothing because of TLS.";
     TopicsUnknown, Counter, "kafka_topics_unknown", "Times that Kafka did not know a topic and its records began to wait.";
     TopicsRefused, Counter, "kafka_topics_refused", "Times that Kafka refused a topic: not authorized, or an invalid name.";
     SlowPartitions, Gauge, "kafka_slow_partitions", "Partitions with slow followers: they use a second connection to their broker.";

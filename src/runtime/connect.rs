@@ -47,6 +47,7 @@ impl<M: Send + 'static> Core<M> {
             return None;
         }
         conn.phase = Phase::Open;
+        self.begin_layer(id);
         self.queue_arm(id);
         // The shard may have written before the connection stood.
         self.mark_dirty(id);

@@ -4,6 +4,9 @@
 //! and what the shard has written in a turn is sealed in the flush, when no send is in progress: so nothing is sealed
 //! ahead of its socket, and what is sealed goes out once and in that order.
 //!
+//! Over a connection that we make, the layer speaks first, and what the shard writes before the handshake is over waits for
+//! its end. What is sealed of chunks is gathered into whole records, so that a small chunk costs no record of its own.
+//!
 //! Handshakes have a time budget in each turn. When it is used up, further handshakes wait in a queue, and their connections
 //! are not read. While the queue is full, listeners with layers accept no connections.
 
@@ -20,6 +23,8 @@ const HANDSHAKES_BUDGET: Duration = Duration::from_micros(500);
 const LINE_MAX: usize = 1024;
 /// Plain bytes that become one send.
 const SEALED_MAX: usize = 128 * 1024;
+/// Plain bytes that become one record: what TLS puts into it at most.
+const RECORD_BYTES: usize = 16 * 1024;
 /// A scratch that has grown beyond this is not kept.
 const SCRATCH_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of records and handshakes of a shard that have not come whole, of all connections together.
@@ -33,6 +38,8 @@ pub(super) struct Layered {
     /// Bytes of the wire that wait for their turn.
     unopened: Vec<u8>,
     pub(super) in_line: bool,
+    /// We have made the connection, and its handshake is not over: plain bytes wait.
+    holds: bool,
     /// The end of our stream has been written.
     closed: bool,
     /// Of the first chunk that is queued, what has been sealed.
@@ -85,11 +92,26 @@ impl Layers {
 impl<M: Send + 'static> Core<M> {
     pub(super) fn layer_over(&mut self, id: ConnId, layer: Box<dyn Layer>, unread: &[u8]) {
         let Some(conn) = self.conns.alive(id) else { return };
-        let listener = conn.listener;
-        conn.layered = Some(Layered::new(layer));
+        let (listener, is_outgoing, is_open) = (conn.listener, conn.is_outgoing(), conn.phase == Phase::Open);
+        let mut layered = Layered::new(layer);
+        layered.holds = is_outgoing;
+        conn.layered = Some(layered);
+        if is_outgoing {
+            if is_open {
+                self.begin_layer(id);
+            }
+            return;
+        }
         self.mark_layered(listener);
         if !unread.is_empty() {
             self.put_in_line(id, unread);
+        }
+    }
+
+    /// A connection that we make stands: its layer, if it has one, speaks first.
+    pub(super) fn begin_layer(&mut self, id: ConnId) {
+        if self.conns.alive(id).is_some_and(|conn| conn.layered.is_some()) {
+            self.put_in_line(id, &[]);
         }
     }
 
@@ -105,10 +127,13 @@ impl<M: Send + 'static> Core<M> {
     }
 
     fn put_in_line(&mut self, id: ConnId, wire: &[u8]) {
-        let Some(layered) = self.conns.named(id).and_then(|conn| conn.layered.as_mut()) else { return };
+        let Some(conn) = self.conns.named(id) else { return };
+        let is_outgoing = conn.is_outgoing();
+        let Some(layered) = conn.layered.as_mut() else { return };
         layered.unopened.extend_from_slice(wire);
         if !std::mem::replace(&mut layered.in_line, true) {
-            self.layers.line.push_back(id);
+            // There are few that we make, and all others wait for what goes over them.
+            if is_outgoing { self.layers.line.push_front(id) } else { self.layers.line.push_back(id) }
         }
     }
 
@@ -140,7 +165,8 @@ impl<M: Send + 'static> Core<M> {
         self.layers.spent += began.map_or(Duration::ZERO, |began| began.elapsed());
         let held = layered.layer.held();
         self.layers.held = self.layers.held - std::mem::replace(&mut layered.held, held) + held;
-        if !layered.answer.is_empty() {
+        let has_waited = matches!(opened, Ok(Some(_))) && std::mem::take(&mut layered.holds);
+        if has_waited || !layered.answer.is_empty() {
             self.mark_dirty(id);
         }
         opened
@@ -181,35 +207,50 @@ impl<M: Send + 'static> Core<M> {
         let Some(conn) = self.conns.named(id) else { return false };
         let Some(layered) = &mut conn.layered else { return true };
         let outgoing = &mut conn.outgoing;
-        let has_plain = !outgoing.tail.is_empty() || !outgoing.queue.is_empty();
+        let has_plain = !layered.holds && (!outgoing.tail.is_empty() || !outgoing.queue.is_empty());
         if !outgoing.flight.is_empty() || (!has_plain && layered.answer.is_empty()) {
             return true;
         }
         let mut wire = self.pool.lend();
         wire.append(&mut std::mem::take(&mut layered.answer));
         let mut sealed = Ok(());
-        if outgoing.queue.is_empty() {
+        if has_plain && outgoing.queue.is_empty() {
             let tail = std::mem::take(&mut outgoing.tail);
-            if !tail.is_empty() {
-                sealed = layered.layer.seal(&tail, &mut wire);
-            }
+            sealed = layered.layer.seal(&tail, &mut wire);
             self.pool.take_lent(tail);
-        } else {
+        } else if has_plain {
             outgoing.tail_to_queue(&mut self.pool);
+            let mut record = self.layers.lend();
             let mut room = SEALED_MAX;
             while let Some(chunk) = outgoing.queue.front().filter(|_| room > 0 && sealed.is_ok()) {
                 let rest = &chunk.bytes()[layered.sealed..];
                 let piece = &rest[..rest.len().min(room)];
-                let (is_whole, bytes) = (piece.len() == rest.len(), piece.len());
-                sealed = layered.layer.seal(piece, &mut wire);
+                let bytes = if record.is_empty() && piece.len() >= RECORD_BYTES {
+                    // Whole records are sealed where they lie.
+                    let whole = piece.len() - piece.len() % RECORD_BYTES;
+                    sealed = layered.layer.seal(&piece[..whole], &mut wire);
+                    whole
+                } else {
+                    let more = piece.len().min(RECORD_BYTES - record.len());
+                    record.extend_from_slice(&piece[..more]);
+                    if record.len() == RECORD_BYTES {
+                        sealed = layered.layer.seal(&record, &mut wire);
+                        record.clear();
+                    }
+                    more
+                };
                 room -= bytes;
                 outgoing.queued -= bytes;
                 layered.sealed += bytes;
-                if is_whole {
+                if bytes == rest.len() {
                     layered.sealed = 0;
                     outgoing.queue.pop_front().into_iter().for_each(|chunk: Chunk| self.pool.take_chunk(chunk));
                 }
             }
+            if sealed.is_ok() && !record.is_empty() {
+                sealed = layered.layer.seal(&record, &mut wire);
+            }
+            self.layers.take_back(record);
         }
         match sealed {
             Ok(()) => {
@@ -288,6 +329,7 @@ impl Layered {
             answer: Vec::new(),
             unopened: Vec::new(),
             in_line: false,
+            holds: false,
             closed: false,
             sealed: 0,
             held: 0,

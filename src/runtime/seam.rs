@@ -66,6 +66,8 @@ pub struct TimerId {
 
 /// TLS, between a socket's bytes and a shard's. It does no I/O, and moves with its socket.
 ///
+/// Over a connection that we make, it is first asked to open nothing: what it answers then is what it begins with.
+///
 /// What `open` answers and what `seal` makes goes out in the order in which it was made, each once.
 pub trait Layer: Send + fmt::Debug {
     /// Takes bytes of the wire, which it may change. Appends to `plain` what they hold for the shard, and to `answer` what the
@@ -322,7 +324,8 @@ pub trait Io<M> {
     /// Opens an outgoing TCP connection. `on_connect` or `on_close` follows.
     fn connect(&mut self, to: SocketAddr) -> ConnId;
     /// Puts a layer between a connection's bytes and the shard's, from here on. `unread`: bytes of the wire that the shard
-    /// has got already; it gets what they hold later. Nothing, where there are no sockets behind this seam.
+    /// has got already; it gets what they hold later. Over a connection of [`Io::connect`], what is written before
+    /// [`Shard::on_ready`] waits until then. Nothing, where there are no sockets behind this seam.
     fn put_layer(&mut self, _conn: ConnId, _layer: Box<dyn Layer>, _unread: &[u8]) {}
     /// Takes a connection off the ring to move it, with its layer. Only while its reads are one-shot (before
     /// [`Io::stream`]), and only from inside its own `on_bytes`, or while it is paused. No `on_close` follows. `unread` and `deadline` are the

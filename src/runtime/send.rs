@@ -205,8 +205,10 @@ impl<M: Send + 'static> Core<M> {
             return;
         }
         let Some(conn) = self.conns.named(id) else { return };
+        // What a layer has not sealed is not for the socket.
+        let is_plain = conn.layered.is_none();
         let outgoing = &mut conn.outgoing;
-        if outgoing.flight.is_empty() {
+        if outgoing.flight.is_empty() && is_plain {
             if outgoing.queue.is_empty() {
                 outgoing.flight = std::mem::take(&mut outgoing.tail);
             } else {
@@ -221,7 +223,7 @@ impl<M: Send + 'static> Core<M> {
             // SAFETY: the slot keeps `flight` untouched until the completion: appending goes to `tail`, and neither
             // is a buffer taken back nor a slot freed while `sending` is set.
             unsafe { self.ring.send(fd, rest.as_ptr(), length, tag) };
-        } else if !outgoing.queue.is_empty() {
+        } else if is_plain && !outgoing.queue.is_empty() {
             let mut gather = self.pool.gathers.pop().unwrap_or_else(Gather::new);
             gather.fill(outgoing);
             // SAFETY: as above: header and pieces lie in a box that the slot keeps, the chunks stay at the head of

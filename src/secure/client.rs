@@ -12,8 +12,8 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 
 use super::{Clients, files};
 
-/// Certificates that a client may send, its own among them.
-const CERTIFICATES_MAX: usize = 8;
+/// Certificates that the other end may send, its own among them.
+pub(super) const CERTIFICATES_MAX: usize = 8;
 
 #[derive(Debug)]
 struct Bounded(Arc<dyn ClientCertVerifier>);

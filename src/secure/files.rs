@@ -24,16 +24,46 @@ fn read(path: &Path, key: &str) -> Result<Vec<u8>, String> {
 fn all<T: PemObject>(path: &Path, key: &str, kind: &str) -> Result<Vec<T>, String> {
     let bytes = read(path, key)?;
     let shown = path.display();
-    let found: Result<Vec<T>, PemError> = T::pem_slice_iter(&bytes).collect();
-    let found = found.map_err(|error| format!("{shown}: not PEM: {error}"))?;
+    let found = parsed(&bytes).map_err(|error| match store(&bytes) {
+        Some(cure) => format!("{shown}: {cure}"),
+        None => format!("{shown}: not PEM: {error}"),
+    })?;
     if found.is_empty() {
-        return Err(format!("{shown}: no {kind} in it; {key} names a PEM file with at least one"));
+        let cure = store(&bytes).map_or_else(String::new, |cure| format!(": {cure}"));
+        return Err(format!("{shown}: no {kind} in it{cure}; {key} names a PEM file with at least one"));
     }
     Ok(found)
 }
 
+fn parsed<T: PemObject>(pem: &[u8]) -> Result<Vec<T>, PemError> {
+    T::pem_slice_iter(pem).collect()
+}
+
+/// How a key store of Java is made PEM, if it is one.
+fn store(bytes: &[u8]) -> Option<&'static str> {
+    const JKS: [u8; 4] = [0xfe, 0xed, 0xfe, 0xed];
+    /// PKCS #12 and certificates in DER alike.
+    const SEQUENCE: u8 = 0x30;
+    if bytes.starts_with(&JKS) {
+        return Some(
+            "a Java key store (JKS); `keytool -importkeystore -srckeystore FILE -destkeystore NEW.p12 -deststoretype \
+             PKCS12` and `openssl pkcs12 -in NEW.p12 -nodes -out NEW.pem` write it as PEM",
+        );
+    }
+    (bytes.first() == Some(&SEQUENCE)).then_some(
+        "not text; `openssl pkcs12 -in FILE -nodes -out NEW.pem` writes PKCS #12 as PEM, `openssl x509 -inform DER -in \
+         FILE -out NEW.pem` a certificate",
+    )
+}
+
 pub(super) fn certificates(path: &Path, key: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     all(path, key, "certificate")
+}
+
+/// The same out of a text.
+pub(super) fn certificates_in(pem: &str, key: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = parsed(pem.as_bytes()).map_err(|error| format!("{key} is not PEM: {error}"))?;
+    if found.is_empty() { Err(format!("{key} has no certificate (`-----BEGIN CERTIFICATE-----`)")) } else { Ok(found) }
 }
 
 pub(super) fn crls(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {

@@ -1,28 +1,39 @@
-//! The server's end of a TLS connection, without buffers of its own: records are opened where they lie, and only what has
-//! not come whole is kept.
+//! An end of a TLS connection, without buffers of its own: records are opened where they lie, and only what has not come
+//! whole is kept.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic};
-use rustls::{CertificateError, Error, HandshakeKind, ProtocolVersion, ServerConfig};
+use rustls::{CertificateError, CommonState, Error, HandshakeKind, ProtocolVersion};
 
 use crate::runtime::seam::{Facts, Layer, LayerError, LayerFault};
 
-/// A record's type: all connections begin with a handshake.
-const HANDSHAKE: u8 = 0x16;
 /// Plain bytes of one record.
 const RECORD_MAX: usize = 16 * 1024;
 /// What a record adds to them, at most: header, type, tag, and the nonce of TLS 1.2.
 const RECORD_OVERHEAD: usize = 64;
 
+/// The server's end, or the client's.
+pub(super) trait End: Send + Sized {
+    /// What a connection is made of.
+    type Config: Send;
+    type Data;
+
+    /// Begins, with the first bytes that have come.
+    fn start(config: &Self::Config, wire: &[u8]) -> Result<Self, LayerError>;
+    /// rustls' step, which is the same for both ends.
+    fn process<'c, 'i>(&'c mut self, wire: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    fn state(&self) -> &CommonState;
+    /// What an error is, in the words of this end.
+    fn said(error: &Error) -> String;
+}
+
 /// See the module.
-pub(super) struct TlsLayer {
-    config: Arc<ServerConfig>,
-    /// Made by the first byte.
-    conn: Option<Box<UnbufferedServerConnection>>,
+pub(super) struct TlsLayer<E: End> {
+    config: E::Config,
+    /// Made by the first call.
+    conn: Option<Box<E>>,
     /// The start of a record or of a message of the handshake.
     tail: Vec<u8>,
     is_ready: bool,
@@ -31,14 +42,14 @@ pub(super) struct TlsLayer {
     took: Duration,
 }
 
-impl fmt::Debug for TlsLayer {
+impl<E: End> fmt::Debug for TlsLayer<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsLayer").field("is_ready", &self.is_ready).finish_non_exhaustive()
     }
 }
 
-impl TlsLayer {
-    pub(super) fn new(config: Arc<ServerConfig>) -> Self {
+impl<E: End> TlsLayer<E> {
+    pub(super) fn new(config: E::Config) -> Self {
         let took = Duration::ZERO;
         Self { config, conn: None, tail: Vec::new(), is_ready: false, has_ended: false, has_closed: false, took }
     }
@@ -48,7 +59,7 @@ impl TlsLayer {
         let Some(conn) = &mut self.conn else { return Ok(0) };
         let mut used = 0;
         loop {
-            let UnbufferedStatus { mut discard, state, .. } = conn.process_tls_records(&mut wire[used..]);
+            let UnbufferedStatus { mut discard, state, .. } = conn.process(&mut wire[used..]);
             let goes_on = match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(record) = traffic.next_record() {
@@ -88,8 +99,8 @@ impl TlsLayer {
     /// send: it would take the buffer for the one before.
     fn alert(&mut self, answer: &mut Vec<u8>) {
         let Some(conn) = &mut self.conn else { return };
-        while conn.wants_write() {
-            let UnbufferedStatus { state, .. } = conn.process_tls_records(&mut []);
+        while conn.state().wants_write() {
+            let UnbufferedStatus { state, .. } = conn.process(&mut []);
             let Ok(ConnectionState::EncodeTlsData(mut data)) = state else { return };
             if encode(&mut data, answer).is_err() {
                 return;
@@ -102,16 +113,16 @@ impl TlsLayer {
     fn write<T>(
         &mut self,
         wire: &mut Vec<u8>,
-        mut with: impl FnMut(&mut Traffic<'_>, &mut Vec<u8>) -> T,
+        mut with: impl FnMut(&mut WriteTraffic<'_, E::Data>, &mut Vec<u8>) -> T,
     ) -> Result<T, LayerError> {
         let not_ready = || LayerError { fault: LayerFault::Protocol, what: "TLS is not ready".into() };
         let Some(conn) = &mut self.conn else { return Err(not_ready()) };
         let mut used = 0;
         let done = loop {
-            let UnbufferedStatus { discard, state, .. } = conn.process_tls_records(&mut self.tail[used..]);
-            match state.map_err(said)? {
+            let UnbufferedStatus { discard, state, .. } = conn.process(&mut self.tail[used..]);
+            match state.map_err(said::<E>)? {
                 ConnectionState::WriteTraffic(mut traffic) => break with(&mut traffic, wire),
-                ConnectionState::EncodeTlsData(mut data) => encode(&mut data, wire).map_err(said)?,
+                ConnectionState::EncodeTlsData(mut data) => encode(&mut data, wire).map_err(said::<E>)?,
                 ConnectionState::TransmitTlsData(data) => data.done(),
                 ConnectionState::PeerClosed => {}
                 _ => return Err(not_ready()),
@@ -123,23 +134,17 @@ impl TlsLayer {
     }
 }
 
-type Traffic<'c> = WriteTraffic<'c, ServerConnectionData>;
-
-impl Layer for TlsLayer {
+impl<E: End> Layer for TlsLayer<E> {
     fn open(
         &mut self,
         wire: &mut [u8],
         plain: &mut Vec<u8>,
         answer: &mut Vec<u8>,
     ) -> Result<Option<Facts>, LayerError> {
-        if self.conn.is_none() {
-            if wire.first().is_some_and(|first| *first != HANDSHAKE) {
-                return Err(LayerError { fault: LayerFault::OtherProtocol, what: other_protocol(wire).into() });
-            }
-            let conn = UnbufferedServerConnection::new(Arc::clone(&self.config)).map_err(said)?;
-            self.conn = Some(Box::new(conn));
-        }
         let began = (!self.is_ready).then(Instant::now);
+        if self.conn.is_none() {
+            self.conn = Some(Box::new(E::start(&self.config, wire)?));
+        }
         let taken = if self.tail.is_empty() {
             self.take(wire, plain, answer).inspect(|used| self.tail.extend_from_slice(&wire[*used..]))
         } else {
@@ -153,16 +158,17 @@ impl Layer for TlsLayer {
             })
         };
         self.took += began.map_or(Duration::ZERO, |began| began.elapsed());
-        taken.map_err(said)?;
-        let Some(conn) = self.conn.as_ref().filter(|conn| !self.is_ready && !conn.is_handshaking()) else {
+        taken.map_err(said::<E>)?;
+        let state = self.conn.as_ref().map(|conn| conn.state());
+        let Some(state) = state.filter(|state| !self.is_ready && !state.is_handshaking()) else {
             return Ok(None);
         };
         self.is_ready = true;
         Ok(Some(Facts {
-            is_resumed: conn.handshake_kind() == Some(HandshakeKind::Resumed),
-            is_newest: conn.protocol_version() == Some(ProtocolVersion::TLSv1_3),
+            is_resumed: state.handshake_kind() == Some(HandshakeKind::Resumed),
+            is_newest: state.protocol_version() == Some(ProtocolVersion::TLSv1_3),
             took: self.took,
-            certificate: conn.peer_certificates().and_then(|all| all.first()).map(|own| own.to_vec()),
+            certificate: state.peer_certificates().and_then(|all| all.first()).map(|own| own.to_vec()),
         }))
     }
 
@@ -217,22 +223,8 @@ fn encode<Data>(data: &mut EncodeTlsData<'_, Data>, into: &mut Vec<u8>) -> Resul
     written.map(drop).map_err(|error| Error::General(error.to_string()))
 }
 
-/// What came in the place of TLS.
-fn other_protocol(bytes: &[u8]) -> &'static str {
-    const HTTP: [&[u8]; 4] = [b"GET ", b"POST", b"HEAD", b"PUT "];
-    if bytes.first() == Some(&0x10) {
-        "this looks like MQTT without TLS; this listener expects TLS"
-    } else if HTTP.iter().any(|method| bytes.starts_with(method)) {
-        "this looks like HTTP; this listener accepts MQTT over TLS"
-    } else if bytes.starts_with(b"PROXY ") || bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n") {
-        "this looks like a PROXY header; proxy_protocol of the listener is off"
-    } else {
-        "this is not TLS; this listener expects it"
-    }
-}
-
 /// An error of rustls, by whose doing it is.
-fn said(error: Error) -> LayerError {
+pub(super) fn said<E: End>(error: Error) -> LayerError {
     use CertificateError as C;
     let fault = match &error {
         Error::PeerIncompatible(_) | Error::NoApplicationProtocol => LayerFault::NothingInCommon,
@@ -250,11 +242,5 @@ fn said(error: Error) -> LayerError {
         Error::AlertReceived(_) => LayerFault::Alert,
         _ => LayerFault::Protocol,
     };
-    let what = match &error {
-        Error::InvalidCertificate(why) => format!("the client certificate was refused: {why}"),
-        Error::AlertReceived(alert) => format!("the client ended the TLS connection with the alert {alert:?}"),
-        Error::NoCertificatesPresented => "the client has sent no certificate, and this listener requires one".into(),
-        error => error.to_string(),
-    };
-    LayerError { fault, what: what.into() }
+    LayerError { fault, what: E::said(&error).into() }
 }

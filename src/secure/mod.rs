@@ -10,15 +10,19 @@ mod der;
 mod files;
 mod identity;
 mod layer;
+mod outgoing;
 pub mod sasl;
 pub mod scram;
 mod secret;
 mod server;
 
 pub use self::identity::{CertificateId, IDENTITY_BYTES_MAX, IdentityField, identify};
+pub use self::outgoing::Outgoing;
 pub use self::secret::Secret;
 pub use self::server::{Expiry, Server};
 
+#[cfg(test)]
+mod outgoing_tests;
 #[cfg(test)]
 mod tests;
 
@@ -59,4 +63,28 @@ pub struct Clients {
     pub crl: Option<PathBuf>,
     /// Whether a CRL whose time is over refuses everybody.
     pub is_expired_crl_refused: bool,
+}
+
+/// `[kafka.NAME.tls]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutgoingSettings {
+    /// Who vouches for the brokers.
+    pub ca: Authorities,
+    /// Our certificate, where brokers ask for one.
+    pub identity: Option<Pair>,
+    /// The name that certificates must have; `None`: that by which the broker was asked for.
+    pub server_name: Option<String>,
+    /// Whether it is looked at.
+    pub is_name_checked: bool,
+}
+
+/// CAs that are trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authorities {
+    /// Those of this machine.
+    System,
+    /// Those in a PEM file.
+    File(PathBuf),
+    /// These, in PEM.
+    Text(String),
 }

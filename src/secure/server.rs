@@ -8,20 +8,23 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
-use rustls::server::{NoClientAuth, NoServerSessionStorage};
+use rustls::server::{NoClientAuth, NoServerSessionStorage, ServerConnectionData, UnbufferedServerConnection};
 use rustls::sign::CertifiedKey;
+use rustls::unbuffered::UnbufferedStatus;
 use rustls::version::{TLS12, TLS13};
-use rustls::{InconsistentKeys, ServerConfig};
+use rustls::{CommonState, Error, InconsistentKeys, ServerConfig};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 
-use crate::runtime::seam::Layer;
+use crate::runtime::seam::{Layer, LayerError, LayerFault};
 
 use super::certificate::{ByName, not_after};
-use super::layer::TlsLayer;
+use super::layer::{End, TlsLayer, said};
 use super::{CertificateId, Pair, Settings, client, files};
 
 /// The one application protocol that is always offered.
 const MQTT: &[u8] = b"mqtt";
+/// A record's type: all connections begin with a handshake.
+const HANDSHAKE: u8 = 0x16;
 
 /// Until when a file's certificates are valid: the first that ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +33,7 @@ pub struct Expiry {
     pub file: PathBuf,
     /// Seconds since 1970.
     pub at: i64,
-    /// These are CAs of client certificates.
+    /// These are CAs of the other end's certificates.
     pub is_of_ca: bool,
 }
 
@@ -110,7 +113,7 @@ impl Server {
     /// A connection's layer: nothing but a pointer until its first byte comes.
     #[must_use]
     pub fn layer(&self) -> Box<dyn Layer> {
-        Box::new(TlsLayer::new(Arc::clone(&self.config)))
+        Box::new(TlsLayer::<UnbufferedServerConnection>::new(Arc::clone(&self.config)))
     }
 
     /// Whether a certificate that was accepted has been revoked since.
@@ -141,12 +144,12 @@ impl Expiry {
     }
 }
 
-fn expiry(file: &std::path::Path, certificates: &[CertificateDer<'_>], is_of_ca: bool) -> Option<Expiry> {
+pub(super) fn expiry(file: &std::path::Path, certificates: &[CertificateDer<'_>], is_of_ca: bool) -> Option<Expiry> {
     let at = certificates.iter().filter_map(|certificate| not_after(certificate)).min()?;
     Some(Expiry { file: file.to_owned(), at, is_of_ca })
 }
 
-fn pair_of(pair: &Pair, provider: &Arc<CryptoProvider>) -> Result<CertifiedKey, String> {
+pub(super) fn pair_of(pair: &Pair, provider: &Arc<CryptoProvider>) -> Result<CertifiedKey, String> {
     let chain = files::certificates(&pair.certificate, "cert_file")?;
     let key = files::key(&pair.key)?;
     let (certificate, shown) = (pair.certificate.display(), pair.key.display());
@@ -157,4 +160,49 @@ fn pair_of(pair: &Pair, provider: &Arc<CryptoProvider>) -> Result<CertifiedKey, 
         rustls::Error::InvalidCertificate(error) => format!("{certificate}: cannot be used: {error}"),
         error => format!("{shown}: cannot be used: {error}"),
     })
+}
+
+impl End for UnbufferedServerConnection {
+    type Config = Arc<ServerConfig>;
+    type Data = ServerConnectionData;
+
+    fn start(config: &Self::Config, wire: &[u8]) -> Result<Self, LayerError> {
+        if wire.first().is_some_and(|first| *first != HANDSHAKE) {
+            return Err(LayerError { fault: LayerFault::OtherProtocol, what: other_protocol(wire).into() });
+        }
+        Self::new(Arc::clone(config)).map_err(said::<Self>)
+    }
+
+    fn process<'c, 'i>(&'c mut self, wire: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(wire)
+    }
+
+    fn state(&self) -> &CommonState {
+        self
+    }
+
+    fn said(error: &Error) -> String {
+        match error {
+            Error::InvalidCertificate(why) => format!("the client certificate was refused: {why}"),
+            Error::AlertReceived(alert) => format!("the client ended the TLS connection with the alert {alert:?}"),
+            Error::NoCertificatesPresented => {
+                "the client has sent no certificate, and this listener requires one".to_owned()
+            }
+            error => error.to_string(),
+        }
+    }
+}
+
+/// What came in the place of TLS.
+fn other_protocol(bytes: &[u8]) -> &'static str {
+    const HTTP: [&[u8]; 4] = [b"GET ", b"POST", b"HEAD", b"PUT "];
+    if bytes.first() == Some(&0x10) {
+        "this looks like MQTT without TLS; this listener expects TLS"
+    } else if HTTP.iter().any(|method| bytes.starts_with(method)) {
+        "this looks like HTTP; this listener accepts MQTT over TLS"
+    } else if bytes.starts_with(b"PROXY ") || bytes.starts_with(b"\r\n\r\n\0\r\nQUIT\n") {
+        "this looks like a PROXY header; proxy_protocol of the listener is off"
+    } else {
+        "this is not TLS; this listener expects it"
+    }
 }

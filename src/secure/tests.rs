@@ -17,28 +17,32 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use super::{Clients, Pair, Server, Settings};
 use crate::runtime::seam::{Facts, Layer, LayerError, LayerFault};
 
-struct Ca {
+pub(super) struct Ca {
     dir: tempfile::TempDir,
     ca: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Ca {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
+        Self::named("test CA")
+    }
+
+    pub(super) fn named(name: &str) -> Self {
         let mut params = CertificateParams::new([]).expect("names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, "test CA");
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA");
         let dir = tempfile::tempdir().expect("a directory");
         fs::write(dir.path().join("ca.pem"), ca.pem()).expect("written");
         Self { dir, ca }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     /// `NAME.pem` and `NAME.key`, changed by `with`.
-    fn issue(&self, name: &str, names: &[&str], with: impl FnOnce(&mut CertificateParams)) -> Pair {
+    pub(super) fn issue(&self, name: &str, names: &[&str], with: impl FnOnce(&mut CertificateParams)) -> Pair {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");
         with(&mut params);
@@ -50,7 +54,7 @@ impl Ca {
         pair
     }
 
-    fn settings(&self) -> Settings {
+    pub(super) fn settings(&self) -> Settings {
         Settings {
             certificates: vec![self.issue("server", &["mqtt.example.org"], |_| {})],
             is_1_2_allowed: true,
@@ -60,7 +64,7 @@ impl Ca {
         }
     }
 
-    fn clients(&self) -> Clients {
+    pub(super) fn clients(&self) -> Clients {
         Clients { ca: self.path("ca.pem"), is_required: true, crl: None, is_expired_crl_refused: false }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::config::Config;
 use crate::kafka::producer::News;
-use crate::kafka::types::{LoginRefused, SinkId};
+use crate::kafka::types::{LoginRefused, SinkId, TlsFailed};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Teller;
 use crate::metrics::spec::{ClusterMetric, KafkaError, REFUSALS, RefusalReason, ShardMetric as M};
@@ -90,6 +90,15 @@ impl Core {
             let code = login.code.and_then(|code| u64::try_from(code).ok());
             let event = event.with(Field::Mechanism, login.mechanism).maybe(Field::Code, code);
             event.with(Field::Reason, login.reason.as_str())
+        });
+    }
+
+    /// TLS to a broker of a cluster fails.
+    pub(super) fn tell_kafka_tls_failed(&mut self, cluster: usize, failed: &TlsFailed, now: Monotonic) {
+        let name = &self.around.config.clusters[cluster].name;
+        self.teller.tell(Kind::KafkaTlsFailed, second(now), |event| {
+            let event = event.with(Field::Kafka, name.as_str()).with(Field::Broker, failed.broker.as_str());
+            event.with(Field::Reason, failed.reason.as_str())
         });
     }
 

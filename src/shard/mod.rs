@@ -165,7 +165,8 @@ impl Core {
     pub fn new(index: usize, around: Surroundings, board: Arc<Board>) -> Self {
         let config = Arc::clone(&around.config);
         let mut random = fastrand::Rng::new();
-        let upstreams = (0..config.clusters.len()).map(|c| Upstream::new(&config, c, around.rules, random.u64(..)));
+        let upstreams =
+            (0..config.clusters.len()).map(|c| Upstream::new(&config, c, &around.edge, around.rules, random.u64(..)));
         let upstreams: Vec<Upstream> = upstreams.collect();
         let layout = layout(&config);
         let routes = dead_letters::routes(&config, upstreams.iter().map(|upstream: &Upstream| &upstream.members));

@@ -19,18 +19,20 @@ impl Core {
     pub(super) fn reconfigure(&mut self, io: &mut Ring<'_>, to: Reconfiguration) {
         let Reconfiguration { config, board, dead_letters, edge, listeners } = to;
         // Connections keep the certificates that they began with.
-        self.around.edge = edge;
+        let edge_before = std::mem::replace(&mut self.around.edge, edge.clone());
         self.renew_access(io);
         let before = std::mem::replace(&mut self.around.config, Arc::clone(&config));
         let config = &*config;
         for index in before.clusters.len()..config.clusters.len() {
-            let mut upstream = Upstream::new(config, index, self.around.rules, self.random.u64(..));
+            let mut upstream = Upstream::new(config, index, &edge, self.around.rules, self.random.u64(..));
             upstream.client.start(io.now());
             self.outlets.upstreams.push(upstream);
         }
         for (index, upstream) in self.outlets.upstreams.iter_mut().enumerate() {
-            if before.clusters.get(index).is_some_and(|known| *known != config.clusters[index]) {
-                upstream.change(config, index, io.now());
+            let is_known = before.clusters.get(index).is_some();
+            let has_other_tls = edge_before.kafka(index) != edge.kafka(index);
+            if is_known && (before.clusters[index] != config.clusters[index] || has_other_tls) {
+                upstream.change(config, index, &edge, io.now());
             }
             if !config.clusters[index].is_removed {
                 upstream.resume(io.now());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::buffer::{self, SinkTerms};
-use crate::config::{self, Acknowledge, Buffer, Cluster, Compression, Config, Sink, Spool};
+use crate::config::{self, Acknowledge, Buffer, Compression, Config, Sink, Spool};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::{client, producer};
 use crate::record::compression::Codec;
@@ -11,11 +11,15 @@ use crate::rules::Rules;
 use crate::{session, spool};
 
 use super::dead_letters::HEADERS_BYTES_MAX;
+use super::edge::Edge;
 use super::members::{Members, Role};
 
 /// The wire client of a cluster.
-pub(super) fn client(cluster: &Cluster) -> client::Settings {
+pub(super) fn client(config: &Config, cluster: usize, edge: &Edge) -> client::Settings {
+    let tls = edge.kafka(cluster).cloned();
+    let cluster = &config.clusters[cluster];
     client::Settings {
+        tls,
         bootstrap: cluster.bootstrap.clone(),
         client_id: cluster.client_id.clone(),
         request_timeout: cluster.request_timeout,

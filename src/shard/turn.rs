@@ -27,9 +27,7 @@ impl Shard for Core {
 
     fn on_connect(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         if let Some(Kind::Link { cluster, link }) = self.connections.get(conn).map(|c| c.kind) {
-            let upstream = &mut self.outlets.upstreams[cluster];
-            upstream.busy = true;
-            upstream.client.on_connected(link, io.now());
+            self.link_connected(io, cluster, link);
         }
     }
 
@@ -53,10 +51,14 @@ impl Shard for Core {
         }
     }
 
-    fn on_ready(&mut self, _io: &mut Ring<'_>, conn: ConnId, facts: Facts) {
-        if self.connections.get(conn).is_some() {
-            self.count_handshake(&facts);
-            self.note_certificate(conn, facts.certificate);
+    fn on_ready(&mut self, io: &mut Ring<'_>, conn: ConnId, facts: Facts) {
+        match self.connections.get(conn).map(|c| c.kind) {
+            Some(Kind::Link { cluster, link }) => self.link_ready(io, cluster, link),
+            Some(_) => {
+                self.count_handshake(&facts);
+                self.note_certificate(conn, facts.certificate);
+            }
+            None => {}
         }
     }
 
@@ -69,7 +71,9 @@ impl Shard for Core {
             drain.closed(conn);
         }
         let Some(kind) = self.connections.get(conn).map(|c| c.kind) else { return };
-        if let Closed::Layer(error) = &why {
+        if let Closed::Layer(error) = &why
+            && !matches!(kind, Kind::Link { .. })
+        {
             self.tell_tls_failed(io, conn, error);
         }
         self.forget(io, conn);
@@ -85,15 +89,7 @@ impl Shard for Core {
                 self.log_ended(io, conn, Some(session), End::Lost, &detail);
                 self.sessions.disconnected(session, conn, End::Lost, io.now());
             }
-            Kind::Link { cluster, link } => {
-                let why = match &why {
-                    Closed::Peer => "closed by the broker".to_owned(),
-                    Closed::Local => "closed".to_owned(),
-                    Closed::Error(error) => error.to_string(),
-                    Closed::Layer(error) => error.what.to_string(),
-                };
-                self.link_closed(io, cluster, link, &why);
-            }
+            Kind::Link { cluster, link } => self.link_closed(io, cluster, link, &why),
         }
     }
 

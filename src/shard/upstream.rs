@@ -4,6 +4,7 @@
 //! answers become results, and results become answers to devices.
 
 use std::collections::{HashMap, VecDeque};
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,13 +20,15 @@ use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
 use crate::rules::Rules;
 use crate::runtime::Post;
-use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId, WallMs};
+use crate::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, TimerId, WallMs};
+use crate::secure::Outgoing;
 use crate::secure::sasl::Task;
 use crate::service::resolver::Question;
 use crate::service::sasl;
 use crate::session::{LOST, Receipt, SessionKey};
 
 use super::connection::{Kind, Timer};
+use super::edge::Edge;
 use super::mail::Mail;
 use super::members::{Members, Role};
 use super::numbers::Numbers;
@@ -78,10 +81,10 @@ impl Timings<'_> {
 
 impl Upstream {
     /// `cluster` is its index in the configuration.
-    pub(super) fn new(config: &Config, cluster: usize, rules: &'static dyn Rules, seed: u64) -> Self {
+    pub(super) fn new(config: &Config, cluster: usize, edge: &Edge, rules: &'static dyn Rules, seed: u64) -> Self {
         let producer = settings::producer(config, cluster, rules, seed.rotate_left(32));
         Self {
-            client: Client::new(settings::client(&config.clusters[cluster]), seed),
+            client: Client::new(settings::client(config, cluster, edge), seed),
             producer: Producer::new(producer),
             busy: true,
             links: HashMap::new(),
@@ -141,7 +144,7 @@ impl Upstream {
             ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch),
             ClientEvent::Asked { token, says } => self.producer.on_asked(*token, *says, now),
             // For people; the producer sees no more of it than that the cluster is away.
-            ClientEvent::LoginRefused(_) => {}
+            ClientEvent::LoginRefused(_) | ClientEvent::TlsFailed(_) => {}
             ClientEvent::Reachable(yes) => {
                 self.reachable = *yes;
                 self.producer.on_reachable(*yes);
@@ -191,10 +194,10 @@ impl Upstream {
         self.busy = true;
     }
 
-    /// Other settings of the cluster.
-    pub(super) fn change(&mut self, config: &Config, cluster: usize, now: Monotonic) {
+    /// Other settings of the cluster, or other certificates.
+    pub(super) fn change(&mut self, config: &Config, cluster: usize, edge: &Edge, now: Monotonic) {
         let of = &config.clusters[cluster];
-        self.client.change(settings::client(of), now);
+        self.client.change(settings::client(config, cluster, edge), now);
         self.producer.change_cluster(settings::buffer_bytes(config, cluster), of.topics_max, of.request_timeout);
         self.busy = true;
     }
@@ -262,7 +265,8 @@ impl Core {
         if !of.is_removed || upstream.producer.buffered_rows() > 0 || !upstream.begun.is_empty() {
             return;
         }
-        upstream.client = Client::new(settings::client(of), self.random.u64(..));
+        let settings = settings::client(&self.around.config, cluster, &self.around.edge);
+        upstream.client = Client::new(settings, self.random.u64(..));
         for (_, conn) in upstream.links.drain() {
             self.connections.remove(conn);
             io.abort(conn);
@@ -277,8 +281,11 @@ impl Core {
         match effect {
             Effect::Resolve { ticket, host, port } => self.resolve(cluster, ticket, host, port),
             Effect::Prepare { ticket, task } => self.prepare(cluster, ticket, task),
-            Effect::Connect { link, to } => {
+            Effect::Connect { link, to, layer } => {
                 let conn = io.connect(to);
+                if let Some(layer) = layer {
+                    io.put_layer(conn, layer, &[]);
+                }
                 upstream.links.insert(link, conn);
                 self.connections.insert(conn, Kind::Link { cluster, link }, ListenerId(0), now);
                 self.numbers.count_cluster(cluster, ClusterMetric::ConnectionsMade, 1);
@@ -300,6 +307,9 @@ impl Core {
                 count(&mut self.numbers, cluster, &event);
                 if let ClientEvent::LoginRefused(login) = &event {
                     self.tell_login_refused(cluster, login, now);
+                }
+                if let ClientEvent::TlsFailed(failed) = &event {
+                    self.tell_kafka_tls_failed(cluster, failed, now);
                 }
                 let upstream = &mut self.outlets.upstreams[cluster];
                 let was = upstream.reachable;
@@ -326,12 +336,43 @@ impl Core {
         let _ = self.around.sasl.send(sasl::Question { task, answer });
     }
 
+    /// A link's socket stands. Where it has TLS, that comes first.
+    pub(super) fn link_connected(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId) {
+        let upstream = &mut self.outlets.upstreams[cluster];
+        if !upstream.client.is_in_handshake(link) {
+            upstream.busy = true;
+            upstream.client.on_connected(link, io.now());
+        }
+    }
+
+    /// A link's TLS handshake is over.
+    pub(super) fn link_ready(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId) {
+        self.numbers.count_cluster(cluster, ClusterMetric::TlsHandshakes, 1);
+        let upstream = &mut self.outlets.upstreams[cluster];
+        upstream.busy = true;
+        upstream.client.on_connected(link, io.now());
+    }
+
     /// A link's socket is gone.
-    pub(super) fn link_closed(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId, why: &str) {
+    pub(super) fn link_closed(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId, why: &Closed) {
         let upstream = &mut self.outlets.upstreams[cluster];
         upstream.links.remove(&link);
         upstream.busy = true;
-        upstream.client.on_closed(link, why, io.now());
+        let is_hung_up = match why {
+            Closed::Peer => true,
+            Closed::Error(error) => error.kind() == ErrorKind::ConnectionReset,
+            _ => false,
+        };
+        match why {
+            // What a listener without TLS does with the first bytes of a handshake.
+            _ if is_hung_up && upstream.client.is_in_handshake(link) => {
+                upstream.client.on_tls_failed(link, Outgoing::HUNG_UP, io.now());
+            }
+            Closed::Layer(error) => upstream.client.on_tls_failed(link, &error.what, io.now()),
+            Closed::Peer => upstream.client.on_closed(link, "closed by the broker", io.now()),
+            Closed::Local => upstream.client.on_closed(link, "closed", io.now()),
+            Closed::Error(error) => upstream.client.on_closed(link, &error.to_string(), io.now()),
+        }
     }
 
     /// Results of batches to the sessions whose messages stand in them.
@@ -454,6 +495,7 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::Throttles, stats.throttles);
         numbers.set_cluster(cluster, ClusterMetric::Logins, stats.logins);
         numbers.set_cluster(cluster, ClusterMetric::LoginsRefused, stats.logins_refused);
+        numbers.set_cluster(cluster, ClusterMetric::TlsFailures, stats.tls_failures);
         numbers.set_cluster(cluster, ClusterMetric::Links, upstream.links.len() as u64);
         numbers.set_cluster(cluster, ClusterMetric::LinksReplaced, stats.replaced);
         numbers.set_cluster(cluster, ClusterMetric::SlowPartitions, upstream.producer.slow_partitions());
@@ -495,6 +537,7 @@ fn count(numbers: &mut Numbers, cluster: usize, event: &ClientEvent) {
         | ClientEvent::ProducerId { .. }
         | ClientEvent::Asked { .. }
         | ClientEvent::LoginRefused(_)
+        | ClientEvent::TlsFailed(_)
         | ClientEvent::Reachable(_) => {}
     }
 }

@@ -26,6 +26,7 @@ mod hand_over;
 mod idle;
 #[path = "../../src/embedded/tests/client.rs"]
 mod kafka_client;
+mod kafka_tls;
 mod kept;
 mod limits;
 mod listeners;

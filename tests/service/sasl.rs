@@ -34,7 +34,7 @@ fn plain(kafka: &Kafka) -> SocketAddr {
 }
 
 /// A file that only its owner may read.
-fn secret(dir: &Path, name: &str, text: &str) -> String {
+pub(crate) fn secret(dir: &Path, name: &str, text: &str) -> String {
     let path = dir.join(name);
     fs::write(&path, text).expect("written");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("mode");
@@ -42,7 +42,7 @@ fn secret(dir: &Path, name: &str, text: &str) -> String {
 }
 
 /// A token that nobody has signed, as Kafka takes it where nothing else is configured.
-fn token(seconds: u64) -> String {
+pub(crate) fn token(seconds: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     let claims = format!("{{\"sub\":\"{USER}\",\"iat\":{now},\"exp\":{}}}", now + seconds);
     format!("{}.{}.", URL_SAFE_NO_PAD.encode("{\"alg\":\"none\"}"), URL_SAFE_NO_PAD.encode(claims))
@@ -56,7 +56,7 @@ fn cluster(name: &str, bootstrap: &str, sasl: &str) -> String {
     )
 }
 
-fn by_password(mechanism: &str, file: &str) -> String {
+pub(crate) fn by_password(mechanism: &str, file: &str) -> String {
     format!("mechanism = \"{mechanism}\"\nusername = \"{USER}\"\npassword_file = \"{file}\"\ninsecure = true")
 }
 

@@ -121,7 +121,7 @@ impl Driver {
                         let _ = tell.send(News::Resolved(ticket, found.map_err(|error| error.to_string())));
                     });
                 }
-                Effect::Connect { link, to } => {
+                Effect::Connect { link, to, .. } => {
                     let tell = self.tell.clone();
                     std::thread::spawn(move || read(link, to, &tell));
                 }

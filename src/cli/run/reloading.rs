@@ -138,10 +138,10 @@ impl Service {
         let config = &proposal.change.config;
         let edge = edge::load_again(config).map_err(ReloadRefused::Mistakes)?;
         let changed = edge::changed(config, &self.edge.in_force, &edge);
-        // A listener whose settings have changed is named already.
+        // A listener or cluster whose settings have changed is named already.
         let is_named = |what: &str| {
-            let listener = what.split(" (").next().unwrap_or_default();
-            proposal.change.applied.iter().any(|applied| applied.split(" (").next() == Some(listener))
+            let place = what.split(" (").next().unwrap_or_default();
+            proposal.change.applied.iter().any(|applied| applied.split(" (").next() == Some(place))
         };
         let more: Vec<String> = changed.into_iter().filter(|what| !is_named(what)).collect();
         proposal.change.applied.extend(more);

@@ -80,7 +80,11 @@ fn what_is_wrong_is_said_and_no_password_with_it() {
         (format!("{scram}password_file = '{}'", empty.path().display()), "password_file", "is empty"),
         (format!("username = 'a'\npassword_file = '{path}'"), "mechanism", "is required"),
         ("mechanism = 'GSSAPI'".to_owned(), "mechanism", "is not a valid value"),
-        (format!("mechanism = 'PLAIN'\nusername = 'a'\npassword_file = '{path}'"), "mechanism", "without TLS"),
+        (
+            format!("mechanism = 'PLAIN'\nusername = 'a'\npassword_file = '{path}'"),
+            "mechanism",
+            "has no TLS; add [kafka.NAME.tls]",
+        ),
         (format!("{scram}password_file = '{path}'\ntoken_file = 'x'"), "token_file", "does not go with SCRAM-SHA-256"),
         (format!("{bearer}username = 'x'"), "username", "does not go with OAUTHBEARER"),
         ("mechanism = 'OAUTHBEARER'\ninsecure = true".to_owned(), "token_file", "is required by this mechanism"),

@@ -148,6 +148,7 @@ fn the_schema_has_every_key() {
         let section = &schema["properties"][key.section.name()];
         let table = match key.section {
             keys::Section::KafkaSasl => &schema["properties"]["kafka"]["additionalProperties"]["properties"]["sasl"],
+            keys::Section::KafkaTls => &schema["properties"]["kafka"]["additionalProperties"]["properties"]["tls"],
             keys::Section::Kafka | keys::Section::Auth => &section["additionalProperties"],
             keys::Section::ListenerTls => &schema["properties"]["listener"]["items"]["properties"]["tls"],
             keys::Section::Listener | keys::Section::Sink => &section["items"],
@@ -222,11 +223,12 @@ fn mistakes_of_habit_have_their_hint() {
         ("[log]\nlevel = info", "strings need quotes: level = \"info\""),
         ("[[sink]]\nlinger.ms = 5", "it is linger in [[sink]]"),
         ("[[sink]]\nbatch.size = 5", "it is batch_bytes in [[sink]]"),
-        ("[kafka.main]\nsasl_mechanism = 'PLAIN'", "it is mechanism in [kafka.NAME.sasl]"),
+        ("[kafka.main]\nsasl_mechanism = 'PLAIN'", "kafka.main.sasl.username: is required"),
+        ("[[sink]]\nsasl_mechanism = 'PLAIN'", "it is mechanism in [kafka.NAME.sasl]"),
         // It is the table's key, in TOML's other spelling.
         ("[kafka.main]\nsasl.mechanism = 'PLAIN'", "kafka.main.sasl.username: is required"),
         ("[kafka.main]\n'sasl.jaas.config' = 'x'", "name that as password_file"),
-        ("[kafka.main]\n'security.protocol' = 'SSL'", "connects to Kafka without TLS"),
+        ("[[sink]]\n'security.protocol' = 'SSL'", "it belongs to [kafka.NAME]"),
         ("[log]\nlevel = 'info'\nlevel = 'warn'", "\"level\" is set twice"),
     ] {
         let problems = parse(text, "test").expect_err(text).to_string();

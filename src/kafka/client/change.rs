@@ -39,7 +39,7 @@ impl Client {
         if before.metadata_max_age != self.hands.settings.metadata_max_age {
             self.topics.refresh(now);
         }
-        if before.sasl != self.hands.settings.sasl {
+        if before.sasl != self.hands.settings.sasl || before.tls != self.hands.settings.tls {
             self.withdraw_logins(now);
         }
         self.metadata.retry_at(now);

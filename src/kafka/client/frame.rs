@@ -71,6 +71,11 @@ impl Frames {
 }
 
 fn checked_length(bytes: [u8; 4], answer_bytes_max: usize) -> Result<usize, Malformed> {
+    /// How an alert of TLS begins: its type, and the first byte of all its versions.
+    const ALERT: [u8; 2] = [0x15, 3];
+    if bytes.starts_with(&ALERT) && usize::from(ALERT[0]) << 24 > answer_bytes_max {
+        return Err(Malformed("it answers with a TLS alert; if its listener wants TLS, add [kafka.NAME.tls]"));
+    }
     match usize::try_from(i32::from_be_bytes(bytes)) {
         Ok(length) if length < ANSWER_BYTES_MIN => Err(Malformed("frame shorter than its header")),
         Ok(length) if length > answer_bytes_max => Err(Malformed("frame longer than answer_bytes_max")),

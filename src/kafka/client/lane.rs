@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::api::{API_VERSIONS, Versions};
 use super::backoff::{Backoff, jittered};
@@ -11,6 +12,7 @@ use super::settings::{Endpoint, Settings};
 use super::{Effect, LinkId, Stats};
 use crate::kafka::types::{ClientEvent, NodeId};
 use crate::runtime::seam::Monotonic;
+use crate::secure::Outgoing;
 use crate::secure::sasl::Task;
 
 /// Which lane a connection or a resolution belongs to.
@@ -92,11 +94,12 @@ impl Hands {
         }
     }
 
-    fn connect(&mut self, owner: Owner, to: SocketAddr) -> LinkId {
+    fn connect(&mut self, owner: Owner, to: SocketAddr, host: &str) -> LinkId {
         let link = LinkId(self.next_link);
         self.next_link += 1;
         self.links.insert(link, owner);
-        self.effects.push(Effect::Connect { link, to });
+        let layer = self.settings.tls.as_ref().map(|tls| tls.layer(host));
+        self.effects.push(Effect::Connect { link, to, layer });
         link
     }
 
@@ -142,6 +145,7 @@ enum Phase {
         link: LinkId,
         /// Addresses that are left to try.
         rest: std::vec::IntoIter<SocketAddr>,
+        tls: Option<Arc<Outgoing>>,
         deadline: Monotonic,
     },
     /// The connection stands; its versions may not be settled yet.
@@ -158,8 +162,19 @@ pub(super) struct Lane {
     pub(super) backoff: Backoff,
     /// Connections closed for their silence since one was last of use.
     pub(super) silences: u32,
-    /// The last login was refused: what is tried again is tried more rarely.
-    pub(super) is_refused: bool,
+    /// What was refused last: what is tried again is tried more rarely.
+    pub(super) refused: Option<Refused>,
+    /// Why TLS failed when that was told last. An attempt with settings from before a change may fail after it.
+    pub(super) told: String,
+}
+
+/// What an operator has to change before a broker can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// The login, by the broker.
+    Login,
+    /// The TLS connection, by either side.
+    Tls,
 }
 
 impl Lane {
@@ -171,7 +186,8 @@ impl Lane {
             phase: Phase::Down(Monotonic(0)),
             backoff: Backoff::default(),
             silences: 0,
-            is_refused: false,
+            refused: None,
+            told: String::new(),
         }
     }
 
@@ -229,8 +245,10 @@ impl Lane {
         }
     }
 
-    /// Where it waits after a failure: not for longer than until `now`, and from the shortest wait on.
+    /// Where it waits after a failure: not for longer than until `now`, and from the shortest wait on. What is refused from
+    /// here on is news.
     pub(super) fn retry_at(&mut self, now: Monotonic) {
+        self.refused = None;
         if let Phase::Down(until) = &mut self.phase {
             *until = now.min(*until);
             self.backoff.reset();
@@ -257,6 +275,7 @@ impl Lane {
     pub(super) fn overdue(&self) -> &'static str {
         match &self.phase {
             Phase::Down(_) | Phase::Resolving { .. } => "the name was not resolved in time",
+            Phase::Connecting { tls: Some(_), .. } => "no connection, or no answer to the TLS handshake, in time",
             Phase::Connecting { .. } => "no connection in time",
             Phase::Up(connection) if connection.versions().is_none() => "no answer to ApiVersions in time",
             Phase::Up(connection) if connection.standing.is_logging_in() => "the SASL login was not finished in time",
@@ -297,16 +316,23 @@ impl Lane {
 
     fn try_next(&mut self, mut rest: std::vec::IntoIter<SocketAddr>, hands: &mut Hands, now: Monotonic) -> bool {
         let Some(address) = rest.next() else { return false };
-        let link = hands.connect(self.owner, address);
-        self.phase = Phase::Connecting { link, rest, deadline: now.after(hands.settings.connect_timeout) };
+        let link = hands.connect(self.owner, address, &self.endpoint.host);
+        let (tls, deadline) = (hands.settings.tls.clone(), now.after(hands.settings.connect_timeout));
+        self.phase = Phase::Connecting { link, rest, tls, deadline };
         true
+    }
+
+    /// A connection with TLS is being made: it is not ready.
+    pub(super) fn is_in_handshake(&self) -> bool {
+        matches!(self.phase, Phase::Connecting { tls: Some(_), .. })
     }
 
     /// The connection stands: asks for the versions. `false`: it cannot.
     pub(super) fn connected(&mut self, link: LinkId, hands: &mut Hands, now: Monotonic) -> bool {
-        match self.phase {
-            Phase::Connecting { link: awaited, .. } if awaited == link => {
+        match &mut self.phase {
+            Phase::Connecting { link: awaited, tls, .. } if *awaited == link => {
                 let mut connection = Box::new(Connection::new(link, self.silences));
+                connection.standing.tls = tls.take();
                 let asked = connection.ask_versions(API_VERSIONS, &hands.settings, now, &mut hands.effects);
                 self.phase = Phase::Up(connection);
                 asked
@@ -327,6 +353,7 @@ impl Lane {
         if let Phase::Up(connection) = &mut self.phase
             && !std::mem::replace(&mut connection.standing.is_established, true)
         {
+            self.refused = None;
             hands.ready += 1;
             hands.tell_reachable();
         }
@@ -358,7 +385,7 @@ impl Lane {
 
     /// How long to wait after one more failure, doubling.
     pub(super) fn failed(&mut self, hands: &mut Hands) -> std::time::Duration {
-        let bounds = if self.is_refused { hands.settings.refused() } else { hands.settings.reconnect() };
+        let bounds = if self.refused.is_some() { hands.settings.refused() } else { hands.settings.reconnect() };
         self.backoff.next(bounds, &mut hands.rng)
     }
 

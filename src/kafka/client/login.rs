@@ -10,11 +10,12 @@ use std::time::Duration;
 
 use super::Client;
 use super::api::Call;
-use super::lane::Owner;
+use super::lane::{Owner, Refused};
 use super::settings::Settings;
 use super::wire::{Read, Reader};
 use crate::kafka::types::{ClientEvent, LoginRefused};
 use crate::runtime::seam::Monotonic;
+use crate::secure::Outgoing;
 use crate::secure::sasl::{Credentials, Exchange, Next, Prepared};
 
 /// UNSUPPORTED_SASL_MECHANISM.
@@ -59,6 +60,8 @@ pub(super) struct Standing {
     /// It has been negotiated, and logged in where that is wanted: it is there for requests.
     pub(super) is_established: bool,
     login: Option<Box<Login>>,
+    /// The TLS that it was made with.
+    pub(super) tls: Option<Arc<Outgoing>>,
     /// What it is logged in by.
     credentials: Option<Arc<Credentials>>,
     /// When the login is to be renewed, and how.
@@ -111,9 +114,10 @@ impl Standing {
         (self.is_due && in_flight == 0 && throttled_until <= now).then_some(renewal)
     }
 
-    /// Its credentials are not wanted any more.
+    /// Its credentials, or its certificates, are not wanted any more.
     fn withdraw(&mut self, wanted: &Settings, rng: &mut fastrand::Rng, now: Monotonic) {
-        if self.is_established && self.login.is_none() && self.credentials != wanted.sasl {
+        let is_other = self.credentials != wanted.sasl || self.tls != wanted.tls;
+        if self.is_established && self.login.is_none() && is_other {
             self.renewal = Some((now.after(WITHDRAW.mul_f64(rng.f64())), Renewal::Replace));
         }
     }
@@ -142,6 +146,9 @@ impl Client {
         let Some((lane, hands)) = self.lane(owner) else { return Ok(()) };
         let Some(credentials) = hands.settings.sasl.clone() else {
             lane.established(hands);
+            if let Some(connection) = lane.connection() {
+                connection.standing.withdraw(&hands.settings, &mut hands.rng, now);
+            }
             return Ok(());
         };
         let Some(connection) = lane.connection() else { return Ok(()) };
@@ -172,7 +179,7 @@ impl Client {
         }
         let is_done = self.exchange(owner, now, |exchange| exchange.answered(&message));
         let Some((lane, hands)) = self.lane(owner).filter(|_| is_done) else { return };
-        lane.is_refused = false;
+        lane.refused = None;
         lane.established(hands);
         hands.stats.logins += 1;
         if let Some(connection) = lane.connection() {
@@ -235,7 +242,7 @@ impl Client {
         let Some((lane, hands)) = self.lane(owner) else { return };
         let credentials = lane.connection().and_then(|connection| connection.standing.login.take());
         let Some(credentials) = credentials.map(|login| Arc::clone(login.exchange.credentials())) else { return };
-        let is_news = !std::mem::replace(&mut lane.is_refused, true);
+        let is_news = lane.refused.replace(Refused::Login) != Some(Refused::Login);
         hands.stats.logins_refused += 1;
         let (user, mechanism) = (credentials.user.clone(), credentials.mechanism.name());
         let why = format!("login by {mechanism} was refused: {why}");
@@ -264,11 +271,10 @@ impl Client {
         }
     }
 
-    /// The credentials are others now: connections of the old ones are replaced one by one.
+    /// The credentials or the certificates are others now: connections of the old ones are replaced one by one.
     pub(super) fn withdraw_logins(&mut self, now: Monotonic) {
         for owner in self.owners() {
             let Some((lane, hands)) = self.lane(owner) else { continue };
-            lane.is_refused = false;
             if let Some(connection) = lane.ready() {
                 connection.standing.withdraw(&hands.settings, &mut hands.rng, now);
             }

@@ -50,11 +50,11 @@ pub use login::{authentication_refused, handshake_refused};
 pub use settings::{Endpoint, Settings};
 
 use self::ask::AskLane;
-use self::lane::{Hands, Lane, Owner, Way};
+use self::lane::{Hands, Lane, Owner, Refused, Way};
 use self::producer_ids::ProducerIds;
 use self::topics::{INVALID_TOPIC, Topics};
-use crate::kafka::types::{ClientEvent, NodeId, ProduceRequest, TopicMetadata};
-use crate::runtime::seam::{Chunk, Monotonic};
+use crate::kafka::types::{ClientEvent, NodeId, ProduceRequest, TlsFailed, TopicMetadata};
+use crate::runtime::seam::{Chunk, Layer, Monotonic};
 use crate::secure::sasl::{Prepared, Task};
 
 /// The longest topic name that Kafka takes, in bytes.
@@ -78,12 +78,15 @@ pub enum Effect {
         /// The port, for the addresses.
         port: u16,
     },
-    /// Open a TCP connection; [`Client::on_connected`] or [`Client::on_closed`].
+    /// Open a TCP connection, put the layer over it, and wait until that is ready; [`Client::on_connected`],
+    /// [`Client::on_tls_failed`] or [`Client::on_closed`].
     Connect {
         /// Its name.
         link: LinkId,
         /// Where to.
         to: SocketAddr,
+        /// TLS, where the settings have it.
+        layer: Option<Box<dyn Layer>>,
     },
     /// Do this on an ordinary thread, for a login; [`Client::on_prepared`] with the same ticket.
     Prepare {
@@ -133,6 +136,8 @@ pub struct Stats {
     pub logins: u64,
     /// Logins that were refused, or in which the broker did not prove itself.
     pub logins_refused: u64,
+    /// Connections that came to nothing because of TLS.
+    pub tls_failures: u64,
 }
 
 /// The client.
@@ -272,6 +277,29 @@ impl Client {
         if !lane.next_address(hands, now) {
             self.fail(owner, why, now);
         }
+    }
+
+    /// The same because of TLS: an operator has to change something first, mostly.
+    pub fn on_tls_failed(&mut self, link: LinkId, why: &str, now: Monotonic) {
+        self.hands.stats.tls_failures += 1;
+        if let Some(owner) = self.hands.owner(link)
+            && let Some((lane, hands)) = self.lane(owner)
+        {
+            let is_first = lane.refused.replace(Refused::Tls) != Some(Refused::Tls);
+            if is_first || lane.told != why {
+                why.clone_into(&mut lane.told);
+                let (broker, reason) = (lane.endpoint.to_string(), why.to_owned());
+                hands.event(ClientEvent::TlsFailed(TlsFailed { broker, reason }));
+            }
+        }
+        self.on_closed(link, &format!("TLS: {why}"), now);
+    }
+
+    /// Whether this connection is being made, with TLS.
+    #[must_use]
+    pub fn is_in_handshake(&mut self, link: LinkId) -> bool {
+        let owner = self.hands.owner(link);
+        owner.and_then(|owner| self.lane(owner)).is_some_and(|(lane, _)| lane.is_in_handshake())
     }
 
     /// Time passed. Cheap when nothing is due. `unacked`: how many bytes given to a connection its peer's kernel does not

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::backoff::Bounds;
+use crate::secure::Outgoing;
 use crate::secure::sasl::Credentials;
 
 /// The settings of one cluster's client. Times are bounds on waiting, never delays added to work.
@@ -47,7 +48,9 @@ pub struct Settings {
     pub link_bytes_s_min: u32,
     /// How to log in; `None`: the brokers want no SASL.
     pub sasl: Option<Arc<Credentials>>,
-    /// Longest wait after logins that were refused.
+    /// TLS of its connections; `None`: they are plain.
+    pub tls: Option<Arc<Outgoing>>,
+    /// Longest wait after logins that were refused, and after TLS that failed.
     pub refused_backoff_max: Duration,
     /// Whether a topic that was wanted may be created by asking for it (the cluster must allow it too).
     pub allow_auto_topic_creation: bool,
@@ -72,6 +75,7 @@ impl Default for Settings {
             queued_max: 1024,
             link_bytes_s_min: 64 * 1024,
             sasl: None,
+            tls: None,
             refused_backoff_max: Duration::from_secs(30),
             allow_auto_topic_creation: true,
         }
@@ -83,7 +87,7 @@ impl Settings {
         Bounds { min: self.reconnect_backoff_min, max: self.reconnect_backoff_max }
     }
 
-    /// While logins are refused: an operator has to change something first.
+    /// While logins are refused, or TLS fails: an operator has to change something first.
     pub(super) fn refused(&self) -> Bounds {
         let max = self.refused_backoff_max.max(self.reconnect_backoff_max);
         Bounds { min: self.reconnect_backoff_min, max }

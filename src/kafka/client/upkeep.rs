@@ -277,7 +277,7 @@ fn handed_over(request: &ProduceRequest) -> Vec<ProduceResult> {
 /// The first failure in a row is worth an operator's look; the others are the same news.
 pub(super) fn log_failure(lane: &Lane, why: &str) {
     // Of a refused login an event tells.
-    if lane.backoff.is_fresh() && !lane.is_refused {
+    if lane.backoff.is_fresh() && lane.refused.is_none() {
         tracing::warn!(broker = %lane.endpoint, "cannot connect to Kafka broker: {why}; retrying. `forebay check` tests the address");
     } else {
         tracing::debug!(broker = %lane.endpoint, "cannot connect to Kafka broker: {why}");

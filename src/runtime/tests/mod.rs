@@ -6,6 +6,7 @@ mod disk_cost;
 mod harness;
 mod keeper;
 mod layers;
+mod links;
 mod parking;
 mod reads;
 mod segments;

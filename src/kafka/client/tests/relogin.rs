@@ -1,14 +1,30 @@
 //! Logins that are renewed while requests are under way (KIP-368), and credentials that are replaced.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::login::{wants, with};
 use super::world::{World, request, world_of};
-use crate::kafka::client::LinkId;
+use crate::kafka::client::{LinkId, Settings};
 use crate::kafka::fake::sasl::PlainServer;
 use crate::kafka::types::ClientEvent;
 use crate::secure::sasl::Mechanism;
+use crate::secure::{Authorities, Outgoing, OutgoingSettings};
+
+/// TLS that is the same for the same name.
+fn outgoing(name: &str) -> Arc<Outgoing> {
+    let params = rcgen::CertificateParams::new([]).expect("names");
+    // One CA for all: whatever it has signed, nobody looks at it here.
+    static CA: OnceLock<String> = OnceLock::new();
+    let ca = CA.get_or_init(|| {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        params.self_signed(&key).expect("a certificate").pem()
+    });
+    let (ca, server_name) = (Authorities::Text(ca.clone()), Some(name.to_owned()));
+    let settings = OutgoingSettings { ca, identity: None, server_name, is_name_checked: true };
+    Arc::new(Outgoing::load(&settings).expect("it loads"))
+}
 
 fn world(lifetime_ms: i64) -> World {
     let world = world_of(with(Mechanism::Plain, "pw"));
@@ -138,6 +154,63 @@ fn connections_of_withdrawn_credentials_are_replaced_one_by_one() {
     assert!(answered >= 598, "{answered}");
     assert_eq!(by_link(&world).len(), before + 2, "each was replaced once");
     assert_eq!((world.client.stats().failures, world.client.stats().logins_refused), (0, 0));
+}
+
+/// The same for TLS, with and without a login; and not for a reload that brings nothing new.
+#[test]
+fn connections_made_with_other_certificates_are_replaced() {
+    for sasl in [None, with(Mechanism::Plain, "pw").sasl] {
+        let of =
+            |host: &str| Settings { sasl: sasl.clone(), tls: Some(outgoing(host)), ..with(Mechanism::Plain, "pw") };
+        let mut world = world_of(of("a"));
+        if sasl.is_some() {
+            world = wants(world, || PlainServer { password: "pw", lifetime_ms: 0 });
+        }
+        let mut world = world.up();
+        load(&mut world, Duration::from_secs(1));
+        let before = by_link(&world).len();
+        world.client.change(of("a"), world.now);
+        world.run(Duration::from_secs(70));
+        assert_eq!(by_link(&world).len(), before, "the same");
+        world.client.change(of("b"), world.now);
+        for id in 1_000..1_600 {
+            world.produce(request(id, 1, &[("b", 0)]));
+            world.run(Duration::from_millis(110));
+        }
+        let failed =
+            |event: &ClientEvent| matches!(event, ClientEvent::ProduceFailed { .. } | ClientEvent::Reachable(false));
+        assert!(!world.take_events().iter().any(failed));
+        assert_eq!(by_link(&world).len(), before + 2, "each was replaced once");
+        assert_eq!(world.client.stats().failures, 0);
+    }
+}
+
+/// TLS that fails is told once, and tried again more and more rarely, as logins are; other settings begin anew.
+#[test]
+fn tls_that_fails_is_told_once_and_tried_rarely() {
+    let of = |host: &str| Settings { sasl: None, tls: Some(outgoing(host)), ..with(Mechanism::Plain, "pw") };
+    let mut world = world_of(of("a"));
+    world.tls_fails = Some("no");
+    world.client.start(world.now);
+    world.run(Duration::from_secs(300));
+    let told = |world: &mut World| {
+        let events = world.take_events();
+        events.into_iter().filter(|event| matches!(event, ClientEvent::TlsFailed(_))).collect::<Vec<_>>()
+    };
+    let events = told(&mut world);
+    assert!(matches!(&events[..], [ClientEvent::TlsFailed(failed)] if failed.reason == "no"), "{events:?}");
+    let failures = world.client.stats().tls_failures;
+    assert!((12..60).contains(&failures), "{failures}");
+    world.tls_fails = Some("another reason");
+    world.run(Duration::from_secs(60));
+    let events = told(&mut world);
+    assert!(matches!(&events[..], [ClientEvent::TlsFailed(failed)] if failed.reason == "another reason"), "{events:?}");
+    let failures = world.client.stats().tls_failures;
+    world.tls_fails = None;
+    world.client.change(of("b"), world.now);
+    world.run(Duration::from_secs(2));
+    assert!(world.take_events().iter().any(|event| matches!(event, ClientEvent::Reachable(true))));
+    assert_eq!(world.client.stats().tls_failures, failures);
 }
 
 #[test]

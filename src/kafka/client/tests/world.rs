@@ -29,6 +29,8 @@ pub(super) struct World {
     pub(super) names: BTreeMap<String, Vec<SocketAddr>>,
     /// Resolutions are never answered.
     pub(super) resolver_hangs: bool,
+    /// Why no TLS handshake succeeds.
+    pub(super) tls_fails: Option<&'static str>,
     /// What logins need is never prepared.
     pub(super) helper_hangs: bool,
     /// How often something was prepared.
@@ -69,6 +71,7 @@ pub(super) fn world_of(settings: Settings) -> World {
         net: Vec::new(),
         names: BTreeMap::new(),
         resolver_hangs: false,
+        tls_fails: None,
         helper_hangs: false,
         prepared: 0,
         helper: Helper::default(),
@@ -191,8 +194,11 @@ impl World {
                     self.client.on_resolved(ticket, found, self.now);
                 }
             }
-            Effect::Connect { link, to } => {
+            Effect::Connect { link, to, layer } => {
                 self.net.push((self.now, Net::Connect(to)));
+                if let Some(why) = self.tls_fails.filter(|_| layer.is_some()) {
+                    return self.client.on_tls_failed(link, why, self.now);
+                }
                 match self.cluster.at(to).map(|node| (node, self.cluster.broker(node).mode)) {
                     Some((node, Mode::Serve | Mode::Frozen)) => {
                         assert!(self.wires.insert(link, (node, Vec::new())).is_none(), "{link:?} twice");

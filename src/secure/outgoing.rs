@@ -1,0 +1,265 @@
+//! TLS of connections that we make: all of its files, taken whole or not at all.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientConnectionData, Resumption, UnbufferedClientConnection, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
+use rustls::unbuffered::UnbufferedStatus;
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, CommonState, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme,
+};
+
+use crate::runtime::seam::{Layer, LayerError, LayerFault};
+
+use super::client::CERTIFICATES_MAX;
+use super::layer::{End, TlsLayer, said};
+use super::server::{Expiry, expiry, pair_of};
+use super::{Authorities, OutgoingSettings, files};
+
+/// TLS towards the brokers of a cluster. Shared by all shards; a connection keeps the one that it began with.
+pub struct Outgoing {
+    config: Arc<ClientConfig>,
+    server_name: Option<String>,
+    expiries: Vec<Expiry>,
+    /// Of settings and all files: whether a reload brings something new.
+    print: u64,
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outgoing").field("expiries", &self.expiries).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for Outgoing {
+    fn eq(&self, other: &Self) -> bool {
+        self.print == other.print
+    }
+}
+
+impl Outgoing {
+    /// What it says of a peer that ends its connection in the middle of the handshake.
+    pub const HUNG_UP: &str = "it closed the connection during the TLS handshake; this port may be one without TLS";
+
+    /// Reads and checks all files.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of them, each with the file's name.
+    pub fn load(settings: &OutgoingSettings) -> Result<Self, Vec<String>> {
+        let provider = Arc::new(ring::default_provider());
+        let mut problems = Vec::new();
+        let mut expiries = Vec::new();
+        let mut print = DefaultHasher::new();
+        print.write(format!("{settings:?}").as_bytes());
+        let verifier =
+            verifier(settings, &provider, &mut expiries, &mut print).map_err(|problem| problems.push(problem));
+        let identity = settings.identity.as_ref().and_then(|pair| {
+            let key = pair_of(pair, &provider).map_err(|problem| problems.push(problem)).ok()?;
+            key.cert.iter().for_each(|certificate| print.write(certificate));
+            expiries.extend(expiry(&pair.certificate, &key.cert, false));
+            Some(key)
+        });
+        if let Some(name) = &settings.server_name
+            && let Err(problem) = server_name(name)
+        {
+            problems.push(problem);
+        }
+        let Some(verifier) = verifier.ok().filter(|_| problems.is_empty()) else { return Err(problems) };
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(|error| vec![error.to_string()])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match identity {
+            Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
+            None => builder.with_no_client_auth(),
+        };
+        // Connections are few and long; a resumed one would not look at certificates again.
+        config.resumption = Resumption::disabled();
+        let server_name = settings.server_name.clone();
+        Ok(Self { config: Arc::new(config), server_name, expiries, print: print.finish() })
+    }
+
+    /// The layer of a connection to a host. It fails at once where no certificate can have the host's name.
+    #[must_use]
+    pub fn layer(&self, host: &str) -> Box<dyn Layer> {
+        let name = server_name(self.server_name.as_deref().unwrap_or(host));
+        Box::new(TlsLayer::<UnbufferedClientConnection>::new((Arc::clone(&self.config), name)))
+    }
+
+    /// Until when its certificates are valid.
+    #[must_use]
+    pub fn expiries(&self) -> &[Expiry] {
+        &self.expiries
+    }
+}
+
+fn server_name(name: &str) -> Result<ServerName<'static>, String> {
+    let wrong = |_| format!("{name} cannot be the name in a certificate; server_name sets the one that it has");
+    ServerName::try_from(name.strip_suffix('.').unwrap_or(name).to_owned()).map_err(wrong)
+}
+
+fn verifier(
+    settings: &OutgoingSettings,
+    provider: &Arc<CryptoProvider>,
+    expiries: &mut Vec<Expiry>,
+    print: &mut DefaultHasher,
+) -> Result<Verifier, String> {
+    let mut roots = RootCertStore::empty();
+    let (cas, from) = match &settings.ca {
+        Authorities::System => {
+            let found = rustls_native_certs::load_native_certs().certs;
+            // Some machines have a few that no library takes any more.
+            roots.add_parsable_certificates(found.iter().cloned());
+            (found, None)
+        }
+        Authorities::File(path) => {
+            let cas = files::certificates(path, "ca_file")?;
+            expiries.extend(expiry(path, &cas, true));
+            (cas, Some(path.display().to_string()))
+        }
+        Authorities::Text(pem) => (files::certificates_in(pem, "ca_certificates")?, Some("ca_certificates".to_owned())),
+    };
+    cas.iter().for_each(|ca| print.write(ca));
+    if let Some(from) = from {
+        for ca in cas {
+            roots.add(ca).map_err(|error| format!("{from}: a certificate in it cannot be used: {error}"))?;
+        }
+    }
+    if roots.is_empty() {
+        return Err(
+            "this machine has no CA certificates; install them (Debian: ca-certificates), or set ca_file".into()
+        );
+    }
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let inner = inner.build().map_err(|error| error.to_string())?;
+    Ok(Verifier { inner, is_name_checked: settings.is_name_checked })
+}
+
+/// Chain, time, key use and name as rustls checks them, after a bound on the number of certificates; or all but the name.
+#[derive(Debug)]
+struct Verifier {
+    inner: Arc<WebPkiServerVerifier>,
+    is_name_checked: bool,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        use CertificateError::{NotValidForName, NotValidForNameContext};
+        if intermediates.len() >= CERTIFICATES_MAX {
+            return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
+        }
+        match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+            // The name is looked at last.
+            Err(Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }))
+                if !self.is_name_checked =>
+            {
+                Ok(ServerCertVerified::assertion())
+            }
+            verdict => verdict,
+        }
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+impl End for UnbufferedClientConnection {
+    type Config = (Arc<ClientConfig>, Result<ServerName<'static>, String>);
+    type Data = ClientConnectionData;
+
+    fn start((config, name): &Self::Config, _wire: &[u8]) -> Result<Self, LayerError> {
+        let failed = |what: String| LayerError { fault: LayerFault::Protocol, what: what.into() };
+        Self::new(Arc::clone(config), name.clone().map_err(failed)?).map_err(said::<Self>)
+    }
+
+    fn process<'c, 'i>(&'c mut self, wire: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(wire)
+    }
+
+    fn state(&self) -> &CommonState {
+        self
+    }
+
+    fn said(error: &Error) -> String {
+        match error {
+            Error::InvalidCertificate(why) => refused(why),
+            Error::AlertReceived(alert) => alerted(*alert),
+            Error::InvalidMessage(_) => format!("{error}; this port may be one without TLS"),
+            error => error.to_string(),
+        }
+    }
+}
+
+/// Why the certificate of a broker was refused, and what to do.
+fn refused(why: &CertificateError) -> String {
+    use CertificateError as C;
+    match why {
+        // Another CA of the same name is one whose signature does not fit.
+        C::UnknownIssuer | C::BadSignature => {
+            "its certificate is not signed by a CA that is trusted: ca_file names the CAs".to_owned()
+        }
+        C::NotValidForNameContext { expected, presented } => {
+            let expected = expected.to_str();
+            // `DnsName("localhost")`, `IpAddress(127.0.0.1)`.
+            let bare = |name: &String| {
+                let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+                inner.trim_matches('"').to_owned()
+            };
+            let presented: Vec<_> = presented.iter().map(bare).collect();
+            let presented = if presented.is_empty() { "no name".to_owned() } else { presented.join(", ") };
+            format!(
+                "its certificate is not for {expected}, it has {presented}; server_name sets the name, verify = \"chain\" \
+                 leaves it unchecked"
+            )
+        }
+        C::Expired | C::ExpiredContext { .. } => "its certificate has expired".to_owned(),
+        C::NotValidYet | C::NotValidYetContext { .. } => "its certificate is not valid yet".to_owned(),
+        why => format!("its certificate was refused: {why}"),
+    }
+}
+
+/// What the alert of a broker means, as far as that is known.
+fn alerted(alert: AlertDescription) -> String {
+    use AlertDescription as A;
+    let hint = match alert {
+        A::CertificateRequired | A::BadCertificate | A::HandshakeFailure => {
+            ": it may require a client certificate, which cert_file and key_file name"
+        }
+        A::UnknownCA | A::DecryptError | A::CertificateUnknown | A::CertificateExpired | A::CertificateRevoked => {
+            ": it does not accept our certificate, which cert_file names"
+        }
+        _ => "",
+    };
+    format!("it ended the TLS connection with the alert {alert:?}{hint}")
+}
