@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("service", &["limits", "secure", "auth"]),
     ("embedded", &["limits", "record", "kafka", "spool", "metrics"]),
     ("control", &["limits", "metrics", "telemetry"]),
-    ("listener", &["limits", "mqtt"]),
+    ("listener", &["limits", "mqtt", "runtime::seam"]),
     (
         "config",
         &[

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::auth::{ClientIds, Method, Takeover};
 use crate::config::{
-    Acknowledge, ApiAccess, Append, Buffer, Compression, Config, LogFormat, Partitioner, Sink, Transport, ValueFormat,
-    WhenFull, environment,
+    Acknowledge, ApiAccess, Append, Buffer, Compression, Config, LogFormat, Partitioner, Sink, ValueFormat, WhenFull,
+    environment,
 };
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
@@ -116,11 +116,13 @@ fn listener(of: &crate::config::Listener) -> Value {
     };
     json!({
         "bind": of.bind.to_string(),
-        "transport": match of.transport {
-            Transport::Tcp => "tcp",
-            Transport::Tls => "tls",
-        },
+        "transport": of.transport.as_str(),
         "tls": of.tls.as_ref().map(tls),
+        "ws": of.ws.as_ref().map(|ws| json!({
+            "path": ws.path,
+            "origins": ws.origins,
+            "forwarded": ws.is_forwarded,
+        })),
         "auth": of.auth,
         "open": of.is_open,
         "connections_max": of.connections_max,
@@ -381,6 +383,10 @@ mod tests {
                 "auth" => {
                     let file = "[auth.a]\nchain = 'anonymous'";
                     &of(&crate::config::parse(file, "t").expect("good"))["auth"]["a"]
+                }
+                "listener.ws" => {
+                    let file = "[[listener]]\nbind = '127.0.0.1:1'\ntransport = 'ws'";
+                    &of(&crate::config::parse(file, "t").expect("good"))["listener"][0]["ws"]
                 }
                 "kafka.sasl" => &sasl(&login()),
                 "kafka.tls" => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, Transport};
+use crate::config::Config;
 use crate::control::{Cluster, DeadLetters, Described, Listener, Sink};
 use crate::metrics::board::Board;
 use crate::metrics::collector::Boards;
@@ -42,10 +42,7 @@ pub(super) fn of(config: &Config) -> Described {
     });
     let listeners = config.listeners.iter().map(|listener| Listener {
         address: listener.bind.to_string(),
-        transport: match listener.transport {
-            Transport::Tls => "tls",
-            Transport::Tcp => "tcp",
-        },
+        transport: listener.transport.as_str(),
         is_removed: listener.is_removed,
     });
     Described {

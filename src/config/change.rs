@@ -165,7 +165,7 @@ impl Change {
                     })*
                 };
             }
-            keys!(transport, tls, auth, connections_max, proxy_protocol, answer_timeout, receipts);
+            keys!(transport, tls, ws, auth, connections_max, proxy_protocol, answer_timeout, receipts);
             if known.is_removed {
                 self.applied.push(format!("listener {} (added)", known.bind));
             } else if !changed.is_empty() {

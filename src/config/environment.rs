@@ -119,7 +119,11 @@ pub(super) fn merge<'a>(root: &mut DeTable<'a>, variables: &'a [Variable], sourc
 fn path(key: &Key, home: &Home) -> String {
     let section = key.section.name();
     match home {
-        Home::Item(at) if key.section == Section::ListenerTls => format!("listener[{at}].tls.{}", key.name),
+        Home::Item(at) if key.section.parent().is_some() => {
+            // `listener.tls` within its list.
+            let (list, part) = section.split_once('.').unwrap_or((section, ""));
+            format!("{list}[{at}].{part}.{}", key.name)
+        }
         Home::Table => format!("{section}.{}", key.name),
         Home::Item(at) => format!("{section}[{at}].{}", key.name),
         Home::Named(name) => format!("{section}.{name}.{}", key.name),
@@ -150,8 +154,11 @@ fn find<'n>(name: &str, names: impl Fn(Section) -> &'n [String]) -> Result<(Home
     let Some((section, rest)) = section else { return unknown() };
     let is_it = |key: &&'static Key, word: &str| upper(key.name) == word;
     let of_part = |word: &str| {
-        let word = word.strip_prefix("TLS_").filter(|_| section == Section::Listener)?;
-        keys::of(Section::ListenerTls).find(|key| is_it(key, word))
+        keys::KEYS.iter().find(|key| {
+            let part = key.section.parent().filter(|(parent, _)| *parent == section).map(|(_, part)| part);
+            let word = part.and_then(|part| word.strip_prefix(&upper(part))?.strip_prefix('_'));
+            word.is_some_and(|word| is_it(key, word))
+        })
     };
     let key = |word: &str| keys::of(section).find(|key| is_it(key, word)).or_else(|| of_part(word));
     match section {
@@ -203,7 +210,9 @@ fn unknown<'n>(rest: &str, names: &impl Fn(Section) -> &'n [String]) -> Fault {
         let (section, name) = (key.section.name(), key.name);
         match key.section {
             Section::Listener | Section::Sink => known.push(format!("{section}_{number}_{name}")),
-            Section::ListenerTls => known.push(format!("listener_{number}_tls_{name}")),
+            Section::ListenerTls | Section::ListenerWs => {
+                known.push(format!("{}_{name}", section.replacen('.', &format!("_{number}_"), 1)));
+            }
             of => match of.root().example_name() {
                 Some(example) => {
                     let part = of.parent().map_or(String::new(), |(_, part)| format!("{part}_"));
@@ -280,10 +289,10 @@ fn table<'t, 'a>(
     span: &Range<usize>,
 ) -> Result<Option<&'t mut DeTable<'a>>, Fault> {
     let new = |value| Spanned::new(span.clone(), value);
-    if section == Section::ListenerTls {
+    if let Some((Section::Listener, part)) = section.parent() {
         let Some(listener) = table(root, Section::Listener, home, span)? else { return Ok(None) };
-        return Ok(match inner(listener, "tls", span) {
-            Some(DeValue::Table(tls)) => Some(tls),
+        return Ok(match inner(listener, part, span) {
+            Some(DeValue::Table(part)) => Some(part),
             _ => None,
         });
     }

@@ -8,7 +8,7 @@ use super::keys::{self, Absent, Key, Kind, Section};
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 /// Values to show for keys that have no default of their own.
-const SHOWN: [(&str, &str); 37] = [
+const SHOWN: [(&str, &str); 38] = [
     ("control.tokens_file", "\"/etc/forebay/tokens\""),
     ("telemetry.otlp", "\"http://127.0.0.1:4318\""),
     ("telemetry.headers", "{ x-api-key = \"secret\" }"),
@@ -25,13 +25,14 @@ const SHOWN: [(&str, &str); 37] = [
     ("auth.chain", "[\"password\"]"),
     ("auth.password_file", "\"/etc/forebay/passwords\""),
     ("auth.acl_file", "\"/etc/forebay/acl\""),
-    ("listener.transport", "\"tls\""),
+    ("listener.transport", "\"wss\""),
     ("listener.tls.cert_file", "\"/etc/forebay/server.pem\""),
     ("listener.tls.key_file", "\"/etc/forebay/server.key\""),
     ("listener.tls.certificates", "{ \"/etc/forebay/other.pem\" = \"/etc/forebay/other.key\" }"),
     ("listener.tls.alpn", "[\"x-amzn-mqtt-ca\"]"),
     ("listener.tls.client_ca_file", "\"/etc/forebay/ca.pem\""),
     ("listener.tls.crl_file", "\"/etc/forebay/devices.crl\""),
+    ("listener.ws.origins", "[\"https://app.example\"]"),
     ("kafka.bootstrap", "[\"kafka-1.example:9092\", \"kafka-2.example:9092\"]"),
     ("kafka.buffer_bytes", "\"256MiB\""),
     ("embedded.dir", "\"./forebay-data/log\""),
@@ -76,10 +77,7 @@ pub fn example() -> String {
 /// What a key takes and what holds without it, as a sentence.
 fn takes(key: &Key) -> String {
     let takes = match (key.kind, key.kind.bounds()) {
-        (Kind::Word(words), _) => {
-            let words = words.iter().filter(|word| word.later.is_none());
-            words.map(|word| format!("\"{}\"", word.name)).collect::<Vec<_>>().join(", ")
-        }
+        (Kind::Word(words), _) => words.iter().map(|word| format!("\"{}\"", word.name)).collect::<Vec<_>>().join(", "),
         (kind, Some((min, max))) => format!("{kind}, {min} to {max}"),
         (kind, None) => kind.to_string(),
     };

@@ -16,6 +16,7 @@ pub(super) enum Section {
     Mqtt,
     Listener,
     ListenerTls,
+    ListenerWs,
     Auth,
     Kafka,
     KafkaTls,
@@ -26,7 +27,7 @@ pub(super) enum Section {
 }
 
 impl Section {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Service,
         Self::Control,
         Self::Log,
@@ -34,6 +35,7 @@ impl Section {
         Self::Mqtt,
         Self::Listener,
         Self::ListenerTls,
+        Self::ListenerWs,
         Self::Auth,
         Self::Kafka,
         Self::KafkaTls,
@@ -53,6 +55,7 @@ impl Section {
             Self::Mqtt => "mqtt",
             Self::Listener => "listener",
             Self::ListenerTls => "listener.tls",
+            Self::ListenerWs => "listener.ws",
             Self::Auth => "auth",
             Self::Kafka => "kafka",
             Self::KafkaTls => "kafka.tls",
@@ -81,6 +84,7 @@ impl Section {
     pub(super) fn parent(self) -> Option<(Self, &'static str)> {
         match self {
             Self::ListenerTls => Some((Self::Listener, "tls")),
+            Self::ListenerWs => Some((Self::Listener, "ws")),
             Self::KafkaTls => Some((Self::Kafka, "tls")),
             Self::KafkaSasl => Some((Self::Kafka, "sasl")),
             _ => None,
@@ -113,7 +117,10 @@ impl Section {
                 "An address that devices connect to; may be repeated. Without any: `bind = \"127.0.0.1:1883\"`."
             }
             Self::ListenerTls => {
-                "TLS of the `[[listener]]` above it, which needs `transport = \"tls\"`; all files are PEM. See [TLS.md](TLS.md)."
+                "TLS of the `[[listener]]` above it, which needs `transport = \"tls\"` or `\"wss\"`; all files are PEM. See [TLS.md](TLS.md)."
+            }
+            Self::ListenerWs => {
+                "WebSocket of the `[[listener]]` above it, with `transport = \"ws\"` or `\"wss\"`. See [WEBSOCKET.md](WEBSOCKET.md)."
             }
             Self::Auth => {
                 "Who may connect to the listeners with `auth = \"NAME\"`, and what they may touch: see [AUTH.md](AUTH.md). Changed files are \
@@ -153,16 +160,10 @@ impl Section {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Word {
     pub(super) name: &'static str,
-    /// Why it cannot be used yet, and what to use; `None`: it can.
-    pub(super) later: Option<&'static str>,
 }
 
 const fn word(name: &'static str) -> Word {
-    Word { name, later: None }
-}
-
-const fn later(name: &'static str, why: &'static str) -> Word {
-    Word { name, later: Some(why) }
+    Word { name }
 }
 
 /// What a key takes. Bounds are inclusive.
@@ -287,12 +288,7 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const DAY: u64 = 86_400;
 
-const TRANSPORT: &[Word] = &[
-    word("tcp"),
-    word("tls"),
-    later("ws", "this version has no WebSocket: put a proxy in front"),
-    later("wss", "this version has no WebSocket: put a proxy in front"),
-];
+const TRANSPORT: &[Word] = &[word("tcp"), word("tls"), word("ws"), word("wss")];
 const CERTIFICATE_IDENTITY: &[Word] = &[word("cn"), word("san-dns"), word("san-uri"), word("fingerprint")];
 const CLIENT_ID: &[Word] = &[word("any"), word("identity"), word("prefix")];
 const FOREIGN_TAKEOVER: &[Word] = &[word("replace"), word("refuse")];
@@ -402,7 +398,7 @@ pub(super) const KEYS: &[Key] = keys! {
     Listener.bind: Address, Required,
         "Address that devices connect to. Port 0 picks a free port, which the log names.";
     Listener.transport: Word(TRANSPORT), Is("\"tcp\""),
-        "Transport protocol. `\"tls\"` needs `[listener.tls]`.";
+        "Transport protocol. `\"tls\"` and `\"wss\"` need `[listener.tls]`; `\"ws\"` and `\"wss\"` are MQTT over WebSocket.";
     Listener.auth: Text, From("none: everyone may connect"),
         "NAME of the `[auth.NAME]` that says who may connect, and what they may touch.";
     Listener.open: Flag, Is("false"),
@@ -428,7 +424,7 @@ pub(super) const KEYS: &[Key] = keys! {
     ListenerTls.min_version: Word(MIN_VERSION), Is("\"1.2\""),
         "Lowest version of TLS that is accepted; the highest is 1.3.";
     ListenerTls.alpn: TextList, From("none"),
-        "Application protocols (ALPN) that are accepted beside `mqtt`. A client that names none is accepted, one that names only others is refused.";
+        "Application protocols (ALPN) that are accepted beside `mqtt`, or beside `http/1.1` with `\"wss\"`. A client that names none is accepted, one that names only others is refused.";
     ListenerTls.client_ca_file: Text, From("clients are not asked for a certificate"),
         "CAs of client certificates. Sessions are then not resumed with tickets, so that each connection is checked.";
     ListenerTls.client_certificate: Word(CLIENT_CERTIFICATE), Is("\"required\""),
@@ -456,6 +452,14 @@ pub(super) const KEYS: &[Key] = keys! {
     Auth.denied_3x: Word(DENIED_3X), Is("\"close\""),
         "What an MQTT 3.x client gets for a QoS 1 or 2 publish that is denied, for which its protocol has no code: `\"close\"` closes the connection, \
          `\"acknowledge\"` acknowledges and drops the message.";
+
+    ListenerWs.path: Text, Is("\"/mqtt\""),
+        "Path of the URL that clients connect to.";
+    ListenerWs.origins: TextList, From("none, but pages of the address that they connect to"),
+        "Origins of web pages that may connect, `\"https://app.example\"`, as their browsers send them. Without any, a page must come from the host that it \
+         connects to, and that must be an IP address or `localhost`. Clients that are not browsers send no origin, and may always connect.";
+    ListenerWs.forwarded: Flag, Is("false"),
+        "Whether the last address in `X-Forwarded-For` is the device's. If it is on, only the proxy may be able to reach the port.";
 
     Kafka.bootstrap: TextList, Required,
         "Bootstrap brokers, `\"host:port\"`: a list, or one comma-separated string.";

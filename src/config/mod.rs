@@ -34,6 +34,7 @@ mod toml_fault;
 mod units;
 mod values;
 mod warnings;
+mod ws;
 
 #[cfg(test)]
 mod tests;

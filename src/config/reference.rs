@@ -22,8 +22,7 @@ pub fn reference() -> String {
 fn takes(key: &Key) -> String {
     match (key.kind, key.kind.bounds()) {
         (Kind::Word(words), _) => {
-            let words: Vec<_> =
-                words.iter().filter(|word| word.later.is_none()).map(|word| format!("`\"{}\"`", word.name)).collect();
+            let words: Vec<_> = words.iter().map(|word| format!("`\"{}\"`", word.name)).collect();
             words.join(", ")
         }
         (kind, Some((min, max))) => format!("{kind}, `{min}` to `{max}`"),

@@ -266,7 +266,9 @@ fn listeners(
         let transport = match table.read("transport", values::word) {
             "tcp" => Transport::Tcp,
             "tls" => Transport::Tls,
-            other => unreachable!("{other} is not supported yet"),
+            "ws" => Transport::Ws,
+            "wss" => Transport::Wss,
+            other => unreachable!("{other} is not a word of the table"),
         };
         let proxy_protocol = match table.read("proxy_protocol", values::word) {
             "v1" => Expect::V1,
@@ -281,6 +283,10 @@ fn listeners(
             (None, false)
         };
         let connections_max = u32::try_from(table.read("connections_max", values::integer)).unwrap_or(u32::MAX);
+        let is_password_needed = auths
+            .iter()
+            .any(|known| auth.as_ref() == Some(&known.name) && known.chain == [crate::auth::Method::Password]);
+        let ws = super::ws::resolve(table, transport, is_password_needed);
         let answer_timeout = table.find("answer_timeout", values::duration);
         let receipts = table.read("receipts", values::flag);
         if at == LISTENERS_MAX {
@@ -296,6 +302,7 @@ fn listeners(
             bind,
             transport,
             tls,
+            ws,
             auth,
             is_open,
             connections_max,

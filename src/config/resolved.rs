@@ -190,7 +190,7 @@ pub struct Listener {
     pub bind: SocketAddr,
     /// How bytes travel.
     pub transport: Transport,
-    /// With [`Transport::Tls`].
+    /// With [`Transport::Tls`] and [`Transport::Wss`].
     pub tls: Option<crate::secure::Settings>,
     /// The name of what says who may connect; `None`: everyone may.
     pub auth: Option<String>,
@@ -198,6 +198,8 @@ pub struct Listener {
     pub is_open: bool,
     /// Connections at a time; 0: no bound of its own.
     pub connections_max: u32,
+    /// With [`Transport::Ws`] and [`Transport::Wss`].
+    pub ws: Option<Arc<crate::listener::ws::Settings>>,
     /// What a proxy in front says before the device's first byte.
     pub proxy_protocol: Expect,
     /// An answer held for longer ends its connection; `None`: none does.
@@ -217,6 +219,7 @@ impl Listener {
             bind,
             transport: Transport::Tcp,
             tls: None,
+            ws: None,
             auth: None,
             is_open: false,
             connections_max: 0,
@@ -236,6 +239,35 @@ pub enum Transport {
     Tcp,
     /// TLS over TCP.
     Tls,
+    /// WebSocket over TCP.
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
+}
+
+impl Transport {
+    /// The word in the file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+
+    /// It has TLS.
+    #[must_use]
+    pub const fn has_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::Wss)
+    }
+
+    /// It has WebSocket.
+    #[must_use]
+    pub const fn has_ws(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
 }
 
 /// `[kafka.NAME]`, or the way to the embedded log.

@@ -96,7 +96,7 @@ fn takes(kind: Kind) -> Value {
             { "type": "integer", "minimum": min, "maximum": max },
         ] }),
         Kind::Word(words) => {
-            let words: Vec<_> = words.iter().filter(|word| word.later.is_none()).map(|word| word.name).collect();
+            let words: Vec<_> = words.iter().map(|word| word.name).collect();
             json!({ "enum": words })
         }
         Kind::Text | Kind::Template => json!({ "type": "string" }),

@@ -14,15 +14,15 @@ use super::values;
 pub(super) fn resolve(listener: &Table<'_>, transport: Transport) -> Option<Settings> {
     let table = listener.part(Section::ListenerTls);
     match (transport, &table) {
-        (Transport::Tls, None) if !listener.has("tls") => {
-            let fault = Fault::new("transport is \"tls\", and there is no [listener.tls]");
+        (Transport::Tls | Transport::Wss, None) if !listener.has("tls") => {
+            let fault = Fault::new(format!("transport is \"{}\", and there is no [listener.tls]", transport.as_str()));
             listener.source.report(
                 &listener.spot("transport"),
                 fault.hint("write [listener.tls] below this [[listener]], with cert_file and key_file"),
             );
         }
-        (Transport::Tcp, Some(table)) => {
-            let fault = Fault::new("has no effect: transport is not \"tls\"");
+        (Transport::Tcp | Transport::Ws, Some(table)) => {
+            let fault = Fault::new("has no effect: transport is not \"tls\" or \"wss\"");
             listener.source.report(&table.spot, fault.hint("set transport = \"tls\", or remove [listener.tls]"));
         }
         _ => {}
@@ -60,5 +60,6 @@ pub(super) fn resolve(listener: &Table<'_>, transport: Transport) -> Option<Sett
         alpn: alpn.into_iter().map(|(name, _)| name).collect(),
         clients: ca.map(|ca| Clients { ca, is_required, crl, is_expired_crl_refused }),
         tickets: table.read("tickets", values::flag),
+        is_web: transport.has_ws(),
     })
 }

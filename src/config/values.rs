@@ -87,15 +87,12 @@ pub(super) fn size(key: &Key, value: &DeValue<'_>) -> Result<u64, Fault> {
     if (min..=max).contains(&given) { Ok(given) } else { Err(beyond(key, &format!("\"{shown}\""))) }
 }
 
-/// One of the key's words; never one that is for later.
+/// One of the key's words.
 pub(super) fn word(key: &Key, value: &DeValue<'_>) -> Result<&'static str, Fault> {
     let Kind::Word(words) = key.kind else { unreachable!("{} is not a string", key.name) };
     let DeValue::String(text) = value else { return Err(mismatch(key, value).hint(one_of(key))) };
     match words.iter().find(|word| word.name == text) {
-        Some(word) => match word.later {
-            Some(advice) => Err(Fault::new(format!("\"{text}\" is not supported yet")).hint(advice)),
-            None => Ok(word.name),
-        },
+        Some(word) => Ok(word.name),
         None => {
             let names = words.iter().map(|word| word.name);
             let hint = did_you_mean(text, names).unwrap_or_else(|| one_of(key));
@@ -119,8 +116,7 @@ pub(super) fn acks(key: &Key, value: &DeValue<'_>) -> Result<&'static str, Fault
 
 fn one_of(key: &Key) -> String {
     let Kind::Word(words) = key.kind else { return String::new() };
-    let names: Vec<_> =
-        words.iter().filter(|word| word.later.is_none()).map(|word| format!("\"{}\"", word.name)).collect();
+    let names: Vec<_> = words.iter().map(|word| format!("\"{}\"", word.name)).collect();
     format!("must be one of {}", names.join(", "))
 }
 

@@ -127,6 +127,7 @@ events! {
     AclDenied, Info, Error, "acl_denied", [Client, User, MqttTopic, Reason], "the access control list denied a publish or a will";
     AccessRevoked, Info, Lifecycle, "access_revoked", [Client, User], "a client was disconnected: its user was removed or has another password, or its certificate was revoked";
     TlsFailed, Info, Error, "tls_failed", [Listener, Peer, Reason], "a TLS connection failed";
+    WebSocketFailed, Info, Error, "websocket_failed", [Listener, Peer, Reason], "a WebSocket connection failed";
     SessionEvicted, Warn, Error, "session_evicted", [Client], "a session without a connection was ended to make room for another (`mqtt.evict_sessions`)";
     ProtocolError, Info, Error, "protocol_error", [Listener, Client, Peer, Clause, Reason], "a client was disconnected for a protocol error";
     PublishRefused, Warn, Error, "publish_refused", [Sink, Client, MqttTopic, Reason], "a publish was refused permanently; an MQTT 3.x client is disconnected, since the protocol has no refusal";

@@ -104,6 +104,10 @@ table!(
     TlsAlert, Counter, "tls_failures"{reason = "alert"}, "The client refused to continue, mostly because of the server's certificate.";
     TlsProtocol, Counter, "tls_failures"{reason = "protocol"}, "The client violated the TLS protocol.";
     TlsMemory, Counter, "tls_failures"{reason = "memory"}, "Records that had not arrived completely filled their memory limit.";
+    WsUpgraded, Counter, "websocket_requests"{result = "accepted"}, "Requests for a WebSocket, by result.";
+    WsRefused, Counter, "websocket_requests"{result = "refused"}, "Answered with 4xx.";
+    WsClosedProtocol, Counter, "websocket_violations"{code = "1002"}, "WebSocket connections closed for what the client sent, by close code: a violation of the protocol.";
+    WsClosedText, Counter, "websocket_violations"{code = "1003"}, "A text frame.";
     Unauthenticated, Gauge, "connections_unauthenticated", "Connections that have not completed CONNECT.";
     Sessions, Gauge, "sessions", "Sessions held, connected or not.";
     SessionsKept, Gauge, "sessions_stored", "Sessions on disk; they survive a restart.";

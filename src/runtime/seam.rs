@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -64,7 +64,7 @@ pub struct TimerId {
     pub generation: u32,
 }
 
-/// TLS, between a socket's bytes and a shard's. It does no I/O, and moves with its socket.
+/// TLS, WebSocket or one over the other, between a socket's bytes and a shard's. It does no I/O, and moves with its socket.
 ///
 /// Over a connection that we make, it is first asked to open nothing: what it answers then is what it begins with.
 ///
@@ -94,8 +94,10 @@ pub trait Layer: Send + fmt::Debug {
 }
 
 /// What is known of a connection when its [`Layer`] is ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
+    /// It has TLS: what follows is about that.
+    pub is_tls: bool,
     /// An earlier session was resumed by a ticket.
     pub is_resumed: bool,
     /// The protocol's version is the newest there is (TLS 1.3).
@@ -104,6 +106,10 @@ pub struct Facts {
     pub took: Duration,
     /// The other side's own certificate in DER, verified; `None`: it has sent none.
     pub certificate: Option<Vec<u8>>,
+    /// Its bytes are in frames of WebSocket.
+    pub is_web_socket: bool,
+    /// The address of the other end, by a trusted proxy.
+    pub forwarded: Option<IpAddr>,
 }
 
 /// Why a [`Layer`] has failed.
@@ -136,6 +142,10 @@ pub enum LayerFault {
     Protocol,
     /// Half-received records filled their memory.
     Memory,
+    /// The request for a WebSocket was answered with this status.
+    Upgrade(u16),
+    /// The WebSocket was closed with this code.
+    WebSocket(u16),
 }
 
 /// A connection taken off its ring: the descriptor, and what had been read from it and not been consumed.

@@ -165,10 +165,12 @@ impl<E: End> Layer for TlsLayer<E> {
         };
         self.is_ready = true;
         Ok(Some(Facts {
+            is_tls: true,
             is_resumed: state.handshake_kind() == Some(HandshakeKind::Resumed),
             is_newest: state.protocol_version() == Some(ProtocolVersion::TLSv1_3),
             took: self.took,
             certificate: state.peer_certificates().and_then(|all| all.first()).map(|own| own.to_vec()),
+            ..Facts::default()
         }))
     }
 

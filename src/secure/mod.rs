@@ -35,8 +35,10 @@ pub struct Settings {
     pub certificates: Vec<Pair>,
     /// Version 1.2 is accepted, too.
     pub is_1_2_allowed: bool,
-    /// Application protocols beside `mqtt`.
+    /// Application protocols beside the first one.
     pub alpn: Vec<String>,
+    /// HTTP is spoken over it at first: that protocol is `http/1.1`, and otherwise `mqtt`.
+    pub is_web: bool,
     /// Which clients must have a certificate, and whose.
     pub clients: Option<Clients>,
     /// Whether clients get a ticket to resume their session with.

@@ -21,8 +21,9 @@ use super::certificate::{ByName, not_after};
 use super::layer::{End, TlsLayer, said};
 use super::{CertificateId, Pair, Settings, client, files};
 
-/// The one application protocol that is always offered.
+/// The application protocol that is always offered: one of these.
 const MQTT: &[u8] = b"mqtt";
+const HTTP: &[u8] = b"http/1.1";
 /// A record's type: all connections begin with a handshake.
 const HANDSHAKE: u8 = 0x16;
 
@@ -98,7 +99,8 @@ impl Server {
             .with_client_cert_verifier(verifier.unwrap_or_else(|| Arc::new(NoClientAuth)))
             .with_cert_resolver(Arc::new(names));
         let others = settings.alpn.iter().map(|name| name.as_bytes().to_vec());
-        config.alpn_protocols = [MQTT.to_vec()].into_iter().chain(others).collect();
+        let first = if settings.is_web { HTTP } else { MQTT };
+        config.alpn_protocols = [first.to_vec()].into_iter().chain(others).collect();
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         // A resumed session restores the certificate without checking it again, so a listener that asks for certificates issues

@@ -59,6 +59,7 @@ impl Ca {
             certificates: vec![self.issue("server", &["mqtt.example.org"], |_| {})],
             is_1_2_allowed: true,
             alpn: Vec::new(),
+            is_web: false,
             clients: None,
             tickets: true,
         }

@@ -1,8 +1,11 @@
 //! From a socket to a device with a session: the door, the hand-over to the owning shard, CONNECT.
 
+use std::sync::Arc;
+
 use crate::auth::Admission;
 use crate::listener::door::{self, Verdict};
 use crate::listener::proxy::{self, Expect};
+use crate::listener::ws;
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::{ListenerMetric, ShardMetric as M};
 use crate::mqtt::Malformed;
@@ -29,16 +32,22 @@ impl Core {
             return;
         }
         self.arrive(io, conn, listener, expect, deadline);
-        if expect == Expect::Nothing && self.enter_address(io, conn) {
-            self.begin_tls(io, conn, listener, &[]);
+        if expect == Expect::Nothing && (self.is_forwarded(listener) || self.enter_address(io, conn)) {
+            self.begin_layer(io, conn, listener, &[]);
         }
         self.bound_door(io);
     }
 
-    /// From here on the bytes of a connection of a TLS listener are TLS. False: it has no such listener.
-    fn begin_tls(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, unread: &[u8]) -> bool {
-        let Some(server) = self.around.edge.tls(listener) else { return false };
-        io.put_layer(conn, server.layer(), unread);
+    /// From here on the bytes of a connection are those of its listener's transport. False: that is plain TCP.
+    fn begin_layer(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, unread: &[u8]) -> bool {
+        let tls = self.around.edge.tls(listener).map(|server| server.layer());
+        let settings = self.around.config.listeners.get(usize::from(listener.0));
+        let layer = match settings.and_then(|listener| listener.ws.as_ref()) {
+            Some(settings) => Some(ws::layer(Arc::clone(settings), tls)),
+            None => tls,
+        };
+        let Some(layer) = layer else { return false };
+        io.put_layer(conn, layer, unread);
         true
     }
 
@@ -72,10 +81,12 @@ impl Core {
         }
         if let Kind::Door(expect @ (Expect::V1 | Expect::V2 | Expect::Any), _) = kind {
             match self.proxy_header(io, conn, expect, &all) {
-                Some(_) if !self.enter_address(io, conn) => return self.tails.give_back(all),
+                Some(_) if !self.is_forwarded(listener) && !self.enter_address(io, conn) => {
+                    return self.tails.give_back(all);
+                }
                 Some(len) => {
                     drop(all.drain(..len));
-                    if self.begin_tls(io, conn, listener, &all) {
+                    if self.begin_layer(io, conn, listener, &all) {
                         return self.tails.give_back(all);
                     }
                 }

@@ -60,6 +60,12 @@ impl Core {
         is_in
     }
 
+    /// The address of a connection is known only when its request has come: a proxy speaks HTTP.
+    pub(super) fn is_forwarded(&self, listener: ListenerId) -> bool {
+        let settings = self.around.config.listeners.get(usize::from(listener.0));
+        settings.and_then(|listener| listener.ws.as_ref()).is_some_and(|ws| ws.is_forwarded)
+    }
+
     /// The address of a connection is known. False: it has as many connections as it may, and this one has been closed.
     pub(super) fn enter_address(&mut self, io: &mut Ring<'_>, conn: ConnId) -> bool {
         let max = self.around.config.mqtt.connections_per_address;

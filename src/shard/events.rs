@@ -113,8 +113,8 @@ impl Core {
         });
     }
 
-    /// The TLS of a connection has failed: counted, and reported as an event.
-    pub(super) fn tell_tls_failed(&mut self, io: &Ring<'_>, conn: ConnId, error: &LayerError) {
+    /// The TLS of a connection, or its WebSocket, has failed: counted, and reported as an event.
+    pub(super) fn tell_layer_failed(&mut self, io: &Ring<'_>, conn: ConnId, error: &LayerError) {
         let Some(connection) = self.connections.get(conn) else { return };
         self.numbers.count(match error.fault {
             LayerFault::OtherProtocol => M::TlsOtherProtocol,
@@ -126,17 +126,30 @@ impl Core {
             LayerFault::Alert => M::TlsAlert,
             LayerFault::Protocol => M::TlsProtocol,
             LayerFault::Memory => M::TlsMemory,
+            LayerFault::Upgrade(_) => M::WsRefused,
+            LayerFault::WebSocket(1003) => M::WsClosedText,
+            LayerFault::WebSocket(_) => M::WsClosedProtocol,
         });
+        let kind = match error.fault {
+            LayerFault::Upgrade(_) | LayerFault::WebSocket(_) => Kind::WebSocketFailed,
+            _ => Kind::TlsFailed,
+        };
         let listener = self.around.config.listeners.get(usize::from(connection.listener.0));
-        self.teller.tell(Kind::TlsFailed, second(io.now()), |event| {
+        self.teller.tell(kind, second(io.now()), |event| {
             let event = event.with(Field::Reason, &*error.what);
             let event = event.maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
             event.maybe(Field::Listener, listener.map(|listener| listener.bind.to_string()))
         });
     }
 
-    /// A TLS handshake is over.
+    /// The handshakes of a connection are over.
     pub(super) fn count_handshake(&mut self, facts: &Facts) {
+        if facts.is_web_socket {
+            self.numbers.count(M::WsUpgraded);
+        }
+        if !facts.is_tls {
+            return;
+        }
         self.numbers.count(match (facts.is_newest, facts.is_resumed) {
             (true, false) => M::TlsFull13,
             (true, true) => M::TlsResumed13,

@@ -52,10 +52,16 @@ impl Shard for Core {
     }
 
     fn on_ready(&mut self, io: &mut Ring<'_>, conn: ConnId, facts: Facts) {
-        match self.connections.get(conn).map(|c| c.kind) {
-            Some(Kind::Link { cluster, link }) => self.link_ready(io, cluster, link),
-            Some(_) => {
+        match self.connections.get(conn).map(|c| (c.kind, c.listener)) {
+            Some((Kind::Link { cluster, link }, _)) => self.link_ready(io, cluster, link),
+            Some((_, listener)) => {
+                if let Some(source) = facts.forwarded {
+                    io.set_peer(conn, SocketAddr::new(source, 0));
+                }
                 self.count_handshake(&facts);
+                if self.is_forwarded(listener) && !self.enter_address(io, conn) {
+                    return;
+                }
                 self.note_certificate(conn, facts.certificate);
             }
             None => {}
@@ -74,7 +80,7 @@ impl Shard for Core {
         if let Closed::Layer(error) = &why
             && !matches!(kind, Kind::Link { .. })
         {
-            self.tell_tls_failed(io, conn, error);
+            self.tell_layer_failed(io, conn, error);
         }
         self.forget(io, conn);
         match kind {
@@ -84,7 +90,7 @@ impl Shard for Core {
                     Closed::Peer => "closed by the client".to_owned(),
                     Closed::Local => String::new(),
                     Closed::Error(error) => error.to_string(),
-                    Closed::Layer(error) => format!("TLS: {}", error.what),
+                    Closed::Layer(error) => error.what.to_string(),
                 };
                 self.log_ended(io, conn, Some(session), End::Lost, &detail);
                 self.sessions.disconnected(session, conn, End::Lost, io.now());

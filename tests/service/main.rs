@@ -48,4 +48,5 @@ mod tls;
 mod told;
 mod troubleshooting;
 mod verdicts;
+mod websocket;
 mod wills;

@@ -8,6 +8,7 @@ mod sasl;
 mod spool;
 mod surface;
 mod tls;
+mod ws;
 
 use super::*;
 

@@ -84,7 +84,7 @@ fn every_mistake_is_found_once_and_in_its_place() {
         r#"13:1: mqtt.bind: unknown key; it belongs to [control], [[listener]] or [embedded]"#,
         r#"16:8: listener[0].bind: 0.0.0.0:1883 can be reached from other machines, and anyone there could publish; auth = "NAME" asks for passwords, see [auth.NAME]; open = true (--open) accepts everyone"#,
         r#"19:8: listener[1].bind: 127.0.0.1:1883 is already used by listener[0].bind, which has 0.0.0.0:1883; use a different port for each"#,
-        r#"20:13: listener[1].transport: "wss" is not supported yet; this version has no WebSocket: put a proxy in front"#,
+        r#"20:13: listener[1].transport: transport is "wss", and there is no [listener.tls]; write [listener.tls] below this [[listener]], with cert_file and key_file"#,
         r#"23:25: kafka.main.bootstrap[1]: "k2" has no port; write "k2:9092" if that is its port"#,
         r#"24:25: kafka.main.reconnect_backoff_min: reconnect_backoff_min is longer than reconnect_backoff_max; make max at least min"#,
         r#"25:16: kafka.main.buffer_bytes: a shard's share (1MiB for 2 shards) cannot hold batch_bytes and record_bytes_max of sink[1] (3048KiB); set it to at least "6096KiB", or lower batch_bytes and record_bytes_max"#,
@@ -104,7 +104,7 @@ fn every_mistake_is_found_once_and_in_its_place() {
         r#"46:11: sink[2].filters: "$share/g/#" is a shared subscription; a sink gets each message exactly once anyway: remove $share and the group"#,
         r#"50:1: spool.bytes: unknown key; [spool] has bytes_max, segment_bytes, append, when_full, spool_share"#,
         r#"51:15: spool.spool_share: 2 is out of range; must be from 0.01 to 1"#,
-        r#"53:2: unheard: unknown key; the file has [service], [control], [log], [telemetry], [mqtt], [[listener]], [listener.tls], [auth.NAME], [kafka.NAME], [kafka.NAME.tls], [kafka.NAME.sasl], [embedded], [spool], [[sink]]"#,
+        r#"53:2: unheard: unknown key; the file has [service], [control], [log], [telemetry], [mqtt], [[listener]], [listener.tls], [listener.ws], [auth.NAME], [kafka.NAME], [kafka.NAME.tls], [kafka.NAME.sasl], [embedded], [spool], [[sink]]"#,
     ];
     let said = said(WRONG);
     let want: Vec<_> = want.iter().map(|line| format!("forebay.toml:{line}")).collect();

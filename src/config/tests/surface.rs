@@ -148,6 +148,7 @@ fn the_schema_has_every_key() {
         let section = &schema["properties"][key.section.name()];
         let table = match key.section {
             keys::Section::KafkaSasl => &schema["properties"]["kafka"]["additionalProperties"]["properties"]["sasl"],
+            keys::Section::ListenerWs => &schema["properties"]["listener"]["items"]["properties"]["ws"],
             keys::Section::KafkaTls => &schema["properties"]["kafka"]["additionalProperties"]["properties"]["tls"],
             keys::Section::Kafka | keys::Section::Auth => &section["additionalProperties"],
             keys::Section::ListenerTls => &schema["properties"]["listener"]["items"]["properties"]["tls"],

@@ -23,6 +23,7 @@ fn what_is_said_and_what_is_not() {
         alpn: Vec::new(),
         clients: None,
         tickets: true,
+        is_web: false,
     };
     assert_eq!(short.listeners[0].tls, Some(expected));
     let long = good(&format!(
@@ -42,6 +43,7 @@ fn what_is_said_and_what_is_not() {
         alpn: vec!["a".to_owned(), "b".to_owned()],
         clients: Some(clients),
         tickets: false,
+        is_web: false,
     };
     assert_eq!(long.listeners[0].tls, Some(expected));
 }
@@ -54,7 +56,7 @@ fn what_does_not_go_together() {
         (format!("{LISTENER}tls = 1"), "listener[0].tls: expected a table, found the integer 1"),
         (
             format!("[[listener]]\nbind = '127.0.0.1:1'\n{tls}"),
-            "listener[0].tls: has no effect: transport is not \"tls\"",
+            "listener[0].tls: has no effect: transport is not \"tls\" or \"wss\"",
         ),
         (format!("{LISTENER}[listener.tls]\nkey_file = 'k'"), "listener[0].tls.cert_file: is required"),
         (format!("{LISTENER}{tls}crl_file = 'x'"), "listener[0].tls.crl_file: has no effect without client_ca_file"),

@@ -118,13 +118,13 @@ impl Layer for Toy {
                 (FLIGHT, false) if self.is_client => {
                     self.is_ready = true;
                     self.seal.record(FINISHED, &[7; 30], answer);
-                    facts = Some(Facts { is_resumed: false, is_newest: true, took: Duration::ZERO, certificate: None });
+                    facts = Some(Facts::default());
                 }
                 (HELLO, false) => self.seal.record(FLIGHT, &[9; 3_000], answer),
                 (FINISHED, false) => {
                     self.is_ready = true;
                     self.seal.record(TICKET, &[8; 200], answer);
-                    facts = Some(Facts { is_resumed: false, is_newest: true, took: Duration::ZERO, certificate: None });
+                    facts = Some(Facts::default());
                 }
                 (DATA, true) => plain.extend_from_slice(&bytes),
                 (END, true) => self.has_ended = true,

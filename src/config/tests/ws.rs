@@ -1,0 +1,46 @@
+//! `[listener.ws]`.
+
+use super::*;
+use crate::config::Transport;
+use crate::listener::ws::Settings;
+
+fn listener(transport: &str, more: &str) -> String {
+    format!("[[listener]]\nbind = '127.0.0.1:8083'\ntransport = '{transport}'\n{more}\n")
+}
+
+const TLS: &str = "[listener.tls]\ncert_file = 'c'\nkey_file = 'k'\n";
+
+#[test]
+fn what_is_said_and_what_is_not() {
+    let short = good(&listener("ws", ""));
+    assert_eq!(short.listeners[0].transport, Transport::Ws);
+    let expected = Settings { path: "/mqtt".to_owned(), origins: Vec::new(), any_origin: false, is_forwarded: false };
+    assert_eq!(short.listeners[0].ws.as_deref(), Some(&expected));
+    let keys = "[listener.ws]\npath = '/a/b'\norigins = ['https://a.example', 'http://b:1']\nforwarded = true";
+    let long = good(&listener("wss", &format!("{TLS}{keys}")));
+    let origins = vec!["https://a.example".to_owned(), "http://b:1".to_owned()];
+    let expected = Settings { path: "/a/b".to_owned(), origins, any_origin: false, is_forwarded: true };
+    assert_eq!(long.listeners[0].ws.as_deref(), Some(&expected));
+    assert!(long.listeners[0].tls.as_ref().is_some_and(|tls| tls.is_web));
+    assert_eq!(good(&listener("tls", TLS)).listeners[0].ws, None);
+    let variables = [("FOREBAY_LISTENER_0_WS_PATH".to_owned(), Some("/x".to_owned()))];
+    let config = parse_all(&listener("ws", ""), "f", &variables, &Overrides::default(), 1);
+    assert_eq!(config.unwrap_or_else(|all| panic!("{all}")).listeners[0].ws.as_ref().map(|ws| &*ws.path), Some("/x"));
+}
+
+#[test]
+fn what_does_not_go_together() {
+    for (text, expected) in [
+        (listener("wss", ""), "transport is \"wss\", and there is no [listener.tls]"),
+        (listener("ws", TLS), "listener[0].tls: has no effect"),
+        (listener("tcp", "[listener.ws]"), "listener[0].ws: has no effect: transport is not"),
+        (listener("ws", "[listener.ws]\npath = 'mqtt'"), "listener[0].ws.path: is no path of a URL"),
+        (listener("ws", "[listener.ws]\npath = '/a?b'"), "listener[0].ws.path: is no path of a URL"),
+        (listener("ws", "[listener.ws]\norigins = ['a.example']"), "listener[0].ws.origins[0]: is no origin"),
+        (listener("ws", "[listener.ws]\norigins = 'https://*.example'"), "listener[0].ws.origins: is no origin"),
+        (listener("ws", "[listener.ws]\norigins = 'https://a.example/'"), "listener[0].ws.origins: is no origin"),
+    ] {
+        let found = parse(&text, "f").expect_err(&text).to_string();
+        assert!(found.contains(expected), "{text}: {found}");
+    }
+}

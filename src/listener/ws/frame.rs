@@ -1,0 +1,219 @@
+//! Frames of a client, read from bytes as they come, and frames for it.
+
+/// Close codes (RFC 6455, 7.4.1).
+pub(super) const NORMAL: u16 = 1000;
+const PROTOCOL_ERROR: u16 = 1002;
+const UNSUPPORTED_DATA: u16 = 1003;
+
+const CONTINUATION: u8 = 0;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+
+/// Two bytes, a length of eight, a mask of four.
+const HEADER_BYTES_MAX: usize = 14;
+/// The payload of a control frame.
+const CONTROL_BYTES_MAX: u64 = 125;
+
+/// Why the connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Violation {
+    pub(super) code: u16,
+    pub(super) what: &'static str,
+}
+
+const fn violation(what: &'static str) -> Violation {
+    Violation { code: PROTOCOL_ERROR, what }
+}
+
+/// What a frame has, as it is being read.
+#[derive(Debug)]
+enum Kind {
+    Data,
+    Control(u8),
+}
+
+/// Reads frames. What has come of a frame's payload is given at once; of its length nothing is believed and nothing reserved.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    header: [u8; HEADER_BYTES_MAX],
+    /// Bytes of it that have come.
+    have: usize,
+    /// The frame whose payload is being read, and how much of it is to come.
+    frame: Option<(Kind, u64)>,
+    mask: [u8; 4],
+    /// Of the mask, the byte that is next.
+    phase: usize,
+    /// A message has begun, and its last frame has not come.
+    in_message: bool,
+    /// The payload of the control frame at hand.
+    control: Vec<u8>,
+    /// What a PONG is to say: the last of these bytes that asked for one.
+    pong: Option<Vec<u8>>,
+    /// The client's CLOSE has come, with this code.
+    closed: Option<u16>,
+}
+
+impl Reader {
+    /// Takes bytes of the wire, which it changes. Appends payloads to `plain`, and what is answered to `answer`: one PONG, the
+    /// last, and the echo of CLOSE.
+    pub(super) fn take(&mut self, wire: &mut [u8], plain: &mut Vec<u8>, answer: &mut Vec<u8>) -> Result<(), Violation> {
+        if self.closed.is_some() {
+            return Ok(());
+        }
+        let mut at = 0;
+        while at < wire.len() && self.closed.is_none() {
+            match &mut self.frame {
+                None => {
+                    self.header[self.have] = wire[at];
+                    self.have += 1;
+                    at += 1;
+                    self.header()?;
+                }
+                Some((kind, left)) => {
+                    let count = usize::try_from(*left).unwrap_or(usize::MAX).min(wire.len() - at);
+                    let bytes = &mut wire[at..at + count];
+                    self.phase = unmask(bytes, self.mask, self.phase);
+                    match kind {
+                        Kind::Data => plain.extend_from_slice(bytes),
+                        Kind::Control(_) => self.control.extend_from_slice(bytes),
+                    }
+                    *left -= count as u64;
+                    at += count;
+                    self.end_of_frame();
+                }
+            }
+        }
+        if let Some(pong) = self.pong.take() {
+            write(PONG, &pong, answer);
+        }
+        if let Some(code) = self.closed {
+            write(CLOSE, &code.to_be_bytes(), answer);
+        }
+        Ok(())
+    }
+
+    /// The client has closed its end.
+    pub(super) fn has_ended(&self) -> bool {
+        self.closed.is_some()
+    }
+
+    /// Bytes that are kept because a frame is not whole.
+    pub(super) fn held(&self) -> usize {
+        self.control.capacity()
+    }
+
+    /// Looks at the bytes of a header that are there, each as soon as it can be judged.
+    fn header(&mut self) -> Result<(), Violation> {
+        let [first, second, ..] = self.header;
+        let (is_last, kind) = (first & 0x80 != 0, first & 0x0f);
+        if self.have == 1 {
+            return match kind {
+                _ if first & 0x70 != 0 => {
+                    Err(violation("a frame with a reserved bit, and no extension was agreed upon"))
+                }
+                TEXT => Err(Violation { code: UNSUPPORTED_DATA, what: "a text frame; MQTT is binary" }),
+                BINARY if self.in_message => Err(violation("a new message within another")),
+                CONTINUATION if !self.in_message => Err(violation("a continuation of no message")),
+                CLOSE | PING | PONG if !is_last => Err(violation("a control frame in fragments")),
+                CONTINUATION | BINARY | CLOSE | PING | PONG => Ok(()),
+                _ => Err(violation("a frame with an unknown opcode")),
+            };
+        }
+        let (bytes, length) = match second & 0x7f {
+            126 => (2, u64::from(u16::from_be_bytes([self.header[2], self.header[3]]))),
+            127 => {
+                let bytes = self.header[2..10].try_into().unwrap_or_default();
+                (8, u64::from_be_bytes(bytes))
+            }
+            short => (0, u64::from(short)),
+        };
+        if self.have == 2 {
+            if second & 0x80 == 0 {
+                return Err(violation("a frame without a mask"));
+            }
+            if kind >= CLOSE && bytes > 0 {
+                return Err(violation("a control frame of more than 125 bytes"));
+            }
+        }
+        let whole = 2 + bytes + 4;
+        if self.have < whole {
+            return Ok(());
+        }
+        if length >> 63 != 0 {
+            return Err(violation("a frame of 2^63 bytes or more"));
+        }
+        self.mask.copy_from_slice(&self.header[whole - 4..whole]);
+        (self.have, self.phase) = (0, 0);
+        if kind < CLOSE {
+            self.in_message = !is_last;
+            self.frame = Some((Kind::Data, length));
+        } else {
+            debug_assert!(length <= CONTROL_BYTES_MAX);
+            self.frame = Some((Kind::Control(kind), length));
+        }
+        self.end_of_frame();
+        Ok(())
+    }
+
+    fn end_of_frame(&mut self) {
+        let Some((kind, 0)) = &self.frame else { return };
+        if let Kind::Control(kind) = kind {
+            let said = std::mem::take(&mut self.control);
+            match *kind {
+                PING => self.pong = Some(said),
+                CLOSE => {
+                    let code = said.first_chunk().map_or(NORMAL, |code| u16::from_be_bytes(*code));
+                    self.closed = Some(if is_sent(code) { code } else { PROTOCOL_ERROR });
+                }
+                _ => {}
+            }
+        }
+        self.frame = None;
+    }
+}
+
+/// Codes that may be sent (RFC 6455, 7.4).
+fn is_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+/// Takes a mask off. The phase after it.
+fn unmask(bytes: &mut [u8], mask: [u8; 4], phase: usize) -> usize {
+    let turned: [u8; 4] = std::array::from_fn(|at| mask[(at + phase) % 4]);
+    let wide = u64::from_ne_bytes(std::array::from_fn(|at| turned[at % 4]));
+    let (chunks, rest) = bytes.as_chunks_mut::<8>();
+    for chunk in chunks {
+        *chunk = (u64::from_ne_bytes(*chunk) ^ wide).to_ne_bytes();
+    }
+    rest.iter_mut().zip(turned.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+    (phase + bytes.len()) % 4
+}
+
+/// A binary frame.
+pub(super) fn binary(bytes: &[u8], wire: &mut Vec<u8>) {
+    write(BINARY, bytes, wire);
+}
+
+/// CLOSE with this code.
+pub(super) fn close(code: u16, wire: &mut Vec<u8>) {
+    write(CLOSE, &code.to_be_bytes(), wire);
+}
+
+fn write(kind: u8, bytes: &[u8], wire: &mut Vec<u8>) {
+    wire.push(0x80 | kind);
+    match (bytes.len(), u16::try_from(bytes.len())) {
+        (length @ 0..=125, _) => wire.push(u8::try_from(length).unwrap_or_default()),
+        (_, Ok(length)) => {
+            wire.push(126);
+            wire.extend_from_slice(&length.to_be_bytes());
+        }
+        (length, Err(_)) => {
+            wire.push(127);
+            wire.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    wire.extend_from_slice(bytes);
+}

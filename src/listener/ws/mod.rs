@@ -1,0 +1,27 @@
+//! WebSocket (RFC 6455) as a layer over a socket, or over TLS: an HTTP request first, then frames. What is in the frames is a
+//! stream of bytes, wherever packets and frames begin and end [MQTT-6.0.0-2].
+//!
+//! The frames are read by code of our own: decision 0113.
+
+mod frame;
+mod layer;
+mod origin;
+mod upgrade;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::layer::layer;
+
+/// `[listener.ws]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The path of the URL, as `/mqtt`.
+    pub path: String,
+    /// The origins of web pages that may connect, as `https://example.org`; empty: none but those of the host itself.
+    pub origins: Vec<String>,
+    /// All of them may: a page cannot add the password that is asked for.
+    pub any_origin: bool,
+    /// A proxy in front says by `X-Forwarded-For` who the client is.
+    pub is_forwarded: bool,
+}

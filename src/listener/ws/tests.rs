@@ -1,0 +1,372 @@
+//! The layer against tungstenite, in memory, and the cases of RFC 6455.
+
+use std::cell::RefCell;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tungstenite::client::IntoClientRequest as _;
+use tungstenite::handshake::HandshakeError;
+use tungstenite::handshake::client::ClientHandshake;
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use tungstenite::{Error, Message, WebSocket};
+
+use super::Settings;
+use crate::runtime::seam::{Facts, Layer, LayerError, LayerFault};
+
+fn settings() -> Arc<Settings> {
+    Arc::new(Settings { path: "/mqtt".to_owned(), origins: Vec::new(), any_origin: false, is_forwarded: false })
+}
+
+fn layer() -> Box<dyn Layer> {
+    super::layer(settings(), None)
+}
+
+/// A wire's two directions, as a stream that never waits.
+#[derive(Clone, Default)]
+struct Pipe {
+    to_client: Rc<RefCell<Vec<u8>>>,
+    to_server: Rc<RefCell<Vec<u8>>>,
+}
+
+impl Read for Pipe {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut bytes = self.to_client.borrow_mut();
+        let count = bytes.len().min(into.len());
+        if count == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        into[..count].copy_from_slice(&bytes[..count]);
+        bytes.drain(..count);
+        Ok(count)
+    }
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.to_server.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What came of bytes that a layer was given in pieces.
+#[derive(Debug, Default)]
+struct Taken {
+    ready: Option<Facts>,
+    plain: Vec<u8>,
+    answer: Vec<u8>,
+    failed: Option<LayerError>,
+}
+
+fn give(layer: &mut dyn Layer, wire: &[u8], split: usize) -> Taken {
+    let mut taken = Taken::default();
+    for piece in wire.chunks(split) {
+        match layer.open(&mut piece.to_vec(), &mut taken.plain, &mut taken.answer) {
+            Ok(facts) => taken.ready = taken.ready.or(facts),
+            Err(error) => {
+                taken.failed = Some(error);
+                break;
+            }
+        }
+    }
+    taken
+}
+
+/// tungstenite's client, through its handshake with a layer whose bytes come in pieces.
+fn connected(layer: &mut dyn Layer, split: usize) -> (WebSocket<Pipe>, Pipe) {
+    let pipe = Pipe::default();
+    let mut request = "ws://localhost:8083/mqtt?token=1".into_client_request().expect("a request");
+    request.headers_mut().insert("Sec-WebSocket-Protocol", "mqttv5, mqtt".parse().expect("a value"));
+    let shake = ClientHandshake::start(pipe.clone(), request, None).expect("begun");
+    let Err(HandshakeError::Interrupted(shake)) = shake.handshake() else { panic!("no answer yet") };
+    let taken = give(layer, &pipe.to_server.take(), split);
+    assert!(taken.ready.as_ref().is_some_and(|facts| facts.is_web_socket && !facts.is_tls), "{taken:?}");
+    pipe.to_client.borrow_mut().extend_from_slice(&taken.answer);
+    let (client, answer) = shake.handshake().unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(answer.headers()["Sec-WebSocket-Protocol"], "mqtt");
+    (client, pipe)
+}
+
+const SIZES: [usize; 13] = [0, 1, 3, 125, 126, 127, 253, 254, 255, 300, 65_535, 65_536, 70_001];
+
+/// X16, X17, X19: whatever tungstenite sends, in whatever pieces, is the same bytes here; PINGs between fragments are answered; and
+/// what is sent is read by it.
+#[test]
+fn bytes_in_both_directions_however_the_wire_is_cut() {
+    let bytes = |size: usize, seed: u8| (0..size).map(|n| (n as u8).wrapping_mul(31) ^ seed).collect::<Vec<u8>>();
+    for split in [1, 2, 3, 5, 7, 64, 253, 254, 255, 1_000, usize::MAX] {
+        let mut layer = layer();
+        let (mut client, pipe) = connected(&mut *layer, split.min(1 << 20));
+        let mut expected = Vec::new();
+        for (seed, size) in (0..).zip(SIZES) {
+            let payload = bytes(size, seed);
+            expected.extend_from_slice(&payload);
+            client.write(Message::Binary(payload.clone().into())).expect("written");
+            // The same once more in three frames, with a PING between.
+            let (head, tail) = payload.split_at(size / 3);
+            let frame = |part: &[u8], opcode, is_last| Message::Frame(Frame::message(part.to_vec(), opcode, is_last));
+            client.write(frame(head, OpCode::Data(Data::Binary), false)).expect("written");
+            client.write(Message::Ping(vec![seed; 10].into())).expect("written");
+            client.write(frame(&[], OpCode::Data(Data::Continue), false)).expect("written");
+            client.write(Message::Pong(vec![1].into())).expect("written");
+            client.write(frame(tail, OpCode::Data(Data::Continue), true)).expect("written");
+            expected.extend_from_slice(&payload);
+        }
+        client.flush().expect("flushed");
+        let wire = pipe.to_server.take();
+        let taken = give(&mut *layer, &wire, split.min(1 << 20));
+        assert_eq!(taken.failed, None, "{split}");
+        assert!(taken.plain == expected, "{split}: {} of {}", taken.plain.len(), expected.len());
+        assert!(!layer.has_ended() && layer.held() <= 125, "{}", layer.held());
+        // One PONG for what came at once, the last.
+        let mut answer = taken.answer;
+        for (seed, size) in (0..).zip(SIZES) {
+            layer.seal(&bytes(size, seed), &mut answer).expect("sealed");
+        }
+        pipe.to_client.borrow_mut().extend_from_slice(&answer);
+        let mut pongs = Vec::new();
+        let mut messages = Vec::new();
+        while let Ok(message) = client.read() {
+            match message {
+                Message::Pong(bytes) => pongs.push(bytes[0]),
+                Message::Binary(bytes) => messages.push(bytes.to_vec()),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(pongs.last(), Some(&12));
+        assert_eq!(pongs.len(), if split > wire.len() { 1 } else { pongs.len() });
+        assert!(messages.iter().zip((0..).zip(SIZES)).all(|(message, (seed, size))| *message == bytes(size, seed)));
+        assert_eq!(messages.len(), SIZES.len());
+    }
+}
+
+/// X14: a CLOSE is answered with one, and is the end; what follows it is nothing. Ours goes out once.
+#[test]
+fn ends_of_both_sides() {
+    let mut layer = layer();
+    let (mut client, pipe) = connected(&mut *layer, 1_000);
+    client.write(Message::Binary(vec![1, 2].into())).expect("written");
+    client.close(None).expect("closed");
+    let mut wire = pipe.to_server.take();
+    wire.extend_from_slice(&[0x82, 0x81, 0, 0, 0, 0, 9]);
+    let taken = give(&mut *layer, &wire, 3);
+    assert_eq!((taken.plain, taken.failed), (vec![1, 2], None));
+    assert!(layer.has_ended());
+    let mut answer = taken.answer;
+    layer.seal(&[1], &mut answer).expect("nothing more");
+    layer.close(&mut answer);
+    pipe.to_client.borrow_mut().extend_from_slice(&answer);
+    assert!(matches!(client.read(), Ok(Message::Close(_))));
+    // Now it waits for the end of the socket.
+    assert!(matches!(client.read(), Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock));
+    assert!(pipe.to_client.borrow().is_empty(), "one CLOSE");
+
+    let mut layer = super::layer(settings(), None);
+    let (mut client, pipe) = connected(&mut *layer, 1_000);
+    let mut wire = Vec::new();
+    layer.close(&mut wire);
+    layer.close(&mut wire);
+    pipe.to_client.borrow_mut().extend_from_slice(&wire);
+    let Ok(Message::Close(Some(close))) = client.read() else { panic!("a CLOSE") };
+    assert_eq!(u16::from(close.code), 1000);
+    let _ = client.flush();
+    give(&mut *layer, &pipe.to_server.take(), 1);
+    assert!(layer.has_ended());
+}
+
+fn ready() -> Box<dyn Layer> {
+    let mut layer = layer();
+    give(&mut *layer, request(&[]).as_bytes(), usize::MAX);
+    layer
+}
+
+/// X18: what is not allowed, and the code that it is closed with. Each as soon as it can be seen.
+#[test]
+fn what_breaks_the_protocol_is_closed_with_its_code() {
+    let close = OpCode::Control(Control::Close);
+    assert_eq!(u8::from(close), 8);
+    for (wire, code) in [
+        (&[0x82, 0x01][..], 1002),
+        (&[0xc2], 1002),
+        (&[0xa2], 1002),
+        (&[0x92], 1002),
+        (&[0x83], 1002),
+        (&[0x8b], 1002),
+        (&[0x8f], 1002),
+        (&[0x09], 1002),
+        (&[0x08], 1002),
+        (&[0x89, 0xfe], 1002),
+        (&[0x88, 0xff], 1002),
+        (&[0x80], 1002),
+        (&[0x00], 1002),
+        (&[0x81], 1003),
+        (&[0x01], 1003),
+        (&[0x02, 0x80, 0, 0, 0, 0, 0x82], 1002),
+        (&[0x82, 0x80, 0, 0, 0, 0, 0x80], 1002),
+        (&[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4], 1002),
+    ] {
+        for split in [1, usize::MAX] {
+            let taken = give(&mut *ready(), wire, split);
+            let error = taken.failed.unwrap_or_else(|| panic!("{wire:x?}"));
+            assert_eq!(error.fault, LayerFault::WebSocket(code), "{wire:x?}: {}", error.what);
+            assert_eq!(taken.answer, [&[0x88, 2][..], &code.to_be_bytes()].concat());
+            assert!(taken.plain.is_empty());
+        }
+    }
+    // A length of almost 2^63 reserves nothing and is not yet a mistake: MQTT's limit is the limit.
+    let mut layer = ready();
+    let wire = [0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 1, 2, 3];
+    let taken = give(&mut *layer, &wire, 2);
+    assert_eq!((taken.plain, taken.failed), (vec![1, 2, 3], None));
+    assert_eq!(layer.held(), 0);
+    // Codes that nobody may send come back as what they are: a mistake.
+    for (code, echoed) in [(1000_u16, 1000_u16), (1005, 1002), (1006, 1002), (999, 1002), (4000, 4000)] {
+        let frame = [&[0x88, 0x82, 0, 0, 0, 0][..], &code.to_be_bytes()].concat();
+        let taken = give(&mut *ready(), &frame, usize::MAX);
+        assert_eq!(taken.answer[2..], echoed.to_be_bytes());
+    }
+}
+
+/// No bytes do harm: random ones, and real ones with a byte changed.
+#[test]
+fn no_bytes_of_a_client_can_do_harm() {
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..3_000 {
+        let mut layer = ready();
+        let mut wire: Vec<u8> = (0..random.usize(..200)).map(|_| random.u8(..)).collect();
+        if random.bool() {
+            let head = [0x82, 0xfe, 0, 100, 1, 2, 3, 4];
+            wire.splice(0..0, head);
+            let at = random.usize(..wire.len());
+            wire[at] ^= 1 << random.u8(..8);
+        }
+        let split = random.usize(1..50);
+        let taken = give(&mut *layer, &wire, split);
+        assert!(taken.plain.len() <= wire.len());
+        let mut layer = super::layer(settings(), None);
+        give(&mut *layer, &wire, split);
+    }
+}
+
+/// A request that is right, with lines changed: `Name: value` replaces that field, `Name` leaves it out, `GET …` is the first line.
+fn request(changes: &[&str]) -> String {
+    let mut first = "GET /mqtt HTTP/1.1";
+    let mut lines = vec![
+        "Host: localhost:8083",
+        "Upgrade: websocket",
+        "Connection: keep-alive, Upgrade",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Protocol: mqtt",
+    ];
+    for change in changes {
+        let name = change.split(':').next().unwrap_or_default();
+        if change.ends_with("HTTP/1.1") || change.ends_with("HTTP/1.0") {
+            first = change;
+            continue;
+        }
+        if let Some(name) = name.strip_prefix('+') {
+            assert!(!name.is_empty());
+            lines.push(&change[1..]);
+            continue;
+        }
+        lines.retain(|line| !line.starts_with(&format!("{name}:")));
+        if change.contains(':') {
+            lines.push(change);
+        }
+    }
+    format!("{first}\r\n{}\r\n\r\n", lines.join("\r\n"))
+}
+
+#[test]
+fn nothing_goes_out_before_the_answer_to_the_request() {
+    let (mut layer, mut wire) = (layer(), Vec::new());
+    assert!(layer.seal(&[1], &mut wire).is_err());
+    layer.close(&mut wire);
+    assert!(wire.is_empty());
+}
+
+/// X15.
+#[test]
+fn requests_and_their_answers() {
+    // The example of RFC 6455, 1.3.
+    let taken = give(&mut *layer(), request(&[]).as_bytes(), 1);
+    let answer = String::from_utf8(taken.answer).expect("text");
+    assert!(
+        answer.starts_with("HTTP/1.1 101 ") && answer.contains("Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"),
+        "{answer}"
+    );
+    assert_eq!(taken.ready, Some(Facts { is_web_socket: true, ..Facts::default() }));
+    let long = format!("X-Long: {}", "x".repeat(8_200));
+    let many = (0..70).map(|n| format!("+X-{n}: 1")).collect::<Vec<_>>();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for (changes, status) in [
+        (&["GET /mqtt?a=b HTTP/1.1", "upgrade: WebSocket", "Upgrade", "Sec-WebSocket-Protocol: a, mqttv3.1"][..], 101),
+        (&["Sec-WebSocket-Extensions: permessage-deflate"], 101),
+        (&["Origin: http://localhost:3000"], 101),
+        (&["Content-Length: 0"], 101),
+        (&["GET /other HTTP/1.1"], 404),
+        (&["GET /mqtt/ HTTP/1.1"], 404),
+        (&["POST /mqtt HTTP/1.1"], 405),
+        (&["GET /mqtt HTTP/1.0"], 400),
+        (&["Upgrade"], 426),
+        (&["Upgrade: h2c"], 426),
+        (&["Connection: close"], 400),
+        (&["Sec-WebSocket-Version: 8"], 426),
+        (&["Sec-WebSocket-Version"], 426),
+        (&["Sec-WebSocket-Key: dGhl"], 400),
+        (&["Sec-WebSocket-Key"], 400),
+        (&["+Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="], 400),
+        (&["Sec-WebSocket-Protocol"], 400),
+        (&["Sec-WebSocket-Protocol: mqtt5"], 400),
+        (&["Host"], 400),
+        (&["+Host: other"], 400),
+        (&["Content-Length: 4"], 400),
+        (&["Transfer-Encoding: chunked"], 400),
+        (&["Origin: http://evil.example"], 403),
+        (&["Origin: null"], 403),
+        (&["+Origin: http://localhost", "+Origin: http://localhost"], 403),
+        (&[&*long], 431),
+        (&many, 431),
+        (&["not a request HTTP/1.1"], 400),
+    ] {
+        let taken = give(&mut *layer(), request(changes).as_bytes(), 500);
+        let answer = String::from_utf8(taken.answer).expect("text");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{changes:?}: {answer}");
+        let fault = taken.failed.map(|error| error.fault);
+        assert_eq!(fault, (status != 101).then_some(LayerFault::Upgrade(status)), "{changes:?}");
+        assert!(!answer.contains("Extensions"), "none is granted");
+    }
+}
+
+/// X20: where a password is needed, a page of any origin may ask for it.
+#[test]
+fn any_page_may_ask_for_a_password() {
+    for (any_origin, status) in [(true, "101"), (false, "403")] {
+        let settings = Settings { any_origin, ..(*settings()).clone() };
+        let wire = request(&["Origin: https://app.example"]);
+        let taken = give(&mut *super::layer(Arc::new(settings), None), wire.as_bytes(), usize::MAX);
+        assert_eq!(String::from_utf8_lossy(&taken.answer[9..12]), status);
+    }
+}
+
+/// X21: who the client is, the last entry, and only where that is configured.
+#[test]
+fn a_proxy_says_who_the_client_is() {
+    let with = |is_forwarded, field: &str| {
+        let settings = Settings { is_forwarded, ..(*settings()).clone() };
+        let taken = give(&mut *super::layer(Arc::new(settings), None), request(&[field]).as_bytes(), usize::MAX);
+        taken.ready.expect("ready").forwarded
+    };
+    let address: IpAddr = "10.1.2.3".parse().expect("an address");
+    assert_eq!(with(true, "X-Forwarded-For: 1.1.1.1, 10.1.2.3"), Some(address));
+    assert_eq!(with(true, "+X-Forwarded-For: 10.1.2.3"), Some(address));
+    assert_eq!(with(false, "X-Forwarded-For: 10.1.2.3"), None);
+    assert_eq!(with(true, "X-Forwarded-For: unknown"), None);
+    assert_eq!(with(true, "X-Other: 1"), None);
+}

@@ -1,0 +1,145 @@
+//! The HTTP request with which a WebSocket begins, and the answer to it.
+
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+
+use super::{Settings, origin};
+
+/// The whole request, and its fields.
+const REQUEST_BYTES_MAX: usize = 8 << 10;
+const FIELDS_MAX: usize = 64;
+/// RFC 6455, 4.2.2.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+/// What is spoken within [MQTT-6.0.0-3, -4].
+const PROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
+
+/// A request that is none, or not for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    pub(super) what: &'static str,
+}
+
+const fn refusal(status: u16, what: &'static str) -> Refusal {
+    Refusal { status, what }
+}
+
+/// A request that is answered with 101.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Accepted {
+    /// Its length; frames follow.
+    pub(super) len: usize,
+    /// The client's address, by a trusted proxy.
+    pub(super) forwarded: Option<IpAddr>,
+    pub(super) answer: Vec<u8>,
+}
+
+/// Looks at what has come. `None`: the request is not whole.
+pub(super) fn look(bytes: &[u8], settings: &Settings) -> Result<Option<Accepted>, Refusal> {
+    let too_large = refusal(431, "the request is larger than 8 KiB or has more than 64 header fields");
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut request = httparse::Request::new(&mut fields);
+    let len = match request.parse(&bytes[..bytes.len().min(REQUEST_BYTES_MAX)]) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) if bytes.len() < REQUEST_BYTES_MAX => return Ok(None),
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => return Err(too_large),
+        Err(_) => return Err(refusal(400, "this is not an HTTP request")),
+    };
+    if request.method != Some("GET") {
+        return Err(refusal(405, "only GET is allowed here"));
+    }
+    let path = request.path.unwrap_or_default();
+    if path.split('?').next() != Some(settings.path.as_str()) {
+        return Err(refusal(404, "there is nothing at this path; the listener's path is another"));
+    }
+    let fields = Fields(request.headers);
+    if request.version != Some(1) {
+        return Err(refusal(400, "WebSocket needs HTTP/1.1"));
+    }
+    if !fields.tokens("upgrade").any(|token| token.eq_ignore_ascii_case("websocket")) {
+        return Err(refusal(426, "this is a WebSocket: the request has no Upgrade: websocket"));
+    }
+    if !fields.tokens("connection").any(|token| token.eq_ignore_ascii_case("upgrade")) {
+        return Err(refusal(400, "the request has no Connection: Upgrade"));
+    }
+    if fields.only("sec-websocket-version") != Some("13") {
+        return Err(refusal(426, "the version of WebSocket must be 13"));
+    }
+    let has_body = fields.values("content-length").any(|length| length != "0");
+    if has_body || fields.values("transfer-encoding").next().is_some() {
+        return Err(refusal(400, "the request has a body"));
+    }
+    let Some(here) = fields.only("host") else { return Err(refusal(400, "the request has no Host, or several")) };
+    let key = fields.only("sec-websocket-key").unwrap_or_default();
+    if !STANDARD.decode(key).is_ok_and(|key| key.len() == 16) {
+        return Err(refusal(400, "Sec-WebSocket-Key is not 16 bytes in base64"));
+    }
+    let Some(protocol) = fields.tokens("sec-websocket-protocol").find(|token| PROTOCOLS.contains(token)) else {
+        return Err(refusal(400, "Sec-WebSocket-Protocol must have mqtt (or mqttv3.1)"));
+    };
+    let mut origins = fields.values("origin");
+    match (origins.next(), origins.next()) {
+        (None, _) => {}
+        (Some(_), None) if settings.any_origin => {}
+        (Some(origin), None) if origin::is_allowed(origin, Some(here), &settings.origins) => {}
+        _ => {
+            return Err(refusal(
+                403,
+                "pages of this Origin may not connect; origins in [listener.ws] names those that may",
+            ));
+        }
+    }
+    let forwarded = fields.values("x-forwarded-for").last().filter(|_| settings.is_forwarded);
+    let forwarded = forwarded.and_then(|list| list.rsplit(',').next()?.trim().parse().ok());
+    let accept = STANDARD.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key.as_bytes(), GUID].concat()));
+    let answer = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\
+         Sec-WebSocket-Protocol: {protocol}\r\n\r\n"
+    );
+    Ok(Some(Accepted { len, forwarded, answer: answer.into_bytes() }))
+}
+
+/// The answer to a request that is refused.
+pub(super) fn refused(refusal: Refusal, answer: &mut Vec<u8>) {
+    let (reason, more) = match refusal.status {
+        403 => ("Forbidden", ""),
+        404 => ("Not Found", ""),
+        405 => ("Method Not Allowed", "Allow: GET\r\n"),
+        426 => ("Upgrade Required", "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"),
+        431 => ("Request Header Fields Too Large", ""),
+        _ => ("Bad Request", ""),
+    };
+    let Refusal { status, what } = refusal;
+    let length = what.len() + 1;
+    answer.extend_from_slice(
+        format!(
+            "HTTP/1.1 {status} {reason}\r\n{more}Connection: close\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n\
+             {what}\n"
+        )
+        .as_bytes(),
+    );
+}
+
+/// The header fields of a request. Names are compared without case; a value that is not UTF-8 is none.
+struct Fields<'f>(&'f [httparse::Header<'f>]);
+
+impl<'f> Fields<'f> {
+    fn values(&self, name: &str) -> impl Iterator<Item = &'f str> {
+        let named = self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        named.map(|field| std::str::from_utf8(field.value).unwrap_or("\u{fffd}").trim())
+    }
+
+    /// The value of a field that must not be repeated.
+    fn only(&self, name: &str) -> Option<&'f str> {
+        let mut values = self.values(name);
+        values.next().filter(|_| values.next().is_none())
+    }
+
+    /// The parts of a list.
+    fn tokens(&self, name: &str) -> impl Iterator<Item = &'f str> {
+        self.values(name).flat_map(|value| value.split(',')).map(str::trim)
+    }
+}
