@@ -77,7 +77,7 @@ fn what_is_no_kafka_is_told() {
     let service = Service::start(&service::config(""));
     for other in [service.mqtt(), service.control()] {
         let text = forebay(&["check"], &config(&other.to_string(), &[sink("a", "t")]), 1);
-        has(&text, "kafka.main", &["PROBLEM", "this is not a response of a Kafka broker", "without TLS"]);
+        has(&text, "kafka.main", &["PROBLEM", "this is not a response of a Kafka broker", "if its listener wants TLS"]);
     }
 }
 
