@@ -13,3 +13,4 @@ pub use self::policy::{
     Admission, Answer, By, Claim, ClientIds, Judgement, Method, Policy, Question, Refusal, Settings, Takeover,
 };
 pub use self::proofs::{Proof, Proofs};
+pub use self::users::Users;

@@ -14,9 +14,12 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use ring::{digest, hmac, pbkdf2};
+use ring::{digest, pbkdf2};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
+
+use crate::secure::Secret;
+use crate::secure::scram::{Derivation, Hash};
 
 /// What one check may cost at most: about half a second of a core, and 64 MiB.
 const ITERATIONS_MAX: u32 = 1_000_000;
@@ -109,7 +112,11 @@ impl Stored {
                 context.update(&self.salt);
                 Zeroizing::new(context.finish().as_ref().to_vec())
             }
-            Form::Pbkdf2 { iterations } => self.derived(pbkdf2::PBKDF2_HMAC_SHA512, iterations, password, SHA512_BYTES),
+            Form::Pbkdf2 { iterations } => {
+                let mut out = Zeroizing::new(vec![0; SHA512_BYTES]);
+                pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA512, iterations, &self.salt, password, &mut out);
+                out
+            }
             Form::Argon2id { memory_kib, passes, lanes } => {
                 let mut out = Zeroizing::new(vec![0; self.hash.len()]);
                 let params = Params::new(memory_kib, passes, lanes, Some(out.len()));
@@ -123,24 +130,12 @@ impl Stored {
                 out
             }
             Form::Scram { iterations } => {
-                let salted = self.derived(pbkdf2::PBKDF2_HMAC_SHA256, iterations, password, SHA256_BYTES);
-                let client = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &salted), b"Client Key");
-                Zeroizing::new(digest::digest(&digest::SHA256, client.as_ref()).as_ref().to_vec())
+                let password = Secret::new(password.to_vec());
+                let keys = Derivation::new(Hash::Sha256, password, self.salt.clone(), iterations.get()).keys();
+                Zeroizing::new(keys.stored(Hash::Sha256).as_ref().to_vec())
             }
         };
         computed.ct_eq(&self.hash).into()
-    }
-
-    fn derived(
-        &self,
-        algorithm: pbkdf2::Algorithm,
-        iterations: NonZeroU32,
-        password: &[u8],
-        len: usize,
-    ) -> Zeroizing<Vec<u8>> {
-        let mut out = Zeroizing::new(vec![0; len]);
-        pbkdf2::derive(algorithm, iterations, &self.salt, password, &mut out);
-        out
     }
 
     /// Whether a check is so quick that a core may do it: that of a random password of 160 bits.
@@ -193,6 +188,15 @@ pub fn sha512_of(password: &[u8]) -> Result<String, String> {
     context.update(password);
     context.update(&salt);
     Ok(format!("$6${}${}", STANDARD.encode(salt), STANDARD.encode(context.finish())))
+}
+
+/// A random password of 160 bits, in hexadecimal digits: it cannot be guessed, however quick a guess is.
+///
+/// # Errors
+/// The system gives no random numbers.
+pub fn generated() -> Result<String, String> {
+    let bytes: [u8; 20] = random()?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Random bytes.

@@ -99,6 +99,23 @@ pub enum By {
     Certificate(Arc<CertificateId>),
 }
 
+impl Settings {
+    /// An auth without files and with the default of every key.
+    #[must_use]
+    pub fn new(name: &str, chain: &[Method]) -> Self {
+        Self {
+            name: name.to_owned(),
+            chain: chain.to_vec(),
+            certificate_identity: IdentityField::CommonName,
+            password_file: None,
+            acl_file: None,
+            client_ids: ClientIds::Any,
+            foreign_takeover: Takeover::Replace,
+            is_denial_acknowledged: false,
+        }
+    }
+}
+
 impl Admission {
     /// Whether it is refused where there is a session of its client identifier that belongs to another identity.
     #[must_use]
@@ -123,7 +140,7 @@ pub enum Refusal {
 pub enum Judgement {
     /// It is this client.
     Admit(Admission),
-    /// It is none.
+    /// The client is not admitted.
     Refuse(Refusal),
     /// That takes a while to find out: the answer to the question says.
     Ask(Question),
@@ -197,28 +214,8 @@ impl Policy {
         let mut problems = Vec::new();
         let mut print = DefaultHasher::new();
         settings.hash(&mut print);
-        let mut text = |path: &Path, problems: &mut Vec<String>| match read(path) {
-            Ok(text) => {
-                text.hash(&mut print);
-                Some(text)
-            }
-            Err(why) => {
-                problems.push(format!("{}: {why}", path.display()));
-                None
-            }
-        };
-        let mut users = None;
-        if let Some(path) = &settings.password_file
-            && let Some(text) = text(path, &mut problems)
-        {
-            users = Users::parse(&text).map_err(|why| problems.push(format!("{}: {why}", path.display()))).ok();
-        }
-        let mut acl = None;
-        if let Some(path) = &settings.acl_file
-            && let Some(text) = text(path, &mut problems)
-        {
-            acl = Acl::parse(&text).map_err(|why| problems.push(format!("{}: {why}", path.display()))).ok();
-        }
+        let users = file(settings.password_file.as_deref(), Users::parse, &mut print, &mut problems);
+        let acl = file(settings.acl_file.as_deref(), Acl::parse, &mut print, &mut problems);
         if problems.is_empty() {
             Ok(Self { settings: settings.clone(), users, acl, print: print.finish() })
         } else {
@@ -250,8 +247,8 @@ impl Policy {
         self.print == other.print
     }
 
-    /// What becomes of a client that brings this. Each method says yes, no, or that this is none of its own; the first yes or
-    /// no holds, and the end of the chain is no.
+    /// What becomes of a client that brings this. Each method admits, refuses, or does not apply; the first that applies
+    /// decides, and if none does the client is refused.
     #[must_use]
     pub fn judge(self: &Arc<Self>, claim: Claim<'_>) -> Judgement {
         let admission =
@@ -353,6 +350,21 @@ impl Policy {
     pub fn acl(&self) -> Option<&Acl> {
         self.acl.as_ref()
     }
+}
+
+/// What a file holds, if there is one. What is wrong with it goes to `problems`.
+fn file<T>(
+    path: Option<&Path>,
+    parse: impl Fn(&str) -> Result<T, String>,
+    print: &mut DefaultHasher,
+    problems: &mut Vec<String>,
+) -> Option<T> {
+    let path = path?;
+    let parsed = read(path).and_then(|text| {
+        text.hash(print);
+        parse(&text)
+    });
+    parsed.map_err(|why| problems.push(format!("{}: {why}", path.display()))).ok()
 }
 
 fn read(path: &Path) -> Result<String, String> {

@@ -7,16 +7,7 @@ const SLOW: &str =
     "$7$101$MavqqpE2gfo1n4VR$mFZAp2VWQiGPhWi5JVfWIO8jRCut00T8eF251/SdScO4dk/xcz7flBXITHlVto72EjtnJqkUjxLraPTZd3WTaA==";
 
 fn settings(chain: &[Method]) -> Settings {
-    Settings {
-        name: "devices".into(),
-        chain: chain.to_vec(),
-        certificate_identity: IdentityField::CommonName,
-        password_file: None,
-        acl_file: None,
-        client_ids: ClientIds::Any,
-        foreign_takeover: Takeover::Replace,
-        is_denial_acknowledged: false,
-    }
+    Settings::new("devices", chain)
 }
 
 /// With a file of `quick`, whose password is `one`, and `slow`, whose password is `secret`.

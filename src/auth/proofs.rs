@@ -69,16 +69,9 @@ impl Proofs {
         self.young.insert(proof);
     }
 
-    /// How many are kept.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.young.len() + self.old.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.young.is_empty() && self.old.is_empty()
     }
 
     fn age(&mut self, now: Instant) {

@@ -5,13 +5,13 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use super::password::Stored;
-use crate::secure::IDENTITY_BYTES_MAX;
+use crate::secure::is_identity;
 
 /// The users of a file.
 #[derive(Debug, Default)]
 pub struct Users {
     by_name: HashMap<Box<str>, User>,
-    /// Costs what most of them cost; `None`: there are none.
+    /// Costs what most of them cost; `None`: there are no users.
     decoy: Option<Arc<Stored>>,
 }
 
@@ -79,10 +79,8 @@ impl Users {
 }
 
 fn checked(name: &str) -> Result<&str, String> {
-    if name.is_empty() || name.len() > IDENTITY_BYTES_MAX || name.chars().any(char::is_control) {
-        return Err(format!("has no user name of 1 to {IDENTITY_BYTES_MAX} bytes without control characters"));
-    }
-    Ok(name)
+    let wrong = || "has no user name of 1 to 256 bytes without control characters".to_owned();
+    Some(name).filter(|name| is_identity(name)).ok_or_else(wrong)
 }
 
 #[cfg(test)]

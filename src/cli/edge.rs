@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::auth::Policy;
+use crate::auth::acl::Acl;
+use crate::auth::{Policy, Users};
 use crate::config::{Config, Listener};
 use crate::secure::{Expiry, Outgoing, Server};
 use crate::shard::edge::Edge;
@@ -50,13 +51,14 @@ pub(super) fn load(config: &Config) -> Result<Edge, Vec<String>> {
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }
 
-/// The same for a service that runs: a certificate whose time is over is a mistake then, where there was a better one.
-pub(super) fn load_again(config: &Config) -> Result<Edge, Vec<String>> {
+/// The same for a service that runs: a certificate whose time is over is a mistake then, where there was a better one. What has not
+/// changed is what is running.
+pub(super) fn load_again(config: &Config, running: &Edge) -> Result<Edge, Vec<String>> {
     let loaded = load(config)?;
     let expired = |expiry: &&Expiry| !expiry.is_of_ca && expiry.left() <= 0;
     let said = |expiry: &Expiry| format!("{}: a certificate in it has expired", expiry.file.display());
     let problems: Vec<_> = expiries(&loaded).filter(expired).map(said).collect();
-    if problems.is_empty() { Ok(loaded) } else { Err(problems) }
+    if problems.is_empty() { Ok(loaded.or_running(running)) } else { Err(problems) }
 }
 
 /// The listeners and clusters whose files have changed, in the words of a reload.
@@ -90,15 +92,12 @@ pub(super) fn check_auth(config: &Config, lines: &mut Vec<Line>) {
         match Policy::load(settings) {
             Err(problems) => problems.into_iter().for_each(|problem| push(Verdict::Problem, problem)),
             Ok(policy) => {
-                if let (Some(users), Some(file)) = (policy.users(), &settings.password_file) {
-                    let (count, file) = (users.len(), file.display());
-                    let verdict = if users.is_empty() { Verdict::Warning } else { Verdict::Ok };
-                    push(verdict, format!("{file}: {count} {}", if count == 1 { "user" } else { "users" }));
-                }
-                if let (Some(acl), Some(file)) = (policy.acl(), &settings.acl_file) {
-                    let (count, file) = (acl.len(), file.display());
+                let users = (&settings.password_file, policy.users().map(Users::len), "user");
+                let rules = (&settings.acl_file, policy.acl().map(Acl::len), "rule");
+                for (file, count, what) in [users, rules] {
+                    let (Some(file), Some(count)) = (file, count) else { continue };
                     let verdict = if count == 0 { Verdict::Warning } else { Verdict::Ok };
-                    push(verdict, format!("{file}: {count} {}", if count == 1 { "rule" } else { "rules" }));
+                    push(verdict, format!("{}: {count} {what}{}", file.display(), if count == 1 { "" } else { "s" }));
                 }
             }
         }
@@ -137,7 +136,7 @@ impl EdgeFiles {
             return None;
         }
         self.looked_at = Instant::now();
-        let found = load_again(config);
+        let found = load_again(config, &self.in_force);
         let has_changed = |found: &Edge| !changed(config, &self.in_force, found).is_empty();
         let is_same = match (&self.seen, &found) {
             (_, Ok(found)) if !has_changed(found) => {

@@ -8,13 +8,11 @@ use std::path::Path;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use crate::auth::password::{argon2id_of, random, sha512_of};
+use crate::auth::password::{argon2id_of, generated, sha512_of};
+use crate::secure::is_identity;
 
 use super::args::PasswdArgs;
 use super::replace_file::replace_file;
-
-/// Of a random password: it cannot be guessed, however quick a guess is.
-const RANDOM_BYTES: usize = 20;
 
 /// Changes the file; returns what is said of it.
 ///
@@ -22,11 +20,7 @@ const RANDOM_BYTES: usize = 20;
 /// The user has no name, the passwords differ, or the file cannot be read or written.
 pub fn passwd(options: &PasswdArgs) -> Result<String, String> {
     let (file, user) = (&options.file, &options.user);
-    if user.is_empty()
-        || user.len() > 256
-        || user.starts_with('#')
-        || user.contains(|c: char| c == ':' || c.is_control())
-    {
+    if !is_identity(user) || user.starts_with('#') || user.contains(':') {
         return Err(format!(
             "{user:?}: a user name has 1 to 256 bytes, no colon and no control characters, and does not begin with #"
         ));
@@ -47,7 +41,7 @@ pub fn passwd(options: &PasswdArgs) -> Result<String, String> {
         return Ok(format!("{shown}: {user} deleted; a running service disconnects its clients within a minute\n"));
     }
     let (line, said) = if options.generate {
-        let password: String = random::<RANDOM_BYTES>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let password = generated()?;
         (format!("{user}:{}", sha512_of(password.as_bytes())?), format!("password: {password}\n"))
     } else {
         (format!("{user}:{}", argon2id_of(ask()?.as_bytes())?), String::new())
@@ -159,7 +153,7 @@ mod tests {
         let file = dir.path().join("passwords");
         let said = passwd(&options(&file, "ada")).unwrap();
         let password = said.lines().next().and_then(|line| line.strip_prefix("password: ")).unwrap();
-        assert_eq!(password.len(), 2 * RANDOM_BYTES);
+        assert_eq!(password.len(), 40);
         let text = fs::read_to_string(&file).unwrap();
         let (_, hash) = text.trim().split_once(':').unwrap();
         assert!(crate::auth::password::Stored::parse(hash).unwrap().matches(password.as_bytes()));

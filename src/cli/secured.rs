@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use crate::runtime::seam::Layer;
 use crate::secure::Outgoing;
 
-/// The socket, and what stands between it and who reads and writes here.
+/// A socket with a layer over it.
 pub(super) struct Secured {
     socket: TcpStream,
     layer: Box<dyn Layer>,
@@ -41,7 +41,7 @@ impl Secured {
         let mut answer = Vec::new();
         let opened = self.layer.open(wire, &mut self.plain, &mut answer);
         let sent = self.socket.write_all(&answer);
-        // Why it has failed says more than that nobody hears it.
+        // The layer's error says more than a failed write.
         let facts = opened.map_err(|error| io::Error::other(error.what.into_owned()))?;
         sent.map(|()| facts.is_some())
     }

@@ -1,14 +1,9 @@
 //! `forebay token`: a new token for the admin API, and the line of `control.tokens_file` that lets it in.
 
-use std::fs::File;
-use std::io::Read as _;
-
 use argon2::{Argon2, PasswordHash, PasswordHasher as _};
 
 use super::args::TokenArgs;
-
-/// Bits of a token: nobody guesses it.
-const RANDOM_BYTES: usize = 20;
+use crate::auth::password::generated;
 
 /// The token for whoever uses it, and its line for the file. The token itself is stored nowhere.
 ///
@@ -19,10 +14,7 @@ pub fn token(options: &TokenArgs) -> Result<String, String> {
     if name.is_empty() || name.contains(char::is_whitespace) || name.starts_with('#') {
         return Err(format!("{name:?}: the name must have no spaces and not begin with #"));
     }
-    let mut random = [0; RANDOM_BYTES];
-    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random));
-    read.map_err(|error| format!("/dev/urandom: {error}"))?;
-    let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let token = generated()?;
     let hash: Result<PasswordHash, _> = Argon2::default().hash_password(token.as_bytes());
     let hash = hash.map_err(|error| format!("the token cannot be hashed: {error}"))?;
     Ok(format!("token: {token}\nline for control.tokens_file:\n{name} {role} {hash}\n"))

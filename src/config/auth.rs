@@ -121,6 +121,11 @@ pub(super) fn of_listener(
     (name, is_open)
 }
 
+/// Whether no client is admitted without a password.
+pub(super) fn requires_password(name: Option<&str>, all: &[Settings]) -> bool {
+    all.iter().any(|auth| Some(auth.name.as_str()) == name && auth.chain == [Method::Password])
+}
+
 /// What is wrong with a listener that everyone on the network may use without having been told so.
 pub(super) fn reachable(bind: SocketAddr) -> Fault {
     let what = format!("{bind} can be reached from other machines, and anyone there could publish");

@@ -9,7 +9,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::keys::{self, Key, Kind, LATER, Section};
 use super::problem::{Fault, nearest};
-use super::reader::{Place, Source};
+use super::reader::{Place, Source, table_in};
 
 /// The variable that names the configuration file where `--config` does not.
 pub const FILE_VARIABLE: &str = "FOREBAY_CONFIG";
@@ -70,15 +70,13 @@ fn is_of_a_section(name: &str) -> bool {
     nearest(first, Section::ALL.map(Section::name).into_iter().chain(later)).is_some()
 }
 
-/// The table that a variable's key stands in.
+/// The table at the top of the file that a variable's key is in, or in a part of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Home {
     Table,
     Item(usize),
     /// One of several with names.
     Named(String),
-    /// A table in such a one, and its key there.
-    InNamed(String, &'static str),
 }
 
 /// Puts the variables into the tree, and notes in `source` where each stands and what is wrong with its name.
@@ -117,17 +115,12 @@ pub(super) fn merge<'a>(root: &mut DeTable<'a>, variables: &'a [Variable], sourc
 }
 
 fn path(key: &Key, home: &Home) -> String {
-    let section = key.section.name();
+    let root = key.section.root().name();
+    let part = key.section.parent().map_or(String::new(), |(_, part)| format!("{part}."));
     match home {
-        Home::Item(at) if key.section.parent().is_some() => {
-            // `listener.tls` within its list.
-            let (list, part) = section.split_once('.').unwrap_or((section, ""));
-            format!("{list}[{at}].{part}.{}", key.name)
-        }
-        Home::Table => format!("{section}.{}", key.name),
-        Home::Item(at) => format!("{section}[{at}].{}", key.name),
-        Home::Named(name) => format!("{section}.{name}.{}", key.name),
-        Home::InNamed(name, part) => format!("{}.{name}.{part}.{}", Section::Kafka.name(), key.name),
+        Home::Table => format!("{root}.{part}{}", key.name),
+        Home::Item(at) => format!("{root}[{at}].{part}{}", key.name),
+        Home::Named(name) => format!("{root}.{name}.{part}{}", key.name),
     }
 }
 
@@ -178,14 +171,10 @@ fn find<'n>(name: &str, names: impl Fn(Section) -> &'n [String]) -> Result<(Home
             let Some(key) = all.filter(fits).max_by_key(|key| whole(key).len()) else { return unknown() };
             let name = &rest[..rest.len() - whole(key).len() - 1];
             let alike: Vec<_> = names(section).iter().filter(|known| upper(known) == name).collect();
-            let home = |name: String| match key.section.parent() {
-                Some((_, part)) => Home::InNamed(name, part),
-                None => Home::Named(name),
-            };
             match alike[..] {
                 [] if name.is_empty() => unknown(),
-                [] => Ok((home(name.to_lowercase()), key)),
-                [only] => Ok((home(only.clone()), key)),
+                [] => Ok((Home::Named(name.to_lowercase()), key)),
+                [only] => Ok((Home::Named(only.clone()), key)),
                 [one, other, ..] => Err(Fault::new(format!("could mean {0}.{one} or {0}.{other}", section.name()))
                     .hint("set it in the file, or rename one of them")),
             }
@@ -207,23 +196,15 @@ fn unknown<'n>(rest: &str, names: &impl Fn(Section) -> &'n [String]) -> Fault {
     let number = rest.split('_').nth(1).filter(|part| part.parse::<usize>().is_ok()).unwrap_or("0");
     let mut known = Vec::new();
     for key in keys::KEYS {
-        let (section, name) = (key.section.name(), key.name);
-        match key.section {
-            Section::Listener | Section::Sink => known.push(format!("{section}_{number}_{name}")),
-            Section::ListenerTls | Section::ListenerWs => {
-                known.push(format!("{}_{name}", section.replacen('.', &format!("_{number}_"), 1)));
-            }
-            of => match of.root().example_name() {
-                Some(example) => {
-                    let part = of.parent().map_or(String::new(), |(_, part)| format!("{part}_"));
-                    let root = of.root();
-                    let in_file = names(root).iter().map(|name| upper(name).to_lowercase());
-                    let or_example = names(root).is_empty().then(|| example.to_owned());
-                    known.extend(in_file.chain(or_example).map(|of| format!("{}_{of}_{part}{name}", root.name())));
-                }
-                None => known.push(format!("{section}_{name}")),
-            },
-        }
+        let root = key.section.root();
+        let part = key.section.parent().map_or(String::new(), |(_, part)| format!("{part}_"));
+        let homes: Vec<String> = match (root, root.example_name()) {
+            (Section::Listener | Section::Sink, _) => vec![format!("{number}_")],
+            (_, Some(example)) if names(root).is_empty() => vec![format!("{example}_")],
+            (_, Some(_)) => names(root).iter().map(|name| format!("{}_", upper(name).to_lowercase())).collect(),
+            (_, None) => vec![String::new()],
+        };
+        known.extend(homes.iter().map(|home| format!("{}_{home}{part}{}", root.name(), key.name)));
     }
     match nearest(&lower, known.iter().map(String::as_str)) {
         Some(near) => fault.hint(format!("did you mean {PREFIX}{}?", near.to_uppercase())),
@@ -271,15 +252,6 @@ fn moved(value: Spanned<DeValue<'_>>, by: usize) -> Spanned<DeValue<'_>> {
     Spanned::new(span, inner)
 }
 
-/// The value of a key, a new table if there is none.
-fn inner<'t, 'a>(table: &'t mut DeTable<'a>, name: &str, span: &Range<usize>) -> Option<&'t mut DeValue<'a>> {
-    if !table.contains_key(name) {
-        let empty = Spanned::new(span.clone(), DeValue::Table(DeTable::new()));
-        table.insert(Spanned::new(span.clone(), name.to_owned().into()), empty);
-    }
-    table.get_mut(name).map(Spanned::get_mut)
-}
-
 /// The table that the key goes into, made if it is not there. `None`: the file has something else in its place, which
 /// is reported as it stands.
 fn table<'t, 'a>(
@@ -289,14 +261,9 @@ fn table<'t, 'a>(
     span: &Range<usize>,
 ) -> Result<Option<&'t mut DeTable<'a>>, Fault> {
     let new = |value| Spanned::new(span.clone(), value);
-    if let Some((Section::Listener, part)) = section.parent() {
-        let Some(listener) = table(root, Section::Listener, home, span)? else { return Ok(None) };
-        return Ok(match inner(listener, part, span) {
-            Some(DeValue::Table(part)) => Some(part),
-            _ => None,
-        });
+    if let Some((parent, part)) = section.parent() {
+        return Ok(table(root, parent, home, span)?.and_then(|whole| table_in(whole, part, span)));
     }
-    let section = section.parent().map_or(section, |(parent, _)| parent);
     if !root.contains_key(section.name()) {
         let empty = match home {
             Home::Item(_) => DeValue::Array(DeArray::new()),
@@ -317,11 +284,7 @@ fn table<'t, 'a>(
             }
             list.get_mut(*at).map(Spanned::get_mut)
         }
-        (Home::Named(name), Some(DeValue::Table(clusters))) => inner(clusters, name, span),
-        (Home::InNamed(name, part), Some(DeValue::Table(clusters))) => match inner(clusters, name, span) {
-            Some(DeValue::Table(cluster)) => inner(cluster, part, span),
-            _ => None,
-        },
+        (Home::Named(name), Some(DeValue::Table(named))) => return Ok(table_in(named, name, span)),
         (Home::Table, top) => top,
         _ => None,
     };

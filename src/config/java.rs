@@ -2,10 +2,7 @@
 //! `sasl.jaas.config`, and librdkafka's names for the same files. What they say is put into the tables `tls` and `sasl`
 //! before anything is checked, so that a configuration that works elsewhere can be copied.
 //!
-//! What must not stand in this file does not stand in it under another name either: passwords and keys are errors that name
-//! the file to put them into.
-
-use std::ops::Range;
+//! Passwords and keys must not be in this file under any name: they are errors that name the file to put them into.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -14,7 +11,7 @@ use super::jaas;
 use super::kafka_names::plain;
 use super::keys::Section;
 use super::problem::Fault;
-use super::reader::{Source, Spot};
+use super::reader::{Source, Spot, table_in};
 
 /// The names, in the form of [`plain`].
 pub(super) const NAMES: [&str; 17] = [
@@ -204,7 +201,7 @@ impl<'a> Translation<'_, 'a, '_> {
         };
         let report = |what: &str, hint: &str| self.source.report(&given.spot, Fault::new(what).hint(hint));
         if tls {
-            self.part("tls", &given.spot.span);
+            table_in(self.cluster, "tls", &given.spot.span);
         } else if self.cluster.contains_key("tls") {
             report(
                 "is one without TLS, and there are settings of TLS",
@@ -225,7 +222,7 @@ impl<'a> Translation<'_, 'a, '_> {
     fn put_value(&mut self, given: &Given, part: &str, key: &str, value: DeValue<'a>) {
         let span = given.spot.span.clone();
         let path = format!("{}.{part}.{key}", self.path);
-        let Some(table) = self.part(part, &span) else { return };
+        let Some(table) = table_in(self.cluster, part, &span) else { return };
         if table.contains_key(key) {
             let fault = Fault::new(format!("says the same as {path}, which is set as well")).hint("leave one out");
             return self.source.report(&given.spot, fault);
@@ -236,17 +233,5 @@ impl<'a> Translation<'_, 'a, '_> {
     fn has(&self, part: &str, key: &str) -> bool {
         let table = self.cluster.get(part).and_then(|value| value.get_ref().as_table());
         table.is_some_and(|table| table.contains_key(key))
-    }
-
-    /// The table, made if it is not there. `None`: something else is in its place, which is reported where it is read.
-    fn part(&mut self, part: &str, span: &Range<usize>) -> Option<&mut DeTable<'a>> {
-        if !self.cluster.contains_key(part) {
-            let empty = Spanned::new(span.clone(), DeValue::Table(DeTable::new()));
-            self.cluster.insert(Spanned::new(span.clone(), part.to_owned().into()), empty);
-        }
-        match self.cluster.get_mut(part).map(Spanned::get_mut) {
-            Some(DeValue::Table(table)) => Some(table),
-            _ => None,
-        }
     }
 }

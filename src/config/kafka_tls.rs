@@ -1,5 +1,5 @@
-//! `[kafka.NAME.tls]`: TLS to the brokers of a cluster. There is no way to turn its checks off: who sets up a broker with a
-//! certificate of its own can name that certificate.
+//! `[kafka.NAME.tls]`: TLS to the brokers of a cluster. Its checks cannot be turned off: the certificate of a broker that
+//! signed its own can be named as the CA.
 
 use std::path::PathBuf;
 

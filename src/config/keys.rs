@@ -495,7 +495,7 @@ pub(super) const KEYS: &[Key] = keys! {
         "Name that the brokers' certificates must have. It is one for all brokers, so it is for certificates with a common name.";
     KafkaTls.verify: Word(VERIFY), Is("\"full\""),
         "What is checked of a broker's certificate. `\"full\"`: that a trusted CA has signed it, that it is valid today, and that it is for the host. \
-         `\"chain\"`: not the host. There is no way to check nothing.";
+         `\"chain\"`: not the host. The check cannot be turned off.";
 
     KafkaSasl.mechanism: Word(MECHANISM), From("none: no login"),
         "SASL mechanism. `\"PLAIN\"` and `\"OAUTHBEARER\"` send the password or token to the broker as it is, and need `[kafka.NAME.tls]` or `insecure`.";

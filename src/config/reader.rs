@@ -328,6 +328,22 @@ fn first_sentence(meaning: &str) -> String {
     }
 }
 
+/// A table in a table, made if it is not there. `None`: something else is in its place, which is reported where it is read.
+pub(super) fn table_in<'t, 'a>(
+    table: &'t mut DeTable<'a>,
+    name: &str,
+    span: &Range<usize>,
+) -> Option<&'t mut DeTable<'a>> {
+    if !table.contains_key(name) {
+        let empty = Spanned::new(span.clone(), DeValue::Table(DeTable::new()));
+        table.insert(Spanned::new(span.clone(), name.to_owned().into()), empty);
+    }
+    match table.get_mut(name).map(Spanned::get_mut) {
+        Some(DeValue::Table(inner)) => Some(inner),
+        _ => None,
+    }
+}
+
 /// Entries by their place in the file; the tree has them by name.
 pub(super) fn in_file_order<'a, 't>(
     table: &'a DeTable<'t>,

@@ -283,9 +283,7 @@ fn listeners(
             (None, false)
         };
         let connections_max = u32::try_from(table.read("connections_max", values::integer)).unwrap_or(u32::MAX);
-        let is_password_needed = auths
-            .iter()
-            .any(|known| auth.as_ref() == Some(&known.name) && known.chain == [crate::auth::Method::Password]);
+        let is_password_needed = auth::requires_password(auth.as_deref(), auths);
         let ws = super::ws::resolve(table, transport, is_password_needed);
         let answer_timeout = table.find("answer_timeout", values::duration);
         let receipts = table.read("receipts", values::flag);

@@ -10,6 +10,7 @@ use super::data_dir_id::DataDirId;
 use super::problem::Problems;
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
+use crate::runtime::seam::ListenerId;
 use crate::secure::sasl::Credentials;
 use crate::spool::SEGMENTS_RESERVED;
 use crate::telemetry;
@@ -44,6 +45,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// A listener, by its place.
+    #[must_use]
+    pub fn listener(&self, id: ListenerId) -> Option<&Listener> {
+        self.listeners.get(usize::from(id.0))
+    }
+
     /// Where the disk buffer is, if there is one: a folder with one for each shard in it.
     #[must_use]
     pub fn spool_dir(&self) -> PathBuf {

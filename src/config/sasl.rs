@@ -34,7 +34,8 @@ pub(super) fn resolve(cluster: &Table<'_>) -> Option<Sasl> {
     if mechanism.shows_the_secret() && !insecure && !cluster.has("tls") {
         let what =
             format!("{} sends the secret to the broker as it is, and the connection has no TLS", mechanism.name());
-        let hint = "add [kafka.NAME.tls], or use SCRAM-SHA-512; or set insecure = true if nobody can listen on the network between";
+        let hint =
+            "add [kafka.NAME.tls], or use SCRAM-SHA-512; or set insecure = true if the network between is trusted";
         report(&table, "mechanism", Fault::new(what).hint(hint));
     }
     let by_token = mechanism == Mechanism::OauthBearer;

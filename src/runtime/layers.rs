@@ -108,7 +108,7 @@ impl<M: Send + 'static> Core<M> {
         }
     }
 
-    /// A connection that we make stands: its layer, if it has one, speaks first.
+    /// An outgoing connection is open: its layer, if it has one, speaks first.
     pub(super) fn begin_layer(&mut self, id: ConnId) {
         if self.conns.alive(id).is_some_and(|conn| conn.layered.is_some()) {
             self.put_in_line(id, &[]);

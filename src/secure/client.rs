@@ -15,6 +15,14 @@ use super::{Clients, files};
 /// Certificates that the other end may send, its own among them.
 pub(super) const CERTIFICATES_MAX: usize = 8;
 
+/// Refuses a chain that is too long, before anything of it is computed.
+pub(super) fn check_length(intermediates: &[CertificateDer<'_>]) -> Result<(), Error> {
+    if intermediates.len() >= CERTIFICATES_MAX {
+        return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
+    }
+    Ok(())
+}
+
 #[derive(Debug)]
 struct Bounded(Arc<dyn ClientCertVerifier>);
 
@@ -34,9 +42,7 @@ impl ClientCertVerifier for Bounded {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        if intermediates.len() >= CERTIFICATES_MAX {
-            return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
-        }
+        check_length(intermediates)?;
         self.0.verify_client_cert(end_entity, intermediates, now)
     }
     fn verify_tls12_signature(

@@ -9,7 +9,13 @@ use webpki::{CertRevocationList, EndEntityCert};
 use super::der;
 
 /// An identity is not longer, in bytes.
-pub const IDENTITY_BYTES_MAX: usize = 256;
+const IDENTITY_BYTES_MAX: usize = 256;
+
+/// Whether a name can be an identity: 1 to 256 bytes without control characters.
+#[must_use]
+pub fn is_identity(name: &str) -> bool {
+    (1..=IDENTITY_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
+}
 
 /// The field that says who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,7 +61,7 @@ pub fn identify(certificate: &[u8], field: IdentityField) -> Result<(String, Arc
             digest::digest(&digest::SHA256, certificate).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
         }
     };
-    if name.is_empty() || name.len() > IDENTITY_BYTES_MAX || name.chars().any(char::is_control) {
+    if !is_identity(&name) {
         return Err("the client certificate has no name of 1 to 256 bytes without control characters");
     }
     let id = CertificateId { issuer: parsed.issuer().into(), serial: parsed.serial().into() };

@@ -16,7 +16,7 @@ pub mod scram;
 mod secret;
 mod server;
 
-pub use self::identity::{CertificateId, IDENTITY_BYTES_MAX, IdentityField, identify};
+pub use self::identity::{CertificateId, IdentityField, identify, is_identity};
 pub use self::outgoing::Outgoing;
 pub use self::secret::Secret;
 pub use self::server::{Expiry, Server};

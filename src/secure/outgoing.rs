@@ -18,7 +18,7 @@ use rustls::{
 
 use crate::runtime::seam::{Layer, LayerError, LayerFault};
 
-use super::client::CERTIFICATES_MAX;
+use super::client::check_length;
 use super::layer::{End, TlsLayer, said};
 use super::server::{Expiry, expiry, pair_of};
 use super::{Authorities, OutgoingSettings, files};
@@ -160,9 +160,7 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         use CertificateError::{NotValidForName, NotValidForNameContext};
-        if intermediates.len() >= CERTIFICATES_MAX {
-            return Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure));
-        }
+        check_length(intermediates)?;
         match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // The name is looked at last.
             Err(Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }))

@@ -48,8 +48,7 @@ impl Verifiers {
         let proofs = Arc::new(Mutex::new(Proofs::new(Instant::now()).map_err(io::Error::other)?));
         let threads = (0..count.max(1)).map(|index| {
             let (ask, tasks) = sync_channel(QUEUE_MAX);
-            let mut verifier =
-                Verifier { proofs: Arc::clone(&proofs), waiting: VecDeque::new(), by_address: HashMap::new() };
+            let mut verifier = Verifier::new(Arc::clone(&proofs));
             std::thread::Builder::new().name(format!("verifier-{index}")).spawn(move || verifier.run(&tasks))?;
             Ok(ask)
         });
@@ -76,14 +75,16 @@ struct Verifier {
 }
 
 impl Verifier {
+    fn new(proofs: Arc<Mutex<Proofs>>) -> Self {
+        Self { proofs, waiting: VecDeque::new(), by_address: HashMap::new() }
+    }
+
     fn run(&mut self, tasks: &Receiver<Task>) {
         loop {
             // All that can be answered at once goes before the next that cannot.
-            match if self.waiting.is_empty() {
-                tasks.recv().map_err(|_| TryRecvError::Disconnected)
-            } else {
-                tasks.try_recv()
-            } {
+            let is_idle = self.waiting.is_empty();
+            let next = if is_idle { tasks.recv().map_err(|_| TryRecvError::Disconnected) } else { tasks.try_recv() };
+            match next {
                 Ok(task) => self.take(task),
                 Err(TryRecvError::Empty) => self.compare_next(),
                 Err(TryRecvError::Disconnected) => return,
@@ -144,24 +145,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::auth::{Claim, ClientIds, Judgement, Method, Policy, Refusal, Settings, Takeover};
+    use crate::auth::{Claim, Judgement, Method, Policy, Refusal, Settings};
 
     /// Of PBKDF2 with 100,000 iterations over `secret`: tens of milliseconds.
     const SLOW: &str = include_str!("verifier_hash.txt");
 
+    fn verifier() -> Verifier {
+        Verifier::new(Arc::new(Mutex::new(Proofs::new(Instant::now()).unwrap())))
+    }
+
     fn policy(dir: &std::path::Path) -> Arc<Policy> {
         let file = dir.join("passwords");
         std::fs::write(&file, format!("a:{}\n", SLOW.trim())).unwrap();
-        let settings = Settings {
-            name: "devices".into(),
-            chain: vec![Method::Password],
-            certificate_identity: crate::secure::IdentityField::CommonName,
-            password_file: Some(file),
-            acl_file: None,
-            client_ids: ClientIds::Any,
-            foreign_takeover: Takeover::Replace,
-            is_denial_acknowledged: false,
-        };
+        let settings = Settings { password_file: Some(file), ..Settings::new("devices", &[Method::Password]) };
         Arc::new(Policy::load(&settings).unwrap())
     }
 
@@ -177,11 +173,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let policy = policy(dir.path());
         let (said, answers) = channel();
-        let mut verifier = Verifier {
-            proofs: Arc::new(Mutex::new(Proofs::new(Instant::now()).unwrap())),
-            waiting: VecDeque::new(),
-            by_address: HashMap::new(),
-        };
+        let mut verifier = verifier();
         let task = |name: &'static str, password: &str, from: &str| {
             let (said, from) = (said.clone(), Some(from.parse().unwrap()));
             let answer = Box::new(move |answer: Option<Answer>| {
@@ -217,11 +209,7 @@ mod tests {
     fn who_does_not_wait_any_more_costs_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let policy = policy(dir.path());
-        let mut verifier = Verifier {
-            proofs: Arc::new(Mutex::new(Proofs::new(Instant::now()).unwrap())),
-            waiting: VecDeque::new(),
-            by_address: HashMap::new(),
-        };
+        let mut verifier = verifier();
         let gone = |until| Task {
             question: question(&policy, "a", "secret"),
             from: Some([127, 0, 0, 1].into()),

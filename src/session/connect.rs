@@ -24,6 +24,8 @@ pub(super) struct Plan<'a> {
     pub(super) client_id: &'a str,
     /// The identity that it was admitted as; where nothing is asked for, the user name of its CONNECT.
     pub(super) username: Option<&'a str>,
+    /// The name of the `auth` that admitted it.
+    pub(super) auth: Option<&'a str>,
     pub(super) terms: Terms,
     /// Session Expiry Interval in force.
     pub(super) expiry_s: u32,
@@ -79,16 +81,16 @@ pub(super) fn plan<'a>(
         "" => assigned_id.filter(|id| !id.is_empty()).ok_or(Violation::CLIENT_ID_EMPTY)?,
         id => id,
     };
-    let username = match admission {
-        Some(admission) => admission.identity.as_deref(),
-        None => connect.username,
+    let (username, auth) = match admission {
+        Some(admission) => {
+            may_connect(connect, client_id, admission)?;
+            (admission.identity.as_deref(), Some(admission.policy.name()))
+        }
+        None => (connect.username, None),
     };
-    if let Some(admission) = admission {
-        may_connect(connect, client_id, admission)?;
-    }
     let terms = terms(peer(connect), settings);
     let (expiry_s, keep_alive_s) = (expiry_s(connect, settings), keep_alive_s(connect, settings));
-    Ok(Plan { client_id, username, terms, expiry_s, keep_alive_s })
+    Ok(Plan { client_id, username, auth, terms, expiry_s, keep_alive_s })
 }
 
 /// Checks what an identity may bring with its CONNECT.
@@ -130,7 +132,7 @@ pub(super) fn terms(peer: Peer, settings: &Settings) -> Terms {
 pub(super) fn bytes(connect: &Connect<'_>, plan: &Plan<'_>) -> usize {
     let will = connect.will.as_ref();
     let will = will.map_or(0, |will| will.topic.len() + will.payload.len() + will.properties.raw().len());
-    plan.client_id.len() + plan.username.map_or(0, str::len) + will
+    plan.client_id.len() + plan.username.map_or(0, str::len) + plan.auth.map_or(0, str::len) + will
 }
 
 /// 5.0 asks in seconds; before, a session is kept or not [3.1.1 MQTT-3.1.2-4] [3.1.1 MQTT-3.1.2-6].

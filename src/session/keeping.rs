@@ -8,6 +8,7 @@
 use super::connect::Plan;
 use super::state::Session;
 use super::store::{SessionKey, Sessions};
+use crate::auth::Access;
 use crate::mqtt::packet::Connect;
 use crate::runtime::seam::{ConnId, Monotonic};
 use std::collections::VecDeque;
@@ -214,13 +215,13 @@ impl Sessions {
         }
     }
 
-    /// Whether a CONNECT that resumes this session changes nothing of what is written. `is_adopted`: it gets an owner by it.
-    pub(super) fn is_written(&self, key: SessionKey, connect: &Connect<'_>, plan: &Plan<'_>, is_adopted: bool) -> bool {
+    /// Whether a CONNECT that resumes this session changes nothing of what is written.
+    pub(super) fn is_written(&self, key: SessionKey, connect: &Connect<'_>, plan: &Plan<'_>) -> bool {
         let session = &self.sessions[key];
         session.kept.as_ref().is_some_and(|kept| kept.state == State::Written && kept.number.is_some())
             && (session.expiry_s, session.terms.version) == (plan.expiry_s, plan.terms.version)
             && session.username.as_deref() == plan.username
-            && !is_adopted
+            && session.access().map(Access::auth) == plan.auth
             && session.will.is_none()
             && connect.will.is_none()
     }

@@ -14,8 +14,7 @@ pub struct Settings {
     pub session_bytes_max: usize,
     /// The same for one session that is kept without a connection.
     pub session_bytes_each_max: usize,
-    /// Sessions that belong to nobody may be taken up by any identity: every listener asks for one, so they are from before
-    /// that.
+    /// Any identity may take up a session without an owner: every listener asks for one, so such sessions are older.
     pub adopts: bool,
     /// Takeovers of one client identifier within ten seconds; 0: no bound.
     pub takeovers_max: u32,

@@ -7,7 +7,7 @@ use super::keeping::SessionRecord;
 use super::peer::Peer;
 use super::receipts::Receipt;
 use super::will::Will;
-use crate::auth::{Access, Admission, By, Policy};
+use crate::auth::{Access, By, Policy};
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, Monotonic};
@@ -153,7 +153,7 @@ impl Session {
         self.access.as_deref()
     }
 
-    /// Whether its client may publish to the topic of a PUBLISH; an alias that stands for nothing is refused later.
+    /// Whether its client may publish to the topic of a PUBLISH; an unknown alias is refused later.
     #[inline]
     pub fn is_granted_publish(&mut self, publish: &Publish<'_>) -> bool {
         let Some(access) = &mut self.access else { return true };
@@ -188,15 +188,12 @@ impl Session {
         policy.inspect(|policy| access.renew(policy)).is_some()
     }
 
-    /// Whether it belongs to a client that was admitted as this, or to nobody and may be taken up by any (`adopts`).
-    pub(super) fn belongs_to(&self, admission: Option<&Admission>, adopts: bool) -> bool {
-        match (&self.access, admission) {
-            (None, None) => true,
-            (None, Some(_)) => adopts,
-            (Some(_), None) => false,
-            (Some(access), Some(admission)) => {
-                access.auth() == admission.policy.name() && self.username.as_deref() == admission.identity.as_deref()
-            }
+    /// Whether it belongs to the client that this `auth` has admitted as this identity, or has no owner. With `adopts` any
+    /// identity may take up one without.
+    pub(super) fn belongs_to(&self, auth: Option<&str>, identity: Option<&str>, adopts: bool) -> bool {
+        match self.access() {
+            None => auth.is_none() || adopts,
+            Some(access) => auth == Some(access.auth()) && self.username() == identity,
         }
     }
 

@@ -49,7 +49,7 @@ impl SessionKey {
     }
 }
 
-/// What is known of a CONNECT that does not stand in it.
+/// What is known of a CONNECT beside its packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
     /// The connection that it came on.
@@ -208,7 +208,7 @@ impl Sessions {
         let plan = connect::plan(connect, assigned_id, admission, settings)?;
         self.bytes_max = settings.session_bytes_max;
         let old = self.find(plan.client_id);
-        let is_own = old.is_some_and(|key| self.sessions[key].belongs_to(admission, settings.adopts));
+        let is_own = old.is_some_and(|key| self.sessions[key].belongs_to(plan.auth, plan.username, settings.adopts));
         if old.is_some() && !is_own && admission.is_some_and(Admission::refuses_foreign_sessions) {
             return Err(Violation::SESSION_FOREIGN);
         }
@@ -218,14 +218,13 @@ impl Sessions {
                 return Err(Violation::TAKEOVERS);
             }
         }
-        let bytes = connect::bytes(connect, &plan) + admission.map_or(0, |admission| admission.policy.name().len());
+        let bytes = connect::bytes(connect, &plan);
         if plan.expiry_s > 0 && bytes > settings.session_bytes_each_max {
             return Err(Violation::SESSION_TOO_LARGE);
         }
         let evicting = self.make_room(old, bytes, settings)?;
         let resumed = old.filter(|&key| is_own && !connect.clean_start && self.is_kept(key, now));
-        let is_adopted = |key| admission.is_some() && self.sessions[key].access.is_none();
-        let is_written = resumed.is_some_and(|key| self.is_written(key, connect, &plan, is_adopted(key)));
+        let is_written = resumed.is_some_and(|key| self.is_written(key, connect, &plan));
         if plan.expiry_s > 0 && !is_written && !self.has_room(bytes) {
             return Err(Violation::SPOOL_FULL);
         }

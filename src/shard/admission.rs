@@ -1,4 +1,4 @@
-//! Whether a CONNECT is from whom it says, where its listener asks for that: before there is a session, and before another
+//! Whether a client is admitted, where its listener has an `auth`: before there is a session, and before another
 //! shard hears of it. A password whose check takes long is compared on another thread; the connection is not read meanwhile.
 
 use std::sync::Arc;
@@ -35,30 +35,30 @@ impl Core {
     pub(super) fn admit(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>) -> Admitted {
         let Some(connection) = self.connections.get(conn) else { return Admitted::No };
         let Some(policy) = self.around.edge.auth(connection.listener) else { return Admitted::Yes };
-        let mut claim = connection.claim.take().unwrap_or_default();
-        if let Some(admission) = &mut claim.admission {
+        if let Some(AtDoor::Admitted(admission)) = connection.claim.as_deref_mut() {
             // Files may have changed since then.
             let is_same = Arc::ptr_eq(&admission.policy, policy);
             let is_admitted = || policy.still_admits(admission.identity.as_deref(), &admission.by);
             if is_same || policy.name() == admission.policy.name() && is_admitted() {
                 admission.policy = Arc::clone(policy);
-                connection.claim = Some(claim);
                 return Admitted::Yes;
             }
             return self.refuse_connect(io, conn, connect, BAD_CREDENTIALS);
         }
-        let certificate = claim.certificate.as_deref();
+        let certificate = match connection.claim.as_deref() {
+            Some(AtDoor::Certificate(certificate)) => Some(certificate.as_slice()),
+            _ => None,
+        };
         match policy.judge(Claim { username: connect.username, password: connect.password, certificate }) {
             Judgement::Admit(admission) => {
                 self.numbers.count(M::AuthAccepted);
-                connection.claim = Some(Box::new(AtDoor { certificate: None, admission: Some(admission) }));
+                connection.claim = Some(Box::new(AtDoor::Admitted(admission)));
                 Admitted::Yes
             }
             Judgement::Refuse(refusal) => self.refuse_connect(io, conn, connect, violation(refusal)),
             Judgement::Ask(question) => {
                 let Kind::Door(_, deadline) = connection.kind else { return Admitted::No };
                 connection.kind = Kind::Pending(deadline);
-                connection.claim = Some(claim);
                 io.pause(conn);
                 if !self.ask(io, conn, question, deadline) {
                     self.unasked.push_back(conn);
@@ -74,7 +74,7 @@ impl Core {
         let Some(connection) = self.connections.get(conn) else { return };
         let policy = self.around.edge.auth(connection.listener);
         if policy.is_some_and(|policy| policy.settings().chain.contains(&Method::Certificate)) {
-            connection.claim = Some(Box::new(AtDoor { certificate, admission: None }));
+            connection.claim = certificate.map(|certificate| Box::new(AtDoor::Certificate(certificate)));
         }
     }
 
@@ -109,7 +109,7 @@ impl Core {
             Some(Ok(admission)) => {
                 self.numbers.count(M::AuthAccepted);
                 if let Some(connection) = self.connections.get(conn) {
-                    connection.claim = Some(Box::new(AtDoor { certificate: None, admission: Some(admission) }));
+                    connection.claim = Some(Box::new(AtDoor::Admitted(admission)));
                 }
                 self.look_again(io, conn);
             }
@@ -154,7 +154,7 @@ impl Core {
     fn refuse_connect(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>, why: Violation) -> Admitted {
         self.numbers.count(if why == BUSY { M::AuthBusy } else { M::AuthRefused });
         let listener = self.connections.get(conn).map(|connection| connection.listener);
-        let listener = listener.and_then(|listener| self.around.config.listeners.get(usize::from(listener.0)));
+        let listener = listener.and_then(|listener| self.around.config.listener(listener));
         self.teller.tell(EventKind::AuthRefused, second(io.now()), |event| {
             let event = event.with(Field::Reason, why.what).with(Field::Client, clipped(connect.client_id));
             let event = event.maybe(Field::User, connect.username.map(clipped));
@@ -169,7 +169,7 @@ impl Core {
     /// The client identifier of a client that brings none, where its identity decides that.
     pub(super) fn given_id(&mut self, conn: ConnId) -> Option<&str> {
         let claim = self.connections.get(conn)?.claim.as_deref()?;
-        let Admission { policy, identity, .. } = claim.admission.as_ref()?;
+        let AtDoor::Admitted(Admission { policy, identity, .. }) = claim else { return None };
         policy.client_id_of(identity.as_deref())
     }
 

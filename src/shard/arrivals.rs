@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::auth::Admission;
 use crate::listener::door::{self, Verdict};
 use crate::listener::proxy::{self, Expect};
 use crate::listener::ws;
@@ -25,7 +24,7 @@ use super::{Core, Ring};
 impl Core {
     /// A socket was accepted. It has so long to say CONNECT, and what comes before.
     pub(super) fn accepted(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) {
-        let settings = self.around.config.listeners.get(usize::from(listener.0));
+        let settings = self.around.config.listener(listener);
         let expect = settings.map(|listener| listener.proxy_protocol).unwrap_or_default();
         let deadline = io.now().after(self.around.config.mqtt.connect_timeout);
         if !self.enter(io, conn, listener) {
@@ -41,7 +40,7 @@ impl Core {
     /// From here on the bytes of a connection are those of its listener's transport. False: that is plain TCP.
     fn begin_layer(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, unread: &[u8]) -> bool {
         let tls = self.around.edge.tls(listener).map(|server| server.layer());
-        let settings = self.around.config.listeners.get(usize::from(listener.0));
+        let settings = self.around.config.listener(listener);
         let layer = match settings.and_then(|listener| listener.ws.as_ref()) {
             Some(settings) => Some(ws::layer(Arc::clone(settings), tls)),
             None => tls,
@@ -166,19 +165,12 @@ impl Core {
         let listener = detached.listener;
         let address = self.addresses.remove(&conn.slot);
         self.drop_connection(io, conn);
-        match io.mail(
-            owner,
-            Mail::HandOver(
-                Detached { unread, deadline, ..detached },
-                claim.and_then(|claim| claim.admission).map(Box::new),
-            ),
-        ) {
+        match io.mail(owner, Mail::HandOver(Detached { unread, deadline, ..detached }, claim)) {
             Ok(()) => self.numbers.count(M::ConnectionsMoved),
             // The letter is dropped here, and the socket with it: the device connects again.
             Err(_letter) => {
                 self.numbers.count(M::ConnectionsMoveRefused);
-                self.addresses.extend(address.map(|address| (conn.slot, address)));
-                self.leave(conn, listener);
+                self.around.tally.leave(listener, address);
             }
         }
     }
@@ -195,25 +187,22 @@ impl Core {
     }
 
     /// A connection moved here: what was read of it is looked at again, by its owner this time.
-    pub(super) fn receive(&mut self, io: &mut Ring<'_>, mut detached: Detached, admission: Option<Box<Admission>>) {
+    pub(super) fn receive(&mut self, io: &mut Ring<'_>, mut detached: Detached, claim: Option<Box<AtDoor>>) {
         let (listener, deadline) = (detached.listener, detached.deadline);
+        let is_counted = self.around.config.mqtt.connections_per_address > 0;
+        let address = is_counted.then(|| Address::of(detached.peer.ip()));
         let unread = std::mem::take(&mut detached.unread);
         // It came in before this listener was removed.
-        if self.around.config.listeners.get(usize::from(listener.0)).is_none_or(|listener| listener.is_removed) {
-            self.around.tally.leave(listener);
+        if self.around.config.listener(listener).is_none_or(|listener| listener.is_removed) {
+            self.around.tally.leave(listener, address);
             return self.numbers.count(M::ListenerRemovals);
         }
         let conn = io.adopt(detached);
-        if self.around.config.mqtt.connections_per_address > 0
-            && let Some(peer) = io.peer(conn)
-        {
-            self.addresses.insert(conn.slot, Address::of(peer.ip()));
-        }
+        self.addresses.extend(address.map(|address| (conn.slot, address)));
         // A proxy's header has been read where it came in.
         self.arrive(io, conn, listener, Expect::Nothing, deadline);
         if let Some(connection) = self.connections.get(conn) {
-            connection.claim =
-                admission.map(|admission| Box::new(AtDoor { certificate: None, admission: Some(*admission) }));
+            connection.claim = claim;
         }
         self.door_bytes(io, conn, &unread);
     }
@@ -232,7 +221,10 @@ impl Core {
             }
         });
         let claim = self.connections.get(conn).and_then(|connection| connection.claim.take());
-        let admission = claim.as_ref().and_then(|claim| claim.admission.as_ref());
+        let admission = match claim.as_deref() {
+            Some(AtDoor::Admitted(admission)) => Some(admission),
+            _ => None,
+        };
         let arrival = Arrival { conn, assigned_id: named.as_deref(), admission };
         self.measure_session_room();
         let settings = &self.session_settings;
@@ -313,7 +305,8 @@ impl Core {
     /// Drops what this shard knows of a connection that ends (the session lives on by its own rules).
     pub(super) fn forget(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         if let Some(listener) = self.drop_connection(io, conn) {
-            self.leave(conn, listener);
+            let address = self.addresses.remove(&conn.slot);
+            self.around.tally.leave(listener, address);
         }
     }
 

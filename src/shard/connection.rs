@@ -49,12 +49,12 @@ pub(super) struct Timed {
 }
 
 /// What is known of who a client is, before it has a session.
-#[derive(Debug, Default)]
-pub(super) struct AtDoor {
+#[derive(Debug)]
+pub enum AtDoor {
     /// Its certificate in DER, verified.
-    pub(super) certificate: Option<Vec<u8>>,
+    Certificate(Vec<u8>),
     /// What it was admitted as.
-    pub(super) admission: Option<Admission>,
+    Admitted(Admission),
 }
 
 /// One connection.
@@ -77,19 +77,19 @@ pub(super) struct Connection {
     pub(super) timed: Option<Timed>,
     /// How long its answers have been owed, where that is bounded.
     pub(super) watch: Option<Box<Watch>>,
-    /// Its certificate, and what it was admitted as, until it has a session.
+    /// What is known of who its client is, until it has a session.
     pub(super) claim: Option<Box<AtDoor>>,
 }
 
 impl Connection {
     /// Whether answers say where their messages stand in Kafka.
     pub(super) fn has_receipts(&self, config: &Config) -> bool {
-        config.listeners.get(usize::from(self.listener.0)).is_some_and(|listener| listener.receipts)
+        config.listener(self.listener).is_some_and(|listener| listener.receipts)
     }
 
     /// How long an answer may be held.
     pub(super) fn answer_timeout(&self, config: &Config) -> Option<Duration> {
-        config.listeners.get(usize::from(self.listener.0))?.answer_timeout
+        config.listener(self.listener)?.answer_timeout
     }
 }
 

@@ -9,7 +9,7 @@ use crate::mqtt::packet::{Packet, Publish, QoS, Sender, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, WallMs};
-use crate::session::{End, Next, Peer, SessionKey, Taken, Violation};
+use crate::session::{End, Next, Peer, Session, SessionKey, Taken, Violation};
 
 use super::connection::{Kind, Timed};
 use super::events::{denied, publish_refused, second};
@@ -195,11 +195,6 @@ impl Core {
             if publish.qos == QoS::ExactlyOnce { session.already_taken_by(publish.packet_id) } else { &[] };
         let was_taken = !taken_by.is_empty();
         let of_kept = session.number().filter(|_| publish.qos == QoS::ExactlyOnce);
-        let denial = if peer.version != Version::V5 && session.is_denial_acknowledged() {
-            ReasonCode::SUCCESS
-        } else {
-            ReasonCode::NOT_AUTHORIZED
-        };
         let can_reject = peer.version == Version::V5 && publish.qos != QoS::AtMostOnce;
         let reserved = match session.topic_of(publish) {
             Some(_) if !is_granted => Err(Unreserved::Denied),
@@ -265,7 +260,9 @@ impl Core {
                 self.numbers.count_listener(listener, L::Refused);
                 self.numbers.count(M::PublishesDenied);
                 denied(&mut self.teller, second(now), "publish", sender.client_id, sender.username, sender.topic);
-                (0, denial)
+                let is_acknowledged = self.sessions.get(key).is_some_and(Session::is_denial_acknowledged);
+                let is_told = peer.version == Version::V5 || !is_acknowledged;
+                (0, if is_told { ReasonCode::NOT_AUTHORIZED } else { ReasonCode::SUCCESS })
             }
             // All that match have had it since before a crash.
             Err(Unreserved::Unmatched) if was_taken => {

@@ -50,7 +50,7 @@ fn waits_since(connections: &mut Connections, conn: ConnId) -> Option<Monotonic>
 impl Core {
     /// A connection has been accepted. False: there are as many at its listener as may, and it has been closed.
     pub(super) fn enter(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) -> bool {
-        let settings = self.around.config.listeners.get(usize::from(listener.0));
+        let settings = self.around.config.listener(listener);
         let max = settings.map_or(0, |listener| listener.connections_max);
         let is_in = self.around.tally.enter(listener, max);
         if !is_in {
@@ -62,7 +62,7 @@ impl Core {
 
     /// The address of a connection is known only when its request has come: a proxy speaks HTTP.
     pub(super) fn is_forwarded(&self, listener: ListenerId) -> bool {
-        let settings = self.around.config.listeners.get(usize::from(listener.0));
+        let settings = self.around.config.listener(listener);
         settings.and_then(|listener| listener.ws.as_ref()).is_some_and(|ws| ws.is_forwarded)
     }
 
@@ -79,14 +79,6 @@ impl Core {
         self.forget(io, conn);
         io.abort(conn);
         false
-    }
-
-    /// A connection has ended, and has not moved.
-    pub(super) fn leave(&mut self, conn: ConnId, listener: ListenerId) {
-        self.around.tally.leave(listener);
-        if let Some(address) = self.addresses.remove(&conn.slot) {
-            self.around.tally.leave_address(address);
-        }
     }
 
     /// Where too many have not completed CONNECT one of them goes: of some drawn at random the oldest of the address that

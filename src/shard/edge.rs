@@ -7,15 +7,33 @@ use crate::auth::Policy;
 use crate::runtime::seam::ListenerId;
 use crate::secure::{Outgoing, Server};
 
+type List<T> = Vec<Option<Arc<T>>>;
+
+fn kept<'r, T: 'r>(new: List<T>, running: impl Fn(usize, &T) -> Option<&'r Arc<T>>) -> List<T> {
+    let kept = |(place, new): (usize, Option<Arc<T>>)| {
+        let new = new?;
+        Some(running(place, &new).map_or_else(|| Arc::clone(&new), Arc::clone))
+    };
+    new.into_iter().enumerate().map(kept).collect()
+}
+
+fn are_same<T>(a: &List<T>, b: &List<T>) -> bool {
+    let is_same = |(a, b): (&Option<Arc<T>>, &Option<Arc<T>>)| match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    };
+    a.len() == b.len() && a.iter().zip(b).all(is_same)
+}
+
 /// See the module. Lists are in the order of the configuration's listeners, and of its clusters.
 #[derive(Clone, Debug, Default)]
 pub struct Edge {
     /// TLS of each listener that has it.
-    pub tls: Vec<Option<Arc<Server>>>,
+    pub tls: List<Server>,
     /// Who may connect to each listener that asks for it.
-    pub auth: Vec<Option<Arc<Policy>>>,
+    pub auth: List<Policy>,
     /// TLS to each cluster that has it.
-    pub kafka: Vec<Option<Arc<Outgoing>>>,
+    pub kafka: List<Outgoing>,
 }
 
 impl Edge {
@@ -24,6 +42,22 @@ impl Edge {
     pub fn is_empty(&self) -> bool {
         let is_plain = self.tls.iter().all(Option::is_none) && self.kafka.iter().all(Option::is_none);
         is_plain && self.auth.iter().all(Option::is_none)
+    }
+
+    /// What is the same as in `running` is that: a reload that finds nothing new changes nothing.
+    #[must_use]
+    pub fn or_running(self, running: &Self) -> Self {
+        Self {
+            tls: kept(self.tls, |place, new: &Server| running.tls.get(place)?.as_ref().filter(|old| old.is_same(new))),
+            auth: kept(self.auth, |_, new: &Policy| running.policy(new.name()).filter(|old| old.is_same(new))),
+            kafka: kept(self.kafka, |place, new: &Outgoing| running.kafka(place).filter(|old| ***old == *new)),
+        }
+    }
+
+    /// Whether clients are admitted by the same files.
+    #[must_use]
+    pub fn admits_as(&self, other: &Self) -> bool {
+        are_same(&self.tls, &other.tls) && are_same(&self.auth, &other.auth)
     }
 
     /// TLS of a listener, if it has it.

@@ -105,7 +105,7 @@ impl Core {
     /// A connection was refused at the door: which clause, and what was wrong.
     pub(super) fn tell_refused(&mut self, io: &Ring<'_>, conn: ConnId, clause: &'static str, reason: &'static str) {
         let Some(connection) = self.connections.get(conn) else { return };
-        let listener = self.around.config.listeners.get(usize::from(connection.listener.0));
+        let listener = self.around.config.listener(connection.listener);
         self.teller.tell(Kind::ConnectRefused, second(io.now()), |event| {
             let event = event.with(Field::Clause, clause).with(Field::Reason, reason);
             let event = event.maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
@@ -134,7 +134,7 @@ impl Core {
             LayerFault::Upgrade(_) | LayerFault::WebSocket(_) => Kind::WebSocketFailed,
             _ => Kind::TlsFailed,
         };
-        let listener = self.around.config.listeners.get(usize::from(connection.listener.0));
+        let listener = self.around.config.listener(connection.listener);
         self.teller.tell(kind, second(io.now()), |event| {
             let event = event.with(Field::Reason, &*error.what);
             let event = event.maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
@@ -176,7 +176,7 @@ impl Core {
             return;
         }
         let (Some(session), Some(connection)) = (self.sessions.get(key), self.connections.get(conn)) else { return };
-        let listener = self.around.config.listeners.get(usize::from(connection.listener.0));
+        let listener = self.around.config.listener(connection.listener);
         tracing::debug!(
             shard = self.index,
             client = clipped(session.client_id()),
@@ -201,7 +201,7 @@ impl Core {
     /// A device's connection is ended for what it sent.
     pub(super) fn tell_violation(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, violation: &Violation) {
         let Some(connection) = self.connections.get(conn) else { return };
-        let listener = self.around.config.listeners.get(usize::from(connection.listener.0));
+        let listener = self.around.config.listener(connection.listener);
         let client = self.sessions.get(key).map(|session| clipped(session.client_id()));
         self.teller.tell(Kind::ProtocolError, second(io.now()), |event| {
             let event = event.with(Field::Clause, violation.clause).with(Field::Reason, violation.what);

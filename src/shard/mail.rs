@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use crate::auth::{self, Admission};
+use crate::auth;
 use crate::config::Config;
 use crate::metrics::board::Board;
 use crate::metrics::inspect::{Answer, Ask};
@@ -15,14 +15,15 @@ use crate::runtime::seam::{ConnId, Detached};
 use crate::secure::sasl::Prepared;
 use crate::service::dead_letters::Letter;
 
+use super::connection::AtDoor;
 use super::edge::Edge;
 
 /// A letter to a shard.
 #[derive(Debug)]
 pub enum Mail {
-    /// A connection whose CONNECT names a client that this shard owns, with the bytes read so far, and what it was
-    /// admitted as, where that is asked for.
-    HandOver(Detached, Option<Box<Admission>>),
+    /// A connection whose CONNECT names a client that this shard owns, with the bytes read so far, and what is
+    /// known of who it is.
+    HandOver(Detached, Option<Box<AtDoor>>),
     /// The resolver's answer to a cluster's question.
     Resolved {
         /// Index of the cluster.

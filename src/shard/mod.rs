@@ -6,7 +6,7 @@
 //! | [`edge`] | what listeners need beside the configuration |
 //! | `arrivals` | an accepted or handed-over socket becomes a device with a session |
 //! | `door`, [`tally`] | how many may wait there, and come from one address |
-//! | `admission` | whether a CONNECT is from whom it says |
+//! | `admission` | whether a client is admitted |
 //! | `device` | bytes of a device: packets, session, answers |
 //! | `publish`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |

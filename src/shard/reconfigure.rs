@@ -20,7 +20,9 @@ impl Core {
         let Reconfiguration { config, board, dead_letters, edge, listeners } = to;
         // Connections keep the certificates that they began with.
         let edge_before = std::mem::replace(&mut self.around.edge, edge.clone());
-        self.renew_access(io);
+        if !edge.admits_as(&edge_before) {
+            self.renew_access(io);
+        }
         let before = std::mem::replace(&mut self.around.config, Arc::clone(&config));
         let config = &*config;
         for index in before.clusters.len()..config.clusters.len() {

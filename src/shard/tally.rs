@@ -56,10 +56,13 @@ impl Tally {
         !is_full
     }
 
-    /// One less.
-    pub(super) fn leave(&self, listener: ListenerId) {
+    /// One less at a listener, and of an address if it was counted.
+    pub(super) fn leave(&self, listener: ListenerId, address: Option<Address>) {
         if let Some(count) = self.listeners.get(usize::from(listener.0)) {
             count.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(address) = address {
+            self.leave_address(address);
         }
     }
 
@@ -75,8 +78,7 @@ impl Tally {
         !is_full
     }
 
-    /// One less.
-    pub(super) fn leave_address(&self, address: Address) {
+    fn leave_address(&self, address: Address) {
         let mut stripe = self.addresses[address.stripe()].lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = stripe.get_mut(&address) {
             *count = count.saturating_sub(1);
@@ -97,8 +99,8 @@ mod tests {
         let (first, second) = (ListenerId(0), ListenerId(1));
         assert!(tally.enter(first, 2) && tally.enter(first, 2) && !tally.enter(first, 2));
         assert!(tally.enter(second, 2) && tally.enter(first, 0));
-        tally.leave(first);
-        tally.leave(first);
+        tally.leave(first, None);
+        tally.leave(first, None);
         assert!(tally.enter(first, 2) && !tally.enter(first, 2));
         let address = Address::of([192, 0, 2, 1].into());
         assert!(tally.enter_address(address, 1) && !tally.enter_address(address, 1));

@@ -336,7 +336,7 @@ impl Core {
         let _ = self.around.sasl.send(sasl::Question { task, answer });
     }
 
-    /// A link's socket stands. Where it has TLS, that comes first.
+    /// A link's socket is connected. Where it has TLS, that comes first.
     pub(super) fn link_connected(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId) {
         let upstream = &mut self.outlets.upstreams[cluster];
         if !upstream.client.is_in_handshake(link) {

@@ -11,11 +11,10 @@ use std::sync::Arc;
 
 use forebay::auth::acl::{Acl, Action, Client};
 use forebay::auth::password::sha512_of;
-use forebay::auth::{Claim, ClientIds, Judgement, Method, Policy, Settings, Takeover};
+use forebay::auth::{Claim, Judgement, Method, Policy, Settings};
 use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, Sender, Version};
 use forebay::mqtt::property::Properties;
 use forebay::mqtt::{decode, encode, frame};
-use forebay::secure::IdentityField;
 
 use crate::device::{PATIENCE, hello};
 use crate::process::until;
@@ -290,16 +289,7 @@ fn password_files_mean_what_they_mean_to_mosquitto() {
             let done = command.arg(&file).arg(name).arg(password).output().expect("it runs");
             assert!(done.status.success(), "{done:?}");
         }
-        let settings = Settings {
-            name: "a".to_owned(),
-            chain: vec![Method::Password],
-            certificate_identity: IdentityField::CommonName,
-            password_file: Some(file.clone()),
-            acl_file: None,
-            client_ids: ClientIds::Any,
-            foreign_takeover: Takeover::Replace,
-            is_denial_acknowledged: false,
-        };
+        let settings = Settings { password_file: Some(file.clone()), ..Settings::new("a", &[Method::Password]) };
         let policy = Arc::new(Policy::load(&settings).expect("mosquitto's own file"));
         let broker = Mosquitto::start(dir.path(), &format!("allow_anonymous false\npassword_file {}", file.display()));
         for (name, right) in &users {

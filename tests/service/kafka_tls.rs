@@ -4,14 +4,14 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use forebay::mqtt::packet::{QoS, Version};
 
 use crate::device::{Device, puback};
 use crate::process::{metric, until};
 use crate::records::{read, read_when};
-use crate::sasl::{by_password, secret, token};
+use crate::sasl::{by_password, publish_for, secret, token};
 use crate::support::kafka::Kafka;
 use crate::support::service::{Service, config, config_with, program};
 use crate::support::{temp_dir, tool};
@@ -81,25 +81,9 @@ fn tls_one_way_and_mutual_and_every_login() {
     all.iter().for_each(|(name, _)| kafka.kafka.create_topic(name, 4));
     let clusters: String = all.iter().map(|(_, of)| of.as_str()).collect();
     let service = Service::start(&config_with("shards = 2", &clusters));
-    let mut devices: Vec<_> =
-        all.iter().map(|(name, _)| (*name, Device::connect(service.mqtt(), Version::V5, name))).collect();
-    let (end, mut count) = (Instant::now() + Duration::from_secs(12), 0_u32);
+    let names = all.each_ref().map(|(name, _)| *name);
     let payload = |n: u32| format!("{n} {}", "x".repeat(if n.is_multiple_of(50) { 100_000 } else { 100 }));
-    while Instant::now() < end {
-        for (name, device) in &mut devices {
-            for n in count..count + 20 {
-                let id = u16::try_from(n % 60_000).expect("small") + 1;
-                device.publish(QoS::AtLeastOnce, id, &format!("{name}/x"), payload(n).as_bytes());
-            }
-        }
-        for (_, device) in &mut devices {
-            for n in count..count + 20 {
-                assert_eq!(device.hear(), puback(u16::try_from(n % 60_000).expect("small") + 1));
-            }
-        }
-        count += 20;
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let count = publish_for(Duration::from_secs(12), &service, &names, payload);
     for (name, _) in &all {
         let came = read_when(kafka.plain(), name, count as usize);
         let came: Vec<&str> = came.iter().map(|record| record.text()).collect();

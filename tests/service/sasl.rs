@@ -60,6 +60,28 @@ pub(crate) fn by_password(mechanism: &str, file: &str) -> String {
     format!("mechanism = \"{mechanism}\"\nusername = \"{USER}\"\npassword_file = \"{file}\"\ninsecure = true")
 }
 
+/// A device for each of these topics publishes numbered messages to it at QoS 1 for so long, twenty at a time, and hears an answer
+/// to each. How many there were of each topic.
+pub(crate) fn publish_for(time: Duration, service: &Service, topics: &[&str], payload: impl Fn(u32) -> String) -> u32 {
+    let id = |n: u32| u16::try_from(n % 60_000).expect("small") + 1;
+    let mut devices: Vec<_> =
+        topics.iter().map(|topic| (*topic, Device::connect(service.mqtt(), Version::V5, topic))).collect();
+    let (end, mut count) = (Instant::now() + time, 0_u32);
+    while Instant::now() < end {
+        for (topic, device) in &mut devices {
+            for n in count..count + 20 {
+                device.publish(QoS::AtLeastOnce, id(n), &format!("{topic}/x"), payload(n).as_bytes());
+            }
+        }
+        for (_, device) in &mut devices {
+            (count..count + 20).for_each(|n| assert_eq!(device.hear(), puback(id(n))));
+        }
+        count += 20;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    count
+}
+
 /// Kafka wants every session renewed within five seconds, and ends the connection of one that is not. Under load nothing is lost,
 /// doubled or out of order, and no connection fails.
 #[test]
@@ -77,24 +99,8 @@ fn every_mechanism_and_sessions_that_end_every_five_seconds() {
     all.iter().for_each(|(name, _)| kafka.create_topic(name, 4));
     let clusters: String = all.iter().map(|(name, of)| cluster(name, &sasl, of)).collect();
     let service = Service::start(&config_with("shards = 2", &clusters));
-    let mut devices: Vec<_> =
-        all.iter().map(|(name, _)| (*name, Device::connect(service.mqtt(), Version::V5, name))).collect();
-    let (end, mut count) = (Instant::now() + Duration::from_secs(16), 0_u32);
-    while Instant::now() < end {
-        for (name, device) in &mut devices {
-            for n in count..count + 20 {
-                let id = u16::try_from(n % 60_000).expect("small") + 1;
-                device.publish(QoS::AtLeastOnce, id, &format!("{name}/x"), n.to_string().as_bytes());
-            }
-        }
-        for (_, device) in &mut devices {
-            for n in count..count + 20 {
-                assert_eq!(device.hear(), puback(u16::try_from(n % 60_000).expect("small") + 1));
-            }
-        }
-        count += 20;
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let names = all.each_ref().map(|(name, _)| *name);
+    let count = publish_for(Duration::from_secs(16), &service, &names, |n| n.to_string());
     for (name, _) in &all {
         let came = read_when(plain(&kafka), name, count as usize);
         let came: Vec<&str> = came.iter().map(|record| record.text()).collect();

@@ -31,7 +31,7 @@ client.on('connect', async () => {
     all.push(client.publishAsync('t/' + version, n + ' ' + 'x'.repeat(size), { qos: n % 2 + 1 }));
   }
   await Promise.all(all);
-  // The keep-alive is of MQTT, and goes on.
+  // MQTT's keep-alive continues.
   setTimeout(() => client.end(false, {}, () => { console.log('done'); process.exit(0); }), 4000);
 });
 "#;

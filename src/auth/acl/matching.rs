@@ -3,7 +3,7 @@
 
 use super::Rule;
 
-/// What `%c` and `%u` stand for.
+/// The values of `%c` and `%u`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Names<'a> {
     pub(super) identity: Option<&'a str>,

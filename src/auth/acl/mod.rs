@@ -80,8 +80,8 @@ pub struct Client<'a> {
     pub client_id: &'a str,
 }
 
-/// What the rules say, and which of them; `None`: there is none that fits, or the name of the client has a wildcard, for
-/// which no pattern holds.
+/// What the rules say, and which of them; `None`: no rule matches. For a client whose name has a wildcard, patterns do
+/// not count.
 #[derive(Clone, Copy, Debug)]
 pub struct Decision<'a> {
     /// Whether it may.

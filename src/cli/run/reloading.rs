@@ -136,7 +136,7 @@ impl Service {
         };
         let tokens = tokens(&proposal.change.config).map_err(|why| ReloadRefused::Mistakes(vec![why]))?;
         let config = &proposal.change.config;
-        let edge = edge::load_again(config).map_err(ReloadRefused::Mistakes)?;
+        let edge = edge::load_again(config, &self.edge.in_force).map_err(ReloadRefused::Mistakes)?;
         let changed = edge::changed(config, &self.edge.in_force, &edge);
         // A listener or cluster whose settings have changed is named already.
         let is_named = |what: &str| {

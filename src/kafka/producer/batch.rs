@@ -445,7 +445,7 @@ impl Batch {
         self.tickets
     }
 
-    /// The same, where nobody is owed an answer for it: its rows have gone on.
+    /// The same of a batch without tickets: its rows are elsewhere.
     pub(super) fn discard(self, pool: &mut Pool) {
         let tickets = self.end(pool);
         pool.give_tickets(tickets);

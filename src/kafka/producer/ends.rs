@@ -36,7 +36,7 @@ impl Ends {
         }
     }
 
-    /// The same for what is cut from a place on, the youngest first: a crash amid that leaves the older ones, which go first.
+    /// The same for all cuts from a place on, the youngest first: a crash in between leaves the older ones, which are sent first.
     pub(super) fn void_from(&mut self, partition: &mut Partition, place: usize) {
         let (undone, work) = (partition.window.len(), partition.work.iter_mut());
         let undone = work.flat_map(|work| work.queue.iter_mut().take(undone).skip(place).rev());

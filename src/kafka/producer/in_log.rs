@@ -1,4 +1,4 @@
-//! What a batch knows of the log: which of its rows stand there under which numbers, and the cut that it has there. And what
+//! What a batch knows of the log: which of its rows are there under which numbers, and the cut that it has there. And what
 //! a place with rows knows of its lane.
 
 use super::Terms;
@@ -35,7 +35,7 @@ impl Notes {
     }
 }
 
-/// Where the rows of a partition, or those of a topic that have none, stand in the log, and what waits there.
+/// Where the rows of a partition, or those of a topic that have none, are in the log, and what waits there.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     /// The lane, once there is one.

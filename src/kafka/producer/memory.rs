@@ -66,7 +66,7 @@ pub(super) struct Ceilings {
     pub(super) reserve: usize,
     /// Of a sink whose rows go to the log: memory beyond which they are there alone.
     pub(super) spill_after_max: usize,
-    /// One sink, one topic: there is nobody to leave a part to.
+    /// One sink, one topic: there is no other to leave a part to.
     pub(super) undivided: bool,
     /// More than one sink: each has its part.
     pub(super) several: bool,

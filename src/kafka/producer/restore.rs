@@ -261,8 +261,8 @@ impl Producer {
         let after = batch.memory();
         work.queue.insert(place, batch);
         // The topic has been recreated since: its log may have taken a younger one and never seen this (P4 does not hold).
-        let anew = cut.topic_id != 0 && cut.topic_id != topic.view.id;
-        if anew && (place > 0 || any_more) {
+        let is_recreated = cut.topic_id != 0 && cut.topic_id != topic.view.id;
+        if is_recreated && (place > 0 || any_more) {
             partition.window.goes_apart();
         }
         self.resized(key.topic, before, after);

@@ -1,5 +1,5 @@
-//! Which rows of a topic are older, those that have a partition or those that have none. Numbers tell, where both stand in
-//! the log: the two take turns, each side finishing before the other goes on.
+//! Which rows of a topic are older, those that have a partition or those that have none. Where both are in the log,
+//! numbers tell: the two take turns, each side finishing before the other continues.
 //!
 //! Of a topic that had rows in partitions when an earlier start ended the log says how many partitions there were then
 //! ([`Topic::as_placed_before`]). Where it does not, or where rows without a partition were left too,

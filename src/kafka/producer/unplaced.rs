@@ -1,5 +1,5 @@
 //! A topic's rows that have no partition: those that came before it was known or while it grows, and those of partitions
-//! that are no more.
+//! that are gone.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ pub(super) struct Unplaced {
     pub(super) queue: VecDeque<Batch>,
     /// How far the first of them has been placed.
     pub(super) place: Place,
-    /// Those that stand in the log alone, behind the others.
+    /// Those that are in the log alone, behind the others.
     pub(super) backlogs: VecDeque<Backlog>,
     pub(super) lane: Lane,
     /// Their topic is on the list of those whose rows can be placed.
@@ -55,7 +55,7 @@ impl Unplaced {
         (0..self.backlogs.len()).min_by_key(oldest)
     }
 
-    /// Where a new row goes: behind those that stand in the log alone, of the same lane.
+    /// Where a new row goes: behind those in the log alone, of the same lane.
     pub(super) fn queue_for_new(&mut self) -> &mut VecDeque<Batch> {
         let lane = self.lane.number;
         let joins = |last: &Backlog| !last.void && (last.lane == u64::MAX || Some(last.lane) == lane);
@@ -75,9 +75,9 @@ impl Unplaced {
         self.backlogs.insert(place, void);
     }
 
-    /// Rows of a partition that is no more, which stand in the log alone, get their place among those without one: of what
+    /// Rows of a partition that is gone, which are in the log alone, get their place among those without one: of what
     /// waits in memory goes behind them what is younger. That may be of other such partitions too, some of whose rows
-    /// stand in the log alone: so it takes turns with those, by its numbers.
+    /// are in the log alone: so it takes turns with those, by its numbers.
     pub(super) fn put_before_younger(&mut self, mut backlog: Backlog) {
         let from = backlog.oldest().unwrap_or(u64::MAX);
         let (first, mut unknown) = (self.backlogs.is_empty(), false);
@@ -100,7 +100,7 @@ impl Unplaced {
         self.backlogs.push_front(backlog);
     }
 
-    /// Rows of a partition that is no more, which are in memory, get their place among those without one: before them, but
+    /// Rows of a partition that is gone, which are in memory, get their place among those without one: before them, but
     /// behind what an earlier start has left without a partition and is older. `true`: there is something of that.
     pub(super) fn put_in_turn(&mut self, restoring: bool, batches: VecDeque<Batch>) -> bool {
         let oldest = self.backlogs.iter().filter_map(Backlog::oldest).min().filter(|_| restoring).unwrap_or(u64::MAX);

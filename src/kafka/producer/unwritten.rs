@@ -15,7 +15,7 @@ pub(super) struct Dirty {
     pub(super) topic: u32,
     /// [`super::row_log::UNPLACED`]: its rows without a partition.
     pub(super) partition: i32,
-    /// They may stand anywhere in the queue, not only at its end.
+    /// They may be anywhere in the queue, not only at its end.
     pub(super) anywhere: bool,
 }
 
@@ -59,7 +59,7 @@ impl Producer {
         }
     }
 
-    /// The same of rows that did not come just now, and may stand anywhere. Their answers may wait for what is being
+    /// The same of rows that did not come just now, and may be anywhere. Their answers may wait for what is being
     /// staged: so do they, or those would be given before they are written.
     pub(super) fn mark_older_dirty(&mut self, topic: u32, partition: i32) {
         self.logging.unwritten.staging.push_back(Dirty { topic, partition, anywhere: true });

@@ -48,7 +48,7 @@ pub(super) struct Reader {
     phase: usize,
     /// A message has begun, and its last frame has not come.
     in_message: bool,
-    /// The payload of the control frame at hand.
+    /// The payload of the current control frame.
     control: Vec<u8>,
     /// What a PONG is to say: the last of these bytes that asked for one.
     pong: Option<Vec<u8>>,
@@ -111,9 +111,7 @@ impl Reader {
         let (is_last, kind) = (first & 0x80 != 0, first & 0x0f);
         if self.have == 1 {
             return match kind {
-                _ if first & 0x70 != 0 => {
-                    Err(violation("a frame with a reserved bit, and no extension was agreed upon"))
-                }
+                _ if first & 0x70 != 0 => Err(violation("a frame with a reserved bit, and no extension is in use")),
                 TEXT => Err(Violation { code: UNSUPPORTED_DATA, what: "a text frame; MQTT is binary" }),
                 BINARY if self.in_message => Err(violation("a new message within another")),
                 CONTINUATION if !self.in_message => Err(violation("a continuation of no message")),

@@ -224,7 +224,7 @@ fn what_breaks_the_protocol_is_closed_with_its_code() {
     let taken = give(&mut *layer, &wire, 2);
     assert_eq!((taken.plain, taken.failed), (vec![1, 2, 3], None));
     assert_eq!(layer.held(), 0);
-    // Codes that nobody may send come back as what they are: a mistake.
+    // Codes that must not be sent are answered with a protocol error.
     for (code, echoed) in [(1000_u16, 1000_u16), (1005, 1002), (1006, 1002), (999, 1002), (4000, 4000)] {
         let frame = [&[0x88, 0x82, 0, 0, 0, 0][..], &code.to_be_bytes()].concat();
         let taken = give(&mut *ready(), &frame, usize::MAX);

@@ -16,7 +16,7 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// What is spoken within [MQTT-6.0.0-3, -4].
 const PROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
-/// A request that is none, or not for us.
+/// A request that is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) status: u16,
@@ -123,7 +123,7 @@ pub(super) fn refused(refusal: Refusal, answer: &mut Vec<u8>) {
     );
 }
 
-/// The header fields of a request. Names are compared without case; a value that is not UTF-8 is none.
+/// The header fields of a request. Names are compared without case; a value that is not UTF-8 fits nothing.
 struct Fields<'f>(&'f [httparse::Header<'f>]);
 
 impl<'f> Fields<'f> {

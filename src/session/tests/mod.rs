@@ -17,14 +17,13 @@ mod restored;
 mod saved;
 
 use super::*;
-use crate::auth::{Admission, By, ClientIds, Method, Policy, Takeover};
+use crate::auth::{self, Admission, By, Method, Policy, Takeover};
 use crate::mqtt::decode::decode;
 use crate::mqtt::frame;
 use crate::mqtt::packet::{Ack, Connect, Disconnect, Packet, Publish, QoS, Sender, Version, Will};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, Monotonic};
-use crate::secure::IdentityField;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,17 +67,8 @@ pub(super) fn admission(auth: &str, identity: Option<&str>) -> Admission {
     admission_with(auth, identity, Takeover::Replace)
 }
 
-pub(super) fn admission_with(auth: &str, identity: Option<&str>, foreign_takeover: Takeover) -> Admission {
-    let settings = crate::auth::Settings {
-        name: auth.to_owned(),
-        chain: vec![Method::Anonymous],
-        certificate_identity: IdentityField::CommonName,
-        password_file: None,
-        acl_file: None,
-        client_ids: ClientIds::Any,
-        foreign_takeover,
-        is_denial_acknowledged: false,
-    };
+pub(super) fn admission_with(name: &str, identity: Option<&str>, foreign_takeover: Takeover) -> Admission {
+    let settings = auth::Settings { foreign_takeover, ..auth::Settings::new(name, &[Method::Anonymous]) };
     let policy = Arc::new(Policy::load(&settings).expect("it has no files"));
     Admission { policy, identity: identity.map(Into::into), by: By::Nothing }
 }

@@ -1,4 +1,4 @@
-//! A session belongs to whom it was made for.
+//! A session belongs to the client that it was created for.
 
 use super::*;
 use ReasonCode as R;

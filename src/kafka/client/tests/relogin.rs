@@ -15,7 +15,7 @@ use crate::secure::{Authorities, Outgoing, OutgoingSettings};
 /// TLS that is the same for the same name.
 fn outgoing(name: &str) -> Arc<Outgoing> {
     let params = rcgen::CertificateParams::new([]).expect("names");
-    // One CA for all: whatever it has signed, nobody looks at it here.
+    // One CA for all: no certificate is verified here.
     static CA: OnceLock<String> = OnceLock::new();
     let ca = CA.get_or_init(|| {
         let key = rcgen::KeyPair::generate().expect("a key");
@@ -185,7 +185,7 @@ fn connections_made_with_other_certificates_are_replaced() {
     }
 }
 
-/// TLS that fails is told once, and tried again more and more rarely, as logins are; other settings begin anew.
+/// TLS that fails is reported once, and retried with a backoff, as logins are; other settings reset it.
 #[test]
 fn tls_that_fails_is_told_once_and_tried_rarely() {
     let of = |host: &str| Settings { sasl: None, tls: Some(outgoing(host)), ..with(Mechanism::Plain, "pw") };
