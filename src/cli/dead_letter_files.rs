@@ -8,6 +8,7 @@ use std::sync::mpsc::Sender;
 use crate::config::Config;
 use crate::runtime::Post;
 use crate::service::dead_letters::{self, Letter};
+use crate::service::sandbox;
 use crate::shard::mail::Mail;
 
 /// See the module.
@@ -49,8 +50,9 @@ impl DeadLetterFiles {
             let to = dead_letters::start(settings, Arc::new(answer)).map_err(|e| {
                 let shown = path.display();
                 format!(
-                    "dead letters of sink {}: {shown}: {e}; dead_letters_file of that sink names the file",
-                    sink.name
+                    "dead letters of sink {}: {shown}: {e}; dead_letters_file of that sink names the file{}",
+                    sink.name,
+                    sandbox::hint(&e)
                 )
             })?;
             self.started.insert(path, to.clone());

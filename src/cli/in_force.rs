@@ -74,6 +74,7 @@ fn service(config: &Config) -> Value {
         "data_dir_id": service.data_dir_id.map(|id| id.to_string()),
         "drain_grace": time(service.drain_grace),
         "verifiers": service.verifiers,
+        "sandbox": service.sandbox,
     })
 }
 

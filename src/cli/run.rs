@@ -22,6 +22,7 @@ use crate::metrics::process::Process;
 use crate::metrics::samples::Samples;
 use crate::rules::{KEPT, Rules};
 use crate::runtime::{self, Post, ShardThread};
+use crate::service::sandbox::Files;
 use crate::service::signals::Signal;
 use crate::service::verifier::Verifiers;
 use crate::service::{log, notify, resolver, sasl, signals};
@@ -36,7 +37,8 @@ mod trials;
 
 use self::reloading::{AfterReload, ByMainThread, Wish};
 use self::starting::{
-    ServiceLog, bind_listeners, preflight, runtime_settings, start_control, start_embedded, start_exporter, tokens,
+    ServiceLog, bind_listeners, preflight, restrict_files, runtime_settings, start_control, start_embedded,
+    start_exporter, tokens,
 };
 use self::trials::WouldBe;
 use super::accept_numbers::AcceptNumbers;
@@ -80,11 +82,16 @@ pub fn run_with(args: &RunArgs, loaded: (Config, Text), rules: &'static dyn Rule
     let (config, text) = loaded;
     let json = config.log.format == LogFormat::Json;
     let format = if json { log::Format::Json } else { log::Format::Text };
+    // Before the log's thread, the first.
+    let files = match restrict_files(args, &config) {
+        Ok(files) => files,
+        Err(error) => return failed(&error),
+    };
     let logging = match log::start(format, config.log.level.as_str()) {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
-    let outcome = logged(args, config, text, rules);
+    let outcome = logged(args, config, text, rules, files);
     if let (Err(error), true) = (&outcome, json) {
         tracing::error!("{error}");
     }
@@ -97,12 +104,18 @@ pub fn run_with(args: &RunArgs, loaded: (Config, Text), rules: &'static dyn Rule
     }
 }
 
-fn logged(args: &RunArgs, config: Config, text: Text, rules: &'static dyn Rules) -> Result<(), Failure> {
+fn logged(
+    args: &RunArgs,
+    config: Config,
+    text: Text,
+    rules: &'static dyn Rules,
+    files: Option<Files>,
+) -> Result<(), Failure> {
     signals::survive_hangup().map_err(|e| format!("signals: {e}"))?;
     abort_on_panic();
     start_log::starting(&config, args.file().as_deref());
     let reload = Reload::new(args, &config, text);
-    Service::start(config, rules, reload)?.serve()
+    Service::start(config, rules, reload)?.serve(files)
 }
 
 /// A core whose state is in doubt must not acknowledge anything: the process ends, in every build profile, and
@@ -263,7 +276,7 @@ impl Service {
         })
     }
 
-    fn serve(mut self) -> Result<(), Failure> {
+    fn serve(mut self, files: Option<Files>) -> Result<(), Failure> {
         let mut started = 0;
         let signal = loop {
             self.renew_files()?;
@@ -278,6 +291,7 @@ impl Service {
                 Ok(Event::Shard(Notice::Started(_))) => {
                     started += 1;
                     if started == self.shards.len() {
+                        files.into_iter().for_each(|files| self.sandbox(files));
                         self.tell_all(|| Mail::Accept)?;
                         self.ready.store(true, Ordering::Release);
                         self.tell_started();

@@ -55,6 +55,7 @@ impl Change {
             service.data_dir,
             service.pin,
             service.verifiers,
+            service.sandbox,
             control.bind,
             control.access,
             log.format

@@ -340,6 +340,11 @@ pub(super) const KEYS: &[Key] = keys! {
     Service.verifiers: Integer { min: 0, max: 64 }, Is("0"),
         "Number of threads that compare passwords with their hashes, which takes tens of milliseconds each. 0: one for every four shards.";
 
+    Service.sandbox: Flag, Is("true"),
+        "Whether the service gives up what it does not need while it serves: writing outside its own directories, starting programs, and \
+         system calls that only an intruder would make. What the kernel does not support is left out; the event `sandboxed` says how far it \
+         goes.";
+
     Control.bind: AddressOrOff, Is("\"127.0.0.1:8080\""),
         "Address of `/healthz`, `/readyz`, `/metrics` and `/api/v1`; `\"off\"` disables them.";
     Control.tokens_file: Text, From("`\"none\"`, if `bind` is a loopback address; otherwise required"),

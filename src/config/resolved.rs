@@ -88,6 +88,8 @@ pub struct Service {
     pub drain_grace: Duration,
     /// Threads that compare passwords; 0: one for every four shards.
     pub verifiers: usize,
+    /// Whether the process gives up what it does not need.
+    pub sandbox: bool,
     /// Whether each shard has a core of its own.
     pub pin: bool,
 }

@@ -95,6 +95,7 @@ macro_rules! events {
 
 events! {
     Started, Info, Lifecycle, "started", [Version, Shards], "Forebay started";
+    Sandboxed, Info, Lifecycle, "sandboxed", [Files, Calls], "the service has given up what it does not need while it serves";
     Listening, Info, Lifecycle, "listening", [Listener], "listening for clients";
     Draining, Info, Lifecycle, "draining", [Signal, GraceMs], "stopping: no new clients, finishing what is in flight";
     ShardDrained, Info, Lifecycle, "shard_drained", [RowsLeft, RowsKept, ConnectionsLeft], "shard stopped";
@@ -205,6 +206,8 @@ fields! {
     Error, text, error, "Kafka's name for it.";
     From, number, from, "Partitions before.";
     To, number, to, "Partitions after.";
+    Files, text, files, "Whether writing outside its own directories and starting programs are denied: `full`, `partial`, `unavailable`.";
+    Calls, text, calls, "Whether system calls that it does not need are denied: `full`, or `unavailable` and why.";
     GraceMs, number, grace_ms, "Time limit in milliseconds.";
     SilentMs, number, blocked_ms, "For how long, in milliseconds.";
     RowsLeft, number, records_left, "Records that Kafka has not confirmed.";

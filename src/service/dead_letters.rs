@@ -86,7 +86,9 @@ fn probe(folder: &Path) -> io::Result<()> {
     std::fs::remove_file(probe)
 }
 
-fn folder_of(path: &Path) -> PathBuf {
+/// The folder of a file.
+#[must_use]
+pub fn folder_of(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 

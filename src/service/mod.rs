@@ -5,6 +5,7 @@ pub mod log;
 pub mod notify;
 pub mod preflight;
 pub mod resolver;
+pub mod sandbox;
 pub mod sasl;
 pub mod signals;
 pub mod verifier;

@@ -37,6 +37,7 @@ mod proxy_protocol;
 mod receipts;
 mod records;
 mod reload;
+mod sandbox;
 mod sasl;
 mod spool_start;
 #[path = "../support/mod.rs"]

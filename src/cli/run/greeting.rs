@@ -3,8 +3,15 @@
 use super::Service;
 use crate::config::LogFormat;
 use crate::metrics::event::{Event as Said, Field, Kind};
+use crate::service::sandbox::{self, Files};
 
 impl Service {
+    /// All threads and rings are there: what is not needed beyond that is given up.
+    pub(super) fn sandbox(&self, files: Files) {
+        let calls = sandbox::deny_calls().map_or_else(|why| format!("unavailable: {why}"), |()| "full".to_owned());
+        self.journal.say(Said::now(Kind::Sandboxed).with(Field::Files, files.as_str()).with(Field::Calls, calls));
+    }
+
     pub(super) fn tell_started(&self) {
         for addr in &self.mqtt {
             self.journal.say(Said::now(Kind::Listening).with(Field::Listener, addr.to_string()));

@@ -1,8 +1,10 @@
 //! What a start needs besides the shards: a host that will do, sockets, the embedded log, the control plane.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
+use super::super::args::RunArgs;
 use super::super::reconfigure;
 use super::Failure;
 use crate::config::{ApiAccess, Config, EMBEDDED};
@@ -10,8 +12,9 @@ use crate::control::{Control, LogControl, Shown, Tokens};
 use crate::embedded::{self, EmbeddedLog};
 use crate::limits::MAILBOX_LETTERS_MAX;
 use crate::runtime::{self, Listeners};
-use crate::service::log;
 use crate::service::preflight::Host;
+use crate::service::sandbox::{self, Files};
+use crate::service::{dead_letters, log};
 use crate::telemetry::{Exporter, Running};
 
 /// Refuses a host that will not do. Gives the descriptors that devices may use.
@@ -23,6 +26,23 @@ pub(super) fn preflight(shards: usize) -> Result<u32, Failure> {
     }
     let fatal: Vec<String> = findings.iter().filter(|f| f.fatal).map(ToString::to_string).collect();
     if fatal.is_empty() { Ok(host.device_descriptors(shards)) } else { Err(fatal.join("\nforebay: ")) }
+}
+
+/// With `service.sandbox`, from here on only the service's own folders can be written; they are made where they are missing.
+pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<Option<Files>, Failure> {
+    if !config.service.sandbox {
+        return Ok(None);
+    }
+    let mut folders = vec![config.service.data_dir.clone()];
+    folders.extend(config.embedded.iter().map(|log| log.dir.clone()));
+    let files = config.sinks.iter().filter_map(|sink| sink.dead_letters.as_ref()?.file.as_ref());
+    folders.extend(files.map(|file| dead_letters::folder_of(&file.path)));
+    // What cannot be made has its message later, with the key that names it.
+    folders.iter().for_each(|folder| drop(std::fs::create_dir_all(folder)));
+    // The API replaces the configuration file.
+    let file = args.file().and_then(|file| std::fs::canonicalize(file).ok());
+    folders.extend(file.and_then(|file| file.parent().map(Path::to_owned)));
+    sandbox::restrict_files(&folders).map(Some)
 }
 
 /// Shards are pinned to the CPUs that this process may use, if there is one for each.
