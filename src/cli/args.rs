@@ -275,6 +275,12 @@ pub struct AskArgs {
 }
 
 impl AskArgs {
+    /// Whether there is a configuration file, by an option or the environment.
+    #[must_use]
+    pub fn names_config(&self) -> bool {
+        file(self.config.as_ref()).is_some()
+    }
+
     /// The configuration: the file or the defaults.
     ///
     /// # Errors

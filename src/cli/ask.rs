@@ -1,14 +1,14 @@
 //! `forebay sinks` and `forebay events`: what a running service says at `/api/v1`, for people to read.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::config::TOKEN_VARIABLE;
 
-use super::args::{AskArgs, ControlBind, EventsArgs, ReloadArgs};
+use super::args::{AskArgs, EventsArgs, ReloadArgs};
+use super::endpoint::Endpoint;
 
 /// Bound of each step: the service answers from memory.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -91,9 +91,9 @@ pub(super) fn event_line(event: &Value) -> String {
 /// # Errors
 /// What is wrong with the file, or why there is no answer.
 pub fn reload(options: &ReloadArgs) -> Result<String, String> {
-    let address = address(&options.from)?;
+    let endpoint = Endpoint::of(&options.from)?;
     let path = if options.dry_run { "/api/v1/reload?dry_run=true" } else { "/api/v1/reload" };
-    let answer = answered(address, exchange(address, "POST", path))?;
+    let answer = answered(&endpoint, exchange(&endpoint, "POST", path))?;
     if options.from.json {
         return Ok(format!("{answer:#}\n"));
     }
@@ -115,20 +115,13 @@ pub fn reload(options: &ReloadArgs) -> Result<String, String> {
 /// # Errors
 /// Why it does not, or why there is no answer.
 pub fn health(from: &AskArgs) -> Result<String, String> {
-    let address = address(from)?;
-    let (status, body) = exchange(address, "GET", "/readyz").map_err(|error| unanswered(address, &error))?;
+    let endpoint = Endpoint::of(from)?;
+    let (status, body) = exchange(&endpoint, "GET", "/readyz").map_err(|error| endpoint.unanswered(&error))?;
     let state = body.trim();
     if status != 200 {
-        return Err(format!("http://{address}: not ready: {state}"));
+        return Err(format!("{endpoint}: not ready: {state}"));
     }
     Ok(if from.json { "{\"ready\":true}\n".to_owned() } else { "ready\n".to_owned() })
-}
-
-pub(super) fn unanswered(address: SocketAddr, error: &io::Error) -> String {
-    if error.kind() == io::ErrorKind::InvalidData {
-        return format!("http://{address}: this is not Forebay's control plane: it does not answer with HTTP");
-    }
-    format!("http://{address}: {error}; is the service running? Set its address with --control or control.bind")
 }
 
 /// A string as it is, anything else as JSON.
@@ -156,33 +149,15 @@ fn escaped(value: &str) -> String {
     value.bytes().map(byte).collect()
 }
 
-/// Where the service is asked: an address that means all of a machine's is one of this machine's.
-pub(super) fn address(from: &AskArgs) -> Result<SocketAddr, String> {
-    let bind = match from.control {
-        Some(ControlBind::At(address)) => Some(address),
-        Some(ControlBind::Off) => None,
-        None => from.load().map_err(|problems| problems.to_string())?.control.bind,
-    };
-    let mut address = bind.ok_or("control.bind is \"off\": the service has no control address")?;
-    if address.port() == 0 {
-        return Err("control.bind has port 0: pass the port that the log names with --control".to_owned());
-    }
-    if address.ip().is_unspecified() {
-        let local = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { IpAddr::V6(Ipv6Addr::LOCALHOST) };
-        address.set_ip(local);
-    }
-    Ok(address)
-}
-
 fn get(from: &AskArgs, path: &str) -> Result<Value, String> {
-    let address = address(from)?;
-    answered(address, exchange(address, "GET", path))
+    let endpoint = Endpoint::of(from)?;
+    answered(&endpoint, exchange(&endpoint, "GET", path))
 }
 
 /// The JSON of an answer, or what is wrong in its problem document.
-fn answered(address: SocketAddr, answer: io::Result<(u16, String)>) -> Result<Value, String> {
-    let (status, body) = answer.map_err(|error| unanswered(address, &error))?;
-    let no_api = || format!("http://{address}: this is not Forebay's control plane (status {status})");
+fn answered(endpoint: &Endpoint, answer: io::Result<(u16, String)>) -> Result<Value, String> {
+    let (status, body) = answer.map_err(|error| endpoint.unanswered(&error))?;
+    let no_api = || format!("{endpoint}: this is not Forebay's control plane (status {status})");
     let answer: Value = serde_json::from_str(&body).map_err(|_| no_api())?;
     match answer["detail"].as_str().filter(|_| answer["status"].is_u64()) {
         Some(error) => Err(error.to_owned()),
@@ -192,18 +167,16 @@ fn answered(address: SocketAddr, answer: io::Result<(u16, String)>) -> Result<Va
 }
 
 /// With the token of `FOREBAY_TOKEN`, if it is set.
-pub(super) fn request(address: SocketAddr, method: &str, path: &str) -> String {
+pub(super) fn request(endpoint: &Endpoint, method: &str, path: &str) -> String {
     let token = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
     let token = token.map(|token| format!("Authorization: Bearer {}\r\n", token.trim())).unwrap_or_default();
-    format!("{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: 0\r\n{token}\r\n")
+    format!("{method} {path} HTTP/1.0\r\nHost: {}\r\nContent-Length: 0\r\n{token}\r\n", endpoint.host())
 }
 
 /// Status and body. HTTP 1.0, so that the body comes as it is and ends with the connection (RFC 1945, 7.2.2).
-fn exchange(address: SocketAddr, method: &str, path: &str) -> io::Result<(u16, String)> {
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    stream.write_all(request(address, method, path).as_bytes())?;
+fn exchange(endpoint: &Endpoint, method: &str, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = endpoint.connect(TIMEOUT, TIMEOUT)?;
+    stream.write_all(request(endpoint, method, path).as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

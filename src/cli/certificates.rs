@@ -14,7 +14,8 @@ use super::check::{Line, Verdict};
 const WARN_BEFORE_S: i64 = 30 * 86_400;
 
 pub(super) fn expiries(all: &Edge) -> impl Iterator<Item = &Expiry> {
-    let of_listeners = all.tls.iter().flatten().flat_map(|server| server.expiries());
+    let servers = all.tls.iter().flatten().chain(&all.control);
+    let of_listeners = servers.flat_map(|server| server.expiries());
     of_listeners.chain(all.kafka.iter().flatten().flat_map(|outgoing| outgoing.expiries()))
 }
 
@@ -36,6 +37,9 @@ pub(super) fn check(config: &Config, lines: &mut Vec<Line>) {
         let Some(settings) = &listener.tls else { continue };
         let loaded = Server::load(settings).map(|server| server.expiries().to_vec());
         check_one(&format!("listener {}", listener.bind), loaded, lines);
+    }
+    if let Some(settings) = &config.control.tls {
+        check_one("control", Server::load(settings).map(|server| server.expiries().to_vec()), lines);
     }
     for cluster in &config.clusters {
         let Some(settings) = &cluster.tls else { continue };

@@ -47,7 +47,13 @@ pub(super) fn load(config: &Config) -> Result<Edge, Vec<String>> {
         let loaded = Outgoing::load(settings).map_err(|all| problems.extend(all.into_iter().map(named)));
         loaded.ok().map(Arc::new)
     });
-    let loaded = Edge { tls, auth, kafka: kafka.collect() };
+    let kafka = kafka.collect();
+    let control = config.control.tls.as_ref().and_then(|settings| {
+        let named = |problem| format!("control.tls: {problem}");
+        let loaded = Server::load(settings).map_err(|all| problems.extend(all.into_iter().map(named)));
+        loaded.ok().map(Arc::new)
+    });
+    let loaded = Edge { tls, auth, kafka, control };
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }
 
@@ -77,7 +83,9 @@ pub(super) fn changed(config: &Config, running: &Edge, loaded: &Edge) -> Vec<Str
         let (old, new) = (running.kafka(place)?, new.as_ref()?);
         (old != new).then(|| format!("kafka {} (changed: certificates)", cluster.name))
     });
-    certificates.chain(policies).chain(clusters).collect()
+    let control = running.control.as_ref().zip(loaded.control.as_ref()).filter(|(old, new)| !old.is_same(new));
+    let control = control.map(|_| "control (changed: certificates)".to_owned());
+    certificates.chain(policies).chain(clusters).chain(control).collect()
 }
 
 /// Whether a listener uses it.

@@ -1,13 +1,13 @@
 //! `forebay events --follow`: the stream of events of a running service, a line each as they happen.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::args::EventsArgs;
 use super::ask::{self, TIMEOUT};
+use super::endpoint::Endpoint;
 
 /// The service sends a comment every 15 s where there is no event.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -17,19 +17,18 @@ const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// # Errors
 /// Why there is no stream, or why it ended.
 pub fn events(options: &EventsArgs) -> Result<String, String> {
-    let address = ask::address(&options.from)?;
-    let unanswered = |error: io::Error| ask::unanswered(address, &error);
-    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(unanswered)?;
-    stream.set_read_timeout(Some(SILENCE_MAX)).map_err(unanswered)?;
+    let endpoint = Endpoint::of(&options.from)?;
+    let unanswered = |error: io::Error| endpoint.unanswered(&error);
+    let mut stream = endpoint.connect(TIMEOUT, SILENCE_MAX).map_err(unanswered)?;
     stream
-        .write_all(ask::request(address, "GET", &ask::events_path(options, "/stream")).as_bytes())
+        .write_all(ask::request(&endpoint, "GET", &ask::events_path(options, "/stream")).as_bytes())
         .map_err(unanswered)?;
     let mut lines = BufReader::new(stream).lines();
     let head = lines.next().transpose().map_err(unanswered)?.unwrap_or_default();
     if !head.contains(" 200 ") {
         let body = lines.map_while(Result::ok).last().unwrap_or_default();
         let problem: Value = serde_json::from_str(&body).unwrap_or_default();
-        return Err(problem["detail"].as_str().map_or_else(|| format!("http://{address}: {head}"), str::to_owned));
+        return Err(problem["detail"].as_str().map_or_else(|| format!("{endpoint}: {head}"), str::to_owned));
     }
     for line in lines {
         let line = line.map_err(unanswered)?;
@@ -43,5 +42,5 @@ pub fn events(options: &EventsArgs) -> Result<String, String> {
             return Ok(String::new());
         }
     }
-    Err(format!("http://{address}: the service has ended the stream"))
+    Err(format!("{endpoint}: the service has ended the stream"))
 }

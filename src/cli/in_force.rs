@@ -13,7 +13,7 @@ use crate::config::{
 };
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
-use crate::secure::{Authorities, IdentityField, OutgoingSettings};
+use crate::secure::{self, Authorities, IdentityField, OutgoingSettings};
 
 /// The whole of it. What templates took out of the environment may be secret: the variable's name is shown in its place.
 pub(super) fn of(config: &Config) -> Value {
@@ -25,7 +25,8 @@ pub(super) fn of(config: &Config) -> Value {
         ApiAccess::Local => "none".to_owned(),
         ApiAccess::Tokens(path) => path.display().to_string(),
     };
-    all.insert("control".into(), json!({ "bind": bind, "tokens_file": tokens_file }));
+    let tls = control.tls.as_ref().map(control_tls);
+    all.insert("control".into(), json!({ "bind": bind, "tokens_file": tokens_file, "tls": tls }));
     let format = match config.log.format {
         LogFormat::Text => "text",
         LogFormat::Json => "json",
@@ -63,6 +64,15 @@ fn time(of: impl Into<Option<Duration>>) -> Value {
 
 fn seconds(of: impl Into<u64>) -> Value {
     time(Duration::from_secs(of.into()))
+}
+
+fn control_tls(tls: &secure::Settings) -> Value {
+    let pair = tls.certificates.first();
+    json!({
+        "cert_file": pair.map(|pair| &pair.certificate),
+        "key_file": pair.map(|pair| &pair.key),
+        "client_ca_file": tls.clients.as_ref().map(|clients| &clients.ca),
+    })
 }
 
 fn service(config: &Config) -> Value {
@@ -384,6 +394,10 @@ mod tests {
                 "auth" => {
                     let file = "[auth.a]\nchain = 'anonymous'";
                     &of(&crate::config::parse(file, "t").expect("good"))["auth"]["a"]
+                }
+                "control.tls" => {
+                    let file = "[control.tls]\ncert_file = '/c'\nkey_file = '/k'";
+                    &of(&crate::config::parse(file, "t").expect("good"))["control"]["tls"]
                 }
                 "listener.ws" => {
                     let file = "[[listener]]\nbind = '127.0.0.1:1'\ntransport = 'ws'";

@@ -12,6 +12,7 @@ mod check_spool;
 mod dead_letter_files;
 mod edge;
 mod embedded_numbers;
+mod endpoint;
 pub mod follow;
 mod health;
 mod in_force;

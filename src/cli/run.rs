@@ -219,6 +219,7 @@ impl Service {
         let mut extra: Vec<Arc<dyn Extra>> =
             vec![Arc::new(Process::start()), Arc::new(accepts), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
         extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));
+        let tls = edge.control.as_ref().map(|server| server.config());
         let edge = EdgeFiles::new(edge);
         extra.push(Arc::<Expiries>::clone(&edge.expiries));
         let (samples, lag) = (Arc::new(Samples::default()), Arc::new(Lag::default()));
@@ -234,6 +235,7 @@ impl Service {
             reloads: Arc::new(ByMainThread(tell.clone())),
             trials: Arc::new(ByMainThread(tell)),
             tokens: tokens(&config)?,
+            tls,
             started: began,
             tracer: tracer.clone(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),

@@ -71,6 +71,11 @@ impl Change {
             self.waiting.push("embedded".to_owned());
         }
         self.apply("service.drain_grace", |config| &mut config.service.drain_grace, wanted.service.drain_grace);
+        if self.config.control.tls.is_some() == wanted.control.tls.is_some() {
+            self.apply("control.tls", |config| &mut config.control.tls, wanted.control.tls.clone());
+        } else {
+            self.waiting.push("control.tls".to_owned());
+        }
         let access = wanted.control.access.clone();
         self.apply("control.tokens_file", |config| &mut config.control.access, access);
         self.apply("log.level", |config| &mut config.log.level, wanted.log.level);

@@ -8,8 +8,11 @@ use super::keys::{self, Absent, Key, Kind, Section};
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 /// Values to show for keys that have no default of their own.
-const SHOWN: [(&str, &str); 38] = [
+const SHOWN: [(&str, &str); 41] = [
     ("control.tokens_file", "\"/etc/forebay/tokens\""),
+    ("control.tls.cert_file", "\"/etc/forebay/control.pem\""),
+    ("control.tls.key_file", "\"/etc/forebay/control.key\""),
+    ("control.tls.client_ca_file", "\"/etc/forebay/operators.pem\""),
     ("telemetry.otlp", "\"http://127.0.0.1:4318\""),
     ("telemetry.headers", "{ x-api-key = \"secret\" }"),
     ("spool.segment_bytes", "\"64MiB\""),

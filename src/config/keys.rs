@@ -11,6 +11,7 @@ use super::units::{ShowDuration, ShowSize};
 pub(super) enum Section {
     Service,
     Control,
+    ControlTls,
     Log,
     Telemetry,
     Mqtt,
@@ -27,9 +28,10 @@ pub(super) enum Section {
 }
 
 impl Section {
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Service,
         Self::Control,
+        Self::ControlTls,
         Self::Log,
         Self::Telemetry,
         Self::Mqtt,
@@ -50,6 +52,7 @@ impl Section {
         match self {
             Self::Service => "service",
             Self::Control => "control",
+            Self::ControlTls => "control.tls",
             Self::Log => "log",
             Self::Telemetry => "telemetry",
             Self::Mqtt => "mqtt",
@@ -83,6 +86,7 @@ impl Section {
     /// The section that contains it, and its key there; `None`: it is at the top of the file.
     pub(super) fn parent(self) -> Option<(Self, &'static str)> {
         match self {
+            Self::ControlTls => Some((Self::Control, "tls")),
             Self::ListenerTls => Some((Self::Listener, "tls")),
             Self::ListenerWs => Some((Self::Listener, "ws")),
             Self::KafkaTls => Some((Self::Kafka, "tls")),
@@ -110,6 +114,9 @@ impl Section {
         match self {
             Self::Service => "The process.",
             Self::Control => "The control plane.",
+            Self::ControlTls => {
+                "TLS of the control plane: it is then served as `https` only. All files are PEM; changed ones are taken within a minute."
+            }
             Self::Log => "The log on standard error.",
             Self::Telemetry => "OpenTelemetry: metrics, and traces of the control plane, by OTLP. Off without `otlp`.",
             Self::Mqtt => "Protocol limits, for all listeners.",
@@ -419,6 +426,13 @@ pub(super) const KEYS: &[Key] = keys! {
     Listener.receipts: Flag, Is("false"),
         "Whether PUBACK, PUBREC and PUBCOMP tell 5.0 clients where their record is, in the user properties `kafka-topic`, `kafka-partition` and \
          `kafka-offset`. For sinks with `acknowledge = \"leader\"` or `\"replicated\"`: see below.";
+
+    ControlTls.cert_file: Text, Required,
+        "Certificate chain of the server, its own certificate first. `forebay sinks` and the like accept this certificate and no other.";
+    ControlTls.key_file: Text, Required,
+        "Private key of that certificate, without a passphrase.";
+    ControlTls.client_ca_file: Text, From("clients are not asked for a certificate"),
+        "CAs of client certificates. If it is set, each client must have one, for `/metrics` and the probes as well.";
 
     ListenerTls.cert_file: Text, Required,
         "Certificate chain of the server, its own certificate first. For clients that name no server, or one that no certificate has.";

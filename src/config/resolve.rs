@@ -16,7 +16,7 @@ use super::resolved::{
 };
 use crate::listener::proxy::Expect;
 
-use super::{LISTENERS_MAX, Overrides, auth, clusters, sinks, spool, telemetry, values, warnings};
+use super::{LISTENERS_MAX, Overrides, auth, clusters, sinks, spool, telemetry, tls, values, warnings};
 
 /// Where devices connect when nothing else is said.
 pub(super) const LISTENER_DEFAULT: SocketAddr =
@@ -358,7 +358,7 @@ fn control(table: &Table<'_>, overrides: &Overrides, binds: &mut Binds) -> Contr
             }
         }
     }
-    Control { bind, moved_by, access }
+    Control { bind, moved_by, access, tls: tls::of_control(table) }
 }
 
 fn embedded(

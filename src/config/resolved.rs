@@ -11,7 +11,7 @@ use super::problem::Problems;
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
 use crate::runtime::seam::ListenerId;
-use crate::secure::sasl::Credentials;
+use crate::secure::{self, sasl::Credentials};
 use crate::spool::SEGMENTS_RESERVED;
 use crate::telemetry;
 
@@ -103,6 +103,8 @@ pub struct Control {
     pub moved_by: String,
     /// Who may use `/api/v1`.
     pub access: ApiAccess,
+    /// `[control.tls]`; `None`: it is served without TLS.
+    pub tls: Option<secure::Settings>,
 }
 
 /// Who may use `/api/v1`.

@@ -1,4 +1,4 @@
-//! `[listener.tls]`.
+//! `[listener.tls]` and `[control.tls]`.
 
 use std::path::PathBuf;
 
@@ -28,24 +28,21 @@ pub(super) fn resolve(listener: &Table<'_>, transport: Transport) -> Option<Sett
         _ => {}
     }
     let table = table?;
-    let file = |name| table.find(name, values::non_empty).map(PathBuf::from);
-    let (certificate, key) = (file("cert_file"), file("key_file"));
-    let mut certificates: Vec<Pair> =
-        certificate.zip(key).into_iter().map(|(certificate, key)| Pair { certificate, key }).collect();
+    let mut certificates = pair(&table);
     for (certificate, key, spot) in table.entries("certificates") {
         match key.as_str() {
             Some(key) => certificates.push(Pair { certificate: certificate.into(), key: key.into() }),
             None => table.source.report(&spot, values::wrong_type("the key's file, a string", key)),
         }
     }
-    let ca = file("client_ca_file");
+    let ca = file(&table, "client_ca_file");
     for name in ["client_certificate", "crl_file", "crl_expired"] {
         if ca.is_none() && table.has(name) {
             let fault = Fault::new("has no effect without client_ca_file");
             table.source.report(&table.spot(name), fault.hint("client_ca_file names the CAs of client certificates"));
         }
     }
-    let crl = file("crl_file");
+    let crl = file(&table, "crl_file");
     let is_required = table.read("client_certificate", values::word) == "required";
     let is_expired_crl_refused = table.read("crl_expired", values::word) == "refuse";
     let alpn = if table.has("alpn") { table.texts("alpn") } else { Vec::new() };
@@ -62,4 +59,28 @@ pub(super) fn resolve(listener: &Table<'_>, transport: Transport) -> Option<Sett
         tickets: table.read("tickets", values::flag),
         is_web: transport.has_ws(),
     })
+}
+
+/// What the control plane's table says of TLS.
+pub(super) fn of_control(control: &Table<'_>) -> Option<Settings> {
+    let table = control.part(Section::ControlTls)?;
+    let clients = |ca| Clients { ca, is_required: true, crl: None, is_expired_crl_refused: false };
+    Some(Settings {
+        certificates: pair(&table),
+        is_1_2_allowed: true,
+        alpn: Vec::new(),
+        clients: file(&table, "client_ca_file").map(clients),
+        tickets: true,
+        is_web: true,
+    })
+}
+
+fn file(table: &Table<'_>, name: &str) -> Option<PathBuf> {
+    table.find(name, values::non_empty).map(PathBuf::from)
+}
+
+/// The certificate and its key, where both are named.
+fn pair(table: &Table<'_>) -> Vec<Pair> {
+    let pair = file(table, "cert_file").zip(file(table, "key_file"));
+    pair.into_iter().map(|(certificate, key)| Pair { certificate, key }).collect()
 }

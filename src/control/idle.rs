@@ -71,6 +71,7 @@ impl View {
             reloads: Arc::new(Nothing),
             trials: Arc::new(Nothing),
             tokens: None,
+            tls: None,
             tracer: Tracer::off(),
             started: SystemTime::now(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),

@@ -13,6 +13,7 @@ mod overview;
 mod problem;
 mod reload;
 mod shown;
+mod tls;
 mod traced;
 mod trial;
 
@@ -28,6 +29,8 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::serve::ListenerExt as _;
+use rustls::ServerConfig;
 use tokio::sync::{Semaphore, oneshot};
 use utoipa::OpenApi;
 use utoipa::openapi::RefOr;
@@ -95,6 +98,8 @@ pub struct View {
     pub trials: Arc<dyn Trials>,
     /// Who may use `/api/v1`; `None`: everyone on this machine.
     pub tokens: Option<Arc<Tokens>>,
+    /// TLS of connections that come from now on; `None`: there is none.
+    pub tls: Option<Arc<ServerConfig>>,
     /// When the process started.
     pub started: SystemTime,
     /// Where spans of requests go.
@@ -155,7 +160,7 @@ impl Control {
         let addr = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let router = router(shown);
+        let router = router(shown.clone());
         let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
             runtime.block_on(async move {
                 let listener = match tokio::net::TcpListener::from_std(listener) {
@@ -163,9 +168,16 @@ impl Control {
                     Err(error) => return tracing::error!(%error, "control plane cannot serve"),
                 };
                 let router = router.into_make_service_with_connect_info::<SocketAddr>();
-                let server = axum::serve(listener, router);
+                let served = async {
+                    if shown.view().tls.is_some() {
+                        // What a tapped listener accepts has an address to show.
+                        axum::serve(tls::Accepting::start(listener, shown).tap_io(|_| ()), router).await
+                    } else {
+                        axum::serve(listener, router).await
+                    }
+                };
                 tokio::select! {
-                    served = async { server.await } => {
+                    served = served => {
                         if let Err(error) = served {
                             tracing::error!(%error, "control plane ended");
                         }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::FromRef;
+use rustls::ServerConfig;
 
 use super::{Described, Tokens, View};
 use crate::metrics::collector::Boards;
@@ -24,10 +25,10 @@ impl Shown {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// From the next request on these tokens are taken.
-    pub fn admit(&self, tokens: Option<Arc<Tokens>>) {
+    /// From the next request on these tokens are taken, and from the next connection on there is this TLS.
+    pub fn admit(&self, tokens: Option<Arc<Tokens>>, tls: Option<Arc<ServerConfig>>) {
         let mut view = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        *view = Arc::new(View { tokens, ..View::clone(&view) });
+        *view = Arc::new(View { tokens, tls, ..View::clone(&view) });
     }
 
     /// Shows the same with other sinks, clusters or listeners.

@@ -11,6 +11,7 @@ mod files;
 mod identity;
 mod layer;
 mod outgoing;
+mod pinned;
 pub mod sasl;
 pub mod scram;
 mod secret;
@@ -18,6 +19,7 @@ mod server;
 
 pub use self::identity::{CertificateId, IdentityField, identify, is_identity};
 pub use self::outgoing::Outgoing;
+pub use self::pinned::pinned;
 pub use self::secret::Secret;
 pub use self::server::{Expiry, Server};
 

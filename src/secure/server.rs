@@ -118,6 +118,12 @@ impl Server {
         Box::new(TlsLayer::<UnbufferedServerConnection>::new(Arc::clone(&self.config)))
     }
 
+    /// For connections that are not a shard's.
+    #[must_use]
+    pub fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.config)
+    }
+
     /// Whether a certificate that was accepted has been revoked since.
     #[must_use]
     pub fn has_revoked(&self, certificate: &CertificateId) -> bool {

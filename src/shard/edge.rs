@@ -34,6 +34,8 @@ pub struct Edge {
     pub auth: List<Policy>,
     /// TLS to each cluster that has it.
     pub kafka: List<Outgoing>,
+    /// TLS of the control plane. No shard has to do with it.
+    pub control: Option<Arc<Server>>,
 }
 
 impl Edge {
@@ -41,13 +43,15 @@ impl Edge {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let is_plain = self.tls.iter().all(Option::is_none) && self.kafka.iter().all(Option::is_none);
-        is_plain && self.auth.iter().all(Option::is_none)
+        is_plain && self.auth.iter().all(Option::is_none) && self.control.is_none()
     }
 
     /// What is the same as in `running` is that: a reload that finds nothing new changes nothing.
     #[must_use]
     pub fn or_running(self, running: &Self) -> Self {
+        let is_same = |new: &Arc<Server>| running.control.as_ref().filter(|old| old.is_same(new)).cloned();
         Self {
+            control: self.control.map(|new| is_same(&new).unwrap_or(new)),
             tls: kept(self.tls, |place, new: &Server| running.tls.get(place)?.as_ref().filter(|old| old.is_same(new))),
             auth: kept(self.auth, |_, new: &Policy| running.policy(new.name()).filter(|old| old.is_same(new))),
             kafka: kept(self.kafka, |place, new: &Outgoing| running.kafka(place).filter(|old| ***old == *new)),

@@ -12,6 +12,7 @@ mod away;
 mod change;
 mod command_line;
 mod connect;
+mod control_tls;
 mod crash;
 mod crowd;
 mod dashboard;

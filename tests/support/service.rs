@@ -166,7 +166,9 @@ impl Service {
         let log = self.log();
         // In words, or where the log is JSON, as fields of its lines.
         let mqtt = address(&log, "mqtt listening on ").or_else(|| address(&log, "\"listener\":\""));
+        let secure = address(&log, "control listening on https://");
         let control = address(&log, "control listening on http://")
+            .or(secure)
             .or_else(|| address(&log, "\"message\":\"control plane listening\",\"address\":\""));
         let (Some(mqtt), Some(control)) = (mqtt, control) else { return false };
         (self.mqtt, self.control) = (mqtt, control);
@@ -176,7 +178,8 @@ impl Service {
         if self.embedded.is_none() && log.contains("embedded log: a single-node log") {
             return false;
         }
-        matches!(self.get("/readyz"), Ok((200, _)))
+        // Over TLS nothing is asked here: the line is printed when clients are accepted.
+        secure.is_some() || matches!(self.get("/readyz"), Ok((200, _)))
     }
 
     fn log_file(&self) -> PathBuf {

@@ -35,7 +35,8 @@ impl Service {
             println!("mqtt listening on {addr}");
         }
         if let Some(control) = &self.control {
-            println!("control listening on http://{}", control.addr());
+            let scheme = if self.config.control.tls.is_some() { "https" } else { "http" };
+            println!("control listening on {scheme}://{}", control.addr());
         }
         if let Some(log) = &self.embedded {
             println!("embedded log listening on {}", log.local_addr());

@@ -178,8 +178,8 @@ impl Service {
     }
 
     fn finish(&mut self, after: AfterReload) {
-        let AfterReload { proposal, tokens, said, wish, span, .. } = after;
-        self.shown.admit(tokens);
+        let AfterReload { proposal, tokens, edge, said, wish, span } = after;
+        self.shown.admit(tokens, edge.control.as_ref().map(|server| server.config()));
         self.reload.applied(proposal);
         self.tracer.end(described(span, &said));
         answer(wish, Ok(said));

@@ -147,6 +147,7 @@ fn the_schema_has_every_key() {
     for key in keys::KEYS {
         let section = &schema["properties"][key.section.name()];
         let table = match key.section {
+            keys::Section::ControlTls => &schema["properties"]["control"]["properties"]["tls"],
             keys::Section::KafkaSasl => &schema["properties"]["kafka"]["additionalProperties"]["properties"]["sasl"],
             keys::Section::ListenerWs => &schema["properties"]["listener"]["items"]["properties"]["ws"],
             keys::Section::KafkaTls => &schema["properties"]["kafka"]["additionalProperties"]["properties"]["tls"],

@@ -1,0 +1,108 @@
+//! Where a running service is asked, and the connection to it.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use crate::config::Config;
+use crate::secure;
+
+use super::args::{AskArgs, ControlBind};
+
+/// The control plane of a service.
+#[derive(Clone)]
+pub(super) struct Endpoint {
+    address: SocketAddr,
+    /// `None`: it is not over TLS.
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.tls.is_some() { "https" } else { "http" }, self.address)
+    }
+}
+
+/// A connection, plain or over TLS.
+pub(super) trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
+impl Endpoint {
+    /// Of the service that these options name: an address that means all of a machine's is one of this machine's.
+    ///
+    /// # Errors
+    /// It has none, or the configuration cannot be read.
+    pub(super) fn of(from: &AskArgs) -> Result<Self, String> {
+        let load = || from.load().map_err(|problems| problems.to_string());
+        let (bind, config) = match from.control {
+            // The configuration, where it is named, knows whether that is over TLS.
+            Some(ControlBind::At(address)) => (Some(address), from.names_config().then(load).transpose()?),
+            Some(ControlBind::Off) => (None, None),
+            None => {
+                let config = load()?;
+                (config.control.bind, Some(config))
+            }
+        };
+        let mut address = bind.ok_or("control.bind is \"off\": the service has no control address")?;
+        if address.port() == 0 {
+            return Err("control.bind has port 0: pass the port that the log names with --control".to_owned());
+        }
+        if address.ip().is_unspecified() {
+            let local = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { Ipv6Addr::LOCALHOST.into() };
+            address.set_ip(local);
+        }
+        let tls = config.as_ref().map(tls).transpose()?.flatten();
+        Ok(Self { address, tls })
+    }
+
+    /// `Host` of a request.
+    pub(super) fn host(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Connects; no step takes longer than this.
+    ///
+    /// # Errors
+    /// There is no connection.
+    pub(super) fn connect(&self, step_max: Duration, silence_max: Duration) -> io::Result<Box<dyn Stream>> {
+        let stream = TcpStream::connect_timeout(&self.address, step_max)?;
+        stream.set_read_timeout(Some(silence_max))?;
+        stream.set_write_timeout(Some(step_max))?;
+        let Some(config) = &self.tls else { return Ok(Box::new(stream)) };
+        let name = ServerName::IpAddress(self.address.ip().into());
+        let connection = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        Ok(Box::new(StreamOwned::new(connection, stream)))
+    }
+
+    /// Why there is no answer, in words for a person.
+    pub(super) fn unanswered(&self, error: &io::Error) -> String {
+        let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+        match tls {
+            Some(rustls::Error::InvalidCertificate(_)) => format!(
+                "{self}: the service has another certificate than control.tls.cert_file; it takes a new one within a minute"
+            ),
+            Some(rustls::Error::AlertReceived(alert)) => {
+                format!(
+                    "{self}: the service ended the TLS connection with the alert {alert:?}; with client_ca_file it needs a client certificate: use curl"
+                )
+            }
+            Some(error) => format!("{self}: no TLS connection: {error}; is this the control address?"),
+            None if error.kind() == io::ErrorKind::InvalidData => format!(
+                "{self}: this is not Forebay's control plane: it does not answer with HTTP. If it has [control.tls], name its \
+                 configuration with --config"
+            ),
+            None => format!("{self}: {error}; is the service running? Set its address with --control or control.bind"),
+        }
+    }
+}
+
+fn tls(config: &Config) -> Result<Option<Arc<ClientConfig>>, String> {
+    let certificate = config.control.tls.as_ref().and_then(|tls| tls.certificates.first());
+    certificate.map(|pair| secure::pinned(&pair.certificate)).transpose()
+}
