@@ -335,11 +335,11 @@ fn a_hangup_reloads_and_never_ends_the_service() {
         }
     };
     reload(&config.replace("\"info\"", "info"), "reload failed");
-    reload(&config.replace("\"info\"", "\"debug\""), "applied=log.level");
+    reload(&config.replace("\"info\"", "\"debug\""), "applied=\"log.level");
     let sink = sink("more", "t");
     reload(
         &format!("{config}{sink}").replace("\"info\"", "\"warn\""),
-        "applied=log.level, sink default (removed), sink more (added)",
+        "applied=\"log.level, sink default (removed), sink more (added)",
     );
     // At `warn` this one is silent: what shows that it was read is that the service still ends well.
     service.signal("HUP");

@@ -19,16 +19,13 @@ pub(super) fn expiries(all: &Edge) -> impl Iterator<Item = &Expiry> {
     of_listeners.chain(all.kafka.iter().flatten().flat_map(|outgoing| outgoing.expiries()))
 }
 
-/// Says which are over, or will be soon.
-pub(super) fn warn(all: &Edge) {
-    for expiry in expiries(all).filter(|expiry| expiry.left() < WARN_BEFORE_S) {
-        let (file, days) = (expiry.file.display(), expiry.left() / 86_400);
-        if expiry.left() <= 0 {
-            tracing::error!(%file, "a certificate has expired");
-        } else {
-            tracing::warn!(%file, days, "a certificate expires soon");
-        }
-    }
+/// At how many days left something is said again.
+const STEPS: [i64; 3] = [1, 7, WARN_BEFORE_S / 86_400];
+
+/// The step at which a certificate is: the days that it has left at most; 0: it has expired; `None`: it has longer.
+pub(super) fn step(expiry: &Expiry) -> Option<i64> {
+    let left = expiry.left();
+    if left <= 0 { Some(0) } else { STEPS.into_iter().find(|days| left < days * 86_400) }
 }
 
 /// Whether the files are usable, for `forebay check`.

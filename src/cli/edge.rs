@@ -1,15 +1,18 @@
 //! What the files of listeners and clusters hold: read at the start, with a reload, and when the files have changed.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::auth::acl::Acl;
 use crate::auth::{Policy, Users};
 use crate::config::{Config, Listener};
+use crate::metrics::event::{Event, Field, Kind};
+use crate::metrics::journal::Journal;
 use crate::secure::{Expiry, Outgoing, Server};
 use crate::shard::edge::Edge;
 
-use super::certificates::{Expiries, expiries, warn};
+use super::certificates::{Expiries, expiries, step};
 use super::check::{Line, Verdict};
 
 /// When to look at the files again.
@@ -116,6 +119,9 @@ pub(super) fn check_auth(config: &Config, lines: &mut Vec<Line>) {
 pub(super) struct EdgeFiles {
     pub(super) in_force: Edge,
     pub(super) expiries: Arc<Expiries>,
+    journal: Arc<Journal>,
+    /// What was said of certificates that expire soon: file, when, and at which step.
+    told: Vec<(PathBuf, i64, i64)>,
     looked_at: Instant,
     /// What the files held when they were last looked at and had changed: taken if it is still so at the next look, as a file may
     /// be half written.
@@ -123,11 +129,33 @@ pub(super) struct EdgeFiles {
 }
 
 impl EdgeFiles {
-    pub(super) fn new(in_force: Edge) -> Self {
+    pub(super) fn new(in_force: Edge, journal: Arc<Journal>) -> Self {
         let expiries = Arc::new(Expiries::default());
         expiries.show(&in_force);
-        warn(&in_force);
-        Self { in_force, expiries, looked_at: Instant::now(), seen: None }
+        Self { in_force, expiries, journal, told: Vec::new(), looked_at: Instant::now(), seen: None }
+    }
+
+    /// Says of a certificate that it expires soon, at each step, and that it has expired.
+    pub(super) fn tell_expiring(&mut self) {
+        let mut told: Vec<(PathBuf, i64, i64)> = Vec::new();
+        for expiry in expiries(&self.in_force) {
+            let Some(step) = step(expiry) else { continue };
+            let is = (expiry.file.clone(), expiry.at, step);
+            if told.contains(&is) {
+                continue;
+            }
+            if !self.told.contains(&is) {
+                let file = expiry.file.display().to_string();
+                self.journal.say(match u64::try_from(expiry.left() / 86_400) {
+                    Ok(days) if step > 0 => {
+                        Event::now(Kind::CertificateExpiring).with(Field::File, file).with(Field::Days, days)
+                    }
+                    _ => Event::now(Kind::CertificateExpired).with(Field::File, file),
+                });
+            }
+            told.push(is);
+        }
+        self.told = told;
     }
 
     /// Others are in force from now on.
@@ -167,9 +195,8 @@ impl EdgeFiles {
         }
         if let Err(problems) = &found {
             for problem in problems {
-                tracing::error!(
-                    "files have changed and cannot be used; what they held before stays in force: {problem}"
-                );
+                let reason = format!("a file has changed and cannot be used: {problem}");
+                self.journal.say(Event::now(Kind::ReloadFailed).with(Field::Reason, reason));
             }
         }
         self.seen = Some(found);

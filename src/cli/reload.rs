@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use crate::config::{self, Change, Config, EMBEDDED, Edit, Met, Part, Problem, Problems, Text, To};
 use crate::control::ReloadRefused;
+use crate::metrics::event::{Event, Field, Kind};
+use crate::metrics::journal::Journal;
 use crate::service::log;
 
 use super::args::RunArgs;
@@ -181,40 +183,38 @@ impl Reload {
         self.args.file().ok_or_else(none)
     }
 
-    /// Says in the log why nothing changed.
-    pub(super) fn refused(&self, why: &ReloadRefused) {
+    /// Says why nothing changed.
+    pub(super) fn refused(why: &ReloadRefused, journal: &Journal) {
         match why {
             ReloadRefused::NotNow(why) | ReloadRefused::Unknown(why) => {
-                tracing::warn!("reload: {why}; nothing changed")
+                tracing::warn!("reload: {why}; nothing changed");
             }
             ReloadRefused::Mistakes(all) => {
                 for mistake in all {
                     tracing::error!("reload: {mistake}");
                 }
-                let file = self.args.file().unwrap_or_default();
-                let file = file.display();
-                tracing::error!(%file, "reload failed: the configuration has problems; nothing changed");
+                let more = if all.len() > 1 { format!(" (and {} more)", all.len() - 1) } else { String::new() };
+                let first = all.first().map(String::as_str).unwrap_or_default();
+                journal.say(Event::now(Kind::ReloadFailed).with(Field::Reason, format!("{first}{more}")));
             }
         }
     }
 
     /// The shards have it, or need not be told.
-    pub(super) fn applied(&mut self, proposal: Proposal) {
+    pub(super) fn applied(&mut self, proposal: Proposal, journal: &Journal) {
         let Proposal { change, text, edits, .. } = proposal;
-        let file = self.args.file().unwrap_or_default();
-        let file = file.display();
         // At the more talkative of the two levels.
         let quieter = change.config.log.level < self.config.log.level;
         if !quieter {
             self.apply_level(&change.config);
         }
         let applied = if change.applied.is_empty() { "none".to_owned() } else { change.applied.join(", ") };
-        if change.waiting.is_empty() {
-            tracing::info!(%file, %applied, "configuration reloaded");
+        journal.say(if change.waiting.is_empty() {
+            Event::now(Kind::Reloaded).with(Field::Applied, applied)
         } else {
-            let waiting = change.waiting.join(", ");
-            tracing::warn!(%file, %applied, %waiting, "configuration reloaded; some changes need a restart");
-        }
+            let event = Event::now(Kind::ReloadedInPart).with(Field::Applied, applied);
+            event.with(Field::Waiting, change.waiting.join(", "))
+        });
         if quieter {
             self.apply_level(&change.config);
         }

@@ -220,7 +220,7 @@ impl Service {
             vec![Arc::new(Process::start()), Arc::new(accepts), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
         extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));
         let tls = edge.control.as_ref().map(|server| server.config());
-        let edge = EdgeFiles::new(edge);
+        let edge = EdgeFiles::new(edge, Arc::clone(&journal));
         extra.push(Arc::<Expiries>::clone(&edge.expiries));
         let (samples, lag) = (Arc::new(Samples::default()), Arc::new(Lag::default()));
         extra.push(Arc::<Lag>::clone(&lag));

@@ -137,6 +137,11 @@ events! {
     SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "records are waiting and none has been finished for a while";
     SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink is running again";
     SinkStatistics, Info, Statistics, "sink_statistics", [Sink, Matched, Delivered, Failed, Buffered, PerMinute], "statistics of a sink for the last minute";
+    Reloaded, Info, Lifecycle, "reloaded", [Applied], "configuration reloaded";
+    ReloadedInPart, Warn, Lifecycle, "reloaded_in_part", [Applied, Waiting], "configuration reloaded; some changes need a restart";
+    ReloadFailed, Error, Error, "reload_failed", [Reason], "reload failed; nothing changed, what was in force stays in force";
+    CertificateExpiring, Warn, Error, "certificate_expiring", [File, Days], "a certificate expires soon; a new one is taken within a minute once it is in the file's place";
+    CertificateExpired, Error, Error, "certificate_expired", [File], "a certificate has expired";
     AdminAction, Info, Lifecycle, "admin_action", [Action, Client, Sink, Kafka, Listener, Level, Token], "an administrator changed something";
 }
 
@@ -206,6 +211,10 @@ fields! {
     Error, text, error, "Kafka's name for it.";
     From, number, from, "Partitions before.";
     To, number, to, "Partitions after.";
+    Applied, text, applied, "What has changed, or `none`.";
+    Waiting, text, waiting, "What changes with a restart only.";
+    File, text, file, "Path of a file.";
+    Days, number, days, "Whole days that are left.";
     Files, text, files, "Whether writing outside its own directories and starting programs are denied: `full`, `partial`, `unavailable`.";
     Calls, text, calls, "Whether system calls that it does not need are denied: `full`, or `unavailable` and why.";
     GraceMs, number, grace_ms, "Time limit in milliseconds.";

@@ -167,9 +167,9 @@ fn what_is_wrong_is_said_and_messages_wait_for_what_is_right() {
     for (place, (text, words)) in wrong.iter().enumerate() {
         fs::write(&file, frame.replace('@', text)).expect("written");
         if place > 0 {
-            let before = said(&["applied=kafka main"]);
+            let before = said(&["applied=\"kafka main"]);
             service.signal("HUP");
-            until("the reload", || said(&["applied=kafka main"]) > before);
+            until("the reload", || said(&["applied=\"kafka main"]) > before);
         }
         until(words, || said(&["kafka_tls_failed", "main", words]) > 0);
         let (works, output) = check();
@@ -192,10 +192,10 @@ fn what_is_wrong_is_said_and_messages_wait_for_what_is_right() {
     let (works, output) = check();
     assert!(works && output.contains("client.pem: valid for"), "{output}");
     // The same files with other contents are taken without a change of the configuration.
-    let taken = said(&["applied=kafka main (changed: certificates)"]);
+    let taken = said(&["applied=\"kafka main (changed: certificates)"]);
     fs::write(&ca, fs::read_to_string(&ca).expect("PEM") + &fs::read_to_string(&other).expect("PEM")).expect("written");
     service.signal("HUP");
-    until("the certificates", || said(&["applied=kafka main (changed: certificates)"]) > taken);
+    until("the certificates", || said(&["applied=\"kafka main (changed: certificates)"]) > taken);
     device.deliver(2, "main/x", b"second");
     let came = read(kafka.plain(), "all");
     assert_eq!(came.iter().map(|record| record.text()).collect::<Vec<_>>(), ["first", "second"]);

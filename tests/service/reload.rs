@@ -47,7 +47,7 @@ fn sinks_come_change_and_go_under_open_connections() {
 
     // One more, in front of the first.
     let two = sink("two", "2/#", "headers = { site = \"berlin\" }\nlinger = \"0ms\"\nacknowledge = \"stored\"");
-    reload(&service, &with(&[&two, &one]), "applied=spool.spool_share, sink two (added)");
+    reload(&service, &with(&[&two, &one]), "applied=\"spool.spool_share, sink two (added)");
     all_deliver("2/x", "second");
     all_deliver("1/x", "third");
     assert_eq!(routed("unmatched"), 0);
@@ -59,7 +59,7 @@ fn sinks_come_change_and_go_under_open_connections() {
     // Another filter, topic and linger for the second.
     let two = sink("two", "two/#", "linger = \"1ms\"\nacknowledge = \"stored\"")
         .replace("topic = \"two\"", "topic = \"more\"");
-    let changed = "applied=sink two (changed: filters, topic, headers, linger)";
+    let changed = "applied=\"sink two (changed: filters, topic, headers, linger)";
     reload(&service, &with(&[&one, &two]), changed);
     all_deliver("two/x", "fourth");
     let records = read_when(service.embedded(), "more", 6);
@@ -75,7 +75,7 @@ fn sinks_come_change_and_go_under_open_connections() {
 
     // What is not a configuration changes nothing, nor does the same once more.
     reload(&service, &with(&["[[sink]]\nname = 7\n"]), "reload failed");
-    reload(&service, &with(&[&two]), "applied=none");
+    reload(&service, &with(&[&two]), "applied=\"none\"");
     all_deliver("two/x", "fifth");
     read_when(service.embedded(), "more", 12);
 
@@ -102,7 +102,7 @@ fn a_removed_sink_still_delivers_what_it_holds() {
     let service = Service::start(&config(&format!("{cluster}{held}")));
     let mut device = Device::connect(service.mqtt(), Version::V5, "device");
     (1..=10).for_each(|n| device.deliver(n, "held/x", n.to_string().as_bytes()));
-    reload(&service, &config(&format!("{cluster}{other}")), "applied=sink held (removed), sink other (added)");
+    reload(&service, &config(&format!("{cluster}{other}")), "applied=\"sink held (removed), sink other (added)");
     device.deliver(11, "held/x", b"11");
     let buffered = |sink: &str| metric(&service, &format!("sink_buffered_records{{sink=\"{sink}\"}}"));
     assert_eq!((buffered("held"), buffered("other")), (10, 1));
@@ -138,7 +138,7 @@ fn a_cluster_changes_while_records_wait_for_it() {
     assert_eq!(buffered(), 10);
 
     let right = format!("bootstrap = \"{}\"\nclient_id = \"edge\"\nbuffer_bytes = \"65MiB\"", log.embedded());
-    reload(&service, &with(&right), "applied=kafka main (changed: bootstrap, client_id, buffer_bytes)");
+    reload(&service, &with(&right), "applied=\"kafka main (changed: bootstrap, client_id, buffer_bytes)");
     until("what was held to be delivered", || buffered() == 0);
     assert_eq!(metric(&service, "kafka_buffer_bytes_max{kafka=\"main\"}"), 65 << 20);
     device.deliver(11, "x", b"11");
@@ -149,7 +149,7 @@ fn a_cluster_changes_while_records_wait_for_it() {
 
     // Less memory needs a restart, and is said so.
     let less = right.replace("65MiB", "64MiB");
-    reload(&service, &with(&less), "waiting=kafka main (changed: buffer_bytes, which is lowered)");
+    reload(&service, &with(&less), "waiting=\"kafka main (changed: buffer_bytes, which is lowered)");
 }
 
 /// A device that waits for room in a sink goes on when that sink is gone.
@@ -170,7 +170,7 @@ fn who_waits_for_a_removed_sink_goes_on() {
         device.publish(QoS::AtLeastOnce, sent, "x", &payload);
         assert!(sent < 1_000, "nothing is ever full");
     }
-    reload(&service, &config(&format!("{cluster}{spare}")), "applied=sink full (removed)");
+    reload(&service, &config(&format!("{cluster}{spare}")), "applied=\"sink full (removed)");
     (1..=sent).for_each(|id| match device.hear() {
         answer if answer == puback(id) => {}
         // 0x10: no matching subscribers, of those that came after the sink had gone.

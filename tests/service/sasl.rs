@@ -158,9 +158,9 @@ fn a_wrong_password_is_said_and_messages_wait_for_the_right_one() {
 
     let reload = |service: &Service, to: &str| {
         fs::write(&password, to).expect("written");
-        let before = said(service, &["applied=kafka main (changed: sasl)"]);
+        let before = said(service, &["applied=\"kafka main (changed: sasl)"]);
         service.signal("HUP");
-        until("the reload", || said(service, &["applied=kafka main (changed: sasl)"]) > before);
+        until("the reload", || said(service, &["applied=\"kafka main (changed: sasl)"]) > before);
     };
     reload(&service, PASSWORD);
     assert_eq!(device.hear(), puback(1));

@@ -281,3 +281,32 @@ fn certificates_are_renewed_under_load() {
     assert_eq!(found, stays);
     assert!(comes > 3);
 }
+
+#[test]
+fn a_certificate_that_expires_soon_is_an_event_and_a_new_one_is_quiet() {
+    let dir = temp_dir();
+    let dir = dir.path();
+    certificates(dir);
+    shell(dir, "cp server.pem long.pem");
+    let sign =
+        "openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 5 -copy_extensions copy";
+    shell(dir, &format!("{sign} -out server.pem"));
+    let service = service(&open_listener(dir, ""));
+    let said = || service.log().matches("certificate_expiring").count();
+    until("the event", || service.log().contains("server.pem\" days="));
+    shell(dir, "cp server.pem short.pem; cp long.pem server.pem");
+    service.signal("HUP");
+    until("the reload", || service.log().contains("(changed: certificates)"));
+    assert_eq!(said(), 1, "{}", service.log());
+    // Back: another certificate with the same file is said again.
+    shell(dir, "cp short.pem server.pem");
+    service.signal("HUP");
+    until("the second event", || said() == 2);
+    // One that cannot be used is an event, too, and the old one stays.
+    shell(dir, "echo nothing > server.pem");
+    service.signal("HUP");
+    until("the refusal", || service.log().contains("reload_failed"));
+    let events = service.get("/api/v1/events?kind=reload_failed").expect("events").1;
+    assert!(events.contains("server.pem"), "{events}");
+    assert!(publish(&service, dir, &["-m", "x"]).status.success());
+}

@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use super::super::edge;
 use super::super::overview;
 use super::super::reconfigure::Reconfiguring;
-use super::super::reload::Proposal;
+use super::super::reload::{Proposal, Reload};
 use super::starting::tokens;
 use super::{Event, Failure, Service};
 use crate::config::{self, Edit};
@@ -97,7 +97,7 @@ impl Service {
             }
             Err(why) => {
                 if !dry_run {
-                    self.reload.refused(&why);
+                    Reload::refused(&why, &self.journal);
                 }
                 self.tracer.end(span.failed(why.to_string()));
                 answer(wish, Err(why));
@@ -111,6 +111,7 @@ impl Service {
         if self.reconfiguring.is_some() || !self.ready.load(Ordering::Acquire) {
             return Ok(());
         }
+        self.edge.tell_expiring();
         let Some(Ok(edge)) = self.edge.look(&self.config) else { return Ok(()) };
         let Ok(mut proposal) = self.reload.propose_running() else { return Ok(()) };
         let tokens = tokens(&self.config)?;
@@ -169,7 +170,7 @@ impl Service {
             }
             Ok(None) => self.finish(after),
             Err(why) => {
-                self.reload.refused(&why);
+                Reload::refused(&why, &self.journal);
                 self.tracer.end(after.span.failed(why.to_string()));
                 answer(after.wish, Err(why));
             }
@@ -180,7 +181,7 @@ impl Service {
     fn finish(&mut self, after: AfterReload) {
         let AfterReload { proposal, tokens, edge, said, wish, span } = after;
         self.shown.admit(tokens, edge.control.as_ref().map(|server| server.config()));
-        self.reload.applied(proposal);
+        self.reload.applied(proposal, &self.journal);
         self.tracer.end(described(span, &said));
         answer(wish, Ok(said));
     }
