@@ -1,5 +1,5 @@
-//! What is fuzzed. Codec and PROXY header depend on no room but the limits, so they are built here from their own files, and a
-//! target is ready in seconds instead of behind the ring, Kafka and the control plane.
+//! What is fuzzed. Codec, PROXY header and the server's part of SCRAM depend on no room but the limits, so they are built here
+//! from their own files, and a target is ready soon instead of behind the ring, Kafka and the control plane.
 
 #![allow(dead_code, missing_docs)]
 
@@ -11,6 +11,12 @@ pub mod limits;
 
 #[path = "../../src/listener/proxy.rs"]
 pub mod proxy;
+
+#[path = "../../src/secure/scram/server.rs"]
+pub mod scram;
+
+// What the server's part of SCRAM has from the module around it.
+use base64::engine::general_purpose::STANDARD as BASE64;
 
 use mqtt::packet::{Packet, Sender, Version};
 use mqtt::{decode, frame};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::acl::{Action, Client};
-use super::policy::{Admission, By, Policy};
+use super::enhanced::Exchange;
+use super::policy::{Admission, By, Policy, Refusal};
 
 /// A topic that is longer is looked up each time.
 const MEMO_BYTES_MAX: usize = 512;
@@ -18,6 +19,8 @@ pub struct Access {
     policy: Option<Arc<Policy>>,
     /// The last topic that it was granted: devices mostly publish to one.
     granted: String,
+    /// It authenticates again: the exchange, and until when it may go on.
+    exchange: Option<Box<(Exchange, u64)>>,
 }
 
 impl Access {
@@ -25,13 +28,19 @@ impl Access {
     #[must_use]
     pub fn new(admission: &Admission) -> Self {
         let policy = Arc::clone(&admission.policy);
-        Self { auth: policy.name().into(), by: admission.by.clone(), policy: Some(policy), granted: String::new() }
+        Self {
+            auth: policy.name().into(),
+            by: admission.by.clone(),
+            policy: Some(policy),
+            granted: String::new(),
+            exchange: None,
+        }
     }
 
     /// Of a session that an earlier start has left.
     #[must_use]
     pub fn restored(auth: &str) -> Self {
-        Self { auth: auth.into(), by: By::Nothing, policy: None, granted: String::new() }
+        Self { auth: auth.into(), by: By::Nothing, policy: None, granted: String::new(), exchange: None }
     }
 
     /// The name of the `[auth.NAME]` that admitted it.
@@ -74,6 +83,45 @@ impl Access {
     #[must_use]
     pub fn is_denial_acknowledged(&self) -> bool {
         self.policy.as_ref().is_some_and(|policy| policy.settings().is_denial_acknowledged)
+    }
+
+    /// Begins an exchange by which its client authenticates again: the data of the server's AUTH. It may go on until then, by
+    /// the clock of the caller. `None`: one has begun already.
+    pub fn begin(&mut self, data: Option<&[u8]>, until: u64) -> Option<Result<Vec<u8>, Refusal>> {
+        let (None, Some(method), Some(policy)) = (&self.exchange, self.by.authentication_method(), &self.policy) else {
+            return None;
+        };
+        let begun = policy.begin(method, data);
+        Some(begun.map(|(exchange, answer)| {
+            self.exchange = Some(Box::new((exchange, until)));
+            answer
+        }))
+    }
+
+    /// Ends it: the data of the server's last AUTH. Its client must be who it was. `None`: none has begun.
+    pub fn finish(
+        &mut self,
+        data: Option<&[u8]>,
+        now: u64,
+        identity: Option<&str>,
+    ) -> Option<Result<Box<[u8]>, Refusal>> {
+        let (exchange, until) = *self.exchange.take()?;
+        if now > until {
+            return Some(Err(Refusal::Exchange("the exchange took too long")));
+        }
+        let finished = exchange.finish(data).and_then(|admission| {
+            if admission.identity.as_deref() != identity {
+                return Err(Refusal::Exchange("another user than the one that is connected"));
+            }
+            self.by = admission.by;
+            Ok(admission.data.unwrap_or_default())
+        });
+        Some(finished)
+    }
+
+    /// Its connection is gone, and its exchange with it.
+    pub fn forget_exchange(&mut self) {
+        self.exchange = None;
     }
 
     /// Gives back what is only for speed.

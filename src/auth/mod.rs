@@ -3,12 +3,14 @@
 
 mod access;
 pub mod acl;
+mod enhanced;
 pub mod password;
 mod policy;
 mod proofs;
 mod users;
 
 pub use self::access::Access;
+pub use self::enhanced::{Exchange, SCRAM};
 pub use self::policy::{
     Admission, Answer, By, Claim, ClientIds, Judgement, Method, Policy, Question, Refusal, Settings, Takeover,
 };

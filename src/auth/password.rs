@@ -19,6 +19,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::secure::Secret;
+use crate::secure::scram::server::{KEY_BYTES, Record};
 use crate::secure::scram::{Derivation, Hash};
 
 /// What one check may cost at most: about half a second of a core, and 64 MiB.
@@ -33,7 +34,9 @@ const SHA256_BYTES: usize = 32;
 /// What `forebay passwd` writes: OWASP's first choice for argon2id.
 const MEMORY_KIB: u32 = 19 << 10;
 const PASSES: u32 = 2;
-const SALT_BYTES: usize = 16;
+pub(super) const SALT_BYTES: usize = 16;
+/// What the standard asks for at least (RFC 7677, section 4): small devices derive the key themselves.
+pub(super) const SCRAM_ITERATIONS: u32 = 4_096;
 /// mosquitto before 2.1 takes no other.
 const SHA512_SALT_BYTES: usize = 12;
 
@@ -43,6 +46,8 @@ pub struct Stored {
     form: Form,
     salt: Vec<u8>,
     hash: Vec<u8>,
+    /// The keys of SCRAM: that of the client, hashed, and that of the server.
+    keys: Option<Box<[[u8; KEY_BYTES]; 2]>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,13 +78,15 @@ impl Stored {
         };
         let fields: Vec<&str> = rest.split('$').collect();
         match fields[..] {
-            ["6", salt, hash] => Self { form: Form::Sha512, salt: bytes(salt)?, hash: bytes(hash)? }.checked(),
+            ["6", salt, hash] => {
+                Self { form: Form::Sha512, salt: bytes(salt)?, hash: bytes(hash)?, keys: None }.checked()
+            }
             ["7", iterations, salt, hash] => {
                 let form = Form::Pbkdf2 { iterations: iterated(iterations)? };
-                Self { form, salt: bytes(salt)?, hash: bytes(hash)? }.checked()
+                Self { form, salt: bytes(salt)?, hash: bytes(hash)?, keys: None }.checked()
             }
             ["argon2id", "v=19", params, salt, hash] => {
-                Self { form: argon2id(params)?, salt: bytes(salt)?, hash: bytes(hash)? }.checked()
+                Self { form: argon2id(params)?, salt: bytes(salt)?, hash: bytes(hash)?, keys: None }.checked()
             }
             _ => Err("has a form that is not known: $6$, $7$, $argon2id$v=19$ and SCRAM-SHA-256$ are".to_owned()),
         }
@@ -144,10 +151,18 @@ impl Stored {
         self.form == Form::Sha512
     }
 
+    /// What an exchange by SCRAM needs, if it has that form.
+    #[must_use]
+    pub fn scram(&self) -> Option<Record<'_>> {
+        let (Form::Scram { iterations }, Some(keys)) = (self.form, &self.keys) else { return None };
+        let [stored, server] = &**keys;
+        Some(Record { salt: &self.salt, iterations: iterations.get(), stored, server })
+    }
+
     /// One that costs the same to check and that no password fits: unknown users are answered as late as known ones.
     #[must_use]
     pub fn decoy(&self) -> Self {
-        Self { form: self.form, salt: self.salt.clone(), hash: vec![0; self.hash.len()] }
+        Self { form: self.form, salt: self.salt.clone(), hash: vec![0; self.hash.len()], keys: None }
     }
 
     /// What tells those that cost the same.
@@ -188,6 +203,23 @@ pub fn sha512_of(password: &[u8]) -> Result<String, String> {
     context.update(password);
     context.update(&salt);
     Ok(format!("$6${}${}", STANDARD.encode(salt), STANDARD.encode(context.finish())))
+}
+
+/// A new one with which a client can log in by SCRAM, in PostgreSQL's form.
+///
+/// # Errors
+/// The system gives no random numbers; or the password is not ASCII: clients normalize others before they derive keys from
+/// them (SASLprep), and do not agree on how.
+pub fn scram_of(password: &[u8]) -> Result<String, String> {
+    if !password.iter().all(|byte| (b' '..=b'~').contains(byte)) {
+        return Err("a password for SCRAM must be printable ASCII: clients do not agree on how others are normalized"
+            .to_owned());
+    }
+    let salt: [u8; SALT_BYTES] = random()?;
+    let derivation = Derivation::new(Hash::Sha256, Secret::new(password.to_vec()), salt.to_vec(), SCRAM_ITERATIONS);
+    let (stored, server) = derivation.keys().kept();
+    let [salt, stored, server] = [&salt[..], &stored, &server].map(|bytes| STANDARD.encode(bytes));
+    Ok(format!("SCRAM-SHA-256${SCRAM_ITERATIONS}:{salt}${stored}:{server}"))
 }
 
 /// A random password of 160 bits, in hexadecimal digits: it cannot be guessed, however quick a guess is.
@@ -243,11 +275,10 @@ fn scram(rest: &str) -> Result<Stored, String> {
     let (cost, keys) = rest.split_once('$').ok_or_else(wrong)?;
     let (iterations, salt) = cost.split_once(':').ok_or_else(wrong)?;
     let (stored, server) = keys.split_once(':').ok_or_else(wrong)?;
-    if bytes(server)?.len() != SHA256_BYTES {
-        return Err(wrong());
-    }
+    let (hash, server) = (bytes(stored)?, bytes(server)?);
+    let (Ok(client), Ok(server)) = (hash.as_slice().try_into(), server.try_into()) else { return Err(wrong()) };
     let form = Form::Scram { iterations: iterated(iterations)? };
-    Stored { form, salt: bytes(salt)?, hash: bytes(stored)? }.checked()
+    Stored { form, salt: bytes(salt)?, keys: Some(Box::new([client, server])), hash }.checked()
 }
 
 #[cfg(test)]
@@ -271,7 +302,9 @@ mod tests {
     #[test]
     fn what_we_write_is_understood() {
         let (slow, quick) = (argon2id_of(b"pass word").unwrap(), sha512_of(b"pass word").unwrap());
-        for text in [&slow, &quick] {
+        let scram = scram_of(b"pass word").unwrap();
+        assert!(scram_of("pässword".as_bytes()).is_err());
+        for text in [&slow, &quick, &scram] {
             let stored = Stored::parse(text).unwrap();
             assert!(stored.matches(b"pass word") && !stored.matches(b"pass"), "{text}");
         }

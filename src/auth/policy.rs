@@ -21,6 +21,8 @@ pub enum Method {
     Certificate,
     /// User name and password, by the password file.
     Password,
+    /// A proof that the client knows its password, by the password file.
+    Scram,
     /// Neither user name nor password.
     Anonymous,
 }
@@ -86,6 +88,8 @@ pub struct Admission {
     pub identity: Option<Box<str>>,
     /// What it was admitted by.
     pub by: By,
+    /// What the server says last in an exchange, for CONNACK.
+    pub data: Option<Box<[u8]>>,
 }
 
 /// What a client was admitted by, as far as that can end.
@@ -95,6 +99,8 @@ pub enum By {
     Nothing,
     /// A line of the password file.
     Line(u64),
+    /// A line of the password file, in an exchange.
+    Scram(u64),
     /// A certificate.
     Certificate(Arc<CertificateId>),
 }
@@ -133,6 +139,10 @@ pub enum Refusal {
     NoCredentials,
     /// Its certificate does not say who it is: why.
     Certificate(&'static str),
+    /// Its Authentication Method is not accepted.
+    Method,
+    /// A message of its exchange is not what it must be: why.
+    Exchange(&'static str),
 }
 
 /// What a policy says.
@@ -251,8 +261,10 @@ impl Policy {
     /// decides, and if none does the client is refused.
     #[must_use]
     pub fn judge(self: &Arc<Self>, claim: Claim<'_>) -> Judgement {
-        let admission =
-            |identity: Option<&str>, by| Admission { policy: Arc::clone(self), identity: identity.map(Into::into), by };
+        let admission = |identity: Option<&str>, by| {
+            let identity = identity.map(Into::into);
+            Admission { policy: Arc::clone(self), identity, by, data: None }
+        };
         let ask = |admission, stored: &Arc<Stored>, password: &[u8]| {
             let question = Question {
                 admission,
@@ -308,9 +320,10 @@ impl Policy {
         let is_in = |method| self.settings.chain.contains(&method);
         match (identity, by) {
             (Some(_), By::Certificate(_)) => is_in(Method::Certificate),
-            (Some(name), By::Line(record)) => {
+            (Some(name), By::Line(record) | By::Scram(record)) => {
+                let method = if matches!(by, By::Line(_)) { Method::Password } else { Method::Scram };
                 let user = self.users.as_ref().and_then(|users| users.get(name));
-                is_in(Method::Password) && user.is_some_and(|user| user.print == *record)
+                is_in(method) && user.is_some_and(|user| user.print == *record)
             }
             (None, By::Nothing) => is_in(Method::Anonymous),
             _ => false,

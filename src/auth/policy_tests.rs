@@ -194,7 +194,7 @@ fn what_was_granted_is_remembered_until_the_rules_change() {
         Arc::new(Policy::load(&Settings { acl_file: Some(file.clone()), ..settings(&[Method::Anonymous]) }).unwrap())
     };
     let policy = load("topic write a\ntopic write b\n");
-    let mut access = Access::new(&Admission { policy, identity: None, by: By::Nothing });
+    let mut access = Access::new(&Admission { policy, identity: None, by: By::Nothing, data: None });
     for _ in 0..2 {
         assert!(access.may_publish(None, "c", "a") && access.may_publish(None, "c", "b"));
         assert!(!access.may_publish(None, "c", "c"));

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
+use super::enhanced::Decoys;
 use super::password::Stored;
 use crate::secure::is_identity;
 
@@ -13,6 +14,7 @@ pub struct Users {
     by_name: HashMap<Box<str>, User>,
     /// Costs what most of them cost; `None`: there are no users.
     decoy: Option<Arc<Stored>>,
+    decoys: Decoys,
 }
 
 /// One of them.
@@ -31,6 +33,7 @@ impl Users {
     /// Which line is wrong and why: the first one.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut by_name = HashMap::new();
+        let mut lines = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim_end();
             if line.is_empty() || line.starts_with('#') {
@@ -40,7 +43,9 @@ impl Users {
             let user = user.and_then(|(name, hash)| Ok((checked(name)?, Stored::parse(hash)?)));
             let (name, stored) = user.map_err(|why| format!("line {number} {why}"))?;
             let print = BuildHasherDefault::<DefaultHasher>::default().hash_one(line);
-            if by_name.insert(name.into(), User { stored: Arc::new(stored), print }).is_some() {
+            let stored = Arc::new(stored);
+            lines.push(Arc::clone(&stored));
+            if by_name.insert(name.into(), User { stored, print }).is_some() {
                 return Err(format!("line {number} has the user {name:?} for the second time"));
             }
         }
@@ -50,7 +55,7 @@ impl Users {
         }
         let common = by_name.values().max_by_key(|user| costs[&user.stored.cost()]);
         let decoy = common.map(|user| Arc::new(user.stored.decoy()));
-        Ok(Self { by_name, decoy })
+        Ok(Self { by_name, decoy, decoys: Decoys::new(lines.iter().map(|stored| &**stored)) })
     }
 
     /// A user.
@@ -63,6 +68,11 @@ impl Users {
     #[must_use]
     pub fn decoy(&self) -> Option<&Arc<Stored>> {
         self.decoy.as_ref()
+    }
+
+    /// What unknown users of SCRAM are told.
+    pub(super) fn decoys(&self) -> &Decoys {
+        &self.decoys
     }
 
     /// How many there are.

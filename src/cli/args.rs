@@ -214,6 +214,10 @@ pub struct PasswdArgs {
     #[arg(long, conflicts_with = "delete")]
     pub generate: bool,
 
+    /// Store what SCRAM-SHA-256 needs, with which the user can log in by its password, too
+    #[arg(long, conflicts_with = "delete")]
+    pub scram: bool,
+
     /// Delete the user
     #[arg(long)]
     pub delete: bool,

@@ -147,6 +147,7 @@ fn auth(of: &crate::auth::Settings) -> Value {
     let chain = of.chain.iter().map(|method| match method {
         Method::Certificate => "certificate",
         Method::Password => "password",
+        Method::Scram => "scram",
         Method::Anonymous => "anonymous",
     });
     json!({

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use crate::auth::password::{argon2id_of, generated, sha512_of};
+use crate::auth::password::{argon2id_of, generated, scram_of, sha512_of};
 use crate::secure::is_identity;
 
 use super::args::PasswdArgs;
@@ -40,12 +40,19 @@ pub fn passwd(options: &PasswdArgs) -> Result<String, String> {
         write(file, before.as_deref(), is_theirs, None)?;
         return Ok(format!("{shown}: {user} deleted; a running service disconnects its clients within a minute\n"));
     }
-    let (line, said) = if options.generate {
+    let (password, said) = if options.generate {
         let password = generated()?;
-        (format!("{user}:{}", sha512_of(password.as_bytes())?), format!("password: {password}\n"))
+        let said = format!("password: {password}\n");
+        (Zeroizing::new(password), said)
     } else {
-        (format!("{user}:{}", argon2id_of(ask()?.as_bytes())?), String::new())
+        (ask()?, String::new())
     };
+    let hash = match (options.scram, options.generate) {
+        (true, _) => scram_of,
+        (false, true) => sha512_of,
+        (false, false) => argon2id_of,
+    };
+    let line = format!("{user}:{}", hash(password.as_bytes())?);
     write(file, before.as_deref(), is_theirs, Some(&line))?;
     Ok(format!("{said}{shown}: {user} {}\n", if is_known { "changed" } else { "added" }))
 }
@@ -123,7 +130,7 @@ mod tests {
     use super::*;
 
     fn options(file: &Path, user: &str) -> PasswdArgs {
-        PasswdArgs { file: file.to_owned(), user: user.to_owned(), generate: true, delete: false }
+        PasswdArgs { file: file.to_owned(), user: user.to_owned(), generate: true, scram: false, delete: false }
     }
 
     #[test]
@@ -149,14 +156,17 @@ mod tests {
 
     #[test]
     fn a_generated_password_fits_its_line() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("passwords");
-        let said = passwd(&options(&file, "ada")).unwrap();
-        let password = said.lines().next().and_then(|line| line.strip_prefix("password: ")).unwrap();
-        assert_eq!(password.len(), 40);
-        let text = fs::read_to_string(&file).unwrap();
-        let (_, hash) = text.trim().split_once(':').unwrap();
-        assert!(crate::auth::password::Stored::parse(hash).unwrap().matches(password.as_bytes()));
+        for scram in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("passwords");
+            let said = passwd(&PasswdArgs { scram, ..options(&file, "ada") }).unwrap();
+            let password = said.lines().next().and_then(|line| line.strip_prefix("password: ")).unwrap();
+            assert_eq!(password.len(), 40);
+            let text = fs::read_to_string(&file).unwrap();
+            let (_, hash) = text.trim().split_once(':').unwrap();
+            let stored = crate::auth::password::Stored::parse(hash).unwrap();
+            assert!(stored.matches(password.as_bytes()) && stored.scram().is_some() == scram);
+        }
     }
 
     #[test]

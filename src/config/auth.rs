@@ -11,10 +11,14 @@ use super::{Listener, values};
 use crate::auth::{ClientIds, Method, Settings, Takeover};
 use crate::secure::{self, IdentityField};
 
-const METHODS: [(&str, Method); 3] =
-    [("certificate", Method::Certificate), ("password", Method::Password), ("anonymous", Method::Anonymous)];
+const METHODS: [(&str, Method); 4] = [
+    ("certificate", Method::Certificate),
+    ("scram", Method::Scram),
+    ("password", Method::Password),
+    ("anonymous", Method::Anonymous),
+];
 /// Methods that other documents speak of.
-const LATER: [&str; 2] = ["jwt", "scram"];
+const LATER: [&str; 1] = ["jwt"];
 
 /// All of them, in the order of the file.
 pub(super) fn resolve(document: &Document<'_>) -> Vec<Settings> {
@@ -37,19 +41,21 @@ fn one(table: &Table<'_>) -> Settings {
             }
             None => {
                 let fault = Fault::new(format!("\"{name}\" is not a method"))
-                    .hint("methods are \"certificate\", \"password\" and \"anonymous\"");
+                    .hint("methods are \"certificate\", \"scram\", \"password\" and \"anonymous\"");
                 table.source.report(&spot, fault);
             }
         }
     }
     let (password_file, acl_file) = (file("password_file"), file("acl_file"));
-    match (chain.contains(&Method::Password), &password_file) {
-        (true, None) if !table.has("password_file") => {
-            let fault = Fault::new("has \"password\", and there is no password_file");
+    let of_file = |method: &Method| matches!(method, Method::Password | Method::Scram);
+    match (chain.iter().find(|method| of_file(method)), &password_file) {
+        (Some(method), None) if !table.has("password_file") => {
+            let name = METHODS.iter().find(|(_, of)| of == method).map_or("", |(name, _)| *name);
+            let fault = Fault::new(format!("has \"{name}\", and there is no password_file"));
             table.source.report(&table.spot("chain"), fault.hint("`forebay passwd FILE USER` writes one"));
         }
-        (false, Some(_)) => {
-            let fault = Fault::new("has no effect: chain does not have \"password\"");
+        (None, Some(_)) => {
+            let fault = Fault::new("has no effect: chain has neither \"password\" nor \"scram\"");
             table.source.report(&table.spot("password_file"), fault.hint("add it to chain, or remove password_file"));
         }
         _ => {}
@@ -123,7 +129,9 @@ pub(super) fn of_listener(
 
 /// Whether no client is admitted without a password.
 pub(super) fn requires_password(name: Option<&str>, all: &[Settings]) -> bool {
-    all.iter().any(|auth| Some(auth.name.as_str()) == name && auth.chain == [Method::Password])
+    let asks = |method: &Method| matches!(method, Method::Password | Method::Scram);
+    let of_listener = all.iter().find(|auth| Some(auth.name.as_str()) == name);
+    of_listener.is_some_and(|auth| !auth.chain.is_empty() && auth.chain.iter().all(asks))
 }
 
 /// What is wrong with a listener that everyone on the network may use without having been told so.

@@ -456,7 +456,7 @@ pub(super) const KEYS: &[Key] = keys! {
         "Whether clients get a ticket to resume their TLS session with. The key of the tickets changes every 6 hours and with a restart.";
 
     Auth.chain: TextList, Required,
-        "Methods, tried in this order: `\"certificate\"` admits clients with a certificate, `\"password\"` admits users of `password_file`, `\"anonymous\"` clients with neither user name nor password.";
+        "Methods, tried in this order: `\"certificate\"` admits clients with a certificate, `\"scram\"` and `\"password\"` users of `password_file`, `\"anonymous\"` clients with neither user name nor password.";
     Auth.certificate_identity: Word(CERTIFICATE_IDENTITY), Is("\"cn\""),
         "With `\"certificate\"`: the field of a client certificate that is the client's identity: common name, a DNS name or URI among the alternative \
          names, or the SHA-256 fingerprint. A certificate that has it not exactly once is refused.";

@@ -1,6 +1,8 @@
 //! The client's part of SCRAM-SHA-256 and SCRAM-SHA-512 (RFC 5802, RFC 7677) without channel binding, sans-I/O. The
 //! derivation of the keys is separate: it takes from one to hundreds of milliseconds and belongs on another thread
-//! (docs/decisions/0117).
+//! (docs/decisions/0117). The server's part is in [`server`].
+
+pub mod server;
 
 use std::num::NonZeroU32;
 
@@ -202,6 +204,15 @@ impl Keys {
     #[must_use]
     pub fn stored(&self, hash: Hash) -> digest::Digest {
         digest::digest(hash.digest(), &self.client)
+    }
+
+    /// What a server keeps of those of SCRAM-SHA-256: of the client's key its hash, and its own.
+    #[must_use]
+    pub fn kept(&self) -> ([u8; server::KEY_BYTES], [u8; server::KEY_BYTES]) {
+        let mut kept = ([0; server::KEY_BYTES], [0; server::KEY_BYTES]);
+        kept.0.copy_from_slice(self.stored(Hash::Sha256).as_ref());
+        kept.1.copy_from_slice(&self.server);
+        kept
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Plan<'a> {
     pub(super) expiry_s: u32,
     /// Keep Alive in force.
     pub(super) keep_alive_s: u16,
+    /// Authentication Method and Data of CONNACK, where an exchange has admitted it.
+    exchanged: Option<(&'a str, &'a [u8])>,
 }
 
 /// Refuses a CONNECT, also one that could not be decoded (then with [`Peer::new`] of the version it named): appends the
@@ -49,16 +51,6 @@ pub fn refuse(peer: Peer, violation: &Violation, out: &mut Vec<u8>) {
     }
 }
 
-/// The reading end of a client that has sent CONNECT.
-pub(super) fn peer(connect: &Connect<'_>) -> Peer {
-    let properties = connect.properties;
-    Peer {
-        version: connect.version,
-        packet_size_max: properties.maximum_packet_size().unwrap_or(u32::MAX),
-        problem_information: properties.request_problem_information().unwrap_or(true),
-    }
-}
-
 /// Checks a CONNECT by itself and settles its terms.
 pub(super) fn plan<'a>(
     connect: &Connect<'a>,
@@ -66,7 +58,8 @@ pub(super) fn plan<'a>(
     admission: Option<&'a Admission>,
     settings: &Settings,
 ) -> Result<Plan<'a>, Violation> {
-    if connect.properties.authentication_method().is_some() {
+    let exchanged = admission.and_then(|by| Some((by.by.authentication_method()?, by.data.as_deref()?)));
+    if connect.properties.authentication_method() != exchanged.map(|(method, _)| method) {
         return Err(Violation::AUTHENTICATION_METHOD);
     }
     if let Some(will) = &connect.will {
@@ -88,9 +81,9 @@ pub(super) fn plan<'a>(
         }
         None => (connect.username, None),
     };
-    let terms = terms(peer(connect), settings);
+    let terms = terms(Peer::of(connect), settings);
     let (expiry_s, keep_alive_s) = (expiry_s(connect, settings), keep_alive_s(connect, settings));
-    Ok(Plan { client_id, username, auth, terms, expiry_s, keep_alive_s })
+    Ok(Plan { client_id, username, auth, terms, expiry_s, keep_alive_s, exchanged })
 }
 
 /// Checks what an identity may bring with its CONNECT.
@@ -203,5 +196,9 @@ fn describe(connect: &Connect<'_>, plan: &Plan<'_>, settings: &Settings, to: &mu
     }
     if plan.keep_alive_s != connect.keep_alive_s {
         to.push(Property::ServerKeepAlive(plan.keep_alive_s)); // [MQTT-3.1.2-21]
+    }
+    if let Some((method, data)) = plan.exchanged {
+        to.push(Property::AuthenticationMethod(method)); // [MQTT-4.12.0-5]
+        to.push(Property::AuthenticationData(data));
     }
 }

@@ -67,7 +67,11 @@ violations! {
     PUBREL_EARLY = PROTOCOL_ERROR, "MQTT-4.3.3-4", "PUBREL for a publish that has not been answered with PUBREC";
     SECOND_CONNECT = PROTOCOL_ERROR, "MQTT-3.1.0-2", "second CONNECT";
     SERVER_PACKET = PROTOCOL_ERROR, "section 2.1.2", "a packet that only servers send";
-    AUTH_UNASKED = PROTOCOL_ERROR, "MQTT-4.12.0-7", "AUTH without an authentication method in CONNECT";
+    AUTH_UNASKED = PROTOCOL_ERROR, "MQTT-4.12.0-7", "AUTH that nothing asked for";
+    AUTH_OTHER_METHOD = PROTOCOL_ERROR, "MQTT-4.12.1-1", "AUTH with another authentication method than CONNECT";
+    AUTH_TWICE = PROTOCOL_ERROR, "section 4.12.1", "an exchange begins while another goes on";
+    AUTH_EARLY = PROTOCOL_ERROR, "MQTT-3.1.2-30", "another packet than AUTH or DISCONNECT before CONNACK";
+    AUTH_REFUSED = NOT_AUTHORIZED, "MQTT-4.12.1-2", "the client has not proved who it is";
     EXPIRY_RAISED = PROTOCOL_ERROR, "section 3.14.2.2.2", "session expiry set in DISCONNECT, and CONNECT said 0";
     SUBSCRIBE_WILDCARD = WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED, "section 3.2.2.3.11", "wildcard filter, and CONNACK said not available";
     SUBSCRIBE_IDENTIFIER = SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED, "section 3.2.2.3.12", "subscription identifier, and CONNACK said not available";

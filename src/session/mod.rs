@@ -12,6 +12,7 @@
 //! its level, in the order of the publishes, on the connection of its publish or never.
 
 mod alias;
+mod authenticate;
 mod connect;
 mod end;
 mod inflight;
@@ -30,6 +31,7 @@ mod store;
 mod takeovers;
 mod will;
 
+pub use authenticate::{Authenticated, write_auth};
 pub use connect::{Refused, refuse};
 pub use end::{End, Violation};
 pub use inflight::{Drained, LOST};

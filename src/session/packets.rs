@@ -46,6 +46,7 @@ impl Session {
             Packet::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe, out),
             Packet::Disconnect(disconnect) => return self.disconnect(disconnect),
             Packet::Connect(_) => return Violation::SECOND_CONNECT.into(),
+            // One that is asked for goes to `Session::authenticate`.
             Packet::Auth(_) => return Violation::AUTH_UNASKED.into(),
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 return Violation::SERVER_PACKET.into();

@@ -1,7 +1,7 @@
 //! What must be known of a client to write to it.
 
 use crate::mqtt::encode;
-use crate::mqtt::packet::{Packet, Version};
+use crate::mqtt::packet::{Connect, Packet, Version};
 
 /// The reading end of one connection. Small enough to copy: it outlives the session when a connection is taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,17 @@ impl Peer {
     #[must_use]
     pub const fn new(version: Version) -> Self {
         Self { version, packet_size_max: u32::MAX, problem_information: true }
+    }
+
+    /// One that has sent CONNECT.
+    #[must_use]
+    pub fn of(connect: &Connect<'_>) -> Self {
+        let properties = connect.properties;
+        Self {
+            version: connect.version,
+            packet_size_max: properties.maximum_packet_size().unwrap_or(u32::MAX),
+            problem_information: properties.request_problem_information().unwrap_or(true),
+        }
     }
 
     /// Whether a reason string, or a user property beside an answer, is of use: 5.0, and wanted.

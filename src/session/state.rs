@@ -395,6 +395,9 @@ impl Session {
     pub(super) fn detach(&mut self) {
         self.conn = None;
         self.aliases = None;
+        if let Some(access) = &mut self.access {
+            access.forget_exchange();
+        }
         self.inflight.park();
     }
 }

@@ -191,7 +191,7 @@ impl Sessions {
         out: &mut Vec<u8>,
     ) -> Result<Connected, Refused> {
         self.try_connect(connect, arrival, now, settings, out).map_err(|violation| {
-            refuse(connect::peer(connect), &violation, out);
+            refuse(Peer::of(connect), &violation, out);
             Refused { violation }
         })
     }

@@ -31,8 +31,8 @@ pub(super) enum Admitted {
 }
 
 impl Core {
-    /// Decides on a CONNECT, unless that was done already.
-    pub(super) fn admit(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>) -> Admitted {
+    /// Decides on a CONNECT of so many bytes, unless that was done already.
+    pub(super) fn admit(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>, len: usize) -> Admitted {
         let Some(connection) = self.connections.get(conn) else { return Admitted::No };
         let Some(policy) = self.around.edge.auth(connection.listener) else { return Admitted::Yes };
         if let Some(AtDoor::Admitted(admission)) = connection.claim.as_deref_mut() {
@@ -44,6 +44,10 @@ impl Core {
                 return Admitted::Yes;
             }
             return self.refuse_connect(io, conn, connect, BAD_CREDENTIALS);
+        }
+        if connect.properties.authentication_method().is_some() {
+            let policy = Arc::clone(policy);
+            return self.begin_exchange(io, conn, connect, len, &policy);
         }
         let certificate = match connection.claim.as_deref() {
             Some(AtDoor::Certificate(certificate)) => Some(certificate.as_slice()),
@@ -85,7 +89,7 @@ impl Core {
         let until = Instant::now() + deadline.since(io.now());
         let answer = Box::new(move |answer| super::upstream::deliver(&post, shard, Mail::Judged { conn, answer }));
         let task = Task { question, from: io.peer(conn).map(|peer| peer.ip()), until, answer };
-        verifiers.ask(shard, task).is_ok()
+        verifiers.ask(shard, task)
     }
 
     /// An answer; it may come when its connection has gone.
@@ -151,7 +155,13 @@ impl Core {
         self.tails.give_back(tail);
     }
 
-    fn refuse_connect(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>, why: Violation) -> Admitted {
+    pub(super) fn refuse_connect(
+        &mut self,
+        io: &mut Ring<'_>,
+        conn: ConnId,
+        connect: &Connect<'_>,
+        why: Violation,
+    ) -> Admitted {
         self.numbers.count(if why == BUSY { M::AuthBusy } else { M::AuthRefused });
         let listener = self.connections.get(conn).map(|connection| connection.listener);
         let listener = listener.and_then(|listener| self.around.config.listener(listener));
@@ -198,11 +208,12 @@ impl Core {
     }
 }
 
-fn violation(refusal: Refusal) -> Violation {
+pub(super) fn violation(refusal: Refusal) -> Violation {
     match refusal {
         Refusal::Credentials => BAD_CREDENTIALS,
         Refusal::NoCredentials => NO_CREDENTIALS,
-        Refusal::Certificate(what) => Violation { what, ..NO_CREDENTIALS },
+        Refusal::Certificate(what) | Refusal::Exchange(what) => Violation { what, ..NO_CREDENTIALS },
+        Refusal::Method => Violation::AUTHENTICATION_METHOD,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::session::{Arrival, End, Peer, Violation, refuse};
 use super::admission::Admitted;
 use super::connection::{AtDoor, Kind, Timer};
 use super::events::second;
+use super::exchange::Exchanged;
 use super::mail::Mail;
 use super::router;
 use super::tally::Address;
@@ -93,12 +94,19 @@ impl Core {
                 None => return self.tails.give_back(all),
             }
         }
+        if let Kind::Exchange(..) = kind {
+            match self.exchange_bytes(io, conn, &mut all) {
+                Exchanged::Wait => return self.put_back(io, conn, all),
+                Exchanged::Over => return self.tails.give_back(all),
+                Exchanged::Admitted => {}
+            }
+        }
         match door::look(&all) {
             Verdict::Wait => return self.put_back(io, conn, all),
             Verdict::Refuse(malformed, version) => self.refuse(io, conn, other_protocol(&all, malformed), version),
             Verdict::Connect(connect, used) => {
                 let connect = *connect;
-                match self.admit(io, conn, &connect) {
+                match self.admit(io, conn, &connect, used) {
                     Admitted::Yes => {}
                     Admitted::Later => return self.put_back(io, conn, all),
                     Admitted::No => return self.tails.give_back(all),

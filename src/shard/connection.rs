@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::auth::Admission;
+use crate::auth::{Admission, Exchange};
 use crate::config::Config;
 use crate::kafka::client::LinkId;
 use crate::listener::proxy::Expect;
@@ -21,6 +21,8 @@ pub(super) enum Kind {
     Leaving(usize, Monotonic),
     /// One whose CONNECT waits for a verdict, and when it must have one.
     Pending(Monotonic),
+    /// One whose client is in the exchange that its CONNECT has begun, and when that must be over.
+    Exchange(Monotonic),
     /// A device with a session.
     Device {
         /// Its session, on this shard.
@@ -53,6 +55,8 @@ pub(super) struct Timed {
 pub enum AtDoor {
     /// Its certificate in DER, verified.
     Certificate(Vec<u8>),
+    /// The exchange that its CONNECT, of so many bytes, has begun.
+    Exchange(Box<Exchange>, usize),
     /// What it was admitted as.
     Admitted(Admission),
 }

@@ -19,7 +19,7 @@ use super::stalls::Stall;
 use super::{Core, Ring};
 
 /// How to go on after a packet.
-enum Flow {
+pub(super) enum Flow {
     /// With the next one.
     On,
     /// Not at all for now; the packet stays unread.
@@ -161,6 +161,11 @@ impl Core {
 
     fn control_packet(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, packet: &Packet<'_>) -> Flow {
         let Some(session) = self.sessions.get_mut(key) else { return Flow::Ended };
+        if let Packet::Auth(auth) = packet
+            && session.may_authenticate()
+        {
+            return self.auth_packet(io, conn, key, auth);
+        }
         let out = self.keeping.holds.out(io, conn);
         let from = out.len();
         let next = session.packet(packet, out);
@@ -315,7 +320,7 @@ impl Core {
         }
     }
 
-    fn violation(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, violation: Violation) -> Flow {
+    pub(super) fn violation(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, violation: Violation) -> Flow {
         self.numbers.count(M::MalformedPackets);
         self.tell_violation(io, conn, key, &violation);
         self.end(io, conn, End::Violation(violation));

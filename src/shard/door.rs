@@ -42,7 +42,8 @@ impl Doors {
 /// When a connection that has not completed CONNECT must have done so: the sooner, the longer it has been there.
 fn waits_since(connections: &mut Connections, conn: ConnId) -> Option<Monotonic> {
     match connections.get(conn)?.kind {
-        Kind::Door(_, deadline) | Kind::Leaving(_, deadline) | Kind::Pending(deadline) => Some(deadline),
+        Kind::Door(_, deadline) | Kind::Leaving(_, deadline) => Some(deadline),
+        Kind::Pending(deadline) | Kind::Exchange(deadline) => Some(deadline),
         Kind::Device { .. } | Kind::Link { .. } => None,
     }
 }

@@ -68,7 +68,9 @@ impl Core {
         io.stop_accepting();
         for conn in self.connections.ids() {
             match self.connections.get(conn).map(|c| c.kind) {
-                Some(Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..)) => self.end(io, conn, End::ShuttingDown),
+                Some(Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..) | Kind::Exchange(..)) => {
+                    self.end(io, conn, End::ShuttingDown)
+                }
                 Some(Kind::Device { .. }) => self.read_no_more(io, conn),
                 Some(Kind::Link { .. }) | None => {}
             }

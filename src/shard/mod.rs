@@ -36,6 +36,7 @@ mod door;
 mod drain;
 pub mod edge;
 mod events;
+mod exchange;
 mod given_up;
 mod holds;
 mod inspect;

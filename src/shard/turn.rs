@@ -37,7 +37,7 @@ impl Shard for Core {
                 self.numbers.raise(M::BytesReceived, bytes.len() as u64);
                 self.device_bytes(io, conn, bytes);
             }
-            Some(Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..)) => {
+            Some(Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..) | Kind::Exchange(..)) => {
                 self.numbers.raise(M::BytesReceived, bytes.len() as u64);
                 self.door_bytes(io, conn, bytes);
             }
@@ -84,7 +84,7 @@ impl Shard for Core {
         }
         self.forget(io, conn);
         match kind {
-            Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..) => {}
+            Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..) | Kind::Exchange(..) => {}
             Kind::Device { session, .. } => {
                 let detail = match &why {
                     Closed::Peer => "closed by the client".to_owned(),
@@ -199,7 +199,7 @@ impl Core {
                 self.numbers.count(M::ConnectTimeouts);
                 self.refuse_busy(io, conn);
             }
-            Kind::Door(..) | Kind::Leaving(..) => {
+            Kind::Door(..) | Kind::Leaving(..) | Kind::Exchange(..) => {
                 self.numbers.count(M::ConnectTimeouts);
                 self.end(io, conn, End::KeepAliveTimeout);
             }

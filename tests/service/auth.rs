@@ -24,7 +24,7 @@ const NOT_AUTHORIZED: u8 = 0x87;
 const BAD_PASSWORD: u8 = 0x86;
 
 /// `forebay passwd` with this on its standard input.
-fn passwd(file: &Path, options: &[&str], password: &str) -> String {
+pub(crate) fn passwd(file: &Path, options: &[&str], password: &str) -> String {
     let mut command = program();
     command.arg("passwd").args(&options[..options.len() - 1]).arg(file).arg(options[options.len() - 1]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program");
@@ -45,13 +45,13 @@ fn users(dir: &Path) -> (PathBuf, String) {
     (file, random)
 }
 
-fn auth(dir: &Path, more: &str) -> String {
+pub(crate) fn auth(dir: &Path, more: &str) -> String {
     let dir = dir.display();
     format!("[auth.devices]\npassword_file = \"{dir}/passwords\"\n{more}\n")
 }
 
 /// The same configuration with `auth` at its first listener.
-fn with_auth(config: &str) -> String {
+pub(crate) fn with_auth(config: &str) -> String {
     config.replacen("transport = \"tcp\"\n", "transport = \"tcp\"\nauth = \"devices\"\n", 1)
 }
 

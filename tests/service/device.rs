@@ -25,6 +25,8 @@ pub(crate) enum Heard {
     /// SUBACK, UNSUBACK: packet identifier and a code for each filter.
     Codes(PacketType, u16, Vec<u8>),
     PingResp,
+    /// AUTH: reason code and data.
+    Auth(u8, Vec<u8>),
     Disconnect(u8),
     Closed,
 }
@@ -279,6 +281,9 @@ impl Device {
             }
             Packet::SubAck(ack) | Packet::UnsubAck(ack) => Heard::Codes(kind, ack.packet_id, ack.codes.to_vec()),
             Packet::PingResp => Heard::PingResp,
+            Packet::Auth(auth) => {
+                Heard::Auth(auth.reason.0, auth.properties.authentication_data().unwrap_or_default().to_vec())
+            }
             Packet::Disconnect(disconnect) => Heard::Disconnect(disconnect.reason.0),
             other => panic!("a server does not say {other:?}"),
         };

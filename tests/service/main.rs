@@ -40,6 +40,7 @@ mod records;
 mod reload;
 mod sandbox;
 mod sasl;
+mod scram;
 mod spool_start;
 #[path = "../support/mod.rs"]
 mod support;

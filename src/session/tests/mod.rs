@@ -1,6 +1,7 @@
 //! The room as a whole, driven as a shard drives it. `Shard` below is a shard of one thread: connections are numbers,
 //! what each was sent is kept as bytes and read back with the decoder.
 
+mod authenticate;
 mod connect;
 mod kept;
 mod lifetime;
@@ -70,7 +71,7 @@ pub(super) fn admission(auth: &str, identity: Option<&str>) -> Admission {
 pub(super) fn admission_with(name: &str, identity: Option<&str>, foreign_takeover: Takeover) -> Admission {
     let settings = auth::Settings { foreign_takeover, ..auth::Settings::new(name, &[Method::Anonymous]) };
     let policy = Arc::new(Policy::load(&settings).expect("it has no files"));
-    Admission { policy, identity: identity.map(Into::into), by: By::Nothing }
+    Admission { policy, identity: identity.map(Into::into), by: By::Nothing, data: None }
 }
 
 /// Sessions, a clock, and what every connection was sent.

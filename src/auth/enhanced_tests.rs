@@ -1,0 +1,126 @@
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::super::Settings;
+use super::*;
+use crate::secure::Secret;
+use crate::secure::scram::{First, Hash};
+
+/// Ada and Bob can log in by SCRAM, Carol only by password; all with the password `secret`.
+fn policy(dir: &Path, chain: &[Method]) -> Arc<Policy> {
+    let file = dir.join("passwords");
+    if !file.exists() {
+        let (ada, bob) = (password::scram_of(b"secret").unwrap(), password::scram_of(b"secret").unwrap());
+        let carol = password::sha512_of(b"secret").unwrap();
+        std::fs::write(&file, format!("ada:{ada}\nbob:{bob}\ncarol:{carol}\n")).unwrap();
+    }
+    let settings = Settings { password_file: Some(file), ..Settings::new("devices", chain) };
+    Arc::new(Policy::load(&settings).unwrap())
+}
+
+/// The server's first message, and what came of the whole exchange.
+fn exchange(policy: &Arc<Policy>, user: &str, password: &str) -> (String, Result<Admission, Refusal>) {
+    let (first, message) = First::new(Hash::Sha256, user, "nonce".to_owned());
+    let (exchange, told) = policy.begin(SCRAM, Some(message.as_bytes())).unwrap();
+    let challenge = first.server_first(&told).unwrap();
+    let keys = challenge.derivation(&Secret::new(password.as_bytes().to_vec())).keys();
+    let (expected, message) = challenge.answer(&keys);
+    let result = exchange.finish(Some(message.as_bytes()));
+    if let Ok(admission) = &result {
+        expected.server_final(admission.data.as_deref().unwrap()).unwrap();
+    }
+    (String::from_utf8(told).unwrap(), result)
+}
+
+/// Salt and iterations that a name is told.
+fn told(policy: &Arc<Policy>, user: &str) -> String {
+    let (told, _) = exchange(policy, user, "guess");
+    told.split_once(',').unwrap().1.to_owned()
+}
+
+#[test]
+fn who_knows_the_password_is_admitted_and_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = policy(dir.path(), &[Method::Scram]);
+    let admission = exchange(&policy, "ada", "secret").1.unwrap();
+    assert_eq!(admission.identity.as_deref(), Some("ada"));
+    assert_eq!(admission.by.authentication_method(), Some(SCRAM));
+    assert!(policy.still_admits(Some("ada"), &admission.by) && !policy.still_admits(Some("bob"), &admission.by));
+    for (user, password) in [("ada", "guess"), ("dave", "secret"), ("carol", "secret"), ("ADA", "secret")] {
+        assert_eq!(exchange(&policy, user, password).1.map(|_| ()), Err(Refusal::Credentials), "{user} {password}");
+    }
+    // With another password the line has another print.
+    std::fs::write(dir.path().join("passwords"), format!("ada:{}\n", password::scram_of(b"secret").unwrap())).unwrap();
+    let changed = self::policy(dir.path(), &[Method::Scram]);
+    assert!(!changed.still_admits(Some("ada"), &admission.by));
+}
+
+#[test]
+fn a_method_that_is_not_in_the_chain_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (with, without) =
+        (policy(dir.path(), &[Method::Password, Method::Scram]), policy(dir.path(), &[Method::Password]));
+    let message = Some(&b"n,,n=ada,r=x"[..]);
+    assert!(with.begin(SCRAM, message).is_ok());
+    for method in ["SCRAM-SHA-1", "scram-sha-256", "SCRAM-SHA-256-PLUS", "", "PLAIN"] {
+        assert!(matches!(with.begin(method, message), Err(Refusal::Method)), "{method}");
+    }
+    assert!(matches!(without.begin(SCRAM, message), Err(Refusal::Method)));
+    assert!(matches!(with.begin(SCRAM, None), Err(Refusal::Exchange(_))));
+    let (exchange, _) = with.begin(SCRAM, message).unwrap();
+    assert!(matches!(exchange.finish(None), Err(Refusal::Exchange(_))));
+}
+
+#[test]
+fn an_unknown_user_is_told_what_a_known_one_could_be_and_always_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = policy(dir.path(), &[Method::Scram]);
+    let before = told(&policy, "dave");
+    let known = told(&policy, "ada");
+    assert!(before.starts_with("s=") && before.len() == known.len() && before.ends_with(",i=4096"), "{before} {known}");
+    assert_eq!(told(&policy, "dave"), before);
+    assert_ne!(told(&policy, "eve"), before);
+    // Who has a hash of another form is none who could log in so.
+    assert!(told(&policy, "carol").ends_with(",i=4096"));
+    // The same after a restart, and when users come, as `forebay passwd` adds them, and go.
+    let file = dir.path().join("passwords");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}frank:{}\n", password::scram_of(b"x").unwrap())).unwrap();
+    assert_eq!(told(&self::policy(dir.path(), &[Method::Scram]), "dave"), before);
+    let other = tempfile::tempdir().unwrap();
+    assert_ne!(told(&self::policy(other.path(), &[Method::Scram]), "dave"), before, "another file, another key");
+}
+
+#[test]
+fn a_decoy_has_what_most_lines_have() {
+    let line = |iterations: u32, salt: &[u8]| {
+        let key = base64::engine::general_purpose::STANDARD.encode([7; 32]);
+        let salt = base64::engine::general_purpose::STANDARD.encode(salt);
+        Stored::parse(&format!("SCRAM-SHA-256${iterations}:{salt}${key}:{key}")).unwrap()
+    };
+    let (common, rare) = (line(10_000, &[1; 64]), line(4_096, &[1; 16]));
+    for lines in [vec![&common, &rare, &common], vec![&rare, &common, &common]] {
+        let (salt, iterations) = Decoys::new(lines).of("dave");
+        assert_eq!((salt.len(), iterations), (64, 10_000));
+    }
+    assert_eq!(Decoys::default().of("dave").1, SCRAM_ITERATIONS);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever a client says last, it is admitted only if it has the keys.
+    #[test]
+    fn no_bytes_are_a_proof(last in prop::collection::vec(any::<u8>(), 0..120), name in "ada|bob|dave") {
+        let dir = tempfile::tempdir().unwrap();
+        let policy = policy(dir.path(), &[Method::Scram]);
+        let (exchange, told) = policy.begin(SCRAM, Some(format!("n,,n={name},r=x").as_bytes())).unwrap();
+        let nonce = std::str::from_utf8(&told).unwrap().split(',').next().unwrap();
+        let proof = base64::engine::general_purpose::STANDARD.encode(last.iter().copied().cycle().chain([0; 32]).take(32).collect::<Vec<_>>());
+        let valid = format!("c=biws,{nonce},p={proof}");
+        prop_assert_eq!(exchange.finish(Some(valid.as_bytes())).map(|_| ()), Err(Refusal::Credentials));
+        let (exchange, _) = policy.begin(SCRAM, Some(format!("n,,n={name},r=x").as_bytes())).unwrap();
+        prop_assert!(exchange.finish(Some(&last)).is_err());
+    }
+}

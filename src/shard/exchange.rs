@@ -1,0 +1,153 @@
+//! Enhanced authentication: the exchange between CONNECT and CONNACK, on the shard that accepted the socket, and that of a
+//! client which authenticates again.
+//!
+//! While the exchange goes on the CONNECT stays in the connection's tail, and what comes stands behind it.
+
+use std::sync::Arc;
+
+use crate::auth::Policy;
+use crate::listener::door::{self, Verdict};
+use crate::listener::proxy::Expect;
+use crate::metrics::event::{Field, Kind as EventKind};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::{Connect, Disconnect, Packet, Sender, Version};
+use crate::mqtt::reason::ReasonCode;
+use crate::mqtt::{decode, frame};
+use crate::runtime::seam::ConnId;
+use crate::session::{Authenticated, End, Peer, SessionKey, Violation, write_auth};
+
+use super::admission::{Admitted, violation};
+use super::connection::{AtDoor, Kind};
+use super::device::Flow;
+use super::events::{clipped, second};
+use super::{Core, Ring};
+
+/// An AUTH before CONNACK is not longer.
+const AUTH_BYTES_MAX: u32 = 8_192;
+
+/// How an exchange stands after some bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exchanged {
+    /// More has to come.
+    Wait,
+    /// The connection has been closed.
+    Over,
+    /// The client is admitted; its CONNECT is all that is left of the bytes, and what stands behind.
+    Admitted,
+}
+
+impl Core {
+    /// A CONNECT with an Authentication Method.
+    pub(super) fn begin_exchange(
+        &mut self,
+        io: &mut Ring<'_>,
+        conn: ConnId,
+        connect: &Connect<'_>,
+        len: usize,
+        policy: &Arc<Policy>,
+    ) -> Admitted {
+        let properties = connect.properties;
+        let method = properties.authentication_method().unwrap_or_default();
+        let (exchange, data) = match policy.begin(method, properties.authentication_data()) {
+            Ok(begun) => begun,
+            Err(refusal) => return self.refuse_connect(io, conn, connect, violation(refusal)),
+        };
+        let reason = ReasonCode::CONTINUE_AUTHENTICATION;
+        if !write_auth(Peer::of(connect), reason, method, &data, io.out(conn)) {
+            return self.refuse_connect(io, conn, connect, Violation::PACKET_SIZE_TINY);
+        }
+        let Some(connection) = self.connections.get(conn) else { return Admitted::No };
+        let Kind::Door(_, deadline) = connection.kind else { return Admitted::No };
+        connection.kind = Kind::Exchange(deadline);
+        connection.claim = Some(Box::new(AtDoor::Exchange(Box::new(exchange), len)));
+        Admitted::Later
+    }
+
+    /// Bytes of a client that is in an exchange, behind its CONNECT.
+    pub(super) fn exchange_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, all: &mut Vec<u8>) -> Exchanged {
+        let Some(connection) = self.connections.get(conn) else { return Exchanged::Over };
+        let (Kind::Exchange(deadline), Some(AtDoor::Exchange(_, len))) = (connection.kind, connection.claim.as_deref())
+        else {
+            return Exchanged::Over;
+        };
+        let len = *len;
+        let frame = match frame::next_for(Version::V5, Sender::Client, &all[len..], AUTH_BYTES_MAX) {
+            Ok(None) => return Exchanged::Wait,
+            Ok(Some(frame)) => frame,
+            Err(malformed) => return self.refuse_exchange(io, conn, &all[..len], malformed.into()),
+        };
+        let used = len + frame.len;
+        let auth = match decode::decode(Version::V5, Sender::Client, frame) {
+            Ok(Packet::Auth(auth)) => auth,
+            Ok(Packet::Disconnect(_)) => {
+                self.turn_away(io, conn);
+                return Exchanged::Over;
+            }
+            Ok(_) => return self.refuse_exchange(io, conn, &all[..len], Violation::AUTH_EARLY),
+            Err(malformed) => return self.refuse_exchange(io, conn, &all[..len], malformed.into()),
+        };
+        let Some(AtDoor::Exchange(exchange, _)) = connection.claim.take().map(|claim| *claim) else {
+            return Exchanged::Over;
+        };
+        if auth.properties.authentication_method() != Some(exchange.method()) {
+            return self.refuse_exchange(io, conn, &all[..len], Violation::AUTH_OTHER_METHOD);
+        }
+        if auth.reason != ReasonCode::CONTINUE_AUTHENTICATION {
+            return self.refuse_exchange(io, conn, &all[..len], Violation::AUTH_UNASKED);
+        }
+        match exchange.finish(auth.properties.authentication_data()) {
+            Ok(admission) => {
+                connection.kind = Kind::Door(Expect::Nothing, deadline);
+                connection.claim = Some(Box::new(AtDoor::Admitted(admission)));
+                self.numbers.count(M::AuthAccepted);
+                drop(all.drain(len..used));
+                Exchanged::Admitted
+            }
+            Err(refusal) => self.refuse_exchange(io, conn, &all[..len], violation(refusal)),
+        }
+    }
+
+    fn refuse_exchange(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &[u8], why: Violation) -> Exchanged {
+        if let Verdict::Connect(connect, _) = door::look(connect) {
+            self.refuse_connect(io, conn, &connect, why);
+        }
+        Exchanged::Over
+    }
+
+    /// AUTH of a client that was admitted by an exchange.
+    pub(super) fn auth_packet(
+        &mut self,
+        io: &mut Ring<'_>,
+        conn: ConnId,
+        key: SessionKey,
+        auth: &Disconnect<'_>,
+    ) -> Flow {
+        let now = io.now();
+        let until = now.after(self.around.config.mqtt.connect_timeout);
+        let Some(session) = self.sessions.get_mut(key) else { return Flow::Ended };
+        let out = self.keeping.holds.out(io, conn);
+        let from = out.len();
+        let authenticated = session.authenticate(auth, now, until, out);
+        self.hold(io, conn, key, from);
+        match authenticated {
+            Authenticated::Goes => Flow::On,
+            Authenticated::Done => {
+                self.numbers.count(M::AuthAccepted);
+                Flow::On
+            }
+            Authenticated::Violation(violation) => self.violation(io, conn, key, violation),
+            Authenticated::Refused(why) => {
+                self.numbers.count(M::AuthRefused);
+                let session = self.sessions.get(key);
+                self.teller.tell(EventKind::AuthRefused, second(now), |event| {
+                    let event = event.with(Field::Reason, why.what);
+                    let event = event.maybe(Field::Client, session.map(|session| clipped(session.client_id())));
+                    let event = event.maybe(Field::User, session.and_then(|session| session.username()).map(clipped));
+                    event.maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()))
+                });
+                self.end(io, conn, End::Violation(why));
+                Flow::Ended
+            }
+        }
+    }
+}
