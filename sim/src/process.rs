@@ -395,7 +395,7 @@ impl World {
         match one {
             In::Accept(socket, listener) => {
                 let conn = ring.open(socket, None, listener);
-                core.on_accept(ring, conn, ListenerId(listener), ([127, 0, 0, 1], 40_000).into());
+                core.on_accept(ring, conn, ListenerId(listener));
             }
             In::Bytes(socket, bytes) => match ring.conn_of(socket) {
                 Some(conn) => core.on_bytes(ring, conn, &bytes),

@@ -217,7 +217,7 @@ impl Io<Mail> for Ring {
         self.moving.borrow_mut().insert(fd.as_raw_fd(), socket);
         self.release(conn);
         let (unsent, unread, deadline) = (Vec::new(), Vec::new(), Monotonic::NEVER);
-        Some(Detached { fd, peer: PEER, listener: ListenerId(listener), layer: None, unsent, unread, deadline })
+        Some(Detached { fd, peer: Some(PEER), listener: ListenerId(listener), layer: None, unsent, unread, deadline })
     }
     fn adopt(&mut self, moved: Detached) -> ConnId {
         let socket = self.moving.borrow_mut().remove(&moved.fd.as_raw_fd()).unwrap_or(0);

@@ -14,6 +14,7 @@ use super::admin::Admin;
 use super::args::CheckArgs;
 use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_spool};
 use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Problems, Sink};
+use crate::runtime::Bind;
 use crate::service::dead_letters;
 
 /// Bits of a topic's authorized operations: by Kafka's numbers of its ACL operations.
@@ -234,8 +235,17 @@ fn of_files(config: &Config, lines: &mut Vec<Line>) {
 
 /// Addresses that could not be listened on. One that is in use may be in use by the service itself.
 fn of_addresses(config: &Config, lines: &mut Vec<Line>) {
-    let listeners = config.listeners.iter().map(|listener| ("listener", listener.bind));
-    for (about, address) in listeners.chain(config.control.bind.map(|bind| ("control", bind))) {
+    let listeners = config.listeners.iter().map(|listener| ("listener", listener.bind.clone()));
+    for (about, bind) in listeners.chain(config.control.bind.map(|bind| ("control", Bind::Tcp(bind)))) {
+        let address = match &bind {
+            Bind::Tcp(address) => *address,
+            Bind::Unix(path) => {
+                let Err(why) = dead_letters::may_write(path) else { continue };
+                let text = format!("cannot listen: {why}; the directory has to exist and to be writable");
+                lines.push(Line { verdict: Verdict::Problem, about: format!("{about} {bind}"), text });
+                continue;
+            }
+        };
         let Err(error) = TcpListener::bind(address) else { continue };
         let (verdict, text) = if error.kind() == ErrorKind::AddrInUse {
             (

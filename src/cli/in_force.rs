@@ -127,6 +127,7 @@ fn listener(of: &crate::config::Listener) -> Value {
     };
     json!({
         "bind": of.bind.to_string(),
+        "socket_mode": format!("{:04o}", of.socket_mode),
         "transport": of.transport.as_str(),
         "tls": of.tls.as_ref().map(tls),
         "ws": of.ws.as_ref().map(|ws| json!({

@@ -9,7 +9,7 @@ use std::sync::mpsc::Sender;
 use crate::config::{self, Change, Config, Spool};
 use crate::metrics::collector::Boards;
 use crate::runtime::seam::ListenerId;
-use crate::runtime::{Listener, Listeners};
+use crate::runtime::{Bind, Listener, Listeners};
 use crate::service::dead_letters::Letter;
 use crate::shard::edge::Edge;
 use crate::shard::mail::{Mail, Reconfiguration};
@@ -24,7 +24,7 @@ pub(super) struct Reconfiguring {
     dead_letters: Vec<Option<Sender<Letter>>>,
     /// Listeners that come, by shard; and where they listen.
     sockets: Vec<Vec<Listener>>,
-    pub(super) listening: Vec<SocketAddr>,
+    pub(super) listening: Vec<Bind>,
     /// Shards that have not said that they have it.
     left: usize,
     pub(super) edge: Edge,
@@ -86,25 +86,25 @@ impl Reconfiguring {
 
 /// Puts the listeners as they are to be into `config`, which has the real addresses of those that there are, and binds those
 /// that come. All of them or none.
-fn listeners(config: &mut Config, change: &Change) -> Result<(Vec<Vec<Listener>>, Vec<SocketAddr>), String> {
+fn listeners(config: &mut Config, change: &Change) -> Result<(Vec<Vec<Listener>>, Vec<Bind>), String> {
     let shards = config.service.shards;
     let mut sockets: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
     let mut listening = Vec::new();
     for (place, wanted) in change.config.listeners.iter().enumerate() {
         let known = config.listeners.get(place);
         if let Some(known) = known.filter(|known| wanted.is_removed || !known.is_removed) {
-            let bind = known.bind;
+            let bind = known.bind.clone();
             config.listeners[place] = config::Listener { bind, ..wanted.clone() };
             continue;
         }
-        let others = config.listeners.iter().filter(|other| !other.is_removed).map(|other| other.bind);
-        let all: Vec<SocketAddr> = others.chain([wanted.bind]).collect();
+        let others = config.listeners.iter().filter(|other| !other.is_removed).map(|other| &other.bind);
+        let all: Vec<SocketAddr> = others.chain([&wanted.bind]).filter_map(Bind::tcp).collect();
         let id = ListenerId(u16::try_from(place).unwrap_or(u16::MAX));
-        let bound = Listeners::bind_one(id, wanted.bind, &all, shards)
+        let bound = Listeners::bind_one(id, (&wanted.bind, wanted.socket_mode), &all, shards)
             .map_err(|error| bind_failed(&error, &wanted.moved_by))?;
-        let bind = bound.local_addrs()[0];
+        let bind = bound.binds().remove(0);
         bound.into_shards().into_iter().zip(&mut sockets).for_each(|(new, all)| all.extend(new));
-        listening.push(bind);
+        listening.push(bind.clone());
         let listener = config::Listener { bind, ..wanted.clone() };
         match config.listeners.get_mut(place) {
             Some(known) => *known = listener,

@@ -1,6 +1,5 @@
 //! `forebay run`: from a configuration to a running service, and back to nothing.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +20,7 @@ use crate::metrics::lag::Lag;
 use crate::metrics::process::Process;
 use crate::metrics::samples::Samples;
 use crate::rules::{KEPT, Rules};
-use crate::runtime::{self, Post, ShardThread};
+use crate::runtime::{self, Bind, Post, ShardThread};
 use crate::service::sandbox::Files;
 use crate::service::signals::Signal;
 use crate::service::verifier::Verifiers;
@@ -160,7 +159,7 @@ struct Service {
     heard: Receiver<Event>,
     post: Post<Mail>,
     ready: Arc<AtomicBool>,
-    mqtt: Vec<SocketAddr>,
+    mqtt: Vec<Bind>,
 }
 
 impl Service {
@@ -175,9 +174,9 @@ impl Service {
         let edge = edge::load(&config).map_err(|problems| problems.join("\nforebay: "))?;
         let embedded = start_embedded(&mut config)?;
         let listeners = bind_listeners(&config)?;
-        let mqtt = listeners.local_addrs();
+        let mqtt = listeners.binds();
         // With port 0, what the kernel has chosen: the listener's name on all pages.
-        config.listeners.iter_mut().zip(&mqtt).for_each(|(listener, addr)| listener.bind = *addr);
+        config.listeners.iter_mut().zip(&mqtt).for_each(|(listener, addr)| listener.bind = addr.clone());
         let config = Arc::new(config);
         let (tell, heard) = channel();
         signals::watch(tell.clone(), Event::Signal).map_err(|e| format!("signals: {e}"))?;

@@ -9,6 +9,7 @@ use super::reader::Table;
 use super::resolve::Document;
 use super::{Listener, values};
 use crate::auth::{ClientIds, Method, Settings, Takeover};
+use crate::runtime::Bind;
 use crate::secure::{self, IdentityField};
 
 const METHODS: [(&str, Method); 4] = [
@@ -88,7 +89,7 @@ fn one(table: &Table<'_>) -> Settings {
 /// it is open.
 pub(super) fn of_listener(
     table: &Table<'_>,
-    bind: Option<SocketAddr>,
+    bind: Option<&Bind>,
     tls: Option<&secure::Settings>,
     all: &[Settings],
 ) -> (Option<String>, bool) {
@@ -116,7 +117,7 @@ pub(super) fn of_listener(
     }
     let is_certified = tls.and_then(|tls| tls.clients.as_ref()).is_some_and(|clients| clients.is_required);
     let is_decided = table.has("auth") || is_open || is_certified;
-    if let Some(bind) = bind.filter(|bind| !bind.ip().is_loopback()) {
+    if let Some(bind) = bind.filter(|bind| !bind.is_local()).and_then(Bind::tcp) {
         if !is_decided {
             table.source.report(&table.spot("bind"), reachable(bind));
         } else if is_open {

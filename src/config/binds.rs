@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::problem::Fault;
 use super::reader::{Source, Spot};
+use crate::runtime::Bind;
 
 /// Who takes an address.
 enum By {
@@ -13,23 +14,23 @@ enum By {
 
 /// All addresses, in the order in which they were found.
 #[derive(Default)]
-pub(super) struct Binds(Vec<(SocketAddr, By)>);
+pub(super) struct Binds(Vec<(Bind, By)>);
 
 impl Binds {
     /// An address of the file, or a default of it.
-    pub(super) fn take(&mut self, address: SocketAddr, spot: Spot) {
-        self.0.push((address, By::File(spot)));
+    pub(super) fn take(&mut self, address: impl Into<Bind>, spot: Spot) {
+        self.0.push((address.into(), By::File(spot)));
     }
 
     /// An address of the command line.
-    pub(super) fn take_option(&mut self, address: SocketAddr, option: &'static str) {
-        self.0.push((address, By::Option(option)));
+    pub(super) fn take_option(&mut self, address: impl Into<Bind>, option: &'static str) {
+        self.0.push((address.into(), By::Option(option)));
     }
 
     /// Reports each address that an earlier one stands in the way of.
     pub(super) fn check(&self, source: &Source<'_>) {
         for (at, (address, by)) in self.0.iter().enumerate() {
-            let Some((other, earlier)) = self.0[..at].iter().find(|(other, _)| collide(*other, *address)) else {
+            let Some((other, earlier)) = self.0[..at].iter().find(|(other, _)| collide(other, address)) else {
                 continue;
             };
             let earlier = match earlier {
@@ -41,7 +42,11 @@ impl Binds {
             } else {
                 format!("{address} is already used by {earlier}, which has {other}")
             };
-            let fault = Fault::new(what).hint("use a different port for each");
+            let fault = Fault::new(what).hint(if address.tcp().is_some() {
+                "use a different port for each"
+            } else {
+                "use a different path for each"
+            });
             match by {
                 By::File(spot) => source.report(spot, fault),
                 By::Option(option) => source.report_option(option, fault),
@@ -52,9 +57,10 @@ impl Binds {
 
 /// Whether the kernel would refuse the second of two: the same port, and the same address or one that stands for all.
 /// Port 0 is a new one each time.
-fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+fn collide(a: &Bind, b: &Bind) -> bool {
+    let (Bind::Tcp(a), Bind::Tcp(b)) = (a, b) else { return a == b };
     // `[::]` takes the port for IPv4 as well.
-    let covers = |all: SocketAddr, one: SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    let covers = |all: &SocketAddr, one: &SocketAddr| all.ip().is_unspecified() && (all.is_ipv6() || one.is_ipv4());
     a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || covers(a, b) || covers(b, a))
 }
 
@@ -74,8 +80,10 @@ mod tests {
             ("[::]:1", "127.0.0.1:1", true),
             ("[::]:1", "0.0.0.0:1", true),
         ] {
-            let (a, b): (SocketAddr, SocketAddr) = (a.parse().unwrap(), b.parse().unwrap());
-            assert_eq!((collide(a, b), collide(b, a)), (want, want), "{a} {b}");
+            let [a, b] = [a, b].map(|text| Bind::Tcp(text.parse().unwrap()));
+            assert_eq!((collide(&a, &b), collide(&b, &a)), (want, want), "{a} {b}");
         }
+        let [a, b] = ["/a", "/b"].map(|path| Bind::Unix(path.into()));
+        assert!(collide(&a, &a) && !collide(&a, &b) && !collide(&a, &Bind::Tcp(([127, 0, 0, 1], 1).into())));
     }
 }

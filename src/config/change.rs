@@ -171,7 +171,7 @@ impl Change {
                     })*
                 };
             }
-            keys!(transport, tls, ws, auth, connections_max, proxy_protocol, answer_timeout, receipts);
+            keys!(socket_mode, transport, tls, ws, auth, connections_max, proxy_protocol, answer_timeout, receipts);
             if known.is_removed {
                 self.applied.push(format!("listener {} (added)", known.bind));
             } else if !changed.is_empty() {
@@ -468,7 +468,11 @@ mod tests {
         ];
         assert_eq!(change.applied, expected);
         let ports = |config: &Config| -> Vec<_> {
-            config.listeners.iter().map(|listener| (listener.bind.port(), listener.is_removed)).collect()
+            config
+                .listeners
+                .iter()
+                .map(|listener| (listener.bind.tcp().map_or(0, |addr| addr.port()), listener.is_removed))
+                .collect()
         };
         assert_eq!(ports(&change.config), [(1, true), (2, false), (3, false)]);
         assert!(change.config.listeners[1].receipts);

@@ -196,6 +196,7 @@ pub(super) enum Kind {
     TextList,
     Address,
     AddressOrOff,
+    Bind,
     Template,
     TemplateTable,
     TextTable,
@@ -230,6 +231,7 @@ impl fmt::Display for Kind {
             Self::TextList => "a string or a list of strings",
             Self::Address => "an address",
             Self::AddressOrOff => "an address or \"off\"",
+            Self::Bind => "an address or \"unix:/PATH\"",
             Self::Template => "a template",
             Self::TemplateTable => "a table of templates",
             Self::TextTable => "a table of strings",
@@ -407,8 +409,11 @@ pub(super) const KEYS: &[Key] = keys! {
          If true, the sessions that have been disconnected longest are ended and counted. If false, or if all sessions are connected, the \
          CONNECT is refused: 5.0 with 0x97, 3.x with return code 3.";
 
-    Listener.bind: Address, Required,
-        "Address that devices connect to. Port 0 picks a free port, which the log names.";
+    Listener.bind: Bind, Required,
+        "Address that devices connect to. Port 0 picks a free port, which the log names. `\"unix:/PATH\"`: a Unix socket, for processes of this \
+         machine.";
+    Listener.socket_mode: Text, Is("\"0660\""),
+        "Permissions of the file of a Unix socket, in octal. A process may connect if it may write to that file.";
     Listener.transport: Word(TRANSPORT), Is("\"tcp\""),
         "Transport protocol. `\"tls\"` and `\"wss\"` need `[listener.tls]`; `\"ws\"` and `\"wss\"` are MQTT over WebSocket.";
     Listener.auth: Text, From("none: everyone may connect"),

@@ -263,7 +263,7 @@ fn listeners(
     let tables = document.tables(Section::Listener);
     let mut listeners = Vec::new();
     for (at, table) in tables.iter().enumerate() {
-        let bind = table.find("bind", values::address);
+        let bind = table.find("bind", values::bind);
         let transport = match table.read("transport", values::word) {
             "tcp" => Transport::Tcp,
             "tls" => Transport::Tls,
@@ -279,7 +279,7 @@ fn listeners(
         };
         let tls = super::tls::resolve(table, transport);
         let (auth, is_open) = if overrides.listen.is_empty() {
-            auth::of_listener(table, bind, tls.as_ref(), auths)
+            auth::of_listener(table, bind.as_ref(), tls.as_ref(), auths)
         } else {
             (None, false)
         };
@@ -295,10 +295,11 @@ fn listeners(
         let spot = table.spot("bind");
         let moved_by = document.source.set_by(&spot);
         if overrides.listen.is_empty() {
-            binds.take(bind, spot);
+            binds.take(bind.clone(), spot);
         }
         listeners.push(Listener {
             bind,
+            socket_mode: table.read("socket_mode", values::mode),
             transport,
             tls,
             ws,

@@ -10,6 +10,7 @@ use super::data_dir_id::DataDirId;
 use super::problem::Problems;
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
+use crate::runtime::Bind;
 use crate::runtime::seam::ListenerId;
 use crate::secure::{self, sasl::Credentials};
 use crate::spool::SEGMENTS_RESERVED;
@@ -194,11 +195,16 @@ pub struct Mqtt {
     pub connections_per_address: u32,
 }
 
+/// Permissions of the file of a Unix socket: its user and group may connect.
+pub(super) const SOCKET_MODE: u32 = 0o660;
+
 /// `[[listener]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Address; port 0: any free one.
-    pub bind: SocketAddr,
+    /// Where it is.
+    pub bind: Bind,
+    /// Permissions of its file, if it is a Unix socket.
+    pub socket_mode: u32,
     /// How bytes travel.
     pub transport: Transport,
     /// With [`Transport::Tls`] and [`Transport::Wss`].
@@ -227,7 +233,8 @@ impl Listener {
     /// Devices come to this address by themselves.
     pub(super) fn plain(bind: SocketAddr, moved_by: &str) -> Self {
         Self {
-            bind,
+            bind: bind.into(),
+            socket_mode: SOCKET_MODE,
             transport: Transport::Tcp,
             tls: None,
             ws: None,

@@ -106,6 +106,10 @@ fn takes(kind: Kind) -> Value {
         ] }),
         Kind::Address => json!({ "type": "string", "pattern": ADDRESS }),
         Kind::AddressOrOff => json!({ "anyOf": [{ "const": "off" }, { "type": "string", "pattern": ADDRESS }] }),
+        Kind::Bind => json!({ "anyOf": [
+            { "type": "string", "pattern": "^unix:/" },
+            { "type": "string", "pattern": ADDRESS },
+        ] }),
         Kind::TemplateTable | Kind::TextTable => {
             json!({ "type": "object", "additionalProperties": { "type": "string" } })
         }

@@ -10,6 +10,7 @@ use super::keys::{Key, Kind};
 use super::problem::{Fault, did_you_mean};
 use super::units::{self, ShowDuration, ShowSize};
 use crate::rule::template::{Fixed, Template};
+use crate::runtime::{Bind, UNIX};
 
 /// "expected … , found …".
 pub(super) fn wrong_type(expected: &str, found: &DeValue<'_>) -> Fault {
@@ -158,6 +159,29 @@ pub(super) fn address(key: &Key, value: &DeValue<'_>) -> Result<SocketAddr, Faul
     let hint = "write an IP address and a port, as in \"127.0.0.1:1883\"";
     let DeValue::String(text) = value else { return Err(mismatch(key, value).hint(hint)) };
     parse_address(text).map_err(|what| Fault::new(what).hint(hint))
+}
+
+/// An address, or the path of a Unix socket.
+pub(super) fn bind(key: &Key, value: &DeValue<'_>) -> Result<Bind, Fault> {
+    let Some(path) = value.as_str().and_then(|text| text.strip_prefix(UNIX)) else {
+        return address(key, value).map(Bind::Tcp).map_err(|fault| {
+            fault.hint("write an IP address and a port, as in \"127.0.0.1:1883\", or \"unix:/PATH\"")
+        });
+    };
+    // The kernel's bound, with the zero at the end.
+    const PATH_BYTES_MAX: usize = 107;
+    if !path.starts_with('/') || path.len() > PATH_BYTES_MAX || path.contains('\0') {
+        let what = format!("{path:?} is not an absolute path of at most {PATH_BYTES_MAX} bytes");
+        return Err(Fault::new(what).hint("write \"unix:/run/forebay/mqtt.sock\""));
+    }
+    Ok(Bind::Unix(path.into()))
+}
+
+/// Permissions of a file, in octal.
+pub(super) fn mode(key: &Key, value: &DeValue<'_>) -> Result<u32, Fault> {
+    let DeValue::String(text) = value else { return Err(mismatch(key, value)) };
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| Fault::new(format!("\"{text}\" is not a mode")).hint("write it in octal, as in \"0660\""))
 }
 
 /// An address, or `None` for `"off"`.

@@ -99,13 +99,13 @@ impl<M: Send + 'static> Core<M> {
     }
 
     /// Takes in what an accept answered: a connection, if it still stands.
-    pub(super) fn accepted(&mut self, completion: &Completion) -> Option<(ConnId, ListenerId, SocketAddr)> {
+    pub(super) fn accepted(&mut self, completion: &Completion) -> Option<(ConnId, ListenerId)> {
         // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
         let fd = (completion.result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(completion.result) });
         let index = completion.tag.slot as u16;
         let is_crowded = self.layers.is_crowded();
         let accepting = self.accepting.get_mut(usize::from(index))?;
-        let listener = accepting.listener.as_ref()?.id();
+        let (listener, is_unix) = accepting.listener.as_ref().map(|listener| (listener.id(), listener.is_unix()))?;
         let stopped = accepting.stopped;
         // The kernel gives out the lowest number that is free: so many descriptors are in use, whoever has them.
         let full = fd.as_ref().is_some_and(|fd| fd.as_raw_fd().unsigned_abs() >= self.device_descriptors_max);
@@ -128,10 +128,12 @@ impl<M: Send + 'static> Core<M> {
         }
         let fd = fd.filter(|_| !stopped && !full)?;
         // Fails when the peer has gone again: not worth a callback.
-        let peer = getpeername(&fd).ok()??;
-        let peer = SocketAddr::try_from(peer).ok()?;
+        let peer = SocketAddr::try_from(getpeername(&fd).ok()??).ok();
+        if peer.is_none() && !is_unix {
+            return None;
+        }
         let conn = Conn::new(Some(fd), peer, listener, Phase::Open, Reading::OneShot);
-        Some((self.adopted(conn), listener, peer))
+        Some((self.adopted(conn), listener))
     }
 }
 
@@ -147,12 +149,13 @@ mod tests {
     use super::*;
     use crate::runtime::listen::Listeners;
     use crate::runtime::ring::Ring;
+    use crate::runtime::seam::Io as _;
     use crate::runtime::{Settings, mailboxes};
 
     /// What is above the number is kept for Kafka, the disk and control: who comes is turned away, and later accepted.
     #[test]
     fn descriptors_are_kept_for_others() {
-        let listeners = Listeners::bind(&[SocketAddr::from(([127, 0, 0, 1], 0))], 1).unwrap();
+        let listeners = Listeners::bind(&[(SocketAddr::from(([127, 0, 0, 1], 0)).into(), 0)], 1).unwrap();
         let addr = listeners.local_addrs()[0];
         let accepting = listeners.into_shards().remove(0).into_iter().map(Accepting::new).collect();
         let (post, _mail) = mailboxes::<()>(1, 1).unwrap();
@@ -188,7 +191,7 @@ mod tests {
     /// Out of descriptors: wait, then accept again; who came meanwhile has been waiting in the kernel.
     #[test]
     fn an_exhausted_listener_pauses_and_goes_on() {
-        let listeners = Listeners::bind(&[SocketAddr::from(([127, 0, 0, 1], 0))], 1).unwrap();
+        let listeners = Listeners::bind(&[(SocketAddr::from(([127, 0, 0, 1], 0)).into(), 0)], 1).unwrap();
         let addr = listeners.local_addrs()[0];
         let accepting = listeners.into_shards().remove(0).into_iter().map(Accepting::new).collect();
         let (post, _mail) = mailboxes::<()>(1, 1).unwrap();
@@ -206,8 +209,8 @@ mod tests {
         let mut answers = Vec::new();
         core.ring.submit(1).unwrap();
         core.ring.reap(&mut answers, 1);
-        let (_, listener, accepted) = core.accepted(&answers[0]).unwrap();
-        assert_eq!((listener, accepted), (ListenerId(0), peer.local_addr().unwrap()));
+        let (conn, listener) = core.accepted(&answers[0]).unwrap();
+        assert_eq!((listener, core.peer(conn)), (ListenerId(0), peer.local_addr().ok()));
         core.ring.cancel_everything();
         while core.ring.in_flight() > 0 {
             core.ring.submit(1).unwrap();

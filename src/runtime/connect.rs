@@ -18,7 +18,7 @@ impl<M: Send + 'static> Core<M> {
             Ok(fd) => (Some(fd), None),
             Err(error) => (None, Some(error)),
         };
-        let conn = Conn::new(fd, to, NO_LISTENER, Phase::Connecting, Reading::Multishot);
+        let conn = Conn::new(fd, Some(to), NO_LISTENER, Phase::Connecting, Reading::Multishot);
         let id = self.adopted(conn);
         if let Some(error) = error {
             self.end(id, Closed::Error(error));

@@ -80,7 +80,8 @@ impl Outgoing {
 pub(super) struct Conn {
     /// `None` only for an outgoing connection that could not even get a socket.
     pub(super) fd: Option<OwnedFd>,
-    pub(super) peer: SocketAddr,
+    /// `None`: it came by a Unix socket.
+    pub(super) peer: Option<SocketAddr>,
     pub(super) listener: ListenerId,
     pub(super) phase: Phase,
     pub(super) reading: Reading,
@@ -118,7 +119,7 @@ pub(super) struct Conn {
 impl Conn {
     pub(super) fn new(
         fd: Option<OwnedFd>,
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
         listener: ListenerId,
         phase: Phase,
         reading: Reading,
@@ -302,7 +303,7 @@ mod tests {
 
     fn conn() -> Conn {
         let fd = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap();
-        Conn::new(Some(fd), SocketAddr::from(([127, 0, 0, 1], 1)), ListenerId(0), Phase::Open, Reading::OneShot)
+        Conn::new(Some(fd), None, ListenerId(0), Phase::Open, Reading::OneShot)
     }
 
     #[test]

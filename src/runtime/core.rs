@@ -291,12 +291,12 @@ impl<M: Send + 'static> Io<M> for Core<M> {
     }
 
     fn peer(&self, id: ConnId) -> Option<SocketAddr> {
-        self.conns.get(id).map(|conn| conn.peer)
+        self.conns.get(id)?.peer
     }
 
     fn set_peer(&mut self, id: ConnId, peer: SocketAddr) {
         if let Some(conn) = self.conns.alive(id) {
-            conn.peer = peer;
+            conn.peer = Some(peer);
         }
     }
 

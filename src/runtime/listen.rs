@@ -1,13 +1,17 @@
-//! Listening sockets: one per shard and address, all on the same port, so that the kernel spreads connections.
+//! Listening sockets: one per shard and address, all on the same port, so that the kernel spreads connections. Of a Unix
+//! socket all shards have the same one, and whoever is first accepts.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use super::bind::{self, Bind, SocketFile};
 use super::seam::ListenerId;
 
 /// Length of the queue of connections that nobody has accepted yet; the kernel caps it at `net.core.somaxconn`.
@@ -29,6 +33,8 @@ const BIND_PAUSE: Duration = Duration::from_millis(100);
 pub struct Listener {
     id: ListenerId,
     socket: OwnedFd,
+    /// Of a Unix socket: its path goes with the last of them.
+    file: Option<Arc<SocketFile>>,
 }
 
 impl Listener {
@@ -39,51 +45,64 @@ impl Listener {
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+
+    /// Whether those who connect have no address.
+    pub(super) fn is_unix(&self) -> bool {
+        self.file.is_some()
+    }
 }
 
 /// The listening sockets of all shards, bound once at start. They listen already: what connects before the shards
 /// run waits in the queue.
 #[derive(Debug)]
 pub struct Listeners {
-    addrs: Vec<SocketAddr>,
+    binds: Vec<Bind>,
     per_shard: Vec<Vec<Listener>>,
 }
 
 impl Listeners {
-    /// Binds every address once for each shard. Port 0 gives a free port, the same for all shards.
+    /// Binds every address once for each shard. Port 0 gives a free port, the same for all shards. Beside each, the permissions
+    /// of its file, if it is a Unix socket.
     ///
     /// # Errors
     /// Names the address. `AddrInUse` also when another instance of this program holds the port: shards share it by
     /// `SO_REUSEPORT`, which would let a second instance silently take half of the devices, so each address is
     /// bound once without that option first.
-    pub fn bind(addrs: &[SocketAddr], shards: usize) -> io::Result<Self> {
-        Self::bind_with(addrs, shards, BIND_ATTEMPTS)
+    pub fn bind(binds: &[(Bind, u32)], shards: usize) -> io::Result<Self> {
+        Self::bind_with(binds, shards, BIND_ATTEMPTS)
     }
 
     /// Binds one more address, once for each shard: the listener `id`. `all`: every address that is listened on with it.
     ///
     /// # Errors
     /// As [`Listeners::bind`].
-    pub fn bind_one(id: ListenerId, addr: SocketAddr, all: &[SocketAddr], shards: usize) -> io::Result<Self> {
+    pub fn bind_one(id: ListenerId, one: (&Bind, u32), all: &[SocketAddr], shards: usize) -> io::Result<Self> {
         let mut per_shard: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
-        let bound = bind_to((id, addr), all, &mut per_shard, BIND_ATTEMPTS)?;
-        Ok(Self { addrs: vec![bound], per_shard })
+        let bound = bind_any(id, one, all, &mut per_shard, BIND_ATTEMPTS)?;
+        Ok(Self { binds: vec![bound], per_shard })
     }
 
-    fn bind_with(addrs: &[SocketAddr], shards: usize, attempts: u32) -> io::Result<Self> {
-        let mut bound = Vec::with_capacity(addrs.len());
+    fn bind_with(binds: &[(Bind, u32)], shards: usize, attempts: u32) -> io::Result<Self> {
+        let mut bound = Vec::with_capacity(binds.len());
         let mut per_shard: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
-        for (index, &addr) in addrs.iter().enumerate() {
+        let all: Vec<SocketAddr> = binds.iter().filter_map(|(bind, _)| bind.tcp()).collect();
+        for (index, (bind, mode)) in binds.iter().enumerate() {
             let id = ListenerId(u16::try_from(index).map_err(|_| io::Error::other("more than 65536 listeners"))?);
-            bound.push(bind_to((id, addr), addrs, &mut per_shard, attempts)?);
+            bound.push(bind_any(id, (bind, *mode), &all, &mut per_shard, attempts)?);
         }
-        Ok(Self { addrs: bound, per_shard })
+        Ok(Self { binds: bound, per_shard })
     }
 
-    /// Where the listeners stand, in the order of the configuration, with the real port.
+    /// Where the listeners are, in the order of the configuration, with the real port.
+    #[must_use]
+    pub fn binds(&self) -> Vec<Bind> {
+        self.binds.clone()
+    }
+
+    /// The same of those that have an address.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.addrs.clone()
+        self.binds.iter().filter_map(Bind::tcp).collect()
     }
 
     /// The sockets of each shard, by the shard's index.
@@ -91,6 +110,33 @@ impl Listeners {
     pub fn into_shards(self) -> Vec<Vec<Listener>> {
         self.per_shard
     }
+}
+
+fn bind_any(
+    id: ListenerId,
+    (bind, mode): (&Bind, u32),
+    all: &[SocketAddr],
+    per_shard: &mut [Vec<Listener>],
+    attempts: u32,
+) -> io::Result<Bind> {
+    match bind {
+        Bind::Tcp(addr) => bind_to((id, *addr), all, per_shard, attempts).map(Bind::Tcp),
+        Bind::Unix(path) => bind_path(id, path, mode, per_shard).map(|()| bind.clone()),
+    }
+}
+
+/// The same socket for all shards.
+fn bind_path(id: ListenerId, path: &Path, mode: u32, per_shard: &mut [Vec<Listener>]) -> io::Result<()> {
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()));
+    let (socket, file) = bind::open(path, mode).map_err(named)?;
+    socket.listen(BACKLOG).map_err(named)?;
+    let file = Arc::new(file);
+    for sockets in per_shard {
+        let socket = socket.try_clone().map_err(named)?.into();
+        sockets.push(Listener { id, socket, file: Some(Arc::clone(&file)) });
+    }
+    Ok(())
 }
 
 /// A socket for each shard, and the index of each.
@@ -109,7 +155,7 @@ fn bind_to(
         let socket = open(local, only_v6, true).map_err(named)?;
         socket.listen(BACKLOG).map_err(named)?;
         local = local_addr(&socket).map_err(named)?;
-        sockets.push(Listener { id, socket: socket.into() });
+        sockets.push(Listener { id, socket: socket.into(), file: None });
     }
     Ok(local)
 }
@@ -161,9 +207,13 @@ mod tests {
 
     const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
+    fn tcp<const N: usize>(addrs: [SocketAddr; N]) -> [(Bind, u32); N] {
+        addrs.map(|addr| (addr.into(), 0))
+    }
+
     #[test]
     fn all_shards_share_one_free_port() {
-        let listeners = Listeners::bind_with(&[ANY, ANY], 3, 1).unwrap();
+        let listeners = Listeners::bind_with(&tcp([ANY, ANY]), 3, 1).unwrap();
         let addrs = listeners.local_addrs();
         assert_ne!(addrs[0].port(), 0);
         assert_ne!(addrs[0].port(), addrs[1].port());
@@ -188,9 +238,9 @@ mod tests {
 
     #[test]
     fn a_second_instance_is_noticed_and_named() {
-        let first = Listeners::bind_with(&[ANY], 2, 1).unwrap();
+        let first = Listeners::bind_with(&tcp([ANY]), 2, 1).unwrap();
         let addr = first.local_addrs()[0];
-        let error = Listeners::bind_with(&[addr], 2, 2).unwrap_err();
+        let error = Listeners::bind_with(&tcp([addr]), 2, 2).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&addr.to_string()), "{error}");
     }
@@ -198,13 +248,45 @@ mod tests {
     /// Trap 4: the port of a killed instance is free again only after a moment.
     #[test]
     fn trap_4_the_port_of_a_dying_instance_is_waited_for() {
-        let first = Listeners::bind_with(&[ANY], 1, 1).unwrap();
+        let first = Listeners::bind_with(&tcp([ANY]), 1, 1).unwrap();
         let addr = first.local_addrs()[0];
         let dying = std::thread::spawn(move || {
             sleep(Duration::from_millis(150));
             drop(first);
         });
-        Listeners::bind_with(&[addr], 1, 600).unwrap();
+        Listeners::bind_with(&tcp([addr]), 1, 600).unwrap();
         dying.join().unwrap();
+    }
+
+    #[test]
+    fn a_unix_socket_is_one_for_all_shards_and_its_path_goes_with_it() {
+        use std::os::unix::fs::{MetadataExt as _, symlink};
+        use std::os::unix::net::UnixStream;
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mqtt.sock");
+        let bind = [(Bind::Unix(path.clone()), 0o660)];
+        let first = Listeners::bind(&bind, 3).unwrap();
+        assert_eq!((first.binds(), first.local_addrs()), (vec![bind[0].0.clone()], Vec::new()));
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
+        UnixStream::connect(&path).unwrap();
+        let error = Listeners::bind(&bind, 1).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "somebody listens there");
+        let mut shards = first.into_shards();
+        shards.pop();
+        assert!(path.exists(), "two are left");
+        drop(shards);
+        assert!(!path.exists());
+
+        // What a killed process has left is replaced; a file that is no socket is not.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        drop(Listeners::bind(&bind, 1).unwrap());
+        std::fs::write(&path, "mine").unwrap();
+        let error = Listeners::bind(&bind, 1).unwrap_err();
+        assert!(error.to_string().contains("mqtt.sock: there is a file that is no socket"), "{error}");
+        std::fs::remove_file(&path).unwrap();
+        symlink(dir.path().join("elsewhere"), &path).unwrap();
+        assert!(Listeners::bind(&bind, 1).is_err(), "a link is not followed");
     }
 }

@@ -43,6 +43,7 @@
 //!   where; the last look before sleeping comes after that.
 
 mod accept;
+mod bind;
 mod buffers;
 mod connect;
 mod connections;
@@ -73,6 +74,7 @@ mod turn;
 mod watchdog;
 mod windows;
 
+pub use bind::{Bind, UNIX};
 pub use executor::{Settings, ShardThread, spawn};
 pub use faults::DiskFaults;
 pub use folder::{FolderLock, file_system_advice, segment_path, segments_in, sync_folder};

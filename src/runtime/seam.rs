@@ -153,8 +153,8 @@ pub enum LayerFault {
 pub struct Detached {
     /// The socket.
     pub fd: OwnedFd,
-    /// The peer's address.
-    pub peer: SocketAddr,
+    /// The peer's address; `None`: it came by a Unix socket.
+    pub peer: Option<SocketAddr>,
     /// The listener it came in by.
     pub listener: ListenerId,
     /// TLS, if its listener has it.
@@ -345,7 +345,7 @@ pub trait Io<M> {
     /// value are the caller's business: the runtime does not deliver them. The descriptor must be in blocking mode, as
     /// accepted ones are.
     fn adopt(&mut self, moved: Detached) -> ConnId;
-    /// The other end's address: the socket's, or what [`Io::set_peer`] was told. `None` for a dead id.
+    /// The other end's address: the socket's, or what [`Io::set_peer`] was told. `None` for a dead id, and of a Unix socket.
     fn peer(&self, conn: ConnId) -> Option<SocketAddr>;
     /// A proxy has said where the other end of a connection really is. It moves with the connection.
     fn set_peer(&mut self, conn: ConnId, peer: SocketAddr);
@@ -394,7 +394,7 @@ pub trait Shard {
     /// Called once, before the first turn.
     fn on_start(&mut self, io: &mut dyn Io<Self::Mail>);
     /// A socket was accepted; a one-shot read is armed after this returns.
-    fn on_accept(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId, listener: ListenerId, peer: SocketAddr);
+    fn on_accept(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId, listener: ListenerId);
     /// An outgoing connection stands; its reads are multishot already.
     fn on_connect(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId);
     /// A connection's layer is ready: its handshake is over.

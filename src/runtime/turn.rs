@@ -139,8 +139,8 @@ impl<S: Shard> Turn<S> {
                 }
             }
             Kind::Accept => {
-                if let Some((id, listener, peer)) = core.accepted(&completion) {
-                    self.shard.on_accept(core, id, listener, peer);
+                if let Some((id, listener)) = core.accepted(&completion) {
+                    self.shard.on_accept(core, id, listener);
                 }
             }
             Kind::Connect => {

@@ -198,7 +198,7 @@ impl Core {
     pub(super) fn receive(&mut self, io: &mut Ring<'_>, mut detached: Detached, claim: Option<Box<AtDoor>>) {
         let (listener, deadline) = (detached.listener, detached.deadline);
         let is_counted = self.around.config.mqtt.connections_per_address > 0;
-        let address = is_counted.then(|| Address::of(detached.peer.ip()));
+        let address = detached.peer.filter(|_| is_counted).map(|peer| Address::of(peer.ip()));
         let unread = std::mem::take(&mut detached.unread);
         // It came in before this listener was removed.
         if self.around.config.listener(listener).is_none_or(|listener| listener.is_removed) {

@@ -181,7 +181,7 @@ impl Core {
             shard = self.index,
             client = clipped(session.client_id()),
             peer = io.peer(conn).map(tracing::field::display),
-            listener = listener.map(|listener| tracing::field::display(listener.bind)),
+            listener = listener.map(|listener| tracing::field::display(&listener.bind)),
             protocol = session.peer().version.as_str(),
             session_present,
             "client connected"

@@ -20,7 +20,7 @@ impl Shard for Core {
         }
     }
 
-    fn on_accept(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, _peer: SocketAddr) {
+    fn on_accept(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) {
         self.numbers.count(M::ConnectionsAccepted);
         self.accepted(io, conn, listener);
     }

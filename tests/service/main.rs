@@ -50,6 +50,7 @@ mod telemetry;
 mod tls;
 mod told;
 mod troubleshooting;
+mod unix_socket;
 mod verdicts;
 mod websocket;
 mod wills;

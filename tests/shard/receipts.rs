@@ -37,7 +37,7 @@ struct Device {
 impl Device {
     fn connect(world: &mut World, listener: u16, version: Version, asks: &[Property<'_>]) -> Self {
         let conn = world.table.open(None);
-        world.core.on_accept(&mut world.table, conn, ListenerId(listener), ([127, 0, 0, 1], 40_000).into());
+        world.core.on_accept(&mut world.table, conn, ListenerId(listener));
         let mut properties = PropertyBuf::new();
         properties.extend(asks.iter().copied());
         let connect = Connect {

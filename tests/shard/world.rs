@@ -153,8 +153,7 @@ impl World {
     /// A device's socket.
     pub(crate) fn accept(&mut self) -> ConnId {
         let conn = self.table.open(None);
-        let peer = ([127, 0, 0, 1], 40_000).into();
-        self.core.on_accept(&mut self.table, conn, ListenerId(0), peer);
+        self.core.on_accept(&mut self.table, conn, ListenerId(0));
         conn
     }
 

@@ -3,6 +3,7 @@
 use super::Service;
 use crate::config::LogFormat;
 use crate::metrics::event::{Event as Said, Field, Kind};
+use crate::runtime::Bind;
 use crate::service::sandbox::{self, Files};
 
 impl Service {
@@ -48,8 +49,11 @@ impl Service {
                 Some(clients) if clients.is_required => " --cafile CA_FILE --cert CERT_FILE --key KEY_FILE",
                 _ => " --cafile CA_FILE",
             });
-            let (ip, port) = (mqtt.ip(), mqtt.port());
-            println!("\nPublish something:\n  mosquitto_pub -h {ip} -p {port}{identity} -q 1 -t hello -m world");
+            let to = match mqtt {
+                Bind::Tcp(addr) => format!("-h {} -p {}", addr.ip(), addr.port()),
+                Bind::Unix(path) => format!("--unix {}", path.display()),
+            };
+            println!("\nPublish something:\n  mosquitto_pub {to}{identity} -q 1 -t hello -m world");
             println!("Read it as a Kafka record:");
             println!("  kcat -b {} -C -t {topic} -o beginning -e -f '%k: %s\\n'", log.local_addr());
             println!("\nCtrl-C stops Forebay. `forebay --help` has more examples.");

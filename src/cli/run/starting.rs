@@ -1,6 +1,5 @@
 //! What a start needs besides the shards: a host that will do, sockets, the embedded log, the control plane.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use crate::config::{ApiAccess, Config, EMBEDDED};
 use crate::control::{Control, LogControl, Shown, Tokens};
 use crate::embedded::{self, EmbeddedLog};
 use crate::limits::MAILBOX_LETTERS_MAX;
-use crate::runtime::{self, Listeners};
+use crate::runtime::{self, Bind, Listeners};
 use crate::service::preflight::Host;
 use crate::service::sandbox::{self, Files};
 use crate::service::{dead_letters, log};
@@ -37,6 +36,11 @@ pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<Option<F
     folders.extend(config.embedded.iter().map(|log| log.dir.clone()));
     let files = config.sinks.iter().filter_map(|sink| sink.dead_letters.as_ref()?.file.as_ref());
     folders.extend(files.map(|file| dead_letters::folder_of(&file.path)));
+    let sockets = config.listeners.iter().filter_map(|listener| match &listener.bind {
+        Bind::Unix(path) => path.parent().map(Path::to_owned),
+        Bind::Tcp(_) => None,
+    });
+    folders.extend(sockets);
     // What cannot be made has its message later, with the key that names it.
     folders.iter().for_each(|folder| drop(std::fs::create_dir_all(folder)));
     // The API replaces the configuration file.
@@ -79,9 +83,9 @@ pub(super) fn start_embedded(config: &mut Config) -> Result<Option<EmbeddedLog>,
 }
 
 pub(super) fn bind_listeners(config: &Config) -> Result<Listeners, Failure> {
-    let addrs: Vec<SocketAddr> = config.listeners.iter().map(|l| l.bind).collect();
+    let binds: Vec<_> = config.listeners.iter().map(|l| (l.bind.clone(), l.socket_mode)).collect();
     let moved_by: Vec<&str> = config.listeners.iter().map(|l| l.moved_by.as_str()).collect();
-    let bound = Listeners::bind(&addrs, config.service.shards);
+    let bound = Listeners::bind(&binds, config.service.shards);
     bound.map_err(|error| reconfigure::bind_failed(&error, &moved_by.join(" or ")))
 }
 

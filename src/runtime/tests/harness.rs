@@ -38,8 +38,9 @@ impl<M: Send + 'static, F: Script<M>> Shard for Scripted<M, F> {
         (self.script)(io, Event::Start);
         io.start_accepting();
     }
-    fn on_accept(&mut self, io: &mut dyn Io<M>, conn: ConnId, listener: ListenerId, peer: SocketAddr) {
-        (self.script)(io, Event::Accept(conn, listener, peer));
+    fn on_accept(&mut self, io: &mut dyn Io<M>, conn: ConnId, listener: ListenerId) {
+        let peer = io.peer(conn);
+        (self.script)(io, Event::Accept(conn, listener, peer.expect("an address")));
     }
     fn on_connect(&mut self, io: &mut dyn Io<M>, conn: ConnId) {
         (self.script)(io, Event::Connect(conn));
@@ -93,7 +94,7 @@ where
     G: Fn(usize) -> F + Clone + Send + 'static,
 {
     let (post, mail) = mailboxes(settings.shards, settings.mailbox_capacity).unwrap();
-    let listeners = Listeners::bind(&[SocketAddr::from(([127, 0, 0, 1], 0))], settings.shards).unwrap();
+    let listeners = Listeners::bind(&[(SocketAddr::from(([127, 0, 0, 1], 0)).into(), 0)], settings.shards).unwrap();
     let addr = listeners.local_addrs()[0];
     let threads = mail
         .into_iter()

@@ -173,7 +173,7 @@ fn trap_3_what_no_completion_made_is_sent_before_the_wait() {
     let (fd, addr) = server.accept().unwrap();
     let moved = Detached {
         fd: fd.into(),
-        peer: addr,
+        peer: Some(addr),
         listener: ListenerId(0),
         layer: None,
         unsent: Vec::new(),

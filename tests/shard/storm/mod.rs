@@ -270,12 +270,7 @@ impl Storm {
             if !self.draining && (!stormy || self.rng.u8(..4) == 0) {
                 let conn = self.table.open(None);
                 device.receipts = self.draw.receipts == Some(conn.slot % 2);
-                self.core.on_accept(
-                    &mut self.table,
-                    conn,
-                    ListenerId((conn.slot % 2) as u16),
-                    ([127, 0, 0, 1], 4_000).into(),
-                );
+                self.core.on_accept(&mut self.table, conn, ListenerId((conn.slot % 2) as u16));
                 device.connect(conn);
             }
             return;
