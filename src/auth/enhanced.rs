@@ -71,7 +71,7 @@ impl Exchange {
         let last = self.scram.answer(data.unwrap_or_default()).map_err(refusal)?;
         let (name, print) = self.user.ok_or(Refusal::Credentials)?;
         let data = Some(last.into_bytes().into());
-        Ok(Admission { policy: self.policy, identity: Some(name), by: By::Scram(print), data })
+        Ok(Admission { identity: Some(name), by: By::Scram(print), data, ..Admission::anonymous(self.policy) })
     }
 }
 

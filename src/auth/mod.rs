@@ -1,18 +1,19 @@
-//! Who may connect, and what may be touched: password files, chains of methods, access control lists. No socket, no thread and no
+//! Who may connect, and what may be touched: password files, tokens, chains of methods, access control lists. No socket, no thread and no
 //! clock is named here; what takes long is handed out as a [`Question`].
 
 mod access;
 pub mod acl;
 mod enhanced;
+pub mod jwt;
 pub mod password;
 mod policy;
 mod proofs;
+mod question;
 mod users;
 
 pub use self::access::Access;
 pub use self::enhanced::{Exchange, SCRAM};
-pub use self::policy::{
-    Admission, Answer, By, Claim, ClientIds, Judgement, Method, Policy, Question, Refusal, Settings, Takeover,
-};
+pub use self::policy::{Admission, By, Claim, ClientIds, Judgement, Method, Policy, Refusal, Settings, Takeover};
 pub use self::proofs::{Proof, Proofs};
+pub use self::question::{Answer, Question};
 pub use self::users::Users;

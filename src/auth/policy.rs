@@ -5,10 +5,13 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::secure::{CertificateId, IdentityField, Secret, identify};
+use zeroize::Zeroizing;
+
+use crate::secure::{CertificateId, IdentityField, identify};
 
 use super::acl::{Acl, Action, Client, Decision};
-use super::password::Stored;
+use super::jwt::{self, Tokens};
+use super::question::Question;
 use super::users::Users;
 
 /// A file is not larger than so much.
@@ -19,6 +22,8 @@ const FILE_BYTES_MAX: u64 = 256 << 20;
 pub enum Method {
     /// The client certificate.
     Certificate,
+    /// A token that somebody has signed who is trusted.
+    Jwt,
     /// User name and password, by the password file.
     Password,
     /// A proof that the client knows its password, by the password file.
@@ -56,6 +61,8 @@ pub struct Settings {
     pub chain: Vec<Method>,
     /// The field of a client certificate that says who the client is.
     pub certificate_identity: IdentityField,
+    /// Which tokens are accepted.
+    pub jwt: Option<jwt::Settings>,
     /// Users and the hashes of their passwords.
     pub password_file: Option<PathBuf>,
     /// What may be touched; `None`: everything.
@@ -69,7 +76,7 @@ pub struct Settings {
 }
 
 /// What a CONNECT brings.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Claim<'a> {
     /// User name.
     pub username: Option<&'a str>,
@@ -77,6 +84,8 @@ pub struct Claim<'a> {
     pub password: Option<&'a [u8]>,
     /// The client certificate in DER, verified.
     pub certificate: Option<&'a [u8]>,
+    /// What time it is, in milliseconds since 1970.
+    pub wall_ms: i64,
 }
 
 /// Who a client is: what its connection is admitted as.
@@ -86,6 +95,10 @@ pub struct Admission {
     pub policy: Arc<Policy>,
     /// `None`: it is anonymous.
     pub identity: Option<Box<str>>,
+    /// The only client identifier that it may use.
+    pub client_id: Option<Box<str>>,
+    /// Until when, in seconds since 1970.
+    pub expires_s: Option<u64>,
     /// What it was admitted by.
     pub by: By,
     /// What the server says last in an exchange, for CONNACK.
@@ -103,6 +116,8 @@ pub enum By {
     Scram(u64),
     /// A certificate.
     Certificate(Arc<CertificateId>),
+    /// A token that the key of this print has signed.
+    Token(u64),
 }
 
 impl Settings {
@@ -113,6 +128,7 @@ impl Settings {
             name: name.to_owned(),
             chain: chain.to_vec(),
             certificate_identity: IdentityField::CommonName,
+            jwt: None,
             password_file: None,
             acl_file: None,
             client_ids: ClientIds::Any,
@@ -123,6 +139,25 @@ impl Settings {
 }
 
 impl Admission {
+    /// Of a client that has not said who it is.
+    #[must_use]
+    pub fn anonymous(policy: Arc<Policy>) -> Self {
+        Self { policy, identity: None, client_id: None, expires_s: None, by: By::Nothing, data: None }
+    }
+
+    /// Whether it may use a client identifier.
+    #[must_use]
+    pub fn allows_client_id(&self, client_id: &str) -> bool {
+        let is_own = self.client_id.as_deref().is_none_or(|only| only == client_id);
+        is_own && self.policy.allows_client_id(self.identity.as_deref(), client_id)
+    }
+
+    /// The client identifier of a client that brings none, where only one would do.
+    #[must_use]
+    pub fn client_id(&self) -> Option<&str> {
+        self.client_id.as_deref().or_else(|| self.policy.client_id_of(self.identity.as_deref()))
+    }
+
     /// Whether it is refused where there is a session of its client identifier that belongs to another identity.
     #[must_use]
     pub fn refuses_foreign_sessions(&self) -> bool {
@@ -143,6 +178,8 @@ pub enum Refusal {
     Method,
     /// A message of its exchange is not what it must be: why.
     Exchange(&'static str),
+    /// Its token is not accepted.
+    Token(jwt::Fault),
 }
 
 /// What a policy says.
@@ -156,53 +193,10 @@ pub enum Judgement {
     Ask(Question),
 }
 
-/// A password that has to be compared with a hash, on a thread that serves no devices.
-pub struct Question {
-    /// Who the client is if the password is right; `None`: an unknown user, refused when as much work has been done.
-    admission: Option<Admission>,
-    auth: Arc<Policy>,
-    stored: Arc<Stored>,
-    password: Secret,
-}
-
-impl fmt::Debug for Question {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Question").field("admission", &self.admission).finish_non_exhaustive()
-    }
-}
-
-/// What came of a [`Question`].
-pub type Answer = Result<Admission, Refusal>;
-
-impl Question {
-    /// Compares. Takes up to half a second.
-    ///
-    /// # Errors
-    /// The password is wrong, or there is no such user.
-    pub fn answer(self) -> Answer {
-        let is_right = self.stored.matches(self.password.expose());
-        self.admission.filter(|_| is_right).ok_or(Refusal::Credentials)
-    }
-
-    /// The same where it is known already that the password is right.
-    ///
-    /// # Errors
-    /// There is no such user.
-    pub fn answer_known(self) -> Answer {
-        self.admission.ok_or(Refusal::Credentials)
-    }
-
-    /// All that the outcome depends on.
-    pub(super) fn identify(&self, mut with: impl FnMut(&[u8])) {
-        with(self.auth.name().as_bytes());
-        self.stored.identify(&mut with);
-        with(self.password.expose());
-    }
-}
-
 /// Settings with what their files hold. Read-only, shared by all shards, replaced as a whole.
 pub struct Policy {
     settings: Settings,
+    tokens: Option<Tokens>,
     users: Option<Users>,
     acl: Option<Acl>,
     /// Of settings and files: whether a reload brings something new.
@@ -224,10 +218,15 @@ impl Policy {
         let mut problems = Vec::new();
         let mut print = DefaultHasher::new();
         settings.hash(&mut print);
-        let users = file(settings.password_file.as_deref(), Users::parse, &mut print, &mut problems);
-        let acl = file(settings.acl_file.as_deref(), Acl::parse, &mut print, &mut problems);
+        let keys = settings.jwt.as_ref().filter(|_| settings.chain.contains(&Method::Jwt));
+        let tokens = keys
+            .and_then(|jwt| file(Some(jwt.keys.file()), |bytes| Tokens::new(jwt, bytes), &mut print, &mut problems));
+        let users = |bytes: &[u8]| Users::parse(text(bytes)?);
+        let acl = |bytes: &[u8]| Acl::parse(text(bytes)?);
+        let users = file(settings.password_file.as_deref(), users, &mut print, &mut problems);
+        let acl = file(settings.acl_file.as_deref(), acl, &mut print, &mut problems);
         if problems.is_empty() {
-            Ok(Self { settings: settings.clone(), users, acl, print: print.finish() })
+            Ok(Self { settings: settings.clone(), tokens, users, acl, print: print.finish() })
         } else {
             Err(problems)
         }
@@ -243,6 +242,12 @@ impl Policy {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Which tokens it accepts, if any.
+    #[must_use]
+    pub fn tokens(&self) -> Option<&Tokens> {
+        self.tokens.as_ref()
     }
 
     /// The users of its password file, if it has one.
@@ -261,19 +266,13 @@ impl Policy {
     /// decides, and if none does the client is refused.
     #[must_use]
     pub fn judge(self: &Arc<Self>, claim: Claim<'_>) -> Judgement {
-        let admission = |identity: Option<&str>, by| {
-            let identity = identity.map(Into::into);
-            Admission { policy: Arc::clone(self), identity, by, data: None }
+        let admission = |identity: Option<&str>, by| Admission {
+            identity: identity.map(Into::into),
+            by,
+            ..Admission::anonymous(Arc::clone(self))
         };
-        let ask = |admission, stored: &Arc<Stored>, password: &[u8]| {
-            let question = Question {
-                admission,
-                auth: Arc::clone(self),
-                stored: Arc::clone(stored),
-                password: Secret::new(password.to_vec()),
-            };
-            // A core does it in a microsecond.
-            if question.stored.is_quick() {
+        let ask = |question: Question| {
+            if question.is_quick() {
                 return match question.answer() {
                     Ok(admission) => Judgement::Admit(admission),
                     Err(refusal) => Judgement::Refuse(refusal),
@@ -291,13 +290,22 @@ impl Policy {
                         Err(why) => Judgement::Refuse(Refusal::Certificate(why)),
                     };
                 }
+                (Method::Jwt, ..) => {
+                    let Some(tokens) = &self.tokens else { continue };
+                    let Some(token) = tokens.find(claim.username, claim.password) else { continue };
+                    return match tokens.keys_for(&token) {
+                        Ok(keys) => ask(Question::token(self, &token, keys, claim.wall_ms)),
+                        Err(fault) => Judgement::Refuse(Refusal::Token(fault)),
+                    };
+                }
                 (Method::Password, Some(name), Some(users)) => {
                     let Some(user) = users.get(name) else {
                         decoy = users.decoy().zip(claim.password);
                         continue;
                     };
                     let Some(password) = claim.password else { return Judgement::Refuse(Refusal::Credentials) };
-                    return ask(Some(admission(Some(name), By::Line(user.print))), &user.stored, password);
+                    let admission = admission(Some(name), By::Line(user.print));
+                    return ask(Question::password(self, Some(admission), &user.stored, password));
                 }
                 // A user that was removed from the file does not become anonymous.
                 (Method::Anonymous, None, _) if claim.password.is_none() => {
@@ -307,7 +315,7 @@ impl Policy {
             }
         }
         match (decoy, claim.username) {
-            (Some((stored, password)), _) => ask(None, stored, password),
+            (Some((stored, password)), _) => ask(Question::password(self, None, stored, password)),
             (None, Some(_)) => Judgement::Refuse(Refusal::Credentials),
             (None, None) => Judgement::Refuse(Refusal::NoCredentials),
         }
@@ -325,6 +333,7 @@ impl Policy {
                 let user = self.users.as_ref().and_then(|users| users.get(name));
                 is_in(method) && user.is_some_and(|user| user.print == *record)
             }
+            (Some(_), By::Token(key)) => self.tokens.as_ref().is_some_and(|tokens| tokens.keys().has(*key)),
             (None, By::Nothing) => is_in(Method::Anonymous),
             _ => false,
         }
@@ -368,24 +377,28 @@ impl Policy {
 /// What a file holds, if there is one. What is wrong with it goes to `problems`.
 fn file<T>(
     path: Option<&Path>,
-    parse: impl Fn(&str) -> Result<T, String>,
+    parse: impl Fn(&[u8]) -> Result<T, String>,
     print: &mut DefaultHasher,
     problems: &mut Vec<String>,
 ) -> Option<T> {
     let path = path?;
-    let parsed = read(path).and_then(|text| {
-        text.hash(print);
-        parse(&text)
+    let parsed = read(path).and_then(|bytes| {
+        bytes.hash(print);
+        parse(&bytes)
     });
     parsed.map_err(|why| problems.push(format!("{}: {why}", path.display()))).ok()
 }
 
-fn read(path: &Path) -> Result<String, String> {
+fn text(bytes: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let file = std::fs::metadata(path).map_err(|error| error.to_string())?;
     if file.len() > FILE_BYTES_MAX {
         return Err(format!("is larger than {} MiB", FILE_BYTES_MAX >> 20));
     }
-    std::fs::read_to_string(path).map_err(|error| error.to_string())
+    std::fs::read(path).map(Zeroizing::new).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
+use super::super::jwt::signer::{Signer, set};
 use super::super::{Access, Proofs, password};
 use super::*;
 
@@ -23,7 +26,7 @@ fn judged(
     username: Option<&str>,
     password: Option<&str>,
 ) -> (Result<Option<Box<str>>, Refusal>, bool) {
-    match policy.judge(Claim { username, password: password.map(str::as_bytes), certificate: None }) {
+    match policy.judge(Claim { username, password: password.map(str::as_bytes), ..Claim::default() }) {
         Judgement::Admit(admission) => (Ok(admission.identity), false),
         Judgement::Refuse(refusal) => (Err(refusal), false),
         Judgement::Ask(question) => (question.answer().map(|admission| admission.identity), true),
@@ -77,7 +80,7 @@ fn a_certificate_says_who_its_client_is_or_why_not() {
     };
     let policy = policy(dir.path(), &[Method::Certificate, Method::Password]);
     let judge = |certificate: Option<&[u8]>| {
-        policy.judge(Claim { username: Some("quick"), password: Some(b"one"), certificate })
+        policy.judge(Claim { username: Some("quick"), password: Some(b"one"), certificate, wall_ms: 0 })
     };
     let (known, nameless) = (certificate("device-1"), certificate(""));
     match judge(Some(&known)) {
@@ -157,7 +160,7 @@ fn a_proof_is_for_one_auth_one_hash_and_one_password() {
         std::fs::write(&file, format!("a:{hash}\n")).unwrap();
         let of = Settings { name: name.into(), password_file: Some(file), ..settings(&[Method::Password]) };
         let policy = Arc::new(Policy::load(&of).unwrap());
-        match policy.judge(Claim { username: Some("a"), password: Some(password.as_bytes()), certificate: None }) {
+        match policy.judge(Claim { username: Some("a"), password: Some(password.as_bytes()), ..Claim::default() }) {
             Judgement::Ask(question) => question,
             other => panic!("{other:?}"),
         }
@@ -194,7 +197,7 @@ fn what_was_granted_is_remembered_until_the_rules_change() {
         Arc::new(Policy::load(&Settings { acl_file: Some(file.clone()), ..settings(&[Method::Anonymous]) }).unwrap())
     };
     let policy = load("topic write a\ntopic write b\n");
-    let mut access = Access::new(&Admission { policy, identity: None, by: By::Nothing, data: None });
+    let mut access = Access::new(&Admission::anonymous(policy));
     for _ in 0..2 {
         assert!(access.may_publish(None, "c", "a") && access.may_publish(None, "c", "b"));
         assert!(!access.may_publish(None, "c", "c"));
@@ -204,4 +207,98 @@ fn what_was_granted_is_remembered_until_the_rules_change() {
     assert!(!access.may_publish(None, "c", "a"), "remembered, and not granted any more");
     // One that has not connected since the start may do nothing.
     assert!(!Access::restored("devices").may_publish(None, "c", "b"));
+}
+
+/// 2026-11-21.
+const WALL_MS: i64 = 1_795_219_200_000;
+
+/// With these keys, and `quick` and `slow` in a password file.
+fn with_tokens(dir: &Path, chain: &[Method], keys: &[serde_json::Value]) -> Arc<Policy> {
+    let file = dir.join("jwks.json");
+    std::fs::write(&file, set(keys)).unwrap();
+    let users = policy(dir, &[Method::Password]).settings().password_file.clone();
+    let jwt = jwt::Settings {
+        keys: jwt::Source::JwksFile(file),
+        issuer: None,
+        audience: Vec::new(),
+        algorithms: jwt::Algorithm::PUBLIC.to_vec(),
+        leeway: Duration::ZERO,
+        from: jwt::Field::Password,
+        identity_claim: "sub".to_owned(),
+        client_id_claim: None,
+    };
+    let settings = Settings { jwt: Some(jwt), password_file: users, ..settings(chain) };
+    Arc::new(Policy::load(&settings).unwrap())
+}
+
+fn with_token<'a>(username: &'a str, token: &'a str, wall_ms: i64) -> Claim<'a> {
+    Claim { username: Some(username), password: Some(token.as_bytes()), certificate: None, wall_ms }
+}
+
+#[test]
+fn a_token_decides_before_the_password_file_and_a_password_is_left_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let signer = Signer::es256();
+    let key = [signer.jwk(None)];
+    let chain = [Method::Jwt, Method::Password];
+    let policy = with_tokens(dir.path(), &chain, &key);
+    let token = signer.sign(&json!({ "alg": "ES256" }), &json!({ "sub": "ada", "exp": WALL_MS / 1_000 + 10 }));
+    let Judgement::Ask(question) = policy.judge(with_token("quick", &token, WALL_MS)) else { panic!("it takes long") };
+    let admission = question.answer().unwrap();
+    assert_eq!(admission.identity.as_deref(), Some("ada"), "not the user name");
+    assert_eq!(admission.expires_s, Some(1_795_219_210));
+    assert!(policy.still_admits(Some("ada"), &admission.by));
+    assert!(matches!(policy.judge(with_token("quick", "one", WALL_MS)), Judgement::Admit(_)));
+    // A token that is no good is not tried as a password.
+    let unsigned = token.rsplit_once('.').unwrap().0.to_owned() + ".";
+    let refused = match policy.judge(with_token("quick", &unsigned, WALL_MS)) {
+        Judgement::Ask(question) => question.answer().map(|_| ()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused, Err(Refusal::Token(jwt::Fault::Signature)));
+    // Other keys, and those who came by the old one are not admitted any more.
+    let turned = with_tokens(dir.path(), &chain, &[Signer::es256().jwk(None)]);
+    assert!(!turned.is_same(&policy) && !turned.still_admits(Some("ada"), &admission.by));
+    let both = with_tokens(dir.path(), &chain, &[Signer::es256().jwk(None), signer.jwk(None)]);
+    assert!(both.still_admits(Some("ada"), &admission.by));
+    let without = with_tokens(dir.path(), &[Method::Password], &key);
+    assert!(!without.still_admits(Some("ada"), &admission.by));
+}
+
+#[test]
+fn a_signature_that_is_known_is_not_computed_again_and_the_time_is_looked_at_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let signer = Signer::eddsa();
+    let policy = with_tokens(dir.path(), &[Method::Jwt], &[signer.jwk(None)]);
+    let sign = |sub: &str| signer.sign(&json!({ "alg": "EdDSA" }), &json!({ "sub": sub, "exp": WALL_MS / 1_000 + 10 }));
+    let (token, other) = (sign("ada"), sign("bob"));
+    let ask = |policy: &Arc<Policy>, token: &str, wall_ms| match policy.judge(with_token("x", token, wall_ms)) {
+        Judgement::Ask(question) => question,
+        other => panic!("{other:?}"),
+    };
+    let now = Instant::now();
+    let mut proofs = Proofs::new(now).unwrap();
+    let known = proofs.of(&ask(&policy, &token, WALL_MS));
+    proofs.add(known, now);
+    let mut knows = |policy: &Arc<Policy>, token: &str, wall_ms| {
+        let proof = proofs.of(&ask(policy, token, wall_ms));
+        proofs.knows(&proof, now)
+    };
+    assert!(knows(&policy, &token, WALL_MS + 5_000) && !knows(&policy, &other, WALL_MS));
+    // Another key, another auth.
+    let turned = with_tokens(dir.path(), &[Method::Jwt], &[Signer::eddsa().jwk(None)]);
+    assert!(!knows(&turned, &token, WALL_MS));
+    let renamed = Settings { name: "others".to_owned(), ..policy.settings().clone() };
+    let renamed = Arc::new(Policy::load(&renamed).unwrap());
+    assert!(!knows(&renamed, &token, WALL_MS));
+    // Known, it is taken without the signature; not when it has expired.
+    let forged = format!("{}.AAAA", token.rsplit_once('.').unwrap().0);
+    assert!(ask(&policy, &forged, WALL_MS).answer().is_err());
+    assert_eq!(ask(&policy, &forged, WALL_MS).answer_known().unwrap().identity.as_deref(), Some("ada"));
+    let late = ask(&policy, &token, WALL_MS + 10_000).answer_known();
+    assert_eq!(late.map(|_| ()), Err(Refusal::Token(jwt::Fault::Expired)));
+    // Where several keys could be meant, it is computed again.
+    let two = with_tokens(dir.path(), &[Method::Jwt], &[signer.jwk(None), Signer::eddsa().jwk(None)]);
+    assert!(ask(&two, &forged, WALL_MS).answer_known().is_err());
+    assert!(ask(&two, &token, WALL_MS).answer_known().is_ok());
 }

@@ -1,7 +1,7 @@
-//! Passwords that were right: a device that reconnects costs a microsecond, not 18 ms.
+//! Passwords and signatures that were right: a device that reconnects costs a microsecond, not 18 ms.
 //!
-//! Kept is a keyed hash over the name of the `auth`, the stored hash and the password, each with its length. A changed
-//! password, another `auth`, or another process has another one.
+//! Kept is a keyed hash over the name of the `auth`, the stored hash and the password, or the key and the token, each with
+//! its length. A changed password, another `auth`, or another process has another one.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ring::hmac;
 
 use super::password;
-use super::policy::Question;
+use super::question::Question;
 
 /// In each of two generations.
 const PROOFS_MAX: usize = 100_000;

@@ -103,9 +103,11 @@ pub(super) fn check_auth(config: &Config, lines: &mut Vec<Line>) {
         match Policy::load(settings) {
             Err(problems) => problems.into_iter().for_each(|problem| push(Verdict::Problem, problem)),
             Ok(policy) => {
-                let users = (&settings.password_file, policy.users().map(Users::len), "user");
-                let rules = (&settings.acl_file, policy.acl().map(Acl::len), "rule");
-                for (file, count, what) in [users, rules] {
+                let keys = settings.jwt.as_ref().map(|jwt| jwt.keys.file());
+                let keys = (keys, policy.tokens().map(|tokens| tokens.keys().len()), "key");
+                let users = (settings.password_file.as_deref(), policy.users().map(Users::len), "user");
+                let rules = (settings.acl_file.as_deref(), policy.acl().map(Acl::len), "rule");
+                for (file, count, what) in [keys, users, rules] {
                     let (Some(file), Some(count)) = (file, count) else { continue };
                     let verdict = if count == 0 { Verdict::Warning } else { Verdict::Ok };
                     push(verdict, format!("{}: {count} {what}{}", file.display(), if count == 1 { "" } else { "s" }));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use crate::auth::jwt::{Field, Source};
 use crate::auth::{ClientIds, Method, Takeover};
 use crate::config::{
     Acknowledge, ApiAccess, Append, Buffer, Compression, Config, LogFormat, Partitioner, Sink, ValueFormat, WhenFull,
@@ -147,6 +148,7 @@ fn listener(of: &crate::config::Listener) -> Value {
 fn auth(of: &crate::auth::Settings) -> Value {
     let chain = of.chain.iter().map(|method| match method {
         Method::Certificate => "certificate",
+        Method::Jwt => "jwt",
         Method::Password => "password",
         Method::Scram => "scram",
         Method::Anonymous => "anonymous",
@@ -159,6 +161,7 @@ fn auth(of: &crate::auth::Settings) -> Value {
             IdentityField::Uri => "san-uri",
             IdentityField::Fingerprint => "fingerprint",
         },
+        "jwt": of.jwt.as_ref().map(jwt),
         "password_file": of.password_file,
         "acl_file": of.acl_file,
         "client_id": match of.client_ids {
@@ -171,6 +174,24 @@ fn auth(of: &crate::auth::Settings) -> Value {
             Takeover::Refuse => "refuse",
         },
         "denied_3x": if of.is_denial_acknowledged { "acknowledge" } else { "close" },
+    })
+}
+
+fn jwt(of: &crate::auth::jwt::Settings) -> Value {
+    let file = |is_it: bool| is_it.then(|| of.keys.file().display().to_string());
+    json!({
+        "jwks_file": file(matches!(of.keys, Source::JwksFile(_))),
+        "secret_file": file(matches!(of.keys, Source::SecretFile(_))),
+        "issuer": of.issuer,
+        "audience": of.audience,
+        "algorithms": of.algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>(),
+        "leeway": time(of.leeway),
+        "token_from": match of.from {
+            Field::Password => "password",
+            Field::Username => "username",
+        },
+        "identity_claim": of.identity_claim,
+        "client_id_claim": of.client_id_claim,
     })
 }
 
@@ -400,6 +421,10 @@ mod tests {
                 "control.tls" => {
                     let file = "[control.tls]\ncert_file = '/c'\nkey_file = '/k'";
                     &of(&crate::config::parse(file, "t").expect("good"))["control"]["tls"]
+                }
+                "auth.jwt" => {
+                    let file = "[auth.a]\nchain = 'jwt'\n[auth.a.jwt]\njwks_file = 'k'";
+                    &of(&crate::config::parse(file, "t").expect("good"))["auth"]["a"]["jwt"]
                 }
                 "listener.ws" => {
                     let file = "[[listener]]\nbind = '127.0.0.1:1'\ntransport = 'ws'";

@@ -7,19 +7,18 @@ use super::keys::Section;
 use super::problem::Fault;
 use super::reader::Table;
 use super::resolve::Document;
-use super::{Listener, values};
+use super::{Listener, jwt, values};
 use crate::auth::{ClientIds, Method, Settings, Takeover};
 use crate::runtime::Bind;
 use crate::secure::{self, IdentityField};
 
-const METHODS: [(&str, Method); 4] = [
+const METHODS: [(&str, Method); 5] = [
     ("certificate", Method::Certificate),
+    ("jwt", Method::Jwt),
     ("scram", Method::Scram),
     ("password", Method::Password),
     ("anonymous", Method::Anonymous),
 ];
-/// Methods that other documents speak of.
-const LATER: [&str; 1] = ["jwt"];
 
 /// All of them, in the order of the file.
 pub(super) fn resolve(document: &Document<'_>) -> Vec<Settings> {
@@ -35,14 +34,9 @@ fn one(table: &Table<'_>) -> Settings {
                 table.source.report(&spot, Fault::new(format!("\"{name}\" is in it twice")));
             }
             Some((_, method)) => chain.push(*method),
-            None if LATER.contains(&name.as_str()) => {
-                table
-                    .source
-                    .report(&spot, Fault::new(format!("\"{name}\" is not supported yet")).hint("use \"password\""));
-            }
             None => {
                 let fault = Fault::new(format!("\"{name}\" is not a method"))
-                    .hint("methods are \"certificate\", \"scram\", \"password\" and \"anonymous\"");
+                    .hint("methods are \"certificate\", \"jwt\", \"scram\", \"password\" and \"anonymous\"");
                 table.source.report(&spot, fault);
             }
         }
@@ -61,6 +55,18 @@ fn one(table: &Table<'_>) -> Settings {
         }
         _ => {}
     }
+    let jwt = jwt::resolve(table);
+    match (chain.contains(&Method::Jwt), table.has("jwt")) {
+        (true, false) => {
+            let fault = Fault::new("has \"jwt\", and there is no [auth.NAME.jwt]");
+            table.source.report(&table.spot("chain"), fault.hint("write it, with jwks_file or secret_file"));
+        }
+        (false, true) => {
+            let fault = Fault::new("has no effect: chain does not have \"jwt\"");
+            table.source.report(&table.spot("jwt"), fault.hint("add it to chain, or remove [auth.NAME.jwt]"));
+        }
+        _ => {}
+    }
     Settings {
         name: table.spot.path.strip_prefix("auth.").unwrap_or_default().to_owned(),
         chain,
@@ -70,6 +76,7 @@ fn one(table: &Table<'_>) -> Settings {
             "fingerprint" => IdentityField::Fingerprint,
             _ => IdentityField::CommonName,
         },
+        jwt,
         password_file,
         acl_file,
         client_ids: match table.read("client_id", values::word) {
@@ -128,9 +135,9 @@ pub(super) fn of_listener(
     (name, is_open)
 }
 
-/// Whether no client is admitted without a password.
+/// Whether no client is admitted without a password or a token, which a browser does not add by itself.
 pub(super) fn requires_password(name: Option<&str>, all: &[Settings]) -> bool {
-    let asks = |method: &Method| matches!(method, Method::Password | Method::Scram);
+    let asks = |method: &Method| matches!(method, Method::Jwt | Method::Password | Method::Scram);
     let of_listener = all.iter().find(|auth| Some(auth.name.as_str()) == name);
     of_listener.is_some_and(|auth| !auth.chain.is_empty() && auth.chain.iter().all(asks))
 }

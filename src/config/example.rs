@@ -8,7 +8,7 @@ use super::keys::{self, Absent, Key, Kind, Section};
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 /// Values to show for keys that have no default of their own.
-const SHOWN: [(&str, &str); 41] = [
+const SHOWN: [(&str, &str); 42] = [
     ("control.tokens_file", "\"/etc/forebay/tokens\""),
     ("control.tls.cert_file", "\"/etc/forebay/control.pem\""),
     ("control.tls.key_file", "\"/etc/forebay/control.key\""),
@@ -25,9 +25,10 @@ const SHOWN: [(&str, &str); 41] = [
     ("sink.compression_level", "3"),
     ("listener.bind", "\"0.0.0.0:1883\""),
     ("listener.auth", "\"devices\""),
-    ("auth.chain", "[\"password\"]"),
+    ("auth.chain", "[\"jwt\", \"password\"]"),
     ("auth.password_file", "\"/etc/forebay/passwords\""),
     ("auth.acl_file", "\"/etc/forebay/acl\""),
+    ("auth.jwt.jwks_file", "\"/etc/forebay/jwks.json\""),
     ("listener.transport", "\"wss\""),
     ("listener.tls.cert_file", "\"/etc/forebay/server.pem\""),
     ("listener.tls.key_file", "\"/etc/forebay/server.key\""),

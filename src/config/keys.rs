@@ -19,6 +19,7 @@ pub(super) enum Section {
     ListenerTls,
     ListenerWs,
     Auth,
+    AuthJwt,
     Kafka,
     KafkaTls,
     KafkaSasl,
@@ -28,7 +29,7 @@ pub(super) enum Section {
 }
 
 impl Section {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Service,
         Self::Control,
         Self::ControlTls,
@@ -39,6 +40,7 @@ impl Section {
         Self::ListenerTls,
         Self::ListenerWs,
         Self::Auth,
+        Self::AuthJwt,
         Self::Kafka,
         Self::KafkaTls,
         Self::KafkaSasl,
@@ -60,6 +62,7 @@ impl Section {
             Self::ListenerTls => "listener.tls",
             Self::ListenerWs => "listener.ws",
             Self::Auth => "auth",
+            Self::AuthJwt => "auth.jwt",
             Self::Kafka => "kafka",
             Self::KafkaTls => "kafka.tls",
             Self::KafkaSasl => "kafka.sasl",
@@ -74,6 +77,7 @@ impl Section {
         match self {
             Self::Listener | Self::Sink => format!("[[{}]]", self.name()),
             Self::Auth => "[auth.NAME]".to_owned(),
+            Self::AuthJwt => "[auth.NAME.jwt]".to_owned(),
             Self::Kafka => "[kafka.NAME]".to_owned(),
             Self::KafkaTls => "[kafka.NAME.tls]".to_owned(),
             Self::KafkaSasl => "[kafka.NAME.sasl]".to_owned(),
@@ -89,6 +93,7 @@ impl Section {
             Self::ControlTls => Some((Self::Control, "tls")),
             Self::ListenerTls => Some((Self::Listener, "tls")),
             Self::ListenerWs => Some((Self::Listener, "ws")),
+            Self::AuthJwt => Some((Self::Auth, "jwt")),
             Self::KafkaTls => Some((Self::Kafka, "tls")),
             Self::KafkaSasl => Some((Self::Kafka, "sasl")),
             _ => None,
@@ -132,6 +137,10 @@ impl Section {
             Self::Auth => {
                 "Who may connect to the listeners with `auth = \"NAME\"`, and what they may touch: see [AUTH.md](AUTH.md). Changed files are \
                  taken within a minute, and with a reload; clients whose user was removed or has another password are disconnected then."
+            }
+            Self::AuthJwt => {
+                "Tokens that admit clients, with `\"jwt\"` in `chain`: see [AUTH.md](AUTH.md). Clients whose token has expired, or was signed with a key \
+                 that is not there any more, are disconnected."
             }
             Self::Kafka => {
                 "A Kafka cluster; you choose NAME, and sinks refer to it. Without any, the embedded log takes its place."
@@ -302,6 +311,7 @@ const CERTIFICATE_IDENTITY: &[Word] = &[word("cn"), word("san-dns"), word("san-u
 const CLIENT_ID: &[Word] = &[word("any"), word("identity"), word("prefix")];
 const FOREIGN_TAKEOVER: &[Word] = &[word("replace"), word("refuse")];
 const DENIED_3X: &[Word] = &[word("close"), word("acknowledge")];
+const TOKEN_FROM: &[Word] = &[word("password"), word("username")];
 const MIN_VERSION: &[Word] = &[word("1.2"), word("1.3")];
 const CLIENT_CERTIFICATE: &[Word] = &[word("required"), word("optional")];
 const CRL_EXPIRED: &[Word] = &[word("use"), word("refuse")];
@@ -461,7 +471,7 @@ pub(super) const KEYS: &[Key] = keys! {
         "Whether clients get a ticket to resume their TLS session with. The key of the tickets changes every 6 hours and with a restart.";
 
     Auth.chain: TextList, Required,
-        "Methods, tried in this order: `\"certificate\"` admits clients with a certificate, `\"scram\"` and `\"password\"` users of `password_file`, `\"anonymous\"` clients with neither user name nor password.";
+        "Methods, tried in this order: `\"certificate\"` admits clients with a certificate, `\"jwt\"` those with a token, `\"scram\"` and `\"password\"` users of `password_file`, `\"anonymous\"` clients with neither user name nor password.";
     Auth.certificate_identity: Word(CERTIFICATE_IDENTITY), Is("\"cn\""),
         "With `\"certificate\"`: the field of a client certificate that is the client's identity: common name, a DNS name or URI among the alternative \
          names, or the SHA-256 fingerprint. A certificate that has it not exactly once is refused.";
@@ -476,6 +486,25 @@ pub(super) const KEYS: &[Key] = keys! {
     Auth.denied_3x: Word(DENIED_3X), Is("\"close\""),
         "What an MQTT 3.x client gets for a QoS 1 or 2 publish that is denied, for which its protocol has no code: `\"close\"` closes the connection, \
          `\"acknowledge\"` acknowledges and drops the message.";
+
+    AuthJwt.jwks_file: Text, From("none"),
+        "Public keys that tokens are signed with: a JSON Web Key Set. Either this or `secret_file` is required.";
+    AuthJwt.secret_file: Text, From("none"),
+        "File with the secret of HS256, at least 32 bytes; a line end after it does not count.";
+    AuthJwt.issuer: Text, From("any"),
+        "What `iss` of a token must be.";
+    AuthJwt.audience: TextList, From("any"),
+        "One of these must be in `aud` of a token.";
+    AuthJwt.algorithms: TextList, From("`RS256`, `ES256`, `EdDSA`; with `secret_file` `HS256`"),
+        "Keys of other algorithms are not used.";
+    AuthJwt.leeway: Duration { min: s(0), max: s(600) }, Is("\"30s\""),
+        "How far the clocks of the issuer and of this machine may be apart: for so long after `exp` and before `nbf` a token is accepted.";
+    AuthJwt.token_from: Word(TOKEN_FROM), Is("\"password\""),
+        "Field of CONNECT that has the token.";
+    AuthJwt.identity_claim: Text, Is("\"sub\""),
+        "Claim that is the client's identity, the `${username}` of templates, events and the API.";
+    AuthJwt.client_id_claim: Text, From("none"),
+        "Claim that the client ID must be equal to.";
 
     ListenerWs.path: Text, Is("\"/mqtt\""),
         "Path of the URL that clients connect to.";

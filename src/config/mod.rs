@@ -16,6 +16,7 @@ mod environment;
 mod example;
 mod jaas;
 mod java;
+mod jwt;
 mod kafka_names;
 mod kafka_tls;
 mod keys;

@@ -115,7 +115,8 @@ fn path(table: &Table<'_>, key: &'static str) -> Option<std::path::PathBuf> {
     Some(path)
 }
 
-fn warn_of_readers(table: &Table<'_>, spot: &Spot, path: &Path) {
+/// A secret in a file is for its owner.
+pub(super) fn warn_of_readers(table: &Table<'_>, spot: &Spot, path: &Path) {
     if std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & OTHERS_READ != 0) {
         let fault = Fault::new(format!("every user of this machine may read {}", path.display()));
         table.source.warn(spot, fault.hint("chmod o-r"));

@@ -126,7 +126,8 @@ events! {
     ConnectRefused, Info, Error, "connect_refused", [Listener, Peer, Clause, Reason], "a connection was refused: its CONNECT is not acceptable, or it sent something else";
     AuthRefused, Info, Error, "auth_refused", [Listener, Peer, Client, User, Reason], "a client was not admitted";
     AclDenied, Info, Error, "acl_denied", [Client, User, MqttTopic, Reason], "the access control list denied a publish or a will";
-    AccessRevoked, Info, Lifecycle, "access_revoked", [Client, User], "a client was disconnected: its user was removed or has another password, or its certificate was revoked";
+    AccessRevoked, Info, Lifecycle, "access_revoked", [Client, User], "a client was disconnected: its user was removed or has another password, its certificate was revoked, or the key of its token was withdrawn";
+    AccessExpired, Info, Lifecycle, "access_expired", [Client, User], "a client was disconnected: its token has expired";
     TlsFailed, Info, Error, "tls_failed", [Listener, Peer, Reason], "a TLS connection failed";
     WebSocketFailed, Info, Error, "websocket_failed", [Listener, Peer, Reason], "a WebSocket connection failed";
     SessionEvicted, Warn, Error, "session_evicted", [Client], "a session without a connection was ended to make room for another (`mqtt.evict_sessions`)";

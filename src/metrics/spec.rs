@@ -87,8 +87,9 @@ table!(
     AuthAccepted, Counter, "authentications"{result = "accepted"}, "CONNECT packets at listeners with `auth`, by result: admitted.";
     AuthRefused, Counter, "authentications"{result = "refused"}, "Wrong or missing credentials.";
     AuthBusy, Counter, "authentications"{result = "busy"}, "Too many passwords were waiting to be checked.";
-    AuthWaiting, Gauge, "authentications_waiting", "CONNECT packets whose password is being checked.";
-    AccessRevoked, Counter, "access_revoked", "Clients disconnected because their user was removed or has another password, or their certificate was revoked.";
+    AuthWaiting, Gauge, "authentications_waiting", "CONNECT packets whose password or token is being checked.";
+    AccessRevoked, Counter, "access_revoked", "Clients disconnected because their user was removed or has another password, their certificate was revoked, or the key of their token was withdrawn.";
+    AccessExpired, Counter, "access_expired", "Clients disconnected because their token had expired.";
     PublishesDenied, Counter, "acl_denied"{operation = "publish"}, "What the access control list denied, by operation: PUBLISH.";
     WillsDenied, Counter, "acl_denied"{operation = "will"}, "Will messages that were not published.";
     TlsFull13, Counter, "tls_handshakes"{kind = "full_1.3"}, "TLS handshakes of clients completed, by kind and version: full, TLS 1.3.";

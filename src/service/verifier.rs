@@ -158,7 +158,7 @@ mod tests {
     }
 
     fn question(policy: &Arc<Policy>, user: &str, password: &str) -> Question {
-        match policy.judge(Claim { username: Some(user), password: Some(password.as_bytes()), certificate: None }) {
+        match policy.judge(Claim { username: Some(user), password: Some(password.as_bytes()), ..Claim::default() }) {
             Judgement::Ask(question) => question,
             other => panic!("{other:?}"),
         }

@@ -90,7 +90,7 @@ pub(super) fn plan<'a>(
 fn may_connect(connect: &Connect<'_>, client_id: &str, admission: &Admission) -> Result<(), Violation> {
     let Admission { policy, identity, .. } = admission;
     let identity = identity.as_deref();
-    if !policy.allows_client_id(identity, client_id) {
+    if !admission.allows_client_id(client_id) {
         return Err(Violation::CLIENT_ID_FOREIGN);
     }
     let client = Client { identity, client_id };

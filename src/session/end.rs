@@ -101,6 +101,8 @@ pub enum End {
     Administrative,
     /// It would not be admitted any more: its user is gone, or has another password.
     Revoked,
+    /// What admitted it holds until a certain time, and that is over.
+    Expired,
     /// What it would have to be told has no form in its version of the protocol: a permanent refusal of a publish before
     /// 5.0, the refusal of a SUBSCRIBE in 3.1.
     NotExpressible,
@@ -119,6 +121,7 @@ impl End {
             Self::AnswerTimeout => Some(ReasonCode::SERVER_BUSY),
             Self::Administrative => Some(ReasonCode::ADMINISTRATIVE_ACTION),
             Self::Revoked => Some(ReasonCode::NOT_AUTHORIZED),
+            Self::Expired => Some(ReasonCode::MAXIMUM_CONNECT_TIME),
             Self::NotExpressible => Some(ReasonCode::UNSPECIFIED_ERROR),
         }
     }

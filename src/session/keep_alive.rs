@@ -1,5 +1,5 @@
 //! Keep alive of one connection: one and a half times the client's interval, in whole nanoseconds of the monotonic
-//! clock [MQTT-3.1.2-22].
+//! clock [MQTT-3.1.2-22]; and until when what admitted its client holds, silent or not.
 //!
 //! The shard keeps one timer per connection and never moves it: a packet only notes the time, and the timer, when it
 //! fires, either closes or is set again for what is left ([`KeepAlive::check`]). So a packet costs one store, and the
@@ -11,10 +11,12 @@ use std::time::Duration;
 /// The clock of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// 1.5 x the interval; `None`: keep alive is off.
-    limit: Option<Duration>,
+    /// 1.5 x the interval, in nanoseconds; 0: keep alive is off.
+    limit_ns: u64,
     /// The last packet, or the last moment at which the shard began to read again.
     since: Monotonic,
+    /// The connection ends then, whatever comes.
+    ends: Monotonic,
     resting: bool,
 }
 
@@ -23,6 +25,8 @@ pub struct KeepAlive {
 pub enum Check {
     /// Nothing came for 1.5 x the interval: close the connection (5.0: 0x8D first).
     Close,
+    /// What admitted its client does not hold any more: close the connection (5.0: 0xA0 first).
+    Expired,
     /// Set the timer again for this instant.
     Again(Monotonic),
     /// No timer: keep alive is off, or the connection rests until [`KeepAlive::resume`].
@@ -34,8 +38,13 @@ impl KeepAlive {
     #[must_use]
     pub fn new(keep_alive_s: u16, now: Monotonic) -> Self {
         // 1500 ms a second: exact, where 1.5 in floating point or `s + s / 2` would not be.
-        let limit = (keep_alive_s > 0).then(|| Duration::from_millis(u64::from(keep_alive_s) * 1500));
-        Self { limit, since: now, resting: false }
+        Self { limit_ns: u64::from(keep_alive_s) * 1_500_000_000, since: now, ends: Monotonic::NEVER, resting: false }
+    }
+
+    /// The same for a connection that ends then at the latest.
+    #[must_use]
+    pub fn until(self, ends: Monotonic) -> Self {
+        Self { ends, ..self }
     }
 
     /// A whole packet came in, of whatever type. Bytes of a packet that is still incomplete do not count.
@@ -46,8 +55,14 @@ impl KeepAlive {
     /// When the timer is to fire; `None` while there is nothing to wait for.
     #[must_use]
     pub fn deadline(&self) -> Option<Monotonic> {
-        let limit = self.limit?;
-        (!self.resting).then(|| self.since.after(limit))
+        let deadline = self.silent_too_long().min(self.ends);
+        (deadline != Monotonic::NEVER).then_some(deadline)
+    }
+
+    /// When its silence will have lasted too long.
+    fn silent_too_long(&self) -> Monotonic {
+        let is_off = self.resting || self.limit_ns == 0;
+        if is_off { Monotonic::NEVER } else { self.since.after(Duration::from_nanos(self.limit_ns)) }
     }
 
     /// What to do when the timer fires.
@@ -55,13 +70,14 @@ impl KeepAlive {
     pub fn check(&self, now: Monotonic) -> Check {
         match self.deadline() {
             None => Check::Rest,
-            Some(deadline) if deadline <= now => Check::Close,
-            Some(deadline) => Check::Again(deadline),
+            Some(deadline) if deadline > now => Check::Again(deadline),
+            Some(_) if self.ends <= now => Check::Expired,
+            Some(_) => Check::Close,
         }
     }
 
     /// The shard has stopped reading this connection: a PINGREQ may stand unread behind a PUBLISH, so silence proves
-    /// nothing. A timer that fires meanwhile gets [`Check::Rest`].
+    /// nothing. A timer that fires meanwhile gets [`Check::Rest`], or that of its end.
     pub fn rest(&mut self) {
         self.resting = true;
     }
@@ -103,6 +119,27 @@ mod tests {
     }
 
     #[test]
+    fn an_end_that_was_set_comes_whatever_the_client_does() {
+        let ends = Monotonic(25 * S);
+        for keep_alive_s in [0, 10] {
+            let mut clock = KeepAlive::new(keep_alive_s, Monotonic(0)).until(ends);
+            clock.heard(Monotonic(20 * S));
+            assert_eq!(clock.deadline(), Some(ends));
+            assert_eq!(clock.check(Monotonic(25 * S - 1)), Check::Again(ends));
+            assert_eq!(clock.check(ends), Check::Expired);
+            clock.rest();
+            assert_eq!(clock.deadline(), Some(ends), "while it is not read, too");
+            assert_eq!(clock.check(ends), Check::Expired);
+        }
+        // Silence is over sooner.
+        let mut clock = KeepAlive::new(10, Monotonic(0)).until(ends);
+        assert_eq!((clock.deadline(), clock.check(Monotonic(15 * S))), (Some(Monotonic(15 * S)), Check::Close));
+        clock.rest();
+        assert_eq!(clock.resume(Monotonic(8 * S)), Some(Monotonic(23 * S)));
+        assert_eq!(clock.resume(Monotonic(20 * S)), Some(ends));
+    }
+
+    #[test]
     fn a_connection_that_is_not_read_is_not_closed_for_silence() {
         let mut clock = KeepAlive::new(10, Monotonic(0));
         clock.rest();
@@ -126,7 +163,7 @@ mod tests {
             match clock.check(Monotonic(fires)) {
                 Check::Close => return fires,
                 Check::Again(at) => fires = at.0 + late(),
-                Check::Rest => unreachable!("never rested"),
+                Check::Rest | Check::Expired => unreachable!("never rested, and has no end"),
             }
         }
     }

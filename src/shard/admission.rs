@@ -2,8 +2,9 @@
 //! shard hears of it. A password whose check takes long is compared on another thread; the connection is not read meanwhile.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::auth::jwt::{Fault, Tokens};
 use crate::auth::{Admission, Answer, Claim, Judgement, Method, Question, Refusal};
 use crate::listener::door::{self, Verdict};
 use crate::listener::proxy::Expect;
@@ -35,7 +36,7 @@ impl Core {
     pub(super) fn admit(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>, len: usize) -> Admitted {
         let Some(connection) = self.connections.get(conn) else { return Admitted::No };
         let Some(policy) = self.around.edge.auth(connection.listener) else { return Admitted::Yes };
-        if let Some(AtDoor::Admitted(admission)) = connection.claim.as_deref_mut() {
+        if let Some(AtDoor::Admitted(admission, _)) = connection.claim.as_deref_mut() {
             // Files may have changed since then.
             let is_same = Arc::ptr_eq(&admission.policy, policy);
             let is_admitted = || policy.still_admits(admission.identity.as_deref(), &admission.by);
@@ -53,13 +54,13 @@ impl Core {
             Some(AtDoor::Certificate(certificate)) => Some(certificate.as_slice()),
             _ => None,
         };
-        match policy.judge(Claim { username: connect.username, password: connect.password, certificate }) {
+        let wall_ms = io.wall().0;
+        match policy.judge(Claim { username: connect.username, password: connect.password, certificate, wall_ms }) {
             Judgement::Admit(admission) => {
-                self.numbers.count(M::AuthAccepted);
-                connection.claim = Some(Box::new(AtDoor::Admitted(admission)));
+                self.admitted(io, conn, admission);
                 Admitted::Yes
             }
-            Judgement::Refuse(refusal) => self.refuse_connect(io, conn, connect, violation(refusal)),
+            Judgement::Refuse(refusal) => self.refuse_connect(io, conn, connect, refusal),
             Judgement::Ask(question) => {
                 let Kind::Door(_, deadline) = connection.kind else { return Admitted::No };
                 connection.kind = Kind::Pending(deadline);
@@ -70,6 +71,19 @@ impl Core {
                 self.numbers.raise(M::AuthWaiting, 1);
                 Admitted::Later
             }
+        }
+    }
+
+    /// Takes note of who a client is. Until when is settled here: what becomes of the wall clock later changes nothing.
+    pub(super) fn admitted(&mut self, io: &Ring<'_>, conn: ConnId, admission: Admission) {
+        self.numbers.count(M::AuthAccepted);
+        let left = |expires_s: u64| {
+            let now_ms = u64::try_from(io.wall().0).unwrap_or_default();
+            io.now().after(Duration::from_millis(expires_s.saturating_mul(1_000).saturating_sub(now_ms)))
+        };
+        let ends = admission.expires_s.map_or(Monotonic::NEVER, left);
+        if let Some(connection) = self.connections.get(conn) {
+            connection.claim = Some(Box::new(AtDoor::Admitted(admission, ends)));
         }
     }
 
@@ -111,13 +125,10 @@ impl Core {
         match answer {
             None => self.refuse_busy(io, conn),
             Some(Ok(admission)) => {
-                self.numbers.count(M::AuthAccepted);
-                if let Some(connection) = self.connections.get(conn) {
-                    connection.claim = Some(Box::new(AtDoor::Admitted(admission)));
-                }
+                self.admitted(io, conn, admission);
                 self.look_again(io, conn);
             }
-            Some(Err(refusal)) => self.refuse_pending(io, conn, violation(refusal)),
+            Some(Err(refusal)) => self.refuse_pending(io, conn, refusal),
         }
     }
 
@@ -143,7 +154,7 @@ impl Core {
         self.refuse_pending(io, conn, BUSY);
     }
 
-    fn refuse_pending(&mut self, io: &mut Ring<'_>, conn: ConnId, why: Violation) {
+    fn refuse_pending(&mut self, io: &mut Ring<'_>, conn: ConnId, why: impl Into<Why>) {
         let Some(connection) = self.connections.get(conn) else { return };
         let tail = std::mem::take(&mut connection.tail);
         self.numbers.lower(M::PartialBytes, tail.len() as u64);
@@ -160,14 +171,18 @@ impl Core {
         io: &mut Ring<'_>,
         conn: ConnId,
         connect: &Connect<'_>,
-        why: Violation,
+        why: impl Into<Why>,
     ) -> Admitted {
+        let Why { violation: why, detail } = why.into();
         self.numbers.count(if why == BUSY { M::AuthBusy } else { M::AuthRefused });
         let listener = self.connections.get(conn).map(|connection| connection.listener);
+        let policy = listener.and_then(|listener| self.around.edge.auth(listener));
+        let has_secret_name = policy.and_then(|policy| policy.tokens()).is_some_and(Tokens::are_usernames);
+        let username = connect.username.filter(|_| !has_secret_name);
         let listener = listener.and_then(|listener| self.around.config.listener(listener));
         self.teller.tell(EventKind::AuthRefused, second(io.now()), |event| {
-            let event = event.with(Field::Reason, why.what).with(Field::Client, clipped(connect.client_id));
-            let event = event.maybe(Field::User, connect.username.map(clipped));
+            let event = event.with(Field::Reason, detail).with(Field::Client, clipped(connect.client_id));
+            let event = event.maybe(Field::User, username.map(clipped));
             let event = event.maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
             event.maybe(Field::Listener, listener.map(|listener| listener.bind.to_string()))
         });
@@ -179,41 +194,75 @@ impl Core {
     /// The client identifier of a client that brings none, where its identity decides that.
     pub(super) fn given_id(&mut self, conn: ConnId) -> Option<&str> {
         let claim = self.connections.get(conn)?.claim.as_deref()?;
-        let AtDoor::Admitted(Admission { policy, identity, .. }) = claim else { return None };
-        policy.client_id_of(identity.as_deref())
+        let AtDoor::Admitted(admission, _) = claim else { return None };
+        admission.client_id()
+    }
+
+    /// What a client was admitted by has expired.
+    pub(super) fn expire_access(&mut self, io: &mut Ring<'_>, conn: ConnId) {
+        self.numbers.count(M::AccessExpired);
+        self.tell_of_client(io, conn, EventKind::AccessExpired);
+        self.end(io, conn, End::Expired);
+    }
+
+    /// An event about the client of a connection.
+    fn tell_of_client(&mut self, io: &Ring<'_>, conn: ConnId, kind: EventKind) {
+        let Some(Kind::Device { session, .. }) = self.connections.get(conn).map(|connection| connection.kind) else {
+            return;
+        };
+        let session = self.sessions.get(session);
+        self.teller.tell(kind, second(io.now()), |event| {
+            let event = event.maybe(Field::Client, session.map(|session| clipped(session.client_id())));
+            event.maybe(Field::User, session.and_then(|session| session.username()).map(clipped))
+        });
     }
 
     /// The files have changed: who would not be admitted any more is disconnected, and for the others the new rules hold. One walk over
     /// all sessions, a tenth of a microsecond for each.
     pub(super) fn renew_access(&mut self, io: &mut Ring<'_>) {
         let mut revoked = Vec::new();
-        for (key, session) in self.sessions.iter_mut() {
+        for (_, session) in self.sessions.iter_mut() {
             let Some(conn) = session.conn() else { continue };
             let Some(listener) = self.connections.get(conn).map(|connection| connection.listener) else { continue };
             let edge = &self.around.edge;
             let is_revoked = |id: &_| edge.tls(listener).is_some_and(|server| server.has_revoked(id));
             if !session.renew_access(|name| edge.policy(name), is_revoked) {
-                revoked.push((key, conn));
+                revoked.push(conn);
             }
         }
-        for (key, conn) in revoked {
+        for conn in revoked {
             self.numbers.count(M::AccessRevoked);
-            let session = self.sessions.get(key);
-            self.teller.tell(EventKind::AccessRevoked, second(io.now()), |event| {
-                let event = event.maybe(Field::Client, session.map(|session| clipped(session.client_id())));
-                event.maybe(Field::User, session.and_then(|session| session.username()).map(clipped))
-            });
+            self.tell_of_client(io, conn, EventKind::AccessRevoked);
             self.end(io, conn, End::Revoked);
         }
     }
 }
 
-pub(super) fn violation(refusal: Refusal) -> Violation {
-    match refusal {
-        Refusal::Credentials => BAD_CREDENTIALS,
-        Refusal::NoCredentials => NO_CREDENTIALS,
-        Refusal::Certificate(what) | Refusal::Exchange(what) => Violation { what, ..NO_CREDENTIALS },
-        Refusal::Method => Violation::AUTHENTICATION_METHOD,
+/// What the client hears, and what the event says.
+#[derive(Clone, Copy)]
+pub(super) struct Why {
+    violation: Violation,
+    detail: &'static str,
+}
+
+impl From<Violation> for Why {
+    fn from(violation: Violation) -> Self {
+        Self { violation, detail: violation.what }
+    }
+}
+
+impl From<Refusal> for Why {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Credentials => BAD_CREDENTIALS.into(),
+            Refusal::NoCredentials => NO_CREDENTIALS.into(),
+            Refusal::Certificate(what) | Refusal::Exchange(what) => Violation { what, ..NO_CREDENTIALS }.into(),
+            Refusal::Method => Violation::AUTHENTICATION_METHOD.into(),
+            Refusal::Token(fault) => {
+                let what = if fault == Fault::Expired { "the token has expired" } else { "the token is not valid" };
+                Self { violation: Violation { what, ..NO_CREDENTIALS }, detail: fault.words() }
+            }
+        }
     }
 }
 
@@ -224,5 +273,8 @@ const BAD_CREDENTIALS: Violation = Violation {
 };
 const NO_CREDENTIALS: Violation =
     Violation { reason: ReasonCode::NOT_AUTHORIZED, clause: "section 3.1.3.5", what: "no user name and password" };
-const BUSY: Violation =
-    Violation { reason: ReasonCode::SERVER_BUSY, clause: "section 4.13", what: "too many passwords are being checked" };
+const BUSY: Violation = Violation {
+    reason: ReasonCode::SERVER_BUSY,
+    clause: "section 4.13",
+    what: "too many passwords and tokens are being checked",
+};

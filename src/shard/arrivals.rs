@@ -229,9 +229,9 @@ impl Core {
             }
         });
         let claim = self.connections.get(conn).and_then(|connection| connection.claim.take());
-        let admission = match claim.as_deref() {
-            Some(AtDoor::Admitted(admission)) => Some(admission),
-            _ => None,
+        let (admission, ends) = match claim.as_deref() {
+            Some(AtDoor::Admitted(admission, ends)) => (Some(admission), *ends),
+            _ => (None, Monotonic::NEVER),
         };
         let arrival = Arrival { conn, assigned_id: named.as_deref(), admission };
         self.measure_session_room();
@@ -277,7 +277,7 @@ impl Core {
         }
         connection.kind = Kind::Device { session: connected.key, peer };
         self.doors.leave();
-        connection.clock = connected.keep_alive;
+        connection.clock = connected.keep_alive.until(ends);
         if let Some(timer) = connection.timer.take() {
             io.cancel_timer(timer);
         }

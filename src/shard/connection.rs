@@ -57,8 +57,8 @@ pub enum AtDoor {
     Certificate(Vec<u8>),
     /// The exchange that its CONNECT, of so many bytes, has begun.
     Exchange(Box<Exchange>, usize),
-    /// What it was admitted as.
-    Admitted(Admission),
+    /// What it was admitted as, and until when.
+    Admitted(Admission, Monotonic),
 }
 
 /// One connection.
@@ -73,9 +73,9 @@ pub(super) struct Connection {
     pub(super) stalled: bool,
     /// The start of a packet that has not arrived whole. No capacity while there is none.
     pub(super) tail: Vec<u8>,
-    /// Its keep-alive; off at the door and on links.
+    /// Its keep-alive and its end; off at the door and on links.
     pub(super) clock: KeepAlive,
-    /// CONNECT time-out at the door, keep-alive afterwards.
+    /// CONNECT time-out at the door, afterwards keep-alive or the end of what admitted it.
     pub(super) timer: Option<TimerId>,
     /// The message whose answer is timed.
     pub(super) timed: Option<Timed>,

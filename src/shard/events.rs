@@ -68,7 +68,10 @@ const fn words(end: End) -> &'static str {
         End::ShuttingDown => "the service is stopping",
         End::AnswerTimeout => "an acknowledgement was held longer than answer_timeout",
         End::Administrative => "an administrator disconnected it",
-        End::Revoked => "its user was removed or has another password, or its certificate was revoked",
+        End::Revoked => {
+            "its user was removed or has another password, its certificate was revoked, or the key of its token was withdrawn"
+        }
+        End::Expired => "its token has expired",
         End::NotExpressible => "a publish or SUBSCRIBE was refused, and MQTT 3.x cannot say so",
     }
 }

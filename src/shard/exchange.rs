@@ -16,7 +16,7 @@ use crate::mqtt::{decode, frame};
 use crate::runtime::seam::ConnId;
 use crate::session::{Authenticated, End, Peer, SessionKey, Violation, write_auth};
 
-use super::admission::{Admitted, violation};
+use super::admission::{Admitted, Why};
 use super::connection::{AtDoor, Kind};
 use super::device::Flow;
 use super::events::{clipped, second};
@@ -50,7 +50,7 @@ impl Core {
         let method = properties.authentication_method().unwrap_or_default();
         let (exchange, data) = match policy.begin(method, properties.authentication_data()) {
             Ok(begun) => begun,
-            Err(refusal) => return self.refuse_connect(io, conn, connect, violation(refusal)),
+            Err(refusal) => return self.refuse_connect(io, conn, connect, refusal),
         };
         let reason = ReasonCode::CONTINUE_AUTHENTICATION;
         if !write_auth(Peer::of(connect), reason, method, &data, io.out(conn)) {
@@ -74,7 +74,7 @@ impl Core {
         let frame = match frame::next_for(Version::V5, Sender::Client, &all[len..], AUTH_BYTES_MAX) {
             Ok(None) => return Exchanged::Wait,
             Ok(Some(frame)) => frame,
-            Err(malformed) => return self.refuse_exchange(io, conn, &all[..len], malformed.into()),
+            Err(malformed) => return self.refuse_exchange(io, conn, &all[..len], Violation::from(malformed)),
         };
         let used = len + frame.len;
         let auth = match decode::decode(Version::V5, Sender::Client, frame) {
@@ -84,7 +84,7 @@ impl Core {
                 return Exchanged::Over;
             }
             Ok(_) => return self.refuse_exchange(io, conn, &all[..len], Violation::AUTH_EARLY),
-            Err(malformed) => return self.refuse_exchange(io, conn, &all[..len], malformed.into()),
+            Err(malformed) => return self.refuse_exchange(io, conn, &all[..len], Violation::from(malformed)),
         };
         let Some(AtDoor::Exchange(exchange, _)) = connection.claim.take().map(|claim| *claim) else {
             return Exchanged::Over;
@@ -98,16 +98,15 @@ impl Core {
         match exchange.finish(auth.properties.authentication_data()) {
             Ok(admission) => {
                 connection.kind = Kind::Door(Expect::Nothing, deadline);
-                connection.claim = Some(Box::new(AtDoor::Admitted(admission)));
-                self.numbers.count(M::AuthAccepted);
+                self.admitted(io, conn, admission);
                 drop(all.drain(len..used));
                 Exchanged::Admitted
             }
-            Err(refusal) => self.refuse_exchange(io, conn, &all[..len], violation(refusal)),
+            Err(refusal) => self.refuse_exchange(io, conn, &all[..len], refusal),
         }
     }
 
-    fn refuse_exchange(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &[u8], why: Violation) -> Exchanged {
+    fn refuse_exchange(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &[u8], why: impl Into<Why>) -> Exchanged {
         if let Verdict::Connect(connect, _) = door::look(connect) {
             self.refuse_connect(io, conn, &connect, why);
         }

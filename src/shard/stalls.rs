@@ -168,11 +168,12 @@ impl Core {
         self.tail_bytes(io, conn, tail);
         let Some(connection) = self.connections.get(conn) else { return };
         if !connection.stalled && matches!(connection.kind, Kind::Device { .. }) {
-            if let Some(deadline) = connection.clock.resume(now)
-                && connection.timer.is_none()
-            {
-                connection.timer = Some(io.set_timer(deadline, Timer::Connection(conn).token()));
+            // That which is set may be the end of the connection, which lies further ahead.
+            if let Some(timer) = connection.timer.take() {
+                io.cancel_timer(timer);
             }
+            let deadline = connection.clock.resume(now);
+            connection.timer = deadline.map(|at| io.set_timer(at, Timer::Connection(conn).token()));
             io.resume(conn);
         }
     }

@@ -208,6 +208,7 @@ impl Core {
                     self.numbers.count(M::KeepAliveTimeouts);
                     self.end(io, conn, End::KeepAliveTimeout);
                 }
+                Check::Expired => self.expire_access(io, conn),
                 Check::Again(at) => connection.timer = Some(io.set_timer(at, Timer::Connection(conn).token())),
                 Check::Rest => {}
             },

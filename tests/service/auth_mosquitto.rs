@@ -260,7 +260,7 @@ fn password(random: &mut fastrand::Rng) -> String {
 }
 
 fn admits(policy: &Arc<Policy>, name: &str, password: &str) -> bool {
-    match policy.judge(Claim { username: Some(name), password: Some(password.as_bytes()), certificate: None }) {
+    match policy.judge(Claim { username: Some(name), password: Some(password.as_bytes()), ..Claim::default() }) {
         Judgement::Admit(_) => true,
         Judgement::Refuse(_) => false,
         Judgement::Ask(question) => question.answer().is_ok(),

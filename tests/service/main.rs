@@ -48,6 +48,7 @@ mod surface;
 mod takeover;
 mod telemetry;
 mod tls;
+mod tokens;
 mod told;
 mod troubleshooting;
 mod unix_socket;

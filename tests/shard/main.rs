@@ -23,6 +23,7 @@ mod spool;
 mod stalls;
 mod stop;
 mod storm;
+mod tokens;
 mod wills;
 mod world;
 

@@ -34,7 +34,7 @@ pub(crate) struct Table {
     pub(crate) disk: Disk,
     /// The shard has opened them.
     opened: bool,
-    timers: BTreeMap<(Monotonic, u32), u64>,
+    pub(crate) timers: BTreeMap<(Monotonic, u32), u64>,
     next_timer: u32,
     /// Slots to be used again.
     free: Vec<u32>,

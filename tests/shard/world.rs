@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use forebay::auth::Policy;
 use forebay::config::{self, Config};
 use forebay::metrics::board::Board;
 use forebay::metrics::event::Kind as EventKind;
@@ -11,6 +12,7 @@ use forebay::metrics::journal::{Filter, Journal};
 use forebay::metrics::spec::{Layout, ShardMetric, SinkMetric};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard};
 use forebay::service::dead_letters::Letter;
+use forebay::shard::edge::Edge;
 use forebay::shard::mail::Notice;
 use forebay::shard::{Core, Surroundings};
 
@@ -322,12 +324,21 @@ fn make(config: &Arc<Config>, dead_letters: Vec<Option<Sender<Letter>>>) -> Made
         journal: Arc::clone(&journal),
         notices: tell,
         tally: Default::default(),
-        edge: Default::default(),
+        edge: edge(config),
         verifiers: None,
         dead_letters,
         rules: &forebay::rules::KEPT,
     };
     Made { core: Core::new(0, around, Arc::clone(&board)), board, journal, notices }
+}
+
+/// Who may connect, by the files that the configuration names.
+pub(crate) fn edge(config: &Config) -> Edge {
+    let policy = |listener: &config::Listener| {
+        let settings = config.auth.iter().find(|auth| Some(&auth.name) == listener.auth.as_ref())?;
+        Some(Arc::new(Policy::load(settings).expect("its files are right")))
+    };
+    Edge { auth: config.listeners.iter().map(policy).collect(), ..Edge::default() }
 }
 
 /// A QoS 1 PUBLISH in 3.1.1.

@@ -1,6 +1,7 @@
 //! Tests of the whole walk: what the defaults mean, what a full file means, what is said about a wrong one.
 
 mod document;
+mod jwt;
 mod kafka_tls;
 mod meaning;
 mod problems;

@@ -149,6 +149,7 @@ fn the_schema_has_every_key() {
         let table = match key.section {
             keys::Section::ControlTls => &schema["properties"]["control"]["properties"]["tls"],
             keys::Section::KafkaSasl => &schema["properties"]["kafka"]["additionalProperties"]["properties"]["sasl"],
+            keys::Section::AuthJwt => &schema["properties"]["auth"]["additionalProperties"]["properties"]["jwt"],
             keys::Section::ListenerWs => &schema["properties"]["listener"]["items"]["properties"]["ws"],
             keys::Section::KafkaTls => &schema["properties"]["kafka"]["additionalProperties"]["properties"]["tls"],
             keys::Section::Kafka | keys::Section::Auth => &section["additionalProperties"],

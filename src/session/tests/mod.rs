@@ -18,7 +18,7 @@ mod restored;
 mod saved;
 
 use super::*;
-use crate::auth::{self, Admission, By, Method, Policy, Takeover};
+use crate::auth::{self, Admission, Method, Policy, Takeover};
 use crate::mqtt::decode::decode;
 use crate::mqtt::frame;
 use crate::mqtt::packet::{Ack, Connect, Disconnect, Packet, Publish, QoS, Sender, Version, Will};
@@ -71,7 +71,7 @@ pub(super) fn admission(auth: &str, identity: Option<&str>) -> Admission {
 pub(super) fn admission_with(name: &str, identity: Option<&str>, foreign_takeover: Takeover) -> Admission {
     let settings = auth::Settings { foreign_takeover, ..auth::Settings::new(name, &[Method::Anonymous]) };
     let policy = Arc::new(Policy::load(&settings).expect("it has no files"));
-    Admission { policy, identity: identity.map(Into::into), by: By::Nothing, data: None }
+    Admission { identity: identity.map(Into::into), ..Admission::anonymous(policy) }
 }
 
 /// Sessions, a clock, and what every connection was sent.

@@ -1,0 +1,67 @@
+//! What a token says, once its signature is right.
+
+use serde_json::{Map, Value};
+
+use super::{Fault, Settings};
+use crate::secure::is_identity;
+
+/// Who brings a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bearer {
+    /// The identity.
+    pub identity: Box<str>,
+    /// The client identifier that the token is for, where it has to say so.
+    pub client_id: Option<Box<str>>,
+    /// From when on it is not accepted any more, in seconds since 1970.
+    pub expires_s: u64,
+}
+
+/// `now_s`: seconds since 1970.
+pub(super) fn check(claims: &Map<String, Value>, settings: &Settings, now_s: u64) -> Result<Bearer, Fault> {
+    let leeway_s = settings.leeway.as_secs();
+    let expires_s = time(claims, "exp")?.ok_or(Fault::NoExpiry)?.saturating_add(leeway_s);
+    if expires_s <= now_s {
+        return Err(Fault::Expired);
+    }
+    if time(claims, "nbf")?.is_some_and(|from_s| from_s > now_s.saturating_add(leeway_s)) {
+        return Err(Fault::NotYet);
+    }
+    let is_issuer = |issuer: &str| claims.get("iss").and_then(Value::as_str) == Some(issuer);
+    if !settings.issuer.as_deref().is_none_or(is_issuer) {
+        return Err(Fault::Issuer);
+    }
+    if !settings.audience.is_empty() && !settings.audience.iter().any(|audience| is_for(claims, audience)) {
+        return Err(Fault::Audience);
+    }
+    let identity = text(claims, &settings.identity_claim).filter(|name| is_identity(name)).ok_or(Fault::Identity)?;
+    let client_id = match &settings.client_id_claim {
+        None => None,
+        Some(claim) => Some(text(claims, claim).filter(|id| !id.is_empty()).ok_or(Fault::ClientId)?.into()),
+    };
+    Ok(Bearer { identity: identity.into(), client_id, expires_s })
+}
+
+fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    claims.get(name)?.as_str()
+}
+
+/// `aud` is a string, or a list of them (RFC 7519, 4.1.3).
+fn is_for(claims: &Map<String, Value>, audience: &str) -> bool {
+    match claims.get("aud") {
+        Some(Value::String(one)) => one == audience,
+        Some(Value::Array(all)) => all.iter().any(|one| one.as_str() == Some(audience)),
+        _ => false,
+    }
+}
+
+/// A NumericDate: seconds, maybe with a fraction.
+fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, Fault> {
+    let Some(value) = claims.get(name) else { return Ok(None) };
+    let seconds = value.as_u64().or_else(|| {
+        let fraction = value.as_f64().filter(|seconds| seconds.is_finite() && *seconds >= 0.0)?;
+        // Saturates.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        Some(fraction as u64)
+    });
+    seconds.map(Some).ok_or(Fault::Claims)
+}

@@ -1,0 +1,220 @@
+//! JSON Web Tokens (RFC 7519, RFC 8725): which ones are accepted, and who their bearers are.
+//!
+//! A key decides the algorithm of its signatures, never the token. What a token brings along to be judged by (`jku`, `x5u`,
+//! `jwk`) is not used, `exp` is required, and what `crit` says must be understood is understood by nobody here.
+
+mod claims;
+mod keys;
+mod token;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::limits::CLOCK_SET_AFTER_MS;
+
+pub use self::claims::Bearer;
+pub use self::keys::{Algorithm, Key, Keys};
+pub use self::token::Token;
+
+/// A longer token is refused.
+pub const TOKEN_BYTES_MAX: usize = 8 << 10;
+/// So many keys are tried for a token that names none.
+pub const KEYS_TRIED_MAX: usize = 4;
+
+/// `[auth.NAME.jwt]`
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Settings {
+    /// Where the keys are that tokens are signed with.
+    pub keys: Source,
+    /// What `iss` must be.
+    pub issuer: Option<String>,
+    /// One of these must be in `aud`; none: it is not looked at.
+    pub audience: Vec<String>,
+    /// Keys of other algorithms are not used.
+    pub algorithms: Vec<Algorithm>,
+    /// How far the clocks of the issuer and of this machine may be apart.
+    pub leeway: Duration,
+    /// Which field of CONNECT has the token.
+    pub from: Field,
+    /// The claim that is the identity.
+    pub identity_claim: String,
+    /// The claim that the client identifier must be equal to.
+    pub client_id_claim: Option<String>,
+}
+
+/// Where keys come from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// Public keys: a JSON Web Key Set.
+    JwksFile(PathBuf),
+    /// One secret that issuer and service share.
+    SecretFile(PathBuf),
+}
+
+impl Source {
+    /// The file.
+    #[must_use]
+    pub fn file(&self) -> &std::path::Path {
+        match self {
+            Self::JwksFile(path) | Self::SecretFile(path) => path,
+        }
+    }
+}
+
+/// A field of CONNECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Field {
+    /// The password.
+    Password,
+    /// The user name.
+    Username,
+}
+
+/// Why a token is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is longer than [`TOKEN_BYTES_MAX`].
+    TooLong,
+    /// Its header has no algorithm, or a member of the wrong type.
+    Header,
+    /// Its header has `crit`, `jku` or `x5u`.
+    Extension,
+    /// No key is for the algorithm that it names.
+    Algorithm,
+    /// There is no key of its `kid`.
+    UnknownKey,
+    /// It has no `kid`, and more than [`KEYS_TRIED_MAX`] keys could be meant.
+    ManyKeys,
+    /// The signature is wrong.
+    Signature,
+    /// What was signed is not a JSON object, or a claim has the wrong type.
+    Claims,
+    /// No `exp`.
+    NoExpiry,
+    /// It has expired.
+    Expired,
+    /// `nbf` lies ahead.
+    NotYet,
+    /// Another `iss`, or none.
+    Issuer,
+    /// Not one of `audience` is in `aud`.
+    Audience,
+    /// It does not say who its bearer is, or the name cannot be an identity.
+    Identity,
+    /// It does not say which client identifier it is for.
+    ClientId,
+    /// This machine does not know what time it is.
+    Clock,
+}
+
+impl Fault {
+    /// For the operator. The client hears only that its token has expired, or is not valid.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::TooLong => "token: longer than 8 KiB",
+            Self::Header => "token: its header has no alg, or a kid that is not a string",
+            Self::Extension => "token: crit, jku or x5u in its header",
+            Self::Algorithm => "token: no key is for the algorithm in its header",
+            Self::UnknownKey => "token: no key has its kid",
+            Self::ManyKeys => "token: no kid in its header, and more than 4 keys could be meant",
+            Self::Signature => "token: the signature is wrong",
+            Self::Claims => "token: its claims are not a JSON object, or one has the wrong type",
+            Self::NoExpiry => "token: no exp",
+            Self::Expired => "token: it has expired",
+            Self::NotYet => "token: it is not valid yet (nbf)",
+            Self::Issuer => "token: another issuer",
+            Self::Audience => "token: for another audience",
+            Self::Identity => "token: the claim that says who the client is (identity_claim) is missing, or no name",
+            Self::ClientId => "token: the claim of the client ID (client_id_claim) is missing, or no client ID",
+            Self::Clock => "token: the clock of this machine is not set",
+        }
+    }
+}
+
+/// Settings with the keys.
+pub struct Tokens {
+    settings: Settings,
+    keys: Keys,
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens").field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+impl Tokens {
+    /// With the keys that a file holds.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn new(settings: &Settings, file: &[u8]) -> Result<Self, String> {
+        let keys = match settings.keys {
+            Source::JwksFile(_) => Keys::parse(file, &settings.algorithms)?,
+            Source::SecretFile(_) => Keys::secret(file)?,
+        };
+        Ok(Self { settings: settings.clone(), keys })
+    }
+
+    /// The keys.
+    #[must_use]
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The token of a CONNECT; `None`: what it has there is none.
+    #[must_use]
+    pub fn find<'a>(&self, username: Option<&'a str>, password: Option<&'a [u8]>) -> Option<Token<'a>> {
+        let field = match self.settings.from {
+            Field::Password => password,
+            Field::Username => username.map(str::as_bytes),
+        };
+        field.and_then(Token::read)
+    }
+
+    /// Whether user names are tokens, which are shown nowhere.
+    #[must_use]
+    pub fn are_usernames(&self) -> bool {
+        self.settings.from == Field::Username
+    }
+
+    /// The keys that a token may be signed with. That much is found out without computing anything.
+    ///
+    /// # Errors
+    /// Why none of them can be meant.
+    pub fn keys_for(&self, token: &Token<'_>) -> Result<Vec<Arc<Key>>, Fault> {
+        let header = token.header()?;
+        let keys = self.keys.of(&header)?;
+        if keys.len() > KEYS_TRIED_MAX { Err(Fault::ManyKeys) } else { Ok(keys) }
+    }
+
+    /// Who the bearer of a token is. `keys`: the right one is among them; if there is one only and `is_known`, it is that.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn judge(
+        &self,
+        token: &Token<'_>,
+        keys: &[Arc<Key>],
+        is_known: bool,
+        wall_ms: i64,
+    ) -> Result<(Bearer, u64), Fault> {
+        let key = match keys {
+            [key] if is_known => key,
+            keys => keys.iter().find(|key| key.verifies(token)).ok_or(Fault::Signature)?,
+        };
+        if wall_ms < CLOCK_SET_AFTER_MS {
+            return Err(Fault::Clock);
+        }
+        let now_s = u64::try_from(wall_ms / 1_000).unwrap_or_default();
+        claims::check(&token.claims()?, &self.settings, now_s).map(|bearer| (bearer, key.print()))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod signer;
+#[cfg(test)]
+mod tests;

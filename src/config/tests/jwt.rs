@@ -1,0 +1,74 @@
+//! `[auth.NAME.jwt]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+use crate::auth::jwt::{Algorithm, Field, Settings, Source};
+
+const AUTH: &str = "[[listener]]\nbind = '127.0.0.1:1883'\nauth = 'a'\n[auth.a]\nchain = 'jwt'\n";
+
+fn settings(text: &str) -> Settings {
+    good(&format!("{AUTH}[auth.a.jwt]\n{text}")).auth[0].jwt.clone().expect("it is there")
+}
+
+fn problems(text: &str) -> String {
+    parse(text, "test").expect_err(text).to_string()
+}
+
+#[test]
+fn what_is_said_and_what_is_not() {
+    let expected = Settings {
+        keys: Source::JwksFile(PathBuf::from("k")),
+        issuer: None,
+        audience: Vec::new(),
+        algorithms: Algorithm::PUBLIC.to_vec(),
+        leeway: Duration::from_secs(30),
+        from: Field::Password,
+        identity_claim: "sub".to_owned(),
+        client_id_claim: None,
+    };
+    assert_eq!(settings("jwks_file = 'k'"), expected);
+    let long = "secret_file = 's'\nissuer = 'i'\naudience = ['a', 'b']\nalgorithms = 'HS256'\nleeway = '0s'\n\
+                token_from = 'username'\nidentity_claim = 'name'\nclient_id_claim = 'device'";
+    let expected = Settings {
+        keys: Source::SecretFile(PathBuf::from("s")),
+        issuer: Some("i".to_owned()),
+        audience: vec!["a".to_owned(), "b".to_owned()],
+        algorithms: vec![Algorithm::Hs256],
+        leeway: Duration::ZERO,
+        from: Field::Username,
+        identity_claim: "name".to_owned(),
+        client_id_claim: Some("device".to_owned()),
+    };
+    assert_eq!(settings(long), expected);
+    assert_eq!(settings("secret_file = 's'").algorithms, [Algorithm::Hs256]);
+    assert_eq!(settings("jwks_file = 'k'\nalgorithms = ['EdDSA']").algorithms, [Algorithm::EdDsa]);
+}
+
+#[test]
+fn what_does_not_go_together() {
+    let jwt = format!("{AUTH}[auth.a.jwt]\n");
+    for (text, expected) in [
+        (AUTH.to_owned(), "auth.a.chain: has \"jwt\", and there is no [auth.NAME.jwt]"),
+        (format!("{}[auth.a.jwt]\njwks_file = 'k'", AUTH.replace("jwt", "anonymous")), "auth.a.jwt: has no effect"),
+        (jwt.clone(), "auth.a.jwt.jwks_file: is required"),
+        (format!("{jwt}jwks_file = 'k'\nsecret_file = 's'"), "auth.a.jwt.secret_file: and jwks_file are both set"),
+        // A public key is known to all, and HS256 would take it for a secret.
+        (format!("{jwt}jwks_file = 'k'\nalgorithms = ['ES256', 'HS256']"), "\"HS256\" is no algorithm for public keys"),
+        (format!("{jwt}jwks_file = 'k'\nalgorithms = 'none'"), "\"none\" is no algorithm for public keys"),
+        (format!("{jwt}secret_file = 'k'\nalgorithms = 'RS256'"), "\"RS256\" is no algorithm for secret_file"),
+    ] {
+        let said = problems(&text);
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn tokens_for_other_services_are_warned_of() {
+    let warned = |text: &str| good(&format!("{AUTH}[auth.a.jwt]\n{text}")).warnings.to_string();
+    assert!(warned("jwks_file = 'k'").contains("signed for other services"));
+    for text in ["secret_file = 's'", "jwks_file = 'k'\nissuer = 'i'", "jwks_file = 'k'\naudience = 'i'"] {
+        assert!(!warned(text).contains("signed for other services"), "{text}");
+    }
+}
