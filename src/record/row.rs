@@ -44,10 +44,13 @@ impl<'a, H: Iterator<Item = (&'a [u8], &'a [u8])> + Clone> Row<'a, H> {
         put_field(out, self.key);
         put_field(out, self.value);
         varint::put(out, headers as i64);
-        self.headers.clone().for_each(|(key, value)| {
-            put_field(out, Some(key));
-            put_field(out, Some(value));
-        });
+        // Most have none.
+        if headers > 0 {
+            self.headers.clone().for_each(|(key, value)| {
+                put_field(out, Some(key));
+                put_field(out, Some(value));
+            });
+        }
     }
 }
 
