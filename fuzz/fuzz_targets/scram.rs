@@ -5,7 +5,8 @@ use forebay_fuzz::scram::{KEY_BYTES, Opening, Record};
 use libfuzzer_sys::fuzz_target;
 
 /// The hash of no key that is known.
-const RECORD: Record<'_> = Record { salt: b"salt", iterations: 4_096, stored: &[1; KEY_BYTES], server: &[2; KEY_BYTES] };
+const RECORD: Record<'_> =
+    Record { salt: b"salt", iterations: 4_096, stored: &[1; KEY_BYTES], server: &[2; KEY_BYTES] };
 const NONCE: &str = "server";
 
 fuzz_target!(|input: (&[u8], &[u8])| {

@@ -1,5 +1,5 @@
-//! What is fuzzed. Codec, PROXY header and the server's part of SCRAM depend on no room but the limits, so they are built here
-//! from their own files, and a target is ready soon instead of behind the ring, Kafka and the control plane.
+//! What is fuzzed. It depends on hardly any room, so it is built here from its own files, and a target is ready soon instead of
+//! behind the ring, Kafka and the control plane.
 
 #![allow(dead_code, missing_docs)]
 
@@ -11,6 +11,22 @@ pub mod limits;
 
 #[path = "../../src/listener/proxy.rs"]
 pub mod proxy;
+
+#[path = "../../src/listener/ws/mod.rs"]
+pub mod ws;
+
+#[path = "../../src/auth/acl/mod.rs"]
+pub mod acl;
+
+#[path = "../../src/runtime/seam/layer.rs"]
+mod layer;
+
+/// Of the runtime only what layers are.
+pub mod runtime {
+    pub mod seam {
+        pub use crate::layer::{Facts, Layer, LayerError, LayerFault};
+    }
+}
 
 #[path = "../../src/secure/scram/server.rs"]
 pub mod scram;
