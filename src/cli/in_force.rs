@@ -116,6 +116,7 @@ fn mqtt(config: &Config) -> Value {
         "unauthenticated_max": mqtt.unauthenticated_max,
         "takeovers_max": mqtt.takeovers_max,
         "connections_per_address": mqtt.connections_per_address,
+        "failures_per_address": mqtt.failures_per_address,
     })
 }
 
@@ -139,6 +140,7 @@ fn listener(of: &crate::config::Listener) -> Value {
         "auth": of.auth,
         "open": of.is_open,
         "connections_max": of.connections_max,
+        "connect_rate": of.connect_rate,
         "proxy_protocol": proxy_protocol,
         "answer_timeout": time(of.answer_timeout),
         "receipts": of.receipts,

@@ -132,6 +132,7 @@ impl Change {
             unauthenticated_max,
             takeovers_max,
             connections_per_address,
+            failures_per_address,
         );
         if self.config.mqtt.packet_bytes_max != wanted.mqtt.packet_bytes_max {
             self.waiting.push("mqtt.packet_bytes_max".to_owned());
@@ -171,7 +172,7 @@ impl Change {
                     })*
                 };
             }
-            keys!(socket_mode, transport, tls, ws, auth, connections_max, proxy_protocol, answer_timeout, receipts);
+            keys!(socket_mode, transport, tls, ws, auth, connections_max, connect_rate, proxy_protocol, answer_timeout, receipts);
             if known.is_removed {
                 self.applied.push(format!("listener {} (added)", known.bind));
             } else if !changed.is_empty() {

@@ -412,6 +412,9 @@ pub(super) const KEYS: &[Key] = keys! {
     Mqtt.connections_per_address: Integer { min: 0, max: 100_000_000 }, Is("0"),
         "Maximum number of connections from one IPv4 address or IPv6 /64 network, across all shards; a further one is closed at once. Behind a proxy \
          the address is the one in its PROXY header. 0: no limit; a site may have one address for all its devices.";
+    Mqtt.failures_per_address: Integer { min: 0, max: 1_000_000 }, Is("0"),
+        "After this many failures to log in within a minute, further connections from the IPv4 address or IPv6 /64 network are closed at once, before TLS, \
+         until the minute is over. Behind a proxy the address is the one in its PROXY header. 0: no limit; a site may have one address for all its devices.";
     Mqtt.sessions_max: Integer { min: 1, max: 100_000_000 }, Is("1000000"),
         "Maximum number of sessions, connected or not, across all shards.";
     Mqtt.evict_sessions: Flag, Is("true"),
@@ -432,6 +435,9 @@ pub(super) const KEYS: &[Key] = keys! {
         "Whether everyone may connect to an address that other machines can reach. Without it, such a listener needs `auth`.";
     Listener.connections_max: Integer { min: 0, max: 100_000_000 }, Is("0"),
         "Maximum number of connections at this listener; a further one is closed at once. 0: no limit but the file descriptors of the process.";
+    Listener.connect_rate: Integer { min: 0, max: 1_000_000 }, Is("0"),
+        "Maximum number of connections that are accepted in a second, all shards together; a tenth of a second's worth at once. Further ones wait in \
+         the kernel's queue (`net.core.somaxconn`). 0: no limit.";
     Listener.proxy_protocol: Word(PROXY_PROTOCOL), Is("\"off\""),
         "Version of the PROXY protocol that the TCP proxy in front of this listener speaks. Its header must precede CONNECT, and its source \
          address is taken as the device's. `\"any\"`: either version. If it is on, only the proxy may be able to reach the port: see below.";

@@ -250,6 +250,7 @@ fn mqtt(table: &Table<'_>) -> Mqtt {
         unauthenticated_max: usize::try_from(table.read("unauthenticated_max", values::integer)).unwrap_or(usize::MAX),
         takeovers_max: count("takeovers_max"),
         connections_per_address: count("connections_per_address"),
+        failures_per_address: count("failures_per_address"),
         sessions_max: usize::try_from(table.read("sessions_max", values::integer)).unwrap_or(usize::MAX),
     }
 }
@@ -284,6 +285,7 @@ fn listeners(
             (None, false)
         };
         let connections_max = u32::try_from(table.read("connections_max", values::integer)).unwrap_or(u32::MAX);
+        let connect_rate = u32::try_from(table.read("connect_rate", values::integer)).unwrap_or(u32::MAX);
         let is_password_needed = auth::requires_password(auth.as_deref(), auths);
         let ws = super::ws::resolve(table, transport, is_password_needed);
         let answer_timeout = table.find("answer_timeout", values::duration);
@@ -306,6 +308,7 @@ fn listeners(
             auth,
             is_open,
             connections_max,
+            connect_rate,
             proxy_protocol,
             answer_timeout,
             receipts,

@@ -193,6 +193,8 @@ pub struct Mqtt {
     pub takeovers_max: u32,
     /// Connections of an address; 0: no bound.
     pub connections_per_address: u32,
+    /// Failures of an address to log in, within a minute; 0: no bound.
+    pub failures_per_address: u32,
 }
 
 /// Permissions of the file of a Unix socket: its user and group may connect.
@@ -215,6 +217,8 @@ pub struct Listener {
     pub is_open: bool,
     /// Connections at a time; 0: no bound of its own.
     pub connections_max: u32,
+    /// Connections that are accepted in a second; 0: no bound.
+    pub connect_rate: u32,
     /// With [`Transport::Ws`] and [`Transport::Wss`].
     pub ws: Option<Arc<crate::listener::ws::Settings>>,
     /// What a proxy in front says before the device's first byte.
@@ -241,6 +245,7 @@ impl Listener {
             auth: None,
             is_open: false,
             connections_max: 0,
+            connect_rate: 0,
             proxy_protocol: Expect::Nothing,
             answer_timeout: None,
             receipts: false,

@@ -68,6 +68,7 @@ table!(
     ShardMetric, SHARD, [
     ConnectionsOpen, Gauge, "connections", "Open client connections.";
     ConnectionsAccepted, Counter, "connections_accepted", "Connections accepted.";
+    AcceptPauses, Counter, "accept_pauses", "Pauses before a listener accepted its next connection, because of `connect_rate`.";
     ConnectionsMoved, Counter, "connections_handed_over", "Connections handed over to the shard that owns their client id.";
     ConnectTimeouts, Counter, "connections_closed"{reason = "connect_timeout"}, "Connections closed by the server, by reason.";
     ProxyHeadersRefused, Counter, "connections_closed"{reason = "proxy_header"}, "The first bytes were not a PROXY header that the listener accepts.";
@@ -79,6 +80,7 @@ table!(
     DoorFull, Counter, "connections_closed"{reason = "unauthenticated_max"}, "Too many connections had not completed CONNECT.";
     ListenerFull, Counter, "connections_closed"{reason = "connections_max"}, "Too many connections at the listener.";
     AddressFull, Counter, "connections_closed"{reason = "connections_per_address"}, "Too many connections from the address.";
+    FailuresFull, Counter, "connections_closed"{reason = "failures_per_address"}, "Too many failures to log in from the address within a minute.";
     MalformedPackets, Counter, "connections_closed"{reason = "protocol_error"}, "A packet violated the MQTT standard.";
     PartialQuotaCloses, Counter, "connections_closed"{reason = "partial_packets"}, "Half-received packets filled their memory limit.";
     PublishNotExpressible, Counter, "connections_closed"{reason = "publish_refused"}, "A PUBLISH was refused, and MQTT 3.x has no reason code to say so.";

@@ -1,4 +1,4 @@
-//! Accepting: one multishot accept for each listener.
+//! Accepting: one multishot accept for each listener, or one connection after the other where their rate is bounded.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -10,7 +10,7 @@ use super::connections::{Conn, Phase, Reading};
 use super::core::{Alarm, Core};
 use super::listen::Listener;
 use super::ring::{Completion, Kind, Tag};
-use super::seam::{ConnId, ListenerId};
+use super::seam::{ConnId, ListenerId, Monotonic};
 
 /// How long a listener waits when descriptors or memory have run out. Connections wait in the kernel's queue.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -21,15 +21,27 @@ pub(super) struct Accepting {
     listener: Option<Listener>,
     armed: bool,
     stopped: bool,
-    /// The descriptors for devices are used up: nobody is accepted until [`Alarm::Accept`].
+    /// Nobody is accepted until [`Alarm::Accept`]: the descriptors for devices are used up, or the shard wants it so.
     paused: bool,
+    /// Nobody is accepted before.
+    until: Monotonic,
+    /// One by one.
+    is_single: bool,
     /// Its connections have layers.
     is_layered: bool,
 }
 
 impl Accepting {
     pub(super) fn new(listener: Listener) -> Self {
-        Self { listener: Some(listener), armed: false, stopped: false, paused: false, is_layered: false }
+        Self {
+            listener: Some(listener),
+            armed: false,
+            stopped: false,
+            paused: false,
+            until: Monotonic(0),
+            is_single: false,
+            is_layered: false,
+        }
     }
 }
 
@@ -75,11 +87,40 @@ impl<M: Send + 'static> Core<M> {
         }
     }
 
+    fn accepting_on(&mut self, listener: ListenerId) -> Option<(u16, &mut Accepting)> {
+        let is_it = |accepting: &Accepting| accepting.listener.as_ref().is_some_and(|l| l.id() == listener);
+        (0..).zip(&mut self.accepting).find(|(_, accepting)| is_it(accepting))
+    }
+
     /// The connections of this listener have layers.
     pub(super) fn mark_layered(&mut self, listener: ListenerId) {
-        let is_it = |accepting: &&mut Accepting| accepting.listener.as_ref().is_some_and(|l| l.id() == listener);
-        if let Some(accepting) = self.accepting.iter_mut().find(is_it) {
+        if let Some((_, accepting)) = self.accepting_on(listener) {
             accepting.is_layered = true;
+        }
+    }
+
+    /// Accepts one by one from now on, or as they come.
+    pub(super) fn take_singly(&mut self, listener: ListenerId, singly: bool) {
+        let Some((index, accepting)) = self.accepting_on(listener) else { return };
+        let is_other = std::mem::replace(&mut accepting.is_single, singly) != singly;
+        // Its end arms the other one.
+        if is_other && accepting.armed {
+            self.ring.cancel(accept_tag(index), Tag::of(Kind::Ignored));
+        }
+    }
+
+    /// Accepts nobody on this listener before that time.
+    pub(super) fn rest_until(&mut self, listener: ListenerId, until: Monotonic) {
+        if let Some((_, accepting)) = self.accepting_on(listener) {
+            accepting.until = until;
+        }
+    }
+
+    /// Goes on after a connection of a listener that accepts one by one; the shard may have asked for a pause.
+    pub(super) fn accept_next(&mut self, index: u16) {
+        let waits = |accepting: &Accepting| accepting.is_single && !accepting.armed && !accepting.paused;
+        if self.accepting.get(usize::from(index)).is_some_and(waits) {
+            self.arm_accept(index);
         }
     }
 
@@ -91,10 +132,19 @@ impl<M: Send + 'static> Core<M> {
             self.wheel.insert(self.now.after(EXHAUSTED_PAUSE), Alarm::Accept(index));
             return;
         }
+        if self.now < accepting.until && !accepting.armed && accepting.listener.is_some() {
+            accepting.paused = true;
+            self.wheel.insert(accepting.until, Alarm::Accept(index));
+            return;
+        }
         accepting.paused = false;
         if let Some(listener) = accepting.listener.as_ref().filter(|_| !accepting.armed) {
             accepting.armed = true;
-            self.ring.accept(listener.fd(), accept_tag(index));
+            if accepting.is_single {
+                self.ring.accept_once(listener.fd(), accept_tag(index));
+            } else {
+                self.ring.accept(listener.fd(), accept_tag(index));
+            }
         }
     }
 
@@ -121,8 +171,9 @@ impl<M: Send + 'static> Core<M> {
             if stopped {
                 accepting.listener = None;
             } else if accepting.paused || is_exhausted(completion.result) {
+                accepting.paused = true;
                 self.wheel.insert(self.now.after(EXHAUSTED_PAUSE), Alarm::Accept(index));
-            } else {
+            } else if !accepting.is_single {
                 self.arm_accept(index);
             }
         }
@@ -181,6 +232,56 @@ mod tests {
         core.ring.submit(1).unwrap();
         core.ring.reap(&mut answers, 1);
         assert!(core.accepted(&answers[0]).is_some());
+        core.ring.cancel_everything();
+        while core.ring.in_flight() > 0 {
+            core.ring.submit(1).unwrap();
+            core.ring.reap(&mut answers, 8);
+        }
+    }
+
+    /// Of four that wait in the kernel's queue each is accepted when its time has come, and none before.
+    #[test]
+    fn one_by_one_with_a_pause_after_each() {
+        let listeners = Listeners::bind(&[SocketAddr::from(([127, 0, 0, 1], 0))], 1).unwrap();
+        let addr = listeners.local_addrs()[0];
+        let accepting = listeners.into_shards().remove(0).into_iter().map(Accepting::new).collect();
+        let (post, _mail) = mailboxes::<()>(1, 1).unwrap();
+        let mut core = Core::new(0, &Settings::default(), Ring::new(8).unwrap(), accepting, post);
+        core.take_singly(ListenerId(0), true);
+        let peers: Vec<_> = (0..4).map(|_| TcpStream::connect(addr).unwrap()).collect();
+        core.open_listeners();
+        let mut answers = Vec::new();
+        for count in 1..=peers.len() {
+            core.ring.submit(1).unwrap();
+            core.ring.reap(&mut answers, 8);
+            assert_eq!(answers.len(), 1, "one by one");
+            assert!(!answers[0].more() && core.accepted(&answers[0]).is_some());
+            answers.clear();
+            let until = core.now.after(Duration::from_millis(50));
+            core.rest_until(ListenerId(0), until);
+            core.accept_next(0);
+            assert!(core.accepting[0].paused && !core.accepting[0].armed && core.ring.in_flight() == 0, "{count}");
+            core.wheel.advance(core.now);
+            assert!(core.wheel.pop().is_none(), "not before its time");
+            core.now = until.after(Duration::from_millis(2));
+            core.wheel.advance(core.now);
+            let Some(Alarm::Accept(0)) = core.wheel.pop() else { panic!("it never goes on") };
+            core.arm_accept(0);
+            assert!(core.accepting[0].armed);
+        }
+        // And as they come again: the one that is armed is taken back first.
+        core.take_singly(ListenerId(0), false);
+        while core.accepting[0].is_single || core.accepting[0].armed {
+            core.ring.submit(1).unwrap();
+            core.ring.reap(&mut answers, 8);
+            let of_accept = answers.drain(..).filter(|answer| answer.tag.kind == Kind::Accept);
+            let ended: Vec<_> = of_accept.collect();
+            ended.iter().for_each(|answer| assert!(core.accepted(answer).is_none()));
+            if !ended.is_empty() {
+                break;
+            }
+        }
+        assert!(core.accepting[0].armed && !core.accepting[0].is_single);
         core.ring.cancel_everything();
         while core.ring.in_flight() > 0 {
             core.ring.submit(1).unwrap();

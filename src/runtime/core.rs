@@ -316,6 +316,14 @@ impl<M: Send + 'static> Io<M> for Core<M> {
         self.close_listeners_that(|other| other == listener);
     }
 
+    fn accept_singly(&mut self, listener: ListenerId, singly: bool) {
+        self.take_singly(listener, singly);
+    }
+
+    fn pause_accepting(&mut self, listener: ListenerId, until: Monotonic) {
+        self.rest_until(listener, until);
+    }
+
     fn set_timer(&mut self, at: Monotonic, token: u64) -> TimerId {
         self.wheel.insert(at, Alarm::Shard(token))
     }

@@ -64,6 +64,12 @@ impl Ring {
         self.push(accept.build(), tag);
     }
 
+    /// The next connection, and no other.
+    pub(super) fn accept_once(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
+        let accept = opcode::Accept::new(fd(socket), std::ptr::null_mut(), std::ptr::null_mut());
+        self.push(accept.flags(libc::SOCK_CLOEXEC).build(), tag);
+    }
+
     /// Receives once into a provided buffer.
     pub(super) fn receive_once(&mut self, socket: BorrowedFd<'_>, tag: Tag) {
         // Length 0: as much as the chosen buffer holds.

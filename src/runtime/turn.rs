@@ -142,6 +142,7 @@ impl<S: Shard> Turn<S> {
                 if let Some((id, listener)) = core.accepted(&completion) {
                     self.shard.on_accept(core, id, listener);
                 }
+                core.accept_next(completion.tag.slot as u16);
             }
             Kind::Connect => {
                 if let Some(id) = core.connected(&completion) {

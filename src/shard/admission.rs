@@ -174,7 +174,12 @@ impl Core {
         why: impl Into<Why>,
     ) -> Admitted {
         let Why { violation: why, detail } = why.into();
-        self.numbers.count(if why == BUSY { M::AuthBusy } else { M::AuthRefused });
+        if why == BUSY {
+            self.numbers.count(M::AuthBusy);
+        } else {
+            self.numbers.count(M::AuthRefused);
+            self.note_failure(io, conn);
+        }
         let listener = self.connections.get(conn).map(|connection| connection.listener);
         let policy = listener.and_then(|listener| self.around.edge.auth(listener));
         let has_secret_name = policy.and_then(|policy| policy.tokens()).is_some_and(Tokens::are_usernames);

@@ -1,9 +1,11 @@
 //! Connections that have not completed CONNECT: how many a shard has, and which of them goes when there are too many.
 
+use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic};
 
 use super::connection::{Connections, Kind};
+use super::events::second;
 use super::tally::Address;
 use super::{Core, Ring};
 
@@ -49,10 +51,46 @@ fn waits_since(connections: &mut Connections, conn: ConnId) -> Option<Monotonic>
 }
 
 impl Core {
+    /// Which listeners accept one by one: those whose rate is bounded.
+    pub(super) fn pace_listeners(&mut self, io: &mut Ring<'_>) {
+        for (index, listener) in (0..).zip(&self.around.config.listeners) {
+            io.accept_singly(ListenerId(index), listener.connect_rate > 0);
+        }
+    }
+
+    /// A connection has been accepted: the next may have to wait.
+    fn keep_pace(&mut self, io: &mut Ring<'_>, listener: ListenerId) {
+        let Some(settings) = self.around.config.listener(listener).filter(|listener| listener.connect_rate > 0) else {
+            return;
+        };
+        let Some(paced) = self.around.tally.pace(listener, settings.connect_rate, io.now()) else { return };
+        io.pause_accepting(listener, paced.until);
+        self.numbers.count(M::AcceptPauses);
+        if paced.is_news {
+            let bind = settings.bind.to_string();
+            self.teller.tell(EventKind::ConnectRate, second(io.now()), |event| event.with(Field::Listener, bind));
+        }
+    }
+
+    /// A client has failed to log in. Its address may do so only so often.
+    pub(super) fn note_failure(&mut self, io: &Ring<'_>, conn: ConnId) {
+        let max = self.around.config.mqtt.failures_per_address;
+        let Some(peer) = io.peer(conn).filter(|_| max > 0) else { return };
+        if self.around.tally.fail(Address::of(peer.ip()), max, io.now()) {
+            let listener = self.connections.get(conn).map(|connection| connection.listener);
+            let listener = listener.and_then(|listener| self.around.config.listener(listener));
+            self.teller.tell(EventKind::AddressClosed, second(io.now()), |event| {
+                let event = event.with(Field::Peer, peer.to_string());
+                event.maybe(Field::Listener, listener.map(|listener| listener.bind.to_string()))
+            });
+        }
+    }
+
     /// A connection has been accepted. False: there are as many at its listener as may, and it has been closed.
     pub(super) fn enter(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) -> bool {
         let settings = self.around.config.listener(listener);
         let max = settings.map_or(0, |listener| listener.connections_max);
+        self.keep_pace(io, listener);
         let is_in = self.around.tally.enter(listener, max);
         if !is_in {
             self.numbers.count(M::ListenerFull);
@@ -67,8 +105,18 @@ impl Core {
         settings.and_then(|listener| listener.ws.as_ref()).is_some_and(|ws| ws.is_forwarded)
     }
 
-    /// The address of a connection is known. False: it has as many connections as it may, and this one has been closed.
+    /// The address of a connection is known. False: it has as many connections as it may, or has failed too often, and this
+    /// one has been closed.
     pub(super) fn enter_address(&mut self, io: &mut Ring<'_>, conn: ConnId) -> bool {
+        let failures_max = self.around.config.mqtt.failures_per_address;
+        if let Some(peer) = io.peer(conn).filter(|_| failures_max > 0)
+            && self.around.tally.has_failed(Address::of(peer.ip()), failures_max, io.now())
+        {
+            self.numbers.count(M::FailuresFull);
+            self.forget(io, conn);
+            io.abort(conn);
+            return false;
+        }
         let max = self.around.config.mqtt.connections_per_address;
         let Some(peer) = io.peer(conn).filter(|_| max > 0) else { return true };
         let address = Address::of(peer.ip());

@@ -137,6 +137,7 @@ impl Core {
             Authenticated::Violation(violation) => self.violation(io, conn, key, violation),
             Authenticated::Refused(why) => {
                 self.numbers.count(M::AuthRefused);
+                self.note_failure(io, conn);
                 let session = self.sessions.get(key);
                 self.teller.tell(EventKind::AuthRefused, second(now), |event| {
                     let event = event.with(Field::Reason, why.what);

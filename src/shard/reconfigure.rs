@@ -77,6 +77,7 @@ impl Core {
         self.wills_offered_at = self.outlets.freed().wrapping_sub(1);
         self.numbers.grow(board, layout(config));
         listeners.into_iter().for_each(|listener| io.listen(listener));
+        self.pace_listeners(io);
         self.close_removed_listeners(io, &before);
         // The receiver is gone only when the process ends.
         let _ = self.around.notices.send(Notice::Reconfigured(self.index));

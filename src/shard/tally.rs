@@ -3,14 +3,24 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::config::LISTENER_PLACES_MAX;
-use crate::runtime::seam::ListenerId;
+use crate::runtime::seam::{ListenerId, Monotonic};
 
 /// Each has a lock of its own.
 const STRIPES: usize = 64;
+
+/// What a listener may accept at once, above its rate: what comes in so long.
+const BURST_NS: u64 = 100_000_000;
+/// A pace that is exceeded is told this often.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Failures of an address count for so long, and so long it is not accepted then.
+pub(super) const FAILURES_IN: Duration = Duration::from_secs(60);
+/// Addresses in each stripe whose failures are counted.
+const FAILURES_MAX: usize = 1_024;
 
 /// Where connections come from: an IPv4 address, or the network of an IPv6 address, of which one machine has 2^64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,12 +45,26 @@ impl Address {
 pub struct Tally {
     listeners: Box<[AtomicU32]>,
     addresses: [Mutex<HashMap<Address, u32>>; STRIPES],
+    /// Of each listener with a rate: when it has been used up to, and when that was told last.
+    paces: Box<[(AtomicU64, AtomicU64)]>,
+    /// Failures to log in, and since when they are counted.
+    failures: [Mutex<HashMap<Address, (u32, Monotonic)>>; STRIPES],
+}
+
+/// One more connection than a listener's rate allows: when the next may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Paced {
+    pub(super) until: Monotonic,
+    /// It was not told for a while.
+    pub(super) is_news: bool,
 }
 
 impl Default for Tally {
     fn default() -> Self {
         let listeners = (0..LISTENER_PLACES_MAX).map(|_| AtomicU32::new(0)).collect();
-        Self { listeners, addresses: std::array::from_fn(|_| Mutex::default()) }
+        let paces = (0..LISTENER_PLACES_MAX).map(|_| Default::default()).collect();
+        let addresses = std::array::from_fn(|_| Mutex::default());
+        Self { listeners, addresses, paces, failures: std::array::from_fn(|_| Mutex::default()) }
     }
 }
 
@@ -64,6 +88,53 @@ impl Tally {
         if let Some(address) = address {
             self.leave_address(address);
         }
+    }
+
+    /// One more connection of a listener that may accept `rate` a second, all shards together; `None`: the next may come
+    /// at once.
+    pub(super) fn pace(&self, listener: ListenerId, rate: u32, now: Monotonic) -> Option<Paced> {
+        let (used, told) = self.paces.get(usize::from(listener.0))?;
+        let each = 1_000_000_000 / u64::from(rate.max(1));
+        let until = |used: u64| used.max(now.0) + each;
+        let before = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(until(used)));
+        let until = until(before.unwrap_or_else(|used| used)).saturating_sub(BURST_NS.max(each));
+        if until <= now.0 {
+            return None;
+        }
+        let last = told.load(Ordering::Relaxed);
+        let is_due = last == 0 || now.since(Monotonic(last)) >= TELL_EVERY;
+        let is_news = is_due && told.compare_exchange(last, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        Some(Paced { until: Monotonic(until), is_news })
+    }
+
+    /// One more failure of an address. True: with it there are `max`.
+    pub(super) fn fail(&self, address: Address, max: u32, now: Monotonic) -> bool {
+        let mut stripe = self.failures[address.stripe()].lock().unwrap_or_else(PoisonError::into_inner);
+        if stripe.len() >= FAILURES_MAX && !stripe.contains_key(&address) {
+            stripe.retain(|_, (_, since)| now.since(*since) < FAILURES_IN);
+            if stripe.len() >= FAILURES_MAX
+                && let Some(oldest) = stripe.iter().min_by_key(|(_, (_, since))| *since).map(|(address, _)| *address)
+            {
+                stripe.remove(&oldest);
+            }
+        }
+        let (count, since) = stripe.entry(address).or_insert((0, now));
+        if now.since(*since) >= FAILURES_IN {
+            (*count, *since) = (0, now);
+        }
+        *count = count.saturating_add(1);
+        *count == max
+    }
+
+    /// Whether an address has failed as often as it may within [`FAILURES_IN`].
+    pub(super) fn has_failed(&self, address: Address, max: u32, now: Monotonic) -> bool {
+        let mut stripe = self.failures[address.stripe()].lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((count, since)) = stripe.get(&address) else { return false };
+        if now.since(*since) >= FAILURES_IN {
+            stripe.remove(&address);
+            return false;
+        }
+        *count >= max
     }
 
     /// One more of an address. False, and not counted: there are `max`.
@@ -111,6 +182,49 @@ mod tests {
             tally.addresses.iter().all(|stripe| stripe.lock().unwrap().is_empty()),
             "nothing is kept of an address without connections"
         );
+    }
+
+    #[test]
+    fn a_listener_keeps_to_its_rate_whichever_shards_accept() {
+        let tally = Tally::default();
+        let (listener, mut now) = (ListenerId(3), Monotonic(77_000_000_000));
+        let start = now;
+        let mut accepted = 0;
+        while now.since(start) < Duration::from_secs(10) {
+            accepted += 1;
+            if let Some(paced) = tally.pace(listener, 50, now) {
+                assert_eq!(paced.is_news, accepted == 6, "told once a minute");
+                now = paced.until;
+            }
+        }
+        assert!((500..=510).contains(&accepted), "{accepted} in 10 s at 50 a second");
+        assert!(tally.pace(ListenerId(4), 50, now).is_none(), "each listener has its own");
+        // After a rest a tenth of a second's worth at once, no more.
+        now = now.after(Duration::from_secs(3600));
+        let at_once = (0..100).take_while(|_| tally.pace(listener, 50, now).is_none()).count();
+        assert_eq!(at_once, 5);
+        // A rate below ten a second lets one come at once.
+        assert!(tally.pace(ListenerId(5), 1, now).is_none());
+        let paced = tally.pace(ListenerId(5), 1, now).map(|paced| paced.until.since(now));
+        assert_eq!(paced, Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn failures_of_an_address_count_for_a_minute_and_are_bounded() {
+        let tally = Tally::default();
+        let (address, now) = (Address::of([192, 0, 2, 1].into()), Monotonic(5_000_000_000));
+        assert!(!tally.fail(address, 2, now) && !tally.has_failed(address, 2, now));
+        assert!(tally.fail(address, 2, now) && tally.has_failed(address, 2, now));
+        assert!(!tally.fail(address, 2, now), "told once");
+        assert!(!tally.has_failed(Address::of([192, 0, 2, 2].into()), 2, now));
+        let later = now.after(FAILURES_IN);
+        assert!(!tally.has_failed(address, 2, later) && !tally.fail(address, 2, later));
+        // More addresses than are kept, all in one stripe: the oldest go.
+        for network in 0..2 * FAILURES_MAX as u64 {
+            tally.fail(Address(network * STRIPES as u64, false), 2, later.after(Duration::from_nanos(network)));
+        }
+        assert_eq!(tally.failures[0].lock().unwrap().len(), FAILURES_MAX);
+        assert!(!tally.failures[0].lock().unwrap().contains_key(&Address(0, false)));
     }
 
     #[test]

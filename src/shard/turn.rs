@@ -118,7 +118,10 @@ impl Shard for Core {
                 upstream.client.on_prepared(ticket, result, io.now());
             }
             Mail::Filed { sink, count } => self.dead_letters_written(sink, count),
-            Mail::Accept if self.drain.is_none() => io.start_accepting(),
+            Mail::Accept if self.drain.is_none() => {
+                self.pace_listeners(io);
+                io.start_accepting();
+            }
             Mail::Accept => {}
             Mail::Inspect(Inspection { ask, answer }) => answer(self.inspect(io, ask)),
             Mail::Reconfigure(to) => self.reconfigure(io, *to),

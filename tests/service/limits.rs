@@ -1,13 +1,16 @@
 //! What a client may hold: connections of a listener, of an address, of those that say nothing, and client ids that are
 //! taken over again and again.
 
-use forebay::mqtt::packet::Version;
+use std::fs;
+use std::time::{Duration, Instant};
 
+use forebay::mqtt::packet::{Connect, Packet, Version};
+
+use crate::auth::{auth, passwd, with_auth};
 use crate::device::{Device, Heard, hello};
 use crate::process::{metric, until, until_metric};
 use crate::support::service::{Service, config, config_with};
-
-use forebay::mqtt::packet::Packet;
+use crate::support::temp_dir;
 
 #[test]
 fn silent_connections_make_room_for_others() {
@@ -76,4 +79,72 @@ fn two_devices_with_one_id_do_not_fight_for_ever() {
     until("an event", || {
         service.get("/api/v1/events?limit=50").is_ok_and(|(_, body)| body.contains("taken over again"))
     });
+}
+
+/// On two shards: the listener keeps to its rate, nobody is refused, and all come in the end.
+#[test]
+fn a_listener_accepts_so_many_in_a_second() {
+    let text = config_with("shards = 2", "");
+    let place = "transport = \"tcp\"\n";
+    let service = Service::start(&text.replacen(place, &format!("{place}connect_rate = 20\n"), 1));
+    let began = Instant::now();
+    let mut devices: Vec<Device> = (0..60).map(|_| Device::open(service.mqtt(), Version::V5)).collect();
+    for (number, device) in devices.iter_mut().enumerate() {
+        device.say(&Packet::Connect(hello(Version::V5, &format!("d{number}"))));
+    }
+    assert!(metric(&service, "connections_accepted_total") < 40, "the others wait in the kernel's queue");
+    devices.iter_mut().for_each(|device| drop(device.welcome()));
+    // 60 at 20 a second, two of them at once.
+    let took = began.elapsed();
+    assert!((Duration::from_millis(2_500)..Duration::from_secs(20)).contains(&took), "{took:?}");
+    assert!(metric(&service, "accept_pauses_total") >= 50);
+    devices.iter_mut().for_each(|device| device.deliver(1, "t", b"x"));
+    let events = service.get("/api/v1/events?limit=100").expect("events").1;
+    assert_eq!(events.matches("\"connect_rate_reached\"").count(), 1, "{events}");
+    // Without a rate they come as they are.
+    let file = service.dir().join("forebay.toml");
+    let with = fs::read_to_string(&file).expect("the configuration");
+    fs::write(&file, with.replace("connect_rate = 20\n", "")).expect("written");
+    service.signal("HUP");
+    until("the reload", || service.log().contains("configuration reloaded"));
+    let pauses = metric(&service, "accept_pauses_total");
+    let mut more: Vec<Device> =
+        (0..100).map(|n| Device::connect(service.mqtt(), Version::V5, &format!("m{n}"))).collect();
+    more.iter_mut().for_each(|device| device.deliver(1, "t", b"x"));
+    assert_eq!(metric(&service, "accept_pauses_total"), pauses);
+    // And with one again.
+    fs::write(&file, with).expect("written");
+    service.signal("HUP");
+    until("the reload", || service.log().matches("configuration reloaded").count() == 2);
+    let mut last: Vec<Device> =
+        (0..10).map(|n| Device::connect(service.mqtt(), Version::V5, &format!("l{n}"))).collect();
+    last.iter_mut().for_each(|device| device.deliver(1, "t", b"x"));
+    assert!(metric(&service, "accept_pauses_total") > pauses);
+}
+
+#[test]
+fn an_address_that_guesses_passwords_is_closed_before_anything_is_read() {
+    let dir = temp_dir();
+    passwd(&dir.path().join("passwords"), &["--generate", "ada"], "");
+    let limit = "[mqtt]\nfailures_per_address = 5\n";
+    let service = Service::start(&with_auth(&config_with(
+        "shards = 2",
+        &format!("{}chain = [\"password\"]\n{limit}", auth(dir.path(), "")),
+    )));
+    let mut device = Device::open(service.mqtt(), Version::V5);
+    for _ in 0..5 {
+        let mut guess = Device::open(service.mqtt(), Version::V5);
+        let (user, password) = (Some("ada"), Some(&b"guess"[..]));
+        guess.say(&Packet::Connect(Connect { username: user, password, ..hello(Version::V5, "g") }));
+        assert!(matches!(guess.hear(), Heard::ConnAck(hello) if hello.code == 0x86));
+    }
+    for _ in 0..10 {
+        assert_eq!(Device::open(service.mqtt(), Version::V5).hear(), Heard::Closed);
+    }
+    until_metric(&service, "connections_closed_total{reason=\"failures_per_address\"}", 10);
+    let events = service.get("/api/v1/events?limit=100").expect("events").1;
+    assert_eq!(events.matches("\"address_closed\"").count(), 1, "{events}");
+    // Who was there before is not closed, and nothing is left of the others.
+    device.say_bytes(&[0x10]);
+    until_metric(&service, "connections", 1);
 }

@@ -274,6 +274,11 @@ pub trait Io<M> {
     fn listen(&mut self, _listener: Listener) {}
     /// Stops accepting on one listener and closes it. Who has not been accepted is reset.
     fn stop_listening(&mut self, _listener: ListenerId) {}
+    /// Whether connections of a listener are accepted one by one: then [`Io::pause_accepting`] in `on_accept` holds for
+    /// the next one already. Otherwise all that wait in the kernel's queue come at once.
+    fn accept_singly(&mut self, _listener: ListenerId, _singly: bool) {}
+    /// Accepts nobody on one listener before that time. Who connects meanwhile waits in the kernel's queue.
+    fn pause_accepting(&mut self, _listener: ListenerId, _until: Monotonic) {}
 
     /// Sets a timer; `on_timer(token)` follows, never early, at most one tick (see `limits`) late on an idle core.
     fn set_timer(&mut self, at: Monotonic, token: u64) -> TimerId;
