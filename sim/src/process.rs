@@ -211,6 +211,7 @@ impl World {
             journal: Arc::default(),
             notices: tell,
             tally: Default::default(),
+            shares: Default::default(),
             edge: Default::default(),
             verifiers: None,
             dead_letters: files.collect(),

@@ -5,6 +5,7 @@ mod access;
 pub mod acl;
 mod enhanced;
 pub mod jwt;
+mod limits;
 pub mod password;
 mod policy;
 mod proofs;
@@ -13,6 +14,7 @@ mod users;
 
 pub use self::access::Access;
 pub use self::enhanced::{Exchange, SCRAM};
+pub use self::limits::Limits;
 pub use self::policy::{Admission, By, Claim, ClientIds, Judgement, Method, Policy, Refusal, Settings, Takeover};
 pub use self::proofs::{Proof, Proofs};
 pub use self::question::{Answer, Question};

@@ -11,6 +11,7 @@ use crate::secure::{CertificateId, IdentityField, identify};
 
 use super::acl::{Acl, Action, Client, Decision};
 use super::jwt::{self, Tokens};
+use super::limits::Limits;
 use super::question::Question;
 use super::users::Users;
 
@@ -73,6 +74,8 @@ pub struct Settings {
     pub foreign_takeover: Takeover,
     /// A publish of a 3.x client that is not granted is acknowledged and dropped; otherwise its connection is closed.
     pub is_denial_acknowledged: bool,
+    /// What one user may hold.
+    pub limits: Limits,
 }
 
 /// What a CONNECT brings.
@@ -134,6 +137,7 @@ impl Settings {
             client_ids: ClientIds::Any,
             foreign_takeover: Takeover::Replace,
             is_denial_acknowledged: false,
+            limits: Limits::default(),
         }
     }
 }
@@ -156,6 +160,12 @@ impl Admission {
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
         self.client_id.as_deref().or_else(|| self.policy.client_id_of(self.identity.as_deref()))
+    }
+
+    /// What its user may hold.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.policy.settings.limits
     }
 
     /// Whether it is refused where there is a session of its client identifier that belongs to another identity.

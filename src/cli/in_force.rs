@@ -176,6 +176,13 @@ fn auth(of: &crate::auth::Settings) -> Value {
             Takeover::Refuse => "refuse",
         },
         "denied_3x": if of.is_denial_acknowledged { "acknowledge" } else { "close" },
+        "limits": {
+            "connections": of.limits.connections,
+            "messages_s": of.limits.messages_s,
+            "bytes_s": of.limits.bytes_s,
+            "session_bytes": of.limits.session_bytes,
+            "will_bytes": of.limits.will_bytes,
+        },
     })
 }
 
@@ -419,6 +426,10 @@ mod tests {
                 "auth" => {
                     let file = "[auth.a]\nchain = 'anonymous'";
                     &of(&crate::config::parse(file, "t").expect("good"))["auth"]["a"]
+                }
+                "auth.limits" => {
+                    let file = "[auth.a]\nchain = 'anonymous'";
+                    &of(&crate::config::parse(file, "t").expect("good"))["auth"]["a"]["limits"]
                 }
                 "control.tls" => {
                     let file = "[control.tls]\ncert_file = '/c'\nkey_file = '/k'";

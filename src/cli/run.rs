@@ -199,6 +199,7 @@ impl Service {
             notices: notices(tell.clone()),
             dead_letters: dead_letters.of(&config)?,
             tally: Arc::default(),
+            shares: Arc::default(),
             edge: edge.clone(),
             rules,
         };

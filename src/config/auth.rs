@@ -8,7 +8,7 @@ use super::problem::Fault;
 use super::reader::Table;
 use super::resolve::Document;
 use super::{Listener, jwt, values};
-use crate::auth::{ClientIds, Method, Settings, Takeover};
+use crate::auth::{ClientIds, Limits, Method, Settings, Takeover};
 use crate::runtime::Bind;
 use crate::secure::{self, IdentityField};
 
@@ -89,6 +89,19 @@ fn one(table: &Table<'_>) -> Settings {
             _ => Takeover::Replace,
         },
         is_denial_acknowledged: table.read("denied_3x", values::word) == "acknowledge",
+        limits: table.part(Section::AuthLimits).map(|table| limits(&table)).unwrap_or_default(),
+    }
+}
+
+fn limits(table: &Table<'_>) -> Limits {
+    let count = |name| u32::try_from(table.read(name, values::integer)).unwrap_or(u32::MAX);
+    let size = |name| table.read(name, values::size);
+    Limits {
+        connections: count("connections"),
+        messages_s: count("messages_s"),
+        bytes_s: size("bytes_s"),
+        session_bytes: size("session_bytes"),
+        will_bytes: size("will_bytes"),
     }
 }
 

@@ -172,7 +172,18 @@ impl Change {
                     })*
                 };
             }
-            keys!(socket_mode, transport, tls, ws, auth, connections_max, connect_rate, proxy_protocol, answer_timeout, receipts);
+            keys!(
+                socket_mode,
+                transport,
+                tls,
+                ws,
+                auth,
+                connections_max,
+                connect_rate,
+                proxy_protocol,
+                answer_timeout,
+                receipts
+            );
             if known.is_removed {
                 self.applied.push(format!("listener {} (added)", known.bind));
             } else if !changed.is_empty() {

@@ -20,6 +20,7 @@ pub(super) enum Section {
     ListenerWs,
     Auth,
     AuthJwt,
+    AuthLimits,
     Kafka,
     KafkaTls,
     KafkaSasl,
@@ -29,7 +30,7 @@ pub(super) enum Section {
 }
 
 impl Section {
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::Service,
         Self::Control,
         Self::ControlTls,
@@ -41,6 +42,7 @@ impl Section {
         Self::ListenerWs,
         Self::Auth,
         Self::AuthJwt,
+        Self::AuthLimits,
         Self::Kafka,
         Self::KafkaTls,
         Self::KafkaSasl,
@@ -63,6 +65,7 @@ impl Section {
             Self::ListenerWs => "listener.ws",
             Self::Auth => "auth",
             Self::AuthJwt => "auth.jwt",
+            Self::AuthLimits => "auth.limits",
             Self::Kafka => "kafka",
             Self::KafkaTls => "kafka.tls",
             Self::KafkaSasl => "kafka.sasl",
@@ -78,6 +81,7 @@ impl Section {
             Self::Listener | Self::Sink => format!("[[{}]]", self.name()),
             Self::Auth => "[auth.NAME]".to_owned(),
             Self::AuthJwt => "[auth.NAME.jwt]".to_owned(),
+            Self::AuthLimits => "[auth.NAME.limits]".to_owned(),
             Self::Kafka => "[kafka.NAME]".to_owned(),
             Self::KafkaTls => "[kafka.NAME.tls]".to_owned(),
             Self::KafkaSasl => "[kafka.NAME.sasl]".to_owned(),
@@ -94,6 +98,7 @@ impl Section {
             Self::ListenerTls => Some((Self::Listener, "tls")),
             Self::ListenerWs => Some((Self::Listener, "ws")),
             Self::AuthJwt => Some((Self::Auth, "jwt")),
+            Self::AuthLimits => Some((Self::Auth, "limits")),
             Self::KafkaTls => Some((Self::Kafka, "tls")),
             Self::KafkaSasl => Some((Self::Kafka, "sasl")),
             _ => None,
@@ -141,6 +146,10 @@ impl Section {
             Self::AuthJwt => {
                 "Tokens that admit clients, with `\"jwt\"` in `chain`: see [AUTH.md](AUTH.md). Clients whose token has expired, or was signed with a key \
                  that is not there any more, are disconnected."
+            }
+            Self::AuthLimits => {
+                "What one user may hold, on all shards together; a client without a user name is counted by its client ID. See [AUTH.md](AUTH.md#limits). \
+                 A change holds from the next connection on."
             }
             Self::Kafka => {
                 "A Kafka cluster; you choose NAME, and sinks refer to it. Without any, the embedded log takes its place."
@@ -511,6 +520,16 @@ pub(super) const KEYS: &[Key] = keys! {
         "Claim that is the client's identity, the `${username}` of templates, events and the API.";
     AuthJwt.client_id_claim: Text, From("none"),
         "Claim that the client ID must be equal to.";
+    AuthLimits.connections: Integer { min: 0, max: 100_000_000 }, Is("0"),
+        "Maximum number of connections of one user; a further one is refused (5.0: 0x97; 3.x: 3). 0: no limit.";
+    AuthLimits.messages_s: Integer { min: 0, max: 1_000_000_000 }, Is("0"),
+        "Maximum number of publishes of one user in a second, a second's worth at once. Above it, its connections are not read until there is room; nothing is dropped. 0: no limit.";
+    AuthLimits.bytes_s: Size { min: 0, max: 1 << 40 }, Is("\"0B\""),
+        "The same in bytes of packets. 0: no limit.";
+    AuthLimits.session_bytes: Size { min: 0, max: 1 << 30 }, Is("\"0B\""),
+        "Maximum size of what one session of a user keeps: client ID, user name, and will. A CONNECT that needs more is refused (5.0: 0x97; 3.x: 3). 0: no limit of its own.";
+    AuthLimits.will_bytes: Size { min: 0, max: 1 << 30 }, Is("\"0B\""),
+        "Maximum size of a will: topic, payload, and properties; likewise. 0: no limit of its own.";
 
     ListenerWs.path: Text, Is("\"/mqtt\""),
         "Path of the URL that clients connect to.";

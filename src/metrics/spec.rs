@@ -127,6 +127,7 @@ table!(
     PublishesRefused, Counter, "publishes_routed"{result = "refused"}, "Refused before any sink took them.";
     Answers, Counter, "acknowledgements_sent", "PUBACK and PUBREC packets sent.";
     StalledConnections, Gauge, "connections_paused", "Connections that are not being read because a memory or disk limit is reached (backpressure).";
+    RatePauses, Counter, "rate_pauses", "Times that a connection was paused because its user had used up `messages_s` or `bytes_s`.";
     Stalls, Counter, "connection_pauses", "Times that a connection was paused for backpressure.";
     PartialBytes, Gauge, "partial_packet_bytes", "Bytes of packets that have not arrived completely.";
     HeldBytes, Gauge, "held_answer_bytes", "Bytes of answers held back until the session records they depend on are on disk.";

@@ -242,7 +242,7 @@ mod tests {
     /// Of four that wait in the kernel's queue each is accepted when its time has come, and none before.
     #[test]
     fn one_by_one_with_a_pause_after_each() {
-        let listeners = Listeners::bind(&[SocketAddr::from(([127, 0, 0, 1], 0))], 1).unwrap();
+        let listeners = Listeners::bind(&[(SocketAddr::from(([127, 0, 0, 1], 0)).into(), 0)], 1).unwrap();
         let addr = listeners.local_addrs()[0];
         let accepting = listeners.into_shards().remove(0).into_iter().map(Accepting::new).collect();
         let (post, _mail) = mailboxes::<()>(1, 1).unwrap();

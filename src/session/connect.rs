@@ -4,8 +4,8 @@ use super::end::Violation;
 use super::peer::Peer;
 use super::settings::Settings;
 use super::state::Terms;
-use crate::auth::Admission;
 use crate::auth::acl::{Action, Client};
+use crate::auth::{Admission, Limits};
 use crate::mqtt::packet::{ConnAck, Connect, Packet, QoS, Version, Will};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
@@ -121,10 +121,26 @@ pub(super) fn terms(peer: Peer, settings: &Settings) -> Terms {
     }
 }
 
+fn will_bytes(connect: &Connect<'_>) -> usize {
+    let will = connect.will.as_ref();
+    will.map_or(0, |will| will.topic.len() + will.payload.len() + will.properties.raw().len())
+}
+
+/// Checks what its user may leave behind.
+pub(super) fn within(connect: &Connect<'_>, bytes: usize, limits: &Limits) -> Result<(), Violation> {
+    let is_over = |bytes: usize, max: u64| max > 0 && bytes as u64 > max;
+    if is_over(will_bytes(connect), limits.will_bytes) {
+        return Err(Violation::WILL_TOO_LARGE);
+    }
+    if is_over(bytes, limits.session_bytes) {
+        return Err(Violation::SESSION_OF_USER_TOO_LARGE);
+    }
+    Ok(())
+}
+
 /// At most so many bytes will its session hold of it.
 pub(super) fn bytes(connect: &Connect<'_>, plan: &Plan<'_>) -> usize {
-    let will = connect.will.as_ref();
-    let will = will.map_or(0, |will| will.topic.len() + will.payload.len() + will.properties.raw().len());
+    let will = will_bytes(connect);
     plan.client_id.len() + plan.username.map_or(0, str::len) + plan.auth.map_or(0, str::len) + will
 }
 

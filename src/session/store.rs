@@ -219,6 +219,9 @@ impl Sessions {
             }
         }
         let bytes = connect::bytes(connect, &plan);
+        if let Some(admission) = admission {
+            connect::within(connect, bytes, admission.limits())?;
+        }
         if plan.expiry_s > 0 && bytes > settings.session_bytes_each_max {
             return Err(Violation::SESSION_TOO_LARGE);
         }

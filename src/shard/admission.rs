@@ -19,6 +19,7 @@ use crate::session::{End, Peer, Violation, refuse};
 use super::connection::{AtDoor, Kind};
 use super::events::{clipped, second};
 use super::mail::Mail;
+use super::shares::{Owner, Share};
 use super::{Core, Ring};
 
 /// Whether a CONNECT may go on.
@@ -220,6 +221,20 @@ impl Core {
             let event = event.maybe(Field::Client, session.map(|session| clipped(session.client_id())));
             event.maybe(Field::User, session.and_then(|session| session.username()).map(clipped))
         });
+    }
+
+    /// What a client takes of what its user may use; `None`: that is not bounded.
+    pub(super) fn share_of(&mut self, admission: &Admission, client_id: &str) -> Result<Option<Share>, Violation> {
+        let limits = admission.limits();
+        if !limits.are_counted() {
+            return Ok(None);
+        }
+        let owner = Owner::of(admission, client_id);
+        let old = self.sessions.find(client_id).and_then(|key| self.sessions.get(key)?.conn());
+        let old = old.and_then(|conn| self.connections.get(conn)?.claim.as_deref());
+        let takes_over = matches!(old, Some(AtDoor::Bounded(share)) if *share.owner() == owner);
+        let share = self.around.shares.enter(owner, *limits, takes_over);
+        share.map(Some).ok_or(Violation::CONNECTIONS_OF_USER)
     }
 
     /// The files have changed: who would not be admitted any more is disconnected, and for the others the new rules hold. One walk over

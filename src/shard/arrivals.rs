@@ -233,6 +233,16 @@ impl Core {
             Some(AtDoor::Admitted(admission, ends)) => (Some(admission), *ends),
             _ => (None, Monotonic::NEVER),
         };
+        let client_id = named.as_deref().unwrap_or(connect.client_id);
+        let share = match admission.map(|admission| self.share_of(admission, client_id)) {
+            Some(Err(violation)) => {
+                refuse(Peer::of(connect), &violation, io.out(conn));
+                self.tell_refused(io, conn, violation.clause, violation.what);
+                return self.turn_away(io, conn);
+            }
+            Some(Ok(share)) => share,
+            None => None,
+        };
         let arrival = Arrival { conn, assigned_id: named.as_deref(), admission };
         self.measure_session_room();
         let settings = &self.session_settings;
@@ -276,6 +286,7 @@ impl Core {
             session.want_receipts(receipts);
         }
         connection.kind = Kind::Device { session: connected.key, peer };
+        connection.claim = share.map(|share| Box::new(AtDoor::Bounded(share)));
         self.doors.leave();
         connection.clock = connected.keep_alive.until(ends);
         if let Some(timer) = connection.timer.take() {

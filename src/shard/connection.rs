@@ -11,6 +11,7 @@ use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
 use crate::session::{KeepAlive, Peer, SessionKey};
 
 use super::answer_timeout::Watch;
+use super::shares::Share;
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +51,7 @@ pub(super) struct Timed {
     pub(super) at: Monotonic,
 }
 
-/// What is known of who a client is, before it has a session.
+/// What is known of who a client is, before it has a session, and what it may use afterwards.
 #[derive(Debug)]
 pub enum AtDoor {
     /// Its certificate in DER, verified.
@@ -59,6 +60,8 @@ pub enum AtDoor {
     Exchange(Box<Exchange>, usize),
     /// What it was admitted as, and until when.
     Admitted(Admission, Monotonic),
+    /// It has a session, and this is its part of what its user may use.
+    Bounded(Share),
 }
 
 /// One connection.
@@ -81,7 +84,7 @@ pub(super) struct Connection {
     pub(super) timed: Option<Timed>,
     /// How long its answers have been owed, where that is bounded.
     pub(super) watch: Option<Box<Watch>>,
-    /// What is known of who its client is, until it has a session.
+    /// What is known of who its client is, until it has a session; from then on its share, where that is bounded.
     pub(super) claim: Option<Box<AtDoor>>,
 }
 
@@ -199,6 +202,8 @@ pub(super) enum Timer {
     Grace,
     /// The spool wants to be looked at again.
     Spool,
+    /// Connections whose user has used up its rate may go on.
+    Rates,
     /// How long a connection's answers have been owed.
     Answers(ConnId),
 }
@@ -211,6 +216,7 @@ impl Timer {
             Self::Sessions => (2, 0, 0),
             Self::Grace => (2, 1, 0),
             Self::Spool => (2, 2, 0),
+            Self::Rates => (2, 3, 0),
             Self::Answers(id) => (3, id.slot, id.generation),
         };
         (kind << 62) | (u64::from(slot & (u32::MAX >> 2)) << 32) | u64::from(generation)
@@ -224,6 +230,7 @@ impl Timer {
             1 => Self::Cluster(slot as usize),
             2 if slot == 0 => Self::Sessions,
             2 if slot == 2 => Self::Spool,
+            2 if slot == 3 => Self::Rates,
             2 => Self::Grace,
             _ => Self::Answers(ConnId { slot, generation }),
         }
@@ -286,7 +293,8 @@ mod tests {
     fn timer_tokens_round_trip() {
         let connection = Timer::Connection(ConnId { slot: 123_456, generation: u32::MAX });
         let answers = Timer::Answers(ConnId { slot: 1, generation: 0 });
-        for timer in [connection, Timer::Cluster(7), Timer::Sessions, Timer::Grace, Timer::Spool, answers] {
+        for timer in [connection, Timer::Cluster(7), Timer::Sessions, Timer::Grace, Timer::Spool, Timer::Rates, answers]
+        {
             assert_eq!(Timer::of(timer.token()), timer);
         }
     }

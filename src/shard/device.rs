@@ -136,8 +136,12 @@ impl Core {
             && let Some(connection) = self.connections.get(conn)
         {
             connection.clock.heard(io.now());
+            let is_bounded = connection.claim.is_some();
             if let Some((number, level)) = self.sample.taken {
                 connection.timed = Some(Timed { number, level, at: io.now() });
+            }
+            if is_bounded {
+                self.charge(io, conn, &bytes[..used]);
             }
         }
         self.answer(io, session);

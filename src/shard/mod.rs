@@ -6,7 +6,8 @@
 //! | [`edge`] | what listeners need beside the configuration |
 //! | `arrivals` | an accepted or handed-over socket becomes a device with a session |
 //! | `door`, [`tally`] | how many may wait there, and come from one address |
-//! | `admission` | whether a client is admitted |
+//! | `admission`, `exchange` | whether a client is admitted |
+//! | [`shares`] | what one user may use |
 //! | `device` | bytes of a device: packets, session, answers |
 //! | `publish`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
@@ -49,6 +50,7 @@ mod reconfigure;
 mod reservation;
 pub mod router;
 mod settings;
+pub mod shares;
 mod sinks;
 mod spool;
 mod stalls;
@@ -86,6 +88,7 @@ use self::edge::Edge;
 use self::mail::{Mail, Notice};
 use self::numbers::Numbers;
 use self::publish::Outlets;
+use self::shares::Shares;
 use self::stalls::Stalls;
 use self::tails::Tails;
 use self::tally::{Address, Tally};
@@ -117,6 +120,8 @@ pub struct Surroundings {
     pub edge: Edge,
     /// Connections of all shards.
     pub tally: Arc<Tally>,
+    /// What users hold, where that is bounded.
+    pub shares: Arc<Shares>,
     /// The rules that the shards keep: [`crate::rules::KEPT`], but for tests.
     pub rules: &'static dyn Rules,
 }

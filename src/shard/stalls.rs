@@ -5,14 +5,16 @@
 //! PUBLISH in the same stream. One queue for each thing that can be full (a cluster's memory, a sink's, a topic's or a
 //! partition's part of it), so that a topic which is dead holds only the connections that publish to it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::ops::Bound;
 
 use crate::kafka::producer::Full;
 use crate::metrics::spec::ShardMetric as M;
-use crate::runtime::seam::ConnId;
+use crate::mqtt::frame;
+use crate::runtime::seam::{ConnId, Monotonic};
 
-use super::connection::{Kind, Timer};
+use super::connection::{AtDoor, Kind, Timer};
 use super::reservation::Wait;
 use super::{Core, Ring};
 
@@ -52,6 +54,8 @@ pub(super) struct Stalls {
     standing: usize,
     /// Connections that are left unread. The queues may hold more: those that have gone stay in them for a while.
     waiting: usize,
+    /// Connections whose user has used up its rate, by when they are read again.
+    rates: BinaryHeap<Reverse<(Monotonic, u32, u32)>>,
     /// [`super::publish::Outlets::freed`] when those that wait for memory were last asked.
     asked_at: u64,
 }
@@ -121,6 +125,41 @@ impl Core {
         }
     }
 
+    /// A connection was read. Whose user has used up its rate is left unread until there is room.
+    pub(super) fn charge(&mut self, io: &mut Ring<'_>, conn: ConnId, read: &[u8]) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let Some(AtDoor::Bounded(share)) = connection.claim.as_deref() else { return };
+        let Some(until) = share.charge(publishes(read), read.len(), io.now()) else { return };
+        if connection.stalled {
+            return;
+        }
+        connection.stalled = true;
+        connection.clock.rest();
+        io.pause(conn);
+        self.numbers.count(M::RatePauses);
+        self.stalls.waiting += 1;
+        let first = self.stalls.rates.peek().map(|Reverse((first, ..))| *first);
+        self.stalls.rates.push(Reverse((until, conn.slot, conn.generation)));
+        if first.is_none_or(|first| until < first) {
+            let _ = io.set_timer(until, Timer::Rates.token());
+        }
+    }
+
+    /// Reads those again whose time has come.
+    pub(super) fn rates_time(&mut self, io: &mut Ring<'_>) {
+        while let Some(Reverse((until, slot, generation))) = self.stalls.rates.peek().copied() {
+            if until > io.now() {
+                let _ = io.set_timer(until, Timer::Rates.token());
+                return;
+            }
+            self.stalls.rates.pop();
+            let conn = ConnId { slot, generation };
+            if self.drain.is_none() && self.connections.get(conn).is_some_and(|connection| connection.stalled) {
+                self.read_again(io, conn);
+            }
+        }
+    }
+
     /// Reads stalled connections again, oldest first, as long as there is room.
     pub(super) fn unstall(&mut self, io: &mut Ring<'_>) {
         let freed = self.outlets.freed();
@@ -177,4 +216,15 @@ impl Core {
             io.resume(conn);
         }
     }
+}
+
+/// Publishes among whole packets.
+fn publishes(mut packets: &[u8]) -> usize {
+    const PUBLISH: u8 = 3;
+    let mut count = 0;
+    while let Ok(Some(frame)) = frame::next(packets, u32::MAX) {
+        count += usize::from(frame.first >> 4 == PUBLISH);
+        packets = &packets[frame.len..];
+    }
+    count
 }

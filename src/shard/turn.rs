@@ -136,6 +136,7 @@ impl Shard for Core {
             Timer::Sessions => self.session_time(io),
             Timer::Grace => self.grace_over(io),
             Timer::Spool => self.spool_time(),
+            Timer::Rates => self.rates_time(io),
             Timer::Answers(conn) => self.answers_time(io, conn),
         }
     }

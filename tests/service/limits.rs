@@ -2,12 +2,14 @@
 //! taken over again and again.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use forebay::mqtt::packet::{Connect, Packet, Version};
+use forebay::mqtt::packet::{Connect, Packet, QoS, Version, Will};
+use forebay::mqtt::property::Properties;
 
 use crate::auth::{auth, passwd, with_auth};
-use crate::device::{Device, Heard, hello};
+use crate::device::{Device, Heard, hello, puback};
 use crate::process::{metric, until, until_metric};
 use crate::support::service::{Service, config, config_with};
 use crate::support::temp_dir;
@@ -147,4 +149,105 @@ fn an_address_that_guesses_passwords_is_closed_before_anything_is_read() {
     // Who was there before is not closed, and nothing is left of the others.
     device.say_bytes(&[0x10]);
     until_metric(&service, "connections", 1);
+}
+
+/// Ada and Bob, with these limits for each.
+fn with_limits(dir: &Path, limits: &str) -> Service {
+    let file = dir.join("passwords");
+    for user in ["ada", "bob"] {
+        passwd(&file, &["--scram", user], "secret");
+    }
+    let limits = format!("[auth.devices.limits]\n{limits}\n");
+    Service::start(&with_auth(&config_with(
+        "shards = 2",
+        &format!("{}chain = [\"password\", \"anonymous\"]\n{limits}", auth(dir, "")),
+    )))
+}
+
+fn as_user<'a>(user: &'a str, id: &'a str) -> Connect<'a> {
+    Connect { username: Some(user), password: Some(b"secret"), ..hello(Version::V5, id) }
+}
+
+fn refused(service: &Service, connect: &Connect<'_>) -> u8 {
+    let mut device = Device::open(service.mqtt(), connect.version);
+    device.say(&Packet::Connect(connect.clone()));
+    match device.hear() {
+        Heard::ConnAck(hello) => hello.code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_user_has_so_many_connections() {
+    let dir = temp_dir();
+    let service = with_limits(dir.path(), "connections = 3");
+    let to = service.mqtt();
+    for round in 0..3 {
+        let ids = ["one", "two", "three"];
+        let mut devices = ids.map(|id| Device::connect_as(to, &as_user("ada", id)).0);
+        assert_eq!(refused(&service, &as_user("ada", "four")), 0x97, "{round}");
+        assert_eq!(refused(&service, &Connect { version: Version::V311, ..as_user("ada", "four") }), 3);
+        // Another user, and who has no name, have their own; who comes back is not shut out by its old connection.
+        Device::connect_as(to, &as_user("bob", "five")).0.deliver(1, "t", b"x");
+        Device::connect(to, Version::V5, "six").deliver(1, "t", b"x");
+        devices[1] = Device::connect_as(to, &as_user("ada", "two")).0;
+        assert_eq!(refused(&service, &as_user("ada", "four")), 0x97);
+        devices.iter_mut().for_each(|device| device.deliver(1, "t", b"x"));
+        drop(devices);
+        until_metric(&service, "connections", 0);
+    }
+}
+
+/// All publishes are taken, none faster than it may; other users are not held back.
+#[test]
+fn a_user_publishes_so_much_in_a_second() {
+    for limits in ["messages_s = 100", "bytes_s = \"10KiB\""] {
+        let dir = temp_dir();
+        let service = with_limits(dir.path(), limits);
+        let to = service.mqtt();
+        let mut devices = ["one", "two"].map(|id| Device::connect_as(to, &as_user("ada", id)).0);
+        let (mut bob, _) = Device::connect_as(to, &as_user("bob", "bob"));
+        let began = Instant::now();
+        for round in 0..2 {
+            for number in 1..=200 {
+                for device in &mut devices {
+                    device.publish(QoS::AtLeastOnce, number, "t", &[b'x'; 91]);
+                }
+            }
+            if round == 0 {
+                until("it is held back", || metric(&service, "connections_paused") > 0);
+                let asked = Instant::now();
+                (1..=20).for_each(|number| bob.deliver(number, "t", b"x"));
+                assert!(asked.elapsed() < Duration::from_secs(2), "Bob waits, too");
+            }
+            for device in &mut devices {
+                (1..=200).for_each(|number| assert_eq!(device.hear(), puback(number)));
+            }
+        }
+        // The first 400 messages of about 100 bytes may be read at once; at 100 a second, with a second's worth at once, they are
+        // paid for after three. Before that nothing of the second 400 is read.
+        let took = began.elapsed();
+        assert!((Duration::from_millis(2_500)..Duration::from_secs(20)).contains(&took), "{limits}: {took:?}");
+        assert!(metric(&service, "rate_pauses_total") > 0);
+        until_metric(&service, "connections_paused", 0);
+        devices.iter_mut().for_each(Device::ping);
+        // One that is held back may be ended, and the service, too.
+        (1..=200).for_each(|number| devices[0].publish(QoS::AtLeastOnce, number, "t", &[b'x'; 91]));
+        until_metric(&service, "connections_paused", 1);
+        let [held, _other] = devices;
+        drop(held);
+    }
+}
+
+#[test]
+fn a_session_and_a_will_have_so_many_bytes() {
+    let dir = temp_dir();
+    let service = with_limits(dir.path(), "session_bytes = \"1KiB\"\nwill_bytes = \"200B\"");
+    let will =
+        |payload| Will { qos: QoS::AtMostOnce, retain: false, topic: "w", payload, properties: Properties::EMPTY };
+    let with = |payload| Connect { will: Some(will(payload)), ..as_user("ada", "a") };
+    Device::connect_as(service.mqtt(), &with(&[b'x'; 198]));
+    assert_eq!(refused(&service, &with(&[b'x'; 200])), 0x97);
+    assert_eq!(refused(&service, &as_user("ada", &"i".repeat(1_100))), 0x97);
+    Device::connect_as(service.mqtt(), &as_user("ada", &"i".repeat(900)));
 }

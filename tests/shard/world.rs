@@ -324,6 +324,7 @@ fn make(config: &Arc<Config>, dead_letters: Vec<Option<Sender<Letter>>>) -> Made
         journal: Arc::clone(&journal),
         notices: tell,
         tally: Default::default(),
+        shares: Default::default(),
         edge: edge(config),
         verifiers: None,
         dead_letters,

@@ -151,6 +151,7 @@ fn the_schema_has_every_key() {
             keys::Section::KafkaSasl => &schema["properties"]["kafka"]["additionalProperties"]["properties"]["sasl"],
             keys::Section::AuthJwt => &schema["properties"]["auth"]["additionalProperties"]["properties"]["jwt"],
             keys::Section::ListenerWs => &schema["properties"]["listener"]["items"]["properties"]["ws"],
+            keys::Section::AuthLimits => &schema["properties"]["auth"]["additionalProperties"]["properties"]["limits"],
             keys::Section::KafkaTls => &schema["properties"]["kafka"]["additionalProperties"]["properties"]["tls"],
             keys::Section::Kafka | keys::Section::Auth => &section["additionalProperties"],
             keys::Section::ListenerTls => &schema["properties"]["listener"]["items"]["properties"]["tls"],

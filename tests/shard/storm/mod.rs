@@ -99,6 +99,7 @@ impl Storm {
             journal: Arc::default(),
             notices: channel().0,
             tally: Default::default(),
+            shares: Default::default(),
             edge: Default::default(),
             verifiers: None,
             dead_letters: posts.into_iter().map(|post| (draw.dead == Dead::File).then_some(post)).collect(),

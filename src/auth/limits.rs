@@ -1,0 +1,24 @@
+//! What one user may hold: connections, messages and bytes in a second, what its sessions keep.
+
+/// `[auth.NAME.limits]`. 0: no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Connections at a time, on all shards together.
+    pub connections: u32,
+    /// Publishes in a second.
+    pub messages_s: u32,
+    /// Bytes of packets in a second.
+    pub bytes_s: u64,
+    /// Bytes of client identifier, user name and will that one session keeps.
+    pub session_bytes: u64,
+    /// Bytes of a will: topic, payload and properties.
+    pub will_bytes: u64,
+}
+
+impl Limits {
+    /// Whether its users are counted.
+    #[must_use]
+    pub fn are_counted(&self) -> bool {
+        self.connections > 0 || self.messages_s > 0 || self.bytes_s > 0
+    }
+}

@@ -1,0 +1,177 @@
+//! What one user may use, on all shards together: connections, messages and bytes in a second. Counted only where
+//! `[auth.NAME.limits]` bounds it; the table is touched when a client connects and when its connection ends, and a read of
+//! such a client costs an atomic subtraction or two.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::auth::{Admission, Limits};
+use crate::runtime::seam::Monotonic;
+
+/// Each has a lock of its own.
+const STRIPES: usize = 64;
+/// What may come at once, above a rate: what comes in so long.
+const BURST_NS: u64 = 1_000_000_000;
+
+/// Whose share it is: a user of an `auth`, or a client identifier of those without a name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Owner {
+    auth: Box<str>,
+    is_named: bool,
+    name: Box<str>,
+}
+
+impl Owner {
+    pub(super) fn of(admission: &Admission, client_id: &str) -> Self {
+        let identity = admission.identity.as_deref();
+        let name = identity.unwrap_or(client_id).into();
+        Self { auth: admission.policy.name().into(), is_named: identity.is_some(), name }
+    }
+
+    fn stripe(&self) -> usize {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        (hasher.finish() % STRIPES as u64) as usize
+    }
+}
+
+/// How far messages and bytes have used up the time that they may take.
+#[derive(Debug, Default)]
+struct Meter {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// What one user has.
+#[derive(Debug, Default)]
+struct Held {
+    connections: u32,
+    meter: Arc<Meter>,
+}
+
+/// Takes `count` of what may come `rate` times a second; when there is room again.
+fn charge(used: &AtomicU64, count: u64, rate: u64, now: Monotonic) -> u64 {
+    if rate == 0 || count == 0 {
+        return 0;
+    }
+    let cost = u64::try_from(u128::from(count) * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX);
+    let until = |used: u64| used.max(now.0).saturating_add(cost);
+    let before = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(until(used)));
+    until(before.unwrap_or_else(|used| used)).saturating_sub(BURST_NS)
+}
+
+/// All that are bounded and connected.
+#[derive(Debug)]
+pub struct Shares {
+    stripes: [Mutex<HashMap<Owner, Held>>; STRIPES],
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        Self { stripes: std::array::from_fn(|_| Mutex::default()) }
+    }
+}
+
+/// The share of one connection; what it holds is given back when this is dropped.
+#[derive(Debug)]
+pub struct Share {
+    all: Arc<Shares>,
+    owner: Owner,
+    limits: Limits,
+    meter: Arc<Meter>,
+}
+
+impl Shares {
+    /// One more connection. `None`: there are as many as may be, not counting one that this one takes over.
+    pub(super) fn enter(self: &Arc<Self>, owner: Owner, limits: Limits, takes_over: bool) -> Option<Share> {
+        let mut stripe = self.stripes[owner.stripe()].lock().unwrap_or_else(PoisonError::into_inner);
+        let max = limits.connections.saturating_add(u32::from(takes_over));
+        let held = stripe.entry(owner.clone()).or_default();
+        // Nobody is full with none.
+        if limits.connections > 0 && held.connections >= max {
+            return None;
+        }
+        held.connections += 1;
+        let meter = Arc::clone(&held.meter);
+        drop(stripe);
+        Some(Share { all: Arc::clone(self), owner, limits, meter })
+    }
+}
+
+impl Share {
+    /// Whose it is.
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// So much has come. When the next may come, if not now.
+    pub(super) fn charge(&self, messages: usize, bytes: usize, now: Monotonic) -> Option<Monotonic> {
+        let Limits { messages_s, bytes_s, .. } = self.limits;
+        let messages = charge(&self.meter.messages, messages as u64, u64::from(messages_s), now);
+        let until = charge(&self.meter.bytes, bytes as u64, bytes_s, now).max(messages);
+        (until > now.0).then_some(Monotonic(until))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut stripe = self.all.stripes[self.owner.stripe()].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = stripe.get_mut(&self.owner) {
+            held.connections -= 1;
+            if held.connections == 0 {
+                stripe.remove(&self.owner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(name: &str) -> Owner {
+        Owner { auth: "devices".into(), is_named: true, name: name.into() }
+    }
+
+    #[test]
+    fn connections_are_counted_to_their_bound_and_given_back() {
+        let all = Arc::new(Shares::default());
+        let limits = Limits { connections: 2, ..Limits::default() };
+        let enter = |name: &str, takes_over| all.enter(owner(name), limits, takes_over);
+        let (one, two) = (enter("ada", false), enter("ada", false));
+        assert!(one.is_some() && two.is_some() && enter("ada", false).is_none());
+        // A device that comes back while its old connection stands is not shut out.
+        assert!(enter("ada", true).is_some());
+        let other = Owner { is_named: false, ..owner("ada") };
+        assert!(enter("bob", false).is_some() && all.enter(other, limits, false).is_some());
+        drop(one);
+        assert!(enter("ada", false).is_some());
+        drop(two);
+        assert!(all.stripes.iter().all(|stripe| stripe.lock().unwrap().is_empty()), "nothing is kept of who has gone");
+    }
+
+    #[test]
+    fn a_user_keeps_to_its_rate_whichever_connections_it_uses() {
+        let all = Arc::new(Shares::default());
+        let limits = Limits { messages_s: 100, bytes_s: 1_000, ..Limits::default() };
+        let (a, b) = (all.enter(owner("ada"), limits, false).unwrap(), all.enter(owner("ada"), limits, false).unwrap());
+        let start = Monotonic(9_000_000_000);
+        let (mut now, mut sent) = (start, 0);
+        while now.0 < start.0 + 10_000_000_000 {
+            for share in [&a, &b] {
+                sent += 5;
+                now = share.charge(5, 10, now).map_or(now, |until| until.max(now));
+            }
+        }
+        // A second's worth at once, and the last read before the pause.
+        assert!((1_000..=1_110).contains(&sent), "{sent} messages in 10 s at 100 a second");
+        // Bytes bound, too: 5,000 at once wait for four seconds.
+        now = now.after(std::time::Duration::from_secs(3600));
+        let until = a.charge(1, 5_000, now).expect("too many");
+        assert_eq!(until.since(now).as_secs(), 4);
+        let free = all.enter(owner("bob"), Limits { connections: 1, ..Limits::default() }, false).unwrap();
+        assert_eq!(free.charge(1_000_000, usize::MAX, now), None);
+    }
+}
