@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::acl::{Action, Client};
+use super::acl::{Client, Grants, Wanted};
 use super::enhanced::Exchange;
 use super::policy::{Admission, By, Policy, Refusal};
 
@@ -17,6 +17,8 @@ pub struct Access {
     by: By,
     /// `None`: it has not connected since the start.
     policy: Option<Arc<Policy>>,
+    /// What the token of its last connection says that it may touch.
+    grants: Option<Arc<Grants>>,
     /// The last topic that it was granted: devices mostly publish to one.
     granted: String,
     /// It authenticates again: the exchange, and until when it may go on.
@@ -32,6 +34,7 @@ impl Access {
             auth: policy.name().into(),
             by: admission.by.clone(),
             policy: Some(policy),
+            grants: admission.grants.clone(),
             granted: String::new(),
             exchange: None,
         }
@@ -40,7 +43,7 @@ impl Access {
     /// Of a session that an earlier start has left.
     #[must_use]
     pub fn restored(auth: &str) -> Self {
-        Self { auth: auth.into(), by: By::Nothing, policy: None, granted: String::new(), exchange: None }
+        Self { auth: auth.into(), by: By::Nothing, policy: None, grants: None, granted: String::new(), exchange: None }
     }
 
     /// The name of the `[auth.NAME]` that admitted it.
@@ -61,18 +64,26 @@ impl Access {
         self.granted = String::new();
     }
 
-    /// Whether its client may publish to a topic.
+    /// What the token of its last connection says that it may touch.
+    #[must_use]
+    pub fn grants(&self) -> Option<&Arc<Grants>> {
+        self.grants.as_ref()
+    }
+
+    /// Whether its client may publish that.
     #[inline]
-    pub fn may_publish(&mut self, identity: Option<&str>, client_id: &str, topic: &str) -> bool {
+    pub fn may_publish(&mut self, identity: Option<&str>, client_id: &str, wanted: Wanted<'_>) -> bool {
+        let topic = wanted.topic;
         if self.granted == topic {
             return true;
         }
         let Some(policy) = &self.policy else { return false };
-        if policy.acl().is_none() {
+        let grants = self.grants.as_deref();
+        if policy.acl().is_none() && grants.is_none() {
             return true;
         }
-        let is_granted = policy.decide(Client { identity, client_id }, Action::Publish, topic).is_granted;
-        if is_granted && topic.len() <= MEMO_BYTES_MAX {
+        let is_granted = policy.allows(grants, Client { identity, client_id }, wanted);
+        if is_granted && grants.is_none_or(Grants::is_of_topic) && topic.len() <= MEMO_BYTES_MAX {
             self.granted.clear();
             self.granted.push_str(topic);
         }
@@ -132,6 +143,6 @@ impl Access {
     /// Bytes of it whose number others have chosen.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.auth.len()
+        self.auth.len() + self.grants.as_ref().map_or(0, |grants| grants.bytes())
     }
 }

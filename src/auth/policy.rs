@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::secure::{CertificateId, IdentityField, identify};
 
-use super::acl::{Acl, Action, Client, Decision};
+use super::acl::{Acl, Action, Client, Decision, Grants, Wanted};
 use super::jwt::{self, Tokens};
 use super::limits::Limits;
 use super::question::Question;
@@ -102,6 +102,8 @@ pub struct Admission {
     pub client_id: Option<Box<str>>,
     /// Until when, in seconds since 1970.
     pub expires_s: Option<u64>,
+    /// What its token says that it may touch.
+    pub grants: Option<Arc<Grants>>,
     /// What it was admitted by.
     pub by: By,
     /// What the server says last in an exchange, for CONNACK.
@@ -146,7 +148,7 @@ impl Admission {
     /// Of a client that has not said who it is.
     #[must_use]
     pub fn anonymous(policy: Arc<Policy>) -> Self {
-        Self { policy, identity: None, client_id: None, expires_s: None, by: By::Nothing, data: None }
+        Self { policy, identity: None, client_id: None, expires_s: None, grants: None, by: By::Nothing, data: None }
     }
 
     /// Whether it may use a client identifier.
@@ -375,6 +377,17 @@ impl Policy {
     pub fn decide(&self, client: Client<'_>, action: Action, topic: &str) -> Decision<'_> {
         let all = Decision { is_granted: true, by: None };
         self.acl.as_ref().map_or(all, |acl| acl.decide(client, action, topic))
+    }
+
+    /// Whether a client may do that: by what its token says, and else by the access control list. Where there is none, a token
+    /// that says something says all.
+    #[must_use]
+    pub fn allows(&self, grants: Option<&Grants>, client: Client<'_>, wanted: Wanted<'_>) -> bool {
+        match grants.map(|grants| grants.decide(client, wanted)) {
+            Some(Some(is_allowed)) => is_allowed,
+            Some(None) if self.acl.is_none() => false,
+            _ => self.decide(client, wanted.action, wanted.topic).is_granted,
+        }
     }
 
     /// Its access control list, if it has one.

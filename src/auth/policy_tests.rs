@@ -2,9 +2,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::super::acl::Wanted;
 use super::super::jwt::signer::{Signer, set};
 use super::super::{Access, Proofs, password};
 use super::*;
+use crate::mqtt::packet::QoS;
 
 const SLOW: &str =
     "$7$101$MavqqpE2gfo1n4VR$mFZAp2VWQiGPhWi5JVfWIO8jRCut00T8eF251/SdScO4dk/xcz7flBXITHlVto72EjtnJqkUjxLraPTZd3WTaA==";
@@ -196,17 +198,18 @@ fn what_was_granted_is_remembered_until_the_rules_change() {
         std::fs::write(&file, text).unwrap();
         Arc::new(Policy::load(&Settings { acl_file: Some(file.clone()), ..settings(&[Method::Anonymous]) }).unwrap())
     };
+    let publish = |topic| Wanted { action: Action::Publish, topic, qos: QoS::AtLeastOnce, retain: false };
     let policy = load("topic write a\ntopic write b\n");
     let mut access = Access::new(&Admission::anonymous(policy));
     for _ in 0..2 {
-        assert!(access.may_publish(None, "c", "a") && access.may_publish(None, "c", "b"));
-        assert!(!access.may_publish(None, "c", "c"));
+        assert!(access.may_publish(None, "c", publish("a")) && access.may_publish(None, "c", publish("b")));
+        assert!(!access.may_publish(None, "c", publish("c")));
     }
-    assert!(access.may_publish(None, "c", "a"));
+    assert!(access.may_publish(None, "c", publish("a")));
     access.renew(&load("topic write b\n"));
-    assert!(!access.may_publish(None, "c", "a"), "remembered, and not granted any more");
+    assert!(!access.may_publish(None, "c", publish("a")), "remembered, and not granted any more");
     // One that has not connected since the start may do nothing.
-    assert!(!Access::restored("devices").may_publish(None, "c", "b"));
+    assert!(!Access::restored("devices").may_publish(None, "c", publish("b")));
 }
 
 /// 2026-11-21.
@@ -226,6 +229,7 @@ fn with_tokens(dir: &Path, chain: &[Method], keys: &[serde_json::Value]) -> Arc<
         from: jwt::Field::Password,
         identity_claim: "sub".to_owned(),
         client_id_claim: None,
+        acl_claim: "acl".to_owned(),
     };
     let settings = Settings { jwt: Some(jwt), password_file: users, ..settings(chain) };
     Arc::new(Policy::load(&settings).unwrap())
@@ -301,4 +305,54 @@ fn a_signature_that_is_known_is_not_computed_again_and_the_time_is_looked_at_aga
     let two = with_tokens(dir.path(), &[Method::Jwt], &[signer.jwk(None), Signer::eddsa().jwk(None)]);
     assert!(ask(&two, &forged, WALL_MS).answer_known().is_err());
     assert!(ask(&two, &token, WALL_MS).answer_known().is_ok());
+}
+
+/// What a token says comes first, then the file; without one the token says all.
+#[test]
+fn a_token_says_what_its_bearer_may_touch() {
+    let dir = tempfile::tempdir().unwrap();
+    let signer = Signer::eddsa();
+    let acl = dir.path().join("acl");
+    std::fs::write(&acl, "topic write none\nuser ada\ntopic write file\n").unwrap();
+    let without = with_tokens(dir.path(), &[Method::Jwt], &[signer.jwk(None)]);
+    let with = Settings { acl_file: Some(acl), ..without.settings().clone() };
+    let with = Arc::new(Policy::load(&with).unwrap());
+    let lists = json!({ "pub": ["own/${clientid}"] });
+    let rules = json!([
+        { "permission": "allow", "action": "publish", "topic": "own/${clientid}" },
+        { "permission": "deny", "action": "publish", "topic": "file", "qos": [0] },
+    ]);
+    let access = |policy: &Arc<Policy>, acl: Option<&serde_json::Value>| {
+        let mut claims = json!({ "sub": "ada", "exp": WALL_MS / 1_000 + 10 });
+        if let Some(acl) = acl {
+            claims["acl"] = acl.clone();
+        }
+        let token = signer.sign(&json!({ "alg": "EdDSA" }), &claims);
+        let Judgement::Ask(question) = policy.judge(with_token("x", &token, WALL_MS)) else { panic!("it takes long") };
+        Access::new(&question.answer().unwrap())
+    };
+    let wanted = |topic, qos| Wanted { action: Action::Publish, topic, qos, retain: false };
+    for (policy, acl, [own, file, other]) in [
+        (&without, None, [true, true, true]),
+        (&with, None, [false, true, false]),
+        (&without, Some(&lists), [true, false, false]),
+        (&with, Some(&lists), [true, false, false]),
+        (&without, Some(&rules), [true, false, false]),
+        (&with, Some(&rules), [true, true, false]),
+    ] {
+        let mut access = access(policy, acl);
+        for (topic, granted) in [("own/c", own), ("file", file), ("other", other), ("own/c", own)] {
+            let said = access.may_publish(Some("ada"), "c", wanted(topic, QoS::AtLeastOnce));
+            assert_eq!(said, granted, "{topic} {acl:?}");
+        }
+    }
+    // The condition holds each time, remembered topic or not.
+    let mut conditional = access(&with, Some(&rules));
+    for qos in [QoS::AtLeastOnce, QoS::AtMostOnce, QoS::AtLeastOnce] {
+        assert_eq!(conditional.may_publish(Some("ada"), "c", wanted("file", qos)), qos == QoS::AtLeastOnce);
+    }
+    let claims = json!({ "sub": "ada", "exp": WALL_MS / 1_000 + 10, "acl": [{ "topic": "a" }] });
+    let token = signer.sign(&json!({ "alg": "EdDSA" }), &claims);
+    let Judgement::Ask(question) = with.judge(with_token("x", &token, WALL_MS)) else { panic!("it takes long") };
+    assert_eq!(question.answer().map(|_| ()), Err(Refusal::Token(jwt::Fault::Acl)));
 }

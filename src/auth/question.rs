@@ -97,6 +97,7 @@ impl Question {
                     identity: Some(bearer.identity),
                     client_id: bearer.client_id,
                     expires_s: Some(bearer.expires_s),
+                    grants: bearer.grants,
                     by: By::Token(key),
                     ..Admission::anonymous(self.auth)
                 })

@@ -201,6 +201,7 @@ fn jwt(of: &crate::auth::jwt::Settings) -> Value {
         },
         "identity_claim": of.identity_claim,
         "client_id_claim": of.client_id_claim,
+        "acl_claim": of.acl_claim,
     })
 }
 

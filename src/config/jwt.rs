@@ -65,5 +65,6 @@ pub(super) fn resolve(auth: &Table<'_>) -> Option<Settings> {
         },
         identity_claim: table.read("identity_claim", values::non_empty),
         client_id_claim: table.find("client_id_claim", values::non_empty),
+        acl_claim: table.read("acl_claim", values::non_empty),
     })
 }

@@ -520,6 +520,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "Claim that is the client's identity, the `${username}` of templates, events and the API.";
     AuthJwt.client_id_claim: Text, From("none"),
         "Claim that the client ID must be equal to.";
+    AuthJwt.acl_claim: Text, Is("\"acl\""),
+        "Claim that says what the client may touch, in EMQX's forms; a token without it says nothing of that.";
     AuthLimits.connections: Integer { min: 0, max: 100_000_000 }, Is("0"),
         "Maximum number of connections of one user; a further one is refused (5.0: 0x97; 3.x: 3). 0: no limit.";
     AuthLimits.messages_s: Integer { min: 0, max: 1_000_000_000 }, Is("0"),

@@ -4,7 +4,7 @@ use super::end::Violation;
 use super::peer::Peer;
 use super::settings::Settings;
 use super::state::Terms;
-use crate::auth::acl::{Action, Client};
+use crate::auth::acl::{Action, Client, Wanted};
 use crate::auth::{Admission, Limits};
 use crate::mqtt::packet::{ConnAck, Connect, Packet, QoS, Version, Will};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};
@@ -26,6 +26,8 @@ pub(super) struct Plan<'a> {
     pub(super) username: Option<&'a str>,
     /// The name of the `auth` that admitted it.
     pub(super) auth: Option<&'a str>,
+    /// The memory of what its token grants.
+    grants_bytes: usize,
     pub(super) terms: Terms,
     /// Session Expiry Interval in force.
     pub(super) expiry_s: u32,
@@ -81,9 +83,10 @@ pub(super) fn plan<'a>(
         }
         None => (connect.username, None),
     };
+    let grants_bytes = admission.and_then(|admission| admission.grants.as_ref()).map_or(0, |grants| grants.bytes());
     let terms = terms(Peer::of(connect), settings);
     let (expiry_s, keep_alive_s) = (expiry_s(connect, settings), keep_alive_s(connect, settings));
-    Ok(Plan { client_id, username, auth, terms, expiry_s, keep_alive_s, exchanged })
+    Ok(Plan { client_id, username, auth, terms, expiry_s, keep_alive_s, exchanged, grants_bytes })
 }
 
 /// Checks what an identity may bring with its CONNECT.
@@ -94,7 +97,10 @@ fn may_connect(connect: &Connect<'_>, client_id: &str, admission: &Admission) ->
         return Err(Violation::CLIENT_ID_FOREIGN);
     }
     let client = Client { identity, client_id };
-    let is_denied = |will: &Will<'_>| !policy.decide(client, Action::Publish, will.topic).is_granted;
+    let is_denied = |will: &Will<'_>| {
+        let wanted = Wanted { action: Action::Publish, topic: will.topic, qos: will.qos, retain: will.retain };
+        !policy.allows(admission.grants.as_deref(), client, wanted)
+    };
     if connect.will.as_ref().is_some_and(is_denied) { Err(Violation::WILL_DENIED) } else { Ok(()) }
 }
 
@@ -140,8 +146,8 @@ pub(super) fn within(connect: &Connect<'_>, bytes: usize, limits: &Limits) -> Re
 
 /// At most so many bytes will its session hold of it.
 pub(super) fn bytes(connect: &Connect<'_>, plan: &Plan<'_>) -> usize {
-    let will = will_bytes(connect);
-    plan.client_id.len() + plan.username.map_or(0, str::len) + plan.auth.map_or(0, str::len) + will
+    let (will, grants) = (will_bytes(connect), plan.grants_bytes);
+    plan.client_id.len() + plan.username.map_or(0, str::len) + plan.auth.map_or(0, str::len) + grants + will
 }
 
 /// 5.0 asks in seconds; before, a session is kept or not [3.1.1 MQTT-3.1.2-4] [3.1.1 MQTT-3.1.2-6].

@@ -7,6 +7,7 @@ use super::keeping::SessionRecord;
 use super::peer::Peer;
 use super::receipts::Receipt;
 use super::will::Will;
+use crate::auth::acl::{Action, Wanted};
 use crate::auth::{Access, By, Policy};
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
@@ -163,7 +164,10 @@ impl Session {
             }
             _ => Some(publish.topic),
         };
-        topic.is_none_or(|topic| access.may_publish(self.username.as_deref(), &self.client_id, topic))
+        topic.is_none_or(|topic| {
+            let wanted = Wanted { action: Action::Publish, topic, qos: publish.qos, retain: publish.retain };
+            access.may_publish(self.username.as_deref(), &self.client_id, wanted)
+        })
     }
 
     /// Whether a publish that is not granted is acknowledged to a client before 5.0, which has no word for it.

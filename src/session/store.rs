@@ -371,7 +371,8 @@ impl Sessions {
         let session = &self.sessions[key];
         let (client_id, username) = (session.client_id.clone(), session.username.clone());
         let auth = session.access.as_ref().map(|access| access.auth().into());
-        self.wills.push_back(DueWill { client_id, username, auth, will });
+        let grants = session.access.as_ref().and_then(|access| access.grants().cloned());
+        self.wills.push_back(DueWill { client_id, username, auth, grants, will });
     }
 
     /// The connection `conn` of a session is gone, for whatever reason. Stale news (the session has moved on to another

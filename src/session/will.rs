@@ -1,8 +1,10 @@
 //! The will of a connection: kept small while it waits, and when it falls due (section 3.1.2.5).
 
+use crate::auth::acl::Grants;
 use crate::mqtt::packet::{self, Publish, QoS};
 use crate::mqtt::property::{Property, PropertyBuf};
 use crate::runtime::seam::Monotonic;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A will that is stored. Boxed in its session: most sessions have none.
@@ -73,6 +75,8 @@ pub struct DueWill {
     pub username: Option<Box<str>>,
     /// What admitted that, if anything had to: the will has to be granted by it still.
     pub auth: Option<Box<str>>,
+    /// What its token said that it may touch.
+    pub grants: Option<Arc<Grants>>,
     pub(super) will: Box<Will>,
 }
 
@@ -80,7 +84,8 @@ impl DueWill {
     /// Bytes whose number its client has chosen.
     pub(super) fn bytes(&self) -> usize {
         let of = |text: &Option<Box<str>>| text.as_deref().map_or(0, str::len);
-        self.client_id.len() + of(&self.username) + of(&self.auth) + self.will.bytes()
+        let grants = self.grants.as_ref().map_or(0, |grants| grants.bytes());
+        self.client_id.len() + of(&self.username) + of(&self.auth) + grants + self.will.bytes()
     }
 
     /// The message as it would stand in a PUBLISH. The packet id is 0 and means nothing.

@@ -1,7 +1,7 @@
 //! Wills that are due, published to the sinks as any message is. Nobody is owed an answer, and there is no socket to leave
 //! one in: a will that finds no room waits in [`crate::session::Sessions`], within the bytes that all sessions may hold.
 
-use crate::auth::acl::{Action, Client};
+use crate::auth::acl::{Action, Client, Wanted};
 use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::DueWill;
@@ -34,7 +34,9 @@ impl Core {
         let Some(auth) = &due.auth else { return true };
         let client = Client { identity: due.username.as_deref(), client_id: &due.client_id };
         let policy = self.around.edge.policy(auth);
-        policy.is_some_and(|policy| policy.decide(client, Action::Publish, due.publish().topic).is_granted)
+        let publish = due.publish();
+        let wanted = Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: publish.retain };
+        policy.is_some_and(|policy| policy.allows(due.grants.as_deref(), client, wanted))
     }
 
     fn publish_will(&mut self, due: DueWill, now: Monotonic, wall: WallMs) {

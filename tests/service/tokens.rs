@@ -8,10 +8,11 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use forebay::mqtt::packet::{Connect, Version};
+use forebay::mqtt::packet::{Connect, PacketType, QoS, Version, Will};
+use forebay::mqtt::property::{Properties, Property};
 use serde_json::{Value, json};
 
-use crate::device::{Device, Heard, hello};
+use crate::device::{Device, Heard, hello, properties};
 use crate::process::{metric, until, until_metric};
 use crate::records::read_when;
 use crate::support::service::{Service, config_with, program};
@@ -200,6 +201,62 @@ fn a_token_ends_its_connection_and_no_other() {
     let events = service.get("/api/v1/events?limit=100").expect("events").1;
     assert!(events.contains("\"access_expired\"") && events.contains("token: it has expired"), "{events}");
     assert!(service.log().contains("its token has expired"));
+}
+
+/// Grants are those of the token that the connection was made with, not of one before, of the same user and session.
+#[test]
+fn a_token_grants_what_it_says_to_its_connection() {
+    let dir = temp_dir();
+    let dir = dir.path();
+    write_set(dir, &[&key(dir, "EdDSA", "k")]);
+    fs::write(dir.join("acl"), "pattern write file\n").expect("written");
+    let service = service(dir, &format!("chain = \"jwt\"\nacl_file = \"{}/acl\"", dir.display()), "");
+    let to = service.mqtt();
+    let granting = |acl: Value| {
+        let mut claims = claims("ada", 600);
+        claims["acl"] = acl;
+        claims
+    };
+    let deny = json!({ "permission": "deny", "action": "publish", "topic": "a/secret" });
+    let allow = json!({ "permission": "allow", "action": "publish", "topic": "a/#" });
+    let all = [
+        granting(json!({ "pub": ["dev/${clientid}"] })),
+        granting(json!([deny, allow])),
+        granting(json!({ "pub": [] })),
+        claims("ada", 600),
+        granting(json!([{ "permission": "allow", "action": "publish", "topic": "a", "ipaddr": "::1" }])),
+    ];
+    let tokens = sign(dir, "EdDSA", "k", &all);
+    let expiry = properties([Property::SessionExpiryInterval(600)]);
+    let will = |topic| {
+        Some(Will { qos: QoS::AtLeastOnce, retain: false, topic, payload: b"will", properties: Properties::EMPTY })
+    };
+    let mut id = 0;
+    for (token, topics) in tokens.iter().zip([
+        [("dev/c", true), ("dev/d", false), ("a/1", false), ("file", false)],
+        [("dev/c", false), ("a/secret", false), ("a/1", true), ("file", true)],
+        [("dev/c", false), ("a/secret", false), ("a/1", false), ("file", false)],
+        [("dev/c", false), ("a/secret", false), ("a/1", false), ("file", true)],
+    ]) {
+        let connect =
+            Connect { clean_start: false, properties: expiry.as_properties(), ..with_token(Version::V5, "c", token) };
+        let (mut device, _) = Device::connect_as(to, &connect);
+        for (topic, granted) in topics {
+            id += 1;
+            device.publish(QoS::AtLeastOnce, id, topic, topic.as_bytes());
+            let code = if granted { 0 } else { NOT_AUTHORIZED };
+            assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, id, code), "{topic}");
+            if !granted {
+                assert_eq!(refused(to, &Connect { will: will(topic), ..connect.clone() }), NOT_AUTHORIZED, "{topic}");
+            }
+        }
+    }
+    assert_eq!(refused(to, &with_token(Version::V5, "c", &tokens[4])), NOT_AUTHORIZED, "a condition that is unknown");
+    // What the token grants holds for its will as well, which goes out when nobody has it any more.
+    let left = Connect { will: will("a/gone"), ..with_token(Version::V5, "w", &tokens[1]) };
+    drop(Device::connect_as(to, &left));
+    until_metric(&service, "wills_published_total", 1);
+    assert_eq!(metric(&service, "acl_denied_total{operation=\"will\"}"), 0);
 }
 
 #[test]

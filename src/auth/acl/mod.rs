@@ -4,10 +4,12 @@
 //! patterns' grants. Lines before the first `user` are for clients without an identity.
 
 mod file;
+mod given;
 mod matching;
 
 use std::collections::HashMap;
 
+pub use self::given::{Grants, Wanted};
 use self::matching::{Names, covers, matches, overlaps};
 
 /// What a client wants to do with a topic.

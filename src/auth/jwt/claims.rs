@@ -1,12 +1,15 @@
 //! What a token says, once its signature is right.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::{Fault, Settings};
+use crate::auth::acl::Grants;
 use crate::secure::is_identity;
 
 /// Who brings a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Bearer {
     /// The identity.
     pub identity: Box<str>,
@@ -14,6 +17,8 @@ pub struct Bearer {
     pub client_id: Option<Box<str>>,
     /// From when on it is not accepted any more, in seconds since 1970.
     pub expires_s: u64,
+    /// What it may touch, where the token says so.
+    pub grants: Option<Arc<Grants>>,
 }
 
 /// `now_s`: seconds since 1970.
@@ -38,7 +43,9 @@ pub(super) fn check(claims: &Map<String, Value>, settings: &Settings, now_s: u64
         None => None,
         Some(claim) => Some(text(claims, claim).filter(|id| !id.is_empty()).ok_or(Fault::ClientId)?.into()),
     };
-    Ok(Bearer { identity: identity.into(), client_id, expires_s })
+    let acl = claims.get(&settings.acl_claim);
+    let grants = acl.map(|acl| Grants::read(acl).map(Arc::new).ok_or(Fault::Acl)).transpose()?;
+    Ok(Bearer { identity: identity.into(), client_id, expires_s, grants })
 }
 
 fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {

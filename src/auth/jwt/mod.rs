@@ -42,6 +42,8 @@ pub struct Settings {
     pub identity_claim: String,
     /// The claim that the client identifier must be equal to.
     pub client_id_claim: Option<String>,
+    /// The claim that says what may be touched.
+    pub acl_claim: String,
 }
 
 /// Where keys come from.
@@ -105,6 +107,8 @@ pub enum Fault {
     Identity,
     /// It does not say which client identifier it is for.
     ClientId,
+    /// What it says may be touched is not understood, or is too much.
+    Acl,
     /// This machine does not know what time it is.
     Clock,
 }
@@ -129,6 +133,7 @@ impl Fault {
             Self::Audience => "token: for another audience",
             Self::Identity => "token: the claim that says who the client is (identity_claim) is missing, or no name",
             Self::ClientId => "token: the claim of the client ID (client_id_claim) is missing, or no client ID",
+            Self::Acl => "token: the claim of permissions (acl_claim) is not understood, or has more than 256 rules",
             Self::Clock => "token: the clock of this machine is not set",
         }
     }

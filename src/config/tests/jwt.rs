@@ -27,10 +27,11 @@ fn what_is_said_and_what_is_not() {
         from: Field::Password,
         identity_claim: "sub".to_owned(),
         client_id_claim: None,
+        acl_claim: "acl".to_owned(),
     };
     assert_eq!(settings("jwks_file = 'k'"), expected);
     let long = "secret_file = 's'\nissuer = 'i'\naudience = ['a', 'b']\nalgorithms = 'HS256'\nleeway = '0s'\n\
-                token_from = 'username'\nidentity_claim = 'name'\nclient_id_claim = 'device'";
+                token_from = 'username'\nidentity_claim = 'name'\nclient_id_claim = 'device'\nacl_claim = 'may'";
     let expected = Settings {
         keys: Source::SecretFile(PathBuf::from("s")),
         issuer: Some("i".to_owned()),
@@ -40,6 +41,7 @@ fn what_is_said_and_what_is_not() {
         from: Field::Username,
         identity_claim: "name".to_owned(),
         client_id_claim: Some("device".to_owned()),
+        acl_claim: "may".to_owned(),
     };
     assert_eq!(settings(long), expected);
     assert_eq!(settings("secret_file = 's'").algorithms, [Algorithm::Hs256]);

@@ -1,0 +1,284 @@
+//! Rules that a token brings along, in the two forms of EMQX: lists of what is granted, `{"pub": […], "sub": […], "all": […]}`,
+//! and a list of rules with permission, action and topic, of which the first that fits decides.
+
+use serde_json::{Map, Value};
+
+use super::matching::{Names, matches};
+use super::{Action, Client, Grant, Rule};
+use crate::mqtt::packet::QoS;
+use crate::mqtt::topic;
+
+/// In one token.
+const RULES_MAX: usize = 256;
+
+/// What a client wants to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// That.
+    pub action: Action,
+    /// With this topic,
+    pub topic: &'a str,
+    /// this QoS,
+    pub qos: QoS,
+    /// and RETAIN set or not.
+    pub retain: bool,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Given {
+    is_allowed: bool,
+    /// Topic, and which actions it is about.
+    rule: Rule,
+    /// `eq`: the topic itself, its wildcards are letters.
+    is_literal: bool,
+    /// Bit by bit, from QoS 0 on.
+    qos: u8,
+    retain: Option<bool>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Grants {
+    rules: Vec<Given>,
+    /// What no rule fits is denied; else the access control list is asked.
+    is_all: bool,
+    bytes: usize,
+}
+
+impl Grants {
+    /// Reads a claim. `None`: it is not understood as a whole.
+    #[must_use]
+    pub fn read(claim: &Value) -> Option<Self> {
+        let mut rules = Vec::new();
+        let is_all = match claim {
+            Value::Object(lists) => {
+                for (name, topics) in lists {
+                    let grant = match name.as_str() {
+                        "pub" => Grant::Write,
+                        "sub" => Grant::Read,
+                        "all" => Grant::ReadWrite,
+                        _ => return None,
+                    };
+                    for topic in topics.as_array()? {
+                        rules.push(Given::new(true, grant, topic.as_str()?, ALL_QOS, None)?);
+                    }
+                }
+                true
+            }
+            Value::Array(all) => {
+                for rule in all {
+                    rules.push(Given::read(rule.as_object()?)?);
+                }
+                false
+            }
+            _ => return None,
+        };
+        let bytes = rules.iter().map(|given| size_of::<Given>() + given.rule.filter.len()).sum();
+        (rules.len() <= RULES_MAX).then_some(Self { rules, is_all, bytes })
+    }
+
+    /// Whether they allow it; `None`: they do not say.
+    #[must_use]
+    pub fn decide(&self, client: Client<'_>, wanted: Wanted<'_>) -> Option<bool> {
+        let names = Names { identity: client.identity, client_id: client.client_id };
+        let fitting = self.rules.iter().find(|given| given.fits(names, wanted));
+        fitting.map(|given| given.is_allowed).or(self.is_all.then_some(false))
+    }
+
+    /// Whether what they say depends on the topic alone.
+    #[must_use]
+    pub fn is_of_topic(&self) -> bool {
+        self.rules.iter().all(|given| given.qos == ALL_QOS && given.retain.is_none())
+    }
+
+    /// The memory that they take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+const ALL_QOS: u8 = 0b111;
+
+impl Given {
+    fn new(is_allowed: bool, grant: Grant, topic: &str, qos: u8, retain: Option<bool>) -> Option<Self> {
+        let (is_literal, topic) = topic.strip_prefix("eq ").map_or((false, topic), |topic| (true, topic));
+        if !topic::valid_filter(topic) {
+            return None;
+        }
+        // As in a pattern of the access control list: a level, compared with one level.
+        let level = |level: &str| match level {
+            "${clientid}" => Some("%c".to_owned()),
+            "${username}" => Some("%u".to_owned()),
+            "%c" | "%u" => Some(level.to_owned()),
+            level if level.contains("${") || level.contains("%c") || level.contains("%u") => None,
+            level => Some(level.to_owned()),
+        };
+        let filter = if is_literal {
+            topic.to_owned()
+        } else {
+            topic.split('/').map(level).collect::<Option<Vec<_>>>()?.join("/")
+        };
+        let rule = Rule { grant, filter: filter.into(), is_pattern: true, line: 0, text: "".into() };
+        Some(Self { is_allowed, rule, is_literal, qos, retain })
+    }
+
+    fn read(rule: &Map<String, Value>) -> Option<Self> {
+        const KNOWN: [&str; 5] = ["permission", "action", "topic", "qos", "retain"];
+        // A condition that is not understood would not be obeyed.
+        if rule.keys().any(|name| !KNOWN.contains(&name.as_str())) {
+            return None;
+        }
+        let text = |name: &str| rule.get(name)?.as_str();
+        let is_allowed = match text("permission")? {
+            "allow" => true,
+            "deny" => false,
+            _ => return None,
+        };
+        let grant = match text("action")? {
+            "publish" => Grant::Write,
+            "subscribe" => Grant::Read,
+            "all" => Grant::ReadWrite,
+            _ => return None,
+        };
+        let qos = match rule.get("qos") {
+            None => ALL_QOS,
+            Some(Value::Array(levels)) => levels.iter().try_fold(0, |all, level| {
+                let level = level.as_u64().filter(|level| *level <= 2)?;
+                Some(all | 1 << level)
+            })?,
+            Some(_) => return None,
+        };
+        let retain = match rule.get("retain") {
+            None => None,
+            Some(retain) => Some(retain.as_bool()?),
+        };
+        Self::new(is_allowed, grant, text("topic")?, qos, retain)
+    }
+
+    fn fits(&self, names: Names<'_>, wanted: Wanted<'_>) -> bool {
+        let is_meant = self.rule.grant.allows(wanted.action)
+            && self.qos & 1 << wanted.qos as u8 != 0
+            && self.retain.is_none_or(|retain| retain == wanted.retain);
+        let is_topic = || {
+            if self.is_literal { &*self.rule.filter == wanted.topic } else { matches(&self.rule, names, wanted.topic) }
+        };
+        is_meant && is_topic()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const CLIENT: Client<'_> = Client { identity: Some("ada"), client_id: "c1" };
+
+    fn decide(claim: &Value, topic: &str) -> Option<bool> {
+        said(claim, CLIENT, Wanted { action: Action::Publish, topic, qos: QoS::AtLeastOnce, retain: false })
+    }
+
+    fn said(claim: &Value, client: Client<'_>, wanted: Wanted<'_>) -> Option<bool> {
+        Grants::read(claim).unwrap_or_else(|| panic!("{claim}")).decide(client, wanted)
+    }
+
+    #[test]
+    fn lists_of_what_is_granted_are_all_that_is_granted() {
+        let claim = json!({ "pub": ["a/#", "dev/${clientid}/up", "user/%u"], "sub": ["s"], "all": ["both/+"] });
+        for (topic, granted) in [
+            ("a", true),
+            ("a/b/c", true),
+            ("dev/c1/up", true),
+            ("dev/c2/up", false),
+            ("user/ada", true),
+            ("user/${username}", false),
+            ("both/x", true),
+            ("s", false),
+            ("$SYS/x", false),
+        ] {
+            assert_eq!(decide(&claim, topic), Some(granted), "{topic}");
+        }
+        let receive = |topic| Wanted { action: Action::Receive, topic, qos: QoS::AtMostOnce, retain: false };
+        assert_eq!(said(&claim, CLIENT, receive("s")), Some(true));
+        assert_eq!(said(&claim, CLIENT, receive("a")), Some(false));
+        assert_eq!(decide(&json!({}), "a"), Some(false), "nothing is granted");
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_decides_and_the_rest_is_left_open() {
+        let rule = |permission: &str, action: &str, topic: &str| json!({ "permission": permission, "action": action, "topic": topic });
+        let claim = json!([
+            rule("deny", "all", "a/secret"),
+            rule("allow", "publish", "a/#"),
+            rule("deny", "publish", "a/b"),
+            rule("allow", "publish", "eq x/+"),
+            rule("allow", "subscribe", "s"),
+            { "permission": "allow", "action": "publish", "topic": "q", "qos": [0, 2], "retain": false },
+        ]);
+        for (topic, verdict) in [
+            ("a/secret", Some(false)),
+            ("a/b", Some(true)),
+            ("x/y", None),
+            ("s", None),
+            ("elsewhere", None),
+            ("q", None),
+        ] {
+            assert_eq!(decide(&claim, topic), verdict, "{topic}");
+        }
+        let publish = |qos, retain| Wanted { action: Action::Publish, topic: "q", qos, retain };
+        assert_eq!(said(&claim, CLIENT, publish(QoS::AtMostOnce, false)), Some(true));
+        assert_eq!(said(&claim, CLIENT, publish(QoS::ExactlyOnce, true)), None);
+        assert!(!Grants::read(&claim).unwrap().is_of_topic());
+        assert!(Grants::read(&json!([rule("deny", "all", "a")])).unwrap().is_of_topic());
+    }
+
+    /// CVE-2017-7650: a name that is a wildcard is that name.
+    #[test]
+    fn a_name_is_compared_and_not_put_in() {
+        let claim = json!({ "pub": ["dev/${clientid}/up", "${username}"] });
+        let wanted = |topic| Wanted { action: Action::Publish, topic, qos: QoS::AtMostOnce, retain: false };
+        for client_id in ["+", "#", "c/d"] {
+            let client = Client { identity: Some("#"), client_id };
+            for topic in ["dev/c1/up", "dev/c/d/up", "anything"] {
+                assert_eq!(said(&claim, client, wanted(topic)), Some(false), "{client_id} {topic}");
+            }
+        }
+        let nobody = Client { identity: None, client_id: "c1" };
+        assert_eq!(said(&claim, nobody, wanted("${username}")), Some(false));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_no_claim() {
+        let with = |name: &str, value: Value| {
+            let mut rule = json!({ "permission": "allow", "action": "publish", "topic": "a" });
+            rule[name] = value;
+            json!([rule])
+        };
+        assert!(Grants::read(&with("qos", json!([]))).is_some());
+        for claim in [
+            json!(null),
+            json!("a"),
+            json!([1]),
+            json!({ "pub": "a" }),
+            json!({ "pub": [1] }),
+            json!({ "publish": ["a"] }),
+            json!({ "pub": ["a/#/b"] }),
+            json!({ "pub": ["dev-${clientid}"] }),
+            json!({ "pub": ["${peerhost}"] }),
+            json!([{ "permission": "allow", "action": "publish" }]),
+            with("permission", json!("maybe")),
+            with("action", json!("pub")),
+            with("qos", json!(1)),
+            with("qos", json!([3])),
+            with("retain", json!("yes")),
+            with("ipaddr", json!("192.0.2.0/24")),
+            with("clientid_re", json!("^c")),
+        ] {
+            assert!(Grants::read(&claim).is_none(), "{claim}");
+        }
+        let many = |count: usize| json!({ "pub": vec!["a"; count] });
+        assert!(Grants::read(&many(RULES_MAX)).is_some() && Grants::read(&many(RULES_MAX + 1)).is_none());
+    }
+}
