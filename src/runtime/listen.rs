@@ -32,9 +32,10 @@ const BIND_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Listener {
     id: ListenerId,
-    socket: OwnedFd,
-    /// Of a Unix socket: its path goes with the last of them.
+    /// Of a Unix socket: its path goes with the last of them, and before it (fields are dropped in this order), so that what is bound
+    /// there next is not removed.
     file: Option<Arc<SocketFile>>,
+    socket: OwnedFd,
 }
 
 impl Listener {
@@ -121,15 +122,20 @@ fn bind_any(
 ) -> io::Result<Bind> {
     match bind {
         Bind::Tcp(addr) => bind_to((id, *addr), all, per_shard, attempts).map(Bind::Tcp),
-        Bind::Unix(path) => bind_path(id, path, mode, per_shard).map(|()| bind.clone()),
+        Bind::Unix(path) => bind_path(id, (path, mode), per_shard, attempts).map(|()| bind.clone()),
     }
 }
 
 /// The same socket for all shards.
-fn bind_path(id: ListenerId, path: &Path, mode: u32, per_shard: &mut [Vec<Listener>]) -> io::Result<()> {
+fn bind_path(
+    id: ListenerId,
+    (path, mode): (&Path, u32),
+    per_shard: &mut [Vec<Listener>],
+    attempts: u32,
+) -> io::Result<()> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()));
-    let (socket, file) = bind::open(path, mode).map_err(named)?;
+    let (socket, file) = patiently(attempts, || bind::open(path, mode)).map_err(named)?;
     socket.listen(BACKLOG).map_err(named)?;
     let file = Arc::new(file);
     for sockets in per_shard {
@@ -183,15 +189,19 @@ pub(super) fn keep_alive(socket: &Socket) -> io::Result<()> {
 
 /// Binds without `SO_REUSEPORT`, which fails while anybody else listens there.
 fn probe(addr: SocketAddr, only_v6: bool, attempts: u32) -> io::Result<()> {
+    patiently(attempts, || open(addr, only_v6, false).map(drop))
+}
+
+/// What is in use may be in use by a killed instance, for a moment.
+fn patiently<T>(attempts: u32, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let mut attempt = 1;
     loop {
-        match open(addr, only_v6, false) {
-            Ok(_) => return Ok(()),
+        match open() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempt < attempts => {
                 attempt += 1;
                 sleep(BIND_PAUSE);
             }
-            Err(error) => return Err(error),
+            opened => return opened,
         }
     }
 }
@@ -259,6 +269,19 @@ mod tests {
     }
 
     #[test]
+    fn trap_4_a_unix_socket_of_a_dying_instance_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let bind = [(Bind::Unix(dir.path().join("mqtt.sock")), 0o600)];
+        let first = Listeners::bind(&bind, 1).unwrap();
+        let dying = std::thread::spawn(move || {
+            sleep(Duration::from_millis(150));
+            drop(first);
+        });
+        Listeners::bind_with(&bind, 1, 600).unwrap();
+        dying.join().unwrap();
+    }
+
+    #[test]
     fn a_unix_socket_is_one_for_all_shards_and_its_path_goes_with_it() {
         use std::os::unix::fs::{MetadataExt as _, symlink};
         use std::os::unix::net::UnixStream;
@@ -270,7 +293,7 @@ mod tests {
         assert_eq!((first.binds(), first.local_addrs()), (vec![bind[0].0.clone()], Vec::new()));
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
         UnixStream::connect(&path).unwrap();
-        let error = Listeners::bind(&bind, 1).unwrap_err();
+        let error = Listeners::bind_with(&bind, 1, 2).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "somebody listens there");
         let mut shards = first.into_shards();
         shards.pop();
@@ -283,10 +306,10 @@ mod tests {
         assert!(path.exists());
         drop(Listeners::bind(&bind, 1).unwrap());
         std::fs::write(&path, "mine").unwrap();
-        let error = Listeners::bind(&bind, 1).unwrap_err();
+        let error = Listeners::bind_with(&bind, 1, 1).unwrap_err();
         assert!(error.to_string().contains("mqtt.sock: there is a file that is no socket"), "{error}");
         std::fs::remove_file(&path).unwrap();
         symlink(dir.path().join("elsewhere"), &path).unwrap();
-        assert!(Listeners::bind(&bind, 1).is_err(), "a link is not followed");
+        assert!(Listeners::bind_with(&bind, 1, 1).is_err(), "a link is not followed");
     }
 }
