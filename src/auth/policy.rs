@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::secure::{CertificateId, IdentityField, identify};
 
 use super::acl::{Acl, Action, Client, Decision, Grants, Wanted};
-use super::jwt::{self, Tokens};
+use super::jwt::{self, Source, Tokens};
 use super::limits::Limits;
 use super::question::Question;
 use super::users::Users;
@@ -231,8 +231,11 @@ impl Policy {
         let mut print = DefaultHasher::new();
         settings.hash(&mut print);
         let keys = settings.jwt.as_ref().filter(|_| settings.chain.contains(&Method::Jwt));
-        let tokens = keys
-            .and_then(|jwt| file(Some(jwt.keys.file()), |bytes| Tokens::new(jwt, bytes), &mut print, &mut problems));
+        let tokens = keys.and_then(|jwt| match &jwt.keys {
+            // It has not been fetched yet, or is too old.
+            Source::JwksUrl(remote) if !remote.file.exists() => Some(Tokens::without_keys(jwt)),
+            keys => file(Some(keys.file()), |bytes| Tokens::new(jwt, bytes), &mut print, &mut problems),
+        });
         let users = |bytes: &[u8]| Users::parse(text(bytes)?);
         let acl = |bytes: &[u8]| Acl::parse(text(bytes)?);
         let users = file(settings.password_file.as_deref(), users, &mut print, &mut problems);

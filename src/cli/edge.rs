@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::auth::acl::Acl;
+use crate::auth::jwt::Source;
 use crate::auth::{Policy, Users};
 use crate::config::{Config, Listener};
 use crate::metrics::event::{Event, Field, Kind};
@@ -14,6 +15,7 @@ use crate::shard::edge::Edge;
 
 use super::certificates::{Expiries, expiries, step};
 use super::check::{Line, Verdict};
+use super::key_sets::KeySets;
 
 /// When to look at the files again.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -103,8 +105,14 @@ pub(super) fn check_auth(config: &Config, lines: &mut Vec<Line>) {
         match Policy::load(settings) {
             Err(problems) => problems.into_iter().for_each(|problem| push(Verdict::Problem, problem)),
             Ok(policy) => {
-                let keys = settings.jwt.as_ref().map(|jwt| jwt.keys.file());
-                let keys = (keys, policy.tokens().map(|tokens| tokens.keys().len()), "key");
+                let keys = settings.jwt.as_ref().map(|jwt| &jwt.keys);
+                let count = policy.tokens().map(|tokens| tokens.keys().len());
+                if let (Some(Source::JwksUrl(remote)), Some(count)) = (keys, count) {
+                    let found = if count == 0 { "not fetched yet".to_owned() } else { format!("{count} keys") };
+                    push(Verdict::Ok, format!("{}: {found}; the running service fetches them", remote.url));
+                }
+                let file = keys.filter(|keys| !matches!(keys, Source::JwksUrl(_))).map(Source::file);
+                let keys = (file, count, "key");
                 let users = (settings.password_file.as_deref(), policy.users().map(Users::len), "user");
                 let rules = (settings.acl_file.as_deref(), policy.acl().map(Acl::len), "rule");
                 for (file, count, what) in [keys, users, rules] {
@@ -122,6 +130,7 @@ pub(super) struct EdgeFiles {
     pub(super) in_force: Edge,
     pub(super) expiries: Arc<Expiries>,
     journal: Arc<Journal>,
+    pub(super) key_sets: KeySets,
     /// What was said of certificates that expire soon: file, when, and at which step.
     told: Vec<(PathBuf, i64, i64)>,
     looked_at: Instant,
@@ -131,10 +140,10 @@ pub(super) struct EdgeFiles {
 }
 
 impl EdgeFiles {
-    pub(super) fn new(in_force: Edge, journal: Arc<Journal>) -> Self {
+    pub(super) fn new(in_force: Edge, journal: Arc<Journal>, key_sets: KeySets) -> Self {
         let expiries = Arc::new(Expiries::default());
         expiries.show(&in_force);
-        Self { in_force, expiries, journal, told: Vec::new(), looked_at: Instant::now(), seen: None }
+        Self { in_force, expiries, journal, key_sets, told: Vec::new(), looked_at: Instant::now(), seen: None }
     }
 
     /// Says of a certificate that it expires soon, at each step, and that it has expired.
@@ -163,7 +172,13 @@ impl EdgeFiles {
     /// Others are in force from now on.
     pub(super) fn replace(&mut self, with: Edge) {
         self.expiries.show(&with);
+        self.key_sets.want(&with);
         (self.in_force, self.seen) = (with, None);
+    }
+
+    /// A file has changed for certain: looks at the next opportunity.
+    pub(super) fn look_soon(&mut self) {
+        self.looked_at = Instant::now().checked_sub(LOOK_EVERY).unwrap_or(self.looked_at);
     }
 
     /// What the files hold, if that is something else than is in force, and the same as one look before.

@@ -188,8 +188,16 @@ fn auth(of: &crate::auth::Settings) -> Value {
 
 fn jwt(of: &crate::auth::jwt::Settings) -> Value {
     let file = |is_it: bool| is_it.then(|| of.keys.file().display().to_string());
+    let remote = match &of.keys {
+        Source::JwksUrl(remote) => Some(remote),
+        _ => None,
+    };
     json!({
         "jwks_file": file(matches!(of.keys, Source::JwksFile(_))),
+        "jwks_url": remote.map(|remote| remote.url.to_string()),
+        "jwks_ca_file": remote.and_then(|remote| remote.ca_file.as_ref()),
+        "refresh": remote.map(|remote| time(remote.refresh)),
+        "stale_max": remote.map(|remote| time(remote.stale_max)),
         "secret_file": file(matches!(of.keys, Source::SecretFile(_))),
         "issuer": of.issuer,
         "audience": of.audience,

@@ -47,6 +47,7 @@ use super::dead_letter_files::DeadLetterFiles;
 use super::edge::{self, EdgeFiles};
 use super::embedded_numbers::EmbeddedNumbers;
 use super::health::{self, Watch};
+use super::key_sets::{Ages, KeySets};
 use super::log_numbers::LogNumbers;
 use super::observer::Observer;
 use super::overview;
@@ -65,6 +66,7 @@ const SHARDS_LOOKED_AT_EVERY: Duration = Duration::from_secs(5);
 enum Event {
     Shard(Notice),
     Signal(Signal),
+    KeySet,
     Reload(Wish),
     WouldBe(WouldBe),
 }
@@ -171,6 +173,9 @@ impl Service {
         std::fs::create_dir_all(&config.service.data_dir)
             .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) sets it"))?;
         let mut prepared = data_dir::prepare(&mut config)?;
+        let (tell, heard) = channel();
+        let journal = Arc::new(Journal::default());
+        let key_sets = KeySets::start(&config, Arc::clone(&journal), tell.clone(), || Event::KeySet)?;
         let edge = edge::load(&config).map_err(|problems| problems.join("\nforebay: "))?;
         let embedded = start_embedded(&mut config)?;
         let listeners = bind_listeners(&config)?;
@@ -178,12 +183,10 @@ impl Service {
         // With port 0, what the kernel has chosen: the listener's name on all pages.
         config.listeners.iter_mut().zip(&mqtt).for_each(|(listener, addr)| listener.bind = addr.clone());
         let config = Arc::new(config);
-        let (tell, heard) = channel();
         signals::watch(tell.clone(), Event::Signal).map_err(|e| format!("signals: {e}"))?;
         let (post, mailboxes) = runtime::mailboxes(config.service.shards, MAILBOX_LETTERS_MAX)
             .map_err(|e| format!("mailboxes between shards: {e}"))?;
         let boards = overview::boards(&config);
-        let journal = Arc::new(Journal::default());
         prepared.said.drain(..).for_each(|said| journal.say(said));
         let mut dead_letters = DeadLetterFiles::new(post.clone());
         let threads =
@@ -220,8 +223,9 @@ impl Service {
             vec![Arc::new(Process::start()), Arc::new(accepts), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
         extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));
         let tls = edge.control.as_ref().map(|server| server.config());
-        let edge = EdgeFiles::new(edge, Arc::clone(&journal));
+        let edge = EdgeFiles::new(edge, Arc::clone(&journal), key_sets);
         extra.push(Arc::<Expiries>::clone(&edge.expiries));
+        extra.push(Arc::<Ages>::clone(&edge.key_sets.ages));
         let (samples, lag) = (Arc::new(Samples::default()), Arc::new(Lag::default()));
         extra.push(Arc::<Lag>::clone(&lag));
         let exporter = config.telemetry.clone().map(|settings| Exporter::new(settings, began));
@@ -310,6 +314,7 @@ impl Service {
                 }
                 Ok(Event::Signal(Signal::Stop(signal))) => break signal,
                 Ok(Event::Signal(Signal::Reload)) => self.reload(None)?,
+                Ok(Event::KeySet) => self.edge.look_soon(),
                 Ok(Event::Reload(wish)) => self.reload(Some(wish))?,
                 Ok(Event::WouldBe(WouldBe { edit, answer })) => answer(self.reload.would_be(edit, &self.config)),
                 Ok(Event::Shard(Notice::Reconfigured(_))) => self.reconfigured()?,
@@ -396,7 +401,7 @@ impl Service {
                 Ok(Event::Signal(Signal::Stop(_))) => {
                     return Err("stopped by a second signal, before the drain was complete".into());
                 }
-                Ok(Event::Signal(Signal::Reload) | Event::Reload(_) | Event::WouldBe(_)) => {}
+                Ok(Event::Signal(Signal::Reload) | Event::Reload(_) | Event::WouldBe(_) | Event::KeySet) => {}
                 Err(RecvTimeoutError::Timeout) => return Err(format!("{waiting} shards did not finish draining")),
                 Err(RecvTimeoutError::Disconnected) => break,
             }

@@ -1,7 +1,7 @@
 //! `[auth.NAME]`: who may connect to the listeners that name it, and what they may touch.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::keys::Section;
 use super::problem::Fault;
@@ -21,11 +21,17 @@ const METHODS: [(&str, Method); 5] = [
 ];
 
 /// All of them, in the order of the file.
-pub(super) fn resolve(document: &Document<'_>) -> Vec<Settings> {
-    document.named_tables(Section::Auth, values::check_name).iter().map(one).collect()
+pub(super) fn resolve(document: &Document<'_>, data_dir: &Path) -> Vec<Settings> {
+    let tables = document.named_tables(Section::Auth, values::check_name);
+    tables.iter().map(|table| one(table, data_dir)).collect()
 }
 
-fn one(table: &Table<'_>) -> Settings {
+/// NAME.
+fn name_of<'t>(table: &'t Table<'_>) -> &'t str {
+    table.spot.path.strip_prefix("auth.").unwrap_or_default()
+}
+
+fn one(table: &Table<'_>, data_dir: &Path) -> Settings {
     let file = |name| table.find(name, values::non_empty).map(PathBuf::from);
     let mut chain = Vec::new();
     for (name, spot) in table.texts("chain") {
@@ -55,7 +61,7 @@ fn one(table: &Table<'_>) -> Settings {
         }
         _ => {}
     }
-    let jwt = jwt::resolve(table);
+    let jwt = jwt::resolve(table, name_of(table), data_dir);
     match (chain.contains(&Method::Jwt), table.has("jwt")) {
         (true, false) => {
             let fault = Fault::new("has \"jwt\", and there is no [auth.NAME.jwt]");
@@ -68,7 +74,7 @@ fn one(table: &Table<'_>) -> Settings {
         _ => {}
     }
     Settings {
-        name: table.spot.path.strip_prefix("auth.").unwrap_or_default().to_owned(),
+        name: name_of(table).to_owned(),
         chain,
         certificate_identity: match table.read("certificate_identity", values::word) {
             "san-dns" => IdentityField::DnsName,

@@ -8,7 +8,7 @@ use super::keys::{self, Absent, Key, Kind, Section};
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 /// Values to show for keys that have no default of their own.
-const SHOWN: [(&str, &str); 42] = [
+const SHOWN: [(&str, &str); 43] = [
     ("control.tokens_file", "\"/etc/forebay/tokens\""),
     ("control.tls.cert_file", "\"/etc/forebay/control.pem\""),
     ("control.tls.key_file", "\"/etc/forebay/control.key\""),
@@ -28,7 +28,8 @@ const SHOWN: [(&str, &str); 42] = [
     ("auth.chain", "[\"jwt\", \"password\"]"),
     ("auth.password_file", "\"/etc/forebay/passwords\""),
     ("auth.acl_file", "\"/etc/forebay/acl\""),
-    ("auth.jwt.jwks_file", "\"/etc/forebay/jwks.json\""),
+    ("auth.jwt.jwks_url", "\"https://id.example/.well-known/jwks.json\""),
+    ("auth.jwt.jwks_ca_file", "\"/etc/forebay/id-ca.pem\""),
     ("listener.transport", "\"wss\""),
     ("listener.tls.cert_file", "\"/etc/forebay/server.pem\""),
     ("listener.tls.key_file", "\"/etc/forebay/server.key\""),

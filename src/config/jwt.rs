@@ -1,35 +1,51 @@
 //! `[auth.NAME.jwt]`: whose tokens admit clients.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::keys::Section;
 use super::problem::Fault;
 use super::reader::Table;
 use super::{sasl, values};
-use crate::auth::jwt::{Algorithm, Field, Settings, Source};
+use crate::auth::jwt::{Algorithm, Field, Remote, Settings, Source};
 
 /// Reads it, if it is there.
-pub(super) fn resolve(auth: &Table<'_>) -> Option<Settings> {
+pub(super) fn resolve(auth: &Table<'_>, name: &str, data_dir: &Path) -> Option<Settings> {
     let table = auth.part(Section::AuthJwt)?;
     let report = |name: &str, fault| table.source.report(&table.spot(name), fault);
     let file = |name| table.find(name, values::non_empty).map(PathBuf::from);
-    let keys = match (file("jwks_file"), file("secret_file")) {
-        (Some(jwks), None) => Some(Source::JwksFile(jwks)),
-        (None, Some(secret)) => {
+    let url = table.find("jwks_url", values::url);
+    let names = ["jwks_file", "jwks_url", "secret_file"].map(|name| table.has(name).then_some(name));
+    let mut set = names.into_iter().flatten();
+    match (set.next(), set.next()) {
+        (None, _) => {
+            let fault = Fault::new("is required");
+            let hint = "it names a file of public keys, jwks_url where they are fetched from, or secret_file a file with a secret";
+            report("jwks_file", fault.hint(hint));
+        }
+        (Some(first), Some(second)) => {
+            report(second, Fault::new(format!("and {first} are both set")).hint("leave one out"));
+        }
+        _ => {}
+    }
+    for name in ["jwks_ca_file", "refresh", "stale_max"] {
+        if table.has(name) && !table.has("jwks_url") {
+            report(name, Fault::new("has no effect without jwks_url").hint("leave it out"));
+        }
+    }
+    let (ca_file, refresh) = (file("jwks_ca_file"), table.read("refresh", values::duration));
+    let stale_max = table.read("stale_max", values::duration);
+    let keys = match (file("jwks_file"), url, file("secret_file")) {
+        (Some(jwks), ..) => Some(Source::JwksFile(jwks)),
+        (_, Some(url), _) => {
+            // Of another URL nothing is taken over.
+            let file = format!("{name}-{:016x}.json", xxhash_rust::xxh3::xxh3_64(url.to_string().as_bytes()));
+            Some(Source::JwksUrl(Remote { url, ca_file, refresh, stale_max, file: data_dir.join("keys").join(file) }))
+        }
+        (.., Some(secret)) => {
             sasl::warn_of_readers(&table, &table.spot("secret_file"), &secret);
             Some(Source::SecretFile(secret))
         }
-        (Some(_), Some(_)) => {
-            report("secret_file", Fault::new("and jwks_file are both set").hint("leave one out"));
-            None
-        }
-        (None, None) => {
-            if !table.has("jwks_file") && !table.has("secret_file") {
-                let fault = Fault::new("is required");
-                report("jwks_file", fault.hint("it names a file of public keys, or secret_file one with a secret"));
-            }
-            None
-        }
+        _ => None,
     };
     let has_secret = matches!(keys, Some(Source::SecretFile(_)));
     let known = if has_secret { &[Algorithm::Hs256][..] } else { &Algorithm::PUBLIC[..] };

@@ -503,7 +503,16 @@ pub(super) const KEYS: &[Key] = keys! {
          `\"acknowledge\"` acknowledges and drops the message.";
 
     AuthJwt.jwks_file: Text, From("none"),
-        "Public keys that tokens are signed with: a JSON Web Key Set. Either this or `secret_file` is required.";
+        "Public keys that tokens are signed with: a JSON Web Key Set. This, `jwks_url` or `secret_file` is required.";
+    AuthJwt.jwks_url: Text, From("none"),
+        "Where the key set is fetched from: `https`, or `http` to this machine. Redirects are not followed.";
+    AuthJwt.jwks_ca_file: Text, From("the CAs of this machine"),
+        "With `jwks_url`: the CAs that its server's certificate may be signed by, PEM.";
+    AuthJwt.refresh: Duration { min: s(30), max: s(DAY) }, Is("\"10m\""),
+        "With `jwks_url`: how often the key set is fetched. A token with an unknown `kid` has it fetched earlier, at most once in 30 s.";
+    AuthJwt.stale_max: Duration { min: s(60), max: s(30 * DAY) }, Is("\"24h\""),
+        "With `jwks_url`: for how long the last key set is used when it cannot be fetched. Then every token is refused, and clients that \
+         were admitted by one are disconnected.";
     AuthJwt.secret_file: Text, From("none"),
         "File with the secret of HS256, at least 32 bytes; a line end after it does not count.";
     AuthJwt.issuer: Text, From("any"),

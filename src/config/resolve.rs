@@ -39,7 +39,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let log = log(&document.table(Section::Log), overrides);
     let telemetry = telemetry::resolve(&document.table(Section::Telemetry));
     let mqtt = mqtt(&document.table(Section::Mqtt));
-    let auth = auth::resolve(&document);
+    let auth = auth::resolve(&document, &service.data_dir);
     let listeners = listeners(&document, overrides, &auth, &mut binds);
     auth::warn_of_unused(&document, &auth, &listeners);
     let control = control(&document.table(Section::Control), overrides, &mut binds);

@@ -9,6 +9,7 @@ use super::data_dir_id::DataDirId;
 use super::keys::{Key, Kind};
 use super::problem::{Fault, did_you_mean};
 use super::units::{self, ShowDuration, ShowSize};
+use crate::auth::jwt::Url;
 use crate::rule::template::{Fixed, Template};
 use crate::runtime::{Bind, UNIX};
 
@@ -175,6 +176,12 @@ pub(super) fn bind(key: &Key, value: &DeValue<'_>) -> Result<Bind, Fault> {
         return Err(Fault::new(what).hint("write \"unix:/run/forebay/mqtt.sock\""));
     }
     Ok(Bind::Unix(path.into()))
+}
+
+/// Where something is fetched from.
+pub(super) fn url(key: &Key, value: &DeValue<'_>) -> Result<Url, Fault> {
+    let DeValue::String(text) = value else { return Err(mismatch(key, value)) };
+    Url::parse(text).map_err(|what| Fault::new(format!("\"{text}\" {what}")))
 }
 
 /// Permissions of a file, in octal.

@@ -124,6 +124,8 @@ events! {
     SpoolDamaged, Error, Error, "spool_damaged", [Reason], "found damaged data in the spool; it is skipped, the rest continues; `forebay spool inspect` shows where";
     RowsDropped, Warn, Error, "records_dropped", [Sink, Records, Reason], "records in the spool were dropped";
     ConnectRefused, Info, Error, "connect_refused", [Listener, Peer, Clause, Reason], "a connection was refused: its CONNECT is not acceptable, or it sent something else";
+    KeySetUnreachable, Warn, Error, "key_set_unreachable", [Auth, Reason], "a key set for tokens cannot be fetched; retrying, the last one is used until `stale_max`";
+    KeySetDropped, Error, Error, "key_set_dropped", [Auth], "a key set for tokens could not be fetched for `stale_max`; every token is refused until it can";
     AuthRefused, Info, Error, "auth_refused", [Listener, Peer, Client, User, Reason], "a client was not admitted";
     AddressClosed, Warn, Error, "address_closed", [Peer, Listener], "too many failures to log in from the address: further connections from it are closed until a minute is over";
     ConnectRate, Warn, Error, "connect_rate_reached", [Listener], "clients connect faster than `connect_rate`: further ones wait in the kernel's queue; told once a minute";
@@ -198,6 +200,7 @@ fields! {
     Kafka, text, kafka, "Name of the Kafka cluster.";
     Broker, text, broker, "Address of the broker.";
     User, text, user, "User name.";
+    Auth, text, auth, "NAME of the `[auth.NAME]`.";
     Mechanism, text, mechanism, "SASL mechanism.";
     Sink, text, sink, "Name of the sink.";
     Topic, text, topic, "Kafka topic.";

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher as _};
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,8 +13,8 @@ use rustls::sign::SingleCertAndKey;
 use rustls::unbuffered::UnbufferedStatus;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, CommonState, DigitallySignedStruct, Error, RootCertStore,
-    SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, CommonState, DigitallySignedStruct, Error,
+    RootCertStore, SignatureScheme, StreamOwned,
 };
 
 use crate::runtime::seam::{Layer, LayerError, LayerFault};
@@ -92,6 +93,16 @@ impl Outgoing {
     pub fn layer(&self, host: &str) -> Box<dyn Layer> {
         let name = server_name(self.server_name.as_deref().unwrap_or(host));
         Box::new(TlsLayer::<UnbufferedClientConnection>::new((Arc::clone(&self.config), name)))
+    }
+
+    /// A connection for an ordinary thread.
+    ///
+    /// # Errors
+    /// No certificate can have the host's name.
+    pub fn stream(&self, host: &str, socket: TcpStream) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+        let name = server_name(self.server_name.as_deref().unwrap_or(host))?;
+        let connection = ClientConnection::new(Arc::clone(&self.config), name).map_err(|error| error.to_string())?;
+        Ok(StreamOwned::new(connection, socket))
     }
 
     /// Until when its certificates are valid.

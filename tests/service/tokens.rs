@@ -288,3 +288,69 @@ fn a_user_name_that_is_a_token_is_shown_nowhere() {
         assert!(!shown.iter().any(|text| text.contains(part)), "a token is shown");
     }
 }
+
+/// `openssl s_server` that serves the files of a folder over TLS.
+struct KeyServer(std::process::Child);
+
+impl KeyServer {
+    fn start(dir: &Path, port: u16) -> Self {
+        let mut command = tool("openssl");
+        command.current_dir(dir).args(["s_server", "-WWW", "-quiet", "-cert", "server.pem", "-key", "server.key"]);
+        command.args(["-accept", &format!("127.0.0.1:{port}")]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("openssl");
+        until("the key server", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Self(child)
+    }
+}
+
+impl Drop for KeyServer {
+    fn drop(&mut self) {
+        let _already_ended = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+#[test]
+fn keys_are_fetched_by_url_and_outlive_their_server() {
+    let dir = temp_dir();
+    let dir = dir.path();
+    crate::tls::certificates(dir);
+    let first = key(dir, "ES256", "one");
+    write_set(dir, &[&first]);
+    let token = sign(dir, "ES256", "one", &[claims("ada", 3_600)]).remove(0);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let keys = format!(
+        "jwks_url = \"https://localhost:{port}/jwks.json\"\njwks_ca_file = \"{}/ca.pem\"\naudience = \"mqtt\"\n",
+        dir.display()
+    );
+    let config = config_with("shards = 2", &format!("[auth.devices]\nchain = [\"jwt\"]\n[auth.devices.jwt]\n{keys}{SINK}"));
+    let config = config.replacen("transport = \"tcp\"\n", "transport = \"tcp\"\nauth = \"devices\"\n", 1);
+    // The server is away: the service starts, says so, and refuses.
+    let mut service = Service::start(&config);
+    until("the event", || service.log().contains("key_set_unreachable"));
+    assert_eq!(refused(service.mqtt(), &with_token(Version::V5, "d1", &token)), NOT_AUTHORIZED);
+    let server = KeyServer::start(dir, port);
+    let admitted = |service: &Service| mosquitto_pub(service.mqtt(), "mqttv5", "d1", &token).status.success();
+    until("the key", || admitted(&service));
+    let age = service.metric("forebay_key_set_age_seconds{auth=\"devices\"}").expect("the metric");
+    assert!((0.0..600.0).contains(&age), "{age}");
+
+    // A restart needs no server.
+    drop(server);
+    service.kill9();
+    service.start_again();
+    assert!(admitted(&service), "{}", service.log());
+
+    // A set that does not have the key any more ends those who came by it.
+    let second = key(dir, "ES256", "two");
+    write_set(dir, &[&second]);
+    let mut device = Device::open(service.mqtt(), Version::V5);
+    device.say(&forebay::mqtt::packet::Packet::Connect(with_token(Version::V5, "d2", &token)));
+    assert!(matches!(device.hear(), Heard::ConnAck(hello) if hello.code == 0));
+    let _server = KeyServer::start(dir, port);
+    until("the end", || service.log().contains("access_revoked"));
+    let newer = sign(dir, "ES256", "two", &[claims("ada", 3_600)]).remove(0);
+    assert!(mosquitto_pub(service.mqtt(), "mqttv5", "d3", &newer).status.success());
+    assert_eq!(refused(service.mqtt(), &with_token(Version::V5, "d1", &token)), NOT_AUTHORIZED);
+    assert!(!service.log().contains(&token));
+}

@@ -5,17 +5,20 @@
 
 mod claims;
 mod keys;
+mod remote;
 mod token;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::limits::CLOCK_SET_AFTER_MS;
 
 pub use self::claims::Bearer;
 pub use self::keys::{Algorithm, Key, Keys};
+pub use self::remote::{Remote, Url};
 pub use self::token::Token;
 
 /// A longer token is refused.
@@ -51,6 +54,8 @@ pub struct Settings {
 pub enum Source {
     /// Public keys: a JSON Web Key Set.
     JwksFile(PathBuf),
+    /// The same by URL.
+    JwksUrl(Remote),
     /// One secret that issuer and service share.
     SecretFile(PathBuf),
 }
@@ -60,7 +65,7 @@ impl Source {
     #[must_use]
     pub fn file(&self) -> &std::path::Path {
         match self {
-            Self::JwksFile(path) | Self::SecretFile(path) => path,
+            Self::JwksFile(path) | Self::SecretFile(path) | Self::JwksUrl(Remote { file: path, .. }) => path,
         }
     }
 }
@@ -143,6 +148,8 @@ impl Fault {
 pub struct Tokens {
     settings: Settings,
     keys: Keys,
+    /// A token named a key that is not there.
+    has_missed: AtomicBool,
 }
 
 impl fmt::Debug for Tokens {
@@ -158,10 +165,22 @@ impl Tokens {
     /// What is wrong with the file.
     pub fn new(settings: &Settings, file: &[u8]) -> Result<Self, String> {
         let keys = match settings.keys {
-            Source::JwksFile(_) => Keys::parse(file, &settings.algorithms)?,
+            Source::JwksFile(_) | Source::JwksUrl(_) => Keys::parse(file, &settings.algorithms)?,
             Source::SecretFile(_) => Keys::secret(file)?,
         };
-        Ok(Self { settings: settings.clone(), keys })
+        Ok(Self { settings: settings.clone(), keys, has_missed: AtomicBool::new(false) })
+    }
+
+    /// Without keys: they have not been fetched yet. Every token is refused.
+    #[must_use]
+    pub fn without_keys(settings: &Settings) -> Self {
+        Self { settings: settings.clone(), keys: Keys::default(), has_missed: AtomicBool::new(false) }
+    }
+
+    /// Whether a token has named a key that is not there, since this was last asked.
+    #[must_use]
+    pub fn has_missed(&self) -> bool {
+        self.has_missed.swap(false, Ordering::Relaxed)
     }
 
     /// The keys.
@@ -192,7 +211,11 @@ impl Tokens {
     /// Why none of them can be meant.
     pub fn keys_for(&self, token: &Token<'_>) -> Result<Vec<Arc<Key>>, Fault> {
         let header = token.header()?;
-        let keys = self.keys.of(&header)?;
+        let keys = self.keys.of(&header).inspect_err(|fault| {
+            if *fault == Fault::UnknownKey {
+                self.has_missed.store(true, Ordering::Relaxed);
+            }
+        })?;
         if keys.len() > KEYS_TRIED_MAX { Err(Fault::ManyKeys) } else { Ok(keys) }
     }
 

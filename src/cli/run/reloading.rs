@@ -112,6 +112,7 @@ impl Service {
             return Ok(());
         }
         self.edge.tell_expiring();
+        self.edge.key_sets.refresh_missed(&self.edge.in_force);
         let Some(Ok(edge)) = self.edge.look(&self.config) else { return Ok(()) };
         let Ok(mut proposal) = self.reload.propose_running() else { return Ok(()) };
         let tokens = tokens(&self.config)?;

@@ -74,3 +74,24 @@ fn tokens_for_other_services_are_warned_of() {
         assert!(!warned(text).contains("signed for other services"), "{text}");
     }
 }
+
+#[test]
+fn keys_by_url() {
+    let text = "jwks_url = 'https://id.example/keys'\njwks_ca_file = 'ca'\nrefresh = '1m'\nstale_max = '2h'";
+    let Source::JwksUrl(remote) = settings(text).keys else { panic!("a URL") };
+    assert_eq!(remote.url.to_string(), "https://id.example/keys");
+    assert_eq!((remote.ca_file, remote.refresh.as_secs(), remote.stale_max.as_secs()), (Some("ca".into()), 60, 7_200));
+    let Source::JwksUrl(other) = settings("jwks_url = 'https://id.example/others'").keys else { panic!("a URL") };
+    assert!(remote.file.starts_with("./forebay-data/keys") && other.file.starts_with("./forebay-data/keys"));
+    assert_ne!(remote.file, other.file, "of another URL nothing is taken over");
+    assert_eq!((other.refresh.as_secs(), other.stale_max.as_secs()), (600, 86_400));
+    let jwt = format!("{AUTH}[auth.a.jwt]\n");
+    for (text, problem) in [
+        ("jwks_url = 'http://id.example/'", "must be https"),
+        ("jwks_url = 'https://id.example/'\njwks_file = 'k'", "jwks_url: and jwks_file are both set"),
+        ("jwks_file = 'k'\nrefresh = '1m'", "refresh: has no effect without jwks_url"),
+    ] {
+        let said = problems(&format!("{jwt}{text}"));
+        assert!(said.contains(problem), "{said}");
+    }
+}

@@ -1,0 +1,453 @@
+//! Key sets by URL. One ordinary thread fetches them into files, from where they are taken like any other file whose content has changed;
+//! so a restart has the last ones, and what cannot be used never gets into force.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::auth::jwt::{self, Keys, Remote, Source};
+use crate::secure::{Authorities, Outgoing, OutgoingSettings};
+
+/// A key set is not longer.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// The head of an answer, and its fields.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+const FIELDS_MAX: usize = 100;
+/// Each step of a connection, and all of them.
+const STEP_MAX: Duration = Duration::from_secs(5);
+const FETCH_MAX: Duration = Duration::from_secs(20);
+/// After failures, and at least between two that tokens ask for.
+const AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+/// A key set that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// NAME of the `[auth.NAME]`.
+    pub auth: String,
+    /// From where, and whereto.
+    pub remote: Remote,
+    /// Keys of other algorithms are not used.
+    pub algorithms: Vec<jwt::Algorithm>,
+}
+
+impl Wanted {
+    /// What these settings want, if it is something.
+    #[must_use]
+    pub fn of(auth: &crate::auth::Settings) -> Option<Self> {
+        let jwt = auth.jwt.as_ref()?;
+        let Source::JwksUrl(remote) = &jwt.keys else { return None };
+        Some(Self { auth: auth.name.clone(), remote: remote.clone(), algorithms: jwt.algorithms.clone() })
+    }
+
+    /// Since when the file has been there; `None`: it is not.
+    fn fetched(&self) -> Option<Duration> {
+        let modified = fs::metadata(&self.remote.file).and_then(|file| file.modified()).ok()?;
+        // From a clock that was ahead: new.
+        Some(SystemTime::now().duration_since(modified).unwrap_or_default())
+    }
+}
+
+/// What happened to a key set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It is in its file.
+    Fetched,
+    /// It cannot be fetched: why. Said once, until it could.
+    Unreachable(String),
+    /// It could not be fetched for too long: the file is gone.
+    Dropped,
+}
+
+enum Order {
+    /// These from now on.
+    Want(Vec<Wanted>),
+    /// A token has named a key that is not there.
+    Refresh(String),
+}
+
+/// The way to the thread, which ends when this is dropped.
+pub struct KeySets(Sender<Order>);
+
+impl fmt::Debug for KeySets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeySets").finish_non_exhaustive()
+    }
+}
+
+impl KeySets {
+    /// Drops what is too old, then starts the thread. `tell` is called there, with the name of an auth.
+    ///
+    /// # Errors
+    /// The thread cannot be made.
+    pub fn start(wanted: Vec<Wanted>, tell: impl FnMut(&str, Told) + Send + 'static) -> io::Result<Self> {
+        let (order, orders) = channel();
+        let mut fetcher = Fetcher { sets: Vec::new(), tell };
+        fetcher.want(wanted, Instant::now());
+        std::thread::Builder::new().name("key-sets".into()).spawn(move || fetcher.run(&orders))?;
+        Ok(Self(order))
+    }
+
+    /// These are wanted from now on.
+    pub fn want(&self, wanted: Vec<Wanted>) {
+        // It ends with the service only.
+        let _ = self.0.send(Order::Want(wanted));
+    }
+
+    /// A token has named a key that the set of this auth does not have.
+    pub fn refresh(&self, auth: &str) {
+        let _ = self.0.send(Order::Refresh(auth.to_owned()));
+    }
+}
+
+struct Set {
+    wanted: Wanted,
+    /// When it is fetched next.
+    next: Instant,
+    /// When that was last tried.
+    tried: Option<Instant>,
+    /// Too old from then on; `None`: there is no file.
+    stale: Option<Instant>,
+    /// In a row.
+    failures: u32,
+}
+
+struct Fetcher<T> {
+    sets: Vec<Set>,
+    tell: T,
+}
+
+impl<T: FnMut(&str, Told)> Fetcher<T> {
+    fn want(&mut self, wanted: Vec<Wanted>, now: Instant) {
+        let mut known = std::mem::take(&mut self.sets);
+        for wanted in wanted {
+            let place = known.iter().position(|set| set.wanted == wanted);
+            let mut set = place.map_or_else(
+                || {
+                    let left = wanted.fetched().map(|age| now + wanted.remote.stale_max.saturating_sub(age));
+                    Set { wanted, next: now, tried: None, stale: left, failures: 0 }
+                },
+                |place| known.swap_remove(place),
+            );
+            self.drop_stale(&mut set, now);
+            self.sets.push(set);
+        }
+    }
+
+    fn run(&mut self, orders: &Receiver<Order>) {
+        loop {
+            let now = Instant::now();
+            let next = self.sets.iter().map(|set| set.next).min().unwrap_or(now + AGAIN_AFTER);
+            match orders.recv_timeout(next.saturating_duration_since(now)) {
+                Ok(Order::Want(wanted)) => self.want(wanted, Instant::now()),
+                Ok(Order::Refresh(auth)) => self.hasten(&auth, Instant::now()),
+                Err(RecvTimeoutError::Timeout) => self.fetch_due(Instant::now()),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// At most once in half a minute, whatever tokens say.
+    fn hasten(&mut self, auth: &str, now: Instant) {
+        for set in self.sets.iter_mut().filter(|set| set.wanted.auth == auth) {
+            set.next = set.next.min(set.tried.map_or(now, |tried| tried + AGAIN_AFTER).max(now));
+        }
+    }
+
+    fn fetch_due(&mut self, now: Instant) {
+        for mut set in std::mem::take(&mut self.sets) {
+            if set.next <= now {
+                self.fetch_one(&mut set);
+            }
+            self.sets.push(set);
+        }
+    }
+
+    fn fetch_one(&mut self, set: &mut Set) {
+        let remote = &set.wanted.remote;
+        let fetched = fetch(remote).and_then(|body| {
+            Keys::parse(&body, &set.wanted.algorithms)?;
+            write(&remote.file, &body).map_err(|error| format!("{}: {error}", remote.file.display()))
+        });
+        let now = Instant::now();
+        set.tried = Some(now);
+        match fetched {
+            Ok(()) => {
+                (set.next, set.stale, set.failures) = (now + remote.refresh, Some(now + remote.stale_max), 0);
+                (self.tell)(&set.wanted.auth, Told::Fetched);
+            }
+            Err(why) => {
+                // 1 s, 2 s, 4 s, … half a minute.
+                set.next = now + AGAIN_AFTER.min(Duration::from_secs(1 << set.failures.min(5)));
+                set.failures += 1;
+                if set.failures == 1 {
+                    (self.tell)(&set.wanted.auth, Told::Unreachable(format!("{}: {why}", remote.url)));
+                }
+                self.drop_stale(set, now);
+            }
+        }
+    }
+
+    fn drop_stale(&mut self, set: &mut Set, now: Instant) {
+        if set.stale.is_some_and(|stale| stale <= now) {
+            set.stale = None;
+            // What cannot be removed is tried again by nobody: it is too old for the next start as well.
+            let _ = fs::remove_file(&set.wanted.remote.file);
+            (self.tell)(&set.wanted.auth, Told::Dropped);
+        }
+    }
+}
+
+/// As a whole or not at all.
+fn write(file: &Path, body: &[u8]) -> io::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let fresh = file.with_extension("new");
+    let mut out = File::create(&fresh)?;
+    out.write_all(body)?;
+    out.sync_all()?;
+    fs::rename(&fresh, file)
+}
+
+/// The body of an answer, or why there is none.
+///
+/// # Errors
+/// In words for a person.
+pub fn fetch(remote: &Remote) -> Result<Vec<u8>, String> {
+    let url = &remote.url;
+    let until = Instant::now() + FETCH_MAX;
+    let socket = connect(url).map_err(|error| said(&error))?;
+    // HTTP 1.0, so that the body comes as it is (RFC 1945, 7.2).
+    let request = format!(
+        "GET {} HTTP/1.0\r\nHost: {}\r\nUser-Agent: forebay/{}\r\nAccept: application/jwk-set+json, application/json\r\n\r\n",
+        url.target,
+        url.authority(),
+        env!("CARGO_PKG_VERSION")
+    );
+    if !url.is_tls {
+        return exchange(socket, &request, until);
+    }
+    let ca = remote.ca_file.clone().map_or(Authorities::System, Authorities::File);
+    let settings = OutgoingSettings { ca, identity: None, server_name: None, is_name_checked: true };
+    let tls = Outgoing::load(&settings).map_err(|problems| problems.join("; "))?;
+    exchange(tls.stream(&url.host, socket)?, &request, until)
+}
+
+fn connect(url: &jwt::Url) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
+    for address in (url.host.as_str(), url.port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, STEP_MAX) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(STEP_MAX))?;
+                stream.set_write_timeout(Some(STEP_MAX))?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn said(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn exchange(mut stream: impl io::Read + io::Write, request: &str, until: Instant) -> Result<Vec<u8>, String> {
+    stream.write_all(request.as_bytes()).map_err(|error| said(&error))?;
+    let mut answer = Vec::new();
+    let mut piece = [0; 8 << 10];
+    let has_ended = loop {
+        if Instant::now() >= until {
+            return Err("no whole answer in time".to_owned());
+        }
+        match stream.read(&mut piece) {
+            Ok(0) => break true,
+            Ok(count) => answer.extend_from_slice(&piece[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // The other end has hung up without TLS' end of stream: the length says whether all of it is there.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break false,
+            Err(error) => return Err(said(&error)),
+        }
+        if answer.len() > HEAD_BYTES_MAX + BODY_BYTES_MAX {
+            return Err(format!("its answer is longer than {} MiB", BODY_BYTES_MAX >> 20));
+        }
+    };
+    body(answer, has_ended)
+}
+
+/// The body of a whole answer.
+fn body(mut answer: Vec<u8>, has_ended: bool) -> Result<Vec<u8>, String> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut response = httparse::Response::new(&mut fields);
+    let head = match response.parse(&answer) {
+        Ok(httparse::Status::Complete(head)) if head <= HEAD_BYTES_MAX => head,
+        Ok(_) => return Err("its answer is cut short, or its head is too long".to_owned()),
+        Err(error) => return Err(format!("it does not answer with HTTP: {error}")),
+    };
+    match response.code {
+        Some(200) => {}
+        Some(code @ 300..=399) => return Err(format!("it answers {code}: redirects are not followed")),
+        code => return Err(format!("it answers {}", code.unwrap_or_default())),
+    }
+    let field = |name: &str| {
+        let found = response.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
+        found.map(|field| String::from_utf8_lossy(field.value).trim().to_owned())
+    };
+    if field("Transfer-Encoding").is_some() || field("Content-Encoding").is_some_and(|of| of != "identity") {
+        return Err("its answer is encoded, which was not asked for".to_owned());
+    }
+    let length = field("Content-Length").map(|length| length.parse::<usize>());
+    let came = answer.len() - head;
+    let is_whole = match length {
+        Some(Ok(length)) => came == length,
+        Some(Err(_)) => return Err("its Content-Length is not a number".to_owned()),
+        None => has_ended,
+    };
+    if !is_whole {
+        return Err("its answer is cut short".to_owned());
+    }
+    if came > BODY_BYTES_MAX {
+        return Err(format!("its answer is longer than {} MiB", BODY_BYTES_MAX >> 20));
+    }
+    Ok(answer.split_off(head))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    const SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+    /// A server that gives these answers, one a connection; the URL.
+    fn server(answers: Vec<String>) -> jwt::Url {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = jwt::Url::parse(&format!("http://{}/keys", listener.local_addr().unwrap())).unwrap();
+        std::thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut asked = Vec::new();
+                while !asked.ends_with(b"\r\n\r\n") {
+                    let mut bytes = [0; 512];
+                    let count = stream.read(&mut bytes).unwrap();
+                    asked.extend_from_slice(&bytes[..count]);
+                }
+                assert!(asked.starts_with(b"GET /keys HTTP/1.0\r\nHost: 127.0.0.1:"));
+                // It may be refused in the middle.
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        url
+    }
+
+    fn wanted(url: jwt::Url, dir: &Path) -> Wanted {
+        let remote = Remote {
+            url,
+            ca_file: None,
+            refresh: Duration::from_secs(600),
+            stale_max: Duration::from_secs(86_400),
+            file: dir.join("keys/a.json"),
+        };
+        Wanted { auth: "a".to_owned(), remote, algorithms: jwt::Algorithm::PUBLIC.to_vec() }
+    }
+
+    fn ok(body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    fn fetcher() -> (Fetcher<impl FnMut(&str, Told)>, Arc<Mutex<Vec<Told>>>) {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&told);
+        let tell = move |auth: &str, what| {
+            assert_eq!(auth, "a");
+            into.lock().unwrap().push(what);
+        };
+        (Fetcher { sets: Vec::new(), tell }, told)
+    }
+
+    #[test]
+    fn what_is_no_key_set_leaves_the_last_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = "x".repeat(BODY_BYTES_MAX + 1);
+        let bad = [
+            ("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\n\r\n".to_owned(), "redirects are not followed"),
+            ("HTTP/1.1 500 No\r\n\r\n".to_owned(), "it answers 500"),
+            ("SSH-2.0\r\n".to_owned(), "it does not answer with HTTP"),
+            (String::new(), "cut short"),
+            (format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{SET}", SET.len() + 1), "cut short"),
+            (format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{SET}"), "encoded"),
+            (ok(&long), "longer than 1 MiB"),
+            (ok("{}"), "is no JSON Web Key Set"),
+            (ok(r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AA","d":"AA"}]}"#), "private key"),
+        ];
+        let good = [ok(SET), format!("HTTP/1.0 200 OK\r\n\r\n{SET}")];
+        let answers = good.iter().chain(bad.iter().map(|(answer, _)| answer)).chain(&good).cloned();
+        let wanted = wanted(server(answers.collect()), dir.path());
+        let (mut fetcher, told) = fetcher();
+        fetcher.want(vec![wanted.clone()], Instant::now());
+        let mut fetch = || {
+            fetcher.sets[0].next = Instant::now();
+            // Each failure is told.
+            fetcher.sets[0].failures = 0;
+            fetcher.fetch_due(Instant::now());
+            told.lock().unwrap().pop().unwrap()
+        };
+        for _ in &good {
+            assert_eq!(fetch(), Told::Fetched);
+        }
+        for (_, why) in &bad {
+            let said = fetch();
+            assert!(matches!(&said, Told::Unreachable(what) if what.contains(why)), "{said:?} has {why}");
+            assert_eq!(fs::read_to_string(&wanted.remote.file).unwrap(), SET);
+        }
+        assert_eq!(fetch(), Told::Fetched);
+    }
+
+    #[test]
+    fn tokens_hasten_it_and_time_ends_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let wanted = wanted(server(vec![ok(SET)]), dir.path());
+        let (mut fetcher, told) = fetcher();
+        let now = Instant::now();
+        fetcher.want(vec![wanted.clone()], now);
+        fetcher.fetch_due(now);
+        assert_eq!(told.lock().unwrap().as_slice(), [Told::Fetched]);
+        let tried = fetcher.sets[0].tried.unwrap();
+        assert!(fetcher.sets[0].next >= tried + wanted.remote.refresh);
+        fetcher.hasten("b", tried + Duration::from_secs(1));
+        assert!(fetcher.sets[0].next >= tried + wanted.remote.refresh, "that is another auth's");
+        fetcher.hasten("a", tried + Duration::from_secs(1));
+        assert_eq!(fetcher.sets[0].next, tried + AGAIN_AFTER, "not at once: it has just been fetched");
+        fetcher.hasten("a", tried + AGAIN_AFTER * 2);
+        assert_eq!(fetcher.sets[0].next, tried + AGAIN_AFTER);
+
+        // The server is gone. The file stays until its time is over, in this process and at a start.
+        let mut set = fetcher.sets.pop().unwrap();
+        set.stale = Some(tried + Duration::from_secs(3_600));
+        fetcher.fetch_one(&mut set);
+        assert!(matches!(told.lock().unwrap().pop(), Some(Told::Unreachable(_))));
+        assert!(wanted.remote.file.exists());
+        fetcher.fetch_one(&mut set);
+        assert_eq!(told.lock().unwrap().as_slice(), [Told::Fetched], "said once");
+        set.stale = Some(Instant::now());
+        fetcher.fetch_one(&mut set);
+        assert_eq!(told.lock().unwrap().pop(), Some(Told::Dropped));
+        assert!(!wanted.remote.file.exists());
+
+        write(&wanted.remote.file, SET.as_bytes()).unwrap();
+        let old = SystemTime::now() - Duration::from_secs(86_401);
+        File::options().append(true).open(&wanted.remote.file).unwrap().set_modified(old).unwrap();
+        fetcher.sets.clear();
+        fetcher.want(vec![wanted.clone()], Instant::now());
+        assert!(!wanted.remote.file.exists());
+        assert_eq!(told.lock().unwrap().pop(), Some(Told::Dropped));
+    }
+}
