@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn mistakes() {
         for (text, word) in [
-            ("otlp = 'https://collector'", "TLS"),
+            ("otlp = 'https://collector'", "https is not supported"),
             ("otlp = 'collector:4317'", "http://"),
             ("headers = { 'a b' = 'x' }", "not the name"),
             ("headers = { Host = 'x' }", "not the name"),

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -320,10 +320,13 @@ fn body(mut answer: Vec<u8>, has_ended: bool) -> Result<Vec<u8>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
     use std::net::TcpListener;
     use std::sync::{Arc, Mutex};
 
     use super::*;
+
+    type Heard = Arc<Mutex<Vec<Told>>>;
 
     const SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
@@ -363,8 +366,8 @@ mod tests {
         format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     }
 
-    fn fetcher() -> (Fetcher<impl FnMut(&str, Told)>, Arc<Mutex<Vec<Told>>>) {
-        let told = Arc::new(Mutex::new(Vec::new()));
+    fn fetcher() -> (Fetcher<impl FnMut(&str, Told)>, Heard) {
+        let told = Heard::default();
         let into = Arc::clone(&told);
         let tell = move |auth: &str, what| {
             assert_eq!(auth, "a");

@@ -25,7 +25,9 @@ impl Endpoint {
     pub fn parse(url: &str) -> Result<Self, &'static str> {
         let rest = match url.split_once("://") {
             Some(("http", rest)) => rest,
-            Some(("https", _)) => return Err("https is not supported: send to a collector on this host, which can use it"),
+            Some(("https", _)) => {
+                return Err("https is not supported: send to a collector on this host, which can use it");
+            }
             _ => return Err("must be a URL that begins with http://"),
         };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

@@ -318,12 +318,14 @@ fn keys_are_fetched_by_url_and_outlive_their_server() {
     let first = key(dir, "ES256", "one");
     write_set(dir, &[&first]);
     let token = sign(dir, "ES256", "one", &[claims("ada", 3_600)]).remove(0);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
     let keys = format!(
         "jwks_url = \"https://localhost:{port}/jwks.json\"\njwks_ca_file = \"{}/ca.pem\"\naudience = \"mqtt\"\n",
         dir.display()
     );
-    let config = config_with("shards = 2", &format!("[auth.devices]\nchain = [\"jwt\"]\n[auth.devices.jwt]\n{keys}{SINK}"));
+    let config =
+        config_with("shards = 2", &format!("[auth.devices]\nchain = [\"jwt\"]\n[auth.devices.jwt]\n{keys}{SINK}"));
     let config = config.replacen("transport = \"tcp\"\n", "transport = \"tcp\"\nauth = \"devices\"\n", 1);
     // The server is away: the service starts, says so, and refuses.
     let mut service = Service::start(&config);

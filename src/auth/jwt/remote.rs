@@ -55,8 +55,16 @@ impl Url {
             None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
         };
         let port = match port.strip_prefix(':') {
-            None if port.is_empty() => if is_tls { 443 } else { 80 },
-            Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or("its port must be a number from 1 to 65535")?,
+            None if port.is_empty() => {
+                if is_tls {
+                    443
+                } else {
+                    80
+                }
+            }
+            Some(port) => {
+                port.parse().ok().filter(|port| *port > 0).ok_or("its port must be a number from 1 to 65535")?
+            }
             None => return Err("must be https://HOST/PATH"),
         };
         if host.is_empty() {
@@ -105,9 +113,22 @@ mod tests {
             assert_eq!((url.authority().as_str(), url.to_string().as_str()), (authority, shown), "{text}");
         }
         for bad in [
-            "", "id.example/keys", "ftp://id.example", "https://", "https:///keys", "https://:443/", "https://a:0/", "https://a:x/",
-            "https://u@a/", "https://a/x y", "https://a/\r\nX: y", "https://a/#b", "http://id.example/keys", "http://localhost.example/",
-            "https://[::1", "https://[::1]x/",
+            "",
+            "id.example/keys",
+            "ftp://id.example",
+            "https://",
+            "https:///keys",
+            "https://:443/",
+            "https://a:0/",
+            "https://a:x/",
+            "https://u@a/",
+            "https://a/x y",
+            "https://a/\r\nX: y",
+            "https://a/#b",
+            "http://id.example/keys",
+            "http://localhost.example/",
+            "https://[::1",
+            "https://[::1]x/",
         ] {
             assert!(Url::parse(bad).is_err(), "{bad}");
         }
