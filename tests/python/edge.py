@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """What TLS, WebSocket and permissions cost: Forebay and mosquitto in turn, in one run; a JSON object a line. scripts/perf edge runs it.
 
-  idle       resident bytes a connection that has completed CONNECT and says nothing: plain, TLS 1.3, with a client certificate, wss
   connect    CPU of the server a connection: full handshakes (P-256), CONNECT, and the end
   publish    CPU of the server a message: sixteen QoS 1 publishes in each write and TLS record, 100 bytes; plain, TLS, and with an ACL of 8 rules
   guesses    p99 of a client's PUBACK while others try wrong passwords of argon2id, and without them
@@ -63,10 +62,6 @@ class Server:
     def cpu_us(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) * 1e6 / TICKS
-
-    def resident(self) -> int:
-        lines = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("Rss:")).split()[1]) * 1024
 
 
 class Run:
@@ -141,7 +136,7 @@ class Run:
     def mosquitto(self) -> Server:
         names = ("tcp", "tls", "mtls", "wss", "acl", "auth")
         ports = dict(zip(names, self.free_ports(len(names)), strict=True))
-        config = "per_listener_settings true\nallow_anonymous true\nmax_queued_messages 0\n"
+        config = "per_listener_settings true\nallow_anonymous true\nmax_queued_messages 0\nset_tcp_nodelay true\n"
         for name, port in ports.items():
             config += f"listener {port} 127.0.0.1\nallow_anonymous {'false' if name == 'auth' else 'true'}\n"
             if name in ("tls", "mtls", "wss"):
@@ -169,23 +164,6 @@ class Run:
         return Server("mosquitto", ports, process)
 
     # ---- what is measured -------------------------------------------------------------------------------------------------------------------
-
-    def idle(self, server: Server) -> dict:
-        found, kept = {}, []
-        for transport in ("tcp", "tls", "mtls", "wss"):
-            contexts = self.contexts()
-            # What a first connection brings along is not a connection's.
-            warm = [self.client(server, transport, connect_packet(f"warm-{number}"), contexts) for number in range(50)]
-            time.sleep(0.5)
-            before = server.resident()
-            held = [self.client(server, transport, connect_packet(f"idle-{number}"), contexts) for number in range(self.asked.idle)]
-            time.sleep(2)
-            found[transport] = round((server.resident() - before) / len(held))
-            # They stay: memory that was given back would be used by those that follow.
-            kept += held + warm
-        [sock.close() for sock in kept]
-        time.sleep(1)
-        return {"what": "idle", "bytes a connection": found, "connections": self.asked.idle}
 
     def connect(self, server: Server) -> dict:
         found = {}
@@ -269,7 +247,7 @@ class Run:
                 for start in (self.forebay, self.mosquitto):
                     server = start()
                     try:
-                        for measure in (self.idle, self.connect, self.publish, self.guesses):
+                        for measure in (self.connect, self.publish, self.guesses):
                             print(json.dumps({"server": server.name, "round": number} | measure(server)), flush=True)
                     finally:
                         server.process.terminate()
@@ -282,7 +260,6 @@ class Run:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--idle", type=int, default=2_000)
     parser.add_argument("--connects", type=int, default=500)
     parser.add_argument("--messages", type=int, default=200_000)
     asked = parser.parse_args()
